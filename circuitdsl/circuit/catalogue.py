@@ -1,0 +1,28 @@
+"""What resolution may know without a model or a tokenizer: tasks' positions and models' shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class TaskShape:
+    """The names a registered task defines, with a sentence on each."""
+
+    name: str
+    positions: Mapping[str, str]
+    corruptions: Mapping[str, str]
+    options: Mapping[str, str] = field(default_factory=dict)
+    #: for a position, the positions that stand strictly before it in every prompt
+    before: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelShape:
+    """The size of a model: enough to know which heads and MLPs exist."""
+
+    title: str
+    n_layers: int
+    n_heads: int
+    parallel: bool = False

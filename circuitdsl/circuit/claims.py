@@ -1,0 +1,293 @@
+"""What a resolved spec says: plain frozen records.
+
+Resolution (`resolve.py`) turns syntax into these; planning and measuring read nothing else. The terms
+are those of the mathematical framework for transformer circuits (Elhage et al. 2021): the residual
+stream is a sum of terms, a *node* writes one of them, a *receiver input* reads the sum through a norm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+NodeKind = Literal["embed", "head", "mlp", "logits"]
+Port = Literal["q", "k", "v", "in"]
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Node:
+    """A writer of one term of the residual stream, or `logits`, which only reads."""
+
+    kind: NodeKind
+    layer: int = -1
+    head: int = -1
+
+    def __str__(self) -> str:
+        match self.kind:
+            case "head":
+                return f"{self.layer}.{self.head}"
+            case "mlp":
+                return f"m{self.layer}"
+            case _:
+                return self.kind
+
+    def stage(self, parallel: bool = False) -> float:
+        """Order along the residual stream: a node may only send to nodes of a later stage.
+
+        An MLP comes after the heads of its layer, or beside them in parallel-attention models.
+        """
+        match self.kind:
+            case "embed":
+                return -1
+            case "head":
+                return 2 * self.layer
+            case "mlp":
+                return 2 * self.layer + (0 if parallel else 1)
+            case _:
+                return float("inf")
+
+
+EMBED = Node("embed")
+LOGITS = Node("logits")
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Input:
+    """A receiver input: `q`, `k` or `v` of a head; `in` of an MLP or of the logits."""
+
+    node: Node
+    port: Port
+
+    def __str__(self) -> str:
+        return str(self.node) if self.port == "in" else f"{self.node}.{self.port}"
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Position:
+    """A position the task names, with an offset in tokens; `*` stands for every position."""
+
+    name: str
+    offset: int = 0
+
+    def __str__(self) -> str:
+        return self.name if not self.offset else f"{self.name}{self.offset:+d}"
+
+
+EVERYWHERE = Position("*")
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Edge:
+    """(sender, receiver input, position): the term as written there and read there."""
+
+    sender: Node
+    receiver: Input
+    position: Position
+
+    def __str__(self) -> str:
+        return f"{self.sender} -> {self.receiver} at {self.position}"
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Site:
+    """A node at one position: what a knock-out replaces."""
+
+    node: Node
+    position: Position
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One pair of a group edge: all its edges (ports and positions) are patched together."""
+
+    sender: Node
+    receiver: Node
+    edges: tuple[Edge, ...]
+
+    def __str__(self) -> str:
+        ports = sorted({e.receiver.port for e in self.edges})
+        places = ", ".join(dict.fromkeys(str(e.position) for e in self.edges))
+        port = f".{ports[0]}" if len(ports) == 1 and ports[0] != "in" else ""
+        return f"{self.sender} -> {self.receiver}{port} at {places}"
+
+
+# --- what is measured -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeEffect:
+    """The effect of patching edges, all together (semantics: several edges at once)."""
+
+    members: tuple[Member, ...]
+    via_mlps: bool = False
+    direction: Literal["noise", "denoise"] = "noise"
+
+    @property
+    def edges(self) -> tuple[Edge, ...]:
+        return tuple(edge for member in self.members for edge in member.edges)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeEffect:
+    """The total effect of replacing nodes at their positions (knock-out, or its denoising twin)."""
+
+    sites: tuple[Site, ...]
+    ablate: Literal["corrupt", "mean", "zero"] = "corrupt"
+    direction: Literal["noise", "denoise"] = "noise"
+    label: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Behaviour:
+    """A metric of the unpatched model on the task's clean prompts."""
+
+    metric: Metric
+
+
+@dataclass(frozen=True, slots=True)
+class Attention:
+    """The attention pattern of heads from one position to others, summed over the latter."""
+
+    heads: tuple[Node, ...]
+    source: tuple[Position, ...]
+    target: tuple[Position, ...]
+    label: str = ""
+
+
+Measurement = EdgeEffect | NodeEffect | Behaviour | Attention
+
+
+# --- what is claimed of it ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Matters:
+    """Beyond the margin, and rarer than matched random edges."""
+
+    def __str__(self) -> str:
+        return "matters"
+
+
+@dataclass(frozen=True, slots=True)
+class Negligible:
+    """The effect lies inside plus or minus the margin (an equivalence test)."""
+
+    def __str__(self) -> str:
+        return "negligible"
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """Patching lowers or raises the metric by more than the margin."""
+
+    direction: Literal["lowers", "raises"]
+
+    def __str__(self) -> str:
+        return self.direction
+
+
+@dataclass(frozen=True, slots=True)
+class Within:
+    """Bounds on a quantity: `effect` (share of the gap), `delta` (metric's unit), `value` (measured as it is).
+
+    Bounds are in plain fractions (0.95 for 95 %); `None` where a side is open.
+    """
+
+    quantity: Literal["effect", "delta", "value"]
+    low: float | None
+    high: float | None
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+Test = Matters | Negligible | Signed | Within
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One statement of the spec that can hold or fail, on every task in `tasks`."""
+
+    id: str
+    line: int
+    text: str
+    kind: Literal["edge", "expect"]
+    measurement: Measurement
+    tests: tuple[Test, ...]
+    each: bool
+    margin: float
+    tasks: tuple[str, ...]
+    citation: str | None = None
+
+
+# --- the circuit ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """`logit_diff`, `prob_diff`, `logprob`, `accuracy` or `kl`, with its options as written."""
+
+    name: str = "logit_diff"
+    options: tuple[tuple[str, str], ...] = ()
+
+    def __str__(self) -> str:
+        inside = ", ".join(k if v == "" else f"{k} = {v}" for k, v in self.options)
+        return f"{self.name}({inside})" if inside else self.name
+
+
+@dataclass(frozen=True, slots=True)
+class TaskUse:
+    """A task as the spec asks for it. `generator` names a registered task; `file` a prompt file."""
+
+    name: str
+    generator: str | None
+    file: str | None = None
+    corrupt: str | None = None
+    prompts: int = 256
+    seed: int = 0
+    bos: bool | None = None
+    options: tuple[tuple[str, str | int | float], ...] = ()
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ModelUse:
+    name: str
+    revision: str | None = None
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    name: str
+    nodes: tuple[Node, ...]
+    positions: tuple[Position, ...]
+    role: str | None
+    outside: bool
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Circuit:
+    """A resolved circuit: everything the verifier does follows from this record."""
+
+    name: str
+    title: str
+    model: ModelUse | None
+    tasks: tuple[TaskUse, ...]
+    metric: Metric
+    groups: tuple[Group, ...]
+    claims: tuple[Claim, ...]
+    sources: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    path: str = ""
+    sha256: str = field(default="", compare=False)
+
+    def edges(self) -> Iterator[tuple[Claim, Member]]:
+        """Every claimed pair with the claim that states it."""
+        for claim in self.claims:
+            if isinstance(claim.measurement, EdgeEffect):
+                for member in claim.measurement.members:
+                    yield claim, member

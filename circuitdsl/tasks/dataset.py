@@ -1,0 +1,140 @@
+"""From a task and a tokenizer to aligned prompt pairs: the only thing the engine sees of a task."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from circuitdsl.tasks.task import Draft, Options, Task, TaskError
+from circuitdsl.tasks.template import Marked
+from circuitdsl.tasks.tokens import Encoded, Tokens
+
+
+@dataclass(frozen=True, slots=True)
+class PromptPair:
+    """A clean prompt and its aligned corrupt partner, as token ids.
+
+    `positions` maps a name to the token indices it stands for in the clean prompt (and, being aligned, in the
+    corrupt one). `answers` and `distractors` are token ids scored at END.
+    """
+
+    clean_tokens: tuple[int, ...]
+    corrupt_tokens: tuple[int, ...]
+    answers: tuple[int, ...]
+    distractors: tuple[int, ...]
+    positions: Mapping[str, tuple[int, ...]]
+    stratum: str
+    corrupt_answers: tuple[int, ...] = ()
+    clean: str = ""
+    corrupt: str = ""
+    answer_texts: tuple[str, ...] = ()
+    distractor_texts: tuple[str, ...] = ()
+
+    def record(self) -> dict[str, object]:
+        """The pair as one line of a prompt file (texts and token ids both)."""
+        return {
+            "clean": self.clean,
+            "corrupt": self.corrupt,
+            "answer": _one(self.answer_texts),
+            "distractor": _one(self.distractor_texts),
+            "positions": {name: _one(index) for name, index in self.positions.items()},
+            "stratum": self.stratum,
+            "clean_tokens": list(self.clean_tokens),
+            "corrupt_tokens": list(self.corrupt_tokens),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """Prompt pairs of one task, with everything that says where they come from."""
+
+    task: str
+    corrupt: str
+    seed: int
+    bos: bool
+    pairs: tuple[PromptPair, ...]
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the token ids, answers and positions of all pairs, in order."""
+        digest = hashlib.sha256()
+        for pair in self.pairs:
+            digest.update(json.dumps(pair.record(), sort_keys=True).encode())
+        return digest.hexdigest()
+
+
+def sample(
+    task: Task,
+    tokens: Tokens,
+    n: int,
+    seed: int = 0,
+    corrupt: str | None = None,
+    options: Options | None = None,
+) -> Dataset:
+    """Draw `n` prompt pairs. The first k of n are the same for every n.
+
+    Raises:
+        TaskError: unknown corruption or option, a word list that ran dry, or a pair that does not align.
+    """
+    corruption = task.corruption(corrupt)
+    settings = task.settings(options or {})
+    words = tokens.words(task)
+    rng = random.Random(f"{task.name}/{seed}")
+    drafts = [task.draw(rng, words, corruption, settings) for _ in range(n)]
+    return Dataset(task.name, corruption, seed, tokens.adds_bos, encode(task, tokens, drafts))
+
+
+def encode(task: Task, tokens: Tokens, drafts: Iterable[Draft]) -> tuple[PromptPair, ...]:
+    """Turn drafts into token ids; raises `TaskError` for a pair whose sides do not align."""
+    drafts = list(drafts)
+    clean = tokens.encode([d.clean.text for d in drafts])
+    corrupt = tokens.encode([d.corrupt.text for d in drafts])
+    return tuple(_pair(task, tokens, d, a, b) for d, a, b in zip(drafts, clean, corrupt, strict=True))
+
+
+def _pair(task: Task, tokens: Tokens, draft: Draft, clean: Encoded, corrupt: Encoded) -> PromptPair:
+    positions = _positions(task, draft.clean, clean)
+    if len(clean.ids) != len(corrupt.ids) or positions != _positions(task, draft.corrupt, corrupt):
+        raise TaskError(
+            f"task {task.name}: the two prompts of a pair do not align under the tokenizer of {tokens.name}: "
+            f"{draft.clean.text!r} and {draft.corrupt.text!r}"
+        )
+
+    def first(texts: tuple[str, ...]) -> tuple[int, ...]:
+        return tuple(ids[0] for t in texts if (ids := tokens.continuation(task.answer_after, t)))
+
+    answers, distractors = first(draft.answers), first(draft.distractors)
+    if not answers or not distractors or set(answers) & set(distractors):
+        raise TaskError(
+            f"task {task.name}: the answer and the distractor of {draft.clean.text!r} do not differ in their first token"
+        )
+    return PromptPair(
+        clean_tokens=clean.ids,
+        corrupt_tokens=corrupt.ids,
+        answers=answers,
+        distractors=distractors,
+        corrupt_answers=first(draft.corrupt_answers),
+        positions=positions,
+        stratum=draft.stratum,
+        clean=draft.clean.text,
+        corrupt=draft.corrupt.text,
+        answer_texts=draft.answers,
+        distractor_texts=draft.distractors,
+    )
+
+
+def _positions(task: Task, text: Marked, encoded: Encoded) -> dict[str, tuple[int, ...]]:
+    """Token indices of the task's positions; names that this prompt lacks are left out."""
+    found: dict[str, tuple[int, ...]] = {}
+    for name in task.positions:
+        spans = [span for mark in task.marks_of(name) for span in text.marks.get(mark, ())]
+        if spans:
+            found[name] = tuple(sorted(encoded.last_token(*span) for span in spans))
+    return found | {"END": (len(encoded.ids) - 1,)}
+
+
+def _one(values: tuple) -> object:
+    return values[0] if len(values) == 1 else list(values)

@@ -1,0 +1,70 @@
+"""Greater-than (Hanna et al. 2023, arXiv:2305.00586, section 2)."""
+
+from __future__ import annotations
+
+import random
+
+from circuitdsl.tasks.task import Draft, Options, Task, WordList, Words
+from circuitdsl.tasks.template import Marked, fill
+
+NOUNS = tuple(
+    "war battle siege conflict campaign revolt rebellion invasion expedition voyage journey project program reform "
+    "treaty alliance empire dynasty reign plague famine drought strike trial feud debate crisis trade tour".split()
+)
+CENTURIES = tuple(str(c) for c in range(11, 18))
+TWO_DIGITS = tuple(f"{y:02d}" for y in range(100))
+#: a start year leaves room on both sides: 02 to 98
+YEARS = tuple(f"{c}{y:02d}" for c in CENTURIES for y in range(1, 99))
+_PROMPT = "The {NOUN} lasted from the year {START} to the year {CENTURY}"
+
+
+def draw(rng: random.Random, words: Words, corrupt: str, options: Options) -> Draft:
+    year = rng.choice(words["years"])
+    while year[2:] == "01" or f"{year[:2]}01" not in words["years"]:
+        year = rng.choice(words["years"])
+    century, start = year[:2], year[2:]
+    noun = rng.choice(words["nouns"])
+    later = [y for y in words["two_digits"] if y > start]
+    earlier = [y for y in words["two_digits"] if y <= start]
+    # "01" is the paper's; "low" draws the corrupt start from the years before the clean one
+    other = "01" if corrupt == "01" else rng.choice([y[2:] for y in words["years"] if y[:2] == century and y < year])
+    values = {"NOUN": noun, "CENTURY": century}
+    return Draft(
+        clean=_mark(values | {"START": year}),
+        corrupt=_mark(values | {"START": century + other}),
+        answers=tuple(later),
+        distractors=tuple(earlier),
+        stratum=century,
+    )
+
+
+def _mark(values: dict[str, str]) -> Marked:
+    filled = fill(_PROMPT, values)
+    ((start, end),) = filled.marks["START"]
+    return Marked(filled.text, {"NOUN": filled.marks["NOUN"], "XX1": ((start, start + 2),), "YY": ((start + 2, end),)})
+
+
+GREATER_THAN = Task(
+    name="greater_than",
+    title="Greater-than: the year a span of time ends",
+    source="Hanna et al. 2023, arXiv:2305.00586",
+    positions={
+        "NOUN": "what lasted",
+        "XX1": "the century of the first year",
+        "YY": "the last two digits of the first year",
+        "END": "the last token, the century of the second year",
+    },
+    corruptions={
+        "01": "the first year ends in 01 (the paper's)",
+        "low": "the first year is an earlier one of its century",
+    },
+    lists={
+        "nouns": WordList(NOUNS, before="The"),
+        "years": WordList(YEARS, before="the year", cut=2),
+        "two_digits": WordList(TWO_DIGITS, before="the year 17", glue=""),
+    },
+    needs={"nouns": 1, "years": 10, "two_digits": 90},
+    draw=draw,
+    metric="prob_diff",
+    answer_after="the year 17",
+)

@@ -1,0 +1,86 @@
+"""Laundry List: recall the one item of a list that is not repeated (Merullo et al. 2024, arXiv:2406.09519, section 5).
+
+The paper's own template is not published; this one keeps its structure: a list, then all items but one again.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from circuitdsl.tasks.task import Draft, Option, Options, Task, WordList, Words
+from circuitdsl.tasks.template import Marked
+
+ITEMS = tuple(
+    "towel shirt scarf jacket hat belt sock coat dress skirt sweater glove tie pillow blanket curtain "
+    "lamp clock brush soap sponge basket broom".split()
+)
+_OPENINGS = ("We packed", "I washed", "They wanted", "The list had")
+_SECONDS = ("We found", "I dried", "They got", "The box had")
+LENGTHS = (3, 4, 5, 6)
+
+
+def draw(rng: random.Random, words: Words, corrupt: str, options: Options) -> Draft:
+    length = int(options["items"]) or rng.choice(LENGTHS)
+    drawn = rng.sample(words["items"], 2 * length)
+    items, spare = drawn[:length], drawn[length:]
+    missing = rng.randrange(length)
+    again = [item for i, item in enumerate(items) if i != missing]
+    rng.shuffle(again)
+    style = rng.randrange(len(_OPENINGS))
+    changed = list(again)
+    asked: tuple[str, ...] = ()
+    if corrupt == "abc":
+        changed = spare[: length - 1]
+    else:  # the missing item takes the place of another one, which is then the one missing
+        slot = rng.randrange(length - 1)
+        changed[slot] = items[missing]
+        asked = (f" {again[slot]}",)
+    return Draft(
+        clean=_text(style, items, again, missing),
+        corrupt=_text(style, items, changed, missing),
+        answers=(f" {items[missing]}",),
+        distractors=tuple(f" {item}" for item in again),
+        corrupt_answers=asked,
+        stratum=f"{length}-{missing + 1}",
+    )
+
+
+def _text(style: int, items: list[str], again: list[str], missing: int) -> Marked:
+    marks: dict[str, list[tuple[int, int]]] = {}
+    text = _OPENINGS[style]
+    text = _enumerate(text, "a", items, lambda i: "ANSWER" if i == missing else "DISTRACTOR", marks)
+    text = _enumerate(f"{text} {_SECONDS[style]}", "the", again, lambda i: "AGAIN", marks)
+    return Marked(text + " Only one was left, the", {name: tuple(spans) for name, spans in marks.items()})
+
+
+def _enumerate(
+    text: str, article: str, items: list[str], name: Callable[[int], str], marks: dict[str, list[tuple[int, int]]]
+) -> str:
+    for i, item in enumerate(items):
+        joint = "" if i == 0 else " and" if i == len(items) - 1 else ","
+        text += f"{joint} {article} "
+        marks.setdefault(name(i), []).append((len(text), len(text) + len(item)))
+        text += item
+    return text + "."
+
+
+LAUNDRY_LIST = Task(
+    name="laundry_list",
+    title="Laundry List: the item that is not repeated",
+    source="Merullo et al. 2024, arXiv:2406.09519",
+    positions={
+        "ANSWER": "the item that is not repeated",
+        "DISTRACTOR": "the other items of the list",
+        "AGAIN": "the items' second mentions",
+        "END": "the last token",
+    },
+    corruptions={
+        "abc": "the second sentence names unrelated items, so that every item is missing",
+        "swap": "the missing item is mentioned and another one left out",
+    },
+    lists={"items": WordList(ITEMS)},
+    needs={"items": 2 * max(LENGTHS)},
+    options={"items": Option(0, (0, *LENGTHS), "number of items in the list (0: drawn for each prompt)")},
+    draw=draw,
+)

@@ -1,0 +1,115 @@
+"""A task: a distribution over prompt pairs, written once for every tokenizer.
+
+A task is a pure function from a random generator and word lists to a `Draft` (texts with marked parts).
+`dataset.py` turns drafts into token ids. Because `draw` takes any `random.Random`, the same function
+serves seeded sampling and Hypothesis' shrinkable randomness.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from circuitdsl.errors import UserError
+from circuitdsl.tasks.template import Marked
+
+
+class TaskError(UserError):
+    """A task cannot be made as asked: unknown option, or too few usable words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """One prompt pair as text, before any tokenizer.
+
+    `answers` and `distractors` continue the clean prompt (`" Mary"`); `corrupt_answers` is what the corrupt
+    prompt asks for, where it asks for anything. `marks` of both texts carry the task's position names.
+    """
+
+    clean: Marked
+    corrupt: Marked
+    answers: tuple[str, ...]
+    distractors: tuple[str, ...]
+    stratum: str
+    corrupt_answers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class WordList:
+    """Candidate words. Only those are used that are one token long after the text `before`.
+
+    With `cut`, a word must be two tokens, the first of them its first `cut` characters.
+    """
+
+    words: tuple[str, ...]
+    before: str = "the"
+    glue: str = " "
+    cut: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """An option of a task: its default, the values it takes and a sentence."""
+
+    default: str | int
+    values: tuple[str | int, ...]
+    says: str
+
+
+Words = Mapping[str, tuple[str, ...]]
+Options = Mapping[str, str | int]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A registered task. The first of `corruptions` is the default."""
+
+    name: str
+    title: str
+    source: str
+    positions: Mapping[str, str]
+    corruptions: Mapping[str, str]
+    lists: Mapping[str, WordList]
+    needs: Mapping[str, int]
+    draw: Callable[[random.Random, Words, str, Options], Draft]
+    options: Mapping[str, Option] = field(default_factory=dict)
+    #: a position that stands for the marks of others
+    aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    metric: str = "logit_diff"
+    #: text before an answer, for finding the answer's first token
+    answer_after: str = "to"
+
+    def marks_of(self, position: str) -> tuple[str, ...]:
+        """The template marks that a position name stands for."""
+        return self.aliases.get(position, (position,))
+
+    def check_words(self, words: Words, tokenizer: str) -> None:
+        """Raise `TaskError` naming the word list that has too few single-token words left."""
+        for name, least in self.needs.items():
+            if len(words[name]) < least:
+                raise TaskError(
+                    f"the tokenizer of {tokenizer} leaves {len(words[name])} of {len(self.lists[name].words)} "
+                    f"words in the list '{name}' of task {self.name}, which needs {least}",
+                    hint="words must be single tokens of the model's tokenizer; another model or task may serve",
+                )
+
+    def settings(self, given: Options) -> dict[str, str | int]:
+        """The options as given, completed with defaults; unknown names or values raise `TaskError`."""
+        for name, value in given.items():
+            if name not in self.options:
+                known = ", ".join(self.options) or "none"
+                raise TaskError(f"task {self.name} has no option '{name}' (it has: {known})")
+            if value not in self.options[name].values:
+                allowed = ", ".join(map(str, self.options[name].values))
+                raise TaskError(f"option {name} of task {self.name} cannot be {value} (it can be {allowed})")
+        return {name: option.default for name, option in self.options.items()} | dict(given)
+
+    def corruption(self, name: str | None) -> str:
+        """The corruption of that name, or the default; an unknown one raises `TaskError`."""
+        if name is None:
+            return next(iter(self.corruptions))
+        if name not in self.corruptions:
+            raise TaskError(f"task {self.name} has no corruption '{name}' (it has {', '.join(self.corruptions)})")
+        return name
+

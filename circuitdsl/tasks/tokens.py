@@ -1,0 +1,85 @@
+"""The little that tasks need of a tokenizer: ids with character spans, and whether a word is one token."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from circuitdsl.tasks.task import Task, TaskError, WordList, Words
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Token ids and, for each, the characters it stands for."""
+
+    ids: tuple[int, ...]
+    spans: tuple[tuple[int, int], ...]
+
+    def last_token(self, start: int, end: int) -> int:
+        """Index of the token that holds the last character of a span."""
+        return max(i for i, (a, b) in enumerate(self.spans) if a < end <= b and b > a)
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """A Hugging Face fast tokenizer as the tasks see it.
+
+    `bos`: `None` leaves the beginning-of-sequence token to `tokenizer(text)`; `True` and `False` force it.
+    """
+
+    tokenizer: Any
+    name: str = "this model"
+    bos: bool | None = None
+    _continuations: dict[tuple[str, str], tuple[int, ...]] = field(default_factory=dict, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if not getattr(self.tokenizer, "is_fast", False):
+            raise TaskError(f"the tokenizer of {self.name} gives no character positions (it is not a fast tokenizer)")
+        if self.bos and self.tokenizer.bos_token_id is None:
+            raise TaskError(f"the tokenizer of {self.name} has no beginning-of-sequence token, and bos = yes asks for it")
+
+    def encode(self, texts: Sequence[str]) -> list[Encoded]:
+        """Encode texts as `tokenizer(text)` does, special tokens included."""
+        out = self.tokenizer(
+            list(texts), add_special_tokens=self.bos is None, return_offsets_mapping=True, return_attention_mask=False
+        )
+        first = ((self.tokenizer.bos_token_id,), ((0, 0),)) if self.bos else ((), ())
+        return [
+            Encoded(first[0] + tuple(ids), first[1] + tuple((a, b) for a, b in spans))
+            for ids, spans in zip(out["input_ids"], out["offset_mapping"], strict=True)
+        ]
+
+    @property
+    def adds_bos(self) -> bool:
+        """Whether prompts begin with the beginning-of-sequence token."""
+        bos = self.tokenizer.bos_token_id
+        return bos is not None and self.encode(["a"])[0].ids[:1] == (bos,)
+
+    def continuation(self, before: str, text: str) -> tuple[int, ...]:
+        """The ids that `text` adds when it follows `before`; empty where it changes the tokens before it."""
+        key = (before, text)
+        if key not in self._continuations:
+            short, long = self.tokenizer([before, before + text], add_special_tokens=False)["input_ids"]
+            self._continuations[key] = tuple(long[len(short) :]) if long[: len(short)] == short else ()
+        return self._continuations[key]
+
+    def usable(self, words: WordList) -> tuple[str, ...]:
+        """The words of a list that are the tokens the list asks for, all of them known."""
+        return tuple(word for word in words.words if self._fits(words, word))
+
+    def _fits(self, words: WordList, word: str) -> bool:
+        ids = self.continuation(words.before, words.glue + word)
+        if self.tokenizer.unk_token_id in ids:
+            return False
+        if words.cut is None:
+            return len(ids) == 1
+        head, tail = words.glue + word[: words.cut], word[words.cut :]
+        parts = self.continuation(words.before, head), self.continuation(words.before + head, tail)
+        return len(ids) == 2 and ids == parts[0] + parts[1]
+
+    def words(self, task: Task) -> Words:
+        """The task's usable words; raises `TaskError` naming a list that ran dry."""
+        usable = {name: self.usable(words) for name, words in task.lists.items()}
+        task.check_words(usable, self.name)
+        return usable

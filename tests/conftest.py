@@ -1,0 +1,34 @@
+"""What tests share: where real data may lie, and the models that ship."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SHARED = ROOT.parent / "shared" / "data"
+
+
+def shared(name: str) -> Path:
+    """A folder of real data beside the checkout; the test is skipped where it is missing."""
+    path = SHARED / name
+    if not path.exists():
+        pytest.skip(f"real data not at hand: {path}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def gpt2_tokens():  # noqa: ANN201
+    from circuitdsl.models.load import load_tokenizer
+    from circuitdsl.tasks.tokens import Tokens
+
+    return Tokens(load_tokenizer(str(shared("gpt2-tokenizer"))), "GPT-2")
+
+
+@pytest.fixture(scope="session")
+def pocket_tokens():  # noqa: ANN201
+    from circuitdsl.models.load import load_tokenizer
+    from circuitdsl.tasks.tokens import Tokens
+
+    return Tokens(load_tokenizer("pocket"), "pocket")
