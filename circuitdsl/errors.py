@@ -4,7 +4,12 @@ from __future__ import annotations
 
 
 class UserError(Exception):
-    """Something the user can put right. `hint` says how, where that can be said."""
+    """Something the user can put right. `hint` says how, where that can be said.
+
+    `status` is the exit status of the command line: 3, it could not be run; 2, a spec or a task file is wrong.
+    """
+
+    status = 3
 
     def __init__(self, message: str, hint: str | None = None) -> None:
         super().__init__(message)

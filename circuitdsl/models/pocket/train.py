@@ -167,13 +167,13 @@ def export(model: Pocket, vocabulary: list[str], directory: Path) -> None:
 
 @dataclass(frozen=True)
 class Settings:
-    updates: int = 6000
+    updates: int = 3000
     seed: int = 0
     lr: float = 2e-3
     muon_factor: float = 3.0
     weight_decay: float = 0.02
     context_weight: float = 0.05
-    every: int = 250
+    every: int = 100
     threads: int = 1
     bf16: bool = True
 

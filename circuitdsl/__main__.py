@@ -1,0 +1,5 @@
+"""`python -m circuitdsl`."""
+
+from circuitdsl.cli import main
+
+main()

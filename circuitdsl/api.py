@@ -1,0 +1,131 @@
+"""Specs, tasks and models brought together: what the command line and a notebook call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from circuitdsl.circuit.catalogue import TaskShape
+from circuitdsl.circuit.claims import Circuit, TaskUse
+from circuitdsl.circuit.resolve import resolve
+from circuitdsl.errors import UserError
+from circuitdsl.language.diagnostics import Diagnostic
+from circuitdsl.language.parse import parse
+from circuitdsl.language.source import read_source
+from circuitdsl.tasks.registry import TASKS
+
+if TYPE_CHECKING:
+    from circuitdsl.measure.bench import Bench
+    from circuitdsl.models.parts import Transformer
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A spec file as read: its circuits, and everything that was found wrong with it."""
+
+    path: str
+    text: str
+    circuits: tuple[Circuit, ...]
+    diagnostics: tuple[Diagnostic, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether the spec can be verified."""
+        return not any(d.severity == "error" for d in self.diagnostics)
+
+
+@cache
+def catalogue() -> Mapping[str, TaskShape]:
+    """The registered tasks as resolution sees them."""
+    return {
+        task.name: TaskShape(
+            task.name, task.positions, task.corruptions, {name: option.says for name, option in task.options.items()}
+        )
+        for task in TASKS.values()
+    }
+
+
+def shipped_specs() -> Path:
+    """The folder of the specs that come with the package."""
+    inside = Path(__file__).parent / "specs"
+    return inside if inside.exists() else Path(__file__).parent.parent / "specs"
+
+
+def find_spec(name: str) -> Path:
+    """A file of that name, or a shipped spec (`pocket/ioi`).
+
+    Raises:
+        UserError: there is neither.
+    """
+    path = Path(name)
+    if path.exists():
+        return path
+    shipped = shipped_specs() / f"{name.removesuffix('.circ')}.circ"
+    if shipped.is_file():
+        return shipped
+    names = sorted(str(p.relative_to(shipped_specs()).with_suffix("")) for p in shipped_specs().rglob("*.circ"))
+    raise UserError(f"there is no file {name}, and no shipped spec of that name", hint=f"shipped: {', '.join(names)}")
+
+
+def load(name: str | Path, model: str | None = None) -> Spec:
+    """Read, parse and resolve a spec; whatever is wrong with it stands in `diagnostics`.
+
+    Args:
+        name: a path, or the name of a shipped spec.
+        model: checked against this model instead of the spec's own.
+    """
+    path = find_spec(str(name))
+    text, found = read_source(path)
+    return _resolved(text, str(path), tuple(found), model)
+
+
+def loads(text: str, path: str = "<text>", model: str | None = None) -> Spec:
+    """Parse and resolve a spec given as text."""
+    return _resolved(text, path, (), model)
+
+
+def _resolved(text: str, path: str, found: tuple[Diagnostic, ...], model: str | None) -> Spec:
+    if found:
+        return Spec(path, text, (), found)
+    syntax, problems = parse(text, path)
+    circuits, more = resolve(syntax, tasks=catalogue(), model_override=model)
+    diagnostics = sorted({*problems, *more}, key=lambda d: (d.span.line, d.span.column, d.code))
+    return Spec(path, text, circuits, tuple(diagnostics))
+
+
+# --- ready to measure ------------------------------------------------------------------------------
+
+
+def make_bench(circuit: Circuit, use: TaskUse, model: Transformer, max_rows: int | None = None) -> Bench:
+    """A task's prompts for a model, ready to be measured.
+
+    Raises:
+        UserError: the model has no tokenizer, or the task cannot be made with it.
+    """
+    from circuitdsl.measure.bench import bench
+    from circuitdsl.tasks.dataset import sample
+    from circuitdsl.tasks.from_file import read_prompts
+    from circuitdsl.tasks.tokens import Tokens
+
+    tokens = None if model.tokenizer is None else Tokens(model.tokenizer, model.name, use.bos)
+    if use.file is not None:
+        path = Path(circuit.path).parent / use.file
+        data = read_prompts(path, tokens, use.name, limit=use.prompts, n_vocab=model.n_vocab)
+        return bench(model, data, circuit.metric, max_rows=max_rows)
+    if tokens is None:
+        raise UserError(
+            f"{model.name} has no tokenizer, and task {use.name} needs one to make its prompts",
+            hint="put tokenizer.json beside the weights, or give prompts as token ids in a prompt file",
+        )
+    task = TASKS[use.generator or use.name]
+    data = sample(task, tokens, use.prompts, use.seed, use.corrupt, dict(use.options))
+    return bench(model, data, circuit.metric, corruptions=tuple(task.corruptions), max_rows=max_rows)
+
+
+def make_benches(circuit: Circuit, model: Transformer, max_rows: int | None = None) -> dict[str, Bench]:
+    """A bench for every task that some claim of the circuit is checked on."""
+    wanted = {name for claim in circuit.claims for name in claim.tasks}
+    return {use.name: make_bench(circuit, use, model, max_rows) for use in circuit.tasks if use.name in wanted}

@@ -1,0 +1,154 @@
+"""Metrics of a run at END, one number per prompt (semantics: measurements; Wang et al. 2022, section 2).
+
+Patched and corrupt runs are scored with the clean prompt's answers and distractors. Answers count by their first token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from circuitdsl.circuit.claims import Metric
+from circuitdsl.errors import UserError
+from circuitdsl.tasks.dataset import PromptPair
+
+#: metrics that are shares of prompts: 0 or 1 on each
+SHARES = frozenset({"accuracy"})
+#: metrics whose clean value lies below the corrupt one
+FALLING = frozenset({"kl"})
+
+Score = Callable[[Float[Tensor, "*runs n k"]], Float[Tensor, "*runs n"]]
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """What a metric reads of a set of prompts, and how it scores it.
+
+    `ids` are the tokens whose logits it reads at END, one row a prompt; `None` asks for the whole vocabulary.
+    `score` turns those logits into one number a prompt.
+    """
+
+    ids: Int[Tensor, "n k"] | None
+    score: Score
+
+
+def unit(metric: Metric) -> str:
+    """How a metric is written: `share` (a percentage), `nats` or `logits`, or a difference of probabilities."""
+    return {"accuracy": "share", "prob_diff": "probability", "kl": "nats", "logprob": "nats"}.get(metric.name, "logits")
+
+
+def scorer(metric: Metric, pairs: Sequence[PromptPair], clean: Float[Tensor, "n vocab"] | None = None) -> Scorer:
+    """The scorer of a metric on these prompts; `kl` also needs the clean runs' logits.
+
+    Raises:
+        UserError: `logit_diff(against = corrupt)` on a task whose corrupt prompts have no answer.
+    """
+    options = dict(metric.options)
+    sides = {"answer": [p.answers for p in pairs], "distractor": [p.distractors for p in pairs]}
+    match metric.name:
+        case "logit_diff":
+            if options.get("against") == "corrupt":
+                if not all(p.corrupt_answers for p in pairs):
+                    raise UserError("logit_diff(against = corrupt) needs corrupt prompts that ask for something else")
+                sides["distractor"] = [p.corrupt_answers for p in pairs]
+            return _on_tokens(sides, _max_difference if options.get("against") == "max" else _mean_difference)
+        case "accuracy" if "argmax" not in options:
+            return _on_tokens(sides, _best_answer_wins)
+        case "accuracy":
+            return _on_vocabulary(sides, _argmax_is_answer)
+        case "prob_diff":
+            return _on_vocabulary(sides, _probability_difference)
+        case "logprob":
+            return _on_vocabulary(sides, _log_probability)
+        case "kl":
+            return Scorer(None, lambda logits: _kl(clean, logits))
+    raise UserError(f"unknown metric '{metric.name}'")
+
+
+# --- on the answers' and distractors' logits alone -------------------------------------------------
+
+Sides = dict[str, list[tuple[int, ...]]]
+
+
+def _on_tokens(sides: Sides, score: Callable[..., Tensor]) -> Scorer:
+    (answers, a_mask), (distractors, d_mask) = _padded(sides["answer"]), _padded(sides["distractor"])
+    split = answers.shape[1]
+
+    def apply(logits: Tensor) -> Tensor:
+        return score(logits[..., :split], a_mask.to(logits.device), logits[..., split:], d_mask.to(logits.device))
+
+    return Scorer(torch.cat([answers, distractors], dim=1), apply)
+
+
+def _padded(rows: list[tuple[int, ...]]) -> tuple[Int[Tensor, "n k"], Bool[Tensor, "n k"]]:
+    width = max(map(len, rows))
+    ids = torch.zeros(len(rows), width, dtype=torch.long)
+    mask = torch.zeros(len(rows), width, dtype=torch.bool)
+    for i, row in enumerate(rows):
+        ids[i, : len(row)] = torch.tensor(row)
+        mask[i, : len(row)] = True
+    return ids, mask
+
+
+def _mean(values: Tensor, mask: Tensor) -> Tensor:
+    return (values * mask).sum(-1) / mask.sum(-1)
+
+
+def _max(values: Tensor, mask: Tensor) -> Tensor:
+    return values.masked_fill(~mask, -torch.inf).amax(-1)
+
+
+def _mean_difference(a: Tensor, a_mask: Tensor, d: Tensor, d_mask: Tensor) -> Tensor:
+    return _mean(a, a_mask) - _mean(d, d_mask)
+
+
+def _max_difference(a: Tensor, a_mask: Tensor, d: Tensor, d_mask: Tensor) -> Tensor:
+    return _mean(a, a_mask) - _max(d, d_mask)
+
+
+def _best_answer_wins(a: Tensor, a_mask: Tensor, d: Tensor, d_mask: Tensor) -> Tensor:
+    best, rival = _max(a, a_mask), _max(d, d_mask)
+    return torch.where(torch.isnan(best - rival), torch.nan, (best > rival).to(a.dtype))
+
+
+# --- on the whole vocabulary -----------------------------------------------------------------------
+
+
+def _on_vocabulary(sides: Sides, score: Callable[..., Tensor]) -> Scorer:
+    (answers, a_mask), (distractors, d_mask) = _padded(sides["answer"]), _padded(sides["distractor"])
+
+    def at(values: Tensor, ids: Tensor) -> Tensor:
+        return values.gather(-1, ids.to(values.device).expand(*values.shape[:-1], ids.shape[-1]))
+
+    def apply(logits: Tensor) -> Tensor:
+        logp = logits.float().log_softmax(-1)
+        masks = a_mask.to(logits.device), d_mask.to(logits.device)
+        return score(logp, at(logp, answers), masks[0], at(logp, distractors), masks[1], answers.to(logits.device))
+
+    return Scorer(None, apply)
+
+
+def _probability_difference(
+    logp: Tensor, a: Tensor, a_mask: Tensor, d: Tensor, d_mask: Tensor, answers: Tensor
+) -> Tensor:
+    return (a.exp() * a_mask).sum(-1) - (d.exp() * d_mask).sum(-1)
+
+
+def _log_probability(logp: Tensor, a: Tensor, a_mask: Tensor, d: Tensor, d_mask: Tensor, answers: Tensor) -> Tensor:
+    return a.masked_fill(~a_mask, -torch.inf).logsumexp(-1)
+
+
+def _argmax_is_answer(logp: Tensor, a: Tensor, a_mask: Tensor, d: Tensor, d_mask: Tensor, answers: Tensor) -> Tensor:
+    hit = ((logp.argmax(-1)[..., None] == answers) & a_mask).any(-1)
+    return torch.where(torch.isnan(logp).any(-1), torch.nan, hit.to(logp.dtype))
+
+
+def _kl(clean: Tensor | None, logits: Tensor) -> Tensor:
+    """KL divergence of the run from the clean run, in nats."""
+    assert clean is not None, "kl is measured against the clean run"
+    p, q = clean.float().log_softmax(-1), logits.float().log_softmax(-1)
+    return (p.exp() * (p - q)).sum(-1)

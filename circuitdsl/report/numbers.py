@@ -1,0 +1,42 @@
+"""How numbers are written for people: percent signs, true minus signs, two figures that mean something."""
+
+from __future__ import annotations
+
+from circuitdsl.report.report import Interval, Measured
+
+_MINUS = "\N{MINUS SIGN}"
+
+
+def plain(value: float, digits: int = 2) -> str:
+    """A number with a true minus sign and no negative zero."""
+    text = f"{value:.{digits}f}"
+    if float(text) == 0:
+        text = text.lstrip("-")
+    return text.replace("-", _MINUS)
+
+
+def percent(share: float, sign: bool = True) -> str:
+    """A fraction as a percentage, with a decimal where it is small or near a whole."""
+    value = 100 * share
+    digits = 0 if abs(value) >= 9.95 and not 99 < abs(value) < 100 else 1
+    return f"{plain(value, digits)}{' %' if sign else ''}"
+
+
+def value(measured: Measured) -> str:
+    """The measured figure in its unit."""
+    if measured.unit in ("gap", "share"):
+        return percent(measured.value)
+    return plain(measured.value)
+
+
+def interval(measured: Measured) -> str:
+    """The plain 95 % interval, in the same unit as `value` writes."""
+    return "" if measured.ci is None else bracket(measured.ci, measured.unit)
+
+
+def bracket(ci: Interval, unit: str) -> str:
+    if unit in ("gap", "share"):
+        low, high = (percent(limit, sign=False) for limit in ci)
+    else:
+        low, high = (plain(limit) for limit in ci)
+    return f"[{low}, {high}]"

@@ -1,0 +1,209 @@
+"""What a verification found, as flat frozen records; every output format reads these and nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from circuitdsl import __version__
+from circuitdsl.errors import UserError
+
+Verdict = Literal["holds", "fails", "undecided", "error"]
+VERDICTS: tuple[Verdict, ...] = ("holds", "fails", "undecided", "error")
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A number with its plain 95 % interval; fractions as fractions.
+
+    `ci_used` is the interval at the level that the verdict used (wider, where many claims are made). `unit` is
+    `share`, `gap` (a fraction of clean minus corrupt), or the metric's own unit. `right_sign` is the share of prompts
+    on which the figure has the claimed sign.
+    """
+
+    name: str
+    value: float
+    ci: Interval | None
+    n: int
+    unit: str
+    delta: float | None = None
+    ci_used: Interval | None = None
+    median: float | None = None
+    iqr: Interval | None = None
+    right_sign: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Null:
+    """Where a claim stands among matched random ones: the share of them it is stronger than."""
+
+    percentile: float
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class MemberResult:
+    """One pair of a group edge."""
+
+    sender: str
+    receiver: str
+    input: str
+    position: str
+    effect: float | None
+    ci: Interval | None
+    delta: float | None
+    n: int
+    verdict: Verdict | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimResult:
+    """One claim on one task."""
+
+    id: str
+    line: int
+    text: str
+    kind: str
+    task: str
+    verdict: Verdict
+    reason: str
+    protocol: dict[str, str] = field(default_factory=dict)
+    measured: Measured | None = None
+    null: Null | None = None
+    members: tuple[MemberResult, ...] = ()
+    notes: tuple[str, ...] = ()
+    citation: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskResult:
+    name: str
+    corrupt: str
+    prompts: int
+    seed: int
+    sha256: str
+    metric: str
+    clean: float
+    corrupt_value: float
+    accuracy: float
+    bos: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SpecInfo:
+    path: str
+    circuit: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    name: str
+    sha256: str
+    n_layers: int
+    n_heads: int
+    device: str
+    dtype: str
+    bos: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Unmeasured:
+    """A statement that this version parses but does not measure: it never counts as holding."""
+
+    line: int
+    text: str
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    spec: SpecInfo
+    model: ModelInfo
+    tasks: tuple[TaskResult, ...]
+    claims: tuple[ClaimResult, ...]
+    seconds: float
+    unmeasured: tuple[Unmeasured, ...] = ()
+    versions: dict[str, str] = field(default_factory=dict)
+    threads: int = 0
+    level: str = "Holm 5 %"
+    block_positions: int = 0
+    interrupted: bool = False
+
+    @property
+    def summary(self) -> dict[str, int]:
+        found = Counter(claim.verdict for claim in self.claims)
+        return {verdict: found[verdict] for verdict in VERDICTS}
+
+    def exit_status(self, allow_undecided: bool = False) -> int:
+        """0 every claim holds; 1 some fail (or are undecided); 3 some could not be measured and none fails."""
+        return exit_status([self], allow_undecided)
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as schema version 1 has it."""
+        body = _plain(asdict(self))
+        return {"schema": 1, "circuitdsl": __version__, **body, "summary": self.summary}
+
+
+def exit_status(reports: Iterable[Report], allow_undecided: bool = False) -> int:
+    """Exit status of one or several reports together. What was not measured counts as an error: nothing says it holds."""
+    reports = list(reports)
+    found = Counter(claim.verdict for report in reports for claim in report.claims)
+    if found["fails"]:
+        return 1
+    if found["error"] or not found or any(report.unmeasured or report.interrupted for report in reports):
+        return 3
+    return 1 if found["undecided"] and not allow_undecided else 0
+
+
+def write_whole(path: Path, text: str | bytes) -> None:
+    """Write a file in one go: into a temporary file beside it, then rename.
+
+    Raises:
+        UserError: the folder is missing or cannot be written.
+    """
+    data = text.encode() if isinstance(text, str) else text
+    try:
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+        os.chmod(name, 0o666 & ~_umask())
+        os.replace(name, path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}", hint="is the folder there, and writable?") from None
+
+
+def dumps(reports: Iterable[Report]) -> str:
+    """One report as a JSON object; several as a JSON list."""
+    found = [report.to_json() for report in reports]
+    return json.dumps(found[0] if len(found) == 1 else found, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of a report."""
+    return json.loads((Path(__file__).parent / "schema.json").read_text())
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _plain(value: Any) -> Any:
+    """JSON values only: tuples become lists; a number that is not finite becomes null."""
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    if isinstance(value, float) and not -float("inf") < value < float("inf"):
+        return None
+    return value

@@ -1,0 +1,176 @@
+"""From a decision and the numbers behind it to the flat record of one claim."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from circuitdsl.circuit.claims import Claim, Member, Signed, Within
+from circuitdsl.measure.bench import Bench, Series
+from circuitdsl.measure.plan import AttentionRequest, ClaimPlan, EdgeRequest, NodeRequest, Request
+from circuitdsl.measure.samples import sample_of
+from circuitdsl.report.numbers import percent
+from circuitdsl.report.report import ClaimResult, Interval, Measured, MemberResult, Null, Verdict
+from circuitdsl.verdict.decide import Decision, Sample
+from circuitdsl.verdict.intervals import Ratio, moments
+
+_WORST: tuple[Verdict, ...] = ("fails", "error", "undecided", "holds")
+
+
+def claim_result(
+    plan: ClaimPlan, decision: Decision, series: Mapping[Request, Series], bench: Bench
+) -> ClaimResult:
+    """The record of one claim on one task."""
+    claim = plan.claim
+    null = decision.null
+    return ClaimResult(
+        id=claim.id,
+        line=claim.line,
+        text=claim.text,
+        kind=claim.kind,
+        task=plan.task,
+        verdict=decision.verdict,
+        reason=decision.reason,
+        protocol=_protocol(plan),
+        measured=_measured(plan, decision, series, bench),
+        null=Null(null.percentile, null.size) if null else None,
+        members=_members(plan, decision, series, bench),
+        notes=_notes(plan, series, bench),
+        citation=claim.citation,
+    )
+
+
+def _protocol(plan: ClaimPlan) -> dict[str, str]:
+    """How it was measured: the patch, its direction and what stands in for what is taken out."""
+    match plan.parts[0].request:
+        case EdgeRequest(via_mlps=via, direction=direction):
+            return {"patch": "via_mlps" if via else "direct", "direction": direction, "ablate": "corrupt"}
+        case NodeRequest(ablate=ablate, direction=direction):
+            return {"patch": "node", "direction": direction, "ablate": ablate}
+        case AttentionRequest():
+            return {"read": "attention", "run": "clean"}
+        case _:
+            return {"read": "behaviour", "run": "clean"}
+
+
+# --- the number that decided -----------------------------------------------------------------------
+
+
+def _measured(
+    plan: ClaimPlan, decision: Decision, series: Mapping[Request, Series], bench: Bench
+) -> Measured | None:
+    if decision.value is None:
+        return None
+    part = next((p for p in plan.parts if p.label == decision.label), plan.parts[0])
+    sample = sample_of(bench, part.request, series[part.request])
+    spread = _per_prompt(decision, sample)
+    low, median, high = (float(q) for q in np.quantile(spread, (0.25, 0.5, 0.75)))
+    return Measured(
+        name=decision.name,
+        value=decision.value,
+        ci=decision.ci,
+        ci_used=decision.ci_used,
+        n=decision.n,
+        unit=_unit(decision, sample, bench),
+        delta=decision.delta,
+        median=median,
+        iqr=(low, high),
+        right_sign=_right_sign(plan.claim, spread),
+    )
+
+
+def _unit(decision: Decision, sample: Sample, bench: Bench) -> str:
+    if decision.name == "effect":
+        return "gap"
+    if sample.unit in ("percent", "points"):
+        return "share"
+    return bench.unit
+
+
+def _per_prompt(decision: Decision, sample: Sample) -> np.ndarray:
+    """The figure prompt by prompt; effects over the mean gap, so that no prompt divides by its own."""
+    if decision.name == "effect":
+        return np.asarray(sample.d, float) / float(np.mean(np.asarray(sample.g, float)))
+    return np.asarray(sample.d if decision.name == "delta" else sample.value, float)
+
+
+def _right_sign(claim: Claim, spread: np.ndarray) -> float | None:
+    """Share of prompts whose figure has the claimed sign, where the claim has one."""
+    for test in claim.tests:
+        if isinstance(test, Signed):
+            return float(np.mean(spread < 0 if test.direction == "lowers" else spread > 0))
+        if isinstance(test, Within) and test.quantity != "value":
+            if test.high is not None and test.high <= 0:
+                return float(np.mean(spread < 0))
+            if test.low is not None and test.low >= 0:
+                return float(np.mean(spread > 0))
+    return None
+
+
+# --- the pairs of a group edge ---------------------------------------------------------------------
+
+
+def _members(
+    plan: ClaimPlan, decision: Decision, series: Mapping[Request, Series], bench: Bench
+) -> tuple[MemberResult, ...]:
+    judged = _by_label(decision) if plan.claim.each else {}
+    found = ((member, series.get(request), request) for member, request in plan.members)
+    return tuple(
+        _member(member, sample_of(bench, request, s), judged.get(str(member), ()), s)
+        for member, s, request in found
+        if s is not None
+    )
+
+
+def _by_label(decision: Decision) -> dict[str, tuple[Decision, ...]]:
+    parts: dict[str, tuple[Decision, ...]] = {}
+    for part in decision.parts or (decision,):
+        parts[part.label] = (*parts.get(part.label, ()), part)
+    return parts
+
+
+def _member(member: Member, sample: Sample, judged: Sequence[Decision], series: Series) -> MemberResult:
+    worst = min(judged, key=lambda part: _WORST.index(part.verdict)) if judged else None
+    effect, ci = _effect(sample)
+    unchanged = not series.changed[series.present].any()
+    reason = f"{member}: {worst.reason}" if worst else ("the corruption does not change it" if unchanged else "")
+    return MemberResult(
+        sender=str(member.sender),
+        receiver=str(member.receiver),
+        input="".join(sorted({edge.receiver.port for edge in member.edges}, key="qkvin".index)),
+        position=", ".join(dict.fromkeys(str(edge.position) for edge in member.edges)),
+        effect=None if unchanged else effect,
+        ci=ci,
+        delta=float(np.mean(np.asarray(sample.d, float))),
+        n=sample.n,
+        verdict=worst.verdict if worst else None,
+        reason=reason,
+    )
+
+
+def _effect(sample: Sample) -> tuple[float | None, Interval | None]:
+    """The effect of a member with its plain 95 % interval; none where there is no gap."""
+    if sample.n < 2:
+        return None, None
+    ratio = Ratio(moments(sample.d, sample.g, strata=sample.strata), -1 if sample.falls else 1)  # type: ignore[arg-type]
+    low, high = (float(v) for v in ratio.interval())
+    value = float(ratio.value)
+    return (value if np.isfinite(value) else None), (None if np.isnan(low) or np.isnan(high) else (low, high))
+
+
+# --- what else a reader should know ----------------------------------------------------------------
+
+
+def _notes(plan: ClaimPlan, series: Mapping[Request, Series], bench: Bench) -> tuple[str, ...]:
+    notes = []
+    request = plan.parts[0].request
+    if plan.other and plan.other in series and request in series:
+        here, there = (_effect(sample_of(bench, r, series[r]))[0] for r in (request, plan.other))
+        if here is not None and there is not None and abs(here - there) > plan.claim.margin:
+            notes.append(f"via MLPs {percent(here)}, direct {percent(there)}")
+    if isinstance(request, (EdgeRequest, NodeRequest)) and request in series:
+        share = float(series[request].changed[series[request].present].mean()) if series[request].present.any() else 0.0
+        if 0 < share < 1:
+            notes.append(f"the corruption changes what is patched on {percent(share)} of the prompts")
+    return tuple(notes)

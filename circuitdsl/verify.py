@@ -1,0 +1,253 @@
+"""Verification: datasets → plan → measurements, look by look → verdicts → report.
+
+Prompts are measured in the looks of a group-sequential design; a claim that is settled at its family's strictest level asks
+for no more of them (semantics: sampling). Holm's procedure then runs over all claims and tasks at once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from circuitdsl.circuit.catalogue import ModelShape
+from circuitdsl.circuit.claims import Circuit, TaskUse
+from circuitdsl.measure.bench import Bench, Series, baseline, measure, present
+from circuitdsl.measure.plan import ClaimPlan, EdgeRequest, NodeRequest, PatchRequest, Request, plan
+from circuitdsl.measure.samples import base, sample_of
+from circuitdsl.report.report import ModelInfo, Report, SpecInfo, TaskResult, Unmeasured
+from circuitdsl.report.results import claim_result
+from circuitdsl.verdict.decide import NULL_PROMPTS, Evidence, broken, decide_family, weigh_claim
+from circuitdsl.verdict.families import FAMILY
+from circuitdsl.verdict.intervals import Ratio, moments
+from circuitdsl.verdict.sampling import Looks, plan_looks
+
+#: called with (work done, work that may still be needed at most, what is going on)
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to verify: nothing here changes what a claim means."""
+
+    early_stop: bool = True
+    holm: bool = True
+    alpha: float = FAMILY
+    only: str | None = None
+
+
+@dataclass
+class Collected:
+    """What one claim has on one task so far."""
+
+    plan: ClaimPlan
+    bench: Bench
+    looks: Looks
+    indices: np.ndarray
+    series: dict[Request, Series] = field(default_factory=dict)
+    nulls: list[np.ndarray] = field(default_factory=list)
+    evidence: Evidence | None = None
+    settled: bool = False
+
+
+def verify(
+    circuit: Circuit, benches: Mapping[str, Bench], options: Options | None = None, progress: Progress | None = None
+) -> Report:
+    """Verify every claim of a circuit on the tasks' benches (one model).
+
+    Args:
+        circuit: a resolved circuit.
+        benches: a bench for each of the circuit's tasks, by name.
+        options: early stopping, multiplicity, a single claim.
+        progress: called as work is done.
+
+    Returns:
+        The report. Ctrl-C ends the run early; what was measured by then is reported.
+    """
+    options = options or Options()
+    start = time.perf_counter()
+    model = next(iter(benches.values())).model
+    shape = ModelShape(model.name, model.n_layers, model.n_heads, model.parallel)
+    tasks = {name: baseline(bench) for name, bench in benches.items()}
+    members = [_collected(p, benches[p.task], options) for p in plan(circuit, shape, options.only)]
+    interrupted = False
+    try:
+        for name in benches:
+            _measure_task([m for m in members if m.plan.task == name], len(members), options, progress)
+    except KeyboardInterrupt:
+        interrupted = True
+    evidence = [m.evidence or broken("the run was interrupted before this was measured") for m in members]
+    decisions = decide_family(evidence, alpha=options.alpha, adjust=options.holm)
+    return Report(
+        spec=SpecInfo(circuit.path, circuit.name, circuit.sha256),
+        model=_model_info(model, benches),
+        tasks=tuple(_task_result(benches[name], use, tasks[name]) for name, use in _uses(circuit, benches)),
+        claims=tuple(claim_result(m.plan, d, m.series, m.bench) for m, d in zip(members, decisions, strict=True)),
+        seconds=time.perf_counter() - start,
+        unmeasured=tuple(Unmeasured(u.line, u.text, u.what) for u in circuit.unmeasured if options.only is None),
+        versions=_versions(),
+        threads=_threads(),
+        level=f"{'Holm' if options.holm else 'each at'} {100 * options.alpha:g} %",
+        block_positions=sum(bench.tally.block_positions for bench in benches.values()),
+        interrupted=interrupted,
+    )
+
+
+# --- measuring, look by look -----------------------------------------------------------------------
+
+
+def _collected(claim_plan: ClaimPlan, bench: Bench, options: Options) -> Collected:
+    """A claim's prompts: those that have all its positions, at each look of the task."""
+    here = np.logical_and.reduce([present(bench, request) for request in claim_plan.requests])
+    sizes = plan_looks(len(bench.pairs), options.early_stop).sizes
+    counts = tuple(dict.fromkeys(n for size in sizes if (n := int(here[:size].sum()))))
+    return Collected(claim_plan, bench, Looks(counts or (1,)), np.flatnonzero(here))
+
+
+def _measure_task(members: list[Collected], family: int, options: Options, progress: Progress | None) -> None:
+    """Measure the claims of one task, dropping each as soon as it is settled."""
+    if not members:
+        return
+    bench = members[0].bench
+    for member in members:
+        if not len(member.indices):
+            member.evidence = broken(_no_prompt(member))
+            member.settled = True
+    _measure_nulls(members, bench, progress)
+    done = 0
+    for size in plan_looks(len(bench.pairs), options.early_stop).sizes:
+        pending = [m for m in members if not m.settled]
+        if not pending:
+            return
+        _measure_look(pending, bench, range(done, size), progress)
+        done = size
+        for member in pending:
+            member.evidence = _weigh(member)
+            member.settled = member.evidence.settled(family, options.alpha, options.holm)
+
+
+def _measure_look(pending: list[Collected], bench: Bench, indices: range, progress: Progress | None) -> None:
+    wanted = dict.fromkeys(request for member in pending for request in member.plan.requests)
+    found = measure(bench, list(wanted), np.asarray(indices), progress)
+    for member in pending:
+        for request in member.plan.requests:
+            old = member.series.get(request)
+            member.series[request] = found[request] if old is None else old.extended(found[request])
+
+
+def _measure_nulls(members: list[Collected], bench: Bench, progress: Progress | None) -> None:
+    """The nulls' effects on the first 32 prompts of each claim that needs them; shared between claims."""
+    wanted: dict[bytes, tuple[np.ndarray, dict[PatchRequest, None]]] = {}
+    for member in members:
+        first = member.indices[:NULL_PROMPTS]
+        requests = [request for part in member.plan.parts for request in part.null]
+        if requests and not member.settled:
+            wanted.setdefault(first.tobytes(), (first, {}))[1].update(dict.fromkeys(requests))
+    found = {key: (first, measure(bench, list(reqs), first, progress)) for key, (first, reqs) in wanted.items()}
+    for member in members:
+        first = member.indices[:NULL_PROMPTS]
+        if first.tobytes() in found:
+            series = found[first.tobytes()][1]
+            member.nulls = [_effects(bench, first, [(r, series[r]) for r in part.null]) for part in member.plan.parts]
+
+
+def _effects(bench: Bench, indices: np.ndarray, found: list[tuple[PatchRequest, Series]]) -> np.ndarray:
+    """Effects (ratios of means) of several patches on some prompts."""
+    gap = (bench.clean - bench.corrupt)[indices]
+    effects = []
+    for request, series in found:
+        d = series.values - base(bench, request)[indices]
+        effects.append(float(Ratio(moments(d, gap, strata=bench.strata[indices])).value))
+    return np.asarray(effects)
+
+
+# --- weighing --------------------------------------------------------------------------------------
+
+
+def _weigh(member: Collected) -> Evidence:
+    """Weigh a claim on what was measured so far; a patch that changed no input is an error."""
+    claim, bench = member.plan.claim, member.bench
+    samples = []
+    for part in member.plan.parts:
+        series = member.series[part.request]
+        if isinstance(part.request, (EdgeRequest, NodeRequest)) and not series.changed[series.present].any():
+            return broken(_unchanged(part.request, bench), label=part.label)
+        samples.append(sample_of(bench, part.request, series, part.label))
+    return weigh_claim(
+        claim.tests, samples, margin=claim.margin, looks=member.looks, nulls=member.nulls or None
+    )
+
+
+def _unchanged(request: PatchRequest, bench: Bench) -> str:
+    if isinstance(request, EdgeRequest):
+        sites = {f"{edge.sender} at {edge.position}" for edge in request.edges}
+    else:
+        sites = {f"{site.node} at {site.position}" for site in request.sites}
+    names = sorted(sites)
+    what = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    others = [name for name in bench.corruptions if name != bench.data.corrupt]
+    hint = f" (try corrupt = {others[0]})" if others else ""
+    return f"this corruption does not change {what}{hint}"
+
+
+def _no_prompt(member: Collected) -> str:
+    missing = sorted(
+        {str(p) for r in member.plan.requests for p in member.bench.positions_of(r) if not present(member.bench, r).any()}
+    )
+    return f"no prompt of {member.plan.task} has all of its positions: {', '.join(missing)}"
+
+
+# --- what the report records -----------------------------------------------------------------------
+
+
+def _uses(circuit: Circuit, benches: Mapping[str, Bench]) -> Sequence[tuple[str, TaskUse]]:
+    return [(use.name, use) for use in circuit.tasks if use.name in benches]
+
+
+def _model_info(model: Any, benches: Mapping[str, Bench]) -> ModelInfo:
+    return ModelInfo(
+        name=model.name,
+        sha256=model.sha256,
+        n_layers=model.n_layers,
+        n_heads=model.n_heads,
+        device=str(model.device),
+        dtype=str(model.dtype).removeprefix("torch."),
+        bos=any(bench.data.bos for bench in benches.values()),
+    )
+
+
+def _task_result(bench: Bench, use: TaskUse, found: tuple[float, float, float]) -> TaskResult:
+    clean, corrupt, accuracy = found
+    return TaskResult(
+        name=use.name,
+        corrupt=bench.data.corrupt,
+        prompts=len(bench.pairs),
+        seed=bench.data.seed,
+        sha256=bench.data.sha256,
+        metric=str(bench.metric),
+        clean=clean,
+        corrupt_value=corrupt,
+        accuracy=accuracy,
+        bos=bench.data.bos,
+    )
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import version
+
+    return {name: version(name) for name in ("torch", "transformers", "transformer-lens", "numpy", "scipy")}
+
+
+def _threads() -> int:
+    import torch
+
+    return torch.get_num_threads()
+
+
+def with_overrides(circuit: Circuit, prompts: int | None = None, seed: int | None = None) -> Circuit:
+    """The circuit with the command line's `--prompts` and `--seed` for every task."""
+    changes = {k: v for k, v in (("prompts", prompts), ("seed", seed)) if v is not None}
+    return replace(circuit, tasks=tuple(replace(task, **changes) for task in circuit.tasks))
