@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from circuitdsl.api import Spec
     from circuitdsl.circuit.claims import Circuit
     from circuitdsl.report.report import Report
-    from circuitdsl.verify import Progress
+    from circuitdsl.verification.verify import Progress
 
 SPEC_WRONG, NOT_RUN = 2, 3
 INTERRUPTED = 130
@@ -93,7 +93,7 @@ def _check_claim(circuits: list[Circuit], wanted: str | None) -> None:
 def _reports(circuits: list[Circuit], given: argparse.Namespace) -> Iterator[Report]:
     from circuitdsl.api import make_benches
     from circuitdsl.models.load import load_model
-    from circuitdsl.verify import Options, verify, with_overrides
+    from circuitdsl.verification.verify import Options, verify, with_overrides
 
     options = Options(
         early_stop=not given.no_early_stop,
@@ -258,8 +258,11 @@ def _task(name: str):  # noqa: ANN202
 def _models(given: argparse.Namespace) -> int:
     from circuitdsl.models.load import available_models
 
-    for name, about in available_models():
-        print(f"{name:<24} {about}")
+    found = available_models()
+    width = max((len(model.name) for model in found), default=0)
+    for model in found:
+        print(f"{model.name:<{width}}  {model.size / 1e6:8.1f} MB  {model.where}: {model.path}")
+    print("any directory in Hugging Face's layout: --model DIR; any name on its hub, where that can be reached")
     return 0
 
 

@@ -17,18 +17,23 @@ Port = Literal["q", "k", "v", "in"]
 
 @dataclass(frozen=True, order=True, slots=True)
 class Node:
-    """A writer of one term of the residual stream, or `logits`, which only reads."""
+    """A writer of one term of the residual stream, or `logits`, which only reads.
+
+    `index` picks a singular component of a head's output or a neuron of an MLP; -1 means the whole node.
+    """
 
     kind: NodeKind
     layer: int = -1
     head: int = -1
+    index: int = -1
 
     def __str__(self) -> str:
+        part = "" if self.index < 0 else f"[{self.index}]"
         match self.kind:
             case "head":
-                return f"{self.layer}.{self.head}"
+                return f"{self.layer}.{self.head}{part}"
             case "mlp":
-                return f"m{self.layer}"
+                return f"m{self.layer}{part}"
             case _:
                 return self.kind
 
@@ -270,6 +275,15 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
+class Unmeasured:
+    """A statement that was read and understood, but that nothing measures yet: reports list it as such."""
+
+    line: int
+    text: str
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
 class Circuit:
     """A resolved circuit: everything the verifier does follows from this record."""
 
@@ -282,6 +296,9 @@ class Circuit:
     claims: tuple[Claim, ...]
     sources: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    license: str | None = None
+    margin: float = 0.01
+    unmeasured: tuple[Unmeasured, ...] = ()
     path: str = ""
     sha256: str = field(default="", compare=False)
 

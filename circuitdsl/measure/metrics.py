@@ -21,15 +21,15 @@ SHARES = frozenset({"accuracy"})
 #: metrics whose clean value lies below the corrupt one
 FALLING = frozenset({"kl"})
 
-Score = Callable[[Float[Tensor, "*runs n k"]], Float[Tensor, "*runs n"]]
+#: takes logits (those of the scorer's tokens, or all) and the prompt of each row; gives a number a row
+Score = Callable[[Float[Tensor, "m k"], Int[Tensor, " m"]], Float[Tensor, " m"]]
 
 
 @dataclass(frozen=True)
 class Scorer:
-    """What a metric reads of a set of prompts, and how it scores it.
+    """What a metric reads of a set of prompts at END, and how it scores it.
 
-    `ids` are the tokens whose logits it reads at END, one row a prompt; `None` asks for the whole vocabulary.
-    `score` turns those logits into one number a prompt.
+    `ids` are the tokens whose logits it reads, a row for each prompt; `None` asks for the whole vocabulary.
     """
 
     ids: Int[Tensor, "n k"] | None
@@ -65,7 +65,7 @@ def scorer(metric: Metric, pairs: Sequence[PromptPair], clean: Float[Tensor, "n 
         case "logprob":
             return _on_vocabulary(sides, _log_probability)
         case "kl":
-            return Scorer(None, lambda logits: _kl(clean, logits))
+            return Scorer(None, lambda logits, prompts: _kl(clean, logits, prompts))
     raise UserError(f"unknown metric '{metric.name}'")
 
 
@@ -78,8 +78,10 @@ def _on_tokens(sides: Sides, score: Callable[..., Tensor]) -> Scorer:
     (answers, a_mask), (distractors, d_mask) = _padded(sides["answer"]), _padded(sides["distractor"])
     split = answers.shape[1]
 
-    def apply(logits: Tensor) -> Tensor:
-        return score(logits[..., :split], a_mask.to(logits.device), logits[..., split:], d_mask.to(logits.device))
+    def apply(logits: Tensor, prompts: Tensor) -> Tensor:
+        at = prompts.cpu()
+        masks = a_mask[at].to(logits.device), d_mask[at].to(logits.device)
+        return score(logits[:, :split], masks[0], logits[:, split:], masks[1])
 
     return Scorer(torch.cat([answers, distractors], dim=1), apply)
 
@@ -121,13 +123,10 @@ def _best_answer_wins(a: Tensor, a_mask: Tensor, d: Tensor, d_mask: Tensor) -> T
 def _on_vocabulary(sides: Sides, score: Callable[..., Tensor]) -> Scorer:
     (answers, a_mask), (distractors, d_mask) = _padded(sides["answer"]), _padded(sides["distractor"])
 
-    def at(values: Tensor, ids: Tensor) -> Tensor:
-        return values.gather(-1, ids.to(values.device).expand(*values.shape[:-1], ids.shape[-1]))
-
-    def apply(logits: Tensor) -> Tensor:
+    def apply(logits: Tensor, prompts: Tensor) -> Tensor:
         logp = logits.float().log_softmax(-1)
-        masks = a_mask.to(logits.device), d_mask.to(logits.device)
-        return score(logp, at(logp, answers), masks[0], at(logp, distractors), masks[1], answers.to(logits.device))
+        rows = [t[prompts.cpu()].to(logits.device) for t in (answers, a_mask, distractors, d_mask)]
+        return score(logp, logp.gather(-1, rows[0]), rows[1], logp.gather(-1, rows[2]), rows[3], rows[0])
 
     return Scorer(None, apply)
 
@@ -147,8 +146,8 @@ def _argmax_is_answer(logp: Tensor, a: Tensor, a_mask: Tensor, d: Tensor, d_mask
     return torch.where(torch.isnan(logp).any(-1), torch.nan, hit.to(logp.dtype))
 
 
-def _kl(clean: Tensor | None, logits: Tensor) -> Tensor:
+def _kl(clean: Tensor | None, logits: Tensor, prompts: Tensor) -> Tensor:
     """KL divergence of the run from the clean run, in nats."""
     assert clean is not None, "kl is measured against the clean run"
-    p, q = clean.float().log_softmax(-1), logits.float().log_softmax(-1)
+    p, q = clean[prompts.cpu()].to(logits.device).log_softmax(-1), logits.float().log_softmax(-1)
     return (p.exp() * (p - q)).sum(-1)

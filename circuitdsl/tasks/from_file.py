@@ -176,7 +176,7 @@ def _first(given: object, key: str, clean: str, tokens: Tokens | None) -> int:
         raise _BadLine(f"{key} {given!r} is neither a text nor a token id")
     if tokens is None:
         raise _BadLine(f"the model has no tokenizer; give {key} as a token id")
-    ids = tokens.continuation(clean, given)
+    ids = tokens.continuation(clean, given) or tokens.whole(given)
     if not ids:
         raise _BadLine(f"{key} {given!r} does not follow the prompt as tokens of its own (does it lack a blank?)")
     return ids[0]

@@ -64,6 +64,11 @@ class Tokens:
             self._continuations[key] = tuple(long[len(short) :]) if long[: len(short)] == short else ()
         return self._continuations[key]
 
+    def whole(self, text: str) -> tuple[int, ...]:
+        """The id of a text that is one token by itself; empty where it is not."""
+        ids = tuple(self.tokenizer([text], add_special_tokens=False)["input_ids"][0])
+        return ids if len(ids) == 1 else ()
+
     def usable(self, words: WordList) -> tuple[str, ...]:
         """The words of a list that are the tokens the list asks for, all of them known."""
         return tuple(word for word in words.words if self._fits(words, word))

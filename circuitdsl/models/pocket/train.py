@@ -289,9 +289,10 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=defaults.lr)
     parser.add_argument("--threads", type=int, default=defaults.threads)
     parser.add_argument("--layers", type=int, default=Shape().n_layer)
+    parser.add_argument("--inner", type=int, default=Shape().n_inner, help="neurons of each MLP")
     given = parser.parse_args()
     settings = Settings(updates=given.updates, seed=given.seed, lr=given.lr, threads=given.threads)
-    train(given.out, Shape(n_layer=given.layers), settings)
+    train(given.out, Shape(n_layer=given.layers, n_inner=given.inner), settings)
 
 
 if __name__ == "__main__":

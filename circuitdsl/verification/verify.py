@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 
 from circuitdsl.circuit.catalogue import ModelShape
-from circuitdsl.circuit.claims import Circuit, TaskUse
-from circuitdsl.measure.bench import Bench, Series, baseline, measure, present
+from circuitdsl.circuit.claims import Circuit, Metric, TaskUse
+from circuitdsl.measure.bench import Bench, Series, behaviour, measure, positions_of, present
 from circuitdsl.measure.plan import ClaimPlan, EdgeRequest, NodeRequest, PatchRequest, Request, plan
-from circuitdsl.measure.samples import base, sample_of
+from circuitdsl.verification.samples import base, sample_of
 from circuitdsl.report.report import ModelInfo, Report, SpecInfo, TaskResult, Unmeasured
-from circuitdsl.report.results import claim_result
-from circuitdsl.verdict.decide import NULL_PROMPTS, Evidence, broken, decide_family, weigh_claim
+from circuitdsl.verification.results import claim_result
+from circuitdsl.verdict.decide import NULL_PROMPTS, Evidence, decide_family, unmeasured, weigh_claim
 from circuitdsl.verdict.families import FAMILY
 from circuitdsl.verdict.intervals import Ratio, moments
 from circuitdsl.verdict.sampling import Looks, plan_looks
@@ -50,7 +50,27 @@ class Collected:
     series: dict[Request, Series] = field(default_factory=dict)
     nulls: list[np.ndarray] = field(default_factory=list)
     evidence: Evidence | None = None
+    measured: int = 0
     settled: bool = False
+
+
+@dataclass
+class Meter:
+    """How much of the work is done, counted in patched prompts; what is still to come is an upper bound."""
+
+    members: Sequence[Collected]
+    progress: Progress | None
+    done: int = 0
+
+    def add(self, work: int) -> None:
+        self.done += work
+        if self.progress:
+            left: dict[tuple[str, Request], int] = {}
+            for m in self.members:
+                if not m.settled:
+                    left |= {(m.plan.task, r): len(m.bench.pairs) - m.measured for r in m.plan.requests}
+            open_claims = sum(not m.settled for m in self.members)
+            self.progress(self.done, self.done + sum(left.values()), f"{open_claims} claims open")
 
 
 def verify(
@@ -71,20 +91,20 @@ def verify(
     start = time.perf_counter()
     model = next(iter(benches.values())).model
     shape = ModelShape(model.name, model.n_layers, model.n_heads, model.parallel)
-    tasks = {name: baseline(bench) for name, bench in benches.items()}
     members = [_collected(p, benches[p.task], options) for p in plan(circuit, shape, options.only)]
     interrupted = False
+    meter = Meter(members, progress)
     try:
         for name in benches:
-            _measure_task([m for m in members if m.plan.task == name], len(members), options, progress)
+            _measure_task([m for m in members if m.plan.task == name], len(members), options, meter)
     except KeyboardInterrupt:
         interrupted = True
-    evidence = [m.evidence or broken("the run was interrupted before this was measured") for m in members]
+    evidence = [m.evidence or _broken(m, "the run was interrupted before this was measured") for m in members]
     decisions = decide_family(evidence, alpha=options.alpha, adjust=options.holm)
     return Report(
         spec=SpecInfo(circuit.path, circuit.name, circuit.sha256),
         model=_model_info(model, benches),
-        tasks=tuple(_task_result(benches[name], use, tasks[name]) for name, use in _uses(circuit, benches)),
+        tasks=tuple(_task_result(benches[use.name], use) for use in circuit.tasks if use.name in benches),
         claims=tuple(claim_result(m.plan, d, m.series, m.bench) for m, d in zip(members, decisions, strict=True)),
         seconds=time.perf_counter() - start,
         unmeasured=tuple(Unmeasured(u.line, u.text, u.what) for u in circuit.unmeasured if options.only is None),
@@ -107,38 +127,39 @@ def _collected(claim_plan: ClaimPlan, bench: Bench, options: Options) -> Collect
     return Collected(claim_plan, bench, Looks(counts or (1,)), np.flatnonzero(here))
 
 
-def _measure_task(members: list[Collected], family: int, options: Options, progress: Progress | None) -> None:
+def _measure_task(members: list[Collected], family: int, options: Options, meter: Meter) -> None:
     """Measure the claims of one task, dropping each as soon as it is settled."""
     if not members:
         return
     bench = members[0].bench
     for member in members:
         if not len(member.indices):
-            member.evidence = broken(_no_prompt(member))
+            member.evidence = _broken(member, _no_prompt(member))
             member.settled = True
-    _measure_nulls(members, bench, progress)
+    _measure_nulls(members, bench, meter)
     done = 0
     for size in plan_looks(len(bench.pairs), options.early_stop).sizes:
         pending = [m for m in members if not m.settled]
         if not pending:
             return
-        _measure_look(pending, bench, range(done, size), progress)
+        _measure_look(pending, bench, range(done, size), meter)
         done = size
         for member in pending:
+            member.measured = size
             member.evidence = _weigh(member)
             member.settled = member.evidence.settled(family, options.alpha, options.holm)
 
 
-def _measure_look(pending: list[Collected], bench: Bench, indices: range, progress: Progress | None) -> None:
+def _measure_look(pending: list[Collected], bench: Bench, indices: range, meter: Meter) -> None:
     wanted = dict.fromkeys(request for member in pending for request in member.plan.requests)
-    found = measure(bench, list(wanted), np.asarray(indices), progress)
+    found = measure(bench, list(wanted), np.asarray(indices), meter.add)
     for member in pending:
         for request in member.plan.requests:
             old = member.series.get(request)
             member.series[request] = found[request] if old is None else old.extended(found[request])
 
 
-def _measure_nulls(members: list[Collected], bench: Bench, progress: Progress | None) -> None:
+def _measure_nulls(members: list[Collected], bench: Bench, meter: Meter) -> None:
     """The nulls' effects on the first 32 prompts of each claim that needs them; shared between claims."""
     wanted: dict[bytes, tuple[np.ndarray, dict[PatchRequest, None]]] = {}
     for member in members:
@@ -146,7 +167,7 @@ def _measure_nulls(members: list[Collected], bench: Bench, progress: Progress | 
         requests = [request for part in member.plan.parts for request in part.null]
         if requests and not member.settled:
             wanted.setdefault(first.tobytes(), (first, {}))[1].update(dict.fromkeys(requests))
-    found = {key: (first, measure(bench, list(reqs), first, progress)) for key, (first, reqs) in wanted.items()}
+    found = {key: (first, measure(bench, list(reqs), first, meter.add)) for key, (first, reqs) in wanted.items()}
     for member in members:
         first = member.indices[:NULL_PROMPTS]
         if first.tobytes() in found:
@@ -174,11 +195,16 @@ def _weigh(member: Collected) -> Evidence:
     for part in member.plan.parts:
         series = member.series[part.request]
         if isinstance(part.request, (EdgeRequest, NodeRequest)) and not series.changed[series.present].any():
-            return broken(_unchanged(part.request, bench), label=part.label)
+            return unmeasured(claim.tests[0], _unchanged(part.request, bench), part.label)
         samples.append(sample_of(bench, part.request, series, part.label))
     return weigh_claim(
         claim.tests, samples, margin=claim.margin, looks=member.looks, nulls=member.nulls or None
     )
+
+
+def _broken(member: Collected, because: str) -> Evidence:
+    """A claim that could not be measured."""
+    return unmeasured(member.plan.claim.tests[0], because)
 
 
 def _unchanged(request: PatchRequest, bench: Bench) -> str:
@@ -194,17 +220,11 @@ def _unchanged(request: PatchRequest, bench: Bench) -> str:
 
 
 def _no_prompt(member: Collected) -> str:
-    missing = sorted(
-        {str(p) for r in member.plan.requests for p in member.bench.positions_of(r) if not present(member.bench, r).any()}
-    )
-    return f"no prompt of {member.plan.task} has all of its positions: {', '.join(missing)}"
+    places = dict.fromkeys(p for request in member.plan.requests for p in positions_of(request))
+    return f"no prompt of {member.plan.task} has all of its positions: {', '.join(map(str, places))}"
 
 
 # --- what the report records -----------------------------------------------------------------------
-
-
-def _uses(circuit: Circuit, benches: Mapping[str, Bench]) -> Sequence[tuple[str, TaskUse]]:
-    return [(use.name, use) for use in circuit.tasks if use.name in benches]
 
 
 def _model_info(model: Any, benches: Mapping[str, Bench]) -> ModelInfo:
@@ -219,8 +239,7 @@ def _model_info(model: Any, benches: Mapping[str, Bench]) -> ModelInfo:
     )
 
 
-def _task_result(bench: Bench, use: TaskUse, found: tuple[float, float, float]) -> TaskResult:
-    clean, corrupt, accuracy = found
+def _task_result(bench: Bench, use: TaskUse) -> TaskResult:
     return TaskResult(
         name=use.name,
         corrupt=bench.data.corrupt,
@@ -228,9 +247,9 @@ def _task_result(bench: Bench, use: TaskUse, found: tuple[float, float, float]) 
         seed=bench.data.seed,
         sha256=bench.data.sha256,
         metric=str(bench.metric),
-        clean=clean,
-        corrupt_value=corrupt,
-        accuracy=accuracy,
+        clean=float(bench.clean.mean()),
+        corrupt_value=float(bench.corrupt.mean()),
+        accuracy=float(behaviour(bench, Metric("accuracy")).mean()),
         bos=bench.data.bos,
     )
 

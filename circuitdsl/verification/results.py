@@ -9,7 +9,7 @@ import numpy as np
 from circuitdsl.circuit.claims import Claim, Member, Signed, Within
 from circuitdsl.measure.bench import Bench, Series
 from circuitdsl.measure.plan import AttentionRequest, ClaimPlan, EdgeRequest, NodeRequest, Request
-from circuitdsl.measure.samples import sample_of
+from circuitdsl.verification.samples import sample_of
 from circuitdsl.report.numbers import percent
 from circuitdsl.report.report import ClaimResult, Interval, Measured, MemberResult, Null, Verdict
 from circuitdsl.verdict.decide import Decision, Sample

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from circuitdsl.measure.bench import Bench, Series
-from circuitdsl.measure.plan import EdgeRequest, NodeRequest, PatchRequest, Request
+from circuitdsl.measure.metrics import SHARES
+from circuitdsl.measure.plan import AttentionRequest, EdgeRequest, NodeRequest, PatchRequest, Request
 from circuitdsl.verdict.decide import Sample
 from circuitdsl.verdict.words import Unit
 
@@ -29,6 +30,9 @@ def sample_of(bench: Bench, request: Request, series: Series, label: str = "") -
             falls=bench.falls,
             label=label,
         )
-    name, share, hits = bench.describe(request)
-    unit: Unit = "percent" if share else "plain"
-    return Sample(strata, value=series.values[keep], name=name, unit=unit, hits=hits, label=label)
+    value = series.values[keep]
+    if isinstance(request, AttentionRequest):
+        return Sample(strata, value=value, name="attention", unit="percent", label=label)
+    hits = request.metric.name in SHARES
+    unit: Unit = "percent" if hits else "plain"
+    return Sample(strata, value=value, name=str(request.metric), unit=unit, hits=hits, label=label)

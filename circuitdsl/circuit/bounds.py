@@ -1,0 +1,171 @@
+"""Claims and relations to tests: bounds in plain numbers, each in the unit its quantity has."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from ..language import syntax as s
+from .claims import Matters, Negligible, Signed, Test, Within
+from .scope import Scope
+from .vocabulary import METRICS, Unit
+
+
+@dataclass(frozen=True, slots=True)
+class NotMeasured:
+    """Something that is understood but not measured yet."""
+
+    what: str
+
+
+def resolve_claim(scope: Scope, parts: tuple[s.ClaimPart, ...]) -> tuple[Test, ...] | NotMeasured | None:
+    """The tests of a claim; None when one is wrong (and said so)."""
+    tests: list[Test | NotMeasured | None] = [] if parts else [Matters()]
+    for part in parts:
+        match part:
+            case s.PlainClaim(word="matters"):
+                tests.append(Matters())
+            case s.PlainClaim(word="negligible"):
+                tests.append(Negligible())
+            case s.PlainClaim(word=word):
+                tests.append(Signed("lowers" if word == "lowers" else "raises"))
+            case s.Bound(quantity=quantity, relation=relation):
+                tests.append(_bound(scope, quantity, relation))
+            case s.Stronger():
+                tests.append(NotMeasured("stronger than"))
+    _contradictions(scope, parts)
+    if None in tests:
+        return None
+    for test in tests:
+        if isinstance(test, NotMeasured):
+            return test
+    return tuple(test for test in tests if test is not None and not isinstance(test, NotMeasured))
+
+
+def _contradictions(scope: Scope, parts: tuple[s.ClaimPart, ...]) -> None:
+    """`lowers and raises` holds for nothing."""
+    words = {part.word for part in parts if isinstance(part, s.PlainClaim)}
+    for one, other in (
+        ("lowers", "raises"),
+        ("negligible", "matters"),
+        ("negligible", "lowers"),
+        ("negligible", "raises"),
+    ):
+        if one in words and other in words:
+            scope.sink.error("E086", f"'{one}' and '{other}' exclude each other", parts[0].span.to(parts[-1].span))
+            return
+
+
+def _bound(scope: Scope, quantity: str, relation: s.Relation) -> Within | NotMeasured | None:
+    name: Literal["effect", "delta"] = "effect" if quantity == "effect" else "delta"
+    return within(scope, relation, "effect" if name == "effect" else delta_unit(scope), name, name)
+
+
+def delta_unit(scope: Scope) -> Unit:
+    """The unit in which a difference of the spec's metric is written."""
+    shape = METRICS.get(scope.metric.name)
+    return "points" if shape is not None and shape.unit != "plain" else "plain"
+
+
+def within(
+    scope: Scope,
+    relation: s.Relation,
+    unit: Unit,
+    quantity: Literal["effect", "delta", "value"],
+    name: str,
+    low: float | None = None,
+    high: float | None = None,
+) -> Within | NotMeasured | None:
+    """A relation as bounds on `name`, which lies between `low` and `high`."""
+    prefix = "" if quantity == "value" else f"{quantity} "
+    match relation:
+        case s.Compared(relation=sign, bound=number):
+            value = read(scope, number, unit, name, low, high)
+            if value is None:
+                return None
+            above = sign.startswith(">")
+            text = f"{prefix}{sign} {number.text}"
+            return Within(quantity, value if above else None, None if above else value, text)
+        case s.Between(low=first, high=second):
+            values = [read(scope, number, unit, name, low, high) for number in (first, second)]
+            if values[0] is None or values[1] is None:
+                return None
+            if values[0] > values[1]:
+                message = f"the interval [{first.text}, {second.text}] is empty"
+                scope.sink.error("E082", message, relation.span, f"write [{second.text}, {first.text}]")
+                return None
+            return Within(quantity, values[0], values[1], f"{prefix}in [{first.text}, {second.text}]")
+        case s.AboveChance():
+            return NotMeasured("above chance")
+        case s.Change(direction=word):
+            message = (
+                f"'{word}' stands only in a 'when' or 'intervention' block, where there is something to compare with"
+            )
+        case _:
+            message = "'agree' is said of roles only"
+    scope.sink.error("E083", message, relation.span)
+    return None
+
+
+# --- numbers --------------------------------------------------------------------------------------
+
+
+def read(
+    scope: Scope, number: s.Number, unit: Unit, name: str, low: float | None = None, high: float | None = None
+) -> float | None:
+    """A number in the unit it must have, as a plain fraction; None when it cannot be (and said so)."""
+    problem = _unit_problem(number, unit, name)
+    if problem:
+        scope.sink.error("E080", problem, number.span)
+        return None
+    value = number.value / 100 if number.unit else number.value
+    if not math.isfinite(value):
+        scope.sink.error("E081", f"{number.text[:20]} is no finite number", number.span)
+        return None
+    if (low is not None and value < low) or (high is not None and value > high):
+        scope.sink.error("E081", _cannot_be(name, number, unit, low, high), number.span)
+        return None
+    return value
+
+
+def _unit_problem(number: s.Number, unit: Unit, name: str) -> str | None:
+    """What is wrong with the unit; zero needs none."""
+    if number.unit == "" and number.value == 0:
+        return None
+    bare = number.text.removesuffix(" points").removesuffix("%")
+    match unit, number.unit:
+        case ("effect", "%") | ("share", "%") | ("points", "points") | ("plain", ""):
+            return None
+        case "share difference", "%" | "points":
+            return None
+        case "effect", "":
+            return f"an effect is a share of the gap: did you mean {_percent(number)}?"
+        case "share" | "share difference", "":
+            return f"{name} is a share, written with a percent sign: did you mean {_percent(number)}?"
+        case "effect" | "share", _:
+            return f"{name} is a share, and points are differences of shares: did you mean {bare}%?"
+        case "points", "%":
+            return f"{name} is a difference of shares, written in points: did you mean {bare} points?"
+        case "points", _:
+            return f"{name} is a difference of shares, written in points: did you mean {_percent(number)[:-1]} points?"
+        case _:
+            share = f", or an effect of {bare}%" if name == "delta" else ""
+            return f"{name} is a plain number, without '{number.unit}': did you mean {bare}{share}?"
+
+
+def _percent(number: s.Number) -> str:
+    """What was meant by a share without its sign: 20 is 20 %, 0.2 is 20 % too."""
+    value = number.value
+    small = abs(value) <= 1 and "." in number.text
+    return f"{value * 100:g}%" if small else f"{number.text}%"
+
+
+def _cannot_be(name: str, number: s.Number, unit: Unit, low: float | None, high: float | None) -> str:
+    def show(value: float) -> str:
+        return f"{value * 100:g}%" if unit in ("share", "share difference") else f"{value:g}"
+
+    if low is not None and high is not None:
+        return f"{name} cannot be {number.text}: it lies between {show(low)} and {show(high)}"
+    side = f"below {show(low)}" if low is not None else f"above {show(high)}" if high is not None else ""
+    return f"{name} cannot be {number.text}: it is never {side}"

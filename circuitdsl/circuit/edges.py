@@ -1,0 +1,264 @@
+"""Edges: which pairs exist, and at which position each is read (semantics: the graph)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from ..language import syntax as s
+from ..language.diagnostics import Span, did_you_mean, listing, suggest
+from .claims import EVERYWHERE, LOGITS, Edge, EdgeEffect, Input, Member, Node, Port, Position
+from .expressions import evaluate, written
+from .scope import Members, Scope
+from .vocabulary import GENERAL_POSITIONS, PORTS
+
+MAX_PAIRS = 10_000
+END = Position("END")
+QKV: tuple[Port, ...] = ("q", "k", "v")
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """Sender and receiver of an edge as written, with their nodes."""
+
+    edge: s.Edge
+    senders: Members
+    receivers: Members
+    port: Port | None
+
+    @property
+    def receiver_name(self) -> str:
+        receiver = self.edge.receiver
+        return written(receiver.inner if isinstance(receiver, s.WithPort) else receiver)
+
+    @property
+    def name(self) -> str:
+        return f"{written(self.edge.sender)} -> {written(self.edge.receiver)}"
+
+
+def resolve_edge(
+    scope: Scope, edge: s.Edge, via_mlps: bool, direction: Literal["noise", "denoise"] = "noise"
+) -> EdgeEffect | None:
+    """The pairs of an edge with their inputs and positions; None when it is wrong (and said so)."""
+    ends = _ends(scope, edge)
+    at = scope.places(edge.at)
+    if ends is None or at is None:
+        return None
+    pairs = _pairs(scope, ends)
+    if not pairs:
+        return None
+    members = _members(scope, ends, pairs, at)
+    if members is None:
+        return None
+    if edge.protocol is not None:
+        via_mlps = edge.protocol.via_mlps
+    return EdgeEffect(members, via_mlps, direction)
+
+
+# --- sender and receiver --------------------------------------------------------------------------
+
+
+def _ends(scope: Scope, edge: s.Edge) -> Ends | None:
+    senders = evaluate(scope, edge.sender) if _unlisted(scope, edge.sender, "") else None
+    inner, port, right = _receiver(scope, edge.receiver)
+    receivers = evaluate(scope, inner) if right else None
+    if senders is None or receivers is None:
+        return None
+    ends = Ends(edge, senders, receivers, port)
+    return ends if _inputs_exist(scope, ends) else None
+
+
+def _unlisted(scope: Scope, node: s.Set, port: str) -> bool:
+    """Whether a list stands in brackets, as it must in an edge."""
+    if not isinstance(node, s.Items):
+        return True
+    members = tuple(m.inner if isinstance(m, s.WithPort) else m for m in node.members)
+    help = f"write ({' '.join(written(m) for m in members)}){port}"
+    scope.sink.error("E030", "in an edge a list of nodes stands in brackets", node.span, help)
+    return False
+
+
+def _receiver(scope: Scope, receiver: s.Set) -> tuple[s.Set, Port | None, bool]:
+    """(the receiver without its input, the input, whether it is well written)."""
+    if isinstance(receiver, s.Items):
+        last = receiver.members[-1]
+        port = f".{last.port.text}" if isinstance(last, s.WithPort) else ""
+        return receiver, None, _unlisted(scope, receiver, port)
+    if isinstance(receiver, s.Sum):
+        *others, last = receiver.operands
+        if isinstance(last, s.WithPort):
+            whole = s.Sum(receiver.span, receiver.signs, (*others, last.inner))
+            help = f"write ({written(whole)}).{last.port.text}"
+            scope.sink.error("E071", f"'.{last.port.text}' is the input of all receivers", last.port.span, help)
+            return receiver, None, False
+    if not isinstance(receiver, s.WithPort):
+        return receiver, None, True
+    name = receiver.port.text
+    if name not in PORTS:
+        guess = did_you_mean(suggest(name, ("query", "key", "value")) and f".{name[0].lower()}")
+        message = f"there is no input '.{name}'; heads have .q, .k and .v{guess}"
+        scope.sink.error("E071", message, receiver.port.span)
+        return receiver.inner, None, False
+    return receiver.inner, name, True  # type: ignore[return-value]
+
+
+def _inputs_exist(scope: Scope, ends: Ends) -> bool:
+    """Only heads have q, k and v; nothing is sent to `embed`, and nothing comes from `logits`."""
+    edge, right = ends.edge, True
+    without = [str(node) for node in ends.receivers if node.kind != "head"]
+    if ends.port is not None and without and isinstance(edge.receiver, s.WithPort):
+        have = "has" if len(without) == 1 else "have"
+        message = f"{listing(without)} {have} no .{ends.port}: only heads have inputs .q, .k and .v"
+        scope.sink.error("E071", message, edge.receiver.span)
+        right = False
+    elif any(node.kind == "embed" for node in ends.receivers):
+        scope.sink.error("E070", "embed only writes: nothing is sent to it", edge.receiver.span)
+        right = False
+    if LOGITS in ends.senders:
+        scope.sink.error("E070", "logits only reads: it sends nothing", edge.sender.span)
+        right = False
+    return right
+
+
+# --- pairs ----------------------------------------------------------------------------------------
+
+
+def _pairs(scope: Scope, ends: Ends) -> list[tuple[Node, Node]]:
+    """The pairs whose sender is strictly earlier; it is said which are not."""
+    if len(ends.senders) * len(ends.receivers) > MAX_PAIRS:
+        message = (
+            f"{ends.name} joins {len(ends.senders) * len(ends.receivers)} pairs; at most {MAX_PAIRS} can be checked"
+        )
+        scope.sink.error("E075", message, ends.edge.span)
+        return []
+    parallel = scope.model is not None and scope.model.parallel
+    every = [(a, b) for a in ends.senders for b in ends.receivers]
+    pairs = [(a, b) for a, b in every if a.stage(parallel) < b.stage(parallel)]
+    missing = [pair for pair in every if pair not in set(pairs)]
+    if not pairs:
+        scope.sink.error("E070", _why_none(ends, missing, parallel), ends.edge.span)
+    elif missing:
+        names = listing(f"{a} -> {b}" for a, b in missing)
+        message = f"{len(missing)} of {len(every)} pairs cannot exist and are left out: {names}"
+        scope.sink.warning("W070", message, ends.edge.span, "a sender must be earlier than its receiver")
+    return pairs
+
+
+def _why_none(ends: Ends, missing: list[tuple[Node, Node]], parallel: bool) -> str:
+    if len(missing) > 1:
+        return f"{ends.name}: no sender is below a receiver"
+    (a, b) = missing[0]
+    if a == b:
+        return f"{ends.name}: a node does not read what it writes"
+    if a.layer == b.layer and a.stage(parallel) == b.stage(parallel):
+        beside = "" if a.kind == b.kind else ", where attention and MLP stand side by side"
+        return f"{ends.name}: sender and receiver are in the same layer{beside}"
+    return f"{ends.name}: the sender is above the receiver"
+
+
+# --- positions ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Mismatch:
+    """An input that is read elsewhere than the sender writes."""
+
+    receiver: Node
+    port: Port
+    reads: tuple[Position, ...]
+    writes: tuple[Position, ...]
+
+
+def _members(
+    scope: Scope, ends: Ends, pairs: Iterable[tuple[Node, Node]], at: tuple[Position, ...]
+) -> tuple[Member, ...] | None:
+    """Every pair with its edges; the first pair that has no position is reported for all."""
+    members = []
+    for a, b in pairs:
+        ports: tuple[Port, ...] = (ends.port,) if ends.port else QKV if b.kind == "head" else ("in",)
+        positions = _positions(ends, a, b, at)
+        if isinstance(positions, _Mismatch):
+            _say_mismatch(scope, ends, positions, bool(at))
+            return None
+        if not positions:
+            _say_nowhere(scope, ends)
+            return None
+        members.append(Member(a, b, tuple(Edge(a, Input(b, port), p) for port in ports for p in positions)))
+    _warn_of_later_keys(scope, ends, members)
+    return tuple(members)
+
+
+def _positions(ends: Ends, a: Node, b: Node, at: tuple[Position, ...]) -> tuple[Position, ...] | _Mismatch:
+    """Where an edge lives: as said, else where the sender acts, else where the receiver reads."""
+    writes = at or ends.senders[a] or ()
+    if ends.port in ("k", "v") or (ends.port is None and b.kind == "head"):
+        return writes  # a key's position, or all three inputs: not tied to where the receiver acts
+    reads = (END,) if b == LOGITS else ends.receivers[b] or ()
+    if not writes or not reads or EVERYWHERE in reads:
+        return writes or reads
+    if EVERYWHERE in writes:
+        return reads if b == LOGITS or not at else writes
+    met = tuple(p for p in writes if any(_may_be_one(p, r) for r in reads))
+    if not met or (at and len(met) < len(at)):
+        return _Mismatch(b, ends.port or "in", reads, tuple(p for p in writes if p not in met))
+    return met
+
+
+def _may_be_one(a: Position, b: Position) -> bool:
+    """Whether two positions can be one token: ANSWER, say, may stand where the task's IO does."""
+    if a == b:
+        return True
+    if "END" in (a.name, b.name):
+        return False
+    return a.name in GENERAL_POSITIONS or b.name in GENERAL_POSITIONS
+
+
+def _say_mismatch(scope: Scope, ends: Ends, wrong: _Mismatch, explicit: bool) -> None:
+    reads, writes = (", ".join(map(str, places)) for places in (wrong.reads, wrong.writes))
+    name = ends.receiver_name
+    what = {"q": f"the query of {name} is", "in": f"the input of {name} is"}[wrong.port]
+    if wrong.receiver == LOGITS:
+        what = "logits are"
+    there = f"not at {writes}" if explicit else f"the sender writes at {writes}"
+    hint = "; did you mean .k or .v?" if wrong.port == "q" else ""
+    at = ends.edge.at
+    span = at.span if explicit and at is not None else _port_span(ends.edge)
+    scope.sink.error("E073", f"{what} read at {reads}, {there}{hint}", span)
+
+
+def _port_span(edge: s.Edge) -> Span:
+    receiver = edge.receiver
+    return receiver.span if isinstance(receiver, s.WithPort) else edge.span
+
+
+def _say_nowhere(scope: Scope, ends: Ends) -> None:
+    sender = written(ends.edge.sender)
+    message = f"{ends.name} has no position: nothing says where {sender} acts"
+    help = "add 'at POS' to this line, or to the sender's group"
+    if ends.port in ("k", "v"):
+        help += f"; for .{ends.port} it is where the key stands, not where the receiver acts"
+    scope.sink.error("E072", message, ends.edge.span, help)
+
+
+def _warn_of_later_keys(scope: Scope, ends: Ends, members: Iterable[Member]) -> None:
+    """A head cannot read keys and values that stand after the position at which it acts."""
+    if ends.port not in ("k", "v"):
+        return
+    for member in members:
+        acts = ends.receivers[member.receiver] or ()
+        for edge in member.edges:
+            if acts and all(is_before(scope, place, edge.position) for place in acts):
+                where = ", ".join(map(str, acts))
+                message = f"{member.receiver} acts at {where}, before {edge.position}: it cannot read there"
+                scope.sink.warning("W071", message, ends.edge.span)
+                return
+
+
+def is_before(scope: Scope, early: Position, late: Position) -> bool:
+    """Whether one position stands strictly before the other in every prompt of the tasks that have both."""
+    if early.offset or late.offset:
+        return False
+    able = [task.name for task in scope.tasks if scope.defines(task.name, early) and scope.defines(task.name, late)]
+    shapes = [scope.shapes.get(name) for name in able]
+    return bool(shapes) and all(shape and early.name in shape.before.get(late.name, ()) for shape in shapes)

@@ -1,0 +1,261 @@
+"""`expect` lines: what is measured, and what is claimed of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal, cast
+
+from ..language import syntax as s
+from ..language.diagnostics import Span, did_you_mean, listing, suggest
+from .bounds import NotMeasured, delta_unit, resolve_claim, within
+from .claims import EVERYWHERE, LOGITS, Attention, Behaviour, Measurement, Metric, NodeEffect, Position, Site, Test
+from .edges import is_before
+from .expressions import evaluate, written
+from .header import metric_of
+from .scope import Members, Scope
+from .vocabulary import ABLATIONS, BEHAVIOUR, MEASUREMENTS, METRICS, UNMEASURED, Unit
+
+Expected = tuple[Measurement, tuple[Test, ...]]
+
+
+@dataclass
+class Arguments:
+    """The arguments of a measurement by kind."""
+
+    sets: list[s.Set] = field(default_factory=list)
+    options: list[s.Option] = field(default_factory=list)
+    source: list[s.Place] = field(default_factory=list)
+    target: list[s.Place] = field(default_factory=list)
+    arrows: int = 0
+    others: list[s.Syntax] = field(default_factory=list)
+
+
+def resolve_expect(scope: Scope, expect: s.Expect) -> Expected | NotMeasured | None:
+    """The measurement and tests of an expectation; None when it is wrong (and said so)."""
+    name = expect.measurement.name
+    if name.text in BEHAVIOUR:
+        return _behaviour(scope, expect)
+    if name.text == "attention":
+        return _attention(scope, expect)
+    if name.text == "knockout":
+        return _knockout(scope, expect)
+    if name.text in UNMEASURED:
+        return NotMeasured(UNMEASURED[name.text])
+    if name.text == "kl":
+        scope.sink.error("E048", "kl compares two runs: it is a metric, and says nothing of one run alone", name.span)
+    else:
+        scope.sink.unknown("E048", "measurement", name.text, name.span, MEASUREMENTS)
+    return None
+
+
+def sort_arguments(arguments: Iterable[s.Argument]) -> Arguments:
+    """`attention(9.9, 10.0, S1, S2 -> IO)`: commas part nodes, positions and options alike."""
+    found = Arguments()
+    for argument in arguments:
+        match argument:
+            case s.Option():
+                found.options.append(argument)
+            case s.Place():
+                (found.target if found.arrows else found.source).append(argument)
+            case s.PlaceArrow(source=source, target=target):
+                found.arrows += 1
+                found.source.append(source)
+                found.target.append(target)
+            case s.Edge() | s.Text():
+                found.others.append(argument)
+            case _:
+                found.sets.append(argument)
+    return found
+
+
+def group_argument(scope: Scope, measurement: s.Measurement, found: Arguments) -> Members | None:
+    """The nodes of `NAME(GROUP, …)`."""
+    if not found.sets:
+        name = measurement.name.text
+        scope.sink.error("E084", f"{name} needs a group or nodes: {name}(mover …)", measurement.span)
+        return None
+    return evaluate(scope, one_set(found.sets))
+
+
+def one_set(sets: list[s.Set]) -> s.Set:
+    """The set arguments as one list."""
+    if len(sets) == 1:
+        return sets[0]
+    members = tuple(m for each in sets for m in (each.members if isinstance(each, s.Items) else (each,)))
+    return s.Items(sets[0].span.to(sets[-1].span), members)
+
+
+def refuse_others(scope: Scope, measurement: s.Measurement, found: Arguments, positions: bool, options: bool) -> bool:
+    """Whether there is no argument of a kind that the measurement does not take."""
+    strange: list[s.Syntax] = list(found.others)
+    if not positions:
+        strange += [*found.source, *found.target]
+    if not options:
+        strange += found.options
+    for argument in strange:
+        code, what = (
+            ("E046", f"option '{argument.key.text}'")
+            if isinstance(argument, s.Option)
+            else ("E084", "argument like this")
+        )
+        scope.sink.error(code, f"{measurement.name.text} takes no {what}", argument.span)
+    return not strange
+
+
+# --- behaviour ------------------------------------------------------------------------------------
+
+
+def _behaviour(scope: Scope, expect: s.Expect) -> Expected | NotMeasured | None:
+    measurement = expect.measurement
+    entries: list[s.Option | s.Value] = []
+    for argument in measurement.arguments:
+        if isinstance(argument, s.GroupRef):
+            entries.append(s.Word(argument.span, argument.name))
+        elif isinstance(argument, s.Option):
+            entries.append(argument)
+        else:
+            scope.sink.error("E084", f"{measurement.name.text} takes options only", argument.span)
+            return None
+    metric = metric_of(scope.sink, measurement.name, entries)
+    shape = METRICS[measurement.name.text]
+    test = _value_test(scope, expect, shape.unit, shape.low, shape.high)
+    if metric is None or test is None:
+        return None
+    return test if isinstance(test, NotMeasured) else (Behaviour(_as_metric(scope, metric)), (test,))
+
+
+def _as_metric(scope: Scope, metric: Metric) -> Metric:
+    """Without options of its own, a measurement named like the spec's metric is measured like it."""
+    return scope.metric if metric.name == scope.metric.name and not metric.options else metric
+
+
+def _value_test(
+    scope: Scope, expect: s.Expect, unit: Unit, low: float | None, high: float | None
+) -> Test | NotMeasured | None:
+    """The relation of a quantity that is measured as it is."""
+    name = expect.measurement.name.text
+    if expect.claim:
+        message = f"{name} is measured as it is: it takes a relation, not a claim about an effect"
+        scope.sink.error("E083", message, _claim_span(expect), f"write: expect {name} >= …")
+        return None
+    if expect.relation is None:
+        scope.sink.error(
+            "E083", f"nothing is expected of {name}", expect.measurement.span, "add a relation such as >= …"
+        )
+        return None
+    return within(scope, expect.relation, unit, "value", name, low, high)
+
+
+def _claim_span(expect: s.Expect) -> Span:
+    return expect.claim[0].span.to(expect.claim[-1].span)
+
+
+# --- attention ------------------------------------------------------------------------------------
+
+
+def _attention(scope: Scope, expect: s.Expect) -> Expected | NotMeasured | None:
+    measurement = expect.measurement
+    found = sort_arguments(measurement.arguments)
+    lowercase = [other for other in found.others if isinstance(other, s.Edge)]
+    if lowercase:
+        _lower_arrow(scope, lowercase[0])
+        return None
+    right = refuse_others(scope, measurement, found, positions=True, options=False)
+    members = group_argument(scope, measurement, found)
+    places = _from_to(scope, measurement, found)
+    test = _value_test(scope, expect, "share", 0, 1)
+    heads = members is not None and _only_heads(scope, measurement, found, members)
+    if not right or not heads or members is None or places is None or test is None:
+        return None
+    if isinstance(test, NotMeasured):
+        return test
+    return Attention(tuple(members), *places, label=written(one_set(found.sets))), (test,)
+
+
+def _lower_arrow(scope: Scope, edge: s.Edge) -> None:
+    """`attention(mover, end -> io)`"""
+    names = scope.position_names()
+    guess = [suggest(written(end).upper(), names) or written(end).upper() for end in (edge.sender, edge.receiver)]
+    message = f"attention goes from position to position, written in capitals{did_you_mean(' -> '.join(guess))}"
+    scope.sink.error("E044", message, edge.span)
+
+
+def _only_heads(scope: Scope, measurement: s.Measurement, found: Arguments, members: Members) -> bool:
+    others = [str(node) for node in members if node.kind != "head"]
+    if others:
+        have = "has" if len(others) == 1 else "have"
+        message = f"{listing(others)} {have} no attention pattern: only heads attend"
+        scope.sink.error("E076", message, one_set(found.sets).span)
+    return not others
+
+
+def _from_to(
+    scope: Scope, measurement: s.Measurement, found: Arguments
+) -> tuple[tuple[Position, ...], tuple[Position, ...]] | None:
+    if found.arrows != 1:
+        message = "attention goes from one position to another: attention(mover, END -> IO)"
+        scope.sink.error("E084", message, measurement.span)
+        return None
+    source = [scope.position(place) for place in found.source]
+    target = [scope.position(place) for place in found.target]
+    if None in source or None in target:
+        return None
+    sources = tuple(dict.fromkeys(p for p in source if p is not None))
+    targets = tuple(dict.fromkeys(p for p in target if p is not None))
+    if all(is_before(scope, a, b) for a in sources for b in targets):
+        message = f"{sources[0]} stands before {targets[0]}: attention cannot look ahead, and is 0 there"
+        scope.sink.warning("W072", message, found.source[0].span.to(found.target[-1].span))
+    return sources, targets
+
+
+# --- knock-outs -----------------------------------------------------------------------------------
+
+
+def _knockout(scope: Scope, expect: s.Expect) -> Expected | NotMeasured | None:
+    measurement = expect.measurement
+    found = sort_arguments(measurement.arguments)
+    right = refuse_others(scope, measurement, found, positions=False, options=True)
+    members = group_argument(scope, measurement, found)
+    ablate = _ablation(scope, found)
+    tests = _effect_tests(scope, expect)
+    if members is not None and LOGITS in members:
+        scope.sink.error("E076", "logits writes nothing: it cannot be knocked out", one_set(found.sets).span)
+        return None
+    if not right or members is None or ablate is None or tests is None:
+        return None
+    if isinstance(tests, NotMeasured):
+        return tests
+    sites = tuple(Site(node, place) for node, places in members.items() for place in places or (EVERYWHERE,))
+    return NodeEffect(sites, ablate, label=written(one_set(found.sets))), tests
+
+
+def _ablation(scope: Scope, found: Arguments) -> Literal["corrupt", "mean", "zero"] | None:
+    """What the nodes' term is replaced by."""
+    value = "corrupt"
+    for option in found.options:
+        if option.key.text != "ablate":
+            scope.sink.unknown("E046", "option", option.key.text, option.key.span, ("ablate",), " of knockout")
+            return None
+        if not isinstance(option.value, s.Word) or option.value.text not in ABLATIONS:
+            scope.sink.error("E047", f"ablate is {listing(ABLATIONS[:-1])} or {ABLATIONS[-1]}", option.value.span)
+            return None
+        value = option.value.text
+    return cast(Literal["corrupt", "mean", "zero"], value)
+
+
+def _effect_tests(scope: Scope, expect: s.Expect) -> tuple[Test, ...] | NotMeasured | None:
+    """`: CLAIM`, or a relation whose unit tells an effect (a share of the gap) from a delta."""
+    if expect.relation is None:
+        return resolve_claim(scope, expect.claim)
+    numbers = [part for part in s.walk(expect.relation) if isinstance(part, s.Number)]
+    if delta_unit(scope) == "points":
+        delta = any(number.unit == "points" for number in numbers)
+    else:
+        delta = not any(number.unit for number in numbers)
+    test = (
+        within(scope, expect.relation, delta_unit(scope), "delta", "delta")
+        if delta
+        else within(scope, expect.relation, "effect", "effect", "effect")
+    )
+    return test if test is None or isinstance(test, NotMeasured) else (test,)

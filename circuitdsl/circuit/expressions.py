@@ -1,0 +1,202 @@
+"""Groups and set expressions to nodes, each with the positions at which it acts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ..language import syntax as s
+from ..language.diagnostics import listing, shorten
+from .claims import Group, Node, Position
+from .scope import Members, Scope
+from .vocabulary import ROLES
+
+MAX_CHAIN = 100
+
+
+def written(node: s.Set) -> str:
+    """A set as it is written in a spec.
+
+    >>> written(s.Brackets(START, s.Sum(START, ("+", "-"), (s.GroupRef(START, "a"), s.Head(START, 0, 1)))))
+    '(a - 0.1)'
+    """
+    match node:
+        case s.Head(layer=layer, head=head, index=index):
+            return f"{layer}.{head}" + _index(index)
+        case s.Mlp(layer=layer, index=index):
+            return f"m{layer}" + _index(index)
+        case s.Special(name=name) | s.GroupRef(name=name):
+            return name
+        case s.Items(members=members):
+            return " ".join(written(m) for m in members)
+        case s.WithPort(inner=inner, port=port):
+            return f"{written(inner)}.{port.text}"
+        case s.Brackets(inner=inner):
+            return f"({written(inner)})"
+    signed = (f"{sign} {written(operand)}" for sign, operand in zip(node.signs, node.operands, strict=True))
+    return " ".join(signed).removeprefix("+ ")
+
+
+def _index(index: int | None) -> str:
+    return "" if index is None else f"[{index}]"
+
+
+def evaluate(scope: Scope, node: s.Set) -> Members | None:
+    """The nodes of a set in the order written; None when something in it is wrong (and said so)."""
+    match node:
+        case s.Head() | s.Mlp() | s.Special():
+            found = scope.node(node)
+            return None if found is None else {found: scope.homes.get(found)}
+        case s.GroupRef(name=name):
+            if name in scope.definitions:
+                return group_members(scope, node)
+            scope.unknown_group(node)
+            return None
+        case s.Items(members=members):
+            return _combine(scope, node, ("+",) * len(members), members)
+        case s.Sum(signs=signs, operands=operands):
+            return _combine(scope, node, signs, operands)
+        case s.Brackets(inner=inner):
+            return evaluate(scope, inner)
+    message = f"'.{node.port.text}' stands only at the end of an edge's receiver"
+    scope.sink.error("E071", message, node.port.span)
+    return None
+
+
+def _combine(scope: Scope, whole: s.Set, signs: Iterable[str], operands: tuple[s.Set, ...]) -> Members | None:
+    """Union and difference from left to right; every operand is looked at, so that all mistakes are found."""
+    found: Members = {}
+    by_name: dict[Node, str] = {}
+    named: set[str] = set()
+    wrong = False
+    for sign, operand in zip(signs, operands, strict=True):
+        members = evaluate(scope, operand)
+        if members is None:
+            wrong = True
+        elif sign == "+":
+            _named_twice(scope, operand, members, found, by_name, named)
+            for node, positions in members.items():
+                found[node] = found.get(node) or positions
+        elif not wrong:
+            wrong |= _subtract(scope, whole, operand, members, found)
+    if not wrong and not found:
+        scope.sink.error("E056", f"{written(whole)} is empty", whole.span)
+        wrong = True
+    return None if wrong else found
+
+
+def _named_twice(
+    scope: Scope, operand: s.Set, members: Members, found: Members, by_name: dict[Node, str], named: set[str]
+) -> None:
+    """A name may stand once in a list; groups that overlap may both stand there."""
+    name = written(operand)
+    twice = None
+    if name in named:
+        twice = f"{name} is named twice"
+    elif isinstance(operand, s.Head | s.Mlp) and next(iter(members)) in found:
+        twice = f"{name} is named twice: it is in {by_name[next(iter(members))]}"
+    elif isinstance(operand, s.GroupRef):
+        again = [node for node in members if by_name.get(node) == str(node)]
+        if again:
+            twice = f"{again[0]} is named twice: it is in {name}"
+    named.add(name)
+    for node in members:
+        by_name.setdefault(node, name)
+    if twice:
+        scope.sink.error("E051", twice, operand.span)
+
+
+def _subtract(scope: Scope, whole: s.Set, operand: s.Set, members: Members, found: Members) -> bool:
+    absent = [str(node) for node in members if node not in found]
+    for node in members:
+        found.pop(node, None)
+    if absent:
+        left = written(whole).rpartition(f" - {written(operand)}")[0]
+        scope.sink.error("E052", f"{shorten(left)} does not hold {listing(absent)}", operand.span)
+    return bool(absent)
+
+
+# --- groups ---------------------------------------------------------------------------------------
+
+
+def group_members(scope: Scope, ref: s.GroupRef) -> Members | None:
+    """The members of a defined group, worked out when first asked for."""
+    name = ref.name
+    if name in scope.groups:
+        return scope.groups[name]
+    if name in scope.resolving:
+        circle = " -> ".join([*list(scope.resolving)[list(scope.resolving).index(name) :], name])
+        scope.sink.error("E053", f"the group {name} is defined through itself: {circle}", ref.span)
+        return None
+    if len(scope.resolving) >= MAX_CHAIN:
+        scope.sink.error("E053", f"more than {MAX_CHAIN} groups are defined through one another", ref.span)
+        return None
+    return resolve_group(scope, scope.definitions[name])
+
+
+def resolve_group(scope: Scope, group: s.Group) -> Members | None:
+    """The members of a group with their positions: the group's own, or those its parts have."""
+    name = group.name.text
+    scope.resolving[name] = None
+    members = evaluate(scope, group.members)
+    scope.resolving.pop(name)
+    positions = scope.places(group.at[0]) if group.at else None
+    if members is not None and not _right_kind(scope, group, members):
+        members = None
+    if group.at and positions is None:
+        members = None
+    if members is not None and positions is not None:
+        members = dict.fromkeys(members, positions)
+    scope.groups[name] = members
+    return members
+
+
+_KINDS = {"heads": "head", "mlps": "mlp"}
+
+
+def _right_kind(scope: Scope, group: s.Group, members: Members) -> bool:
+    kind = _KINDS.get(group.kind)
+    wrong = [node for node in members if kind and node.kind != kind]
+    for node in wrong:
+        what = {"head": "a head", "mlp": "an MLP"}.get(node.kind, "neither a head nor an MLP")
+        help = f"write: nodes {group.name.text} = …"
+        where = next((p.span for p in s.walk(group.members) if _is(p, node)), group.members.span)
+        scope.sink.error("E074", f"{node} is {what}, and the group lists {group.kind}", where, help)
+    return not wrong
+
+
+def _is(part: s.Syntax, node: Node) -> bool:
+    return isinstance(part, s.Head | s.Mlp | s.Special) and written(part) == str(node)
+
+
+def check_modifiers(scope: Scope, group: s.Group) -> None:
+    """`at` and `role` stand once each."""
+    for extra in group.at[1:]:
+        scope.sink.error("E054", "a second 'at'; several positions are written: at S1, S2", extra.span)
+    for role in group.roles[1:]:
+        scope.sink.error("E054", "a second 'role'; a group has one", role.span)
+
+
+def role_of(scope: Scope, group: s.Group) -> str | None:
+    """The group's role: as said, else a built-in or defined one of the same name."""
+    if group.roles:
+        word = group.roles[0]
+        return word.text if scope.check_role(word) and word.text != "none" else None
+    name = group.name.text
+    return name if name in ROLES or name in scope.roles else None
+
+
+def record(scope: Scope, group: s.Group, members: Members, role: str | None) -> Group:
+    """The group as a record; its positions are those all its members share."""
+    shared = set(members.values())
+    positions = next(iter(shared)) if len(shared) == 1 else None
+    return Group(group.name.text, tuple(members), positions or (), role, group.outside, group.span.line)
+
+
+def find_homes(scope: Scope) -> None:
+    """Where a node acts when it is named alone: where its groups act, if they agree."""
+    places: dict[Node, set[tuple[Position, ...]]] = {}
+    for members in scope.groups.values():
+        for node, positions in (members or {}).items():
+            if positions:
+                places.setdefault(node, set()).add(positions)
+    scope.homes = {node: next(iter(at)) for node, at in places.items() if len(at) == 1}

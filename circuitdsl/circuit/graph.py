@@ -1,0 +1,68 @@
+"""The circuit as a networkx graph: what a figure shows, and what an analysis asks about."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .claims import Circuit, Group, Node
+
+if TYPE_CHECKING:
+    import networkx
+
+
+def graph(circuit: Circuit) -> networkx.MultiDiGraph:
+    """Every node that a group or an edge names, and every claimed edge.
+
+    Nodes are keyed by their text (`9.9`, `m3`, `logits`) and have the attributes
+
+    - `kind`, `layer`, `head`: which node it is; layer and head are -1 where there is none;
+    - `groups`: the names of its groups, in the file's order; `role`: the first role these give it, or None;
+    - `positions`: where it acts, as text; `outside`: whether it is in control groups only.
+
+    Edges run from sender to receiver, one for each input and position of each claim, and have the attributes
+    `port` (`q`, `k`, `v`, `in`), `position`, `claim` (its id), `line`, `test` (the claim in words) and `via_mlps`.
+    """
+    import networkx
+
+    made = networkx.MultiDiGraph(name=circuit.name, title=circuit.title)
+    for node, groups in _nodes(circuit).items():
+        made.add_node(str(node), **_attributes(node, groups))
+    for claim, member in circuit.edges():
+        test = " and ".join(str(test) for test in claim.tests)
+        via_mlps = getattr(claim.measurement, "via_mlps", False)
+        for edge in member.edges:
+            made.add_edge(
+                str(edge.sender),
+                str(edge.receiver.node),
+                port=edge.receiver.port,
+                position=str(edge.position),
+                claim=claim.id,
+                line=claim.line,
+                test=test,
+                via_mlps=via_mlps,
+            )
+    return made
+
+
+def _nodes(circuit: Circuit) -> dict[Node, list[Group]]:
+    """All nodes with their groups, in the order in which the file names them."""
+    found: dict[Node, list[Group]] = {}
+    for group in circuit.groups:
+        for node in group.nodes:
+            found.setdefault(node, []).append(group)
+    for _, member in circuit.edges():
+        found.setdefault(member.sender, [])
+        found.setdefault(member.receiver, [])
+    return found
+
+
+def _attributes(node: Node, groups: list[Group]) -> dict[str, object]:
+    return {
+        "kind": node.kind,
+        "layer": node.layer,
+        "head": node.head,
+        "groups": tuple(group.name for group in groups),
+        "role": next((group.role for group in groups if group.role), None),
+        "positions": tuple(dict.fromkeys(str(place) for group in groups for place in group.positions)),
+        "outside": bool(groups) and all(group.outside for group in groups),
+    }

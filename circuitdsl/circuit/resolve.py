@@ -1,0 +1,471 @@
+"""Syntax to circuits: every name looked up, every claim as a record that can be measured.
+
+Resolution goes over all statements that could be read, whatever is wrong with others, so that the
+diagnostics of a file come in one go. A statement that refers to something broken is dropped silently:
+the mistake was reported where it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..language import syntax as s
+from ..language.diagnostics import Diagnostic, Sink, ordered
+from .bounds import NotMeasured, resolve_claim
+from .catalogue import ModelShape, TaskShape
+from .claims import (
+    Attention,
+    Circuit,
+    Claim,
+    EdgeEffect,
+    Group,
+    Measurement,
+    Metric,
+    ModelUse,
+    NodeEffect,
+    Position,
+    TaskUse,
+    Test,
+    Unmeasured,
+)
+from .edges import resolve_edge
+from .expectations import resolve_expect
+from .expressions import check_modifiers, find_homes, record, resolve_group, role_of
+from .header import margin_of, metric_of, model_use, task_use
+from .scope import Scope
+from .shapes import shape_of
+from .unmeasured import check_names, component, unmeasured
+from .vocabulary import ROLES
+
+LANGUAGE = 1
+#: these belong to the file, wherever they stand
+OF_THE_FILE = (s.Use, s.Role, s.Compare, s.Language)
+HEADER = (s.Model, s.Task, s.Metric, s.Margin, s.ProtocolLine, s.Info)
+
+
+def resolve(
+    syntax: s.File, *, tasks: Mapping[str, TaskShape], model_override: str | None = None
+) -> tuple[tuple[Circuit, ...], tuple[Diagnostic, ...]]:
+    """The circuits of a file, and what is wrong with it.
+
+    Args:
+        syntax: the parsed file.
+        tasks: the registered tasks.
+        model_override: resolve against this model instead of the one that the file names.
+    """
+    sink = Sink()
+    file = _split(syntax, sink)
+    _check_language(file, sink)
+    common = _common(file, sink)
+    circuits = tuple(_circuit(part, file, common, tasks, model_override, sink) for part in file.parts)
+    _check_comparisons(file, circuits, sink)
+    return circuits, ordered(sink.found)
+
+
+# --- the parts of a file --------------------------------------------------------------------------
+
+
+@dataclass
+class _Part:
+    """The statements of one circuit."""
+
+    head: s.Circuit | s.Broken | None
+    name: str
+    statements: list[s.Statement] = field(default_factory=list)
+
+
+@dataclass
+class _File:
+    """A file cut into what belongs to all of it and what belongs to each circuit."""
+
+    syntax: s.File
+    before: list[s.Statement] = field(default_factory=list)
+    shared: list[s.Statement] = field(default_factory=list)
+    parts: list[_Part] = field(default_factory=list)
+    #: groups defined before the first circuit: reported there, and not again where they are used
+    homeless: set[str] = field(default_factory=set)
+    roles: set[str] = field(default_factory=lambda: set(ROLES))
+    imports: bool = False
+
+
+def _split(syntax: s.File, sink: Sink) -> _File:
+    file = _File(syntax)
+    homeless: list[s.Statement] = []
+    for statement in syntax.statements:
+        if isinstance(statement, s.Circuit) or _is_broken(statement, "circuit"):
+            file.parts.append(_opened(statement, file.parts, sink))
+        elif isinstance(statement, OF_THE_FILE):
+            file.shared.append(statement)
+        elif file.parts:
+            file.parts[-1].statements.append(statement)
+        elif isinstance(statement, (*HEADER, s.Broken)):
+            file.before.append(statement)
+        else:
+            homeless.append(statement)
+    if homeless:
+        what = "stands before the first 'circuit' line" if file.parts else "belongs to no circuit"
+        sink.error("E090", f"this statement {what}", homeless[0].span, 'begin with a line such as: circuit ioi "…"')
+    elif not file.parts and file.before and not any(isinstance(b, s.Broken) for b in file.before):
+        sink.error("E090", "the file has no 'circuit' line", file.before[0].span, 'add a line such as: circuit ioi "…"')
+    file.homeless = {g.name.text for g in homeless if isinstance(g, s.Group)}
+    if not file.parts and (file.before or homeless):
+        # resolved all the same, to find what else is wrong
+        statements: list[s.Statement] = [b for b in syntax.statements if not isinstance(b, OF_THE_FILE)]
+        file.parts.append(_Part(None, Path(syntax.path).stem or "circuit", statements))
+        file.before = []
+    return file
+
+
+def _opened(statement: s.Statement, parts: list[_Part], sink: Sink) -> _Part:
+    if isinstance(statement, s.Broken):
+        return _Part(statement, statement.name or "circuit")
+    assert isinstance(statement, s.Circuit)
+    name = statement.name
+    for part in parts:
+        if part.name == name.text and isinstance(part.head, s.Circuit):
+            first = f"it is opened in line {part.head.span.line} already"
+            sink.error("E050", f"the circuit {name.text} is defined twice", name.span, None, first)
+            break
+    return _Part(statement, name.text)
+
+
+def _is_broken(statement: s.Statement, keyword: str) -> bool:
+    return isinstance(statement, s.Broken) and statement.keyword == keyword
+
+
+def _check_language(file: _File, sink: Sink) -> None:
+    for statement in file.shared:
+        if isinstance(statement, s.Language) and statement.version != LANGUAGE:
+            message = f"this file is written in language {statement.version}; this program reads language {LANGUAGE}"
+            sink.error("E031", message, statement.span)
+
+
+def _common(file: _File, sink: Sink) -> tuple[Unmeasured, ...]:
+    """Roles and imports, which belong to the whole file."""
+    found: list[Unmeasured] = []
+    defined: dict[str, int] = {}
+    for statement in file.shared:
+        if isinstance(statement, s.Role):
+            name = statement.name.text
+            if name in defined:
+                first = f"it is defined in line {defined[name]} already"
+                sink.error("E050", f"the role {name} is defined twice", statement.name.span, None, first)
+            defined.setdefault(name, statement.span.line)
+            file.roles.add(name)
+            check_names(Scope(sink), statement, in_role=True)
+            found.extend(unmeasured(sink, statement))
+        elif isinstance(statement, s.Use):
+            file.imports = True
+            found.extend(unmeasured(sink, statement))
+    for statement in file.syntax.statements:
+        if _is_broken(statement, "role"):
+            file.roles.add(str(getattr(statement, "name", "")))
+        file.imports |= _is_broken(statement, "use")
+    return tuple(found)
+
+
+def _check_comparisons(file: _File, circuits: Iterable[Circuit], sink: Sink) -> None:
+    names = [part.name for part in file.parts]
+    for statement in file.shared:
+        if isinstance(statement, s.Compare):
+            for word in (statement.first, statement.second):
+                if word.text not in names and not file.imports:
+                    sink.unknown("E059", "circuit", word.text, word.span, names)
+            for line in statement.block:
+                check_names(Scope(sink), line)
+
+
+# --- one circuit ----------------------------------------------------------------------------------
+
+
+def _circuit(
+    part: _Part,
+    file: _File,
+    common: tuple[Unmeasured, ...],
+    tasks: Mapping[str, TaskShape],
+    model_override: str | None,
+    sink: Sink,
+) -> Circuit:
+    scope = Scope(sink, roles=file.roles, imports=file.imports, broken=set(file.homeless))
+    # what stands before the first circuit is resolved with each of them, and reported once (see `ordered`)
+    statements = [*file.before, *part.statements]
+    model = _model(scope, file, part, model_override)
+    _tasks(scope, file, part, tasks)
+    _metric_and_margin(scope, file, part)
+    groups = _groups(scope, part.statements)
+    claims = _Claims(scope, part.name)
+    for statement in statements:
+        claims.add(statement)
+    compared = [u for c in file.shared if isinstance(c, s.Compare) for u in _comparison(c, part, file, sink)]
+    infos = [i for i in statements if isinstance(i, s.Info)]
+    licenses = [i.text.text for i in infos if i.kind == "license"]
+    return Circuit(
+        name=part.name,
+        title=part.head.title.text if isinstance(part.head, s.Circuit) and part.head.title else "",
+        model=model,
+        tasks=tuple(scope.tasks),
+        metric=scope.metric,
+        groups=groups,
+        claims=tuple(claims.claims),
+        sources=tuple(i.text.text for i in infos if i.kind == "source"),
+        notes=tuple(i.text.text for i in infos if i.kind == "note"),
+        license=licenses[-1] if licenses else None,
+        margin=scope.margin,
+        unmeasured=tuple(sorted((*common, *claims.unmeasured, *compared), key=lambda u: u.line)),
+        path=file.syntax.path,
+        sha256=hashlib.sha256(file.syntax.text.encode("utf-8", "replace")).hexdigest(),
+    )
+
+
+def _comparison(statement: s.Compare, part: _Part, file: _File, sink: Sink) -> tuple[Unmeasured, ...]:
+    """A comparison is listed with the circuits it names, or with the first when it names none of the file's."""
+    names = {statement.first.text, statement.second.text}
+    here = {other.name for other in file.parts} & names
+    mine = part.name in names if here else part is file.parts[0]
+    return unmeasured(sink, statement) if mine else ()
+
+
+# --- header ---------------------------------------------------------------------------------------
+
+
+def _last(scope: Scope, lists: Iterable[list[s.Statement]], kind: type[s.Syntax], word: str) -> s.Statement | None:
+    """The circuit's own line of a kind, else the file's; a second one beside it is refused."""
+    found = None
+    for statements in lists:
+        own = [statement for statement in statements if isinstance(statement, kind)]
+        for extra in own[1:]:
+            first = f"the first is in line {own[0].span.line}"
+            scope.sink.error("E054", f"a second '{word}' line; a circuit has one", extra.span, None, first)
+        found = own[0] if own else found
+    return found
+
+
+def _model(scope: Scope, file: _File, part: _Part, override: str | None) -> ModelUse | None:
+    statement = _last(scope, (file.before, part.statements), s.Model, "model")
+    use = model_use(scope.sink, statement) if isinstance(statement, s.Model) else None
+    if override is not None:
+        scope.model = _shape(override)
+        return ModelUse(override, None, use.line if use else 0)
+    if use is None or not use.name.strip() or not isinstance(statement, s.Model):
+        return use
+    scope.model, problem = shape_of(use.name)
+    if problem:
+        scope.sink.error("E062", problem, statement.name.span)
+    return use
+
+
+def _shape(name: str) -> ModelShape | None:
+    """A model from outside the file has no place in it: whoever loads it says what is wrong."""
+    return shape_of(name)[0]
+
+
+def _tasks(scope: Scope, file: _File, part: _Part, tasks: Mapping[str, TaskShape]) -> None:
+    found: dict[str, TaskUse] = {}
+    for statements in (file.before, part.statements):
+        own: dict[str, int] = {}
+        for statement in statements:
+            if isinstance(statement, s.Broken) and (statement.keyword == "task"):
+                scope.tasks_broken = True
+                scope.broken.add(statement.name)
+            elif isinstance(statement, s.Task):
+                _add_task(scope, statement, tasks, found, own)
+    scope.tasks = list(found.values())
+    scope.shapes = {use.name: tasks.get(use.generator) if use.generator else None for use in scope.tasks}
+
+
+def _add_task(
+    scope: Scope, statement: s.Task, tasks: Mapping[str, TaskShape], found: dict[str, TaskUse], own: dict[str, int]
+) -> None:
+    use = task_use(scope.sink, statement, tasks)
+    name = statement.name or statement.generator
+    if use is None:
+        scope.tasks_broken = True
+        scope.broken.add(name.text)
+        return
+    if use.name in own:
+        help = f"give it a name of its own: task {use.name}2 = {statement.generator.text}(…)"
+        first = f"the first is in line {own[use.name]}"
+        scope.sink.error("E050", f"the task {use.name} is defined twice", name.span, help, first)
+        return
+    own[use.name] = use.line
+    found[use.name] = use
+
+
+def _metric_and_margin(scope: Scope, file: _File, part: _Part) -> None:
+    lists = (file.before, part.statements)
+    metric = _last(scope, lists, s.Metric, "metric")
+    if isinstance(metric, s.Metric):
+        scope.metric = metric_of(scope.sink, metric.name, metric.arguments) or Metric()
+    margin = _last(scope, lists, s.Margin, "margin")
+    if isinstance(margin, s.Margin):
+        scope.margin = margin_of(scope, margin) or scope.margin
+
+
+# --- groups ---------------------------------------------------------------------------------------
+
+
+def _groups(scope: Scope, statements: Iterable[s.Statement]) -> tuple[Group, ...]:
+    """All groups; they may be used above the line that defines them."""
+    defined = []
+    for statement in statements:
+        if isinstance(statement, s.Broken) and statement.keyword in ("heads", "mlps", "nodes"):
+            scope.broken.add(statement.name)
+        elif isinstance(statement, s.Group):
+            name = statement.name
+            if name.text in scope.definitions:
+                first = f"it is defined in line {scope.definitions[name.text].span.line} already"
+                scope.sink.error("E050", f"the group {name.text} is defined twice", name.span, None, first)
+            else:
+                scope.definitions[name.text] = statement
+                defined.append(statement)
+    records = []
+    for group in defined:
+        known = group.name.text in scope.groups
+        members = scope.groups[group.name.text] if known else resolve_group(scope, group)
+        check_modifiers(scope, group)
+        role = role_of(scope, group)
+        if members is not None:
+            records.append(record(scope, group, members, role))
+    find_homes(scope)
+    return tuple(records)
+
+
+# --- claims ---------------------------------------------------------------------------------------
+
+
+class _Claims:
+    """Collects the claims of a circuit, line by line, for `edges via mlps` counts from its line on."""
+
+    def __init__(self, scope: Scope, circuit: str) -> None:
+        self.scope = scope
+        self.circuit = circuit
+        self.claims: list[Claim] = []
+        self.unmeasured: list[Unmeasured] = []
+        self.via_mlps = False
+        self.seen: dict[tuple[str, str], int] = {}
+
+    def add(self, statement: s.Statement) -> None:
+        match statement:
+            case s.ProtocolLine(protocol=protocol):
+                self.via_mlps = protocol.via_mlps
+            case s.EdgeClaim():
+                self.edge(statement)
+            case s.Expect():
+                self.expect(statement)
+            case s.Channel() | s.Trace() | s.WhenPatched() | s.WhenKnockedOut() | s.Intervention() | s.Property():
+                self.leave(statement)
+
+    def leave(self, statement: s.Statement, what: str | None = None) -> None:
+        """A statement that nothing measures yet: its names are checked, and it is listed."""
+        check_names(self.scope, statement)
+        self.unmeasured.extend(unmeasured(self.scope.sink, statement, what))
+
+    def edge(self, statement: s.EdgeClaim) -> None:
+        part = component((statement.edge.sender, statement.edge.receiver))
+        if part:
+            return self.leave(statement, f"an edge with a single component ({part})")
+        effect = resolve_edge(self.scope, statement.edge, self.via_mlps)
+        tests = resolve_claim(self.scope, statement.claim)
+        if isinstance(tests, NotMeasured):
+            for other in statement.claim:
+                if isinstance(other, s.Stronger):
+                    resolve_edge(self.scope, other.edge, self.via_mlps)
+            if effect is not None:
+                self.unmeasured.extend(unmeasured(self.scope.sink, statement, f"'{tests.what}'"))
+            return None
+        tasks = self.tasks(statement.on, effect, statement)
+        if effect is not None and tests is not None and tasks is not None:
+            self.state(statement, effect, tests, tasks)
+        return None
+
+    def expect(self, statement: s.Expect) -> None:
+        part = component(a for a in statement.measurement.arguments if not isinstance(a, s.Option | s.Text))  # type: ignore[misc]
+        if part:
+            return self.leave(statement, f"a measurement of a single component ({part})")
+        expected = resolve_expect(self.scope, statement)
+        if isinstance(expected, NotMeasured):
+            return self.leave(statement, expected.what)
+        measurement, tests = expected or (None, None)
+        tasks = self.tasks(statement.on, measurement, statement)
+        if measurement is not None and tests is not None and tasks is not None:
+            self.state(statement, measurement, tests, tasks)
+        return None
+
+    def state(
+        self,
+        statement: s.EdgeClaim | s.Expect,
+        measurement: Measurement,
+        tests: tuple[Test, ...],
+        tasks: tuple[str, ...],
+    ) -> None:
+        key = (statement.text, ",".join(tasks))
+        line = statement.span.line
+        if key in self.seen:
+            message = f"this claim stands in line {self.seen[key]} already"
+            self.scope.sink.warning("W001", message, statement.span)
+        self.seen.setdefault(key, line)
+        self.claims.append(
+            Claim(
+                id=f"c{len(self.claims) + 1:02d}",
+                line=line,
+                text=statement.text,
+                kind="edge" if isinstance(statement, s.EdgeClaim) else "expect",
+                measurement=measurement,
+                tests=tests,
+                each=isinstance(statement, s.EdgeClaim) and statement.each,
+                margin=self.scope.margin,
+                tasks=tasks,
+                citation=statement.citation.text if statement.citation else None,
+            )
+        )
+
+    # -- tasks
+
+    def tasks(
+        self, on: s.Word | None, measurement: Measurement | None, statement: s.EdgeClaim | s.Expect
+    ) -> tuple[str, ...] | None:
+        """The tasks that define every position of the claim; None when there is none (and said so)."""
+        scope = self.scope
+        known = scope.check_task(on)
+        if measurement is None or not known or scope.tasks_broken:
+            return None
+        if not scope.tasks:
+            if not scope.no_task_reported:
+                help = "add a line such as: task ioi(corrupt = abc)"
+                scope.sink.error("E091", f"the circuit {self.circuit} has claims, but no task", statement.span, help)
+            scope.no_task_reported = True
+            return None
+        names = [on.text] if on else [task.name for task in scope.tasks]
+        positions = _positions(measurement)
+        able = tuple(name for name in names if all(scope.defines(name, p) for p in positions))
+        if not able:
+            self.no_task(names, positions, on or statement)
+        return able or None
+
+    def no_task(self, names: list[str], positions: tuple[Position, ...], where: s.Syntax) -> None:
+        scope = self.scope
+        wanted = ", ".join(dict.fromkeys(p.name for p in positions))
+        has = scope.positions_of_tasks(names)
+        if len(names) == 1:
+            lacks = [p.name for p in positions if not scope.defines(names[0], p)]
+            message = f"the task {names[0]} has no position {lacks[0]} ({has.replace(names[0] + ' has', 'it has', 1)})"
+        else:
+            message = f"no task defines all of {wanted} ({has})"
+        scope.sink.error("E092", message, where.span)
+
+
+def _positions(measurement: Measurement) -> tuple[Position, ...]:
+    """Every position a measurement needs, each once."""
+    match measurement:
+        case EdgeEffect(members=members):
+            found = [edge.position for member in members for edge in member.edges]
+        case NodeEffect(sites=sites):
+            found = [site.position for site in sites]
+        case Attention(source=source, target=target):
+            found = [*source, *target]
+        case _:
+            found = []
+    return tuple(dict.fromkeys(found))

@@ -1,0 +1,171 @@
+"""What a statement of one circuit can refer to, and the checks of names that all phases share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from ..language import syntax as s
+from ..language.diagnostics import Sink, Span, did_you_mean, listing, shorten, suggest
+from .catalogue import ModelShape, TaskShape
+from .claims import EMBED, EVERYWHERE, LOGITS, Metric, Node, Position, TaskUse
+
+#: a node with the positions at which it acts; None where nothing says
+Members = dict[Node, tuple[Position, ...] | None]
+
+
+@dataclass
+class Scope:
+    """The names of one circuit."""
+
+    sink: Sink
+    model: ModelShape | None = None
+    tasks: list[TaskUse] = field(default_factory=list)
+    #: what is known of each task; a file's tasks are not known here, and may define any position
+    shapes: dict[str, TaskShape | None] = field(default_factory=dict)
+    #: some task line was wrong and was reported: nothing that depends on tasks is reported again
+    tasks_broken: bool = False
+    metric: Metric = field(default_factory=Metric)
+    margin: float = 0.01
+    definitions: dict[str, s.Group] = field(default_factory=dict)
+    groups: dict[str, Members | None] = field(default_factory=dict)
+    #: names that broken lines would have defined
+    broken: set[str] = field(default_factory=set)
+    roles: set[str] = field(default_factory=set)
+    #: `use` may bring roles and circuits that are not looked up yet
+    imports: bool = False
+    #: where a node acts when it is named alone
+    homes: dict[Node, tuple[Position, ...]] = field(default_factory=dict)
+    #: groups being worked out, in order
+    resolving: dict[str, None] = field(default_factory=dict)
+    no_task_reported: bool = False
+
+    # -- tasks
+
+    def knows_positions(self) -> bool:
+        """Whether the set of positions is known at all."""
+        return bool(self.tasks) and not self.tasks_broken and all(self.shapes[t.name] is not None for t in self.tasks)
+
+    def defines(self, task: str, position: Position) -> bool:
+        shape = self.shapes.get(task)
+        return shape is None or position == EVERYWHERE or position.name in shape.positions
+
+    def position_names(self) -> list[str]:
+        """The positions of all tasks, in the tasks' order."""
+        shapes = (self.shapes.get(task.name) for task in self.tasks)
+        return list(dict.fromkeys(name for shape in shapes if shape for name in shape.positions))
+
+    def positions_of_tasks(self, tasks: Iterable[str]) -> str:
+        """`ioi has END, IO; flip has END`, for messages."""
+        said = []
+        for name in tasks:
+            shape = self.shapes.get(name)
+            said.append(f"{name} has {listing(shape.positions)}" if shape else f"{name} may have any")
+        return "; ".join(said)
+
+    # -- positions
+
+    def position(self, place: s.Place) -> Position | None:
+        """A position, or None when it is wrong (and said so)."""
+        if place.name == "*":
+            return EVERYWHERE
+        if not place.name.isupper():
+            upper = place.name.upper()
+            names = self.position_names()
+            guess = upper if upper in names or not names else suggest(upper, names)
+            message = f"positions are written in capitals{did_you_mean(guess)}"
+            self.sink.error("E044", message, place.span)
+            return None
+        if place.name == "END" and place.offset > 0:
+            self.sink.error("E045", f"END is the last token of a prompt: END+{place.offset} does not exist", place.span)
+            return None
+        if abs(place.offset) > 10_000:
+            self.sink.error("E045", f"no prompt is that long: {place.name}{place.offset:+d}", place.span)
+            return None
+        if self.knows_positions() and place.name not in self.position_names():
+            self._unknown_position(place)
+            return None
+        return Position(place.name, place.offset)
+
+    def _unknown_position(self, place: s.Place) -> None:
+        names = self.position_names()
+        guess = suggest(place.name, names)
+        if len(self.tasks) == 1:
+            task = self.tasks[0].name
+            message = f"the task {task} has no position {shorten(place.name)} (it has {listing(names)})"
+        else:
+            has = self.positions_of_tasks(task.name for task in self.tasks)
+            message = f"no task has a position {shorten(place.name)} ({has})"
+        self.sink.error("E044", message + did_you_mean(guess), place.span)
+
+    def places(self, at: s.At | None) -> tuple[Position, ...] | None:
+        """All positions of an `at`, or None when one is wrong."""
+        if at is None:
+            return ()
+        found = [self.position(place) for place in at.places]
+        seen: set[Position] = set()
+        for place, position in zip(at.places, found, strict=True):
+            if position in seen:
+                self.sink.error("E051", f"{position} is named twice", place.span)
+            if position is not None:
+                seen.add(position)
+        known = tuple(dict.fromkeys(p for p in found if p is not None))
+        return known if len(known) == len(seen) and None not in found else None
+
+    # -- nodes
+
+    def node(self, written: s.Head | s.Mlp | s.Special) -> Node | None:
+        """A node that exists in the model, or None (and said so)."""
+        match written:
+            case s.Head(layer=layer, head=head, index=index):
+                node = Node("head", layer, head, -1 if index is None else index)
+            case s.Mlp(layer=layer, index=index):
+                node = Node("mlp", layer, index=-1 if index is None else index)
+            case s.Special(name="embed"):
+                return EMBED
+            case s.Special(name="logits"):
+                return LOGITS
+            case _:
+                self.sink.error("E055", "'self' stands only in the checks of a role", written.span)
+                return None
+        return node if self.in_range(node, written.span) else None
+
+    def in_range(self, node: Node, span: Span) -> bool:
+        """Whether the model has such a layer and head."""
+        model = self.model
+        if model is None:
+            return True
+        name, layers, heads = model.title, model.n_layers, model.n_heads
+        if node.layer >= layers:
+            last = f"{layers - 1}.{heads - 1}" if node.kind == "head" else f"m{layers - 1}"
+            code = "E060" if node.kind == "head" else "E061"
+            self.sink.error(code, f"{name} has {layers} layers: {node} does not exist (the last is {last})", span)
+            return False
+        if node.kind == "head" and node.head >= heads:
+            spread = f"{node.layer}.0 to {node.layer}.{heads - 1}"
+            message = f"{name} has {heads} heads a layer: {node} does not exist ({spread})"
+            self.sink.error("E060", message, span)
+            return False
+        return True
+
+    # -- names
+
+    def unknown_group(self, ref: s.GroupRef) -> None:
+        if ref.name not in self.broken:
+            self.sink.unknown("E040", "group", ref.name, ref.span, (*self.definitions, "embed", "logits"))
+
+    def check_role(self, word: s.Word) -> bool:
+        """Whether a role exists; `none` denies one."""
+        known = word.text == "none" or word.text in self.roles or self.imports
+        if not known:
+            self.sink.unknown("E041", "role", word.text, word.span, self.roles)
+        return known
+
+    def check_task(self, word: s.Word | None) -> bool:
+        """Whether `on TASK` names a task of the circuit."""
+        if word is None or self.tasks_broken or word.text in self.broken:
+            return True
+        names = [task.name for task in self.tasks]
+        if word.text not in names:
+            self.sink.unknown("E042", "task", word.text, word.span, names)
+        return word.text in names

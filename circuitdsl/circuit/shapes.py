@@ -1,0 +1,132 @@
+"""Model shapes without weights: a table of well-known models, and any directory's `config.json`."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from .catalogue import ModelShape
+
+POCKET = Path(__file__).parent.parent / "models" / "pocket"
+
+#: name on the hub without its owner: (title, layers, heads, parallel attention)
+_SIZES: dict[str, tuple[str, int, int, bool]] = {
+    "gpt2": ("GPT-2 small", 12, 12, False),
+    "gpt2-small": ("GPT-2 small", 12, 12, False),
+    "gpt2-medium": ("GPT-2 medium", 24, 16, False),
+    "gpt2-large": ("GPT-2 large", 36, 20, False),
+    "gpt2-xl": ("GPT-2 XL", 48, 25, False),
+    "distilgpt2": ("DistilGPT-2", 6, 12, False),
+    "gpt-j-6b": ("GPT-J 6B", 28, 16, True),
+    "gpt-neo-125m": ("GPT-Neo 125M", 12, 12, False),
+    "gpt-neo-1.3b": ("GPT-Neo 1.3B", 24, 16, False),
+    "gpt-neo-2.7b": ("GPT-Neo 2.7B", 32, 20, False),
+    "pythia-14m": ("Pythia 14M", 6, 4, True),
+    "pythia-31m": ("Pythia 31M", 6, 8, True),
+    "pythia-70m": ("Pythia 70M", 6, 8, True),
+    "pythia-160m": ("Pythia 160M", 12, 12, True),
+    "pythia-410m": ("Pythia 410M", 24, 16, True),
+    "pythia-1b": ("Pythia 1B", 16, 8, True),
+    "pythia-1.4b": ("Pythia 1.4B", 24, 16, True),
+    "pythia-2.8b": ("Pythia 2.8B", 32, 32, True),
+    "pythia-6.9b": ("Pythia 6.9B", 32, 32, True),
+    "pythia-12b": ("Pythia 12B", 36, 40, True),
+    "llama-2-7b-hf": ("Llama 2 7B", 32, 32, False),
+    "llama-2-13b-hf": ("Llama 2 13B", 40, 40, False),
+    "meta-llama-3-8b": ("Llama 3 8B", 32, 32, False),
+    "llama-3.1-8b": ("Llama 3.1 8B", 32, 32, False),
+    "llama-3.2-1b": ("Llama 3.2 1B", 16, 32, False),
+    "llama-3.2-3b": ("Llama 3.2 3B", 28, 24, False),
+    "mistral-7b-v0.1": ("Mistral 7B", 32, 32, False),
+    "qwen2.5-0.5b": ("Qwen2.5 0.5B", 24, 14, False),
+    "qwen2.5-1.5b": ("Qwen2.5 1.5B", 28, 12, False),
+    "qwen2.5-3b": ("Qwen2.5 3B", 36, 16, False),
+    "qwen2.5-7b": ("Qwen2.5 7B", 28, 28, False),
+    "qwen3-0.6b": ("Qwen3 0.6B", 28, 16, False),
+    "qwen3-1.7b": ("Qwen3 1.7B", 28, 16, False),
+    "gemma-2b": ("Gemma 2B", 18, 8, False),
+    "gemma-7b": ("Gemma 7B", 28, 16, False),
+    "gemma-2-2b": ("Gemma 2 2B", 26, 8, False),
+    "gemma-2-9b": ("Gemma 2 9B", 42, 16, False),
+    "gemma-3-1b-pt": ("Gemma 3 1B", 26, 4, False),
+}
+_OWNERS = frozenset({"openai-community", "distilbert", "eleutherai", "meta-llama", "mistralai", "qwen", "google"})
+_TUNED = ("-deduped", "-instruct", "-chat-hf", "-it")
+
+
+def shape_of(name: str) -> tuple[ModelShape | None, str | None]:
+    """(the shape, or None where it is not known without loading; what is wrong with the directory, or None).
+
+    A directory is one as `models.load` sees it: a path that exists from here, or that is written as a path.
+    """
+    if name == "pocket":
+        return read_directory(POCKET, "pocket") if (POCKET / "config.json").is_file() else (None, None)
+    try:
+        path = Path(name).expanduser()
+        if path.is_dir():
+            return read_directory(path, name)
+        if path.exists():
+            return None, f"{name} is a file; a model is a directory"
+    except (OSError, ValueError, RuntimeError):
+        return None, f"'{name[:60]}' is no usable path"
+    if name.startswith((".", "/", "~")):
+        return None, f"there is no model directory {name}"
+    return well_known(name), None
+
+
+def well_known(name: str) -> ModelShape | None:
+    """The shape of a model in the table, with or without its owner's name before it."""
+    owner, _, base = name.lower().rpartition("/")
+    if owner and owner not in _OWNERS:
+        return None
+    for ending in ("", *_TUNED):
+        found = _SIZES.get(base.removesuffix(ending))
+        if found is not None:
+            return ModelShape(*found)
+    return None
+
+
+@cache
+def read_directory(path: Path, title: str) -> tuple[ModelShape | None, str | None]:
+    """The shape that a directory's `config.json` gives."""
+    try:
+        config = json.loads((path / "config.json").read_bytes())
+    except FileNotFoundError:
+        return None, f"{path} has no config.json, so it is not a model in Hugging Face's layout"
+    except OSError as error:
+        return None, f"{path / 'config.json'} cannot be read: {error.strerror}"
+    except (ValueError, RecursionError):
+        return None, f"{path / 'config.json'} is not JSON"
+    layers, heads = (
+        _number(config, "n_layer", "num_hidden_layers", "num_layers"),
+        _number(config, "n_head", "num_attention_heads", "num_heads"),
+    )
+    if layers is None or heads is None:
+        return None, f"{path / 'config.json'} does not give the numbers of layers and heads"
+    return ModelShape(title, layers, heads, _parallel(config)), None
+
+
+def _number(config: Any, *keys: str) -> int | None:
+    """The first of the keys that holds a positive number; text models inside larger ones are looked into."""
+    if not isinstance(config, dict):
+        return None
+    for key in keys:
+        value = config.get(key)
+        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+            return value
+    return _number(config.get("text_config"), *keys)
+
+
+def _parallel(config: dict[str, Any]) -> bool:
+    """Whether attention and MLP of a layer stand beside each other."""
+    match config.get("model_type"):
+        case "gpt_neox":
+            return bool(config.get("use_parallel_residual", True))
+        case "gptj" | "phi" | "codegen" | "cohere" | "cohere2":
+            return True
+        case "falcon":
+            return bool(config.get("parallel_attn", True) or config.get("new_decoder_architecture", False))
+        case _:
+            return False

@@ -1,0 +1,65 @@
+"""The words the language knows without reserving them: metrics, measurements, roles, and their options."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Unit = Literal["share", "share difference", "plain", "effect", "points"]
+
+
+@dataclass(frozen=True, slots=True)
+class MetricShape:
+    """A metric: the unit it is in, its bounds, and its options (a bare option has no values)."""
+
+    unit: Unit
+    options: Mapping[str, tuple[str, ...]]
+    low: float | None = None
+    high: float | None = None
+
+
+METRICS: Mapping[str, MetricShape] = {
+    "logit_diff": MetricShape("plain", {"against": ("mean", "max", "corrupt")}),
+    "prob_diff": MetricShape("share difference", {}, -1, 1),
+    "logprob": MetricShape("plain", {}, None, 0),
+    "accuracy": MetricShape("share", {"argmax": ()}, 0, 1),
+    "kl": MetricShape("plain", {}, 0, None),
+}
+
+#: metrics that say something about the model as it is; `kl` compares two runs
+BEHAVIOUR = tuple(name for name in METRICS if name != "kl")
+
+#: measured by this version
+MEASURED = (*BEHAVIOUR, "attention", "knockout")
+
+#: part of the language, and listed by reports as not measured yet
+UNMEASURED: Mapping[str, str] = {
+    "faithfulness": "faithfulness",
+    "incompleteness": "incompleteness",
+    "minimality": "minimality",
+    "sufficiency": "sufficiency",
+    "denoise": "denoising",
+    "attribution": "direct logit attribution",
+    "copying": "copying scores",
+    "previous_token_score": "previous-token scores",
+    "induction_score": "induction scores",
+    "duplicate_token_score": "duplicate-token scores",
+    "role": "role checks",
+    "overlap": "overlap",
+    "roles": "agreement of roles",
+}
+MEASUREMENTS = (*MEASURED, *UNMEASURED)
+
+ABLATIONS = ("corrupt", "mean", "zero")
+PORTS = ("q", "k", "v")
+
+ROLES = (
+    "previous_token", "duplicate_token", "induction", "inhibition", "mover", "negative_mover", "backup_mover",
+    "content_gatherer",
+)  # fmt: skip
+
+#: positions that every task defines where they make sense; they may coincide with a position of another name
+GENERAL_POSITIONS = frozenset({"ANSWER", "DISTRACTOR"})
+TASK_OPTIONS = ("corrupt", "prompts", "seed", "bos")
+MAX_PROMPTS = 1_000_000

@@ -1,0 +1,186 @@
+"""One place makes every diagnostic: what is wrong, where, and what was probably meant.
+
+Mistakes of a user are values, collected by the phases and shown in one go; they are never exceptions.
+The codes and their explanations are in `codes.py`.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Literal
+
+Severity = Literal["error", "warning", "note"]
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Span:
+    """A stretch of text: lines and columns count characters from 1, the end is exclusive."""
+
+    line: int
+    column: int
+    end_line: int
+    end_column: int
+
+    def to(self, other: Span) -> Span:
+        """From the start of this one to the end of the other."""
+        return Span(self.line, self.column, other.end_line, other.end_column)
+
+
+START = Span(1, 1, 1, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnostic:
+    """Something to tell the author of a file; what concerns the whole file stands at its `START`."""
+
+    code: str
+    severity: Severity
+    message: str
+    span: Span = START
+    notes: tuple[str, ...] = ()
+    help: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.severity}[{self.code}]: {self.message}"
+
+
+class Sink:
+    """Collects the diagnostics of a phase."""
+
+    #: difflib is slow: a file with thousands of unknown names gets suggestions for the first ones only
+    MAX_SUGGESTIONS = 100
+
+    def __init__(self) -> None:
+        self.found: list[Diagnostic] = []
+        self._suggested = 0
+
+    def error(self, code: str, message: str, span: Span, help: str | None = None, *notes: str) -> None:
+        self.found.append(Diagnostic(code, "error", message, span, notes, help))
+
+    def warning(self, code: str, message: str, span: Span, help: str | None = None, *notes: str) -> None:
+        self.found.append(Diagnostic(code, "warning", message, span, notes, help))
+
+    def note(self, code: str, message: str, span: Span, help: str | None = None) -> None:
+        self.found.append(Diagnostic(code, "note", message, span, (), help))
+
+    def unknown(self, code: str, what: str, name: str, span: Span, known: Iterable[str], reason: str = "") -> None:
+        """`unknown group 'inhibiton'; did you mean 'inhibition'?`"""
+        known = sorted(known)
+        self._suggested += 1
+        guess = suggest(name, known) if self._suggested <= self.MAX_SUGGESTIONS else None
+        help = None if guess or not known else f"known: {listing(known)}"
+        self.error(code, f"unknown {what} '{shorten(name)}'{reason}{did_you_mean(guess)}", span, help)
+
+
+def suggest(name: str, known: Iterable[str]) -> str | None:
+    """The known name nearest to a misspelt one."""
+    if len(name) > 60:
+        return None
+    candidates = {k.lower(): k for k in known if abs(len(k) - len(name)) <= 6}
+    close = get_close_matches(name.lower(), list(candidates)[:2000], n=1, cutoff=0.66)
+    return candidates[close[0]] if close else None
+
+
+def did_you_mean(guess: str | None) -> str:
+    return f"; did you mean '{guess}'?" if guess else ""
+
+
+def shorten(text: str, length: int = 40) -> str:
+    """A name or snippet as it may stand in a one-line message: short, and printable throughout."""
+    text = "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text[:length])
+    return text if len(text) < length else text[: length - 1] + "…"
+
+
+def listing(names: Iterable[str], limit: int = 12) -> str:
+    """`a, b, c, …`"""
+    names = list(names)
+    return ", ".join(names[:limit]) + (", …" if len(names) > limit else "")
+
+
+def ordered(diagnostics: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
+    """By place in the file, each once."""
+    unique = dict.fromkeys(diagnostics)
+    return tuple(sorted(unique, key=lambda d: (d.span, d.code, d.message)))
+
+
+def has_errors(diagnostics: Iterable[Diagnostic]) -> bool:
+    return any(d.severity == "error" for d in diagnostics)
+
+
+# --- showing them ---------------------------------------------------------------------------------
+
+Style = Literal["place", "error", "warning", "note", "message", "gutter", "source", "caret", "help"]
+Piece = tuple[Style, str]
+WINDOW = 100
+
+
+def render(diagnostic: Diagnostic, text: str = "", path: str = "") -> str:
+    """The diagnostic as plain text, with the line it is about and a caret under the wrong part.
+
+    >>> print(render(Diagnostic("E040", "error", "unknown group 'a'", Span(1, 1, 1, 2)), "a -> b.q", "x.circ"))
+    x.circ:1:1: error[E040]: unknown group 'a'
+      1 | a -> b.q
+        | ^
+    """
+    return "".join(piece for _, piece in pieces(diagnostic, text.split("\n"), path))
+
+
+def render_all(diagnostics: Iterable[Diagnostic], text: str = "", path: str = "") -> str:
+    """All of them, a blank line between two."""
+    lines = text.split("\n")
+    return "\n\n".join("".join(piece for _, piece in pieces(d, lines, path)) for d in diagnostics)
+
+
+def place(diagnostic: Diagnostic, path: str) -> str:
+    """`specs/ioi.circ:19:5`"""
+    return f"{path}:{diagnostic.span.line}:{diagnostic.span.column}" if path else f"line {diagnostic.span.line}"
+
+
+def pieces(diagnostic: Diagnostic, lines: list[str], path: str = "") -> Iterator[Piece]:
+    """The rendered diagnostic in styled pieces, for a terminal that colours; `lines` are the text's."""
+    yield "place", f"{place(diagnostic, path)}: "
+    yield diagnostic.severity, f"{diagnostic.severity}[{diagnostic.code}]"
+    yield "message", f": {diagnostic.message}"
+    gutter = "  "
+    span = diagnostic.span
+    if span != START and 1 <= span.line <= len(lines) and lines[span.line - 1].strip():
+        number = str(span.line)
+        source, before, width = _excerpt(lines[span.line - 1], span)
+        gutter = " " * (len(number) + 2)
+        yield "gutter", f"\n  {number} | "
+        yield "source", source
+        yield "gutter", f"\n{gutter} | "
+        yield "caret", " " * before + "^" * width
+    for label, remark in (*(("note", n) for n in diagnostic.notes), ("help", diagnostic.help)):
+        if remark:
+            yield "gutter", f"\n{gutter} = "
+            yield "help", f"{label}: {remark}"
+
+
+def _excerpt(line: str, span: Span) -> tuple[str, int, int]:
+    """(the line as it can be shown, cells before the caret, cells under it)."""
+    start = min(span.column - 1, len(line))
+    end = len(line.rstrip()) if span.end_line > span.line else min(span.end_column - 1, len(line))
+    first = max(0, start - WINDOW // 2) if len(line) > WINDOW else 0
+    last = first + WINDOW
+    shown = _visible(line[first:last])
+    if first:
+        shown = "…" + shown
+    before = _cells(_visible(line[first:start])) + (1 if first else 0)
+    width = _cells(_visible(line[start : min(end, last)]))
+    return (shown + ("…" if last < len(line) else "")).rstrip(), before, max(1, width)
+
+
+def _visible(text: str) -> str:
+    """Tabs and other characters without a width of their own, made ones that have."""
+    return "".join(" " if c.isspace() else c if c.isprintable() else "\ufffd" for c in text)
+
+
+def _cells(text: str) -> int:
+    """How many cells of a terminal the text takes."""
+    if text.isascii():
+        return len(text)
+    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)

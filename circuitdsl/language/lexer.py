@@ -1,0 +1,272 @@
+"""Text to logical lines of tokens.
+
+A logical line is one statement: it ends with the physical line, unless a bracket is open. Lines are cut
+here, before any parsing, so that a broken statement costs no other one. Characters that only look like
+the language's own (`→`, `−`, curly quotes) are reported and read on as what they look like.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from lark import Token
+
+from .diagnostics import Sink, Span, shorten
+
+BLOCK_HEADERS = frozenset({"when", "role", "property", "compare", "intervention"})
+_STATEMENTS = """
+    circuit source note license language model task metric margin edges heads mlps nodes each expect use channel
+    trace set scale replace project
+"""
+_INSIDE = """
+    at outside via direct on is patched knocked out includes by with for of matters negligible lowers raises effect
+    delta stronger than and in rises falls above chance points agree embed logits self none
+"""
+STATEMENTS = BLOCK_HEADERS.union(_STATEMENTS.split())
+KEYWORDS = STATEMENTS.union(_INSIDE.split())
+
+MAX_DEPTH = 40
+MAX_TROUBLES_A_LINE = 5
+BLANK = r" \t\f\v\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000\ufeff"
+
+TOKEN = re.compile(
+    rf"""
+      (?P<BLANK>[{BLANK}]+)
+    | (?P<WORD>[A-Za-z_][A-Za-z0-9_]*)
+    | (?P<SCIENTIFIC>[0-9]+(?:\.[0-9]+)?[eE][+-]?[0-9]+(?![A-Za-z0-9_]))
+    | (?P<DECIMAL>[0-9]+\.[0-9]+)
+    | (?P<INT>[0-9]+)
+    | (?P<PORT>\.[A-Za-z_][A-Za-z0-9_]*)
+    | (?P<NEWLINE>\r\n|\n|\r)
+    | (?P<COMMENT>\#[^\r\n]*)
+    | (?P<STRING>"[^"\r\n]*")
+    | (?P<OPEN_STRING>"[^"\r\n]*)
+    | (?P<CURLY_STRING>[“”„«‟][^“”„«»‟"\r\n]*[“”„»‟"]|['‘‚][^'‘’\r\n]*['’‘])
+    | (?P<ARROW>->)
+    | (?P<LOOKALIKE>=>|==|=<|[–—−‐‑‒―－][>＞]|[→⟶➔➜⇒⟹﹣–—−‐‑‒―－≥≤⩾⩽＞＜＝＋：，（）［］％＊“”„«»‟‘’])
+    | (?P<RELATION>>=|<=|>|<)
+    | (?P<SIGN>[=:,()\[\]+\-*%])
+    | (?P<ODD>@|[^\W]+|.)
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+
+SIGNS = {
+    "=": "EQUALS", ":": "COLON", ",": "COMMA", "(": "LPAR", ")": "RPAR", "[": "LSQB", "]": "RSQB",
+    "+": "PLUS", "-": "MINUS", "*": "STAR", "%": "PERCENT",
+}  # fmt: skip
+DASHES = "﹣–—−‐‑‒―－"
+LOOKALIKES = {
+    **dict.fromkeys("→⟶➔➜⇒⟹", "->"), **dict.fromkeys(DASHES, "-"),
+    **dict.fromkeys((dash + head for dash in DASHES for head in ">＞"), "->"),
+    "=>": "->", "==": "=", "=<": "<=", "≥": ">=", "⩾": ">=", "≤": "<=", "⩽": "<=", "＞": ">", "＜": "<",
+    "＝": "=", "＋": "+", "：": ":", "，": ",", "（": "(", "）": ")", "［": "[", "］": "]", "％": "%", "＊": "*",
+}  # fmt: skip
+OPENING, CLOSING = frozenset({"LPAR", "LSQB"}), frozenset({"RPAR", "RSQB"})
+
+
+@dataclass(frozen=True, slots=True)
+class Comment:
+    """A comment with its place, for a formatter to keep."""
+
+    line: int
+    column: int
+    text: str
+
+
+@dataclass(slots=True)
+class LogicalLine:
+    """One statement's tokens. `broken` when its text was reported already and must not be parsed."""
+
+    indent: int
+    tokens: list[Token] = field(default_factory=list)
+    broken: bool = False
+
+    @property
+    def span(self) -> Span:
+        return span_of(self.tokens[0]).to(span_of(self.tokens[-1]))
+
+
+def span_of(token: Token) -> Span:
+    """Where a token stands."""
+    return Span(token.line, token.column, token.end_line, token.end_column)  # type: ignore[arg-type]
+
+
+def word_kind(word: str) -> str:
+    """The terminal of a word: a keyword, an MLP, a position (capitals), or a name."""
+    if word in KEYWORDS:
+        return word.upper()
+    if word[0] == "m" and word[1:].isdigit():
+        return "MLP"
+    return "POSITION" if word.isupper() and word[0] != "_" else "NAME"
+
+
+def logical_lines(text: str, sink: Sink) -> tuple[list[LogicalLine], list[Comment]]:
+    """Cut a text into statements, reporting what is wrong with its characters."""
+    return _Cutter(text, sink).cut()
+
+
+class _Cutter:
+    """The state of one pass over the text."""
+
+    def __init__(self, text: str, sink: Sink) -> None:
+        self.text = text
+        self.sink = sink
+        self.lines: list[LogicalLine] = []
+        self.comments: list[Comment] = []
+        self.current: LogicalLine | None = None
+        self.open: list[Token] = []
+        self.row = 1
+        self.row_start = 0
+        self.troubles = 0
+
+    def cut(self) -> tuple[list[LogicalLine], list[Comment]]:
+        text, match_at, position, end = self.text, TOKEN.match, 0, len(self.text)
+        while position < end:
+            match = match_at(text, position)
+            assert match is not None  # the last alternative takes any character
+            kind, value = match.lastgroup or "ODD", match.group()
+            if kind == "WORD":
+                self.add(word_kind(value), value, position)
+            elif kind in ("DECIMAL", "INT", "STRING", "ARROW", "RELATION", "PORT", "SCIENTIFIC"):
+                self.add(kind, value, position)
+            elif kind == "SIGN":
+                self.sign(SIGNS[value], value, position)
+            elif kind == "NEWLINE":
+                self.newline(match.end())
+            elif kind == "COMMENT":
+                self.comments.append(Comment(self.row, position - self.row_start + 1, value))
+            elif kind != "BLANK":
+                self.trouble(kind, value, position)
+            position = match.end()
+        self.finish()
+        return self.lines, self.comments
+
+    # -- tokens
+
+    def add(self, kind: str, value: str, position: int, width: int | None = None) -> Token:
+        column = position - self.row_start + 1
+        end = column + (len(value) if width is None else width)
+        token = Token(kind, value, position, self.row, column, self.row, end, position + end - column)
+        if self.current is None:
+            self.current = LogicalLine(self.indentation(position))
+        self.current.tokens.append(token)
+        return token
+
+    def sign(self, kind: str, value: str, position: int) -> None:
+        token = self.add(kind, value, position)
+        if kind in OPENING:
+            self.open.append(token)
+            if len(self.open) == MAX_DEPTH + 1:
+                self.complain("E015", f"brackets are nested deeper than {MAX_DEPTH}", token)
+        elif kind in CLOSING and self.open:
+            self.open.pop()
+
+    def indentation(self, position: int) -> int:
+        """Columns before the first token; a tab goes to the next multiple of eight."""
+        return len(self.text[self.row_start : position].replace("\ufeff", "").expandtabs(8))
+
+    # -- line ends
+
+    def newline(self, end: int) -> None:
+        self.row += 1
+        self.row_start = end
+        self.troubles = 0
+        if self.open and self.starts_statement(end):
+            self.complain("E014", f"'{self.open[-1]}' is never closed", self.open[-1])
+            self.finish()
+        elif not self.open:
+            self.finish()
+
+    def finish(self) -> None:
+        if self.current is not None:
+            if self.open and not self.current.broken:
+                self.complain("E014", f"'{self.open[-1]}' is never closed", self.open[-1])
+            self.lines.append(self.current)
+        self.current = None
+        self.open.clear()
+
+    def starts_statement(self, position: int) -> bool:
+        """Whether the physical line reads like a new statement although a bracket is still open."""
+        assert self.current is not None
+        match = _STATEMENT_START.match(self.text, position)
+        if match is None:
+            return False
+        if match["keyword"] in STATEMENTS:
+            return True
+        indent = len(match["indent"].expandtabs(8))
+        return match["arrow"] is not None and indent <= self.current.indent
+
+    # -- trouble
+
+    def complain(self, code: str, message: str, token: Token, help: str | None = None) -> None:
+        assert self.current is not None
+        self.current.broken = True
+        self.sink.error(code, message, span_of(token), help)
+
+    def trouble(self, kind: str, value: str, position: int) -> None:
+        self.troubles += 1
+        if self.troubles > MAX_TROUBLES_A_LINE:
+            return
+        if kind == "OPEN_STRING":
+            value = value.rstrip()
+            self.open.clear()  # whatever would have closed the brackets is inside the string
+            self.complain("E013", "this string is not closed on its line", self.add("STRING", value, position))
+        elif kind == "CURLY_STRING":
+            token = self.add("STRING", f'"{value[1:-1]}"', position)
+            self.alike(f"{value[0]}…{value[-1]}", '"…"', token)
+        elif kind == "LOOKALIKE" and value in LOOKALIKES:
+            self.lookalike(value, position)
+        else:
+            token = self.add("ODD", value, position)
+            self.complain(*self.odd(value), token)
+
+    def lookalike(self, value: str, position: int) -> None:
+        meant = LOOKALIKES[value]
+        if value == "=>" and self.current and self.current.tokens[0].type in ("EXPECT", "MARGIN"):
+            meant = ">="
+        kind = "ARROW" if meant == "->" else SIGNS.get(meant, "RELATION")
+        if kind in OPENING | CLOSING:
+            self.sign(kind, meant, position)
+        else:
+            self.add(kind, meant, position, len(value))
+        assert self.current is not None
+        self.alike(value, meant, self.current.tokens[-1])
+
+    def alike(self, written: str, meant: str, token: Token) -> None:
+        self.sink.error("E010", f"'{written}' is not read here; did you mean '{meant}'?", span_of(token))
+
+    @staticmethod
+    def odd(value: str) -> tuple[str, str]:
+        if value == "@":
+            return "E012", "'@' is reserved"
+        if value in "“”„«»‟‘’'":
+            return "E010", f"'{value}' is not read here; strings are written \"like this\""
+        return "E011", f"{describe(value)} is not part of the language"
+
+
+_STATEMENT_START = re.compile(
+    rf"(?P<indent>[{BLANK}]*)(?:(?P<arrow>[a-z0-9_.]+[{BLANK}]*->)|(?P<keyword>[a-z]+)\b(?![{BLANK}]*[=,)\]]))"
+)
+
+
+def describe(text: str) -> str:
+    """A character, or a run of them, named so that an invisible one can be found."""
+    import unicodedata
+
+    if len(text) > 1:
+        return f"'{shorten(text)}'"
+    name = unicodedata.name(text, "no name")
+    return f"'{text}' (U+{ord(text):04X} {name})" if text.isprintable() else f"U+{ord(text):04X} ({name})"
+
+
+def tokens_text(tokens: list[Token]) -> Iterator[str]:
+    """The tokens' texts with blanks between them as the language is usually written."""
+    previous: Token | None = None
+    for token in tokens:
+        if previous is not None and (token.start_pos != previous.end_pos):
+            yield " "
+        yield str(token)
+        previous = token

@@ -1,0 +1,486 @@
+"""What a circuit file says, word for word: frozen nodes with the place where each was written.
+
+Two nodes are equal when they say the same; where they stand does not count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+
+from .diagnostics import Span
+from .lexer import Comment
+
+
+@dataclass(frozen=True, slots=True)
+class Syntax:
+    """Any piece of syntax."""
+
+    span: Span = field(compare=False)
+
+
+# --- words, numbers, options ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Word(Syntax):
+    """A bare word: a name where it is defined, an option's key or value."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Text(Syntax):
+    """A quoted string, without its quotes."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Number(Syntax):
+    """A number with the unit it was written with; `text` is as it was written."""
+
+    value: float
+    unit: str
+    """`""`, `"%"` or `"points"`"""
+    text: str
+
+
+Value = Word | Text | Number
+
+
+@dataclass(frozen=True, slots=True)
+class Option(Syntax):
+    """`key = value`"""
+
+    key: Word
+    value: Value
+
+
+# --- nodes and sets -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Head(Syntax):
+    """`9.9`, or its singular component `9.9[2]`. A pair, never a decimal number: `0.1` and `0.10` differ."""
+
+    layer: int
+    head: int
+    index: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Mlp(Syntax):
+    """`m9`, or its neuron `m9[1024]`."""
+
+    layer: int
+    index: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Special(Syntax):
+    """`embed`, `logits` or `self`."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class GroupRef(Syntax):
+    """A group by its name."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Items(Syntax):
+    """A plain list: `9.6 9.9`."""
+
+    members: tuple[Set, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sum(Syntax):
+    """`a + b - c`, read from the left: `signs[i]` stands before `operands[i]`."""
+
+    signs: tuple[str, ...]
+    operands: tuple[Set, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WithPort(Syntax):
+    """`9.9.q`: an input of the nodes inside."""
+
+    inner: Set
+    port: Word
+
+
+@dataclass(frozen=True, slots=True)
+class Brackets(Syntax):
+    """`( … )`"""
+
+    inner: Set
+
+
+Set = Head | Mlp | Special | GroupRef | Items | Sum | WithPort | Brackets
+
+
+# --- positions and edges --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Place(Syntax):
+    """A position, `S1+1`, or `*`."""
+
+    name: str
+    offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class At(Syntax):
+    """`at S1, S2`"""
+
+    places: tuple[Place, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol(Syntax):
+    """`via mlps` or `direct`."""
+
+    via_mlps: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Edge(Syntax):
+    """`SENDER -> RECEIVER[.q] [at POS] [via mlps]`"""
+
+    sender: Set
+    receiver: Set
+    at: At | None
+    protocol: Protocol | None
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceArrow(Syntax):
+    """`END -> IO`"""
+
+    source: Place
+    target: Place
+
+
+# --- relations and claims -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Compared(Syntax):
+    """`>= 40%`"""
+
+    relation: str
+    bound: Number
+
+
+@dataclass(frozen=True, slots=True)
+class Between(Syntax):
+    """`in [-30%, 5%]`"""
+
+    low: Number
+    high: Number
+
+
+@dataclass(frozen=True, slots=True)
+class AboveChance(Syntax):
+    """`above chance`"""
+
+
+@dataclass(frozen=True, slots=True)
+class Change(Syntax):
+    """`rises`, `falls`, `rises by >= 10 points`"""
+
+    direction: str
+    by: Compared | None
+
+
+@dataclass(frozen=True, slots=True)
+class Agree(Syntax):
+    """`agree`, as in `roles agree`"""
+
+
+Relation = Compared | Between | AboveChance | Change | Agree
+
+
+@dataclass(frozen=True, slots=True)
+class PlainClaim(Syntax):
+    """`matters`, `negligible`, `lowers` or `raises`."""
+
+    word: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bound(Syntax):
+    """`effect <= -20%`, `delta in [-1, 0]`"""
+
+    quantity: str
+    relation: Relation
+
+
+@dataclass(frozen=True, slots=True)
+class Stronger(Syntax):
+    """`stronger than 7.9 -> 9.9.q`"""
+
+    edge: Edge
+
+
+ClaimPart = PlainClaim | Bound | Stronger
+Argument = Option | Edge | Place | PlaceArrow | Text | Set
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement(Syntax):
+    """`attention(mover, END -> IO)`; `bracketed` tells `accuracy()` from `accuracy`."""
+
+    name: Word
+    arguments: tuple[Argument, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Composition(Syntax):
+    """`composition rank <= 3`: what a channel claims."""
+
+    quantity: Word
+    kind: Word | None
+    relation: Relation
+
+
+# --- statements -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Circuit(Syntax):
+    name: Word
+    title: Text | None
+
+
+@dataclass(frozen=True, slots=True)
+class Info(Syntax):
+    """`source`, `note` or `license`."""
+
+    kind: str
+    text: Text
+
+
+@dataclass(frozen=True, slots=True)
+class Language(Syntax):
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Model(Syntax):
+    name: Text
+    options: tuple[Option, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Task(Syntax):
+    """`task NAME = GENERATOR(…)`; without a name of its own, `name` is None."""
+
+    name: Word | None
+    generator: Word
+    arguments: tuple[Option | Value, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric(Syntax):
+    name: Word
+    arguments: tuple[Option | Value, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Margin(Syntax):
+    value: Number
+
+
+@dataclass(frozen=True, slots=True)
+class ProtocolLine(Syntax):
+    """`edges via mlps`, for every edge below."""
+
+    protocol: Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Group(Syntax):
+    """`heads NAME = …`; `at`, `roles` and `outside` in any order (a second one is refused later)."""
+
+    kind: str
+    name: Word
+    members: Set
+    at: tuple[At, ...]
+    roles: tuple[Word, ...]
+    outside: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeClaim(Syntax):
+    each: bool
+    edge: Edge
+    claim: tuple[ClaimPart, ...]
+    on: Word | None
+    citation: Text | None
+    text: str
+    """The statement with single blanks, without its citation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expect(Syntax):
+    measurement: Measurement
+    relation: Relation | None
+    claim: tuple[ClaimPart, ...]
+    on: Word | None
+    citation: Text | None
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Channel(Syntax):
+    each: bool
+    sender: Set
+    receiver: Set
+    claim: tuple[Composition, ...]
+    citation: Text | None
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Trace(Syntax):
+    nodes: Set
+    source: tuple[Place, ...]
+    target: tuple[Place, ...]
+    includes: Set
+    at: At | None
+    citation: Text | None
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Use(Syntax):
+    path: Text
+
+
+@dataclass(frozen=True, slots=True)
+class SetAttention(Syntax):
+    measurement: Measurement
+    value: Number | Word
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Scale(Syntax):
+    nodes: Set
+    factor: Number
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Replace(Syntax):
+    nodes: Set
+    value: Word
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectOut(Syntax):
+    nodes: Set
+    text: str
+
+
+# --- blocks ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class WhenPatched(Syntax):
+    edge: Edge
+    text: str
+    block: tuple[Statement, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class WhenKnockedOut(Syntax):
+    nodes: Set
+    text: str
+    block: tuple[Statement, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Role(Syntax):
+    name: Word
+    title: Text | None
+    text: str
+    block: tuple[Statement, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Intervention(Syntax):
+    name: Word
+    title: Text | None
+    text: str
+    block: tuple[Statement, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Property(Syntax):
+    title: Text
+    share: Number | None
+    of: Word | None
+    text: str
+    block: tuple[Statement, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Compare(Syntax):
+    first: Word
+    second: Word
+    text: str
+    block: tuple[Statement, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Broken(Syntax):
+    """A statement that could not be read. It was reported; what it would have defined still counts as defined."""
+
+    keyword: str
+    """The word it begins with, if that is a keyword."""
+    name: str
+    text: str
+    block: tuple[Statement, ...] = ()
+
+
+Block = WhenPatched | WhenKnockedOut | Role | Intervention | Property | Compare
+Verb = SetAttention | Scale | Replace | ProjectOut
+Statement = (
+    Circuit | Info | Language | Model | Task | Metric | Margin | ProtocolLine | Group | EdgeClaim | Expect
+    | Channel | Trace | Use | Verb | Block | Broken
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A whole file: its statements in order, and its comments for a formatter."""
+
+    path: str
+    statements: tuple[Statement, ...]
+    comments: tuple[Comment, ...] = field(default=(), compare=False)
+    text: str = field(default="", compare=False, repr=False)
+
+
+def walk(node: Syntax) -> Iterator[Syntax]:
+    """The node and all syntax inside it, in the order written."""
+    stack: list[Syntax] = [node]
+    while stack:
+        current = stack.pop()
+        yield current
+        inside: list[Syntax] = []
+        for each in fields(current):
+            value = getattr(current, each.name)
+            if isinstance(value, Syntax):
+                inside.append(value)
+            elif isinstance(value, tuple):
+                inside.extend(v for v in value if isinstance(v, Syntax))
+        stack.extend(reversed(inside))

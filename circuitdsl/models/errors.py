@@ -1,0 +1,17 @@
+"""What can be wrong with a model, each as one sentence for the user."""
+
+from __future__ import annotations
+
+from circuitdsl.errors import UserError
+
+
+class ModelUnavailable(UserError):
+    """The weights are not at hand, or what is at hand cannot be read."""
+
+
+class UnsupportedModel(UserError):
+    """A readable model that the engine must not touch: its residual stream is not the sum it patches."""
+
+
+class BrokenWeights(UserError):
+    """Weights that are missing, of the wrong shape, or not finite; the message names the tensor."""

@@ -1,0 +1,175 @@
+"""Edges via MLPs: how a sender's change reaches a receiver through the MLPs between, attention frozen to clean.
+
+The protocol of Wang et al. 2022 (path patching, step 2): the senders of one receiver are replaced together, every
+other head keeps its clean output, MLPs are recomputed. An MLP acts on one position at a time, so a change at a
+position stays there. What is computed here is the part of the receiver's change that MLPs add to the senders' own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from circuitdsl.circuit.claims import Node
+from circuitdsl.models.parts import Transformer
+from circuitdsl.patching.count import Tally
+from circuitdsl.patching.runs import Runs, Terms
+from circuitdsl.patching.tables import Array, Names, Plan, Senders, Where, all_names
+
+Key = tuple[Senders, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Flows:
+    """Changes that MLPs add, for every set of senders and stage at which a receiver reads them.
+
+    Attributes:
+        added: for each of these, `[points, d]`.
+        rows: for each set of senders, the row of a (prompt, position) in `added`, or -1: `[n, T]`.
+    """
+
+    added: Mapping[Key, Float[Tensor, "points d"]]
+    rows: Mapping[Senders, Array]
+
+
+@dataclass(frozen=True, eq=False)
+class _Group:
+    """One set of senders: its points `start:end` of all points, and what is needed of it."""
+
+    senders: Senders
+    start: int
+    end: int
+    stages: frozenset[float]
+    first: float
+
+
+def wanted(plans: Iterable[Plan], model: Transformer) -> dict[Senders, frozenset[float]]:
+    """The sets of senders whose flow is needed, with the stages at which it is read."""
+    out: dict[Senders, frozenset[float]] = {}
+    for plan in plans:
+        if plan.experiment.via_mlps:
+            for (layer, port), heads in plan.reads.items():
+                node = Node("logits") if layer == model.n_layers else Node("mlp" if port == "in" else "head", layer)
+                for senders in heads.values():
+                    out[senders] = out.get(senders, frozenset()) | {node.stage(model.parallel)}
+    return out
+
+
+def flows(
+    model: Transformer, runs: Runs, need: Mapping[Senders, frozenset[float]], where: Where, max_rows: int, tally: Tally
+) -> Flows:
+    """The changes that MLPs add, for each set of senders, at most about `max_rows` points at a time."""
+    added: dict[Key, Tensor] = {}
+    rows: dict[Senders, Array] = {}
+    chunk: list[tuple[Senders, Array]] = []
+    size = 0
+    for senders in need:
+        host = np.argwhere(where.mask(all_names(senders)))
+        rows[senders] = np.full((where.n, where.length), -1)
+        rows[senders][host[:, 0], host[:, 1]] = np.arange(len(host))
+        if chunk and size + len(host) > max_rows:
+            added |= _flow(model, runs, chunk, need, where, tally)
+            chunk, size = [], 0
+        chunk.append((senders, host))
+        size += len(host)
+    if chunk:
+        added |= _flow(model, runs, chunk, need, where, tally)
+    return Flows(added, rows)
+
+
+def _flow(
+    model: Transformer,
+    runs: Runs,
+    chunk: list[tuple[Senders, Array]],
+    need: Mapping[Senders, frozenset[float]],
+    where: Where,
+    tally: Tally,
+) -> dict[Key, Tensor]:
+    ends = np.cumsum([0] + [len(host) for _, host in chunk])
+    groups = [
+        _Group(s, int(a), int(b), need[s], min(sender.stage(model.parallel) for sender, _ in s))
+        for (s, _), a, b in zip(chunk, ends, ends[1:], strict=False)
+    ]
+    host = np.concatenate([host for _, host in chunk])
+    prompt, pos = (torch.from_numpy(column.copy()).to(model.device) for column in host.T)
+    direct = torch.zeros(len(host), model.d_model, dtype=model.dtype, device=model.device)
+    mediated = torch.zeros_like(direct)
+    out: dict[Key, Tensor] = {}
+
+    def join(kind: str, layer: int) -> None:
+        """Add the change of the senders of a stage to what the next MLPs read."""
+        for group in groups:
+            at = slice(group.start, group.end)
+            for sender, names in group.senders:
+                if sender.kind == kind and sender.layer == layer:
+                    delta = change(model, sender, runs.clean, runs.corrupt, prompt[at], pos[at])
+                    direct[at] += delta * _mask(where, names, host[at], delta)
+
+    def record(stage: float) -> None:
+        for group in groups:
+            if stage in group.stages:
+                out[group.senders, stage] = mediated[group.start : group.end].clone()
+
+    def through_mlp(layer: int, stage: float) -> None:
+        active = [g for g in groups if g.first < stage and max(g.stages) > stage]
+        if not active:
+            return
+        at = torch.cat([torch.arange(g.start, g.end) for g in active]).to(model.device)
+        block, n, t = model.blocks[layer], prompt[at], pos[at]
+        now = block.mlp(block.mlp_norm(runs.clean.mlp_in[layer][n, t] + direct[at] + mediated[at]))
+        mediated[at] += (now - runs.clean.mlp[layer][n, t]) * torch.cat([_unless_sent(g, layer) for g in active])
+        tally.flow_positions += len(at)
+
+    def _unless_sent(group: _Group, layer: int) -> Tensor:
+        """0 where the layer's MLP is itself a sender, whose term is replaced as a whole."""
+        names = next((names for s, names in group.senders if s == Node("mlp", layer)), None)
+        size = group.end - group.start
+        if names is None:
+            return torch.ones(size, 1, dtype=model.dtype, device=model.device)
+        return 1 - _mask(where, names, host[group.start : group.end], mediated)
+
+    join("embed", -1)
+    for layer in range(model.n_layers):
+        heads, mlp = Node("head", layer).stage(model.parallel), Node("mlp", layer).stage(model.parallel)
+        record(heads)
+        if not model.parallel:
+            join("head", layer)
+            record(mlp)
+        through_mlp(layer, mlp)
+        if model.parallel:
+            join("head", layer)
+        join("mlp", layer)
+    record(float("inf"))
+    return out
+
+
+def _mask(where: Where, names: Names, host: Array, like: Tensor) -> Tensor:
+    mask = where.mask(names)[host[:, 0], host[:, 1]][:, None]
+    return torch.from_numpy(mask).to(dtype=like.dtype, device=like.device)
+
+
+def change(
+    model: Transformer, sender: Node, now: Terms, then: Terms, prompt: Tensor, pos: Tensor
+) -> Float[Tensor, "points d"]:
+    """What a sender's term becomes in another run, minus what it is now, at points."""
+    return term(model, sender, value(then, sender, prompt, pos) - value(now, sender, prompt, pos))
+
+
+def value(terms: Terms, node: Node, prompt: Tensor, pos: Tensor) -> Float[Tensor, "points _"]:
+    """A node's term at points; a head's as its `z`."""
+    match node.kind:
+        case "head":
+            return terms.z[node.layer][prompt, pos, node.head]
+        case "mlp":
+            return terms.mlp[node.layer][prompt, pos]
+    return terms.embed[prompt, pos]
+
+
+def term(model: Transformer, node: Node, x: Float[Tensor, "points _"]) -> Float[Tensor, "points d"]:
+    """The term that `value` stands for."""
+    return model.blocks[node.layer].attn.out_head(node.head, x) if node.kind == "head" else x

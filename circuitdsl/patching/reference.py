@@ -1,0 +1,177 @@
+"""Patching by brute force, for tests: the definitions written down, one prompt, head and term at a time.
+
+Nothing is cached and nothing is skipped: every run starts at the tokens, every input is summed from all earlier
+terms. It shares no code with the fast path but the weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from circuitdsl.circuit.claims import EMBED, EVERYWHERE, LOGITS, Edge, Node, Position
+from circuitdsl.models.parts import Linear, Transformer
+from circuitdsl.patching.patch import Experiment, Positions
+
+#: the terms of one run of one prompt
+RunTerms = dict[Node, Float[Tensor, "T d"]]
+
+
+@torch.inference_mode()
+def logits(
+    model: Transformer,
+    clean_tokens: Int[Tensor, "n T"],
+    corrupt_tokens: Int[Tensor, "n T"],
+    experiment: Experiment,
+    positions: Positions,
+    means: Mapping[int, RunTerms] | None = None,
+) -> Float[Tensor, "n vocab"]:
+    """Logits at END of every prompt's patched run.
+
+    Args:
+        means: for mean ablation, the mean terms for each prompt, by the prompt's place.
+    """
+    rows = []
+    for i, (clean, corrupt) in enumerate(zip(clean_tokens, corrupt_tokens, strict=True)):
+        if experiment.direction == "denoise":
+            clean, corrupt = corrupt, clean
+        at = {position: _tokens_at(positions, position, i, len(clean)) for position in experiment.positions}
+        rows.append(_patched(model, clean, corrupt, experiment, at, means[i] if means else {}))
+    return torch.stack(rows)
+
+
+def _tokens_at(positions: Positions, position: Position, prompt: int, length: int) -> set[int]:
+    if position == EVERYWHERE:
+        return set(range(length))
+    return {int(t) for t in positions[position][prompt] if t >= 0}
+
+
+def _patched(
+    model: Transformer,
+    clean: Tensor,
+    corrupt: Tensor,
+    experiment: Experiment,
+    at: Mapping[Position, set[int]],
+    means: RunTerms,
+) -> Float[Tensor, " vocab"]:
+    other = terms_of(model, corrupt)
+    plain = terms_of(model, clean)
+    now: RunTerms = {}
+
+    def read(node: Node, port: str) -> Float[Tensor, "T d"]:
+        resid = residual(model, now, node)
+        edges = [edge for edge in experiment.edges if (edge.receiver.node, edge.receiver.port) == (node, port)]
+        for sender, pos in _pairs(edges, at):
+            resid[pos] += other[sender][pos] - now[sender][pos]
+        if experiment.via_mlps and edges:
+            resid += mediated(model, plain, other, node, _pairs(edges, at))
+        return resid
+
+    for node in nodes(model):
+        if node == LOGITS:
+            break
+        now[node] = write(model, clean, node, read)
+        for site in experiment.sites:
+            for pos in at[site.position] if site.node == node else ():
+                value = {"corrupt": other, "mean": means}.get(experiment.ablate)
+                now[node][pos] = 0 if value is None else value[node][pos]
+    return model.logits(read(LOGITS, "in")[-1]).float()
+
+
+def _pairs(edges: list[Edge], at: Mapping[Position, set[int]]) -> set[tuple[Node, int]]:
+    """The (sender, token) pairs of the edges into one input."""
+    return {(edge.sender, pos) for edge in edges for pos in at[edge.position]}
+
+
+def nodes(model: Transformer) -> list[Node]:
+    """Every node, in an order in which they can be computed."""
+    out = [EMBED]
+    for layer in range(model.n_layers):
+        out += [Node("head", layer, head) for head in range(model.n_heads)] + [Node("mlp", layer)]
+    return [*out, LOGITS]
+
+
+def residual(model: Transformer, terms: RunTerms, node: Node) -> Float[Tensor, "T d"]:
+    """What a node's inputs read: the sum of every strictly earlier term, and the output biases before it."""
+    stage = node.stage(model.parallel)
+    total = torch.zeros_like(terms[EMBED])
+    for sender, term in terms.items():
+        if sender.stage(model.parallel) < stage:
+            total = total + term
+    for layer, block in enumerate(model.blocks):
+        if block.attn.o.bias is not None and Node("head", layer).stage(model.parallel) < stage:
+            total = total + block.attn.o.bias
+    return total
+
+
+def terms_of(model: Transformer, tokens: Int[Tensor, " T"]) -> RunTerms:
+    """The terms of a run that nothing is done to."""
+    terms: RunTerms = {}
+    for node in nodes(model)[:-1]:
+        terms[node] = write(model, tokens, node, lambda reader, port: residual(model, terms, reader))
+    return terms
+
+
+def write(model: Transformer, tokens: Tensor, node: Node, read) -> Float[Tensor, "T d"]:  # type: ignore[no-untyped-def]
+    """The term of a node, given what its inputs read."""
+    if node == EMBED:
+        term = model.W_E[tokens]
+        return term.clone() if model.W_pos is None else term + model.W_pos[: len(tokens)]
+    block = model.blocks[node.layer]
+    if node.kind == "mlp":
+        return block.mlp(block.mlp_norm(read(node, "in")))
+    attn, head, group = block.attn, node.head, node.head // block.attn.group
+    q = _own(attn.q, head, attn.d_head, block.attn_norm(read(node, "q")))
+    k = _own(attn.k, group, attn.d_head, block.attn_norm(read(node, "k")))
+    v = _own(attn.v, group, attn.d_head, block.attn_norm(read(node, "v")))
+    if attn.q_norm is not None and attn.k_norm is not None:
+        q, k = attn.q_norm(q), attn.k_norm(k)
+    if model.rotary is not None:
+        q, k = _turn(model, q), _turn(model, k)
+    rows = []
+    for here in range(len(tokens)):
+        weights = torch.stack([q[here] @ k[there] for there in range(here + 1)]) * attn.scale
+        rows.append(weights.softmax(dim=0) @ v[: here + 1])
+    return torch.stack(rows) @ attn.o.weight[:, head * attn.d_head : (head + 1) * attn.d_head].T
+
+
+def _own(linear: Linear, head: int, d_head: int, x: Tensor) -> Tensor:
+    columns = slice(head * d_head, (head + 1) * d_head)
+    out = x @ linear.weight[columns].T
+    return out if linear.bias is None else out + linear.bias[columns]
+
+
+def _turn(model: Transformer, x: Float[Tensor, "T d_head"]) -> Float[Tensor, "T d_head"]:
+    """Rotary positions, as a rotation of each pair of dimensions."""
+    assert model.rotary is not None
+    out, half = x.clone(), len(model.rotary.inv_freq)
+    for pos in range(len(x)):
+        angle = pos * model.rotary.inv_freq.to(x.dtype)
+        a, b = x[pos, :half], x[pos, half : 2 * half]
+        out[pos, :half] = (a * angle.cos() - b * angle.sin()) * model.rotary.scaling
+        out[pos, half : 2 * half] = (b * angle.cos() + a * angle.sin()) * model.rotary.scaling
+    return out
+
+
+def mediated(
+    model: Transformer, clean: RunTerms, other: RunTerms, receiver: Node, pairs: set[tuple[Node, int]]
+) -> Float[Tensor, "T d"]:
+    """What MLPs add to the change that a receiver sees when its senders change and attention is frozen to clean."""
+    frozen: RunTerms = {}
+    for node in nodes(model)[:-1]:
+        term = clean[node].clone()
+        if node.kind == "mlp":
+            block = model.blocks[node.layer]
+            term = block.mlp(block.mlp_norm(residual(model, frozen, node)))
+        for sender, pos in pairs:
+            if sender == node:
+                term[pos] = other[node][pos]
+        frozen[node] = term
+    change = residual(model, frozen, receiver) - residual(model, clean, receiver)
+    own = torch.zeros_like(change)
+    for sender, pos in pairs:
+        own[pos] += other[sender][pos] - clean[sender][pos]
+    return change - own

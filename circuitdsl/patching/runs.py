@@ -1,0 +1,318 @@
+"""The clean and the corrupt run, computed once, with what patching needs of them kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from circuitdsl.circuit.claims import Node
+from circuitdsl.models.parts import Transformer, attend
+from circuitdsl.patching.patch import PatchError, Readout
+
+C = TypeVar("C", bound="Terms")
+
+#: prompts run at once when the caches are filled
+CHUNK = 64
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Terms:
+    """The terms that a run's nodes write, for prompts of one length.
+
+    Attributes:
+        embed: the term of `embed`.
+        z: per layer, each head's `z`; its term is `z W_O` (`b_V` is inside, `b_O` belongs to no node).
+        mlp: per layer, the MLP's term, its output bias included.
+        end: the residual stream at END, before the final norm.
+    """
+
+    embed: Float[Tensor, "n T d"]
+    z: tuple[Float[Tensor, "n T heads d_head"], ...]
+    mlp: tuple[Float[Tensor, "n T d"], ...]
+    end: Float[Tensor, "n d"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cache(Terms):
+    """A run with what recomputing from the middle of it needs.
+
+    Attributes:
+        resid_pre: per layer, the residual stream that its heads read.
+        mlp_in: per layer, the residual stream that its MLP reads: `resid_mid`, or `resid_pre` in parallel models.
+        q, k, v: per layer, queries, keys (both turned by their positions) and values.
+        cos, sin: of the rotary positions; `None` without them.
+    """
+
+    resid_pre: tuple[Float[Tensor, "n T d"], ...]
+    mlp_in: tuple[Float[Tensor, "n T d"], ...]
+    q: tuple[Float[Tensor, "n heads T d_head"], ...]
+    k: tuple[Float[Tensor, "n kv_heads T d_head"], ...]
+    v: tuple[Float[Tensor, "n kv_heads T d_head"], ...]
+    cos: Float[Tensor, "T rot"] | None
+    sin: Float[Tensor, "T rot"] | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Runs:
+    """Clean prompts with their corrupt partners, all of one length, as the model runs them.
+
+    Attributes:
+        clean: the run that is patched.
+        corrupt: the terms that are put into it.
+        means: for mean ablation, mean terms of each stratum (its first axis counts strata).
+        stratum: each prompt's stratum in `means`.
+    """
+
+    model: Transformer
+    clean_tokens: Int[Tensor, "n T"]
+    corrupt_tokens: Int[Tensor, "n T"]
+    clean: Cache
+    corrupt: Terms
+    means: Terms | None = None
+    stratum: Int[Tensor, " n"] | None = None
+
+    @property
+    def n(self) -> int:
+        return self.clean_tokens.shape[0]
+
+    @property
+    def length(self) -> int:
+        """Tokens in each prompt."""
+        return self.clean_tokens.shape[1]
+
+    def swapped(self) -> Runs:
+        """The same prompts with clean and corrupt exchanged, for denoising. Runs the model again."""
+        return replace(run(self.model, self.corrupt_tokens, self.clean_tokens), means=self.means, stratum=self.stratum)
+
+    def with_means(self, means: Terms, stratum: Int[Tensor, " n"]) -> Runs:
+        """The same runs, with the values that mean ablation puts in."""
+        return replace(self, means=means, stratum=stratum.to(self.clean_tokens.device))
+
+
+@torch.inference_mode()
+def run(model: Transformer, clean_tokens: Int[Tensor, "n T"], corrupt_tokens: Int[Tensor, "n T"]) -> Runs:
+    """Run clean prompts and their corrupt partners once and keep what patching needs.
+
+    Raises:
+        PatchError: the prompts of a pair differ in length, are empty, too long, or hold a token the model lacks.
+    """
+    if clean_tokens.shape != corrupt_tokens.shape or clean_tokens.ndim != 2:
+        raise PatchError(
+            f"clean prompts {tuple(clean_tokens.shape)} and corrupt prompts {tuple(corrupt_tokens.shape)} "
+            "must be as many and as long as each other"
+        )
+    clean, corrupt = (tokens.to(model.device).long() for tokens in (clean_tokens, corrupt_tokens))
+    for tokens, which in ((clean, "clean"), (corrupt, "corrupt")):
+        _check_tokens(model, tokens, which)
+    return Runs(model, clean, corrupt, _filled(model, clean, _new_cache), _filled(model, corrupt, _new_terms))
+
+
+@torch.inference_mode()
+def mean_terms(model: Transformer, tokens: Int[Tensor, "n T"], stratum: Int[Tensor, " n"], strata: int) -> Terms:
+    """Mean terms of the prompts of each stratum, position by position; memory does not grow with the prompts.
+
+    Args:
+        stratum: each prompt's stratum, from 0 to `strata` - 1; every stratum has a prompt.
+    """
+    tokens, stratum = tokens.to(model.device).long(), stratum.to(model.device)
+    _check_tokens(model, tokens, "corrupt")
+    total = _new_terms(model, strata, tokens.shape[1])
+    for tensor in _tensors(total):
+        tensor.zero_()
+    for start in range(0, len(tokens), CHUNK):
+        rows = slice(start, start + CHUNK)
+        part = _new_terms(model, len(tokens[rows]), tokens.shape[1])
+        _fill(model, tokens[rows], part, slice(None))
+        for tensor, more in zip(_tensors(total), _tensors(part), strict=True):
+            tensor.index_add_(0, stratum[rows], more)
+    count = torch.bincount(stratum, minlength=strata)
+    for tensor in _tensors(total):
+        tensor.div_(count.view(-1, *[1] * (tensor.ndim - 1)))
+    return total
+
+
+def _tensors(terms: Terms) -> list[Tensor]:
+    return [terms.embed, *terms.z, *terms.mlp, terms.end]
+
+
+def _check_tokens(model: Transformer, tokens: Tensor, which: str) -> None:
+    n, length = tokens.shape
+    if not n or not length:
+        raise PatchError(f"there are no {which} prompts" if not n else f"the {which} prompts are empty")
+    windows = [block.attn.window for block in model.blocks if block.attn.window is not None]
+    limit = min([model.n_ctx, *windows])
+    if length > limit:
+        raise PatchError(f"the {which} prompts have {length} tokens; {model.name} can be patched up to {limit}")
+    bad = ((tokens < 0) | (tokens >= model.n_vocab)).any(dim=1).nonzero()
+    if len(bad):
+        raise PatchError(f"{which} prompt {int(bad[0]) + 1} holds a token that {model.name} does not have")
+
+
+# --- filling the caches -----------------------------------------------------------------------------
+
+
+def _filled(model: Transformer, tokens: Tensor, make: Callable[[Transformer, int, int], C]) -> C:
+    out = make(model, tokens.shape[0], tokens.shape[1])
+    for start in range(0, len(tokens), CHUNK):
+        rows = slice(start, start + CHUNK)
+        _fill(model, tokens[rows], out, rows)
+    return out
+
+
+def _fill(model: Transformer, tokens: Tensor, out: Terms, rows: slice) -> None:
+    """Run prompts and write their activations into `rows` of a cache."""
+    full = out if isinstance(out, Cache) else None
+    resid = model.embed(tokens)
+    out.embed[rows] = resid
+    cos, sin = (full.cos, full.sin) if full else model.table(tokens.shape[1])
+    for layer, block in enumerate(model.blocks):
+        x = block.attn_norm(resid)
+        q, k, v = (block.attn.project(port, x, cos, sin).transpose(1, 2) for port in ("q", "k", "v"))
+        z = attend(block.attn, q, k, v)
+        mid = resid + block.attn.o(z.flatten(-2))
+        mlp_in = resid if model.parallel else mid
+        mlp = block.mlp(block.mlp_norm(mlp_in))
+        out.z[layer][rows], out.mlp[layer][rows] = z, mlp
+        if full:
+            full.resid_pre[layer][rows] = resid
+            full.q[layer][rows], full.k[layer][rows], full.v[layer][rows] = q, k, v
+            if not model.parallel:
+                full.mlp_in[layer][rows] = mid
+        resid = mid + mlp
+    out.end[rows] = resid[:, -1]
+
+
+def _new_terms(model: Transformer, n: int, length: int) -> Terms:
+    return Terms(**_term_tensors(model, n, length))
+
+
+def _term_tensors(model: Transformer, n: int, length: int) -> dict[str, Any]:
+    d, heads, layers = model.d_model, model.n_heads, range(model.n_layers)
+    return {
+        "embed": _new(model, n, length, d),
+        "z": tuple(_new(model, n, length, heads, model.d_head) for _ in layers),
+        "mlp": tuple(_new(model, n, length, d) for _ in layers),
+        "end": _new(model, n, d),
+    }
+
+
+def _new_cache(model: Transformer, n: int, length: int) -> Cache:
+    layers = [block.attn for block in model.blocks]
+    cos, sin = model.table(length)
+    resid_pre = tuple(_new(model, n, length, model.d_model) for _ in layers)
+    return Cache(
+        **_term_tensors(model, n, length),
+        resid_pre=resid_pre,
+        mlp_in=resid_pre if model.parallel else tuple(_new(model, n, length, model.d_model) for _ in layers),
+        q=tuple(_new(model, n, attn.n_heads, length, attn.d_head) for attn in layers),
+        k=tuple(_new(model, n, attn.n_kv_heads, length, attn.d_head) for attn in layers),
+        v=tuple(_new(model, n, attn.n_kv_heads, length, attn.d_head) for attn in layers),
+        cos=cos,
+        sin=sin,
+    )
+
+
+def _new(model: Transformer, *shape: int) -> Tensor:
+    return torch.empty(shape, dtype=model.dtype, device=model.device)
+
+
+# --- reading them -----------------------------------------------------------------------------------
+
+
+@torch.inference_mode()
+def baseline(model: Transformer, terms: Terms, readout: Readout) -> Float[Tensor, "n width"]:
+    """What the readout gives on a run that is not patched (`runs.clean` or `runs.corrupt`), in float32."""
+    return read(model, terms.end[:, None], torch.arange(len(terms.end), device=model.device), readout)[:, 0]
+
+
+def read(
+    model: Transformer, resid: Float[Tensor, "n m d"], prompts: Int[Tensor, " n"], readout: Readout
+) -> Float[Tensor, "n m width"]:
+    """What the readout gives on residual streams at END: `m` runs of each of `n` prompts."""
+    if readout.tokens is None:
+        assert readout.reduce is not None
+        n, m, _ = resid.shape
+        out = readout.reduce(model.logits(resid.flatten(0, 1)).float(), prompts.repeat_interleave(m))
+        return out.view(n, m, readout.width).float()
+    tokens = readout.tokens.to(model.device)[prompts]
+    logits = model.final_norm(resid) @ model.W_U[tokens].transpose(1, 2)
+    return (logits if model.b_U is None else logits + model.b_U[tokens].unsqueeze(1)).float()
+
+
+@torch.inference_mode()
+def patterns(model: Transformer, cache: Cache, layer: int, head: int) -> Float[Tensor, "n T T"]:
+    """The attention pattern of a head: from each position (axis 1) to each (axis 2)."""
+    attn = model.blocks[layer].attn
+    q, k = cache.q[layer][:, head], cache.k[layer][:, head // attn.group]
+    scores = (q @ k.transpose(1, 2)).float() * attn.scale
+    hidden = torch.ones(scores.shape[1:], dtype=torch.bool, device=scores.device).triu(1)
+    return scores.masked_fill(hidden, float("-inf")).softmax(dim=-1)
+
+
+@torch.inference_mode()
+def attention(
+    model: Transformer, runs: Runs, head: Node, source: Int[Tensor, "n a"], target: Int[Tensor, "n b"]
+) -> Float[Tensor, "n a b"]:
+    """Clean attention of a head from each source to each target position; 0 where an index is -1."""
+    source, target = source.to(model.device), target.to(model.device)
+    rows = torch.arange(runs.n, device=model.device)[:, None, None]
+    pattern = patterns(model, runs.clean, head.layer, head.head)[rows, source[:, :, None], target[:, None, :]]
+    return pattern * ((source >= 0)[:, :, None] & (target >= 0)[:, None, :])
+
+
+@torch.inference_mode()
+def changed(runs: Runs, sender: Node, index: Int[Tensor, "n k"] | None = None) -> Bool[Tensor, " n"]:
+    """Whether the sender writes something else on the corrupt prompt, at the given positions (`None`: at any).
+
+    A term can only differ where the prompts do, at its position or before; below a millionth of the term's own
+    size a difference is rounding.
+    """
+    before = (runs.clean_tokens != runs.corrupt_tokens).cumsum(dim=1) > 0
+    differs = before & _differs(_term(runs.clean, sender), _term(runs.corrupt, sender))
+    if index is None:
+        return differs.any(dim=1)
+    index = index.to(differs.device)
+    return (differs.gather(1, index.clamp_min(0)) & (index >= 0)).any(dim=1)
+
+
+def _differs(clean: Tensor, corrupt: Tensor) -> Bool[Tensor, "n T"]:
+    size = torch.maximum(clean.abs().amax(dim=-1), corrupt.abs().amax(dim=-1))
+    return (clean - corrupt).abs().amax(dim=-1) > 1e-6 * size
+
+
+def _term(terms: Terms, node: Node) -> Float[Tensor, "n T _"]:
+    """A node's term, a head's as its `z`, which `W_O` maps onto the residual stream."""
+    match node.kind:
+        case "head":
+            return terms.z[node.layer][:, :, node.head]
+        case "mlp":
+            return terms.mlp[node.layer]
+        case "embed":
+            return terms.embed
+    raise PatchError(f"{node} writes no term of the residual stream")
+
+
+# --- prompts of several lengths ---------------------------------------------------------------------
+
+
+def by_length(prompts: Sequence[Sequence[int]]) -> list[tuple[Int[Tensor, " m"], Int[Tensor, "m T"]]]:
+    """Prompts in groups of one length, without padding: (their places in `prompts`, their tokens), shortest first."""
+    places: dict[int, list[int]] = {}
+    for place, prompt in enumerate(prompts):
+        places.setdefault(len(prompt), []).append(place)
+    return [
+        (torch.tensor(group), torch.tensor([list(prompts[i]) for i in group]).view(len(group), length))
+        for length, group in sorted(places.items())
+    ]
+
+
+def in_order(parts: Sequence[tuple[Int[Tensor, " m"], Tensor]], dim: int) -> Tensor:
+    """Results of the groups of `by_length`, put back in the prompts' order along `dim`."""
+    order = torch.cat([places for places, _ in parts])
+    joined = torch.cat([values for _, values in parts], dim=dim)
+    return joined.index_select(dim, order.argsort().to(joined.device))

@@ -1,0 +1,507 @@
+"""From experiments to index tables: which rows, positions and heads a batch touches, layer by layer.
+
+A batch holds `N` prompts times `E` experiments that all enter at the same layer and start at the same position.
+Its residual stream is `[N, E, W, d]`: `W` positions from the start on, or END alone once the last layer's heads
+have read. A patched input is a list of *points* (prompt, experiment, position), since norms, projections and MLPs
+act on one position at a time. Tables are made on the host and shipped whole, so that nothing waits for the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from circuitdsl.circuit.claims import EMBED, EVERYWHERE, Edge, Node, Position
+from circuitdsl.models.parts import Transformer
+from circuitdsl.patching.patch import Experiment, PatchError
+
+Names = frozenset[Position]
+#: the senders of one receiver input, each with the positions at which it is patched
+Senders = frozenset[tuple[Node, Names]]
+Array = np.ndarray
+#: (layer, port): the inputs of one kind in one layer; `in` at the number of layers is the logits
+Place = tuple[int, str]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One experiment, sorted by where it acts.
+
+    Attributes:
+        reads: patched inputs of each place: head (-1 for an MLP or the logits) -> its senders.
+        sites: knocked-out nodes of each place (`z`, `mlp` or `embed`): head -> positions.
+    """
+
+    experiment: Experiment
+    reads: Mapping[Place, Mapping[int, Senders]]
+    sites: Mapping[Place, Mapping[int, Names]]
+    entry: int
+    first_stage: float
+
+    @property
+    def from_embed(self) -> bool:
+        """Whether it changes what layer 0 reads, so that no layer can be entered through a few heads alone."""
+        return (-1, "embed") in self.sites
+
+    def live(self, sender: Node, parallel: bool) -> bool:
+        """Whether a sender's own term can have changed in this experiment."""
+        return sender.stage(parallel) >= self.first_stage
+
+
+def plan(experiment: Experiment, model: Transformer) -> Plan:
+    """Sort an experiment's edges and sites by the layer at which they act."""
+    senders: dict[Place, dict[int, dict[Node, set[Position]]]] = {}
+    for edge in experiment.edges:
+        heads = senders.setdefault(_place(edge, model.n_layers), {})
+        heads.setdefault(edge.receiver.node.head, {}).setdefault(edge.sender, set()).add(edge.position)
+    sites: dict[Place, dict[int, set[Position]]] = {}
+    for site in experiment.sites:
+        kind = "z" if site.node.kind == "head" else site.node.kind
+        sites.setdefault((site.node.layer, kind), {}).setdefault(site.node.head, set()).add(site.position)
+    nodes = [edge.receiver.node for edge in experiment.edges] + [site.node for site in experiment.sites]
+    first = min((node.stage(model.parallel) for node in nodes), default=float("inf"))
+    entry = min((place[0] for place in (*senders, *sites)), default=model.n_layers)
+    return Plan(
+        experiment,
+        {
+            place: {head: frozenset((s, frozenset(at)) for s, at in by.items()) for head, by in heads.items()}
+            for place, heads in senders.items()
+        },
+        {place: {head: frozenset(at) for head, at in heads.items()} for place, heads in sites.items()},
+        max(entry, 0),
+        first,
+    )
+
+
+def _place(edge: Edge, n_layers: int) -> Place:
+    return (n_layers if edge.receiver.node.kind == "logits" else edge.receiver.node.layer), edge.receiver.port
+
+
+# --- where positions are ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Where:
+    """Positions as masks over the tokens of all prompts of a `Runs`."""
+
+    index: Mapping[Position, Array]
+    n: int
+    length: int
+    _masks: dict[Names, Array] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of(cls, positions: Mapping[Position, Tensor], n: int, length: int) -> Where:
+        """Raises `PatchError` where an index lies outside a prompt or not every prompt has its indices."""
+        index = {name: _checked(name, tensor.cpu().numpy(), n, length) for name, tensor in positions.items()}
+        return cls(index, n, length)
+
+    def mask(self, names: Names) -> Array:
+        """`[n, length]`: where any of these positions is."""
+        if names not in self._masks:
+            out = np.zeros((self.n, self.length), dtype=bool)
+            for name in names:
+                if name == EVERYWHERE:
+                    out[:] = True
+                else:
+                    row, column = (self._index(name) >= 0).nonzero()
+                    out[row, self._index(name)[row, column]] = True
+            self._masks[names] = out
+        return self._masks[names]
+
+    def _index(self, name: Position) -> Array:
+        if name not in self.index:
+            known = ", ".join(str(n) for n in self.index) or "none"
+            raise PatchError(f"no token indices were given for position {name} (given: {known})")
+        return self.index[name]
+
+    def start(self, plan: Plan, n_layers: int) -> Array:
+        """`[n]`: the first position that an experiment changes in each prompt; `length` where it changes none."""
+        out = np.full(self.n, self.length)
+        inner = [names for heads in plan.sites.values() for names in heads.values()]
+        for (layer, _), heads in plan.reads.items():
+            names = [all_names(senders) for senders in heads.values()]
+            if layer < n_layers:
+                inner += names
+            else:
+                self._check_end(plan)
+                out[self.mask(frozenset().union(*names))[:, -1]] = self.length - 1
+        for one in set(inner):
+            mask = self.mask(one)
+            out = np.minimum(out, np.where(mask.any(axis=1), mask.argmax(axis=1), self.length))
+        return out
+
+    def _check_end(self, plan: Plan) -> None:
+        for edge in plan.experiment.edges:
+            if edge.receiver.node.kind == "logits" and edge.position != EVERYWHERE:
+                wrong = self.mask(frozenset([edge.position]))[:, :-1].any(axis=1)
+                if wrong.any():
+                    raise PatchError(
+                        f"{edge}: logits are read at END only, and in prompt {int(wrong.argmax()) + 1} "
+                        f"{edge.position} is not the last token"
+                    )
+
+
+def _checked(name: Position, index: Array, n: int, length: int) -> Array:
+    if index.ndim != 2 or len(index) != n:
+        raise PatchError(f"position {name} needs token indices [{n}, k], not {list(index.shape)}")
+    outside = (index >= length).any(axis=1)
+    if outside.any():
+        raise PatchError(
+            f"position {name} is token {int(index[outside].max())} of prompt {int(outside.argmax()) + 1}, "
+            f"which has {length} tokens"
+        )
+    return index
+
+
+def all_names(senders: Senders) -> Names:
+    """The positions of some senders, together."""
+    return frozenset(name for _, names in senders for name in names)
+
+
+# --- a batch ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Send:
+    """One sender's share of some points: which rows of the reads it adds to, and where its term stands."""
+
+    sender: Node
+    live: bool
+    into: Tensor
+    prompt: Tensor
+    pos: Tensor
+    flat: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Flow:
+    """Rows of the reads that a flow through the MLPs adds to, and the rows of that flow."""
+
+    key: tuple[Senders, float]
+    into: Tensor
+    rows: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Points:
+    """Points of the residual stream: their prompt, experiment and step on the host; the rest on the device."""
+
+    host: Array
+    prompt: Tensor
+    pos: Tensor
+    flat: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Reads:
+    """The patched inputs of one place, sorted by head.
+
+    Attributes:
+        heads: (head, first point, last point + 1).
+    """
+
+    points: Points
+    heads: tuple[tuple[int, int, int], ...]
+    sends: tuple[Send, ...]
+    flows: tuple[Flow, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Sites:
+    """Knocked-out terms of one place that become the same thing."""
+
+    ablate: str
+    points: Points
+    head: Tensor
+    nodes: tuple[tuple[int, int, int, int], ...]
+
+    def by_node(self) -> Iterable[tuple[int, int, Array]]:
+        """(head, experiment, its points)."""
+        return ((head, e, self.points.host[a:b]) for head, e, a, b in self.nodes)
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Experiments on prompts that share an entry layer and a first position."""
+
+    plans: tuple[Plan, ...]
+    rows: Array
+    start: int
+    where: Where
+    model: Transformer
+    flow_rows: Mapping[Senders, Array] = field(default_factory=dict)
+
+    @property
+    def entry(self) -> int:
+        return min(plan.entry for plan in self.plans)
+
+    @property
+    def from_embed(self) -> bool:
+        return self.plans[0].from_embed
+
+    @property
+    def steps(self) -> int:
+        """Positions from the start on."""
+        return self.where.length - self.start
+
+    @cached_property
+    def prompts(self) -> Tensor:
+        return self.ship(self.rows)
+
+    def ship(self, array: Array | Sequence[int]) -> Tensor:
+        """Indices, on the model's device."""
+        tensor = torch.from_numpy(np.ascontiguousarray(array, dtype=np.int64))
+        device = self.model.device
+        return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
+
+    def width(self, layer: int) -> int:
+        """Positions of the residual stream that are still followed after a layer's heads have read."""
+        return 1 if layer >= self.model.n_layers - 1 else self.steps
+
+    @cached_property
+    def live_nodes(self) -> frozenset[Node]:
+        """Senders whose terms must be kept as this batch runs."""
+        parallel = self.model.parallel
+        return frozenset(
+            sender
+            for plan in self.plans
+            for heads in plan.reads.values()
+            for senders in heads.values()
+            for sender, _ in senders
+            if plan.live(sender, parallel)
+        )
+
+    def keeps(self, kind: str, layer: int) -> bool:
+        """Whether the terms of a layer's heads or MLP are read again by a later patched input."""
+        return any(node.kind == kind and node.layer == layer for node in self.live_nodes)
+
+    # --- points
+
+    def points(self, host: Array, width: int) -> Points:
+        """`host` is `[points, 3]`: prompt (in the batch), experiment, step (from the batch's start on)."""
+        n, _, s = host.T
+        return Points(host, self.ship(self.rows[n]), self.ship(s + self.start), self.ship(self.flat(host, width)))
+
+    def flat(self, host: Array, width: int) -> Array:
+        """Rows in the residual stream laid out as `[N * E * width, d]`."""
+        n, e, s = host.T
+        return (n * len(self.plans) + e) * width + s - (self.steps - width)
+
+    def steps_of(self, names: Names, width: int) -> tuple[Array, Array]:
+        """(prompt in the batch, step) where any of these positions is, among the last `width` steps."""
+        return _nonzero(self.where, self.rows, self.start, names, self.where.length - width)
+
+    def reads(self, layer: int, port: str, width: int) -> Reads | None:
+        """The patched inputs of a place, or `None` where there is none."""
+        found = [(h, e, s) for e, plan in enumerate(self.plans) for h, s in plan.reads.get((layer, port), {}).items()]
+        table = _ReadTable(self, layer, port, width)
+        for head, e, senders in sorted(found, key=lambda item: item[:2]):
+            table.add(head, e, senders)
+        return table.done()
+
+    def sites(self, layer: int, kind: str, width: int) -> tuple[Sites, ...]:
+        """The knocked-out terms of a place."""
+        groups: dict[str, list[tuple[int, int, Names]]] = {}
+        for e, plan in enumerate(self.plans):
+            for head, names in plan.sites.get((layer, kind), {}).items():
+                groups.setdefault(plan.experiment.ablate, []).append((head, e, names))
+        out = []
+        for ablate, items in groups.items():
+            hosts = [_host(*self.steps_of(names, width), e) for _, e, names in items]
+            ends = np.cumsum([0] + [len(h) for h in hosts])
+            nodes = tuple((item[0], item[1], int(ends[i]), int(ends[i + 1])) for i, item in enumerate(items))
+            heads = np.concatenate([np.full(b - a, head) for head, _, a, b in nodes])
+            if len(heads):
+                out.append(Sites(ablate, self.points(np.concatenate(hosts), width), self.ship(heads), nodes))
+        return tuple(out)
+
+
+def _nonzero(where: Where, rows: Array, start: int, names: Names, first: int) -> tuple[Array, Array]:
+    n, t = where.mask(names)[rows][:, first:].nonzero()
+    return n, t + first - start
+
+
+def _host(n: Array, s: Array, e: int) -> Array:
+    return np.stack((n, np.full(len(n), e), s), axis=1)
+
+
+class _ReadTable:
+    """Gathers the patched inputs of one place, read by read."""
+
+    def __init__(self, batch: Batch, layer: int, port: str, width: int) -> None:
+        self.batch, self.width = batch, width
+        is_logits = layer == batch.model.n_layers
+        self.stage = (
+            float("inf") if is_logits else Node("mlp" if port == "in" else "head", layer).stage(batch.model.parallel)
+        )
+        self.size = 0
+        self.hosts: list[Array] = []
+        self.heads: list[tuple[int, int, int]] = []
+        self.sends: dict[tuple[Node, bool], list[tuple[Array, Array]]] = {}
+        self.flows: dict[Senders, list[tuple[Array, Array]]] = {}
+
+    def add(self, head: int, e: int, senders: Senders) -> None:
+        """One receiver input of one experiment, with its senders."""
+        batch = self.batch
+        n, s = batch.steps_of(all_names(senders), self.width)
+        if not len(n):
+            return
+        host, first = _host(n, s, e), self.size
+        self.size += len(n)
+        self.hosts.append(host)
+        start = self.heads.pop()[1] if self.heads and self.heads[-1][0] == head else first
+        self.heads.append((head, start, self.size))
+        everywhere = all_names(senders)
+        for sender, names in senders:
+            key = sender, batch.plans[e].live(sender, batch.model.parallel)
+            keep = slice(None) if names == everywhere else batch.where.mask(names)[batch.rows[n], s + batch.start]
+            self.sends.setdefault(key, []).append((np.arange(first, self.size)[keep], host[keep]))
+        if batch.plans[e].experiment.via_mlps:
+            rows = batch.flow_rows[senders][batch.rows[n], s + batch.start]
+            self.flows.setdefault(senders, []).append((np.arange(first, self.size), rows))
+
+    def done(self) -> Reads | None:
+        if not self.size:
+            return None
+        batch = self.batch
+        sends = tuple(self._send(*key, parts) for key, parts in self.sends.items())
+        flows = tuple(
+            Flow((key, self.stage), *(batch.ship(np.concatenate(column)) for column in zip(*parts, strict=True)))
+            for key, parts in self.flows.items()
+        )
+        return Reads(batch.points(np.concatenate(self.hosts), self.width), tuple(self.heads), sends, flows)
+
+    def _send(self, sender: Node, live: bool, parts: list[tuple[Array, Array]]) -> Send:
+        batch = self.batch
+        into, host = (np.concatenate(column) for column in zip(*parts, strict=True))
+        width = batch.steps if sender == EMBED else batch.width(sender.layer)
+        n, _, s = host.T
+        flat = batch.ship(batch.flat(host, width) if live else np.empty(0))
+        return Send(sender, live, batch.ship(into), batch.ship(batch.rows[n]), batch.ship(s + batch.start), flat)
+
+
+# --- entering a layer through a few of its heads ----------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Jobs:
+    """Heads of the entry layer that are recomputed, one job for each head of each experiment, sorted by head.
+
+    Attributes:
+        head, experiment: of each job.
+        job: points at which a job's `z` changes, as (job, prompt, step), sorted by job.
+        heads: (head, first of those points, last + 1).
+        points: the same points; `rows` are theirs among the touched ones.
+    """
+
+    head: Tensor
+    experiment: Tensor
+    number: Mapping[tuple[int, int], int]
+    job: tuple[Tensor, Tensor, Tensor]
+    heads: tuple[tuple[int, int, int], ...]
+    points: Points
+    of_point: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """What the entry layer changes.
+
+    Attributes:
+        touched: every point at which the layer's output changes.
+        jobs: the heads behind that, and the rows of `touched` that each of their points adds to.
+        through_mlp: rows of `touched` at which the MLP is recomputed.
+    """
+
+    touched: Points
+    jobs: Jobs | None
+    job_rows: Tensor
+    through_mlp: Tensor
+    n_through_mlp: int
+    read_rows: Tensor
+
+
+def entry_jobs(batch: Batch, layer: int, reads: Mapping[str, Reads | None], sites: Iterable[Sites]) -> Jobs | None:
+    """The heads that a batch enters through; `reads` have all steps, `sites` the layer's width."""
+    n_rows, steps, width = len(batch.rows), batch.steps, batch.width(layer)
+    masks: dict[tuple[int, int], Array] = {}
+
+    def mask(head: int, e: int) -> Array:
+        return masks.setdefault((head, e), np.zeros((n_rows, steps), dtype=bool))
+
+    for port in ("k", "v", "q"):
+        table = reads.get(port)
+        for head, a, b in table.heads if table else ():
+            n, e, s = table.points.host[a:b].T  # type: ignore[union-attr]
+            for one in np.unique(e):
+                seen = mask(head, int(one))
+                seen[n[e == one], s[e == one]] = True
+                if port != "q":  # a key or value is read by every later query
+                    np.logical_or.accumulate(seen, axis=1, out=seen)
+    for site in sites:
+        for head, e, part in site.by_node():
+            mask(head, e)[part[:, 0], part[:, 2]] = True
+    if not masks:
+        return None
+    keys = sorted(masks)
+    every = np.stack([masks[key] for key in keys])[:, :, steps - width :]
+    j, n, s = every.nonzero()
+    experiments = np.array([e for _, e in keys])
+    counts = every.sum(axis=(1, 2))
+    ends = np.concatenate(([0], counts.cumsum()))
+    heads_of = [head for head, _ in keys]
+    slices = [
+        (head, int(ends[heads_of.index(head)]), int(ends[len(heads_of) - heads_of[::-1].index(head)]))
+        for head in dict.fromkeys(heads_of)
+    ]
+    points = batch.points(np.stack((n, experiments[j], s + steps - width), axis=1), width)
+    return Jobs(
+        head=batch.ship(heads_of),
+        experiment=batch.ship(experiments),
+        number={(head, int(e)): i for i, (head, e) in enumerate(keys)},
+        job=(batch.ship(j), batch.ship(n), batch.ship(s)),
+        heads=tuple(slices),
+        points=points,
+        of_point=batch.ship(np.array(heads_of)[j]),
+    )
+
+
+def entry(batch: Batch, layer: int, jobs: Jobs | None, mlp_reads: Reads | None, mlp_sites: Iterable[Sites]) -> Entry:
+    """The points that an entry layer touches, and which of them pass through its MLP."""
+    width = batch.width(layer)
+    size = len(batch.rows) * len(batch.plans) * width
+    by_heads, by_reads, by_sites = (np.zeros(size, dtype=bool) for _ in range(3))
+    if jobs:
+        by_heads[batch.flat(jobs.points.host, width)] = True
+    if mlp_reads:
+        by_reads[batch.flat(mlp_reads.points.host, width)] = True
+    for site in mlp_sites:
+        by_sites[batch.flat(site.points.host, width)] = True
+    touched = by_heads | by_reads | by_sites
+    through = by_reads if batch.model.parallel else by_heads | by_reads
+    flat = touched.nonzero()[0]
+    row = np.full(size, -1)
+    row[flat] = np.arange(len(flat))
+    n, rest = np.divmod(flat, len(batch.plans) * width)
+    e, s = np.divmod(rest, width)
+    at_mlp = row[through.nonzero()[0]]
+    place = np.full(max(len(flat), 1), -1)
+    place[at_mlp] = np.arange(len(at_mlp))
+
+    def rows_of(points: Points | None) -> Array:
+        return np.empty(0) if points is None else row[batch.flat(points.host, width)]
+
+    read_rows = rows_of(mlp_reads.points if mlp_reads else None)
+    return Entry(
+        touched=batch.points(np.stack((n, e, s + batch.steps - width), axis=1), width),
+        jobs=jobs,
+        job_rows=batch.ship(rows_of(jobs.points if jobs else None)),
+        through_mlp=batch.ship(at_mlp),
+        n_through_mlp=len(at_mlp),
+        read_rows=batch.ship(place[read_rows.astype(int)] if len(read_rows) else read_rows),
+    )

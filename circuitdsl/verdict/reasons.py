@@ -1,0 +1,111 @@
+"""The sentence beside a verdict: the figure, its interval, and where that lies."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from circuitdsl.circuit.claims import Matters, Negligible, Signed
+from circuitdsl.verdict.intervals import Estimate, Ratio
+from circuitdsl.verdict.samples import NULL_MEMBERS, Rarity, on_effects
+from circuitdsl.verdict.words import Limits, Unit, exact, scale
+
+if TYPE_CHECKING:
+    from circuitdsl.verdict.decide import Decision, Part
+
+
+def reason(part: Part, decision: Decision) -> str:
+    """Why a claim came out as it did, in one sentence; the interval is the one the verdict used."""
+    if decision.value is None:
+        return f"{decision.name} is no number: the gap is not clear enough"
+    limits = decision.ci_used or decision.ci
+    shown = scale(_unit(part), decision.value, limits, part.region.bounds).estimate(decision.value, limits)
+    text = f"{decision.name} {shown} {_finding(part, decision)}"
+    if part.because:
+        text += f"; {part.because}"
+    elif part.rare and decision.verdict == "holds":
+        text += f", rarer than {part.rare.stronger} of {part.rare.size}"
+    if decision.degenerate:
+        text += f"; {_no_variance(part, decision.n)}"
+    if decision.disagree:
+        text += f"; strata that disagree: {', '.join(decision.disagree)}"
+    return text
+
+
+def gap_trouble(figure: Estimate, unit: Unit, alpha: float) -> str:
+    """Why there is no gap to measure effects by, or an empty string: its interval must lie on the right side of 0."""
+    assert isinstance(figure, Ratio)
+    gap = figure.denominator
+    below, above = float(gap.below(0.0)), float(gap.above(0.0))
+    right, wrong = (above, below) if figure.sign > 0 else (below, above)
+    if right <= alpha / 2:
+        return ""
+    low, high = (float(v) for v in gap.interval(alpha))
+    limits = None if math.isnan(low) else (low, high)
+    shown = scale(unit, float(gap.value), limits, (0.0,)).estimate(float(gap.value), limits)
+    if wrong <= alpha / 2:
+        side = "below" if figure.sign > 0 else "above"
+        return f"the model does not do this task: clean − corrupt is {shown}, {side} 0"
+    return f"no gap: clean − corrupt is {shown}, not clearly different from 0"
+
+
+def too_few(n: int, needed: int) -> str:
+    say = "1 prompt says" if n == 1 else f"{n} prompts say"
+    return f"{say} too little about how prompts differ; a verdict needs {needed}"
+
+
+def small_null(rare: Rarity) -> str:
+    return f"null too small: {rare.size} comparable effects, {NULL_MEMBERS} are needed"
+
+
+def common(rare: Rarity) -> str:
+    return f"not rare: stronger than {rare.stronger} of {rare.size} comparable effects"
+
+
+# --- where the figure lies --------------------------------------------------------------------------
+
+
+def _unit(part: Part) -> Unit:
+    return "percent" if on_effects(part.test) else part.sample.unit
+
+
+def _finding(part: Part, decision: Decision) -> str:
+    """What the interval says of the region, whatever else decided."""
+    limits, unit = decision.ci_used, _unit(part)
+    if limits is None and decision.verdict == "undecided":
+        return "decides nothing yet"
+    low, high = limits or (decision.value or 0.0,) * 2
+    crossed = [bound for bound in part.region.bounds if low < bound < high]
+    if crossed and (decision.verdict == "undecided" or part.forced):
+        return f"reaches across {' and '.join(exact(unit, bound) for bound in crossed)}"
+    if decision.verdict == "undecided" and not part.because:
+        return "decides nothing: the gap is not clear enough at this level"
+    return f"is {_place(part, decision.value or 0.0, (low, high), unit)}"
+
+
+def _place(part: Part, value: float, limits: Limits, unit: Unit) -> str:
+    """Where a figure lies whose interval crosses no bound."""
+    if isinstance(part.test, Matters | Negligible | Signed):
+        margin = exact(unit, part.margin)
+        if -part.margin <= limits[0] and limits[1] <= part.margin:
+            return f"inside the margin of {margin}"
+        if isinstance(part.test, Matters | Negligible):
+            return f"beyond the margin of {margin}"
+    low, high = part.region.low, part.region.high
+    if value < low or (math.isinf(low) and value < high):
+        return f"below {exact(unit, low if value < low else high)}"
+    if value > high or (math.isinf(high) and value > low):
+        return f"above {exact(unit, high if value > high else low)}"
+    if math.isinf(low) or math.isinf(high):
+        return f"at {exact(unit, high if math.isinf(low) else low)}"
+    return f"between {exact(unit, low)} and {exact(unit, high)}"
+
+
+def _no_variance(part: Part, n: int) -> str:
+    """What no prompt differing from the others shows, and what it does not."""
+    figure = part.figures[-1]
+    what = "the figure"
+    if isinstance(figure, Ratio) and not figure.degenerate:
+        what = "clean − corrupt" if figure.denominator.degenerate else "patched − clean"
+    share = -math.expm1(math.log(0.05) / n)
+    return f"{what} has no variance over {n} prompts (up to {scale('percent', share, None).amount(share)} may differ)"

@@ -1,0 +1,196 @@
+"""What a verdict is about: measured prompts, the figure made of them, and the region a test claims for it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from circuitdsl.circuit.claims import Matters, Negligible, Signed, Test, Within
+from circuitdsl.verdict.intervals import Estimate, Mean, Ratio, Share, mean, moments, share
+from circuitdsl.verdict.words import Unit
+
+#: the null must have this many members, 1 / (19 + 1) being 5 %
+NULL_MEMBERS = 19
+RARE = 0.05
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """What was measured, prompt by prompt in the order drawn.
+
+    Effects have `d` (patched - clean, or patched - corrupt for denoising) and `g` (clean - corrupt); figures that are
+    measured as they are have `value`. `unit` is that of `delta` and of `value`; `hits` says that `value` is right or
+    wrong (1 or 0) on each prompt, its mean a share of prompts; `falls` that the metric is better when lower (`kl`),
+    so that its gap is negative. `name` is what the reason calls `value`, `label` the member of an `each` claim.
+    """
+
+    strata: NDArray[np.generic]
+    d: ArrayLike | None = None
+    g: ArrayLike | None = None
+    value: ArrayLike | None = None
+    name: str = "value"
+    unit: Unit = "plain"
+    hits: bool = False
+    falls: bool = False
+    label: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "strata", np.asarray(self.strata))
+        for name in ("d", "g", "value"):
+            if (y := getattr(self, name)) is not None:
+                object.__setattr__(self, name, np.asarray(y, float))
+                if np.shape(y) != (self.n,):
+                    raise ValueError(f"{name} has shape {np.shape(y)} for {self.n} prompts")
+
+    @property
+    def n(self) -> int:
+        return len(self.strata)
+
+    @property
+    def sign(self) -> int:
+        """The sign the gap must have."""
+        return -1 if self.falls else 1
+
+    def array(self, name: str) -> NDArray[np.float64]:
+        """`d`, `g` or `value`; an error where it was not measured."""
+        y = getattr(self, name)
+        if y is None:
+            raise ValueError(f"this test needs {name!r}, which was not measured")
+        return np.asarray(y)
+
+    def take(self, index: slice | NDArray[np.bool_]) -> Sample:
+        """The sample on some of its prompts."""
+
+        def cut(y: ArrayLike | None) -> ArrayLike | None:
+            return None if y is None else np.asarray(y)[index]
+
+        return replace(self, strata=self.strata[index], d=cut(self.d), g=cut(self.g), value=cut(self.value))
+
+    def trouble(self) -> str:
+        """Why the sample cannot be used at all, in a sentence; empty where it can."""
+        if self.n == 0:
+            return "there is no prompt"
+        for field, name in (("d", "patched − clean"), ("g", "clean − corrupt"), ("value", self.name)):
+            y = getattr(self, field)
+            if y is not None and (bad := int(np.count_nonzero(~np.isfinite(y)))):
+                return f"{name} is not a number on {bad} of {self.n} prompts"
+        return ""
+
+
+# --- figures ----------------------------------------------------------------------------------------
+
+
+def on_effects(test: Test) -> bool:
+    """Whether a test is about effects, which need a gap."""
+    return not isinstance(test, Within) or test.quantity == "effect"
+
+
+def figure_of(test: Test, sample: Sample) -> Mean | Ratio | Share:
+    """The figure that a test is about, on the prompts of a sample."""
+    if on_effects(test):
+        return Ratio(moments(sample.array("d"), sample.array("g"), strata=sample.strata), sample.sign)
+    if isinstance(test, Within) and test.quantity == "delta":
+        d = sample.array("d")
+        size = d if sample.g is None else sample.array("g")  # what differences are rounded against
+        return moments(d, size, strata=sample.strata).combine(1.0, 0.0)
+    value = sample.array("value")
+    return share(value) if sample.hits else mean(value, sample.strata)
+
+
+def constant(figure: Estimate) -> bool:
+    """Whether a figure, or the numerator or denominator of a ratio, is the same on every prompt."""
+    if isinstance(figure, Ratio):
+        return bool(figure.degenerate | figure.numerator.degenerate | figure.denominator.degenerate)
+    return bool(figure.degenerate)
+
+
+# --- regions ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """Where a figure must lie: inside [low, high] or outside it; the bounds themselves belong to the interval."""
+
+    low: float = -math.inf
+    high: float = math.inf
+    inside: bool = True
+
+    @property
+    def bounds(self) -> tuple[float, ...]:
+        return tuple(b for b in (self.low, self.high) if math.isfinite(b))
+
+    def contains(self, value: float) -> bool:
+        return (self.low <= value <= self.high) == self.inside
+
+    def p_values(self, figure: Estimate) -> dict[str, float]:
+        """One-sided p-values against every bound: `in_low` for "above low", `out_low` for "below low", and so on."""
+        p = {}  # the bounds belong to [low, high], which matters to figures without variance only
+        if math.isfinite(self.low):
+            p["in_low"] = float(figure.above(self.low, closed=True))
+            p["out_low"] = float(figure.below(self.low, closed=False))
+        if math.isfinite(self.high):
+            p["in_high"] = float(figure.below(self.high, closed=True))
+            p["out_high"] = float(figure.above(self.high, closed=False))
+        return p
+
+    def combine(self, p: dict[str, float]) -> tuple[float, float]:
+        """Two-sided p-values for "in the region" and "out of it" from one-sided ones against each bound."""
+        between = max((v for k, v in p.items() if k.startswith("in_")), default=0.0)
+        beyond = min((v for k, v in p.items() if k.startswith("out_")), default=1.0)
+        pair = (min(1.0, 2 * between), min(1.0, 2 * beyond))
+        return pair if self.inside else pair[::-1]
+
+
+def region_of(test: Test, margin: float, sign: int = 1) -> Region:
+    """The region a test claims; of effects for `Matters`, `Negligible`, `Signed`. `sign` is that of the gap.
+
+    `lowers` is `delta < -margin * |gap|`, hence an effect below -margin, or above +margin where the gap is negative.
+    """
+    match test:
+        case Within(low=low, high=high):
+            return Region(-math.inf if low is None else low, math.inf if high is None else high)
+        case Negligible():
+            return Region(-margin, margin)
+        case Matters():
+            return Region(-margin, margin, inside=False)
+        case Signed(direction=direction):
+            down = (direction == "lowers") == (sign > 0)
+            return Region(low=-margin, inside=False) if down else Region(high=margin, inside=False)
+    raise TypeError(f"no such test: {test!r}")
+
+
+# --- rarity -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Rarity:
+    """How the size of an effect compares with its null; ties count against it."""
+
+    stronger: int
+    size: int
+
+    @property
+    def percentile(self) -> float:
+        return self.stronger / self.size if self.size else 0.0
+
+    @property
+    def enough(self) -> bool:
+        return self.size >= NULL_MEMBERS
+
+    @property
+    def rare(self) -> bool:
+        """Stronger than 95 % of the null, by rank: (1 + those as strong) / (size + 1) <= 5 %.
+
+        Counting the effect itself keeps the rate at 5 % for effects that are drawn like the null's (Phipson and Smyth
+        2010, Stat. Appl. Genet. Mol. Biol. 9).
+        """
+        return self.enough and (1 + self.size - self.stronger) / (self.size + 1) <= RARE + 1e-12
+
+
+def rarity(effect: float, null: ArrayLike) -> Rarity:
+    """Compare the size of an effect with the sizes of the null's, all measured on the same prompts."""
+    sizes = np.abs(np.asarray(null, float).ravel())
+    return Rarity(int(np.count_nonzero(sizes < abs(effect))), sizes.size)

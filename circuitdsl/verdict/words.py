@@ -1,0 +1,58 @@
+"""Numbers as the reasons of verdicts say them: `−43 % [−47, −39]`, `3.6 [3.4, 3.8]`."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Unit = Literal["percent", "points", "plain"]
+Limits = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How one quantity is written: its unit, and how many decimals its interval deserves."""
+
+    unit: Unit
+    decimals: int
+
+    def number(self, x: float) -> str:
+        shown = round(x * (1 if self.unit == "plain" else 100), self.decimals) + 0.0
+        return f"{shown:.{self.decimals}f}".replace("-", "−").replace("inf", "∞")
+
+    def amount(self, x: float) -> str:
+        return self.number(x) + {"percent": " %", "points": " points", "plain": ""}[self.unit]
+
+    def estimate(self, value: float, limits: Limits | None) -> str:
+        inside = f" [{self.number(limits[0])}, {self.number(limits[1])}]" if limits else ""
+        return self.amount(value) + inside
+
+
+def scale(unit: Unit, value: float, limits: Limits | None, bounds: Sequence[float] = ()) -> Scale:
+    """Decimals from the width of the interval, more where rounding would hide which side of a bound a limit is on."""
+    factor = 1 if unit == "plain" else 100
+    shown = [factor * x for x in (value, *(limits or ())) if math.isfinite(x)]
+    width = factor * (limits[1] - limits[0]) if limits else abs(shown[0]) / 10 if shown else 1.0
+    decimals = 0 if not 0 < width < math.inf else min(max(math.ceil(0.5 - math.log10(width)), 0), 4)
+    while decimals < 4 and any(_blurred(x, factor * b, decimals) for x in shown for b in bounds):
+        decimals += 1
+    return Scale(unit, decimals)
+
+
+def _blurred(x: float, bound: float, decimals: int) -> bool:
+    return x != bound and round(x, decimals) == round(bound, decimals)
+
+
+def exact(unit: Unit, x: float) -> str:
+    """A bound or a margin as it was written: 0.2 is `20 %`."""
+    text = f"{round(x * (1 if unit == 'plain' else 100), 6):g}".replace("-", "−")
+    return text + {"percent": " %", "points": " points", "plain": ""}[unit]
+
+
+def ascii_reason(reason: str) -> str:
+    """The reason in plain ASCII, as the JSON report has it: `effect -43% [-47%, -39%] is below -20%`."""
+    spelled = re.sub(r" % \[([^],]+), ([^],]+)\]", r" % [\1 %, \2 %]", reason)
+    return spelled.replace("−", "-").replace(" %", "%").replace("∞", "inf")

@@ -1,0 +1,46 @@
+"""The house keeps its own rules: style, types, and data that goes one way."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("ruff", "check", "."), ("ruff", "format", "--check", "."), ("mypy",), ("lint-imports",)],
+    ids=["lint", "format", "types", "imports"],
+)
+def test_tree_is_clean(command: tuple[str, ...]) -> None:
+    tool = Path(sys.executable).parent / command[0]
+    done = subprocess.run([str(tool), *command[1:]], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_check_needs_no_torch_and_answers_at_once() -> None:
+    """`check` and `--help` must not pay for torch (a second and more)."""
+    code = "import sys; from circuitdsl.cli import run; run(['check', 'gpt2-small/ioi']); assert 'torch' not in sys.modules"
+    best = min(_seconds([sys.executable, "-c", code]) for _ in range(3))
+    assert best < 1.0, f"check took {best:.2f} s"
+
+
+def _seconds(command: list[str]) -> float:
+    start = time.perf_counter()
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return time.perf_counter() - start
+
+
+def test_readme_and_ci_run_the_same_tests() -> None:
+    """CI reads its command from the README, so that the one cannot rot without the other."""
+    readme = (ROOT / "README.md").read_text()
+    command = readme.split("<!-- test command -->\n```bash\n")[1].split("\n```")[0]
+    assert "pytest" in command
+    assert "-c constraints.txt" in command
+    assert "test command" in (ROOT / ".ci" / "run").read_text()
