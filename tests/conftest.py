@@ -32,3 +32,25 @@ def pocket_tokens():  # noqa: ANN201
     from circuitdsl.tasks.tokens import Tokens
 
     return Tokens(load_tokenizer("pocket"), "pocket")
+
+
+@pytest.fixture(scope="session")
+def pocket():  # noqa: ANN201
+    from circuitdsl.models.load import load_model
+
+    return load_model("pocket", device="cpu")
+
+
+@pytest.fixture
+def check(pocket):  # noqa: ANN001, ANN201
+    """Verify a spec given as text on the pocket model; `check(text)` returns the report."""
+    from circuitdsl.api import loads, make_benches
+    from circuitdsl.verification.verify import Options, verify
+
+    def run(text: str, **options):  # noqa: ANN003, ANN202
+        spec = loads(text)
+        assert spec.ok, [d.message for d in spec.diagnostics]
+        (circuit,) = spec.circuits
+        return verify(circuit, make_benches(circuit, pocket), Options(**options))
+
+    return run

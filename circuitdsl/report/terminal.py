@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from circuitdsl.report.numbers import interval, percent, plain, value
-from circuitdsl.report.report import ClaimResult, Report, TaskResult
+from circuitdsl.report.report import ClaimResult, MemberResult, Report, TaskResult
 
 _STYLE = {"holds": "green", "fails": "bold red", "undecided": "yellow", "error": "magenta"}
 _PLURAL = {"holds": ("holds", "hold"), "fails": ("fails", "fail"), "undecided": ("undecided",) * 2}
@@ -62,9 +62,9 @@ def _single(report: Report, verbose: bool) -> RenderableType:
     for claim in report.claims:
         rows.append(_line(claim, widths))
         if claim.verdict != "holds" or verbose:
-            rows.append(Padding(Text(claim.reason, "dim" if claim.verdict == "holds" else ""), (0, 0, 0, 8)))
-            rows += [Padding(Text(m, "dim"), (0, 0, 0, 10)) for m in _members(claim, verbose)]
-        rows += [Padding(Text(note, "dim"), (0, 0, 0, 8)) for note in claim.notes]
+            rows.append(Padding(Text(claim.reason, "dim" if claim.verdict == "holds" else ""), (0, 0, 0, 8), expand=False))
+            rows += [Padding(Text(m, "dim"), (0, 0, 0, 10), expand=False) for m in _members(claim, verbose)]
+        rows += [Padding(Text(note, "dim"), (0, 0, 0, 8), expand=False) for note in claim.notes]
     return Group(*rows)
 
 
@@ -118,7 +118,7 @@ def _members(claim: ClaimResult, verbose: bool) -> list[str]:
     return [m.reason if m.verdict else _member_line(m) for m in wanted]
 
 
-def _member_line(member) -> str:  # noqa: ANN001
+def _member_line(member: MemberResult) -> str:
     if member.effect is None:
         return f"{member.sender} -> {member.receiver}: {member.reason}"
     port = f".{member.input}" if member.input in ("q", "k", "v") else ""

@@ -294,6 +294,18 @@ class TestParts:
         assert decision.verdict == "fails" and decision.held == (2, 3)
         assert decision.reason.startswith("1.1 -> 3.0.q: effect ") and "inside the margin of 1 %" in decision.reason
 
+    def test_failing_is_paid_for_by_every_part(self) -> None:
+        """One of ten parts just beyond its bound is no failure of the claim: ten chances make one likely."""
+        bound = -0.4
+        slight = next(
+            s
+            for s in (effects(bound, seed=k) for k in range(300))
+            if 0.01 < weigh(within(high=bound), s).p_fails < 0.04
+        )
+        clear = [effects(-0.6, seed=k) for k in range(9)]
+        assert decide(within(high=bound), slight).verdict == "fails"
+        assert rule(weigh_claim([within(high=bound)], [slight, *clear])).verdict == "undecided"
+
     def test_and(self) -> None:
         tests: list[Test] = [Matters(), within(high=-0.2)]
         assert rule(weigh_claim(tests, [effects(-0.43)], nulls=[NULL])).verdict == "holds"

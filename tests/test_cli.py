@@ -1,0 +1,202 @@
+"""The command line as a user meets it: exit status, one clear error, whole files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from circuitdsl import cli
+from circuitdsl.report.report import schema
+
+GOOD = 'circuit t\nmodel "pocket"\ntask ioi(prompts = 64)\nexpect accuracy >= 90%\n'
+
+
+@pytest.fixture
+def run(capsys):  # noqa: ANN001, ANN201
+    """Run the command line in this process: (status, standard output, standard error)."""
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        try:
+            status = cli.run(arguments)
+        except SystemExit as stop:
+            status = int(stop.code or 0)
+        out, err = capsys.readouterr()
+        assert "Traceback" not in out + err
+        return status, out, err
+
+    return call
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> str:
+    path = tmp_path / "good.circ"
+    path.write_text(GOOD)
+    return str(path)
+
+
+# --- bad input: one clear error, exit status 2 or 3 ------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "the file holds no statement"),
+        (b"circuit t\n\x00\x01\x02", "not a text file"),
+        (b"# " + b"x" * 1_100_000, "1 MB"),
+        (b'circuit t\nmodel "pocket"\ntask ioi\nheads a = 9.0 at END\n', "pocket has 4 layers"),
+        (b'circuit t\nmodel "gpt2"\ntask ioi\nheads a = 9.12 at END\n', "9.12 does not exist (9.0 to 9.11)"),
+        (b'circuit t\nmodel "gpt2"\ntask ioi\n10.0 -> 9.9.q at END\n', "the sender is above the receiver"),
+        (b'circuit t\nmodel "gpt2"\ntask ioi\nheads a = 9.9 at S3\n', "the task ioi has no position S3"),
+        (b'circuit t\nmodel "gpt2"\ntask ioj\n', "did you mean 'ioi'?"),
+        (b'circuit t\nmodel "gpt2"\ntask ioi\nmovr -> logits\n', "unknown group 'movr'"),
+    ],
+)
+def test_a_wrong_spec_is_status_2(run, tmp_path, content: bytes, says: str) -> None:  # noqa: ANN001
+    path = tmp_path / "bad.circ"
+    path.write_bytes(content)
+    for verb in ("check", "verify"):
+        status, out, err = run(verb, str(path))
+        assert status == 2
+        assert says in err
+        assert str(path) in err
+
+
+def test_a_missing_spec_is_named(run) -> None:  # noqa: ANN001
+    status, _, err = run("check", "nowhere.circ")
+    assert status == 2
+    assert "there is no file nowhere.circ" in err
+    assert "pocket/ioi" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--model", "/nowhere"), "there is no model directory /nowhere"),
+        (("--model", "{tmp}"), "has no config.json"),
+        (("--claim", "c99"), "there is no claim c99"),
+        (("-o", "/nowhere/r.json"), "there is no folder /nowhere"),
+    ],
+)
+def test_what_cannot_be_run_is_status_3(run, good, tmp_path, arguments, says: str) -> None:  # noqa: ANN001
+    status, out, err = run("verify", good, *(a.replace("{tmp}", str(tmp_path)) for a in arguments))
+    assert (status, out) == (3, "")
+    assert says in err
+
+
+def test_weights_that_are_not_at_hand_are_status_3(run, monkeypatch, tmp_path) -> None:  # noqa: ANN001
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    status, out, err = run("verify", "gpt2-small/ioi")
+    assert status == 3
+    assert "the weights of gpt2 are not at hand" in err
+
+
+def test_a_model_without_a_tokenizer_is_status_3(run, good, tmp_path) -> None:  # noqa: ANN001
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=2, n_embd=16, vocab_size=50, n_positions=32)).save_pretrained(tmp_path / "m")
+    status, _, err = run("verify", good, "--model", str(tmp_path / "m"))
+    assert status == 3
+    assert "has no tokenizer" in err
+
+
+@pytest.mark.parametrize("arguments", [("verify",), ("verify", "x", "--prompts", "0"), ("nonsense",), ("verify", "x", "--each-at", "7")])
+def test_a_wrong_command_line_is_status_2(run, arguments) -> None:  # noqa: ANN001
+    status, _, err = run(*arguments)
+    assert status == 2
+    assert "usage:" in err
+
+
+def test_a_render_format_that_is_not_known(run, tmp_path) -> None:  # noqa: ANN001
+    status, _, err = run("render", "gpt2-small/ioi", "-o", str(tmp_path / "x.gif"))
+    assert status == 3
+    assert ".svg" in err
+
+
+# --- what works ------------------------------------------------------------------------------------
+
+
+def test_check_counts_claims(run, good) -> None:  # noqa: ANN001
+    assert run("check", good) == (0, f"{good}: t: 1 claim, no errors\n", "")
+
+
+def test_json_report_fits_its_schema(run, tmp_path) -> None:  # noqa: ANN001
+    path = tmp_path / "r.json"
+    status, out, err = run("verify", "pocket/ioi", "--prompts", "64", "--format", "json", "-o", str(path))
+    assert (out, err) == ("", "")
+    assert status in (0, 1)
+    report = json.loads(path.read_text())
+    jsonschema.validate(report, schema())
+    assert report["model"]["name"] == "pocket"
+    assert [p.name for p in tmp_path.iterdir()] == ["r.json"]
+
+
+def test_the_screen_has_a_line_for_every_claim(run, good) -> None:  # noqa: ANN001
+    status, out, _ = run("verify", good)
+    assert status == 0
+    assert "expect accuracy >= 90%" in out
+    assert "1 claim: 1 holds" in out
+    assert all(line == line.rstrip() or "holds" in line for line in out.splitlines())
+
+
+def test_one_claim_alone(run, tmp_path) -> None:  # noqa: ANN001
+    path = tmp_path / "two.circ"
+    path.write_text(GOOD + "expect logit_diff >= 1000\n")
+    assert run("verify", str(path))[0] == 1
+    assert run("verify", str(path), "--claim", "c01")[0] == 0
+
+
+def test_prompts_and_seed_override_the_spec(run, good) -> None:  # noqa: ANN001
+    _, out, _ = run("verify", good, "--prompts", "40", "--seed", "9", "--format", "json")
+    (task,) = json.loads(out)["tasks"]
+    assert (task["prompts"], task["seed"]) == (40, 9)
+
+
+@pytest.mark.parametrize("suffix", ["svg", "html", "dot"])
+def test_render_from_the_spec_and_from_a_report(run, tmp_path, suffix: str) -> None:  # noqa: ANN001
+    plain, coloured, report = tmp_path / f"a.{suffix}", tmp_path / f"b.{suffix}", tmp_path / "r.json"
+    assert run("render", "pocket/ioi", "-o", str(plain))[0] == 0
+    run("verify", "pocket/ioi", "--prompts", "32", "--format", "json", "-o", str(report))
+    assert run("render", "pocket/ioi", "-o", str(coloured), "--report", str(report))[0] == 0
+    assert plain.read_text() != coloured.read_text()
+
+
+def test_a_report_on_something_else_is_refused(run, tmp_path, good) -> None:  # noqa: ANN001
+    report = tmp_path / "r.json"
+    run("verify", good, "--format", "json", "-o", str(report))
+    status, _, err = run("render", "gpt2-small/ioi", "--report", str(report), "-o", str(tmp_path / "x.svg"))
+    assert status == 3
+    assert "no report on circuit ioi" in err
+
+
+def test_tasks_are_listed_and_shown(run) -> None:  # noqa: ANN001
+    status, out, _ = run("tasks")
+    assert status == 0
+    assert "Indirect object identification" in out and "colored_objects" in out
+    status, out, _ = run("tasks", "show", "ioi")
+    assert status == 0
+    assert "S2=DISTRACTOR" in out and "flip" in out
+    assert run("tasks", "show", "ioj")[0] == 3
+
+
+def test_sampled_prompts_are_json_lines(run) -> None:  # noqa: ANN001
+    status, out, _ = run("tasks", "sample", "ioi", "--model", "pocket", "-n", "5", "--seed", "1")
+    assert status == 0
+    records = [json.loads(line) for line in out.splitlines()]
+    assert len(records) == 5
+    for record in records:
+        assert len(record["clean_tokens"]) == len(record["corrupt_tokens"])
+        assert record["clean_tokens"][record["positions"]["S2"]] == record["clean_tokens"][record["positions"]["S1"]]
+    assert run("tasks", "sample", "ioi", "-n", "5", "--seed", "1")[1] == out
+    assert run("tasks", "sample", "ioi", "-n", "5", "--seed", "2")[1] != out
+
+
+def test_models_lists_pocket(run) -> None:  # noqa: ANN001
+    status, out, _ = run("models")
+    assert status == 0
+    assert out.startswith("pocket")
