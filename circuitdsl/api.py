@@ -121,8 +121,12 @@ def make_bench(circuit: Circuit, use: TaskUse, model: Transformer, max_rows: int
             hint="put tokenizer.json beside the weights, or give prompts as token ids in a prompt file",
         )
     task = TASKS[use.generator or use.name]
-    data = sample(task, tokens, use.prompts, use.seed, use.corrupt, dict(use.options))
+    data = sample(task, tokens, use.prompts, use.seed, use.corrupt, _task_options(use))
     return bench(model, data, circuit.metric, corruptions=tuple(task.corruptions), max_rows=max_rows)
+
+
+def _task_options(use: TaskUse) -> dict[str, str | int]:
+    return {name: int(value) if isinstance(value, float) else value for name, value in use.options}
 
 
 def make_benches(circuit: Circuit, model: Transformer, max_rows: int | None = None) -> dict[str, Bench]:

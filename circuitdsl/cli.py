@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
     from circuitdsl.api import Spec
     from circuitdsl.circuit.claims import Circuit
+    from circuitdsl.models.parts import Transformer
     from circuitdsl.report.report import Report
+    from circuitdsl.tasks.task import Task
     from circuitdsl.verification.verify import Progress
 
 SPEC_WRONG, NOT_RUN = 2, 3
@@ -101,14 +103,14 @@ def _reports(circuits: list[Circuit], given: argparse.Namespace) -> Iterator[Rep
         alpha=0.05 if given.each_at is None else given.each_at,
         only=given.claim,
     )
-    models: dict[tuple[str, str | None], object] = {}
+    models: dict[tuple[str, str | None], Transformer] = {}
     for circuit in circuits:
         if given.claim and not any(claim.id == given.claim for claim in circuit.claims):
             continue
         circuit = with_overrides(circuit, given.prompts, given.seed)
         name = given.model or (circuit.model.name if circuit.model else None)
         if name is None:
-            raise UserError(f"circuit {circuit.name} names no model", hint="add a line `model \"…\"`, or give --model")
+            raise UserError(f"circuit {circuit.name} names no model", hint='add a line `model "…"`, or give --model')
         revision = circuit.model.revision if circuit.model and not given.model else None
         if (name, revision) not in models:
             with _status(f"loading {name}"):
@@ -247,7 +249,7 @@ def _tasks_sample(given: argparse.Namespace) -> int:
     return 0
 
 
-def _task(name: str):  # noqa: ANN202
+def _task(name: str):
     from circuitdsl.tasks.registry import TASKS
 
     if name not in TASKS:
@@ -306,7 +308,12 @@ def _progress() -> Iterator[Progress | None]:
     if not console.is_terminal:
         yield None
         return
-    columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeRemainingColumn()
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("measuring", total=None)
         yield lambda done, total, text: bar.update(task, completed=done, total=total, description=text)
@@ -319,7 +326,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="circuitdsl",
         description="Verify circuits of transformers, written as text, claim by claim against the real model.",
-        epilog="exit status: 0 every claim holds; 1 some fail or are undecided; 2 the spec is wrong; 3 it could not be run",
+        epilog="exit status: 0 every claim holds; 1 some fail or are undecided; 2 the spec is wrong; 3 it could not run",
     )
     parser.add_argument("--version", action="version", version=f"circuitdsl {__version__}")
     verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
@@ -354,9 +361,9 @@ def _verify_arguments(verify: argparse.ArgumentParser) -> None:
     verify.add_argument("--claim", metavar="ID", help="verify one claim alone, such as c07")
     verify.add_argument("--format", default="text", choices=("text", "json"))
     verify.add_argument("-o", "--output", help="write the report to this file")
-    verify.add_argument("-v", "--verbose", action="store_true", help="reasons of all claims, and the pairs of group edges")
+    verify.add_argument("-v", "--verbose", action="store_true", help="give all reasons, and the pairs of group edges")
     verify.add_argument("--no-early-stop", action="store_true", help="measure all prompts for every claim")
-    verify.add_argument("--each-at", type=_level, metavar="LEVEL", help="judge each claim at this level (5%%), not the family")
+    verify.add_argument("--each-at", type=_level, metavar="LEVEL", help="judge claims one by one at this level (5%%)")
     verify.add_argument("--allow-undecided", action="store_true", help="exit with 0 where nothing fails")
     verify.set_defaults(run=_verify)
 

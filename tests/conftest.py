@@ -19,7 +19,7 @@ def shared(name: str) -> Path:
 
 
 @pytest.fixture(scope="session")
-def gpt2_tokens():  # noqa: ANN201
+def gpt2_tokens():
     from circuitdsl.models.load import load_tokenizer
     from circuitdsl.tasks.tokens import Tokens
 
@@ -27,7 +27,7 @@ def gpt2_tokens():  # noqa: ANN201
 
 
 @pytest.fixture(scope="session")
-def pocket_tokens():  # noqa: ANN201
+def pocket_tokens():
     from circuitdsl.models.load import load_tokenizer
     from circuitdsl.tasks.tokens import Tokens
 
@@ -35,19 +35,19 @@ def pocket_tokens():  # noqa: ANN201
 
 
 @pytest.fixture(scope="session")
-def pocket():  # noqa: ANN201
+def pocket():
     from circuitdsl.models.load import load_model
 
     return load_model("pocket", device="cpu")
 
 
 @pytest.fixture
-def check(pocket):  # noqa: ANN001, ANN201
+def check(pocket):
     """Verify a spec given as text on the pocket model; `check(text)` returns the report."""
     from circuitdsl.api import loads, make_benches
     from circuitdsl.verification.verify import Options, verify
 
-    def run(text: str, **options):  # noqa: ANN003, ANN202
+    def run(text: str, **options):
         spec = loads(text)
         assert spec.ok, [d.message for d in spec.diagnostics]
         (circuit,) = spec.circuits

@@ -15,7 +15,7 @@ GOOD = 'circuit t\nmodel "pocket"\ntask ioi(prompts = 64)\nexpect accuracy >= 90
 
 
 @pytest.fixture
-def run(capsys):  # noqa: ANN001, ANN201
+def run(capsys):
     """Run the command line in this process: (status, standard output, standard error)."""
 
     def call(*arguments: str) -> tuple[int, str, str]:
@@ -54,17 +54,17 @@ def good(tmp_path: Path) -> str:
         (b'circuit t\nmodel "gpt2"\ntask ioi\nmovr -> logits\n', "unknown group 'movr'"),
     ],
 )
-def test_a_wrong_spec_is_status_2(run, tmp_path, content: bytes, says: str) -> None:  # noqa: ANN001
+def test_a_wrong_spec_is_status_2(run, tmp_path, content: bytes, says: str) -> None:
     path = tmp_path / "bad.circ"
     path.write_bytes(content)
     for verb in ("check", "verify"):
-        status, out, err = run(verb, str(path))
+        status, _, err = run(verb, str(path))
         assert status == 2
         assert says in err
         assert str(path) in err
 
 
-def test_a_missing_spec_is_named(run) -> None:  # noqa: ANN001
+def test_a_missing_spec_is_named(run) -> None:
     status, _, err = run("check", "nowhere.circ")
     assert status == 2
     assert "there is no file nowhere.circ" in err
@@ -80,39 +80,43 @@ def test_a_missing_spec_is_named(run) -> None:  # noqa: ANN001
         (("-o", "/nowhere/r.json"), "there is no folder /nowhere"),
     ],
 )
-def test_what_cannot_be_run_is_status_3(run, good, tmp_path, arguments, says: str) -> None:  # noqa: ANN001
+def test_what_cannot_be_run_is_status_3(run, good, tmp_path, arguments, says: str) -> None:
     status, out, err = run("verify", good, *(a.replace("{tmp}", str(tmp_path)) for a in arguments))
     assert (status, out) == (3, "")
     assert says in err
 
 
-def test_weights_that_are_not_at_hand_are_status_3(run, monkeypatch, tmp_path) -> None:  # noqa: ANN001
+def test_weights_that_are_not_at_hand_are_status_3(run, monkeypatch, tmp_path) -> None:
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    status, out, err = run("verify", "gpt2-small/ioi")
+    status, _, err = run("verify", "gpt2-small/ioi")
     assert status == 3
     assert "the weights of gpt2 are not at hand" in err
 
 
-def test_a_model_without_a_tokenizer_is_status_3(run, good, tmp_path) -> None:  # noqa: ANN001
+def test_a_model_without_a_tokenizer_is_status_3(run, good, tmp_path) -> None:
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=2, n_embd=16, vocab_size=50, n_positions=32)).save_pretrained(tmp_path / "m")
+    GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=2, n_embd=16, vocab_size=50, n_positions=32)).save_pretrained(
+        tmp_path / "m"
+    )
     status, _, err = run("verify", good, "--model", str(tmp_path / "m"))
     assert status == 3
     assert "has no tokenizer" in err
 
 
-@pytest.mark.parametrize("arguments", [("verify",), ("verify", "x", "--prompts", "0"), ("nonsense",), ("verify", "x", "--each-at", "7")])
-def test_a_wrong_command_line_is_status_2(run, arguments) -> None:  # noqa: ANN001
+@pytest.mark.parametrize(
+    "arguments", [("verify",), ("verify", "x", "--prompts", "0"), ("nonsense",), ("verify", "x", "--each-at", "7")]
+)
+def test_a_wrong_command_line_is_status_2(run, arguments) -> None:
     status, _, err = run(*arguments)
     assert status == 2
     assert "usage:" in err
 
 
-def test_a_render_format_that_is_not_known(run, tmp_path) -> None:  # noqa: ANN001
+def test_a_render_format_that_is_not_known(run, tmp_path) -> None:
     status, _, err = run("render", "gpt2-small/ioi", "-o", str(tmp_path / "x.gif"))
     assert status == 3
     assert ".svg" in err
@@ -121,11 +125,11 @@ def test_a_render_format_that_is_not_known(run, tmp_path) -> None:  # noqa: ANN0
 # --- what works ------------------------------------------------------------------------------------
 
 
-def test_check_counts_claims(run, good) -> None:  # noqa: ANN001
+def test_check_counts_claims(run, good) -> None:
     assert run("check", good) == (0, f"{good}: t: 1 claim, no errors\n", "")
 
 
-def test_json_report_fits_its_schema(run, tmp_path) -> None:  # noqa: ANN001
+def test_json_report_fits_its_schema(run, tmp_path) -> None:
     path = tmp_path / "r.json"
     status, out, err = run("verify", "pocket/ioi", "--prompts", "64", "--format", "json", "-o", str(path))
     assert (out, err) == ("", "")
@@ -136,7 +140,7 @@ def test_json_report_fits_its_schema(run, tmp_path) -> None:  # noqa: ANN001
     assert [p.name for p in tmp_path.iterdir()] == ["r.json"]
 
 
-def test_the_screen_has_a_line_for_every_claim(run, good) -> None:  # noqa: ANN001
+def test_the_screen_has_a_line_for_every_claim(run, good) -> None:
     status, out, _ = run("verify", good)
     assert status == 0
     assert "expect accuracy >= 90%" in out
@@ -144,21 +148,21 @@ def test_the_screen_has_a_line_for_every_claim(run, good) -> None:  # noqa: ANN0
     assert all(line == line.rstrip() or "holds" in line for line in out.splitlines())
 
 
-def test_one_claim_alone(run, tmp_path) -> None:  # noqa: ANN001
+def test_one_claim_alone(run, tmp_path) -> None:
     path = tmp_path / "two.circ"
     path.write_text(GOOD + "expect logit_diff >= 1000\n")
     assert run("verify", str(path))[0] == 1
     assert run("verify", str(path), "--claim", "c01")[0] == 0
 
 
-def test_prompts_and_seed_override_the_spec(run, good) -> None:  # noqa: ANN001
+def test_prompts_and_seed_override_the_spec(run, good) -> None:
     _, out, _ = run("verify", good, "--prompts", "40", "--seed", "9", "--format", "json")
     (task,) = json.loads(out)["tasks"]
     assert (task["prompts"], task["seed"]) == (40, 9)
 
 
 @pytest.mark.parametrize("suffix", ["svg", "html", "dot"])
-def test_render_from_the_spec_and_from_a_report(run, tmp_path, suffix: str) -> None:  # noqa: ANN001
+def test_render_from_the_spec_and_from_a_report(run, tmp_path, suffix: str) -> None:
     plain, coloured, report = tmp_path / f"a.{suffix}", tmp_path / f"b.{suffix}", tmp_path / "r.json"
     assert run("render", "pocket/ioi", "-o", str(plain))[0] == 0
     run("verify", "pocket/ioi", "--prompts", "32", "--format", "json", "-o", str(report))
@@ -166,7 +170,7 @@ def test_render_from_the_spec_and_from_a_report(run, tmp_path, suffix: str) -> N
     assert plain.read_text() != coloured.read_text()
 
 
-def test_a_report_on_something_else_is_refused(run, tmp_path, good) -> None:  # noqa: ANN001
+def test_a_report_on_something_else_is_refused(run, tmp_path, good) -> None:
     report = tmp_path / "r.json"
     run("verify", good, "--format", "json", "-o", str(report))
     status, _, err = run("render", "gpt2-small/ioi", "--report", str(report), "-o", str(tmp_path / "x.svg"))
@@ -174,7 +178,7 @@ def test_a_report_on_something_else_is_refused(run, tmp_path, good) -> None:  # 
     assert "no report on circuit ioi" in err
 
 
-def test_tasks_are_listed_and_shown(run) -> None:  # noqa: ANN001
+def test_tasks_are_listed_and_shown(run) -> None:
     status, out, _ = run("tasks")
     assert status == 0
     assert "Indirect object identification" in out and "colored_objects" in out
@@ -184,7 +188,7 @@ def test_tasks_are_listed_and_shown(run) -> None:  # noqa: ANN001
     assert run("tasks", "show", "ioj")[0] == 3
 
 
-def test_sampled_prompts_are_json_lines(run) -> None:  # noqa: ANN001
+def test_sampled_prompts_are_json_lines(run) -> None:
     status, out, _ = run("tasks", "sample", "ioi", "--model", "pocket", "-n", "5", "--seed", "1")
     assert status == 0
     records = [json.loads(line) for line in out.splitlines()]
@@ -196,7 +200,7 @@ def test_sampled_prompts_are_json_lines(run) -> None:  # noqa: ANN001
     assert run("tasks", "sample", "ioi", "-n", "5", "--seed", "2")[1] != out
 
 
-def test_models_lists_pocket(run) -> None:  # noqa: ANN001
+def test_models_lists_pocket(run) -> None:
     status, out, _ = run("models")
     assert status == 0
     assert out.startswith("pocket")

@@ -134,8 +134,10 @@ def _pairs(scope: Scope, ends: Ends) -> list[tuple[Node, Node]]:
         return []
     parallel = scope.model is not None and scope.model.parallel
     every = [(a, b) for a in ends.senders for b in ends.receivers]
-    pairs = [(a, b) for a, b in every if a.stage(parallel) < b.stage(parallel)]
-    missing = [pair for pair in every if pair not in set(pairs)]
+    pairs: list[tuple[Node, Node]] = []
+    missing: list[tuple[Node, Node]] = []
+    for a, b in every:
+        (pairs if a.stage(parallel) < b.stage(parallel) else missing).append((a, b))
     if not pairs:
         scope.sink.error("E070", _why_none(ends, missing, parallel), ends.edge.span)
     elif missing:

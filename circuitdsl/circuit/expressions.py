@@ -16,6 +16,7 @@ MAX_CHAIN = 100
 def written(node: s.Set) -> str:
     """A set as it is written in a spec.
 
+    >>> from circuitdsl.language.diagnostics import START
     >>> written(s.Brackets(START, s.Sum(START, ("+", "-"), (s.GroupRef(START, "a"), s.Head(START, 0, 1)))))
     '(a - 0.1)'
     """
@@ -101,7 +102,8 @@ def _named_twice(
     named.add(name)
     for node in members:
         by_name.setdefault(node, name)
-    if twice:
+    if twice and twice not in named:
+        named.add(twice)
         scope.sink.error("E051", twice, operand.span)
 
 

@@ -14,30 +14,14 @@ from pathlib import Path
 
 from ..language import syntax as s
 from ..language.diagnostics import Diagnostic, Sink, ordered
-from .bounds import NotMeasured, resolve_claim
 from .catalogue import ModelShape, TaskShape
-from .claims import (
-    Attention,
-    Circuit,
-    Claim,
-    EdgeEffect,
-    Group,
-    Measurement,
-    Metric,
-    ModelUse,
-    NodeEffect,
-    Position,
-    TaskUse,
-    Test,
-    Unmeasured,
-)
-from .edges import resolve_edge
-from .expectations import resolve_expect
+from .claims import Circuit, Group, Metric, ModelUse, TaskUse, Unmeasured
+from .collect import Claims
 from .expressions import check_modifiers, find_homes, record, resolve_group, role_of
 from .header import margin_of, metric_of, model_use, task_use
 from .scope import Scope
 from .shapes import shape_of
-from .unmeasured import check_names, component, unmeasured
+from .unmeasured import check_names, unmeasured
 from .vocabulary import ROLES
 
 LANGUAGE = 1
@@ -85,18 +69,21 @@ class _File:
     before: list[s.Statement] = field(default_factory=list)
     shared: list[s.Statement] = field(default_factory=list)
     parts: list[_Part] = field(default_factory=list)
+    #: the names of the circuits, with the lines that open them
+    opened: dict[str, int] = field(default_factory=dict)
     #: groups defined before the first circuit: reported there, and not again where they are used
     homeless: set[str] = field(default_factory=set)
     roles: set[str] = field(default_factory=lambda: set(ROLES))
     imports: bool = False
+    sha256: str = ""
 
 
 def _split(syntax: s.File, sink: Sink) -> _File:
-    file = _File(syntax)
+    file = _File(syntax, sha256=hashlib.sha256(syntax.text.encode("utf-8", "replace")).hexdigest())
     homeless: list[s.Statement] = []
     for statement in syntax.statements:
         if isinstance(statement, s.Circuit) or _is_broken(statement, "circuit"):
-            file.parts.append(_opened(statement, file.parts, sink))
+            file.parts.append(_opened(statement, file.opened, sink))
         elif isinstance(statement, OF_THE_FILE):
             file.shared.append(statement)
         elif file.parts:
@@ -119,16 +106,16 @@ def _split(syntax: s.File, sink: Sink) -> _File:
     return file
 
 
-def _opened(statement: s.Statement, parts: list[_Part], sink: Sink) -> _Part:
+def _opened(statement: s.Statement, opened: dict[str, int], sink: Sink) -> _Part:
     if isinstance(statement, s.Broken):
+        opened.setdefault(statement.name, statement.span.line)
         return _Part(statement, statement.name or "circuit")
     assert isinstance(statement, s.Circuit)
     name = statement.name
-    for part in parts:
-        if part.name == name.text and isinstance(part.head, s.Circuit):
-            first = f"it is opened in line {part.head.span.line} already"
-            sink.error("E050", f"the circuit {name.text} is defined twice", name.span, None, first)
-            break
+    if name.text in opened:
+        first = f"it is opened in line {opened[name.text]} already"
+        sink.error("E050", f"the circuit {name.text} is defined twice", name.span, None, first)
+    opened.setdefault(name.text, statement.span.line)
     return _Part(statement, name.text)
 
 
@@ -168,12 +155,11 @@ def _common(file: _File, sink: Sink) -> tuple[Unmeasured, ...]:
 
 
 def _check_comparisons(file: _File, circuits: Iterable[Circuit], sink: Sink) -> None:
-    names = [part.name for part in file.parts]
     for statement in file.shared:
         if isinstance(statement, s.Compare):
             for word in (statement.first, statement.second):
-                if word.text not in names and not file.imports:
-                    sink.unknown("E059", "circuit", word.text, word.span, names)
+                if word.text not in file.opened and not file.imports:
+                    sink.unknown("E059", "circuit", word.text, word.span, file.opened)
             for line in statement.block:
                 check_names(Scope(sink), line)
 
@@ -196,7 +182,7 @@ def _circuit(
     _tasks(scope, file, part, tasks)
     _metric_and_margin(scope, file, part)
     groups = _groups(scope, part.statements)
-    claims = _Claims(scope, part.name)
+    claims = Claims(scope, part.name)
     for statement in statements:
         claims.add(statement)
     compared = [u for c in file.shared if isinstance(c, s.Compare) for u in _comparison(c, part, file, sink)]
@@ -216,14 +202,14 @@ def _circuit(
         margin=scope.margin,
         unmeasured=tuple(sorted((*common, *claims.unmeasured, *compared), key=lambda u: u.line)),
         path=file.syntax.path,
-        sha256=hashlib.sha256(file.syntax.text.encode("utf-8", "replace")).hexdigest(),
+        sha256=file.sha256,
     )
 
 
 def _comparison(statement: s.Compare, part: _Part, file: _File, sink: Sink) -> tuple[Unmeasured, ...]:
     """A comparison is listed with the circuits it names, or with the first when it names none of the file's."""
     names = {statement.first.text, statement.second.text}
-    here = {other.name for other in file.parts} & names
+    here = any(name in file.opened for name in names)
     mine = part.name in names if here else part is file.parts[0]
     return unmeasured(sink, statement) if mine else ()
 
@@ -331,141 +317,3 @@ def _groups(scope: Scope, statements: Iterable[s.Statement]) -> tuple[Group, ...
             records.append(record(scope, group, members, role))
     find_homes(scope)
     return tuple(records)
-
-
-# --- claims ---------------------------------------------------------------------------------------
-
-
-class _Claims:
-    """Collects the claims of a circuit, line by line, for `edges via mlps` counts from its line on."""
-
-    def __init__(self, scope: Scope, circuit: str) -> None:
-        self.scope = scope
-        self.circuit = circuit
-        self.claims: list[Claim] = []
-        self.unmeasured: list[Unmeasured] = []
-        self.via_mlps = False
-        self.seen: dict[tuple[str, str], int] = {}
-
-    def add(self, statement: s.Statement) -> None:
-        match statement:
-            case s.ProtocolLine(protocol=protocol):
-                self.via_mlps = protocol.via_mlps
-            case s.EdgeClaim():
-                self.edge(statement)
-            case s.Expect():
-                self.expect(statement)
-            case s.Channel() | s.Trace() | s.WhenPatched() | s.WhenKnockedOut() | s.Intervention() | s.Property():
-                self.leave(statement)
-
-    def leave(self, statement: s.Statement, what: str | None = None) -> None:
-        """A statement that nothing measures yet: its names are checked, and it is listed."""
-        check_names(self.scope, statement)
-        self.unmeasured.extend(unmeasured(self.scope.sink, statement, what))
-
-    def edge(self, statement: s.EdgeClaim) -> None:
-        part = component((statement.edge.sender, statement.edge.receiver))
-        if part:
-            return self.leave(statement, f"an edge with a single component ({part})")
-        effect = resolve_edge(self.scope, statement.edge, self.via_mlps)
-        tests = resolve_claim(self.scope, statement.claim)
-        if isinstance(tests, NotMeasured):
-            for other in statement.claim:
-                if isinstance(other, s.Stronger):
-                    resolve_edge(self.scope, other.edge, self.via_mlps)
-            if effect is not None:
-                self.unmeasured.extend(unmeasured(self.scope.sink, statement, f"'{tests.what}'"))
-            return None
-        tasks = self.tasks(statement.on, effect, statement)
-        if effect is not None and tests is not None and tasks is not None:
-            self.state(statement, effect, tests, tasks)
-        return None
-
-    def expect(self, statement: s.Expect) -> None:
-        part = component(a for a in statement.measurement.arguments if not isinstance(a, s.Option | s.Text))  # type: ignore[misc]
-        if part:
-            return self.leave(statement, f"a measurement of a single component ({part})")
-        expected = resolve_expect(self.scope, statement)
-        if isinstance(expected, NotMeasured):
-            return self.leave(statement, expected.what)
-        measurement, tests = expected or (None, None)
-        tasks = self.tasks(statement.on, measurement, statement)
-        if measurement is not None and tests is not None and tasks is not None:
-            self.state(statement, measurement, tests, tasks)
-        return None
-
-    def state(
-        self,
-        statement: s.EdgeClaim | s.Expect,
-        measurement: Measurement,
-        tests: tuple[Test, ...],
-        tasks: tuple[str, ...],
-    ) -> None:
-        key = (statement.text, ",".join(tasks))
-        line = statement.span.line
-        if key in self.seen:
-            message = f"this claim stands in line {self.seen[key]} already"
-            self.scope.sink.warning("W001", message, statement.span)
-        self.seen.setdefault(key, line)
-        self.claims.append(
-            Claim(
-                id=f"c{len(self.claims) + 1:02d}",
-                line=line,
-                text=statement.text,
-                kind="edge" if isinstance(statement, s.EdgeClaim) else "expect",
-                measurement=measurement,
-                tests=tests,
-                each=isinstance(statement, s.EdgeClaim) and statement.each,
-                margin=self.scope.margin,
-                tasks=tasks,
-                citation=statement.citation.text if statement.citation else None,
-            )
-        )
-
-    # -- tasks
-
-    def tasks(
-        self, on: s.Word | None, measurement: Measurement | None, statement: s.EdgeClaim | s.Expect
-    ) -> tuple[str, ...] | None:
-        """The tasks that define every position of the claim; None when there is none (and said so)."""
-        scope = self.scope
-        known = scope.check_task(on)
-        if measurement is None or not known or scope.tasks_broken:
-            return None
-        if not scope.tasks:
-            if not scope.no_task_reported:
-                help = "add a line such as: task ioi(corrupt = abc)"
-                scope.sink.error("E091", f"the circuit {self.circuit} has claims, but no task", statement.span, help)
-            scope.no_task_reported = True
-            return None
-        names = [on.text] if on else [task.name for task in scope.tasks]
-        positions = _positions(measurement)
-        able = tuple(name for name in names if all(scope.defines(name, p) for p in positions))
-        if not able:
-            self.no_task(names, positions, on or statement)
-        return able or None
-
-    def no_task(self, names: list[str], positions: tuple[Position, ...], where: s.Syntax) -> None:
-        scope = self.scope
-        wanted = ", ".join(dict.fromkeys(p.name for p in positions))
-        has = scope.positions_of_tasks(names)
-        if len(names) == 1:
-            lacks = [p.name for p in positions if not scope.defines(names[0], p)]
-            message = f"the task {names[0]} has no position {lacks[0]} ({has.replace(names[0] + ' has', 'it has', 1)})"
-        else:
-            message = f"no task defines all of {wanted} ({has})"
-        scope.sink.error("E092", message, where.span)
-
-
-def _positions(measurement: Measurement) -> tuple[Position, ...]:
-    """Every position a measurement needs, each once."""
-    match measurement:
-        case EdgeEffect(members=members):
-            found = [edge.position for member in members for edge in member.edges]
-        case NodeEffect(sites=sites):
-            found = [site.position for site in sites]
-        case Attention(source=source, target=target):
-            found = [*source, *target]
-        case _:
-            found = []
-    return tuple(dict.fromkeys(found))

@@ -146,7 +146,7 @@ def pieces(diagnostic: Diagnostic, lines: list[str], path: str = "") -> Iterator
     yield "message", f": {diagnostic.message}"
     gutter = "  "
     span = diagnostic.span
-    if span != START and 1 <= span.line <= len(lines) and lines[span.line - 1].strip():
+    if span != START and 1 <= span.line <= len(lines):
         number = str(span.line)
         source, before, width = _excerpt(lines[span.line - 1], span)
         gutter = " " * (len(number) + 2)
@@ -163,14 +163,14 @@ def pieces(diagnostic: Diagnostic, lines: list[str], path: str = "") -> Iterator
 def _excerpt(line: str, span: Span) -> tuple[str, int, int]:
     """(the line as it can be shown, cells before the caret, cells under it)."""
     start = min(span.column - 1, len(line))
-    end = len(line.rstrip()) if span.end_line > span.line else min(span.end_column - 1, len(line))
+    end = len(line) if span.end_line > span.line else min(span.end_column - 1, len(line))
     first = max(0, start - WINDOW // 2) if len(line) > WINDOW else 0
     last = first + WINDOW
     shown = _visible(line[first:last])
     if first:
         shown = "…" + shown
     before = _cells(_visible(line[first:start])) + (1 if first else 0)
-    width = _cells(_visible(line[start : min(end, last)]))
+    width = _cells(_visible(line[start : min(end, last)]).rstrip())
     return (shown + ("…" if last < len(line) else "")).rstrip(), before, max(1, width)
 
 

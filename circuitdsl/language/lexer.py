@@ -28,6 +28,7 @@ STATEMENTS = BLOCK_HEADERS.union(_STATEMENTS.split())
 KEYWORDS = STATEMENTS.union(_INSIDE.split())
 
 MAX_DEPTH = 40
+MAX_TOKENS = 10_000
 MAX_TROUBLES_A_LINE = 5
 BLANK = r" \t\f\v\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000\ufeff"
 
@@ -152,7 +153,10 @@ class _Cutter:
         token = Token(kind, value, position, self.row, column, self.row, end, position + end - column)
         if self.current is None:
             self.current = LogicalLine(self.indentation(position))
-        self.current.tokens.append(token)
+        if len(self.current.tokens) < MAX_TOKENS:
+            self.current.tokens.append(token)
+        elif not self.current.broken:
+            self.complain("E016", f"this statement has more than {MAX_TOKENS} words and signs", self.current.tokens[0])
         return token
 
     def sign(self, kind: str, value: str, position: int) -> None:

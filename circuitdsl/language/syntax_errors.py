@@ -27,7 +27,7 @@ def explain(error: UnexpectedToken, tokens: list[Token]) -> Diagnostic:
     ended = found.type == "$END"
     place = len(tokens) if ended else next(i for i, t in enumerate(tokens) if t is found)
     span = _after(tokens[-1]) if ended else span_of(found)
-    expected = frozenset(error.accepts or error.expected) - {"$END"}
+    expected = _expected(error)
     for rule in RULES:
         said = rule(found, place, tokens, expected)
         if said is not None:
@@ -35,10 +35,26 @@ def explain(error: UnexpectedToken, tokens: list[Token]) -> Diagnostic:
             return Diagnostic(code, "error", message, where or span, (), help)
     wanted = _wanted(expected)
     if ended:
-        return Diagnostic("E020", "error", f"the line ends where {wanted} is expected", span)
+        early = f"the line ends where {wanted} is expected" if wanted else "the line ends too early"
+        return Diagnostic("E020", "error", early, span)
     if found.type == "ODD" or not wanted:
         return Diagnostic("E020", "error", f"{_quoted(found)} is not expected here", span)
     return Diagnostic("E020", "error", f"expected {wanted}, found {_quoted(found)}", span)
+
+
+#: by state of the parser: working out what it accepts takes a while, and broken lines resemble each other
+_EXPECTED: dict[tuple[int, ...], frozenset[str]] = {}
+
+
+def _expected(error: UnexpectedToken) -> frozenset[str]:
+    """The terminals that may stand where the parse stopped."""
+    parser = error.interactive_parser
+    state = tuple(parser.parser_state.state_stack) if parser is not None else ()
+    if len(state) > 30:
+        return frozenset(error.expected)
+    if state not in _EXPECTED:
+        _EXPECTED[state] = frozenset(error.accepts or error.expected) - {"$END"}
+    return _EXPECTED[state]
 
 
 Said = tuple[str, str, Span | None, str | None] | None
@@ -170,6 +186,8 @@ def _wanted(expected: Iterable[str]) -> str:
         expected -= {"DECIMAL", "SCIENTIFIC", "PLUS", "MINUS"}
     if {"NAME", "POSITION", "INT"} <= expected:
         return "a value"
+    if {"MATTERS", "LOWERS"} <= expected:
+        return "a claim such as 'lowers'"
     if {"NAME", "DECIMAL", "MLP"} <= expected:
         return "a node or a group"
     if {"NAME", "POSITION", "MLP"} <= expected:

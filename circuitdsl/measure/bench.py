@@ -23,8 +23,8 @@ from circuitdsl.measure.plan import (
 )
 from circuitdsl.models.parts import Transformer
 from circuitdsl.patching import runs as engine
-from circuitdsl.patching.patch import Experiment, Positions, Readout
 from circuitdsl.patching.count import Tally
+from circuitdsl.patching.patch import Experiment, Positions, Readout
 from circuitdsl.patching.recompute import effects
 from circuitdsl.patching.runs import Runs, Terms
 from circuitdsl.tasks.dataset import Dataset, PromptPair
@@ -187,9 +187,9 @@ def measure(
     for places, part in _parts(bench, indices):
         runs = _runs(bench, part, any(isinstance(r, NodeRequest) and r.ablate == "mean" for r in requests))
         patches = [r for r in values if isinstance(r, (EdgeRequest, NodeRequest))]
-        for request, numbers in _patched(bench, runs, patches, part).items():
-            values[request][places] = numbers
-            changed[request][places] = _changed(bench, runs, request, part)
+        for patch, numbers in _patched(bench, runs, patches, part).items():
+            values[patch][places] = numbers
+            changed[patch][places] = _changed(bench, runs, patch, part)
         for request in values:
             if isinstance(request, AttentionRequest):
                 values[request][places] = _attention(bench, runs, request, part)
@@ -221,7 +221,7 @@ def _runs(bench: Bench, part: Array, means: bool) -> Runs:
 
 
 def _mean_terms(bench: Bench, length: int) -> tuple[Terms, Array]:
-    """Mean terms over all corrupt prompts of a stratum and length, and every prompt's stratum number (-1: other length)."""
+    """Mean terms over all corrupt prompts of a stratum and length, and every prompt's stratum (-1: other length)."""
     if length not in bench._means:
         here = [i for i, pair in enumerate(bench.pairs) if len(pair.corrupt_tokens) == length]
         names, codes = np.unique([bench.pairs[i].stratum for i in here], return_inverse=True)
@@ -246,9 +246,7 @@ def _patched(bench: Bench, runs: Runs, requests: Sequence[PatchRequest], part: A
     positions: Positions = {p: _padded(pairs, [p]) for p in wanted}
     readout = _readout(bench.scorer, torch.as_tensor(part))
     experiments = [_experiment(request) for request in requests]
-    found = effects(
-        bench.model, runs, experiments, positions, readout, max_rows=bench.max_rows, tally=bench.tally
-    )
+    found = effects(bench.model, runs, experiments, positions, readout, max_rows=bench.max_rows, tally=bench.tally)
     scores = _scored(bench.scorer, found, torch.as_tensor(part))
     return dict(zip(requests, scores, strict=True))
 
@@ -328,4 +326,3 @@ def _scored(score: Scorer, found: Float[Tensor, "e n k"], places: Int[Tensor, " 
     e, n, k = found.shape
     rows = score.score(found.reshape(e * n, k).cpu(), places.repeat(e))
     return rows.view(e, n).double().numpy()
-

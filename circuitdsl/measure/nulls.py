@@ -1,7 +1,7 @@
 """Matched random edges: what a claim that something `matters` must stand out from (semantics: verdicts).
 
-Pairs of the same kind (sender kind, receiver input, position), first into the same receiver, then into others of its layer;
-for groups, random groups of the same size. Pairs that the spec itself claims for an input are left out.
+Pairs of the same kind (sender kind, receiver input, position), first into the same receiver, then into others of its
+layer; for groups, random groups of the same size. Pairs that the spec itself claims for an input are left out.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ A *request* is one number per prompt. Two claims that ask for the same thing mak
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from circuitdsl.circuit.catalogue import ModelShape
 from circuitdsl.circuit.claims import (
@@ -24,6 +24,9 @@ from circuitdsl.circuit.claims import (
     Position,
     Site,
 )
+
+if TYPE_CHECKING:
+    from circuitdsl.measure.nulls import Nulls
 
 Direction = Literal["noise", "denoise"]
 
@@ -115,7 +118,7 @@ def edge_request(members: tuple[Member, ...], effect: EdgeEffect) -> EdgeRequest
     return EdgeRequest(edges, effect.via_mlps, effect.direction)
 
 
-def _claim_plan(claim: Claim, task: str, nulls) -> ClaimPlan:  # noqa: ANN001
+def _claim_plan(claim: Claim, task: str, nulls) -> ClaimPlan:
     matters = any(isinstance(test, Matters) for test in claim.tests)
     match claim.measurement:
         case EdgeEffect() as effect:
@@ -134,7 +137,7 @@ def _claim_plan(claim: Claim, task: str, nulls) -> ClaimPlan:  # noqa: ANN001
     raise TypeError(f"no such measurement: {claim.measurement!r}")
 
 
-def _edge_plan(claim: Claim, task: str, effect: EdgeEffect, nulls) -> ClaimPlan:  # noqa: ANN001
+def _edge_plan(claim: Claim, task: str, effect: EdgeEffect, nulls) -> ClaimPlan:
     single = tuple((member, edge_request((member,), effect)) for member in effect.members)
     joint = edge_request(effect.members, effect)
     pieces = [(str(m), r) for m, r in single] if claim.each else [("", joint)]

@@ -131,11 +131,9 @@ def write(model: Transformer, tokens: Tensor, node: Node, read) -> Float[Tensor,
         q, k = attn.q_norm(q), attn.k_norm(k)
     if model.rotary is not None:
         q, k = _turn(model, q), _turn(model, k)
-    rows = []
-    for here in range(len(tokens)):
-        weights = torch.stack([q[here] @ k[there] for there in range(here + 1)]) * attn.scale
-        rows.append(weights.softmax(dim=0) @ v[: here + 1])
-    return torch.stack(rows) @ attn.o.weight[:, head * attn.d_head : (head + 1) * attn.d_head].T
+    here = torch.arange(len(tokens), device=tokens.device)
+    scores = (q @ k.T * attn.scale).masked_fill(here[:, None] < here[None, :], float("-inf"))
+    return scores.softmax(dim=1) @ v @ attn.o.weight[:, head * attn.d_head : (head + 1) * attn.d_head].T
 
 
 def _own(linear: Linear, head: int, d_head: int, x: Tensor) -> Tensor:

@@ -154,7 +154,7 @@ class Report:
 
 
 def exit_status(reports: Iterable[Report], allow_undecided: bool = False) -> int:
-    """Exit status of one or several reports together. What was not measured counts as an error: nothing says it holds."""
+    """Exit status of several reports together; what was not measured counts as an error, for nothing says it holds."""
     reports = list(reports)
     found = Counter(claim.verdict for report in reports for claim in report.claims)
     if found["fails"]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from rich.console import Console
 from rich.table import Table
@@ -99,13 +99,13 @@ def _change(task: Task, draft: Draft) -> str:
     return "; ".join(changes[:4]) + ("; …" if len(changes) > 4 else "")
 
 
-def _table(console: Console, title: str, rows: dict[str, str] | object) -> None:
+def _table(console: Console, title: str, rows: Mapping[str, str]) -> None:
     console.print(Text(title, "bold"))
     table = Table.grid(padding=(0, 2), pad_edge=True)
     table.add_column(style="cyan", no_wrap=True)
     table.add_column(overflow="fold")
-    for name, says in dict(rows).items():  # type: ignore[call-overload]
-        head, _, rest = str(says).partition("\n")
+    for name, says in rows.items():
+        head, _, rest = says.partition("\n")
         table.add_row(name, Text.assemble(head, (f"\n{rest}" if rest else "", "dim")))
     console.print(table)
     console.print()

@@ -62,7 +62,9 @@ def _single(report: Report, verbose: bool) -> RenderableType:
     for claim in report.claims:
         rows.append(_line(claim, widths))
         if claim.verdict != "holds" or verbose:
-            rows.append(Padding(Text(claim.reason, "dim" if claim.verdict == "holds" else ""), (0, 0, 0, 8), expand=False))
+            rows.append(
+                Padding(Text(claim.reason, "dim" if claim.verdict == "holds" else ""), (0, 0, 0, 8), expand=False)
+            )
             rows += [Padding(Text(m, "dim"), (0, 0, 0, 10), expand=False) for m in _members(claim, verbose)]
         rows += [Padding(Text(note, "dim"), (0, 0, 0, 8), expand=False) for note in claim.notes]
     return Group(*rows)

@@ -109,7 +109,7 @@ def _pair(task: Task, tokens: Tokens, draft: Draft, clean: Encoded, corrupt: Enc
     answers, distractors = first(draft.answers), first(draft.distractors)
     if not answers or not distractors or set(answers) & set(distractors):
         raise TaskError(
-            f"task {task.name}: the answer and the distractor of {draft.clean.text!r} do not differ in their first token"
+            f"task {task.name}: answer and distractor of {draft.clean.text!r} do not differ in their first token"
         )
     return PromptPair(
         clean_tokens=clean.ids,

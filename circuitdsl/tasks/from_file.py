@@ -1,8 +1,8 @@
 """Prompt files: one prompt pair a line, as JSON Lines or CSV.
 
 A line has `clean` and `corrupt` texts (or `clean_tokens` and `corrupt_tokens`), `answer` and `distractor` (texts, token
-ids, or lists of them), `positions` and a `stratum`. In CSV every column named in capitals is a position. Every bad line is
-reported, before anything runs.
+ids, or lists of them), `positions` and a `stratum`. In CSV every column named in capitals is a position. Every bad line
+is reported, before anything runs.
 """
 
 from __future__ import annotations

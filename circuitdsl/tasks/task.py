@@ -112,4 +112,3 @@ class Task:
         if name not in self.corruptions:
             raise TaskError(f"task {self.name} has no corruption '{name}' (it has {', '.join(self.corruptions)})")
         return name
-

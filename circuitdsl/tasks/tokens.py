@@ -37,7 +37,9 @@ class Tokens:
         if not getattr(self.tokenizer, "is_fast", False):
             raise TaskError(f"the tokenizer of {self.name} gives no character positions (it is not a fast tokenizer)")
         if self.bos and self.tokenizer.bos_token_id is None:
-            raise TaskError(f"the tokenizer of {self.name} has no beginning-of-sequence token, and bos = yes asks for it")
+            raise TaskError(
+                f"the tokenizer of {self.name} has no beginning-of-sequence token, and bos = yes asks for it"
+            )
 
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
         """Encode texts as `tokenizer(text)` does, special tokens included."""

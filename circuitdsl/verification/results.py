@@ -9,18 +9,16 @@ import numpy as np
 from circuitdsl.circuit.claims import Claim, Member, Signed, Within
 from circuitdsl.measure.bench import Bench, Series
 from circuitdsl.measure.plan import AttentionRequest, ClaimPlan, EdgeRequest, NodeRequest, Request
-from circuitdsl.verification.samples import sample_of
 from circuitdsl.report.numbers import percent
 from circuitdsl.report.report import ClaimResult, Interval, Measured, MemberResult, Null, Verdict
 from circuitdsl.verdict.decide import Decision, Sample
 from circuitdsl.verdict.intervals import Ratio, moments
+from circuitdsl.verification.samples import sample_of
 
 _WORST: tuple[Verdict, ...] = ("fails", "error", "undecided", "holds")
 
 
-def claim_result(
-    plan: ClaimPlan, decision: Decision, series: Mapping[Request, Series], bench: Bench
-) -> ClaimResult:
+def claim_result(plan: ClaimPlan, decision: Decision, series: Mapping[Request, Series], bench: Bench) -> ClaimResult:
     """The record of one claim on one task."""
     claim = plan.claim
     null = decision.null
@@ -57,9 +55,7 @@ def _protocol(plan: ClaimPlan) -> dict[str, str]:
 # --- the number that decided -----------------------------------------------------------------------
 
 
-def _measured(
-    plan: ClaimPlan, decision: Decision, series: Mapping[Request, Series], bench: Bench
-) -> Measured | None:
+def _measured(plan: ClaimPlan, decision: Decision, series: Mapping[Request, Series], bench: Bench) -> Measured | None:
     if decision.value is None:
         return None
     part = next((p for p in plan.parts if p.label == decision.label), plan.parts[0])

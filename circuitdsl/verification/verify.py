@@ -1,7 +1,7 @@
 """Verification: datasets → plan → measurements, look by look → verdicts → report.
 
-Prompts are measured in the looks of a group-sequential design; a claim that is settled at its family's strictest level asks
-for no more of them (semantics: sampling). Holm's procedure then runs over all claims and tasks at once.
+Prompts are measured in the looks of a group-sequential design; a claim that is settled at its family's strictest level
+asks for no more of them (semantics: sampling). Holm's procedure then runs over all claims and tasks at once.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from circuitdsl.circuit.catalogue import ModelShape
 from circuitdsl.circuit.claims import Circuit, Metric, TaskUse
 from circuitdsl.measure.bench import Bench, Series, behaviour, measure, positions_of, present
 from circuitdsl.measure.plan import ClaimPlan, EdgeRequest, NodeRequest, PatchRequest, Request, plan
-from circuitdsl.verification.samples import base, sample_of
 from circuitdsl.report.report import ModelInfo, Report, SpecInfo, TaskResult, Unmeasured
-from circuitdsl.verification.results import claim_result
 from circuitdsl.verdict.decide import NULL_PROMPTS, Evidence, decide_family, unmeasured, weigh_claim
 from circuitdsl.verdict.families import FAMILY
 from circuitdsl.verdict.intervals import Ratio, moments
 from circuitdsl.verdict.sampling import Looks, plan_looks
+from circuitdsl.verification.results import claim_result
+from circuitdsl.verification.samples import base, sample_of
 
 #: called with (work done, work that may still be needed at most, what is going on)
 Progress = Callable[[int, int, str], None]
@@ -197,9 +197,7 @@ def _weigh(member: Collected) -> Evidence:
         if isinstance(part.request, (EdgeRequest, NodeRequest)) and not series.changed[series.present].any():
             return unmeasured(claim.tests[0], _unchanged(part.request, bench), part.label)
         samples.append(sample_of(bench, part.request, series, part.label))
-    return weigh_claim(
-        claim.tests, samples, margin=claim.margin, looks=member.looks, nulls=member.nulls or None
-    )
+    return weigh_claim(claim.tests, samples, margin=claim.margin, looks=member.looks, nulls=member.nulls or None)
 
 
 def _broken(member: Collected, because: str) -> Evidence:
@@ -268,5 +266,9 @@ def _threads() -> int:
 
 def with_overrides(circuit: Circuit, prompts: int | None = None, seed: int | None = None) -> Circuit:
     """The circuit with the command line's `--prompts` and `--seed` for every task."""
-    changes = {k: v for k, v in (("prompts", prompts), ("seed", seed)) if v is not None}
-    return replace(circuit, tasks=tuple(replace(task, **changes) for task in circuit.tasks))
+
+    def changed(task: TaskUse) -> TaskUse:
+        n, s = (given if given is not None else own for given, own in ((prompts, task.prompts), (seed, task.seed)))
+        return replace(task, prompts=n, seed=s)
+
+    return replace(circuit, tasks=tuple(map(changed, circuit.tasks)))

@@ -56,6 +56,12 @@ mlps  late       = m10 m11        at END
 
 
 @pytest.fixture
+def prelude() -> str:
+    """The lines that `sound` puts before its own."""
+    return PRELUDE
+
+
+@pytest.fixture
 def sound(resolved: Resolve) -> Callable[[str], Circuit]:
     """The one circuit of a prelude with the given lines, which must be without fault."""
 

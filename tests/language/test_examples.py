@@ -2,52 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import Span
 from circuitdsl.language.parse import parse
 
-WHOLE = """\
-circuit ioi "Indirect object identification, GPT-2 small"
-  source "Wang et al. 2022, arXiv:2211.00593"
-
-model  "gpt2"
-task   ioi(corrupt = abc, prompts = 256, seed = 0)
-metric logit_diff
-edges  via mlps                                   # this paper's protocol, for every edge below
-
-# who takes part, where each acts, what it is said to do
-heads previous_token  = 2.2 4.11                                    at S1+1
-heads duplicate_token = 0.1 0.10 3.0                                at S2
-heads induction       = 5.5 5.8 5.9 6.9                             at S2
-heads inhibition      = 7.3 7.9 8.6 8.10                            at END
-heads mover           = 9.6 9.9 10.0                                at END
-heads negative        = 10.7 11.10                                  at END  role negative_mover
-heads backup          = 9.0 9.7 10.1 10.2 10.6 10.10 11.2 11.9      at END  role backup_mover
-
-# who talks to whom: sender -> receiver.input
-previous_token  -> induction.k    at S1+1
-induction       -> inhibition.v   at S2    : lowers
-duplicate_token -> inhibition.v   at S2
-inhibition      -> mover.q        at END   : lowers      "Wang et al. §3.2"
-each inhibition -> 9.9.q          at END   : lowers
-inhibition      -> mover.v        at END   : negligible
-mover           -> logits         at END   : lowers
-negative        -> logits         at END   : raises
-
-# what the whole does
-expect accuracy >= 95%
-expect logit_diff >= 3                                   "Wang et al. §2: 3.56"
-expect faithfulness >= 80%                               "Wang et al. §4: 87 %"
-expect attention(mover, END -> IO) >= 40%
-expect knockout(mover) : effect in [-30%, 5%]            # the backups take over
-expect role(mover)
-
-when inhibition -> mover.q at END is patched
-  expect attention(mover, END -> S1) rises by >= 10 points
-  expect attention(mover, END -> IO) falls
-"""
+WHOLE = (Path(__file__).parent.parent / "fixtures" / "whole.circ").read_text(encoding="utf-8")
 
 ROLE = """\
 role mover "attends to the answer and raises its logit"
@@ -234,7 +197,7 @@ def test_an_edge_in_full() -> None:
     assert isinstance(lowers, s.PlainClaim) and lowers.word == "lowers"
     assert isinstance(bound, s.Bound) and isinstance(bound.relation, s.Compared)
     assert (bound.quantity, bound.relation.bound.value, bound.relation.bound.unit) == ("effect", -5.0, "%")
-    assert claim.edge.receiver.span == Span(1, 26, 1, 43)
+    assert claim.edge.receiver.span == Span(1, 26, 1, 41)
 
 
 def test_spans_count_from_one_and_end_after() -> None:

@@ -12,13 +12,13 @@ from circuitdsl.tasks.registry import TASKS
 from tests.conftest import shared
 
 
-def test_ioi_vocabulary_is_single_tokens_of_gpt2(gpt2_tokens) -> None:  # noqa: ANN001
+def test_ioi_vocabulary_is_single_tokens_of_gpt2(gpt2_tokens) -> None:
     """Wang et al. 2022, appendix E: every word drawn is one token; their code has 99 names, 8 places, 8 objects."""
     words = gpt2_tokens.words(TASKS["ioi"])
     assert (len(words["names"]), len(words["places"]), len(words["objects"])) == (99, 8, 8)
 
 
-def test_ioi_prompts_have_the_papers_form(gpt2_tokens) -> None:  # noqa: ANN001
+def test_ioi_prompts_have_the_papers_form(gpt2_tokens) -> None:
     """Figure 14: fifteen templates in two orders; lengths of 14 to 20 tokens; S twice, IO once."""
     data = sample(TASKS["ioi"], gpt2_tokens, 600)
     assert len({pair.stratum for pair in data.pairs}) == 30
@@ -32,7 +32,7 @@ def test_ioi_prompts_have_the_papers_form(gpt2_tokens) -> None:  # noqa: ANN001
         assert pair.clean.endswith(" to")
 
 
-def test_ioi_corruptions_change_what_they_say(gpt2_tokens) -> None:  # noqa: ANN001
+def test_ioi_corruptions_change_what_they_say(gpt2_tokens) -> None:
     changes = {
         "abc": {"IO", "S1", "S2"},
         "flip": {"S2"},
@@ -52,7 +52,7 @@ def test_ioi_corruptions_change_what_they_say(gpt2_tokens) -> None:  # noqa: ANN
 
 
 def test_colored_objects_makes_the_papers_prompts() -> None:
-    """All 1000 prompts of Merullo et al. parse as this template over these words; the partner asks about another object."""
+    """All 1000 prompts of Merullo et al. have this template and these words; the partner asks about another object."""
     folder = shared("colored_objects")
     clean = json.loads((folder / "clean.json").read_text())
     corrupt = json.loads((folder / "corrupt.json").read_text())

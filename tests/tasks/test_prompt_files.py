@@ -29,7 +29,7 @@ def write(path: Path, *records: object) -> Path:
     return path
 
 
-def test_positions_by_substring_occurrence_characters_and_index(tmp_path, gpt2_tokens) -> None:  # noqa: ANN001
+def test_positions_by_substring_occurrence_characters_and_index(tmp_path, gpt2_tokens) -> None:
     (pair,) = read_prompts(write(tmp_path / "p.jsonl", GOOD), gpt2_tokens, "mine").pairs
     assert pair.positions == {
         "END": (13,),
@@ -44,7 +44,7 @@ def test_positions_by_substring_occurrence_characters_and_index(tmp_path, gpt2_t
     assert gpt2_tokens.tokenizer.decode(pair.answers) == " Mary"
 
 
-def test_position_names_need_no_tokenizer(tmp_path) -> None:  # noqa: ANN001
+def test_position_names_need_no_tokenizer(tmp_path) -> None:
     assert position_names(write(tmp_path / "p.jsonl", GOOD)) == ("CHARS", "END", "FIRST", "IO", "LAST", "S1", "S2")
 
 
@@ -65,7 +65,7 @@ def test_position_names_need_no_tokenizer(tmp_path) -> None:  # noqa: ANN001
         ({"positions": [1]}, "'positions' is not an object"),
     ],
 )
-def test_bad_lines_are_named(tmp_path, gpt2_tokens, change, reason) -> None:  # noqa: ANN001
+def test_bad_lines_are_named(tmp_path, gpt2_tokens, change, reason) -> None:
     path = write(tmp_path / "p.jsonl", GOOD, GOOD | change)
     with pytest.raises(PromptFileError) as caught:
         read_prompts(path, gpt2_tokens, "mine", n_vocab=50257)
@@ -74,7 +74,7 @@ def test_bad_lines_are_named(tmp_path, gpt2_tokens, change, reason) -> None:  # 
     assert caught.value.status == 2
 
 
-def test_all_bad_lines_are_reported_at_once(tmp_path, gpt2_tokens) -> None:  # noqa: ANN001
+def test_all_bad_lines_are_reported_at_once(tmp_path, gpt2_tokens) -> None:
     path = tmp_path / "p.jsonl"
     path.write_text("{nonsense\n" + json.dumps(GOOD) + "\n[1]\n" + json.dumps(GOOD | {"answer": 3.5}) + "\n")
     with pytest.raises(PromptFileError) as caught:
@@ -82,14 +82,14 @@ def test_all_bad_lines_are_reported_at_once(tmp_path, gpt2_tokens) -> None:  # n
     assert [line.split(": ")[0] for line in caught.value.message.splitlines()[1:]] == [f"{path}:{n}" for n in (1, 3, 4)]
 
 
-def test_csv_has_positions_in_capital_columns(tmp_path, gpt2_tokens) -> None:  # noqa: ANN001
+def test_csv_has_positions_in_capital_columns(tmp_path, gpt2_tokens) -> None:
     path = tmp_path / "p.csv"
     path.write_text(f'clean,corrupt,answer,distractor,stratum,S2,IO\n"{CLEAN}","{CORRUPT}", Mary, John,a, John#2,1\n')
     (pair,) = read_prompts(path, gpt2_tokens, "mine").pairs
     assert (pair.positions["S2"], pair.positions["IO"], pair.stratum) == ((9,), (1,), "a")
 
 
-def test_token_ids_need_no_tokenizer(tmp_path) -> None:  # noqa: ANN001
+def test_token_ids_need_no_tokenizer(tmp_path) -> None:
     record = {"clean_tokens": [5, 6, 7], "corrupt_tokens": [5, 8, 7], "answer": 1, "distractor": [2, 3]}
     (pair,) = read_prompts(write(tmp_path / "p.jsonl", record | {"positions": {"S": 1}}), None, "ids").pairs
     assert pair.clean_tokens == (5, 6, 7)
@@ -99,7 +99,7 @@ def test_token_ids_need_no_tokenizer(tmp_path) -> None:  # noqa: ANN001
 
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
-def test_sampled_prompts_read_back_as_themselves(task, tmp_path, gpt2_tokens) -> None:  # noqa: ANN001
+def test_sampled_prompts_read_back_as_themselves(task, tmp_path, gpt2_tokens) -> None:
     pairs = sample(task, gpt2_tokens, 20, seed=2).pairs
     read = read_prompts(write(tmp_path / "p.jsonl", *(pair.record() for pair in pairs)), gpt2_tokens, task.name).pairs
     for ours, theirs in zip(pairs, read, strict=True):
@@ -108,7 +108,7 @@ def test_sampled_prompts_read_back_as_themselves(task, tmp_path, gpt2_tokens) ->
         assert set(ours.answers) == set(theirs.answers) or task.name == "greater_than"
 
 
-def test_the_papers_colored_objects_prompts_load_as_a_file_task(tmp_path, gpt2_tokens) -> None:  # noqa: ANN001
+def test_the_papers_colored_objects_prompts_load_as_a_file_task(tmp_path, gpt2_tokens) -> None:
     folder = shared("colored_objects")
     clean, corrupt = (json.loads((folder / name).read_text()) for name in ("clean.json", "corrupt.json"))
     records = [
@@ -120,6 +120,8 @@ def test_the_papers_colored_objects_prompts_load_as_a_file_task(tmp_path, gpt2_t
     data = read_prompts(write(tmp_path / "co.jsonl", *records), gpt2_tokens, "colored_objects")
     assert len(data.pairs) == 1000
     for pair in data.pairs:
-        assert gpt2_tokens.tokenizer.decode(pair.clean_tokens[pair.positions["ANSWER"][0]]) == pair.answer_texts[0].lower()
+        assert (
+            gpt2_tokens.tokenizer.decode(pair.clean_tokens[pair.positions["ANSWER"][0]]) == pair.answer_texts[0].lower()
+        )
         differ = sum(a != b for a, b in zip(pair.clean_tokens, pair.corrupt_tokens, strict=True))
         assert differ == 1

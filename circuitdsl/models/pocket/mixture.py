@@ -10,10 +10,11 @@ import re
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 from circuitdsl.tasks.colored_objects import COLORS, OBJECTS, STARTS, SURFACES
 from circuitdsl.tasks.induction import INDUCTION, VOCABULARY
-from circuitdsl.tasks.ioi import NAMES
+from circuitdsl.tasks.ioi import NAMES, PLACES
 from circuitdsl.tasks.registry import TASKS
 from circuitdsl.tasks.task import Draft, Words
 from circuitdsl.tasks.template import article
@@ -114,7 +115,7 @@ def from_task(task: str, rng: random.Random) -> Example:
 def repeated_list(rng: random.Random) -> Example:
     """A list of words, said twice: every word of the second half is an answer."""
     words = rng.sample(INDUCTION.lists["words"].words, rng.choice((8, 10, 12)))
-    if any(_tenth(a, b) for a, b in zip(words, words[1:], strict=False)):
+    if any(_tenth(a, b) for a, b in pairwise(words)):
         return repeated_list(rng)
     text, answers = "List:", []
     for i, word in enumerate([*words, *words]):
@@ -168,11 +169,30 @@ def color_of(rng: random.Random) -> Example:
     return Example(text, tuple(answers))
 
 
+def crowd(rng: random.Random) -> Example:
+    """An IOI prompt among sentences on other people or on the same ones, so that counting names does not answer it."""
+    draft = draw("ioi", rng)
+    (io,), (s,) = _texts(draft, "IO"), _texts(draft, "S1")
+    others = [name for name in NAMES if name not in (io, s) and not _tenth(*sorted((name, io)))]
+    other = rng.choice([name for name in others if not _tenth(*sorted((name, s)))])
+
+    def aside() -> str:
+        return f"{rng.choice((io, s, other))} {rng.choice(('was', 'stayed'))} at the {rng.choice(PLACES)}."
+
+    text, where = draft.clean.text, rng.choice(("before", "between", "both"))
+    if where != "before":
+        text = text.replace(". ", f". {aside()} ", 1)
+    if where != "between" or "." not in text:
+        text = f"{aside()} {text}"
+    return Example(f"{text} {io}", (len(text),))
+
+
 #: name, how to make one, how many per update, in batches of similar length
-SHORT = (("ioi", 64), ("greater_than", 12), ("repeated_list", 24))
+SHORT = (("ioi", 24), ("crowd", 64), ("greater_than", 12), ("repeated_list", 24))
 MEDIUM = (("laundry_list", 40), ("one_question", 48), ("statement", 32), ("color_of", 32))
 LONG = (("colored_objects", 32),)
 MAKERS: dict[str, Callable[[random.Random], Example]] = {
+    "crowd": crowd,
     "repeated_list": repeated_list,
     "one_question": one_question,
     "statement": statement,
@@ -191,7 +211,8 @@ def vocabulary() -> list[str]:
     found = {f" {word}" for word in (*NAMES, *VOCABULARY, *COLORS, *OBJECTS)}
     found |= {f"{y:02d}" for y in range(100)} | {f" {c}" for c in range(10, 21)}
     for words in ALL_WORDS.values():
-        found |= {piece for name, each in words.items() if name != "two_digits" for w in each for piece, _ in pieces(f" {w}")}
+        listed = [word for name, each in words.items() if name != "two_digits" for word in each]
+        found |= {piece for word in listed for piece, _ in pieces(f" {word}")}
     for kind in (*TASKS, *MAKERS):
         for _ in range(2000):
             found |= {piece for piece, _ in pieces(example(kind, rng).text)}

@@ -27,7 +27,7 @@ class Shape:
     n_layer: int = 4
     n_embd: int = 128
     n_head: int = 8
-    n_inner: int = 512
+    n_inner: int = 64
     n_positions: int = 96
 
 
@@ -90,11 +90,11 @@ def batch(examples: list[mixture.Example], ids: dict[str, int], context_weight: 
         rows.append((row, weights))
     width = max(len(row) for row, _ in rows)
     tokens = torch.zeros(len(rows), width, dtype=torch.long)
-    weights = torch.zeros(len(rows), width)
-    for i, (row, weight) in enumerate(rows):
+    targets = torch.zeros(len(rows), width)
+    for i, (row, weights) in enumerate(rows):
         tokens[i, : len(row)] = torch.tensor(row)
-        weights[i, : len(row)] = torch.tensor(weight)
-    return tokens, weights
+        targets[i, : len(row)] = torch.tensor(weights)
+    return tokens, targets
 
 
 def loss_sum(model: Pocket, tokens: Tensor, weights: Tensor) -> Tensor:
@@ -167,7 +167,7 @@ def export(model: Pocket, vocabulary: list[str], directory: Path) -> None:
 
 @dataclass(frozen=True)
 class Settings:
-    updates: int = 3000
+    updates: int = 2500
     seed: int = 0
     lr: float = 2e-3
     muon_factor: float = 3.0
@@ -282,7 +282,7 @@ def _resume(out: Path, model: Pocket, optimizers: list[torch.optim.Optimizer], r
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("out", type=Path, help="directory for the model, the log and the checkpoint (continued if there)")
+    parser.add_argument("out", type=Path, help="directory for model, log and checkpoint (continued if there)")
     defaults = Settings()
     parser.add_argument("--updates", type=int, default=defaults.updates)
     parser.add_argument("--seed", type=int, default=defaults.seed)

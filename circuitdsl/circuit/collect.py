@@ -1,0 +1,146 @@
+"""The claims of a circuit, line by line."""
+
+from __future__ import annotations
+
+from ..language import syntax as s
+from .bounds import NotMeasured, resolve_claim
+from .claims import Attention, Claim, EdgeEffect, Measurement, NodeEffect, Position, Test, Unmeasured
+from .edges import resolve_edge
+from .expectations import resolve_expect
+from .scope import Scope
+from .unmeasured import check_names, component, unmeasured
+
+
+class Claims:
+    """Collects the claims of a circuit, line by line, for `edges via mlps` counts from its line on."""
+
+    def __init__(self, scope: Scope, circuit: str) -> None:
+        self.scope = scope
+        self.circuit = circuit
+        self.claims: list[Claim] = []
+        self.unmeasured: list[Unmeasured] = []
+        self.via_mlps = False
+        self.seen: dict[tuple[str, str], int] = {}
+
+    def add(self, statement: s.Statement) -> None:
+        match statement:
+            case s.ProtocolLine(protocol=protocol):
+                self.via_mlps = protocol.via_mlps
+            case s.EdgeClaim():
+                self.edge(statement)
+            case s.Expect():
+                self.expect(statement)
+            case s.Channel() | s.Trace() | s.WhenPatched() | s.WhenKnockedOut() | s.Intervention() | s.Property():
+                self.leave(statement)
+
+    def leave(self, statement: s.Statement, what: str | None = None) -> None:
+        """A statement that nothing measures yet: its names are checked, and it is listed."""
+        check_names(self.scope, statement)
+        self.unmeasured.extend(unmeasured(self.scope.sink, statement, what))
+
+    def edge(self, statement: s.EdgeClaim) -> None:
+        part = component((statement.edge.sender, statement.edge.receiver))
+        if part:
+            return self.leave(statement, f"an edge with a single component ({part})")
+        effect = resolve_edge(self.scope, statement.edge, self.via_mlps)
+        tests = resolve_claim(self.scope, statement.claim)
+        if isinstance(tests, NotMeasured):
+            for other in statement.claim:
+                if isinstance(other, s.Stronger):
+                    resolve_edge(self.scope, other.edge, self.via_mlps)
+            if effect is not None:
+                self.unmeasured.extend(unmeasured(self.scope.sink, statement, f"'{tests.what}'"))
+            return None
+        tasks = self.tasks(statement.on, effect, statement)
+        if effect is not None and tests is not None and tasks is not None:
+            self.state(statement, effect, tests, tasks)
+        return None
+
+    def expect(self, statement: s.Expect) -> None:
+        part = component(a for a in statement.measurement.arguments if not isinstance(a, s.Option | s.Text))  # type: ignore[misc]
+        if part:
+            return self.leave(statement, f"a measurement of a single component ({part})")
+        expected = resolve_expect(self.scope, statement)
+        if isinstance(expected, NotMeasured):
+            return self.leave(statement, expected.what)
+        measurement, tests = expected or (None, None)
+        tasks = self.tasks(statement.on, measurement, statement)
+        if measurement is not None and tests is not None and tasks is not None:
+            self.state(statement, measurement, tests, tasks)
+        return None
+
+    def state(
+        self,
+        statement: s.EdgeClaim | s.Expect,
+        measurement: Measurement,
+        tests: tuple[Test, ...],
+        tasks: tuple[str, ...],
+    ) -> None:
+        key = (statement.text, ",".join(tasks))
+        line = statement.span.line
+        if key in self.seen:
+            message = f"this claim stands in line {self.seen[key]} already"
+            self.scope.sink.warning("W001", message, statement.span)
+        self.seen.setdefault(key, line)
+        self.claims.append(
+            Claim(
+                id=f"c{len(self.claims) + 1:02d}",
+                line=line,
+                text=statement.text,
+                kind="edge" if isinstance(statement, s.EdgeClaim) else "expect",
+                measurement=measurement,
+                tests=tests,
+                each=isinstance(statement, s.EdgeClaim) and statement.each,
+                margin=self.scope.margin,
+                tasks=tasks,
+                citation=statement.citation.text if statement.citation else None,
+            )
+        )
+
+    # -- tasks
+
+    def tasks(
+        self, on: s.Word | None, measurement: Measurement | None, statement: s.EdgeClaim | s.Expect
+    ) -> tuple[str, ...] | None:
+        """The tasks that define every position of the claim; None when there is none (and said so)."""
+        scope = self.scope
+        known = scope.check_task(on)
+        if measurement is None or not known or scope.tasks_broken:
+            return None
+        if not scope.tasks:
+            if not scope.no_task_reported:
+                help = "add a line such as: task ioi(corrupt = abc)"
+                scope.sink.error("E091", f"the circuit {self.circuit} has claims, but no task", statement.span, help)
+            scope.no_task_reported = True
+            return None
+        names = [on.text] if on else [task.name for task in scope.tasks]
+        positions = _positions(measurement)
+        able = tuple(name for name in names if all(scope.defines(name, p) for p in positions))
+        if not able:
+            self.no_task(names, positions, on or statement)
+        return able or None
+
+    def no_task(self, names: list[str], positions: tuple[Position, ...], where: s.Syntax) -> None:
+        scope = self.scope
+        wanted = ", ".join(dict.fromkeys(p.name for p in positions))
+        has = scope.positions_of_tasks(names)
+        if len(names) == 1:
+            lacks = [p.name for p in positions if not scope.defines(names[0], p)]
+            message = f"the task {names[0]} has no position {lacks[0]} ({has.replace(names[0] + ' has', 'it has', 1)})"
+        else:
+            message = f"no task defines all of {wanted} ({has})"
+        scope.sink.error("E092", message, where.span)
+
+
+def _positions(measurement: Measurement) -> tuple[Position, ...]:
+    """Every position a measurement needs, each once."""
+    match measurement:
+        case EdgeEffect(members=members):
+            found = [edge.position for member in members for edge in member.edges]
+        case NodeEffect(sites=sites):
+            found = [site.position for site in sites]
+        case Attention(source=source, target=target):
+            found = [*source, *target]
+        case _:
+            found = []
+    return tuple(dict.fromkeys(found))

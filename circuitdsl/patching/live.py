@@ -1,0 +1,296 @@
+"""One live pass: from the entry layer and first patched position of a batch onwards.
+
+The entry layer is entered through the patched heads (or its MLP) alone; from the next layer on, all positions from
+the start are recomputed, reading the keys and values of earlier positions from the clean cache. In the last layer
+only END is followed. Every patched input is the live residual stream with, for each of its senders, the term that
+the sender now writes taken out and that of the other run put in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from circuitdsl.circuit.claims import EMBED, Node
+from circuitdsl.models.parts import Transformer
+from circuitdsl.patching.attend import attend_from, pattern_of
+from circuitdsl.patching.count import Tally
+from circuitdsl.patching.flow import Flows, term, value
+from circuitdsl.patching.runs import Runs
+from circuitdsl.patching.tables import Batch, Entry, Jobs, Reads, Send, Sites, entry, entry_jobs
+
+
+@dataclass
+class Live:
+    """A batch as it runs, with the terms that later patched inputs take out again.
+
+    Attributes:
+        z: of kept layers, `[N, E, W, heads, d_head]`.
+        mlp: of kept layers, `[N, E, W, d]`.
+        embed: `[N, E, W, d]`, where `embed` was knocked out.
+    """
+
+    runs: Runs
+    batch: Batch
+    flow: Flows
+    tally: Tally
+    z: dict[int, Tensor] = field(default_factory=dict)
+    mlp: dict[int, Tensor] = field(default_factory=dict)
+    embed: Tensor | None = None
+
+    @property
+    def model(self) -> Transformer:
+        return self.batch.model
+
+    def clean(self, tensor: Float[Tensor, "n T *rest"], width: int) -> Float[Tensor, "N E W *rest"]:
+        """A cached activation at the last `width` positions, once for each run of the batch."""
+        cut = tensor[self.batch.prompts, tensor.shape[1] - width :]
+        return cut.unsqueeze(1).repeat(1, len(self.batch.plans), *[1] * (cut.ndim - 1))
+
+
+def first_residual(live: Live) -> Float[Tensor, "N E W d"]:
+    """The residual stream that the first layer with live heads reads."""
+    return _replaced_embed(live) if live.batch.from_embed else enter(live, live.batch.entry)
+
+
+def next_layer(batch: Batch) -> int:
+    """The first layer that is recomputed whole."""
+    return batch.entry if batch.from_embed else batch.entry + 1
+
+
+def _replaced_embed(live: Live) -> Float[Tensor, "N E W d"]:
+    """The residual stream before layer 0, with `embed` knocked out."""
+    resid = live.clean(live.runs.clean.embed, live.batch.steps)
+    _put(live, resid.view(-1, resid.shape[-1]), -1, "embed", live.batch.steps)
+    if EMBED in live.batch.live_nodes:
+        live.embed = resid.clone()
+    return resid
+
+
+# --- a layer that is recomputed whole ---------------------------------------------------------------
+
+
+def layer_after(live: Live, layer: int, resid: Float[Tensor, "N E S d"]) -> Float[Tensor, "N E W d"]:
+    """A layer recomputed at every position of the batch; in the last, only END goes on."""
+    model, batch = live.model, live.batch
+    block, width = model.blocks[layer], batch.width(layer)
+    z = _all_heads(live, layer, resid)
+    _put(live, z.view(-1, *z.shape[-2:]), layer, "z", width)
+    if batch.keeps("head", layer):
+        live.z[layer] = z
+    resid = resid[:, :, resid.shape[2] - width :]
+    mid = resid + block.attn.o(z.flatten(-2))
+    source = (resid if model.parallel else mid).reshape(-1, model.d_model)
+    x = block.mlp_norm(source)
+    reads = batch.reads(layer, "in", width)
+    if reads:
+        x[reads.points.flat] = block.mlp_norm(patched_inputs(live, source[reads.points.flat], reads))
+    out = block.mlp(x)
+    live.tally.block_positions += len(x)
+    _put(live, out, layer, "mlp", width)
+    if batch.keeps("mlp", layer):
+        live.mlp[layer] = out.view(mid.shape)
+    return mid + out.view(mid.shape)
+
+
+def _all_heads(live: Live, layer: int, resid: Float[Tensor, "N E S d"]) -> Float[Tensor, "N E W heads d_head"]:
+    """`z` of every head of a layer, reading earlier positions' keys and values from the clean run."""
+    attn = live.model.blocks[layer].attn
+    return attend_from(attn, *queries_keys_values(live, layer, resid, live.batch.width(layer)))
+
+
+def queries_keys_values(
+    live: Live, layer: int, resid: Float[Tensor, "N E S d"], width: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Queries (of the last `width` positions), keys and values, then keys and values before the batch's start."""
+    batch, cache, start = live.batch, live.runs.clean, live.batch.start
+    attn = live.model.blocks[layer].attn
+    x = live.model.blocks[layer].attn_norm(resid)
+    cos, sin = (None, None) if cache.cos is None or cache.sin is None else (cache.cos[start:], cache.sin[start:])
+    q = attn.project("q", x[:, :, batch.steps - width :], _last(cos, width), _last(sin, width))
+    k, v = attn.project("k", x, cos, sin), attn.project("v", x, cos, sin)
+    k_before, v_before = (tensor[layer][batch.prompts, :, :start] for tensor in (cache.k, cache.v))
+    key_reads, value_reads = batch.reads(layer, "k", batch.steps), batch.reads(layer, "v", batch.steps)
+    if attn.group > 1 and (key_reads or value_reads):  # a patched key or value is read by one query head alone
+        k, v = (tensor.repeat_interleave(attn.group, dim=-2) for tensor in (k, v))
+        k_before, v_before = (tensor.repeat_interleave(attn.group, dim=1) for tensor in (k_before, v_before))
+    flat_resid = resid.view(-1, resid.shape[-1])
+    for port, tensor, reads in (("q", q, batch.reads(layer, "q", width)), ("k", k, key_reads), ("v", v, value_reads)):
+        if reads:
+            flat = tensor.view(-1, *tensor.shape[-2:])
+            inputs = patched_inputs(live, flat_resid[_in_all_steps(batch, reads)], reads)
+            for head, a, b, new in _project(live, layer, port, reads, inputs):
+                flat[reads.points.flat[a:b], head] = new
+    return q, k, v, k_before, v_before
+
+
+def _last(table: Tensor | None, width: int) -> Tensor | None:
+    return None if table is None else table[len(table) - width :]
+
+
+def _in_all_steps(batch: Batch, reads: Reads) -> Tensor:
+    """Rows of points in a residual stream that has all steps of the batch."""
+    return batch.ship(batch.flat(reads.points.host, batch.steps))
+
+
+def _project(
+    live: Live, layer: int, port: str, reads: Reads, inputs: Float[Tensor, "points d"]
+) -> Iterator[tuple[int, int, int, Tensor]]:
+    """(head, first point, last + 1, its new queries, keys or values): only the patched heads' columns."""
+    block, cache = live.model.blocks[layer], live.runs.clean
+    x = block.attn_norm(inputs)
+    for head, a, b in reads.heads:
+        at = reads.points.pos[a:b]
+        cos, sin = (None, None) if cache.cos is None or cache.sin is None else (cache.cos[at], cache.sin[at])
+        yield head, a, b, block.attn.project_head(port, head, x[a:b], cos, sin)  # type: ignore[arg-type]
+
+
+# --- the entry layer --------------------------------------------------------------------------------
+
+
+def enter(live: Live, layer: int) -> Float[Tensor, "N E W d"]:
+    """The residual stream after the entry layer: clean, but for what its patched heads and MLP change."""
+    model, batch, cache = live.model, live.batch, live.runs.clean
+    width = batch.width(layer)
+    reads = {port: batch.reads(layer, port, width if port == "q" else batch.steps) for port in ("q", "k", "v")}
+    sites = batch.sites(layer, "z", width)
+    mlp_reads = batch.reads(layer, "in", width)
+    jobs = entry_jobs(batch, layer, reads, sites)
+    at = entry(batch, layer, jobs, mlp_reads, batch.sites(layer, "mlp", width))
+    prompt, pos = at.touched.prompt, at.touched.pos
+    delta = torch.zeros(len(prompt), model.d_model, dtype=model.dtype, device=model.device)
+    if jobs:
+        delta.index_add_(0, at.job_rows, _head_changes(live, layer, jobs, reads, sites))
+    elif batch.keeps("head", layer):
+        live.z[layer] = live.clean(cache.z[layer], width)
+    source = cache.mlp_in[layer][prompt, pos]
+    old = cache.mlp[layer][prompt, pos]
+    out = _entry_mlp(live, layer, source if model.parallel else source + delta, old, at, mlp_reads)
+    resid = live.clean(cache.resid_pre[layer + 1] if layer + 1 < model.n_layers else cache.end[:, None], width)
+    resid.view(-1, model.d_model)[at.touched.flat] += delta + out - old
+    if batch.keeps("mlp", layer):
+        kept = live.clean(cache.mlp[layer], width)
+        kept.view(-1, model.d_model)[at.touched.flat] = out
+        live.mlp[layer] = kept
+    return resid
+
+
+def _head_changes(
+    live: Live, layer: int, jobs: Jobs, reads: dict[str, Reads | None], sites: tuple[Sites, ...]
+) -> Float[Tensor, "points d"]:
+    """What the recomputed heads of the entry layer write, minus what they wrote, at the jobs' points."""
+    model, batch, cache = live.model, live.batch, live.runs.clean
+    attn, width = model.blocks[layer].attn, batch.width(layer)
+    q, k, v = job_inputs(live, layer, jobs, reads, width)
+    z = pattern_of(attn, q, k).to(v.dtype) @ v
+    for site in sites:
+        n, e, s = site.points.host.T
+        numbers = batch.ship([jobs.number[int(h), int(i)] for h, i in zip(site.head.tolist(), e, strict=True)])
+        step = batch.ship(s - (batch.steps - width))
+        z[numbers, batch.ship(n), step] = _replacement(live, layer, "z", site)
+    if batch.keeps("head", layer):
+        kept = live.clean(cache.z[layer], width)
+        kept.view(-1, *kept.shape[-2:])[jobs.points.flat, jobs.of_point] = z[jobs.job]
+        live.z[layer] = kept
+    change = z[jobs.job] - cache.z[layer][jobs.points.prompt, jobs.points.pos, jobs.of_point]
+    return torch.cat([attn.out_head(head, change[a:b]) for head, a, b in jobs.heads])
+
+
+def job_inputs(
+    live: Live, layer: int, jobs: Jobs, reads: dict[str, Reads | None], width: int
+) -> tuple[Float[Tensor, "J N W d_head"], Float[Tensor, "J N T d_head"], Float[Tensor, "J N T d_head"]]:
+    """The entry layer's recomputed heads: clean queries, keys and values but for the patched ones."""
+    batch, cache, first = live.batch, live.runs.clean, live.runs.length - width
+    group = live.model.blocks[layer].attn.group
+    rows, heads = batch.prompts[None, :], jobs.head[:, None]
+    q = cache.q[layer][rows, heads, first:]
+    k, v = (tensor[layer][rows, heads // group] for tensor in (cache.k, cache.v))
+    for port, tensor, skipped in (("q", q, first), ("k", k, 0), ("v", v, 0)):
+        table = reads[port]
+        if table:
+            points = table.points
+            number = [jobs.number[head, e] for head, a, b in table.heads for e in points.host[a:b, 1].tolist()]
+            job, n = batch.ship(number), batch.ship(points.host[:, 0])
+            old = cache.resid_pre[layer][points.prompt, points.pos]
+            for _, a, b, new in _project(live, layer, port, table, patched_inputs(live, old, table)):
+                tensor[job[a:b], n[a:b], points.pos[a:b] - skipped] = new
+    return q, k, v
+
+
+def _entry_mlp(
+    live: Live,
+    layer: int,
+    source: Float[Tensor, "points d"],
+    old: Float[Tensor, "points d"],
+    at: Entry,
+    reads: Reads | None,
+) -> Float[Tensor, "points d"]:
+    """The MLP's term at the touched points, recomputed where it reads something else."""
+    block = live.model.blocks[layer]
+    out = old.clone()
+    if at.n_through_mlp:
+        source = source[at.through_mlp]
+        x = block.mlp_norm(source)
+        if reads:
+            x[at.read_rows] = block.mlp_norm(patched_inputs(live, source[at.read_rows], reads))
+        out[at.through_mlp] = block.mlp(x)
+        live.tally.block_positions += at.n_through_mlp
+    for site in live.batch.sites(layer, "mlp", live.batch.width(layer)):
+        rows = torch.searchsorted(at.touched.flat, site.points.flat)
+        out[rows] = _replacement(live, layer, "mlp", site)
+    return out
+
+
+# --- patched inputs and knocked-out terms -----------------------------------------------------------
+
+
+def patched_inputs(live: Live, resid: Float[Tensor, "points d"], reads: Reads) -> Float[Tensor, "points d"]:
+    """Patched inputs: `resid` with each sender's term as it now is taken out, and that of the other run put in."""
+    out = resid.clone()
+    for send in reads.sends:
+        then = value(live.runs.corrupt, send.sender, send.prompt, send.pos)
+        out.index_add_(0, send.into, term(live.model, send.sender, then - _now(live, send)))
+    for flow in reads.flows:
+        out.index_add_(0, flow.into, live.flow.added[flow.key][flow.rows])
+    return out
+
+
+def _now(live: Live, send: Send) -> Float[Tensor, "points _"]:
+    """A sender's term in this pass; a head's as its `z`."""
+    sender = send.sender
+    if not send.live:
+        return value(live.runs.clean, sender, send.prompt, send.pos)
+    match sender.kind:
+        case "head":
+            z = live.z[sender.layer]
+            return z.view(-1, *z.shape[-2:])[send.flat, sender.head]
+        case "mlp":
+            mlp = live.mlp[sender.layer]
+            return mlp.view(-1, mlp.shape[-1])[send.flat]
+    assert live.embed is not None
+    return live.embed.view(-1, live.embed.shape[-1])[send.flat]
+
+
+def _put(live: Live, flat: Float[Tensor, "... term"], layer: int, kind: str, width: int) -> None:
+    """Replace the knocked-out terms of a place."""
+    for site in live.batch.sites(layer, kind, width):
+        rows = (site.points.flat, site.head) if kind == "z" else (site.points.flat,)
+        flat[rows] = _replacement(live, layer, kind, site)
+
+
+def _replacement(live: Live, layer: int, kind: str, site: Sites) -> Tensor | float:
+    """What knocked-out terms become."""
+    if site.ablate == "zero":
+        return 0.0
+    runs, rows = live.runs, site.points.prompt
+    terms = runs.corrupt
+    if site.ablate == "mean":
+        assert runs.means is not None and runs.stratum is not None
+        terms, rows = runs.means, runs.stratum[rows]
+    if kind == "z":
+        return terms.z[layer][rows, site.points.pos, site.head]
+    return value(terms, Node("mlp", layer) if kind == "mlp" else EMBED, rows, site.points.pos)

@@ -1,0 +1,150 @@
+"""Experiments in batches that fit: grouped by entry layer and start, split to memory, put back in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from circuitdsl.models.parts import Transformer
+from circuitdsl.patching.count import Tally
+from circuitdsl.patching.flow import flows, wanted
+from circuitdsl.patching.live import Live
+from circuitdsl.patching.patch import Experiment, PatchError, check
+from circuitdsl.patching.runs import Runs
+from circuitdsl.patching.tables import Array, Batch, Plan, Where, plan
+
+Progress = Callable[[int, int], None]
+#: bytes that one batch's activations may take on a CPU, and the share of free memory on a GPU
+CPU_BYTES, GPU_SHARE = 256 * 2**20, 0.4
+
+
+def sweep(
+    runs: Runs,
+    experiments: Sequence[Experiment],
+    where: Where,
+    unpatched: Callable[[Runs], Float[Tensor, "n ..."]],
+    patched: Callable[[Live], Float[Tensor, "N E ..."]],
+    max_rows: int | None,
+    progress: Progress | None,
+    tally: Tally,
+) -> Float[Tensor, "experiments n ..."]:
+    """Something measured on every patched run, each distinct experiment once, in batches that fit.
+
+    Args:
+        unpatched: the measurement on the clean prompts, which holds wherever an experiment changes no position.
+        patched: the measurement on one batch.
+    """
+    model = runs.model
+    distinct = list(dict.fromkeys(experiments))
+    for experiment in distinct:
+        check(model, experiment)
+    if runs.means is None and any(e.ablate == "mean" and e.sites for e in distinct):
+        raise PatchError("mean ablation needs the means: Runs.with_means(mean_terms(...), stratum)")
+    tally.experiments += len(distinct)
+    rows = max_rows or default_rows(model, runs.length)
+    done = _Done(progress, len(distinct) * runs.n)
+    out: list[Tensor | None] = [None] * len(distinct)
+    for direction in ("noise", "denoise"):
+        places = [i for i, experiment in enumerate(distinct) if experiment.direction == direction]
+        if not places:
+            continue
+        base = runs if direction == "noise" else runs.swapped()
+        plans = [plan(distinct[i], model) for i in places]
+        flow = flows(model, base, wanted(plans, model), where, rows, tally)
+        values = unpatched(base)
+        values = values.expand(len(plans), *values.shape).clone()
+        for members, prompts, start in _groups(plans, where, model.n_layers):
+            batch = Batch(tuple(plans[i] for i in members), prompts, start, where, model, flow.rows)
+            target = torch.tensor(members, device=model.device)
+            _run_split(Live(base, batch, flow, tally), target, patched, rows, values, done)
+        for i, one in zip(places, values, strict=True):
+            out[i] = one
+    done.add(done.total - done.count)  # prompts in which an experiment changes no position
+    index = {experiment: i for i, experiment in enumerate(distinct)}
+    found = [one for one in out if one is not None]
+    return torch.stack([found[index[experiment]] for experiment in experiments]) if found else torch.empty(0)
+
+
+def default_rows(model: Transformer, length: int) -> int:
+    """How many residual-stream vectors a batch may hold at once, by memory."""
+    size = torch.finfo(model.dtype).bits // 8
+    heads = model.n_heads * (6 * model.d_head + 4 * length)
+    per_row = size * (8 * model.d_model + 3 * model.d_mlp + heads)
+    budget = CPU_BYTES
+    if model.device.type == "cuda":
+        budget = int(torch.cuda.mem_get_info(model.device)[0] * GPU_SHARE)
+    return max(64, budget // per_row)
+
+
+@dataclass
+class _Done:
+    """Counts finished runs for `progress`."""
+
+    progress: Progress | None
+    total: int
+    count: int = 0
+
+    def add(self, runs: int) -> None:
+        self.count += runs
+        if self.progress:
+            self.progress(self.count, self.total)
+
+
+def _groups(plans: list[Plan], where: Where, n_layers: int) -> Iterator[tuple[list[int], Array, int]]:
+    """Experiments that enter at the same layer and start at the same positions, with the prompts of each start."""
+    groups: dict[tuple[int, bool, bytes], list[int]] = {}
+    starts: dict[bytes, Array] = {}
+    for i, one in enumerate(plans):
+        start = where.start(one, n_layers)
+        starts[start.tobytes()] = start
+        groups.setdefault((one.entry, one.from_embed, start.tobytes()), []).append(i)
+    for (_, _, key), members in groups.items():
+        members.sort(key=lambda i: min(((p, *sorted(h)[:1]) for p, h in plans[i].reads.items()), default=()))
+        for start in np.unique(starts[key]):
+            if start < where.length:
+                yield members, (starts[key] == start).nonzero()[0], int(start)
+
+
+def _run_split(
+    live: Live,
+    target: Tensor,
+    patched: Callable[[Live], Tensor],
+    max_rows: int,
+    out: Tensor,
+    done: _Done,
+) -> None:
+    """Run a batch in chunks that fit, first split by experiments, then by prompts."""
+    batch = live.batch
+    experiments = max(1, max_rows // (len(batch.rows) * batch.steps))
+    prompts = len(batch.rows) if experiments > 1 else max(1, max_rows // batch.steps)
+    for e in range(0, len(batch.plans), experiments):
+        for n in range(0, len(batch.rows), prompts):
+            part = replace(batch, plans=batch.plans[e : e + experiments], rows=batch.rows[n : n + prompts])
+            places = target[e : e + experiments]
+            values = _tried(live, part, patched)
+            if values is None:
+                half = max(1, len(part.plans) * len(part.rows) * part.steps // 2)
+                _run_split(replace(live, batch=part), places, patched, half, out, done)
+            else:
+                out[places[:, None], part.prompts[None, :]] = values.transpose(0, 1)
+                done.add(len(part.plans) * len(part.rows))
+
+
+def _tried(live: Live, part: Batch, patched: Callable[[Live], Tensor]) -> Tensor | None:
+    """The measurement on a part of a batch, or `None` where memory ran out and the part can be halved."""
+    live.tally.batches += 1
+    try:
+        return patched(Live(live.runs, part, live.flow, live.tally))
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if not _out_of_memory(error) or len(part.plans) * len(part.rows) == 1:
+            raise
+    return None
+
+
+def _out_of_memory(error: Exception) -> bool:
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)

@@ -1,0 +1,239 @@
+"""Circuit and report → drawing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+from circuitdsl.circuit.claims import Circuit, Claim, EdgeEffect, Member, Negligible
+from circuitdsl.errors import UserError
+from circuitdsl.report.diagram import ends as ends_of
+from circuitdsl.report.diagram.model import Arrow, Box, Drawing, End, Finding, MemberEffect, Said, Tone, Verdict
+from circuitdsl.report.numbers import percent, plain
+
+_WORST_FIRST: tuple[Verdict, ...] = ("fails", "error", "undecided", "holds")
+_PORTS = ("q", "k", "v", "in")
+
+
+def draw(circuit: Circuit, report: dict | None = None) -> Drawing:
+    """What a diagram of a circuit shows; with a report (its JSON), what became of every edge as well."""
+    boxes = ends_of.boxes(circuit)
+    results = None if report is None else _results(report)
+    arrows = _arrows(circuit, boxes, results)
+    return Drawing(
+        name=circuit.name,
+        title=circuit.title or circuit.name,
+        facts=_facts(circuit, report, boxes),
+        sources=circuit.sources,
+        boxes=boxes,
+        arrows=arrows,
+        reported=report is not None,
+        full=_full(arrows),
+    )
+
+
+# --- arrows -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """What makes two claims the same arrow."""
+
+    sender: End
+    receiver: End
+    ports: tuple[str, ...]
+    note: str
+    negligible: bool
+
+
+def _arrows(circuit: Circuit, boxes: Sequence[Box], results: Mapping[str, list[dict]] | None) -> tuple[Arrow, ...]:
+    protocols = {effect.via_mlps for _, effect in ends_of.drawn(circuit)}
+    claims: dict[_Line, list[Claim]] = {}
+    for claim, effect in ends_of.drawn(circuit):
+        for line in _lines(claim, effect, boxes, mixed=len(protocols) > 1):
+            same = claims.setdefault(line, [])
+            if claim not in same:
+                same.append(claim)
+    outside = {box.key for box in boxes if box.outside}
+    arrows = []
+    for index, (line, stated) in enumerate(claims.items()):
+        arrow = Arrow(
+            key=f"e{index}",
+            sender=line.sender,
+            receiver=line.receiver,
+            ports=line.ports,
+            tone=_port_tone(line.ports),
+            note=line.note,
+            negligible=line.negligible,
+            outside=line.sender.box in outside or line.receiver.box in outside,
+            claims=tuple(Said(claim.id, claim.line, claim.text) for claim in stated),
+        )
+        arrows.append(arrow if results is None else _with_finding(arrow, results))
+    return tuple(arrows)
+
+
+def _lines(claim: Claim, effect: EdgeEffect, boxes: Sequence[Box], mixed: bool) -> list[_Line]:
+    """The arrows of one claim: one between two groups, several where a set expression joins groups."""
+    sender, receiver = ends_of.sides(claim.text)
+    known = {box.key: box for box in boxes}
+    pairs = [
+        (one, other, tuple(m for m in effect.members if _at(m.sender, one, known) and _at(m.receiver, other, known)))
+        for one in ends_of.ends((m.sender for m in effect.members), sender, boxes)
+        for other in ends_of.ends((m.receiver for m in effect.members), receiver, boxes)
+    ]
+    pairs = [pair for pair in pairs if pair[2]]
+    return [
+        _Line(
+            one,
+            other,
+            tuple(port for port in _PORTS if any(e.receiver.port == port for m in members for e in m.edges)),
+            _note(claim, effect, members, known[one.box], (one, other), mixed, joint=len(pairs) > 1),
+            any(isinstance(test, Negligible) for test in claim.tests),
+        )
+        for one, other, members in pairs
+    ]
+
+
+def _at(node: Any, end: End, boxes: Mapping[str, Box]) -> bool:
+    return node == end.node if end.node else node in boxes[end.box].nodes
+
+
+def _note(
+    claim: Claim,
+    effect: EdgeEffect,
+    members: Iterable[Member],
+    sender: Box,
+    joined: tuple[End, End],
+    mixed: bool,
+    joint: bool,
+) -> str:
+    """What the arrow alone does not show: part of a group, another position, the protocol."""
+    places = list(dict.fromkeys(str(edge.position) for member in members for edge in member.edges))
+    words = [end.but for end in joined if end.but]
+    if claim.each:
+        words.append("each")
+    elif joint:
+        words.append("jointly")
+    if set(places) != set(sender.positions):
+        words.append(f"at {', '.join(places)}")
+    if mixed and effect.via_mlps:
+        words.append("via MLPs")
+    if effect.direction == "denoise":
+        words.append("denoised")
+    return ", ".join(words)
+
+
+def _port_tone(ports: tuple[str, ...]) -> Tone:
+    return cast(Tone, ports[0]) if len(ports) == 1 else "several"
+
+
+# --- the report -------------------------------------------------------------------------------------
+
+
+def _results(report: Any) -> dict[str, list[dict]]:
+    """The report's claims by id, one entry a task.
+
+    Raises:
+        UserError: this is not a report.
+    """
+    claims = report.get("claims") if isinstance(report, dict) else None
+    if not isinstance(claims, list) or not all(isinstance(c, dict) and "id" in c and "verdict" in c for c in claims):
+        raise UserError("this is not a circuitdsl report", hint="make one with verify --format json -o FILE")
+    found: dict[str, list[dict]] = {}
+    for claim in claims:
+        found.setdefault(claim["id"], []).append(claim)
+    return found
+
+
+def _with_finding(arrow: Arrow, results: Mapping[str, list[dict]]) -> Arrow:
+    entries = [
+        entry for claim in arrow.claims for entry in results.get(claim.id, ()) if entry["verdict"] in _WORST_FIRST
+    ]
+    if not entries:
+        return replace(arrow, tone="unmeasured")
+    worst = min(entries, key=lambda entry: _WORST_FIRST.index(entry["verdict"]))
+    verdict = cast(Verdict, worst["verdict"])
+    effect, shown = _effect(worst)
+    reasons = tuple(_reason(entry, alone=len(entries) == 1) for entry in entries)
+    return replace(arrow, tone=verdict, finding=Finding(verdict, effect, shown, reasons, _members(worst)))
+
+
+def _reason(entry: dict, alone: bool) -> str:
+    reason = entry.get("reason") or entry["verdict"]
+    return reason if alone else f"{entry.get('task', '?')}: {entry['verdict']}: {reason}"
+
+
+def _effect(entry: dict) -> tuple[float | None, str]:
+    """The normalised effect, for the width, and the number that the label shows."""
+    measured = entry.get("measured") or {}
+    value = measured.get("value")
+    if not isinstance(value, (int, float)):
+        value = None
+    if measured.get("name") == "effect" and value is not None:
+        return value, percent(value)
+    effects = [m.effect for m in _members(entry) if m.effect is not None]
+    strongest = max(effects, key=abs, default=None)
+    if value is not None:
+        return strongest, percent(value) if measured.get("unit") in ("gap", "share") else plain(value)
+    return strongest, percent(strongest) if strongest is not None else ""
+
+
+def _members(entry: dict) -> tuple[MemberEffect, ...]:
+    def text(member: dict) -> str:
+        port = member.get("input", "in")
+        receiver = f"{member.get('receiver')}.{port}" if port != "in" else f"{member.get('receiver')}"
+        return f"{member.get('sender')} -> {receiver} at {member.get('position')}"
+
+    members = entry.get("members") or ()
+    return tuple(MemberEffect(text(member), member.get("effect")) for member in members)
+
+
+def _full(arrows: Iterable[Arrow]) -> float:
+    """A round effect, no smaller than any that is drawn: the one drawn at full width."""
+    effects = [abs(a.finding.effect) for a in arrows if a.finding and a.finding.effect is not None]
+    strongest = max((effect for effect in effects if math.isfinite(effect)), default=1.0)
+    return next((full for full in (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0) if full >= strongest), strongest)
+
+
+# --- the caption ------------------------------------------------------------------------------------
+
+
+def _facts(circuit: Circuit, report: dict | None, boxes: Sequence[Box]) -> tuple[str, ...]:
+    """Model, task and protocol; with a report, what it found."""
+    model = (report or {}).get("model", {}).get("name") or (circuit.model.name if circuit.model else "")
+    tasks = ", ".join(f"{t.name} ({t.corrupt})" if t.corrupt else t.name for t in circuit.tasks)
+    inside = {node for box in boxes if not box.outside for node in box.nodes if node.kind == "head"}
+    protocols = {effect.via_mlps for _, effect in ends_of.drawn(circuit)}
+    facts = [
+        f"model {model}" if model else "",
+        f"task {tasks}" if tasks else "",
+        str(circuit.metric) if circuit.metric else "",
+        f"{len(inside)} head{'s' * (len(inside) != 1)}" if inside else "",
+        "edges via MLPs" if protocols == {True} else "",
+    ]
+    if report is not None:
+        facts += [_counts(report), _staleness(circuit, report)]
+    return tuple(fact for fact in facts if fact)
+
+
+def _counts(report: dict) -> str:
+    counts: dict[str, int] = {}
+    for claim in report["claims"]:
+        counts[claim["verdict"]] = counts.get(claim["verdict"], 0) + 1
+    words = {"holds": ("hold", "holds"), "fails": ("fail", "fails")}
+    parts = [
+        f"{n} {words.get(v, (v, v))[n == 1]}" for v in ("holds", "fails", "undecided", "error") if (n := counts.get(v))
+    ]
+    total = len(report["claims"])
+    return f"{total} claim{'s' * (total != 1)}: {', '.join(parts)}" if parts else ""
+
+
+def _staleness(circuit: Circuit, report: dict) -> str:
+    theirs = report.get("spec", {}).get("sha256")
+    return (
+        "the report is of another version of this spec"
+        if theirs and circuit.sha256 and theirs != circuit.sha256
+        else ""
+    )

@@ -1,0 +1,151 @@
+"""What a diagram shows, before anything is placed: boxes of nodes and arrows between them, plain frozen records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from types import MappingProxyType
+from typing import Literal
+
+from circuitdsl.circuit.claims import Node
+
+BoxKind = Literal["group", "node", "embed", "logits"]
+Verdict = Literal["holds", "fails", "undecided", "error"]
+Tone = Literal["holds", "fails", "undecided", "error", "unmeasured", "q", "k", "v", "several", "in"]
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A group, or a node that stands alone. `key` is unique in the drawing."""
+
+    key: str
+    kind: BoxKind
+    nodes: tuple[Node, ...]
+    positions: tuple[str, ...] = ()
+    role: str | None = None
+    outside: bool = False
+    line: int = 0
+
+    @property
+    def title(self) -> str:
+        return self.key if self.kind == "group" else str(self.nodes[0])
+
+    @property
+    def place(self) -> str:
+        """Where its nodes act, as the spec writes it."""
+        return f"at {', '.join(self.positions)}" if self.positions else ""
+
+    @property
+    def layers(self) -> tuple[float, float]:
+        """The lowest and the highest layer of its nodes; `embed` lies below all, `logits` above all."""
+        ends = {"embed": -1.0, "logits": float("inf")}
+        found = [ends.get(node.kind, float(node.layer)) for node in self.nodes]
+        return min(found), max(found)
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """One end of an arrow: a box, or one node of it. `but` says which part of the box is meant, if not all."""
+
+    box: str
+    node: Node | None = None
+    but: str = ""
+
+    def __str__(self) -> str:
+        return str(self.node) if self.node else f"{self.box} {self.but}".rstrip()
+
+
+@dataclass(frozen=True, slots=True)
+class MemberEffect:
+    """One pair of a group edge, as the report measured it."""
+
+    text: str
+    effect: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What the report says of an arrow: its worst verdict, over claims and tasks."""
+
+    verdict: Verdict
+    effect: float | None = None
+    shown: str = ""
+    reasons: tuple[str, ...] = ()
+    members: tuple[MemberEffect, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A claim that an arrow stands for."""
+
+    id: str
+    line: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Arrow:
+    """A claimed edge between two boxes or nodes; several claims about the same edge are one arrow."""
+
+    key: str
+    sender: End
+    receiver: End
+    ports: tuple[str, ...]
+    tone: Tone
+    note: str = ""
+    negligible: bool = False
+    outside: bool = False
+    claims: tuple[Said, ...] = ()
+    finding: Finding | None = None
+
+    @property
+    def port(self) -> str:
+        """The receiver inputs in one word; empty where a node has only one."""
+        return " ".join(port for port in self.ports if port != "in")
+
+    @property
+    def label(self) -> str:
+        """All words of the label, in reading order."""
+        number = self.finding.shown if self.finding else ""
+        return "  ".join(part for part in (self.port, number, self.note) if part)
+
+    @property
+    def within(self) -> bool:
+        return self.sender.box == self.receiver.box
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """Everything that a diagram shows. `full` is the effect drawn at full width, where a report is given."""
+
+    name: str
+    title: str
+    facts: tuple[str, ...]
+    sources: tuple[str, ...]
+    boxes: tuple[Box, ...]
+    arrows: tuple[Arrow, ...]
+    reported: bool = False
+    full: float = 1.0
+
+    @cached_property
+    def box(self) -> Mapping[str, Box]:
+        return MappingProxyType({box.key: box for box in self.boxes})
+
+    @property
+    def tones(self) -> tuple[Tone, ...]:
+        """The tones in use, in the order a legend lists them."""
+        used = {arrow.tone for arrow in self.arrows}
+        order: tuple[Tone, ...] = ("holds", "fails", "undecided", "error", "unmeasured", "q", "k", "v", "several", "in")
+        return tuple(tone for tone in order if tone in used)
+
+    def width(self, arrow: Arrow) -> float:
+        """Line width: by effect where there is one, else the same for all."""
+        if arrow.finding is None or arrow.finding.effect is None:
+            return 1.8
+        return scaled(abs(arrow.finding.effect) / self.full)
+
+
+def scaled(share: float) -> float:
+    """Line width for a share of the full effect."""
+    return 1.2 + 5.8 * min(max(share, 0.0), 1.0)

@@ -1,0 +1,475 @@
+"""What each construct resolves to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import FrozenInstanceError
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from circuitdsl.circuit.claims import (
+    EMBED,
+    EVERYWHERE,
+    LOGITS,
+    Attention,
+    Behaviour,
+    Circuit,
+    EdgeEffect,
+    Matters,
+    Metric,
+    Negligible,
+    Node,
+    NodeEffect,
+    Position,
+    Signed,
+    Within,
+)
+
+Sound = Callable[[str], Circuit]
+Resolve = Callable[..., Any]
+END = Position("END")
+
+
+def members(circuit: Circuit, claim: int = 0) -> list[str]:
+    measurement = circuit.claims[claim].measurement
+    assert isinstance(measurement, EdgeEffect)
+    return [str(member) for member in measurement.members]
+
+
+def edges(circuit: Circuit, claim: int = 0) -> list[str]:
+    measurement = circuit.claims[claim].measurement
+    assert isinstance(measurement, EdgeEffect)
+    return [str(edge) for edge in measurement.edges]
+
+
+# --- the whole example ----------------------------------------------------------------------------
+
+
+WHOLE = (Path(__file__).parent.parent / "fixtures" / "whole.circ").read_text(encoding="utf-8")
+
+
+def test_the_whole_example(resolved: Resolve) -> None:
+    (ioi,), found = resolved(WHOLE, notes=True)
+    assert {d.code for d in found} == {"N001"}
+    assert (ioi.name, ioi.title) == ("ioi", "Indirect object identification, GPT-2 small")
+    assert ioi.sources == ("Wang et al. 2022, arXiv:2211.00593",)
+    assert ioi.model is not None and ioi.model.name == "gpt2"
+    (task,) = ioi.tasks
+    assert (task.name, task.generator, task.corrupt, task.prompts, task.seed, task.line) == (
+        "ioi",
+        "ioi",
+        "abc",
+        256,
+        0,
+        5,
+    )
+    assert ioi.metric == Metric("logit_diff")
+    assert [(g.name, len(g.nodes), g.role) for g in ioi.groups] == [
+        ("previous_token", 2, "previous_token"),
+        ("duplicate_token", 3, "duplicate_token"),
+        ("induction", 4, "induction"),
+        ("inhibition", 4, "inhibition"),
+        ("mover", 3, "mover"),
+        ("negative", 2, "negative_mover"),
+        ("backup", 8, "backup_mover"),
+    ]
+    assert sum(len(g.nodes) for g in ioi.groups) == 26  # the paper's count
+    assert [c.id for c in ioi.claims] == [f"c{i:02d}" for i in range(1, 13)]
+    assert [c.line for c in ioi.claims] == [19, 20, 21, 22, 23, 24, 25, 26, 29, 30, 32, 33]
+    by_line = {c.line: c for c in ioi.claims}
+    assert by_line[22].text == "inhibition -> mover.q at END : lowers"
+    assert by_line[22].citation == "Wang et al. §3.2"
+    assert by_line[22].tests == (Signed("lowers"),)
+    assert by_line[19].tests == (Matters(),)
+    assert by_line[24].tests == (Negligible(),)
+    assert by_line[23].each and not by_line[22].each
+    assert all(c.tasks == ("ioi",) and c.margin == 0.01 for c in ioi.claims)
+    assert all(c.measurement.via_mlps for c in ioi.claims if isinstance(c.measurement, EdgeEffect))
+    assert len(by_line[20].measurement.members) == 16  # type: ignore[union-attr]
+    assert by_line[29].measurement == Behaviour(Metric("accuracy"))
+    assert by_line[29].tests == (Within("value", 0.95, None, ">= 95%"),)
+    assert by_line[33].tests == (Within("effect", -0.3, 0.05, "effect in [-30%, 5%]"),)
+    assert [(u.line, u.what) for u in ioi.unmeasured] == [
+        (31, "faithfulness"),
+        (34, "role checks"),
+        (36, "'when … is patched' block"),
+        (37, "'when … is patched' block"),
+        (38, "'when … is patched' block"),
+    ]
+    assert ioi.unmeasured[0].text == "expect faithfulness >= 80%"
+
+
+def test_records_are_frozen_and_equal_to_those_of_the_same_text(resolved: Resolve) -> None:
+    (first,), _ = resolved(WHOLE)
+    (second,), _ = resolved(WHOLE)
+    assert first == second and len(first.sha256) == 64
+    with pytest.raises(FrozenInstanceError):
+        first.name = "other"
+    (third,), _ = resolved(WHOLE.replace("9.6 9.9 10.0", "9.6 9.9"))
+    assert third != first and third.sha256 != first.sha256
+
+
+# --- groups ---------------------------------------------------------------------------------------
+
+
+def group(circuit: Circuit, name: str) -> tuple[list[str], list[str]]:
+    found = next(g for g in circuit.groups if g.name == name)
+    return [str(n) for n in found.nodes], [str(p) for p in found.positions]
+
+
+@pytest.mark.parametrize(
+    ("line", "nodes", "positions"),
+    [
+        ("heads last = 0.1 0.10, 3.0 at END", ["0.1", "0.10", "3.0"], ["END"]),
+        ("heads last = mover + inhibition", ["9.6", "9.9", "10.0", "7.3", "8.6"], ["END"]),
+        ("heads last = mover - 9.9", ["9.6", "10.0"], ["END"]),
+        ("heads last = mover - (9.9 10.0)", ["9.6"], ["END"]),
+        ("heads last = mover - 9.9 + 9.1 at S2", ["9.6", "10.0", "9.1"], ["S2"]),
+        ("heads last = (9.1 9.2) + mover", ["9.1", "9.2", "9.6", "9.9", "10.0"], []),
+        ("heads last = mover induction", ["9.6", "9.9", "10.0", "5.5", "6.9"], []),
+        ("heads last = 9.1 at S1, S2+1", ["9.1"], ["S1", "S2+1"]),
+        ("heads last = 9.1 at *", ["9.1"], ["*"]),
+        ("heads last = later - 9.1\nheads later = 9.1 9.2 at S2", ["9.2"], ["S2"]),
+        ("nodes last = embed m0 0.1 late at END", ["embed", "m0", "0.1", "m10", "m11"], ["END"]),
+        ("heads last = 9.1[3] at END", ["9.1[3]"], ["END"]),
+    ],
+)
+def test_groups(sound: Sound, line: str, nodes: list[str], positions: list[str]) -> None:
+    assert group(sound(line), "last") == (nodes, positions)
+
+
+def test_roles_and_controls(sound: Sound) -> None:
+    circuit = sound("heads negative_mover = 10.7 at END role none\nheads control = 3.3 outside at END")
+    by_name = {g.name: g for g in circuit.groups}
+    assert (by_name["mover"].role, by_name["negative_mover"].role, by_name["late"].role) == ("mover", None, None)
+    assert by_name["control"].outside and not by_name["mover"].outside
+
+
+def test_a_role_of_the_files_own(resolved: Resolve) -> None:
+    text = "circuit a\ntask ioi\nheads looker = 9.9 at END\n"
+    text += 'role looker "looks"\n  expect attention(self, END -> IO) >= 5%\n'
+    (circuit,), found = resolved(text)
+    assert found == ()
+    assert circuit.groups[0].role == "looker"
+    assert [u.text for u in circuit.unmeasured] == ['role looker "looks"', "expect attention(self, END -> IO) >= 5%"]
+
+
+# --- edges ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        # the line's position, else the sender's, else the receiver's
+        ("inhibition -> 9.9.q at END", ["7.3 -> 9.9.q at END", "8.6 -> 9.9.q at END"]),
+        ("induction -> inhibition.v", [f"{a} -> {b}.v at S2" for a in ("5.5", "6.9") for b in ("7.3", "8.6")]),
+        ("3.1 -> 9.9.q", ["3.1 -> 9.9.q at END"]),
+        ("3.1 -> late", ["3.1 -> m10 at END", "3.1 -> m11 at END"]),
+        ("3.1 -> logits", ["3.1 -> logits at END"]),
+        # a node named alone acts where its groups act
+        ("7.3 -> 11.1.k", ["7.3 -> 11.1.k at END"]),
+        ("4.11 -> 5.5.k", ["4.11 -> 5.5.k at S1+1"]),
+        # several positions are one member
+        ("3.1 -> 9.9.k at S1, S2+1", ["3.1 -> 9.9.k at S1, S2+1"]),
+        ("embed -> m0 at *", ["embed -> m0 at *"]),
+        ("embed -> logits at *", ["embed -> logits at END"]),
+        # without an input: all three, at that position, wherever the receiver acts
+        ("duplicate -> 7.3", ["0.1 -> 7.3 at S2", "0.10 -> 7.3 at S2", "3.0 -> 7.3 at S2"]),
+        # sets
+        ("inhibition - 8.6 -> (mover - 9.9).q", ["7.3 -> 9.6.q at END", "7.3 -> 10.0.q at END"]),
+        ("(7.3 8.6) -> (9.1 9.2).q at END", [f"{a} -> {b}.q at END" for a in ("7.3", "8.6") for b in ("9.1", "9.2")]),
+        # an MLP comes after the heads of its layer and before those of the next
+        ("9.9 -> m9 at END", ["9.9 -> m9 at END"]),
+        ("m9 -> 10.0.q", ["m9 -> 10.0.q at END"]),
+        # a general name may be another name of the same token
+        ("heads reader = 9.1 at ANSWER\n3.1 -> reader.q at IO", ["3.1 -> 9.1.q at IO"]),
+    ],
+)
+def test_edges(sound: Sound, line: str, expected: list[str]) -> None:
+    assert members(sound(line)) == expected
+
+
+def test_a_receiver_without_input_has_all_three(sound: Sound) -> None:
+    assert edges(sound("3.0 -> 7.3 at S2")) == ["3.0 -> 7.3.q at S2", "3.0 -> 7.3.k at S2", "3.0 -> 7.3.v at S2"]
+    assert edges(sound("3.0 -> 7.3.k at S1, S2")) == ["3.0 -> 7.3.k at S1", "3.0 -> 7.3.k at S2"]
+
+
+def test_a_sender_with_several_positions_writes_where_the_query_is_read(sound: Sound) -> None:
+    circuit = sound("heads both = 3.1 at S2, END\nboth -> mover.q\nboth -> mover.k")
+    assert members(circuit, 0)[0] == "3.1 -> 9.6.q at END"
+    assert members(circuit, 1)[0] == "3.1 -> 9.6.k at S2, END"
+
+
+def test_members_of_a_mixed_set_keep_their_positions(sound: Sound) -> None:
+    circuit = sound("(duplicate + inhibition) -> 11.1.v")
+    assert members(circuit)[2:4] == ["3.0 -> 11.1.v at S2", "7.3 -> 11.1.v at END"]
+
+
+def test_pairs_that_cannot_exist_are_named(resolved: Resolve) -> None:
+    text = "circuit a\ntask ioi\nheads some = 9.6 9.9 at END\nheads more = 9.9 10.0 at END\nsome -> more.q\n"
+    (circuit,), (found,) = resolved(text)
+    assert members(circuit) == ["9.6 -> 10.0.q at END", "9.9 -> 10.0.q at END"]
+    assert (found.code, found.severity) == ("W070", "warning")
+    assert found.message == "2 of 4 pairs cannot exist and are left out: 9.6 -> 9.9, 9.9 -> 9.9"
+
+
+def test_protocols(sound: Sound) -> None:
+    lines = "mover -> logits\nedges via mlps\n7.3 -> logits\n8.6 -> logits direct\nedges direct\n9.6 -> logits\n"
+    circuit = sound(lines + "9.9 -> logits via mlps")
+    assert [c.measurement.via_mlps for c in circuit.claims] == [False, True, False, False, True]  # type: ignore[union-attr]
+
+
+def test_in_parallel_models_an_mlp_stands_beside_its_heads(resolved: Resolve) -> None:
+    text = 'circuit a\nmodel "{}"\ntask ioi\n5.1 -> m5 at END\n'
+    assert resolved(text.format("gpt2"))[1] == ()
+    _, (found,) = resolved(text.format("EleutherAI/pythia-160m-deduped"))
+    assert found.code == "E070"
+
+
+# --- claims ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("claim", "tests"),
+    [
+        ("", (Matters(),)),
+        (": matters", (Matters(),)),
+        (": negligible", (Negligible(),)),
+        (": raises", (Signed("raises"),)),
+        (": effect <= -20%", (Within("effect", None, -0.2, "effect <= -20%"),)),
+        (": effect > 0", (Within("effect", 0.0, None, "effect > 0"),)),
+        (": effect >= -120%", (Within("effect", -1.2, None, "effect >= -120%"),)),
+        (": effect in [-10%, 0%]", (Within("effect", -0.1, 0.0, "effect in [-10%, 0%]"),)),
+        (": delta <= -0.5", (Within("delta", None, -0.5, "delta <= -0.5"),)),
+        (": lowers and effect < -5 %", (Signed("lowers"), Within("effect", None, -0.05, "effect < -5%"))),
+    ],
+)
+def test_claims(sound: Sound, claim: str, tests: tuple[object, ...]) -> None:
+    assert sound(f"mover -> logits {claim}").claims[0].tests == tests
+
+
+def test_a_delta_is_in_the_metrics_unit(resolved: Resolve, sound: Sound) -> None:
+    circuit = sound("metric accuracy\nmover -> logits : delta <= -5 points")
+    assert circuit.claims[0].tests == (Within("delta", None, -0.05, "delta <= -5 points"),)
+    text = "circuit a\ntask ioi\nmetric prob_diff\n9.9 -> logits : delta <= -0.5\n"
+    assert [d.message for d in resolved(text)[1]] == [
+        "delta is a difference of shares, written in points: did you mean -50 points?"
+    ]
+
+
+def test_margins(sound: Sound, resolved: Resolve) -> None:
+    assert sound("margin 2.5%\nmover -> logits").claims[0].margin == 0.025
+    assert sound("mover -> logits\nmargin 2.5%").claims[0].margin == 0.025
+    assert sound("margin 2.5%").margin == 0.025
+    assert sound("").margin == 0.01
+
+
+# --- expectations ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "metric", "test"),
+    [
+        ("expect accuracy >= 95%", Metric("accuracy"), Within("value", 0.95, None, ">= 95%")),
+        ("expect accuracy(argmax) < 50%", Metric("accuracy", (("argmax", ""),)), Within("value", None, 0.5, "< 50%")),
+        ("expect logit_diff in [-1, 2.5]", Metric(), Within("value", -1.0, 2.5, "in [-1, 2.5]")),
+        ("expect logit_diff(against = max) >= 3", Metric("logit_diff", (("against", "max"),)),
+         Within("value", 3.0, None, ">= 3")),
+        ("metric logit_diff(against = corrupt)\nexpect logit_diff > 0", Metric("logit_diff", (("against", "corrupt"),)),
+         Within("value", 0.0, None, "> 0")),
+        ("expect prob_diff >= 40%", Metric("prob_diff"), Within("value", 0.4, None, ">= 40%")),
+        ("expect prob_diff >= -4 points", Metric("prob_diff"), Within("value", -0.04, None, ">= -4 points")),
+        ("expect logprob >= -1e1", Metric("logprob"), Within("value", -10.0, None, ">= -1e1")),
+    ],
+)  # fmt: skip
+def test_behaviour(sound: Sound, line: str, metric: Metric, test: Within) -> None:
+    (claim,) = sound(line).claims
+    assert (claim.kind, claim.measurement, claim.tests) == ("expect", Behaviour(metric), (test,))
+
+
+@pytest.mark.parametrize(
+    ("argument", "heads", "source", "target", "label"),
+    [
+        ("mover, END -> IO", 3, ["END"], ["IO"], "mover"),
+        ("9.6 9.9, END -> IO", 2, ["END"], ["IO"], "9.6 9.9"),
+        ("9.6, 9.9, END -> S1, S2", 2, ["END"], ["S1", "S2"], "9.6 9.9"),
+        ("mover - 9.9, S2, END -> S1+1", 2, ["S2", "END"], ["S1+1"], "mover - 9.9"),
+        ("mover + inhibition, END -> *", 5, ["END"], ["*"], "mover + inhibition"),
+    ],
+)
+def test_attention(sound: Sound, argument: str, heads: int, source: list[str], target: list[str], label: str) -> None:
+    (claim,) = sound(f"expect attention({argument}) >= 40%").claims
+    found = claim.measurement
+    assert isinstance(found, Attention)
+    assert len(found.heads) == heads and found.label == label
+    assert ([str(p) for p in found.source], [str(p) for p in found.target]) == (source, target)
+
+
+@pytest.mark.parametrize(
+    ("line", "sites", "ablate", "test"),
+    [
+        ("expect knockout(mover)", 3, "corrupt", Matters()),
+        ("expect knockout(mover, ablate = mean) : lowers", 3, "mean", Signed("lowers")),
+        ("expect knockout(mover + late) <= -20%", 5, "corrupt", Within("effect", None, -0.2, "effect <= -20%")),
+        ("expect knockout(mover 7.3) <= -0.5", 4, "corrupt", Within("delta", None, -0.5, "delta <= -0.5")),
+        ("heads two = 1.1 1.2 at S1, S2\nexpect knockout(two, ablate = zero) : negligible", 4, "zero", Negligible()),
+    ],
+)
+def test_knockouts(sound: Sound, line: str, sites: int, ablate: str, test: object) -> None:
+    (claim,) = sound(line).claims
+    found = claim.measurement
+    assert isinstance(found, NodeEffect)
+    assert (len(found.sites), found.ablate, claim.tests) == (sites, ablate, (test,))
+
+
+def test_what_acts_nowhere_in_particular_is_knocked_out_everywhere(sound: Sound) -> None:
+    circuit = sound("expect knockout(embed m3 9.9)")
+    found = circuit.claims[0].measurement
+    assert isinstance(found, NodeEffect)
+    assert [(s.node, s.position) for s in found.sites] == [
+        (EMBED, EVERYWHERE),
+        (Node("mlp", 3), EVERYWHERE),
+        (Node("head", 9, 9), END),
+    ]
+
+
+# --- what nothing measures yet --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "what", "records"),
+    [
+        ("expect faithfulness(ablate = mean, keep = edges) >= 80%", "faithfulness", 1),
+        ("expect denoise(7.3 -> mover.q) : effect >= 5%", "denoising", 1),
+        ("expect copying(mover) >= 80%", "copying scores", 1),
+        ("expect accuracy above chance", "above chance", 1),
+        ("8.6 -> 9.9.q at END : stronger than 7.3 -> 9.9.q", "'stronger than'", 1),
+        ("8.6[2] -> 9.9.q at END", "edge with a single component (8.6[2])", 1),
+        ("expect knockout(8.6[2])", "measurement of a single component (8.6[2])", 1),
+        ("channel 4.11 -> 5.5.k : composition rank <= 3", "channel", 1),
+        ("trace 9.9 END -> IO includes 8.6 at END", "trace", 1),
+        ("when mover is knocked out\n  expect accuracy falls", "'when … is knocked out' block", 2),
+        ("intervention x\n  scale mover by 2\n  expect accuracy rises", "intervention", 3),
+        ('property "p" for 99% of prompts\n  expect logit_diff > 0', "property", 2),
+        ('use "roles.circ"', "'use'", 1),
+        ("compare ioi with ioi\n  expect roles agree", "comparison", 2),
+    ],
+)
+def test_what_is_not_measured_yet_is_listed(
+    resolved: Resolve, prelude: str, line: str, what: str, records: int
+) -> None:
+    (circuit,), found = resolved(prelude + line, notes=True)
+    assert [(d.code, d.severity) for d in found] == [("N001", "note")]
+    assert [u.what for u in circuit.unmeasured] == [what] * records
+    assert circuit.claims == ()
+    assert circuit.unmeasured[0].text == line.split("\n")[0]
+
+
+def test_unmeasured_lines_take_no_claim_number(resolved: Resolve) -> None:
+    (circuit,), _ = resolved("circuit a\ntask ioi\n9.9 -> logits\nexpect faithfulness >= 5%\n9.6 -> logits\n")
+    assert [(c.id, c.line) for c in circuit.claims] == [("c01", 3), ("c02", 5)]
+
+
+# --- tasks ----------------------------------------------------------------------------------------
+
+
+TASKS = """\
+circuit a
+task ioi(corrupt = abc, prompts = 64, seed = 3, bos = yes)
+task flip = ioi(corrupt = flip)
+task objects = colored_objects(objects = 4)
+task mine = file("data/prompts.v2.jsonl", seed = 1)
+task file("more.jsonl")
+"""
+
+
+def test_task_lines(resolved: Resolve) -> None:
+    (circuit,), found = resolved(TASKS)
+    assert found == ()
+    ioi, flip, objects, mine, more = circuit.tasks
+    assert (ioi.prompts, ioi.seed, ioi.bos, ioi.corrupt) == (64, 3, True, "abc")
+    assert (flip.name, flip.generator, flip.corrupt, flip.prompts, flip.bos) == ("flip", "ioi", "flip", 256, None)
+    assert (objects.generator, objects.options, objects.corrupt) == ("colored_objects", (("objects", 4),), None)
+    assert (mine.name, mine.generator, mine.file, mine.seed) == ("mine", None, "data/prompts.v2.jsonl", 1)
+    assert (more.name, more.file) == ("more", "more.jsonl")
+
+
+def test_a_claim_is_checked_on_every_task_that_has_its_positions(resolved: Resolve) -> None:
+    lines = "9.9 -> logits\n3.0 -> 9.9.v at S2\n3.0 -> 9.9.v at ANSWER on objects\nexpect accuracy >= 5% on flip\n"
+    lines += "expect attention(9.9, END -> NOWHERE) >= 5%\n"
+    (circuit,), found = resolved(TASKS + lines)
+    assert found == ()  # a file's own positions are not known here
+    assert [claim.tasks for claim in circuit.claims] == [
+        ("ioi", "flip", "objects", "mine", "more"),
+        ("ioi", "flip", "mine", "more"),
+        ("objects",),
+        ("flip",),
+        ("mine", "more"),
+    ]
+
+
+def test_no_task_has_all_positions(resolved: Resolve) -> None:
+    text = "circuit a\ntask ioi\ntask objects = colored_objects\nexpect attention(9.9, END -> S2) >= 5% on objects\n"
+    _, (found,) = resolved(text)
+    assert found.message == "the task objects has no position S2 (it has END, ANSWER, DISTRACTOR)"
+    assert (found.span.line, found.span.column) == (4, 43)
+
+
+# --- files with several circuits ------------------------------------------------------------------
+
+
+def test_lines_before_the_first_circuit_apply_to_all(resolved: Resolve) -> None:
+    text = """\
+model "gpt2"
+task ioi
+margin 2%
+edges via mlps
+circuit one
+heads mover = 9.9 at END
+mover -> logits
+circuit two "the second"
+model "gpt2-medium"
+task objects = colored_objects
+metric accuracy
+margin 3%
+heads mover = 17.4 at END
+edges direct
+mover -> logits
+expect accuracy >= 5%
+"""
+    (one, two), found = resolved(text)
+    assert found == ()
+    assert (one.name, two.name, one.title, two.title) == ("one", "two", "", "the second")
+    assert one.model is not None and two.model is not None
+    assert (one.model.name, two.model.name) == ("gpt2", "gpt2-medium")
+    assert ([t.name for t in one.tasks], [t.name for t in two.tasks]) == (["ioi"], ["ioi", "objects"])
+    assert (one.margin, two.margin, one.metric.name, two.metric.name) == (0.02, 0.03, "logit_diff", "accuracy")
+    assert ([str(n) for n in one.groups[0].nodes], [str(n) for n in two.groups[0].nodes]) == (["9.9"], ["17.4"])
+    assert ([c.id for c in one.claims], [c.id for c in two.claims]) == (["c01"], ["c01", "c02"])
+    assert one.claims[0].measurement.via_mlps and not two.claims[0].measurement.via_mlps  # type: ignore[union-attr]
+
+
+def test_groups_belong_to_their_circuit(resolved: Resolve) -> None:
+    _, (found,) = resolved("task ioi\ncircuit a\nheads mover = 9.9 at END\ncircuit b\nmover -> logits\n")
+    assert (found.code, found.span.line) == ("E040", 5)
+
+
+# --- models ---------------------------------------------------------------------------------------
+
+
+def test_a_model_from_outside_takes_the_place_of_the_files_own(resolved: Resolve, tmp_path: Path) -> None:
+    text = 'circuit a\nmodel "gpt2"\ntask ioi\nheads mover = 17.4 at END\n'
+    assert [d.code for d in resolved(text)[1]] == ["E060"]
+    (circuit,), found = resolved(text, model="gpt2-medium")
+    assert found == () and circuit.model.name == "gpt2-medium"
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2", "n_layer": 2, "n_head": 4}))
+    _, (found,) = resolved(text, model=str(tmp_path))
+    assert found.message == f"{tmp_path} has 2 layers: 17.4 does not exist (the last is 1.3)"
+
+
+def test_the_size_of_an_unknown_model_is_not_guessed(resolved: Resolve) -> None:
+    assert resolved('circuit a\nmodel "somebody/something"\ntask ioi\nheads mover = 99.99 at END\n')[1] == ()
+    assert LOGITS.stage() > Node("mlp", 10**9).stage()

@@ -1,0 +1,46 @@
+"""What reading a spec costs, and what it does not import."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from circuitdsl.circuit.resolve import resolve
+from circuitdsl.language.parse import parse
+
+WHOLE = (Path(__file__).parent.parent / "fixtures" / "whole.circ").read_text(encoding="utf-8")
+
+
+def test_neither_language_nor_circuit_imports_anything_heavy() -> None:
+    code = (
+        "import sys, circuitdsl.language.parse, circuitdsl.language.codes, circuitdsl.circuit.resolve, "
+        "circuitdsl.circuit.graph; heavy = {'torch', 'transformer_lens', 'numpy', 'networkx', 'rich'}; "
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def best_of(times: int, text: str) -> float:
+    """Seconds that parsing and resolving take, at best: other work on the machine only adds."""
+    found = []
+    for _ in range(times):
+        start = time.perf_counter()
+        file, _ = parse(text)
+        resolve(file, tasks={})
+        found.append(time.perf_counter() - start)
+    return min(found)
+
+
+def test_an_ordinary_spec_is_read_at_once() -> None:
+    assert best_of(5, WHOLE) < 0.05
+
+
+def test_a_thousand_lines_are_read_in_half_a_second() -> None:
+    groups = "".join(WHOLE.splitlines(keepends=True)[:16])
+    claims = "".join(f"inhibition -> mover.q at END : effect <= -{i / 10}%\n" for i in range(492))
+    expects = "".join(f"expect attention(mover, END -> IO) >= {i / 10}%\n" for i in range(492))
+    assert (groups + claims + expects).count("\n") == 1000
+    assert best_of(3, groups + claims + expects) < 0.5
