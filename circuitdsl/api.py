@@ -42,7 +42,11 @@ def catalogue() -> Mapping[str, TaskShape]:
     """The registered tasks as resolution sees them."""
     return {
         task.name: TaskShape(
-            task.name, task.positions, task.corruptions, {name: option.says for name, option in task.options.items()}
+            task.name,
+            task.positions,
+            task.corruptions,
+            {name: option.says for name, option in task.options.items()},
+            task.before(),
         )
         for task in TASKS.values()
     }

@@ -249,7 +249,7 @@ def _tasks_sample(given: argparse.Namespace) -> int:
     return 0
 
 
-def _task(name: str):
+def _task(name: str) -> Task:
     from circuitdsl.tasks.registry import TASKS
 
     if name not in TASKS:
@@ -326,7 +326,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="circuitdsl",
         description="Verify circuits of transformers, written as text, claim by claim against the real model.",
-        epilog="exit status: 0 every claim holds; 1 some fail or are undecided; 2 the spec is wrong; 3 it could not run",
+        epilog="exit status: 0 every claim holds; 1 some fail or are undecided; 2 a wrong spec; 3 it could not run",
     )
     parser.add_argument("--version", action="version", version=f"circuitdsl {__version__}")
     verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")

@@ -118,13 +118,13 @@ def edge_request(members: tuple[Member, ...], effect: EdgeEffect) -> EdgeRequest
     return EdgeRequest(edges, effect.via_mlps, effect.direction)
 
 
-def _claim_plan(claim: Claim, task: str, nulls) -> ClaimPlan:
+def _claim_plan(claim: Claim, task: str, nulls: Nulls) -> ClaimPlan:
     matters = any(isinstance(test, Matters) for test in claim.tests)
     match claim.measurement:
         case EdgeEffect() as effect:
             return _edge_plan(claim, task, effect, nulls if matters else None)
         case NodeEffect(sites=sites, ablate=ablate, direction=direction):
-            request: Request = NodeRequest(tuple(sorted(set(sites))), ablate, direction)
+            request = NodeRequest(tuple(sorted(set(sites))), ablate, direction)
             null = nulls.of_sites(request) if matters else ()
             return ClaimPlan(claim, task, (Part("", request, null),))
         case Attention(heads=heads, source=source, target=target):
@@ -137,7 +137,7 @@ def _claim_plan(claim: Claim, task: str, nulls) -> ClaimPlan:
     raise TypeError(f"no such measurement: {claim.measurement!r}")
 
 
-def _edge_plan(claim: Claim, task: str, effect: EdgeEffect, nulls) -> ClaimPlan:
+def _edge_plan(claim: Claim, task: str, effect: EdgeEffect, nulls: Nulls | None) -> ClaimPlan:
     single = tuple((member, edge_request((member,), effect)) for member in effect.members)
     joint = edge_request(effect.members, effect)
     pieces = [(str(m), r) for m, r in single] if claim.each else [("", joint)]

@@ -6,7 +6,7 @@ terms. It shares no code with the fast path but the weights.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from jaxtyping import Float, Int
@@ -18,6 +18,8 @@ from circuitdsl.patching.patch import Experiment, Positions
 
 #: the terms of one run of one prompt
 RunTerms = dict[Node, Float[Tensor, "T d"]]
+#: what an input (node, port) reads
+Read = Callable[[Node, str], Float[Tensor, "T d"]]
 
 
 @torch.inference_mode()
@@ -35,12 +37,32 @@ def logits(
         means: for mean ablation, the mean terms for each prompt, by the prompt's place.
     """
     rows = []
-    for i, (clean, corrupt) in enumerate(zip(clean_tokens, corrupt_tokens, strict=True)):
-        if experiment.direction == "denoise":
-            clean, corrupt = corrupt, clean
-        at = {position: _tokens_at(positions, position, i, len(clean)) for position in experiment.positions}
-        rows.append(_patched(model, clean, corrupt, experiment, at, means[i] if means else {}))
+    for i, pair in enumerate(zip(clean_tokens, corrupt_tokens, strict=True)):
+        at = _tokens_of(experiment, positions, i, len(pair[0]))
+        read, _ = _patched(model, *pair, experiment, at, means[i] if means else {})
+        rows.append(model.logits(read(LOGITS, "in")[-1]).float())
     return torch.stack(rows)
+
+
+@torch.inference_mode()
+def attention(
+    model: Transformer,
+    clean_tokens: Int[Tensor, "n T"],
+    corrupt_tokens: Int[Tensor, "n T"],
+    experiment: Experiment,
+    positions: Positions,
+    heads: Sequence[Node],
+) -> Float[Tensor, "n heads T T"]:
+    """Attention patterns of heads in every prompt's patched run."""
+    rows = []
+    for i, pair in enumerate(zip(clean_tokens, corrupt_tokens, strict=True)):
+        read, _ = _patched(model, *pair, experiment, _tokens_of(experiment, positions, i, len(pair[0])), {})
+        rows.append(torch.stack([_pattern(model, head, read) for head in heads]))
+    return torch.stack(rows)
+
+
+def _tokens_of(experiment: Experiment, positions: Positions, prompt: int, length: int) -> dict[Position, set[int]]:
+    return {position: _tokens_at(positions, position, prompt, length) for position in experiment.positions}
 
 
 def _tokens_at(positions: Positions, position: Position, prompt: int, length: int) -> set[int]:
@@ -56,7 +78,10 @@ def _patched(
     experiment: Experiment,
     at: Mapping[Position, set[int]],
     means: RunTerms,
-) -> Float[Tensor, " vocab"]:
+) -> tuple[Read, RunTerms]:
+    """What every input reads in the patched run, and the terms that its nodes write."""
+    if experiment.direction == "denoise":
+        clean, corrupt = corrupt, clean
     other = terms_of(model, corrupt)
     plain = terms_of(model, clean)
     now: RunTerms = {}
@@ -78,7 +103,7 @@ def _patched(
             for pos in at[site.position] if site.node == node else ():
                 value = {"corrupt": other, "mean": means}.get(experiment.ablate)
                 now[node][pos] = 0 if value is None else value[node][pos]
-    return model.logits(read(LOGITS, "in")[-1]).float()
+    return read, now
 
 
 def _pairs(edges: list[Edge], at: Mapping[Position, set[int]]) -> set[tuple[Node, int]]:
@@ -115,7 +140,7 @@ def terms_of(model: Transformer, tokens: Int[Tensor, " T"]) -> RunTerms:
     return terms
 
 
-def write(model: Transformer, tokens: Tensor, node: Node, read) -> Float[Tensor, "T d"]:  # type: ignore[no-untyped-def]
+def write(model: Transformer, tokens: Tensor, node: Node, read: Read) -> Float[Tensor, "T d"]:
     """The term of a node, given what its inputs read."""
     if node == EMBED:
         term = model.W_E[tokens]
@@ -123,17 +148,24 @@ def write(model: Transformer, tokens: Tensor, node: Node, read) -> Float[Tensor,
     block = model.blocks[node.layer]
     if node.kind == "mlp":
         return block.mlp(block.mlp_norm(read(node, "in")))
-    attn, head, group = block.attn, node.head, node.head // block.attn.group
+    attn, head = block.attn, node.head
+    v = _own(attn.v, head // attn.group, attn.d_head, block.attn_norm(read(node, "v")))
+    return _pattern(model, node, read) @ v @ attn.o.weight[:, head * attn.d_head : (head + 1) * attn.d_head].T
+
+
+def _pattern(model: Transformer, node: Node, read: Read) -> Float[Tensor, "T T"]:
+    """Where a head attends, given what its inputs read."""
+    block, head = model.blocks[node.layer], node.head
+    attn = block.attn
     q = _own(attn.q, head, attn.d_head, block.attn_norm(read(node, "q")))
-    k = _own(attn.k, group, attn.d_head, block.attn_norm(read(node, "k")))
-    v = _own(attn.v, group, attn.d_head, block.attn_norm(read(node, "v")))
+    k = _own(attn.k, head // attn.group, attn.d_head, block.attn_norm(read(node, "k")))
     if attn.q_norm is not None and attn.k_norm is not None:
         q, k = attn.q_norm(q), attn.k_norm(k)
     if model.rotary is not None:
         q, k = _turn(model, q), _turn(model, k)
-    here = torch.arange(len(tokens), device=tokens.device)
+    here = torch.arange(len(q), device=q.device)
     scores = (q @ k.T * attn.scale).masked_fill(here[:, None] < here[None, :], float("-inf"))
-    return scores.softmax(dim=1) @ v @ attn.o.weight[:, head * attn.d_head : (head + 1) * attn.d_head].T
+    return scores.softmax(dim=1)
 
 
 def _own(linear: Linear, head: int, d_head: int, x: Tensor) -> Tensor:

@@ -92,6 +92,12 @@ COLORED_OBJECTS = Task(
         "surfaces": WordList(SURFACES),
     },
     needs={"colors": 6, "labels": 6, "objects": 6, "surfaces": 1},
+    order=(
+        ("EXAMPLE_QUERY",),
+        ("LABEL",),
+        ("ANSWER", "DISTRACTOR", "NOUN", "OTHER_NOUN"),
+        ("QUERY",),
+    ),
     draw=draw,
     answer_after="A:",
 )

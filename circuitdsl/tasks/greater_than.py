@@ -64,6 +64,7 @@ GREATER_THAN = Task(
         "two_digits": WordList(TWO_DIGITS, before="the year 17", glue=""),
     },
     needs={"nouns": 1, "years": 10, "two_digits": 90},
+    order=(("NOUN",), ("XX1",), ("YY",)),
     draw=draw,
     metric="prob_diff",
     answer_after="the year 17",

@@ -81,5 +81,6 @@ INDUCTION = Task(
     },
     lists={"words": WordList(tuple(dict.fromkeys(VOCABULARY + NAMES)), before="List: the")},
     needs={"words": 2 * max(LENGTHS) + 1},
+    order=(("MATCH", "DISTRACTOR", "ANSWER"), ("BEFORE",)),
     draw=draw,
 )

@@ -104,6 +104,7 @@ IOI = Task(
         "io": "the indirect object becomes an unrelated name",
         "s": "the subject becomes an unrelated name, both times",
     },
+    order=(("IO", "S1", "ANSWER"), ("S2",)),
     aliases={"ANSWER": ("IO",), "DISTRACTOR": ("S1", "S2")},
     lists={
         "names": WordList(NAMES, before="to"),

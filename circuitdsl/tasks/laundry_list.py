@@ -81,6 +81,7 @@ LAUNDRY_LIST = Task(
     },
     lists={"items": WordList(ITEMS)},
     needs={"items": 2 * max(LENGTHS)},
+    order=(("ANSWER", "DISTRACTOR"), ("AGAIN",)),
     options={"items": Option(0, (0, *LENGTHS), "number of items in the list (0: drawn for each prompt)")},
     draw=draw,
 )

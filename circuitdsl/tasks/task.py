@@ -76,9 +76,18 @@ class Task:
     options: Mapping[str, Option] = field(default_factory=dict)
     #: a position that stands for the marks of others
     aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    #: positions in the order in which they stand: each strictly before all of the next (END is always last)
+    order: tuple[tuple[str, ...], ...] = ()
     metric: str = "logit_diff"
     #: text before an answer, for finding the answer's first token
     answer_after: str = "to"
+
+    def before(self) -> dict[str, frozenset[str]]:
+        """For a position, the positions that stand strictly before it in every prompt."""
+        found = {"END": frozenset(self.positions) - {"END"}}
+        for i, names in enumerate(self.order):
+            found |= {name: frozenset(n for earlier in self.order[:i] for n in earlier) for name in names}
+        return {name: names for name, names in found.items() if names}
 
     def marks_of(self, position: str) -> tuple[str, ...]:
         """The template marks that a position name stands for."""

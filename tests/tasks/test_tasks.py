@@ -58,6 +58,15 @@ def test_same_seed_same_prompts_and_prefixes_agree(task, pocket_tokens) -> None:
     assert long.sha256 != sample(task, pocket_tokens, 64, seed=6).sha256
 
 
+@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
+def test_positions_stand_in_the_declared_order(task, tokens) -> None:  # noqa: ANN001
+    for pair in sample(task, tokens, 100, seed=4).pairs:
+        for later, earlier in task.before().items():
+            for name in earlier:
+                if later in pair.positions and name in pair.positions:
+                    assert max(pair.positions[name]) < min(pair.positions[later]), (name, later)
+
+
 @settings(max_examples=50, deadline=None)
 @given(rng=st.randoms(use_true_random=False), which=st.sampled_from(EVERY))
 def test_any_randomness_makes_a_valid_pair(rng: random.Random, which, pocket_tokens) -> None:

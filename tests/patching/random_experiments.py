@@ -1,0 +1,57 @@
+"""Hypothesis strategies for edges, knock-outs and experiments on a model."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+from circuitdsl.circuit.claims import LOGITS, Edge, Input, Node, Position, Site
+from circuitdsl.models.parts import Transformer
+from circuitdsl.patching.patch import Experiment
+from circuitdsl.patching.reference import nodes
+
+NAMES = ("A", "B", "END", "*")
+
+
+def inputs(model: Transformer) -> list[Input]:
+    """Every receiver input of a model."""
+    ports = {"head": ("q", "k", "v"), "mlp": ("in",), "logits": ("in",), "embed": ()}
+    return [Input(node, port) for node in nodes(model) for port in ports[node.kind]]
+
+
+def senders(model: Transformer, receiver: Node) -> list[Node]:
+    """Every node that can send to a receiver."""
+    stage = receiver.stage(model.parallel)
+    return [node for node in nodes(model) if node.stage(model.parallel) < stage]
+
+
+@st.composite
+def edges(draw: st.DrawFn, model: Transformer) -> Edge:
+    receiver = draw(st.sampled_from(inputs(model)) | st.just(Input(LOGITS, "in")))
+    sender = draw(st.sampled_from(senders(model, receiver.node)))
+    names = ("END", "*") if receiver.node == LOGITS else NAMES
+    return Edge(sender, receiver, Position(draw(st.sampled_from(names))))
+
+
+def sites(model: Transformer) -> st.SearchStrategy[Site]:
+    return st.builds(Site, st.sampled_from(nodes(model)[:-1]), st.sampled_from(NAMES).map(Position))
+
+
+def experiments(model: Transformer) -> st.SearchStrategy[Experiment]:
+    """One edge, several, knock-outs, or both at once; direct or via MLPs; noise or denoise."""
+    one = st.frozensets(edges(model), min_size=1, max_size=1)
+    many = st.frozensets(edges(model), min_size=2, max_size=10)
+    out = st.frozensets(sites(model), min_size=1, max_size=3)
+    none: st.SearchStrategy = st.just(frozenset())
+    return st.one_of(
+        *(
+            st.builds(
+                Experiment,
+                edges=some,
+                sites=ablated,
+                ablate=st.sampled_from(("corrupt", "zero", "mean")) if ablated is not none else st.just("corrupt"),
+                via_mlps=st.booleans(),
+                direction=st.sampled_from(("noise", "denoise")),
+            )
+            for some, ablated in ((one, none), (many, none), (none, out), (many, out))
+        )
+    )

@@ -1,0 +1,148 @@
+"""Fast patching equals a brute-force recomputation of the whole model, and TransformerLens' own."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import pytest
+import torch
+from conftest import Case, make_case, save_random
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from random_experiments import experiments
+
+from circuitdsl.circuit.claims import Edge, Input, Node, Position
+from circuitdsl.models.load import boot, load_model
+from circuitdsl.models.parts import Transformer
+from circuitdsl.patching import reference
+from circuitdsl.patching.count import Tally, floor_block_positions
+from circuitdsl.patching.patch import Experiment, Readout
+from circuitdsl.patching.recompute import effects, patched_attention
+from circuitdsl.patching.runs import mean_terms
+
+TOLERANCE = 1e-4
+FAMILIES = ("gpt2", "llama", "gpt_neox", "qwen3")
+drawn = settings(
+    max_examples=25,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+
+def with_means(case: Case) -> tuple[Case, dict[int, reference.RunTerms]]:
+    """The case with means over two strata, and the same means by brute force."""
+    stratum = torch.tensor([0, 1, 0])
+    means = mean_terms(case.model, case.corrupt, stratum, strata=2)
+    each = [reference.terms_of(case.model, tokens) for tokens in case.corrupt]
+    slow = {}
+    for i in range(len(case.clean)):
+        same = [terms for terms, s in zip(each, stratum, strict=True) if s == stratum[i]]
+        slow[i] = {node: torch.stack([terms[node] for terms in same]).mean(dim=0) for node in same[0]}
+    return Case(case.model, case.clean, case.corrupt, case.runs.with_means(means, stratum), case.positions), slow
+
+
+def check_exact(case: Case, drawn: list[Experiment]) -> None:
+    """Logits of all tokens, fast against slow, and no more work than the least there is."""
+    case, means = with_means(case)
+    tally = Tally()
+    fast = effects(case.model, case.runs, drawn, case.positions, case.vocabulary, tally=tally)
+    for experiment, logits in zip(drawn, fast, strict=True):
+        slow = reference.logits(case.model, case.clean, case.corrupt, experiment, case.positions, means)
+        assert (logits - slow).abs().max() < TOLERANCE, str(experiment)
+    least = [
+        floor_block_positions(case.model, e, case.positions, len(case.clean), case.clean.shape[1]) for e in set(drawn)
+    ]
+    assert tally.block_positions == sum(least)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_any_experiment_equals_brute_force(family: str, random_model: Callable[[str], Transformer]) -> None:
+    model = random_model(family)
+
+    @drawn
+    @given(st.lists(experiments(model), min_size=1, max_size=3), st.integers(0, 5))
+    def check(some: list[Experiment], seed: int) -> None:
+        check_exact(make_case(model, seed), some)
+
+    check()
+
+
+@pytest.fixture(scope="module")
+def stories() -> Transformer:
+    from pathlib import Path
+
+    path = Path(__file__).parents[3] / "shared" / "data" / "stories260K"
+    if not path.exists():
+        pytest.skip(f"the trained Llama is not at hand: {path}")
+    return load_model(path, device="cpu")
+
+
+def test_a_trained_llama_equals_brute_force(stories: Transformer) -> None:
+    draw, some = random.Random(0), []
+    positions = [Position(name) for name in ("A", "B", "END", "*")]
+    while len(some) < 12:
+        receiver = Node("head", draw.randrange(1, 5), draw.randrange(8))
+        sender = Node(draw.choice(("head", "mlp")), draw.randrange(5), draw.randrange(8))
+        sender = sender if sender.kind == "head" else Node("mlp", sender.layer)
+        if sender.layer < receiver.layer:
+            edge = Edge(sender, Input(receiver, draw.choice("qkv")), draw.choice(positions))
+            some.append(Experiment(frozenset([edge]), via_mlps=draw.random() < 0.5))
+    check_exact(make_case(stories), some)
+
+
+def test_single_edges_equal_transformer_lens(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    from transformer_lens.patching import get_act_patch_direct_path
+
+    path = save_random("gpt2", tmp_path)
+    case = make_case(load_model(path, device="cpu"))
+    bridge = boot(path, torch.device("cpu"))
+    _, clean = bridge.run_with_cache(case.clean)
+    _, corrupt = bridge.run_with_cache(case.corrupt)
+    tokens = torch.tensor([[3], [4], [5]])
+    for port in ("q", "k", "v"):
+        # theirs puts the clean write of 1.2 into the corrupt run, at every position
+        theirs = get_act_patch_direct_path(
+            bridge,
+            case.corrupt,
+            clean,
+            corrupt,
+            lambda logits: logits[:, -1].gather(1, tokens).mean(),
+            src_layer=1,
+            src_head=2,
+            component=port,
+            verbose=False,
+        )
+        readers = [(layer, head) for layer in (2, 3) for head in range(3)]
+        ours = effects(
+            case.model,
+            case.runs,
+            [
+                Experiment(
+                    frozenset([Edge(Node("head", 1, 2), Input(Node("head", *reader), port), Position("*"))]),
+                    direction="denoise",
+                )
+                for reader in readers
+            ],
+            {},
+            Readout.of_tokens(tokens),
+        )
+        for reader, values in zip(readers, ours, strict=True):
+            assert abs(float(values.mean()) - float(theirs[reader])) < TOLERANCE
+
+
+def test_attention_of_patched_runs_equals_brute_force(case: Case) -> None:
+    """A head that follows the patched one attends as it does where the patch is made by a hook."""
+    model = case.model
+    heads = [Node("head", layer, 1) for layer in range(model.n_layers)]
+    patched = Input(Node("head", 1, 1), "k")
+    experiments = [
+        Experiment(frozenset([Edge(Node("embed"), patched, Position("A"))])),
+        Experiment(frozenset([Edge(Node("embed"), Input(Node("head", 2, 1), "q"), Position("*"))])),
+        Experiment(frozenset([Edge(Node("mlp", 0), Input(Node("mlp", 1), "in"), Position("A"))])),
+    ]
+    fast = patched_attention(model, case.runs, experiments, case.positions, heads)
+    for experiment, patterns in zip(experiments, fast, strict=True):
+        slow = reference.attention(model, case.clean, case.corrupt, experiment, case.positions, heads)
+        assert (patterns - slow).abs().max() < 1e-5

@@ -1,0 +1,137 @@
+"""What must be true of patching whatever the model (semantics §5.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from conftest import Case, make_case
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from random_experiments import experiments, inputs, senders
+
+from circuitdsl.circuit.claims import EVERYWHERE, LOGITS, Edge, Input, Node, Position, Site
+from circuitdsl.models.parts import Transformer
+from circuitdsl.patching import sweep
+from circuitdsl.patching.patch import Experiment
+from circuitdsl.patching.recompute import effects
+from circuitdsl.patching.runs import baseline, run
+
+CLOSE = 2e-5
+quick = settings(
+    max_examples=20, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+def every_edge_into(model: Transformer, *receivers: Input) -> frozenset[Edge]:
+    return frozenset(Edge(s, receiver, EVERYWHERE) for receiver in receivers for s in senders(model, receiver.node))
+
+
+def logits(case: Case, *experiments: Experiment, **options) -> torch.Tensor:  # type: ignore[no-untyped-def]
+    return effects(case.model, case.runs, experiments, case.positions, case.vocabulary, **options)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "gpt_neox"])
+def test_patching_with_the_same_run_changes_nothing(family: str, random_model: Callable) -> None:
+    case = make_case(random_model(family))
+    same = Case(case.model, case.clean, case.clean, run(case.model, case.clean, case.clean), case.positions)
+    clean = baseline(case.model, case.runs.clean, case.vocabulary)
+
+    @quick
+    @given(experiments(case.model).filter(lambda e: e.ablate == "corrupt"))
+    def check(experiment: Experiment) -> None:
+        assert (logits(same, experiment) - clean).abs().max() < CLOSE
+
+    check()
+
+
+def test_every_edge_gives_the_corrupt_run(case: Case) -> None:
+    every = every_edge_into(case.model, *inputs(case.model))
+    corrupt = baseline(case.model, case.runs.corrupt, case.vocabulary)
+    clean = baseline(case.model, case.runs.clean, case.vocabulary)
+    noise, denoise = logits(case, Experiment(every), Experiment(every, direction="denoise"))
+    assert (noise - corrupt).abs().max() < CLOSE * 5
+    assert (denoise - clean).abs().max() < CLOSE * 5
+
+
+def test_every_sender_of_an_input_replaces_the_input(case: Case) -> None:
+    """A node all of whose inputs are corrupt writes its corrupt term, as if it had been knocked out."""
+    for node, ports in ((Node("mlp", 1), ("in",)), (Node("head", 1, 2), ("q", "k", "v"))):
+        edges = every_edge_into(case.model, *(Input(node, port) for port in ports))
+        patched, replaced = logits(case, Experiment(edges), Experiment(sites=frozenset([Site(node, EVERYWHERE)])))
+        assert (patched - replaced).abs().max() < CLOSE
+    (into_logits,) = logits(case, Experiment(every_edge_into(case.model, Input(LOGITS, "in"))))
+    assert (into_logits - baseline(case.model, case.runs.corrupt, case.vocabulary)).abs().max() < CLOSE
+
+
+def test_knocking_out_embed_everywhere_gives_the_corrupt_run(case: Case) -> None:
+    (out,) = logits(case, Experiment(sites=frozenset([Site(Node("embed"), EVERYWHERE)])))
+    assert (out - baseline(case.model, case.runs.corrupt, case.vocabulary)).abs().max() < CLOSE
+
+
+def test_via_mlps_is_direct_where_no_mlp_lies_between(gpt2: Case) -> None:
+    """From an MLP to the heads of the next layer there is only the direct path."""
+    edge = frozenset([Edge(Node("mlp", 1), Input(Node("head", 2, 0), "v"), Position("A"))])
+    direct, via = logits(gpt2, Experiment(edge), Experiment(edge, via_mlps=True))
+    assert torch.equal(direct, via)
+    further = frozenset([Edge(Node("mlp", 0), Input(Node("head", 2, 0), "v"), Position("A"))])
+    direct, via = logits(gpt2, Experiment(further), Experiment(further, via_mlps=True))
+    assert (direct - via).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_effects_do_not_depend_on_batches_or_order(family: str, random_model: Callable) -> None:
+    case = make_case(random_model(family))
+
+    @quick
+    @given(
+        st.lists(experiments(case.model).filter(lambda e: e.ablate != "mean"), min_size=1, max_size=6),
+        st.permutations([0, 1, 2]),
+        st.integers(1, 40),
+    )
+    def check(some: list[Experiment], order: list[int], max_rows: int) -> None:
+        whole = logits(case, *some)
+        assert (logits(case, *some[::-1]).flip(0) - whole).abs().max() < CLOSE
+        assert (logits(case, *some, max_rows=max_rows) - whole).abs().max() < CLOSE
+        assert (logits(case.on(order), *some) - whole[:, order]).abs().max() < CLOSE
+        alone = torch.cat([logits(case, one) for one in some])
+        assert (alone - whole).abs().max() < CLOSE
+
+    check()
+
+
+def test_positions_that_mean_the_same_token_patch_it_once(gpt2: Case) -> None:
+    twice = {Position("A"): torch.full((3, 1), 2), Position("B"): torch.full((3, 2), 2)}
+    receiver = Input(Node("head", 2, 0), "k")
+    edges = [Edge(Node("embed"), receiver, Position(name)) for name in ("A", "B")]
+    one, both = effects(
+        gpt2.model, gpt2.runs, [Experiment(frozenset(edges[:1])), Experiment(frozenset(edges))], twice, gpt2.vocabulary
+    )
+    assert torch.equal(one, both)
+
+
+def test_running_out_of_memory_halves_the_batch(gpt2: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    receivers = [Input(Node("head", 2, head), port) for head in range(3) for port in ("q", "k", "v")]
+    some = [Experiment(frozenset([Edge(Node("embed"), receiver, EVERYWHERE)])) for receiver in receivers]
+    whole, sizes, true_clean = logits(gpt2, *some), [], sweep.Live.clean
+
+    def clean(live, tensor, width):  # type: ignore[no-untyped-def]
+        sizes.append(len(live.batch.plans) * len(live.batch.rows))
+        if sizes[-1] > 2:
+            raise torch.OutOfMemoryError
+        return true_clean(live, tensor, width)
+
+    monkeypatch.setattr(sweep.Live, "clean", clean)
+    assert (logits(gpt2, *some) - whole).abs().max() < CLOSE
+    assert max(sizes) > 2 >= min(sizes)
+
+
+def test_progress_counts_every_run(gpt2: Case) -> None:
+    seen: list[tuple[int, int]] = []
+    some = [
+        Experiment(frozenset([Edge(Node("embed"), Input(Node("mlp", layer), "in"), Position("B"))])) for layer in (1, 2)
+    ]
+    logits(gpt2, *some, *some, progress=lambda done, total: seen.append((done, total)))
+    assert seen[-1] == (6, 6)
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
