@@ -300,7 +300,7 @@ def _check_sum(view: Transformer, bridge: Any, dtype: str) -> None:
     import torch
 
     generator = torch.Generator().manual_seed(0)
-    shape = (2, min(12, view.n_ctx))
+    shape = (2, min(12, view.longest))
     tokens = torch.randint(view.n_vocab, shape, generator=generator).to(view.device)
     with torch.inference_mode():
         theirs = bridge.original_model(tokens).logits.float()

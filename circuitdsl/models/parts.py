@@ -191,6 +191,11 @@ class Transformer:
         return self.blocks[0].attn.n_heads
 
     @property
+    def longest(self) -> int:
+        """Tokens up to which every head sees the whole prompt."""
+        return min([self.n_ctx, *(block.attn.window for block in self.blocks if block.attn.window is not None)])
+
+    @property
     def d_model(self) -> int:
         return self.W_E.shape[1]
 

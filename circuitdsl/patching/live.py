@@ -250,13 +250,13 @@ def _entry_mlp(
 
 def patched_inputs(live: Live, resid: Float[Tensor, "points d"], reads: Reads) -> Float[Tensor, "points d"]:
     """Patched inputs: `resid` with each sender's term as it now is taken out, and that of the other run put in."""
-    out = resid.clone()
+    change = resid.new_zeros(reads.n_changes, resid.shape[-1])
     for send in reads.sends:
         then = value(live.runs.corrupt, send.sender, send.prompt, send.pos)
-        out.index_add_(0, send.into, term(live.model, send.sender, then - _now(live, send)))
+        change.index_add_(0, send.into, term(live.model, send.sender, then - _now(live, send)))
     for flow in reads.flows:
-        out.index_add_(0, flow.into, live.flow.added[flow.key][flow.rows])
-    return out
+        change.index_add_(0, flow.into, live.flow.added[flow.key][flow.rows])
+    return resid + change[reads.change]
 
 
 def _now(live: Live, send: Send) -> Float[Tensor, "points _"]:

@@ -144,10 +144,8 @@ def _check_tokens(model: Transformer, tokens: Tensor, which: str) -> None:
     n, length = tokens.shape
     if not n or not length:
         raise PatchError(f"there are no {which} prompts" if not n else f"the {which} prompts are empty")
-    windows = [block.attn.window for block in model.blocks if block.attn.window is not None]
-    limit = min([model.n_ctx, *windows])
-    if length > limit:
-        raise PatchError(f"the {which} prompts have {length} tokens; {model.name} can be patched up to {limit}")
+    if length > model.longest:
+        raise PatchError(f"the {which} prompts have {length} tokens; {model.name} can be patched up to {model.longest}")
     bad = ((tokens < 0) | (tokens >= model.n_vocab)).any(dim=1).nonzero()
     if len(bad):
         raise PatchError(f"{which} prompt {int(bad[0]) + 1} holds a token that {model.name} does not have")

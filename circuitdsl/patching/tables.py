@@ -168,7 +168,7 @@ def all_names(senders: Senders) -> Names:
 
 @dataclass(frozen=True, eq=False)
 class Send:
-    """One sender's share of some points: which rows of the reads it adds to, and where its term stands."""
+    """One sender's share of some changes: which rows of the changes it adds to, and where its term stands."""
 
     sender: Node
     live: bool
@@ -180,7 +180,7 @@ class Send:
 
 @dataclass(frozen=True, eq=False)
 class Flow:
-    """Rows of the reads that a flow through the MLPs adds to, and the rows of that flow."""
+    """Rows of the changes that a flow through the MLPs adds to, and the rows of that flow."""
 
     key: tuple[Senders, float]
     into: Tensor
@@ -203,10 +203,14 @@ class Reads:
 
     Attributes:
         heads: (head, first point, last point + 1).
+        change: each point's row among `n_changes` changes; inputs with the same senders share theirs.
+        sends, flows: what the changes are made of.
     """
 
     points: Points
     heads: tuple[tuple[int, int, int], ...]
+    change: Tensor
+    n_changes: int
     sends: tuple[Send, ...]
     flows: tuple[Flow, ...]
 
@@ -339,8 +343,10 @@ class _ReadTable:
         self.stage = (
             float("inf") if is_logits else Node("mlp" if port == "in" else "head", layer).stage(batch.model.parallel)
         )
-        self.size = 0
+        self.size = self.n_changes = 0
         self.hosts: list[Array] = []
+        self.changes: list[Array] = []
+        self.known: dict[tuple[int, Senders], Array] = {}
         self.heads: list[tuple[int, int, int]] = []
         self.sends: dict[tuple[Node, bool], list[tuple[Array, Array]]] = {}
         self.flows: dict[Senders, list[tuple[Array, Array]]] = {}
@@ -351,19 +357,26 @@ class _ReadTable:
         n, s = batch.steps_of(all_names(senders), self.width)
         if not len(n):
             return
-        host, first = _host(n, s, e), self.size
+        start = self.heads.pop()[1] if self.heads and self.heads[-1][0] == head else self.size
         self.size += len(n)
-        self.hosts.append(host)
-        start = self.heads.pop()[1] if self.heads and self.heads[-1][0] == head else first
         self.heads.append((head, start, self.size))
-        everywhere = all_names(senders)
+        self.hosts.append(_host(n, s, e))
+        if (e, senders) not in self.known:
+            self.known[e, senders] = np.arange(self.n_changes, self.n_changes + len(n))
+            self.n_changes += len(n)
+            self._change(self.known[e, senders], self.hosts[-1], e, senders)
+        self.changes.append(self.known[e, senders])
+
+    def _change(self, rows: Array, host: Array, e: int, senders: Senders) -> None:
+        """Note what the changes at some points are made of."""
+        batch, everywhere = self.batch, all_names(senders)
+        prompt, pos = batch.rows[host[:, 0]], host[:, 2] + batch.start
         for sender, names in senders:
             key = sender, batch.plans[e].live(sender, batch.model.parallel)
-            keep = slice(None) if names == everywhere else batch.where.mask(names)[batch.rows[n], s + batch.start]
-            self.sends.setdefault(key, []).append((np.arange(first, self.size)[keep], host[keep]))
+            keep = slice(None) if names == everywhere else batch.where.mask(names)[prompt, pos]
+            self.sends.setdefault(key, []).append((rows[keep], host[keep]))
         if batch.plans[e].experiment.via_mlps:
-            rows = batch.flow_rows[senders][batch.rows[n], s + batch.start]
-            self.flows.setdefault(senders, []).append((np.arange(first, self.size), rows))
+            self.flows.setdefault(senders, []).append((rows, batch.flow_rows[senders][prompt, pos]))
 
     def done(self) -> Reads | None:
         if not self.size:
@@ -374,7 +387,9 @@ class _ReadTable:
             Flow((key, self.stage), *(batch.ship(np.concatenate(column)) for column in zip(*parts, strict=True)))
             for key, parts in self.flows.items()
         )
-        return Reads(batch.points(np.concatenate(self.hosts), self.width), tuple(self.heads), sends, flows)
+        points = batch.points(np.concatenate(self.hosts), self.width)
+        change = batch.ship(np.concatenate(self.changes))
+        return Reads(points, tuple(self.heads), change, self.n_changes, sends, flows)
 
     def _send(self, sender: Node, live: bool, parts: list[tuple[Array, Array]]) -> Send:
         batch = self.batch

@@ -49,7 +49,7 @@ def draw(rng: random.Random, words: Words, corrupt: str, options: Options) -> Dr
 def _text(style: int, items: list[str], again: list[str], missing: int) -> Marked:
     marks: dict[str, list[tuple[int, int]]] = {}
     text = _OPENINGS[style]
-    text = _enumerate(text, "a", items, lambda i: "ANSWER" if i == missing else "DISTRACTOR", marks)
+    text = _enumerate(text, "a", items, lambda i: "ANSWER" if i == missing else "OTHER", marks)
     text = _enumerate(f"{text} {_SECONDS[style]}", "the", again, lambda i: "AGAIN", marks)
     return Marked(text + " Only one was left, the", {name: tuple(spans) for name, spans in marks.items()})
 
@@ -71,7 +71,7 @@ LAUNDRY_LIST = Task(
     source="Merullo et al. 2024, arXiv:2406.09519",
     positions={
         "ANSWER": "the item that is not repeated",
-        "DISTRACTOR": "the other items of the list",
+        "DISTRACTOR": "the other items, both times",
         "AGAIN": "the items' second mentions",
         "END": "the last token",
     },
@@ -81,7 +81,8 @@ LAUNDRY_LIST = Task(
     },
     lists={"items": WordList(ITEMS)},
     needs={"items": 2 * max(LENGTHS)},
-    order=(("ANSWER", "DISTRACTOR"), ("AGAIN",)),
+    aliases={"DISTRACTOR": ("OTHER", "AGAIN")},
+    order=(("ANSWER",), ("AGAIN",)),
     options={"items": Option(0, (0, *LENGTHS), "number of items in the list (0: drawn for each prompt)")},
     draw=draw,
 )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
-from conftest import Case, make_case, save_random
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from random_experiments import experiments
+from small_models import Case, make_case, save_random
 
 from circuitdsl.circuit.claims import Edge, Input, Node, Position
 from circuitdsl.models.load import boot, load_model
@@ -24,7 +25,7 @@ from circuitdsl.patching.runs import mean_terms
 TOLERANCE = 1e-4
 FAMILIES = ("gpt2", "llama", "gpt_neox", "qwen3")
 drawn = settings(
-    max_examples=25,
+    max_examples=50,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
@@ -71,8 +72,6 @@ def test_any_experiment_equals_brute_force(family: str, random_model: Callable[[
 
 @pytest.fixture(scope="module")
 def stories() -> Transformer:
-    from pathlib import Path
-
     path = Path(__file__).parents[3] / "shared" / "data" / "stories260K"
     if not path.exists():
         pytest.skip(f"the trained Llama is not at hand: {path}")

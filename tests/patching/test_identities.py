@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from conftest import Case, make_case
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from random_experiments import experiments, inputs, senders
+from small_models import Case, make_case
 
 from circuitdsl.circuit.claims import EVERYWHERE, LOGITS, Edge, Input, Node, Position, Site
 from circuitdsl.models.parts import Transformer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import Case
+from small_models import Case, make_case
 
 from circuitdsl.circuit.claims import EVERYWHERE, LOGITS, Edge, EdgeEffect, Input, Member, Node, Position, Site
 from circuitdsl.patching import reference
@@ -18,10 +18,10 @@ def test_terms_are_those_of_brute_force(case: Case) -> None:
         terms = reference.terms_of(case.model, tokens)
         assert torch.allclose(case.runs.corrupt.embed[i], terms[Node("embed")])
         for layer, block in enumerate(case.model.blocks):
-            assert torch.allclose(case.runs.corrupt.mlp[layer][i], terms[Node("mlp", layer)], atol=1e-5)
+            assert torch.allclose(case.runs.corrupt.mlp[layer][i], terms[Node("mlp", layer)], atol=1e-4)
             for head in range(case.model.n_heads):
                 written = block.attn.out_head(head, case.runs.corrupt.z[layer][i, :, head])
-                assert torch.allclose(written, terms[Node("head", layer, head)], atol=1e-5)
+                assert torch.allclose(written, terms[Node("head", layer, head)], atol=1e-4)
 
 
 def test_the_corrupt_run_keeps_only_its_terms(gpt2: Case) -> None:
@@ -137,10 +137,7 @@ def test_a_position_beyond_the_prompt_names_the_prompt(gpt2: Case) -> None:
 
 
 def test_heads_beside_an_mlp_do_not_send_to_it(random_model) -> None:  # type: ignore[no-untyped-def]
-    from conftest import make_case
-
     case = make_case(random_model("gpt_neox"))
-    with pytest.raises(PatchError, match="1.0 does not come before m1"):
-        effects(
-            case.model, case.runs, [edge(Node("head", 1, 0), Node("mlp", 1), "in")], case.positions, case.vocabulary
-        )
+    beside = edge(Node("head", 1, 0), Node("mlp", 1), "in")
+    with pytest.raises(PatchError, match=r"1\.0 does not come before m1"):
+        effects(case.model, case.runs, [beside], case.positions, case.vocabulary)

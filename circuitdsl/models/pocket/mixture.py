@@ -75,7 +75,7 @@ def _combinations(task: str, draft: Draft) -> list[tuple[str, ...]]:
         case "induction":
             return [(_texts(draft, "MATCH")[0], _texts(draft, "ANSWER")[0])]
         case _:
-            return [tuple(sorted(_texts(draft, "ANSWER") + _texts(draft, "DISTRACTOR")))]
+            return [tuple(sorted(_texts(draft, "ANSWER") + _texts(draft, "OTHER")))]
 
 
 def held_out(task: str, draft: Draft) -> bool:

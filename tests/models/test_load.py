@@ -1,0 +1,308 @@
+"""Models are loaded from directories, seen as the sum of their terms, or refused with one sentence."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from circuitdsl.models import load, parts
+from circuitdsl.models.errors import BrokenWeights, ModelUnavailable, UnsupportedModel
+from circuitdsl.models.load import available_models, load_model, load_tokenizer, weights_sha256
+
+SHARED = Path(__file__).parents[3] / "shared" / "data"
+SMALL = {
+    "vocab_size": 20,
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "max_position_embeddings": 16,
+    "bos_token_id": 0,
+    "eos_token_id": 0,
+    "pad_token_id": 0,
+}
+KINDS: dict[str, dict[str, Any]] = {
+    "gpt2": {"n_inner": 24},
+    "gpt_neox": {"rotary_pct": 0.25},
+    "llama": {"num_key_value_heads": 1, "rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}},
+    "mistral": {"num_key_value_heads": 1, "sliding_window": 8, "head_dim": 8},
+    "qwen2": {"num_key_value_heads": 1},
+    "qwen3": {"num_key_value_heads": 2, "head_dim": 4},
+}
+
+
+def save(kind: str, path: Path, **options: Any) -> Path:
+    """A random model of a family, as Hugging Face saves it."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(kind, **{**SMALL, **KINDS.get(kind, {}), **options})
+    model = AutoModelForCausalLM.from_config(config)
+    for weight in model.parameters():
+        weight.data.normal_(0, 0.3)
+    model.save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def gpt2_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save("gpt2", tmp_path_factory.mktemp("gpt2"))
+
+
+@pytest.fixture
+def copy(gpt2_dir: Path, tmp_path: Path) -> Path:
+    """A directory to spoil."""
+    return Path(shutil.copytree(gpt2_dir, tmp_path / "model"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_family_is_the_sum_of_its_terms(kind: str, tmp_path: Path) -> None:
+    path = save(kind, tmp_path)
+    model = load_model(path, device="cpu")
+    assert (model.family, model.n_layers, model.n_heads, model.tokenizer) == (kind, 2, 2, None)
+    assert model.parallel == (kind == "gpt_neox")
+    from transformers import AutoModelForCausalLM
+
+    tokens = torch.arange(6)[None]
+    with torch.no_grad():
+        theirs = AutoModelForCausalLM.from_pretrained(path)(tokens).logits
+    with torch.inference_mode():
+        assert torch.allclose(load.forward(model, tokens), theirs, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("gpt2", {"scale_attn_by_inverse_layer_idx": True}),
+        ("gpt2", {"activation_function": "relu"}),
+        ("gpt_neox", {"use_parallel_residual": False, "hidden_act": "gelu_fast"}),
+        ("llama", {"attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True}),
+        ("llama", {"rope_parameters": {"rope_type": "yarn", "factor": 2.0, "rope_theta": 1e4}}),
+    ],
+)
+def test_variants_of_families(kind: str, options: dict[str, Any], tmp_path: Path) -> None:
+    load_model(save(kind, tmp_path, **options), device="cpu")  # refuses what it does not compute exactly
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision(gpt2_dir: Path, dtype: str) -> None:
+    assert load_model(gpt2_dir, device="cpu", dtype=dtype).dtype == getattr(torch, dtype)
+
+
+def test_a_trained_llama_and_its_tokenizer() -> None:
+    path = SHARED / "stories260K"
+    if not path.exists():
+        pytest.skip(f"real data not at hand: {path}")
+    model = load_model(path, device="cpu")
+    tokens = torch.tensor([model.tokenizer("Once upon a time there was a little")["input_ids"]])
+    with torch.inference_mode():
+        best = int(load.forward(model, tokens)[0, -1].argmax())
+    assert model.tokenizer.decode([best]).strip() in ("girl", "boy", "g", "b")
+
+
+def test_a_tokenizer_alone() -> None:
+    path = SHARED / "gpt2-tokenizer"
+    if not path.exists():
+        pytest.skip(f"real data not at hand: {path}")
+    tokenizer = load_tokenizer(path)
+    assert tokenizer.is_fast and len(tokenizer) == 50257
+    assert tokenizer(" Mary gave")["input_ids"] == [5335, 2921]
+
+
+def test_a_tokenizer_file_is_read_as_it_stands(copy: Path) -> None:
+    """Without a configuration that says otherwise, splitting and ids are those of tokenizer.json."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    inner = Tokenizer(models.WordLevel({"<unk>": 0, "Mary": 1, ",": 2}, unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.Whitespace()
+    inner.save(str(copy / "tokenizer.json"))
+    assert load_model(copy, device="cpu").tokenizer("Mary, ?")["input_ids"] == [1, 2, 0]
+
+
+def test_the_digest_is_that_of_the_file(gpt2_dir: Path) -> None:
+    digest = hashlib.sha256((gpt2_dir / "model.safetensors").read_bytes()).hexdigest()
+    assert weights_sha256(gpt2_dir) == digest == load_model(gpt2_dir, device="cpu").sha256
+
+
+def test_shards_are_read(tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    path = save("gpt2", tmp_path / "whole")
+    AutoModelForCausalLM.from_pretrained(path).save_pretrained(tmp_path / "shards", max_shard_size="8KB")
+    assert len(list((tmp_path / "shards").glob("*.safetensors"))) > 1
+    whole, shards = (load_model(tmp_path / name, device="cpu") for name in ("whole", "shards"))
+    assert torch.equal(whole.W_E, shards.W_E) and whole.sha256 != shards.sha256
+
+
+# --- what is refused --------------------------------------------------------------------------------
+
+
+def edit_config(path: Path, **values: Any) -> None:
+    config = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps(config | values))
+
+
+def test_no_directory(tmp_path: Path) -> None:
+    with pytest.raises(ModelUnavailable, match="there is no model directory") as caught:
+        load_model(tmp_path / "nothing")
+    assert "--model" in str(caught.value.hint)
+
+
+def test_a_file_is_no_model(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"\x00")
+    with pytest.raises(ModelUnavailable, match="is a file; a model is a directory"):
+        load_model(tmp_path / "file")
+
+
+def test_no_config(copy: Path) -> None:
+    (copy / "config.json").unlink()
+    with pytest.raises(ModelUnavailable, match=r"has no config\.json"):
+        load_model(copy)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "\x00\x01"])
+def test_a_broken_config(copy: Path, text: str) -> None:
+    (copy / "config.json").write_text(text)
+    with pytest.raises(ModelUnavailable, match=r"config\.json (cannot be read|is not a JSON object)"):
+        load_model(copy)
+
+
+def test_no_weights(copy: Path) -> None:
+    (copy / "model.safetensors").unlink()
+    with pytest.raises(ModelUnavailable, match=r"has no model\.safetensors"):
+        load_model(copy)
+
+
+def test_pickles_are_never_read(copy: Path) -> None:
+    (copy / "model.safetensors").unlink()
+    (copy / "pytorch_model.bin").write_bytes(b"\x80\x04.")
+    with pytest.raises(ModelUnavailable, match=r"in pytorch_model\.bin, which can hold code"):
+        load_model(copy)
+
+
+def test_cut_off_weights(copy: Path) -> None:
+    file = copy / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(ModelUnavailable, match="cannot be read"):
+        load_model(copy, device="cpu")
+
+
+def test_missing_weights_are_not_made_up(copy: Path) -> None:
+    weights = load_file(copy / "model.safetensors")
+    del weights["transformer.h.1.mlp.c_fc.weight"]
+    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(BrokenWeights, match=r"lack transformer\.h\.1\.mlp\.c_fc\.weight"):
+        load_model(copy, device="cpu")
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite(copy: Path, bad: float) -> None:
+    weights = load_file(copy / "model.safetensors")
+    weights["transformer.h.0.ln_2.bias"][3] = bad
+    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(BrokenWeights, match=r"transformer\.h\.0\.ln_2\.bias .* NaN or infinity"):
+        load_model(copy, device="cpu")
+
+
+def test_code_that_comes_with_a_model_is_not_run(copy: Path) -> None:
+    edit_config(copy, model_type="mine", auto_map={"AutoConfig": "mine.C", "AutoModelForCausalLM": "mine.M"})
+    (copy / "mine.py").write_text(f"open({str(copy / 'ran')!r}, 'w')")
+    with pytest.raises(UnsupportedModel, match="transformers cannot load"):
+        load_model(copy, device="cpu")
+    assert not (copy / "ran").exists()
+
+
+def test_an_unknown_family(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedModel, match="is a gptj model; the families known are gpt2, gpt_neox, llama"):
+        load_model(save("gptj", tmp_path, n_embd=16, n_head=2, n_layer=1, n_positions=16, rotary_dim=4), device="cpu")
+
+
+def test_rotary_that_depends_on_length(tmp_path: Path) -> None:
+    scaled = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}
+    with pytest.raises(UnsupportedModel, match="with the prompt's length"):
+        load_model(save("llama", tmp_path, rope_parameters=scaled), device="cpu")
+
+
+def test_a_stream_that_is_not_the_sum_is_refused(gpt2_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    true = parts.FAMILIES["gpt2"]
+    monkeypatch.setitem(parts.FAMILIES, "gpt2", lambda *args: true(*args) | {"parallel": True})
+    with pytest.raises(UnsupportedModel, match="is not the sum of the terms"):
+        load_model(gpt2_dir, device="cpu")
+
+
+def test_a_broken_tokenizer(copy: Path) -> None:
+    (copy / "tokenizer.json").write_text("{}")
+    with pytest.raises(ModelUnavailable, match=r"the tokenizer in .* cannot be read"):
+        load_model(copy, device="cpu")
+
+
+def test_no_tokenizer(gpt2_dir: Path) -> None:
+    with pytest.raises(ModelUnavailable, match="has no tokenizer"):
+        load_tokenizer(gpt2_dir)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"device": "tpu"}, "device tpu is not known"), ({"dtype": "int8"}, "dtype int8 is not known")],
+)
+def test_devices_and_dtypes(gpt2_dir: Path, options: dict[str, str], message: str) -> None:
+    with pytest.raises(ModelUnavailable, match=message):
+        load_model(gpt2_dir, **options)  # type: ignore[arg-type]
+
+
+def test_cuda_without_a_device(gpt2_dir: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device here")
+    with pytest.raises(ModelUnavailable, match="no CUDA device here"):
+        load_model(gpt2_dir, device="cuda")
+
+
+# --- the hub ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty hub cache, and no network."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    return tmp_path
+
+
+def test_a_name_whose_weights_are_not_at_hand(hub: Path) -> None:
+    with pytest.raises(ModelUnavailable, match=r"the weights of gpt2 are not at hand: .* hub's cache") as caught:
+        load_model("gpt2")
+    assert str(hub) in caught.value.message and "--model" in str(caught.value.hint)
+
+
+def test_a_name_in_the_cache(hub: Path, gpt2_dir: Path) -> None:
+    cached = hub / "models--gpt2"
+    shutil.copytree(gpt2_dir, cached / "snapshots" / "abc")
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text("abc")
+    assert load_model("gpt2", device="cpu").n_layers == 2
+
+
+def test_no_name_at_all() -> None:
+    with pytest.raises(ModelUnavailable, match="is neither a directory nor a name on the Hugging Face hub"):
+        load_model("not a/name?")
+
+
+def test_what_is_available(tmp_path: Path, gpt2_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    cached = tmp_path / "models--me--small"
+    shutil.copytree(gpt2_dir, cached / "snapshots" / "abc")
+    true = huggingface_hub.scan_cache_dir
+    monkeypatch.setattr(huggingface_hub, "scan_cache_dir", lambda: true(tmp_path))
+    found = {model.name: model for model in available_models()}
+    assert found["me/small"].where == "in the hub's cache"
+    assert found["me/small"].size == (gpt2_dir / "model.safetensors").stat().st_size
