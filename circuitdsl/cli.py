@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 SPEC_WRONG, NOT_RUN = 2, 3
 INTERRUPTED = 130
+#: models up to this width run on one thread
+SMALL_WIDTH = 256
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -115,9 +117,18 @@ def _reports(circuits: list[Circuit], given: argparse.Namespace) -> Iterator[Rep
         if (name, revision) not in models:
             with _status(f"loading {name}"):
                 models[name, revision] = load_model(_near(name, circuit), given.device, given.dtype, revision)
+        _use_threads(models[name, revision])
         with _progress() as progress:
             report = verify(circuit, make_benches(circuit, models[name, revision]), options, progress)
         yield report
+
+
+def _use_threads(model: Transformer) -> None:
+    """One thread for a model whose matrices are too small to share: waiting costs more than it saves."""
+    import torch
+
+    if model.device.type == "cpu" and model.d_model <= SMALL_WIDTH and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(1)
 
 
 def _near(name: str, circuit: Circuit) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from rich.console import Console, Group, RenderableType
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -19,12 +19,16 @@ _PLURAL["error"] = ("could not be measured",) * 2
 
 def show(report: Report, console: Console, verbose: bool = False) -> None:
     """Print a report. `verbose` gives the reason of every claim and the members of group edges."""
-    console.print(_header(report))
+    console.print(_header(report, console.width))
     console.print()
     several = len(report.tasks) > 1
-    console.print(_matrix(report) if several else _single(report, verbose))
-    for lines in _footnotes(report):
-        console.print(lines)
+    if several:
+        console.print(_matrix(report, verbose))
+    else:
+        for line in _single(report, console.width, verbose):
+            console.print(line)
+    for line in _footnotes(report):
+        console.print(line)
     console.print()
     console.print(_summary(report))
 
@@ -32,14 +36,15 @@ def show(report: Report, console: Console, verbose: bool = False) -> None:
 # --- what was run ----------------------------------------------------------------------------------
 
 
-def _header(report: Report) -> Text:
+def _header(report: Report, width: int) -> Text:
     model = report.model
     first = Text.assemble(
         (report.spec.circuit, "bold"),
         f" · {model.name} ({model.n_layers} layers × {model.n_heads} heads) · {model.device} {model.dtype}",
     )
-    separator = " · " if len(report.tasks) == 1 else "\n"
-    return Text(separator).join([first, *map(_task, report.tasks)])
+    parts = [first, *map(_task, report.tasks)]
+    one_line = Text(" · ").join(parts)
+    return one_line if len(report.tasks) == 1 and len(one_line) <= width else Text("\n").join(parts)
 
 
 def _task(task: TaskResult) -> Text:
@@ -55,52 +60,64 @@ def _task(task: TaskResult) -> Text:
 # --- the claims of one task ------------------------------------------------------------------------
 
 
-def _single(report: Report, verbose: bool) -> RenderableType:
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Widths of a claim's columns; where they do not fit side by side, the text has a line of its own."""
+
+    text: int
+    number: int
+    interval: int
+    n: int
+    extra: int
+
+    @property
+    def total(self) -> int:
+        return 6 + self.text + self.number + self.interval + self.n + self.extra + 10 + len("undecided")
+
+
+def _single(report: Report, width: int, verbose: bool) -> Iterator[Text]:
     """A line per claim, with its number; the reason below whatever does not hold."""
-    rows: list[RenderableType] = []
-    widths = _widths(report.claims)
+    columns = _columns(report.claims)
     for claim in report.claims:
-        rows.append(_line(claim, widths))
+        yield from _line(claim, columns, columns.total <= width)
         if claim.verdict != "holds" or verbose:
-            rows.append(
-                Padding(Text(claim.reason, "dim" if claim.verdict == "holds" else ""), (0, 0, 0, 8), expand=False)
-            )
-            rows += [Padding(Text(m, "dim"), (0, 0, 0, 10), expand=False) for m in _members(claim, verbose)]
-        rows += [Padding(Text(note, "dim"), (0, 0, 0, 8), expand=False) for note in claim.notes]
-    return Group(*rows)
+            yield _indented(claim.reason, 8, "dim" if claim.verdict == "holds" else "")
+            yield from (_indented(member, 10, "dim") for member in _members(claim, verbose))
+        yield from (_indented(note, 8, "dim") for note in claim.notes)
 
 
-def _line(claim: ClaimResult, widths: dict[str, int]) -> Table:
-    table = Table.grid(padding=(0, 2), pad_edge=True, expand=False)
-    table.add_column(justify="right", width=4)
-    table.add_column(overflow="fold", width=widths["text"])
-    table.add_column(justify="right", width=widths["value"])
-    table.add_column(width=widths["interval"])
-    table.add_column(width=widths["n"])
-    table.add_column(width=widths["extra"])
-    table.add_column()
+def _line(claim: ClaimResult, columns: Columns, fits: bool) -> Iterator[Text]:
     found = claim.measured
-    table.add_row(
-        Text(str(claim.line), "dim"),
-        Text(claim.text),
-        Text(value(found) if found else "", "bold"),
-        Text(interval(found) if found else "", "dim"),
-        Text(f"n {found.n}" if found else "", "dim"),
-        Text(_extra(claim), "dim"),
-        Text(claim.verdict, _STYLE[claim.verdict]),
+    head = Text.assemble((f"{claim.line:>4}  ", "dim"), claim.text)
+    numbers = Text.assemble(
+        (f"{value(found) if found else '':>{columns.number}}  ", "bold"),
+        (f"{interval(found) if found else '':<{columns.interval}}  ", "dim"),
+        (f"{f'n {found.n}' if found else '':<{columns.n}}  ", "dim"),
+        (f"{_extra(claim):<{columns.extra}}  ", "dim"),
+        (claim.verdict, _STYLE[claim.verdict]),
     )
-    return table
+    if not fits:
+        yield head
+        yield Text.assemble(" " * 6, numbers)
+    else:
+        head.pad_right(max(0, 6 + columns.text + 2 - len(head)))
+        yield head + numbers
 
 
-def _widths(claims: Iterable[ClaimResult]) -> dict[str, int]:
-    found = [(c, c.measured) for c in claims]
-    return {
-        "text": min(60, max((len(c.text) for c, _ in found), default=1)),
-        "value": max((len(value(m)) for _, m in found if m), default=1),
-        "interval": max((len(interval(m)) for _, m in found if m), default=1),
-        "n": max((len(f"n {m.n}") for _, m in found if m), default=1),
-        "extra": max((len(_extra(c)) for c, _ in found), default=1),
-    }
+def _columns(claims: Iterable[ClaimResult]) -> Columns:
+    claims = list(claims)
+    found = [claim.measured for claim in claims if claim.measured]
+    return Columns(
+        text=max((len(claim.text) for claim in claims), default=0),
+        number=max((len(value(m)) for m in found), default=0),
+        interval=max((len(interval(m)) for m in found), default=0),
+        n=max((len(f"n {m.n}") for m in found), default=0),
+        extra=max((len(_extra(claim)) for claim in claims), default=0),
+    )
+
+
+def _indented(text: str, by: int, style: str) -> Text:
+    return Text(" " * by + text, style)
 
 
 def _extra(claim: ClaimResult) -> str:
@@ -109,7 +126,7 @@ def _extra(claim: ClaimResult) -> str:
     judged = [m for m in claim.members if m.verdict]
     if judged:
         parts.append(f"{sum(m.verdict == 'holds' for m in judged)} of {len(judged)}")
-    if claim.null:
+    if claim.null and claim.null.size:
         parts.append(f"rarer than {round(claim.null.percentile * claim.null.size)} of {claim.null.size}")
     return ", ".join(parts)
 
@@ -131,7 +148,7 @@ def _member_line(member: MemberResult) -> str:
 # --- claims × tasks --------------------------------------------------------------------------------
 
 
-def _matrix(report: Report) -> RenderableType:
+def _matrix(report: Report, verbose: bool) -> RenderableType:
     """Several tasks: one row a claim, one column a task."""
     table = Table(box=None, padding=(0, 2), pad_edge=True, header_style="bold")
     table.add_column("", justify="right")
@@ -145,7 +162,7 @@ def _matrix(report: Report) -> RenderableType:
     reasons = [
         Text.assemble((f"  {c.line} on {c.task} ", _STYLE[c.verdict]), (c.verdict, _STYLE[c.verdict]), f": {c.reason}")
         for c in report.claims
-        if c.verdict != "holds"
+        if verbose or c.verdict != "holds"
     ]
     return Group(table, *([Text("")] if reasons else []), *reasons)
 
@@ -162,7 +179,7 @@ def _cell(claim: ClaimResult | None) -> Text:
 
 def _footnotes(report: Report) -> list[Text]:
     notes = [
-        Text.assemble((f"{u.line:>6}  ", "dim"), u.text, ("  not measured: ", "yellow"), (u.what, "yellow"))
+        Text.assemble((f"{u.line:>4}  ", "dim"), u.text, ("  not measured: ", "yellow"), (u.what, "yellow"))
         for u in report.unmeasured
     ]
     if report.interrupted:
