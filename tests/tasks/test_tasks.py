@@ -59,7 +59,7 @@ def test_same_seed_same_prompts_and_prefixes_agree(task, pocket_tokens) -> None:
 
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
-def test_positions_stand_in_the_declared_order(task, tokens) -> None:  # noqa: ANN001
+def test_positions_stand_in_the_declared_order(task, tokens) -> None:
     for pair in sample(task, tokens, 100, seed=4).pairs:
         for later, earlier in task.before().items():
             for name in earlier:
