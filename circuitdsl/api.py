@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from circuitdsl.measure.bench import Bench
     from circuitdsl.models.parts import Transformer
 
+#: prompts of each other corruption that are looked at for advice
+ADVICE = 4
+
 
 @dataclass(frozen=True)
 class Spec:
@@ -45,7 +48,7 @@ def catalogue() -> Mapping[str, TaskShape]:
             task.name,
             task.positions,
             task.corruptions,
-            {name: option.says for name, option in task.options.items()},
+            {name: option.values for name, option in task.options.items()},
             task.before(),
         )
         for task in TASKS.values()
@@ -103,7 +106,7 @@ def _resolved(text: str, path: str, found: tuple[Diagnostic, ...], model: str | 
 # --- ready to measure ------------------------------------------------------------------------------
 
 
-def make_bench(circuit: Circuit, use: TaskUse, model: Transformer, max_rows: int | None = None) -> Bench:
+def make_bench(circuit: Circuit, use: TaskUse, model: Transformer) -> Bench:
     """A task's prompts for a model, ready to be measured.
 
     Raises:
@@ -118,22 +121,24 @@ def make_bench(circuit: Circuit, use: TaskUse, model: Transformer, max_rows: int
     if use.file is not None:
         path = Path(circuit.path).parent / use.file
         data = read_prompts(path, tokens, use.name, limit=use.prompts, n_vocab=model.n_vocab)
-        return bench(model, data, circuit.metric, max_rows=max_rows)
+        return bench(model, data, circuit.metric)
     if tokens is None:
         raise UserError(
             f"{model.name} has no tokenizer, and task {use.name} needs one to make its prompts",
             hint="put tokenizer.json beside the weights, or give prompts as token ids in a prompt file",
         )
     task = TASKS[use.generator or use.name]
-    data = sample(task, tokens, use.prompts, use.seed, use.corrupt, _task_options(use))
-    return bench(model, data, circuit.metric, corruptions=tuple(task.corruptions), max_rows=max_rows)
+    options = dict(use.options)
+    data = sample(task, tokens, use.prompts, use.seed, use.corrupt, options)
+    others = {
+        name: sample(task, tokens, ADVICE, use.seed, name, options).pairs
+        for name in task.corruptions
+        if name != data.corrupt
+    }
+    return bench(model, data, circuit.metric, others)
 
 
-def _task_options(use: TaskUse) -> dict[str, str | int]:
-    return {name: int(value) if isinstance(value, float) else value for name, value in use.options}
-
-
-def make_benches(circuit: Circuit, model: Transformer, max_rows: int | None = None) -> dict[str, Bench]:
+def make_benches(circuit: Circuit, model: Transformer) -> dict[str, Bench]:
     """A bench for every task that some claim of the circuit is checked on."""
     wanted = {name for claim in circuit.claims for name in claim.tasks}
-    return {use.name: make_bench(circuit, use, model, max_rows) for use in circuit.tasks if use.name in wanted}
+    return {use.name: make_bench(circuit, use, model) for use in circuit.tasks if use.name in wanted}

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -72,6 +73,8 @@ def _verify(given: argparse.Namespace) -> int:
     target = Path(given.output) if given.output else None
     if target and not target.parent.is_dir():
         raise UserError(f"cannot write {target}: there is no folder {target.parent}")
+    if target and target.is_dir():
+        raise UserError(f"cannot write {target}: it is a folder")
     reports = list(_reports(circuits, given))
     if given.format == "json":
         text = dumps(reports)
@@ -88,13 +91,17 @@ def _verify(given: argparse.Namespace) -> int:
 
 def _check_claim(circuits: list[Circuit], wanted: str | None) -> None:
     ids = [claim.id for circuit in circuits for claim in circuit.claims]
-    if wanted and wanted not in ids:
-        raise UserError(f"there is no claim {wanted}", hint=f"claims are c01 to {ids[-1]}" if ids else None)
     if not ids:
-        raise UserError("nothing to verify: no circuit of the spec makes a claim")
+        raise UserError("nothing to verify: the spec makes no claim that can be measured")
+    if wanted and wanted not in ids:
+        raise UserError(f"there is no claim {wanted}", hint=f"the spec has {', '.join(dict.fromkeys(ids))}")
 
 
 def _reports(circuits: list[Circuit], given: argparse.Namespace) -> Iterator[Report]:
+    from dataclasses import replace
+
+    import torch
+
     from circuitdsl.api import make_benches
     from circuitdsl.models.load import load_model
     from circuitdsl.verification.verify import Options, verify, with_overrides
@@ -106,29 +113,32 @@ def _reports(circuits: list[Circuit], given: argparse.Namespace) -> Iterator[Rep
         only=given.claim,
     )
     models: dict[tuple[str, str | None], Transformer] = {}
+    threads = torch.get_num_threads()
     for circuit in circuits:
-        if given.claim and not any(claim.id == given.claim for claim in circuit.claims):
+        if not any(given.claim in (None, claim.id) for claim in circuit.claims):
             continue
         circuit = with_overrides(circuit, given.prompts, given.seed)
         name = given.model or (circuit.model.name if circuit.model else None)
         if name is None:
             raise UserError(f"circuit {circuit.name} names no model", hint='add a line `model "…"`, or give --model')
         revision = circuit.model.revision if circuit.model and not given.model else None
-        if (name, revision) not in models:
+        place = name if given.model else _near(name, circuit)
+        if (place, revision) not in models:
             with _status(f"loading {name}"):
-                models[name, revision] = load_model(_near(name, circuit), given.device, given.dtype, revision)
-        _use_threads(models[name, revision])
+                models[place, revision] = replace(load_model(place, given.device, given.dtype, revision), name=name)
+        model = models[place, revision]
+        _use_threads(model, threads)
+        start = time.perf_counter()
         with _progress() as progress:
-            report = verify(circuit, make_benches(circuit, models[name, revision]), options, progress)
-        yield report
+            report = verify(circuit, model, make_benches(circuit, model), options, progress)
+        yield replace(report, seconds=time.perf_counter() - start)
 
 
-def _use_threads(model: Transformer) -> None:
+def _use_threads(model: Transformer, usual: int) -> None:
     """One thread for a model whose matrices are too small to share: waiting costs more than it saves."""
     import torch
 
-    if model.device.type == "cpu" and model.d_model <= SMALL_WIDTH and "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(1)
+    torch.set_num_threads(1 if model.device.type == "cpu" and model.d_model <= SMALL_WIDTH else usual)
 
 
 def _near(name: str, circuit: Circuit) -> str:
@@ -154,7 +164,7 @@ def _terminal(reports: list[Report], given: argparse.Namespace, plain: bool) -> 
 
 
 def _check(given: argparse.Namespace) -> int:
-    specs = _load_all(given.spec, given.model, quiet=True)
+    specs = _load_all(given.spec, given.model)
     if specs is None:
         return SPEC_WRONG
     for spec in specs:
@@ -164,7 +174,7 @@ def _check(given: argparse.Namespace) -> int:
     return 0
 
 
-def _load_all(names: Sequence[str], model: str | None, quiet: bool = False) -> list[Spec] | None:
+def _load_all(names: Sequence[str], model: str | None) -> list[Spec] | None:
     """All specs, their diagnostics printed; `None` where some spec is wrong."""
     from circuitdsl.api import load
     from circuitdsl.language.diagnostics import render
@@ -189,7 +199,7 @@ def _load_all(names: Sequence[str], model: str | None, quiet: bool = False) -> l
 def _render(given: argparse.Namespace) -> int:
     from circuitdsl.report.diagram import render
 
-    specs = _load_all([given.spec], given.model, quiet=True)
+    specs = _load_all([given.spec], given.model)
     if specs is None:
         return SPEC_WRONG
     circuits = {circuit.name: circuit for circuit in specs[0].circuits}
@@ -212,7 +222,8 @@ def _read_report(path: Path, circuit: str) -> dict:
         raise UserError(f"cannot read the report {path}: {error}") from None
     reports = found if isinstance(found, list) else [found]
     for report in reports:
-        if isinstance(report, dict) and report.get("spec", {}).get("circuit") == circuit:
+        spec = report.get("spec") if isinstance(report, dict) else None
+        if isinstance(spec, dict) and spec.get("circuit") == circuit:
             return report
     raise UserError(f"{path} holds no report on circuit {circuit}", hint="make one with verify --format json -o FILE")
 

@@ -54,6 +54,6 @@ def check(pocket):
         spec = loads(text)
         assert spec.ok, [d.message for d in spec.diagnostics]
         (circuit,) = spec.circuits
-        return verify(circuit, make_benches(circuit, pocket), Options(**options))
+        return verify(circuit, pocket, make_benches(circuit, pocket), Options(**options))
 
     return run

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class TaskShape:
-    """The names a registered task defines, with a sentence on each."""
+    """The names a registered task defines; positions and corruptions with a sentence, options with their values."""
 
     name: str
     positions: Mapping[str, str]
     corruptions: Mapping[str, str]
-    options: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, tuple[str | int, ...]] = field(default_factory=dict)
     #: for a position, the positions that stand strictly before it in every prompt
     before: Mapping[str, frozenset[str]] = field(default_factory=dict)
 

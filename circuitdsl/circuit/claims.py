@@ -253,7 +253,7 @@ class TaskUse:
     prompts: int = 256
     seed: int = 0
     bos: bool | None = None
-    options: tuple[tuple[str, str | int | float], ...] = ()
+    options: tuple[tuple[str, str | int], ...] = ()
     line: int = 0
 
 

@@ -63,6 +63,10 @@ def _generated(sink: Sink, task: s.Task, tasks: Mapping[str, TaskShape]) -> Task
             options[entry.key.text] = entry.value
     name = task.name.text if task.name else shape.name
     corrupt = _corruption(sink, options.get("corrupt"), shape)
+    for key, value in options.items():
+        allowed = shape.options.get(key)
+        if allowed and _plain(value) not in allowed:
+            sink.error("E047", f"{key} of {shape.name} is one of {listing(map(str, allowed))}", value.span)
     return _with_options(sink, TaskUse(name, shape.name, corrupt=corrupt, line=task.span.line), options)
 
 
@@ -135,11 +139,11 @@ def _yes_or_no(sink: Sink, value: s.Value) -> bool | None:
     return None
 
 
-def _plain(value: s.Value) -> str | int | float:
-    if not isinstance(value, s.Number):
-        return value.text
-    number = value.value / 100 if value.unit else value.value
-    return int(number) if number.is_integer() and not value.unit else number
+def _plain(value: s.Value) -> str | int:
+    """A word, a whole number, or anything else as it was written."""
+    if isinstance(value, s.Number) and not value.unit and value.value.is_integer():
+        return int(value.value)
+    return value.text
 
 
 def _shown(value: s.Value) -> str:

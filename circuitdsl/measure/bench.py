@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 
@@ -12,14 +12,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuitdsl.circuit.claims import EVERYWHERE, Metric, Position
-from circuitdsl.measure.metrics import FALLING, SHARES, Scorer, scorer, unit
-from circuitdsl.measure.plan import (
+from circuitdsl.measure.metrics import FALLING, Scorer, scorer
+from circuitdsl.measure.requests import (
     AttentionRequest,
     BehaviourRequest,
     EdgeRequest,
     NodeRequest,
     PatchRequest,
     Request,
+    positions_of,
 )
 from circuitdsl.models.parts import Transformer
 from circuitdsl.patching import runs as engine
@@ -53,7 +54,16 @@ class Series:
 
     def extended(self, more: Series) -> Series:
         """These prompts and then those."""
-        return Series(*(np.concatenate([getattr(self, n), getattr(more, n)]) for n in Series.__slots__))
+        return Series(
+            np.concatenate([self.indices, more.indices]),
+            np.concatenate([self.values, more.values]),
+            np.concatenate([self.present, more.present]),
+            np.concatenate([self.changed, more.changed]),
+        )
+
+    def only(self, keep: Array) -> Series:
+        """On some of the prompts."""
+        return Series(self.indices[keep], self.values[keep], self.present[keep], self.changed[keep])
 
 
 @dataclass(frozen=True)
@@ -64,7 +74,7 @@ class Bench:
         clean: the metric on each clean prompt [n].
         corrupt: the metric on each corrupt prompt, scored with the clean one's answers [n].
         ends: the residual streams at END of all clean and of all corrupt prompts, before the final norm.
-        corruptions: other corruptions of the task, for advice.
+        others: a few prompts under each other corruption of the task, for advice.
     """
 
     model: Transformer
@@ -74,8 +84,7 @@ class Bench:
     clean: Array
     corrupt: Array
     ends: Ends
-    corruptions: tuple[str, ...] = ()
-    max_rows: int | None = None
+    others: Mapping[str, tuple[PromptPair, ...]] = field(default_factory=dict)
     tally: Tally = field(default_factory=Tally)
     _means: dict[int, tuple[Terms, Array]] = field(default_factory=dict, repr=False)
 
@@ -84,30 +93,25 @@ class Bench:
         return self.data.pairs
 
     @property
-    def strata(self) -> Array:
-        return np.asarray([pair.stratum for pair in self.pairs])
+    def smallest_mean(self) -> int:
+        """Prompts behind the mean of the smallest stratum of one length that was asked for."""
+        return min(int(np.bincount(stratum[stratum >= 0]).min()) for _, stratum in self._means.values())
 
     @property
-    def is_share(self) -> bool:
-        """Whether the metric is a share of prompts."""
-        return self.metric.name in SHARES
+    def strata(self) -> Array:
+        return np.asarray([pair.stratum for pair in self.pairs])
 
     @property
     def falls(self) -> bool:
         """Whether the metric is better when lower."""
         return self.metric.name in FALLING
 
-    @property
-    def unit(self) -> str:
-        return unit(self.metric)
-
 
 def bench(
     model: Transformer,
     data: Dataset,
     metric: Metric,
-    corruptions: tuple[str, ...] = (),
-    max_rows: int | None = None,
+    others: Mapping[str, tuple[PromptPair, ...]] | None = None,
 ) -> Bench:
     """Run all prompts once and score them.
 
@@ -119,33 +123,17 @@ def bench(
     logits = _read(model, ends[0], lambda _: vocabulary) if metric.name == "kl" else None
     score = scorer(metric, data.pairs, logits)
     clean, corrupt = (_score(model, end, score) for end in ends)
-    return Bench(model, data, metric, score, clean, corrupt, ends, corruptions, max_rows)
+    return Bench(model, data, metric, score, clean, corrupt, ends, others or {})
 
 
 def behaviour(bench: Bench, metric: Metric) -> Array:
     """Any metric of the clean run, on every prompt."""
     if metric == bench.metric:
         return bench.clean
-    if metric.name == "kl":
-        return np.zeros(len(bench.pairs))
     return _score(bench.model, bench.ends[0], scorer(metric, bench.pairs))
 
 
 # --- positions -------------------------------------------------------------------------------------
-
-
-def positions_of(request: Request) -> tuple[Position, ...]:
-    """Every position that a request needs, but for `*`."""
-    match request:
-        case EdgeRequest(edges=edges):
-            found: Iterable[Position] = (edge.position for edge in edges)
-        case NodeRequest(sites=sites):
-            found = (site.position for site in sites)
-        case AttentionRequest(source=source, target=target):
-            found = (*source, *target)
-        case _:
-            found = ()
-    return tuple(dict.fromkeys(p for p in found if p != EVERYWHERE))
 
 
 def present(bench: Bench, request: Request) -> Array:
@@ -162,7 +150,7 @@ def _indices(pair: PromptPair, position: Position) -> tuple[int, ...]:
     return moved if all(0 <= i < len(pair.clean_tokens) for i in moved) else ()
 
 
-def _padded(pairs: Sequence[PromptPair], wanted: Iterable[Position]) -> Int[Tensor, "n k"]:
+def _token_indices(pairs: Sequence[PromptPair], wanted: Iterable[Position]) -> Int[Tensor, "n k"]:
     """Token indices of some positions together, without repetition, padded with -1."""
     rows = [sorted({i for position in wanted for i in _indices(pair, position)}) for pair in pairs]
     width = max(1, *map(len, rows))
@@ -189,7 +177,7 @@ def measure(
         patches = [r for r in values if isinstance(r, (EdgeRequest, NodeRequest))]
         for patch, numbers in _patched(bench, runs, patches, part).items():
             values[patch][places] = numbers
-            changed[patch][places] = _changed(bench, runs, patch, part)
+            changed[patch][places] = _changed(runs, patch, [bench.pairs[i] for i in part])
         for request in values:
             if isinstance(request, AttentionRequest):
                 values[request][places] = _attention(bench, runs, request, part)
@@ -243,10 +231,10 @@ def _patched(bench: Bench, runs: Runs, requests: Sequence[PatchRequest], part: A
         return {}
     pairs = [bench.pairs[i] for i in part]
     wanted = dict.fromkeys(p for request in requests for p in positions_of(request))
-    positions: Positions = {p: _padded(pairs, [p]) for p in wanted}
+    positions: Positions = {p: _token_indices(pairs, [p]) for p in wanted}
     readout = _readout(bench.scorer, torch.as_tensor(part))
     experiments = [_experiment(request) for request in requests]
-    found = effects(bench.model, runs, experiments, positions, readout, max_rows=bench.max_rows, tally=bench.tally)
+    found = effects(bench.model, runs, experiments, positions, readout, tally=bench.tally)
     scores = _scored(bench.scorer, found, torch.as_tensor(part))
     return dict(zip(requests, scores, strict=True))
 
@@ -257,21 +245,17 @@ def _experiment(request: PatchRequest) -> Experiment:
     return Experiment(sites=frozenset(request.sites), ablate=request.ablate, direction=request.direction)
 
 
-def _changed(bench: Bench, runs: Runs, request: PatchRequest, part: Array) -> Array:
-    """On which prompts some patched term is not the same on the clean and the corrupt prompt."""
-    if isinstance(request, NodeRequest) and request.ablate != "corrupt":
-        return np.ones(len(part), bool)
-    pairs = [bench.pairs[i] for i in part]
-    terms = request.edges if isinstance(request, EdgeRequest) else request.sites
-    writes = {(t.sender if isinstance(request, EdgeRequest) else t.node, t.position) for t in terms}  # type: ignore[union-attr]
-    found = (engine.changed(runs, node, _padded(pairs, [p])) for node, p in writes)
+def _changed(runs: Runs, request: PatchRequest, pairs: Sequence[PromptPair]) -> Array:
+    """On which prompts some patched term becomes something other than it was."""
+    ablate = request.ablate if isinstance(request, NodeRequest) else "corrupt"
+    found = (engine.changed(runs, node, _token_indices(pairs, [place]), ablate) for node, place in request.writes)
     return reduce(torch.logical_or, found).cpu().numpy()
 
 
 def _attention(bench: Bench, runs: Runs, request: AttentionRequest, part: Array) -> Array:
     """Attention summed over targets, averaged over sources and heads."""
     pairs = [bench.pairs[i] for i in part]
-    source, target = _padded(pairs, request.source), _padded(pairs, request.target)
+    source, target = _token_indices(pairs, request.source), _token_indices(pairs, request.target)
     count = (source >= 0).sum(-1).clamp_min(1)
     total = torch.zeros(len(pairs))
     for head in request.heads:

@@ -16,8 +16,10 @@ from circuitdsl.circuit.claims import Metric
 from circuitdsl.errors import UserError
 from circuitdsl.tasks.dataset import PromptPair
 
-#: metrics that are shares of prompts: 0 or 1 on each
-SHARES = frozenset({"accuracy"})
+#: metrics that are right or wrong, 1 or 0, on each prompt
+HITS = frozenset({"accuracy"})
+#: metrics whose differences are said in percentage points
+SHARES = HITS | {"prob_diff"}
 #: metrics whose clean value lies below the corrupt one
 FALLING = frozenset({"kl"})
 
@@ -37,8 +39,8 @@ class Scorer:
 
 
 def unit(metric: Metric) -> str:
-    """How a metric is written: `share` (a percentage), `nats` or `logits`, or a difference of probabilities."""
-    return {"accuracy": "share", "prob_diff": "probability", "kl": "nats", "logprob": "nats"}.get(metric.name, "logits")
+    """How a metric is written: `share` (a percentage), `nats` or `logits`."""
+    return "share" if metric.name in SHARES else {"kl": "nats", "logprob": "nats"}.get(metric.name, "logits")
 
 
 def scorer(metric: Metric, pairs: Sequence[PromptPair], clean: Float[Tensor, "n vocab"] | None = None) -> Scorer:
@@ -52,7 +54,7 @@ def scorer(metric: Metric, pairs: Sequence[PromptPair], clean: Float[Tensor, "n 
     match metric.name:
         case "logit_diff":
             if options.get("against") == "corrupt":
-                if not all(p.corrupt_answers for p in pairs):
+                if not all(p.corrupt_answers and not set(p.corrupt_answers) & set(p.answers) for p in pairs):
                     raise UserError("logit_diff(against = corrupt) needs corrupt prompts that ask for something else")
                 sides["distractor"] = [p.corrupt_answers for p in pairs]
             return _on_tokens(sides, _max_difference if options.get("against") == "max" else _mean_difference)
@@ -75,7 +77,7 @@ Sides = dict[str, list[tuple[int, ...]]]
 
 
 def _on_tokens(sides: Sides, score: Callable[..., Tensor]) -> Scorer:
-    (answers, a_mask), (distractors, d_mask) = _padded(sides["answer"]), _padded(sides["distractor"])
+    (answers, a_mask), (distractors, d_mask) = _rows(sides["answer"]), _rows(sides["distractor"])
     split = answers.shape[1]
 
     def apply(logits: Tensor, prompts: Tensor) -> Tensor:
@@ -86,7 +88,7 @@ def _on_tokens(sides: Sides, score: Callable[..., Tensor]) -> Scorer:
     return Scorer(torch.cat([answers, distractors], dim=1), apply)
 
 
-def _padded(rows: list[tuple[int, ...]]) -> tuple[Int[Tensor, "n k"], Bool[Tensor, "n k"]]:
+def _rows(rows: list[tuple[int, ...]]) -> tuple[Int[Tensor, "n k"], Bool[Tensor, "n k"]]:
     width = max(map(len, rows))
     ids = torch.zeros(len(rows), width, dtype=torch.long)
     mask = torch.zeros(len(rows), width, dtype=torch.bool)
@@ -121,7 +123,7 @@ def _best_answer_wins(a: Tensor, a_mask: Tensor, d: Tensor, d_mask: Tensor) -> T
 
 
 def _on_vocabulary(sides: Sides, score: Callable[..., Tensor]) -> Scorer:
-    (answers, a_mask), (distractors, d_mask) = _padded(sides["answer"]), _padded(sides["distractor"])
+    (answers, a_mask), (distractors, d_mask) = _rows(sides["answer"]), _rows(sides["distractor"])
 
     def apply(logits: Tensor, prompts: Tensor) -> Tensor:
         logp = logits.float().log_softmax(-1)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from circuitdsl.circuit.claims import Node
 from circuitdsl.models.parts import Transformer, attend
-from circuitdsl.patching.patch import PatchError, Readout
+from circuitdsl.patching.patch import Ablation, PatchError, Readout
 
 C = TypeVar("C", bound="Terms")
 
@@ -264,14 +264,23 @@ def attention(
 
 
 @torch.inference_mode()
-def changed(runs: Runs, sender: Node, index: Int[Tensor, "n k"] | None = None) -> Bool[Tensor, " n"]:
-    """Whether the sender writes something else on the corrupt prompt, at the given positions (`None`: at any).
+def changed(
+    runs: Runs, sender: Node, index: Int[Tensor, "n k"] | None = None, ablate: Ablation = "corrupt"
+) -> Bool[Tensor, " n"]:
+    """Whether what a patch puts in differs from what the sender writes, at the given positions (`None`: at any).
 
-    A term can only differ where the prompts do, at its position or before; below a millionth of the term's own
+    A corrupt term can only differ where the prompts do, at its position or before; below a millionth of the term's own
     size a difference is rounding.
     """
-    before = (runs.clean_tokens != runs.corrupt_tokens).cumsum(dim=1) > 0
-    differs = before & _differs(_term(runs.clean, sender), _term(runs.corrupt, sender))
+    clean = _term(runs.clean, sender)
+    if ablate == "corrupt":
+        before = (runs.clean_tokens != runs.corrupt_tokens).cumsum(dim=1) > 0
+        differs = before & _differs(clean, _term(runs.corrupt, sender))
+    elif ablate == "zero":
+        differs = _differs(clean, torch.zeros_like(clean))
+    else:
+        assert runs.means is not None and runs.stratum is not None, "mean ablation needs means"
+        differs = _differs(clean, _term(runs.means, sender)[runs.stratum])
     if index is None:
         return differs.any(dim=1)
     index = index.to(differs.device)

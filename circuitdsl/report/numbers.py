@@ -26,6 +26,8 @@ def value(measured: Measured) -> str:
     """The measured figure in its unit."""
     if measured.unit in ("gap", "share"):
         return percent(measured.value)
+    if measured.unit == "points":
+        return f"{percent(measured.value, sign=False)} points"
     return plain(measured.value)
 
 
@@ -35,7 +37,7 @@ def interval(measured: Measured) -> str:
 
 
 def bracket(ci: Interval, unit: str) -> str:
-    if unit in ("gap", "share"):
+    if unit in ("gap", "share", "points"):
         low, high = (percent(limit, sign=False) for limit in ci)
     else:
         low, high = (plain(limit) for limit in ci)

@@ -135,6 +135,7 @@ class Report:
     versions: dict[str, str] = field(default_factory=dict)
     threads: int = 0
     level: str = "Holm 5 %"
+    early_stop: bool = True
     block_positions: int = 0
     interrupted: bool = False
 
@@ -150,6 +151,8 @@ class Report:
     def to_json(self) -> dict[str, Any]:
         """The report as schema version 1 has it."""
         body = _plain(asdict(self))
+        for claim in body["claims"]:
+            claim["reason"] = ascii_signs(claim["reason"])
         return {"schema": 1, "circuitdsl": __version__, **body, "summary": self.summary}
 
 
@@ -171,6 +174,7 @@ def write_whole(path: Path, text: str | bytes) -> None:
         UserError: the folder is missing or cannot be written.
     """
     data = text.encode() if isinstance(text, str) else text
+    name = ""
     try:
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         with os.fdopen(descriptor, "wb") as file:
@@ -178,6 +182,8 @@ def write_whole(path: Path, text: str | bytes) -> None:
         os.chmod(name, 0o666 & ~_umask())
         os.replace(name, path)
     except OSError as error:
+        if name:
+            Path(name).unlink(missing_ok=True)
         raise UserError(f"cannot write {path}: {error.strerror}", hint="is the folder there, and writable?") from None
 
 
@@ -185,6 +191,11 @@ def dumps(reports: Iterable[Report]) -> str:
     """One report as a JSON object; several as a JSON list."""
     found = [report.to_json() for report in reports]
     return json.dumps(found[0] if len(found) == 1 else found, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def ascii_signs(reason: str) -> str:
+    """A reason with the signs that a keyboard has: `effect -43% [-47, -39] is below -20%`."""
+    return reason.replace("\N{MINUS SIGN}", "-").replace(" %", "%")
 
 
 def schema() -> dict[str, Any]:

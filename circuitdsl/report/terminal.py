@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -81,9 +82,9 @@ def _single(report: Report, width: int, verbose: bool) -> Iterator[Text]:
     for claim in report.claims:
         yield from _line(claim, columns, columns.total <= width)
         if claim.verdict != "holds" or verbose:
-            yield _indented(claim.reason, 8, "dim" if claim.verdict == "holds" else "")
-            yield from (_indented(member, 10, "dim") for member in _members(claim, verbose))
-        yield from (_indented(note, 8, "dim") for note in claim.notes)
+            yield _indented(claim.reason, 8, width, "dim" if claim.verdict == "holds" else "")
+            yield from (_indented(member, 10, width, "dim") for member in _members(claim, verbose))
+        yield from (_indented(note, 8, width, "dim") for note in claim.notes)
 
 
 def _line(claim: ClaimResult, columns: Columns, fits: bool) -> Iterator[Text]:
@@ -116,8 +117,10 @@ def _columns(claims: Iterable[ClaimResult]) -> Columns:
     )
 
 
-def _indented(text: str, by: int, style: str) -> Text:
-    return Text(" " * by + text, style)
+def _indented(text: str, by: int, width: int, style: str) -> Text:
+    """A paragraph, all of its lines indented."""
+    lines = textwrap.wrap(text, max(width - by, 20), break_long_words=False, break_on_hyphens=False)
+    return Text("\n".join(" " * by + line for line in lines), style)
 
 
 def _extra(claim: ClaimResult) -> str:
@@ -134,7 +137,8 @@ def _extra(claim: ClaimResult) -> str:
 def _members(claim: ClaimResult, verbose: bool) -> list[str]:
     """The pairs behind a verdict: those that do not hold, or all of them."""
     wanted = [m for m in claim.members if verbose or (m.verdict and m.verdict != "holds")]
-    return [m.reason if m.verdict else _member_line(m) for m in wanted]
+    lines = [m.reason if m.verdict else _member_line(m) for m in wanted]
+    return [line for line in lines if line != claim.reason]
 
 
 def _member_line(member: MemberResult) -> str:
@@ -159,12 +163,17 @@ def _matrix(report: Report, verbose: bool) -> RenderableType:
     for claim in {c.id: c for c in report.claims}.values():
         row = [cells.get((claim.id, task.name)) for task in report.tasks]
         table.add_row(Text(str(claim.line), "dim"), Text(claim.text), *map(_cell, row))
-    reasons = [
-        Text.assemble((f"  {c.line} on {c.task} ", _STYLE[c.verdict]), (c.verdict, _STYLE[c.verdict]), f": {c.reason}")
-        for c in report.claims
-        if verbose or c.verdict != "holds"
-    ]
-    return Group(table, *([Text("")] if reasons else []), *reasons)
+    return Group(table, *_remarks(report, verbose))
+
+
+def _remarks(report: Report, verbose: bool) -> Iterator[Text]:
+    """The reasons of whatever does not hold (or of everything), and all notes, by claim and task."""
+    for claim in report.claims:
+        where = Text.assemble((f"{claim.line:>4}  ", "dim"), f"{claim.task}: ")
+        if claim.verdict != "holds" or verbose:
+            yield Text.assemble(where, (claim.verdict, _STYLE[claim.verdict]), f", {claim.reason}")
+            yield from (Text(f"        {line}", "dim") for line in _members(claim, verbose))
+        yield from (Text.assemble(where, (note, "dim")) for note in claim.notes)
 
 
 def _cell(claim: ClaimResult | None) -> Text:
@@ -183,7 +192,7 @@ def _footnotes(report: Report) -> list[Text]:
         for u in report.unmeasured
     ]
     if report.interrupted:
-        notes.append(Text("  interrupted: claims below this point were not measured", "yellow"))
+        notes.append(Text("  interrupted: what was not measured by then is an error or undecided", "yellow"))
     return [Text(""), *notes] if notes else []
 
 
@@ -192,6 +201,7 @@ def _summary(report: Report) -> Text:
     parts = [Text(f"{n} {_PLURAL[v][n > 1]}", _STYLE[v]) for v, n in counts]
     if report.unmeasured:
         parts.append(Text(f"{len(report.unmeasured)} not measured", "yellow"))
-    total = len(report.claims)
-    head = Text(f"  {total} claim{'s' * (total != 1)}: ")
+    ids = len({claim.id for claim in report.claims})
+    tasks = f" on {len(report.tasks)} tasks" if len(report.tasks) > 1 else ""
+    head = Text(f"  {ids} claim{'s' * (ids != 1)}{tasks}: ")
     return Text.assemble(head, Text(", ").join(parts), (f"   {report.seconds:.1f} s", "dim"))

@@ -14,9 +14,12 @@ number; over the claims of a spec, Holm's procedure keeps each of the two sums a
 Effects are ratios of means. They are tested without dividing, on the paired `d - b g`, and only where the gap itself
 is clear: p-values of claims on effects are never smaller than the gap's own.
 
-A figure that is the same on every prompt has no variance, and no interval can be computed. n equal prompts show only
-that, at 95 %, less than a share `1 - 0.05^(1/n)` of prompts differ (Clopper and Pearson; about 3 / n). Such a figure is
-decided by its value, at the last look, from `CONSTANT` prompts on, and its reason says how many prompts may differ.
+A figure that is the same on every prompt has no variance, and no interval can be computed from its spread. n equal
+prompts show only that, at 95 %, less than a share `1 - 0.05^(1/n)` of prompts differ (Clopper and Pearson; about
+3 / n). Where the metric moves with every change of the logits, equal figures are no accident, and such a figure is
+decided by its value, at the last look, from `CONSTANT` prompts on; its reason says how many prompts may differ. Where
+the metric jumps (`Sample.step`: accuracy), that no prompt changed is what chance does with few changes: all such
+figures have intervals that allow for the prompts that would change by the whole step (`bounded.py`).
 """
 
 from __future__ import annotations
@@ -101,7 +104,8 @@ class Decision:
     """A verdict with the numbers behind it; None where there is no such number.
 
     `ci` is the plain 95 % interval, `ci_used` the one the verdict went by, at `level`. Of a claim with several parts
-    the numbers are those of the part that decided, and `parts` has all.
+    the numbers are those of the part that decided, and `parts` has all. `degenerate` figures have no interval, being
+    the same on every prompt.
     """
 
     verdict: Verdict
@@ -121,12 +125,6 @@ class Decision:
     disagree: tuple[str, ...] = ()
     label: str = ""
     parts: tuple[Decision, ...] = field(default=(), repr=False)
-
-    @property
-    def held(self) -> tuple[int, int]:
-        """How many parts hold, of how many."""
-        parts = self.parts or (self,)
-        return sum(part.verdict == "holds" for part in parts), len(parts)
 
 
 # --- weighing: p-values, at every look so far -------------------------------------------------------
@@ -210,6 +208,8 @@ def _rule_part(part: Part, levels: Levels, parts: int) -> Decision:
     """The verdict on one of several parts: "fails" is paid for by all of them (Bonferroni), "holds" is not."""
     fails_at = levels.fails / parts
     holds, fails = part.p_holds <= levels.holds, part.p_fails <= fails_at
+    if holds and fails:
+        part = replace(part, because=reasons.CLASH)
     verdict: Verdict = part.forced or ("undecided" if holds == fails else "holds" if holds else "fails")
     level = {"holds": levels.holds, "fails": fails_at}.get(verdict, min(levels.holds, fails_at))
     blank = Decision(verdict, part.because, n=part.sample.n, label=part.sample.label, null=part.rare, level=level)

@@ -55,6 +55,25 @@ class Estimate(Protocol):
         ...
 
 
+class Centre(Estimate, Protocol):
+    """A mean: an estimate with a standard error."""
+
+    @property
+    def se(self) -> Array: ...
+
+
+class Joint(Protocol):
+    """Quantities measured on the same prompts, of which any linear combination has a mean."""
+
+    @property
+    def n(self) -> int: ...
+    @property
+    def mean(self) -> Array: ...
+    def combine(self, *weights: Number) -> Centre:
+        """The mean of `sum_a weights[a] * y[a]`."""
+        ...
+
+
 # --- one mean ---------------------------------------------------------------------------------------
 
 
@@ -252,7 +271,7 @@ class Ratio:
     `sign` is the sign that the denominator must have for the ratio to mean anything (-1 for `kl`).
     """
 
-    pair: Moments
+    pair: Joint
     sign: int = 1
 
     @property
@@ -265,11 +284,11 @@ class Ratio:
             return self.pair.mean[..., 0] / self.pair.mean[..., 1]
 
     @property
-    def numerator(self) -> Mean:
+    def numerator(self) -> Centre:
         return self.pair.combine(1.0, 0.0)
 
     @property
-    def denominator(self) -> Mean:
+    def denominator(self) -> Centre:
         return self.pair.combine(0.0, 1.0)
 
     @property
@@ -277,7 +296,7 @@ class Ratio:
         """The same ratio on every prompt: `d - value * g` has no variance."""
         return self.at(np.where(np.isfinite(self.value), self.value, 0.0)).degenerate
 
-    def at(self, bound: Number) -> Mean:
+    def at(self, bound: Number) -> Centre:
         """The mean of `sign * (d - bound * g)`: below 0 exactly when the ratio is below `bound`."""
         return self.pair.combine(self.sign, -self.sign * np.asarray(bound, float))
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from circuitdsl.circuit.claims import Matters, Negligible, Signed
 from circuitdsl.verdict.intervals import Estimate, Ratio
 from circuitdsl.verdict.samples import NULL_MEMBERS, Rarity, on_effects
@@ -12,6 +14,9 @@ from circuitdsl.verdict.words import Limits, Unit, exact, scale
 
 if TYPE_CHECKING:
     from circuitdsl.verdict.decide import Decision, Part
+
+#: why a part is undecided that passed both ways
+CLASH = "one look shows the claim true and another shows it false"
 
 
 def reason(part: Part, decision: Decision) -> str:
@@ -27,6 +32,8 @@ def reason(part: Part, decision: Decision) -> str:
         text += f", rarer than {part.rare.stronger} of {part.rare.size}"
     if decision.degenerate:
         text += f"; {_no_variance(part, decision.n)}"
+    elif _unchanged(part):
+        text += f"; {_no_change(part, decision)}"
     if decision.disagree:
         text += f"; strata that disagree: {', '.join(decision.disagree)}"
     return text
@@ -79,7 +86,8 @@ def _finding(part: Part, decision: Decision) -> str:
     if crossed and (decision.verdict == "undecided" or part.forced):
         return f"reaches across {' and '.join(exact(unit, bound) for bound in crossed)}"
     if decision.verdict == "undecided" and not part.because:
-        return "decides nothing: the gap is not clear enough at this level"
+        unclear = ": the gap is not clear enough at this level" if on_effects(part.test) else " at this level"
+        return f"decides nothing{unclear}"
     return f"is {_place(part, decision.value or 0.0, (low, high), unit)}"
 
 
@@ -109,3 +117,17 @@ def _no_variance(part: Part, n: int) -> str:
         what = "clean − corrupt" if figure.denominator.degenerate else "patched − clean"
     share = -math.expm1(math.log(0.05) / n)
     return f"{what} has no variance over {n} prompts (up to {scale('percent', share, None).amount(share)} may differ)"
+
+
+def _unchanged(part: Part) -> bool:
+    """Whether the claim is about changes of a metric that jumps, and no prompt differs from another."""
+    sample = part.sample
+    return sample.step is not None and sample.d is not None and bool(np.ptp(sample.array("d")) == 0)
+
+
+def _no_change(part: Part, decision: Decision) -> str:
+    """How many prompts may yet change where none did, at the level that the verdict used."""
+    n, figures = decision.n, len(part.figures)
+    share = -math.expm1(math.log(part.looks.nominal(decision.level, figures - 1) / 2) / n)
+    what = "unchanged" if not np.any(part.sample.array("d")) else "changed alike"
+    return f"all {n} prompts are {what}, but up to {scale('percent', share, None).amount(share)} of others may differ"

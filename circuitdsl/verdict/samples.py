@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from circuitdsl.circuit.claims import Matters, Negligible, Signed, Test, Within
-from circuitdsl.verdict.intervals import Estimate, Mean, Ratio, Share, mean, moments, share
+from circuitdsl.verdict.bounded import changes
+from circuitdsl.verdict.intervals import Estimate, Joint, Ratio, mean, moments, share
 from circuitdsl.verdict.words import Unit
 
 #: the null must have this many members, 1 / (19 + 1) being 5 %
@@ -25,6 +26,10 @@ class Sample:
     measured as they are have `value`. `unit` is that of `delta` and of `value`; `hits` says that `value` is right or
     wrong (1 or 0) on each prompt, its mean a share of prompts; `falls` that the metric is better when lower (`kl`),
     so that its gap is negative. `name` is what the reason calls `value`, `label` the member of an `each` claim.
+
+    `step` says that `d` and `g` are changes of a metric that jumps, and by how much at most on one prompt: 1 for
+    accuracy, which is 0 or 1. Then prompts that do not change are evidence of few changes only, never of none. None is
+    for metrics that move with every change of the logits: a `d` of 0 on all prompts says that nothing was changed.
     """
 
     strata: NDArray[np.generic]
@@ -36,6 +41,7 @@ class Sample:
     hits: bool = False
     falls: bool = False
     label: str = ""
+    step: float | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "strata", np.asarray(self.strata))
@@ -44,6 +50,8 @@ class Sample:
                 object.__setattr__(self, name, np.asarray(y, float))
                 if np.shape(y) != (self.n,):
                     raise ValueError(f"{name} has shape {np.shape(y)} for {self.n} prompts")
+                if self.step is not None and name != "value" and np.any(np.abs(y) > self.step):
+                    raise ValueError(f"{name} changes by more than the step of {self.step:g}")
 
     @property
     def n(self) -> int:
@@ -88,20 +96,29 @@ def on_effects(test: Test) -> bool:
     return not isinstance(test, Within) or test.quantity == "effect"
 
 
-def figure_of(test: Test, sample: Sample) -> Mean | Ratio | Share:
+def effect_of(sample: Sample) -> Ratio:
+    """The effect on the prompts of a sample."""
+    return Ratio(_joint(sample, sample.array("g")), sample.sign)
+
+
+def figure_of(test: Test, sample: Sample) -> Estimate:
     """The figure that a test is about, on the prompts of a sample."""
     if on_effects(test):
-        return Ratio(moments(sample.array("d"), sample.array("g"), strata=sample.strata), sample.sign)
+        return effect_of(sample)
     if isinstance(test, Within) and test.quantity == "delta":
-        d = sample.array("d")
-        size = d if sample.g is None else sample.array("g")  # what differences are rounded against
-        return moments(d, size, strata=sample.strata).combine(1.0, 0.0)
+        # g is what differences are rounded against
+        return _joint(sample, sample.array("d" if sample.g is None else "g")).combine(1.0, 0.0)
     value = sample.array("value")
     return share(value) if sample.hits else mean(value, sample.strata)
 
 
+def _joint(sample: Sample, g: NDArray[np.float64]) -> Joint:
+    d = sample.array("d")
+    return moments(d, g, strata=sample.strata) if sample.step is None else changes(d, g, sample.step)
+
+
 def constant(figure: Estimate) -> bool:
-    """Whether a figure, or the numerator or denominator of a ratio, is the same on every prompt."""
+    """Whether a figure, or the numerator or denominator of a ratio, is the same on every prompt and has no interval."""
     if isinstance(figure, Ratio):
         return bool(figure.degenerate | figure.numerator.degenerate | figure.denominator.degenerate)
     return bool(figure.degenerate)

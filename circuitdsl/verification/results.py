@@ -6,14 +6,20 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from circuitdsl.circuit.claims import Claim, Member, Signed, Within
+from circuitdsl.circuit.claims import Claim, Member, Signed, Test, Within
 from circuitdsl.measure.bench import Bench, Series
-from circuitdsl.measure.plan import AttentionRequest, ClaimPlan, EdgeRequest, NodeRequest, Request
+from circuitdsl.measure.metrics import unit
+from circuitdsl.measure.plan import ClaimPlan
+from circuitdsl.measure.requests import AttentionRequest, BehaviourRequest, EdgeRequest, NodeRequest, Request
 from circuitdsl.report.numbers import percent
 from circuitdsl.report.report import ClaimResult, Interval, Measured, MemberResult, Null, Verdict
-from circuitdsl.verdict.decide import Decision, Sample
+from circuitdsl.verdict.decide import Decision
 from circuitdsl.verdict.intervals import Ratio, moments
+from circuitdsl.verdict.samples import Sample
 from circuitdsl.verification.samples import sample_of
+
+#: means over fewer prompts are hardly means
+FEW = 8
 
 _WORST: tuple[Verdict, ...] = ("fails", "error", "undecided", "holds")
 
@@ -68,20 +74,22 @@ def _measured(plan: ClaimPlan, decision: Decision, series: Mapping[Request, Seri
         ci=decision.ci,
         ci_used=decision.ci_used,
         n=decision.n,
-        unit=_unit(decision, sample, bench),
+        unit=_unit(decision, part.request, bench),
         delta=decision.delta,
         median=median,
         iqr=(low, high),
-        right_sign=_right_sign(plan.claim, spread),
+        right_sign=_right_sign(plan.claim, decision, spread, sample.falls),
     )
 
 
-def _unit(decision: Decision, sample: Sample, bench: Bench) -> str:
+def _unit(decision: Decision, request: Request, bench: Bench) -> str:
+    """`gap` for effects, `share` and `points` for shares and their differences, else the metric's own unit."""
     if decision.name == "effect":
         return "gap"
-    if sample.unit in ("percent", "points"):
+    if isinstance(request, AttentionRequest):
         return "share"
-    return bench.unit
+    own = unit(request.metric if isinstance(request, BehaviourRequest) else bench.metric)
+    return "points" if own == "share" and decision.name == "delta" else own
 
 
 def _per_prompt(decision: Decision, sample: Sample) -> np.ndarray:
@@ -91,17 +99,26 @@ def _per_prompt(decision: Decision, sample: Sample) -> np.ndarray:
     return np.asarray(sample.d if decision.name == "delta" else sample.value, float)
 
 
-def _right_sign(claim: Claim, spread: np.ndarray) -> float | None:
-    """Share of prompts whose figure has the claimed sign, where the claim has one."""
+def _right_sign(claim: Claim, decision: Decision, spread: np.ndarray, falls: bool) -> float | None:
+    """Share of prompts whose figure has the claimed sign, where the claim gives its figure one."""
     for test in claim.tests:
-        if isinstance(test, Signed):
-            return float(np.mean(spread < 0 if test.direction == "lowers" else spread > 0))
-        if isinstance(test, Within) and test.quantity != "value":
-            if test.high is not None and test.high <= 0:
-                return float(np.mean(spread < 0))
-            if test.low is not None and test.low >= 0:
-                return float(np.mean(spread > 0))
+        sign = _claimed_sign(test, falls)
+        about = test.quantity if isinstance(test, Within) else "effect"
+        if sign and about == decision.name:
+            return float(np.mean(sign * spread > 0))
     return None
+
+
+def _claimed_sign(test: Test, falls: bool) -> int:
+    """The sign a test claims for its figure; 0 where it claims none. Raising a metric with a gap below 0 is an effect
+    below 0."""
+    match test:
+        case Signed(direction=direction):
+            return (1 if direction == "raises" else -1) * (-1 if falls else 1)
+        case Within(low=low, high=high):
+            return -1 if high is not None and high <= 0 else 1 if low is not None and low >= 0 else 0
+        case _:
+            return 0
 
 
 # --- the pairs of a group edge ---------------------------------------------------------------------
@@ -129,7 +146,7 @@ def _by_label(decision: Decision) -> dict[str, tuple[Decision, ...]]:
 def _member(member: Member, sample: Sample, judged: Sequence[Decision], series: Series) -> MemberResult:
     worst = min(judged, key=lambda part: _WORST.index(part.verdict)) if judged else None
     effect, ci = _effect(sample)
-    unchanged = not series.changed[series.present].any()
+    unchanged = not series.changed.any()
     reason = f"{member}: {worst.reason}" if worst else ("the corruption does not change it" if unchanged else "")
     return MemberResult(
         sender=str(member.sender),
@@ -160,13 +177,18 @@ def _effect(sample: Sample) -> tuple[float | None, Interval | None]:
 
 def _notes(plan: ClaimPlan, series: Mapping[Request, Series], bench: Bench) -> tuple[str, ...]:
     notes = []
-    request = plan.parts[0].request
-    if plan.other and plan.other in series and request in series:
-        here, there = (_effect(sample_of(bench, r, series[r]))[0] for r in (request, plan.other))
-        if here is not None and there is not None and abs(here - there) > plan.claim.margin:
-            notes.append(f"via MLPs {percent(here)}, direct {percent(there)}")
-    if isinstance(request, (EdgeRequest, NodeRequest)) and request in series:
-        share = float(series[request].changed[series[request].present].mean()) if series[request].present.any() else 0.0
+    for part in plan.parts:
+        label = f"{part.label}: " if part.label else ""
+        request = part.request
+        if not isinstance(request, (EdgeRequest, NodeRequest)) or request not in series:
+            continue
+        if part.other:
+            here, there = (_effect(sample_of(bench, r, series[r]))[0] for r in (request, part.other))
+            if here is not None and there is not None and abs(here - there) > plan.claim.margin:
+                notes.append(f"{label}via MLPs {percent(here)}, direct {percent(there)}")
+        share = float(series[request].changed.mean()) if len(series[request].changed) else 0.0
         if 0 < share < 1:
-            notes.append(f"the corruption changes what is patched on {percent(share)} of the prompts")
+            notes.append(f"{label}the corruption changes what is patched on {percent(share)} of the prompts")
+        if isinstance(request, NodeRequest) and request.ablate == "mean" and bench.smallest_mean < FEW:
+            notes.append(f"some means are over {bench.smallest_mean} prompts of one template and length alone")
     return tuple(notes)

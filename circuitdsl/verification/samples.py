@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from circuitdsl.measure.bench import Bench, Series
-from circuitdsl.measure.metrics import SHARES
-from circuitdsl.measure.plan import AttentionRequest, EdgeRequest, NodeRequest, PatchRequest, Request
-from circuitdsl.verdict.decide import Sample
-from circuitdsl.verdict.words import Unit
+from circuitdsl.measure.metrics import HITS, SHARES
+from circuitdsl.measure.requests import AttentionRequest, EdgeRequest, NodeRequest, PatchRequest, Request
+from circuitdsl.verdict.samples import Sample
 
 
 def base(bench: Bench, request: PatchRequest) -> np.ndarray:
@@ -17,22 +16,25 @@ def base(bench: Bench, request: PatchRequest) -> np.ndarray:
 
 
 def sample_of(bench: Bench, request: Request, series: Series, label: str = "") -> Sample:
-    """The paired sample of a request on the prompts measured so far that have its positions."""
-    keep = series.present
-    index = series.indices[keep]
-    strata = bench.strata[index]
+    """The paired sample of a request on measured prompts, all of which have its positions."""
+    index, strata = series.indices, bench.strata[series.indices]
     if isinstance(request, (EdgeRequest, NodeRequest)):
         return Sample(
             strata,
-            d=series.values[keep] - base(bench, request)[index],
+            d=series.values - base(bench, request)[index],
             g=(bench.clean - bench.corrupt)[index],
-            unit="points" if bench.is_share else "plain",
+            unit="points" if bench.metric.name in SHARES else "plain",
             falls=bench.falls,
             label=label,
         )
-    value = series.values[keep]
     if isinstance(request, AttentionRequest):
-        return Sample(strata, value=value, name="attention", unit="percent", label=label)
-    hits = request.metric.name in SHARES
-    unit: Unit = "percent" if hits else "plain"
-    return Sample(strata, value=value, name=str(request.metric), unit=unit, hits=hits, label=label)
+        return Sample(strata, value=series.values, name="attention", unit="percent", label=label)
+    share = request.metric.name in SHARES
+    return Sample(
+        strata,
+        value=series.values,
+        name=str(request.metric),
+        unit="percent" if share else "plain",
+        hits=request.metric.name in HITS,
+        label=label,
+    )

@@ -1,4 +1,4 @@
-"""Verification: datasets → plan → measurements, look by look → verdicts → report.
+"""Verification: plan → measurements, look by look → verdicts → report.
 
 Prompts are measured in the looks of a group-sequential design; a claim that is settled at its family's strictest level
 asks for no more of them (semantics: sampling). Holm's procedure then runs over all claims and tasks at once.
@@ -9,19 +9,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from importlib.metadata import version
 
 import numpy as np
+import torch
 
 from circuitdsl.circuit.catalogue import ModelShape
 from circuitdsl.circuit.claims import Circuit, Metric, TaskUse
-from circuitdsl.measure.bench import Bench, Series, behaviour, measure, positions_of, present
-from circuitdsl.measure.plan import ClaimPlan, EdgeRequest, NodeRequest, PatchRequest, Request, plan
+from circuitdsl.measure.bench import Bench, Series, behaviour, measure, present
+from circuitdsl.measure.plan import ClaimPlan, Part, plan
+from circuitdsl.measure.requests import EdgeRequest, NodeRequest, PatchRequest, Request, positions_of
+from circuitdsl.models.parts import Transformer
 from circuitdsl.report.report import ModelInfo, Report, SpecInfo, TaskResult, Unmeasured
 from circuitdsl.verdict.decide import NULL_PROMPTS, Evidence, decide_family, unmeasured, weigh_claim
 from circuitdsl.verdict.families import FAMILY
 from circuitdsl.verdict.intervals import Ratio, moments
-from circuitdsl.verdict.sampling import Looks, plan_looks
+from circuitdsl.verdict.sampling import FIRST_LOOK, Looks, plan_looks
 from circuitdsl.verification.results import claim_result
 from circuitdsl.verification.samples import base, sample_of
 
@@ -31,7 +34,7 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to verify: nothing here changes what a claim means."""
+    """How to verify: nothing here changes what a claim means. `only` is the id of a single claim."""
 
     early_stop: bool = True
     holm: bool = True
@@ -41,7 +44,7 @@ class Options:
 
 @dataclass
 class Collected:
-    """What one claim has on one task so far."""
+    """What one claim has on one task so far; `indices` are the prompts that have all of its positions."""
 
     plan: ClaimPlan
     bench: Bench
@@ -74,14 +77,18 @@ class Meter:
 
 
 def verify(
-    circuit: Circuit, benches: Mapping[str, Bench], options: Options | None = None, progress: Progress | None = None
+    circuit: Circuit,
+    model: Transformer,
+    benches: Mapping[str, Bench],
+    options: Options | None = None,
+    progress: Progress | None = None,
 ) -> Report:
-    """Verify every claim of a circuit on the tasks' benches (one model).
+    """Verify every claim of a circuit.
 
     Args:
         circuit: a resolved circuit.
-        benches: a bench for each of the circuit's tasks, by name.
-        options: early stopping, multiplicity, a single claim.
+        benches: a bench for each task that some claim is checked on, by the task's name in the spec.
+        options: early stopping, multiplicity, a single claim (judged at the level it has among all of them).
         progress: called as work is done.
 
     Returns:
@@ -89,18 +96,18 @@ def verify(
     """
     options = options or Options()
     start = time.perf_counter()
-    model = next(iter(benches.values())).model
-    shape = ModelShape(model.name, model.n_layers, model.n_heads, model.parallel)
-    members = [_collected(p, benches[p.task], options) for p in plan(circuit, shape, options.only)]
-    interrupted = False
+    plans = plan(circuit, ModelShape(model.name, model.n_layers, model.n_heads, model.parallel))
+    members = [_collected(p, benches[p.task], options) for p in plans if options.only in (None, p.claim.id)]
     meter = Meter(members, progress)
+    interrupted = False
     try:
         for name in benches:
-            _measure_task([m for m in members if m.plan.task == name], len(members), options, meter)
+            _measure_task([m for m in members if m.plan.task == name], len(plans), options, meter)
     except KeyboardInterrupt:
         interrupted = True
     evidence = [m.evidence or _broken(m, "the run was interrupted before this was measured") for m in members]
-    decisions = decide_family(evidence, alpha=options.alpha, adjust=options.holm)
+    alpha = options.alpha * (len(members) / len(plans) if options.holm and plans else 1)
+    decisions = decide_family(evidence, alpha=alpha, adjust=options.holm)
     return Report(
         spec=SpecInfo(circuit.path, circuit.name, circuit.sha256),
         model=_model_info(model, benches),
@@ -108,23 +115,34 @@ def verify(
         claims=tuple(claim_result(m.plan, d, m.series, m.bench) for m, d in zip(members, decisions, strict=True)),
         seconds=time.perf_counter() - start,
         unmeasured=tuple(Unmeasured(u.line, u.text, u.what) for u in circuit.unmeasured if options.only is None),
-        versions=_versions(),
-        threads=_threads(),
-        level=f"{'Holm' if options.holm else 'each at'} {100 * options.alpha:g} %",
+        versions={name: version(name) for name in ("torch", "transformers", "transformer-lens", "numpy", "scipy")},
+        threads=torch.get_num_threads(),
+        level=f"{'Holm' if options.holm else 'each at'} {100 * options.alpha:g} %, {len(plans)} claims × tasks",
+        early_stop=options.early_stop,
         block_positions=sum(bench.tally.block_positions for bench in benches.values()),
         interrupted=interrupted,
     )
+
+
+def with_overrides(circuit: Circuit, prompts: int | None = None, seed: int | None = None) -> Circuit:
+    """The circuit with the command line's `--prompts` and `--seed` for every task."""
+
+    def changed(task: TaskUse) -> TaskUse:
+        n, s = (given if given is not None else own for given, own in ((prompts, task.prompts), (seed, task.seed)))
+        return replace(task, prompts=n, seed=s)
+
+    return replace(circuit, tasks=tuple(map(changed, circuit.tasks)))
 
 
 # --- measuring, look by look -----------------------------------------------------------------------
 
 
 def _collected(claim_plan: ClaimPlan, bench: Bench, options: Options) -> Collected:
-    """A claim's prompts: those that have all its positions, at each look of the task."""
+    """A claim's prompts: those that have all its positions, at each look of the task that has enough of them."""
     here = np.logical_and.reduce([present(bench, request) for request in claim_plan.requests])
-    sizes = plan_looks(len(bench.pairs), options.early_stop).sizes
-    counts = tuple(dict.fromkeys(n for size in sizes if (n := int(here[:size].sum()))))
-    return Collected(claim_plan, bench, Looks(counts or (1,)), np.flatnonzero(here))
+    counts = [int(here[:size].sum()) for size in plan_looks(len(bench.pairs), options.early_stop).sizes]
+    sizes = dict.fromkeys(n for n in counts if n == counts[-1] or n >= FIRST_LOOK)
+    return Collected(claim_plan, bench, Looks(tuple(sizes) if counts[-1] else (1,)), np.flatnonzero(here))
 
 
 def _measure_task(members: list[Collected], family: int, options: Options, meter: Meter) -> None:
@@ -146,17 +164,20 @@ def _measure_task(members: list[Collected], family: int, options: Options, meter
         done = size
         for member in pending:
             member.measured = size
-            member.evidence = _weigh(member)
-            member.settled = member.evidence.settled(family, options.alpha, options.holm)
+            if np.count_nonzero(member.indices < size) >= member.looks.sizes[0]:
+                member.evidence = _weigh(member)
+                member.settled = member.evidence.settled(family, options.alpha, options.holm)
 
 
 def _measure_look(pending: list[Collected], bench: Bench, indices: range, meter: Meter) -> None:
+    """Measure what is still open on more prompts; each claim keeps the prompts that have all of its positions."""
     wanted = dict.fromkeys(request for member in pending for request in member.plan.requests)
     found = measure(bench, list(wanted), np.asarray(indices), meter.add)
     for member in pending:
+        keep = np.isin(np.asarray(indices), member.indices)
         for request in member.plan.requests:
-            old = member.series.get(request)
-            member.series[request] = found[request] if old is None else old.extended(found[request])
+            old, more = member.series.get(request), found[request].only(keep)
+            member.series[request] = more if old is None else old.extended(more)
 
 
 def _measure_nulls(members: list[Collected], bench: Bench, meter: Meter) -> None:
@@ -189,32 +210,58 @@ def _effects(bench: Bench, indices: np.ndarray, found: list[tuple[PatchRequest, 
 
 
 def _weigh(member: Collected) -> Evidence:
-    """Weigh a claim on what was measured so far; a patch that changed no input is an error."""
-    claim, bench = member.plan.claim, member.bench
-    samples = []
-    for part in member.plan.parts:
-        series = member.series[part.request]
-        if isinstance(part.request, (EdgeRequest, NodeRequest)) and not series.changed[series.present].any():
-            return unmeasured(claim.tests[0], _unchanged(part.request, bench), part.label)
-        samples.append(sample_of(bench, part.request, series, part.label))
-    return weigh_claim(claim.tests, samples, margin=claim.margin, looks=member.looks, nulls=member.nulls or None)
+    """Weigh a claim on what was measured so far; on all prompts, a patch that changed no input is an error."""
+    done = member.measured == len(member.bench.pairs)
+    parts: list[Evidence] = []
+    for i, part in enumerate(member.plan.parts):
+        if done and _is_unchanged(member, part):
+            because = _unchanged(part.request, member.bench)  # type: ignore[arg-type]
+            parts.append(unmeasured(member.plan.claim.tests[0], because, part.label))
+        else:
+            parts.append(_weigh_part(member, part, member.nulls[i] if member.nulls else None))
+    return Evidence(tuple(part for evidence in parts for part in evidence.parts))
+
+
+def _weigh_part(member: Collected, part: Part, null: np.ndarray | None) -> Evidence:
+    sample = sample_of(member.bench, part.request, member.series[part.request], part.label)
+    claim = member.plan.claim
+    weighed = weigh_claim(claim.tests, [sample], margin=claim.margin, looks=member.looks, nulls=[null])
+    if not _is_unchanged(member, part):
+        return weighed
+    # nothing has changed so far: later prompts may differ, so that this must not be settled yet
+    return Evidence(tuple(replace(p, p_holds=1.0, p_fails=1.0, final=False) for p in weighed.parts))
+
+
+def _is_unchanged(member: Collected, part: Part) -> bool:
+    patched = isinstance(part.request, (EdgeRequest, NodeRequest))
+    return patched and not member.series[part.request].changed.any()
+
+
+def _unchanged(request: PatchRequest, bench: Bench) -> str:
+    names = [f"{node} at {position}" for node, position in request.writes]
+    what = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    if isinstance(request, NodeRequest) and request.ablate != "corrupt":
+        return f"ablate = {request.ablate} does not change {what}"
+    better = next((name for name in bench.others if _could_change(request, bench, name)), None)
+    return f"this corruption does not change {what}" + (f" (try corrupt = {better})" if better else "")
+
+
+def _could_change(request: PatchRequest, bench: Bench, corruption: str) -> bool:
+    """Whether another corruption changes some token at or before what is patched."""
+    for pair in bench.others[corruption]:
+        first = next(i for i, (a, b) in enumerate(zip(pair.clean_tokens, pair.corrupt_tokens, strict=True)) if a != b)
+        for node, position in request.writes:
+            at = [i + position.offset for i in pair.positions.get(position.name, (len(pair.clean_tokens) - 1,))]
+            if any(pair.clean_tokens[i] != pair.corrupt_tokens[i] for i in at if i < len(pair.clean_tokens)):
+                return True
+            if node.kind != "embed" and any(first <= i for i in at):
+                return True
+    return False
 
 
 def _broken(member: Collected, because: str) -> Evidence:
     """A claim that could not be measured."""
     return unmeasured(member.plan.claim.tests[0], because)
-
-
-def _unchanged(request: PatchRequest, bench: Bench) -> str:
-    if isinstance(request, EdgeRequest):
-        sites = {f"{edge.sender} at {edge.position}" for edge in request.edges}
-    else:
-        sites = {f"{site.node} at {site.position}" for site in request.sites}
-    names = sorted(sites)
-    what = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-    others = [name for name in bench.corruptions if name != bench.data.corrupt]
-    hint = f" (try corrupt = {others[0]})" if others else ""
-    return f"this corruption does not change {what}{hint}"
 
 
 def _no_prompt(member: Collected) -> str:
@@ -225,7 +272,7 @@ def _no_prompt(member: Collected) -> str:
 # --- what the report records -----------------------------------------------------------------------
 
 
-def _model_info(model: Any, benches: Mapping[str, Bench]) -> ModelInfo:
+def _model_info(model: Transformer, benches: Mapping[str, Bench]) -> ModelInfo:
     return ModelInfo(
         name=model.name,
         sha256=model.sha256,
@@ -250,25 +297,3 @@ def _task_result(bench: Bench, use: TaskUse) -> TaskResult:
         accuracy=float(behaviour(bench, Metric("accuracy")).mean()),
         bos=bench.data.bos,
     )
-
-
-def _versions() -> dict[str, str]:
-    from importlib.metadata import version
-
-    return {name: version(name) for name in ("torch", "transformers", "transformer-lens", "numpy", "scipy")}
-
-
-def _threads() -> int:
-    import torch
-
-    return torch.get_num_threads()
-
-
-def with_overrides(circuit: Circuit, prompts: int | None = None, seed: int | None = None) -> Circuit:
-    """The circuit with the command line's `--prompts` and `--seed` for every task."""
-
-    def changed(task: TaskUse) -> TaskUse:
-        n, s = (given if given is not None else own for given, own in ((prompts, task.prompts), (seed, task.seed)))
-        return replace(task, prompts=n, seed=s)
-
-    return replace(circuit, tasks=tuple(map(changed, circuit.tasks)))

@@ -22,7 +22,7 @@ OBJECTS = TaskShape(
     "colored_objects",
     positions=dict.fromkeys(("END", "ANSWER", "DISTRACTOR"), ""),
     corruptions={"object": "another object is asked for"},
-    options={"objects": "how many objects a scene has"},
+    options={"objects": (3, 4)},
 )
 
 Resolved = tuple[tuple[Circuit, ...], tuple[Diagnostic, ...]]
