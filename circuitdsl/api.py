@@ -120,7 +120,7 @@ def make_bench(circuit: Circuit, use: TaskUse, model: Transformer) -> Bench:
     tokens = None if model.tokenizer is None else Tokens(model.tokenizer, model.name, use.bos)
     if use.file is not None:
         path = Path(circuit.path).parent / use.file
-        data = read_prompts(path, tokens, use.name, limit=use.prompts, n_vocab=model.n_vocab)
+        data = read_prompts(path, tokens, use.name, limit=use.prompts, n_vocab=model.n_vocab, seed=use.seed)
         return bench(model, data, circuit.metric)
     if tokens is None:
         raise UserError(

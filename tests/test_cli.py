@@ -204,3 +204,74 @@ def test_models_lists_pocket(run) -> None:
     status, out, _ = run("models")
     assert status == 0
     assert out.startswith("pocket")
+
+
+def test_a_circuit_without_claims_beside_one_that_has_some(run, tmp_path, good) -> None:
+    path = tmp_path / "two.circ"
+    path.write_text(GOOD + "circuit silent\nheads a = 0.0 at END\n")
+    status, out, _ = run("verify", str(path))
+    assert status == 0
+    assert "1 claim: 1 holds" in out
+    silent = tmp_path / "silent.circ"
+    silent.write_text('circuit silent\nmodel "pocket"\ntask ioi\nheads a = 0.0 at END\n')
+    status, _, err = run("verify", str(silent))
+    assert status == 3
+    assert "nothing to verify" in err
+
+
+def test_models_of_one_name_beside_different_specs_are_different(run, tmp_path) -> None:
+    """A model directory is looked for beside its own spec."""
+    import shutil
+
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    from circuitdsl.models.load import POCKET
+
+    for name in ("a", "b"):
+        net = tmp_path / name / "nets" / "net"
+        net.mkdir(parents=True)
+        for file in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"):
+            shutil.copy(POCKET / file, net / file)
+        (tmp_path / name / "s.circ").write_text(GOOD.replace('"pocket"', '"nets/net"'))
+    weights = load_file(net / "model.safetensors")
+    weights["transformer.ln_f.weight"] = torch.zeros_like(weights["transformer.ln_f.weight"])
+    save_file(weights, net / "model.safetensors", metadata={"format": "pt"})
+    assert run("verify", str(tmp_path / "a" / "s.circ"))[0] == 0
+    status, out, _ = run("verify", str(tmp_path / "a" / "s.circ"), str(tmp_path / "b" / "s.circ"))
+    assert status == 1
+    assert "1 claim: 1 holds" in out and "1 claim: 1 fails" in out
+
+
+def test_levels_and_looks_are_options(run, good) -> None:
+    for options in (("--each-at", "5%"), ("--no-early-stop",), ("-v",), ("--allow-undecided",)):
+        status, out, _ = run("verify", good, *options)
+        assert status == 0
+        assert "holds" in out
+    assert "accuracy 100" in run("verify", good, "-v")[1].split("expect accuracy")[1]
+
+
+def test_several_circuits_make_a_list_of_reports(run, tmp_path) -> None:
+    path = tmp_path / "two.circ"
+    path.write_text(GOOD + GOOD.replace("circuit t", "circuit u"))
+    _, out, _ = run("verify", str(path), "--format", "json")
+    reports = json.loads(out)
+    assert [report["spec"]["circuit"] for report in reports] == ["t", "u"]
+    for report in reports:
+        jsonschema.validate(report, schema())
+
+
+@pytest.mark.parametrize("content", ["{", '{"spec": 5}', "[1, 2]", '{"spec": {"circuit": "other"}}'])
+def test_a_report_that_is_none_is_refused(run, tmp_path, content: str) -> None:
+    report = tmp_path / "r.json"
+    report.write_text(content)
+    status, _, err = run("render", "pocket/ioi", "--report", str(report), "-o", str(tmp_path / "x.svg"))
+    assert status == 3
+    assert "report" in err
+
+
+def test_output_onto_a_folder_is_refused_before_anything_runs(run, good, tmp_path) -> None:
+    status, _, err = run("verify", good, "-o", str(tmp_path))
+    assert status == 3
+    assert "it is a folder" in err
+    assert [p.name for p in tmp_path.iterdir()] == ["good.circ"]

@@ -142,3 +142,84 @@ def test_exit_status(found: list[str], allow: bool, status: int, check) -> None:
     one = check(spec("expect accuracy >= 90%"))
     claims = tuple(dataclasses.replace(one.claims[0], verdict=v) for v in found)
     assert exit_status([dataclasses.replace(one, claims=claims)], allow) == status
+
+
+def test_matters_holds_for_what_stands_out_from_its_null(check) -> None:
+    (claim,) = check(spec("heads strong = 0.3 0.5 0.6 at END", "strong -> logits", prompts=256)).claims
+    assert claim.verdict == "holds"
+    assert claim.null.size >= 19
+    assert claim.null.percentile > 0.95
+
+
+def test_every_task_that_has_the_positions_is_checked(check) -> None:
+    text = spec("expect accuracy >= 90%", "0.6 -> m1 at S2", "0.6 -> logits at END : lowers")
+    report = check(text.replace("task ioi", "task laundry = laundry_list(corrupt = abc, prompts = 64)\ntask ioi"))
+    found = [(claim.id, claim.task) for claim in report.claims]
+    assert found == [("c01", "laundry"), ("c01", "ioi"), ("c02", "ioi"), ("c03", "laundry"), ("c03", "ioi")]
+    assert [task.name for task in report.tasks] == ["laundry", "ioi"]
+    assert [c.verdict for c in report.claims if c.id != "c02"] == ["holds"] * 4
+
+
+@pytest.mark.parametrize(
+    ("metric", "claim", "unit"),
+    [
+        ("kl", "raises", "gap"),
+        ("kl", "effect <= -1%", "gap"),
+        ("prob_diff", "delta <= 0 points", "points"),
+        ("logprob", "delta <= 0", "nats"),
+    ],
+)
+def test_other_metrics_have_their_own_sign_and_unit(check, metric: str, claim: str, unit: str) -> None:
+    """Knocking out the heads that read the subject makes the model worse by every metric."""
+    worse = claim if metric != "kl" or claim == "raises" else "effect >= 1%"
+    lines = (f"metric {metric}", "heads readers = 0.0 0.3 0.5 0.6 0.7 at END", f"expect knockout(readers) : {worse}")
+    (found,) = check(spec(*lines, prompts=256)).claims
+    if metric == "kl":  # clean minus corrupt is below 0: a divergence that rises is a negative share of it
+        assert found.measured.value < 0
+    assert found.measured.unit == unit
+    assert found.verdict == ("holds" if worse == claim else "fails")
+    if found.verdict == "holds":
+        assert found.measured.right_sign > 0.9
+
+
+def test_an_unchanged_member_does_not_hide_a_failing_one(check) -> None:
+    """`m0` at S1+1 is the same on both prompts of a role flip; `m3` at END is not, and does not raise the metric."""
+    lines = ("nodes mixed = embed m3 at END", "each mixed -> logits : raises")
+    (claim,) = check(spec(*lines, corrupt="flip"), early_stop=False).claims
+    assert {m.sender: m.verdict for m in claim.members} == {"embed": "error", "m3": "fails"}
+    assert claim.verdict == "fails"
+
+
+def test_a_claim_alone_has_the_verdict_it_has_among_all(check) -> None:
+    lines = [f"{layer}.{head} -> logits at END : lowers" for layer in (0, 2) for head in (0, 4, 5, 7)]
+    whole = check(spec(*lines, prompts=128), early_stop=False)
+    for claim in whole.claims:
+        (alone,) = check(spec(*lines, prompts=128), early_stop=False, only=claim.id).claims
+        assert alone.verdict in {claim.verdict, "undecided"}  # Holm's later steps are easier than the first
+        assert alone.measured.value == pytest.approx(claim.measured.value, abs=1e-5)
+
+
+def test_via_mlp_edges_also_say_what_is_direct(check) -> None:
+    lines = ("heads a = 0.5 0.6 at END", "each a -> logits via mlps : lowers")
+    (claim,) = check(spec(*lines, prompts=128)).claims
+    assert claim.protocol["patch"] == "via_mlps"
+    assert [note.split(": ")[0] for note in claim.notes] == ["0.5 -> logits at END", "0.6 -> logits at END"]
+    assert all("direct −" in note for note in claim.notes)
+
+
+def test_a_prompt_file_is_verified_like_its_task(check, tmp_path, pocket_tokens) -> None:
+    import json
+
+    from circuitdsl.tasks.dataset import sample
+    from circuitdsl.tasks.registry import TASKS
+
+    pairs = sample(TASKS["ioi"], pocket_tokens, 64, seed=3).pairs
+    path = tmp_path / "mine.jsonl"
+    path.write_text("".join(json.dumps(pair.record()) + "\n" for pair in pairs))
+    claims = "heads a = 0.6 at END\na -> logits : lowers\nexpect attention(a, END -> S2) >= 50%\n"
+    own = check(spec(claims), early_stop=False)
+    text = f'circuit t\nmodel "pocket"\ntask mine = file("{path}", prompts = 64)\n{claims}'
+    file = check(text, early_stop=False)
+    assert verdicts(own) == verdicts(file) == ["holds", "holds"]
+    for a, b in zip(own.claims, file.claims, strict=True):
+        assert a.measured.value == pytest.approx(b.measured.value, abs=1e-4)
