@@ -19,6 +19,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from circuitdsl.verdict.bounded import Changes
 from circuitdsl.verdict.families import FAMILY, family_levels, strictest
 from circuitdsl.verdict.intervals import Mean, Ratio, mean, moments, share
 from circuitdsl.verdict.sampling import Looks, plan_looks
@@ -111,6 +112,25 @@ def shares(rng: np.random.Generator, p: float, n: int, replicates: int) -> Array
     return np.array([np.mean(low > p), np.mean(high < p)])
 
 
+def jumps(rng: np.random.Generator, cells: dict[tuple[int, int], float], looks: Looks, replicates: int) -> Array:
+    """Share of wrong "above" and "below" about an effect that is exactly on its bound, of a metric that is 0 or 1.
+
+    `cells` are the probabilities of (change by the patch, change by the corruption) on a prompt.
+    """
+    pairs, chances = np.array(list(cells), float), np.array(list(cells.values()))
+    bound = float(chances @ pairs[:, 0] / (chances @ pairs[:, 1]))
+    steps = np.stack([rng.multinomial(n, chances, replicates) for n in np.diff([0, *looks.sizes])], 1)
+    counts = np.cumsum(steps, 1)
+    outcomes, which = np.unique(counts.reshape(-1, len(cells)), axis=0, return_inverse=True)
+    p = np.ones((2, len(outcomes)))
+    for i, row in enumerate(outcomes):
+        figure = Ratio(Changes(pairs, row.astype(float), 1.0))
+        side = int(row @ pairs @ (1, -bound) < 0)  # the other side's p-value is large
+        p[side, i] = figure.below(bound) if side else figure.above(bound)
+    p = p[:, which.reshape(counts.shape[:2])]
+    return np.mean(2 * looks.p_value(p) <= FAMILY, -1)
+
+
 def family(rng: np.random.Generator, kind: str, members: int, looks: Looks, replicates: int) -> Array:
     """Share of specs with a wrong "holds" when every claim is false by a hair: its mean is on the bound.
 
@@ -174,6 +194,32 @@ def table_others(rng: np.random.Generator, replicates: int) -> None:
         print(f"| {p} | " + " | ".join(f"{c:.1f}" for c in cells) + " |", flush=True)
 
 
+def table_jumps(rng: np.random.Generator, replicates: int) -> None:
+    print(
+        f'\nAccuracy: wrong "above" / "below" in %, looks, effect on its bound (replicates {replicates}; at most 2.5)'
+    )
+    print(
+        "The largest of: all changes for the worse, or a quarter for the better; gap one-way, or 10 % turned round.\n"
+    )
+    print("| prompts changed | gap | " + " | ".join(f"n {n}" for n in SIZES) + " |\n|---|---|" + "---|" * len(SIZES))
+    for rate, gap in itertools.product((0.001, 0.005, 0.01, 0.02, 0.05, 0.1), (0.5, 0.75, 1.0)):
+        worst = np.zeros((len(SIZES), 2))
+        for better, turned in itertools.product((0.0, 0.25), (0.0, 0.1)):
+            if gap + 2 * turned > 1:
+                continue
+            base = {1: gap + turned, 0: 1 - gap - 2 * turned, -1: turned}
+            cells = {
+                (d, g): base[g] * q
+                for g in base
+                for d, q in ((-1, rate * (1 - better)), (0, 1 - rate), (1, rate * better))
+            }
+            cells = {pair: q for pair, q in cells.items() if q > 0}
+            rows = [100 * jumps(rng, cells, plan_looks(n), replicates) for n in SIZES]
+            worst = np.maximum(worst, rows)
+        text = " | ".join(f"{a:.1f} / {b:.1f}" for a, b in worst)
+        print(f"| {100 * rate:g} % | {100 * gap:g} % | {text} |", flush=True)
+
+
 def table_family(rng: np.random.Generator, replicates: int) -> None:
     print(f'\nSpecs with a wrong "holds" / "fails", in % (replicates {replicates}; meant: at most 2.5 each)')
     print("Every claim is false by a hair: its mean is on the bound.\n")
@@ -190,7 +236,15 @@ def se(replicates: int) -> float:
     return float(100 * np.sqrt(0.05 * 0.95 / replicates))
 
 
-TABLES = {"fixed": table_fixed, "looking": table_looking, "others": table_others, "family": table_family}
+TABLES = {
+    "fixed": table_fixed,
+    "looking": table_looking,
+    "others": table_others,
+    "family": table_family,
+    "jumps": table_jumps,
+}
+#: tables of slow figures
+FEWER = {"family": 4000, "jumps": 4000}
 
 
 def main() -> None:
@@ -205,7 +259,7 @@ def main() -> None:
     print(f"seed {args.seed}, {replicates} replicates")
     for i, (name, table) in enumerate(TABLES.items()):
         if args.only in (None, name):
-            table(np.random.default_rng([args.seed, i]), replicates if name != "family" else min(replicates, 4000))
+            table(np.random.default_rng([args.seed, i]), min(replicates, FEWER.get(name, replicates)))
     print(f"\n{time.perf_counter() - start:.0f} s")
 
 

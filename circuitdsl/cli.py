@@ -238,11 +238,11 @@ def _tasks_list(given: argparse.Namespace) -> int:
     from circuitdsl.tasks.registry import TASKS
 
     table = Table(box=None, padding=(0, 2, 1, 0), header_style="bold")
-    for heading in ("task", "what it asks", "positions", "corruptions"):
+    for heading in ("task", "what it asks", "positions", "corruptions", "usual metric"):
         table.add_column(heading, overflow="fold")
     for task in TASKS.values():
         about = Text.assemble(task.title, (f"\n{task.source}", "dim"))
-        table.add_row(Text(task.name, "bold"), about, " ".join(task.positions), " ".join(task.corruptions))
+        table.add_row(Text(task.name, "bold"), about, " ".join(task.positions), " ".join(task.corruptions), task.metric)
     _console().print(table)
     return 0
 

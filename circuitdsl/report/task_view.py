@@ -25,6 +25,7 @@ def show_task(task: Task, seed: int, console: Console) -> None:
     console.print()
     for line in marked_lines(first.clean.text, _spans(task, first.clean)):
         console.print(line, soft_wrap=True)
+    console.print(f"  usual metric: {task.metric}")
     answers = _some(first.answers), _some(first.distractors)
     console.print(Text.assemble("  answer", (answers[0], "bold green"), ", not", (answers[1], "bold red")))
     console.print()

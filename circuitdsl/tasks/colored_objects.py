@@ -49,6 +49,11 @@ def draw(rng: random.Random, words: Words, corrupt: str, options: Options) -> Dr
     )
 
 
+def _with_labels(words: Words) -> Words:
+    """Only colours that can be answers: their capitalised form must be usable too."""
+    return {**words, "colors": tuple(c for c in words["colors"] if c.capitalize() in words["labels"])}
+
+
 def _items(colors: Sequence[str], objects: Sequence[str]) -> dict[str, str]:
     items: dict[str, str] = {}
     for i, (color, noun) in enumerate(zip(colors[:3], objects[:3], strict=True), start=1):
@@ -91,7 +96,8 @@ COLORED_OBJECTS = Task(
         "objects": WordList(OBJECTS),
         "surfaces": WordList(SURFACES),
     },
-    needs={"colors": 6, "labels": 6, "objects": 6, "surfaces": 1},
+    needs={"labels": 6, "colors": 6, "objects": 6, "surfaces": 1},
+    narrow=_with_labels,
     order=(
         ("EXAMPLE_QUERY",),
         ("LABEL",),

@@ -32,14 +32,17 @@ class PromptPair:
     corrupt: str = ""
     answer_texts: tuple[str, ...] = ()
     distractor_texts: tuple[str, ...] = ()
+    corrupt_answer_texts: tuple[str, ...] = ()
 
     def record(self) -> dict[str, object]:
-        """The pair as one line of a prompt file (texts and token ids both)."""
+        """The pair as one line of a prompt file (texts where it has them, and the prompts' token ids)."""
+        asked = self.corrupt_answer_texts or self.corrupt_answers
         return {
             "clean": self.clean,
             "corrupt": self.corrupt,
-            "answer": _one(self.answer_texts),
-            "distractor": _one(self.distractor_texts),
+            "answer": _one(self.answer_texts or self.answers),
+            "distractor": _one(self.distractor_texts or self.distractors),
+            **({"corrupt_answer": _one(asked)} if asked else {}),
             "positions": {name: _one(index) for name, index in self.positions.items()},
             "stratum": self.stratum,
             "clean_tokens": list(self.clean_tokens),
@@ -59,10 +62,11 @@ class Dataset:
 
     @property
     def sha256(self) -> str:
-        """Hash of the token ids, answers and positions of all pairs, in order."""
+        """Hash of all pairs in order: texts, positions, and the token ids of prompts and answers."""
         digest = hashlib.sha256()
         for pair in self.pairs:
-            digest.update(json.dumps(pair.record(), sort_keys=True).encode())
+            scored = pair.answers, pair.distractors, pair.corrupt_answers
+            digest.update(json.dumps([pair.record(), scored], sort_keys=True).encode())
         return digest.hexdigest()
 
 
@@ -96,6 +100,9 @@ def encode(task: Task, tokens: Tokens, drafts: Iterable[Draft]) -> tuple[PromptP
 
 
 def _pair(task: Task, tokens: Tokens, draft: Draft, clean: Encoded, corrupt: Encoded) -> PromptPair:
+    for text, side in ((draft.clean.text, clean), (draft.corrupt.text, corrupt)):
+        if (word := tokens.unknown(text, side)) is not None:
+            raise TaskError(f"task {task.name}: the tokenizer of {tokens.name} does not know {word!r} in {text!r}")
     positions = _positions(task, draft.clean, clean)
     if len(clean.ids) != len(corrupt.ids) or positions != _positions(task, draft.corrupt, corrupt):
         raise TaskError(
@@ -104,10 +111,10 @@ def _pair(task: Task, tokens: Tokens, draft: Draft, clean: Encoded, corrupt: Enc
         )
 
     def first(texts: tuple[str, ...]) -> tuple[int, ...]:
-        return tuple(ids[0] for t in texts if (ids := tokens.continuation(task.answer_after, t)))
+        return tuple(dict.fromkeys(tokens.continuation(task.answer_after, text)[0] for text in texts))
 
     answers, distractors = first(draft.answers), first(draft.distractors)
-    if not answers or not distractors or set(answers) & set(distractors):
+    if set(answers) & set(distractors):
         raise TaskError(
             f"task {task.name}: answer and distractor of {draft.clean.text!r} do not differ in their first token"
         )
@@ -123,6 +130,7 @@ def _pair(task: Task, tokens: Tokens, draft: Draft, clean: Encoded, corrupt: Enc
         corrupt=draft.corrupt.text,
         answer_texts=draft.answers,
         distractor_texts=draft.distractors,
+        corrupt_answer_texts=draft.corrupt_answers,
     )
 
 

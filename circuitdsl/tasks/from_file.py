@@ -1,8 +1,8 @@
 """Prompt files: one prompt pair a line, as JSON Lines or CSV.
 
 A line has `clean` and `corrupt` texts (or `clean_tokens` and `corrupt_tokens`), `answer` and `distractor` (texts, token
-ids, or lists of them), `positions` and a `stratum`. In CSV every column named in capitals is a position. Every bad line
-is reported, before anything runs.
+ids, or lists of them), and may have a `corrupt_answer`, `positions` and a `stratum`. In CSV every column named in
+capitals is a position. Every bad line is reported, before anything runs.
 """
 
 from __future__ import annotations
@@ -10,15 +10,20 @@ from __future__ import annotations
 import csv
 import io
 import json
+import random
+import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from circuitdsl.errors import UserError
 from circuitdsl.tasks.dataset import Dataset, PromptPair
 from circuitdsl.tasks.tokens import Encoded, Tokens
 
-_SHOWN = 20
+_POSITION = re.compile(r"[A-Z][A-Z0-9_]*")
+_NTH = re.compile(r"(.+)#([0-9]{1,9})", re.DOTALL)
+_ANSWERS = ("answer", "distractor", "corrupt_answer")
 
 
 class PromptFileError(UserError):
@@ -32,35 +37,36 @@ class _BadLine(Exception):
 
 
 def read_prompts(
-    path: Path, tokens: Tokens | None, task: str, limit: int | None = None, n_vocab: int | None = None
+    path: Path,
+    tokens: Tokens | None,
+    task: str,
+    limit: int | None = None,
+    n_vocab: int | None = None,
+    seed: int = 0,
 ) -> Dataset:
     """Read a prompt file for a model's tokenizer (`None` for a model without one: token ids are then needed).
+
+    The pairs come in random order, as those of a generated task do, whatever their order in the file; `limit` keeps the
+    first of them.
 
     Raises:
         PromptFileError: the file cannot be read, or some of its lines cannot be used; all are named.
     """
+    reader = _Reader(tokens, n_vocab)
     pairs, problems = [], []
     for number, record in _records(path):
         try:
-            pairs.append(_pair(record, tokens, n_vocab))
+            pairs.append(reader.pair(record))
         except _BadLine as reason:
             problems.append(f"{path}:{number}: {reason}")
-        if limit and len(pairs) == limit:
-            break
     if problems:
-        more = f"\n… and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-        lines = f"{len(problems)} bad line{'s' * (len(problems) > 1)} in {path}"
-        raise PromptFileError(f"{lines}\n" + "\n".join(problems[:_SHOWN]) + more)
+        plural = "s" if len(problems) > 1 else ""
+        raise PromptFileError("\n".join([f"{len(problems)} bad line{plural} in {path}", *problems]))
     if not pairs:
         raise PromptFileError(f"{path} has no prompts")
-    return Dataset(task, "file", 0, bool(tokens and tokens.adds_bos), tuple(pairs))
-
-
-def position_names(path: Path) -> tuple[str, ...]:
-    """The positions that a prompt file defines, without a tokenizer."""
-    found = (record.get("positions") for _, record in _records(path) if isinstance(record, dict))
-    names = {name for positions in found if isinstance(positions, dict) for name in positions}
-    return tuple(sorted(names | {"END"}))
+    random.Random(f"file/{seed}").shuffle(pairs)
+    bos = tokens is not None and all(tokens.begins(pair.clean_tokens) for pair in pairs)
+    return Dataset(task, "file", seed, bos, tuple(pairs[:limit]))
 
 
 # --- lines -----------------------------------------------------------------------------------------
@@ -69,121 +75,214 @@ def position_names(path: Path) -> tuple[str, ...]:
 def _records(path: Path) -> Iterator[tuple[int, Any]]:
     """Line numbers with what stands there: an object, unless the line is bad."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise PromptFileError(f"cannot read the prompt file {path}: it is not UTF-8 text") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise PromptFileError(f"cannot read the prompt file {path}: {reason}") from None
-    yield from (_csv_records(text) if path.suffix == ".csv" else _json_records(text))
+    yield from (_csv_records(text) if path.suffix.lower() == ".csv" else _json_records(text))
 
 
 def _json_records(text: str) -> Iterator[tuple[int, Any]]:
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             try:
-                yield number, json.loads(line)
+                yield number, json.loads(line.removesuffix("\r"))
             except (ValueError, RecursionError) as error:
                 yield number, _BadLine(f"not JSON: {error}")
 
 
-def _csv_records(text: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    for row in reader:
-        cells = {key: value for key, value in row.items() if key and value not in (None, "")}
-        positions = {key: _cell(value) for key, value in cells.items() if key.isupper()}
-        record = {key: _cell(value) if key.endswith("_tokens") else value for key, value in cells.items()}
-        yield reader.line_num, {key: v for key, v in record.items() if not key.isupper()} | {"positions": positions}
+def _csv_records(text: str) -> Iterator[tuple[int, Any]]:
+    columns: list[str] | None = None
+    for number, row in _rows(text):
+        if isinstance(row, _BadLine):
+            yield number, row
+        elif columns is None:
+            columns = [name.strip() for name in row]
+            if twice := [name for name in columns if name and columns.count(name) > 1]:
+                yield number, _BadLine(f"two columns are named {twice[0]}")
+        elif len(row) != len(columns):
+            hint = " (a text with a comma needs quotes)" if len(row) > len(columns) else ""
+            yield number, _BadLine(f"{len(row)} cells under {len(columns)} columns{hint}")
+        else:
+            yield number, _record({key: cell for key, cell in zip(columns, row, strict=True) if key and cell})
 
 
-def _cell(value: str) -> Any:
+def _rows(text: str) -> Iterator[tuple[int, list[str] | _BadLine]]:
+    """The rows that are not empty, each with the line on which it begins."""
+    usual = csv.field_size_limit(max(csv.field_size_limit(), len(text)))
+    try:
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+        found: list[tuple[int, list[str] | _BadLine]] = []
+        while True:
+            number = reader.line_num + 1
+            try:
+                if any(row := next(reader)):
+                    found.append((number, row))
+            except csv.Error as error:
+                found.append((number, _BadLine(f"not CSV: {error}")))
+            except StopIteration:
+                break
+    finally:
+        csv.field_size_limit(usual)
+    yield from found
+
+
+def _record(cells: Mapping[str, str]) -> dict[str, Any] | _BadLine:
+    """A CSV row as the object that a line of JSON would be."""
+    record: dict[str, Any] = {}
+    positions: dict[str, Any] = {}
+    for key, cell in cells.items():
+        if key.isupper():
+            positions[key] = _cell(cell)
+        elif key.endswith("_tokens"):
+            record[key] = _cell(cell)
+        elif key in _ANSWERS and cell.startswith("["):
+            record[key] = _cell(cell)
+            if not isinstance(record[key], list):
+                return _BadLine(f"{key} {cell!r} begins with [ and is not a list as JSON writes it")
+        else:
+            record[key] = cell
+    return record | {"positions": positions}
+
+
+def _cell(cell: str) -> Any:
     """A CSV cell: a number, a list or an object as JSON writes it, else the text itself."""
     try:
-        return json.loads(value)
-    except ValueError:
-        return value
+        return json.loads(cell)
+    except (ValueError, RecursionError):
+        return cell
 
 
 # --- one pair --------------------------------------------------------------------------------------
 
 
-def _pair(record: Any, tokens: Tokens | None, n_vocab: int | None) -> PromptPair:
-    if isinstance(record, _BadLine):
-        raise record
-    if not isinstance(record, dict):
-        raise _BadLine("a prompt pair is a JSON object, {…}")
-    clean, corrupt = (_encoded(record, side, tokens, n_vocab) for side in ("clean", "corrupt"))
-    if len(clean.ids) != len(corrupt.ids):
-        raise _BadLine(f"the clean prompt has {len(clean.ids)} tokens and the corrupt one {len(corrupt.ids)}")
-    if clean.ids == corrupt.ids:
-        raise _BadLine("the clean and the corrupt prompt are the same")
-    text = record.get("clean", "")
-    answers = _ids(record, "answer", text, tokens)
-    distractors = _ids(record, "distractor", text, tokens)
-    if shared := set(answers) & set(distractors):
-        raise _BadLine(f"an answer and a distractor share their first token, {min(shared)}")
-    return PromptPair(
-        clean_tokens=clean.ids,
-        corrupt_tokens=corrupt.ids,
-        answers=answers,
-        distractors=distractors,
-        corrupt_answers=_ids(record, "corrupt_answer", text, tokens) if "corrupt_answer" in record else (),
-        positions=_positions(record, text, clean),
-        stratum=str(record.get("stratum", "")),
-        clean=text,
-        corrupt=record.get("corrupt", ""),
-        answer_texts=_texts(record.get("answer")),
-        distractor_texts=_texts(record.get("distractor")),
-    )
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """Makes prompt pairs of records, for one model."""
+
+    tokens: Tokens | None
+    n_vocab: int | None
+
+    def pair(self, record: Any) -> PromptPair:
+        if isinstance(record, _BadLine):
+            raise record
+        if not isinstance(record, dict):
+            raise _BadLine("a prompt pair is a JSON object, {…}")
+        text, other = _text(record, "clean"), _text(record, "corrupt")
+        clean, corrupt = self.prompt(record, "clean", text), self.prompt(record, "corrupt", other)
+        if len(clean.ids) != len(corrupt.ids):
+            raise _BadLine(f"the clean prompt has {len(clean.ids)} tokens and the corrupt one {len(corrupt.ids)}")
+        if clean.ids == corrupt.ids:
+            raise _BadLine("the clean and the corrupt prompt are the same")
+        answers = self.answers(record, "answer", text)
+        distractors = self.answers(record, "distractor", text)
+        if shared := set(answers) & set(distractors):
+            raise _BadLine(f"an answer and a distractor share their first token, {min(shared)}")
+        asks = record.get("corrupt_answer") is not None
+        return PromptPair(
+            clean_tokens=clean.ids,
+            corrupt_tokens=corrupt.ids,
+            answers=answers,
+            distractors=distractors,
+            corrupt_answers=self.answers(record, "corrupt_answer", other) if asks else (),
+            positions=_positions(record, text, clean),
+            stratum=_text(record, "stratum"),
+            clean=text,
+            corrupt=other,
+            answer_texts=_texts(record.get("answer")),
+            distractor_texts=_texts(record.get("distractor")),
+            corrupt_answer_texts=_texts(record.get("corrupt_answer")),
+        )
+
+    def prompt(self, record: Mapping[str, Any], side: str, text: str) -> Encoded:
+        """The token ids of one side, with their places in the text where there is one."""
+        key = f"{side}_tokens"
+        given = record.get(key)
+        if given is not None:
+            if not isinstance(given, list) or not given or not all(map(_is_id, given)):
+                raise _BadLine(f"{key} is not a list of token ids")
+            self.check_ids(given, key)
+        if text and self.tokens:
+            (encoded,) = self.tokens.encode([text])
+            if given is not None and encoded.ids != tuple(given):
+                raise _BadLine(
+                    f"{key} is not what the tokenizer of {self.tokens.name} makes of '{side}' (leave one out)"
+                )
+            self.check_words(text, encoded, f"the {side} prompt")
+            self.check_ids(encoded.ids, f"the {side} prompt")
+            return encoded
+        if given is None and text:
+            raise _BadLine(f"the model has no tokenizer, and there is no '{key}'")
+        if given is None:
+            raise _BadLine(f"there is no {side} prompt (a text in '{side}', or ids in '{key}')")
+        return Encoded(tuple(given), ())
+
+    def answers(self, record: Mapping[str, Any], key: str, prompt: str) -> tuple[int, ...]:
+        """First tokens of the answers (or distractors) as they follow a prompt."""
+        given = record.get(key)
+        listed = given if isinstance(given, list) else [given]
+        if given is None or not listed:
+            raise _BadLine(f"there is no {key}")
+        ids = tuple(dict.fromkeys(self.first(each, key, prompt) for each in listed))
+        self.check_ids(ids, key)
+        return ids
+
+    def first(self, given: object, key: str, prompt: str) -> int:
+        if _is_id(given):
+            return given
+        if not isinstance(given, str) or not given or not _is_whole(given):
+            raise _BadLine(f"{key} {given!r} is neither a text nor a token id")
+        if self.tokens is None:
+            raise _BadLine(f"the model has no tokenizer; give {key} as a token id")
+        self.check_words(given, self.tokens.encode([given])[0], f"{key} {given!r}")
+        ids = (prompt and self.tokens.continuation(prompt, given)) or self.tokens.whole(given)
+        if not ids:
+            if not prompt:
+                raise _BadLine(f"{key} {given!r} is not one token, and the prompt has no text that it could follow")
+            raise _BadLine(f"{key} {given!r} does not follow the prompt as tokens of its own (does it lack a blank?)")
+        return ids[0]
+
+    def check_words(self, text: str, encoded: Encoded, what: str) -> None:
+        if self.tokens and (word := self.tokens.unknown(text, encoded)) is not None:
+            raise _BadLine(f"the tokenizer of {self.tokens.name} does not know {word!r} in {what}")
+
+    def check_ids(self, ids: tuple[int, ...] | list[int], what: str) -> None:
+        if self.n_vocab is not None and max(ids, default=0) >= self.n_vocab:
+            raise _BadLine(f"{what} has token {max(ids)}, beyond the model's vocabulary of {self.n_vocab}")
 
 
-def _encoded(record: Mapping[str, Any], side: str, tokens: Tokens | None, n_vocab: int | None) -> Encoded:
-    given = record.get(f"{side}_tokens")
-    if given is not None:
-        if not isinstance(given, list) or not given or not all(_is_id(i) for i in given):
-            raise _BadLine(f"{side}_tokens is not a list of token ids")
-        if n_vocab is not None and max(given) >= n_vocab:
-            raise _BadLine(f"{side}_tokens has {max(given)}, beyond the model's vocabulary of {n_vocab}")
-        spans = _encode(record[side], tokens).spans if tokens and isinstance(record.get(side), str) else ()
-        return Encoded(tuple(given), spans if len(spans) == len(given) else ())
-    text = record.get(side)
-    if not isinstance(text, str) or not text:
-        raise _BadLine(f"there is no {side} prompt (a text in '{side}', or ids in '{side}_tokens')")
-    if tokens is None:
-        raise _BadLine(f"the model has no tokenizer, and there is no '{side}_tokens'")
-    return _encode(text, tokens)
-
-
-def _encode(text: str, tokens: Tokens) -> Encoded:
-    return tokens.encode([text])[0]
-
-
-def _is_id(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def _ids(record: Mapping[str, Any], key: str, clean: str, tokens: Tokens | None) -> tuple[int, ...]:
-    """First tokens of the answers (or distractors) as they follow the clean prompt."""
+def _text(record: Mapping[str, Any], key: str) -> str:
+    """A text of a record; empty where there is none."""
     given = record.get(key)
-    listed = given if isinstance(given, list) else [given]
-    if given is None or not listed:
-        raise _BadLine(f"there is no {key}")
-    return tuple(dict.fromkeys(_first(each, key, clean, tokens) for each in listed))
+    if given is None:
+        return ""
+    if key == "stratum" and _is_integer(given):
+        return str(given)
+    if not isinstance(given, str) or not _is_whole(given):
+        raise _BadLine(f"'{key}' is not a text: {given!r}")
+    return given
 
 
-def _first(given: object, key: str, clean: str, tokens: Tokens | None) -> int:
-    if _is_id(given):
-        return int(given)  # type: ignore[call-overload]
-    if not isinstance(given, str) or not given:
-        raise _BadLine(f"{key} {given!r} is neither a text nor a token id")
-    if tokens is None:
-        raise _BadLine(f"the model has no tokenizer; give {key} as a token id")
-    ids = tokens.continuation(clean, given) or tokens.whole(given)
-    if not ids:
-        raise _BadLine(f"{key} {given!r} does not follow the prompt as tokens of its own (does it lack a blank?)")
-    return ids[0]
+def _is_whole(text: str) -> bool:
+    r"""Whether a text has no half characters; JSON can write them (`"\ud800"`)."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _is_integer(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_id(value: object) -> TypeGuard[int]:
+    return _is_integer(value) and value >= 0
 
 
 def _texts(given: object) -> tuple[str, ...]:
-    return tuple(map(str, given)) if isinstance(given, list) else (str(given),)
+    """Answers as texts; none where some are token ids."""
+    listed = given if isinstance(given, list) else [given]
+    texts = tuple(each for each in listed if isinstance(each, str))
+    return texts if len(texts) == len(listed) else ()
 
 
 # --- positions -------------------------------------------------------------------------------------
@@ -193,49 +292,57 @@ def _positions(record: Mapping[str, Any], text: str, clean: Encoded) -> dict[str
     given = record.get("positions", {})
     if not isinstance(given, dict):
         raise _BadLine("'positions' is not an object of names and places")
-    found = {}
+    end = (len(clean.ids) - 1,)
+    found: dict[str, tuple[int, ...]] = {"END": end}
     for name, place in given.items():
-        if not _is_position(name):
-            raise _BadLine(f"position {name!r} is not written in capitals")
+        if not _POSITION.fullmatch(name):
+            raise _BadLine(f"position {name!r} is not written in capitals (A to Z, 0 to 9, _)")
         places = place if isinstance(place, list) else [place]
+        if not places:
+            raise _BadLine(f"position {name} is an empty list")
         found[name] = tuple(sorted({_index(name, each, text, clean) for each in places}))
-    return {"END": (len(clean.ids) - 1,)} | found
-
-
-def _is_position(name: str) -> bool:
-    return name[:1].isalpha() and name.isascii() and name == name.upper() and name.replace("_", "A").isalnum()
+    if found["END"] != end:
+        at = " and ".join(map(str, found["END"]))
+        raise _BadLine(f"position END is token {at}; the metric is read at END, which is the last token ({end[0]})")
+    return found
 
 
 def _index(name: str, place: object, text: str, clean: Encoded) -> int:
-    length = len(clean.ids)
-    if isinstance(place, int) and not isinstance(place, bool):
+    if _is_integer(place):
+        length = len(clean.ids)
         if not -length <= place < length:
             raise _BadLine(f"position {name} is token {place} of a prompt of {length} tokens")
         return place % length
     if not clean.spans:
         raise _BadLine(f"position {name}: only token indices can be used with token ids alone")
-    if isinstance(place, str):
-        start, end = _occurrence(name, place, text)
-    elif isinstance(place, dict) and isinstance(place.get("chars"), list) and len(place["chars"]) == 2:
-        start, end = place["chars"]
-        if not 0 <= start < end <= len(text):
-            raise _BadLine(f"position {name} is characters {start} to {end} of a prompt of {len(text)}")
-    else:
-        raise _BadLine(f'position {name} is none of: a text, {{"chars": [start, end]}}, a token index')
+    start, end = _span(name, place, text)
     try:
         return clean.last_token(start, end)
     except ValueError:
         raise _BadLine(f"position {name}: no token holds the character before {end}") from None
 
 
+def _span(name: str, place: object, text: str) -> tuple[int, int]:
+    """The characters that a position names."""
+    if isinstance(place, str) and place:
+        return _occurrence(name, place, text)
+    chars = place.get("chars") if isinstance(place, dict) else None
+    if not isinstance(chars, list) or len(chars) != 2 or not all(map(_is_integer, chars)):
+        raise _BadLine(f'position {name} is none of: a text, {{"chars": [start, end]}}, a token index')
+    start, end = chars
+    if not 0 <= start < end <= len(text):
+        raise _BadLine(f"position {name} is characters {start} to {end} of a prompt of {len(text)}")
+    return start, end
+
+
 def _occurrence(name: str, place: str, text: str) -> tuple[int, int]:
     """Where a substring stands; `#2` asks for its second occurrence."""
-    words, mark, number = place.rpartition("#")
-    wanted, nth = (words, int(number)) if mark and number.isdigit() and words else (place, 1)
-    at = -1
-    for _ in range(nth):
-        at = text.find(wanted, at + 1)
-        if at < 0:
-            times = text.count(wanted)
-            raise _BadLine(f"position {name}: {wanted!r} stands {times} times in the clean prompt, not {nth}")
-    return at, at + len(wanted)
+    found = _NTH.fullmatch(place)
+    wanted, nth = (found[1], int(found[2])) if found else (place, 1)
+    if nth == 0:
+        raise _BadLine(f"position {name}: {place!r} asks for occurrence 0; they count from 1")
+    starts = [match.start() for match in re.finditer(f"(?={re.escape(wanted)})", text)]
+    if nth > len(starts):
+        hint = " (an occurrence is written #1, #2, …)" if "#" in wanted else ""
+        raise _BadLine(f"position {name}: {wanted!r} stands {len(starts)} times in the clean prompt, not {nth}{hint}")
+    return starts[nth - 1], starts[nth - 1] + len(wanted)

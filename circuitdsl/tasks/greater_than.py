@@ -13,21 +13,21 @@ NOUNS = tuple(
 )
 CENTURIES = tuple(str(c) for c in range(11, 18))
 TWO_DIGITS = tuple(f"{y:02d}" for y in range(100))
-#: a start year leaves room on both sides: 02 to 98
+#: 01 is for corrupt prompts alone; 02 to 98 leave room on both sides
 YEARS = tuple(f"{c}{y:02d}" for c in CENTURIES for y in range(1, 99))
 _PROMPT = "The {NOUN} lasted from the year {START} to the year {CENTURY}"
 
 
 def draw(rng: random.Random, words: Words, corrupt: str, options: Options) -> Draft:
     year = rng.choice(words["years"])
-    while year[2:] == "01" or f"{year[:2]}01" not in words["years"]:
+    while year[2:] == "01":
         year = rng.choice(words["years"])
     century, start = year[:2], year[2:]
     noun = rng.choice(words["nouns"])
     later = [y for y in words["two_digits"] if y > start]
     earlier = [y for y in words["two_digits"] if y <= start]
-    # "01" is the paper's; "low" draws the corrupt start from the years before the clean one
-    other = "01" if corrupt == "01" else rng.choice([y[2:] for y in words["years"] if y[:2] == century and y < year])
+    # the first is the paper's; "low" draws the corrupt start from the years before the clean one
+    other = "01" if corrupt == "yy01" else rng.choice([y[2:] for y in words["years"] if y[:2] == century and y < year])
     values = {"NOUN": noun, "CENTURY": century}
     return Draft(
         clean=_mark(values | {"START": year}),
@@ -36,6 +36,17 @@ def draw(rng: random.Random, words: Words, corrupt: str, options: Options) -> Dr
         distractors=tuple(earlier),
         stratum=century,
     )
+
+
+def _with_partners(words: Words) -> Words:
+    """Only years of centuries whose 01 is usable, with two-digit answers on both sides."""
+    years, ends = words["years"], words["two_digits"]
+    first, last = min(ends, default=""), max(ends, default="")
+
+    def usable(year: str) -> bool:
+        return f"{year[:2]}01" in years and (year[2:] == "01" or first <= year[2:] < last)
+
+    return {**words, "years": tuple(filter(usable, years))}
 
 
 def _mark(values: dict[str, str]) -> Marked:
@@ -55,7 +66,7 @@ GREATER_THAN = Task(
         "END": "the last token, the century of the second year",
     },
     corruptions={
-        "01": "the first year ends in 01 (the paper's)",
+        "yy01": "the first year ends in 01 (the paper's)",
         "low": "the first year is an earlier one of its century",
     },
     lists={
@@ -63,7 +74,9 @@ GREATER_THAN = Task(
         "years": WordList(YEARS, before="the year", cut=2),
         "two_digits": WordList(TWO_DIGITS, before="the year 17", glue=""),
     },
-    needs={"nouns": 1, "years": 10, "two_digits": 90},
+    # 10 years are more than there are centuries, so that not all of them are 01
+    needs={"nouns": 1, "two_digits": 90, "years": 10},
+    narrow=_with_partners,
     order=(("NOUN",), ("XX1",), ("YY",)),
     draw=draw,
     metric="prob_diff",

@@ -83,4 +83,5 @@ INDUCTION = Task(
     needs={"words": 2 * max(LENGTHS) + 1},
     order=(("MATCH", "DISTRACTOR", "ANSWER"), ("BEFORE",)),
     draw=draw,
+    answer_after="List: the",
 )

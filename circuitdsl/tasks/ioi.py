@@ -91,7 +91,7 @@ IOI = Task(
         "S1": "the subject, first time",
         "S2": "the subject, second time",
         "PLACE": "the place, where the template has one",
-        "OBJECT": "the object, where the template has one (its last mention)",
+        "OBJECT": "the object, where the template has one (all its mentions)",
         "ANSWER": "the indirect object",
         "DISTRACTOR": "the subject, both times",
         "END": "the last token",

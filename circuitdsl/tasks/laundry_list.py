@@ -85,4 +85,5 @@ LAUNDRY_LIST = Task(
     order=(("ANSWER",), ("AGAIN",)),
     options={"items": Option(0, (0, *LENGTHS), "number of items in the list (0: drawn for each prompt)")},
     draw=draw,
+    answer_after="the",
 )

@@ -61,6 +61,10 @@ Words = Mapping[str, tuple[str, ...]]
 Options = Mapping[str, str | int]
 
 
+def _as_they_are(words: Words) -> Words:
+    return words
+
+
 @dataclass(frozen=True)
 class Task:
     """A registered task. The first of `corruptions` is the default."""
@@ -78,6 +82,9 @@ class Task:
     aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     #: positions in the order in which they stand: each strictly before all of the next (END is always last)
     order: tuple[tuple[str, ...], ...] = ()
+    #: leaves out usable words that lack a partner in another list
+    narrow: Callable[[Words], Words] = _as_they_are
+    #: what the task's paper measures
     metric: str = "logit_diff"
     #: text before an answer, for finding the answer's first token
     answer_after: str = "to"
@@ -94,7 +101,7 @@ class Task:
         return self.aliases.get(position, (position,))
 
     def check_words(self, words: Words, tokenizer: str) -> None:
-        """Raise `TaskError` naming the word list that has too few single-token words left."""
+        """Raise `TaskError` naming the first word list of `needs` that has too few words left."""
         for name, least in self.needs.items():
             if len(words[name]) < least:
                 raise TaskError(

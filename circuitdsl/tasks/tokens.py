@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -55,8 +56,22 @@ class Tokens:
     @property
     def adds_bos(self) -> bool:
         """Whether prompts begin with the beginning-of-sequence token."""
-        bos = self.tokenizer.bos_token_id
-        return bos is not None and self.encode(["a"])[0].ids[:1] == (bos,)
+        return self.begins(self.encode(["a"])[0].ids)
+
+    def begins(self, ids: Sequence[int]) -> bool:
+        """Whether these ids begin with the beginning-of-sequence token."""
+        return self.tokenizer.bos_token_id is not None and ids[0] == self.tokenizer.bos_token_id
+
+    def unknown(self, text: str, encoded: Encoded) -> str | None:
+        """The first word of a text that the tokenizer does not know.
+
+        The beginning-of-sequence token may be the unknown one as well (it is GPT-2's): written out, it is known.
+        """
+        unknown, known = self.tokenizer.unk_token_id, self.tokenizer.bos_token
+        for token, (start, end) in zip(encoded.ids, encoded.spans, strict=True):
+            if token == unknown and start < end and text[start:end].strip() != known:
+                return _word(text, start, end)
+        return None
 
     def continuation(self, before: str, text: str) -> tuple[int, ...]:
         """The ids that `text` adds when it follows `before`; empty where it changes the tokens before it."""
@@ -87,6 +102,14 @@ class Tokens:
 
     def words(self, task: Task) -> Words:
         """The task's usable words; raises `TaskError` naming a list that ran dry."""
-        usable = {name: self.usable(words) for name, words in task.lists.items()}
+        usable = task.narrow({name: self.usable(words) for name, words in task.lists.items()})
         task.check_words(usable, self.name)
         return usable
+
+
+def _word(text: str, start: int, end: int) -> str:
+    """Part of a text, completed to whole words."""
+    before, after = re.search(r"\w*$", text[:start]), re.match(r"\w*", text[end:])
+    left = before[0] if before and text[start].isalnum() else ""
+    right = after[0] if after and text[end - 1].isalnum() else ""
+    return (left + text[start:end] + right).strip() or text[start:end]

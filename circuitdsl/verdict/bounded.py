@@ -25,10 +25,12 @@ from scipy import optimize, special
 
 from circuitdsl.verdict.intervals import Array, Number
 
-# t = w sinh(u) along the contour: what is left out beyond the last node is below 1e-13 of the whole
-_STEP = 0.1
-_SINH = np.sinh(np.arange(0, 17, _STEP))
-_WEIGHTS = np.cosh(np.arange(0, 17, _STEP)) * _STEP / np.pi * np.r_[0.5, np.ones(len(_SINH) - 1)]
+# Nodes t = w sinh(u) along the contour, for the trapezoidal rule in u: at this step and length binomial tails come out
+# to 1e-10 of their size, for 8 to 1000 prompts and down to 1e-200.
+_STEP = 0.03
+_U = np.arange(0, 16, _STEP)
+_SINH = np.sinh(_U)
+_WEIGHTS = np.cosh(_U) * _STEP / np.pi * np.where(_U > 0, 1.0, 0.5)
 
 
 def tail(values: ArrayLike, shapes: ArrayLike) -> float:
@@ -43,6 +45,8 @@ def tail(values: ArrayLike, shapes: ArrayLike) -> float:
         return 1.0
     if np.all(v < 0):
         return 0.0
+    if v @ k > 0:  # the contour converges well for the smaller of the two tails
+        return 1 - tail(-v, k)
     v = v / v.max()
     room = 1 / (4 * k.sum() + 8)
     saddle = float(optimize.brentq(lambda s: float(np.sum(k * v / (1 - s * v))) - 1 / s, room, 1 - room))

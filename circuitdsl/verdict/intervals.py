@@ -325,7 +325,7 @@ def _limit(ratio: Ratio, alpha: float, up: bool, skip: NDArray[np.bool_]) -> Arr
     def height(bound: Array) -> Array:
         """Above 0 where `bound` is not rejected."""
         p = ratio.below(bound) if up else ratio.above(bound)
-        return np.where(skip, 0.0, np.maximum(special.ndtri(p), -40.0) - target)
+        return np.where(skip, 0.0, np.clip(special.ndtri(p), -40.0, 4.0) - target)
 
     near = np.where(skip, 0.0, ratio.value)
     gap = np.where(skip, 1.0, np.abs(ratio.pair.mean[..., 1]))
@@ -340,7 +340,7 @@ def _limit(ratio: Ratio, alpha: float, up: bool, skip: NDArray[np.bool_]) -> Arr
         far = far + np.where(out, 0.0, step)
         at_far = np.where(out, at_far, height(far))
     found, side, middle = at_far <= 0, np.zeros_like(far), far
-    for _ in range(20):
+    for _ in range(40):
         wide = at_near - at_far
         middle = far + at_far * np.divide(far - near, wide, out=np.zeros_like(far), where=wide > 0)
         at_middle = height(middle)

@@ -98,7 +98,7 @@ def on_effects(test: Test) -> bool:
 
 def effect_of(sample: Sample) -> Ratio:
     """The effect on the prompts of a sample."""
-    return Ratio(_joint(sample, sample.array("g")), sample.sign)
+    return Ratio(_joint(sample, "g"), sample.sign)
 
 
 def figure_of(test: Test, sample: Sample) -> Estimate:
@@ -107,13 +107,14 @@ def figure_of(test: Test, sample: Sample) -> Estimate:
         return effect_of(sample)
     if isinstance(test, Within) and test.quantity == "delta":
         # g is what differences are rounded against
-        return _joint(sample, sample.array("d" if sample.g is None else "g")).combine(1.0, 0.0)
+        return _joint(sample, "d" if sample.g is None else "g").combine(1.0, 0.0)
     value = sample.array("value")
     return share(value) if sample.hits else mean(value, sample.strata)
 
 
-def _joint(sample: Sample, g: NDArray[np.float64]) -> Joint:
-    d = sample.array("d")
+def _joint(sample: Sample, other: str) -> Joint:
+    """`d` and another quantity, measured on the same prompts."""
+    d, g = sample.array("d"), sample.array(other)
     return moments(d, g, strata=sample.strata) if sample.step is None else changes(d, g, sample.step)
 
 

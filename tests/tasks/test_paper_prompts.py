@@ -9,6 +9,7 @@ from circuitdsl.tasks import colored_objects as co
 from circuitdsl.tasks import ioi
 from circuitdsl.tasks.dataset import sample
 from circuitdsl.tasks.registry import TASKS
+from circuitdsl.tasks.template import fill
 from tests.conftest import shared
 
 
@@ -96,6 +97,4 @@ def test_colored_objects_prompt_equals_one_of_the_papers() -> None:
     text, _ = json.loads((shared("colored_objects") / "clean.json").read_text())[0]
     found = _pattern().fullmatch(text)
     assert found is not None
-    from circuitdsl.tasks.template import fill
-
     assert fill(co._PROMPT, found.groupdict()).text == text

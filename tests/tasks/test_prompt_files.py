@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from circuitdsl.tasks.dataset import sample
-from circuitdsl.tasks.from_file import PromptFileError, position_names, read_prompts
+from circuitdsl.tasks.dataset import Dataset, sample
+from circuitdsl.tasks.from_file import PromptFileError, read_prompts
 from circuitdsl.tasks.registry import TASKS
-from tests.conftest import shared
+from circuitdsl.tasks.tokens import Tokens
+from tests.conftest import ROOT, shared
 
 CLEAN = "When Mary and John went to the store, John gave a drink to"
 CORRUPT = "When Mary and John went to the store, Mary gave a drink to"
@@ -24,9 +30,28 @@ GOOD = {
 }
 
 
+IDS = {"clean_tokens": [5, 6, 7], "corrupt_tokens": [5, 8, 7], "answer": 1, "distractor": [2, 3]}
+
+
 def write(path: Path, *records: object) -> Path:
     path.write_text("".join(json.dumps(record) + "\n" for record in records))
     return path
+
+
+def write_csv(path: Path, *rows: dict[str, str]) -> Path:
+    with path.open("w", newline="") as file:
+        table = csv.DictWriter(file, rows[0])
+        table.writeheader()
+        table.writerows(rows)
+    return path
+
+
+def reason(path: Path, tokens: Tokens | None, n_vocab: int = 50257) -> str:
+    """What is said of a file that cannot be read."""
+    with pytest.raises(PromptFileError) as caught:
+        read_prompts(path, tokens, "mine", n_vocab=n_vocab)
+    assert caught.value.status == 2
+    return caught.value.message
 
 
 def test_positions_by_substring_occurrence_characters_and_index(tmp_path, gpt2_tokens) -> None:
@@ -44,12 +69,8 @@ def test_positions_by_substring_occurrence_characters_and_index(tmp_path, gpt2_t
     assert gpt2_tokens.tokenizer.decode(pair.answers) == " Mary"
 
 
-def test_position_names_need_no_tokenizer(tmp_path) -> None:
-    assert position_names(write(tmp_path / "p.jsonl", GOOD)) == ("CHARS", "END", "FIRST", "IO", "LAST", "S1", "S2")
-
-
 @pytest.mark.parametrize(
-    ("change", "reason"),
+    ("change", "says"),
     [
         ({"corrupt": CORRUPT + " the"}, "the clean prompt has 14 tokens and the corrupt one 15"),
         ({"corrupt": CLEAN}, "the clean and the corrupt prompt are the same"),
@@ -61,67 +82,267 @@ def test_position_names_need_no_tokenizer(tmp_path) -> None:
         ({"positions": {"s2": 3}}, "position 's2' is not written in capitals"),
         ({"clean": ""}, "there is no clean prompt"),
         ({"clean_tokens": [1, "x"]}, "clean_tokens is not a list of token ids"),
+        ({"clean_tokens": [1, True]}, "clean_tokens is not a list of token ids"),
         ({"clean_tokens": [99999999]}, "beyond the model's vocabulary of 50257"),
+        ({"clean_tokens": [5, 6]}, "clean_tokens is not what the tokenizer of GPT-2 makes of 'clean'"),
+        ({"clean": 5}, "'clean' is not a text: 5"),
+        ({"clean": "\ud800"}, "'clean' is not a text"),
+        ({"stratum": [1]}, "'stratum' is not a text: [1]"),
+        ({"answer": 50257}, "answer has token 50257, beyond the model's vocabulary of 50257"),
+        ({"answer": -1}, "answer -1 is neither a text nor a token id"),
+        ({"answer": True}, "answer True is neither a text nor a token id"),
+        ({"answer": [" Mary", 1.0]}, "answer 1.0 is neither a text nor a token id"),
+        ({"answer": "\ud800"}, "is neither a text nor a token id"),
+        ({"distractor": [7, 50300]}, "distractor has token 50300, beyond the model's vocabulary of 50257"),
+        ({"corrupt_answer": 60000}, "corrupt_answer has token 60000, beyond the model's vocabulary of 50257"),
         ({"positions": [1]}, "'positions' is not an object"),
+        ({"positions": {"S2": []}}, "position S2 is an empty list"),
+        ({"positions": {"S2": {"chars": ["a", 3]}}}, "position S2 is none of: a text"),
+        ({"positions": {"S2": {"chars": [1.0, 3]}}}, "position S2 is none of: a text"),
+        ({"positions": {"S2": {"chars": [True, 3]}}}, "position S2 is none of: a text"),
+        ({"positions": {"S2": True}}, "position S2 is none of: a text"),
+        ({"positions": {"S2": ""}}, "position S2 is none of: a text"),
+        ({"positions": {"S2": " John#0"}}, "position S2: ' John#0' asks for occurrence 0; they count from 1"),
+        ({"positions": {"S2": " John#²"}}, "' John#²' stands 0 times in the clean prompt, not 1 (an occurrence is"),
+        (
+            {"positions": {"END": " store"}},
+            "position END is token 7; the metric is read at END, which is the last",
+        ),
+        ({"positions": {"END": [0, -1]}}, "position END is token 0 and 13; the metric is read at END"),
     ],
 )
-def test_bad_lines_are_named(tmp_path, gpt2_tokens, change, reason) -> None:
+def test_bad_lines_are_named(tmp_path, gpt2_tokens, change, says) -> None:
     path = write(tmp_path / "p.jsonl", GOOD, GOOD | change)
-    with pytest.raises(PromptFileError) as caught:
-        read_prompts(path, gpt2_tokens, "mine", n_vocab=50257)
-    assert f"{path}:2: " in caught.value.message
-    assert reason in caught.value.message
-    assert caught.value.status == 2
+    message = reason(path, gpt2_tokens)
+    assert f"{path}:2: " in message
+    assert says in message
 
 
 def test_all_bad_lines_are_reported_at_once(tmp_path, gpt2_tokens) -> None:
+    """However many they are, and also those beyond the number of prompts asked for."""
     path = tmp_path / "p.jsonl"
-    path.write_text("{nonsense\n" + json.dumps(GOOD) + "\n[1]\n" + json.dumps(GOOD | {"answer": 3.5}) + "\n")
+    good, bad = json.dumps(GOOD), json.dumps(GOOD | {"answer": 3.5})
+    path.write_text("\n".join([good, "{nonsense", good, "[1]", "", *[bad] * 40]))
     with pytest.raises(PromptFileError) as caught:
-        read_prompts(path, gpt2_tokens, "mine")
-    assert [line.split(": ")[0] for line in caught.value.message.splitlines()[1:]] == [f"{path}:{n}" for n in (1, 3, 4)]
+        read_prompts(path, gpt2_tokens, "mine", limit=1)
+    lines = [2, 4, *range(6, 46)]
+    assert [line.split(": ")[0] for line in caught.value.message.splitlines()[1:]] == [f"{path}:{n}" for n in lines]
+
+
+@pytest.mark.parametrize(
+    ("change", "word", "where"),
+    [
+        ({"clean": "Then, Zork gave Zyx to"}, "Zork", "the clean prompt"),
+        ({"corrupt": "Zork gave it to"}, "Zork", "the corrupt prompt"),
+        ({"corrupt": "Mary gave\tit to"}, "\t", "the corrupt prompt"),
+        ({"answer": " Zork"}, "Zork", "answer ' Zork'"),
+        ({"distractor": [" John", " Zork"]}, "Zork", "distractor ' Zork'"),
+        ({"corrupt_answer": " Zork"}, "Zork", "corrupt_answer ' Zork'"),
+    ],
+)
+def test_words_that_the_tokenizer_does_not_know_are_named(tmp_path, pocket_tokens, change, word, where) -> None:
+    """Two unknown words are one and the same token: the model could not tell them apart."""
+    message = reason(write(tmp_path / "p.jsonl", GOOD | change), pocket_tokens)
+    assert f"the tokenizer of pocket does not know {word!r} in {where}" in message
+
+
+def test_the_beginning_of_a_text_may_be_written_out(tmp_path, gpt2_tokens) -> None:
+    """GPT-2's unknown token is its beginning-of-sequence token, and people put it before their prompts."""
+    record = GOOD | {side: f"<|endoftext|>{GOOD[side]}" for side in ("clean", "corrupt")}
+    data = read_prompts(write(tmp_path / "p.jsonl", record), gpt2_tokens, "mine")
+    assert data.pairs[0].clean_tokens[0] == 50256
+    assert data.bos
+
+
+# --- the order of prompts --------------------------------------------------------------------------
+
+
+def test_prompts_come_in_random_order_whatever_their_order_in_the_file(tmp_path, gpt2_tokens) -> None:
+    """Looks at the first prompts alone must be looks at a random sample."""
+    path = write(tmp_path / "p.jsonl", *(GOOD | {"stratum": "a" if i < 100 else "b"} for i in range(200)))
+    strata = [pair.stratum for pair in read_prompts(path, gpt2_tokens, "mine", limit=64).pairs]
+    assert 20 <= strata.count("a") <= 44
+
+
+def test_the_order_follows_the_seed_and_limits_share_their_first_prompts(tmp_path, gpt2_tokens) -> None:
+    path = write(tmp_path / "p.jsonl", *(GOOD | {"stratum": i} for i in range(50)))
+
+    def read(**given: int) -> Dataset:
+        return read_prompts(path, gpt2_tokens, "mine", **given)
+
+    assert read(seed=3).seed == 3
+    assert read(seed=3) == read(seed=3)
+    assert read(seed=3).pairs != read(seed=4).pairs
+    assert read(seed=3).pairs[:20] == read(seed=3, limit=20).pairs
+    assert {pair.stratum for pair in read().pairs} == {str(i) for i in range(50)}
+
+
+# --- CSV and JSON as files -------------------------------------------------------------------------
 
 
 def test_csv_has_positions_in_capital_columns(tmp_path, gpt2_tokens) -> None:
-    path = tmp_path / "p.csv"
+    path = tmp_path / "p.CSV"
     path.write_text(f'clean,corrupt,answer,distractor,stratum,S2,IO\n"{CLEAN}","{CORRUPT}", Mary, John,a, John#2,1\n')
     (pair,) = read_prompts(path, gpt2_tokens, "mine").pairs
     assert (pair.positions["S2"], pair.positions["IO"], pair.stratum) == ((9,), (1,), "a")
 
 
+ROW = {"clean": CLEAN, "corrupt": CORRUPT, "answer": " Mary", "distractor": " John"}
+
+
+def test_csv_lists_of_answers_are_written_as_json(tmp_path, gpt2_tokens) -> None:
+    row = ROW | {"answer": '[" Mary", " Paul"]', "distractor": "[1757]"}
+    (pair,) = read_prompts(write_csv(tmp_path / "p.csv", row), gpt2_tokens, "mine").pairs
+    assert gpt2_tokens.tokenizer.decode(pair.answers) == " Mary Paul"
+    assert pair.distractors == (1757,)
+    message = reason(write_csv(tmp_path / "q.csv", ROW | {"answer": "[Mary"}), gpt2_tokens)
+    assert "answer '[Mary' begins with [ and is not a list as JSON writes it" in message
+
+
+def test_long_csv_fields_are_read(tmp_path, gpt2_tokens) -> None:
+    usual = csv.field_size_limit()
+    path = write_csv(tmp_path / "p.csv", ROW | {"comment": "x" * (usual + 1)})
+    assert len(read_prompts(path, gpt2_tokens, "mine").pairs) == 1
+    assert csv.field_size_limit() == usual
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "says"),
+    [
+        ("clean,answer\n\nWhen Mary, John,x\n", 3, "3 cells under 2 columns (a text with a comma needs quotes)"),
+        ("clean,answer\nx\n", 2, "1 cells under 2 columns"),
+        ('clean,answer\n"x,y\nz,w\n', 2, "not CSV: unexpected end of data"),
+        ('clean,answer\n"x\ny"z,w\n', 2, "not CSV: ',' expected after '\"'"),
+        ("clean,answer,answer\n", 1, "two columns are named answer"),
+    ],
+)
+def test_what_is_not_a_table_is_named(tmp_path, gpt2_tokens, text, line, says) -> None:
+    path = tmp_path / "p.csv"
+    path.write_text(text)
+    assert f"{path}:{line}: {says}" in reason(path, gpt2_tokens)
+
+
+def test_only_line_ends_end_lines(tmp_path, gpt2_tokens) -> None:
+    """JSON allows U+2028 and U+0085 inside strings."""
+    path = tmp_path / "p.jsonl"
+    lines = [json.dumps(GOOD | {"stratum": s}, ensure_ascii=False) for s in ("a\u2028b", "a\x85b")]
+    path.write_bytes("\r\n".join([*lines, ""]).encode())
+    assert {p.stratum for p in read_prompts(path, gpt2_tokens, "mine").pairs} == {"a\u2028b", "a\x85b"}
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (None, "cannot read the prompt file {path}: No such file or directory"),
+        (b"\xff\xfe", "cannot read the prompt file {path}: it is not UTF-8 text"),
+        (b"\n", "{path} has no prompts"),
+    ],
+)
+def test_files_that_cannot_be_read_say_why(tmp_path, gpt2_tokens, data, says) -> None:
+    path = tmp_path / "p.jsonl"
+    if data is not None:
+        path.write_bytes(data)
+    assert reason(path, gpt2_tokens) == says.format(path=path)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 60000) | st.floats() | st.text(max_size=6) | st.just(" Mary"),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4) | st.just("chars"), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+CHANGES = st.dictionaries(
+    st.sampled_from([*GOOD, "corrupt_answer", "clean_tokens", "corrupt_tokens"]), JSON, max_size=4
+) | st.fixed_dictionaries({"positions": st.dictionaries(st.sampled_from(["S1", "END", "x"]), JSON)})
+
+
+@pytest.fixture(scope="module")
+def any_file(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("any") / "p.jsonl"
+
+
+@settings(max_examples=300, deadline=None)
+@given(change=CHANGES, with_tokenizer=st.booleans())
+def test_any_line_is_read_or_named(change, with_tokenizer, any_file, gpt2_tokens) -> None:
+    tokens = gpt2_tokens if with_tokenizer else None
+    try:
+        data = read_prompts(write(any_file, GOOD | change), tokens, "mine", n_vocab=50257)
+    except PromptFileError as error:
+        assert f"{any_file}:1: " in error.message
+    else:
+        assert read_prompts(write(any_file, data.pairs[0].record()), tokens, "mine") == data
+
+
+# --- token ids -------------------------------------------------------------------------------------
+
+
 def test_token_ids_need_no_tokenizer(tmp_path) -> None:
-    record = {"clean_tokens": [5, 6, 7], "corrupt_tokens": [5, 8, 7], "answer": 1, "distractor": [2, 3]}
-    (pair,) = read_prompts(write(tmp_path / "p.jsonl", record | {"positions": {"S": 1}}), None, "ids").pairs
+    (pair,) = read_prompts(write(tmp_path / "p.jsonl", IDS | {"positions": {"S": 1}}), None, "ids").pairs
     assert pair.clean_tokens == (5, 6, 7)
     assert (pair.answers, pair.distractors, pair.positions) == ((1,), (2, 3), {"END": (2,), "S": (1,)})
-    with pytest.raises(PromptFileError, match="has no tokenizer; give answer as a token id"):
-        read_prompts(write(tmp_path / "q.jsonl", record | {"answer": " Mary"}), None, "ids")
+    message = reason(write(tmp_path / "q.jsonl", IDS | {"answer": " Mary"}), None)
+    assert "has no tokenizer; give answer as a token id" in message
 
 
-@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
-def test_sampled_prompts_read_back_as_themselves(task, tmp_path, gpt2_tokens) -> None:
-    pairs = sample(task, gpt2_tokens, 20, seed=2).pairs
-    read = read_prompts(write(tmp_path / "p.jsonl", *(pair.record() for pair in pairs)), gpt2_tokens, task.name).pairs
-    for ours, theirs in zip(pairs, read, strict=True):
-        assert (ours.clean_tokens, ours.corrupt_tokens) == (theirs.clean_tokens, theirs.corrupt_tokens)
-        assert (dict(ours.positions), ours.stratum) == (dict(theirs.positions), theirs.stratum)
-        assert set(ours.answers) == set(theirs.answers) or task.name == "greater_than"
+def test_token_ids_may_go_with_answers_that_are_one_token(tmp_path, gpt2_tokens) -> None:
+    path = write(tmp_path / "p.jsonl", IDS | {"clean": None, "answer": " Mary"})
+    (pair,) = read_prompts(path, gpt2_tokens, "ids").pairs
+    assert gpt2_tokens.tokenizer.decode(pair.answers) == " Mary"
+    message = reason(write(tmp_path / "q.jsonl", IDS | {"clean": None, "answer": " Mary John"}), gpt2_tokens)
+    assert "answer ' Mary John' is not one token, and the prompt has no text that it could follow" in message
+
+
+# --- there and back --------------------------------------------------------------------------------
+
+EVERY = [(task, corruption) for task in TASKS.values() for corruption in task.corruptions]
+
+
+@pytest.mark.parametrize(("task", "corruption"), EVERY, ids=[f"{task.name}-{corruption}" for task, corruption in EVERY])
+@pytest.mark.parametrize("which", ["gpt2_tokens", "pocket_tokens"])
+def test_sampled_prompts_read_back_as_themselves(task, corruption, which, tmp_path, request) -> None:
+    """Answers, distractors and corrupt answers too, as the same ids in the same order."""
+    tokens = request.getfixturevalue(which)
+    data = sample(task, tokens, 20, seed=2, corrupt=corruption)
+    path = write(tmp_path / "p.jsonl", *(pair.record() for pair in data.pairs))
+    expected = list(data.pairs)
+    random.Random("file/2").shuffle(expected)
+    read = read_prompts(path, tokens, task.name, seed=2)
+    assert list(read.pairs) == expected
+    assert read.sha256 == replace(data, pairs=read.pairs).sha256
+
+
+def test_token_ids_read_back_as_themselves(tmp_path) -> None:
+    data = read_prompts(write(tmp_path / "p.jsonl", IDS | {"corrupt_answer": 9}), None, "ids")
+    assert data.pairs[0].corrupt_answers == (9,)
+    assert read_prompts(write(tmp_path / "q.jsonl", data.pairs[0].record()), None, "ids") == data
+
+
+@pytest.mark.parametrize("field", ["answers", "distractors", "corrupt_answers"])
+def test_the_hash_covers_what_is_scored(field, gpt2_tokens) -> None:
+    data = sample(TASKS["ioi"], gpt2_tokens, 2)
+    changed = replace(data.pairs[0], **{field: (7,)})
+    assert replace(data, pairs=(changed, data.pairs[1])).sha256 != data.sha256
 
 
 def test_the_papers_colored_objects_prompts_load_as_a_file_task(tmp_path, gpt2_tokens) -> None:
     folder = shared("colored_objects")
     clean, corrupt = (json.loads((folder / name).read_text()) for name in ("clean.json", "corrupt.json"))
-    records = [
-        {"clean": a, "corrupt": b, "answer": x, "distractor": y, "positions": {"ANSWER": x.lower() + " "}}
+    records = [  # the answer's colour stands in the second scene alone
+        {"clean": a, "corrupt": b, "answer": x, "distractor": y, "positions": {"ANSWER": x.lower()}}
         for (a, x), (b, y) in zip(clean, corrupt, strict=True)
     ]
-    for record in records:  # the answer's colour in the test scene, which the example scene does not have
-        record["positions"]["ANSWER"] = record["answer"].lower()
     data = read_prompts(write(tmp_path / "co.jsonl", *records), gpt2_tokens, "colored_objects")
     assert len(data.pairs) == 1000
     for pair in data.pairs:
-        assert (
-            gpt2_tokens.tokenizer.decode(pair.clean_tokens[pair.positions["ANSWER"][0]]) == pair.answer_texts[0].lower()
-        )
-        differ = sum(a != b for a, b in zip(pair.clean_tokens, pair.corrupt_tokens, strict=True))
-        assert differ == 1
+        (answer,) = pair.positions["ANSWER"]
+        assert gpt2_tokens.tokenizer.decode(pair.clean_tokens[answer]) == pair.answer_texts[0].lower()
+        assert sum(a != b for a, b in zip(pair.clean_tokens, pair.corrupt_tokens, strict=True)) == 1
+
+
+def test_the_example_of_the_docs_is_a_prompt_file(tmp_path, gpt2_tokens) -> None:
+    example = (ROOT / "docs" / "tasks.md").read_text().split("```json\n")[1].split("```")[0]
+    path = tmp_path / "p.jsonl"
+    path.write_text(example.replace("\n", ""))
+    (pair,) = read_prompts(path, gpt2_tokens, "mine").pairs
+    assert (pair.positions["S1"], pair.positions["S2"]) == ((3,), (9,))

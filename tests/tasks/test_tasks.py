@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import re
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import given, settings
@@ -11,9 +13,9 @@ from hypothesis import strategies as st
 from circuitdsl.models.load import load_tokenizer
 from circuitdsl.tasks.dataset import encode, sample
 from circuitdsl.tasks.registry import TASKS
-from circuitdsl.tasks.task import TaskError
+from circuitdsl.tasks.task import TaskError, WordList
 from circuitdsl.tasks.tokens import Tokens
-from tests.conftest import shared
+from tests.conftest import ROOT, shared
 
 EVERY = [(task, corruption) for task in TASKS.values() for corruption in task.corruptions]
 IDS = [f"{task.name}-{corruption}" for task, corruption in EVERY]
@@ -93,6 +95,63 @@ def test_a_list_that_runs_dry_is_named() -> None:
         sample(TASKS["ioi"], tokens, 4)
 
 
+@dataclass(frozen=True)
+class Lacking(Tokens):
+    """A tokenizer under which some words are not single tokens."""
+
+    lacking: str = ""
+
+    def usable(self, words: WordList) -> tuple[str, ...]:
+        return tuple(word for word in super().usable(words) if not re.fullmatch(self.lacking, word))
+
+
+def test_colors_whose_label_is_not_one_token_are_left_out(gpt2_tokens) -> None:
+    tokens = Lacking(gpt2_tokens.tokenizer, "GPT-2", lacking="Purple|Orange")
+    for pair in sample(TASKS["colored_objects"], tokens, 60).pairs:
+        assert not {"purple", "orange"} & set(re.findall(r"\w+", pair.clean.lower()))
+
+
+@pytest.mark.parametrize(
+    ("task", "lacking", "name", "left"),
+    [
+        ("colored_objects", "Purple|Orange|Red", "labels", "5 of 8"),
+        ("colored_objects", "Purple|Orange|red", "colors", "5 of 8"),
+        ("greater_than", r"\d\d01", "years", "0 of 686"),
+        ("greater_than", r"1[1-6]01|17([1-9].|0[3-9])", "years", "2 of 686"),
+        ("greater_than", r"[89]\d", "two_digits", "79 of 100"),
+        ("greater_than", r"\d\d", "two_digits", "0 of 100"),
+    ],
+)
+def test_lists_whose_words_lack_partners_are_named(task, lacking, name, left, gpt2_tokens) -> None:
+    """Before anything is drawn: a draw that finds no word must not go on looking for one."""
+    says = f"leaves {left} words in the list '{name}' of task {task}"
+    with pytest.raises(TaskError, match=says):
+        sample(TASKS[task], Lacking(gpt2_tokens.tokenizer, "GPT-2", lacking=lacking), 4)
+
+
+@pytest.mark.parametrize("corruption", TASKS["greater_than"].corruptions)
+def test_greater_than_keeps_to_what_is_left(corruption, gpt2_tokens) -> None:
+    """No century without 01, no year with nothing after it or nothing before it."""
+    tokens = Lacking(gpt2_tokens.tokenizer, "GPT-2", lacking=r"1[1-5]01|0[1-3]|9[5-9]")
+    pairs = sample(TASKS["greater_than"], tokens, 300, corrupt=corruption).pairs
+    assert {pair.stratum for pair in pairs} == {"16", "17"}
+    assert all(pair.answers and pair.distractors for pair in pairs)
+
+
+def test_templates_with_words_that_the_tokenizer_does_not_know_are_named(pocket_tokens) -> None:
+    tokens, task = pocket_tokens, TASKS["greater_than"]
+    draft = task.draw(random.Random(0), tokens.words(task) | {"nouns": ("zork",)}, "yy01", {})
+    with pytest.raises(TaskError, match="task greater_than: the tokenizer of pocket does not know 'zork' in 'The zork"):
+        encode(task, tokens, [draft])
+
+
+def test_the_docs_name_every_task_with_its_corruptions_and_metric() -> None:
+    rows = re.findall(r"^\| `(\w+)` \|.*\| (`.*`) \|.*\| (`\w+`).*\|$", (ROOT / "docs" / "tasks.md").read_text(), re.M)
+    assert {name: (tuple(re.findall(r"\w+", corruptions)), metric) for name, corruptions, metric in rows} == {
+        task.name: (tuple(task.corruptions), f"`{task.metric}`") for task in TASKS.values()
+    }
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -121,3 +180,9 @@ def test_laundry_list_length_is_an_option(items, gpt2_tokens) -> None:
     for pair in sample(TASKS["laundry_list"], gpt2_tokens, 20, options={"items": items}).pairs:
         assert len(pair.positions["AGAIN"]) == items - 1
         assert len(pair.positions["DISTRACTOR"]) == 2 * (items - 1)
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
+def test_names_can_be_written_in_a_spec(task) -> None:
+    assert all(re.fullmatch(r"[a-z][a-z0-9_]*", name) for name in (task.name, *task.corruptions, *task.options))
+    assert all(re.fullmatch(r"[A-Z][A-Z0-9_]*", name) for name in task.positions)

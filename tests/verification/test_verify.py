@@ -191,7 +191,7 @@ def test_an_unchanged_member_does_not_hide_a_failing_one(check) -> None:
 
 
 def test_a_claim_alone_has_the_verdict_it_has_among_all(check) -> None:
-    lines = [f"{layer}.{head} -> logits at END : lowers" for layer in (0, 2) for head in (0, 4, 5, 7)]
+    lines = [f"{layer}.{head} -> logits at END : lowers" for layer in (0, 2) for head in (0, 5, 7)]
     whole = check(spec(*lines, prompts=128), early_stop=False)
     for claim in whole.claims:
         (alone,) = check(spec(*lines, prompts=128), early_stop=False, only=claim.id).claims
