@@ -25,9 +25,9 @@ def show_task(task: Task, seed: int, console: Console) -> None:
     console.print()
     for line in marked_lines(first.clean.text, _spans(task, first.clean)):
         console.print(line, soft_wrap=True)
-    console.print(f"  usual metric: {task.metric}")
     answers = _some(first.answers), _some(first.distractors)
-    console.print(Text.assemble("  answer", (answers[0], "bold green"), ", not", (answers[1], "bold red")))
+    console.print(Text.assemble("  answer ", (answers[0], "bold green"), ", not ", (answers[1], "bold red")))
+    console.print(f"  usual metric {task.metric}")
     console.print()
     _table(console, "positions", task.positions)
     _table(console, "corruptions", {n: f"{says}\n{_change(task, drafts[n])}" for n, says in task.corruptions.items()})
@@ -90,7 +90,7 @@ def _spans(task: Task, text: Marked) -> list[Span]:
 
 
 def _some(texts: tuple[str, ...]) -> str:
-    return ",".join(texts[:4]) + (", …" if len(texts) > 4 else "")
+    return ", ".join(text.strip() for text in texts[:4]) + (", …" if len(texts) > 4 else "")
 
 
 def _change(task: Task, draft: Draft) -> str:

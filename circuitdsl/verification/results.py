@@ -14,8 +14,7 @@ from circuitdsl.measure.requests import AttentionRequest, BehaviourRequest, Edge
 from circuitdsl.report.numbers import percent
 from circuitdsl.report.report import ClaimResult, Interval, Measured, MemberResult, Null, Verdict
 from circuitdsl.verdict.decide import Decision
-from circuitdsl.verdict.intervals import Ratio, moments
-from circuitdsl.verdict.samples import Sample
+from circuitdsl.verdict.samples import Sample, effect_of
 from circuitdsl.verification.samples import sample_of
 
 #: means over fewer prompts are hardly means
@@ -166,7 +165,7 @@ def _effect(sample: Sample) -> tuple[float | None, Interval | None]:
     """The effect of a member with its plain 95 % interval; none where there is no gap."""
     if sample.n < 2:
         return None, None
-    ratio = Ratio(moments(sample.d, sample.g, strata=sample.strata), -1 if sample.falls else 1)  # type: ignore[arg-type]
+    ratio = effect_of(sample)
     low, high = (float(v) for v in ratio.interval())
     value = float(ratio.value)
     return (value if np.isfinite(value) else None), (None if np.isnan(low) or np.isnan(high) else (low, high))

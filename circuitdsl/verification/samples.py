@@ -26,6 +26,7 @@ def sample_of(bench: Bench, request: Request, series: Series, label: str = "") -
             unit="points" if bench.metric.name in SHARES else "plain",
             falls=bench.falls,
             label=label,
+            step=1.0 if bench.metric.name in HITS else None,
         )
     if isinstance(request, AttentionRequest):
         return Sample(strata, value=series.values, name="attention", unit="percent", label=label)

@@ -253,7 +253,92 @@ class TestWithoutVariance:
             assert decide(within(low=-1.0), sample).verdict == "holds"
 
 
+def accuracy_change(flips: int, n: int = N, gap: int | None = None) -> Sample:
+    """Differences of a metric that is 0 or 1: `flips` prompts are answered wrongly under the patch."""
+    prompts = np.arange(n)
+    g = (prompts < (n if gap is None else gap)).astype(float)
+    return Sample(prompts % 2, d=-(prompts < flips).astype(float), g=g, unit="points", step=1.0)
+
+
+class TestMetricThatJumps:
+    @pytest.mark.parametrize(("n", "verdict"), [(32, "undecided"), (256, "undecided"), (512, "holds")])
+    def test_no_prompt_changed_is_not_no_effect(self, n: int, verdict: str) -> None:
+        for test in (Negligible(), within(low=-0.01), within(low=-0.01, quantity="delta")):
+            decision = decide(test, accuracy_change(0, n), looks=plan_looks(n))
+            assert decision.verdict == verdict, decision.reason
+            assert decision.value == 0 and decision.ci is not None and not decision.degenerate
+
+    def test_the_reason_says_how_many_may_change(self) -> None:
+        reason = decide(Negligible(), accuracy_change(0, 64)).reason
+        assert reason.startswith("effect 0 % [−6, 6] reaches across −1 % and 1 %; all 64 prompts are unchanged, but ")
+        assert reason.endswith("but up to 5.6 % of others may differ")
+        reason = decide(within(high=-0.5, quantity="delta"), accuracy_change(64, 64)).reason
+        assert reason.startswith("delta −100 points [−100, −89] is below −50 points; all 64 prompts are changed alike")
+
+    def test_the_bound_is_the_one_at_the_level_used(self) -> None:
+        for alpha in (0.05, 0.001):
+            share = 1 - (alpha / 2) ** (1 / 100)
+            for bound, verdict in ((-share * 1.01, "holds"), (-share * 0.99, "undecided")):
+                test = within(low=bound, quantity="delta")
+                assert decide(test, accuracy_change(0, 100), levels=Levels(alpha, alpha)).verdict == verdict
+
+    def test_few_changed_prompts(self) -> None:
+        """One of 64 changed: Clopper and Pearson's limit for 1 of 64 is 8.4 %."""
+        assert decide(within(low=-0.08, quantity="delta"), accuracy_change(1, 64)).verdict == "undecided"
+        assert decide(within(low=-0.09, quantity="delta"), accuracy_change(1, 64)).verdict == "holds"
+
+    def test_clear_effects_are_as_clear_as_ever(self) -> None:
+        for n in (32, 256):
+            assert decide(within(high=-0.5), accuracy_change(n, n)).verdict == "holds"
+            assert decide(within(high=-0.5), accuracy_change(0, n)).verdict == "fails"
+            assert decide(Signed("lowers"), accuracy_change(n // 2, n)).verdict == "holds"
+        evidence = weigh_claim([within(high=-0.2)], [accuracy_change(64, 64)], looks=plan_looks(N))
+        assert evidence.settled(20) and rule(evidence).verdict == "holds"
+
+    @pytest.mark.parametrize("flips", [0, 3, 40])
+    def test_a_metric_that_is_better_when_lower(self, flips: int) -> None:
+        up = accuracy_change(flips, gap=200)
+        down = Sample(up.strata, d=-up.array("d"), g=-up.array("g"), falls=True, step=1.0)
+        here, there = decide(within(high=-0.1), up), decide(within(high=-0.1), down)
+        assert (here.verdict, here.ci) == (there.verdict, pytest.approx(there.ci))
+
+    def test_no_gap(self) -> None:
+        assert decide(Negligible(), accuracy_change(0, gap=0)).reason.startswith("no gap: clean − corrupt is 0")
+        assert decide(Negligible(), accuracy_change(0, gap=4)).verdict == "error"
+
+    def test_more_than_the_step(self) -> None:
+        with pytest.raises(ValueError, match="more than the step"):
+            Sample(STRATA, d=np.full(N, 1.5), g=np.ones(N), step=1.0)
+
+    @pytest.mark.parametrize(
+        ("test", "n", "flips", "gap"),
+        [
+            (Negligible(), 64, 0.011, 1.0),
+            (Negligible(), 64, 0.033, 1.0),
+            (Negligible(), 256, 0.011, 1.0),
+            (within(low=-0.005, quantity="delta"), 64, 0.0055, 1.0),
+            (within(low=-0.02 / 0.75), 128, 0.02, 0.75),
+            (within(low=-0.1 / 0.5), 64, 0.1, 0.5),
+        ],
+    )
+    def test_false_claims_seldom_hold(self, test: Test, n: int, flips: float, gap: float) -> None:
+        """Claims on their bound or just beyond: at most 2.5 % hold, with looks."""
+        rng, wrong, replicates = np.random.default_rng(n), 0, 150
+        for _ in range(replicates):
+            d, g = -(rng.random(n) < flips).astype(float), (rng.random(n) < gap).astype(float)
+            part = weigh(test, Sample(np.arange(n) % 4, d=d, g=g, step=1.0), looks=plan_looks(n))
+            wrong += part.p_holds <= 0.05
+        assert wrong / replicates <= 0.025 + 2 * np.sqrt(0.025 * 0.975 / replicates)
+
+
 class TestLooking:
+    def test_looks_that_contradict_one_another(self) -> None:
+        """Right on the first 64 prompts, wrong on all others: the reason is about looks, not about a gap."""
+        hits = Sample(np.zeros(N), value=np.arange(N) < 64, hits=True, name="accuracy", unit="percent")
+        decision = decide(within(low=0.5, quantity="value"), hits, looks=plan_looks(N))
+        assert decision.verdict == "undecided" and "gap" not in decision.reason
+        assert decision.reason.endswith("; one look shows the claim true and another shows it false")
+
     def test_strong_evidence_stops_early_and_weak_evidence_does_not(self) -> None:
         looks = plan_looks(N)
         strong, weak = effects(-0.9, noise=0.5, n=64), effects(-0.22, n=64)
@@ -286,12 +371,14 @@ class TestParts:
     def test_each_holds_when_all_do(self) -> None:
         samples = [effects(e, seed=i, label=f"1.{i} -> 3.0.q") for i, e in enumerate((-0.4, -0.3, -0.2))]
         decision = rule(weigh_claim([Signed("lowers")], samples))
-        assert decision.verdict == "holds" and decision.held == (3, 3)
+        assert decision.verdict == "holds"
+        assert [part.verdict for part in decision.parts] == ["holds"] * 3
 
     def test_each_fails_with_one_and_names_it(self) -> None:
         samples = [effects(e, seed=i, label=f"1.{i} -> 3.0.q", noise=0.3) for i, e in enumerate((-0.4, -0.001, -0.2))]
         decision = rule(weigh_claim([Signed("lowers")], samples))
-        assert decision.verdict == "fails" and decision.held == (2, 3)
+        assert decision.verdict == "fails"
+        assert [part.verdict for part in decision.parts] == ["holds", "fails", "holds"]
         assert decision.reason.startswith("1.1 -> 3.0.q: effect ") and "inside the margin of 1 %" in decision.reason
 
     def test_failing_is_paid_for_by_every_part(self) -> None:

@@ -223,3 +223,11 @@ def test_a_prompt_file_is_verified_like_its_task(check, tmp_path, pocket_tokens)
     assert verdicts(own) == verdicts(file) == ["holds", "holds"]
     for a, b in zip(own.claims, file.claims, strict=True):
         assert a.measured.value == pytest.approx(b.measured.value, abs=1e-4)
+
+
+def test_no_flip_of_accuracy_is_not_no_effect(check) -> None:
+    """On 64 prompts, up to 5 % of others may flip though none did: too many for a margin of 1 %."""
+    lines = ("metric accuracy", "heads idle = 3.3 3.5 at END", "expect knockout(idle) : negligible")
+    (claim,) = check(spec(*lines, corrupt="flip")).claims
+    assert claim.verdict == "undecided"
+    assert "may differ" in claim.reason
