@@ -65,14 +65,20 @@ def parse(text: str, path: str = "") -> tuple[s.File, tuple[Diagnostic, ...]]:
     if not statements and not sink.found:
         sink.error("E004", "the file holds no statement", START, 'a spec begins with a line such as: circuit ioi "…"')
     file = s.File(path, attach(statements, sink), tuple(comments), text)
-    return file, ordered(_without_echoes(sink.found))
+    return file, ordered(_without_echoes(sink.found, lines))
 
 
-def _without_echoes(found: list[Diagnostic]) -> list[Diagnostic]:
+def _without_echoes(found: list[Diagnostic], lines: list[LogicalLine]) -> list[Diagnostic]:
     """A group with a reserved name is refused where it is defined, and not again wherever it is used."""
-    refused = {d.message.split("'")[1] for d in found if d.code == "E021" and "cannot name a group" in d.message}
-    echoes = {f"'{name}' is a keyword and cannot stand for a group" for name in refused}
-    return [d for d in found if d.message not in echoes]
+    refusals = [d for d in found if d.code == "E021" and "cannot name a group" in d.message]
+    refused, defined = {d.message.split("'")[1] for d in refusals}, {d.span.line for d in refusals}
+    using = [line.span for line in lines if refused & {str(token) for token in line.tokens}]
+    echoes = {n for span in using for n in range(span.line, span.end_line + 1)} - defined
+    return [d for d in found if not (d.span.line in echoes and d.code in _ECHOED)]
+
+
+#: what a line that uses a refused name may be wrong in
+_ECHOED = frozenset({"E020", "E021", "E022", "E029"})
 
 
 def _statement(line: LogicalLine, sink: Sink) -> s.Statement:
