@@ -103,6 +103,16 @@ def _resolved(text: str, path: str, found: tuple[Diagnostic, ...], model: str | 
     return Spec(path, text, circuits, tuple(diagnostics))
 
 
+def check_prompt_files(spec: Spec) -> None:
+    """Raise `PromptFileError` for a prompt file of the spec that is missing or cannot be read."""
+    from circuitdsl.tasks.from_file import check_file
+
+    for circuit in spec.circuits:
+        for use in circuit.tasks:
+            if use.file is not None:
+                check_file(Path(circuit.path).parent / use.file)
+
+
 # --- ready to measure ------------------------------------------------------------------------------
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from circuitdsl import __version__
-from circuitdsl.errors import UserError
+from circuitdsl.errors import UsageError, UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -67,7 +67,7 @@ def _verify(given: argparse.Namespace) -> int:
     if specs is None:
         return SPEC_WRONG
     circuits = [circuit for spec in specs for circuit in spec.circuits]
-    _check_claim(circuits, given.claim)
+    given.claim = _claim_id(circuits, given.claim)
     from circuitdsl.report.report import dumps, exit_status, write_whole
 
     target = Path(given.output) if given.output else None
@@ -76,7 +76,8 @@ def _verify(given: argparse.Namespace) -> int:
     if target and target.is_dir():
         raise UserError(f"cannot write {target}: it is a folder")
     reports = list(_reports(circuits, given))
-    if given.format == "json":
+    as_json = given.format == "json" or (given.format is None and target is not None and target.suffix == ".json")
+    if as_json:
         text = dumps(reports)
     else:
         text = _terminal(reports, given, plain=target is not None)
@@ -89,12 +90,16 @@ def _verify(given: argparse.Namespace) -> int:
     return exit_status(reports, given.allow_undecided)
 
 
-def _check_claim(circuits: list[Circuit], wanted: str | None) -> None:
+def _claim_id(circuits: list[Circuit], wanted: str | None) -> str | None:
+    """The id of the claim that is asked for by its id or its line."""
     ids = [claim.id for circuit in circuits for claim in circuit.claims]
+    lines = {str(claim.line): claim.id for circuit in circuits for claim in circuit.claims}
+    wanted = lines.get(wanted or "", wanted)
     if not ids:
         raise UserError("nothing to verify: the spec makes no claim that can be measured")
     if wanted and wanted not in ids:
-        raise UserError(f"there is no claim {wanted}", hint=f"the spec has {', '.join(dict.fromkeys(ids))}")
+        raise UsageError(f"there is no claim {wanted}", hint="a claim is named by its line in the spec, or c01, c02, …")
+    return wanted
 
 
 def _reports(circuits: list[Circuit], given: argparse.Namespace) -> Iterator[Report]:
@@ -170,13 +175,15 @@ def _check(given: argparse.Namespace) -> int:
     for spec in specs:
         claims = sum(len(circuit.claims) for circuit in spec.circuits)
         names = ", ".join(circuit.name for circuit in spec.circuits)
-        print(f"{spec.path}: {names}: {claims} claim{'s' * (claims != 1)}, no errors")
+        left_out = sum(len(circuit.unmeasured) for circuit in spec.circuits)
+        more = f", {left_out} not measured yet" if left_out else ""
+        print(f"{spec.path}: {names}: {claims} claim{'s' * (claims != 1)}{more}, no errors")
     return 0
 
 
 def _load_all(names: Sequence[str], model: str | None) -> list[Spec] | None:
     """All specs, their diagnostics printed; `None` where some spec is wrong."""
-    from circuitdsl.api import load
+    from circuitdsl.api import check_prompt_files, load
     from circuitdsl.language.diagnostics import render
 
     specs = []
@@ -189,6 +196,7 @@ def _load_all(names: Sequence[str], model: str | None) -> list[Spec] | None:
     for spec in specs:
         for diagnostic in spec.diagnostics:
             _say(render(diagnostic, spec.text, spec.path))
+        check_prompt_files(spec)
     wrong = sum(d.severity == "error" for spec in specs for d in spec.diagnostics)
     if wrong:
         _say(f"{wrong} error{'s' * (wrong != 1)}")
@@ -204,11 +212,13 @@ def _render(given: argparse.Namespace) -> int:
         return SPEC_WRONG
     circuits = {circuit.name: circuit for circuit in specs[0].circuits}
     if given.circuit and given.circuit not in circuits:
-        raise UserError(f"there is no circuit {given.circuit}", hint=f"the file has {', '.join(circuits)}")
+        raise UsageError(f"there is no circuit {given.circuit}", hint=f"the file has {', '.join(circuits)}")
     if not circuits:
         raise UserError(f"{given.spec} has no circuit to draw")
     circuit = circuits[given.circuit] if given.circuit else next(iter(circuits.values()))
     report = _read_report(Path(given.report), circuit.name) if given.report else None
+    if report and report["spec"].get("sha256") != circuit.sha256:
+        _say(f"warning: {given.report} is a report on another version of {given.spec}")
     path = Path(given.output or f"{circuit.name}.svg")
     render(circuit, path, report)
     print(f"wrote {path}")
@@ -275,7 +285,7 @@ def _task(name: str) -> Task:
     from circuitdsl.tasks.registry import TASKS
 
     if name not in TASKS:
-        raise UserError(f"there is no task {name}", hint=f"tasks: {', '.join(TASKS)}")
+        raise UsageError(f"there is no task {name}", hint=f"tasks: {', '.join(TASKS)}")
     return TASKS[name]
 
 
@@ -380,8 +390,8 @@ def _verify_arguments(verify: argparse.ArgumentParser) -> None:
     verify.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
     verify.add_argument("--prompts", type=_positive, help="prompts per task at most, instead of the spec's number")
     verify.add_argument("--seed", type=int, help="seed of the prompts, instead of the spec's")
-    verify.add_argument("--claim", metavar="ID", help="verify one claim alone, such as c07")
-    verify.add_argument("--format", default="text", choices=("text", "json"))
+    verify.add_argument("--claim", metavar="ID", help="verify one claim alone, by its line or as c07")
+    verify.add_argument("--format", choices=("text", "json"), help="default: text, or json for -o FILE.json")
     verify.add_argument("-o", "--output", help="write the report to this file")
     verify.add_argument("-v", "--verbose", action="store_true", help="give all reasons, and the pairs of group edges")
     verify.add_argument("--no-early-stop", action="store_true", help="measure all prompts for every claim")

@@ -15,3 +15,9 @@ class UserError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+
+
+class UsageError(UserError):
+    """A wrong word on the command line, or a name that does not exist."""
+
+    status = 2

@@ -76,7 +76,6 @@ def test_a_missing_spec_is_named(run) -> None:
     [
         (("--model", "/nowhere"), "there is no model directory /nowhere"),
         (("--model", "{tmp}"), "has no config.json"),
-        (("--claim", "c99"), "there is no claim c99"),
         (("-o", "/nowhere/r.json"), "there is no folder /nowhere"),
     ],
 )
@@ -107,6 +106,28 @@ def test_a_model_without_a_tokenizer_is_status_3(run, good, tmp_path) -> None:
     assert "has no tokenizer" in err
 
 
+def test_a_claim_that_is_not_there_is_status_2(run, good) -> None:
+    status, out, err = run("verify", good, "--claim", "c99")
+    assert (status, out) == (2, "")
+    assert "there is no claim c99" in err
+
+
+def test_a_prompt_file_is_read_by_check(run, tmp_path) -> None:
+    path = tmp_path / "f.circ"
+    path.write_text('circuit t\nmodel "pocket"\ntask mine = file("p.jsonl")\nexpect accuracy >= 90%\n')
+    for content, says in (
+        (None, "cannot read the prompt file"),
+        ('{"clean": 1', "p.jsonl:1: not JSON"),
+        ("", "no prompts"),
+    ):
+        if content is not None:
+            (tmp_path / "p.jsonl").write_text(content)
+        for verb in ("check", "verify"):
+            status, _, err = run(verb, str(path))
+            assert status == 2
+            assert says in err
+
+
 @pytest.mark.parametrize(
     "arguments", [("verify",), ("verify", "x", "--prompts", "0"), ("nonsense",), ("verify", "x", "--each-at", "7")]
 )
@@ -118,7 +139,7 @@ def test_a_wrong_command_line_is_status_2(run, arguments) -> None:
 
 def test_a_render_format_that_is_not_known(run, tmp_path) -> None:
     status, _, err = run("render", "gpt2-small/ioi", "-o", str(tmp_path / "x.gif"))
-    assert status == 3
+    assert status == 2
     assert ".svg" in err
 
 
@@ -153,6 +174,8 @@ def test_one_claim_alone(run, tmp_path) -> None:
     path.write_text(GOOD + "expect logit_diff >= 1000\n")
     assert run("verify", str(path))[0] == 1
     assert run("verify", str(path), "--claim", "c01")[0] == 0
+    assert run("verify", str(path), "--claim", "4")[0] == 0
+    assert run("verify", str(path), "--claim", "5")[0] == 1
 
 
 def test_prompts_and_seed_override_the_spec(run, good) -> None:
@@ -185,7 +208,7 @@ def test_tasks_are_listed_and_shown(run) -> None:
     status, out, _ = run("tasks", "show", "ioi")
     assert status == 0
     assert "S2=DISTRACTOR" in out and "flip" in out
-    assert run("tasks", "show", "ioj")[0] == 3
+    assert run("tasks", "show", "ioj")[0] == 2
 
 
 def test_sampled_prompts_are_json_lines(run) -> None:

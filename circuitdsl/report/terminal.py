@@ -15,7 +15,7 @@ from circuitdsl.report.report import ClaimResult, MemberResult, Report, TaskResu
 
 _STYLE = {"holds": "green", "fails": "bold red", "undecided": "yellow", "error": "magenta"}
 _PLURAL = {"holds": ("holds", "hold"), "fails": ("fails", "fail"), "undecided": ("undecided",) * 2}
-_PLURAL["error"] = ("could not be measured",) * 2
+_PLURAL["error"] = ("error", "errors")
 
 
 def show(report: Report, console: Console, verbose: bool = False) -> None:
@@ -136,7 +136,8 @@ def _extra(claim: ClaimResult) -> str:
 
 def _members(claim: ClaimResult, verbose: bool) -> list[str]:
     """The pairs behind a verdict: those that do not hold, or all of them."""
-    wanted = [m for m in claim.members if verbose or (m.verdict and m.verdict != "holds")]
+    members = claim.members if len(claim.members) > 1 else ()
+    wanted = [m for m in members if verbose or (m.verdict and m.verdict != "holds")]
     lines = [m.reason if m.verdict else _member_line(m) for m in wanted]
     return [line for line in lines if line != claim.reason]
 
@@ -191,9 +192,17 @@ def _footnotes(report: Report) -> list[Text]:
         Text.assemble((f"{u.line:>4}  ", "dim"), u.text, ("  not measured: ", "yellow"), (u.what, "yellow"))
         for u in report.unmeasured
     ]
+    if any(c.verdict == "undecided" and _used_all(c, report) for c in report.claims):
+        notes.append(Text("  undecided on all prompts: more of them may decide (--prompts)", "yellow"))
     if report.interrupted:
         notes.append(Text("  interrupted: what was not measured by then is an error or undecided", "yellow"))
     return [Text(""), *notes] if notes else []
+
+
+def _used_all(claim: ClaimResult, report: Report) -> bool:
+    """Whether a claim has no prompts left that could decide it."""
+    prompts = {task.name: task.prompts for task in report.tasks}
+    return claim.measured is not None and claim.measured.n >= prompts[claim.task]
 
 
 def _summary(report: Report) -> Text:

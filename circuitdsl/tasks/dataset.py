@@ -81,7 +81,8 @@ def sample(
     """Draw `n` prompt pairs. The first k of n are the same for every n.
 
     Raises:
-        TaskError: unknown corruption or option, a word list that ran dry, or a pair that does not align.
+        UsageError: unknown corruption or option.
+        TaskError: a word list that ran dry, or a pair that does not align.
     """
     corruption = task.corruption(corrupt)
     settings = task.settings(options or {})

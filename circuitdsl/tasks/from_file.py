@@ -69,6 +69,27 @@ def read_prompts(
     return Dataset(task, "file", seed, bos, tuple(pairs[:limit]))
 
 
+def check_file(path: Path) -> None:
+    """What can be known of a prompt file without a model: that it is there and that its lines can be read.
+
+    Raises:
+        PromptFileError: naming every line that is no prompt pair whatever the model.
+    """
+    problems, found = [], 0
+    for number, record in _records(path):
+        found += 1
+        if isinstance(record, _BadLine):
+            problems.append(f"{path}:{number}: {record}")
+        elif not isinstance(record, dict):
+            problems.append(f"{path}:{number}: a prompt pair is a JSON object, {{…}}")
+        elif missing := [side for side in ("clean", "corrupt") if not {side, f"{side}_tokens"} & set(record)]:
+            problems.append(f"{path}:{number}: there is no {missing[0]} prompt")
+    if problems or not found:
+        plural = "s" if len(problems) > 1 else ""
+        head = f"{len(problems)} bad line{plural} in {path}" if problems else f"{path} has no prompts"
+        raise PromptFileError("\n".join([head, *problems]))
+
+
 # --- lines -----------------------------------------------------------------------------------------
 
 

@@ -11,12 +11,12 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from circuitdsl.errors import UserError
+from circuitdsl.errors import UsageError, UserError
 from circuitdsl.tasks.template import Marked
 
 
 class TaskError(UserError):
-    """A task cannot be made as asked: unknown option, or too few usable words."""
+    """A task cannot be made for a model: too few usable words, or pairs that do not align."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,20 +111,20 @@ class Task:
                 )
 
     def settings(self, given: Options) -> dict[str, str | int]:
-        """The options as given, completed with defaults; unknown names or values raise `TaskError`."""
+        """The options as given, completed with defaults; unknown names or values raise `UsageError`."""
         for name, value in given.items():
             if name not in self.options:
                 known = ", ".join(self.options) or "none"
-                raise TaskError(f"task {self.name} has no option '{name}' (it has: {known})")
+                raise UsageError(f"task {self.name} has no option '{name}' (it has: {known})")
             if value not in self.options[name].values:
                 allowed = ", ".join(map(str, self.options[name].values))
-                raise TaskError(f"option {name} of task {self.name} cannot be {value} (it can be {allowed})")
+                raise UsageError(f"option {name} of task {self.name} cannot be {value} (it can be {allowed})")
         return {name: option.default for name, option in self.options.items()} | dict(given)
 
     def corruption(self, name: str | None) -> str:
-        """The corruption of that name, or the default; an unknown one raises `TaskError`."""
+        """The corruption of that name, or the default; an unknown one raises `UsageError`."""
         if name is None:
             return next(iter(self.corruptions))
         if name not in self.corruptions:
-            raise TaskError(f"task {self.name} has no corruption '{name}' (it has {', '.join(self.corruptions)})")
+            raise UsageError(f"task {self.name} has no corruption '{name}' (it has {', '.join(self.corruptions)})")
         return name

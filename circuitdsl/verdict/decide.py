@@ -222,7 +222,7 @@ def _rule_part(part: Part, levels: Levels, parts: int) -> Decision:
     if part.sample.n < FEWEST and not part.sample.hits:
         return _with_figure(numbers, figure, part) if part.sample.n > 1 else blank
     decision = _with_figure(numbers, figure, part)
-    decision = replace(decision, ci_used=_used(part, level), degenerate=constant(figure))
+    decision = replace(decision, ci_used=_shown(part, _used(part, level)), degenerate=constant(figure))
     decision = replace(decision, disagree=_disagreeing(part, verdict))
     return replace(decision, reason=reasons.reason(part, decision))
 
@@ -238,7 +238,7 @@ def _with_figure(decision: Decision, figure: Estimate, part: Part) -> Decision:
     """Add name, value and plain interval of the figure; a ratio whose gap is unclear has no value."""
     ci = _limits(figure, part.looks.display(FAMILY))
     known = ci is not None or not isinstance(figure, Ratio) or bool(figure.degenerate)
-    return replace(decision, name=name_of(part), value=float(figure.value) if known else None, ci=ci)
+    return replace(decision, name=name_of(part), value=float(figure.value) if known else None, ci=_shown(part, ci))
 
 
 def name_of(part: Part) -> str:
@@ -251,6 +251,14 @@ def name_of(part: Part) -> str:
 def _limits(figure: Estimate, alpha: float) -> Limits | None:
     low, high = (float(v) for v in figure.interval(alpha))
     return None if math.isnan(low) or math.isnan(high) else (low, high)
+
+
+def _shown(part: Part, limits: Limits | None) -> Limits | None:
+    """An interval cut to what a measured value can be; tests go by the whole of it."""
+    possible = part.sample.possible
+    if limits is None or possible is None or name_of(part) != part.sample.name:
+        return limits
+    return max(limits[0], possible[0]), min(limits[1], possible[1])
 
 
 def _used(part: Part, level: float) -> Limits | None:

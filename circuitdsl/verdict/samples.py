@@ -30,6 +30,8 @@ class Sample:
     `step` says that `d` and `g` are changes of a metric that jumps, and by how much at most on one prompt: 1 for
     accuracy, which is 0 or 1. Then prompts that do not change are evidence of few changes only, never of none. None is
     for metrics that move with every change of the logits: a `d` of 0 on all prompts says that nothing was changed.
+
+    `possible` is the range that `value` cannot leave, such as 0 to 1 for attention: intervals are shown within it.
     """
 
     strata: NDArray[np.generic]
@@ -42,6 +44,7 @@ class Sample:
     falls: bool = False
     label: str = ""
     step: float | None = None
+    possible: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "strata", np.asarray(self.strata))

@@ -29,7 +29,7 @@ def sample_of(bench: Bench, request: Request, series: Series, label: str = "") -
             step=1.0 if bench.metric.name in HITS else None,
         )
     if isinstance(request, AttentionRequest):
-        return Sample(strata, value=series.values, name="attention", unit="percent", label=label)
+        return Sample(strata, value=series.values, name="attention", unit="percent", label=label, possible=(0, 1))
     share = request.metric.name in SHARES
     return Sample(
         strata,

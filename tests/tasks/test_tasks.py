@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from circuitdsl.errors import UsageError
 from circuitdsl.models.load import load_tokenizer
 from circuitdsl.tasks.dataset import encode, sample
 from circuitdsl.tasks.registry import TASKS
@@ -164,7 +165,7 @@ def test_the_docs_name_every_task_with_its_corruptions_and_metric() -> None:
     ],
 )
 def test_what_a_task_lacks_is_said(call, message) -> None:
-    with pytest.raises(TaskError) as caught:
+    with pytest.raises(UsageError) as caught:
         call(TASKS["ioi"])
     assert caught.value.message == message
 

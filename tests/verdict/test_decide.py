@@ -463,3 +463,18 @@ def test_claims_false_by_a_hair_seldom_hold(test: Test, effect: float, kind: str
             wrong[verdict] += verdict in verdicts
     assert wrong["holds"] <= 0.05 * specs + 4 * np.sqrt(0.05 * 0.95 * specs)
     assert wrong["fails"] <= 0.05 * specs + 4 * np.sqrt(0.05 * 0.95 * specs)
+
+
+def test_intervals_of_a_bounded_value_are_shown_within_its_bounds() -> None:
+    value = np.asarray([0.0] * 60 + [0.5] * 4)
+    free, bounded = (
+        decide(
+            Within("value", None, 0.4, "<= 40%"), Sample(np.zeros(64), value=value, unit="percent", possible=possible)
+        )
+        for possible in (None, (0, 1))
+    )
+    tight = Sample(np.zeros(64), value=value * 1e-2, unit="percent", possible=(0.0, 1.0))
+    assert bounded.verdict == free.verdict == "holds"
+    assert (bounded.p_holds, bounded.p_fails) == (free.p_holds, free.p_fails)
+    assert bounded.ci is not None and 0 <= bounded.ci[0] <= bounded.ci[1] <= 1
+    assert decide(Within("value", None, 0.4, "<= 40%"), tight).ci_used[0] >= 0  # type: ignore[index]
