@@ -20,7 +20,10 @@ from circuitdsl.tasks.registry import TASKS
 if TYPE_CHECKING:
     from circuitdsl.measure.bench import Bench
     from circuitdsl.models.parts import Transformer
+    from circuitdsl.tasks.dataset import PromptPair
 
+#: prompts of a generated task that mean ablation averages over, at the least
+MEAN_PROMPTS = 2000
 #: prompts of each other corruption that are looked at for advice
 ADVICE = 4
 
@@ -67,12 +70,14 @@ def find_spec(name: str) -> Path:
     Raises:
         UserError: there is neither.
     """
-    path = Path(name)
-    if path.exists():
-        return path
     shipped = shipped_specs() / f"{name.removesuffix('.circ')}.circ"
-    if shipped.is_file():
-        return shipped
+    try:
+        if Path(name).exists():
+            return Path(name)
+        if shipped.is_file():
+            return shipped
+    except (OSError, ValueError):  # a name that no file can have
+        name = f"{name[:40]}…"
     names = sorted(str(p.relative_to(shipped_specs()).with_suffix("")) for p in shipped_specs().rglob("*.circ"))
     raise UserError(f"there is no file {name}, and no shipped spec of that name", hint=f"shipped: {', '.join(names)}")
 
@@ -145,7 +150,12 @@ def make_bench(circuit: Circuit, use: TaskUse, model: Transformer) -> Bench:
         for name in task.corruptions
         if name != data.corrupt
     }
-    return bench(model, data, circuit.metric, others)
+
+    def more() -> tuple[PromptPair, ...]:
+        """Enough prompts for means that do not depend on how many are measured; the measured ones come first."""
+        return sample(task, tokens, max(MEAN_PROMPTS, use.prompts), use.seed, use.corrupt, options).pairs
+
+    return bench(model, data, circuit.metric, others, more)
 
 
 def make_benches(circuit: Circuit, model: Transformer) -> dict[str, Bench]:

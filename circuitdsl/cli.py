@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import sys
@@ -27,17 +28,25 @@ if TYPE_CHECKING:
 
 SPEC_WRONG, NOT_RUN = 2, 3
 INTERRUPTED = 130
+#: prompts at the most, as in a spec
+MOST = 1_000_000
 #: models up to this width run on one thread
 SMALL_WIDTH = 256
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit with its status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that cannot show a minus sign still gets a report
     try:
         status = run(arguments)
+        sys.stdout.flush()
     except KeyboardInterrupt:
         status = INTERRUPTED
-    except BrokenPipeError:  # the reader of our output has gone, as `head` does
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):  # the reader of our output has gone, as `head` does
+            _say(f"error: cannot write the output: {error.strerror or error}")
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = NOT_RUN
     sys.exit(status)
@@ -75,7 +84,9 @@ def _verify(given: argparse.Namespace) -> int:
         raise UserError(f"cannot write {target}: there is no folder {target.parent}")
     if target and target.is_dir():
         raise UserError(f"cannot write {target}: it is a folder")
-    reports = list(_reports(circuits, given))
+    reports, trouble = _until_trouble(_reports(circuits, given))
+    if trouble and not reports:
+        raise trouble
     as_json = given.format == "json" or (given.format is None and target is not None and target.suffix == ".json")
     if as_json:
         text = dumps(reports)
@@ -85,9 +96,22 @@ def _verify(given: argparse.Namespace) -> int:
         write_whole(target, text)
     elif text:
         sys.stdout.write(text)
+    if trouble:
+        raise trouble
     if any(report.interrupted for report in reports):
         return INTERRUPTED
     return exit_status(reports, given.allow_undecided)
+
+
+def _until_trouble(reports: Iterator[Report]) -> tuple[list[Report], UserError | None]:
+    """The reports that could be made before one that could not, and why it could not."""
+    made: list[Report] = []
+    try:
+        for report in reports:
+            made.append(report)
+    except UserError as error:
+        return made, error
+    return made, None
 
 
 def _claim_id(circuits: list[Circuit], wanted: str | None) -> str | None:
@@ -97,7 +121,7 @@ def _claim_id(circuits: list[Circuit], wanted: str | None) -> str | None:
     wanted = lines.get(wanted or "", wanted)
     if not ids:
         raise UserError("nothing to verify: the spec makes no claim that can be measured")
-    if wanted and wanted not in ids:
+    if wanted is not None and wanted not in ids:
         raise UsageError(f"there is no claim {wanted}", hint="a claim is named by its line in the spec, or c01, c02, …")
     return wanted
 
@@ -228,7 +252,7 @@ def _render(given: argparse.Namespace) -> int:
 def _read_report(path: Path, circuit: str) -> dict:
     try:
         found = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"cannot read the report {path}: {error}") from None
     reports = found if isinstance(found, list) else [found]
     for report in reports:
@@ -389,7 +413,7 @@ def _verify_arguments(verify: argparse.ArgumentParser) -> None:
     verify.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     verify.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
     verify.add_argument("--prompts", type=_positive, help="prompts per task at most, instead of the spec's number")
-    verify.add_argument("--seed", type=int, help="seed of the prompts, instead of the spec's")
+    verify.add_argument("--seed", type=_seed, help="seed of the prompts, instead of the spec's")
     verify.add_argument("--claim", metavar="ID", help="verify one claim alone, by its line or as c07")
     verify.add_argument("--format", choices=("text", "json"), help="default: text, or json for -o FILE.json")
     verify.add_argument("-o", "--output", help="write the report to this file")
@@ -405,21 +429,27 @@ def _tasks_arguments(tasks: argparse.ArgumentParser) -> None:
     verbs = tasks.add_subparsers(metavar="show | sample")
     show = verbs.add_parser("show", help="mark the positions of a task on an example")
     show.add_argument("task")
-    show.add_argument("--seed", type=int, default=0)
+    show.add_argument("--seed", type=_seed, default=0)
     show.set_defaults(run=_tasks_show)
     sample = verbs.add_parser("sample", help="print prompt pairs as JSON Lines")
     sample.add_argument("task")
     sample.add_argument("--model", default="pocket", help="whose tokenizer to use (default: pocket)")
     sample.add_argument("-n", type=_positive, default=10, help="how many pairs")
-    sample.add_argument("--seed", type=int, default=0)
+    sample.add_argument("--seed", type=_seed, default=0)
     sample.add_argument("--corrupt", help="which corruption (default: the task's first)")
     sample.add_argument("-o", "--output", help="write to this file")
     sample.set_defaults(run=_tasks_sample)
 
 
 def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive whole number")
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= MOST):
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1 to {MOST}")
+    return int(text)
+
+
+def _seed(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) < 2**32):
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 0 to {2**32 - 1}")
     return int(text)
 
 
@@ -429,6 +459,6 @@ def _level(text: str) -> float:
         value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
     except ValueError:
         value = 0.0
-    if not 0 < value < 1:
+    if not 1e-9 <= value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a level such as 5%")
     return value

@@ -298,3 +298,73 @@ def test_output_onto_a_folder_is_refused_before_anything_runs(run, good, tmp_pat
     assert status == 3
     assert "it is a folder" in err
     assert [p.name for p in tmp_path.iterdir()] == ["good.circ"]
+
+
+def test_a_spec_that_cannot_run_does_not_lose_the_others(run, good, tmp_path, monkeypatch) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    other = tmp_path / "other.circ"
+    other.write_text(GOOD.replace('"pocket"', '"gpt2-xl"'))
+    report = tmp_path / "r.json"
+    status, _, err = run("verify", good, str(other), "-o", str(report))
+    assert status == 3
+    assert "the weights of gpt2-xl are not at hand" in err
+    assert json.loads(report.read_text())["summary"]["holds"] == 1
+
+
+def test_output_follows_links_and_leaves_pipes_pipes(run, good, tmp_path) -> None:
+    import os
+    import stat
+    import threading
+
+    target, link, pipe = tmp_path / "target.txt", tmp_path / "link", tmp_path / "pipe"
+    link.symlink_to(target)
+    assert run("verify", good, "-o", str(link))[0] == 0
+    assert link.is_symlink() and "1 holds" in target.read_text()
+    os.mkfifo(pipe)
+    read: list[str] = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_text()))
+    reader.start()
+    assert run("verify", good, "-o", str(pipe))[0] == 0
+    reader.join(timeout=20)
+    assert "1 holds" in read[0]
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+
+
+def test_terminals_without_unicode_and_full_disks() -> None:
+    import os
+    import subprocess
+    import sys
+
+    command = [sys.executable, "-m", "circuitdsl", "tasks", "show", "ioi"]
+    plain = subprocess.run(command, env=os.environ | {"PYTHONIOENCODING": "latin-1"}, capture_output=True, check=False)
+    assert plain.returncode == 0 and b"Traceback" not in plain.stderr
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 3
+    assert "cannot write the output" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("check", "x" * 5000),
+        ("verify", "pocket/ioi", "--seed", "-1"),
+        ("verify", "pocket/ioi", "--prompts", "99999999999"),
+        ("verify", "pocket/ioi", "--each-at", "1e-300"),
+        ("verify", "pocket/ioi", "--claim", ""),
+        ("tasks", "sample", "ioi", "-n", "²"),
+    ],
+)
+def test_values_out_of_reason_are_status_2(run, arguments) -> None:
+    status, out, err = run(*arguments)
+    assert (status, out) == (2, "")
+    assert err
+
+
+def test_a_deeply_nested_report_is_refused(run, tmp_path) -> None:
+    report = tmp_path / "deep.json"
+    report.write_text("[" * 100_000)
+    assert run("render", "pocket/ioi", "--report", str(report), "-o", str(tmp_path / "x.svg"))[0] == 3

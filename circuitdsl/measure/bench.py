@@ -25,7 +25,7 @@ from circuitdsl.measure.requests import (
 from circuitdsl.models.parts import Transformer
 from circuitdsl.patching import runs as engine
 from circuitdsl.patching.count import Tally
-from circuitdsl.patching.patch import Experiment, Positions, Readout
+from circuitdsl.patching.patch import Experiment, Positions, Readout, check_node
 from circuitdsl.patching.recompute import effects
 from circuitdsl.patching.runs import Runs, Terms
 from circuitdsl.tasks.dataset import Dataset, PromptPair
@@ -75,6 +75,7 @@ class Bench:
         corrupt: the metric on each corrupt prompt, scored with the clean one's answers [n].
         ends: the residual streams at END of all clean and of all corrupt prompts, before the final norm.
         others: a few prompts under each other corruption of the task, for advice.
+        more: makes the prompts over which mean ablation takes its means (these among them); by default these alone.
     """
 
     model: Transformer
@@ -85,17 +86,23 @@ class Bench:
     corrupt: Array
     ends: Ends
     others: Mapping[str, tuple[PromptPair, ...]] = field(default_factory=dict)
+    more: Callable[[], Sequence[PromptPair]] | None = None
     tally: Tally = field(default_factory=Tally)
     _means: dict[int, tuple[Terms, Array]] = field(default_factory=dict, repr=False)
+    _mean_sizes: dict[int, int] = field(default_factory=dict, repr=False)
 
     @property
     def pairs(self) -> tuple[PromptPair, ...]:
         return self.data.pairs
 
+    def reference(self) -> Sequence[PromptPair]:
+        """The prompts that mean ablation averages over."""
+        return self.more() if self.more else self.pairs
+
     @property
     def smallest_mean(self) -> int:
         """Prompts behind the mean of the smallest stratum of one length that was asked for."""
-        return min(int(np.bincount(stratum[stratum >= 0]).min()) for _, stratum in self._means.values())
+        return min(self._mean_sizes.values())
 
     @property
     def strata(self) -> Array:
@@ -112,6 +119,7 @@ def bench(
     data: Dataset,
     metric: Metric,
     others: Mapping[str, tuple[PromptPair, ...]] | None = None,
+    more: Callable[[], Sequence[PromptPair]] | None = None,
 ) -> Bench:
     """Run all prompts once and score them.
 
@@ -123,7 +131,7 @@ def bench(
     logits = _read(model, ends[0], lambda _: vocabulary) if metric.name == "kl" else None
     score = scorer(metric, data.pairs, logits)
     clean, corrupt = (_score(model, end, score) for end in ends)
-    return Bench(model, data, metric, score, clean, corrupt, ends, others or {})
+    return Bench(model, data, metric, score, clean, corrupt, ends, others or {}, more)
 
 
 def behaviour(bench: Bench, metric: Metric) -> Array:
@@ -211,13 +219,14 @@ def _runs(bench: Bench, part: Array, means: bool) -> Runs:
 def _mean_terms(bench: Bench, length: int) -> tuple[Terms, Array]:
     """Mean terms over all corrupt prompts of a stratum and length, and every prompt's stratum (-1: other length)."""
     if length not in bench._means:
-        here = [i for i, pair in enumerate(bench.pairs) if len(pair.corrupt_tokens) == length]
-        names, codes = np.unique([bench.pairs[i].stratum for i in here], return_inverse=True)
-        tokens = _tokens([bench.pairs[i] for i in here], "corrupt_tokens")
+        known = [pair for pair in bench.reference() if len(pair.corrupt_tokens) == length]
+        names, codes = np.unique([pair.stratum for pair in known], return_inverse=True)
+        tokens = _tokens(known, "corrupt_tokens")
         terms = engine.mean_terms(bench.model, tokens, torch.as_tensor(codes), len(names))
-        stratum = np.full(len(bench.pairs), -1)
-        stratum[here] = codes
-        bench._means[length] = terms, stratum
+        number = {str(name): i for i, name in enumerate(names)}
+        stratum = [number[p.stratum] if len(p.corrupt_tokens) == length else -1 for p in bench.pairs]
+        bench._means[length] = terms, np.asarray(stratum)
+        bench._mean_sizes[length] = int(np.bincount(codes).min())
     return bench._means[length]
 
 
@@ -259,6 +268,7 @@ def _attention(bench: Bench, runs: Runs, request: AttentionRequest, part: Array)
     count = (source >= 0).sum(-1).clamp_min(1)
     total = torch.zeros(len(pairs))
     for head in request.heads:
+        check_node(bench.model, head)
         total += engine.attention(bench.model, runs, head, source, target).sum((1, 2)).cpu() / count
     return (total / len(request.heads)).double().numpy()
 

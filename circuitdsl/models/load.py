@@ -270,13 +270,24 @@ def _pretrained(directory: Path, dtype: torch.dtype) -> Any:
         )
     except (OSError, SafetensorError) as error:
         raise ModelUnavailable(f"the model in {directory} cannot be read: {_first_line(error)}") from None
-    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+    except Exception as error:  # transformers lets through whatever a wrong configuration runs into
         raise UnsupportedModel(f"transformers cannot load the model in {directory}: {_first_line(error)}") from None
     missing = sorted(info["missing_keys"]) + sorted(str(key) for key in info["mismatched_keys"])
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise BrokenWeights(f"the weights in {directory} lack {missing[0]}{more}; the model would be part random")
+    _refuse_more_layers(directory, sorted(info["unexpected_keys"]), model.config)
     return model
+
+
+def _refuse_more_layers(directory: Path, unexpected: list[str], config: Any) -> None:
+    """Raise `BrokenWeights` where the files hold layers that the configuration leaves out."""
+    layers = int(config.num_hidden_layers)
+    for key in unexpected:
+        if any(part.isdigit() and int(part) >= layers for part in key.split(".")):
+            raise BrokenWeights(
+                f"config.json in {directory} gives the model {layers} layers, and the weights have more: {key}"
+            )
 
 
 def _view(name: str, directory: Path, bridge: Any, dtype: str) -> Transformer:

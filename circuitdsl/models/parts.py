@@ -268,6 +268,8 @@ def read_parts(
         raise UnsupportedModel(f"{name} is a {config.model_type} model; the families known are {known}")
     parts = FAMILIES[config.model_type](name, config, weights)
     _refuse_changing_rotary(name, config)
+    if not parts["blocks"]:
+        raise UnsupportedModel(f"{name} has no layers (see its config.json)")
     return Transformer(name=name, family=config.model_type, rotary=rotary, sha256=sha256, tokenizer=tokenizer, **parts)
 
 

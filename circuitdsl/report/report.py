@@ -168,7 +168,8 @@ def exit_status(reports: Iterable[Report], allow_undecided: bool = False) -> int
 
 
 def write_whole(path: Path, text: str | bytes) -> None:
-    """Write a file in one go: into a temporary file beside it, then rename.
+    """Write a file in one go: into a temporary file beside it, then rename. A link is followed; a pipe or a device
+    is written to as it is.
 
     Raises:
         UserError: the folder is missing or cannot be written.
@@ -176,6 +177,10 @@ def write_whole(path: Path, text: str | bytes) -> None:
     data = text.encode() if isinstance(text, str) else text
     name = ""
     try:
+        path = path.resolve()
+        if path.exists() and not path.is_file():
+            path.write_bytes(data)
+            return
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)

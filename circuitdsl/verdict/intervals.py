@@ -376,12 +376,14 @@ class Share:
 
     def below(self, bound: Number, closed: bool = False) -> Array:
         b = np.clip(np.asarray(bound, float), 0, 1)
-        return np.where(np.asarray(bound) > 1, 0.0, special.bdtr(self.k, self.n, b))
+        sure = (np.asarray(bound) >= 1) if closed else (np.asarray(bound) > 1)
+        return np.where(sure, 0.0, special.bdtr(self.k, self.n, b))
 
     def above(self, bound: Number, closed: bool = False) -> Array:
         b = np.clip(np.asarray(bound, float), 0, 1)
         inside = np.where(self.k > 0, special.bdtrc(np.maximum(self.k - 1, 0), self.n, b), 1.0)
-        return np.where(np.asarray(bound) < 0, 0.0, inside)
+        sure = (np.asarray(bound) <= 0) if closed else (np.asarray(bound) < 0)
+        return np.where(sure, 0.0, inside)
 
     def interval(self, alpha: float = 0.05) -> tuple[Array, Array]:
         k, n = np.asarray(self.k, float), float(self.n)

@@ -16,9 +16,10 @@ import torch
 
 from circuitdsl.circuit.catalogue import ModelShape
 from circuitdsl.circuit.claims import Circuit, Metric, TaskUse
+from circuitdsl.errors import UserError
 from circuitdsl.measure.bench import Bench, Series, behaviour, measure, present
 from circuitdsl.measure.plan import ClaimPlan, Part, plan
-from circuitdsl.measure.requests import EdgeRequest, NodeRequest, PatchRequest, Request, positions_of
+from circuitdsl.measure.requests import BehaviourRequest, EdgeRequest, NodeRequest, PatchRequest, Request, positions_of
 from circuitdsl.models.parts import Transformer
 from circuitdsl.report.report import ModelInfo, Report, SpecInfo, TaskResult, Unmeasured
 from circuitdsl.verdict.decide import NULL_PROMPTS, Evidence, decide_family, unmeasured, weigh_claim
@@ -151,8 +152,8 @@ def _measure_task(members: list[Collected], family: int, options: Options, meter
         return
     bench = members[0].bench
     for member in members:
-        if not len(member.indices):
-            member.evidence = _broken(member, _no_prompt(member))
+        if trouble := _no_prompt(member) if not len(member.indices) else _no_metric(member):
+            member.evidence = _broken(member, trouble)
             member.settled = True
     _measure_nulls(members, bench, meter)
     done = 0
@@ -262,6 +263,17 @@ def _could_change(request: PatchRequest, bench: Bench, corruption: str) -> bool:
 def _broken(member: Collected, because: str) -> Evidence:
     """A claim that could not be measured."""
     return unmeasured(member.plan.claim.tests[0], because)
+
+
+def _no_metric(member: Collected) -> str:
+    """Why a metric that a claim asks for cannot be taken on its task; empty where it can."""
+    try:
+        for part in member.plan.parts:
+            if isinstance(part.request, BehaviourRequest):
+                behaviour(member.bench, part.request.metric)
+    except UserError as error:
+        return error.message
+    return ""
 
 
 def _no_prompt(member: Collected) -> str:

@@ -306,3 +306,34 @@ def test_what_is_available(tmp_path: Path, gpt2_dir: Path, monkeypatch: pytest.M
     found = {model.name: model for model in available_models()}
     assert found["me/small"].where == "in the hub's cache"
     assert found["me/small"].size == (gpt2_dir / "model.safetensors").stat().st_size
+
+
+def test_weights_of_more_layers_than_the_configuration_says_are_refused(tmp_path) -> None:
+    import json
+    import shutil
+
+    from circuitdsl.models.errors import BrokenWeights
+    from circuitdsl.models.load import POCKET, load_model
+
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(POCKET / name, tmp_path / name)
+    config = json.loads((tmp_path / "config.json").read_text()) | {"n_layer": 3}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(BrokenWeights, match="gives the model 3 layers, and the weights have more"):
+        load_model(tmp_path)
+
+
+@pytest.mark.parametrize("layers", ["x", None, -1, 0])
+def test_a_senseless_number_of_layers_is_refused(tmp_path, layers) -> None:
+    import json
+    import shutil
+
+    from circuitdsl.errors import UserError
+    from circuitdsl.models.load import POCKET, load_model
+
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(POCKET / name, tmp_path / name)
+    config = json.loads((tmp_path / "config.json").read_text()) | {"n_layer": layers}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError):
+        load_model(tmp_path)

@@ -356,6 +356,95 @@ def test_negligible_is_dashed_and_faint() -> None:
     assert faint.find(f"{SVG}path").get("stroke-dasharray")  # type: ignore[union-attr]
 
 
+def asking(*verdicts: str) -> tuple[Circuit, dict]:
+    """TINY with an expectation for every verdict, and its report."""
+    asked = [
+        replace(
+            TINY.claims[0], id=f"c{i:02d}", line=10 + i, text=f"expect attention(a, END -> P{i}) >= 80%", kind="expect"
+        )
+        for i in range(3, 3 + len(verdicts))
+    ]
+    spec = replace(TINY, claims=(*TINY.claims, *asked))
+    report = a_report(spec, ("holds", "holds", *verdicts))
+    for entry in report["claims"][2:]:
+        entry["measured"] = {"name": "attention", "value": 0.588, "ci": [0.54, 0.64], "n": 64, "unit": "share"}
+    return spec, report
+
+
+def words(svg: str) -> list[str]:
+    return ["".join(line.itertext()) for line in ET.fromstring(svg).iter(f"{SVG}text")]
+
+
+def test_expectations_that_do_not_hold_are_told_below_the_diagram() -> None:
+    told = words(to_svg(draw(*asking("holds", "fails", "undecided", "error"))))
+    assert [line for line in told if line.startswith("expect")] == [
+        f"expect attention(a, END -> P{i}) >= 80%: 59 %" for i in (4, 5, 6)
+    ]
+    assert not [line for line in words(to_svg(draw(*asking("holds")))) if line.startswith("expect")]
+
+
+def test_many_expectations_that_do_not_hold_are_counted() -> None:
+    told = words(to_svg(draw(*asking(*["fails"] * 11))))
+    assert sum(line.startswith("expect") for line in told) == 8
+    assert "and 3 more" in told
+
+
+def test_an_expectation_without_a_figure_says_why() -> None:
+    spec, report = asking("error")
+    report["claims"][2].update(measured=None, reason="no such position")
+    assert f"{spec.claims[2].text}: no such position" in words(to_svg(draw(spec, report)))
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "label"),
+    [
+        (-0.0134, "points", "−1.3 points"),
+        (0.001, "points", "0.1 points"),
+        (-0.0034, "logits", "−0.0034 logits"),
+        (1.234, "nats", "1.23 nats"),
+        (0.0, "logits", "0.00 logits"),
+        (0.25, "share", "25 %"),
+    ],
+)
+def test_a_delta_is_labelled_in_its_unit(value: float, unit: str, label: str) -> None:
+    report = a_report(TINY)
+    report["claims"][0]["measured"] = {"name": "delta", "value": value, "ci": None, "n": 64, "unit": unit}
+    finding = draw(TINY, report).arrows[0].finding
+    assert finding and finding.shown == label
+
+
+def test_heads_outside_are_counted_apart() -> None:
+    apart = "quiet"
+    (inside,) = {len({n for g in DENSE.groups if g.name != apart for n in g.nodes})}
+    assert f"{inside} heads, 3 outside" in draw(DENSE).facts
+    assert "3 heads" in draw(TINY).facts
+
+
+def legend_of(drawing: Drawing) -> dict[str, tuple[float, str | None]]:
+    """Entries of the legend: their height on the page and the colour of their line."""
+    root = ET.fromstring(to_svg(drawing))
+    legend = root.findall(f"{SVG}g")[-1]
+    found, colour = {}, None
+    for mark in legend.iter():
+        if mark.tag == f"{SVG}path" and mark.get("stroke") != "#ffffff":
+            colour = mark.get("stroke")
+        if mark.tag == f"{SVG}text":
+            found["".join(mark.itertext())] = float(mark.get("y") or 0), colour
+    return found
+
+
+def test_the_legend_shows_negligible_as_it_is_drawn() -> None:
+    assert legend_of(draw(IOI))["claimed negligible"][1] == TONES["v"]
+    assert legend_of(draw(IOI, a_report(IOI)))["claimed negligible"][1] == TONES["holds"]
+
+
+@pytest.mark.parametrize("verdicts", [("holds",), ("holds", "fails"), ("holds", "fails", "undecided", "error")])
+def test_the_widths_of_the_legend_stand_on_one_line(verdicts: Sequence[str]) -> None:
+    for spec in (TINY, IOI):
+        entries = legend_of(draw(spec, a_report(spec, verdicts)))
+        assert len({y for words, (y, _) in entries.items() if words.startswith("effect")}) == 1
+
+
 # --- layout -----------------------------------------------------------------------------------------
 
 
@@ -449,6 +538,14 @@ def test_outside_groups_stand_apart() -> None:
     assert layout.columns[-1].outside
 
 
+def test_labels_stand_beside_neighbours_where_there_is_room() -> None:
+    """Of two arrows side by side, neither label covers the other arrow."""
+    groups = [group("a", "0.0 0.1", "END"), group("b", "1.0 1.1", "END")]
+    layout = lay_out(draw(circuit(groups, ["a -> b.q at END", "a -> b.k at END"], via=True)))
+    for one, other in itertools.permutations(layout.arrows, 2):
+        assert one.label and not any(one.label.rect.holds(point) for point in other.line)
+
+
 def test_columns_read_like_the_prompt() -> None:
     columns = [("END",), OUTSIDE, ("S2",), ("S1", "1"), ("S1+1",), ("S1",), ("IO",)]
     found = in_order(columns)
@@ -500,6 +597,63 @@ def test_html_is_self_contained() -> None:
     assert set(re.findall(r"https?://[^\"\s<]*", page)) == {"http://www.w3.org/2000/svg"}
     assert page.count("<tr>") == 1 + len(IOI.claims)
     assert "previous_token -&gt; induction.k at S1+1" in page
+
+
+def table_of(page: str) -> list[list[str]]:
+    """The cells of every row, without what is folded away."""
+    rows = re.findall(r"<tr>(.*?)</tr>", page)
+    return [
+        [re.sub(r"<details>.*?</details>|<[^>]+>", "", cell) for cell in re.findall(r"<t[hd].*?>(.*?)</t[hd]>", row)]
+        for row in rows
+    ]
+
+
+def test_the_table_lists_every_claim() -> None:
+    spec, report = asking("fails")
+    report["claims"][0]["measured"].update(unit="gap", ci=[-0.45, -0.35])
+    report["claims"][0]["members"] = [
+        {"sender": "0.3", "receiver": r, "input": "k", "position": "X+1", "effect": -0.2} for r in ("1.4", "1.6")
+    ]
+    page = to_html(draw(spec, report))
+    assert table_of(page) == [
+        ["line", "claim", "figure", "interval", "n", "verdict", "reason"],
+        ["11", "previous_token -&gt; induction.k at X+1", "−40 %", "[−45, −35]", "128", "holds", "because"],
+        ["12", "induction -&gt; logits at END", "−40 %", "", "128", "holds", "because"],
+        ["13", "expect attention(a, END -&gt; P3) &gt;= 80%", "59 %", "[54, 64]", "64", "fails", "because"],
+    ]
+    assert "<details><summary>2 pairs</summary>" in page
+
+
+def test_the_table_has_a_line_per_task() -> None:
+    spec, report = asking("fails")
+    report["claims"] += [{**entry, "task": "flip"} for entry in report["claims"]]
+    head, *rows = table_of(to_html(draw(spec, report)))
+    assert head[:3] == ["line", "claim", "task"]
+    assert [(row[0], row[2]) for row in rows] == [
+        (line, task) for line in ("11", "12", "13") for task in ("ioi", "flip")
+    ]
+
+
+def test_the_table_tells_what_the_report_lacks_and_has_beyond_the_spec() -> None:
+    spec, report = asking("holds")
+    report["claims"][2].update(id="c99", line=40, text="expect <accuracy>")
+    assert [(row[0], row[1], row[5]) for row in table_of(to_html(draw(spec, report)))[3:]] == [
+        ("13", "expect attention(a, END -&gt; P3) &gt;= 80%", "not in the report"),
+        ("40", "expect &lt;accuracy&gt;", "holds"),
+    ]
+
+
+def test_the_table_without_a_report_lists_the_claims() -> None:
+    spec, _ = asking("holds")
+    assert [len(row) for row in table_of(to_html(draw(spec)))] == [2, 2, 2, 2]
+
+
+def test_dot_names_what_is_outside_and_keeps_heads_in_order() -> None:
+    source = to_dot(draw(DENSE))
+    assert source.count("outside the circuit") == 1 and "quiet at END, outside the circuit" in source
+    for g in DENSE.groups:
+        for one, other in itertools.pairwise(g.nodes):
+            assert f'"{g.name}/{one}" -> "{g.name}/{other}" [style=invis' in source
 
 
 def test_dot_has_clusters_and_every_edge() -> None:

@@ -231,3 +231,23 @@ def test_no_flip_of_accuracy_is_not_no_effect(check) -> None:
     (claim,) = check(spec(*lines, corrupt="flip")).claims
     assert claim.verdict == "undecided"
     assert "may differ" in claim.reason
+
+
+def test_means_do_not_depend_on_how_many_prompts_are_measured(check) -> None:
+    few, many = (
+        check(spec("expect knockout(m1, ablate = mean) : lowers", prompts=n), early_stop=False).claims[0]
+        for n in (32, 256)
+    )
+    assert few.measured.value == pytest.approx(many.measured.value, abs=0.15)
+    assert few.notes == many.notes == ()
+
+
+def test_a_metric_that_cannot_be_taken_is_an_error_of_its_claim(check) -> None:
+    """Under `abc` the corrupt prompt asks for nothing."""
+    report = check(spec("expect logit_diff(against = corrupt) >= 1", "expect accuracy >= 90%"))
+    assert verdicts(report) == ["error", "holds"]
+    assert "ask for something else" in report.claims[0].reason
+
+
+def test_a_share_is_surely_at_most_all(check) -> None:
+    assert verdicts(check(spec("expect accuracy <= 100%", "expect accuracy >= 0%"))) == ["holds", "holds"]

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from circuitdsl.circuit.claims import Circuit
-from circuitdsl.errors import UserError
+from circuitdsl.errors import UsageError
 from circuitdsl.report.diagram.collect import draw
 from circuitdsl.report.diagram.dot import to_dot
 from circuitdsl.report.diagram.html import to_html
@@ -39,11 +39,12 @@ def render(circuit: Circuit, path: str | os.PathLike[str], report: dict | None =
     """Draw a circuit into a file, whole or not at all; the suffix says how.
 
     Raises:
-        UserError: the suffix is none of svg, png, dot, html; the file cannot be written; PNG without Graphviz.
+        UsageError: the suffix is none of svg, png, dot, html.
+        UserError: the file cannot be written; PNG without Graphviz.
     """
     target = Path(path)
     write = _WRITERS.get(target.suffix.lower())
     if write is None:
         known = ", ".join(_WRITERS)
-        raise UserError(f"cannot draw into {target}: the suffix says what to draw", hint=f"use one of {known}")
+        raise UsageError(f"cannot draw into {target}: the suffix says what to draw", hint=f"use one of {known}")
     write_whole(target, write(draw(circuit, report)))

@@ -8,10 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from circuitdsl.circuit.claims import Circuit, Claim, EdgeEffect, Member, Negligible
-from circuitdsl.errors import UserError
 from circuitdsl.report.diagram import ends as ends_of
-from circuitdsl.report.diagram.model import Arrow, Box, Drawing, End, Finding, MemberEffect, Said, Tone, Verdict
-from circuitdsl.report.numbers import percent, plain
+from circuitdsl.report.diagram.findings import judged, members_of, of_claims, rows_of, shown
+from circuitdsl.report.diagram.model import Arrow, Box, Drawing, End, Finding, Said, Tone, Verdict
 
 _WORST_FIRST: tuple[Verdict, ...] = ("fails", "error", "undecided", "holds")
 _PORTS = ("q", "k", "v", "in")
@@ -20,7 +19,7 @@ _PORTS = ("q", "k", "v", "in")
 def draw(circuit: Circuit, report: dict | None = None) -> Drawing:
     """What a diagram of a circuit shows; with a report (its JSON), what became of every edge as well."""
     boxes = ends_of.boxes(circuit)
-    results = None if report is None else _results(report)
+    results = None if report is None else of_claims(report)
     arrows = _arrows(circuit, boxes, results)
     return Drawing(
         name=circuit.name,
@@ -29,6 +28,7 @@ def draw(circuit: Circuit, report: dict | None = None) -> Drawing:
         sources=circuit.sources,
         boxes=boxes,
         arrows=arrows,
+        rows=rows_of(circuit, results),
         reported=report is not None,
         full=_full(arrows),
     )
@@ -132,62 +132,19 @@ def _port_tone(ports: tuple[str, ...]) -> Tone:
 # --- the report -------------------------------------------------------------------------------------
 
 
-def _results(report: Any) -> dict[str, list[dict]]:
-    """The report's claims by id, one entry a task.
-
-    Raises:
-        UserError: this is not a report.
-    """
-    claims = report.get("claims") if isinstance(report, dict) else None
-    if not isinstance(claims, list) or not all(isinstance(c, dict) and "id" in c and "verdict" in c for c in claims):
-        raise UserError("this is not a circuitdsl report", hint="make one with verify --format json -o FILE")
-    found: dict[str, list[dict]] = {}
-    for claim in claims:
-        found.setdefault(claim["id"], []).append(claim)
-    return found
-
-
 def _with_finding(arrow: Arrow, results: Mapping[str, list[dict]]) -> Arrow:
-    entries = [
-        entry for claim in arrow.claims for entry in results.get(claim.id, ()) if entry["verdict"] in _WORST_FIRST
-    ]
+    entries = [entry for claim in arrow.claims for entry in results.get(claim.id, ()) if judged(entry)]
     if not entries:
         return replace(arrow, tone="unmeasured")
     worst = min(entries, key=lambda entry: _WORST_FIRST.index(entry["verdict"]))
     verdict = cast(Verdict, worst["verdict"])
-    effect, shown = _effect(worst)
     reasons = tuple(_reason(entry, alone=len(entries) == 1) for entry in entries)
-    return replace(arrow, tone=verdict, finding=Finding(verdict, effect, shown, reasons, _members(worst)))
+    return replace(arrow, tone=verdict, finding=Finding(verdict, *shown(worst), reasons, members_of(worst)))
 
 
 def _reason(entry: dict, alone: bool) -> str:
     reason = entry.get("reason") or entry["verdict"]
     return reason if alone else f"{entry.get('task', '?')}: {entry['verdict']}: {reason}"
-
-
-def _effect(entry: dict) -> tuple[float | None, str]:
-    """The normalised effect, for the width, and the number that the label shows."""
-    measured = entry.get("measured") or {}
-    value = measured.get("value")
-    if not isinstance(value, (int, float)):
-        value = None
-    if measured.get("name") == "effect" and value is not None:
-        return value, percent(value)
-    effects = [m.effect for m in _members(entry) if m.effect is not None]
-    strongest = max(effects, key=abs, default=None)
-    if value is not None:
-        return strongest, percent(value) if measured.get("unit") in ("gap", "share") else plain(value)
-    return strongest, percent(strongest) if strongest is not None else ""
-
-
-def _members(entry: dict) -> tuple[MemberEffect, ...]:
-    def text(member: dict) -> str:
-        port = member.get("input", "in")
-        receiver = f"{member.get('receiver')}.{port}" if port != "in" else f"{member.get('receiver')}"
-        return f"{member.get('sender')} -> {receiver} at {member.get('position')}"
-
-    members = entry.get("members") or ()
-    return tuple(MemberEffect(text(member), member.get("effect")) for member in members)
 
 
 def _full(arrows: Iterable[Arrow]) -> float:
@@ -204,18 +161,30 @@ def _facts(circuit: Circuit, report: dict | None, boxes: Sequence[Box]) -> tuple
     """Model, task and protocol; with a report, what it found."""
     model = (report or {}).get("model", {}).get("name") or (circuit.model.name if circuit.model else "")
     tasks = ", ".join(f"{t.name} ({t.corrupt})" if t.corrupt else t.name for t in circuit.tasks)
-    inside = {node for box in boxes if not box.outside for node in box.nodes if node.kind == "head"}
     protocols = {effect.via_mlps for _, effect in ends_of.drawn(circuit)}
     facts = [
         f"model {model}" if model else "",
         f"task {tasks}" if tasks else "",
         str(circuit.metric) if circuit.metric else "",
-        f"{len(inside)} head{'s' * (len(inside) != 1)}" if inside else "",
+        _heads(boxes),
         "edges via MLPs" if protocols == {True} else "",
     ]
     if report is not None:
         facts += [_counts(report), _staleness(circuit, report)]
     return tuple(fact for fact in facts if fact)
+
+
+def _heads(boxes: Sequence[Box]) -> str:
+    """How many heads there are, those outside the circuit apart."""
+    inside, outside = (
+        {node for box in boxes if box.outside is apart for node in box.nodes if node.kind == "head"}
+        for apart in (False, True)
+    )
+    outside -= inside
+    if not (inside or outside):
+        return ""
+    heads = f"{len(inside)} head{'s' * (len(inside) != 1)}"
+    return f"{heads}, {len(outside)} outside" if outside else heads
 
 
 def _counts(report: dict) -> str:

@@ -16,6 +16,7 @@ from circuitdsl.report.diagram.routes import Route
 from circuitdsl.report.diagram.shapes import ARC, ARC_LABEL, ARC_STEP, Shape
 
 _LOOP = 24.0
+_HOLD = 9.0  # from the end of a label that stands beside its arrow to the arrow under it
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +109,9 @@ def head_room(arrow: PlacedArrow) -> Rect:
     return Rect(x - half, ys[0], 2 * half, ys[1] - ys[0])
 
 
-def spots(way: Route, arrow: PlacedArrow, heights: Heights) -> tuple[Spot, ...]:
-    """Places for the label: along the curves in every gap that the arrow runs through."""
+def spots(way: Route, arrow: PlacedArrow, heights: Heights, wide: float) -> tuple[Spot, ...]:
+    """Places for a label so wide: on the curves, or held at one end, in every gap that the arrow runs through."""
+    aside = max(0.0, wide / 2 - _HOLD)
     curves = [curve for curve in arrow.curves if abs(curve.end[1] - curve.start[1]) > 20]
     gaps = range(way.rows[0], way.rows[1])
     spots = []
@@ -120,7 +122,9 @@ def spots(way: Route, arrow: PlacedArrow, heights: Heights) -> tuple[Spot, ...]:
                 continue
             for step in range(2, 25):
                 point, share = curve.at(step / 26), abs(step / 26 - 0.5)
-                spots.append(Spot(point, gap, share + 0.1 * abs(gap - gaps[len(gaps) // 2])))
+                off = share + 0.1 * abs(gap - gaps[len(gaps) // 2])
+                spots.append(Spot(point, gap, off))
+                spots += [Spot((point[0] + dx, point[1]), gap, off + 0.5) for dx in (-aside, aside) if aside]
     return tuple(spots) or (Spot(arrow.curves[0].at(0.5), way.rows[0], 0.0),)
 
 

@@ -79,13 +79,17 @@ def _add_box(graph: graphviz.Digraph, box: Box, fill: str, border: str) -> None:
         return
     with graph.subgraph(name=f"cluster_{box.key}") as cluster:
         role = f"({box.role})" if box.role and box.role != box.key else ""
+        apart = "outside the circuit" if box.outside else ""
         words = " ".join(filter(None, (box.key, box.place, role)))
+        words = ", ".join(filter(None, (words, apart)))
         style = "rounded,filled,dashed" if box.outside else "rounded,filled"
         cluster.attr(
             label=_plain(words), style=style, fillcolor=fill, color=border, margin="10", labeljust="l", labelloc="b"
         )
         for node in box.nodes:
             cluster.node(_name(box, node), _plain(str(node)), color=border, fontcolor=_ink(box))
+        for one, other in itertools.pairwise(box.nodes):
+            cluster.edge(_name(box, one), _name(box, other), style="invis", weight="10")
 
 
 def _ink(box: Box) -> str:

@@ -1,11 +1,11 @@
-"""Drawing → one HTML file: the figure, and under it what every arrow claims. No script, nothing fetched."""
+"""Drawing → one HTML file: the figure, and under it every claim, with what was found. No script, nothing fetched."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from circuitdsl.report.diagram import palette
-from circuitdsl.report.diagram.model import Arrow, Drawing
+from circuitdsl.report.diagram.model import Drawing, Row
 from circuitdsl.report.diagram.svg import FONT, text, to_svg
 from circuitdsl.report.numbers import percent
 
@@ -18,11 +18,13 @@ svg {{ display: block; margin: 0 auto; max-width: 100%; height: auto; }}
 table {{ border-collapse: collapse; width: 100%; margin-top: 1.5rem; font-size: 14px; }}
 th, td {{ text-align: left; vertical-align: top; padding: .4rem .8rem .4rem 0; border-top: 1px solid #e4e7eb; }}
 th {{ color: {palette.SOFT}; font-weight: 600; }}
-td.number {{ text-align: right; white-space: nowrap; }}
+th.number, td.number {{ text-align: right; white-space: nowrap; }}
+td.claim {{ min-width: 17rem; }}
 td.line {{ color: {palette.FAINT}; }}
 code {{ font: 13px/1.5 ui-monospace, Menlo, Consolas, 'DejaVu Sans Mono', monospace; overflow-wrap: anywhere; }}
 summary {{ cursor: pointer; color: {palette.SOFT}; }}
 ul {{ margin: .2rem 0 0; padding-left: 1.1rem; }}
+b.verdict {{ white-space: nowrap; }}
 b.verdict::before {{ content: ''; display: inline-block; width: .7em; height: .7em; border-radius: 50%;
   margin-right: .45em; background: currentColor; }}
 .holds {{ color: {palette.TONES["holds"]}; }} .fails {{ color: {palette.TONES["fails"]}; }}
@@ -47,39 +49,43 @@ def to_html(drawing: Drawing) -> str:
 
 
 def _table(drawing: Drawing) -> Iterator[str]:
-    """A line per claim that is drawn, in the order of the spec."""
-    if not drawing.arrows:
+    """A line per claim and task, drawn or not, in the order of the spec."""
+    if not drawing.rows:
         return
-    found = "<th>verdict</th><th>effect</th><th>reason</th>" if drawing.reported else ""
-    yield f"<table>\n<thead><tr><th>line</th><th>edge</th>{found}</tr></thead>\n<tbody>"
-    for arrow in drawing.arrows:
-        yield _row(drawing, arrow)
+    tasks = len({row.task for row in drawing.rows if row.task}) > 1
+    names = ["line", "claim"]
+    if drawing.reported:
+        names += [*(["task"] if tasks else []), "figure", "interval", "n", "verdict", "reason"]
+    heads = "".join(f"<th{_kind(name)}>{name}</th>" for name in names)
+    yield f"<table>\n<thead><tr>{heads}</tr></thead>\n<tbody>"
+    for row in drawing.rows:
+        cells = _cells(row)
+        yield "<tr>" + "".join(f"<td{_kind(name)}>{cells[name]}</td>" for name in names) + "</tr>"
     yield "</tbody>\n</table>"
 
 
-def _row(drawing: Drawing, arrow: Arrow) -> str:
-    lines = "<br>".join(str(said.line) for said in arrow.claims)
-    claims = "<br>".join(f"<code>{text(said.text)}</code>" for said in arrow.claims)
-    cells = f'<td class="line">{lines}</td><td>{claims}</td>'
-    if drawing.reported:
-        cells += _found(arrow)
-    return f"<tr>{cells}</tr>"
+def _kind(column: str) -> str:
+    kind = "number" if column in ("figure", "interval", "n") else column if column in ("line", "claim") else ""
+    return f' class="{kind}"' if kind else ""
 
 
-def _found(arrow: Arrow) -> str:
-    if arrow.finding is None:
-        return '<td><b class="verdict unmeasured">not in the report</b></td><td></td><td></td>'
-    finding = arrow.finding
-    reasons = "<br>".join(text(reason) for reason in finding.reasons)
-    return (
-        f'<td><b class="verdict {finding.verdict}">{finding.verdict}</b></td>'
-        f'<td class="number">{text(finding.shown)}</td><td>{reasons}{_members(arrow)}</td>'
-    )
+def _cells(row: Row) -> dict[str, str]:
+    verdict, words = row.verdict or "unmeasured", row.verdict or "not in the report"
+    return {
+        "line": str(row.line or ""),
+        "claim": f"<code>{text(row.text)}</code>",
+        "task": text(row.task),
+        "figure": text(row.figure),
+        "interval": text(row.interval),
+        "n": text(row.n),
+        "verdict": f'<b class="verdict {verdict}">{words}</b>',
+        "reason": text(row.reason) + _members(row),
+    }
 
 
-def _members(arrow: Arrow) -> str:
+def _members(row: Row) -> str:
     """Every pair of a group edge, folded away."""
-    pairs = [m for m in arrow.finding.members if m.effect is not None] if arrow.finding else []
+    pairs = [member for member in row.members if member.effect is not None]
     if len(pairs) < 2:
         return ""
     items = "".join(f"<li><code>{text(m.text)}</code> {text(percent(m.effect or 0.0))}</li>" for m in pairs)

@@ -148,7 +148,7 @@ def _arrows(
     tasks, owners = [], []
     for way, arrow in zip(ways, drawn, strict=True):
         if text := labels_of.label(arrow.arrow):
-            tasks.append(Task(text, spots(way, arrow, heights), arrow.arrow.key))
+            tasks.append(Task(text, spots(way, arrow, heights, text.rect.width), arrow.arrow.key))
             owners.append(arrow.arrow.key)
     choices = labels_of.arrange(tasks, obstacles, [stroke for arrow in (*drawn, *inner) for stroke in strokes(arrow)])
     placed = dict(zip(owners, choices, strict=True))

@@ -76,6 +76,22 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class Row:
+    """One claim on one task, drawn or not: a line of the table. No verdict: not in the report."""
+
+    line: int
+    text: str
+    edge: bool = True
+    task: str = ""
+    verdict: Verdict | None = None
+    figure: str = ""
+    interval: str = ""
+    n: str = ""
+    reason: str = ""
+    members: tuple[MemberEffect, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Said:
     """A claim that an arrow stands for."""
 
@@ -125,6 +141,7 @@ class Drawing:
     sources: tuple[str, ...]
     boxes: tuple[Box, ...]
     arrows: tuple[Arrow, ...]
+    rows: tuple[Row, ...] = ()
     reported: bool = False
     full: float = 1.0
 

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, cast
 
 from circuitdsl.report.diagram import palette
 from circuitdsl.report.diagram.curves import PlacedArrow, PlacedBox
 from circuitdsl.report.diagram.geometry import Curve, Point, Rect, polyline
 from circuitdsl.report.diagram.labels import BLANK, SIZE, SMALL, Label, Run
 from circuitdsl.report.diagram.layout import Layout, lay_out
-from circuitdsl.report.diagram.model import Arrow, Drawing, Verdict, scaled
+from circuitdsl.report.diagram.model import Arrow, Drawing, Row, Verdict, scaled
 from circuitdsl.report.diagram.shapes import SIZES, Words
 from circuitdsl.report.diagram.text import width, wrap
 from circuitdsl.report.numbers import percent
 
 _PAD = 18.0
 _LEAST = 540.0
+_RULE = "#e4e7eb"
+_APART = 20.0  # between entries of the legend
+_MOST = 8  # claims in words below the plot
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,7 @@ class Line:
 class Group:
     """Marks that belong together, with what they stand for."""
 
-    kind: Literal["box", "edge", "label", "plot"]
+    kind: Literal["box", "edge", "label", "plot", "unmet"]
     marks: tuple[Mark, ...]
     about: tuple[tuple[str, str], ...] = ()
     classes: str = ""
@@ -101,15 +104,21 @@ def scene(drawing: Drawing) -> Scene:
     layout = lay_out(drawing)
     wide = max(layout.width, _LEAST) + 2 * _PAD
     heading, top = _heading(drawing, wide - 2 * _PAD)
-    below = top + layout.height + (24.0 if layout.columns else 0.0)
+    below = top + layout.height + (32.0 if layout.columns else 0.0)
+    unmet, taken = _unmet(drawing, wide - 2 * _PAD)
     legend, tall = _legend(drawing, wide - 2 * _PAD)
     plot = Group("plot", tuple(_plot(drawing, layout)), at=((wide - layout.width) / 2, top))
     return Scene(
         wide,
-        below + tall + _PAD,
+        below + taken + tall + _PAD,
         drawing.title,
         "; ".join((drawing.name, *drawing.facts)),
-        (*heading, plot, Group("plot", tuple(legend), at=(_PAD, below))),
+        (
+            *heading,
+            plot,
+            *([Group("unmet", tuple(unmet), at=(_PAD, below))] if unmet else ()),
+            Group("plot", tuple(legend), at=(_PAD, below + taken)),
+        ),
     )
 
 
@@ -139,6 +148,31 @@ def _packed(facts: Iterable[str], size: float, room: float) -> list[str]:
     return lines
 
 
+def _unmet(drawing: Drawing, room: float) -> tuple[list[Mark], float]:
+    """The claims that no arrow shows and that do not hold, each with its figure."""
+    rows = [row for row in drawing.rows if not row.edge and row.verdict not in (None, "holds")]
+    if not rows:
+        return [], 0.0
+    tasks = len({row.task for row in drawing.rows if row.task}) > 1
+    marks: list[Mark] = [Stroke(polyline((0, 0), (room, 0)), Pen(stroke=_RULE))]
+    y = 20.0
+    for row in rows[:_MOST]:
+        marks += _sign(cast(Verdict, row.verdict), (6, y))
+        for line in wrap(_words_of(row, tasks), 12, room - 20):
+            marks.append(Line(20, y, (Span(line, 12, palette.SOFT),)))
+            y += 16
+        y += 3
+    if len(rows) > _MOST:
+        marks.append(Line(20, y, (Span(f"and {len(rows) - _MOST} more", 12, palette.SOFT),)))
+        y += 19
+    return marks, y
+
+
+def _words_of(row: Row, tasks: bool) -> str:
+    where = f" ({row.task})" if tasks and row.task else ""
+    return f"{row.text}{where}: {row.figure or row.reason or row.verdict}"
+
+
 @dataclass(frozen=True, slots=True)
 class _Item:
     """One entry of the legend: a line as it is drawn, and what it means."""
@@ -146,32 +180,54 @@ class _Item:
     words: str
     pen: Pen
     verdict: Verdict | None = None
+    opacity: float = 1.0
+
+    @property
+    def width(self) -> float:
+        return 40 + width(self.words, 12) + _APART
 
 
 def _legend(drawing: Drawing, room: float) -> tuple[list[Mark], float]:
     """Entries flowing into as many rows as they need."""
-    marks: list[Mark] = [Stroke(polyline((0, 0), (room, 0)), Pen(stroke="#e4e7eb"))]
+    marks: list[Mark] = [Stroke(polyline((0, 0), (room, 0)), Pen(stroke=_RULE))]
     x, y = 0.0, 22.0
-    for item in _items(drawing):
-        needed = 40 + width(item.words, 12) + 20
-        if x and x + needed > room:
+    for items in (*([item] for item in _items(drawing)), _widths(drawing)):
+        if x and x + sum(item.width for item in items) - _APART > room:
             x, y = 0.0, y + 22
-        marks.append(Stroke(polyline((x, y), (x + 32, y)), item.pen))
-        marks.append(Line(x + 40, y, (Span(item.words, 12, palette.SOFT),)))
-        marks += _sign(item.verdict, (x + 16, y)) if item.verdict else ()
-        x += needed
+        for item in items:
+            if x and x + item.width - _APART > room:
+                x, y = 0.0, y + 22
+            marks += _entry(item, x, y)
+            x += item.width
     return (marks, y + 14) if len(marks) > 1 else ([], 0.0)
+
+
+def _entry(item: _Item, x: float, y: float) -> Iterator[Mark]:
+    yield Group("plot", (Stroke(polyline((x, y), (x + 32, y)), item.pen),), opacity=item.opacity)
+    yield Line(x + 40, y, (Span(item.words, 12, palette.SOFT),))
+    if item.verdict:
+        yield from _sign(item.verdict, (x + 16, y))
 
 
 def _items(drawing: Drawing) -> Iterator[_Item]:
     for tone in drawing.tones:
         verdict = tone if tone in ("holds", "fails", "undecided", "error") else None
         yield _Item(palette.MEANINGS[tone], Pen(stroke=palette.TONES[tone], width=2.2), verdict)
-    if any(arrow.negligible for arrow in drawing.arrows):
-        yield _Item("claimed negligible", Pen(stroke=palette.FAINT, width=1.8, dash=(7, 5)))
-    if any(arrow.finding and arrow.finding.effect is not None for arrow in drawing.arrows):
-        for share in (0.1, 0.5, 1.0):
-            yield _Item(f"effect ±{100 * drawing.full * share:.3g} %", Pen(stroke=palette.SOFT, width=scaled(share)))
+    faint = [arrow for arrow in drawing.arrows if arrow.negligible]
+    if faint:
+        like = min(faint, key=palette.opacity)
+        pen = Pen(stroke=palette.colour(like), width=1.8, dash=(7, 5))
+        yield _Item("claimed negligible", pen, opacity=palette.opacity(like))
+
+
+def _widths(drawing: Drawing) -> list[_Item]:
+    """What the widths of arrows mean, together on a line where they fit."""
+    if not any(arrow.finding and arrow.finding.effect is not None for arrow in drawing.arrows):
+        return []
+    return [
+        _Item(f"effect ±{100 * drawing.full * share:.3g} %", Pen(stroke=palette.SOFT, width=scaled(share)))
+        for share in (0.1, 0.5, 1.0)
+    ]
 
 
 # --- the plot ---------------------------------------------------------------------------------------
