@@ -132,6 +132,7 @@ def _reports(circuits: list[Circuit], given: argparse.Namespace) -> Iterator[Rep
     import torch
 
     from circuitdsl.api import make_benches
+    from circuitdsl.circuit.shapes import near
     from circuitdsl.models.load import load_model
     from circuitdsl.verification.verify import Options, verify, with_overrides
 
@@ -151,7 +152,7 @@ def _reports(circuits: list[Circuit], given: argparse.Namespace) -> Iterator[Rep
         if name is None:
             raise UserError(f"circuit {circuit.name} names no model", hint='add a line `model "…"`, or give --model')
         revision = circuit.model.revision if circuit.model and not given.model else None
-        place = name if given.model else _near(name, circuit)
+        place = name if given.model else near(name, circuit.path)
         if (place, revision) not in models:
             with _status(f"loading {name}"):
                 models[place, revision] = replace(load_model(place, given.device, given.dtype, revision), name=name)
@@ -168,12 +169,6 @@ def _use_threads(model: Transformer, usual: int) -> None:
     import torch
 
     torch.set_num_threads(1 if model.device.type == "cpu" and model.d_model <= SMALL_WIDTH else usual)
-
-
-def _near(name: str, circuit: Circuit) -> str:
-    """A model directory given relative to the spec's own folder, or the name as it is."""
-    beside = Path(circuit.path).parent / name
-    return str(beside) if "/" in name and not Path(name).exists() and beside.is_dir() else name
 
 
 def _terminal(reports: list[Report], given: argparse.Namespace, plain: bool) -> str:

@@ -261,6 +261,11 @@ def test_models_of_one_name_beside_different_specs_are_different(run, tmp_path) 
     weights["transformer.ln_f.weight"] = torch.zeros_like(weights["transformer.ln_f.weight"])
     save_file(weights, net / "model.safetensors", metadata={"format": "pt"})
     assert run("verify", str(tmp_path / "a" / "s.circ"))[0] == 0
+    beyond = tmp_path / "a" / "beyond.circ"
+    beyond.write_text(GOOD.replace('"pocket"', '"../a/nets/net"') + "heads h = 4.0 at END\n")
+    status, _, err = run("check", str(beyond))
+    assert status == 2
+    assert "4.0 does not exist" in err or "has 4 layers" in err
     status, out, _ = run("verify", str(tmp_path / "a" / "s.circ"), str(tmp_path / "b" / "s.circ"))
     assert status == 1
     assert "1 claim: 1 holds" in out and "1 claim: 1 fails" in out

@@ -20,7 +20,7 @@ from .collect import Claims
 from .expressions import check_modifiers, find_homes, record, resolve_group, role_of
 from .header import margin_of, metric_of, model_use, task_use
 from .scope import Scope
-from .shapes import shape_of
+from .shapes import near, shape_of
 from .unmeasured import check_names, unmeasured
 from .vocabulary import ROLES
 
@@ -237,7 +237,7 @@ def _model(scope: Scope, file: _File, part: _Part, override: str | None) -> Mode
         return ModelUse(override, None, use.line if use else 0)
     if use is None or not use.name.strip() or not isinstance(statement, s.Model):
         return use
-    scope.model, problem = shape_of(use.name)
+    scope.model, problem = shape_of(near(use.name, file.syntax.path))
     if problem:
         scope.sink.error("E062", problem, statement.name.span)
     return use

@@ -76,6 +76,15 @@ def shape_of(name: str) -> tuple[ModelShape | None, str | None]:
     return well_known(name), None
 
 
+def near(name: str, spec: str) -> str:
+    """A model directory as a spec names it: beside the spec, where there is one, else as it is written."""
+    beside = Path(spec).parent / name
+    try:
+        return str(beside) if "/" in name and beside.is_dir() else name
+    except (OSError, ValueError):
+        return name
+
+
 def well_known(name: str) -> ModelShape | None:
     """The shape of a model in the table, with or without its owner's name before it."""
     owner, _, base = name.lower().rpartition("/")

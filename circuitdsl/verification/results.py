@@ -61,7 +61,7 @@ def _protocol(plan: ClaimPlan) -> dict[str, str]:
 
 
 def _measured(plan: ClaimPlan, decision: Decision, series: Mapping[Request, Series], bench: Bench) -> Measured | None:
-    if decision.value is None:
+    if decision.value is None or not np.isfinite(decision.value):
         return None
     part = next((p for p in plan.parts if p.label == decision.label), plan.parts[0])
     sample = sample_of(bench, part.request, series[part.request])
