@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from circuitdsl.circuit.catalogue import TaskShape
 from circuitdsl.circuit.claims import Circuit, TaskUse
 from circuitdsl.circuit.resolve import resolve
-from circuitdsl.errors import UserError
-from circuitdsl.language.diagnostics import Diagnostic
+from circuitdsl.errors import UsageError, UserError
+from circuitdsl.language.diagnostics import Diagnostic, has_errors
 from circuitdsl.language.parse import parse
 from circuitdsl.language.source import read_source
 from circuitdsl.tasks.registry import TASKS
@@ -40,7 +40,7 @@ class Spec:
     @property
     def ok(self) -> bool:
         """Whether the spec can be verified."""
-        return not any(d.severity == "error" for d in self.diagnostics)
+        return not has_errors(self.diagnostics)
 
 
 @cache
@@ -68,7 +68,7 @@ def find_spec(name: str) -> Path:
     """A file of that name, or a shipped spec (`pocket/ioi`).
 
     Raises:
-        UserError: there is neither.
+        UsageError: there is neither.
     """
     shipped = shipped_specs() / f"{name.removesuffix('.circ')}.circ"
     try:
@@ -79,7 +79,7 @@ def find_spec(name: str) -> Path:
     except (OSError, ValueError):  # a name that no file can have
         name = f"{name[:40]}…"
     names = sorted(str(p.relative_to(shipped_specs()).with_suffix("")) for p in shipped_specs().rglob("*.circ"))
-    raise UserError(f"there is no file {name}, and no shipped spec of that name", hint=f"shipped: {', '.join(names)}")
+    raise UsageError(f"there is no file {name}, and no shipped spec of that name", hint=f"shipped: {', '.join(names)}")
 
 
 def load(name: str | Path, model: str | None = None) -> Spec:

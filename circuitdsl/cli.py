@@ -76,7 +76,7 @@ def _verify(given: argparse.Namespace) -> int:
     if specs is None:
         return SPEC_WRONG
     circuits = [circuit for spec in specs for circuit in spec.circuits]
-    given.claim = _claim_id(circuits, given.claim)
+    _check_claim(circuits, given.claim)
     from circuitdsl.report.report import dumps, exit_status, write_whole
 
     target = Path(given.output) if given.output else None
@@ -114,16 +114,12 @@ def _until_trouble(reports: Iterator[Report]) -> tuple[list[Report], UserError |
     return made, None
 
 
-def _claim_id(circuits: list[Circuit], wanted: str | None) -> str | None:
-    """The id of the claim that is asked for by its id or its line."""
-    ids = [claim.id for circuit in circuits for claim in circuit.claims]
-    lines = {str(claim.line): claim.id for circuit in circuits for claim in circuit.claims}
-    wanted = lines.get(wanted or "", wanted)
-    if not ids:
+def _check_claim(circuits: list[Circuit], wanted: str | None) -> None:
+    claims = [claim for circuit in circuits for claim in circuit.claims]
+    if not claims:
         raise UserError("nothing to verify: the spec makes no claim that can be measured")
-    if wanted is not None and wanted not in ids:
+    if wanted is not None and not any(claim.answers_to(wanted) for claim in claims):
         raise UsageError(f"there is no claim {wanted}", hint="a claim is named by its line in the spec, or c01, c02, …")
-    return wanted
 
 
 def _reports(circuits: list[Circuit], given: argparse.Namespace) -> Iterator[Report]:
@@ -145,7 +141,7 @@ def _reports(circuits: list[Circuit], given: argparse.Namespace) -> Iterator[Rep
     models: dict[tuple[str, str | None], Transformer] = {}
     threads = torch.get_num_threads()
     for circuit in circuits:
-        if not any(given.claim in (None, claim.id) for claim in circuit.claims):
+        if not any(given.claim is None or claim.answers_to(given.claim) for claim in circuit.claims):
             continue
         circuit = with_overrides(circuit, given.prompts, given.seed)
         name = given.model or (circuit.model.name if circuit.model else None)
@@ -205,13 +201,7 @@ def _load_all(names: Sequence[str], model: str | None) -> list[Spec] | None:
     from circuitdsl.api import check_prompt_files, load
     from circuitdsl.language.diagnostics import render
 
-    specs = []
-    for name in names:
-        try:
-            specs.append(load(name, model))
-        except UserError as error:
-            _say(f"error: {error.message}" + (f"\n  help: {error.hint}" if error.hint else ""))
-            return None
+    specs = [load(name, model) for name in names]
     for spec in specs:
         for diagnostic in spec.diagnostics:
             _say(render(diagnostic, spec.text, spec.path))

@@ -373,3 +373,13 @@ def test_a_deeply_nested_report_is_refused(run, tmp_path) -> None:
     report = tmp_path / "deep.json"
     report.write_text("[" * 100_000)
     assert run("render", "pocket/ioi", "--report", str(report), "-o", str(tmp_path / "x.svg"))[0] == 3
+
+
+def test_a_line_names_one_claim_of_several_circuits(run, tmp_path) -> None:
+    """Ids begin anew in every circuit; a line stands once in a file."""
+    path = tmp_path / "two.circ"
+    path.write_text(GOOD + 'circuit u\nmodel "pocket"\ntask ioi(prompts = 64)\nexpect logit_diff >= 1000\n')
+    status, out, _ = run("verify", str(path), "--claim", "8", "--format", "json")
+    assert status == 1
+    report = json.loads(out)
+    assert (report["spec"]["circuit"], [c["line"] for c in report["claims"]]) == ("u", [8])

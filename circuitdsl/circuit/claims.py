@@ -226,6 +226,10 @@ class Claim:
     tasks: tuple[str, ...]
     citation: str | None = None
 
+    def answers_to(self, name: str) -> bool:
+        """Whether a claim is meant by this: its id, or its line in the spec."""
+        return name in (self.id, str(self.line))
+
 
 # --- the circuit ----------------------------------------------------------------------------------
 
@@ -276,7 +280,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Unmeasured:
-    """A statement that was read and understood, but that nothing measures yet: reports list it as such."""
+    """A statement that was read and understood, but that nothing measures yet: it never counts as holding."""
 
     line: int
     text: str

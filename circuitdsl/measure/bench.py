@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import reduce
+from functools import cache, cached_property, reduce
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from circuitdsl.circuit.claims import EVERYWHERE, Metric, Position
+from circuitdsl.circuit.claims import EVERYWHERE, Metric, Node, Position
 from circuitdsl.measure.metrics import FALLING, Scorer, scorer
 from circuitdsl.measure.requests import (
+    Ablation,
     AttentionRequest,
     BehaviourRequest,
     EdgeRequest,
@@ -95,6 +96,7 @@ class Bench:
     def pairs(self) -> tuple[PromptPair, ...]:
         return self.data.pairs
 
+    @cached_property
     def reference(self) -> Sequence[PromptPair]:
         """The prompts that mean ablation averages over."""
         return self.more() if self.more else self.pairs
@@ -104,7 +106,7 @@ class Bench:
         """Prompts behind the mean of the smallest stratum of one length that was asked for."""
         return min(self._mean_sizes.values())
 
-    @property
+    @cached_property
     def strata(self) -> Array:
         return np.asarray([pair.stratum for pair in self.pairs])
 
@@ -144,10 +146,10 @@ def behaviour(bench: Bench, metric: Metric) -> Array:
 # --- positions -------------------------------------------------------------------------------------
 
 
-def present(bench: Bench, request: Request) -> Array:
-    """On which prompts all positions of a request exist [n]."""
+def present(bench: Bench, request: Request, indices: Array) -> Array:
+    """On which of some prompts all positions of a request exist."""
     wanted = positions_of(request)
-    return np.asarray([all(_indices(pair, p) for p in wanted) for pair in bench.pairs], bool)
+    return np.asarray([all(_indices(bench.pairs[i], p) for p in wanted) for i in indices], bool)
 
 
 def _indices(pair: PromptPair, position: Position) -> tuple[int, ...]:
@@ -180,12 +182,13 @@ def measure(
     """
     values = {request: np.full(len(indices), np.nan) for request in requests}
     changed = {request: np.zeros(len(indices), bool) for request in requests}
+    patches = [request for request in values if isinstance(request, (EdgeRequest, NodeRequest))]
     for places, part in _parts(bench, indices):
-        runs = _runs(bench, part, any(isinstance(r, NodeRequest) and r.ablate == "mean" for r in requests))
-        patches = [r for r in values if isinstance(r, (EdgeRequest, NodeRequest))]
+        runs = _runs(bench, part, any(isinstance(r, NodeRequest) and r.ablate == "mean" for r in patches))
         for patch, numbers in _patched(bench, runs, patches, part).items():
             values[patch][places] = numbers
-            changed[patch][places] = _changed(runs, patch, [bench.pairs[i] for i in part])
+        for patch, differs in _changed(bench, runs, patches, part).items():
+            changed[patch][places] = differs
         for request in values:
             if isinstance(request, AttentionRequest):
                 values[request][places] = _attention(bench, runs, request, part)
@@ -194,7 +197,7 @@ def measure(
     for request in values:
         if isinstance(request, BehaviourRequest):
             values[request] = behaviour(bench, request.metric)[indices]
-    return {r: Series(indices, values[r], present(bench, r)[indices], changed[r]) for r in values}
+    return {r: Series(indices, values[r], present(bench, r, indices), changed[r]) for r in values}
 
 
 def _parts(bench: Bench, indices: Array) -> Iterator[tuple[Array, Array]]:
@@ -219,7 +222,7 @@ def _runs(bench: Bench, part: Array, means: bool) -> Runs:
 def _mean_terms(bench: Bench, length: int) -> tuple[Terms, Array]:
     """Mean terms over all corrupt prompts of a stratum and length, and every prompt's stratum (-1: other length)."""
     if length not in bench._means:
-        known = [pair for pair in bench.reference() if len(pair.corrupt_tokens) == length]
+        known = [pair for pair in bench.reference if len(pair.corrupt_tokens) == length]
         names, codes = np.unique([pair.stratum for pair in known], return_inverse=True)
         tokens = _tokens(known, "corrupt_tokens")
         terms = engine.mean_terms(bench.model, tokens, torch.as_tensor(codes), len(names))
@@ -254,11 +257,20 @@ def _experiment(request: PatchRequest) -> Experiment:
     return Experiment(sites=frozenset(request.sites), ablate=request.ablate, direction=request.direction)
 
 
-def _changed(runs: Runs, request: PatchRequest, pairs: Sequence[PromptPair]) -> Array:
-    """On which prompts some patched term becomes something other than it was."""
-    ablate = request.ablate if isinstance(request, NodeRequest) else "corrupt"
-    found = (engine.changed(runs, node, _token_indices(pairs, [place]), ablate) for node, place in request.writes)
-    return reduce(torch.logical_or, found).cpu().numpy()
+def _changed(bench: Bench, runs: Runs, requests: Sequence[PatchRequest], part: Array) -> dict[PatchRequest, Array]:
+    """On which prompts some term of each patch becomes something other than it was; each term is looked at once."""
+    pairs = [bench.pairs[i] for i in part]
+
+    @cache
+    def term(node: Node, position: Position, ablate: Ablation) -> Tensor:
+        return engine.changed(runs, node, _token_indices(pairs, [position]), ablate)
+
+    found = {}
+    for request in requests:
+        ablate = request.ablate if isinstance(request, NodeRequest) else "corrupt"
+        terms = (term(node, position, ablate) for node, position in request.writes)
+        found[request] = reduce(torch.logical_or, terms).cpu().numpy()
+    return found
 
 
 def _attention(bench: Bench, runs: Runs, request: AttentionRequest, part: Array) -> Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterable
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from circuitdsl import __version__
+from circuitdsl.circuit.claims import Unmeasured
 from circuitdsl.errors import UserError
 
 Verdict = Literal["holds", "fails", "undecided", "error"]
@@ -116,15 +118,6 @@ class ModelInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class Unmeasured:
-    """A statement that this version parses but does not measure: it never counts as holding."""
-
-    line: int
-    text: str
-    what: str
-
-
-@dataclass(frozen=True, slots=True)
 class Report:
     spec: SpecInfo
     model: ModelInfo
@@ -152,7 +145,7 @@ class Report:
         """The report as schema version 1 has it."""
         body = _plain(asdict(self))
         for claim in body["claims"]:
-            claim["reason"] = ascii_signs(claim["reason"])
+            claim["reason"] = ascii_reason(claim["reason"])
         return {"schema": 1, "circuitdsl": __version__, **body, "summary": self.summary}
 
 
@@ -198,9 +191,10 @@ def dumps(reports: Iterable[Report]) -> str:
     return json.dumps(found[0] if len(found) == 1 else found, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def ascii_signs(reason: str) -> str:
-    """A reason with the signs that a keyboard has: `effect -43% [-47, -39] is below -20%`."""
-    return reason.replace("\N{MINUS SIGN}", "-").replace(" %", "%")
+def ascii_reason(reason: str) -> str:
+    """The reason in plain ASCII, as the JSON report has it: `effect -43% [-47%, -39%] is below -20%`."""
+    spelled = re.sub(r" % \[([^],]+), ([^],]+)\]", r" % [\1 %, \2 %]", reason)
+    return spelled.replace("\N{MINUS SIGN}", "-").replace(" %", "%").replace("\N{INFINITY}", "inf")
 
 
 def schema() -> dict[str, Any]:

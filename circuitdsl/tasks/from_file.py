@@ -59,11 +59,7 @@ def read_prompts(
             pairs.append(reader.pair(record))
         except _BadLine as reason:
             problems.append(f"{path}:{number}: {reason}")
-    if problems:
-        plural = "s" if len(problems) > 1 else ""
-        raise PromptFileError("\n".join([f"{len(problems)} bad line{plural} in {path}", *problems]))
-    if not pairs:
-        raise PromptFileError(f"{path} has no prompts")
+    _refuse(path, problems, len(pairs))
     random.Random(f"file/{seed}").shuffle(pairs)
     bos = tokens is not None and all(tokens.begins(pair.clean_tokens) for pair in pairs)
     return Dataset(task, "file", seed, bos, tuple(pairs[:limit]))
@@ -78,16 +74,22 @@ def check_file(path: Path) -> None:
     problems, found = [], 0
     for number, record in _records(path):
         found += 1
-        if isinstance(record, _BadLine):
-            problems.append(f"{path}:{number}: {record}")
-        elif not isinstance(record, dict):
-            problems.append(f"{path}:{number}: a prompt pair is a JSON object, {{…}}")
-        elif missing := [side for side in ("clean", "corrupt") if not {side, f"{side}_tokens"} & set(record)]:
-            problems.append(f"{path}:{number}: there is no {missing[0]} prompt")
-    if problems or not found:
+        try:
+            sides = _object(record)
+            if missing := [side for side in ("clean", "corrupt") if not {side, f"{side}_tokens"} & set(sides)]:
+                raise _BadLine(f"there is no {missing[0]} prompt")
+        except _BadLine as reason:
+            problems.append(f"{path}:{number}: {reason}")
+    _refuse(path, problems, found)
+
+
+def _refuse(path: Path, problems: list[str], found: int) -> None:
+    """Raise `PromptFileError` for a file with bad lines, or with no line at all."""
+    if problems:
         plural = "s" if len(problems) > 1 else ""
-        head = f"{len(problems)} bad line{plural} in {path}" if problems else f"{path} has no prompts"
-        raise PromptFileError("\n".join([head, *problems]))
+        raise PromptFileError("\n".join([f"{len(problems)} bad line{plural} in {path}", *problems]))
+    if not found:
+        raise PromptFileError(f"{path} has no prompts")
 
 
 # --- lines -----------------------------------------------------------------------------------------
@@ -103,6 +105,15 @@ def _records(path: Path) -> Iterator[tuple[int, Any]]:
         reason = getattr(error, "strerror", None) or error
         raise PromptFileError(f"cannot read the prompt file {path}: {reason}") from None
     yield from (_csv_records(text) if path.suffix.lower() == ".csv" else _json_records(text))
+
+
+def _object(record: Any) -> dict[str, Any]:
+    """What a line holds, if that is a JSON object; else `_BadLine`."""
+    if isinstance(record, _BadLine):
+        raise record
+    if not isinstance(record, dict):
+        raise _BadLine("a prompt pair is a JSON object, {…}")
+    return record
 
 
 def _json_records(text: str) -> Iterator[tuple[int, Any]]:
@@ -187,10 +198,7 @@ class _Reader:
     n_vocab: int | None
 
     def pair(self, record: Any) -> PromptPair:
-        if isinstance(record, _BadLine):
-            raise record
-        if not isinstance(record, dict):
-            raise _BadLine("a prompt pair is a JSON object, {…}")
+        record = _object(record)
         text, other = _text(record, "clean"), _text(record, "corrupt")
         clean, corrupt = self.prompt(record, "clean", text), self.prompt(record, "corrupt", other)
         if len(clean.ids) != len(corrupt.ids):

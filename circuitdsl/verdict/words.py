@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -50,9 +49,3 @@ def exact(unit: Unit, x: float) -> str:
     """A bound or a margin as it was written: 0.2 is `20 %`."""
     text = f"{round(x * (1 if unit == 'plain' else 100), 6):g}".replace("-", "−")
     return text + {"percent": " %", "points": " points", "plain": ""}[unit]
-
-
-def ascii_reason(reason: str) -> str:
-    """The reason in plain ASCII, as the JSON report has it: `effect -43% [-47%, -39%] is below -20%`."""
-    spelled = re.sub(r" % \[([^],]+), ([^],]+)\]", r" % [\1 %, \2 %]", reason)
-    return spelled.replace("−", "-").replace(" %", "%").replace("∞", "inf")

@@ -21,7 +21,7 @@ from circuitdsl.measure.bench import Bench, Series, behaviour, measure, present
 from circuitdsl.measure.plan import ClaimPlan, Part, plan
 from circuitdsl.measure.requests import BehaviourRequest, EdgeRequest, NodeRequest, PatchRequest, Request, positions_of
 from circuitdsl.models.parts import Transformer
-from circuitdsl.report.report import ModelInfo, Report, SpecInfo, TaskResult, Unmeasured
+from circuitdsl.report.report import ModelInfo, Report, SpecInfo, TaskResult
 from circuitdsl.verdict.decide import NULL_PROMPTS, Evidence, decide_family, unmeasured, weigh_claim
 from circuitdsl.verdict.families import FAMILY
 from circuitdsl.verdict.intervals import Ratio, moments
@@ -35,7 +35,7 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to verify: nothing here changes what a claim means. `only` is the id of a single claim."""
+    """How to verify: nothing here changes what a claim means. `only` is the id or the line of a single claim."""
 
     early_stop: bool = True
     holm: bool = True
@@ -98,7 +98,11 @@ def verify(
     options = options or Options()
     start = time.perf_counter()
     plans = plan(circuit, ModelShape(model.name, model.n_layers, model.n_heads, model.parallel))
-    members = [_collected(p, benches[p.task], options) for p in plans if options.only in (None, p.claim.id)]
+    members = [
+        _collected(p, benches[p.task], options)
+        for p in plans
+        if options.only is None or p.claim.answers_to(options.only)
+    ]
     meter = Meter(members, progress)
     interrupted = False
     try:
@@ -115,7 +119,7 @@ def verify(
         tasks=tuple(_task_result(benches[use.name], use) for use in circuit.tasks if use.name in benches),
         claims=tuple(claim_result(m.plan, d, m.series, m.bench) for m, d in zip(members, decisions, strict=True)),
         seconds=time.perf_counter() - start,
-        unmeasured=tuple(Unmeasured(u.line, u.text, u.what) for u in circuit.unmeasured if options.only is None),
+        unmeasured=circuit.unmeasured if options.only is None else (),
         versions={name: version(name) for name in ("torch", "transformers", "transformer-lens", "numpy", "scipy")},
         threads=torch.get_num_threads(),
         level=f"{'Holm' if options.holm else 'each at'} {100 * options.alpha:g} %, {len(plans)} claims × tasks",
@@ -140,7 +144,8 @@ def with_overrides(circuit: Circuit, prompts: int | None = None, seed: int | Non
 
 def _collected(claim_plan: ClaimPlan, bench: Bench, options: Options) -> Collected:
     """A claim's prompts: those that have all its positions, at each look of the task that has enough of them."""
-    here = np.logical_and.reduce([present(bench, request) for request in claim_plan.requests])
+    everything = np.arange(len(bench.pairs))
+    here = np.logical_and.reduce([present(bench, request, everything) for request in claim_plan.requests])
     counts = [int(here[:size].sum()) for size in plan_looks(len(bench.pairs), options.early_stop).sizes]
     sizes = dict.fromkeys(n for n in counts if n == counts[-1] or n >= FIRST_LOOK)
     return Collected(claim_plan, bench, Looks(tuple(sizes) if counts[-1] else (1,)), np.flatnonzero(here))

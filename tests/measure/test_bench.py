@@ -60,9 +60,9 @@ def test_prompts_without_a_position_are_marked(pocket, data) -> None:
     request = EdgeRequest((Edge(EMBED, Input(H06, "v"), PLACE),))
     expected = np.asarray(["PLACE" in pair.positions for pair in data.pairs])
     assert not expected.all()
-    assert (present(whole, request) == expected).all()
+    assert (present(whole, request, np.arange(48)) == expected).all()
     beyond = EdgeRequest((Edge(EMBED, Input(H06, "v"), Position("END", 1)),))
-    assert not present(whole, beyond).any()
+    assert not present(whole, beyond, np.arange(48)).any()
 
 
 @pytest.mark.parametrize(
