@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+#: exit statuses of the command line, besides 0 and 1
+SPEC_WRONG, NOT_RUN, INTERRUPTED = 2, 3, 130
+
 
 class UserError(Exception):
     """Something the user can put right. `hint` says how, where that can be said.
@@ -9,7 +12,7 @@ class UserError(Exception):
     `status` is the exit status of the command line: 3, it could not be run; 2, a spec or a task file is wrong.
     """
 
-    status = 3
+    status = NOT_RUN
 
     def __init__(self, message: str, hint: str | None = None) -> None:
         super().__init__(message)
@@ -20,4 +23,4 @@ class UserError(Exception):
 class UsageError(UserError):
     """A wrong word on the command line, or a name that does not exist."""
 
-    status = 2
+    status = SPEC_WRONG

@@ -1,0 +1,63 @@
+"""The command line: one module a verb, each with a `register` that adds its arguments and names the function to run."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn, TypeAlias
+
+from circuitdsl import __version__
+from circuitdsl.cli import check, models, render, tasks, verify
+from circuitdsl.cli.terminal import say
+from circuitdsl.errors import INTERRUPTED, NOT_RUN, UserError
+
+Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+#: in the order in which --help lists them
+VERBS = (verify, check, render, tasks, models)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit with its status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that cannot show a minus sign still gets a report
+    try:
+        status = run(arguments)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        status = INTERRUPTED
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):  # the reader of our output has gone, as `head` does
+            say(f"error: cannot write the output: {error.strerror or error}")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = NOT_RUN
+    sys.exit(status)
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status (0 holds, 1 fails, 2 spec wrong, 3 could not be run)."""
+    given = _parser().parse_args(arguments)
+    try:
+        return int(given.run(given))
+    except UserError as error:
+        say(f"error: {error.message}")
+        if error.hint:
+            say(f"  help: {error.hint}")
+        return error.status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="circuitdsl",
+        description="Verify circuits of transformers, written as text, claim by claim against the real model.",
+        epilog="exit status: 0 every claim holds; 1 some fail or are undecided; 2 a wrong spec; 3 it could not run",
+    )
+    parser.add_argument("--version", action="version", version=f"circuitdsl {__version__}")
+    verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
+    for module in VERBS:
+        module.register(verbs)
+    return parser

@@ -1,0 +1,31 @@
+"""What an option may be: numbers in range, levels."""
+
+from __future__ import annotations
+
+import argparse
+
+#: prompts at the most, as in a spec
+MOST = 1_000_000
+
+
+def positive(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= MOST):
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1 to {MOST}")
+    return int(text)
+
+
+def seed(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) < 2**32):
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 0 to {2**32 - 1}")
+    return int(text)
+
+
+def level(text: str) -> float:
+    """A significance level: `5%` or `0.05`."""
+    try:
+        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        value = 0.0
+    if not 1e-9 <= value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a level such as 5%")
+    return value

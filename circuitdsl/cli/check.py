@@ -1,0 +1,32 @@
+"""`circuitdsl check`: mistakes in specs, found without loading a model."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from circuitdsl.cli.specs import load_all
+from circuitdsl.errors import SPEC_WRONG
+
+if TYPE_CHECKING:
+    from circuitdsl.cli import Verbs
+
+
+def register(verbs: Verbs) -> None:
+    check = verbs.add_parser("check", help="find mistakes in specs without loading a model")
+    check.add_argument("spec", nargs="+", help="a .circ file, or a shipped spec such as pocket/ioi")
+    check.add_argument("--model", help="check against this model instead of the spec's own")
+    check.set_defaults(run=_check)
+
+
+def _check(given: argparse.Namespace) -> int:
+    specs = load_all(given.spec, given.model)
+    if specs is None:
+        return SPEC_WRONG
+    for spec in specs:
+        claims = sum(len(circuit.claims) for circuit in spec.circuits)
+        names = ", ".join(circuit.name for circuit in spec.circuits)
+        left_out = sum(len(circuit.unmeasured) for circuit in spec.circuits)
+        more = f", {left_out} not measured yet" if left_out else ""
+        print(f"{spec.path}: {names}: {claims} claim{'s' * (claims != 1)}{more}, no errors")
+    return 0

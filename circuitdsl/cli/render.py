@@ -1,0 +1,54 @@
+"""`circuitdsl render`: a diagram of a circuit."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from circuitdsl.cli.specs import load_all, one_circuit
+from circuitdsl.cli.terminal import say
+from circuitdsl.errors import SPEC_WRONG, UserError
+
+if TYPE_CHECKING:
+    from circuitdsl.cli import Verbs
+
+
+def register(verbs: Verbs) -> None:
+    render = verbs.add_parser("render", help="draw a circuit")
+    render.add_argument("spec", help="a .circ file, or a shipped spec")
+    render.add_argument("-o", "--output", help="file to write: .svg, .png, .dot or .html (default: NAME.svg)")
+    render.add_argument("--report", help="colour edges by the verdicts of this JSON report")
+    render.add_argument("--circuit", help="which circuit, where the file has several")
+    render.add_argument("--model", help="resolve against this model instead of the spec's own")
+    render.set_defaults(run=_render)
+
+
+def _render(given: argparse.Namespace) -> int:
+    from circuitdsl.report.diagram import render
+
+    specs = load_all([given.spec], given.model)
+    if specs is None:
+        return SPEC_WRONG
+    circuit = one_circuit(specs[0], given.circuit)
+    report = _read_report(Path(given.report), circuit.name) if given.report else None
+    if report and report["spec"].get("sha256") != circuit.sha256:
+        say(f"warning: {given.report} is a report on another version of {given.spec}")
+    path = Path(given.output or f"{circuit.name}.svg")
+    render(circuit, path, report)
+    print(f"wrote {path}")
+    return 0
+
+
+def _read_report(path: Path, circuit: str) -> dict:
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"cannot read the report {path}: {error}") from None
+    reports = found if isinstance(found, list) else [found]
+    for report in reports:
+        spec = report.get("spec") if isinstance(report, dict) else None
+        if isinstance(spec, dict) and spec.get("circuit") == circuit:
+            return report
+    raise UserError(f"{path} holds no report on circuit {circuit}", hint="make one with verify --format json -o FILE")

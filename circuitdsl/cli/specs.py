@@ -1,0 +1,44 @@
+"""Specs named on the command line: read, resolved, their diagnostics printed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from circuitdsl.cli.terminal import say
+from circuitdsl.errors import UsageError, UserError
+
+if TYPE_CHECKING:
+    from circuitdsl.api import Spec
+    from circuitdsl.circuit.claims import Circuit
+
+
+def load_all(names: Sequence[str], model: str | None) -> list[Spec] | None:
+    """All specs, their diagnostics printed; `None` where some spec is wrong."""
+    from circuitdsl.api import check_prompt_files, load
+    from circuitdsl.language.diagnostics import render
+
+    specs = [load(name, model) for name in names]
+    for spec in specs:
+        for diagnostic in spec.diagnostics:
+            say(render(diagnostic, spec.text, spec.path))
+        check_prompt_files(spec)
+    wrong = sum(d.severity == "error" for spec in specs for d in spec.diagnostics)
+    if wrong:
+        say(f"{wrong} error{'s' * (wrong != 1)}")
+        return None
+    return specs
+
+
+def one_circuit(spec: Spec, wanted: str | None) -> Circuit:
+    """The circuit of that name, or the first of a spec.
+
+    Raises:
+        UserError: there is none.
+    """
+    circuits = {circuit.name: circuit for circuit in spec.circuits}
+    if wanted and wanted not in circuits:
+        raise UsageError(f"there is no circuit {wanted}", hint=f"the file has {', '.join(circuits)}")
+    if not circuits:
+        raise UserError(f"{spec.path} has no circuit")
+    return circuits[wanted] if wanted else next(iter(circuits.values()))

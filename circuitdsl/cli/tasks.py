@@ -1,0 +1,83 @@
+"""`circuitdsl tasks`: the tasks, one of them on an example, or prompts of it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from circuitdsl.cli.arguments import positive, seed
+from circuitdsl.cli.terminal import console
+from circuitdsl.errors import UsageError
+
+if TYPE_CHECKING:
+    from circuitdsl.cli import Verbs
+    from circuitdsl.tasks.task import Task
+
+
+def register(verbs: Verbs) -> None:
+    tasks = verbs.add_parser("tasks", help="list tasks, show one, or make prompts")
+    tasks.set_defaults(run=_list)
+    inner = tasks.add_subparsers(metavar="show | sample")
+    show = inner.add_parser("show", help="mark the positions of a task on an example")
+    show.add_argument("task")
+    show.add_argument("--seed", type=seed, default=0)
+    show.set_defaults(run=_show)
+    sample = inner.add_parser("sample", help="print prompt pairs as JSON Lines")
+    sample.add_argument("task")
+    sample.add_argument("--model", default="pocket", help="whose tokenizer to use (default: pocket)")
+    sample.add_argument("-n", type=positive, default=10, help="how many pairs")
+    sample.add_argument("--seed", type=seed, default=0)
+    sample.add_argument("--corrupt", help="which corruption (default: the task's first)")
+    sample.add_argument("-o", "--output", help="write to this file")
+    sample.set_defaults(run=_sample)
+
+
+def _list(given: argparse.Namespace) -> int:
+    from rich.table import Table
+    from rich.text import Text
+
+    from circuitdsl.tasks.registry import TASKS
+
+    table = Table(box=None, padding=(0, 2, 1, 0), header_style="bold")
+    for heading in ("task", "what it asks", "positions", "corruptions", "usual metric"):
+        table.add_column(heading, overflow="fold")
+    for task in TASKS.values():
+        about = Text.assemble(task.title, (f"\n{task.source}", "dim"))
+        table.add_row(Text(task.name, "bold"), about, " ".join(task.positions), " ".join(task.corruptions), task.metric)
+    console().print(table)
+    return 0
+
+
+def _show(given: argparse.Namespace) -> int:
+    from circuitdsl.report.task_view import show_task
+
+    show_task(_task(given.task), given.seed, console())
+    return 0
+
+
+def _sample(given: argparse.Namespace) -> int:
+    from circuitdsl.models.load import load_tokenizer
+    from circuitdsl.report.report import write_whole
+    from circuitdsl.tasks.dataset import sample
+    from circuitdsl.tasks.tokens import Tokens
+
+    task = _task(given.task)
+    tokens = Tokens(load_tokenizer(given.model), given.model)
+    data = sample(task, tokens, given.n, given.seed, given.corrupt)
+    lines = "".join(json.dumps(pair.record(), ensure_ascii=False) + "\n" for pair in data.pairs)
+    if given.output:
+        write_whole(Path(given.output), lines)
+    else:
+        sys.stdout.write(lines)
+    return 0
+
+
+def _task(name: str) -> Task:
+    from circuitdsl.tasks.registry import TASKS
+
+    if name not in TASKS:
+        raise UsageError(f"there is no task {name}", hint=f"tasks: {', '.join(TASKS)}")
+    return TASKS[name]

@@ -1,0 +1,61 @@
+"""Consoles, progress bars and spinners: colours on a terminal, plain wide text elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from circuitdsl.verification.verify import Progress
+
+
+def say(text: str) -> None:
+    """A line on standard error."""
+    print(text, file=sys.stderr)
+
+
+def console(plain: bool = False) -> Console:
+    """Standard output: colours and the terminal's width on a terminal, plain wide text elsewhere."""
+    from rich.console import Console
+
+    found = Console(highlight=False, no_color=plain or None)
+    if plain or not found.is_terminal:
+        found = Console(highlight=False, no_color=True, width=160, color_system=None)
+    return found
+
+
+@contextmanager
+def status(text: str) -> Iterator[None]:
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield
+        return
+    with console.status(text):
+        yield
+
+
+@contextmanager
+def progress() -> Iterator[Progress | None]:
+    """A progress bar with the time that is left at most, on a terminal only."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield None
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("measuring", total=None)
+        yield lambda done, total, text: bar.update(task, completed=done, total=total, description=text)

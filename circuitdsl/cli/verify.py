@@ -1,0 +1,126 @@
+"""`circuitdsl verify`: every claim of a spec checked against the model."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from circuitdsl.cli.arguments import level, positive, seed
+from circuitdsl.cli.models import Models, add_model_arguments
+from circuitdsl.cli.specs import load_all
+from circuitdsl.cli.terminal import console, progress
+from circuitdsl.errors import INTERRUPTED, SPEC_WRONG, UsageError, UserError
+
+if TYPE_CHECKING:
+    from circuitdsl.circuit.claims import Circuit
+    from circuitdsl.cli import Verbs
+    from circuitdsl.report.report import Report
+
+
+def register(verbs: Verbs) -> None:
+    verify = verbs.add_parser("verify", help="check every claim of a spec against the model")
+    verify.add_argument("spec", nargs="+", help="a .circ file, or a shipped spec such as pocket/ioi")
+    add_model_arguments(verify)
+    verify.add_argument("--prompts", type=positive, help="prompts per task at most, instead of the spec's number")
+    verify.add_argument("--seed", type=seed, help="seed of the prompts, instead of the spec's")
+    verify.add_argument("--claim", metavar="ID", help="verify one claim alone, by its line or as c07")
+    verify.add_argument("--format", choices=("text", "json"), help="default: text, or json for -o FILE.json")
+    verify.add_argument("-o", "--output", help="write the report to this file")
+    verify.add_argument("-v", "--verbose", action="store_true", help="give all reasons, and the pairs of group edges")
+    verify.add_argument("--no-early-stop", action="store_true", help="measure all prompts for every claim")
+    verify.add_argument("--each-at", type=level, metavar="LEVEL", help="judge claims one by one at this level (5%%)")
+    verify.add_argument("--allow-undecided", action="store_true", help="exit with 0 where nothing fails")
+    verify.set_defaults(run=_verify)
+
+
+def _verify(given: argparse.Namespace) -> int:
+    specs = load_all(given.spec, given.model)
+    if specs is None:
+        return SPEC_WRONG
+    circuits = [circuit for spec in specs for circuit in spec.circuits]
+    _check_claim(circuits, given.claim)
+    from circuitdsl.report.report import dumps, exit_status, write_whole
+
+    target = Path(given.output) if given.output else None
+    if target and not target.parent.is_dir():
+        raise UserError(f"cannot write {target}: there is no folder {target.parent}")
+    if target and target.is_dir():
+        raise UserError(f"cannot write {target}: it is a folder")
+    reports, trouble = _until_trouble(_reports(circuits, given))
+    if trouble and not reports:
+        raise trouble
+    as_json = given.format == "json" or (given.format is None and target is not None and target.suffix == ".json")
+    if as_json:
+        text = dumps(reports)
+    else:
+        text = _terminal(reports, given, plain=target is not None)
+    if target:
+        write_whole(target, text)
+    elif text:
+        sys.stdout.write(text)
+    if trouble:
+        raise trouble
+    if any(report.interrupted for report in reports):
+        return INTERRUPTED
+    return exit_status(reports, given.allow_undecided)
+
+
+def _until_trouble(reports: Iterator[Report]) -> tuple[list[Report], UserError | None]:
+    """The reports that could be made before one that could not, and why it could not."""
+    made: list[Report] = []
+    try:
+        for report in reports:
+            made.append(report)
+    except UserError as error:
+        return made, error
+    return made, None
+
+
+def _check_claim(circuits: list[Circuit], wanted: str | None) -> None:
+    claims = [claim for circuit in circuits for claim in circuit.claims]
+    if not claims:
+        raise UserError("nothing to verify: the spec makes no claim that can be measured")
+    if wanted is not None and not any(claim.answers_to(wanted) for claim in claims):
+        raise UsageError(f"there is no claim {wanted}", hint="a claim is named by its line in the spec, or c01, c02, …")
+
+
+def _reports(circuits: list[Circuit], given: argparse.Namespace) -> Iterator[Report]:
+    from dataclasses import replace
+
+    from circuitdsl.api import make_benches
+    from circuitdsl.verification.verify import Options, verify, with_overrides
+
+    options = Options(
+        early_stop=not given.no_early_stop,
+        holm=given.each_at is None,
+        alpha=0.05 if given.each_at is None else given.each_at,
+        only=given.claim,
+    )
+    models = Models(given)
+    for circuit in circuits:
+        if not any(given.claim is None or claim.answers_to(given.claim) for claim in circuit.claims):
+            continue
+        circuit = with_overrides(circuit, given.prompts, given.seed)
+        model = models.of(circuit)
+        start = time.perf_counter()
+        with progress() as meter:
+            report = verify(circuit, model, make_benches(circuit, model), options, meter)
+        yield replace(report, seconds=time.perf_counter() - start)
+
+
+def _terminal(reports: list[Report], given: argparse.Namespace, plain: bool) -> str:
+    """Print reports on the terminal; for a file (or a pipe) return them as text instead."""
+    from circuitdsl.report.terminal import show
+
+    screen = console(plain=plain)
+    with screen.capture() if plain else nullcontext() as capture:
+        for i, report in enumerate(reports):
+            if i:
+                screen.print()
+            show(report, screen, given.verbose)
+    return capture.get() if capture else ""
