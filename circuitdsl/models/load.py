@@ -80,7 +80,7 @@ def load_tokenizer(name_or_dir: str | Path, revision: str | None = None) -> Any:
 
 def weights_sha256(name_or_dir: str | Path, revision: str | None = None) -> str:
     """SHA-256 of the weights: of `model.safetensors`, or of the list of its shards' own digests."""
-    digests = {file.name: _file_sha256(file) for file in _weight_files(locate(name_or_dir, revision))}
+    digests = {file.name: _file_sha256(file) for file in weight_files(locate(name_or_dir, revision))}
     if len(digests) == 1:
         return next(iter(digests.values()))
     return hashlib.sha256("".join(f"{digests[name]}  {name}\n" for name in sorted(digests)).encode()).hexdigest()
@@ -186,12 +186,13 @@ def _from_hub(name: str, revision: str | None, weights: bool) -> Path:
 
 def _has_weights(path: Path) -> bool:
     try:
-        return (path / "config.json").is_file() and bool(_weight_files(path))
+        return (path / "config.json").is_file() and bool(weight_files(path))
     except (OSError, ModelUnavailable):
         return False
 
 
-def _weight_files(path: Path) -> list[Path]:
+def weight_files(path: Path) -> list[Path]:
+    """The safetensors of a model's directory: one file, or the shards that its index names."""
     index = path / "model.safetensors.index.json"
     if (path / "model.safetensors").is_file():
         return [path / "model.safetensors"]
@@ -202,7 +203,7 @@ def _weight_files(path: Path) -> list[Path]:
 
 
 def _size(path: Path) -> int:
-    return sum(file.stat().st_size for file in _weight_files(path) if file.exists())
+    return sum(file.stat().st_size for file in weight_files(path) if file.exists())
 
 
 def _file_sha256(file: Path) -> str:
@@ -276,11 +277,11 @@ def _pretrained(directory: Path, dtype: torch.dtype) -> Any:
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise BrokenWeights(f"the weights in {directory} lack {missing[0]}{more}; the model would be part random")
-    _refuse_more_layers(directory, sorted(info["unexpected_keys"]), model.config)
+    refuse_more_layers(directory, sorted(info["unexpected_keys"]), model.config)
     return model
 
 
-def _refuse_more_layers(directory: Path, unexpected: list[str], config: Any) -> None:
+def refuse_more_layers(directory: Path, unexpected: list[str], config: Any) -> None:
     """Raise `BrokenWeights` where the files hold layers that the configuration leaves out."""
     layers = int(config.num_hidden_layers)
     for key in unexpected:
@@ -288,6 +289,22 @@ def _refuse_more_layers(directory: Path, unexpected: list[str], config: Any) -> 
             raise BrokenWeights(
                 f"config.json in {directory} gives the model {layers} layers, and the weights have more: {key}"
             )
+
+
+def configuration(directory: Path) -> Any:
+    """A model's configuration, with the defaults of its family.
+
+    Raises:
+        UnsupportedModel: transformers does not know it.
+    """
+    with _quiet_and_offline():
+        from transformers import AutoConfig
+
+        try:
+            return AutoConfig.from_pretrained(str(directory), local_files_only=True, trust_remote_code=False)
+        except Exception as error:  # transformers lets through whatever a wrong configuration runs into
+            problem = f"transformers cannot read the configuration in {directory}: {_first_line(error)}"
+            raise UnsupportedModel(problem) from None
 
 
 def _view(name: str, directory: Path, bridge: Any, dtype: str) -> Transformer:

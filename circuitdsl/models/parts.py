@@ -310,22 +310,26 @@ def _rms_norm(weights: Weights, name: str, eps: float) -> Norm:
     return Norm("rms", weights[f"{name}.weight"], None, eps)
 
 
+def _gpt2_heads(config: Any, w: Weights, layer: int) -> tuple[Norm, Attention]:
+    at = f"transformer.h.{layer}"
+    d_head = config.n_embd // config.n_head
+    qkv = _conv1d(w, f"{at}.attn.c_attn")
+    q, k, v = (qkv.outputs(i * config.n_embd, (i + 1) * config.n_embd) for i in range(3))
+    scale = d_head**-0.5 if config.scale_attn_weights else 1.0
+    if config.scale_attn_by_inverse_layer_idx:
+        scale /= layer + 1
+    norm = _layer_norm(w, f"{at}.ln_1", config.layer_norm_epsilon)
+    return norm, Attention(q, k, v, _conv1d(w, f"{at}.attn.c_proj"), config.n_head, config.n_head, d_head, scale)
+
+
 def _gpt2(name: str, config: Any, w: Weights) -> dict[str, Any]:
     if config.add_cross_attention:
         raise UnsupportedModel(f"{name} has cross-attention; only decoder-only models can be verified")
-    d_head = config.n_embd // config.n_head
 
     def block(layer: int) -> Block:
         at = f"transformer.h.{layer}"
-        qkv = _conv1d(w, f"{at}.attn.c_attn")
-        q, k, v = (qkv.outputs(i * config.n_embd, (i + 1) * config.n_embd) for i in range(3))
-        scale = d_head**-0.5 if config.scale_attn_weights else 1.0
-        if config.scale_attn_by_inverse_layer_idx:
-            scale /= layer + 1
-        attn = Attention(q, k, v, _conv1d(w, f"{at}.attn.c_proj"), config.n_head, config.n_head, d_head, scale)
         mlp = Mlp(_conv1d(w, f"{at}.mlp.c_fc"), _conv1d(w, f"{at}.mlp.c_proj"), activation(config.activation_function))
-        eps = config.layer_norm_epsilon
-        return Block(_layer_norm(w, f"{at}.ln_1", eps), attn, _layer_norm(w, f"{at}.ln_2", eps), mlp)
+        return Block(*_gpt2_heads(config, w, layer), _layer_norm(w, f"{at}.ln_2", config.layer_norm_epsilon), mlp)
 
     return {
         "parallel": False,
@@ -339,27 +343,27 @@ def _gpt2(name: str, config: Any, w: Weights) -> dict[str, Any]:
     }
 
 
-def _gpt_neox(name: str, config: Any, w: Weights) -> dict[str, Any]:
+def _gpt_neox_heads(config: Any, w: Weights, layer: int) -> tuple[Norm, Attention]:
     n_heads, d_model = config.num_attention_heads, config.hidden_size
     d_head = d_model // n_heads
+    at = f"gpt_neox.layers.{layer}"
+    # the published matrix holds query, key and value of head 0, then those of head 1, and so on
+    qkv = _linear(w, f"{at}.attention.query_key_value")
+    weight = qkv.weight.view(n_heads, 3, d_head, d_model)
+    bias = None if qkv.bias is None else qkv.bias.view(n_heads, 3, d_head)
+    q, k, v = (
+        Linear(weight[:, i].reshape(-1, d_model), None if bias is None else bias[:, i].reshape(-1)) for i in range(3)
+    )
+    norm = _layer_norm(w, f"{at}.input_layernorm", config.layer_norm_eps)
+    return norm, Attention(q, k, v, _linear(w, f"{at}.attention.dense"), n_heads, n_heads, d_head, d_head**-0.5)
 
-    def split(at: str) -> tuple[Linear, ...]:
-        """The published matrix holds query, key and value of head 0, then those of head 1, and so on."""
-        weight = w[f"{at}.weight"].view(n_heads, 3, d_head, d_model)
-        bias = w[f"{at}.bias"].view(n_heads, 3, d_head) if f"{at}.bias" in w else None
-        return tuple(
-            Linear(weight[:, i].reshape(-1, d_model), None if bias is None else bias[:, i].reshape(-1))
-            for i in range(3)
-        )
 
+def _gpt_neox(name: str, config: Any, w: Weights) -> dict[str, Any]:
     def block(layer: int) -> Block:
         at = f"gpt_neox.layers.{layer}"
-        q, k, v = split(f"{at}.attention.query_key_value")
-        attn = Attention(q, k, v, _linear(w, f"{at}.attention.dense"), n_heads, n_heads, d_head, d_head**-0.5)
         up, down = _linear(w, f"{at}.mlp.dense_h_to_4h"), _linear(w, f"{at}.mlp.dense_4h_to_h")
-        eps = config.layer_norm_eps
-        norms = (_layer_norm(w, f"{at}.{kind}_layernorm", eps) for kind in ("input", "post_attention"))
-        return Block(next(norms), attn, next(norms), Mlp(up, down, activation(config.hidden_act)))
+        norm = _layer_norm(w, f"{at}.post_attention_layernorm", config.layer_norm_eps)
+        return Block(*_gpt_neox_heads(config, w, layer), norm, Mlp(up, down, activation(config.hidden_act)))
 
     return {
         "parallel": config.use_parallel_residual,
@@ -373,29 +377,32 @@ def _gpt_neox(name: str, config: Any, w: Weights) -> dict[str, Any]:
     }
 
 
-def _llama(name: str, config: Any, w: Weights) -> dict[str, Any]:
+def _llama_heads(config: Any, w: Weights, layer: int) -> tuple[Norm, Attention]:
     n_heads = config.num_attention_heads
     n_kv_heads = config.num_key_value_heads or n_heads
     d_head = getattr(config, "head_dim", None) or config.hidden_size // n_heads
     eps = config.rms_norm_eps
+    at = f"model.layers.{layer}"
+    q, k, v, o = (_linear(w, f"{at}.self_attn.{x}_proj") for x in "qkvo")
+    q_norm, k_norm = (
+        _rms_norm(w, f"{at}.self_attn.{x}_norm", eps) if f"{at}.self_attn.{x}_norm.weight" in w else None for x in "qk"
+    )
+    attn = Attention(q, k, v, o, n_heads, n_kv_heads, d_head, d_head**-0.5, q_norm, k_norm, _window(config, layer))
+    return _rms_norm(w, f"{at}.input_layernorm", eps), attn
 
+
+def _llama(name: str, config: Any, w: Weights) -> dict[str, Any]:
     def block(layer: int) -> Block:
         at = f"model.layers.{layer}"
-        q, k, v, o = (_linear(w, f"{at}.self_attn.{x}_proj") for x in "qkvo")
-        q_norm, k_norm = (
-            _rms_norm(w, f"{at}.self_attn.{x}_norm", eps) if f"{at}.self_attn.{x}_norm.weight" in w else None
-            for x in "qk"
-        )
-        attn = Attention(q, k, v, o, n_heads, n_kv_heads, d_head, d_head**-0.5, q_norm, k_norm, _window(config, layer))
         gate, up, down = (_linear(w, f"{at}.mlp.{x}_proj") for x in ("gate", "up", "down"))
-        attn_norm, mlp_norm = (_rms_norm(w, f"{at}.{x}_layernorm", eps) for x in ("input", "post_attention"))
-        return Block(attn_norm, attn, mlp_norm, Mlp(up, down, activation(config.hidden_act), gate))
+        norm = _rms_norm(w, f"{at}.post_attention_layernorm", config.rms_norm_eps)
+        return Block(*_llama_heads(config, w, layer), norm, Mlp(up, down, activation(config.hidden_act), gate))
 
     return {
         "parallel": False,
         "n_ctx": config.max_position_embeddings,
         "blocks": tuple(block(layer) for layer in range(config.num_hidden_layers)),
-        "final_norm": _rms_norm(w, "model.norm", eps),
+        "final_norm": _rms_norm(w, "model.norm", config.rms_norm_eps),
         "W_E": w["model.embed_tokens.weight"],
         "W_pos": None,
         "W_U": w["lm_head.weight"],
@@ -421,6 +428,16 @@ def _refuse_changing_rotary(name: str, config: Any) -> None:
             f"{name} scales its rotary positions with the prompt's length ({kind}), which is not known"
         )
 
+
+#: a layer's norm and heads, from the configuration and the attention weights alone
+HEADS: dict[str, Callable[[Any, Weights, int], tuple[Norm, Attention]]] = {
+    "gpt2": _gpt2_heads,
+    "gpt_neox": _gpt_neox_heads,
+    "llama": _llama_heads,
+    "mistral": _llama_heads,
+    "qwen2": _llama_heads,
+    "qwen3": _llama_heads,
+}
 
 FAMILIES: dict[str, Callable[[str, Any, Weights], dict[str, Any]]] = {
     "gpt2": _gpt2,

@@ -1,0 +1,273 @@
+"""The attention weights of a model, straight from its safetensors: no model is built and nothing is run.
+
+What channels and traces read: per layer the norm before the heads and the heads themselves, as in `parts`. Here, and
+only here, weights are folded: the norm's gain goes into W_Q, W_K and W_V, and what heads write is centred under
+LayerNorm, which takes the mean out of whatever it reads (Elhage et al. 2021, "A Mathematical Framework for Transformer
+Circuits"; `fold_ln` and `center_writing_weights` of TransformerLens).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from circuitdsl.models.errors import BrokenWeights, ModelUnavailable, UnsupportedModel
+from circuitdsl.models.load import configuration, locate, refuse_more_layers, weight_files, weights_sha256
+from circuitdsl.models.parts import HEADS, Attention, Norm, Transformer
+
+#: what Hugging Face's files leave out where they hold the model without its unembedding, as the one of `gpt2` does
+PREFIXES = ("transformer.", "gpt_neox.", "model.")
+#: singular components under this share of the head's largest are noise of its null space (semantics: channels)
+NEGLIGIBLE = 0.01
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Factors:
+    """The heads of one layer, gain folded in and writes centred, in double precision; grouped keys are repeated.
+
+    A head's W_QK is `W_Q W_K^T`, its W_OV is `W_V W_O`, for row vectors: `x W_OV` is what it writes for input `x`.
+    """
+
+    W_Q: Float[Tensor, "heads d d_head"]
+    W_K: Float[Tensor, "heads d d_head"]
+    W_V: Float[Tensor, "heads d d_head"]
+    W_O: Float[Tensor, "heads d_head d"]
+    b_Q: Float[Tensor, "heads d_head"]
+    b_K: Float[Tensor, "heads d_head"]
+    scale: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Components:
+    """The singular value decomposition of every W_OV of one layer: `W_OV = reads^T diag(values) writes`.
+
+    Component `i` of head `h` writes along `writes[h, i]` what it reads along `reads[h, i]`; values fall.
+    """
+
+    values: Float[Tensor, "heads d_head"]
+    reads: Float[Tensor, "heads d_head d"]
+    writes: Float[Tensor, "heads d_head d"]
+
+    @property
+    def kept(self) -> Tensor:
+        """Which components are more than noise [heads, d_head]."""
+        return self.values >= NEGLIGIBLE * self.values[:, :1]
+
+
+@dataclass(frozen=True, eq=False)
+class AttentionWeights:
+    """The attention of a whole model.
+
+    Attributes:
+        layers: of every layer, the norm that its heads read through, and the heads.
+        rotary: positions turn queries and keys, so that W_QK depends on the distance.
+        sha256: of the weight files.
+        dtype: as stored, for the report.
+    """
+
+    name: str
+    family: str
+    layers: tuple[tuple[Norm, Attention], ...]
+    rotary: bool
+    sha256: str = ""
+    dtype: str = "float32"
+
+    @property
+    def n_layers(self) -> int:
+        return len(self.layers)
+
+    @property
+    def n_heads(self) -> int:
+        return self.layers[0][1].n_heads
+
+    @property
+    def d_model(self) -> int:
+        return self.layers[0][0].gain.shape[0]
+
+    @property
+    def d_head(self) -> int:
+        return self.layers[0][1].d_head
+
+    @cached_property
+    def _components(self) -> dict[int, Components]:
+        return {}
+
+    def factors(self, layer: int) -> Factors:
+        """The folded matrices of one layer; made anew at every call, for all layers together need much memory."""
+        return fold(*self.layers[layer])
+
+    def components(self, layer: int) -> Components:
+        """The singular components of one layer's heads, kept in single precision once they are known."""
+        if layer not in self._components:
+            self._components[layer] = decompose(self.factors(layer))
+        return self._components[layer]
+
+
+# --- folding and taking apart -----------------------------------------------------------------------
+
+
+def fold(norm: Norm, attn: Attention) -> Factors:
+    """The heads as they read and write the residual stream, but for the norm's scale.
+
+    The norm's bias goes with the gain into the biases of queries and keys.
+    """
+    gain = norm.gain.double()
+    ports = {port: _heads(getattr(attn, port).weight, attn) for port in ("q", "k", "v")}
+    reads = {port: (weight * gain).transpose(1, 2) for port, weight in ports.items()}
+    biases = {port: _bias(norm, attn, port, ports[port]) for port in ("q", "k")}
+    out = attn.o.weight.double().T.unflatten(0, (attn.n_heads, attn.d_head))
+    if norm.kind == "layer":
+        out = out - out.mean(-1, keepdim=True)
+    return Factors(reads["q"], reads["k"], reads["v"], out, biases["q"], biases["k"], attn.scale)
+
+
+def _heads(weight: Float[Tensor, "out d"], attn: Attention) -> Float[Tensor, "heads d_head d"]:
+    """A projection by query head."""
+    found = weight.double().unflatten(0, (-1, attn.d_head))
+    return found.repeat_interleave(attn.n_heads // found.shape[0], 0)
+
+
+def _bias(norm: Norm, attn: Attention, port: str, weight: Float[Tensor, "heads d_head d"]) -> Tensor:
+    own = getattr(attn, port).bias
+    bias = weight.new_zeros(weight.shape[:2])
+    if own is not None:
+        found = own.double().unflatten(0, (-1, attn.d_head))
+        bias = bias + found.repeat_interleave(attn.n_heads // found.shape[0], 0)
+    return bias if norm.bias is None else bias + weight @ norm.bias.double()
+
+
+def decompose(factors: Factors) -> Components:
+    """The singular value decomposition of every W_OV, from factors of d_model × d_head.
+
+    With `W_V = Q R` and `W_O^T = Q' R'`, that of the small `R R'^T` gives it.
+    """
+    q_in, r_in = torch.linalg.qr(factors.W_V)
+    q_out, r_out = torch.linalg.qr(factors.W_O.transpose(1, 2))
+    u, values, vh = torch.linalg.svd(r_in @ r_out.transpose(1, 2))
+    reads = (q_in @ u).transpose(1, 2)
+    writes = vh @ q_out.transpose(1, 2)
+    return Components(values.float(), reads.float(), writes.float())
+
+
+# --- where they come from ---------------------------------------------------------------------------
+
+
+def weights_of(model: Transformer) -> AttentionWeights:
+    """The attention weights of a loaded model."""
+    return AttentionWeights(
+        name=model.name,
+        family=model.family,
+        layers=tuple((block.attn_norm, block.attn) for block in model.blocks),
+        rotary=model.rotary is not None,
+        sha256=model.sha256,
+        dtype=str(model.dtype).removeprefix("torch."),
+    )
+
+
+def read_weights(name_or_dir: str | Path, revision: str | None = None) -> AttentionWeights:
+    """Read the attention weights of a model from its files; other tensors may be missing.
+
+    Raises:
+        ModelUnavailable: there are no such files, or they cannot be read.
+        UnsupportedModel: the family is not known.
+        BrokenWeights: attention weights are missing, of the wrong shape, or not finite; the message names them.
+    """
+    directory = locate(name_or_dir, revision)
+    config = configuration(directory)
+    if config.model_type not in HEADS:
+        known = ", ".join(sorted(HEADS))
+        raise UnsupportedModel(f"{name_or_dir} is a {config.model_type} model; the families known are {known}")
+    tensors = _Tensors(directory)
+    refuse_more_layers(directory, tensors.names, config)
+    layers = tuple(_layer(directory, config, tensors, layer) for layer in range(config.num_hidden_layers))
+    if not layers:
+        raise UnsupportedModel(f"{name_or_dir} has no layers (see its config.json)")
+    rotary = config.model_type != "gpt2"
+    dtype = str(tensors.dtype).removeprefix("torch.")
+    return AttentionWeights(str(name_or_dir), config.model_type, layers, rotary, weights_sha256(directory), dtype)
+
+
+def _layer(directory: Path, config: Any, tensors: _Tensors, layer: int) -> tuple[Norm, Attention]:
+    tensors.missing.clear()
+    try:
+        norm, attn = HEADS[config.model_type](config, tensors, layer)
+    except (KeyError, RuntimeError) as error:
+        if tensors.missing:
+            names = " and ".join(tensors.missing)
+            raise BrokenWeights(
+                f"the weights in {directory} lack {names}, which channels are computed from",
+                "point --model at a directory whose safetensors hold every layer's attention and its norm",
+            ) from None
+        raise BrokenWeights(f"layer {layer} in {directory} has not the shape that config.json gives: {error}") from None
+    _check_shapes(directory, norm, attn, layer)
+    return norm, attn
+
+
+def _check_shapes(directory: Path, norm: Norm, attn: Attention, layer: int) -> None:
+    """The rows and columns of every matrix are those that the configuration gives."""
+    d, inner, grouped = norm.gain.shape[0], attn.n_heads * attn.d_head, attn.n_kv_heads * attn.d_head
+    wanted = {"q": (inner, d), "k": (grouped, d), "v": (grouped, d), "o": (d, inner)}
+    for port, shape in wanted.items():
+        linear = getattr(attn, port)
+        if tuple(linear.weight.shape) != shape:
+            has = " × ".join(map(str, linear.weight.shape))
+            wants = f"config.json makes it {shape[0]} × {shape[1]}"
+            raise BrokenWeights(f"W_{port.upper()} of layer {layer} in {directory} is {has}; {wants}")
+        for tensor in (linear.weight, linear.bias, norm.gain, norm.bias):
+            if tensor is not None and not bool(tensor.isfinite().all()):
+                raise BrokenWeights(f"the attention of layer {layer} in {directory} holds NaN or infinity")
+
+
+class _Tensors(Mapping[str, Tensor]):
+    """The tensors of a directory's safetensors, each read when it is asked for, in single precision."""
+
+    def __init__(self, directory: Path) -> None:
+        from safetensors import SafetensorError, safe_open
+
+        self.files: dict[str, Any] = {}
+        self.missing: list[str] = []
+        self.dtype = torch.float32
+        for file in weight_files(directory):
+            try:
+                opened = safe_open(str(file), "pt")
+            except (OSError, SafetensorError) as error:
+                raise ModelUnavailable(f"{file} cannot be read: {error}") from None
+            self.files |= dict.fromkeys(opened.keys(), opened)
+
+    @property
+    def names(self) -> list[str]:
+        return sorted(self.files)
+
+    def __getitem__(self, name: str) -> Tensor:
+        stored = self._stored(name)
+        if stored is None:
+            self.missing.append(name)
+            raise KeyError(name)
+        found = self.files[stored].get_tensor(stored)
+        self.dtype = found.dtype
+        return found.float()
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """A tensor that need not be there, as most biases need not."""
+        return default if self._stored(name) is None else self[name]
+
+    def _stored(self, name: str) -> str | None:
+        """The name in the files: as it is, or without the prefix of the model's body."""
+        short = next((name.removeprefix(p) for p in PREFIXES if name.startswith(p)), name)
+        return next((each for each in (name, short) if each in self.files), None)
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self._stored(name) is not None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.files)
+
+    def __len__(self) -> int:
+        return len(self.files)
