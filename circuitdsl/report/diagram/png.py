@@ -8,8 +8,9 @@ import graphviz
 
 from circuitdsl.errors import UserError
 from circuitdsl.report.diagram.geometry import Curve, Point, Rect, polyline
+from circuitdsl.report.diagram.marks import Block, Group, Line, Mark, Pen, Scene, Span, Stroke
 from circuitdsl.report.diagram.model import Drawing
-from circuitdsl.report.diagram.scene import Block, Group, Line, Mark, Pen, Scene, Span, Stroke, gap, scene
+from circuitdsl.report.diagram.scene import gap, scene
 
 _LONGEST = 3000  # characters, of up to four bytes
 _DOTS_PER_INCH = 144  # twice the 72 units of the scene
@@ -18,13 +19,18 @@ _CORNER = 0.5523  # a quarter of a circle as a cubic curve
 
 
 def to_png(drawing: Drawing) -> bytes:
-    """The drawing as a PNG image.
+    """The drawing as a PNG image; raises what `paint` raises."""
+    return paint(scene(drawing))
+
+
+def paint(found: Scene) -> bytes:
+    """Marks as a PNG image.
 
     Raises:
         UserError: Graphviz's program `dot` is not installed, or fails.
     """
     try:
-        return graphviz.Source(_source(scene(drawing)), engine="neato").pipe(format="png", neato_no_op=2)
+        return graphviz.Source(_source(found), engine="neato").pipe(format="png", neato_no_op=2)
     except graphviz.ExecutableNotFound:
         raise UserError(
             "PNG needs Graphviz, and its program dot is not installed",

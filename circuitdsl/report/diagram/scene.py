@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Literal, cast
+from typing import cast
 
 from circuitdsl.report.diagram import palette
 from circuitdsl.report.diagram.curves import PlacedArrow, PlacedBox
 from circuitdsl.report.diagram.geometry import Curve, Point, Rect, polyline
 from circuitdsl.report.diagram.labels import BLANK, SIZE, SMALL, Label, Run
 from circuitdsl.report.diagram.layout import Layout, lay_out
+from circuitdsl.report.diagram.marks import Block, Group, Line, Mark, Pen, Scene, Span, Stroke
 from circuitdsl.report.diagram.model import Arrow, Drawing, Row, Verdict, scaled
 from circuitdsl.report.diagram.shapes import SIZES, Words
 from circuitdsl.report.diagram.text import width, wrap
@@ -21,82 +22,6 @@ _LEAST = 540.0
 _RULE = "#e4e7eb"
 _APART = 20.0  # between entries of the legend
 _MOST = 8  # claims in words below the plot
-
-
-@dataclass(frozen=True, slots=True)
-class Pen:
-    """How a mark is painted: no colour, no paint."""
-
-    fill: str = ""
-    stroke: str = ""
-    width: float = 1.0
-    dash: tuple[int, int] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """A rectangle with round corners."""
-
-    rect: Rect
-    radius: float
-    pen: Pen
-    node: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Stroke:
-    """A line of curves, or the filled area in it."""
-
-    curves: tuple[Curve, ...]
-    pen: Pen
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    words: str
-    size: float
-    fill: str = palette.INK
-    bold: bool = False
-    italic: bool = False
-
-    @property
-    def width(self) -> float:
-        return width(self.words, self.size, self.bold)
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """Text; `y` is its centre line, `x` its left end or, centred, its middle."""
-
-    x: float
-    y: float
-    spans: tuple[Span, ...]
-    centred: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """Marks that belong together, with what they stand for."""
-
-    kind: Literal["box", "edge", "label", "plot", "unmet"]
-    marks: tuple[Mark, ...]
-    about: tuple[tuple[str, str], ...] = ()
-    classes: str = ""
-    story: str = ""
-    opacity: float = 1.0
-    at: Point = (0.0, 0.0)
-
-
-Mark = Block | Stroke | Line | Group
-
-
-@dataclass(frozen=True, slots=True)
-class Scene:
-    width: float
-    height: float
-    title: str
-    description: str
-    marks: tuple[Mark, ...]
 
 
 def scene(drawing: Drawing) -> Scene:

@@ -8,8 +8,9 @@ from xml.sax.saxutils import escape, quoteattr
 
 from circuitdsl.report.diagram import palette
 from circuitdsl.report.diagram.geometry import Curve
+from circuitdsl.report.diagram.marks import Block, Group, Line, Mark, Pen, Scene, Span, Stroke
 from circuitdsl.report.diagram.model import Drawing
-from circuitdsl.report.diagram.scene import Block, Group, Line, Mark, Pen, Span, Stroke, gap, scene
+from circuitdsl.report.diagram.scene import gap, scene
 
 FONT = "'Helvetica Neue', Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif"
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -17,7 +18,11 @@ _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 def to_svg(drawing: Drawing) -> str:
     """The drawing as one SVG document."""
-    found = scene(drawing)
+    return paint(scene(drawing))
+
+
+def paint(found: Scene) -> str:
+    """Marks as one SVG document."""
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {found.width:.0f} {found.height:.0f}"'
         f' width="{found.width:.0f}" height="{found.height:.0f}" role="img"'
