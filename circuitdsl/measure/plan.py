@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from circuitdsl.circuit.catalogue import ModelShape
 from circuitdsl.circuit.claims import (
@@ -14,6 +15,7 @@ from circuitdsl.circuit.claims import (
     Matters,
     Member,
     NodeEffect,
+    Test,
 )
 from circuitdsl.measure.nulls import Nulls
 from circuitdsl.measure.requests import (
@@ -25,18 +27,34 @@ from circuitdsl.measure.requests import (
     Request,
 )
 
+#: what numbers are compared with, prompt by prompt: an unpatched run scored by the task's metric, or another request
+Base = Literal["clean", "corrupt"] | Request
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What the tests of a claim are run on: the whole, or one member under `each`.
+    """What tests are run on: the whole, one member under `each`, or one check of several.
 
-    `null` is what `matters` compares it with; `other` the same patch without its MLPs, for via-MLP edges.
+    Attributes:
+        label: names the part among others; empty for a claim's only one.
+        base: what is taken from the request's numbers, prompt by prompt; None leaves them as they are.
+        null: what `matters` compares the effect with; compared with the same run as the request.
+        other: the same patch without its MLPs, for via-MLP edges.
+        tests: the part's own; empty for those of the claim.
     """
 
     label: str
     request: Request
+    base: Base | None = None
     null: tuple[PatchRequest, ...] = ()
     other: EdgeRequest | None = None
+    tests: tuple[Test, ...] = ()
+
+    @property
+    def requests(self) -> tuple[Request, ...]:
+        """What must be measured for it, its null apart."""
+        base = () if self.base is None or isinstance(self.base, str) else (self.base,)
+        return (self.request, *base) if self.other is None else (self.request, *base, self.other)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +69,13 @@ class ClaimPlan:
     @property
     def requests(self) -> tuple[Request, ...]:
         """Everything but the nulls; equal requests once."""
-        found: list[Request] = [part.request for part in self.parts]
+        found = [request for part in self.parts for request in part.requests]
         found += [request for _, request in self.members]
-        found += [part.other for part in self.parts if part.other]
         return tuple(dict.fromkeys(found))
+
+    def tests(self, part: Part) -> tuple[Test, ...]:
+        """What is tested on a part."""
+        return part.tests or self.claim.tests
 
 
 def plan(circuit: Circuit, shape: ModelShape) -> tuple[ClaimPlan, ...]:
@@ -71,12 +92,17 @@ def _claim_plan(claim: Claim, task: str, nulls: Nulls) -> ClaimPlan:
         case NodeEffect(sites=sites, ablate=ablate, direction=direction):
             request = NodeRequest(tuple(sorted(set(sites))), ablate, direction)
             null = nulls.of_sites(request) if matters else ()
-            return ClaimPlan(claim, task, (Part("", request, null),))
+            return ClaimPlan(claim, task, (patched("", request, null),))
         case Attention(heads=heads, source=source, target=target):
             return ClaimPlan(claim, task, (Part("", AttentionRequest(heads, source, target)),))
         case Behaviour(metric=metric):
             return ClaimPlan(claim, task, (Part("", BehaviourRequest(metric)),))
     raise TypeError(f"no such measurement: {claim.measurement!r}")
+
+
+def patched(label: str, request: PatchRequest, null: tuple[PatchRequest, ...] = ()) -> Part:
+    """A patch, compared with the run that it patches."""
+    return Part(label, request, "clean" if request.direction == "noise" else "corrupt", null)
 
 
 def _edge_plan(claim: Claim, task: str, effect: EdgeEffect, nulls: Nulls | None) -> ClaimPlan:
@@ -90,7 +116,7 @@ def _edge_plan(claim: Claim, task: str, effect: EdgeEffect, nulls: Nulls | None)
 
 def _edge_part(label: str, request: EdgeRequest, nulls: Nulls | None) -> Part:
     direct = EdgeRequest(request.edges, False, request.direction) if request.via_mlps else None
-    return Part(label, request, nulls.of_edges(request) if nulls else (), direct)
+    return replace(patched(label, request, nulls.of_edges(request) if nulls else ()), other=direct)
 
 
 def _edge_request(members: tuple[Member, ...], effect: EdgeEffect) -> EdgeRequest:

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from circuitdsl.circuit.claims import Claim, Member, Signed, Test, Within
+from circuitdsl.circuit.claims import Member, Signed, Test, Within
 from circuitdsl.measure.bench import Bench, Series
 from circuitdsl.measure.metrics import unit
-from circuitdsl.measure.plan import ClaimPlan
+from circuitdsl.measure.plan import ClaimPlan, patched
 from circuitdsl.measure.requests import AttentionRequest, BehaviourRequest, EdgeRequest, NodeRequest, Request
 from circuitdsl.report.numbers import percent
 from circuitdsl.report.report import ClaimResult, Interval, Measured, MemberResult, Null, Verdict
@@ -64,7 +64,7 @@ def _measured(plan: ClaimPlan, decision: Decision, series: Mapping[Request, Seri
     if decision.value is None or not np.isfinite(decision.value):
         return None
     part = next((p for p in plan.parts if p.label == decision.label), plan.parts[0])
-    sample = sample_of(bench, part.request, series[part.request])
+    sample = sample_of(bench, part, series)
     spread = _per_prompt(decision, sample)
     low, median, high = (float(q) for q in np.quantile(spread, (0.25, 0.5, 0.75)))
     return Measured(
@@ -77,7 +77,7 @@ def _measured(plan: ClaimPlan, decision: Decision, series: Mapping[Request, Seri
         delta=decision.delta,
         median=median,
         iqr=(low, high),
-        right_sign=_right_sign(plan.claim, decision, spread, sample.falls),
+        right_sign=_right_sign(plan.tests(part), decision, spread, sample.falls),
     )
 
 
@@ -98,9 +98,9 @@ def _per_prompt(decision: Decision, sample: Sample) -> np.ndarray:
     return np.asarray(sample.d if decision.name == "delta" else sample.value, float)
 
 
-def _right_sign(claim: Claim, decision: Decision, spread: np.ndarray, falls: bool) -> float | None:
-    """Share of prompts whose figure has the claimed sign, where the claim gives its figure one."""
-    for test in claim.tests:
+def _right_sign(tests: Sequence[Test], decision: Decision, spread: np.ndarray, falls: bool) -> float | None:
+    """Share of prompts whose figure has the claimed sign, where a test gives its figure one."""
+    for test in tests:
         sign = _claimed_sign(test, falls)
         about = test.quantity if isinstance(test, Within) else "effect"
         if sign and about == decision.name:
@@ -129,7 +129,7 @@ def _members(
     judged = _by_label(decision) if plan.claim.each else {}
     found = ((member, series.get(request), request) for member, request in plan.members)
     return tuple(
-        _member(member, sample_of(bench, request, s), judged.get(str(member), ()), s)
+        _member(member, sample_of(bench, patched("", request), series), judged.get(str(member), ()), s)
         for member, s, request in found
         if s is not None
     )
@@ -182,7 +182,7 @@ def _notes(plan: ClaimPlan, series: Mapping[Request, Series], bench: Bench) -> t
         if not isinstance(request, (EdgeRequest, NodeRequest)) or request not in series:
             continue
         if part.other:
-            here, there = (_effect(sample_of(bench, r, series[r]))[0] for r in (request, part.other))
+            here, there = (_effect(sample_of(bench, patched("", r), series))[0] for r in (request, part.other))
             if here is not None and there is not None and abs(here - there) > plan.claim.margin:
                 notes.append(f"{label}via MLPs {percent(here)}, direct {percent(there)}")
         share = float(series[request].changed.mean()) if len(series[request].changed) else 0.0

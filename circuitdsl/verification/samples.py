@@ -2,40 +2,59 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from circuitdsl.measure.bench import Bench, Series
 from circuitdsl.measure.metrics import HITS, SHARES
-from circuitdsl.measure.requests import AttentionRequest, EdgeRequest, NodeRequest, PatchRequest, Request
+from circuitdsl.measure.plan import Base, Part
+from circuitdsl.measure.requests import AttentionRequest, BehaviourRequest, EdgeRequest, NodeRequest, Request
 from circuitdsl.verdict.samples import Sample
 
-
-def base(bench: Bench, request: PatchRequest) -> np.ndarray:
-    """What a patched run is compared with: the clean run, or the corrupt one for denoising."""
-    return bench.clean if request.direction == "noise" else bench.corrupt
+Found = Mapping[Request, Series]
 
 
-def sample_of(bench: Bench, request: Request, series: Series, label: str = "") -> Sample:
-    """The paired sample of a request on measured prompts, all of which have its positions."""
-    index, strata = series.indices, bench.strata[series.indices]
-    if isinstance(request, (EdgeRequest, NodeRequest)):
-        return Sample(
-            strata,
-            d=series.values - base(bench, request)[index],
-            g=(bench.clean - bench.corrupt)[index],
-            unit="points" if bench.metric.name in SHARES else "plain",
-            falls=bench.falls,
-            label=label,
-            step=1.0 if bench.metric.name in HITS else None,
-        )
-    if isinstance(request, AttentionRequest):
-        return Sample(strata, value=series.values, name="attention", unit="percent", label=label, possible=(0, 1))
-    share = request.metric.name in SHARES
+def sample_of(bench: Bench, part: Part, found: Found) -> Sample:
+    """The sample of a part on the prompts measured so far, all of which have its positions.
+
+    With a base it is the paired differences from it, and for patches the gap beside them.
+    """
+    series = found[part.request]
+    plain = _plain(bench, part, series)
+    if part.base is None:
+        return plain
+    gap = (bench.clean - bench.corrupt)[series.indices] if isinstance(part.request, EdgeRequest | NodeRequest) else None
+    return Sample(
+        plain.strata,
+        d=series.values - base_of(bench, part.base, found, series.indices),
+        g=gap,
+        name=plain.name,
+        unit="points" if plain.unit == "percent" else plain.unit,
+        falls=gap is not None and bench.falls,
+        label=part.label,
+        step=1.0 if plain.hits else None,
+    )
+
+
+def base_of(bench: Bench, base: Base, found: Found, indices: np.ndarray) -> np.ndarray:
+    """What some prompts' numbers are compared with."""
+    if isinstance(base, str):
+        return (bench.clean if base == "clean" else bench.corrupt)[indices]
+    return found[base].values
+
+
+def _plain(bench: Bench, part: Part, series: Series) -> Sample:
+    """The numbers as they are measured."""
+    strata = bench.strata[series.indices]
+    if isinstance(part.request, AttentionRequest):
+        return Sample(strata, value=series.values, name="attention", unit="percent", label=part.label, possible=(0, 1))
+    metric = part.request.metric if isinstance(part.request, BehaviourRequest) else bench.metric
     return Sample(
         strata,
         value=series.values,
-        name=str(request.metric),
-        unit="percent" if share else "plain",
-        hits=request.metric.name in HITS,
-        label=label,
+        name=str(metric),
+        unit="percent" if metric.name in SHARES else "plain",
+        hits=metric.name in HITS,
+        label=part.label,
     )

@@ -27,7 +27,7 @@ from circuitdsl.verdict.families import FAMILY
 from circuitdsl.verdict.intervals import Ratio, moments
 from circuitdsl.verdict.sampling import FIRST_LOOK, Looks, plan_looks
 from circuitdsl.verification.results import claim_result
-from circuitdsl.verification.samples import base, sample_of
+from circuitdsl.verification.samples import base_of, sample_of
 
 #: called with (work done, work that may still be needed at most, what is going on)
 Progress = Callable[[int, int, str], None]
@@ -188,10 +188,10 @@ def _measure_look(pending: list[Collected], bench: Bench, indices: range, meter:
 
 def _measure_nulls(members: list[Collected], bench: Bench, meter: Meter) -> None:
     """The nulls' effects on the first 32 prompts of each claim that needs them; shared between claims."""
-    wanted: dict[bytes, tuple[np.ndarray, dict[PatchRequest, None]]] = {}
+    wanted: dict[bytes, tuple[np.ndarray, dict[Request, None]]] = {}
     for member in members:
         first = member.indices[:NULL_PROMPTS]
-        requests = [request for part in member.plan.parts for request in part.null]
+        requests = [request for part in member.plan.parts if part.null for request in (*part.null, *part.requests[1:])]
         if requests and not member.settled:
             wanted.setdefault(first.tobytes(), (first, {}))[1].update(dict.fromkeys(requests))
     found = {key: (first, measure(bench, list(reqs), first, meter.add)) for key, (first, reqs) in wanted.items()}
@@ -199,17 +199,18 @@ def _measure_nulls(members: list[Collected], bench: Bench, meter: Meter) -> None
         first = member.indices[:NULL_PROMPTS]
         if first.tobytes() in found:
             series = found[first.tobytes()][1]
-            member.nulls = [_effects(bench, first, [(r, series[r]) for r in part.null]) for part in member.plan.parts]
+            member.nulls = [
+                _effects(bench, first, [replace(part, request=r) for r in part.null], series)
+                for part in member.plan.parts
+            ]
 
 
-def _effects(bench: Bench, indices: np.ndarray, found: list[tuple[PatchRequest, Series]]) -> np.ndarray:
+def _effects(bench: Bench, indices: np.ndarray, parts: Sequence[Part], found: Mapping[Request, Series]) -> np.ndarray:
     """Effects (ratios of means) of several patches on some prompts."""
     gap = (bench.clean - bench.corrupt)[indices]
-    effects = []
-    for request, series in found:
-        d = series.values - base(bench, request)[indices]
-        effects.append(float(Ratio(moments(d, gap, strata=bench.strata[indices])).value))
-    return np.asarray(effects)
+    changes = (found[p.request].values - base_of(bench, p.base or "clean", found, indices) for p in parts)
+    ratios = (Ratio(moments(d, gap, strata=bench.strata[indices])) for d in changes)
+    return np.asarray([float(ratio.value) for ratio in ratios])
 
 
 # --- weighing --------------------------------------------------------------------------------------
@@ -222,16 +223,16 @@ def _weigh(member: Collected) -> Evidence:
     for i, part in enumerate(member.plan.parts):
         if done and _is_unchanged(member, part):
             because = _unchanged(part.request, member.bench)  # type: ignore[arg-type]
-            parts.append(unmeasured(member.plan.claim.tests[0], because, part.label))
+            parts.append(unmeasured(member.plan.tests(part)[0], because, part.label))
         else:
             parts.append(_weigh_part(member, part, member.nulls[i] if member.nulls else None))
     return Evidence(tuple(part for evidence in parts for part in evidence.parts))
 
 
 def _weigh_part(member: Collected, part: Part, null: np.ndarray | None) -> Evidence:
-    sample = sample_of(member.bench, part.request, member.series[part.request], part.label)
-    claim = member.plan.claim
-    weighed = weigh_claim(claim.tests, [sample], margin=claim.margin, looks=member.looks, nulls=[null])
+    sample = sample_of(member.bench, part, member.series)
+    tests, margin = member.plan.tests(part), member.plan.claim.margin
+    weighed = weigh_claim(tests, [sample], margin=margin, looks=member.looks, nulls=[null])
     if not _is_unchanged(member, part):
         return weighed
     # nothing has changed so far: later prompts may differ, so that this must not be settled yet
@@ -267,7 +268,7 @@ def _could_change(request: PatchRequest, bench: Bench, corruption: str) -> bool:
 
 def _broken(member: Collected, because: str) -> Evidence:
     """A claim that could not be measured."""
-    return unmeasured(member.plan.claim.tests[0], because)
+    return unmeasured(member.plan.tests(member.plan.parts[0])[0], because)
 
 
 def _no_metric(member: Collected) -> str:
