@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from typing import NoReturn, TypeAlias
 
 from circuitdsl import __version__
-from circuitdsl.cli import check, models, render, tasks, verify
+from circuitdsl.cli import check, diff, models, render, tasks, verify
 from circuitdsl.cli.terminal import say
 from circuitdsl.errors import INTERRUPTED, NOT_RUN, UserError
 
 Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 #: in the order in which --help lists them
-VERBS = (verify, check, render, tasks, models)
+VERBS = (verify, check, diff, render, tasks, models)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from circuitdsl.circuit.claims import Circuit
 
 
-def load_all(names: Sequence[str], model: str | None) -> list[Spec] | None:
-    """All specs, their diagnostics printed; `None` where some spec is wrong."""
+def load_all(names: Sequence[str], model: str | None, annotate: bool = False) -> list[Spec] | None:
+    """All specs, their diagnostics printed (with `annotate`, for GitHub as well); `None` where some spec is wrong."""
     from circuitdsl.api import check_prompt_files, load
     from circuitdsl.language.diagnostics import render
 
@@ -22,6 +22,11 @@ def load_all(names: Sequence[str], model: str | None) -> list[Spec] | None:
     for spec in specs:
         for diagnostic in spec.diagnostics:
             say(render(diagnostic, spec.text, spec.path))
+        if annotate:
+            from circuitdsl.report.github import of_diagnostics
+
+            for line in of_diagnostics(spec.diagnostics, spec.path):
+                print(line)
         check_prompt_files(spec)
     wrong = sum(d.severity == "error" for spec in specs for d in spec.diagnostics)
     if wrong:

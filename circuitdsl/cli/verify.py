@@ -29,7 +29,7 @@ def register(verbs: Verbs) -> None:
     verify.add_argument("--prompts", type=positive, help="prompts per task at most, instead of the spec's number")
     verify.add_argument("--seed", type=seed, help="seed of the prompts, instead of the spec's")
     verify.add_argument("--claim", metavar="ID", help="verify one claim alone, by its line or as c07")
-    verify.add_argument("--format", choices=("text", "json"), help="default: text, or json for -o FILE.json")
+    verify.add_argument("--format", choices=("text", "json", "github"), help="default: text, or json for -o FILE.json")
     verify.add_argument("-o", "--output", help="write the report to this file")
     verify.add_argument("-v", "--verbose", action="store_true", help="give all reasons, and the pairs of group edges")
     verify.add_argument("--no-early-stop", action="store_true", help="measure all prompts for every claim")
@@ -39,11 +39,12 @@ def register(verbs: Verbs) -> None:
 
 
 def _verify(given: argparse.Namespace) -> int:
-    specs = load_all(given.spec, given.model)
+    specs = load_all(given.spec, given.model, annotate=given.format == "github")
     if specs is None:
         return SPEC_WRONG
     circuits = [circuit for spec in specs for circuit in spec.circuits]
     _check_claim(circuits, given.claim)
+    from circuitdsl.report.github import of_reports
     from circuitdsl.report.report import dumps, exit_status, write_whole
 
     target = Path(given.output) if given.output else None
@@ -59,6 +60,8 @@ def _verify(given: argparse.Namespace) -> int:
         text = dumps(reports)
     else:
         text = _terminal(reports, given, plain=target is not None)
+    if given.format == "github":
+        text += "".join(f"{line}\n" for line in of_reports(reports, given.allow_undecided))
     if target:
         write_whole(target, text)
     elif text:

@@ -1,0 +1,121 @@
+"""A comparison of two verifications on one screen: what changed, claim by claim, with the numbers before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from rich.align import AlignMethod
+from rich.console import Console
+from rich.text import Text
+
+from circuitdsl.report.diff import KINDS, Change, Diff, Kind, Setting
+from circuitdsl.report.numbers import interval, value
+from circuitdsl.report.past import PastClaim
+
+_STYLE: dict[Kind, str] = {
+    "regression": "bold red",
+    "mended": "green",
+    "verdict": "yellow",
+    "moved": "yellow",
+    "new": "cyan",
+    "gone": "cyan",
+    "same": "dim",
+}
+_TITLE: dict[Kind, str] = {
+    "regression": "held before, and does not now",
+    "mended": "holds now",
+    "verdict": "other verdict",
+    "moved": "same verdict, another number",
+    "new": "new",
+    "gone": "gone",
+    "same": "as before",
+}
+_SUMMARY: dict[Kind, tuple[str, str]] = {
+    "regression": ("regression", "regressions"),
+    "mended": ("mended", "mended"),
+    "verdict": ("other verdict", "other verdicts"),
+    "moved": ("number moved", "numbers moved"),
+    "new": ("new", "new"),
+    "gone": ("gone", "gone"),
+    "same": ("as before", "as before"),
+}
+
+
+def show_diff(diff: Diff, console: Console) -> None:
+    """Print a comparison; claims that stayed as they were are counted only."""
+    circuits = dict.fromkeys(change.circuit for change in diff.changes)
+    for circuit in circuits:
+        changes = [c for c in diff.changes if c.circuit == circuit and c.kind != "same"]
+        settings = [s for s in diff.settings if s.circuit == circuit]
+        if changes or settings:
+            console.print(Text(circuit, "bold"))
+            for setting in settings:
+                console.print(_setting(setting))
+            console.print()
+        if changes:
+            several = len({c.task for c in diff.changes if c.circuit == circuit}) > 1
+            for line in _rows(changes, several, console.width):
+                console.print(line)
+            console.print()
+    console.print(_summary(diff))
+
+
+def _setting(setting: Setting) -> Text:
+    return Text.assemble(("  other ", "dim"), setting.what, (f": {setting.old} → {setting.new}", "dim"))
+
+
+def _rows(changes: Sequence[Change], several: bool, width: int) -> Iterator[Text]:
+    """The changes by kind, the worst first; where columns do not fit side by side, the claim has a line of its own."""
+    texts = [_claim(change, several) for change in changes]
+    cells = [
+        (*_number(change.old, change.moved), Text("→", "dim"), *_number(change.new, change.moved)) for change in changes
+    ]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
+    longest = max(map(len, texts))
+    verdict = max(len(_verdicts(change)) for change in changes)
+    fits = 6 + longest + sum(widths) + 2 * (len(widths) + 1) + verdict <= width
+    for kind in KINDS:
+        mine = [i for i, change in enumerate(changes) if change.kind == kind]
+        if mine:
+            yield Text(f"      {_TITLE[kind]}", _STYLE[kind])
+        for i in mine:
+            head = Text.assemble((f"{changes[i].line:>4}  ", "dim"), texts[i])
+            numbers = Text("  ").join((*map(_padded, cells[i], widths, _ALIGN), _verdicts(changes[i])))
+            if fits:
+                head.pad_right(6 + longest + 2 - len(head))
+                yield head + numbers
+            else:
+                yield head
+                yield Text(" " * 8) + numbers
+
+
+_ALIGN: tuple[AlignMethod, ...] = ("right", "left", "left", "right", "left")
+
+
+def _padded(cell: Text, width: int, align: AlignMethod) -> Text:
+    cell = cell.copy()
+    cell.align(align, width)
+    return cell
+
+
+def _claim(change: Change, several: bool) -> Text:
+    return Text.assemble(change.text, (f"  {change.task}" if several else "", "cyan"))
+
+
+def _number(claim: PastClaim | None, moved: bool) -> tuple[Text, Text]:
+    if claim is None or claim.measured is None:
+        return Text("–" if claim is None else "", "dim"), Text("")
+    return Text(value(claim.measured), "bold" if moved else ""), Text(interval(claim.measured), "dim")
+
+
+def _verdicts(change: Change) -> Text:
+    old, new = (claim.verdict if claim else None for claim in (change.old, change.new))
+    if old is None or new is None:
+        return Text(new or f"{old}, gone", _STYLE[change.kind])
+    return Text(new if old == new else f"{old} → {new}", _STYLE[change.kind])
+
+
+def _summary(diff: Diff) -> Text:
+    counts = diff.summary
+    parts = [Text(f"{counts[kind]} {_SUMMARY[kind][counts[kind] > 1]}", _STYLE[kind]) for kind in KINDS if counts[kind]]
+    return Text.assemble("  ", Text(", ").join(parts) if parts else "no claims on either side")

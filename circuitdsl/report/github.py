@@ -1,0 +1,93 @@
+"""Annotations for GitHub's pages of a change: workflow commands, one line each, on standard output.
+
+The format is that of "Workflow commands for GitHub Actions": `::error file=F,line=N,title=T::message`, with percent
+signs and line ends escaped, in properties colons and commas too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Literal
+
+from circuitdsl.language.diagnostics import Diagnostic
+from circuitdsl.report.diff import Change, Diff
+from circuitdsl.report.numbers import interval, value
+from circuitdsl.report.past import PastClaim
+from circuitdsl.report.report import ClaimResult, Report
+
+Level = Literal["error", "warning", "notice"]
+_LEVELS: dict[str, Level] = {"error": "error", "warning": "warning", "note": "notice"}
+
+
+def annotation(level: Level, message: str, title: str, file: str = "", **where: int) -> str:
+    """One workflow command; `where` may give line, endLine, col and endColumn."""
+    properties = {"file": _relative(file), **where, "title": title}
+    inside = ",".join(f"{key}={_property(str(given))}" for key, given in properties.items() if given)
+    return f"::{level} {inside}::{_data(message)}"
+
+
+def of_reports(reports: Iterable[Report], allow_undecided: bool = False) -> Iterator[str]:
+    """An annotation for every claim that does not hold, and for every line that nothing measured."""
+    for report in reports:
+        for claim in report.claims:
+            if claim.verdict != "holds":
+                yield _claim(report, claim, allow_undecided)
+        for left in report.unmeasured:
+            title = f"{report.spec.circuit}: not measured"
+            yield annotation("warning", f"{left.text}: {left.what}", title, report.spec.path, line=left.line)
+
+
+def of_diagnostics(diagnostics: Iterable[Diagnostic], path: str) -> Iterator[str]:
+    """An annotation for each, with the place that its caret marks."""
+    for found in diagnostics:
+        span = found.span
+        where = {"line": span.line, "endLine": span.end_line}
+        if span.line == span.end_line:  # columns are for one line only
+            where |= {"col": span.column, "endColumn": max(span.column, span.end_column - 1)}
+        message = "\n".join((found.message, *found.notes, *([f"help: {found.help}"] if found.help else [])))
+        yield annotation(_LEVELS[found.severity], message, found.code, path, **where)
+
+
+def of_diff(diff: Diff) -> Iterator[str]:
+    """Regressions as errors, moved numbers and other verdicts as warnings, mended and new claims as notices."""
+    levels: dict[str, Level] = {"regression": "error", "moved": "warning", "verdict": "warning"}
+    for change in diff.changes:
+        if change.kind != "same":
+            title = f"{change.kind}: {change.circuit} on {change.task}"
+            level = levels.get(change.kind, "notice")
+            # the line of a claim that is gone says nothing about the file as it is now
+            where = {"line": change.line} if change.new else {}
+            yield annotation(level, f"{change.text}\n{_before_and_after(change)}", title, change.path, **where)
+
+
+def _claim(report: Report, claim: ClaimResult, allow_undecided: bool) -> str:
+    level: Level = "warning" if allow_undecided and claim.verdict == "undecided" else "error"
+    title = f"{claim.verdict}: {report.spec.circuit} on {claim.task}"
+    return annotation(level, f"{claim.text}\n{claim.reason}", title, report.spec.path, line=claim.line)
+
+
+def _before_and_after(change: Change) -> str:
+    return f"{_found(change.old) or 'new'} → {_found(change.new) or 'gone'}"
+
+
+def _found(claim: PastClaim | None) -> str:
+    if claim is None or claim.measured is None:
+        return claim.verdict if claim else ""
+    return f"{claim.verdict}, {value(claim.measured)} {interval(claim.measured)}".rstrip()
+
+
+def _relative(file: str) -> str:
+    """The path from the folder of the run, which is the repository's root; another path as it is."""
+    path = Path(file)
+    if file and path.is_absolute() and path.is_relative_to(Path.cwd()):
+        return path.relative_to(Path.cwd()).as_posix()
+    return file
+
+
+def _data(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")
