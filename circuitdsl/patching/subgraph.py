@@ -1,0 +1,312 @@
+"""Runs in which everything outside a circuit is ablated, in one live pass each.
+
+The complement of a circuit is nearly the whole model: every node at most positions, or tens of thousands of edges. It
+is never listed here. Of nodes, whatever is not kept is overwritten. Of edges, all that is patched into an input adds
+up to what *all* its senders would change less what the few kept ones would,
+
+    input = resid + sum_s (other_s - now_s) - sum_{kept s} (other_s - now_s),
+
+and the first sum runs along with the residual stream. A pass costs about one plain forward pass, however many edges
+are patched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from circuitdsl.circuit.claims import LOGITS, Edge, Input, Node, Position, Site
+from circuitdsl.models.parts import Port, Transformer, attend
+from circuitdsl.patching.count import Tally
+from circuitdsl.patching.patch import Ablation, Experiment, PatchError, Positions, Readout, check, check_node
+from circuitdsl.patching.runs import Runs, read
+from circuitdsl.patching.sweep import default_rows
+from circuitdsl.patching.tables import Names, Where
+
+
+@dataclass(frozen=True, slots=True)
+class Subgraph:
+    """What a run keeps of a model (semantics §3, faithfulness).
+
+    Attributes:
+        keep: `nodes` overwrites the term of every head at every position that is not in `sites`; `edges` patches every
+            edge between heads and from heads to the logits that is not in `edges`.
+        mlps: whether MLPs are ablated like heads. Under `nodes` that is every (MLP, position) not in `sites`; under
+            `edges` every edge of the model not in `edges`, those of `embed` included. Without it they stay.
+        ablate: what stands in for what is not kept: the term of the corrupt run, the mean in `Runs.means`, or zero.
+    """
+
+    keep: Literal["nodes", "edges"]
+    sites: frozenset[Site] = frozenset()
+    edges: frozenset[Edge] = frozenset()
+    mlps: bool = False
+    ablate: Ablation = "corrupt"
+
+    @property
+    def kind(self) -> tuple[str, bool, str]:
+        """Subgraphs of one kind can run together."""
+        return self.keep, self.mlps, self.ablate
+
+
+@torch.inference_mode()
+def subgraph_effects(
+    model: Transformer,
+    runs: Runs,
+    subgraphs: Sequence[Subgraph],
+    positions: Positions,
+    readout: Readout,
+    *,
+    max_rows: int | None = None,
+    tally: Tally | None = None,
+) -> Float[Tensor, "subgraphs n width"]:
+    """What the readout gives on the runs of subgraphs of the model on the clean prompts.
+
+    Args:
+        subgraphs: may repeat; each distinct one is run once.
+        positions: token indices of every position that they name, except `*`.
+        max_rows: residual-stream vectors computed at once; by default what fits (see `sweep.default_rows`).
+        tally: counts the work done.
+
+    Returns:
+        Float32, on the model's device.
+
+    Raises:
+        PatchError: a node, edge or position that the model or the prompts do not have.
+    """
+    tally = tally if tally is not None else Tally()
+    where = Where.of(positions, runs.n, runs.length)
+    distinct = list(dict.fromkeys(subgraphs))
+    _check(model, runs, distinct)
+    rows = max(1, (max_rows or default_rows(model, runs.length)) // runs.length)
+    found: dict[Subgraph, Tensor] = {}
+    for kind in dict.fromkeys(one.kind for one in distinct):
+        group = [one for one in distinct if one.kind == kind]
+        kept = [_Kept.of(one) for one in group]
+        values = torch.empty(len(group) * runs.n, readout.width, device=model.device)
+        for run in torch.arange(len(values), device=model.device).split(rows):
+            batch = _Batch(model, runs, where, group[0], kept, run // runs.n, run % runs.n)
+            values[run] = _pass(batch, readout)
+            tally.batches += 1
+            tally.block_positions += len(run) * ((model.n_layers - 1) * runs.length + 1)
+        found |= zip(group, values.view(len(group), runs.n, -1), strict=True)
+    tally.experiments += len(distinct)
+    return torch.stack([found[one] for one in subgraphs])
+
+
+def _check(model: Transformer, runs: Runs, subgraphs: Sequence[Subgraph]) -> None:
+    for one in subgraphs:
+        for site in one.sites:
+            check_node(model, site.node)
+        check(model, Experiment(edges=one.edges))
+        if one.ablate == "mean" and (runs.means is None or runs.stratum is None):
+            raise PatchError("mean ablation needs the means: Runs.with_means(mean_terms(...), stratum)")
+
+
+# --- what is kept -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class _Kept:
+    """The kept nodes of a subgraph with their positions, and the kept senders of each receiver input with theirs."""
+
+    nodes: Mapping[Node, Names]
+    senders: Mapping[Input, Mapping[Node, Names]]
+
+    @classmethod
+    def of(cls, subgraph: Subgraph) -> _Kept:
+        nodes: dict[Node, set[Position]] = {}
+        for site in subgraph.sites:
+            nodes.setdefault(site.node, set()).add(site.position)
+        senders: dict[Input, dict[Node, set[Position]]] = {}
+        for edge in subgraph.edges:
+            senders.setdefault(edge.receiver, {}).setdefault(edge.sender, set()).add(edge.position)
+        return cls(_frozen(nodes), {receiver: _frozen(by) for receiver, by in senders.items()})
+
+
+def _frozen(places: Mapping[Node, set[Position]]) -> dict[Node, Names]:
+    return {node: frozenset(at) for node, at in places.items()}
+
+
+@dataclass(eq=False)
+class _Batch:
+    """Some runs, each of one subgraph on one prompt, and what they have written so far.
+
+    Attributes:
+        kind: one of the subgraphs, which are all of a kind.
+        kept: what each of them keeps.
+        graph, prompt: of each run, `[B]`.
+        change: the other term minus the one now written, `[B, T, _]`, by kind of node and layer; a head's as its `z`.
+        total: what all senders together would change, `[B, T, d]`.
+    """
+
+    model: Transformer
+    runs: Runs
+    where: Where
+    kind: Subgraph
+    kept: Sequence[_Kept]
+    graph: Int[Tensor, " B"]
+    prompt: Int[Tensor, " B"]
+    change: dict[tuple[str, int], Tensor] = field(default_factory=dict)
+    total: Tensor | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether nodes are kept, and not edges."""
+        return self.kind.keep == "nodes"
+
+    def rows(self, number: int) -> Int[Tensor, " rows"]:
+        """The runs of a subgraph."""
+        return (self.graph == number).nonzero()[:, 0]
+
+    def mask(self, at: Names, rows: Int[Tensor, " rows"]) -> Tensor:
+        """`[rows, T]`: where some positions are."""
+        return torch.from_numpy(self.where.mask(at)).to(self.model.device)[self.prompt[rows]]
+
+    def others(self, kind: str, layer: int) -> Float[Tensor, "B T *rest"]:
+        """The terms of a layer that stand in for what is not kept (`head`, `mlp` or `embed`)."""
+        terms, rows = self.runs.corrupt, self.prompt
+        if self.kind.ablate == "mean":
+            assert self.runs.means is not None and self.runs.stratum is not None
+            terms, rows = self.runs.means, self.runs.stratum[rows]
+        found = (terms.embed if kind == "embed" else terms.z[layer] if kind == "head" else terms.mlp[layer])[rows]
+        return torch.zeros_like(found) if self.kind.ablate == "zero" else found
+
+    def written(self, kind: str, layer: int, now: Float[Tensor, "B W *rest"]) -> Tensor:
+        """Take note of what a layer's heads or MLP write at the last `W` positions; what then stands in the stream.
+
+        Nodes that are not kept are overwritten; of edges, it is noted what a patched input would read instead.
+        """
+        if kind == "mlp" and not self.kind.mlps:
+            return now
+        other = self.others(kind, layer)[:, -now.shape[1] :]
+        if not self.whole:
+            self.change[kind, layer] = other - now
+            self.total = _added(self.total, self._terms(kind, layer))
+            return now
+        nodes = range(self.model.n_heads) if kind == "head" else (-1,)
+        for number, kept in enumerate(self.kept):
+            for head in nodes:
+                at = kept.nodes.get(Node(kind, layer, head))  # type: ignore[arg-type]
+                if at and len(rows := self.rows(number)):
+                    keep = self.mask(at, rows)[:, -now.shape[1] :, None]
+                    place = (rows, slice(None), head) if kind == "head" else (rows,)
+                    other[place] = torch.where(keep, now[place], other[place])
+        return other
+
+    def _terms(self, kind: str, layer: int) -> Float[Tensor, "B W d"]:
+        """The summed changes of a layer's heads, or that of its MLP."""
+        change = self.change[kind, layer]
+        return F.linear(change.flatten(-2), self.model.blocks[layer].attn.o.weight) if kind == "head" else change
+
+    def change_of(self, sender: Node, rows: Int[Tensor, " rows"]) -> Float[Tensor, "rows W d"]:
+        """What a sender's term would change in some runs."""
+        change = self.change[sender.kind, sender.layer][rows]
+        if sender.kind != "head":
+            return change
+        return self.model.blocks[sender.layer].attn.out_head(sender.head, change[:, :, sender.head])
+
+    def patched(self, resid: Float[Tensor, "B W d"]) -> Float[Tensor, "B W d"]:
+        """An input into which every edge is patched."""
+        return resid if self.total is None else resid + self.total[:, -resid.shape[1] :]
+
+    def spared(self, receiver: Input, patched: Tensor) -> Iterator[tuple[Tensor, Float[Tensor, "rows W d"]]]:
+        """(runs, their input with the kept edges left alone), for the subgraphs that keep an edge into a receiver."""
+        width = patched.shape[1]
+        for number, kept in enumerate(self.kept):
+            senders = kept.senders.get(receiver, {})
+            if senders and len(rows := self.rows(number)):
+                out = patched[rows]
+                for sender, at in senders.items():
+                    if (sender.kind, sender.layer) in self.change:  # edges of other senders are never patched
+                        out -= self.change_of(sender, rows)[:, -width:] * self.mask(at, rows)[:, -width:, None]
+                yield rows, out
+
+
+def _added(total: Tensor | None, more: Tensor) -> Tensor:
+    """The sum over the last positions that `more` has; earlier ones are not read any more."""
+    return more if total is None else total[:, -more.shape[1] :] + more
+
+
+# --- the pass ---------------------------------------------------------------------------------------
+
+
+def _pass(batch: _Batch, readout: Readout) -> Float[Tensor, "B width"]:
+    """The runs of a batch, from the tokens to END; the last layer is followed at END alone."""
+    model, length = batch.model, batch.runs.length
+    resid = batch.runs.clean.embed[batch.prompt]
+    if not batch.whole and batch.kind.mlps:
+        batch.written("embed", -1, resid)
+    for layer, block in enumerate(model.blocks):
+        width = 1 if layer == model.n_layers - 1 else length
+        before = None if batch.total is None else batch.total[:, length - width :]
+        z = _heads(batch, layer, resid, width)
+        resid = resid[:, length - width :]
+        mid = resid + block.attn.o(batch.written("head", layer, z).flatten(-2))
+        after = batch.total
+        if model.parallel:  # the MLP reads what the heads of its layer read
+            batch.total = before
+        mlp = block.mlp(_mlp_input(batch, layer, resid if model.parallel else mid))
+        batch.total = after
+        resid = mid + batch.written("mlp", layer, mlp)
+    end = resid
+    if not batch.whole:
+        end = batch.patched(resid)
+        for rows, own in batch.spared(Input(LOGITS, "in"), end):
+            end[rows] = own
+    return read(model, end, batch.prompt, readout)[:, 0]
+
+
+def _heads(batch: _Batch, layer: int, resid: Float[Tensor, "B T d"], width: int) -> Float[Tensor, "B W heads d_head"]:
+    """`z` of every head at the last `width` positions."""
+    attn = batch.model.blocks[layer].attn
+    q, k, v = (_projected(batch, layer, port, resid, width if port == "q" else resid.shape[1]) for port in _PORTS)
+    most = max(k.shape[2], v.shape[2])
+    q, k, v = (x.repeat_interleave(max(1, most // x.shape[2]), dim=2).transpose(1, 2) for x in (q, k, v))
+    if width == resid.shape[1]:
+        return attend(attn, q, k, v)
+    z = F.scaled_dot_product_attention(q, k, v, scale=attn.scale, enable_gqa=attn.group > 1)  # END reads everything
+    return z.transpose(1, 2)
+
+
+_PORTS: tuple[Port, ...] = ("q", "k", "v")
+
+
+def _projected(
+    batch: _Batch, layer: int, port: Port, resid: Float[Tensor, "B T d"], width: int
+) -> Float[Tensor, "B W heads d_head"]:
+    """Queries, keys or values at the last `width` positions, each of what its own input reads."""
+    block, first = batch.model.blocks[layer], resid.shape[1] - width
+    cos, sin = (None if x is None else x[first:] for x in (batch.runs.clean.cos, batch.runs.clean.sin))
+    inputs = resid[:, first:] if batch.whole else batch.patched(resid[:, first:])
+    out = block.attn.project(port, block.attn_norm(inputs), cos, sin)
+    if batch.whole:
+        return out
+    heads = {
+        n.head
+        for kept in batch.kept
+        for n, p in ((i.node, i.port) for i in kept.senders)
+        if (n.layer, p) == (layer, port)
+    }
+    if heads and port != "q" and block.attn.group > 1:  # a patched key or value is read by one query head alone
+        out = out.repeat_interleave(block.attn.group, dim=-2)
+    for head in sorted(heads):
+        for rows, own in batch.spared(Input(Node("head", layer, head), port), inputs):
+            out[rows, :, head] = block.attn.project_head(port, head, block.attn_norm(own), cos, sin)
+    return out
+
+
+def _mlp_input(batch: _Batch, layer: int, resid: Float[Tensor, "B W d"]) -> Float[Tensor, "B W d"]:
+    """What an MLP reads, normed."""
+    norm = batch.model.blocks[layer].mlp_norm
+    if batch.whole or not batch.kind.mlps:
+        return norm(resid)
+    inputs = batch.patched(resid)
+    for rows, own in batch.spared(Input(Node("mlp", layer), "in"), inputs):
+        inputs[rows] = own
+    return norm(inputs)
