@@ -7,17 +7,25 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from typing import NoReturn, TypeAlias
 
 from circuitdsl import __version__
-from circuitdsl.cli import check, diff, models, render, tasks, verify
 from circuitdsl.cli.terminal import say
 from circuitdsl.errors import INTERRUPTED, NOT_RUN, UserError
 
 Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
-#: in the order in which --help lists them
-VERBS = (verify, check, diff, render, tasks, models)
+#: the modules beside this one, in the order in which --help lists them
+VERBS = (
+    "verify",
+    "check",
+    "render",
+    "compare",
+    "diff",
+    "tasks",
+    "models",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -58,6 +66,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"circuitdsl {__version__}")
     verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
-    for module in VERBS:
-        module.register(verbs)
+    for verb in VERBS:
+        import_module(f"circuitdsl.cli.{verb}").register(verbs)
     return parser

@@ -1,0 +1,149 @@
+"""Two circuits side by side: as a screen of text, as JSON, and as a picture of the model's heads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from circuitdsl.circuit.claims import Node
+from circuitdsl.circuit.compare import Comparison, Overlap
+from circuitdsl.report.diagram import palette
+from circuitdsl.report.diagram.geometry import Rect
+from circuitdsl.report.diagram.marks import Block, Line, Mark, Pen, Scene, Span
+from circuitdsl.report.diagram.text import width
+from circuitdsl.report.numbers import percent
+
+FIRST, SECOND, BOTH, NEITHER = "#7fb2dc", "#e8b06c", "#5a9e7a", "#eef1f4"
+_CELL, _GAP, _PAD = 34.0, 4.0, 24.0
+
+
+# --- text ------------------------------------------------------------------------------------------
+
+
+def show(found: Comparison, console: Console, control: tuple[Comparison, Comparison] | None = None) -> None:
+    """Print a comparison; `control` compares the first and the second circuit with one of another task."""
+    console.print(Text.assemble((found.first, "bold"), " and ", (found.second, "bold")))
+    console.print()
+    rows = [("heads", _overlap(found.heads)), ("edges", _overlap(found.edges))]
+    if found.chance:
+        rare = "above chance" if found.chance.exceeded else "not above chance"
+        level = (
+            f"{found.chance.expected:.1f} shared heads, overlap {percent(found.chance.jaccard)}; "
+            f"as many as here or more: {percent(found.chance.p)} of random sets, {rare}"
+        )
+        rows.append(("by chance", level))
+    for each in control or ():
+        level = f", {'above' if each.chance.exceeded else 'not above'} chance" if each.chance else ""
+        rows.append(("control", f"heads of {each.first} and {each.second}: {_overlap(each.heads)}{level}"))
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 2))
+    for row in rows:
+        table.add_row(Text(row[0], "dim"), Text(row[1]))
+    console.print(table)
+    console.print()
+    console.print(_roles(found))
+    console.print()
+    console.print(_layers(found))
+    for node, one, other in found.disagreements:
+        console.print(Text(f"  {node} is {one} in {found.first} and {other} in {found.second}", "yellow"))
+
+
+def _overlap(found: Overlap[Any]) -> str:
+    sizes = f"{len(found.shared)} shared of {len(found.first)} and {len(found.second)}"
+    return f"{sizes}: overlap {percent(found.jaccard)} (Jaccard), {percent(found.of_first)} of the first"
+
+
+def _roles(found: Comparison) -> Table:
+    """Which heads play each role, in one circuit, in the other, in both."""
+    table = Table(box=None, padding=(0, 2), header_style="bold")
+    for heading in ("role or group", f"only {found.first}", "both", f"only {found.second}"):
+        table.add_column(heading, overflow="fold")
+    for role, (first, second) in found.by_role().items():
+        table.add_row(role, _listed(first - second), Text(_listed(first & second), "green"), _listed(second - first))
+    return table
+
+
+def _layers(found: Comparison) -> Table:
+    table = Table(box=None, padding=(0, 2), header_style="bold")
+    for heading in ("layer", f"only {found.first}", "both", f"only {found.second}"):
+        table.add_column(heading, justify="right")
+    for layer, counts in found.by_layer().items():
+        table.add_row(str(layer), *(str(n) if n else "–" for n in counts))
+    return table
+
+
+def _listed(nodes: frozenset[Node]) -> str:
+    return " ".join(map(str, sorted(nodes)))
+
+
+# --- JSON ------------------------------------------------------------------------------------------
+
+
+def to_json(found: Comparison) -> dict[str, Any]:
+    """The comparison as plain values; fractions as fractions."""
+    chance = found.chance
+    return {
+        "first": found.first,
+        "second": found.second,
+        "heads": _json_overlap(found.heads),
+        "edges": _json_overlap(found.edges),
+        "chance": {"shared": chance.expected, "jaccard": chance.jaccard, "p": chance.p} if chance else None,
+        "roles": {
+            role: {"first": [str(n) for n in sorted(first)], "second": [str(n) for n in sorted(second)]}
+            for role, (first, second) in found.by_role().items()
+        },
+        "disagreements": [{"node": str(n), "first": one, "second": other} for n, one, other in found.disagreements],
+    }
+
+
+def _json_overlap(found: Overlap[Any]) -> dict[str, Any]:
+    names = sorted(found.shared)
+    shared = [" -> ".join(map(str, each)) if isinstance(each, tuple) else str(each) for each in names]
+    sizes = {"first": len(found.first), "second": len(found.second)}
+    return {**sizes, "shared": shared, "jaccard": found.jaccard, "of_first": found.of_first}
+
+
+# --- picture ---------------------------------------------------------------------------------------
+
+
+def picture(found: Comparison, n_layers: int, n_heads: int) -> Scene:
+    """Every head of the model as a cell, layers from bottom to top, coloured by the circuits that it is in."""
+    title = f"Heads of {found.first} and {found.second}"
+    counts = f"{len(found.heads.shared)} shared; overlap {percent(found.heads.jaccard)}"
+    if found.chance:
+        counts += f", {percent(found.chance.jaccard)} by chance (as much or more: {percent(found.chance.p)})"
+    legend = [(FIRST, f"only {found.first}"), (BOTH, "both"), (SECOND, f"only {found.second}")]
+    left, top = _PAD + 34, _PAD + 62.0
+    across, down = n_heads * (_CELL + _GAP), n_layers * (_CELL + _GAP)
+    room = sum(width(words, 12) + 40 for _, words in legend)
+    wide = max(left + across, width(title, 18, True) + 2 * _PAD, width(counts, 12.5) + 2 * _PAD, room + 2 * _PAD) + _PAD
+    marks: list[Mark] = [
+        Line(_PAD, _PAD + 10, (Span(title, 18, bold=True),)),
+        Line(_PAD, _PAD + 34, (Span(counts, 12.5, palette.SOFT),)),
+    ]
+    for layer in range(n_layers):
+        y = top + (n_layers - 1 - layer) * (_CELL + _GAP)
+        marks.append(Line(_PAD, y + _CELL / 2, (Span(f"L{layer}", 12, palette.SOFT),)))
+        for head in range(n_heads):
+            marks += _cell(found, Node("head", layer, head), left + head * (_CELL + _GAP), y)
+    marks += _legend(legend, top + down + 18)
+    return Scene(wide, top + down + 44, title, counts, tuple(marks))
+
+
+def _cell(found: Comparison, node: Node, x: float, y: float) -> Iterator[Mark]:
+    here, there = node in found.heads.first, node in found.heads.second
+    fill = BOTH if here and there else FIRST if here else SECOND if there else NEITHER
+    ink = palette.PAPER if here and there else palette.INK if here or there else palette.FAINT
+    yield Block(Rect(x, y, _CELL, _CELL), 5, Pen(fill=fill), node=str(node))
+    yield Line(x + _CELL / 2, y + _CELL / 2, (Span(str(node), 10.5, ink),), centred=True)
+
+
+def _legend(entries: list[tuple[str, str]], y: float) -> Iterator[Mark]:
+    x = _PAD
+    for colour, words in entries:
+        yield Block(Rect(x, y - 7, 14, 14), 3, Pen(fill=colour))
+        yield Line(x + 20, y, (Span(words, 12),))
+        x += width(words, 12) + 40
