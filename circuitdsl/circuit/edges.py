@@ -8,8 +8,9 @@ from typing import Literal
 
 from ..language import syntax as s
 from ..language.diagnostics import Span, did_you_mean, listing, suggest
+from ..language.written import written
 from .claims import EVERYWHERE, LOGITS, Edge, EdgeEffect, Input, Member, Node, Port, Position
-from .expressions import evaluate, written
+from .expressions import evaluate
 from .scope import Members, Scope
 from .vocabulary import GENERAL_POSITIONS, PORTS
 

@@ -8,10 +8,11 @@ from typing import Literal, cast
 
 from ..language import syntax as s
 from ..language.diagnostics import Span, did_you_mean, listing, suggest
+from ..language.written import written
 from .bounds import NotMeasured, delta_unit, resolve_claim, within
 from .claims import EVERYWHERE, LOGITS, Attention, Behaviour, Measurement, Metric, NodeEffect, Position, Site, Test
 from .edges import is_before
-from .expressions import evaluate, written
+from .expressions import evaluate
 from .header import metric_of
 from .scope import Members, Scope
 from .vocabulary import ABLATIONS, BEHAVIOUR, MEASUREMENTS, METRICS, UNMEASURED, Unit

@@ -6,39 +6,12 @@ from collections.abc import Iterable
 
 from ..language import syntax as s
 from ..language.diagnostics import listing, shorten
+from ..language.written import written
 from .claims import Group, Node, Position
 from .scope import Members, Scope
 from .vocabulary import ROLES
 
 MAX_CHAIN = 100
-
-
-def written(node: s.Set) -> str:
-    """A set as it is written in a spec.
-
-    >>> from circuitdsl.language.diagnostics import START
-    >>> written(s.Brackets(START, s.Sum(START, ("+", "-"), (s.GroupRef(START, "a"), s.Head(START, 0, 1)))))
-    '(a - 0.1)'
-    """
-    match node:
-        case s.Head(layer=layer, head=head, index=index):
-            return f"{layer}.{head}" + _index(index)
-        case s.Mlp(layer=layer, index=index):
-            return f"m{layer}" + _index(index)
-        case s.Special(name=name) | s.GroupRef(name=name):
-            return name
-        case s.Items(members=members):
-            return " ".join(written(m) for m in members)
-        case s.WithPort(inner=inner, port=port):
-            return f"{written(inner)}.{port.text}"
-        case s.Brackets(inner=inner):
-            return f"({written(inner)})"
-    signed = (f"{sign} {written(operand)}" for sign, operand in zip(node.signs, node.operands, strict=True))
-    return " ".join(signed).removeprefix("+ ")
-
-
-def _index(index: int | None) -> str:
-    return "" if index is None else f"[{index}]"
 
 
 def evaluate(scope: Scope, node: s.Set) -> Members | None:

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from ..language import syntax as s
 from ..language.diagnostics import Sink
+from ..language.written import written
 from .claims import Unmeasured
-from .expressions import written
 from .scope import Scope
 from .vocabulary import MEASUREMENTS, PORTS
 

@@ -20,6 +20,8 @@ Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 VERBS = (
     "verify",
     "check",
+    "explain",
+    "fmt",
     "render",
     "compare",
     "diff",

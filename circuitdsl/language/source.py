@@ -22,13 +22,13 @@ def read_source(path: str | Path) -> tuple[str, tuple[Diagnostic, ...]]:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         return _refused("E001", f"{path} cannot be read: {reason}")
-    if len(data) > MAX_BYTES:
-        return _refused("E003", "the file is larger than 1 MB; a circuit file is text of a few kilobytes")
     return decode(data)
 
 
 def decode(data: bytes) -> tuple[str, tuple[Diagnostic, ...]]:
-    """Bytes to text: UTF-8 without NUL bytes, with or without a byte-order mark."""
+    """Bytes to text: UTF-8 without NUL bytes, with or without a byte-order mark, not too many."""
+    if len(data) > MAX_BYTES:
+        return _refused("E003", "the file is larger than 1 MB; a circuit file is text of a few kilobytes")
     nul = data.find(b"\0")
     if nul >= 0:
         return _refused("E002", f"not a text file: byte {nul + 1} is NUL", _place(data, nul))

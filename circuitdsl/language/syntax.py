@@ -1,6 +1,6 @@
 """What a circuit file says, word for word: frozen nodes with the place where each was written.
 
-Two nodes are equal when they say the same; where they stand does not count.
+Two nodes are equal when they say the same; where they stand, and with how many blanks, does not count.
 """
 
 from __future__ import annotations
@@ -324,7 +324,7 @@ class EdgeClaim(Syntax):
     claim: tuple[ClaimPart, ...]
     on: Word | None
     citation: Text | None
-    text: str
+    text: str = field(compare=False)
     """The statement with single blanks, without its citation."""
 
 
@@ -335,7 +335,7 @@ class Expect(Syntax):
     claim: tuple[ClaimPart, ...]
     on: Word | None
     citation: Text | None
-    text: str
+    text: str = field(compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,7 +345,7 @@ class Channel(Syntax):
     receiver: Set
     claim: tuple[Composition, ...]
     citation: Text | None
-    text: str
+    text: str = field(compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,7 +356,7 @@ class Trace(Syntax):
     includes: Set
     at: At | None
     citation: Text | None
-    text: str
+    text: str = field(compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -368,27 +368,27 @@ class Use(Syntax):
 class SetAttention(Syntax):
     measurement: Measurement
     value: Number | Word
-    text: str
+    text: str = field(compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Scale(Syntax):
     nodes: Set
     factor: Number
-    text: str
+    text: str = field(compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Replace(Syntax):
     nodes: Set
     value: Word
-    text: str
+    text: str = field(compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class ProjectOut(Syntax):
     nodes: Set
-    text: str
+    text: str = field(compare=False)
 
 
 # --- blocks ---------------------------------------------------------------------------------------
@@ -397,14 +397,14 @@ class ProjectOut(Syntax):
 @dataclass(frozen=True, slots=True)
 class WhenPatched(Syntax):
     edge: Edge
-    text: str
+    text: str = field(compare=False)
     block: tuple[Statement, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class WhenKnockedOut(Syntax):
     nodes: Set
-    text: str
+    text: str = field(compare=False)
     block: tuple[Statement, ...] = ()
 
 
@@ -412,7 +412,7 @@ class WhenKnockedOut(Syntax):
 class Role(Syntax):
     name: Word
     title: Text | None
-    text: str
+    text: str = field(compare=False)
     block: tuple[Statement, ...] = ()
 
 
@@ -420,7 +420,7 @@ class Role(Syntax):
 class Intervention(Syntax):
     name: Word
     title: Text | None
-    text: str
+    text: str = field(compare=False)
     block: tuple[Statement, ...] = ()
 
 
@@ -429,7 +429,7 @@ class Property(Syntax):
     title: Text
     share: Number | None
     of: Word | None
-    text: str
+    text: str = field(compare=False)
     block: tuple[Statement, ...] = ()
 
 
@@ -437,7 +437,7 @@ class Property(Syntax):
 class Compare(Syntax):
     first: Word
     second: Word
-    text: str
+    text: str = field(compare=False)
     block: tuple[Statement, ...] = ()
 
 

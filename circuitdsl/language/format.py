@@ -1,0 +1,190 @@
+"""The one canonical layout of a spec: syntax to text, with its comments and its sections.
+
+What is kept: the order of statements, comments, and where blank lines part sections (one is enough). Everything
+else follows from the syntax, so formatting twice changes nothing more.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from ..errors import UserError
+from . import syntax as s
+from .diagnostics import START, Diagnostic
+from .layout import Line, lay_out
+from .lexer import Comment
+from .parse import parse
+from .rows import Row, row_of
+
+
+class NotFormatted(UserError):
+    """A text with syntax errors; `diagnostics` are all of them."""
+
+    status = 2
+
+    def __init__(self, path: str, diagnostics: tuple[Diagnostic, ...]) -> None:
+        first, more = diagnostics[0], len(diagnostics) - 1
+        where = f"{path or 'the text'}:{first.span.line}:{first.span.column}"
+        others = f" (and {more} more)" if more else ""
+        super().__init__(f"{where} cannot be formatted: {first.message}{others}", "mend its syntax errors first")
+        self.diagnostics = diagnostics
+
+
+def format_text(text: str, path: str = "") -> str:
+    """A spec in its canonical layout.
+
+    Raises:
+        NotFormatted: the text has syntax errors.
+    """
+    file, found = parse(text, path)
+    if found:
+        raise NotFormatted(path, found)
+    return dumps(file)
+
+
+def dumps(file: s.File) -> str:
+    """The canonical text of a parsed file, with the comments and sections of the text it was parsed from.
+
+    A file made without a text gets a blank line between its sections.
+
+    Raises:
+        ValueError: a statement could not be read, or a string holds a double quote or a line end.
+    """
+    return lay_out(list(_with_comments(file) if file.text else _with_sections(file)))
+
+
+# --- statements in order --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Flat:
+    """A statement, and the header of the block in which it stands."""
+
+    statement: s.Statement
+    header: s.Statement | None
+    depth: int
+
+
+def _flat(file: s.File) -> Iterator[_Flat]:
+    """All statements in the order written; what describes a circuit stands indented below its line."""
+    below_circuit = False
+    for statement in file.statements:
+        below_circuit = isinstance(statement, s.Circuit) or (below_circuit and isinstance(statement, s.Info))
+        yield _Flat(statement, None, int(below_circuit and isinstance(statement, s.Info)))
+        for inside in getattr(statement, "block", ()):
+            yield _Flat(inside, statement, 1)
+
+
+def _line(flat: _Flat, blank: bool, comment: str = "") -> Line:
+    return Line(row_of(flat.statement), flat.depth, blank, comment, isinstance(flat.statement, s.Circuit))
+
+
+# --- without a text -------------------------------------------------------------------------------
+
+
+def _with_sections(file: s.File) -> Iterator[Line]:
+    """A blank line wherever another kind of statement begins."""
+    before = ""
+    for flat in _flat(file):
+        line = _line(flat, False)
+        kind = _section(flat.statement, line.row)
+        line.blank = flat.header is None and (kind != before or kind in ("circuit", "block")) and kind != "info"
+        before = kind if flat.header is None else "block"
+        yield line
+
+
+def _section(statement: s.Statement, row: Row | None) -> str:
+    if isinstance(statement, s.Circuit):
+        return "circuit"
+    if hasattr(statement, "block"):
+        return "block"
+    return row.table.partition(" ")[0] if row else ""
+
+
+# --- with the comments of its text ----------------------------------------------------------------
+
+
+def _with_comments(file: s.File) -> Iterator[Line]:
+    """Every statement with the comments above it and the one at its end."""
+    source = _Source(file)
+    statements = list(_flat(file))
+    ends = _ends(statements, (len(source.lines) + 1, 1))
+    before: _Flat | None = None
+    for flat, end in zip(statements, ends, strict=True):
+        start = flat.statement.span.line
+        yield from _own_lines(source, source.until((start, 1)), before, flat)
+        inside, trailing = source.of(flat.statement, end)
+        blank = source.blank_above(start) and not (before and before.statement is flat.header)
+        for comment in inside:  # comments between the lines of a statement, which is written on one
+            yield Line(None, flat.depth, blank, comment)
+            blank = False
+        yield _line(flat, blank, trailing)
+        before = flat
+    yield from _own_lines(source, source.until((len(source.lines) + 1, 1)), before, None)
+
+
+def _own_lines(source: _Source, comments: list[Comment], before: _Flat | None, after: _Flat | None) -> Iterator[Line]:
+    """Comments on lines of their own: those indented below a block's header still belong to the block."""
+    header = before.header if before else None
+    in_block = header is not None or (after is not None and after.depth > 0)
+    first = bool(before and after and before.statement is after.header)
+    for comment in comments:
+        in_block &= bool(after and after.depth) or (header is not None and comment.column > header.span.column)
+        yield Line(None, int(in_block), source.blank_above(comment.line) and not first, comment.text.rstrip())
+        first = False
+
+
+def _ends(statements: list[_Flat], last: tuple[int, int]) -> list[tuple[int, int]]:
+    """For every statement, where the next one of the text begins; statements put in later stand nowhere in it."""
+    ends = []
+    for flat in reversed(statements):
+        ends.append(last)
+        span = flat.statement.span
+        last = min(last, (span.line, span.column)) if span != START else last
+    return ends[::-1]
+
+
+class _Source:
+    """The text that was parsed, and its comments not yet placed, in order."""
+
+    def __init__(self, file: s.File) -> None:
+        self.lines = re.split(r"\r\n|\n|\r", file.text)
+        self.comments = list(reversed(file.comments))
+
+    def blank_above(self, line: int) -> bool:
+        return 2 <= line <= len(self.lines) and not self.words(line - 1, None)
+
+    def words(self, line: int, until: int | None) -> str:
+        return self.lines[line - 1][:until].replace("\ufeff", "").strip()
+
+    def until(self, place: tuple[int, int]) -> list[Comment]:
+        """The comments before a place."""
+        found = []
+        while self.comments and (self.comments[-1].line, self.comments[-1].column) < place:
+            found.append(self.comments.pop())
+        return found
+
+    def of(self, statement: s.Statement, end: tuple[int, int]) -> tuple[list[str], str]:
+        """(comments between the lines of a statement, the one at its end)."""
+        inside, trailing = [], ""
+        last = max(part.span.end_line for part in s.walk(_alone(statement)))
+        while self.comments:
+            comment = self.comments[-1]
+            alone = not self.words(comment.line, comment.column - 1)
+            if (comment.line, comment.column) >= end or (alone and comment.line > last):
+                break
+            self.comments.pop()
+            text = comment.text.rstrip()
+            if alone:
+                inside.append(text)
+            else:
+                inside += [trailing] if trailing else []
+                trailing = text
+        return inside, trailing
+
+
+def _alone(statement: s.Statement) -> s.Statement:
+    """A block's header without its block."""
+    return replace(statement, block=()) if isinstance(statement, s.Block) else statement

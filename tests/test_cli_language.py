@@ -1,0 +1,115 @@
+"""`fmt` and `explain` as a user meets them."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+
+import pytest
+
+from circuitdsl import cli
+from circuitdsl.language.codes import codes
+
+UGLY, NEAT = 'circuit   a\nmodel "gpt2" # small\n', 'circuit a\nmodel "gpt2"  # small\n'
+WRONG = "circuit a\nheads Mover = 9.9\n"
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]):
+    """Run the command line in this process: (status, standard output, standard error)."""
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        try:
+            status = cli.run(arguments)
+        except SystemExit as stop:
+            status = int(stop.code or 0)
+        return (status, *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture
+def ugly(tmp_path: Path) -> Path:
+    path = tmp_path / "a.circ"
+    path.write_text(UGLY)
+    return path
+
+
+def stdin(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+
+
+# --- fmt ------------------------------------------------------------------------------------------
+
+
+def test_a_file_is_formatted_once(run, ugly: Path) -> None:
+    assert run("fmt", str(ugly)) == (0, f"{ugly} formatted\n", "")
+    assert ugly.read_text() == NEAT
+    assert run("fmt", str(ugly)) == (0, "", "")
+    assert [path.name for path in ugly.parent.iterdir()] == ["a.circ"]
+
+
+def test_check_says_what_would_change_and_writes_nothing(run, ugly: Path, tmp_path: Path) -> None:
+    neat = tmp_path / "neat.circ"
+    neat.write_text(NEAT)
+    assert run("fmt", "--check", str(ugly), str(neat)) == (1, "", f"{ugly} would change\n")
+    assert run("fmt", "--check", str(neat)) == (0, "", "")
+    assert ugly.read_text() == UGLY
+
+
+def test_a_diff_is_printed_and_nothing_written(run, ugly: Path) -> None:
+    status, out, _ = run("fmt", "--diff", str(ugly))
+    assert status == 0
+    assert "\n-circuit   a\n" in out and "\n+circuit a\n" in out
+    assert run("fmt", "--diff", "--check", str(ugly)) == (1, out, "")
+    assert ugly.read_text() == UGLY
+
+
+def test_standard_input_goes_to_standard_output(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    stdin(monkeypatch, UGLY)
+    assert run("fmt", "-") == (0, NEAT, "")
+    stdin(monkeypatch, WRONG)
+    status, out, err = run("fmt", "-")
+    assert (status, out) == (2, "")
+    assert err.startswith("<stdin>:2:7: error[E022]:")
+    assert run("fmt", "-", "-")[0] == 2
+
+
+def test_a_wrong_file_is_left_alone_and_the_others_are_formatted(run, ugly: Path, tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong.circ"
+    wrong.write_text(WRONG)
+    status, _, err = run("fmt", str(wrong), str(tmp_path / "none.circ"), str(ugly))
+    assert status == 2
+    assert "error[E022]" in err and "error[E001]: there is no file" in err
+    assert (wrong.read_text(), ugly.read_text()) == (WRONG, NEAT)
+
+
+def test_line_ends_and_a_byte_order_mark_are_made_plain(run, ugly: Path) -> None:
+    ugly.write_bytes(b"\xef\xbb\xbf" + NEAT.replace("\n", "\r\n").encode())
+    assert run("fmt", "--check", str(ugly))[0] == 1
+    assert run("fmt", str(ugly))[0] == 0
+    assert ugly.read_bytes() == NEAT.encode()
+
+
+# --- explain --------------------------------------------------------------------------------------
+
+
+def test_every_code_is_listed(run) -> None:
+    status, out, _ = run("explain")
+    assert status == 0
+    assert [line.split()[0] for line in out.splitlines()] == list(codes())
+
+
+@pytest.mark.parametrize("asked", ["E012", "e012", "[E012]"])
+def test_a_code_is_explained_with_its_example(run, asked: str) -> None:
+    status, out, _ = run("explain", asked)
+    assert status == 0
+    assert out.startswith("E012: '@' is reserved\n")
+    assert "\n    @mover -> logits\n" in out
+
+
+def test_an_unknown_code_is_guessed(run) -> None:
+    status, out, err = run("explain", "E0400")
+    assert (status, out) == (2, "")
+    assert "there is no code E0400; did you mean 'E040'?" in err
