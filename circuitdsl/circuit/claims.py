@@ -163,6 +163,48 @@ class Attention:
 Measurement = EdgeEffect | NodeEffect | Behaviour | Attention
 
 
+# --- what changes a model -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SetAttention:
+    """From the source positions the heads give `mass` to the targets, spread equally; the rest is scaled to fit."""
+
+    heads: tuple[Node, ...]
+    source: tuple[Position, ...]
+    target: tuple[Position, ...]
+    mass: float
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """What nodes (or singular components of heads) write is multiplied, at every position; 0 projects it out."""
+
+    nodes: tuple[Node, ...]
+    factor: float
+
+
+@dataclass(frozen=True, slots=True)
+class Replace:
+    """What nodes write at their positions is replaced, as in a knock-out."""
+
+    sites: tuple[Site, ...]
+    ablate: Literal["corrupt", "mean", "zero"]
+
+
+Verb = SetAttention | Scale | Replace
+
+
+@dataclass(frozen=True, slots=True)
+class Intervention:
+    """A change of the model: its verbs, applied in their order."""
+
+    name: str
+    title: str
+    verbs: tuple[Verb, ...]
+    line: int = 0
+
+
 # --- what is claimed of it ------------------------------------------------------------------------
 
 

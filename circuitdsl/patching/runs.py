@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from circuitdsl.circuit.claims import Node
-from circuitdsl.models.parts import Transformer, attend
+from circuitdsl.models.parts import Attention, Transformer, attend
 from circuitdsl.patching.patch import Ablation, PatchError, Readout
 
 C = TypeVar("C", bound="Terms")
@@ -94,6 +94,24 @@ class Runs:
         return replace(self, means=means, stratum=stratum.to(self.clean_tokens.device))
 
 
+class Edits:
+    """What is changed in a forward pass, for some rows of the prompts; this one changes nothing."""
+
+    def attend(self, layer: int, attn: Attention, q: Tensor, k: Tensor, v: Tensor, rows: slice) -> Tensor:
+        """`z` of every head [m, T, heads, d_head]; arguments as for `parts.attend`."""
+        return attend(attn, q, k, v)
+
+    def mlp(self, layer: int, term: Tensor, rows: slice) -> Tensor:
+        """What the MLP of a layer writes [m, T, d]."""
+        return term
+
+
+@torch.inference_mode()
+def edited(runs: Runs, edits: Edits) -> Cache:
+    """The clean prompts once more, with some of the forward pass changed."""
+    return _filled(runs.model, runs.clean_tokens, _new_cache, edits)
+
+
 @torch.inference_mode()
 def run(model: Transformer, clean_tokens: Int[Tensor, "n T"], corrupt_tokens: Int[Tensor, "n T"]) -> Runs:
     """Run clean prompts and their corrupt partners once and keep what patching needs.
@@ -154,27 +172,30 @@ def _check_tokens(model: Transformer, tokens: Tensor, which: str) -> None:
 # --- filling the caches -----------------------------------------------------------------------------
 
 
-def _filled(model: Transformer, tokens: Tensor, make: Callable[[Transformer, int, int], C]) -> C:
+def _filled(
+    model: Transformer, tokens: Tensor, make: Callable[[Transformer, int, int], C], edits: Edits | None = None
+) -> C:
     out = make(model, tokens.shape[0], tokens.shape[1])
     for start in range(0, len(tokens), CHUNK):
         rows = slice(start, start + CHUNK)
-        _fill(model, tokens[rows], out, rows)
+        _fill(model, tokens[rows], out, rows, edits)
     return out
 
 
-def _fill(model: Transformer, tokens: Tensor, out: Terms, rows: slice) -> None:
+def _fill(model: Transformer, tokens: Tensor, out: Terms, rows: slice, edits: Edits | None = None) -> None:
     """Run prompts and write their activations into `rows` of a cache."""
     full = out if isinstance(out, Cache) else None
+    edits = edits or Edits()
     resid = model.embed(tokens)
     out.embed[rows] = resid
     cos, sin = (full.cos, full.sin) if full else model.table(tokens.shape[1])
     for layer, block in enumerate(model.blocks):
         x = block.attn_norm(resid)
         q, k, v = (block.attn.project(port, x, cos, sin).transpose(1, 2) for port in ("q", "k", "v"))
-        z = attend(block.attn, q, k, v)
+        z = edits.attend(layer, block.attn, q, k, v, rows)
         mid = resid + block.attn.o(z.flatten(-2))
         mlp_in = resid if model.parallel else mid
-        mlp = block.mlp(block.mlp_norm(mlp_in))
+        mlp = edits.mlp(layer, block.mlp(block.mlp_norm(mlp_in)), rows)
         out.z[layer][rows], out.mlp[layer][rows] = z, mlp
         if full:
             full.resid_pre[layer][rows] = resid
