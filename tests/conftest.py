@@ -38,6 +38,18 @@ def pocket_tokens():
 
 
 @pytest.fixture(scope="session")
+def gpt2_attention() -> Path:
+    """The attention of GPT-2 small as published: no MLPs, no embedding of tokens."""
+    return shared("gpt2-small-attention")
+
+
+@pytest.fixture(scope="session")
+def stories() -> Path:
+    """A small public model of the Llama architecture."""
+    return shared("stories260K")
+
+
+@pytest.fixture(scope="session")
 def pocket():
     from circuitdsl.models.load import load_model
 

@@ -20,9 +20,10 @@ class TaskShape:
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
-    """The size of a model: enough to know which heads and MLPs exist."""
+    """The size of a model: enough to know which heads and MLPs exist; `d_head` where it is known."""
 
     title: str
     n_layers: int
     n_heads: int
     parallel: bool = False
+    d_head: int | None = None

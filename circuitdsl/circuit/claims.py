@@ -160,7 +160,17 @@ class Attention:
     label: str = ""
 
 
-Measurement = EdgeEffect | NodeEffect | Behaviour | Attention
+@dataclass(frozen=True, slots=True)
+class Composition:
+    """How strongly heads, or singular components of theirs, write into what others read; known from weights alone.
+
+    The figure of several pairs together is the mean over them.
+    """
+
+    pairs: tuple[tuple[Node, Input], ...]
+
+
+Measurement = EdgeEffect | NodeEffect | Behaviour | Attention | Composition
 
 
 # --- what changes a model -------------------------------------------------------------------------
@@ -250,17 +260,49 @@ class Within:
         return self.text
 
 
-Test = Matters | Negligible | Signed | Within
+@dataclass(frozen=True, slots=True)
+class Composed:
+    """A bound on a channel: on its rank among all upstream senders, on its z score, or on the composition itself.
+
+    `strict` bounds are outside the region; nothing else would keep rank 3 from being `< 3`.
+    """
+
+    figure: Literal["rank", "z", "composition"]
+    low: float | None
+    high: float | None
+    strict: bool
+    text: str
+
+    def admits(self, value: float) -> bool:
+        """Whether a figure is within the bounds."""
+        if self.strict:
+            return (self.low is None or value > self.low) and (self.high is None or value < self.high)
+        return (self.low is None or value >= self.low) and (self.high is None or value <= self.high)
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, slots=True)
+class ComposedAboveChance:
+    """Composition above the 95th percentile of all upstream senders."""
+
+    def __str__(self) -> str:
+        return "composition above chance"
+
+
+ChannelTest = Composed | ComposedAboveChance
+Test = Matters | Negligible | Signed | Within | ChannelTest
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One statement of the spec that can hold or fail, on every task in `tasks`."""
+    """One statement of the spec that can hold or fail, on every task in `tasks`; channels need none."""
 
     id: str
     line: int
     text: str
-    kind: Literal["edge", "expect"]
+    kind: Literal["edge", "expect", "channel"]
     measurement: Measurement
     tests: tuple[Test, ...]
     each: bool

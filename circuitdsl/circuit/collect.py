@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from ..language import syntax as s
 from .bounds import NotMeasured, resolve_claim
+from .channels import resolve_channel
 from .claims import Attention, Claim, EdgeEffect, Measurement, NodeEffect, Position, Test, Unmeasured
 from .edges import resolve_edge
 from .expectations import resolve_expect
 from .scope import Scope
 from .unmeasured import check_names, component, unmeasured
+
+_KINDS: dict[type[s.Syntax], Literal["edge", "expect", "channel"]] = {
+    s.EdgeClaim: "edge",
+    s.Expect: "expect",
+    s.Channel: "channel",
+}
 
 
 class Claims:
@@ -30,7 +39,9 @@ class Claims:
                 self.edge(statement)
             case s.Expect():
                 self.expect(statement)
-            case s.Channel() | s.Trace() | s.WhenPatched() | s.WhenKnockedOut() | s.Intervention() | s.Property():
+            case s.Channel():
+                self.channel(statement)
+            case s.Trace() | s.WhenPatched() | s.WhenKnockedOut() | s.Intervention() | s.Property():
                 self.leave(statement)
 
     def leave(self, statement: s.Statement, what: str | None = None) -> None:
@@ -69,9 +80,14 @@ class Claims:
             self.state(statement, measurement, tests, tasks)
         return None
 
+    def channel(self, statement: s.Channel) -> None:
+        found = resolve_channel(self.scope, statement)
+        if found is not None:
+            self.state(statement, *found, tasks=())
+
     def state(
         self,
-        statement: s.EdgeClaim | s.Expect,
+        statement: s.EdgeClaim | s.Expect | s.Channel,
         measurement: Measurement,
         tests: tuple[Test, ...],
         tasks: tuple[str, ...],
@@ -87,10 +103,10 @@ class Claims:
                 id=f"c{len(self.claims) + 1:02d}",
                 line=line,
                 text=statement.text,
-                kind="edge" if isinstance(statement, s.EdgeClaim) else "expect",
+                kind=_KINDS[type(statement)],
                 measurement=measurement,
                 tests=tests,
-                each=isinstance(statement, s.EdgeClaim) and statement.each,
+                each=isinstance(statement, s.EdgeClaim | s.Channel) and statement.each,
                 margin=self.scope.margin,
                 tasks=tasks,
                 citation=statement.citation.text if statement.citation else None,

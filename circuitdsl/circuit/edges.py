@@ -42,11 +42,11 @@ def resolve_edge(
     scope: Scope, edge: s.Edge, via_mlps: bool, direction: Literal["noise", "denoise"] = "noise"
 ) -> EdgeEffect | None:
     """The pairs of an edge with their inputs and positions; None when it is wrong (and said so)."""
-    ends = _ends(scope, edge)
+    ends = ends_of(scope, edge)
     at = scope.places(edge.at)
     if ends is None or at is None:
         return None
-    pairs = _pairs(scope, ends)
+    pairs = pairs_of(scope, ends)
     if not pairs:
         return None
     members = _members(scope, ends, pairs, at)
@@ -60,7 +60,8 @@ def resolve_edge(
 # --- sender and receiver --------------------------------------------------------------------------
 
 
-def _ends(scope: Scope, edge: s.Edge) -> Ends | None:
+def ends_of(scope: Scope, edge: s.Edge) -> Ends | None:
+    """Sender and receiver with their nodes; None when one of them is wrong (and said so)."""
     senders = evaluate(scope, edge.sender) if _unlisted(scope, edge.sender, "") else None
     inner, port, right = _receiver(scope, edge.receiver)
     receivers = evaluate(scope, inner) if right else None
@@ -125,7 +126,7 @@ def _inputs_exist(scope: Scope, ends: Ends) -> bool:
 # --- pairs ----------------------------------------------------------------------------------------
 
 
-def _pairs(scope: Scope, ends: Ends) -> list[tuple[Node, Node]]:
+def pairs_of(scope: Scope, ends: Ends) -> list[tuple[Node, Node]]:
     """The pairs whose sender is strictly earlier; it is said which are not."""
     if len(ends.senders) * len(ends.receivers) > MAX_PAIRS:
         message = (

@@ -114,7 +114,13 @@ def read_directory(path: Path, title: str) -> tuple[ModelShape | None, str | Non
     )
     if layers is None or heads is None:
         return None, f"{path / 'config.json'} does not give the numbers of layers and heads"
-    return ModelShape(title, layers, heads, _parallel(config)), None
+    return ModelShape(title, layers, heads, _parallel(config), _d_head(config, heads)), None
+
+
+def _d_head(config: Any, heads: int) -> int | None:
+    """Dimensions of a head, where the configuration gives them."""
+    width = _number(config, "n_embd", "hidden_size")
+    return _number(config, "head_dim") or (width // heads if width else None)
 
 
 def _number(config: Any, *keys: str) -> int | None:

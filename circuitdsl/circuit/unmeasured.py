@@ -16,7 +16,6 @@ WHAT: dict[type[s.Syntax], str] = {
     s.WhenKnockedOut: "a 'when … is knocked out' block",
     s.Role: "a role of the file's own",
     s.Use: "'use'",
-    s.Channel: "a channel",
     s.Trace: "a trace",
     s.Intervention: "an intervention",
     s.Property: "a property",

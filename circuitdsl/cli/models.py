@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from circuitdsl.circuit.claims import Circuit
     from circuitdsl.cli import Verbs
     from circuitdsl.models.parts import Transformer
+    from circuitdsl.models.weights import AttentionWeights
 
 #: models up to this width run on one thread
 SMALL_WIDTH = 256
@@ -51,6 +52,7 @@ class Models:
 
         self.given = given
         self.loaded: dict[tuple[str, str | None], Transformer] = {}
+        self.read: dict[tuple[str, str | None], AttentionWeights] = {}
         self.threads = torch.get_num_threads()
 
     def of(self, circuit: Circuit) -> Transformer:
@@ -59,15 +61,10 @@ class Models:
         Raises:
             UserError: the circuit names none, or it cannot be loaded.
         """
-        from circuitdsl.circuit.shapes import near
         from circuitdsl.models.load import load_model
 
         given = self.given
-        name = given.model or (circuit.model.name if circuit.model else None)
-        if name is None:
-            raise UserError(f"circuit {circuit.name} names no model", hint='add a line `model "…"`, or give --model')
-        revision = circuit.model.revision if circuit.model and not given.model else None
-        place = name if given.model else near(name, circuit.path)
+        name, place, revision = self._named(circuit)
         if (place, revision) not in self.loaded:
             with status(f"loading {name}"):
                 model = load_model(place, given.device, given.dtype, revision)
@@ -75,6 +72,31 @@ class Models:
         found = self.loaded[place, revision]
         self._use_threads(found)
         return found
+
+    def weights_of(self, circuit: Circuit) -> AttentionWeights:
+        """The attention weights of a circuit's model, straight from its files: no model is built.
+
+        Raises:
+            UserError: the circuit names none, or they cannot be read.
+        """
+        from circuitdsl.models.weights import read_weights
+
+        name, place, revision = self._named(circuit)
+        if (place, revision) not in self.read:
+            with status(f"reading the weights of {name}"):
+                self.read[place, revision] = replace(read_weights(place, revision), name=name)
+        return self.read[place, revision]
+
+    def _named(self, circuit: Circuit) -> tuple[str, str, str | None]:
+        """(name, where it lies, revision) of a circuit's model."""
+        from circuitdsl.circuit.shapes import near
+
+        given = self.given
+        name = given.model or (circuit.model.name if circuit.model else None)
+        if name is None:
+            raise UserError(f"circuit {circuit.name} names no model", hint='add a line `model "…"`, or give --model')
+        revision = circuit.model.revision if circuit.model and not given.model else None
+        return name, name if given.model else near(name, circuit.path), revision
 
     def _use_threads(self, model: Transformer) -> None:
         """One thread for a model whose matrices are too small to share: waiting costs more than it saves."""

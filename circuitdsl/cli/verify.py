@@ -96,6 +96,7 @@ def _reports(circuits: list[Circuit], given: argparse.Namespace) -> Iterator[Rep
     from dataclasses import replace
 
     from circuitdsl.api import make_benches
+    from circuitdsl.verification.channels import needs_no_model, verify_weights
     from circuitdsl.verification.verify import Options, verify, with_overrides
 
     options = Options(
@@ -107,6 +108,11 @@ def _reports(circuits: list[Circuit], given: argparse.Namespace) -> Iterator[Rep
     models = Models(given)
     for circuit in circuits:
         if not any(given.claim is None or claim.answers_to(given.claim) for claim in circuit.claims):
+            continue
+        if needs_no_model(circuit, given.claim):
+            start = time.perf_counter()
+            report = verify_weights(circuit, models.weights_of(circuit), given.claim)
+            yield replace(report, seconds=time.perf_counter() - start)
             continue
         circuit = with_overrides(circuit, given.prompts, given.seed)
         model = models.of(circuit)

@@ -28,6 +28,8 @@ def value(measured: Measured) -> str:
         return percent(measured.value)
     if measured.unit == "points":
         return f"{percent(measured.value, sign=False)} points"
+    if measured.unit == "composition":
+        return plain(measured.value, 3)
     return plain(measured.value)
 
 

@@ -22,12 +22,26 @@ Interval = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a composition stands among those of all upstream heads, or of all their components.
+
+    `rank` is 1 for the largest of `of`; `z` is in standard deviations from the mean; `chance` is the 95th percentile.
+    """
+
+    composition: float
+    rank: int | None
+    of: int | None
+    z: float
+    chance: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Measured:
     """A number with its plain 95 % interval; fractions as fractions.
 
     `ci_used` is the interval at the level that the verdict used (wider, where many claims are made). `unit` is
-    `share`, `gap` (a fraction of clean minus corrupt), or the metric's own unit. `right_sign` is the share of prompts
-    on which the figure has the claimed sign.
+    `share`, `gap` (a fraction of clean minus corrupt), `composition`, or the metric's own unit. `right_sign` is
+    the share of prompts on which the figure has the claimed sign.
     """
 
     name: str
@@ -40,6 +54,7 @@ class Measured:
     median: float | None = None
     iqr: Interval | None = None
     right_sign: float | None = None
+    standing: Standing | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,17 +79,18 @@ class MemberResult:
     n: int
     verdict: Verdict | None = None
     reason: str = ""
+    standing: Standing | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimResult:
-    """One claim on one task."""
+    """One claim on one task; channels have none."""
 
     id: str
     line: int
     text: str
     kind: str
-    task: str
+    task: str | None
     verdict: Verdict
     reason: str
     protocol: dict[str, str] = field(default_factory=dict)

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from circuitdsl.report.numbers import interval, percent, plain, value
-from circuitdsl.report.report import ClaimResult, MemberResult, Report, TaskResult
+from circuitdsl.report.report import ClaimResult, Measured, MemberResult, Report, TaskResult
 
 _STYLE = {"holds": "green", "fails": "bold red", "undecided": "yellow", "error": "magenta"}
 _PLURAL = {"holds": ("holds", "hold"), "fails": ("fails", "fail"), "undecided": ("undecided",) * 2}
@@ -41,7 +41,8 @@ def _header(report: Report, width: int) -> Text:
     model = report.model
     first = Text.assemble(
         (report.spec.circuit, "bold"),
-        f" · {model.name} ({model.n_layers} layers × {model.n_heads} heads) · {model.device} {model.dtype}",
+        f" · {model.name} ({model.n_layers} layers × {model.n_heads} heads)"
+        f" · {'weights alone' if not report.tasks else f'{model.device} {model.dtype}'}",
     )
     parts = [first, *map(_task, report.tasks)]
     one_line = Text(" · ").join(parts)
@@ -93,7 +94,7 @@ def _line(claim: ClaimResult, columns: Columns, fits: bool) -> Iterator[Text]:
     numbers = Text.assemble(
         (f"{value(found) if found else '':>{columns.number}}  ", "bold"),
         (f"{interval(found) if found else '':<{columns.interval}}  ", "dim"),
-        (f"{f'n {found.n}' if found else '':<{columns.n}}  ", "dim"),
+        (f"{_n(found):<{columns.n}}  ", "dim"),
         (f"{_extra(claim):<{columns.extra}}  ", "dim"),
         (claim.verdict, _STYLE[claim.verdict]),
     )
@@ -112,9 +113,14 @@ def _columns(claims: Iterable[ClaimResult]) -> Columns:
         text=max((len(claim.text) for claim in claims), default=0),
         number=max((len(value(m)) for m in found), default=0),
         interval=max((len(interval(m)) for m in found), default=0),
-        n=max((len(f"n {m.n}") for m in found), default=0),
+        n=max((len(_n(m)) for m in found), default=0),
         extra=max((len(_extra(claim)) for claim in claims), default=0),
     )
+
+
+def _n(found: Measured | None) -> str:
+    """How many prompts a figure is over; weights have none."""
+    return f"n {found.n}" if found and found.n else ""
 
 
 def _indented(text: str, by: int, width: int, style: str) -> Text:
@@ -124,11 +130,14 @@ def _indented(text: str, by: int, width: int, style: str) -> Text:
 
 
 def _extra(claim: ClaimResult) -> str:
-    """Members that pass, for `each`; standing among random edges, for `matters`."""
+    """Members that pass, for `each`; standing among random edges (`matters`) or among all senders (channels)."""
     parts = []
     judged = [m for m in claim.members if m.verdict]
     if judged:
         parts.append(f"{sum(m.verdict == 'holds' for m in judged)} of {len(judged)}")
+    where = claim.measured.standing if claim.measured else None
+    if where:
+        parts += [f"rank {where.rank} of {where.of}"] * (where.rank is not None) + [f"z {plain(where.z)}"]
     if claim.null and claim.null.size:
         parts.append(f"rarer than {round(claim.null.percentile * claim.null.size)} of {claim.null.size}")
     return ", ".join(parts)
@@ -143,9 +152,9 @@ def _members(claim: ClaimResult, verbose: bool) -> list[str]:
 
 
 def _member_line(member: MemberResult) -> str:
-    if member.effect is None:
-        return f"{member.sender} -> {member.receiver}: {member.reason}"
     port = f".{member.input}" if member.input in ("q", "k", "v") else ""
+    if member.effect is None:
+        return f"{member.sender} -> {member.receiver}{port}: {member.reason}"
     ci = "" if member.ci is None else f" [{percent(member.ci[0], False)}, {percent(member.ci[1], False)}]"
     return f"{member.sender} -> {member.receiver}{port} at {member.position}: {percent(member.effect)}{ci}"
 
@@ -158,11 +167,12 @@ def _matrix(report: Report, verbose: bool) -> RenderableType:
     table = Table(box=None, padding=(0, 2), pad_edge=True, header_style="bold")
     table.add_column("", justify="right")
     table.add_column("claim", overflow="fold")
-    for task in report.tasks:
-        table.add_column(task.name)
+    columns = [task.name for task in report.tasks] + [None] * any(claim.task is None for claim in report.claims)
+    for name in columns:
+        table.add_column(name or "weights")
     cells = {(c.id, c.task): c for c in report.claims}
     for claim in {c.id: c for c in report.claims}.values():
-        row = [cells.get((claim.id, task.name)) for task in report.tasks]
+        row = [cells.get((claim.id, name)) for name in columns]
         table.add_row(Text(str(claim.line), "dim"), Text(claim.text), *map(_cell, row))
     return Group(table, *_remarks(report, verbose))
 
@@ -170,7 +180,7 @@ def _matrix(report: Report, verbose: bool) -> RenderableType:
 def _remarks(report: Report, verbose: bool) -> Iterator[Text]:
     """The reasons of whatever does not hold (or of everything), and all notes, by claim and task."""
     for claim in report.claims:
-        where = Text.assemble((f"{claim.line:>4}  ", "dim"), f"{claim.task}: ")
+        where = Text.assemble((f"{claim.line:>4}  ", "dim"), f"{claim.task or 'weights'}: ")
         if claim.verdict != "holds" or verbose:
             yield Text.assemble(where, (claim.verdict, _STYLE[claim.verdict]), f", {claim.reason}")
             yield from (Text(f"        {line}", "dim") for line in _members(claim, verbose))
@@ -202,7 +212,7 @@ def _footnotes(report: Report) -> list[Text]:
 def _used_all(claim: ClaimResult, report: Report) -> bool:
     """Whether a claim has no prompts left that could decide it."""
     prompts = {task.name: task.prompts for task in report.tasks}
-    return claim.measured is not None and claim.measured.n >= prompts[claim.task]
+    return claim.measured is not None and claim.task is not None and claim.measured.n >= prompts[claim.task]
 
 
 def _summary(report: Report) -> Text:

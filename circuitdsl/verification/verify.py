@@ -21,11 +21,13 @@ from circuitdsl.measure.bench import Bench, Series, behaviour, measure, present
 from circuitdsl.measure.plan import ClaimPlan, Part, plan
 from circuitdsl.measure.requests import BehaviourRequest, EdgeRequest, NodeRequest, PatchRequest, Request, positions_of
 from circuitdsl.models.parts import Transformer
+from circuitdsl.models.weights import weights_of
 from circuitdsl.report.report import ModelInfo, Report, SpecInfo, TaskResult
 from circuitdsl.verdict.decide import NULL_PROMPTS, Evidence, decide_family, unmeasured, weigh_claim
 from circuitdsl.verdict.families import FAMILY
 from circuitdsl.verdict.intervals import Ratio, moments
 from circuitdsl.verdict.sampling import FIRST_LOOK, Looks, plan_looks
+from circuitdsl.verification.channels import channel_results, in_order
 from circuitdsl.verification.results import claim_result
 from circuitdsl.verification.samples import base_of, sample_of
 
@@ -113,11 +115,12 @@ def verify(
     evidence = [m.evidence or _broken(m, "the run was interrupted before this was measured") for m in members]
     alpha = options.alpha * (len(members) / len(plans) if options.holm and plans else 1)
     decisions = decide_family(evidence, alpha=alpha, adjust=options.holm)
+    measured = [claim_result(m.plan, d, m.series, m.bench) for m, d in zip(members, decisions, strict=True)]
     return Report(
         spec=SpecInfo(circuit.path, circuit.name, circuit.sha256),
         model=_model_info(model, benches),
         tasks=tuple(_task_result(benches[use.name], use) for use in circuit.tasks if use.name in benches),
-        claims=tuple(claim_result(m.plan, d, m.series, m.bench) for m, d in zip(members, decisions, strict=True)),
+        claims=in_order(circuit, [*measured, *channel_results(circuit, weights_of(model), options.only)]),
         seconds=time.perf_counter() - start,
         unmeasured=circuit.unmeasured if options.only is None else (),
         versions={name: version(name) for name in ("torch", "transformers", "transformer-lens", "numpy", "scipy")},

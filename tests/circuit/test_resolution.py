@@ -349,7 +349,6 @@ def test_what_acts_nowhere_in_particular_is_knocked_out_everywhere(sound: Sound)
         ("8.6 -> 9.9.q at END : stronger than 7.3 -> 9.9.q", "'stronger than'", 1),
         ("8.6[2] -> 9.9.q at END", "edge with a single component (8.6[2])", 1),
         ("expect knockout(8.6[2])", "measurement of a single component (8.6[2])", 1),
-        ("channel 4.11 -> 5.5.k : composition rank <= 3", "channel", 1),
         ("trace 9.9 END -> IO includes 8.6 at END", "trace", 1),
         ("when mover is knocked out\n  expect accuracy falls", "'when … is knocked out' block", 2),
         ("intervention x\n  scale mover by 2\n  expect accuracy rises", "intervention", 3),

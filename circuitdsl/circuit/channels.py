@@ -1,0 +1,115 @@
+"""Channels: claims that heads, or single singular components of theirs, write what others read (semantics: channels).
+
+With `each` every pair must pass; without it the claim is about the mean over the pairs, which has no rank.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ..language import syntax as s
+from ..language.diagnostics import did_you_mean, listing, suggest
+from .bounds import NotMeasured, within
+from .claims import ChannelTest, Composed, ComposedAboveChance, Composition, Input, Node, Within
+from .edges import ends_of, pairs_of
+from .scope import Scope
+
+FIGURES = ("rank", "z")
+
+
+def resolve_channel(scope: Scope, channel: s.Channel) -> tuple[Composition, tuple[ChannelTest, ...]] | None:
+    """The pairs of a channel and what is claimed of them; None when something is wrong (and said so)."""
+    pairs = _pairs(scope, channel)
+    tests = [_test(scope, part) for part in channel.claim]
+    if pairs is None or None in tests:
+        return None
+    if len(pairs) > 1 and not channel.each:
+        ranked = next((part for part in channel.claim if part.kind is not None and part.kind.text == "rank"), None)
+        if ranked is not None:
+            message = f"a rank belongs to one pair, and there are {len(pairs)} here"
+            scope.sink.error("E112", message, ranked.span, f"write: channel each {channel.text.split(maxsplit=1)[1]}")
+            return None
+    return Composition(pairs), tuple(test for test in tests if test is not None)
+
+
+# --- pairs ----------------------------------------------------------------------------------------
+
+
+def _pairs(scope: Scope, channel: s.Channel) -> tuple[tuple[Node, Input], ...] | None:
+    ends = ends_of(
+        scope, s.Edge(channel.sender.span.to(channel.receiver.span), channel.sender, channel.receiver, None, None)
+    )
+    if ends is None:
+        return None
+    right = _only_heads(scope, ends.senders, channel.sender) and _only_heads(scope, ends.receivers, channel.receiver)
+    part = next((node for node in ends.receivers if node.index >= 0), None)
+    if right and part is not None:
+        message = f"a channel ends in a whole head, not in a component of its output ({part})"
+        scope.sink.error("E110", message, channel.receiver.span)
+        right = False
+    if right and ends.port is None:
+        help = f"write {ends.receiver_name}.q, .k or .v"
+        message = f"{ends.receiver_name} reads through three inputs, and a channel ends in one"
+        scope.sink.error("E071", message, channel.receiver.span, help)
+        right = False
+    right = right and all(_component_exists(scope, node, channel.sender) for node in ends.senders)
+    pairs = pairs_of(scope, ends) if right else []
+    if not pairs or ends.port is None:
+        return None
+    return tuple((a, Input(b, ends.port)) for a, b in pairs)
+
+
+def _only_heads(scope: Scope, nodes: Iterable[Node], where: s.Set) -> bool:
+    others = [str(node) for node in nodes if node.kind != "head"]
+    if others:
+        message = f"a channel joins heads, and {listing(others)} {'is none' if len(others) == 1 else 'are none'}"
+        scope.sink.error("E110", message, where.span)
+    return not others
+
+
+def _component_exists(scope: Scope, node: Node, where: s.Set) -> bool:
+    model = scope.model
+    if model is None or model.d_head is None or node.index < model.d_head:
+        return True
+    spread = f"{node.layer}.{node.head}[0] to {node.layer}.{node.head}[{model.d_head - 1}]"
+    message = f"a head of {model.title} has {model.d_head} singular components: {node} does not exist ({spread})"
+    scope.sink.error("E060", message, where.span)
+    return False
+
+
+# --- what is claimed of them ----------------------------------------------------------------------
+
+
+def _test(scope: Scope, part: s.Composition) -> ChannelTest | None:
+    if part.quantity.text != "composition":
+        guess = did_you_mean(suggest(part.quantity.text, ("composition",)) or f"composition {part.quantity.text}")
+        scope.sink.error(
+            "E111", f"a channel has a composition, and no '{part.quantity.text}'{guess}", part.quantity.span
+        )
+        return None
+    if part.kind is not None and part.kind.text not in FIGURES:
+        scope.sink.unknown("E111", "figure", part.kind.text, part.kind.span, FIGURES, " of a composition")
+        return None
+    figure = part.kind.text if part.kind else "composition"
+    if isinstance(part.relation, s.AboveChance):
+        if part.kind is None:
+            return ComposedAboveChance()
+        message = f"'above chance' is said of the composition itself, not of its {figure}"
+        scope.sink.error("E083", message, part.relation.span, "write: composition above chance")
+        return None
+    low, high = {"rank": (1, None), "z": (None, None)}.get(figure, (0, 1))
+    bounds = within(scope, part.relation, "plain", "value", figure, low, high)
+    if bounds is None or isinstance(bounds, NotMeasured) or not _whole(scope, part, figure, bounds):
+        return None
+    words = "composition " + (f"{figure} " if part.kind else "") + bounds.text
+    strict = isinstance(part.relation, s.Compared) and "=" not in part.relation.relation
+    return Composed(figure, bounds.low, bounds.high, strict, words)  # type: ignore[arg-type]
+
+
+def _whole(scope: Scope, part: s.Composition, figure: str, bounds: Within) -> bool:
+    """Whether a rank is bounded by whole numbers."""
+    found = [bound for bound in (bounds.low, bounds.high) if bound is not None and bound != int(bound)]
+    if figure != "rank" or not found:
+        return True
+    scope.sink.error("E081", f"a rank is a whole number, and {found[0]:g} is none", part.relation.span)
+    return False
