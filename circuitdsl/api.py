@@ -20,7 +20,8 @@ from circuitdsl.tasks.registry import TASKS
 if TYPE_CHECKING:
     from circuitdsl.measure.bench import Bench
     from circuitdsl.models.parts import Transformer
-    from circuitdsl.tasks.dataset import PromptPair
+    from circuitdsl.tasks.dataset import Dataset, PromptPair
+    from circuitdsl.tasks.tokens import Tokens
 
 #: prompts of a generated task that mean ablation averages over, at the least
 MEAN_PROMPTS = 2000
@@ -121,6 +122,33 @@ def check_prompt_files(spec: Spec) -> None:
 # --- ready to measure ------------------------------------------------------------------------------
 
 
+def make_data(circuit: Circuit, use: TaskUse, model: Transformer) -> Dataset:
+    """A task's prompts for a model.
+
+    Raises:
+        UserError: the model has no tokenizer, or the task cannot be made with it.
+    """
+    from circuitdsl.tasks.dataset import sample
+    from circuitdsl.tasks.from_file import read_prompts
+
+    tokens = _tokens(use, model)
+    if use.file is not None:
+        path = Path(circuit.path).parent / use.file
+        return read_prompts(path, tokens, use.name, limit=use.prompts, n_vocab=model.n_vocab, seed=use.seed)
+    if tokens is None:
+        raise UserError(
+            f"{model.name} has no tokenizer, and task {use.name} needs one to make its prompts",
+            hint="put tokenizer.json beside the weights, or give prompts as token ids in a prompt file",
+        )
+    return sample(TASKS[use.generator or use.name], tokens, use.prompts, use.seed, use.corrupt, dict(use.options))
+
+
+def _tokens(use: TaskUse, model: Transformer) -> Tokens | None:
+    from circuitdsl.tasks.tokens import Tokens
+
+    return None if model.tokenizer is None else Tokens(model.tokenizer, model.name, use.bos)
+
+
 def make_bench(circuit: Circuit, use: TaskUse, model: Transformer) -> Bench:
     """A task's prompts for a model, ready to be measured.
 
@@ -129,22 +157,12 @@ def make_bench(circuit: Circuit, use: TaskUse, model: Transformer) -> Bench:
     """
     from circuitdsl.measure.bench import bench
     from circuitdsl.tasks.dataset import sample
-    from circuitdsl.tasks.from_file import read_prompts
-    from circuitdsl.tasks.tokens import Tokens
 
-    tokens = None if model.tokenizer is None else Tokens(model.tokenizer, model.name, use.bos)
-    if use.file is not None:
-        path = Path(circuit.path).parent / use.file
-        data = read_prompts(path, tokens, use.name, limit=use.prompts, n_vocab=model.n_vocab, seed=use.seed)
+    data = make_data(circuit, use, model)
+    tokens = _tokens(use, model)
+    if use.file is not None or tokens is None:
         return bench(model, data, circuit.metric)
-    if tokens is None:
-        raise UserError(
-            f"{model.name} has no tokenizer, and task {use.name} needs one to make its prompts",
-            hint="put tokenizer.json beside the weights, or give prompts as token ids in a prompt file",
-        )
-    task = TASKS[use.generator or use.name]
-    options = dict(use.options)
-    data = sample(task, tokens, use.prompts, use.seed, use.corrupt, options)
+    task, options = TASKS[use.generator or use.name], dict(use.options)
     others = {
         name: sample(task, tokens, ADVICE, use.seed, name, options).pairs
         for name in task.corruptions
@@ -160,5 +178,10 @@ def make_bench(circuit: Circuit, use: TaskUse, model: Transformer) -> Bench:
 
 def make_benches(circuit: Circuit, model: Transformer) -> dict[str, Bench]:
     """A bench for every task that some claim of the circuit is checked on."""
+    return {use.name: make_bench(circuit, use, model) for use in tasks_in_use(circuit)}
+
+
+def tasks_in_use(circuit: Circuit) -> tuple[TaskUse, ...]:
+    """The tasks on which some claim is checked."""
     wanted = {name for claim in circuit.claims for name in claim.tasks}
-    return {use.name: make_bench(circuit, use, model) for use in circuit.tasks if use.name in wanted}
+    return tuple(use for use in circuit.tasks if use.name in wanted)

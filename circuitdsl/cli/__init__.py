@@ -19,6 +19,7 @@ Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 #: the modules beside this one, in the order in which --help lists them
 VERBS = (
     "verify",
+    "plan",
     "check",
     "explain",
     "fmt",

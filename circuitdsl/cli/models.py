@@ -61,16 +61,18 @@ class Models:
         Raises:
             UserError: the circuit names none, or it cannot be loaded.
         """
+        import torch
+
         from circuitdsl.models.load import load_model
 
         given = self.given
-        name, place, revision = self._named(circuit)
+        name, place, revision = place_of(circuit, given.model)
         if (place, revision) not in self.loaded:
             with status(f"loading {name}"):
                 model = load_model(place, given.device, given.dtype, revision)
             self.loaded[place, revision] = replace(model, name=name)
         found = self.loaded[place, revision]
-        self._use_threads(found)
+        torch.set_num_threads(threads_for(found.d_model, found.device.type, self.threads))
         return found
 
     def weights_of(self, circuit: Circuit) -> AttentionWeights:
@@ -81,25 +83,28 @@ class Models:
         """
         from circuitdsl.models.weights import read_weights
 
-        name, place, revision = self._named(circuit)
+        name, place, revision = place_of(circuit, self.given.model)
         if (place, revision) not in self.read:
             with status(f"reading the weights of {name}"):
                 self.read[place, revision] = replace(read_weights(place, revision), name=name)
         return self.read[place, revision]
 
-    def _named(self, circuit: Circuit) -> tuple[str, str, str | None]:
-        """(name, where it lies, revision) of a circuit's model."""
-        from circuitdsl.circuit.shapes import near
 
-        given = self.given
-        name = given.model or (circuit.model.name if circuit.model else None)
-        if name is None:
-            raise UserError(f"circuit {circuit.name} names no model", hint='add a line `model "…"`, or give --model')
-        revision = circuit.model.revision if circuit.model and not given.model else None
-        return name, name if given.model else near(name, circuit.path), revision
+def place_of(circuit: Circuit, override: str | None) -> tuple[str, str, str | None]:
+    """The name of the model that a circuit is verified on, where to load it from, and its revision.
 
-    def _use_threads(self, model: Transformer) -> None:
-        """One thread for a model whose matrices are too small to share: waiting costs more than it saves."""
-        import torch
+    Raises:
+        UserError: the circuit names none, and none is given.
+    """
+    from circuitdsl.circuit.shapes import near
 
-        torch.set_num_threads(1 if model.device.type == "cpu" and model.d_model <= SMALL_WIDTH else self.threads)
+    if override:
+        return override, override, None
+    if circuit.model is None:
+        raise UserError(f"circuit {circuit.name} names no model", hint='add a line `model "…"`, or give --model')
+    return circuit.model.name, near(circuit.model.name, circuit.path), circuit.model.revision
+
+
+def threads_for(width: int, device: str, threads: int) -> int:
+    """One thread for a model whose matrices are too small to share: waiting costs more than it saves."""
+    return 1 if device == "cpu" and width <= SMALL_WIDTH else threads

@@ -146,10 +146,10 @@ def behaviour(bench: Bench, metric: Metric) -> Array:
 # --- positions -------------------------------------------------------------------------------------
 
 
-def present(bench: Bench, request: Request, indices: Array) -> Array:
+def present(data: Bench | Dataset, request: Request, indices: Array) -> Array:
     """On which of some prompts all positions of a request exist."""
     wanted = positions_of(request)
-    return np.asarray([all(_indices(bench.pairs[i], p) for p in wanted) for i in indices], bool)
+    return np.asarray([all(_indices(data.pairs[i], p) for p in wanted) for i in indices], bool)
 
 
 def _indices(pair: PromptPair, position: Position) -> tuple[int, ...]:
@@ -160,7 +160,7 @@ def _indices(pair: PromptPair, position: Position) -> tuple[int, ...]:
     return moved if all(0 <= i < len(pair.clean_tokens) for i in moved) else ()
 
 
-def _token_indices(pairs: Sequence[PromptPair], wanted: Iterable[Position]) -> Int[Tensor, "n k"]:
+def token_indices(pairs: Sequence[PromptPair], wanted: Iterable[Position]) -> Int[Tensor, "n k"]:
     """Token indices of some positions together, without repetition, padded with -1."""
     rows = [sorted({i for position in wanted for i in _indices(pair, position)}) for pair in pairs]
     width = max(1, *map(len, rows))
@@ -243,15 +243,16 @@ def _patched(bench: Bench, runs: Runs, requests: Sequence[PatchRequest], part: A
         return {}
     pairs = [bench.pairs[i] for i in part]
     wanted = dict.fromkeys(p for request in requests for p in positions_of(request))
-    positions: Positions = {p: _token_indices(pairs, [p]) for p in wanted}
+    positions: Positions = {p: token_indices(pairs, [p]) for p in wanted}
     readout = _readout(bench.scorer, torch.as_tensor(part))
-    experiments = [_experiment(request) for request in requests]
+    experiments = [experiment_of(request) for request in requests]
     found = effects(bench.model, runs, experiments, positions, readout, tally=bench.tally)
     scores = _scored(bench.scorer, found, torch.as_tensor(part))
     return dict(zip(requests, scores, strict=True))
 
 
-def _experiment(request: PatchRequest) -> Experiment:
+def experiment_of(request: PatchRequest) -> Experiment:
+    """The patch that a request asks for."""
     if isinstance(request, EdgeRequest):
         return Experiment(edges=frozenset(request.edges), via_mlps=request.via_mlps, direction=request.direction)
     return Experiment(sites=frozenset(request.sites), ablate=request.ablate, direction=request.direction)
@@ -263,7 +264,7 @@ def _changed(bench: Bench, runs: Runs, requests: Sequence[PatchRequest], part: A
 
     @cache
     def term(node: Node, position: Position, ablate: Ablation) -> Tensor:
-        return engine.changed(runs, node, _token_indices(pairs, [position]), ablate)
+        return engine.changed(runs, node, token_indices(pairs, [position]), ablate)
 
     found = {}
     for request in requests:
@@ -276,7 +277,7 @@ def _changed(bench: Bench, runs: Runs, requests: Sequence[PatchRequest], part: A
 def _attention(bench: Bench, runs: Runs, request: AttentionRequest, part: Array) -> Array:
     """Attention summed over targets, averaged over sources and heads."""
     pairs = [bench.pairs[i] for i in part]
-    source, target = _token_indices(pairs, request.source), _token_indices(pairs, request.target)
+    source, target = token_indices(pairs, request.source), token_indices(pairs, request.target)
     count = (source >= 0).sum(-1).clamp_min(1)
     total = torch.zeros(len(pairs))
     for head in request.heads:

@@ -60,7 +60,7 @@ def load_model(
         BrokenWeights: weights are missing, or not finite.
     """
     directory = locate(name_or_dir, revision)
-    place = _device(device)
+    place = device_named(device)
     bridge = boot(directory, place, dtype)
     return _view(str(name_or_dir), directory, bridge, dtype)
 
@@ -370,7 +370,8 @@ def _tensor_type() -> type:
     return torch.Tensor
 
 
-def _device(name: str) -> torch.device:
+def device_named(name: str) -> torch.device:
+    """`auto`, `cpu` or `cuda` as a device; raises `ModelUnavailable` where it is not there."""
     import torch
 
     if name == "auto":

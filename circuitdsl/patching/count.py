@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Int
 
 from circuitdsl.models.parts import Transformer
 from circuitdsl.patching.patch import Experiment, Positions
@@ -29,37 +30,39 @@ class Tally:
 
 
 def floor_block_positions(model: Transformer, experiment: Experiment, positions: Positions, n: int, length: int) -> int:
-    """The fewest block-positions that an exact recomputation of an experiment needs on `n` prompts.
+    """The fewest block-positions that an exact recomputation of an experiment needs on `n` prompts."""
+    return int(floor_by_prompt(model, experiment, Where.of(positions, n, length)).sum())
+
+
+def floor_by_prompt(model: Transformer, experiment: Experiment, where: Where) -> Int[np.ndarray, " n"]:
+    """The fewest block-positions that an exact recomputation of an experiment needs, prompt by prompt.
 
     Every MLP downstream at every position from the first patched one on, except that the entry layer's MLP runs only
     where its input changed, and the last layer's only at END, the one position that is read.
     """
-    what, where = plan(experiment, model), Where.of(positions, n, length)
-    starts = where.start(what, model.n_layers)
+    what = plan(experiment, model)
+    starts, last = where.start(what, model.n_layers), model.n_layers - 1
     if what.entry == model.n_layers:
-        return 0
-    total = 0
-    for row, start in enumerate(starts):
-        if start < length:
-            later = [_steps(model, layer, length, int(start)) for layer in range(what.entry, model.n_layers)]
-            total += sum(later) if what.from_embed else _entry(model, what, where, row) + sum(later[1:])
-    return total
+        return np.zeros(where.n, dtype=int)
+    steps = where.length - starts
+    later = steps * max(0, last - what.entry - 1) + (1 if what.entry < last else 0)
+    if what.from_embed:
+        first = steps if what.entry < last else np.ones(where.n, dtype=int)
+    else:
+        first = _entry(model, what, where)
+    return np.where(starts < where.length, first + later, 0)
 
 
-def _steps(model: Transformer, layer: int, length: int, start: int) -> int:
-    return 1 if layer == model.n_layers - 1 else length - start
-
-
-def _entry(model: Transformer, what: Plan, where: Where, row: int) -> int:
+def _entry(model: Transformer, what: Plan, where: Where) -> Int[np.ndarray, " n"]:
     """Positions at which the entry layer's MLP reads something else."""
-    reads = np.zeros(where.length, dtype=bool)
+    reads = np.zeros((where.n, where.length), dtype=bool)
     for port, spread in (("q", False), ("k", True), ("v", True), ("in", False)):
         for senders in what.reads.get((what.entry, port), {}).values():
             if model.parallel and port != "in":
                 continue
-            mask = where.mask(all_names(senders))[row]
-            reads |= np.logical_or.accumulate(mask) if spread else mask
+            mask = where.mask(all_names(senders))
+            reads |= np.logical_or.accumulate(mask, axis=1) if spread else mask
     if not model.parallel:
         for names in what.sites.get((what.entry, "z"), {}).values():
-            reads |= where.mask(names)[row]
-    return int(reads[-1] if what.entry == model.n_layers - 1 else reads.sum())
+            reads |= where.mask(names)
+    return reads[:, -1].astype(int) if what.entry == model.n_layers - 1 else reads.sum(axis=1)

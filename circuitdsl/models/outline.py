@@ -1,0 +1,64 @@
+"""A model's parts without its weights: every shape is there, and no number."""
+
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from circuitdsl.models.errors import UnsupportedModel
+from circuitdsl.models.load import _quiet_and_offline, _tokenizer, locate
+from circuitdsl.models.parts import Linear, Transformer, read_parts
+
+
+def outline(name_or_dir: str | Path, dtype: str = "float32", revision: str | None = None) -> Transformer:
+    """A model as its `config.json` describes it, with its tokenizer; its tensors lie on the `meta` device.
+
+    Raises:
+        ModelUnavailable: the configuration or the tokenizer is not at hand.
+        UnsupportedModel: the family is not known.
+    """
+    directory = locate(name_or_dir, revision, weights=False)
+    with _quiet_and_offline():
+        from transformers import AutoConfig, AutoModelForCausalLM
+
+        try:
+            config = AutoConfig.from_pretrained(str(directory), local_files_only=True, trust_remote_code=False)
+            with torch.device("meta"):
+                model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype), trust_remote_code=False)
+        except Exception as error:  # transformers lets through whatever a wrong configuration runs into
+            first = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+            raise UnsupportedModel(f"transformers cannot make the model in {directory}: {first}") from None
+    once = {id(value): value.detach() for value in model.parameters()}
+    weights = {name: once[id(value)] for name, value in model.named_parameters(remove_duplicate=False)}
+    return read_parts(str(name_or_dir), config, weights, None, tokenizer=_tokenizer(directory))
+
+
+def parameters(model: Transformer) -> int:
+    """How many numbers a model's parts hold; a tensor that serves twice (tied embeddings) counts once."""
+    return sum(tensor.numel() for tensor in {id(t): t for t in _tensors(model)}.values())
+
+
+def products(part: Any) -> int:
+    """Multiplications that all linear maps of a part take at one position."""
+    return sum(linear.weight.numel() for linear in _linears(part))
+
+
+def _tensors(part: Any) -> list[torch.Tensor]:
+    if isinstance(part, torch.Tensor):
+        return [part]
+    return [tensor for inner in _inside(part) for tensor in _tensors(inner)]
+
+
+def _linears(part: Any) -> list[Linear]:
+    if isinstance(part, Linear):
+        return [part]
+    return [linear for inner in _inside(part) for linear in _linears(inner)]
+
+
+def _inside(part: Any) -> list[Any]:
+    if isinstance(part, tuple):
+        return list(part)
+    return [getattr(part, field.name) for field in fields(part)] if is_dataclass(part) else []

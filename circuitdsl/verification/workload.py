@@ -1,0 +1,244 @@
+"""What verifying a circuit will run, counted from prompts and shapes alone: no weight is read and nothing is run.
+
+Counts follow `verify`: behaviour and nulls first, then looks at more and more prompts. How many looks a claim needs is
+known only once it is measured, so that work is a range: the first look, and all prompts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from circuitdsl.circuit.catalogue import ModelShape
+from circuitdsl.circuit.claims import Circuit
+from circuitdsl.measure.bench import CHUNK, experiment_of, present, token_indices
+from circuitdsl.measure.plan import ClaimPlan, plan
+from circuitdsl.measure.requests import (
+    AttentionRequest,
+    BehaviourRequest,
+    EdgeRequest,
+    NodeRequest,
+    PatchRequest,
+    Request,
+    positions_of,
+)
+from circuitdsl.models.outline import products
+from circuitdsl.models.parts import Transformer
+from circuitdsl.patching.calibrate import Machine
+from circuitdsl.patching.count import floor_by_prompt
+from circuitdsl.patching.flow import wanted
+from circuitdsl.patching.patch import Experiment
+from circuitdsl.patching.sweep import CPU_BYTES, GPU_SHARE, _groups
+from circuitdsl.patching.tables import Where, all_names
+from circuitdsl.patching.tables import plan as sorted_out
+from circuitdsl.tasks.dataset import Dataset
+from circuitdsl.verdict.decide import NULL_PROMPTS
+from circuitdsl.verdict.sampling import plan_looks
+
+#: what is counted, or (behaviour) read from the runs that are made in any case
+_COUNTED = (EdgeRequest, NodeRequest, AttentionRequest, BehaviourRequest)
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Counted work.
+
+    Attributes:
+        block_positions: blocks recomputed downstream of patches, at one position of one run each.
+        flow_positions: MLPs computed for edges via MLPs, at one position each.
+        run_tokens: tokens that go through the whole model: clean and corrupt runs, and runs for means.
+        passes: live passes, and whole runs, each of them many small operations a layer.
+    """
+
+    block_positions: int = 0
+    flow_positions: int = 0
+    run_tokens: int = 0
+    passes: int = 0
+
+    def __add__(self, other: Work) -> Work:
+        return Work(
+            self.block_positions + other.block_positions,
+            self.flow_positions + other.flow_positions,
+            self.run_tokens + other.run_tokens,
+            self.passes + other.passes,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TaskWork:
+    """What one task of a circuit takes.
+
+    Attributes:
+        looks: prompts measured at each look.
+        tokens: the shortest and the longest prompt.
+        claims: claims that are checked on the task.
+        requests: what these ask for, every claim counted alone.
+        experiments: distinct patches among that, after merging over claims.
+        nulls: distinct patches of matched random edges and nodes.
+        reads: distinct readings of attention in the clean run.
+        least, most: work if every claim is decided at the first look, and if one needs all prompts.
+        uncounted: measurements that this count leaves out.
+    """
+
+    task: str
+    prompts: int
+    looks: tuple[int, ...]
+    tokens: tuple[int, int]
+    claims: int
+    requests: int
+    experiments: int
+    nulls: int
+    reads: int
+    least: Work
+    most: Work
+    uncounted: int = 0
+
+
+def workload(
+    circuit: Circuit,
+    model: Transformer,
+    datasets: dict[str, Dataset],
+    mean_prompts: int,
+    early_stop: bool = True,
+) -> tuple[TaskWork, ...]:
+    """What `verify` would run for each task.
+
+    Args:
+        model: only its shape is looked at.
+        datasets: the prompts of each task, by its name in the spec.
+        mean_prompts: prompts that means are taken over, where there are not more.
+    """
+    plans = plan(circuit, ModelShape(model.name, model.n_layers, model.n_heads, model.parallel))
+    return tuple(
+        _task_work([p for p in plans if p.task == name], model, name, data, mean_prompts, early_stop)
+        for name, data in datasets.items()
+    )
+
+
+def _task_work(
+    plans: Sequence[ClaimPlan], model: Transformer, name: str, data: Dataset, mean_prompts: int, early_stop: bool
+) -> TaskWork:
+    everything = np.arange(len(data.pairs))
+    asked = [request for p in plans for request in p.requests]
+    requests = list(dict.fromkeys(asked))
+    patches = [r for r in requests if isinstance(r, EdgeRequest | NodeRequest)]
+    reads = [r for r in requests if isinstance(r, AttentionRequest)]
+    looks = plan_looks(len(data.pairs), early_stop).sizes
+    start = _runs(data, everything) + _means(patches, data, mean_prompts) + _null_work(plans, model, data)
+    steps = [_measuring(model, data, requests, everything[a:b]) for a, b in zip((0, *looks), looks, strict=False)]
+    lengths = [len(pair.clean_tokens) for pair in data.pairs]
+    return TaskWork(
+        task=name,
+        prompts=len(data.pairs),
+        looks=looks,
+        tokens=(min(lengths), max(lengths)),
+        claims=len(plans),
+        requests=len(asked),
+        experiments=len({experiment_of(r) for r in patches}),
+        nulls=len({experiment_of(r) for p in plans for part in p.parts for r in part.null}),
+        reads=len(reads),
+        uncounted=sum(not isinstance(r, _COUNTED) for r in requests),
+        least=start + steps[0],
+        most=sum(steps, start),
+    )
+
+
+def _null_work(plans: Sequence[ClaimPlan], model: Transformer, data: Dataset) -> Work:
+    """The nulls' patches, on the first prompts of each claim that has a null; the same prompts go together."""
+    everything = np.arange(len(data.pairs))
+    wanted: dict[bytes, tuple[np.ndarray, dict[PatchRequest, None]]] = {}
+    for p in plans:
+        nulls = [request for part in p.parts for request in part.null]
+        here = np.logical_and.reduce([present(data, request, everything) for request in p.requests])
+        first = np.flatnonzero(here)[:NULL_PROMPTS]
+        if nulls and len(first):
+            wanted.setdefault(first.tobytes(), (first, {}))[1].update(dict.fromkeys(nulls))
+    return sum((_measuring(model, data, list(nulls), first) for first, nulls in wanted.values()), Work())
+
+
+def _means(patches: Sequence[PatchRequest], data: Dataset, mean_prompts: int) -> Work:
+    if not any(isinstance(r, NodeRequest) and r.ablate == "mean" for r in patches):
+        return Work()
+    length = float(np.mean([len(pair.corrupt_tokens) for pair in data.pairs]))
+    prompts = max(mean_prompts, len(data.pairs))
+    return Work(run_tokens=round(prompts * length), passes=-(-prompts // CHUNK))
+
+
+def _parts(data: Dataset, indices: np.ndarray) -> list[np.ndarray]:
+    """Prompts of one length, a chunk at a time, as they are measured."""
+    lengths = np.asarray([len(data.pairs[i].clean_tokens) for i in indices])
+    groups = [indices[lengths == length] for length in np.unique(lengths)]
+    return [group[i : i + CHUNK] for group in groups for i in range(0, len(group), CHUNK)]
+
+
+def _runs(data: Dataset, indices: np.ndarray) -> Work:
+    """The clean and the corrupt run of some prompts."""
+    tokens = sum(len(data.pairs[i].clean_tokens) for i in indices)
+    return Work(run_tokens=2 * tokens, passes=2 * len(_parts(data, indices)))
+
+
+def _measuring(model: Transformer, data: Dataset, requests: Sequence[Request], indices: np.ndarray) -> Work:
+    """One call of `measure`: the runs of its prompts, and every distinct patch on them."""
+    patches = [r for r in requests if isinstance(r, EdgeRequest | NodeRequest)]
+    if not any(isinstance(r, EdgeRequest | NodeRequest | AttentionRequest) for r in requests):
+        return Work()
+    denoise = [r for r in patches if r.direction == "denoise"]
+    work = _runs(data, indices) + (_runs(data, indices) if denoise else Work())
+    for part in _parts(data, indices):
+        pairs = [data.pairs[i] for i in part]
+        names = dict.fromkeys(position for request in patches for position in positions_of(request))
+        where = Where.of({p: token_indices(pairs, [p]) for p in names}, len(pairs), len(pairs[0].clean_tokens))
+        for direction in ("noise", "denoise"):
+            distinct = dict.fromkeys(experiment_of(r) for r in patches if r.direction == direction)
+            work += _patching(model, list(distinct), where)
+    return work
+
+
+def _patching(model: Transformer, experiments: Sequence[Experiment], where: Where) -> Work:
+    """Distinct patches of one direction on prompts of one length."""
+    plans = [sorted_out(experiment, model) for experiment in experiments]
+    flow = 0
+    for senders, stages in wanted(plans, model).items():
+        first = min(sender.stage(model.parallel) for sender, _ in senders)
+        mlps = sum(first < 2 * layer + (not model.parallel) < max(stages) for layer in range(model.n_layers))
+        flow += mlps * int(where.mask(all_names(senders)).sum())
+    return Work(
+        block_positions=sum(int(floor_by_prompt(model, e, where).sum()) for e in experiments),
+        flow_positions=flow,
+        passes=sum(1 for _ in _groups(plans, where, model.n_layers)),
+    )
+
+
+#: what weighing one claim takes, in layers of a plain run on one token
+_WEIGHING = 200
+
+
+def seconds(model: Transformer, task: TaskWork, work: Work, machine: Machine) -> float:
+    """An estimate of the time that work takes: of measuring and weighing, without loading and making prompts."""
+    block = products(model.blocks[0])
+    positions = work.block_positions + work.run_tokens * model.n_layers
+    mlps = work.flow_positions * products(model.blocks[0].mlp) / block
+    return machine.seconds(positions + mlps, work.passes, model.n_layers) + task.claims * _WEIGHING * machine.layer
+
+
+def batch_bytes(device: torch.device) -> int:
+    """Bytes that one batch of patched runs may take on a device."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0] * GPU_SHARE)
+    return CPU_BYTES
+
+
+def memory(model: Transformer, work: Sequence[TaskWork], batch: int) -> int:
+    """Bytes that measuring takes at the most, weights aside: one chunk's runs, and one batch of patched runs.
+
+    Counts activations only; a Python process with torch and transformers takes about half a gigabyte besides.
+    """
+    size = torch.finfo(model.dtype).bits // 8
+    heads, d_head, kv = model.n_heads, model.d_head, model.blocks[0].attn.n_kv_heads
+    terms = heads * d_head + model.d_model
+    caches = 2 * terms + 2 * model.d_model + (heads + 2 * kv) * d_head
+    tokens = max((min(CHUNK, task.prompts) * task.tokens[1] for task in work), default=0)
+    return size * model.n_layers * caches * tokens + batch

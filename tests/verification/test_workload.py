@@ -1,0 +1,98 @@
+"""What `plan` counts is what `verify` does."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from circuitdsl import cli
+from circuitdsl.api import MEAN_PROMPTS, load, loads, make_benches, make_data, tasks_in_use
+from circuitdsl.models.load import POCKET
+from circuitdsl.models.outline import outline, parameters, products
+from circuitdsl.verification.verify import Options, verify
+from circuitdsl.verification.workload import workload
+
+HEAD = 'circuit t\nmodel "pocket"\n'
+
+
+@pytest.fixture(scope="module")
+def shape():
+    return outline("pocket")
+
+
+def planned(spec, shape, early_stop: bool = True):
+    (circuit,) = spec.circuits
+    data = {use.name: make_data(circuit, use, shape) for use in tasks_in_use(circuit)}
+    return circuit, workload(circuit, shape, data, MEAN_PROMPTS, early_stop)
+
+
+def measured(circuit, pocket):
+    benches = make_benches(circuit, pocket)
+    verify(circuit, pocket, benches, Options(early_stop=False))
+    return [bench.tally for bench in benches.values()]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "task ioi(prompts = 40)\n0.6 -> logits at END\neach 0.6 -> 2.5.q at END : lowers\n0.6 -> 2.5.q at END",
+        "task ioi(prompts = 40)\ntask flip = ioi(corrupt = flip, prompts = 33)\n0.6 -> m2 at END via mlps : lowers",
+        "task ioi(prompts = 40)\nheads a = 0.6 2.5 at *\nexpect denoise(a) : effect >= 1%\nexpect knockout(a) : lowers",
+        "task ioi(prompts = 40)\nheads a = 1.3 at PLACE\nexpect knockout(a) : matters",
+    ],
+)
+def test_counts_are_what_is_run(pocket, shape, text: str) -> None:
+    circuit, work = planned(loads(HEAD + text), shape, early_stop=False)
+    done = measured(circuit, pocket)
+    assert [task.most.block_positions for task in work] == [tally.block_positions for tally in done]
+    assert [task.most.flow_positions for task in work] == [tally.flow_positions for tally in done]
+    assert all(task.most.block_positions > 0 for task in work)
+
+
+def test_claims_that_ask_for_the_same_are_merged(shape) -> None:
+    lines = "0.6 -> logits at END : lowers\n0.6 -> logits at END : effect <= -5%\n0.1 -> logits at END : lowers\n"
+    _, (task,) = planned(loads(HEAD + "task ioi(prompts = 64)\n" + lines), shape)
+    assert (task.claims, task.requests, task.experiments, task.nulls) == (3, 3, 2, 0)
+    assert task.looks == (32, 64)
+    assert task.least.block_positions == 0, "what goes into the logits recomputes no block"
+    assert task.least.run_tokens < task.most.run_tokens
+
+
+def test_an_outline_has_the_shape_of_the_model(pocket, shape) -> None:
+    assert shape.W_E.device == torch.device("meta")
+    for name in ("n_layers", "n_heads", "d_model", "d_head", "d_mlp", "n_vocab", "longest", "parallel"):
+        assert getattr(shape, name) == getattr(pocket, name)
+    assert products(shape.blocks[0]) == products(pocket.blocks[0]) > 0
+    assert parameters(shape) > shape.n_layers * products(shape.blocks[0])
+
+
+def test_planning_needs_no_weights(tmp_path, capsys) -> None:
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(POCKET / name, tmp_path)
+    assert cli.run(["plan", "pocket/ioi", "--model", str(tmp_path), "--prompts", "64", "--format", "json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["circuit"] == "ioi"
+    assert found["model"]["n_layers"] == 4
+    (task,) = found["tasks"]
+    assert task["claims"] == len(load("pocket/ioi").circuits[0].claims)
+    assert 0 < task["least"]["block_positions"] < task["most"]["block_positions"]
+    assert 0 < found["seconds"][0] < found["seconds"][1]
+    assert found["weights"] > 0 and found["memory"] > 0
+
+
+def test_the_screen_says_that_time_is_an_estimate(capsys) -> None:
+    assert cli.run(["plan", "pocket/ioi", "pocket/shared", "--prompts", "64"]) == 0
+    out = capsys.readouterr().out
+    assert "time, estimated" in out
+    assert "laundry_list" in out
+
+
+def test_what_cannot_be_planned_is_said(tmp_path, capsys) -> None:
+    assert cli.run(["plan", "pocket/ioi", "--model", str(tmp_path)]) == 3
+    assert "config.json" in capsys.readouterr().err
+    (tmp_path / "t.circ").write_text(HEAD + "task ioi\nheads a = 0.6 at END\n")
+    assert cli.run(["plan", str(tmp_path / "t.circ")]) == 3
+    assert "nothing to plan" in capsys.readouterr().err
