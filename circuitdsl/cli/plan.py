@@ -141,6 +141,9 @@ def _show(forecast: Forecast, screen: Console) -> None:
         )
     )
     screen.print()
+    if not forecast.tasks:
+        screen.print(Text("  the claims are about weights alone: nothing is run"))
+        return
     table = Table(box=None, padding=(0, 3, 0, 0), header_style="dim", pad_edge=False)
     table.add_column("  task", no_wrap=True)
     for heading in ("prompts", "tokens", "claims", "asked for", "experiments", "nulls", "attention"):

@@ -96,3 +96,9 @@ def test_what_cannot_be_planned_is_said(tmp_path, capsys) -> None:
     (tmp_path / "t.circ").write_text(HEAD + "task ioi\nheads a = 0.6 at END\n")
     assert cli.run(["plan", str(tmp_path / "t.circ")]) == 3
     assert "nothing to plan" in capsys.readouterr().err
+
+
+def test_claims_on_weights_alone_take_no_runs(tmp_path, capsys) -> None:
+    (tmp_path / "t.circ").write_text(HEAD + "channel 0.6 -> 2.5.v : composition rank <= 30\n")
+    assert cli.run(["plan", str(tmp_path / "t.circ")]) == 0
+    assert "nothing is run" in capsys.readouterr().out
