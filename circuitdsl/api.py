@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from circuitdsl.circuit.catalogue import TaskShape
 from circuitdsl.circuit.claims import Circuit, TaskUse
+from circuitdsl.circuit.lint import lint
 from circuitdsl.circuit.resolve import resolve
 from circuitdsl.errors import UsageError, UserError
 from circuitdsl.language.diagnostics import Diagnostic, has_errors
@@ -105,6 +106,7 @@ def _resolved(text: str, path: str, found: tuple[Diagnostic, ...], model: str | 
         return Spec(path, text, (), found)
     syntax, problems = parse(text, path)
     circuits, more = resolve(syntax, tasks=catalogue(), model_override=model)
+    more += lint(syntax, circuits, catalogue())
     diagnostics = sorted({*problems, *more}, key=lambda d: (d.span.line, d.span.column, d.code))
     return Spec(path, text, circuits, tuple(diagnostics))
 

@@ -29,7 +29,6 @@ class Claims:
         self.claims: list[Claim] = []
         self.unmeasured: list[Unmeasured] = []
         self.via_mlps = False
-        self.seen: dict[tuple[str, str], int] = {}
 
     def add(self, statement: s.Statement) -> None:
         match statement:
@@ -92,16 +91,10 @@ class Claims:
         tests: tuple[Test, ...],
         tasks: tuple[str, ...],
     ) -> None:
-        key = (statement.text, ",".join(tasks))
-        line = statement.span.line
-        if key in self.seen:
-            message = f"this claim stands in line {self.seen[key]} already"
-            self.scope.sink.warning("W001", message, statement.span)
-        self.seen.setdefault(key, line)
         self.claims.append(
             Claim(
                 id=f"c{len(self.claims) + 1:02d}",
-                line=line,
+                line=statement.span.line,
                 text=statement.text,
                 kind=_KINDS[type(statement)],
                 measurement=measurement,

@@ -8,6 +8,7 @@ import pytest
 
 from circuitdsl.circuit.catalogue import TaskShape
 from circuitdsl.circuit.claims import Circuit
+from circuitdsl.circuit.lint import lint
 from circuitdsl.circuit.resolve import resolve
 from circuitdsl.language.diagnostics import Diagnostic, ordered
 from circuitdsl.language.parse import parse
@@ -25,18 +26,20 @@ OBJECTS = TaskShape(
     options={"objects": (3, 4)},
 )
 
+TASKS = {"ioi": IOI, "colored_objects": OBJECTS}
+
 Resolved = tuple[tuple[Circuit, ...], tuple[Diagnostic, ...]]
 Resolve = Callable[..., Resolved]
 
 
 @pytest.fixture
 def resolved() -> Resolve:
-    """`resolved(text)` gives the circuits and all diagnostics but the notes."""
+    """`resolved(text)` gives the circuits and all diagnostics but notes and, unless asked for, lint's warnings."""
 
-    def run(text: str, model: str | None = None, notes: bool = False) -> Resolved:
+    def run(text: str, model: str | None = None, notes: bool = False, warn: bool = False) -> Resolved:
         file, found = parse(text, "case.circ")
-        circuits, more = resolve(file, tasks={"ioi": IOI, "colored_objects": OBJECTS}, model_override=model)
-        wanted = ordered((*found, *more))
+        circuits, more = resolve(file, tasks=TASKS, model_override=model)
+        wanted = ordered((*found, *more, *(lint(file, circuits, TASKS) if warn else ())))
         return circuits, tuple(d for d in wanted if notes or d.severity != "note")
 
     return run

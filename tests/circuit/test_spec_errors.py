@@ -1,6 +1,8 @@
 """Every file in `fixtures/errors` is a spec with the diagnostics it must give, each below its line:
 
 #~ CODE COLUMN-END: MESSAGE
+
+Warnings of what is surely not meant are looked for in the files named `warn_…`.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ def expected(text: str) -> list[str]:
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
 def test_each_mistake_is_reported_once_at_its_place(path: Path, resolved: Callable[..., Any]) -> None:
     text = path.read_text(encoding="utf-8")
-    _, found = resolved(text)
+    _, found = resolved(text, warn=path.stem.startswith("warn_"))
     said = [f"{d.span.line}:{d.span.column}-{d.span.end_column}: {d.code} {d.message}" for d in found]
     assert said == expected(text)
 
@@ -54,13 +56,25 @@ heads inhibition = 7.3 8.6        at END
 heads mover      = 9.6 9.9 10.0   at END
 """
 #: examples that are about a file without the prelude, or with less of it
-WITHOUT = {"E004": "", "E090": "task ioi\n", "E091": "circuit x\nheads mover = 9.9 at END\n", "E062": "circuit x\n"}
+WITHOUT = {
+    "E004": "",
+    "E090": "task ioi\n",
+    "E091": "circuit x\nheads mover = 9.9 at END\n",
+    "E062": "circuit x\n",
+    "W003": "circuit x\ntask ioi\nheads mover = 9.9 at END\n",
+}
+
+
+#: found by looking at the whole spec
+LINT = ("W001", "W002", "W003", "W004")
 
 
 @pytest.mark.parametrize("code", [c for c in codes().values() if c.example], ids=lambda code: code.code)
 def test_every_documented_example_gives_its_code(code: Any, resolved: Callable[..., Any]) -> None:
-    _, found = resolved(WITHOUT.get(code.code, EXAMPLE_PRELUDE) + code.example + "\n", notes=True)
-    assert [d.code for d in found if d.severity != "note" or code.code[0] == "N"] == [code.code]
+    text = WITHOUT.get(code.code, EXAMPLE_PRELUDE) + code.example + "\n"
+    _, found = resolved(text, notes=True, warn=code.code in LINT)
+    expected = [d.code for d in found if d.severity != "note" or code.code[0] == "N"]
+    assert [c for c in expected if c != "W003" or code.code == c] == [code.code]
 
 
 def test_every_code_in_the_sources_is_documented() -> None:

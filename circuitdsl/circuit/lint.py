@@ -1,0 +1,212 @@
+"""Warnings: what a spec says that is surely not meant, although it can be verified."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
+
+from ..language import syntax as s
+from ..language.diagnostics import Diagnostic, Sink, Span, listing, ordered
+from .catalogue import TaskShape
+from .claims import Attention, Circuit, Claim, EdgeEffect, Matters, Negligible, NodeEffect, Signed, Test, Within
+
+#: measurements of the whole circuit, in which every group takes part that is not outside
+OF_THE_WHOLE = frozenset({"faithfulness", "incompleteness", "minimality", "sufficiency"})
+#: an `each` claim of more pairs is compared as a whole only
+MAX_PAIRS = 200
+
+
+def lint(syntax: s.File, circuits: tuple[Circuit, ...], tasks: Mapping[str, TaskShape]) -> tuple[Diagnostic, ...]:
+    """The warnings of a resolved file.
+
+    Args:
+        syntax: the parsed file.
+        circuits: what `resolve` made of it.
+        tasks: the registered tasks.
+    """
+    sink = Sink()
+    spans = {line.span.line: line.span for line in _lines(syntax.statements)}
+    for part, circuit in zip(_parts(syntax), circuits, strict=False):
+        _repeated(circuit.claims, spans, sink)
+        _contradicting(circuit, spans, sink)
+        if not any(isinstance(line, s.Broken | s.Use) for line in _lines(syntax.statements)):
+            _unused_groups(part, circuit, sink)
+            _roles_out_of_place(part, circuit, tasks, sink)
+    return ordered(sink.found)
+
+
+@dataclass(slots=True)
+class _Part:
+    """What can name the groups of one circuit: its own statements and those of the whole file."""
+
+    statements: list[s.Statement] = field(default_factory=list)
+    shared: list[s.Statement] = field(default_factory=list)
+
+
+def _parts(syntax: s.File) -> list[_Part]:
+    shared: list[s.Statement] = [each for each in syntax.statements if isinstance(each, s.Role | s.Compare)]
+    parts: list[_Part] = []
+    before: list[s.Statement] = []
+    for statement in syntax.statements:
+        if isinstance(statement, s.Circuit):
+            parts.append(_Part(list(before), shared))
+        (parts[-1].statements if parts else before).append(statement)
+    return parts or [_Part(before, shared)]
+
+
+def _lines(statements: Iterable[s.Statement]) -> Iterator[s.Statement]:
+    for statement in statements:
+        yield statement
+        yield from getattr(statement, "block", ())
+
+
+# --- claims ---------------------------------------------------------------------------------------
+
+
+def _repeated(claims: Iterable[Claim], spans: Mapping[int, Span], sink: Sink) -> None:
+    """A claim that an earlier one makes already, on all of its tasks."""
+    seen: dict[Hashable, list[Claim]] = {}
+    for claim in claims:
+        same = seen.setdefault((_subject(claim), frozenset(_said(test) for test in claim.tests)), [])
+        earlier = next((c for c in same if set(claim.tasks) <= set(c.tasks)), None)
+        if earlier and claim.line in spans:
+            sink.warning("W001", f"this claim stands in line {earlier.line} already", spans[claim.line])
+        same.append(claim)
+
+
+#: what a claim is, apart from what it is about
+_WORDING = frozenset({"id", "line", "text", "tests", "margin", "tasks", "citation"})
+
+
+def _subject(claim: Claim) -> Hashable:
+    """What a claim is about, whatever it says of that: two spellings of one set of nodes are one subject."""
+    about = [getattr(claim, each.name) for each in fields(claim) if each.name not in _WORDING | {"measurement"}]
+    measured = claim.measurement
+    if isinstance(measured, EdgeEffect):
+        return (frozenset(measured.edges), measured.via_mlps, measured.direction, *about)
+    if isinstance(measured, NodeEffect | Attention):
+        return (replace(measured, label=""), *about)
+    return (measured, *about)
+
+
+def _said(test: Test) -> Hashable:
+    """A test without its wording: `-5%` and `-5.0%` are one bound."""
+    return replace(test, text="") if isinstance(test, Within) else test
+
+
+@dataclass(frozen=True, slots=True)
+class _Stated:
+    """What a claim says of one subject."""
+
+    claim: Claim
+    tests: tuple[Test, ...]
+
+
+def _contradicting(circuit: Circuit, spans: Mapping[int, Span], sink: Sink) -> None:
+    """Claims on one subject and task that cannot both hold; a claim that alone cannot hold."""
+    signs = circuit.metric.name != "kl"  # the gap of kl is negative: a delta above 0 is an effect below 0
+    stated: dict[Hashable, list[_Stated]] = {}
+    reported: set[tuple[int, int]] = set()
+    for claim in circuit.claims:
+        if claim.line in spans and not _can_hold(claim.tests, claim.margin, signs):
+            sink.warning("W002", "this claim contradicts itself: no value fits all that it says", spans[claim.line])
+            continue
+        for subject in _subjects(claim):
+            for other in stated.setdefault(subject, []):
+                pair = (other.claim.line, claim.line)
+                shared = [task for task in claim.tasks if task in other.claim.tasks]
+                if not shared or pair in reported or claim.line not in spans:
+                    continue
+                if not _can_hold((*other.tests, *claim.tests), max(claim.margin, other.claim.margin), signs):
+                    reported.add(pair)
+                    where = "" if len(circuit.tasks) < 2 else f" on {listing(shared)}"
+                    message = f"this contradicts line {other.claim.line}: both cannot hold{where}"
+                    sink.warning("W002", message, spans[claim.line], None, f"line {pair[0]}: {other.claim.text}")
+            stated[subject].append(_Stated(claim, claim.tests))
+
+
+def _subjects(claim: Claim) -> Iterator[Hashable]:
+    """What a claim is about: with `each`, every pair for itself."""
+    measured = claim.measurement
+    if claim.each and isinstance(measured, EdgeEffect) and len(measured.members) <= MAX_PAIRS:
+        for member in measured.members:
+            yield _subject(replace(claim, each=False, measurement=replace(measured, members=(member,))))
+    else:
+        yield _subject(claim)
+
+
+Interval = tuple[float, float]
+EVERYTHING: Interval = (-math.inf, math.inf)
+
+
+def _can_hold(tests: Iterable[Test], margin: float, signs: bool) -> bool:
+    """Whether some value fits all tests; `signs`: whether effect and delta have the same sign."""
+    allowed: dict[str, list[Interval]] = {}
+    for test in tests:
+        for quantity, intervals in _allows(test, margin, signs).items():
+            before = allowed.get(quantity, [EVERYTHING])
+            both = [(max(a, c), min(b, d)) for a, b in before for c, d in intervals]
+            allowed[quantity] = [(low, high) for low, high in both if low <= high]
+    return all(allowed.values())
+
+
+def _allows(test: Test, margin: float, signs: bool) -> dict[str, list[Interval]]:
+    """The values of each quantity that fit a test; a quantity it says nothing of is left out."""
+    below, above = (-math.inf, math.nextafter(-margin, -1)), (math.nextafter(margin, 1), math.inf)
+    match test:
+        case Negligible():
+            return {"effect": [(-margin, margin)]}
+        case Matters():
+            return {"effect": [below, above]}
+        case Signed(direction="lowers"):
+            return {"effect": [below if signs else above], "delta": [(-math.inf, -math.ulp(0))]}
+        case Signed():
+            return {"effect": [above if signs else below], "delta": [(math.ulp(0), math.inf)]}
+        case Within(quantity=quantity, low=low, high=high):
+            return {quantity: [(-math.inf if low is None else low, math.inf if high is None else high)]}
+    return {}
+
+
+# --- groups and roles -----------------------------------------------------------------------------
+
+
+def _unused_groups(part: _Part, circuit: Circuit, sink: Sink) -> None:
+    """A group that nothing names, and that says nothing by itself."""
+    if not circuit.claims and not circuit.unmeasured:
+        return  # a figure without claims: there is nothing to be named by
+    names: set[str] = set()
+    whole = any(isinstance(each, s.Compare) for each in part.shared)
+    for statement in part.statements:
+        for piece in s.walk(statement):
+            if isinstance(piece, s.GroupRef):
+                names.add(piece.name)
+            elif isinstance(piece, s.Measurement):
+                whole |= piece.name.text in OF_THE_WHOLE
+    groups = {each.name.text: each for each in part.statements if isinstance(each, s.Group)}
+    for group in circuit.groups:
+        if group.name in names or group.role or (whole and not group.outside) or group.name not in groups:
+            continue
+        message = f"the group {group.name} is never used: no claim and no other group names it, and it has no role"
+        sink.warning("W003", message, groups[group.name].name.span, "name it in a claim, give it a role, or delete it")
+
+
+def _roles_out_of_place(part: _Part, circuit: Circuit, tasks: Mapping[str, TaskShape], sink: Sink) -> None:
+    """A role of the file's own whose checks need positions that no task of the circuit has."""
+    shapes = [tasks.get(use.generator or "") for use in circuit.tasks]
+    if not shapes or None in shapes:
+        return  # a task from a file may have any position
+    known = [set(shape.positions) for shape in shapes if shape]
+    roles = {each.name.text: each for each in part.shared if isinstance(each, s.Role)}
+    groups = {each.name.text: each for each in part.statements if isinstance(each, s.Group)}
+    for group in circuit.groups:
+        role, written = roles.get(group.role or ""), groups.get(group.name)
+        for check in role.block if role and written else ():
+            needed = {p.name for p in s.walk(check) if isinstance(p, s.Place)} - {"*"}
+            if needed and not any(needed <= positions for positions in known) and written:
+                missing = sorted(needed - set().union(*known))
+                lack = "no task of this circuit has" if missing else "no task of this circuit has all of"
+                message = f"a check of the role {group.role} needs what {lack}: {listing(missing or sorted(needed))}"
+                where = written.roles[0].span if written.roles else written.name.span
+                sink.warning("W004", message, where, None, f"line {check.span.line}: {getattr(check, 'text', '')}")
+                break
