@@ -25,6 +25,7 @@ VERBS = (
     "fmt",
     "render",
     "compare",
+    "channels",
     "diff",
     "tasks",
     "models",

@@ -48,6 +48,12 @@ class Compositions:
         found = self.heads if sender.index < 0 else self.components
         return found[np.isfinite(found)]
 
+    def senders(self, components: bool) -> list[Node]:
+        """All upstream heads, or all of their components that are not noise."""
+        if not components:
+            return [Node("head", layer, head) for layer, head in np.ndindex(self.heads.shape)]
+        return [Node("head", *map(int, place)) for place in np.argwhere(np.isfinite(self.components))]
+
     def standing(self, sender: Node) -> Standing:
         """Where a sender stands among all upstream.
 
