@@ -9,6 +9,8 @@ import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the models here are too small to share: waiting costs more
 
+collect_ignore = ["fixtures"]  # specs that are wrong on purpose
+
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared" / "data"
 

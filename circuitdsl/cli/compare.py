@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from circuitdsl.cli.arguments import positive
-from circuitdsl.cli.models import Models, add_model_arguments
+from circuitdsl.cli.models import add_model_arguments, models
 from circuitdsl.cli.specs import load_all, one_circuit
 from circuitdsl.cli.terminal import console, progress
 from circuitdsl.errors import SPEC_WRONG, UsageError, UserError
@@ -107,13 +107,13 @@ def _measured(first: Circuit, second: Circuit, given: argparse.Namespace) -> tup
     from circuitdsl.measure.profile import correlation, profile
     from circuitdsl.verification.verify import with_overrides
 
-    models = Models(given)
+    loaded = models(given)
     found = []
     with progress() as meter:
         for number, circuit in enumerate(with_overrides(each, given.prompts) for each in (first, second)):
             if not circuit.tasks:
                 raise UserError(f"circuit {circuit.name} has no task to measure its heads on")
-            model = models.of(circuit)
+            model = loaded.of(circuit)
             bench = make_bench(circuit, circuit.tasks[0], model)
             work = model.n_layers * model.n_heads * len(bench.pairs)
             meter_from = _from(meter, number * work, 2 * work)

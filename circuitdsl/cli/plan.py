@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from circuitdsl.cli.arguments import positive, seed
-from circuitdsl.cli.models import add_model_arguments, place_of, threads_for
+from circuitdsl.cli.models import add_model_arguments
 from circuitdsl.cli.specs import load_all
 from circuitdsl.cli.terminal import console, status
 from circuitdsl.errors import SPEC_WRONG, UserError
@@ -77,6 +77,7 @@ def _forecast(circuit: Circuit, given: argparse.Namespace) -> Forecast:
     import torch
 
     from circuitdsl.api import MEAN_PROMPTS, make_data, tasks_in_use
+    from circuitdsl.models.cache import place_of, threads_for
     from circuitdsl.models.load import device_named
     from circuitdsl.models.outline import outline, parameters
     from circuitdsl.patching.calibrate import calibrate

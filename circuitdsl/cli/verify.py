@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from circuitdsl.cli.arguments import level, positive, seed
-from circuitdsl.cli.models import Models, add_model_arguments
+from circuitdsl.cli.models import add_model_arguments, models
 from circuitdsl.cli.specs import load_all
 from circuitdsl.cli.terminal import console, progress
 from circuitdsl.errors import INTERRUPTED, SPEC_WRONG, UsageError, UserError
@@ -105,17 +105,17 @@ def _reports(circuits: list[Circuit], given: argparse.Namespace) -> Iterator[Rep
         alpha=0.05 if given.each_at is None else given.each_at,
         only=given.claim,
     )
-    models = Models(given)
+    loaded = models(given)
     for circuit in circuits:
         if not any(given.claim is None or claim.answers_to(given.claim) for claim in circuit.claims):
             continue
         if needs_no_model(circuit, given.claim):
             start = time.perf_counter()
-            report = verify_weights(circuit, models.weights_of(circuit), given.claim)
+            report = verify_weights(circuit, loaded.weights_of(circuit), given.claim)
             yield replace(report, seconds=time.perf_counter() - start)
             continue
         circuit = with_overrides(circuit, given.prompts, given.seed)
-        model = models.of(circuit)
+        model = loaded.of(circuit)
         start = time.perf_counter()
         with progress() as meter:
             report = verify(circuit, model, make_benches(circuit, model), options, meter)

@@ -54,7 +54,7 @@ def of_diff(diff: Diff) -> Iterator[str]:
     levels: dict[str, Level] = {"regression": "error", "moved": "warning", "verdict": "warning"}
     for change in diff.changes:
         if change.kind != "same":
-            title = f"{change.kind}: {change.circuit} on {change.task}"
+            title = f"{change.kind}: {_on(change.circuit, change.task)}"
             level = levels.get(change.kind, "notice")
             # the line of a claim that is gone says nothing about the file as it is now
             where = {"line": change.line} if change.new else {}
@@ -63,8 +63,12 @@ def of_diff(diff: Diff) -> Iterator[str]:
 
 def _claim(report: Report, claim: ClaimResult, allow_undecided: bool) -> str:
     level: Level = "warning" if allow_undecided and claim.verdict == "undecided" else "error"
-    title = f"{claim.verdict}: {report.spec.circuit} on {claim.task}"
+    title = f"{claim.verdict}: {_on(report.spec.circuit, claim.task)}"
     return annotation(level, f"{claim.text}\n{claim.reason}", title, report.spec.path, line=claim.line)
+
+
+def _on(circuit: str, task: str | None) -> str:
+    return f"{circuit} on {task}" if task else circuit
 
 
 def _before_and_after(change: Change) -> str:

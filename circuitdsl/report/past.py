@@ -17,7 +17,7 @@ SCHEMA = 1
 
 @dataclass(frozen=True, slots=True)
 class PastClaim:
-    """One claim on one task, as an earlier run found it."""
+    """One claim on one task (a channel's is empty), as an earlier run found it."""
 
     line: int
     text: str
@@ -83,7 +83,7 @@ def _past(report: dict[str, Any]) -> Past:
 def _claim(claim: dict[str, Any]) -> PastClaim:
     if claim["verdict"] not in VERDICTS:
         raise ValueError(f"there is no verdict {claim['verdict']!r}")
-    text, task, reason = (str(claim[key]) for key in ("text", "task", "reason"))
+    text, task, reason = (str(claim[key] or "") for key in ("text", "task", "reason"))
     measured = claim["measured"]
     return PastClaim(
         int(claim["line"]), text, task, claim["verdict"], reason, _measured(measured) if measured else None

@@ -84,7 +84,7 @@ def _single(report: Report, width: int, verbose: bool) -> Iterator[Text]:
         yield from _line(claim, columns, columns.total <= width)
         if claim.verdict != "holds" or verbose:
             yield _indented(claim.reason, 8, width, "dim" if claim.verdict == "holds" else "")
-            yield from (_indented(member, 10, width, "dim") for member in _members(claim, verbose))
+            yield from (_indented(member, 10, width, "dim") for member in member_lines(claim, verbose))
         yield from (_indented(note, 8, width, "dim") for note in claim.notes)
 
 
@@ -143,7 +143,7 @@ def _extra(claim: ClaimResult) -> str:
     return ", ".join(parts)
 
 
-def _members(claim: ClaimResult, verbose: bool) -> list[str]:
+def member_lines(claim: ClaimResult, verbose: bool = False) -> list[str]:
     """The pairs behind a verdict: those that do not hold, or all of them."""
     members = claim.members if len(claim.members) > 1 else ()
     wanted = [m for m in members if verbose or (m.verdict and m.verdict != "holds")]
@@ -183,7 +183,7 @@ def _remarks(report: Report, verbose: bool) -> Iterator[Text]:
         where = Text.assemble((f"{claim.line:>4}  ", "dim"), f"{claim.task or 'weights'}: ")
         if claim.verdict != "holds" or verbose:
             yield Text.assemble(where, (claim.verdict, _STYLE[claim.verdict]), f", {claim.reason}")
-            yield from (Text(f"        {line}", "dim") for line in _members(claim, verbose))
+            yield from (Text(f"        {line}", "dim") for line in member_lines(claim, verbose))
         yield from (Text.assemble(where, (note, "dim")) for note in claim.notes)
 
 

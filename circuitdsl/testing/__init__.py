@@ -1,1 +1,1 @@
-"""For tests, ours and users': hypothesis strategies and the like. Nothing else of the package imports from here."""
+"""For tests, ours and users': a pytest plugin, hypothesis strategies, counterexamples, mutants of specs."""

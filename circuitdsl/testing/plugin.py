@@ -1,0 +1,261 @@
+"""The pytest plugin: every claim of a `.circ` file, on every task, is a test.
+
+Files are collected wherever pytest looks for tests, and where they are named. A circuit is verified when its first
+claim runs, all claims at once, so that verdicts are those of `circuitdsl verify` however tests are selected. A claim
+that does not hold fails with the report's reason. Nothing heavy is imported before a claim runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from circuitdsl.api import Spec
+    from circuitdsl.circuit.claims import Circuit, Claim, Unmeasured
+    from circuitdsl.errors import UserError
+    from circuitdsl.models.cache import Models
+    from circuitdsl.report.report import ClaimResult, Report
+
+
+#: prompts per task at most, as in a spec
+MAX_PROMPTS = 1_000_000
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("circuitdsl", "circuits (.circ files)")
+    group.addoption("--circ-model", metavar="MODEL", help="verify on this model instead of the specs' own")
+    group.addoption("--circ-device", default="auto", choices=("auto", "cpu", "cuda"), help="where models run")
+    group.addoption("--circ-prompts", type=_whole(1, MAX_PROMPTS), metavar="N", help="prompts per task at most")
+    group.addoption(
+        "--circ-seed", type=_whole(0, 2**32 - 1), metavar="N", help="seed of the prompts, instead of the specs'"
+    )
+    group.addoption("--circ-allow-undecided", action="store_true", help="skip undecided claims, rather than fail them")
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    if file_path.suffix == ".circ":
+        return CircFile.from_parent(parent, path=file_path)
+    return None
+
+
+def _whole(low: int, high: int) -> Callable[[str], int]:
+    """Reads a whole number from a range."""
+
+    def read(text: str) -> int:
+        if not (text.isascii() and text.isdigit() and low <= int(text) <= high):
+            raise argparse.ArgumentTypeError(f"{text} is not a whole number from {low} to {high}")
+        return int(text)
+
+    return read
+
+
+class SpecWarning(pytest.PytestWarning):
+    """Something in a spec that is allowed, but likely not meant."""
+
+
+class ClaimFailed(Exception):
+    """A claim does not hold."""
+
+    def __init__(self, result: ClaimResult, details: list[str]) -> None:
+        super().__init__(f"{result.verdict}: {result.reason}")
+        self.result = result
+        self.details = details
+
+
+class CircFile(pytest.File):
+    """A spec; its claims on each of their tasks are the items."""
+
+    def collect(self) -> Iterator[pytest.Item]:
+        spec = self._spec()
+        several = len(spec.circuits) > 1
+        for circuit in spec.circuits:
+            run = Run(circuit, self.config)
+            prefix = f"{circuit.name}: " if several else ""
+            for claim in circuit.claims:
+                for task in claim.tasks or (None,):  # a channel has no task
+                    on = f" on {task}" if task and len(circuit.tasks) > 1 and f" on {task}" not in claim.text else ""
+                    name = f"L{claim.line} {prefix}{claim.text}{on}"
+                    yield ClaimItem.from_parent(self, name=name, run=run, claim=claim, task=task)
+            for left in circuit.unmeasured:
+                yield UnmeasuredItem.from_parent(self, name=f"L{left.line} {prefix}{left.text}", left=left)
+
+    def _spec(self) -> Spec:
+        """The spec, or its mistakes as an error of collection."""
+        from circuitdsl.api import check_prompt_files, load
+        from circuitdsl.errors import UserError
+        from circuitdsl.language.diagnostics import render, render_all
+
+        try:
+            spec = load(self.path, self.config.getoption("--circ-model"))
+            wrong = [d for d in spec.diagnostics if d.severity == "error"]
+            if wrong:
+                raise self.CollectError(render_all(wrong, spec.text, spec.path))
+            check_prompt_files(spec)
+        except UserError as error:
+            raise self.CollectError(_say(error)) from None
+        for diagnostic in spec.diagnostics:
+            if diagnostic.severity == "warning":
+                self.warn(SpecWarning(render(diagnostic, spec.text, spec.path)))
+        return spec
+
+
+class Run:
+    """The verification of one circuit, made when the first of its claims asks for it."""
+
+    def __init__(self, circuit: Circuit, config: pytest.Config) -> None:
+        self.circuit, self.config = circuit, config
+
+    def result(self, claim: Claim, task: str | None) -> ClaimResult:
+        found = self._outcome
+        if isinstance(found, Exception):
+            raise found
+        return next(result for result in found.claims if (result.id, result.task) == (claim.id, task))
+
+    @cached_property
+    def _outcome(self) -> Report | Exception:
+        """The report, or why there is none: said by every claim, found out once."""
+        from circuitdsl.errors import UserError
+        from circuitdsl.models.errors import ModelUnavailable
+
+        try:
+            return self._verified()
+        except UserError as error:
+            own = self.config.getoption("--circ-model") is None
+            return _Skip(_say(error)) if own and isinstance(error, ModelUnavailable) else error
+
+    def _verified(self) -> Report:
+        from circuitdsl.api import make_benches
+        from circuitdsl.verification.channels import needs_no_model, verify_weights
+        from circuitdsl.verification.verify import verify, with_overrides
+
+        if needs_no_model(self.circuit):
+            return verify_weights(self.circuit, _models(self.config).weights_of(self.circuit))
+        option = self.config.getoption
+        circuit = with_overrides(self.circuit, option("--circ-prompts"), option("--circ-seed"))
+        model = _models(self.config).of(circuit)
+        report = verify(circuit, model, make_benches(circuit, model))
+        if report.interrupted:
+            raise KeyboardInterrupt
+        return report
+
+
+class ClaimItem(pytest.Item):
+    """One claim on one task."""
+
+    def __init__(self, *, run: Run, claim: Claim, task: str | None, **given: Any) -> None:
+        super().__init__(**given)
+        self.run = run
+        self.claim = claim
+        self.task = task
+
+    def runtest(self) -> None:
+        from circuitdsl.report.terminal import member_lines
+
+        try:
+            result = self.run.result(self.claim, self.task)
+        except _Skip as reason:
+            pytest.skip(str(reason))
+        if result.verdict == "undecided" and self.config.getoption("--circ-allow-undecided"):
+            pytest.skip(f"undecided: {result.reason}")
+        if result.verdict != "holds":
+            raise ClaimFailed(result, member_lines(result))
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
+        from circuitdsl.errors import UserError
+
+        error = excinfo.value
+        path = os.path.relpath(self.path, self.config.invocation_params.dir)
+        where = Place(path, self.claim.line, str(error))
+        if isinstance(error, ClaimFailed):
+            result = error.result
+            on = f" on {result.task}" if result.task else ""
+            lines = (result.text, f"{result.verdict}{on}: {result.reason}")
+            more = (*error.details, *result.notes, *([f"cited: {result.citation}"] if result.citation else []))
+            return Failure((*lines, *(f"  {line}" for line in more)), where)
+        if isinstance(error, UserError):
+            return Failure((self.claim.text, f"could not be run: {_say(error)}"), where)
+        return super().repr_failure(excinfo)
+
+    def reportinfo(self) -> tuple[Path, int, str]:
+        return self.path, self.claim.line - 1, headline(self.name)
+
+
+class UnmeasuredItem(pytest.Item):
+    """A statement that nothing measures yet: skipped, so that nobody takes it to hold."""
+
+    def __init__(self, *, left: Unmeasured, **given: Any) -> None:
+        super().__init__(**given)
+        self.left = left
+
+    def runtest(self) -> None:
+        pytest.skip(f"not measured: {self.left.what}")
+
+    def reportinfo(self) -> tuple[Path, int, str]:
+        return self.path, self.left.line - 1, headline(self.name)
+
+
+# --- what pytest shows ------------------------------------------------------------------------------
+
+
+def headline(name: str) -> str:
+    """Not the end of the node id: in that pytest writes `::` for every dot, as for methods of classes."""
+    line, _, text = name.partition(" ")
+    return f"line {line[1:]}: {text}"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a claim stands, and what pytest's summary and JUnit's message say of it."""
+
+    path: str
+    lineno: int
+    message: str
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A failed claim in the lines of the report; pytest prints it with `toterminal`."""
+
+    lines: tuple[str, ...]
+    reprcrash: Place
+
+    def __str__(self) -> str:
+        return "\n".join((*self.lines, f"{self.reprcrash.path}:{self.reprcrash.lineno}"))
+
+    def toterminal(self, writer: Any) -> None:
+        first, *rest = self.lines
+        writer.line(first, bold=True)
+        for line in rest:
+            writer.line(line, red=not line.startswith("  "))
+        writer.line(f"{self.reprcrash.path}:{self.reprcrash.lineno}")
+
+
+class _Skip(Exception):
+    """Nothing of a circuit can be checked here."""
+
+
+# --- models -----------------------------------------------------------------------------------------
+
+_MODELS = pytest.StashKey[Any]()
+
+
+def _models(config: pytest.Config) -> Models:
+    """The models of the session."""
+    from circuitdsl.models.cache import Models
+
+    if _MODELS not in config.stash:
+        config.stash[_MODELS] = Models(config.getoption("--circ-model"), config.getoption("--circ-device"))
+    return config.stash[_MODELS]
+
+
+def _say(error: UserError) -> str:
+    """The error with its hint, which speaks of the command line's options."""
+    return f"{error.message} ({error.hint.replace('--', '--circ-')})" if error.hint else error.message

@@ -1,0 +1,199 @@
+"""`pytest specs/pocket` just works: one test a claim and task, failures with the report's reason."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+SPEC = """circuit t
+model "pocket"
+task ioi(prompts = 64)
+heads suppressor = 0.3 0.5 0.6 at END
+suppressor -> logits at END : lowers
+each suppressor -> logits at END : effect <= -10%
+expect accuracy >= 90%
+"""
+
+
+@pytest.fixture
+def run(check, pytester: pytest.Pytester):
+    """Run pytest on files; the plugin is named, so that it need not be installed.
+
+    What a run in this process imports is forgotten after it, and torch does not stand that: so it is imported first.
+    """
+    assert check(SPEC)
+
+    def call(*arguments: str, **files: str) -> pytest.RunResult:
+        for name, text in files.items():
+            (pytester.path / f"{name}.circ").write_text(text)
+        return pytester.runpytest("-p", "no:circuitdsl", "-p", "circuitdsl.testing.plugin", *arguments)
+
+    return call
+
+
+def test_every_claim_is_a_test(run) -> None:
+    result = run("-v", good=SPEC.replace("-10%", "-1%"))
+    result.assert_outcomes(passed=3)
+    result.stdout.fnmatch_lines(
+        ["good.circ::L5 suppressor -> logits at END : lowers PASSED*", "*::L7 expect accuracy*"]
+    )
+
+
+def test_a_claim_that_does_not_hold_fails_with_its_reason(run, monkeypatch) -> None:
+    result = run(bad=SPEC)
+    result.assert_outcomes(passed=2, failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "each suppressor -> logits at END : effect <= -10%",
+            "fails on ioi: 0.3 -> logits at END: effect −* is above −10 %",
+            "  0.6 -> logits at END: effect * reaches across −10 %",
+            "bad.circ:6",
+        ]
+    )
+    monkeypatch.setenv("COLUMNS", "200")
+    result = run("-rf")
+    result.stdout.fnmatch_lines(["FAILED bad.circ::L6 each suppressor -> logits at END : * - fails: 0.3 -> *"])
+
+
+def test_a_circuit_is_verified_once_and_whole_however_tests_are_selected(run, monkeypatch) -> None:
+    from circuitdsl.verification import verify as module
+
+    seen: list[tuple[int, int]] = []
+    original = module.verify
+
+    def verify(circuit, model, benches, *rest):
+        report = original(circuit, model, benches, *rest)
+        seen.append((id(model), len(report.claims)))
+        return report
+
+    monkeypatch.setattr(module, "verify", verify)
+    other = SPEC.replace("circuit t", "circuit u")
+    run("one.circ", "two.circ", one=SPEC, two=other).assert_outcomes(passed=4, failed=2)
+    assert len(seen) == 2  # circuits
+    assert len({model for model, _ in seen}) == 1  # one model for both
+    seen.clear()
+    run("-k", "accuracy", "one.circ").assert_outcomes(passed=1, deselected=2)
+    assert [claims for _, claims in seen] == [3]
+    run("one.circ::L7 expect accuracy >= 90%").assert_outcomes(passed=1)
+
+
+def test_one_item_a_task_and_a_circuit(run) -> None:
+    text = """task ioi(prompts = 32)
+task flip = ioi(corrupt = flip, prompts = 32)
+model "pocket"
+circuit a
+expect logit_diff >= 5
+expect logit_diff >= 6 on flip
+circuit b
+expect logit_diff >= 5 on ioi
+"""
+    result = run("--collect-only", "-q", several=text)
+    assert [line for line in result.outlines if "::" in line] == [
+        "several.circ::L5 a: expect logit_diff >= 5 on ioi",
+        "several.circ::L5 a: expect logit_diff >= 5 on flip",
+        "several.circ::L6 a: expect logit_diff >= 6 on flip",
+        "several.circ::L8 b: expect logit_diff >= 5 on ioi",
+    ]
+    run("several.circ").assert_outcomes(passed=4)
+
+
+def test_undecided_fails_unless_it_is_allowed(run) -> None:
+    text = SPEC.replace("90%", "99%").replace("-10%", "-1%")
+    result = run(open=text)
+    result.assert_outcomes(passed=2, failed=1)
+    result.stdout.fnmatch_lines(["undecided on ioi: accuracy * reaches across 99 %"])
+    run("--circ-allow-undecided").assert_outcomes(passed=2, skipped=1)
+
+
+def test_mistakes_are_errors_of_collection_all_of_them_with_carets(run) -> None:
+    result = run(wrong=SPEC.replace("each suppressor", "each supressor") + "expect acuracy >= 90%\n")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(
+        ["*wrong.circ:6:6: error[[]E040]: unknown group 'supressor'*", "*^^^^^^^^^*", "*did you mean 'accuracy'*"]
+    )
+    assert "Traceback" not in result.stdout.str()
+    files = SPEC.replace("ioi(prompts = 64)", 'mine = file("none.jsonl")')
+    result = run("file.circ", file=files)
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*cannot read the prompt file*"])
+
+
+def test_warnings_are_warnings(run) -> None:
+    result = run(twice=SPEC.replace("-10%", "-1%") + "expect accuracy >= 90%\n")
+    result.assert_outcomes(passed=4, warnings=1)
+    result.stdout.fnmatch_lines(["*W001*this claim stands in line 7 already*"])
+
+
+def test_a_model_that_is_not_at_hand_skips_unless_it_was_asked_for(run, monkeypatch) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    text = SPEC.replace('"pocket"', '"nobody/nothing"')
+    result = run("-rs", away=text)
+    result.assert_outcomes(skipped=3)
+    result.stdout.fnmatch_lines(["SKIPPED*nobody/nothing*"])
+    result = run("--circ-model", "/nowhere")
+    result.assert_outcomes(failed=3)
+    result.stdout.fnmatch_lines(["could not be run: there is no model directory /nowhere*--circ-model*"])
+    run("--circ-model", "pocket").assert_outcomes(passed=2, failed=1)
+
+
+def test_prompts_and_seed(run) -> None:
+    run("--circ-prompts", "1", few=SPEC).assert_outcomes(failed=3)
+    result = run("--circ-prompts", "0")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*0 is not a whole number from 1*"])
+
+
+def test_what_nothing_measures_is_skipped(run) -> None:
+    trace = "trace 2.4 END -> IO includes 0.3 at END\n"
+    from circuitdsl.api import loads
+
+    if not any(circuit.unmeasured for circuit in loads(SPEC + trace).circuits):
+        pytest.skip("traces are measured")
+    result = run("-rs", left=SPEC.replace("-10%", "-1%") + trace)
+    result.assert_outcomes(passed=3, skipped=1)
+    result.stdout.fnmatch_lines(["SKIPPED*not measured: trace"])
+
+
+def test_junit_names_the_claim_and_its_reason(run, pytester) -> None:
+    run("--junitxml=out.xml", bad=SPEC)
+    cases = ElementTree.parse(pytester.path / "out.xml").getroot().findall(".//testcase")
+    failed = {case.get("name"): case.find("failure") for case in cases if case.find("failure") is not None}
+    ((name, failure),) = failed.items()
+    assert name == "L6 each suppressor -> logits at END : effect <= -10%"
+    assert failure is not None
+    assert "is above −10 %" in str(failure.get("message"))
+    assert {case.get("classname") for case in cases} == {"bad.circ"}
+
+
+def test_other_files_are_left_alone(run, pytester) -> None:
+    pytester.makepyfile(test_plain="def test_one(): pass")
+    (pytester.path / "notes.txt").write_text("circuit t")
+    run().assert_outcomes(passed=1)
+
+
+def test_the_plugin_costs_nothing_where_no_spec_is() -> None:
+    heavy = "[m for m in ('torch', 'rich', 'lark') if m in sys.modules]"
+    code = f"import sys; import circuitdsl.testing.plugin; print({heavy})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_entry_point_is_declared() -> None:
+    import tomllib
+
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert project["entry-points"]["pytest11"] == {"circuitdsl": "circuitdsl.testing.plugin"}
+
+
+def test_channels_are_tests_without_a_task(run) -> None:
+    result = run("-v", weights='circuit w\nmodel "pocket"\nchannel 0.3 -> 2.4.v : composition >= 0.9\n')
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*::L3 channel 0.3 -> 2.4.v : composition >= 0.9 FAILED*", "fails: composition *"])
