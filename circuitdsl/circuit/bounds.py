@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..language import syntax as s
-from .claims import Matters, Negligible, Signed, Test, Within
+from ..language.written import written
+from .claims import Direction, Matters, Moves, Negligible, Signed, Stronger, Test, Within
+from .edges import resolve_edge
 from .scope import Scope
 from .vocabulary import METRICS, Unit
 
@@ -19,8 +21,10 @@ class NotMeasured:
     what: str
 
 
-def resolve_claim(scope: Scope, parts: tuple[s.ClaimPart, ...]) -> tuple[Test, ...] | NotMeasured | None:
-    """The tests of a claim; None when one is wrong (and said so)."""
+def resolve_claim(
+    scope: Scope, parts: tuple[s.ClaimPart, ...], direction: Direction = "noise"
+) -> tuple[Test, ...] | NotMeasured | None:
+    """The tests of a claim on what is patched in a direction; None when one is wrong (and said so)."""
     tests: list[Test | NotMeasured | None] = [] if parts else [Matters()]
     for part in parts:
         match part:
@@ -32,8 +36,8 @@ def resolve_claim(scope: Scope, parts: tuple[s.ClaimPart, ...]) -> tuple[Test, .
                 tests.append(Signed("lowers" if word == "lowers" else "raises"))
             case s.Bound(quantity=quantity, relation=relation):
                 tests.append(_bound(scope, quantity, relation))
-            case s.Stronger():
-                tests.append(NotMeasured("stronger than"))
+            case s.Stronger(edge=edge):
+                tests.append(_stronger(scope, edge, direction))
     _contradictions(scope, parts)
     if None in tests:
         return None
@@ -41,6 +45,12 @@ def resolve_claim(scope: Scope, parts: tuple[s.ClaimPart, ...]) -> tuple[Test, .
         if isinstance(test, NotMeasured):
             return test
     return tuple(test for test in tests if test is not None and not isinstance(test, NotMeasured))
+
+
+def _stronger(scope: Scope, edge: s.Edge, direction: Direction) -> Stronger | None:
+    """The other edge is patched the same way round, so that both changes start from one run."""
+    effect = resolve_edge(scope, edge, scope.via_mlps, direction)
+    return None if effect is None else Stronger(effect, f"{written(edge.sender)} -> {written(edge.receiver)}")
 
 
 def _contradictions(scope: Scope, parts: tuple[s.ClaimPart, ...]) -> None:
@@ -60,6 +70,20 @@ def _contradictions(scope: Scope, parts: tuple[s.ClaimPart, ...]) -> None:
 def _bound(scope: Scope, quantity: str, relation: s.Relation) -> Within | NotMeasured | None:
     name: Literal["effect", "delta"] = "effect" if quantity == "effect" else "delta"
     return within(scope, relation, "effect" if name == "effect" else delta_unit(scope), name, name)
+
+
+def moves(scope: Scope, change: s.Change, unit: Unit, name: str) -> Moves | None:
+    """`rises`, `falls by >= 10 points`: the difference that a condition makes."""
+    direction: Literal["rises", "falls"] = "rises" if change.direction == "rises" else "falls"
+    if change.by is None:
+        return Moves(direction, 0.0, direction)
+    number = change.by.bound
+    if not change.by.relation.startswith(">"):
+        message = f"'{direction} by' says how much at least: write it with >= or >"
+        scope.sink.error("E083", message, change.by.span, f"write: {direction} by >= {number.text}")
+        return None
+    by = read(scope, number, "plain" if unit == "plain" else "points", f"a change of {name}", 0)
+    return None if by is None else Moves(direction, by, f"{direction} by {change.by.relation} {number.text}")
 
 
 def delta_unit(scope: Scope) -> Unit:

@@ -13,6 +13,7 @@ from typing import Literal
 
 NodeKind = Literal["embed", "head", "mlp", "logits"]
 Port = Literal["q", "k", "v", "in"]
+Direction = Literal["noise", "denoise"]
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -126,7 +127,7 @@ class EdgeEffect:
 
     members: tuple[Member, ...]
     via_mlps: bool = False
-    direction: Literal["noise", "denoise"] = "noise"
+    direction: Direction = "noise"
 
     @property
     def edges(self) -> tuple[Edge, ...]:
@@ -139,7 +140,7 @@ class NodeEffect:
 
     sites: tuple[Site, ...]
     ablate: Literal["corrupt", "mean", "zero"] = "corrupt"
-    direction: Literal["noise", "denoise"] = "noise"
+    direction: Direction = "noise"
     label: str = ""
 
 
@@ -284,6 +285,29 @@ class Composed:
 
 
 @dataclass(frozen=True, slots=True)
+class Stronger:
+    """The change of the metric is larger in size than that of other edges, patched in the same direction."""
+
+    effect: EdgeEffect
+    name: str
+
+    def __str__(self) -> str:
+        return f"stronger than {self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Moves:
+    """Under a condition the figure rises or falls against the unpatched run, by at least `by` (0: at all)."""
+
+    direction: Literal["rises", "falls"]
+    by: float
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, slots=True)
 class ComposedAboveChance:
     """Composition above the 95th percentile of all upstream senders."""
 
@@ -292,7 +316,16 @@ class ComposedAboveChance:
 
 
 ChannelTest = Composed | ComposedAboveChance
-Test = Matters | Negligible | Signed | Within | ChannelTest
+Test = Matters | Negligible | Signed | Within | Stronger | Moves | ChannelTest
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What is patched while a claim is measured: `when EDGE is patched`, `when GROUP is knocked out`."""
+
+    effect: EdgeEffect | NodeEffect
+    line: int
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,6 +342,7 @@ class Claim:
     margin: float
     tasks: tuple[str, ...]
     citation: str | None = None
+    under: Condition | None = None
 
     def answers_to(self, name: str) -> bool:
         """Whether a claim is meant by this: its id, or its line in the spec."""

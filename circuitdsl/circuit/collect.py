@@ -7,7 +7,19 @@ from typing import Literal
 from ..language import syntax as s
 from .bounds import NotMeasured, resolve_claim
 from .channels import resolve_channel
-from .claims import Attention, Claim, EdgeEffect, Measurement, NodeEffect, Position, Test, Unmeasured
+from .claims import (
+    Attention,
+    Claim,
+    Condition,
+    EdgeEffect,
+    Measurement,
+    NodeEffect,
+    Position,
+    Stronger,
+    Test,
+    Unmeasured,
+)
+from .conditions import resolve_condition
 from .edges import resolve_edge
 from .expectations import resolve_expect
 from .scope import Scope
@@ -28,19 +40,20 @@ class Claims:
         self.circuit = circuit
         self.claims: list[Claim] = []
         self.unmeasured: list[Unmeasured] = []
-        self.via_mlps = False
 
     def add(self, statement: s.Statement) -> None:
         match statement:
             case s.ProtocolLine(protocol=protocol):
-                self.via_mlps = protocol.via_mlps
+                self.scope.via_mlps = protocol.via_mlps
             case s.EdgeClaim():
                 self.edge(statement)
             case s.Expect():
                 self.expect(statement)
             case s.Channel():
                 self.channel(statement)
-            case s.Trace() | s.WhenPatched() | s.WhenKnockedOut() | s.Intervention() | s.Property():
+            case s.WhenPatched() | s.WhenKnockedOut():
+                self.when(statement)
+            case s.Trace() | s.Intervention() | s.Property():
                 self.leave(statement)
 
     def leave(self, statement: s.Statement, what: str | None = None) -> None:
@@ -52,21 +65,39 @@ class Claims:
         part = component((statement.edge.sender, statement.edge.receiver))
         if part:
             return self.leave(statement, f"an edge with a single component ({part})")
-        effect = resolve_edge(self.scope, statement.edge, self.via_mlps)
+        effect = resolve_edge(self.scope, statement.edge, self.scope.via_mlps)
         tests = resolve_claim(self.scope, statement.claim)
         if isinstance(tests, NotMeasured):
-            for other in statement.claim:
-                if isinstance(other, s.Stronger):
-                    resolve_edge(self.scope, other.edge, self.via_mlps)
             if effect is not None:
                 self.unmeasured.extend(unmeasured(self.scope.sink, statement, f"'{tests.what}'"))
             return None
-        tasks = self.tasks(statement.on, effect, statement)
+        if effect is not None and tests is not None:
+            self.compare_with_itself(statement, effect, tests)
+        tasks = self.tasks(statement.on, positions_of(effect, tests), statement)
         if effect is not None and tests is not None and tasks is not None:
             self.state(statement, effect, tests, tasks)
         return None
 
-    def expect(self, statement: s.Expect) -> None:
+    def compare_with_itself(self, statement: s.EdgeClaim, effect: EdgeEffect, tests: tuple[Test, ...]) -> None:
+        for test in tests:
+            if isinstance(test, Stronger) and set(test.effect.edges) == set(effect.edges):
+                span = next(part.span for part in statement.claim if isinstance(part, s.Stronger))
+                self.scope.sink.error("E086", "no edge is stronger than itself", span)
+
+    def when(self, statement: s.WhenPatched | s.WhenKnockedOut) -> None:
+        """The expectations of a block, each measured under its condition."""
+        edge = statement.edge if isinstance(statement, s.WhenPatched) else None
+        if component((edge.sender, edge.receiver) if edge else (statement.nodes,)):  # type: ignore[union-attr]
+            return self.leave(statement)
+        condition = resolve_condition(self.scope, statement)
+        self.scope.under = True
+        for line in statement.block:
+            if isinstance(line, s.Expect):
+                self.expect(line, condition)
+        self.scope.under = False
+        return None
+
+    def expect(self, statement: s.Expect, under: Condition | None = None) -> None:
         part = component(a for a in statement.measurement.arguments if not isinstance(a, s.Option | s.Text))  # type: ignore[misc]
         if part:
             return self.leave(statement, f"a measurement of a single component ({part})")
@@ -74,9 +105,14 @@ class Claims:
         if isinstance(expected, NotMeasured):
             return self.leave(statement, expected.what)
         measurement, tests = expected or (None, None)
-        tasks = self.tasks(statement.on, measurement, statement)
+        if self.scope.under and under is None:
+            return None  # the condition is wrong, and that was said
+        positions = positions_of(measurement, tests)
+        if positions is not None and under is not None:
+            positions = tuple(dict.fromkeys((*positions, *(positions_of(under.effect, ()) or ()))))
+        tasks = self.tasks(statement.on, positions, statement)
         if measurement is not None and tests is not None and tasks is not None:
-            self.state(statement, measurement, tests, tasks)
+            self.state(statement, measurement, tests, tasks, under)
         return None
 
     def channel(self, statement: s.Channel) -> None:
@@ -90,6 +126,7 @@ class Claims:
         measurement: Measurement,
         tests: tuple[Test, ...],
         tasks: tuple[str, ...],
+        under: Condition | None = None,
     ) -> None:
         self.claims.append(
             Claim(
@@ -103,18 +140,19 @@ class Claims:
                 margin=self.scope.margin,
                 tasks=tasks,
                 citation=statement.citation.text if statement.citation else None,
+                under=under,
             )
         )
 
     # -- tasks
 
     def tasks(
-        self, on: s.Word | None, measurement: Measurement | None, statement: s.EdgeClaim | s.Expect
+        self, on: s.Word | None, positions: tuple[Position, ...] | None, statement: s.EdgeClaim | s.Expect
     ) -> tuple[str, ...] | None:
-        """The tasks that define every position of the claim; None when there is none (and said so)."""
+        """The tasks that define every position of a claim; None when there is none (and said so), or it is wrong."""
         scope = self.scope
         known = scope.check_task(on)
-        if measurement is None or not known or scope.tasks_broken:
+        if positions is None or not known or scope.tasks_broken:
             return None
         if not scope.tasks:
             if not scope.no_task_reported:
@@ -123,7 +161,6 @@ class Claims:
             scope.no_task_reported = True
             return None
         names = [on.text] if on else [task.name for task in scope.tasks]
-        positions = _positions(measurement)
         able = tuple(name for name in names if all(scope.defines(name, p) for p in positions))
         if not able:
             self.no_task(names, positions, on or statement)
@@ -141,15 +178,24 @@ class Claims:
         scope.sink.error("E092", message, where.span)
 
 
-def _positions(measurement: Measurement) -> tuple[Position, ...]:
-    """Every position a measurement needs, each once."""
+def positions_of(measurement: Measurement | None, tests: tuple[Test, ...] | None) -> tuple[Position, ...] | None:
+    """Every position that a measurement and its tests need, each once; None where one of the two is wrong."""
+    if measurement is None or tests is None:
+        return None
+    found = _positions(measurement)
+    for test in tests:
+        if isinstance(test, Stronger):
+            found += _positions(test.effect)
+    return tuple(dict.fromkeys(found))
+
+
+def _positions(measurement: Measurement) -> list[Position]:
     match measurement:
         case EdgeEffect(members=members):
-            found = [edge.position for member in members for edge in member.edges]
+            return [edge.position for member in members for edge in member.edges]
         case NodeEffect(sites=sites):
-            found = [site.position for site in sites]
+            return [site.position for site in sites]
         case Attention(source=source, target=target):
-            found = [*source, *target]
+            return [*source, *target]
         case _:
-            found = []
-    return tuple(dict.fromkeys(found))
+            return []

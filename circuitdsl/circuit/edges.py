@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
 
 from ..language import syntax as s
 from ..language.diagnostics import Span, did_you_mean, listing, suggest
 from ..language.written import written
-from .claims import EVERYWHERE, LOGITS, Edge, EdgeEffect, Input, Member, Node, Port, Position
+from .claims import EVERYWHERE, LOGITS, Direction, Edge, EdgeEffect, Input, Member, Node, Port, Position
 from .expressions import evaluate
 from .scope import Members, Scope
 from .vocabulary import GENERAL_POSITIONS, PORTS
@@ -38,9 +37,7 @@ class Ends:
         return f"{written(self.edge.sender)} -> {written(self.edge.receiver)}"
 
 
-def resolve_edge(
-    scope: Scope, edge: s.Edge, via_mlps: bool, direction: Literal["noise", "denoise"] = "noise"
-) -> EdgeEffect | None:
+def resolve_edge(scope: Scope, edge: s.Edge, via_mlps: bool, direction: Direction = "noise") -> EdgeEffect | None:
     """The pairs of an edge with their inputs and positions; None when it is wrong (and said so)."""
     ends = ends_of(scope, edge)
     at = scope.places(edge.at)

@@ -9,13 +9,26 @@ from typing import Literal, cast
 from ..language import syntax as s
 from ..language.diagnostics import Span, did_you_mean, listing, suggest
 from ..language.written import written
-from .bounds import NotMeasured, delta_unit, resolve_claim, within
-from .claims import EVERYWHERE, LOGITS, Attention, Behaviour, Measurement, Metric, NodeEffect, Position, Site, Test
-from .edges import is_before
+from .bounds import NotMeasured, delta_unit, moves, resolve_claim, within
+from .claims import (
+    EVERYWHERE,
+    LOGITS,
+    Attention,
+    Behaviour,
+    Direction,
+    EdgeEffect,
+    Measurement,
+    Metric,
+    NodeEffect,
+    Position,
+    Site,
+    Test,
+)
+from .edges import is_before, resolve_edge
 from .expressions import evaluate
 from .header import metric_of
 from .scope import Members, Scope
-from .vocabulary import ABLATIONS, BEHAVIOUR, MEASUREMENTS, METRICS, UNMEASURED, Unit
+from .vocabulary import ABLATIONS, BEHAVIOUR, MEASUREMENTS, METRICS, UNDER, UNMEASURED, Unit
 
 Expected = tuple[Measurement, tuple[Test, ...]]
 
@@ -41,6 +54,11 @@ def resolve_expect(scope: Scope, expect: s.Expect) -> Expected | NotMeasured | N
         return _attention(scope, expect)
     if name.text == "knockout":
         return _knockout(scope, expect)
+    if scope.under and name.text in MEASUREMENTS:
+        _refuse_under(scope, name)
+        return None
+    if name.text == "denoise":
+        return _denoise(scope, expect)
     if name.text in UNMEASURED:
         return NotMeasured(UNMEASURED[name.text])
     if name.text == "kl":
@@ -140,6 +158,8 @@ def _value_test(
         message = f"{name} is measured as it is: it takes a relation, not a claim about an effect"
         scope.sink.error("E083", message, _claim_span(expect), f"write: expect {name} >= …")
         return None
+    if isinstance(expect.relation, s.Change) and scope.under:
+        return moves(scope, expect.relation, unit, name)
     if expect.relation is None:
         scope.sink.error(
             "E083", f"nothing is expected of {name}", expect.measurement.span, "add a relation such as >= …"
@@ -210,7 +230,13 @@ def _from_to(
     return sources, targets
 
 
-# --- knock-outs -----------------------------------------------------------------------------------
+# --- knock-outs and their counterpart -------------------------------------------------------------
+
+
+def _refuse_under(scope: Scope, name: s.Word) -> None:
+    message = f"{name.text} is not measured under a condition"
+    help = f"under one can stand: {listing(UNDER)}"
+    scope.sink.error("E087", message, name.span, help)
 
 
 def _knockout(scope: Scope, expect: s.Expect) -> Expected | NotMeasured | None:
@@ -220,15 +246,47 @@ def _knockout(scope: Scope, expect: s.Expect) -> Expected | NotMeasured | None:
     members = group_argument(scope, measurement, found)
     ablate = _ablation(scope, found)
     tests = _effect_tests(scope, expect)
-    if members is not None and LOGITS in members:
-        scope.sink.error("E076", "logits writes nothing: it cannot be knocked out", one_set(found.sets).span)
+    sites = None if members is None else sites_of(scope, members, one_set(found.sets).span)
+    if not right or sites is None or ablate is None or tests is None:
         return None
-    if not right or members is None or ablate is None or tests is None:
+    if scope.under and ablate != "corrupt":
+        message = "under a condition knock-outs put in corrupt terms, as the condition does"
+        scope.sink.error("E087", message, found.options[0].span)
         return None
     if isinstance(tests, NotMeasured):
         return tests
-    sites = tuple(Site(node, place) for node, places in members.items() for place in places or (EVERYWHERE,))
     return NodeEffect(sites, ablate, label=written(one_set(found.sets))), tests
+
+
+def sites_of(scope: Scope, members: Members, span: Span) -> tuple[Site, ...] | None:
+    """Where nodes are replaced: at their positions, or everywhere."""
+    if LOGITS in members:
+        scope.sink.error("E076", "logits writes nothing: it cannot be knocked out", span)
+        return None
+    return tuple(Site(node, place) for node, places in members.items() for place in places or (EVERYWHERE,))
+
+
+def _denoise(scope: Scope, expect: s.Expect) -> Expected | NotMeasured | None:
+    """`denoise(mover)` or `denoise(inhibition -> mover.q)`: the clean term in the corrupt run."""
+    measurement = expect.measurement
+    found = sort_arguments(measurement.arguments)
+    edges = [other for other in found.others if isinstance(other, s.Edge)]
+    found.others = [other for other in found.others if not isinstance(other, s.Edge)]
+    right = refuse_others(scope, measurement, found, positions=False, options=False)
+    if len(edges) + bool(found.sets) != 1:
+        message = "denoise takes nodes or one edge: denoise(mover), denoise(inhibition -> mover.q)"
+        scope.sink.error("E084", message, measurement.span)
+        return None
+    tests = _effect_tests(scope, expect, "denoise")
+    effect: EdgeEffect | NodeEffect | None = None
+    if edges:
+        effect = resolve_edge(scope, edges[0], scope.via_mlps, "denoise")
+    elif (members := group_argument(scope, measurement, found)) is not None:
+        sites = sites_of(scope, members, one_set(found.sets).span)
+        effect = NodeEffect(sites, direction="denoise", label=written(one_set(found.sets))) if sites else None
+    if not right or effect is None or tests is None:
+        return None
+    return tests if isinstance(tests, NotMeasured) else (effect, tests)
 
 
 def _ablation(scope: Scope, found: Arguments) -> Literal["corrupt", "mean", "zero"] | None:
@@ -245,10 +303,16 @@ def _ablation(scope: Scope, found: Arguments) -> Literal["corrupt", "mean", "zer
     return cast(Literal["corrupt", "mean", "zero"], value)
 
 
-def _effect_tests(scope: Scope, expect: s.Expect) -> tuple[Test, ...] | NotMeasured | None:
+def _effect_tests(
+    scope: Scope, expect: s.Expect, direction: Direction = "noise"
+) -> tuple[Test, ...] | NotMeasured | None:
     """`: CLAIM`, or a relation whose unit tells an effect (a share of the gap) from a delta."""
     if expect.relation is None:
-        return resolve_claim(scope, expect.claim)
+        return resolve_claim(scope, expect.claim, direction)
+    if isinstance(expect.relation, s.Change) and scope.under:
+        message = f"what {expect.measurement.name.text} does under a condition is an effect against the condition alone"
+        scope.sink.error("E083", message, expect.relation.span, "write a claim on it, such as ': lowers'")
+        return None
     numbers = [part for part in s.walk(expect.relation) if isinstance(part, s.Number)]
     if delta_unit(scope) == "points":
         delta = any(number.unit == "points" for number in numbers)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields, replace
 from ..language import syntax as s
 from ..language.diagnostics import Diagnostic, Sink, Span, listing, ordered
 from .catalogue import TaskShape
-from .claims import Attention, Circuit, Claim, EdgeEffect, Matters, Negligible, NodeEffect, Signed, Test, Within
+from .claims import Attention, Circuit, Claim, EdgeEffect, Matters, Moves, Negligible, NodeEffect, Signed, Test, Within
 
 #: measurements of the whole circuit, in which every group takes part that is not outside
 OF_THE_WHOLE = frozenset({"faithfulness", "incompleteness", "minimality", "sufficiency"})
@@ -92,7 +92,7 @@ def _subject(claim: Claim) -> Hashable:
 
 def _said(test: Test) -> Hashable:
     """A test without its wording: `-5%` and `-5.0%` are one bound."""
-    return replace(test, text="") if isinstance(test, Within) else test
+    return replace(test, text="") if isinstance(test, Within | Moves) else test
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +165,9 @@ def _allows(test: Test, margin: float, signs: bool) -> dict[str, list[Interval]]
             return {"effect": [above if signs else below], "delta": [(math.ulp(0), math.inf)]}
         case Within(quantity=quantity, low=low, high=high):
             return {quantity: [(-math.inf if low is None else low, math.inf if high is None else high)]}
+        case Moves(direction=direction, by=by):
+            least = by or math.ulp(0)
+            return {"change": [(least, math.inf) if direction == "rises" else (-math.inf, -least)]}
     return {}
 
 

@@ -39,6 +39,10 @@ class Scope:
     #: groups being worked out, in order
     resolving: dict[str, None] = field(default_factory=dict)
     no_task_reported: bool = False
+    #: `edges via mlps` counts from its line on
+    via_mlps: bool = False
+    #: whether the line stands in a 'when' block
+    under: bool = False
 
     # -- tasks
 

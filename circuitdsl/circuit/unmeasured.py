@@ -12,8 +12,8 @@ from .scope import Scope
 from .vocabulary import MEASUREMENTS, PORTS
 
 WHAT: dict[type[s.Syntax], str] = {
-    s.WhenPatched: "a 'when … is patched' block",
-    s.WhenKnockedOut: "a 'when … is knocked out' block",
+    s.WhenPatched: "a 'when … is patched' block with a single component",
+    s.WhenKnockedOut: "a 'when … is knocked out' block with a single component",
     s.Role: "a role of the file's own",
     s.Use: "'use'",
     s.Trace: "a trace",

@@ -31,7 +31,9 @@ METRICS: Mapping[str, MetricShape] = {
 BEHAVIOUR = tuple(name for name in METRICS if name != "kl")
 
 #: measured by this version
-MEASURED = (*BEHAVIOUR, "attention", "knockout")
+MEASURED = (*BEHAVIOUR, "attention", "knockout", "denoise")
+#: measured under a condition too
+UNDER = (*BEHAVIOUR, "attention", "knockout")
 
 #: part of the language, and listed by reports as not measured yet
 UNMEASURED: Mapping[str, str] = {
@@ -39,7 +41,6 @@ UNMEASURED: Mapping[str, str] = {
     "incompleteness": "incompleteness",
     "minimality": "minimality",
     "sufficiency": "sufficiency",
-    "denoise": "denoising",
     "attribution": "direct logit attribution",
     "copying": "copying scores",
     "previous_token_score": "previous-token scores",

@@ -17,17 +17,19 @@ from circuitdsl.measure.requests import (
     Ablation,
     AttentionRequest,
     BehaviourRequest,
+    Condition,
     EdgeRequest,
     NodeRequest,
     PatchRequest,
     Request,
+    patches_of,
     positions_of,
 )
 from circuitdsl.models.parts import Transformer
 from circuitdsl.patching import runs as engine
 from circuitdsl.patching.count import Tally
 from circuitdsl.patching.patch import Experiment, Positions, Readout, check_node
-from circuitdsl.patching.recompute import effects
+from circuitdsl.patching.recompute import effects, patched_attention
 from circuitdsl.patching.runs import Runs, Terms
 from circuitdsl.tasks.dataset import Dataset, PromptPair
 
@@ -182,20 +184,21 @@ def measure(
     """
     values = {request: np.full(len(indices), np.nan) for request in requests}
     changed = {request: np.zeros(len(indices), bool) for request in requests}
-    patches = [request for request in values if isinstance(request, (EdgeRequest, NodeRequest))]
+    patched = [request for request in values if patches_of(request)]
+    means = any(isinstance(request, NodeRequest) and request.ablate == "mean" for request in values)
     for places, part in _parts(bench, indices):
-        runs = _runs(bench, part, any(isinstance(r, NodeRequest) and r.ablate == "mean" for r in patches))
-        for patch, numbers in _patched(bench, runs, patches, part).items():
-            values[patch][places] = numbers
-        for patch, differs in _changed(bench, runs, patches, part).items():
-            changed[patch][places] = differs
-        for request in values:
-            if isinstance(request, AttentionRequest):
-                values[request][places] = _attention(bench, runs, request, part)
+        runs = _runs(bench, part, means)
+        scored = [request for request in patched if not isinstance(request, AttentionRequest)]
+        looked = [request for request in values if isinstance(request, AttentionRequest)]
+        for found in (_scores(bench, runs, scored, part), _attention(bench, runs, looked, part)):
+            for request, numbers in found.items():
+                values[request][places] = numbers
+        for request, differs in _changed(bench, runs, patched, part).items():
+            changed[request][places] = differs
         if done:
             done(len(values) * len(part))
     for request in values:
-        if isinstance(request, BehaviourRequest):
+        if isinstance(request, BehaviourRequest) and request.under is None:
             values[request] = behaviour(bench, request.metric)[indices]
     return {r: Series(indices, values[r], present(bench, r, indices), changed[r]) for r in values}
 
@@ -237,53 +240,101 @@ def _tokens(pairs: Sequence[PromptPair], side: str) -> Int[Tensor, "n T"]:
     return torch.tensor([getattr(pair, side) for pair in pairs])
 
 
-def _patched(bench: Bench, runs: Runs, requests: Sequence[PatchRequest], part: Array) -> dict[PatchRequest, Array]:
-    """The metric under every patch, on prompts of one length."""
-    if not requests:
-        return {}
+def _scores(bench: Bench, runs: Runs, requests: Sequence[Request], part: Array) -> dict[Request, Array]:
+    """The metric of every patched run, on prompts of one length; a batch of runs for each metric."""
+    by_metric: dict[Metric, list[Request]] = {}
+    for request in requests:
+        metric = request.metric if isinstance(request, BehaviourRequest) else bench.metric
+        by_metric.setdefault(metric, []).append(request)
+    scores: dict[Request, Array] = {}
+    for metric, mine in by_metric.items():
+        score = scorer_of(bench, metric)
+        readout = _readout(score, torch.as_tensor(part))
+        experiments = [experiment_of(request) for request in mine]
+        positions = _positions(bench, mine, part)
+        found = effects(bench.model, runs, experiments, positions, readout, tally=bench.tally)
+        scores |= zip(mine, _scored(score, found, torch.as_tensor(part)), strict=True)
+    return scores
+
+
+def scorer_of(bench: Bench, metric: Metric) -> Scorer:
+    """What scores these prompts by a metric."""
+    return bench.scorer if metric == bench.metric else scorer(metric, bench.pairs)
+
+
+def _positions(bench: Bench, requests: Iterable[Request], part: Array) -> Positions:
+    """Token indices of all positions that some requests need."""
     pairs = [bench.pairs[i] for i in part]
-    wanted = dict.fromkeys(p for request in requests for p in positions_of(request))
-    positions: Positions = {p: token_indices(pairs, [p]) for p in wanted}
-    readout = _readout(bench.scorer, torch.as_tensor(part))
-    experiments = [experiment_of(request) for request in requests]
-    found = effects(bench.model, runs, experiments, positions, readout, tally=bench.tally)
-    scores = _scored(bench.scorer, found, torch.as_tensor(part))
-    return dict(zip(requests, scores, strict=True))
+    return {p: token_indices(pairs, [p]) for p in dict.fromkeys(p for r in requests for p in positions_of(r))}
 
 
-def experiment_of(request: PatchRequest) -> Experiment:
-    """The patch that a request asks for."""
-    if isinstance(request, EdgeRequest):
-        return Experiment(edges=frozenset(request.edges), via_mlps=request.via_mlps, direction=request.direction)
-    return Experiment(sites=frozenset(request.sites), ablate=request.ablate, direction=request.direction)
+def experiment_of(request: Request) -> Experiment:
+    """All patches that a request makes, together: edges with edges, nodes with nodes, replaced alike in all of them."""
+    patches = patches_of(request)
+    edges = [patch for patch in patches if isinstance(patch, EdgeRequest)]
+    nodes = [patch for patch in patches if isinstance(patch, NodeRequest)]
+    if len({patch.direction for patch in patches}) > 1 or len({patch.ablate for patch in nodes}) > 1:
+        raise ValueError("patches of different directions or ablations cannot be made together")
+    return Experiment(
+        edges=frozenset(edge for patch in edges for edge in patch.edges),
+        sites=frozenset(site for patch in nodes for site in patch.sites),
+        ablate=nodes[0].ablate if nodes else "corrupt",
+        via_mlps=any(patch.via_mlps for patch in edges),
+        direction=patches[0].direction,
+    )
 
 
-def _changed(bench: Bench, runs: Runs, requests: Sequence[PatchRequest], part: Array) -> dict[PatchRequest, Array]:
-    """On which prompts some term of each patch becomes something other than it was; each term is looked at once."""
+def _changed(bench: Bench, runs: Runs, requests: Sequence[Request], part: Array) -> dict[Request, Array]:
+    """On which prompts every patch of a request makes some term other than it was; each term is looked at once."""
     pairs = [bench.pairs[i] for i in part]
 
     @cache
     def term(node: Node, position: Position, ablate: Ablation) -> Tensor:
         return engine.changed(runs, node, token_indices(pairs, [position]), ablate)
 
-    found = {}
-    for request in requests:
-        ablate = request.ablate if isinstance(request, NodeRequest) else "corrupt"
-        terms = (term(node, position, ablate) for node, position in request.writes)
-        found[request] = reduce(torch.logical_or, terms).cpu().numpy()
+    @cache
+    def change(patch: PatchRequest) -> Tensor:
+        ablate = patch.ablate if isinstance(patch, NodeRequest) else "corrupt"
+        return reduce(torch.logical_or, (term(node, position, ablate) for node, position in patch.writes))
+
+    return {r: reduce(torch.logical_and, map(change, patches_of(r))).cpu().numpy() for r in requests}
+
+
+def _attention(
+    bench: Bench, runs: Runs, requests: Sequence[AttentionRequest], part: Array
+) -> dict[AttentionRequest, Array]:
+    """Attention summed over targets, averaged over sources and heads; the patterns of one run are made once."""
+    pairs = [bench.pairs[i] for i in part]
+    found: dict[AttentionRequest, Array] = {}
+    for under, together in _by_condition(requests).items():
+        pattern = _patterns(bench, runs, together, under, part)
+        for request in together:
+            source, target = token_indices(pairs, request.source), token_indices(pairs, request.target)
+            count = (source >= 0).sum(-1).clamp_min(1)
+            total = sum(engine.at(pattern(head), source, target).sum((1, 2)).cpu() / count for head in request.heads)
+            found[request] = (torch.as_tensor(total) / len(request.heads)).double().numpy()
     return found
 
 
-def _attention(bench: Bench, runs: Runs, request: AttentionRequest, part: Array) -> Array:
-    """Attention summed over targets, averaged over sources and heads."""
-    pairs = [bench.pairs[i] for i in part]
-    source, target = token_indices(pairs, request.source), token_indices(pairs, request.target)
-    count = (source >= 0).sum(-1).clamp_min(1)
-    total = torch.zeros(len(pairs))
-    for head in request.heads:
+def _by_condition(requests: Sequence[AttentionRequest]) -> dict[Condition | None, list[AttentionRequest]]:
+    found: dict[Condition | None, list[AttentionRequest]] = {}
+    for request in requests:
+        found.setdefault(request.under, []).append(request)
+    return found
+
+
+def _patterns(
+    bench: Bench, runs: Runs, requests: Sequence[AttentionRequest], under: Condition | None, part: Array
+) -> Callable[[Node], Float[Tensor, "n T T"]]:
+    """The patterns of the heads that some requests look at, in the clean run or under a condition."""
+    heads = list(dict.fromkeys(head for request in requests for head in request.heads))
+    for head in heads:
         check_node(bench.model, head)
-        total += engine.attention(bench.model, runs, head, source, target).sum((1, 2)).cpu() / count
-    return (total / len(request.heads)).double().numpy()
+    if under is None:
+        return cache(lambda head: engine.patterns(bench.model, runs.clean, head.layer, head.head))
+    experiment, positions = experiment_of(under), _positions(bench, [under], part)
+    (found,) = patched_attention(bench.model, runs, [experiment], positions, heads, tally=bench.tally)
+    return lambda head: found[:, heads.index(head)]
 
 
 # --- readouts --------------------------------------------------------------------------------------

@@ -32,6 +32,8 @@ class Nulls:
         effects = (claim.measurement for claim in circuit.claims if isinstance(claim.measurement, NodeEffect))
         self.named = {node for group in circuit.groups for node in group.nodes}
         self.named |= {site.node for effect in effects for site in effect.sites}
+        conditions = (claim.under.effect for claim in circuit.claims if claim.under)
+        self.named |= {s.node for effect in conditions if isinstance(effect, NodeEffect) for s in effect.sites}
 
     def of_edges(self, request: EdgeRequest) -> tuple[EdgeRequest, ...]:
         """Random counterparts of a patch: other senders into its receivers, then into others of their layers."""
@@ -55,7 +57,7 @@ class Nulls:
             found[tuple(sorted(Site(swap[site.node], site.position) for site in request.sites))] = None
             if len(found) == SIZE:
                 break
-        return tuple(NodeRequest(sites, request.ablate, request.direction) for sites in found)
+        return tuple(NodeRequest(sites, request.ablate, request.direction, request.under) for sites in found)
 
     def _swaps(self, request: EdgeRequest, rng: random.Random) -> Iterator[Swap]:
         """Exchanges of senders, receivers kept; then of senders and receivers both."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -14,7 +15,9 @@ from circuitdsl.circuit.claims import (
     EdgeEffect,
     Matters,
     Member,
+    Moves,
     NodeEffect,
+    Stronger,
     Test,
 )
 from circuitdsl.measure.nulls import Nulls
@@ -40,6 +43,7 @@ class Part:
         base: what is taken from the request's numbers, prompt by prompt; None leaves them as they are.
         null: what `matters` compares the effect with; compared with the same run as the request.
         other: the same patch without its MLPs, for via-MLP edges.
+        rival: the patch that `stronger than` names.
         tests: the part's own; empty for those of the claim.
     """
 
@@ -48,13 +52,15 @@ class Part:
     base: Base | None = None
     null: tuple[PatchRequest, ...] = ()
     other: EdgeRequest | None = None
+    rival: EdgeRequest | None = None
     tests: tuple[Test, ...] = ()
 
     @property
     def requests(self) -> tuple[Request, ...]:
         """What must be measured for it, its null apart."""
         base = () if self.base is None or isinstance(self.base, str) else (self.base,)
-        return (self.request, *base) if self.other is None else (self.request, *base, self.other)
+        others = (self.other, self.rival)
+        return (self.request, *base, *(other for other in others if other is not None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,18 +92,52 @@ def plan(circuit: Circuit, shape: ModelShape) -> tuple[ClaimPlan, ...]:
 
 def _claim_plan(claim: Claim, task: str, nulls: Nulls) -> ClaimPlan:
     matters = any(isinstance(test, Matters) for test in claim.tests)
+    if isinstance(claim.measurement, EdgeEffect):
+        found = _edge_plan(claim, task, claim.measurement, nulls if matters else None)
+    else:
+        found = ClaimPlan(claim, task, (_part(claim, nulls if matters else None),))
+    if any(isinstance(test, Stronger) for test in claim.tests):
+        found = replace(found, parts=tuple(rival for part in found.parts for rival in _rivals(claim, part)))
+    return found
+
+
+def _rivals(claim: Claim, part: Part) -> Iterator[Part]:
+    """A part for each edge that it is compared with, and one for the claim's other tests."""
+    rest = tuple(test for test in claim.tests if not isinstance(test, Stronger))
+    if rest:
+        yield replace(part, tests=rest)
+    for test in claim.tests:
+        if isinstance(test, Stronger):
+            yield replace(part, null=(), rival=edge_request(test.effect.members, test.effect), tests=(test,))
+
+
+def _part(claim: Claim, nulls: Nulls | None) -> Part:
+    """What a claim on anything but an edge is tested on."""
+    under = None if claim.under is None else patch_request(claim.under.effect)
+    moves = under is not None and any(isinstance(test, Moves) for test in claim.tests)
     match claim.measurement:
-        case EdgeEffect() as effect:
-            return _edge_plan(claim, task, effect, nulls if matters else None)
-        case NodeEffect(sites=sites, ablate=ablate, direction=direction):
-            request = NodeRequest(tuple(sorted(set(sites))), ablate, direction)
-            null = nulls.of_sites(request) if matters else ()
-            return ClaimPlan(claim, task, (patched("", request, null),))
+        case NodeEffect() as effect:
+            request = replace(node_request(effect), under=under)
+            null = nulls.of_sites(request) if nulls else ()
+            part = patched("", request, null)
+            return part if under is None else replace(part, base=under)
         case Attention(heads=heads, source=source, target=target):
-            return ClaimPlan(claim, task, (Part("", AttentionRequest(heads, source, target)),))
-        case Behaviour(metric=metric):
-            return ClaimPlan(claim, task, (Part("", BehaviourRequest(metric)),))
+            looked = AttentionRequest(heads, source, target, under)
+            return Part("", looked, replace(looked, under=None) if moves else None)
+        case Behaviour(metric=asked):
+            behaviour = BehaviourRequest(asked, under)
+            return Part("", behaviour, replace(behaviour, under=None) if moves else None)
     raise TypeError(f"no such measurement: {claim.measurement!r}")
+
+
+def patch_request(effect: EdgeEffect | NodeEffect) -> PatchRequest:
+    """An effect as one patch."""
+    return edge_request(effect.members, effect) if isinstance(effect, EdgeEffect) else node_request(effect)
+
+
+def node_request(effect: NodeEffect) -> NodeRequest:
+    """All of its sites as one patch."""
+    return NodeRequest(tuple(sorted(set(effect.sites))), effect.ablate, effect.direction)
 
 
 def patched(label: str, request: PatchRequest, null: tuple[PatchRequest, ...] = ()) -> Part:
@@ -106,11 +146,11 @@ def patched(label: str, request: PatchRequest, null: tuple[PatchRequest, ...] = 
 
 
 def _edge_plan(claim: Claim, task: str, effect: EdgeEffect, nulls: Nulls | None) -> ClaimPlan:
-    single = tuple((member, _edge_request((member,), effect)) for member in effect.members)
+    single = tuple((member, edge_request((member,), effect)) for member in effect.members)
     if claim.each:
         parts = tuple(_edge_part(str(member), request, nulls) for member, request in single)
     else:
-        parts = (_edge_part("", _edge_request(effect.members, effect), nulls),)
+        parts = (_edge_part("", edge_request(effect.members, effect), nulls),)
     return ClaimPlan(claim, task, parts, single)
 
 
@@ -119,7 +159,7 @@ def _edge_part(label: str, request: EdgeRequest, nulls: Nulls | None) -> Part:
     return replace(patched(label, request, nulls.of_edges(request) if nulls else ()), other=direct)
 
 
-def _edge_request(members: tuple[Member, ...], effect: EdgeEffect) -> EdgeRequest:
+def edge_request(members: tuple[Member, ...], effect: EdgeEffect) -> EdgeRequest:
     """All edges of some members as one patch."""
     edges = tuple(sorted({edge for member in members for edge in member.edges}))
     return EdgeRequest(edges, effect.via_mlps, effect.direction)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from circuitdsl.circuit.claims import EVERYWHERE, Edge, Metric, Node, Position, Site
@@ -27,11 +27,12 @@ class EdgeRequest:
 
 @dataclass(frozen=True, slots=True)
 class NodeRequest:
-    """The metric when these nodes are replaced, everything downstream live."""
+    """The metric when these nodes are replaced, everything downstream live; under a condition, with it as well."""
 
     sites: tuple[Site, ...]
     ablate: Ablation = "corrupt"
     direction: Direction = "noise"
+    under: Condition | None = None
 
     @property
     def writes(self) -> tuple[tuple[Node, Position], ...]:
@@ -41,31 +42,41 @@ class NodeRequest:
 
 @dataclass(frozen=True, slots=True)
 class AttentionRequest:
-    """Attention of the clean run: summed over targets, averaged over sources and heads."""
+    """Attention, summed over targets, averaged over sources and heads: of the clean run, or under a condition."""
 
     heads: tuple[Node, ...]
     source: tuple[Position, ...]
     target: tuple[Position, ...]
+    under: Condition | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class BehaviourRequest:
-    """A metric of the clean run."""
+    """A metric of the clean run, or of the run under a condition."""
 
     metric: Metric
+    under: Condition | None = None
 
 
 PatchRequest = EdgeRequest | NodeRequest
+#: a patch that is made while something else is measured
+Condition = PatchRequest
 Request = EdgeRequest | NodeRequest | AttentionRequest | BehaviourRequest
+
+
+def patches_of(request: Request) -> tuple[PatchRequest, ...]:
+    """The patches that a request makes, each alone: its own, and its condition."""
+    own: tuple[PatchRequest, ...] = ()
+    if isinstance(request, EdgeRequest):
+        return (request,)
+    if isinstance(request, NodeRequest):
+        own = (replace(request, under=None),)
+    return own if request.under is None else (*own, request.under)
 
 
 def positions_of(request: Request) -> tuple[Position, ...]:
     """Every position that a request needs, but for `*`."""
-    match request:
-        case EdgeRequest() | NodeRequest():
-            found = tuple(position for _, position in request.writes)
-        case AttentionRequest(source=source, target=target):
-            found = (*source, *target)
-        case _:
-            found = ()
+    found = [position for patch in patches_of(request) for _, position in patch.writes]
+    if isinstance(request, AttentionRequest):
+        found += [*request.source, *request.target]
     return tuple(dict.fromkeys(position for position in found if position != EVERYWHERE))

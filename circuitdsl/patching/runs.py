@@ -278,10 +278,17 @@ def attention(
     model: Transformer, runs: Runs, head: Node, source: Int[Tensor, "n a"], target: Int[Tensor, "n b"]
 ) -> Float[Tensor, "n a b"]:
     """Clean attention of a head from each source to each target position; 0 where an index is -1."""
-    source, target = source.to(model.device), target.to(model.device)
-    rows = torch.arange(runs.n, device=model.device)[:, None, None]
-    pattern = patterns(model, runs.clean, head.layer, head.head)[rows, source[:, :, None], target[:, None, :]]
-    return pattern * ((source >= 0)[:, :, None] & (target >= 0)[:, None, :])
+    return at(patterns(model, runs.clean, head.layer, head.head), source, target)
+
+
+def at(
+    pattern: Float[Tensor, "n T T"], source: Int[Tensor, "n a"], target: Int[Tensor, "n b"]
+) -> Float[Tensor, "n a b"]:
+    """A pattern from each source to each target position; 0 where an index is -1."""
+    source, target = source.to(pattern.device), target.to(pattern.device)
+    rows = torch.arange(len(pattern), device=pattern.device)[:, None, None]
+    looked = pattern[rows, source[:, :, None], target[:, None, :]]
+    return looked * ((source >= 0)[:, :, None] & (target >= 0)[:, None, :])
 
 
 @torch.inference_mode()

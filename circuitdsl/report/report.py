@@ -99,6 +99,9 @@ class ClaimResult:
     members: tuple[MemberResult, ...] = ()
     notes: tuple[str, ...] = ()
     citation: str | None = None
+    #: the header of the block that the claim stands in, and its line
+    block: str | None = None
+    block_line: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

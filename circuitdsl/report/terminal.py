@@ -80,7 +80,11 @@ class Columns:
 def _single(report: Report, width: int, verbose: bool) -> Iterator[Text]:
     """A line per claim, with its number; the reason below whatever does not hold."""
     columns = _columns(report.claims)
+    block: int | None = None
     for claim in report.claims:
+        if claim.block and claim.block_line != block:
+            yield Text(f"{claim.block_line:>4}  {claim.block}", "dim")
+        block = claim.block_line
         yield from _line(claim, columns, columns.total <= width)
         if claim.verdict != "holds" or verbose:
             yield _indented(claim.reason, 8, width, "dim" if claim.verdict == "holds" else "")
@@ -171,7 +175,11 @@ def _matrix(report: Report, verbose: bool) -> RenderableType:
     for name in columns:
         table.add_column(name or "weights")
     cells = {(c.id, c.task): c for c in report.claims}
+    block: int | None = None
     for claim in {c.id: c for c in report.claims}.values():
+        if claim.block and claim.block_line != block:
+            table.add_row(Text(str(claim.block_line), "dim"), Text(claim.block, "dim"))
+        block = claim.block_line
         row = [cells.get((claim.id, name)) for name in columns]
         table.add_row(Text(str(claim.line), "dim"), Text(claim.text), *map(_cell, row))
     return Group(table, *_remarks(report, verbose))

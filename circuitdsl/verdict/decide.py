@@ -32,11 +32,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from circuitdsl.circuit.claims import Matters, Test, Within
+from circuitdsl.circuit.claims import Matters, Moves, Stronger, Test, Within
 from circuitdsl.verdict import reasons
 from circuitdsl.verdict.families import FAMILY, Levels, all_of, any_of, family_levels, strictest
 from circuitdsl.verdict.intervals import SMALL, Estimate, Ratio
 from circuitdsl.verdict.samples import (
+    Larger,
     Rarity,
     Region,
     Sample,
@@ -67,7 +68,7 @@ class Part:
     sample: Sample
     looks: Looks
     margin: float
-    region: Region
+    region: Region | Larger
     figures: tuple[Estimate, ...] = ()  # one for each look so far
     p_holds: float = 1.0
     p_fails: float = 1.0
@@ -245,7 +246,10 @@ def name_of(part: Part) -> str:
     """What the figure of a part is called."""
     if on_effects(part.test):
         return "effect"
-    return "delta" if isinstance(part.test, Within) and part.test.quantity == "delta" else part.sample.name
+    if isinstance(part.test, Moves):
+        return "change"
+    delta = isinstance(part.test, Stronger) or (isinstance(part.test, Within) and part.test.quantity == "delta")
+    return "delta" if delta else part.sample.name
 
 
 def _limits(figure: Estimate, alpha: float) -> Limits | None:
@@ -286,7 +290,7 @@ def _disagreeing(part: Part, verdict: Verdict) -> tuple[str, ...]:
     against = []
     for k in np.flatnonzero(counts >= SMALL):
         figure = figure_of(part.test, part.sample.take(codes.ravel() == k))
-        if part.region.contains(float(figure.value)) == (verdict == "holds") or constant(figure):
+        if part.region.contains(figure) == (verdict == "holds") or constant(figure):
             continue
         if isinstance(figure, Ratio) and not figure.sign * figure.denominator.value > 0:
             continue

@@ -128,14 +128,17 @@ class Mean:
     def below(self, bound: Number, closed: bool = False) -> Array:
         t = self._t(bound)
         p = special.stdtr(self.df, np.maximum(t, _transform(t, self.skew)))
-        slack = self.tolerance if closed else -self.tolerance
-        return np.where(self.degenerate, np.where(self.value - bound <= slack, 0.0, 1.0), p)
+        return np.where(self.degenerate, self._exact(self.value - bound, closed), p)
 
     def above(self, bound: Number, closed: bool = False) -> Array:
         t = self._t(bound)
         p = special.stdtr(self.df, -np.minimum(t, _transform(t, self.skew)))
-        slack = self.tolerance if closed else -self.tolerance
-        return np.where(self.degenerate, np.where(bound - self.value <= slack, 0.0, 1.0), p)
+        return np.where(self.degenerate, self._exact(bound - self.value, closed), p)
+
+    def _exact(self, beyond: Array, closed: bool) -> Array:
+        """The p-value without variance: 0 where `beyond` is below 0, or `closed` and 0, up to `tolerance`."""
+        inside = beyond <= self.tolerance if closed else beyond < -self.tolerance
+        return np.where(inside, 0.0, 1.0)
 
     def interval(self, alpha: float = 0.05) -> tuple[Array, Array]:
         t = -special.stdtrit(self.df, alpha / 2)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from circuitdsl.circuit.claims import Matters, Negligible, Signed
+from circuitdsl.circuit.claims import Matters, Negligible, Signed, Stronger
 from circuitdsl.verdict.intervals import Estimate, Ratio
-from circuitdsl.verdict.samples import NULL_MEMBERS, Rarity, on_effects
+from circuitdsl.verdict.samples import NULL_MEMBERS, Rarity, Region, Versus, on_effects
 from circuitdsl.verdict.words import Limits, Unit, exact, scale
 
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ def reason(part: Part, decision: Decision) -> str:
         return f"{decision.name} is no number: the gap is not clear enough"
     limits = decision.ci_used or decision.ci
     shown = scale(_unit(part), decision.value, limits, part.region.bounds).estimate(decision.value, limits)
-    text = f"{decision.name} {shown} {_finding(part, decision)}"
+    finding = _comparison(part, decision) if isinstance(part.test, Stronger) else _finding(part, decision)
+    text = f"{decision.name} {shown} {finding}"
     if part.because:
         text += f"; {part.because}"
     elif part.rare and decision.verdict == "holds":
@@ -91,6 +92,19 @@ def _finding(part: Part, decision: Decision) -> str:
     return f"is {_place(part, decision.value or 0.0, (low, high), unit)}"
 
 
+def _comparison(part: Part, decision: Decision) -> str:
+    """How a change compares with another in size, with the other's number."""
+    figure = part.figures[-1]
+    assert isinstance(part.test, Stronger) and isinstance(figure, Versus)
+    words = {"holds": "is stronger than", "fails": "is weaker than"}
+    value = float(figure.other.value)
+    low, high = (float(v) for v in figure.other.interval(part.looks.nominal(decision.level, len(part.figures) - 1)))
+    limits = None if math.isnan(low) or math.isnan(high) else (low, high)
+    shown = scale(part.sample.unit, value, limits).estimate(value, limits)
+    finding = words.get(decision.verdict, "is not clearly stronger or weaker than")
+    return f"{finding} {shown} of {part.test.name}"
+
+
 def _place(part: Part, value: float, limits: Limits, unit: Unit) -> str:
     """Where a figure lies whose interval crosses no bound."""
     if isinstance(part.test, Matters | Negligible | Signed):
@@ -99,6 +113,7 @@ def _place(part: Part, value: float, limits: Limits, unit: Unit) -> str:
             return f"inside the margin of {margin}"
         if isinstance(part.test, Matters | Negligible):
             return f"beyond the margin of {margin}"
+    assert isinstance(part.region, Region)
     low, high = part.region.low, part.region.high
     if value < low or (math.isinf(low) and value < high):
         return f"below {exact(unit, low if value < low else high)}"

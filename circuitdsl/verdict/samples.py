@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from circuitdsl.circuit.claims import Matters, Negligible, Signed, Test, Within
+from circuitdsl.circuit.claims import Matters, Moves, Negligible, Signed, Stronger, Test, Within
 from circuitdsl.verdict.bounded import changes
-from circuitdsl.verdict.intervals import Estimate, Joint, Ratio, mean, moments, share
+from circuitdsl.verdict.intervals import Array, Centre, Estimate, Joint, Number, Ratio, mean, moments, share
 from circuitdsl.verdict.words import Unit
 
 #: the null must have this many members, 1 / (19 + 1) being 5 %
@@ -23,9 +23,10 @@ class Sample:
     """What was measured, prompt by prompt in the order drawn.
 
     Effects have `d` (patched - clean, or patched - corrupt for denoising) and `g` (clean - corrupt); figures that are
-    measured as they are have `value`. `unit` is that of `delta` and of `value`; `hits` says that `value` is right or
-    wrong (1 or 0) on each prompt, its mean a share of prompts; `falls` that the metric is better when lower (`kl`),
-    so that its gap is negative. `name` is what the reason calls `value`, `label` the member of an `each` claim.
+    measured as they are have `value`; `other` is the `d` of another patch, where the two are compared. `unit` is that
+    of `delta` and of `value`; `hits` says that `value` is right or wrong (1 or 0) on each prompt, its mean a share of
+    prompts; `falls` that the metric is better when lower (`kl`), so that its gap is negative. `name` is what the reason
+    calls `value`, `label` the member of an `each` claim.
 
     `step` says that `d` and `g` are changes of a metric that jumps, and by how much at most on one prompt: 1 for
     accuracy, which is 0 or 1. Then prompts that do not change are evidence of few changes only, never of none. None is
@@ -38,6 +39,7 @@ class Sample:
     d: ArrayLike | None = None
     g: ArrayLike | None = None
     value: ArrayLike | None = None
+    other: ArrayLike | None = None
     name: str = "value"
     unit: Unit = "plain"
     hits: bool = False
@@ -48,7 +50,7 @@ class Sample:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "strata", np.asarray(self.strata))
-        for name in ("d", "g", "value"):
+        for name in ("d", "g", "value", "other"):
             if (y := getattr(self, name)) is not None:
                 object.__setattr__(self, name, np.asarray(y, float))
                 if np.shape(y) != (self.n,):
@@ -78,13 +80,15 @@ class Sample:
         def cut(y: ArrayLike | None) -> ArrayLike | None:
             return None if y is None else np.asarray(y)[index]
 
-        return replace(self, strata=self.strata[index], d=cut(self.d), g=cut(self.g), value=cut(self.value))
+        d, g, value, other = map(cut, (self.d, self.g, self.value, self.other))
+        return replace(self, strata=self.strata[index], d=d, g=g, value=value, other=other)
 
     def trouble(self) -> str:
         """Why the sample cannot be used at all, in a sentence; empty where it can."""
         if self.n == 0:
             return "there is no prompt"
-        for field, name in (("d", "patched − clean"), ("g", "clean − corrupt"), ("value", self.name)):
+        changes = (("d", "patched − clean"), ("g", "clean − corrupt"), ("other", "the other patch's change"))
+        for field, name in (*changes, ("value", self.name)):
             y = getattr(self, field)
             if y is not None and (bad := int(np.count_nonzero(~np.isfinite(y)))):
                 return f"{name} is not a number on {bad} of {self.n} prompts"
@@ -96,6 +100,8 @@ class Sample:
 
 def on_effects(test: Test) -> bool:
     """Whether a test is about effects, which need a gap."""
+    if isinstance(test, Stronger | Moves):
+        return False
     return not isinstance(test, Within) or test.quantity == "effect"
 
 
@@ -108,7 +114,9 @@ def figure_of(test: Test, sample: Sample) -> Estimate:
     """The figure that a test is about, on the prompts of a sample."""
     if on_effects(test):
         return effect_of(sample)
-    if isinstance(test, Within) and test.quantity == "delta":
+    if isinstance(test, Stronger):
+        return Versus(_joint(sample, "other"))
+    if isinstance(test, Moves) or (isinstance(test, Within) and test.quantity == "delta"):
         # g is what differences are rounded against
         return _joint(sample, "d" if sample.g is None else "g").combine(1.0, 0.0)
     value = sample.array("value")
@@ -123,6 +131,8 @@ def _joint(sample: Sample, other: str) -> Joint:
 
 def constant(figure: Estimate) -> bool:
     """Whether a figure, or the numerator or denominator of a ratio, is the same on every prompt and has no interval."""
+    if isinstance(figure, Versus):
+        return bool(figure.less.degenerate | figure.more.degenerate)
     if isinstance(figure, Ratio):
         return bool(figure.degenerate | figure.numerator.degenerate | figure.denominator.degenerate)
     return bool(figure.degenerate)
@@ -143,8 +153,8 @@ class Region:
     def bounds(self) -> tuple[float, ...]:
         return tuple(b for b in (self.low, self.high) if math.isfinite(b))
 
-    def contains(self, value: float) -> bool:
-        return (self.low <= value <= self.high) == self.inside
+    def contains(self, figure: Estimate) -> bool:
+        return (self.low <= float(figure.value) <= self.high) == self.inside
 
     def p_values(self, figure: Estimate) -> dict[str, float]:
         """One-sided p-values against every bound: `in_low` for "above low", `out_low` for "below low", and so on."""
@@ -165,7 +175,92 @@ class Region:
         return pair if self.inside else pair[::-1]
 
 
-def region_of(test: Test, margin: float, sign: int = 1) -> Region:
+@dataclass(frozen=True, slots=True)
+class Versus:
+    """Two changes of the metric on the same prompts, `a` and `b`, of which `a` is claimed to be larger in size.
+
+    Shown as `a`; decided on `a - b` and `a + b`.
+    """
+
+    both: Joint
+
+    @property
+    def n(self) -> int:
+        return self.both.n
+
+    @property
+    def value(self) -> Array:
+        return self._own.value
+
+    @property
+    def degenerate(self) -> NDArray[np.bool_]:
+        return self._own.degenerate
+
+    @property
+    def _own(self) -> Centre:
+        return self.both.combine(1.0, 0.0)
+
+    @property
+    def other(self) -> Centre:
+        return self.both.combine(0.0, 1.0)
+
+    @property
+    def less(self) -> Centre:
+        return self.both.combine(1.0, -1.0)
+
+    @property
+    def more(self) -> Centre:
+        return self.both.combine(1.0, 1.0)
+
+    def below(self, bound: Number, closed: bool = False) -> Array:
+        return self._own.below(bound, closed)
+
+    def above(self, bound: Number, closed: bool = False) -> Array:
+        return self._own.above(bound, closed)
+
+    def interval(self, alpha: float = 0.05) -> tuple[Array, Array]:
+        return self._own.interval(alpha)
+
+
+@dataclass(frozen=True, slots=True)
+class Larger:
+    """The region |a| > |b| of two means, whatever their signs.
+
+    |a| > |b| is (a - b)(a + b) > 0: both factors above 0, or both below. Each of the two is an intersection-union test
+    (the larger of two p-values). Where |a| <= |b|, some factor of each pair has the wrong sign or is 0 (if b >= 0 then
+    a - b <= 0 <= a + b, and the other way round), so that each pair is rejected at level p with probability p at the
+    most; one of the two pairs is rejected with twice that (Bonferroni), which is reached where b is 0 on every prompt.
+    |a| < |b| is the same with a and b exchanged: `a - b` changes its sign.
+    """
+
+    bounds: tuple[float, ...] = ()
+
+    def contains(self, figure: Estimate) -> bool:
+        assert isinstance(figure, Versus)
+        return abs(float(figure.value)) > abs(float(figure.other.value))
+
+    def p_values(self, figure: Estimate) -> dict[str, float]:
+        """One-sided p-values for each sign of `a - b` and `a + b`; equal sizes without variance are no larger ones."""
+        assert isinstance(figure, Versus)
+        p = {}
+        for name, factor in (("less", figure.less), ("more", figure.more)):
+            for side, closed in (("in", False), ("out", True)):
+                p[f"{side}_{name}_above"] = float(factor.above(0.0, closed))
+                p[f"{side}_{name}_below"] = float(factor.below(0.0, closed))
+        return p
+
+    def combine(self, p: dict[str, float]) -> tuple[float, float]:
+        """Two-sided p-values for |a| > |b| and for |a| < |b|."""
+        larger = (("above", "above"), ("below", "below"))
+        smaller = (("above", "below"), ("below", "above"))
+        found = []
+        for side, pairs in (("in", larger), ("out", smaller)):
+            best = min(max(p[f"{side}_less_{less}"], p[f"{side}_more_{more}"]) for less, more in pairs)
+            found.append(min(1.0, 2 * 2 * best))
+        return found[0], found[1]
+
+
+def region_of(test: Test, margin: float, sign: int = 1) -> Region | Larger:
     """The region a test claims; of effects for `Matters`, `Negligible`, `Signed`. `sign` is that of the gap.
 
     `lowers` is `delta < -margin * |gap|`, hence an effect below -margin, or above +margin where the gap is negative.
@@ -177,6 +272,12 @@ def region_of(test: Test, margin: float, sign: int = 1) -> Region:
             return Region(-margin, margin)
         case Matters():
             return Region(-margin, margin, inside=False)
+        case Stronger():
+            return Larger()
+        case Moves(direction=direction, by=by) if by:
+            return Region(low=by) if direction == "rises" else Region(high=-by)
+        case Moves(direction=direction):
+            return Region(high=0.0, inside=False) if direction == "rises" else Region(low=0.0, inside=False)
         case Signed(direction=direction):
             down = (direction == "lowers") == (sign > 0)
             return Region(low=-margin, inside=False) if down else Region(high=margin, inside=False)

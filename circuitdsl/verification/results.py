@@ -6,11 +6,18 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from circuitdsl.circuit.claims import Member, Signed, Test, Within
+from circuitdsl.circuit.claims import Member, Moves, Signed, Test, Within
 from circuitdsl.measure.bench import Bench, Series
 from circuitdsl.measure.metrics import unit
 from circuitdsl.measure.plan import ClaimPlan, patched
-from circuitdsl.measure.requests import AttentionRequest, BehaviourRequest, EdgeRequest, NodeRequest, Request
+from circuitdsl.measure.requests import (
+    AttentionRequest,
+    BehaviourRequest,
+    EdgeRequest,
+    NodeRequest,
+    Request,
+    patches_of,
+)
 from circuitdsl.report.numbers import percent
 from circuitdsl.report.report import ClaimResult, Interval, Measured, MemberResult, Null, Verdict
 from circuitdsl.verdict.decide import Decision
@@ -41,12 +48,20 @@ def claim_result(plan: ClaimPlan, decision: Decision, series: Mapping[Request, S
         members=_members(plan, decision, series, bench),
         notes=_notes(plan, series, bench),
         citation=claim.citation,
+        block=claim.under.text if claim.under else None,
+        block_line=claim.under.line if claim.under else None,
     )
 
 
 def _protocol(plan: ClaimPlan) -> dict[str, str]:
-    """How it was measured: the patch, its direction and what stands in for what is taken out."""
-    match plan.parts[0].request:
+    """How it was measured: the patch, its direction and what stands in for what is taken out, and the condition."""
+    protocol = _own_protocol(plan.parts[0].request)
+    under = plan.claim.under
+    return protocol if under is None else {**protocol, "run": "patched", "under": under.text.removeprefix("when ")}
+
+
+def _own_protocol(request: Request) -> dict[str, str]:
+    match request:
         case EdgeRequest(via_mlps=via, direction=direction):
             return {"patch": "via_mlps" if via else "direct", "direction": direction, "ablate": "corrupt"}
         case NodeRequest(ablate=ablate, direction=direction):
@@ -73,7 +88,7 @@ def _measured(plan: ClaimPlan, decision: Decision, series: Mapping[Request, Seri
         ci=decision.ci,
         ci_used=decision.ci_used,
         n=decision.n,
-        unit=_unit(decision, part.request, bench),
+        unit=_unit(decision, sample, part.request, bench),
         delta=decision.delta,
         median=median,
         iqr=(low, high),
@@ -81,28 +96,27 @@ def _measured(plan: ClaimPlan, decision: Decision, series: Mapping[Request, Seri
     )
 
 
-def _unit(decision: Decision, request: Request, bench: Bench) -> str:
+def _unit(decision: Decision, sample: Sample, request: Request, bench: Bench) -> str:
     """`gap` for effects, `share` and `points` for shares and their differences, else the metric's own unit."""
     if decision.name == "effect":
         return "gap"
-    if isinstance(request, AttentionRequest):
-        return "share"
-    own = unit(request.metric if isinstance(request, BehaviourRequest) else bench.metric)
-    return "points" if own == "share" and decision.name == "delta" else own
+    if sample.unit != "plain":
+        return "points" if sample.unit == "points" else "share"
+    return unit(request.metric if isinstance(request, BehaviourRequest) else bench.metric)
 
 
 def _per_prompt(decision: Decision, sample: Sample) -> np.ndarray:
     """The figure prompt by prompt; effects over the mean gap, so that no prompt divides by its own."""
     if decision.name == "effect":
         return np.asarray(sample.d, float) / float(np.mean(np.asarray(sample.g, float)))
-    return np.asarray(sample.d if decision.name == "delta" else sample.value, float)
+    return np.asarray(sample.value if sample.d is None else sample.d, float)
 
 
 def _right_sign(tests: Sequence[Test], decision: Decision, spread: np.ndarray, falls: bool) -> float | None:
     """Share of prompts whose figure has the claimed sign, where a test gives its figure one."""
     for test in tests:
         sign = _claimed_sign(test, falls)
-        about = test.quantity if isinstance(test, Within) else "effect"
+        about = "change" if isinstance(test, Moves) else test.quantity if isinstance(test, Within) else "effect"
         if sign and about == decision.name:
             return float(np.mean(sign * spread > 0))
     return None
@@ -112,6 +126,8 @@ def _claimed_sign(test: Test, falls: bool) -> int:
     """The sign a test claims for its figure; 0 where it claims none. Raising a metric with a gap below 0 is an effect
     below 0."""
     match test:
+        case Moves(direction=direction):
+            return 1 if direction == "rises" else -1
         case Signed(direction=direction):
             return (1 if direction == "raises" else -1) * (-1 if falls else 1)
         case Within(low=low, high=high):
@@ -179,9 +195,9 @@ def _notes(plan: ClaimPlan, series: Mapping[Request, Series], bench: Bench) -> t
     for part in plan.parts:
         label = f"{part.label}: " if part.label else ""
         request = part.request
-        if not isinstance(request, (EdgeRequest, NodeRequest)) or request not in series:
+        if not patches_of(request) or request not in series:
             continue
-        if part.other:
+        if part.other and isinstance(request, EdgeRequest):
             here, there = (_effect(sample_of(bench, patched("", r), series))[0] for r in (request, part.other))
             if here is not None and there is not None and abs(here - there) > plan.claim.margin:
                 notes.append(f"{label}via MLPs {percent(here)}, direct {percent(there)}")

@@ -25,8 +25,12 @@ def sample_of(bench: Bench, part: Part, found: Found) -> Sample:
     if part.base is None:
         return plain
     gap = (bench.clean - bench.corrupt)[series.indices] if isinstance(part.request, EdgeRequest | NodeRequest) else None
+    rival = None
+    if part.rival is not None:
+        rival = found[part.rival].values - base_of(bench, part.base, found, series.indices)
     return Sample(
         plain.strata,
+        other=rival,
         d=series.values - base_of(bench, part.base, found, series.indices),
         g=gap,
         name=plain.name,

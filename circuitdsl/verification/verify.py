@@ -19,7 +19,14 @@ from circuitdsl.circuit.claims import Circuit, Metric, TaskUse
 from circuitdsl.errors import UserError
 from circuitdsl.measure.bench import Bench, Series, behaviour, measure, present
 from circuitdsl.measure.plan import ClaimPlan, Part, plan
-from circuitdsl.measure.requests import BehaviourRequest, EdgeRequest, NodeRequest, PatchRequest, Request, positions_of
+from circuitdsl.measure.requests import (
+    BehaviourRequest,
+    NodeRequest,
+    PatchRequest,
+    Request,
+    patches_of,
+    positions_of,
+)
 from circuitdsl.models.parts import Transformer
 from circuitdsl.models.weights import weights_of
 from circuitdsl.report.report import ModelInfo, Report, SpecInfo, TaskResult
@@ -225,7 +232,7 @@ def _weigh(member: Collected) -> Evidence:
     parts: list[Evidence] = []
     for i, part in enumerate(member.plan.parts):
         if done and _is_unchanged(member, part):
-            because = _unchanged(part.request, member.bench)  # type: ignore[arg-type]
+            because = _unchanged(_idle_patch(member, part), member.bench)
             parts.append(unmeasured(member.plan.tests(part)[0], because, part.label))
         else:
             parts.append(_weigh_part(member, part, member.nulls[i] if member.nulls else None))
@@ -243,8 +250,17 @@ def _weigh_part(member: Collected, part: Part, null: np.ndarray | None) -> Evide
 
 
 def _is_unchanged(member: Collected, part: Part) -> bool:
-    patched = isinstance(part.request, (EdgeRequest, NodeRequest))
-    return patched and not member.series[part.request].changed.any()
+    """Whether some patch that the part is about has replaced nothing by anything else on any prompt so far."""
+    return any(patches_of(r) and not member.series[r].changed.any() for r in part.requests)
+
+
+def _idle_patch(member: Collected, part: Part) -> PatchRequest:
+    """The patch that has replaced nothing: a request may make two of them."""
+    patches = [patch for request in part.requests for patch in patches_of(request)]
+    if len(patches) > 1:
+        found = measure(member.bench, patches, member.indices)
+        return next((patch for patch in patches if not found[patch].changed.any()), patches[0])
+    return patches[0]
 
 
 def _unchanged(request: PatchRequest, bench: Bench) -> str:

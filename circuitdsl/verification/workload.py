@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from circuitdsl.circuit.catalogue import ModelShape
-from circuitdsl.circuit.claims import Circuit
+from circuitdsl.circuit.claims import Circuit, Metric
 from circuitdsl.measure.bench import CHUNK, experiment_of, present, token_indices
 from circuitdsl.measure.plan import ClaimPlan, plan
 from circuitdsl.measure.requests import (
@@ -21,8 +21,8 @@ from circuitdsl.measure.requests import (
     BehaviourRequest,
     EdgeRequest,
     NodeRequest,
-    PatchRequest,
     Request,
+    patches_of,
     positions_of,
 )
 from circuitdsl.models.outline import products
@@ -113,18 +113,24 @@ def workload(
     """
     plans = plan(circuit, ModelShape(model.name, model.n_layers, model.n_heads, model.parallel))
     return tuple(
-        _task_work([p for p in plans if p.task == name], model, name, data, mean_prompts, early_stop)
+        _task_work([p for p in plans if p.task == name], model, name, data, circuit.metric, mean_prompts, early_stop)
         for name, data in datasets.items()
     )
 
 
 def _task_work(
-    plans: Sequence[ClaimPlan], model: Transformer, name: str, data: Dataset, mean_prompts: int, early_stop: bool
+    plans: Sequence[ClaimPlan],
+    model: Transformer,
+    name: str,
+    data: Dataset,
+    metric: Metric,
+    mean_prompts: int,
+    early_stop: bool,
 ) -> TaskWork:
     everything = np.arange(len(data.pairs))
     asked = [request for p in plans for request in p.requests]
-    requests = list(dict.fromkeys(asked))
-    patches = [r for r in requests if isinstance(r, EdgeRequest | NodeRequest)]
+    requests = [_like_a_patch(request, metric) for request in dict.fromkeys(asked)]
+    patches = [r for r in requests if _is_scored(r)]
     reads = [r for r in requests if isinstance(r, AttentionRequest)]
     looks = plan_looks(len(data.pairs), early_stop).sizes
     start = _runs(data, everything) + _means(patches, data, mean_prompts) + _null_work(plans, model, data)
@@ -140,7 +146,7 @@ def _task_work(
         experiments=len({experiment_of(r) for r in patches}),
         nulls=len({experiment_of(r) for p in plans for part in p.parts for r in part.null}),
         reads=len(reads),
-        uncounted=sum(not isinstance(r, _COUNTED) for r in requests),
+        uncounted=sum(not isinstance(r, _COUNTED) or _is_watched(r) for r in requests),
         least=start + steps[0],
         most=sum(steps, start),
     )
@@ -149,9 +155,9 @@ def _task_work(
 def _null_work(plans: Sequence[ClaimPlan], model: Transformer, data: Dataset) -> Work:
     """The nulls' patches, on the first prompts of each claim that has a null; the same prompts go together."""
     everything = np.arange(len(data.pairs))
-    wanted: dict[bytes, tuple[np.ndarray, dict[PatchRequest, None]]] = {}
+    wanted: dict[bytes, tuple[np.ndarray, dict[Request, None]]] = {}
     for p in plans:
-        nulls = [request for part in p.parts for request in part.null]
+        nulls = [request for part in p.parts if part.null for request in (*part.null, *part.requests[1:])]
         here = np.logical_and.reduce([present(data, request, everything) for request in p.requests])
         first = np.flatnonzero(here)[:NULL_PROMPTS]
         if nulls and len(first):
@@ -159,7 +165,24 @@ def _null_work(plans: Sequence[ClaimPlan], model: Transformer, data: Dataset) ->
     return sum((_measuring(model, data, list(nulls), first) for first, nulls in wanted.values()), Work())
 
 
-def _means(patches: Sequence[PatchRequest], data: Dataset, mean_prompts: int) -> Work:
+def _like_a_patch(request: Request, metric: Metric) -> Request:
+    """A request for the task's metric under a condition asks for what the condition's own patch gives."""
+    if isinstance(request, BehaviourRequest) and request.metric == metric and request.under is not None:
+        return request.under
+    return request
+
+
+def _is_watched(request: Request) -> bool:
+    """Whether attention is looked at in a patched run, which is not counted."""
+    return isinstance(request, AttentionRequest) and request.under is not None
+
+
+def _is_scored(request: Request) -> bool:
+    """Whether a request is a metric of a patched run."""
+    return not isinstance(request, AttentionRequest) and bool(patches_of(request))
+
+
+def _means(patches: Sequence[Request], data: Dataset, mean_prompts: int) -> Work:
     if not any(isinstance(r, NodeRequest) and r.ablate == "mean" for r in patches):
         return Work()
     length = float(np.mean([len(pair.corrupt_tokens) for pair in data.pairs]))
@@ -182,18 +205,23 @@ def _runs(data: Dataset, indices: np.ndarray) -> Work:
 
 def _measuring(model: Transformer, data: Dataset, requests: Sequence[Request], indices: np.ndarray) -> Work:
     """One call of `measure`: the runs of its prompts, and every distinct patch on them."""
-    patches = [r for r in requests if isinstance(r, EdgeRequest | NodeRequest)]
-    if not any(isinstance(r, EdgeRequest | NodeRequest | AttentionRequest) for r in requests):
+    patches = [r for r in requests if _is_scored(r)]
+    if not patches and not any(isinstance(r, AttentionRequest) for r in requests):
         return Work()
-    denoise = [r for r in patches if r.direction == "denoise"]
+    denoise = [r for r in patches if experiment_of(r).direction == "denoise"]
     work = _runs(data, indices) + (_runs(data, indices) if denoise else Work())
     for part in _parts(data, indices):
         pairs = [data.pairs[i] for i in part]
         names = dict.fromkeys(position for request in patches for position in positions_of(request))
         where = Where.of({p: token_indices(pairs, [p]) for p in names}, len(pairs), len(pairs[0].clean_tokens))
         for direction in ("noise", "denoise"):
-            distinct = dict.fromkeys(experiment_of(r) for r in patches if r.direction == direction)
-            work += _patching(model, list(distinct), where)
+            by_metric: dict[Metric | None, dict[Experiment, None]] = {}
+            for request in patches:
+                if (experiment := experiment_of(request)).direction == direction:
+                    asked = request.metric if isinstance(request, BehaviourRequest) else None
+                    by_metric.setdefault(asked, {})[experiment] = None
+            for distinct in by_metric.values():
+                work += _patching(model, list(distinct), where)
     return work
 
 

@@ -20,11 +20,13 @@ from circuitdsl.circuit.claims import (
     EdgeEffect,
     Matters,
     Metric,
+    Moves,
     Negligible,
     Node,
     NodeEffect,
     Position,
     Signed,
+    Stronger,
     Within,
 )
 
@@ -77,8 +79,8 @@ def test_the_whole_example(resolved: Resolve) -> None:
         ("backup", 8, "backup_mover"),
     ]
     assert sum(len(g.nodes) for g in ioi.groups) == 26  # the paper's count
-    assert [c.id for c in ioi.claims] == [f"c{i:02d}" for i in range(1, 13)]
-    assert [c.line for c in ioi.claims] == [19, 20, 21, 22, 23, 24, 25, 26, 29, 30, 32, 33]
+    assert [c.id for c in ioi.claims] == [f"c{i:02d}" for i in range(1, 15)]
+    assert [c.line for c in ioi.claims] == [19, 20, 21, 22, 23, 24, 25, 26, 29, 30, 32, 33, 37, 38]
     by_line = {c.line: c for c in ioi.claims}
     assert by_line[22].text == "inhibition -> mover.q at END : lowers"
     assert by_line[22].citation == "Wang et al. §3.2"
@@ -95,10 +97,12 @@ def test_the_whole_example(resolved: Resolve) -> None:
     assert [(u.line, u.what) for u in ioi.unmeasured] == [
         (31, "faithfulness"),
         (34, "role checks"),
-        (36, "'when … is patched' block"),
-        (37, "'when … is patched' block"),
-        (38, "'when … is patched' block"),
     ]
+    under = by_line[37].under
+    assert under is not None and (under.line, under.text) == (36, "when inhibition -> mover.q at END is patched")
+    assert by_line[38].under == under and by_line[33].under is None
+    assert by_line[37].tests == (Moves("rises", 0.1, "rises by >= 10 points"),)
+    assert by_line[38].tests == (Moves("falls", 0.0, "falls"),)
     assert ioi.unmeasured[0].text == "expect faithfulness >= 80%"
 
 
@@ -336,6 +340,48 @@ def test_what_acts_nowhere_in_particular_is_knocked_out_everywhere(sound: Sound)
     ]
 
 
+def test_denoising_takes_nodes_or_an_edge(sound: Sound) -> None:
+    circuit = sound("expect denoise(mover) : raises\nexpect denoise(7.3 -> mover.q at END via mlps) : effect >= 5%")
+    nodes, edge = (claim.measurement for claim in circuit.claims)
+    assert isinstance(nodes, NodeEffect) and isinstance(edge, EdgeEffect)
+    assert (nodes.direction, edge.direction, edge.via_mlps) == ("denoise", "denoise", True)
+    assert [site.position for site in nodes.sites] == [END] * 3
+
+
+def test_the_other_edge_is_patched_the_same_way(sound: Sound) -> None:
+    circuit = sound(
+        "edges via mlps\n8.6 -> 9.9.q at END : lowers and stronger than 7.3 -> 9.9.q\n"
+        "expect denoise(mover) : stronger than inhibition -> mover.q direct"
+    )
+    (_, first), (second,) = (claim.tests for claim in circuit.claims)
+    assert isinstance(first, Stronger) and isinstance(second, Stronger)
+    assert (first.name, first.effect.via_mlps, first.effect.direction) == ("7.3 -> 9.9.q", True, "noise")
+    assert (second.effect.via_mlps, second.effect.direction) == (False, "denoise")
+
+
+def test_a_condition_belongs_to_the_lines_of_its_block(sound: Sound) -> None:
+    circuit = sound(
+        "when mover is knocked out\n  expect accuracy falls by > 5 points\n  expect knockout(late) : lowers\n"
+        "expect accuracy >= 5%"
+    )
+    falls, knockout, plain = circuit.claims
+    assert falls.under == knockout.under and falls.under is not None and plain.under is None
+    assert isinstance(falls.under.effect, NodeEffect) and len(falls.under.effect.sites) == 3
+    assert falls.tests == (Moves("falls", 0.05, "falls by > 5 points"),)
+    assert not list(circuit.edges())
+
+
+def test_a_claim_needs_the_positions_of_its_condition(resolved: Resolve) -> None:
+    text = (
+        "circuit a\ntask ioi\ntask colored_objects\n"
+        "when 0.1 -> 1.1.v at S2 is patched\n  expect accuracy falls\n"
+        "9.9 -> logits at END : stronger than 0.1 -> 1.1.v at S1\n"
+    )
+    (circuit,), found = resolved(text)
+    assert not found
+    assert [claim.tasks for claim in circuit.claims] == [("ioi",), ("ioi",)]
+
+
 # --- what nothing measures yet --------------------------------------------------------------------
 
 
@@ -343,14 +389,16 @@ def test_what_acts_nowhere_in_particular_is_knocked_out_everywhere(sound: Sound)
     ("line", "what", "records"),
     [
         ("expect faithfulness(ablate = mean, keep = edges) >= 80%", "faithfulness", 1),
-        ("expect denoise(7.3 -> mover.q) : effect >= 5%", "denoising", 1),
         ("expect copying(mover) >= 80%", "copying scores", 1),
         ("expect accuracy above chance", "above chance", 1),
-        ("8.6 -> 9.9.q at END : stronger than 7.3 -> 9.9.q", "'stronger than'", 1),
         ("8.6[2] -> 9.9.q at END", "edge with a single component (8.6[2])", 1),
         ("expect knockout(8.6[2])", "measurement of a single component (8.6[2])", 1),
         ("trace 9.9 END -> IO includes 8.6 at END", "trace", 1),
-        ("when mover is knocked out\n  expect accuracy falls", "'when … is knocked out' block", 2),
+        (
+            "when 8.6[2] is knocked out\n  expect accuracy falls",
+            "'when … is knocked out' block with a single component",
+            2,
+        ),
         ("intervention x\n  scale mover by 2\n  expect accuracy rises", "intervention", 3),
         ('property "p" for 99% of prompts\n  expect logit_diff > 0', "property", 2),
         ('use "roles.circ"', "'use'", 1),

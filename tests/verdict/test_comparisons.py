@@ -1,0 +1,74 @@
+"""`stronger than` and `rises`: what may hold, and how often it holds wrongly."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from circuitdsl.circuit.claims import EdgeEffect, Moves, Stronger
+from circuitdsl.verdict.decide import decide
+from circuitdsl.verdict.samples import Sample
+from circuitdsl.verdict.sampling import plan_looks
+
+TEST = Stronger(EdgeEffect(()), "7.9 -> 9.9.q")
+RISES, FALLS = Moves("rises", 0.0, "rises"), Moves("falls", 0.0, "falls")
+
+
+def two(a: np.ndarray, b: np.ndarray, **options: object) -> Sample:
+    return Sample(np.zeros(len(a)), d=a, other=b, g=np.ones(len(a)), **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("sign", [(1, 1), (1, -1), (-1, 1), (-1, -1)])
+def test_size_counts_whatever_the_signs(sign: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    large, small = sign[0] * (2 + rng.normal(size=64)), sign[1] * (0.5 + rng.normal(size=64))
+    assert decide(TEST, two(large, small)).verdict == "holds"
+    assert decide(TEST, two(small, large)).verdict == "fails"
+    assert decide(TEST, two(large, sign[1] * np.roll(np.abs(large), 1))).verdict == "undecided"
+
+
+def test_equal_sizes_are_not_stronger() -> None:
+    rng = np.random.default_rng(1)
+    a = 1 + rng.normal(size=64)
+    assert decide(TEST, two(a, a)).verdict == "fails"
+    assert decide(TEST, two(a, -a)).verdict == "fails"
+    nothing = np.zeros(64)
+    assert decide(TEST, two(nothing, nothing)).verdict == "fails"
+
+
+@pytest.mark.parametrize(("mean_a", "mean_b"), [(0.0, 0.0), (0.3, 0.3), (0.3, -0.3), (-0.3, 0.3)])
+@pytest.mark.parametrize("spread_b", [0.0, 0.2, 1.0])
+def test_ties_pass_no_more_often_than_the_level_says(mean_a: float, mean_b: float, spread_b: float) -> None:
+    """At 5 % two-sided a wrong "holds" comes out at most 2.5 % of the time; 400 draws, three standard errors."""
+    rng = np.random.default_rng(2)
+    looks = plan_looks(128)
+    wrong = sum(
+        decide(TEST, two(mean_a + rng.normal(size=128), mean_b + spread_b * rng.normal(size=128)), looks=looks).verdict
+        == "holds"
+        for _ in range(400)
+    )
+    assert wrong <= 400 * 0.025 + 3 * np.sqrt(400 * 0.025 * 0.975)
+
+
+def test_accuracy_that_no_prompt_changes_is_not_compared_by_its_value() -> None:
+    """Thirty-two unchanged prompts say little of how rarely others change."""
+    a, b = np.zeros(64), np.zeros(64)
+    a[:2] = -1
+    assert decide(TEST, two(a, b, step=1.0)).verdict == "undecided"
+    a[:40] = -1
+    assert decide(TEST, two(a, b, step=1.0)).verdict == "holds"
+
+
+def test_a_figure_that_does_not_move_neither_rises_nor_falls() -> None:
+    still = Sample(np.zeros(64), d=np.zeros(64), unit="points")
+    assert [decide(test, still).verdict for test in (RISES, FALLS)] == ["fails", "fails"]
+
+
+def test_a_rise_by_so_much_at_least() -> None:
+    rng = np.random.default_rng(3)
+    up = Sample(np.zeros(64), d=0.2 + 0.1 * rng.normal(size=64), unit="points")
+    by = {x: Moves("rises", x, "") for x in (0.1, 0.2, 0.3)}
+    assert [decide(by[x], up).verdict for x in by] == ["holds", "undecided", "fails"]
+    assert decide(RISES, up).verdict == "holds" and decide(FALLS, up).verdict == "fails"
+    decision = decide(by[0.1], up)
+    assert decision.name == "change" and decision.reason.endswith("is above 10 points")
