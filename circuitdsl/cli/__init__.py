@@ -24,6 +24,7 @@ VERBS = (
     "explain",
     "fmt",
     "render",
+    "discover",
     "compare",
     "channels",
     "diff",

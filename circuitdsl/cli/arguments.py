@@ -29,3 +29,23 @@ def level(text: str) -> float:
     if not 1e-9 <= value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a level such as 5%")
     return value
+
+
+def share(text: str) -> float:
+    """A share of the gap: `2%` or `0.02`."""
+    try:
+        return level(text)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(f"{text} is not a share such as 2%") from None
+
+
+def seconds(text: str) -> float:
+    """A time: `90`, `90s`, `5m`."""
+    unit = {"s": 1, "m": 60, "h": 3600}.get(text[-1:], 0)
+    try:
+        value = float(text[:-1] if unit else text) * (unit or 1)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1e7:
+        raise argparse.ArgumentTypeError(f"{text} is not a time such as 90s or 5m")
+    return value

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.status import Status
 
     from circuitdsl.verification.verify import Progress
 
@@ -29,15 +30,16 @@ def console(plain: bool = False) -> Console:
 
 
 @contextmanager
-def status(text: str) -> Iterator[None]:
+def status(text: str) -> Iterator[Status | None]:
+    """A spinner with a line that can be changed, on a terminal only."""
     from rich.console import Console
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield
+        yield None
         return
-    with console.status(text):
-        yield
+    with console.status(text) as spinner:
+        yield spinner
 
 
 @contextmanager

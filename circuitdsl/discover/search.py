@@ -1,0 +1,237 @@
+"""The search: which nodes send to what was found so far, beginning with the logits (Wang et al. 2022, section 3).
+
+A stage has receivers: first the logits, then every group of nodes that an earlier stage found. Each candidate sender
+is patched into all of them together, through one input and at one position, exactly and directly. It is kept when
+its effect lies beyond the threshold, tested over all candidates of the stage, and when it stands out from those
+candidates of its kind that do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from circuitdsl.circuit.claims import EMBED, LOGITS, Edge, Input, Node, NodeKind, Port, Position
+from circuitdsl.discover.places import END, places
+from circuitdsl.measure.bench import Bench, measure
+from circuitdsl.measure.requests import EdgeRequest
+from circuitdsl.verdict.intervals import Ratio, moments
+
+#: false finds that a stage may have on average, were there nothing to find
+LEVEL = 0.05
+#: members of a group at most; the strongest are kept
+MOST = 16
+#: stages at most, the logits being the first
+DEPTH = 6
+#: candidates of one kind from which on the weak ones can serve as a null
+NULL_MEMBERS = 19
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Nodes of one kind that act together at one position; `logits` is one as well."""
+
+    name: str
+    nodes: tuple[Node, ...]
+    position: Position
+
+    @property
+    def kind(self) -> NodeKind:
+        return self.nodes[0].kind
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A sender that was kept, and what patching it into its receivers does.
+
+    Attributes:
+        port, position: the input that it is read through, and where.
+        effect: as a share of the gap, with its 95 % interval.
+    """
+
+    sender: Node
+    port: Port
+    position: Position
+    effect: float
+    low: float
+    high: float
+
+    @property
+    def lowers(self) -> bool:
+        return self.effect < 0
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """A group that sends to another through one input, at one position, all of its members with one sign.
+
+    Attributes:
+        links: its members, each patched alone into all receivers; the strongest first.
+        joint: all of them patched together; `sender` is the first of them.
+    """
+
+    group: Group
+    receivers: Group
+    links: tuple[Link, ...]
+    joint: Link
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """How to search.
+
+    Attributes:
+        threshold: effects this small, as a share of the gap, are of no interest.
+        prompts: how many of the bench's are used.
+    """
+
+    threshold: float = 0.02
+    prompts: int = 96
+    depth: int = DEPTH
+
+
+@dataclass
+class Found:
+    """Everything that a search found, in the order in which it did; `complete` unless it was stopped."""
+
+    groups: list[Group] = field(default_factory=list)
+    sendings: list[Sending] = field(default_factory=list)
+    edges: int = 0
+    complete: bool = True
+
+
+#: called with (edges measured so far, what is searched); returns whether to go on
+Progress = Callable[[int, str], bool]
+
+
+def search(bench: Bench, settings: Search, progress: Progress | None = None) -> Found:
+    """Search backwards from the logits."""
+    found, where = Found(), places(bench)
+    queue = [(Group("logits", (LOGITS,), END), 1)]
+    acting: set[tuple[Node, Position]] = set()
+    while queue:
+        receivers, depth = queue.pop(0)
+        if progress and not progress(found.edges, f"what sends to {receivers.name}"):
+            found.complete = False
+            break
+        candidates = list(_candidates(bench, receivers, where))
+        found.edges += sum(len(request.edges) for *_, request in candidates)
+        for links in _buckets(_kept(bench, receivers, candidates, settings)):
+            group = _group(links, found.groups)
+            found.groups += [group] if group not in found.groups else []
+            found.sendings.append(Sending(group, receivers, links, _joint(bench, receivers, links, settings)))
+            new = tuple(n for n in group.nodes if (n, group.position) not in acting and n != EMBED)
+            acting |= {(node, group.position) for node in new}
+            if new and depth < settings.depth:
+                receiving = group if new == group.nodes else _named(new, group.position, found.groups)
+                found.groups += [receiving] if receiving not in found.groups else []
+                queue.append((receiving, depth + 1))
+    return found
+
+
+# --- candidates -------------------------------------------------------------------------------------
+
+Candidate = tuple[Node, Port, Position, EdgeRequest]
+
+
+def _candidates(bench: Bench, receivers: Group, where: Sequence[Position]) -> Iterator[Candidate]:
+    """Every sender into every input of the receivers, at every position where it can be read."""
+    ports: tuple[Port, ...] = ("q", "k", "v") if receivers.kind == "head" else ("in",)
+    for port in ports:
+        for position in where if port in ("k", "v") else (receivers.position,):
+            for sender in _nodes(bench):
+                edges = tuple(
+                    Edge(sender, Input(node, port), position)
+                    for node in receivers.nodes
+                    if sender.stage(bench.model.parallel) < node.stage(bench.model.parallel)
+                )
+                if edges:
+                    yield sender, port, position, EdgeRequest(edges)
+
+
+def _nodes(bench: Bench) -> Iterator[Node]:
+    yield EMBED
+    for layer in range(bench.model.n_layers):
+        yield from (Node("head", layer, head) for head in range(bench.model.n_heads))
+        yield Node("mlp", layer)
+
+
+# --- what is kept -----------------------------------------------------------------------------------
+
+
+def _kept(bench: Bench, receivers: Group, candidates: Sequence[Candidate], settings: Search) -> list[Link]:
+    """The candidates whose effect is beyond the threshold and stands out among those of their kind."""
+    weighed: list[tuple[Link, bool]] = []
+    for candidate, ratio in zip(candidates, _ratios(bench, candidates, settings), strict=True):
+        if ratio is not None:
+            p = 2 * min(float(ratio.below(-settings.threshold)), float(ratio.above(settings.threshold)))
+            weighed.append((_link(candidate, ratio), p * len(candidates) <= LEVEL))
+    return [link for link, beyond in weighed if beyond and _stands_out(link, weighed)]
+
+
+def _ratios(bench: Bench, candidates: Sequence[Candidate], settings: Search) -> Iterator[Ratio | None]:
+    """The effect of every candidate; none where too few prompts have its position, or nothing is changed there."""
+    indices = np.arange(min(settings.prompts, len(bench.pairs)))
+    series = measure(bench, [request for *_, request in candidates], indices)
+    for *_, request in candidates:
+        one = series[request].only(series[request].present)
+        if len(one.indices) < len(indices) / 2 or not one.changed.any():
+            yield None
+            continue
+        d, gap = one.values - bench.clean[one.indices], (bench.clean - bench.corrupt)[one.indices]
+        yield Ratio(moments(d, gap, strata=bench.strata[one.indices]))
+
+
+def _link(candidate: Candidate, ratio: Ratio) -> Link:
+    sender, port, position, _ = candidate
+    low, high = (float(v) for v in ratio.interval())
+    return Link(sender, port, position, float(ratio.value), low, high)
+
+
+def _joint(bench: Bench, receivers: Group, links: Sequence[Link], settings: Search) -> Link:
+    """All links of a bucket patched together."""
+    first = links[0]
+    pairs = ((link, node) for link in links for node in receivers.nodes)
+    edges = tuple(
+        Edge(link.sender, Input(node, link.port), link.position)
+        for link, node in pairs
+        if link.sender.stage(bench.model.parallel) < node.stage(bench.model.parallel)
+    )
+    candidate = (first.sender, first.port, first.position, EdgeRequest(tuple(sorted(edges))))
+    (ratio,) = _ratios(bench, [candidate], settings)
+    assert ratio is not None, "its members could be measured"
+    return _link(candidate, ratio)
+
+
+def _stands_out(link: Link, weighed: Sequence[tuple[Link, bool]]) -> bool:
+    """Whether a link is stronger than 95 % of the weak ones of its kind, where there are enough to say."""
+    kind = (link.sender.kind, link.port)
+    weak = [abs(other.effect) for other, beyond in weighed if not beyond and (other.sender.kind, other.port) == kind]
+    return len(weak) < NULL_MEMBERS or abs(link.effect) > float(np.quantile(weak, 0.95))
+
+
+def _buckets(links: Iterable[Link]) -> list[tuple[Link, ...]]:
+    """Links by kind of sender, input, position and sign: the strongest bucket first, and the strongest link of each."""
+    found: dict[tuple[str, Port, Position, bool], list[Link]] = {}
+    for link in sorted(links, key=lambda link: -abs(link.effect)):
+        found.setdefault((link.sender.kind, link.port, link.position, link.lowers), []).append(link)
+    return [tuple(bucket[:MOST]) for bucket in found.values()]
+
+
+def _group(links: Sequence[Link], known: Sequence[Group]) -> Group:
+    """The nodes of a bucket as a group, with the name it has already or a new one."""
+    return _named(tuple(sorted(link.sender for link in links)), links[0].position, known)
+
+
+def _named(nodes: tuple[Node, ...], position: Position, known: Sequence[Group]) -> Group:
+    for group in known:
+        if (group.nodes, group.position) == (nodes, position):
+            return group
+    if nodes == (EMBED,):
+        return Group("embed", nodes, position)
+    taken = {group.name for group in known}
+    place = f"{position.name.lower()}{'_next' * position.offset}"
+    base = place if nodes[0].kind == "head" else f"{nodes[0].kind}_{place}"
+    return Group(next(name for name in (f"{base}_{i}" for i in range(1, 1000)) if name not in taken), nodes, position)
