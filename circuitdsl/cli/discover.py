@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from circuitdsl.cli.arguments import positive, seconds, seed, share
-from circuitdsl.cli.models import Models, add_model_arguments
+from circuitdsl.cli.models import add_model_arguments, models
 from circuitdsl.cli.terminal import say, status
 from circuitdsl.errors import UsageError
 
@@ -52,7 +52,7 @@ def _discover(given: argparse.Namespace) -> int:
     given.model = given.model or "pocket"
     start = time.monotonic()
     circuit = _circuit(_text(given, given.seed, given.prompts))
-    model = Models(given).of(circuit)
+    model = models(given).of(circuit)
     bench = make_bench(circuit, circuit.tasks[0], model)
     with _search_progress(given.budget, start) as progress:
         found = discover(
