@@ -9,7 +9,7 @@ from jaxtyping import Int
 
 from circuitdsl.models.parts import Transformer
 from circuitdsl.patching.patch import Experiment, Positions
-from circuitdsl.patching.tables import Plan, Where, all_names, plan
+from circuitdsl.patching.tables import Array, Plan, Where, all_names, plan
 
 
 @dataclass
@@ -29,9 +29,15 @@ class Tally:
     batches: int = 0
 
 
-def floor_block_positions(model: Transformer, experiment: Experiment, positions: Positions, n: int, length: int) -> int:
-    """The fewest block-positions that an exact recomputation of an experiment needs on `n` prompts."""
-    return int(floor_by_prompt(model, experiment, Where.of(positions, n, length)).sum())
+def floor_block_positions(
+    model: Transformer, experiment: Experiment, positions: Positions, n: int, length: int, first: Array | None = None
+) -> int:
+    """The fewest block-positions that an exact recomputation of an experiment needs on `n` prompts.
+
+    Args:
+        first: the first token at which each prompt differs from its partner, before which nothing changes.
+    """
+    return int(floor_by_prompt(model, experiment, Where.of(positions, n, length, first)).sum())
 
 
 def floor_by_prompt(model: Transformer, experiment: Experiment, where: Where) -> Int[np.ndarray, " n"]:
@@ -60,9 +66,9 @@ def _entry(model: Transformer, what: Plan, where: Where) -> Int[np.ndarray, " n"
         for senders in what.reads.get((what.entry, port), {}).values():
             if model.parallel and port != "in":
                 continue
-            mask = where.mask(all_names(senders))
+            mask = where.mask(all_names(senders), what.fixed)
             reads |= np.logical_or.accumulate(mask, axis=1) if spread else mask
     if not model.parallel:
         for names in what.sites.get((what.entry, "z"), {}).values():
-            reads |= where.mask(names)
+            reads |= where.mask(names, what.fixed)
     return reads[:, -1].astype(int) if what.entry == model.n_layers - 1 else reads.sum(axis=1)

@@ -7,7 +7,7 @@ position stays there. What is computed here is the part of the receiver's change
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,7 +48,7 @@ class _Group:
     first: float
 
 
-def wanted(plans: Iterable[Plan], model: Transformer) -> dict[Senders, frozenset[float]]:
+def _wanted(plans: Iterable[Plan], model: Transformer) -> dict[Senders, frozenset[float]]:
     """The sets of senders whose flow is needed, with the stages at which it is read."""
     out: dict[Senders, frozenset[float]] = {}
     for plan in plans:
@@ -60,16 +60,16 @@ def wanted(plans: Iterable[Plan], model: Transformer) -> dict[Senders, frozenset
     return out
 
 
-def flows(
-    model: Transformer, runs: Runs, need: Mapping[Senders, frozenset[float]], where: Where, max_rows: int, tally: Tally
-) -> Flows:
-    """The changes that MLPs add, for each set of senders, at most about `max_rows` points at a time."""
+def flows(model: Transformer, runs: Runs, plans: Sequence[Plan], where: Where, max_rows: int, tally: Tally) -> Flows:
+    """The changes that MLPs add, for each set of senders of some plans, at most about `max_rows` points at a time."""
+    fixed = any(plan.fixed for plan in plans)
+    need = _wanted(plans, model)
     added: dict[Key, Tensor] = {}
     rows: dict[Senders, Array] = {}
     chunk: list[tuple[Senders, Array]] = []
     size = 0
     for senders in need:
-        host = np.argwhere(where.mask(all_names(senders)))
+        host = np.argwhere(where.mask(all_names(senders), fixed))
         rows[senders] = np.full((where.n, where.length), -1)
         rows[senders][host[:, 0], host[:, 1]] = np.arange(len(host))
         if chunk and size + len(host) > max_rows:
@@ -149,7 +149,7 @@ def _flow(
 
 
 def _mask(where: Where, names: Names, host: Array, like: Tensor) -> Tensor:
-    mask = where.mask(names)[host[:, 0], host[:, 1]][:, None]
+    mask = where.mask(names, fixed=True)[host[:, 0], host[:, 1]][:, None]
     return torch.from_numpy(mask).to(dtype=like.dtype, device=like.device)
 
 

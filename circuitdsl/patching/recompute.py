@@ -22,7 +22,7 @@ from circuitdsl.patching.live import (
     queries_keys_values,
 )
 from circuitdsl.patching.patch import Experiment, Positions, Readout, check_node
-from circuitdsl.patching.runs import Runs, baseline, patterns, read
+from circuitdsl.patching.runs import Runs, baseline, first_difference, patterns, read
 from circuitdsl.patching.sweep import Progress, sweep
 from circuitdsl.patching.tables import Where, entry_jobs
 
@@ -57,7 +57,7 @@ def effects(
         PatchError: an experiment that the model or the prompts cannot hold.
     """
     tally = tally if tally is not None else Tally()
-    where = Where.of(positions, runs.n, runs.length)
+    where = Where.of(positions, runs.n, runs.length, first_difference(runs))
 
     def unpatched(base: Runs) -> Tensor:
         return baseline(model, base.clean, readout)
@@ -85,7 +85,7 @@ def patched_attention(
     """
     for head in heads:
         check_node(model, head)
-    where = Where.of(positions, runs.n, runs.length)
+    where = Where.of(positions, runs.n, runs.length, first_difference(runs))
 
     def unpatched(base: Runs) -> Tensor:
         return torch.stack([patterns(model, base.clean, head.layer, head.head) for head in heads], dim=1)

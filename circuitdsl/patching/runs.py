@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -313,6 +314,12 @@ def changed(
         return differs.any(dim=1)
     index = index.to(differs.device)
     return (differs.gather(1, index.clamp_min(0)) & (index >= 0)).any(dim=1)
+
+
+def first_difference(runs: Runs) -> Int[np.ndarray, " n"]:
+    """The first token at which each clean prompt differs from its partner; the prompts' length where none does."""
+    differs = (runs.clean_tokens != runs.corrupt_tokens).cpu().numpy()
+    return np.where(differs.any(axis=1), differs.argmax(axis=1), runs.length)
 
 
 def _differs(clean: Tensor, corrupt: Tensor) -> Bool[Tensor, "n T"]:

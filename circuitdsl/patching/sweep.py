@@ -12,7 +12,7 @@ from torch import Tensor
 
 from circuitdsl.models.parts import Transformer
 from circuitdsl.patching.count import Tally
-from circuitdsl.patching.flow import flows, wanted
+from circuitdsl.patching.flow import flows
 from circuitdsl.patching.live import Live
 from circuitdsl.patching.patch import Experiment, PatchError, check
 from circuitdsl.patching.runs import Runs
@@ -55,7 +55,7 @@ def sweep(
             continue
         base = runs if direction == "noise" else runs.swapped()
         plans = [plan(distinct[i], model) for i in places]
-        flow = flows(model, base, wanted(plans, model), where, rows, tally)
+        flow = flows(model, base, plans, where, rows, tally)
         values = unpatched(base)
         values = values.expand(len(plans), *values.shape).clone()
         for members, prompts, start in _groups(plans, where, model.n_layers):

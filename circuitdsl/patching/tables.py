@@ -48,6 +48,11 @@ class Plan:
         """Whether it changes what layer 0 reads, so that no layer can be entered through a few heads alone."""
         return (-1, "embed") in self.sites
 
+    @property
+    def fixed(self) -> bool:
+        """Whether it puts in values that do not come from the other run, so that they differ at any position."""
+        return bool(self.experiment.sites) and self.experiment.ablate != "corrupt"
+
     def live(self, sender: Node, parallel: bool) -> bool:
         """Whether a sender's own term can have changed in this experiment."""
         return sender.stage(parallel) >= self.first_stage
@@ -87,22 +92,28 @@ def _place(edge: Edge, n_layers: int) -> Place:
 
 @dataclass(frozen=True)
 class Where:
-    """Positions as masks over the tokens of all prompts of a `Runs`."""
+    """Positions as masks over the tokens of all prompts of a `Runs`.
+
+    Attributes:
+        first: the first token at which a prompt and its partner differ: before it, all terms of the two are equal, so
+            that putting in those of the other run changes nothing. `None` takes every position as one that may differ.
+    """
 
     index: Mapping[Position, Array]
     n: int
     length: int
-    _masks: dict[Names, Array] = field(default_factory=dict, repr=False)
+    first: Array | None = None
+    _masks: dict[tuple[Names, bool], Array] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def of(cls, positions: Mapping[Position, Tensor], n: int, length: int) -> Where:
+    def of(cls, positions: Mapping[Position, Tensor], n: int, length: int, first: Array | None = None) -> Where:
         """Raises `PatchError` where an index lies outside a prompt or not every prompt has its indices."""
         index = {name: _checked(name, tensor.cpu().numpy(), n, length) for name, tensor in positions.items()}
-        return cls(index, n, length)
+        return cls(index, n, length, first)
 
-    def mask(self, names: Names) -> Array:
-        """`[n, length]`: where any of these positions is."""
-        if names not in self._masks:
+    def mask(self, names: Names, fixed: bool) -> Array:
+        """`[n, length]`: where any of these positions is; unless `fixed`, only where the two runs can differ."""
+        if (names, fixed) not in self._masks:
             out = np.zeros((self.n, self.length), dtype=bool)
             for name in names:
                 if name == EVERYWHERE:
@@ -110,8 +121,10 @@ class Where:
                 else:
                     row, column = (self._index(name) >= 0).nonzero()
                     out[row, self._index(name)[row, column]] = True
-            self._masks[names] = out
-        return self._masks[names]
+            if self.first is not None and not fixed:
+                out &= np.arange(self.length) >= self.first[:, None]
+            self._masks[names, fixed] = out
+        return self._masks[names, fixed]
 
     def _index(self, name: Position) -> Array:
         if name not in self.index:
@@ -129,16 +142,16 @@ class Where:
                 inner += names
             else:
                 self._check_end(plan)
-                out[self.mask(frozenset().union(*names))[:, -1]] = self.length - 1
+                out[self.mask(frozenset().union(*names), plan.fixed)[:, -1]] = self.length - 1
         for one in set(inner):
-            mask = self.mask(one)
+            mask = self.mask(one, plan.fixed)
             out = np.minimum(out, np.where(mask.any(axis=1), mask.argmax(axis=1), self.length))
         return out
 
     def _check_end(self, plan: Plan) -> None:
         for edge in plan.experiment.edges:
             if edge.receiver.node.kind == "logits" and edge.position != EVERYWHERE:
-                wrong = self.mask(frozenset([edge.position]))[:, :-1].any(axis=1)
+                wrong = self.mask(frozenset([edge.position]), fixed=True)[:, :-1].any(axis=1)
                 if wrong.any():
                     raise PatchError(
                         f"{edge}: logits are read at END only, and in prompt {int(wrong.argmax()) + 1} "
@@ -296,9 +309,11 @@ class Batch:
         n, e, s = host.T
         return (n * len(self.plans) + e) * width + s - (self.steps - width)
 
-    def steps_of(self, names: Names, width: int) -> tuple[Array, Array]:
-        """(prompt in the batch, step) where any of these positions is, among the last `width` steps."""
-        return _nonzero(self.where, self.rows, self.start, names, self.where.length - width)
+    def steps_of(self, plan: Plan, names: Names, width: int) -> tuple[Array, Array]:
+        """(prompt in the batch, step) where a plan changes any of these positions, among the last `width` steps."""
+        first = self.where.length - width
+        n, t = self.where.mask(names, plan.fixed)[self.rows][:, first:].nonzero()
+        return n, t + first - self.start
 
     def reads(self, layer: int, port: str, width: int) -> Reads | None:
         """The patched inputs of a place, or `None` where there is none."""
@@ -316,18 +331,13 @@ class Batch:
                 groups.setdefault(plan.experiment.ablate, []).append((head, e, names))
         out = []
         for ablate, items in groups.items():
-            hosts = [_host(*self.steps_of(names, width), e) for _, e, names in items]
+            hosts = [_host(*self.steps_of(self.plans[e], names, width), e) for _, e, names in items]
             ends = np.cumsum([0] + [len(h) for h in hosts])
             nodes = tuple((item[0], item[1], int(ends[i]), int(ends[i + 1])) for i, item in enumerate(items))
             heads = np.concatenate([np.full(b - a, head) for head, _, a, b in nodes])
             if len(heads):
                 out.append(Sites(ablate, self.points(np.concatenate(hosts), width), self.ship(heads), nodes))
         return tuple(out)
-
-
-def _nonzero(where: Where, rows: Array, start: int, names: Names, first: int) -> tuple[Array, Array]:
-    n, t = where.mask(names)[rows][:, first:].nonzero()
-    return n, t + first - start
 
 
 def _host(n: Array, s: Array, e: int) -> Array:
@@ -354,7 +364,7 @@ class _ReadTable:
     def add(self, head: int, e: int, senders: Senders) -> None:
         """One receiver input of one experiment, with its senders."""
         batch = self.batch
-        n, s = batch.steps_of(all_names(senders), self.width)
+        n, s = batch.steps_of(batch.plans[e], all_names(senders), self.width)
         if not len(n):
             return
         start = self.heads.pop()[1] if self.heads and self.heads[-1][0] == head else self.size
@@ -373,7 +383,7 @@ class _ReadTable:
         prompt, pos = batch.rows[host[:, 0]], host[:, 2] + batch.start
         for sender, names in senders:
             key = sender, batch.plans[e].live(sender, batch.model.parallel)
-            keep = slice(None) if names == everywhere else batch.where.mask(names)[prompt, pos]
+            keep = slice(None) if names == everywhere else batch.where.mask(names, batch.plans[e].fixed)[prompt, pos]
             self.sends.setdefault(key, []).append((rows[keep], host[keep]))
         if batch.plans[e].experiment.via_mlps:
             self.flows.setdefault(senders, []).append((rows, batch.flow_rows[senders][prompt, pos]))

@@ -20,7 +20,7 @@ from circuitdsl.patching import reference
 from circuitdsl.patching.count import Tally, floor_block_positions
 from circuitdsl.patching.patch import Experiment, Readout
 from circuitdsl.patching.recompute import effects, patched_attention
-from circuitdsl.patching.runs import mean_terms
+from circuitdsl.patching.runs import first_difference, mean_terms
 
 TOLERANCE = 1e-4
 FAMILIES = ("gpt2", "llama", "gpt_neox", "qwen3")
@@ -52,9 +52,8 @@ def check_exact(case: Case, drawn: list[Experiment]) -> None:
     for experiment, logits in zip(drawn, fast, strict=True):
         slow = reference.logits(case.model, case.clean, case.corrupt, experiment, case.positions, means)
         assert (logits - slow).abs().max() < TOLERANCE, str(experiment)
-    least = [
-        floor_block_positions(case.model, e, case.positions, len(case.clean), case.clean.shape[1]) for e in set(drawn)
-    ]
+    first, (n, length) = first_difference(case.runs), case.clean.shape
+    least = [floor_block_positions(case.model, e, case.positions, n, length, first) for e in set(drawn)]
     assert tally.block_positions == sum(least)
 
 

@@ -1,0 +1,313 @@
+"""What patching an edge costs: ours, TransformerLens' own path patching, plain hooks, and the floor, in one run.
+
+    OMP_NUM_THREADS=1 python benchmarks/engine.py -o docs/performance.md     # about ten minutes
+    OMP_NUM_THREADS=1 python benchmarks/engine.py --quick                    # a small model, under a minute
+    python benchmarks/engine.py --device cuda --model-shape llama-8b --dtype bfloat16
+
+W1: every head to head edge of a 4-layer model. W2: q edges at END, as in IOI. W3: k and v edges at S2. W4: edges all
+over the model, at all positions. W5: every measurement of a shipped spec with its nulls. Models have random weights of
+a published shape; the cost does not depend on the values. Every number that a peer computes is compared with ours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import engine_workloads as workloads
+import torch
+from engine_floor import Rates, needed
+from engine_meter import clock_of, median_seconds, peak_bytes
+from engine_page import Growth, Machine, Page, Precision, Row, Spec, write
+from engine_peers import Hooks, Peer, TransformerLens
+from engine_workloads import Workload
+
+from circuitdsl import api
+from circuitdsl.circuit.catalogue import ModelShape
+from circuitdsl.measure.bench import measure
+from circuitdsl.measure.plan import plan
+from circuitdsl.models.load import load_model
+from circuitdsl.models.parts import Transformer
+from circuitdsl.patching.count import Tally
+from circuitdsl.patching.patch import Readout
+from circuitdsl.patching.recompute import effects
+from circuitdsl.patching.runs import Runs, baseline, run
+
+#: how far a peer's logits may be from ours, as a share of the largest change that a patch makes
+AGREE = {"float32": 1e-3, "bfloat16": 0.3, "float16": 0.1}
+NULL_PROMPTS = 32
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One model and how it is measured."""
+
+    model: Transformer
+    path: Path
+    repeats: int
+    n: int
+    length: int
+    dtype: str
+    peers: Sequence[Peer] = ()
+    rates: dict[int, Rates] = field(default_factory=dict)
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        return clock_of(self.model.device)
+
+    def floor(self, load: Workload) -> float:
+        """Seconds that the arithmetic of a workload takes at the measured rates."""
+        return self.rates.setdefault(0, Rates(self.model, self.clock)).seconds(needed(self.model, load))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, print the page, and write it where asked."""
+    given = _options().parse_args(arguments)
+    shape = "tiny" if given.quick else given.model_shape
+    with tempfile.TemporaryDirectory() as folder:
+        page = Page(
+            machine=Machine.here(given.device),
+            shape=shape,
+            dtype=given.dtype,
+            quick=given.quick,
+            command=_command(given),
+        )
+        tiny = _setting("tiny", folder, given, n=8, length=16, repeats=given.repeats)
+        page.rows.append(_row(tiny, workloads.all_heads(tiny.model, tiny.n, tiny.length), peer_edges=20))
+        big = tiny if given.quick else _setting(shape, folder, given, given.prompts, given.tokens, given.repeats)
+        page.rows += list(_edges(big, given.quick))
+        page.growth += list(_growth(big, given.quick))
+        page.rates.update(big.rates[0].known)
+        if big.model.family == "gpt2" and not given.quick:
+            page.spec = _whole_spec(big)
+        page.precision += list(_precision(given.device))
+    text = write(page)
+    print(text)
+    if given.output:
+        Path(given.output).write_text(text, encoding="utf-8")
+
+
+def _options() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="the small model alone")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="float32", choices=list(AGREE))
+    parser.add_argument("--model-shape", default="gpt2-small", choices=list(workloads.SHAPES))
+    parser.add_argument("--prompts", type=int, default=32)
+    parser.add_argument("--tokens", type=int, default=20, help="tokens in each prompt")
+    parser.add_argument("--repeats", type=int, default=5, help="runs of which the median is taken")
+    parser.add_argument("-o", "--output", help="write the page here as well")
+    return parser
+
+
+def _command(given: argparse.Namespace) -> str:
+    changed = [
+        f"--{name.replace('_', '-')}" + ("" if value is True else f" {value}")
+        for name, value in vars(given).items()
+        if value != _options().get_default(name) and name != "output"
+    ]
+    return " ".join(["python benchmarks/engine.py", *changed])
+
+
+def _setting(shape: str, folder: str, given: argparse.Namespace, n: int, length: int, repeats: int) -> Setting:
+    path = workloads.random_weights(shape, Path(folder), getattr(torch, given.dtype))
+    model = load_model(path, device=given.device, dtype=given.dtype)
+    peers: list[Peer] = []
+    if model.family == "gpt2":
+        peers = [TransformerLens(path, model.device, given.dtype), Hooks(path, model.device, model.dtype)]
+    return Setting(model, path, repeats, n, length, given.dtype, peers)
+
+
+# --- one workload -----------------------------------------------------------------------------------
+
+
+def _edges(at: Setting, quick: bool) -> Iterator[Row]:
+    """W2, W3 and W4."""
+    if not quick:
+        yield _row(at, workloads.queries_at_end(at.model, 52, at.n, at.length))
+        yield _row(at, workloads.queries_at_end(at.model, 1000, at.n, at.length), peers=False)
+        yield _row(at, workloads.keys_and_values_at_s2(at.model, at.n, at.length))
+    yield _row(at, workloads.anywhere(at.model, 52, at.n, at.length))
+
+
+def _row(at: Setting, load: Workload, peer_edges: int = 5, peers: bool = True) -> Row:
+    """A workload by everybody."""
+    model = at.model
+    caches, runs = median_seconds(at.clock, lambda: run(model, load.clean, load.corrupt), at.repeats)
+    ours, found = median_seconds(at.clock, lambda: _patch(model, runs, load), at.repeats)
+    unpatched = baseline(model, runs.clean, Readout.of_tokens(load.answers))
+    tally = Tally()
+    peak = peak_bytes(model.device, lambda: _patch(model, run(model, load.clean, load.corrupt), load, tally))
+    row = Row(
+        name=load.name,
+        says=load.says,
+        edges=len(load.edges),
+        prompts=load.n,
+        tokens=load.length,
+        ours=ours,
+        caches=caches,
+        floor=at.floor(load),
+        block_positions=tally.block_positions,
+        peak=peak,
+    )
+    for peer in at.peers if peers else ():
+        row.peers[peer.name] = _peer(at, peer, load, unpatched, found, peer_edges)
+    return row
+
+
+def _patch(model: Transformer, runs: Runs, load: Workload, tally: Tally | None = None) -> torch.Tensor:
+    return effects(model, runs, load.experiments, load.positions, Readout.of_tokens(load.answers), tally=tally)
+
+
+def _peer(
+    at: Setting, peer: Peer, load: Workload, unpatched: torch.Tensor, ours: torch.Tensor, count: int
+) -> tuple[float, float, float, int]:
+    """Seconds an edge (median), seconds for the clean and corrupt passes, relative difference, edges timed."""
+    start = at.clock()
+    peer.prepare(load)
+    caches = at.clock() - start
+    peer.times.clear()
+    worst = 0.0
+    heads = at.model.n_heads
+    # their sweep starts at the layer after the sender's, so the nearest receivers cost the fewest forwards
+    order = sorted(
+        range(len(load.edges)),
+        key=lambda i: (
+            (load.edges[i].receiver.node.layer - load.edges[i].sender.layer) * heads + load.edges[i].receiver.node.head
+        ),
+    )
+    for i in order:
+        worst = max(worst, float((peer.edge(load, load.edges[i]).float() - ours[i]).abs().max()))
+        if len(peer.times) >= count:
+            break
+    worst /= float((ours - unpatched).abs().max())
+    if not worst <= AGREE[at.dtype]:
+        raise SystemExit(f"{load.name}: {peer.name} and ours differ by {worst:.1e} of the effect: one of them is wrong")
+    return statistics.median(peer.times), caches, worst, len(peer.times)
+
+
+# --- growth -----------------------------------------------------------------------------------------
+
+
+def _growth(at: Setting, quick: bool) -> Iterator[Growth]:
+    """How the cost of an edge and prompt changes with one thing at a time."""
+    model, n, length = at.model, at.n, at.length
+    if not quick:
+        sizes = (13, 52, 208, 832)
+        yield _grown(at, "edges (W2)", sizes, lambda k: workloads.queries_at_end(model, k, n, length))
+        counts = (8, 32, 128)
+        yield _grown(at, "prompts (W2)", counts, lambda k: workloads.queries_at_end(model, 52, k, length))
+        lengths = (16, 32, 64, 128)
+        yield _grown(at, "tokens (W2)", lengths, lambda k: workloads.queries_at_end(model, 52, n, k))
+        yield _grown(at, "tokens (W3)", lengths[:3], lambda k: workloads.keys_and_values_at_s2(model, n, k))
+    layers = range(1, model.n_layers, max(1, model.n_layers // 4))
+    above = [model.n_layers - layer for layer in layers][::-1]
+    yield _grown(
+        at,
+        "layers recomputed",
+        above,
+        lambda k: workloads.into_layer(model, model.n_layers - k, n, length),
+    )
+
+
+def _grown(at: Setting, what: str, steps: Sequence[int], make: Callable[[int], Workload]) -> Growth:
+    cells = []
+    for step in steps:
+        load = make(step)
+        runs = run(at.model, load.clean, load.corrupt)
+        repeats = min(3, at.repeats)
+        seconds, _ = median_seconds(at.clock, lambda load=load, runs=runs: _patch(at.model, runs, load), repeats)
+        cells.append((step, seconds / len(load.edges) / load.n, seconds / at.floor(load)))
+    return Growth(what, tuple(cells))
+
+
+# --- W5 ---------------------------------------------------------------------------------------------
+
+
+def _whole_spec(at: Setting) -> Spec | None:
+    """W5: what verifying a shipped spec measures when no claim stops early: every request on all of its prompts.
+
+    Random weights have no gap, at which verification would stop with an error; so the claims are planned and measured
+    and not judged. Nulls are measured on as many prompts as verification takes.
+    """
+    name = {"gpt2-small": "gpt2-small/ioi", "gpt2-medium": "gpt2-medium/ioi"}.get(at.path.name)
+    if name is None or at.model.tokenizer is None:
+        return None
+    (circuit,) = api.load(name).circuits
+    model, clock = at.model, at.clock
+    start = clock()
+    benches = api.make_benches(circuit, model)
+    prepared = clock() - start
+    plans = plan(circuit, ModelShape(model.name, model.n_layers, model.n_heads, model.parallel))
+    requests = list(dict.fromkeys(r for p in plans for r in p.requests))
+    nulls = list(dict.fromkeys(r for p in plans for part in p.parts for r in part.null))
+    (bench,) = benches.values()
+    everything = torch.arange(len(bench.pairs)).numpy()
+
+    def measured() -> None:
+        measure(bench, requests, everything)
+        measure(bench, nulls, everything[:NULL_PROMPTS])
+
+    seconds, _ = median_seconds(clock, measured, 1)
+    return Spec(
+        name=name,
+        claims=len(plans),
+        unmeasured=len(circuit.unmeasured),
+        requests=len(requests),
+        nulls=len(nulls),
+        prompts=len(everything),
+        prepared=prepared,
+        seconds=seconds,
+        block_positions=bench.tally.block_positions + bench.tally.flow_positions,
+        peak=peak_bytes(model.device, lambda: measure(bench, requests[:40], everything)),
+    )
+
+
+# --- precision --------------------------------------------------------------------------------------
+
+
+def _precision(device: str) -> Iterator[Precision]:
+    """What half precision does to effects on the pocket model, a trained one."""
+    from circuitdsl.circuit.claims import LOGITS, Edge, Input, Node
+
+    exact = load_model("pocket", device=device)
+    edges = [
+        Edge(Node("head", a, i), Input(Node("head", 3, j), port), workloads.END)
+        for a in range(3)
+        for i in range(exact.n_heads)
+        for j in range(exact.n_heads)
+        for port in "qv"
+    ]
+    edges += [
+        Edge(Node("head", a, i), Input(LOGITS, "in"), workloads.END)
+        for a in range(exact.n_layers)
+        for i in range(exact.n_heads)
+    ]
+    load = workloads.on(exact, edges, 64)
+    first, gap = _differences(exact, load)
+    for dtype in ("bfloat16", "float16"):
+        found, own = _differences(load_model("pocket", device=device, dtype=dtype), load)
+        yield Precision(
+            dtype=dtype,
+            edges=len(edges),
+            prompts=load.n,
+            gap=(float(gap.mean()), float(own.mean())),
+            per_prompt=float((found - first).abs().max()),
+            effect=float((found.mean(1) / own.mean() - first.mean(1) / gap.mean()).abs().max()),
+        )
+
+
+def _differences(model: Transformer, load: Workload) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logit differences under each patch minus those of the clean prompts, and clean minus corrupt ones."""
+    readout = Readout.of_tokens(load.answers)
+    runs = run(model, load.clean, load.corrupt)
+    clean, corrupt = (-baseline(model, one, readout).diff(dim=-1)[:, 0].cpu() for one in (runs.clean, runs.corrupt))
+    return -_patch(model, runs, load).diff(dim=-1)[..., 0].cpu() - clean, clean - corrupt
+
+
+if __name__ == "__main__":
+    main()
