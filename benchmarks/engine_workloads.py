@@ -68,7 +68,7 @@ class Workload:
 def random_weights(shape: str, place: Path, dtype: torch.dtype = torch.float32) -> Path:
     """A directory with a model of a shape.
 
-    Its weights are drawn as before training, those of its layers larger, so that a patch changes more than rounding does.
+    Its weights are drawn as before training, those of its layers larger: a patch then changes more than rounding does.
     """
     from transformers import AutoConfig, AutoModelForCausalLM
 
