@@ -111,7 +111,7 @@ class Where:
         index = {name: _checked(name, tensor.cpu().numpy(), n, length) for name, tensor in positions.items()}
         return cls(index, n, length, first)
 
-    def mask(self, names: Names, fixed: bool) -> Array:
+    def mask(self, names: Names, fixed: bool = True) -> Array:
         """`[n, length]`: where any of these positions is; unless `fixed`, only where the two runs can differ."""
         if (names, fixed) not in self._masks:
             out = np.zeros((self.n, self.length), dtype=bool)
