@@ -48,7 +48,7 @@ class _Group:
     first: float
 
 
-def _wanted(plans: Iterable[Plan], model: Transformer) -> dict[Senders, frozenset[float]]:
+def wanted(plans: Iterable[Plan], model: Transformer) -> dict[Senders, frozenset[float]]:
     """The sets of senders whose flow is needed, with the stages at which it is read."""
     out: dict[Senders, frozenset[float]] = {}
     for plan in plans:
@@ -63,7 +63,7 @@ def _wanted(plans: Iterable[Plan], model: Transformer) -> dict[Senders, frozense
 def flows(model: Transformer, runs: Runs, plans: Sequence[Plan], where: Where, max_rows: int, tally: Tally) -> Flows:
     """The changes that MLPs add, for each set of senders of some plans, at most about `max_rows` points at a time."""
     fixed = any(plan.fixed for plan in plans)
-    need = _wanted(plans, model)
+    need = wanted(plans, model)
     added: dict[Key, Tensor] = {}
     rows: dict[Senders, Array] = {}
     chunk: list[tuple[Senders, Array]] = []

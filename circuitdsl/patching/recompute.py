@@ -57,7 +57,7 @@ def effects(
         PatchError: an experiment that the model or the prompts cannot hold.
     """
     tally = tally if tally is not None else Tally()
-    where = Where.of(positions, runs.n, runs.length, first_difference(runs))
+    where = Where.of(positions, runs.n, runs.length, first_difference(runs.clean_tokens, runs.corrupt_tokens))
 
     def unpatched(base: Runs) -> Tensor:
         return baseline(model, base.clean, readout)
@@ -85,7 +85,7 @@ def patched_attention(
     """
     for head in heads:
         check_node(model, head)
-    where = Where.of(positions, runs.n, runs.length, first_difference(runs))
+    where = Where.of(positions, runs.n, runs.length, first_difference(runs.clean_tokens, runs.corrupt_tokens))
 
     def unpatched(base: Runs) -> Tensor:
         return torch.stack([patterns(model, base.clean, head.layer, head.head) for head in heads], dim=1)

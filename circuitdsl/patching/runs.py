@@ -316,10 +316,10 @@ def changed(
     return (differs.gather(1, index.clamp_min(0)) & (index >= 0)).any(dim=1)
 
 
-def first_difference(runs: Runs) -> Int[np.ndarray, " n"]:
-    """The first token at which each clean prompt differs from its partner; the prompts' length where none does."""
-    differs = (runs.clean_tokens != runs.corrupt_tokens).cpu().numpy()
-    return np.where(differs.any(axis=1), differs.argmax(axis=1), runs.length)
+def first_difference(clean: Int[Tensor, "n T"], corrupt: Int[Tensor, "n T"]) -> Int[np.ndarray, " n"]:
+    """The first token at which each prompt differs from its partner; `T` where none does."""
+    differs = (clean != corrupt).cpu().numpy()
+    return np.where(differs.any(axis=1), differs.argmax(axis=1), differs.shape[1])
 
 
 def _differs(clean: Tensor, corrupt: Tensor) -> Bool[Tensor, "n T"]:

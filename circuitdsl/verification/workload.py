@@ -31,6 +31,7 @@ from circuitdsl.patching.calibrate import Machine
 from circuitdsl.patching.count import floor_by_prompt
 from circuitdsl.patching.flow import wanted
 from circuitdsl.patching.patch import Experiment
+from circuitdsl.patching.runs import first_difference
 from circuitdsl.patching.sweep import CPU_BYTES, GPU_SHARE, _groups
 from circuitdsl.patching.tables import Where, all_names
 from circuitdsl.patching.tables import plan as sorted_out
@@ -213,7 +214,11 @@ def _measuring(model: Transformer, data: Dataset, requests: Sequence[Request], i
     for part in _parts(data, indices):
         pairs = [data.pairs[i] for i in part]
         names = dict.fromkeys(position for request in patches for position in positions_of(request))
-        where = Where.of({p: token_indices(pairs, [p]) for p in names}, len(pairs), len(pairs[0].clean_tokens))
+        clean, corrupt = (
+            torch.tensor([getattr(p, side) for p in pairs]) for side in ("clean_tokens", "corrupt_tokens")
+        )
+        places = {p: token_indices(pairs, [p]) for p in names}
+        where = Where.of(places, len(pairs), clean.shape[1], first_difference(clean, corrupt))
         for direction in ("noise", "denoise"):
             by_metric: dict[Metric | None, dict[Experiment, None]] = {}
             for request in patches:
@@ -232,7 +237,7 @@ def _patching(model: Transformer, experiments: Sequence[Experiment], where: Wher
     for senders, stages in wanted(plans, model).items():
         first = min(sender.stage(model.parallel) for sender, _ in senders)
         mlps = sum(first < 2 * layer + (not model.parallel) < max(stages) for layer in range(model.n_layers))
-        flow += mlps * int(where.mask(all_names(senders)).sum())
+        flow += mlps * int(where.mask(all_names(senders), any(one.fixed for one in plans)).sum())
     return Work(
         block_positions=sum(int(floor_by_prompt(model, e, where).sum()) for e in experiments),
         flow_positions=flow,

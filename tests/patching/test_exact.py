@@ -52,7 +52,7 @@ def check_exact(case: Case, drawn: list[Experiment]) -> None:
     for experiment, logits in zip(drawn, fast, strict=True):
         slow = reference.logits(case.model, case.clean, case.corrupt, experiment, case.positions, means)
         assert (logits - slow).abs().max() < TOLERANCE, str(experiment)
-    first, (n, length) = first_difference(case.runs), case.clean.shape
+    first, (n, length) = first_difference(case.clean, case.corrupt), case.clean.shape
     least = [floor_block_positions(case.model, e, case.positions, n, length, first) for e in set(drawn)]
     assert tally.block_positions == sum(least)
 
