@@ -179,8 +179,17 @@ def make_bench(circuit: Circuit, use: TaskUse, model: Transformer) -> Bench:
 
 
 def make_benches(circuit: Circuit, model: Transformer) -> dict[str, Bench]:
-    """A bench for every task that some claim of the circuit is checked on."""
-    return {use.name: make_bench(circuit, use, model) for use in tasks_in_use(circuit)}
+    """A bench for every task that some claim of the circuit is checked on, and one for the properties of a task."""
+    from circuitdsl.measure.bench import bench
+    from circuitdsl.verification.properties import own_samples, own_use, sample_name
+
+    found = {use.name: make_bench(circuit, use, model) for use in tasks_in_use(circuit)}
+    needed = own_samples(circuit)
+    for use in circuit.tasks:
+        if use.name in needed:
+            data = make_data(circuit, own_use(use, needed[use.name]), model)
+            found[sample_name(use.name)] = bench(model, data, circuit.metric)
+    return found
 
 
 def tasks_in_use(circuit: Circuit) -> tuple[TaskUse, ...]:

@@ -171,7 +171,35 @@ class Composition:
     pairs: tuple[tuple[Node, Input], ...]
 
 
-Measurement = EdgeEffect | NodeEffect | Behaviour | Attention | Composition
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What a property asks of every prompt; a strict bound (`>`, `<`) is itself outside."""
+
+    measurement: Behaviour | Attention
+    low: float | None
+    high: float | None
+    strict: bool
+    text: str
+
+    def admits(self, value: float) -> bool:
+        """Whether a prompt's value passes; what is not a number does not."""
+        above = self.low is None or (value > self.low if self.strict else value >= self.low)
+        return (
+            above
+            and (self.high is None or (value < self.high if self.strict else value <= self.high))
+            and value == value
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Property:
+    """What must be true of every prompt, all checks together: of a `share` of prompts, or (None) without exception."""
+
+    checks: tuple[Check, ...]
+    share: float | None
+
+
+Measurement = EdgeEffect | NodeEffect | Behaviour | Attention | Composition | Property
 
 
 # --- what changes a model -------------------------------------------------------------------------
@@ -335,7 +363,7 @@ class Claim:
     id: str
     line: int
     text: str
-    kind: Literal["edge", "expect", "channel"]
+    kind: Literal["edge", "expect", "channel", "property"]
     measurement: Measurement
     tests: tuple[Test, ...]
     each: bool

@@ -18,17 +18,20 @@ from .claims import (
     Stronger,
     Test,
     Unmeasured,
+    Within,
 )
 from .conditions import resolve_condition
 from .edges import resolve_edge
 from .expectations import resolve_expect
+from .properties import resolve_property
 from .scope import Scope
 from .unmeasured import check_names, component, unmeasured
 
-_KINDS: dict[type[s.Syntax], Literal["edge", "expect", "channel"]] = {
+_KINDS: dict[type[s.Syntax], Literal["edge", "expect", "channel", "property"]] = {
     s.EdgeClaim: "edge",
     s.Expect: "expect",
     s.Channel: "channel",
+    s.Property: "property",
 }
 
 
@@ -53,7 +56,9 @@ class Claims:
                 self.channel(statement)
             case s.WhenPatched() | s.WhenKnockedOut():
                 self.when(statement)
-            case s.Trace() | s.Intervention() | s.Property():
+            case s.Property():
+                self.property(statement)
+            case s.Trace() | s.Intervention():
                 self.leave(statement)
 
     def leave(self, statement: s.Statement, what: str | None = None) -> None:
@@ -120,9 +125,31 @@ class Claims:
         if found is not None:
             self.state(statement, *found, tasks=())
 
+    def property(self, statement: s.Property) -> None:
+        """All lines of a block as one claim, on the tasks that each of them can be checked on."""
+        found = resolve_property(self.scope, statement)
+        if isinstance(found, NotMeasured):
+            return self.leave(statement, f"a property of {found.what}")
+        if found is None:
+            return None
+        lines = [line for line in statement.block if isinstance(line, s.Expect)]
+        able = [
+            self.tasks(line.on, positions_of(check.measurement, ()), line)
+            for line, check in zip(lines, found.checks, strict=True)
+        ]
+        if None in able:
+            return None
+        tasks = tuple(name for name in able[0] or () if all(name in (names or ()) for names in able))
+        if not tasks:
+            self.scope.sink.error("E092", "no task has the positions of all lines of this property", statement.span)
+            return None
+        share = Within("value", found.share, None, f">= {statement.share.text}") if statement.share else None
+        self.state(statement, found, (share,) if share else (), tasks)
+        return None
+
     def state(
         self,
-        statement: s.EdgeClaim | s.Expect | s.Channel,
+        statement: s.EdgeClaim | s.Expect | s.Channel | s.Property,
         measurement: Measurement,
         tests: tuple[Test, ...],
         tasks: tuple[str, ...],
@@ -139,7 +166,9 @@ class Claims:
                 each=isinstance(statement, s.EdgeClaim | s.Channel) and statement.each,
                 margin=self.scope.margin,
                 tasks=tasks,
-                citation=statement.citation.text if statement.citation else None,
+                citation=None
+                if isinstance(statement, s.Property) or not statement.citation
+                else statement.citation.text,
                 under=under,
             )
         )

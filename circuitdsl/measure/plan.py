@@ -85,9 +85,11 @@ class ClaimPlan:
 
 
 def plan(circuit: Circuit, shape: ModelShape) -> tuple[ClaimPlan, ...]:
-    """The plans of all claims on all their tasks, in the spec's order."""
+    """The plans of all claims on all their tasks, in the spec's order; properties have samples of their own."""
     nulls = Nulls(circuit, shape)
-    return tuple(_claim_plan(claim, task, nulls) for claim in circuit.claims for task in claim.tasks)
+    return tuple(
+        _claim_plan(claim, task, nulls) for claim in circuit.claims for task in claim.tasks if claim.kind != "property"
+    )
 
 
 def _claim_plan(claim: Claim, task: str, nulls: Nulls) -> ClaimPlan:

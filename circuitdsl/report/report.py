@@ -84,7 +84,8 @@ class MemberResult:
 
 @dataclass(frozen=True, slots=True)
 class ClaimResult:
-    """One claim on one task; channels have none."""
+    """One claim on one task; channels have none. `counterexample`: a prompt that breaks a property, as a line of a
+    prompt file, with what was `found` on it."""
 
     id: str
     line: int
@@ -99,6 +100,7 @@ class ClaimResult:
     members: tuple[MemberResult, ...] = ()
     notes: tuple[str, ...] = ()
     citation: str | None = None
+    counterexample: dict[str, Any] | None = None
     #: the header of the block that the claim stands in, and its line
     block: str | None = None
     block_line: int | None = None

@@ -210,7 +210,7 @@ def _footnotes(report: Report) -> list[Text]:
         Text.assemble((f"{u.line:>4}  ", "dim"), u.text, ("  not measured: ", "yellow"), (u.what, "yellow"))
         for u in report.unmeasured
     ]
-    if any(c.verdict == "undecided" and _used_all(c, report) for c in report.claims):
+    if any(c.verdict == "undecided" and c.kind != "property" and _used_all(c, report) for c in report.claims):
         notes.append(Text("  undecided on all prompts: more of them may decide (--prompts)", "yellow"))
     if report.interrupted:
         notes.append(Text("  interrupted: what was not measured by then is an error or undecided", "yellow"))

@@ -30,11 +30,12 @@ from circuitdsl.measure.requests import (
 from circuitdsl.models.parts import Transformer
 from circuitdsl.models.weights import weights_of
 from circuitdsl.report.report import ModelInfo, Report, SpecInfo, TaskResult
-from circuitdsl.verdict.decide import NULL_PROMPTS, Evidence, decide_family, unmeasured, weigh_claim
+from circuitdsl.verdict.decide import NULL_PROMPTS, Evidence, decide_family, rule, unmeasured, weigh_claim
 from circuitdsl.verdict.families import FAMILY
 from circuitdsl.verdict.intervals import Ratio, moments
 from circuitdsl.verdict.sampling import FIRST_LOOK, Looks, plan_looks
 from circuitdsl.verification.channels import channel_results, in_order
+from circuitdsl.verification.properties import family_size, in_family, tested
 from circuitdsl.verification.results import claim_result
 from circuitdsl.verification.samples import base_of, sample_of
 
@@ -112,17 +113,24 @@ def verify(
         for p in plans
         if options.only is None or p.claim.answers_to(options.only)
     ]
+    properties = tested(circuit, benches, options.only)
+    judged = [p for p in properties if in_family(p.claim)]
+    family, chosen = family_size(circuit), len(members) + len(judged)
     meter = Meter(members, progress)
     interrupted = False
     try:
         for name in benches:
-            _measure_task([m for m in members if m.plan.task == name], len(plans), options, meter)
+            _measure_task([m for m in members if m.plan.task == name], family, options, meter)
+        for each in properties:
+            each.measure()
     except KeyboardInterrupt:
         interrupted = True
     evidence = [m.evidence or _broken(m, "the run was interrupted before this was measured") for m in members]
-    alpha = options.alpha * (len(members) / len(plans) if options.holm and plans else 1)
-    decisions = decide_family(evidence, alpha=alpha, adjust=options.holm)
-    measured = [claim_result(m.plan, d, m.series, m.bench) for m, d in zip(members, decisions, strict=True)]
+    alpha = options.alpha * (chosen / family if options.holm and family else 1)
+    decisions = decide_family([*evidence, *(p.evidence for p in judged)], alpha=alpha, adjust=options.holm)
+    measured = [claim_result(m.plan, d, m.series, m.bench) for m, d in zip(members, decisions, strict=False)]
+    measured += [p.result(d) for p, d in zip(judged, decisions[len(members) :], strict=True)]
+    measured += [p.result(rule(p.evidence)) for p in properties if p not in judged]
     return Report(
         spec=SpecInfo(circuit.path, circuit.name, circuit.sha256),
         model=_model_info(model, benches),
@@ -132,7 +140,7 @@ def verify(
         unmeasured=circuit.unmeasured if options.only is None else (),
         versions={name: version(name) for name in ("torch", "transformers", "transformer-lens", "numpy", "scipy")},
         threads=torch.get_num_threads(),
-        level=f"{'Holm' if options.holm else 'each at'} {100 * options.alpha:g} %, {len(plans)} claims × tasks",
+        level=f"{'Holm' if options.holm else 'each at'} {100 * options.alpha:g} %, {family} claims × tasks",
         early_stop=options.early_stop,
         block_positions=sum(bench.tally.block_positions for bench in benches.values()),
         interrupted=interrupted,

@@ -1,0 +1,69 @@
+"""`property` blocks: what must be true prompt by prompt, not only on average."""
+
+from __future__ import annotations
+
+from ..language import syntax as s
+from .bounds import NotMeasured, read
+from .claims import Attention, Behaviour, Check, Property, Within
+from .expectations import resolve_expect
+from .scope import Scope
+from .unmeasured import component
+from .vocabulary import BEHAVIOUR, MEASUREMENTS, UNMEASURED
+
+#: what has a value on every prompt
+PER_PROMPT = (*BEHAVIOUR, "attention", "attribution")
+#: a larger share would need more prompts than a task can be asked for
+LARGEST_SHARE = 0.9999
+
+
+def resolve_property(scope: Scope, statement: s.Property) -> Property | NotMeasured | None:
+    """The checks of a property and the share of prompts it is claimed for; None when one is wrong (and said so)."""
+    share = _share(scope, statement)
+    right = share is not None or statement.share is None
+    checks: list[Check] = []
+    for line in statement.block:
+        found = _check(scope, line) if isinstance(line, s.Expect) else None
+        if isinstance(found, NotMeasured):
+            return found
+        if found is None:
+            right = False
+        else:
+            checks.append(found)
+    return Property(tuple(checks), share) if right and checks else None
+
+
+def _check(scope: Scope, line: s.Expect) -> Check | NotMeasured | None:
+    name = line.measurement.name
+    if name.text in MEASUREMENTS and name.text not in PER_PROMPT:
+        message = f"{name.text} has no value on a single prompt, and a property is about every one"
+        scope.sink.error("E088", message, name.span, f"a property takes {', '.join(PER_PROMPT)}")
+        return None
+    part = component(a for a in line.measurement.arguments if not isinstance(a, s.Option | s.Text))  # type: ignore[misc]
+    if part:
+        return NotMeasured(f"a property of a single component ({part})")
+    expected = resolve_expect(scope, line)
+    if expected is None or isinstance(expected, NotMeasured):
+        return expected
+    measurement, tests = expected
+    (test,) = tests
+    if not isinstance(measurement, Behaviour | Attention) or not isinstance(test, Within):
+        return NotMeasured(UNMEASURED.get(name.text, f"a property of {name.text}"))
+    strict = isinstance(line.relation, s.Compared) and "=" not in line.relation.relation
+    return Check(measurement, test.low, test.high, strict, line.text.removeprefix("expect "))
+
+
+def _share(scope: Scope, statement: s.Property) -> float | None:
+    """`for 99% of prompts`; None without it, or when it is wrong (and said so)."""
+    if statement.share is None or statement.of is None:
+        return None
+    if statement.of.text != "prompts":
+        scope.sink.error("E083", "a property holds for a share of prompts", statement.of.span, "write: of prompts")
+        return None
+    value = read(scope, statement.share, "share", "the share", 0, 1)
+    if value is not None and not 0 < value <= LARGEST_SHARE:
+        limit = f"{100 * LARGEST_SHARE:g}%"
+        message = f"no sample shows a share of {statement.share.text}: it lies above 0%, up to {limit}"
+        help = "leave 'for … of prompts' out to ask for no counterexample" if value == 1 else None
+        scope.sink.error("E081", message, statement.share.span, help)
+        return None
+    return value
