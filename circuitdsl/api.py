@@ -20,6 +20,7 @@ from circuitdsl.tasks.registry import TASKS
 
 if TYPE_CHECKING:
     from circuitdsl.measure.bench import Bench
+    from circuitdsl.measure.store import Store
     from circuitdsl.models.parts import Transformer
     from circuitdsl.tasks.dataset import Dataset, PromptPair
     from circuitdsl.tasks.tokens import Tokens
@@ -151,8 +152,8 @@ def _tokens(use: TaskUse, model: Transformer) -> Tokens | None:
     return None if model.tokenizer is None else Tokens(model.tokenizer, model.name, use.bos)
 
 
-def make_bench(circuit: Circuit, use: TaskUse, model: Transformer) -> Bench:
-    """A task's prompts for a model, ready to be measured.
+def make_bench(circuit: Circuit, use: TaskUse, model: Transformer, store: Store | None = None) -> Bench:
+    """A task's prompts for a model, ready to be measured; what a store knows is not measured again.
 
     Raises:
         UserError: the model has no tokenizer, or the task cannot be made with it.
@@ -163,7 +164,7 @@ def make_bench(circuit: Circuit, use: TaskUse, model: Transformer) -> Bench:
     data = make_data(circuit, use, model)
     tokens = _tokens(use, model)
     if use.file is not None or tokens is None:
-        return bench(model, data, circuit.metric)
+        return bench(model, data, circuit.metric, store=store)
     task, options = TASKS[use.generator or use.name], dict(use.options)
     others = {
         name: sample(task, tokens, ADVICE, use.seed, name, options).pairs
@@ -175,20 +176,20 @@ def make_bench(circuit: Circuit, use: TaskUse, model: Transformer) -> Bench:
         """Enough prompts for means that do not depend on how many are measured; the measured ones come first."""
         return sample(task, tokens, max(MEAN_PROMPTS, use.prompts), use.seed, use.corrupt, options).pairs
 
-    return bench(model, data, circuit.metric, others, more)
+    return bench(model, data, circuit.metric, others, more, store)
 
 
-def make_benches(circuit: Circuit, model: Transformer) -> dict[str, Bench]:
+def make_benches(circuit: Circuit, model: Transformer, store: Store | None = None) -> dict[str, Bench]:
     """A bench for every task that some claim of the circuit is checked on, and one for the properties of a task."""
     from circuitdsl.measure.bench import bench
     from circuitdsl.verification.properties import own_samples, own_use, sample_name
 
-    found = {use.name: make_bench(circuit, use, model) for use in tasks_in_use(circuit)}
+    found = {use.name: make_bench(circuit, use, model, store) for use in tasks_in_use(circuit)}
     needed = own_samples(circuit)
     for use in circuit.tasks:
         if use.name in needed:
             data = make_data(circuit, own_use(use, needed[use.name]), model)
-            found[sample_name(use.name)] = bench(model, data, circuit.metric)
+            found[sample_name(use.name)] = bench(model, data, circuit.metric, store=store)
     return found
 
 

@@ -23,6 +23,12 @@ def shared(name: str) -> Path:
     return path
 
 
+@pytest.fixture(autouse=True)
+def cache_of_its_own(tmp_path_factory, monkeypatch):
+    """No test reads what another (or the user) has measured."""
+    monkeypatch.setenv("CIRCUITDSL_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
 @pytest.fixture(scope="session")
 def gpt2_tokens():
     from circuitdsl.models.load import load_tokenizer

@@ -13,13 +13,16 @@ from typing import TYPE_CHECKING
 from circuitdsl.cli.arguments import level, positive, seed
 from circuitdsl.cli.models import add_model_arguments, models
 from circuitdsl.cli.specs import load_all
-from circuitdsl.cli.terminal import console, progress
+from circuitdsl.cli.terminal import console, progress, say
 from circuitdsl.errors import INTERRUPTED, SPEC_WRONG, UsageError, UserError
 
 if TYPE_CHECKING:
     from circuitdsl.circuit.claims import Circuit
     from circuitdsl.cli import Verbs
+    from circuitdsl.measure.store import Store
+    from circuitdsl.models.cache import Models
     from circuitdsl.report.report import Report
+    from circuitdsl.verification.verify import Options
 
 
 def register(verbs: Verbs) -> None:
@@ -35,6 +38,7 @@ def register(verbs: Verbs) -> None:
     verify.add_argument("--no-early-stop", action="store_true", help="measure all prompts for every claim")
     verify.add_argument("--each-at", type=level, metavar="LEVEL", help="judge claims one by one at this level (5%%)")
     verify.add_argument("--allow-undecided", action="store_true", help="exit with 0 where nothing fails")
+    verify.add_argument("--no-cache", action="store_true", help="measure everything, whatever earlier runs have found")
     verify.set_defaults(run=_verify)
 
 
@@ -93,11 +97,8 @@ def _check_claim(circuits: list[Circuit], wanted: str | None) -> None:
 
 
 def _reports(circuits: list[Circuit], given: argparse.Namespace) -> Iterator[Report]:
-    from dataclasses import replace
-
-    from circuitdsl.api import make_benches
-    from circuitdsl.verification.channels import needs_no_model, verify_weights
-    from circuitdsl.verification.verify import Options, verify, with_overrides
+    from circuitdsl.measure.store import Store, default_path
+    from circuitdsl.verification.verify import Options
 
     options = Options(
         early_stop=not given.no_early_stop,
@@ -106,6 +107,19 @@ def _reports(circuits: list[Circuit], given: argparse.Namespace) -> Iterator[Rep
         only=given.claim,
     )
     loaded = models(given)
+    with nullcontext() if given.no_cache else Store(default_path(), warn=lambda text: say(f"warning: {text}")) as store:
+        yield from _verified(circuits, loaded, given, options, store)
+
+
+def _verified(
+    circuits: list[Circuit], loaded: Models, given: argparse.Namespace, options: Options, store: Store | None
+) -> Iterator[Report]:
+    from dataclasses import replace
+
+    from circuitdsl.api import make_benches
+    from circuitdsl.verification.channels import needs_no_model, verify_weights
+    from circuitdsl.verification.verify import verify, with_overrides
+
     for circuit in circuits:
         if not any(given.claim is None or claim.answers_to(given.claim) for claim in circuit.claims):
             continue
@@ -118,7 +132,7 @@ def _reports(circuits: list[Circuit], given: argparse.Namespace) -> Iterator[Rep
         model = loaded.of(circuit)
         start = time.perf_counter()
         with progress() as meter:
-            report = verify(circuit, model, make_benches(circuit, model), options, meter)
+            report = verify(circuit, model, make_benches(circuit, model, store), options, meter)
         yield replace(report, seconds=time.perf_counter() - start)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property, reduce
@@ -12,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuitdsl.circuit.claims import EVERYWHERE, Metric, Node, Position
+from circuitdsl.measure.memory import Memory, memory
 from circuitdsl.measure.metrics import FALLING, Scorer, scorer
 from circuitdsl.measure.requests import (
     Ablation,
@@ -22,9 +24,12 @@ from circuitdsl.measure.requests import (
     NodeRequest,
     PatchRequest,
     Request,
+    needs_runs,
     patches_of,
     positions_of,
+    uses_means,
 )
+from circuitdsl.measure.store import Store
 from circuitdsl.models.parts import Transformer
 from circuitdsl.patching import runs as engine
 from circuitdsl.patching.count import Tally
@@ -76,9 +81,10 @@ class Bench:
     Attributes:
         clean: the metric on each clean prompt [n].
         corrupt: the metric on each corrupt prompt, scored with the clean one's answers [n].
-        ends: the residual streams at END of all clean and of all corrupt prompts, before the final norm.
+        ends_of: gives the residual streams at END of all clean and of all corrupt prompts, before the final norm.
         others: a few prompts under each other corruption of the task, for advice.
         more: makes the prompts over which mean ablation takes its means (these among them); by default these alone.
+        memory: what was measured before.
     """
 
     model: Transformer
@@ -87,12 +93,13 @@ class Bench:
     scorer: Scorer
     clean: Array
     corrupt: Array
-    ends: Ends
+    ends_of: Callable[[], Ends]
     others: Mapping[str, tuple[PromptPair, ...]] = field(default_factory=dict)
     more: Callable[[], Sequence[PromptPair]] | None = None
     tally: Tally = field(default_factory=Tally)
+    memory: Memory | None = None
     _means: dict[int, tuple[Terms, Array]] = field(default_factory=dict, repr=False)
-    _mean_sizes: dict[int, int] = field(default_factory=dict, repr=False)
+    _present: dict[tuple[Position, ...], Array] = field(default_factory=dict, repr=False)
 
     @property
     def pairs(self) -> tuple[PromptPair, ...]:
@@ -103,10 +110,11 @@ class Bench:
         """The prompts that mean ablation averages over."""
         return self.more() if self.more else self.pairs
 
-    @property
+    @cached_property
     def smallest_mean(self) -> int:
-        """Prompts behind the mean of the smallest stratum of one length that was asked for."""
-        return min(self._mean_sizes.values())
+        """Prompts behind the mean of the smallest stratum of one length, among the lengths of these prompts."""
+        lengths = {len(pair.corrupt_tokens) for pair in self.pairs}
+        return min(Counter((n, p.stratum) for p in self.reference if (n := len(p.corrupt_tokens)) in lengths).values())
 
     @cached_property
     def strata(self) -> Array:
@@ -124,25 +132,34 @@ def bench(
     metric: Metric,
     others: Mapping[str, tuple[PromptPair, ...]] | None = None,
     more: Callable[[], Sequence[PromptPair]] | None = None,
+    store: Store | None = None,
 ) -> Bench:
-    """Run all prompts once and score them.
+    """Run all prompts once and score them, unless a store knows their scores.
 
     Raises:
         UserError: the metric cannot be taken on this task, or a prompt does not fit the model.
     """
-    ends = _ends(model, data.pairs)
+    ends = cache(lambda: _ends(model, data.pairs))
     vocabulary = Readout.of_vocabulary(lambda rows, _: rows, model.n_vocab)
-    logits = _read(model, ends[0], lambda _: vocabulary) if metric.name == "kl" else None
+    logits = _read(model, ends()[0], lambda _: vocabulary) if metric.name == "kl" else None
     score = scorer(metric, data.pairs, logits)
-    clean, corrupt = (_score(model, end, score) for end in ends)
-    return Bench(model, data, metric, score, clean, corrupt, ends, others or {}, more)
+    reference = cache(more) if more else lambda: data.pairs
+    known = memory(store, model, data.pairs, metric, reference) if store else None
+    clean = _remembered(known, "clean", metric, lambda: _score(model, ends()[0], score))
+    corrupt = _remembered(known, "corrupt", metric, lambda: _score(model, ends()[1], score))
+    return Bench(model, data, metric, score, clean, corrupt, ends, others or {}, reference, memory=known)
+
+
+def _remembered(known: Memory | None, side: str, metric: Metric, compute: Callable[[], Array]) -> Array:
+    return known.scores(side, metric, compute) if known else compute()
 
 
 def behaviour(bench: Bench, metric: Metric) -> Array:
     """Any metric of the clean run, on every prompt."""
     if metric == bench.metric:
         return bench.clean
-    return _score(bench.model, bench.ends[0], scorer(metric, bench.pairs))
+    score = scorer(metric, bench.pairs)
+    return _remembered(bench.memory, "clean", metric, lambda: _score(bench.model, bench.ends_of()[0], score))
 
 
 # --- positions -------------------------------------------------------------------------------------
@@ -151,7 +168,10 @@ def behaviour(bench: Bench, metric: Metric) -> Array:
 def present(data: Bench | Dataset, request: Request, indices: Array) -> Array:
     """On which of some prompts all positions of a request exist."""
     wanted = positions_of(request)
-    return np.asarray([all(_indices(data.pairs[i], p) for p in wanted) for i in indices], bool)
+    known = data._present if isinstance(data, Bench) else {}
+    if wanted not in known:
+        known[wanted] = np.asarray([all(_indices(pair, p) for p in wanted) for pair in data.pairs], bool)
+    return known[wanted][indices]
 
 
 def _indices(pair: PromptPair, position: Position) -> tuple[int, ...]:
@@ -185,8 +205,8 @@ def measure(
     values = {request: np.full(len(indices), np.nan) for request in requests}
     changed = {request: np.zeros(len(indices), bool) for request in requests}
     patched = [request for request in values if patches_of(request)]
-    means = any(isinstance(request, NodeRequest) and request.ablate == "mean" for request in values)
-    for places, part in _parts(bench, indices):
+    means = any(map(uses_means, values))
+    for places, part in parts_of(bench, indices) if any(map(needs_runs, values)) else ():
         runs = _runs(bench, part, means)
         scored = [request for request in patched if not isinstance(request, AttentionRequest)]
         looked = [request for request in values if isinstance(request, AttentionRequest)]
@@ -203,7 +223,7 @@ def measure(
     return {r: Series(indices, values[r], present(bench, r, indices), changed[r]) for r in values}
 
 
-def _parts(bench: Bench, indices: Array) -> Iterator[tuple[Array, Array]]:
+def parts_of(bench: Bench, indices: Array) -> Iterator[tuple[Array, Array]]:
     """Prompts of one length, a chunk at a time: (places in `indices`, indices)."""
     lengths = np.asarray([len(bench.pairs[i].clean_tokens) for i in indices])
     for length in np.unique(lengths):
@@ -232,7 +252,6 @@ def _mean_terms(bench: Bench, length: int) -> tuple[Terms, Array]:
         number = {str(name): i for i, name in enumerate(names)}
         stratum = [number[p.stratum] if len(p.corrupt_tokens) == length else -1 for p in bench.pairs]
         bench._means[length] = terms, np.asarray(stratum)
-        bench._mean_sizes[length] = int(np.bincount(codes).min())
     return bench._means[length]
 
 

@@ -74,6 +74,16 @@ def patches_of(request: Request) -> tuple[PatchRequest, ...]:
     return own if request.under is None else (*own, request.under)
 
 
+def needs_runs(request: Request) -> bool:
+    """Whether more is needed than the scores of the clean and the corrupt run."""
+    return not isinstance(request, BehaviourRequest) or request.under is not None
+
+
+def uses_means(request: Request) -> bool:
+    """Whether a request's numbers depend on the means of other prompts."""
+    return any(isinstance(patch, NodeRequest) and patch.ablate == "mean" for patch in patches_of(request))
+
+
 def positions_of(request: Request) -> tuple[Position, ...]:
     """Every position that a request needs, but for `*`."""
     found = [position for patch in patches_of(request) for _, position in patch.writes]

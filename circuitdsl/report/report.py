@@ -151,6 +151,8 @@ class Report:
     level: str = "Holm 5 %"
     early_stop: bool = True
     block_positions: int = 0
+    #: the share of all measured numbers that were known from earlier runs
+    cached: float = 0.0
     interrupted: bool = False
 
     @property

@@ -230,5 +230,6 @@ def _summary(report: Report) -> Text:
         parts.append(Text(f"{len(report.unmeasured)} not measured", "yellow"))
     ids = len({claim.id for claim in report.claims})
     tasks = f" on {len(report.tasks)} tasks" if len(report.tasks) > 1 else ""
+    known = f", {percent(report.cached)} of the numbers known from earlier runs" if report.cached else ""
     head = Text(f"  {ids} claim{'s' * (ids != 1)}{tasks}: ")
-    return Text.assemble(head, Text(", ").join(parts), (f"   {report.seconds:.1f} s", "dim"))
+    return Text.assemble(head, Text(", ").join(parts), (f"   {report.seconds:.1f} s{known}", "dim"))

@@ -7,7 +7,7 @@ asks for no more of them (semantics: sampling). Holm's procedure then runs over 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 
@@ -17,8 +17,9 @@ import torch
 from circuitdsl.circuit.catalogue import ModelShape
 from circuitdsl.circuit.claims import Circuit, Metric, TaskUse
 from circuitdsl.errors import UserError
-from circuitdsl.measure.bench import Bench, Series, behaviour, measure, present
+from circuitdsl.measure.bench import Bench, Series, behaviour, present
 from circuitdsl.measure.plan import ClaimPlan, Part, plan
+from circuitdsl.measure.remembered import measure
 from circuitdsl.measure.requests import (
     BehaviourRequest,
     NodeRequest,
@@ -142,6 +143,7 @@ def verify(
         threads=torch.get_num_threads(),
         level=f"{'Holm' if options.holm else 'each at'} {100 * options.alpha:g} %, {family} claims × tasks",
         early_stop=options.early_stop,
+        cached=_cached(benches.values()),
         block_positions=sum(bench.tally.block_positions for bench in benches.values()),
         interrupted=interrupted,
     )
@@ -327,6 +329,12 @@ def _model_info(model: Transformer, benches: Mapping[str, Bench]) -> ModelInfo:
         dtype=str(model.dtype).removeprefix("torch."),
         bos=any(bench.data.bos for bench in benches.values()),
     )
+
+
+def _cached(benches: Collection[Bench]) -> float:
+    """The share of all numbers that were known already."""
+    memories = [bench.memory for bench in benches if bench.memory]
+    return sum(m.found for m in memories) / max(1, sum(m.asked for m in memories))
 
 
 def _task_result(bench: Bench, use: TaskUse) -> TaskResult:

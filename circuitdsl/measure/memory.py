@@ -1,0 +1,130 @@
+"""What is known already of a task on a model: which numbers a store holds, and under which names.
+
+A number is found again only where everything is the same that it depends on: the weights and what the model computes
+with them, the code that measures, torch, the device, the number format and the number of threads, the metric, the
+patch, and of the prompt its tokens, its answers and where the positions in question stand; for mean ablation also the
+prompts that the means are taken over.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import circuitdsl
+from circuitdsl.circuit.claims import Metric, Position
+from circuitdsl.measure.requests import Request, positions_of, uses_means
+from circuitdsl.measure.store import Numbers, Store, digest
+from circuitdsl.models.parts import Transformer
+from circuitdsl.patching.runs import run
+from circuitdsl.tasks.dataset import PromptPair
+
+Array = np.ndarray
+#: folders of the package whose code makes the numbers
+_CODE = ("measure", "models", "patching")
+
+
+@dataclass
+class Memory:
+    """The numbers of one task on one model that a store knows.
+
+    Attributes:
+        context: hash of everything but the request and the prompt.
+        asked, found: numbers asked for, and those among them that were known.
+    """
+
+    store: Store
+    context: bytes
+    pairs: Sequence[PromptPair]
+    means: Callable[[], Sequence[PromptPair]]
+    asked: int = 0
+    found: int = 0
+    _names: dict[Request, bytes] = field(default_factory=dict, repr=False)
+    _prompts: dict[tuple[object, ...], list[bytes]] = field(default_factory=dict, repr=False)
+    _means_digest: bytes = b""
+
+    def name(self, request: Request) -> bytes:
+        """The hash under which a request's numbers are kept."""
+        if request not in self._names:
+            means = self._digest_of_means() if uses_means(request) else b""
+            self._names[request] = digest(self.context, repr(request).encode(), means)
+        return self._names[request]
+
+    def prompts(self, request: Request, indices: Array) -> list[bytes]:
+        """Hashes of prompts, as far as a request depends on them."""
+        key = (positions_of(request), uses_means(request))
+        if key not in self._prompts:
+            self._prompts[key] = [self._prompt(pair, *key) for pair in self.pairs]
+        return [self._prompts[key][i] for i in indices]
+
+    def _prompt(self, pair: PromptPair, positions: Sequence[Position], means: bool) -> bytes:
+        places = [(str(position), list(pair.positions.get(position.name, ()))) for position in positions]
+        return _hash([_scored(pair), sorted(places), pair.stratum if means else ""])
+
+    def _digest_of_means(self) -> bytes:
+        if not self._means_digest:
+            self._means_digest = _hash([(pair.corrupt_tokens, pair.stratum) for pair in self.means()])
+        return self._means_digest
+
+    def scores(self, side: str, metric: Metric, compute: Callable[[], Array]) -> Array:
+        """A metric of the unpatched runs of all prompts, known or computed."""
+        name = digest(self.context, f"{side} run: {metric}".encode())
+        prompts = [_hash(_scored(pair)) for pair in self.pairs]
+        known = self.store.read([name]).get(name, {})
+        if all(prompt in known for prompt in prompts):
+            return np.asarray([known[prompt][0] for prompt in prompts])
+        values = compute()
+        self.store.write({name: Numbers(values, np.ones(len(values), bool))}, {name: prompts})
+        return values
+
+
+def memory(
+    store: Store,
+    model: Transformer,
+    pairs: Sequence[PromptPair],
+    metric: Metric,
+    means: Callable[[], Sequence[PromptPair]],
+) -> Memory:
+    """What a store knows of some prompts on a model, scored by a metric."""
+    return Memory(store, digest(_code(), _machine(model), model_digest(model), str(metric).encode()), pairs, means)
+
+
+@cache
+def _code() -> bytes:
+    """The code that measures, and the library that it computes with."""
+    root = Path(circuitdsl.__file__).parent
+    files = sorted(file for folder in _CODE for file in (root / folder).glob("*.py"))
+    versions = f"{circuitdsl.__version__} {torch.__version__} {np.__version__}"
+    return digest(versions.encode(), *(file.read_bytes() for file in files))
+
+
+def _machine(model: Transformer) -> bytes:
+    kind = model.device.type
+    device = torch.cuda.get_device_name(model.device) if kind == "cuda" else torch.get_num_threads()
+    return f"{kind} {device} {model.dtype}".encode()
+
+
+@torch.inference_mode()
+def model_digest(model: Transformer) -> bytes:
+    """The weights' own hash, and one of what the model makes of a few tokens: its configuration counts as well."""
+    length = min(24, model.longest)
+    tokens = torch.arange(2 * length).view(2, length) % model.n_vocab
+    ends = run(model, tokens, tokens).clean.end
+    sample = model.logits(ends)[:, :64]
+    heads = [(b.attn.n_heads, b.attn.n_kv_heads, b.attn.scale, b.attn.window) for b in model.blocks]
+    numbers = (t.double().cpu().numpy().tobytes() for t in (ends, sample))
+    return digest(model.sha256.encode(), repr((heads, model.n_ctx)).encode(), *numbers)
+
+
+def _scored(pair: PromptPair) -> list[Sequence[int]]:
+    return [pair.clean_tokens, pair.corrupt_tokens, pair.answers, pair.distractors, pair.corrupt_answers]
+
+
+def _hash(value: object) -> bytes:
+    return digest(json.dumps(value).encode())

@@ -1,0 +1,215 @@
+"""Finished measurements on disk, so that an edited spec measures only what is new.
+
+One SQLite file holds blobs of plain numbers, each with a checksum. The file is a convenience and never an authority:
+whatever is damaged, unreadable or locked is passed over and measured again.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+#: the layout of the file; a file of another layout is another file
+LAYOUT = 1
+#: bytes that the numbers may take; beyond it those go that were not used for longest
+LIMIT = 256 * 2**20
+#: bytes of a hash: of a prompt, of a checksum
+HASH = 16
+_ROW = np.dtype([("prompt", f"V{HASH}"), ("value", "<f8"), ("changed", "u1")])
+_TABLE = (
+    "CREATE TABLE IF NOT EXISTS numbers (request BLOB, prompts BLOB, data BLOB, used INTEGER,"
+    " PRIMARY KEY (request, prompts)) WITHOUT ROWID"
+)
+
+Array = np.ndarray
+T = TypeVar("T")
+#: what may go wrong with a file that others use, too, or that is no longer what it was
+_TROUBLE = (sqlite3.Error, OSError, ValueError, TypeError, OverflowError, MemoryError)
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """A number for each of some prompts, and whether the patch changed anything there."""
+
+    values: Array
+    changed: Array
+
+
+class Store:
+    """Numbers by the hash of what was asked and the hash of the prompt. Never raises; what fails is said once."""
+
+    def __init__(self, path: Path, limit: int = LIMIT, warn: Callable[[str], None] | None = None) -> None:
+        self.path = path
+        self.limit = limit
+        self.warn = warn or (lambda text: warnings.warn(text, stacklevel=2))
+        self.used: set[bytes] = set()
+        self.connection: sqlite3.Connection | None = None
+        try:
+            self.connection = _opened(path)
+        except _TROUBLE as error:
+            self._give_up(error)
+
+    def read(self, requests: Sequence[bytes]) -> Mapping[bytes, Mapping[bytes, tuple[float, bool]]]:
+        """For each request that is known, its number on each prompt for which it is."""
+        return self._tried(lambda connection: self._read(connection, requests), {})
+
+    def write(self, found: Mapping[bytes, Numbers], prompts: Mapping[bytes, Sequence[bytes]]) -> None:
+        """Keep the numbers of requests on their prompts, all or none of them."""
+        rows = [_packed(request, prompts[request], numbers) for request, numbers in found.items()]
+        self._tried(lambda connection: self._write(connection, rows), None)
+
+    def close(self) -> None:
+        """Note what was used, and let go of the file."""
+        self._tried(self._touch, None)
+        if self.connection is not None:
+            self.connection.close()
+            self.connection = None
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- what may fail
+
+    def _read(
+        self, connection: sqlite3.Connection, requests: Sequence[bytes]
+    ) -> dict[bytes, dict[bytes, tuple[float, bool]]]:
+        known: dict[bytes, dict[bytes, tuple[float, bool]]] = {}
+        for request in requests:
+            rows = connection.execute("SELECT prompts, data FROM numbers WHERE request = ?", (request,))
+            for prompts, data in rows.fetchall():
+                known.setdefault(request, {}).update(_unpacked(request, prompts, data))
+        self.used.update(known)
+        return known
+
+    def _write(self, connection: sqlite3.Connection, rows: Iterable[tuple[bytes, bytes, bytes]]) -> None:
+        now = int(time.time())
+        with _transaction(connection):
+            connection.executemany("INSERT OR REPLACE INTO numbers VALUES (?, ?, ?, ?)", [(*row, now) for row in rows])
+        self._shrink(connection)
+
+    def _shrink(self, connection: sqlite3.Connection) -> None:
+        """Drop what was not used for longest, where the file has outgrown its limit."""
+        size = _bytes(connection)
+        if size <= self.limit:
+            return
+        rows = connection.execute("SELECT request, prompts, length(data) FROM numbers ORDER BY used")
+        excess, old = size - self.limit * 3 // 4, []
+        for request, prompts, length in rows.fetchall():
+            if excess <= 0:
+                break
+            old.append((request, prompts))
+            excess -= length
+        with _transaction(connection):
+            connection.executemany("DELETE FROM numbers WHERE request = ? AND prompts = ?", old)
+
+    def _touch(self, connection: sqlite3.Connection) -> None:
+        now = int(time.time())
+        with _transaction(connection):
+            connection.executemany("UPDATE numbers SET used = ? WHERE request = ?", [(now, r) for r in self.used])
+        self.used.clear()
+
+    def _tried(self, call: Callable[[sqlite3.Connection], T], otherwise: T) -> T:
+        """What a call gives; where it fails, the store is left alone from then on (once, where another has it)."""
+        if self.connection is None:
+            return otherwise
+        try:
+            return call(self.connection)
+        except _TROUBLE as error:
+            if "locked" not in str(error):
+                self._give_up(error)
+            return otherwise
+
+    def _give_up(self, error: Exception) -> None:
+        damaged = isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError)
+        if self.connection is not None:
+            self.connection.close()
+            self.connection = None
+        if damaged:
+            for path in (self.path, self.path.with_name(f"{self.path.name}-journal")):
+                with suppress(OSError):
+                    path.unlink(missing_ok=True)
+        what = "is damaged, and is begun anew next time" if damaged else f"cannot be used ({error})"
+        self.warn(f"the cache of measurements {self.path} {what}; everything is measured")
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    connection = sqlite3.connect(path, timeout=2, isolation_level=None)
+    try:
+        connection.execute("PRAGMA synchronous = OFF")  # what a crash of the machine tears, checksums find
+        connection.execute(_TABLE)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """All or nothing, also when it is interrupted."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+def default_path() -> Path:
+    """The user's cache: `results-1.sqlite` in `CIRCUITDSL_CACHE`, or where the system keeps such things."""
+    import platformdirs
+
+    folder = os.environ.get("CIRCUITDSL_CACHE") or platformdirs.user_cache_dir("circuitdsl", appauthor=False)
+    return Path(folder).expanduser() / f"results-{LAYOUT}.sqlite"
+
+
+def digest(*parts: bytes) -> bytes:
+    """A hash of some bytes, each with its length."""
+    made = blake2b(digest_size=HASH)
+    for part in parts:
+        made.update(len(part).to_bytes(8, "little"))
+        made.update(part)
+    return made.digest()
+
+
+# --- a row -----------------------------------------------------------------------------------------
+
+
+def _packed(request: bytes, prompts: Sequence[bytes], numbers: Numbers) -> tuple[bytes, bytes, bytes]:
+    """(request, prompts, data): a checksum, then prompt, value and change, one row after the other."""
+    rows = np.zeros(len(prompts), _ROW)
+    rows["prompt"] = np.frombuffer(b"".join(prompts), f"V{HASH}")
+    rows["value"], rows["changed"] = numbers.values, numbers.changed
+    which, raw = digest(*prompts), rows.tobytes()
+    return request, which, digest(request, which, raw) + raw
+
+
+def _unpacked(request: bytes, prompts: bytes, data: bytes) -> dict[bytes, tuple[float, bool]]:
+    """What a row holds; nothing where a single bit of it is wrong."""
+    check, raw = data[:HASH], data[HASH:]
+    if digest(request, prompts, raw) != check or len(raw) % _ROW.itemsize:
+        return {}
+    rows = np.frombuffer(raw, _ROW)
+    numbers = zip(rows["value"].tolist(), rows["changed"].astype(bool).tolist(), strict=True)
+    return dict(zip(rows["prompt"].tolist(), numbers, strict=True))
+
+
+def _bytes(connection: sqlite3.Connection) -> int:
+    pages, free, size = (
+        connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
+    )
+    return (pages - free) * size
