@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import gc
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -105,11 +107,24 @@ def loads(text: str, path: str = "<text>", model: str | None = None) -> Spec:
 def _resolved(text: str, path: str, found: tuple[Diagnostic, ...], model: str | None) -> Spec:
     if found:
         return Spec(path, text, (), found)
-    syntax, problems = parse(text, path)
-    circuits, more = resolve(syntax, tasks=catalogue(), model_override=model)
-    more += lint(syntax, circuits, catalogue())
+    with _without_collecting():
+        syntax, problems = parse(text, path)
+        circuits, more = resolve(syntax, tasks=catalogue(), model_override=model)
+        more += lint(syntax, circuits, catalogue())
     diagnostics = sorted({*problems, *more}, key=lambda d: (d.span.line, d.span.column, d.code))
     return Spec(path, text, circuits, tuple(diagnostics))
+
+
+@contextmanager
+def _without_collecting() -> Iterator[None]:
+    """No search for garbage cycles: a spec's many small records hold none, and are made twice as fast."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def check_prompt_files(spec: Spec) -> None:

@@ -39,6 +39,16 @@ class Ends:
 
 def resolve_edge(scope: Scope, edge: s.Edge, via_mlps: bool, direction: Direction = "noise") -> EdgeEffect | None:
     """The pairs of an edge with their inputs and positions; None when it is wrong (and said so)."""
+    key, said = (edge, via_mlps, direction), len(scope.sink.found)
+    if key not in scope.effects:
+        effect = _effect(scope, edge, via_mlps, direction)
+        if len(scope.sink.found) > said:
+            return effect  # what is wrong is said wherever the edge is written
+        scope.effects[key] = effect
+    return scope.effects[key]
+
+
+def _effect(scope: Scope, edge: s.Edge, via_mlps: bool, direction: Direction) -> EdgeEffect | None:
     ends = ends_of(scope, edge)
     at = scope.places(edge.at)
     if ends is None or at is None:

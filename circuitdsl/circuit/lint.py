@@ -5,16 +5,35 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
+from itertools import islice
 
 from ..language import syntax as s
 from ..language.diagnostics import Diagnostic, Sink, Span, listing, ordered
 from .catalogue import TaskShape
-from .claims import Attention, Circuit, Claim, EdgeEffect, Matters, Moves, Negligible, NodeEffect, Signed, Test, Within
+from .claims import (
+    Attention,
+    Circuit,
+    Claim,
+    EdgeEffect,
+    Matters,
+    Measurement,
+    Moves,
+    Negligible,
+    NodeEffect,
+    Signed,
+    Test,
+    Within,
+)
 
 #: measurements of the whole circuit, in which every group takes part that is not outside
 OF_THE_WHOLE = frozenset({"faithfulness", "incompleteness", "minimality", "sufficiency"})
 #: an `each` claim of more pairs is compared as a whole only
 MAX_PAIRS = 200
+#: claims on one subject that are looked through for the one that a later claim contradicts
+MOST_COMPARED = 200
+
+#: by quantity (effect, delta, value), the intervals that are left; a quantity of which nothing is said is left out
+Allowed = dict[str, list[tuple[float, float]]]
 
 
 def lint(syntax: s.File, circuits: tuple[Circuit, ...], tasks: Mapping[str, TaskShape]) -> tuple[Diagnostic, ...]:
@@ -27,10 +46,12 @@ def lint(syntax: s.File, circuits: tuple[Circuit, ...], tasks: Mapping[str, Task
     """
     sink = Sink()
     spans = {line.span.line: line.span for line in _lines(syntax.statements)}
+    broken = any(isinstance(line, s.Broken | s.Use) for line in _lines(syntax.statements))
     for part, circuit in zip(_parts(syntax), circuits, strict=False):
-        _repeated(circuit.claims, spans, sink)
-        _contradicting(circuit, spans, sink)
-        if not any(isinstance(line, s.Broken | s.Use) for line in _lines(syntax.statements)):
+        subjects = _Subjects()
+        _repeated(circuit.claims, subjects, spans, sink)
+        _contradicting(circuit, subjects, spans, sink)
+        if not broken:
             _unused_groups(part, circuit, sink)
             _roles_out_of_place(part, circuit, tasks, sink)
     return ordered(sink.found)
@@ -64,11 +85,11 @@ def _lines(statements: Iterable[s.Statement]) -> Iterator[s.Statement]:
 # --- claims ---------------------------------------------------------------------------------------
 
 
-def _repeated(claims: Iterable[Claim], spans: Mapping[int, Span], sink: Sink) -> None:
+def _repeated(claims: Iterable[Claim], subjects: _Subjects, spans: Mapping[int, Span], sink: Sink) -> None:
     """A claim that an earlier one makes already, on all of its tasks."""
     seen: dict[Hashable, list[Claim]] = {}
     for claim in claims:
-        same = seen.setdefault((_subject(claim), frozenset(_said(test) for test in claim.tests)), [])
+        same = seen.setdefault((subjects.of(claim), frozenset(_said(test) for test in claim.tests)), [])
         earlier = next((c for c in same if set(claim.tasks) <= set(c.tasks)), None)
         if earlier and claim.line in spans:
             sink.warning("W001", f"this claim stands in line {earlier.line} already", spans[claim.line])
@@ -76,18 +97,47 @@ def _repeated(claims: Iterable[Claim], spans: Mapping[int, Span], sink: Sink) ->
 
 
 #: what a claim is, apart from what it is about
-_WORDING = frozenset({"id", "line", "text", "tests", "margin", "tasks", "citation"})
+_WORDING = frozenset({"id", "line", "text", "tests", "margin", "tasks", "citation", "measurement", "each"})
 
 
-def _subject(claim: Claim) -> Hashable:
-    """What a claim is about, whatever it says of that: two spellings of one set of nodes are one subject."""
-    about = [getattr(claim, each.name) for each in fields(claim) if each.name not in _WORDING | {"measurement"}]
-    measured = claim.measurement
-    if isinstance(measured, EdgeEffect):
-        return (frozenset(measured.edges), measured.via_mlps, measured.direction, *about)
-    if isinstance(measured, NodeEffect | Attention):
-        return (replace(measured, label=""), *about)
-    return (measured, *about)
+#: the other fields of a claim: its kind, the condition it stands under, …
+_ABOUT = tuple(each.name for each in fields(Claim) if each.name not in _WORDING)
+
+
+@dataclass(slots=True)
+class _Subjects:
+    """What claims are about, whatever they say of it: two spellings of one set of nodes are one subject."""
+
+    numbers: dict[Hashable, int] = field(default_factory=dict)
+    #: by identity, for claims on one edge share its record; `kept` keeps the identities from being used again
+    measured: dict[int, int] = field(default_factory=dict)
+    kept: list[object] = field(default_factory=list)
+
+    def of(self, claim: Claim, measurement: Measurement | None = None, each: bool | None = None) -> Hashable:
+        """The subject of a claim, or of one pair of it."""
+        measured = claim.measurement if measurement is None else measurement
+        if id(measured) not in self.measured:
+            self.kept.append(measured)
+            self.measured[id(measured)] = self.numbers.setdefault(_contents(measured), len(self.numbers))
+        about = (getattr(claim, name) for name in _ABOUT)
+        return self.measured[id(measured)], claim.each if each is None else each, *about
+
+    def pairs(self, claim: Claim) -> Iterator[Hashable]:
+        """What a claim is about: with `each`, every pair for itself."""
+        measured = claim.measurement
+        if claim.each and isinstance(measured, EdgeEffect) and len(measured.members) <= MAX_PAIRS:
+            for member in measured.members:
+                yield self.of(claim, replace(measured, members=(member,)), False)
+        else:
+            yield self.of(claim)
+
+
+def _contents(measurement: Measurement) -> Hashable:
+    if isinstance(measurement, EdgeEffect):
+        return frozenset(measurement.edges), measurement.via_mlps, measurement.direction
+    if isinstance(measurement, NodeEffect | Attention):
+        return replace(measurement, label="")
+    return measurement
 
 
 def _said(test: Test) -> Hashable:
@@ -95,63 +145,71 @@ def _said(test: Test) -> Hashable:
     return replace(test, text="") if isinstance(test, Within | Moves) else test
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Stated:
-    """What a claim says of one subject."""
+    """What the claims so far say of one subject on one task, all together: the values that fit them."""
 
-    claim: Claim
-    tests: tuple[Test, ...]
+    claims: list[Claim] = field(default_factory=list)
+    allowed: Allowed = field(default_factory=dict)
 
 
-def _contradicting(circuit: Circuit, spans: Mapping[int, Span], sink: Sink) -> None:
+def _contradicting(circuit: Circuit, subjects: _Subjects, spans: Mapping[int, Span], sink: Sink) -> None:
     """Claims on one subject and task that cannot both hold; a claim that alone cannot hold."""
     signs = circuit.metric.name != "kl"  # the gap of kl is negative: a delta above 0 is an effect below 0
-    stated: dict[Hashable, list[_Stated]] = {}
-    reported: set[tuple[int, int]] = set()
+    stated: dict[Hashable, _Stated] = {}
     for claim in circuit.claims:
-        if claim.line in spans and not _can_hold(claim.tests, claim.margin, signs):
-            sink.warning("W002", "this claim contradicts itself: no value fits all that it says", spans[claim.line])
+        span = spans.get(claim.line)
+        says = _allowed(claim, signs)
+        if span is None or not says:
             continue
-        for subject in _subjects(claim):
-            for other in stated.setdefault(subject, []):
-                pair = (other.claim.line, claim.line)
-                shared = [task for task in claim.tasks if task in other.claim.tasks]
-                if not shared or pair in reported or claim.line not in spans:
-                    continue
-                if not _can_hold((*other.tests, *claim.tests), max(claim.margin, other.claim.margin), signs):
-                    reported.add(pair)
-                    where = "" if len(circuit.tasks) < 2 else f" on {listing(shared)}"
-                    message = f"this contradicts line {other.claim.line}: both cannot hold{where}"
-                    sink.warning("W002", message, spans[claim.line], None, f"line {pair[0]}: {other.claim.text}")
-            stated[subject].append(_Stated(claim, claim.tests))
+        if not _possible(says):
+            sink.warning("W002", "this claim contradicts itself: no value fits all that it says", span)
+            continue
+        against: dict[int, tuple[Claim, list[str]]] = {}
+        for subject in subjects.pairs(claim):
+            for task in claim.tasks:
+                before = stated.setdefault((subject, task), _Stated())
+                both = _both(before.allowed, says)
+                if _possible(both):
+                    before.claims.append(claim)
+                    before.allowed = both
+                elif other := _opponent(before.claims, says, signs):
+                    against.setdefault(other.line, (other, []))[1].append(task)
+        for other, tasks in against.values():
+            where = "" if len(circuit.tasks) < 2 else f" on {listing(dict.fromkeys(tasks))}"
+            message = f"this contradicts line {other.line}: both cannot hold{where}"
+            sink.warning("W002", message, span, None, f"line {other.line}: {other.text}")
 
 
-def _subjects(claim: Claim) -> Iterator[Hashable]:
-    """What a claim is about: with `each`, every pair for itself."""
-    measured = claim.measurement
-    if claim.each and isinstance(measured, EdgeEffect) and len(measured.members) <= MAX_PAIRS:
-        for member in measured.members:
-            yield _subject(replace(claim, each=False, measurement=replace(measured, members=(member,))))
-    else:
-        yield _subject(claim)
+def _opponent(claims: Iterable[Claim], says: Allowed, signs: bool) -> Claim | None:
+    """The first of the claims that leaves no value; none where only several of them together do."""
+    return next(
+        (claim for claim in islice(claims, MOST_COMPARED) if not _possible(_both(_allowed(claim, signs), says))), None
+    )
 
 
-Interval = tuple[float, float]
-EVERYTHING: Interval = (-math.inf, math.inf)
+def _allowed(claim: Claim, signs: bool) -> Allowed:
+    """The values that fit a claim; `signs`: whether effect and delta have the same sign."""
+    found: Allowed = {}
+    for test in claim.tests:
+        found = _both(found, _allows(test, claim.margin, signs))
+    return found
 
 
-def _can_hold(tests: Iterable[Test], margin: float, signs: bool) -> bool:
-    """Whether some value fits all tests; `signs`: whether effect and delta have the same sign."""
-    allowed: dict[str, list[Interval]] = {}
-    for test in tests:
-        for quantity, intervals in _allows(test, margin, signs).items():
-            before = allowed.get(quantity, [EVERYTHING])
-            both = [(max(a, c), min(b, d)) for a, b in before for c, d in intervals]
-            allowed[quantity] = [(low, high) for low, high in both if low <= high]
+def _both(one: Allowed, other: Allowed) -> Allowed:
+    """The values that fit both."""
+    found = {**one, **other}
+    for quantity in one.keys() & other.keys():
+        cut = [(max(a, c), min(b, d)) for a, b in one[quantity] for c, d in other[quantity]]
+        found[quantity] = [(low, high) for low, high in cut if low <= high]
+    return found
+
+
+def _possible(allowed: Allowed) -> bool:
     return all(allowed.values())
 
 
-def _allows(test: Test, margin: float, signs: bool) -> dict[str, list[Interval]]:
+def _allows(test: Test, margin: float, signs: bool) -> Allowed:
     """The values of each quantity that fit a test; a quantity it says nothing of is left out."""
     below, above = (-math.inf, math.nextafter(-margin, -1)), (math.nextafter(margin, 1), math.inf)
     match test:

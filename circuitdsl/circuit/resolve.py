@@ -95,8 +95,8 @@ def _split(syntax: s.File, sink: Sink) -> _File:
     if homeless:
         what = "stands before the first 'circuit' line" if file.parts else "belongs to no circuit"
         sink.error("E090", f"this statement {what}", homeless[0].span, 'begin with a line such as: circuit ioi "…"')
-    elif not file.parts and file.before and not any(isinstance(b, s.Broken) for b in file.before):
-        sink.error("E090", "the file has no 'circuit' line", file.before[0].span, 'add a line such as: circuit ioi "…"')
+    elif not file.parts:
+        _without_circuit(file, sink)
     file.homeless = {g.name.text for g in homeless if isinstance(g, s.Group)}
     if not file.parts and (file.before or homeless):
         # resolved all the same, to find what else is wrong
@@ -104,6 +104,15 @@ def _split(syntax: s.File, sink: Sink) -> _File:
         file.parts.append(_Part(None, Path(syntax.path).stem or "circuit", statements))
         file.before = []
     return file
+
+
+def _without_circuit(file: _File, sink: Sink) -> None:
+    """A file of roles alone may be used by others; one of header lines says nothing."""
+    alone = file.before or [each for each in file.shared if isinstance(each, s.Language)]
+    if not alone or any(isinstance(each, s.Broken) for each in alone):
+        return
+    if file.before or len(alone) == len(file.shared):
+        sink.error("E090", "the file has no 'circuit' line", alone[0].span, 'add a line such as: circuit ioi "…"')
 
 
 def _opened(statement: s.Statement, opened: dict[str, int], sink: Sink) -> _Part:

@@ -20,7 +20,10 @@ T = TypeVar("T")
 
 def span(children: Sequence[Child]) -> Span:
     """From the first child to the last."""
-    return start(children[0]).to(start(children[-1]))
+    first, last = children[0], children[-1]
+    begins = (first.line, first.column) if isinstance(first, Token) else first.span[:2]
+    ends = (last.end_line, last.end_column) if isinstance(last, Token) else last.span[2:]
+    return Span(*begins, *ends)
 
 
 def start(child: Child) -> Span:

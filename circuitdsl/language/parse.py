@@ -23,6 +23,7 @@ from .blocks import attach
 from .builder import Builder
 from .diagnostics import START, Diagnostic, Sink, Span, ordered, suggest
 from .lexer import KEYWORDS, STATEMENTS, LogicalLine, logical_lines, span_of, tokens_text
+from .shapes import Shapes
 from .source import read_source
 from .syntax_errors import explain
 
@@ -56,6 +57,21 @@ def grammar() -> Lark:
     )
 
 
+@cache
+def shapes() -> Shapes:
+    """The shapes of statements met so far."""
+    return Shapes(grammar())
+
+
+def _refusal(tokens: list[Token]) -> UnexpectedToken:
+    """Why the grammar refuses a line."""
+    try:
+        grammar().parse(tokens)
+    except UnexpectedToken as error:
+        return error
+    raise AssertionError("a line without a shape was parsed")
+
+
 def parse(text: str, path: str = "") -> tuple[s.File, tuple[Diagnostic, ...]]:
     """Parse a whole file. The file holds every statement, broken ones included."""
     sink = Sink()
@@ -85,10 +101,9 @@ def _statement(line: LogicalLine, sink: Sink) -> s.Statement:
     """One logical line as a statement."""
     if line.broken:
         return _broken(line)
-    try:
-        node: Any = grammar().parse(line.tokens)
-    except UnexpectedToken as error:
-        sink.found.append(explain(error, line.tokens))
+    node: Any = shapes().build(line.tokens)
+    if node is None:
+        sink.found.append(explain(_refusal(line.tokens), line.tokens))
         return _broken(line)
     if not _signs_apart(line.tokens, sink):
         return _broken(line)

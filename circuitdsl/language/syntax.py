@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
+from functools import cache
 
 from .diagnostics import Span
 from .lexer import Comment
@@ -477,10 +478,19 @@ def walk(node: Syntax) -> Iterator[Syntax]:
         current = stack.pop()
         yield current
         inside: list[Syntax] = []
-        for each in fields(current):
-            value = getattr(current, each.name)
+        for name in _holders(type(current)):  # type: ignore[arg-type]
+            value = getattr(current, name)
             if isinstance(value, Syntax):
                 inside.append(value)
             elif isinstance(value, tuple):
                 inside.extend(v for v in value if isinstance(v, Syntax))
         stack.extend(reversed(inside))
+
+
+@cache
+def _holders(kind: type[Syntax]) -> tuple[str, ...]:
+    """The fields of a kind of node that may hold other nodes."""
+    return tuple(f.name for f in fields(kind) if f.name != "span" and f.type not in _PLAIN)
+
+
+_PLAIN = frozenset({"str", "int", "int | None", "float", "bool", "tuple[str, ...]"})

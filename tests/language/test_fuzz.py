@@ -3,67 +3,12 @@
 from __future__ import annotations
 
 import random
-import time
-from pathlib import Path
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from mutations import WORDS, mutated, read
 
-from circuitdsl.circuit.catalogue import TaskShape
-from circuitdsl.circuit.resolve import resolve
-from circuitdsl.language.codes import codes
-from circuitdsl.language.diagnostics import ordered, render_all
-from circuitdsl.language.lexer import KEYWORDS
-from circuitdsl.language.parse import parse
 from circuitdsl.language.source import decode
-
-FIXTURES = Path(__file__).parent.parent / "fixtures"
-SEEDS = [
-    path.read_text(encoding="utf-8") for path in (FIXTURES / "whole.circ", *sorted(FIXTURES.glob("errors/*.circ")))
-]
-TASKS = {
-    "ioi": TaskShape("ioi", dict.fromkeys(("END", "IO", "S1", "S2"), ""), {"abc": ""}, {}, {"S2": frozenset({"S1"})})
-}
-NODES = "mover ioi 9.9 0.10 m3 8.6[2] END S1+1 -> : , ( ) [ ] + - * = >= <= 5% -0.5 .q .k abc file"
-ODD = (
-    "points",
-    '"text"',
-    '"open',
-    "#",
-    "→",
-    "−",
-    "≥",
-    "“x”",
-    "@",
-    "\n",
-    "\n  ",
-    "\t",
-    "\u00a0",
-    "\r\n",
-    "\0",
-    "é",
-    "𝟘",
-)
-WORDS = [*sorted(KEYWORDS), *NODES.split(" "), *ODD]
-
-
-def read(text: str) -> None:
-    """Parse, resolve and show a text, and check what every text must keep to."""
-    start = time.perf_counter()
-    file, found = parse(text, "fuzz.circ")
-    circuits, more = resolve(file, tasks=TASKS)
-    every = ordered((*found, *more))
-    shown = render_all(every, text, "fuzz.circ")
-    assert time.perf_counter() - start < 2
-    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    for diagnostic in every:
-        assert diagnostic.code in codes()
-        assert diagnostic.message in shown and "\n" not in diagnostic.message
-        assert 1 <= diagnostic.span.line <= len(lines)
-        assert diagnostic.span.line <= diagnostic.span.end_line
-        if diagnostic.span.line == diagnostic.span.end_line:
-            assert 1 <= diagnostic.span.column <= diagnostic.span.end_column
-    assert circuits or every
 
 
 @settings(max_examples=150, deadline=None)
@@ -93,39 +38,9 @@ def test_any_bytes(data: bytes) -> None:
     read(text)
 
 
-def mutated(rng: random.Random) -> str:
-    """A spec with a few characters, words or lines changed."""
-    text = rng.choice(SEEDS)
-    for _ in range(rng.randint(1, 4)):
-        at, end = sorted((rng.randrange(len(text) + 1), rng.randrange(len(text) + 1)))
-        match rng.randrange(7):
-            case 0:
-                text = text[:at] + rng.choice(WORDS) + text[at:]
-            case 1:
-                text = text[:at] + text[min(end, at + 9) :]
-            case 2:
-                text = text[:at] + chr(rng.randrange(0x20, 0x3000)) + text[at + 1 :]
-            case 3:
-                words = text.split(" ")
-                rng.shuffle(words)
-                text = " ".join(words)
-            case 4:
-                text = text[:end]
-            case 5:
-                lines = text.split("\n")
-                rng.shuffle(lines)
-                text = "\n".join(lines)
-            case _:
-                text = (
-                    text[:at] + rng.choice(("(", "[", '"', "#", "\n", "\n    ", "+ ")) * rng.randint(1, 60) + text[at:]
-                )
-    return text
-
-
 def test_mutated_specs() -> None:
-    rng = random.Random(0)
-    for _ in range(400):
-        read(mutated(rng))
+    for seed in range(400):
+        read(mutated(random.Random(seed)))
 
 
 def test_large_and_hostile_texts_end_soon() -> None:
