@@ -28,6 +28,7 @@ VERBS = (
     "compare",
     "channels",
     "diff",
+    "falsify",
     "tasks",
     "models",
 )

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from circuitdsl.circuit.claims import Circuit, Claim, Unmeasured
     from circuitdsl.errors import UserError
     from circuitdsl.models.cache import Models
+    from circuitdsl.models.parts import Transformer
     from circuitdsl.report.report import ClaimResult, Report
 
 
@@ -144,7 +145,16 @@ class Run:
         report = verify(circuit, model, make_benches(circuit, model))
         if report.interrupted:
             raise KeyboardInterrupt
+        return _with_simplest(report, circuit, model)
+
+
+def _with_simplest(report: Report, circuit: Circuit, model: Transformer) -> Report:
+    """Failed properties show the simplest counterexample; Hypothesis is imported for them alone."""
+    if not any(claim.kind == "property" and claim.verdict == "fails" for claim in report.claims):
         return report
+    from circuitdsl.testing.falsify import with_simplest
+
+    return with_simplest(report, circuit, model)
 
 
 class ClaimItem(pytest.Item):

@@ -197,3 +197,15 @@ def test_channels_are_tests_without_a_task(run) -> None:
     result = run("-v", weights='circuit w\nmodel "pocket"\nchannel 0.3 -> 2.4.v : composition >= 0.9\n')
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*::L3 channel 0.3 -> 2.4.v : composition >= 0.9 FAILED*", "fails: composition *"])
+
+
+def test_a_failing_property_shows_the_simplest_prompt_that_breaks_it(run) -> None:
+    text = 'circuit t\nmodel "pocket"\ntask ioi\nproperty "p"\n  expect logit_diff > 12\n'
+    result = run(broken=text)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "fails on ioi: * of 500 prompts break it",
+            "  the simplest found by a search: “Then, *”: logit_diff *, not > 12",
+        ]
+    )

@@ -1,0 +1,90 @@
+"""`circuitdsl falsify`: a search for prompts that break a property."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from circuitdsl.cli.arguments import positive, seed
+from circuitdsl.cli.models import add_model_arguments, models
+from circuitdsl.cli.specs import load_all
+from circuitdsl.cli.terminal import console
+from circuitdsl.errors import SPEC_WRONG, UsageError, UserError
+
+if TYPE_CHECKING:
+    from circuitdsl.circuit.claims import Circuit, Claim
+    from circuitdsl.cli import Verbs
+
+
+def register(verbs: Verbs) -> None:
+    verb = verbs.add_parser(
+        "falsify",
+        help="search for prompts that break a property, and shrink them to the simplest",
+        epilog="exit status: 0 nothing was found; 1 a prompt breaks a property; 2 a wrong spec; 3 it could not run",
+    )
+    verb.add_argument("spec", help="a .circ file, or a shipped spec such as pocket/ioi")
+    add_model_arguments(verb)
+    verb.add_argument("--property", metavar="TITLE", help="this property alone, by its title or line")
+    verb.add_argument("--claim", metavar="ID", help="an expectation of behaviour or attention, taken prompt by prompt")
+    verb.add_argument("--budget", type=positive, default=1000, metavar="N", help="prompts to look at (default: 1000)")
+    verb.add_argument("--seed", type=seed, default=0, help="of the search")
+    verb.add_argument("-o", "--output", metavar="FILE.jsonl", help="save what was found as a prompt file for file(…)")
+    verb.set_defaults(run=_falsify)
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    circuit: Circuit
+    claim: Claim
+    task: str
+
+
+def _falsify(given: argparse.Namespace) -> int:
+    specs = load_all([given.spec], given.model)
+    if specs is None:
+        return SPEC_WRONG
+    wanted = list(_wanted(specs[0].circuits, given))
+    from circuitdsl.report.report import write_whole
+    from circuitdsl.testing.falsify import falsify
+    from circuitdsl.testing.falsify_view import show_search
+
+    loaded, found = models(given), []
+    for number, each in enumerate(wanted):
+        model = loaded.of(each.circuit)
+        search = falsify(each.circuit, model, each.claim, each.task, given.budget, given.seed)
+        if number:
+            print()
+        show_search(search, model.tokenizer, console())
+        if search.found:
+            found.append(search.found.pair)
+    if given.output:
+        lines = "".join(json.dumps(pair.record(), ensure_ascii=False) + "\n" for pair in found)
+        write_whole(Path(given.output), lines)
+    return 1 if found else 0
+
+
+def _wanted(circuits: tuple[Circuit, ...], given: argparse.Namespace) -> Iterator[_Wanted]:
+    """The properties to search, on their tasks.
+
+    Raises:
+        UserError: there is none.
+        UsageError: there is none of that name.
+    """
+    every = [(circuit, claim) for circuit in circuits for claim in circuit.claims]
+    if given.claim is not None:
+        chosen = [(circuit, claim) for circuit, claim in every if claim.answers_to(given.claim)]
+    else:
+        chosen = [(circuit, claim) for circuit, claim in every if claim.kind == "property"]
+        if given.property is not None:
+            title = f'"{given.property}"'
+            chosen = [(ci, cl) for ci, cl in chosen if title in cl.text or cl.answers_to(given.property)]
+    if not chosen and (given.claim or given.property):
+        name = given.claim or given.property
+        raise UsageError(f"there is no {'claim' if given.claim else 'property'} {name}")
+    if not chosen:
+        raise UserError("the spec has no property", hint="name an expectation of behaviour with --claim LINE")
+    yield from (_Wanted(circuit, claim, task) for circuit, claim in chosen for task in claim.tasks)

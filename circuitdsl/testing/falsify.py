@@ -1,0 +1,184 @@
+"""Counterexamples: a task's own prompt space is searched for a prompt that breaks a property, and that is shrunk.
+
+A task draws its prompts from a `random.Random`. Hypothesis provides one whose every answer it chooses, so that
+templates, names, order and objects are all searched, steered towards prompts that pass by little, and the prompt that
+breaks the property is shrunk to the simplest: the first template, the first names. The search is no random sample: it
+says nothing about how many prompts break a property.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from hypothesis import HealthCheck, Phase, find, settings, target
+from hypothesis.errors import NoSuchExample
+
+from circuitdsl.api import make_data
+from circuitdsl.circuit.claims import Attention, Behaviour, Check, Circuit, Claim, Property, TaskUse, Within
+from circuitdsl.errors import UserError
+from circuitdsl.measure.bench import bench, present
+from circuitdsl.models.parts import Transformer
+from circuitdsl.report.report import Report
+from circuitdsl.tasks.dataset import Dataset, PromptPair, encode
+from circuitdsl.tasks.registry import TASKS
+from circuitdsl.tasks.task import Draft
+from circuitdsl.tasks.tokens import Tokens
+from circuitdsl.testing.strategies import drafts
+from circuitdsl.verification.properties import passes, record, request_of, says, values_of
+
+#: prompts that a search looks at before it shrinks, where nothing else is said; within `verify`
+BUDGET, BRIEF = 1000, 200
+
+
+@dataclass(frozen=True, slots=True)
+class Counterexample:
+    """A prompt that breaks a property, with what its checks found and how many prompts were looked at."""
+
+    property: Property
+    task: str
+    pair: PromptPair
+    values: np.ndarray
+    tried: int
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What a search came to: a counterexample, or none in so many prompts."""
+
+    claim: Claim
+    task: str
+    tried: int
+    found: Counterexample | None
+
+
+def property_of(claim: Claim) -> Property | None:
+    """What a claim asks of every prompt; an expectation of behaviour or attention is taken at its word for each."""
+    measured = claim.measurement
+    if isinstance(measured, Property):
+        return measured
+    if isinstance(measured, Behaviour | Attention) and getattr(claim, "under", None) is None:
+        (test,) = claim.tests
+        if isinstance(test, Within) and test.quantity == "value":
+            check = Check(measured, test.low, test.high, False, claim.text.removeprefix("expect "))
+            return Property((check,), None)
+    return None
+
+
+def falsify(
+    circuit: Circuit, model: Transformer, claim: Claim, task: str, budget: int = BUDGET, seed: int = 0
+) -> Search:
+    """Look for a prompt of a task that breaks a claim.
+
+    Raises:
+        UserError: the claim is not about single prompts, or the task's prompts cannot be made for the model.
+    """
+    wanted = property_of(claim)
+    if wanted is None:
+        raise UserError(
+            f"line {claim.line} is not about single prompts", hint="a property or an expectation of behaviour"
+        )
+    use = next(use for use in circuit.tasks if use.name == task)
+    probe = Probe(circuit, model, wanted, use)
+    found = _in_file(probe, budget) if use.file is not None else _in_space(probe, budget, seed)
+    if found is None:
+        return Search(claim, task, probe.tried, None)
+    values = probe.values(found)
+    assert values is not None
+    return Search(claim, task, probe.tried, Counterexample(wanted, task, found, values, probe.tried))
+
+
+@dataclass
+class Probe:
+    """Looks at one prompt after the other, each once."""
+
+    circuit: Circuit
+    model: Transformer
+    wanted: Property
+    use: TaskUse
+    seen: dict[tuple[tuple[int, ...], tuple[int, ...]], np.ndarray | None] = field(default_factory=dict)
+
+    @property
+    def tried(self) -> int:
+        return len(self.seen)
+
+    def values(self, pair: PromptPair) -> np.ndarray | None:
+        """What the checks find on a prompt [checks]; None where it lacks a position."""
+        key = pair.clean_tokens, pair.corrupt_tokens
+        if key not in self.seen:
+            data = Dataset(self.use.name, self.use.corrupt or "", 0, False, (pair,))
+            one, only = bench(self.model, data, self.circuit.metric), np.arange(1)
+            requests = [request_of(check) for check in self.wanted.checks]
+            here = all(bool(present(data, request, only)[0]) for request in requests)
+            self.seen[key] = values_of(one, requests, only)[:, 0] if here else None
+        return self.seen[key]
+
+    def breaks(self, pair: PromptPair) -> bool:
+        values = self.values(pair)
+        return values is not None and not bool(passes(self.wanted, values[:, None])[0])
+
+    def room(self, pair: PromptPair) -> float | None:
+        """How far the closest check is from failing; what a search makes small."""
+        values = self.values(pair)
+        if values is None or not np.isfinite(values).all():
+            return None
+        rooms = []
+        for check, found in zip(self.wanted.checks, values, strict=True):
+            rooms += [] if check.low is None else [found - check.low]
+            rooms += [] if check.high is None else [check.high - found]
+        return float(min(rooms, default=0.0))
+
+
+def _in_space(probe: Probe, budget: int, seed: int) -> PromptPair | None:
+    """The simplest prompt of a registered task that breaks the property, among what a search of this size finds."""
+    use, model = probe.use, probe.model
+    if model.tokenizer is None:
+        raise UserError(f"{model.name} has no tokenizer, and task {use.name} needs one to make its prompts")
+    task, tokens = TASKS[use.generator or use.name], Tokens(model.tokenizer, model.name, use.bos)
+
+    def broken(draft: Draft) -> bool:
+        (pair,) = encode(task, tokens, [draft])
+        room = probe.room(pair)
+        if room is not None:
+            target(-room)
+        return probe.breaks(pair)
+
+    try:
+        space = drafts(task, tokens, use.corrupt, dict(use.options))
+        draft = find(space, broken, settings=_settings(budget), random=random.Random(seed))
+    except NoSuchExample:
+        return None
+    return encode(task, tokens, [draft])[0]
+
+
+def _settings(budget: int) -> settings:
+    phases = (Phase.generate, Phase.target, Phase.shrink)
+    checks = list(HealthCheck)
+    return settings(max_examples=budget, database=None, deadline=None, phases=phases, suppress_health_check=checks)
+
+
+def _in_file(probe: Probe, budget: int) -> PromptPair | None:
+    """The shortest prompt of a prompt file that breaks the property."""
+    use = replace(probe.use, prompts=budget)
+    pairs = make_data(probe.circuit, use, probe.model).pairs
+    broken = [pair for pair in pairs if probe.breaks(pair)]
+    return min(broken, key=lambda pair: len(pair.clean_tokens), default=None)
+
+
+# --- in a report ----------------------------------------------------------------------------------
+
+
+def with_simplest(report: Report, circuit: Circuit, model: Transformer, budget: int = BRIEF) -> Report:
+    """A report whose failed properties show the simplest counterexample that a short search finds."""
+    claims = {claim.id: claim for claim in circuit.claims}
+    results = []
+    for result in report.claims:
+        if result.kind == "property" and result.verdict == "fails" and result.task:
+            found = falsify(circuit, model, claims[result.id], result.task, budget).found
+            if found is not None:
+                note = f"the simplest found by a search: {says(found.property, found.pair, found.values)}"
+                shown = record(found.property, found.pair, found.values)
+                result = replace(result, notes=(*result.notes, note), counterexample=shown)
+        results.append(result)
+    return replace(report, claims=tuple(results))
