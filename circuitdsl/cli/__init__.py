@@ -24,6 +24,7 @@ VERBS = (
     "explain",
     "fmt",
     "render",
+    "graph",
     "discover",
     "compare",
     "channels",

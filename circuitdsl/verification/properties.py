@@ -10,8 +10,9 @@ import numpy as np
 
 from circuitdsl.circuit.claims import Attention, Behaviour, Check, Circuit, Claim, Property, TaskUse, Within
 from circuitdsl.errors import UserError
-from circuitdsl.measure.bench import Bench, behaviour, measure, present
+from circuitdsl.measure.bench import Bench, behaviour, present
 from circuitdsl.measure.metrics import unit
+from circuitdsl.measure.remembered import measure
 from circuitdsl.measure.requests import AttentionRequest, BehaviourRequest, Request, positions_of
 from circuitdsl.report.numbers import value
 from circuitdsl.report.report import ClaimResult, Measured

@@ -20,12 +20,13 @@ from circuitdsl.errors import UsageError
 from circuitdsl.report.diagram.collect import draw
 from circuitdsl.report.diagram.dot import to_dot
 from circuitdsl.report.diagram.html import to_html
+from circuitdsl.report.diagram.mermaid import to_mermaid
 from circuitdsl.report.diagram.model import Drawing
 from circuitdsl.report.diagram.png import to_png
 from circuitdsl.report.diagram.svg import to_svg
 from circuitdsl.report.report import write_whole
 
-__all__ = ["Drawing", "draw", "render", "to_dot", "to_html", "to_png", "to_svg"]
+__all__ = ["Drawing", "draw", "render", "to_dot", "to_html", "to_mermaid", "to_png", "to_svg"]
 
 _WRITERS: dict[str, Callable[[Drawing], str | bytes]] = {
     ".svg": to_svg,

@@ -1,0 +1,61 @@
+"""`circuitdsl graph`: a circuit as a graph for other programs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from circuitdsl.cli.specs import load_all, one_circuit
+from circuitdsl.errors import SPEC_WRONG
+
+if TYPE_CHECKING:
+    from circuitdsl.circuit.claims import Circuit
+    from circuitdsl.cli import Verbs
+
+FORMATS = ("json", "dot", "mermaid")
+#: the format that the name of an output file asks for
+_SUFFIXES = {".json": "json", ".dot": "dot", ".gv": "dot", ".mmd": "mermaid", ".mermaid": "mermaid"}
+
+
+def register(verbs: Verbs) -> None:
+    graph = verbs.add_parser("graph", help="write a circuit as a graph: JSON for networkx, dot, or mermaid")
+    graph.add_argument("spec", help="a .circ file, or a shipped spec")
+    graph.add_argument("--format", choices=FORMATS, help="default: json, or what the name of -o says")
+    graph.add_argument("--circuit", help="which circuit, where the file has several")
+    graph.add_argument("-o", "--output", help="write to this file")
+    graph.add_argument("--model", help="resolve against this model instead of the spec's own")
+    graph.set_defaults(run=_graph)
+
+
+def _graph(given: argparse.Namespace) -> int:
+    from circuitdsl.report.report import write_whole
+
+    specs = load_all([given.spec], given.model)
+    if specs is None:
+        return SPEC_WRONG
+    target = Path(given.output) if given.output else None
+    text = _written(
+        one_circuit(specs[0], given.circuit), given.format or _SUFFIXES.get(target.suffix if target else "")
+    )
+    if target:
+        write_whole(target, text)
+    else:
+        sys.stdout.write(text)
+    return 0
+
+
+def _written(circuit: Circuit, form: str | None) -> str:
+    from circuitdsl.report.diagram import draw, to_dot, to_mermaid
+
+    if form == "dot":
+        return to_dot(draw(circuit))
+    if form == "mermaid":
+        return to_mermaid(draw(circuit))
+    import networkx
+
+    from circuitdsl.circuit.graph import graph
+
+    return json.dumps(networkx.node_link_data(graph(circuit), edges="edges"), indent=1, ensure_ascii=False) + "\n"
