@@ -162,6 +162,24 @@ class Attention:
 
 
 @dataclass(frozen=True, slots=True)
+class WholeCircuit:
+    """What the circuit does alone, everything outside it ablated (semantics: the circuit of a spec).
+
+    Attributes:
+        keep: whether nodes or edges are what the circuit consists of.
+        ablate: what stands in for what is outside.
+        positions: whether the circuit is kept at the spec's positions only, or everywhere.
+        form: of faithfulness: the share of the gap, or Wang et al.'s |F(M) - F(C)|.
+    """
+
+    name: Literal["faithfulness", "incompleteness", "minimality", "sufficiency"]
+    keep: Literal["nodes", "edges"] = "nodes"
+    ablate: Literal["corrupt", "mean", "zero"] = "corrupt"
+    positions: Literal["spec", "all"] = "spec"
+    form: Literal["normalised", "wang"] = "normalised"
+
+
+@dataclass(frozen=True, slots=True)
 class Composition:
     """How strongly heads, or singular components of theirs, write into what others read; known from weights alone.
 
@@ -199,7 +217,7 @@ class Property:
     share: float | None
 
 
-Measurement = EdgeEffect | NodeEffect | Behaviour | Attention | Composition | Property
+Measurement = EdgeEffect | NodeEffect | Behaviour | Attention | WholeCircuit | Composition | Property
 
 
 # --- what changes a model -------------------------------------------------------------------------
@@ -344,7 +362,21 @@ class ComposedAboveChance:
 
 
 ChannelTest = Composed | ComposedAboveChance
-Test = Matters | Negligible | Signed | Within | Stronger | Moves | ChannelTest
+
+
+@dataclass(frozen=True, slots=True)
+class Beyond:
+    """A quantity at least as large as a bound, signs aside; asked of single figures by bounds on a largest one."""
+
+    quantity: Literal["effect", "delta", "value"]
+    bound: float
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+Test = Matters | Negligible | Signed | Within | Beyond | Stronger | Moves | ChannelTest
 
 
 @dataclass(frozen=True, slots=True)
@@ -422,6 +454,8 @@ class Group:
     role: str | None
     outside: bool
     line: int
+    #: every member at each of its positions, `*` where nothing says
+    sites: tuple[Site, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

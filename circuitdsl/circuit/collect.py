@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Literal
 
 from ..language import syntax as s
@@ -9,20 +11,24 @@ from .bounds import NotMeasured, resolve_claim
 from .channels import resolve_channel
 from .claims import (
     Attention,
+    Circuit,
     Claim,
     Condition,
     EdgeEffect,
+    Group,
     Measurement,
     NodeEffect,
     Position,
     Stronger,
     Test,
     Unmeasured,
+    WholeCircuit,
     Within,
 )
 from .conditions import resolve_condition
 from .edges import resolve_edge
 from .expectations import resolve_expect
+from .membership import Membership, membership
 from .properties import resolve_property
 from .scope import Scope
 from .unmeasured import check_names, component, unmeasured
@@ -43,6 +49,8 @@ class Claims:
         self.circuit = circuit
         self.claims: list[Claim] = []
         self.unmeasured: list[Unmeasured] = []
+        #: claims about the whole circuit, which is known once every line has been read
+        self.whole: dict[str, s.Expect] = {}
 
     def add(self, statement: s.Statement) -> None:
         match statement:
@@ -118,6 +126,8 @@ class Claims:
         tasks = self.tasks(statement.on, positions, statement)
         if measurement is not None and tests is not None and tasks is not None:
             self.state(statement, measurement, tests, tasks, under)
+            if isinstance(measurement, WholeCircuit):
+                self.whole[self.claims[-1].id] = statement
         return None
 
     def channel(self, statement: s.Channel) -> None:
@@ -146,6 +156,27 @@ class Claims:
         share = Within("value", found.share, None, f">= {statement.share.text}") if statement.share else None
         self.state(statement, found, (share,) if share else (), tasks)
         return None
+
+    def finish(self, groups: Iterable[Group]) -> None:
+        """What is said of the whole circuit needs one, and is checked on the tasks that define its positions."""
+        if not self.whole:
+            return
+        scope = self.scope
+        whole = membership(Circuit(self.circuit, "", None, (), scope.metric, tuple(groups), tuple(self.claims)))
+        kept = []
+        for claim in self.claims:
+            statement = self.whole.get(claim.id)
+            if statement is None:
+                kept.append(claim)
+            elif any(site.node.index >= 0 for site in whole.sites):
+                self.leave(statement, f"{statement.measurement.name.text} of a circuit with single components")
+            elif trouble := _no_circuit(claim.measurement, whole):
+                scope.sink.error("E093", trouble, statement.measurement.span)
+            elif able := tuple(t for t in claim.tasks if all(scope.defines(t, p) for p in whole.positions)):
+                kept.append(replace(claim, tasks=able))
+            else:
+                self.no_task(list(claim.tasks), whole.positions, statement)
+        self.claims = kept
 
     def state(
         self,
@@ -205,6 +236,14 @@ class Claims:
         else:
             message = f"no task defines all of {wanted} ({has})"
         scope.sink.error("E092", message, where.span)
+
+
+def _no_circuit(measurement: Measurement, whole: Membership) -> str:
+    """Why there is nothing that the whole circuit could be; empty where there is."""
+    edges = isinstance(measurement, WholeCircuit) and measurement.keep == "edges"
+    if edges and not whole.edges:
+        return "the circuit has no edge: no line claims one that is not negligible"
+    return "" if edges or whole.sites else "the circuit has no heads: no group is part of it, and no edge is claimed"
 
 
 def positions_of(measurement: Measurement | None, tests: tuple[Test, ...] | None) -> tuple[Position, ...] | None:

@@ -28,7 +28,8 @@ from .edges import is_before, resolve_edge
 from .expressions import evaluate
 from .header import metric_of
 from .scope import Members, Scope
-from .vocabulary import ABLATIONS, BEHAVIOUR, MEASUREMENTS, METRICS, UNDER, UNMEASURED, Unit
+from .vocabulary import ABLATIONS, BEHAVIOUR, MEASUREMENTS, METRICS, UNDER, UNMEASURED, WHOLE, Unit
+from .whole import resolve_whole
 
 Expected = tuple[Measurement, tuple[Test, ...]]
 
@@ -59,6 +60,8 @@ def resolve_expect(scope: Scope, expect: s.Expect) -> Expected | NotMeasured | N
         return None
     if name.text == "denoise":
         return _denoise(scope, expect)
+    if name.text in WHOLE:
+        return resolve_whole(scope, expect)
     if name.text in UNMEASURED:
         return NotMeasured(UNMEASURED[name.text])
     if name.text == "kl":

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from ..language import syntax as s
 from ..language.diagnostics import listing, shorten
 from ..language.written import written
-from .claims import Group, Node, Position
+from .claims import EVERYWHERE, Group, Node, Position, Site
 from .scope import Members, Scope
 from .vocabulary import ROLES
 
@@ -164,7 +164,8 @@ def record(scope: Scope, group: s.Group, members: Members, role: str | None) -> 
     """The group as a record; its positions are those all its members share."""
     shared = set(members.values())
     positions = next(iter(shared)) if len(shared) == 1 else None
-    return Group(group.name.text, tuple(members), positions or (), role, group.outside, group.span.line)
+    sites = tuple(Site(node, place) for node, places in members.items() for place in places or (EVERYWHERE,))
+    return Group(group.name.text, tuple(members), positions or (), role, group.outside, group.span.line, sites)
 
 
 def find_homes(scope: Scope) -> None:

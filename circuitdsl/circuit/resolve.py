@@ -194,6 +194,7 @@ def _circuit(
     claims = Claims(scope, part.name)
     for statement in statements:
         claims.add(statement)
+    claims.finish(groups)
     compared = [u for c in file.shared if isinstance(c, s.Compare) for u in _comparison(c, part, file, sink)]
     infos = [i for i in statements if isinstance(i, s.Info)]
     licenses = [i.text.text for i in infos if i.kind == "license"]

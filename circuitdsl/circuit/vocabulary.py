@@ -30,17 +30,16 @@ METRICS: Mapping[str, MetricShape] = {
 #: metrics that say something about the model as it is; `kl` compares two runs
 BEHAVIOUR = tuple(name for name in METRICS if name != "kl")
 
+#: what the circuit does alone
+WHOLE = ("faithfulness", "incompleteness", "minimality", "sufficiency")
+
 #: measured by this version
-MEASURED = (*BEHAVIOUR, "attention", "knockout", "denoise")
+MEASURED = (*BEHAVIOUR, "attention", "knockout", "denoise", *WHOLE)
 #: measured under a condition too
 UNDER = (*BEHAVIOUR, "attention", "knockout")
 
 #: part of the language, and listed by reports as not measured yet
 UNMEASURED: Mapping[str, str] = {
-    "faithfulness": "faithfulness",
-    "incompleteness": "incompleteness",
-    "minimality": "minimality",
-    "sufficiency": "sufficiency",
     "attribution": "direct logit attribution",
     "copying": "copying scores",
     "previous_token_score": "previous-token scores",
@@ -53,6 +52,13 @@ UNMEASURED: Mapping[str, str] = {
 MEASUREMENTS = (*MEASURED, *UNMEASURED)
 
 ABLATIONS = ("corrupt", "mean", "zero")
+#: the options of measurements of the whole circuit, each with its values, the default first
+WHOLE_OPTIONS: Mapping[str, tuple[str, ...]] = {
+    "keep": ("nodes", "edges"),
+    "ablate": ABLATIONS,
+    "positions": ("spec", "all"),
+    "form": ("normalised", "wang"),
+}
 PORTS = ("q", "k", "v")
 
 ROLES = (

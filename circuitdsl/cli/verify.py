@@ -36,6 +36,7 @@ def register(verbs: Verbs) -> None:
     verify.add_argument("-o", "--output", help="write the report to this file")
     verify.add_argument("-v", "--verbose", action="store_true", help="give all reasons, and the pairs of group edges")
     verify.add_argument("--no-early-stop", action="store_true", help="measure all prompts for every claim")
+    verify.add_argument("--full", action="store_true", help="measure the whole circuit besides, claimed or not")
     verify.add_argument("--each-at", type=level, metavar="LEVEL", help="judge claims one by one at this level (5%%)")
     verify.add_argument("--allow-undecided", action="store_true", help="exit with 0 where nothing fails")
     verify.add_argument("--no-cache", action="store_true", help="measure everything, whatever earlier runs have found")
@@ -105,6 +106,7 @@ def _reports(circuits: list[Circuit], given: argparse.Namespace) -> Iterator[Rep
         holm=given.each_at is None,
         alpha=0.05 if given.each_at is None else given.each_at,
         only=given.claim,
+        full=given.full,
     )
     loaded = models(given)
     with nullcontext() if given.no_cache else Store(default_path(), warn=lambda text: say(f"warning: {text}")) as store:

@@ -36,6 +36,7 @@ from circuitdsl.patching.count import Tally
 from circuitdsl.patching.patch import Experiment, Positions, Readout, check_node
 from circuitdsl.patching.recompute import effects, patched_attention
 from circuitdsl.patching.runs import Runs, Terms
+from circuitdsl.patching.subgraph import Subgraph, subgraph_effects
 from circuitdsl.tasks.dataset import Dataset, PromptPair
 
 #: prompts whose runs are held in memory at a time
@@ -205,8 +206,13 @@ def measure(
     values = {request: np.full(len(indices), np.nan) for request in requests}
     changed = {request: np.zeros(len(indices), bool) for request in requests}
     patched = [request for request in values if patches_of(request)]
+<<<<<<< HEAD
     means = any(map(uses_means, values))
     for places, part in parts_of(bench, indices) if any(map(needs_runs, values)) else ():
+=======
+    means = any(isinstance(request, NodeRequest | Subgraph) and request.ablate == "mean" for request in values)
+    for places, part in _parts(bench, indices):
+>>>>>>> 513de3e (Faithfulness, incompleteness, minimality and sufficiency are measured and judged, as claims or by verify --full)
         runs = _runs(bench, part, means)
         scored = [request for request in patched if not isinstance(request, AttentionRequest)]
         looked = [request for request in values if isinstance(request, AttentionRequest)]
@@ -215,6 +221,8 @@ def measure(
                 values[request][places] = numbers
         for request, differs in _changed(bench, runs, patched, part).items():
             changed[request][places] = differs
+        for circuit, numbers in _alone(bench, runs, [r for r in values if isinstance(r, Subgraph)], part).items():
+            values[circuit][places], changed[circuit][places] = numbers, True
         if done:
             done(len(values) * len(part))
     for request in values:
@@ -285,6 +293,16 @@ def _positions(bench: Bench, requests: Iterable[Request], part: Array) -> Positi
     """Token indices of all positions that some requests need."""
     pairs = [bench.pairs[i] for i in part]
     return {p: token_indices(pairs, [p]) for p in dict.fromkeys(p for r in requests for p in positions_of(r))}
+
+
+def _alone(bench: Bench, runs: Runs, circuits: Sequence[Subgraph], part: Array) -> dict[Subgraph, Array]:
+    """The metric when circuits run alone, on prompts of one length."""
+    if not circuits:
+        return {}
+    positions = _positions(bench, circuits, part)
+    readout = _readout(bench.scorer, torch.as_tensor(part))
+    found = subgraph_effects(bench.model, runs, circuits, positions, readout, tally=bench.tally)
+    return dict(zip(circuits, _scored(bench.scorer, found, torch.as_tensor(part)), strict=True))
 
 
 def experiment_of(request: Request) -> Experiment:

@@ -27,6 +27,7 @@ class Nulls:
     """The nulls of one circuit in a model of one shape; the same spec always gets the same ones."""
 
     def __init__(self, circuit: Circuit, shape: ModelShape) -> None:
+        self.circuit = circuit
         self.shape = shape
         self.claimed = {edge for _, member in circuit.edges() for edge in member.edges}
         effects = (claim.measurement for claim in circuit.claims if isinstance(claim.measurement, NodeEffect))

@@ -19,7 +19,9 @@ from circuitdsl.circuit.claims import (
     NodeEffect,
     Stronger,
     Test,
+    WholeCircuit,
 )
+from circuitdsl.circuit.membership import membership
 from circuitdsl.measure.nulls import Nulls
 from circuitdsl.measure.requests import (
     AttentionRequest,
@@ -29,6 +31,17 @@ from circuitdsl.measure.requests import (
     PatchRequest,
     Request,
 )
+from circuitdsl.measure.whole_circuit import (
+    alone,
+    contexts,
+    groups,
+    members,
+    model_without,
+    random_circuits,
+    subsets,
+    without,
+)
+from circuitdsl.patching.subgraph import Subgraph
 
 #: what numbers are compared with, prompt by prompt: an unpatched run scored by the task's metric, or another request
 Base = Literal["clean", "corrupt"] | Request
@@ -45,6 +58,8 @@ class Part:
         other: the same patch without its MLPs, for via-MLP edges.
         rival: the patch that `stronger than` names.
         tests: the part's own; empty for those of the claim.
+        peers: circuits of the same shape that the request's is compared with, on the first prompts.
+        called: what its effect is called, where it has a name of its own.
     """
 
     label: str
@@ -54,6 +69,8 @@ class Part:
     other: EdgeRequest | None = None
     rival: EdgeRequest | None = None
     tests: tuple[Test, ...] = ()
+    peers: tuple[Subgraph, ...] = ()
+    called: str = ""
 
     @property
     def requests(self) -> tuple[Request, ...]:
@@ -65,12 +82,19 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class ClaimPlan:
-    """How one claim is measured on one task; `members` are reported beside a joint verdict."""
+    """How one claim is measured on one task.
+
+    Attributes:
+        members: pairs that are reported beside a joint verdict.
+        extremes: what the claim is about, where that is the smallest over these sets of parts of the largest figure in
+            each, signs aside (incompleteness: one set; minimality: one for each member).
+    """
 
     claim: Claim
     task: str
     parts: tuple[Part, ...]
     members: tuple[tuple[Member, EdgeRequest], ...] = ()
+    extremes: tuple[tuple[int, ...], ...] = ()
 
     @property
     def requests(self) -> tuple[Request, ...]:
@@ -92,8 +116,35 @@ def plan(circuit: Circuit, shape: ModelShape) -> tuple[ClaimPlan, ...]:
     )
 
 
+def whole_plan(claim: Claim, task: str, how: WholeCircuit, circuit: Circuit, shape: ModelShape) -> ClaimPlan:
+    """How a measurement of the whole circuit is made (see `whole_circuit`)."""
+    whole = membership(circuit)
+    kept = alone(whole, how)
+    match how.name:
+        case "faithfulness" if how.form == "normalised":
+            return ClaimPlan(claim, task, (Part("", kept, "corrupt", called="faithfulness"),))
+        case "faithfulness":
+            return ClaimPlan(claim, task, (Part("", kept, "clean"),), extremes=((0,),))
+        case "sufficiency":
+            return ClaimPlan(claim, task, (Part("", kept, peers=random_circuits(kept, shape)),))
+        case "incompleteness":
+            sets = subsets(whole, kept)
+            parts = [Part(f"without {k}", without(kept, k_), model_without(kept, k_)) for k, k_ in sets.items()]
+            return ClaimPlan(claim, task, tuple(parts), extremes=(tuple(range(len(parts))),))
+    parts, extremes = [], []
+    for node in members(kept):
+        known = contexts(node, groups(whole, kept))
+        extremes.append(tuple(range(len(parts), len(parts) + len(known))))
+        for name, nodes in known.items():
+            label = f"{node}" + (f" once {name} is out" if name else "")
+            parts.append(Part(label, without(kept, nodes | {node}), without(kept, nodes)))
+    return ClaimPlan(claim, task, tuple(parts), extremes=tuple(extremes))
+
+
 def _claim_plan(claim: Claim, task: str, nulls: Nulls) -> ClaimPlan:
     matters = any(isinstance(test, Matters) for test in claim.tests)
+    if isinstance(claim.measurement, WholeCircuit):
+        return whole_plan(claim, task, claim.measurement, nulls.circuit, nulls.shape)
     if isinstance(claim.measurement, EdgeEffect):
         found = _edge_plan(claim, task, claim.measurement, nulls if matters else None)
     else:

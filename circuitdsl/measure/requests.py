@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from circuitdsl.circuit.claims import EVERYWHERE, Edge, Metric, Node, Position, Site
+from circuitdsl.patching.subgraph import Subgraph
 
 Direction = Literal["noise", "denoise"]
 Ablation = Literal["corrupt", "mean", "zero"]
@@ -61,7 +62,8 @@ class BehaviourRequest:
 PatchRequest = EdgeRequest | NodeRequest
 #: a patch that is made while something else is measured
 Condition = PatchRequest
-Request = EdgeRequest | NodeRequest | AttentionRequest | BehaviourRequest
+#: a `Subgraph` asks for the metric when that circuit runs alone
+Request = EdgeRequest | NodeRequest | AttentionRequest | BehaviourRequest | Subgraph
 
 
 def patches_of(request: Request) -> tuple[PatchRequest, ...]:
@@ -69,6 +71,8 @@ def patches_of(request: Request) -> tuple[PatchRequest, ...]:
     own: tuple[PatchRequest, ...] = ()
     if isinstance(request, EdgeRequest):
         return (request,)
+    if isinstance(request, Subgraph):
+        return ()
     if isinstance(request, NodeRequest):
         own = (replace(request, under=None),)
     return own if request.under is None else (*own, request.under)
@@ -89,4 +93,6 @@ def positions_of(request: Request) -> tuple[Position, ...]:
     found = [position for patch in patches_of(request) for _, position in patch.writes]
     if isinstance(request, AttentionRequest):
         found += [*request.source, *request.target]
+    if isinstance(request, Subgraph):
+        found += sorted(request.positions)
     return tuple(dict.fromkeys(position for position in found if position != EVERYWHERE))

@@ -40,6 +40,7 @@ class Subgraph:
         mlps: whether MLPs are ablated like heads. Under `nodes` that is every (MLP, position) not in `sites`; under
             `edges` every edge of the model not in `edges`, those of `embed` included. Without it they stay.
         ablate: what stands in for what is not kept: the term of the corrupt run, the mean in `Runs.means`, or zero.
+        inverted: `sites` and `edges` are what is ablated, and everything else is kept.
     """
 
     keep: Literal["nodes", "edges"]
@@ -47,11 +48,17 @@ class Subgraph:
     edges: frozenset[Edge] = frozenset()
     mlps: bool = False
     ablate: Ablation = "corrupt"
+    inverted: bool = False
 
     @property
-    def kind(self) -> tuple[str, bool, str]:
+    def kind(self) -> tuple[str, bool, str, bool]:
         """Subgraphs of one kind can run together."""
-        return self.keep, self.mlps, self.ablate
+        return self.keep, self.mlps, self.ablate, self.inverted
+
+    @property
+    def positions(self) -> frozenset[Position]:
+        """Every position named in it."""
+        return frozenset(e.position for e in self.edges) | frozenset(s.position for s in self.sites)
 
 
 @torch.inference_mode()
@@ -189,6 +196,7 @@ class _Batch:
             self.change[kind, layer] = other - now
             self.total = _added(self.total, self._terms(kind, layer))
             return now
+        now, other = (other.clone(), now.clone()) if self.kind.inverted else (now, other)
         nodes = range(self.model.n_heads) if kind == "head" else (-1,)
         for number, kept in enumerate(self.kept):
             for head in nodes:
@@ -212,19 +220,20 @@ class _Batch:
         return self.model.blocks[sender.layer].attn.out_head(sender.head, change[:, :, sender.head])
 
     def patched(self, resid: Float[Tensor, "B W d"]) -> Float[Tensor, "B W d"]:
-        """An input into which every edge is patched."""
-        return resid if self.total is None else resid + self.total[:, -resid.shape[1] :]
+        """An input into which every edge is patched, or none where the edges to patch are listed."""
+        return resid if self.total is None or self.kind.inverted else resid + self.total[:, -resid.shape[1] :]
 
     def spared(self, receiver: Input, patched: Tensor) -> Iterator[tuple[Tensor, Float[Tensor, "rows W d"]]]:
-        """(runs, their input with the kept edges left alone), for the subgraphs that keep an edge into a receiver."""
-        width = patched.shape[1]
+        """(runs, their input with the listed edges put right), for the subgraphs that list an edge into a receiver."""
+        width, sign = patched.shape[1], 1 if self.kind.inverted else -1
         for number, kept in enumerate(self.kept):
             senders = kept.senders.get(receiver, {})
             if senders and len(rows := self.rows(number)):
                 out = patched[rows]
                 for sender, at in senders.items():
                     if (sender.kind, sender.layer) in self.change:  # edges of other senders are never patched
-                        out -= self.change_of(sender, rows)[:, -width:] * self.mask(at, rows)[:, -width:, None]
+                        mask = sign * self.mask(at, rows)[:, -width:, None]
+                        out += self.change_of(sender, rows)[:, -width:] * mask
                 yield rows, out
 
 
@@ -256,7 +265,7 @@ def _pass(batch: _Batch, readout: Readout) -> Float[Tensor, "B width"]:
         resid = mid + batch.written("mlp", layer, mlp)
     end = resid
     if not batch.whole:
-        end = batch.patched(resid)
+        end = batch.patched(resid).clone()
         for rows, own in batch.spared(Input(LOGITS, "in"), end):
             end[rows] = own
     return read(model, end, batch.prompt, readout)[:, 0]
@@ -306,7 +315,7 @@ def _mlp_input(batch: _Batch, layer: int, resid: Float[Tensor, "B W d"]) -> Floa
     norm = batch.model.blocks[layer].mlp_norm
     if batch.whole or not batch.kind.mlps:
         return norm(resid)
-    inputs = batch.patched(resid)
+    inputs = batch.patched(resid).clone()
     for rows, own in batch.spared(Input(Node("mlp", layer), "in"), inputs):
         inputs[rows] = own
     return norm(inputs)

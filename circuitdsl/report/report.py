@@ -83,6 +83,27 @@ class MemberResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Detail:
+    """One of the figures that a figure is the largest or the smallest of; a share of the gap."""
+
+    name: str
+    value: float
+    ci: Interval | None
+
+
+@dataclass(frozen=True, slots=True)
+class MeasurementResult:
+    """A measurement of the whole circuit that nothing is claimed of; `reason` says why there is no figure."""
+
+    name: str
+    task: str
+    protocol: dict[str, str]
+    measured: Measured | None = None
+    details: tuple[Detail, ...] = ()
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ClaimResult:
     """One claim on one task; channels have none. `counterexample`: a prompt that breaks a property, as a line of a
     prompt file, with what was `found` on it."""
@@ -104,6 +125,7 @@ class ClaimResult:
     #: the header of the block that the claim stands in, and its line
     block: str | None = None
     block_line: int | None = None
+    details: tuple[Detail, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +176,7 @@ class Report:
     #: the share of all measured numbers that were known from earlier runs
     cached: float = 0.0
     interrupted: bool = False
+    measurements: tuple[MeasurementResult, ...] = ()
 
     @property
     def summary(self) -> dict[str, int]:

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from circuitdsl.report.numbers import interval, percent, plain, value
-from circuitdsl.report.report import ClaimResult, Measured, MemberResult, Report, TaskResult
+from circuitdsl.report.report import ClaimResult, Detail, Measured, MemberResult, Report, TaskResult
 
 _STYLE = {"holds": "green", "fails": "bold red", "undecided": "yellow", "error": "magenta"}
 _PLURAL = {"holds": ("holds", "hold"), "fails": ("fails", "fail"), "undecided": ("undecided",) * 2}
@@ -28,6 +28,8 @@ def show(report: Report, console: Console, verbose: bool = False) -> None:
     else:
         for line in _single(report, console.width, verbose):
             console.print(line)
+    for line in _besides(report, console.width, verbose):
+        console.print(line)
     for line in _footnotes(report):
         console.print(line)
     console.print()
@@ -89,7 +91,7 @@ def _single(report: Report, width: int, verbose: bool) -> Iterator[Text]:
         if claim.verdict != "holds" or verbose:
             yield _indented(claim.reason, 8, width, "dim" if claim.verdict == "holds" else "")
             yield from (_indented(member, 10, width, "dim") for member in member_lines(claim, verbose))
-        yield from (_indented(note, 8, width, "dim") for note in claim.notes)
+        yield from (_indented(note, 8, width, "dim") for note in _all_notes(claim, verbose))
 
 
 def _line(claim: ClaimResult, columns: Columns, fits: bool) -> Iterator[Text]:
@@ -131,6 +133,22 @@ def _indented(text: str, by: int, width: int, style: str) -> Text:
     """A paragraph, all of its lines indented."""
     lines = textwrap.wrap(text, max(width - by, 20), break_long_words=False, break_on_hyphens=False)
     return Text("\n".join(" " * by + line for line in lines), style)
+
+
+def _all_notes(claim: ClaimResult, verbose: bool) -> list[str]:
+    """Notes, the protocol where the figure means little without it, and what it is the largest or smallest of."""
+    whole = [] if "keep" not in claim.protocol else [_protocol(claim.protocol)]
+    return [*whole, *claim.notes, *(map(_detail, claim.details) if verbose else ())]
+
+
+def _protocol(protocol: dict[str, str]) -> str:
+    """`keep nodes, ablate corrupt, positions spec, mlps live`"""
+    return ", ".join(f"{key} {said}" for key, said in protocol.items())
+
+
+def _detail(detail: Detail) -> str:
+    ci = "" if detail.ci is None else f" [{percent(detail.ci[0], False)}, {percent(detail.ci[1], False)}]"
+    return f"{detail.name}: {percent(detail.value)}{ci}"
 
 
 def _extra(claim: ClaimResult) -> str:
@@ -192,7 +210,7 @@ def _remarks(report: Report, verbose: bool) -> Iterator[Text]:
         if claim.verdict != "holds" or verbose:
             yield Text.assemble(where, (claim.verdict, _STYLE[claim.verdict]), f", {claim.reason}")
             yield from (Text(f"        {line}", "dim") for line in member_lines(claim, verbose))
-        yield from (Text.assemble(where, (note, "dim")) for note in claim.notes)
+        yield from (Text.assemble(where, (note, "dim")) for note in _all_notes(claim, verbose))
 
 
 def _cell(claim: ClaimResult | None) -> Text:
@@ -200,6 +218,23 @@ def _cell(claim: ClaimResult | None) -> Text:
         return Text("–", "dim")
     number = f"{value(claim.measured)} " if claim.measured else ""
     return Text.assemble(number, (claim.verdict, _STYLE[claim.verdict]))
+
+
+# --- measurements without a claim ------------------------------------------------------------------
+
+
+def _besides(report: Report, width: int, verbose: bool) -> Iterator[Text]:
+    """What was measured of the whole circuit without being claimed: no verdict."""
+    if report.measurements:
+        yield Text("\n  measured besides, nothing claimed:", "bold")
+    for one in report.measurements:
+        where = f" on {one.task}" if len(report.tasks) > 1 else ""
+        found = one.measured
+        figure = f"{value(found)}  {interval(found)}  n {found.n}" if found else one.reason
+        yield Text.assemble(" " * 6, f"{one.name}{where}  ", (figure, "bold" if found else ""))
+        yield _indented(_protocol(one.protocol), 8, width, "dim")
+        if verbose:
+            yield from (_indented(_detail(detail), 10, width, "dim") for detail in one.details)
 
 
 # --- the end ---------------------------------------------------------------------------------------

@@ -33,7 +33,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from circuitdsl.circuit.claims import Matters, Moves, Stronger, Test, Within
-from circuitdsl.verdict import reasons
+from circuitdsl.verdict import extremes, reasons
+from circuitdsl.verdict.extremes import Extreme
 from circuitdsl.verdict.families import FAMILY, Levels, all_of, any_of, family_levels, strictest
 from circuitdsl.verdict.intervals import SMALL, Estimate, Ratio
 from circuitdsl.verdict.samples import (
@@ -83,14 +84,17 @@ class Evidence:
     """All parts of one claim on one task: one member of the family."""
 
     parts: tuple[Part, ...]
+    extreme: Extreme | None = None  # where the claim is about the largest of many figures
 
     @property
     def p_holds(self) -> float:
-        return all_of([part.p_holds for part in self.parts])
+        p = [part.p_holds for part in self.parts]
+        return self.extreme.p_holds(p) if self.extreme else all_of(p)
 
     @property
     def p_fails(self) -> float:
-        return any_of([part.p_fails for part in self.parts])
+        p = [part.p_fails for part in self.parts]
+        return self.extreme.p_fails(p) if self.extreme else any_of(p)
 
     def settled(self, members: int, alpha: float = FAMILY, adjust: bool = True) -> bool:
         """Whether more prompts cannot or need not change the verdict, however the other members come out."""
@@ -195,6 +199,8 @@ def _filter_by_null(part: Part, null: ArrayLike | None) -> Part:
 def rule(evidence: Evidence, levels: Levels | None = None) -> Decision:
     """The verdict on one claim at its levels: it fails with any part, and holds with all."""
     levels = levels or Levels()
+    if evidence.extreme:
+        return _rule_extreme(evidence, evidence.extreme, levels)
     parts = tuple(_rule_part(part, levels, len(evidence.parts)) for part in evidence.parts)
     if len(parts) == 1:
         return parts[0]
@@ -203,6 +209,31 @@ def rule(evidence: Evidence, levels: Levels | None = None) -> Decision:
     named = worst.verdict != "holds" and worst.label
     reason = f"{worst.label}: {worst.reason}" if named else worst.reason
     return replace(worst, reason=reason, p_holds=evidence.p_holds, p_fails=evidence.p_fails, parts=parts)
+
+
+def _rule_extreme(evidence: Evidence, extreme: Extreme, levels: Levels) -> Decision:
+    """The verdict on a claim about the largest of many figures (see `extremes.py`)."""
+    parts, p = evidence.parts, (evidence.p_holds, evidence.p_fails)
+    holds, fails = p[0] <= levels.holds, p[1] <= levels.fails
+    forced = next((part for part in parts if part.forced in ("error", "undecided")), None)
+    verdict: Verdict = (forced and forced.forced) or ("undecided" if holds == fails else "holds" if holds else "fails")
+    level = {"holds": levels.holds, "fails": levels.fails}.get(verdict, min(levels.holds, levels.fails))
+    blank = Decision(verdict, forced.because if forced else "", extreme.name, n=parts[0].sample.n, level=level)
+    if forced:
+        return blank
+    shown = extremes.found(extreme, parts, lambda part: part.looks.display(FAMILY))
+    used = extremes.found(extreme, parts, lambda part: part.looks.nominal(level, len(part.figures) - 1))
+    leaf = parts[shown.leaf]
+    decision = replace(
+        _with_differences(blank, leaf.figures[-1], leaf),
+        value=shown.value,
+        ci=shown.limits,
+        ci_used=used.limits,
+        p_holds=p[0],
+        p_fails=p[1],
+        label=leaf.sample.label,
+    )
+    return replace(decision, reason=reasons.extreme(extreme, decision, leaf))
 
 
 def _rule_part(part: Part, levels: Levels, parts: int) -> Decision:
@@ -245,7 +276,7 @@ def _with_figure(decision: Decision, figure: Estimate, part: Part) -> Decision:
 def name_of(part: Part) -> str:
     """What the figure of a part is called."""
     if on_effects(part.test):
-        return "effect"
+        return part.sample.called or "effect"
     if isinstance(part.test, Moves):
         return "change"
     delta = isinstance(part.test, Stronger) or (isinstance(part.test, Within) and part.test.quantity == "delta")
@@ -328,6 +359,14 @@ def weigh_claim(
     nulls = nulls or [None] * len(samples)
     pairs = [(test, sample, null) for sample, null in zip(samples, nulls, strict=True) for test in tests]
     return Evidence(tuple(weigh(t, sample, margin=margin, looks=looks, null=null) for t, sample, null in pairs))
+
+
+def weigh_extreme(
+    test: Within, sets: Sequence[Sequence[Sample]], *, name: str = "", looks: Looks | None = None
+) -> Evidence:
+    """A claim about the smallest over sets of the largest figure in each, signs aside."""
+    parts, extreme = extremes.build(test, name, sets, lambda one, sample: weigh(one, sample, looks=looks))
+    return Evidence(parts, extreme)
 
 
 def unmeasured(test: Test, because: str, label: str = "") -> Evidence:

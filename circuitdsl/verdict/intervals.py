@@ -309,7 +309,7 @@ class Ratio:
     def above(self, bound: Number, closed: bool = False) -> Array:
         return self.at(bound).above(0.0, closed)
 
-    def interval(self, alpha: float = 0.05) -> tuple[Array, Array]:
+    def interval(self, alpha: Number = 0.05) -> tuple[Array, Array]:
         """Bounds that the paired test does not reject; NaN where the denominator's own interval includes 0."""
         none = self.degenerate | ~(self.sign * self.pair.mean[..., 1] > 0)
         none = none | ~(self.pair.combine(0.0, self.sign).above(0.0) <= alpha / 2)
@@ -318,7 +318,7 @@ class Ratio:
         return low, high
 
 
-def _limit(ratio: Ratio, alpha: float, up: bool, skip: NDArray[np.bool_]) -> Array:
+def _limit(ratio: Ratio, alpha: Number, up: bool, skip: NDArray[np.bool_]) -> Array:
     """Where the one-sided p-value of a ratio falls to alpha / 2: bracketed, then found by the Illinois method.
 
     The root is sought on the normal scale, where p-values are nearly straight in the bound.

@@ -14,6 +14,7 @@ from circuitdsl.verdict.words import Limits, Unit, exact, scale
 
 if TYPE_CHECKING:
     from circuitdsl.verdict.decide import Decision, Part
+    from circuitdsl.verdict.extremes import Extreme
 
 #: why a part is undecided that passed both ways
 CLASH = "one look shows the claim true and another shows it false"
@@ -68,6 +69,23 @@ def small_null(rare: Rarity) -> str:
 
 def common(rare: Rarity) -> str:
     return f"not rare: stronger than {rare.stronger} of {rare.size} comparable effects"
+
+
+def extreme(claim: Extreme, decision: Decision, leaf: Part) -> str:
+    """Why a claim about the largest of many figures came out as it did, with the one that it is."""
+    value, limits, unit = decision.value or 0.0, decision.ci_used or decision.ci, _unit(leaf)
+    bounds = [bound for bound in (claim.test.low, claim.test.high) if bound is not None]
+    shown = scale(unit, value, limits, bounds).estimate(value, limits)
+    said = " and ".join(exact(unit, bound) for bound in bounds)
+    inside = (claim.test.low or 0.0) <= value <= (math.inf if claim.test.high is None else claim.test.high)
+    if decision.verdict == "undecided":
+        finding = f"does not decide about {said} at this level"
+    elif len(bounds) == 2:
+        finding = f"is {'between' if inside else 'not between'} {said}"
+    else:
+        finding = f"is {'above' if (claim.test.high is None) == inside else 'below'} {said}" if bounds else ""
+    where = f" ({decision.label})" if decision.label else ""
+    return f"{claim.name} {shown}{where} {finding}".rstrip()
 
 
 # --- where the figure lies --------------------------------------------------------------------------

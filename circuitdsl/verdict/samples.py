@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from circuitdsl.circuit.claims import Matters, Moves, Negligible, Signed, Stronger, Test, Within
+from circuitdsl.circuit.claims import Beyond, Matters, Moves, Negligible, Signed, Stronger, Test, Within
 from circuitdsl.verdict.bounded import changes
 from circuitdsl.verdict.intervals import Array, Centre, Estimate, Joint, Number, Ratio, mean, moments, share
 from circuitdsl.verdict.words import Unit
@@ -32,7 +32,8 @@ class Sample:
     accuracy, which is 0 or 1. Then prompts that do not change are evidence of few changes only, never of none. None is
     for metrics that move with every change of the logits: a `d` of 0 on all prompts says that nothing was changed.
 
-    `possible` is the range that `value` cannot leave, such as 0 to 1 for attention: intervals are shown within it.
+    `called` is the name of an effect that has one of its own, such as faithfulness. `possible` is the range that
+    `value` cannot leave, such as 0 to 1 for attention: intervals are shown within it.
     """
 
     strata: NDArray[np.generic]
@@ -47,6 +48,7 @@ class Sample:
     label: str = ""
     step: float | None = None
     possible: tuple[float, float] | None = None
+    called: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "strata", np.asarray(self.strata))
@@ -102,7 +104,7 @@ def on_effects(test: Test) -> bool:
     """Whether a test is about effects, which need a gap."""
     if isinstance(test, Stronger | Moves):
         return False
-    return not isinstance(test, Within) or test.quantity == "effect"
+    return not isinstance(test, Within | Beyond) or test.quantity == "effect"
 
 
 def effect_of(sample: Sample) -> Ratio:
@@ -116,7 +118,7 @@ def figure_of(test: Test, sample: Sample) -> Estimate:
         return effect_of(sample)
     if isinstance(test, Stronger):
         return Versus(_joint(sample, "other"))
-    if isinstance(test, Moves) or (isinstance(test, Within) and test.quantity == "delta"):
+    if isinstance(test, Moves) or (isinstance(test, Within | Beyond) and test.quantity == "delta"):
         # g is what differences are rounded against
         return _joint(sample, "d" if sample.g is None else "g").combine(1.0, 0.0)
     value = sample.array("value")
@@ -268,6 +270,8 @@ def region_of(test: Test, margin: float, sign: int = 1) -> Region | Larger:
     match test:
         case Within(low=low, high=high):
             return Region(-math.inf if low is None else low, math.inf if high is None else high)
+        case Beyond(bound=bound):
+            return Region(-bound, bound, inside=False)
         case Negligible():
             return Region(-margin, margin)
         case Matters():

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from circuitdsl.circuit.claims import Member, Moves, Signed, Test, Within
+from circuitdsl.circuit.claims import Member, Moves, Signed, Test, WholeCircuit, Within
 from circuitdsl.measure.bench import Bench, Series
 from circuitdsl.measure.metrics import unit
 from circuitdsl.measure.plan import ClaimPlan, patched
@@ -22,6 +22,7 @@ from circuitdsl.report.numbers import percent
 from circuitdsl.report.report import ClaimResult, Interval, Measured, MemberResult, Null, Verdict
 from circuitdsl.verdict.decide import Decision
 from circuitdsl.verdict.samples import Sample, effect_of
+from circuitdsl.verification import whole
 from circuitdsl.verification.samples import sample_of
 
 #: means over fewer prompts are hardly means
@@ -34,6 +35,7 @@ def claim_result(plan: ClaimPlan, decision: Decision, series: Mapping[Request, S
     """The record of one claim on one task."""
     claim = plan.claim
     null = decision.null
+    is_whole = isinstance(claim.measurement, WholeCircuit)
     return ClaimResult(
         id=claim.id,
         line=claim.line,
@@ -41,15 +43,16 @@ def claim_result(plan: ClaimPlan, decision: Decision, series: Mapping[Request, S
         kind=claim.kind,
         task=plan.task,
         verdict=decision.verdict,
-        reason=decision.reason,
-        protocol=_protocol(plan),
-        measured=_measured(plan, decision, series, bench),
+        reason=whole.reason(plan, decision) if is_whole else decision.reason,
+        protocol=whole.protocol(plan) if is_whole else _protocol(plan),
+        measured=(whole.measured if is_whole else _measured)(plan, decision, series, bench),
         null=Null(null.percentile, null.size) if null else None,
         members=_members(plan, decision, series, bench),
         notes=_notes(plan, series, bench),
         citation=claim.citation,
         block=claim.under.text if claim.under else None,
         block_line=claim.under.line if claim.under else None,
+        details=whole.details(plan, series, bench) if is_whole else (),
     )
 
 

@@ -10,6 +10,7 @@ from circuitdsl.measure.bench import Bench, Series
 from circuitdsl.measure.metrics import HITS, SHARES
 from circuitdsl.measure.plan import Base, Part
 from circuitdsl.measure.requests import AttentionRequest, BehaviourRequest, EdgeRequest, NodeRequest, Request
+from circuitdsl.patching.subgraph import Subgraph
 from circuitdsl.verdict.samples import Sample
 
 Found = Mapping[Request, Series]
@@ -24,7 +25,8 @@ def sample_of(bench: Bench, part: Part, found: Found) -> Sample:
     plain = _plain(bench, part, series)
     if part.base is None:
         return plain
-    gap = (bench.clean - bench.corrupt)[series.indices] if isinstance(part.request, EdgeRequest | NodeRequest) else None
+    patch = isinstance(part.request, EdgeRequest | NodeRequest | Subgraph)
+    gap = (bench.clean - bench.corrupt)[series.indices] if patch else None
     rival = None
     if part.rival is not None:
         rival = found[part.rival].values - base_of(bench, part.base, found, series.indices)
@@ -38,6 +40,7 @@ def sample_of(bench: Bench, part: Part, found: Found) -> Sample:
         falls=gap is not None and bench.falls,
         label=part.label,
         step=1.0 if plain.hits else None,
+        called=part.called,
     )
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from circuitdsl.circuit.catalogue import ModelShape
-from circuitdsl.circuit.claims import Circuit, Metric, TaskUse
+from circuitdsl.circuit.claims import Circuit, Metric, TaskUse, WholeCircuit
 from circuitdsl.errors import UserError
 from circuitdsl.measure.bench import Bench, Series, behaviour, present
 from circuitdsl.measure.plan import ClaimPlan, Part, plan
@@ -30,7 +30,7 @@ from circuitdsl.measure.requests import (
 )
 from circuitdsl.models.parts import Transformer
 from circuitdsl.models.weights import weights_of
-from circuitdsl.report.report import ModelInfo, Report, SpecInfo, TaskResult
+from circuitdsl.report.report import MeasurementResult, ModelInfo, Report, SpecInfo, TaskResult
 from circuitdsl.verdict.decide import NULL_PROMPTS, Evidence, decide_family, rule, unmeasured, weigh_claim
 from circuitdsl.verdict.families import FAMILY
 from circuitdsl.verdict.intervals import Ratio, moments
@@ -39,6 +39,7 @@ from circuitdsl.verification.channels import channel_results, in_order
 from circuitdsl.verification.properties import family_size, in_family, tested
 from circuitdsl.verification.results import claim_result
 from circuitdsl.verification.samples import base_of, sample_of
+from circuitdsl.verification.whole import full, weigh_whole, won
 
 #: called with (work done, work that may still be needed at most, what is going on)
 Progress = Callable[[int, int, str], None]
@@ -46,12 +47,16 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to verify: nothing here changes what a claim means. `only` is the id or the line of a single claim."""
+    """How to verify: nothing here changes what a claim means. `only` is the id or the line of a single claim.
+
+    `full` takes all measurements of the whole circuit besides.
+    """
 
     early_stop: bool = True
     holm: bool = True
     alpha: float = FAMILY
     only: str | None = None
+    full: bool = False
 
 
 @dataclass
@@ -64,6 +69,7 @@ class Collected:
     indices: np.ndarray
     series: dict[Request, Series] = field(default_factory=dict)
     nulls: list[np.ndarray] = field(default_factory=list)
+    wins: np.ndarray | None = None
     evidence: Evidence | None = None
     measured: int = 0
     settled: bool = False
@@ -108,7 +114,8 @@ def verify(
     """
     options = options or Options()
     start = time.perf_counter()
-    plans = plan(circuit, ModelShape(model.name, model.n_layers, model.n_heads, model.parallel))
+    shape = ModelShape(model.name, model.n_layers, model.n_heads, model.parallel)
+    plans = plan(circuit, shape)
     members = [
         _collected(p, benches[p.task], options)
         for p in plans
@@ -119,11 +126,13 @@ def verify(
     family, chosen = family_size(circuit), len(members) + len(judged)
     meter = Meter(members, progress)
     interrupted = False
+    besides: tuple[MeasurementResult, ...] = ()
     try:
         for name in benches:
             _measure_task([m for m in members if m.plan.task == name], family, options, meter)
         for each in properties:
             each.measure()
+        besides = full(circuit, shape, benches) if options.full else ()
     except KeyboardInterrupt:
         interrupted = True
     evidence = [m.evidence or _broken(m, "the run was interrupted before this was measured") for m in members]
@@ -146,6 +155,7 @@ def verify(
         cached=_cached(benches.values()),
         block_positions=sum(bench.tally.block_positions for bench in benches.values()),
         interrupted=interrupted,
+        measurements=besides,
     )
 
 
@@ -165,7 +175,8 @@ def with_overrides(circuit: Circuit, prompts: int | None = None, seed: int | Non
 def _collected(claim_plan: ClaimPlan, bench: Bench, options: Options) -> Collected:
     """A claim's prompts: those that have all its positions, at each look of the task that has enough of them."""
     everything = np.arange(len(bench.pairs))
-    here = np.logical_and.reduce([present(bench, request, everything) for request in claim_plan.requests])
+    requests = {frozenset(positions_of(request)): request for request in claim_plan.requests}.values()
+    here = np.logical_and.reduce([present(bench, request, everything) for request in requests])
     counts = [int(here[:size].sum()) for size in plan_looks(len(bench.pairs), options.early_stop).sizes]
     sizes = dict.fromkeys(n for n in counts if n == counts[-1] or n >= FIRST_LOOK)
     return Collected(claim_plan, bench, Looks(tuple(sizes) if counts[-1] else (1,)), np.flatnonzero(here))
@@ -211,7 +222,12 @@ def _measure_nulls(members: list[Collected], bench: Bench, meter: Meter) -> None
     wanted: dict[bytes, tuple[np.ndarray, dict[Request, None]]] = {}
     for member in members:
         first = member.indices[:NULL_PROMPTS]
-        requests = [request for part in member.plan.parts if part.null for request in (*part.null, *part.requests[1:])]
+        requests = [
+            request
+            for part in member.plan.parts
+            if part.null or part.peers
+            for request in (*part.null, *part.peers, *part.requests[0 if part.peers else 1 :])
+        ]
         if requests and not member.settled:
             wanted.setdefault(first.tobytes(), (first, {}))[1].update(dict.fromkeys(requests))
     found = {key: (first, measure(bench, list(reqs), first, meter.add)) for key, (first, reqs) in wanted.items()}
@@ -219,6 +235,8 @@ def _measure_nulls(members: list[Collected], bench: Bench, meter: Meter) -> None
         first = member.indices[:NULL_PROMPTS]
         if first.tobytes() in found:
             series = found[first.tobytes()][1]
+            if ranked := next((part for part in member.plan.parts if part.peers), None):
+                member.wins = won(ranked, bench, series, first)
             member.nulls = [
                 _effects(bench, first, [replace(part, request=r) for r in part.null], series)
                 for part in member.plan.parts
@@ -239,6 +257,9 @@ def _effects(bench: Bench, indices: np.ndarray, parts: Sequence[Part], found: Ma
 def _weigh(member: Collected) -> Evidence:
     """Weigh a claim on what was measured so far; on all prompts, a patch that changed no input is an error."""
     done = member.measured == len(member.bench.pairs)
+    how = member.plan.claim.measurement
+    if member.plan.extremes or (isinstance(how, WholeCircuit) and how.name == "sufficiency"):
+        return weigh_whole(member.plan, member.bench, member.series, member.looks, member.wins)
     parts: list[Evidence] = []
     for i, part in enumerate(member.plan.parts):
         if done and _is_unchanged(member, part):

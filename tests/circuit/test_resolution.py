@@ -27,6 +27,7 @@ from circuitdsl.circuit.claims import (
     Position,
     Signed,
     Stronger,
+    WholeCircuit,
     Within,
 )
 
@@ -79,8 +80,8 @@ def test_the_whole_example(resolved: Resolve) -> None:
         ("backup", 8, "backup_mover"),
     ]
     assert sum(len(g.nodes) for g in ioi.groups) == 26  # the paper's count
-    assert [c.id for c in ioi.claims] == [f"c{i:02d}" for i in range(1, 15)]
-    assert [c.line for c in ioi.claims] == [19, 20, 21, 22, 23, 24, 25, 26, 29, 30, 32, 33, 37, 38]
+    assert [c.id for c in ioi.claims] == [f"c{i:02d}" for i in range(1, 16)]
+    assert [c.line for c in ioi.claims] == [19, 20, 21, 22, 23, 24, 25, 26, 29, 30, 31, 32, 33, 37, 38]
     by_line = {c.line: c for c in ioi.claims}
     assert by_line[22].text == "inhibition -> mover.q at END : lowers"
     assert by_line[22].citation == "Wang et al. §3.2"
@@ -93,9 +94,12 @@ def test_the_whole_example(resolved: Resolve) -> None:
     assert len(by_line[20].measurement.members) == 16  # type: ignore[union-attr]
     assert by_line[29].measurement == Behaviour(Metric("accuracy"))
     assert by_line[29].tests == (Within("value", 0.95, None, ">= 95%"),)
+    assert (by_line[31].measurement, by_line[31].tests) == (
+        WholeCircuit("faithfulness"),
+        (Within("effect", 0.8, None, ">= 80%"),),
+    )
     assert by_line[33].tests == (Within("effect", -0.3, 0.05, "effect in [-30%, 5%]"),)
     assert [(u.line, u.what) for u in ioi.unmeasured] == [
-        (31, "faithfulness"),
         (34, "role checks"),
     ]
     under = by_line[37].under
@@ -103,7 +107,7 @@ def test_the_whole_example(resolved: Resolve) -> None:
     assert by_line[38].under == under and by_line[33].under is None
     assert by_line[37].tests == (Moves("rises", 0.1, "rises by >= 10 points"),)
     assert by_line[38].tests == (Moves("falls", 0.0, "falls"),)
-    assert ioi.unmeasured[0].text == "expect faithfulness >= 80%"
+    assert ioi.unmeasured[0].text == "expect role(mover)"
 
 
 def test_records_are_frozen_and_equal_to_those_of_the_same_text(resolved: Resolve) -> None:
@@ -388,7 +392,6 @@ def test_a_claim_needs_the_positions_of_its_condition(resolved: Resolve) -> None
 @pytest.mark.parametrize(
     ("line", "what", "records"),
     [
-        ("expect faithfulness(ablate = mean, keep = edges) >= 80%", "faithfulness", 1),
         ("expect copying(mover) >= 80%", "copying scores", 1),
         ("expect accuracy above chance", "above chance", 1),
         ("8.6[2] -> 9.9.q at END", "edge with a single component (8.6[2])", 1),
@@ -416,7 +419,7 @@ def test_what_is_not_measured_yet_is_listed(
 
 
 def test_unmeasured_lines_take_no_claim_number(resolved: Resolve) -> None:
-    (circuit,), _ = resolved("circuit a\ntask ioi\n9.9 -> logits\nexpect faithfulness >= 5%\n9.6 -> logits\n")
+    (circuit,), _ = resolved("circuit a\ntask ioi\n9.9 -> logits\nexpect copying(9.9) >= 5%\n9.6 -> logits\n")
     assert [(c.id, c.line) for c in circuit.claims] == [("c01", 3), ("c02", 5)]
 
 

@@ -59,6 +59,7 @@ heads mover      = 9.6 9.9 10.0   at END
 WITHOUT = {
     "E004": "",
     "E090": "task ioi\n",
+    "E093": "circuit x\ntask ioi\nheads mover = 9.9 at END outside\n",
     "E091": "circuit x\nheads mover = 9.9 at END\n",
     "E062": "circuit x\n",
     "W003": "circuit x\ntask ioi\nheads mover = 9.9 at END\n",

@@ -73,7 +73,8 @@ def _logits(case: Case, one: Subgraph, prompt: int, clean: torch.Tensor, other: 
         total = torch.zeros_like(now[EMBED])
         for sender in senders(model, node):
             for t in range(len(clean)):
-                patch = one.keep == "edges" and counts(sender, receiver) and (sender, receiver, t) not in live_edges
+                listed = (sender, receiver, t) in live_edges
+                patch = one.keep == "edges" and counts(sender, receiver) and listed == one.inverted
                 total[t] += (other if patch else now)[sender][t]
         for layer, block in enumerate(model.blocks):
             if block.attn.o.bias is not None and Node("head", layer).stage(model.parallel) < node.stage(model.parallel):
@@ -84,7 +85,7 @@ def _logits(case: Case, one: Subgraph, prompt: int, clean: torch.Tensor, other: 
         now[node] = write(model, clean, node, read)
         if one.keep == "nodes" and (node.kind == "head" or (node.kind == "mlp" and one.mlps)):
             for t in range(len(clean)):
-                if (node, t) not in live_sites:
+                if ((node, t) in live_sites) == one.inverted:
                     now[node][t] = other[node][t]
     return model.logits(read(LOGITS, "in")[-1]).float()
 
@@ -100,6 +101,7 @@ def subgraphs(model: Transformer) -> st.SearchStrategy[Subgraph]:
         edges=some_edges,
         mlps=st.booleans(),
         ablate=st.sampled_from(("corrupt", "mean", "zero")),
+        inverted=st.booleans(),
     )
 
 

@@ -1,0 +1,152 @@
+"""Claims about the largest, or the smallest of several largest, of many figures: incompleteness and minimality.
+
+Each leaf is one figure (an effect, or a difference) whose *size* counts. With sets of leaves, the claim is about
+
+    E = min over sets of (max over the leaves of a set of |figure|),
+
+one set for incompleteness (all K), one for each member for minimality (its K). For one leaf E is |figure|. A bound on E
+is a bound on leaves, joined by "all" and "some":
+
+    E <= b   some set has all of its leaves within +/- b
+    E >= a   every set has some leaf beyond +/- a
+
+"All" of several statements has as p-value the largest of theirs (intersection-union test, Berger 1982, Technometrics
+24); "some" the smallest times their number (Bonferroni). Both are valid under any dependence between the leaves, which
+are measured on the same prompts; so is whatever is built of them. A statement about E never rests on which leaf looked
+largest.
+
+Its interval is made the same way. max |figure| is at least the lower limit of every leaf, where k leaves are looked at
+each at alpha / k; and at most the largest of the upper limits at alpha each, for it is itself one of the leaves'. The
+minimum over m sets is at least the smallest of the sets' lower limits, and at most every set's upper limit, each at
+alpha / m.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from circuitdsl.circuit.claims import Beyond, Within
+from circuitdsl.verdict.families import all_of, any_of
+from circuitdsl.verdict.intervals import Array, Ratio, moments
+from circuitdsl.verdict.words import Limits
+
+if TYPE_CHECKING:
+    from circuitdsl.verdict.decide import Part
+    from circuitdsl.verdict.samples import Sample
+
+Sets = tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Extreme:
+    """What is claimed of E, and which parts of the evidence say so.
+
+    Attributes:
+        name: what E is called.
+        test: the claimed bounds on E.
+        within, beyond: for each set, the parts that put its leaves within the upper bound, and beyond the lower one;
+            none where that bound is not claimed.
+        leaves: for each set, one part for each of its leaves.
+    """
+
+    name: str
+    test: Within
+    within: Sets
+    beyond: Sets
+    leaves: Sets
+
+    def p_holds(self, p: Sequence[float]) -> float:
+        """p-value for "E is as claimed" from those for "this part holds"."""
+        upper = any_of([all_of([p[i] for i in one]) for one in self.within]) if self.within else 0.0
+        lower = all_of([any_of([p[i] for i in one]) for one in self.beyond]) if self.beyond else 0.0
+        return max(upper, lower)
+
+    def p_fails(self, p: Sequence[float]) -> float:
+        """p-value for "E is not as claimed" from those for "this part fails"."""
+        over = [all_of([any_of([p[i] for i in one]) for one in self.within])] if self.within else []
+        under = [any_of([all_of([p[i] for i in one]) for one in self.beyond])] if self.beyond else []
+        return any_of([*over, *under]) if over or under else 1.0
+
+
+def leaf_tests(test: Within) -> tuple[Within | None, Beyond | None]:
+    """The tests of one leaf that a bound on E asks for: within the upper bound, beyond the lower one."""
+    within = None if test.high is None else Within(test.quantity, -test.high, test.high, test.text)
+    beyond = None if not test.low else Beyond(test.quantity, test.low, test.text)
+    return within, beyond
+
+
+def build(
+    test: Within,
+    name: str,
+    sets: Sequence[Sequence[Sample]],
+    weigh: Callable[[Within | Beyond, Sample], Part],
+) -> tuple[tuple[Part, ...], Extreme]:
+    """Weigh every leaf, and say how the parts make up E."""
+    parts: list[Part] = []
+    tests = leaf_tests(test)
+    places: tuple[list[tuple[int, ...]], list[tuple[int, ...]]] = ([], [])
+    for samples in sets:
+        for one, rows in zip(tests, places, strict=True):
+            if one is not None:
+                rows.append(tuple(range(len(parts), len(parts) + len(samples))))
+                parts += [weigh(one, sample) for sample in samples]
+    if not parts:  # a bound of 0 from below is no bound: the figures are shown all the same
+        free = Within(test.quantity, None, None, test.text)
+        places[0].extend(_numbered(sets))
+        parts = [weigh(free, sample) for samples in sets for sample in samples]
+    within, beyond = (tuple(rows) for rows in places)
+    return tuple(parts), Extreme(name, test, within, beyond, within or beyond)
+
+
+def _numbered(sets: Sequence[Sequence[object]]) -> list[tuple[int, ...]]:
+    ends = np.cumsum([0, *map(len, sets)]).tolist()
+    return [tuple(range(a, b)) for a, b in pairwise(ends)]
+
+
+# --- judging ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """E with its limits, and the leaf that it is the figure of."""
+
+    value: float
+    limits: Limits | None
+    leaf: int
+
+
+def found(extreme: Extreme, parts: Sequence[Part], level: Callable[[Part], float]) -> Found:
+    """E on the prompts of the last look, with its interval at a level (the one of a part, by its looks)."""
+    sizes = [np.abs([float(parts[i].figures[-1].value) for i in one]) for one in extreme.leaves]
+    of_set = int(np.argmin([max(one) for one in sizes]))
+    leaf = extreme.leaves[of_set][int(np.argmax(sizes[of_set]))]
+    alpha = level(parts[leaf])
+    every = [parts[i] for one in extreme.leaves for i in one]
+    sizes_of_sets = np.array([len(one) for one in extreme.leaves])
+    ends = np.cumsum(sizes_of_sets)[:-1]
+    low = _limits(every, np.repeat(alpha / sizes_of_sets, sizes_of_sets))[0]
+    high = _limits(every, np.full(len(every), alpha / len(extreme.leaves)))[1]
+    limits = tuple(float(min(max(one) for one in np.split(side, ends))) for side in (low, high))
+    value = float(max(sizes[of_set]))
+    return Found(value, None if np.isnan(limits).any() else limits, leaf)  # type: ignore[arg-type]
+
+
+def _limits(parts: Sequence[Part], alpha: Array) -> tuple[Array, Array]:
+    """Limits of the size of every leaf at its level; a leaf without variance is where it is."""
+    figure = parts[0].figures[-1]
+    if isinstance(figure, Ratio) and parts[0].sample.step is None:  # all at once: the leaves share their prompts
+        n = figure.n
+        d = np.stack([part.sample.array("d")[:n] for part in parts])
+        together = Ratio(moments(d, parts[0].sample.array("g")[:n], strata=parts[0].sample.strata[:n]), figure.sign)
+        low, high = together.interval(alpha)
+    else:
+        low, high = np.array([part.figures[-1].interval(a) for part, a in zip(parts, alpha, strict=True)]).T
+    values = np.array([float(part.figures[-1].value) for part in parts])
+    flat = np.array([bool(part.figures[-1].degenerate) for part in parts]) & np.isnan(low)
+    low, high = np.where(flat, values, low), np.where(flat, values, high)
+    return np.maximum(0.0, np.maximum(low, -high)), np.maximum(np.abs(low), np.abs(high))

@@ -1,0 +1,123 @@
+"""What a spec's circuit consists of, and what can be said of the whole of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from circuitdsl.circuit.claims import WholeCircuit, Within
+from circuitdsl.circuit.membership import membership
+
+Resolve = Callable[..., Any]
+
+SPEC = """\
+circuit x
+model "gpt2"
+task ioi
+task colored = colored_objects
+heads mover   = 9.9 9.6 at END
+heads copier  = 3.0 at S2
+heads both    = mover + copier
+heads anywhere = 5.5
+heads control = 11.1 at END outside
+embed -> copier.v at S1
+copier -> mover.q at END : negligible
+8.6 -> mover.q at END
+2.2 -> 5.5.k at S1+1
+11.1 -> logits : lowers
+mover -> logits
+"""
+
+
+def test_the_circuit_is_groups_and_claimed_edges(resolved: Resolve) -> None:
+    (circuit,), _ = resolved(SPEC)
+    whole = membership(circuit)
+    assert sorted(f"{site.node} {site.position}" for site in whole.sites) == [
+        "2.2 S1+1",  # where it writes into a claimed edge
+        "3.0 S2",
+        "5.5 *",  # a group without a position
+        "8.6 END",
+        "9.6 END",
+        "9.9 END",
+    ]
+    assert "3.0 -> 9.9.q at END" not in {str(edge) for edge in whole.edges}  # claimed to be negligible
+    assert {"8.6 -> 9.9.q at END", "9.9 -> logits at END", "11.1 -> logits at END"} <= {str(e) for e in whole.edges}
+    assert not whole.mlps
+    assert {name: len(sites) for name, sites in whole.groups.items()} == {
+        "mover": 2,
+        "copier": 1,
+        "both": 3,
+        "anywhere": 1,
+    }
+
+
+@pytest.mark.parametrize("line", ["mlps early = m0 at END", "mlps late = m9 at END outside", "embed -> m0 at S1"])
+def test_mlps_count_once_one_is_named(resolved: Resolve, line: str) -> None:
+    (circuit,), _ = resolved(SPEC + line + "\n")
+    assert membership(circuit).mlps
+
+
+@pytest.mark.parametrize(
+    ("line", "measurement", "test"),
+    [
+        ("faithfulness >= 120%", WholeCircuit("faithfulness"), Within("effect", 1.2, None, ">= 120%")),
+        (
+            "faithfulness(keep = edges, ablate = mean, positions = all) in [80%, 110%]",
+            WholeCircuit("faithfulness", "edges", "mean", "all"),
+            Within("effect", 0.8, 1.1, "in [80%, 110%]"),
+        ),
+        (
+            "faithfulness(form = wang) <= 0.5",
+            WholeCircuit("faithfulness", form="wang"),
+            Within("delta", None, 0.5, "delta <= 0.5"),
+        ),
+        (
+            "incompleteness(ablate = zero) <= 30%",
+            WholeCircuit("incompleteness", ablate="zero"),
+            Within("effect", None, 0.3, "<= 30%"),
+        ),
+        ("minimality >= 1%", WholeCircuit("minimality"), Within("effect", 0.01, None, ">= 1%")),
+        ("sufficiency >= 90%", WholeCircuit("sufficiency"), Within("value", 0.9, None, ">= 90%")),
+    ],
+)
+def test_options_and_bounds(resolved: Resolve, line: str, measurement: WholeCircuit, test: Within) -> None:
+    (circuit,), found = resolved(SPEC + f"expect {line}\n")
+    assert not [d for d in found if d.severity == "error"]
+    claim = circuit.claims[-1]
+    assert (claim.measurement, claim.tests) == (measurement, (test,))
+    assert claim.tasks == ("ioi",)  # the other task has no S1
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "message"),
+    [
+        ("faithfulness >= 0.8", "E080", "did you mean 80%?"),
+        ("faithfulness(keep = heads) >= 80%", "E047", "keep is nodes or edges"),
+        ("faithfulness(ablation = mean) >= 80%", "E046", "did you mean 'ablate'?"),
+        ("sufficiency(form = wang) >= 80%", "E046", "unknown option 'form' of sufficiency"),
+        ("faithfulness(keep = edges, keep = nodes) >= 80%", "E051", "given twice"),
+        ("faithfulness(mover) >= 80%", "E084", "takes options only"),
+        ("faithfulness : lowers", "E083", "takes a relation"),
+        ("minimality", "E083", "takes a relation"),
+        ("faithfulness(form = wang) <= 20%", "E080", "plain number"),
+        ("faithfulness(form = wang) <= -1", "E081", "never below 0"),
+        ("sufficiency >= 150%", "E081", "lies between 0% and 100%"),
+        ("incompleteness <= -5%", "E081", "never below 0"),
+        ("faithfulness >= 80% on colored", "E092", "has no position"),
+    ],
+)
+def test_what_cannot_be_said(resolved: Resolve, line: str, code: str, message: str) -> None:
+    _, found = resolved(SPEC + f"expect {line}\n")
+    (error,) = [d for d in found if d.severity == "error"]
+    assert error.code == code
+    assert message in f"{error.message} {error.help}"
+
+
+def test_a_circuit_of_edges_needs_edges(resolved: Resolve) -> None:
+    head = "circuit x\ntask ioi\nheads mover = 9.9 at END\n"
+    _, found = resolved(head + "expect faithfulness(keep = edges) >= 80%\n")
+    assert [d.code for d in found] == ["E093"]
+    _, found = resolved(head + "expect faithfulness >= 80%\n")
+    assert not found

@@ -1,0 +1,122 @@
+"""Faithfulness and its kin on the pocket model: known figures, known verdicts, and what is written beside them."""
+
+from __future__ import annotations
+
+import jsonschema
+import pytest
+
+from circuitdsl.report.report import Report, schema
+from circuitdsl.verification.whole import ALL
+
+HEAD = """circuit t "a test"
+model "pocket"
+task ioi(corrupt = abc, prompts = 64, seed = 3)
+"""
+EVERY = "heads everything = " + " ".join(f"{layer}.{head}" for layer in range(4) for head in range(8)) + " at *\n"
+PARTS = """heads suppressor = 0.3 0.5 0.6 at END
+heads reader     = 0.0 0.7     at END
+suppressor -> logits : lowers
+"""
+
+
+def run(check, *lines: str, spec: str = PARTS, **options) -> Report:
+    return check(HEAD + spec + "\n".join(f"expect {line}" for line in lines) + "\n", **options)
+
+
+def test_a_circuit_of_all_heads_is_the_model(check) -> None:
+    report = run(
+        check,
+        "faithfulness in [99.9%, 100.1%]",
+        "faithfulness(ablate = mean) in [99.9%, 100.1%]",
+        "faithfulness(form = wang) <= 0.001",
+        "incompleteness <= 0.1%",
+        "sufficiency >= 90%",
+        spec=EVERY,
+    )
+    assert [claim.verdict for claim in report.claims] == ["holds"] * 4 + ["error"]
+    assert report.claims[0].measured.value == pytest.approx(1, abs=1e-5)
+    assert report.claims[-1].reason.startswith("every circuit of this shape is this one")
+
+
+def test_no_edge_kept_with_mlps_named_is_the_corrupt_run(check) -> None:
+    """Every edge of the model but one that reads the same on both prompts is patched."""
+    spec = "heads late = 3.3 at END\nmlps none_of_them = m0 at END outside\nembed -> 0.1.q at END : effect >= -100%\n"
+    (_, claim) = run(check, "faithfulness(keep = edges) in [-1%, 1%]", spec=spec).claims
+    assert claim.verdict == "holds"
+    assert claim.measured.value == pytest.approx(0, abs=1e-4)
+    assert claim.protocol["mlps"] == "ablated unless kept"
+
+
+def test_wrong_circuits_are_not_faithful(check) -> None:
+    report = run(
+        check,
+        "faithfulness >= 50%",
+        "faithfulness(keep = edges) >= 50%",
+        "incompleteness <= 10%",
+        "faithfulness(form = wang) <= 3",
+        "sufficiency >= 99%",
+        spec="heads wrong = 3.3 3.5 at END\n3.3 -> logits : lowers\nmlps all = m0 m1 m2 m3 at END outside\n",
+    )
+    assert "holds" not in [claim.verdict for claim in report.claims[1:]]
+    assert [claim.verdict for claim in report.claims[1:3]] == ["fails", "fails"]
+
+
+def test_every_figure_says_how_it_was_measured(check) -> None:
+    report = run(
+        check,
+        "faithfulness(keep = edges, ablate = zero, positions = all) >= -500%",
+        "faithfulness(form = wang) >= 0.1",
+        "incompleteness <= 500%",
+        "minimality <= 500%",
+        "sufficiency >= 0%",
+    )
+    assert [claim.verdict for claim in report.claims[1:]] == ["holds"] * 5
+    edges, wang, incomplete, minimal, sufficient = report.claims[1:]
+    assert edges.protocol == {
+        "keep": "edges",
+        "ablate": "zero",
+        "positions": "all",
+        "form": "normalised",
+        "mlps": "live",
+    }
+    assert (wang.measured.name, wang.measured.unit) == ("|F(M) − F(C)|", "logits")
+    assert wang.measured.value == pytest.approx(abs(wang.measured.delta))
+    assert incomplete.protocol["subsets"] == str(len(incomplete.details))
+    assert [d.name for d in incomplete.details][:2] == ["without suppressor", "without reader"]
+    assert incomplete.measured.value == pytest.approx(max(abs(d.value) for d in incomplete.details))
+    assert len(minimal.details) == 5  # one for each head
+    assert minimal.measured.value == pytest.approx(min(abs(d.value) for d in minimal.details))
+    assert sufficient.protocol["circuits"] == "100" and "100 random circuits" in sufficient.reason
+    assert (sufficient.measured.unit, sufficient.measured.n) == ("share", 32)
+
+
+def test_full_measures_everything_and_judges_nothing(check) -> None:
+    report = run(check, "accuracy >= 50%", full=True)
+    assert [one.name for one in report.measurements] == list(ALL)
+    assert all(one.measured is not None and one.protocol["keep"] == "nodes" for one in report.measurements)
+    assert sum(report.summary.values()) == len(report.claims) == 2
+    body = report.to_json()
+    jsonschema.validate(body, schema())
+    assert [one["measured"]["n"] for one in body["measurements"]] == [64, 64, 64, 32]
+    assert not run(check, "accuracy >= 50%").measurements
+
+
+def test_what_full_measures_is_what_a_claim_measures(check) -> None:
+    lines = ("faithfulness >= -500%", "incompleteness <= 500%", "minimality <= 500%", "sufficiency >= 0%")
+    report = run(check, *lines, full=True, early_stop=False)
+    for claim, besides in zip(report.claims[1:], report.measurements, strict=True):
+        assert claim.measured.value == pytest.approx(besides.measured.value, abs=1e-6), claim.text
+        assert claim.protocol == besides.protocol
+
+
+def test_the_terminal_shows_protocol_and_measurements(check, capsys) -> None:
+    from rich.console import Console
+
+    from circuitdsl.report.terminal import show
+
+    console = Console(width=140)
+    show(run(check, "faithfulness >= -500%", full=True), console, verbose=True)
+    out = capsys.readouterr().out
+    assert out.count("keep nodes, ablate corrupt, positions spec, form normalised, mlps live") == 2
+    assert "measured besides, nothing claimed" in out
+    assert "without suppressor: " in out
