@@ -206,13 +206,8 @@ def measure(
     values = {request: np.full(len(indices), np.nan) for request in requests}
     changed = {request: np.zeros(len(indices), bool) for request in requests}
     patched = [request for request in values if patches_of(request)]
-<<<<<<< HEAD
     means = any(map(uses_means, values))
     for places, part in parts_of(bench, indices) if any(map(needs_runs, values)) else ():
-=======
-    means = any(isinstance(request, NodeRequest | Subgraph) and request.ablate == "mean" for request in values)
-    for places, part in _parts(bench, indices):
->>>>>>> 513de3e (Faithfulness, incompleteness, minimality and sufficiency are measured and judged, as claims or by verify --full)
         runs = _runs(bench, part, means)
         scored = [request for request in patched if not isinstance(request, AttentionRequest)]
         looked = [request for request in values if isinstance(request, AttentionRequest)]

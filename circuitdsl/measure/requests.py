@@ -85,6 +85,8 @@ def needs_runs(request: Request) -> bool:
 
 def uses_means(request: Request) -> bool:
     """Whether a request's numbers depend on the means of other prompts."""
+    if isinstance(request, Subgraph):
+        return request.ablate == "mean"
     return any(isinstance(patch, NodeRequest) and patch.ablate == "mean" for patch in patches_of(request))
 
 

@@ -30,7 +30,7 @@ from circuitdsl.patching.sweep import default_rows
 from circuitdsl.patching.tables import Names, Where
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Subgraph:
     """What a run keeps of a model (semantics §3, faithfulness).
 
@@ -49,6 +49,10 @@ class Subgraph:
     mlps: bool = False
     ablate: Ablation = "corrupt"
     inverted: bool = False
+
+    def __repr__(self) -> str:
+        """The same for equal subgraphs, in every process: what is measured of them is kept under this name."""
+        return f"Subgraph{(*self.kind, sorted(self.sites), sorted(self.edges))}"
 
     @property
     def kind(self) -> tuple[str, bool, str, bool]:
