@@ -261,6 +261,23 @@ class Intervention:
     verbs: tuple[Verb, ...]
     line: int = 0
 
+    @property
+    def positions(self) -> tuple[Position, ...]:
+        """Every position that its verbs name, each once."""
+        found: list[Position] = []
+        for verb in self.verbs:
+            match verb:
+                case SetAttention(source=source, target=target):
+                    found += [*source, *target]
+                case Replace(sites=sites):
+                    found += [site.position for site in sites]
+        return tuple(dict.fromkeys(found))
+
+    @property
+    def means(self) -> bool:
+        """Whether some node is replaced by its mean."""
+        return any(isinstance(verb, Replace) and verb.ablate == "mean" for verb in self.verbs)
+
 
 # --- what is claimed of it ------------------------------------------------------------------------
 
@@ -381,9 +398,9 @@ Test = Matters | Negligible | Signed | Within | Beyond | Stronger | Moves | Chan
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """What is patched while a claim is measured: `when EDGE is patched`, `when GROUP is knocked out`."""
+    """What holds while a claim is measured: `when EDGE is patched`, `when GROUP is knocked out`, an intervention."""
 
-    effect: EdgeEffect | NodeEffect
+    effect: EdgeEffect | NodeEffect | Intervention
     line: int
     text: str
 
@@ -482,6 +499,7 @@ class Circuit:
     notes: tuple[str, ...] = ()
     license: str | None = None
     margin: float = 0.01
+    interventions: tuple[Intervention, ...] = ()
     unmeasured: tuple[Unmeasured, ...] = ()
     path: str = ""
     sha256: str = field(default="", compare=False)

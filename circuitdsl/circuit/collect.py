@@ -16,6 +16,7 @@ from .claims import (
     Condition,
     EdgeEffect,
     Group,
+    Intervention,
     Measurement,
     NodeEffect,
     Position,
@@ -28,6 +29,7 @@ from .claims import (
 from .conditions import resolve_condition
 from .edges import resolve_edge
 from .expectations import resolve_expect
+from .interventions import resolve_intervention
 from .membership import Membership, membership
 from .properties import resolve_property
 from .scope import Scope
@@ -48,6 +50,7 @@ class Claims:
         self.scope = scope
         self.circuit = circuit
         self.claims: list[Claim] = []
+        self.interventions: dict[str, Intervention | None] = {}
         self.unmeasured: list[Unmeasured] = []
         #: claims about the whole circuit, which is known once every line has been read
         self.whole: dict[str, s.Expect] = {}
@@ -66,7 +69,9 @@ class Claims:
                 self.when(statement)
             case s.Property():
                 self.property(statement)
-            case s.Trace() | s.Intervention():
+            case s.Intervention():
+                self.intervention(statement)
+            case s.Trace():
                 self.leave(statement)
 
     def leave(self, statement: s.Statement, what: str | None = None) -> None:
@@ -110,6 +115,28 @@ class Claims:
         self.scope.under = False
         return None
 
+    def intervention(self, statement: s.Intervention) -> None:
+        """A change of the model, and what is expected of the model that has it."""
+        name = statement.name
+        if name.text in self.interventions:
+            self.scope.sink.error("E050", f"the intervention {name.text} is defined twice", name.span)
+        change = resolve_intervention(self.scope, statement)
+        self.interventions.setdefault(name.text, change)
+        condition = Condition(change, statement.span.line, f"intervention {name.text}") if change else None
+        self.scope.under = True
+        for line in statement.block:
+            if isinstance(line, s.Expect) and not self.is_patch(line):
+                self.expect(line, condition)
+        self.scope.under = False
+
+    def is_patch(self, line: s.Expect) -> bool:
+        """Whether a line asks for an effect, which a changed model has no use for (and said so)."""
+        word = line.measurement.name
+        if word.text == "knockout":
+            message = "knock-outs are not measured on a changed model"
+            self.scope.sink.error("E087", message, word.span, "write a verb instead: replace GROUP with corrupt")
+        return word.text == "knockout"
+
     def expect(self, statement: s.Expect, under: Condition | None = None) -> None:
         part = component(a for a in statement.measurement.arguments if not isinstance(a, s.Option | s.Text))  # type: ignore[misc]
         if part:
@@ -122,7 +149,7 @@ class Claims:
             return None  # the condition is wrong, and that was said
         positions = positions_of(measurement, tests)
         if positions is not None and under is not None:
-            positions = tuple(dict.fromkeys((*positions, *(positions_of(under.effect, ()) or ()))))
+            positions = tuple(dict.fromkeys((*positions, *_positions(under.effect))))
         tasks = self.tasks(statement.on, positions, statement)
         if measurement is not None and tests is not None and tasks is not None:
             self.state(statement, measurement, tests, tasks, under)
@@ -257,8 +284,10 @@ def positions_of(measurement: Measurement | None, tests: tuple[Test, ...] | None
     return tuple(dict.fromkeys(found))
 
 
-def _positions(measurement: Measurement) -> list[Position]:
+def _positions(measurement: Measurement | Intervention) -> list[Position]:
     match measurement:
+        case Intervention():
+            return list(measurement.positions)
         case EdgeEffect(members=members):
             return [edge.position for member in members for edge in member.edges]
         case NodeEffect(sites=sites):

@@ -179,7 +179,15 @@ def _claim_span(expect: s.Expect) -> Span:
 
 
 def _attention(scope: Scope, expect: s.Expect) -> Expected | NotMeasured | None:
-    measurement = expect.measurement
+    attention = attention_of(scope, expect.measurement)
+    test = _value_test(scope, expect, "share", 0, 1)
+    if attention is None or test is None:
+        return None
+    return test if isinstance(test, NotMeasured) else (attention, (test,))
+
+
+def attention_of(scope: Scope, measurement: s.Measurement) -> Attention | None:
+    """`attention(GROUP, FROM -> TO)`; None when it is wrong (and said so)."""
     found = sort_arguments(measurement.arguments)
     lowercase = [other for other in found.others if isinstance(other, s.Edge)]
     if lowercase:
@@ -188,13 +196,10 @@ def _attention(scope: Scope, expect: s.Expect) -> Expected | NotMeasured | None:
     right = refuse_others(scope, measurement, found, positions=True, options=False)
     members = group_argument(scope, measurement, found)
     places = _from_to(scope, measurement, found)
-    test = _value_test(scope, expect, "share", 0, 1)
     heads = members is not None and _only_heads(scope, measurement, found, members)
-    if not right or not heads or members is None or places is None or test is None:
+    if not right or not heads or members is None or places is None:
         return None
-    if isinstance(test, NotMeasured):
-        return test
-    return Attention(tuple(members), *places, label=written(one_set(found.sets))), (test,)
+    return Attention(tuple(members), *places, label=written(one_set(found.sets)))
 
 
 def _lower_arrow(scope: Scope, edge: s.Edge) -> None:

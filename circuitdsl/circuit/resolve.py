@@ -210,6 +210,7 @@ def _circuit(
         notes=tuple(i.text.text for i in infos if i.kind == "note"),
         license=licenses[-1] if licenses else None,
         margin=scope.margin,
+        interventions=tuple(each for each in claims.interventions.values() if each is not None),
         unmeasured=tuple(sorted((*common, *claims.unmeasured, *compared), key=lambda u: u.line)),
         path=file.syntax.path,
         sha256=file.sha256,

@@ -19,6 +19,7 @@ from circuitdsl.measure.requests import (
     Ablation,
     AttentionRequest,
     BehaviourRequest,
+    ChangedRequest,
     Condition,
     EdgeRequest,
     NodeRequest,
@@ -33,6 +34,7 @@ from circuitdsl.measure.store import Store
 from circuitdsl.models.parts import Transformer
 from circuitdsl.patching import runs as engine
 from circuitdsl.patching.count import Tally
+from circuitdsl.patching.intervene import intervene
 from circuitdsl.patching.patch import Experiment, Positions, Readout, check_node
 from circuitdsl.patching.recompute import effects, patched_attention
 from circuitdsl.patching.runs import Runs, Terms
@@ -211,7 +213,12 @@ def measure(
         runs = _runs(bench, part, means)
         scored = [request for request in patched if not isinstance(request, AttentionRequest)]
         looked = [request for request in values if isinstance(request, AttentionRequest)]
-        for found in (_scores(bench, runs, scored, part), _attention(bench, runs, looked, part)):
+        changed_model = [request for request in values if isinstance(request, ChangedRequest)]
+        for found in (
+            _scores(bench, runs, scored, part),
+            _attention(bench, runs, looked, part),
+            _intervened(bench, runs, changed_model, part),
+        ):
             for request, numbers in found.items():
                 values[request][places] = numbers
         for request, differs in _changed(bench, runs, patched, part).items():
@@ -340,11 +347,33 @@ def _attention(
     found: dict[AttentionRequest, Array] = {}
     for under, together in _by_condition(requests).items():
         pattern = _patterns(bench, runs, together, under, part)
-        for request in together:
-            source, target = token_indices(pairs, request.source), token_indices(pairs, request.target)
-            count = (source >= 0).sum(-1).clamp_min(1)
-            total = sum(engine.at(pattern(head), source, target).sum((1, 2)).cpu() / count for head in request.heads)
-            found[request] = (torch.as_tensor(total) / len(request.heads)).double().numpy()
+        found |= {request: _looked(request, pattern, pairs) for request in together}
+    return found
+
+
+def _looked(
+    request: AttentionRequest, pattern: Callable[[Node], Float[Tensor, "n T T"]], pairs: Sequence[PromptPair]
+) -> Array:
+    source, target = token_indices(pairs, request.source), token_indices(pairs, request.target)
+    count = (source >= 0).sum(-1).clamp_min(1)
+    total = sum(engine.at(pattern(head), source, target).sum((1, 2)).cpu() / count for head in request.heads)
+    return (torch.as_tensor(total) / len(request.heads)).double().numpy()
+
+
+def _intervened(bench: Bench, runs: Runs, requests: Sequence[ChangedRequest], part: Array) -> dict[Request, Array]:
+    """Attention and behaviour of changed models; each is run once."""
+    pairs, places = [bench.pairs[i] for i in part], torch.as_tensor(part)
+    found: dict[Request, Array] = {}
+    for intervention in dict.fromkeys(request.intervention for request in requests):
+        mine = [request for request in requests if request.intervention == intervention]
+        run = intervene(runs, intervention, _positions(bench, mine, part))
+        for request in mine:
+            if isinstance(request.inner, AttentionRequest):
+                found[request] = _looked(request.inner, cache(run.pattern), pairs)
+            else:
+                score = scorer_of(bench, request.inner.metric)
+                rows = engine.baseline(bench.model, run.cache, _readout(score, places))
+                found[request] = _scored(score, rows[None], places)[0]
     return found
 
 

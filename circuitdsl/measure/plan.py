@@ -13,6 +13,7 @@ from circuitdsl.circuit.claims import (
     Circuit,
     Claim,
     EdgeEffect,
+    Intervention,
     Matters,
     Member,
     Moves,
@@ -26,6 +27,7 @@ from circuitdsl.measure.nulls import Nulls
 from circuitdsl.measure.requests import (
     AttentionRequest,
     BehaviourRequest,
+    ChangedRequest,
     EdgeRequest,
     NodeRequest,
     PatchRequest,
@@ -166,11 +168,14 @@ def _rivals(claim: Claim, part: Part) -> Iterator[Part]:
 
 def _part(claim: Claim, nulls: Nulls | None) -> Part:
     """What a claim on anything but an edge is tested on."""
-    under = None if claim.under is None else patch_request(claim.under.effect)
+    effect = None if claim.under is None else claim.under.effect
+    if isinstance(effect, Intervention):
+        return _changed_part(claim, effect)
+    under = None if effect is None else patch_request(effect)
     moves = under is not None and any(isinstance(test, Moves) for test in claim.tests)
     match claim.measurement:
-        case NodeEffect() as effect:
-            request = replace(node_request(effect), under=under)
+        case NodeEffect() as knocked_out:
+            request = replace(node_request(knocked_out), under=under)
             null = nulls.of_sites(request) if nulls else ()
             part = patched("", request, null)
             return part if under is None else replace(part, base=under)
@@ -181,6 +186,19 @@ def _part(claim: Claim, nulls: Nulls | None) -> Part:
             behaviour = BehaviourRequest(asked, under)
             return Part("", behaviour, replace(behaviour, under=None) if moves else None)
     raise TypeError(f"no such measurement: {claim.measurement!r}")
+
+
+def _changed_part(claim: Claim, intervention: Intervention) -> Part:
+    """What a claim on a changed model is tested on; what moves is compared with the model as it is."""
+    moves = any(isinstance(test, Moves) for test in claim.tests)
+    match claim.measurement:
+        case Attention(heads=heads, source=source, target=target):
+            inner: AttentionRequest | BehaviourRequest = AttentionRequest(heads, source, target)
+        case Behaviour(metric=metric):
+            inner = BehaviourRequest(metric)
+        case _:
+            raise TypeError(f"not measured on a changed model: {claim.measurement!r}")
+    return Part("", ChangedRequest(inner, intervention), inner if moves else None)
 
 
 def patch_request(effect: EdgeEffect | NodeEffect) -> PatchRequest:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from circuitdsl.circuit.claims import EVERYWHERE, Edge, Metric, Node, Position, Site
+from circuitdsl.circuit.claims import EVERYWHERE, Edge, Intervention, Metric, Node, Position, Site
 from circuitdsl.patching.subgraph import Subgraph
 
 Direction = Literal["noise", "denoise"]
@@ -59,16 +59,26 @@ class BehaviourRequest:
     under: Condition | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ChangedRequest:
+    """What a request measures, of the model that an intervention has changed."""
+
+    inner: AttentionRequest | BehaviourRequest
+    intervention: Intervention
+
+
 PatchRequest = EdgeRequest | NodeRequest
 #: a patch that is made while something else is measured
 Condition = PatchRequest
 #: a `Subgraph` asks for the metric when that circuit runs alone
-Request = EdgeRequest | NodeRequest | AttentionRequest | BehaviourRequest | Subgraph
+Request = EdgeRequest | NodeRequest | AttentionRequest | BehaviourRequest | ChangedRequest | Subgraph
 
 
 def patches_of(request: Request) -> tuple[PatchRequest, ...]:
     """The patches that a request makes, each alone: its own, and its condition."""
     own: tuple[PatchRequest, ...] = ()
+    if isinstance(request, ChangedRequest):
+        return ()
     if isinstance(request, EdgeRequest):
         return (request,)
     if isinstance(request, Subgraph):
@@ -87,11 +97,16 @@ def uses_means(request: Request) -> bool:
     """Whether a request's numbers depend on the means of other prompts."""
     if isinstance(request, Subgraph):
         return request.ablate == "mean"
+    if isinstance(request, ChangedRequest):
+        return request.intervention.means
     return any(isinstance(patch, NodeRequest) and patch.ablate == "mean" for patch in patches_of(request))
 
 
 def positions_of(request: Request) -> tuple[Position, ...]:
     """Every position that a request needs, but for `*`."""
+    if isinstance(request, ChangedRequest):
+        named = (*positions_of(request.inner), *request.intervention.positions)
+        return tuple(dict.fromkeys(position for position in named if position != EVERYWHERE))
     found = [position for patch in patches_of(request) for _, position in patch.writes]
     if isinstance(request, AttentionRequest):
         found += [*request.source, *request.target]

@@ -70,18 +70,6 @@ def nodes_of(verb: SetAttention | Scale | Replace) -> tuple[Node, ...]:
             return tuple(site.node for site in sites)
 
 
-def positions_of(intervention: Intervention) -> tuple[Position, ...]:
-    """Every position that an intervention names, but for `*`."""
-    found: list[Position] = []
-    for verb in intervention.verbs:
-        match verb:
-            case SetAttention(source=source, target=target):
-                found += [*source, *target]
-            case Replace(sites=sites):
-                found += [site.position for site in sites]
-    return tuple(dict.fromkeys(place for place in found if place != EVERYWHERE))
-
-
 def component_map(
     W_V: Float[Tensor, "d d_head"], W_O: Float[Tensor, "d_head d"], index: int
 ) -> Float[Tensor, "d_head d_head"]:

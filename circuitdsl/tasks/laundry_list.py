@@ -18,6 +18,8 @@ ITEMS = tuple(
 _OPENINGS = ("We packed", "I washed", "They wanted", "The list had")
 _SECONDS = ("We found", "I dried", "They got", "The box had")
 LENGTHS = (3, 4, 5, 6)
+#: longer lists are made on request only
+LONGER = (7, 8, 9, 10)
 
 
 def draw(rng: random.Random, words: Words, corrupt: str, options: Options) -> Draft:
@@ -80,10 +82,14 @@ LAUNDRY_LIST = Task(
         "swap": "the missing item is mentioned and another one left out",
     },
     lists={"items": WordList(ITEMS)},
-    needs={"items": 2 * max(LENGTHS)},
+    needs={"items": 2 * max(LONGER)},
     aliases={"DISTRACTOR": ("OTHER", "AGAIN")},
     order=(("ANSWER",), ("AGAIN",)),
-    options={"items": Option(0, (0, *LENGTHS), "number of items in the list (0: drawn for each prompt)")},
+    options={
+        "items": Option(
+            0, (0, *LENGTHS, *LONGER), "number of items in the list (0: three to six, drawn for each prompt)"
+        )
+    },
     draw=draw,
     answer_after="the",
 )

@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from circuitdsl.circuit.claims import Member, Moves, Signed, Test, WholeCircuit, Within
-from circuitdsl.measure.bench import Bench, Series
-from circuitdsl.measure.metrics import unit
+from circuitdsl.circuit.claims import Intervention, Member, Moves, Signed, Test, WholeCircuit, Within
+from circuitdsl.measure.bench import Bench, Series, behaviour
+from circuitdsl.measure.metrics import HITS, unit
 from circuitdsl.measure.plan import ClaimPlan, patched
 from circuitdsl.measure.requests import (
     AttentionRequest,
     BehaviourRequest,
+    ChangedRequest,
     EdgeRequest,
     NodeRequest,
     Request,
@@ -60,6 +61,8 @@ def _protocol(plan: ClaimPlan) -> dict[str, str]:
     """How it was measured: the patch, its direction and what stands in for what is taken out, and the condition."""
     protocol = _own_protocol(plan.parts[0].request)
     under = plan.claim.under
+    if under is not None and isinstance(under.effect, Intervention):
+        return {**protocol, "run": "changed model", "under": under.text}
     return protocol if under is None else {**protocol, "run": "patched", "under": under.text.removeprefix("when ")}
 
 
@@ -69,6 +72,8 @@ def _own_protocol(request: Request) -> dict[str, str]:
             return {"patch": "via_mlps" if via else "direct", "direction": direction, "ablate": "corrupt"}
         case NodeRequest(ablate=ablate, direction=direction):
             return {"patch": "node", "direction": direction, "ablate": ablate}
+        case ChangedRequest(inner=inner):
+            return _own_protocol(inner)
         case AttentionRequest():
             return {"read": "attention", "run": "clean"}
         case _:
@@ -105,7 +110,8 @@ def _unit(decision: Decision, sample: Sample, request: Request, bench: Bench) ->
         return "gap"
     if sample.unit != "plain":
         return "points" if sample.unit == "points" else "share"
-    return unit(request.metric if isinstance(request, BehaviourRequest) else bench.metric)
+    inner = request.inner if isinstance(request, ChangedRequest) else request
+    return unit(inner.metric if isinstance(inner, BehaviourRequest) else bench.metric)
 
 
 def _per_prompt(decision: Decision, sample: Sample) -> np.ndarray:
@@ -193,11 +199,23 @@ def _effect(sample: Sample) -> tuple[float | None, Interval | None]:
 # --- what else a reader should know ----------------------------------------------------------------
 
 
+def _errors(request: ChangedRequest, found: Series, bench: Bench) -> list[str]:
+    """Which errors of the model went, and which are new, where a claim is about accuracy."""
+    if not isinstance(request.inner, BehaviourRequest) or request.inner.metric.name not in HITS:
+        return []
+    before = behaviour(bench, request.inner.metric)[found.indices] < 1
+    after = found.values < 1
+    went, new = int((before & ~after).sum()), int((after & ~before).sum())
+    return [f"errors {int(before.sum())} of {len(before)} before, {int(after.sum())} after: {went} went, {new} new"]
+
+
 def _notes(plan: ClaimPlan, series: Mapping[Request, Series], bench: Bench) -> tuple[str, ...]:
     notes = []
     for part in plan.parts:
         label = f"{part.label}: " if part.label else ""
         request = part.request
+        if isinstance(request, ChangedRequest) and request in series:
+            notes += [label + note for note in _errors(request, series[request], bench)]
         if not patches_of(request) or request not in series:
             continue
         if part.other and isinstance(request, EdgeRequest):

@@ -9,7 +9,14 @@ import numpy as np
 from circuitdsl.measure.bench import Bench, Series
 from circuitdsl.measure.metrics import HITS, SHARES
 from circuitdsl.measure.plan import Base, Part
-from circuitdsl.measure.requests import AttentionRequest, BehaviourRequest, EdgeRequest, NodeRequest, Request
+from circuitdsl.measure.requests import (
+    AttentionRequest,
+    BehaviourRequest,
+    ChangedRequest,
+    EdgeRequest,
+    NodeRequest,
+    Request,
+)
 from circuitdsl.patching.subgraph import Subgraph
 from circuitdsl.verdict.samples import Sample
 
@@ -54,9 +61,10 @@ def base_of(bench: Bench, base: Base, found: Found, indices: np.ndarray) -> np.n
 def _plain(bench: Bench, part: Part, series: Series) -> Sample:
     """The numbers as they are measured."""
     strata = bench.strata[series.indices]
-    if isinstance(part.request, AttentionRequest):
+    request = part.request.inner if isinstance(part.request, ChangedRequest) else part.request
+    if isinstance(request, AttentionRequest):
         return Sample(strata, value=series.values, name="attention", unit="percent", label=part.label, possible=(0, 1))
-    metric = part.request.metric if isinstance(part.request, BehaviourRequest) else bench.metric
+    metric = request.metric if isinstance(request, BehaviourRequest) else bench.metric
     return Sample(
         strata,
         value=series.values,

@@ -402,7 +402,6 @@ def test_a_claim_needs_the_positions_of_its_condition(resolved: Resolve) -> None
             "'when … is knocked out' block with a single component",
             2,
         ),
-        ("intervention x\n  scale mover by 2\n  expect accuracy rises", "intervention", 3),
         ('property "p" for 99% of prompts\n  expect attribution(mover) > 0', "property of direct logit attribution", 2),
         ('use "roles.circ"', "'use'", 1),
         ("compare ioi with ioi\n  expect roles agree", "comparison", 2),
