@@ -217,7 +217,21 @@ class Property:
     share: float | None
 
 
-Measurement = EdgeEffect | NodeEffect | Behaviour | Attention | WholeCircuit | Composition | Property
+@dataclass(frozen=True, slots=True)
+class Tracing:
+    """Whether heads are among the senders of another's firings, at the end of its arrow that `side` names.
+
+    A head fires on a prompt where it gives a token at least half of its attention (sparse attention decomposition).
+    """
+
+    head: Node
+    source: tuple[Position, ...]
+    target: tuple[Position, ...]
+    senders: tuple[Node, ...]
+    side: Literal["destination", "source"]
+
+
+Measurement = EdgeEffect | NodeEffect | Behaviour | Attention | WholeCircuit | Composition | Tracing | Property
 
 
 # --- what changes a model -------------------------------------------------------------------------
@@ -412,7 +426,7 @@ class Claim:
     id: str
     line: int
     text: str
-    kind: Literal["edge", "expect", "channel", "property"]
+    kind: Literal["edge", "expect", "channel", "trace", "property"]
     measurement: Measurement
     tests: tuple[Test, ...]
     each: bool

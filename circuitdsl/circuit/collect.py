@@ -22,6 +22,7 @@ from .claims import (
     Position,
     Stronger,
     Test,
+    Tracing,
     Unmeasured,
     WholeCircuit,
     Within,
@@ -33,12 +34,14 @@ from .interventions import resolve_intervention
 from .membership import Membership, membership
 from .properties import resolve_property
 from .scope import Scope
+from .traces import HALF, resolve_trace
 from .unmeasured import check_names, component, unmeasured
 
-_KINDS: dict[type[s.Syntax], Literal["edge", "expect", "channel", "property"]] = {
+_KINDS: dict[type[s.Syntax], Literal["edge", "expect", "channel", "trace", "property"]] = {
     s.EdgeClaim: "edge",
     s.Expect: "expect",
     s.Channel: "channel",
+    s.Trace: "trace",
     s.Property: "property",
 }
 
@@ -67,12 +70,12 @@ class Claims:
                 self.channel(statement)
             case s.WhenPatched() | s.WhenKnockedOut():
                 self.when(statement)
+            case s.Trace():
+                self.trace(statement)
             case s.Property():
                 self.property(statement)
             case s.Intervention():
                 self.intervention(statement)
-            case s.Trace():
-                self.leave(statement)
 
     def leave(self, statement: s.Statement, what: str | None = None) -> None:
         """A statement that nothing measures yet: its names are checked, and it is listed."""
@@ -162,6 +165,12 @@ class Claims:
         if found is not None:
             self.state(statement, *found, tasks=())
 
+    def trace(self, statement: s.Trace) -> None:
+        found = resolve_trace(self.scope, statement)
+        tasks = self.tasks(None, positions_of(found, HALF), statement)
+        if found is not None and tasks is not None:
+            self.state(statement, found, HALF, tasks)
+
     def property(self, statement: s.Property) -> None:
         """All lines of a block as one claim, on the tasks that each of them can be checked on."""
         found = resolve_property(self.scope, statement)
@@ -207,7 +216,7 @@ class Claims:
 
     def state(
         self,
-        statement: s.EdgeClaim | s.Expect | s.Channel | s.Property,
+        statement: s.EdgeClaim | s.Expect | s.Channel | s.Trace | s.Property,
         measurement: Measurement,
         tests: tuple[Test, ...],
         tasks: tuple[str, ...],
@@ -234,7 +243,7 @@ class Claims:
     # -- tasks
 
     def tasks(
-        self, on: s.Word | None, positions: tuple[Position, ...] | None, statement: s.EdgeClaim | s.Expect
+        self, on: s.Word | None, positions: tuple[Position, ...] | None, statement: s.EdgeClaim | s.Expect | s.Trace
     ) -> tuple[str, ...] | None:
         """The tasks that define every position of a claim; None when there is none (and said so), or it is wrong."""
         scope = self.scope
@@ -292,7 +301,7 @@ def _positions(measurement: Measurement | Intervention) -> list[Position]:
             return [edge.position for member in members for edge in member.edges]
         case NodeEffect(sites=sites):
             return [site.position for site in sites]
-        case Attention(source=source, target=target):
+        case Attention(source=source, target=target) | Tracing(source=source, target=target):
             return [*source, *target]
         case _:
             return []

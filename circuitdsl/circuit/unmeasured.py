@@ -16,7 +16,6 @@ WHAT: dict[type[s.Syntax], str] = {
     s.WhenKnockedOut: "a 'when … is knocked out' block with a single component",
     s.Role: "a role of the file's own",
     s.Use: "'use'",
-    s.Trace: "a trace",
     s.Property: "a property",
     s.Compare: "a comparison",
 }

@@ -12,9 +12,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from circuitdsl.circuit.claims import EVERYWHERE, Metric, Node, Position
+from circuitdsl.circuit.claims import Metric, Node, Position
+from circuitdsl.measure.firings import firings, sends
 from circuitdsl.measure.memory import Memory, memory
 from circuitdsl.measure.metrics import FALLING, Scorer, scorer
+from circuitdsl.measure.places import indices_of, token_indices
 from circuitdsl.measure.requests import (
     Ablation,
     AttentionRequest,
@@ -25,12 +27,14 @@ from circuitdsl.measure.requests import (
     NodeRequest,
     PatchRequest,
     Request,
+    TraceRequest,
     needs_runs,
     patches_of,
     positions_of,
     uses_means,
 )
 from circuitdsl.measure.store import Store
+from circuitdsl.measure.trace import Firing, NotTraced
 from circuitdsl.models.parts import Transformer
 from circuitdsl.patching import runs as engine
 from circuitdsl.patching.count import Tally
@@ -103,6 +107,9 @@ class Bench:
     memory: Memory | None = None
     _means: dict[int, tuple[Terms, Array]] = field(default_factory=dict, repr=False)
     _present: dict[tuple[Position, ...], Array] = field(default_factory=dict, repr=False)
+    _firings: dict[tuple[Node, tuple[Position, ...], tuple[Position, ...]], list[Firing | None]] = field(
+        default_factory=dict, repr=False
+    )
 
     @property
     def pairs(self) -> tuple[PromptPair, ...]:
@@ -169,27 +176,19 @@ def behaviour(bench: Bench, metric: Metric) -> Array:
 
 
 def present(data: Bench | Dataset, request: Request, indices: Array) -> Array:
-    """On which of some prompts all positions of a request exist."""
+    """On which of some prompts all positions of a request exist, and a traced head fires."""
     wanted = positions_of(request)
     known = data._present if isinstance(data, Bench) else {}
     if wanted not in known:
-        known[wanted] = np.asarray([all(_indices(pair, p) for p in wanted) for pair in data.pairs], bool)
-    return known[wanted][indices]
-
-
-def _indices(pair: PromptPair, position: Position) -> tuple[int, ...]:
-    """Token indices of a position in a prompt; none where the prompt lacks it."""
-    if position == EVERYWHERE:
-        return tuple(range(len(pair.clean_tokens)))
-    moved = tuple(i + position.offset for i in pair.positions.get(position.name, ()))
-    return moved if all(0 <= i < len(pair.clean_tokens) for i in moved) else ()
-
-
-def token_indices(pairs: Sequence[PromptPair], wanted: Iterable[Position]) -> Int[Tensor, "n k"]:
-    """Token indices of some positions together, without repetition, padded with -1."""
-    rows = [sorted({i for position in wanted for i in _indices(pair, position)}) for pair in pairs]
-    width = max(1, *map(len, rows))
-    return torch.tensor([row + [-1] * (width - len(row)) for row in rows])
+        known[wanted] = np.asarray([all(indices_of(pair, p) for p in wanted) for pair in data.pairs], bool)
+    there = known[wanted][indices]
+    if isinstance(request, TraceRequest) and isinstance(data, Bench):
+        try:
+            found = firings(data, request)
+        except NotTraced:
+            return np.zeros(len(indices), bool)
+        there = there & np.asarray([found[i] is not None for i in indices], bool)
+    return there
 
 
 # --- measuring -------------------------------------------------------------------------------------
@@ -230,6 +229,8 @@ def measure(
     for request in values:
         if isinstance(request, BehaviourRequest) and request.under is None:
             values[request] = behaviour(bench, request.metric)[indices]
+        elif isinstance(request, TraceRequest):
+            values[request] = np.asarray([sends(firings(bench, request)[i], request) for i in indices])
     return {r: Series(indices, values[r], present(bench, r, indices), changed[r]) for r in values}
 
 

@@ -20,6 +20,7 @@ from circuitdsl.circuit.claims import (
     NodeEffect,
     Stronger,
     Test,
+    Tracing,
     WholeCircuit,
 )
 from circuitdsl.circuit.membership import membership
@@ -32,6 +33,7 @@ from circuitdsl.measure.requests import (
     NodeRequest,
     PatchRequest,
     Request,
+    TraceRequest,
 )
 from circuitdsl.measure.whole_circuit import (
     alone,
@@ -147,6 +149,8 @@ def _claim_plan(claim: Claim, task: str, nulls: Nulls) -> ClaimPlan:
     matters = any(isinstance(test, Matters) for test in claim.tests)
     if isinstance(claim.measurement, WholeCircuit):
         return whole_plan(claim, task, claim.measurement, nulls.circuit, nulls.shape)
+    if isinstance(claim.measurement, Tracing):
+        return ClaimPlan(claim, task, tuple(_traced(claim.measurement)))
     if isinstance(claim.measurement, EdgeEffect):
         found = _edge_plan(claim, task, claim.measurement, nulls if matters else None)
     else:
@@ -154,6 +158,13 @@ def _claim_plan(claim: Claim, task: str, nulls: Nulls) -> ClaimPlan:
     if any(isinstance(test, Stronger) for test in claim.tests):
         found = replace(found, parts=tuple(rival for part in found.parts for rival in _rivals(claim, part)))
     return found
+
+
+def _traced(wanted: Tracing) -> Iterator[Part]:
+    """A part for each sender."""
+    for sender in wanted.senders:
+        label = str(sender) if len(wanted.senders) > 1 else ""
+        yield Part(label, TraceRequest(wanted.head, wanted.source, wanted.target, sender, wanted.side))
 
 
 def _rivals(claim: Claim, part: Part) -> Iterator[Part]:

@@ -67,11 +67,25 @@ class ChangedRequest:
     intervention: Intervention
 
 
+@dataclass(frozen=True, slots=True)
+class TraceRequest:
+    """Whether a head is among the senders of another's firing, 1 or 0; prompts where that does not fire are left out.
+
+    `side` is the token at which the sender writes: the firing's destination, or its source.
+    """
+
+    head: Node
+    source: tuple[Position, ...]
+    target: tuple[Position, ...]
+    sender: Node
+    side: Literal["destination", "source"]
+
+
 PatchRequest = EdgeRequest | NodeRequest
 #: a patch that is made while something else is measured
 Condition = PatchRequest
 #: a `Subgraph` asks for the metric when that circuit runs alone
-Request = EdgeRequest | NodeRequest | AttentionRequest | BehaviourRequest | ChangedRequest | Subgraph
+Request = EdgeRequest | NodeRequest | AttentionRequest | BehaviourRequest | ChangedRequest | TraceRequest | Subgraph
 
 
 def patches_of(request: Request) -> tuple[PatchRequest, ...]:
@@ -81,7 +95,7 @@ def patches_of(request: Request) -> tuple[PatchRequest, ...]:
         return ()
     if isinstance(request, EdgeRequest):
         return (request,)
-    if isinstance(request, Subgraph):
+    if isinstance(request, TraceRequest | Subgraph):
         return ()
     if isinstance(request, NodeRequest):
         own = (replace(request, under=None),)
@@ -90,6 +104,8 @@ def patches_of(request: Request) -> tuple[PatchRequest, ...]:
 
 def needs_runs(request: Request) -> bool:
     """Whether more is needed than the scores of the clean and the corrupt run."""
+    if isinstance(request, TraceRequest):  # which makes its own
+        return False
     return not isinstance(request, BehaviourRequest) or request.under is not None
 
 
@@ -108,7 +124,7 @@ def positions_of(request: Request) -> tuple[Position, ...]:
         named = (*positions_of(request.inner), *request.intervention.positions)
         return tuple(dict.fromkeys(position for position in named if position != EVERYWHERE))
     found = [position for patch in patches_of(request) for _, position in patch.writes]
-    if isinstance(request, AttentionRequest):
+    if isinstance(request, AttentionRequest | TraceRequest):
         found += [*request.source, *request.target]
     if isinstance(request, Subgraph):
         found += sorted(request.positions)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from circuitdsl.circuit.claims import Intervention, Member, Moves, Signed, Test, WholeCircuit, Within
+from circuitdsl.circuit.claims import Intervention, Member, Moves, Signed, Test, Tracing, WholeCircuit, Within
 from circuitdsl.measure.bench import Bench, Series, behaviour
 from circuitdsl.measure.metrics import HITS, unit
 from circuitdsl.measure.plan import ClaimPlan, patched
@@ -17,6 +17,7 @@ from circuitdsl.measure.requests import (
     EdgeRequest,
     NodeRequest,
     Request,
+    TraceRequest,
     patches_of,
 )
 from circuitdsl.report.numbers import percent
@@ -76,6 +77,8 @@ def _own_protocol(request: Request) -> dict[str, str]:
             return _own_protocol(inner)
         case AttentionRequest():
             return {"read": "attention", "run": "clean"}
+        case TraceRequest(side=side):
+            return {"read": "trace", "run": "clean", "side": side}
         case _:
             return {"read": "behaviour", "run": "clean"}
 
@@ -151,12 +154,33 @@ def _claimed_sign(test: Test, falls: bool) -> int:
 def _members(
     plan: ClaimPlan, decision: Decision, series: Mapping[Request, Series], bench: Bench
 ) -> tuple[MemberResult, ...]:
+    if isinstance(plan.claim.measurement, Tracing):
+        return tuple(_sender(part.request, _by_label(decision).get(part.label, ()), series) for part in plan.parts)
     judged = _by_label(decision) if plan.claim.each else {}
     found = ((member, series.get(request), request) for member, request in plan.members)
     return tuple(
         _member(member, sample_of(bench, patched("", request), series), judged.get(str(member), ()), s)
         for member, s, request in found
         if s is not None
+    )
+
+
+def _sender(request: Request, judged: Sequence[Decision], series: Mapping[Request, Series]) -> MemberResult:
+    """One head that a trace includes: its share of the firings."""
+    assert isinstance(request, TraceRequest)
+    found = series.get(request)
+    share = f"in {percent(float(found.values.mean()))} of {len(found.values)} firings" if found else "not measured"
+    return MemberResult(
+        sender=str(request.sender),
+        receiver=str(request.head),
+        input="q" if request.side == "destination" else "k",
+        position=", ".join(map(str, request.source if request.side == "destination" else request.target)),
+        effect=None,
+        ci=None,
+        delta=None,
+        n=len(found.values) if found else 0,
+        verdict=judged[0].verdict if judged else None,
+        reason=f"{request.sender} {share}",
     )
 
 

@@ -16,6 +16,7 @@ from circuitdsl.measure.requests import (
     EdgeRequest,
     NodeRequest,
     Request,
+    TraceRequest,
 )
 from circuitdsl.patching.subgraph import Subgraph
 from circuitdsl.verdict.samples import Sample
@@ -64,6 +65,8 @@ def _plain(bench: Bench, part: Part, series: Series) -> Sample:
     request = part.request.inner if isinstance(part.request, ChangedRequest) else part.request
     if isinstance(request, AttentionRequest):
         return Sample(strata, value=series.values, name="attention", unit="percent", label=part.label, possible=(0, 1))
+    if isinstance(request, TraceRequest):
+        return Sample(strata, value=series.values, name="share of firings", unit="percent", hits=True, label=part.label)
     metric = request.metric if isinstance(request, BehaviourRequest) else bench.metric
     return Sample(
         strata,

@@ -18,6 +18,7 @@ from circuitdsl.circuit.catalogue import ModelShape
 from circuitdsl.circuit.claims import Circuit, Metric, TaskUse, WholeCircuit
 from circuitdsl.errors import UserError
 from circuitdsl.measure.bench import Bench, Series, behaviour, present
+from circuitdsl.measure.firings import why_silent
 from circuitdsl.measure.plan import ClaimPlan, Part, plan
 from circuitdsl.measure.remembered import measure
 from circuitdsl.measure.requests import (
@@ -25,6 +26,7 @@ from circuitdsl.measure.requests import (
     NodeRequest,
     PatchRequest,
     Request,
+    TraceRequest,
     patches_of,
     positions_of,
 )
@@ -333,6 +335,9 @@ def _no_metric(member: Collected) -> str:
 
 
 def _no_prompt(member: Collected) -> str:
+    trace = next((r for r in member.plan.requests if isinstance(r, TraceRequest)), None)
+    if trace is not None:
+        return why_silent(member.bench, trace)
     places = dict.fromkeys(p for request in member.plan.requests for p in positions_of(request))
     return f"no prompt of {member.plan.task} has all of its positions: {', '.join(map(str, places))}"
 

@@ -14,7 +14,8 @@ import torch
 
 from circuitdsl.circuit.catalogue import ModelShape
 from circuitdsl.circuit.claims import Circuit, Metric
-from circuitdsl.measure.bench import CHUNK, experiment_of, present, token_indices
+from circuitdsl.measure.bench import CHUNK, experiment_of, present
+from circuitdsl.measure.places import token_indices
 from circuitdsl.measure.plan import ClaimPlan, plan
 from circuitdsl.measure.requests import (
     AttentionRequest,

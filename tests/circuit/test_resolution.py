@@ -396,7 +396,6 @@ def test_a_claim_needs_the_positions_of_its_condition(resolved: Resolve) -> None
         ("expect accuracy above chance", "above chance", 1),
         ("8.6[2] -> 9.9.q at END", "edge with a single component (8.6[2])", 1),
         ("expect knockout(8.6[2])", "measurement of a single component (8.6[2])", 1),
-        ("trace 9.9 END -> IO includes 8.6 at END", "trace", 1),
         (
             "when 8.6[2] is knocked out\n  expect accuracy falls",
             "'when … is knocked out' block with a single component",

@@ -1,0 +1,51 @@
+"""The firings of a traced head on a task's prompts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from circuitdsl.measure.places import indices_of
+from circuitdsl.measure.requests import TraceRequest
+from circuitdsl.measure.trace import FIRES, Firing, NotTraced, fired
+
+if TYPE_CHECKING:
+    from circuitdsl.measure.bench import Bench
+
+
+def firings(bench: Bench, request: TraceRequest) -> list[Firing | None]:
+    """Every prompt's firing of a traced head from one position to another; worked out once.
+
+    Raises:
+        NotTraced: the model turns queries and keys with the position.
+    """
+    key = (request.head, request.source, request.target)
+    if key not in bench._firings:
+        places = [
+            [tuple(i for position in positions for i in indices_of(pair, position)) for pair in bench.pairs]
+            for positions in (request.source, request.target)
+        ]
+        prompts = [pair.clean_tokens for pair in bench.pairs]
+        bench._firings[key] = fired(bench.model, prompts, request.head, *places)
+    return bench._firings[key]
+
+
+def why_silent(bench: Bench, request: TraceRequest) -> str:
+    """Why there is no firing to look at."""
+    try:
+        firings(bench, request)
+    except NotTraced as error:
+        return error.message
+    arrow = " -> ".join(", ".join(map(str, places)) for places in (request.source, request.target))
+    return (
+        f"{request.head} does not fire {arrow} on any of {len(bench.pairs)} prompts: nowhere does it give one token "
+        f"there, other than the first, {FIRES:.0%} of its attention"
+    )
+
+
+def sends(firing: Firing | None, request: TraceRequest) -> float:
+    """Whether a head is among the senders of a firing."""
+    if firing is None:
+        return np.nan
+    return float(any(sender == request.sender for sender, _ in firing.senders[request.side]))

@@ -1,0 +1,27 @@
+"""Where the positions of a spec lie in a prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from circuitdsl.circuit.claims import EVERYWHERE, Position
+from circuitdsl.tasks.dataset import PromptPair
+
+
+def indices_of(pair: PromptPair, position: Position) -> tuple[int, ...]:
+    """Token indices of a position in a prompt; none where the prompt lacks it."""
+    if position == EVERYWHERE:
+        return tuple(range(len(pair.clean_tokens)))
+    moved = tuple(i + position.offset for i in pair.positions.get(position.name, ()))
+    return moved if all(0 <= i < len(pair.clean_tokens) for i in moved) else ()
+
+
+def token_indices(pairs: Sequence[PromptPair], wanted: Iterable[Position]) -> Int[Tensor, "n k"]:
+    """Token indices of some positions together, without repetition, padded with -1."""
+    rows = [sorted({i for position in wanted for i in indices_of(pair, position)}) for pair in pairs]
+    width = max(1, *map(len, rows))
+    return torch.tensor([row + [-1] * (width - len(row)) for row in rows])
