@@ -113,3 +113,28 @@ def test_an_unknown_code_is_guessed(run) -> None:
     status, out, err = run("explain", "E0400")
     assert (status, out) == (2, "")
     assert "there is no code E0400; did you mean 'E040'?" in err
+
+
+# --- check ----------------------------------------------------------------------------------------
+
+DOUBTFUL = 'circuit a\nmodel "gpt2"\ntask ioi\nheads b = 9.9 at END\nheads c = 8.8 at END\nb -> logits\n'
+
+
+def test_warnings_are_shown_and_counted(run, tmp_path: Path) -> None:
+    path = tmp_path / "a.circ"
+    path.write_text(DOUBTFUL)
+    status, out, err = run("check", str(path))
+    assert (status, out) == (0, f"{path}: a: 1 claim, no errors, 1 warning\n")
+    assert err.startswith(f"{path}:5:7: warning[W003]: the group c is never used")
+
+
+def test_a_terminal_shows_the_same_words(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.circ"
+    path.write_text("circuit a\ntask ioj\n")
+    plain = run("check", str(path))
+    assert plain[2].endswith("1 error; circuitdsl explain E042 says more about the first\n")
+    monkeypatch.setattr(type(sys.stderr), "isatty", lambda self: True)
+    monkeypatch.setenv("TERM", "dumb")
+    status, _, err = run("check", str(path))
+    assert status == 2
+    assert [line.rstrip() for line in err.splitlines()] == [line.rstrip() for line in plain[2].splitlines()]

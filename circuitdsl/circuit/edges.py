@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..language import syntax as s
 from ..language.diagnostics import Span, did_you_mean, listing, suggest
@@ -40,12 +40,15 @@ class Ends:
 def resolve_edge(scope: Scope, edge: s.Edge, via_mlps: bool, direction: Direction = "noise") -> EdgeEffect | None:
     """The pairs of an edge with their inputs and positions; None when it is wrong (and said so)."""
     key, said = (edge, via_mlps, direction), len(scope.sink.found)
-    if key not in scope.effects:
-        effect = _effect(scope, edge, via_mlps, direction)
-        if len(scope.sink.found) > said:
-            return effect  # what is wrong is said wherever the edge is written
-        scope.effects[key] = effect
-    return scope.effects[key]
+    if key in scope.effects:
+        known, warned = scope.effects[key]
+        scope.sink.found.extend(replace(warning, span=edge.span) for warning in warned)
+        return known
+    effect = _effect(scope, edge, via_mlps, direction)
+    warned = tuple(scope.sink.found[said:])
+    if effect is not None and all(warning.span == edge.span for warning in warned):
+        scope.effects[key] = effect, warned
+    return effect
 
 
 def _effect(scope: Scope, edge: s.Edge, via_mlps: bool, direction: Direction) -> EdgeEffect | None:

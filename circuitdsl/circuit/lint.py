@@ -28,7 +28,7 @@ from .claims import (
 #: measurements of the whole circuit, in which every group takes part that is not outside
 OF_THE_WHOLE = frozenset({"faithfulness", "incompleteness", "minimality", "sufficiency"})
 #: an `each` claim of more pairs is compared as a whole only
-MAX_PAIRS = 200
+MAX_PAIRS = 32
 #: claims on one subject that are looked through for the one that a later claim contradicts
 MOST_COMPARED = 200
 
@@ -110,26 +110,34 @@ class _Subjects:
 
     numbers: dict[Hashable, int] = field(default_factory=dict)
     #: by identity, for claims on one edge share its record; `kept` keeps the identities from being used again
-    measured: dict[int, int] = field(default_factory=dict)
+    whole: dict[int, int] = field(default_factory=dict)
+    parts: dict[int, tuple[int, ...]] = field(default_factory=dict)
     kept: list[object] = field(default_factory=list)
 
-    def of(self, claim: Claim, measurement: Measurement | None = None, each: bool | None = None) -> Hashable:
-        """The subject of a claim, or of one pair of it."""
-        measured = claim.measurement if measurement is None else measurement
-        if id(measured) not in self.measured:
-            self.kept.append(measured)
-            self.measured[id(measured)] = self.numbers.setdefault(_contents(measured), len(self.numbers))
-        about = (getattr(claim, name) for name in _ABOUT)
-        return self.measured[id(measured)], claim.each if each is None else each, *about
+    def of(self, claim: Claim) -> Hashable:
+        """The subject of a claim."""
+        return self.number(claim.measurement), claim.each, *(getattr(claim, name) for name in _ABOUT)
 
-    def pairs(self, claim: Claim) -> Iterator[Hashable]:
+    def pairs(self, claim: Claim) -> list[Hashable]:
         """What a claim is about: with `each`, every pair for itself."""
         measured = claim.measurement
-        if claim.each and isinstance(measured, EdgeEffect) and len(measured.members) <= MAX_PAIRS:
-            for member in measured.members:
-                yield self.of(claim, replace(measured, members=(member,)), False)
-        else:
-            yield self.of(claim)
+        if not (claim.each and isinstance(measured, EdgeEffect) and len(measured.members) <= MAX_PAIRS):
+            return [self.of(claim)]
+        if id(measured) not in self.parts:
+            alone = (replace(measured, members=(member,)) for member in measured.members)
+            self.parts[id(measured)] = tuple(self.numbered(_contents(pair)) for pair in alone)
+            self.kept.append(measured)
+        about = [getattr(claim, name) for name in _ABOUT]
+        return [(number, False, *about) for number in self.parts[id(measured)]]
+
+    def number(self, measured: Measurement) -> int:
+        if id(measured) not in self.whole:
+            self.whole[id(measured)] = self.numbered(_contents(measured))
+            self.kept.append(measured)
+        return self.whole[id(measured)]
+
+    def numbered(self, contents: Hashable) -> int:
+        return self.numbers.setdefault(contents, len(self.numbers))
 
 
 def _contents(measurement: Measurement) -> Hashable:

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 
 from ..language import syntax as s
-from ..language.diagnostics import Sink, Span, did_you_mean, listing, shorten, suggest
+from ..language.diagnostics import Diagnostic, Sink, Span, did_you_mean, listing, shorten, suggest
 from .catalogue import ModelShape, TaskShape
 from .claims import EMBED, EVERYWHERE, LOGITS, EdgeEffect, Metric, Node, Position, TaskUse
 
@@ -39,8 +39,8 @@ class Scope:
     #: groups being worked out, in order
     resolving: dict[str, None] = field(default_factory=dict)
     no_task_reported: bool = False
-    #: edges that were worked out already, with their protocol and direction
-    effects: dict[Hashable, EdgeEffect | None] = field(default_factory=dict)
+    #: edges that were worked out already, with what was warned of: one edge may stand in many lines
+    effects: dict[Hashable, tuple[EdgeEffect, tuple[Diagnostic, ...]]] = field(default_factory=dict)
     #: `edges via mlps` counts from its line on
     via_mlps: bool = False
     #: whether the line stands in a 'when' block

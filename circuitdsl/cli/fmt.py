@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from circuitdsl.cli.terminal import say
+from circuitdsl.cli.terminal import say, say_diagnostics
 from circuitdsl.errors import SPEC_WRONG, UsageError
 
 if TYPE_CHECKING:
@@ -48,7 +48,6 @@ def _fmt(given: argparse.Namespace) -> int:
 
 def _formatted(name: str) -> tuple[str, str | None]:
     """(a file's text, the text in its layout); None for the latter where it has syntax errors, which are printed."""
-    from circuitdsl.language.diagnostics import render
     from circuitdsl.language.format import NotFormatted, format_text
     from circuitdsl.language.source import MAX_BYTES, decode, read_source
 
@@ -62,8 +61,7 @@ def _formatted(name: str) -> tuple[str, str | None]:
             return text, format_text(text, shown)
     except NotFormatted as refused:
         found = refused.diagnostics
-    for diagnostic in found:
-        say(render(diagnostic, text, shown))
+    say_diagnostics(found, text, shown)
     return text, None
 
 

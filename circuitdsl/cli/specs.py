@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from circuitdsl.cli.terminal import say
+from circuitdsl.cli.terminal import say, say_diagnostics
 from circuitdsl.errors import UsageError, UserError
 
 if TYPE_CHECKING:
@@ -16,21 +16,19 @@ if TYPE_CHECKING:
 def load_all(names: Sequence[str], model: str | None, annotate: bool = False) -> list[Spec] | None:
     """All specs, their diagnostics printed (with `annotate`, for GitHub as well); `None` where some spec is wrong."""
     from circuitdsl.api import check_prompt_files, load
-    from circuitdsl.language.diagnostics import render
 
     specs = [load(name, model) for name in names]
     for spec in specs:
-        for diagnostic in spec.diagnostics:
-            say(render(diagnostic, spec.text, spec.path))
+        say_diagnostics(spec.diagnostics, spec.text, spec.path)
         if annotate:
             from circuitdsl.report.github import of_diagnostics
 
             for line in of_diagnostics(spec.diagnostics, spec.path):
                 print(line)
         check_prompt_files(spec)
-    wrong = sum(d.severity == "error" for spec in specs for d in spec.diagnostics)
+    wrong = [d.code for spec in specs for d in spec.diagnostics if d.severity == "error"]
     if wrong:
-        say(f"{wrong} error{'s' * (wrong != 1)}")
+        say(f"{len(wrong)} error{'s' * (len(wrong) != 1)}; circuitdsl explain {wrong[0]} says more about the first")
         return None
     return specs
 

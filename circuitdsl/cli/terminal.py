@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -11,12 +11,39 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.status import Status
 
+    from circuitdsl.language.diagnostics import Diagnostic
     from circuitdsl.verification.verify import Progress
 
 
 def say(text: str) -> None:
     """A line on standard error."""
     print(text, file=sys.stderr)
+
+
+#: how a terminal shows the pieces of a diagnostic
+STYLES = {
+    "place": "bold", "error": "bold red", "warning": "bold yellow", "note": "bold cyan", "message": "bold",
+    "gutter": "blue", "source": "", "caret": "bold red", "help": "",
+}  # fmt: skip
+
+
+def say_diagnostics(found: Iterable[Diagnostic], text: str, path: str) -> None:
+    """Diagnostics on standard error, each with the line it is about; in colours on a terminal."""
+    from circuitdsl.language.diagnostics import pieces
+
+    lines = text.split("\n")
+    if not sys.stderr.isatty():
+        for diagnostic in found:
+            say("".join(piece for _, piece in pieces(diagnostic, lines, path)))
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    shown = Console(stderr=True, highlight=False)
+    for diagnostic in found:
+        carets = {"caret": STYLES[diagnostic.severity]}
+        styled = ((piece, {**STYLES, **carets}[style]) for style, piece in pieces(diagnostic, lines, path))
+        shown.print(Text.assemble(*styled), soft_wrap=True)
 
 
 def console(plain: bool = False) -> Console:

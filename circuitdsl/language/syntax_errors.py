@@ -78,11 +78,11 @@ def _not_a_statement(found: Token, place: int, tokens: list[Token], expected: fr
     if found.type == "EQUALS":
         help = f"a group is defined by: heads {start} = …, mlps {start} = … or nodes {start} = …"
         return "E020", f"'{shorten(start)} = …' defines nothing", span_of(start), help
+    if found.type in ("RELATION", "COLON", "MINUS"):
+        return "E020", f"expected '->' after '{shorten(start)}', found {_quoted(found)}", None, None
     guess = suggest(str(start), STATEMENTS)
     if guess is None and found.type in ("$END", "ARROW"):
         return None
-    if guess is None and found.type == "COLON":
-        return "E020", f"expected '->' after '{shorten(start)}', found ':'", None, None
     known = None if guess else "an edge is written: sender -> receiver.q at END"
     return "E029", f"no statement begins with '{shorten(start)}'{did_you_mean(guess)}", span_of(start), known
 
