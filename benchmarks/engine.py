@@ -1,6 +1,6 @@
 """What patching an edge costs: ours, TransformerLens' own path patching, plain hooks, and the floor, in one run.
 
-    OMP_NUM_THREADS=1 python benchmarks/engine.py -o docs/performance.md     # about ten minutes
+    OMP_NUM_THREADS=1 python benchmarks/engine.py -o docs/performance.md     # ten CPU minutes
     OMP_NUM_THREADS=1 python benchmarks/engine.py --quick                    # a small model, under a minute
     python benchmarks/engine.py --device cuda --model-shape llama-8b --dtype bfloat16
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -76,19 +77,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
             quick=given.quick,
             command=_command(given),
         )
-        tiny = _setting("tiny", folder, given, n=8, length=16, repeats=given.repeats)
-        page.rows.append(_row(tiny, workloads.all_heads(tiny.model, tiny.n, tiny.length), peer_edges=20))
-        big = tiny if given.quick else _setting(shape, folder, given, given.prompts, given.tokens, given.repeats)
-        page.rows += list(_edges(big, given.quick))
-        page.growth += list(_growth(big, given.quick))
+        for section in _sections(page, folder, shape, given):
+            print(f"{section} done", file=sys.stderr, flush=True)
+            if given.output and page.rows[-1:] and page.growth:
+                Path(given.output).write_text(write(page), encoding="utf-8")
+    print(write(page))
+
+
+def _sections(page: Page, folder: str, shape: str, given: argparse.Namespace) -> Iterator[str]:
+    """Fill the page, part by part."""
+    tiny = _setting("tiny", folder, given, n=8, length=16, repeats=given.repeats)
+    page.rows.append(_row(tiny, workloads.all_heads(tiny.model, tiny.n, tiny.length), peer_edges=20))
+    yield "W1"
+    page.precision += list(_precision(given.device))
+    big = tiny if given.quick else _setting(shape, folder, given, given.prompts, given.tokens, given.repeats)
+    for row in _edges(big, given.quick):
+        page.rows.append(row)
         page.rates.update(big.rates[0].known)
-        if big.model.family == "gpt2" and not given.quick:
-            page.spec = _whole_spec(big)
-        page.precision += list(_precision(given.device))
-    text = write(page)
-    print(text)
-    if given.output:
-        Path(given.output).write_text(text, encoding="utf-8")
+        yield row.name
+    if big.model.family == "gpt2" and not given.quick:
+        page.spec = _whole_spec(big)
+        yield "W5"
+    for growth in _growth(big, given.quick):
+        page.growth.append(growth)
+        yield growth.what
 
 
 def _options() -> argparse.ArgumentParser:
@@ -197,13 +209,13 @@ def _growth(at: Setting, quick: bool) -> Iterator[Growth]:
     """How the cost of an edge and prompt changes with one thing at a time."""
     model, n, length = at.model, at.n, at.length
     if not quick:
-        sizes = (13, 52, 208, 832)
+        sizes = (13, 52, 208)
         yield _grown(at, "edges (W2)", sizes, lambda k: workloads.queries_at_end(model, k, n, length))
         counts = (8, 32, 128)
         yield _grown(at, "prompts (W2)", counts, lambda k: workloads.queries_at_end(model, 52, k, length))
-        lengths = (16, 32, 64, 128)
+        lengths = (16, 32, 64)
         yield _grown(at, "tokens (W2)", lengths, lambda k: workloads.queries_at_end(model, 52, n, k))
-        yield _grown(at, "tokens (W3)", lengths[:3], lambda k: workloads.keys_and_values_at_s2(model, n, k))
+        yield _grown(at, "tokens (W3)", lengths[:2], lambda k: workloads.keys_and_values_at_s2(model, n, k))
     layers = range(1, model.n_layers, max(1, model.n_layers // 4))
     above = [model.n_layers - layer for layer in layers][::-1]
     yield _grown(
@@ -219,8 +231,7 @@ def _grown(at: Setting, what: str, steps: Sequence[int], make: Callable[[int], W
     for step in steps:
         load = make(step)
         runs = run(at.model, load.clean, load.corrupt)
-        repeats = min(3, at.repeats)
-        seconds, _ = median_seconds(at.clock, lambda load=load, runs=runs: _patch(at.model, runs, load), repeats)
+        seconds, _ = median_seconds(at.clock, lambda load=load, runs=runs: _patch(at.model, runs, load), 1)
         cells.append((step, seconds / len(load.edges) / load.n, seconds / at.floor(load)))
     return Growth(what, tuple(cells))
 

@@ -272,7 +272,7 @@ def _growth(page: Page) -> str:
             ["time over floor", *(f"{over:.2f}" for _, _, over in one.cells)],
         ]
         parts.append(_table([one.what, *(str(step) for step, _, _ in one.cells)], rows))
-    return "## How cost grows\n\n" + "\n\n".join(parts)
+    return "## How cost grows\n\nOne run each.\n\n" + "\n\n".join(parts)
 
 
 def _spec(spec: Spec) -> str:

@@ -179,8 +179,8 @@ def into_layer(model: Transformer, layer: int, n: int, length: int) -> Workload:
     """Edges at all positions into one layer, for growth with the layers above it."""
     edges = [
         Edge(Node("head", 0, i), Input(Node("head", layer, j), "q"), EVERY)
-        for i in range(4)
-        for j in range(min(8, model.n_heads))
+        for i in range(2)
+        for j in range(min(6, model.n_heads))
     ]
     return _workload(f"into layer {layer}", f"{len(edges)} q edges into layer {layer}", edges, model, n, length)
 

@@ -28,7 +28,6 @@ VERBS = (
     "discover",
     "compare",
     "channels",
-    "edit",
     "diff",
     "falsify",
     "tasks",

@@ -82,7 +82,7 @@ def _forecast(circuit: Circuit, given: argparse.Namespace) -> Forecast:
     from circuitdsl.models.outline import outline, parameters
     from circuitdsl.patching.calibrate import calibrate
     from circuitdsl.verification.verify import with_overrides
-    from circuitdsl.verification.workload import batch_bytes, memory, seconds, workload
+    from circuitdsl.verification.workload import memory, seconds, workload
 
     circuit = with_overrides(circuit, given.prompts, given.seed)
     name, place, revision = place_of(circuit, given.model)
@@ -111,7 +111,7 @@ def _forecast(circuit: Circuit, given: argparse.Namespace) -> Forecast:
             sum(seconds(model, task, task.most, machine) for task in work),
         ),
         weights=size * torch.finfo(model.dtype).bits // 8,
-        memory=memory(model, work, batch_bytes(device)),
+        memory=memory(model, work, device),
     )
 
 

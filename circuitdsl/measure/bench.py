@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuitdsl.circuit.claims import Metric, Node, Position
+from circuitdsl.errors import UserError
 from circuitdsl.measure.firings import firings, sends
 from circuitdsl.measure.memory import Memory, memory
 from circuitdsl.measure.metrics import FALLING, Scorer, scorer
@@ -39,14 +40,13 @@ from circuitdsl.models.parts import Transformer
 from circuitdsl.patching import runs as engine
 from circuitdsl.patching.count import Tally
 from circuitdsl.patching.intervene import intervene
+from circuitdsl.patching.memory import out_of_memory, prompts_at_once
 from circuitdsl.patching.patch import Experiment, Positions, Readout, check_node
 from circuitdsl.patching.recompute import effects, patched_attention
 from circuitdsl.patching.runs import Runs, Terms
 from circuitdsl.patching.subgraph import Subgraph, subgraph_effects
 from circuitdsl.tasks.dataset import Dataset, PromptPair
 
-#: prompts whose runs are held in memory at a time
-CHUNK = 64
 Array = np.ndarray
 Ends = tuple[Float[Tensor, "n d"], Float[Tensor, "n d"]]
 
@@ -92,6 +92,7 @@ class Bench:
         others: a few prompts under each other corruption of the task, for advice.
         more: makes the prompts over which mean ablation takes its means (these among them); by default these alone.
         memory: what was measured before.
+        max_memory: bytes that measuring may take beside the model; by default what `patching.memory` finds right.
     """
 
     model: Transformer
@@ -103,6 +104,7 @@ class Bench:
     ends_of: Callable[[], Ends]
     others: Mapping[str, tuple[PromptPair, ...]] = field(default_factory=dict)
     more: Callable[[], Sequence[PromptPair]] | None = None
+    max_memory: int | None = None
     tally: Tally = field(default_factory=Tally)
     memory: Memory | None = None
     _means: dict[int, tuple[Terms, Array]] = field(default_factory=dict, repr=False)
@@ -143,12 +145,15 @@ def bench(
     others: Mapping[str, tuple[PromptPair, ...]] | None = None,
     more: Callable[[], Sequence[PromptPair]] | None = None,
     store: Store | None = None,
+    max_memory: int | None = None,
 ) -> Bench:
     """Run all prompts once and score them, unless a store knows their scores.
 
     Raises:
-        UserError: the metric cannot be taken on this task, or a prompt does not fit the model.
+        UserError: the metric cannot be taken on this task, a prompt does not fit the model or is the same as its
+            partner, or the model gives no finite numbers on it.
     """
+    _check_pairs(data.pairs)
     ends = cache(lambda: _ends(model, data.pairs))
     vocabulary = Readout.of_vocabulary(lambda rows, _: rows, model.n_vocab)
     logits = _read(model, ends()[0], lambda _: vocabulary) if metric.name == "kl" else None
@@ -157,7 +162,16 @@ def bench(
     known = memory(store, model, data.pairs, metric, reference) if store else None
     clean = _remembered(known, "clean", metric, lambda: _score(model, ends()[0], score))
     corrupt = _remembered(known, "corrupt", metric, lambda: _score(model, ends()[1], score))
-    return Bench(model, data, metric, score, clean, corrupt, ends, others or {}, reference, memory=known)
+    return Bench(model, data, metric, score, clean, corrupt, ends, others or {}, reference, max_memory, memory=known)
+
+
+def _check_pairs(pairs: Sequence[PromptPair]) -> None:
+    """Raises `UserError` where a prompt is its own partner."""
+    for i, pair in enumerate(pairs):
+        if pair.clean_tokens == pair.corrupt_tokens:
+            raise UserError(
+                f"prompt {i + 1} ({pair.clean!r}) is the same as its corrupt partner, so that no patch could change it"
+            )
 
 
 def _remembered(known: Memory | None, side: str, metric: Metric, compute: Callable[[], Array]) -> Array:
@@ -208,11 +222,13 @@ def measure(
     changed = {request: np.zeros(len(indices), bool) for request in requests}
     patched = [request for request in values if patches_of(request)]
     means = any(map(uses_means, values))
-    for places, part in parts_of(bench, indices) if any(map(needs_runs, values)) else ():
+    scored = [request for request in patched if not isinstance(request, AttentionRequest)]
+    looked = [request for request in values if isinstance(request, AttentionRequest)]
+    changed_model = [request for request in values if isinstance(request, ChangedRequest)]
+    both_ways = any(patch.direction == "denoise" for request in patched for patch in patches_of(request))
+
+    def measure_part(places: Array, part: Array) -> None:
         runs = _runs(bench, part, means)
-        scored = [request for request in patched if not isinstance(request, AttentionRequest)]
-        looked = [request for request in values if isinstance(request, AttentionRequest)]
-        changed_model = [request for request in values if isinstance(request, ChangedRequest)]
         for found in (
             _scores(bench, runs, scored, part),
             _attention(bench, runs, looked, part),
@@ -226,6 +242,9 @@ def measure(
             values[circuit][places], changed[circuit][places] = numbers, True
         if done:
             done(len(values) * len(part))
+
+    for places, part in parts_of(bench, indices, both_ways) if any(map(needs_runs, values)) else ():
+        _in_memory(measure_part, places, part)
     for request in values:
         if isinstance(request, BehaviourRequest) and request.under is None:
             values[request] = behaviour(bench, request.metric)[indices]
@@ -234,13 +253,30 @@ def measure(
     return {r: Series(indices, values[r], present(bench, r, indices), changed[r]) for r in values}
 
 
-def parts_of(bench: Bench, indices: Array) -> Iterator[tuple[Array, Array]]:
-    """Prompts of one length, a chunk at a time: (places in `indices`, indices)."""
+def _in_memory(work: Callable[[Array, Array], None], places: Array, part: Array) -> None:
+    """Do some work on prompts, or on one half of them after the other where memory runs out."""
+    try:
+        return work(places, part)
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        if len(part) == 1:
+            raise UserError(
+                f"memory ran out running prompt {part[0] + 1}", hint="give it more memory, or take a smaller dtype"
+            ) from None
+    half = len(part) // 2
+    _in_memory(work, places[:half], part[:half])
+    return _in_memory(work, places[half:], part[half:])
+
+
+def parts_of(bench: Bench, indices: Array, both_ways: bool = False) -> Iterator[tuple[Array, Array]]:
+    """Prompts of one length, as many at a time as memory takes: (places in `indices`, indices)."""
     lengths = np.asarray([len(bench.pairs[i].clean_tokens) for i in indices])
     for length in np.unique(lengths):
         places = np.flatnonzero(lengths == length)
-        for start in range(0, len(places), CHUNK):
-            chunk = places[start : start + CHUNK]
+        size = prompts_at_once(bench.model, int(length), bench.max_memory, both_ways)
+        for start in range(0, len(places), size):
+            chunk = places[start : start + size]
             yield chunk, indices[chunk]
 
 
@@ -279,10 +315,12 @@ def _scores(bench: Bench, runs: Runs, requests: Sequence[Request], part: Array) 
     scores: dict[Request, Array] = {}
     for metric, mine in by_metric.items():
         score = scorer_of(bench, metric)
-        readout = _readout(score, torch.as_tensor(part))
+        readout = _readout(score, torch.as_tensor(part), bench.model.device)
         experiments = [experiment_of(request) for request in mine]
         positions = _positions(bench, mine, part)
-        found = effects(bench.model, runs, experiments, positions, readout, tally=bench.tally)
+        found = effects(
+            bench.model, runs, experiments, positions, readout, max_memory=bench.max_memory, tally=bench.tally
+        )
         scores |= zip(mine, _scored(score, found, torch.as_tensor(part)), strict=True)
     return scores
 
@@ -303,7 +341,7 @@ def _alone(bench: Bench, runs: Runs, circuits: Sequence[Subgraph], part: Array) 
     if not circuits:
         return {}
     positions = _positions(bench, circuits, part)
-    readout = _readout(bench.scorer, torch.as_tensor(part))
+    readout = _readout(bench.scorer, torch.as_tensor(part), bench.model.device)
     found = subgraph_effects(bench.model, runs, circuits, positions, readout, tally=bench.tally)
     return dict(zip(circuits, _scored(bench.scorer, found, torch.as_tensor(part)), strict=True))
 
@@ -373,7 +411,7 @@ def _intervened(bench: Bench, runs: Runs, requests: Sequence[ChangedRequest], pa
                 found[request] = _looked(request.inner, cache(run.pattern), pairs)
             else:
                 score = scorer_of(bench, request.inner.metric)
-                rows = engine.baseline(bench.model, run.cache, _readout(score, places))
+                rows = engine.baseline(bench.model, run.cache, _readout(score, places, bench.model.device))
                 found[request] = _scored(score, rows[None], places)[0]
     return found
 
@@ -395,7 +433,10 @@ def _patterns(
     if under is None:
         return cache(lambda head: engine.patterns(bench.model, runs.clean, head.layer, head.head))
     experiment, positions = experiment_of(under), _positions(bench, [under], part)
-    (found,) = patched_attention(bench.model, runs, [experiment], positions, heads, tally=bench.tally)
+    memory = bench.max_memory
+    (found,) = patched_attention(
+        bench.model, runs, [experiment], positions, heads, max_memory=memory, tally=bench.tally
+    )
     return lambda head: found[:, heads.index(head)]
 
 
@@ -406,11 +447,16 @@ def _ends(model: Transformer, pairs: Sequence[PromptPair]) -> Ends:
     """The residual streams at END of all clean and all corrupt prompts."""
     ends = torch.empty(2, len(pairs), model.d_model, dtype=model.dtype, device=model.device)
     for places, tokens in engine.by_length([pair.clean_tokens for pair in pairs]):
-        for start in range(0, len(places), CHUNK):
-            here = places[start : start + CHUNK]
-            partners = _tokens([pairs[i] for i in here], "corrupt_tokens")
-            runs = engine.run(model, tokens[start : start + CHUNK], partners)
-            ends[0, here], ends[1, here] = runs.clean.end, runs.corrupt.end
+        partners = _tokens([pairs[i] for i in places], "corrupt_tokens")
+        ends[0, places], ends[1, places] = engine.ends(model, tokens), engine.ends(model, partners, "corrupt")
+    for side, end in zip(("clean", "corrupt"), ends, strict=True):
+        broken = (~end.isfinite().all(dim=1)).nonzero().flatten().tolist()
+        if broken:
+            raise UserError(
+                f"the model gives NaN or infinity on {len(broken)} of {len(pairs)} {side} prompts, the first of them "
+                f"prompt {broken[0] + 1} ({getattr(pairs[broken[0]], side)!r})",
+                hint="float16 overflows easily: try bfloat16 or float32" if model.dtype == torch.float16 else None,
+            )
     return ends[0], ends[1]
 
 
@@ -420,7 +466,7 @@ def _read(
     """What a readout gives on residual streams at END."""
     parts = []
     with torch.inference_mode():
-        for here in torch.arange(len(ends)).split(CHUNK):
+        for here in torch.arange(len(ends)).split(engine.VOCAB_ROWS):
             places = torch.arange(len(here), device=ends.device)
             parts.append(engine.read(model, ends[here][:, None], places, readout(here))[:, 0].cpu())
     return torch.cat(parts)
@@ -428,15 +474,16 @@ def _read(
 
 def _score(model: Transformer, ends: Float[Tensor, "n d"], score: Scorer) -> Array:
     """A metric on residual streams at END, one for each prompt of the scorer."""
-    found = _read(model, ends, lambda here: _readout(score, here))
+    found = _read(model, ends, lambda here: _readout(score, here, model.device))
     return _scored(score, found[None], torch.arange(len(ends)))[0]
 
 
-def _readout(score: Scorer, places: Int[Tensor, " m"]) -> Readout:
+def _readout(score: Scorer, places: Int[Tensor, " m"], device: torch.device) -> Readout:
     """What a scorer reads of the prompts at `places`; whole-vocabulary metrics are reduced to their score at once."""
     if score.ids is not None:
         return Readout.of_tokens(score.ids[places])
-    return Readout.of_vocabulary(lambda rows, prompts: score.score(rows, places[prompts.cpu()])[:, None], 1)
+    there = places.to(device)
+    return Readout.of_vocabulary(lambda rows, prompts: score.score(rows, there[prompts])[:, None], 1)
 
 
 def _scored(score: Scorer, found: Float[Tensor, "e n k"], places: Int[Tensor, " n"]) -> Array:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -67,7 +68,9 @@ def scorer(metric: Metric, pairs: Sequence[PromptPair], clean: Float[Tensor, "n 
         case "logprob":
             return _on_vocabulary(sides, _log_probability)
         case "kl":
-            return Scorer(None, lambda logits, prompts: _kl(clean, logits, prompts))
+            assert clean is not None, "kl is measured against the clean run"
+            table = _tables(clean)
+            return Scorer(None, lambda logits, prompts: _kl(table(logits.device)[0], logits, prompts.to(logits.device)))
     raise UserError(f"unknown metric '{metric.name}'")
 
 
@@ -79,13 +82,18 @@ Sides = dict[str, list[tuple[int, ...]]]
 def _on_tokens(sides: Sides, score: Callable[..., Tensor]) -> Scorer:
     (answers, a_mask), (distractors, d_mask) = _rows(sides["answer"]), _rows(sides["distractor"])
     split = answers.shape[1]
+    table = _tables(a_mask, d_mask)
 
     def apply(logits: Tensor, prompts: Tensor) -> Tensor:
-        at = prompts.cpu()
-        masks = a_mask[at].to(logits.device), d_mask[at].to(logits.device)
+        masks = [mask[prompts.to(logits.device)] for mask in table(logits.device)]
         return score(logits[:, :split], masks[0], logits[:, split:], masks[1])
 
     return Scorer(torch.cat([answers, distractors], dim=1), apply)
+
+
+def _tables(*tables: Tensor) -> Callable[[torch.device], tuple[Tensor, ...]]:
+    """Tables on a device, brought there once."""
+    return cache(lambda device: tuple(table.to(device) for table in tables))
 
 
 def _rows(rows: list[tuple[int, ...]]) -> tuple[Int[Tensor, "n k"], Bool[Tensor, "n k"]]:
@@ -123,11 +131,11 @@ def _best_answer_wins(a: Tensor, a_mask: Tensor, d: Tensor, d_mask: Tensor) -> T
 
 
 def _on_vocabulary(sides: Sides, score: Callable[..., Tensor]) -> Scorer:
-    (answers, a_mask), (distractors, d_mask) = _rows(sides["answer"]), _rows(sides["distractor"])
+    table = _tables(*_rows(sides["answer"]), *_rows(sides["distractor"]))
 
     def apply(logits: Tensor, prompts: Tensor) -> Tensor:
         logp = logits.float().log_softmax(-1)
-        rows = [t[prompts.cpu()].to(logits.device) for t in (answers, a_mask, distractors, d_mask)]
+        rows = [rows[prompts.to(logits.device)] for rows in table(logits.device)]
         return score(logp, logp.gather(-1, rows[0]), rows[1], logp.gather(-1, rows[2]), rows[3], rows[0])
 
     return Scorer(None, apply)
@@ -148,8 +156,7 @@ def _argmax_is_answer(logp: Tensor, a: Tensor, a_mask: Tensor, d: Tensor, d_mask
     return torch.where(torch.isnan(logp).any(-1), torch.nan, hit.to(logp.dtype))
 
 
-def _kl(clean: Tensor | None, logits: Tensor, prompts: Tensor) -> Tensor:
+def _kl(clean: Tensor, logits: Tensor, prompts: Tensor) -> Tensor:
     """KL divergence of the run from the clean run, in nats."""
-    assert clean is not None, "kl is measured against the clean run"
-    p, q = clean[prompts.cpu()].to(logits.device).log_softmax(-1), logits.float().log_softmax(-1)
+    p, q = clean[prompts].log_softmax(-1), logits.float().log_softmax(-1)
     return (p.exp() * (p - q)).sum(-1)

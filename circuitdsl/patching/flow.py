@@ -19,7 +19,7 @@ from circuitdsl.circuit.claims import Node
 from circuitdsl.models.parts import Transformer
 from circuitdsl.patching.count import Tally
 from circuitdsl.patching.runs import Runs, Terms
-from circuitdsl.patching.tables import Array, Names, Plan, Senders, Where, all_names
+from circuitdsl.patching.tables import Array, Names, Plan, Senders, Where, all_names, ship
 
 Key = tuple[Senders, float]
 
@@ -96,7 +96,7 @@ def _flow(
         for (s, _), a, b in zip(chunk, ends, ends[1:], strict=False)
     ]
     host = np.concatenate([host for _, host in chunk])
-    prompt, pos = (torch.from_numpy(column.copy()).to(model.device) for column in host.T)
+    prompt, pos = (ship(column, model.device) for column in host.T)
     direct = torch.zeros(len(host), model.d_model, dtype=model.dtype, device=model.device)
     mediated = torch.zeros_like(direct)
     out: dict[Key, Tensor] = {}
@@ -119,7 +119,7 @@ def _flow(
         active = [g for g in groups if g.first < stage and max(g.stages) > stage]
         if not active:
             return
-        at = torch.cat([torch.arange(g.start, g.end) for g in active]).to(model.device)
+        at = ship(np.concatenate([np.arange(g.start, g.end) for g in active]), model.device)
         block, n, t = model.blocks[layer], prompt[at], pos[at]
         now = block.mlp(block.mlp_norm(runs.clean.mlp_in[layer][n, t] + direct[at] + mediated[at]))
         mediated[at] += (now - runs.clean.mlp[layer][n, t]) * torch.cat([_unless_sent(g, layer) for g in active])
@@ -150,7 +150,7 @@ def _flow(
 
 def _mask(where: Where, names: Names, host: Array, like: Tensor) -> Tensor:
     mask = where.mask(names, fixed=True)[host[:, 0], host[:, 1]][:, None]
-    return torch.from_numpy(mask).to(dtype=like.dtype, device=like.device)
+    return ship(mask, like.device).to(like.dtype)
 
 
 def change(

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -188,8 +189,8 @@ def _head_changes(
     q, k, v = job_inputs(live, layer, jobs, reads, width)
     z = pattern_of(attn, q, k).to(v.dtype) @ v
     for site in sites:
-        n, e, s = site.points.host.T
-        numbers = batch.ship([jobs.number[int(h), int(i)] for h, i in zip(site.head.tolist(), e, strict=True)])
+        n, _, s = site.points.host.T
+        numbers = batch.ship(np.concatenate([np.full(b - a, jobs.number[head, e]) for head, e, a, b in site.nodes]))
         step = batch.ship(s - (batch.steps - width))
         z[numbers, batch.ship(n), step] = _replacement(live, layer, "z", site)
     if batch.keeps("head", layer):

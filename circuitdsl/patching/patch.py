@@ -7,7 +7,7 @@ stand in it by name; what a name means differs from prompt to prompt and is pass
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -78,6 +78,10 @@ class Readout:
     tokens: Int[Tensor, "n width"] | None
     reduce: Callable[[Float[Tensor, "m vocab"], Int[Tensor, " m"]], Float[Tensor, "m width"]] | None
     width: int
+
+    def on(self, device: torch.device) -> Readout:
+        """The same with its tokens on a device."""
+        return self if self.tokens is None else replace(self, tokens=self.tokens.to(device))
 
     @classmethod
     def of_tokens(cls, tokens: Int[Tensor, "n width"]) -> Readout:

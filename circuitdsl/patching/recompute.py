@@ -21,6 +21,7 @@ from circuitdsl.patching.live import (
     patched_inputs,
     queries_keys_values,
 )
+from circuitdsl.patching.memory import batch_rows
 from circuitdsl.patching.patch import Experiment, Positions, Readout, check_node
 from circuitdsl.patching.runs import Runs, baseline, first_difference, patterns, read
 from circuitdsl.patching.sweep import Progress, sweep
@@ -36,6 +37,7 @@ def effects(
     readout: Readout,
     *,
     max_rows: int | None = None,
+    max_memory: int | None = None,
     progress: Progress | None = None,
     tally: Tally | None = None,
 ) -> Float[Tensor, "experiments n width"]:
@@ -45,8 +47,9 @@ def effects(
         runs: the clean and corrupt run; denoising experiments swap them (and run the model again).
         experiments: may repeat; each distinct one is run once.
         positions: token indices of every position that they name, except `*`.
-        max_rows: residual-stream vectors (experiments × prompts × positions) recomputed at once; by default what fits
-            in a quarter of a gigabyte, or a share of a GPU's free memory. Halved and retried when memory runs out.
+        max_rows: residual-stream vectors (experiments × prompts × positions) recomputed at once; by default what fits.
+            Halved and retried when memory runs out.
+        max_memory: bytes for caches and batches together, of which a batch takes its share; by default by what is free.
         progress: called with (runs done, runs in all), one run being an experiment on a prompt.
         tally: counts the work done.
 
@@ -57,6 +60,7 @@ def effects(
         PatchError: an experiment that the model or the prompts cannot hold.
     """
     tally = tally if tally is not None else Tally()
+    readout = readout.on(model.device)
     where = Where.of(positions, runs.n, runs.length, first_difference(runs.clean_tokens, runs.corrupt_tokens))
 
     def unpatched(base: Runs) -> Tensor:
@@ -65,7 +69,8 @@ def effects(
     def patched(live: Live) -> Tensor:
         return _to_the_end(live, readout)
 
-    return sweep(runs, experiments, where, unpatched, patched, max_rows, progress, tally)
+    rows = max_rows or batch_rows(model, runs.length, max_memory)
+    return sweep(runs, experiments, where, unpatched, patched, rows, progress, tally)
 
 
 @torch.inference_mode()
@@ -77,6 +82,7 @@ def patched_attention(
     heads: Sequence[Node],
     *,
     max_rows: int | None = None,
+    max_memory: int | None = None,
     tally: Tally | None = None,
 ) -> Float[Tensor, "experiments n heads T T"]:
     """Attention patterns of heads in every patched run: from each position (axis 3) to each (axis 4).
@@ -93,7 +99,8 @@ def patched_attention(
     def patched(live: Live) -> Tensor:
         return _up_to_heads(live, heads)
 
-    return sweep(runs, experiments, where, unpatched, patched, max_rows, None, tally or Tally())
+    rows = max_rows or batch_rows(model, runs.length, max_memory)
+    return sweep(runs, experiments, where, unpatched, patched, rows, None, tally if tally is not None else Tally())
 
 
 def _to_the_end(live: Live, readout: Readout) -> Float[Tensor, "N E width"]:

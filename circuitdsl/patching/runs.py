@@ -19,6 +19,8 @@ C = TypeVar("C", bound="Terms")
 
 #: prompts run at once when the caches are filled
 CHUNK = 64
+#: rows whose logits over the whole vocabulary are held at once
+VOCAB_ROWS = 256
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -129,6 +131,19 @@ def run(model: Transformer, clean_tokens: Int[Tensor, "n T"], corrupt_tokens: In
     for tokens, which in ((clean, "clean"), (corrupt, "corrupt")):
         _check_tokens(model, tokens, which)
     return Runs(model, clean, corrupt, _filled(model, clean, _new_cache), _filled(model, corrupt, _new_terms))
+
+
+@torch.inference_mode()
+def ends(model: Transformer, tokens: Int[Tensor, "n T"], which: str = "clean") -> Float[Tensor, "n d"]:
+    """The residual streams at END, before the final norm, and nothing else; errors are those of `run`."""
+    tokens = tokens.to(model.device).long()
+    _check_tokens(model, tokens, which)
+    found = []
+    for part in tokens.split(CHUNK):
+        terms = _new_terms(model, *part.shape)
+        _fill(model, part, terms, slice(None))
+        found.append(terms.end)
+    return torch.cat(found)
 
 
 @torch.inference_mode()
@@ -257,7 +272,8 @@ def read(
     if readout.tokens is None:
         assert readout.reduce is not None
         n, m, _ = resid.shape
-        out = readout.reduce(model.logits(resid.flatten(0, 1)).float(), prompts.repeat_interleave(m))
+        rows = zip(resid.flatten(0, 1).split(VOCAB_ROWS), prompts.repeat_interleave(m).split(VOCAB_ROWS), strict=True)
+        out = torch.cat([readout.reduce(model.logits(part).float(), at) for part, at in rows])
         return out.view(n, m, readout.width).float()
     tokens = readout.tokens.to(model.device)[prompts]
     logits = model.final_norm(resid) @ model.W_U[tokens].transpose(1, 2)

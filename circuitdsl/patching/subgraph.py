@@ -24,9 +24,9 @@ from torch import Tensor
 from circuitdsl.circuit.claims import LOGITS, Edge, Input, Node, Position, Site
 from circuitdsl.models.parts import Port, Transformer, attend
 from circuitdsl.patching.count import Tally
+from circuitdsl.patching.memory import batch_rows
 from circuitdsl.patching.patch import Ablation, Experiment, PatchError, Positions, Readout, check, check_node
 from circuitdsl.patching.runs import Runs, read
-from circuitdsl.patching.sweep import default_rows
 from circuitdsl.patching.tables import Names, Where
 
 
@@ -81,7 +81,7 @@ def subgraph_effects(
     Args:
         subgraphs: may repeat; each distinct one is run once.
         positions: token indices of every position that they name, except `*`.
-        max_rows: residual-stream vectors computed at once; by default what fits (see `sweep.default_rows`).
+        max_rows: residual-stream vectors computed at once; by default what fits (see `memory.batch_rows`).
         tally: counts the work done.
 
     Returns:
@@ -94,7 +94,7 @@ def subgraph_effects(
     where = Where.of(positions, runs.n, runs.length)
     distinct = list(dict.fromkeys(subgraphs))
     _check(model, runs, distinct)
-    rows = max(1, (max_rows or default_rows(model, runs.length)) // runs.length)
+    rows = max(1, (max_rows or batch_rows(model, runs.length)) // runs.length)
     found: dict[Subgraph, Tensor] = {}
     for kind in dict.fromkeys(one.kind for one in distinct):
         group = [one for one in distinct if one.kind == kind]

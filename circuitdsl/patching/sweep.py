@@ -10,17 +10,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from circuitdsl.models.parts import Transformer
 from circuitdsl.patching.count import Tally
 from circuitdsl.patching.flow import flows
 from circuitdsl.patching.live import Live
+from circuitdsl.patching.memory import out_of_memory
 from circuitdsl.patching.patch import Experiment, PatchError, check
 from circuitdsl.patching.runs import Runs
-from circuitdsl.patching.tables import Array, Batch, Plan, Where, plan
+from circuitdsl.patching.tables import Array, Batch, Plan, Where, plan, ship
 
 Progress = Callable[[int, int], None]
-#: bytes that one batch's activations may take on a CPU, and the share of free memory on a GPU
-CPU_BYTES, GPU_SHARE = 256 * 2**20, 0.4
 
 
 def sweep(
@@ -29,7 +27,7 @@ def sweep(
     where: Where,
     unpatched: Callable[[Runs], Float[Tensor, "n ..."]],
     patched: Callable[[Live], Float[Tensor, "N E ..."]],
-    max_rows: int | None,
+    max_rows: int,
     progress: Progress | None,
     tally: Tally,
 ) -> Float[Tensor, "experiments n ..."]:
@@ -46,7 +44,6 @@ def sweep(
     if runs.means is None and any(e.ablate == "mean" and e.sites for e in distinct):
         raise PatchError("mean ablation needs the means: Runs.with_means(mean_terms(...), stratum)")
     tally.experiments += len(distinct)
-    rows = max_rows or default_rows(model, runs.length)
     done = _Done(progress, len(distinct) * runs.n)
     out: list[Tensor | None] = [None] * len(distinct)
     for direction in ("noise", "denoise"):
@@ -55,30 +52,19 @@ def sweep(
             continue
         base = runs if direction == "noise" else runs.swapped()
         plans = [plan(distinct[i], model) for i in places]
-        flow = flows(model, base, plans, where, rows, tally)
+        flow = flows(model, base, plans, where, max_rows, tally)
         values = unpatched(base)
         values = values.expand(len(plans), *values.shape).clone()
         for members, prompts, start in _groups(plans, where, model.n_layers):
             batch = Batch(tuple(plans[i] for i in members), prompts, start, where, model, flow.rows)
-            target = torch.tensor(members, device=model.device)
-            _run_split(Live(base, batch, flow, tally), target, patched, rows, values, done)
+            target = ship(members, model.device)
+            _run_split(Live(base, batch, flow, tally), target, patched, max_rows, values, done)
         for i, one in zip(places, values, strict=True):
             out[i] = one
     done.add(done.total - done.count)  # prompts in which an experiment changes no position
     index = {experiment: i for i, experiment in enumerate(distinct)}
     found = [one for one in out if one is not None]
     return torch.stack([found[index[experiment]] for experiment in experiments]) if found else torch.empty(0)
-
-
-def default_rows(model: Transformer, length: int) -> int:
-    """How many residual-stream vectors a batch may hold at once, by memory."""
-    size = torch.finfo(model.dtype).bits // 8
-    heads = model.n_heads * (6 * model.d_head + 4 * length)
-    per_row = size * (8 * model.d_model + 3 * model.d_mlp + heads)
-    budget = CPU_BYTES
-    if model.device.type == "cuda":
-        budget = int(torch.cuda.mem_get_info(model.device)[0] * GPU_SHARE)
-    return max(64, budget // per_row)
 
 
 @dataclass
@@ -140,11 +126,12 @@ def _tried(live: Live, part: Batch, patched: Callable[[Live], Tensor]) -> Tensor
     live.tally.batches += 1
     try:
         return patched(Live(live.runs, part, live.flow, live.tally))
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if not _out_of_memory(error) or len(part.plans) * len(part.rows) == 1:
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
             raise
+        if len(part.plans) * len(part.rows) == 1:
+            raise PatchError(
+                f"memory ran out patching one prompt of {part.where.length} tokens ({part.plans[0].experiment})",
+                hint="give it more memory, or take a smaller dtype",
+            ) from None
     return None
-
-
-def _out_of_memory(error: Exception) -> bool:
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)

@@ -176,6 +176,12 @@ def all_names(senders: Senders) -> Names:
     return frozenset(name for _, names in senders for name in names)
 
 
+def ship(array: Array | Sequence[int], device: torch.device) -> Tensor:
+    """Indices on a device; does not wait for what the device is doing."""
+    tensor = torch.from_numpy(np.ascontiguousarray(array, dtype=np.int64))
+    return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
+
+
 # --- a batch ----------------------------------------------------------------------------------------
 
 
@@ -272,9 +278,7 @@ class Batch:
 
     def ship(self, array: Array | Sequence[int]) -> Tensor:
         """Indices, on the model's device."""
-        tensor = torch.from_numpy(np.ascontiguousarray(array, dtype=np.int64))
-        device = self.model.device
-        return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
+        return ship(array, self.model.device)
 
     def width(self, layer: int) -> int:
         """Positions of the residual stream that are still followed after a layer's heads have read."""

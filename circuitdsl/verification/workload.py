@@ -14,7 +14,7 @@ import torch
 
 from circuitdsl.circuit.catalogue import ModelShape
 from circuitdsl.circuit.claims import Circuit, Metric
-from circuitdsl.measure.bench import CHUNK, experiment_of, present
+from circuitdsl.measure.bench import experiment_of, present
 from circuitdsl.measure.places import token_indices
 from circuitdsl.measure.plan import ClaimPlan, plan
 from circuitdsl.measure.requests import (
@@ -31,9 +31,10 @@ from circuitdsl.models.parts import Transformer
 from circuitdsl.patching.calibrate import Machine
 from circuitdsl.patching.count import floor_by_prompt
 from circuitdsl.patching.flow import wanted
+from circuitdsl.patching.memory import BATCH, allowed, prompt_bytes, prompts_at_once
 from circuitdsl.patching.patch import Experiment
-from circuitdsl.patching.runs import first_difference
-from circuitdsl.patching.sweep import CPU_BYTES, GPU_SHARE, _groups
+from circuitdsl.patching.runs import CHUNK, first_difference
+from circuitdsl.patching.sweep import _groups
 from circuitdsl.patching.tables import Where, all_names
 from circuitdsl.patching.tables import plan as sorted_out
 from circuitdsl.tasks.dataset import Dataset
@@ -135,7 +136,7 @@ def _task_work(
     patches = [r for r in requests if _is_scored(r)]
     reads = [r for r in requests if isinstance(r, AttentionRequest)]
     looks = plan_looks(len(data.pairs), early_stop).sizes
-    start = _runs(data, everything) + _means(patches, data, mean_prompts) + _null_work(plans, model, data)
+    start = _runs(model, data, everything) + _means(patches, data, mean_prompts) + _null_work(plans, model, data)
     steps = [_measuring(model, data, requests, everything[a:b]) for a, b in zip((0, *looks), looks, strict=False)]
     lengths = [len(pair.clean_tokens) for pair in data.pairs]
     return TaskWork(
@@ -192,17 +193,17 @@ def _means(patches: Sequence[Request], data: Dataset, mean_prompts: int) -> Work
     return Work(run_tokens=round(prompts * length), passes=-(-prompts // CHUNK))
 
 
-def _parts(data: Dataset, indices: np.ndarray) -> list[np.ndarray]:
-    """Prompts of one length, a chunk at a time, as they are measured."""
+def _parts(model: Transformer, data: Dataset, indices: np.ndarray) -> list[np.ndarray]:
+    """Prompts of one length, as many at a time as are measured together."""
     lengths = np.asarray([len(data.pairs[i].clean_tokens) for i in indices])
-    groups = [indices[lengths == length] for length in np.unique(lengths)]
-    return [group[i : i + CHUNK] for group in groups for i in range(0, len(group), CHUNK)]
+    groups = [(indices[lengths == length], prompts_at_once(model, int(length))) for length in np.unique(lengths)]
+    return [group[i : i + size] for group, size in groups for i in range(0, len(group), size)]
 
 
-def _runs(data: Dataset, indices: np.ndarray) -> Work:
+def _runs(model: Transformer, data: Dataset, indices: np.ndarray) -> Work:
     """The clean and the corrupt run of some prompts."""
     tokens = sum(len(data.pairs[i].clean_tokens) for i in indices)
-    return Work(run_tokens=2 * tokens, passes=2 * len(_parts(data, indices)))
+    return Work(run_tokens=2 * tokens, passes=2 * len(_parts(model, data, indices)))
 
 
 def _measuring(model: Transformer, data: Dataset, requests: Sequence[Request], indices: np.ndarray) -> Work:
@@ -211,8 +212,8 @@ def _measuring(model: Transformer, data: Dataset, requests: Sequence[Request], i
     if not patches and not any(isinstance(r, AttentionRequest) for r in requests):
         return Work()
     denoise = [r for r in patches if experiment_of(r).direction == "denoise"]
-    work = _runs(data, indices) + (_runs(data, indices) if denoise else Work())
-    for part in _parts(data, indices):
+    work = _runs(model, data, indices) + (_runs(model, data, indices) if denoise else Work())
+    for part in _parts(model, data, indices):
         pairs = [data.pairs[i] for i in part]
         names = dict.fromkeys(position for request in patches for position in positions_of(request))
         clean, corrupt = (
@@ -258,21 +259,10 @@ def seconds(model: Transformer, task: TaskWork, work: Work, machine: Machine) ->
     return machine.seconds(positions + mlps, work.passes, model.n_layers) + task.claims * _WEIGHING * machine.layer
 
 
-def batch_bytes(device: torch.device) -> int:
-    """Bytes that one batch of patched runs may take on a device."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0] * GPU_SHARE)
-    return CPU_BYTES
-
-
-def memory(model: Transformer, work: Sequence[TaskWork], batch: int) -> int:
-    """Bytes that measuring takes at the most, weights aside: one chunk's runs, and one batch of patched runs.
+def memory(model: Transformer, work: Sequence[TaskWork], device: torch.device) -> int:
+    """Bytes that measuring takes at the most, weights aside: the runs of some prompts, and one batch of patched runs.
 
     Counts activations only; a Python process with torch and transformers takes about half a gigabyte besides.
     """
-    size = torch.finfo(model.dtype).bits // 8
-    heads, d_head, kv = model.n_heads, model.d_head, model.blocks[0].attn.n_kv_heads
-    terms = heads * d_head + model.d_model
-    caches = 2 * terms + 2 * model.d_model + (heads + 2 * kv) * d_head
-    tokens = max((min(CHUNK, task.prompts) * task.tokens[1] for task in work), default=0)
-    return size * model.n_layers * caches * tokens + batch
+    most = [min(prompts_at_once(model, t.tokens[1]), t.prompts) * prompt_bytes(model, t.tokens[1]) for t in work]
+    return max(most, default=0) + int(allowed(device) * BATCH)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from circuitdsl.circuit.claims import EMBED, EVERYWHERE, LOGITS, Edge, Input, Metric, Node, Position, Site
+from circuitdsl.errors import UserError
 from circuitdsl.measure.bench import Bench, bench, measure, present
 from circuitdsl.measure.requests import AttentionRequest, BehaviourRequest, EdgeRequest, NodeRequest, Request
 from circuitdsl.tasks.dataset import Dataset, sample
@@ -53,6 +56,23 @@ def test_the_corrupt_embedding_everywhere_is_the_corrupt_run(pocket, data) -> No
     assert series.values == pytest.approx(whole.corrupt, abs=1e-4)
     (back,) = measure(whole, [NodeRequest((Site(EMBED, EVERYWHERE),), direction="denoise")], np.arange(48)).values()
     assert back.values == pytest.approx(whole.clean, abs=1e-4)
+
+
+def test_a_prompt_on_which_the_model_gives_no_number_is_named(pocket, data) -> None:
+    """A token whose embedding is not finite breaks the prompts that hold it; the first of them is named."""
+    spoilt = data.pairs[5].clean_tokens[-3]
+    first = next(i for i, pair in enumerate(data.pairs) if spoilt in pair.clean_tokens)
+    embedding = pocket.W_E.clone()
+    embedding[spoilt] = float("nan")
+    with pytest.raises(UserError, match=rf"NaN or infinity on .* clean prompts, the first of them prompt {first + 1} "):
+        bench(replace(pocket, W_E=embedding), data, Metric())
+
+
+def test_a_prompt_that_is_its_own_partner_is_named(pocket, data) -> None:
+    pairs = list(data.pairs)
+    pairs[3] = replace(pairs[3], corrupt_tokens=pairs[3].clean_tokens)
+    with pytest.raises(UserError, match=r"prompt 4 .* is the same as its corrupt partner"):
+        bench(pocket, replace(data, pairs=tuple(pairs)), Metric())
 
 
 def test_prompts_without_a_position_are_marked(pocket, data) -> None:
