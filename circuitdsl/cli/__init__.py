@@ -28,6 +28,7 @@ VERBS = (
     "discover",
     "compare",
     "channels",
+    "edit",
     "diff",
     "falsify",
     "tasks",

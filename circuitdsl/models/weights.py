@@ -156,6 +156,20 @@ def decompose(factors: Factors) -> Components:
     return Components(values.float(), reads.float(), writes.float())
 
 
+def component_map(
+    W_V: Float[Tensor, "d d_head"], W_O: Float[Tensor, "d_head d"], index: int
+) -> Float[Tensor, "d_head d_head"]:
+    """The matrix `P` on a head's `z` that picks one singular component of its output: `z P W_O = z W_O v v^T`.
+
+    `W_V` has the norm's gain folded in and `W_O` is centred, as `fold` gives them. `v` lies in the row space of this
+    `W_O`, so that such a matrix exists: `P = W_O v (W_O^+ v)^T`, with the pseudo-inverse.
+    """
+    _, r = torch.linalg.qr(W_V)
+    _, _, vh = torch.linalg.svd(r @ W_O, full_matrices=False)
+    v = vh[index]
+    return torch.outer(W_O @ v, v @ torch.linalg.pinv(W_O))
+
+
 # --- where they come from ---------------------------------------------------------------------------
 
 

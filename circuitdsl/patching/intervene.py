@@ -16,7 +16,7 @@ from torch import Tensor
 
 from circuitdsl.circuit.claims import EVERYWHERE, Intervention, Node, Position, Replace, Scale, SetAttention
 from circuitdsl.models.parts import Attention, Transformer, attend
-from circuitdsl.models.weights import fold
+from circuitdsl.models.weights import component_map, fold
 from circuitdsl.patching.attend import pattern_of
 from circuitdsl.patching.patch import PatchError, Positions, check_node
 from circuitdsl.patching.runs import Cache, Edits, Runs, Terms, edited
@@ -68,20 +68,6 @@ def nodes_of(verb: SetAttention | Scale | Replace) -> tuple[Node, ...]:
             return nodes
         case Replace(sites=sites):
             return tuple(site.node for site in sites)
-
-
-def component_map(
-    W_V: Float[Tensor, "d d_head"], W_O: Float[Tensor, "d_head d"], index: int
-) -> Float[Tensor, "d_head d_head"]:
-    """The matrix `P` on a head's `z` that picks one singular component of its output: `z P W_O = z W_O v v^T`.
-
-    `W_V` has the norm's gain folded in and `W_O` is centred, as in `models.weights`. `v` lies in the row space of this
-    `W_O`, so that such a matrix exists: `P = W_O v (W_O^+ v)^T`, with the pseudo-inverse.
-    """
-    _, r = torch.linalg.qr(W_V)
-    _, _, vh = torch.linalg.svd(r @ W_O, full_matrices=False)
-    v = vh[index]
-    return torch.outer(W_O @ v, v @ torch.linalg.pinv(W_O))
 
 
 # --- the changes, as edits of the forward pass ------------------------------------------------------
