@@ -29,6 +29,7 @@ VERBS = (
     "compare",
     "channels",
     "edit",
+    "trace",
     "diff",
     "falsify",
     "tasks",

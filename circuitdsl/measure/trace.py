@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 import torch
@@ -21,6 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuitdsl.circuit.claims import EMBED, Node
+from circuitdsl.circuit.traced import Side
 from circuitdsl.errors import UserError
 from circuitdsl.models.parts import Transformer
 from circuitdsl.models.weights import AttentionWeights, weights_of
@@ -34,7 +34,6 @@ COVERED = 0.7
 #: prompts traced at a time
 CHUNK = 64
 
-Side = Literal["destination", "source"]
 SIDES: tuple[Side, ...] = ("destination", "source")
 Added = tuple[tuple[Node, float], ...]
 
@@ -96,6 +95,7 @@ class Firing:
         prompt: its number.
         signal: which singular vectors of Ω make the score, the largest term first.
         senders: for each side, the heads that make up 70 % of what heads add, and how much each adds.
+        heads: for each side, what all heads add together.
         others: for each side, what the embedding and the MLPs add.
     """
 
@@ -107,6 +107,7 @@ class Firing:
     score: float
     signal: tuple[int, ...]
     senders: dict[Side, Added]
+    heads: dict[Side, float]
     others: dict[Side, Added]
 
     def token(self, side: Side) -> int:
@@ -173,12 +174,13 @@ class Tracer:
             "source": (weigh @ parts.source[chosen, :-1] / scale_j, j),
         }
         senders: dict[Side, Added] = {}
+        total: dict[Side, float] = {}
         others: dict[Side, Added] = {}
         for side in SIDES:
             direction, token = directions[side]
             heads, rest = self.added(prompt, head.layer, token, direction)
-            senders[side], others[side] = covering(heads), rest
-        return Firing(prompt, head, i, j, attention, score, tuple(chosen.tolist()), senders, others)
+            senders[side], total[side], others[side] = covering(heads), sum(value for _, value in heads), rest
+        return Firing(prompt, head, i, j, attention, score, tuple(chosen.tolist()), senders, total, others)
 
     def omega(self, head: Node) -> Omega:
         """Ω of a head, worked out once."""

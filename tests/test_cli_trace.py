@@ -1,0 +1,114 @@
+"""`circuitdsl trace`: tables and a picture that say the same as the firings behind them."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ElementTree
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from circuitdsl import cli
+from circuitdsl.api import loads, make_benches
+from circuitdsl.circuit.claims import Node, Position
+from circuitdsl.circuit.traced import Place
+from circuitdsl.measure.trace import fired
+from circuitdsl.measure.trace_graph import token_names, trace_graph
+from circuitdsl.report.trace import shown
+
+HEAD, END, IO = Node("head", 2, 5), Position("END"), Position("IO")
+
+
+@pytest.fixture(scope="module")
+def pairs(pocket):
+    (circuit,) = loads('circuit t\nmodel "pocket"\ntask ioi(prompts = 48)\nexpect accuracy >= 9%\n').circuits
+    return make_benches(circuit, pocket)["ioi"].pairs
+
+
+@pytest.fixture(scope="module")
+def found(pocket, pairs):
+    return trace_graph(pocket, pairs, HEAD, END, IO)
+
+
+def test_the_graph_counts_each_prompt_once(pocket, pairs, found) -> None:
+    places = [[pair.positions[name] for pair in pairs] for name in ("END", "IO")]
+    starts = [f for f in fired(pocket, [pair.clean_tokens for pair in pairs], HEAD, *places) if f]
+    assert (found.prompts, found.firings) == (48, len(starts))
+    for side, token in (("destination", "END"), ("source", "IO")):
+        expected = Counter(sender for start in starts for sender, _ in start.senders[side])
+        mine = {k.sender.head: k for k in found.links if k.receiver == Place(HEAD, "END") and k.side == side}
+        assert {head: link.count for head, link in mine.items()} == expected
+        assert {link.sender.token for link in mine.values()} == {token}
+        best = max(expected, key=expected.__getitem__)
+        weights = [value for start in starts for sender, value in start.senders[side] if sender == best]
+        assert mine[best].weight == pytest.approx(np.mean(weights))
+    size = found.fired[Place(HEAD, "END")]
+    assert (size.count, size.dimensions) == (len(starts), pytest.approx(np.mean([len(s.signal) for s in starts])))
+    assert found.order.index("IO") < found.order.index("END")
+
+
+def test_what_is_shown_leads_to_the_first_head(found) -> None:
+    for least in (0.1, 0.5):
+        links = shown(found, least)
+        assert links and all(link.count >= least * found.firings for link in links)
+        reached = {link.sender for link in links} | {Place(HEAD, "END")}
+        assert {link.receiver for link in links} <= reached
+    assert len(shown(found, 0.1)) > len(shown(found, 0.5))
+
+
+def test_tokens_have_their_own_names_first(pairs) -> None:
+    names = token_names(pairs[0])
+    positions = pairs[0].positions
+    assert all(names[positions[name][0]] == name for name in ("IO", "S1", "S2", "END"))
+    assert names[positions["S1"][0] + 1] == "S1+1"
+
+
+# --- the verb ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run(capsys):
+    """Run the verb in this process: (status, standard output, standard error)."""
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        try:
+            status = cli.run(["trace", *arguments])
+        except SystemExit as stop:
+            status = int(stop.code or 0)
+        out, err = capsys.readouterr()
+        assert "Traceback" not in out + err
+        return status, out, err
+
+    return call
+
+
+def test_a_trace_is_told_and_drawn(run, tmp_path: Path) -> None:
+    picture = tmp_path / "trace.svg"
+    arguments = ("--head", "2.5", "--from", "END", "--to", "IO", "--prompts", "48", "--least", "50%")
+    status, out, _ = run("pocket/ioi", *arguments, "-o", str(picture))
+    assert status == 0 and "2.5 fires END -> IO on " in out and "of 48 prompts" in out
+    chips = [g for g in ElementTree.parse(picture).iter("{http://www.w3.org/2000/svg}g") if g.get("class") == "head"]
+    drawn = {text.text for chip in chips for text in chip.iter("{http://www.w3.org/2000/svg}text")}
+    told = {
+        word for line in out.splitlines() if "asks)" in line or "asked)" in line for word in line.split() if "." in word
+    }
+    assert drawn == {word for word in told if not word.replace(".", "").isdigit() or len(word) == 3}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "says"),
+    [
+        (("--head", "9.9", "--from", "END", "--to", "IO"), 2, "9.9 does not exist: pocket has 4 layers of 8 heads"),
+        (("--head", "0.1", "--from", "END", "--to", "IO"), 2, "no head is upstream of 0.1"),
+        (("--head", "mover", "--from", "END", "--to", "IO"), 2, "'mover' is no head"),
+        (("--head", "2.5", "--from", "end", "--to", "IO"), 2, "'end' is no position"),
+        (("--head", "2.5", "--from", "END", "--to", "OI"), 2, "the task ioi has no position OI"),
+        (("--head", "3.5", "--from", "END", "--to", "END"), 3, "3.5 does not fire END -> END on any of 32 prompts"),
+        (("--head", "2.5", "--from", "END", "--to", "IO", "--task", "x"), 2, "there is no task x"),
+        (("--head", "2.5", "--from", "END", "--to", "IO", "-o", "x.pdf"), 2, "use .svg or .png"),
+    ],
+)
+def test_mistakes_are_one_clear_error(run, arguments, status: int, says: str) -> None:
+    found, _, err = run("pocket/ioi", "--prompts", "32", *arguments)
+    assert (found, says in err) == (status, True), err
