@@ -231,7 +231,34 @@ class Tracing:
     side: Literal["destination", "source"]
 
 
-Measurement = EdgeEffect | NodeEffect | Behaviour | Attention | WholeCircuit | Composition | Tracing | Property
+@dataclass(frozen=True, slots=True)
+class Overlapping:
+    """What two circuits share, as far as their specs say; positions apart.
+
+    Attributes:
+        what: heads, edges, or the roles of shared heads.
+        sizes: how many of them each circuit has.
+        jaccard: intersection over union.
+        chance, p: the overlap of random heads in the same layers, and how often it is as large; None where unknown.
+        agreeing: shared heads with the same role in both; `disagreeing` says which have another.
+    """
+
+    first: str
+    second: str
+    what: Literal["heads", "edges", "roles"]
+    sizes: tuple[int, int]
+    shared: int
+    jaccard: float
+    chance: float | None
+    p: float | None
+    agreeing: int
+    disagreeing: tuple[str, ...]
+    line: int
+
+
+Measurement = (
+    EdgeEffect | NodeEffect | Behaviour | Attention | WholeCircuit | Composition | Tracing | Property | Overlapping
+)
 
 
 # --- what changes a model -------------------------------------------------------------------------
@@ -407,7 +434,23 @@ class Beyond:
         return self.text
 
 
-Test = Matters | Negligible | Signed | Within | Beyond | Stronger | Moves | ChannelTest
+@dataclass(frozen=True, slots=True)
+class AboveChance:
+    """Two circuits share more heads than random ones in the same layers do."""
+
+    def __str__(self) -> str:
+        return "above chance"
+
+
+@dataclass(frozen=True, slots=True)
+class RolesAgree:
+    """Shared heads play the same role in both circuits."""
+
+    def __str__(self) -> str:
+        return "agree"
+
+
+Test = Matters | Negligible | Signed | Within | Beyond | Stronger | Moves | ChannelTest | AboveChance | RolesAgree
 
 
 @dataclass(frozen=True, slots=True)
@@ -426,7 +469,7 @@ class Claim:
     id: str
     line: int
     text: str
-    kind: Literal["edge", "expect", "channel", "trace", "property"]
+    kind: Literal["edge", "expect", "channel", "trace", "property", "compare"]
     measurement: Measurement
     tests: tuple[Test, ...]
     each: bool

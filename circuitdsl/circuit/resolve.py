@@ -17,6 +17,7 @@ from ..language.diagnostics import Diagnostic, Sink, ordered
 from .catalogue import ModelShape, TaskShape
 from .claims import Circuit, Group, Metric, ModelUse, TaskUse, Unmeasured
 from .collect import Claims
+from .comparisons import with_comparisons
 from .expressions import check_modifiers, find_homes, record, resolve_group, role_of
 from .header import margin_of, metric_of, model_use, task_use
 from .scope import Scope
@@ -45,7 +46,8 @@ def resolve(
     _check_language(file, sink)
     common = _common(file, sink)
     circuits = tuple(_circuit(part, file, common, tasks, model_override, sink) for part in file.parts)
-    _check_comparisons(file, circuits, sink)
+    blocks = [each for each in file.shared if isinstance(each, s.Compare)]
+    circuits = with_comparisons(circuits, blocks, {circuit.name: circuit for circuit in circuits}, sink)
     return circuits, ordered(sink.found)
 
 
@@ -163,16 +165,6 @@ def _common(file: _File, sink: Sink) -> tuple[Unmeasured, ...]:
     return tuple(found)
 
 
-def _check_comparisons(file: _File, circuits: Iterable[Circuit], sink: Sink) -> None:
-    for statement in file.shared:
-        if isinstance(statement, s.Compare):
-            for word in (statement.first, statement.second):
-                if word.text not in file.opened and not file.imports:
-                    sink.unknown("E059", "circuit", word.text, word.span, file.opened)
-            for line in statement.block:
-                check_names(Scope(sink), line)
-
-
 # --- one circuit ----------------------------------------------------------------------------------
 
 
@@ -195,7 +187,6 @@ def _circuit(
     for statement in statements:
         claims.add(statement)
     claims.finish(groups)
-    compared = [u for c in file.shared if isinstance(c, s.Compare) for u in _comparison(c, part, file, sink)]
     infos = [i for i in statements if isinstance(i, s.Info)]
     licenses = [i.text.text for i in infos if i.kind == "license"]
     return Circuit(
@@ -211,18 +202,10 @@ def _circuit(
         license=licenses[-1] if licenses else None,
         margin=scope.margin,
         interventions=tuple(each for each in claims.interventions.values() if each is not None),
-        unmeasured=tuple(sorted((*common, *claims.unmeasured, *compared), key=lambda u: u.line)),
+        unmeasured=tuple(sorted((*common, *claims.unmeasured), key=lambda u: u.line)),
         path=file.syntax.path,
         sha256=file.sha256,
     )
-
-
-def _comparison(statement: s.Compare, part: _Part, file: _File, sink: Sink) -> tuple[Unmeasured, ...]:
-    """A comparison is listed with the circuits it names, or with the first when it names none of the file's."""
-    names = {statement.first.text, statement.second.text}
-    here = any(name in file.opened for name in names)
-    mine = part.name in names if here else part is file.parts[0]
-    return unmeasured(sink, statement) if mine else ()
 
 
 # --- header ---------------------------------------------------------------------------------------

@@ -17,7 +17,6 @@ WHAT: dict[type[s.Syntax], str] = {
     s.Role: "a role of the file's own",
     s.Use: "'use'",
     s.Property: "a property",
-    s.Compare: "a comparison",
 }
 
 

@@ -46,8 +46,6 @@ UNMEASURED: Mapping[str, str] = {
     "induction_score": "induction scores",
     "duplicate_token_score": "duplicate-token scores",
     "role": "role checks",
-    "overlap": "overlap",
-    "roles": "agreement of roles",
 }
 MEASUREMENTS = (*MEASURED, *UNMEASURED)
 

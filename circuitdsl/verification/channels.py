@@ -15,6 +15,7 @@ from circuitdsl.measure.channels import FEWEST, Compositions, compositions
 from circuitdsl.models.weights import AttentionWeights
 from circuitdsl.report.numbers import plain
 from circuitdsl.report.report import ClaimResult, Measured, MemberResult, ModelInfo, Report, SpecInfo, Standing, Verdict
+from circuitdsl.verification.comparisons import comparison_results
 
 PROTOCOL = {"read": "weights", "run": "none"}
 _WORST: tuple[Verdict, ...] = ("fails", "error", "undecided", "holds")
@@ -30,13 +31,13 @@ def channel_claims(circuit: Circuit, only: str | None = None) -> list[Claim]:
 def needs_no_model(circuit: Circuit, only: str | None = None) -> bool:
     """Whether weights alone decide all claims of a circuit, and there are any."""
     wanted = [claim for claim in circuit.claims if only is None or claim.answers_to(only)]
-    return bool(wanted) and all(claim.kind == "channel" for claim in wanted)
+    return bool(wanted) and all(claim.kind in ("channel", "compare") for claim in wanted)
 
 
 def verify_weights(circuit: Circuit, weights: AttentionWeights, only: str | None = None) -> Report:
     """Verify the channel claims of a circuit on attention weights; nothing is run."""
     start = time.perf_counter()
-    claims = channel_results(circuit, weights, only)
+    claims = in_order(circuit, [*channel_results(circuit, weights, only), *comparison_results(circuit, only)])
     return Report(
         spec=SpecInfo(circuit.path, circuit.name, circuit.sha256),
         model=ModelInfo(

@@ -37,7 +37,7 @@ def family_size(circuit: Circuit) -> int:
 
 def in_family(claim: Claim) -> bool:
     measured = claim.measurement
-    return claim.kind != "channel" and not (isinstance(measured, Property) and measured.share is None)
+    return claim.kind not in ("channel", "compare") and not (isinstance(measured, Property) and measured.share is None)
 
 
 def own_samples(circuit: Circuit) -> dict[str, int]:

@@ -38,6 +38,7 @@ from circuitdsl.verdict.families import FAMILY
 from circuitdsl.verdict.intervals import Ratio, moments
 from circuitdsl.verdict.sampling import FIRST_LOOK, Looks, plan_looks
 from circuitdsl.verification.channels import channel_results, in_order
+from circuitdsl.verification.comparisons import comparison_results
 from circuitdsl.verification.properties import family_size, in_family, tested
 from circuitdsl.verification.results import claim_result
 from circuitdsl.verification.samples import base_of, sample_of
@@ -147,7 +148,14 @@ def verify(
         spec=SpecInfo(circuit.path, circuit.name, circuit.sha256),
         model=_model_info(model, benches),
         tasks=tuple(_task_result(benches[use.name], use) for use in circuit.tasks if use.name in benches),
-        claims=in_order(circuit, [*measured, *channel_results(circuit, weights_of(model), options.only)]),
+        claims=in_order(
+            circuit,
+            [
+                *measured,
+                *channel_results(circuit, weights_of(model), options.only),
+                *comparison_results(circuit, options.only),
+            ],
+        ),
         seconds=time.perf_counter() - start,
         unmeasured=circuit.unmeasured if options.only is None else (),
         versions={name: version(name) for name in ("torch", "transformers", "transformer-lens", "numpy", "scipy")},

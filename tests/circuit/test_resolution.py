@@ -403,7 +403,6 @@ def test_a_claim_needs_the_positions_of_its_condition(resolved: Resolve) -> None
         ),
         ('property "p" for 99% of prompts\n  expect attribution(mover) > 0', "property of direct logit attribution", 2),
         ('use "roles.circ"', "'use'", 1),
-        ("compare ioi with ioi\n  expect roles agree", "comparison", 2),
     ],
 )
 def test_what_is_not_measured_yet_is_listed(
