@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -110,11 +111,41 @@ class Choice:
 Strokes = Sequence[tuple[str, Rect, Sequence[Point]]]  # pieces of arrows: whose, its bounds, points on it
 
 
+#: side of a cell
+CELL = 48
+
+
+class _Grid:
+    """Pieces of arrows by the cells of a grid they lie in: a label is compared with those near it only."""
+
+    def __init__(self, strokes: Strokes) -> None:
+        self.cells: dict[tuple[int, int], list[tuple[str, Rect, Sequence[Point]]]] = defaultdict(list)
+        for stroke in strokes:
+            for cell in _cells(stroke[1]):
+                self.cells[cell].append(stroke)
+
+    def covered(self, rect: Rect, owner: str) -> set[str]:
+        """The arrows, but for the label's own, that run under a rectangle."""
+        found = {owner}
+        for cell in _cells(rect):
+            for other, area, points in self.cells.get(cell, ()):
+                if other not in found and rect.overlaps(area) and any(rect.holds(point) for point in points):
+                    found.add(other)
+        return found - {owner}
+
+
+def _cells(rect: Rect) -> Iterator[tuple[int, int]]:
+    for column in range(int(rect.x // CELL), int(rect.right // CELL) + 1):
+        for row in range(int(rect.y // CELL), int(rect.bottom // CELL) + 1):
+            yield column, row
+
+
 def arrange(tasks: Sequence[Task], obstacles: Sequence[Rect], strokes: Strokes) -> list[Choice]:
     """Choose a spot for every label: each takes its best in turn, then all think again twice."""
     rects = [[task.label.at(spot.point).rect.grown(_CLEAR) for spot in task.spots] for task in tasks]
+    grid = _Grid(strokes)
     costs = [
-        [_ground_cost(task, spot, rect, obstacles, strokes) for spot, rect in zip(task.spots, offered, strict=True)]
+        [_ground_cost(task, spot, rect, obstacles, grid) for spot, rect in zip(task.spots, offered, strict=True)]
         for task, offered in zip(tasks, rects, strict=True)
     ]
     chosen: dict[int, int] = {}
@@ -133,12 +164,7 @@ def arrange(tasks: Sequence[Task], obstacles: Sequence[Rect], strokes: Strokes) 
     return found
 
 
-def _ground_cost(task: Task, spot: Spot, rect: Rect, obstacles: Sequence[Rect], strokes: Strokes) -> float:
+def _ground_cost(task: Task, spot: Spot, rect: Rect, obstacles: Sequence[Rect], grid: _Grid) -> float:
     """What a spot costs whatever the other labels do: boxes are forbidden, other arrows better left visible."""
     cost = 3 * spot.off + _HARD * sum(rect.overlaps(obstacle) for obstacle in obstacles)
-    covered = {
-        owner
-        for owner, area, points in strokes
-        if owner != task.owner and rect.overlaps(area) and any(rect.holds(point) for point in points)
-    }
-    return cost + 4 * len(covered)
+    return cost + 4 * len(grid.covered(rect, task.owner))
