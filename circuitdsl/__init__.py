@@ -1,3 +1,44 @@
-"""Transformer circuits as text files, verified claim by claim against the real model."""
+"""Transformer circuits as text files, verified claim by claim against the real model.
 
-__version__ = "0.1.0"
+>>> spec = circuitdsl.load("pocket/ioi")
+>>> report = spec.verify()
+>>> [claim.verdict for claim in report.claims]
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from circuitdsl.version import __version__
+
+if TYPE_CHECKING:
+    from circuitdsl.api import Spec, SpecError, dumps, load, loads
+    from circuitdsl.errors import UserError
+    from circuitdsl.models.load import load_model
+    from circuitdsl.report.report import Report, Reports
+
+__all__ = ["Report", "Reports", "Spec", "SpecError", "UserError", "__version__", "dumps", "load", "load_model", "loads"]
+
+#: where each name comes from; nothing is imported before it is asked for
+_HOMES = {
+    "Report": "circuitdsl.report.report",
+    "Reports": "circuitdsl.report.report",
+    "Spec": "circuitdsl.api",
+    "SpecError": "circuitdsl.api",
+    "UserError": "circuitdsl.errors",
+    "dumps": "circuitdsl.api",
+    "load": "circuitdsl.api",
+    "load_model": "circuitdsl.models.load",
+    "loads": "circuitdsl.api",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'circuitdsl' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -5,8 +5,9 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,18 +15,22 @@ from circuitdsl.circuit.catalogue import TaskShape
 from circuitdsl.circuit.claims import Circuit, TaskUse
 from circuitdsl.circuit.lint import lint
 from circuitdsl.circuit.resolve import resolve
-from circuitdsl.errors import UsageError, UserError
-from circuitdsl.language.diagnostics import Diagnostic, has_errors
+from circuitdsl.errors import SPEC_WRONG, UsageError, UserError
+from circuitdsl.language.diagnostics import Diagnostic, has_errors, render
 from circuitdsl.language.parse import parse
 from circuitdsl.language.source import read_source
 from circuitdsl.tasks.registry import TASKS
 
 if TYPE_CHECKING:
+    import networkx
+
     from circuitdsl.measure.bench import Bench
     from circuitdsl.measure.store import Store
     from circuitdsl.models.parts import Transformer
+    from circuitdsl.report.report import Report, Reports
     from circuitdsl.tasks.dataset import Dataset, PromptPair
     from circuitdsl.tasks.tokens import Tokens
+    from circuitdsl.verification.verify import Progress
 
 #: prompts of a generated task that mean ablation averages over, at the least
 MEAN_PROMPTS = 2000
@@ -46,6 +51,71 @@ class Spec:
     def ok(self) -> bool:
         """Whether the spec can be verified."""
         return not has_errors(self.diagnostics)
+
+    @property
+    def graph(self) -> networkx.MultiDiGraph:
+        """The circuit as a networkx graph; raises `UsageError` where the file has not exactly one."""
+        return self.circuit().graph
+
+    def circuit(self, name: str | None = None) -> Circuit:
+        """The circuit of that name, or the only one; raises `UsageError` where there is none."""
+        named = {circuit.name: circuit for circuit in self.circuits}
+        if name in named or (name is None and len(named) == 1):
+            return named[name or next(iter(named))]
+        asked = f"no circuit {name}" if name else ("no circuit" if not named else "more than one circuit")
+        raise UsageError(f"{self.path} has {asked}", hint=f"it has {', '.join(named)}" if named else None)
+
+    def verify(
+        self,
+        model: str | Path | Transformer | None = None,
+        prompts: int | None = None,
+        seed: int | None = None,
+        device: str = "auto",
+        *,
+        dtype: str = "float32",
+        circuit: str | None = None,
+        early_stop: bool = True,
+        cache: bool = True,
+        progress: Progress | None = None,
+    ) -> Report | Reports:
+        """Check every claim against the model.
+
+        Args:
+            model: a name, a directory, or a loaded model (`load_model`), instead of the spec's own.
+            prompts, seed: for every task, instead of the spec's.
+            circuit: the name of one circuit, where the file has several.
+            early_stop: stop measuring a claim once it is decided.
+            cache: use and keep what was measured before.
+            progress: called with (work done, work that may still be needed at most, what is going on).
+
+        Returns:
+            A report; `Reports`, a tuple of them, where the file has several circuits and none is named.
+
+        Raises:
+            SpecError: the spec has errors; the message lists them.
+            UserError: the model cannot be loaded, or nothing can be measured.
+        """
+        from circuitdsl.verifying import verify_spec
+
+        spec = self if circuit is None else replace(self, circuits=(self.circuit(circuit),))
+        return verify_spec(spec, model, prompts, seed, device, dtype, early_stop, cache, progress)
+
+    def _repr_svg_(self) -> str | None:
+        from circuitdsl.report.diagram import draw, to_svg
+
+        return to_svg(draw(self.circuits[0])) if self.ok and len(self.circuits) == 1 else None
+
+    def _repr_html_(self) -> str:
+        from circuitdsl.report.diagram import draw, to_svg
+
+        if not self.ok:
+            return f"<pre>{escape(self.problems)}</pre>"
+        return "\n".join(f"<div>{to_svg(draw(circuit))}</div>" for circuit in self.circuits)
+
+    @property
+    def problems(self) -> str:
+        """All diagnostics as `check` prints them; empty where there are none."""
+        return "\n".join(render(found, self.text, self.path) for found in self.diagnostics)
 
 
 @cache
@@ -85,6 +155,19 @@ def find_spec(name: str) -> Path:
         name = f"{name[:40]}…"
     names = sorted(str(p.relative_to(shipped_specs()).with_suffix("")) for p in shipped_specs().rglob("*.circ"))
     raise UsageError(f"there is no file {name}, and no shipped spec of that name", hint=f"shipped: {', '.join(names)}")
+
+
+class SpecError(UserError):
+    """A spec that cannot be verified; the message lists what is wrong with it."""
+
+    status = SPEC_WRONG
+
+
+def dumps(spec: Spec) -> str:
+    """The spec's text in its canonical layout; raises `NotFormatted` where it has syntax errors."""
+    from circuitdsl.language.format import format_text
+
+    return format_text(spec.text, spec.path)
 
 
 def load(name: str | Path, model: str | None = None) -> Spec:

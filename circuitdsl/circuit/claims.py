@@ -9,7 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import networkx
 
 NodeKind = Literal["embed", "head", "mlp", "logits"]
 Port = Literal["q", "k", "v", "in"]
@@ -560,6 +563,13 @@ class Circuit:
     unmeasured: tuple[Unmeasured, ...] = ()
     path: str = ""
     sha256: str = field(default="", compare=False)
+
+    @property
+    def graph(self) -> networkx.MultiDiGraph:
+        """The circuit as a networkx graph (see `circuit/graph.py` for its attributes)."""
+        from .graph import graph
+
+        return graph(self)
 
     def edges(self) -> Iterator[tuple[Claim, Member]]:
         """Every claimed pair with the claim that states it."""

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import NoReturn, TypeAlias
 
-from circuitdsl import __version__
 from circuitdsl.cli.terminal import say
 from circuitdsl.errors import INTERRUPTED, NOT_RUN, UserError
+from circuitdsl.version import __version__
 
 Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 

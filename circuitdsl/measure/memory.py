@@ -17,13 +17,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-import circuitdsl
 from circuitdsl.circuit.claims import Metric, Position
 from circuitdsl.measure.requests import Request, positions_of, uses_means
 from circuitdsl.measure.store import Numbers, Store, digest
 from circuitdsl.models.parts import Transformer
 from circuitdsl.patching.runs import run
 from circuitdsl.tasks.dataset import PromptPair
+from circuitdsl.version import __version__
 
 Array = np.ndarray
 #: folders of the package whose code makes the numbers
@@ -98,9 +98,9 @@ def memory(
 @cache
 def _code() -> bytes:
     """The code that measures, and the library that it computes with."""
-    root = Path(circuitdsl.__file__).parent
+    root = Path(__file__).parent.parent
     files = sorted(file for folder in _CODE for file in (root / folder).glob("*.py"))
-    versions = f"{circuitdsl.__version__} {torch.__version__} {np.__version__}"
+    versions = f"{__version__} {torch.__version__} {np.__version__}"
     return digest(versions.encode(), *(file.read_bytes() for file in files))
 
 

@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from circuitdsl import __version__
 from circuitdsl.circuit.claims import Unmeasured
 from circuitdsl.errors import UserError
+from circuitdsl.version import __version__
 
 Verdict = Literal["holds", "fails", "undecided", "error"]
 VERDICTS: tuple[Verdict, ...] = ("holds", "fails", "undecided", "error")
@@ -187,12 +187,49 @@ class Report:
         """0 every claim holds; 1 some fail (or are undecided); 3 some could not be measured and none fails."""
         return exit_status([self], allow_undecided)
 
+    def _repr_html_(self) -> str:
+        from circuitdsl.report.notebook import to_html
+
+        return to_html(self)
+
+    def to_frame(self) -> Any:
+        """A pandas data frame with a row for each claim on each task.
+
+        Raises:
+            UserError: pandas is not installed.
+        """
+        return frame([self])
+
     def to_json(self) -> dict[str, Any]:
         """The report as schema version 1 has it."""
         body = _plain(asdict(self))
         for claim in body["claims"]:
             claim["reason"] = ascii_reason(claim["reason"])
         return {"schema": 1, "circuitdsl": __version__, **body, "summary": self.summary}
+
+
+class Reports(tuple[Report, ...]):
+    """The reports of several circuits, in the order of their file."""
+
+    __slots__ = ()
+
+    def _repr_html_(self) -> str:
+        return "\n<hr>\n".join(report._repr_html_() for report in self)
+
+    def to_frame(self) -> Any:
+        """As `Report.to_frame`, of all of them together."""
+        return frame(self)
+
+
+def frame(reports: Iterable[Report]) -> Any:
+    """A pandas data frame of reports; raises `UserError` where pandas is not installed."""
+    from circuitdsl.report.notebook import rows
+
+    try:
+        import pandas
+    except ImportError:
+        raise UserError("to_frame needs pandas, which is not installed", hint="pip install pandas") from None
+    return pandas.DataFrame([row for report in reports for row in rows(report)])
 
 
 def exit_status(reports: Iterable[Report], allow_undecided: bool = False) -> int:

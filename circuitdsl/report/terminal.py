@@ -46,12 +46,13 @@ def _header(report: Report, width: int) -> Text:
         f" · {model.name} ({model.n_layers} layers × {model.n_heads} heads)"
         f" · {'weights alone' if not report.tasks else f'{model.device} {model.dtype}'}",
     )
-    parts = [first, *map(_task, report.tasks)]
+    parts = [first, *map(task_line, report.tasks)]
     one_line = Text(" · ").join(parts)
     return one_line if len(report.tasks) == 1 and len(one_line) <= width else Text("\n").join(parts)
 
 
-def _task(task: TaskResult) -> Text:
+def task_line(task: TaskResult) -> Text:
+    """A task with its clean and corrupt scores."""
     share = task.metric.startswith("accuracy")
     clean, corrupt = ((percent if share else plain)(v) for v in (task.clean, task.corrupt_value))
     accuracy = "" if share else f", accuracy {percent(task.accuracy)}"

@@ -1,0 +1,136 @@
+"""A report as a piece of HTML for notebooks: one table, styles on the spot, nothing fetched, every text escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from html import escape
+from typing import Any
+
+from circuitdsl.report.numbers import interval, value
+from circuitdsl.report.report import VERDICTS, ClaimResult, MeasurementResult, Report
+from circuitdsl.report.terminal import task_line
+
+_COLOURS = {
+    "holds": "#00875f",
+    "fails": "#d93025",
+    "undecided": "#b06f00",
+    "error": "#7b8794",
+    "not measured": "#7b8794",
+}
+_CELL = "text-align:left;vertical-align:top;padding:.25em 1em .25em 0"
+_FADED = "opacity:.65"
+
+
+def to_html(report: Report) -> str:
+    """The report as the terminal shows it: what was run, a row for each claim, a count."""
+    return "\n".join(
+        (
+            '<div style="font-size:14px;line-height:1.45">',
+            *_head(report),
+            '<table style="font-size:inherit;border-collapse:collapse;margin:.7em 0">',
+            _heads(report),
+            *(row for claim in report.claims for row in _claim(claim, len(report.tasks) > 1)),
+            *(_measurement(found, len(report.tasks) > 1) for found in report.measurements),
+            *(_unmeasured(left.line, left.text, left.what) for left in report.unmeasured),
+            "</table>",
+            f"<div>{_summary(report)}</div>",
+            "</div>",
+        )
+    )
+
+
+def rows(report: Report) -> list[dict[str, Any]]:
+    """A flat record for each claim on each task."""
+    return [
+        {
+            "circuit": report.spec.circuit,
+            "id": claim.id,
+            "line": claim.line,
+            "claim": claim.text,
+            "task": claim.task,
+            "verdict": claim.verdict,
+            "measured": found.name if (found := claim.measured) else None,
+            "value": found.value if found else None,
+            "low": found.ci[0] if found and found.ci else None,
+            "high": found.ci[1] if found and found.ci else None,
+            "unit": found.unit if found else None,
+            "n": found.n if found else 0,
+            "reason": claim.reason,
+        }
+        for claim in report.claims
+    ]
+
+
+def _head(report: Report) -> Iterator[str]:
+    model = report.model
+    shape = f"{model.name} ({model.n_layers} layers × {model.n_heads} heads) · {model.device} {model.dtype}"
+    yield f"<div><b>{escape(report.spec.circuit)}</b> · {escape(shape)}</div>"
+    for task in report.tasks:
+        yield f'<div style="{_FADED}">{escape(task_line(task).plain)}</div>'
+
+
+def _heads(report: Report) -> str:
+    names = (
+        "line",
+        "claim",
+        *(("task",) if len(report.tasks) > 1 else ()),
+        "measured",
+        "95 % interval",
+        "n",
+        "verdict",
+    )
+    cells = "".join(f'<th style="{_CELL};font-weight:600;{_FADED}">{name}</th>' for name in names)
+    return f"<tr>{cells}</tr>"
+
+
+def _row(cells: Iterable[str], border: bool = True) -> str:
+    line = "border-top:1px solid rgba(128,128,128,.3)" if border else ""
+    inside = "".join(f'<td style="{_CELL}">{cell}</td>' for cell in cells)
+    return f'<tr style="{line};background:transparent">{inside}</tr>'
+
+
+def _claim(claim: ClaimResult, tasks: bool) -> Iterator[str]:
+    found = claim.measured
+    says = [_faded(str(claim.line)), _code(claim.text), *((escape(claim.task or ""),) if tasks else ())]
+    numbers = [_plain(value(found)), _plain(interval(found)), str(found.n)] if found else ["", "", ""]
+    yield _row([*says, *numbers, _verdict(claim.verdict)])
+    remarks = [claim.reason] if claim.verdict != "holds" else []
+    for remark in filter(None, (*remarks, *claim.notes)):
+        text = f'<td></td><td colspan="{5 + tasks}" style="{_CELL};padding-top:0;{_FADED}">{escape(remark)}</td>'
+        yield f'<tr style="background:transparent">{text}</tr>'
+
+
+def _measurement(found: MeasurementResult, tasks: bool) -> str:
+    says = ["", escape(found.name), *((escape(found.task),) if tasks else ())]
+    if found.measured is None:
+        return _row([*says, "", "", "", _faded(escape(found.reason))])
+    figure = found.measured
+    return _row([*says, _plain(value(figure)), _plain(interval(figure)), str(figure.n), ""])
+
+
+def _unmeasured(line: int, text: str, what: str) -> str:
+    return _row([_faded(str(line)), _code(text), "", "", "", _verdict("not measured") + f" {escape(what)}"])
+
+
+def _summary(report: Report) -> str:
+    counts = report.summary
+    parts = [f"{counts[verdict]} {_verdict(verdict)}" for verdict in VERDICTS if counts[verdict]]
+    if report.interrupted:
+        parts.append("interrupted")
+    return f"{', '.join(parts)} {_faded(f'{report.seconds:.1f} s')}"
+
+
+def _verdict(verdict: str) -> str:
+    return f'<b style="color:{_COLOURS[verdict]};white-space:nowrap">{verdict}</b>'
+
+
+def _code(text: str) -> str:
+    return f'<code style="background:transparent;white-space:pre-wrap">{escape(text)}</code>'
+
+
+def _plain(text: str) -> str:
+    return f'<span style="white-space:nowrap">{escape(text)}</span>'
+
+
+def _faded(text: str) -> str:
+    return f'<span style="{_FADED}">{text}</span>'

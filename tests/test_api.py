@@ -1,0 +1,165 @@
+"""The package from Python: cheap to import, frozen specs, reports that a notebook shows."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import networkx
+import pytest
+
+import circuitdsl
+
+TEXT = """circuit a "A < B & C"
+model "pocket"
+task ioi(prompts = 40)
+heads mover = 2.4 2.5 at END
+mover -> logits at END : negligible        "<script>alert(1)</script>"
+expect accuracy >= 99%
+"""
+DOCS = Path(__file__).parent.parent / "docs" / "api.md"
+
+
+@pytest.fixture(scope="module")
+def report(pocket):
+    return circuitdsl.loads(TEXT).verify(pocket, cache=False)
+
+
+class Checker(HTMLParser):
+    """Every tag that is opened is closed, in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        self.seen.add(tag)
+        if tag not in ("hr", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def tags_of(html: str) -> set[str]:
+    checker = Checker()
+    checker.feed(html)
+    assert checker.open == []
+    return checker.seen
+
+
+def test_importing_is_cheap() -> None:
+    code = "import sys, circuitdsl; dir(circuitdsl); circuitdsl.load('pocket/ioi')\n"
+    code += "print([m for m in ('torch', 'transformers', 'networkx', 'scipy', 'numpy', 'rich') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_only_what_is_there_is_given() -> None:
+    for name in circuitdsl.__all__:
+        assert getattr(circuitdsl, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'lode'"):
+        circuitdsl.lode  # noqa: B018
+
+
+def test_specs_are_frozen_and_comparable() -> None:
+    one, two = circuitdsl.loads(TEXT), circuitdsl.loads(TEXT)
+    assert one == two
+    assert one.circuits[0] != circuitdsl.loads(TEXT.replace("2.5", "2.6")).circuits[0]
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        one.text = ""
+    again = circuitdsl.loads(circuitdsl.dumps(one))
+    assert circuitdsl.dumps(again) == circuitdsl.dumps(one)
+    assert [c.text for c in again.circuit().claims] == [c.text for c in one.circuit().claims]
+
+
+def test_a_spec_gives_its_graph_and_its_picture() -> None:
+    spec = circuitdsl.loads(TEXT)
+    assert isinstance(spec.graph, networkx.MultiDiGraph)
+    assert set(spec.graph.predecessors("logits")) == {"2.4", "2.5"}
+    assert spec._repr_svg_().startswith("<svg") or "<svg" in spec._repr_svg_()
+    assert "svg" in tags_of(spec._repr_html_())
+    both = circuitdsl.loads(TEXT + TEXT.replace("circuit a", "circuit b"))
+    with pytest.raises(circuitdsl.UserError, match="more than one circuit"):
+        both.graph  # noqa: B018
+    assert both.circuit("b").graph.name == "b"
+
+
+def test_a_wrong_spec_says_what_is_wrong_and_is_not_run() -> None:
+    wrong = circuitdsl.loads("circuit t\nmovr -> logits : <b>\n")
+    assert not wrong.ok
+    assert "<b>" not in wrong._repr_html_()
+    with pytest.raises(circuitdsl.SpecError, match=r"<text>:2:") as caught:
+        wrong.verify()
+    assert caught.value.status == 2
+    with pytest.raises(circuitdsl.UserError, match="nothing to verify"):
+        circuitdsl.loads('circuit t\nmodel "pocket"\n').verify()
+    with pytest.raises(circuitdsl.UserError, match="names no model"):
+        circuitdsl.loads(TEXT.replace('model "pocket"\n', "")).verify()
+
+
+def test_a_report_is_what_the_command_line_reports(report, check) -> None:
+    theirs = check(TEXT)
+    assert report.claims == theirs.claims
+    assert report.seconds > 0
+
+
+def test_a_report_shows_itself_escaped(report) -> None:
+    html = report._repr_html_()
+    assert {"table", "code", "b"} <= tags_of(html)
+    assert "<script" not in html
+    for claim in report.claims:
+        assert claim.verdict in html
+    assert "http" not in html
+
+
+def test_every_kind_of_report_is_whole_html(report) -> None:
+    odd = dataclasses.replace(
+        report.claims[0], text="a <b> & c", verdict="error", reason="x < y", measured=None, notes=("n > 1",)
+    )
+    several = dataclasses.replace(report, claims=(odd, *report.claims), tasks=report.tasks * 2, interrupted=True)
+    html = circuitdsl.Reports((report, several))._repr_html_()
+    tags_of(html)
+    assert "a &lt;b&gt; &amp; c" in html and "x &lt; y" in html and "interrupted" in html
+
+
+def test_several_circuits_give_several_reports(pocket) -> None:
+    spec = circuitdsl.loads(TEXT + TEXT.replace("circuit a", "circuit b"))
+    both = spec.verify(pocket, cache=False)
+    assert [r.spec.circuit for r in both] == ["a", "b"]
+    assert spec.verify(pocket, circuit="b", cache=False).spec.circuit == "b"
+
+
+def test_options_reach_the_run(pocket) -> None:
+    calls = []
+    spec = circuitdsl.loads(TEXT)
+    found = spec.verify(pocket, prompts=33, seed=5, early_stop=False, progress=lambda *work: calls.append(work))
+    assert (found.tasks[0].prompts, found.tasks[0].seed, found.early_stop) == (33, 5, False)
+    assert calls
+    assert spec.verify(pocket, prompts=33, seed=5, early_stop=False).cached == 1
+
+
+def test_a_report_as_a_frame(report) -> None:
+    pytest.importorskip("pandas")
+    frame = report.to_frame()
+    assert list(frame["id"]) == [claim.id for claim in report.claims]
+    assert frame["value"][0] == report.claims[0].measured.value
+
+
+def test_without_pandas_it_is_said(report, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(circuitdsl.UserError, match="needs pandas"):
+        report.to_frame()
+
+
+@pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL))
+def test_the_examples_of_the_page_run(code: str, capsys) -> None:
+    if "to_frame" in code:
+        pytest.importorskip("pandas")
+    exec(compile(code, str(DOCS), "exec"), {})
+    assert capsys.readouterr().out
