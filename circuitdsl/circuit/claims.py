@@ -259,8 +259,48 @@ class Overlapping:
     line: int
 
 
+ScoreKind = Literal["previous_token", "duplicate_token", "induction"]
+
+
+@dataclass(frozen=True, slots=True)
+class Attribution:
+    """Direct logit attribution: what nodes write at END towards the answer and away from the distractor."""
+
+    nodes: tuple[Node, ...]
+    label: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Copying:
+    """How often heads map the answer's token onto its own logit (`negated`: onto the negative of it)."""
+
+    heads: tuple[Node, ...]
+    negated: bool = False
+    label: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HeadScore:
+    """What heads attend to on repeated random tokens; it needs no task."""
+
+    kind: ScoreKind
+    heads: tuple[Node, ...]
+    label: str = ""
+
+
 Measurement = (
-    EdgeEffect | NodeEffect | Behaviour | Attention | WholeCircuit | Composition | Tracing | Property | Overlapping
+    EdgeEffect
+    | NodeEffect
+    | Attribution
+    | Copying
+    | HeadScore
+    | Behaviour
+    | Attention
+    | WholeCircuit
+    | Composition
+    | Tracing
+    | Property
+    | Overlapping
 )
 
 

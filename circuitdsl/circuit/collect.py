@@ -14,8 +14,10 @@ from .claims import (
     Circuit,
     Claim,
     Condition,
+    Copying,
     EdgeEffect,
     Group,
+    HeadScore,
     Intervention,
     Measurement,
     NodeEffect,
@@ -36,6 +38,8 @@ from .properties import resolve_property
 from .scope import Scope
 from .traces import HALF, resolve_trace
 from .unmeasured import check_names, component, unmeasured
+
+ANSWER = Position("ANSWER")
 
 _KINDS: dict[type[s.Syntax], Literal["edge", "expect", "channel", "trace", "property"]] = {
     s.EdgeClaim: "edge",
@@ -153,7 +157,8 @@ class Claims:
         positions = positions_of(measurement, tests)
         if positions is not None and under is not None:
             positions = tuple(dict.fromkeys((*positions, *_positions(under.effect))))
-        tasks = self.tasks(statement.on, positions, statement)
+        free = isinstance(measurement, HeadScore)
+        tasks = () if free else self.tasks(statement.on, positions, statement)
         if measurement is not None and tests is not None and tasks is not None:
             self.state(statement, measurement, tests, tasks, under)
             if isinstance(measurement, WholeCircuit):
@@ -303,5 +308,7 @@ def _positions(measurement: Measurement | Intervention) -> list[Position]:
             return [site.position for site in sites]
         case Attention(source=source, target=target) | Tracing(source=source, target=target):
             return [*source, *target]
+        case Copying():
+            return [ANSWER]
         case _:
             return []

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Literal, cast
 
 from ..language import syntax as s
 from ..language.diagnostics import Span, did_you_mean, listing, suggest
 from ..language.written import written
-from .bounds import NotMeasured, delta_unit, moves, resolve_claim, within
+from .arguments import (
+    Arguments,
+    Expected,
+    group_argument,
+    one_set,
+    only_heads,
+    refuse_others,
+    sort_arguments,
+    value_test,
+)
+from .bounds import NotMeasured, delta_unit, resolve_claim, within
 from .claims import (
     EVERYWHERE,
     LOGITS,
@@ -17,7 +25,6 @@ from .claims import (
     Behaviour,
     Direction,
     EdgeEffect,
-    Measurement,
     Metric,
     NodeEffect,
     Position,
@@ -25,25 +32,11 @@ from .claims import (
     Test,
 )
 from .edges import is_before, resolve_edge
-from .expressions import evaluate
 from .header import metric_of
 from .scope import Members, Scope
-from .vocabulary import ABLATIONS, BEHAVIOUR, MEASUREMENTS, METRICS, UNDER, UNMEASURED, WHOLE, Unit
+from .vocabulary import ABLATIONS, BEHAVIOUR, MEASUREMENTS, METRICS, UNDER, UNMEASURED, WHOLE
 from .whole import resolve_whole
-
-Expected = tuple[Measurement, tuple[Test, ...]]
-
-
-@dataclass
-class Arguments:
-    """The arguments of a measurement by kind."""
-
-    sets: list[s.Set] = field(default_factory=list)
-    options: list[s.Option] = field(default_factory=list)
-    source: list[s.Place] = field(default_factory=list)
-    target: list[s.Place] = field(default_factory=list)
-    arrows: int = 0
-    others: list[s.Syntax] = field(default_factory=list)
+from .writes import attribution, copying, head_score
 
 
 def resolve_expect(scope: Scope, expect: s.Expect) -> Expected | NotMeasured | None:
@@ -55,6 +48,8 @@ def resolve_expect(scope: Scope, expect: s.Expect) -> Expected | NotMeasured | N
         return _attention(scope, expect)
     if name.text == "knockout":
         return _knockout(scope, expect)
+    if name.text == "attribution":
+        return attribution(scope, expect)
     if scope.under and name.text in MEASUREMENTS:
         _refuse_under(scope, name)
         return None
@@ -62,6 +57,10 @@ def resolve_expect(scope: Scope, expect: s.Expect) -> Expected | NotMeasured | N
         return _denoise(scope, expect)
     if name.text in WHOLE:
         return resolve_whole(scope, expect)
+    if name.text == "copying":
+        return copying(scope, expect)
+    if name.text.endswith("_score") and name.text in MEASUREMENTS:
+        return head_score(scope, expect)
     if name.text in UNMEASURED:
         return NotMeasured(UNMEASURED[name.text])
     if name.text == "kl":
@@ -69,60 +68,6 @@ def resolve_expect(scope: Scope, expect: s.Expect) -> Expected | NotMeasured | N
     else:
         scope.sink.unknown("E048", "measurement", name.text, name.span, MEASUREMENTS)
     return None
-
-
-def sort_arguments(arguments: Iterable[s.Argument]) -> Arguments:
-    """`attention(9.9, 10.0, S1, S2 -> IO)`: commas part nodes, positions and options alike."""
-    found = Arguments()
-    for argument in arguments:
-        match argument:
-            case s.Option():
-                found.options.append(argument)
-            case s.Place():
-                (found.target if found.arrows else found.source).append(argument)
-            case s.PlaceArrow(source=source, target=target):
-                found.arrows += 1
-                found.source.append(source)
-                found.target.append(target)
-            case s.Edge() | s.Text():
-                found.others.append(argument)
-            case _:
-                found.sets.append(argument)
-    return found
-
-
-def group_argument(scope: Scope, measurement: s.Measurement, found: Arguments) -> Members | None:
-    """The nodes of `NAME(GROUP, …)`."""
-    if not found.sets:
-        name = measurement.name.text
-        scope.sink.error("E084", f"{name} needs a group or nodes: {name}(mover …)", measurement.span)
-        return None
-    return evaluate(scope, one_set(found.sets))
-
-
-def one_set(sets: list[s.Set]) -> s.Set:
-    """The set arguments as one list."""
-    if len(sets) == 1:
-        return sets[0]
-    members = tuple(m for each in sets for m in (each.members if isinstance(each, s.Items) else (each,)))
-    return s.Items(sets[0].span.to(sets[-1].span), members)
-
-
-def refuse_others(scope: Scope, measurement: s.Measurement, found: Arguments, positions: bool, options: bool) -> bool:
-    """Whether there is no argument of a kind that the measurement does not take."""
-    strange: list[s.Syntax] = list(found.others)
-    if not positions:
-        strange += [*found.source, *found.target]
-    if not options:
-        strange += found.options
-    for argument in strange:
-        code, what = (
-            ("E046", f"option '{argument.key.text}'")
-            if isinstance(argument, s.Option)
-            else ("E084", "argument like this")
-        )
-        scope.sink.error(code, f"{measurement.name.text} takes no {what}", argument.span)
-    return not strange
 
 
 # --- behaviour ------------------------------------------------------------------------------------
@@ -141,7 +86,7 @@ def _behaviour(scope: Scope, expect: s.Expect) -> Expected | NotMeasured | None:
             return None
     metric = metric_of(scope.sink, measurement.name, entries)
     shape = METRICS[measurement.name.text]
-    test = _value_test(scope, expect, shape.unit, shape.low, shape.high)
+    test = value_test(scope, expect, shape.unit, shape.low, shape.high)
     if metric is None or test is None:
         return None
     return test if isinstance(test, NotMeasured) else (Behaviour(_as_metric(scope, metric)), (test,))
@@ -152,35 +97,12 @@ def _as_metric(scope: Scope, metric: Metric) -> Metric:
     return scope.metric if metric.name == scope.metric.name and not metric.options else metric
 
 
-def _value_test(
-    scope: Scope, expect: s.Expect, unit: Unit, low: float | None, high: float | None
-) -> Test | NotMeasured | None:
-    """The relation of a quantity that is measured as it is."""
-    name = expect.measurement.name.text
-    if expect.claim:
-        message = f"{name} is measured as it is: it takes a relation, not a claim about an effect"
-        scope.sink.error("E083", message, _claim_span(expect), f"write: expect {name} >= …")
-        return None
-    if isinstance(expect.relation, s.Change) and scope.under:
-        return moves(scope, expect.relation, unit, name)
-    if expect.relation is None:
-        scope.sink.error(
-            "E083", f"nothing is expected of {name}", expect.measurement.span, "add a relation such as >= …"
-        )
-        return None
-    return within(scope, expect.relation, unit, "value", name, low, high)
-
-
-def _claim_span(expect: s.Expect) -> Span:
-    return expect.claim[0].span.to(expect.claim[-1].span)
-
-
 # --- attention ------------------------------------------------------------------------------------
 
 
 def _attention(scope: Scope, expect: s.Expect) -> Expected | NotMeasured | None:
     attention = attention_of(scope, expect.measurement)
-    test = _value_test(scope, expect, "share", 0, 1)
+    test = value_test(scope, expect, "share", 0, 1)
     if attention is None or test is None:
         return None
     return test if isinstance(test, NotMeasured) else (attention, (test,))
@@ -196,7 +118,7 @@ def attention_of(scope: Scope, measurement: s.Measurement) -> Attention | None:
     right = refuse_others(scope, measurement, found, positions=True, options=False)
     members = group_argument(scope, measurement, found)
     places = _from_to(scope, measurement, found)
-    heads = members is not None and _only_heads(scope, measurement, found, members)
+    heads = members is not None and only_heads(scope, found, members)
     if not right or not heads or members is None or places is None:
         return None
     return Attention(tuple(members), *places, label=written(one_set(found.sets)))
@@ -208,15 +130,6 @@ def _lower_arrow(scope: Scope, edge: s.Edge) -> None:
     guess = [suggest(written(end).upper(), names) or written(end).upper() for end in (edge.sender, edge.receiver)]
     message = f"attention goes from position to position, written in capitals{did_you_mean(' -> '.join(guess))}"
     scope.sink.error("E044", message, edge.span)
-
-
-def _only_heads(scope: Scope, measurement: s.Measurement, found: Arguments, members: Members) -> bool:
-    others = [str(node) for node in members if node.kind != "head"]
-    if others:
-        have = "has" if len(others) == 1 else "have"
-        message = f"{listing(others)} {have} no attention pattern: only heads attend"
-        scope.sink.error("E076", message, one_set(found.sets).span)
-    return not others
 
 
 def _from_to(

@@ -47,7 +47,7 @@ def _check(scope: Scope, line: s.Expect) -> Check | NotMeasured | None:
     measurement, tests = expected
     (test,) = tests
     if not isinstance(measurement, Behaviour | Attention) or not isinstance(test, Within):
-        return NotMeasured(UNMEASURED.get(name.text, f"a property of {name.text}"))
+        return NotMeasured(UNMEASURED.get(name.text, name.text))
     strict = isinstance(line.relation, s.Compared) and "=" not in line.relation.relation
     return Check(measurement, test.low, test.high, strict, line.text.removeprefix("expect "))
 

@@ -154,6 +154,16 @@ class Scope:
             return False
         return True
 
+    # -- roles
+
+    def nodes_of_role(self, role: str) -> Members:
+        """The members of all groups that have a role, by their own line or by their name."""
+        found: Members = {}
+        for name, group in self.definitions.items():
+            if (group.roles[0].text if group.roles else name) == role:
+                found |= self.groups.get(name) or {}
+        return found
+
     # -- names
 
     def unknown_group(self, ref: s.GroupRef) -> None:

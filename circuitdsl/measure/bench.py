@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property, reduce
 
@@ -14,38 +14,45 @@ from torch import Tensor
 
 from circuitdsl.circuit.claims import Metric, Node, Position
 from circuitdsl.errors import UserError
+from circuitdsl.measure.attention import attention, looked
+from circuitdsl.measure.experiments import experiment_of
 from circuitdsl.measure.firings import firings, sends
 from circuitdsl.measure.memory import Memory, memory
 from circuitdsl.measure.metrics import FALLING, Scorer, scorer
-from circuitdsl.measure.places import indices_of, token_indices
+from circuitdsl.measure.places import indices_of, places_of, token_indices
 from circuitdsl.measure.requests import (
     Ablation,
     AttentionRequest,
+    AttributionRequest,
     BehaviourRequest,
     ChangedRequest,
-    Condition,
-    EdgeRequest,
+    CopyingRequest,
     NodeRequest,
     PatchRequest,
     Request,
+    ScoreRequest,
     TraceRequest,
+    is_scored,
     needs_runs,
     patches_of,
     positions_of,
     uses_means,
 )
+from circuitdsl.measure.scores import SEQUENCES, head_score, sequence
 from circuitdsl.measure.store import Store
 from circuitdsl.measure.trace import Firing, NotTraced
+from circuitdsl.measure.writes import attribution, copying
 from circuitdsl.models.parts import Transformer
 from circuitdsl.patching import runs as engine
 from circuitdsl.patching.count import Tally
 from circuitdsl.patching.intervene import intervene
 from circuitdsl.patching.memory import out_of_memory, prompts_at_once
-from circuitdsl.patching.patch import Experiment, Positions, Readout, check_node
-from circuitdsl.patching.recompute import effects, patched_attention
+from circuitdsl.patching.patch import Readout
+from circuitdsl.patching.recompute import effects
 from circuitdsl.patching.runs import Runs, Terms
 from circuitdsl.patching.subgraph import Subgraph, subgraph_effects
 from circuitdsl.tasks.dataset import Dataset, PromptPair
+from circuitdsl.tasks.tokens import Tokens
 
 Array = np.ndarray
 Ends = tuple[Float[Tensor, "n d"], Float[Tensor, "n d"]]
@@ -178,6 +185,17 @@ def _remembered(known: Memory | None, side: str, metric: Metric, compute: Callab
     return known.scores(side, metric, compute) if known else compute()
 
 
+def random_bench(model: Transformer) -> Bench:
+    """Repeated random tokens, for what needs no task: nothing is scored on them."""
+    bos = model.tokenizer is not None and Tokens(model.tokenizer, model.name).adds_bos
+    rows = [tuple(sequence(model, 0, i, bos)) for i in range(SEQUENCES)]
+    pairs = tuple(PromptPair(row, row, (), (), {}, "") for row in rows)
+    nothing = np.zeros(SEQUENCES)
+    ends = torch.empty(2, 0, model.d_model)
+    score = Scorer(None, lambda logits, _: logits[:, 0])
+    return Bench(model, Dataset("", "", 0, bos, pairs), Metric(), score, nothing, nothing, lambda: (ends[0], ends[1]))
+
+
 def behaviour(bench: Bench, metric: Metric) -> Array:
     """Any metric of the clean run, on every prompt."""
     if metric == bench.metric:
@@ -222,19 +240,13 @@ def measure(
     changed = {request: np.zeros(len(indices), bool) for request in requests}
     patched = [request for request in values if patches_of(request)]
     means = any(map(uses_means, values))
-    scored = [request for request in patched if not isinstance(request, AttentionRequest)]
-    looked = [request for request in values if isinstance(request, AttentionRequest)]
-    changed_model = [request for request in values if isinstance(request, ChangedRequest)]
+    scored = [request for request in patched if is_scored(request)]
     both_ways = any(patch.direction == "denoise" for request in patched for patch in patches_of(request))
 
     def measure_part(places: Array, part: Array) -> None:
         runs = _runs(bench, part, means)
-        for found in (
-            _scores(bench, runs, scored, part),
-            _attention(bench, runs, looked, part),
-            _intervened(bench, runs, changed_model, part),
-        ):
-            for request, numbers in found.items():
+        for reading in (scores_of(bench, runs, scored, part), *_readings(bench, runs, list(values), part)):
+            for request, numbers in reading.items():
                 values[request][places] = numbers
         for request, differs in _changed(bench, runs, patched, part).items():
             changed[request][places] = differs
@@ -250,7 +262,17 @@ def measure(
             values[request] = behaviour(bench, request.metric)[indices]
         elif isinstance(request, TraceRequest):
             values[request] = np.asarray([sends(firings(bench, request)[i], request) for i in indices])
+        elif isinstance(request, ScoreRequest):
+            values[request] = head_score(bench.model, request, indices, bench.data.seed, bench.data.bos)
     return {r: Series(indices, values[r], present(bench, r, indices), changed[r]) for r in values}
+
+
+def _readings(bench: Bench, runs: Runs, requests: Sequence[Request], part: Array) -> Iterator[Mapping[Request, Array]]:
+    """What is read off runs other than the metric."""
+    yield attention(bench, runs, [r for r in requests if isinstance(r, AttentionRequest)], part)
+    yield attribution(bench, runs, [r for r in requests if isinstance(r, AttributionRequest)], part)
+    yield {r: copying(bench, runs, r, part) for r in requests if isinstance(r, CopyingRequest)}
+    yield _intervened(bench, runs, [r for r in requests if isinstance(r, ChangedRequest)], part)
 
 
 def _in_memory(work: Callable[[Array, Array], None], places: Array, part: Array) -> None:
@@ -306,7 +328,7 @@ def _tokens(pairs: Sequence[PromptPair], side: str) -> Int[Tensor, "n T"]:
     return torch.tensor([getattr(pair, side) for pair in pairs])
 
 
-def _scores(bench: Bench, runs: Runs, requests: Sequence[Request], part: Array) -> dict[Request, Array]:
+def scores_of(bench: Bench, runs: Runs, requests: Sequence[Request], part: Array) -> dict[Request, Array]:
     """The metric of every patched run, on prompts of one length; a batch of runs for each metric."""
     by_metric: dict[Metric, list[Request]] = {}
     for request in requests:
@@ -317,7 +339,7 @@ def _scores(bench: Bench, runs: Runs, requests: Sequence[Request], part: Array) 
         score = scorer_of(bench, metric)
         readout = _readout(score, torch.as_tensor(part), bench.model.device)
         experiments = [experiment_of(request) for request in mine]
-        positions = _positions(bench, mine, part)
+        positions = places_of(bench, mine, part)
         found = effects(
             bench.model, runs, experiments, positions, readout, max_memory=bench.max_memory, tally=bench.tally
         )
@@ -330,36 +352,14 @@ def scorer_of(bench: Bench, metric: Metric) -> Scorer:
     return bench.scorer if metric == bench.metric else scorer(metric, bench.pairs)
 
 
-def _positions(bench: Bench, requests: Iterable[Request], part: Array) -> Positions:
-    """Token indices of all positions that some requests need."""
-    pairs = [bench.pairs[i] for i in part]
-    return {p: token_indices(pairs, [p]) for p in dict.fromkeys(p for r in requests for p in positions_of(r))}
-
-
 def _alone(bench: Bench, runs: Runs, circuits: Sequence[Subgraph], part: Array) -> dict[Subgraph, Array]:
     """The metric when circuits run alone, on prompts of one length."""
     if not circuits:
         return {}
-    positions = _positions(bench, circuits, part)
+    positions = places_of(bench, circuits, part)
     readout = _readout(bench.scorer, torch.as_tensor(part), bench.model.device)
     found = subgraph_effects(bench.model, runs, circuits, positions, readout, tally=bench.tally)
     return dict(zip(circuits, _scored(bench.scorer, found, torch.as_tensor(part)), strict=True))
-
-
-def experiment_of(request: Request) -> Experiment:
-    """All patches that a request makes, together: edges with edges, nodes with nodes, replaced alike in all of them."""
-    patches = patches_of(request)
-    edges = [patch for patch in patches if isinstance(patch, EdgeRequest)]
-    nodes = [patch for patch in patches if isinstance(patch, NodeRequest)]
-    if len({patch.direction for patch in patches}) > 1 or len({patch.ablate for patch in nodes}) > 1:
-        raise ValueError("patches of different directions or ablations cannot be made together")
-    return Experiment(
-        edges=frozenset(edge for patch in edges for edge in patch.edges),
-        sites=frozenset(site for patch in nodes for site in patch.sites),
-        ablate=nodes[0].ablate if nodes else "corrupt",
-        via_mlps=any(patch.via_mlps for patch in edges),
-        direction=patches[0].direction,
-    )
 
 
 def _changed(bench: Bench, runs: Runs, requests: Sequence[Request], part: Array) -> dict[Request, Array]:
@@ -378,66 +378,21 @@ def _changed(bench: Bench, runs: Runs, requests: Sequence[Request], part: Array)
     return {r: reduce(torch.logical_and, map(change, patches_of(r))).cpu().numpy() for r in requests}
 
 
-def _attention(
-    bench: Bench, runs: Runs, requests: Sequence[AttentionRequest], part: Array
-) -> dict[AttentionRequest, Array]:
-    """Attention summed over targets, averaged over sources and heads; the patterns of one run are made once."""
-    pairs = [bench.pairs[i] for i in part]
-    found: dict[AttentionRequest, Array] = {}
-    for under, together in _by_condition(requests).items():
-        pattern = _patterns(bench, runs, together, under, part)
-        found |= {request: _looked(request, pattern, pairs) for request in together}
-    return found
-
-
-def _looked(
-    request: AttentionRequest, pattern: Callable[[Node], Float[Tensor, "n T T"]], pairs: Sequence[PromptPair]
-) -> Array:
-    source, target = token_indices(pairs, request.source), token_indices(pairs, request.target)
-    count = (source >= 0).sum(-1).clamp_min(1)
-    total = sum(engine.at(pattern(head), source, target).sum((1, 2)).cpu() / count for head in request.heads)
-    return (torch.as_tensor(total) / len(request.heads)).double().numpy()
-
-
 def _intervened(bench: Bench, runs: Runs, requests: Sequence[ChangedRequest], part: Array) -> dict[Request, Array]:
     """Attention and behaviour of changed models; each is run once."""
     pairs, places = [bench.pairs[i] for i in part], torch.as_tensor(part)
     found: dict[Request, Array] = {}
     for intervention in dict.fromkeys(request.intervention for request in requests):
         mine = [request for request in requests if request.intervention == intervention]
-        run = intervene(runs, intervention, _positions(bench, mine, part))
+        run = intervene(runs, intervention, places_of(bench, mine, part))
         for request in mine:
             if isinstance(request.inner, AttentionRequest):
-                found[request] = _looked(request.inner, cache(run.pattern), pairs)
+                found[request] = looked(request.inner, cache(run.pattern), pairs)
             else:
                 score = scorer_of(bench, request.inner.metric)
                 rows = engine.baseline(bench.model, run.cache, _readout(score, places, bench.model.device))
                 found[request] = _scored(score, rows[None], places)[0]
     return found
-
-
-def _by_condition(requests: Sequence[AttentionRequest]) -> dict[Condition | None, list[AttentionRequest]]:
-    found: dict[Condition | None, list[AttentionRequest]] = {}
-    for request in requests:
-        found.setdefault(request.under, []).append(request)
-    return found
-
-
-def _patterns(
-    bench: Bench, runs: Runs, requests: Sequence[AttentionRequest], under: Condition | None, part: Array
-) -> Callable[[Node], Float[Tensor, "n T T"]]:
-    """The patterns of the heads that some requests look at, in the clean run or under a condition."""
-    heads = list(dict.fromkeys(head for request in requests for head in request.heads))
-    for head in heads:
-        check_node(bench.model, head)
-    if under is None:
-        return cache(lambda head: engine.patterns(bench.model, runs.clean, head.layer, head.head))
-    experiment, positions = experiment_of(under), _positions(bench, [under], part)
-    memory = bench.max_memory
-    (found,) = patched_attention(
-        bench.model, runs, [experiment], positions, heads, max_memory=memory, tally=bench.tally
-    )
-    return lambda head: found[:, heads.index(head)]
 
 
 # --- readouts --------------------------------------------------------------------------------------

@@ -1,15 +1,23 @@
-"""Where the positions of a spec lie in a prompt."""
+"""Where the positions that requests name stand in each prompt."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
 from circuitdsl.circuit.claims import EVERYWHERE, Position
+from circuitdsl.measure.requests import Request, positions_of
+from circuitdsl.patching.patch import Positions
 from circuitdsl.tasks.dataset import PromptPair
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from circuitdsl.measure.bench import Bench
 
 
 def indices_of(pair: PromptPair, position: Position) -> tuple[int, ...]:
@@ -25,3 +33,9 @@ def token_indices(pairs: Sequence[PromptPair], wanted: Iterable[Position]) -> In
     rows = [sorted({i for position in wanted for i in indices_of(pair, position)}) for pair in pairs]
     width = max(1, *map(len, rows))
     return torch.tensor([row + [-1] * (width - len(row)) for row in rows])
+
+
+def places_of(bench: Bench, requests: Iterable[Request], part: np.ndarray) -> Positions:
+    """Token indices of all positions that some requests need."""
+    pairs = [bench.pairs[i] for i in part]
+    return {p: token_indices(pairs, [p]) for p in dict.fromkeys(p for r in requests for p in positions_of(r))}

@@ -9,10 +9,13 @@ from typing import Literal
 from circuitdsl.circuit.catalogue import ModelShape
 from circuitdsl.circuit.claims import (
     Attention,
+    Attribution,
     Behaviour,
     Circuit,
     Claim,
+    Copying,
     EdgeEffect,
+    HeadScore,
     Intervention,
     Matters,
     Member,
@@ -27,12 +30,15 @@ from circuitdsl.circuit.membership import membership
 from circuitdsl.measure.nulls import Nulls
 from circuitdsl.measure.requests import (
     AttentionRequest,
+    AttributionRequest,
     BehaviourRequest,
     ChangedRequest,
+    CopyingRequest,
     EdgeRequest,
     NodeRequest,
     PatchRequest,
     Request,
+    ScoreRequest,
     TraceRequest,
 )
 from circuitdsl.measure.whole_circuit import (
@@ -49,6 +55,10 @@ from circuitdsl.patching.subgraph import Subgraph
 
 #: what numbers are compared with, prompt by prompt: an unpatched run scored by the task's metric, or another request
 Base = Literal["clean", "corrupt"] | Request
+
+
+#: stands for random sequences, where a claim has no task
+RANDOM = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +125,14 @@ class ClaimPlan:
 def plan(circuit: Circuit, shape: ModelShape) -> tuple[ClaimPlan, ...]:
     """The plans of all claims on all their tasks, in the spec's order; properties have samples of their own."""
     nulls = Nulls(circuit, shape)
-    return tuple(
-        _claim_plan(claim, task, nulls) for claim in circuit.claims for task in claim.tasks if claim.kind != "property"
-    )
+    return tuple(_claim_plan(claim, task, nulls) for claim in circuit.claims for task in _places(claim))
+
+
+def _places(claim: Claim) -> tuple[str, ...]:
+    """The tasks that a claim is measured on; random sequences for one that needs none."""
+    if claim.kind == "property":
+        return ()
+    return (RANDOM,) if isinstance(claim.measurement, HeadScore) else claim.tasks
 
 
 def whole_plan(claim: Claim, task: str, how: WholeCircuit, circuit: Circuit, shape: ModelShape) -> ClaimPlan:
@@ -193,6 +208,13 @@ def _part(claim: Claim, nulls: Nulls | None) -> Part:
         case Attention(heads=heads, source=source, target=target):
             looked = AttentionRequest(heads, source, target, under)
             return Part("", looked, replace(looked, under=None) if moves else None)
+        case Attribution(nodes=nodes):
+            wrote = AttributionRequest(nodes, under)
+            return Part("", wrote, replace(wrote, under=None) if moves else None)
+        case Copying(heads=heads, negated=negated):
+            return Part("", CopyingRequest(heads, negated))
+        case HeadScore(kind=kind, heads=heads):
+            return Part("", ScoreRequest(kind, heads))
         case Behaviour(metric=asked):
             behaviour = BehaviourRequest(asked, under)
             return Part("", behaviour, replace(behaviour, under=None) if moves else None)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypeVar
 
-from circuitdsl.circuit.claims import EVERYWHERE, Edge, Intervention, Metric, Node, Position, Site
+from circuitdsl.circuit.claims import EVERYWHERE, Edge, Intervention, Metric, Node, Position, ScoreKind, Site
 from circuitdsl.patching.subgraph import Subgraph
+
+ANSWER = Position("ANSWER")
 
 Direction = Literal["noise", "denoise"]
 Ablation = Literal["corrupt", "mean", "zero"]
@@ -81,11 +84,62 @@ class TraceRequest:
     side: Literal["destination", "source"]
 
 
+@dataclass(frozen=True, slots=True)
+class AttributionRequest:
+    """What nodes write at END towards the answer and away from the distractor, in logits, summed over the nodes."""
+
+    nodes: tuple[Node, ...]
+    under: Condition | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CopyingRequest:
+    """Whether what stands at ANSWER comes out of heads (or, negated, is pushed down by them); a share of the heads."""
+
+    heads: tuple[Node, ...]
+    negated: bool = False
+    under: None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreRequest:
+    """Mean attention on repeated random tokens, averaged over heads; prompt i stands for the i-th sequence."""
+
+    kind: ScoreKind
+    heads: tuple[Node, ...]
+    under: None = None
+
+
 PatchRequest = EdgeRequest | NodeRequest
 #: a patch that is made while something else is measured
 Condition = PatchRequest
 #: a `Subgraph` asks for the metric when that circuit runs alone
-Request = EdgeRequest | NodeRequest | AttentionRequest | BehaviourRequest | ChangedRequest | TraceRequest | Subgraph
+Request = (
+    EdgeRequest
+    | NodeRequest
+    | AttentionRequest
+    | BehaviourRequest
+    | AttributionRequest
+    | CopyingRequest
+    | ScoreRequest
+    | ChangedRequest
+    | TraceRequest
+    | Subgraph
+)
+Watching = TypeVar("Watching", AttentionRequest, AttributionRequest)
+
+
+def is_scored(request: Request) -> bool:
+    """Whether a request is a metric of a patched run."""
+    return isinstance(request, EdgeRequest | NodeRequest | BehaviourRequest) and bool(patches_of(request))
+
+
+def by_condition(requests: Iterable[Watching]) -> dict[Condition | None, list[Watching]]:
+    """Requests that look at one run together."""
+    found: dict[Condition | None, list[Watching]] = {}
+    for request in requests:
+        found.setdefault(request.under, []).append(request)
+    return found
 
 
 def patches_of(request: Request) -> tuple[PatchRequest, ...]:
@@ -103,9 +157,9 @@ def patches_of(request: Request) -> tuple[PatchRequest, ...]:
 
 
 def needs_runs(request: Request) -> bool:
-    """Whether more is needed than the scores of the clean and the corrupt run."""
-    if isinstance(request, TraceRequest):  # which makes its own
-        return False
+    """Whether runs of the prompts are needed, beyond the scores of the clean and the corrupt one."""
+    if isinstance(request, ScoreRequest | TraceRequest):
+        return False  # they make their own
     return not isinstance(request, BehaviourRequest) or request.under is not None
 
 
@@ -128,4 +182,6 @@ def positions_of(request: Request) -> tuple[Position, ...]:
         found += [*request.source, *request.target]
     if isinstance(request, Subgraph):
         found += sorted(request.positions)
+    if isinstance(request, CopyingRequest):
+        found.append(ANSWER)
     return tuple(dict.fromkeys(position for position in found if position != EVERYWHERE))

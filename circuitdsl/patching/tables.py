@@ -258,6 +258,8 @@ class Batch:
     where: Where
     model: Transformer
     flow_rows: Mapping[Senders, Array] = field(default_factory=dict)
+    #: nodes whose terms are looked at afterwards
+    kept: frozenset[Node] = frozenset()
 
     @property
     def entry(self) -> int:
@@ -286,9 +288,9 @@ class Batch:
 
     @cached_property
     def live_nodes(self) -> frozenset[Node]:
-        """Senders whose terms must be kept as this batch runs."""
+        """Nodes whose terms must be kept as this batch runs: senders that are read later, and what is looked at."""
         parallel = self.model.parallel
-        return frozenset(
+        return self.kept | frozenset(
             sender
             for plan in self.plans
             for heads in plan.reads.values()

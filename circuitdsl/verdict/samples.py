@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from circuitdsl.circuit.claims import Beyond, Matters, Moves, Negligible, Signed, Stronger, Test, Within
-from circuitdsl.verdict.bounded import changes
+from circuitdsl.verdict.bounded import Bounded, changes
 from circuitdsl.verdict.intervals import Array, Centre, Estimate, Joint, Number, Ratio, mean, moments, share
 from circuitdsl.verdict.words import Unit
 
@@ -24,9 +24,9 @@ class Sample:
 
     Effects have `d` (patched - clean, or patched - corrupt for denoising) and `g` (clean - corrupt); figures that are
     measured as they are have `value`; `other` is the `d` of another patch, where the two are compared. `unit` is that
-    of `delta` and of `value`; `hits` says that `value` is right or wrong (1 or 0) on each prompt, its mean a share of
-    prompts; `falls` that the metric is better when lower (`kl`), so that its gap is negative. `name` is what the reason
-    calls `value`, `label` the member of an `each` claim.
+    of `delta` and of `value`; `hits` says that `value` is right or wrong (1 or 0) on each prompt, or a share of several
+    such hits, its mean a share of all; `falls` that the metric is better when lower (`kl`), so that its gap is
+    negative. `name` is what the reason calls `value`, `label` the member of an `each` claim.
 
     `step` says that `d` and `g` are changes of a metric that jumps, and by how much at most on one prompt: 1 for
     accuracy, which is 0 or 1. Then prompts that do not change are evidence of few changes only, never of none. None is
@@ -122,7 +122,13 @@ def figure_of(test: Test, sample: Sample) -> Estimate:
         # g is what differences are rounded against
         return _joint(sample, "d" if sample.g is None else "g").combine(1.0, 0.0)
     value = sample.array("value")
-    return share(value) if sample.hits else mean(value, sample.strata)
+    return _share_of(value) if sample.hits else mean(value, sample.strata)
+
+
+def _share_of(hits: NDArray[np.float64]) -> Estimate:
+    """The mean of hits; of shares of hits too, where a prompt has several."""
+    values, counts = np.unique(hits, return_counts=True)
+    return share(hits) if set(values) <= {0.0, 1.0} else Bounded(values, counts.astype(float), 0.0, 1.0)
 
 
 def _joint(sample: Sample, other: str) -> Joint:

@@ -12,11 +12,14 @@ from circuitdsl.measure.metrics import HITS, unit
 from circuitdsl.measure.plan import ClaimPlan, patched
 from circuitdsl.measure.requests import (
     AttentionRequest,
+    AttributionRequest,
     BehaviourRequest,
     ChangedRequest,
+    CopyingRequest,
     EdgeRequest,
     NodeRequest,
     Request,
+    ScoreRequest,
     TraceRequest,
     patches_of,
 )
@@ -43,7 +46,7 @@ def claim_result(plan: ClaimPlan, decision: Decision, series: Mapping[Request, S
         line=claim.line,
         text=claim.text,
         kind=claim.kind,
-        task=plan.task,
+        task=plan.task or None,
         verdict=decision.verdict,
         reason=whole.reason(plan, decision) if is_whole else decision.reason,
         protocol=whole.protocol(plan) if is_whole else _protocol(plan),
@@ -79,6 +82,12 @@ def _own_protocol(request: Request) -> dict[str, str]:
             return {"read": "attention", "run": "clean"}
         case TraceRequest(side=side):
             return {"read": "trace", "run": "clean", "side": side}
+        case AttributionRequest():
+            return {"read": "attribution", "run": "clean", "norm": "clean"}
+        case CopyingRequest(negated=negated):
+            return {"read": "copying", "run": "clean", "output": "negated" if negated else "as it is"}
+        case ScoreRequest(kind=kind):
+            return {"read": f"{kind}_score", "run": "random repeated tokens"}
         case _:
             return {"read": "behaviour", "run": "clean"}
 
@@ -111,6 +120,8 @@ def _unit(decision: Decision, sample: Sample, request: Request, bench: Bench) ->
     """`gap` for effects, `share` and `points` for shares and their differences, else the metric's own unit."""
     if decision.name == "effect":
         return "gap"
+    if isinstance(request, AttributionRequest):
+        return "logits"
     if sample.unit != "plain":
         return "points" if sample.unit == "points" else "share"
     inner = request.inner if isinstance(request, ChangedRequest) else request

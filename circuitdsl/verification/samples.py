@@ -11,11 +11,14 @@ from circuitdsl.measure.metrics import HITS, SHARES
 from circuitdsl.measure.plan import Base, Part
 from circuitdsl.measure.requests import (
     AttentionRequest,
+    AttributionRequest,
     BehaviourRequest,
     ChangedRequest,
+    CopyingRequest,
     EdgeRequest,
     NodeRequest,
     Request,
+    ScoreRequest,
     TraceRequest,
 )
 from circuitdsl.patching.subgraph import Subgraph
@@ -67,6 +70,14 @@ def _plain(bench: Bench, part: Part, series: Series) -> Sample:
         return Sample(strata, value=series.values, name="attention", unit="percent", label=part.label, possible=(0, 1))
     if isinstance(request, TraceRequest):
         return Sample(strata, value=series.values, name="share of firings", unit="percent", hits=True, label=part.label)
+    if isinstance(part.request, AttributionRequest):
+        return Sample(strata, value=series.values, name="attribution", label=part.label)
+    if isinstance(part.request, CopyingRequest):
+        return Sample(strata, value=series.values, name="copying", unit="percent", label=part.label, hits=True)
+    if isinstance(part.request, ScoreRequest):
+        name = f"{part.request.kind.replace('_', '-')} score"
+        one = np.zeros(len(series.values))  # sequences are drawn alike, whatever prompts they stand beside
+        return Sample(one, value=series.values, name=name, unit="percent", label=part.label, possible=(0, 1))
     metric = request.metric if isinstance(request, BehaviourRequest) else bench.metric
     return Sample(
         strata,

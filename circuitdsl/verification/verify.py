@@ -17,9 +17,9 @@ import torch
 from circuitdsl.circuit.catalogue import ModelShape
 from circuitdsl.circuit.claims import Circuit, Metric, TaskUse, WholeCircuit
 from circuitdsl.errors import UserError
-from circuitdsl.measure.bench import Bench, Series, behaviour, present
+from circuitdsl.measure.bench import Bench, Series, behaviour, present, random_bench
 from circuitdsl.measure.firings import why_silent
-from circuitdsl.measure.plan import ClaimPlan, Part, plan
+from circuitdsl.measure.plan import RANDOM, ClaimPlan, Part, plan
 from circuitdsl.measure.remembered import measure
 from circuitdsl.measure.requests import (
     BehaviourRequest,
@@ -119,6 +119,8 @@ def verify(
     start = time.perf_counter()
     shape = ModelShape(model.name, model.n_layers, model.n_heads, model.parallel)
     plans = plan(circuit, shape)
+    if any(p.task == RANDOM for p in plans):
+        benches = {**benches, RANDOM: random_bench(model)}
     members = [
         _collected(p, benches[p.task], options)
         for p in plans

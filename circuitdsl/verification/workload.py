@@ -14,7 +14,8 @@ import torch
 
 from circuitdsl.circuit.catalogue import ModelShape
 from circuitdsl.circuit.claims import Circuit, Metric
-from circuitdsl.measure.bench import experiment_of, present
+from circuitdsl.measure.bench import present
+from circuitdsl.measure.experiments import experiment_of
 from circuitdsl.measure.places import token_indices
 from circuitdsl.measure.plan import ClaimPlan, plan
 from circuitdsl.measure.requests import (

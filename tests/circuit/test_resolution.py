@@ -15,9 +15,12 @@ from circuitdsl.circuit.claims import (
     EVERYWHERE,
     LOGITS,
     Attention,
+    Attribution,
     Behaviour,
     Circuit,
+    Copying,
     EdgeEffect,
+    HeadScore,
     Matters,
     Metric,
     Moves,
@@ -386,13 +389,31 @@ def test_a_claim_needs_the_positions_of_its_condition(resolved: Resolve) -> None
     assert [claim.tasks for claim in circuit.claims] == [("ioi",), ("ioi",)]
 
 
+def test_what_heads_write_and_where_they_look(sound: Sound) -> None:
+    circuit = sound(
+        "heads against = 10.7 at END  role negative_mover\n"
+        "expect attribution(mover + late) > 0\nexpect copying(mover) >= 80%\nexpect copying(against) >= 80%\n"
+        "expect copying(mover, negated) <= 5%\nexpect copying(mover + against) <= 5%\n"
+        "expect induction_score(5.5 6.9) >= 30%"
+    )
+    attribution, *copying, score = (claim.measurement for claim in circuit.claims)
+    assert isinstance(attribution, Attribution) and len(attribution.nodes) == 5
+    assert [c.negated for c in copying if isinstance(c, Copying)] == [False, True, True, False]
+    assert score == HeadScore("induction", (Node("head", 5, 5), Node("head", 6, 9)), "5.5 6.9")
+    assert [claim.tasks for claim in circuit.claims] == [("ioi",)] * 5 + [()]
+
+
+def test_scores_need_no_task(resolved: Resolve) -> None:
+    (circuit,), found = resolved("circuit a\nexpect induction_score(5.5) >= 30%\n")
+    assert not found and len(circuit.claims) == 1
+
+
 # --- what nothing measures yet --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("line", "what", "records"),
     [
-        ("expect copying(mover) >= 80%", "copying scores", 1),
         ("expect accuracy above chance", "above chance", 1),
         ("8.6[2] -> 9.9.q at END", "edge with a single component (8.6[2])", 1),
         ("expect knockout(8.6[2])", "measurement of a single component (8.6[2])", 1),
@@ -401,7 +422,7 @@ def test_a_claim_needs_the_positions_of_its_condition(resolved: Resolve) -> None
             "'when … is knocked out' block with a single component",
             2,
         ),
-        ('property "p" for 99% of prompts\n  expect attribution(mover) > 0', "property of direct logit attribution", 2),
+        ('property "p" for 99% of prompts\n  expect attribution(mover) > 0', "property of attribution", 2),
         ('use "roles.circ"', "'use'", 1),
     ],
 )
@@ -416,7 +437,7 @@ def test_what_is_not_measured_yet_is_listed(
 
 
 def test_unmeasured_lines_take_no_claim_number(resolved: Resolve) -> None:
-    (circuit,), _ = resolved("circuit a\ntask ioi\n9.9 -> logits\nexpect copying(9.9) >= 5%\n9.6 -> logits\n")
+    (circuit,), _ = resolved("circuit a\ntask ioi\n9.9 -> logits\nexpect accuracy above chance\n9.6 -> logits\n")
     assert [(c.id, c.line) for c in circuit.claims] == [("c01", 3), ("c02", 5)]
 
 

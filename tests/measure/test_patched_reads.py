@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from circuitdsl.circuit.claims import LOGITS, Edge, Input, Metric, Node, Position, Site
-from circuitdsl.measure.bench import Bench, bench, experiment_of, measure, present
+from circuitdsl.measure.bench import Bench, bench, measure, present
+from circuitdsl.measure.experiments import experiment_of
 from circuitdsl.measure.requests import (
     AttentionRequest,
     BehaviourRequest,

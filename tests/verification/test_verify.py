@@ -121,7 +121,7 @@ def test_an_interrupted_run_reports_what_it_has(check, monkeypatch) -> None:
 
 
 def test_what_is_not_measured_never_counts_as_holding(check) -> None:
-    report = check(spec("heads a = 0.0 at END", "expect accuracy >= 90%", "expect copying(a) >= 80%"))
+    report = check(spec("heads a = 0.0 at END", "expect accuracy >= 90%", "0.0[2] -> logits at END"))
     assert verdicts(report) == ["holds"]
     assert [u.line for u in report.unmeasured] == [6]
     assert report.exit_status() == 3

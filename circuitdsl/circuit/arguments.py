@@ -1,0 +1,115 @@
+"""What the measurements of `expect` lines have in common: arguments by kind, and relations of what is read as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from ..language import syntax as s
+from ..language.diagnostics import Span, listing
+from .bounds import NotMeasured, moves, within
+from .claims import Measurement, Test
+from .expressions import evaluate
+from .scope import Members, Scope
+from .vocabulary import Unit
+
+Expected = tuple[Measurement, tuple[Test, ...]]
+
+
+@dataclass
+class Arguments:
+    """The arguments of a measurement by kind."""
+
+    sets: list[s.Set] = field(default_factory=list)
+    options: list[s.Option] = field(default_factory=list)
+    source: list[s.Place] = field(default_factory=list)
+    target: list[s.Place] = field(default_factory=list)
+    arrows: int = 0
+    others: list[s.Syntax] = field(default_factory=list)
+
+
+def sort_arguments(arguments: Iterable[s.Argument]) -> Arguments:
+    """`attention(9.9, 10.0, S1, S2 -> IO)`: commas part nodes, positions and options alike."""
+    found = Arguments()
+    for argument in arguments:
+        match argument:
+            case s.Option():
+                found.options.append(argument)
+            case s.Place():
+                (found.target if found.arrows else found.source).append(argument)
+            case s.PlaceArrow(source=source, target=target):
+                found.arrows += 1
+                found.source.append(source)
+                found.target.append(target)
+            case s.Edge() | s.Text():
+                found.others.append(argument)
+            case _:
+                found.sets.append(argument)
+    return found
+
+
+def group_argument(scope: Scope, measurement: s.Measurement, found: Arguments) -> Members | None:
+    """The nodes of `NAME(GROUP, …)`."""
+    if not found.sets:
+        name = measurement.name.text
+        scope.sink.error("E084", f"{name} needs a group or nodes: {name}(mover …)", measurement.span)
+        return None
+    return evaluate(scope, one_set(found.sets))
+
+
+def one_set(sets: list[s.Set]) -> s.Set:
+    """The set arguments as one list."""
+    if len(sets) == 1:
+        return sets[0]
+    members = tuple(m for each in sets for m in (each.members if isinstance(each, s.Items) else (each,)))
+    return s.Items(sets[0].span.to(sets[-1].span), members)
+
+
+def refuse_others(scope: Scope, measurement: s.Measurement, found: Arguments, positions: bool, options: bool) -> bool:
+    """Whether there is no argument of a kind that the measurement does not take."""
+    strange: list[s.Syntax] = list(found.others)
+    if not positions:
+        strange += [*found.source, *found.target]
+    if not options:
+        strange += found.options
+    for argument in strange:
+        code, what = (
+            ("E046", f"option '{argument.key.text}'")
+            if isinstance(argument, s.Option)
+            else ("E084", "argument like this")
+        )
+        scope.sink.error(code, f"{measurement.name.text} takes no {what}", argument.span)
+    return not strange
+
+
+def only_heads(scope: Scope, found: Arguments, members: Members, why: str = "only heads attend") -> bool:
+    """Whether all nodes are heads."""
+    others = [str(node) for node in members if node.kind != "head"]
+    if others:
+        have = "has" if len(others) == 1 else "have"
+        message = f"{listing(others)} {have} no attention pattern: {why}"
+        scope.sink.error("E076", message, one_set(found.sets).span)
+    return not others
+
+
+def value_test(
+    scope: Scope, expect: s.Expect, unit: Unit, low: float | None, high: float | None
+) -> Test | NotMeasured | None:
+    """The relation of a quantity that is measured as it is."""
+    name = expect.measurement.name.text
+    if expect.claim:
+        message = f"{name} is measured as it is: it takes a relation, not a claim about an effect"
+        scope.sink.error("E083", message, _claim_span(expect), f"write: expect {name} >= …")
+        return None
+    if isinstance(expect.relation, s.Change) and scope.under:
+        return moves(scope, expect.relation, unit, name)
+    if expect.relation is None:
+        scope.sink.error(
+            "E083", f"nothing is expected of {name}", expect.measurement.span, "add a relation such as >= …"
+        )
+        return None
+    return within(scope, expect.relation, unit, "value", name, low, high)
+
+
+def _claim_span(expect: s.Expect) -> Span:
+    return expect.claim[0].span.to(expect.claim[-1].span)
