@@ -255,9 +255,22 @@ def claims(population: Population, design: Design, seed: int = 0, wrong_heads: i
     for right in design.attends:
         found += _wrong_attention(population, right, design, draw)
     found += _behaviour(population)
-    unique = list(dict.fromkeys(found))
+    outdone = _outdone(population, design)
+    unique = [c for c in dict.fromkeys(found) if not (c.true and c.kind == "matters" and c.line in outdone)]
     draw.shuffle(unique)
     return unique
+
+
+def _outdone(population: Population, design: Design) -> set[str]:
+    """`matters` on edges beside a stronger one into the same input, which their null has unless it is claimed too."""
+    lines = set()
+    for senders, receivers, position in design.edges:
+        subject = edge(senders, receivers, position)
+        for others, *same in design.edges:
+            apart = same == [receivers, position] and not set(others.split()) & set(senders.split())
+            if apart and abs(population.figure(edge(others, *same)).value) > abs(population.figure(subject).value):
+                lines.add(f"{subject.text} : matters")
+    return lines
 
 
 def _subjects(design: Design) -> Iterator[Subject]:
@@ -405,7 +418,7 @@ def _behaviour(population: Population) -> Iterator[KnownClaim]:
     value, error = population.clean.mean(), population.clean.std() / PROMPTS**0.5
     yield from _bounds(Subject("expect logit_diff", attention=(LOGITS, "", "")), "", value, error, "{:.6f}".format)
     share = float((population.clean > 0).mean())
-    room = ROOM * (share * (1 - share) / PROMPTS) ** 0.5 + 0.04
+    room = ROOM * (share * (1 - share) / PROMPTS) ** 0.5 + 0.06
     about = Subject("expect accuracy", attention=(LOGITS, "", ""))
     yield _bound(about, f">= {_percent(max(0.0, share - room))}", True, "size")
     if share < 1:
