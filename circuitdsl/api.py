@@ -250,8 +250,13 @@ def _tokens(use: TaskUse, model: Transformer) -> Tokens | None:
     return None if model.tokenizer is None else Tokens(model.tokenizer, model.name, use.bos)
 
 
-def make_bench(circuit: Circuit, use: TaskUse, model: Transformer, store: Store | None = None) -> Bench:
+def make_bench(
+    circuit: Circuit, use: TaskUse, model: Transformer, store: Store | None = None, max_memory: int | None = None
+) -> Bench:
     """A task's prompts for a model, ready to be measured; what a store knows is not measured again.
+
+    Args:
+        max_memory: bytes that measuring may take beside the model; by default what is free decides.
 
     Raises:
         UserError: the model has no tokenizer, or the task cannot be made with it.
@@ -262,7 +267,7 @@ def make_bench(circuit: Circuit, use: TaskUse, model: Transformer, store: Store 
     data = make_data(circuit, use, model)
     tokens = _tokens(use, model)
     if use.file is not None or tokens is None:
-        return bench(model, data, circuit.metric, store=store)
+        return bench(model, data, circuit.metric, store=store, max_memory=max_memory)
     task, options = TASKS[use.generator or use.name], dict(use.options)
     others = {
         name: sample(task, tokens, ADVICE, use.seed, name, options).pairs
@@ -274,20 +279,22 @@ def make_bench(circuit: Circuit, use: TaskUse, model: Transformer, store: Store 
         """Enough prompts for means that do not depend on how many are measured; the measured ones come first."""
         return sample(task, tokens, max(MEAN_PROMPTS, use.prompts), use.seed, use.corrupt, options).pairs
 
-    return bench(model, data, circuit.metric, others, more, store)
+    return bench(model, data, circuit.metric, others, more, store, max_memory)
 
 
-def make_benches(circuit: Circuit, model: Transformer, store: Store | None = None) -> dict[str, Bench]:
+def make_benches(
+    circuit: Circuit, model: Transformer, store: Store | None = None, max_memory: int | None = None
+) -> dict[str, Bench]:
     """A bench for every task that some claim of the circuit is checked on, and one for the properties of a task."""
     from circuitdsl.measure.bench import bench
     from circuitdsl.verification.properties import own_samples, own_use, sample_name
 
-    found = {use.name: make_bench(circuit, use, model, store) for use in tasks_in_use(circuit)}
+    found = {use.name: make_bench(circuit, use, model, store, max_memory) for use in tasks_in_use(circuit)}
     needed = own_samples(circuit)
     for use in circuit.tasks:
         if use.name in needed:
             data = make_data(circuit, own_use(use, needed[use.name]), model)
-            found[sample_name(use.name)] = bench(model, data, circuit.metric, store=store)
+            found[sample_name(use.name)] = bench(model, data, circuit.metric, store=store, max_memory=max_memory)
     return found
 
 

@@ -25,7 +25,7 @@ from circuitdsl.patching.runs import first_difference, mean_terms
 TOLERANCE = 1e-4
 FAMILIES = ("gpt2", "llama", "gpt_neox", "qwen3")
 drawn = settings(
-    max_examples=50,
+    max_examples=75,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
@@ -128,6 +128,27 @@ def test_single_edges_equal_transformer_lens(tmp_path) -> None:  # type: ignore[
         )
         for reader, values in zip(readers, ours, strict=True):
             assert abs(float(values.mean()) - float(theirs[reader])) < TOLERANCE
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_attention_under_any_experiment_equals_brute_force(
+    family: str, random_model: Callable[[str], Transformer]
+) -> None:
+    model = random_model(family)
+    heads = [Node("head", layer, head) for layer in range(model.n_layers) for head in (0, model.n_heads - 1)]
+    some_heads = st.lists(st.sampled_from(heads), min_size=1, max_size=3, unique=True)
+    without_means = experiments(model).filter(lambda e: e.ablate != "mean")
+
+    @settings(drawn, max_examples=15)
+    @given(st.lists(without_means, min_size=1, max_size=2), some_heads, st.integers(0, 5))
+    def check(some: list[Experiment], watched: list[Node], seed: int) -> None:
+        case = make_case(model, seed)
+        fast = patched_attention(model, case.runs, some, case.positions, watched)
+        for experiment, patterns in zip(some, fast, strict=True):
+            slow = reference.attention(model, case.clean, case.corrupt, experiment, case.positions, watched)
+            assert (patterns - slow).abs().max() < 1e-4, str(experiment)
+
+    check()
 
 
 def test_attention_of_patched_runs_equals_brute_force(case: Case) -> None:
