@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import re
 
 #: prompts at the most, as in a spec
 MOST = 1_000_000
+#: bytes of memory to measure in, at the least
+LEAST = 16 * 10**6
 
 
 def positive(text: str) -> int:
@@ -48,4 +51,18 @@ def seconds(text: str) -> float:
         value = 0.0
     if not 0 < value < 1e7:
         raise argparse.ArgumentTypeError(f"{text} is not a time such as 90s or 5m")
+    return value
+
+
+_SIZES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+
+
+def size(text: str) -> int:
+    """Bytes: `2GB`, `500 MB`, `1.5GiB`."""
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([kmgt]i?)b?", text.strip().lower(), re.ASCII)
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text} is not a size such as 2GB or 500MB")
+    value = int(float(found[1]) * _SIZES[found[2]])
+    if value < LEAST:
+        raise argparse.ArgumentTypeError(f"{text} is too little to measure in; at least {LEAST // 10**6}MB")
     return value

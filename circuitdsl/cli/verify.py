@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import csv
+import io
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from circuitdsl.cli.arguments import level, positive, seed
+from circuitdsl.cli.arguments import level, positive, seed, size
 from circuitdsl.cli.models import add_model_arguments, models
 from circuitdsl.cli.specs import load_all
 from circuitdsl.cli.terminal import console, progress, say
@@ -19,9 +22,13 @@ from circuitdsl.errors import INTERRUPTED, SPEC_WRONG, UsageError, UserError
 if TYPE_CHECKING:
     from circuitdsl.circuit.claims import Circuit
     from circuitdsl.cli import Verbs
+    from circuitdsl.measure.bench import Bench, Series
+    from circuitdsl.measure.plan import ClaimPlan
+    from circuitdsl.measure.requests import Request
     from circuitdsl.measure.store import Store
     from circuitdsl.models.cache import Models
     from circuitdsl.report.report import Report
+    from circuitdsl.verification.per_prompt import Row
     from circuitdsl.verification.verify import Options
 
 
@@ -39,6 +46,10 @@ def register(verbs: Verbs) -> None:
     verify.add_argument("--full", action="store_true", help="measure the whole circuit besides, claimed or not")
     verify.add_argument("--each-at", type=level, metavar="LEVEL", help="judge claims one by one at this level (5%%)")
     verify.add_argument("--allow-undecided", action="store_true", help="exit with 0 where nothing fails")
+    verify.add_argument(
+        "--memory", type=size, metavar="SIZE", help="measure in no more than this beside the model (2GB)"
+    )
+    verify.add_argument("--per-prompt", metavar="FILE.csv", help="write the numbers of every prompt to this file")
     verify.add_argument("--no-cache", action="store_true", help="measure everything, whatever earlier runs have found")
     verify.set_defaults(run=_verify)
 
@@ -53,11 +64,10 @@ def _verify(given: argparse.Namespace) -> int:
     from circuitdsl.report.report import dumps, exit_status, write_whole
 
     target = Path(given.output) if given.output else None
-    if target and not target.parent.is_dir():
-        raise UserError(f"cannot write {target}: there is no folder {target.parent}")
-    if target and target.is_dir():
-        raise UserError(f"cannot write {target}: it is a folder")
-    reports, trouble = _until_trouble(_reports(circuits, given))
+    numbers = Path(given.per_prompt) if given.per_prompt else None
+    _check_targets(target, numbers)
+    table: list[Row] = []
+    reports, trouble = _until_trouble(_reports(circuits, given, table))
     if trouble and not reports:
         raise trouble
     as_json = given.format == "json" or (given.format is None and target is not None and target.suffix == ".json")
@@ -67,6 +77,8 @@ def _verify(given: argparse.Namespace) -> int:
         text = _terminal(reports, given, plain=target is not None)
     if given.format == "github":
         text += "".join(f"{line}\n" for line in of_reports(reports, given.allow_undecided))
+    if numbers:
+        write_whole(numbers, _csv(table))
     if target:
         write_whole(target, text)
     elif text:
@@ -76,6 +88,30 @@ def _verify(given: argparse.Namespace) -> int:
     if any(report.interrupted for report in reports):
         return INTERRUPTED
     return exit_status(reports, given.allow_undecided)
+
+
+def _check_targets(*targets: Path | None) -> None:
+    """Raise `UserError` for a file that could not be written once all is measured."""
+    for target in targets:
+        if target and not target.parent.is_dir():
+            raise UserError(f"cannot write {target}: there is no folder {target.parent}")
+        if target and target.is_dir():
+            raise UserError(f"cannot write {target}: it is a folder")
+
+
+def _csv(table: list[Row]) -> str:
+    """Numbers of every prompt, a line each."""
+    from circuitdsl.verification.per_prompt import COLUMNS
+
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows([COLUMNS, *table])
+    return out.getvalue()
+
+
+def _record(circuit: str, table: list[Row], plan: ClaimPlan, series: Mapping[Request, Series], bench: Bench) -> None:
+    from circuitdsl.verification.per_prompt import rows
+
+    table.extend(rows(circuit, plan, series, bench))
 
 
 def _until_trouble(reports: Iterator[Report]) -> tuple[list[Report], UserError | None]:
@@ -97,7 +133,7 @@ def _check_claim(circuits: list[Circuit], wanted: str | None) -> None:
         raise UsageError(f"there is no claim {wanted}", hint="a claim is named by its line in the spec, or c01, c02, …")
 
 
-def _reports(circuits: list[Circuit], given: argparse.Namespace) -> Iterator[Report]:
+def _reports(circuits: list[Circuit], given: argparse.Namespace, table: list[Row]) -> Iterator[Report]:
     from circuitdsl.measure.store import Store, default_path
     from circuitdsl.verification.verify import Options
 
@@ -110,11 +146,16 @@ def _reports(circuits: list[Circuit], given: argparse.Namespace) -> Iterator[Rep
     )
     loaded = models(given)
     with nullcontext() if given.no_cache else Store(default_path(), warn=lambda text: say(f"warning: {text}")) as store:
-        yield from _verified(circuits, loaded, given, options, store)
+        yield from _verified(circuits, loaded, given, options, store, table)
 
 
 def _verified(
-    circuits: list[Circuit], loaded: Models, given: argparse.Namespace, options: Options, store: Store | None
+    circuits: list[Circuit],
+    loaded: Models,
+    given: argparse.Namespace,
+    options: Options,
+    store: Store | None,
+    table: list[Row],
 ) -> Iterator[Report]:
     from dataclasses import replace
 
@@ -137,8 +178,9 @@ def _verified(
         circuit = with_overrides(circuit, given.prompts, given.seed)
         model = loaded.of(circuit)
         start = time.perf_counter()
+        record = partial(_record, circuit.name, table) if given.per_prompt else None
         with progress() as meter:
-            report = verify(circuit, model, make_benches(circuit, model, store), options, meter)
+            report = verify(circuit, model, make_benches(circuit, model, store, given.memory), options, meter, record)
         yield replace(report, seconds=time.perf_counter() - start)
 
 

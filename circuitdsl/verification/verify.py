@@ -46,6 +46,7 @@ from circuitdsl.verification.whole import full, weigh_whole, won
 
 #: called with (work done, work that may still be needed at most, what is going on)
 Progress = Callable[[int, int, str], None]
+Record = Callable[[ClaimPlan, Mapping[Request, Series], Bench], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +104,7 @@ def verify(
     benches: Mapping[str, Bench],
     options: Options | None = None,
     progress: Progress | None = None,
+    record: Record | None = None,
 ) -> Report:
     """Verify every claim of a circuit.
 
@@ -111,6 +113,7 @@ def verify(
         benches: a bench for each task that some claim is checked on, by the task's name in the spec.
         options: early stopping, multiplicity, a single claim (judged at the level it has among all of them).
         progress: called as work is done.
+        record: called with each claim's plan, its numbers prompt by prompt, and its bench.
 
     Returns:
         The report. Ctrl-C ends the run early; what was measured by then is reported.
@@ -143,6 +146,9 @@ def verify(
     evidence = [m.evidence or _broken(m, "the run was interrupted before this was measured") for m in members]
     alpha = options.alpha * (chosen / family if options.holm and family else 1)
     decisions = decide_family([*evidence, *(p.evidence for p in judged)], alpha=alpha, adjust=options.holm)
+    if record:
+        for m in members:
+            record(m.plan, m.series, m.bench)
     measured = [claim_result(m.plan, d, m.series, m.bench) for m, d in zip(members, decisions, strict=False)]
     measured += [p.result(d) for p, d in zip(judged, decisions[len(members) :], strict=True)]
     measured += [p.result(rule(p.evidence)) for p in properties if p not in judged]
