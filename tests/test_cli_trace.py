@@ -85,9 +85,10 @@ def run(capsys):
 
 def test_a_trace_is_told_and_drawn(run, tmp_path: Path) -> None:
     picture = tmp_path / "trace.svg"
-    arguments = ("--head", "2.5", "--from", "END", "--to", "IO", "--prompts", "48", "--least", "50%")
+    arguments = ("--head", "2.5", "--from", "END", "--to", "IO", "--prompts", "48", "--least", "50%", "--cut")
     status, out, _ = run("pocket/ioi", *arguments, "-o", str(picture))
     assert status == 0 and "2.5 fires END -> IO on " in out and "of 48 prompts" in out
+    assert "along its signal" in out and "along as many random singular vectors" in out
     chips = [g for g in ElementTree.parse(picture).iter("{http://www.w3.org/2000/svg}g") if g.get("class") == "head"]
     drawn = {text.text for chip in chips for text in chip.iter("{http://www.w3.org/2000/svg}text")}
     told = {

@@ -34,6 +34,7 @@ def register(verbs: Verbs) -> None:
     verb.add_argument("--prompts", type=positive, help="how many prompts, instead of the spec's number")
     verb.add_argument("--seed", type=seed, help="seed of the prompts, instead of the spec's")
     verb.add_argument("--circuit", help="which circuit, where the spec has several")
+    verb.add_argument("--cut", action="store_true", help="take the signal out of what the head reads, and measure it")
     verb.add_argument("-o", "--output", help="draw into this file: .svg or .png")
     add_model_arguments(verb)
     verb.set_defaults(run=_trace)
@@ -60,10 +61,31 @@ def _trace(given: argparse.Namespace) -> int:
         found = trace_graph(model, bench.pairs, head, source, target)
     screen = console()
     show(screen, found, given.least)
+    if given.cut:
+        with status("cutting the signal"):
+            lines = _cut(bench, head, source, target)
+        screen.print()
+        for line in lines:
+            screen.print(line)
     if given.output:
         write_trace(found, given.least, model.name, Path(given.output))
         screen.print(f"\nwrote {given.output}")
     return 0
+
+
+def _cut(bench: Bench, head: Node, source: Position, target: Position) -> list[str]:
+    """What the metric loses without the signal, and without as many random singular vectors."""
+    from circuitdsl.measure.cut import cut
+    from circuitdsl.report.numbers import bracket, plain
+    from circuitdsl.verdict.intervals import mean
+
+    found = cut(bench, head, source, target)
+    lines = [f"change of {bench.metric} where {head} fires, when what its senders write is taken out of what it reads:"]
+    named = {"along its signal": found.signal, "along as many random singular vectors": found.control}
+    for name, change in named.items():
+        low, high = (float(limit) for limit in mean(change, bench.strata[found.indices]).interval())
+        lines.append(f"  {name:<38}  {plain(float(change.mean()), 3):>7}  {bracket((low, high), 'plain')}")
+    return lines
 
 
 def _task(circuit: Circuit, wanted: str | None) -> TaskUse:

@@ -204,6 +204,11 @@ def behaviour(bench: Bench, metric: Metric) -> Array:
     return _remembered(bench.memory, "clean", metric, lambda: _score(bench.model, bench.ends_of()[0], score))
 
 
+def score_ends(bench: Bench, ends: Float[Tensor, "n d"]) -> Array:
+    """The task's metric on residual streams at END, one for each of its prompts."""
+    return _score(bench.model, ends, bench.scorer)
+
+
 # --- positions -------------------------------------------------------------------------------------
 
 

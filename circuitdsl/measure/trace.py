@@ -215,6 +215,12 @@ class Tracer:
         ]
         return heads, tuple(rest)
 
+    def written(self, prompt: int, head: Node, token: int) -> Float[Tensor, " d"]:
+        """What a head writes at a token, centred under LayerNorm."""
+        attn = self.model.blocks[head.layer].attn
+        out = attn.out_head(head.head, self.cache.z[head.layer][prompt, token, head.head]).float()
+        return out - out.mean() if self.model.blocks[head.layer].attn_norm.kind == "layer" else out
+
     def traced(self, firing: Firing) -> Iterator[Firing]:
         """A firing, the firings of its senders, theirs, and so on; each once."""
         seen = {(firing.head, firing.destination)}
