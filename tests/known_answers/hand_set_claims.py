@@ -368,8 +368,8 @@ def _mistaken(population: Population, subject: Subject, kind: str, right: Figure
     """What is true of one edge, claimed of another."""
     figure = population.figure(subject)
     sign = -1 if right.value < 0 else 1
-    if not figure.changed:  # nothing can be said of it, `negligible` included
-        yield from (_said(subject, text, False, kind) for text in ("lowers", "raises", "negligible", "matters"))
+    if not figure.changed:  # no effect: `negligible` is true, or an error where the sender wrote the same
+        yield from (_said(subject, text, False, kind) for text in ("lowers", "raises", "matters"))
         return
     bound = right.value * (1 - SPARE)
     text = f"effect {'<=' if sign < 0 else '>='} {_percent(bound)}"
