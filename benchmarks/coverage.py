@@ -64,6 +64,23 @@ def fixed(rng: np.random.Generator, kind: str, strata: int, n: int, unequal: flo
     return missed / replicates
 
 
+def other_templates(rng: np.random.Generator, kind: str, strata: int, n: int, between: float, replicates: int) -> Array:
+    """Share of intervals above and below the truth, for prompts from other templates; those here are drawn anew.
+
+    Templates' means have standard deviation `between` and the distribution `kind`, and so have prompts within them (1).
+    The second pair is that of the usual interval, which is about prompts from the same templates.
+    """
+    missed = np.zeros(4)
+    for start in range(0, replicates, CHUNK):
+        r = min(CHUNK, replicates - start)
+        labels = np.arange(n) % strata
+        y = between * draw(rng, kind, (r, strata))[:, labels] + draw(rng, kind, (r, n))
+        by_stratum = np.stack([y[:, labels == k].mean(-1) for k in range(strata)], -1)
+        for i, (low, high) in enumerate((mean(by_stratum).interval(), mean(y, labels).interval())):
+            missed[2 * i : 2 * i + 2] += np.count_nonzero(low > 0), np.count_nonzero(high < 0)
+    return missed / replicates
+
+
 def looking(
     rng: np.random.Generator, kind: str, strata: int, looks: Looks, members: int, replicates: int, drifts: Array
 ) -> Array:
@@ -194,6 +211,18 @@ def table_others(rng: np.random.Generator, replicates: int) -> None:
         print(f"| {p} | " + " | ".join(f"{c:.1f}" for c in cells) + " |", flush=True)
 
 
+def table_templates(rng: np.random.Generator, replicates: int) -> None:
+    print(f"\nOther templates, 8 prompts of each, coverage in % (replicates {replicates}, error {se(replicates):.2f})")
+    print("With --generalise templates / of the usual interval, which promises nothing here.\n")
+    print("| spread between templates | templates | " + " | ".join(KINDS) + " |\n|---|---|" + "---|" * len(KINDS))
+    for between, strata in itertools.product((0.0, 0.5, 2.0), (4, 15, 30, 60)):
+        cells = []
+        for kind in KINDS:
+            m = other_templates(rng, kind, strata, 8 * strata, between, replicates)
+            cells.append(f"{100 * (1 - m[:2].sum()):.1f} / {100 * (1 - m[2:].sum()):.1f}")
+        print(f"| {between:g} | {strata} | {' | '.join(cells)} |", flush=True)
+
+
 def table_jumps(rng: np.random.Generator, replicates: int) -> None:
     print(
         f'\nAccuracy: wrong "above" / "below" in %, looks, effect on its bound (replicates {replicates}; at most 2.5)'
@@ -242,6 +271,7 @@ TABLES = {
     "others": table_others,
     "family": table_family,
     "jumps": table_jumps,
+    "templates": table_templates,
 }
 #: tables of slow figures
 FEWER = {"family": 4000, "jumps": 4000}

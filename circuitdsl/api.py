@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from circuitdsl.report.report import Report, Reports
     from circuitdsl.tasks.dataset import Dataset, PromptPair
     from circuitdsl.tasks.tokens import Tokens
-    from circuitdsl.verification.verify import Progress
+    from circuitdsl.verification.verify import Options, Progress
 
 #: prompts of a generated task that mean ablation averages over, at the least
 MEAN_PROMPTS = 2000
@@ -302,3 +302,31 @@ def tasks_in_use(circuit: Circuit) -> tuple[TaskUse, ...]:
     """The tasks on which some claim is checked."""
     wanted = {name for claim in circuit.claims for name in claim.tasks}
     return tuple(use for use in circuit.tasks if use.name in wanted)
+
+
+def verify_other_corruptions(
+    circuit: Circuit,
+    model: Transformer,
+    benches: Mapping[str, Bench],
+    report: Report,
+    options: Options,
+    store: Store | None = None,
+    max_memory: int | None = None,
+) -> Report:
+    """The report with a note beside every `matters` claim: whether it holds under the task's other corruptions too."""
+    from circuitdsl.verification.corruptions import reruns, with_notes
+    from circuitdsl.verification.verify import verify
+
+    reported = {claim.id for claim in report.claims}
+    others = {use.name: tuple(benches[use.name].others) for use in tasks_in_use(circuit)}
+    again = []
+    for one in reruns(circuit, others, reported.__contains__):
+        use = next(use for use in one.circuit.tasks if use.name == one.task)
+        bench = {one.task: make_bench(one.circuit, use, model, store, max_memory)}
+        kept = replace(options, only=None, full=False, ids=one.claims, task=one.task)
+        again.append((one, verify(one.circuit, model, bench | _rest(benches, one.task), kept)))
+    return with_notes(report, again)
+
+
+def _rest(benches: Mapping[str, Bench], task: str) -> dict[str, Bench]:
+    return {name: bench for name, bench in benches.items() if name != task}

@@ -44,6 +44,15 @@ def register(verbs: Verbs) -> None:
     verify.add_argument("-v", "--verbose", action="store_true", help="give all reasons, and the pairs of group edges")
     verify.add_argument("--no-early-stop", action="store_true", help="measure all prompts for every claim")
     verify.add_argument("--full", action="store_true", help="measure the whole circuit besides, claimed or not")
+    verify.add_argument(
+        "--other-corruptions", action="store_true", help="say whether what matters does under the task's others too"
+    )
+    verify.add_argument(
+        "--generalise",
+        choices=("prompts", "templates"),
+        default="prompts",
+        help="whether verdicts are about prompts from the same templates (default) or from others (needs 15 strata)",
+    )
     verify.add_argument("--each-at", type=level, metavar="LEVEL", help="judge claims one by one at this level (5%%)")
     verify.add_argument("--allow-undecided", action="store_true", help="exit with 0 where nothing fails")
     verify.add_argument(
@@ -143,6 +152,7 @@ def _reports(circuits: list[Circuit], given: argparse.Namespace, table: list[Row
         alpha=0.05 if given.each_at is None else given.each_at,
         only=given.claim,
         full=given.full,
+        templates=given.generalise == "templates",
     )
     loaded = models(given)
     with nullcontext() if given.no_cache else Store(default_path(), warn=lambda text: say(f"warning: {text}")) as store:
@@ -159,7 +169,7 @@ def _verified(
 ) -> Iterator[Report]:
     from dataclasses import replace
 
-    from circuitdsl.api import make_benches
+    from circuitdsl.api import make_benches, verify_other_corruptions
     from circuitdsl.verification.channels import needs_no_model, verify_weights
     from circuitdsl.verification.comparisons import needs_no_weights, verify_text
     from circuitdsl.verification.verify import verify, with_overrides
@@ -180,7 +190,10 @@ def _verified(
         start = time.perf_counter()
         record = partial(_record, circuit.name, table) if given.per_prompt else None
         with progress() as meter:
-            report = verify(circuit, model, make_benches(circuit, model, store, given.memory), options, meter, record)
+            benches = make_benches(circuit, model, store, given.memory)
+            report = verify(circuit, model, benches, options, meter, record)
+            if given.other_corruptions:
+                report = verify_other_corruptions(circuit, model, benches, report, options, store, given.memory)
         yield replace(report, seconds=time.perf_counter() - start)
 
 

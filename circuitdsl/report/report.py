@@ -177,6 +177,8 @@ class Report:
     cached: float = 0.0
     interrupted: bool = False
     measurements: tuple[MeasurementResult, ...] = ()
+    #: what verdicts are about: `prompts` from the same templates, or from other `templates` (n counts those then)
+    generalise: str = "prompts"
 
     @property
     def summary(self) -> dict[str, int]:

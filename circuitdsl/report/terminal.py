@@ -40,6 +40,13 @@ def show(report: Report, console: Console, verbose: bool = False) -> None:
 
 
 def _header(report: Report, width: int) -> Text:
+    head = _models_and_tasks(report, width)
+    if report.generalise == "templates":
+        head.append("\nverdicts are about other templates of these tasks: n counts templates")
+    return head
+
+
+def _models_and_tasks(report: Report, width: int) -> Text:
     model = report.model
     first = Text.assemble(
         (report.spec.circuit, "bold"),

@@ -38,10 +38,12 @@ from circuitdsl.verdict.extremes import Extreme
 from circuitdsl.verdict.families import FAMILY, Levels, all_of, any_of, family_levels, strictest
 from circuitdsl.verdict.intervals import SMALL, Estimate, Ratio
 from circuitdsl.verdict.samples import (
+    FEWEST_STRATA,
     Larger,
     Rarity,
     Region,
     Sample,
+    by_stratum,
     constant,
     figure_of,
     on_effects,
@@ -136,12 +138,22 @@ class Decision:
 
 
 def weigh(
-    test: Test, sample: Sample, *, margin: float = 0.01, looks: Looks | None = None, null: ArrayLike | None = None
+    test: Test,
+    sample: Sample,
+    *,
+    margin: float = 0.01,
+    looks: Looks | None = None,
+    null: ArrayLike | None = None,
+    templates: bool = False,
 ) -> Part:
     """Weigh one test on the prompts measured so far, the first ones of the design `looks` (default: one look).
 
-    `null`, for `Matters`, holds the effects of the null's members on the first `NULL_PROMPTS` prompts.
+    `null`, for `Matters`, holds the effects of the null's members on the first `NULL_PROMPTS` prompts. With `templates`
+    the verdict is about prompts from other strata, and strata are what is counted; there is one look then.
     """
+    first, strata = sample.take(slice(NULL_PROMPTS)), len(np.unique(sample.strata))
+    if templates:
+        sample, looks = by_stratum(sample), None
     looks = looks or Looks((max(sample.n, 1),))
     sizes = looks.reached(sample.n) or (sample.n,)
     sample = sample.take(slice(sizes[-1]))
@@ -149,6 +161,8 @@ def weigh(
     part = Part(test, sample, looks, margin, region, final=sample.n >= looks.sizes[-1])
     if trouble := sample.trouble() or _null_trouble(null):
         return replace(part, final=True, forced="error", because=trouble)
+    if templates and strata < FEWEST_STRATA:
+        return replace(part, final=True, forced="error", because=reasons.few_strata(strata, FEWEST_STRATA))
     part = replace(part, figures=tuple(figure_of(test, sample.take(slice(size))) for size in sizes))
     if sample.n < FEWEST and not sample.hits:
         return replace(part, forced="undecided", because=reasons.too_few(sample.n, FEWEST))
@@ -156,7 +170,7 @@ def weigh(
         return replace(part, forced="error", because=trouble)
     p_holds, p_fails = _sequential(part)
     part = replace(part, p_holds=p_holds, p_fails=p_fails)
-    return _filter_by_null(part, null) if isinstance(test, Matters) else part
+    return _filter_by_null(part, first, null) if isinstance(test, Matters) else part
 
 
 def _null_trouble(null: ArrayLike | None) -> str:
@@ -183,9 +197,8 @@ def _at_look(part: Part, figure: Estimate) -> dict[str, float]:
     return p
 
 
-def _filter_by_null(part: Part, null: ArrayLike | None) -> Part:
+def _filter_by_null(part: Part, first: Sample, null: ArrayLike | None) -> Part:
     """`matters` must also be stronger than 95 % of its null; the null alone never makes a claim hold."""
-    first = part.sample.take(slice(NULL_PROMPTS))
     rare = rarity(float(figure_of(part.test, first).value), [] if null is None else null)
     part = replace(part, rare=rare, p_holds=part.p_holds if rare.rare else 1.0)
     if rare.enough and not rare.rare:
@@ -354,18 +367,25 @@ def weigh_claim(
     margin: float = 0.01,
     looks: Looks | None = None,
     nulls: Sequence[ArrayLike | None] | None = None,
+    templates: bool = False,
 ) -> Evidence:
     """All tests of a claim on all its samples: one for a joint claim, one for each member under `each`."""
     nulls = nulls or [None] * len(samples)
     pairs = [(test, sample, null) for sample, null in zip(samples, nulls, strict=True) for test in tests]
-    return Evidence(tuple(weigh(t, sample, margin=margin, looks=looks, null=null) for t, sample, null in pairs))
+    parts = (weigh(t, sample, margin=margin, looks=looks, null=null, templates=templates) for t, sample, null in pairs)
+    return Evidence(tuple(parts))
 
 
 def weigh_extreme(
-    test: Within, sets: Sequence[Sequence[Sample]], *, name: str = "", looks: Looks | None = None
+    test: Within,
+    sets: Sequence[Sequence[Sample]],
+    *,
+    name: str = "",
+    looks: Looks | None = None,
+    templates: bool = False,
 ) -> Evidence:
     """A claim about the smallest over sets of the largest figure in each, signs aside."""
-    parts, extreme = extremes.build(test, name, sets, lambda one, sample: weigh(one, sample, looks=looks))
+    parts, extreme = extremes.build(test, name, sets, lambda one, s: weigh(one, s, looks=looks, templates=templates))
     return Evidence(parts, extreme)
 
 

@@ -63,6 +63,11 @@ def too_few(n: int, needed: int) -> str:
     return f"{say} too little about how prompts differ; a verdict needs {needed}"
 
 
+def few_strata(strata: int, needed: int) -> str:
+    there = "there is 1" if strata == 1 else f"there are {strata}"
+    return f"verdicts about other templates need {needed} strata: {there}"
+
+
 def small_null(rare: Rarity) -> str:
     return f"null too small: {rare.size} comparable effects, {NULL_MEMBERS} are needed"
 

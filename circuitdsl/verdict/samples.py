@@ -16,6 +16,8 @@ from circuitdsl.verdict.words import Unit
 #: the null must have this many members, 1 / (19 + 1) being 5 %
 NULL_MEMBERS = 19
 RARE = 0.05
+#: fewer strata say too little about how templates differ
+FEWEST_STRATA = 15
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,6 +97,29 @@ class Sample:
             if y is not None and (bad := int(np.count_nonzero(~np.isfinite(y)))):
                 return f"{name} is not a number on {bad} of {self.n} prompts"
         return ""
+
+
+def by_stratum(sample: Sample) -> Sample:
+    """The sample with one row for each stratum, its mean over prompts: strata are then what is drawn.
+
+    For verdicts about prompts from *other templates* of the same kind (`--generalise templates`). Prompts of a template
+    share it, so that however many there are, k templates are k draws: figures are means over strata, each counting
+    alike, and their spread is that between strata (Cameron and Miller 2015, J. Human Resources 50, on clustered errors
+    and on why few clusters will not do).
+    """
+    _, codes, counts = np.unique(sample.strata, return_inverse=True, return_counts=True)
+
+    def means(y: ArrayLike | None) -> ArrayLike | None:
+        return None if y is None else np.bincount(codes.ravel(), np.asarray(y, float)) / counts
+
+    return replace(
+        sample,
+        strata=np.zeros(len(counts)),
+        d=means(sample.d),
+        g=means(sample.g),
+        value=means(sample.value),
+        other=means(sample.other),
+    )
 
 
 # --- figures ----------------------------------------------------------------------------------------

@@ -36,6 +36,7 @@ from circuitdsl.report.report import MeasurementResult, ModelInfo, Report, SpecI
 from circuitdsl.verdict.decide import NULL_PROMPTS, Evidence, decide_family, rule, unmeasured, weigh_claim
 from circuitdsl.verdict.families import FAMILY
 from circuitdsl.verdict.intervals import Ratio, moments
+from circuitdsl.verdict.samples import FEWEST_STRATA
 from circuitdsl.verdict.sampling import FIRST_LOOK, Looks, plan_looks
 from circuitdsl.verification.channels import channel_results, in_order
 from circuitdsl.verification.comparisons import comparison_results
@@ -53,7 +54,9 @@ Record = Callable[[ClaimPlan, Mapping[Request, Series], Bench], None]
 class Options:
     """How to verify: nothing here changes what a claim means. `only` is the id or the line of a single claim.
 
-    `full` takes all measurements of the whole circuit besides.
+    `full` takes all measurements of the whole circuit besides. `task` and `ids` keep to some claims on one task, each
+    at the level that it has among all. `templates` makes verdicts about prompts from other templates (all prompts are
+    measured then; see `verdict.samples.by_stratum`).
     """
 
     early_stop: bool = True
@@ -61,6 +64,13 @@ class Options:
     alpha: float = FAMILY
     only: str | None = None
     full: bool = False
+    task: str | None = None
+    ids: frozenset[str] | None = None
+    templates: bool = False
+
+    def on(self, plan: ClaimPlan) -> bool:
+        """Whether a claim is among those asked for by id and task."""
+        return (self.ids is None or plan.claim.id in self.ids) and self.task in (None, plan.task)
 
 
 @dataclass
@@ -74,6 +84,7 @@ class Collected:
     series: dict[Request, Series] = field(default_factory=dict)
     nulls: list[np.ndarray] = field(default_factory=list)
     wins: np.ndarray | None = None
+    templates: bool = False
     evidence: Evidence | None = None
     measured: int = 0
     settled: bool = False
@@ -119,6 +130,9 @@ def verify(
         The report. Ctrl-C ends the run early; what was measured by then is reported.
     """
     options = options or Options()
+    if options.templates:
+        _check_strata(benches)
+        options = replace(options, early_stop=False)
     start = time.perf_counter()
     shape = ModelShape(model.name, model.n_layers, model.n_heads, model.parallel)
     plans = plan(circuit, shape)
@@ -127,9 +141,9 @@ def verify(
     members = [
         _collected(p, benches[p.task], options)
         for p in plans
-        if options.only is None or p.claim.answers_to(options.only)
+        if (options.only is None or p.claim.answers_to(options.only)) and options.on(p)
     ]
-    properties = tested(circuit, benches, options.only)
+    properties = tested(circuit, benches, options.only) if options.task is None else []
     judged = [p for p in properties if in_family(p.claim)]
     family, chosen = family_size(circuit), len(members) + len(judged)
     meter = Meter(members, progress)
@@ -152,18 +166,16 @@ def verify(
     measured = [claim_result(m.plan, d, m.series, m.bench) for m, d in zip(members, decisions, strict=False)]
     measured += [p.result(d) for p, d in zip(judged, decisions[len(members) :], strict=True)]
     measured += [p.result(rule(p.evidence)) for p in properties if p not in judged]
+    untasked = (
+        [*channel_results(circuit, weights_of(model), options.only), *comparison_results(circuit, options.only)]
+        if options.task is None
+        else []
+    )
     return Report(
         spec=SpecInfo(circuit.path, circuit.name, circuit.sha256),
         model=_model_info(model, benches),
         tasks=tuple(_task_result(benches[use.name], use) for use in circuit.tasks if use.name in benches),
-        claims=in_order(
-            circuit,
-            [
-                *measured,
-                *channel_results(circuit, weights_of(model), options.only),
-                *comparison_results(circuit, options.only),
-            ],
-        ),
+        claims=in_order(circuit, [*measured, *untasked]),
         seconds=time.perf_counter() - start,
         unmeasured=circuit.unmeasured if options.only is None else (),
         versions={name: version(name) for name in ("torch", "transformers", "transformer-lens", "numpy", "scipy")},
@@ -174,7 +186,17 @@ def verify(
         block_positions=sum(bench.tally.block_positions for bench in benches.values()),
         interrupted=interrupted,
         measurements=besides,
+        generalise="templates" if options.templates else "prompts",
     )
+
+
+def _check_strata(benches: Mapping[str, Bench]) -> None:
+    """Raise `UserError` where a task has too few templates to speak of others."""
+    for name, bench in benches.items():
+        strata = len(set(bench.strata.tolist()))
+        if strata < FEWEST_STRATA:
+            message = f"--generalise templates needs {FEWEST_STRATA} strata; the prompts of {name} have {strata}"
+            raise UserError(message, hint="leave it out: verdicts are then about prompts from the same templates")
 
 
 def with_overrides(circuit: Circuit, prompts: int | None = None, seed: int | None = None) -> Circuit:
@@ -197,7 +219,13 @@ def _collected(claim_plan: ClaimPlan, bench: Bench, options: Options) -> Collect
     here = np.logical_and.reduce([present(bench, request, everything) for request in requests])
     counts = [int(here[:size].sum()) for size in plan_looks(len(bench.pairs), options.early_stop).sizes]
     sizes = dict.fromkeys(n for n in counts if n == counts[-1] or n >= FIRST_LOOK)
-    return Collected(claim_plan, bench, Looks(tuple(sizes) if counts[-1] else (1,)), np.flatnonzero(here))
+    return Collected(
+        claim_plan,
+        bench,
+        Looks(tuple(sizes) if counts[-1] else (1,)),
+        np.flatnonzero(here),
+        templates=options.templates,
+    )
 
 
 def _measure_task(members: list[Collected], family: int, options: Options, meter: Meter) -> None:
@@ -277,7 +305,9 @@ def _weigh(member: Collected) -> Evidence:
     done = member.measured == len(member.bench.pairs)
     how = member.plan.claim.measurement
     if member.plan.extremes or (isinstance(how, WholeCircuit) and how.name == "sufficiency"):
-        return weigh_whole(member.plan, member.bench, member.series, member.looks, member.wins)
+        return weigh_whole(
+            member.plan, member.bench, member.series, member.looks, member.wins, templates=member.templates
+        )
     parts: list[Evidence] = []
     for i, part in enumerate(member.plan.parts):
         if done and _is_unchanged(member, part):
@@ -291,7 +321,7 @@ def _weigh(member: Collected) -> Evidence:
 def _weigh_part(member: Collected, part: Part, null: np.ndarray | None) -> Evidence:
     sample = sample_of(member.bench, part, member.series)
     tests, margin = member.plan.tests(part), member.plan.claim.margin
-    weighed = weigh_claim(tests, [sample], margin=margin, looks=member.looks, nulls=[null])
+    weighed = weigh_claim(tests, [sample], margin=margin, looks=member.looks, nulls=[null], templates=member.templates)
     if not _is_unchanged(member, part):
         return weighed
     # nothing has changed so far: later prompts may differ, so that this must not be settled yet

@@ -34,18 +34,27 @@ ALL = ("faithfulness", "incompleteness", "minimality", "sufficiency")
 # --- weighing ---------------------------------------------------------------------------------------
 
 
-def weigh_whole(plan: ClaimPlan, bench: Bench, found: Found, looks: Looks, wins: np.ndarray | None) -> Evidence:
+def weigh_whole(
+    plan: ClaimPlan,
+    bench: Bench,
+    found: Found,
+    looks: Looks,
+    wins: np.ndarray | None,
+    *,
+    templates: bool = False,
+) -> Evidence:
     """Weigh a claim that has rivals or is about the largest of many figures.
 
     Args:
         wins: whether the circuit did better than each rival on the first prompts (see `won`).
+        templates: whether the verdict is about prompts from other templates; that on rivals is about circuits alone.
     """
     test = _bounds(plan.claim.tests)
     if not plan.extremes:
         return _weigh_wins(test, plan.parts[0], found, wins)
     samples = [sample_of(bench, part, found) for part in plan.parts]
     sets = [[samples[i] for i in one] for one in plan.extremes]
-    return weigh_extreme(test, sets, name=_name(plan.claim.measurement), looks=looks)
+    return weigh_extreme(test, sets, name=_name(plan.claim.measurement), looks=looks, templates=templates)
 
 
 def _bounds(tests: tuple[Test, ...]) -> Within:
@@ -172,7 +181,7 @@ def full(circuit: Circuit, shape: ModelShape, benches: Mapping[str, Bench]) -> t
     if not whole.sites or any(site.node.index >= 0 for site in whole.sites):
         return ()
     found = []
-    for task, bench in benches.items():
+    for task, bench in ((use.name, benches[use.name]) for use in circuit.tasks if use.name in benches):
         for name in ALL:
             quantity = "value" if name == "sufficiency" else "effect"
             claim = Claim(
