@@ -16,25 +16,30 @@ MOST = 0.9
 
 
 def places(bench: Bench) -> tuple[Position, ...]:
-    """Positions to search: those of the task and the token after each, every token once.
+    """Positions to search: those of the task and the token after each, every token under one name.
 
-    A position that stands for several tokens is left out, and so is one that few prompts have.
+    Left out are positions that few prompts have, and such as name tokens that have names already.
     """
     named = dict.fromkeys(name for pair in bench.pairs for name in pair.positions)
     ordered = sorted(named, key=lambda name: (name in GENERAL, list(named).index(name)))
     wanted = [END, *(Position(name) for name in ordered), *(Position(name, 1) for name in ordered)]
-    found: dict[Position, np.ndarray] = {}
+    found: list[Position] = []
+    covered = [frozenset[int]() for _ in bench.pairs]
     for place in wanted:
-        where = np.asarray([_index(pair, place) for pair in bench.pairs])
-        known = where >= 0
-        if known.mean() >= MOST and all(np.mean(where[known] == other[known]) < MOST for other in found.values()):
-            found[place] = where
+        tokens = [_tokens(pair, place) for pair in bench.pairs]
+        has = [bool(here) for here in tokens]
+        new = [not here & known for here, known in zip(tokens, covered, strict=True) if here]
+        if np.mean(has) >= MOST and np.mean(new) >= MOST:
+            found.append(place)
+            covered = [known | here for known, here in zip(covered, tokens, strict=True)]
     return tuple(found)
 
 
-def _index(pair: PromptPair, place: Position) -> int:
-    """The token that a position stands for; -1 where there is none, or several."""
+def _tokens(pair: PromptPair, place: Position) -> frozenset[int]:
+    """The tokens that a position stands for; the token after it only where it stands for one."""
+    length = len(pair.clean_tokens)
     if place == END:
-        return len(pair.clean_tokens) - 1
+        return frozenset({length - 1})
     index = [i + place.offset for i in pair.positions.get(place.name, ())]
-    return index[0] if len(index) == 1 and 0 <= index[0] < len(pair.clean_tokens) else -1
+    right = all(0 <= i < length for i in index) and not (place.offset and len(index) > 1)
+    return frozenset(index) if right else frozenset()

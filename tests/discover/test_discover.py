@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,11 @@ def test_every_token_is_searched_under_one_name(bench: Bench) -> None:
     assert not {"ANSWER", "DISTRACTOR"} & set(named)  # IO, and both mentions of the subject
 
 
+def test_positions_of_several_tokens_are_searched_too(model: Transformer) -> None:
+    named = [str(place) for place in places(bench_of(model, head(1, "laundry_list", 32)))]
+    assert {"ANSWER", "AGAIN"} & set(named) and "DISTRACTOR" not in named[:3]
+
+
 def test_it_finds_the_heads_that_the_shipped_spec_names(found: Found) -> None:
     """Heads that write against the subject, found from the logits alone, with the sign that the spec gives them."""
     direct = {link.sender for s in found.sendings if s.receivers.name == "logits" for link in s.links if link.lowers}
@@ -99,7 +105,7 @@ def test_nothing_is_found_where_nothing_is_claimed_to_be(bench: Bench) -> None:
 
 def test_a_task_that_the_model_does_not_do_is_refused(model: Transformer) -> None:
     unable = bench_of(model, [*head(0, prompts=64), "metric logprob"][:3])
-    swapped = Bench(unable.model, unable.data, unable.metric, unable.scorer, unable.corrupt, unable.clean, unable.ends)
+    swapped = replace(unable, clean=unable.corrupt, corrupt=unable.clean)
     with pytest.raises(UserError, match="does not do this task"):
         discover(swapped, head)
 
