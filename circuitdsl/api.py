@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
@@ -192,7 +192,7 @@ def _resolved(text: str, path: str, found: tuple[Diagnostic, ...], model: str | 
         return Spec(path, text, (), found)
     with _without_collecting():
         syntax, problems = parse(text, path)
-        circuits, more = resolve(syntax, tasks=catalogue(), model_override=model)
+        circuits, more = resolve(syntax, tasks=catalogue(), model_override=model, files=_file_shape(path))
         more += lint(syntax, circuits, catalogue())
     diagnostics = sorted({*problems, *more}, key=lambda d: (d.span.line, d.span.column, d.code))
     return Spec(path, text, circuits, tuple(diagnostics))
@@ -208,6 +208,17 @@ def _without_collecting() -> Iterator[None]:
     finally:
         if collecting:
             gc.enable()
+
+
+def _file_shape(spec: str) -> Callable[[str], TaskShape | None]:
+    """What is known of the tasks that prompt files make; the files lie beside the spec."""
+    from circuitdsl.tasks.from_file import positions_in
+
+    def shape(name: str) -> TaskShape | None:
+        found = positions_in(Path(spec).parent / name)
+        return None if found is None else TaskShape(name, dict.fromkeys(found, "as the file says"), {})
+
+    return cache(shape)
 
 
 def check_prompt_files(spec: Spec) -> None:

@@ -8,7 +8,7 @@ the mistake was reported where it is.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,7 +32,11 @@ HEADER = (s.Model, s.Task, s.Metric, s.Margin, s.ProtocolLine, s.Info)
 
 
 def resolve(
-    syntax: s.File, *, tasks: Mapping[str, TaskShape], model_override: str | None = None
+    syntax: s.File,
+    *,
+    tasks: Mapping[str, TaskShape],
+    model_override: str | None = None,
+    files: Callable[[str], TaskShape | None] = lambda _: None,
 ) -> tuple[tuple[Circuit, ...], tuple[Diagnostic, ...]]:
     """The circuits of a file, and what is wrong with it.
 
@@ -40,9 +44,11 @@ def resolve(
         syntax: the parsed file.
         tasks: the registered tasks.
         model_override: resolve against this model instead of the one that the file names.
+        files: what is known of the task that a prompt file makes, by the file's name in the spec.
     """
     sink = Sink()
     file = _split(syntax, sink)
+    file.files = files
     _check_language(file, sink)
     common = _common(file, sink)
     circuits = tuple(_circuit(part, file, common, tasks, model_override, sink) for part in file.parts)
@@ -78,6 +84,8 @@ class _File:
     roles: set[str] = field(default_factory=lambda: set(ROLES))
     imports: bool = False
     sha256: str = ""
+    #: what is known of a prompt file's task
+    files: Callable[[str], TaskShape | None] = lambda _: None
 
 
 def _split(syntax: s.File, sink: Sink) -> _File:
@@ -253,7 +261,9 @@ def _tasks(scope: Scope, file: _File, part: _Part, tasks: Mapping[str, TaskShape
             elif isinstance(statement, s.Task):
                 _add_task(scope, statement, tasks, found, own)
     scope.tasks = list(found.values())
-    scope.shapes = {use.name: tasks.get(use.generator) if use.generator else None for use in scope.tasks}
+    scope.shapes = {
+        use.name: tasks.get(use.generator) if use.generator else file.files(use.file or "") for use in scope.tasks
+    }
 
 
 def _add_task(

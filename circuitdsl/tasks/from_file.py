@@ -23,6 +23,8 @@ from circuitdsl.tasks.tokens import Encoded, Tokens
 
 _POSITION = re.compile(r"[A-Z][A-Z0-9_]*")
 _NTH = re.compile(r"(.+)#([0-9]{1,9})", re.DOTALL)
+#: bytes of a prompt file beyond which its positions are not looked up before it is used
+_LARGE = 64 * 2**20
 _ANSWERS = ("answer", "distractor", "corrupt_answer")
 
 
@@ -81,6 +83,24 @@ def check_file(path: Path) -> None:
         except _BadLine as reason:
             problems.append(f"{path}:{number}: {reason}")
     _refuse(path, problems, found)
+
+
+def positions_in(path: Path) -> tuple[str, ...] | None:
+    """The position names that some line of a prompt file gives, and END; None where it cannot be read, or is large.
+
+    What is wrong with the file is for `check_file` and `read_prompts` to say.
+    """
+    found: dict[str, None] = {}
+    try:
+        if not path.is_file() or path.stat().st_size > _LARGE:
+            return None
+        for _, record in _records(path):
+            given = record.get("positions") if isinstance(record, dict) else None
+            if isinstance(given, dict):
+                found |= dict.fromkeys(str(name) for name in given)
+    except (PromptFileError, OSError, ValueError):
+        return None
+    return tuple(found | {"END": None})
 
 
 def _refuse(path: Path, problems: list[str], found: int) -> None:
