@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import resource
+import ctypes
+import gc
 import statistics
 import time
 from collections.abc import Callable
@@ -43,6 +44,8 @@ def peak_bytes(device: torch.device, work: Callable[[], object]) -> int:
         before = torch.cuda.memory_allocated(device)
         work()
         return torch.cuda.max_memory_allocated(device) - before
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # else memory that was freed, but kept, hides what the work takes
     Path("/proc/self/clear_refs").write_text("5")  # the kernel starts the peak anew
     before = _status("VmRSS")
     work()
@@ -52,8 +55,3 @@ def peak_bytes(device: torch.device, work: Callable[[], object]) -> int:
 def _status(key: str) -> int:
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key))
     return int(line.split()[1]) * 1024
-
-
-def process_peak() -> int:
-    """The most memory this process has ever held, in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

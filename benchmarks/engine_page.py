@@ -152,7 +152,11 @@ def _head(page: Page) -> str:
     m = page.machine
     where = m.gpu or f"{m.processor}, {m.cores} cores, {m.threads} thread{'s' * (m.threads > 1)} used"
     libraries = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "transformer-lens"))
-    seconds = "seconds until the GPU is done" if m.gpu else "CPU seconds of the process, medians of five"
+    seconds = (
+        "seconds until the GPU is done"
+        if m.gpu
+        else "CPU seconds of the process, medians of five (W5 and growth: one run)"
+    )
     return f"""# What patching costs
 
 Written by `{page.command} -o docs/performance.md`; run it to measure your own machine.
@@ -302,6 +306,7 @@ def _precision(page: Page) -> str:
     what = f"{page.precision[0].edges} edges on {page.precision[0].prompts} IOI prompts" if page.precision else ""
     return f"""## Half precision
 
-`--dtype bfloat16` and `float16` halve memory. What they cost in exactness, on the pocket model ({what}):
+`--dtype bfloat16` and `float16` halve memory. What they cost in exactness, on the pocket model
+({what}):
 
 {_table(head, rows)}"""
