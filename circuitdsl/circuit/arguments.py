@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from ..language import syntax as s
 from ..language.diagnostics import Span, listing
 from .bounds import NotMeasured, moves, within
-from .claims import Measurement, Test
+from .claims import EVERYWHERE, LOGITS, Measurement, Site, Test
 from .expressions import evaluate
 from .scope import Members, Scope
 from .vocabulary import Unit
@@ -113,3 +113,11 @@ def value_test(
 
 def _claim_span(expect: s.Expect) -> Span:
     return expect.claim[0].span.to(expect.claim[-1].span)
+
+
+def sites_of(scope: Scope, members: Members, span: Span) -> tuple[Site, ...] | None:
+    """Where nodes are replaced: at their positions, or everywhere."""
+    if LOGITS in members:
+        scope.sink.error("E076", "logits writes nothing: it cannot be knocked out", span)
+        return None
+    return tuple(Site(node, place) for node, places in members.items() for place in places or (EVERYWHERE,))

@@ -288,6 +288,27 @@ class HeadScore:
     label: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class RoleCheck:
+    """One check of a role on one head."""
+
+    node: Node
+    text: str
+    measurement: Measurement
+    tests: tuple[Test, ...]
+    under: Condition | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RoleChecks:
+    """Every check of a role on every head of a group; each must hold."""
+
+    role: str
+    checks: tuple[RoleCheck, ...]
+    overrides: bool = False
+    """whether the file's own checks take the place of a built-in role's"""
+
+
 Measurement = (
     EdgeEffect
     | NodeEffect
@@ -301,6 +322,7 @@ Measurement = (
     | Tracing
     | Property
     | Overlapping
+    | RoleChecks
 )
 
 

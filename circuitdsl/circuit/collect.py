@@ -22,6 +22,7 @@ from .claims import (
     Measurement,
     NodeEffect,
     Position,
+    RoleChecks,
     Stronger,
     Test,
     Tracing,
@@ -157,7 +158,8 @@ class Claims:
         positions = positions_of(measurement, tests)
         if positions is not None and under is not None:
             positions = tuple(dict.fromkeys((*positions, *_positions(under.effect))))
-        free = isinstance(measurement, HeadScore)
+        measured = [c.measurement for c in measurement.checks] if isinstance(measurement, RoleChecks) else [measurement]
+        free = all(isinstance(each, HeadScore) for each in measured)
         tasks = () if free else self.tasks(statement.on, positions, statement)
         if measurement is not None and tests is not None and tasks is not None:
             self.state(statement, measurement, tests, tasks, under)
@@ -310,5 +312,8 @@ def _positions(measurement: Measurement | Intervention) -> list[Position]:
             return [*source, *target]
         case Copying():
             return [ANSWER]
+        case RoleChecks(checks=checks):
+            conditions = [_positions(check.under.effect) for check in checks if check.under]
+            return [p for found in (*(_positions(c.measurement) for c in checks), *conditions) for p in found]
         case _:
             return []

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from ..language import syntax as s
 from ..language.written import written
+from .arguments import sites_of
 from .claims import Condition, EdgeEffect, NodeEffect
 from .edges import resolve_edge
-from .expectations import sites_of
 from .expressions import evaluate
 from .scope import Scope
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal, cast
 
 from ..language import syntax as s
-from ..language.diagnostics import Span, did_you_mean, listing, suggest
+from ..language.diagnostics import did_you_mean, listing, suggest
 from ..language.written import written
 from .arguments import (
     Arguments,
@@ -14,13 +14,12 @@ from .arguments import (
     one_set,
     only_heads,
     refuse_others,
+    sites_of,
     sort_arguments,
     value_test,
 )
 from .bounds import NotMeasured, delta_unit, resolve_claim, within
 from .claims import (
-    EVERYWHERE,
-    LOGITS,
     Attention,
     Behaviour,
     Direction,
@@ -28,12 +27,12 @@ from .claims import (
     Metric,
     NodeEffect,
     Position,
-    Site,
     Test,
 )
 from .edges import is_before, resolve_edge
 from .header import metric_of
-from .scope import Members, Scope
+from .roles import resolve_role
+from .scope import Scope
 from .vocabulary import ABLATIONS, BEHAVIOUR, MEASUREMENTS, METRICS, UNDER, UNMEASURED, WHOLE
 from .whole import resolve_whole
 from .writes import attribution, copying, head_score
@@ -53,6 +52,8 @@ def resolve_expect(scope: Scope, expect: s.Expect) -> Expected | NotMeasured | N
     if scope.under and name.text in MEASUREMENTS:
         _refuse_under(scope, name)
         return None
+    if name.text == "role":
+        return resolve_role(scope, expect, resolve_expect)
     if name.text == "denoise":
         return _denoise(scope, expect)
     if name.text in WHOLE:
@@ -177,14 +178,6 @@ def _knockout(scope: Scope, expect: s.Expect) -> Expected | NotMeasured | None:
     if isinstance(tests, NotMeasured):
         return tests
     return NodeEffect(sites, ablate, label=written(one_set(found.sets))), tests
-
-
-def sites_of(scope: Scope, members: Members, span: Span) -> tuple[Site, ...] | None:
-    """Where nodes are replaced: at their positions, or everywhere."""
-    if LOGITS in members:
-        scope.sink.error("E076", "logits writes nothing: it cannot be knocked out", span)
-        return None
-    return tuple(Site(node, place) for node, places in members.items() for place in places or (EVERYWHERE,))
 
 
 def _denoise(scope: Scope, expect: s.Expect) -> Expected | NotMeasured | None:

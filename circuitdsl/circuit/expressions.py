@@ -18,8 +18,15 @@ def evaluate(scope: Scope, node: s.Set) -> Members | None:
     """The nodes of a set in the order written; None when something in it is wrong (and said so)."""
     match node:
         case s.Head() | s.Mlp() | s.Special():
+            if scope.itself is not None and isinstance(node, s.Special) and node.name == "self":
+                return dict(scope.itself)
             found = scope.node(node)
             return None if found is None else {found: scope.homes.get(found)}
+        case s.GroupRef(name=name) if scope.itself is not None and name in scope.roles:
+            of_role = scope.nodes_of_role(name)
+            if not of_role:
+                scope.sink.error("E041", f"the circuit has no group of the role {name}", node.span)
+            return of_role or None
         case s.GroupRef(name=name):
             if name in scope.definitions:
                 return group_members(scope, node)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from ..language import syntax as s
 from ..language.diagnostics import listing
+from .arguments import sites_of
 from .bounds import read
 from .claims import Intervention, Node, Replace, Scale, SetAttention, Verb
-from .expectations import attention_of, sites_of
+from .expectations import attention_of
 from .expressions import evaluate
 from .scope import Scope
 from .vocabulary import ABLATIONS

@@ -20,6 +20,7 @@ from .collect import Claims
 from .comparisons import with_comparisons
 from .expressions import check_modifiers, find_homes, record, resolve_group, role_of
 from .header import margin_of, metric_of, model_use, task_use
+from .roles import body_of
 from .scope import Scope
 from .shapes import near, shape_of
 from .unmeasured import check_names, unmeasured
@@ -162,7 +163,6 @@ def _common(file: _File, sink: Sink) -> tuple[Unmeasured, ...]:
             defined.setdefault(name, statement.span.line)
             file.roles.add(name)
             check_names(Scope(sink), statement, in_role=True)
-            found.extend(unmeasured(sink, statement))
         elif isinstance(statement, s.Use):
             file.imports = True
             found.extend(unmeasured(sink, statement))
@@ -185,6 +185,7 @@ def _circuit(
     sink: Sink,
 ) -> Circuit:
     scope = Scope(sink, roles=file.roles, imports=file.imports, broken=set(file.homeless))
+    scope.bodies = {r.name.text: body_of(r) for r in file.shared if isinstance(r, s.Role)}
     # what stands before the first circuit is resolved with each of them, and reported once (see `ordered`)
     statements = [*file.before, *part.statements]
     model = _model(scope, file, part, model_override)

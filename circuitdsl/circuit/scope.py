@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from ..language import syntax as s
 from ..language.diagnostics import Diagnostic, Sink, Span, did_you_mean, listing, shorten, suggest
 from .catalogue import ModelShape, TaskShape
 from .claims import EMBED, EVERYWHERE, LOGITS, EdgeEffect, Metric, Node, Position, TaskUse
+
+if TYPE_CHECKING:
+    from .roles import Body
 
 #: a node with the positions at which it acts; None where nothing says
 Members = dict[Node, tuple[Position, ...] | None]
@@ -45,6 +49,10 @@ class Scope:
     via_mlps: bool = False
     #: whether the line stands in a 'when' block
     under: bool = False
+    #: the head that `self` is, in the checks of a role
+    itself: Members | None = None
+    #: the checks of the file's own roles
+    bodies: dict[str, Body] = field(default_factory=dict)
 
     # -- tasks
 
@@ -131,6 +139,8 @@ class Scope:
                 return EMBED
             case s.Special(name="logits"):
                 return LOGITS
+            case s.Special(name="self") if self.itself is not None:
+                return next(iter(self.itself))
             case _:
                 self.sink.error("E055", "'self' stands only in the checks of a role", written.span)
                 return None

@@ -21,6 +21,8 @@ from circuitdsl.circuit.claims import (
     Member,
     Moves,
     NodeEffect,
+    RoleCheck,
+    RoleChecks,
     Stronger,
     Test,
     Tracing,
@@ -132,7 +134,10 @@ def _places(claim: Claim) -> tuple[str, ...]:
     """The tasks that a claim is measured on; random sequences for one that needs none."""
     if claim.kind == "property":
         return ()
-    return (RANDOM,) if isinstance(claim.measurement, HeadScore) else claim.tasks
+    measured = [claim.measurement]
+    if isinstance(claim.measurement, RoleChecks):
+        measured = [check.measurement for check in claim.measurement.checks]
+    return (RANDOM,) if all(isinstance(each, HeadScore) for each in measured) else claim.tasks
 
 
 def whole_plan(claim: Claim, task: str, how: WholeCircuit, circuit: Circuit, shape: ModelShape) -> ClaimPlan:
@@ -166,6 +171,8 @@ def _claim_plan(claim: Claim, task: str, nulls: Nulls) -> ClaimPlan:
         return whole_plan(claim, task, claim.measurement, nulls.circuit, nulls.shape)
     if isinstance(claim.measurement, Tracing):
         return ClaimPlan(claim, task, tuple(_traced(claim.measurement)))
+    if isinstance(claim.measurement, RoleChecks):
+        return ClaimPlan(claim, task, tuple(_checked(claim, check, nulls) for check in claim.measurement.checks))
     if isinstance(claim.measurement, EdgeEffect):
         found = _edge_plan(claim, task, claim.measurement, nulls if matters else None)
     else:
@@ -173,6 +180,13 @@ def _claim_plan(claim: Claim, task: str, nulls: Nulls) -> ClaimPlan:
     if any(isinstance(test, Stronger) for test in claim.tests):
         found = replace(found, parts=tuple(rival for part in found.parts for rival in _rivals(claim, part)))
     return found
+
+
+def _checked(claim: Claim, check: RoleCheck, nulls: Nulls) -> Part:
+    """A part for one check of a role on one head."""
+    alone = replace(claim, measurement=check.measurement, tests=check.tests, under=check.under)
+    matters = any(isinstance(test, Matters) for test in check.tests)
+    return replace(_part(alone, nulls if matters else None), label=check.text, tests=check.tests)
 
 
 def _traced(wanted: Tracing) -> Iterator[Part]:

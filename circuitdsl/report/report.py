@@ -79,6 +79,9 @@ class MemberResult:
     n: int
     verdict: Verdict | None = None
     reason: str = ""
+    #: of a role: the check, and its number
+    check: str = ""
+    value: float | None = None
     standing: Standing | None = None
 
 

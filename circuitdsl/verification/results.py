@@ -6,7 +6,18 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from circuitdsl.circuit.claims import Intervention, Member, Moves, Signed, Test, Tracing, WholeCircuit, Within
+from circuitdsl.circuit.claims import (
+    Intervention,
+    Member,
+    Moves,
+    RoleCheck,
+    RoleChecks,
+    Signed,
+    Test,
+    Tracing,
+    WholeCircuit,
+    Within,
+)
 from circuitdsl.measure.bench import Bench, Series, behaviour
 from circuitdsl.measure.metrics import HITS, unit
 from circuitdsl.measure.plan import ClaimPlan, patched
@@ -167,12 +178,33 @@ def _members(
 ) -> tuple[MemberResult, ...]:
     if isinstance(plan.claim.measurement, Tracing):
         return tuple(_sender(part.request, _by_label(decision).get(part.label, ()), series) for part in plan.parts)
+    if isinstance(plan.claim.measurement, RoleChecks):
+        return tuple(_checked(check, _by_label(decision)[check.text]) for check in plan.claim.measurement.checks)
     judged = _by_label(decision) if plan.claim.each else {}
     found = ((member, series.get(request), request) for member, request in plan.members)
     return tuple(
         _member(member, sample_of(bench, patched("", request), series), judged.get(str(member), ()), s)
         for member, s, request in found
         if s is not None
+    )
+
+
+def _checked(check: RoleCheck, judged: Sequence[Decision]) -> MemberResult:
+    """One check of a role on one head: whether it passed, and its number."""
+    worst = min(judged, key=lambda part: _WORST.index(part.verdict))
+    return MemberResult(
+        sender=str(check.node),
+        receiver="",
+        input="",
+        position="",
+        effect=worst.value if worst.name == "effect" else None,
+        ci=worst.ci,
+        delta=worst.delta,
+        n=worst.n,
+        verdict=worst.verdict,
+        reason=f"{check.text}: {worst.reason}",
+        check=check.text,
+        value=worst.value,
     )
 
 
@@ -246,6 +278,9 @@ def _errors(request: ChangedRequest, found: Series, bench: Bench) -> list[str]:
 
 def _notes(plan: ClaimPlan, series: Mapping[Request, Series], bench: Bench) -> tuple[str, ...]:
     notes = []
+    claimed = plan.claim.measurement
+    if isinstance(claimed, RoleChecks) and claimed.overrides:
+        notes.append(f"the file's own checks of the role {claimed.role}, not the built-in ones")
     for part in plan.parts:
         label = f"{part.label}: " if part.label else ""
         request = part.request

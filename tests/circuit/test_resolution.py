@@ -28,11 +28,14 @@ from circuitdsl.circuit.claims import (
     Node,
     NodeEffect,
     Position,
+    RoleChecks,
     Signed,
     Stronger,
     WholeCircuit,
     Within,
 )
+from circuitdsl.circuit.roles import built_in
+from circuitdsl.circuit.vocabulary import ROLES
 
 Sound = Callable[[str], Circuit]
 Resolve = Callable[..., Any]
@@ -59,7 +62,7 @@ WHOLE = (Path(__file__).parent.parent / "fixtures" / "whole.circ").read_text(enc
 
 def test_the_whole_example(resolved: Resolve) -> None:
     (ioi,), found = resolved(WHOLE, notes=True)
-    assert {d.code for d in found} == {"N001"}
+    assert not found
     assert (ioi.name, ioi.title) == ("ioi", "Indirect object identification, GPT-2 small")
     assert ioi.sources == ("Wang et al. 2022, arXiv:2211.00593",)
     assert ioi.model is not None and ioi.model.name == "gpt2"
@@ -83,8 +86,8 @@ def test_the_whole_example(resolved: Resolve) -> None:
         ("backup", 8, "backup_mover"),
     ]
     assert sum(len(g.nodes) for g in ioi.groups) == 26  # the paper's count
-    assert [c.id for c in ioi.claims] == [f"c{i:02d}" for i in range(1, 16)]
-    assert [c.line for c in ioi.claims] == [19, 20, 21, 22, 23, 24, 25, 26, 29, 30, 31, 32, 33, 37, 38]
+    assert [c.id for c in ioi.claims] == [f"c{i:02d}" for i in range(1, 17)]
+    assert [c.line for c in ioi.claims] == [19, 20, 21, 22, 23, 24, 25, 26, 29, 30, 31, 32, 33, 34, 37, 38]
     by_line = {c.line: c for c in ioi.claims}
     assert by_line[22].text == "inhibition -> mover.q at END : lowers"
     assert by_line[22].citation == "Wang et al. §3.2"
@@ -102,15 +105,14 @@ def test_the_whole_example(resolved: Resolve) -> None:
         (Within("effect", 0.8, None, ">= 80%"),),
     )
     assert by_line[33].tests == (Within("effect", -0.3, 0.05, "effect in [-30%, 5%]"),)
-    assert [(u.line, u.what) for u in ioi.unmeasured] == [
-        (34, "role checks"),
-    ]
+    assert ioi.unmeasured == ()
+    role = by_line[34].measurement
+    assert isinstance(role, RoleChecks) and (role.role, len(role.checks)) == ("mover", 9)
     under = by_line[37].under
     assert under is not None and (under.line, under.text) == (36, "when inhibition -> mover.q at END is patched")
     assert by_line[38].under == under and by_line[33].under is None
     assert by_line[37].tests == (Moves("rises", 0.1, "rises by >= 10 points"),)
     assert by_line[38].tests == (Moves("falls", 0.0, "falls"),)
-    assert ioi.unmeasured[0].text == "expect role(mover)"
 
 
 def test_records_are_frozen_and_equal_to_those_of_the_same_text(resolved: Resolve) -> None:
@@ -165,7 +167,35 @@ def test_a_role_of_the_files_own(resolved: Resolve) -> None:
     (circuit,), found = resolved(text)
     assert found == ()
     assert circuit.groups[0].role == "looker"
-    assert [u.text for u in circuit.unmeasured] == ['role looker "looks"', "expect attention(self, END -> IO) >= 5%"]
+    assert circuit.unmeasured == ()
+
+
+def test_the_checks_of_a_role_are_those_of_every_head(sound: Sound) -> None:
+    circuit = sound(
+        'role mover "looks"\n  expect attention(self, END -> IO) >= 5%\n  expect knockout(self) : lowers\n'
+        "heads spare = 10.1 at END  role backup_mover\nexpect role(mover)\nexpect role(spare)\nexpect role(induction)"
+    )
+    own, backup, built_in = (claim.measurement for claim in circuit.claims)
+    assert isinstance(own, RoleChecks) and own.overrides
+    assert [c.text for c in own.checks][:4] == [
+        "attention(9.6, END -> IO) >= 5%",
+        "attention(9.9, END -> IO) >= 5%",
+        "attention(10.0, END -> IO) >= 5%",
+        "knockout(9.6) : lowers",
+    ]
+    assert isinstance(backup, RoleChecks) and not backup.overrides
+    alone, without = backup.checks
+    assert alone.under is None and without.under is not None
+    assert {site.node for site in without.under.effect.sites} == {Node("head", *at) for at in ((9, 6), (9, 9), (10, 0))}  # type: ignore[union-attr]
+    assert isinstance(built_in, RoleChecks) and len(built_in.checks) == 2
+    assert [claim.tasks for claim in circuit.claims] == [("ioi",), ("ioi",), ()]
+
+
+@pytest.mark.parametrize("name", sorted(built_in()))
+def test_every_built_in_role_can_be_claimed(sound: Sound, name: str) -> None:
+    circuit = sound(f"heads some = 8.1 8.2 at END role {name}\nexpect role(some)")
+    assert isinstance(circuit.claims[0].measurement, RoleChecks)
+    assert name in ROLES and len(built_in()) == len(ROLES)
 
 
 # --- edges ----------------------------------------------------------------------------------------
