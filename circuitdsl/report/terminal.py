@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from circuitdsl.report.numbers import interval, percent, plain, value
+from circuitdsl.report.numbers import bracket, interval, percent, plain, value
 from circuitdsl.report.report import ClaimResult, Detail, Measured, MemberResult, Report, TaskResult
 
 _STYLE = {"holds": "green", "fails": "bold red", "undecided": "yellow", "error": "magenta"}
@@ -144,9 +144,19 @@ def _indented(text: str, by: int, width: int, style: str) -> Text:
 
 
 def _all_notes(claim: ClaimResult, verbose: bool) -> list[str]:
-    """Notes, the protocol where the figure means little without it, and what it is the largest or smallest of."""
+    """Notes, and the protocol where the figure means little without it; verbosely also how prompts differ, and what
+    the figure is the largest or smallest of."""
     whole = [] if "keep" not in claim.protocol else [_protocol(claim.protocol)]
-    return [*whole, *claim.notes, *(map(_detail, claim.details) if verbose else ())]
+    spread = [_spread(claim.measured)] if verbose and claim.measured and claim.measured.median is not None else []
+    return [*whole, *spread, *claim.notes, *(map(_detail, claim.details) if verbose else ())]
+
+
+def _spread(measured: Measured) -> str:
+    """`prompts: median −42 %, quartiles [−50, −35], claimed sign on 97 %`"""
+    middle = value(replace(measured, value=measured.median or 0.0))
+    quartiles = f", quartiles {bracket(measured.iqr, measured.unit)}" if measured.iqr else ""
+    sign = "" if measured.right_sign is None else f", claimed sign on {percent(measured.right_sign)}"
+    return f"prompts: median {middle}{quartiles}{sign}"
 
 
 def _protocol(protocol: dict[str, str]) -> str:

@@ -120,3 +120,13 @@ def test_the_terminal_shows_protocol_and_measurements(check, capsys) -> None:
     assert out.count("keep nodes, ablate corrupt, positions spec, form normalised, mlps live") == 2
     assert "measured besides, nothing claimed" in out
     assert "without suppressor: " in out
+
+
+def test_verbosely_it_is_said_how_prompts_differ(check, capsys) -> None:
+    from rich.console import Console
+
+    from circuitdsl.report.terminal import show
+
+    show(run(check, "accuracy >= 50%"), Console(width=140), verbose=True)
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "claimed sign on" in line]
+    assert line.strip().startswith("prompts: median −") and ", quartiles [−" in line
