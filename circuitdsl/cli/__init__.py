@@ -32,6 +32,7 @@ VERBS = (
     "trace",
     "diff",
     "falsify",
+    "mutate",
     "tasks",
     "models",
 )

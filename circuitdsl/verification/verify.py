@@ -199,6 +199,24 @@ def _check_strata(benches: Mapping[str, Bench]) -> None:
             raise UserError(message, hint="leave it out: verdicts are then about prompts from the same templates")
 
 
+def weigh_plans(
+    plans: Sequence[ClaimPlan],
+    model: Transformer,
+    benches: Mapping[str, Bench],
+    family: int,
+    progress: Progress | None = None,
+) -> list[Evidence]:
+    """Evidence for claims that are measured in one batch but judged in families of `family` members, elsewhere."""
+    options = Options()
+    if any(p.task == RANDOM for p in plans):
+        benches = {**benches, RANDOM: random_bench(model)}
+    members = [_collected(p, benches[p.task], options) for p in plans]
+    meter = Meter(members, progress)
+    for name in benches:
+        _measure_task([m for m in members if m.plan.task == name], family, options, meter)
+    return [m.evidence or _broken(m, "this was not measured") for m in members]
+
+
 def with_overrides(circuit: Circuit, prompts: int | None = None, seed: int | None = None) -> Circuit:
     """The circuit with the command line's `--prompts` and `--seed` for every task."""
 

@@ -1,0 +1,230 @@
+"""Mutants of a spec: the spec with one line changed, so that it says something else.
+
+Operators, each an edit of a piece of syntax where it stands:
+
+* a head of a group, or one named in a claim, is swapped for one of its layer outside the circuit (an MLP for another);
+* a member is dropped from a group;
+* an input (`.q`, `.k`, `.v`) or a position is changed;
+* the sign is turned round: `lowers` and `raises`, `<= -20%` and `>= 20%`;
+* a bound is tightened twofold: effects and differences are doubled, a share that cannot be doubled is brought twice as
+  near to 100 %, an interval is halved about its middle;
+* `negligible` becomes `matters`, and `matters` becomes `negligible`.
+
+What a claim says of an absence (a region that contains no effect, or little attention) is not moved to another subject:
+there it would be as true, and no weakness of the spec.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from circuitdsl.circuit.claims import Behaviour, Circuit, Claim, Negligible, Node, Within
+from circuitdsl.language import syntax as s
+from circuitdsl.language.diagnostics import Span
+
+#: (a head or MLP as it is written) -> one outside the circuit, None where there is none
+Outsider = Callable[[s.Head | s.Mlp], str | None]
+#: (a position as it is written) -> another place, None where there is none
+Elsewhere = Callable[[s.Place], str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """A spec with one line changed."""
+
+    line: int
+    what: str
+    before: str
+    after: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Edit:
+    span: Span
+    new: str
+    what: str
+
+
+def mutants(file: s.File, circuits: Sequence[Circuit], shape: tuple[int, int], elsewhere: Elsewhere) -> list[Mutant]:
+    """All mutants of a spec, in the order of its lines; the same spec always has the same ones.
+
+    Args:
+        file: the parsed spec.
+        circuits: what it was resolved to.
+        shape: layers, and heads a layer, of the model.
+        elsewhere: names another position of the tasks.
+    """
+    claims = {claim.line: claim for circuit in circuits for claim in circuit.claims}
+    outsider = _outsider(circuits, shape)
+    found = []
+    for statement in _lines(file.statements):
+        if isinstance(statement, s.Group) and not statement.outside:
+            found += [_mutant(file.text, edit) for edit in _of_group(statement, outsider)]
+        claim = claims.get(statement.span.line)
+        if claim and isinstance(statement, s.EdgeClaim | s.Expect):
+            edits = _of_claim(statement, claim, outsider, elsewhere)
+            found += [_mutant(file.text, edit) for edit in edits]
+    return found
+
+
+def _lines(statements: Sequence[s.Statement]) -> Iterator[s.Statement]:
+    for statement in statements:
+        yield statement
+        if isinstance(statement, s.WhenPatched | s.WhenKnockedOut):
+            yield from statement.block
+
+
+def _mutant(text: str, edit: _Edit) -> Mutant:
+    lines = text.split("\n")
+    before = lines[edit.span.line - 1]
+    starts = [0]
+    for line in lines:
+        starts.append(starts[-1] + len(line) + 1)
+    first = starts[edit.span.line - 1] + edit.span.column - 1
+    last = starts[edit.span.end_line - 1] + edit.span.end_column - 1
+    changed = text[:first] + edit.new + text[last:]
+    return Mutant(edit.span.line, edit.what, _shown(before), _shown(changed.split("\n")[edit.span.line - 1]), changed)
+
+
+def _shown(line: str) -> str:
+    """A line with single blanks, without its comment."""
+    return " ".join(line.partition("#")[0].split())
+
+
+# --- groups -----------------------------------------------------------------------------------------
+
+
+def _of_group(group: s.Group, outsider: Outsider) -> Iterator[_Edit]:
+    for node in s.walk(group.members):
+        if isinstance(node, s.Head | s.Mlp) and (other := outsider(node)):
+            yield _Edit(node.span, other, "member swapped")
+    members = group.members.members if isinstance(group.members, s.Items) else ()
+    if len(members) > 1:
+        yield from (_Edit(member.span, "", "member dropped") for member in members)
+
+
+def _outsider(circuits: Sequence[Circuit], shape: tuple[int, int]) -> Outsider:
+    inside = {node for circuit in circuits for group in circuit.groups if not group.outside for node in group.nodes}
+    layers, heads = shape
+
+    def other(node: s.Head | s.Mlp) -> str | None:
+        rng = random.Random(f"{node.layer}.{getattr(node, 'head', '')}/{node.span.line}")
+        if isinstance(node, s.Head):
+            mates = [Node("head", node.layer, head) for head in range(heads)]
+        else:
+            mates = [Node("mlp", layer) for layer in range(layers)]
+        free = [str(mate) for mate in mates if mate not in inside and (mate.layer, mate.head) != _place(node)]
+        return rng.choice(free) if free and node.index is None else None
+
+    return other
+
+
+def _place(node: s.Head | s.Mlp) -> tuple[int, int]:
+    return (node.layer, node.head) if isinstance(node, s.Head) else (node.layer, -1)
+
+
+# --- claims -----------------------------------------------------------------------------------------
+
+_NEXT = {"q": "k", "k": "v", "v": "k"}
+
+
+def _of_claim(
+    statement: s.EdgeClaim | s.Expect, claim: Claim, outsider: Outsider, elsewhere: Elsewhere
+) -> Iterator[_Edit]:
+    if not _says_absence(claim):
+        about = statement.edge if isinstance(statement, s.EdgeClaim) else statement.measurement
+        yield from _of_subject(about, outsider, elsewhere)
+    if isinstance(statement, s.EdgeClaim) and not statement.claim:
+        end = statement.edge.span
+        yield _Edit(Span(end.end_line, end.end_column, end.end_line, end.end_column), " : negligible", "matters turned")
+    for part in statement.claim:
+        yield from _of_part(part)
+    if isinstance(statement, s.Expect) and statement.relation is not None:
+        signed = statement.measurement.name.text in ("knockout", "denoise", "attribution")
+        yield from _of_relation(statement.relation, signed)
+
+
+def _says_absence(claim: Claim) -> bool:
+    """Whether no effect at all, or no attention, is what the claim asks for."""
+
+    def zero(test: object) -> bool:
+        if isinstance(test, Within):
+            return (test.low is None or test.low <= 0) and (test.high is None or test.high >= 0)
+        return isinstance(test, Negligible)
+
+    if isinstance(claim.measurement, Behaviour):
+        return False
+    return bool(claim.tests) and all(map(zero, claim.tests))
+
+
+def _of_subject(about: s.Syntax, outsider: Outsider, elsewhere: Elsewhere) -> Iterator[_Edit]:
+    for node in s.walk(about):
+        match node:
+            case s.Head() | s.Mlp():
+                if other := outsider(node):
+                    yield _Edit(node.span, other, "head swapped" if isinstance(node, s.Head) else "MLP swapped")
+            case s.WithPort(port=port):
+                yield _Edit(port.span, f".{_NEXT[port.text]}", "input changed")
+            case s.Place():
+                if place := elsewhere(node):
+                    yield _Edit(node.span, place, "position changed")
+
+
+_TURNED = {"lowers": "raises", "raises": "lowers"}
+
+
+def _of_part(part: s.ClaimPart) -> Iterator[_Edit]:
+    match part:
+        case s.PlainClaim(word=word) if word in _TURNED:
+            yield _Edit(part.span, _TURNED[word], "sign turned")
+        case s.PlainClaim(word="negligible"):
+            yield _Edit(part.span, "matters", "negligible turned")
+        case s.PlainClaim(word="matters"):
+            yield _Edit(part.span, "negligible", "matters turned")
+        case s.Bound(relation=relation):
+            yield from _of_relation(relation, signed=True)
+
+
+def _of_relation(relation: s.Relation, signed: bool) -> Iterator[_Edit]:
+    """The bound twice as tight, and turned round; `signed` figures are effects and differences, others are levels."""
+    match relation:
+        case s.Compared(relation=sign, bound=number):
+            if tight := _tighter(number, sign.startswith(">"), signed):
+                yield _Edit(number.span, tight, "bound tightened")
+            turned = sign.translate(str.maketrans("<>", "><"))
+            value = -number.value if signed else number.value
+            yield _Edit(relation.span, f"{turned} {_written(value, number)}", "sign turned")
+        case s.Between(low=low, high=high):
+            middle, reach = (low.value + high.value) / 2, (high.value - low.value) / 4
+            pair = _written(middle - reach, low), _written(middle + reach, high)
+            yield _Edit(relation.span, f"in [{pair[0]}, {pair[1]}]", "bound tightened")
+            if signed and low.value != -high.value:
+                yield _Edit(
+                    relation.span, f"in [{_written(-high.value, high)}, {_written(-low.value, low)}]", "sign turned"
+                )
+        case s.Change(direction=word, by=by):
+            other = "falls" if word == "rises" else "rises"
+            new = other if by is None else f"{other} by {by.relation} {by.bound.text}"
+            yield _Edit(relation.span, new, "sign turned")
+            if by is not None and (tight := _tighter(by.bound, True, True)):
+                yield _Edit(by.bound.span, tight, "bound tightened")
+
+
+def _tighter(number: s.Number, above: bool, signed: bool) -> str | None:
+    """A bound twice as tight: away from 0 where that is away from the region's inside, towards 0 elsewhere."""
+    value = number.value
+    if value == 0:
+        return None
+    outward = (value > 0) == above
+    tight = 2 * value if outward else value / 2
+    if outward and not signed and number.unit == "%" and tight > 100:
+        tight = 100 - (100 - value) / 2
+    return _written(tight, number) if tight != value else None
+
+
+def _written(value: float, like: s.Number) -> str:
+    unit = " points" if like.unit == "points" else like.unit
+    return f"{value:.6g}{unit}"

@@ -1,0 +1,220 @@
+"""Mutation testing of specs: which changes of a spec its own claims would notice.
+
+Every mutant is resolved as a spec of its own; the claims that differ from the original's are measured, all mutants
+together, on the model that is loaded anyway. A mutant is *killed* when some claim of it does not hold. It is judged in
+the original's family, its own claims in their places, so that no claim has another level than it would have.
+
+A *survivor* is a change that nothing notices: the claim says less than it seems. *Equivalent* mutants ask for the same
+tests of the same measurements; *impossible* ones are refused as specs; *open* ones change a claim that does not hold
+to begin with. These three are left out of the share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+from circuitdsl.api import Spec, loads, make_benches
+from circuitdsl.circuit.catalogue import ModelShape
+from circuitdsl.circuit.claims import Attention, Circuit, Claim, NodeEffect, Within
+from circuitdsl.errors import UserError
+from circuitdsl.language import syntax as s
+from circuitdsl.language.parse import parse
+from circuitdsl.measure.bench import Bench
+from circuitdsl.measure.plan import ClaimPlan, plan
+from circuitdsl.models.parts import Transformer
+from circuitdsl.testing.mutants import Elsewhere, Mutant, mutants
+from circuitdsl.verdict.decide import Decision, Evidence, decide_family
+from circuitdsl.verification.verify import Progress, weigh_plans, with_overrides
+
+Fate = Literal["killed", "survived", "equivalent", "impossible", "open"]
+FATES: tuple[Fate, ...] = ("killed", "survived", "equivalent", "impossible", "open")
+#: prompts that are looked at to see whether two positions are one place
+LOOKED_AT = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a mutant; `reason` is that of the claim that does not hold, or of the one that nearly does not."""
+
+    mutant: Mutant
+    fate: Fate
+    claims: int = 0
+    by: str = ""
+    task: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Mutation:
+    """All mutants of one circuit."""
+
+    circuit: str
+    path: str
+    outcomes: tuple[Outcome, ...]
+
+    def of(self, fate: Fate) -> tuple[Outcome, ...]:
+        return tuple(outcome for outcome in self.outcomes if outcome.fate == fate)
+
+    @property
+    def judged(self) -> int:
+        return len(self.of("killed")) + len(self.of("survived"))
+
+    @property
+    def share(self) -> float:
+        """The share killed of those that could be; 1 where there are none."""
+        return len(self.of("killed")) / self.judged if self.judged else 1.0
+
+    def to_json(self) -> dict[str, Any]:
+        body = [asdict(outcome) for outcome in self.outcomes]
+        for each in body:
+            del each["mutant"]["text"]
+        counts = {fate: len(self.of(fate)) for fate in FATES}
+        head = {"schema": 1, "circuit": self.circuit, "path": self.path}
+        return head | {"share": self.share, "summary": counts, "mutants": body}
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """A mutant with its plans: those of the original where nothing is changed, new ones where something is."""
+
+    mutant: Mutant
+    plans: tuple[ClaimPlan, ...]
+    changed: tuple[int, ...]
+
+
+def mutate(
+    spec: Spec,
+    circuit: Circuit,
+    model: Transformer,
+    prompts: int | None = None,
+    seed: int | None = None,
+    progress: Progress | None = None,
+) -> Mutation:
+    """Make and judge all mutants of a circuit.
+
+    Raises:
+        UserError: no claim of it is about a task.
+    """
+    shape = ModelShape(model.name, model.n_layers, model.n_heads, model.parallel)
+    circuit = with_overrides(circuit, prompts, seed)
+    original = plan(circuit, shape)
+    if not original:
+        raise UserError(f"circuit {circuit.name} has no claim on a task: there is nothing to mutate")
+    benches = make_benches(circuit, model)
+    file, _ = parse(spec.text, spec.path)
+    made = mutants(file, [circuit], (model.n_layers, model.n_heads), _elsewhere(benches))
+    outcomes: dict[Mutant, Outcome] = {}
+    cases = []
+    for mutant in made:
+        found = _case(mutant, spec, circuit, shape, original, prompts, seed)
+        if isinstance(found, _Case):
+            cases.append(found)
+        else:
+            outcomes[mutant] = found
+    evidence = _evidence(
+        [*original, *(case.plans[i] for case in cases for i in case.changed)], model, benches, progress
+    )
+    holding = [d.verdict == "holds" for d in decide_family([evidence[_key(p)] for p in original])]
+    outcomes |= {case.mutant: _judge(case, evidence, holding) for case in cases}
+    return Mutation(circuit.name, spec.path, tuple(outcomes[mutant] for mutant in made))
+
+
+# --- mutants as specs -------------------------------------------------------------------------------
+
+
+def _case(
+    mutant: Mutant,
+    spec: Spec,
+    circuit: Circuit,
+    shape: ModelShape,
+    original: Sequence[ClaimPlan],
+    prompts: int | None,
+    seed: int | None,
+) -> _Case | Outcome:
+    """The mutant's plans, or why it is none."""
+    read = loads(mutant.text, spec.path, circuit.model.name if circuit.model else None)
+    if not read.ok:
+        because = next(d.message for d in read.diagnostics if d.severity == "error")
+        return Outcome(mutant, "impossible", reason=because)
+    other = next(c for c in read.circuits if c.name == circuit.name)
+    plans = plan(with_overrides(other, prompts, seed), shape)
+    if [_place(p) for p in plans] != [_place(p) for p in original]:
+        return Outcome(mutant, "impossible", reason="it is not checked on the same tasks")
+    changed = tuple(i for i, (a, b) in enumerate(zip(plans, original, strict=True)) if _said(a.claim) != _said(b.claim))
+    if not changed:
+        return Outcome(mutant, "equivalent", reason="no claim says anything else")
+    mine = tuple(a if i in changed else b for i, (a, b) in enumerate(zip(plans, original, strict=True)))
+    return _Case(mutant, mine, changed)
+
+
+def _place(p: ClaimPlan) -> tuple[int, str]:
+    return p.claim.line, p.task
+
+
+def _said(claim: Claim) -> tuple[object, ...]:
+    """What a claim asks for, whatever its wording."""
+    tests = tuple(replace(test, text="") if isinstance(test, Within) else test for test in claim.tests)
+    measured = claim.measurement
+    if isinstance(measured, NodeEffect | Attention):
+        measured = replace(measured, label="")
+    return measured, tests, claim.each, claim.margin, claim.under
+
+
+def _elsewhere(benches: Mapping[str, Bench]) -> Elsewhere:
+    """Another position: one that stands elsewhere in every prompt of every task that has both."""
+    pairs = [pair for bench in benches.values() for pair in bench.pairs[:LOOKED_AT]]
+    names = sorted({name for pair in pairs for name in pair.positions})
+
+    def other(place: s.Place) -> str | None:
+        if place.name == "*":
+            return None
+        if place.offset:
+            moved = place.offset + 1 or 2
+            return f"{place.name}{moved:+d}"
+        return next((name for name in _others(place.name) if _apart(name, place.name)), None)
+
+    def _others(name: str) -> Iterable[str]:
+        at = names.index(name) if name in names else 0
+        return (*names[at + 1 :], *names[:at])
+
+    def _apart(a: str, b: str) -> bool:
+        both = [pair.positions for pair in pairs if b in pair.positions]
+        return bool(both) and all(a in p and not set(p[a]) & set(p[b]) for p in both)
+
+    return other
+
+
+# --- judging ----------------------------------------------------------------------------------------
+
+
+def _key(p: ClaimPlan) -> tuple[object, ...]:
+    """Plans that are measured and tested alike."""
+    return p.task, p.parts, p.claim.tests, p.claim.margin, p.claim.each, p.claim.under
+
+
+def _evidence(
+    plans: Sequence[ClaimPlan], model: Transformer, benches: Mapping[str, Bench], progress: Progress | None
+) -> dict[tuple[object, ...], Evidence]:
+    """Evidence for all plans, each kind once; members are not measured beside a joint patch."""
+    unique = {_key(p): replace(p, members=()) for p in plans}
+    family = len({_place(p) for p in plans})
+    return dict(zip(unique, weigh_plans(list(unique.values()), model, benches, family, progress), strict=True))
+
+
+def _judge(case: _Case, evidence: Mapping[tuple[object, ...], Evidence], holding: Sequence[bool]) -> Outcome:
+    """The fate of a mutant in the family of its spec."""
+    decisions = decide_family([evidence[_key(p)] for p in case.plans])
+    judged = [(case.plans[i], decisions[i]) for i in case.changed if holding[i]]
+    lines = {p.claim.line for p, _ in judged}
+    if not judged:
+        return Outcome(case.mutant, "open", reason="the claim that it changes does not hold to begin with")
+    rank = ("fails", "undecided", "error", "holds")
+    p, worst = min(judged, key=lambda pair: (rank.index(pair[1].verdict), -pair[1].p_holds))
+    fate: Fate = "survived" if worst.verdict == "holds" else "killed"
+    return Outcome(case.mutant, fate, len(lines), p.claim.text, p.task, _reason(worst))
+
+
+def _reason(decision: Decision) -> str:
+    return decision.reason if decision.verdict in ("holds", "fails") else f"{decision.verdict}: {decision.reason}"

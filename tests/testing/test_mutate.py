@@ -1,0 +1,173 @@
+"""Mutants say something else; those that a spec notices are killed, the others are listed with their numbers."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from circuitdsl import cli
+from circuitdsl.api import loads
+from circuitdsl.language.parse import parse
+from circuitdsl.testing.mutants import mutants
+from circuitdsl.testing.mutate import Mutation, mutate
+
+HEAD = """circuit t
+model "pocket"
+task ioi(prompts = 64)
+heads suppressor = 0.3 0.5 0.6 at END
+heads idle = 3.3 3.5 at END outside
+"""
+
+
+def made(lines: str) -> list[tuple[str, str]]:
+    """The changed lines of all mutants but those of the head, with their operators."""
+    spec = loads(HEAD + lines, "t.circ")
+    assert spec.ok, spec.diagnostics
+    file, _ = parse(spec.text, "t.circ")
+    found = mutants(file, spec.circuits, (4, 8), lambda place: "S1" if place.name == "S2" else None)
+    return [(m.what, m.after) for m in found if m.line > 5]
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (
+            "embed -> suppressor.v at S2 : lowers",
+            [
+                ("input changed", "embed -> suppressor.k at S2 : lowers"),
+                ("position changed", "embed -> suppressor.v at S1 : lowers"),
+                ("sign turned", "embed -> suppressor.v at S2 : raises"),
+            ],
+        ),
+        (
+            "suppressor -> logits at END : effect <= -10%",
+            [
+                ("bound tightened", "suppressor -> logits at END : effect <= -20%"),
+                ("sign turned", "suppressor -> logits at END : effect >= 10%"),
+            ],
+        ),
+        (
+            "suppressor -> logits at END : effect in [-40%, -10%]",
+            [
+                ("bound tightened", "suppressor -> logits at END : effect in [-32.5%, -17.5%]"),
+                ("sign turned", "suppressor -> logits at END : effect in [10%, 40%]"),
+            ],
+        ),
+        # of an absence the subject is not moved
+        ("embed -> suppressor.k at S2 : negligible", [("negligible turned", "embed -> suppressor.k at S2 : matters")]),
+        (
+            "embed -> suppressor.k at S2 : effect in [-4%, 4%]",
+            [("bound tightened", "embed -> suppressor.k at S2 : effect in [-2%, 2%]")],
+        ),
+        ("suppressor -> logits", [("matters turned", "suppressor -> logits : negligible")]),
+        (
+            "expect attention(suppressor, END -> S2) >= 80%",
+            [
+                ("position changed", "expect attention(suppressor, END -> S1) >= 80%"),
+                ("bound tightened", "expect attention(suppressor, END -> S2) >= 90%"),
+                ("sign turned", "expect attention(suppressor, END -> S2) <= 80%"),
+            ],
+        ),
+        (
+            "expect logit_diff >= 12",
+            [("bound tightened", "expect logit_diff >= 24"), ("sign turned", "expect logit_diff <= 12")],
+        ),
+        (
+            "expect knockout(suppressor) : effect <= -60%  # a comment",
+            [
+                ("bound tightened", "expect knockout(suppressor) : effect <= -120%"),
+                ("sign turned", "expect knockout(suppressor) : effect >= 60%"),
+            ],
+        ),
+    ],
+)
+def test_operators(line: str, expected: list[tuple[str, str]]) -> None:
+    assert made(line) == expected
+
+
+def test_heads_are_swapped_for_heads_of_the_layer_outside_the_circuit() -> None:
+    ((what, after), *_) = made("0.6 -> logits at END : lowers")
+    assert what == "head swapped"
+    layer, head = after.split()[0].split(".")
+    assert layer == "0" and int(head) not in (3, 5, 6)
+
+
+def test_groups_lose_and_exchange_members_controls_do_not() -> None:
+    spec = loads(HEAD, "t.circ")
+    file, _ = parse(spec.text, "t.circ")
+    found = mutants(file, spec.circuits, (4, 8), lambda _: None)
+    assert [m.what for m in found] == ["member swapped"] * 3 + ["member dropped"] * 3
+    assert {m.line for m in found} == {4}
+    assert found[3].after == "heads suppressor = 0.5 0.6 at END"
+
+
+def fates(found: Mutation) -> dict[str, str]:
+    return {outcome.mutant.after: outcome.fate for outcome in found.outcomes}
+
+
+@pytest.fixture
+def judged(pocket):
+    def run(lines: str) -> Mutation:
+        spec = loads(HEAD + lines, "t.circ")
+        return mutate(spec, spec.circuits[0], pocket)
+
+    return run
+
+
+def test_what_is_noticed_is_killed_and_what_is_not_survives(judged) -> None:
+    found = fates(judged("suppressor -> logits at END : effect <= -10%\nexpect logit_diff >= 2\n"))
+    assert found["suppressor -> logits at END : effect >= 10%"] == "killed"
+    assert found["expect logit_diff <= 2"] == "killed"
+    assert found["expect logit_diff >= 4"] == "survived"  # it is about 15
+    assert found["suppressor -> logits at END : effect <= -20%"] == "survived"  # it is about -26 %
+
+
+def test_a_tighter_claim_leaves_no_survivor_of_its_bound(judged) -> None:
+    found = judged("suppressor -> logits at END : effect <= -18%\nexpect logit_diff >= 12\n")
+    assert not [o for o in found.of("survived") if o.mutant.what == "bound tightened"]
+
+
+def test_equivalent_impossible_and_open_mutants_are_set_apart(judged) -> None:
+    found = judged("expect logit_diff >= 99\nembed -> suppressor.v at S2 : lowers\nsuppressor -> logits : lowers\n")
+    named = fates(found)
+    assert named["expect logit_diff >= 198"] == "open"
+    assert named["heads suppressor = 0.5 0.6 at END"] in ("killed", "survived")
+    impossible = judged("suppressor -> logits at END : lowers\n").of("impossible")
+    assert [o.mutant.what for o in impossible] == ["position changed"]
+    # the group is named by no claim: whoever is in it says the same
+    equivalent = judged("expect logit_diff >= 12\n").of("equivalent")
+    assert len(equivalent) == 6
+    assert found.judged == len(found.of("killed")) + len(found.of("survived"))
+
+
+def test_a_mutant_is_judged_as_verify_would(judged, pocket) -> None:
+    from circuitdsl.api import make_benches
+    from circuitdsl.verification.verify import verify
+
+    found = judged(
+        "suppressor -> logits at END\neach suppressor -> m1 at END : effect <= -2%\n0.6 -> logits : lowers\n"
+    )
+    assert len(found.outcomes) > 8
+    for outcome in found.outcomes:
+        if outcome.fate in ("killed", "survived"):
+            (circuit,) = loads(outcome.mutant.text, "t.circ").circuits
+            report = verify(circuit, pocket, make_benches(circuit, pocket))
+            holds = all(claim.verdict == "holds" for claim in report.claims)
+            assert holds == (outcome.fate == "survived"), outcome
+
+
+def test_from_the_command_line(pocket, capsys, tmp_path) -> None:
+    path = tmp_path / "t.circ"
+    path.write_text(HEAD + "expect logit_diff >= 2\n")
+    assert cli.run(["mutate", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert "expect logit_diff >= 4   bound tightened" in out
+    assert "was: expect logit_diff >= 2" in out
+    assert "1 of 2 killed, 50 %" in out
+    assert cli.run(["mutate", str(path), "--at-least", "90%", "--format", "json"]) == 1
+    body = json.loads(capsys.readouterr().out)
+    assert body["share"] == 0.5
+    assert body["summary"] == {"killed": 1, "survived": 1, "equivalent": 6, "impossible": 0, "open": 0}
+    path.write_text(HEAD)
+    assert cli.run(["mutate", str(path)]) == 3
