@@ -20,10 +20,11 @@ from .collect import Claims
 from .comparisons import with_comparisons
 from .expressions import check_modifiers, find_homes, record, resolve_group, role_of
 from .header import margin_of, metric_of, model_use, task_use
-from .roles import body_of
+from .imports import read_imports
+from .roles import Body, body_of
 from .scope import Scope
 from .shapes import near, shape_of
-from .unmeasured import check_names, unmeasured
+from .unmeasured import check_names
 from .vocabulary import ROLES
 
 LANGUAGE = 1
@@ -84,6 +85,8 @@ class _File:
     homeless: set[str] = field(default_factory=set)
     roles: set[str] = field(default_factory=lambda: set(ROLES))
     imports: bool = False
+    #: the checks of roles from used files
+    bodies: Mapping[str, Body] = field(default_factory=dict)
     sha256: str = ""
     #: what is known of a prompt file's task
     files: Callable[[str], TaskShape | None] = lambda _: None
@@ -163,13 +166,16 @@ def _common(file: _File, sink: Sink) -> tuple[Unmeasured, ...]:
             defined.setdefault(name, statement.span.line)
             file.roles.add(name)
             check_names(Scope(sink), statement, in_role=True)
-        elif isinstance(statement, s.Use):
-            file.imports = True
-            found.extend(unmeasured(sink, statement))
     for statement in file.syntax.statements:
         if _is_broken(statement, "role"):
             file.roles.add(str(getattr(statement, "name", "")))
         file.imports |= _is_broken(statement, "use")
+    used = read_imports(file.shared, file.syntax.path, sink)
+    file.imports |= used.missing
+    file.roles |= used.roles.keys()
+    file.bodies = used.roles
+    if used.texts:
+        file.sha256 = used.sha256(file.syntax.text)
     return tuple(found)
 
 
@@ -185,7 +191,7 @@ def _circuit(
     sink: Sink,
 ) -> Circuit:
     scope = Scope(sink, roles=file.roles, imports=file.imports, broken=set(file.homeless))
-    scope.bodies = {r.name.text: body_of(r) for r in file.shared if isinstance(r, s.Role)}
+    scope.bodies = {**file.bodies} | {r.name.text: body_of(r) for r in file.shared if isinstance(r, s.Role)}
     # what stands before the first circuit is resolved with each of them, and reported once (see `ordered`)
     statements = [*file.before, *part.statements]
     model = _model(scope, file, part, model_override)

@@ -453,7 +453,6 @@ def test_scores_need_no_task(resolved: Resolve) -> None:
             2,
         ),
         ('property "p" for 99% of prompts\n  expect attribution(mover) > 0', "property of attribution", 2),
-        ('use "roles.circ"', "'use'", 1),
     ],
 )
 def test_what_is_not_measured_yet_is_listed(
