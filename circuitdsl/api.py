@@ -118,19 +118,24 @@ class Spec:
         return "\n".join(render(found, self.text, self.path) for found in self.diagnostics)
 
 
-@cache
+class _Shapes(Mapping[str, TaskShape]):
+    """All tasks as resolution sees them; one that a package adds is loaded when it is named."""
+
+    def __getitem__(self, name: str) -> TaskShape:
+        task = TASKS[name]
+        options = {key: option.values for key, option in task.options.items()}
+        return TaskShape(task.name, task.positions, task.corruptions, options, task.before())
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(TASKS)
+
+    def __len__(self) -> int:
+        return len(TASKS)
+
+
 def catalogue() -> Mapping[str, TaskShape]:
     """The registered tasks as resolution sees them."""
-    return {
-        task.name: TaskShape(
-            task.name,
-            task.positions,
-            task.corruptions,
-            {name: option.values for name, option in task.options.items()},
-            task.before(),
-        )
-        for task in TASKS.values()
-    }
+    return _Shapes()
 
 
 def shipped_specs() -> Path:

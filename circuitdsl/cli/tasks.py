@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from circuitdsl.cli.arguments import positive, seed
-from circuitdsl.cli.terminal import console
-from circuitdsl.errors import UsageError
+from circuitdsl.cli.terminal import console, say
+from circuitdsl.errors import UsageError, UserError
 
 if TYPE_CHECKING:
     from circuitdsl.cli import Verbs
@@ -44,7 +44,12 @@ def _list(given: argparse.Namespace) -> int:
     table = Table(box=None, padding=(0, 2, 1, 0), header_style="bold")
     for heading in ("task", "what it asks", "positions", "corruptions", "usual metric"):
         table.add_column(heading, overflow="fold")
-    for task in TASKS.values():
+    for name in TASKS:
+        try:
+            task = TASKS[name]
+        except UserError as error:
+            say(f"warning: {error.message}")
+            continue
         about = Text.assemble(task.title, (f"\n{task.source}", "dim"))
         table.add_row(Text(task.name, "bold"), about, " ".join(task.positions), " ".join(task.corruptions), task.metric)
     console().print(table)

@@ -1,14 +1,74 @@
-"""The tasks that ship. Importing this needs neither torch nor a tokenizer."""
+"""The tasks that ship, and those that installed packages add. Importing this needs neither torch nor a tokenizer.
+
+A package adds a task through an entry point of the group `circuitdsl.tasks`, named like the task:
+
+    [project.entry-points."circuitdsl.tasks"]
+    opposites = "my_package.tasks:OPPOSITES"
+
+It is loaded when the task is asked for by name, or when all are listed. The tasks that ship cannot be replaced.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from importlib.metadata import EntryPoint, entry_points
 
 from circuitdsl.tasks.colored_objects import COLORED_OBJECTS
 from circuitdsl.tasks.greater_than import GREATER_THAN
 from circuitdsl.tasks.induction import INDUCTION
 from circuitdsl.tasks.ioi import IOI
 from circuitdsl.tasks.laundry_list import LAUNDRY_LIST
-from circuitdsl.tasks.task import Task
+from circuitdsl.tasks.task import Task, TaskError
 
-TASKS: Mapping[str, Task] = {t.name: t for t in (IOI, COLORED_OBJECTS, GREATER_THAN, INDUCTION, LAUNDRY_LIST)}
+GROUP = "circuitdsl.tasks"
+SHIPPED: Mapping[str, Task] = {t.name: t for t in (IOI, COLORED_OBJECTS, GREATER_THAN, INDUCTION, LAUNDRY_LIST)}
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+class _Tasks(Mapping[str, Task]):
+    """All tasks by name; an installed one is loaded when it is taken out.
+
+    Taking one out raises `TaskError` where its package is broken.
+    """
+
+    def __getitem__(self, name: str) -> Task:
+        return SHIPPED[name] if name in SHIPPED else _loaded(_installed()[name])
+
+    def __iter__(self) -> Iterator[str]:
+        yield from SHIPPED
+        yield from (name for name in _installed() if name not in SHIPPED)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __contains__(self, name: object) -> bool:
+        return name in SHIPPED or name in _installed()
+
+
+TASKS: Mapping[str, Task] = _Tasks()
+
+
+def _installed() -> dict[str, EntryPoint]:
+    """What installed packages announce; nothing of it is loaded."""
+    return {point.name: point for point in entry_points(group=GROUP) if _NAME.fullmatch(point.name)}
+
+
+def _loaded(point: EntryPoint) -> Task:
+    package = f"{point.dist.name} {point.dist.version}" if point.dist else point.value
+    try:
+        task = point.load()
+    except Exception as error:  # a package of the user's own can fail in any way
+        reason = (str(error).strip() or "no reason given").splitlines()[0]
+        message = f"the task {point.name} of {package} cannot be loaded: {type(error).__name__}: {reason}"
+        raise TaskError(message, hint=f"its entry point is {point.value}") from None
+    if not isinstance(task, Task):
+        raise TaskError(f"the task {point.name} of {package} is no circuitdsl.tasks.task.Task, but {_kind(task)}")
+    if task.name != point.name:
+        raise TaskError(f"the entry point {point.name} of {package} gives a task that calls itself {task.name}")
+    return task
+
+
+def _kind(value: object) -> str:
+    name = type(value).__name__
+    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"

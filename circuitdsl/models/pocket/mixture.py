@@ -15,7 +15,7 @@ from itertools import pairwise
 from circuitdsl.tasks.colored_objects import COLORS, OBJECTS, STARTS, SURFACES
 from circuitdsl.tasks.induction import INDUCTION, VOCABULARY
 from circuitdsl.tasks.ioi import NAMES, PLACES
-from circuitdsl.tasks.registry import TASKS
+from circuitdsl.tasks.registry import SHIPPED as TASKS
 from circuitdsl.tasks.task import Draft, Words
 from circuitdsl.tasks.template import article
 
