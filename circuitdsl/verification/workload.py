@@ -35,6 +35,7 @@ from circuitdsl.patching.flow import wanted
 from circuitdsl.patching.memory import BATCH, allowed, prompt_bytes, prompts_at_once
 from circuitdsl.patching.patch import Experiment
 from circuitdsl.patching.runs import CHUNK, first_difference
+from circuitdsl.patching.subgraph import Subgraph
 from circuitdsl.patching.sweep import _groups
 from circuitdsl.patching.tables import Where, all_names
 from circuitdsl.patching.tables import plan as sorted_out
@@ -43,7 +44,7 @@ from circuitdsl.verdict.decide import NULL_PROMPTS
 from circuitdsl.verdict.sampling import plan_looks
 
 #: what is counted, or (behaviour) read from the runs that are made in any case
-_COUNTED = (EdgeRequest, NodeRequest, AttentionRequest, BehaviourRequest)
+_COUNTED = (EdgeRequest, NodeRequest, AttentionRequest, BehaviourRequest, Subgraph)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +163,7 @@ def _null_work(plans: Sequence[ClaimPlan], model: Transformer, data: Dataset) ->
     wanted: dict[bytes, tuple[np.ndarray, dict[Request, None]]] = {}
     for p in plans:
         nulls = [request for part in p.parts if part.null for request in (*part.null, *part.requests[1:])]
+        nulls += [request for part in p.parts if part.peers for request in (*part.peers, part.request)]
         here = np.logical_and.reduce([present(data, request, everything) for request in p.requests])
         first = np.flatnonzero(here)[:NULL_PROMPTS]
         if nulls and len(first):
@@ -210,12 +212,16 @@ def _runs(model: Transformer, data: Dataset, indices: np.ndarray) -> Work:
 def _measuring(model: Transformer, data: Dataset, requests: Sequence[Request], indices: np.ndarray) -> Work:
     """One call of `measure`: the runs of its prompts, and every distinct patch on them."""
     patches = [r for r in requests if _is_scored(r)]
-    if not patches and not any(isinstance(r, AttentionRequest) for r in requests):
+    circuits = {r for r in requests if isinstance(r, Subgraph)}
+    if not patches and not circuits and not any(isinstance(r, AttentionRequest) for r in requests):
         return Work()
     denoise = [r for r in patches if experiment_of(r).direction == "denoise"]
     work = _runs(model, data, indices) + (_runs(model, data, indices) if denoise else Work())
     for part in _parts(model, data, indices):
         pairs = [data.pairs[i] for i in part]
+        whole = (model.n_layers - 1) * len(pairs[0].clean_tokens) + 1  # in the last layer END alone goes on
+        alone = len(circuits) * len(pairs) * whole
+        work += Work(block_positions=alone, passes=len({circuit.kind for circuit in circuits}))
         names = dict.fromkeys(position for request in patches for position in positions_of(request))
         clean, corrupt = (
             torch.tensor([getattr(p, side) for p in pairs]) for side in ("clean_tokens", "corrupt_tokens")
