@@ -20,6 +20,7 @@ Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 VERBS = (
     "verify",
     "plan",
+    "init",
     "check",
     "explain",
     "fmt",

@@ -1,0 +1,91 @@
+"""`circuitdsl init`: a starter spec for a model and a task, with comments that say what to put where."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from circuitdsl.errors import UsageError, UserError
+
+if TYPE_CHECKING:
+    from circuitdsl.cli import Verbs
+    from circuitdsl.tasks.task import Task
+
+_STARTER = """\
+# A starter: verify it as it is, then put your own circuit in its place.
+circuit {name} "{title}"
+  # source "who found it, and where"
+
+model "{model}"
+task {task}(corrupt = {corrupt}, prompts = 256, seed = 0)
+metric {metric}
+# corruptions of {task}: {corruptions}
+# positions: {positions}
+
+# who takes part, and where: LAYER.HEAD, counted from 0; m{layer} is an MLP
+heads writer = {layer}.0 {layer}.1 at END
+
+# who talks to whom: sender -> receiver.q, .k or .v; without a claim the edge must matter
+writer -> logits at END
+# each earlier -> writer.q at END : lowers
+# earlier -> writer.v at {place} : negligible
+
+# what the whole does
+expect accuracy >= 50%
+expect knockout(writer) : effect <= 20%
+# expect attention(writer, END -> {place}) >= 30%
+"""
+
+
+def register(verbs: Verbs) -> None:
+    init = verbs.add_parser("init", help="write a starter spec for a model and a task")
+    init.add_argument("file", nargs="?", help="the file to write (default: TASK.circ); one that exists is left alone")
+    init.add_argument("--model", default="pocket", help="a model's name or directory (default: pocket)")
+    init.add_argument("--task", default="ioi", help="one of those that `circuitdsl tasks` lists (default: ioi)")
+    init.set_defaults(run=_init)
+
+
+def _init(given: argparse.Namespace) -> int:
+    from circuitdsl.report.report import write_whole
+    from circuitdsl.tasks.registry import TASKS
+
+    if given.task not in TASKS:
+        raise UsageError(f"there is no task {given.task}", hint=f"tasks: {', '.join(TASKS)}")
+    path = Path(given.file or f"{given.task}.circ")
+    if path.exists() or path.is_symlink():
+        raise UserError(f"{path} is there already, and is left as it is", hint="name another file")
+    write_whole(path, starter(TASKS[given.task], given.model))
+    print(f"wrote {path}; try: circuitdsl verify {path}")
+    return 0
+
+
+def starter(task: Task, model: str) -> str:
+    """The text of a starter spec, in the layout that `fmt` gives.
+
+    Raises:
+        UserError: the model is a directory that is none, or its name cannot stand in a spec.
+    """
+    from circuitdsl.circuit.shapes import shape_of
+    from circuitdsl.language.format import format_text
+
+    if not model.isprintable() or '"' in model or "\\" in model:
+        raise UsageError(f"a model cannot be called {model!r} in a spec")
+    shape, problem = shape_of(model)
+    if problem:
+        raise UserError(problem)
+    places = [name for name in task.positions if name != "END"]
+    return format_text(
+        _STARTER.format(
+            name=task.name,
+            title=task.title.replace('"', "'"),
+            model=model,
+            task=task.name,
+            corrupt=next(iter(task.corruptions)),
+            corruptions=", ".join(task.corruptions),
+            positions=", ".join(task.positions),
+            metric=task.metric,
+            layer=shape.n_layers - 1 if shape else 0,
+            place="ANSWER" if "ANSWER" in places else (places or ["END"])[0],
+        )
+    )
