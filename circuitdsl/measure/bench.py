@@ -363,7 +363,9 @@ def _alone(bench: Bench, runs: Runs, circuits: Sequence[Subgraph], part: Array) 
         return {}
     positions = places_of(bench, circuits, part)
     readout = _readout(bench.scorer, torch.as_tensor(part), bench.model.device)
-    found = subgraph_effects(bench.model, runs, circuits, positions, readout, tally=bench.tally)
+    found = subgraph_effects(
+        bench.model, runs, circuits, positions, readout, max_memory=bench.max_memory, tally=bench.tally
+    )
     return dict(zip(circuits, _scored(bench.scorer, found, torch.as_tensor(part)), strict=True))
 
 

@@ -74,6 +74,7 @@ def subgraph_effects(
     readout: Readout,
     *,
     max_rows: int | None = None,
+    max_memory: int | None = None,
     tally: Tally | None = None,
 ) -> Float[Tensor, "subgraphs n width"]:
     """What the readout gives on the runs of subgraphs of the model on the clean prompts.
@@ -82,6 +83,7 @@ def subgraph_effects(
         subgraphs: may repeat; each distinct one is run once.
         positions: token indices of every position that they name, except `*`.
         max_rows: residual-stream vectors computed at once; by default what fits (see `memory.batch_rows`).
+        max_memory: bytes that this may take beside the model; by default what `memory` finds right.
         tally: counts the work done.
 
     Returns:
@@ -94,7 +96,7 @@ def subgraph_effects(
     where = Where.of(positions, runs.n, runs.length)
     distinct = list(dict.fromkeys(subgraphs))
     _check(model, runs, distinct)
-    rows = max(1, (max_rows or batch_rows(model, runs.length)) // runs.length)
+    rows = max(1, (max_rows or batch_rows(model, runs.length, max_memory)) // runs.length)
     found: dict[Subgraph, Tensor] = {}
     for kind in dict.fromkeys(one.kind for one in distinct):
         group = [one for one in distinct if one.kind == kind]
