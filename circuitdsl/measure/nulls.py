@@ -2,8 +2,12 @@
 
 Pairs of the same kind (sender kind, receiver input, position), first into the same receiver, then into others of its
 layer; for groups, random groups of the same size. A counterpart keeps the shape of the claimed patch: every sender is
-exchanged for another one, at the positions and into the inputs that the claimed one had. Pairs that the spec itself
-claims are left out, and so are nodes that it knocks out.
+exchanged for another one, at the positions and into the inputs that the claimed one had. Pairs that the spec claims
+elsewhere are left out, and so are nodes that it knocks out.
+
+The members of a group may stand in its null, in other company: a group that matters by one member alone must not look
+rare only because no random group was allowed to have that member. So a random group is as rare as it should be, in 5 %
+of the cases at the most.
 """
 
 from __future__ import annotations
@@ -42,20 +46,24 @@ class Nulls:
         found: dict[tuple[Edge, ...], None] = {}
         for swap in self._swaps(request, rng):
             edges = tuple(sorted({_swapped(edge, swap) for edge in request.edges}))
-            if len(edges) == len(request.edges) and all(self._free(edge) for edge in edges):
+            free = (self._free(edge) or (len(swap) > 1 and edge in request.edges) for edge in edges)
+            if len(edges) == len(request.edges) and set(edges) != set(request.edges) and all(free):
                 found[edges] = None
             if len(found) == SIZE:
                 break
         return tuple(EdgeRequest(edges, request.via_mlps, request.direction) for edges in found)
 
     def of_sites(self, request: NodeRequest) -> tuple[NodeRequest, ...]:
-        """Random nodes of the same kinds at the same positions, none of them named by the spec."""
+        """Random nodes of the same kinds at the same positions, none of them named by the spec elsewhere."""
         rng = random.Random(repr(request))
         nodes = sorted({site.node for site in request.sites})
-        pools = {kind: [n for n in self._nodes(kind) if n not in self.named] for kind in {n.kind for n in nodes}}
+        named = self.named - set(nodes) if len(nodes) > 1 else self.named
+        pools = {kind: [n for n in self._nodes(kind) if n not in named] for kind in {n.kind for n in nodes}}
         found: dict[tuple[Site, ...], None] = {}
         for swap in _draws(nodes, pools, rng):
-            found[tuple(sorted(Site(swap[site.node], site.position) for site in request.sites))] = None
+            sites = tuple(sorted(Site(swap[site.node], site.position) for site in request.sites))
+            if set(sites) != set(request.sites):
+                found[sites] = None
             if len(found) == SIZE:
                 break
         return tuple(NodeRequest(sites, request.ablate, request.direction, request.under) for sites in found)
@@ -69,7 +77,8 @@ class Nulls:
             kind: [node for node in self._nodes(kind) if node.stage(self.shape.parallel) < last]
             for kind in {sender.kind for sender in senders}
         }
-        free = {kind: [n for n in pool if self._unclaimed(n, request)] for kind, pool in early.items()}
+        mine = set(senders) if len(senders) > 1 else set()
+        free = {kind: [n for n in pool if n in mine or self._unclaimed(n, request)] for kind, pool in early.items()}
         if len(senders) == 1:
             (pool,) = free.values()
             yield from ({senders[0]: other} for other in rng.sample(pool, len(pool)))

@@ -49,6 +49,11 @@ def draw(rng: random.Random, words: Words, corrupt: str, options: Options) -> Dr
     )
 
 
+def strata(words: Words, options: Options) -> tuple[str, ...]:
+    """The place of the queried object in the scene."""
+    return tuple(f"slot-{slot + 1}" for slot in range(3))
+
+
 def _with_labels(words: Words) -> Words:
     """Only colours that can be answers: their capitalised form must be usable too."""
     return {**words, "colors": tuple(c for c in words["colors"] if c.capitalize() in words["labels"])}
@@ -105,5 +110,6 @@ COLORED_OBJECTS = Task(
         ("QUERY",),
     ),
     draw=draw,
+    strata=strata,
     answer_after="A:",
 )

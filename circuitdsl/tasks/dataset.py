@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import random
-from collections.abc import Iterable, Mapping
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from circuitdsl.tasks.task import Draft, Options, Task, TaskError
@@ -78,7 +80,7 @@ def sample(
     corrupt: str | None = None,
     options: Options | None = None,
 ) -> Dataset:
-    """Draw `n` prompt pairs. The first k of n are the same for every n.
+    """Draw `n` prompt pairs, as many of every stratum. The first k of n are the same for every n.
 
     Raises:
         UsageError: unknown corruption or option.
@@ -88,8 +90,25 @@ def sample(
     settings = task.settings(options or {})
     words = tokens.words(task)
     rng = random.Random(f"{task.name}/{seed}")
-    drafts = [task.draw(rng, words, corruption, settings) for _ in range(n)]
+    drawn = (task.draw(rng, words, corruption, settings) for _ in itertools.count())
+    drafts = itertools.islice(dealt(drawn, task.strata(words, settings), random.Random(f"{task.name}/{seed}/deal")), n)
     return Dataset(task.name, corruption, seed, tokens.adds_bos, encode(task, tokens, drafts))
+
+
+def dealt(drafts: Iterator[Draft], strata: Sequence[str], rng: random.Random) -> Iterator[Draft]:
+    """Drafts in an order in which every round has one of each stratum, the rounds shuffled.
+
+    Verdicts are about prompts whose strata have fixed shares: intervals count the spread within strata alone. Strata
+    left to chance would add the spread of their shares, which no interval counts.
+    """
+    waiting: dict[str, deque[Draft]] = {stratum: deque() for stratum in strata}
+    while waiting:
+        for stratum in rng.sample(strata, len(strata)):
+            while not waiting[stratum]:
+                drawn = next(drafts)
+                waiting[drawn.stratum].append(drawn)
+            yield waiting[stratum].popleft()
+    yield from drafts
 
 
 def encode(task: Task, tokens: Tokens, drafts: Iterable[Draft]) -> tuple[PromptPair, ...]:

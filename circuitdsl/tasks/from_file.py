@@ -12,7 +12,8 @@ import io
 import json
 import random
 import re
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -63,8 +64,20 @@ def read_prompts(
             problems.append(f"{path}:{number}: {reason}")
     _refuse(path, problems, len(pairs))
     random.Random(f"file/{seed}").shuffle(pairs)
+    pairs = spread(pairs)
     bos = tokens is not None and all(tokens.begins(pair.clean_tokens) for pair in pairs)
     return Dataset(task, "file", seed, bos, tuple(pairs[:limit]))
+
+
+def spread(pairs: Sequence[PromptPair]) -> list[PromptPair]:
+    """Prompts in an order in which every beginning has the strata in the shares that all of them have."""
+    sizes = Counter(pair.stratum for pair in pairs)
+    seen: Counter[str] = Counter()
+    places = []
+    for pair in pairs:
+        places.append((seen[pair.stratum] + 0.5) / sizes[pair.stratum])
+        seen[pair.stratum] += 1
+    return [pairs[i] for i in sorted(range(len(pairs)), key=places.__getitem__)]
 
 
 def check_file(path: Path) -> None:

@@ -38,6 +38,11 @@ def draw(rng: random.Random, words: Words, corrupt: str, options: Options) -> Dr
     )
 
 
+def strata(words: Words, options: Options) -> tuple[str, ...]:
+    """The centuries that have a year to start from."""
+    return tuple(dict.fromkeys(year[:2] for year in words["years"] if year[2:] != "01"))
+
+
 def _with_partners(words: Words) -> Words:
     """Only years of centuries whose 01 is usable, with two-digit answers on both sides."""
     years, ends = words["years"], words["two_digits"]
@@ -79,6 +84,7 @@ GREATER_THAN = Task(
     narrow=_with_partners,
     order=(("NOUN",), ("XX1",), ("YY",)),
     draw=draw,
+    strata=strata,
     metric="prob_diff",
     answer_after="the year 17",
 )

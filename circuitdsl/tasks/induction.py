@@ -17,11 +17,12 @@ VOCABULARY = tuple(
     "prize gift market road train ship boat plane".split()
 )
 LENGTHS = (8, 10, 12)
+REPEATED = (4, 6)
 
 
 def draw(rng: random.Random, words: Words, corrupt: str, options: Options) -> Draft:
     length = rng.choice(LENGTHS)
-    repeated = rng.choice((4, 6))
+    repeated = rng.choice(REPEATED)
     drawn = rng.sample(words["words"], 2 * length + 1)
     first, spare = drawn[:length], drawn[length:]
     answer, current = first[repeated], repeated - 1
@@ -44,6 +45,11 @@ def draw(rng: random.Random, words: Words, corrupt: str, options: Options) -> Dr
         corrupt_answers=asked,
         stratum=f"{length}-{repeated}",
     )
+
+
+def strata(words: Words, options: Options) -> tuple[str, ...]:
+    """Length of the list, and how much of it is repeated."""
+    return tuple(f"{length}-{repeated}" for length in LENGTHS for repeated in REPEATED)
 
 
 def _list(first: list[str], again: list[str], answer: int) -> Marked:
@@ -83,5 +89,6 @@ INDUCTION = Task(
     needs={"words": 2 * max(LENGTHS) + 1},
     order=(("MATCH", "DISTRACTOR", "ANSWER"), ("BEFORE",)),
     draw=draw,
+    strata=strata,
     answer_after="List: the",
 )

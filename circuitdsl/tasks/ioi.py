@@ -64,6 +64,12 @@ def draw(rng: random.Random, words: Words, corrupt: str, options: Options) -> Dr
     )
 
 
+def strata(words: Words, options: Options) -> tuple[str, ...]:
+    """Every template in the orders asked for."""
+    orders = ("ABBA", "BABA") if options["order"] == "mixed" else (str(options["order"]).upper(),)
+    return tuple(f"{order}-{index + 1:02d}" for order in orders for index in range(len(TEMPLATES)))
+
+
 def _corrupt(corrupt: str, io: str, s: str, others: list[str]) -> tuple[dict[str, str], str | None]:
     """The names that change, and the answer of the corrupt prompt (none where it has no answer)."""
     x, y, z = others
@@ -114,4 +120,5 @@ IOI = Task(
     needs={"names": 5, "places": 1, "objects": 1},
     options={"order": Option("mixed", ("mixed", "abba", "baba"), "order of the two names in the first clause")},
     draw=draw,
+    strata=strata,
 )

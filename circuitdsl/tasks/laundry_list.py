@@ -48,6 +48,13 @@ def draw(rng: random.Random, words: Words, corrupt: str, options: Options) -> Dr
     )
 
 
+def strata(words: Words, options: Options) -> tuple[str, ...]:
+    """Length of the list, and the place of the missing item in it."""
+    asked = int(options["items"])
+    lengths = (asked,) if asked else LENGTHS
+    return tuple(f"{length}-{place + 1}" for length in lengths for place in range(length))
+
+
 def _text(style: int, items: list[str], again: list[str], missing: int) -> Marked:
     marks: dict[str, list[tuple[int, int]]] = {}
     text = _OPENINGS[style]
@@ -91,5 +98,6 @@ LAUNDRY_LIST = Task(
         )
     },
     draw=draw,
+    strata=strata,
     answer_after="the",
 )

@@ -65,6 +65,10 @@ def _as_they_are(words: Words) -> Words:
     return words
 
 
+def _one(words: Words, options: Options) -> tuple[str, ...]:
+    return ()
+
+
 @dataclass(frozen=True)
 class Task:
     """A registered task. The first of `corruptions` is the default."""
@@ -84,6 +88,9 @@ class Task:
     order: tuple[tuple[str, ...], ...] = ()
     #: leaves out usable words that lack a partner in another list
     narrow: Callable[[Words], Words] = _as_they_are
+    #: all strata that `draw` can give with these words and options; prompts are dealt to them in turn. Without them
+    #: strata come as they are drawn, and intervals, which are about their shares as they are, leave that out.
+    strata: Callable[[Words, Options], tuple[str, ...]] = _one
     #: what the task's paper measures
     metric: str = "logit_diff"
     #: text before an answer, for finding the answer's first token

@@ -85,7 +85,10 @@ def test_a_group_is_matched_by_groups_of_its_shape() -> None:
         assert [e.receiver.port for e in by_position[S1]] == ["v"]
         assert sorted(e.receiver.port for e in by_position[S2]) == ["k", "v"]
         assert len({e.sender for e in by_position[S2]}) == 1
-        assert not set(request.edges) & set(mine.edges)
+        assert set(request.edges) != set(mine.edges)
+    alone = edge("0.2", "1.2", "v", S2)
+    assert any(alone in request.edges for request in null)
+    assert not any(alone in request.edges for request in null_of(mine, group(alone))) or alone in mine.edges
 
 
 def test_a_null_can_be_too_small() -> None:
@@ -96,15 +99,19 @@ def test_a_null_can_be_too_small() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 3])
-def test_a_knocked_out_node_is_not_in_its_own_null(size: int) -> None:
+def test_knocked_out_nodes_are_not_their_own_null(size: int) -> None:
+    """A single node is not in its null; of a group some may be, in other company; what else is knocked out is not."""
     sites = tuple(Site(Node("head", 0, h), END) for h in range(size))
     null = null_of(NodeEffect(sites), NodeEffect((Site(head("3.7"), END),)))
     assert len(null) == (32 - 1 - size if size == 1 else 40)
-    named = {site.node for site in sites} | {head("3.7")}
+    own = {site.node for site in sites}
     for request in null:
         assert len(request.sites) == size
-        assert not {site.node for site in request.sites} & named
+        nodes = {site.node for site in request.sites}
+        assert head("3.7") not in nodes and nodes != own
+        assert size > 1 or not nodes & own
         assert {site.position for site in request.sites} == {END}
+    assert size == 1 or any({site.node for site in request.sites} & own for request in null)
 
 
 def test_nulls_do_not_depend_on_the_hash_seed() -> None:
