@@ -64,7 +64,7 @@ def test_it_finds_the_heads_that_the_shipped_spec_names(found: Found) -> None:
     assert {Node("head", 0, 3), Node("head", 0, 5), Node("head", 0, 6), Node("mlp", 1)} <= direct
     known = heads_of(load("pocket/ioi").circuits[0])
     drafted = {node for group in found.groups for node in group.nodes if node.kind == "head"}
-    assert len(known & drafted) >= 6
+    assert len(known & drafted) >= 5
     assert Node("head", 3, 3) not in drafted  # idle, says the spec
 
 

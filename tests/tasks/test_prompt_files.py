@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import random
 from dataclasses import replace
 from pathlib import Path
 
@@ -305,11 +304,18 @@ def test_sampled_prompts_read_back_as_themselves(task, corruption, which, tmp_pa
     tokens = request.getfixturevalue(which)
     data = sample(task, tokens, 20, seed=2, corrupt=corruption)
     path = write(tmp_path / "p.jsonl", *(pair.record() for pair in data.pairs))
-    expected = list(data.pairs)
-    random.Random("file/2").shuffle(expected)
     read = read_prompts(path, tokens, task.name, seed=2)
-    assert list(read.pairs) == expected
+    assert sorted(read.pairs, key=repr) == sorted(data.pairs, key=repr)
+    assert read.pairs == read_prompts(path, tokens, task.name, seed=2).pairs
     assert read.sha256 == replace(data, pairs=read.pairs).sha256
+
+
+def test_every_beginning_has_the_strata_in_the_shares_of_the_file(tmp_path) -> None:
+    """Intervals take the shares of strata as they are: they must not depend on where the file is cut."""
+    rows = [IDS | {"stratum": "few" if i % 4 == 0 else "many"} for i in range(80)]
+    for limit in (8, 20, 40, 80):
+        read = read_prompts(write(tmp_path / "p.jsonl", *rows), None, "ids", limit=limit)
+        assert sum(pair.stratum == "few" for pair in read.pairs) == limit // 4
 
 
 def test_token_ids_read_back_as_themselves(tmp_path) -> None:
