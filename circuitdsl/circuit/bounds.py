@@ -8,7 +8,7 @@ from typing import Literal
 
 from ..language import syntax as s
 from ..language.written import written
-from .claims import Direction, Matters, Moves, Negligible, Signed, Stronger, Test, Within
+from .claims import Direction, Matters, Moves, Negligible, Quantity, Signed, Stronger, Test, Within
 from .edges import resolve_edge
 from .scope import Scope
 from .vocabulary import METRICS, Unit
@@ -68,7 +68,7 @@ def _contradictions(scope: Scope, parts: tuple[s.ClaimPart, ...]) -> None:
 
 
 def _bound(scope: Scope, quantity: str, relation: s.Relation) -> Within | NotMeasured | None:
-    name: Literal["effect", "delta"] = "effect" if quantity == "effect" else "delta"
+    name: Quantity = "effect" if quantity == "effect" else "delta"
     return within(scope, relation, "effect" if name == "effect" else delta_unit(scope), name, name)
 
 
@@ -96,7 +96,7 @@ def within(
     scope: Scope,
     relation: s.Relation,
     unit: Unit,
-    quantity: Literal["effect", "delta", "value"],
+    quantity: Quantity,
     name: str,
     low: float | None = None,
     high: float | None = None,
@@ -110,7 +110,8 @@ def within(
                 return None
             above = sign.startswith(">")
             text = f"{prefix}{sign} {number.text}"
-            return Within(quantity, value if above else None, None if above else value, text)
+            strict = "=" not in sign
+            return Within(quantity, value if above else None, None if above else value, text, strict)
         case s.Between(low=first, high=second):
             values = [read(scope, number, unit, name, low, high) for number in (first, second)]
             if values[0] is None or values[1] is None:

@@ -102,8 +102,7 @@ def _test(scope: Scope, part: s.Composition) -> ChannelTest | None:
     if bounds is None or isinstance(bounds, NotMeasured) or not _whole(scope, part, figure, bounds):
         return None
     words = "composition " + (f"{figure} " if part.kind else "") + bounds.text
-    strict = isinstance(part.relation, s.Compared) and "=" not in part.relation.relation
-    return Composed(figure, bounds.low, bounds.high, strict, words)  # type: ignore[arg-type]
+    return Composed(figure, bounds.low, bounds.high, bounds.strict, words)  # type: ignore[arg-type]
 
 
 def _whole(scope: Scope, part: s.Composition, figure: str, bounds: Within) -> bool:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 NodeKind = Literal["embed", "head", "mlp", "logits"]
 Port = Literal["q", "k", "v", "in"]
 Direction = Literal["noise", "denoise"]
+#: a share of the gap, a difference in the metric's unit, or a figure that is measured as it is
+Quantity = Literal["effect", "delta", "value"]
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -204,12 +206,7 @@ class Check:
 
     def admits(self, value: float) -> bool:
         """Whether a prompt's value passes; what is not a number does not."""
-        above = self.low is None or (value > self.low if self.strict else value >= self.low)
-        return (
-            above
-            and (self.high is None or (value < self.high if self.strict else value <= self.high))
-            and value == value
-        )
+        return is_between(value, self.low, self.high, self.strict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -388,6 +385,13 @@ class Intervention:
 # --- what is claimed of it ------------------------------------------------------------------------
 
 
+def is_between(value: float, low: float | None, high: float | None, strict: bool) -> bool:
+    """Whether a number is within bounds, which are open where they are None; what is not a number is not."""
+    if strict:
+        return value == value and (low is None or value > low) and (high is None or value < high)
+    return value == value and (low is None or value >= low) and (high is None or value <= high)
+
+
 @dataclass(frozen=True, slots=True)
 class Matters:
     """Beyond the margin, and rarer than matched random edges."""
@@ -418,13 +422,19 @@ class Signed:
 class Within:
     """Bounds on a quantity: `effect` (share of the gap), `delta` (metric's unit), `value` (measured as it is).
 
-    Bounds are in plain fractions (0.95 for 95 %); `None` where a side is open.
+    Bounds are in plain fractions (0.95 for 95 %); `None` where a side is open. `strict` bounds (`>`, `<`) are outside
+    the region: a figure that is 0 on every prompt is not `> 0`.
     """
 
-    quantity: Literal["effect", "delta", "value"]
+    quantity: Quantity
     low: float | None
     high: float | None
     text: str
+    strict: bool = False
+
+    def admits(self, value: float) -> bool:
+        """Whether a figure without sampling error is within the bounds."""
+        return is_between(value, self.low, self.high, self.strict)
 
     def __str__(self) -> str:
         return self.text
@@ -445,9 +455,7 @@ class Composed:
 
     def admits(self, value: float) -> bool:
         """Whether a figure is within the bounds."""
-        if self.strict:
-            return (self.low is None or value > self.low) and (self.high is None or value < self.high)
-        return (self.low is None or value >= self.low) and (self.high is None or value <= self.high)
+        return is_between(value, self.low, self.high, self.strict)
 
     def __str__(self) -> str:
         return self.text
@@ -491,7 +499,7 @@ ChannelTest = Composed | ComposedAboveChance
 class Beyond:
     """A quantity at least as large as a bound, signs aside; asked of single figures by bounds on a largest one."""
 
-    quantity: Literal["effect", "delta", "value"]
+    quantity: Quantity
     bound: float
     text: str
 

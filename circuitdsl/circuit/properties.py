@@ -48,8 +48,7 @@ def _check(scope: Scope, line: s.Expect) -> Check | NotMeasured | None:
     (test,) = tests
     if not isinstance(measurement, Behaviour | Attention) or not isinstance(test, Within):
         return NotMeasured(UNMEASURED.get(name.text, name.text))
-    strict = isinstance(line.relation, s.Compared) and "=" not in line.relation.relation
-    return Check(measurement, test.low, test.high, strict, line.text.removeprefix("expect "))
+    return Check(measurement, test.low, test.high, test.strict, line.text.removeprefix("expect "))
 
 
 def _share(scope: Scope, statement: s.Property) -> float | None:

@@ -120,9 +120,9 @@ def _after_first_mlp(model: Transformer, clean: Cache) -> Float[Tensor, "n T d"]
 
 
 def _among_the_first(logits: Float[Tensor, "n k vocab"], answers: Sequence[Sequence[int]]) -> Float[Tensor, "n k"]:
-    """Whether fewer than `TOP` tokens stand above the best answer."""
+    """Whether the best answer is among the first `TOP` tokens; ties count against it, so that no output is no copy."""
     width = max(map(len, answers))
     rows = [[*row, *[row[0]] * (width - len(row))] for row in answers]
     ids: Int[Tensor, "n a"] = torch.tensor(rows).to(logits.device)
     best = logits.gather(-1, ids[:, None].expand(-1, logits.shape[1], -1)).amax(-1, keepdim=True)
-    return ((logits > best).sum(-1) < TOP).to(logits.dtype)
+    return ((logits >= best).sum(-1) <= TOP).to(logits.dtype)

@@ -61,7 +61,7 @@ def property_of(claim: Claim) -> Property | None:
     if isinstance(measured, Behaviour | Attention) and getattr(claim, "under", None) is None:
         (test,) = claim.tests
         if isinstance(test, Within) and test.quantity == "value":
-            check = Check(measured, test.low, test.high, False, claim.text.removeprefix("expect "))
+            check = Check(measured, test.low, test.high, test.strict, claim.text.removeprefix("expect "))
             return Property((check,), None)
     return None
 

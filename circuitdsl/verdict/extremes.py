@@ -74,9 +74,13 @@ class Extreme:
 
 
 def leaf_tests(test: Within) -> tuple[Within | None, Beyond | None]:
-    """The tests of one leaf that a bound on E asks for: within the upper bound, beyond the lower one."""
+    """The tests of one leaf that a bound on E asks for: within the upper bound, beyond the lower one.
+
+    E is a size: `>= 0` asks for nothing, `> 0` for a figure that is clearly not 0.
+    """
     within = None if test.high is None else Within(test.quantity, -test.high, test.high, test.text)
-    beyond = None if not test.low else Beyond(test.quantity, test.low, test.text)
+    asked = test.low if test.low or test.strict else None
+    beyond = None if asked is None else Beyond(test.quantity, asked, test.text)
     return within, beyond
 
 

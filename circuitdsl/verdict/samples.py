@@ -299,6 +299,10 @@ def region_of(test: Test, margin: float, sign: int = 1) -> Region | Larger:
     `lowers` is `delta < -margin * |gap|`, hence an effect below -margin, or above +margin where the gap is negative.
     """
     match test:
+        case Within(low=low, high=None, strict=True) if low is not None:
+            return Region(high=low, inside=False)
+        case Within(low=None, high=high, strict=True) if high is not None:
+            return Region(low=high, inside=False)
         case Within(low=low, high=high):
             return Region(-math.inf if low is None else low, math.inf if high is None else high)
         case Beyond(bound=bound):

@@ -86,10 +86,8 @@ def _judged(claim: Claim, found: Overlapping) -> tuple[Verdict, str]:
             total = found.agreeing + len(found.disagreeing)
             said = f"{found.agreeing} of {total} shared heads play the same role in both"
             return ("fails" if found.disagreeing else "holds"), said
-        case Within(low=low, high=high, text=text):
-            strict = not text.startswith((">=", "<=", "in"))
-            inside = (low is None or found.jaccard >= low) and (high is None or found.jaccard <= high)
-            inside = inside and not (strict and found.jaccard in (low, high))
-            said = f"overlap {percent(found.jaccard)} {'meets' if inside else 'does not meet'} {text}"
+        case Within():
+            inside = test.admits(found.jaccard)
+            said = f"overlap {percent(found.jaccard)} {'meets' if inside else 'does not meet'} {test.text}"
             return ("holds" if inside else "fails"), said
     raise TypeError(f"not said of a comparison: {test!r}")

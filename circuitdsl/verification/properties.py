@@ -32,7 +32,7 @@ def sample_name(task: str) -> str:
 
 def family_size(circuit: Circuit) -> int:
     """Members of Holm's family: claims x tasks, but for channels and for properties claimed of every prompt."""
-    return sum(len(claim.tasks) for claim in circuit.claims if in_family(claim))
+    return sum(max(1, len(claim.tasks)) for claim in circuit.claims if in_family(claim))  # scores need no task
 
 
 def in_family(claim: Claim) -> bool:

@@ -220,6 +220,21 @@ def test_copying_is_what_the_modules_give(both: Pair) -> None:
     assert 0 < values.mean() < 1  # some copy and some do not
 
 
+def test_a_head_that_writes_nothing_copies_nothing(both: Pair) -> None:
+    attention = both.bench.model.blocks[1].attn
+    weight = attention.o.weight
+    kept = weight.detach().clone()
+    with torch.no_grad():
+        weight[:, : attention.d_head] = 0
+    try:
+        requests = [CopyingRequest((Node("head", 1, 0),), negated) for negated in (False, True)]
+        found = measure(both.bench, requests, np.arange(5))
+    finally:
+        with torch.no_grad():
+            weight.copy_(kept)
+    assert all(not series.values.any() for series in found.values())
+
+
 def copies(hooked: Hooked, head: Node, resid: Tensor, pair: PromptPair, negated: bool) -> float:
     block, size = hooked.blocks[head.layer], hooked.model.config.hidden_size
     with torch.no_grad():

@@ -244,6 +244,15 @@ class TestWithoutVariance:
         # `lowers` asks for more than the margin, not for as much
         assert decide(Signed("lowers"), self.flip, margin=1.0).verdict == "fails"
 
+    def test_a_strict_bound_is_outside(self) -> None:
+        """What is 0 on every prompt is not above 0, nor below it."""
+        still = Sample(STRATA, value=np.zeros(N))
+        for low, high in ((0.0, None), (None, 0.0)):
+            assert decide(Within("value", low, high, "", strict=True), still).verdict == "fails"
+            assert decide(Within("value", low, high, ""), still).verdict == "holds"
+            assert decide(Within("effect", low, high, "", strict=True), self.zero).verdict == "fails"
+            assert decide(Within("delta", low, high, "", strict=True), self.zero).verdict == "fails"
+
     def test_rounding_decides_nothing(self) -> None:
         """An effect of exactly -100 % up to rounding holds as `<= -100 %`, whichever way rounding went."""
         for sign in (1, -1):

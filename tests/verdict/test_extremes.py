@@ -60,6 +60,16 @@ def test_bounds_on_the_extreme(test: Within, sets: list[tuple[float, ...]], verd
     assert decision.reason.startswith("incompleteness ")
 
 
+def test_a_member_that_changes_nothing_is_not_minimal() -> None:
+    """`minimality > 0` is no idle bound: some member may change nothing at all, whatever is out."""
+    above, from_on = (Within("effect", 0.0, None, text, strict) for text, strict in (("> 0", True), (">= 0", False)))
+    assert decide(above, (0.0, 0.4), (0.3, 0.2)).verdict == "holds"
+    assert decide(above, (0.0, 0.0), (0.3, 0.2)).verdict == "undecided"
+    assert decide(from_on, (0.0, 0.0), (0.3, 0.2)).verdict == "holds"
+    dead = Sample(np.zeros(N), d=np.zeros(N), g=np.random.default_rng(0).normal(5, 0.5, N))
+    assert rule(weigh_extreme(above, [[sample(0.4, 1)], [dead]], name="minimality")).verdict == "fails"
+
+
 def test_the_figure_is_that_of_its_leaf() -> None:
     decision = decide(at_most(0.5), (0.0, -0.9, 0.3), (0.1, 0.2, 0.7))
     assert decision.label == "set 1 leaf 2"

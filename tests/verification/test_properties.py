@@ -78,6 +78,11 @@ def test_universal_properties_are_no_members_of_the_family(pocket) -> None:
     assert family_size(circuit) == 2
 
 
+def test_what_needs_no_task_is_a_member_of_the_family(pocket) -> None:
+    (circuit,) = loads(HEAD + "expect induction_score(suppressor) >= 1%\nexpect accuracy >= 50%\n").circuits
+    assert family_size(circuit) == 2
+
+
 @pytest.mark.parametrize(
     ("lines", "verdict"),
     [
