@@ -86,6 +86,16 @@ def moves(scope: Scope, change: s.Change, unit: Unit, name: str) -> Moves | None
     return None if by is None else Moves(direction, by, f"{direction} by {change.by.relation} {number.text}")
 
 
+#: what to write instead of `above chance`
+_INSTEAD = {
+    "logit_diff": "guesses have a logit_diff of 0: write logit_diff > 0",
+    "effect": "what random edges do is what 'matters' compares with: write ': matters'",
+    "delta": "what random edges do is what 'matters' compares with: write ': matters'",
+    "sufficiency": "it is the share of random circuits that do worse: write sufficiency >= 95%",
+    "faithfulness": "random circuits of the same shape are what sufficiency compares with: write sufficiency >= 95%",
+}
+
+
 def delta_unit(scope: Scope) -> Unit:
     """The unit in which a difference of the spec's metric is written."""
     shape = METRICS.get(scope.metric.name)
@@ -122,7 +132,11 @@ def within(
                 return None
             return Within(quantity, values[0], values[1], f"{prefix}in [{first.text}, {second.text}]")
         case s.AboveChance():
-            return NotMeasured("above chance")
+            message = f"'above chance' is said of accuracy, of a channel's composition and of overlap, not of {name}"
+            scope.sink.error(
+                "E083", message, relation.span, _INSTEAD.get(name, f"write a bound: {prefix or name + ' '}>= …")
+            )
+            return None
         case s.Change(direction=word):
             message = (
                 f"'{word}' stands only in a 'when' or 'intervention' block, where there is something to compare with"

@@ -509,7 +509,8 @@ class Beyond:
 
 @dataclass(frozen=True, slots=True)
 class AboveChance:
-    """Two circuits share more heads than random ones in the same layers do."""
+    """More than by chance: two circuits share more heads than random ones in the same layers do, or the model is right
+    more often than guesses among a prompt's answers and distractors (`argmax`: in the whole vocabulary) are."""
 
     def __str__(self) -> str:
         return "above chance"

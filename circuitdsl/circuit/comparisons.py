@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from os.path import normpath
 
 from ..language import syntax as s
 from ..language.diagnostics import Sink
@@ -17,18 +18,26 @@ EXPECTED = ("overlap", "roles")
 
 
 def with_comparisons(
-    circuits: tuple[Circuit, ...], blocks: Iterable[s.Compare], known: Mapping[str, Circuit], sink: Sink
+    circuits: tuple[Circuit, ...],
+    blocks: Iterable[s.Compare],
+    known: Mapping[str, Circuit],
+    missing: bool,
+    sink: Sink,
 ) -> tuple[Circuit, ...]:
     """The circuits of a file with the claims of its comparisons, each with the first circuit that it names.
 
     Args:
-        known: every circuit that can be compared, by its name: the file's own, and imported ones.
+        known: every circuit that can be compared, by its name: the file's own, and those of used files.
+        missing: whether some used file could not be read, so that circuits may be missing.
     """
     found = {circuit.name: circuit for circuit in circuits}
     for block in blocks:
-        claims = _claims(block, known, sink)
+        claims = _claims(block, known, missing, sink)
         home = next((w.text for w in (block.first, block.second) if w.text in found), next(iter(found), None))
-        if home is not None:
+        if home is None and claims:
+            help = 'add a line such as: circuit both "…"'
+            sink.error("E090", "a comparison is reported with a circuit, and this file has none", block.span, help)
+        elif home is not None:
             circuit = found[home]
             numbered = (
                 replace(claim, id=f"c{i:02d}", margin=circuit.margin)
@@ -38,19 +47,21 @@ def with_comparisons(
     return tuple(found[circuit.name] for circuit in circuits)
 
 
-def _claims(block: s.Compare, known: Mapping[str, Circuit], sink: Sink) -> list[Claim]:
-    missing = [word for word in (block.first, block.second) if word.text not in known]
-    for word in missing:
+def _claims(block: s.Compare, known: Mapping[str, Circuit], missing: bool, sink: Sink) -> list[Claim]:
+    unknown = [word for word in (block.first, block.second) if word.text not in known]
+    for word in () if missing else unknown:
         sink.unknown("E059", "circuit", word.text, word.span, known)
-    if missing:
+    if unknown:
         return []
     first, second = known[block.first.text], known[block.second.text]
     if first is second:
         sink.error("E130", f"{first.name} is compared with itself", block.second.span)
         return []
     models = [circuit.model.name if circuit.model else "" for circuit in (first, second)]
-    if models[0] != models[1]:
-        message = f"{first.name} is about {models[0] or 'no model'}, {second.name} about {models[1] or 'no model'}"
+    places = [normpath(near(model, each.path)) for model, each in zip(models, (first, second), strict=True)]
+    if places[0] != places[1]:
+        about = [name or "no model" for name in (models if models[0] != models[1] else places)]
+        message = f"{first.name} is about {about[0]}, {second.name} about {about[1]}"
         help = "heads of different models have nothing but their numbers in common"
         sink.error("E130", message, block.first.span.to(block.second.span), help)
         return []

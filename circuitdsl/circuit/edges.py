@@ -39,7 +39,8 @@ class Ends:
 
 def resolve_edge(scope: Scope, edge: s.Edge, via_mlps: bool, direction: Direction = "noise") -> EdgeEffect | None:
     """The pairs of an edge with their inputs and positions; None when it is wrong (and said so)."""
-    key, said = (edge, via_mlps, direction), len(scope.sink.found)
+    itself = tuple((scope.itself or {}).items())  # in the checks of a role, words mean something else for every head
+    key, said = (edge, via_mlps, direction, scope.itself is None, itself), len(scope.sink.found)
     if key in scope.effects:
         known, warned = scope.effects[key]
         scope.sink.found.extend(replace(warning, span=edge.span) for warning in warned)

@@ -20,6 +20,7 @@ from .arguments import (
 )
 from .bounds import NotMeasured, delta_unit, resolve_claim, within
 from .claims import (
+    AboveChance,
     Attention,
     Behaviour,
     Direction,
@@ -87,6 +88,8 @@ def _behaviour(scope: Scope, expect: s.Expect) -> Expected | NotMeasured | None:
             return None
     metric = metric_of(scope.sink, measurement.name, entries)
     shape = METRICS[measurement.name.text]
+    if isinstance(expect.relation, s.AboveChance) and measurement.name.text == "accuracy":
+        return None if metric is None else (Behaviour(_as_metric(scope, metric)), (AboveChance(),))
     test = value_test(scope, expect, shape.unit, shape.low, shape.high)
     if metric is None or test is None:
         return None
@@ -231,7 +234,7 @@ def _effect_tests(
     if delta_unit(scope) == "points":
         delta = any(number.unit == "points" for number in numbers)
     else:
-        delta = not any(number.unit for number in numbers)
+        delta = bool(numbers) and not any(number.unit for number in numbers)
     test = (
         within(scope, expect.relation, delta_unit(scope), "delta", "delta")
         if delta

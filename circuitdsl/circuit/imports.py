@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from ..language import syntax as s
-from ..language.diagnostics import Sink, place
+from ..language.diagnostics import Diagnostic, Sink, place
 from ..language.parse import parse
 from ..language.source import read_source
 from .roles import Body, body_of
 from .scope import Scope
 from .unmeasured import check_names
+from .vocabulary import ROLES
 
 
 @dataclass
@@ -22,13 +23,13 @@ class Imports:
 
     Attributes:
         roles: their checks; those of the file itself come first, then those of the first file that has them.
-        circuits: the names of circuits.
+        circuits: by the name of a circuit, the first file that has it, and the line that brought it in.
         texts: what was read, in order: it belongs to the spec's hash.
         missing: whether something could not be read, so that names may be missing.
     """
 
     roles: dict[str, Body] = field(default_factory=dict)
-    circuits: list[str] = field(default_factory=list)
+    circuits: dict[str, tuple[s.File, s.Use]] = field(default_factory=dict)
     texts: list[str] = field(default_factory=list)
     missing: bool = False
 
@@ -90,20 +91,30 @@ def _take(
     """Roles and circuits of one file; what is wrong in it is said with its own place."""
     text, problems = read_source(target)
     file, more = parse(text, str(target)) if not problems else (s.File(str(target), ()), ())
-    inner = Sink()
+    refuse((*problems, *more), target, said, found, sink)
+    found.texts.append(text)
     roles = [statement for statement in file.statements if isinstance(statement, s.Role)]
     for role in roles:
-        check_names(Scope(inner), role, in_role=True)
-    for wrong in (*problems, *more, *inner.found):
-        if wrong.severity == "error":
-            where = place(wrong, str(target))
-            sink.error("E032", f"{where}: {wrong.message}", said.path.span)
-            found.missing = True
-    found.texts.append(text)
-    for role in roles:
         found.roles.setdefault(role.name.text, body_of(role))
-    found.circuits += [line.name.text for line in file.statements if isinstance(line, s.Circuit)]
+    for line in file.statements:
+        if isinstance(line, s.Circuit):
+            found.circuits.setdefault(line.name.text, (file, said))
     _read(file.statements, target.parent, root, above, seen, said, found, sink)
+    known = {*ROLES, *found.roles}
+    for role in roles:
+        inner = Sink()
+        check_names(Scope(inner, roles=known, imports=found.missing), role, in_role=True)
+        if inner.found and found.roles[role.name.text] == body_of(role):
+            found.roles[role.name.text] = body_of(role, wrong=True)
+        refuse(inner.found, target, said, found, sink)
+
+
+def refuse(wrong: Iterable[Diagnostic], file: Path, said: s.Use, found: Imports, sink: Sink) -> None:
+    """Say at the line that brought a file in what is wrong there."""
+    for each in wrong:
+        if each.severity == "error":
+            sink.error("E032", f"{place(each, str(file))}: {each.message}", said.path.span)
+            found.missing = True
 
 
 def _real(path: Path) -> Path:

@@ -79,7 +79,7 @@ def _parts(syntax: s.File) -> list[_Part]:
 def _lines(statements: Iterable[s.Statement]) -> Iterator[s.Statement]:
     for statement in statements:
         yield statement
-        yield from getattr(statement, "block", ())
+        yield from _lines(getattr(statement, "block", ()))
 
 
 # --- claims ---------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..language import syntax as s
 from .bounds import NotMeasured, read
-from .claims import Attention, Behaviour, Check, Property, Within
+from .claims import AboveChance, Attention, Behaviour, Check, Property, Within
 from .expectations import resolve_expect
 from .scope import Scope
 from .unmeasured import component
@@ -46,6 +46,10 @@ def _check(scope: Scope, line: s.Expect) -> Check | NotMeasured | None:
         return expected
     measurement, tests = expected
     (test,) = tests
+    if isinstance(test, AboveChance) and line.relation is not None:
+        message = "one prompt is answered rightly or not: nothing is above chance on every one"
+        scope.sink.error("E088", message, line.relation.span, "write: expect accuracy > 0%, or expect logit_diff > 0")
+        return None
     if not isinstance(measurement, Behaviour | Attention) or not isinstance(test, Within):
         return NotMeasured(UNMEASURED.get(name.text, name.text))
     return Check(measurement, test.low, test.high, test.strict, line.text.removeprefix("expect "))

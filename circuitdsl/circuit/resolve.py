@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..language import syntax as s
@@ -20,7 +20,7 @@ from .collect import Claims
 from .comparisons import with_comparisons
 from .expressions import check_modifiers, find_homes, record, resolve_group, role_of
 from .header import margin_of, metric_of, model_use, task_use
-from .imports import read_imports
+from .imports import Imports, read_imports, refuse
 from .roles import Body, body_of
 from .scope import Scope
 from .shapes import near, shape_of
@@ -55,8 +55,26 @@ def resolve(
     common = _common(file, sink)
     circuits = tuple(_circuit(part, file, common, tasks, model_override, sink) for part in file.parts)
     blocks = [each for each in file.shared if isinstance(each, s.Compare)]
-    circuits = with_comparisons(circuits, blocks, {circuit.name: circuit for circuit in circuits}, sink)
+    own = {circuit.name: circuit for circuit in circuits}
+    foreign = {word.text for block in blocks for word in (block.first, block.second)} - own.keys()
+    known = {**own, **_used_circuits(foreign, file, tasks, model_override, sink)}
+    circuits = with_comparisons(circuits, blocks, known, file.used.missing, sink)
     return circuits, ordered(sink.found)
+
+
+def _used_circuits(
+    wanted: set[str], file: _File, tasks: Mapping[str, TaskShape], override: str | None, sink: Sink
+) -> dict[str, Circuit]:
+    """Circuits of used files, for comparisons: what they claim is read, and verified in their own files."""
+    found: dict[str, Circuit] = {}
+    for name in sorted(wanted & file.used.circuits.keys()):
+        syntax, said = file.used.circuits[name]
+        alone = replace(syntax, statements=tuple(x for x in syntax.statements if not isinstance(x, s.Compare)))
+        circuits, wrong = resolve(alone, tasks=tasks, model_override=override)
+        new = [each for each in wrong if each.code != "E032"]  # what it uses was read already
+        refuse(new, Path(syntax.path), said, file.used, sink)
+        found |= {circuit.name: circuit for circuit in circuits if circuit.name == name}
+    return found
 
 
 # --- the parts of a file --------------------------------------------------------------------------
@@ -85,8 +103,10 @@ class _File:
     homeless: set[str] = field(default_factory=set)
     roles: set[str] = field(default_factory=lambda: set(ROLES))
     imports: bool = False
-    #: the checks of roles from used files
-    bodies: Mapping[str, Body] = field(default_factory=dict)
+    #: what used files bring
+    used: Imports = field(default_factory=Imports)
+    #: the checks of roles, the file's own before those of used files
+    bodies: dict[str, Body] = field(default_factory=dict)
     sha256: str = ""
     #: what is known of a prompt file's task
     files: Callable[[str], TaskShape | None] = lambda _: None
@@ -165,7 +185,6 @@ def _common(file: _File, sink: Sink) -> tuple[Unmeasured, ...]:
                 sink.error("E050", f"the role {name} is defined twice", statement.name.span, None, first)
             defined.setdefault(name, statement.span.line)
             file.roles.add(name)
-            check_names(Scope(sink), statement, in_role=True)
     for statement in file.syntax.statements:
         if _is_broken(statement, "role"):
             file.roles.add(str(getattr(statement, "name", "")))
@@ -173,7 +192,13 @@ def _common(file: _File, sink: Sink) -> tuple[Unmeasured, ...]:
     used = read_imports(file.shared, file.syntax.path, sink)
     file.imports |= used.missing
     file.roles |= used.roles.keys()
-    file.bodies = used.roles
+    file.used = used
+    file.bodies = {**used.roles}
+    for statement in file.shared:
+        if isinstance(statement, s.Role):
+            said = len(sink.found)
+            check_names(Scope(sink, roles=file.roles, imports=file.imports), statement, in_role=True)
+            file.bodies[statement.name.text] = body_of(statement, wrong=len(sink.found) > said)
     if used.texts:
         file.sha256 = used.sha256(file.syntax.text)
     return tuple(found)
@@ -191,7 +216,7 @@ def _circuit(
     sink: Sink,
 ) -> Circuit:
     scope = Scope(sink, roles=file.roles, imports=file.imports, broken=set(file.homeless))
-    scope.bodies = {**file.bodies} | {r.name.text: body_of(r) for r in file.shared if isinstance(r, s.Role)}
+    scope.bodies = file.bodies
     # what stands before the first circuit is resolved with each of them, and reported once (see `ordered`)
     statements = [*file.before, *part.statements]
     model = _model(scope, file, part, model_override)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -22,28 +23,29 @@ Resolve = Callable[[Scope, s.Expect], Expected | NotMeasured | None]
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """The checks of a role, each with the `when` block in which it stands."""
+    """The checks of a role, each with the `when` block in which it stands; `wrong` where a mistake in it was said."""
 
     checks: tuple[tuple[s.Expect, s.WhenPatched | s.WhenKnockedOut | None], ...]
+    wrong: bool = False
 
 
 @cache
 def built_in() -> Mapping[str, Body]:
     """The roles that come with the language."""
     file, _ = parse(FILE.read_text(encoding="utf-8"), str(FILE))
-    found: dict[str, Body] = {}
-    for statement in file.statements:
-        if isinstance(statement, s.Role):
-            found[statement.name.text] = body_of(statement)
-        elif isinstance(statement, s.WhenPatched | s.WhenKnockedOut):
-            last = next(reversed(found))
-            more = tuple((line, statement) for line in statement.block if isinstance(line, s.Expect))
-            found[last] = Body((*found[last].checks, *more))
-    return found
+    return {role.name.text: body_of(role) for role in file.statements if isinstance(role, s.Role)}
 
 
-def body_of(role: s.Role) -> Body:
-    return Body(tuple((line, None) for line in role.block if isinstance(line, s.Expect)))
+def body_of(role: s.Role, wrong: bool = False) -> Body:
+    """The checks of a role, in the order written."""
+    found: list[tuple[s.Expect, s.WhenPatched | s.WhenKnockedOut | None]] = []
+    for line in role.block:
+        match line:
+            case s.Expect():
+                found.append((line, None))
+            case s.WhenPatched(block=inside) | s.WhenKnockedOut(block=inside):
+                found += [(check, line) for check in inside if isinstance(check, s.Expect)]
+    return Body(tuple(found), wrong or any(isinstance(part, s.Broken) for part in s.walk(role)))
 
 
 def resolve_role(scope: Scope, expect: s.Expect, resolve: Resolve) -> Expected | NotMeasured | None:
@@ -63,7 +65,7 @@ def resolve_role(scope: Scope, expect: s.Expect, resolve: Resolve) -> Expected |
     line, members = scope.definitions[group.name], scope.groups.get(group.name)
     role = line.roles[0].text if line.roles else group.name
     body = scope.bodies.get(role) or built_in().get(role)
-    if members is None:
+    if members is None or (body is not None and body.wrong):
         return None
     if body is None:
         if role not in scope.roles and not scope.imports:
@@ -108,6 +110,5 @@ def _check(
     scope.under = False
     if expected is None or isinstance(expected, NotMeasured):
         return None
-    text = line.text.removeprefix("expect ").replace("self", str(node))
-    label = text if under is None else f"{under.text}: {text}"
-    return RoleCheck(node, label, *expected, under)
+    words = line.text.removeprefix("expect ") if under is None else f"{under.text}: {line.text.removeprefix('expect ')}"
+    return RoleCheck(node, re.sub(r"\bself\b", str(node), words), *expected, under)

@@ -41,6 +41,9 @@ def check_names(scope: Scope, statement: s.Statement, in_role: bool = False) -> 
     words = _words(statement)
     for part in s.walk(statement):
         match part:
+            case s.GroupRef(name=name) if in_role and part.span not in words:
+                if name not in scope.roles and not scope.imports:
+                    scope.sink.unknown("E041", "role", name, part.span, scope.roles, ", and a role's checks name roles")
             case s.GroupRef() if part.span not in words and part.name not in scope.definitions:
                 scope.unknown_group(part)
             case s.Special(name="self") if not in_role:
@@ -65,7 +68,7 @@ def _words(statement: s.Statement) -> set[object]:
         argument.span
         for measurement in measurements
         for argument in measurement.arguments
-        if isinstance(argument, s.GroupRef) and argument.name in ("argmax", "nodes", "edges")
+        if isinstance(argument, s.GroupRef) and argument.name in ("argmax", "negated", "nodes", "edges")
     }
 
 

@@ -1,4 +1,4 @@
-"""Blocks: the lines indented deeper than their header."""
+"""Blocks: the lines indented deeper than their header. A role's block may hold `when` blocks of its own."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def attach(lines: Iterable[tuple[int, s.Statement]], sink: Sink) -> tuple[s.Stat
     layout = _Layout(sink)
     for indent, statement in lines:
         layout.add(indent, statement)
-    layout.close()
+    layout.close(0)
     return tuple(layout.statements)
 
 
@@ -27,62 +27,84 @@ def is_header(statement: s.Statement) -> TypeGuard[s.Block | s.Broken]:
     return isinstance(statement, HEADERS) or (isinstance(statement, s.Broken) and statement.keyword in BLOCK_HEADERS)
 
 
+def _word(header: s.Block | s.Broken) -> str:
+    """The keyword with which a block begins."""
+    return header.keyword if isinstance(header, s.Broken) else header.text.split()[0]
+
+
+@dataclass(slots=True)
+class _Open:
+    """A block being filled."""
+
+    header: s.Block | s.Broken
+    indent: int
+    inside: list[s.Statement] = field(default_factory=list)
+
+    @property
+    def word(self) -> str:
+        return _word(self.header)
+
+    def takes(self, statement: s.Statement) -> bool:
+        """Whether the statement may stand in this block."""
+        if isinstance(statement, s.Broken | s.Expect):
+            return True
+        if self.word == "role":
+            return is_header(statement) and _word(statement) == "when"
+        return self.word == "intervention" and isinstance(statement, VERBS)
+
+
 @dataclass
 class _Layout:
-    """The block being filled, and the indentation that top-level lines have."""
+    """The blocks being filled, outermost first, and the indentation that top-level lines have."""
 
     sink: Sink
     statements: list[s.Statement] = field(default_factory=list)
-    header: s.Block | s.Broken | None = None
-    header_indent: int = 0
-    inside: list[s.Statement] = field(default_factory=list)
+    open: list[_Open] = field(default_factory=list)
     #: indentation of the last top-level line, and whether a deeper line may follow it
     base: int = 0
     opens: bool = False
 
     def add(self, indent: int, statement: s.Statement) -> None:
-        if self.header is not None and indent > self.header_indent:
-            if self.belongs(statement):
-                self.inside.append(statement)
-                return
-        else:
-            self.close()
-            self.check_indent(indent, statement)
-        if is_header(statement) and self.header is None:
-            self.header, self.header_indent = statement, indent
-        else:
-            self.statements.append(statement)
-
-    def close(self) -> None:
-        """End the open block."""
-        if self.header is None:
+        self.close(next((i for i, each in enumerate(self.open) if indent <= each.indent), len(self.open)))
+        if self.open:
+            if self.open[-1].takes(statement):
+                self.put(indent, statement)
+            else:
+                self.misplaced(self.open[-1], statement)
+                self.statements.append(statement)
             return
-        header, block = self.header, tuple(self.inside)
-        if not block and not isinstance(header, s.Broken):
-            word = header.text.split()[0]
-            what = "set, scale, replace, project out or expect" if word == "intervention" else "expect"
-            self.sink.error("E026", f"this {word} block is empty", header.span, f"indent its {what} lines below it")
-        self.statements.append(replace(header, block=block))
-        self.header = None
-        self.inside = []
+        self.check_indent(indent, statement)
+        self.put(indent, statement)
 
-    def belongs(self, statement: s.Statement) -> bool:
-        """Whether the statement may stand in the open block; if not, it is said, and it stands outside."""
-        if isinstance(statement, s.Broken | s.Expect):
-            return True
-        header = self.header
-        verb = isinstance(statement, VERBS)
-        if verb and isinstance(header, s.Intervention):
-            return True
-        word = header.keyword if isinstance(header, s.Broken) else header.text.split()[0]  # type: ignore[union-attr]
-        if word == "intervention" and verb:
-            return True
-        allowed = "verbs and 'expect' lines" if word == "intervention" else "'expect' lines"
-        message = f"a '{word}' block holds only {allowed}"
+    def put(self, indent: int, statement: s.Statement) -> None:
+        """The statement goes into the innermost block, or opens one of its own."""
+        if is_header(statement) and (not self.open or (self.open[-1].word, _word(statement)) == ("role", "when")):
+            self.open.append(_Open(statement, indent))
+        else:
+            self.place(statement)
+
+    def place(self, statement: s.Statement) -> None:
+        (self.open[-1].inside if self.open else self.statements).append(statement)
+
+    def close(self, keep: int) -> None:
+        """End the open blocks but for the outermost `keep`."""
+        while len(self.open) > keep:
+            block = self.open.pop()
+            inside = tuple(block.inside)
+            if not inside and not isinstance(block.header, s.Broken):
+                what = {"intervention": "set, scale, replace, project out or expect"}.get(block.word, "expect")
+                help = f"indent its {what} lines below it"
+                self.sink.error("E026", f"this {block.word} block is empty", block.header.span, help)
+            self.place(replace(block.header, block=inside))
+
+    def misplaced(self, block: _Open, statement: s.Statement) -> None:
+        """Say that the statement may not stand in the block; it is read as if it stood outside."""
+        allowed = {"intervention": "verbs and 'expect' lines", "role": "'expect' lines and 'when' blocks"}
+        holds = allowed.get(block.word, "'expect' lines")
+        message = f"a '{block.word}' block holds only {holds}"
         self.sink.error("E027", message, statement.span, "indent this line as far as the block's header")
-        if not self.inside:
-            self.inside.append(s.Broken(statement.span, "", "", ""))  # the block is not reported as empty as well
-        return False
+        if not block.inside:
+            block.inside.append(s.Broken(statement.span, "", "", ""))  # the block is not reported as empty as well
 
     def check_indent(self, indent: int, statement: s.Statement) -> None:
         """A line may be deeper than the one above only below a header or a `circuit` line."""

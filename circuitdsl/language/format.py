@@ -60,11 +60,15 @@ def dumps(file: s.File) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Flat:
-    """A statement, and the header of the block in which it stands."""
+    """A statement, and the headers of the blocks in which it stands, outermost first."""
 
     statement: s.Statement
-    header: s.Statement | None
+    headers: tuple[s.Statement, ...]
     depth: int
+
+    def opened_by(self, other: _Flat | None) -> bool:
+        """Whether the statement is the first of the block below another."""
+        return other is not None and bool(self.headers) and self.headers[-1] is other.statement
 
 
 def _flat(file: s.File) -> Iterator[_Flat]:
@@ -72,9 +76,15 @@ def _flat(file: s.File) -> Iterator[_Flat]:
     below_circuit = False
     for statement in file.statements:
         below_circuit = isinstance(statement, s.Circuit) or (below_circuit and isinstance(statement, s.Info))
-        yield _Flat(statement, None, int(below_circuit and isinstance(statement, s.Info)))
-        for inside in getattr(statement, "block", ()):
-            yield _Flat(inside, statement, 1)
+        yield _Flat(statement, (), int(below_circuit and isinstance(statement, s.Info)))
+        yield from _block(statement, (statement,))
+
+
+def _block(header: s.Statement, headers: tuple[s.Statement, ...]) -> Iterator[_Flat]:
+    """The statements of a block, and of the blocks in it."""
+    for inside in getattr(header, "block", ()):
+        yield _Flat(inside, headers, len(headers))
+        yield from _block(inside, (*headers, inside))
 
 
 def _line(flat: _Flat, blank: bool, comment: str = "") -> Line:
@@ -90,8 +100,8 @@ def _with_sections(file: s.File) -> Iterator[Line]:
     for flat in _flat(file):
         line = _line(flat, False)
         kind = _section(flat.statement, line.row)
-        line.blank = flat.header is None and (kind != before or kind in ("circuit", "block")) and kind != "info"
-        before = kind if flat.header is None else "block"
+        line.blank = not flat.headers and (kind != before or kind in ("circuit", "block")) and kind != "info"
+        before = "block" if flat.headers else kind
         yield line
 
 
@@ -116,7 +126,7 @@ def _with_comments(file: s.File) -> Iterator[Line]:
         start = flat.statement.span.line
         yield from _own_lines(source, source.until((start, 1)), before, flat)
         inside, trailing = source.of(flat.statement, end)
-        blank = source.blank_above(start) and not (before and before.statement is flat.header)
+        blank = source.blank_above(start) and not flat.opened_by(before)
         for comment in inside:  # comments between the lines of a statement, which is written on one
             yield Line(None, flat.depth, blank, comment)
             blank = False
@@ -127,12 +137,13 @@ def _with_comments(file: s.File) -> Iterator[Line]:
 
 def _own_lines(source: _Source, comments: list[Comment], before: _Flat | None, after: _Flat | None) -> Iterator[Line]:
     """Comments on lines of their own: those indented below a block's header still belong to the block."""
-    header = before.header if before else None
-    in_block = header is not None or (after is not None and after.depth > 0)
-    first = bool(before and after and before.statement is after.header)
+    open_above = before.headers if before else ()
+    first = after is not None and after.opened_by(before)
+    least, depth = after.depth if after else 0, len(open_above)
     for comment in comments:
-        in_block &= bool(after and after.depth) or (header is not None and comment.column > header.span.column)
-        yield Line(None, int(in_block), source.blank_above(comment.line) and not first, comment.text.rstrip())
+        below = sum(header.span.column < comment.column for header in open_above)
+        depth = max(least, min(depth, below))
+        yield Line(None, depth, source.blank_above(comment.line) and not first, comment.text.rstrip())
         first = False
 
 

@@ -17,6 +17,8 @@ from circuitdsl.circuit.claims import Metric
 from circuitdsl.errors import UserError
 from circuitdsl.tasks.dataset import PromptPair
 
+#: the accuracy of guesses, in place of a run's: of `accuracy` with the same options
+CHANCE = "chance"
 #: metrics that are right or wrong, 1 or 0, on each prompt
 HITS = frozenset({"accuracy"})
 #: metrics whose differences are said in percentage points
@@ -63,6 +65,10 @@ def scorer(metric: Metric, pairs: Sequence[PromptPair], clean: Float[Tensor, "n 
             return _on_tokens(sides, _best_answer_wins)
         case "accuracy":
             return _on_vocabulary(sides, _argmax_is_answer)
+        case "chance" if "argmax" not in options:
+            return _on_tokens(sides, _one_of_the_candidates)
+        case "chance":
+            return _on_vocabulary(sides, _one_of_the_vocabulary)
         case "prob_diff":
             return _on_vocabulary(sides, _probability_difference)
         case "logprob":
@@ -127,6 +133,12 @@ def _best_answer_wins(a: Tensor, a_mask: Tensor, d: Tensor, d_mask: Tensor) -> T
     return torch.where(torch.isnan(best - rival), torch.nan, (best > rival).to(a.dtype))
 
 
+def _one_of_the_candidates(a: Tensor, a_mask: Tensor, d: Tensor, d_mask: Tensor) -> Tensor:
+    """How often the best of equally likely answers and distractors is an answer."""
+    right, wrong = a_mask.sum(-1), d_mask.sum(-1)
+    return (right / (right + wrong)).to(a.dtype)
+
+
 # --- on the whole vocabulary -----------------------------------------------------------------------
 
 
@@ -154,6 +166,13 @@ def _log_probability(logp: Tensor, a: Tensor, a_mask: Tensor, d: Tensor, d_mask:
 def _argmax_is_answer(logp: Tensor, a: Tensor, a_mask: Tensor, d: Tensor, d_mask: Tensor, answers: Tensor) -> Tensor:
     hit = ((logp.argmax(-1)[..., None] == answers) & a_mask).any(-1)
     return torch.where(torch.isnan(logp).any(-1), torch.nan, hit.to(logp.dtype))
+
+
+def _one_of_the_vocabulary(
+    logp: Tensor, a: Tensor, a_mask: Tensor, d: Tensor, d_mask: Tensor, answers: Tensor
+) -> Tensor:
+    """How often a token drawn from the whole vocabulary is an answer."""
+    return (a_mask.sum(-1) / logp.shape[-1]).to(logp.dtype)
 
 
 def _kl(clean: Tensor, logits: Tensor, prompts: Tensor) -> Tensor:

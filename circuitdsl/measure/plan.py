@@ -8,6 +8,7 @@ from typing import Literal
 
 from circuitdsl.circuit.catalogue import ModelShape
 from circuitdsl.circuit.claims import (
+    AboveChance,
     Attention,
     Attribution,
     Behaviour,
@@ -19,6 +20,7 @@ from circuitdsl.circuit.claims import (
     Intervention,
     Matters,
     Member,
+    Metric,
     Moves,
     NodeEffect,
     RoleCheck,
@@ -29,6 +31,7 @@ from circuitdsl.circuit.claims import (
     WholeCircuit,
 )
 from circuitdsl.circuit.membership import membership
+from circuitdsl.measure.metrics import CHANCE
 from circuitdsl.measure.nulls import Nulls
 from circuitdsl.measure.requests import (
     AttentionRequest,
@@ -231,6 +234,8 @@ def _part(claim: Claim, nulls: Nulls | None) -> Part:
             return Part("", ScoreRequest(kind, heads))
         case Behaviour(metric=asked):
             behaviour = BehaviourRequest(asked, under)
+            if AboveChance() in claim.tests:
+                return Part("", behaviour, _chance(asked))
             return Part("", behaviour, replace(behaviour, under=None) if moves else None)
     raise TypeError(f"no such measurement: {claim.measurement!r}")
 
@@ -243,9 +248,16 @@ def _changed_part(claim: Claim, intervention: Intervention) -> Part:
             inner: AttentionRequest | BehaviourRequest = AttentionRequest(heads, source, target)
         case Behaviour(metric=metric):
             inner = BehaviourRequest(metric)
+            if AboveChance() in claim.tests:
+                return Part("", ChangedRequest(inner, intervention), _chance(metric))
         case _:
             raise TypeError(f"not measured on a changed model: {claim.measurement!r}")
     return Part("", ChangedRequest(inner, intervention), inner if moves else None)
+
+
+def _chance(metric: Metric) -> BehaviourRequest:
+    """What guesses would score, prompt by prompt."""
+    return BehaviourRequest(replace(metric, name=CHANCE))
 
 
 def patch_request(effect: EdgeEffect | NodeEffect) -> PatchRequest:

@@ -194,10 +194,15 @@ def properties(draw: st.DrawFn) -> s.Property:
     return s.Property(START, draw(texts), share, of, "", draw(expected))
 
 
-blocks: SearchStrategy[s.Statement] = st.one_of(
+conditions: SearchStrategy[s.Statement] = st.one_of(
     st.builds(s.WhenPatched, st.just(START), edges, st.just(""), expected),
     st.builds(s.WhenKnockedOut, st.just(START), sets, st.just(""), expected),
-    st.builds(s.Role, st.just(START), words, _maybe(texts), st.just(""), expected),
+)
+blocks: SearchStrategy[s.Statement] = st.one_of(
+    conditions,
+    st.builds(
+        s.Role, st.just(START), words, _maybe(texts), st.just(""), _several(st.one_of(expectations(), conditions))
+    ),
     st.builds(
         s.Intervention, st.just(START), words, _maybe(texts), st.just(""), _several(st.one_of(verbs, expectations()))
     ),

@@ -32,7 +32,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from circuitdsl.circuit.claims import Matters, Moves, Stronger, Test, Within
+from circuitdsl.circuit.claims import AboveChance, Matters, Moves, Stronger, Test, Within
 from circuitdsl.verdict import extremes, reasons
 from circuitdsl.verdict.extremes import Extreme
 from circuitdsl.verdict.families import FAMILY, Levels, all_of, any_of, family_levels, strictest
@@ -267,8 +267,8 @@ def _rule_part(part: Part, levels: Levels, parts: int) -> Decision:
     if part.sample.n < FEWEST and not part.sample.hits:
         return _with_figure(numbers, figure, part) if part.sample.n > 1 else blank
     decision = _with_figure(numbers, figure, part)
-    decision = replace(decision, ci_used=_shown(part, _used(part, level)), degenerate=constant(figure))
-    decision = replace(decision, disagree=_disagreeing(part, verdict))
+    used, against = _shown(part, _used(part, level)), _disagreeing(part, verdict)
+    decision = replace(decision, ci_used=used, degenerate=constant(figure), disagree=against)
     return replace(decision, reason=reasons.reason(part, decision))
 
 
@@ -290,8 +290,8 @@ def name_of(part: Part) -> str:
     """What the figure of a part is called."""
     if on_effects(part.test):
         return part.sample.called or "effect"
-    if isinstance(part.test, Moves):
-        return "change"
+    if isinstance(part.test, Moves | AboveChance):
+        return "change" if isinstance(part.test, Moves) else f"{part.sample.name} − chance"
     delta = isinstance(part.test, Stronger) or (isinstance(part.test, Within) and part.test.quantity == "delta")
     return "delta" if delta else part.sample.name
 

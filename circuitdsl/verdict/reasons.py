@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from circuitdsl.circuit.claims import Matters, Negligible, Signed, Stronger
+from circuitdsl.circuit.claims import AboveChance, Matters, Negligible, Signed, Stronger
 from circuitdsl.verdict.intervals import Estimate, Ratio
 from circuitdsl.verdict.samples import NULL_MEMBERS, Rarity, Region, Versus, on_effects
 from circuitdsl.verdict.words import Limits, Unit, exact, scale
@@ -168,4 +168,5 @@ def _no_change(part: Part, decision: Decision) -> str:
     n, figures = decision.n, len(part.figures)
     share = -math.expm1(math.log(part.looks.nominal(decision.level, figures - 1) / 2) / n)
     what = "unchanged" if not np.any(part.sample.array("d")) else "changed alike"
+    what = "alike" if isinstance(part.test, AboveChance) else what
     return f"all {n} prompts are {what}, but up to {scale('percent', share, None).amount(share)} of others may differ"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from circuitdsl.circuit.claims import Beyond, Matters, Moves, Negligible, Signed, Stronger, Test, Within
+from circuitdsl.circuit.claims import AboveChance, Beyond, Matters, Moves, Negligible, Signed, Stronger, Test, Within
 from circuitdsl.verdict.bounded import Bounded, changes
 from circuitdsl.verdict.intervals import Array, Centre, Estimate, Joint, Number, Ratio, mean, moments, share
 from circuitdsl.verdict.words import Unit
@@ -127,7 +127,7 @@ def by_stratum(sample: Sample) -> Sample:
 
 def on_effects(test: Test) -> bool:
     """Whether a test is about effects, which need a gap."""
-    if isinstance(test, Stronger | Moves):
+    if isinstance(test, Stronger | Moves | AboveChance):
         return False
     return not isinstance(test, Within | Beyond) or test.quantity == "effect"
 
@@ -143,7 +143,7 @@ def figure_of(test: Test, sample: Sample) -> Estimate:
         return effect_of(sample)
     if isinstance(test, Stronger):
         return Versus(_joint(sample, "other"))
-    if isinstance(test, Moves) or (isinstance(test, Within | Beyond) and test.quantity == "delta"):
+    if isinstance(test, Moves | AboveChance) or (isinstance(test, Within | Beyond) and test.quantity == "delta"):
         # g is what differences are rounded against
         return _joint(sample, "d" if sample.g is None else "g").combine(1.0, 0.0)
     value = sample.array("value")
@@ -315,6 +315,8 @@ def region_of(test: Test, margin: float, sign: int = 1) -> Region | Larger:
             return Larger()
         case Moves(direction=direction, by=by) if by:
             return Region(low=by) if direction == "rises" else Region(high=-by)
+        case AboveChance():
+            return Region(high=0.0, inside=False)
         case Moves(direction=direction):
             return Region(high=0.0, inside=False) if direction == "rises" else Region(low=0.0, inside=False)
         case Signed(direction=direction):

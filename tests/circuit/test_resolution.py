@@ -445,7 +445,6 @@ def test_scores_need_no_task(resolved: Resolve) -> None:
 @pytest.mark.parametrize(
     ("line", "what", "records"),
     [
-        ("expect accuracy above chance", "above chance", 1),
         ("8.6[2] -> 9.9.q at END", "edge with a single component (8.6[2])", 1),
         ("expect knockout(8.6[2])", "measurement of a single component (8.6[2])", 1),
         (
@@ -467,7 +466,7 @@ def test_what_is_not_measured_yet_is_listed(
 
 
 def test_unmeasured_lines_take_no_claim_number(resolved: Resolve) -> None:
-    (circuit,), _ = resolved("circuit a\ntask ioi\n9.9 -> logits\nexpect accuracy above chance\n9.6 -> logits\n")
+    (circuit,), _ = resolved("circuit a\ntask ioi\n9.9 -> logits\n9.9[0] -> logits\n9.6 -> logits\n")
     assert [(c.id, c.line) for c in circuit.claims] == [("c01", 3), ("c02", 5)]
 
 

@@ -40,6 +40,8 @@ def softmax(row: int) -> list[float]:
         (Metric("logit_diff", (("against", "corrupt"),)), [2.0 - -1.0, 1.5 - 0.0]),
         (Metric("accuracy"), [1.0, 0.0]),
         (Metric("accuracy", (("argmax", ""),)), [1.0, 0.0]),
+        (Metric("chance"), [2 / 3, 1 / 3]),
+        (Metric("chance", (("argmax", ""),)), [2 / 6, 1 / 6]),
     ],
 )
 def test_logit_metrics(metric: Metric, expected: list[float]) -> None:

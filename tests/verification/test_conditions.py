@@ -152,3 +152,15 @@ def test_the_report_shows_the_condition_above_its_lines(check) -> None:
     assert lines[at + 1].startswith("   9  expect attention(mover, END -> IO) falls")
     jsonschema = pytest.importorskip("jsonschema")
     jsonschema.validate(report.to_json(), schema())
+
+
+def test_above_chance_is_against_guesses_on_the_same_prompts(check) -> None:
+    """Of one answer and one distractor guesses find half; the corrupt run knows nothing of which it is."""
+    lines = ["expect accuracy above chance", "when input is knocked out", "  expect accuracy above chance"]
+    clean, corrupt = check(spec(*lines, corrupt="abc"), early_stop=False).claims
+    assert clean.verdict == "holds"
+    assert clean.measured.value == pytest.approx(0.5)
+    assert clean.measured.unit == "points" and clean.measured.name == "accuracy − chance"
+    assert corrupt.verdict != "holds"
+    assert abs(corrupt.measured.value) < 0.2
+    assert "above chance" in corrupt.text

@@ -46,3 +46,21 @@ def test_a_backup_is_checked_with_the_movers_out(check) -> None:
 def test_scores_of_roles_are_those_of_no_task(check) -> None:
     (role,) = check('circuit t\nmodel "pocket"\nheads previous_token = 1.0 at S2\nexpect role(previous_token)\n').claims
     assert role.task is None and role.verdict == "fails"
+
+
+def test_the_conditions_of_a_role_are_those_of_each_head(check) -> None:
+    """`self` is another head in every check: so is what is patched, and what is measured."""
+    own = "role quiet\n  when self -> logits at END is patched\n    expect logit_diff falls\n"
+    own += "  when mover is knocked out\n    expect knockout(self) : lowers\n"
+    groups = "heads few = 0.3 3.3 at END  role quiet\n"
+    alone = "".join(f"when {h} -> logits at END is patched\n  expect logit_diff falls\n" for h in ("0.3", "3.3"))
+    role, *single = check(HEAD + groups + own + "expect role(few)\n" + alone, early_stop=False).claims
+    patched = [m for m in role.members if "patched" in m.check]
+    assert [m.check for m in patched] == [
+        f"when {h} -> logits at END is patched: logit_diff falls" for h in ("0.3", "3.3")
+    ]
+    assert [m.value for m in patched] == [pytest.approx(claim.measured.value) for claim in single]
+    assert patched[0].value != pytest.approx(patched[1].value, abs=0.1)
+    assert [m.check for m in role.members if m not in patched] == [
+        f"when mover is knocked out: knockout({h}) : lowers" for h in ("0.3", "3.3")
+    ]
