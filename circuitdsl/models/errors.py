@@ -15,3 +15,7 @@ class UnsupportedModel(UserError):
 
 class BrokenWeights(UserError):
     """Weights that are missing, of the wrong shape, or not finite; the message names the tensor."""
+
+
+def first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

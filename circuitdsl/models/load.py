@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from circuitdsl.models.errors import BrokenWeights, ModelUnavailable, UnsupportedModel
+from circuitdsl.models.errors import BrokenWeights, ModelUnavailable, UnsupportedModel, first_line
+from circuitdsl.models.tokenizers import quiet_and_offline, read_tokenizer
 
 if TYPE_CHECKING:
     import torch
@@ -72,7 +71,7 @@ def load_tokenizer(name_or_dir: str | Path, revision: str | None = None) -> Any:
         ModelUnavailable: there is none.
     """
     directory = locate(name_or_dir, revision, weights=False)
-    tokenizer = _tokenizer(directory)
+    tokenizer = read_tokenizer(directory)
     if tokenizer is None:
         raise ModelUnavailable(f"{name_or_dir} has no tokenizer (no tokenizer.json, no vocab.json and merges.txt)")
     return tokenizer
@@ -179,7 +178,7 @@ def _from_hub(name: str, revision: str | None, weights: bool) -> Path:
     except RepositoryNotFoundError:
         raise ModelUnavailable(f"the Hugging Face hub has no model {name} that is open to you", MODEL_HINT) from None
     except Exception as error:  # the hub's client lets the errors of its HTTP library through
-        raise ModelUnavailable(f"{looked}, and the hub cannot be reached ({_first_line(error)})", MODEL_HINT) from None
+        raise ModelUnavailable(f"{looked}, and the hub cannot be reached ({first_line(error)})", MODEL_HINT) from None
     _check_directory(path, weights)
     return path
 
@@ -215,14 +214,10 @@ def _read_json(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ModelUnavailable(f"{file} cannot be read: {_first_line(error)}") from None
+        raise ModelUnavailable(f"{file} cannot be read: {first_line(error)}") from None
     if not isinstance(content, dict):
         raise ModelUnavailable(f"{file} is not a JSON object")
     return content
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
 # --- reading them -----------------------------------------------------------------------------------
@@ -242,7 +237,7 @@ def boot(directory: Path, device: torch.device, dtype: str = "float32") -> Any:
         raise ModelUnavailable(f"dtype {dtype} is not known; use one of {', '.join(DTYPES)}")
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
-    with _quiet_and_offline():
+    with quiet_and_offline():
         from transformer_lens.model_bridge import TransformerBridge
 
         model = _pretrained(directory, getattr(torch, dtype)).to(device).eval()
@@ -252,7 +247,7 @@ def boot(directory: Path, device: torch.device, dtype: str = "float32") -> Any:
             )
         except ValueError as error:
             kind = model.config.model_type
-            raise UnsupportedModel(f"TransformerLens cannot take {kind} models: {_first_line(error)}") from None
+            raise UnsupportedModel(f"TransformerLens cannot take {kind} models: {first_line(error)}") from None
 
 
 def _pretrained(directory: Path, dtype: torch.dtype) -> Any:
@@ -270,9 +265,9 @@ def _pretrained(directory: Path, dtype: torch.dtype) -> Any:
             attn_implementation="eager",
         )
     except (OSError, SafetensorError) as error:
-        raise ModelUnavailable(f"the model in {directory} cannot be read: {_first_line(error)}") from None
+        raise ModelUnavailable(f"the model in {directory} cannot be read: {first_line(error)}") from None
     except Exception as error:  # transformers lets through whatever a wrong configuration runs into
-        raise UnsupportedModel(f"transformers cannot load the model in {directory}: {_first_line(error)}") from None
+        raise UnsupportedModel(f"transformers cannot load the model in {directory}: {first_line(error)}") from None
     missing = sorted(info["missing_keys"]) + sorted(str(key) for key in info["mismatched_keys"])
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
@@ -297,13 +292,13 @@ def configuration(directory: Path) -> Any:
     Raises:
         UnsupportedModel: transformers does not know it.
     """
-    with _quiet_and_offline():
+    with quiet_and_offline():
         from transformers import AutoConfig
 
         try:
             return AutoConfig.from_pretrained(str(directory), local_files_only=True, trust_remote_code=False)
         except Exception as error:  # transformers lets through whatever a wrong configuration runs into
-            problem = f"transformers cannot read the configuration in {directory}: {_first_line(error)}"
+            problem = f"transformers cannot read the configuration in {directory}: {first_line(error)}"
             raise UnsupportedModel(problem) from None
 
 
@@ -318,7 +313,7 @@ def _view(name: str, directory: Path, bridge: Any, dtype: str) -> Transformer:
     for key, value in weights.items():
         if not bool(value.isfinite().all()):
             raise BrokenWeights(f"the tensor {key} in {directory} holds NaN or infinity")
-    view = read_parts(name, model.config, weights, _rotary(model), weights_sha256(directory), _tokenizer(directory))
+    view = read_parts(name, model.config, weights, _rotary(model), weights_sha256(directory), read_tokenizer(directory))
     _check_sum(view, bridge, dtype)
     return view
 
@@ -383,26 +378,6 @@ def device_named(name: str) -> torch.device:
     return torch.device(name)
 
 
-def _tokenizer(directory: Path) -> Any:
-    """The tokenizer in a directory, or `None` where there is none."""
-    names = {file.name for file in directory.iterdir()}
-    with _quiet_and_offline():
-        from transformers import AutoTokenizer, GPT2TokenizerFast, PreTrainedTokenizerFast
-
-        try:
-            if "tokenizer_config.json" in names:
-                return AutoTokenizer.from_pretrained(str(directory), local_files_only=True, trust_remote_code=False)
-            if "tokenizer.json" in names:
-                return PreTrainedTokenizerFast(tokenizer_file=str(directory / "tokenizer.json"))
-            if {"vocab.json", "merges.txt"} <= names:
-                return GPT2TokenizerFast.from_pretrained(str(directory), local_files_only=True)
-            if "tokenizer.model" in names:
-                return AutoTokenizer.from_pretrained(str(directory), local_files_only=True, trust_remote_code=False)
-        except Exception as error:  # the tokenizers library raises bare Exception
-            raise ModelUnavailable(f"the tokenizer in {directory} cannot be read: {_first_line(error)}") from None
-    return None
-
-
 def _stand_in() -> Any:
     """A tokenizer for the bridge, which alters the one it is given; ours stays as published."""
     from tokenizers import Tokenizer
@@ -412,22 +387,3 @@ def _stand_in() -> Any:
     return PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer(WordLevel({"<unk>": 0}, unk_token="<unk>")), unk_token="<unk>"
     )
-
-
-@contextmanager
-def _quiet_and_offline() -> Iterator[None]:
-    """No request to the hub, no progress bars and no advice on standard error."""
-    from huggingface_hub import constants
-    from transformers.utils import logging
-
-    offline, verbosity, bars = constants.HF_HUB_OFFLINE, logging.get_verbosity(), logging.is_progress_bar_enabled()
-    constants.HF_HUB_OFFLINE = True
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE = offline
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()

@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 
-from circuitdsl.models.errors import UnsupportedModel
-from circuitdsl.models.load import _quiet_and_offline, _tokenizer, locate
+from circuitdsl.models.errors import UnsupportedModel, first_line
+from circuitdsl.models.load import locate
 from circuitdsl.models.parts import Linear, Transformer, read_parts
+from circuitdsl.models.tokenizers import quiet_and_offline, read_tokenizer
 
 
 def outline(name_or_dir: str | Path, dtype: str = "float32", revision: str | None = None) -> Transformer:
@@ -21,7 +22,7 @@ def outline(name_or_dir: str | Path, dtype: str = "float32", revision: str | Non
         UnsupportedModel: the family is not known.
     """
     directory = locate(name_or_dir, revision, weights=False)
-    with _quiet_and_offline():
+    with quiet_and_offline():
         from transformers import AutoConfig, AutoModelForCausalLM
 
         try:
@@ -29,11 +30,11 @@ def outline(name_or_dir: str | Path, dtype: str = "float32", revision: str | Non
             with torch.device("meta"):
                 model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype), trust_remote_code=False)
         except Exception as error:  # transformers lets through whatever a wrong configuration runs into
-            first = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-            raise UnsupportedModel(f"transformers cannot make the model in {directory}: {first}") from None
+            message = f"transformers cannot make the model in {directory}: {first_line(error)}"
+            raise UnsupportedModel(message) from None
     once = {id(value): value.detach() for value in model.parameters()}
     weights = {name: once[id(value)] for name, value in model.named_parameters(remove_duplicate=False)}
-    return read_parts(str(name_or_dir), config, weights, None, tokenizer=_tokenizer(directory))
+    return read_parts(str(name_or_dir), config, weights, None, tokenizer=read_tokenizer(directory))
 
 
 def parameters(model: Transformer) -> int:

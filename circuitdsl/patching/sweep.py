@@ -55,7 +55,7 @@ def sweep(
         flow = flows(model, base, plans, where, max_rows, tally)
         values = unpatched(base)
         values = values.expand(len(plans), *values.shape).clone()
-        for members, prompts, start in _groups(plans, where, model.n_layers):
+        for members, prompts, start in entries(plans, where, model.n_layers):
             batch = Batch(tuple(plans[i] for i in members), prompts, start, where, model, flow.rows)
             target = ship(members, model.device)
             _run_split(Live(base, batch, flow, tally), target, patched, max_rows, values, done)
@@ -81,7 +81,7 @@ class _Done:
             self.progress(self.count, self.total)
 
 
-def _groups(plans: list[Plan], where: Where, n_layers: int) -> Iterator[tuple[list[int], Array, int]]:
+def entries(plans: list[Plan], where: Where, n_layers: int) -> Iterator[tuple[list[int], Array, int]]:
     """Experiments that enter at the same layer and start at the same positions, with the prompts of each start."""
     groups: dict[tuple[int, bool, bytes], list[int]] = {}
     starts: dict[bytes, Array] = {}

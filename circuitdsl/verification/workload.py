@@ -24,7 +24,7 @@ from circuitdsl.measure.requests import (
     EdgeRequest,
     NodeRequest,
     Request,
-    patches_of,
+    is_scored,
     positions_of,
 )
 from circuitdsl.models.outline import products
@@ -36,7 +36,7 @@ from circuitdsl.patching.memory import BATCH, allowed, prompt_bytes, prompts_at_
 from circuitdsl.patching.patch import Experiment
 from circuitdsl.patching.runs import CHUNK, first_difference
 from circuitdsl.patching.subgraph import Subgraph
-from circuitdsl.patching.sweep import _groups
+from circuitdsl.patching.sweep import entries
 from circuitdsl.patching.tables import Where, all_names
 from circuitdsl.patching.tables import plan as sorted_out
 from circuitdsl.tasks.dataset import Dataset
@@ -135,7 +135,7 @@ def _task_work(
     everything = np.arange(len(data.pairs))
     asked = [request for p in plans for request in p.requests]
     requests = [_like_a_patch(request, metric) for request in dict.fromkeys(asked)]
-    patches = [r for r in requests if _is_scored(r)]
+    patches = [r for r in requests if is_scored(r)]
     reads = [r for r in requests if isinstance(r, AttentionRequest)]
     looks = plan_looks(len(data.pairs), early_stop).sizes
     start = _runs(model, data, everything) + _means(patches, data, mean_prompts) + _null_work(plans, model, data)
@@ -183,11 +183,6 @@ def _is_watched(request: Request) -> bool:
     return isinstance(request, AttentionRequest) and request.under is not None
 
 
-def _is_scored(request: Request) -> bool:
-    """Whether a request is a metric of a patched run."""
-    return not isinstance(request, AttentionRequest) and bool(patches_of(request))
-
-
 def _means(patches: Sequence[Request], data: Dataset, mean_prompts: int) -> Work:
     if not any(isinstance(r, NodeRequest) and r.ablate == "mean" for r in patches):
         return Work()
@@ -211,7 +206,7 @@ def _runs(model: Transformer, data: Dataset, indices: np.ndarray) -> Work:
 
 def _measuring(model: Transformer, data: Dataset, requests: Sequence[Request], indices: np.ndarray) -> Work:
     """One call of `measure`: the runs of its prompts, and every distinct patch on them."""
-    patches = [r for r in requests if _is_scored(r)]
+    patches = [r for r in requests if is_scored(r)]
     circuits = {r for r in requests if isinstance(r, Subgraph)}
     if not patches and not circuits and not any(isinstance(r, AttentionRequest) for r in requests):
         return Work()
@@ -250,7 +245,7 @@ def _patching(model: Transformer, experiments: Sequence[Experiment], where: Wher
     return Work(
         block_positions=sum(int(floor_by_prompt(model, e, where).sum()) for e in experiments),
         flow_positions=flow,
-        passes=sum(1 for _ in _groups(plans, where, model.n_layers)),
+        passes=sum(1 for _ in entries(plans, where, model.n_layers)),
     )
 
 
