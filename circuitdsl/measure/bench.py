@@ -41,7 +41,7 @@ from circuitdsl.measure.requests import (
 from circuitdsl.measure.scores import SEQUENCES, head_score, sequence
 from circuitdsl.measure.store import Store
 from circuitdsl.measure.trace import Firing, NotTraced
-from circuitdsl.measure.writes import attribution, copying
+from circuitdsl.measure.writes import attributed, attribution, copying
 from circuitdsl.models.parts import Transformer
 from circuitdsl.patching import runs as engine
 from circuitdsl.patching.count import Tally
@@ -386,7 +386,7 @@ def _changed(bench: Bench, runs: Runs, requests: Sequence[Request], part: Array)
 
 
 def _intervened(bench: Bench, runs: Runs, requests: Sequence[ChangedRequest], part: Array) -> dict[Request, Array]:
-    """Attention and behaviour of changed models; each is run once."""
+    """Attention, behaviour and attribution of changed models; each is run once."""
     pairs, places = [bench.pairs[i] for i in part], torch.as_tensor(part)
     found: dict[Request, Array] = {}
     for intervention in dict.fromkeys(request.intervention for request in requests):
@@ -395,6 +395,8 @@ def _intervened(bench: Bench, runs: Runs, requests: Sequence[ChangedRequest], pa
         for request in mine:
             if isinstance(request.inner, AttentionRequest):
                 found[request] = looked(request.inner, cache(run.pattern), pairs)
+            elif isinstance(request.inner, AttributionRequest):
+                found[request] = attributed(bench, runs, request.inner, run.cache, part)
             else:
                 score = scorer_of(bench, request.inner.metric)
                 rows = engine.baseline(bench.model, run.cache, _readout(score, places, bench.model.device))

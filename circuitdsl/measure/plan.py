@@ -245,11 +245,13 @@ def _changed_part(claim: Claim, intervention: Intervention) -> Part:
     moves = any(isinstance(test, Moves) for test in claim.tests)
     match claim.measurement:
         case Attention(heads=heads, source=source, target=target):
-            inner: AttentionRequest | BehaviourRequest = AttentionRequest(heads, source, target)
+            inner: AttentionRequest | BehaviourRequest | AttributionRequest = AttentionRequest(heads, source, target)
         case Behaviour(metric=metric):
             inner = BehaviourRequest(metric)
             if AboveChance() in claim.tests:
                 return Part("", ChangedRequest(inner, intervention), _chance(metric))
+        case Attribution(nodes=nodes):
+            inner = AttributionRequest(nodes)
         case _:
             raise TypeError(f"not measured on a changed model: {claim.measurement!r}")
     return Part("", ChangedRequest(inner, intervention), inner if moves else None)

@@ -66,7 +66,7 @@ class BehaviourRequest:
 class ChangedRequest:
     """What a request measures, of the model that an intervention has changed."""
 
-    inner: AttentionRequest | BehaviourRequest
+    inner: AttentionRequest | BehaviourRequest | AttributionRequest
     intervention: Intervention
 
 

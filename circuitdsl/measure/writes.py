@@ -37,8 +37,29 @@ def attribution(bench: Bench, runs: Runs, requests: Sequence[AttributionRequest]
     The final norm is folded: its gain is applied, LayerNorm's centring too, and its scale is that of the clean run,
     under a condition as well. Means are taken over several answers and over several distractors.
     """
-    if not requests:
-        return {}
+    found: dict[Request, Array] = {}
+    for under, together in by_condition(requests).items():
+        nodes = list(dict.fromkeys(node for request in together for node in request.nodes))
+        for node in nodes:
+            check_node(bench.model, node)
+        logits = _logits(bench, runs, _terms(bench, runs, nodes, under, part), part)
+        for request in together:
+            mine = [nodes.index(node) for node in request.nodes]
+            found[request] = logits[:, mine].sum(1).cpu().double().numpy()
+    return found
+
+
+@torch.inference_mode()
+def attributed(bench: Bench, runs: Runs, request: AttributionRequest, changed: Cache, part: Array) -> Array:
+    """The attribution of nodes as a changed model runs the clean prompts, at the unchanged run's norm scale."""
+    for node in request.nodes:
+        check_node(bench.model, node)
+    logits = _logits(bench, runs, terms_at_end(bench.model, changed, request.nodes), part)
+    return logits.sum(1).cpu().double().numpy()
+
+
+def _logits(bench: Bench, runs: Runs, terms: Float[Tensor, "n nodes d"], part: Array) -> Float[Tensor, "n nodes"]:
+    """Terms at END along the answer's unembedding minus the distractor's."""
     model = bench.model
     pairs = [bench.pairs[i] for i in part]
     answer, distractor = (
@@ -46,18 +67,8 @@ def attribution(bench: Bench, runs: Runs, requests: Sequence[AttributionRequest]
         for sides in ([pair.answers for pair in pairs], [pair.distractors for pair in pairs])
     )
     scale = _scale(model.final_norm, runs.clean.end)
-    found: dict[Request, Array] = {}
-    for under, together in by_condition(requests).items():
-        nodes = list(dict.fromkeys(node for request in together for node in request.nodes))
-        for node in nodes:
-            check_node(model, node)
-        terms = _terms(bench, runs, nodes, under, part).float()
-        direction = (answer - distractor)[:, None]
-        logits = (_folded(model.final_norm, terms) * direction).sum(-1) / scale[:, None]
-        for request in together:
-            mine = [nodes.index(node) for node in request.nodes]
-            found[request] = logits[:, mine].sum(1).cpu().double().numpy()
-    return found
+    folded = _folded(model.final_norm, terms.float())
+    return (folded * (answer - distractor)[:, None]).sum(-1) / scale[:, None]
 
 
 def _terms(

@@ -131,11 +131,11 @@ def _unit(decision: Decision, sample: Sample, request: Request, bench: Bench) ->
     """`gap` for effects, `share` and `points` for shares and their differences, else the metric's own unit."""
     if decision.name == "effect":
         return "gap"
-    if isinstance(request, AttributionRequest):
+    inner = request.inner if isinstance(request, ChangedRequest) else request
+    if isinstance(inner, AttributionRequest):
         return "logits"
     if sample.unit != "plain":
         return "points" if sample.unit == "points" else "share"
-    inner = request.inner if isinstance(request, ChangedRequest) else request
     return unit(inner.metric if isinstance(inner, BehaviourRequest) else bench.metric)
 
 

@@ -70,7 +70,7 @@ def _plain(bench: Bench, part: Part, series: Series) -> Sample:
         return Sample(strata, value=series.values, name="attention", unit="percent", label=part.label, possible=(0, 1))
     if isinstance(request, TraceRequest):
         return Sample(strata, value=series.values, name="share of firings", unit="percent", hits=True, label=part.label)
-    if isinstance(part.request, AttributionRequest):
+    if isinstance(request, AttributionRequest):
         return Sample(strata, value=series.values, name="attribution", label=part.label)
     if isinstance(part.request, CopyingRequest):
         return Sample(strata, value=series.values, name="copying", unit="percent", label=part.label, hits=True)

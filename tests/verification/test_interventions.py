@@ -84,3 +84,36 @@ def test_interventions_belong_to_the_circuit_with_or_without_expectations() -> N
     assert isinstance(scale, Scale) and scale.factor == 0 and str(scale.nodes[0]) == "0.3[1]"
     assert isinstance(attention, SetAttention) and attention.mass == 0.4
     assert [str(place) for place in attention.target] == ["IO", "S1"]
+
+
+def test_attribution_of_a_changed_model(pocket) -> None:
+    """What m3 writes towards the answer once 0.3 writes twice as much, against the published model with hooks."""
+    from transformers import AutoModelForCausalLM
+
+    block = "intervention twice\n  scale 0.3 by 2\n  expect attribution(m3) >= 0\n  expect attribution(0.3) rises\n"
+    report = verified(block, pocket)
+    spec = loads(HEADER + block).circuits[0]
+    (bench,) = make_benches(spec, pocket).values()
+    model = AutoModelForCausalLM.from_pretrained(str(POCKET), local_files_only=True)
+    seen: dict[str, torch.Tensor] = {}
+    model.transformer.h[3].mlp.register_forward_hook(lambda _m, _i, out: seen.update(m3=out[0, -1]))
+    model.transformer.ln_f.register_forward_hook(lambda _m, i, _o: seen.update(end=i[0][0, -1]))
+    tokens = [torch.tensor([pair.clean_tokens]) for pair in bench.pairs]
+    with torch.no_grad():
+        scales = []
+        for prompt in tokens:
+            model(prompt)
+            scales.append((seen["end"].var(correction=0) + model.transformer.ln_f.eps).sqrt())
+        width = pocket.d_model // pocket.n_heads
+        model.transformer.h[0].attn.c_proj.weight[3 * width : 4 * width] *= 2
+        found = []
+        for prompt, pair, scale in zip(tokens, bench.pairs, scales, strict=True):
+            model(prompt)
+            term = (seen["m3"] - seen["m3"].mean()) * model.transformer.ln_f.weight / scale
+            unembed = model.lm_head.weight
+            found.append(float(term @ (unembed[pair.answers[0]] - unembed[pair.distractors[0]])))
+    writes, rises = report.claims
+    assert writes.measured and writes.measured.value == pytest.approx(np.mean(found), abs=1e-3)
+    assert writes.measured.name == "attribution"
+    assert writes.protocol["run"] == "changed model"
+    assert rises.verdict == "holds"
