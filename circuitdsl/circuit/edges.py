@@ -109,7 +109,8 @@ def _receiver(scope: Scope, receiver: s.Set) -> tuple[s.Set, Port | None, bool]:
         return receiver, None, True
     name = receiver.port.text
     if name not in PORTS:
-        guess = did_you_mean(suggest(name, ("query", "key", "value")) and f".{name[0].lower()}")
+        known = name.lower() in PORTS or suggest(name, ("query", "key", "value"))
+        guess = did_you_mean(f".{name[0].lower()}" if known else None)
         message = f"there is no input '.{name}'; heads have .q, .k and .v{guess}"
         scope.sink.error("E071", message, receiver.port.span)
         return receiver.inner, None, False

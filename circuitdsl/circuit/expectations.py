@@ -34,7 +34,7 @@ from .edges import is_before, resolve_edge
 from .header import metric_of
 from .roles import resolve_role
 from .scope import Scope
-from .vocabulary import ABLATIONS, BEHAVIOUR, MEASUREMENTS, METRICS, UNDER, UNMEASURED, WHOLE
+from .vocabulary import ABLATIONS, BEHAVIOUR, ELSEWHERE, MEASUREMENTS, METRICS, UNDER, UNMEASURED, WHOLE
 from .whole import resolve_whole
 from .writes import attribution, copying, head_score
 
@@ -67,6 +67,8 @@ def resolve_expect(scope: Scope, expect: s.Expect) -> Expected | NotMeasured | N
         return NotMeasured(UNMEASURED[name.text])
     if name.text == "kl":
         scope.sink.error("E048", "kl compares two runs: it is a metric, and says nothing of one run alone", name.span)
+    elif name.text in ELSEWHERE:
+        scope.sink.error("E048", f"{name.text} is not measured on its own", name.span, ELSEWHERE[name.text])
     else:
         scope.sink.unknown("E048", "measurement", name.text, name.span, MEASUREMENTS)
     return None

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ..language import syntax as s
-from ..language.diagnostics import listing, shorten
+from ..language.diagnostics import did_you_mean, listing, shorten
+from ..language.wording import as_node
 from ..language.written import written
 from .claims import EVERYWHERE, Group, Node, Position, Site
 from .scope import Members, Scope
@@ -39,7 +40,8 @@ def evaluate(scope: Scope, node: s.Set) -> Members | None:
         case s.Brackets(inner=inner):
             return evaluate(scope, inner)
     message = f"'.{node.port.text}' stands only at the end of an edge's receiver"
-    scope.sink.error("E071", message, node.port.span)
+    head = as_node(written(node))
+    scope.sink.error("E071", message + did_you_mean(head), node.span if head else node.port.span)
     return None
 
 

@@ -62,7 +62,7 @@ def _share(scope: Scope, statement: s.Property) -> float | None:
     if statement.of.text != "prompts":
         scope.sink.error("E083", "a property holds for a share of prompts", statement.of.span, "write: of prompts")
         return None
-    value = read(scope, statement.share, "share", "the share", 0, 1)
+    value = read(scope, statement.share, "share", "it", 0, 1)
     if value is not None and not 0 < value <= LARGEST_SHARE:
         limit = f"{100 * LARGEST_SHARE:g}%"
         message = f"no sample shows a share of {statement.share.text}: it lies above 0%, up to {limit}"

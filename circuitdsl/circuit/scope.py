@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..language import syntax as s
 from ..language.diagnostics import Diagnostic, Sink, Span, did_you_mean, listing, shorten, suggest
+from ..language.wording import as_node
 from .catalogue import ModelShape, TaskShape
 from .claims import EMBED, EVERYWHERE, LOGITS, EdgeEffect, Metric, Node, Position, TaskUse
 
@@ -177,7 +178,11 @@ class Scope:
     # -- names
 
     def unknown_group(self, ref: s.GroupRef) -> None:
-        if ref.name not in self.broken:
+        if ref.name in self.broken:
+            return
+        if node := as_node(ref.name):
+            self.sink.error("E040", f"unknown group '{ref.name}'; did you mean '{node}'?", ref.span)
+        else:
             self.sink.unknown("E040", "group", ref.name, ref.span, (*self.definitions, "embed", "logits"))
 
     def check_role(self, word: s.Word) -> bool:

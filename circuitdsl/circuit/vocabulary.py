@@ -45,6 +45,14 @@ UNDER = (*BEHAVIOUR, "attention", "attribution", "knockout")
 UNMEASURED: Mapping[str, str] = {}
 MEASUREMENTS = (*MEASURED, *UNMEASURED)
 
+#: what is expected in other places, and where
+ELSEWHERE: Mapping[str, str] = {
+    "overlap": "two circuits overlap: write it below a line 'compare ONE with OTHER'",
+    "roles": "two circuits agree in roles: write it below a line 'compare ONE with OTHER'",
+    "composition": "it is claimed of a channel: channel 8.10 -> 9.9.q : composition z >= 2.5",
+    "effect": "an effect is that of a patch: expect knockout(mover) : effect <= -20%, or an edge with a claim",
+}
+
 ABLATIONS = ("corrupt", "mean", "zero")
 #: the options of measurements of the whole circuit, each with its values, the default first
 WHOLE_OPTIONS: Mapping[str, tuple[str, ...]] = {

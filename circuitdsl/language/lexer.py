@@ -42,14 +42,15 @@ TOKEN = re.compile(
     | (?P<PORT>\.[A-Za-z_][A-Za-z0-9_]*)
     | (?P<NEWLINE>\r\n|\n|\r)
     | (?P<COMMENT>\#[^\r\n]*)
+    | (?P<SLASHES>//[^\r\n]*)
     | (?P<STRING>"[^"\r\n]*")
     | (?P<OPEN_STRING>"[^"\r\n]*)
     | (?P<CURLY_STRING>[“”„«‟][^“”„«»‟"\r\n]*[“”„»‟"]|['‘‚][^'‘’\r\n]*['’‘])
     | (?P<ARROW>->)
-    | (?P<LOOKALIKE>=>|==|=<|[–—−‐‑‒―－][>＞]|[→⟶➔➜⇒⟹﹣–—−‐‑‒―－≥≤⩾⩽＞＜＝＋：，（）［］％＊“”„«»‟‘’])
+    | (?P<LOOKALIKE>--?->|==>|~>|=>|==|=<|[–—−‐‑‒―－][>＞]|[→⟶➔➜⇒⟹﹣–—−‐‑‒―－≥≤⩾⩽＞＜＝＋：，（）［］％＊“”„«»‟‘’])
     | (?P<RELATION>>=|<=|>|<)
     | (?P<SIGN>[=:,()\[\]+\-*%])
-    | (?P<ODD>@|[^\W]+|.)
+    | (?P<ODD>@|[^\W]+|\.+|.)
     """,
     re.VERBOSE | re.DOTALL,
 )
@@ -62,7 +63,8 @@ DASHES = "﹣–—−‐‑‒―－"
 LOOKALIKES = {
     **dict.fromkeys("→⟶➔➜⇒⟹", "->"), **dict.fromkeys(DASHES, "-"),
     **dict.fromkeys((dash + head for dash in DASHES for head in ">＞"), "->"),
-    "=>": "->", "==": "=", "=<": "<=", "≥": ">=", "⩾": ">=", "≤": "<=", "⩽": "<=", "＞": ">", "＜": "<",
+    "=>": "->", "-->": "->", "--->": "->", "==>": "->", "~>": "->",
+    "==": "=", "=<": "<=", "≥": ">=", "⩾": ">=", "≤": "<=", "⩽": "<=", "＞": ">", "＜": "<",
     "＝": "=", "＋": "+", "：": ":", "，": ",", "（": "(", "）": ")", "［": "[", "］": "]", "％": "%", "＊": "*",
 }  # fmt: skip
 OPENING, CLOSING = frozenset({"LPAR", "LSQB"}), frozenset({"RPAR", "RSQB"})
@@ -214,7 +216,11 @@ class _Cutter:
         self.troubles += 1
         if self.troubles > MAX_TROUBLES_A_LINE:
             return
-        if kind == "OPEN_STRING":
+        if kind == "SLASHES":
+            column = position - self.row_start + 1
+            place = Span(self.row, column, self.row, column + 2)
+            self.sink.error("E010", "'//' is not read here; comments begin with '#'", place)
+        elif kind == "OPEN_STRING":
             value = value.rstrip()
             self.open.clear()  # whatever would have closed the brackets is inside the string
             self.complain("E013", "this string is not closed on its line", self.add("STRING", value, position))

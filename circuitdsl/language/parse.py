@@ -26,6 +26,7 @@ from .lexer import KEYWORDS, STATEMENTS, LogicalLine, logical_lines, span_of, to
 from .shapes import Shapes
 from .source import read_source
 from .syntax_errors import explain
+from .wording import MEANT
 
 __all__ = ["grammar", "parse", "read_source"]
 
@@ -130,7 +131,7 @@ def _broken(line: LogicalLine) -> s.Broken:
     if keyword not in KEYWORDS and keyword.isidentifier():
         if words[1] == "=":  # `mover = 9.9`
             return s.Broken(line.span, "heads", keyword, _text(line.tokens))
-        keyword = suggest(keyword, STATEMENTS) or ""
+        keyword = MEANT.get(keyword) or suggest(keyword, STATEMENTS) or ""
     if keyword in _NAMED:
         name = words[1] if words[1].isidentifier() else ""
     return s.Broken(line.span, keyword if keyword in KEYWORDS else "", name, _text(line.tokens))

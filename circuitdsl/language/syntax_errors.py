@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from lark import Token, UnexpectedToken
 
 from .diagnostics import Diagnostic, Span, did_you_mean, listing, shorten, suggest
-from .lexer import KEYWORDS, STATEMENTS, span_of
+from .lexer import BLOCK_HEADERS, KEYWORDS, STATEMENTS, span_of
+from .wording import CLAIMS, MEANT, as_node
 
 NAMES = {
     "STRING": "a \"string\"", "NAME": "a name", "POSITION": "a position such as END", "ARROW": "'->'",
@@ -63,11 +64,15 @@ Said = tuple[str, str, Span | None, str | None] | None
 def _not_a_statement(found: Token, place: int, tokens: list[Token], expected: frozenset[str]) -> Said:
     """`head mover = 9.9`, `mover = 9.9`, `via mlps`."""
     start = tokens[0]
+    if start.type == "NAME" and str(start) in MEANT and place < 3 and len(tokens) > 1:
+        return "E029", f"no statement begins with '{start}'; did you mean '{MEANT[str(start)]}'?", span_of(start), None
     if place == 0 and found.type != "$END":
         guess = suggest(str(start), STATEMENTS) if start.type in ("NAME", "POSITION") else None
         return "E029", f"no statement begins with {_quoted(start)}{did_you_mean(guess)}", None, None
     if start.type != "NAME":
         return None
+    if place > 1 and tokens[1].type == "LPAR" and tokens[1].start_pos == start.end_pos:
+        return "E029", f"no statement begins with '{start}('; did you mean 'expect {start}(…)'?", span_of(start), None
     if place > 1 and tokens[1].type in ("NAME", "MLP", "STRING"):
         guess = suggest(str(start), STATEMENTS)
         if guess or found.type == "EQUALS":
@@ -79,7 +84,11 @@ def _not_a_statement(found: Token, place: int, tokens: list[Token], expected: fr
         help = f"a group is defined by: heads {start} = …, mlps {start} = … or nodes {start} = …"
         return "E020", f"'{shorten(start)} = …' defines nothing", span_of(start), help
     if found.type in ("RELATION", "COLON", "MINUS"):
-        return "E020", f"expected '->' after '{shorten(start)}', found {_quoted(found)}", None, None
+        measured = f"what is measured stands after 'expect': expect {shorten(start)} …"
+        said = f"expected '->' after '{shorten(start)}', found {_quoted(found)}"
+        return "E020", said, None, measured if found.type == "RELATION" else None
+    if found.type == "AND":
+        return "E030", "nodes are listed in brackets, or added", None, f"write: ({start} …), or {start} + …"
     guess = suggest(str(start), STATEMENTS)
     if guess is None and found.type in ("$END", "ARROW"):
         return None
@@ -118,7 +127,8 @@ def _mixed_set(found: Token, place: int, tokens: list[Token], expected: frozense
             return "E030", "a list and a sum are mixed without brackets", None, help
         if found.type == "LPAR":
             return None
-    if found.type in ("PLUS", "MINUS") and tokens[place - 1].type in OPERAND | {"RPAR", "RSQB"} and place > 1:
+    after_operand = place > 1 and tokens[place - 1].type in OPERAND | {"RPAR", "RSQB"} and "DECIMAL" in expected
+    if found.type in ("PLUS", "MINUS") and after_operand:
         help = "put the list into brackets: (9.6 9.9) + mover"
         return "E030", "a list and a sum are mixed without brackets", None, help
     return None
@@ -135,7 +145,7 @@ def _bound_of_nothing(found: Token, place: int, tokens: list[Token], expected: f
     """`a -> b.q : <= -20%`, `a -> b.q at END <= -20%`"""
     if found.type == "RELATION" and "EFFECT" in expected:
         return "E020", "the claim does not say what is bounded", None, "write: effect <= -20%, or: delta <= -0.5"
-    if found.type == "RELATION" and "COLON" in expected:
+    if found.type == "RELATION" and "COLON" in expected and tokens[0].type != "CHANNEL":
         return "E020", "a claim stands after a colon", None, "write: … : effect <= -20%"
     return None
 
@@ -155,6 +165,88 @@ def _claim_without_colon(found: Token, place: int, tokens: list[Token], expected
     return None
 
 
+def _habits(found: Token, place: int, tokens: list[Token], expected: frozenset[str]) -> Said:
+    """What other notations write, or people do."""
+    start, before, word = tokens[0].type, tokens[place - 1] if place else None, str(found)
+    if "DECIMAL" in expected and (node := as_node(word)):
+        return "E020", f"'{shorten(word)}' is no node here; did you mean '{node}'?", None, None
+    if "DECIMAL" in expected and word == "[":
+        return "E020", "a list of nodes stands without brackets, or in ( )", None, "write: 9.6 9.9, or (9.6 9.9)"
+    if word == "=" and "RELATION" in expected:
+        help = "for a value that is nearly met write an interval: in [38%, 42%]"
+        return "E020", "a relation is one of >=, <=, > and <", None, help
+    if ("IN" in expected and word in ("between", "from", "within")) or (word == "(" and "LSQB" in expected):
+        return "E020", "an interval is written in [low, high]", None, None
+    if word in (",", "or", "but") and {"AND", "ON"} <= expected:
+        return "E020", "claims are joined by 'and': all of them must hold", None, None
+    if word == "logits" and "PERCENT" in expected:
+        return "E020", "logits are plain numbers: leave 'logits' out", None, None
+    if word == ":" and before is not None and before.type == "STRING" and start != "CHANNEL":
+        return "E020", "the citation stands at the end of the line, after the claim", span_of(before), None
+    if word == ":" and place == len(tokens) - 1 and str(tokens[0]) in BLOCK_HEADERS:
+        return "E020", "the first line of a block ends without ':'", None, "its lines are indented below it"
+    return None
+
+
+def _brackets_or_quotes(found: Token, place: int, tokens: list[Token], expected: frozenset[str]) -> Said:
+    """`expect knockout mover`, `task ioi corrupt = abc`, `model gpt2`, `circuit my-circuit`"""
+    start, word = tokens[0].type, str(found)
+    if start == "EXPECT" and place == 2 and found.type in OPERAND | {"POSITION"}:
+        what = f"{tokens[1]}({word} …)"
+        return "E020", f"what is measured of something has it in brackets: {shorten(what)}", None, None
+    if start in ("TASK", "METRIC") and place == 2 and found.type in ("NAME", "COMMA"):
+        return "E020", f"options stand in brackets: {shorten(tokens[1])}(…)", None, None
+    if start == "TASK" and found.type == "STRING" and place in (1, 3):
+        return (
+            "E020",
+            "a prompt file is a task made by 'file'",
+            None,
+            f"write: task {'mine = ' * (place > 1)}file({word})",
+        )
+    if expected == {"STRING"} and found.type in ("NAME", "POSITION", "DECIMAL"):
+        return "E020", f'expected a "string", found {_quoted(found)}', None, f'put it into quotes: "{shorten(word)}"'
+    if start in DEFINITIONS and place == 2 and found.type == "MINUS" and len(tokens) > 3:
+        guess = f"{tokens[1]}_{tokens[3]}"
+        return (
+            "E022",
+            f"a name is written in small letters, digits and '_'{did_you_mean(shorten(guess))}",
+            span_of(tokens[1]).to(span_of(tokens[3])),
+            None,
+        )
+    if found.type == "POSITION" and "NAME" in expected and "COMMA" in expected:
+        return "E020", f"a comma is missing before {word}", None, "write: attention(mover, END -> IO)"
+    return None
+
+
+def _conditions(found: Token, place: int, tokens: list[Token], expected: frozenset[str]) -> Said:
+    """`when mover is patched`, `when mover knocked out`"""
+    if tokens[0].type != "WHEN":
+        return None
+    if found.type in ("PATCHED", "KNOCKED") and "IS" in expected:
+        return "E020", f"'is' is missing before '{found}'", None, None
+    edge = any(token.type == "ARROW" for token in tokens[:place])
+    if found.type == ("KNOCKED" if edge else "PATCHED"):
+        help = "write: when mover is knocked out, or: when inhibition -> mover.q is patched"
+        return "E020", "an edge is patched, and nodes are knocked out", None, help
+    return None
+
+
+def _claim_in_other_words(found: Token, place: int, tokens: list[Token], expected: frozenset[str]) -> Said:
+    """`: decreases`, `: falls`, `: composition rank <= 3`"""
+    if "LOWERS" not in expected:
+        return None
+    if str(found) in CLAIMS:
+        return "E020", f"'{found}' is no claim; did you mean '{CLAIMS[str(found)]}'?", None, None
+    if str(found) == "composition":
+        return (
+            "E020",
+            "a composition is claimed of a channel",
+            None,
+            "begin the line with 'channel', and leave 'at' out",
+        )
+    return None
+
+
 def _misspelt_keyword(found: Token, place: int, tokens: list[Token], expected: frozenset[str]) -> Said:
     """`: lower`, `att END`: a word that is nearly one of those that may stand here."""
     if found.type in ("NAME", "POSITION"):
@@ -165,8 +257,8 @@ def _misspelt_keyword(found: Token, place: int, tokens: list[Token], expected: f
 
 
 RULES = (
-    _not_a_statement, _keyword_as_name, _number_as_node, _mixed_set, _position_without_at, _bound_of_nothing,
-    _claim_without_colon, _misspelt_keyword,
+    _conditions, _not_a_statement, _habits, _keyword_as_name, _number_as_node, _brackets_or_quotes, _mixed_set,
+    _position_without_at, _bound_of_nothing, _claim_without_colon, _claim_in_other_words, _misspelt_keyword,
 )  # fmt: skip
 
 
@@ -186,6 +278,8 @@ def _wanted(expected: Iterable[str]) -> str:
         expected -= {"DECIMAL", "SCIENTIFIC", "PLUS", "MINUS"}
     if {"NAME", "POSITION", "INT"} <= expected:
         return "a value"
+    if {"CIRCUIT", "NAME", "POSITION"} <= expected:
+        return "a name"
     if {"MATTERS", "LOWERS"} <= expected:
         return "a claim such as 'lowers'"
     if {"NAME", "DECIMAL", "MLP"} <= expected:
