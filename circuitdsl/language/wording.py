@@ -7,8 +7,10 @@ import re
 #: what a statement may be begun with elsewhere
 MEANT = {
     "if": "when", "given": "when", "import": "use", "include": "use", "group": "heads", "nodeset": "nodes",
-    "assert": "expect", "require": "expect", "claim": "expect", "dataset": "task", "prompts": "task", "title": "circuit",
-    "name": "circuit", "ablate": "replace", "zero": "replace … with zero", "knockout": "expect knockout(…)",
+    "assert": "expect", "require": "expect", "claim": "expect", "dataset": "task", "prompts": "task",
+    "title": "circuit",
+    "name": "circuit",
+    "ablate": "replace", "zero": "replace … with zero", "knockout": "expect knockout(…)",
     "remove": "replace", "multiply": "scale", "threshold": "margin", "citation": "source", "comment": "note",
 }  # fmt: skip
 #: what may be said of an edge elsewhere
