@@ -8,8 +8,7 @@ import re
 MEANT = {
     "if": "when", "given": "when", "import": "use", "include": "use", "group": "heads", "nodeset": "nodes",
     "assert": "expect", "require": "expect", "claim": "expect", "dataset": "task", "prompts": "task",
-    "title": "circuit",
-    "name": "circuit",
+    "title": "circuit", "name": "circuit",
     "ablate": "replace", "zero": "replace … with zero", "knockout": "expect knockout(…)",
     "remove": "replace", "multiply": "scale", "threshold": "margin", "citation": "source", "comment": "note",
 }  # fmt: skip
