@@ -79,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         for section in _sections(page, folder, shape, given):
             print(f"{section} done", file=sys.stderr, flush=True)
-            if given.output and page.rows[-1:] and page.growth:
+            if given.output and page.rows:
                 Path(given.output).write_text(write(page), encoding="utf-8")
     print(write(page))
 

@@ -21,7 +21,8 @@ from circuitdsl.circuit.claims import Metric, Position
 from circuitdsl.measure.requests import Request, positions_of, uses_means
 from circuitdsl.measure.store import Numbers, Store, digest
 from circuitdsl.models.parts import Transformer
-from circuitdsl.patching.runs import run
+from circuitdsl.models.products import prefers_one_dnn
+from circuitdsl.patching.runs import ends
 from circuitdsl.tasks.dataset import PromptPair
 from circuitdsl.version import __version__
 
@@ -106,8 +107,10 @@ def _code() -> bytes:
 
 def _machine(model: Transformer) -> bytes:
     kind = model.device.type
-    device = torch.cuda.get_device_name(model.device) if kind == "cuda" else torch.get_num_threads()
-    return f"{kind} {device} {model.dtype}".encode()
+    if kind == "cuda":
+        return f"{kind} {torch.cuda.get_device_name(model.device)} {model.dtype}".encode()
+    products = "oneDNN" if prefers_one_dnn() else "default"
+    return f"{kind} {torch.get_num_threads()} {products} {model.dtype}".encode()
 
 
 @torch.inference_mode()
@@ -115,10 +118,10 @@ def model_digest(model: Transformer) -> bytes:
     """The weights' own hash, and one of what the model makes of a few tokens: its configuration counts as well."""
     length = min(24, model.longest)
     tokens = torch.arange(2 * length).view(2, length) % model.n_vocab
-    ends = run(model, tokens, tokens).clean.end
-    sample = model.logits(ends)[:, :64]
+    found = ends(model, tokens)
+    sample = model.logits(found)[:, :64]
     heads = [(b.attn.n_heads, b.attn.n_kv_heads, b.attn.scale, b.attn.window) for b in model.blocks]
-    numbers = (t.double().cpu().numpy().tobytes() for t in (ends, sample))
+    numbers = (t.double().cpu().numpy().tobytes() for t in (found, sample))
     return digest(model.sha256.encode(), repr((heads, model.n_ctx)).encode(), *numbers)
 
 

@@ -136,7 +136,7 @@ class Tracer:
                 f"{self.model.name} turns queries and keys with the position (rotary), so that no one matrix Ω gives "
                 "its attention scores"
             )
-        self.cache = engine.run(self.model, self.tokens, self.tokens).clean
+        self.cache = engine.one_run(self.model, self.tokens)
 
     @torch.inference_mode()
     def firing(self, prompt: int, head: Node, destination: int) -> Firing | None:

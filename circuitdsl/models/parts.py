@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuitdsl.models.errors import UnsupportedModel
+from circuitdsl.models.products import linear, linear_gelu
 
 Port = Literal["q", "k", "v"]
 Activation = Callable[[Tensor], Tensor]
@@ -31,7 +32,7 @@ class Linear:
     bias: Float[Tensor, " out"] | None = None
 
     def __call__(self, x: Float[Tensor, "*rows in"]) -> Float[Tensor, "*rows out"]:
-        return F.linear(x, self.weight, self.bias)
+        return linear(x, self.weight, self.bias)
 
     def outputs(self, start: int, end: int) -> Linear:
         """The map onto outputs `start:end` alone."""
@@ -128,7 +129,7 @@ class Attention:
 
     def out_head(self, head: int, z: Float[Tensor, "*rows d_head"]) -> Float[Tensor, "*rows d"]:
         """The term that a head writes: `z W_O`, without `b_O`, which belongs to no node."""
-        return F.linear(z, self.o.weight[:, head * self.d_head : (head + 1) * self.d_head])
+        return linear(z, self.o.weight[:, head * self.d_head : (head + 1) * self.d_head])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -141,8 +142,14 @@ class Mlp:
     gate: Linear | None = None
 
     def __call__(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows d"]:
-        hidden = self.act(self.up(x)) if self.gate is None else self.act(self.gate(x)).mul_(self.up(x))
-        return self.down(hidden)
+        return self.down(self._hidden(x))
+
+    def _hidden(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows d_mlp"]:
+        if self.gate is not None:
+            return self.act(self.gate(x)).mul_(self.up(x))
+        if self.act is F.gelu or self.act is _gelu_tanh:
+            return linear_gelu(x, self.up.weight, self.up.bias, "none" if self.act is F.gelu else "tanh")
+        return self.act(self.up(x))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -230,7 +237,7 @@ class Transformer:
 
     def logits(self, resid: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows vocab"]:
         """Through the final norm and the unembedding."""
-        return F.linear(self.final_norm(resid), self.W_U, self.b_U)
+        return linear(self.final_norm(resid), self.W_U, self.b_U)
 
 
 def attend(

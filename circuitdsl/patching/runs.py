@@ -134,6 +134,14 @@ def run(model: Transformer, clean_tokens: Int[Tensor, "n T"], corrupt_tokens: In
 
 
 @torch.inference_mode()
+def one_run(model: Transformer, tokens: Int[Tensor, "n T"]) -> Cache:
+    """Run prompts that have no partners, and keep of them what `run` keeps of clean ones; errors are those of `run`."""
+    tokens = tokens.to(model.device).long()
+    _check_tokens(model, tokens, "clean")
+    return _filled(model, tokens, _new_cache)
+
+
+@torch.inference_mode()
 def ends(model: Transformer, tokens: Int[Tensor, "n T"], which: str = "clean") -> Float[Tensor, "n d"]:
     """The residual streams at END, before the final norm, and nothing else; errors are those of `run`."""
     tokens = tokens.to(model.device).long()

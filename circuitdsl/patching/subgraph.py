@@ -23,6 +23,7 @@ from torch import Tensor
 
 from circuitdsl.circuit.claims import LOGITS, Edge, Input, Node, Position, Site
 from circuitdsl.models.parts import Port, Transformer, attend
+from circuitdsl.models.products import linear
 from circuitdsl.patching.count import Tally
 from circuitdsl.patching.memory import batch_rows
 from circuitdsl.patching.patch import Ablation, Experiment, PatchError, Positions, Readout, check, check_node
@@ -216,7 +217,7 @@ class _Batch:
     def _terms(self, kind: str, layer: int) -> Float[Tensor, "B W d"]:
         """The summed changes of a layer's heads, or that of its MLP."""
         change = self.change[kind, layer]
-        return F.linear(change.flatten(-2), self.model.blocks[layer].attn.o.weight) if kind == "head" else change
+        return linear(change.flatten(-2), self.model.blocks[layer].attn.o.weight) if kind == "head" else change
 
     def change_of(self, sender: Node, rows: Int[Tensor, " rows"]) -> Float[Tensor, "rows W d"]:
         """What a sender's term would change in some runs."""

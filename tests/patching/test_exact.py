@@ -14,6 +14,7 @@ from random_experiments import experiments
 from small_models import Case, make_case, save_random
 
 from circuitdsl.circuit.claims import Edge, Input, Node, Position
+from circuitdsl.models import products
 from circuitdsl.models.load import boot, load_model
 from circuitdsl.models.parts import Transformer
 from circuitdsl.patching import reference
@@ -55,6 +56,30 @@ def check_exact(case: Case, drawn: list[Experiment]) -> None:
     first, (n, length) = first_difference(case.clean, case.corrupt), case.clean.shape
     least = [floor_block_positions(case.model, e, case.positions, n, length, first) for e in set(drawn)]
     assert tally.block_positions == sum(least)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_exact_with_one_dnn_too(
+    family: str, random_model: Callable[[str], Transformer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The products of fast patching by oneDNN, those of brute force by PyTorch's default."""
+    if not torch.backends.mkldnn.is_available():
+        pytest.skip("this PyTorch was built without oneDNN")
+    model = random_model(family)
+
+    @settings(drawn, max_examples=20)
+    @given(st.lists(experiments(model), min_size=1, max_size=3), st.integers(0, 5))
+    def check(some: list[Experiment], seed: int) -> None:
+        case, means = with_means(make_case(model, seed))
+        with monkeypatch.context() as here:
+            here.setattr(products, "FEWEST", 0)
+            here.setattr(products, "prefers_one_dnn", lambda: True)
+            fast = effects(model, case.runs, some, case.positions, case.vocabulary)
+        for experiment, logits in zip(some, fast, strict=True):
+            slow = reference.logits(model, case.clean, case.corrupt, experiment, case.positions, means)
+            assert (logits - slow).abs().max() < TOLERANCE, str(experiment)
+
+    check()
 
 
 @pytest.mark.parametrize("family", FAMILIES)

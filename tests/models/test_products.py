@@ -1,0 +1,89 @@
+"""Products with weights are the same whichever library does them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from circuitdsl.models import products
+from circuitdsl.models.products import linear, linear_gelu, prefers_one_dnn
+
+
+@pytest.fixture
+def one_dnn(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """Products of any size go to oneDNN; the shapes of their inputs, as they come."""
+    if not torch.backends.mkldnn.is_available():
+        pytest.skip("this PyTorch was built without oneDNN")
+    seen: list[tuple[int, ...]] = []
+    real = products._one_dnn()
+
+    def counted(x: Tensor, *rest: object) -> Tensor:
+        seen.append(tuple(x.shape))
+        return real(x, *rest)
+
+    monkeypatch.setattr(products, "FEWEST", 0)
+    monkeypatch.setattr(products, "prefers_one_dnn", lambda: True)
+    monkeypatch.setattr(products, "_one_dnn", lambda: counted)
+    return seen
+
+
+def inputs(kind: str) -> Tensor:
+    x = torch.randn(5, 9, 4, 48, generator=torch.Generator().manual_seed(1))
+    return {
+        "whole": x,
+        "last positions": x[:, 3:],
+        "every other": x[:, ::2],
+        "repeated": x[:1].expand(5, -1, -1, -1),
+        "turned": x[0, 0].T.contiguous().T,
+        "one row": x[0, 0, 0],
+        "no row": x[:0],
+    }[kind]
+
+
+@pytest.mark.parametrize("kind", ["whole", "last positions", "every other", "repeated", "turned", "one row", "no row"])
+@pytest.mark.parametrize("bias", [True, False])
+def test_the_same_by_either(one_dnn: list[tuple[int, ...]], kind: str, bias: bool) -> None:
+    x, made = inputs(kind), torch.Generator().manual_seed(2)
+    stored = torch.randn(48, 160, generator=made)
+    add = torch.randn(160, generator=made)
+    # as GPT-2 stores its weights; a head's rows of them; the usual way round; a head's columns
+    for weight, b in ((stored.T, add), (stored.T[32:64], add[32:64]), (stored.T.contiguous(), add)):
+        b = b if bias else None
+        expected = F.linear(x, weight, b)
+        torch.testing.assert_close(linear(x, weight, b), expected, rtol=1e-5, atol=1e-4)
+        for how in ("none", "tanh"):
+            wanted = F.gelu(expected, approximate=how)
+            torch.testing.assert_close(linear_gelu(x, weight, b, how), wanted, rtol=1e-5, atol=1e-4)
+    columns = stored[:, 16:64]
+    torch.testing.assert_close(linear(x, columns), F.linear(x, columns), rtol=1e-5, atol=1e-4)
+    assert one_dnn == [tuple(x.shape)] * 10
+
+
+def test_the_two_gelus_differ(one_dnn: list[tuple[int, ...]]) -> None:
+    x = torch.linspace(-4, 4, 81)[:, None]
+    exact, tanh = (linear_gelu(x, torch.ones(1, 1), None, how) for how in ("none", "tanh"))
+    assert (exact - tanh).abs().max() > 1e-4
+    assert one_dnn
+
+
+def test_gradients_and_other_numbers_are_left_to_torch(one_dnn: list[tuple[int, ...]]) -> None:
+    x, weight = torch.randn(4, 8), torch.randn(6, 8, requires_grad=True)
+    linear(x, weight).sum().backward()
+    assert weight.grad is not None
+    torch.testing.assert_close(weight.grad, x.sum(0).expand(6, 8))
+    linear(x.bfloat16(), weight.detach().bfloat16())
+    linear(x.double(), weight.detach().double())
+    assert not one_dnn
+
+
+def test_one_dnn_is_not_used_where_it_disagrees(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "_is_amd", lambda: True)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    monkeypatch.setattr(products, "_one_dnn", lambda: lambda x, weight, bias, *_: F.linear(x, weight, bias) * 1.001)
+    prefers_one_dnn.cache_clear()
+    try:
+        assert not prefers_one_dnn()
+    finally:
+        prefers_one_dnn.cache_clear()
