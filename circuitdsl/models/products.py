@@ -56,7 +56,7 @@ def prefers_one_dnn() -> bool:
     if not (_is_amd() and torch.backends.cpu.get_cpu_capability().startswith("AVX512")):
         return False
     try:
-        return torch.backends.mkldnn.is_available() and _agrees()  # type: ignore[no-untyped-call]
+        return torch.backends.mkldnn.is_available() and _agrees()
     except (AttributeError, RuntimeError):  # PyTorch does not promise to keep this operation
         return False
 
