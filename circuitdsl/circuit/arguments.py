@@ -84,6 +84,11 @@ def refuse_others(scope: Scope, measurement: s.Measurement, found: Arguments, po
 
 def only_heads(scope: Scope, found: Arguments, members: Members, why: str = "only heads attend") -> bool:
     """Whether all nodes are heads."""
+    parts = [str(node) for node in members if node.is_part]
+    if parts:
+        message = f"{listing(parts)}: only whole heads attend and copy, not a part of what they write"
+        scope.sink.error("E076", message, one_set(found.sets).span)
+        return False
     others = [str(node) for node in members if node.kind != "head"]
     if others:
         have = "has" if len(others) == 1 else "have"

@@ -20,10 +20,11 @@ class TaskShape:
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
-    """The size of a model: enough to know which heads and MLPs exist; `d_head` where it is known."""
+    """The size of a model: enough to know which heads and MLPs exist; `d_head` and `d_mlp` where they are known."""
 
     title: str
     n_layers: int
     n_heads: int
     parallel: bool = False
     d_head: int | None = None
+    d_mlp: int | None = None

@@ -42,17 +42,11 @@ def _pairs(scope: Scope, channel: s.Channel) -> tuple[tuple[Node, Input], ...] |
     if ends is None:
         return None
     right = _only_heads(scope, ends.senders, channel.sender) and _only_heads(scope, ends.receivers, channel.receiver)
-    part = next((node for node in ends.receivers if node.index >= 0), None)
-    if right and part is not None:
-        message = f"a channel ends in a whole head, not in a component of its output ({part})"
-        scope.sink.error("E110", message, channel.receiver.span)
-        right = False
     if right and ends.port is None:
         help = f"write {ends.receiver_name}.q, .k or .v"
         message = f"{ends.receiver_name} reads through three inputs, and a channel ends in one"
         scope.sink.error("E071", message, channel.receiver.span, help)
         right = False
-    right = right and all(_component_exists(scope, node, channel.sender) for node in ends.senders)
     pairs = pairs_of(scope, ends) if right else []
     if not pairs or ends.port is None:
         return None
@@ -65,16 +59,6 @@ def _only_heads(scope: Scope, nodes: Iterable[Node], where: s.Set) -> bool:
         message = f"a channel joins heads, and {listing(others)} {'is none' if len(others) == 1 else 'are none'}"
         scope.sink.error("E110", message, where.span)
     return not others
-
-
-def _component_exists(scope: Scope, node: Node, where: s.Set) -> bool:
-    model = scope.model
-    if model is None or model.d_head is None or node.index < model.d_head:
-        return True
-    spread = f"{node.layer}.{node.head}[0] to {node.layer}.{node.head}[{model.d_head - 1}]"
-    message = f"a head of {model.title} has {model.d_head} singular components: {node} does not exist ({spread})"
-    scope.sink.error("E060", message, where.span)
-    return False
 
 
 # --- what is claimed of them ----------------------------------------------------------------------

@@ -43,6 +43,16 @@ class Node:
             case _:
                 return self.kind
 
+    @property
+    def is_part(self) -> bool:
+        """Whether it is a singular component of a head or a neuron of an MLP."""
+        return self.index >= 0
+
+    @property
+    def whole(self) -> Node:
+        """The head or MLP that it is a part of, or the node itself."""
+        return Node(self.kind, self.layer, self.head) if self.is_part else self
+
     def stage(self, parallel: bool = False) -> float:
         """Order along the residual stream: a node may only send to nodes of a later stage.
 
@@ -198,7 +208,7 @@ class Composition:
 class Check:
     """What a property asks of every prompt; a strict bound (`>`, `<`) is itself outside."""
 
-    measurement: Behaviour | Attention
+    measurement: Behaviour | Attention | Attribution
     low: float | None
     high: float | None
     strict: bool

@@ -38,7 +38,7 @@ from .membership import Membership, membership
 from .properties import resolve_property
 from .scope import Scope
 from .traces import HALF, resolve_trace
-from .unmeasured import check_names, component, unmeasured
+from .unmeasured import check_names, unmeasured
 
 ANSWER = Position("ANSWER")
 
@@ -88,21 +88,18 @@ class Claims:
         self.unmeasured.extend(unmeasured(self.scope.sink, statement, what))
 
     def edge(self, statement: s.EdgeClaim) -> None:
-        part = component((statement.edge.sender, statement.edge.receiver))
-        if part:
-            return self.leave(statement, f"an edge with a single component ({part})")
         effect = resolve_edge(self.scope, statement.edge, self.scope.via_mlps)
         tests = resolve_claim(self.scope, statement.claim)
         if isinstance(tests, NotMeasured):
             if effect is not None:
                 self.unmeasured.extend(unmeasured(self.scope.sink, statement, f"'{tests.what}'"))
-            return None
+            return
         if effect is not None and tests is not None:
             self.compare_with_itself(statement, effect, tests)
         tasks = self.tasks(statement.on, positions_of(effect, tests), statement)
         if effect is not None and tests is not None and tasks is not None:
             self.state(statement, effect, tests, tasks)
-        return None
+        return
 
     def compare_with_itself(self, statement: s.EdgeClaim, effect: EdgeEffect, tests: tuple[Test, ...]) -> None:
         for test in tests:
@@ -112,16 +109,13 @@ class Claims:
 
     def when(self, statement: s.WhenPatched | s.WhenKnockedOut) -> None:
         """The expectations of a block, each measured under its condition."""
-        edge = statement.edge if isinstance(statement, s.WhenPatched) else None
-        if component((edge.sender, edge.receiver) if edge else (statement.nodes,)):  # type: ignore[union-attr]
-            return self.leave(statement)
         condition = resolve_condition(self.scope, statement)
         self.scope.under = True
         for line in statement.block:
             if isinstance(line, s.Expect):
                 self.expect(line, condition)
         self.scope.under = False
-        return None
+        return
 
     def intervention(self, statement: s.Intervention) -> None:
         """A change of the model, and what is expected of the model that has it."""
@@ -146,9 +140,6 @@ class Claims:
         return word.text == "knockout"
 
     def expect(self, statement: s.Expect, under: Condition | None = None) -> None:
-        part = component(a for a in statement.measurement.arguments if not isinstance(a, s.Option | s.Text))  # type: ignore[misc]
-        if part:
-            return self.leave(statement, f"a measurement of a single component ({part})")
         expected = resolve_expect(self.scope, statement)
         if isinstance(expected, NotMeasured):
             return self.leave(statement, expected.what)
@@ -211,8 +202,6 @@ class Claims:
             statement = self.whole.get(claim.id)
             if statement is None:
                 kept.append(claim)
-            elif any(site.node.index >= 0 for site in whole.sites):
-                self.leave(statement, f"{statement.measurement.name.text} of a circuit with single components")
             elif trouble := _no_circuit(claim.measurement, whole):
                 scope.sink.error("E093", trouble, statement.measurement.span)
             elif able := tuple(t for t in claim.tasks if all(scope.defines(t, p) for p in whole.positions)):

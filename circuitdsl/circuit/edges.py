@@ -126,6 +126,11 @@ def _inputs_exist(scope: Scope, ends: Ends) -> bool:
         message = f"{listing(without)} {have} no .{ends.port}: only heads have inputs .q, .k and .v"
         scope.sink.error("E071", message, edge.receiver.span)
         right = False
+    elif part := next((node for node in ends.receivers if node.is_part), None):
+        message = f"{part} is a part of what {part.whole} writes: it reads nothing"
+        help = f"the receiver is the whole {'head' if part.kind == 'head' else 'MLP'}: {part.whole}"
+        scope.sink.error("E070", message, edge.receiver.span, help)
+        right = False
     elif any(node.kind == "embed" for node in ends.receivers):
         scope.sink.error("E070", "embed only writes: nothing is sent to it", edge.receiver.span)
         right = False

@@ -22,7 +22,7 @@ def evaluate(scope: Scope, node: s.Set) -> Members | None:
             if scope.itself is not None and isinstance(node, s.Special) and node.name == "self":
                 return dict(scope.itself)
             found = scope.node(node)
-            return None if found is None else {found: scope.homes.get(found)}
+            return None if found is None else {found: scope.homes.get(found) or scope.homes.get(found.whole)}
         case s.GroupRef(name=name) if scope.itself is not None and name in scope.roles:
             of_role = scope.nodes_of_role(name)
             if not of_role:
@@ -61,6 +61,9 @@ def _combine(scope: Scope, whole: s.Set, signs: Iterable[str], operands: tuple[s
                 found[node] = found.get(node) or positions
         elif not wrong:
             wrong |= _subtract(scope, whole, operand, members, found)
+    for part in [node for node in found if node.is_part and node.whole in found]:
+        scope.sink.error("E051", f"{part} is part of {part.whole}, which is named too", whole.span)
+        wrong = True
     if not wrong and not found:
         scope.sink.error("E056", f"{written(whole)} is empty", whole.span)
         wrong = True

@@ -40,7 +40,8 @@ def membership(circuit: Circuit) -> Membership:
     """The circuit: every group not marked `outside`, and every edge whose claim is not `negligible`.
 
     An edge brings the nodes at its ends where they act for it: its sender where it writes, and a receiver of `.q` or an
-    MLP where it reads (where a receiver of `.k` or `.v` acts, an edge does not say). Nodes of control groups are out.
+    MLP where it reads (where a receiver of `.k` or `.v` acts, an edge does not say). Nodes of control groups are out,
+    and so is a part of a node that is there as a whole.
     """
     inside = [group for group in circuit.groups if not group.outside]
     edges = frozenset(
@@ -53,6 +54,7 @@ def membership(circuit: Circuit) -> Membership:
     sites = {site for members in groups.values() for site in members}
     control = {node for group in circuit.groups if group.outside for node in group.nodes} - {s.node for s in sites}
     sites |= {site for edge in edges for site in _ends(edge) if _writes(site.node) and site.node not in control}
+    sites -= {site for site in sites if site.node.is_part and Site(site.node.whole, site.position) in sites}
     ends = (node for _, member in circuit.edges() for node in (member.sender, member.receiver))
     named = [*(node for group in circuit.groups for node in group.nodes), *ends]
     mlps = any(node.kind == "mlp" for node in named)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from ..language import syntax as s
 from .bounds import NotMeasured, read
-from .claims import AboveChance, Attention, Behaviour, Check, Property, Within
+from .claims import AboveChance, Attention, Attribution, Behaviour, Check, Property, Within
 from .expectations import resolve_expect
 from .scope import Scope
-from .unmeasured import component
-from .vocabulary import BEHAVIOUR, MEASUREMENTS, UNMEASURED
+from .vocabulary import BEHAVIOUR, MEASUREMENTS
 
 #: what has a value on every prompt
 PER_PROMPT = (*BEHAVIOUR, "attention", "attribution")
@@ -38,9 +37,6 @@ def _check(scope: Scope, line: s.Expect) -> Check | NotMeasured | None:
         message = f"{name.text} has no value on a single prompt, and a property is about every one"
         scope.sink.error("E088", message, name.span, f"a property takes {', '.join(PER_PROMPT)}")
         return None
-    part = component(a for a in line.measurement.arguments if not isinstance(a, s.Option | s.Text))  # type: ignore[misc]
-    if part:
-        return NotMeasured(f"a property of a single component ({part})")
     expected = resolve_expect(scope, line)
     if expected is None or isinstance(expected, NotMeasured):
         return expected
@@ -50,8 +46,7 @@ def _check(scope: Scope, line: s.Expect) -> Check | NotMeasured | None:
         message = "one prompt is answered rightly or not: nothing is above chance on every one"
         scope.sink.error("E088", message, line.relation.span, "write: expect accuracy > 0%, or expect logit_diff > 0")
         return None
-    if not isinstance(measurement, Behaviour | Attention) or not isinstance(test, Within):
-        return NotMeasured(UNMEASURED.get(name.text, name.text))
+    assert isinstance(measurement, Behaviour | Attention | Attribution) and isinstance(test, Within)
     return Check(measurement, test.low, test.high, test.strict, line.text.removeprefix("expect "))
 
 

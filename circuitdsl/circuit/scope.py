@@ -148,7 +148,7 @@ class Scope:
         return node if self.in_range(node, written.span) else None
 
     def in_range(self, node: Node, span: Span) -> bool:
-        """Whether the model has such a layer and head."""
+        """Whether the model has such a layer and head, and the node such a part."""
         model = self.model
         if model is None:
             return True
@@ -162,6 +162,12 @@ class Scope:
             spread = f"{node.layer}.0 to {node.layer}.{heads - 1}"
             message = f"{name} has {heads} heads a layer: {node} does not exist ({spread})"
             self.sink.error("E060", message, span)
+            return False
+        many, parts = (model.d_head, "singular components") if node.kind == "head" else (model.d_mlp, "neurons")
+        if many is not None and node.index >= many:
+            owner, code = ("a head", "E060") if node.kind == "head" else ("an MLP", "E061")
+            spread = f"{node.whole}[0] to {node.whole}[{many - 1}]"
+            self.sink.error(code, f"{owner} of {name} has {many} {parts}: {node} does not exist ({spread})", span)
             return False
         return True
 

@@ -11,46 +11,46 @@ from .catalogue import ModelShape
 
 POCKET = Path(__file__).parent.parent / "models" / "pocket"
 
-#: name on the hub without its owner: (title, layers, heads, parallel attention)
-_SIZES: dict[str, tuple[str, int, int, bool]] = {
-    "gpt2": ("GPT-2 small", 12, 12, False),
-    "gpt2-small": ("GPT-2 small", 12, 12, False),
-    "gpt2-medium": ("GPT-2 medium", 24, 16, False),
-    "gpt2-large": ("GPT-2 large", 36, 20, False),
-    "gpt2-xl": ("GPT-2 XL", 48, 25, False),
-    "distilgpt2": ("DistilGPT-2", 6, 12, False),
-    "gpt-j-6b": ("GPT-J 6B", 28, 16, True),
-    "gpt-neo-125m": ("GPT-Neo 125M", 12, 12, False),
-    "gpt-neo-1.3b": ("GPT-Neo 1.3B", 24, 16, False),
-    "gpt-neo-2.7b": ("GPT-Neo 2.7B", 32, 20, False),
-    "pythia-14m": ("Pythia 14M", 6, 4, True),
-    "pythia-31m": ("Pythia 31M", 6, 8, True),
-    "pythia-70m": ("Pythia 70M", 6, 8, True),
-    "pythia-160m": ("Pythia 160M", 12, 12, True),
-    "pythia-410m": ("Pythia 410M", 24, 16, True),
-    "pythia-1b": ("Pythia 1B", 16, 8, True),
-    "pythia-1.4b": ("Pythia 1.4B", 24, 16, True),
-    "pythia-2.8b": ("Pythia 2.8B", 32, 32, True),
-    "pythia-6.9b": ("Pythia 6.9B", 32, 32, True),
-    "pythia-12b": ("Pythia 12B", 36, 40, True),
-    "llama-2-7b-hf": ("Llama 2 7B", 32, 32, False),
-    "llama-2-13b-hf": ("Llama 2 13B", 40, 40, False),
-    "meta-llama-3-8b": ("Llama 3 8B", 32, 32, False),
-    "llama-3.1-8b": ("Llama 3.1 8B", 32, 32, False),
-    "llama-3.2-1b": ("Llama 3.2 1B", 16, 32, False),
-    "llama-3.2-3b": ("Llama 3.2 3B", 28, 24, False),
-    "mistral-7b-v0.1": ("Mistral 7B", 32, 32, False),
-    "qwen2.5-0.5b": ("Qwen2.5 0.5B", 24, 14, False),
-    "qwen2.5-1.5b": ("Qwen2.5 1.5B", 28, 12, False),
-    "qwen2.5-3b": ("Qwen2.5 3B", 36, 16, False),
-    "qwen2.5-7b": ("Qwen2.5 7B", 28, 28, False),
-    "qwen3-0.6b": ("Qwen3 0.6B", 28, 16, False),
-    "qwen3-1.7b": ("Qwen3 1.7B", 28, 16, False),
-    "gemma-2b": ("Gemma 2B", 18, 8, False),
-    "gemma-7b": ("Gemma 7B", 28, 16, False),
-    "gemma-2-2b": ("Gemma 2 2B", 26, 8, False),
-    "gemma-2-9b": ("Gemma 2 9B", 42, 16, False),
-    "gemma-3-1b-pt": ("Gemma 3 1B", 26, 4, False),
+#: name on the hub without its owner: (title, layers, heads, parallel attention, d_head, d_mlp)
+_SIZES: dict[str, tuple[str, int, int, bool, int, int]] = {
+    "gpt2": ("GPT-2 small", 12, 12, False, 64, 3072),
+    "gpt2-small": ("GPT-2 small", 12, 12, False, 64, 3072),
+    "gpt2-medium": ("GPT-2 medium", 24, 16, False, 64, 4096),
+    "gpt2-large": ("GPT-2 large", 36, 20, False, 64, 5120),
+    "gpt2-xl": ("GPT-2 XL", 48, 25, False, 64, 6400),
+    "distilgpt2": ("DistilGPT-2", 6, 12, False, 64, 3072),
+    "gpt-j-6b": ("GPT-J 6B", 28, 16, True, 256, 16384),
+    "gpt-neo-125m": ("GPT-Neo 125M", 12, 12, False, 64, 3072),
+    "gpt-neo-1.3b": ("GPT-Neo 1.3B", 24, 16, False, 128, 8192),
+    "gpt-neo-2.7b": ("GPT-Neo 2.7B", 32, 20, False, 128, 10240),
+    "pythia-14m": ("Pythia 14M", 6, 4, True, 32, 512),
+    "pythia-31m": ("Pythia 31M", 6, 8, True, 32, 1024),
+    "pythia-70m": ("Pythia 70M", 6, 8, True, 64, 2048),
+    "pythia-160m": ("Pythia 160M", 12, 12, True, 64, 3072),
+    "pythia-410m": ("Pythia 410M", 24, 16, True, 64, 4096),
+    "pythia-1b": ("Pythia 1B", 16, 8, True, 256, 8192),
+    "pythia-1.4b": ("Pythia 1.4B", 24, 16, True, 128, 8192),
+    "pythia-2.8b": ("Pythia 2.8B", 32, 32, True, 80, 10240),
+    "pythia-6.9b": ("Pythia 6.9B", 32, 32, True, 128, 16384),
+    "pythia-12b": ("Pythia 12B", 36, 40, True, 128, 20480),
+    "llama-2-7b-hf": ("Llama 2 7B", 32, 32, False, 128, 11008),
+    "llama-2-13b-hf": ("Llama 2 13B", 40, 40, False, 128, 13824),
+    "meta-llama-3-8b": ("Llama 3 8B", 32, 32, False, 128, 14336),
+    "llama-3.1-8b": ("Llama 3.1 8B", 32, 32, False, 128, 14336),
+    "llama-3.2-1b": ("Llama 3.2 1B", 16, 32, False, 64, 8192),
+    "llama-3.2-3b": ("Llama 3.2 3B", 28, 24, False, 128, 8192),
+    "mistral-7b-v0.1": ("Mistral 7B", 32, 32, False, 128, 14336),
+    "qwen2.5-0.5b": ("Qwen2.5 0.5B", 24, 14, False, 64, 4864),
+    "qwen2.5-1.5b": ("Qwen2.5 1.5B", 28, 12, False, 128, 8960),
+    "qwen2.5-3b": ("Qwen2.5 3B", 36, 16, False, 128, 11008),
+    "qwen2.5-7b": ("Qwen2.5 7B", 28, 28, False, 128, 18944),
+    "qwen3-0.6b": ("Qwen3 0.6B", 28, 16, False, 128, 3072),
+    "qwen3-1.7b": ("Qwen3 1.7B", 28, 16, False, 128, 6144),
+    "gemma-2b": ("Gemma 2B", 18, 8, False, 256, 16384),
+    "gemma-7b": ("Gemma 7B", 28, 16, False, 256, 24576),
+    "gemma-2-2b": ("Gemma 2 2B", 26, 8, False, 256, 9216),
+    "gemma-2-9b": ("Gemma 2 9B", 42, 16, False, 256, 14336),
+    "gemma-3-1b-pt": ("Gemma 3 1B", 26, 4, False, 256, 6912),
 }
 _OWNERS = frozenset({"openai-community", "distilbert", "eleutherai", "meta-llama", "mistralai", "qwen", "google"})
 _TUNED = ("-deduped", "-instruct", "-chat-hf", "-it")
@@ -114,13 +114,19 @@ def read_directory(path: Path, title: str) -> tuple[ModelShape | None, str | Non
     )
     if layers is None or heads is None:
         return None, f"{path / 'config.json'} does not give the numbers of layers and heads"
-    return ModelShape(title, layers, heads, _parallel(config), _d_head(config, heads)), None
+    return ModelShape(title, layers, heads, _parallel(config), _d_head(config, heads), _d_mlp(config)), None
 
 
 def _d_head(config: Any, heads: int) -> int | None:
     """Dimensions of a head, where the configuration gives them."""
     width = _number(config, "n_embd", "hidden_size")
     return _number(config, "head_dim") or (width // heads if width else None)
+
+
+def _d_mlp(config: Any) -> int | None:
+    """Neurons of an MLP, where they are given; GPT-2's may leave them out, being four times its width."""
+    width = _number(config, "n_embd") if isinstance(config, dict) and config.get("model_type") == "gpt2" else None
+    return _number(config, "n_inner", "intermediate_size") or (4 * width if width else None)
 
 
 def _number(config: Any, *keys: str) -> int | None:

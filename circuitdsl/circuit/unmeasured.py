@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from ..language import syntax as s
 from ..language.diagnostics import Sink
-from ..language.written import written
 from .claims import Unmeasured
 from .scope import Scope
 from .vocabulary import MEASUREMENTS, PORTS
 
 WHAT: dict[type[s.Syntax], str] = {
-    s.WhenPatched: "a 'when … is patched' block with a single component",
-    s.WhenKnockedOut: "a 'when … is knocked out' block with a single component",
     s.Role: "a role of the file's own",
     s.Use: "'use'",
     s.Property: "a property",
@@ -70,12 +65,3 @@ def _words(statement: s.Statement) -> set[object]:
         for argument in measurement.arguments
         if isinstance(argument, s.GroupRef) and argument.name in ("argmax", "negated", "nodes", "edges")
     }
-
-
-def component(sets: Iterable[s.Set]) -> str | None:
-    """The first singular component or neuron in the sets: those are measured by channels only."""
-    for each in sets:
-        for part in s.walk(each):
-            if isinstance(part, s.Head | s.Mlp) and part.index is not None:
-                return written(part)
-    return None

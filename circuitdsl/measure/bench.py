@@ -37,12 +37,14 @@ from circuitdsl.measure.requests import (
     patches_of,
     positions_of,
     uses_means,
+    writers_of,
 )
 from circuitdsl.measure.scores import SEQUENCES, head_score, sequence
 from circuitdsl.measure.store import Store
 from circuitdsl.measure.trace import Firing, NotTraced
 from circuitdsl.measure.writes import attributed, attribution, copying
 from circuitdsl.models.parts import Transformer
+from circuitdsl.patching import parts
 from circuitdsl.patching import runs as engine
 from circuitdsl.patching.count import Tally
 from circuitdsl.patching.intervene import intervene
@@ -246,10 +248,11 @@ def measure(
     patched = [request for request in values if patches_of(request)]
     means = any(map(uses_means, values))
     scored = [request for request in patched if is_scored(request)]
+    neurons = parts.neurons(node for request in values for node in writers_of(request))
     both_ways = any(patch.direction == "denoise" for request in patched for patch in patches_of(request))
 
     def measure_part(places: Array, part: Array) -> None:
-        runs = _runs(bench, part, means)
+        runs = _runs(bench, part, means, neurons)
         for reading in (scores_of(bench, runs, scored, part), *_readings(bench, runs, list(values), part)):
             for request, numbers in reading.items():
                 values[request][places] = numbers
@@ -307,22 +310,22 @@ def parts_of(bench: Bench, indices: Array, both_ways: bool = False) -> Iterator[
             yield chunk, indices[chunk]
 
 
-def _runs(bench: Bench, part: Array, means: bool) -> Runs:
+def _runs(bench: Bench, part: Array, means: bool, neurons: Sequence[Node] = ()) -> Runs:
     pairs = [bench.pairs[i] for i in part]
-    runs = engine.run(bench.model, _tokens(pairs, "clean_tokens"), _tokens(pairs, "corrupt_tokens"))
+    runs = engine.run(bench.model, _tokens(pairs, "clean_tokens"), _tokens(pairs, "corrupt_tokens"), neurons)
     if not means:
         return runs
-    terms, stratum = _mean_terms(bench, runs.length)
+    terms, stratum = _mean_terms(bench, runs.length, neurons)
     return runs.with_means(terms, torch.as_tensor(stratum[part]))
 
 
-def _mean_terms(bench: Bench, length: int) -> tuple[Terms, Array]:
+def _mean_terms(bench: Bench, length: int, neurons: Sequence[Node]) -> tuple[Terms, Array]:
     """Mean terms over all corrupt prompts of a stratum and length, and every prompt's stratum (-1: other length)."""
-    if length not in bench._means:
+    if length not in bench._means or not set(neurons) <= bench._means[length][0].neurons.keys():
         known = [pair for pair in bench.reference if len(pair.corrupt_tokens) == length]
         names, codes = np.unique([pair.stratum for pair in known], return_inverse=True)
         tokens = _tokens(known, "corrupt_tokens")
-        terms = engine.mean_terms(bench.model, tokens, torch.as_tensor(codes), len(names))
+        terms = engine.mean_terms(bench.model, tokens, torch.as_tensor(codes), len(names), neurons)
         number = {str(name): i for i, name in enumerate(names)}
         stratum = [number[p.stratum] if len(p.corrupt_tokens) == length else -1 for p in bench.pairs]
         bench._means[length] = terms, np.asarray(stratum)

@@ -56,6 +56,7 @@ from circuitdsl.measure.whole_circuit import (
     subsets,
     without,
 )
+from circuitdsl.models.parts import Transformer
 from circuitdsl.patching.subgraph import Subgraph
 
 #: what numbers are compared with, prompt by prompt: an unpatched run scored by the task's metric, or another request
@@ -125,6 +126,11 @@ class ClaimPlan:
     def tests(self, part: Part) -> tuple[Test, ...]:
         """What is tested on a part."""
         return part.tests or self.claim.tests
+
+
+def shape_of(model: Transformer) -> ModelShape:
+    """The size of a loaded model, or of its outline."""
+    return ModelShape(model.name, model.n_layers, model.n_heads, model.parallel, model.d_head, model.d_mlp)
 
 
 def plan(circuit: Circuit, shape: ModelShape) -> tuple[ClaimPlan, ...]:

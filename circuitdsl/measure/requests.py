@@ -172,6 +172,14 @@ def uses_means(request: Request) -> bool:
     return any(isinstance(patch, NodeRequest) and patch.ablate == "mean" for patch in patches_of(request))
 
 
+def writers_of(request: Request) -> set[Node]:
+    """The nodes whose terms a request replaces or looks at."""
+    found = {node for patch in patches_of(request) for node, _ in patch.writes}
+    if isinstance(request, Subgraph):
+        found |= {site.node for site in request.sites} | {edge.sender for edge in request.edges}
+    return found | set(request.nodes if isinstance(request, AttributionRequest) else ())
+
+
 def positions_of(request: Request) -> tuple[Position, ...]:
     """Every position that a request needs, but for `*`."""
     if isinstance(request, ChangedRequest):

@@ -62,7 +62,7 @@ def model_without(circuit: Subgraph, nodes: Nodes) -> Subgraph:
 
 
 def _touches(edge: Edge, nodes: Nodes) -> bool:
-    return edge.sender in nodes or edge.receiver.node in nodes
+    return edge.sender in nodes or edge.sender.whole in nodes or edge.receiver.node in nodes
 
 
 def members(circuit: Subgraph) -> tuple[Node, ...]:
@@ -134,7 +134,7 @@ def _permutation(shape: ModelShape, rng: random.Random) -> dict[Node, Node]:
 
 def _exchanged(circuit: Subgraph, swap: Mapping[Node, Node]) -> Subgraph:
     def of(node: Node) -> Node:
-        return swap.get(node, node)
+        return replace(swap.get(node.whole, node.whole), index=node.index)
 
     edges: Iterable[Edge] = circuit.edges
     return replace(

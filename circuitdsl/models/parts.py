@@ -151,6 +151,13 @@ class Mlp:
             return linear_gelu(x, self.up.weight, self.up.bias, "none" if self.act is F.gelu else "tanh")
         return self.act(self.up(x))
 
+    def neuron(self, index: int, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows"]:
+        """The activation of one neuron; its term is that times its output weights."""
+        up = self.up.outputs(index, index + 1)(x)
+        if self.gate is None:
+            return self.act(up)[..., 0]
+        return (self.act(self.gate.outputs(index, index + 1)(x)) * up)[..., 0]
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Block:
@@ -160,6 +167,8 @@ class Block:
     attn: Attention
     mlp_norm: Norm
     mlp: Mlp
+    #: what was worked out from the weights (see `weights.component_factors`); a changed block works it out anew
+    known: dict[str, Any] = field(init=False, default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

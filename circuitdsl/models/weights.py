@@ -20,7 +20,7 @@ from torch import Tensor
 
 from circuitdsl.models.errors import BrokenWeights, ModelUnavailable, UnsupportedModel
 from circuitdsl.models.load import configuration, locate, refuse_more_layers, weight_files, weights_sha256
-from circuitdsl.models.parts import HEADS, Attention, Norm, Transformer
+from circuitdsl.models.parts import HEADS, Attention, Block, Norm, Transformer
 
 #: what Hugging Face's files leave out where they hold the model without its unembedding, as the one of `gpt2` does
 PREFIXES = ("transformer.", "gpt_neox.", "model.")
@@ -164,10 +164,29 @@ def component_map(
     `W_V` has the norm's gain folded in and `W_O` is centred, as `fold` gives them. `v` lies in the row space of this
     `W_O`, so that such a matrix exists: `P = W_O v (W_O^+ v)^T`, with the pseudo-inverse.
     """
+    reads, writes = component_factors(W_V, W_O)
+    return torch.outer(reads[index], writes[index])
+
+
+def component_factors(
+    W_V: Float[Tensor, "*heads d d_head"], W_O: Float[Tensor, "*heads d_head d"]
+) -> tuple[Float[Tensor, "*heads d_head d_head"], Float[Tensor, "*heads d_head d_head"]]:
+    """`W_O v` and `W_O^+ v` of every component: its `component_map` is the outer product of the two."""
     _, r = torch.linalg.qr(W_V)
     _, _, vh = torch.linalg.svd(r @ W_O, full_matrices=False)
-    v = vh[index]
-    return torch.outer(W_O @ v, v @ torch.linalg.pinv(W_O))
+    return vh @ W_O.mT, vh @ torch.linalg.pinv(W_O)
+
+
+def component_of(
+    block: Block, head: int, index: int, z: Float[Tensor, "*rows d_head"]
+) -> Float[Tensor, "*rows d_head"]:
+    """The part of a head's `z` that writes one singular component of its output: `z P`."""
+    if "components" not in block.known:
+        folded = fold(block.attn_norm, block.attn)
+        found = component_factors(folded.W_V, folded.W_O)
+        block.known["components"] = tuple(each.to(block.attn.o.weight) for each in found)
+    reads, writes = block.known["components"]
+    return (z @ reads[head, index])[..., None] * writes[head, index]
 
 
 # --- where they come from ---------------------------------------------------------------------------

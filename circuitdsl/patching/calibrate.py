@@ -49,7 +49,7 @@ def _made_up(part: Any, device: torch.device) -> Any:
     if isinstance(part, tuple):
         return tuple(_made_up(inner, device) for inner in part)
     if is_dataclass(part) and not isinstance(part, type):
-        inside = {field.name: getattr(part, field.name) for field in fields(part)}
+        inside = {field.name: getattr(part, field.name) for field in fields(part) if field.init}
         return replace(part, **{k: _made_up(v, device) for k, v in inside.items() if k != "tokenizer"})
     return part
 

@@ -18,8 +18,9 @@ from torch import Tensor
 from circuitdsl.circuit.claims import Node
 from circuitdsl.models.parts import Transformer
 from circuitdsl.patching.count import Tally
+from circuitdsl.patching.parts import component, neuron_term, neurons
 from circuitdsl.patching.runs import Runs, Terms
-from circuitdsl.patching.tables import Array, Names, Plan, Senders, Where, all_names, ship
+from circuitdsl.patching.tables import Array, Names, Plan, Senders, Where, all_names, sent_at, ship
 
 Key = tuple[Senders, float]
 
@@ -108,7 +109,7 @@ def _flow(
             for sender, names in group.senders:
                 if sender.kind == kind and sender.layer == layer:
                     delta = change(model, sender, runs.clean, runs.corrupt, prompt[at], pos[at])
-                    direct[at] += delta * _mask(where, names, host[at], delta)
+                    direct[at] += delta * _mask(where, names, group.senders, sender, host[at], delta)
 
     def record(stage: float) -> None:
         for group in groups:
@@ -121,17 +122,22 @@ def _flow(
             return
         at = ship(np.concatenate([np.arange(g.start, g.end) for g in active]), model.device)
         block, n, t = model.blocks[layer], prompt[at], pos[at]
-        now = block.mlp(block.mlp_norm(runs.clean.mlp_in[layer][n, t] + direct[at] + mediated[at]))
-        mediated[at] += (now - runs.clean.mlp[layer][n, t]) * torch.cat([_unless_sent(g, layer) for g in active])
+        x = block.mlp_norm(runs.clean.mlp_in[layer][n, t] + direct[at] + mediated[at])
+        added = block.mlp(x) - runs.clean.mlp[layer][n, t]
+        for node in neurons(sender for g in active for sender, _ in g.senders if sender.layer == layer):
+            sent = torch.cat([1 - _unless_sent(g, node) for g in active])
+            moved = block.mlp.neuron(node.index, x) - runs.clean.neuron(node)[n, t]
+            added -= neuron_term(model, node, moved) * sent
+        mediated[at] += added * torch.cat([_unless_sent(g, Node("mlp", layer)) for g in active])
         tally.flow_positions += len(at)
 
-    def _unless_sent(group: _Group, layer: int) -> Tensor:
-        """0 where the layer's MLP is itself a sender, whose term is replaced as a whole."""
-        names = next((names for s, names in group.senders if s == Node("mlp", layer)), None)
+    def _unless_sent(group: _Group, node: Node) -> Tensor:
+        """0 where an MLP or neuron is itself a sender, whose term is replaced as a whole."""
+        names = next((names for s, names in group.senders if s == node), None)
         size = group.end - group.start
         if names is None:
             return torch.ones(size, 1, dtype=model.dtype, device=model.device)
-        return 1 - _mask(where, names, host[group.start : group.end], mediated)
+        return 1 - _mask(where, names, group.senders, node, host[group.start : group.end], mediated)
 
     join("embed", -1)
     for layer in range(model.n_layers):
@@ -148,8 +154,8 @@ def _flow(
     return out
 
 
-def _mask(where: Where, names: Names, host: Array, like: Tensor) -> Tensor:
-    mask = where.mask(names, fixed=True)[host[:, 0], host[:, 1]][:, None]
+def _mask(where: Where, names: Names, senders: Senders, node: Node, host: Array, like: Tensor) -> Tensor:
+    mask = sent_at(where, names, senders, node, fixed=True)[host[:, 0], host[:, 1]][:, None]
     return ship(mask, like.device).to(like.dtype)
 
 
@@ -161,10 +167,12 @@ def change(
 
 
 def value(terms: Terms, node: Node, prompt: Tensor, pos: Tensor) -> Float[Tensor, "points _"]:
-    """A node's term at points; a head's as its `z`."""
+    """A node's term at points; a head's (or its component's) as the head's `z`, a neuron's as its activation."""
     match node.kind:
         case "head":
             return terms.z[node.layer][prompt, pos, node.head]
+        case "mlp" if node.is_part:
+            return terms.neuron(node)[prompt, pos, None]
         case "mlp":
             return terms.mlp[node.layer][prompt, pos]
     return terms.embed[prompt, pos]
@@ -172,4 +180,6 @@ def value(terms: Terms, node: Node, prompt: Tensor, pos: Tensor) -> Float[Tensor
 
 def term(model: Transformer, node: Node, x: Float[Tensor, "points _"]) -> Float[Tensor, "points d"]:
     """The term that `value` stands for."""
-    return model.blocks[node.layer].attn.out_head(node.head, x) if node.kind == "head" else x
+    if node.kind == "head":
+        return model.blocks[node.layer].attn.out_head(node.head, component(model, node, x))
+    return neuron_term(model, node, x[..., 0]) if node.is_part else x

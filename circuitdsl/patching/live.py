@@ -8,8 +8,9 @@ the sender now writes taken out and that of the other run put in.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -21,7 +22,8 @@ from circuitdsl.models.parts import Transformer
 from circuitdsl.patching.attend import attend_from, pattern_of
 from circuitdsl.patching.count import Tally
 from circuitdsl.patching.flow import Flows, term, value
-from circuitdsl.patching.runs import Runs
+from circuitdsl.patching.parts import component, neuron_term
+from circuitdsl.patching.runs import Runs, Terms
 from circuitdsl.patching.tables import Batch, Entry, Jobs, Reads, Send, Sites, entry, entry_jobs
 
 
@@ -33,6 +35,7 @@ class Live:
         z: of kept layers, `[N, E, W, heads, d_head]`.
         mlp: of kept layers, `[N, E, W, d]`.
         embed: `[N, E, W, d]`, where `embed` was knocked out.
+        neurons: activations of those neurons that are replaced or read later, `[N, E, W]`.
     """
 
     runs: Runs
@@ -42,6 +45,7 @@ class Live:
     z: dict[int, Tensor] = field(default_factory=dict)
     mlp: dict[int, Tensor] = field(default_factory=dict)
     embed: Tensor | None = None
+    neurons: dict[Node, Tensor] = field(default_factory=dict)
 
     @property
     def model(self) -> Transformer:
@@ -92,6 +96,8 @@ def layer_after(live: Live, layer: int, resid: Float[Tensor, "N E S d"]) -> Floa
         x[reads.points.flat] = block.mlp_norm(patched_inputs(live, source[reads.points.flat], reads))
     out = block.mlp(x)
     live.tally.block_positions += len(x)
+    for node in batch.neurons(layer):
+        live.neurons[node] = block.mlp.neuron(node.index, x).view(mid.shape[:-1])
     _put(live, out, layer, "mlp", width)
     if batch.keeps("mlp", layer):
         live.mlp[layer] = out.view(mid.shape)
@@ -191,8 +197,8 @@ def _head_changes(
     for site in sites:
         n, _, s = site.points.host.T
         numbers = batch.ship(np.concatenate([np.full(b - a, jobs.number[head, e]) for head, e, a, b in site.nodes]))
-        step = batch.ship(s - (batch.steps - width))
-        z[numbers, batch.ship(n), step] = _replacement(live, layer, "z", site)
+        at = numbers, batch.ship(n), batch.ship(s - (batch.steps - width))
+        z[at] = _replaced(live, layer, "z", site, z[at])
     if batch.keeps("head", layer):
         kept = live.clean(cache.z[layer], width)
         kept.view(-1, *kept.shape[-2:])[jobs.points.flat, jobs.of_point] = z[jobs.job]
@@ -240,9 +246,13 @@ def _entry_mlp(
             x[at.read_rows] = block.mlp_norm(patched_inputs(live, source[at.read_rows], reads))
         out[at.through_mlp] = block.mlp(x)
         live.tally.block_positions += at.n_through_mlp
+    for node in live.batch.neurons(layer):
+        live.neurons[node] = live.clean(live.runs.clean.neuron(node), live.batch.width(layer))
+        if at.n_through_mlp:
+            live.neurons[node].view(-1)[at.touched.flat[at.through_mlp]] = block.mlp.neuron(node.index, x)
     for site in live.batch.sites(layer, "mlp", live.batch.width(layer)):
         rows = torch.searchsorted(at.touched.flat, site.points.flat)
-        out[rows] = _replacement(live, layer, "mlp", site)
+        out[rows] = _replaced(live, layer, "mlp", site, out[rows])
     return out
 
 
@@ -269,6 +279,8 @@ def _now(live: Live, send: Send) -> Float[Tensor, "points _"]:
         case "head":
             z = live.z[sender.layer]
             return z.view(-1, *z.shape[-2:])[send.flat, sender.head]
+        case "mlp" if sender.is_part:
+            return live.neurons[sender].view(-1)[send.flat, None]
         case "mlp":
             mlp = live.mlp[sender.layer]
             return mlp.view(-1, mlp.shape[-1])[send.flat]
@@ -280,18 +292,50 @@ def _put(live: Live, flat: Float[Tensor, "... term"], layer: int, kind: str, wid
     """Replace the knocked-out terms of a place."""
     for site in live.batch.sites(layer, kind, width):
         rows = (site.points.flat, site.head) if kind == "z" else (site.points.flat,)
-        flat[rows] = _replacement(live, layer, kind, site)
+        flat[rows] = _replaced(live, layer, kind, site, flat[rows])
+
+
+def _replaced(live: Live, layer: int, kind: str, site: Sites, now: Float[Tensor, "points _"]) -> Tensor | float:
+    """Knocked-out terms after the replacement of their nodes, or of a part of them; heads' as their `z`."""
+    if kind == "z":
+        other = _replacement(live, layer, kind, site)
+        return other if site.part is None else now + component(live.model, site.part, other - now)
+    if kind == "mlp":
+        change = _replaced_neurons(live, layer, site)
+        if site.part is not None:
+            return now + neuron_term(live.model, site.part, change)
+    return _replacement(live, layer, kind, site)
+
+
+def _replaced_neurons(live: Live, layer: int, site: Sites) -> Float[Tensor, " points"]:
+    """Note the activations of neurons that are replaced, alone or with their MLP; by how much the last one changes."""
+    change = live.runs.clean.end.new_zeros(len(site.points.flat))
+    for node in live.batch.neurons(layer) if site.part is None else (site.part,):
+        flat = live.neurons[node].view(-1)
+        other = _other(live, site, partial(_activation, node, site.points.pos))
+        change = other - flat[site.points.flat]
+        flat[site.points.flat] = other
+    return change
+
+
+def _activation(node: Node, pos: Tensor, terms: Terms, rows: Tensor) -> Float[Tensor, " points"]:
+    return terms.neuron(node)[rows, pos]
 
 
 def _replacement(live: Live, layer: int, kind: str, site: Sites) -> Tensor | float:
     """What knocked-out terms become."""
+    if kind == "z":
+        return _other(live, site, lambda terms, rows: terms.z[layer][rows, site.points.pos, site.head])
+    node = Node("mlp", layer) if kind == "mlp" else EMBED
+    return _other(live, site, lambda terms, rows: value(terms, node, rows, site.points.pos))
+
+
+def _other(live: Live, site: Sites, read: Callable[[Terms, Tensor], Tensor]) -> Tensor | float:
+    """What stands in for terms: those of the other run, the means, or zero."""
     if site.ablate == "zero":
         return 0.0
     runs, rows = live.runs, site.points.prompt
-    terms = runs.corrupt
-    if site.ablate == "mean":
-        assert runs.means is not None and runs.stratum is not None
-        terms, rows = runs.means, runs.stratum[rows]
-    if kind == "z":
-        return terms.z[layer][rows, site.points.pos, site.head]
-    return value(terms, Node("mlp", layer) if kind == "mlp" else EMBED, rows, site.points.pos)
+    if site.ablate == "corrupt":
+        return read(runs.corrupt, rows)
+    assert runs.means is not None and runs.stratum is not None
+    return read(runs.means, runs.stratum[rows])

@@ -59,6 +59,11 @@ class Experiment:
         """Every position named in it."""
         return frozenset(e.position for e in self.edges) | frozenset(s.position for s in self.sites)
 
+    @property
+    def writers(self) -> frozenset[Node]:
+        """Every node whose term is replaced somewhere."""
+        return frozenset(e.sender for e in self.edges) | frozenset(s.node for s in self.sites)
+
     def __str__(self) -> str:
         parts = [str(edge) for edge in sorted(self.edges)]
         parts += [f"{site.node} {self.ablate} at {site.position}" for site in sorted(self.sites)]
@@ -124,6 +129,10 @@ def check(model: Transformer, experiment: Experiment) -> None:
     for edge in experiment.edges:
         check_node(model, edge.sender)
         check_node(model, edge.receiver.node)
+        if edge.receiver.node.is_part:
+            raise PatchError(
+                f"{edge.receiver.node} is a part of what {edge.receiver.node.whole} writes: it reads nothing"
+            )
         if edge.sender.stage(model.parallel) >= edge.receiver.node.stage(model.parallel):
             raise PatchError(f"{edge.sender} does not come before {edge.receiver.node}, so it cannot send to it")
         if (edge.receiver.port == "in") == (edge.receiver.node.kind == "head"):
@@ -141,3 +150,7 @@ def check_node(model: Transformer, node: Node) -> None:
         raise PatchError(f"{model.name} has layers 0 to {layers - 1}, so there is no {node}")
     if node.kind == "head" and not 0 <= node.head < heads:
         raise PatchError(f"{model.name} has heads 0 to {heads - 1} in a layer, so there is no {node}")
+    many, parts = (model.d_head, "singular components") if node.kind == "head" else (model.d_mlp, "neurons")
+    if node.index >= many:
+        whole = "a head" if node.kind == "head" else "an MLP"
+        raise PatchError(f"{whole} of {model.name} has {parts} 0 to {many - 1}, so there is no {node}")

@@ -82,15 +82,24 @@ def _patched(
     """What every input reads in the patched run, and the terms that its nodes write."""
     if experiment.direction == "denoise":
         clean, corrupt = corrupt, clean
-    other = terms_of(model, corrupt)
-    plain = terms_of(model, clean)
+    parts = [node for node in experiment.writers if node.is_part]
+    other = terms_of(model, corrupt, parts)
+    plain = terms_of(model, clean, parts)
     now: RunTerms = {}
+
+    def replace(node: Node, pos: int, value: RunTerms | None) -> None:
+        """Exchange what a node writes at a token, and the neurons with their MLP."""
+        new = torch.zeros_like(now[node.whole]) if value is None else share(model, value, node)
+        now[node.whole][pos] += new[pos] - share(model, now, node)[pos]
+        for part in parts:
+            if node.kind == "mlp" and node in (part, part.whole):
+                now[part][pos] = 0 if value is None else value[part][pos]
 
     def read(node: Node, port: str) -> Float[Tensor, "T d"]:
         resid = residual(model, now, node)
         edges = [edge for edge in experiment.edges if (edge.receiver.node, edge.receiver.port) == (node, port)]
         for sender, pos in _pairs(edges, at):
-            resid[pos] += other[sender][pos] - now[sender][pos]
+            resid[pos] += share(model, other, sender)[pos] - share(model, now, sender)[pos]
         if experiment.via_mlps and edges:
             resid += mediated(model, plain, other, node, _pairs(edges, at))
         return resid
@@ -99,16 +108,46 @@ def _patched(
         if node == LOGITS:
             break
         now[node] = write(model, clean, node, read)
-        for site in experiment.sites:
-            for pos in at[site.position] if site.node == node else ():
+        now |= {part: neuron(model, part, read) for part in parts if _is_neuron_of(part, node)}
+        for site in sorted(experiment.sites, key=lambda site: not site.node.is_part):
+            if site.node.whole == node:
                 value = {"corrupt": other, "mean": means}.get(experiment.ablate)
-                now[node][pos] = 0 if value is None else value[node][pos]
+                for pos in at[site.position]:
+                    replace(site.node, pos, value)
     return read, now
 
 
+def share(model: Transformer, terms: RunTerms, node: Node) -> Float[Tensor, "T d"]:
+    """What a node writes, or what a part of one does: a component along its singular direction, as norms read it."""
+    if node.kind != "head" or not node.is_part:
+        return terms[node]
+    block = model.blocks[node.layer]
+    attn, rows = block.attn, slice(node.head * block.attn.d_head, (node.head + 1) * block.attn.d_head)
+    group = slice(node.head // attn.group * attn.d_head, (node.head // attn.group + 1) * attn.d_head)
+    W_OV = (attn.v.weight[group] * block.attn_norm.gain).T.double() @ attn.o.weight[:, rows].T.double()
+    term = terms[node.whole].double()
+    if block.attn_norm.kind == "layer":  # a constant over all dimensions is read by nobody
+        W_OV, term = (x - x.mean(-1, keepdim=True) for x in (W_OV, term))
+    v = torch.linalg.svd(W_OV).Vh[node.index]
+    return torch.outer(term @ v, v).to(terms[node.whole].dtype)
+
+
+def neuron(model: Transformer, node: Node, read: Read) -> Float[Tensor, "T d"]:
+    """What a neuron writes: its activation times its output weights."""
+    block = model.blocks[node.layer]
+    mlp, x = block.mlp, block.mlp_norm(read(node.whole, "in"))
+    hidden = mlp.act(mlp.up(x)) if mlp.gate is None else mlp.act(mlp.gate(x)) * mlp.up(x)
+    return torch.outer(hidden[:, node.index], mlp.down.weight[:, node.index])
+
+
+def _is_neuron_of(part: Node, node: Node) -> bool:
+    return part.kind == "mlp" and part.whole == node
+
+
 def _pairs(edges: list[Edge], at: Mapping[Position, set[int]]) -> set[tuple[Node, int]]:
-    """The (sender, token) pairs of the edges into one input."""
-    return {(edge.sender, pos) for edge in edges for pos in at[edge.position]}
+    """The (sender, token) pairs of the edges into one input; a part goes with its whole where that is patched too."""
+    pairs = {(edge.sender, pos) for edge in edges for pos in at[edge.position]}
+    return {(node, pos) for node, pos in pairs if not node.is_part or (node.whole, pos) not in pairs}
 
 
 def nodes(model: Transformer) -> list[Node]:
@@ -124,7 +163,7 @@ def residual(model: Transformer, terms: RunTerms, node: Node) -> Float[Tensor, "
     stage = node.stage(model.parallel)
     total = torch.zeros_like(terms[EMBED])
     for sender, term in terms.items():
-        if sender.stage(model.parallel) < stage:
+        if sender.stage(model.parallel) < stage and not sender.is_part:
             total = total + term
     for layer, block in enumerate(model.blocks):
         if block.attn.o.bias is not None and Node("head", layer).stage(model.parallel) < stage:
@@ -132,11 +171,16 @@ def residual(model: Transformer, terms: RunTerms, node: Node) -> Float[Tensor, "
     return total
 
 
-def terms_of(model: Transformer, tokens: Int[Tensor, " T"]) -> RunTerms:
-    """The terms of a run that nothing is done to."""
+def terms_of(model: Transformer, tokens: Int[Tensor, " T"], parts: Sequence[Node] = ()) -> RunTerms:
+    """The terms of a run that nothing is done to, and of some neurons of it."""
     terms: RunTerms = {}
+
+    def read(node: Node, port: str) -> Float[Tensor, "T d"]:
+        return residual(model, terms, node)
+
     for node in nodes(model)[:-1]:
-        terms[node] = write(model, tokens, node, lambda reader, port: residual(model, terms, reader))
+        terms[node] = write(model, tokens, node, read)
+        terms |= {part: neuron(model, part, read) for part in parts if _is_neuron_of(part, node)}
     return terms
 
 
@@ -199,9 +243,14 @@ def mediated(
         for sender, pos in pairs:
             if sender == node:
                 term[pos] = other[node][pos]
+            elif sender.whole == node:
+                own_term = share(model, clean, sender)
+                if node.kind == "mlp":
+                    own_term = neuron(model, sender, lambda reader, port: residual(model, frozen, reader))
+                term[pos] += share(model, other, sender)[pos] - own_term[pos]
         frozen[node] = term
     change = residual(model, frozen, receiver) - residual(model, clean, receiver)
     own = torch.zeros_like(change)
     for sender, pos in pairs:
-        own[pos] += other[sender][pos] - clean[sender][pos]
+        own[pos] += share(model, other, sender)[pos] - share(model, clean, sender)[pos]
     return change - own

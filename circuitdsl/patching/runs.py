@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -13,7 +13,8 @@ from torch import Tensor
 
 from circuitdsl.circuit.claims import Node
 from circuitdsl.models.parts import Attention, Transformer, attend
-from circuitdsl.patching.patch import Ablation, PatchError, Readout
+from circuitdsl.patching.parts import component
+from circuitdsl.patching.patch import Ablation, PatchError, Readout, check_node
 
 C = TypeVar("C", bound="Terms")
 
@@ -32,12 +33,20 @@ class Terms:
         z: per layer, each head's `z`; its term is `z W_O` (`b_V` is inside, `b_O` belongs to no node).
         mlp: per layer, the MLP's term, its output bias included.
         end: the residual stream at END, before the final norm.
+        neurons: the activations of those neurons that were asked for.
     """
 
     embed: Float[Tensor, "n T d"]
     z: tuple[Float[Tensor, "n T heads d_head"], ...]
     mlp: tuple[Float[Tensor, "n T d"], ...]
     end: Float[Tensor, "n d"]
+    neurons: Mapping[Node, Float[Tensor, "n T"]]
+
+    def neuron(self, node: Node) -> Float[Tensor, "n T"]:
+        """A neuron's activation. Raises `PatchError` where the run was made without it."""
+        if node not in self.neurons:
+            raise PatchError(f"the run does not hold the activation of {node}: name it among the run's neurons")
+        return self.neurons[node]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,7 +99,8 @@ class Runs:
 
     def swapped(self) -> Runs:
         """The same prompts with clean and corrupt exchanged, for denoising. Runs the model again."""
-        return replace(run(self.model, self.corrupt_tokens, self.clean_tokens), means=self.means, stratum=self.stratum)
+        other = run(self.model, self.corrupt_tokens, self.clean_tokens, tuple(self.clean.neurons))
+        return replace(other, means=self.means, stratum=self.stratum)
 
     def with_means(self, means: Terms, stratum: Int[Tensor, " n"]) -> Runs:
         """The same runs, with the values that mean ablation puts in."""
@@ -116,8 +126,16 @@ def edited(runs: Runs, edits: Edits) -> Cache:
 
 
 @torch.inference_mode()
-def run(model: Transformer, clean_tokens: Int[Tensor, "n T"], corrupt_tokens: Int[Tensor, "n T"]) -> Runs:
+def run(
+    model: Transformer,
+    clean_tokens: Int[Tensor, "n T"],
+    corrupt_tokens: Int[Tensor, "n T"],
+    neurons: Sequence[Node] = (),
+) -> Runs:
     """Run clean prompts and their corrupt partners once and keep what patching needs.
+
+    Args:
+        neurons: those that experiments on these runs name.
 
     Raises:
         PatchError: the prompts of a pair differ in length, are empty, too long, or hold a token the model lacks.
@@ -130,7 +148,15 @@ def run(model: Transformer, clean_tokens: Int[Tensor, "n T"], corrupt_tokens: In
     clean, corrupt = (tokens.to(model.device).long() for tokens in (clean_tokens, corrupt_tokens))
     for tokens, which in ((clean, "clean"), (corrupt, "corrupt")):
         _check_tokens(model, tokens, which)
-    return Runs(model, clean, corrupt, _filled(model, clean, _new_cache), _filled(model, corrupt, _new_terms))
+    for node in neurons:
+        check_node(model, node)
+    return Runs(
+        model,
+        clean,
+        corrupt,
+        _filled(model, clean, _new_cache, neurons=neurons),
+        _filled(model, corrupt, _new_terms, neurons=neurons),
+    )
 
 
 @torch.inference_mode()
@@ -155,7 +181,13 @@ def ends(model: Transformer, tokens: Int[Tensor, "n T"], which: str = "clean") -
 
 
 @torch.inference_mode()
-def mean_terms(model: Transformer, tokens: Int[Tensor, "n T"], stratum: Int[Tensor, " n"], strata: int) -> Terms:
+def mean_terms(
+    model: Transformer,
+    tokens: Int[Tensor, "n T"],
+    stratum: Int[Tensor, " n"],
+    strata: int,
+    neurons: Sequence[Node] = (),
+) -> Terms:
     """Mean terms of the prompts of each stratum, position by position; memory does not grow with the prompts.
 
     Args:
@@ -163,12 +195,12 @@ def mean_terms(model: Transformer, tokens: Int[Tensor, "n T"], stratum: Int[Tens
     """
     tokens, stratum = tokens.to(model.device).long(), stratum.to(model.device)
     _check_tokens(model, tokens, "corrupt")
-    total = _new_terms(model, strata, tokens.shape[1])
+    total = _new_terms(model, strata, tokens.shape[1], neurons)
     for tensor in _tensors(total):
         tensor.zero_()
     for start in range(0, len(tokens), CHUNK):
         rows = slice(start, start + CHUNK)
-        part = _new_terms(model, len(tokens[rows]), tokens.shape[1])
+        part = _new_terms(model, len(tokens[rows]), tokens.shape[1], neurons)
         _fill(model, tokens[rows], part, slice(None))
         for tensor, more in zip(_tensors(total), _tensors(part), strict=True):
             tensor.index_add_(0, stratum[rows], more)
@@ -179,7 +211,7 @@ def mean_terms(model: Transformer, tokens: Int[Tensor, "n T"], stratum: Int[Tens
 
 
 def _tensors(terms: Terms) -> list[Tensor]:
-    return [terms.embed, *terms.z, *terms.mlp, terms.end]
+    return [terms.embed, *terms.z, *terms.mlp, terms.end, *terms.neurons.values()]
 
 
 def _check_tokens(model: Transformer, tokens: Tensor, which: str) -> None:
@@ -197,9 +229,13 @@ def _check_tokens(model: Transformer, tokens: Tensor, which: str) -> None:
 
 
 def _filled(
-    model: Transformer, tokens: Tensor, make: Callable[[Transformer, int, int], C], edits: Edits | None = None
+    model: Transformer,
+    tokens: Tensor,
+    make: Callable[[Transformer, int, int, Sequence[Node]], C],
+    edits: Edits | None = None,
+    neurons: Sequence[Node] = (),
 ) -> C:
-    out = make(model, tokens.shape[0], tokens.shape[1])
+    out = make(model, tokens.shape[0], tokens.shape[1], neurons)
     for start in range(0, len(tokens), CHUNK):
         rows = slice(start, start + CHUNK)
         _fill(model, tokens[rows], out, rows, edits)
@@ -219,7 +255,11 @@ def _fill(model: Transformer, tokens: Tensor, out: Terms, rows: slice, edits: Ed
         z = edits.attend(layer, block.attn, q, k, v, rows)
         mid = resid + block.attn.o(z.flatten(-2))
         mlp_in = resid if model.parallel else mid
-        mlp = edits.mlp(layer, block.mlp(block.mlp_norm(mlp_in)), rows)
+        x = block.mlp_norm(mlp_in)
+        for node, kept in out.neurons.items():
+            if node.layer == layer:
+                kept[rows] = block.mlp.neuron(node.index, x)
+        mlp = edits.mlp(layer, block.mlp(x), rows)
         out.z[layer][rows], out.mlp[layer][rows] = z, mlp
         if full:
             full.resid_pre[layer][rows] = resid
@@ -230,26 +270,27 @@ def _fill(model: Transformer, tokens: Tensor, out: Terms, rows: slice, edits: Ed
     out.end[rows] = resid[:, -1]
 
 
-def _new_terms(model: Transformer, n: int, length: int) -> Terms:
-    return Terms(**_term_tensors(model, n, length))
+def _new_terms(model: Transformer, n: int, length: int, neurons: Sequence[Node] = ()) -> Terms:
+    return Terms(**_term_tensors(model, n, length, neurons))
 
 
-def _term_tensors(model: Transformer, n: int, length: int) -> dict[str, Any]:
+def _term_tensors(model: Transformer, n: int, length: int, neurons: Sequence[Node]) -> dict[str, Any]:
     d, heads, layers = model.d_model, model.n_heads, range(model.n_layers)
     return {
         "embed": _new(model, n, length, d),
         "z": tuple(_new(model, n, length, heads, model.d_head) for _ in layers),
         "mlp": tuple(_new(model, n, length, d) for _ in layers),
         "end": _new(model, n, d),
+        "neurons": {node: _new(model, n, length) for node in neurons},
     }
 
 
-def _new_cache(model: Transformer, n: int, length: int) -> Cache:
+def _new_cache(model: Transformer, n: int, length: int, neurons: Sequence[Node] = ()) -> Cache:
     layers = [block.attn for block in model.blocks]
     cos, sin = model.table(length)
     resid_pre = tuple(_new(model, n, length, model.d_model) for _ in layers)
     return Cache(
-        **_term_tensors(model, n, length),
+        **_term_tensors(model, n, length, neurons),
         resid_pre=resid_pre,
         mlp_in=resid_pre if model.parallel else tuple(_new(model, n, length, model.d_model) for _ in layers),
         q=tuple(_new(model, n, attn.n_heads, length, attn.d_head) for attn in layers),
@@ -325,15 +366,18 @@ def changed(
     A corrupt term can only differ where the prompts do, at its position or before; below a millionth of the term's own
     size a difference is rounding.
     """
-    clean = _term(runs.clean, sender)
+    model = runs.model
+    clean = _term(model, runs.clean, sender)
     if ablate == "corrupt":
         before = (runs.clean_tokens != runs.corrupt_tokens).cumsum(dim=1) > 0
-        differs = before & _differs(clean, _term(runs.corrupt, sender))
+        differs = before & _differs(clean, _term(model, runs.corrupt, sender))
+        if sender.is_part:  # where its whole writes the same, a part differs by rounding alone
+            differs &= _differs(*(_term(model, terms, sender.whole) for terms in (runs.clean, runs.corrupt)))
     elif ablate == "zero":
         differs = _differs(clean, torch.zeros_like(clean))
     else:
         assert runs.means is not None and runs.stratum is not None, "mean ablation needs means"
-        differs = _differs(clean, _term(runs.means, sender)[runs.stratum])
+        differs = _differs(clean, _term(model, runs.means, sender)[runs.stratum])
     if index is None:
         return differs.any(dim=1)
     index = index.to(differs.device)
@@ -351,13 +395,13 @@ def _differs(clean: Tensor, corrupt: Tensor) -> Bool[Tensor, "n T"]:
     return (clean - corrupt).abs().amax(dim=-1) > 1e-6 * size
 
 
-def _term(terms: Terms, node: Node) -> Float[Tensor, "n T _"]:
-    """A node's term, a head's as its `z`, which `W_O` maps onto the residual stream."""
+def _term(model: Transformer, terms: Terms, node: Node) -> Float[Tensor, "n T _"]:
+    """A node's term, a head's as its `z`, which `W_O` maps onto the residual stream, a neuron's as its activation."""
     match node.kind:
         case "head":
-            return terms.z[node.layer][:, :, node.head]
+            return component(model, node, terms.z[node.layer][:, :, node.head])
         case "mlp":
-            return terms.mlp[node.layer]
+            return terms.neuron(node)[..., None] if node.is_part else terms.mlp[node.layer]
         case "embed":
             return terms.embed
     raise PatchError(f"{node} writes no term of the residual stream")

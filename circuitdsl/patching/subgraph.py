@@ -12,7 +12,7 @@ are patched.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -25,9 +25,11 @@ from circuitdsl.circuit.claims import LOGITS, Edge, Input, Node, Position, Site
 from circuitdsl.models.parts import Port, Transformer, attend
 from circuitdsl.models.products import linear
 from circuitdsl.patching.count import Tally
+from circuitdsl.patching.flow import term
 from circuitdsl.patching.memory import batch_rows
+from circuitdsl.patching.parts import component, neuron_term
 from circuitdsl.patching.patch import Ablation, Experiment, PatchError, Positions, Readout, check, check_node
-from circuitdsl.patching.runs import Runs, read
+from circuitdsl.patching.runs import Runs, Terms, read
 from circuitdsl.patching.tables import Names, Where
 
 
@@ -157,6 +159,7 @@ class _Batch:
         graph, prompt: of each run, `[B]`.
         change: the other term minus the one now written, `[B, T, _]`, by kind of node and layer; a head's as its `z`.
         total: what all senders together would change, `[B, T, d]`.
+        neurons: of those that the subgraphs name, the activation that stands in less the one now, `[B, T]`.
     """
 
     model: Transformer
@@ -168,6 +171,7 @@ class _Batch:
     prompt: Int[Tensor, " B"]
     change: dict[tuple[str, int], Tensor] = field(default_factory=dict)
     total: Tensor | None = None
+    neurons: dict[Node, Tensor] = field(default_factory=dict)
 
     @property
     def whole(self) -> bool:
@@ -184,11 +188,14 @@ class _Batch:
 
     def others(self, kind: str, layer: int) -> Float[Tensor, "B T *rest"]:
         """The terms of a layer that stand in for what is not kept (`head`, `mlp` or `embed`)."""
+        return self._others(lambda t: t.embed if kind == "embed" else t.z[layer] if kind == "head" else t.mlp[layer])
+
+    def _others(self, read: Callable[[Terms], Tensor]) -> Tensor:
         terms, rows = self.runs.corrupt, self.prompt
         if self.kind.ablate == "mean":
             assert self.runs.means is not None and self.runs.stratum is not None
             terms, rows = self.runs.means, self.runs.stratum[rows]
-        found = (terms.embed if kind == "embed" else terms.z[layer] if kind == "head" else terms.mlp[layer])[rows]
+        found = read(terms)[rows]
         return torch.zeros_like(found) if self.kind.ablate == "zero" else found
 
     def written(self, kind: str, layer: int, now: Float[Tensor, "B W *rest"]) -> Tensor:
@@ -204,15 +211,33 @@ class _Batch:
             self.total = _added(self.total, self._terms(kind, layer))
             return now
         now, other = (other.clone(), now.clone()) if self.kind.inverted else (now, other)
-        nodes = range(self.model.n_heads) if kind == "head" else (-1,)
         for number, kept in enumerate(self.kept):
-            for head in nodes:
-                at = kept.nodes.get(Node(kind, layer, head))  # type: ignore[arg-type]
-                if at and len(rows := self.rows(number)):
-                    keep = self.mask(at, rows)[:, -now.shape[1] :, None]
-                    place = (rows, slice(None), head) if kind == "head" else (rows,)
-                    other[place] = torch.where(keep, now[place], other[place])
+            here = sorted(node for node in kept.nodes if (node.kind, node.layer) == (kind, layer))
+            for node in sorted(here, key=lambda node: not node.is_part):  # a whole node overrides its parts
+                if len(rows := self.rows(number)):
+                    keep = self.mask(kept.nodes[node], rows)[:, -now.shape[1] :, None]
+                    place = (rows, slice(None), node.head) if kind == "head" else (rows,)
+                    own = self._kept(node, rows, now[place], other[place])
+                    other[place] = torch.where(keep, own, other[place])
         return other
+
+    def _kept(
+        self, node: Node, rows: Int[Tensor, " rows"], now: Float[Tensor, "rows W _"], other: Float[Tensor, "rows W _"]
+    ) -> Float[Tensor, "rows W _"]:
+        """What stands in for a term of which a node is kept: the term itself, or the other with its part in it."""
+        if not node.is_part:
+            return now
+        if node.kind == "head":
+            return other + component(self.model, node, now - other)
+        sign = 1 if self.kind.inverted else -1
+        return other + sign * neuron_term(self.model, node, self.neurons[node][rows])
+
+    def note_neurons(self, layer: int, x: Float[Tensor, "B W d"]) -> None:
+        """Take note of the neurons of a layer whose MLP reads `x`."""
+        for node in self.runs.clean.neurons:
+            if self.kind.mlps and node.layer == layer:
+                now = self.model.blocks[layer].mlp.neuron(node.index, x)
+                self.neurons[node] = self._others(lambda terms: terms.neuron(node))[:, -now.shape[1] :] - now  # noqa: B023
 
     def _terms(self, kind: str, layer: int) -> Float[Tensor, "B W d"]:
         """The summed changes of a layer's heads, or that of its MLP."""
@@ -221,10 +246,10 @@ class _Batch:
 
     def change_of(self, sender: Node, rows: Int[Tensor, " rows"]) -> Float[Tensor, "rows W d"]:
         """What a sender's term would change in some runs."""
+        if sender in self.neurons:
+            return neuron_term(self.model, sender, self.neurons[sender][rows])
         change = self.change[sender.kind, sender.layer][rows]
-        if sender.kind != "head":
-            return change
-        return self.model.blocks[sender.layer].attn.out_head(sender.head, change[:, :, sender.head])
+        return term(self.model, sender, change[:, :, sender.head] if sender.kind == "head" else change)
 
     def patched(self, resid: Float[Tensor, "B W d"]) -> Float[Tensor, "B W d"]:
         """An input into which every edge is patched, or none where the edges to patch are listed."""
@@ -240,6 +265,8 @@ class _Batch:
                 for sender, at in senders.items():
                     if (sender.kind, sender.layer) in self.change:  # edges of other senders are never patched
                         mask = sign * self.mask(at, rows)[:, -width:, None]
+                        if sender.is_part and sender.whole in senders:
+                            mask = mask * ~self.mask(senders[sender.whole], rows)[:, -width:, None]
                         out += self.change_of(sender, rows)[:, -width:] * mask
                 yield rows, out
 
@@ -267,7 +294,9 @@ def _pass(batch: _Batch, readout: Readout) -> Float[Tensor, "B width"]:
         after = batch.total
         if model.parallel:  # the MLP reads what the heads of its layer read
             batch.total = before
-        mlp = block.mlp(_mlp_input(batch, layer, resid if model.parallel else mid))
+        x = _mlp_input(batch, layer, resid if model.parallel else mid)
+        batch.note_neurons(layer, x)
+        mlp = block.mlp(x)
         batch.total = after
         resid = mid + batch.written("mlp", layer, mlp)
     end = resid

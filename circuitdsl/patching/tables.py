@@ -34,12 +34,12 @@ class Plan:
 
     Attributes:
         reads: patched inputs of each place: head (-1 for an MLP or the logits) -> its senders.
-        sites: knocked-out nodes of each place (`z`, `mlp` or `embed`): head -> positions.
+        sites: knocked-out nodes of each place (`z`, `mlp` or `embed`): (head, index of its part or -1) -> positions.
     """
 
     experiment: Experiment
     reads: Mapping[Place, Mapping[int, Senders]]
-    sites: Mapping[Place, Mapping[int, Names]]
+    sites: Mapping[Place, Mapping[tuple[int, int], Names]]
     entry: int
     first_stage: float
 
@@ -64,10 +64,11 @@ def plan(experiment: Experiment, model: Transformer) -> Plan:
     for edge in experiment.edges:
         heads = senders.setdefault(_place(edge, model.n_layers), {})
         heads.setdefault(edge.receiver.node.head, {}).setdefault(edge.sender, set()).add(edge.position)
-    sites: dict[Place, dict[int, set[Position]]] = {}
+    sites: dict[Place, dict[tuple[int, int], set[Position]]] = {}
     for site in experiment.sites:
         kind = "z" if site.node.kind == "head" else site.node.kind
-        sites.setdefault((site.node.layer, kind), {}).setdefault(site.node.head, set()).add(site.position)
+        nodes_at = sites.setdefault((site.node.layer, kind), {})
+        nodes_at.setdefault((site.node.head, site.node.index), set()).add(site.position)
     nodes = [edge.receiver.node for edge in experiment.edges] + [site.node for site in experiment.sites]
     first = min((node.stage(model.parallel) for node in nodes), default=float("inf"))
     entry = min((place[0] for place in (*senders, *sites)), default=model.n_layers)
@@ -77,7 +78,7 @@ def plan(experiment: Experiment, model: Transformer) -> Plan:
             place: {head: frozenset((s, frozenset(at)) for s, at in by.items()) for head, by in heads.items()}
             for place, heads in senders.items()
         },
-        {place: {head: frozenset(at) for head, at in heads.items()} for place, heads in sites.items()},
+        {place: {node: frozenset(at) for node, at in nodes.items()} for place, nodes in sites.items()},
         max(entry, 0),
         first,
     )
@@ -176,6 +177,15 @@ def all_names(senders: Senders) -> Names:
     return frozenset(name for _, names in senders for name in names)
 
 
+def sent_at(where: Where, names: Names, senders: Senders, sender: Node, fixed: bool) -> Array:
+    """`[n, length]`: where a sender's term is replaced; a part's only where its whole is not."""
+    mask = where.mask(names, fixed)
+    for other, places in senders if sender.is_part else ():
+        if other == sender.whole:
+            mask = mask & ~where.mask(places, fixed)
+    return mask
+
+
 def ship(array: Array | Sequence[int], device: torch.device) -> Tensor:
     """Indices on a device; does not wait for what the device is doing."""
     tensor = torch.from_numpy(np.ascontiguousarray(array, dtype=np.int64))
@@ -236,9 +246,10 @@ class Reads:
 
 @dataclass(frozen=True, eq=False)
 class Sites:
-    """Knocked-out terms of one place that become the same thing."""
+    """Knocked-out terms of one place that become the same thing; `part` where only that part of them does."""
 
     ablate: str
+    part: Node | None
     points: Points
     head: Tensor
     nodes: tuple[tuple[int, int, int, int], ...]
@@ -301,7 +312,12 @@ class Batch:
 
     def keeps(self, kind: str, layer: int) -> bool:
         """Whether the terms of a layer's heads or MLP are read again by a later patched input."""
-        return any(node.kind == kind and node.layer == layer for node in self.live_nodes)
+        return any(n.kind == kind and n.layer == layer and not _is_neuron(n) for n in self.live_nodes)
+
+    def neurons(self, layer: int) -> tuple[Node, ...]:
+        """The neurons of a layer whose activations are needed: to be replaced, or read by a later patched input."""
+        out = {Node("mlp", layer, index=i) for p in self.plans for _, i in p.sites.get((layer, "mlp"), ()) if i >= 0}
+        return tuple(sorted(out | {node for node in self.live_nodes if node.layer == layer and _is_neuron(node)}))
 
     # --- points
 
@@ -330,20 +346,25 @@ class Batch:
         return table.done()
 
     def sites(self, layer: int, kind: str, width: int) -> tuple[Sites, ...]:
-        """The knocked-out terms of a place."""
-        groups: dict[str, list[tuple[int, int, Names]]] = {}
+        """The knocked-out terms of a place, parts of nodes before whole ones."""
+        groups: dict[tuple[str, Node | None], list[tuple[int, int, Names]]] = {}
         for e, plan in enumerate(self.plans):
-            for head, names in plan.sites.get((layer, kind), {}).items():
-                groups.setdefault(plan.experiment.ablate, []).append((head, e, names))
+            for (head, index), names in plan.sites.get((layer, kind), {}).items():
+                part = None if index < 0 else Node("head" if kind == "z" else "mlp", layer, head, index)
+                groups.setdefault((plan.experiment.ablate, part), []).append((head, e, names))
         out = []
-        for ablate, items in groups.items():
+        for (ablate, part), items in sorted(groups.items(), key=lambda group: group[0][1] is None):
             hosts = [_host(*self.steps_of(self.plans[e], names, width), e) for _, e, names in items]
             ends = np.cumsum([0] + [len(h) for h in hosts])
             nodes = tuple((item[0], item[1], int(ends[i]), int(ends[i + 1])) for i, item in enumerate(items))
             heads = np.concatenate([np.full(b - a, head) for head, _, a, b in nodes])
             if len(heads):
-                out.append(Sites(ablate, self.points(np.concatenate(hosts), width), self.ship(heads), nodes))
+                out.append(Sites(ablate, part, self.points(np.concatenate(hosts), width), self.ship(heads), nodes))
         return tuple(out)
+
+
+def _is_neuron(node: Node) -> bool:
+    return node.kind == "mlp" and node.is_part
 
 
 def _host(n: Array, s: Array, e: int) -> Array:
@@ -389,7 +410,9 @@ class _ReadTable:
         prompt, pos = batch.rows[host[:, 0]], host[:, 2] + batch.start
         for sender, names in senders:
             key = sender, batch.plans[e].live(sender, batch.model.parallel)
-            keep = slice(None) if names == everywhere else batch.where.mask(names, batch.plans[e].fixed)[prompt, pos]
+            everywhere_sent = names == everywhere and not sender.is_part
+            sent = sent_at(batch.where, names, senders, sender, batch.plans[e].fixed)
+            keep = slice(None) if everywhere_sent else sent[prompt, pos]
             self.sends.setdefault(key, []).append((rows[keep], host[keep]))
         if batch.plans[e].experiment.via_mlps:
             self.flows.setdefault(senders, []).append((rows, batch.flow_rows[senders][prompt, pos]))

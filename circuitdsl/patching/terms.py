@@ -30,6 +30,8 @@ def _end_term(model: Transformer, terms: Terms, node: Node) -> Float[Tensor, "n 
     match node.kind:
         case "head":
             return term(model, node, terms.z[node.layer][:, -1, node.head])
+        case "mlp" if node.is_part:
+            return term(model, node, terms.neuron(node)[:, -1:])
         case "mlp":
             return terms.mlp[node.layer][:, -1]
         case "embed":
@@ -80,7 +82,9 @@ def _kept_terms(live: Live, nodes: Sequence[Node]) -> Float[Tensor, "N E nodes d
     for i, node in enumerate(nodes):
         if node.kind == "head" and node.layer in live.z:
             out[:, :, i] = term(model, node, live.z[node.layer][:, :, -1, node.head])
-        elif node.kind == "mlp" and node.layer in live.mlp:
+        elif node in live.neurons:
+            out[:, :, i] = term(model, node, live.neurons[node][:, :, -1:])
+        elif node.kind == "mlp" and not node.is_part and node.layer in live.mlp:
             out[:, :, i] = live.mlp[node.layer][:, :, -1]
         elif node.kind == "embed" and live.embed is not None:
             out[:, :, i] = live.embed[:, :, -1]

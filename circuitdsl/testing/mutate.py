@@ -22,7 +22,7 @@ from circuitdsl.errors import UserError
 from circuitdsl.language import syntax as s
 from circuitdsl.language.parse import parse
 from circuitdsl.measure.bench import Bench
-from circuitdsl.measure.plan import ClaimPlan, plan
+from circuitdsl.measure.plan import ClaimPlan, plan, shape_of
 from circuitdsl.models.parts import Transformer
 from circuitdsl.testing.mutants import Elsewhere, Mutant, mutants
 from circuitdsl.verdict.decide import Decision, Evidence, decide_family
@@ -97,7 +97,7 @@ def mutate(
     Raises:
         UserError: no claim of it is about a task.
     """
-    shape = ModelShape(model.name, model.n_layers, model.n_heads, model.parallel)
+    shape = shape_of(model)
     circuit = with_overrides(circuit, prompts, seed)
     original = plan(circuit, shape)
     if not original:

@@ -8,12 +8,22 @@ from typing import Any
 
 import numpy as np
 
-from circuitdsl.circuit.claims import Attention, Behaviour, Check, Circuit, Claim, Property, TaskUse, Within
+from circuitdsl.circuit.claims import (
+    Attention,
+    Attribution,
+    Behaviour,
+    Check,
+    Circuit,
+    Claim,
+    Property,
+    TaskUse,
+    Within,
+)
 from circuitdsl.errors import UserError
 from circuitdsl.measure.bench import Bench, behaviour, present
 from circuitdsl.measure.metrics import unit
 from circuitdsl.measure.remembered import measure
-from circuitdsl.measure.requests import AttentionRequest, BehaviourRequest, Request, positions_of
+from circuitdsl.measure.requests import AttentionRequest, AttributionRequest, BehaviourRequest, Request, positions_of
 from circuitdsl.report.numbers import value
 from circuitdsl.report.report import ClaimResult, Measured
 from circuitdsl.tasks.dataset import PromptPair
@@ -167,6 +177,8 @@ def request_of(check: Check) -> Request:
             return BehaviourRequest(metric)
         case Attention(heads=heads, source=source, target=target):
             return AttentionRequest(heads, source, target)
+        case Attribution(nodes=nodes):
+            return AttributionRequest(nodes)
     raise TypeError(f"no such measurement: {check.measurement!r}")
 
 
@@ -202,7 +214,12 @@ def split(check: Check) -> tuple[str, str]:
 
 
 def unit_of(check: Check) -> str:
-    return unit(check.measurement.metric) if isinstance(check.measurement, Behaviour) else "share"
+    match check.measurement:
+        case Behaviour(metric=metric):
+            return unit(metric)
+        case Attribution():
+            return "logits"
+    return "share"
 
 
 def says(property: Property, pair: PromptPair, values: np.ndarray) -> str:

@@ -14,12 +14,11 @@ from importlib.metadata import version
 import numpy as np
 import torch
 
-from circuitdsl.circuit.catalogue import ModelShape
 from circuitdsl.circuit.claims import Circuit, Metric, TaskUse, WholeCircuit
 from circuitdsl.errors import UserError
 from circuitdsl.measure.bench import Bench, Series, behaviour, present, random_bench
 from circuitdsl.measure.firings import why_silent
-from circuitdsl.measure.plan import RANDOM, ClaimPlan, Part, plan
+from circuitdsl.measure.plan import RANDOM, ClaimPlan, Part, plan, shape_of
 from circuitdsl.measure.remembered import measure
 from circuitdsl.measure.requests import (
     BehaviourRequest,
@@ -134,7 +133,7 @@ def verify(
         _check_strata(benches)
         options = replace(options, early_stop=False)
     start = time.perf_counter()
-    shape = ModelShape(model.name, model.n_layers, model.n_heads, model.parallel)
+    shape = shape_of(model)
     plans = plan(circuit, shape)
     if any(p.task == RANDOM for p in plans):
         benches = {**benches, RANDOM: random_bench(model)}

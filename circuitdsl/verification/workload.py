@@ -12,12 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from circuitdsl.circuit.catalogue import ModelShape
 from circuitdsl.circuit.claims import Circuit, Metric
 from circuitdsl.measure.bench import present
 from circuitdsl.measure.experiments import experiment_of
 from circuitdsl.measure.places import token_indices
-from circuitdsl.measure.plan import ClaimPlan, plan
+from circuitdsl.measure.plan import ClaimPlan, plan, shape_of
 from circuitdsl.measure.requests import (
     AttentionRequest,
     BehaviourRequest,
@@ -116,7 +115,7 @@ def workload(
         datasets: the prompts of each task, by its name in the spec.
         mean_prompts: prompts that means are taken over, where there are not more.
     """
-    plans = plan(circuit, ModelShape(model.name, model.n_layers, model.n_heads, model.parallel))
+    plans = plan(circuit, shape_of(model))
     return tuple(
         _task_work([p for p in plans if p.task == name], model, name, data, circuit.metric, mean_prompts, early_stop)
         for name, data in datasets.items()

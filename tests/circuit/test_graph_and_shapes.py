@@ -51,17 +51,17 @@ def test_the_graph_has_every_node_and_claimed_edge(sound: Callable[[str], Circui
 
 
 @pytest.mark.parametrize(
-    ("name", "title", "layers", "heads", "parallel"),
+    ("name", "shape"),
     [
-        ("gpt2", "GPT-2 small", 12, 12, False),
-        ("openai-community/gpt2-medium", "GPT-2 medium", 24, 16, False),
-        ("gpt2-xl", "GPT-2 XL", 48, 25, False),
-        ("EleutherAI/pythia-160m-deduped", "Pythia 160M", 12, 12, True),
-        ("google/gemma-2-2b-it", "Gemma 2 2B", 26, 8, False),
+        ("gpt2", ModelShape("GPT-2 small", 12, 12, False, 64, 3072)),
+        ("openai-community/gpt2-medium", ModelShape("GPT-2 medium", 24, 16, False, 64, 4096)),
+        ("gpt2-xl", ModelShape("GPT-2 XL", 48, 25, False, 64, 6400)),
+        ("EleutherAI/pythia-160m-deduped", ModelShape("Pythia 160M", 12, 12, True, 64, 3072)),
+        ("google/gemma-2-2b-it", ModelShape("Gemma 2 2B", 26, 8, False, 256, 9216)),
     ],
 )
-def test_well_known_models(name: str, title: str, layers: int, heads: int, parallel: bool) -> None:
-    assert shape_of(name) == (ModelShape(title, layers, heads, parallel), None)
+def test_well_known_models(name: str, shape: ModelShape) -> None:
+    assert shape_of(name) == (shape, None)
 
 
 def test_a_stranger_of_the_same_name_is_not_known() -> None:
@@ -73,6 +73,8 @@ def test_a_stranger_of_the_same_name_is_not_known() -> None:
     ("config", "shape"),
     [
         ({"model_type": "gpt2", "n_layer": 4, "n_head": 8}, (4, 8, False)),
+        ({"model_type": "gpt2", "n_layer": 4, "n_head": 8, "n_embd": 64, "n_inner": None}, (4, 8, False, 8, 256)),
+        ({"model_type": "gpt2", "n_layer": 4, "n_head": 8, "n_embd": 64, "n_inner": 100}, (4, 8, False, 8, 100)),
         ({"model_type": "llama", "num_hidden_layers": 2, "num_attention_heads": 4}, (2, 4, False)),
         ({"model_type": "gpt_neox", "num_hidden_layers": 2, "num_attention_heads": 4}, (2, 4, True)),
         (
@@ -87,7 +89,7 @@ def test_a_stranger_of_the_same_name_is_not_known() -> None:
         ({"model_type": "gemma3", "text_config": {"num_hidden_layers": 3, "num_attention_heads": 1}}, (3, 1, False)),
     ],
 )
-def test_directories(tmp_path: Path, config: dict[str, Any], shape: tuple[int, int, bool]) -> None:
+def test_directories(tmp_path: Path, config: dict[str, Any], shape: tuple[Any, ...]) -> None:
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert shape_of(str(tmp_path)) == (ModelShape(str(tmp_path), *shape), None)
 

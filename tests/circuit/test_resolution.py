@@ -439,37 +439,6 @@ def test_scores_need_no_task(resolved: Resolve) -> None:
     assert not found and len(circuit.claims) == 1
 
 
-# --- what nothing measures yet --------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("line", "what", "records"),
-    [
-        ("8.6[2] -> 9.9.q at END", "edge with a single component (8.6[2])", 1),
-        ("expect knockout(8.6[2])", "measurement of a single component (8.6[2])", 1),
-        (
-            "when 8.6[2] is knocked out\n  expect accuracy falls",
-            "'when … is knocked out' block with a single component",
-            2,
-        ),
-        ('property "p" for 99% of prompts\n  expect attribution(mover) > 0', "property of attribution", 2),
-    ],
-)
-def test_what_is_not_measured_yet_is_listed(
-    resolved: Resolve, prelude: str, line: str, what: str, records: int
-) -> None:
-    (circuit,), found = resolved(prelude + line, notes=True)
-    assert [(d.code, d.severity) for d in found] == [("N001", "note")]
-    assert [u.what for u in circuit.unmeasured] == [what] * records
-    assert circuit.claims == ()
-    assert circuit.unmeasured[0].text == line.split("\n")[0]
-
-
-def test_unmeasured_lines_take_no_claim_number(resolved: Resolve) -> None:
-    (circuit,), _ = resolved("circuit a\ntask ioi\n9.9 -> logits\n9.9[0] -> logits\n9.6 -> logits\n")
-    assert [(c.id, c.line) for c in circuit.claims] == [("c01", 3), ("c02", 5)]
-
-
 # --- tasks ----------------------------------------------------------------------------------------
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import strategies as st
+from small_models import NEURONS
 
 from circuitdsl.circuit.claims import LOGITS, Edge, Input, Node, Position, Site
 from circuitdsl.models.parts import Transformer
@@ -18,10 +21,16 @@ def inputs(model: Transformer) -> list[Input]:
     return [Input(node, port) for node in nodes(model) for port in ports[node.kind]]
 
 
+def parts(model: Transformer) -> list[Node]:
+    """A few singular components of every head, and neurons of every MLP."""
+    every = {"head": (0, 1, model.d_head - 1), "mlp": NEURONS}
+    return [replace(node, index=i) for node in nodes(model) for i in every.get(node.kind, ())]
+
+
 def senders(model: Transformer, receiver: Node) -> list[Node]:
-    """Every node that can send to a receiver."""
+    """Every node that can send to a receiver, and parts of them."""
     stage = receiver.stage(model.parallel)
-    return [node for node in nodes(model) if node.stage(model.parallel) < stage]
+    return [node for node in (*nodes(model), *parts(model)) if node.stage(model.parallel) < stage]
 
 
 @st.composite
@@ -33,7 +42,7 @@ def edges(draw: st.DrawFn, model: Transformer) -> Edge:
 
 
 def sites(model: Transformer) -> st.SearchStrategy[Site]:
-    return st.builds(Site, st.sampled_from(nodes(model)[:-1]), st.sampled_from(NAMES).map(Position))
+    return st.builds(Site, st.sampled_from([*nodes(model)[:-1], *parts(model)]), st.sampled_from(NAMES).map(Position))
 
 
 def experiments(model: Transformer) -> st.SearchStrategy[Experiment]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from circuitdsl.circuit.claims import Position
+from circuitdsl.circuit.claims import Node, Position
 from circuitdsl.models.parts import Transformer
 from circuitdsl.patching.patch import Positions, Readout
 from circuitdsl.patching.runs import Runs, run
@@ -26,6 +26,8 @@ SIZES = {
     },
 }
 PROMPTS, LENGTH, VOCAB = 3, 6, 30
+#: the neurons of each MLP whose activations are kept
+NEURONS = (0, 7)
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,13 @@ class Case:
         """The same with some of the prompts, in another order."""
         clean, corrupt = self.clean[rows], self.corrupt[rows]
         positions = {name: index[rows] for name, index in self.positions.items()}
-        return replace(self, clean=clean, corrupt=corrupt, runs=run(self.model, clean, corrupt), positions=positions)
+        return replace(
+            self,
+            clean=clean,
+            corrupt=corrupt,
+            runs=run(self.model, clean, corrupt, neurons(self.model)),
+            positions=positions,
+        )
 
 
 def save_random(kind: str, path: Path) -> Path:
@@ -82,4 +90,9 @@ def make_case(model: Transformer, seed: int = 0) -> Case:
         Position("B"): torch.tensor([[4, 2], [3, -1], [-1, -1]]),
         Position("END"): torch.full((PROMPTS, 1), LENGTH - 1),
     }
-    return Case(model, clean, corrupt, run(model, clean, corrupt), positions)
+    return Case(model, clean, corrupt, run(model, clean, corrupt, neurons(model)), positions)
+
+
+def neurons(model: Transformer) -> list[Node]:
+    """Two neurons of every MLP."""
+    return [Node("mlp", layer, index=i) for layer in range(model.n_layers) for i in NEURONS]

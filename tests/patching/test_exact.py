@@ -11,7 +11,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from random_experiments import experiments
-from small_models import Case, make_case, save_random
+from small_models import Case, make_case, neurons, save_random
 
 from circuitdsl.circuit.claims import Edge, Input, Node, Position
 from circuitdsl.models import products
@@ -36,8 +36,8 @@ drawn = settings(
 def with_means(case: Case) -> tuple[Case, dict[int, reference.RunTerms]]:
     """The case with means over two strata, and the same means by brute force."""
     stratum = torch.tensor([0, 1, 0])
-    means = mean_terms(case.model, case.corrupt, stratum, strata=2)
-    each = [reference.terms_of(case.model, tokens) for tokens in case.corrupt]
+    means = mean_terms(case.model, case.corrupt, stratum, 2, neurons(case.model))
+    each = [reference.terms_of(case.model, tokens, neurons(case.model)) for tokens in case.corrupt]
     slow = {}
     for i in range(len(case.clean)):
         same = [terms for terms, s in zip(each, stratum, strict=True) if s == stratum[i]]

@@ -9,7 +9,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from random_experiments import experiments, inputs, senders
-from small_models import Case, make_case
+from small_models import Case, make_case, neurons
 
 from circuitdsl.circuit.claims import EVERYWHERE, LOGITS, Edge, Input, Node, Position, Site
 from circuitdsl.models.parts import Transformer
@@ -35,7 +35,8 @@ def logits(case: Case, *experiments: Experiment, **options) -> torch.Tensor:  # 
 @pytest.mark.parametrize("family", ["gpt2", "llama", "gpt_neox"])
 def test_patching_with_the_same_run_changes_nothing(family: str, random_model: Callable) -> None:
     case = make_case(random_model(family))
-    same = Case(case.model, case.clean, case.clean, run(case.model, case.clean, case.clean), case.positions)
+    runs = run(case.model, case.clean, case.clean, neurons(case.model))
+    same = Case(case.model, case.clean, case.clean, runs, case.positions)
     clean = baseline(case.model, case.runs.clean, case.vocabulary)
 
     @quick

@@ -10,14 +10,14 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from random_experiments import edges, inputs, senders, sites
-from small_models import Case, make_case
+from small_models import Case, make_case, neurons
 
 from circuitdsl.circuit.claims import EMBED, EVERYWHERE, LOGITS, Edge, Input, Node, Position, Site
 from circuitdsl.models.parts import Transformer
 from circuitdsl.patching.count import Tally
 from circuitdsl.patching.patch import Experiment, PatchError
 from circuitdsl.patching.recompute import effects
-from circuitdsl.patching.reference import RunTerms, nodes, terms_of, write
+from circuitdsl.patching.reference import RunTerms, neuron, nodes, share, terms_of, write
 from circuitdsl.patching.runs import baseline, mean_terms
 from circuitdsl.patching.subgraph import Subgraph, subgraph_effects
 
@@ -34,7 +34,8 @@ def kept(case: Case, *subgraphs: Subgraph, **options) -> torch.Tensor:  # type: 
 def with_means(case: Case) -> Case:
     """The same, with the mean over all corrupt prompts to put in."""
     zeros = torch.zeros(len(case.clean), dtype=torch.long)
-    return replace(case, runs=case.runs.with_means(mean_terms(case.model, case.corrupt, zeros, 1), zeros))
+    means = mean_terms(case.model, case.corrupt, zeros, 1, neurons(case.model))
+    return replace(case, runs=case.runs.with_means(means, zeros))
 
 
 # --- the definition ---------------------------------------------------------------------------------
@@ -43,10 +44,10 @@ def with_means(case: Case) -> Case:
 @torch.inference_mode()
 def by_definition(case: Case, one: Subgraph) -> torch.Tensor:
     """Logits at END of every prompt: each input is summed from the terms that it may read, each as it may read it."""
-    means = [terms_of(case.model, tokens) for tokens in case.corrupt]
+    means = [terms_of(case.model, tokens, neurons(case.model)) for tokens in case.corrupt]
     rows = []
     for i, (clean, corrupt) in enumerate(zip(case.clean, case.corrupt, strict=True)):
-        plain = terms_of(case.model, corrupt)
+        plain = terms_of(case.model, corrupt, neurons(case.model))
         if one.ablate == "mean":
             plain = {node: torch.stack([m[node] for m in means]).mean(0) for node in plain}
         other = {node: torch.zeros_like(t) if one.ablate == "zero" else t for node, t in plain.items()}
@@ -73,9 +74,18 @@ def _logits(case: Case, one: Subgraph, prompt: int, clean: torch.Tensor, other: 
         total = torch.zeros_like(now[EMBED])
         for sender in senders(model, node):
             for t in range(len(clean)):
-                listed = (sender, receiver, t) in live_edges
+                listed = (sender.whole, receiver, t) in live_edges
                 patch = one.keep == "edges" and counts(sender, receiver) and listed == one.inverted
-                total[t] += (other if patch else now)[sender][t]
+                if not sender.is_part:
+                    total[t] += (other if patch else now)[sender][t]
+                elif (
+                    not listed
+                    and (sender, receiver, t) in live_edges
+                    and one.keep == "edges"
+                    and counts(sender, receiver)
+                ):
+                    change = share(model, now, sender)[t] - share(model, other, sender)[t]
+                    total[t] += change if patch else -change
         for layer, block in enumerate(model.blocks):
             if block.attn.o.bias is not None and Node("head", layer).stage(model.parallel) < node.stage(model.parallel):
                 total += block.attn.o.bias
@@ -83,10 +93,16 @@ def _logits(case: Case, one: Subgraph, prompt: int, clean: torch.Tensor, other: 
 
     for node in nodes(model)[:-1]:
         now[node] = write(model, clean, node, read)
+        now |= {part: neuron(model, part, read) for part in neurons(model) if part.whole == node}
         if one.keep == "nodes" and (node.kind == "head" or (node.kind == "mlp" and one.mlps)):
+            written = dict(now) | {node: now[node].clone()}
             for t in range(len(clean)):
-                if ((node, t) in live_sites) == one.inverted:
+                whole = (node, t) in live_sites
+                if whole == one.inverted:
                     now[node][t] = other[node][t]
+                for part in {n for n, at in live_sites if n.is_part and n.whole == node and at == t and not whole}:
+                    change = share(model, written, part)[t] - share(model, other, part)[t]
+                    now[node][t] += -change if one.inverted else change
     return model.logits(read(LOGITS, "in")[-1]).float()
 
 
@@ -147,7 +163,7 @@ def test_the_complement_as_a_list_gives_the_same(case: Case) -> None:
     )
     inside = [Input(node, port) for node in heads for port in ("q", "k", "v")] + [Input(LOGITS, "in")]  # type: ignore[arg-type]
     outside = {
-        Edge(s, receiver, EVERYWHERE) for receiver in inside for s in senders(model, receiver.node) if s.kind == "head"
+        Edge(s, receiver, EVERYWHERE) for receiver in inside for s in heads if s in senders(model, receiver.node)
     }
     sites = frozenset(Site(node, EVERYWHERE) for node in heads[2:])
     listed = effects(

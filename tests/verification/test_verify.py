@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 
+from circuitdsl.circuit.claims import Unmeasured
 from circuitdsl.report.report import Report, exit_status
 from circuitdsl.verification import verify as verification
 
@@ -121,10 +122,33 @@ def test_an_interrupted_run_reports_what_it_has(check, monkeypatch) -> None:
 
 
 def test_what_is_not_measured_never_counts_as_holding(check) -> None:
-    report = check(spec("heads a = 0.0 at END", "expect accuracy >= 90%", "0.0[2] -> logits at END"))
-    assert verdicts(report) == ["holds"]
-    assert [u.line for u in report.unmeasured] == [6]
-    assert report.exit_status() == 3
+    report = check(spec("heads a = 0.0 at END", "expect accuracy >= 90%"))
+    assert (verdicts(report), report.exit_status()) == (["holds"], 0)
+    assert (
+        dataclasses.replace(report, unmeasured=(Unmeasured(6, "role(a)", "checks of an imported role"),)).exit_status()
+        == 3
+    )
+
+
+def test_parts_of_nodes_are_measured_in_every_place(check) -> None:
+    """Edges, knock-outs (means too), conditions, attribution, properties and whole circuits."""
+    report = check(
+        spec(
+            "heads a = 0.0 at END",
+            "0.0[2] -> logits at END : effect in [-100%, 100%]",
+            "m1[5] -> 3.0.q at END : negligible",
+            "expect knockout(m1[5] 0.0[1], ablate = mean) : effect in [-100%, 100%]",
+            "expect denoise(2.1[0]) : effect in [-100%, 100%]",
+            "expect attribution(3.0[0] m2[7]) in [-50, 50]",
+            "expect faithfulness <= 1000%",
+            "when m1[5] is knocked out",
+            "  expect attribution(3.0[0] m2[7]) in [-50, 50]",
+            'property "bounded"',
+            "  expect attribution(3.0[0] m2[7]) in [-500, 500]",
+        )
+    )
+    assert not report.unmeasured
+    assert verdicts(report) == ["holds"] * 8
 
 
 @pytest.mark.parametrize(
