@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -17,7 +18,7 @@ from circuitdsl.measure.store import Store, default_path
 from circuitdsl.models.cache import Models, threads_for
 from circuitdsl.models.parts import Transformer
 from circuitdsl.report.report import Report, Reports
-from circuitdsl.verification.channels import needs_no_model, verify_weights
+from circuitdsl.verification.channels import verify_without_model
 from circuitdsl.verification.verify import Options, Progress, verify, with_overrides
 
 
@@ -63,8 +64,8 @@ def _verified(
     progress: Progress | None,
 ) -> Report:
     start = time.perf_counter()
-    if model is None and needs_no_model(circuit):
-        return verify_weights(circuit, models.weights_of(circuit))
+    if model is None and (known := verify_without_model(circuit, partial(models.weights_of, circuit))):
+        return known
     if model is None:
         model = models.of(circuit)
     else:

@@ -170,20 +170,14 @@ def _verified(
     from dataclasses import replace
 
     from circuitdsl.api import make_benches, verify_other_corruptions
-    from circuitdsl.verification.channels import needs_no_model, verify_weights
-    from circuitdsl.verification.comparisons import needs_no_weights, verify_text
+    from circuitdsl.verification.channels import verify_without_model
     from circuitdsl.verification.verify import verify, with_overrides
 
     for circuit in circuits:
         if not any(given.claim is None or claim.answers_to(given.claim) for claim in circuit.claims):
             continue
-        if needs_no_weights(circuit, given.claim):
-            yield verify_text(circuit, given.claim)
-            continue
-        if needs_no_model(circuit, given.claim):
-            start = time.perf_counter()
-            report = verify_weights(circuit, loaded.weights_of(circuit), given.claim)
-            yield replace(report, seconds=time.perf_counter() - start)
+        if known := verify_without_model(circuit, partial(loaded.weights_of, circuit), given.claim):
+            yield known
             continue
         circuit = with_overrides(circuit, given.prompts, given.seed)
         model = loaded.of(circuit)

@@ -11,7 +11,7 @@ import argparse
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -134,11 +134,11 @@ class Run:
 
     def _verified(self) -> Report:
         from circuitdsl.api import make_benches
-        from circuitdsl.verification.channels import needs_no_model, verify_weights
+        from circuitdsl.verification.channels import verify_without_model
         from circuitdsl.verification.verify import verify, with_overrides
 
-        if needs_no_model(self.circuit):
-            return verify_weights(self.circuit, _models(self.config).weights_of(self.circuit))
+        if known := verify_without_model(self.circuit, partial(_models(self.config).weights_of, self.circuit)):
+            return known
         option = self.config.getoption
         circuit = with_overrides(self.circuit, option("--circ-prompts"), option("--circ-seed"))
         model = _models(self.config).of(circuit)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache
 
 import numpy as np
@@ -15,7 +15,7 @@ from circuitdsl.measure.channels import FEWEST, Compositions, compositions
 from circuitdsl.models.weights import AttentionWeights
 from circuitdsl.report.numbers import plain
 from circuitdsl.report.report import ClaimResult, Measured, MemberResult, ModelInfo, Report, SpecInfo, Standing, Verdict
-from circuitdsl.verification.comparisons import comparison_results
+from circuitdsl.verification.comparisons import comparison_results, needs_no_weights, verify_text
 
 PROTOCOL = {"read": "weights", "run": "none"}
 _WORST: tuple[Verdict, ...] = ("fails", "error", "undecided", "holds")
@@ -34,6 +34,22 @@ def needs_no_model(circuit: Circuit, only: str | None = None) -> bool:
     return bool(wanted) and all(claim.kind in ("channel", "compare") for claim in wanted)
 
 
+def verify_without_model(
+    circuit: Circuit, weights: Callable[[], AttentionWeights], only: str | None = None
+) -> Report | None:
+    """The report where the text, or weights that are loaded if need be, decide all claims; None where a model must run.
+
+    Its seconds include loading.
+    """
+    start = time.perf_counter()
+    if needs_no_weights(circuit, only):
+        return verify_text(circuit, only)
+    if not needs_no_model(circuit, only):
+        return None
+    report = verify_weights(circuit, weights(), only)
+    return replace(report, seconds=time.perf_counter() - start)
+
+
 def verify_weights(circuit: Circuit, weights: AttentionWeights, only: str | None = None) -> Report:
     """Verify the channel claims of a circuit on attention weights; nothing is run."""
     start = time.perf_counter()
@@ -46,7 +62,7 @@ def verify_weights(circuit: Circuit, weights: AttentionWeights, only: str | None
         tasks=(),
         claims=claims,
         seconds=time.perf_counter() - start,
-        unmeasured=circuit.unmeasured,
+        unmeasured=circuit.unmeasured if only is None else (),
     )
 
 

@@ -61,3 +61,5 @@ def test_weights_that_are_not_at_hand_are_not_needed(tmp_path: Path) -> None:
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["summary"]["holds"] == 1
     assert report["claims"][0]["kind"] == "compare"
+    found = loads(spec.read_text()).verify(cache=False)
+    assert [claim.verdict for one in found for claim in one.claims] == ["holds"]
