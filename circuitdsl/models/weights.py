@@ -58,7 +58,7 @@ class Components:
     @property
     def kept(self) -> Tensor:
         """Which components are more than noise [heads, d_head]."""
-        return self.values >= NEGLIGIBLE * self.values[:, :1]
+        return (self.values > 0) & (self.values >= NEGLIGIBLE * self.values[:, :1])
 
 
 @dataclass(frozen=True, eq=False)
