@@ -1,0 +1,223 @@
+"""Longer lists than training had: `python benchmarks/laundry_list.py [-o docs/laundry-list-places.svg]`.
+
+The pocket model was trained on lists of three to six items. Prints its accuracy by length and by the place of the item
+that is missing; then what scaling one singular component of an inhibition head does to the accuracy on longer lists
+(Merullo et al. 2024, arXiv:2406.09519, section 5). The largest components of five heads are tried on a seed; the best
+is measured on another, beside what all the others give there, which is its control. Last, draws the items' second
+mentions in the plane that the best head's two largest components read, a panel a length.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from circuitdsl.api import loads, make_benches
+from circuitdsl.circuit.claims import Intervention, Metric, Node, Scale
+from circuitdsl.measure.bench import Bench, measure
+from circuitdsl.measure.requests import BehaviourRequest, ChangedRequest
+from circuitdsl.models.load import load_model
+from circuitdsl.models.parts import Transformer
+from circuitdsl.models.weights import weights_of
+from circuitdsl.report.diagram import palette, svg
+from circuitdsl.report.diagram.geometry import Rect
+from circuitdsl.report.diagram.marks import Block, Line, Mark, Pen, Scene, Span
+from circuitdsl.report.report import write_whole
+from circuitdsl.tasks.laundry_list import LENGTHS, LONGER
+
+HEADS = tuple(Node("head", 0, h) for h in (3, 5, 6, 0, 7))
+TRIED, FACTOR, FACTORS = (7, 8, 10), 4.0, (0.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)
+CHOSEN_ON, SHOWN_ON = 5, 0
+#: components of each head that are tried
+LARGEST = 6
+ACCURACY = Metric("accuracy")
+
+
+@dataclass(frozen=True)
+class Lists:
+    """Prompts of one length on the model; `right` says which of them it gets right."""
+
+    length: int
+    bench: Bench
+    right: np.ndarray
+
+
+def lists(model: Transformer, length: int, prompts: int, seed: int) -> Lists:
+    text = (
+        f'circuit lists\nmodel "pocket"\ntask laundry_list(items = {length}, prompts = {prompts}, seed = {seed})\n'
+        "metric accuracy\nexpect accuracy >= 0%\n"
+    )
+    (bench,) = make_benches(loads(text).circuits[0], model).values()
+    return Lists(length, bench, np.asarray(bench.clean))
+
+
+def by_place(found: Sequence[Lists]) -> str:
+    """Accuracy by length, and by the place of the missing item in the first list."""
+    most = max(each.length for each in found)
+    rows = [f"| items | all | {' | '.join(str(i) for i in range(1, most + 1))} |", "|---" * (most + 2) + "|"]
+    for each in found:
+        places = np.asarray([int(pair.stratum.split("-")[1]) for pair in each.bench.pairs])
+        cells = [f"{each.right[places == i].mean():.0%}" if i <= each.length else "" for i in range(1, most + 1)]
+        rows.append(f"| {each.length} | {each.right.mean():.0%} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+# --- scaling components ----------------------------------------------------------------------------
+
+
+def scaled(nodes: Sequence[Node], factor: float) -> ChangedRequest:
+    """The accuracy of the model with some nodes scaled."""
+    return ChangedRequest(BehaviourRequest(ACCURACY), Intervention("scaled", "", (Scale(tuple(nodes), factor),)))
+
+
+def accuracies(requests: Sequence[ChangedRequest], on: Sequence[Lists]) -> np.ndarray:
+    """The accuracy of several changed models on some lists [models, lists]."""
+    found = [measure(each.bench, requests, np.arange(len(each.bench.pairs))) for each in on]
+    return np.asarray([[series[request].values.mean() for series in found] for request in requests])
+
+
+def components_tried() -> list[Node]:
+    return [Node("head", head.layer, head.head, i) for head in HEADS for i in range(LARGEST)]
+
+
+def gains(components: Sequence[Node], on: Sequence[Lists]) -> np.ndarray:
+    """What scaling each component alone adds to the accuracy [components, lists]."""
+    before = np.asarray([each.right.mean() for each in on])
+    return accuracies([scaled([component], FACTOR) for component in components], on) - before
+
+
+def components_report(model: Transformer, prompts: int) -> tuple[str, Node]:
+    """Tables of what components do; and the best of them."""
+    first, second = ([lists(model, n, prompts, seed) for n in TRIED] for seed in (CHOSEN_ON, SHOWN_ON))
+    components = components_tried()
+    chosen = gains(components, first)
+    order = np.argsort(-chosen.mean(1))
+    best = components[order[0]]
+    again = gains(components, second)
+    others = np.delete(again, order[0], axis=0)
+    head = "| scaled | " + " | ".join(f"{n} items" for n in TRIED) + " |"
+    rows = [
+        f"gain by scaling one component by {FACTOR:g}, in points; chosen on seed {CHOSEN_ON}, seed {SHOWN_ON} shown"
+    ]
+    rows += ["", head, "|---" * (len(TRIED) + 1) + "|"]
+    rows += [f"| {components[i]} | {_points(again[i])} |" for i in order[:5]]
+    rows.append(f"| the {len(others)} others but {best}: mean | {_points(others.mean(0))} |")
+    rows.append(f"| the {len(others)} others but {best}: highest | {_points(others.max(0))} |")
+    rows += ["", f"accuracy on seed {SHOWN_ON}", "", head, "|---" * (len(TRIED) + 1) + "|"]
+    rows.append(f"| nothing | {_shares(np.asarray([each.right.mean() for each in second]))} |")
+    whole = Node("head", best.layer, best.head)
+    rest = [each for each in components if (each.head, each.index) != (best.head, best.index)]
+    here = [each for each in rest if each.head == best.head]
+    models = {f"{best} by {factor:g}": scaled([best], factor) for factor in FACTORS}
+    models |= {
+        f"{whole}, whole, by {FACTOR:g}": scaled([whole], FACTOR),
+        f"other components tried of {whole}, by {FACTOR:g}": scaled(here, FACTOR),
+        f"the five heads, whole, by {FACTOR:g}": scaled(HEADS, FACTOR),
+        f"all other components tried, by {FACTOR:g}": scaled(rest, FACTOR),
+    }
+    for name, values in zip(models, accuracies(list(models.values()), second), strict=True):
+        rows.append(f"| {name} | {_shares(values)} |")
+    return "\n".join(rows), best
+
+
+def _points(values: np.ndarray) -> str:
+    return " | ".join(f"{100 * value:+.0f}" for value in values)
+
+
+def _shares(values: np.ndarray) -> str:
+    return " | ".join(f"{value:.0%}" for value in values)
+
+
+# --- the picture -----------------------------------------------------------------------------------
+
+_SIDE, _PAD, _GAP, _SHOWN = 230.0, 26.0, 34.0, 40
+#: by place in the list, first to last
+_PLACES = ("#3b4cc0", "#5a78e4", "#7b9ff9", "#9ebeff", "#c0a8d8", "#e8a88e", "#f18d6f", "#de604d", "#c0282f")
+
+
+def coordinates(model: Transformer, head: Node, found: Lists) -> tuple[np.ndarray, np.ndarray]:
+    """Where a head of layer 0 reads the items' second mentions: along its two largest components [points, 2], with
+    their places in the second list [points]."""
+    reads = weights_of(model).components(head.layer).reads[head.head, :2]
+    points, places = [], []
+    for pair in found.bench.pairs[:_SHOWN]:
+        tokens = torch.tensor(pair.clean_tokens)
+        assert model.W_pos is not None, "the pocket model has learned positions"
+        resid = model.W_E[tokens] + model.W_pos[: len(tokens)]
+        resid = resid - resid.mean(-1, keepdim=True)
+        resid = resid / (resid.var(-1, keepdim=True, correction=0) + model.blocks[0].attn_norm.eps).sqrt()
+        again = sorted(pair.positions["AGAIN"])
+        points.append((resid[again] @ reads.T).numpy())
+        places.append(np.arange(len(again)))
+    return np.concatenate(points), np.concatenate(places)
+
+
+def separation(points: np.ndarray, places: np.ndarray) -> float:
+    """The share of the points' variance that their place explains."""
+    centre = points.mean(0)
+    between = sum((places == i).sum() * ((points[places == i].mean(0) - centre) ** 2).sum() for i in np.unique(places))
+    return float(between / ((points - centre) ** 2).sum())
+
+
+def picture(model: Transformer, head: Node, found: Sequence[Lists]) -> Scene:
+    """A panel a length: the items' second mentions as two components read them, coloured by place."""
+    read = {each.length: coordinates(model, head, each) for each in found}
+    every = np.concatenate([points for points, _ in read.values()])
+    low, high = every.min(0), every.max(0)
+    title = f"The second list as {head}[0] and {head}[1] read it"
+    marks: list[Mark] = [Line(_PAD, _PAD, (Span(title, 15, bold=True),))]
+    marks.append(Line(_PAD, _PAD + 24, (Span("an item each, coloured by its place in the list:", 11, palette.SOFT),)))
+    for i, colour in enumerate(_PLACES):
+        x = _PAD + 262 + 30 * i
+        marks += [_dot(x, _PAD + 24, colour, 4), Line(x + 8, _PAD + 24, (Span(str(i + 1), 10.5, palette.SOFT),))]
+    for i, each in enumerate(found):
+        box = Rect(_PAD + i * (_SIDE + _GAP), _PAD + 74, _SIDE, _SIDE)
+        points, places = read[each.length]
+        words = f"{each.length} items, accuracy {each.right.mean():.0%}"
+        share = f"place explains {separation(points, places):.0%}"
+        marks += [
+            Block(box, 0, Pen(palette.BAND)),
+            Line(box.x, box.y - 12, (Span(words, 12, bold=True), Span("  " + share, 11, palette.SOFT))),
+            Line(
+                box.x + _SIDE / 2,
+                box.bottom + 14,
+                (Span(f"{head}[0] to the right, {head}[1] upwards", 10.5, palette.SOFT),),
+                centred=True,
+            ),
+        ]
+        at = (points - low) / (high - low)
+        for (x, y), place in zip(at, places, strict=True):
+            marks.append(_dot(box.x + 4 + x * (_SIDE - 8), box.bottom - 4 - y * (_SIDE - 8), _PLACES[place], 2.2))
+    wide = 2 * _PAD + len(found) * (_SIDE + _GAP) - _GAP
+    return Scene(
+        wide, _PAD + 74 + _SIDE + 40, title, f"{title}; {head}[0] to the right, {head}[1] upwards", tuple(marks)
+    )
+
+
+def _dot(x: float, y: float, colour: str, radius: float) -> Block:
+    return Block(Rect(x - radius, y - radius, 2 * radius, 2 * radius), radius, Pen(colour))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--prompts", type=int, default=512, help="prompts a length; a quarter for components")
+    parser.add_argument("-o", "--output", type=Path, default=Path("docs/laundry-list-places.svg"))
+    given = parser.parse_args()
+    model = load_model("pocket", device="cpu")
+    found = [lists(model, n, given.prompts, SHOWN_ON) for n in (*LENGTHS, *LONGER)]
+    print(by_place(found), flush=True)
+    report, best = components_report(model, given.prompts // 4)
+    print()
+    print(report)
+    shown = [each for each in found if each.length in (4, 6, 8, 10)]
+    write_whole(given.output, svg.paint(picture(model, Node("head", best.layer, best.head), shown)))
+    print(f"wrote {given.output}")
+
+
+if __name__ == "__main__":
+    main()
