@@ -12,7 +12,7 @@ from .claims import LOGITS, Attribution, Copying, HeadScore, ScoreKind
 from .scope import Scope
 
 NEGATED = "negated"
-NEGATIVE = "negative_mover"
+NEGATIVE, MOVER = "negative_mover", "mover"
 
 
 def attribution(scope: Scope, expect: s.Expect) -> Expected | NotMeasured | None:
@@ -45,8 +45,8 @@ def copying(scope: Scope, expect: s.Expect) -> Expected | NotMeasured | None:
         return None
     if isinstance(test, NotMeasured):
         return test
-    negative = scope.nodes_of_role(NEGATIVE)
-    negated = bool(words) or all(node in negative for node in members)
+    negative, movers = scope.nodes_of_role(NEGATIVE), scope.nodes_of_role(MOVER)
+    negated = bool(words) or all(node in negative and node not in movers for node in members)
     return Copying(tuple(members), negated, written(one_set(found.sets))), (test,)
 
 

@@ -17,7 +17,8 @@ is clear: p-values of claims on effects are never smaller than the gap's own.
 A figure that is the same on every prompt has no variance, and no interval can be computed from its spread. n equal
 prompts show only that, at 95 %, less than a share `1 - 0.05^(1/n)` of prompts differ (Clopper and Pearson; about
 3 / n). Where the metric moves with every change of the logits, equal figures are no accident, and such a figure is
-decided by its value, at the last look, from `CONSTANT` prompts on; its reason says how many prompts may differ. Where
+decided by its value, at the last look, from `CONSTANT` prompts on; its reason says how many prompts may differ. Nearer
+to a bound than rounding can tell (a millionth of the gap) it decides nothing, unless it is the bound exactly. Where
 the metric jumps (`Sample.step`: accuracy), that no prompt changed is what chance does with few changes: all such
 figures have intervals that allow for the prompts that would change by the whole step (`bounded.py`).
 """
@@ -38,6 +39,7 @@ from circuitdsl.verdict.extremes import Extreme
 from circuitdsl.verdict.families import FAMILY, Levels, all_of, any_of, family_levels, strictest
 from circuitdsl.verdict.intervals import SMALL, Estimate, Ratio
 from circuitdsl.verdict.samples import (
+    CONSTANT,
     FEWEST_STRATA,
     Larger,
     Rarity,
@@ -57,8 +59,6 @@ Verdict = Literal["holds", "fails", "undecided", "error"]
 
 #: from fewer prompts neither spread nor skewness can be estimated: they decide nothing
 FEWEST = SMALL
-#: fewer prompts decide nothing when they are all the same
-CONSTANT = 32
 #: effects are compared with their null on the first prompts, as many as the null's
 NULL_PROMPTS = 32
 

@@ -107,8 +107,8 @@ def _untransform(x: Array, skew: Array) -> Array:
 class Mean:
     """A mean with its standard error, degrees of freedom and skewness (third cumulant / se^3); any batch shape.
 
-    Where `degenerate` there is no variance, hence no interval: tests go by the value, up to `tolerance`, and p is 0 or
-    1. Whether such a figure may decide anything is up to the caller (see `decide.py`).
+    Where `degenerate` there is no variance, hence no interval: tests go by the value, where it is further from the
+    bound than `tolerance`, and p is 0 or 1. Whether it may decide anything is up to the caller (see `decide.py`).
     """
 
     n: int
@@ -136,8 +136,11 @@ class Mean:
         return np.where(self.degenerate, self._exact(bound - self.value, closed), p)
 
     def _exact(self, beyond: Array, closed: bool) -> Array:
-        """The p-value without variance: 0 where `beyond` is below 0, or `closed` and 0, up to `tolerance`."""
-        inside = beyond <= self.tolerance if closed else beyond < -self.tolerance
+        """The p-value without variance: 0 where `beyond` is below 0 by more than `tolerance`, or `closed` and 0.
+
+        Closer to the bound the figure cannot be told from one on its other side: both sides have a p-value of 1.
+        """
+        inside = (beyond < -self.tolerance) | (closed & (beyond == 0))
         return np.where(inside, 0.0, 1.0)
 
     def interval(self, alpha: float = 0.05) -> tuple[Array, Array]:

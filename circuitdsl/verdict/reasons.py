@@ -9,7 +9,7 @@ import numpy as np
 
 from circuitdsl.circuit.claims import AboveChance, Matters, Negligible, Signed, Stronger
 from circuitdsl.verdict.intervals import Estimate, Ratio
-from circuitdsl.verdict.samples import NULL_MEMBERS, Rarity, Region, Versus, on_effects
+from circuitdsl.verdict.samples import CONSTANT, NULL_MEMBERS, Rarity, Region, Versus, on_effects
 from circuitdsl.verdict.words import Limits, Unit, exact, scale
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def _finding(part: Part, decision: Decision) -> str:
     """What the interval says of the region, whatever else decided."""
     limits, unit = decision.ci_used, _unit(part)
     if limits is None and decision.verdict == "undecided":
-        return "decides nothing yet"
+        return _unclear(part, decision)
     low, high = limits or (decision.value or 0.0,) * 2
     crossed = [bound for bound in part.region.bounds if low < bound < high]
     if crossed and (decision.verdict == "undecided" or part.forced):
@@ -113,6 +113,14 @@ def _finding(part: Part, decision: Decision) -> str:
         unclear = ": the gap is not clear enough at this level" if on_effects(part.test) else " at this level"
         return f"decides nothing{unclear}"
     return f"is {_place(part, decision.value or 0.0, (low, high), unit)}"
+
+
+def _unclear(part: Part, decision: Decision) -> str:
+    """Why a figure without an interval decides nothing: more prompts are to come, or it lies too near a bound."""
+    if not part.final or not decision.degenerate or decision.n < CONSTANT:
+        return "decides nothing yet"
+    near = min(part.region.bounds, key=lambda bound: abs(bound - (decision.value or 0.0)))
+    return f"is too close to {exact(_unit(part), near)} to tell on which side it is"
 
 
 def _comparison(part: Part, decision: Decision) -> str:

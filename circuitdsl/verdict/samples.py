@@ -16,6 +16,8 @@ from circuitdsl.verdict.words import Unit
 #: the null must have this many members, 1 / (19 + 1) being 5 %
 NULL_MEMBERS = 19
 RARE = 0.05
+#: fewer prompts decide nothing when they are all the same
+CONSTANT = 32
 #: fewer strata say too little about how templates differ
 FEWEST_STRATA = 15
 

@@ -371,7 +371,8 @@ def _unchanged(request: PatchRequest, bench: Bench) -> str:
 def _could_change(request: PatchRequest, bench: Bench, corruption: str) -> bool:
     """Whether another corruption changes some token at or before what is patched."""
     for pair in bench.others[corruption]:
-        first = next(i for i, (a, b) in enumerate(zip(pair.clean_tokens, pair.corrupt_tokens, strict=True)) if a != b)
+        differ = (i for i, (a, b) in enumerate(zip(pair.clean_tokens, pair.corrupt_tokens, strict=True)) if a != b)
+        first = next(differ, len(pair.clean_tokens))
         for node, position in request.writes:
             at = [i + position.offset for i in pair.positions.get(position.name, (len(pair.clean_tokens) - 1,))]
             if any(pair.clean_tokens[i] != pair.corrupt_tokens[i] for i in at if i < len(pair.clean_tokens)):

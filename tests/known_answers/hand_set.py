@@ -166,11 +166,25 @@ def build_chain(w: Weights) -> None:
     mover(w, "2.4", 0.4)
 
 
-def build_backup(w: Weights) -> None:
+def build_backup(w: Weights, asleep: float = 5.0) -> None:
     duplicate_token(w, "0.2")
     inhibition(w, "1.1", 1.1)
     mover(w, "2.3", 1.0)
-    mover(w, "3.5", 0.8, wakes=9.0, asleep=5.0)
+    mover(w, "3.5", 0.8, wakes=9.0, asleep=asleep)
+
+
+def build_quiet_backup(w: Weights) -> None:
+    """The same, but the backup sleeps so soundly that it does next to nothing while the mover works."""
+    build_backup(w, asleep=8.0)
+
+
+def build_cancelling(w: Weights) -> None:
+    """Two heads that read the same and write the opposite, beside a mover."""
+    duplicate_token(w, "0.2")
+    inhibition(w, "1.1", 1.1)
+    mover(w, "2.3", 1.0)
+    mover(w, "2.5", 0.5)
+    mover(w, "2.6", -0.5)
 
 
 def build_negative(w: Weights) -> None:
@@ -195,12 +209,14 @@ MODELS = {
     "negative": build_negative,
     "decoy": build_decoy,
 }
+#: models for single questions, of which the tables of claims say nothing
+OTHERS = {"quiet backup": build_quiet_backup, "cancelling": build_cancelling}
 
 
 def save_hand_set(kind: str, path: Path, seed: int = 0) -> Path:
-    """Build one of `MODELS` and save it as a Hugging Face directory."""
+    """Build one of `MODELS` or `OTHERS` and save it as a Hugging Face directory."""
     weights = Weights(seed)
-    MODELS[kind](weights)
+    (MODELS | OTHERS)[kind](weights)
     return _save(weights, path)
 
 

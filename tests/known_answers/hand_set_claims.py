@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -104,6 +104,24 @@ def knockout(names: str, position: str, ablate: Literal["corrupt", "zero"] = "co
         Experiment(sites=sites, ablate=ablate),
         groups=(f"heads {name} = {names} at {position}",),
     )
+
+
+def restored(names: str, position: str) -> Subject:
+    """Heads whose clean terms at one position are put into the corrupt run."""
+    sites = frozenset(Site(node(name), Position(position)) for name in names.split())
+    name = f"in_{names.replace('.', '_').replace(' ', '_')}_at_{position.lower()}"
+    return Subject(
+        f"expect denoise({name})",
+        Experiment(sites=sites, direction="denoise"),
+        groups=(f"heads {name} = {names} at {position}",),
+    )
+
+
+def restored_edge(senders: str, receivers: str, position: str) -> Subject:
+    """An edge whose clean terms are put into the corrupt run."""
+    plain = edge(senders, receivers, position)
+    assert plain.experiment is not None
+    return Subject(f"expect denoise({plain.text})", replace(plain.experiment, direction="denoise"), groups=plain.groups)
 
 
 def attention(head: str, source: str, target: str) -> Subject:
@@ -264,12 +282,13 @@ def claims(population: Population, design: Design, seed: int = 0, wrong_heads: i
 def _outdone(population: Population, design: Design) -> set[str]:
     """`matters` on edges beside a stronger one into the same input, which their null has unless it is claimed too."""
     lines = set()
-    for senders, receivers, position in design.edges:
-        subject = edge(senders, receivers, position)
-        for others, *same in design.edges:
-            apart = same == [receivers, position] and not set(others.split()) & set(senders.split())
-            if apart and abs(population.figure(edge(others, *same)).value) > abs(population.figure(subject).value):
-                lines.add(f"{subject.text} : matters")
+    for about in (edge, restored_edge):
+        for senders, receivers, position in design.edges:
+            subject = about(senders, receivers, position)
+            for others, *same in design.edges:
+                apart = same == [receivers, position] and not set(others.split()) & set(senders.split())
+                if apart and abs(population.figure(about(others, *same)).value) > abs(population.figure(subject).value):
+                    lines.add(f"{subject.text} : matters")
     return lines
 
 
@@ -279,6 +298,10 @@ def _subjects(design: Design) -> Iterator[Subject]:
     for names in design.acts:
         yield knockout(names, "END")
         yield knockout(names, "END", "zero")
+        yield restored(names, "END")
+    for right in design.edges:
+        if " " in right[0] + right[1]:
+            yield restored_edge(*right)
 
 
 def _about(population: Population, subject: Subject) -> Iterator[KnownClaim]:

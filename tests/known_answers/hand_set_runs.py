@@ -22,7 +22,8 @@ from circuitdsl.verification.verify import Options, verify
 def known(kind: str, path: Path, size: int, seed: int = 0) -> Population:
     """A hand-set model, saved under `path` and loaded from there, on a population of prompts."""
     model = load_model(save_hand_set(kind, path / kind, seed), device="cpu")
-    return Population(model, population(DESIGNS[kind].task, size))
+    task = DESIGNS[kind].task if kind in DESIGNS else "repeated_name"
+    return Population(model, population(task, size))
 
 
 def sample_bench(

@@ -59,3 +59,24 @@ def test_faithfulness_needs_the_mover(backup: Population) -> None:
     bare = HEAD.replace("heads mover = 2.3 at END\n", "").format(model=backup.model.name)
     report = verified(bare + "expect faithfulness >= 50%\nexpect faithfulness <= 20%\n", sample_bench(backup, 5, n=128))
     assert [claim.verdict for claim in report.claims] == ["fails", "holds"]
+
+
+def test_a_circuit_without_its_backup_is_incomplete(backup: Population) -> None:
+    """Without the mover the model has the backup still, and the circuit has nothing."""
+    lines = ("expect incompleteness <= 20%", "expect incompleteness >= 25%")
+    assert verdicts(backup, *lines) == ["holds", "fails"]
+    assert verdicts(backup, *lines, groups="") == ["fails", "holds"]
+
+
+def test_a_member_that_does_nothing_shows_in_minimality(backup: Population) -> None:
+    lines = ("expect minimality >= 3%", "expect minimality <= 2.5%")
+    assert verdicts(backup, *lines) == ["holds", "fails"]
+    assert verdicts(backup, *lines, groups=BACKUP + "heads idle = 2.7 at END\n") == ["fails", "holds"]
+
+
+def test_random_circuits_do_worse_than_the_right_one(backup: Population) -> None:
+    lines = ("expect sufficiency >= 90%", "expect sufficiency <= 80%")
+    assert verdicts(backup, *lines) == ["holds", "fails"]
+    wrong = HEAD.replace("0.2", "0.5").replace("1.1", "1.2").replace("2.3", "2.2").format(model=backup.model.name)
+    report = verified(wrong + "\n".join(lines) + "\n", sample_bench(backup, 5, n=128))
+    assert report.claims[0].verdict != "holds"

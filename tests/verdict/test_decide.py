@@ -254,12 +254,23 @@ class TestWithoutVariance:
             assert decide(Within("delta", low, high, "", strict=True), self.zero).verdict == "fails"
 
     def test_rounding_decides_nothing(self) -> None:
-        """An effect of exactly -100 % up to rounding holds as `<= -100 %`, whichever way rounding went."""
+        """An effect of -100 % up to rounding is neither above nor below -100 %, whichever way rounding went."""
         for sign in (1, -1):
             noise = sign * 1e-7 * (1 + 0.1 * np.random.default_rng(0).standard_normal(N))
             sample = Sample(STRATA, d=-self.zero.array("g") + noise, g=self.zero.array("g"))
-            assert decide(within(high=-1.0), sample).verdict == "holds"
-            assert decide(within(low=-1.0), sample).verdict == "holds"
+            for test in (within(high=-1.0), within(low=-1.0)):
+                decision = decide(test, sample)
+                assert decision.verdict == "undecided"
+                assert "is too close to −100 % to tell on which side it is" in decision.reason
+
+    def test_no_effect_has_no_sign(self) -> None:
+        """An effect of exactly 0 is at most 0 and at least 0, but neither above it nor below it by any figure."""
+        assert decide(within(high=0.0), self.zero).verdict == "holds"
+        assert decide(within(low=0.0), self.zero).verdict == "holds"
+        for tiny in (1e-12, 1e-8, 1e-7):
+            assert decide(within(high=-tiny), self.zero).verdict == "undecided"
+            assert decide(within(low=tiny), self.zero).verdict == "undecided"
+        assert decide(within(high=-1e-5), self.zero).verdict == "fails"
 
 
 def accuracy_change(flips: int, n: int = N, gap: int | None = None) -> Sample:

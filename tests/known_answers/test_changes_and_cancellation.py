@@ -1,0 +1,134 @@
+"""Interventions with a known result, groups whose members cancel, and properties with a known share."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hand_set_claims import Population, node
+from hand_set_runs import known, sample_bench
+from hand_set_tasks import draw_indices
+
+from circuitdsl.api import loads
+from circuitdsl.circuit.claims import Position, Site
+from circuitdsl.patching.patch import Experiment
+from circuitdsl.report.report import Report
+from circuitdsl.verification.properties import sample_name
+from circuitdsl.verification.verify import verify
+
+N, SEED = 128, 5
+HEAD = f"""circuit known
+model "{{model}}"
+task known = file("known.jsonl", prompts = {N})
+heads mover = 2.3 2.4 at END
+"""
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory: pytest.TempPathFactory) -> Population:
+    return known("chain", tmp_path_factory.mktemp("known"), 96)
+
+
+def run(whole: Population, text: str, own: int = 0) -> Report:
+    """The report on a spec; `own` is the number of prompts that its properties get."""
+    (circuit,) = loads(HEAD.format(model=whole.model.name) + text).circuits
+    benches = {"known": sample_bench(whole, SEED, n=N)}
+    if own:
+        benches[sample_name("known")] = sample_bench(whole, SEED + 1, n=own)
+    report = verify(circuit, whole.model, benches)
+    assert not report.unmeasured
+    return report
+
+
+def verdicts(whole: Population, text: str, own: int = 0) -> list[str]:
+    return [claim.verdict for claim in run(whole, text, own).claims]
+
+
+# --- interventions ---------------------------------------------------------------------------------
+
+
+def test_movers_that_look_only_at_the_answer_do_better(chain: Population) -> None:
+    text = """intervention look
+  set attention(mover, END -> IO) = 100%
+  expect attention(mover, END -> IO) >= 99%
+  expect logit_diff rises
+  expect attention(mover, END -> IO) <= 90%
+  expect logit_diff falls
+"""
+    assert verdicts(chain, text) == ["holds", "holds", "fails", "fails"]
+
+
+def test_movers_that_look_away_do_not_find_the_answer(chain: Population) -> None:
+    text = """intervention away
+  set attention(mover, END -> IO) = 0%
+  expect attention(mover, END -> IO) <= 1%
+  expect accuracy falls by >= 20 points
+  expect attention(mover, END -> IO) >= 1%
+  expect accuracy rises
+"""
+    assert verdicts(chain, text) == ["holds", "holds", "fails", "fails"]
+
+
+@pytest.mark.parametrize("head", ["2.3", "1.1"])
+def test_a_head_scaled_to_nothing_is_one_knocked_out_everywhere(chain: Population, head: str) -> None:
+    """By brute force over the population: the same prompts, the head's term set to 0 at every position."""
+    whole = Experiment(sites=frozenset({Site(node(head), Position("*"))}), ablate="zero")
+    truth = chain.brute.logit_diffs(whole)[draw_indices(len(chain.data.pairs), N, SEED)]
+    text = f"intervention mute\n  scale {head} by 0\n  expect logit_diff >= -100\n  expect logit_diff falls\n"
+    bound, falls = run(chain, text).claims
+    assert bound.measured and bound.measured.value == pytest.approx(truth[: bound.measured.n].mean(), abs=1e-4)
+    assert falls.verdict == "holds"
+
+
+def test_loud_movers_and_heads_without_a_part(chain: Population) -> None:
+    text = """intervention loud
+  scale mover by 2
+  expect logit_diff rises by >= 2
+  expect logit_diff falls
+intervention idle
+  scale 2.7 by 0
+  expect logit_diff rises by >= 0.5
+  expect logit_diff falls by >= 0.5
+"""
+    assert verdicts(chain, text) == ["holds", "fails", "fails", "fails"]
+
+
+# --- groups whose members cancel -------------------------------------------------------------------
+
+
+def test_a_group_whose_members_cancel_does_nothing_and_each_member_does(tmp_path) -> None:
+    """2.5 and 2.6 read the same and write the opposite: a joint claim is about what they do together."""
+    text = """heads first = 2.3 at END
+heads pair  = 2.5 2.6 at END
+first -> logits : matters
+pair -> logits : negligible
+pair -> logits : matters
+pair -> logits : lowers
+each pair -> logits : matters
+each pair -> logits : negligible
+each pair -> logits : lowers
+2.5 -> logits at END : lowers
+2.6 -> logits at END : raises
+expect knockout(pair) : negligible
+expect knockout(pair) : matters
+"""
+    report = run(known("cancelling", tmp_path, 96), text)
+    held = ["holds", "holds", "fails", "fails", "holds", "fails", "fails", "holds", "holds", "holds", "fails"]
+    assert [claim.verdict for claim in report.claims] == held
+    joint = report.claims[1]
+    assert [np.sign(member.effect) for member in joint.members] == [-1, 1]  # beside the joint verdict
+
+
+# --- properties ------------------------------------------------------------------------------------
+
+
+def test_properties_hold_for_the_share_that_has_them(chain: Population) -> None:
+    """The share of the population is known; claims lie well below it or above it."""
+    middle = float(np.median(chain.clean))
+    assert (chain.clean > middle).mean() == 0.5
+    text = "".join(
+        f'property "p{i}" for {share}% of prompts\n  expect logit_diff > {bound:.6f}\n'
+        for i, (share, bound) in enumerate(((35, middle), (65, middle), (35, middle + 100)))
+    )
+    text += f'property "always"\n  expect logit_diff > {chain.clean.min() - 0.01:.6f}\n'
+    text += f'property "never"\n  expect logit_diff > {middle:.6f}\n'
+    assert verdicts(chain, text, own=500) == ["holds", "fails", "fails", "holds", "fails"]
