@@ -58,17 +58,20 @@ def random_task(model: Transformer, n: int, seed: int) -> Dataset:
 
 
 def matters_claims(seed: int) -> Iterator[tuple[str, str]]:
-    """Claims that random edges, groups and knock-outs matter, with the groups they name; no end to them."""
+    """Claims that random edges, groups and knock-outs matter, with the groups they name; no end to them.
+
+    Heads are drawn from all that could take their place: for an edge those below its receiver, for a knock-out all.
+    """
     draw = random.Random(seed)
     while True:
-        size, position = draw.choice((1, 1, 2, 3)), draw.choice("ABC")
-        top = draw.choice((2, 3, 3, LAYERS, LAYERS))
+        size, position, out = draw.choice((1, 1, 2, 3)), draw.choice("ABC"), draw.random() < 0.2
+        top = LAYERS if out else draw.choice((2, 3, 3, LAYERS, LAYERS))
         senders = [f"{layer}.{head}" for layer in range(top) for head in range(HEADS)]
         chosen = sorted(draw.sample(senders, size))
         name = "g_" + "_".join(chosen).replace(".", "_")
         group = f"heads {name} = {' '.join(chosen)}" if size > 1 else ""
         sender = name if size > 1 else chosen[0]
-        if draw.random() < 0.2:
+        if out:
             knocked = f"out_{len(chosen)}_" + "_".join(chosen).replace(".", "_")
             yield f"expect knockout({knocked}) : matters", f"heads {knocked} = {' '.join(chosen)} at END"
         elif top == LAYERS:

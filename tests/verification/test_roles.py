@@ -24,7 +24,7 @@ def test_a_role_holds_where_every_check_does(check) -> None:
 
 
 def test_one_check_that_fails_is_named(check) -> None:
-    (role,) = check(HEAD.replace("64", "256") + "expect role(mover)\n", early_stop=False).claims
+    (role,) = check(HEAD.replace("64", "512") + "expect role(mover)\n", early_stop=False).claims
     failed = [m.check for m in role.members if m.verdict == "fails"]
     assert role.verdict == "fails" and failed
     assert all(name.startswith("copying") for name in failed)
