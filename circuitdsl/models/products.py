@@ -18,6 +18,8 @@ from torch import Tensor
 
 #: multiplications below which oneDNN's preparations for a new shape cost more than it saves
 FEWEST = 2**24
+#: rows for which copying a cut weight is worth while: where it lies in pieces, oneDNN is slower by far than MKL
+COPY_ROWS = 128
 #: how far oneDNN may be from MKL in the product that is tried, as a share of the largest number
 AGREE = 1e-5
 
@@ -29,7 +31,7 @@ def linear(
 ) -> Float[Tensor, "*rows out"]:
     """`x W^T + b`."""
     if _large(x, weight):
-        return _one_dnn()(x, weight, bias, "none", [], "")
+        return _one_dnn()(x, _dense(weight), bias, "none", [], "")
     return F.linear(x, weight, bias)
 
 
@@ -38,7 +40,7 @@ def linear_gelu(
 ) -> Float[Tensor, "*rows out"]:
     """GELU of `x W^T + b`, its normal distribution exact (`none`) or by a tanh."""
     if _large(x, weight):
-        return _one_dnn()(x, weight, bias, "gelu", [], approximate)
+        return _one_dnn()(x, _dense(weight), bias, "gelu", [], approximate)
     return F.gelu(F.linear(x, weight, bias), approximate=approximate)
 
 
@@ -46,8 +48,21 @@ def _large(x: Tensor, weight: Tensor) -> bool:
     """Whether a product is one that oneDNN does faster."""
     if x.numel() * weight.shape[0] < FEWEST or x.device.type != "cpu" or x.dtype != torch.float32:
         return False
+    if not _is_dense(weight) and x.numel() < COPY_ROWS * x.shape[-1]:
+        return False
     needs_gradient = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
     return not needs_gradient and prefers_one_dnn()
+
+
+def _is_dense(weight: Tensor) -> bool:
+    return weight.is_contiguous() or weight.T.is_contiguous()
+
+
+def _dense(weight: Tensor) -> Tensor:
+    """The weight in one piece, copied where it is a part of another (as GPT-2's queries, keys and values are)."""
+    if _is_dense(weight):
+        return weight
+    return weight.T.contiguous().T if weight.stride(0) == 1 else weight.contiguous()
 
 
 @cache
@@ -75,6 +90,7 @@ def _agrees() -> bool:
     x, weight = torch.randn(3, 7, 64, generator=made)[:, 2:], torch.randn(64, 96, generator=made).T[8:72]
     bias = torch.randn(64, generator=made)
     expected = F.linear(x, weight, bias)
+    weight = _dense(weight)
     pairs = [(_one_dnn()(x, weight, bias, "none", [], ""), expected)]
     for approximate in ("none", "tanh"):
         pairs.append((_one_dnn()(x, weight, bias, "gelu", [], approximate), F.gelu(expected, approximate=approximate)))
