@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 from pathlib import Path
 
@@ -138,3 +139,17 @@ def test_a_terminal_shows_the_same_words(run, tmp_path: Path, monkeypatch: pytes
     status, _, err = run("check", str(path))
     assert status == 2
     assert [line.rstrip() for line in err.splitlines()] == [line.rstrip() for line in plain[2].splitlines()]
+
+
+def test_the_list_of_verbs_fits_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """One line for each verb at 80 columns; the verb's own help begins with the same words."""
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        cli.run(["--help"])
+    listed = dict(re.findall(r"^    ([a-z]+) +(\S.*)$", capsys.readouterr().out, re.MULTILINE))
+    assert list(listed) == list(cli.VERBS)
+    monkeypatch.setenv("COLUMNS", "120")
+    for verb, said in listed.items():
+        with pytest.raises(SystemExit):
+            cli.run([verb, "--help"])
+        assert f"{said[0].upper()}{said[1:]}." in capsys.readouterr().out

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import NoReturn, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 from circuitdsl.cli.terminal import say
 from circuitdsl.errors import INTERRUPTED, NOT_RUN, UserError
@@ -69,6 +69,13 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return error.status
 
 
+class _Verbs(argparse._SubParsersAction):  # type: ignore[type-arg]
+    """Verbs whose own --help begins with what the list of verbs says of them."""
+
+    def add_parser(self, name: str, *, help: str, **more: Any) -> argparse.ArgumentParser:  # type: ignore[override]
+        return super().add_parser(name, help=help, **{"description": f"{help[0].upper()}{help[1:]}.", **more})
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="circuitdsl",
@@ -76,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="exit status: 0 every claim holds; 1 some fail or are undecided; 2 a wrong spec; 3 it could not run",
     )
     parser.add_argument("--version", action="version", version=f"circuitdsl {__version__}")
-    verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
+    verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB", action=_Verbs)
     for verb in VERBS:
         import_module(f"circuitdsl.cli.{verb}").register(verbs)
     return parser

@@ -24,7 +24,7 @@ _HEAD = re.compile(r"(0|[1-9]\d{0,3})\.(0|[1-9]\d{0,3})(?:\[(0|[1-9]\d{0,4})\])?
 
 
 def register(verbs: Verbs) -> None:
-    verb = verbs.add_parser("channels", help="which heads write what a head reads, from weights alone")
+    verb = verbs.add_parser("channels", help="find which heads write what a head reads, from weights alone")
     verb.add_argument("source", metavar="MODEL|SPEC", help="a model's name or directory, or a spec, whose groups count")
     verb.add_argument("--to", nargs="+", required=True, metavar="HEAD.q", help="receiver inputs: 9.9.q, or mover.q")
     verb.add_argument("--from", nargs="+", dest="senders", metavar="HEAD", help="senders: 8.10, 8.6[2], a group")

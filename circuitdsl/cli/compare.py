@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 
 def register(verbs: Verbs) -> None:
-    verb = verbs.add_parser("compare", help="compare two circuits: which heads and edges they share, against chance")
+    verb = verbs.add_parser("compare", help="compare the heads and edges of two circuits, against chance")
     verb.add_argument("first", help="a spec, or SPEC#CIRCUIT where it has several")
-    verb.add_argument("second")
+    verb.add_argument("second", help="another, of the same model")
     verb.add_argument("--control", metavar="SPEC", help="a circuit of another task, as a control")
     verb.add_argument("--measure", action="store_true", help="measure every head on both tasks, and correlate")
     verb.add_argument("--prompts", type=positive, default=128, help="prompts a task for --measure (default: 128)")
-    verb.add_argument("--format", choices=("text", "json"), default="text")
+    verb.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
     verb.add_argument("-o", "--output", help="draw the model's heads into this file: .svg or .png")
     add_model_arguments(verb)
     verb.set_defaults(run=_compare)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def register(verbs: Verbs) -> None:
     diff = verbs.add_parser(
         "diff",
-        help="compare two JSON reports: verdicts that changed, numbers that moved",
+        help="compare two reports: verdicts that changed, numbers that moved",
         epilog="exit status: 1 where a claim that held does not any more, or is gone; 2 for a file that is no report",
     )
     diff.add_argument("old", help="a report made by verify --format json")

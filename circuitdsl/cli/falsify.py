@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def register(verbs: Verbs) -> None:
     verb = verbs.add_parser(
         "falsify",
-        help="search for prompts that break a property, and shrink them to the simplest",
+        help="search for prompts that break a property, and shrink them",
         epilog="exit status: 0 nothing was found; 1 a prompt breaks a property; 2 a wrong spec; 3 it could not run",
     )
     verb.add_argument("spec", help="a .circ file, or a shipped spec such as pocket/ioi")

@@ -21,7 +21,7 @@ _SUFFIXES = {".json": "json", ".dot": "dot", ".gv": "dot", ".mmd": "mermaid", ".
 
 
 def register(verbs: Verbs) -> None:
-    graph = verbs.add_parser("graph", help="write a circuit as a graph: JSON for networkx, dot, or mermaid")
+    graph = verbs.add_parser("graph", help="write a circuit as a graph: JSON, dot or mermaid")
     graph.add_argument("spec", help="a .circ file, or a shipped spec")
     graph.add_argument("--format", choices=FORMATS, help="default: json, or what the name of -o says")
     graph.add_argument("--circuit", help="which circuit, where the file has several")

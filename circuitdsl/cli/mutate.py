@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def register(verbs: Verbs) -> None:
     verb = verbs.add_parser(
         "mutate",
-        help="change a spec line by line and see which changes its claims notice",
+        help="change a spec line by line, and see what its claims notice",
         epilog="exit status: 1 where fewer mutants than --at-least are killed; 2 a wrong spec; 3 it could not run",
     )
     verb.add_argument("spec", help="a .circ file, or a shipped spec such as pocket/ioi")
@@ -27,7 +27,7 @@ def register(verbs: Verbs) -> None:
     verb.add_argument("--prompts", type=positive, help="prompts per task at most, instead of the spec's number")
     verb.add_argument("--seed", type=seed, help="seed of the prompts, instead of the spec's")
     verb.add_argument("--at-least", type=_share, default=0.0, metavar="SHARE", help="the share to kill, such as 90%%")
-    verb.add_argument("--format", choices=("text", "json"), default="text")
+    verb.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
     verb.add_argument("-v", "--verbose", action="store_true", help="list the killed and the equivalent mutants too")
     verb.set_defaults(run=_mutate)
 

@@ -39,7 +39,7 @@ class Forecast:
 
 
 def register(verbs: Verbs) -> None:
-    plan = verbs.add_parser("plan", help="say what verify will run, and about how long it takes, without running it")
+    plan = verbs.add_parser("plan", help="say what verify will run, and about how long it takes")
     plan.add_argument("spec", nargs="+", help="a .circ file, or a shipped spec such as pocket/ioi")
     add_model_arguments(plan)
     plan.add_argument("--prompts", type=positive, help="prompts per task at most, instead of the spec's number")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def register(verbs: Verbs) -> None:
-    render = verbs.add_parser("render", help="draw a circuit")
+    render = verbs.add_parser("render", help="draw a circuit, coloured by the verdicts of a report")
     render.add_argument("spec", help="a .circ file, or a shipped spec")
     render.add_argument("-o", "--output", help="file to write: .svg, .png, .dot or .html (default: NAME.svg)")
     render.add_argument("--report", help="colour edges by the verdicts of this JSON report")

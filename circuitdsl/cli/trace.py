@@ -24,7 +24,7 @@ _POSITION = re.compile(r"([A-Z][A-Z0-9_]*)([+-]\d{1,4})?")
 
 
 def register(verbs: Verbs) -> None:
-    verb = verbs.add_parser("trace", help="which heads made a head attend where it does")
+    verb = verbs.add_parser("trace", help="find which heads made a head attend where it does")
     verb.add_argument("spec", help="a .circ file, or a shipped spec such as pocket/ioi: its model and its prompts")
     verb.add_argument("--head", required=True, metavar="L.H", help="the head to explain: 9.9")
     verb.add_argument("--from", required=True, dest="source", metavar="POS", help="where it attends from: END")
