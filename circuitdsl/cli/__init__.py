@@ -69,7 +69,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return error.status
 
 
-class _Verbs(argparse._SubParsersAction):  # type: ignore[type-arg]
+class _Verbs(argparse._SubParsersAction):
     """Verbs whose own --help begins with what the list of verbs says of them."""
 
     def add_parser(self, name: str, *, help: str, **more: Any) -> argparse.ArgumentParser:  # type: ignore[override]
