@@ -13,6 +13,8 @@ import networkx
 import pytest
 
 import circuitdsl
+from circuitdsl.report.diagram import draw, to_html
+from circuitdsl.report.github import of_reports
 
 TEXT = """circuit a "A < B & C"
 model "pocket"
@@ -163,3 +165,17 @@ def test_the_examples_of_the_page_run(code: str, capsys) -> None:
         pytest.importorskip("pandas")
     exec(compile(code, str(DOCS), "exec"), {})
     assert capsys.readouterr().out
+
+
+def test_claims_of_a_block_are_shown_with_its_header(pocket):
+    text = 'circuit t\nmodel "pocket"\ntask ioi(prompts = 8)\nheads late = 3.5 at END\n'
+    text += "intervention half\n  scale late by 0.5\n  expect accuracy >= 1%\n"
+    report = circuitdsl.loads(text).verify(pocket)
+    assert "intervention half: expect accuracy >= 1%  holds" in str(report)
+    assert "intervention half" in report._repr_html_()
+    drawn = to_html(draw(circuitdsl.loads(text).circuit(), report.to_json()))
+    assert "intervention half" in drawn
+    (failing,) = of_reports(
+        [dataclasses.replace(report, claims=(dataclasses.replace(report.claims[0], verdict="fails"),))]
+    )
+    assert "intervention half: expect accuracy" in failing

@@ -168,6 +168,10 @@ def read(
     return value
 
 
+def _article(name: str) -> str:
+    return "an effect" if name in ("effect", "knockout", "denoise") else name
+
+
 def _unit_problem(number: s.Number, unit: Unit, name: str) -> str | None:
     """What is wrong with the unit; zero needs none."""
     if number.unit == "" and number.value == 0:
@@ -179,7 +183,7 @@ def _unit_problem(number: s.Number, unit: Unit, name: str) -> str | None:
         case "share difference", "%" | "points":
             return None
         case "effect", "":
-            return f"an effect is a share of the gap: did you mean {_percent(number)}?"
+            return f"{_article(name)} is a share of the gap: did you mean {_percent(number)}?"
         case "share" | "share difference", "":
             return f"{name} is a share, written with a percent sign: did you mean {_percent(number)}?"
         case "effect" | "share", _:
@@ -188,6 +192,8 @@ def _unit_problem(number: s.Number, unit: Unit, name: str) -> str | None:
             return f"{name} is a difference of shares, written in points: did you mean {bare} points?"
         case "points", _:
             return f"{name} is a difference of shares, written in points: did you mean {_percent(number)[:-1]} points?"
+        case _ if name == "a factor" and number.unit == "%":
+            return f"a factor is a plain number: did you mean {number.value / 100:g}?"
         case _:
             share = f", or an effect of {bare}%" if name == "delta" else ""
             return f"{name} is a plain number, without '{number.unit}': did you mean {bare}{share}?"

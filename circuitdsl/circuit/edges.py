@@ -87,6 +87,10 @@ def _unlisted(scope: Scope, node: s.Set, port: str) -> bool:
     if not isinstance(node, s.Items):
         return True
     members = tuple(m.inner if isinstance(m, s.WithPort) else m for m in node.members)
+    first, *rest = (written(m) for m in members)
+    if "." in first and rest in (["q"], ["k"], ["v"]):
+        scope.sink.error("E030", f"'{first}{rest[0]}' is no node", node.span, f"write {first}.{rest[0]}")
+        return False
     help = f"write ({' '.join(written(m) for m in members)}){port}"
     scope.sink.error("E030", "in an edge a list of nodes stands in brackets", node.span, help)
     return False

@@ -41,6 +41,7 @@ expect knockout(writer) : effect <= 20%
 def register(verbs: Verbs) -> None:
     init = verbs.add_parser("init", help="write a starter spec for a model and a task")
     init.add_argument("file", nargs="?", help="the file to write (default: TASK.circ); one that exists is left alone")
+    init.add_argument("-o", "--output", metavar="FILE", help="the same")
     init.add_argument("--model", default="pocket", help="a model's name or directory (default: pocket)")
     init.add_argument("--task", default="ioi", help="one of those that `circuitdsl tasks` lists (default: ioi)")
     init.set_defaults(run=_init)
@@ -52,7 +53,7 @@ def _init(given: argparse.Namespace) -> int:
 
     if given.task not in TASKS:
         raise UsageError(f"there is no task {given.task}", hint=f"tasks: {', '.join(TASKS)}")
-    path = Path(given.file or f"{given.task}.circ")
+    path = Path(given.file or given.output or f"{given.task}.circ")
     if path.exists() or path.is_symlink():
         raise UserError(f"{path} is there already, and is left as it is", hint="name another file")
     write_whole(path, starter(TASKS[given.task], given.model))

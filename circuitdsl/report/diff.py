@@ -89,15 +89,15 @@ def compare(old: Sequence[Past], new: Sequence[Past]) -> Diff:
     return Diff(tuple(changes), tuple(_settings(old, new)))
 
 
-Key = tuple[str, str, str, int]
+Key = tuple[str, str, str, str, int]
 
 
 def _keyed(reports: Iterable[Past]) -> Iterator[tuple[Key, tuple[Past, PastClaim]]]:
-    """Every claim by circuit, task, text, and how many like it came before."""
-    seen: Counter[tuple[str, str, str]] = Counter()
+    """Every claim by circuit, task, block, text, and how many like it came before."""
+    seen: Counter[tuple[str, str, str, str]] = Counter()
     for report in reports:
         for claim in report.claims:
-            key = (report.circuit, claim.task, claim.text)
+            key = (report.circuit, claim.task, claim.block, claim.text)
             yield (*key, seen[key]), (report, claim)
             seen[key] += 1
 
@@ -107,7 +107,8 @@ def _change(report: Past, old: PastClaim | None, new: PastClaim | None) -> Chang
     assert here is not None
     moved = bool(old and new and old.measured and new.measured and has_moved(old.measured, new.measured))
     kind = _kind(old, new, moved)
-    return Change(kind, report.circuit, report.path, here.task, here.text, here.line, old, new, moved)
+    text = f"{here.block}: {here.text}" if here.block else here.text
+    return Change(kind, report.circuit, report.path, here.task, text, here.line, old, new, moved)
 
 
 def _kind(old: PastClaim | None, new: PastClaim | None, moved: bool) -> Kind:

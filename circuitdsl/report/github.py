@@ -64,7 +64,8 @@ def of_diff(diff: Diff) -> Iterator[str]:
 def _claim(report: Report, claim: ClaimResult, allow_undecided: bool) -> str:
     level: Level = "warning" if allow_undecided and claim.verdict == "undecided" else "error"
     title = f"{claim.verdict}: {_on(report.spec.circuit, claim.task)}"
-    return annotation(level, f"{claim.text}\n{claim.reason}", title, report.spec.path, line=claim.line)
+    text = f"{claim.block}: {claim.text}" if claim.block else claim.text
+    return annotation(level, f"{text}\n{claim.reason}", title, report.spec.path, line=claim.line)
 
 
 def _on(circuit: str, task: str | None) -> str:

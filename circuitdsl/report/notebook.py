@@ -29,7 +29,7 @@ def to_html(report: Report) -> str:
             *_head(report),
             '<table style="font-size:inherit;border-collapse:collapse;margin:.7em 0">',
             _heads(report),
-            *(row for claim in report.claims for row in _claim(claim, len(report.tasks) > 1)),
+            *_claims(report),
             *(_measurement(found, len(report.tasks) > 1) for found in report.measurements),
             *(_unmeasured(left.line, left.text, left.what) for left in report.unmeasured),
             "</table>",
@@ -46,6 +46,7 @@ def rows(report: Report) -> list[dict[str, Any]]:
             "circuit": report.spec.circuit,
             "id": claim.id,
             "line": claim.line,
+            "block": claim.block,
             "claim": claim.text,
             "task": claim.task,
             "verdict": claim.verdict,
@@ -87,6 +88,17 @@ def _row(cells: Iterable[str], border: bool = True) -> str:
     line = "border-top:1px solid rgba(128,128,128,.3)" if border else ""
     inside = "".join(f'<td style="{_CELL}">{cell}</td>' for cell in cells)
     return f'<tr style="{line};background:transparent">{inside}</tr>'
+
+
+def _claims(report: Report) -> Iterator[str]:
+    """The rows of all claims; those of a block stand below its header."""
+    several = len(report.tasks) > 1
+    block: int | None = None
+    for claim in report.claims:
+        if claim.block and claim.block_line != block:
+            yield _row([_faded(str(claim.block_line)), _faded(_code(claim.block)), *[""] * (4 + several)])
+        block = claim.block_line
+        yield from _claim(claim, several)
 
 
 def _claim(claim: ClaimResult, tasks: bool) -> Iterator[str]:

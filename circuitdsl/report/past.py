@@ -25,6 +25,8 @@ class PastClaim:
     verdict: Verdict
     reason: str
     measured: Measured | None
+    #: the header of the block that it stands in
+    block: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +87,8 @@ def _claim(claim: dict[str, Any]) -> PastClaim:
         raise ValueError(f"there is no verdict {claim['verdict']!r}")
     text, task, reason = (str(claim[key] or "") for key in ("text", "task", "reason"))
     measured = claim["measured"]
-    return PastClaim(
-        int(claim["line"]), text, task, claim["verdict"], reason, _measured(measured) if measured else None
-    )
+    found = _measured(measured) if measured else None
+    return PastClaim(int(claim["line"]), text, task, claim["verdict"], reason, found, str(claim.get("block") or ""))
 
 
 def _measured(found: dict[str, Any]) -> Measured:

@@ -192,6 +192,16 @@ class Report:
         """0 every claim holds; 1 some fail (or are undecided); 3 some could not be measured and none fails."""
         return exit_status([self], allow_undecided)
 
+    def __str__(self) -> str:
+        """A line for each claim, and for the whole: `to_json` has the rest."""
+        several = len(self.tasks) > 1
+        said = (
+            f"{c.line:>4}  {f'{c.block}: ' if c.block else ''}{c.text}{f' ({c.task})' if several else ''}  {c.verdict}"
+            for c in self.claims
+        )
+        counts = ", ".join(f"{count} {verdict}" for verdict, count in self.summary.items() if count)
+        return "\n".join((f"{self.spec.circuit} on {self.model.name}: {counts or 'no claims'}", *said))
+
     def _repr_html_(self) -> str:
         from circuitdsl.report.notebook import to_html
 

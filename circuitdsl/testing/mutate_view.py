@@ -46,6 +46,10 @@ def _list(outcomes: tuple[Outcome, ...], title: str, style: str, console: Consol
         mutant = outcome.mutant
         console.print(Text.assemble((f"{mutant.line:>4}  ", "dim"), mutant.after, (f"   {mutant.what}", "cyan")))
         console.print(Text(f"        was: {mutant.before}", "dim"))
-        where = f"{outcome.by} on {outcome.task}: " if outcome.claims > 1 or outcome.by != mutant.after else ""
+        where = (
+            f"{outcome.by} on {outcome.task}: "
+            if outcome.by and (outcome.claims > 1 or outcome.by != mutant.after)
+            else ""
+        )
         console.print(Text(f"        {where}{outcome.reason}", "dim"))
     console.print()

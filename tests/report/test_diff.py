@@ -32,6 +32,20 @@ def claim(verdict: str, text: str = "a", line: int = 5, task: str = "ioi", found
     return PastClaim(line, text, task, verdict, "because", found)  # type: ignore[arg-type]
 
 
+def under(block: str, verdict: str) -> PastClaim:
+    return PastClaim(9, "a", "ioi", verdict, "because", None, block)  # type: ignore[arg-type]
+
+
+def test_claims_of_the_same_text_in_other_blocks_are_not_the_same():
+    found = compare(
+        past(claim("holds"), under("intervention mute", "fails")), past(under("intervention mute", "holds"))
+    )
+    assert [(change.kind, change.text) for change in found.changes] == [
+        ("mended", "intervention mute: a"),
+        ("regression", "a"),
+    ]
+
+
 def past(*claims: PastClaim, **setting: str) -> list[Past]:
     return [Past("t", "t.circ", claims, setting)]
 

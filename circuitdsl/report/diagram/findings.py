@@ -53,6 +53,7 @@ def _row(entry: dict, bare: Row) -> Row:
     return Row(
         line=entry.get("line") or bare.line,
         text=entry.get("text") or bare.text,
+        block=entry.get("block") or "",
         edge=entry["kind"] == "edge" if "kind" in entry else bare.edge,
         task=entry.get("task") or "",
         verdict=cast(Verdict, entry["verdict"]) if judged(entry) else None,

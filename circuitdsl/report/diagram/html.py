@@ -73,7 +73,7 @@ def _cells(row: Row) -> dict[str, str]:
     verdict, words = row.verdict or "unmeasured", row.verdict or "not in the report"
     return {
         "line": str(row.line or ""),
-        "claim": f"<code>{text(row.text)}</code>",
+        "claim": (f"{text(row.block)}<br>" if row.block else "") + f"<code>{text(row.text)}</code>",
         "task": text(row.task),
         "figure": text(row.figure),
         "interval": text(row.interval),

@@ -89,6 +89,8 @@ class Row:
     n: str = ""
     reason: str = ""
     members: tuple[MemberEffect, ...] = ()
+    #: the header of the block that it stands in
+    block: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,7 +95,8 @@ def _unmet(drawing: Drawing, room: float) -> tuple[list[Mark], float]:
 
 def _words_of(row: Row, tasks: bool) -> str:
     where = f" ({row.task})" if tasks and row.task else ""
-    return f"{row.text}{where}: {row.figure or row.reason or row.verdict}"
+    said = f"{row.block}: {row.text}" if row.block else row.text
+    return f"{said}{where}: {row.figure or row.reason or row.verdict}"
 
 
 @dataclass(frozen=True, slots=True)
