@@ -352,6 +352,14 @@ def test_terminals_without_unicode_and_full_disks() -> None:
     assert "cannot write the output" in done.stderr and "Traceback" not in done.stderr
 
 
+def test_closed_output_is_no_failure(good) -> None:
+    import subprocess
+    import sys
+
+    command = f'exec "{sys.executable}" -m circuitdsl check "$0" >&- 2>&-'
+    assert subprocess.run(["sh", "-c", command, good], check=False).returncode == 0
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -13,6 +13,9 @@ from .edges import resolve_edge
 from .scope import Scope
 from .vocabulary import METRICS, Unit
 
+#: how large a bound or a factor may be: squares and cubes of it must be numbers, too
+LARGEST = 1e9
+
 
 @dataclass(frozen=True, slots=True)
 class NotMeasured:
@@ -161,6 +164,10 @@ def read(
     value = number.value / 100 if number.unit else number.value
     if not math.isfinite(value):
         scope.sink.error("E081", f"{number.text[:20]} is no finite number", number.span)
+        return None
+    if abs(value) > LARGEST:
+        message = f"{number.text[:20]} is beyond anything that is measured ({LARGEST:g} at the most)"
+        scope.sink.error("E081", message, number.span)
         return None
     if (low is not None and value < low) or (high is not None and value > high):
         scope.sink.error("E081", _cannot_be(name, number, unit, low, high), number.span)

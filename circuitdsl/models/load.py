@@ -122,6 +122,8 @@ def locate(name_or_dir: str | Path, revision: str | None = None, weights: bool =
     return _from_hub(str(name_or_dir), revision, weights)
 
 
+#: layers of a model at the most
+MOST_LAYERS = 1000
 MODEL_HINT = "point --model at a directory that holds config.json, model.safetensors and tokenizer.json"
 
 
@@ -138,7 +140,9 @@ def _check_directory(path: Path, weights: bool) -> None:
         return
     if "config.json" not in names:
         raise ModelUnavailable(f"{path} has no config.json, so it is not a model in Hugging Face's layout", MODEL_HINT)
-    _read_json(path / "config.json")
+    _check_layers(path / "config.json")
+    if (path / "model.safetensors.index.json").is_file():
+        weight_files(path)
     if not _has_weights(path):
         other = next((name for name in sorted(names) if name.endswith((".bin", ".pt", ".pth", ".h5"))), None)
         if other is not None:
@@ -147,6 +151,17 @@ def _check_directory(path: Path, weights: bool) -> None:
                 "convert them with transformers' save_pretrained, which writes model.safetensors",
             )
         raise ModelUnavailable(f"{path} has no model.safetensors", MODEL_HINT)
+
+
+def _check_layers(config: Path) -> None:
+    """Raise `ModelUnavailable` where a configuration asks for more layers than any model has.
+
+    A model is made before its weights are read, and a slip of the pen here would take all the memory there is.
+    """
+    given = _read_json(config)
+    for key in ("num_hidden_layers", "n_layer"):
+        if isinstance(given.get(key), int) and given[key] > MOST_LAYERS:
+            raise ModelUnavailable(f"{config} gives the model {given[key]} layers; {MOST_LAYERS} are the most")
 
 
 def _from_hub(name: str, revision: str | None, weights: bool) -> Path:
@@ -198,6 +213,8 @@ def weight_files(path: Path) -> list[Path]:
     if not index.is_file():
         return []
     shards = _read_json(index).get("weight_map", {})
+    if not isinstance(shards, dict) or not all(isinstance(name, str) and name for name in shards.values()):
+        raise ModelUnavailable(f"{index} does not say which file holds each tensor")
     return sorted({path / Path(name).name for name in shards.values()})
 
 

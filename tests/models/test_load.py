@@ -337,3 +337,19 @@ def test_a_senseless_number_of_layers_is_refused(tmp_path, layers) -> None:
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(UserError):
         load_model(tmp_path)
+
+
+def test_a_model_of_impossible_depth_is_refused_before_it_is_made(copy: Path) -> None:
+    config = json.loads((copy / "config.json").read_text())
+    key = "n_layer" if "n_layer" in config else "num_hidden_layers"
+    (copy / "config.json").write_text(json.dumps(config | {key: 400_000}))
+    with pytest.raises(ModelUnavailable, match="400000 layers"):
+        load_model(copy, device="cpu")
+
+
+@pytest.mark.parametrize("files", [["a"], {"a": 5}, {"a": ""}, None, 7])
+def test_an_index_that_names_no_files_is_refused(copy: Path, files: object) -> None:
+    (copy / "model.safetensors").unlink()
+    (copy / "model.safetensors.index.json").write_text(json.dumps({"weight_map": files}))
+    with pytest.raises(ModelUnavailable, match="does not say which file holds each tensor"):
+        load_model(copy, device="cpu")
