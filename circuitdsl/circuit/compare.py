@@ -141,7 +141,7 @@ def edges_of(circuit: Circuit) -> frozenset[tuple[Node, Input]]:
     return frozenset(
         (_whole(edge.sender), edge.receiver)
         for claim, member in circuit.edges()
-        if not any(isinstance(test, Negligible) for test in claim.tests)
+        if claim.kind == "edge" and not any(isinstance(test, Negligible) for test in claim.tests)
         for edge in member.edges
     )
 

@@ -47,7 +47,7 @@ def membership(circuit: Circuit) -> Membership:
     edges = frozenset(
         edge
         for claim, member in circuit.edges()
-        if not any(isinstance(test, Negligible) for test in claim.tests)
+        if claim.kind == "edge" and not any(isinstance(test, Negligible) for test in claim.tests)
         for edge in member.edges
     )
     groups = {group.name: frozenset(site for site in group.sites if _writes(site.node)) for group in inside}

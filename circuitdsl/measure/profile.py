@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from circuitdsl.circuit.claims import EVERYWHERE, Node, Site
+from circuitdsl.errors import UserError
 from circuitdsl.measure.bench import Bench, measure
 from circuitdsl.measure.requests import NodeRequest
 
@@ -48,13 +49,19 @@ class Correlation:
 
 
 def profile(bench: Bench, task: str, prompts: int, done: Callable[[int], None] | None = None) -> Profile:
-    """Measure the importance of every head on the first prompts of a bench."""
+    """Measure the importance of every head on the first prompts of a bench.
+
+    Raises:
+        UserError: the metric is the same on clean and corrupt prompts, so that there is nothing to take a share of.
+    """
     model = bench.model
     heads = tuple(Node("head", layer, head) for layer in range(model.n_layers) for head in range(model.n_heads))
     indices = np.arange(min(prompts, len(bench.pairs)))
     requests = [NodeRequest((Site(head, EVERYWHERE),)) for head in heads]
     found = measure(bench, requests, indices, done)
     gap = float((bench.clean - bench.corrupt)[indices].mean())
+    if not gap:
+        raise UserError(f"task {task} has no gap: {bench.metric} is the same on clean and corrupt prompts")
     effects = (float((found[request].values - bench.clean[indices]).mean()) / gap for request in requests)
     return Profile(task, heads, tuple(effects), len(indices))
 

@@ -86,3 +86,8 @@ def test_pocket_circuits_reuse_what_their_specs_say() -> None:
         if (level := compare(circuits[a], circuits[b], 8).chance) and level.exceeded
     }
     assert above == {("ioi", "induction"), ("ioi", "laundry_list")}
+
+
+def test_an_expectation_puts_no_edge_into_the_circuit() -> None:
+    found = circuit("heads a = 0.1 at END\na -> logits\nexpect denoise(2.0 -> logits at END) : effect in [-1%, 1%]")
+    assert heads_of(found) == {Node("head", 0, 1)}
