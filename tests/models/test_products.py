@@ -89,3 +89,18 @@ def test_one_dnn_is_not_used_where_it_disagrees(monkeypatch: pytest.MonkeyPatch)
         assert not prefers_one_dnn()
     finally:
         prefers_one_dnn.cache_clear()
+
+
+@pytest.mark.skipif(not prefers_one_dnn(), reason="this machine's products go to MKL")
+@pytest.mark.parametrize("inputs", [768, 3072])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_rounding_errors_are_no_larger_than_mkls(inputs: int, transposed: bool) -> None:
+    """Exactness is judged in float32: a faster product must not be a coarser one."""
+    made = torch.Generator().manual_seed(0)
+    x = torch.randn(640, inputs, generator=made)
+    weight = torch.randn(768, inputs, generator=made) / inputs**0.5
+    weight = weight.T.contiguous().T if transposed else weight
+    exact = x.double() @ weight.T.double()
+    with torch.inference_mode():
+        errors = [float((made - exact).square().mean().sqrt()) for made in (linear(x, weight), x @ weight.T)]
+    assert errors[0] <= 1.25 * errors[1]
