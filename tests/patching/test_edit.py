@@ -79,7 +79,7 @@ def test_the_command_writes_a_directory_that_verifies(tmp_path: Path, capsys: py
 def test_which_intervention_must_be_clear(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["edit", "pocket/repair", "-o", str(tmp_path / "x")]
     assert cli.run(arguments) == 2
-    assert "look, push, both, control" in capsys.readouterr().err
+    assert "look, push, both, component, control" in capsys.readouterr().err
     assert cli.run([*arguments, "--intervention", "look"]) == 3
     assert "sets attention" in capsys.readouterr().err
     assert cli.run([*arguments, "--intervention", "push"]) == 0

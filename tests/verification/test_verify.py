@@ -66,8 +66,8 @@ def test_a_null_of_too_few_pairs_leaves_matters_undecided(check) -> None:
 
 def test_each_must_hold_for_every_pair(check) -> None:
     mixed = ("nodes mixed = m3 3.3 at END",)  # the last MLP does much, one head beside it next to nothing
-    together = check(spec(*mixed, "mixed -> logits : lowers")).claims[0]
-    apart = check(spec(*mixed, "each mixed -> logits : lowers")).claims[0]
+    together = check(spec(*mixed, "mixed -> logits : lowers", prompts=256)).claims[0]
+    apart = check(spec(*mixed, "each mixed -> logits : lowers", prompts=256)).claims[0]
     assert [m.sender for m in together.members] == [m.sender for m in apart.members] == ["m3", "3.3"]
     assert (together.verdict, {m.verdict for m in together.members}) == ("holds", {None})
     assert {m.sender: m.verdict for m in apart.members} == {"m3": "holds", "3.3": "fails"}
