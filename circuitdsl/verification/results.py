@@ -37,12 +37,16 @@ from circuitdsl.measure.requests import (
 from circuitdsl.report.numbers import percent
 from circuitdsl.report.report import ClaimResult, Interval, Measured, MemberResult, Null, Verdict
 from circuitdsl.verdict.decide import Decision
+from circuitdsl.verdict.intervals import Ratio, moments
 from circuitdsl.verdict.samples import Sample, effect_of
 from circuitdsl.verification import whole
 from circuitdsl.verification.samples import sample_of
 
 #: means over fewer prompts are hardly means
 FEW = 8
+
+#: an effect with its plain 95 % interval
+Effect = tuple[float | None, Interval | None]
 
 _WORST: tuple[Verdict, ...] = ("fails", "error", "undecided", "holds")
 
@@ -181,11 +185,11 @@ def _members(
     if isinstance(plan.claim.measurement, RoleChecks):
         return tuple(_checked(check, _by_label(decision)[check.text]) for check in plan.claim.measurement.checks)
     judged = _by_label(decision) if plan.claim.each else {}
-    found = ((member, series.get(request), request) for member, request in plan.members)
+    found = [(member, request, series[request]) for member, request in plan.members if request in series]
+    samples = [sample_of(bench, patched("", request), series) for _, request, _ in found]
     return tuple(
-        _member(member, sample_of(bench, patched("", request), series), judged.get(str(member), ()), s)
-        for member, s, request in found
-        if s is not None
+        _member(member, sample, effect, judged.get(str(member), ()), s)
+        for (member, _, s), sample, effect in zip(found, samples, _effects(samples), strict=True)
     )
 
 
@@ -234,9 +238,9 @@ def _by_label(decision: Decision) -> dict[str, tuple[Decision, ...]]:
     return parts
 
 
-def _member(member: Member, sample: Sample, judged: Sequence[Decision], series: Series) -> MemberResult:
+def _member(member: Member, sample: Sample, found: Effect, judged: Sequence[Decision], series: Series) -> MemberResult:
     worst = min(judged, key=lambda part: _WORST.index(part.verdict)) if judged else None
-    effect, ci = _effect(sample)
+    effect, ci = found
     unchanged = not series.changed.any()
     reason = f"{member}: {worst.reason}" if worst else ("the corruption does not change it" if unchanged else "")
     return MemberResult(
@@ -253,14 +257,29 @@ def _member(member: Member, sample: Sample, judged: Sequence[Decision], series: 
     )
 
 
-def _effect(sample: Sample) -> tuple[float | None, Interval | None]:
+def _effects(samples: Sequence[Sample]) -> list[Effect]:
+    """The effects of members, which are on the same prompts: the intervals of all of them at once."""
+    if not samples or samples[0].n < 2 or samples[0].step is not None:
+        return [_effect(sample) for sample in samples]
+    d = np.stack([sample.array("d") for sample in samples])
+    ratio = Ratio(moments(d, samples[0].array("g"), strata=samples[0].strata), samples[0].sign)
+    low, high = ratio.interval()
+    return [_finite(*figures) for figures in zip(ratio.value, low, high, strict=True)]
+
+
+def _effect(sample: Sample) -> Effect:
     """The effect of a member with its plain 95 % interval; none where there is no gap."""
     if sample.n < 2:
         return None, None
     ratio = effect_of(sample)
-    low, high = (float(v) for v in ratio.interval())
-    value = float(ratio.value)
-    return (value if np.isfinite(value) else None), (None if np.isnan(low) or np.isnan(high) else (low, high))
+    low, high = ratio.interval()
+    return _finite(float(ratio.value), float(low), float(high))
+
+
+def _finite(value: float, low: float, high: float) -> Effect:
+    """Plain numbers; none where there is no gap to take a share of."""
+    known = np.isfinite(value)
+    return (float(value) if known else None), (None if np.isnan(low) or np.isnan(high) else (float(low), float(high)))
 
 
 # --- what else a reader should know ----------------------------------------------------------------
