@@ -21,11 +21,10 @@ from circuitdsl.patching.live import (
     patched_inputs,
     queries_keys_values,
 )
-from circuitdsl.patching.memory import batch_rows
 from circuitdsl.patching.patch import Experiment, Positions, Readout, check_node
-from circuitdsl.patching.runs import Runs, baseline, first_difference, patterns, read
+from circuitdsl.patching.runs import Runs, baseline, patterns, read
 from circuitdsl.patching.sweep import Progress, sweep
-from circuitdsl.patching.tables import Where, entry_jobs
+from circuitdsl.patching.tables import entry_jobs
 
 
 @torch.inference_mode()
@@ -59,9 +58,7 @@ def effects(
     Raises:
         PatchError: an experiment that the model or the prompts cannot hold.
     """
-    tally = tally if tally is not None else Tally()
     readout = readout.on(model.device)
-    where = Where.of(positions, runs.n, runs.length, first_difference(runs.clean_tokens, runs.corrupt_tokens))
 
     def unpatched(base: Runs) -> Tensor:
         return baseline(model, base.clean, readout)
@@ -69,8 +66,17 @@ def effects(
     def patched(live: Live) -> Tensor:
         return _to_the_end(live, readout)
 
-    rows = max_rows or batch_rows(model, runs.length, max_memory)
-    return sweep(runs, experiments, where, unpatched, patched, rows, progress, tally)
+    return sweep(
+        runs,
+        experiments,
+        positions,
+        unpatched,
+        patched,
+        max_rows=max_rows,
+        max_memory=max_memory,
+        progress=progress,
+        tally=tally,
+    )
 
 
 @torch.inference_mode()
@@ -91,7 +97,6 @@ def patched_attention(
     """
     for head in heads:
         check_node(model, head)
-    where = Where.of(positions, runs.n, runs.length, first_difference(runs.clean_tokens, runs.corrupt_tokens))
 
     def unpatched(base: Runs) -> Tensor:
         return torch.stack([patterns(model, base.clean, head.layer, head.head) for head in heads], dim=1)
@@ -99,8 +104,9 @@ def patched_attention(
     def patched(live: Live) -> Tensor:
         return _up_to_heads(live, heads)
 
-    rows = max_rows or batch_rows(model, runs.length, max_memory)
-    return sweep(runs, experiments, where, unpatched, patched, rows, None, tally if tally is not None else Tally())
+    return sweep(
+        runs, experiments, positions, unpatched, patched, max_rows=max_rows, max_memory=max_memory, tally=tally
+    )
 
 
 def _to_the_end(live: Live, readout: Readout) -> Float[Tensor, "N E width"]:

@@ -13,9 +13,9 @@ from torch import Tensor
 from circuitdsl.patching.count import Tally
 from circuitdsl.patching.flow import flows
 from circuitdsl.patching.live import Live
-from circuitdsl.patching.memory import out_of_memory
-from circuitdsl.patching.patch import Experiment, PatchError, check
-from circuitdsl.patching.runs import Runs
+from circuitdsl.patching.memory import batch_rows, out_of_memory
+from circuitdsl.patching.patch import Experiment, PatchError, Positions, check
+from circuitdsl.patching.runs import Runs, first_difference
 from circuitdsl.patching.tables import Array, Batch, Plan, Where, plan, ship
 
 Progress = Callable[[int, int], None]
@@ -24,20 +24,25 @@ Progress = Callable[[int, int], None]
 def sweep(
     runs: Runs,
     experiments: Sequence[Experiment],
-    where: Where,
+    positions: Positions,
     unpatched: Callable[[Runs], Float[Tensor, "n ..."]],
     patched: Callable[[Live], Float[Tensor, "N E ..."]],
-    max_rows: int,
-    progress: Progress | None,
-    tally: Tally,
+    *,
+    max_rows: int | None,
+    max_memory: int | None,
+    progress: Progress | None = None,
+    tally: Tally | None = None,
 ) -> Float[Tensor, "experiments n ..."]:
     """Something measured on every patched run, each distinct experiment once, in batches that fit.
 
     Args:
         unpatched: the measurement on the clean prompts, which holds wherever an experiment changes no position.
         patched: the measurement on one batch.
+        positions, max_rows, max_memory, progress, tally: as for `recompute.effects`.
     """
-    model = runs.model
+    model, tally = runs.model, tally if tally is not None else Tally()
+    where = Where.of(positions, runs.n, runs.length, first_difference(runs.clean_tokens, runs.corrupt_tokens))
+    rows = max_rows or batch_rows(model, runs.length, max_memory)
     distinct = list(dict.fromkeys(experiments))
     for experiment in distinct:
         check(model, experiment)
@@ -52,13 +57,13 @@ def sweep(
             continue
         base = runs if direction == "noise" else runs.swapped()
         plans = [plan(distinct[i], model) for i in places]
-        flow = flows(model, base, plans, where, max_rows, tally)
+        flow = flows(model, base, plans, where, rows, tally)
         values = unpatched(base)
         values = values.expand(len(plans), *values.shape).clone()
         for members, prompts, start in entries(plans, where, model.n_layers):
             batch = Batch(tuple(plans[i] for i in members), prompts, start, where, model, flow.rows)
             target = ship(members, model.device)
-            _run_split(Live(base, batch, flow, tally), target, patched, max_rows, values, done)
+            _run_split(Live(base, batch, flow, tally), target, patched, rows, values, done)
         for i, one in zip(places, values, strict=True):
             out[i] = one
     done.add(done.total - done.count)  # prompts in which an experiment changes no position

@@ -14,11 +14,9 @@ from circuitdsl.models.parts import Transformer
 from circuitdsl.patching.count import Tally
 from circuitdsl.patching.flow import term
 from circuitdsl.patching.live import Live, first_residual, layer_after, next_layer
-from circuitdsl.patching.memory import batch_rows
 from circuitdsl.patching.patch import Experiment, PatchError, Positions, check_node
-from circuitdsl.patching.runs import Runs, Terms, first_difference
+from circuitdsl.patching.runs import Runs, Terms
 from circuitdsl.patching.sweep import sweep
-from circuitdsl.patching.tables import Where
 
 
 def terms_at_end(model: Transformer, terms: Terms, nodes: Sequence[Node]) -> Float[Tensor, "n nodes d"]:
@@ -57,7 +55,6 @@ def patched_terms(
     """
     for node in nodes:
         check_node(model, node)
-    where = Where.of(positions, runs.n, runs.length, first_difference(runs.clean_tokens, runs.corrupt_tokens))
 
     def unpatched(base: Runs) -> Tensor:
         return terms_at_end(model, base.clean, nodes)
@@ -65,8 +62,9 @@ def patched_terms(
     def patched(live: Live) -> Tensor:
         return _kept_terms(replace(live, batch=replace(live.batch, kept=frozenset(nodes))), nodes)
 
-    rows = max_rows or batch_rows(model, runs.length, max_memory)
-    return sweep(runs, experiments, where, unpatched, patched, rows, None, tally if tally is not None else Tally())
+    return sweep(
+        runs, experiments, positions, unpatched, patched, max_rows=max_rows, max_memory=max_memory, tally=tally
+    )
 
 
 def _kept_terms(live: Live, nodes: Sequence[Node]) -> Float[Tensor, "N E nodes d"]:
