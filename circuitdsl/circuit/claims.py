@@ -652,6 +652,12 @@ class Circuit:
 
         return graph(self)
 
+    def own_edges(self) -> Iterator[Edge]:
+        """The edges of the circuit: those of every edge claim that is not `negligible`."""
+        for claim, member in self.edges():
+            if claim.kind == "edge" and not any(isinstance(test, Negligible) for test in claim.tests):
+                yield from member.edges
+
     def edges(self) -> Iterator[tuple[Claim, Member]]:
         """Every claimed pair with the claim that states it."""
         for claim in self.claims:

@@ -12,7 +12,7 @@ from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from circuitdsl.circuit.claims import Circuit, Input, Negligible, Node
+from circuitdsl.circuit.claims import Circuit, Input, Node
 
 T = TypeVar("T", bound=Hashable)
 
@@ -138,12 +138,7 @@ def heads_of(circuit: Circuit) -> frozenset[Node]:
 
 def edges_of(circuit: Circuit) -> frozenset[tuple[Node, Input]]:
     """Every (sender, receiver input) that the circuit claims to be more than negligible."""
-    return frozenset(
-        (_whole(edge.sender), edge.receiver)
-        for claim, member in circuit.edges()
-        if claim.kind == "edge" and not any(isinstance(test, Negligible) for test in claim.tests)
-        for edge in member.edges
-    )
+    return frozenset((_whole(edge.sender), edge.receiver) for edge in circuit.own_edges())
 
 
 def roles_of(circuit: Circuit) -> Iterable[tuple[Node, str]]:

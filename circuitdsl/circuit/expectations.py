@@ -34,7 +34,7 @@ from .edges import is_before, resolve_edge
 from .header import metric_of
 from .roles import resolve_role
 from .scope import Scope
-from .vocabulary import ABLATIONS, BEHAVIOUR, ELSEWHERE, MEASUREMENTS, METRICS, UNDER, UNMEASURED, WHOLE
+from .vocabulary import ABLATIONS, BEHAVIOUR, ELSEWHERE, MEASUREMENTS, METRICS, UNDER, WHOLE
 from .whole import resolve_whole
 from .writes import attribution, copying, head_score
 
@@ -63,8 +63,6 @@ def resolve_expect(scope: Scope, expect: s.Expect) -> Expected | NotMeasured | N
         return copying(scope, expect)
     if name.text.endswith("_score") and name.text in MEASUREMENTS:
         return head_score(scope, expect)
-    if name.text in UNMEASURED:
-        return NotMeasured(UNMEASURED[name.text])
     if name.text == "kl":
         scope.sink.error("E048", "kl compares two runs: it is a metric, and says nothing of one run alone", name.span)
     elif name.text in ELSEWHERE:

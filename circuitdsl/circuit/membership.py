@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .claims import EVERYWHERE, LOGITS, Circuit, Edge, Negligible, Node, Position, Site
+from .claims import EVERYWHERE, LOGITS, Circuit, Edge, Node, Position, Site
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +44,7 @@ def membership(circuit: Circuit) -> Membership:
     and so is a part of a node that is there as a whole.
     """
     inside = [group for group in circuit.groups if not group.outside]
-    edges = frozenset(
-        edge
-        for claim, member in circuit.edges()
-        if claim.kind == "edge" and not any(isinstance(test, Negligible) for test in claim.tests)
-        for edge in member.edges
-    )
+    edges = frozenset(circuit.own_edges())
     groups = {group.name: frozenset(site for site in group.sites if _writes(site.node)) for group in inside}
     sites = {site for members in groups.values() for site in members}
     control = {node for group in circuit.groups if group.outside for node in group.nodes} - {s.node for s in sites}

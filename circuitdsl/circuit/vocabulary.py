@@ -34,16 +34,12 @@ BEHAVIOUR = tuple(name for name in METRICS if name != "kl")
 WHOLE = ("faithfulness", "incompleteness", "minimality", "sufficiency")
 
 #: measured by this version
-MEASURED = (
+MEASUREMENTS = (
     *BEHAVIOUR, "attention", "knockout", "denoise", "attribution", "copying", "previous_token_score",
     "duplicate_token_score", "induction_score", "role", *WHOLE,
 )  # fmt: skip
 #: measured under a condition too
 UNDER = (*BEHAVIOUR, "attention", "attribution", "knockout")
-
-#: part of the language, and listed by reports as not measured yet
-UNMEASURED: Mapping[str, str] = {}
-MEASUREMENTS = (*MEASURED, *UNMEASURED)
 
 #: what is expected in other places, and where
 ELSEWHERE: Mapping[str, str] = {

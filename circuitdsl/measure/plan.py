@@ -99,6 +99,13 @@ class Part:
         others = (self.other, self.rival)
         return (self.request, *base, *(other for other in others if other is not None))
 
+    @property
+    def null_requests(self) -> tuple[Request, ...]:
+        """What must be measured on the null's prompts, where it has one: the null, and what that is compared with."""
+        if self.peers:
+            return (*self.null, *self.peers, *self.requests)
+        return (*self.null, *self.requests[1:]) if self.null else ()
+
 
 @dataclass(frozen=True, slots=True)
 class ClaimPlan:

@@ -16,7 +16,6 @@ from torch import Tensor
 from circuitdsl.circuit.claims import Node
 from circuitdsl.models.parts import Transformer
 from circuitdsl.models.weights import component_of
-from circuitdsl.patching.patch import Experiment
 
 
 def component(model: Transformer, node: Node, z: Float[Tensor, "*rows d_head"]) -> Float[Tensor, "*rows d_head"]:
@@ -32,8 +31,3 @@ def neuron_term(model: Transformer, node: Node, activation: Float[Tensor, "*rows
 def neurons(nodes: Iterable[Node]) -> tuple[Node, ...]:
     """The neurons among some nodes, sorted, each once."""
     return tuple(sorted({node for node in nodes if node.kind == "mlp" and node.is_part}))
-
-
-def neurons_of(experiments: Iterable[Experiment]) -> tuple[Node, ...]:
-    """The neurons that experiments patch or replace."""
-    return neurons(node for one in experiments for node in one.writers)

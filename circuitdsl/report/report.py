@@ -18,6 +18,8 @@ from circuitdsl.version import __version__
 
 Verdict = Literal["holds", "fails", "undecided", "error"]
 VERDICTS: tuple[Verdict, ...] = ("holds", "fails", "undecided", "error")
+#: of several parts, the one whose verdict comes first here says what becomes of the whole
+WORST_FIRST: tuple[Verdict, ...] = ("fails", "error", "undecided", "holds")
 Interval = tuple[float, float]
 
 

@@ -14,11 +14,20 @@ from circuitdsl.errors import UserError
 from circuitdsl.measure.channels import FEWEST, Compositions, compositions
 from circuitdsl.models.weights import AttentionWeights
 from circuitdsl.report.numbers import plain
-from circuitdsl.report.report import ClaimResult, Measured, MemberResult, ModelInfo, Report, SpecInfo, Standing, Verdict
+from circuitdsl.report.report import (
+    WORST_FIRST,
+    ClaimResult,
+    Measured,
+    MemberResult,
+    ModelInfo,
+    Report,
+    SpecInfo,
+    Standing,
+    Verdict,
+)
 from circuitdsl.verification.comparisons import comparison_results, needs_no_weights, verify_text
 
 PROTOCOL = {"read": "weights", "run": "none"}
-_WORST: tuple[Verdict, ...] = ("fails", "error", "undecided", "holds")
 
 Judged = tuple[Verdict, str]
 
@@ -89,7 +98,7 @@ def _result(claim: Claim, scores: Callable[[Input], Compositions]) -> ClaimResul
     tests: tuple[ChannelTest, ...] = claim.tests  # type: ignore[assignment]
     if claim.each or len(found) == 1:
         judged = [_all_of([_judge(test, where) for test in tests]) for _, _, where in found]
-        worst = min(range(len(found)), key=lambda i: _WORST.index(judged[i][0]))
+        worst = min(range(len(found)), key=lambda i: WORST_FIRST.index(judged[i][0]))
         whole, (verdict, reason) = found[worst][2], judged[worst]
         label = "" if len(found) == 1 else f"{found[worst][0]} -> {found[worst][1]}: "
         members = [_member(*pair, judged=one if claim.each else None) for pair, one in zip(found, judged, strict=True)]
@@ -136,7 +145,7 @@ def _judge(test: ChannelTest, where: Standing) -> Judged:
 
 def _all_of(parts: Sequence[Judged]) -> Judged:
     """Parts joined by `and`: the one that decides, or all of them where all hold."""
-    worst = min(parts, key=lambda part: _WORST.index(part[0]))
+    worst = min(parts, key=lambda part: WORST_FIRST.index(part[0]))
     return worst if worst[0] != "holds" else ("holds", "; ".join(reason for _, reason in parts))
 
 

@@ -35,7 +35,7 @@ from circuitdsl.measure.requests import (
     patches_of,
 )
 from circuitdsl.report.numbers import percent
-from circuitdsl.report.report import ClaimResult, Interval, Measured, MemberResult, Null, Verdict
+from circuitdsl.report.report import WORST_FIRST, ClaimResult, Interval, Measured, MemberResult, Null
 from circuitdsl.verdict.decide import Decision
 from circuitdsl.verdict.intervals import Ratio, moments
 from circuitdsl.verdict.samples import Sample, effect_of
@@ -47,8 +47,6 @@ FEW = 8
 
 #: an effect with its plain 95 % interval
 Effect = tuple[float | None, Interval | None]
-
-_WORST: tuple[Verdict, ...] = ("fails", "error", "undecided", "holds")
 
 
 def claim_result(plan: ClaimPlan, decision: Decision, series: Mapping[Request, Series], bench: Bench) -> ClaimResult:
@@ -195,7 +193,7 @@ def _members(
 
 def _checked(check: RoleCheck, judged: Sequence[Decision]) -> MemberResult:
     """One check of a role on one head: whether it passed, and its number."""
-    worst = min(judged, key=lambda part: _WORST.index(part.verdict))
+    worst = min(judged, key=lambda part: WORST_FIRST.index(part.verdict))
     return MemberResult(
         sender=str(check.node),
         receiver="",
@@ -239,7 +237,7 @@ def _by_label(decision: Decision) -> dict[str, tuple[Decision, ...]]:
 
 
 def _member(member: Member, sample: Sample, found: Effect, judged: Sequence[Decision], series: Series) -> MemberResult:
-    worst = min(judged, key=lambda part: _WORST.index(part.verdict)) if judged else None
+    worst = min(judged, key=lambda part: WORST_FIRST.index(part.verdict)) if judged else None
     effect, ci = found
     unchanged = not series.changed.any()
     reason = f"{member}: {worst.reason}" if worst else ("the corruption does not change it" if unchanged else "")

@@ -285,12 +285,7 @@ def _measure_nulls(members: list[Collected], bench: Bench, meter: Meter) -> None
     wanted: dict[bytes, tuple[np.ndarray, dict[Request, None]]] = {}
     for member in members:
         first = member.indices[:NULL_PROMPTS]
-        requests = [
-            request
-            for part in member.plan.parts
-            if part.null or part.peers
-            for request in (*part.null, *part.peers, *part.requests[0 if part.peers else 1 :])
-        ]
+        requests = [request for part in member.plan.parts for request in part.null_requests]
         if requests and not member.settled:
             wanted.setdefault(first.tobytes(), (first, {}))[1].update(dict.fromkeys(requests))
     found = {key: (first, measure(bench, list(reqs), first, meter.add)) for key, (first, reqs) in wanted.items()}

@@ -161,8 +161,7 @@ def _null_work(plans: Sequence[ClaimPlan], model: Transformer, data: Dataset) ->
     everything = np.arange(len(data.pairs))
     wanted: dict[bytes, tuple[np.ndarray, dict[Request, None]]] = {}
     for p in plans:
-        nulls = [request for part in p.parts if part.null for request in (*part.null, *part.requests[1:])]
-        nulls += [request for part in p.parts if part.peers for request in (*part.peers, part.request)]
+        nulls = [request for part in p.parts for request in part.null_requests]
         here = np.logical_and.reduce([present(data, request, everything) for request in p.requests])
         first = np.flatnonzero(here)[:NULL_PROMPTS]
         if nulls and len(first):

@@ -11,8 +11,8 @@ from circuitdsl.circuit.claims import Circuit, Claim, EdgeEffect, Member, Neglig
 from circuitdsl.report.diagram import ends as ends_of
 from circuitdsl.report.diagram.findings import judged, members_of, of_claims, rows_of, shown
 from circuitdsl.report.diagram.model import Arrow, Box, Drawing, End, Finding, Said, Tone, Verdict
+from circuitdsl.report.report import WORST_FIRST
 
-_WORST_FIRST: tuple[Verdict, ...] = ("fails", "error", "undecided", "holds")
 _PORTS = ("q", "k", "v", "in")
 
 
@@ -136,7 +136,7 @@ def _with_finding(arrow: Arrow, results: Mapping[str, list[dict]]) -> Arrow:
     entries = [entry for claim in arrow.claims for entry in results.get(claim.id, ()) if judged(entry)]
     if not entries:
         return replace(arrow, tone="unmeasured")
-    worst = min(entries, key=lambda entry: _WORST_FIRST.index(entry["verdict"]))
+    worst = min(entries, key=lambda entry: WORST_FIRST.index(entry["verdict"]))
     verdict = cast(Verdict, worst["verdict"])
     reasons = tuple(_reason(entry, alone=len(entries) == 1) for entry in entries)
     return replace(arrow, tone=verdict, finding=Finding(verdict, *shown(worst), reasons, members_of(worst)))
