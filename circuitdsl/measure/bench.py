@@ -32,6 +32,7 @@ from circuitdsl.measure.requests import (
     Request,
     ScoreRequest,
     TraceRequest,
+    corrupt_layers_of,
     is_scored,
     needs_runs,
     patches_of,
@@ -250,9 +251,10 @@ def measure(
     scored = [request for request in patched if is_scored(request)]
     neurons = parts.neurons(node for request in values for node in writers_of(request))
     both_ways = any(patch.direction == "denoise" for request in patched for patch in patches_of(request))
+    corrupt_layers = max((corrupt_layers_of(request, bench.model.n_layers) for request in values), default=0)
 
     def measure_part(places: Array, part: Array) -> None:
-        runs = _runs(bench, part, means, neurons)
+        runs = _runs(bench, part, means, neurons, corrupt_layers)
         for reading in (scores_of(bench, runs, scored, part), *_readings(bench, runs, list(values), part)):
             for request, numbers in reading.items():
                 values[request][places] = numbers
@@ -310,9 +312,10 @@ def parts_of(bench: Bench, indices: Array, both_ways: bool = False) -> Iterator[
             yield chunk, indices[chunk]
 
 
-def _runs(bench: Bench, part: Array, means: bool, neurons: Sequence[Node] = ()) -> Runs:
+def _runs(bench: Bench, part: Array, means: bool, neurons: Sequence[Node], corrupt_layers: int) -> Runs:
     pairs = [bench.pairs[i] for i in part]
-    runs = engine.run(bench.model, _tokens(pairs, "clean_tokens"), _tokens(pairs, "corrupt_tokens"), neurons)
+    clean, corrupt = (_tokens(pairs, side) for side in ("clean_tokens", "corrupt_tokens"))
+    runs = engine.run(bench.model, clean, corrupt, neurons, corrupt_layers)
     if not means:
         return runs
     terms, stratum = _mean_terms(bench, runs.length, neurons)

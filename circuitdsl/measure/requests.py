@@ -180,6 +180,15 @@ def writers_of(request: Request) -> set[Node]:
     return found | set(request.nodes if isinstance(request, AttributionRequest) else ())
 
 
+def corrupt_layers_of(request: Request, n_layers: int) -> int:
+    """How many layers of the corrupt run a request takes terms from; a run the other way round takes all."""
+    if isinstance(request, Subgraph | ChangedRequest):
+        return n_layers
+    if any(patch.direction == "denoise" for patch in patches_of(request)):
+        return n_layers
+    return 1 + max((node.layer for patch in patches_of(request) for node, _ in patch.writes), default=-1)
+
+
 def positions_of(request: Request) -> tuple[Position, ...]:
     """Every position that a request needs, but for `*`."""
     if isinstance(request, ChangedRequest):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -32,7 +32,7 @@ class Terms:
         embed: the term of `embed`.
         z: per layer, each head's `z`; its term is `z W_O` (`b_V` is inside, `b_O` belongs to no node).
         mlp: per layer, the MLP's term, its output bias included.
-        end: the residual stream at END, before the final norm.
+        end: the residual stream at END, before the final norm; empty of a run that stopped below the last layer.
         neurons: the activations of those neurons that were asked for.
     """
 
@@ -122,7 +122,7 @@ class Edits:
 @torch.inference_mode()
 def edited(runs: Runs, edits: Edits) -> Cache:
     """The clean prompts once more, with some of the forward pass changed."""
-    return _filled(runs.model, runs.clean_tokens, _new_cache, edits)
+    return _filled(runs.model, runs.clean_tokens, _new_cache(runs.model, *runs.clean_tokens.shape), edits)
 
 
 @torch.inference_mode()
@@ -131,11 +131,13 @@ def run(
     clean_tokens: Int[Tensor, "n T"],
     corrupt_tokens: Int[Tensor, "n T"],
     neurons: Sequence[Node] = (),
+    corrupt_layers: int | None = None,
 ) -> Runs:
     """Run clean prompts and their corrupt partners once and keep what patching needs.
 
     Args:
         neurons: those that experiments on these runs name.
+        corrupt_layers: how many layers of the corrupt run experiments take terms from; by default all.
 
     Raises:
         PatchError: the prompts of a pair differ in length, are empty, too long, or hold a token the model lacks.
@@ -154,8 +156,8 @@ def run(
         model,
         clean,
         corrupt,
-        _filled(model, clean, _new_cache, neurons=neurons),
-        _filled(model, corrupt, _new_terms, neurons=neurons),
+        _filled(model, clean, _new_cache(model, *clean.shape, neurons)),
+        _filled(model, corrupt, _new_terms(model, *corrupt.shape, neurons, corrupt_layers)),
     )
 
 
@@ -164,7 +166,7 @@ def one_run(model: Transformer, tokens: Int[Tensor, "n T"]) -> Cache:
     """Run prompts that have no partners, and keep of them what `run` keeps of clean ones; errors are those of `run`."""
     tokens = tokens.to(model.device).long()
     _check_tokens(model, tokens, "clean")
-    return _filled(model, tokens, _new_cache)
+    return _filled(model, tokens, _new_cache(model, *tokens.shape))
 
 
 @torch.inference_mode()
@@ -228,14 +230,8 @@ def _check_tokens(model: Transformer, tokens: Tensor, which: str) -> None:
 # --- filling the caches -----------------------------------------------------------------------------
 
 
-def _filled(
-    model: Transformer,
-    tokens: Tensor,
-    make: Callable[[Transformer, int, int, Sequence[Node]], C],
-    edits: Edits | None = None,
-    neurons: Sequence[Node] = (),
-) -> C:
-    out = make(model, tokens.shape[0], tokens.shape[1], neurons)
+def _filled(model: Transformer, tokens: Tensor, out: C, edits: Edits | None = None) -> C:
+    """Run prompts up to the last layer that there is room for."""
     for start in range(0, len(tokens), CHUNK):
         rows = slice(start, start + CHUNK)
         _fill(model, tokens[rows], out, rows, edits)
@@ -249,7 +245,7 @@ def _fill(model: Transformer, tokens: Tensor, out: Terms, rows: slice, edits: Ed
     resid = model.embed(tokens)
     out.embed[rows] = resid
     cos, sin = (full.cos, full.sin) if full else model.table(tokens.shape[1])
-    for layer, block in enumerate(model.blocks):
+    for layer, block in enumerate(model.blocks[: len(out.z)]):
         x = block.attn_norm(resid)
         q, k, v = (block.attn.project(port, x, cos, sin).transpose(1, 2) for port in ("q", "k", "v"))
         z = edits.attend(layer, block.attn, q, k, v, rows)
@@ -267,20 +263,23 @@ def _fill(model: Transformer, tokens: Tensor, out: Terms, rows: slice, edits: Ed
             if not model.parallel:
                 full.mlp_in[layer][rows] = mid
         resid = mid + mlp
-    out.end[rows] = resid[:, -1]
+    if len(out.z) == model.n_layers:
+        out.end[rows] = resid[:, -1]
 
 
-def _new_terms(model: Transformer, n: int, length: int, neurons: Sequence[Node] = ()) -> Terms:
-    return Terms(**_term_tensors(model, n, length, neurons))
+def _new_terms(
+    model: Transformer, n: int, length: int, neurons: Sequence[Node] = (), layers: int | None = None
+) -> Terms:
+    return Terms(**_term_tensors(model, n, length, neurons, model.n_layers if layers is None else layers))
 
 
-def _term_tensors(model: Transformer, n: int, length: int, neurons: Sequence[Node]) -> dict[str, Any]:
-    d, heads, layers = model.d_model, model.n_heads, range(model.n_layers)
+def _term_tensors(model: Transformer, n: int, length: int, neurons: Sequence[Node], depth: int) -> dict[str, Any]:
+    d, heads, layers = model.d_model, model.n_heads, range(depth)
     return {
         "embed": _new(model, n, length, d),
         "z": tuple(_new(model, n, length, heads, model.d_head) for _ in layers),
         "mlp": tuple(_new(model, n, length, d) for _ in layers),
-        "end": _new(model, n, d),
+        "end": _new(model, n if depth == model.n_layers else 0, d),
         "neurons": {node: _new(model, n, length) for node in neurons},
     }
 
@@ -290,7 +289,7 @@ def _new_cache(model: Transformer, n: int, length: int, neurons: Sequence[Node] 
     cos, sin = model.table(length)
     resid_pre = tuple(_new(model, n, length, model.d_model) for _ in layers)
     return Cache(
-        **_term_tensors(model, n, length, neurons),
+        **_term_tensors(model, n, length, neurons, model.n_layers),
         resid_pre=resid_pre,
         mlp_in=resid_pre if model.parallel else tuple(_new(model, n, length, model.d_model) for _ in layers),
         q=tuple(_new(model, n, attn.n_heads, length, attn.d_head) for attn in layers),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 _FIELD = re.compile(r"\{(\w+)\}")
 
@@ -21,18 +22,22 @@ def fill(template: str, values: Mapping[str, str], rename: Mapping[str, str] | N
     """Fill `{FIELD}`s of a template; each field's span is marked under its (renamed) name."""
     parts: list[str] = []
     marks: dict[str, list[tuple[int, int]]] = {}
-    length = end = 0
-    for field in _FIELD.finditer(template):
-        literal = template[end : field.start()]
-        name = field.group(1)
+    length = 0
+    pieces, tail = _pieces(template)
+    for literal, name in pieces:
         value = values[name]
         start = length + len(literal)
         length = start + len(value)
         marks.setdefault((rename or {}).get(name, name), []).append((start, length))
         parts += (literal, value)
-        end = field.end()
-    parts.append(template[end:])
-    return Marked("".join(parts), {name: tuple(spans) for name, spans in marks.items()})
+    return Marked("".join((*parts, tail)), {name: tuple(spans) for name, spans in marks.items()})
+
+
+@lru_cache(maxsize=1024)
+def _pieces(template: str) -> tuple[tuple[tuple[str, str], ...], str]:
+    """A template taken apart: each field after the text before it, and the text after the last."""
+    *pairs, tail = _FIELD.split(template)
+    return tuple(zip(pairs[::2], pairs[1::2], strict=True)), tail
 
 
 def article(word: str) -> str:

@@ -19,7 +19,11 @@ class Encoded:
 
     def last_token(self, start: int, end: int) -> int:
         """Index of the token that holds the last character of a span."""
-        return max(i for i, (a, b) in enumerate(self.spans) if a < end <= b and b > a)
+        for index in range(len(self.spans) - 1, -1, -1):
+            a, b = self.spans[index]
+            if a < end <= b:
+                return index
+        raise ValueError(f"no token holds character {end - 1}")
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ class Tokens:
         )
         first = ((self.tokenizer.bos_token_id,), ((0, 0),)) if self.bos else ((), ())
         return [
-            Encoded(first[0] + tuple(ids), first[1] + tuple((a, b) for a, b in spans))
+            Encoded(first[0] + tuple(ids), first[1] + tuple(spans))
             for ids, spans in zip(out["input_ids"], out["offset_mapping"], strict=True)
         ]
 
