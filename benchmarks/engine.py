@@ -12,6 +12,7 @@ a published shape; the cost does not depend on the values. Every number that a p
 from __future__ import annotations
 
 import argparse
+import re
 import statistics
 import sys
 import tempfile
@@ -20,17 +21,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import engine_workloads as workloads
+import numpy as np
 import torch
 from engine_floor import Rates, needed
 from engine_meter import clock_of, median_seconds, peak_bytes
-from engine_page import Growth, Machine, Page, Precision, Row, Spec, write
+from engine_page import Edited, Growth, Machine, Page, Precision, Row, Spec, write
 from engine_peers import Hooks, Peer, TransformerLens
 from engine_workloads import Workload
 
 from circuitdsl import api
 from circuitdsl.circuit.catalogue import ModelShape
-from circuitdsl.measure.bench import measure
-from circuitdsl.measure.plan import plan
+from circuitdsl.measure import remembered
+from circuitdsl.measure.bench import Bench, measure
+from circuitdsl.measure.plan import ClaimPlan, plan
+from circuitdsl.measure.requests import Request
+from circuitdsl.measure.store import Store
 from circuitdsl.models.load import load_model
 from circuitdsl.models.parts import Transformer
 from circuitdsl.patching.count import Tally
@@ -42,6 +47,11 @@ from circuitdsl.patching.runs import Runs, baseline, run
 EXACT = 1e-4
 AGREE = {"float32": 1e-2, "bfloat16": 0.3, "float16": 0.1}
 NULL_PROMPTS = 32
+#: one-line edits of the IOI specs: pattern and replacement
+EDITS = {
+    "a bound": (r"(inhibition +-> mover\.q +at END +:) lowers", r"\1 effect <= -10%"),
+    "an edge": (r"(inhibition +-> )mover(\.q +at END +:)", r"\1negative\2"),
+}
 
 
 @dataclass(frozen=True)
@@ -245,39 +255,75 @@ def _whole_spec(at: Setting) -> Spec | None:
     """W5: what verifying a shipped spec measures when no claim stops early: every request on all of its prompts.
 
     Random weights have no gap, at which verification would stop with an error; so the claims are planned and measured
-    and not judged. Nulls are measured on as many prompts as verification takes.
+    and not judged. Nulls are measured on as many prompts as verification takes. Then the spec is edited, a line at a
+    time, and measured again with what the first time has left in the cache.
     """
     name = {"gpt2-small": "gpt2-small/ioi", "gpt2-medium": "gpt2-medium/ioi"}.get(at.path.name)
     if name is None or at.model.tokenizer is None:
         return None
-    (circuit,) = api.load(name).circuits
-    model, clock = at.model, at.clock
-    start = clock()
-    benches = api.make_benches(circuit, model)
-    prepared = clock() - start
-    plans = plan(circuit, ModelShape(model.name, model.n_layers, model.n_heads, model.parallel))
-    requests = list(dict.fromkeys(r for p in plans for r in p.requests))
-    nulls = list(dict.fromkeys(r for p in plans for part in p.parts for r in part.null))
-    (bench,) = benches.values()
-    everything = torch.arange(len(bench.pairs)).numpy()
-
-    def measured() -> None:
-        measure(bench, requests, everything)
-        measure(bench, nulls, everything[:NULL_PROMPTS])
-
-    seconds, _ = median_seconds(clock, measured, 1)
+    text = api.find_spec(name).read_text()
+    first, edits = _edited(at, text, None)
     return Spec(
         name=name,
-        claims=len(plans),
-        unmeasured=len(circuit.unmeasured),
-        requests=len(requests),
-        nulls=len(nulls),
-        prompts=len(everything),
-        prepared=prepared,
-        seconds=seconds,
-        block_positions=bench.tally.block_positions + bench.tally.flow_positions,
-        peak=peak_bytes(model.device, lambda: measure(bench, requests[:40], everything)),
+        claims=len(first.plans),
+        unmeasured=first.unmeasured,
+        requests=len(first.requests),
+        nulls=len(first.nulls),
+        prompts=len(first.bench.pairs),
+        prepared=first.prepared,
+        seconds=first.seconds,
+        block_positions=first.work,
+        peak=peak_bytes(at.model.device, lambda: measure(first.bench, first.requests[:40], first.looked)),
+        edits=[*edits, *_edited(at, text, NULL_PROMPTS)[1]],
     )
+
+
+def _edited(at: Setting, text: str, n: int | None) -> tuple[Verification, list[Edited]]:
+    """Verify a spec on its first prompts, then with one line edited, from what the first time left in the cache."""
+    with tempfile.TemporaryDirectory() as folder:
+        first = _verification(at, text, Path(folder), n)
+        again = {what: _verification(at, re.sub(*edit, text, count=1), Path(folder), n) for what, edit in EDITS.items()}
+    return first, [Edited(what, len(one.looked), one.total, first.total, one.work) for what, one in again.items()]
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What verifying a spec measured on the prompts it looked at, and the seconds to prepare and to measure."""
+
+    bench: Bench
+    plans: Sequence[ClaimPlan]
+    unmeasured: int
+    requests: Sequence[Request]
+    nulls: Sequence[Request]
+    looked: np.ndarray
+    prepared: float
+    seconds: float
+
+    @property
+    def total(self) -> float:
+        return self.prepared + self.seconds
+
+    @property
+    def work(self) -> int:
+        """Block-positions."""
+        return self.bench.tally.block_positions + self.bench.tally.flow_positions
+
+
+def _verification(at: Setting, text: str, cache: Path, n: int | None) -> Verification:
+    """Measure what verifying a spec measures on its first `n` prompts, with a cache of earlier measurements."""
+    (circuit,) = api.loads(text).circuits
+    plans = plan(circuit, ModelShape(at.model.name, at.model.n_layers, at.model.n_heads, at.model.parallel))
+    requests = list(dict.fromkeys(r for p in plans for r in p.requests))
+    nulls = list(dict.fromkeys(r for p in plans for part in p.parts for r in part.null))
+    start = at.clock()
+    with Store(cache / "numbers.sqlite") as store:
+        (bench,) = api.make_benches(circuit, at.model, store).values()
+        prepared = at.clock()
+        looked = np.arange(len(bench.pairs))[:n]
+        remembered.measure(bench, requests, looked)
+        remembered.measure(bench, nulls, looked[:NULL_PROMPTS])
+    taken = at.clock() - prepared
+    return Verification(bench, plans, len(circuit.unmeasured), requests, nulls, looked, prepared - start, taken)
 
 
 # --- precision --------------------------------------------------------------------------------------

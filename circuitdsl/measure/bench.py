@@ -16,7 +16,7 @@ from circuitdsl.circuit.claims import Metric, Node, Position
 from circuitdsl.errors import UserError
 from circuitdsl.measure.attention import attention, looked
 from circuitdsl.measure.experiments import experiment_of
-from circuitdsl.measure.firings import firings, sends
+from circuitdsl.measure.firings import sent
 from circuitdsl.measure.memory import Memory, memory
 from circuitdsl.measure.metrics import FALLING, Scorer, scorer
 from circuitdsl.measure.places import indices_of, places_of, token_indices
@@ -122,6 +122,7 @@ class Bench:
     _firings: dict[tuple[Node, tuple[Position, ...], tuple[Position, ...]], list[Firing | None]] = field(
         default_factory=dict, repr=False
     )
+    _sent: dict[TraceRequest, Array] = field(default_factory=dict, repr=False)
 
     @property
     def pairs(self) -> tuple[PromptPair, ...]:
@@ -224,10 +225,9 @@ def present(data: Bench | Dataset, request: Request, indices: Array) -> Array:
     there = known[wanted][indices]
     if isinstance(request, TraceRequest) and isinstance(data, Bench):
         try:
-            found = firings(data, request)
+            there = there & ~np.isnan(sent(data, request)[indices])
         except NotTraced:
             return np.zeros(len(indices), bool)
-        there = there & np.asarray([found[i] is not None for i in indices], bool)
     return there
 
 
@@ -271,7 +271,7 @@ def measure(
         if isinstance(request, BehaviourRequest) and request.under is None:
             values[request] = behaviour(bench, request.metric)[indices]
         elif isinstance(request, TraceRequest):
-            values[request] = np.asarray([sends(firings(bench, request)[i], request) for i in indices])
+            values[request] = sent(bench, request)[indices]
         elif isinstance(request, ScoreRequest):
             values[request] = head_score(bench.model, request, indices, bench.data.seed, bench.data.bos)
     return {r: Series(indices, values[r], present(bench, r, indices), changed[r]) for r in values}

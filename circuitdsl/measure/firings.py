@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from jaxtyping import Float
 
 from circuitdsl.measure.places import indices_of
 from circuitdsl.measure.requests import TraceRequest
@@ -44,8 +45,22 @@ def why_silent(bench: Bench, request: TraceRequest) -> str:
     )
 
 
-def sends(firing: Firing | None, request: TraceRequest) -> float:
-    """Whether a head is among the senders of a firing."""
+def sent(bench: Bench, request: TraceRequest) -> Float[np.ndarray, " n"]:
+    """On each prompt whether a head is among the senders of a firing, 1 or 0; NaN where there is none.
+
+    Raises:
+        NotTraced: the model turns queries and keys with the position.
+    """
+
+    def compute() -> np.ndarray:
+        return np.asarray([_sends(firing, request) for firing in firings(bench, request)])
+
+    if request not in bench._sent:
+        bench._sent[request] = bench.memory.of_prompts(request, compute) if bench.memory else compute()
+    return bench._sent[request]
+
+
+def _sends(firing: Firing | None, request: TraceRequest) -> float:
     if firing is None:
         return np.nan
     return float(any(sender == request.sender for sender, _ in firing.senders[request.side]))

@@ -76,7 +76,13 @@ class Memory:
     def scores(self, side: str, metric: Metric, compute: Callable[[], Array]) -> Array:
         """A metric of the unpatched runs of all prompts, known or computed."""
         name = digest(self.context, f"{side} run: {metric}".encode())
-        prompts = [_hash(_scored(pair)) for pair in self.pairs]
+        return self._all(name, [_hash(_scored(pair)) for pair in self.pairs], compute)
+
+    def of_prompts(self, request: Request, compute: Callable[[], Array]) -> Array:
+        """A request's numbers on all prompts, known or computed."""
+        return self._all(self.name(request), self.prompts(request, np.arange(len(self.pairs))), compute)
+
+    def _all(self, name: bytes, prompts: Sequence[bytes], compute: Callable[[], Array]) -> Array:
         known = self.store.read([name]).get(name, {})
         if all(prompt in known for prompt in prompts):
             return np.asarray([known[prompt][0] for prompt in prompts])

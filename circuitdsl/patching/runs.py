@@ -152,12 +152,13 @@ def run(
         _check_tokens(model, tokens, which)
     for node in neurons:
         check_node(model, node)
+    shape = clean.shape[0], clean.shape[1]
     return Runs(
         model,
         clean,
         corrupt,
-        _filled(model, clean, _new_cache(model, *clean.shape, neurons)),
-        _filled(model, corrupt, _new_terms(model, *corrupt.shape, neurons, corrupt_layers)),
+        _filled(model, clean, _new_cache(model, *shape, neurons)),
+        _filled(model, corrupt, _new_terms(model, *shape, neurons, corrupt_layers)),
     )
 
 

@@ -29,6 +29,14 @@ def test_the_corrupt_run_keeps_only_its_terms(gpt2: Case) -> None:
     assert torch.allclose(gpt2.runs.swapped().clean.end, gpt2.runs.corrupt.end, atol=1e-6)
 
 
+def test_a_corrupt_run_stops_where_no_term_is_taken_any_more(case: Case) -> None:
+    short = run(case.model, case.clean, case.corrupt, corrupt_layers=1)
+    assert len(short.corrupt.z) == len(short.corrupt.mlp) == 1 and not len(short.corrupt.end)
+    experiment = Experiment(frozenset([Edge(Node("head", 0, 1), Input(LOGITS, "in"), EVERYWHERE)]))
+    whole, cut = (effects(case.model, runs, [experiment], {}, case.vocabulary) for runs in (case.runs, short))
+    assert torch.equal(whole, cut)
+
+
 def test_readouts_agree(case: Case) -> None:
     tokens = torch.tensor([[1, 2], [3, 4], [5, 6]])
     some = baseline(case.model, case.runs.clean, Readout.of_tokens(tokens))

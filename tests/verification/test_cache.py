@@ -86,6 +86,15 @@ def test_an_edited_spec_measures_what_is_new(run) -> None:
         assert ours.measured.value == pytest.approx(theirs.measured.value, abs=1e-5)
 
 
+def test_traces_are_found_again(run, monkeypatch) -> None:
+    lines = SPEC.split("heads")[0] + "trace 0.6 END -> S2 includes 0.5 at END\ntrace 2.5 END -> IO includes 1.5 at IO\n"
+    first = run(lines)
+    with monkeypatch.context() as patch:
+        patch.setattr("circuitdsl.measure.firings.fired", lambda *_: pytest.fail("a known trace is made again"))
+        assert numbers(run(lines)) == numbers(first)
+    assert numbers(run(lines, store=False)) == numbers(first)
+
+
 def test_more_prompts_of_the_same_seed_are_the_first_ones_and_more(run) -> None:
     lines = SPEC.split("task")[0] + "task ioi(prompts = {n})\n0.6 -> 2.5.q at END : lowers\n"
     run(lines.format(n=32))

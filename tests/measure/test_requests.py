@@ -1,0 +1,33 @@
+"""What requests need of the runs."""
+
+from __future__ import annotations
+
+import pytest
+
+from circuitdsl.circuit.claims import EMBED, LOGITS, Edge, Input, Node, Position, Site
+from circuitdsl.measure.requests import AttentionRequest, EdgeRequest, NodeRequest, Request, corrupt_layers_of
+from circuitdsl.patching.subgraph import Subgraph
+
+END = Position("END")
+HEAD = Node("head", 2, 1)
+KNOCKOUT = NodeRequest((Site(Node("mlp", 1), END),))
+
+
+def edges(sender: Node, **options) -> EdgeRequest:
+    return EdgeRequest((Edge(sender, Input(LOGITS, "in"), END),), **options)
+
+
+@pytest.mark.parametrize(
+    ("request_", "layers"),
+    [
+        (edges(EMBED), 0),
+        (edges(HEAD), 3),
+        (edges(HEAD, direction="denoise"), 4),
+        (KNOCKOUT, 2),
+        (AttentionRequest((HEAD,), (END,), (END,)), 0),
+        (AttentionRequest((HEAD,), (END,), (END,), under=KNOCKOUT), 2),
+        (Subgraph("nodes"), 4),
+    ],
+)
+def test_the_corrupt_run_goes_as_far_as_terms_are_taken_from_it(request_: Request, layers: int) -> None:
+    assert corrupt_layers_of(request_, 4) == layers
