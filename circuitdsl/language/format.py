@@ -50,7 +50,7 @@ def dumps(file: s.File) -> str:
     A file made without a text gets a blank line between its sections.
 
     Raises:
-        ValueError: a statement could not be read, or a string holds a double quote or a line end.
+        ValueError: a statement could not be read, or a string holds a double quote, a line end or a control character.
     """
     return lay_out(list(_with_comments(file) if file.text else _with_sections(file)))
 

@@ -55,6 +55,8 @@ TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 
+#: what no string holds: control characters, and those that turn the order in which text is shown
+UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 SIGNS = {
     "=": "EQUALS", ":": "COLON", ",": "COMMA", "(": "LPAR", ")": "RPAR", "[": "LSQB", "]": "RSQB",
     "+": "PLUS", "-": "MINUS", "*": "STAR", "%": "PERCENT",
@@ -133,8 +135,10 @@ class _Cutter:
             kind, value = match.lastgroup or "ODD", match.group()
             if kind == "WORD":
                 self.add(word_kind(value), value, position)
-            elif kind in ("DECIMAL", "INT", "STRING", "ARROW", "RELATION", "PORT", "SCIENTIFIC"):
+            elif kind in ("DECIMAL", "INT", "ARROW", "RELATION", "PORT", "SCIENTIFIC"):
                 self.add(kind, value, position)
+            elif kind == "STRING":
+                self.string(value, position)
             elif kind == "SIGN":
                 self.sign(SIGNS[value], value, position)
             elif kind == "NEWLINE":
@@ -169,6 +173,11 @@ class _Cutter:
                 self.complain("E015", f"brackets are nested deeper than {MAX_DEPTH}", token)
         elif kind in CLOSING and self.open:
             self.open.pop()
+
+    def string(self, value: str, position: int) -> None:
+        token = self.add("STRING", value, position)
+        if unseen := UNSEEN.search(value):
+            self.complain("E011", f"{describe(unseen[0])} cannot stand in a string", token)
 
     def indentation(self, position: int) -> int:
         """Columns before the first token; a tab goes to the next multiple of eight."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from . import syntax as s
+from .lexer import UNSEEN
 
 
 def written(node: s.Set) -> str:
@@ -42,10 +43,10 @@ def quoted(text: s.Text) -> str:
     """A string in its quotes.
 
     Raises:
-        ValueError: it holds a double quote or a line end, which the language cannot write.
+        ValueError: it holds a double quote, a line end or a control character, which the language cannot write.
     """
-    if any(c in text.text for c in '"\r\n'):
-        raise ValueError(f"a string of a spec holds no double quote and no line end: {text.text!r}")
+    if '"' in text.text or "\n" in text.text or UNSEEN.search(text.text):
+        raise ValueError(f"a string of a spec holds no double quote, line end or control character: {text.text!r}")
     return f'"{text.text}"'
 
 

@@ -86,7 +86,7 @@ def test_a_text_with_syntax_errors_is_refused_with_all_of_them() -> None:
 
 @pytest.mark.parametrize("text", ['a "quoted" word', "two\nlines", "two\rlines"])
 def test_what_no_string_can_hold_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="holds no double quote and no line end"):
+    with pytest.raises(ValueError, match="holds no double quote, line end or control"):
         dumps(s.File("", (s.Info(START, "note", s.Text(START, text)),)))
 
 
