@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from benchmarks.pocket_card import accuracies
@@ -12,6 +13,7 @@ from circuitdsl.api import load, make_benches, shipped_specs
 from circuitdsl.circuit.claims import Negligible, Signed, Within
 from circuitdsl.models.load import POCKET
 from circuitdsl.models.pocket import mixture
+from circuitdsl.report.report import schema
 from circuitdsl.tasks.registry import TASKS
 from circuitdsl.verification.verify import verify, with_overrides
 
@@ -29,6 +31,7 @@ def test_every_claim_holds_on_fresh_prompts(path: Path, pocket) -> None:
     report = verify(circuit, pocket, make_benches(circuit, pocket))
     assert [(c.line, c.task, c.reason) for c in report.claims if c.verdict != "holds"] == []
     assert report.exit_status() == 0
+    jsonschema.validate(report.to_json(), schema())
 
 
 @pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)
