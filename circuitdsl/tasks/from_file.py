@@ -7,36 +7,22 @@ capitals is a position. Every bad line is reported, before anything runs.
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import random
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from circuitdsl.errors import UserError
 from circuitdsl.tasks.dataset import Dataset, PromptPair
+from circuitdsl.tasks.records import BadLine, PromptFileError, object_of, records
 from circuitdsl.tasks.tokens import Encoded, Tokens
 
 _POSITION = re.compile(r"[A-Z][A-Z0-9_]*")
 _NTH = re.compile(r"(.+)#([0-9]{1,9})", re.DOTALL)
 #: bytes of a prompt file beyond which its positions are not looked up before it is used
 _LARGE = 64 * 2**20
-_ANSWERS = ("answer", "distractor", "corrupt_answer")
-
-
-class PromptFileError(UserError):
-    """A prompt file that cannot be used; the message lists its bad lines."""
-
-    status = 2
-
-
-class _BadLine(Exception):
-    """Why one line cannot be used."""
 
 
 def read_prompts(
@@ -50,23 +36,33 @@ def read_prompts(
     """Read a prompt file for a model's tokenizer (`None` for a model without one: token ids are then needed).
 
     The pairs come in random order, as those of a generated task do, whatever their order in the file; `limit` keeps the
-    first of them.
+    first of them. A pair that stands there again, to be measured at the same places, counts once: it is no further
+    evidence.
 
     Raises:
         PromptFileError: the file cannot be read, or some of its lines cannot be used; all are named.
     """
     reader = _Reader(tokens, n_vocab)
-    pairs, problems = [], []
-    for number, record in _records(path):
+    found: dict[object, PromptPair] = {}
+    problems = []
+    for number, record in records(path):
         try:
-            pairs.append(reader.pair(record))
-        except _BadLine as reason:
+            pair = reader.pair(record)
+            found.setdefault(_measured(pair), pair)
+        except BadLine as reason:
             problems.append(f"{path}:{number}: {reason}")
-    _refuse(path, problems, len(pairs))
+    _refuse(path, problems, len(found))
+    pairs = list(found.values())
     random.Random(f"file/{seed}").shuffle(pairs)
     pairs = spread(pairs)
     bos = tokens is not None and all(tokens.begins(pair.clean_tokens) for pair in pairs)
     return Dataset(task, "file", seed, bos, tuple(pairs[:limit]))
+
+
+def _measured(pair: PromptPair) -> object:
+    """All of a pair that any measurement of it depends on."""
+    scored = pair.answers, pair.distractors, pair.corrupt_answers
+    return pair.clean_tokens, pair.corrupt_tokens, scored, tuple(sorted(pair.positions.items()))
 
 
 def spread(pairs: Sequence[PromptPair]) -> list[PromptPair]:
@@ -87,13 +83,13 @@ def check_file(path: Path) -> None:
         PromptFileError: naming every line that is no prompt pair whatever the model.
     """
     problems, found = [], 0
-    for number, record in _records(path):
+    for number, record in records(path):
         found += 1
         try:
-            sides = _object(record)
+            sides = object_of(record)
             if missing := [side for side in ("clean", "corrupt") if not {side, f"{side}_tokens"} & set(sides)]:
-                raise _BadLine(f"there is no {missing[0]} prompt")
-        except _BadLine as reason:
+                raise BadLine(f"there is no {missing[0]} prompt")
+        except BadLine as reason:
             problems.append(f"{path}:{number}: {reason}")
     _refuse(path, problems, found)
 
@@ -107,7 +103,7 @@ def positions_in(path: Path) -> tuple[str, ...] | None:
     try:
         if not path.is_file() or path.stat().st_size > _LARGE:
             return None
-        for _, record in _records(path):
+        for _, record in records(path):
             given = record.get("positions") if isinstance(record, dict) else None
             if isinstance(given, dict):
                 found |= dict.fromkeys(str(name) for name in given)
@@ -125,101 +121,6 @@ def _refuse(path: Path, problems: list[str], found: int) -> None:
         raise PromptFileError(f"{path} has no prompts")
 
 
-# --- lines -----------------------------------------------------------------------------------------
-
-
-def _records(path: Path) -> Iterator[tuple[int, Any]]:
-    """Line numbers with what stands there: an object, unless the line is bad."""
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise PromptFileError(f"cannot read the prompt file {path}: it is not UTF-8 text") from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise PromptFileError(f"cannot read the prompt file {path}: {reason}") from None
-    yield from (_csv_records(text) if path.suffix.lower() == ".csv" else _json_records(text))
-
-
-def _object(record: Any) -> dict[str, Any]:
-    """What a line holds, if that is a JSON object; else `_BadLine`."""
-    if isinstance(record, _BadLine):
-        raise record
-    if not isinstance(record, dict):
-        raise _BadLine("a prompt pair is a JSON object, {…}")
-    return record
-
-
-def _json_records(text: str) -> Iterator[tuple[int, Any]]:
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            try:
-                yield number, json.loads(line.removesuffix("\r"))
-            except (ValueError, RecursionError) as error:
-                yield number, _BadLine(f"not JSON: {error}")
-
-
-def _csv_records(text: str) -> Iterator[tuple[int, Any]]:
-    columns: list[str] | None = None
-    for number, row in _rows(text):
-        if isinstance(row, _BadLine):
-            yield number, row
-        elif columns is None:
-            columns = [name.strip() for name in row]
-            if twice := [name for name in columns if name and columns.count(name) > 1]:
-                yield number, _BadLine(f"two columns are named {twice[0]}")
-        elif len(row) != len(columns):
-            hint = " (a text with a comma needs quotes)" if len(row) > len(columns) else ""
-            yield number, _BadLine(f"{len(row)} cells under {len(columns)} columns{hint}")
-        else:
-            yield number, _record({key: cell for key, cell in zip(columns, row, strict=True) if key and cell})
-
-
-def _rows(text: str) -> Iterator[tuple[int, list[str] | _BadLine]]:
-    """The rows that are not empty, each with the line on which it begins."""
-    usual = csv.field_size_limit(max(csv.field_size_limit(), len(text)))
-    try:
-        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-        found: list[tuple[int, list[str] | _BadLine]] = []
-        while True:
-            number = reader.line_num + 1
-            try:
-                if any(row := next(reader)):
-                    found.append((number, row))
-            except csv.Error as error:
-                found.append((number, _BadLine(f"not CSV: {error}")))
-            except StopIteration:
-                break
-    finally:
-        csv.field_size_limit(usual)
-    yield from found
-
-
-def _record(cells: Mapping[str, str]) -> dict[str, Any] | _BadLine:
-    """A CSV row as the object that a line of JSON would be."""
-    record: dict[str, Any] = {}
-    positions: dict[str, Any] = {}
-    for key, cell in cells.items():
-        if key.isupper():
-            positions[key] = _cell(cell)
-        elif key.endswith("_tokens"):
-            record[key] = _cell(cell)
-        elif key in _ANSWERS and cell.startswith("["):
-            record[key] = _cell(cell)
-            if not isinstance(record[key], list):
-                return _BadLine(f"{key} {cell!r} begins with [ and is not a list as JSON writes it")
-        else:
-            record[key] = cell
-    return record | {"positions": positions}
-
-
-def _cell(cell: str) -> Any:
-    """A CSV cell: a number, a list or an object as JSON writes it, else the text itself."""
-    try:
-        return json.loads(cell)
-    except (ValueError, RecursionError):
-        return cell
-
-
 # --- one pair --------------------------------------------------------------------------------------
 
 
@@ -231,17 +132,17 @@ class _Reader:
     n_vocab: int | None
 
     def pair(self, record: Any) -> PromptPair:
-        record = _object(record)
+        record = object_of(record)
         text, other = _text(record, "clean"), _text(record, "corrupt")
         clean, corrupt = self.prompt(record, "clean", text), self.prompt(record, "corrupt", other)
         if len(clean.ids) != len(corrupt.ids):
-            raise _BadLine(f"the clean prompt has {len(clean.ids)} tokens and the corrupt one {len(corrupt.ids)}")
+            raise BadLine(f"the clean prompt has {len(clean.ids)} tokens and the corrupt one {len(corrupt.ids)}")
         if clean.ids == corrupt.ids:
-            raise _BadLine("the clean and the corrupt prompt are the same")
+            raise BadLine("the clean and the corrupt prompt are the same")
         answers = self.answers(record, "answer", text)
         distractors = self.answers(record, "distractor", text)
         if shared := set(answers) & set(distractors):
-            raise _BadLine(f"an answer and a distractor share their first token, {min(shared)}")
+            raise BadLine(f"an answer and a distractor share their first token, {min(shared)}")
         asks = record.get("corrupt_answer") is not None
         return PromptPair(
             clean_tokens=clean.ids,
@@ -264,21 +165,21 @@ class _Reader:
         given = record.get(key)
         if given is not None:
             if not isinstance(given, list) or not given or not all(map(_is_id, given)):
-                raise _BadLine(f"{key} is not a list of token ids")
+                raise BadLine(f"{key} is not a list of token ids")
             self.check_ids(given, key)
         if text and self.tokens:
             (encoded,) = self.tokens.encode([text])
             if given is not None and encoded.ids != tuple(given):
-                raise _BadLine(
+                raise BadLine(
                     f"{key} is not what the tokenizer of {self.tokens.name} makes of '{side}' (leave one out)"
                 )
             self.check_words(text, encoded, f"the {side} prompt")
             self.check_ids(encoded.ids, f"the {side} prompt")
             return encoded
         if given is None and text:
-            raise _BadLine(f"the model has no tokenizer, and there is no '{key}'")
+            raise BadLine(f"the model has no tokenizer, and there is no '{key}'")
         if given is None:
-            raise _BadLine(f"there is no {side} prompt (a text in '{side}', or ids in '{key}')")
+            raise BadLine(f"there is no {side} prompt (a text in '{side}', or ids in '{key}')")
         return Encoded(tuple(given), ())
 
     def answers(self, record: Mapping[str, Any], key: str, prompt: str) -> tuple[int, ...]:
@@ -286,7 +187,7 @@ class _Reader:
         given = record.get(key)
         listed = given if isinstance(given, list) else [given]
         if given is None or not listed:
-            raise _BadLine(f"there is no {key}")
+            raise BadLine(f"there is no {key}")
         ids = tuple(dict.fromkeys(self.first(each, key, prompt) for each in listed))
         self.check_ids(ids, key)
         return ids
@@ -295,24 +196,24 @@ class _Reader:
         if _is_id(given):
             return given
         if not isinstance(given, str) or not given or not _is_whole(given):
-            raise _BadLine(f"{key} {given!r} is neither a text nor a token id")
+            raise BadLine(f"{key} {given!r} is neither a text nor a token id")
         if self.tokens is None:
-            raise _BadLine(f"the model has no tokenizer; give {key} as a token id")
+            raise BadLine(f"the model has no tokenizer; give {key} as a token id")
         self.check_words(given, self.tokens.encode([given])[0], f"{key} {given!r}")
         ids = (prompt and self.tokens.continuation(prompt, given)) or self.tokens.whole(given)
         if not ids:
             if not prompt:
-                raise _BadLine(f"{key} {given!r} is not one token, and the prompt has no text that it could follow")
-            raise _BadLine(f"{key} {given!r} does not follow the prompt as tokens of its own (does it lack a blank?)")
+                raise BadLine(f"{key} {given!r} is not one token, and the prompt has no text that it could follow")
+            raise BadLine(f"{key} {given!r} does not follow the prompt as tokens of its own (does it lack a blank?)")
         return ids[0]
 
     def check_words(self, text: str, encoded: Encoded, what: str) -> None:
         if self.tokens and (word := self.tokens.unknown(text, encoded)) is not None:
-            raise _BadLine(f"the tokenizer of {self.tokens.name} does not know {word!r} in {what}")
+            raise BadLine(f"the tokenizer of {self.tokens.name} does not know {word!r} in {what}")
 
     def check_ids(self, ids: tuple[int, ...] | list[int], what: str) -> None:
         if self.n_vocab is not None and max(ids, default=0) >= self.n_vocab:
-            raise _BadLine(f"{what} has token {max(ids)}, beyond the model's vocabulary of {self.n_vocab}")
+            raise BadLine(f"{what} has token {max(ids)}, beyond the model's vocabulary of {self.n_vocab}")
 
 
 def _text(record: Mapping[str, Any], key: str) -> str:
@@ -323,7 +224,7 @@ def _text(record: Mapping[str, Any], key: str) -> str:
     if key == "stratum" and _is_integer(given):
         return str(given)
     if not isinstance(given, str) or not _is_whole(given):
-        raise _BadLine(f"'{key}' is not a text: {given!r}")
+        raise BadLine(f"'{key}' is not a text: {given!r}")
     return given
 
 
@@ -353,19 +254,19 @@ def _texts(given: object) -> tuple[str, ...]:
 def _positions(record: Mapping[str, Any], text: str, clean: Encoded) -> dict[str, tuple[int, ...]]:
     given = record.get("positions", {})
     if not isinstance(given, dict):
-        raise _BadLine("'positions' is not an object of names and places")
+        raise BadLine("'positions' is not an object of names and places")
     end = (len(clean.ids) - 1,)
     found: dict[str, tuple[int, ...]] = {"END": end}
     for name, place in given.items():
         if not _POSITION.fullmatch(name):
-            raise _BadLine(f"position {name!r} is not written in capitals (A to Z, 0 to 9, _)")
+            raise BadLine(f"position {name!r} is not written in capitals (A to Z, 0 to 9, _)")
         places = place if isinstance(place, list) else [place]
         if not places:
-            raise _BadLine(f"position {name} is an empty list")
+            raise BadLine(f"position {name} is an empty list")
         found[name] = tuple(sorted({_index(name, each, text, clean) for each in places}))
     if found["END"] != end:
         at = " and ".join(map(str, found["END"]))
-        raise _BadLine(f"position END is token {at}; the metric is read at END, which is the last token ({end[0]})")
+        raise BadLine(f"position END is token {at}; the metric is read at END, which is the last token ({end[0]})")
     return found
 
 
@@ -373,15 +274,15 @@ def _index(name: str, place: object, text: str, clean: Encoded) -> int:
     if _is_integer(place):
         length = len(clean.ids)
         if not -length <= place < length:
-            raise _BadLine(f"position {name} is token {place} of a prompt of {length} tokens")
+            raise BadLine(f"position {name} is token {place} of a prompt of {length} tokens")
         return place % length
     if not clean.spans:
-        raise _BadLine(f"position {name}: only token indices can be used with token ids alone")
+        raise BadLine(f"position {name}: only token indices can be used with token ids alone")
     start, end = _span(name, place, text)
     try:
         return clean.last_token(start, end)
     except ValueError:
-        raise _BadLine(f"position {name}: no token holds the character before {end}") from None
+        raise BadLine(f"position {name}: no token holds the character before {end}") from None
 
 
 def _span(name: str, place: object, text: str) -> tuple[int, int]:
@@ -390,10 +291,10 @@ def _span(name: str, place: object, text: str) -> tuple[int, int]:
         return _occurrence(name, place, text)
     chars = place.get("chars") if isinstance(place, dict) else None
     if not isinstance(chars, list) or len(chars) != 2 or not all(map(_is_integer, chars)):
-        raise _BadLine(f'position {name} is none of: a text, {{"chars": [start, end]}}, a token index')
+        raise BadLine(f'position {name} is none of: a text, {{"chars": [start, end]}}, a token index')
     start, end = chars
     if not 0 <= start < end <= len(text):
-        raise _BadLine(f"position {name} is characters {start} to {end} of a prompt of {len(text)}")
+        raise BadLine(f"position {name} is characters {start} to {end} of a prompt of {len(text)}")
     return start, end
 
 
@@ -402,9 +303,9 @@ def _occurrence(name: str, place: str, text: str) -> tuple[int, int]:
     found = _NTH.fullmatch(place)
     wanted, nth = (found[1], int(found[2])) if found else (place, 1)
     if nth == 0:
-        raise _BadLine(f"position {name}: {place!r} asks for occurrence 0; they count from 1")
+        raise BadLine(f"position {name}: {place!r} asks for occurrence 0; they count from 1")
     starts = [match.start() for match in re.finditer(f"(?={re.escape(wanted)})", text)]
     if nth > len(starts):
         hint = " (an occurrence is written #1, #2, …)" if "#" in wanted else ""
-        raise _BadLine(f"position {name}: {wanted!r} stands {len(starts)} times in the clean prompt, not {nth}{hint}")
+        raise BadLine(f"position {name}: {wanted!r} stands {len(starts)} times in the clean prompt, not {nth}{hint}")
     return starts[nth - 1], starts[nth - 1] + len(wanted)

@@ -156,18 +156,18 @@ def test_the_beginning_of_a_text_may_be_written_out(tmp_path, gpt2_tokens) -> No
 # --- the order of prompts --------------------------------------------------------------------------
 
 
-def test_prompts_come_in_random_order_whatever_their_order_in_the_file(tmp_path, gpt2_tokens) -> None:
+def test_prompts_come_in_random_order_whatever_their_order_in_the_file(tmp_path) -> None:
     """Looks at the first prompts alone must be looks at a random sample."""
-    path = write(tmp_path / "p.jsonl", *(GOOD | {"stratum": "a" if i < 100 else "b"} for i in range(200)))
-    strata = [pair.stratum for pair in read_prompts(path, gpt2_tokens, "mine", limit=64).pairs]
+    path = write(tmp_path / "p.jsonl", *(IDS | {"answer": i + 10, "stratum": "ab"[i >= 100]} for i in range(200)))
+    strata = [pair.stratum for pair in read_prompts(path, None, "mine", limit=64).pairs]
     assert 20 <= strata.count("a") <= 44
 
 
-def test_the_order_follows_the_seed_and_limits_share_their_first_prompts(tmp_path, gpt2_tokens) -> None:
-    path = write(tmp_path / "p.jsonl", *(GOOD | {"stratum": i} for i in range(50)))
+def test_the_order_follows_the_seed_and_limits_share_their_first_prompts(tmp_path) -> None:
+    path = write(tmp_path / "p.jsonl", *(IDS | {"answer": i + 10, "stratum": i} for i in range(50)))
 
     def read(**given: int) -> Dataset:
-        return read_prompts(path, gpt2_tokens, "mine", **given)
+        return read_prompts(path, None, "mine", **given)
 
     assert read(seed=3).seed == 3
     assert read(seed=3) == read(seed=3)
@@ -224,7 +224,8 @@ def test_what_is_not_a_table_is_named(tmp_path, gpt2_tokens, text, line, says) -
 def test_only_line_ends_end_lines(tmp_path, gpt2_tokens) -> None:
     """JSON allows U+2028 and U+0085 inside strings."""
     path = tmp_path / "p.jsonl"
-    lines = [json.dumps(GOOD | {"stratum": s}, ensure_ascii=False) for s in ("a\u2028b", "a\x85b")]
+    texts = ("a\u2028b", "a\x85b")
+    lines = [json.dumps(GOOD | {"stratum": s, "positions": {"X": i}}, ensure_ascii=False) for i, s in enumerate(texts)]
     path.write_bytes("\r\n".join([*lines, ""]).encode())
     assert {p.stratum for p in read_prompts(path, gpt2_tokens, "mine").pairs} == {"a\u2028b", "a\x85b"}
 
@@ -312,10 +313,19 @@ def test_sampled_prompts_read_back_as_themselves(task, corruption, which, tmp_pa
 
 def test_every_beginning_has_the_strata_in_the_shares_of_the_file(tmp_path) -> None:
     """Intervals take the shares of strata as they are: they must not depend on where the file is cut."""
-    rows = [IDS | {"stratum": "few" if i % 4 == 0 else "many"} for i in range(80)]
+    rows = [IDS | {"clean_tokens": [5, i, 7], "stratum": "few" if i % 4 == 0 else "many"} for i in range(10, 90)]
     for limit in (8, 20, 40, 80):
         read = read_prompts(write(tmp_path / "p.jsonl", *rows), None, "ids", limit=limit)
         assert sum(pair.stratum == "few" for pair in read.pairs) == limit // 4
+
+
+def test_a_line_that_is_repeated_counts_once(tmp_path) -> None:
+    """Twice the lines must not make intervals narrower; another position or answer is another measurement."""
+    others = [IDS | {"positions": {"S": 1}}, IDS | {"answer": 4}, IDS | {"clean_tokens": [5, 9, 7]}]
+    repeated = [IDS | {"stratum": "again"}, *others, *others]
+    read = read_prompts(write(tmp_path / "p.jsonl", IDS, *repeated), None, "ids")
+    assert len(read.pairs) == 1 + len(others)
+    assert not any(pair.stratum == "again" for pair in read.pairs)
 
 
 def test_token_ids_read_back_as_themselves(tmp_path) -> None:
