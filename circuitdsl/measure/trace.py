@@ -1,7 +1,8 @@
 """Sparse attention decomposition: which upstream heads made a head attend where it does.
 
 Franco & Crovella 2024 (arXiv:2410.00340). The score of a head from token i to token j is `x_i Ω x_j`, where
-residuals are normed and have a 1 appended, and `Ω = [[W_Q W_K^T, W_Q b_K], [b_Q W_K^T, b_Q b_K]]`. In terms of its
+residuals are normed and have a 1 appended, and `Ω = [[W_Q W_K^T, W_Q b_K], [b_Q W_K^T, b_Q b_K]]`; the norm's gain and
+bias are folded in, and under LayerNorm, which leaves no mean to be read, W_Q and W_K are centred. In terms of its
 singular vectors it is `Σ_k σ_k (x_i u_k)(v_k x_j)`. The *signal* of a firing is the smallest set of terms, the
 largest first, whose sum reaches the whole score. What an upstream node adds to it is its output along `Σ_k s_k √σ_k
 u_k` (at i) or along `Σ_k s_k √σ_k v_k` (at j), over the signal, `s_k` the sign of `x_i u_k`, divided by the norm's
@@ -11,7 +12,7 @@ where it fires itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,7 +23,7 @@ from torch import Tensor
 from circuitdsl.circuit.claims import EMBED, Node
 from circuitdsl.circuit.traced import Side
 from circuitdsl.errors import UserError
-from circuitdsl.models.parts import Transformer
+from circuitdsl.models.parts import Norm, Transformer
 from circuitdsl.models.weights import AttentionWeights, weights_of
 from circuitdsl.patching import runs as engine
 from circuitdsl.patching.attend import pattern_of
@@ -53,13 +54,18 @@ class Omega:
 
 def omega(weights: AttentionWeights, head: Node) -> Omega:
     """Ω of a head with its biases, the softmax's scale included; of rank d_head, and never made as a matrix."""
-    factors, h = weights.factors(head.layer), head.head
-    q = torch.cat((factors.W_Q[h], factors.b_Q[h][None]))
-    k = torch.cat((factors.W_K[h], factors.b_K[h][None]))
+    factors, norm, h = weights.factors(head.layer), weights.layers[head.layer][0], head.head
+    q = torch.cat((centred(norm, factors.W_Q[h], 0), factors.b_Q[h][None]))
+    k = torch.cat((centred(norm, factors.W_K[h], 0), factors.b_K[h][None]))
     left, left_r = torch.linalg.qr(q)
     right, right_r = torch.linalg.qr(k)
     u, values, vh = torch.linalg.svd(factors.scale * left_r @ right_r.T)
     return Omega(values.float(), (left @ u).T.float(), (vh @ right.T).float())
+
+
+def centred(norm: Norm, x: Tensor, dim: int = -1) -> Tensor:
+    """What a norm leaves of the residual stream's dimension: LayerNorm takes the mean out."""
+    return x - x.mean(dim, keepdim=True) if norm.kind == "layer" else x
 
 
 def signal(terms: Float[Tensor, " k"]) -> Int[Tensor, " s"]:
@@ -138,6 +144,11 @@ class Tracer:
             )
         self.cache = engine.one_run(self.model, self.tokens)
 
+    def start(self, prompt: int, head: Node, sources: Iterable[int], targets: Container[int]) -> Firing | None:
+        """A head's firing from one of some tokens to one of others; None where it does not fire so."""
+        firings = (self.firing(prompt, head, token) for token in sources)
+        return next((one for one in firings if one and one.source in targets), None)
+
     @torch.inference_mode()
     def firing(self, prompt: int, head: Node, destination: int) -> Firing | None:
         """What a head attends to from a token, where it fires; None where it does not.
@@ -191,8 +202,7 @@ class Tracer:
     def normed(self, prompt: int, layer: int, token: int) -> tuple[Float[Tensor, " d_plus_1"], float]:
         """A residual as the heads of a layer read it, without the norm's gain, a 1 appended; and the norm's scale."""
         norm = self.model.blocks[layer].attn_norm
-        x = self.cache.resid_pre[layer][prompt, token].float()
-        x = x - x.mean() if norm.kind == "layer" else x
+        x = centred(norm, self.cache.resid_pre[layer][prompt, token].float())
         scale = float((x.square().mean() + norm.eps).sqrt())
         return torch.cat((x / scale, x.new_ones(1))), scale
 
@@ -200,8 +210,6 @@ class Tracer:
         self, prompt: int, layer: int, token: int, direction: Float[Tensor, " d"]
     ) -> tuple[list[tuple[Node, float]], Added]:
         """What every upstream head adds along a direction at a token; what the embedding and the MLPs do."""
-        if self.model.blocks[layer].attn_norm.kind == "layer":
-            direction = direction - direction.mean()
         heads = []
         for below in range(layer):
             attn = self.model.blocks[below].attn
@@ -216,10 +224,9 @@ class Tracer:
         return heads, tuple(rest)
 
     def written(self, prompt: int, head: Node, token: int) -> Float[Tensor, " d"]:
-        """What a head writes at a token, centred under LayerNorm."""
+        """The term that a head writes at a token."""
         attn = self.model.blocks[head.layer].attn
-        out = attn.out_head(head.head, self.cache.z[head.layer][prompt, token, head.head]).float()
-        return out - out.mean() if self.model.blocks[head.layer].attn_norm.kind == "layer" else out
+        return attn.out_head(head.head, self.cache.z[head.layer][prompt, token, head.head]).float()
 
     def traced(self, firing: Firing) -> Iterator[Firing]:
         """A firing, the firings of its senders, theirs, and so on; each once."""
@@ -252,8 +259,7 @@ def fired(
     found: list[Firing | None] = [None] * len(prompts)
     for numbers, tracer in tracers(model, prompts):
         for place, number in enumerate(numbers):
-            firings = (tracer.firing(place, head, token) for token in sources[number])
-            found[number] = next((one for one in firings if one and one.source in targets[number]), None)
+            found[number] = tracer.start(place, head, sources[number], targets[number])
     return found
 
 

@@ -33,8 +33,7 @@ def trace_graph(
     for numbers, tracer in tracers(model, [pair.clean_tokens for pair in pairs]):
         for place, number in enumerate(numbers):
             pair = pairs[number]
-            starts = (tracer.firing(place, head, token) for token in indices_of(pair, source))
-            start = next((f for f in starts if f and f.source in indices_of(pair, target)), None)
+            start = tracer.start(place, head, indices_of(pair, source), indices_of(pair, target))
             if start is not None:
                 found.add(list(tracer.traced(start)), token_names(pair))
     if not found.starts:

@@ -34,6 +34,8 @@ def test_omega_is_the_matrix_of_the_paper(pocket) -> None:
     weights = weights_of(pocket)
     factors = weights.factors(2)
     q, k, b_q, b_k = (getattr(factors, name)[5] for name in ("W_Q", "W_K", "b_Q", "b_K"))
+    centre = torch.eye(len(q), dtype=q.dtype) - 1 / len(q)
+    q, k = centre @ q, centre @ k
     whole = torch.cat((
         torch.cat((q @ k.T, (q @ b_k)[:, None]), 1),
         torch.cat(((b_q @ k.T)[None], (b_q @ b_k).view(1, 1)), 1),
@@ -42,6 +44,9 @@ def test_omega_is_the_matrix_of_the_paper(pocket) -> None:
     rebuilt = found.destination.T @ found.values.diag() @ found.source
     assert torch.allclose(rebuilt, (factors.scale * whole).float(), atol=1e-4)
     assert torch.allclose(found.values, torch.linalg.svdvals(factors.scale * whole)[:16].float(), atol=1e-4)
+    for vectors in (found.destination, found.source):
+        assert torch.allclose(vectors @ vectors.T, torch.eye(16), atol=1e-5)
+        assert vectors[:, :-1].mean(1).abs().max() < 1e-7
 
 
 def test_terms_add_up_to_the_models_own_scores(tracer: Tracer, pocket) -> None:
