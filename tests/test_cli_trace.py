@@ -10,12 +10,15 @@ import numpy as np
 import pytest
 
 from circuitdsl import cli
-from circuitdsl.api import loads, make_benches
+from circuitdsl.api import load, loads, make_bench, make_benches
 from circuitdsl.circuit.claims import Node, Position
 from circuitdsl.circuit.traced import Place
-from circuitdsl.measure.trace import fired
+from circuitdsl.measure.cut import Reach, cut
+from circuitdsl.measure.trace import fired, tracers
 from circuitdsl.measure.trace_graph import token_names, trace_graph
+from circuitdsl.report.numbers import plain
 from circuitdsl.report.trace import shown
+from circuitdsl.verification.verify import with_overrides
 
 HEAD, END, IO = Node("head", 2, 5), Position("END"), Position("IO")
 
@@ -46,6 +49,23 @@ def test_the_graph_counts_each_prompt_once(pocket, pairs, found) -> None:
     size = found.fired[Place(HEAD, "END")]
     assert (size.count, size.dimensions) == (len(starts), pytest.approx(np.mean([len(s.signal) for s in starts])))
     assert found.order.index("IO") < found.order.index("END")
+
+
+def test_signals_are_counted_by_head_and_token(pocket, pairs, found) -> None:
+    """How often each head fires in the traces, and how many dimensions its signals take, walked through by hand."""
+    sizes: dict[tuple[Node, str], list[int]] = {}
+    for numbers, tracer in tracers(pocket, [pair.clean_tokens for pair in pairs]):
+        for place, number in enumerate(numbers):
+            names = token_names(pairs[number])
+            start = tracer.start(place, HEAD, pairs[number].positions["END"], pairs[number].positions["IO"])
+            for firing in tracer.traced(start) if start else ():
+                name = names.get(firing.destination, "other")
+                sizes.setdefault((firing.head, name), []).append(len(firing.signal))
+    assert {(place.head, place.token) for place in found.fired} == set(sizes) and len(sizes) > 5
+    for place, size in found.fired.items():
+        counted = sizes[place.head, place.token]
+        assert (size.count, size.least, size.most) == (len(counted), min(counted), max(counted))
+        assert size.dimensions == pytest.approx(np.mean(counted))
 
 
 def test_what_is_shown_leads_to_the_first_head(found) -> None:
@@ -85,16 +105,43 @@ def run(capsys):
 
 def test_a_trace_is_told_and_drawn(run, tmp_path: Path) -> None:
     picture = tmp_path / "trace.svg"
-    arguments = ("--head", "2.5", "--from", "END", "--to", "IO", "--prompts", "48", "--least", "50%", "--cut")
+    arguments = ("--head", "2.5", "--from", "END", "--to", "IO", "--prompts", "48", "--least", "50%")
     status, out, _ = run("pocket/ioi", *arguments, "-o", str(picture))
     assert status == 0 and "2.5 fires END -> IO on " in out and "of 48 prompts" in out
-    assert "along its signal" in out and "along as many random singular vectors" in out
     chips = [g for g in ElementTree.parse(picture).iter("{http://www.w3.org/2000/svg}g") if g.get("class") == "head"]
     drawn = {text.text for chip in chips for text in chip.iter("{http://www.w3.org/2000/svg}text")}
     told = {
         word for line in out.splitlines() if "asks)" in line or "asked)" in line for word in line.split() if "." in word
     }
     assert drawn == {word for word in told if not word.replace(".", "").isdigit() or len(word) == 3}
+
+
+FROM_TO = ("--head", "2.5", "--from", "END", "--to", "IO")
+
+
+@pytest.mark.parametrize("boost", [False, True])
+@pytest.mark.parametrize("reaches", [(), ("global",), ("local", "global")])
+def test_cuts_are_told_with_their_controls(run, pocket, reaches: tuple[Reach, ...], boost: bool) -> None:
+    arguments = (*FROM_TO, "--prompts", "48", "--cut", *reaches, *(["--boost"] if boost else []))
+    status, out, _ = run("pocket/ioi", *arguments)
+    lines = [line.split() for line in out.splitlines() if line.startswith((" local,", " global,"))]
+    shown = reaches or ("local",)
+    assert status == 0
+    assert [line[:2] for line in lines] == [[f"{r},", a] for r in shown for a in ("signal", "control")]
+    circuit = with_overrides(load("pocket/ioi").circuits[0], prompts=48, seed=None)
+    bench = make_bench(circuit, circuit.tasks[0], pocket)
+    for told, reach in zip(lines[::2], shown, strict=True):
+        change = cut(bench, HEAD, END, IO, reach, boost).signal
+        assert told[2] == plain(change.metric.mean()) and told[5] == plain(change.score.mean())
+        assert told[8:] == [plain(change.norm.mean(), 3), plain(change.cosine.mean(), 3)]
+    assert ("added once more to" if boost else "taken out of") in out
+
+
+def test_one_firing_has_no_interval(run) -> None:
+    """A single prompt says nothing about others."""
+    status, out, _ = run("pocket/ioi", *FROM_TO, "--prompts", "1", "--seed", "1", "--cut")
+    (line,) = (line for line in out.splitlines() if line.startswith(" local, signal"))
+    assert status == 0 and "on 1 of 1 prompts" in out and "[" not in line and "nan" not in out
 
 
 @pytest.mark.parametrize(
@@ -106,8 +153,11 @@ def test_a_trace_is_told_and_drawn(run, tmp_path: Path) -> None:
         (("--head", "2.5", "--from", "end", "--to", "IO"), 2, "'end' is no position"),
         (("--head", "2.5", "--from", "END", "--to", "OI"), 2, "the task ioi has no position OI"),
         (("--head", "3.5", "--from", "END", "--to", "END"), 3, "3.5 does not fire END -> END on any of 32 prompts"),
-        (("--head", "2.5", "--from", "END", "--to", "IO", "--task", "x"), 2, "there is no task x"),
-        (("--head", "2.5", "--from", "END", "--to", "IO", "-o", "x.pdf"), 2, "use .svg or .png"),
+        (("--head", "3.5", "--from", "END", "--to", "END", "--cut", "global"), 3, "does not fire END -> END"),
+        ((*FROM_TO, "--task", "x"), 2, "there is no task x"),
+        ((*FROM_TO, "-o", "x.pdf"), 2, "use .svg or .png"),
+        ((*FROM_TO, "--cut", "everywhere"), 2, "invalid choice: 'everywhere'"),
+        ((*FROM_TO, "--boost"), 2, "give --cut as well"),
     ],
 )
 def test_mistakes_are_one_clear_error(run, arguments, status: int, says: str) -> None:

@@ -14,10 +14,15 @@ from circuitdsl.cli.terminal import console, status
 from circuitdsl.errors import SPEC_WRONG, UsageError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from circuitdsl.circuit.claims import Circuit, Node, Position, TaskUse
     from circuitdsl.cli import Verbs
     from circuitdsl.measure.bench import Bench
+    from circuitdsl.measure.cut import Change, Reach
     from circuitdsl.models.parts import Transformer
+    from circuitdsl.report.report import Measured
+    from circuitdsl.report.trace import CutFigures
 
 _HEAD = re.compile(r"(0|[1-9]\d{0,3})\.(0|[1-9]\d{0,3})")
 _POSITION = re.compile(r"([A-Z][A-Z0-9_]*)([+-]\d{1,4})?")
@@ -34,7 +39,13 @@ def register(verbs: Verbs) -> None:
     verb.add_argument("--prompts", type=positive, help="how many prompts, instead of the spec's number")
     verb.add_argument("--seed", type=seed, help="seed of the prompts, instead of the spec's")
     verb.add_argument("--circuit", help="which circuit, where the spec has several")
-    verb.add_argument("--cut", action="store_true", help="take the signal out of what the head reads, and measure it")
+    verb.add_argument(
+        "--cut",
+        nargs="*",
+        choices=("local", "global"),
+        help="take the signal out of what the head reads (local, the default) or of what its senders write (global)",
+    )
+    verb.add_argument("--boost", action="store_true", help="with --cut: add the signal once more instead")
     verb.add_argument("-o", "--output", help="draw into this file: .svg or .png")
     add_model_arguments(verb)
     verb.set_defaults(run=_trace)
@@ -43,9 +54,11 @@ def register(verbs: Verbs) -> None:
 def _trace(given: argparse.Namespace) -> int:
     from circuitdsl.api import make_bench
     from circuitdsl.measure.trace_graph import trace_graph
-    from circuitdsl.report.trace import show, write_trace
+    from circuitdsl.report.trace import show, show_cuts, write_trace
     from circuitdsl.verification.verify import with_overrides
 
+    if given.boost and given.cut is None:
+        raise UsageError("--boost says what a cut does instead", hint="give --cut as well")
     specs = load_all([given.spec], given.model)
     if specs is None:
         return SPEC_WRONG
@@ -61,31 +74,45 @@ def _trace(given: argparse.Namespace) -> int:
         found = trace_graph(model, bench.pairs, head, source, target)
     screen = console()
     show(screen, found, given.least)
-    if given.cut:
+    if given.cut is not None:
         with status("cutting the signal"):
-            lines = _cut(bench, head, source, target)
+            reaches = dict.fromkeys(given.cut or ["local"])
+            cuts = [_cut(bench, head, source, target, reach, given.boost) for reach in reaches]
         screen.print()
-        for line in lines:
-            screen.print(line)
+        show_cuts(screen, found, cuts, given.boost)
     if given.output:
         write_trace(found, given.least, model.name, Path(given.output))
         screen.print(f"\nwrote {given.output}")
     return 0
 
 
-def _cut(bench: Bench, head: Node, source: Position, target: Position) -> list[str]:
-    """What the metric loses without the signal, and without as many random singular vectors."""
+def _cut(bench: Bench, head: Node, source: Position, target: Position, reach: Reach, boost: bool) -> CutFigures:
+    """What a cut changes, with intervals over prompts."""
     from circuitdsl.measure.cut import cut
-    from circuitdsl.report.numbers import bracket, plain
+    from circuitdsl.measure.metrics import unit
+    from circuitdsl.report.trace import ChangeFigures, CutFigures
+
+    found = cut(bench, head, source, target, reach, boost)
+    strata, metric_unit = bench.strata[found.indices], unit(bench.metric)
+
+    def figures(change: Change) -> ChangeFigures:
+        return ChangeFigures(
+            _measured(str(bench.metric), change.metric, strata, "points" if metric_unit == "share" else metric_unit),
+            _measured("score", change.score, strata, "score"),
+            float(change.norm.mean()),
+            float(change.cosine.mean()),
+        )
+
+    fewer = int((found.control.vectors < found.signal.vectors).sum())
+    return CutFigures(reach, float(found.score.mean()), figures(found.signal), figures(found.control), fewer)
+
+
+def _measured(name: str, values: np.ndarray, strata: np.ndarray, unit: str) -> Measured:
+    from circuitdsl.report.report import Measured
     from circuitdsl.verdict.intervals import mean
 
-    found = cut(bench, head, source, target)
-    lines = [f"change of {bench.metric} where {head} fires, when what its senders write is taken out of what it reads:"]
-    named = {"along its signal": found.signal, "along as many random singular vectors": found.control}
-    for name, change in named.items():
-        low, high = (float(limit) for limit in mean(change, bench.strata[found.indices]).interval())
-        lines.append(f"  {name:<38}  {plain(float(change.mean()), 3):>7}  {bracket((low, high), 'plain')}")
-    return lines
+    low, high = (float(limit) for limit in mean(values, strata).interval())
+    return Measured(name, float(values.mean()), (low, high) if low <= high else None, len(values), unit)
 
 
 def _task(circuit: Circuit, wanted: str | None) -> TaskUse:

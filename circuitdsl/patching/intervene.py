@@ -56,7 +56,7 @@ def intervene(runs: Runs, intervention: Intervention, positions: Positions) -> I
     for verb in intervention.verbs:
         for node in nodes_of(verb):
             _check(runs.model, node, verb)
-    return Intervened(edited(runs, edits), edits)
+    return Intervened(edited(runs.model, runs.clean_tokens, edits), edits)
 
 
 def nodes_of(verb: SetAttention | Scale | Replace) -> tuple[Node, ...]:

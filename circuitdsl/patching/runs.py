@@ -114,15 +114,19 @@ class Edits:
         """`z` of every head [m, T, heads, d_head]; arguments as for `parts.attend`."""
         return attend(attn, q, k, v)
 
+    def attn_out(self, layer: int, out: Tensor, rows: slice) -> Tensor:
+        """What the heads of a layer write together, `b_O` included [m, T, d]."""
+        return out
+
     def mlp(self, layer: int, term: Tensor, rows: slice) -> Tensor:
         """What the MLP of a layer writes [m, T, d]."""
         return term
 
 
 @torch.inference_mode()
-def edited(runs: Runs, edits: Edits) -> Cache:
-    """The clean prompts once more, with some of the forward pass changed."""
-    return _filled(runs.model, runs.clean_tokens, _new_cache(runs.model, *runs.clean_tokens.shape), edits)
+def edited(model: Transformer, tokens: Int[Tensor, "n T"], edits: Edits) -> Cache:
+    """Prompts that have been run before, with some of the forward pass changed."""
+    return _filled(model, tokens.to(model.device).long(), _new_cache(model, *tokens.shape), edits)
 
 
 @torch.inference_mode()
@@ -250,7 +254,7 @@ def _fill(model: Transformer, tokens: Tensor, out: Terms, rows: slice, edits: Ed
         x = block.attn_norm(resid)
         q, k, v = (block.attn.project(port, x, cos, sin).transpose(1, 2) for port in ("q", "k", "v"))
         z = edits.attend(layer, block.attn, q, k, v, rows)
-        mid = resid + block.attn.o(z.flatten(-2))
+        mid = resid + edits.attn_out(layer, block.attn.o(z.flatten(-2)), rows)
         mlp_in = resid if model.parallel else mid
         x = block.mlp_norm(mlp_in)
         for node, kept in out.neurons.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -14,8 +15,8 @@ from circuitdsl.errors import UsageError
 from circuitdsl.report.diagram import palette, png, svg
 from circuitdsl.report.diagram.geometry import Curve, Point, Rect
 from circuitdsl.report.diagram.marks import Block, Group, Line, Mark, Pen, Scene, Span, Stroke
-from circuitdsl.report.numbers import percent, plain
-from circuitdsl.report.report import write_whole
+from circuitdsl.report.numbers import interval, percent, plain, value
+from circuitdsl.report.report import Measured, write_whole
 
 _PAD, _CHIP, _GAP, _ROW, _TOP = 24.0, 46.0, 8.0, 92.0, 112.0
 _COLOURS = {"destination": palette.TONES["q"], "source": palette.TONES["k"]}
@@ -51,7 +52,7 @@ def show(console: Console, found: TraceGraph, least: float) -> None:
         console.print(Text(f"  {rest} more, each on under {percent(least)} of the firings (--least)", "dim"))
     console.print()
     table = Table(box=None, padding=(0, 2), header_style="bold")
-    for heading in ("signals of", "fires on", "dimensions", "least", "most"):
+    for heading in ("signals of", "firings", "dimensions", "least", "most"):
         table.add_column(heading, justify="left" if heading == "signals of" else "right")
     kept = {link.receiver for link in links}
     for place, fired in sorted(found.fired.items(), key=lambda item: (-item[0].head.layer, -item[1].count)):
@@ -70,6 +71,62 @@ def shown(found: TraceGraph, least: float) -> list[Link]:
             kept.append(link)
             reached.add(link.sender)
     return kept
+
+
+# --- cuts -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeFigures:
+    """Means over prompts: of the metric's change, of the attention score's; of the length and the cosine of what is cut
+    into, after against before."""
+
+    metric: Measured
+    score: Measured
+    norm: float
+    cosine: float
+
+
+@dataclass(frozen=True, slots=True)
+class CutFigures:
+    """A cut beside its control.
+
+    Attributes:
+        reach: `local` or `global`.
+        score: the mean attention score before.
+        fewer: on how many prompts the signal leaves fewer singular vectors for the control than it takes itself.
+    """
+
+    reach: str
+    score: float
+    signal: ChangeFigures
+    control: ChangeFigures
+    fewer: int
+
+
+def show_cuts(console: Console, of: TraceGraph, found: Sequence[CutFigures], boost: bool) -> None:
+    """Print what changes without a signal, or with twice as much of it."""
+    places = {"local": f"what {of.head} reads", "global": "what they write"}
+    verb, link = ("added once more to", "to") if boost else ("taken out of", "of")
+    where = f", or {link} ".join(f"{places[cut.reach]} ({cut.reach})" for cut in found)
+    console.print(Text(f"what the senders of {of.head} write along its signal, {verb} {where}", "bold"))
+    first = found[0]
+    table = Table(box=None, padding=(0, 1), header_style="bold")
+    table.add_column("")
+    for heading in (f"change of {first.signal.metric.name}", "change of score", "norm", "cosine"):
+        table.add_column(heading, justify="right")
+    for cut in found:
+        for along, change in (("signal", cut.signal), ("control", cut.control)):
+            figures = (f"{value(each)} {interval(each)}" for each in (change.metric, change.score))
+            table.add_row(f"{cut.reach}, {along}", *figures, plain(change.norm, 3), plain(change.cosine, 3))
+    console.print(table)
+    fewer = f"; on {first.fewer} of {first.signal.metric.n} prompts there are fewer" if first.fewer else ""
+    console.print(Text(f"  control: along as many singular vectors outside the signal, at random{fewer}", "dim"))
+    console.print(Text(f"  score: of attention {of.source} -> {of.target}, {plain(first.score)} before", "dim"))
+    console.print(Text(f"  norm, cosine: of what it is {verb}, after against before", "dim"))
+
+
+# --- the picture ------------------------------------------------------------------------------------
 
 
 def write_trace(found: TraceGraph, least: float, model: str, path: Path) -> None:
