@@ -58,8 +58,8 @@ def _discover(given: argparse.Namespace) -> int:
         found = discover(
             bench,
             lambda number: _text(given, number),
+            lambda text: _check(text, model),
             Search(given.threshold, given.prompts, given.depth),
-            lambda text, number: _check(text, model),
             progress,
         )
     if target:
@@ -100,12 +100,13 @@ def _circuit(lines: list[str]) -> Circuit:
 
 
 def _check(text: str, model: Transformer) -> Report:
-    """Verify a draft, each line at the level it has among all of them."""
+    """Verify a text, each line at the level it has among all of them."""
     from circuitdsl.api import loads, make_benches
     from circuitdsl.verification.verify import verify
 
     spec = loads(text)
-    with status("checking the draft on other prompts"):
+    assert spec.ok, spec.problems
+    with status("checking what was found"):
         return verify(spec.circuits[0], model, make_benches(spec.circuits[0], model))
 
 
@@ -125,6 +126,7 @@ def _search_progress(budget: float | None, start: float) -> Iterator[Progress]:
 def _say_what(found: Discovery, took: float) -> None:
     what = found.found
     end = "" if what.complete else "; the time was up before the search was through"
-    say(f"{len(what.groups)} groups and {len(what.sendings)} claims from {what.edges} edges in {took:.0f} s{end}")
+    groups, claims = len(found.draft.groups), len(found.draft.claims) + len(found.draft.expectations)
+    say(f"{groups} groups and {claims} claims from {what.edges} edges in {took:.0f} s{end}")
     for line in found.dropped:
         say(f"dropped, not clear on other prompts: {line}")

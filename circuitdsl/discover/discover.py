@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
-from circuitdsl.discover.draft import Draft, draft
+from circuitdsl.discover.draft import Draft, draft, role_line
+from circuitdsl.discover.groups import Named, named
+from circuitdsl.discover.places import END
+from circuitdsl.discover.roles import Placed, remaining, roles_of
 from circuitdsl.discover.search import Found, Progress, Search, search
 from circuitdsl.errors import UserError
 from circuitdsl.language.format import format_text
 from circuitdsl.measure.bench import Bench
-from circuitdsl.report.report import Report
+from circuitdsl.report.report import ClaimResult, Report
 from circuitdsl.verdict.intervals import mean
 
-#: checks a draft's text on prompts of this seed
-Check = Callable[[str, int], Report]
-#: rounds of checking and taking out at most; one is usual
-ROUNDS = 3
+#: verifies a text
+Check = Callable[[str], Report]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,37 +25,52 @@ class Discovery:
     """A draft spec with where it comes from.
 
     Attributes:
-        text: the spec, laid out.
+        draft: the spec in parts.
         found: what the search found.
         dropped: lines of the first draft that did not hold on other prompts.
-        report: the check of the final text; None where none was made.
     """
 
-    text: str
+    draft: Draft
     found: Found
     dropped: tuple[str, ...]
-    report: Report | None
+
+    @property
+    def text(self) -> str:
+        """The spec, laid out."""
+        return format_text(self.draft.text())
 
 
 def discover(
     bench: Bench,
     head: Callable[[int], list[str]],
+    check: Check,
     settings: Search | None = None,
-    check: Check | None = None,
     progress: Progress | None = None,
 ) -> Discovery:
-    """Search for a circuit and write it down.
+    """Search for a circuit, ask which roles its heads play, and write it down.
 
     Args:
         bench: the task's prompts on the model.
         head: the lines that open the spec, for prompts of a seed.
-        check: verifies a text on prompts of another seed; lines that do not hold there are taken out.
+        check: verifies a text; lines that do not hold on prompts of the next seed are taken out.
         progress: called during the search; returns whether to go on.
 
     Raises:
         UserError: the model does not do the task, so that there is nothing to search for.
     """
     settings = settings or Search()
+    _check_gap(bench)
+    found = search(bench, settings, progress)
+    seed = bench.data.seed
+    senders = (sending.group for sending in found.sendings if sending.group.kind == "head")
+    heads = dict.fromkeys((node, group.position) for group in senders for node in group.nodes)
+    positions = {END.name} | {name for pair in bench.pairs for name in pair.positions}
+    roles = roles_of(heads, positions, head(seed), check)
+    made, dropped = _settled(bench, found, roles, settings, head(seed + 1), check)
+    return Discovery(replace(made, head=tuple(head(seed + 2))), found, dropped)
+
+
+def _check_gap(bench: Bench) -> None:
     gap = mean(bench.clean - bench.corrupt, bench.strata)
     if not float(gap.above(0.0)) < 0.001:
         clean, corrupt = float(bench.clean.mean()), float(bench.corrupt.mean())
@@ -63,25 +79,40 @@ def discover(
             "corrupt, and effects are shares of that gap",
             hint="try another task, corruption or metric",
         )
-    found = search(bench, settings, progress)
-    seed = bench.data.seed
-    made = draft(bench, found, settings, head(seed + 1))
-    text, dropped, report = format_text(made.text()), [], None
-    for _ in range(ROUNDS if check else 0):
-        assert check is not None
-        report = check(text, seed + 1)
-        bad = {claim.text for claim in report.claims if claim.verdict != "holds"}
-        if not bad:
+
+
+def _settled(
+    bench: Bench, found: Found, roles: Mapping[Placed, str], settings: Search, head: list[str], check: Check
+) -> tuple[Draft, tuple[str, ...]]:
+    """A draft all of whose lines hold on the prompts of its head, and the lines that were taken out for it.
+
+    Heads that do not pass their role's checks there lose it. That makes other groups, and so comes first.
+    """
+    while True:
+        groups = named((sending.group for sending in found.sendings), roles)
+        made = draft(bench, found, groups, settings, head)
+        bad = _not_holding(made, check)
+        lost = {placed for group in groups if (claim := bad.get(role_line(group))) for placed in _failing(group, claim)}
+        if not lost:
             break
-        made, gone = _without(made, bad)
-        dropped += gone
-        text = format_text(made.text())
-    made = Draft(tuple(head(seed + 2)), made.groups, made.claims, made.expectations, made.roles)
-    return Discovery(format_text(made.text()), found, tuple(dropped), report)
+        roles = remaining(roles, lost)
+    dropped: list[str] = []
+    while bad:
+        dropped += bad
+        made = made.without(set(bad))
+        bad = _not_holding(made, check)
+    return made, tuple(dropped)
 
 
-def _without(made: Draft, bad: set[str]) -> tuple[Draft, list[str]]:
-    """Take out the lines whose claims did not hold; claims are known by their text, blanks apart."""
-    known = {"".join(text.split()) for text in bad}
-    gone = [line for line in (*made.claims, *made.expectations) if "".join(line.split()) in known]
-    return made.without(set(gone)), gone
+def _failing(group: Named, claim: ClaimResult) -> list[Placed]:
+    """The heads of a group that do not pass their role's checks; all of them where these could not be measured."""
+    failing = {member.sender for member in claim.members if member.verdict != "holds"}
+    nodes = group.group.nodes
+    return [(node, group.group.position) for node in nodes if str(node) in failing or not failing]
+
+
+def _not_holding(made: Draft, check: Check) -> dict[str, ClaimResult]:
+    """The lines that do not hold, with their claims, which have the line's text, blanks apart."""
+    lines = {"".join(line.split()): line for line in (*made.claims, *made.expectations)}
+    claims = check(made.text()).claims
+    return {lines["".join(claim.text.split())]: claim for claim in claims if claim.verdict != "holds"}

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from circuitdsl.circuit.claims import EMBED, Metric, Position
+from circuitdsl.circuit.claims import Metric, Position
+from circuitdsl.discover.groups import Named, written
 from circuitdsl.discover.places import END, places
-from circuitdsl.discover.search import Found, Group, Search, Sending
+from circuitdsl.discover.search import Found, Search, Sending
 from circuitdsl.measure.bench import Bench, behaviour, measure
 from circuitdsl.measure.requests import AttentionRequest
 from circuitdsl.verdict.intervals import mean, share
@@ -25,7 +27,7 @@ ATTENDS = 0.3
 class Looks:
     """Where a group of heads looks from its position: the share of its attention on another position."""
 
-    group: Group
+    group: Named
     target: Position
     low: float
 
@@ -34,74 +36,65 @@ class Looks:
 class Draft:
     """A draft in parts, so that claims which do not hold on other prompts can be taken out.
 
-    `claims` and `expectations` are lines of a spec; groups that no claim names are not written.
+    `claims` and `expectations` are lines of a spec; groups that none of them names are not written.
     """
 
     head: tuple[str, ...]
-    groups: tuple[Group, ...]
+    groups: tuple[Named, ...]
     claims: tuple[str, ...]
     expectations: tuple[str, ...]
-    roles: tuple[tuple[str, str], ...] = ()
 
     def without(self, lines: set[str]) -> Draft:
         """The draft without some of its lines."""
         kept = tuple(line for line in self.claims if line not in lines)
         rest = tuple(line for line in self.expectations if line not in lines)
-        return Draft(self.head, self.groups, kept, rest, self.roles)
+        said = set(re.findall(r"\w+", " ".join((*kept, *rest))))
+        return Draft(self.head, tuple(group for group in self.groups if group.name in said), kept, rest)
 
     def text(self) -> str:
         """The spec, not yet laid out."""
-        said = " ".join((*self.claims, *self.expectations))
-        used = [group for group in self.groups if group.nodes != (EMBED,) and _names(said, group.name)]
-        return "\n".join(
-            (
-                *self.head,
-                "",
-                *(_definition(group, dict(self.roles).get(group.name)) for group in used),
-                "",
-                *self.claims,
-                "",
-                *self.expectations,
-                "",
-            )
-        )
+        definitions = [group.definition for group in self.groups]
+        return "\n".join((*self.head, "", *definitions, "", *self.claims, "", *self.expectations, ""))
 
 
-def _names(said: str, name: str) -> bool:
-    return name in said.replace("(", " ").replace(")", " ").replace(".", " ").replace(",", " ").split()
-
-
-def _definition(group: Group, role: str | None) -> str:
-    kind = {"head": "heads", "mlp": "mlps"}[group.kind]
-    said = f" role {role}" if role else ""
-    return f"{kind} {group.name} = {' '.join(map(str, group.nodes))} at {group.position}{said}"
-
-
-def draft(bench: Bench, found: Found, settings: Search, head: Sequence[str]) -> Draft:
+def draft(bench: Bench, found: Found, groups: Sequence[Named], settings: Search, head: Sequence[str]) -> Draft:
     """Write down what a search found.
 
     Args:
+        groups: the nodes that it found, as the spec calls them.
         head: the lines that open the spec: circuit, notes, model, task, metric.
     """
-    looks = [look for group in found.groups if group.kind == "head" for look in _looks(bench, group, settings)]
+    looks = [look for group in groups if group.group.kind == "head" for look in _looks(bench, group, settings)]
     return Draft(
         tuple(head),
-        tuple(found.groups),
-        tuple(dict.fromkeys(_claim(sending, settings.threshold) for sending in found.sendings)),
-        (*_behaviour(bench), *(_attention(look) for look in looks)),
+        tuple(groups),
+        tuple(dict.fromkeys(_claim(sending, groups, settings.threshold) for sending in found.sendings)),
+        (*_behaviour(bench), *map(_attention, looks), *(role_line(group) for group in groups if group.role)),
     )
 
 
-def _claim(sending: Sending, threshold: float) -> str:
+def role_line(group: Named) -> str:
+    """`expect role(inhibition)`"""
+    return f"expect role({group.name})"
+
+
+def _claim(sending: Sending, groups: Sequence[Named], threshold: float) -> str:
     """`GROUP -> GROUP.q at POS : effect <= -12%`"""
-    receiver = sending.receivers.name
-    port = "" if sending.receivers.kind in ("mlp", "logits") else f".{sending.joint.port}"
-    where = f"{sending.group.name} -> {receiver}{port} at {sending.joint.position}"
+    where = f"{written(sending.group, groups)} -> {_receiver(sending, groups)} at {sending.joint.position}"
     near = sending.joint.high if sending.joint.lowers else sending.joint.low
     bound = _rounded(INSIDE * abs(near)) if near * sending.joint.effect > 0 else 0.0
     if bound <= threshold:
         return f"{where} : {'lowers' if sending.joint.lowers else 'raises'}"
     return f"{where} : effect {'<= -' if sending.joint.lowers else '>= '}{100 * bound:g}%"
+
+
+def _receiver(sending: Sending, groups: Sequence[Named]) -> str:
+    """`mover.q`, `(mover - 9.9).q`, `m1`"""
+    receivers = written(sending.receivers, groups)
+    if sending.receivers.kind != "head":
+        return receivers
+    single = " " not in receivers or receivers.endswith(")")
+    return f"{receivers if single else f'({receivers})'}.{sending.joint.port}"
 
 
 def _rounded(value: float) -> float:
@@ -128,11 +121,12 @@ def _plainly(value: float) -> str:
     return f"{math.floor(value * 10) / 10:g}" if value < 10 else f"{math.floor(value):g}"
 
 
-def _looks(bench: Bench, group: Group, settings: Search) -> Iterator[Looks]:
+def _looks(bench: Bench, group: Named, settings: Search) -> Iterator[Looks]:
     """The position that a group of heads looks at most, where it looks there often."""
+    here = group.group.position
     indices = np.arange(min(settings.prompts, len(bench.pairs)))
-    targets = [place for place in places(bench) if group.position == END or place != group.position]
-    requests = {AttentionRequest(group.nodes, (group.position,), (target,)): target for target in targets}
+    targets = [place for place in places(bench) if here == END or place != here]
+    requests = {AttentionRequest(group.group.nodes, (here,), (target,)): target for target in targets}
     series = measure(bench, list(requests), indices)
     best: Looks | None = None
     for request, target in requests.items():
@@ -146,4 +140,4 @@ def _looks(bench: Bench, group: Group, settings: Search) -> Iterator[Looks]:
 
 def _attention(look: Looks) -> str:
     bound = 5 * math.floor(100 * 0.8 * look.low / 5)
-    return f"expect attention({look.group.name}, {look.group.position} -> {look.target}) >= {bound}%"
+    return f"expect attention({look.group.name}, {look.group.group.position} -> {look.target}) >= {bound}%"

@@ -31,15 +31,17 @@ NULL_MEMBERS = 19
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Nodes of one kind that act together at one position; `logits` is one as well."""
+    """Nodes of one kind that act together at one position; the logits are one as well."""
 
-    name: str
     nodes: tuple[Node, ...]
     position: Position
 
     @property
     def kind(self) -> NodeKind:
         return self.nodes[0].kind
+
+    def __str__(self) -> str:
+        return f"{' '.join(map(str, self.nodes))} at {self.position}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +67,10 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Sending:
-    """A group that sends to another through one input, at one position, all of its members with one sign.
+    """Nodes that send to others through one input, at one position, with one sign, every one of them to every other.
 
     Attributes:
-        links: its members, each patched alone into all receivers; the strongest first.
+        links: the senders, each patched alone into all receivers; the strongest first.
         joint: all of them patched together; `sender` is the first of them.
     """
 
@@ -94,9 +96,11 @@ class Search:
 
 @dataclass
 class Found:
-    """Everything that a search found, in the order in which it did; `complete` unless it was stopped."""
+    """Everything that a search found, in the order in which it did; `complete` unless it was stopped.
 
-    groups: list[Group] = field(default_factory=list)
+    `edges` is how many were measured.
+    """
+
     sendings: list[Sending] = field(default_factory=list)
     edges: int = 0
     complete: bool = True
@@ -109,25 +113,22 @@ Progress = Callable[[int, str], bool]
 def search(bench: Bench, settings: Search, progress: Progress | None = None) -> Found:
     """Search backwards from the logits."""
     found, where = Found(), places(bench)
-    queue = [(Group("logits", (LOGITS,), END), 1)]
+    queue = [(Group((LOGITS,), END), 1)]
     acting: set[tuple[Node, Position]] = set()
     while queue:
         receivers, depth = queue.pop(0)
-        if progress and not progress(found.edges, f"what sends to {receivers.name}"):
+        if progress and not progress(found.edges, f"what sends to {receivers}"):
             found.complete = False
             break
         candidates = list(_candidates(bench, receivers, where))
         found.edges += sum(len(request.edges) for *_, request in candidates)
         for links in _buckets(_kept(bench, receivers, candidates, settings)):
-            group = _group(links, found.groups)
-            found.groups += [group] if group not in found.groups else []
-            found.sendings.append(Sending(group, receivers, links, _joint(bench, receivers, links, settings)))
-            new = tuple(n for n in group.nodes if (n, group.position) not in acting and n != EMBED)
-            acting |= {(node, group.position) for node in new}
+            found.sendings += _sendings(bench, receivers, links, settings)
+            senders, position = sorted(link.sender for link in links), links[0].position
+            new = tuple(node for node in senders if (node, position) not in acting and node != EMBED)
+            acting |= {(node, position) for node in new}
             if new and depth < settings.depth:
-                receiving = group if new == group.nodes else _named(new, group.position, found.groups)
-                found.groups += [receiving] if receiving not in found.groups else []
-                queue.append((receiving, depth + 1))
+                queue.append((Group(new, position), depth + 1))
     return found
 
 
@@ -142,13 +143,16 @@ def _candidates(bench: Bench, receivers: Group, where: Sequence[Position]) -> It
     for port in ports:
         for position in where if port in ("k", "v") else (receivers.position,):
             for sender in _nodes(bench):
-                edges = tuple(
-                    Edge(sender, Input(node, port), position)
-                    for node in receivers.nodes
-                    if sender.stage(bench.model.parallel) < node.stage(bench.model.parallel)
-                )
+                later = _later(bench, sender, receivers)
+                edges = tuple(Edge(sender, Input(node, port), position) for node in later)
                 if edges:
                     yield sender, port, position, EdgeRequest(edges)
+
+
+def _later(bench: Bench, sender: Node, receivers: Group) -> tuple[Node, ...]:
+    """The receivers that a sender comes before."""
+    stage = sender.stage(bench.model.parallel)
+    return tuple(node for node in receivers.nodes if stage < node.stage(bench.model.parallel))
 
 
 def _nodes(bench: Bench) -> Iterator[Node]:
@@ -190,15 +194,20 @@ def _link(candidate: Candidate, ratio: Ratio) -> Link:
     return Link(sender, port, position, float(ratio.value), low, high)
 
 
-def _joint(bench: Bench, receivers: Group, links: Sequence[Link], settings: Search) -> Link:
-    """All links of a bucket patched together."""
+def _sendings(bench: Bench, receivers: Group, links: Sequence[Link], settings: Search) -> Iterator[Sending]:
+    """A bucket as edges that all exist: its links by the receivers that they come before."""
+    parts: dict[tuple[Node, ...], list[Link]] = {}
+    for link in links:
+        parts.setdefault(_later(bench, link.sender, receivers), []).append(link)
+    for later, part in parts.items():
+        senders = Group(tuple(sorted(link.sender for link in part)), part[0].position)
+        yield Sending(senders, Group(later, receivers.position), tuple(part), _joint(bench, later, part, settings))
+
+
+def _joint(bench: Bench, receivers: Sequence[Node], links: Sequence[Link], settings: Search) -> Link:
+    """All links patched together."""
     first = links[0]
-    pairs = ((link, node) for link in links for node in receivers.nodes)
-    edges = tuple(
-        Edge(link.sender, Input(node, link.port), link.position)
-        for link, node in pairs
-        if link.sender.stage(bench.model.parallel) < node.stage(bench.model.parallel)
-    )
+    edges = (Edge(link.sender, Input(node, link.port), link.position) for link in links for node in receivers)
     candidate = (first.sender, first.port, first.position, EdgeRequest(tuple(sorted(edges))))
     (ratio,) = _ratios(bench, [candidate], settings)
     assert ratio is not None, "its members could be measured"
@@ -218,20 +227,3 @@ def _buckets(links: Iterable[Link]) -> list[tuple[Link, ...]]:
     for link in sorted(links, key=lambda link: -abs(link.effect)):
         found.setdefault((link.sender.kind, link.port, link.position, link.lowers), []).append(link)
     return [tuple(bucket[:MOST]) for bucket in found.values()]
-
-
-def _group(links: Sequence[Link], known: Sequence[Group]) -> Group:
-    """The nodes of a bucket as a group, with the name it has already or a new one."""
-    return _named(tuple(sorted(link.sender for link in links)), links[0].position, known)
-
-
-def _named(nodes: tuple[Node, ...], position: Position, known: Sequence[Group]) -> Group:
-    for group in known:
-        if (group.nodes, group.position) == (nodes, position):
-            return group
-    if nodes == (EMBED,):
-        return Group("embed", nodes, position)
-    taken = {group.name for group in known}
-    place = f"{position.name.lower()}{'_next' * position.offset}"
-    base = place if nodes[0].kind == "head" else f"{nodes[0].kind}_{place}"
-    return Group(next(name for name in (f"{base}_{i}" for i in range(1, 1000)) if name not in taken), nodes, position)

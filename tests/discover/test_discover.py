@@ -12,13 +12,15 @@ from circuitdsl.api import Spec, load, loads, make_bench, make_benches
 from circuitdsl.circuit.claims import Node, Position
 from circuitdsl.circuit.compare import heads_of
 from circuitdsl.discover.discover import discover
-from circuitdsl.discover.places import places
-from circuitdsl.discover.search import Found, Search, search
+from circuitdsl.discover.groups import Named, named, written
+from circuitdsl.discover.places import END, places
+from circuitdsl.discover.search import Found, Group, Search, search
 from circuitdsl.errors import UserError
 from circuitdsl.language.format import format_text
 from circuitdsl.measure.bench import Bench
 from circuitdsl.models.load import load_model
 from circuitdsl.models.parts import Transformer
+from circuitdsl.report.report import ClaimResult, Report
 from circuitdsl.verification.verify import verify
 
 
@@ -60,10 +62,10 @@ def test_positions_of_several_tokens_are_searched_too(model: Transformer) -> Non
 
 def test_it_finds_the_heads_that_the_shipped_spec_names(found: Found) -> None:
     """Heads that write against the subject, found from the logits alone, with the sign that the spec gives them."""
-    direct = {link.sender for s in found.sendings if s.receivers.name == "logits" for link in s.links if link.lowers}
+    direct = {link.sender for s in found.sendings if s.receivers.kind == "logits" for link in s.links if link.lowers}
     assert {Node("head", 0, 3), Node("head", 0, 5), Node("head", 0, 6), Node("mlp", 1)} <= direct
     known = heads_of(load("pocket/ioi").circuits[0])
-    drafted = {node for group in found.groups for node in group.nodes if node.kind == "head"}
+    drafted = {link.sender for s in found.sendings for link in s.links if link.sender.kind == "head"}
     assert len(known & drafted) >= 5
     assert Node("head", 3, 3) not in drafted  # idle, says the spec
 
@@ -73,18 +75,93 @@ def test_names_come_in_through_the_values_at_both_mentions(found: Found) -> None
     assert {("IO", True), ("S2", True), ("S1", False)} <= ends
 
 
-def test_the_draft_holds_on_fresh_prompts(model: Transformer, bench: Bench) -> None:
-    def check(text: str, seed: int):
-        return verified(loads(text), model)
+def test_every_edge_that_is_said_exists(found: Found) -> None:
+    """MLPs that send to MLPs: m1 to m2 and m3, m2 to m3 alone."""
+    for sending in found.sendings:
+        for sender in sending.group.nodes:
+            assert all(sender.stage() < receiver.stage() for receiver in sending.receivers.nodes)
+    assert any(s.group.kind == s.receivers.kind == "mlp" for s in found.sendings)
 
-    made = discover(bench, head, Search(prompts=64), check)
+
+def test_the_draft_holds_on_fresh_prompts(model: Transformer, bench: Bench) -> None:
+    made = discover(bench, head, lambda text: verified(loads(text), model), Search(prompts=64))
     assert format_text(made.text) == made.text
     fresh = loads(made.text)
-    assert fresh.ok and {d.code for d in fresh.diagnostics} <= {"W070"}
+    assert not fresh.diagnostics
     assert fresh.circuits[0].tasks[0].seed == bench.data.seed + 2
     report = verified(fresh, model)
     assert report.exit_status() == 0, [(c.text, c.reason) for c in report.claims if c.verdict != "holds"]
     assert len(report.claims) >= 8
+
+
+def test_heads_are_grouped_by_the_role_whose_checks_they_pass(model: Transformer, bench: Bench) -> None:
+    made = discover(bench, head, lambda text: verified(loads(text), model), Search(prompts=64))
+    roles = {group.role: group.nodes for group in loads(made.text).circuits[0].groups if group.nodes[0].kind == "head"}
+    assert {Node("head", 0, h) for h in (3, 5, 6)} <= set(roles["inhibition"])
+    assert set(roles) <= {"inhibition", None}
+    assert "expect role(inhibition)" in made.text
+
+
+def test_a_head_that_fails_on_other_prompts_loses_its_role(model: Transformer, bench: Bench) -> None:
+    """It is written as any head that has none, and the role is claimed of the others."""
+    lost = Node("head", 0, 5)
+
+    def check(text: str) -> Report:
+        return without_role(lost, verified(loads(text), model))
+
+    made = discover(bench, head, check, Search(prompts=64))
+    groups = {group.name: group for group in loads(made.text).circuits[0].groups}
+    assert lost not in groups["inhibition"].nodes
+    assert [g.role for g in groups.values() if lost in g.nodes and g.name != "inhibition"] == [None]
+    assert verified(loads(made.text), model).exit_status() == 0
+    assert "role" not in "".join(made.dropped)
+
+
+def without_role(head: Node, report: Report) -> Report:
+    """The report as if a head did not pass the checks of a role that several heads are said to have."""
+
+    def failed(claim: ClaimResult) -> ClaimResult:
+        members = tuple(replace(m, verdict="fails") if m.sender == str(head) else m for m in claim.members)
+        several = claim.text.startswith("expect role(") and len({m.sender for m in members}) > 1
+        return replace(claim, members=members, verdict="fails") if several and members != claim.members else claim
+
+    return replace(report, claims=tuple(map(failed, report.claims)))
+
+
+@pytest.mark.parametrize(
+    ("nodes", "written_as"),
+    [
+        ("0.1 0.2 0.3 0.4", "four"),
+        ("0.1 0.2 0.4", "four - 0.3"),
+        ("0.1 0.2", "(0.1 0.2)"),
+        ("0.3", "0.3"),
+        ("0.1 0.2 0.3 0.4 1.1", "four + one"),
+        ("0.1 0.2 1.1 2.2", "(0.1 0.2) + one + 2.2"),
+    ],
+)
+def test_a_set_is_written_by_its_groups(nodes: str, written_as: str) -> None:
+    known = [Named("four", group("0.1 0.2 0.3 0.4")), Named("one", group("1.1")), Named("far", group("2.2", "S2"))]
+    assert written(group(nodes), known) == written_as
+
+
+def test_every_node_is_in_one_group_for_each_position() -> None:
+    senders = [group("0.1 0.2 1.1"), group("0.1 0.2 0.3"), group("0.1 0.3", "S2")]
+    roles = {(Node("head", 0, 1), END): "mover", (Node("head", 0, 3), END): "mover"}
+    plain = {n.name: (n.group, n.role) for n in named(senders, roles)}
+    assert plain == {
+        "mover": (group("0.1 0.3"), "mover"),
+        "end_1": (group("0.2 1.1"), None),
+        "s2_1": (group("0.1 0.3", "S2"), None),
+    }
+    roles |= {(Node("head", 0, 1), Position("S2")): "mover"}
+    assert [n.definition for n in named(senders, roles) if n.role] == [
+        "heads mover_end = 0.1 0.3 at END role mover",
+        "heads mover_s2 = 0.1 at S2 role mover",
+    ]
+
+
+def group(nodes: str, position: str = "END") -> Group:
+    return Group(tuple(Node("head", *map(int, node.split("."))) for node in nodes.split()), Position(position))
 
 
 def verified(spec: Spec, model: Transformer):
@@ -95,7 +172,7 @@ def verified(spec: Spec, model: Transformer):
 def test_a_search_can_be_stopped(bench: Bench) -> None:
     stopped = search(bench, Search(prompts=32), lambda edges, what: edges == 0)
     assert not stopped.complete
-    assert {s.receivers.name for s in stopped.sendings} == {"logits"}
+    assert {s.receivers.kind for s in stopped.sendings} == {"logits"}
 
 
 def test_nothing_is_found_where_nothing_is_claimed_to_be(bench: Bench) -> None:
@@ -107,7 +184,7 @@ def test_a_task_that_the_model_does_not_do_is_refused(model: Transformer) -> Non
     unable = bench_of(model, [*head(0, prompts=64), "metric logprob"][:3])
     swapped = replace(unable, clean=unable.corrupt, corrupt=unable.clean)
     with pytest.raises(UserError, match="does not do this task"):
-        discover(swapped, head)
+        discover(swapped, head, lambda text: verified(loads(text), model))
 
 
 def test_the_command_writes_a_spec_and_replaces_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

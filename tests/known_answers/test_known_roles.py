@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hand_set_claims import Population
@@ -40,7 +41,6 @@ ROLES = [
     ("chain", "mover", "2.3 2.4 at END", "2.7 at END"),
     ("chain", "inhibition", "1.1 1.5 at END", "1.7 at END"),
     ("chain", "duplicate_token", "0.2 at S2", "0.3 at S2"),
-    ("chain", "content_gatherer", "0.2 at S2", "0.3 at S2"),
     ("negative", "negative_mover", "3.2 at END", "2.3 at END"),
     ("induction", "previous_token", "0.3 at ANSWER", "0.4 at ANSWER"),
     ("induction", "induction", "2.1 2.6 at END", "2.5 at END"),
@@ -53,6 +53,16 @@ def test_heads_have_the_role_they_were_built_for_and_others_do_not(model, kind, 
     has, has_not = claims(model(kind), text, 128)
     assert has.verdict == "holds", has.reason
     assert has_not.verdict == "fails", has_not.reason
+
+
+def test_a_content_gatherer_looks_at_what_is_asked_about_and_is_needed(model: Model) -> None:
+    """With S2 as what is asked about, the heads that look there from the end; not one that is needed at S2 itself."""
+    whole = model("chain")
+    pairs = tuple(replace(p, positions={**p.positions, "QUERY": p.positions["S2"]}) for p in whole.data.pairs)
+    asked = Population(whole.model, replace(whole.data, pairs=pairs))
+    heads = {"content_gatherer": "1.1 1.5 at END", "needed": "0.2 at S2", "idle": "1.7 at END"}
+    text = "".join(f"heads {name} = {at} role content_gatherer\nexpect role({name})\n" for name, at in heads.items())
+    assert [claim.verdict for claim in claims(asked, text, 128)] == ["holds", "fails", "fails"]
 
 
 def test_a_decoy_looks_like_a_mover_and_moves_nothing(model: Model) -> None:
