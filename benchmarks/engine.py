@@ -266,7 +266,6 @@ def _whole_spec(at: Setting) -> Spec | None:
     return Spec(
         name=name,
         claims=len(first.plans),
-        unmeasured=first.unmeasured,
         requests=len(first.requests),
         nulls=len(first.nulls),
         prompts=len(first.bench.pairs),
@@ -292,7 +291,6 @@ class Verification:
 
     bench: Bench
     plans: Sequence[ClaimPlan]
-    unmeasured: int
     requests: Sequence[Request]
     nulls: Sequence[Request]
     looked: np.ndarray
@@ -323,7 +321,7 @@ def _verification(at: Setting, text: str, cache: Path, n: int | None) -> Verific
         remembered.measure(bench, requests, looked)
         remembered.measure(bench, nulls, looked[:NULL_PROMPTS])
     taken = at.clock() - prepared
-    return Verification(bench, plans, len(circuit.unmeasured), requests, nulls, looked, prepared - start, taken)
+    return Verification(bench, plans, requests, nulls, looked, prepared - start, taken)
 
 
 # --- precision --------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from ..language import syntax as s
 from ..language.diagnostics import Span, listing
-from .bounds import NotMeasured, moves, within
+from .bounds import moves, within
 from .claims import EVERYWHERE, LOGITS, Measurement, Site, Test
 from .expressions import evaluate
 from .scope import Members, Scope
@@ -97,9 +97,7 @@ def only_heads(scope: Scope, found: Arguments, members: Members, why: str = "onl
     return not others
 
 
-def value_test(
-    scope: Scope, expect: s.Expect, unit: Unit, low: float | None, high: float | None
-) -> Test | NotMeasured | None:
+def value_test(scope: Scope, expect: s.Expect, unit: Unit, low: float | None, high: float | None) -> Test | None:
     """The relation of a quantity that is measured as it is."""
     name = expect.measurement.name.text
     if expect.claim:

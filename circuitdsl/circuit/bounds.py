@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Literal
 
 from ..language import syntax as s
@@ -17,18 +16,11 @@ from .vocabulary import METRICS, Unit
 LARGEST = 1e9
 
 
-@dataclass(frozen=True, slots=True)
-class NotMeasured:
-    """Something that is understood but not measured yet."""
-
-    what: str
-
-
 def resolve_claim(
     scope: Scope, parts: tuple[s.ClaimPart, ...], direction: Direction = "noise"
-) -> tuple[Test, ...] | NotMeasured | None:
+) -> tuple[Test, ...] | None:
     """The tests of a claim on what is patched in a direction; None when one is wrong (and said so)."""
-    tests: list[Test | NotMeasured | None] = [] if parts else [Matters()]
+    tests: list[Test | None] = [] if parts else [Matters()]
     for part in parts:
         match part:
             case s.PlainClaim(word="matters"):
@@ -42,12 +34,8 @@ def resolve_claim(
             case s.Stronger(edge=edge):
                 tests.append(_stronger(scope, edge, direction))
     _contradictions(scope, parts)
-    if None in tests:
-        return None
-    for test in tests:
-        if isinstance(test, NotMeasured):
-            return test
-    return tuple(test for test in tests if test is not None and not isinstance(test, NotMeasured))
+    known = tuple(test for test in tests if test is not None)
+    return known if len(known) == len(tests) else None
 
 
 def _stronger(scope: Scope, edge: s.Edge, direction: Direction) -> Stronger | None:
@@ -70,7 +58,7 @@ def _contradictions(scope: Scope, parts: tuple[s.ClaimPart, ...]) -> None:
             return
 
 
-def _bound(scope: Scope, quantity: str, relation: s.Relation) -> Within | NotMeasured | None:
+def _bound(scope: Scope, quantity: str, relation: s.Relation) -> Within | None:
     name: Quantity = "effect" if quantity == "effect" else "delta"
     return within(scope, relation, "effect" if name == "effect" else delta_unit(scope), name, name)
 
@@ -113,7 +101,7 @@ def within(
     name: str,
     low: float | None = None,
     high: float | None = None,
-) -> Within | NotMeasured | None:
+) -> Within | None:
     """A relation as bounds on `name`, which lies between `low` and `high`."""
     prefix = "" if quantity == "value" else f"{quantity} "
     match relation:

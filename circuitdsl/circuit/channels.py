@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from ..language import syntax as s
 from ..language.diagnostics import did_you_mean, listing, suggest
-from .bounds import NotMeasured, within
+from .bounds import within
 from .claims import ChannelTest, Composed, ComposedAboveChance, Composition, Input, Node, Within
 from .edges import ends_of, pairs_of
 from .scope import Scope
@@ -83,7 +83,7 @@ def _test(scope: Scope, part: s.Composition) -> ChannelTest | None:
         return None
     low, high = {"rank": (1, None), "z": (None, None)}.get(figure, (0, 1))
     bounds = within(scope, part.relation, "plain", "value", figure, low, high)
-    if bounds is None or isinstance(bounds, NotMeasured) or not _whole(scope, part, figure, bounds):
+    if bounds is None or not _whole(scope, part, figure, bounds):
         return None
     words = "composition " + (f"{figure} " if part.kind else "") + bounds.text
     return Composed(figure, bounds.low, bounds.high, bounds.strict, words)  # type: ignore[arg-type]

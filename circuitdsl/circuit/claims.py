@@ -617,15 +617,6 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
-class Unmeasured:
-    """A statement that was read and understood, but that nothing measures yet: it never counts as holding."""
-
-    line: int
-    text: str
-    what: str
-
-
-@dataclass(frozen=True, slots=True)
 class Circuit:
     """A resolved circuit: everything the verifier does follows from this record."""
 
@@ -641,7 +632,6 @@ class Circuit:
     license: str | None = None
     margin: float = 0.01
     interventions: tuple[Intervention, ...] = ()
-    unmeasured: tuple[Unmeasured, ...] = ()
     path: str = ""
     sha256: str = field(default="", compare=False)
 

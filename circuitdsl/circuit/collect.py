@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Literal
 
 from ..language import syntax as s
-from .bounds import NotMeasured, resolve_claim
+from .bounds import resolve_claim
 from .channels import resolve_channel
 from .claims import (
     Attention,
@@ -26,7 +26,6 @@ from .claims import (
     Stronger,
     Test,
     Tracing,
-    Unmeasured,
     WholeCircuit,
     Within,
 )
@@ -38,7 +37,6 @@ from .membership import Membership, membership
 from .properties import resolve_property
 from .scope import Scope
 from .traces import HALF, resolve_trace
-from .unmeasured import check_names, unmeasured
 
 ANSWER = Position("ANSWER")
 
@@ -59,7 +57,6 @@ class Claims:
         self.circuit = circuit
         self.claims: list[Claim] = []
         self.interventions: dict[str, Intervention | None] = {}
-        self.unmeasured: list[Unmeasured] = []
         #: claims about the whole circuit, which is known once every line has been read
         self.whole: dict[str, s.Expect] = {}
 
@@ -82,24 +79,14 @@ class Claims:
             case s.Intervention():
                 self.intervention(statement)
 
-    def leave(self, statement: s.Statement, what: str | None = None) -> None:
-        """A statement that nothing measures yet: its names are checked, and it is listed."""
-        check_names(self.scope, statement)
-        self.unmeasured.extend(unmeasured(self.scope.sink, statement, what))
-
     def edge(self, statement: s.EdgeClaim) -> None:
         effect = resolve_edge(self.scope, statement.edge, self.scope.via_mlps)
         tests = resolve_claim(self.scope, statement.claim)
-        if isinstance(tests, NotMeasured):
-            if effect is not None:
-                self.unmeasured.extend(unmeasured(self.scope.sink, statement, f"'{tests.what}'"))
-            return
         if effect is not None and tests is not None:
             self.compare_with_itself(statement, effect, tests)
         tasks = self.tasks(statement.on, positions_of(effect, tests), statement)
         if effect is not None and tests is not None and tasks is not None:
             self.state(statement, effect, tests, tasks)
-        return
 
     def compare_with_itself(self, statement: s.EdgeClaim, effect: EdgeEffect, tests: tuple[Test, ...]) -> None:
         for test in tests:
@@ -141,11 +128,9 @@ class Claims:
 
     def expect(self, statement: s.Expect, under: Condition | None = None) -> None:
         expected = resolve_expect(self.scope, statement)
-        if isinstance(expected, NotMeasured):
-            return self.leave(statement, expected.what)
         measurement, tests = expected or (None, None)
         if self.scope.under and under is None:
-            return None  # the condition is wrong, and that was said
+            return  # the condition is wrong, and that was said
         positions = positions_of(measurement, tests)
         if positions is not None and under is not None:
             positions = tuple(dict.fromkeys((*positions, *_positions(under.effect))))
@@ -156,7 +141,7 @@ class Claims:
             self.state(statement, measurement, tests, tasks, under)
             if isinstance(measurement, WholeCircuit):
                 self.whole[self.claims[-1].id] = statement
-        return None
+        return
 
     def channel(self, statement: s.Channel) -> None:
         found = resolve_channel(self.scope, statement)
@@ -172,24 +157,22 @@ class Claims:
     def property(self, statement: s.Property) -> None:
         """All lines of a block as one claim, on the tasks that each of them can be checked on."""
         found = resolve_property(self.scope, statement)
-        if isinstance(found, NotMeasured):
-            return self.leave(statement, f"a property of {found.what}")
         if found is None:
-            return None
+            return
         lines = [line for line in statement.block if isinstance(line, s.Expect)]
         able = [
             self.tasks(line.on, positions_of(check.measurement, ()), line)
             for line, check in zip(lines, found.checks, strict=True)
         ]
         if None in able:
-            return None
+            return
         tasks = tuple(name for name in able[0] or () if all(name in (names or ()) for names in able))
         if not tasks:
             self.scope.sink.error("E092", "no task has the positions of all lines of this property", statement.span)
-            return None
+            return
         share = Within("value", found.share, None, f">= {statement.share.text}") if statement.share else None
         self.state(statement, found, (share,) if share else (), tasks)
-        return None
+        return
 
     def finish(self, groups: Iterable[Group]) -> None:
         """What is said of the whole circuit needs one, and is checked on the tasks that define its positions."""

@@ -8,7 +8,7 @@ from os.path import normpath
 
 from ..language import syntax as s
 from ..language.diagnostics import Sink
-from .bounds import NotMeasured, within
+from .bounds import within
 from .claims import AboveChance, Circuit, Claim, Overlapping, RolesAgree, Test
 from .compare import Comparison, Overlap, compare
 from .scope import Scope
@@ -118,8 +118,7 @@ def _test(scope: Scope, line: s.Expect, what: str | None) -> Test | None:
         case s.Agree() if what == "roles":
             return RolesAgree()
         case s.Compared() | s.Between() if what in ("heads", "edges"):
-            test = within(scope, line.relation, "share", "value", "overlap", 0, 1)
-            return None if isinstance(test, NotMeasured) else test
+            return within(scope, line.relation, "share", "value", "overlap", 0, 1)
     if what is not None:
         fits = {"heads": ">= 75% or 'above chance'", "edges": ">= 50%", "roles": "'agree'"}[what]
         where = line.relation.span if line.relation else line.measurement.span

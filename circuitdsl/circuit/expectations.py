@@ -18,7 +18,7 @@ from .arguments import (
     sort_arguments,
     value_test,
 )
-from .bounds import NotMeasured, delta_unit, resolve_claim, within
+from .bounds import delta_unit, resolve_claim, within
 from .claims import (
     AboveChance,
     Attention,
@@ -39,7 +39,7 @@ from .whole import resolve_whole
 from .writes import attribution, copying, head_score
 
 
-def resolve_expect(scope: Scope, expect: s.Expect) -> Expected | NotMeasured | None:
+def resolve_expect(scope: Scope, expect: s.Expect) -> Expected | None:
     """The measurement and tests of an expectation; None when it is wrong (and said so)."""
     name = expect.measurement.name
     if name.text in BEHAVIOUR:
@@ -75,7 +75,7 @@ def resolve_expect(scope: Scope, expect: s.Expect) -> Expected | NotMeasured | N
 # --- behaviour ------------------------------------------------------------------------------------
 
 
-def _behaviour(scope: Scope, expect: s.Expect) -> Expected | NotMeasured | None:
+def _behaviour(scope: Scope, expect: s.Expect) -> Expected | None:
     measurement = expect.measurement
     entries: list[s.Option | s.Value] = []
     for argument in measurement.arguments:
@@ -93,7 +93,7 @@ def _behaviour(scope: Scope, expect: s.Expect) -> Expected | NotMeasured | None:
     test = value_test(scope, expect, shape.unit, shape.low, shape.high)
     if metric is None or test is None:
         return None
-    return test if isinstance(test, NotMeasured) else (Behaviour(_as_metric(scope, metric)), (test,))
+    return Behaviour(_as_metric(scope, metric)), (test,)
 
 
 def _as_metric(scope: Scope, metric: Metric) -> Metric:
@@ -104,12 +104,12 @@ def _as_metric(scope: Scope, metric: Metric) -> Metric:
 # --- attention ------------------------------------------------------------------------------------
 
 
-def _attention(scope: Scope, expect: s.Expect) -> Expected | NotMeasured | None:
+def _attention(scope: Scope, expect: s.Expect) -> Expected | None:
     attention = attention_of(scope, expect.measurement)
     test = value_test(scope, expect, "share", 0, 1)
     if attention is None or test is None:
         return None
-    return test if isinstance(test, NotMeasured) else (attention, (test,))
+    return attention, (test,)
 
 
 def attention_of(scope: Scope, measurement: s.Measurement) -> Attention | None:
@@ -164,7 +164,7 @@ def _refuse_under(scope: Scope, name: s.Word) -> None:
     scope.sink.error("E087", message, name.span, help)
 
 
-def _knockout(scope: Scope, expect: s.Expect) -> Expected | NotMeasured | None:
+def _knockout(scope: Scope, expect: s.Expect) -> Expected | None:
     measurement = expect.measurement
     found = sort_arguments(measurement.arguments)
     right = refuse_others(scope, measurement, found, positions=False, options=True)
@@ -178,12 +178,10 @@ def _knockout(scope: Scope, expect: s.Expect) -> Expected | NotMeasured | None:
         message = "under a condition knock-outs put in corrupt terms, as the condition does"
         scope.sink.error("E087", message, found.options[0].span)
         return None
-    if isinstance(tests, NotMeasured):
-        return tests
     return NodeEffect(sites, ablate, label=written(one_set(found.sets))), tests
 
 
-def _denoise(scope: Scope, expect: s.Expect) -> Expected | NotMeasured | None:
+def _denoise(scope: Scope, expect: s.Expect) -> Expected | None:
     """`denoise(mover)` or `denoise(inhibition -> mover.q)`: the clean term in the corrupt run."""
     measurement = expect.measurement
     found = sort_arguments(measurement.arguments)
@@ -203,7 +201,7 @@ def _denoise(scope: Scope, expect: s.Expect) -> Expected | NotMeasured | None:
         effect = NodeEffect(sites, direction="denoise", label=written(one_set(found.sets))) if sites else None
     if not right or effect is None or tests is None:
         return None
-    return tests if isinstance(tests, NotMeasured) else (effect, tests)
+    return effect, tests
 
 
 def _ablation(scope: Scope, found: Arguments) -> Literal["corrupt", "mean", "zero"] | None:
@@ -220,9 +218,7 @@ def _ablation(scope: Scope, found: Arguments) -> Literal["corrupt", "mean", "zer
     return cast(Literal["corrupt", "mean", "zero"], value)
 
 
-def _effect_tests(
-    scope: Scope, expect: s.Expect, direction: Direction = "noise"
-) -> tuple[Test, ...] | NotMeasured | None:
+def _effect_tests(scope: Scope, expect: s.Expect, direction: Direction = "noise") -> tuple[Test, ...] | None:
     """`: CLAIM`, or a relation whose unit tells an effect (a share of the gap) from a delta."""
     if expect.relation is None:
         return resolve_claim(scope, expect.claim, direction)
@@ -240,4 +236,4 @@ def _effect_tests(
         if delta
         else within(scope, expect.relation, "effect", "effect", "effect")
     )
-    return test if test is None or isinstance(test, NotMeasured) else (test,)
+    return None if test is None else (test,)

@@ -11,9 +11,9 @@ from ..language import syntax as s
 from ..language.diagnostics import Diagnostic, Sink, place
 from ..language.parse import parse
 from ..language.source import read_source
+from .names import check_names
 from .roles import Body, body_of
 from .scope import Scope
-from .unmeasured import check_names
 from .vocabulary import ROLES
 
 

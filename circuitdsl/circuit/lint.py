@@ -242,7 +242,7 @@ def _allows(test: Test, margin: float, signs: bool) -> Allowed:
 
 def _unused_groups(part: _Part, circuit: Circuit, sink: Sink) -> None:
     """A group that nothing names, and that says nothing by itself."""
-    if not circuit.claims and not circuit.unmeasured:
+    if not circuit.claims:
         return  # a figure without claims: there is nothing to be named by
     names: set[str] = set()
     whole = any(isinstance(each, s.Compare) for each in part.shared)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..language import syntax as s
-from .bounds import NotMeasured, read
+from .bounds import read
 from .claims import AboveChance, Attention, Attribution, Behaviour, Check, Property, Within
 from .expectations import resolve_expect
 from .scope import Scope
@@ -15,15 +15,13 @@ PER_PROMPT = (*BEHAVIOUR, "attention", "attribution")
 LARGEST_SHARE = 0.9999
 
 
-def resolve_property(scope: Scope, statement: s.Property) -> Property | NotMeasured | None:
+def resolve_property(scope: Scope, statement: s.Property) -> Property | None:
     """The checks of a property and the share of prompts it is claimed for; None when one is wrong (and said so)."""
     share = _share(scope, statement)
     right = share is not None or statement.share is None
     checks: list[Check] = []
     for line in statement.block:
         found = _check(scope, line) if isinstance(line, s.Expect) else None
-        if isinstance(found, NotMeasured):
-            return found
         if found is None:
             right = False
         else:
@@ -31,15 +29,15 @@ def resolve_property(scope: Scope, statement: s.Property) -> Property | NotMeasu
     return Property(tuple(checks), share) if right and checks else None
 
 
-def _check(scope: Scope, line: s.Expect) -> Check | NotMeasured | None:
+def _check(scope: Scope, line: s.Expect) -> Check | None:
     name = line.measurement.name
     if name.text in MEASUREMENTS and name.text not in PER_PROMPT:
         message = f"{name.text} has no value on a single prompt, and a property is about every one"
         scope.sink.error("E088", message, name.span, f"a property takes {', '.join(PER_PROMPT)}")
         return None
     expected = resolve_expect(scope, line)
-    if expected is None or isinstance(expected, NotMeasured):
-        return expected
+    if expected is None:
+        return None
     measurement, tests = expected
     (test,) = tests
     if isinstance(test, AboveChance) and line.relation is not None:

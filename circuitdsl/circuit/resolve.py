@@ -15,16 +15,16 @@ from pathlib import Path
 from ..language import syntax as s
 from ..language.diagnostics import Diagnostic, Sink, ordered
 from .catalogue import ModelShape, TaskShape
-from .claims import Circuit, Group, Metric, ModelUse, TaskUse, Unmeasured
+from .claims import Circuit, Group, Metric, ModelUse, TaskUse
 from .collect import Claims
 from .comparisons import with_comparisons
 from .expressions import check_modifiers, find_homes, record, resolve_group, role_of
 from .header import margin_of, metric_of, model_use, task_use
 from .imports import Imports, read_imports, refuse
+from .names import check_names
 from .roles import Body, body_of
 from .scope import Scope
 from .shapes import near, shape_of
-from .unmeasured import check_names
 from .vocabulary import ROLES
 
 LANGUAGE = 1
@@ -52,8 +52,8 @@ def resolve(
     file = _split(syntax, sink)
     file.files = files
     _check_language(file, sink)
-    common = _common(file, sink)
-    circuits = tuple(_circuit(part, file, common, tasks, model_override, sink) for part in file.parts)
+    _common(file, sink)
+    circuits = tuple(_circuit(part, file, tasks, model_override, sink) for part in file.parts)
     blocks = [each for each in file.shared if isinstance(each, s.Compare)]
     own = {circuit.name: circuit for circuit in circuits}
     foreign = {word.text for block in blocks for word in (block.first, block.second)} - own.keys()
@@ -173,9 +173,8 @@ def _check_language(file: _File, sink: Sink) -> None:
             sink.error("E031", message, statement.span)
 
 
-def _common(file: _File, sink: Sink) -> tuple[Unmeasured, ...]:
+def _common(file: _File, sink: Sink) -> None:
     """Roles and imports, which belong to the whole file."""
-    found: list[Unmeasured] = []
     defined: dict[str, int] = {}
     for statement in file.shared:
         if isinstance(statement, s.Role):
@@ -201,7 +200,6 @@ def _common(file: _File, sink: Sink) -> tuple[Unmeasured, ...]:
             file.bodies[statement.name.text] = body_of(statement, wrong=len(sink.found) > said)
     if used.texts:
         file.sha256 = used.sha256(file.syntax.text)
-    return tuple(found)
 
 
 # --- one circuit ----------------------------------------------------------------------------------
@@ -210,7 +208,6 @@ def _common(file: _File, sink: Sink) -> tuple[Unmeasured, ...]:
 def _circuit(
     part: _Part,
     file: _File,
-    common: tuple[Unmeasured, ...],
     tasks: Mapping[str, TaskShape],
     model_override: str | None,
     sink: Sink,
@@ -242,7 +239,6 @@ def _circuit(
         license=licenses[-1] if licenses else None,
         margin=scope.margin,
         interventions=tuple(each for each in claims.interventions.values() if each is not None),
-        unmeasured=tuple(sorted((*common, *claims.unmeasured), key=lambda u: u.line)),
         path=file.syntax.path,
         sha256=file.sha256,
     )

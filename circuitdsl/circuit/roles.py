@@ -12,13 +12,12 @@ from ..language import syntax as s
 from ..language.diagnostics import Sink
 from ..language.parse import parse
 from .arguments import Expected, sort_arguments
-from .bounds import NotMeasured
 from .claims import Condition, Node, RoleCheck, RoleChecks
 from .conditions import resolve_condition
 from .scope import Members, Scope
 
 FILE = Path(__file__).with_name("roles.circ")
-Resolve = Callable[[Scope, s.Expect], Expected | NotMeasured | None]
+Resolve = Callable[[Scope, s.Expect], Expected | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +47,7 @@ def body_of(role: s.Role, wrong: bool = False) -> Body:
     return Body(tuple(found), wrong or any(isinstance(part, s.Broken) for part in s.walk(role)))
 
 
-def resolve_role(scope: Scope, expect: s.Expect, resolve: Resolve) -> Expected | NotMeasured | None:
+def resolve_role(scope: Scope, expect: s.Expect, resolve: Resolve) -> Expected | None:
     """`role(mover)`: every check of the group's role, on every head of the group; `resolve` is for single checks."""
     measurement, sink = expect.measurement, scope.sink
     found = sort_arguments(measurement.arguments)
@@ -71,7 +70,7 @@ def resolve_role(scope: Scope, expect: s.Expect, resolve: Resolve) -> Expected |
         if role not in scope.roles and not scope.imports:
             help = f"write: heads {group.name} = … role mover"
             sink.error("E041", f"the group {group.name} has no role", group.span, help)
-        return NotMeasured("checks of an imported role") if scope.imports else None
+        return None
     checks = list(_checks(scope, expect, role, body, members, resolve))
     known = [check for check in checks if check is not None]
     overrides = role in scope.bodies and role in built_in()
@@ -90,8 +89,9 @@ def _checks(
             problems = [d for d in scope.sink.found if d.severity == "error"]
             scope.sink, scope.itself, scope.via_mlps = outer, None, via_mlps
             if check is None:
-                why = problems[0].message if problems else f"nothing measures '{line.text}' yet"
-                outer.error("E089", f"the role {role} cannot be checked: {why}", expect.measurement.span, line.text)
+                if problems:  # else it names something whose own mistake was reported
+                    message = f"the role {role} cannot be checked: {problems[0].message}"
+                    outer.error("E089", message, expect.measurement.span, line.text)
                 yield None
                 return
             yield check
@@ -108,7 +108,7 @@ def _check(
     scope.under = when is not None
     expected = resolve(scope, line)
     scope.under = False
-    if expected is None or isinstance(expected, NotMeasured):
+    if expected is None:
         return None
     words = line.text.removeprefix("expect ") if under is None else f"{under.text}: {line.text.removeprefix('expect ')}"
     return RoleCheck(node, re.sub(r"\bself\b", str(node), words), *expected, under)

@@ -6,13 +6,13 @@ from dataclasses import replace
 
 from ..language import syntax as s
 from ..language.diagnostics import listing
-from .bounds import NotMeasured, delta_unit, within
+from .bounds import delta_unit, within
 from .claims import Test, WholeCircuit, Within
 from .scope import Scope
 from .vocabulary import WHOLE_OPTIONS
 
 
-def resolve_whole(scope: Scope, expect: s.Expect) -> tuple[WholeCircuit, tuple[Test, ...]] | NotMeasured | None:
+def resolve_whole(scope: Scope, expect: s.Expect) -> tuple[WholeCircuit, tuple[Test, ...]] | None:
     """The measurement and its bounds; None when it is wrong (and said so)."""
     measurement = _measurement(scope, expect.measurement)
     if expect.claim or expect.relation is None:
@@ -24,7 +24,7 @@ def resolve_whole(scope: Scope, expect: s.Expect) -> tuple[WholeCircuit, tuple[T
     if measurement is None:
         return None
     test = _test(scope, expect.relation, measurement)
-    return test if test is None or isinstance(test, NotMeasured) else (measurement, (test,))
+    return None if test is None else (measurement, (test,))
 
 
 def _measurement(scope: Scope, written: s.Measurement) -> WholeCircuit | None:
@@ -56,7 +56,7 @@ def _measurement(scope: Scope, written: s.Measurement) -> WholeCircuit | None:
     return found if right else None
 
 
-def _test(scope: Scope, relation: s.Relation, measurement: WholeCircuit) -> Within | NotMeasured | None:
+def _test(scope: Scope, relation: s.Relation, measurement: WholeCircuit) -> Within | None:
     """Bounds in the unit that the figure has: a share of the gap, a share of circuits, or the metric's own."""
     name = measurement.name
     if name == "sufficiency":

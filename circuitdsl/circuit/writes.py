@@ -7,7 +7,6 @@ from typing import cast
 from ..language import syntax as s
 from ..language.written import written
 from .arguments import Expected, group_argument, one_set, only_heads, refuse_others, sort_arguments, value_test
-from .bounds import NotMeasured
 from .claims import LOGITS, Attribution, Copying, HeadScore, ScoreKind
 from .scope import Scope
 
@@ -15,7 +14,7 @@ NEGATED = "negated"
 NEGATIVE, MOVER = "negative_mover", "mover"
 
 
-def attribution(scope: Scope, expect: s.Expect) -> Expected | NotMeasured | None:
+def attribution(scope: Scope, expect: s.Expect) -> Expected | None:
     """`attribution(mover) > 0`, in logits."""
     found = sort_arguments(expect.measurement.arguments)
     right = refuse_others(scope, expect.measurement, found, positions=False, options=False)
@@ -26,12 +25,10 @@ def attribution(scope: Scope, expect: s.Expect) -> Expected | NotMeasured | None
         return None
     if not right or members is None or test is None:
         return None
-    return (
-        test if isinstance(test, NotMeasured) else (Attribution(tuple(members), written(one_set(found.sets))), (test,))
-    )
+    return Attribution(tuple(members), written(one_set(found.sets))), (test,)
 
 
-def copying(scope: Scope, expect: s.Expect) -> Expected | NotMeasured | None:
+def copying(scope: Scope, expect: s.Expect) -> Expected | None:
     """`copying(mover) >= 80%`; `copying(G, negated)` is about the negated output, as it is for negative movers."""
     found = sort_arguments(expect.measurement.arguments)
     words = [each for each in found.sets if isinstance(each, s.GroupRef) and each.name == NEGATED]
@@ -43,14 +40,12 @@ def copying(scope: Scope, expect: s.Expect) -> Expected | NotMeasured | None:
     heads = members is not None and only_heads(scope, found, members, "only heads copy")
     if not right or not heads or members is None or test is None:
         return None
-    if isinstance(test, NotMeasured):
-        return test
     negative, movers = scope.nodes_of_role(NEGATIVE), scope.nodes_of_role(MOVER)
     negated = bool(words) or all(node in negative and node not in movers for node in members)
     return Copying(tuple(members), negated, written(one_set(found.sets))), (test,)
 
 
-def head_score(scope: Scope, expect: s.Expect) -> Expected | NotMeasured | None:
+def head_score(scope: Scope, expect: s.Expect) -> Expected | None:
     """`previous_token_score(G) >= 40%`, `duplicate_token_score(G)`, `induction_score(G)`."""
     name = expect.measurement.name.text
     found = sort_arguments(expect.measurement.arguments)
@@ -63,7 +58,5 @@ def head_score(scope: Scope, expect: s.Expect) -> Expected | NotMeasured | None:
         return None
     if not right or not heads or members is None or test is None:
         return None
-    if isinstance(test, NotMeasured):
-        return test
     kind = cast(ScoreKind, name.removesuffix("_score"))
     return HeadScore(kind, tuple(members), written(one_set(found.sets))), (test,)

@@ -26,9 +26,7 @@ def _check(given: argparse.Namespace) -> int:
     for spec in specs:
         claims = sum(len(circuit.claims) for circuit in spec.circuits)
         names = ", ".join(circuit.name for circuit in spec.circuits)
-        left_out = sum(len(circuit.unmeasured) for circuit in spec.circuits)
-        more = f", {left_out} not measured yet" if left_out else ""
         warned = sum(diagnostic.severity == "warning" for diagnostic in spec.diagnostics)
         warnings = f", {warned} warning{'s' * (warned != 1)}" if warned else ""
-        print(f"{spec.path}: {names}: {claims} claim{'s' * (claims != 1)}{more}, no errors{warnings}")
+        print(f"{spec.path}: {names}: {claims} claim{'s' * (claims != 1)}, no errors{warnings}")
     return 0

@@ -22,7 +22,7 @@ def say(text: str) -> None:
 
 #: how a terminal shows the pieces of a diagnostic
 STYLES = {
-    "place": "bold", "error": "bold red", "warning": "bold yellow", "note": "bold cyan", "message": "bold",
+    "place": "bold", "error": "bold red", "warning": "bold yellow", "message": "bold",
     "gutter": "blue", "source": "", "caret": "bold red", "help": "",
 }  # fmt: skip
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Literal, NamedTuple
 
-Severity = Literal["error", "warning", "note"]
+Severity = Literal["error", "warning"]
 
 
 class Span(NamedTuple):
@@ -61,9 +61,6 @@ class Sink:
 
     def warning(self, code: str, message: str, span: Span, help: str | None = None, *notes: str) -> None:
         self.found.append(Diagnostic(code, "warning", message, span, notes, help))
-
-    def note(self, code: str, message: str, span: Span, help: str | None = None) -> None:
-        self.found.append(Diagnostic(code, "note", message, span, (), help))
 
     def unknown(self, code: str, what: str, name: str, span: Span, known: Iterable[str], reason: str = "") -> None:
         """`unknown group 'inhibiton'; did you mean 'inhibition'?`"""

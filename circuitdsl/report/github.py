@@ -17,7 +17,6 @@ from circuitdsl.report.past import PastClaim
 from circuitdsl.report.report import ClaimResult, Report
 
 Level = Literal["error", "warning", "notice"]
-_LEVELS: dict[str, Level] = {"error": "error", "warning": "warning", "note": "notice"}
 
 
 def annotation(level: Level, message: str, title: str, file: str = "", **where: int) -> str:
@@ -28,14 +27,11 @@ def annotation(level: Level, message: str, title: str, file: str = "", **where: 
 
 
 def of_reports(reports: Iterable[Report], allow_undecided: bool = False) -> Iterator[str]:
-    """An annotation for every claim that does not hold, and for every line that nothing measured."""
+    """An annotation for every claim that does not hold."""
     for report in reports:
         for claim in report.claims:
             if claim.verdict != "holds":
                 yield _claim(report, claim, allow_undecided)
-        for left in report.unmeasured:
-            title = f"{report.spec.circuit}: not measured"
-            yield annotation("warning", f"{left.text}: {left.what}", title, report.spec.path, line=left.line)
 
 
 def of_diagnostics(diagnostics: Iterable[Diagnostic], path: str) -> Iterator[str]:
@@ -46,7 +42,7 @@ def of_diagnostics(diagnostics: Iterable[Diagnostic], path: str) -> Iterator[str
         if span.line == span.end_line:  # columns are for one line only
             where |= {"col": span.column, "endColumn": max(span.column, span.end_column - 1)}
         message = "\n".join((found.message, *found.notes, *([f"help: {found.help}"] if found.help else [])))
-        yield annotation(_LEVELS[found.severity], message, found.code, path, **where)
+        yield annotation(found.severity, message, found.code, path, **where)
 
 
 def of_diff(diff: Diff) -> Iterator[str]:

@@ -15,7 +15,6 @@ _COLOURS = {
     "fails": "#d93025",
     "undecided": "#b06f00",
     "error": "#7b8794",
-    "not measured": "#7b8794",
 }
 _CELL = "text-align:left;vertical-align:top;padding:.25em 1em .25em 0"
 _FADED = "opacity:.65"
@@ -31,7 +30,6 @@ def to_html(report: Report) -> str:
             _heads(report),
             *_claims(report),
             *(_measurement(found, len(report.tasks) > 1) for found in report.measurements),
-            *(_unmeasured(left.line, left.text, left.what) for left in report.unmeasured),
             "</table>",
             f"<div>{_summary(report)}</div>",
             "</div>",
@@ -118,10 +116,6 @@ def _measurement(found: MeasurementResult, tasks: bool) -> str:
         return _row([*says, "", "", "", _faded(escape(found.reason))])
     figure = found.measured
     return _row([*says, _plain(value(figure)), _plain(interval(figure)), str(figure.n), ""])
-
-
-def _unmeasured(line: int, text: str, what: str) -> str:
-    return _row([_faded(str(line)), _code(text), "", "", "", _verdict("not measured") + f" {escape(what)}"])
 
 
 def _summary(report: Report) -> str:

@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from circuitdsl.circuit.claims import Unmeasured
 from circuitdsl.errors import UserError
 from circuitdsl.version import __version__
 
@@ -172,7 +171,6 @@ class Report:
     tasks: tuple[TaskResult, ...]
     claims: tuple[ClaimResult, ...]
     seconds: float
-    unmeasured: tuple[Unmeasured, ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
     threads: int = 0
     level: str = "Holm 5 %"
@@ -250,12 +248,12 @@ def frame(reports: Iterable[Report]) -> Any:
 
 
 def exit_status(reports: Iterable[Report], allow_undecided: bool = False) -> int:
-    """Exit status of several reports together; what was not measured counts as an error, for nothing says it holds."""
+    """Exit status of several reports together; one that was interrupted never says that all holds."""
     reports = list(reports)
     found = Counter(claim.verdict for report in reports for claim in report.claims)
     if found["fails"]:
         return 1
-    if found["error"] or not found or any(report.unmeasured or report.interrupted for report in reports):
+    if found["error"] or not found or any(report.interrupted for report in reports):
         return 3
     return 1 if found["undecided"] and not allow_undecided else 0
 

@@ -259,10 +259,7 @@ def _besides(report: Report, width: int, verbose: bool) -> Iterator[Text]:
 
 
 def _footnotes(report: Report) -> list[Text]:
-    notes = [
-        Text.assemble((f"{u.line:>4}  ", "dim"), u.text, ("  not measured: ", "yellow"), (u.what, "yellow"))
-        for u in report.unmeasured
-    ]
+    notes = []
     if any(c.verdict == "undecided" and c.kind != "property" and _used_all(c, report) for c in report.claims):
         notes.append(Text("  undecided on all prompts: more of them may decide (--prompts)", "yellow"))
     if report.interrupted:
@@ -279,8 +276,6 @@ def _used_all(claim: ClaimResult, report: Report) -> bool:
 def _summary(report: Report) -> Text:
     counts = [(verdict, n) for verdict, n in report.summary.items() if n]
     parts = [Text(f"{n} {_PLURAL[v][n > 1]}", _STYLE[v]) for v, n in counts]
-    if report.unmeasured:
-        parts.append(Text(f"{len(report.unmeasured)} not measured", "yellow"))
     ids = len({claim.id for claim in report.claims})
     tasks = f" on {len(report.tasks)} tasks" if len(report.tasks) > 1 else ""
     known = f", {percent(report.cached)} of the numbers known from earlier runs" if report.cached else ""

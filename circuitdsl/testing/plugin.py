@@ -19,7 +19,7 @@ import pytest
 
 if TYPE_CHECKING:
     from circuitdsl.api import Spec
-    from circuitdsl.circuit.claims import Circuit, Claim, Unmeasured
+    from circuitdsl.circuit.claims import Circuit, Claim
     from circuitdsl.errors import UserError
     from circuitdsl.models.cache import Models
     from circuitdsl.models.parts import Transformer
@@ -85,8 +85,6 @@ class CircFile(pytest.File):
                     on = f" on {task}" if task and len(circuit.tasks) > 1 and f" on {task}" not in claim.text else ""
                     name = f"L{claim.line} {prefix}{claim.text}{on}"
                     yield ClaimItem.from_parent(self, name=name, run=run, claim=claim, task=task)
-            for left in circuit.unmeasured:
-                yield UnmeasuredItem.from_parent(self, name=f"L{left.line} {prefix}{left.text}", left=left)
 
     def _spec(self) -> Spec:
         """The spec, or its mistakes as an error of collection."""
@@ -196,20 +194,6 @@ class ClaimItem(pytest.Item):
 
     def reportinfo(self) -> tuple[Path, int, str]:
         return self.path, self.claim.line - 1, headline(self.name)
-
-
-class UnmeasuredItem(pytest.Item):
-    """A statement that nothing measures yet: skipped, so that nobody takes it to hold."""
-
-    def __init__(self, *, left: Unmeasured, **given: Any) -> None:
-        super().__init__(**given)
-        self.left = left
-
-    def runtest(self) -> None:
-        pytest.skip(f"not measured: {self.left.what}")
-
-    def reportinfo(self) -> tuple[Path, int, str]:
-        return self.path, self.left.line - 1, headline(self.name)
 
 
 # --- what pytest shows ------------------------------------------------------------------------------

@@ -71,7 +71,6 @@ def verify_weights(circuit: Circuit, weights: AttentionWeights, only: str | None
         tasks=(),
         claims=claims,
         seconds=time.perf_counter() - start,
-        unmeasured=circuit.unmeasured if only is None else (),
     )
 
 

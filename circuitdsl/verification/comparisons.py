@@ -31,7 +31,6 @@ def verify_text(circuit: Circuit, only: str | None = None) -> Report:
         tasks=(),
         claims=comparison_results(circuit, only),
         seconds=time.perf_counter() - start,
-        unmeasured=circuit.unmeasured if only is None else (),
     )
 
 

@@ -176,7 +176,6 @@ def verify(
         tasks=tuple(_task_result(benches[use.name], use) for use in circuit.tasks if use.name in benches),
         claims=in_order(circuit, [*measured, *untasked]),
         seconds=time.perf_counter() - start,
-        unmeasured=circuit.unmeasured if options.only is None else (),
         versions={name: version(name) for name in ("torch", "transformers", "transformer-lens", "numpy", "scipy")},
         threads=torch.get_num_threads(),
         level=f"{'Holm' if options.holm else 'each at'} {100 * options.alpha:g} %, {family} claims × tasks",

@@ -105,7 +105,6 @@ def test_the_whole_example(resolved: Resolve) -> None:
         (Within("effect", 0.8, None, ">= 80%"),),
     )
     assert by_line[33].tests == (Within("effect", -0.3, 0.05, "effect in [-30%, 5%]"),)
-    assert ioi.unmeasured == ()
     role = by_line[34].measurement
     assert isinstance(role, RoleChecks) and (role.role, len(role.checks)) == ("mover", 9)
     under = by_line[37].under
@@ -167,7 +166,6 @@ def test_a_role_of_the_files_own(resolved: Resolve) -> None:
     (circuit,), found = resolved(text)
     assert found == ()
     assert circuit.groups[0].role == "looker"
-    assert circuit.unmeasured == ()
 
 
 def test_the_checks_of_a_role_are_those_of_every_head(sound: Sound) -> None:

@@ -32,7 +32,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
 
 def claims(whole: Population, text: str, n: int = 64) -> tuple[ClaimResult, ...]:
     report = verified(HEAD.format(model=whole.model.name, n=n) + text, sample_bench(whole, 5, n=n))
-    assert not report.unmeasured
     return report.claims
 
 

@@ -24,7 +24,6 @@ def backup(tmp_path_factory: pytest.TempPathFactory) -> Population:
 def verdicts(whole: Population, *lines: str, groups: str = BACKUP) -> list[str]:
     text = HEAD.format(model=whole.model.name) + groups + "\n".join(lines) + "\n"
     report = verified(text, sample_bench(whole, 5, n=128))
-    assert not report.unmeasured
     return [claim.verdict for claim in report.claims]
 
 

@@ -151,17 +151,6 @@ def test_prompts_and_seed(run) -> None:
     result.stderr.fnmatch_lines(["*0 is not a whole number from 1*"])
 
 
-def test_what_nothing_measures_is_skipped(run) -> None:
-    trace = "trace 2.4 END -> IO includes 0.3 at END\n"
-    from circuitdsl.api import loads
-
-    if not any(circuit.unmeasured for circuit in loads(SPEC + trace).circuits):
-        pytest.skip("traces are measured")
-    result = run("-rs", left=SPEC.replace("-10%", "-1%") + trace)
-    result.assert_outcomes(passed=3, skipped=1)
-    result.stdout.fnmatch_lines(["SKIPPED*not measured: trace"])
-
-
 def test_junit_names_the_claim_and_its_reason(run, pytester) -> None:
     run("--junitxml=out.xml", bad=SPEC)
     cases = ElementTree.parse(pytester.path / "out.xml").getroot().findall(".//testcase")

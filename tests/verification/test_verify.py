@@ -6,7 +6,6 @@ import dataclasses
 
 import pytest
 
-from circuitdsl.circuit.claims import Unmeasured
 from circuitdsl.report.report import Report, exit_status
 from circuitdsl.verification import verify as verification
 
@@ -121,15 +120,6 @@ def test_an_interrupted_run_reports_what_it_has(check, monkeypatch) -> None:
     assert report.exit_status() != 0
 
 
-def test_what_is_not_measured_never_counts_as_holding(check) -> None:
-    report = check(spec("heads a = 0.0 at END", "expect accuracy >= 90%"))
-    assert (verdicts(report), report.exit_status()) == (["holds"], 0)
-    assert (
-        dataclasses.replace(report, unmeasured=(Unmeasured(6, "role(a)", "checks of an imported role"),)).exit_status()
-        == 3
-    )
-
-
 def test_parts_of_nodes_are_measured_in_every_place(check) -> None:
     """Edges, knock-outs (means too), conditions, attribution, properties and whole circuits."""
     report = check(
@@ -147,7 +137,6 @@ def test_parts_of_nodes_are_measured_in_every_place(check) -> None:
             "  expect attribution(3.0[0] m2[7]) in [-500, 500]",
         )
     )
-    assert not report.unmeasured
     assert verdicts(report) == ["holds"] * 8
 
 

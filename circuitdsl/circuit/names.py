@@ -1,34 +1,10 @@
-"""What the language has and nothing measures yet: its names are checked, and the report lists it."""
+"""The names in the block of a role, which is resolved only where a group has the role."""
 
 from __future__ import annotations
 
 from ..language import syntax as s
-from ..language.diagnostics import Sink
-from .claims import Unmeasured
 from .scope import Scope
 from .vocabulary import MEASUREMENTS, PORTS
-
-WHAT: dict[type[s.Syntax], str] = {
-    s.Role: "a role of the file's own",
-    s.Use: "'use'",
-    s.Property: "a property",
-}
-
-
-def unmeasured(sink: Sink, statement: s.Statement, what: str | None = None) -> tuple[Unmeasured, ...]:
-    """The statement and the lines of its block, each as a record; one note says that they are not measured."""
-    what = what or WHAT[type(statement)]
-    sink.note("N001", f"not measured yet: {what}", statement.span)
-    name = what.removeprefix("a ").removeprefix("an ")
-    records = [Unmeasured(statement.span.line, _text(statement), name)]
-    for line in getattr(statement, "block", ()):
-        if not isinstance(line, s.Broken):
-            records.append(Unmeasured(line.span.line, _text(line), name))
-    return tuple(records)
-
-
-def _text(statement: s.Statement) -> str:
-    return f'use "{statement.path.text}"' if isinstance(statement, s.Use) else str(getattr(statement, "text", ""))
 
 
 def check_names(scope: Scope, statement: s.Statement, in_role: bool = False) -> None:
