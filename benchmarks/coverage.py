@@ -21,7 +21,9 @@ from numpy.typing import NDArray
 
 from circuitdsl.verdict.bounded import Changes
 from circuitdsl.verdict.families import FAMILY, family_levels, strictest
-from circuitdsl.verdict.intervals import Mean, Ratio, mean, moments, share
+from circuitdsl.verdict.intervals import Mean, share
+from circuitdsl.verdict.moments import mean, moments
+from circuitdsl.verdict.ratios import Ratio
 from circuitdsl.verdict.sampling import Looks, plan_looks
 
 Array = NDArray[np.float64]

@@ -109,7 +109,7 @@ def _cut(bench: Bench, head: Node, source: Position, target: Position, reach: Re
 
 def _measured(name: str, values: np.ndarray, strata: np.ndarray, unit: str) -> Measured:
     from circuitdsl.report.report import Measured
-    from circuitdsl.verdict.intervals import mean
+    from circuitdsl.verdict.moments import mean
 
     low, high = (float(limit) for limit in mean(values, strata).interval())
     return Measured(name, float(values.mean()), (low, high) if low <= high else None, len(values), unit)

@@ -15,7 +15,8 @@ from circuitdsl.discover.places import END, places
 from circuitdsl.discover.search import Found, Search, Sending
 from circuitdsl.measure.bench import Bench, behaviour, measure
 from circuitdsl.measure.requests import AttentionRequest
-from circuitdsl.verdict.intervals import mean, share
+from circuitdsl.verdict.intervals import share
+from circuitdsl.verdict.moments import mean
 
 #: bounds are this share of the interval's limit nearer to zero
 INSIDE = 0.6

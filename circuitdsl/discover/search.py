@@ -17,7 +17,8 @@ from circuitdsl.circuit.claims import EMBED, LOGITS, Edge, Input, Node, NodeKind
 from circuitdsl.discover.places import END, places
 from circuitdsl.measure.bench import Bench, measure
 from circuitdsl.measure.requests import EdgeRequest
-from circuitdsl.verdict.intervals import Ratio, moments
+from circuitdsl.verdict.moments import moments
+from circuitdsl.verdict.ratios import Ratio
 
 #: false finds that a stage may have on average, were there nothing to find
 LEVEL = 0.05

@@ -25,7 +25,8 @@ from circuitdsl.measure.bench import Bench
 from circuitdsl.measure.plan import ClaimPlan, plan, shape_of
 from circuitdsl.models.parts import Transformer
 from circuitdsl.testing.mutants import Elsewhere, Mutant, mutants
-from circuitdsl.verdict.decide import Decision, Evidence, decide_family
+from circuitdsl.verdict.decide import Decision, decide_family
+from circuitdsl.verdict.weighing import Evidence
 from circuitdsl.verification.verify import Progress, weigh_plans, with_overrides
 
 Fate = Literal["killed", "survived", "equivalent", "impossible", "open"]

@@ -74,12 +74,6 @@ class Bounded:
         return np.asarray(self.values @ self.counts / self.n)
 
     @property
-    def se(self) -> Array:
-        """A rough standard error, above 0 also where all values are the same; no interval is made of it."""
-        spread = (self.values - self.value) ** 2 @ self.counts / self.n
-        return np.asarray(np.sqrt(spread / self.n) + (self.high - self.low) / self.n)
-
-    @property
     def degenerate(self) -> NDArray[np.bool_]:
         return np.asarray(False)
 
@@ -95,8 +89,9 @@ class Bounded:
     def above(self, bound: Number, closed: bool = False) -> Array:
         return self._mirrored().below(-float(bound), closed)
 
-    def interval(self, alpha: float = 0.05) -> tuple[Array, Array]:
-        return -self._mirrored()._upper(alpha / 2), self._upper(alpha / 2)
+    def interval(self, alpha: Number = 0.05) -> tuple[Array, Array]:
+        p = float(alpha) / 2
+        return -self._mirrored()._upper(p), self._upper(p)
 
     def _upper(self, p: float) -> Array:
         """The bound at which the one-sided p-value falls to p; sought on the normal scale."""
@@ -137,6 +132,12 @@ class Changes:
         w = np.array([float(v) for v in weights])
         reach = self.step * float(np.abs(w).sum())
         return Bounded(self.pairs @ w, self.counts, -reach, reach)
+
+    def below(self, *weights: Number) -> Array:
+        """One-sided p-values for "the mean of `sum_a weights[a] * y[a]` is below 0", one by one."""
+        rows = np.broadcast_arrays(*weights)
+        found = [self.combine(*w).below(0.0) for w in zip(*(row.flat for row in rows), strict=True)]
+        return np.reshape(np.asarray(found, float), rows[0].shape)
 
 
 def changes(d: ArrayLike, g: ArrayLike, step: float) -> Changes:

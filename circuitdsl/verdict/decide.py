@@ -25,85 +25,24 @@ figures have intervals that allow for the prompts that would change by the whole
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from itertools import islice
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from circuitdsl.circuit.claims import AboveChance, Matters, Moves, Stronger, Test, Within
+from circuitdsl.circuit.claims import AboveChance, Moves, Stronger, Test, Within
 from circuitdsl.verdict import extremes, reasons
 from circuitdsl.verdict.extremes import Extreme
-from circuitdsl.verdict.families import FAMILY, Levels, all_of, any_of, family_levels, strictest
-from circuitdsl.verdict.intervals import SMALL, Estimate, Ratio
-from circuitdsl.verdict.samples import (
-    CONSTANT,
-    FEWEST_STRATA,
-    Larger,
-    Rarity,
-    Region,
-    Sample,
-    by_stratum,
-    constant,
-    figure_of,
-    on_effects,
-    rarity,
-    region_of,
-)
+from circuitdsl.verdict.families import FAMILY, Levels, family_levels
+from circuitdsl.verdict.intervals import Estimate
+from circuitdsl.verdict.moments import SMALL
+from circuitdsl.verdict.ratios import Ratio, intervals
+from circuitdsl.verdict.samples import Rarity, Sample, constant, figure_of, on_effects
 from circuitdsl.verdict.sampling import Looks
+from circuitdsl.verdict.weighing import FEWEST, Evidence, Part, Verdict, weigh
 from circuitdsl.verdict.words import Limits
-
-Verdict = Literal["holds", "fails", "undecided", "error"]
-
-#: from fewer prompts neither spread nor skewness can be estimated: they decide nothing
-FEWEST = SMALL
-#: effects are compared with their null on the first prompts, as many as the null's
-NULL_PROMPTS = 32
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Part:
-    """One test on one sample, weighed but not yet judged: all that judging at any level needs."""
-
-    test: Test
-    sample: Sample
-    looks: Looks
-    margin: float
-    region: Region | Larger
-    figures: tuple[Estimate, ...] = ()  # one for each look so far
-    p_holds: float = 1.0
-    p_fails: float = 1.0
-    rare: Rarity | None = None
-    final: bool = False  # no more prompts can come, or none could help
-    forced: Verdict | None = None
-    because: str = ""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Evidence:
-    """All parts of one claim on one task: one member of the family."""
-
-    parts: tuple[Part, ...]
-    extreme: Extreme | None = None  # where the claim is about the largest of many figures
-
-    @property
-    def p_holds(self) -> float:
-        p = [part.p_holds for part in self.parts]
-        return self.extreme.p_holds(p) if self.extreme else all_of(p)
-
-    @property
-    def p_fails(self) -> float:
-        p = [part.p_fails for part in self.parts]
-        return self.extreme.p_fails(p) if self.extreme else any_of(p)
-
-    def settled(self, members: int, alpha: float = FAMILY, adjust: bool = True) -> bool:
-        """Whether more prompts cannot or need not change the verdict, however the other members come out."""
-        level = strictest(members, alpha, adjust)
-        broken = any(part.final and part.forced in ("fails", "error") for part in self.parts)
-        decided = self.p_holds <= level.holds or self.p_fails <= level.fails
-        return broken or decided or all(part.final for part in self.parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,87 +73,74 @@ class Decision:
     parts: tuple[Decision, ...] = field(default=(), repr=False)
 
 
-# --- weighing: p-values, at every look so far -------------------------------------------------------
+@dataclass(frozen=True, slots=True, eq=False)
+class Judged:
+    """A part, the verdict on it, and the level of that: all that p-values decide."""
+
+    part: Part
+    verdict: Verdict
+    level: float
+
+    def asked(self) -> list[tuple[Estimate, float]]:
+        """Figures and levels of the intervals to be shown: the plain one, and what every look so far goes by."""
+        part = self.part
+        if not part.figures or self.verdict == "error":  # without a gap an effect is no number
+            return []
+        looks = [(figure, part.looks.nominal(self.level, k)) for k, figure in enumerate(part.figures)]
+        return [(part.figures[-1], part.looks.display(FAMILY)), *looks]
 
 
-def weigh(
+# --- judging ----------------------------------------------------------------------------------------
+
+
+def decide(
     test: Test,
     sample: Sample,
     *,
     margin: float = 0.01,
     looks: Looks | None = None,
     null: ArrayLike | None = None,
-    templates: bool = False,
-) -> Part:
-    """Weigh one test on the prompts measured so far, the first ones of the design `looks` (default: one look).
-
-    `null`, for `Matters`, holds the effects of the null's members on the first `NULL_PROMPTS` prompts. With `templates`
-    the verdict is about prompts from other strata, and strata are what is counted; there is one look then.
-    """
-    first, strata = sample.take(slice(NULL_PROMPTS)), len(np.unique(sample.strata))
-    if templates:
-        sample, looks = by_stratum(sample), None
-    looks = looks or Looks((max(sample.n, 1),))
-    sizes = looks.reached(sample.n) or (sample.n,)
-    sample = sample.take(slice(sizes[-1]))
-    region = region_of(test, margin, sample.sign)
-    part = Part(test, sample, looks, margin, region, final=sample.n >= looks.sizes[-1])
-    if trouble := sample.trouble() or _null_trouble(null):
-        return replace(part, final=True, forced="error", because=trouble)
-    if templates and strata < FEWEST_STRATA:
-        return replace(part, final=True, forced="error", because=reasons.few_strata(strata, FEWEST_STRATA))
-    part = replace(part, figures=tuple(figure_of(test, sample.take(slice(size))) for size in sizes))
-    if sample.n < FEWEST and not sample.hits:
-        return replace(part, forced="undecided", because=reasons.too_few(sample.n, FEWEST))
-    if on_effects(test) and (trouble := reasons.gap_trouble(part.figures[-1], sample.unit, looks.display(FAMILY))):
-        return replace(part, forced="error", because=trouble)
-    p_holds, p_fails = _sequential(part)
-    part = replace(part, p_holds=p_holds, p_fails=p_fails)
-    return _filter_by_null(part, first, null) if isinstance(test, Matters) else part
+    levels: Levels | None = None,
+) -> Decision:
+    """One test on one sample, judged on its own."""
+    return rule(Evidence((weigh(test, sample, margin=margin, looks=looks, null=null),)), levels)
 
 
-def _null_trouble(null: ArrayLike | None) -> str:
-    finite = null is None or np.all(np.isfinite(np.asarray(null, float)))
-    return "" if finite else "an effect of the null is not a number"
-
-
-def _sequential(part: Part) -> tuple[float, float]:
-    """Sequential two-sided p-values for "in the region" and "out of it", for effects no smaller than the gap's."""
-    rows = [_at_look(part, figure) for figure in part.figures]
-    p = {key: float(part.looks.p_value([row[key] for row in rows])) for key in rows[0]}
-    gap = min(1.0, 2 * p.pop("gap", 0.0))
-    holds, fails = part.region.combine(p)
-    return max(holds, gap), max(fails, gap)
-
-
-def _at_look(part: Part, figure: Estimate) -> dict[str, float]:
-    """One-sided p-values of one look; a figure without variance waits for the last look, then goes by its value."""
-    p = part.region.p_values(figure)
-    if isinstance(figure, Ratio):
-        p["gap"] = float(figure.denominator.above(0.0) if figure.sign > 0 else figure.denominator.below(0.0))
-    if constant(figure) and (figure.n < part.looks.sizes[-1] or figure.n < CONSTANT):
-        return dict.fromkeys(p, 1.0)
-    return p
-
-
-def _filter_by_null(part: Part, first: Sample, null: ArrayLike | None) -> Part:
-    """`matters` must also be stronger than 95 % of its null; the null alone never makes a claim hold."""
-    rare = rarity(float(figure_of(part.test, first).value), [] if null is None else null)
-    part = replace(part, rare=rare, p_holds=part.p_holds if rare.rare else 1.0)
-    if rare.enough and not rare.rare:
-        return replace(part, forced="fails", because=reasons.common(rare), final=True)
-    return part if rare.enough else replace(part, because=reasons.small_null(rare))
-
-
-# --- judging: verdicts at a level -------------------------------------------------------------------
+def decide_family(evidence: Sequence[Evidence], *, alpha: float = FAMILY, adjust: bool = True) -> list[Decision]:
+    """Verdicts on all members (claim x task) of a spec, by Holm's procedure unless `adjust` is off."""
+    return _ruled(evidence, family_levels([e.p_holds for e in evidence], [e.p_fails for e in evidence], alpha, adjust))
 
 
 def rule(evidence: Evidence, levels: Levels | None = None) -> Decision:
     """The verdict on one claim at its levels: it fails with any part, and holds with all."""
-    levels = levels or Levels()
-    if evidence.extreme:
-        return _rule_extreme(evidence, evidence.extreme, levels)
-    parts = tuple(_rule_part(part, levels, len(evidence.parts)) for part in evidence.parts)
+    return _ruled([evidence], [levels or Levels()])[0]
+
+
+def _ruled(evidence: Sequence[Evidence], levels: Sequence[Levels]) -> list[Decision]:
+    """The verdict on every claim at its levels; the intervals of all of them are found together."""
+    members = list(zip(evidence, levels, strict=True))
+    judged = [_judge(part, level, len(one.parts)) for one, level in members if not one.extreme for part in one.parts]
+    asked = [one.asked() for one in judged]
+    limits = iter(intervals([pair for pairs in asked for pair in pairs]))
+    parts = iter([_described(one, list(islice(limits, len(pairs)))) for one, pairs in zip(judged, asked, strict=True)])
+    return [
+        _rule_extreme(one, one.extreme, level) if one.extreme else _whole(one, tuple(islice(parts, len(one.parts))))
+        for one, level in members
+    ]
+
+
+def _judge(part: Part, levels: Levels, parts: int) -> Judged:
+    """The verdict on one of several parts: "fails" is paid for by all of them (Bonferroni), "holds" is not."""
+    fails_at = levels.fails / parts
+    holds, fails = part.p_holds <= levels.holds, part.p_fails <= fails_at
+    if holds and fails:
+        part = replace(part, because=reasons.CLASH)
+    verdict: Verdict = part.forced or ("undecided" if holds == fails else "holds" if holds else "fails")
+    return Judged(part, verdict, {"holds": levels.holds, "fails": fails_at}.get(verdict, min(levels.holds, fails_at)))
+
+
+def _whole(evidence: Evidence, parts: tuple[Decision, ...]) -> Decision:
+    """The verdict on a claim from those on its parts."""
     if len(parts) == 1:
         return parts[0]
     order: tuple[Verdict, ...] = ("fails", "error", "undecided", "holds")
@@ -249,26 +175,26 @@ def _rule_extreme(evidence: Evidence, extreme: Extreme, levels: Levels) -> Decis
     return replace(decision, reason=reasons.extreme(extreme, decision, leaf))
 
 
-def _rule_part(part: Part, levels: Levels, parts: int) -> Decision:
-    """The verdict on one of several parts: "fails" is paid for by all of them (Bonferroni), "holds" is not."""
-    fails_at = levels.fails / parts
-    holds, fails = part.p_holds <= levels.holds, part.p_fails <= fails_at
-    if holds and fails:
-        part = replace(part, because=reasons.CLASH)
-    verdict: Verdict = part.forced or ("undecided" if holds == fails else "holds" if holds else "fails")
-    level = {"holds": levels.holds, "fails": fails_at}.get(verdict, min(levels.holds, fails_at))
-    blank = Decision(verdict, part.because, n=part.sample.n, label=part.sample.label, null=part.rare, level=level)
+# --- the numbers behind a verdict -------------------------------------------------------------------
+
+
+def _described(judged: Judged, limits: Sequence[Limits | None]) -> Decision:
+    """The verdict on a part with its numbers; `limits` are those that it has asked for."""
+    part, sample, level = judged.part, judged.part.sample, judged.level
+    blank = Decision(judged.verdict, part.because, n=sample.n, label=sample.label, null=part.rare, level=level)
     if not part.figures:
         return blank
-    figure = part.figures[-1]
-    numbers = replace(_with_differences(blank, figure, part), p_holds=part.p_holds, p_fails=part.p_fails)
-    if verdict == "error":  # without a gap an effect is no number
+    numbers = replace(_with_differences(blank, part.figures[-1], part), p_holds=part.p_holds, p_fails=part.p_fails)
+    if not limits:
         return numbers
-    if part.sample.n < FEWEST and not part.sample.hits:
-        return _with_figure(numbers, figure, part) if part.sample.n > 1 else blank
-    decision = _with_figure(numbers, figure, part)
-    used, against = _shown(part, _used(part, level)), _disagreeing(part, verdict)
-    decision = replace(decision, ci_used=used, degenerate=constant(figure), disagree=against)
+    few = sample.n < FEWEST and not sample.hits
+    if few and sample.n == 1:
+        return blank
+    decision = _with_figure(numbers, part, limits)
+    if few:
+        return replace(decision, ci_used=None)
+    degenerate, against = constant(part.figures[-1]), _disagreeing(part, judged.verdict)
+    decision = replace(decision, degenerate=degenerate, disagree=against)
     return replace(decision, reason=reasons.reason(part, decision))
 
 
@@ -279,11 +205,12 @@ def _with_differences(decision: Decision, figure: Estimate, part: Part) -> Decis
     return decision if part.sample.d is None else replace(decision, delta=float(np.mean(part.sample.array("d"))))
 
 
-def _with_figure(decision: Decision, figure: Estimate, part: Part) -> Decision:
-    """Add name, value and plain interval of the figure; a ratio whose gap is unclear has no value."""
-    ci = _limits(figure, part.looks.display(FAMILY))
-    known = ci is not None or not isinstance(figure, Ratio) or bool(figure.degenerate)
-    return replace(decision, name=name_of(part), value=float(figure.value) if known else None, ci=_shown(part, ci))
+def _with_figure(decision: Decision, part: Part, limits: Sequence[Limits | None]) -> Decision:
+    """Add name, value and intervals of the figure; a ratio whose gap is unclear has no value."""
+    figure, (plain, *looks) = part.figures[-1], limits
+    known = plain is not None or not isinstance(figure, Ratio) or bool(figure.degenerate)
+    value, used = float(figure.value) if known else None, _used(part.figures, looks)
+    return replace(decision, name=name_of(part), value=value, ci=_shown(part, plain), ci_used=_shown(part, used))
 
 
 def name_of(part: Part) -> str:
@@ -296,11 +223,6 @@ def name_of(part: Part) -> str:
     return "delta" if delta else part.sample.name
 
 
-def _limits(figure: Estimate, alpha: float) -> Limits | None:
-    low, high = (float(v) for v in figure.interval(alpha))
-    return None if math.isnan(low) or math.isnan(high) else (low, high)
-
-
 def _shown(part: Part, limits: Limits | None) -> Limits | None:
     """An interval cut to what a measured value can be; tests go by the whole of it."""
     possible = part.sample.possible
@@ -309,20 +231,14 @@ def _shown(part: Part, limits: Limits | None) -> Limits | None:
     return max(limits[0], possible[0]), min(limits[1], possible[1])
 
 
-def _used(part: Part, level: float) -> Limits | None:
+def _used(figures: Sequence[Estimate], limits: Sequence[Limits | None]) -> Limits | None:
     """The interval that inverts the sequential test: what no look so far excludes at its own boundary."""
-    *earlier, last = part.figures
-    limits = _limits(last, part.looks.nominal(level, len(earlier)))
-    if limits is None:
+    last = limits[-1]
+    if last is None:
         return None
-    low, high = limits
-    for k, figure in enumerate(earlier):
-        alpha = part.looks.nominal(level, k)
-        if constant(figure) or min(float(figure.above(low)), float(figure.below(high))) > alpha / 2:
-            continue  # the limits of this look lie further out
-        if there := _limits(figure, alpha):
-            low, high = max(low, there[0]), min(high, there[1])
-    return (low, high) if low <= high else limits
+    there = [pair for figure, pair in zip(figures, limits, strict=True) if pair and not constant(figure)]
+    low, high = max([last[0], *(low for low, _ in there)]), min([last[1], *(high for _, high in there)])
+    return (low, high) if low <= high else last
 
 
 def _disagreeing(part: Part, verdict: Verdict) -> tuple[str, ...]:
@@ -342,60 +258,3 @@ def _disagreeing(part: Part, verdict: Verdict) -> tuple[str, ...]:
         if (fails if verdict == "holds" else holds) <= level:
             against.append(str(names[k]))
     return tuple(against)
-
-
-# --- in one go --------------------------------------------------------------------------------------
-
-
-def decide(
-    test: Test,
-    sample: Sample,
-    *,
-    margin: float = 0.01,
-    looks: Looks | None = None,
-    null: ArrayLike | None = None,
-    levels: Levels | None = None,
-) -> Decision:
-    """One test on one sample, judged on its own."""
-    return rule(Evidence((weigh(test, sample, margin=margin, looks=looks, null=null),)), levels)
-
-
-def weigh_claim(
-    tests: Sequence[Test],
-    samples: Sequence[Sample],
-    *,
-    margin: float = 0.01,
-    looks: Looks | None = None,
-    nulls: Sequence[ArrayLike | None] | None = None,
-    templates: bool = False,
-) -> Evidence:
-    """All tests of a claim on all its samples: one for a joint claim, one for each member under `each`."""
-    nulls = nulls or [None] * len(samples)
-    pairs = [(test, sample, null) for sample, null in zip(samples, nulls, strict=True) for test in tests]
-    parts = (weigh(t, sample, margin=margin, looks=looks, null=null, templates=templates) for t, sample, null in pairs)
-    return Evidence(tuple(parts))
-
-
-def weigh_extreme(
-    test: Within,
-    sets: Sequence[Sequence[Sample]],
-    *,
-    name: str = "",
-    looks: Looks | None = None,
-    templates: bool = False,
-) -> Evidence:
-    """A claim about the smallest over sets of the largest figure in each, signs aside."""
-    parts, extreme = extremes.build(test, name, sets, lambda one, s: weigh(one, s, looks=looks, templates=templates))
-    return Evidence(parts, extreme)
-
-
-def unmeasured(test: Test, because: str, label: str = "") -> Evidence:
-    """A member that could not be measured: it stays in the family, and its verdict is an error."""
-    sample = Sample(np.zeros(0), label=label)
-    return Evidence((Part(test, sample, Looks((1,)), 0.0, Region(), final=True, forced="error", because=because),))
-
-
-def decide_family(evidence: Sequence[Evidence], *, alpha: float = FAMILY, adjust: bool = True) -> list[Decision]:
-    """Verdicts on all members (claim x task) of a spec, by Holm's procedure unless `adjust` is off."""
-    levels = family_levels([e.p_holds for e in evidence], [e.p_fails for e in evidence], alpha, adjust)
-    return [rule(e, level) for e, level in zip(evidence, levels, strict=True)]

@@ -32,12 +32,13 @@ import numpy as np
 
 from circuitdsl.circuit.claims import Beyond, Within
 from circuitdsl.verdict.families import all_of, any_of
-from circuitdsl.verdict.intervals import Array, Ratio, moments
+from circuitdsl.verdict.intervals import Array
+from circuitdsl.verdict.ratios import intervals
 from circuitdsl.verdict.words import Limits
 
 if TYPE_CHECKING:
-    from circuitdsl.verdict.decide import Part
     from circuitdsl.verdict.samples import Sample
+    from circuitdsl.verdict.weighing import Part
 
 Sets = tuple[tuple[int, ...], ...]
 
@@ -142,14 +143,8 @@ def found(extreme: Extreme, parts: Sequence[Part], level: Callable[[Part], float
 
 def _limits(parts: Sequence[Part], alpha: Array) -> tuple[Array, Array]:
     """Limits of the size of every leaf at its level; a leaf without variance is where it is."""
-    figure = parts[0].figures[-1]
-    if isinstance(figure, Ratio) and parts[0].sample.step is None:  # all at once: the leaves share their prompts
-        n = figure.n
-        d = np.stack([part.sample.array("d")[:n] for part in parts])
-        together = Ratio(moments(d, parts[0].sample.array("g")[:n], strata=parts[0].sample.strata[:n]), figure.sign)
-        low, high = together.interval(alpha)
-    else:
-        low, high = np.array([part.figures[-1].interval(a) for part, a in zip(parts, alpha, strict=True)]).T
+    found = intervals([(part.figures[-1], level) for part, level in zip(parts, alpha.tolist(), strict=True)])
+    low, high = np.array([limits or (np.nan, np.nan) for limits in found]).T
     values = np.array([float(part.figures[-1].value) for part in parts])
     flat = np.array([bool(part.figures[-1].degenerate) for part in parts]) & np.isnan(low)
     low, high = np.where(flat, values, low), np.where(flat, values, high)

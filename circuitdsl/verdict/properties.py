@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from circuitdsl.circuit.claims import Within
-from circuitdsl.verdict.decide import Evidence, Part, weigh
 from circuitdsl.verdict.families import FAMILY, strictest
 from circuitdsl.verdict.samples import Region, Sample
 from circuitdsl.verdict.sampling import Looks
+from circuitdsl.verdict.weighing import Evidence, Part, weigh
 
 #: prompts for a property without a share, and as many failures at the claimed share as a sample expects at the least
 EVERY, EXPECTED = 500, 5

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from circuitdsl.circuit.claims import AboveChance, Matters, Negligible, Signed, Stronger
-from circuitdsl.verdict.intervals import Estimate, Ratio
+from circuitdsl.verdict.intervals import Estimate
+from circuitdsl.verdict.ratios import Ratio
 from circuitdsl.verdict.samples import CONSTANT, NULL_MEMBERS, Rarity, Region, Versus, on_effects
 from circuitdsl.verdict.words import Limits, Unit, exact, scale
 
 if TYPE_CHECKING:
-    from circuitdsl.verdict.decide import Decision, Part
+    from circuitdsl.verdict.decide import Decision
     from circuitdsl.verdict.extremes import Extreme
+    from circuitdsl.verdict.weighing import Part
 
 #: why a part is undecided that passed both ways
 CLASH = "one look shows the claim true and another shows it false"
@@ -44,11 +46,10 @@ def reason(part: Part, decision: Decision) -> str:
 def gap_trouble(figure: Estimate, unit: Unit, alpha: float) -> str:
     """Why there is no gap to measure effects by, or an empty string: its interval must lie on the right side of 0."""
     assert isinstance(figure, Ratio)
-    gap = figure.denominator
-    below, above = float(gap.below(0.0)), float(gap.above(0.0))
-    right, wrong = (above, below) if figure.sign > 0 else (below, above)
-    if right <= alpha / 2:
+    if figure.unclear <= alpha / 2:
         return ""
+    gap = figure.denominator
+    wrong = gap.below(0.0) if figure.sign > 0 else gap.above(0.0)
     low, high = (float(v) for v in gap.interval(alpha))
     limits = None if math.isnan(low) else (low, high)
     shown = scale(unit, float(gap.value), limits, (0.0,)).estimate(float(gap.value), limits)

@@ -10,7 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from circuitdsl.circuit.claims import AboveChance, Beyond, Matters, Moves, Negligible, Signed, Stronger, Test, Within
 from circuitdsl.verdict.bounded import Bounded, changes
-from circuitdsl.verdict.intervals import Array, Centre, Estimate, Joint, Number, Ratio, mean, moments, share
+from circuitdsl.verdict.intervals import Array, Estimate, Number, share
+from circuitdsl.verdict.moments import mean, moments
+from circuitdsl.verdict.ratios import Joint, Ratio
 from circuitdsl.verdict.words import Unit
 
 #: the null must have this many members, 1 / (19 + 1) being 5 %
@@ -232,19 +234,19 @@ class Versus:
         return self._own.degenerate
 
     @property
-    def _own(self) -> Centre:
+    def _own(self) -> Estimate:
         return self.both.combine(1.0, 0.0)
 
     @property
-    def other(self) -> Centre:
+    def other(self) -> Estimate:
         return self.both.combine(0.0, 1.0)
 
     @property
-    def less(self) -> Centre:
+    def less(self) -> Estimate:
         return self.both.combine(1.0, -1.0)
 
     @property
-    def more(self) -> Centre:
+    def more(self) -> Estimate:
         return self.both.combine(1.0, 1.0)
 
     def below(self, bound: Number, closed: bool = False) -> Array:
@@ -253,7 +255,7 @@ class Versus:
     def above(self, bound: Number, closed: bool = False) -> Array:
         return self._own.above(bound, closed)
 
-    def interval(self, alpha: float = 0.05) -> tuple[Array, Array]:
+    def interval(self, alpha: Number = 0.05) -> tuple[Array, Array]:
         return self._own.interval(alpha)
 
 

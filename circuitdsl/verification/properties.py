@@ -27,8 +27,9 @@ from circuitdsl.measure.requests import AttentionRequest, AttributionRequest, Be
 from circuitdsl.report.numbers import value
 from circuitdsl.report.report import ClaimResult, Measured
 from circuitdsl.tasks.dataset import PromptPair
-from circuitdsl.verdict.decide import Decision, Evidence, unmeasured
+from circuitdsl.verdict.decide import Decision
 from circuitdsl.verdict.properties import judge_every, prompts_needed, weigh_share
+from circuitdsl.verdict.weighing import Evidence, unmeasured
 
 #: added to a task's seed for the sample of its properties; seeds of specs are smaller, so that the two never meet
 OWN_SEED = 2**32

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -37,7 +38,8 @@ from circuitdsl.measure.requests import (
 from circuitdsl.report.numbers import percent
 from circuitdsl.report.report import WORST_FIRST, ClaimResult, Interval, Measured, MemberResult, Null
 from circuitdsl.verdict.decide import Decision
-from circuitdsl.verdict.intervals import Ratio, moments
+from circuitdsl.verdict.families import FAMILY
+from circuitdsl.verdict.ratios import intervals
 from circuitdsl.verdict.samples import Sample, effect_of
 from circuitdsl.verification import whole
 from circuitdsl.verification.samples import sample_of
@@ -49,7 +51,31 @@ FEW = 8
 Effect = tuple[float | None, Interval | None]
 
 
-def claim_result(plan: ClaimPlan, decision: Decision, series: Mapping[Request, Series], bench: Bench) -> ClaimResult:
+@dataclass(frozen=True, slots=True, eq=False)
+class Pair:
+    """A pair of a group edge as it was measured by itself."""
+
+    member: Member
+    sample: Sample
+    unchanged: bool
+
+
+def claim_results(
+    decided: Sequence[tuple[ClaimPlan, Decision, Mapping[Request, Series], Bench]],
+) -> list[ClaimResult]:
+    """The records of claims, each on one task; the intervals of all pairs of their edges are found together."""
+    pairs = [_pairs(plan, series, bench) for plan, _, series, bench in decided]
+    effects = iter(_effects([pair.sample for each in pairs for pair in each]))
+    return [_result(*one, [(pair, next(effects)) for pair in each]) for one, each in zip(decided, pairs, strict=True)]
+
+
+def _result(
+    plan: ClaimPlan,
+    decision: Decision,
+    series: Mapping[Request, Series],
+    bench: Bench,
+    pairs: Sequence[tuple[Pair, Effect]],
+) -> ClaimResult:
     """The record of one claim on one task."""
     claim = plan.claim
     null = decision.null
@@ -65,7 +91,7 @@ def claim_result(plan: ClaimPlan, decision: Decision, series: Mapping[Request, S
         protocol=whole.protocol(plan) if is_whole else _protocol(plan),
         measured=(whole.measured if is_whole else _measured)(plan, decision, series, bench),
         null=Null(null.percentile, null.size) if null else None,
-        members=_members(plan, decision, series, bench),
+        members=_members(plan, decision, series, pairs),
         notes=_notes(plan, series, bench),
         citation=claim.citation,
         block=claim.under.text if claim.under else None,
@@ -175,20 +201,26 @@ def _claimed_sign(test: Test, falls: bool) -> int:
 # --- the pairs of a group edge ---------------------------------------------------------------------
 
 
+def _pairs(plan: ClaimPlan, series: Mapping[Request, Series], bench: Bench) -> list[Pair]:
+    return [
+        Pair(member, sample_of(bench, patched("", request), series), not series[request].changed.any())
+        for member, request in plan.members
+        if request in series
+    ]
+
+
 def _members(
-    plan: ClaimPlan, decision: Decision, series: Mapping[Request, Series], bench: Bench
+    plan: ClaimPlan,
+    decision: Decision,
+    series: Mapping[Request, Series],
+    pairs: Sequence[tuple[Pair, Effect]],
 ) -> tuple[MemberResult, ...]:
     if isinstance(plan.claim.measurement, Tracing):
         return tuple(_sender(part.request, _by_label(decision).get(part.label, ()), series) for part in plan.parts)
     if isinstance(plan.claim.measurement, RoleChecks):
         return tuple(_checked(check, _by_label(decision)[check.text]) for check in plan.claim.measurement.checks)
     judged = _by_label(decision) if plan.claim.each else {}
-    found = [(member, request, series[request]) for member, request in plan.members if request in series]
-    samples = [sample_of(bench, patched("", request), series) for _, request, _ in found]
-    return tuple(
-        _member(member, sample, effect, judged.get(str(member), ()), s)
-        for (member, _, s), sample, effect in zip(found, samples, _effects(samples), strict=True)
-    )
+    return tuple(_member(pair, found, judged.get(str(pair.member), ())) for pair, found in pairs)
 
 
 def _checked(check: RoleCheck, judged: Sequence[Decision]) -> MemberResult:
@@ -236,48 +268,34 @@ def _by_label(decision: Decision) -> dict[str, tuple[Decision, ...]]:
     return parts
 
 
-def _member(member: Member, sample: Sample, found: Effect, judged: Sequence[Decision], series: Series) -> MemberResult:
+def _member(pair: Pair, found: Effect, judged: Sequence[Decision]) -> MemberResult:
+    member, (effect, ci) = pair.member, found
     worst = min(judged, key=lambda part: WORST_FIRST.index(part.verdict)) if judged else None
-    effect, ci = found
-    unchanged = not series.changed.any()
-    reason = f"{member}: {worst.reason}" if worst else ("the corruption does not change it" if unchanged else "")
+    reason = f"{member}: {worst.reason}" if worst else ("the corruption does not change it" if pair.unchanged else "")
     return MemberResult(
         sender=str(member.sender),
         receiver=str(member.receiver),
         input="".join(sorted({edge.receiver.port for edge in member.edges}, key="qkvin".index)),
         position=", ".join(dict.fromkeys(str(edge.position) for edge in member.edges)),
-        effect=None if unchanged else effect,
+        effect=None if pair.unchanged else effect,
         ci=ci,
-        delta=float(np.mean(np.asarray(sample.d, float))),
-        n=sample.n,
+        delta=float(np.mean(pair.sample.array("d"))),
+        n=pair.sample.n,
         verdict=worst.verdict if worst else None,
         reason=reason,
     )
 
 
 def _effects(samples: Sequence[Sample]) -> list[Effect]:
-    """The effects of members, which are on the same prompts: the intervals of all of them at once."""
-    if not samples or samples[0].n < 2 or samples[0].step is not None:
-        return [_effect(sample) for sample in samples]
-    d = np.stack([sample.array("d") for sample in samples])
-    ratio = Ratio(moments(d, samples[0].array("g"), strata=samples[0].strata), samples[0].sign)
-    low, high = ratio.interval()
-    return [_finite(*figures) for figures in zip(ratio.value, low, high, strict=True)]
+    """Effects with their plain 95 % intervals; none where there is no gap, or a single prompt."""
+    limits = iter(intervals([(effect_of(sample), FAMILY) for sample in samples if sample.n > 1]))
+    return [(_effect(sample), next(limits) if sample.n > 1 else None) for sample in samples]
 
 
-def _effect(sample: Sample) -> Effect:
-    """The effect of a member with its plain 95 % interval; none where there is no gap."""
-    if sample.n < 2:
-        return None, None
-    ratio = effect_of(sample)
-    low, high = ratio.interval()
-    return _finite(float(ratio.value), float(low), float(high))
-
-
-def _finite(value: float, low: float, high: float) -> Effect:
-    """Plain numbers; none where there is no gap to take a share of."""
-    known = np.isfinite(value)
-    return (float(value) if known else None), (None if np.isnan(low) or np.isnan(high) else (float(low), float(high)))
+def _effect(sample: Sample) -> float | None:
+    """The effect on the prompts of a sample; none where there is no gap to take a share of, or a single prompt."""
+    gap = float(np.mean(sample.array("g")))
+    return float(np.mean(sample.array("d"))) / gap if gap and sample.n > 1 else None
 
 
 # --- what else a reader should know ----------------------------------------------------------------
@@ -306,7 +324,7 @@ def _notes(plan: ClaimPlan, series: Mapping[Request, Series], bench: Bench) -> t
         if not patches_of(request) or request not in series:
             continue
         if part.other and isinstance(request, EdgeRequest):
-            here, there = (_effect(sample_of(bench, patched("", r), series))[0] for r in (request, part.other))
+            here, there = (_effect(sample_of(bench, patched("", r), series)) for r in (request, part.other))
             if here is not None and there is not None and abs(here - there) > plan.claim.margin:
                 notes.append(f"{label}via MLPs {percent(here)}, direct {percent(there)}")
         share = float(series[request].changed.mean()) if len(series[request].changed) else 0.0

@@ -10,11 +10,12 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
+from itertools import islice
 
 import numpy as np
 import torch
 
-from circuitdsl.circuit.claims import Circuit, Metric, TaskUse, WholeCircuit
+from circuitdsl.circuit.claims import Circuit, Metric, TaskUse, Test, WholeCircuit
 from circuitdsl.errors import UserError
 from circuitdsl.measure.bench import Bench, Series, behaviour, present, random_bench
 from circuitdsl.measure.firings import why_silent
@@ -32,15 +33,18 @@ from circuitdsl.measure.requests import (
 from circuitdsl.models.parts import Transformer
 from circuitdsl.models.weights import weights_of
 from circuitdsl.report.report import MeasurementResult, ModelInfo, Report, SpecInfo, TaskResult
-from circuitdsl.verdict.decide import NULL_PROMPTS, Evidence, decide_family, rule, unmeasured, weigh_claim
+from circuitdsl.verdict.decide import decide_family, rule
 from circuitdsl.verdict.families import FAMILY
-from circuitdsl.verdict.intervals import Ratio, moments
+from circuitdsl.verdict.moments import moments
+from circuitdsl.verdict.ratios import Ratio
 from circuitdsl.verdict.samples import FEWEST_STRATA
 from circuitdsl.verdict.sampling import FIRST_LOOK, Looks, plan_looks
+from circuitdsl.verdict.weighing import NULL_PROMPTS, Evidence, unmeasured, weigh_claim
+from circuitdsl.verdict.weighing import Part as Weighed
 from circuitdsl.verification.channels import channel_results, in_order
 from circuitdsl.verification.comparisons import comparison_results
 from circuitdsl.verification.properties import family_size, in_family, tested
-from circuitdsl.verification.results import claim_result
+from circuitdsl.verification.results import claim_results
 from circuitdsl.verification.samples import base_of, sample_of
 from circuitdsl.verification.whole import full, weigh_whole, won
 
@@ -162,7 +166,7 @@ def verify(
     if record:
         for m in members:
             record(m.plan, m.series, m.bench)
-    measured = [claim_result(m.plan, d, m.series, m.bench) for m, d in zip(members, decisions, strict=False)]
+    measured = claim_results([(m.plan, d, m.series, m.bench) for m, d in zip(members, decisions, strict=False)])
     measured += [p.result(d) for p, d in zip(judged, decisions[len(members) :], strict=True)]
     measured += [p.result(rule(p.evidence)) for p in properties if p not in judged]
     untasked = (
@@ -319,24 +323,37 @@ def _weigh(member: Collected) -> Evidence:
         return weigh_whole(
             member.plan, member.bench, member.series, member.looks, member.wins, templates=member.templates
         )
-    parts: list[Evidence] = []
+    parts: list[Weighed] = []
+    before = iter(member.evidence.parts if member.evidence else ())
     for i, part in enumerate(member.plan.parts):
+        tests = member.plan.tests(part)
+        earlier = tuple(islice(before, len(tests)))
         if done and _is_unchanged(member, part):
             because = _unchanged(_idle_patch(member, part), member.bench)
-            parts.append(unmeasured(member.plan.tests(part)[0], because, part.label))
+            parts += unmeasured(tests[0], because, part.label).parts
         else:
-            parts.append(_weigh_part(member, part, member.nulls[i] if member.nulls else None))
-    return Evidence(tuple(part for evidence in parts for part in evidence.parts))
+            parts += _weigh_part(member, part, tests, member.nulls[i] if member.nulls else None, earlier)
+    return Evidence(tuple(parts))
 
 
-def _weigh_part(member: Collected, part: Part, null: np.ndarray | None) -> Evidence:
+def _weigh_part(
+    member: Collected, part: Part, tests: Sequence[Test], null: np.ndarray | None, before: Sequence[Weighed]
+) -> Sequence[Weighed]:
+    """Weigh one part of a claim; `before` is what came of it at the look before."""
     sample = sample_of(member.bench, part, member.series)
-    tests, margin = member.plan.tests(part), member.plan.claim.margin
-    weighed = weigh_claim(tests, [sample], margin=margin, looks=member.looks, nulls=[null], templates=member.templates)
+    weighed = weigh_claim(
+        tests,
+        [sample],
+        margin=member.plan.claim.margin,
+        looks=member.looks,
+        nulls=[null],
+        templates=member.templates,
+        before=before,
+    ).parts
     if not _is_unchanged(member, part):
         return weighed
     # nothing has changed so far: later prompts may differ, so that this must not be settled yet
-    return Evidence(tuple(replace(p, p_holds=1.0, p_fails=1.0, final=False) for p in weighed.parts))
+    return [replace(p, p_holds=1.0, p_fails=1.0, final=False) for p in weighed]
 
 
 def _is_unchanged(member: Collected, part: Part) -> bool:

@@ -17,11 +17,14 @@ from circuitdsl.measure.plan import ClaimPlan, Part, whole_plan
 from circuitdsl.measure.requests import Request, positions_of
 from circuitdsl.patching.subgraph import Subgraph
 from circuitdsl.report.report import Detail, Measured, MeasurementResult
-from circuitdsl.verdict.decide import NULL_PROMPTS, Decision, Evidence, rule, unmeasured, weigh, weigh_extreme
-from circuitdsl.verdict.intervals import SMALL
+from circuitdsl.verdict.decide import Decision, rule
+from circuitdsl.verdict.families import FAMILY
+from circuitdsl.verdict.moments import SMALL
+from circuitdsl.verdict.ratios import intervals
 from circuitdsl.verdict.reasons import too_few
 from circuitdsl.verdict.samples import Sample, effect_of
 from circuitdsl.verdict.sampling import Looks
+from circuitdsl.verdict.weighing import NULL_PROMPTS, Evidence, unmeasured, weigh, weigh_extreme
 from circuitdsl.verification.samples import sample_of
 
 Found = Mapping[Request, Series]
@@ -164,12 +167,8 @@ def details(plan: ClaimPlan, found: Found, bench: Bench) -> tuple[Detail, ...]:
         shown = list(plan.extremes[0])
     else:
         shown = [max(one, key=lambda i: abs(effects[i])) for one in plan.extremes]
-    return tuple(_detail(plan.parts[i].label, samples[i], effects[i]) for i in shown)
-
-
-def _detail(label: str, sample: Sample, value: float) -> Detail:
-    low, high = (float(v) for v in effect_of(sample).interval())
-    return Detail(label, value, None if np.isnan(low) or np.isnan(high) else (low, high))
+    limits = intervals([(effect_of(samples[i]), FAMILY) for i in shown])
+    return tuple(Detail(plan.parts[i].label, effects[i], ci) for i, ci in zip(shown, limits, strict=True))
 
 
 # --- measurements without a claim -------------------------------------------------------------------

@@ -39,8 +39,8 @@ from circuitdsl.patching.sweep import entries
 from circuitdsl.patching.tables import Where, all_names
 from circuitdsl.patching.tables import plan as sorted_out
 from circuitdsl.tasks.dataset import Dataset
-from circuitdsl.verdict.decide import NULL_PROMPTS
 from circuitdsl.verdict.sampling import plan_looks
+from circuitdsl.verdict.weighing import NULL_PROMPTS
 
 #: what is counted, or (behaviour) read from the runs that are made in any case
 _COUNTED = (EdgeRequest, NodeRequest, AttentionRequest, BehaviourRequest, Subgraph)

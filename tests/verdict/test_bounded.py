@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from circuitdsl.verdict.bounded import Bounded, Changes, changes, tail
-from circuitdsl.verdict.intervals import Ratio, Share, moments
+from circuitdsl.verdict.intervals import Share
+from circuitdsl.verdict.moments import moments
+from circuitdsl.verdict.ratios import Ratio
 
 
 def jumps(minus: int, zero: int, plus: int) -> Bounded:

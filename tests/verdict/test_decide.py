@@ -7,10 +7,11 @@ from hypothesis import strategies as st
 
 from circuitdsl.circuit.claims import Matters, Negligible, Signed, Test, Within
 from circuitdsl.report.report import ascii_reason
-from circuitdsl.verdict.decide import Decision, decide, decide_family, rule, unmeasured, weigh, weigh_claim
+from circuitdsl.verdict.decide import Decision, decide, decide_family, rule
 from circuitdsl.verdict.families import Levels
 from circuitdsl.verdict.samples import Sample, rarity
 from circuitdsl.verdict.sampling import plan_looks
+from circuitdsl.verdict.weighing import unmeasured, weigh, weigh_claim
 
 N = 256
 STRATA = np.array(["ABBA", "BABA"])[np.arange(N) % 2]

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from circuitdsl.circuit.claims import Within
-from circuitdsl.verdict.decide import rule, weigh_extreme
+from circuitdsl.verdict.decide import rule
 from circuitdsl.verdict.families import Levels
 from circuitdsl.verdict.samples import Sample
 from circuitdsl.verdict.sampling import plan_looks
+from circuitdsl.verdict.weighing import weigh_extreme
 
 N = 64
 

@@ -6,7 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from circuitdsl.verdict.intervals import Mean, Ratio, Share, cells, mean, moments, share
+from circuitdsl.verdict.intervals import Mean, Share, share
+from circuitdsl.verdict.moments import cells, mean, moments
+from circuitdsl.verdict.ratios import Ratio
 
 SYMMETRIC = np.array([-3.0, -2, -1, -0.5, 0, 0.5, 1, 2, 3]) + 7
 

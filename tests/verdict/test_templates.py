@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from circuitdsl.circuit.claims import Matters, Negligible, Within
-from circuitdsl.verdict.decide import rule, weigh, weigh_claim
+from circuitdsl.verdict.decide import rule
 from circuitdsl.verdict.samples import FEWEST_STRATA, Sample, by_stratum
+from circuitdsl.verdict.weighing import weigh, weigh_claim
 
 BELOW = Within("effect", None, -0.2, "effect <= -20%")
 

@@ -1,0 +1,214 @@
+"""From measured prompts to p-values: how strongly they speak for a claim, and how strongly against it.
+
+Nothing is decided here: evidence is weighed once, look by look, and judged at any level afterwards (`decide.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from circuitdsl.circuit.claims import Matters, Test, Within
+from circuitdsl.verdict import extremes, reasons
+from circuitdsl.verdict.extremes import Extreme
+from circuitdsl.verdict.families import FAMILY, all_of, any_of, strictest
+from circuitdsl.verdict.intervals import Estimate
+from circuitdsl.verdict.moments import SMALL
+from circuitdsl.verdict.ratios import Ratio
+from circuitdsl.verdict.samples import (
+    CONSTANT,
+    FEWEST_STRATA,
+    Larger,
+    Rarity,
+    Region,
+    Sample,
+    by_stratum,
+    constant,
+    figure_of,
+    on_effects,
+    rarity,
+    region_of,
+)
+from circuitdsl.verdict.sampling import Looks
+
+Verdict = Literal["holds", "fails", "undecided", "error"]
+
+#: from fewer prompts neither spread nor skewness can be estimated: they decide nothing
+FEWEST = SMALL
+#: effects are compared with their null on the first prompts, as many as the null's
+NULL_PROMPTS = 32
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """One test on one sample, weighed but not yet judged: all that judging at any level needs."""
+
+    test: Test
+    sample: Sample
+    looks: Looks
+    margin: float
+    region: Region | Larger
+    figures: tuple[Estimate, ...] = ()  # one for each look so far
+    against: tuple[dict[str, float], ...] = ()  # and its one-sided p-values
+    p_holds: float = 1.0
+    p_fails: float = 1.0
+    rare: Rarity | None = None
+    final: bool = False  # no more prompts can come, or none could help
+    forced: Verdict | None = None
+    because: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evidence:
+    """All parts of one claim on one task: one member of the family."""
+
+    parts: tuple[Part, ...]
+    extreme: Extreme | None = None  # where the claim is about the largest of many figures
+
+    @property
+    def p_holds(self) -> float:
+        p = [part.p_holds for part in self.parts]
+        return self.extreme.p_holds(p) if self.extreme else all_of(p)
+
+    @property
+    def p_fails(self) -> float:
+        p = [part.p_fails for part in self.parts]
+        return self.extreme.p_fails(p) if self.extreme else any_of(p)
+
+    def settled(self, members: int, alpha: float = FAMILY, adjust: bool = True) -> bool:
+        """Whether more prompts cannot or need not change the verdict, however the other members come out."""
+        level = strictest(members, alpha, adjust)
+        broken = any(part.final and part.forced in ("fails", "error") for part in self.parts)
+        decided = self.p_holds <= level.holds or self.p_fails <= level.fails
+        return broken or decided or all(part.final for part in self.parts)
+
+
+# --- one test on one sample ---------------------------------------------------------------------------
+
+
+def weigh(
+    test: Test,
+    sample: Sample,
+    *,
+    margin: float = 0.01,
+    looks: Looks | None = None,
+    null: ArrayLike | None = None,
+    templates: bool = False,
+    before: Part | None = None,
+) -> Part:
+    """Weigh one test on the prompts measured so far, the first ones of the design `looks` (default: one look).
+
+    `null`, for `Matters`, holds the effects of the null's members on the first `NULL_PROMPTS` prompts. With `templates`
+    the verdict is about prompts from other strata, and strata are what is counted; there is one look then. `before` is
+    what came of weighing the first of these prompts: the looks at them are not taken anew.
+    """
+    first, strata = sample.take(slice(NULL_PROMPTS)), sample.strata
+    if templates:
+        sample, looks, before = by_stratum(sample), None, None
+    looks = looks or Looks((max(sample.n, 1),))
+    sizes = looks.reached(sample.n) or (sample.n,)
+    sample = sample.take(slice(sizes[-1]))
+    region = region_of(test, margin, sample.sign)
+    part = Part(test, sample, looks, margin, region, final=sample.n >= looks.sizes[-1])
+    if trouble := sample.trouble() or _null_trouble(null):
+        return replace(part, final=True, forced="error", because=trouble)
+    if templates and (there := len(np.unique(strata))) < FEWEST_STRATA:
+        return replace(part, final=True, forced="error", because=reasons.few_strata(there, FEWEST_STRATA))
+    part = _looked(part, sizes, before)
+    if sample.n < FEWEST and not sample.hits:
+        return replace(part, forced="undecided", because=reasons.too_few(sample.n, FEWEST))
+    if on_effects(test) and (trouble := reasons.gap_trouble(part.figures[-1], sample.unit, looks.display(FAMILY))):
+        return replace(part, forced="error", because=trouble)
+    p_holds, p_fails = _sequential(part)
+    part = replace(part, p_holds=p_holds, p_fails=p_fails)
+    return _filter_by_null(part, first, null) if isinstance(test, Matters) else part
+
+
+def _null_trouble(null: ArrayLike | None) -> str:
+    finite = null is None or np.all(np.isfinite(np.asarray(null, float)))
+    return "" if finite else "an effect of the null is not a number"
+
+
+def _looked(part: Part, sizes: Sequence[int], before: Part | None) -> Part:
+    """The part with the figure of every look, and its p-values; those of looks at the same prompts are taken over."""
+    same = sum(figure.n == size for figure, size in zip(before.figures, sizes, strict=False)) if before else 0
+    figures = [figure_of(part.test, part.sample.take(slice(size))) for size in sizes[same:]]
+    against = [_at_look(part, figure) for figure in figures]
+    if before:
+        figures, against = [*before.figures[:same], *figures], [*before.against[:same], *against]
+    return replace(part, figures=tuple(figures), against=tuple(against))
+
+
+def _sequential(part: Part) -> tuple[float, float]:
+    """Sequential two-sided p-values for "in the region" and "out of it", for effects no smaller than the gap's."""
+    at_looks = np.array([list(p.values()) for p in part.against]).T
+    p = dict(zip(part.against[0], part.looks.p_value(at_looks).tolist(), strict=True))
+    gap = min(1.0, 2 * p.pop("gap", 0.0))
+    holds, fails = part.region.combine(p)
+    return max(holds, gap), max(fails, gap)
+
+
+def _at_look(part: Part, figure: Estimate) -> dict[str, float]:
+    """One-sided p-values of one look; a figure without variance waits for the last look, then goes by its value."""
+    p = part.region.p_values(figure)
+    if isinstance(figure, Ratio):
+        p["gap"] = float(figure.unclear)
+    if constant(figure) and (figure.n < part.looks.sizes[-1] or figure.n < CONSTANT):
+        return dict.fromkeys(p, 1.0)
+    return p
+
+
+def _filter_by_null(part: Part, first: Sample, null: ArrayLike | None) -> Part:
+    """`matters` must also be stronger than 95 % of its null; the null alone never makes a claim hold."""
+    rare = rarity(float(figure_of(part.test, first).value), [] if null is None else null)
+    part = replace(part, rare=rare, p_holds=part.p_holds if rare.rare else 1.0)
+    if rare.enough and not rare.rare:
+        return replace(part, forced="fails", because=reasons.common(rare), final=True)
+    return part if rare.enough else replace(part, because=reasons.small_null(rare))
+
+
+# --- all tests of a claim ---------------------------------------------------------------------------
+
+
+def weigh_claim(
+    tests: Sequence[Test],
+    samples: Sequence[Sample],
+    *,
+    margin: float = 0.01,
+    looks: Looks | None = None,
+    nulls: Sequence[ArrayLike | None] | None = None,
+    templates: bool = False,
+    before: Sequence[Part] = (),
+) -> Evidence:
+    """All tests of a claim on all its samples: one for a joint claim, one for each member under `each`."""
+    nulls = nulls or [None] * len(samples)
+    pairs = [(test, sample, null) for sample, null in zip(samples, nulls, strict=True) for test in tests]
+    parts = (
+        weigh(test, sample, margin=margin, looks=looks, null=null, templates=templates, before=earlier)
+        for (test, sample, null), earlier in zip_longest(pairs, before)
+    )
+    return Evidence(tuple(parts))
+
+
+def weigh_extreme(
+    test: Within,
+    sets: Sequence[Sequence[Sample]],
+    *,
+    name: str = "",
+    looks: Looks | None = None,
+    templates: bool = False,
+) -> Evidence:
+    """A claim about the smallest over sets of the largest figure in each, signs aside."""
+    parts, extreme = extremes.build(test, name, sets, lambda one, s: weigh(one, s, looks=looks, templates=templates))
+    return Evidence(parts, extreme)
+
+
+def unmeasured(test: Test, because: str, label: str = "") -> Evidence:
+    """A member that could not be measured: it stays in the family, and its verdict is an error."""
+    sample = Sample(np.zeros(0), label=label)
+    return Evidence((Part(test, sample, Looks((1,)), 0.0, Region(), final=True, forced="error", because=because),))
