@@ -6,9 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from circuitdsl.verdict.intervals import Mean, Share, share
+from circuitdsl.verdict.bounded import changes
+from circuitdsl.verdict.intervals import Estimate, Mean, Share, share
 from circuitdsl.verdict.moments import cells, mean, moments
-from circuitdsl.verdict.ratios import Ratio
+from circuitdsl.verdict.ratios import Ratio, intervals
 
 SYMMETRIC = np.array([-3.0, -2, -1, -0.5, 0, 0.5, 1, 2, 3]) + 7
 
@@ -188,6 +189,22 @@ class TestRatio:
         assert (low[1], high[1]) == pytest.approx((2 * low[0], 2 * high[0]))
         assert np.isnan(low[2]) and np.isnan(high[2])
         assert np.allclose((low[0], high[0]), Ratio(moments(self.d, self.g)).interval())
+
+    def test_figures_of_different_prompts_at_once(self) -> None:
+        """Each has the interval that it has alone, whatever stands beside it."""
+        rng = np.random.default_rng(7)
+        figures: list[Estimate] = [mean(self.d), share(self.d < -3)]
+        for n, strata in ((100, 1), (64, 4), (40, 20), (9, 1)):
+            pair = moments(self.d[:n], self.g[:n], strata=np.arange(n) % strata)
+            figures += [Ratio(pair), Ratio(moments(-self.d[:n], -self.g[:n]), sign=-1)]
+        figures += [Ratio(moments(self.d, rng.standard_normal(100))), Ratio(moments(self.g, self.g))]
+        flips = (self.d < -3).astype(float)
+        figures.append(Ratio(changes(-flips, np.ones(100), 1.0)))
+        asked = [(figure, level) for figure in figures for level in (0.05, 1e-4)]
+        for (figure, level), found in zip(asked, intervals(asked), strict=True):
+            alone = tuple(float(limit) for limit in figure.interval(level))
+            assert (found or (np.nan, np.nan)) == pytest.approx(alone, rel=1e-9, nan_ok=True)
+        assert sum(found is None for found in intervals(asked)) == 4  # no clear gap, and the same on every prompt
 
 
 class TestShare:
