@@ -3,8 +3,9 @@
 The pocket model was trained on lists of three to six items. Prints its accuracy by length and by the place of the item
 that is missing; then what scaling one singular component of an inhibition head does to the accuracy on longer lists
 (Merullo et al. 2024, arXiv:2406.09519, section 5). The largest components of five heads are tried on a seed; the best
-is measured on another, beside what all the others give there, which is its control. Last, draws the items' second
-mentions in the plane that the best head's two largest components read, a panel a length.
+is measured on another, beside what all the others give there, which is its control. Last, whether places in the list
+crowd as lists grow: draws the items' second mentions in the plane that the best head's two largest components read, a
+panel a length, and prints how much of it their place explains, for all five heads.
 """
 
 from __future__ import annotations
@@ -116,9 +117,10 @@ def components_report(model: Transformer, prompts: int) -> tuple[str, Node]:
     models = {f"{best} by {factor:g}": scaled([best], factor) for factor in FACTORS}
     models |= {
         f"{whole}, whole, by {FACTOR:g}": scaled([whole], FACTOR),
-        f"other components tried of {whole}, by {FACTOR:g}": scaled(here, FACTOR),
+        f"components tried of {whole} but {best}, by {FACTOR:g}": scaled(here, FACTOR),
         f"the five heads, whole, by {FACTOR:g}": scaled(HEADS, FACTOR),
-        f"all other components tried, by {FACTOR:g}": scaled(rest, FACTOR),
+        f"all {len(components)} components tried, by {FACTOR:g}": scaled(components, FACTOR),
+        f"all but {best}, by {FACTOR:g}": scaled(rest, FACTOR),
     }
     for name, values in zip(models, accuracies(list(models.values()), second), strict=True):
         rows.append(f"| {name} | {_shares(values)} |")
@@ -164,6 +166,15 @@ def separation(points: np.ndarray, places: np.ndarray) -> float:
     return float(between / ((points - centre) ** 2).sum())
 
 
+def by_head(model: Transformer, found: Sequence[Lists]) -> str:
+    """How much of where each head's two largest components read the items their place explains, by length."""
+    rows = [f"| items | {' | '.join(str(each.length) for each in found)} |", "|---" * (len(found) + 1) + "|"]
+    for head in HEADS:
+        shares = [f"{separation(*coordinates(model, head, each)):.0%}" for each in found]
+        rows.append(f"| {head} | {' | '.join(shares)} |")
+    return "\n".join(rows)
+
+
 def picture(model: Transformer, head: Node, found: Sequence[Lists]) -> Scene:
     """A panel a length: the items' second mentions as two components read them, coloured by place."""
     read = {each.length: coordinates(model, head, each) for each in found}
@@ -171,32 +182,27 @@ def picture(model: Transformer, head: Node, found: Sequence[Lists]) -> Scene:
     low, high = every.min(0), every.max(0)
     title = f"The second list as {head}[0] and {head}[1] read it"
     marks: list[Mark] = [Line(_PAD, _PAD, (Span(title, 15, bold=True),))]
-    marks.append(Line(_PAD, _PAD + 24, (Span("an item each, coloured by its place in the list:", 11, palette.SOFT),)))
+    axes = f"{head}[0] to the right, {head}[1] upwards"
+    key = Span(f"an item each, {axes}, coloured by its place in the list:", 11, palette.SOFT)
+    marks.append(Line(_PAD, _PAD + 24, (key,)))
     for i, colour in enumerate(_PLACES):
-        x = _PAD + 262 + 30 * i
+        x = _PAD + key.width + 16 + 30 * i
         marks += [_dot(x, _PAD + 24, colour, 4), Line(x + 8, _PAD + 24, (Span(str(i + 1), 10.5, palette.SOFT),))]
     for i, each in enumerate(found):
         box = Rect(_PAD + i * (_SIDE + _GAP), _PAD + 74, _SIDE, _SIDE)
         points, places = read[each.length]
         words = f"{each.length} items, accuracy {each.right.mean():.0%}"
-        share = f"place explains {separation(points, places):.0%}"
+        share = f"place explains {separation(points, places):.0%} of the variance"
         marks += [
             Block(box, 0, Pen(palette.BAND)),
-            Line(box.x, box.y - 12, (Span(words, 12, bold=True), Span("  " + share, 11, palette.SOFT))),
-            Line(
-                box.x + _SIDE / 2,
-                box.bottom + 14,
-                (Span(f"{head}[0] to the right, {head}[1] upwards", 10.5, palette.SOFT),),
-                centred=True,
-            ),
+            Line(box.x, box.y - 12, (Span(words, 12, bold=True),)),
+            Line(box.x + _SIDE / 2, box.bottom + 14, (Span(share, 10.5, palette.SOFT),), centred=True),
         ]
         at = (points - low) / (high - low)
         for (x, y), place in zip(at, places, strict=True):
             marks.append(_dot(box.x + 4 + x * (_SIDE - 8), box.bottom - 4 - y * (_SIDE - 8), _PLACES[place], 2.2))
     wide = 2 * _PAD + len(found) * (_SIDE + _GAP) - _GAP
-    return Scene(
-        wide, _PAD + 74 + _SIDE + 40, title, f"{title}; {head}[0] to the right, {head}[1] upwards", tuple(marks)
-    )
+    return Scene(wide, _PAD + 74 + _SIDE + 40, title, f"{title}; {axes}", tuple(marks))
 
 
 def _dot(x: float, y: float, colour: str, radius: float) -> Block:
@@ -214,6 +220,7 @@ def main() -> None:
     report, best = components_report(model, given.prompts // 4)
     print()
     print(report)
+    print(f"\nvariance that an item's place explains, {_SHOWN} prompts a length\n\n{by_head(model, found)}")
     shown = [each for each in found if each.length in (4, 6, 8, 10)]
     write_whole(given.output, svg.paint(picture(model, Node("head", best.layer, best.head), shown)))
     print(f"wrote {given.output}")

@@ -18,6 +18,8 @@ from circuitdsl.measure.requests import NodeRequest
 
 PERMUTATIONS = 10_000
 
+Array = np.ndarray
+
 
 @dataclass(frozen=True, slots=True)
 class Profile:
@@ -38,7 +40,7 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class Correlation:
-    """Spearman's rank correlation of two profiles' sizes.
+    """Spearman's rank correlation of two figures of the same heads.
 
     `p` is the share of random pairings of heads within each layer that correlate at least as well: heads of one layer
     are alike in what they can reach, which alone makes profiles similar.
@@ -68,10 +70,15 @@ def profile(bench: Bench, task: str, prompts: int, done: Callable[[int], None] |
 
 def correlation(first: Profile, second: Profile, seed: int = 0) -> Correlation:
     """How alike the sizes of the effects of all heads are on two tasks."""
+    return rank_correlation(first.heads, np.abs(first.effects), np.abs(second.effects), seed)
+
+
+def rank_correlation(heads: Sequence[Node], first: Array, second: Array, seed: int = 0) -> Correlation:
+    """How alike two figures rank some heads [heads]."""
     from scipy.stats import rankdata
 
-    a, b = (rankdata(np.abs(each.effects)) for each in (first, second))
-    layers = np.asarray([head.layer for head in first.heads])
+    a, b = rankdata(first), rankdata(second)
+    layers = np.asarray([head.layer for head in heads])
     rho = _pearson(a, b)
     rng = np.random.default_rng(seed)
     shuffled = np.tile(b, (PERMUTATIONS, 1))
@@ -82,7 +89,7 @@ def correlation(first: Profile, second: Profile, seed: int = 0) -> Correlation:
     return Correlation(rho, (1 + as_high) / (1 + PERMUTATIONS))
 
 
-def _pearson(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray) -> float:
-    x, y = np.asarray(a) - np.mean(a), np.asarray(b) - np.mean(b)
+def _pearson(a: Array, b: Array) -> float:
+    x, y = a - a.mean(), b - b.mean()
     size = float(np.sqrt((x @ x) * (y @ y)))
     return float(x @ y) / size if size else 0.0
