@@ -86,21 +86,17 @@ def _settled(
 ) -> tuple[Draft, tuple[str, ...]]:
     """A draft all of whose lines hold on the prompts of its head, and the lines that were taken out for it.
 
-    Heads that do not pass their role's checks there lose it. That makes other groups, and so comes first.
+    Heads that do not pass their role's checks there lose it; that makes other groups, and so another draft.
     """
-    while True:
-        groups = named((sending.group for sending in found.sendings), roles)
-        made = draft(bench, found, groups, settings, head)
-        bad = _not_holding(made, check)
-        lost = {placed for group in groups if (claim := bad.get(role_line(group))) for placed in _failing(group, claim)}
-        if not lost:
-            break
-        roles = remaining(roles, lost)
+    groups = named((sending.group for sending in found.sendings), roles)
+    made = draft(bench, found, groups, settings, head)
     dropped: list[str] = []
-    while bad:
+    while bad := _not_holding(made, check):
+        lost = {placed for group in groups if (claim := bad.get(role_line(group))) for placed in _failing(group, claim)}
+        if lost:
+            return _settled(bench, found, remaining(roles, lost), settings, head, check)
         dropped += bad
         made = made.without(set(bad))
-        bad = _not_holding(made, check)
     return made, tuple(dropped)
 
 
