@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import engine_statistics
 import engine_workloads as workloads
 import numpy as np
 import torch
@@ -101,6 +102,9 @@ def _sections(page: Page, folder: str, shape: str, given: argparse.Namespace) ->
     page.rows.append(_row(tiny, workloads.all_heads(tiny.model, tiny.n, tiny.length), peer_edges=20))
     yield "W1"
     page.precision += list(_precision(given.device))
+    if given.device == "cpu" and given.dtype == "float32":
+        page.statistics += engine_statistics.measured(given.repeats)
+        yield "statistics"
     big = tiny if given.quick else _setting(shape, folder, given, given.prompts, given.tokens, given.repeats)
     for row in _edges(big, given.quick):
         page.rows.append(row)

@@ -144,6 +144,20 @@ class Precision:
     effect: float
 
 
+@dataclass(frozen=True)
+class Statistics:
+    """CPU seconds of verifying a spec, and how many of them its statistics take; `claims` are counted on every task."""
+
+    name: str
+    claims: int
+    seconds: float
+    spent: float
+
+    @property
+    def share(self) -> float:
+        return self.spent / self.seconds
+
+
 @dataclass
 class Page:
     """Everything measured in one run."""
@@ -157,6 +171,7 @@ class Page:
     growth: list[Growth] = field(default_factory=list)
     rates: dict[tuple[int, int], float] = field(default_factory=dict)
     spec: Spec | None = None
+    statistics: list[Statistics] = field(default_factory=list)
     precision: list[Precision] = field(default_factory=list)
 
 
@@ -164,6 +179,7 @@ def write(page: Page) -> str:
     """The page."""
     parts = [_head(page), _costs(page), _peers(page), _targets(page), _growth(page)]
     parts += [_spec(page.spec)] if page.spec else []
+    parts += [_statistics(page.statistics)] if page.statistics else []
     parts += [_precision(page)] if page.precision else []
     return "\n\n".join(parts) + "\n"
 
@@ -322,6 +338,21 @@ Measured again from the cache after one line was edited, where claims take all p
 the first look; a new edge needs the clean and the corrupt run of its prompts anew:
 
 {_table(["edited", "prompts", "first run, s", "again, s", "block-positions"], edited)}"""
+
+
+def _statistics(specs: list[Statistics]) -> str:
+    rows = [
+        [f"`{one.name}`", str(one.claims), f"{one.seconds:.1f}", f"{1000 * one.spent:.0f}", f"{100 * one.share:.1f} %"]
+        for one in specs
+    ]
+    head = ["", "claims × tasks", "CPU seconds", "of these statistics, ms", "share"]
+    return f"""## What statistics cost
+
+p-values, intervals, verdicts and the figures of the report, as a share of verifying a whole spec on the pocket model:
+prompts, runs and patches included, imports and the cache left out. Larger models take longer over their patches, and
+as long over this.
+
+{_table(head, rows)}"""
 
 
 def _precision(page: Page) -> str:
