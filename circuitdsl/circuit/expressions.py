@@ -9,7 +9,7 @@ from ..language.diagnostics import did_you_mean, listing, shorten
 from ..language.wording import as_node
 from ..language.written import written
 from .claims import EVERYWHERE, Group, Node, Position, Site
-from .scope import Members, Scope
+from .scope import Members, Scope, add
 from .vocabulary import ROLES
 
 MAX_CHAIN = 100
@@ -57,8 +57,7 @@ def _combine(scope: Scope, whole: s.Set, signs: Iterable[str], operands: tuple[s
             wrong = True
         elif sign == "+":
             _named_twice(scope, operand, members, found, by_name, named)
-            for node, positions in members.items():
-                found[node] = found.get(node) or positions
+            add(found, members)
         elif not wrong:
             wrong |= _subtract(scope, whole, operand, members, found)
     for part in [node for node in found if node.is_part and node.whole in found]:

@@ -19,6 +19,18 @@ if TYPE_CHECKING:
 Members = dict[Node, tuple[Position, ...] | None]
 
 
+def add(found: Members, more: Members) -> None:
+    """Take nodes into others: one that is in both acts wherever either says, and everywhere if one says nothing."""
+    for node, positions in more.items():
+        known = found.get(node, positions)
+        found[node] = None if known is None or positions is None else _united(known, positions)
+
+
+def _united(one: tuple[Position, ...], other: tuple[Position, ...]) -> tuple[Position, ...]:
+    both = tuple(dict.fromkeys((*one, *other)))
+    return (EVERYWHERE,) if EVERYWHERE in both else both
+
+
 @dataclass
 class Scope:
     """The names of one circuit."""
@@ -178,7 +190,7 @@ class Scope:
         found: Members = {}
         for name, group in self.definitions.items():
             if (group.roles[0].text if group.roles else name) == role:
-                found |= self.groups.get(name) or {}
+                add(found, self.groups.get(name) or {})
         return found
 
     # -- names
