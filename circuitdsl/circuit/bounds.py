@@ -17,9 +17,10 @@ LARGEST = 1e9
 
 
 def resolve_claim(
-    scope: Scope, parts: tuple[s.ClaimPart, ...], direction: Direction = "noise"
+    scope: Scope, parts: tuple[s.ClaimPart, ...], direction: Direction = "noise", via_mlps: bool | None = None
 ) -> tuple[Test, ...] | None:
-    """The tests of a claim on what is patched in a direction; None when one is wrong (and said so)."""
+    """The tests of a claim on what is patched in a direction, by a protocol that counts for the other edges of the line
+    too (the one of this place in the file where none is given); None when one is wrong (and said so)."""
     tests: list[Test | None] = [] if parts else [Matters()]
     for part in parts:
         match part:
@@ -32,15 +33,16 @@ def resolve_claim(
             case s.Bound(quantity=quantity, relation=relation):
                 tests.append(_bound(scope, quantity, relation))
             case s.Stronger(edge=edge):
-                tests.append(_stronger(scope, edge, direction))
+                tests.append(_stronger(scope, edge, direction, scope.via_mlps if via_mlps is None else via_mlps))
     _contradictions(scope, parts)
     known = tuple(test for test in tests if test is not None)
     return known if len(known) == len(tests) else None
 
 
-def _stronger(scope: Scope, edge: s.Edge, direction: Direction) -> Stronger | None:
-    """The other edge is patched the same way round, so that both changes start from one run."""
-    effect = resolve_edge(scope, edge, scope.via_mlps, direction)
+def _stronger(scope: Scope, edge: s.Edge, direction: Direction, via_mlps: bool) -> Stronger | None:
+    """The other edge is patched the same way round, so that both changes start from one run, and unless it says
+    otherwise by the same protocol: an effect via MLPs is no measure of a direct one."""
+    effect = resolve_edge(scope, edge, via_mlps, direction)
     return None if effect is None else Stronger(effect, f"{written(edge.sender)} -> {written(edge.receiver)}")
 
 

@@ -81,7 +81,7 @@ class Claims:
 
     def edge(self, statement: s.EdgeClaim) -> None:
         effect = resolve_edge(self.scope, statement.edge, self.scope.via_mlps)
-        tests = resolve_claim(self.scope, statement.claim)
+        tests = resolve_claim(self.scope, statement.claim, via_mlps=None if effect is None else effect.via_mlps)
         if effect is not None and tests is not None:
             self.compare_with_itself(statement, effect, tests)
         tasks = self.tasks(statement.on, positions_of(effect, tests), statement)

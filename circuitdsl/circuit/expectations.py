@@ -192,13 +192,15 @@ def _denoise(scope: Scope, expect: s.Expect) -> Expected | None:
         message = "denoise takes nodes or one edge: denoise(mover), denoise(inhibition -> mover.q)"
         scope.sink.error("E084", message, measurement.span)
         return None
-    tests = _effect_tests(scope, expect, "denoise")
     effect: EdgeEffect | NodeEffect | None = None
+    via_mlps = None
     if edges:
         effect = resolve_edge(scope, edges[0], scope.via_mlps, "denoise")
+        via_mlps = effect.via_mlps if effect else None
     elif (members := group_argument(scope, measurement, found)) is not None:
         sites = sites_of(scope, members, one_set(found.sets).span)
         effect = NodeEffect(sites, direction="denoise", label=written(one_set(found.sets))) if sites else None
+    tests = _effect_tests(scope, expect, "denoise", via_mlps)
     if not right or effect is None or tests is None:
         return None
     return effect, tests
@@ -218,10 +220,12 @@ def _ablation(scope: Scope, found: Arguments) -> Literal["corrupt", "mean", "zer
     return cast(Literal["corrupt", "mean", "zero"], value)
 
 
-def _effect_tests(scope: Scope, expect: s.Expect, direction: Direction = "noise") -> tuple[Test, ...] | None:
+def _effect_tests(
+    scope: Scope, expect: s.Expect, direction: Direction = "noise", via_mlps: bool | None = None
+) -> tuple[Test, ...] | None:
     """`: CLAIM`, or a relation whose unit tells an effect (a share of the gap) from a delta."""
     if expect.relation is None:
-        return resolve_claim(scope, expect.claim, direction)
+        return resolve_claim(scope, expect.claim, direction, via_mlps)
     if isinstance(expect.relation, s.Change) and scope.under:
         message = f"what {expect.measurement.name.text} does under a condition is an effect against the condition alone"
         scope.sink.error("E083", message, expect.relation.span, "write a claim on it, such as ': lowers'")

@@ -380,6 +380,32 @@ def test_what_acts_nowhere_in_particular_is_knocked_out_everywhere(sound: Sound)
     ]
 
 
+@pytest.mark.parametrize("order", ["one + two", "two + one"])
+@pytest.mark.parametrize(
+    ("at", "where"),
+    [("at S1+1", ["S1+1", "END"]), ("at S2, END", ["S2", "END"]), ("", ["*"]), ("at *", ["*"])],
+)
+def test_a_node_of_two_groups_acts_where_either_says(sound: Sound, order: str, at: str, where: list[str]) -> None:
+    groups = f"nodes one = 9.9 m3 {at}\nheads two = 9.9 9.7 at END\nnodes all = {order}\n"
+    circuit = sound(groups + f"expect knockout({order}) : lowers\nexpect knockout(all) : lowers")
+    for claim in circuit.claims:
+        assert isinstance(claim.measurement, NodeEffect)
+        sites = claim.measurement.sites
+        assert sorted(str(s.position) for s in sites if s.node == Node("head", 9, 9)) == sorted(where)
+        assert [str(s.position) for s in sites if s.node == Node("head", 9, 7)] == ["END"]
+
+
+def test_a_role_has_its_heads_wherever_a_group_of_it_acts(sound: Sound) -> None:
+    circuit = sound(
+        "heads elsewhere = 9.6 at S2  role mover\nheads backup = 9.7 at END  role backup_mover\nexpect role(backup)"
+    )
+    checks = circuit.claims[0].measurement
+    assert isinstance(checks, RoleChecks)
+    condition = checks.checks[1].under
+    assert condition is not None and isinstance(condition.effect, NodeEffect)
+    assert [str(s.position) for s in condition.effect.sites if s.node == Node("head", 9, 6)] == ["END", "S2"]
+
+
 def test_denoising_takes_nodes_or_an_edge(sound: Sound) -> None:
     circuit = sound("expect denoise(mover) : raises\nexpect denoise(7.3 -> mover.q at END via mlps) : effect >= 5%")
     nodes, edge = (claim.measurement for claim in circuit.claims)
@@ -397,6 +423,20 @@ def test_the_other_edge_is_patched_the_same_way(sound: Sound) -> None:
     assert isinstance(first, Stronger) and isinstance(second, Stronger)
     assert (first.name, first.effect.via_mlps, first.effect.direction) == ("7.3 -> 9.9.q", True, "noise")
     assert (second.effect.via_mlps, second.effect.direction) == (False, "denoise")
+
+
+@pytest.mark.parametrize(
+    ("line", "via_mlps"),
+    [
+        ("8.6 -> 9.9.q at END via mlps : stronger than 7.3 -> 9.9.q", True),
+        ("8.6 -> 9.9.q at END via mlps : stronger than 7.3 -> 9.9.q direct", False),
+        ("expect denoise(8.6 -> 9.9.q via mlps) : stronger than 7.3 -> 9.9.q", True),
+        ("edges via mlps\n8.6 -> 9.9.q at END direct : stronger than 7.3 -> 9.9.q", False),
+    ],
+)
+def test_the_protocol_of_a_line_is_that_of_both_its_edges(sound: Sound, line: str, via_mlps: bool) -> None:
+    (test,) = sound(line).claims[0].tests
+    assert isinstance(test, Stronger) and test.effect.via_mlps == via_mlps
 
 
 def test_a_condition_belongs_to_the_lines_of_its_block(sound: Sound) -> None:
