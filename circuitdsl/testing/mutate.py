@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from circuitdsl.api import Spec, loads, make_benches
 from circuitdsl.circuit.catalogue import ModelShape
-from circuitdsl.circuit.claims import Attention, Circuit, Claim, NodeEffect, Within
+from circuitdsl.circuit.claims import Attention, Circuit, NodeEffect, WholeCircuit, Within
 from circuitdsl.errors import UserError
 from circuitdsl.language import syntax as s
 from circuitdsl.language.parse import parse
@@ -143,7 +143,7 @@ def _case(
     plans = plan(with_overrides(other, prompts, seed), shape)
     if [_place(p) for p in plans] != [_place(p) for p in original]:
         return Outcome(mutant, "impossible", reason="it is not checked on the same tasks")
-    changed = tuple(i for i, (a, b) in enumerate(zip(plans, original, strict=True)) if _said(a.claim) != _said(b.claim))
+    changed = tuple(i for i, (a, b) in enumerate(zip(plans, original, strict=True)) if _said(a) != _said(b))
     if not changed:
         return Outcome(mutant, "equivalent", reason="no claim says anything else")
     mine = tuple(a if i in changed else b for i, (a, b) in enumerate(zip(plans, original, strict=True)))
@@ -154,13 +154,14 @@ def _place(p: ClaimPlan) -> tuple[int, str]:
     return p.claim.line, p.task
 
 
-def _said(claim: Claim) -> tuple[object, ...]:
-    """What a claim asks for, whatever its wording."""
+def _said(p: ClaimPlan) -> tuple[object, ...]:
+    """What a claim asks for, whatever its wording; of the whole circuit, what the spec has that consist of."""
+    claim, measured = p.claim, p.claim.measurement
     tests = tuple(replace(test, text="") if isinstance(test, Within) else test for test in claim.tests)
-    measured = claim.measurement
     if isinstance(measured, NodeEffect | Attention):
         measured = replace(measured, label="")
-    return measured, tests, claim.each, claim.margin, claim.under
+    circuit = p.parts if isinstance(measured, WholeCircuit) else ()
+    return measured, circuit, tests, claim.each, claim.margin, claim.under
 
 
 def _elsewhere(benches: Mapping[str, Bench]) -> Elsewhere:
@@ -192,7 +193,7 @@ def _elsewhere(benches: Mapping[str, Bench]) -> Elsewhere:
 
 def _key(p: ClaimPlan) -> tuple[object, ...]:
     """Plans that are measured and tested alike."""
-    return p.task, p.parts, p.claim.tests, p.claim.margin, p.claim.each, p.claim.under
+    return p.task, p.parts, p.extremes, p.claim.tests, p.claim.margin, p.claim.each, p.claim.under
 
 
 def _evidence(

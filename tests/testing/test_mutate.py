@@ -141,13 +141,30 @@ def test_equivalent_impossible_and_open_mutants_are_set_apart(judged) -> None:
     assert found.judged == len(found.of("killed")) + len(found.of("survived"))
 
 
-def test_a_mutant_is_judged_as_verify_would(judged, pocket) -> None:
+def test_whoever_is_in_the_circuit_is_noticed_by_what_it_does_alone(judged) -> None:
+    """A group that no claim names is part of the circuit all the same, and so is an edge that is not negligible."""
+    found = judged("0.2 -> logits at END : negligible\nexpect faithfulness(ablate = mean) in [80%, 120%]\n")
+    assert not found.of("equivalent")
+    of_group = [o for o in found.outcomes if o.mutant.line == 4]
+    assert len(of_group) == 6
+    assert all((o.claims, o.by) == (1, "expect faithfulness(ablate = mean) in [80%, 120%]") for o in of_group)
+    assert "killed" in {o.fate for o in of_group}
+    (turned,) = [o for o in found.outcomes if o.mutant.what == "negligible turned"]
+    assert (turned.fate, turned.claims) == ("killed", 2)  # its own line, and what is said of the whole circuit
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "suppressor -> logits at END\neach suppressor -> m1 at END : effect <= -2%\n0.6 -> logits : lowers\n",
+        "suppressor -> logits at END : lowers\nexpect faithfulness(ablate = mean) >= 1%\n",
+    ],
+)
+def test_a_mutant_is_judged_as_verify_would(judged, pocket, lines: str) -> None:
     from circuitdsl.api import make_benches
     from circuitdsl.verification.verify import verify
 
-    found = judged(
-        "suppressor -> logits at END\neach suppressor -> m1 at END : effect <= -2%\n0.6 -> logits : lowers\n"
-    )
+    found = judged(lines)
     assert len(found.outcomes) > 8
     for outcome in found.outcomes:
         if outcome.fate in ("killed", "survived"):
