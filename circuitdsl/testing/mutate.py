@@ -2,7 +2,8 @@
 
 Every mutant is resolved as a spec of its own; the claims that differ from the original's are measured, all mutants
 together, on the model that is loaded anyway. A mutant is *killed* when some claim of it does not hold. It is judged in
-the original's family, its own claims in their places, so that no claim has another level than it would have.
+the original's family, its own claims in their places, so that no claim has another level than it would have. Asked are
+claims on tasks; channels, comparisons and properties are not.
 
 A *survivor* is a change that nothing notices: the claim says less than it seems. *Equivalent* mutants ask for the same
 tests of the same measurements; *impossible* ones are refused as specs; *open* ones change a claim that does not hold

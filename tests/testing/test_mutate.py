@@ -54,6 +54,13 @@ def made(lines: str) -> list[tuple[str, str]]:
                 ("sign turned", "suppressor -> logits at END : effect in [10%, 40%]"),
             ],
         ),
+        (
+            "intervention off\n  replace idle with mean\n  expect logit_diff falls by >= 2",
+            [
+                ("sign turned", "expect logit_diff rises by >= 2"),
+                ("bound tightened", "expect logit_diff falls by >= 4"),
+            ],
+        ),
         # of an absence the subject is not moved
         ("embed -> suppressor.k at S2 : negligible", [("negligible turned", "embed -> suppressor.k at S2 : matters")]),
         (
