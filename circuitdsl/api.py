@@ -246,18 +246,24 @@ def make_data(circuit: Circuit, use: TaskUse, model: Transformer) -> Dataset:
         UserError: the model has no tokenizer, or the task cannot be made with it.
     """
     from circuitdsl.tasks.dataset import sample
-    from circuitdsl.tasks.from_file import read_prompts
 
-    tokens = _tokens(use, model)
     if use.file is not None:
-        path = Path(circuit.path).parent / use.file
-        return read_prompts(path, tokens, use.name, limit=use.prompts, n_vocab=model.n_vocab, seed=use.seed)
+        return _from_file(circuit, use.file, use, model, limit=use.prompts)
+    tokens = _tokens(use, model)
     if tokens is None:
         raise UserError(
             f"{model.name} has no tokenizer, and task {use.name} needs one to make its prompts",
             hint="put tokenizer.json beside the weights, or give prompts as token ids in a prompt file",
         )
     return sample(TASKS[use.generator or use.name], tokens, use.prompts, use.seed, use.corrupt, dict(use.options))
+
+
+def _from_file(circuit: Circuit, file: str, use: TaskUse, model: Transformer, limit: int | None) -> Dataset:
+    """The first prompts of a task's file, or all of them."""
+    from circuitdsl.tasks.from_file import read_prompts
+
+    path = Path(circuit.path).parent / file
+    return read_prompts(path, _tokens(use, model), use.name, limit=limit, n_vocab=model.n_vocab, seed=use.seed)
 
 
 def _tokens(use: TaskUse, model: Transformer) -> Tokens | None:
@@ -281,9 +287,14 @@ def make_bench(
     from circuitdsl.tasks.dataset import sample
 
     data = make_data(circuit, use, model)
+    if file := use.file:
+
+        def whole() -> tuple[PromptPair, ...]:
+            return _from_file(circuit, file, use, model, limit=None).pairs
+
+        return bench(model, data, circuit.metric, more=whole, store=store, max_memory=max_memory)
     tokens = _tokens(use, model)
-    if use.file is not None or tokens is None:
-        return bench(model, data, circuit.metric, store=store, max_memory=max_memory)
+    assert tokens is not None
     task, options = TASKS[use.generator or use.name], dict(use.options)
     others = {
         name: sample(task, tokens, ADVICE, use.seed, name, options).pairs

@@ -34,6 +34,7 @@ from circuitdsl.measure.requests import (
     ScoreRequest,
     TraceRequest,
     patches_of,
+    uses_means,
 )
 from circuitdsl.report.numbers import percent
 from circuitdsl.report.report import WORST_FIRST, ClaimResult, Interval, Measured, MemberResult, Null
@@ -330,6 +331,6 @@ def _notes(plan: ClaimPlan, series: Mapping[Request, Series], bench: Bench) -> t
         share = float(series[request].changed.mean()) if len(series[request].changed) else 0.0
         if 0 < share < 1:
             notes.append(f"{label}the corruption changes what is patched on {percent(share)} of the prompts")
-        if isinstance(request, NodeRequest) and request.ablate == "mean" and bench.smallest_mean < FEW:
-            notes.append(f"some means are over {bench.smallest_mean} prompts of one template and length alone")
+    if any(map(uses_means, plan.requests)) and bench.smallest_mean < FEW:
+        notes.append(f"some means are over {bench.smallest_mean} prompts of one template and length alone")
     return tuple(notes)

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
+import numpy as np
 import pytest
 
+from circuitdsl.api import loads, make_benches
+from circuitdsl.circuit.claims import EVERYWHERE, Node, Site
+from circuitdsl.measure.bench import measure
+from circuitdsl.measure.requests import NodeRequest
 from circuitdsl.report.report import Report, exit_status
+from circuitdsl.tasks.dataset import sample
+from circuitdsl.tasks.registry import TASKS
 from circuitdsl.verification import verify as verification
 
 HEAD = """circuit t "a test"
@@ -221,11 +229,6 @@ def test_via_mlp_edges_also_say_what_is_direct(check) -> None:
 
 
 def test_a_prompt_file_is_verified_like_its_task(check, tmp_path, pocket_tokens) -> None:
-    import json
-
-    from circuitdsl.tasks.dataset import sample
-    from circuitdsl.tasks.registry import TASKS
-
     pairs = sample(TASKS["ioi"], pocket_tokens, 64, seed=3).pairs
     path = tmp_path / "mine.jsonl"
     path.write_text("".join(json.dumps(pair.record()) + "\n" for pair in pairs))
@@ -253,6 +256,40 @@ def test_means_do_not_depend_on_how_many_prompts_are_measured(check) -> None:
     )
     assert few.measured.value == pytest.approx(many.measured.value, abs=0.15)
     assert few.notes == many.notes == ()
+
+
+@pytest.fixture
+def from_file(tmp_path, pocket_tokens):
+    """`from_file(n, lines)`: a spec on the first n prompts of a file of 120."""
+    pairs = sample(TASKS["ioi"], pocket_tokens, 120, seed=3).pairs
+    path = tmp_path / "mine.jsonl"
+    path.write_text("".join(json.dumps(pair.record()) + "\n" for pair in pairs))
+    head = f'circuit t\nmodel "pocket"\ntask mine = file("{path}", prompts = {{}})\n'
+    return lambda n, *lines: head.format(n) + "\n".join(lines)
+
+
+def test_means_over_a_prompt_file_are_those_of_the_whole_file(pocket, from_file) -> None:
+    """Of 8 prompts in 8 templates each would be its own mean."""
+    claims = ("expect accuracy >= 0%",)
+    few, many = (make_benches(loads(from_file(n, *claims)).circuits[0], pocket)["mine"] for n in (8, 120))
+    request, first = NodeRequest((Site(Node("mlp", 1), EVERYWHERE),), "mean"), np.arange(8)
+    a, b = (measure(bench, [request], first)[request].values for bench in (few, many))
+    assert few.pairs == many.pairs[:8]
+    assert a == pytest.approx(b, abs=1e-4)
+
+
+def test_means_over_few_prompts_are_said_to_be(check, from_file) -> None:
+    lines = (
+        "heads a = 0.6 at END",
+        "expect knockout(a, ablate = mean) : lowers",
+        "expect faithfulness(ablate = mean) >= 0%",
+        "expect faithfulness >= 0%",
+        "intervention quiet",
+        "  replace a with mean",
+        "  expect logit_diff falls",
+    )
+    said = ["some means are over" in " ".join(claim.notes) for claim in check(from_file(32, *lines, "")).claims]
+    assert said == [True, True, False, True]
 
 
 def test_a_metric_that_cannot_be_taken_is_an_error_of_its_claim(check) -> None:
