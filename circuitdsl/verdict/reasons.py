@@ -11,7 +11,7 @@ from circuitdsl.circuit.claims import AboveChance, Matters, Negligible, Signed, 
 from circuitdsl.verdict.intervals import Estimate
 from circuitdsl.verdict.ratios import Ratio
 from circuitdsl.verdict.samples import CONSTANT, NULL_MEMBERS, Rarity, Region, Versus, on_effects
-from circuitdsl.verdict.words import Limits, Unit, exact, scale
+from circuitdsl.verdict.words import Limits, Unit, confidence, exact, scale
 
 if TYPE_CHECKING:
     from circuitdsl.verdict.decide import Decision
@@ -23,11 +23,12 @@ CLASH = "one look shows the claim true and another shows it false"
 
 
 def reason(part: Part, decision: Decision) -> str:
-    """Why a claim came out as it did, in one sentence; the interval is the one the verdict used."""
+    """Why a claim came out as it did, in one sentence; the interval is the one the verdict used, at its level."""
     if decision.value is None:
         return f"{decision.name} is no number: the gap is not clear enough"
     limits = decision.ci_used or decision.ci
     shown = scale(_unit(part), decision.value, limits, part.region.bounds).estimate(decision.value, limits)
+    shown += _at_level(decision)
     finding = _comparison(part, decision) if isinstance(part.test, Stronger) else _finding(part, decision)
     text = f"{decision.name} {shown} {finding}"
     if part.because:
@@ -41,6 +42,13 @@ def reason(part: Part, decision: Decision) -> str:
     if decision.disagree:
         text += f"; strata that disagree: {', '.join(decision.disagree)}"
     return text
+
+
+def _at_level(decision: Decision) -> str:
+    """The level of the interval, where it is not the plain one that stands beside the claim."""
+    plain, used = decision.ci, decision.ci_used
+    same = used is None or (plain is not None and np.allclose(plain, used, rtol=1e-9, atol=0))
+    return "" if same else f" at {confidence(decision.level)}"
 
 
 def gap_trouble(figure: Estimate, unit: Unit, alpha: float) -> str:
@@ -81,7 +89,7 @@ def extreme(claim: Extreme, decision: Decision, leaf: Part) -> str:
     """Why a claim about the largest of many figures came out as it did, with the one that it is."""
     value, limits, unit = decision.value or 0.0, decision.ci_used or decision.ci, _unit(leaf)
     bounds = [bound for bound in (claim.test.low, claim.test.high) if bound is not None]
-    shown = scale(unit, value, limits, bounds).estimate(value, limits)
+    shown = scale(unit, value, limits, bounds).estimate(value, limits) + _at_level(decision)
     said = " and ".join(exact(unit, bound) for bound in bounds)
     inside = (claim.test.low or 0.0) <= value <= (math.inf if claim.test.high is None else claim.test.high)
     if decision.verdict == "undecided":
@@ -132,7 +140,7 @@ def _comparison(part: Part, decision: Decision) -> str:
     value = float(figure.other.value)
     low, high = (float(v) for v in figure.other.interval(part.looks.nominal(decision.level, len(part.figures) - 1)))
     limits = None if math.isnan(low) or math.isnan(high) else (low, high)
-    shown = scale(part.sample.unit, value, limits).estimate(value, limits)
+    shown = scale(part.sample.unit, value, limits).estimate(value, limits) + _at_level(decision)
     finding = words.get(decision.verdict, "is not clearly stronger or weaker than")
     return f"{finding} {shown} of {part.test.name}"
 

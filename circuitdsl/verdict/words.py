@@ -45,6 +45,11 @@ def _blurred(x: float, bound: float, decimals: int) -> bool:
     return x != bound and round(x, decimals) == round(bound, decimals)
 
 
+def confidence(level: float) -> str:
+    """`99.8 %` for an interval of level 0.2 %, which is given to two digits."""
+    return f"{100 - float(f'{100 * level:.2g}'):g} %"
+
+
 def exact(unit: Unit, x: float) -> str:
     """A bound or a margin as it was written: 0.2 is `20 %`."""
     text = f"{round(x * (1 if unit == 'plain' else 100), 6):g}".replace("-", "−")

@@ -15,6 +15,7 @@ from circuitdsl.models.load import POCKET
 from circuitdsl.models.pocket import mixture
 from circuitdsl.report.report import schema
 from circuitdsl.tasks.registry import TASKS
+from circuitdsl.testing.mutate import mutate
 from circuitdsl.verification.verify import verify, with_overrides
 
 SPECS = sorted((shipped_specs() / "pocket").glob("*.circ"))
@@ -41,6 +42,15 @@ def test_specs_say_enough_and_say_no_too(path: Path) -> None:
     tests = [test for claim in circuit.claims for test in claim.tests]
     assert circuit.interventions or any(isinstance(t, Negligible) or t == Signed("raises") for t in tests)
     assert any(isinstance(t, Within) for t in tests)
+
+
+def test_a_shipped_spec_notices_what_is_changed_in_it(pocket) -> None:
+    """The smallest stands for all: the share of every spec is in docs/testing.md."""
+    spec = load("pocket/ioi")
+    found = mutate(spec, spec.circuits[0], pocket)
+    assert found.judged >= 70
+    assert found.share >= 0.9, [(o.mutant.after, o.reason) for o in found.of("survived")]
+    assert not found.of("open")
 
 
 def test_one_spec_is_checked_on_several_tasks() -> None:

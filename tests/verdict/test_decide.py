@@ -77,6 +77,16 @@ def test_the_reason_is_one_sentence_with_its_numbers() -> None:
     assert ascii_reason(decision.reason) == "effect -45% [-50%, -40%] is below -20%"
 
 
+def test_a_reason_gives_the_level_of_an_interval_that_is_not_the_plain_one() -> None:
+    sample = effects(-0.43, noise=4)
+    decision = decide(within(high=-0.2), sample, levels=Levels(0.0024, 0.01))
+    assert decision.ci == decide(within(high=-0.2), sample).ci != decision.ci_used
+    assert decision.reason == "effect −45 % [−53, −37] at 99.76 % is below −20 %"
+    assert ascii_reason(decision.reason) == "effect -45% [-53%, -37%] at 99.76% is below -20%"
+    assert "] at 99 % is above −60 %" in decide(within(high=-0.6), sample, levels=Levels(0.0024, 0.01)).reason
+    assert "] at 95 % is below −20 %" in decide(within(high=-0.2), sample, looks=plan_looks(N)).reason
+
+
 @pytest.mark.parametrize(
     ("effect", "verdict"), [(0.0, "holds"), (0.005, "holds"), (0.01, "undecided"), (0.02, "fails")]
 )
