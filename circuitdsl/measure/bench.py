@@ -260,6 +260,8 @@ def measure(
                 values[request][places] = numbers
         for request, differs in _changed(bench, runs, patched, part).items():
             changed[request][places] = differs
+        for request, (numbers, differs) in _intervened(bench, runs, list(values), part).items():
+            values[request][places], changed[request][places] = numbers, differs
         for circuit, numbers in _alone(bench, runs, [r for r in values if isinstance(r, Subgraph)], part).items():
             values[circuit][places], changed[circuit][places] = numbers, True
         if done:
@@ -282,7 +284,6 @@ def _readings(bench: Bench, runs: Runs, requests: Sequence[Request], part: Array
     yield attention(bench, runs, [r for r in requests if isinstance(r, AttentionRequest)], part)
     yield attribution(bench, runs, [r for r in requests if isinstance(r, AttributionRequest)], part)
     yield {r: copying(bench, runs, r, part) for r in requests if isinstance(r, CopyingRequest)}
-    yield _intervened(bench, runs, [r for r in requests if isinstance(r, ChangedRequest)], part)
 
 
 def _in_memory(work: Callable[[Array, Array], None], places: Array, part: Array) -> None:
@@ -391,22 +392,27 @@ def _changed(bench: Bench, runs: Runs, requests: Sequence[Request], part: Array)
     return {r: reduce(torch.logical_and, map(change, patches_of(r))).cpu().numpy() for r in requests}
 
 
-def _intervened(bench: Bench, runs: Runs, requests: Sequence[ChangedRequest], part: Array) -> dict[Request, Array]:
-    """Attention, behaviour and attribution of changed models; each is run once."""
+def _intervened(
+    bench: Bench, runs: Runs, requests: Sequence[Request], part: Array
+) -> dict[ChangedRequest, tuple[Array, Array]]:
+    """Attention, behaviour and attribution of changed models, each of which is run once, and where that changes
+    anything: (numbers, on which prompts)."""
     pairs, places = [bench.pairs[i] for i in part], torch.as_tensor(part)
-    found: dict[Request, Array] = {}
-    for intervention in dict.fromkeys(request.intervention for request in requests):
-        mine = [request for request in requests if request.intervention == intervention]
+    wanted = [request for request in requests if isinstance(request, ChangedRequest)]
+    found: dict[ChangedRequest, tuple[Array, Array]] = {}
+    for intervention in dict.fromkeys(request.intervention for request in wanted):
+        mine = [request for request in wanted if request.intervention == intervention]
         run = intervene(runs, intervention, places_of(bench, mine, part))
         for request in mine:
             if isinstance(request.inner, AttentionRequest):
-                found[request] = looked(request.inner, cache(run.pattern), pairs)
+                numbers = looked(request.inner, cache(run.pattern), pairs)
             elif isinstance(request.inner, AttributionRequest):
-                found[request] = attributed(bench, runs, request.inner, run.cache, part)
+                numbers = attributed(bench, runs, request.inner, run.cache, part)
             else:
                 score = scorer_of(bench, request.inner.metric)
                 rows = engine.baseline(bench.model, run.cache, _readout(score, places, bench.model.device))
-                found[request] = _scored(score, rows[None], places)[0]
+                numbers = _scored(score, rows[None], places)[0]
+            found[request] = numbers, run.changed.cpu().numpy()
     return found
 
 

@@ -156,6 +156,11 @@ def patches_of(request: Request) -> tuple[PatchRequest, ...]:
     return own if request.under is None else (*own, request.under)
 
 
+def changes(request: Request) -> bool:
+    """Whether a request is about a run in which something is replaced or changed, and not about the model as it is."""
+    return isinstance(request, ChangedRequest) or bool(patches_of(request))
+
+
 def needs_runs(request: Request) -> bool:
     """Whether runs of the prompts are needed, beyond the scores of the clean and the corrupt one."""
     if isinstance(request, ScoreRequest | TraceRequest):

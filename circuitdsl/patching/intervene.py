@@ -19,7 +19,7 @@ from circuitdsl.models.parts import Attention, Transformer, attend
 from circuitdsl.models.weights import component_map, fold
 from circuitdsl.patching.attend import pattern_of
 from circuitdsl.patching.patch import PatchError, Positions, check_node
-from circuitdsl.patching.runs import Cache, Edits, Runs, Terms, edited
+from circuitdsl.patching.runs import Cache, Edits, Runs, Terms, edited, unequal
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,6 +33,11 @@ class Intervened:
 
     cache: Cache
     edits: Changes
+
+    @property
+    def changed(self) -> Bool[Tensor, " n"]:
+        """On which prompts some verb made a node write or attend otherwise than it would have."""
+        return self.edits.changed
 
     def pattern(self, head: Node) -> Float[Tensor, "n T T"]:
         """The attention pattern of a head: from each position (axis 1) to each (axis 2)."""
@@ -52,7 +57,8 @@ def intervene(runs: Runs, intervention: Intervention, positions: Positions) -> I
     Raises:
         PatchError: the intervention names a node that the model lacks, or that cannot be changed so.
     """
-    edits = Changes(runs.model, runs, intervention, positions)
+    changed = torch.zeros(runs.n, dtype=torch.bool, device=runs.model.device)
+    edits = Changes(runs.model, runs, intervention, positions, changed)
     for verb in intervention.verbs:
         for node in nodes_of(verb):
             _check(runs.model, node, verb)
@@ -75,12 +81,13 @@ def nodes_of(verb: SetAttention | Scale | Replace) -> tuple[Node, ...]:
 
 @dataclass(frozen=True, eq=False)
 class Changes(Edits):
-    """An intervention on prompts of one length."""
+    """An intervention on prompts of one length; `changed` takes note of the prompts on which it does anything."""
 
     model: Transformer
     runs: Runs
     intervention: Intervention
     positions: Positions
+    changed: Bool[Tensor, " n"]
     _maps: dict[Node, Tensor] = field(default_factory=dict)
 
     def attend(self, layer: int, attn: Attention, q: Tensor, k: Tensor, v: Tensor, rows: slice) -> Tensor:
@@ -105,8 +112,9 @@ class Changes(Edits):
     def _attend_by_hand(self, layer: int, attn: Attention, q: Tensor, k: Tensor, v: Tensor, rows: slice) -> Tensor:
         found = []
         for h in range(attn.n_heads):
-            pattern = pattern_of(attn, q[:, h], k[:, h // attn.group])
-            found.append(self.set_pattern(Node("head", layer, h), pattern, rows).to(v.dtype) @ v[:, h // attn.group])
+            before = pattern_of(attn, q[:, h], k[:, h // attn.group])
+            pattern = self._noted(before, self.set_pattern(Node("head", layer, h), before, rows), rows)
+            found.append(pattern.to(v.dtype) @ v[:, h // attn.group])
         return torch.stack(found, dim=2)
 
     def _head(self, head: Node, z: Float[Tensor, "m T d_head"], rows: slice) -> Float[Tensor, "m T d_head"]:
@@ -114,6 +122,7 @@ class Changes(Edits):
 
     def _written(self, node: Node, term: Tensor, rows: slice, of: Callable[[Terms], Tensor]) -> Tensor:
         """What a node writes, after all verbs that change it, in their order; a head's as its `z`."""
+        before = term
         for verb in self.intervention.verbs:
             match verb:
                 case Scale(nodes=nodes, factor=factor):
@@ -125,7 +134,13 @@ class Changes(Edits):
                         if site.node == node:
                             where = self._mask((site.position,))[rows][..., None]
                             term = torch.where(where, self._other(ablate, of, rows, term), term)
-        return term
+        return self._noted(before, term, rows)
+
+    def _noted(self, before: Float[Tensor, "m T _"], after: Float[Tensor, "m T _"], rows: slice) -> Tensor:
+        """What comes after, once it is noted on which prompts it is another than before."""
+        if after is not before:
+            self.changed[rows] |= unequal(before, after).any(dim=1)
+        return after
 
     def _scaled(self, node: Node, term: Tensor, factor: float) -> Tensor:
         if node.index < 0:

@@ -374,14 +374,14 @@ def changed(
     clean = _term(model, runs.clean, sender)
     if ablate == "corrupt":
         before = (runs.clean_tokens != runs.corrupt_tokens).cumsum(dim=1) > 0
-        differs = before & _differs(clean, _term(model, runs.corrupt, sender))
+        differs = before & unequal(clean, _term(model, runs.corrupt, sender))
         if sender.is_part:  # where its whole writes the same, a part differs by rounding alone
-            differs &= _differs(*(_term(model, terms, sender.whole) for terms in (runs.clean, runs.corrupt)))
+            differs &= unequal(*(_term(model, terms, sender.whole) for terms in (runs.clean, runs.corrupt)))
     elif ablate == "zero":
-        differs = _differs(clean, torch.zeros_like(clean))
+        differs = unequal(clean, torch.zeros_like(clean))
     else:
         assert runs.means is not None and runs.stratum is not None, "mean ablation needs means"
-        differs = _differs(clean, _term(model, runs.means, sender)[runs.stratum])
+        differs = unequal(clean, _term(model, runs.means, sender)[runs.stratum])
     if index is None:
         return differs.any(dim=1)
     index = index.to(differs.device)
@@ -394,7 +394,8 @@ def first_difference(clean: Int[Tensor, "n T"], corrupt: Int[Tensor, "n T"]) -> 
     return np.where(differs.any(axis=1), differs.argmax(axis=1), differs.shape[1])
 
 
-def _differs(clean: Tensor, corrupt: Tensor) -> Bool[Tensor, "n T"]:
+def unequal(clean: Float[Tensor, "n T _"], corrupt: Float[Tensor, "n T _"]) -> Bool[Tensor, "n T"]:
+    """Where two terms differ by more than rounding: by a millionth of their own size."""
     size = torch.maximum(clean.abs().amax(dim=-1), corrupt.abs().amax(dim=-1))
     return (clean - corrupt).abs().amax(dim=-1) > 1e-6 * size
 

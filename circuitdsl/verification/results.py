@@ -33,6 +33,7 @@ from circuitdsl.measure.requests import (
     Request,
     ScoreRequest,
     TraceRequest,
+    changes,
     patches_of,
     uses_means,
 )
@@ -322,7 +323,7 @@ def _notes(plan: ClaimPlan, series: Mapping[Request, Series], bench: Bench) -> t
         request = part.request
         if isinstance(request, ChangedRequest) and request in series:
             notes += [label + note for note in _errors(request, series[request], bench)]
-        if not patches_of(request) or request not in series:
+        if not changes(request) or request not in series:
             continue
         if part.other and isinstance(request, EdgeRequest):
             here, there = (_effect(sample_of(bench, patched("", r), series)) for r in (request, part.other))
@@ -330,7 +331,8 @@ def _notes(plan: ClaimPlan, series: Mapping[Request, Series], bench: Bench) -> t
                 notes.append(f"{label}via MLPs {percent(here)}, direct {percent(there)}")
         share = float(series[request].changed.mean()) if len(series[request].changed) else 0.0
         if 0 < share < 1:
-            notes.append(f"{label}the corruption changes what is patched on {percent(share)} of the prompts")
+            what = "corruption changes what is patched" if patches_of(request) else "intervention changes something"
+            notes.append(f"{label}the {what} on {percent(share)} of the prompts")
     if any(map(uses_means, plan.requests)) and bench.smallest_mean < FEW:
         notes.append(f"some means are over {bench.smallest_mean} prompts of one template and length alone")
     return tuple(notes)

@@ -23,10 +23,13 @@ from circuitdsl.measure.plan import RANDOM, ClaimPlan, Part, plan, shape_of
 from circuitdsl.measure.remembered import measure
 from circuitdsl.measure.requests import (
     BehaviourRequest,
+    ChangedRequest,
     NodeRequest,
     PatchRequest,
     Request,
+    ScoreRequest,
     TraceRequest,
+    changes,
     patches_of,
     positions_of,
 )
@@ -329,7 +332,7 @@ def _weigh(member: Collected) -> Evidence:
         tests = member.plan.tests(part)
         earlier = tuple(islice(before, len(tests)))
         if done and _is_unchanged(member, part):
-            because = _unchanged(_idle_patch(member, part), member.bench)
+            because = _why_unchanged(member, part)
             parts += unmeasured(tests[0], because, part.label).parts
         else:
             parts += _weigh_part(member, part, tests, member.nulls[i] if member.nulls else None, earlier)
@@ -347,7 +350,7 @@ def _weigh_part(
         margin=member.plan.claim.margin,
         looks=member.looks,
         nulls=[null],
-        templates=member.templates,
+        templates=member.templates and not isinstance(part.request, ScoreRequest),  # random tokens have no template
         before=before,
     ).parts
     if not _is_unchanged(member, part):
@@ -357,8 +360,15 @@ def _weigh_part(
 
 
 def _is_unchanged(member: Collected, part: Part) -> bool:
-    """Whether some patch that the part is about has replaced nothing by anything else on any prompt so far."""
-    return any(patches_of(r) and not member.series[r].changed.any() for r in part.requests)
+    """Whether some patch or intervention that the part is about has changed nothing on any prompt so far."""
+    return any(changes(r) and not member.series[r].changed.any() for r in part.requests)
+
+
+def _why_unchanged(member: Collected, part: Part) -> str:
+    request = part.request
+    if isinstance(request, ChangedRequest):
+        return f"{request.intervention.name} changes nothing of what the model does on these prompts"
+    return _unchanged(_idle_patch(member, part), member.bench)
 
 
 def _idle_patch(member: Collected, part: Part) -> PatchRequest:

@@ -64,6 +64,13 @@ def test_verdicts_about_other_templates(verified) -> None:
     assert status in (0, 1)
 
 
+def test_scores_on_random_tokens_have_no_templates(check) -> None:
+    text = SPEC.format(corrupt="abc") + "heads idle = 2.1 role induction\n"
+    text += "expect induction_score(idle) <= 20%\nexpect role(idle)\n"
+    score, role = check(text, templates=True).claims[-2:]
+    assert (score.verdict, role.verdict) == ("holds", "fails")
+
+
 def test_too_few_templates_are_refused(tmp_path, capsys) -> None:
     path = tmp_path / "t.circ"
     path.write_text('circuit t\nmodel "pocket"\ntask induction(prompts = 64)\nexpect accuracy >= 50%\n')

@@ -20,8 +20,8 @@ heads mover      = 2.4 2.5      at END
 """
 
 
-def verified(block: str, pocket) -> Report:
-    spec = loads(HEADER + block)
+def verified(block: str, pocket, header: str = HEADER) -> Report:
+    spec = loads(header + block)
     assert spec.ok, [d.message for d in spec.diagnostics]
     (circuit,) = spec.circuits
     return verify(circuit, pocket, make_benches(circuit, pocket), Options(early_stop=False))
@@ -65,6 +65,33 @@ def test_what_moves_is_compared_with_the_model_as_it_is(pocket) -> None:
     assert falls.measured and falls.measured.value < -0.5
     assert [c.verdict for c in report.claims] == ["holds", "holds", "holds", "fails"]
     assert less.measured and rises.measured and less.measured.value == rises.measured.value
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        "replace early with corrupt",  # role flip leaves everything before S2 alone
+        "scale mover by 1",
+        "set attention(mover, S1 -> S2) = 100%",  # nothing looks ahead
+    ],
+)
+def test_an_intervention_that_changes_nothing_is_an_error(pocket, verb: str) -> None:
+    """Else it would be shown that the model does without the heads, which nobody has taken out."""
+    header = HEADER.replace("prompts", "corrupt = flip, prompts") + "heads early = 0.0 1.1 at S1\n"
+    block = f"intervention idle\n  {verb}\n  expect accuracy >= 90%\n  expect attention(mover, END -> IO) falls\n"
+    report = verified(block, pocket, header)
+    assert [claim.verdict for claim in report.claims] == ["error", "error"]
+    assert {claim.reason for claim in report.claims} == {"idle changes nothing of what the model does on these prompts"}
+
+
+def test_it_is_said_where_an_intervention_changes_only_some_prompts(pocket) -> None:
+    """An object that stands before S2 is not changed by role flip."""
+    header = HEADER.replace("prompts", "corrupt = flip, prompts") + "heads some = 0.0 1.1 at OBJECT\n"
+    (claim,) = verified(
+        "intervention few\n  replace some with corrupt\n  expect accuracy >= 50%\n", pocket, header
+    ).claims
+    assert claim.verdict == "holds"
+    assert any("the intervention changes something on" in note for note in claim.notes)
 
 
 def test_errors_that_went_and_new_ones_are_counted(pocket) -> None:
