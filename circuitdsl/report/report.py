@@ -219,7 +219,8 @@ class Report:
         """The report as schema version 1 has it."""
         body = _plain(asdict(self))
         for claim in body["claims"]:
-            claim["reason"] = ascii_reason(claim["reason"])
+            for one in (claim, *claim["members"]):
+                one["reason"] = ascii_reason(one["reason"])
         return {"schema": 1, "circuitdsl": __version__, **body, "summary": self.summary}
 
 

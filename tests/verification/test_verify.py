@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
@@ -80,6 +81,13 @@ def test_each_must_hold_for_every_pair(check) -> None:
     assert {m.sender: m.verdict for m in apart.members} == {"m3": "holds", "3.3": "fails"}
     assert apart.verdict == "fails"
     assert apart.reason.startswith("3.3 -> logits at END: ")
+
+
+def test_reasons_in_json_are_plain_ascii_and_have_the_level_of_their_interval(check) -> None:
+    report = check(spec("heads s = 0.5 0.6 at END", "each s -> logits : lowers", "expect accuracy >= 50%"))
+    claim = report.to_json()["claims"][0]
+    for one in (claim, *claim["members"]):
+        assert re.search(r"effect -[\d.]+% \[-[\d.]+%, -[\d.]+%\] at 9[\d.]+% is below -1%$", one["reason"])
 
 
 def test_positions_that_some_prompts_lack_leave_those_prompts_out(check) -> None:
