@@ -320,7 +320,7 @@ def configuration(directory: Path) -> Any:
 
 
 def _view(name: str, directory: Path, bridge: Any, dtype: str) -> Transformer:
-    from circuitdsl.models.parts import read_parts
+    from circuitdsl.models.families import read_parts
 
     model = bridge.original_model
     weights = {

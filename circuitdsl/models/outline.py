@@ -9,8 +9,9 @@ from typing import Any
 import torch
 
 from circuitdsl.models.errors import UnsupportedModel, first_line
+from circuitdsl.models.families import read_parts
 from circuitdsl.models.load import locate
-from circuitdsl.models.parts import Linear, Transformer, read_parts
+from circuitdsl.models.parts import Linear, Transformer
 from circuitdsl.models.tokenizers import quiet_and_offline, read_tokenizer
 
 

@@ -8,7 +8,7 @@ Weights are those that were published; nothing is folded, centred or copied wher
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -17,7 +17,6 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from circuitdsl.models.errors import UnsupportedModel
 from circuitdsl.models.products import linear, linear_gelu
 
 Port = Literal["q", "k", "v"]
@@ -132,6 +131,11 @@ class Attention:
         return linear(z, self.o.weight[:, head * self.d_head : (head + 1) * self.d_head])
 
 
+def gelu_tanh(x: Tensor) -> Tensor:
+    """GELU with its normal distribution by a tanh."""
+    return F.gelu(x, approximate="tanh")
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Mlp:
     """A plain or a gated MLP, as a function of the normed residual at one position; the output bias is included."""
@@ -147,7 +151,7 @@ class Mlp:
     def _hidden(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows d_mlp"]:
         if self.gate is not None:
             return self.act(self.gate(x)).mul_(self.up(x))
-        if self.act is F.gelu or self.act is _gelu_tanh:
+        if self.act is F.gelu or self.act is gelu_tanh:
             return linear_gelu(x, self.up.weight, self.up.bias, "none" if self.act is F.gelu else "tanh")
         return self.act(self.up(x))
 
@@ -258,208 +262,3 @@ def attend(
     """`z` of every head over whole prompts: causal attention, grouped keys and values."""
     z = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=attn.scale, enable_gqa=attn.group > 1)
     return z.transpose(1, 2)
-
-
-# --- families ---------------------------------------------------------------------------------------
-
-
-Weights = Mapping[str, Tensor]
-
-
-def read_parts(
-    name: str, config: Any, weights: Weights, rotary: Rotary | None, sha256: str = "", tokenizer: Any = None
-) -> Transformer:
-    """The view of a Hugging Face model.
-
-    Args:
-        config: its configuration.
-        weights: its parameters under their published names.
-        rotary: its rotary frequencies, where it has them.
-
-    Raises:
-        UnsupportedModel: the family is not known, or the model uses something that the view cannot express.
-    """
-    if config.model_type not in FAMILIES:
-        known = ", ".join(sorted(FAMILIES))
-        raise UnsupportedModel(f"{name} is a {config.model_type} model; the families known are {known}")
-    parts = FAMILIES[config.model_type](name, config, weights)
-    _refuse_changing_rotary(name, config)
-    if not parts["blocks"]:
-        raise UnsupportedModel(f"{name} has no layers (see its config.json)")
-    return Transformer(name=name, family=config.model_type, rotary=rotary, sha256=sha256, tokenizer=tokenizer, **parts)
-
-
-def activation(name: str) -> Activation:
-    """The function behind Hugging Face's name for it."""
-    match name:
-        case "gelu_new" | "gelu_fast" | "gelu_pytorch_tanh":
-            return _gelu_tanh
-        case "gelu":
-            return F.gelu
-        case "silu" | "swish":
-            return F.silu
-        case "relu":
-            return F.relu
-    from transformers.activations import ACT2FN
-
-    return ACT2FN[name]
-
-
-def _gelu_tanh(x: Tensor) -> Tensor:
-    return F.gelu(x, approximate="tanh")
-
-
-def _linear(weights: Weights, name: str) -> Linear:
-    return Linear(weights[f"{name}.weight"], weights.get(f"{name}.bias"))
-
-
-def _conv1d(weights: Weights, name: str) -> Linear:
-    """GPT-2 stores its maps as `[in, out]`."""
-    return Linear(weights[f"{name}.weight"].T, weights[f"{name}.bias"])
-
-
-def _layer_norm(weights: Weights, name: str, eps: float) -> Norm:
-    return Norm("layer", weights[f"{name}.weight"], weights[f"{name}.bias"], eps)
-
-
-def _rms_norm(weights: Weights, name: str, eps: float) -> Norm:
-    return Norm("rms", weights[f"{name}.weight"], None, eps)
-
-
-def _gpt2_heads(config: Any, w: Weights, layer: int) -> tuple[Norm, Attention]:
-    at = f"transformer.h.{layer}"
-    d_head = config.n_embd // config.n_head
-    qkv = _conv1d(w, f"{at}.attn.c_attn")
-    q, k, v = (qkv.outputs(i * config.n_embd, (i + 1) * config.n_embd) for i in range(3))
-    scale = d_head**-0.5 if config.scale_attn_weights else 1.0
-    if config.scale_attn_by_inverse_layer_idx:
-        scale /= layer + 1
-    norm = _layer_norm(w, f"{at}.ln_1", config.layer_norm_epsilon)
-    return norm, Attention(q, k, v, _conv1d(w, f"{at}.attn.c_proj"), config.n_head, config.n_head, d_head, scale)
-
-
-def _gpt2(name: str, config: Any, w: Weights) -> dict[str, Any]:
-    if config.add_cross_attention:
-        raise UnsupportedModel(f"{name} has cross-attention; only decoder-only models can be verified")
-
-    def block(layer: int) -> Block:
-        at = f"transformer.h.{layer}"
-        mlp = Mlp(_conv1d(w, f"{at}.mlp.c_fc"), _conv1d(w, f"{at}.mlp.c_proj"), activation(config.activation_function))
-        return Block(*_gpt2_heads(config, w, layer), _layer_norm(w, f"{at}.ln_2", config.layer_norm_epsilon), mlp)
-
-    return {
-        "parallel": False,
-        "n_ctx": config.n_positions,
-        "blocks": tuple(block(layer) for layer in range(config.n_layer)),
-        "final_norm": _layer_norm(w, "transformer.ln_f", config.layer_norm_epsilon),
-        "W_E": w["transformer.wte.weight"],
-        "W_pos": w["transformer.wpe.weight"],
-        "W_U": w["lm_head.weight"],
-        "b_U": None,
-    }
-
-
-def _gpt_neox_heads(config: Any, w: Weights, layer: int) -> tuple[Norm, Attention]:
-    n_heads, d_model = config.num_attention_heads, config.hidden_size
-    d_head = d_model // n_heads
-    at = f"gpt_neox.layers.{layer}"
-    # the published matrix holds query, key and value of head 0, then those of head 1, and so on
-    qkv = _linear(w, f"{at}.attention.query_key_value")
-    weight = qkv.weight.view(n_heads, 3, d_head, d_model)
-    bias = None if qkv.bias is None else qkv.bias.view(n_heads, 3, d_head)
-    q, k, v = (
-        Linear(weight[:, i].reshape(-1, d_model), None if bias is None else bias[:, i].reshape(-1)) for i in range(3)
-    )
-    norm = _layer_norm(w, f"{at}.input_layernorm", config.layer_norm_eps)
-    return norm, Attention(q, k, v, _linear(w, f"{at}.attention.dense"), n_heads, n_heads, d_head, d_head**-0.5)
-
-
-def _gpt_neox(name: str, config: Any, w: Weights) -> dict[str, Any]:
-    def block(layer: int) -> Block:
-        at = f"gpt_neox.layers.{layer}"
-        up, down = _linear(w, f"{at}.mlp.dense_h_to_4h"), _linear(w, f"{at}.mlp.dense_4h_to_h")
-        norm = _layer_norm(w, f"{at}.post_attention_layernorm", config.layer_norm_eps)
-        return Block(*_gpt_neox_heads(config, w, layer), norm, Mlp(up, down, activation(config.hidden_act)))
-
-    return {
-        "parallel": config.use_parallel_residual,
-        "n_ctx": config.max_position_embeddings,
-        "blocks": tuple(block(layer) for layer in range(config.num_hidden_layers)),
-        "final_norm": _layer_norm(w, "gpt_neox.final_layer_norm", config.layer_norm_eps),
-        "W_E": w["gpt_neox.embed_in.weight"],
-        "W_pos": None,
-        "W_U": w["embed_out.weight"] if "embed_out.weight" in w else w["lm_head.weight"],
-        "b_U": None,
-    }
-
-
-def _llama_heads(config: Any, w: Weights, layer: int) -> tuple[Norm, Attention]:
-    n_heads = config.num_attention_heads
-    n_kv_heads = config.num_key_value_heads or n_heads
-    d_head = getattr(config, "head_dim", None) or config.hidden_size // n_heads
-    eps = config.rms_norm_eps
-    at = f"model.layers.{layer}"
-    q, k, v, o = (_linear(w, f"{at}.self_attn.{x}_proj") for x in "qkvo")
-    q_norm, k_norm = (
-        _rms_norm(w, f"{at}.self_attn.{x}_norm", eps) if f"{at}.self_attn.{x}_norm.weight" in w else None for x in "qk"
-    )
-    attn = Attention(q, k, v, o, n_heads, n_kv_heads, d_head, d_head**-0.5, q_norm, k_norm, _window(config, layer))
-    return _rms_norm(w, f"{at}.input_layernorm", eps), attn
-
-
-def _llama(name: str, config: Any, w: Weights) -> dict[str, Any]:
-    def block(layer: int) -> Block:
-        at = f"model.layers.{layer}"
-        gate, up, down = (_linear(w, f"{at}.mlp.{x}_proj") for x in ("gate", "up", "down"))
-        norm = _rms_norm(w, f"{at}.post_attention_layernorm", config.rms_norm_eps)
-        return Block(*_llama_heads(config, w, layer), norm, Mlp(up, down, activation(config.hidden_act), gate))
-
-    return {
-        "parallel": False,
-        "n_ctx": config.max_position_embeddings,
-        "blocks": tuple(block(layer) for layer in range(config.num_hidden_layers)),
-        "final_norm": _rms_norm(w, "model.norm", config.rms_norm_eps),
-        "W_E": w["model.embed_tokens.weight"],
-        "W_pos": None,
-        "W_U": w["lm_head.weight"],
-        "b_U": None,
-    }
-
-
-def _window(config: Any, layer: int) -> int | None:
-    """How far back a layer's heads can see, where that is limited."""
-    kinds = getattr(config, "layer_types", None)
-    if kinds is not None and kinds[layer] != "sliding_attention":
-        return None
-    if kinds is None and not getattr(config, "use_sliding_window", True):
-        return None
-    return getattr(config, "sliding_window", None)
-
-
-def _refuse_changing_rotary(name: str, config: Any) -> None:
-    """Rotary frequencies that depend on the prompt's length would make cached keys wrong."""
-    kind = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")
-    if kind in ("dynamic", "longrope"):
-        raise UnsupportedModel(
-            f"{name} scales its rotary positions with the prompt's length ({kind}), which is not known"
-        )
-
-
-#: a layer's norm and heads, from the configuration and the attention weights alone
-HEADS: dict[str, Callable[[Any, Weights, int], tuple[Norm, Attention]]] = {
-    "gpt2": _gpt2_heads,
-    "gpt_neox": _gpt_neox_heads,
-    "llama": _llama_heads,
-    "mistral": _llama_heads,
-    "qwen2": _llama_heads,
-    "qwen3": _llama_heads,
-}
-
-FAMILIES: dict[str, Callable[[str, Any, Weights], dict[str, Any]]] = {
-    "gpt2": _gpt2,
-    "gpt_neox": _gpt_neox,
-    "llama": _llama,
-    "mistral": _llama,
-    "qwen2": _llama,
-    "qwen3": _llama,
-}

@@ -19,8 +19,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from circuitdsl.models.errors import BrokenWeights, ModelUnavailable, UnsupportedModel
+from circuitdsl.models.families import HEADS
 from circuitdsl.models.load import configuration, locate, refuse_more_layers, weight_files, weights_sha256
-from circuitdsl.models.parts import HEADS, Attention, Block, Norm, Transformer
+from circuitdsl.models.parts import Attention, Block, Norm, Transformer
 
 #: what Hugging Face's files leave out where they hold the model without its unembedding, as the one of `gpt2` does
 PREFIXES = ("transformer.", "gpt_neox.", "model.")

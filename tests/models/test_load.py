@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from circuitdsl.models import load, parts
+from circuitdsl.models import families, load
 from circuitdsl.models.errors import BrokenWeights, ModelUnavailable, UnsupportedModel
 from circuitdsl.models.load import available_models, load_model, load_tokenizer, weights_sha256
 
@@ -231,8 +231,8 @@ def test_rotary_that_depends_on_length(tmp_path: Path) -> None:
 
 
 def test_a_stream_that_is_not_the_sum_is_refused(gpt2_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    true = parts.FAMILIES["gpt2"]
-    monkeypatch.setitem(parts.FAMILIES, "gpt2", lambda *args: true(*args) | {"parallel": True})
+    true = families.FAMILIES["gpt2"]
+    monkeypatch.setitem(families.FAMILIES, "gpt2", lambda *args: true(*args) | {"parallel": True})
     with pytest.raises(UnsupportedModel, match="is not the sum of the terms"):
         load_model(gpt2_dir, device="cpu")
 
