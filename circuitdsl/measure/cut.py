@@ -262,7 +262,7 @@ class GlobalCut(Edits):
             for token in {firing.destination, firing.source}:
                 if added[firing.prompt, token].any():
                     old, new = (
-                        block.attn.o(each.z[layer][firing.prompt, token].flatten()).float()
+                        block.attn.write(each.z[layer][firing.prompt, token]).float()
                         for each in (self.tracer.cache, run)
                     )
                     yield centred(block.attn_norm, old), centred(block.attn_norm, new + added[firing.prompt, token])

@@ -122,7 +122,7 @@ def _machine(model: Transformer) -> bytes:
 @torch.inference_mode()
 def model_digest(model: Transformer) -> bytes:
     """The weights' own hash, and one of what the model makes of a few tokens: its configuration counts as well."""
-    length = min(24, model.longest)
+    length = min(24, model.n_ctx)
     tokens = torch.arange(2 * length).view(2, length) % model.n_vocab
     found = ends(model, tokens)
     sample = model.logits(found)[:, :64]

@@ -49,7 +49,7 @@ def sequence(model: Transformer, seed: int, index: int, bos: bool) -> list[int]:
     of every prompt."""
     begin = [int(model.tokenizer.bos_token_id)] if bos else []
     special = set() if model.tokenizer is None else set(model.tokenizer.all_special_ids)
-    length = min(BLOCK, (model.longest - len(begin)) // 2, (model.n_vocab - len(special)) // 2)
+    length = min(BLOCK, (model.n_ctx - len(begin)) // 2, (model.n_vocab - len(special)) // 2)
     rng = random.Random(f"{seed} {index}")
     block: dict[int, None] = {}
     while len(block) < length:

@@ -116,7 +116,7 @@ def copying(bench: Bench, runs: Runs, request: CopyingRequest, part: Array) -> A
     for head in request.heads:
         check_node(model, head)
         block = model.blocks[head.layer]
-        value = block.attn.project_head("v", head.head, block.attn_norm(resid), None, None)
+        value = block.attn.value(head.head, block.attn_norm(resid))
         wrote = block.attn.out_head(head.head, value)
         logits = _folded(model.final_norm, wrote.float()) @ model.W_U.float().T
         hit = _among_the_first(-logits if request.negated else logits, [pair.answers for pair in pairs])
@@ -127,7 +127,7 @@ def copying(bench: Bench, runs: Runs, request: CopyingRequest, part: Array) -> A
 def _after_first_mlp(model: Transformer, clean: Cache) -> Float[Tensor, "n T d"]:
     if model.n_layers > 1:
         return clean.resid_pre[1]
-    return clean.resid_pre[0] + model.blocks[0].attn.o(clean.z[0].flatten(-2)) + clean.mlp[0]
+    return clean.resid_pre[0] + model.blocks[0].attn.write(clean.z[0]) + clean.mlp[0]
 
 
 def _among_the_first(logits: Float[Tensor, "n k vocab"], answers: Sequence[Sequence[int]]) -> Float[Tensor, "n k"]:

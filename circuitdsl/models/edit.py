@@ -27,7 +27,8 @@ _TENSORS = {
     "gpt_neox": ("layers.{}.attention.dense.weight", "layers.{}.mlp.dense_4h_to_h"),
     "llama": ("layers.{}.self_attn.o_proj.weight", "layers.{}.mlp.down_proj"),
 }
-_FAMILIES = {"gpt2": "gpt2", "gpt_neox": "gpt_neox"} | dict.fromkeys(("llama", "mistral", "qwen2", "qwen3"), "llama")
+_LLAMAS = ("llama", "mistral", "qwen2", "qwen3", "gemma")
+_FAMILIES = {"gpt2": "gpt2", "gpt_neox": "gpt_neox"} | dict.fromkeys(_LLAMAS, "llama")
 
 
 class NotWeights(UserError):
@@ -86,6 +87,11 @@ def save_edited(model: str | Path, weights: AttentionWeights, intervention: Inte
     from safetensors.torch import load_file, save_file
 
     wanted = changes(intervention)
+    if weights.layers[0][1].post is not None:
+        raise NotWeights(
+            f"{weights.name} has a norm after the sum of all heads of a layer: no weights scale one head alone",
+            "intervene without saving: the intervention scales what stands behind that norm",
+        )
     family = _FAMILIES.get(weights.family)
     if family is None:
         raise UnsupportedModel(f"weights of {weights.family} models cannot be edited", f"known: {', '.join(_FAMILIES)}")

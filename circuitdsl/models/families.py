@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch.nn.functional as F
@@ -12,17 +14,18 @@ from circuitdsl.models.errors import UnsupportedModel
 from circuitdsl.models.parts import Activation, Attention, Block, Linear, Mlp, Norm, Rotary, Transformer, gelu_tanh
 
 Weights = Mapping[str, Tensor]
+NormReader = Callable[[Weights, str, float], Norm]
 
 
 def read_parts(
-    name: str, config: Any, weights: Weights, rotary: Rotary | None, sha256: str = "", tokenizer: Any = None
+    name: str, config: Any, weights: Weights, rotary: Mapping[str, Rotary], sha256: str = "", tokenizer: Any = None
 ) -> Transformer:
     """The view of a Hugging Face model.
 
     Args:
         config: its configuration.
         weights: its parameters under their published names.
-        rotary: its rotary frequencies, where it has them.
+        rotary: its rotary frequencies by kind of layer (see `config.layer_types`), under "" those of all kinds.
 
     Raises:
         UnsupportedModel: the family is not known, or the model uses something that the view cannot express.
@@ -34,7 +37,14 @@ def read_parts(
     _refuse_changing_rotary(name, config)
     if not parts["blocks"]:
         raise UnsupportedModel(f"{name} has no layers (see its config.json)")
-    return Transformer(name=name, family=config.model_type, rotary=rotary, sha256=sha256, tokenizer=tokenizer, **parts)
+    parts["blocks"] = tuple(_turned(block, config, layer, rotary) for layer, block in enumerate(parts["blocks"]))
+    return Transformer(name=name, family=config.model_type, sha256=sha256, tokenizer=tokenizer, **parts)
+
+
+def _turned(block: Block, config: Any, layer: int, rotary: Mapping[str, Rotary]) -> Block:
+    """A layer with the rotary positions of its kind."""
+    kind = config.layer_types[layer] if getattr(config, "layer_types", None) else ""
+    return replace(block, attn=replace(block.attn, rotary=rotary.get(kind, rotary.get(""))))
 
 
 def activation(name: str) -> Activation:
@@ -68,6 +78,11 @@ def _layer_norm(weights: Weights, name: str, eps: float) -> Norm:
 
 def _rms_norm(weights: Weights, name: str, eps: float) -> Norm:
     return Norm("rms", weights[f"{name}.weight"], None, eps)
+
+
+def _gemma_norm(weights: Weights, name: str, eps: float) -> Norm:
+    """Gemma stores gains less one, and multiplies by them in single precision."""
+    return Norm("rms", 1 + weights[f"{name}.weight"].float(), None, eps)
 
 
 def _gpt2_heads(config: Any, w: Weights, layer: int) -> tuple[Norm, Attention]:
@@ -137,7 +152,7 @@ def _gpt_neox(name: str, config: Any, w: Weights) -> dict[str, Any]:
     }
 
 
-def _llama_heads(config: Any, w: Weights, layer: int) -> tuple[Norm, Attention]:
+def _llama_heads(config: Any, w: Weights, layer: int, norm: NormReader = _rms_norm) -> tuple[Norm, Attention]:
     n_heads = config.num_attention_heads
     n_kv_heads = config.num_key_value_heads or n_heads
     d_head = getattr(config, "head_dim", None) or config.hidden_size // n_heads
@@ -145,29 +160,69 @@ def _llama_heads(config: Any, w: Weights, layer: int) -> tuple[Norm, Attention]:
     at = f"model.layers.{layer}"
     q, k, v, o = (_linear(w, f"{at}.self_attn.{x}_proj") for x in "qkvo")
     q_norm, k_norm = (
-        _rms_norm(w, f"{at}.self_attn.{x}_norm", eps) if f"{at}.self_attn.{x}_norm.weight" in w else None for x in "qk"
+        norm(w, f"{at}.self_attn.{x}_norm", eps) if f"{at}.self_attn.{x}_norm.weight" in w else None for x in "qk"
     )
     attn = Attention(q, k, v, o, n_heads, n_kv_heads, d_head, d_head**-0.5, q_norm, k_norm, _window(config, layer))
-    return _rms_norm(w, f"{at}.input_layernorm", eps), attn
+    return norm(w, f"{at}.input_layernorm", eps), attn
+
+
+def _llama_block(config: Any, w: Weights, layer: int, norm: NormReader = _rms_norm) -> Block:
+    at = f"model.layers.{layer}"
+    gate, up, down = (_linear(w, f"{at}.mlp.{x}_proj") for x in ("gate", "up", "down"))
+    mlp_norm = norm(w, f"{at}.post_attention_layernorm", config.rms_norm_eps)
+    mlp = Mlp(up, down, activation(config.hidden_act), gate)
+    return Block(*_llama_heads(config, w, layer, norm), mlp_norm, mlp)
 
 
 def _llama(name: str, config: Any, w: Weights) -> dict[str, Any]:
-    def block(layer: int) -> Block:
-        at = f"model.layers.{layer}"
-        gate, up, down = (_linear(w, f"{at}.mlp.{x}_proj") for x in ("gate", "up", "down"))
-        norm = _rms_norm(w, f"{at}.post_attention_layernorm", config.rms_norm_eps)
-        return Block(*_llama_heads(config, w, layer), norm, Mlp(up, down, activation(config.hidden_act), gate))
+    return _llama_parts(config, w, _llama_block, _rms_norm)
 
+
+def _llama_parts(
+    config: Any, w: Weights, block: Callable[[Any, Weights, int], Block], norm: NormReader
+) -> dict[str, Any]:
     return {
         "parallel": False,
         "n_ctx": config.max_position_embeddings,
-        "blocks": tuple(block(layer) for layer in range(config.num_hidden_layers)),
-        "final_norm": _rms_norm(w, "model.norm", config.rms_norm_eps),
+        "blocks": tuple(block(config, w, layer) for layer in range(config.num_hidden_layers)),
+        "final_norm": norm(w, "model.norm", config.rms_norm_eps),
         "W_E": w["model.embed_tokens.weight"],
         "W_pos": None,
         "W_U": w["lm_head.weight"],
         "b_U": None,
     }
+
+
+def _gemma(name: str, config: Any, w: Weights) -> dict[str, Any]:
+    parts = _llama_parts(config, w, partial(_llama_block, norm=_gemma_norm), _gemma_norm)
+    return parts | {"embed_scale": config.hidden_size**0.5}
+
+
+def _gemma2_heads(config: Any, w: Weights, layer: int) -> tuple[Norm, Attention]:
+    norm, attn = _llama_heads(config, w, layer, _gemma_norm)
+    post = _gemma_norm(w, f"model.layers.{layer}.post_attention_layernorm", config.rms_norm_eps)
+    softcap = config.attn_logit_softcapping
+    return norm, replace(attn, scale=config.query_pre_attn_scalar**-0.5, softcap=softcap, post=post)
+
+
+def _gemma2_block(config: Any, w: Weights, layer: int) -> Block:
+    at = f"model.layers.{layer}"
+    gate, up, down = (_linear(w, f"{at}.mlp.{x}_proj") for x in ("gate", "up", "down"))
+    mlp_norm, post = (_gemma_norm(w, f"{at}.{x}_feedforward_layernorm", config.rms_norm_eps) for x in ("pre", "post"))
+    mlp = Mlp(up, down, activation(config.hidden_activation), gate, post)
+    return Block(*_gemma2_heads(config, w, layer), mlp_norm, mlp)
+
+
+def _gemma2(name: str, config: Any, w: Weights) -> dict[str, Any]:
+    """Gemma 2 and the text models of Gemma 3: what heads and MLPs write goes through a norm of its own."""
+    if config.use_bidirectional_attention:
+        raise UnsupportedModel(f"{name} attends to later tokens too; only decoder-only models can be verified")
+    if config.attention_bias:
+        raise UnsupportedModel(f"{name} has an output bias inside its post-norm, whose share belongs to no node")
+    if config.model_type == "gemma3_text" and config.attn_logit_softcapping is not None:
+        raise UnsupportedModel(f"{name} asks for capped attention scores, which transformers leaves out in Gemma 3")
+    parts = _llama_parts(config, w, _gemma2_block, _gemma_norm)
+    return parts | {"embed_scale": config.hidden_size**0.5, "softcap": config.final_logit_softcapping}
 
 
 def _window(config: Any, layer: int) -> int | None:
@@ -182,15 +237,20 @@ def _window(config: Any, layer: int) -> int | None:
 
 def _refuse_changing_rotary(name: str, config: Any) -> None:
     """Rotary frequencies that depend on the prompt's length would make cached keys wrong."""
-    kind = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")
-    if kind in ("dynamic", "longrope"):
-        raise UnsupportedModel(
-            f"{name} scales its rotary positions with the prompt's length ({kind}), which is not known"
-        )
+    given = getattr(config, "rope_parameters", None) or {}
+    for each in (given, *(value for value in given.values() if isinstance(value, dict))):
+        kind = each.get("rope_type", "default")
+        if kind in ("dynamic", "longrope"):
+            raise UnsupportedModel(
+                f"{name} scales its rotary positions with the prompt's length ({kind}), which is not known"
+            )
 
 
 #: a layer's norm and heads, from the configuration and the attention weights alone
 HEADS: dict[str, Callable[[Any, Weights, int], tuple[Norm, Attention]]] = {
+    "gemma": partial(_llama_heads, norm=_gemma_norm),
+    "gemma2": _gemma2_heads,
+    "gemma3_text": _gemma2_heads,
     "gpt2": _gpt2_heads,
     "gpt_neox": _gpt_neox_heads,
     "llama": _llama_heads,
@@ -200,6 +260,9 @@ HEADS: dict[str, Callable[[Any, Weights, int], tuple[Norm, Attention]]] = {
 }
 
 FAMILIES: dict[str, Callable[[str, Any, Weights], dict[str, Any]]] = {
+    "gemma": _gemma,
+    "gemma2": _gemma2,
+    "gemma3_text": _gemma2,
     "gpt2": _gpt2,
     "gpt_neox": _gpt_neox,
     "llama": _llama,

@@ -19,7 +19,7 @@ from circuitdsl.models.tokenizers import quiet_and_offline, read_tokenizer
 if TYPE_CHECKING:
     import torch
 
-    from circuitdsl.models.parts import Transformer
+    from circuitdsl.models.parts import Rotary, Transformer
 
 POCKET = Path(__file__).parent / "pocket"
 DTYPES = ("float32", "bfloat16", "float16")
@@ -340,7 +340,7 @@ def _check_sum(view: Transformer, bridge: Any, dtype: str) -> None:
     import torch
 
     generator = torch.Generator().manual_seed(0)
-    shape = (2, min(12, view.longest))
+    shape = (2, min(12, view.n_ctx))
     tokens = torch.randint(view.n_vocab, shape, generator=generator).to(view.device)
     with torch.inference_mode():
         theirs = bridge.original_model(tokens).logits.float()
@@ -358,28 +358,27 @@ def forward(model: Transformer, tokens: torch.Tensor) -> torch.Tensor:
     from circuitdsl.models.parts import attend
 
     resid = model.embed(tokens)
-    cos, sin = model.table(tokens.shape[1])
-    for block in model.blocks:
+    for block, turns in zip(model.blocks, model.turns(tokens.shape[1]), strict=True):
         x = block.attn_norm(resid)
-        q, k, v = (block.attn.project(port, x, cos, sin).transpose(1, 2) for port in ("q", "k", "v"))
-        mid = resid + block.attn.o(attend(block.attn, q, k, v).flatten(-2))
+        q, k, v = (block.attn.project(port, x, turns).transpose(1, 2) for port in ("q", "k", "v"))
+        z, _ = block.attn.written(attend(block.attn, q, k, v))
+        mid = resid + block.attn.write(z)  # the sum of the heads' terms
         resid = mid + block.mlp(block.mlp_norm(resid if model.parallel else mid))
     return model.logits(resid)
 
 
-def _rotary(model: Any) -> Any:
+def _rotary(model: Any) -> dict[str, Rotary]:
+    """Rotary frequencies by kind of layer, under "" where there is one kind."""
     from circuitdsl.models.parts import Rotary
 
+    found = {}
     for module in model.modules():
-        if isinstance(getattr(module, "_buffers", {}).get("inv_freq"), _tensor_type()):
-            return Rotary(module.inv_freq, float(getattr(module, "attention_scaling", 1.0)))
-    return None
-
-
-def _tensor_type() -> type:
-    import torch
-
-    return torch.Tensor
+        for name, frequencies in module.named_buffers(recurse=False):
+            if name.endswith("inv_freq") and not name.endswith("original_inv_freq"):
+                kind = name.removesuffix("inv_freq")
+                scaling = getattr(module, f"{kind}attention_scaling", 1.0)
+                found[kind.rstrip("_")] = Rotary(frequencies, float(scaling))
+    return found
 
 
 def device_named(name: str) -> torch.device:

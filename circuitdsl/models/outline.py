@@ -35,7 +35,7 @@ def outline(name_or_dir: str | Path, dtype: str = "float32", revision: str | Non
             raise UnsupportedModel(message) from None
     once = {id(value): value.detach() for value in model.parameters()}
     weights = {name: once[id(value)] for name, value in model.named_parameters(remove_duplicate=False)}
-    return read_parts(str(name_or_dir), config, weights, None, tokenizer=read_tokenizer(directory))
+    return read_parts(str(name_or_dir), config, weights, {}, tokenizer=read_tokenizer(directory))
 
 
 def parameters(model: Transformer) -> int:

@@ -8,18 +8,19 @@ Weights are those that were published; nothing is folded, centred or copied wher
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from circuitdsl.models.products import linear, linear_gelu
 
 Port = Literal["q", "k", "v"]
+PORTS: tuple[Port, ...] = ("q", "k", "v")
 Activation = Callable[[Tensor], Tensor]
 
 
@@ -50,8 +51,11 @@ class Norm:
     def __call__(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows d"]:
         if self.kind == "layer":
             return F.layer_norm(x, self.gain.shape, self.gain, self.bias, self.eps)
-        wide = x.float()
-        return self.gain * (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)).to(x.dtype)
+        return (self.gain * (x.float() * self.scale(x))).to(x.dtype)
+
+    def scale(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows 1"]:
+        """What an RMSNorm multiplies by beside its gain, in float32."""
+        return torch.rsqrt(x.float().square().mean(-1, keepdim=True) + self.eps)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,28 +65,47 @@ class Rotary:
     inv_freq: Float[Tensor, " half"]
     scaling: float = 1.0
 
-    def table(self, length: int, dtype: torch.dtype) -> tuple[Float[Tensor, "T rot"], Float[Tensor, "T rot"]]:
-        """Cosines and sines of positions 0 to `length` - 1."""
+    def turns(self, length: int, dtype: torch.dtype) -> Turns:
+        """Of positions 0 to `length` - 1."""
         angles = torch.arange(length, device=self.inv_freq.device).float()[:, None] * self.inv_freq.float()
         both = torch.cat((angles, angles), dim=-1)
-        return (both.cos() * self.scaling).to(dtype), (both.sin() * self.scaling).to(dtype)
+        return Turns((both.cos() * self.scaling).to(dtype), (both.sin() * self.scaling).to(dtype))
 
 
-Table = tuple[Float[Tensor, "T rot"], Float[Tensor, "T rot"]]
+@dataclass(frozen=True, slots=True, eq=False)
+class Turns:
+    """Cosines and sines by which positions turn queries and keys; of width 0 where positions turn nothing."""
 
+    cos: Float[Tensor, "*positions rot"]
+    sin: Float[Tensor, "*positions rot"]
 
-def rotate(x: Float[Tensor, "*rows d_head"], cos: Tensor, sin: Tensor) -> Float[Tensor, "*rows d_head"]:
-    """Turn queries or keys by the angles of their positions; `cos` and `sin` broadcast against `x`."""
-    width = cos.shape[-1]
-    turned, rest = x[..., :width], x[..., width:]
-    first, second = turned.chunk(2, dim=-1)
-    turned = turned * cos + torch.cat((-second, first), dim=-1) * sin
-    return torch.cat((turned, rest), dim=-1) if rest.shape[-1] else turned
+    def __getitem__(self, index: Any) -> Turns:
+        """Those of some of the positions."""
+        return Turns(self.cos[index], self.sin[index])
+
+    def __call__(self, x: Float[Tensor, "*rows d_head"]) -> Float[Tensor, "*rows d_head"]:
+        """Queries or keys, turned; the positions broadcast against the rows."""
+        width = self.cos.shape[-1]
+        if not width:
+            return x
+        turned, rest = x[..., :width], x[..., width:]
+        first, second = turned.chunk(2, dim=-1)
+        turned = turned * self.cos + torch.cat((-second, first), dim=-1) * self.sin
+        return torch.cat((turned, rest), dim=-1) if rest.shape[-1] else turned
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Attention:
-    """The heads of one layer. Query head `h` reads key and value head `h // group` (grouped-query attention)."""
+    """The heads of one layer. Query head `h` reads key and value head `h // group` (grouped-query attention).
+
+    Attributes:
+        scale: of the products of queries and keys.
+        q_norm, k_norm: through which each head's queries and keys go.
+        window: how many tokens back a head sees, its own included; `None` for all.
+        softcap: what no score exceeds: scores `s` become `softcap * tanh(s / softcap)`.
+        rotary: how positions turn queries and keys.
+        post: the RMSNorm through which the sum of the heads goes into the residual stream (post-norm models).
+    """
 
     q: Linear
     k: Linear
@@ -95,40 +118,96 @@ class Attention:
     q_norm: Norm | None = None
     k_norm: Norm | None = None
     window: int | None = None
+    softcap: float | None = None
+    rotary: Rotary | None = None
+    post: Norm | None = None
 
     @property
     def group(self) -> int:
         """Query heads to a key and value head."""
         return self.n_heads // self.n_kv_heads
 
-    def project(
-        self, port: Port, x: Float[Tensor, "*rows d"], cos: Tensor | None, sin: Tensor | None
-    ) -> Float[Tensor, "*rows heads d_head"]:
-        """Queries, keys or values of all heads from normed inputs; `cos`, `sin` broadcast to `[*rows, rot]`."""
+    # --- reading
+
+    def project(self, port: Port, x: Float[Tensor, "*rows d"], turns: Turns) -> Float[Tensor, "*rows heads d_head"]:
+        """Queries, keys or values of all heads from normed inputs; the positions broadcast to `[*rows]`."""
         out = getattr(self, port)(x)
-        out = out.unflatten(-1, (-1, self.d_head))
-        return self._positioned(
-            port, out, None if cos is None else cos.unsqueeze(-2), None if sin is None else sin.unsqueeze(-2)
-        )
+        return self._positioned(port, out.unflatten(-1, (-1, self.d_head)), turns[..., None, :])
 
     def project_head(
-        self, port: Port, head: int, x: Float[Tensor, "*rows d"], cos: Tensor | None, sin: Tensor | None
+        self, port: Port, head: int, x: Float[Tensor, "*rows d"], turns: Turns
     ) -> Float[Tensor, "*rows d_head"]:
         """What query head `head` has as its query, key or value: only that head's `d_head` columns are computed."""
+        return self._positioned(port, self._own(port, head)(x), turns)
+
+    def value(self, head: int, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows d_head"]:
+        """What query head `head` has as its value, which no position turns."""
+        return self._own("v", head)(x)
+
+    def _own(self, port: Port, head: int) -> Linear:
         index = head if port == "q" else head // self.group
         linear: Linear = getattr(self, port)
-        out = linear.outputs(index * self.d_head, (index + 1) * self.d_head)(x)
-        return self._positioned(port, out, cos, sin)
+        return linear.outputs(index * self.d_head, (index + 1) * self.d_head)
 
-    def _positioned(self, port: Port, x: Tensor, cos: Tensor | None, sin: Tensor | None) -> Tensor:
-        norm = {"q": self.q_norm, "k": self.k_norm, "v": None}[port]
-        if norm is not None:
-            x = norm(x)
-        return x if port == "v" or cos is None or sin is None else rotate(x, cos, sin)
+    def _positioned(self, port: Port, x: Tensor, turns: Turns) -> Tensor:
+        if port == "v":
+            return x
+        norm = self.q_norm if port == "q" else self.k_norm
+        return turns(x if norm is None else norm(x))
+
+    # --- attending
+
+    def hidden(self, width: int, length: int, device: torch.device) -> Bool[Tensor, "W T"] | None:
+        """What the last `width` of `length` positions do not see; `None` where they see everything."""
+        windowed = self.window is not None and length > self.window
+        if width == 1 and not windowed:
+            return None
+        every = torch.ones(width, length, dtype=torch.bool, device=device)
+        later = every.triu(1 + length - width)
+        return later | every.tril(length - width - self.window) if windowed else later  # type: ignore[operator]
+
+    def pattern(self, products: Float[Tensor, "*runs W T"]) -> Float[Tensor, "*runs W T"]:
+        """Where the last `W` of `T` positions attend, in float32, given their queries' products with the keys."""
+        scores = products.float() * self.scale
+        if self.softcap is not None:
+            scores = self.softcap * torch.tanh(scores / self.softcap)
+        hidden = self.hidden(scores.shape[-2], scores.shape[-1], scores.device)
+        return (scores if hidden is None else scores.masked_fill_(hidden, float("-inf"))).softmax(dim=-1)
+
+    # --- writing
+
+    def written(
+        self, z: Float[Tensor, "*rows heads d_head"], replaced: Callable[[Tensor], Tensor] = lambda z: z
+    ) -> tuple[Float[Tensor, "*rows heads d_head"], Float[Tensor, "*rows d"]]:
+        """What the heads write, as `z` that `out_head` maps onto their terms, and what the layer's heads add up to.
+
+        A post-norm divides by what the whole sum has: each `z` takes its scale along, and so knows its own run.
+
+        Args:
+            z: the values that each head has gathered.
+            replaced: exchanges what some heads write.
+        """
+        if self.post is None:
+            z = replaced(z)
+            return z, self.write(z)
+        total = self.o(z.flatten(-2))
+        scale = self.post.scale(total)
+        z = (z.float() * scale[..., None]).to(z.dtype)
+        other = replaced(z)
+        if other is not z:
+            return other, self.write(other)
+        return z, self.post(total)
+
+    def write(self, z: Float[Tensor, "*rows heads d_head"]) -> Float[Tensor, "*rows d"]:
+        """The sum of the heads' terms, and the output bias `b_O`, which belongs to no node."""
+        return self._gained(self.o(z.flatten(-2)))
 
     def out_head(self, head: int, z: Float[Tensor, "*rows d_head"]) -> Float[Tensor, "*rows d"]:
-        """The term that a head writes: `z W_O`, without `b_O`, which belongs to no node."""
-        return linear(z, self.o.weight[:, head * self.d_head : (head + 1) * self.d_head])
+        """The term that a head writes: `z W_O`, times the post-norm's gain where there is one."""
+        return self._gained(linear(z, self.o.weight[:, head * self.d_head : (head + 1) * self.d_head]))
+
+    def _gained(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows d"]:
+        return x if self.post is None else (x * self.post.gain).to(x.dtype)
 
 
 def gelu_tanh(x: Tensor) -> Tensor:
@@ -138,15 +217,35 @@ def gelu_tanh(x: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Mlp:
-    """A plain or a gated MLP, as a function of the normed residual at one position; the output bias is included."""
+    """A plain or a gated MLP, as a function of the normed residual at one position; the output bias is included.
+
+    Attributes:
+        post: the RMSNorm through which the output goes into the residual stream (post-norm models).
+    """
 
     up: Linear
     down: Linear
     act: Activation
     gate: Linear | None = None
+    post: Norm | None = None
 
     def __call__(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows d"]:
-        return self.down(self._hidden(x))
+        return self.written(x)[0]
+
+    def written(
+        self, x: Float[Tensor, "*rows d"], neurons: Sequence[int] = ()
+    ) -> tuple[Float[Tensor, "*rows d"], tuple[Float[Tensor, "*rows"], ...]]:
+        """The MLP's term, and the activations of some neurons, which `out_neuron` maps onto theirs.
+
+        A post-norm divides by what the whole output has: each activation takes its scale along.
+        """
+        out = self.down(self._hidden(x))
+        active = tuple(self._neuron(index, x) for index in neurons)
+        if self.post is None:
+            return out, active
+        scale = self.post.scale(out)[..., 0]
+        scaled = tuple((each.float() * scale).to(each.dtype) for each in active)
+        return self.post(out), scaled
 
     def _hidden(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows d_mlp"]:
         if self.gate is not None:
@@ -155,12 +254,16 @@ class Mlp:
             return linear_gelu(x, self.up.weight, self.up.bias, "none" if self.act is F.gelu else "tanh")
         return self.act(self.up(x))
 
-    def neuron(self, index: int, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows"]:
-        """The activation of one neuron; its term is that times its output weights."""
+    def _neuron(self, index: int, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows"]:
         up = self.up.outputs(index, index + 1)(x)
         if self.gate is None:
             return self.act(up)[..., 0]
         return (self.act(self.gate.outputs(index, index + 1)(x)) * up)[..., 0]
+
+    def out_neuron(self, index: int, activation: Float[Tensor, "*rows"]) -> Float[Tensor, "*rows d"]:
+        """The term that a neuron writes: its activation times its output weights."""
+        weight = self.down.weight[:, index]
+        return activation[..., None] * (weight if self.post is None else (weight * self.post.gain).to(weight.dtype))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -184,6 +287,8 @@ class Transformer:
         family: Hugging Face's `model_type`.
         parallel: the MLP reads what the heads of its layer read, and not what they write.
         n_ctx: the longest prompt, in tokens.
+        embed_scale: what token embeddings are multiplied by.
+        softcap: what no logit exceeds, as for attention scores.
         sha256: of the weight files.
         tokenizer: a Hugging Face tokenizer, or `None` for a model that has none.
     """
@@ -198,7 +303,8 @@ class Transformer:
     W_pos: Float[Tensor, "n_ctx d"] | None
     W_U: Float[Tensor, "vocab d"]
     b_U: Float[Tensor, " vocab"] | None
-    rotary: Rotary | None
+    embed_scale: float = 1.0
+    softcap: float | None = None
     sha256: str = ""
     tokenizer: Any = field(default=None, repr=False)
 
@@ -209,11 +315,6 @@ class Transformer:
     @property
     def n_heads(self) -> int:
         return self.blocks[0].attn.n_heads
-
-    @property
-    def longest(self) -> int:
-        """Tokens up to which every head sees the whole prompt."""
-        return min([self.n_ctx, *(block.attn.window for block in self.blocks if block.attn.window is not None)])
 
     @property
     def d_model(self) -> int:
@@ -240,25 +341,45 @@ class Transformer:
         return self.W_E.dtype
 
     def embed(self, tokens: Int[Tensor, "n T"]) -> Float[Tensor, "n T d"]:
-        """The term of the node `embed`: token plus learned position embedding."""
+        """The term of the node `embed`: token embedding, scaled, plus learned position embedding."""
         resid = self.W_E[tokens]
+        if self.embed_scale != 1.0:
+            resid = resid * torch.tensor(self.embed_scale, dtype=self.dtype)  # rounded like the weights
         return resid if self.W_pos is None else resid + self.W_pos[: tokens.shape[1]]
 
-    def table(self, length: int) -> Table | tuple[None, None]:
-        """Rotary cosines and sines, or a pair of `None` without rotary positions."""
-        return (None, None) if self.rotary is None else self.rotary.table(length, self.dtype)
+    def turns(self, length: int) -> tuple[Turns, ...]:
+        """How positions 0 to `length` - 1 turn the queries and keys of each layer."""
+        rotaries = [block.attn.rotary for block in self.blocks]
+        nothing = torch.empty(length, 0, dtype=self.dtype, device=self.device)
+        made = {r: Turns(nothing, nothing) if r is None else r.turns(length, self.dtype) for r in set(rotaries)}
+        return tuple(made[rotary] for rotary in rotaries)
 
     def logits(self, resid: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows vocab"]:
         """Through the final norm and the unembedding."""
-        return linear(self.final_norm(resid), self.W_U, self.b_U)
+        return self.capped(linear(self.final_norm(resid), self.W_U, self.b_U))
+
+    def capped(self, logits: Float[Tensor, "*rows"]) -> Float[Tensor, "*rows"]:
+        """Logits as the model gives them out."""
+        return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
 
 
 def attend(
     attn: Attention,
-    q: Float[Tensor, "n heads T d_head"],
+    q: Float[Tensor, "n heads W d_head"],
     k: Float[Tensor, "n kv_heads T d_head"],
     v: Float[Tensor, "n kv_heads T d_head"],
-) -> Float[Tensor, "n T heads d_head"]:
-    """`z` of every head over whole prompts: causal attention, grouped keys and values."""
-    z = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=attn.scale, enable_gqa=attn.group > 1)
+) -> Float[Tensor, "n W heads d_head"]:
+    """`z` of every head at the last `W` of `T` positions: causal attention, grouped keys and values."""
+    group = q.shape[1] // k.shape[1]
+    if attn.softcap is not None:
+        products = q.unflatten(1, (-1, group)) @ k.unsqueeze(2).transpose(-1, -2)
+        z = (attn.pattern(products).to(v.dtype) @ v.unsqueeze(2)).flatten(1, 2)
+    else:
+        width, length = q.shape[2], k.shape[2]
+        plain = width == length and (attn.window is None or length <= attn.window)
+        hidden = None if plain else attn.hidden(width, length, q.device)
+        seen = None if hidden is None else ~hidden
+        z = F.scaled_dot_product_attention(
+            q, k, v, attn_mask=seen, is_causal=plain, scale=attn.scale, enable_gqa=group > 1
+        )
     return z.transpose(1, 2)

@@ -115,15 +115,17 @@ class AttentionWeights:
 
 
 def fold(norm: Norm, attn: Attention) -> Factors:
-    """The heads as they read and write the residual stream, but for the norm's scale.
+    """The heads as they read and write the residual stream, but for the norms' scales.
 
-    The norm's bias goes with the gain into the biases of queries and keys.
+    The norm's bias goes with the gain into the biases of queries and keys. The gain of a post-norm goes into W_O.
     """
     gain = norm.gain.double()
     ports = {port: _heads(getattr(attn, port).weight, attn) for port in ("q", "k", "v")}
     reads = {port: (weight * gain).transpose(1, 2) for port, weight in ports.items()}
     biases = {port: _bias(norm, attn, port, ports[port]) for port in ("q", "k")}
     out = attn.o.weight.double().T.unflatten(0, (attn.n_heads, attn.d_head))
+    if attn.post is not None:
+        out = out * attn.post.gain.double()
     if norm.kind == "layer":
         out = out - out.mean(-1, keepdim=True)
     return Factors(reads["q"], reads["k"], reads["v"], out, biases["q"], biases["k"], attn.scale)
@@ -199,7 +201,7 @@ def weights_of(model: Transformer) -> AttentionWeights:
         name=model.name,
         family=model.family,
         layers=tuple((block.attn_norm, block.attn) for block in model.blocks),
-        rotary=model.rotary is not None,
+        rotary=any(block.attn.rotary is not None for block in model.blocks),
         sha256=model.sha256,
         dtype=str(model.dtype).removeprefix("torch."),
     )

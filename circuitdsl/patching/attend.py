@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from circuitdsl.models.parts import Attention
+from circuitdsl.models.parts import Attention, attend
 
 
 def attend_from(
@@ -22,32 +21,27 @@ def attend_from(
     n, e, w, heads, d = q.shape
     steps, kv = k.shape[2], k.shape[3]
     if not k_before.shape[2] and w == steps:
-        q, k, v = (x.flatten(0, 1).transpose(1, 2) for x in (q, k, v))
-        z = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=attn.scale, enable_gqa=heads > kv)
-        return z.transpose(1, 2).contiguous().view(n, e, w, heads, d)
+        z = attend(attn, *(x.flatten(0, 1).transpose(1, 2) for x in (q, k, v)))
+        return z.contiguous().view(n, e, w, heads, d)
     g = heads // kv
-    q = q.view(n, e, w, kv, g, d) * attn.scale
+    q = q.view(n, e, w, kv, g, d)
     shared = q.permute(0, 3, 4, 1, 2, 5).reshape(n, kv, g * e * w, d) @ k_before.transpose(2, 3)
-    own = _own_scores(q, k)
-    scores = torch.cat((shared.view(n, kv, g, e, w, -1), own.permute(0, 2, 3, 1, 4, 5)), dim=-1)
-    pattern = scores.float().softmax(dim=-1).to(v.dtype)
+    own = _own_products(q, k)
+    products = torch.cat((shared.view(n, kv, g, e, w, -1), own.permute(0, 2, 3, 1, 4, 5)), dim=-1)
+    pattern = attn.pattern(products).to(v.dtype)
     before, after = pattern.split((k_before.shape[2], steps), dim=-1)
     z = (before.reshape(n, kv, g * e * w, -1) @ v_before).view(n, kv, g, e, w, d).permute(0, 3, 4, 1, 2, 5)
     return (z + _own_values(after, v)).contiguous().view(n, e, w, heads, d)
 
 
-def _own_scores(q: Float[Tensor, "N E W kv g d"], k: Float[Tensor, "N E S kv d"]) -> Float[Tensor, "N E kv g W S"]:
-    """Scores against the recomputed positions."""
+def _own_products(q: Float[Tensor, "N E W kv g d"], k: Float[Tensor, "N E S kv d"]) -> Float[Tensor, "N E kv g W S"]:
+    """Products with the keys of the recomputed positions."""
     n, e, w, kv, g, d = q.shape
     steps = k.shape[2]
     if steps == 1:
         return (q * k.unsqueeze(4)).sum(-1).permute(0, 1, 3, 4, 2).unsqueeze(-1)
     own = q.permute(0, 1, 3, 4, 2, 5).reshape(n, e, kv, g * w, d) @ k.permute(0, 1, 3, 4, 2)
-    own = own.view(n, e, kv, g, w, steps)
-    if w > 1:
-        hidden = torch.ones(w, steps, dtype=torch.bool, device=q.device).triu(1 + steps - w)
-        own = own.masked_fill(hidden, float("-inf"))
-    return own
+    return own.view(n, e, kv, g, w, steps)
 
 
 def _own_values(
@@ -65,9 +59,4 @@ def pattern_of(
     attn: Attention, q: Float[Tensor, "*runs W d_head"], k: Float[Tensor, "*runs T d_head"]
 ) -> Float[Tensor, "*runs W T"]:
     """One head's pattern from the last `W` of `T` positions, float32."""
-    scores = (q @ k.transpose(-1, -2)).float() * attn.scale
-    width, length = scores.shape[-2:]
-    if width > 1:
-        hidden = torch.ones(width, length, dtype=torch.bool, device=q.device).triu(1 + length - width)
-        scores = scores.masked_fill(hidden, float("-inf"))
-    return scores.softmax(dim=-1)
+    return attn.pattern(q @ k.transpose(-1, -2))

@@ -35,7 +35,7 @@ def calibrate(model: Transformer, device: torch.device) -> Machine:
     few = torch.zeros(8, model.d_model, dtype=model.dtype, device=device)
     places = None if model.W_pos is None else few.new_zeros(model.n_ctx, model.d_model)
     one = _made_up(replace(model, blocks=model.blocks[:1], W_E=few, W_U=few, W_pos=places, b_U=None), device)
-    length = min(TOKENS, model.longest)
+    length = min(TOKENS, model.n_ctx)
     many = torch.zeros(PROMPTS, length, dtype=torch.long)
     whole = _seconds(lambda: run(one, many, many), device) / 2
     least = _seconds(lambda: run(one, many[:1, :1], many[:1, :1]), device) / 2

@@ -9,7 +9,7 @@ from jaxtyping import Int
 
 from circuitdsl.models.parts import Transformer
 from circuitdsl.patching.patch import Experiment, Positions
-from circuitdsl.patching.tables import Array, Plan, Where, all_names, plan
+from circuitdsl.patching.tables import Array, Plan, Where, all_names, plan, seen_from
 
 
 @dataclass
@@ -67,7 +67,7 @@ def _entry(model: Transformer, what: Plan, where: Where) -> Int[np.ndarray, " n"
             if model.parallel and port != "in":
                 continue
             mask = where.mask(all_names(senders), what.fixed)
-            reads |= np.logical_or.accumulate(mask, axis=1) if spread else mask
+            reads |= seen_from(mask, model.blocks[what.entry].attn.window) if spread else mask
     if not model.parallel:
         for names in what.sites.get((what.entry, "z"), {}).values():
             reads |= where.mask(names, what.fixed)

@@ -123,11 +123,12 @@ def _flow(
         at = ship(np.concatenate([np.arange(g.start, g.end) for g in active]), model.device)
         block, n, t = model.blocks[layer], prompt[at], pos[at]
         x = block.mlp_norm(runs.clean.mlp_in[layer][n, t] + direct[at] + mediated[at])
-        added = block.mlp(x) - runs.clean.mlp[layer][n, t]
-        for node in neurons(sender for g in active for sender, _ in g.senders if sender.layer == layer):
+        watched = neurons(sender for g in active for sender, _ in g.senders if sender.layer == layer)
+        term, activations = block.mlp.written(x, [node.index for node in watched])
+        added = term - runs.clean.mlp[layer][n, t]
+        for node, activation in zip(watched, activations, strict=True):
             sent = torch.cat([1 - _unless_sent(g, node) for g in active])
-            moved = block.mlp.neuron(node.index, x) - runs.clean.neuron(node)[n, t]
-            added -= neuron_term(model, node, moved) * sent
+            added -= neuron_term(model, node, activation - runs.clean.neuron(node)[n, t]) * sent
         mediated[at] += added * torch.cat([_unless_sent(g, Node("mlp", layer)) for g in active])
         tally.flow_positions += len(at)
 

@@ -93,9 +93,10 @@ class Changes(Edits):
     def attend(self, layer: int, attn: Attention, q: Tensor, k: Tensor, v: Tensor, rows: slice) -> Tensor:
         heads = {node for verb in self.intervention.verbs for node in nodes_of(verb) if node.layer == layer}
         if any(isinstance(verb, SetAttention) and heads & set(verb.heads) for verb in self.intervention.verbs):
-            z = self._attend_by_hand(layer, attn, q, k, v, rows)
-        else:
-            z = attend(attn, q, k, v)
+            return self._attend_by_hand(layer, attn, q, k, v, rows)
+        return attend(attn, q, k, v)
+
+    def heads(self, layer: int, z: Tensor, rows: slice) -> Tensor:
         return torch.stack([self._head(Node("head", layer, h), z[:, :, h], rows) for h in range(z.shape[2])], dim=2)
 
     def mlp(self, layer: int, term: Tensor, rows: slice) -> Tensor:
@@ -106,7 +107,9 @@ class Changes(Edits):
         for verb in self.intervention.verbs:
             if isinstance(verb, SetAttention) and head in verb.heads:
                 source, target = (self._mask(places)[rows] for places in (verb.source, verb.target))
-                pattern = with_mass(pattern, source, target, verb.mass)
+                length = pattern.shape[-1]
+                hidden = self.model.blocks[head.layer].attn.hidden(length, length, pattern.device)
+                pattern = with_mass(pattern, source, target, verb.mass, hidden)
         return pattern
 
     def _attend_by_hand(self, layer: int, attn: Attention, q: Tensor, k: Tensor, v: Tensor, rows: slice) -> Tensor:
@@ -173,13 +176,19 @@ class Changes(Edits):
 
 
 def with_mass(
-    pattern: Float[Tensor, "m T T"], source: Bool[Tensor, "m T"], target: Bool[Tensor, "m T"], mass: float
+    pattern: Float[Tensor, "m T T"],
+    source: Bool[Tensor, "m T"],
+    target: Bool[Tensor, "m T"],
+    mass: float,
+    hidden: Bool[Tensor, "T T"] | None,
 ) -> Float[Tensor, "m T T"]:
     """Patterns whose source rows give `mass` to the targets, spread equally, and the rest of it as before.
 
-    A row that sees no target keeps its pattern. One that sees nothing else has only `mass` in all.
+    A row that sees no target (`hidden` says what rows do not see) keeps its pattern. One that sees nothing else has
+    only `mass` in all.
     """
-    seen = target[:, None, :] & torch.ones_like(pattern[0], dtype=torch.bool).tril()
+    seen = target[:, None, :] & torch.ones_like(pattern[0], dtype=torch.bool)
+    seen = seen if hidden is None else seen & ~hidden
     count = seen.sum(-1, keepdim=True)
     rest = pattern.masked_fill(seen, 0)
     left = rest.sum(-1, keepdim=True)

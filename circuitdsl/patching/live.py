@@ -8,7 +8,7 @@ the sender now writes taken out and that of the other run put in.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from circuitdsl.circuit.claims import EMBED, Node
-from circuitdsl.models.parts import Transformer
+from circuitdsl.models.parts import PORTS, Port, Transformer
 from circuitdsl.patching.attend import attend_from, pattern_of
 from circuitdsl.patching.count import Tally
 from circuitdsl.patching.flow import Flows, term, value
@@ -69,8 +69,7 @@ def next_layer(batch: Batch) -> int:
 
 def _replaced_embed(live: Live) -> Float[Tensor, "N E W d"]:
     """The residual stream before layer 0, with `embed` knocked out."""
-    resid = live.clean(live.runs.clean.embed, live.batch.steps)
-    _put(live, resid.view(-1, resid.shape[-1]), -1, "embed", live.batch.steps)
+    resid = _put(live, -1, "embed", live.clean(live.runs.clean.embed, live.batch.steps))
     if EMBED in live.batch.live_nodes:
         live.embed = resid.clone()
     return resid
@@ -83,31 +82,25 @@ def layer_after(live: Live, layer: int, resid: Float[Tensor, "N E S d"]) -> Floa
     """A layer recomputed at every position of the batch; in the last, only END goes on."""
     model, batch = live.model, live.batch
     block, width = model.blocks[layer], batch.width(layer)
-    z = _all_heads(live, layer, resid)
-    _put(live, z.view(-1, *z.shape[-2:]), layer, "z", width)
+    gathered = attend_from(block.attn, *queries_keys_values(live, layer, resid, width))
+    z, attended = block.attn.written(gathered, partial(_put, live, layer, "z"))
     if batch.keeps("head", layer):
         live.z[layer] = z
     resid = resid[:, :, resid.shape[2] - width :]
-    mid = resid + block.attn.o(z.flatten(-2))
+    mid = resid + attended
     source = (resid if model.parallel else mid).reshape(-1, model.d_model)
     x = block.mlp_norm(source)
     reads = batch.reads(layer, "in", width)
     if reads:
         x[reads.points.flat] = block.mlp_norm(patched_inputs(live, source[reads.points.flat], reads))
-    out = block.mlp(x)
+    neurons = batch.neurons(layer)
+    out, activations = block.mlp.written(x, [node.index for node in neurons])
     live.tally.block_positions += len(x)
-    for node in batch.neurons(layer):
-        live.neurons[node] = block.mlp.neuron(node.index, x).view(mid.shape[:-1])
-    _put(live, out, layer, "mlp", width)
+    live.neurons |= zip(neurons, (each.view(mid.shape[:-1]) for each in activations), strict=True)
+    out = _put(live, layer, "mlp", out.view(mid.shape))
     if batch.keeps("mlp", layer):
-        live.mlp[layer] = out.view(mid.shape)
-    return mid + out.view(mid.shape)
-
-
-def _all_heads(live: Live, layer: int, resid: Float[Tensor, "N E S d"]) -> Float[Tensor, "N E W heads d_head"]:
-    """`z` of every head of a layer, reading earlier positions' keys and values from the clean run."""
-    attn = live.model.blocks[layer].attn
-    return attend_from(attn, *queries_keys_values(live, layer, resid, live.batch.width(layer)))
+        live.mlp[layer] = out
+    return mid + out
 
 
 def queries_keys_values(
@@ -115,18 +108,18 @@ def queries_keys_values(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Queries (of the last `width` positions), keys and values, then keys and values before the batch's start."""
     batch, cache, start = live.batch, live.runs.clean, live.batch.start
-    attn = live.model.blocks[layer].attn
+    attn, turns = live.model.blocks[layer].attn, cache.turns[layer]
     x = live.model.blocks[layer].attn_norm(resid)
-    cos, sin = (None, None) if cache.cos is None or cache.sin is None else (cache.cos[start:], cache.sin[start:])
-    q = attn.project("q", x[:, :, batch.steps - width :], _last(cos, width), _last(sin, width))
-    k, v = attn.project("k", x, cos, sin), attn.project("v", x, cos, sin)
+    q = attn.project("q", x[:, :, batch.steps - width :], turns[live.runs.length - width :])
+    k, v = (attn.project(port, x, turns[start:]) for port in PORTS[1:])
     k_before, v_before = (tensor[layer][batch.prompts, :, :start] for tensor in (cache.k, cache.v))
     key_reads, value_reads = batch.reads(layer, "k", batch.steps), batch.reads(layer, "v", batch.steps)
     if attn.group > 1 and (key_reads or value_reads):  # a patched key or value is read by one query head alone
         k, v = (tensor.repeat_interleave(attn.group, dim=-2) for tensor in (k, v))
         k_before, v_before = (tensor.repeat_interleave(attn.group, dim=1) for tensor in (k_before, v_before))
     flat_resid = resid.view(-1, resid.shape[-1])
-    for port, tensor, reads in (("q", q, batch.reads(layer, "q", width)), ("k", k, key_reads), ("v", v, value_reads)):
+    all_reads = (batch.reads(layer, "q", width), key_reads, value_reads)
+    for port, tensor, reads in zip(PORTS, (q, k, v), all_reads, strict=True):
         if reads:
             flat = tensor.view(-1, *tensor.shape[-2:])
             inputs = patched_inputs(live, flat_resid[_in_all_steps(batch, reads)], reads)
@@ -135,25 +128,19 @@ def queries_keys_values(
     return q, k, v, k_before, v_before
 
 
-def _last(table: Tensor | None, width: int) -> Tensor | None:
-    return None if table is None else table[len(table) - width :]
-
-
 def _in_all_steps(batch: Batch, reads: Reads) -> Tensor:
     """Rows of points in a residual stream that has all steps of the batch."""
     return batch.ship(batch.flat(reads.points.host, batch.steps))
 
 
 def _project(
-    live: Live, layer: int, port: str, reads: Reads, inputs: Float[Tensor, "points d"]
+    live: Live, layer: int, port: Port, reads: Reads, inputs: Float[Tensor, "points d"]
 ) -> Iterator[tuple[int, int, int, Tensor]]:
     """(head, first point, last + 1, its new queries, keys or values): only the patched heads' columns."""
-    block, cache = live.model.blocks[layer], live.runs.clean
+    block, turns = live.model.blocks[layer], live.runs.clean.turns[layer]
     x = block.attn_norm(inputs)
     for head, a, b in reads.heads:
-        at = reads.points.pos[a:b]
-        cos, sin = (None, None) if cache.cos is None or cache.sin is None else (cache.cos[at], cache.sin[at])
-        yield head, a, b, block.attn.project_head(port, head, x[a:b], cos, sin)  # type: ignore[arg-type]
+        yield head, a, b, block.attn.project_head(port, head, x[a:b], turns[reads.points.pos[a:b]])
 
 
 # --- the entry layer --------------------------------------------------------------------------------
@@ -163,17 +150,13 @@ def enter(live: Live, layer: int) -> Float[Tensor, "N E W d"]:
     """The residual stream after the entry layer: clean, but for what its patched heads and MLP change."""
     model, batch, cache = live.model, live.batch, live.runs.clean
     width = batch.width(layer)
-    reads = {port: batch.reads(layer, port, width if port == "q" else batch.steps) for port in ("q", "k", "v")}
+    reads = {port: batch.reads(layer, port, width if port == "q" else batch.steps) for port in PORTS}
     sites = batch.sites(layer, "z", width)
     mlp_reads = batch.reads(layer, "in", width)
     jobs = entry_jobs(batch, layer, reads, sites)
     at = entry(batch, layer, jobs, mlp_reads, batch.sites(layer, "mlp", width))
     prompt, pos = at.touched.prompt, at.touched.pos
-    delta = torch.zeros(len(prompt), model.d_model, dtype=model.dtype, device=model.device)
-    if jobs:
-        delta.index_add_(0, at.job_rows, _head_changes(live, layer, jobs, reads, sites))
-    elif batch.keeps("head", layer):
-        live.z[layer] = live.clean(cache.z[layer], width)
+    delta = _attention_changes(live, layer, at, reads, sites)
     source = cache.mlp_in[layer][prompt, pos]
     old = cache.mlp[layer][prompt, pos]
     out = _entry_mlp(live, layer, source if model.parallel else source + delta, old, at, mlp_reads)
@@ -186,14 +169,53 @@ def enter(live: Live, layer: int) -> Float[Tensor, "N E W d"]:
     return resid
 
 
+def _attention_changes(
+    live: Live, layer: int, at: Entry, reads: Mapping[Port, Reads | None], sites: tuple[Sites, ...]
+) -> Float[Tensor, "touched d"]:
+    """What the heads of the entry layer write at the touched points, minus what they wrote."""
+    model, batch, jobs = live.model, live.batch, at.jobs
+    change = torch.zeros(len(at.touched.pos), model.d_model, dtype=model.dtype, device=model.device)
+    if not jobs:
+        if batch.keeps("head", layer):
+            live.z[layer] = live.clean(live.runs.clean.z[layer], batch.width(layer))
+        return change
+    q, k, v = job_inputs(live, layer, jobs, reads, batch.width(layer))
+    z = pattern_of(model.blocks[layer].attn, q, k).to(v.dtype) @ v
+    if model.blocks[layer].attn.post is not None:
+        return _rescaled_changes(live, layer, at, z[jobs.job], sites)
+    return change.index_add_(0, at.job_rows, _head_changes(live, layer, jobs, z, sites))
+
+
+def _rescaled_changes(
+    live: Live, layer: int, at: Entry, z: Float[Tensor, "points d_head"], sites: tuple[Sites, ...]
+) -> Float[Tensor, "touched d"]:
+    """In a post-norm model a head that changes changes the scale of its whole layer: all heads are written anew."""
+    batch, cache, jobs = live.batch, live.runs.clean, at.jobs
+    prompt, pos, flat = at.touched.prompt, at.touched.pos, at.touched.flat
+    assert jobs is not None
+    gathered = cache.gathered[layer][prompt, pos]
+    gathered[at.job_rows, jobs.of_point] = z
+
+    def replaced(z: Float[Tensor, "touched heads d_head"]) -> Float[Tensor, "touched heads d_head"]:
+        out = z.clone() if sites else z
+        for site in sites:
+            place = torch.searchsorted(flat, site.points.flat), site.head
+            out[place] = _replaced(live, layer, "z", site, out[place])
+        return out
+
+    written, attended = live.model.blocks[layer].attn.written(gathered, replaced)
+    if batch.keeps("head", layer):
+        live.z[layer] = live.clean(cache.z[layer], batch.width(layer))
+        live.z[layer].view(-1, *written.shape[1:])[flat] = written
+    return cache.resid_pre[layer][prompt, pos] + attended - cache.mlp_in[layer][prompt, pos]
+
+
 def _head_changes(
-    live: Live, layer: int, jobs: Jobs, reads: dict[str, Reads | None], sites: tuple[Sites, ...]
+    live: Live, layer: int, jobs: Jobs, z: Float[Tensor, "J N W d_head"], sites: tuple[Sites, ...]
 ) -> Float[Tensor, "points d"]:
     """What the recomputed heads of the entry layer write, minus what they wrote, at the jobs' points."""
-    model, batch, cache = live.model, live.batch, live.runs.clean
-    attn, width = model.blocks[layer].attn, batch.width(layer)
-    q, k, v = job_inputs(live, layer, jobs, reads, width)
-    z = pattern_of(attn, q, k).to(v.dtype) @ v
+    batch, cache = live.batch, live.runs.clean
+    attn, width = live.model.blocks[layer].attn, batch.width(layer)
     for site in sites:
         n, _, s = site.points.host.T
         numbers = batch.ship(np.concatenate([np.full(b - a, jobs.number[head, e]) for head, e, a, b in site.nodes]))
@@ -208,7 +230,7 @@ def _head_changes(
 
 
 def job_inputs(
-    live: Live, layer: int, jobs: Jobs, reads: dict[str, Reads | None], width: int
+    live: Live, layer: int, jobs: Jobs, reads: Mapping[Port, Reads | None], width: int
 ) -> tuple[Float[Tensor, "J N W d_head"], Float[Tensor, "J N T d_head"], Float[Tensor, "J N T d_head"]]:
     """The entry layer's recomputed heads: clean queries, keys and values but for the patched ones."""
     batch, cache, first = live.batch, live.runs.clean, live.runs.length - width
@@ -216,7 +238,7 @@ def job_inputs(
     rows, heads = batch.prompts[None, :], jobs.head[:, None]
     q = cache.q[layer][rows, heads, first:]
     k, v = (tensor[layer][rows, heads // group] for tensor in (cache.k, cache.v))
-    for port, tensor, skipped in (("q", q, first), ("k", k, 0), ("v", v, 0)):
+    for port, tensor, skipped in zip(PORTS, (q, k, v), (first, 0, 0), strict=True):
         table = reads[port]
         if table:
             points = table.points
@@ -238,18 +260,18 @@ def _entry_mlp(
 ) -> Float[Tensor, "points d"]:
     """The MLP's term at the touched points, recomputed where it reads something else."""
     block = live.model.blocks[layer]
-    out = old.clone()
+    out, neurons = old.clone(), live.batch.neurons(layer)
+    for node in neurons:
+        live.neurons[node] = live.clean(live.runs.clean.neuron(node), live.batch.width(layer))
     if at.n_through_mlp:
         source = source[at.through_mlp]
         x = block.mlp_norm(source)
         if reads:
             x[at.read_rows] = block.mlp_norm(patched_inputs(live, source[at.read_rows], reads))
-        out[at.through_mlp] = block.mlp(x)
+        out[at.through_mlp], activations = block.mlp.written(x, [node.index for node in neurons])
+        for node, activation in zip(neurons, activations, strict=True):
+            live.neurons[node].view(-1)[at.touched.flat[at.through_mlp]] = activation
         live.tally.block_positions += at.n_through_mlp
-    for node in live.batch.neurons(layer):
-        live.neurons[node] = live.clean(live.runs.clean.neuron(node), live.batch.width(layer))
-        if at.n_through_mlp:
-            live.neurons[node].view(-1)[at.touched.flat[at.through_mlp]] = block.mlp.neuron(node.index, x)
     for site in live.batch.sites(layer, "mlp", live.batch.width(layer)):
         rows = torch.searchsorted(at.touched.flat, site.points.flat)
         out[rows] = _replaced(live, layer, "mlp", site, out[rows])
@@ -288,11 +310,15 @@ def _now(live: Live, send: Send) -> Float[Tensor, "points _"]:
     return live.embed.view(-1, live.embed.shape[-1])[send.flat]
 
 
-def _put(live: Live, flat: Float[Tensor, "... term"], layer: int, kind: str, width: int) -> None:
-    """Replace the knocked-out terms of a place."""
-    for site in live.batch.sites(layer, kind, width):
+def _put(live: Live, layer: int, kind: str, terms: Float[Tensor, "N E W *term"]) -> Float[Tensor, "N E W *term"]:
+    """The terms of a place, with those that are knocked out replaced."""
+    sites = live.batch.sites(layer, kind, terms.shape[2])
+    out = terms.clone() if sites else terms
+    flat = out.view(-1, *terms.shape[3:])
+    for site in sites:
         rows = (site.points.flat, site.head) if kind == "z" else (site.points.flat,)
         flat[rows] = _replaced(live, layer, kind, site, flat[rows])
+    return out
 
 
 def _replaced(live: Live, layer: int, kind: str, site: Sites, now: Float[Tensor, "points _"]) -> Tensor | float:

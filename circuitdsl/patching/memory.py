@@ -50,7 +50,8 @@ def prompt_bytes(model: Transformer, length: int) -> int:
     attn = model.blocks[0].attn
     terms = model.n_heads * model.d_head + model.d_model
     residuals = model.d_model * (1 if model.parallel else 2)
-    projected = (model.n_heads + 2 * attn.n_kv_heads) * model.d_head
+    heads = model.n_heads * (1 if attn.post is None else 2)  # under a post-norm `z` is kept before and after it
+    projected = (heads + 2 * attn.n_kv_heads) * model.d_head
     return size * length * (model.n_layers * (2 * terms + residuals + projected) + 2 * model.d_model)
 
 

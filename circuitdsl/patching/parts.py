@@ -25,7 +25,7 @@ def component(model: Transformer, node: Node, z: Float[Tensor, "*rows d_head"]) 
 
 def neuron_term(model: Transformer, node: Node, activation: Float[Tensor, "*rows"]) -> Float[Tensor, "*rows d"]:
     """What a neuron writes, given its activation."""
-    return activation[..., None] * model.blocks[node.layer].mlp.down.weight[:, node.index]
+    return model.blocks[node.layer].mlp.out_neuron(node.index, activation)
 
 
 def neurons(nodes: Iterable[Node]) -> tuple[Node, ...]:

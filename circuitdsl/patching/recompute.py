@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from circuitdsl.circuit.claims import Node
-from circuitdsl.models.parts import Transformer
+from circuitdsl.models.parts import PORTS, Transformer
 from circuitdsl.patching.attend import pattern_of
 from circuitdsl.patching.count import Tally
 from circuitdsl.patching.live import (
@@ -142,7 +142,7 @@ def _up_to_heads(live: Live, heads: Sequence[Node]) -> Float[Tensor, "N E heads 
 def _watch_jobs(live: Live, layer: int, heads: Sequence[Node], watched: list[int], out: Tensor) -> None:
     """Write the patterns of watched heads among those that the entry layer recomputes."""
     batch = live.batch
-    reads = {port: batch.reads(layer, port, batch.steps) for port in ("q", "k", "v")}
+    reads = {port: batch.reads(layer, port, batch.steps) for port in PORTS}
     jobs = entry_jobs(batch, layer, reads, ())
     wanted = [
         (number, e, i)

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuitdsl.circuit.claims import EMBED, EVERYWHERE, LOGITS, Edge, Node, Position
-from circuitdsl.models.parts import Linear, Transformer
+from circuitdsl.models.parts import Linear, Norm, Rotary, Transformer
 from circuitdsl.patching.patch import Experiment, Positions
 
 #: the terms of one run of one prompt
@@ -104,13 +104,11 @@ def _patched(
             resid += mediated(model, plain, other, node, _pairs(edges, at))
         return resid
 
-    for node in nodes(model):
-        if node == LOGITS:
-            break
-        now[node] = write(model, clean, node, read)
-        now |= {part: neuron(model, part, read) for part in parts if _is_neuron_of(part, node)}
+    for stage in stages(model):
+        now |= write(model, clean, stage, read)
+        now |= {part: neuron(model, part, read) for part in parts if part.kind == "mlp" and part.whole in stage}
         for site in sorted(experiment.sites, key=lambda site: not site.node.is_part):
-            if site.node.whole == node:
+            if site.node.whole in stage:
                 value = {"corrupt": other, "mean": means}.get(experiment.ablate)
                 for pos in at[site.position]:
                     replace(site.node, pos, value)
@@ -125,6 +123,8 @@ def share(model: Transformer, terms: RunTerms, node: Node) -> Float[Tensor, "T d
     attn, rows = block.attn, slice(node.head * block.attn.d_head, (node.head + 1) * block.attn.d_head)
     group = slice(node.head // attn.group * attn.d_head, (node.head // attn.group + 1) * attn.d_head)
     W_OV = (attn.v.weight[group] * block.attn_norm.gain).T.double() @ attn.o.weight[:, rows].T.double()
+    if attn.post is not None:
+        W_OV = W_OV * attn.post.gain.double()
     term = terms[node.whole].double()
     if block.attn_norm.kind == "layer":  # a constant over all dimensions is read by nobody
         W_OV, term = (x - x.mean(-1, keepdim=True) for x in (W_OV, term))
@@ -137,11 +137,8 @@ def neuron(model: Transformer, node: Node, read: Read) -> Float[Tensor, "T d"]:
     block = model.blocks[node.layer]
     mlp, x = block.mlp, block.mlp_norm(read(node.whole, "in"))
     hidden = mlp.act(mlp.up(x)) if mlp.gate is None else mlp.act(mlp.gate(x)) * mlp.up(x)
-    return torch.outer(hidden[:, node.index], mlp.down.weight[:, node.index])
-
-
-def _is_neuron_of(part: Node, node: Node) -> bool:
-    return part.kind == "mlp" and part.whole == node
+    term = torch.outer(hidden[:, node.index], mlp.down.weight[:, node.index])
+    return term if mlp.post is None else term * _post(mlp.post, mlp.down(hidden))
 
 
 def _pairs(edges: list[Edge], at: Mapping[Position, set[int]]) -> set[tuple[Node, int]]:
@@ -150,12 +147,17 @@ def _pairs(edges: list[Edge], at: Mapping[Position, set[int]]) -> set[tuple[Node
     return {(node, pos) for node, pos in pairs if not node.is_part or (node.whole, pos) not in pairs}
 
 
-def nodes(model: Transformer) -> list[Node]:
-    """Every node, in an order in which they can be computed."""
-    out = [EMBED]
+def stages(model: Transformer) -> list[list[Node]]:
+    """Every node that writes, in an order in which they can be computed; the heads of a layer stand together."""
+    out = [[EMBED]]
     for layer in range(model.n_layers):
-        out += [Node("head", layer, head) for head in range(model.n_heads)] + [Node("mlp", layer)]
-    return [*out, LOGITS]
+        out += [[Node("head", layer, head) for head in range(model.n_heads)], [Node("mlp", layer)]]
+    return out
+
+
+def nodes(model: Transformer) -> list[Node]:
+    """Every node, in that order."""
+    return [*(node for stage in stages(model) for node in stage), LOGITS]
 
 
 def residual(model: Transformer, terms: RunTerms, node: Node) -> Float[Tensor, "T d"]:
@@ -178,23 +180,39 @@ def terms_of(model: Transformer, tokens: Int[Tensor, " T"], parts: Sequence[Node
     def read(node: Node, port: str) -> Float[Tensor, "T d"]:
         return residual(model, terms, node)
 
-    for node in nodes(model)[:-1]:
-        terms[node] = write(model, tokens, node, read)
-        terms |= {part: neuron(model, part, read) for part in parts if _is_neuron_of(part, node)}
+    for stage in stages(model):
+        terms |= write(model, tokens, stage, read)
+        terms |= {part: neuron(model, part, read) for part in parts if part.kind == "mlp" and part.whole in stage}
     return terms
 
 
-def write(model: Transformer, tokens: Tensor, node: Node, read: Read) -> Float[Tensor, "T d"]:
-    """The term of a node, given what its inputs read."""
-    if node == EMBED:
-        term = model.W_E[tokens]
-        return term.clone() if model.W_pos is None else term + model.W_pos[: len(tokens)]
-    block = model.blocks[node.layer]
-    if node.kind == "mlp":
-        return block.mlp(block.mlp_norm(read(node, "in")))
-    attn, head = block.attn, node.head
+def write(model: Transformer, tokens: Tensor, stage: Sequence[Node], read: Read) -> RunTerms:
+    """The terms of the nodes of a stage, given what their inputs read."""
+    first = stage[0]
+    if first == EMBED:
+        term = model.W_E[tokens] * model.embed_scale
+        return {first: term if model.W_pos is None else term + model.W_pos[: len(tokens)]}
+    block = model.blocks[first.layer]
+    if first.kind == "mlp":
+        return {first: block.mlp(block.mlp_norm(read(first, "in")))}
+    terms = {node: _gathered(model, node, read) for node in stage}
+    if block.attn.post is None:
+        return terms
+    scale = _post(block.attn.post, torch.stack(list(terms.values())).sum(dim=0))
+    return {node: term * scale for node, term in terms.items()}
+
+
+def _gathered(model: Transformer, node: Node, read: Read) -> Float[Tensor, "T d"]:
+    """What a head writes, before any post-norm."""
+    block, head = model.blocks[node.layer], node.head
+    attn = block.attn
     v = _own(attn.v, head // attn.group, attn.d_head, block.attn_norm(read(node, "v")))
     return _pattern(model, node, read) @ v @ attn.o.weight[:, head * attn.d_head : (head + 1) * attn.d_head].T
+
+
+def _post(norm: Norm, whole: Float[Tensor, "T d"]) -> Float[Tensor, "T d"]:
+    """What a post-norm multiplies every share of a sum by: its gain over the root mean square of the whole sum."""
+    return norm.gain / (whole.square().mean(dim=1, keepdim=True) + norm.eps).sqrt()
 
 
 def _pattern(model: Transformer, node: Node, read: Read) -> Float[Tensor, "T T"]:
@@ -205,11 +223,15 @@ def _pattern(model: Transformer, node: Node, read: Read) -> Float[Tensor, "T T"]
     k = _own(attn.k, head // attn.group, attn.d_head, block.attn_norm(read(node, "k")))
     if attn.q_norm is not None and attn.k_norm is not None:
         q, k = attn.q_norm(q), attn.k_norm(k)
-    if model.rotary is not None:
-        q, k = _turn(model, q), _turn(model, k)
+    if attn.rotary is not None:
+        q, k = _turn(attn.rotary, q), _turn(attn.rotary, k)
+    scores = q @ k.T * attn.scale
+    if attn.softcap is not None:
+        scores = attn.softcap * (scores / attn.softcap).tanh()
     here = torch.arange(len(q), device=q.device)
-    scores = (q @ k.T * attn.scale).masked_fill(here[:, None] < here[None, :], float("-inf"))
-    return scores.softmax(dim=1)
+    back = here[:, None] - here[None, :]
+    sees = (back >= 0) & (back < (attn.window or len(q)))
+    return scores.masked_fill(~sees, float("-inf")).softmax(dim=1)
 
 
 def _own(linear: Linear, head: int, d_head: int, x: Tensor) -> Tensor:
@@ -218,15 +240,14 @@ def _own(linear: Linear, head: int, d_head: int, x: Tensor) -> Tensor:
     return out if linear.bias is None else out + linear.bias[columns]
 
 
-def _turn(model: Transformer, x: Float[Tensor, "T d_head"]) -> Float[Tensor, "T d_head"]:
+def _turn(rotary: Rotary, x: Float[Tensor, "T d_head"]) -> Float[Tensor, "T d_head"]:
     """Rotary positions, as a rotation of each pair of dimensions."""
-    assert model.rotary is not None
-    out, half = x.clone(), len(model.rotary.inv_freq)
+    out, half = x.clone(), len(rotary.inv_freq)
     for pos in range(len(x)):
-        angle = pos * model.rotary.inv_freq.to(x.dtype)
+        angle = pos * rotary.inv_freq.to(x.dtype)
         a, b = x[pos, :half], x[pos, half : 2 * half]
-        out[pos, :half] = (a * angle.cos() - b * angle.sin()) * model.rotary.scaling
-        out[pos, half : 2 * half] = (b * angle.cos() + a * angle.sin()) * model.rotary.scaling
+        out[pos, :half] = (a * angle.cos() - b * angle.sin()) * rotary.scaling
+        out[pos, half : 2 * half] = (b * angle.cos() + a * angle.sin()) * rotary.scaling
     return out
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -12,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from circuitdsl.circuit.claims import Node
-from circuitdsl.models.parts import Attention, Transformer, attend
+from circuitdsl.models.parts import PORTS, Attention, Transformer, Turns, attend
 from circuitdsl.patching.parts import component
 from circuitdsl.patching.patch import Ablation, PatchError, Readout, check_node
 
@@ -30,10 +31,11 @@ class Terms:
 
     Attributes:
         embed: the term of `embed`.
-        z: per layer, each head's `z`; its term is `z W_O` (`b_V` is inside, `b_O` belongs to no node).
+        z: per layer, each head's `z` as it is written: `out_head` maps it onto the head's term, `z W_O` (`b_V` is
+            inside, `b_O` belongs to no node). In post-norm models it has the scale of its own run.
         mlp: per layer, the MLP's term, its output bias included.
         end: the residual stream at END, before the final norm; empty of a run that stopped below the last layer.
-        neurons: the activations of those neurons that were asked for.
+        neurons: the activations of those neurons that were asked for, as `out_neuron` takes them.
     """
 
     embed: Float[Tensor, "n T d"]
@@ -55,18 +57,19 @@ class Cache(Terms):
 
     Attributes:
         resid_pre: per layer, the residual stream that its heads read.
+        gathered: of layers with a post-norm, each head's `z` before it takes on a scale.
         mlp_in: per layer, the residual stream that its MLP reads: `resid_mid`, or `resid_pre` in parallel models.
         q, k, v: per layer, queries, keys (both turned by their positions) and values.
-        cos, sin: of the rotary positions; `None` without them.
+        turns: per layer, how positions turn queries and keys.
     """
 
     resid_pre: tuple[Float[Tensor, "n T d"], ...]
+    gathered: Mapping[int, Float[Tensor, "n T heads d_head"]]
     mlp_in: tuple[Float[Tensor, "n T d"], ...]
     q: tuple[Float[Tensor, "n heads T d_head"], ...]
     k: tuple[Float[Tensor, "n kv_heads T d_head"], ...]
     v: tuple[Float[Tensor, "n kv_heads T d_head"], ...]
-    cos: Float[Tensor, "T rot"] | None
-    sin: Float[Tensor, "T rot"] | None
+    turns: tuple[Turns, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -113,6 +116,10 @@ class Edits:
     def attend(self, layer: int, attn: Attention, q: Tensor, k: Tensor, v: Tensor, rows: slice) -> Tensor:
         """`z` of every head [m, T, heads, d_head]; arguments as for `parts.attend`."""
         return attend(attn, q, k, v)
+
+    def heads(self, layer: int, z: Tensor, rows: slice) -> Tensor:
+        """What the heads of a layer write, as `Terms.z` has it [m, T, heads, d_head]."""
+        return z
 
     def attn_out(self, layer: int, out: Tensor, rows: slice) -> Tensor:
         """What the heads of a layer write together, `b_O` included [m, T, d]."""
@@ -225,8 +232,8 @@ def _check_tokens(model: Transformer, tokens: Tensor, which: str) -> None:
     n, length = tokens.shape
     if not n or not length:
         raise PatchError(f"there are no {which} prompts" if not n else f"the {which} prompts are empty")
-    if length > model.longest:
-        raise PatchError(f"the {which} prompts have {length} tokens; {model.name} can be patched up to {model.longest}")
+    if length > model.n_ctx:
+        raise PatchError(f"the {which} prompts have {length} tokens; {model.name} can be patched up to {model.n_ctx}")
     bad = ((tokens < 0) | (tokens >= model.n_vocab)).any(dim=1).nonzero()
     if len(bad):
         raise PatchError(f"{which} prompt {int(bad[0]) + 1} holds a token that {model.name} does not have")
@@ -249,21 +256,24 @@ def _fill(model: Transformer, tokens: Tensor, out: Terms, rows: slice, edits: Ed
     edits = edits or Edits()
     resid = model.embed(tokens)
     out.embed[rows] = resid
-    cos, sin = (full.cos, full.sin) if full else model.table(tokens.shape[1])
+    turns = full.turns if full else model.turns(tokens.shape[1])
     for layer, block in enumerate(model.blocks[: len(out.z)]):
         x = block.attn_norm(resid)
-        q, k, v = (block.attn.project(port, x, cos, sin).transpose(1, 2) for port in ("q", "k", "v"))
-        z = edits.attend(layer, block.attn, q, k, v, rows)
-        mid = resid + edits.attn_out(layer, block.attn.o(z.flatten(-2)), rows)
+        q, k, v = (block.attn.project(port, x, turns[layer]).transpose(1, 2) for port in PORTS)
+        gathered = edits.attend(layer, block.attn, q, k, v, rows)
+        z, attended = block.attn.written(gathered, partial(edits.heads, layer, rows=rows))
+        mid = resid + edits.attn_out(layer, attended, rows)
         mlp_in = resid if model.parallel else mid
-        x = block.mlp_norm(mlp_in)
-        for node, kept in out.neurons.items():
-            if node.layer == layer:
-                kept[rows] = block.mlp.neuron(node.index, x)
-        mlp = edits.mlp(layer, block.mlp(x), rows)
+        neurons = [node for node in out.neurons if node.layer == layer]
+        term, activations = block.mlp.written(block.mlp_norm(mlp_in), [node.index for node in neurons])
+        for node, activation in zip(neurons, activations, strict=True):
+            out.neurons[node][rows] = activation
+        mlp = edits.mlp(layer, term, rows)
         out.z[layer][rows], out.mlp[layer][rows] = z, mlp
         if full:
             full.resid_pre[layer][rows] = resid
+            if layer in full.gathered:
+                full.gathered[layer][rows] = gathered
             full.q[layer][rows], full.k[layer][rows], full.v[layer][rows] = q, k, v
             if not model.parallel:
                 full.mlp_in[layer][rows] = mid
@@ -291,17 +301,17 @@ def _term_tensors(model: Transformer, n: int, length: int, neurons: Sequence[Nod
 
 def _new_cache(model: Transformer, n: int, length: int, neurons: Sequence[Node] = ()) -> Cache:
     layers = [block.attn for block in model.blocks]
-    cos, sin = model.table(length)
     resid_pre = tuple(_new(model, n, length, model.d_model) for _ in layers)
+    terms = _term_tensors(model, n, length, neurons, model.n_layers)
     return Cache(
-        **_term_tensors(model, n, length, neurons, model.n_layers),
+        **terms,
         resid_pre=resid_pre,
+        gathered={layer: torch.empty_like(terms["z"][layer]) for layer, attn in enumerate(layers) if attn.post},
         mlp_in=resid_pre if model.parallel else tuple(_new(model, n, length, model.d_model) for _ in layers),
         q=tuple(_new(model, n, attn.n_heads, length, attn.d_head) for attn in layers),
         k=tuple(_new(model, n, attn.n_kv_heads, length, attn.d_head) for attn in layers),
         v=tuple(_new(model, n, attn.n_kv_heads, length, attn.d_head) for attn in layers),
-        cos=cos,
-        sin=sin,
+        turns=model.turns(length),
     )
 
 
@@ -330,7 +340,7 @@ def read(
         return out.view(n, m, readout.width).float()
     tokens = readout.tokens.to(model.device)[prompts]
     logits = model.final_norm(resid) @ model.W_U[tokens].transpose(1, 2)
-    return (logits if model.b_U is None else logits + model.b_U[tokens].unsqueeze(1)).float()
+    return model.capped(logits if model.b_U is None else logits + model.b_U[tokens].unsqueeze(1)).float()
 
 
 @torch.inference_mode()
@@ -338,9 +348,7 @@ def patterns(model: Transformer, cache: Cache, layer: int, head: int) -> Float[T
     """The attention pattern of a head: from each position (axis 1) to each (axis 2)."""
     attn = model.blocks[layer].attn
     q, k = cache.q[layer][:, head], cache.k[layer][:, head // attn.group]
-    scores = (q @ k.transpose(1, 2)).float() * attn.scale
-    hidden = torch.ones(scores.shape[1:], dtype=torch.bool, device=scores.device).triu(1)
-    return scores.masked_fill(hidden, float("-inf")).softmax(dim=-1)
+    return attn.pattern(q @ k.transpose(1, 2))
 
 
 @torch.inference_mode()
@@ -401,7 +409,7 @@ def unequal(clean: Float[Tensor, "n T _"], corrupt: Float[Tensor, "n T _"]) -> B
 
 
 def _term(model: Transformer, terms: Terms, node: Node) -> Float[Tensor, "n T _"]:
-    """A node's term, a head's as its `z`, which `W_O` maps onto the residual stream, a neuron's as its activation."""
+    """A node's term, a head's as its `z` and a neuron's as its activation, which are mapped onto it."""
     match node.kind:
         case "head":
             return component(model, node, terms.z[node.layer][:, :, node.head])

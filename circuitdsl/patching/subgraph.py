@@ -1,29 +1,28 @@
 """Runs in which everything outside a circuit is ablated, in one live pass each.
 
 The complement of a circuit is nearly the whole model: every node at most positions, or tens of thousands of edges. It
-is never listed here. Of nodes, whatever is not kept is overwritten. Of edges, all that is patched into an input adds
-up to what *all* its senders would change less what the few kept ones would,
+is never listed here. Of nodes, whatever is not kept is overwritten. Of edges, an input reads what stands in for *all*
+its senders, but for the few kept ones,
 
-    input = resid + sum_s (other_s - now_s) - sum_{kept s} (other_s - now_s),
+    input = sum_s other_s + sum_{kept s} (now_s - other_s),
 
-and the first sum runs along with the residual stream. A pass costs about one plain forward pass, however many edges
-are patched.
+and the first sum is a second residual stream beside the one that is written. A pass costs about one plain forward
+pass, however many edges are patched.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuitdsl.circuit.claims import LOGITS, Edge, Input, Node, Position, Site
-from circuitdsl.models.parts import Port, Transformer, attend
-from circuitdsl.models.products import linear
+from circuitdsl.models.parts import PORTS, Port, Transformer, attend
 from circuitdsl.patching.count import Tally
 from circuitdsl.patching.flow import term
 from circuitdsl.patching.memory import batch_rows
@@ -158,7 +157,7 @@ class _Batch:
         kept: what each of them keeps.
         graph, prompt: of each run, `[B]`.
         change: the other term minus the one now written, `[B, T, _]`, by kind of node and layer; a head's as its `z`.
-        total: what all senders together would change, `[B, T, d]`.
+        others: the residual stream as an input reads it into which every edge is patched, `[B, T, d]`.
         neurons: of those that the subgraphs name, the activation that stands in less the one now, `[B, T]`.
     """
 
@@ -170,7 +169,7 @@ class _Batch:
     graph: Int[Tensor, " B"]
     prompt: Int[Tensor, " B"]
     change: dict[tuple[str, int], Tensor] = field(default_factory=dict)
-    total: Tensor | None = None
+    others: Tensor | None = None
     neurons: dict[Node, Tensor] = field(default_factory=dict)
 
     @property
@@ -186,11 +185,11 @@ class _Batch:
         """`[rows, T]`: where some positions are."""
         return torch.from_numpy(self.where.mask(at)).to(self.model.device)[self.prompt[rows]]
 
-    def others(self, kind: str, layer: int) -> Float[Tensor, "B T *rest"]:
+    def other(self, kind: str, layer: int) -> Float[Tensor, "B T *rest"]:
         """The terms of a layer that stand in for what is not kept (`head`, `mlp` or `embed`)."""
-        return self._others(lambda t: t.embed if kind == "embed" else t.z[layer] if kind == "head" else t.mlp[layer])
+        return self._other(lambda t: t.embed if kind == "embed" else t.z[layer] if kind == "head" else t.mlp[layer])
 
-    def _others(self, read: Callable[[Terms], Tensor]) -> Tensor:
+    def _other(self, read: Callable[[Terms], Tensor]) -> Tensor:
         terms, rows = self.runs.corrupt, self.prompt
         if self.kind.ablate == "mean":
             assert self.runs.means is not None and self.runs.stratum is not None
@@ -199,17 +198,24 @@ class _Batch:
         return torch.zeros_like(found) if self.kind.ablate == "zero" else found
 
     def written(self, kind: str, layer: int, now: Float[Tensor, "B W *rest"]) -> Tensor:
-        """Take note of what a layer's heads or MLP write at the last `W` positions; what then stands in the stream.
+        """Take note of what `embed` or a layer's heads or MLP write at the last `W` positions; what then stands there.
 
         Nodes that are not kept are overwritten; of edges, it is noted what a patched input would read instead.
         """
-        if kind == "mlp" and not self.kind.mlps:
-            return now
-        other = self.others(kind, layer)[:, -now.shape[1] :]
-        if not self.whole:
+        stays = kind != "head" and not self.kind.mlps
+        other = now if stays else self.other(kind, layer)[:, -now.shape[1] :]
+        if self.whole:
+            return now if stays else self._overwritten(kind, layer, now, other)
+        if not stays:
             self.change[kind, layer] = other - now
-            self.total = _added(self.total, self._terms(kind, layer))
-            return now
+        if not self.kind.inverted:
+            self._beside(kind, layer, other)
+        return now
+
+    def _overwritten(
+        self, kind: str, layer: int, now: Float[Tensor, "B W *rest"], other: Float[Tensor, "B W *rest"]
+    ) -> Float[Tensor, "B W *rest"]:
+        """What stands in for the terms that are not kept, and those that are."""
         now, other = (other.clone(), now.clone()) if self.kind.inverted else (now, other)
         for number, kept in enumerate(self.kept):
             here = sorted(node for node in kept.nodes if (node.kind, node.layer) == (kind, layer))
@@ -232,17 +238,18 @@ class _Batch:
         sign = 1 if self.kind.inverted else -1
         return other + sign * neuron_term(self.model, node, self.neurons[node][rows])
 
-    def note_neurons(self, layer: int, x: Float[Tensor, "B W d"]) -> None:
-        """Take note of the neurons of a layer whose MLP reads `x`."""
-        for node in self.runs.clean.neurons:
-            if self.kind.mlps and node.layer == layer:
-                now = self.model.blocks[layer].mlp.neuron(node.index, x)
-                self.neurons[node] = self._others(lambda terms: terms.neuron(node))[:, -now.shape[1] :] - now  # noqa: B023
+    def _beside(self, kind: str, layer: int, other: Float[Tensor, "B W *rest"]) -> None:
+        """Add terms to the stream of those that stand in; only its last positions are read any more."""
+        term = self.model.blocks[layer].attn.write(other) if kind == "head" else other
+        self.others = term if self.others is None else self.others[:, -term.shape[1] :] + term
 
-    def _terms(self, kind: str, layer: int) -> Float[Tensor, "B W d"]:
-        """The summed changes of a layer's heads, or that of its MLP."""
-        change = self.change[kind, layer]
-        return linear(change.flatten(-2), self.model.blocks[layer].attn.o.weight) if kind == "head" else change
+    def mlp(self, layer: int, x: Float[Tensor, "B W d"]) -> Float[Tensor, "B W d"]:
+        """The term of an MLP that reads `x`; takes note of its neurons."""
+        watched = [node for node in self.runs.clean.neurons if self.kind.mlps and node.layer == layer]
+        term, activations = self.model.blocks[layer].mlp.written(x, [node.index for node in watched])
+        for node, now in zip(watched, activations, strict=True):
+            self.neurons[node] = self._other(lambda terms: terms.neuron(node))[:, -now.shape[1] :] - now  # noqa: B023
+        return term
 
     def change_of(self, sender: Node, rows: Int[Tensor, " rows"]) -> Float[Tensor, "rows W d"]:
         """What a sender's term would change in some runs."""
@@ -253,7 +260,7 @@ class _Batch:
 
     def patched(self, resid: Float[Tensor, "B W d"]) -> Float[Tensor, "B W d"]:
         """An input into which every edge is patched, or none where the edges to patch are listed."""
-        return resid if self.total is None or self.kind.inverted else resid + self.total[:, -resid.shape[1] :]
+        return resid if self.others is None else self.others[:, -resid.shape[1] :]
 
     def spared(self, receiver: Input, patched: Tensor) -> Iterator[tuple[Tensor, Float[Tensor, "rows W d"]]]:
         """(runs, their input with the listed edges put right), for the subgraphs that list an edge into a receiver."""
@@ -271,11 +278,6 @@ class _Batch:
                 yield rows, out
 
 
-def _added(total: Tensor | None, more: Tensor) -> Tensor:
-    """The sum over the last positions that `more` has; earlier ones are not read any more."""
-    return more if total is None else total[:, -more.shape[1] :] + more
-
-
 # --- the pass ---------------------------------------------------------------------------------------
 
 
@@ -283,21 +285,19 @@ def _pass(batch: _Batch, readout: Readout) -> Float[Tensor, "B width"]:
     """The runs of a batch, from the tokens to END; the last layer is followed at END alone."""
     model, length = batch.model, batch.runs.length
     resid = batch.runs.clean.embed[batch.prompt]
-    if not batch.whole and batch.kind.mlps:
+    if not batch.whole:
         batch.written("embed", -1, resid)
     for layer, block in enumerate(model.blocks):
         width = 1 if layer == model.n_layers - 1 else length
-        before = None if batch.total is None else batch.total[:, length - width :]
-        z = _heads(batch, layer, resid, width)
+        before = batch.others
+        gathered = _heads(batch, layer, resid, width)
         resid = resid[:, length - width :]
-        mid = resid + block.attn.o(batch.written("head", layer, z).flatten(-2))
-        after = batch.total
+        mid = resid + block.attn.written(gathered, partial(batch.written, "head", layer))[1]
+        after = batch.others
         if model.parallel:  # the MLP reads what the heads of its layer read
-            batch.total = before
-        x = _mlp_input(batch, layer, resid if model.parallel else mid)
-        batch.note_neurons(layer, x)
-        mlp = block.mlp(x)
-        batch.total = after
+            batch.others = before
+        mlp = batch.mlp(layer, _mlp_input(batch, layer, resid if model.parallel else mid))
+        batch.others = after
         resid = mid + batch.written("mlp", layer, mlp)
     end = resid
     if not batch.whole:
@@ -310,16 +310,9 @@ def _pass(batch: _Batch, readout: Readout) -> Float[Tensor, "B width"]:
 def _heads(batch: _Batch, layer: int, resid: Float[Tensor, "B T d"], width: int) -> Float[Tensor, "B W heads d_head"]:
     """`z` of every head at the last `width` positions."""
     attn = batch.model.blocks[layer].attn
-    q, k, v = (_projected(batch, layer, port, resid, width if port == "q" else resid.shape[1]) for port in _PORTS)
+    q, k, v = (_projected(batch, layer, port, resid, width if port == "q" else resid.shape[1]) for port in PORTS)
     most = max(k.shape[2], v.shape[2])
-    q, k, v = (x.repeat_interleave(max(1, most // x.shape[2]), dim=2).transpose(1, 2) for x in (q, k, v))
-    if width == resid.shape[1]:
-        return attend(attn, q, k, v)
-    z = F.scaled_dot_product_attention(q, k, v, scale=attn.scale, enable_gqa=attn.group > 1)  # END reads everything
-    return z.transpose(1, 2)
-
-
-_PORTS: tuple[Port, ...] = ("q", "k", "v")
+    return attend(attn, *(x.repeat_interleave(max(1, most // x.shape[2]), dim=2).transpose(1, 2) for x in (q, k, v)))
 
 
 def _projected(
@@ -327,9 +320,9 @@ def _projected(
 ) -> Float[Tensor, "B W heads d_head"]:
     """Queries, keys or values at the last `width` positions, each of what its own input reads."""
     block, first = batch.model.blocks[layer], resid.shape[1] - width
-    cos, sin = (None if x is None else x[first:] for x in (batch.runs.clean.cos, batch.runs.clean.sin))
+    turns = batch.runs.clean.turns[layer][first:]
     inputs = resid[:, first:] if batch.whole else batch.patched(resid[:, first:])
-    out = block.attn.project(port, block.attn_norm(inputs), cos, sin)
+    out = block.attn.project(port, block.attn_norm(inputs), turns)
     if batch.whole:
         return out
     heads = {
@@ -342,7 +335,7 @@ def _projected(
         out = out.repeat_interleave(block.attn.group, dim=-2)
     for head in sorted(heads):
         for rows, own in batch.spared(Input(Node("head", layer, head), port), inputs):
-            out[rows, :, head] = block.attn.project_head(port, head, block.attn_norm(own), cos, sin)
+            out[rows, :, head] = block.attn.project_head(port, head, block.attn_norm(own), turns)
     return out
 
 

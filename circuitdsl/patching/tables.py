@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from circuitdsl.circuit.claims import EMBED, EVERYWHERE, Edge, Node, Position
-from circuitdsl.models.parts import Transformer
+from circuitdsl.models.parts import PORTS, Port, Transformer
 from circuitdsl.patching.patch import Experiment, PatchError
 
 Names = frozenset[Position]
@@ -480,7 +480,15 @@ class Entry:
     read_rows: Tensor
 
 
-def entry_jobs(batch: Batch, layer: int, reads: Mapping[str, Reads | None], sites: Iterable[Sites]) -> Jobs | None:
+def seen_from(keys: Array, window: int | None) -> Array:
+    """`[n, length]`: the queries that see any of some keys or values, which go back `window` tokens at most."""
+    count = keys.cumsum(axis=1)
+    if window is not None and window < keys.shape[1]:
+        count[:, window:] -= count[:, :-window].copy()
+    return count > 0
+
+
+def entry_jobs(batch: Batch, layer: int, reads: Mapping[Port, Reads | None], sites: Iterable[Sites]) -> Jobs | None:
     """The heads that a batch enters through; `reads` have all steps, `sites` the layer's width."""
     n_rows, steps, width = len(batch.rows), batch.steps, batch.width(layer)
     masks: dict[tuple[int, int], Array] = {}
@@ -488,15 +496,15 @@ def entry_jobs(batch: Batch, layer: int, reads: Mapping[str, Reads | None], site
     def mask(head: int, e: int) -> Array:
         return masks.setdefault((head, e), np.zeros((n_rows, steps), dtype=bool))
 
-    for port in ("k", "v", "q"):
+    for port in PORTS:
         table = reads.get(port)
         for head, a, b in table.heads if table else ():
             n, e, s = table.points.host[a:b].T  # type: ignore[union-attr]
             for one in np.unique(e):
+                read = np.zeros((n_rows, steps), dtype=bool)
+                read[n[e == one], s[e == one]] = True
                 seen = mask(head, int(one))
-                seen[n[e == one], s[e == one]] = True
-                if port != "q":  # a key or value is read by every later query
-                    np.logical_or.accumulate(seen, axis=1, out=seen)
+                seen |= read if port == "q" else seen_from(read, batch.model.blocks[layer].attn.window)
     for site in sites:
         for head, e, part in site.by_node():
             mask(head, e)[part[:, 0], part[:, 2]] = True

@@ -35,6 +35,9 @@ KINDS: dict[str, dict[str, Any]] = {
     "mistral": {"num_key_value_heads": 1, "sliding_window": 8, "head_dim": 8},
     "qwen2": {"num_key_value_heads": 1},
     "qwen3": {"num_key_value_heads": 2, "head_dim": 4},
+    "gemma": {"num_key_value_heads": 1, "head_dim": 4},
+    "gemma2": {"num_key_value_heads": 1, "head_dim": 4, "sliding_window": 4, "query_pre_attn_scalar": 6},
+    "gemma3_text": {"num_key_value_heads": 2, "head_dim": 4, "sliding_window": 4, "query_pre_attn_scalar": 6},
 }
 
 
@@ -85,6 +88,11 @@ def test_every_family_is_the_sum_of_its_terms(kind: str, tmp_path: Path) -> None
         ("gpt_neox", {"use_parallel_residual": False, "hidden_act": "gelu_fast"}),
         ("llama", {"attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True}),
         ("llama", {"rope_parameters": {"rope_type": "yarn", "factor": 2.0, "rope_theta": 1e4}}),
+        ("qwen2", {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1}),
+        ("gemma2", {"attn_logit_softcapping": None, "final_logit_softcapping": 2.0, "tie_word_embeddings": True}),
+        ("gemma2", {"attn_logit_softcapping": 0.5, "layer_types": ["full_attention", "full_attention"]}),
+        ("gemma3_text", {"final_logit_softcapping": 2.0, "sliding_window_pattern": 2}),
+        ("gemma3_text", {"rope_scaling": {"rope_type": "linear", "factor": 8.0}}),
     ],
 )
 def test_variants_of_families(kind: str, options: dict[str, Any], tmp_path: Path) -> None:
@@ -92,8 +100,9 @@ def test_variants_of_families(kind: str, options: dict[str, Any], tmp_path: Path
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_half_precision(gpt2_dir: Path, dtype: str) -> None:
-    assert load_model(gpt2_dir, device="cpu", dtype=dtype).dtype == getattr(torch, dtype)
+@pytest.mark.parametrize("kind", ["gpt2", "gemma2", "gemma3_text"])
+def test_half_precision(kind: str, dtype: str, tmp_path: Path) -> None:
+    assert load_model(save(kind, tmp_path), device="cpu", dtype=dtype).dtype == getattr(torch, dtype)
 
 
 def test_a_trained_llama_and_its_tokenizer() -> None:
@@ -220,7 +229,9 @@ def test_code_that_comes_with_a_model_is_not_run(copy: Path) -> None:
 
 
 def test_an_unknown_family(tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedModel, match="is a gptj model; the families known are gpt2, gpt_neox, llama"):
+    with pytest.raises(
+        UnsupportedModel, match="is a gptj model; the families known are gemma, gemma2, gemma3_text, gpt2"
+    ):
         load_model(save("gptj", tmp_path, n_embd=16, n_head=2, n_layer=1, n_positions=16, rotary_dim=4), device="cpu")
 
 
@@ -228,6 +239,26 @@ def test_rotary_that_depends_on_length(tmp_path: Path) -> None:
     scaled = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}
     with pytest.raises(UnsupportedModel, match="with the prompt's length"):
         load_model(save("llama", tmp_path, rope_parameters=scaled), device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        ("gemma2", {"attention_bias": True}, "output bias inside its post-norm"),
+        ("gemma3_text", {"use_bidirectional_attention": True}, "attends to later tokens too"),
+        ("gemma3_text", {"attn_logit_softcapping": 0.5}, "capped attention scores"),
+        (
+            "gemma3_text",
+            {"rope_parameters": {"full_attention": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}}},
+            "with the prompt's length",
+        ),
+    ],
+)
+def test_what_a_gemma_could_have_and_is_not_known(
+    kind: str, options: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UnsupportedModel, match=message):
+        load_model(save(kind, tmp_path, **options), device="cpu")
 
 
 def test_a_stream_that_is_not_the_sum_is_refused(gpt2_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

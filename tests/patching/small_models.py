@@ -13,6 +13,20 @@ from circuitdsl.models.parts import Transformer
 from circuitdsl.patching.patch import Positions, Readout
 from circuitdsl.patching.runs import Runs, run
 
+#: heads that are wider than their share, a window that every prompt outgrows, and caps that bite
+GEMMA = {
+    "num_hidden_layers": 3,
+    "num_attention_heads": 3,
+    "num_key_value_heads": 1,
+    "hidden_size": 24,
+    "head_dim": 10,
+}
+POST_NORM = GEMMA | {
+    "query_pre_attn_scalar": 12,
+    "layer_types": ["full_attention", "sliding_attention", "sliding_attention"],
+    "sliding_window": 4,
+    "final_logit_softcapping": 5.0,
+}
 SIZES = {
     "gpt2": {"n_layer": 4, "n_head": 3, "n_embd": 24, "n_positions": 16},
     "llama": {"num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2, "hidden_size": 24},
@@ -24,7 +38,11 @@ SIZES = {
         "hidden_size": 24,
         "head_dim": 8,
     },
+    "gemma": GEMMA,
+    "gemma2": POST_NORM | {"attn_logit_softcapping": 1.5},
+    "gemma3_text": POST_NORM,
 }
+FAMILIES = tuple(SIZES)
 PROMPTS, LENGTH, VOCAB = 3, 6, 30
 #: the neurons of each MLP whose activations are kept
 NEURONS = (0, 7)
@@ -58,14 +76,13 @@ class Case:
         )
 
 
-def save_random(kind: str, path: Path) -> Path:
+def save_random(kind: str, path: Path, **options: int) -> Path:
     """A random model whose weights are large enough for attention and MLPs to be far from linear."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     rest = {} if kind == "gpt2" else {"intermediate_size": 40, "max_position_embeddings": 16}
-    config = AutoConfig.for_model(
-        kind, vocab_size=VOCAB, bos_token_id=0, eos_token_id=0, pad_token_id=0, **rest, **SIZES[kind]
-    )
+    special = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), 0)
+    config = AutoConfig.for_model(kind, **{"vocab_size": VOCAB, **special, **rest, **SIZES[kind], **options})
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config)
     with torch.no_grad():

@@ -25,7 +25,7 @@ VERBS: dict[str, tuple[Verb, ...]] = {
 }
 
 
-@pytest.mark.parametrize("kind", ["gpt2", "llama", "gpt_neox"])
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "gpt_neox", "gemma"])
 @pytest.mark.parametrize("verbs", VERBS.values(), ids=VERBS)
 def test_the_saved_model_does_what_the_intervention_does(kind: str, verbs: tuple[Verb, ...], tmp_path: Path) -> None:
     source = save_random(kind, tmp_path / "source")
@@ -52,6 +52,13 @@ def test_what_weights_cannot_say_is_refused(verb: Verb, why: str, tmp_path: Path
         save_edited(POCKET, read_weights(POCKET), Intervention("x", "", (verb,)), tmp_path / "edited")
     assert not (tmp_path / "edited").exists()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_head_that_writes_through_a_norm_cannot_be_edited(tmp_path: Path) -> None:
+    source = save_random("gemma2", tmp_path / "source")
+    with pytest.raises(NotWeights, match="a norm after the sum of all heads"):
+        save_edited(source, read_weights(source), Intervention("x", "", VERBS["heads"]), tmp_path / "edited")
+    assert not (tmp_path / "edited").exists()
 
 
 def test_the_command_writes_a_directory_that_verifies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

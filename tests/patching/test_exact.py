@@ -11,7 +11,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from random_experiments import experiments
-from small_models import Case, make_case, neurons, save_random
+from small_models import FAMILIES, Case, make_case, neurons, save_random
 
 from circuitdsl.circuit.claims import Edge, Input, Node, Position
 from circuitdsl.models import products
@@ -24,7 +24,6 @@ from circuitdsl.patching.recompute import effects, patched_attention
 from circuitdsl.patching.runs import first_difference, mean_terms
 
 TOLERANCE = 1e-4
-FAMILIES = ("gpt2", "llama", "gpt_neox", "qwen3")
 drawn = settings(
     max_examples=75,
     deadline=None,
@@ -115,16 +114,18 @@ def test_a_trained_llama_equals_brute_force(stories: Transformer) -> None:
     check_exact(make_case(stories), some)
 
 
-def test_single_edges_equal_transformer_lens(tmp_path) -> None:  # type: ignore[no-untyped-def]
+@pytest.mark.parametrize(("family", "ports"), [("gpt2", "qkv"), ("gemma", "q")])
+def test_single_edges_equal_transformer_lens(family: str, ports: str, tmp_path: Path) -> None:
+    """TransformerLens refuses keys and values under grouped-query attention, and models with post-norms."""
     from transformer_lens.patching import get_act_patch_direct_path
 
-    path = save_random("gpt2", tmp_path)
+    path = save_random(family, tmp_path)
     case = make_case(load_model(path, device="cpu"))
     bridge = boot(path, torch.device("cpu"))
     _, clean = bridge.run_with_cache(case.clean)
     _, corrupt = bridge.run_with_cache(case.corrupt)
     tokens = torch.tensor([[3], [4], [5]])
-    for port in ("q", "k", "v"):
+    for port in ports:
         # theirs puts the clean write of 1.2 into the corrupt run, at every position
         theirs = get_act_patch_direct_path(
             bridge,
@@ -134,10 +135,10 @@ def test_single_edges_equal_transformer_lens(tmp_path) -> None:  # type: ignore[
             lambda logits: logits[:, -1].gather(1, tokens).mean(),
             src_layer=1,
             src_head=2,
-            component=port,
+            component=port,  # type: ignore[arg-type]
             verbose=False,
         )
-        readers = [(layer, head) for layer in (2, 3) for head in range(3)]
+        readers = [(layer, head) for layer in range(2, case.model.n_layers) for head in range(3)]
         ours = effects(
             case.model,
             case.runs,

@@ -12,7 +12,7 @@ from random_experiments import experiments, inputs, senders
 from small_models import Case, make_case, neurons
 
 from circuitdsl.circuit.claims import EVERYWHERE, LOGITS, Edge, Input, Node, Position, Site
-from circuitdsl.models.parts import Transformer
+from circuitdsl.models.parts import PORTS, Transformer
 from circuitdsl.patching import sweep
 from circuitdsl.patching.patch import Experiment
 from circuitdsl.patching.recompute import effects
@@ -32,7 +32,7 @@ def logits(case: Case, *experiments: Experiment, **options) -> torch.Tensor:  # 
     return effects(case.model, case.runs, experiments, case.positions, case.vocabulary, **options)
 
 
-@pytest.mark.parametrize("family", ["gpt2", "llama", "gpt_neox"])
+@pytest.mark.parametrize("family", ["gpt2", "llama", "gpt_neox", "gemma2"])
 def test_patching_with_the_same_run_changes_nothing(family: str, random_model: Callable) -> None:
     case = make_case(random_model(family))
     runs = run(case.model, case.clean, case.clean, neurons(case.model))
@@ -57,11 +57,18 @@ def test_every_edge_gives_the_corrupt_run(case: Case) -> None:
 
 
 def test_every_sender_of_an_input_replaces_the_input(case: Case) -> None:
-    """A node all of whose inputs are corrupt writes its corrupt term, as if it had been knocked out."""
-    for node, ports in ((Node("mlp", 1), ("in",)), (Node("head", 1, 2), ("q", "k", "v"))):
-        edges = every_edge_into(case.model, *(Input(node, port) for port in ports))
-        patched, replaced = logits(case, Experiment(edges), Experiment(sites=frozenset([Site(node, EVERYWHERE)])))
-        assert (patched - replaced).abs().max() < CLOSE
+    """Nodes all of whose inputs are corrupt write their corrupt terms, as if they had been knocked out.
+
+    Under a post-norm the heads of a layer share a scale, so that it takes all of them.
+    """
+    layer = tuple(Node("head", 1, head) for head in range(case.model.n_heads))
+    alone = () if case.model.blocks[1].attn.post else ((layer[2],),)
+    for nodes in ((Node("mlp", 1),), layer, *alone):
+        ports = PORTS if nodes[0].kind == "head" else ("in",)
+        edges = every_edge_into(case.model, *(Input(node, port) for node in nodes for port in ports))
+        sites = frozenset(Site(node, EVERYWHERE) for node in nodes)
+        patched, replaced = logits(case, Experiment(edges), Experiment(sites=sites))
+        assert (patched - replaced).abs().max() < CLOSE * 5
     (into_logits,) = logits(case, Experiment(every_edge_into(case.model, Input(LOGITS, "in"))))
     assert (into_logits - baseline(case.model, case.runs.corrupt, case.vocabulary)).abs().max() < CLOSE
 
@@ -81,7 +88,7 @@ def test_via_mlps_is_direct_where_no_mlp_lies_between(gpt2: Case) -> None:
     assert (direct - via).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("family", ["gpt2", "llama"])
+@pytest.mark.parametrize("family", ["gpt2", "llama", "gemma2"])
 def test_effects_do_not_depend_on_batches_or_order(family: str, random_model: Callable) -> None:
     case = make_case(random_model(family))
 

@@ -8,7 +8,7 @@ from small_models import LENGTH, Case
 from torch import Tensor
 
 from circuitdsl.circuit.claims import EVERYWHERE, Intervention, Node, Position, Replace, Scale, SetAttention, Site, Verb
-from circuitdsl.models.parts import Transformer
+from circuitdsl.models.parts import PORTS, Transformer
 from circuitdsl.models.weights import fold
 from circuitdsl.patching.intervene import intervene, with_mass
 from circuitdsl.patching.patch import Experiment, PatchError
@@ -26,21 +26,30 @@ def logits(case: Case, *verbs: Verb) -> Tensor:
 def by_hand(model: Transformer, tokens: Tensor, change: dict[int, Tensor], rows: list[int], head: Node) -> Tensor:
     """Logits at END of one prompt, its attention done token by token; `change` gives a head's rows."""
     length = len(tokens)
-    cos, sin = model.table(length)
     resid = model.embed(tokens[None])[0]
-    for layer, block in enumerate(model.blocks):
+    for layer, (block, turns) in enumerate(zip(model.blocks, model.turns(length), strict=True)):
         attn, x = block.attn, block.attn_norm(resid)
         out = torch.zeros_like(resid) + (attn.o.bias if attn.o.bias is not None else 0)
         for h in range(attn.n_heads):
-            q, k, v = (attn.project_head(port, h, x, cos, sin) for port in ("q", "k", "v"))
+            q, k, v = (attn.project_head(port, h, x, turns) for port in PORTS)
             for t in range(length):
-                weights = ((k[: t + 1] @ q[t]) * attn.scale).softmax(0)
+                first = max(0, t + 1 - (attn.window or length))
+                scores = (k[first : t + 1] @ q[t]) * attn.scale
+                if attn.softcap:
+                    scores = attn.softcap * (scores / attn.softcap).tanh()
+                weights = torch.cat((torch.zeros(first), scores.softmax(0)))
                 if (layer, h) == (head.layer, head.head) and t in rows:
                     weights = change[t](weights)
-                out[t] += attn.out_head(h, weights @ v[: t + 1])
+                out[t] += attn.o.weight[:, h * attn.d_head : (h + 1) * attn.d_head] @ (weights @ v[: t + 1])
+        out = attn.post(out) if attn.post else out
         mid = resid + out
         resid = mid + block.mlp(block.mlp_norm(resid if model.parallel else mid))
     return model.logits(resid[-1:])[0]
+
+
+def first_seen(model: Transformer) -> int:
+    """The first token that the heads of layer 1 see from END."""
+    return LENGTH - (model.blocks[1].attn.window or LENGTH)
 
 
 def test_nothing_changed_changes_nothing(case: Case) -> None:
@@ -106,7 +115,7 @@ def test_attention_that_is_set(case: Case) -> None:
     head, model = Node("head", 1, 1), case.model
     found = logits(case, SetAttention((head,), (END,), (A, B), 0.6))
     for prompt in range(len(case.clean)):
-        there = sorted({int(i) for p in (A, B) for i in case.positions[p][prompt] if i >= 0})
+        there = sorted({int(i) for p in (A, B) for i in case.positions[p][prompt] if i >= first_seen(model)})
 
         def change(weights: Tensor, there: list[int] = there) -> Tensor:
             rest = [i for i in range(len(weights)) if i not in there]
@@ -124,10 +133,13 @@ def test_patterns_are_those_that_were_set(case: Case) -> None:
     verb = SetAttention((head,), (END,), (A,), 1.0)
     found = intervene(case.runs, Intervention("t", "", (verb,)), case.positions)
     end = found.pattern(head)[:, -1]
-    for prompt, at in enumerate(case.positions[A][:, 0]):
-        assert end[prompt].argmax() == at
-        assert end[prompt, at] == pytest.approx(1)
     clean = intervene(case.runs, Intervention("t", "", ()), case.positions)
+    for prompt, at in enumerate(case.positions[A][:, 0]):
+        if at >= first_seen(case.model):
+            assert end[prompt].argmax() == at
+            assert end[prompt, at] == pytest.approx(1)
+        else:
+            assert torch.allclose(end[prompt], clean.pattern(head)[prompt, -1], atol=1e-6)
     assert torch.allclose(found.pattern(other), clean.pattern(other), atol=1e-6)
     assert torch.allclose(found.pattern(head)[:, :-1], clean.pattern(head)[:, :-1], atol=1e-6)
 
@@ -135,9 +147,10 @@ def test_patterns_are_those_that_were_set(case: Case) -> None:
 def test_targets_that_are_not_seen_get_nothing() -> None:
     pattern = torch.tensor([[[1.0, 0.0], [0.5, 0.5]]])
     source, target = torch.tensor([[True, True]]), torch.tensor([[False, True]])
-    changed = with_mass(pattern, source, target, 1.0)
+    later = torch.tensor([[False, True], [False, False]])
+    changed = with_mass(pattern, source, target, 1.0, later)
     assert changed.tolist() == [[[1.0, 0.0], [0.0, 1.0]]]
-    blocked = with_mass(pattern, source, torch.tensor([[True, True]]), 0.0)
+    blocked = with_mass(pattern, source, torch.tensor([[True, True]]), 0.0, later)
     assert blocked.tolist() == [[[0.0, 0.0], [0.0, 0.0]]]
 
 

@@ -83,6 +83,15 @@ def test_a_query_passes_through_its_own_mlp_where_it_is_patched_alone(case: Case
     assert counted(case, edges("q", S2, (1,))) == least
 
 
+def test_a_window_ends_what_a_key_reaches(random_model: Callable[[str], Transformer]) -> None:
+    """Layers 1 and 2 see 4 tokens back: token 1 is read by the queries up to token 4, and END is token 5."""
+    made = make_case(random_model("gemma2"))
+    first = Position("FIRST")
+    one = Case(made.model, made.clean, made.corrupt, made.runs, {first: torch.ones(PROMPTS, 1, dtype=torch.long)})
+    assert counted(one, edges("k", first, (1,))) == PROMPTS * HEADS**2 * (4 + 1)
+    assert counted(one, edges("v", first, (2,))) == 0
+
+
 def test_into_the_logits_nothing_is_recomputed(case: Case) -> None:
     some = [Experiment(frozenset([Edge(Node("head", 1, i), Input(LOGITS, "in"), END)])) for i in range(HEADS)]
     assert counted(case, some) == 0

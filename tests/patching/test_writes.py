@@ -30,7 +30,7 @@ from circuitdsl.patching.terms import patched_terms
 from circuitdsl.tasks.dataset import Dataset, PromptPair
 
 END = Position("END")
-KINDS = ["gpt2", "llama"]
+KINDS = ["gpt2", "llama", "gemma2"]
 
 
 @dataclass
@@ -40,8 +40,10 @@ class Hooked:
     model: Any
     kind: str
     z: dict[int, Tensor] = field(default_factory=dict)
+    #: what the heads of a layer add up to, before any post-norm
+    total: dict[int, Tensor] = field(default_factory=dict)
     mlp: dict[int, Tensor] = field(default_factory=dict)
-    #: (layer, head) -> z that is put in at END
+    #: (layer, head) -> the term that is put in at END
     put: dict[tuple[int, int], Tensor] = field(default_factory=dict)
     final: Tensor | None = None
 
@@ -62,18 +64,23 @@ class Hooked:
 
     def hook(self) -> None:
         for layer, block in enumerate(self.blocks):
-            self.out(layer).register_forward_pre_hook(lambda _, args, layer=layer: self._seen(layer, args[0]))
-            block.mlp.register_forward_hook(lambda _, __, out, layer=layer: self.mlp.__setitem__(layer, out[0, -1]))
+            post = self.kind == "gemma2"
+            heads = block.post_attention_layernorm if post else self.out(layer)
+            mlp = block.post_feedforward_layernorm if post else block.mlp
+            self.out(layer).register_forward_hook(lambda _, args, out, i=layer: self._seen(i, args[0], out))
+            heads.register_forward_hook(lambda _, __, out, i=layer: self._changed(i, out))
+            mlp.register_forward_hook(lambda _, __, out, i=layer: self.mlp.__setitem__(i, out[0, -1]))
         self.norm.register_forward_pre_hook(lambda _, args: setattr(self, "final", args[0][0, -1]))
 
-    def _seen(self, layer: int, z: Tensor) -> tuple[Tensor]:
-        z = z.clone()
-        width = z.shape[-1] // self.heads
-        for (at, head), value in self.put.items():
+    def _seen(self, layer: int, z: Tensor, total: Tensor) -> None:
+        self.z[layer], self.total[layer] = z[0, -1].view(self.heads, -1), total[0, -1]
+
+    def _changed(self, layer: int, written: Tensor) -> Tensor:
+        written = written.clone()
+        for (at, head), term in self.put.items():
             if at == layer:
-                z[0, -1, head * width : (head + 1) * width] = value
-        self.z[layer] = z[0, -1].view(self.heads, -1)
-        return (z,)
+                written[0, -1] += term - self._own(layer, head)
+        return written
 
     def run(self, tokens: tuple[int, ...], put: dict[tuple[int, int], Tensor] | None = None) -> Any:
         self.put = put or {}
@@ -81,18 +88,38 @@ class Hooked:
             return self.model(torch.tensor([tokens]), output_attentions=True, output_hidden_states=True)
 
     def write(self, layer: int, head: int) -> Tensor:
-        """`z W_O` of a head at END in the last run."""
-        z, weight = self.z[layer][head], self.out(layer).weight.detach()
-        width = len(z)
+        """The term of a head at END in the last run."""
+        return self.put.get((layer, head), self._own(layer, head))
+
+    @torch.no_grad()
+    def _own(self, layer: int, head: int) -> Tensor:
+        return self.mapped(layer, head, self.z[layer][head]) * self.scale(layer)
+
+    def mapped(self, layer: int, head: int, z: Tensor) -> Tensor:
+        """`z W_O`, with the post-norm's gain."""
+        weight = self.out(layer).weight.detach()
+        width = z.shape[-1]
         columns = slice(head * width, (head + 1) * width)
-        return z @ weight[columns] if self.kind == "gpt2" else weight[:, columns] @ z
+        if self.kind == "gpt2":
+            return z @ weight[columns]
+        out = z @ weight[:, columns].T
+        return out * (1 + self.blocks[layer].post_attention_layernorm.weight) if self.kind == "gemma2" else out
+
+    def scale(self, layer: int) -> Tensor | float:
+        if self.kind != "gemma2":
+            return 1.0
+        return torch.rsqrt(self.total[layer].square().mean() + self.model.config.rms_norm_eps)
+
+    @property
+    def gain(self) -> Tensor:
+        """Of the final norm."""
+        return self.norm.weight.detach() + (1 if self.kind == "gemma2" else 0)
 
     def through(self, term: Tensor, final: Tensor) -> Tensor:
         """A term through the final norm with the scale of another residual stream."""
-        gain = self.norm.weight.detach()
         if self.kind == "gpt2":
-            return (term - term.mean()) / (final.var(correction=0) + self.norm.eps).sqrt() * gain
-        return term / (final.square().mean() + self.norm.variance_epsilon).sqrt() * gain
+            return (term - term.mean()) / (final.var(correction=0) + self.norm.eps).sqrt() * self.gain
+        return term / (final.square().mean() + self.model.config.rms_norm_eps).sqrt() * self.gain
 
 
 @dataclass
@@ -155,7 +182,11 @@ def test_attributions_add_up_to_the_logit_difference(both: Pair) -> None:
         direction = towards(hooked, pair)
         left = float(hooked.through(rest, hooked.final) @ direction)
         left += 0.0 if model.final_norm.bias is None else float(model.final_norm.bias @ direction)
-        assert found.values[i] + left == pytest.approx(whole.clean[i], abs=1e-3)
+        whole_stream = float(hooked.through(hooked.final, hooked.final) @ direction)  # before any cap
+        whole_stream += 0.0 if model.final_norm.bias is None else float(model.final_norm.bias @ direction)
+        assert found.values[i] + left == pytest.approx(whole_stream, abs=1e-3)
+        if model.softcap is None:
+            assert whole_stream == pytest.approx(whole.clean[i], abs=1e-3)
 
 
 def test_attribution_under_a_condition_keeps_the_clean_scale(both: Pair) -> None:
@@ -166,7 +197,7 @@ def test_attribution_under_a_condition_keeps_the_clean_scale(both: Pair) -> None
     found = measure(whole, requests, np.arange(5))
     for i, pair in enumerate(whole.pairs):
         hooked.run(pair.corrupt_tokens)
-        corrupt = hooked.z[0][1].clone()
+        corrupt = hooked.write(0, 1).clone()
         hooked.run(pair.clean_tokens)
         final = hooked.final
         hooked.run(pair.clean_tokens, {(0, 1): corrupt})
@@ -243,13 +274,11 @@ def copies(hooked: Hooked, head: Node, resid: Tensor, pair: PromptPair, negated:
         else:
             values = block.self_attn.v_proj(block.input_layernorm(resid))
         groups = 1 if hooked.kind == "gpt2" else hooked.heads // hooked.model.config.num_key_value_heads
-        width = size // hooked.heads
+        width = hooked.z[head.layer].shape[1]
         value = values[:, head.head // groups * width :][:, :width]
-        weight = hooked.out(head.layer).weight
-        weight = weight if hooked.kind == "gpt2" else weight.T
-        wrote = value @ weight[head.head * width : (head.head + 1) * width]
+        wrote = hooked.mapped(head.layer, head.head, value)
         wrote = wrote - wrote.mean(-1, keepdim=True) if hooked.kind == "gpt2" else wrote
-        logits = (wrote * hooked.norm.weight) @ hooked.model.lm_head.weight.T * (-1 if negated else 1)
+        logits = (wrote * hooked.gain) @ hooked.model.lm_head.weight.T * (-1 if negated else 1)
     top = logits.topk(5).indices
     return float(np.mean([bool(set(top[t].tolist()) & set(pair.answers)) for t in pair.positions["ANSWER"]]))
 

@@ -64,7 +64,7 @@ def test_claims_that_ask_for_the_same_are_merged(shape) -> None:
 
 def test_an_outline_has_the_shape_of_the_model(pocket, shape) -> None:
     assert shape.W_E.device == torch.device("meta")
-    for name in ("n_layers", "n_heads", "d_model", "d_head", "d_mlp", "n_vocab", "longest", "parallel"):
+    for name in ("n_layers", "n_heads", "d_model", "d_head", "d_mlp", "n_vocab", "n_ctx", "parallel"):
         assert getattr(shape, name) == getattr(pocket, name)
     assert products(shape.blocks[0]) == products(pocket.blocks[0]) > 0
     assert parameters(shape) > shape.n_layers * products(shape.blocks[0])
