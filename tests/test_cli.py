@@ -137,6 +137,31 @@ def test_a_wrong_command_line_is_status_2(run, arguments) -> None:
     assert "usage:" in err
 
 
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("verfy pocket/ioi", "did you mean 'verify'?"),
+        ("tasks sho ioi", "did you mean 'show'?"),
+        ("verify pocket/ioi --promts 3", "there is no option --promts; did you mean '--prompts'?"),
+        ("discover --task ioi --sed=1", "there is no option --sed; did you mean '--seed'?"),
+        ("models pocket", "'pocket' is one argument too many"),
+        ("verify pocket/ioi --device gpu", "'gpu' is none of auto, cpu, cuda\n"),
+    ],
+)
+def test_a_misspelt_word_is_named_under_the_usage_of_its_verb(run, line: str, says: str) -> None:
+    status, out, err = run(*line.split())
+    assert (status, out) == (2, "")
+    assert says in err
+    verb = "" if line.startswith("verfy") else line.split()[0]
+    assert err.startswith(f"usage: circuitdsl {verb}")
+
+
+def test_no_word_at_all_is_answered_with_the_verbs(run) -> None:
+    status, out, err = run()
+    assert (status, out) == (2, "")
+    assert "check every claim of a spec against the model" in err
+
+
 def test_a_render_format_that_is_not_known(run, tmp_path) -> None:
     status, _, err = run("render", "gpt2-small/ioi", "-o", str(tmp_path / "x.gif"))
     assert status == 2

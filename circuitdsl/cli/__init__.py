@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, NoReturn, TypeAlias
 
+from circuitdsl.cli.parser import Parser
 from circuitdsl.cli.terminal import say
-from circuitdsl.errors import INTERRUPTED, NOT_RUN, UserError
+from circuitdsl.errors import INTERRUPTED, NOT_RUN, SPEC_WRONG, UserError
 from circuitdsl.version import __version__
 
 Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -62,7 +63,11 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status (0 holds, 1 fails, 2 spec wrong, 3 could not be run)."""
-    given = _parser().parse_args(arguments)
+    parser = _parser()
+    if not (sys.argv[1:] if arguments is None else arguments):
+        parser.print_help(sys.stderr)
+        return SPEC_WRONG
+    given = parser.parse_args(arguments)
     try:
         return int(given.run(given))
     except UserError as error:
@@ -80,7 +85,7 @@ class _Verbs(argparse._SubParsersAction):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="circuitdsl",
         description="Verify circuits of transformers, written as text, claim by claim against the real model.",
         epilog="exit status: 0 every claim holds; 1 some fail or are undecided; 2 a wrong spec; 3 it could not run",
