@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from circuitdsl.cli.arguments import positive, seed
 from circuitdsl.cli.models import add_model_arguments, models
-from circuitdsl.cli.specs import load_all
+from circuitdsl.cli.specs import HOW_CLAIMS_ARE_NAMED, load_all
 from circuitdsl.cli.terminal import console
-from circuitdsl.errors import SPEC_WRONG, UsageError, UserError
+from circuitdsl.errors import SPEC_WRONG, UsageError
 
 if TYPE_CHECKING:
     from circuitdsl.circuit.claims import Circuit, Claim
@@ -48,10 +49,13 @@ def _falsify(given: argparse.Namespace) -> int:
     if specs is None:
         return SPEC_WRONG
     wanted = list(_wanted(specs[0].circuits, given))
+    from circuitdsl.measure.store import default_path
     from circuitdsl.report.report import write_whole
     from circuitdsl.testing.falsify import falsify
     from circuitdsl.testing.falsify_view import show_search
 
+    # what Hypothesis remembers has its place beside our own cache, not in the folder that one happens to be in
+    os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(default_path().parent / "hypothesis"))
     loaded, found = models(given), []
     for number, each in enumerate(wanted):
         model = loaded.of(each.circuit)
@@ -71,20 +75,29 @@ def _wanted(circuits: tuple[Circuit, ...], given: argparse.Namespace) -> Iterato
     """The properties to search, on their tasks.
 
     Raises:
-        UserError: there is none.
-        UsageError: there is none of that name.
+        UsageError: there is none, none of that name, or it is not about single prompts.
     """
+    from circuitdsl.testing.falsify import searchable
+
     every = [(circuit, claim) for circuit in circuits for claim in circuit.claims]
     if given.claim is not None:
         chosen = [(circuit, claim) for circuit, claim in every if claim.answers_to(given.claim)]
+        if not chosen:
+            raise UsageError(f"there is no claim {given.claim}", hint=HOW_CLAIMS_ARE_NAMED)
     else:
-        chosen = [(circuit, claim) for circuit, claim in every if claim.kind == "property"]
-        if given.property is not None:
-            title = f'"{given.property}"'
-            chosen = [(ci, cl) for ci, cl in chosen if title in cl.text or cl.answers_to(given.property)]
-    if not chosen and (given.claim or given.property):
-        name = given.claim or given.property
-        raise UsageError(f"there is no {'claim' if given.claim else 'property'} {name}")
-    if not chosen:
-        raise UserError("the spec has no property", hint="name an expectation of behaviour with --claim LINE")
+        properties = [(circuit, claim) for circuit, claim in every if claim.kind == "property"]
+        if not properties:
+            hint = "write one (docs/testing.md), or name an expectation of behaviour with --claim LINE"
+            raise UsageError("the spec has no property to break", hint=hint)
+        title = f'"{given.property}"'
+        chosen = [
+            (circuit, claim)
+            for circuit, claim in properties
+            if given.property is None or title in claim.text or claim.answers_to(given.property)
+        ]
+        if not chosen:
+            known = "; ".join(f"line {claim.line}, {claim.text}" for _, claim in properties)
+            raise UsageError(f"there is no property {title}", hint=f"the spec has: {known}")
+    for _, claim in chosen:
+        searchable(claim)
     yield from (_Wanted(circuit, claim, task) for circuit, claim in chosen for task in claim.tasks)

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from circuitdsl.api import Spec
     from circuitdsl.circuit.claims import Circuit
 
+HOW_CLAIMS_ARE_NAMED = "a claim is named by its line in the spec, or c01, c02, …"
+
 
 def load_all(names: Sequence[str], model: str | None, annotate: bool = False) -> list[Spec] | None:
     """All specs, their diagnostics printed (with `annotate`, for GitHub as well); `None` where some spec is wrong."""

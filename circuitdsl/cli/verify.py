@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from circuitdsl.cli.arguments import level, positive, seed, size
 from circuitdsl.cli.models import add_model_arguments, models
-from circuitdsl.cli.specs import load_all
+from circuitdsl.cli.specs import HOW_CLAIMS_ARE_NAMED, load_all
 from circuitdsl.cli.terminal import console, progress, say
 from circuitdsl.errors import INTERRUPTED, SPEC_WRONG, UsageError, UserError
 
@@ -139,7 +139,7 @@ def _check_claim(circuits: list[Circuit], wanted: str | None) -> None:
     if not claims:
         raise UserError("nothing to verify: the spec makes no claim that can be measured")
     if wanted is not None and not any(claim.answers_to(wanted) for claim in claims):
-        raise UsageError(f"there is no claim {wanted}", hint="a claim is named by its line in the spec, or c01, c02, …")
+        raise UsageError(f"there is no claim {wanted}", hint=HOW_CLAIMS_ARE_NAMED)
 
 
 def _reports(circuits: list[Circuit], given: argparse.Namespace, table: list[Row]) -> Iterator[Report]:

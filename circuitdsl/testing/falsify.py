@@ -17,7 +17,7 @@ from hypothesis.errors import NoSuchExample
 
 from circuitdsl.api import make_data
 from circuitdsl.circuit.claims import Attention, Behaviour, Check, Circuit, Claim, Property, TaskUse, Within
-from circuitdsl.errors import UserError
+from circuitdsl.errors import UsageError, UserError
 from circuitdsl.measure.bench import bench, present
 from circuitdsl.models.parts import Transformer
 from circuitdsl.report.report import Report
@@ -66,19 +66,31 @@ def property_of(claim: Claim) -> Property | None:
     return None
 
 
+def searchable(claim: Claim) -> Property:
+    """What can be broken of a claim by a single prompt.
+
+    Raises:
+        UsageError: the claim is not about single prompts.
+    """
+    found = property_of(claim)
+    if found is None:
+        raise UsageError(
+            f"line {claim.line} is not about single prompts: {claim.text}",
+            hint="a property is, and an expectation of behaviour or attention outside `when`",
+        )
+    return found
+
+
 def falsify(
     circuit: Circuit, model: Transformer, claim: Claim, task: str, budget: int = BUDGET, seed: int = 0
 ) -> Search:
     """Look for a prompt of a task that breaks a claim.
 
     Raises:
-        UserError: the claim is not about single prompts, or the task's prompts cannot be made for the model.
+        UsageError: the claim is not about single prompts.
+        UserError: the task's prompts cannot be made for the model.
     """
-    wanted = property_of(claim)
-    if wanted is None:
-        raise UserError(
-            f"line {claim.line} is not about single prompts", hint="a property or an expectation of behaviour"
-        )
+    wanted = searchable(claim)
     use = next(use for use in circuit.tasks if use.name == task)
     probe = Probe(circuit, model, wanted, use)
     found = _in_file(probe, budget) if use.file is not None else _in_space(probe, budget, seed)

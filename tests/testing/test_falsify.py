@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -112,9 +116,37 @@ def test_from_the_command_line(run, tmp_path) -> None:
     status, said, _ = run("falsify", str(path), "--claim", "9", "--budget", "120")
     assert status == 1
     assert "one prompt does not refute it" in said
-    for arguments, code in ((("--property", "none"), 2), (("--claim", "99"), 2), (("--claim", "10"), 3)):
-        status, said, err = run("falsify", str(path), *arguments)
-        assert (status, said) == (code, "")
-        assert err.startswith("error: ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--property", "none"), 'the spec has: line 5, property "far behind" for 95% of prompts; line 7'),
+        (("--claim", "99"), "named by its line in the spec"),
+        (("--claim", "10"), "line 10 is not about single prompts: expect knockout(suppressor) : lowers"),
+        (("--claim", "11"), "line 11 is not about single prompts: channel 0.1 -> 2.4.q"),
+    ],
+)
+def test_what_cannot_be_searched_is_status_2(run, tmp_path, arguments, says: str) -> None:
+    """A channel has no prompts at all: without a word of its own the search would pass with nothing looked at."""
+    path = tmp_path / "t.circ"
+    path.write_text(SPEC + "channel 0.1 -> 2.4.q : composition <= 0.9\n")
+    status, said, err = run("falsify", str(path), *arguments)
+    assert (status, said) == (2, "")
+    assert err.startswith("error: ") and says in err
+
+
+def test_a_spec_without_a_property_is_status_2(run, tmp_path) -> None:
+    path = tmp_path / "t.circ"
     path.write_text("\n".join(SPEC.splitlines()[:4]) + "\nexpect accuracy >= 5%\n")
-    assert run("falsify", str(path))[0] == 3
+    status, _, err = run("falsify", str(path))
+    assert status == 2
+    assert "has no property" in err and "--claim LINE" in err
+
+
+def test_the_search_leaves_nothing_in_the_folder(tmp_path) -> None:
+    (tmp_path / "t.circ").write_text(SPEC)
+    command = [sys.executable, "-m", "circuitdsl", "falsify", "t.circ", "--property", "never", "--budget", "5"]
+    place = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "CIRCUITDSL_CACHE": str(tmp_path / "cache")}
+    assert subprocess.run(command, cwd=tmp_path, env=place, capture_output=True, check=False).returncode == 0
+    assert {path.name for path in tmp_path.iterdir()} <= {"t.circ", "cache"}
