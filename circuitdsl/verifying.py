@@ -17,7 +17,7 @@ from circuitdsl.errors import UserError
 from circuitdsl.measure.store import Store, default_path
 from circuitdsl.models.cache import Models, threads_for
 from circuitdsl.models.parts import Transformer
-from circuitdsl.report.report import Report, Reports
+from circuitdsl.report.report import Report, Reports, until_interrupted
 from circuitdsl.verification.channels import verify_without_model
 from circuitdsl.verification.verify import Options, Progress, verify, with_overrides
 
@@ -48,10 +48,11 @@ def verify_spec(
     with _threads_kept(), Store(default_path()) if cache else nullcontext() as store:
         models = Models(given, device, dtype)
         own = model if isinstance(model, Transformer) else None
-        found = Reports(
-            _verified(with_overrides(one, prompts, seed), own, models, Options(early_stop=early_stop), store, progress)
-            for one in wanted
+        options = Options(early_stop=early_stop)
+        reports = (
+            _verified(with_overrides(one, prompts, seed), own, models, options, store, progress) for one in wanted
         )
+        found = Reports(until_interrupted(reports))
     return found[0] if len(spec.circuits) == 1 else found
 
 

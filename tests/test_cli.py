@@ -314,6 +314,23 @@ def test_several_circuits_make_a_list_of_reports(run, tmp_path) -> None:
         jsonschema.validate(report, schema())
 
 
+def test_ctrl_c_ends_the_circuit_and_those_after_it(run, tmp_path, monkeypatch) -> None:
+    from circuitdsl.api import load
+    from circuitdsl.verification import verify as verification
+
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(verification, "measure", interrupted)
+    path = tmp_path / "two.circ"
+    path.write_text(GOOD + 'circuit u\nmodel "pocket"\ntask ioi(prompts = 64)\nexpect logit_diff > 0\n')
+    status, out, _ = run("verify", str(path), "--no-cache", "--other-corruptions", "--format", "json")
+    assert status == 130
+    report = json.loads(out)
+    assert (report["spec"]["circuit"], report["interrupted"]) == ("t", True)
+    assert [report.spec.circuit for report in load(path).verify(cache=False)] == ["t"]
+
+
 @pytest.mark.parametrize("content", ["{", '{"spec": 5}', "[1, 2]", '{"spec": {"circuit": "other"}}'])
 def test_a_report_that_is_none_is_refused(run, tmp_path, content: str) -> None:
     report = tmp_path / "r.json"
@@ -375,6 +392,37 @@ def test_terminals_without_unicode_and_full_disks() -> None:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 3
     assert "cannot write the output" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_signs_that_ascii_lacks_are_spelled() -> None:
+    """A minus that is lost, or a question mark in its place, would turn a figure round."""
+    import os
+    import subprocess
+    import sys
+
+    from circuitdsl.cli.terminal import PLAIN
+
+    assert "−24 %  [−27, −22] · 4 × 8 … é".encode("ascii", PLAIN) == b"-24 %  [-27, -22] | 4 x 8 ... ?"
+    command = [sys.executable, "-m", "circuitdsl", "tasks", "show", "greater_than"]
+    done = subprocess.run(command, env=os.environ | {"PYTHONIOENCODING": "ascii"}, capture_output=True, check=False)
+    assert done.returncode == 0
+    assert b"1498 -> 1401" in done.stdout
+
+
+@pytest.mark.parametrize("verb", ["tasks", "models"])
+def test_a_reader_that_has_gone_is_no_claim_that_fails(verb: str) -> None:
+    """The status is 3 whether rich prints or we do; 1 would say that a claim fails."""
+    import os
+    import subprocess
+    import sys
+
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-m", "circuitdsl", verb], stdout=writing, stderr=subprocess.PIPE, check=False
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (3, b"")
 
 
 def test_closed_output_is_no_failure(good) -> None:

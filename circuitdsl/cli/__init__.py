@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import Any, NoReturn, TypeAlias
 
 from circuitdsl.cli.parser import Parser
-from circuitdsl.cli.terminal import say
+from circuitdsl.cli.terminal import PLAIN, say
 from circuitdsl.errors import INTERRUPTED, NOT_RUN, SPEC_WRONG, UserError
 from circuitdsl.version import __version__
 
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal that cannot show a minus sign still gets a report
+            stream.reconfigure(errors=PLAIN)  # a terminal that cannot show a minus sign still gets a report
     try:
         status = run(arguments)
         sys.stdout.flush()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,23 @@ if TYPE_CHECKING:
 
     from circuitdsl.language.diagnostics import Diagnostic
     from circuitdsl.verification.verify import Progress
+
+#: how a terminal or pipe that knows ASCII alone gets the signs of a report; a lost minus would turn a figure round
+_ASCII = {
+    "\N{MINUS SIGN}": "-", "×": "x", "·": "|", "–": "-", "…": "...", "→": "->", "≤": "<=", "≥": ">=",
+    "\N{INFINITY}": "inf", "≠": "!=",
+}  # fmt: skip
+#: name of the handler of characters that an encoding lacks, which `reconfigure` of a stream takes
+PLAIN = "circuitdsl.plain"
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(_ASCII.get(each, "?") for each in error.object[error.start : error.end]), error.end
+
+
+codecs.register_error(PLAIN, _plain)
 
 
 def say(text: str) -> None:
@@ -50,9 +68,13 @@ def console(plain: bool = False) -> Console:
     """Standard output: colours and the terminal's width on a terminal, plain wide text elsewhere."""
     from rich.console import Console
 
-    found = Console(highlight=False, no_color=plain or None)
+    class Screen(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError  # rich would exit with 1, which says that a claim fails
+
+    found = Screen(highlight=False, no_color=plain or None)
     if plain or not found.is_terminal:
-        found = Console(highlight=False, no_color=True, width=160, color_system=None)
+        found = Screen(highlight=False, no_color=True, width=160, color_system=None)
     return found
 
 

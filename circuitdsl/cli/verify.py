@@ -70,13 +70,13 @@ def _verify(given: argparse.Namespace) -> int:
     circuits = [circuit for spec in specs for circuit in spec.circuits]
     _check_claim(circuits, given.claim)
     from circuitdsl.report.github import of_reports
-    from circuitdsl.report.report import dumps, exit_status, write_whole
+    from circuitdsl.report.report import dumps, exit_status, until_interrupted, write_whole
 
     target = Path(given.output) if given.output else None
     numbers = Path(given.per_prompt) if given.per_prompt else None
     _check_targets(target, numbers)
     table: list[Row] = []
-    reports, trouble = _until_trouble(_reports(circuits, given, table))
+    reports, trouble = _until_trouble(until_interrupted(_reports(circuits, given, table)))
     if trouble and not reports:
         raise trouble
     as_json = given.format == "json" or (given.format is None and target is not None and target.suffix == ".json")
@@ -186,7 +186,7 @@ def _verified(
         with progress() as meter:
             benches = make_benches(circuit, model, store, given.memory)
             report = verify(circuit, model, benches, options, meter, record)
-            if given.other_corruptions:
+            if given.other_corruptions and not report.interrupted:
                 report = verify_other_corruptions(circuit, model, benches, report, options, store, given.memory)
         yield replace(report, seconds=time.perf_counter() - start)
 

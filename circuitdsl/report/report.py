@@ -7,7 +7,7 @@ import os
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -257,6 +257,14 @@ def exit_status(reports: Iterable[Report], allow_undecided: bool = False) -> int
     if found["error"] or not found or any(report.interrupted for report in reports):
         return 3
     return 1 if found["undecided"] and not allow_undecided else 0
+
+
+def until_interrupted(reports: Iterable[Report]) -> Iterator[Report]:
+    """Reports up to the first that was interrupted: who stops one does not want the next to begin."""
+    for report in reports:
+        yield report
+        if report.interrupted:
+            return
 
 
 def write_whole(path: Path, text: str | bytes) -> None:
