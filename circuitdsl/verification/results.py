@@ -41,7 +41,7 @@ from circuitdsl.report.numbers import percent
 from circuitdsl.report.report import WORST_FIRST, ClaimResult, Interval, Measured, MemberResult, Null
 from circuitdsl.verdict.decide import Decision
 from circuitdsl.verdict.families import FAMILY
-from circuitdsl.verdict.ratios import intervals
+from circuitdsl.verdict.ratios import Ratio, intervals
 from circuitdsl.verdict.samples import Sample, effect_of
 from circuitdsl.verification import whole
 from circuitdsl.verification.samples import sample_of
@@ -289,15 +289,21 @@ def _member(pair: Pair, found: Effect, judged: Sequence[Decision]) -> MemberResu
 
 
 def _effects(samples: Sequence[Sample]) -> list[Effect]:
-    """Effects with their plain 95 % intervals; none where there is no gap, or a single prompt."""
-    limits = iter(intervals([(effect_of(sample), FAMILY) for sample in samples if sample.n > 1]))
-    return [(_effect(sample), next(limits) if sample.n > 1 else None) for sample in samples]
+    """Effects with their plain 95 % intervals; none where the gap is not clear, or of a single prompt."""
+    figures = [effect_of(sample) for sample in samples if sample.n > 1]
+    found = zip(figures, intervals([(figure, FAMILY) for figure in figures]), strict=True)
+    effects = ((_if_clear(figure), limits) for figure, limits in found)
+    return [next(effects) if sample.n > 1 else (None, None) for sample in samples]
 
 
 def _effect(sample: Sample) -> float | None:
-    """The effect on the prompts of a sample; none where there is no gap to take a share of, or a single prompt."""
-    gap = float(np.mean(sample.array("g")))
-    return float(np.mean(sample.array("d"))) / gap if gap and sample.n > 1 else None
+    """The effect on the prompts of a sample; none where the gap is not clear, or of a single prompt."""
+    return _if_clear(effect_of(sample)) if sample.n > 1 else None
+
+
+def _if_clear(figure: Ratio) -> float | None:
+    """An effect, where there is a gap to take a share of."""
+    return float(figure.value) if figure.unclear <= FAMILY / 2 else None
 
 
 # --- what else a reader should know ----------------------------------------------------------------

@@ -155,12 +155,12 @@ def measured(plan: ClaimPlan, decision: Decision, found: Found, bench: Bench) ->
 def details(plan: ClaimPlan, found: Found, bench: Bench) -> tuple[Detail, ...]:
     """What the figure is the largest (or smallest) of: for each set of parts the one with the largest size.
 
-    For incompleteness, which has one set, every part.
+    For incompleteness, which has one set, every part. None without a gap to take shares of.
     """
     if len(plan.parts) == 1 or any(request not in found for request in plan.requests):
         return ()
     samples = [sample_of(bench, part, found) for part in plan.parts]
-    if samples[0].n < 2 or not np.mean(samples[0].array("g")):
+    if samples[0].n < 2 or effect_of(samples[0]).unclear > FAMILY / 2:
         return ()
     effects = [float(np.mean(s.array("d")) / np.mean(s.array("g"))) for s in samples]
     if len(plan.extremes) == 1:

@@ -228,6 +228,16 @@ def test_a_claim_alone_has_the_verdict_it_has_among_all(check) -> None:
         assert alone.measured.value == pytest.approx(claim.measured.value, abs=1e-5)
 
 
+@pytest.mark.parametrize("corrupt", ["swap", "s"])  # no gap, and one of the wrong sign
+def test_without_a_gap_the_pairs_of_an_edge_have_no_effect_either(check, corrupt: str) -> None:
+    lines = ("heads a = 0.5 0.6 at END", "a -> logits via mlps : lowers")
+    (claim,) = check(spec(*lines, corrupt=corrupt)).claims
+    assert claim.verdict == "error" and claim.measured is None
+    assert [(pair.effect, pair.ci) for pair in claim.members] == [(None, None)] * 2
+    assert all(pair.delta for pair in claim.members)
+    assert not any("direct" in note for note in claim.notes)
+
+
 def test_via_mlp_edges_also_say_what_is_direct(check) -> None:
     lines = ("heads a = 0.5 0.6 at END", "each a -> logits via mlps : lowers")
     (claim,) = check(spec(*lines, prompts=128)).claims

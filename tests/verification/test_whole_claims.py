@@ -61,6 +61,12 @@ def test_wrong_circuits_are_not_faithful(check) -> None:
     assert [claim.verdict for claim in report.claims[1:3]] == ["fails", "fails"]
 
 
+def test_without_a_gap_there_are_no_shares_of_it(check) -> None:
+    spec = "heads some = 0.5 0.6 2.4 at END\nexpect incompleteness <= 500%\nexpect minimality <= 500%\n"
+    report = check(HEAD.replace("abc", "s") + spec)
+    assert [(claim.verdict, claim.measured, claim.details) for claim in report.claims] == [("error", None, ())] * 2
+
+
 def test_every_figure_says_how_it_was_measured(check) -> None:
     report = run(
         check,
