@@ -9,7 +9,7 @@ import torch
 from circuitdsl.models.parts import Transformer
 
 #: bytes that caches and a batch may take together on a CPU, and the share of what is free that they may take
-CPU_BYTES, CPU_SHARE, GPU_SHARE = 640 * 2**20, 0.5, 0.8
+CPU_BYTES, CPU_SHARE, GPU_SHARE = 480 * 2**20, 0.5, 0.8
 #: of these bytes, the share of the caches and that of a batch; the rest is for what comes and goes
 CACHES, BATCH = 0.45, 0.4
 #: the most prompts whose runs are cached together, by kind of device
