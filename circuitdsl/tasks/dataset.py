@@ -7,7 +7,7 @@ import itertools
 import json
 import random
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from circuitdsl.tasks.task import Draft, Options, Task, TaskError
@@ -35,6 +35,12 @@ class PromptPair:
     answer_texts: tuple[str, ...] = ()
     distractor_texts: tuple[str, ...] = ()
     corrupt_answer_texts: tuple[str, ...] = ()
+
+    @property
+    def measured(self) -> Hashable:
+        """All of the pair that any measurement of it depends on."""
+        scored = self.answers, self.distractors, self.corrupt_answers
+        return self.clean_tokens, self.corrupt_tokens, scored, tuple(sorted(self.positions.items()))
 
     def record(self) -> dict[str, object]:
         """The pair as one line of a prompt file (texts where it has them, and the prompts' token ids)."""

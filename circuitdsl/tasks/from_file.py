@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -43,12 +43,12 @@ def read_prompts(
         PromptFileError: the file cannot be read, or some of its lines cannot be used; all are named.
     """
     reader = _Reader(tokens, n_vocab)
-    found: dict[object, PromptPair] = {}
+    found: dict[Hashable, PromptPair] = {}
     problems = []
     for number, record in records(path):
         try:
             pair = reader.pair(record)
-            found.setdefault(_measured(pair), pair)
+            found.setdefault(pair.measured, pair)
         except BadLine as reason:
             problems.append(f"{path}:{number}: {reason}")
     _refuse(path, problems, len(found))
@@ -57,12 +57,6 @@ def read_prompts(
     pairs = spread(pairs)
     bos = tokens is not None and all(tokens.begins(pair.clean_tokens) for pair in pairs)
     return Dataset(task, "file", seed, bos, tuple(pairs[:limit]))
-
-
-def _measured(pair: PromptPair) -> object:
-    """All of a pair that any measurement of it depends on."""
-    scored = pair.answers, pair.distractors, pair.corrupt_answers
-    return pair.clean_tokens, pair.corrupt_tokens, scored, tuple(sorted(pair.positions.items()))
 
 
 def spread(pairs: Sequence[PromptPair]) -> list[PromptPair]:

@@ -9,6 +9,7 @@ says nothing about how many prompts break a property.
 from __future__ import annotations
 
 import random
+from collections.abc import Hashable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -109,7 +110,7 @@ class Probe:
     model: Transformer
     wanted: Property
     use: TaskUse
-    seen: dict[tuple[tuple[int, ...], tuple[int, ...]], np.ndarray | None] = field(default_factory=dict)
+    seen: dict[Hashable, np.ndarray | None] = field(default_factory=dict)
 
     @property
     def tried(self) -> int:
@@ -117,14 +118,13 @@ class Probe:
 
     def values(self, pair: PromptPair) -> np.ndarray | None:
         """What the checks find on a prompt [checks]; None where it lacks a position."""
-        key = pair.clean_tokens, pair.corrupt_tokens
-        if key not in self.seen:
+        if pair.measured not in self.seen:
             data = Dataset(self.use.name, self.use.corrupt or "", 0, False, (pair,))
             one, only = bench(self.model, data, self.circuit.metric), np.arange(1)
             requests = [request_of(check) for check in self.wanted.checks]
             here = all(bool(present(data, request, only)[0]) for request in requests)
-            self.seen[key] = values_of(one, requests, only)[:, 0] if here else None
-        return self.seen[key]
+            self.seen[pair.measured] = values_of(one, requests, only)[:, 0] if here else None
+        return self.seen[pair.measured]
 
     def breaks(self, pair: PromptPair) -> bool:
         values = self.values(pair)

@@ -13,7 +13,9 @@ import pytest
 from circuitdsl import cli
 from circuitdsl.api import loads
 from circuitdsl.errors import UserError
+from circuitdsl.tasks.dataset import sample
 from circuitdsl.tasks.ioi import NAMES, TEMPLATES
+from circuitdsl.tasks.registry import TASKS
 from circuitdsl.testing.falsify import falsify, property_of
 
 SPEC = """circuit t
@@ -29,8 +31,8 @@ expect knockout(suppressor) : lowers
 """
 
 
-def search(pocket, text: str = SPEC, line: str = "5", budget: int = 120, seed: int = 0):
-    (circuit,) = loads(text).circuits
+def search(pocket, text: str = SPEC, line: str = "5", budget: int = 120, seed: int = 0, path: str = "t.circ"):
+    (circuit,) = loads(text, path).circuits
     claim = next(claim for claim in circuit.claims if claim.answers_to(line))
     return falsify(circuit, pocket, claim, claim.tasks[0], budget, seed)
 
@@ -105,6 +107,17 @@ def test_a_counterexample_is_saved_and_read_back(run, tmp_path) -> None:
     assert "1 of 1 prompts break it" in said
     status, said, _ = run("falsify", str(path), "--property", "5")
     assert status == 1
+
+
+def test_one_prompt_with_other_answers_is_another_prompt(pocket, pocket_tokens, tmp_path) -> None:
+    (pair,) = sample(TASKS["ioi"], pocket_tokens, 1).pairs
+    right = pair.record()
+    wrong = right | {"answer": right["distractor"], "distractor": right["answer"]}
+    (tmp_path / "p.jsonl").write_text("".join(f"{json.dumps(each)}\n" for each in (right, wrong)))
+    text = 'circuit t\nmodel "pocket"\ntask p = file("p.jsonl")\nproperty "right"\n  expect accuracy >= 100%\n'
+    result = search(pocket, text, line="4", path=str(tmp_path / "t.circ"))
+    assert result.tried == 2
+    assert result.found and result.found.pair.answers == pair.distractors
 
 
 def test_from_the_command_line(run, tmp_path) -> None:
