@@ -74,6 +74,12 @@ class Bounded:
         return np.asarray(self.values @ self.counts / self.n)
 
     @property
+    def se(self) -> Array:
+        """A rough standard error, above 0 also where all values are the same; no interval is made of it."""
+        spread = (self.values - self.value) ** 2 @ self.counts / self.n
+        return np.asarray(np.sqrt(spread / self.n) + (self.high - self.low) / self.n)
+
+    @property
     def degenerate(self) -> NDArray[np.bool_]:
         return np.asarray(False)
 

@@ -82,12 +82,11 @@ class Judged:
     level: float
 
     def asked(self) -> list[tuple[Estimate, float]]:
-        """Figures and levels of the intervals to be shown: the plain one, and what every look so far goes by."""
-        part = self.part
-        if not part.figures or self.verdict == "error":  # without a gap an effect is no number
+        """The last figure with the levels of its intervals: of the plain one, and of what the verdict goes by."""
+        if not self.part.figures or self.verdict == "error":  # without a gap an effect is no number
             return []
-        looks = [(figure, part.looks.nominal(self.level, k)) for k, figure in enumerate(part.figures)]
-        return [(part.figures[-1], part.looks.display(FAMILY)), *looks]
+        figures, looks = self.part.figures, self.part.looks
+        return [(figures[-1], level) for level in (looks.display(FAMILY), looks.nominal(self.level, len(figures) - 1))]
 
 
 # --- judging ----------------------------------------------------------------------------------------
@@ -207,9 +206,9 @@ def _with_differences(decision: Decision, figure: Estimate, part: Part) -> Decis
 
 def _with_figure(decision: Decision, part: Part, limits: Sequence[Limits | None]) -> Decision:
     """Add name, value and intervals of the figure; a ratio whose gap is unclear has no value."""
-    figure, (plain, *looks) = part.figures[-1], limits
+    figure, (plain, last) = part.figures[-1], limits
     known = plain is not None or not isinstance(figure, Ratio) or bool(figure.degenerate)
-    value, used = float(figure.value) if known else None, _used(part.figures, looks)
+    value, used = float(figure.value) if known else None, _used(part, decision.level, last)
     return replace(decision, name=name_of(part), value=value, ci=_shown(part, plain), ci_used=_shown(part, used))
 
 
@@ -231,13 +230,17 @@ def _shown(part: Part, limits: Limits | None) -> Limits | None:
     return max(limits[0], possible[0]), min(limits[1], possible[1])
 
 
-def _used(figures: Sequence[Estimate], limits: Sequence[Limits | None]) -> Limits | None:
+def _used(part: Part, level: float, last: Limits | None) -> Limits | None:
     """The interval that inverts the sequential test: what no look so far excludes at its own boundary."""
-    last = limits[-1]
     if last is None:
         return None
-    there = [pair for figure, pair in zip(figures, limits, strict=True) if pair and not constant(figure)]
-    low, high = max([last[0], *(low for low, _ in there)]), min([last[1], *(high for _, high in there)])
+    low, high = last
+    for k, figure in enumerate(part.figures[:-1]):
+        alpha = part.looks.nominal(level, k)
+        if constant(figure) or min(float(figure.above(low)), float(figure.below(high))) > alpha / 2:
+            continue  # the limits of this look lie further out, as they nearly always do
+        if there := intervals([(figure, alpha)])[0]:
+            low, high = max(low, there[0]), min(high, there[1])
     return (low, high) if low <= high else last
 
 

@@ -50,6 +50,13 @@ class Estimate(Protocol):
         ...
 
 
+class Centre(Estimate, Protocol):
+    """A mean: an estimate with a standard error."""
+
+    @property
+    def se(self) -> Array: ...
+
+
 # --- one mean ---------------------------------------------------------------------------------------
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from circuitdsl.verdict.intervals import Array, Estimate, Number
+from circuitdsl.verdict.intervals import Array, Centre, Estimate, Number
 from circuitdsl.verdict.moments import Moments, joined
 from circuitdsl.verdict.words import Limits
 
@@ -24,7 +24,7 @@ class Joint(Protocol):
     def n(self) -> int: ...
     @property
     def mean(self) -> Array: ...
-    def combine(self, *weights: Number) -> Estimate:
+    def combine(self, *weights: Number) -> Centre:
         """The mean of `sum_a weights[a] * y[a]`."""
         ...
 
@@ -54,15 +54,15 @@ class Ratio:
             return self.pair.mean[..., 0] / self.pair.mean[..., 1]
 
     @cached_property
-    def numerator(self) -> Estimate:
+    def numerator(self) -> Centre:
         return self.pair.combine(1.0, 0.0)
 
     @cached_property
-    def denominator(self) -> Estimate:
+    def denominator(self) -> Centre:
         return self.pair.combine(0.0, 1.0)
 
     @cached_property
-    def centre(self) -> Estimate:
+    def centre(self) -> Centre:
         """The mean of `sign * (d - value * g)`, which is 0."""
         return self.at(np.where(np.isfinite(self.value), self.value, 0.0))
 
@@ -76,7 +76,7 @@ class Ratio:
         """The same ratio on every prompt: `d - value * g` has no variance."""
         return self.centre.degenerate
 
-    def at(self, bound: Number) -> Estimate:
+    def at(self, bound: Number) -> Centre:
         """The mean of `sign * (d - bound * g)`: below 0 exactly when the ratio is below `bound`."""
         return self.pair.combine(self.sign, -self.sign * bound)
 
@@ -121,23 +121,22 @@ def _known(low: Array, high: Array) -> Limits | None:
 def _limits(ratio: Ratio, alpha: Array, none: NDArray[np.bool_]) -> Array:
     """Where one-sided p-values fall to alpha / 2, below and above the value of a ratio [2, ...]; NaN where `none`.
 
-    All of them at once: sought from the limits of the mean of `d - value * g`, which are known in closed form,
-    bracketed and then found by the method of Anderson and Björck (1973, BIT 13) on the normal scale, where p-values are
-    nearly straight in the bound.
+    All of them at once: bracketed, then found by the method of Anderson and Björck (1973, BIT 13) on the normal scale,
+    where p-values are nearly straight in the bound.
     """
-    turn = ratio.sign * np.array([-1.0, 1.0]).reshape(2, *[1] * none.ndim)
-    target = special.ndtri(alpha / 2)
+    side = np.array([-1.0, 1.0]).reshape(2, *[1] * none.ndim)
+    turn, target = ratio.sign * side, special.ndtri(alpha / 2)
 
     def height(bound: Array) -> Array:
         """Above 0 where `bound` is not rejected."""
         p = ratio.pair.below(turn, -turn * bound)
         return np.where(none, 0.0, np.clip(special.ndtri(p), -40.0, 4.0) - target)
 
-    step = np.where(none, 0.0, np.stack(ratio.centre.interval(alpha)))
-    step = step / np.where(none, 1.0, np.abs(ratio.pair.mean[..., 1]))
+    gap = np.where(none, 1.0, np.abs(ratio.pair.mean[..., 1]))
+    step = np.where(none, 0.0, side * np.abs(target) * ratio.centre.se / gap)
     near = np.where(none, 0.0, ratio.value) + np.zeros_like(step)
     far, at_near = near + step, np.abs(target) + np.zeros_like(step)  # at the value p is one half or a little more
-    at_far, step = height(far), step / 8
+    at_far, step = height(far), step / 4
     for _ in range(60):
         out = at_far <= 0
         if np.all(out):
@@ -145,7 +144,7 @@ def _limits(ratio: Ratio, alpha: Array, none: NDArray[np.bool_]) -> Array:
         near, at_near = np.where(out, near, far), np.where(out, at_near, at_far)
         far, step = far + np.where(out, 0.0, step), 2 * step
         at_far = np.where(out, at_far, height(far))
-    found, side, middle = at_far <= 0, np.zeros_like(far), far
+    found, last, middle = at_far <= 0, np.zeros_like(far), far
     for _ in range(40):
         wide = at_near - at_far
         middle = far + at_far * np.divide(far - near, wide, out=np.zeros_like(far), where=wide > 0)
@@ -156,7 +155,7 @@ def _limits(ratio: Ratio, alpha: Array, none: NDArray[np.bool_]) -> Array:
         replaced = np.where(out, at_far, at_near)
         kept = 1 - np.divide(at_middle, replaced, out=np.ones_like(far), where=replaced != 0)
         kept = np.where(kept > 0, kept, 0.5)
-        near, at_near = np.where(out, near, middle), np.where(out, at_near * np.where(side > 0, kept, 1.0), at_middle)
-        far, at_far = np.where(out, middle, far), np.where(out, at_middle, at_far * np.where(side < 0, kept, 1.0))
-        side = np.where(out, 1.0, -1.0)
+        near, at_near = np.where(out, near, middle), np.where(out, at_near * np.where(last > 0, kept, 1.0), at_middle)
+        far, at_far = np.where(out, middle, far), np.where(out, at_middle, at_far * np.where(last < 0, kept, 1.0))
+        last = np.where(out, 1.0, -1.0)
     return np.where(none | ~found, np.nan, middle)
