@@ -145,7 +145,7 @@ def test_a_wrong_command_line_is_status_2(run, arguments) -> None:
         ("verify pocket/ioi --promts 3", "there is no option --promts; did you mean '--prompts'?"),
         ("discover --task ioi --sed=1", "there is no option --sed; did you mean '--seed'?"),
         ("models pocket", "'pocket' is one argument too many"),
-        ("verify pocket/ioi --device gpu", "'gpu' is none of auto, cpu, cuda\n"),
+        ("verify pocket/ioi --device gpu", "'gpu' (choose from auto, cpu, cuda)\n"),
     ],
 )
 def test_a_misspelt_word_is_named_under_the_usage_of_its_verb(run, line: str, says: str) -> None:
@@ -178,7 +178,8 @@ def test_check_counts_claims(run, good) -> None:
 def test_json_report_fits_its_schema(run, tmp_path) -> None:
     path = tmp_path / "r.json"
     status, out, err = run("verify", "pocket/ioi", "--prompts", "64", "--format", "json", "-o", str(path))
-    assert (out, err) == ("", "")
+    assert out == ""
+    assert err.startswith(f"wrote {path}\nioi: 25 claims: ")
     assert status in (0, 1)
     report = json.loads(path.read_text())
     jsonschema.validate(report, schema())
@@ -345,6 +346,62 @@ def test_output_onto_a_folder_is_refused_before_anything_runs(run, good, tmp_pat
     assert status == 3
     assert "it is a folder" in err
     assert [p.name for p in tmp_path.iterdir()] == ["good.circ"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "verify pocket/ioi --per-prompt {}/p.csv",
+        "plan pocket/ioi -o {}/p.json",
+        "discover --task ioi -o {}/p.circ",
+        "falsify pocket/ioi --claim 38 -o {}/p.jsonl",
+        "channels pocket --to 2.4.q -o {}/p.svg",
+        "trace pocket/ioi --head 2.5 --from END --to IO -o {}/p.svg",
+        "compare pocket/ioi pocket/induction -o {}/p.svg",
+        "graph pocket/ioi -o {}/p.json",
+        "tasks sample ioi -o {}/p.jsonl",
+        "edit pocket/repair --intervention push -o {}/p",
+    ],
+)
+def test_output_that_cannot_be_written_is_refused_before_anything_runs(run, tmp_path, monkeypatch, line: str) -> None:
+    import os
+
+    monkeypatch.setattr("circuitdsl.models.load.load_model", None)  # nothing is loaded, let alone measured
+    status, out, err = run(*line.format(tmp_path / "nowhere").split())
+    assert (status, out) == (3, "")
+    assert "there is no folder" in err and "nowhere" in err
+    monkeypatch.setattr(os, "access", lambda *_: False)  # as for a user who may not write there
+    status, out, err = run(*line.format(tmp_path).split())
+    assert (status, out) == (3, "")
+    assert f"the folder {tmp_path} may not be written to" in err
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "channels pocket --to 2.4.q -o x.gif",
+        "trace pocket/ioi --head 2.5 --from END --to IO -o x.gif",
+        "compare pocket/ioi pocket/induction -o x",
+        "graph pocket/ioi -o x.gif",
+    ],
+)
+def test_a_suffix_that_says_nothing_is_refused_before_anything_runs(run, tmp_path, monkeypatch, line: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    status, out, err = run(*line.split())
+    assert (status, out) == (2, "")
+    assert "x" in err and (".svg" in err or ".dot" in err)
+    assert not list(tmp_path.iterdir())
+
+
+def test_output_may_be_standard_output(good) -> None:
+    """`/dev/stdout` leads to a pipe by a link that names no file."""
+    import subprocess
+    import sys
+
+    command = [sys.executable, "-m", "circuitdsl", "graph", good, "-o", "/dev/stdout"]
+    done = subprocess.run(command, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["graph"]["name"] == "t"
 
 
 def test_a_spec_that_cannot_run_does_not_lose_the_others(run, good, tmp_path, monkeypatch) -> None:

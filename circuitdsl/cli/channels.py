@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from circuitdsl.cli.arguments import positive
+from circuitdsl.cli.outputs import picture
 from circuitdsl.cli.specs import load_all, one_circuit
-from circuitdsl.cli.terminal import console, status
+from circuitdsl.cli.terminal import console, say, status
 from circuitdsl.errors import SPEC_WRONG, UsageError
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def _channels(given: argparse.Namespace) -> int:
     from circuitdsl.report.channels import map_of_readers, map_of_senders, show_table
     from circuitdsl.report.heatmap import write_heat_map
 
+    target = picture(given.output)
     circuit = None
     if _is_spec(given.source):
         specs = load_all([given.source], given.model)
@@ -55,17 +57,17 @@ def _channels(given: argparse.Namespace) -> int:
         if i:
             screen.print()
         show_table(screen, reader, standings, given.top)
-    if given.output:
+    if target:
         name = Path(weights.name).name or weights.name
         if len(found) == 1 and not senders:
             ((reader, standings),) = found.items()
-            picture = map_of_senders(name, reader, standings, (reader.node.layer, weights.n_heads), given.top)
+            heat_map = map_of_senders(name, reader, standings, (reader.node.layer, weights.n_heads), given.top)
         else:
             strongest = given.components and all(node.index < 0 for node in senders)
             single = strongest or (bool(senders) and all(node.index >= 0 for node in senders))
-            picture = map_of_readers(name, *_columns(found, strongest), given.top, single)
-        write_heat_map(picture, Path(given.output))
-        screen.print(f"\nwrote {given.output}")
+            heat_map = map_of_readers(name, *_columns(found, strongest), given.top, single)
+        write_heat_map(heat_map, target)
+        say(f"wrote {target}")
     return 0
 
 

@@ -9,10 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from circuitdsl.cli import outputs
 from circuitdsl.cli.arguments import positive
 from circuitdsl.cli.models import add_model_arguments, models
 from circuitdsl.cli.specs import load_all, one_circuit
-from circuitdsl.cli.terminal import console, progress
+from circuitdsl.cli.terminal import console, progress, say
 from circuitdsl.errors import SPEC_WRONG, UsageError, UserError
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def _compare(given: argparse.Namespace) -> int:
     from circuitdsl.circuit.compare import compare
     from circuitdsl.report.comparison import show, to_json
 
+    target = outputs.picture(given.output)
     names = [given.first, given.second, *([given.control] if given.control else [])]
     circuits = [_circuit(name, given.model) for name in names]
     if any(circuit is None for circuit in circuits):
@@ -50,8 +52,8 @@ def _compare(given: argparse.Namespace) -> int:
     heads = shape.n_heads if shape else None
     found = compare(first, second, heads)
     controls = (compare(first, control[0], heads), compare(second, control[0], heads)) if control else None
-    if given.output:
-        _draw(found, shape, Path(given.output))
+    if target:
+        _draw(found, shape, target)
     measured = _measured(first, second, given) if given.measure else None
     if given.format == "json":
         record = to_json(found)
@@ -88,15 +90,12 @@ def _shape(circuits: list[Circuit], model: str | None) -> ModelShape | None:
 
 def _draw(found: Comparison, shape: ModelShape | None, target: Path) -> None:
     from circuitdsl.report.comparison import picture
-    from circuitdsl.report.diagram import png, svg
-    from circuitdsl.report.report import write_whole
+    from circuitdsl.report.picture import write_picture
 
     if shape is None:
         raise UserError("the model's shape is not known, so its heads cannot be drawn", hint="give --model DIR")
-    if target.suffix not in (".svg", ".png"):
-        raise UsageError(f"cannot draw into {target}: the suffix says what to draw", hint="use one of .svg, .png")
-    scene = picture(found, shape.n_layers, shape.n_heads)
-    write_whole(target, svg.paint(scene) if target.suffix == ".svg" else png.paint(scene))
+    write_picture(picture(found, shape.n_layers, shape.n_heads), target)
+    say(f"wrote {target}")
 
 
 # --- the measured form -----------------------------------------------------------------------------

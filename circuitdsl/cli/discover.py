@@ -6,11 +6,11 @@ import argparse
 import sys
 import time
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from circuitdsl.cli.arguments import positive, seconds, seed, share
 from circuitdsl.cli.models import add_model_arguments, models
+from circuitdsl.cli.outputs import output, write
 from circuitdsl.cli.terminal import say, status
 from circuitdsl.errors import UsageError
 
@@ -44,10 +44,9 @@ def _discover(given: argparse.Namespace) -> int:
     from circuitdsl.api import make_bench
     from circuitdsl.discover.discover import discover
     from circuitdsl.discover.search import Search
-    from circuitdsl.report.report import write_whole
 
-    target = Path(given.output) if given.output else None
-    if target and target.exists():
+    target = output(given.output)
+    if target and target.is_file():
         raise UsageError(f"{target} is there already", hint="drafts replace nothing: choose another name, or remove it")
     given.model = given.model or "pocket"
     start = time.monotonic()
@@ -63,8 +62,7 @@ def _discover(given: argparse.Namespace) -> int:
             progress,
         )
     if target:
-        write_whole(target, found.text)
-        say(f"wrote {target}")
+        write(target, found.text)
     else:
         sys.stdout.write(found.text)
     _say_what(found, time.monotonic() - start)

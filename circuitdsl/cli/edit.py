@@ -6,9 +6,10 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from circuitdsl.cli.outputs import check_folder
 from circuitdsl.cli.specs import load_all, one_circuit
 from circuitdsl.cli.terminal import status
-from circuitdsl.errors import SPEC_WRONG, UsageError, UserError
+from circuitdsl.errors import SPEC_WRONG, UsageError
 
 if TYPE_CHECKING:
     from circuitdsl.cli import Verbs
@@ -42,8 +43,7 @@ def _edit(given: argparse.Namespace) -> int:
 
     changes(change)  # refused before anything is read
     target = Path(given.output)
-    if not target.resolve().parent.is_dir():
-        raise UserError(f"cannot write {target}: there is no folder {target.resolve().parent}")
+    check_folder(target)
     place, _, revision = place_of(circuit, given.model)
     with status(f"editing {place}"):
         save_edited(place, read_weights(place, revision), change, target)

@@ -7,11 +7,11 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from circuitdsl.cli.arguments import positive, seed
 from circuitdsl.cli.models import add_model_arguments, models
+from circuitdsl.cli.outputs import output, write
 from circuitdsl.cli.specs import HOW_CLAIMS_ARE_NAMED, load_all
 from circuitdsl.cli.terminal import console
 from circuitdsl.errors import SPEC_WRONG, UsageError
@@ -48,9 +48,9 @@ def _falsify(given: argparse.Namespace) -> int:
     specs = load_all([given.spec], given.model)
     if specs is None:
         return SPEC_WRONG
+    target = output(given.output)
     wanted = list(_wanted(specs[0].circuits, given))
     from circuitdsl.measure.store import default_path
-    from circuitdsl.report.report import write_whole
     from circuitdsl.testing.falsify import falsify
     from circuitdsl.testing.falsify_view import show_search
 
@@ -65,9 +65,9 @@ def _falsify(given: argparse.Namespace) -> int:
         show_search(search, model.tokenizer, console())
         if search.found:
             found.append(search.found.pair)
-    if given.output:
+    if target:
         lines = "".join(json.dumps(pair.record(), ensure_ascii=False) + "\n" for pair in found)
-        write_whole(Path(given.output), lines)
+        write(target, lines)
     return 1 if found else 0
 
 

@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from circuitdsl.cli.outputs import output, write
 from circuitdsl.cli.specs import load_all, one_circuit
-from circuitdsl.errors import SPEC_WRONG
+from circuitdsl.errors import SPEC_WRONG, UsageError
 
 if TYPE_CHECKING:
     from circuitdsl.circuit.claims import Circuit
@@ -31,23 +32,28 @@ def register(verbs: Verbs) -> None:
 
 
 def _graph(given: argparse.Namespace) -> int:
-    from circuitdsl.report.report import write_whole
-
     specs = load_all([given.spec], given.model)
     if specs is None:
         return SPEC_WRONG
-    target = Path(given.output) if given.output else None
-    text = _written(
-        one_circuit(specs[0], given.circuit), given.format or _SUFFIXES.get(target.suffix if target else "")
-    )
+    target = output(given.output)
+    text = _written(one_circuit(specs[0], given.circuit), given.format or _format_of(target))
     if target:
-        write_whole(target, text)
+        write(target, text)
     else:
         sys.stdout.write(text)
     return 0
 
 
-def _written(circuit: Circuit, form: str | None) -> str:
+def _format_of(target: Path | None) -> str:
+    """The format that the name of a file asks for; one without a suffix asks for none."""
+    suffix = target.suffix.lower() if target else ""
+    if suffix and suffix not in _SUFFIXES:
+        known = ", ".join(_SUFFIXES)
+        raise UsageError(f"the name {target} does not say what to write", hint=f"end it in {known}, or give --format")
+    return _SUFFIXES.get(suffix, "json")
+
+
+def _written(circuit: Circuit, form: str) -> str:
     from circuitdsl.report.diagram import draw, to_dot, to_mermaid
 
     if form == "dot":

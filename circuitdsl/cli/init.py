@@ -53,6 +53,8 @@ def _init(given: argparse.Namespace) -> int:
 
     if given.task not in TASKS:
         raise UsageError(f"there is no task {given.task}", hint=f"tasks: {', '.join(TASKS)}")
+    if given.file and given.output and given.file != given.output:
+        raise UsageError(f"two files are named, {given.file} and {given.output}", hint="-o FILE is the same as FILE")
     path = Path(given.file or given.output or f"{given.task}.circ")
     if path.exists() or path.is_symlink():
         raise UserError(f"{path} is there already, and is left as it is", hint="name another file")

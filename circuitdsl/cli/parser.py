@@ -25,7 +25,7 @@ class Parser(argparse.ArgumentParser):
         if action.choices is not None and value not in action.choices:
             known = list(map(str, action.choices))
             guess = _guess(str(value), known) if isinstance(action, argparse._SubParsersAction) else ""
-            raise argparse.ArgumentError(action, f"'{value}' is none of {', '.join(known)}{guess}")
+            raise argparse.ArgumentError(action, f"invalid choice: {value!r} (choose from {', '.join(known)}){guess}")
 
 
 def _guess(word: str, known: Iterable[str]) -> str:

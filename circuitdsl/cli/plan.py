@@ -8,11 +8,11 @@ import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from circuitdsl.cli.arguments import positive, seed
 from circuitdsl.cli.models import add_model_arguments
+from circuitdsl.cli.outputs import output, write
 from circuitdsl.cli.specs import load_all
 from circuitdsl.cli.terminal import console, status
 from circuitdsl.errors import SPEC_WRONG, UserError
@@ -57,17 +57,15 @@ def _plan(given: argparse.Namespace) -> int:
     circuits = [circuit for spec in specs for circuit in spec.circuits]
     if not any(circuit.claims for circuit in circuits):
         raise UserError("nothing to plan: the spec makes no claim that can be measured")
-    from circuitdsl.report.report import write_whole
-
+    target = output(given.output)
     forecasts = [_forecast(circuit, given) for circuit in circuits if circuit.claims]
-    target = Path(given.output) if given.output else None
     if given.format == "json" or (given.format is None and target is not None and target.suffix == ".json"):
         found = [asdict(forecast) for forecast in forecasts]
         text = json.dumps(found[0] if len(found) == 1 else found, indent=1, ensure_ascii=False) + "\n"
     else:
         text = _terminal(forecasts, plain=target is not None)
     if target:
-        write_whole(target, text)
+        write(target, text)
     else:
         sys.stdout.write(text)
     return 0

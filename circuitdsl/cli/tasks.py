@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from circuitdsl.cli.arguments import positive, seed
+from circuitdsl.cli.outputs import output, write
 from circuitdsl.cli.terminal import console, say
 from circuitdsl.errors import UsageError, UserError
 
@@ -65,16 +65,15 @@ def _show(given: argparse.Namespace) -> int:
 
 def _sample(given: argparse.Namespace) -> int:
     from circuitdsl.models.load import load_tokenizer
-    from circuitdsl.report.report import write_whole
     from circuitdsl.tasks.dataset import sample
     from circuitdsl.tasks.tokens import Tokens
 
-    task = _task(given.task)
+    task, target = _task(given.task), output(given.output)
     tokens = Tokens(load_tokenizer(given.model), given.model)
     data = sample(task, tokens, given.n, given.seed, given.corrupt)
     lines = "".join(json.dumps(pair.record(), ensure_ascii=False) + "\n" for pair in data.pairs)
-    if given.output:
-        write_whole(Path(given.output), lines)
+    if target:
+        write(target, lines)
     else:
         sys.stdout.write(lines)
     return 0

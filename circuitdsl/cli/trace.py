@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from circuitdsl.cli.arguments import level, positive, seed
 from circuitdsl.cli.models import add_model_arguments, models
+from circuitdsl.cli.outputs import picture
 from circuitdsl.cli.specs import load_all, one_circuit
-from circuitdsl.cli.terminal import console, status
+from circuitdsl.cli.terminal import console, say, status
 from circuitdsl.errors import SPEC_WRONG, UsageError
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ def _trace(given: argparse.Namespace) -> int:
 
     if given.boost and given.cut is None:
         raise UsageError("--boost says what a cut does instead", hint="give --cut as well")
+    file = picture(given.output)
     specs = load_all([given.spec], given.model)
     if specs is None:
         return SPEC_WRONG
@@ -80,9 +81,9 @@ def _trace(given: argparse.Namespace) -> int:
             cuts = [_cut(bench, head, source, target, reach, given.boost) for reach in reaches]
         screen.print()
         show_cuts(screen, found, cuts, given.boost)
-    if given.output:
-        write_trace(found, given.least, model.name, Path(given.output))
-        screen.print(f"\nwrote {given.output}")
+    if file:
+        write_trace(found, given.least, model.name, file)
+        say(f"wrote {file}")
     return 0
 
 

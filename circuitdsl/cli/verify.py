@@ -10,11 +10,11 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from circuitdsl.cli.arguments import level, positive, seed, size
 from circuitdsl.cli.models import add_model_arguments, models
+from circuitdsl.cli.outputs import output, write
 from circuitdsl.cli.specs import HOW_CLAIMS_ARE_NAMED, load_all
 from circuitdsl.cli.terminal import console, progress, say
 from circuitdsl.errors import INTERRUPTED, SPEC_WRONG, UsageError, UserError
@@ -70,11 +70,10 @@ def _verify(given: argparse.Namespace) -> int:
     circuits = [circuit for spec in specs for circuit in spec.circuits]
     _check_claim(circuits, given.claim)
     from circuitdsl.report.github import of_reports
-    from circuitdsl.report.report import dumps, exit_status, until_interrupted, write_whole
+    from circuitdsl.report.report import dumps, exit_status, until_interrupted
+    from circuitdsl.report.terminal import summary_line
 
-    target = Path(given.output) if given.output else None
-    numbers = Path(given.per_prompt) if given.per_prompt else None
-    _check_targets(target, numbers)
+    target, numbers = output(given.output), output(given.per_prompt)
     table: list[Row] = []
     reports, trouble = _until_trouble(until_interrupted(_reports(circuits, given, table)))
     if trouble and not reports:
@@ -87,9 +86,11 @@ def _verify(given: argparse.Namespace) -> int:
     if given.format == "github":
         text += "".join(f"{line}\n" for line in of_reports(reports, given.allow_undecided))
     if numbers:
-        write_whole(numbers, _csv(table))
+        write(numbers, _csv(table))
     if target:
-        write_whole(target, text)
+        write(target, text)
+        for report in reports:
+            say(f"{report.spec.circuit}: {summary_line(report).plain.strip()}")
     elif text:
         sys.stdout.write(text)
     if trouble:
@@ -97,15 +98,6 @@ def _verify(given: argparse.Namespace) -> int:
     if any(report.interrupted for report in reports):
         return INTERRUPTED
     return exit_status(reports, given.allow_undecided)
-
-
-def _check_targets(*targets: Path | None) -> None:
-    """Raise `UserError` for a file that could not be written once all is measured."""
-    for target in targets:
-        if target and not target.parent.is_dir():
-            raise UserError(f"cannot write {target}: there is no folder {target.parent}")
-        if target and target.is_dir():
-            raise UserError(f"cannot write {target}: it is a folder")
 
 
 def _csv(table: list[Row]) -> str:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from circuitdsl.errors import UsageError
-from circuitdsl.report.diagram import palette, png, svg
+from circuitdsl.report.diagram import palette
 from circuitdsl.report.diagram.geometry import Rect
 from circuitdsl.report.diagram.marks import Block, Group, Line, Mark, Pen, Scene, Span
 from circuitdsl.report.diagram.text import width, wrap
-from circuitdsl.report.report import write_whole
+from circuitdsl.report.picture import write_picture
 
 _PAD, _SIZE, _SMALL = 24.0, 12.0, 10.5
 _WIDE, _NARROW, _TALL = 46.0, 11.0, 27.0
@@ -56,17 +55,8 @@ class HeatMap:
 
 
 def write_heat_map(found: HeatMap, path: Path) -> None:
-    """Draw into a file, whole or not at all; its suffix says how.
-
-    Raises:
-        UsageError: the suffix is neither .svg nor .png.
-        UserError: the file cannot be written; PNG without Graphviz.
-    """
-    writers: dict[str, Callable[[Scene], str | bytes]] = {".svg": svg.paint, ".png": png.paint}
-    write = writers.get(path.suffix.lower())
-    if write is None:
-        raise UsageError(f"cannot draw into {path}: the suffix says what to draw", hint="use .svg or .png")
-    write_whole(path, write(scene(found)))
+    """Draw into a file; raises what `write_picture` raises."""
+    write_picture(scene(found), path)
 
 
 def scene(found: HeatMap) -> Scene:

@@ -277,10 +277,10 @@ def write_whole(path: Path, text: str | bytes) -> None:
     data = text.encode() if isinstance(text, str) else text
     name = ""
     try:
-        path = path.resolve()
         if path.exists() and not path.is_file():
             path.write_bytes(data)
             return
+        path = path.resolve()
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)

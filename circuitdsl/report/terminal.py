@@ -33,7 +33,7 @@ def show(report: Report, console: Console, verbose: bool = False) -> None:
     for line in _footnotes(report):
         console.print(line)
     console.print()
-    console.print(_summary(report))
+    console.print(summary_line(report))
 
 
 # --- what was run ----------------------------------------------------------------------------------
@@ -273,7 +273,8 @@ def _used_all(claim: ClaimResult, report: Report) -> bool:
     return claim.measured is not None and claim.task is not None and claim.measured.n >= prompts[claim.task]
 
 
-def _summary(report: Report) -> Text:
+def summary_line(report: Report) -> Text:
+    """`25 claims: 25 hold   3.2 s`"""
     counts = [(verdict, n) for verdict, n in report.summary.items() if n]
     parts = [Text(f"{n} {_PLURAL[v][n > 1]}", _STYLE[v]) for v, n in counts]
     ids = len({claim.id for claim in report.claims})

@@ -11,12 +11,12 @@ from rich.table import Table
 from rich.text import Text
 
 from circuitdsl.circuit.traced import Link, Place, TraceGraph
-from circuitdsl.errors import UsageError
-from circuitdsl.report.diagram import palette, png, svg
+from circuitdsl.report.diagram import palette
 from circuitdsl.report.diagram.geometry import Curve, Point, Rect
 from circuitdsl.report.diagram.marks import Block, Group, Line, Mark, Pen, Scene, Span, Stroke
 from circuitdsl.report.numbers import interval, percent, plain, value
-from circuitdsl.report.report import Measured, write_whole
+from circuitdsl.report.picture import write_picture
+from circuitdsl.report.report import Measured
 
 _PAD, _CHIP, _GAP, _ROW, _TOP = 24.0, 46.0, 8.0, 92.0, 112.0
 _COLOURS = {"destination": palette.TONES["q"], "source": palette.TONES["k"]}
@@ -130,16 +130,8 @@ def show_cuts(console: Console, of: TraceGraph, found: Sequence[CutFigures], boo
 
 
 def write_trace(found: TraceGraph, least: float, model: str, path: Path) -> None:
-    """Draw into a file, whole or not at all; its suffix says how.
-
-    Raises:
-        UsageError: the suffix is neither .svg nor .png.
-        UserError: the file cannot be written; PNG without Graphviz.
-    """
-    if path.suffix.lower() not in (".svg", ".png"):
-        raise UsageError(f"cannot draw into {path}: the suffix says what to draw", hint="use .svg or .png")
-    picture = scene(found, shown(found, least), least, model)
-    write_whole(path, svg.paint(picture) if path.suffix.lower() == ".svg" else png.paint(picture))
+    """Draw into a file; raises what `write_picture` raises."""
+    write_picture(scene(found, shown(found, least), least, model), path)
 
 
 def scene(found: TraceGraph, links: Sequence[Link], least: float, model: str) -> Scene:

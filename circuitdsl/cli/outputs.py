@@ -1,0 +1,58 @@
+"""The files that a verb writes: refused before anything runs where they could not be written after it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from circuitdsl.cli.terminal import say
+from circuitdsl.errors import UserError
+
+
+def output(name: str | None) -> Path | None:
+    """The file that `-o` names, if it does.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    if not name:
+        return None
+    target = Path(name)
+    if target.is_dir():
+        raise UserError(f"cannot write {target}: it is a folder", hint="name a file in it")
+    if target.exists() and not target.is_file():  # a pipe or a device
+        return target
+    check_folder(target)
+    return target
+
+
+def check_folder(target: Path) -> None:
+    """Raise `UserError` where nothing can be put beside what is to be written."""
+    folder = target.resolve().parent
+    if not folder.is_dir():
+        raise UserError(f"cannot write {target}: there is no folder {target.parent}", hint="make it, or name another")
+    if not os.access(folder, os.W_OK):
+        raise UserError(f"cannot write {target}: the folder {folder} may not be written to", hint="name another")
+
+
+def picture(name: str | None) -> Path | None:
+    """The picture that `-o` names, if it does.
+
+    Raises:
+        UsageError: its suffix is neither .svg nor .png.
+        UserError: it cannot be written.
+    """
+    from circuitdsl.report.picture import painter
+
+    target = output(name)
+    if target:
+        painter(target)
+    return target
+
+
+def write(target: Path, text: str | bytes) -> None:
+    """Write a file whole, and say so beside what goes to standard output."""
+    from circuitdsl.report.report import write_whole
+
+    write_whole(target, text)
+    say(f"wrote {target}")
