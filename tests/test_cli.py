@@ -223,7 +223,7 @@ def test_a_report_on_something_else_is_refused(run, tmp_path, good) -> None:
     report = tmp_path / "r.json"
     run("verify", good, "--format", "json", "-o", str(report))
     status, _, err = run("render", "gpt2-small/ioi", "--report", str(report), "-o", str(tmp_path / "x.svg"))
-    assert status == 3
+    assert status == 2
     assert "no report on circuit ioi" in err
 
 
@@ -332,13 +332,27 @@ def test_ctrl_c_ends_the_circuit_and_those_after_it(run, tmp_path, monkeypatch) 
     assert [report.spec.circuit for report in load(path).verify(cache=False)] == ["t"]
 
 
-@pytest.mark.parametrize("content", ["{", '{"spec": 5}', "[1, 2]", '{"spec": {"circuit": "other"}}'])
-def test_a_report_that_is_none_is_refused(run, tmp_path, content: str) -> None:
-    report = tmp_path / "r.json"
-    report.write_text(content)
-    status, _, err = run("render", "pocket/ioi", "--report", str(report), "-o", str(tmp_path / "x.svg"))
-    assert status == 3
-    assert "report" in err
+@pytest.mark.parametrize("content", ["{", '{"spec": 5}', "[1, 2]", '{"spec": {"circuit": "ioi"}}', None])
+def test_a_report_that_is_none_is_refused(run, tmp_path, content: str | None) -> None:
+    """By whatever reads reports, with the same words."""
+    report, picture = tmp_path / "r.json", tmp_path / "x.svg"
+    if content is not None:
+        report.write_text(content)
+    said = run("diff", str(report), str(report))
+    assert said[0] == 2
+    assert f"error: {'cannot read the report ' if content is None else ''}{report}" in said[2]
+    assert run("render", "pocket/ioi", "--report", str(report), "-o", str(picture)) == said
+    assert not picture.exists()
+
+
+def test_a_report_of_another_schema_is_not_drawn(run, tmp_path) -> None:
+    report, picture = tmp_path / "r.json", tmp_path / "x.svg"
+    assert run("verify", "pocket/ioi", "--prompts", "32", "--claim", "c22", "-o", str(report))[0] in (0, 1)
+    report.write_text(json.dumps(json.loads(report.read_text()) | {"schema": 99}))
+    status, _, err = run("render", "pocket/ioi", "--report", str(report), "-o", str(picture))
+    assert status == 2
+    assert "schema 99, this version reads schema 1" in err
+    assert not picture.exists()
 
 
 def test_output_onto_a_folder_is_refused_before_anything_runs(run, good, tmp_path) -> None:
@@ -510,7 +524,7 @@ def test_values_out_of_reason_are_status_2(run, arguments) -> None:
 def test_a_deeply_nested_report_is_refused(run, tmp_path) -> None:
     report = tmp_path / "deep.json"
     report.write_text("[" * 100_000)
-    assert run("render", "pocket/ioi", "--report", str(report), "-o", str(tmp_path / "x.svg"))[0] == 3
+    assert run("render", "pocket/ioi", "--report", str(report), "-o", str(tmp_path / "x.svg"))[0] == 2
 
 
 def test_a_line_names_one_claim_of_several_circuits(run, tmp_path) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from circuitdsl.cli.specs import load_all, one_circuit
 from circuitdsl.cli.terminal import say
-from circuitdsl.errors import SPEC_WRONG, UserError
+from circuitdsl.errors import SPEC_WRONG, UsageError
 
 if TYPE_CHECKING:
     from circuitdsl.cli import Verbs
@@ -42,13 +41,9 @@ def _render(given: argparse.Namespace) -> int:
 
 
 def _read_report(path: Path, circuit: str) -> dict:
-    try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"cannot read the report {path}: {error}") from None
-    reports = found if isinstance(found, list) else [found]
-    for report in reports:
-        spec = report.get("spec") if isinstance(report, dict) else None
-        if isinstance(spec, dict) and spec.get("circuit") == circuit:
-            return report
-    raise UserError(f"{path} holds no report on circuit {circuit}", hint="make one with verify --format json -o FILE")
+    from circuitdsl.report.past import read_bodies
+
+    reports = {body["spec"]["circuit"]: body for body in read_bodies(path)}
+    if circuit not in reports:
+        raise UsageError(f"{path} holds no report on circuit {circuit}", hint=f"it is on {', '.join(reports)}")
+    return reports[circuit]

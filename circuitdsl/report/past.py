@@ -45,9 +45,18 @@ def read_reports(path: Path) -> tuple[Past, ...]:
     Raises:
         UsageError: the file cannot be read, or holds something else.
     """
+    return tuple(past for _, past in _read(path))
+
+
+def read_bodies(path: Path) -> tuple[dict[str, Any], ...]:
+    """The same reports as the JSON has them; raises what `read_reports` raises."""
+    return tuple(body for body, _ in _read(path))
+
+
+def _read(path: Path) -> tuple[tuple[dict[str, Any], Past], ...]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        reports = tuple(_past(report) for report in (found if isinstance(found, list) else [found]))
+        reports = tuple((body, _past(body)) for body in (found if isinstance(found, list) else [found]))
     except OSError as error:
         raise UsageError(f"cannot read the report {path}: {error.strerror or error}") from None
     except (ValueError, RecursionError) as error:
