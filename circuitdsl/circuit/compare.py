@@ -142,17 +142,17 @@ def edges_of(circuit: Circuit) -> frozenset[tuple[Node, Input]]:
 
 
 def roles_of(circuit: Circuit) -> Iterable[tuple[Node, str]]:
-    """Heads with the role of the first group that gives them one."""
-    found: dict[Node, str] = {}
+    """Heads with the roles that groups give them, whatever the order of the groups."""
+    found: dict[Node, set[str]] = {}
     for group in circuit.groups:
         if group.role and not group.outside:
             for node in group.nodes:
-                found.setdefault(_whole(node), group.role)
-    return found.items()
+                found.setdefault(_whole(node), set()).add(group.role)
+    return [(node, " and ".join(sorted(roles))) for node, roles in found.items()]
 
 
 def parts_of(circuit: Circuit) -> Iterable[tuple[Node, str]]:
-    """Every head of the circuit with its role, else its group, else nothing said."""
+    """Every head of the circuit with its roles, else its group, else nothing said."""
     named = {
         _whole(node): group.name for group in reversed(circuit.groups) if not group.outside for node in group.nodes
     }

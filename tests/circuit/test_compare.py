@@ -54,6 +54,15 @@ def test_roles_that_differ_are_named() -> None:
     assert [str(node) for node, *_ in found.roles] == ["1.0", "2.0"]
 
 
+def test_a_head_of_two_roles_agrees_with_one_of_both() -> None:
+    mover, backup = "heads mover = 2.0 at END", "heads b = 2.0 2.1 at END role backup_mover"
+    both, turned = circuit(f"{mover}\n{backup}\nb -> logits"), circuit(f"{backup}\n{mover}\nb -> logits")
+    one = circuit(f"{mover}\nmover -> logits")
+    assert not compare(both, turned, 8).disagreements
+    said = ((Node("head", 2, 0), "backup_mover and mover", "mover"),)
+    assert compare(both, one, 8).disagreements == compare(turned, one, 8).disagreements == said
+
+
 def test_the_chance_level_is_that_of_random_sets_with_the_same_layers() -> None:
     heads = Overlap(
         frozenset(Node("head", layer, head) for layer, head in [(0, 1), (0, 2), (0, 3), (1, 0), (2, 5)]),
