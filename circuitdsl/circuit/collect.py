@@ -10,6 +10,7 @@ from ..language import syntax as s
 from .bounds import resolve_claim
 from .channels import resolve_channel
 from .claims import (
+    EVERYWHERE,
     Attention,
     Circuit,
     Claim,
@@ -23,6 +24,7 @@ from .claims import (
     NodeEffect,
     Position,
     RoleChecks,
+    Site,
     Stronger,
     Test,
     Tracing,
@@ -131,6 +133,9 @@ class Claims:
         measurement, tests = expected or (None, None)
         if self.scope.under and under is None:
             return  # the condition is wrong, and that was said
+        if under is not None and _is_out(measurement, under.effect):
+            message = "the condition knocks all of it out already: there is nothing left to knock out"
+            self.scope.sink.error("E087", message, statement.measurement.span)
         positions = positions_of(measurement, tests)
         if positions is not None and under is not None:
             positions = tuple(dict.fromkeys((*positions, *_positions(under.effect))))
@@ -251,6 +256,16 @@ class Claims:
         else:
             message = f"no task defines all of {wanted} ({has})"
         scope.sink.error("E092", message, where.span)
+
+
+def _is_out(measurement: Measurement | None, condition: EdgeEffect | NodeEffect | Intervention) -> bool:
+    """Whether a knock-out replaces what its condition has replaced, and nothing else."""
+    if not isinstance(measurement, NodeEffect) or not isinstance(condition, NodeEffect):
+        return False
+    out = set(condition.sites)
+    nodes = ((site, node) for site in measurement.sites for node in (site.node, site.node.whole))
+    covered = {site for site, node in nodes if {Site(node, site.position), Site(node, EVERYWHERE)} & out}
+    return covered == set(measurement.sites)
 
 
 def _no_circuit(measurement: Measurement, whole: Membership) -> str:
