@@ -168,6 +168,30 @@ def test_a_render_format_that_is_not_known(run, tmp_path) -> None:
     assert ".svg" in err
 
 
+@pytest.mark.parametrize("verb", ["check", "render", "graph", "verify", "plan"])
+def test_a_model_that_is_none_is_refused_by_every_verb(run, good, tmp_path, verb: str) -> None:
+    """Also by those that load no weights, and before a model of 400000 layers is made."""
+    model = tmp_path / "m"
+    model.mkdir()
+    for content, says in (
+        (None, "has no config.json"),
+        ("{", "config.json"),
+        ('{"model_type": "gpt2", "n_layer": 400000, "n_head": 8}', "400000 layers; 1000 are the most"),
+    ):
+        if content:
+            (model / "config.json").write_text(content)
+        status, out, err = run(verb, good, "--model", str(model))
+        assert (status, out) == (3, "")
+        assert says in err
+
+
+def test_channels_of_a_model_that_is_not_there_speak_of_no_option(run) -> None:
+    status, _, err = run("channels", "./nowhere", "--to", "2.4.q")
+    assert status == 3
+    assert "there is no model directory nowhere" in err and "help: name a directory" in err
+    assert "--model" in run("channels", "pocket/ioi", "--model", "./nowhere", "--to", "2.4.q")[2]
+
+
 # --- what works ------------------------------------------------------------------------------------
 
 

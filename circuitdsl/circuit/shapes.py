@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from .catalogue import ModelShape
 
+#: layers of a model at the most
+MOST_LAYERS = 1000
 POCKET = Path(__file__).parent.parent / "models" / "pocket"
 
 #: name on the hub without its owner: (title, layers, heads, parallel attention, d_head, d_mlp)
@@ -97,7 +98,6 @@ def well_known(name: str) -> ModelShape | None:
     return None
 
 
-@cache
 def read_directory(path: Path, title: str) -> tuple[ModelShape | None, str | None]:
     """The shape that a directory's `config.json` gives."""
     try:
@@ -114,7 +114,14 @@ def read_directory(path: Path, title: str) -> tuple[ModelShape | None, str | Non
     )
     if layers is None or heads is None:
         return None, f"{path / 'config.json'} does not give the numbers of layers and heads"
+    if layers > MOST_LAYERS:
+        return None, too_deep(path / "config.json", layers)
     return ModelShape(title, layers, heads, _parallel(config), _d_head(config, heads), _d_mlp(config)), None
+
+
+def too_deep(config: Path, layers: int) -> str:
+    """What is wrong with a configuration of more layers than any model has."""
+    return f"{config} gives the model {layers} layers; {MOST_LAYERS} are the most"
 
 
 def _d_head(config: Any, heads: int) -> int | None:

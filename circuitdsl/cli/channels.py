@@ -86,6 +86,8 @@ def _is_spec(source: str) -> bool:
 
 def _weights(given: argparse.Namespace, circuit: Circuit | None) -> AttentionWeights:
     from circuitdsl.circuit.shapes import near
+    from circuitdsl.models.errors import ModelUnavailable
+    from circuitdsl.models.load import MODEL_FILES, MODEL_HINT
     from circuitdsl.models.weights import read_weights
 
     name, revision = given.model, None
@@ -97,8 +99,13 @@ def _weights(given: argparse.Namespace, circuit: Circuit | None) -> AttentionWei
         if circuit.model is None:
             raise UsageError(f"circuit {circuit.name} names no model", hint='add a line `model "…"`, or give --model')
         name, revision = near(circuit.model.name, circuit.path), circuit.model.revision
-    with status(f"reading the weights of {name}"):
-        return read_weights(name, revision)
+    try:
+        with status(f"reading the weights of {name}"):
+            return read_weights(name, revision)
+    except ModelUnavailable as error:
+        if circuit is None and error.hint == MODEL_HINT:
+            raise ModelUnavailable(error.message, f"name {MODEL_FILES}") from None
+        raise
 
 
 def _readers(word: str, circuit: Circuit | None, weights: AttentionWeights) -> list[Input]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from circuitdsl.cli.specs import load_all
+from circuitdsl.cli.specs import check_model, load_all
 from circuitdsl.errors import SPEC_WRONG
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ def register(verbs: Verbs) -> None:
 
 
 def _check(given: argparse.Namespace) -> int:
+    check_model(given.model)
     specs = load_all(given.spec, given.model)
     if specs is None:
         return SPEC_WRONG

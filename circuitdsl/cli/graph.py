@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from circuitdsl.cli.outputs import output, write
-from circuitdsl.cli.specs import load_all, one_circuit
+from circuitdsl.cli.specs import check_model, load_all, one_circuit
 from circuitdsl.errors import SPEC_WRONG, UsageError
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def register(verbs: Verbs) -> None:
 
 
 def _graph(given: argparse.Namespace) -> int:
+    check_model(given.model)
     specs = load_all([given.spec], given.model)
     if specs is None:
         return SPEC_WRONG

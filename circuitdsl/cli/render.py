@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from circuitdsl.cli.specs import load_all, one_circuit
+from circuitdsl.cli.specs import check_model, load_all, one_circuit
 from circuitdsl.cli.terminal import say
 from circuitdsl.errors import SPEC_WRONG, UsageError
 
@@ -27,6 +27,7 @@ def register(verbs: Verbs) -> None:
 def _render(given: argparse.Namespace) -> int:
     from circuitdsl.report.diagram import render
 
+    check_model(given.model)
     specs = load_all([given.spec], given.model)
     if specs is None:
         return SPEC_WRONG

@@ -35,6 +35,15 @@ def load_all(names: Sequence[str], model: str | None, annotate: bool = False) ->
     return specs
 
 
+def check_model(name: str | None) -> None:
+    """Raise `UserError` where `--model` names no model; for verbs that do not load it, which would say so."""
+    from circuitdsl.circuit.shapes import shape_of
+
+    problem = shape_of(name)[1] if name is not None else None
+    if problem:
+        raise UserError(problem, hint="give --model a model's directory, or its name on the Hugging Face hub")
+
+
 def one_circuit(spec: Spec, wanted: str | None) -> Circuit:
     """The circuit of that name, or the first of a spec.
 

@@ -18,4 +18,6 @@ class BrokenWeights(UserError):
 
 
 def first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    """What an error says first; where that only announces the next line, both."""
+    first, *rest = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return (f"{first} {rest[0]}" if first.endswith(":") and rest else first)[:200]

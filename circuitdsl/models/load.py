@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from circuitdsl.circuit.shapes import MOST_LAYERS, too_deep
 from circuitdsl.models.errors import BrokenWeights, ModelUnavailable, UnsupportedModel, first_line
 from circuitdsl.models.tokenizers import quiet_and_offline, read_tokenizer
 
@@ -122,9 +123,8 @@ def locate(name_or_dir: str | Path, revision: str | None = None, weights: bool =
     return _from_hub(str(name_or_dir), revision, weights)
 
 
-#: layers of a model at the most
-MOST_LAYERS = 1000
-MODEL_HINT = "point --model at a directory that holds config.json, model.safetensors and tokenizer.json"
+MODEL_FILES = "a directory that holds config.json, model.safetensors and tokenizer.json"
+MODEL_HINT = f"point --model at {MODEL_FILES}"
 
 
 def _check_directory(path: Path, weights: bool) -> None:
@@ -138,9 +138,7 @@ def _check_directory(path: Path, weights: bool) -> None:
         raise ModelUnavailable(f"the model directory {path} cannot be read: {error.strerror}") from None
     if not weights:
         return
-    if "config.json" not in names:
-        raise ModelUnavailable(f"{path} has no config.json, so it is not a model in Hugging Face's layout", MODEL_HINT)
-    _check_layers(path / "config.json")
+    check_configuration(path)
     if (path / "model.safetensors.index.json").is_file():
         weight_files(path)
     if not _has_weights(path):
@@ -153,15 +151,19 @@ def _check_directory(path: Path, weights: bool) -> None:
         raise ModelUnavailable(f"{path} has no model.safetensors", MODEL_HINT)
 
 
-def _check_layers(config: Path) -> None:
-    """Raise `ModelUnavailable` where a configuration asks for more layers than any model has.
+def check_configuration(directory: Path) -> None:
+    """Raise `ModelUnavailable` where there is no configuration, or one of more layers than any model has.
 
     A model is made before its weights are read, and a slip of the pen here would take all the memory there is.
     """
+    config = directory / "config.json"
+    if not config.is_file():
+        message = f"{directory} has no config.json, so it is not a model in Hugging Face's layout"
+        raise ModelUnavailable(message, MODEL_HINT)
     given = _read_json(config)
     for key in ("num_hidden_layers", "n_layer"):
         if isinstance(given.get(key), int) and given[key] > MOST_LAYERS:
-            raise ModelUnavailable(f"{config} gives the model {given[key]} layers; {MOST_LAYERS} are the most")
+            raise ModelUnavailable(too_deep(config, given[key]))
 
 
 def _from_hub(name: str, revision: str | None, weights: bool) -> Path:
@@ -280,17 +282,27 @@ def _pretrained(directory: Path, dtype: torch.dtype) -> Any:
             local_files_only=True,
             output_loading_info=True,
             attn_implementation="eager",
+            ignore_mismatched_sizes=True,  # which is an error below, in our words
         )
     except (OSError, SafetensorError) as error:
         raise ModelUnavailable(f"the model in {directory} cannot be read: {first_line(error)}") from None
     except Exception as error:  # transformers lets through whatever a wrong configuration runs into
         raise UnsupportedModel(f"transformers cannot load the model in {directory}: {first_line(error)}") from None
-    missing = sorted(info["missing_keys"]) + sorted(str(key) for key in info["mismatched_keys"])
+    if info["mismatched_keys"]:
+        key, has, wants = min(info["mismatched_keys"])
+        raise BrokenWeights(
+            f"the weights in {directory} do not fit its config.json: {key} is {_size_of(has)}, not {_size_of(wants)}"
+        )
+    missing = sorted(info["missing_keys"])
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise BrokenWeights(f"the weights in {directory} lack {missing[0]}{more}; the model would be part random")
     refuse_more_layers(directory, sorted(info["unexpected_keys"]), model.config)
     return model
+
+
+def _size_of(shape: torch.Size) -> str:
+    return " × ".join(map(str, shape))
 
 
 def refuse_more_layers(directory: Path, unexpected: list[str], config: Any) -> None:

@@ -10,7 +10,7 @@ import torch
 
 from circuitdsl.models.errors import UnsupportedModel, first_line
 from circuitdsl.models.families import read_parts
-from circuitdsl.models.load import locate
+from circuitdsl.models.load import check_configuration, locate
 from circuitdsl.models.parts import Linear, Transformer
 from circuitdsl.models.tokenizers import quiet_and_offline, read_tokenizer
 
@@ -23,6 +23,7 @@ def outline(name_or_dir: str | Path, dtype: str = "float32", revision: str | Non
         UnsupportedModel: the family is not known.
     """
     directory = locate(name_or_dir, revision, weights=False)
+    check_configuration(directory)
     with quiet_and_offline():
         from transformers import AutoConfig, AutoModelForCausalLM
 

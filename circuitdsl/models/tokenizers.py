@@ -26,7 +26,10 @@ def read_tokenizer(directory: Path) -> Any:
             if "tokenizer.model" in names:
                 return AutoTokenizer.from_pretrained(str(directory), local_files_only=True, trust_remote_code=False)
         except Exception as error:  # the tokenizers library raises bare Exception
-            raise ModelUnavailable(f"the tokenizer in {directory} cannot be read: {first_line(error)}") from None
+            raise ModelUnavailable(
+                f"the tokenizer in {directory} cannot be read: {first_line(error)}",
+                hint="put the model's own tokenizer.json there",
+            ) from None
     return None
 
 

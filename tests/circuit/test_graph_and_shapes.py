@@ -101,6 +101,7 @@ def test_directories(tmp_path: Path, config: dict[str, Any], shape: tuple[Any, .
         (b"{", "{0}/config.json is not JSON"),
         (b"\xff\xfe\0", "{0}/config.json is not JSON"),
         (b"[1]", "{0}/config.json does not give the numbers of layers and heads"),
+        (b'{"n_layer": 1001, "n_head": 8}', "{0}/config.json gives the model 1001 layers; 1000 are the most"),
         (b'{"n_layer": "4", "n_head": -1}', "{0}/config.json does not give the numbers of layers and heads"),
     ],
 )

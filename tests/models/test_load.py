@@ -211,6 +211,21 @@ def test_missing_weights_are_not_made_up(copy: Path) -> None:
         load_model(copy, device="cpu")
 
 
+def test_weights_of_another_size_are_named(copy: Path) -> None:
+    weights = load_file(copy / "model.safetensors")
+    weights["transformer.h.1.mlp.c_fc.bias"] = weights["transformer.h.1.mlp.c_fc.bias"][:7].clone()
+    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(BrokenWeights, match=r"transformer\.h\.1\.mlp\.c_fc\.bias is 7, not \d+"):
+        load_model(copy, device="cpu")
+
+
+def test_what_transformers_says_of_a_configuration_is_not_cut_at_its_colon(copy: Path) -> None:
+    config = json.loads((copy / "config.json").read_text()) | {"n_head": "two"}
+    (copy / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UnsupportedModel, match=r"'n_head': .*two"):
+        load_model(copy, device="cpu")
+
+
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_weights_that_are_not_finite(copy: Path, bad: float) -> None:
     weights = load_file(copy / "model.safetensors")
@@ -270,8 +285,9 @@ def test_a_stream_that_is_not_the_sum_is_refused(gpt2_dir: Path, monkeypatch: py
 
 def test_a_broken_tokenizer(copy: Path) -> None:
     (copy / "tokenizer.json").write_text("{}")
-    with pytest.raises(ModelUnavailable, match=r"the tokenizer in .* cannot be read"):
+    with pytest.raises(ModelUnavailable, match=r"the tokenizer in .* cannot be read") as refused:
         load_model(copy, device="cpu")
+    assert "tokenizer.json" in str(refused.value.hint)
 
 
 def test_no_tokenizer(gpt2_dir: Path) -> None:
