@@ -45,12 +45,20 @@ def test_nothing_is_overwritten(tmp_path: Path, capsys) -> None:
     assert path.read_text() == "mine"
 
 
+def test_a_model_that_nobody_knows_is_taken_with_a_warning(tmp_path: Path, capsys) -> None:
+    assert cli.run(["init", str(tmp_path / "a.circ"), "--model", "gpt2"]) == 0
+    assert capsys.readouterr().err == ""
+    assert cli.run(["init", str(tmp_path / "b.circ"), "--model", "gtp2"]) == 0
+    assert "gtp2 is not known here" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("options", "status", "says"),
     [
         (("--task", "ioj"), 2, "there is no task ioj"),
         (("--model", "/nowhere"), 3, "there is no model directory /nowhere"),
         (("--model", 'a"b'), 2, "cannot be called"),
+        (("-o", "other.circ"), 2, "two files are named"),
     ],
 )
 def test_what_cannot_be_made_is_said(tmp_path: Path, capsys, options, status: int, says: str) -> None:

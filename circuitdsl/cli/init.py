@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from circuitdsl.cli.terminal import say
 from circuitdsl.errors import UsageError, UserError
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from circuitdsl.tasks.task import Task
 
 _STARTER = """\
-# A starter: verify it as it is, then put your own circuit in its place.
+# A starter: it verifies as it is, but its heads are a guess, and claims may fail. Put your own circuit in their place.
 circuit {name} "{title}"
   # source "who found it, and where"
 
@@ -77,6 +78,10 @@ def starter(task: Task, model: str) -> str:
     shape, problem = shape_of(model)
     if problem:
         raise UserError(problem)
+    if shape is None:
+        say(
+            f"warning: {model} is not known here: whether it is a model, and has these heads, is seen when it is loaded"
+        )
     places = [name for name in task.positions if name != "END"]
     return format_text(
         _STARTER.format(
