@@ -23,6 +23,8 @@ _POSITION = re.compile(r"[A-Z][A-Z0-9_]*")
 _NTH = re.compile(r"(.+)#([0-9]{1,9})", re.DOTALL)
 #: bytes of a prompt file beyond which its positions are not looked up before it is used
 _LARGE = 64 * 2**20
+#: bad lines that an error names at the most
+_NAMED = 100
 
 
 def read_prompts(
@@ -110,7 +112,8 @@ def _refuse(path: Path, problems: list[str], found: int) -> None:
     """Raise `PromptFileError` for a file with bad lines, or with no line at all."""
     if problems:
         plural = "s" if len(problems) > 1 else ""
-        raise PromptFileError("\n".join([f"{len(problems)} bad line{plural} in {path}", *problems]))
+        more = [f"… and {len(problems) - _NAMED} more"] if len(problems) > _NAMED else []
+        raise PromptFileError("\n".join([f"{len(problems)} bad line{plural} in {path}", *problems[:_NAMED], *more]))
     if not found:
         raise PromptFileError(f"{path} has no prompts")
 

@@ -6,13 +6,19 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from circuitdsl.errors import UserError
+from circuitdsl.language.diagnostics import did_you_mean, shorten, suggest
 
 #: keys whose value may be a list
 ANSWERS = ("answer", "distractor", "corrupt_answer")
+#: keys that may be left out, so that nobody would miss one that is misspelt
+OPTIONAL = ("positions", "stratum", "corrupt_answer")
+#: all keys; any other is the author's own
+KEYS = frozenset({"clean", "corrupt", "clean_tokens", "corrupt_tokens", *ANSWERS, *OPTIONAL})
 
 
 class PromptFileError(UserError):
@@ -43,7 +49,16 @@ def object_of(record: Any) -> dict[str, Any]:
         raise record
     if not isinstance(record, dict):
         raise BadLine("a prompt pair is a JSON object, {…}")
+    for key in record:
+        meant = None if key in KEYS else _meant(key)
+        if meant and not record.get(meant):
+            raise BadLine(f"there is no field {shorten(key)!r}{did_you_mean(meant)}")
     return record
+
+
+@lru_cache(1000)
+def _meant(key: str) -> str | None:
+    return suggest(key, OPTIONAL)
 
 
 def _json_records(text: str) -> Iterator[tuple[int, Any]]:
@@ -64,6 +79,8 @@ def _csv_records(text: str) -> Iterator[tuple[int, Any]]:
             columns = [name.strip() for name in row]
             if twice := [name for name in columns if name and columns.count(name) > 1]:
                 yield number, BadLine(f"two columns are named {twice[0]}")
+            if "positions" in columns:
+                yield number, BadLine("every position is a column of its own, named in capitals")
         elif len(row) != len(columns):
             hint = " (a text with a comma needs quotes)" if len(row) > len(columns) else ""
             yield number, BadLine(f"{len(row)} cells under {len(columns)} columns{hint}")

@@ -128,6 +128,32 @@ def test_all_bad_lines_are_reported_at_once(tmp_path, gpt2_tokens) -> None:
     assert [line.split(": ")[0] for line in caught.value.message.splitlines()[1:]] == [f"{path}:{n}" for n in lines]
 
 
+def test_of_very_many_bad_lines_a_hundred_are_named(tmp_path) -> None:
+    path = tmp_path / "p.jsonl"
+    path.write_text("x\n" * 5000)
+    lines = reason(path, None).splitlines()
+    assert (lines[0], lines[-1], len(lines)) == (f"5000 bad lines in {path}", "… and 4900 more", 102)
+
+
+@pytest.mark.parametrize("name", ["postions", "Positions", "strata", "corrupt_answers"])
+def test_a_misspelt_field_that_nobody_would_miss_is_named(tmp_path, name: str) -> None:
+    message = reason(write(tmp_path / "p.jsonl", IDS | {name: ""}), None)
+    assert f":1: there is no field '{name}'; did you mean" in message
+    path = write_csv(tmp_path / "p.csv", {key: json.dumps(value) for key, value in (IDS | {name: 1}).items()})
+    assert f":2: there is no field '{name}'" in reason(path, None)
+
+
+def test_positions_of_a_table_are_columns(tmp_path) -> None:
+    path = write_csv(tmp_path / "p.csv", {key: json.dumps(value) for key, value in IDS.items()} | {"positions": "A"})
+    assert ":1: every position is a column of its own" in reason(path, None)
+
+
+def test_fields_of_the_authors_own_are_left_alone(tmp_path) -> None:
+    own = {"id": 7, "clean_len": 3, "position": "beside the one that counts", "source": "mine"}
+    path = write(tmp_path / "p.jsonl", IDS | {"positions": {"A": 1}} | own)
+    assert read_prompts(path, None, "mine").pairs[0].positions["A"] == (1,)
+
+
 @pytest.mark.parametrize(
     ("change", "word", "where"),
     [
