@@ -76,6 +76,7 @@ class Spec:
         circuit: str | None = None,
         early_stop: bool = True,
         cache: bool = True,
+        memory: int | None = None,
         progress: Progress | None = None,
     ) -> Report | Reports:
         """Check every claim against the model.
@@ -86,6 +87,7 @@ class Spec:
             circuit: the name of one circuit, where the file has several.
             early_stop: stop measuring a claim once it is decided.
             cache: use and keep what was measured before.
+            memory: bytes that measuring may take beside the model; by default what is free decides.
             progress: called with (work done, work that may still be needed at most, what is going on).
 
         Returns:
@@ -93,12 +95,12 @@ class Spec:
 
         Raises:
             SpecError: the spec has errors; the message lists them.
-            UserError: the model cannot be loaded, or nothing can be measured.
+            UserError: the model cannot be loaded, nothing can be measured, or the memory is too little for one prompt.
         """
         from circuitdsl.verifying import verify_spec
 
         spec = self if circuit is None else replace(self, circuits=(self.circuit(circuit),))
-        return verify_spec(spec, model, prompts, seed, device, dtype, early_stop, cache, progress)
+        return verify_spec(spec, model, prompts, seed, device, dtype, early_stop, cache, memory, progress)
 
     def _repr_svg_(self) -> str | None:
         from circuitdsl.report.diagram import draw, to_svg

@@ -31,6 +31,7 @@ def verify_spec(
     dtype: str,
     early_stop: bool,
     cache: bool,
+    memory: int | None,
     progress: Progress | None,
 ) -> Report | Reports:
     """What `Spec.verify` does; arguments, results and errors are the same."""
@@ -48,7 +49,7 @@ def verify_spec(
     with _threads_kept(), Store(default_path()) if cache else nullcontext() as store:
         models = Models(given, device, dtype)
         own = model if isinstance(model, Transformer) else None
-        options = Options(early_stop=early_stop)
+        options = Options(early_stop=early_stop, max_memory=memory)
         reports = (
             _verified(with_overrides(one, prompts, seed), own, models, options, store, progress) for one in wanted
         )
@@ -71,7 +72,7 @@ def _verified(
         model = models.of(circuit)
     else:
         torch.set_num_threads(threads_for(model.d_model, model.device.type, models.threads))
-    report = verify(circuit, model, make_benches(circuit, model, store), options, progress)
+    report = verify(circuit, model, make_benches(circuit, model, store, options.max_memory), options, progress)
     return replace(report, seconds=time.perf_counter() - start)
 
 

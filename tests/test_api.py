@@ -23,6 +23,18 @@ heads mover = 2.4 2.5 at END
 mover -> logits at END : negligible        "<script>alert(1)</script>"
 expect accuracy >= 99%
 """
+LIMITED = """circuit small
+model "pocket"
+task ioi(prompts = 40)
+heads mover = 2.4 2.5 at END
+mover -> logits at END : effect in [-90%, 90%]
+expect denoise(mover) : effect >= -90%
+expect faithfulness(ablate = mean, keep = edges) >= -900%
+expect induction_score(mover) >= 0%
+intervention less
+  scale mover by 0.5
+  expect logit_diff >= -99
+"""
 DOCS = Path(__file__).parent.parent / "docs" / "api.md"
 
 
@@ -144,6 +156,15 @@ def test_options_reach_the_run(pocket) -> None:
     assert (found.tasks[0].prompts, found.tasks[0].seed, found.early_stop) == (33, 5, False)
     assert calls
     assert spec.verify(pocket, prompts=33, seed=5, early_stop=False).cached == 1
+
+
+def test_little_memory_gives_the_same_numbers(pocket) -> None:
+    spec = circuitdsl.loads(LIMITED)
+    whole, small = (spec.verify(pocket, cache=False, memory=limit) for limit in (None, 8 * 10**6))
+    values = [[claim.measured.value for claim in report.claims] for report in (whole, small)]
+    assert values[1] == pytest.approx(values[0], abs=1e-5)
+    with pytest.raises(circuitdsl.UserError, match="too little to measure in: one prompt of"):
+        spec.verify(pocket, memory=10**6)
 
 
 def test_a_report_as_a_frame(report) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from circuitdsl.cli.arguments import size
 from circuitdsl.cli.terminal import status
 
 if TYPE_CHECKING:
@@ -35,6 +36,11 @@ def add_model_arguments(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--model", help="a model's name or directory, instead of the spec's own")
     verb.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: a GPU, if any")
     verb.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"), help="number format")
+
+
+def add_memory_argument(verb: argparse.ArgumentParser) -> None:
+    """The option that limits the memory of measuring."""
+    verb.add_argument("--memory", type=size, metavar="SIZE", help="measure in no more than this beside the model (2GB)")
 
 
 def models(given: argparse.Namespace) -> Models:

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from circuitdsl.cli.arguments import positive, seed
-from circuitdsl.cli.models import add_model_arguments
+from circuitdsl.cli.models import add_memory_argument, add_model_arguments
 from circuitdsl.cli.outputs import output, write
 from circuitdsl.cli.specs import load_all
 from circuitdsl.cli.terminal import console, status
@@ -45,6 +45,7 @@ def register(verbs: Verbs) -> None:
     plan.add_argument("--prompts", type=positive, help="prompts per task at most, instead of the spec's number")
     plan.add_argument("--seed", type=seed, help="seed of the prompts, instead of the spec's")
     plan.add_argument("--no-early-stop", action="store_true", help="plan for all prompts for every claim")
+    add_memory_argument(plan)
     plan.add_argument("--format", choices=("text", "json"), help="default: text, or json for -o FILE.json")
     plan.add_argument("-o", "--output", help="write to this file")
     plan.set_defaults(run=_plan)
@@ -88,7 +89,7 @@ def _forecast(circuit: Circuit, given: argparse.Namespace) -> Forecast:
         model = outline(place, given.dtype, revision)
         device = device_named(given.device)
         datasets = {use.name: make_data(circuit, use, model) for use in tasks_in_use(circuit)}
-        work = workload(circuit, model, datasets, MEAN_PROMPTS, not given.no_early_stop)
+        work = workload(circuit, model, datasets, MEAN_PROMPTS, not given.no_early_stop, given.memory)
         torch.set_num_threads(threads_for(model.d_model, device.type, torch.get_num_threads()))
         machine = calibrate(model, device)
     size = parameters(model)
@@ -109,7 +110,7 @@ def _forecast(circuit: Circuit, given: argparse.Namespace) -> Forecast:
             sum(seconds(model, task, task.most, machine) for task in work),
         ),
         weights=size * torch.finfo(model.dtype).bits // 8,
-        memory=memory(model, work, device),
+        memory=memory(model, work, device, given.memory),
     )
 
 

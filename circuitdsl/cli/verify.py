@@ -12,8 +12,8 @@ from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 
-from circuitdsl.cli.arguments import level, positive, seed, size
-from circuitdsl.cli.models import add_model_arguments, models
+from circuitdsl.cli.arguments import level, positive, seed
+from circuitdsl.cli.models import add_memory_argument, add_model_arguments, models
 from circuitdsl.cli.outputs import output, write
 from circuitdsl.cli.specs import HOW_CLAIMS_ARE_NAMED, load_all
 from circuitdsl.cli.terminal import console, progress, say
@@ -55,9 +55,7 @@ def register(verbs: Verbs) -> None:
     )
     verify.add_argument("--each-at", type=level, metavar="LEVEL", help="judge claims one by one at this level (5%%)")
     verify.add_argument("--allow-undecided", action="store_true", help="exit with 0 where nothing fails")
-    verify.add_argument(
-        "--memory", type=size, metavar="SIZE", help="measure in no more than this beside the model (2GB)"
-    )
+    add_memory_argument(verify)
     verify.add_argument("--per-prompt", metavar="FILE.csv", help="write the numbers of every prompt to this file")
     verify.add_argument("--no-cache", action="store_true", help="measure everything, whatever earlier runs have found")
     verify.set_defaults(run=_verify)
@@ -145,6 +143,7 @@ def _reports(circuits: list[Circuit], given: argparse.Namespace, table: list[Row
         only=given.claim,
         full=given.full,
         templates=given.generalise == "templates",
+        max_memory=given.memory,
     )
     loaded = models(given)
     with nullcontext() if given.no_cache else Store(default_path(), warn=lambda text: say(f"warning: {text}")) as store:

@@ -49,7 +49,14 @@ from circuitdsl.patching import parts
 from circuitdsl.patching import runs as engine
 from circuitdsl.patching.count import Tally
 from circuitdsl.patching.intervene import intervene
-from circuitdsl.patching.memory import out_of_memory, prompts_at_once
+from circuitdsl.patching.memory import (
+    VOCAB_ROWS,
+    in_halves,
+    prompts_at_once,
+    refuse_too_little,
+    run_at_once,
+    vocabulary_rows,
+)
 from circuitdsl.patching.patch import Readout
 from circuitdsl.patching.recompute import effects
 from circuitdsl.patching.runs import Runs, Terms
@@ -162,17 +169,19 @@ def bench(
 
     Raises:
         UserError: the metric cannot be taken on this task, a prompt does not fit the model or is the same as its
-            partner, or the model gives no finite numbers on it.
+            partner, the model gives no finite numbers on it, or the memory allowed is too little for a single one.
     """
     _check_pairs(data.pairs)
-    ends = cache(lambda: _ends(model, data.pairs))
-    vocabulary = Readout.of_vocabulary(lambda rows, _: rows, model.n_vocab)
+    refuse_too_little(model, max((len(pair.clean_tokens) for pair in data.pairs), default=1), max_memory)
+    ends = cache(lambda: _ends(model, data.pairs, max_memory))
+    at_once = vocabulary_rows(model, max_memory)
+    vocabulary = Readout.of_vocabulary(lambda rows, _: rows, model.n_vocab, at_once)
     logits = _read(model, ends()[0], lambda _: vocabulary) if metric.name == "kl" else None
     score = scorer(metric, data.pairs, logits)
     reference = cache(more) if more else lambda: data.pairs
     known = memory(store, model, data.pairs, metric, reference) if store else None
-    clean = _remembered(known, "clean", metric, lambda: _score(model, ends()[0], score))
-    corrupt = _remembered(known, "corrupt", metric, lambda: _score(model, ends()[1], score))
+    clean = _remembered(known, "clean", metric, lambda: _score(model, ends()[0], score, at_once))
+    corrupt = _remembered(known, "corrupt", metric, lambda: _score(model, ends()[1], score, at_once))
     return Bench(model, data, metric, score, clean, corrupt, ends, others or {}, reference, max_memory, memory=known)
 
 
@@ -189,15 +198,20 @@ def _remembered(known: Memory | None, side: str, metric: Metric, compute: Callab
     return known.scores(side, metric, compute) if known else compute()
 
 
-def random_bench(model: Transformer) -> Bench:
-    """Repeated random tokens, for what needs no task: nothing is scored on them."""
+def random_bench(model: Transformer, max_memory: int | None = None) -> Bench:
+    """Repeated random tokens, for what needs no task: nothing is scored on them.
+
+    Raises:
+        UserError: the memory allowed is too little for a single sequence.
+    """
     bos = model.tokenizer is not None and Tokens(model.tokenizer, model.name).adds_bos
     rows = [tuple(sequence(model, 0, i, bos)) for i in range(SEQUENCES)]
-    pairs = tuple(PromptPair(row, row, (), (), {}, "") for row in rows)
+    refuse_too_little(model, len(rows[0]), max_memory)
+    data = Dataset("", "", 0, bos, tuple(PromptPair(row, row, (), (), {}, "") for row in rows))
     nothing = np.zeros(SEQUENCES)
     ends = torch.empty(2, 0, model.d_model)
     score = Scorer(None, lambda logits, _: logits[:, 0])
-    return Bench(model, Dataset("", "", 0, bos, pairs), Metric(), score, nothing, nothing, lambda: (ends[0], ends[1]))
+    return Bench(model, data, Metric(), score, nothing, nothing, lambda: (ends[0], ends[1]), max_memory=max_memory)
 
 
 def behaviour(bench: Bench, metric: Metric) -> Array:
@@ -205,12 +219,13 @@ def behaviour(bench: Bench, metric: Metric) -> Array:
     if metric == bench.metric:
         return bench.clean
     score = scorer(metric, bench.pairs)
-    return _remembered(bench.memory, "clean", metric, lambda: _score(bench.model, bench.ends_of()[0], score))
+    at_once = vocabulary_rows(bench.model, bench.max_memory)
+    return _remembered(bench.memory, "clean", metric, lambda: _score(bench.model, bench.ends_of()[0], score, at_once))
 
 
 def score_ends(bench: Bench, ends: Float[Tensor, "n d"]) -> Array:
     """The task's metric on residual streams at END, one for each of its prompts."""
-    return _score(bench.model, ends, bench.scorer)
+    return _score(bench.model, ends, bench.scorer, vocabulary_rows(bench.model, bench.max_memory))
 
 
 # --- positions -------------------------------------------------------------------------------------
@@ -250,7 +265,8 @@ def measure(
     means = any(map(uses_means, values))
     scored = [request for request in patched if is_scored(request)]
     neurons = parts.neurons(node for request in values for node in writers_of(request))
-    both_ways = any(patch.direction == "denoise" for request in patched for patch in patches_of(request))
+    twice = any(patch.direction == "denoise" for request in patched for patch in patches_of(request))
+    twice |= any(isinstance(request, ChangedRequest) for request in values)
     corrupt_layers = max((corrupt_layers_of(request, bench.model.n_layers) for request in values), default=0)
 
     def measure_part(places: Array, part: Array) -> None:
@@ -267,7 +283,7 @@ def measure(
         if done:
             done(len(values) * len(part))
 
-    for places, part in parts_of(bench, indices, both_ways) if any(map(needs_runs, values)) else ():
+    for places, part in parts_of(bench, indices, twice) if any(map(needs_runs, values)) else ():
         _in_memory(measure_part, places, part)
     for request in values:
         if isinstance(request, BehaviourRequest) and request.under is None:
@@ -275,7 +291,7 @@ def measure(
         elif isinstance(request, TraceRequest):
             values[request] = sent(bench, request)[indices]
         elif isinstance(request, ScoreRequest):
-            values[request] = head_score(bench.model, request, indices, bench.data.seed, bench.data.bos)
+            values[request] = head_score(bench, request, indices)
     return {r: Series(indices, values[r], present(bench, r, indices), changed[r]) for r in values}
 
 
@@ -288,26 +304,20 @@ def _readings(bench: Bench, runs: Runs, requests: Sequence[Request], part: Array
 
 def _in_memory(work: Callable[[Array, Array], None], places: Array, part: Array) -> None:
     """Do some work on prompts, or on one half of them after the other where memory runs out."""
-    try:
-        return work(places, part)
-    except (MemoryError, RuntimeError) as error:
-        if not out_of_memory(error):
-            raise
-        if len(part) == 1:
-            raise UserError(
-                f"memory ran out running prompt {part[0] + 1}", hint="give it more memory, or take a smaller dtype"
-            ) from None
-    half = len(part) // 2
-    _in_memory(work, places[:half], part[:half])
-    return _in_memory(work, places[half:], part[half:])
+    in_halves(
+        lambda start, end: work(places[start:end], part[start:end]),
+        0,
+        len(part),
+        lambda i: f"running prompt {part[i] + 1}",
+    )
 
 
-def parts_of(bench: Bench, indices: Array, both_ways: bool = False) -> Iterator[tuple[Array, Array]]:
+def parts_of(bench: Bench, indices: Array, twice: bool = False) -> Iterator[tuple[Array, Array]]:
     """Prompts of one length, as many at a time as memory takes: (places in `indices`, indices)."""
     lengths = np.asarray([len(bench.pairs[i].clean_tokens) for i in indices])
     for length in np.unique(lengths):
         places = np.flatnonzero(lengths == length)
-        size = prompts_at_once(bench.model, int(length), bench.max_memory, both_ways)
+        size = prompts_at_once(bench.model, int(length), bench.max_memory, twice)
         for start in range(0, len(places), size):
             chunk = places[start : start + size]
             yield chunk, indices[chunk]
@@ -329,7 +339,8 @@ def _mean_terms(bench: Bench, length: int, neurons: Sequence[Node]) -> tuple[Ter
         known = [pair for pair in bench.reference if len(pair.corrupt_tokens) == length]
         names, codes = np.unique([pair.stratum for pair in known], return_inverse=True)
         tokens = _tokens(known, "corrupt_tokens")
-        terms = engine.mean_terms(bench.model, tokens, torch.as_tensor(codes), len(names), neurons)
+        at_once = run_at_once(bench.model, length, bench.max_memory)
+        terms = engine.mean_terms(bench.model, tokens, torch.as_tensor(codes), len(names), neurons, at_once)
         number = {str(name): i for i, name in enumerate(names)}
         stratum = [number[p.stratum] if len(p.corrupt_tokens) == length else -1 for p in bench.pairs]
         bench._means[length] = terms, np.asarray(stratum)
@@ -349,7 +360,7 @@ def scores_of(bench: Bench, runs: Runs, requests: Sequence[Request], part: Array
     scores: dict[Request, Array] = {}
     for metric, mine in by_metric.items():
         score = scorer_of(bench, metric)
-        readout = _readout(score, torch.as_tensor(part), bench.model.device)
+        readout = _readout_of(bench, score, part)
         experiments = [experiment_of(request) for request in mine]
         positions = places_of(bench, mine, part)
         found = effects(
@@ -369,7 +380,7 @@ def _alone(bench: Bench, runs: Runs, circuits: Sequence[Subgraph], part: Array) 
     if not circuits:
         return {}
     positions = places_of(bench, circuits, part)
-    readout = _readout(bench.scorer, torch.as_tensor(part), bench.model.device)
+    readout = _readout_of(bench, bench.scorer, part)
     found = subgraph_effects(
         bench.model, runs, circuits, positions, readout, max_memory=bench.max_memory, tally=bench.tally
     )
@@ -410,7 +421,7 @@ def _intervened(
                 numbers = attributed(bench, runs, request.inner, run.cache, part)
             else:
                 score = scorer_of(bench, request.inner.metric)
-                rows = engine.baseline(bench.model, run.cache, _readout(score, places, bench.model.device))
+                rows = engine.baseline(bench.model, run.cache, _readout_of(bench, score, part))
                 numbers = _scored(score, rows[None], places)[0]
             found[request] = numbers, run.changed.cpu().numpy()
     return found
@@ -419,12 +430,14 @@ def _intervened(
 # --- readouts --------------------------------------------------------------------------------------
 
 
-def _ends(model: Transformer, pairs: Sequence[PromptPair]) -> Ends:
+def _ends(model: Transformer, pairs: Sequence[PromptPair], max_memory: int | None) -> Ends:
     """The residual streams at END of all clean and all corrupt prompts."""
     ends = torch.empty(2, len(pairs), model.d_model, dtype=model.dtype, device=model.device)
     for places, tokens in engine.by_length([pair.clean_tokens for pair in pairs]):
         partners = _tokens([pairs[i] for i in places], "corrupt_tokens")
-        ends[0, places], ends[1, places] = engine.ends(model, tokens), engine.ends(model, partners, "corrupt")
+        at_once = run_at_once(model, tokens.shape[1], max_memory)
+        ends[0, places] = engine.ends(model, tokens, "clean", at_once)
+        ends[1, places] = engine.ends(model, partners, "corrupt", at_once)
     for side, end in zip(("clean", "corrupt"), ends, strict=True):
         broken = (~end.isfinite().all(dim=1)).nonzero().flatten().tolist()
         if broken:
@@ -442,24 +455,29 @@ def _read(
     """What a readout gives on residual streams at END."""
     parts = []
     with torch.inference_mode():
-        for here in torch.arange(len(ends)).split(engine.VOCAB_ROWS):
+        for here in torch.arange(len(ends)).split(VOCAB_ROWS):
             places = torch.arange(len(here), device=ends.device)
             parts.append(engine.read(model, ends[here][:, None], places, readout(here))[:, 0].cpu())
     return torch.cat(parts)
 
 
-def _score(model: Transformer, ends: Float[Tensor, "n d"], score: Scorer) -> Array:
+def _score(model: Transformer, ends: Float[Tensor, "n d"], score: Scorer, at_once: int) -> Array:
     """A metric on residual streams at END, one for each prompt of the scorer."""
-    found = _read(model, ends, lambda here: _readout(score, here, model.device))
+    found = _read(model, ends, lambda here: _readout(score, here, model.device, at_once))
     return _scored(score, found[None], torch.arange(len(ends)))[0]
 
 
-def _readout(score: Scorer, places: Int[Tensor, " m"], device: torch.device) -> Readout:
+def _readout_of(bench: Bench, score: Scorer, part: Array) -> Readout:
+    at_once = vocabulary_rows(bench.model, bench.max_memory)
+    return _readout(score, torch.as_tensor(part), bench.model.device, at_once)
+
+
+def _readout(score: Scorer, places: Int[Tensor, " m"], device: torch.device, at_once: int) -> Readout:
     """What a scorer reads of the prompts at `places`; whole-vocabulary metrics are reduced to their score at once."""
     if score.ids is not None:
         return Readout.of_tokens(score.ids[places])
     there = places.to(device)
-    return Readout.of_vocabulary(lambda rows, prompts: score.score(rows, there[prompts])[:, None], 1)
+    return Readout.of_vocabulary(lambda rows, prompts: score.score(rows, there[prompts])[:, None], 1, at_once)
 
 
 def _scored(score: Scorer, found: Float[Tensor, "e n k"], places: Int[Tensor, " n"]) -> Array:

@@ -85,7 +85,8 @@ def cut(
     indices: list[int] = []
     scores: list[float] = []
     signal, control = _Gathered(bench), _Gathered(bench)
-    for numbers, tracer in tracers(bench.model, [pair.clean_tokens for pair in bench.pairs]):
+    prompts = [pair.clean_tokens for pair in bench.pairs]
+    for numbers, tracer in tracers(bench.model, prompts, bench.max_memory):
         pairs = [bench.pairs[number] for number in numbers]
         starts = (
             tracer.start(place, head, indices_of(pair, source), indices_of(pair, target))

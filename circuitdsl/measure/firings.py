@@ -23,12 +23,12 @@ def firings(bench: Bench, request: TraceRequest) -> list[Firing | None]:
     """
     key = (request.head, request.source, request.target)
     if key not in bench._firings:
-        places = [
+        sources, targets = (
             [tuple(i for position in positions for i in indices_of(pair, position)) for pair in bench.pairs]
             for positions in (request.source, request.target)
-        ]
+        )
         prompts = [pair.clean_tokens for pair in bench.pairs]
-        bench._firings[key] = fired(bench.model, prompts, request.head, *places)
+        bench._firings[key] = fired(bench.model, prompts, request.head, sources, targets, bench.max_memory)
     return bench._firings[key]
 
 

@@ -11,6 +11,7 @@ Heads": prefix matching on repeated random tokens). The score of a head is the m
 from __future__ import annotations
 
 import random
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -21,23 +22,29 @@ from circuitdsl.circuit.claims import ScoreKind
 from circuitdsl.measure.requests import ScoreRequest
 from circuitdsl.models.parts import Transformer
 from circuitdsl.patching import runs as engine
+from circuitdsl.patching.memory import run_at_once
 from circuitdsl.patching.patch import check_node
+
+if TYPE_CHECKING:
+    from circuitdsl.measure.bench import Bench
 
 #: tokens in a block, where the model can hold two of them
 BLOCK = 25
 #: sequences of a score that stands outside of any task
 SEQUENCES = 64
-CHUNK = 64
 Array = np.ndarray
 
 
-def head_score(model: Transformer, request: ScoreRequest, indices: Array, seed: int, bos: bool) -> Array:
+def head_score(bench: Bench, request: ScoreRequest, indices: Array) -> Array:
     """A score on sequences, one number for each: the i-th sequence of a seed is always the same."""
+    model, bos = bench.model, bench.data.bos
     for head in request.heads:
         check_node(model, head)
     found = []
-    for start in range(0, len(indices), CHUNK):
-        tokens = torch.tensor([sequence(model, seed, int(i), bos) for i in indices[start : start + CHUNK]])
+    at_once = run_at_once(model, 2 * BLOCK + 1, bench.max_memory)
+    for start in range(0, len(indices), at_once):
+        some = indices[start : start + at_once]
+        tokens = torch.tensor([sequence(model, bench.data.seed, int(i), bos) for i in some])
         runs = engine.run(model, tokens, tokens)
         patterns = [engine.patterns(model, runs.clean, head.layer, head.head) for head in request.heads]
         found.append(torch.stack([_score(p, request.kind, bos) for p in patterns]).mean(0))

@@ -27,13 +27,13 @@ from circuitdsl.models.parts import Norm, Transformer
 from circuitdsl.models.weights import AttentionWeights, weights_of
 from circuitdsl.patching import runs as engine
 from circuitdsl.patching.attend import pattern_of
+from circuitdsl.patching.memory import run_at_once
 
 #: a head fires where it gives a token at least this much of its attention
 FIRES = 0.5
 #: the share of all that upstream heads add which the senders make up
 COVERED = 0.7
 #: prompts traced at a time
-CHUNK = 64
 
 SIDES: tuple[Side, ...] = ("destination", "source")
 Added = tuple[tuple[Node, float], ...]
@@ -250,6 +250,7 @@ def fired(
     head: Node,
     sources: Sequence[Sequence[int]],
     targets: Sequence[Sequence[int]],
+    max_memory: int | None = None,
 ) -> list[Firing | None]:
     """Each prompt's firing of a head from one of some tokens to one of others; None where it does not fire.
 
@@ -257,18 +258,21 @@ def fired(
         NotTraced: the model turns queries and keys with the position.
     """
     found: list[Firing | None] = [None] * len(prompts)
-    for numbers, tracer in tracers(model, prompts):
+    for numbers, tracer in tracers(model, prompts, max_memory):
         for place, number in enumerate(numbers):
             found[number] = tracer.start(place, head, sources[number], targets[number])
     return found
 
 
-def tracers(model: Transformer, prompts: Sequence[Sequence[int]]) -> Iterator[tuple[list[int], Tracer]]:
-    """Tracers for prompts, by length and chunk: (their numbers, tracer)."""
+def tracers(
+    model: Transformer, prompts: Sequence[Sequence[int]], max_memory: int | None = None
+) -> Iterator[tuple[list[int], Tracer]]:
+    """Tracers for prompts, by length and as many at once as fit: (their numbers, tracer)."""
     weights = weights_of(model)
     omegas: dict[Node, Omega] = {}
     for places, tokens in engine.by_length(prompts):
         numbers = np.asarray(places).tolist()
-        for start in range(0, len(numbers), CHUNK):
-            part = slice(start, start + CHUNK)
+        at_once = run_at_once(model, tokens.shape[1], max_memory)
+        for start in range(0, len(numbers), at_once):
+            part = slice(start, start + at_once)
             yield numbers[part], Tracer(model, tokens[part], weights, omegas)

@@ -7,7 +7,7 @@ position stays there. What is computed here is the part of the receiver's change
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,25 +62,33 @@ def wanted(plans: Iterable[Plan], model: Transformer) -> dict[Senders, frozenset
 
 
 def flows(model: Transformer, runs: Runs, plans: Sequence[Plan], where: Where, max_rows: int, tally: Tally) -> Flows:
-    """The changes that MLPs add, for each set of senders of some plans, at most about `max_rows` points at a time."""
+    """The changes that MLPs add, for each set of senders of some plans, at most `max_rows` points at a time."""
     fixed = any(plan.fixed for plan in plans)
     need = wanted(plans, model)
-    added: dict[Key, Tensor] = {}
+    added: dict[Key, list[Tensor]] = {}
     rows: dict[Senders, Array] = {}
-    chunk: list[tuple[Senders, Array]] = []
-    size = 0
+    pieces: list[tuple[Senders, Array]] = []
     for senders in need:
         host = np.argwhere(where.mask(all_names(senders), fixed))
         rows[senders] = np.full((where.n, where.length), -1)
         rows[senders][host[:, 0], host[:, 1]] = np.arange(len(host))
-        if chunk and size + len(host) > max_rows:
-            added |= _flow(model, runs, chunk, need, where, tally)
-            chunk, size = [], 0
-        chunk.append((senders, host))
-        size += len(host)
+        pieces += [(senders, host[start : start + max_rows]) for start in range(0, max(1, len(host)), max_rows)]
+    for chunk in _chunks(pieces, max_rows):
+        for key, part in _flow(model, runs, chunk, need, where, tally).items():
+            added.setdefault(key, []).append(part)
+    return Flows({key: torch.cat(parts) for key, parts in added.items()}, rows)
+
+
+def _chunks(pieces: Iterable[tuple[Senders, Array]], max_rows: int) -> Iterator[list[tuple[Senders, Array]]]:
+    """Pieces together as long as they have `max_rows` points at most; never two of the same senders."""
+    chunk: list[tuple[Senders, Array]] = []
+    for piece in pieces:
+        if chunk and sum(len(host) for _, host in chunk) + len(piece[1]) > max_rows:
+            yield chunk
+            chunk = []
+        chunk.append(piece)
     if chunk:
-        added |= _flow(model, runs, chunk, need, where, tally)
-    return Flows(added, rows)
+        yield chunk
 
 
 def _flow(

@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from math import ceil
 from pathlib import Path
 
 import torch
 
+from circuitdsl.errors import UserError
 from circuitdsl.models.parts import Transformer
 
 #: bytes that caches and a batch may take together on a CPU, and the share of what is free that they may take
 CPU_BYTES, CPU_SHARE, GPU_SHARE = 480 * 2**20, 0.5, 0.8
+#: the share of a limit that is planned for: allocators keep more than is asked of them
+LIMIT_SHARE = 0.75
 #: of these bytes, the share of the caches and that of a batch; the rest is for what comes and goes
 CACHES, BATCH = 0.45, 0.4
 #: the most prompts whose runs are cached together, by kind of device
 MOST_PROMPTS = {"cpu": 64, "cuda": 1024}
+#: prompts that go through the model at once
+CHUNK = 64
+#: rows whose logits over the whole vocabulary are held at once, and copies of them
+VOCAB_ROWS, VOCAB_COPIES = 256, 3
+
+
+class OutOfMemory(UserError):
+    """Memory ran out, or what is allowed is too little for a single prompt."""
 
 
 def allowed(device: torch.device, max_memory: int | None = None) -> int:
-    """Bytes that caches and a batch may take together, beside the model; `max_memory` overrides the default."""
+    """Bytes that caches and a batch may take together, beside the model; most of `max_memory` where that is given."""
     if max_memory is not None:
-        return max_memory
+        return int(max_memory * LIMIT_SHARE)
     if device.type == "cuda":
         free = torch.cuda.mem_get_info(device)[0]
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
@@ -36,36 +49,107 @@ def _free_on_host() -> int:
         return 2**40
 
 
-def batch_rows(model: Transformer, length: int, max_memory: int | None = None) -> int:
-    """How many residual-stream vectors a batch may hold at once."""
-    size = torch.finfo(model.dtype).bits // 8
+def batch_rows(model: Transformer, length: int, max_memory: int | None = None, held: int = 0) -> int:
+    """How many residual-stream vectors a batch may hold at once; those of one run of `length` tokens at the least.
+
+    Args:
+        held: numbers beside each vector that are kept to the end of the run.
+    """
+    return max(length, int(allowed(model.device, max_memory) * BATCH) // _row_bytes(model, length, held))
+
+
+def _row_bytes(model: Transformer, length: int, held: int) -> int:
     heads = model.n_heads * (6 * model.d_head + 4 * length)
-    per_row = size * (8 * model.d_model + 3 * model.d_mlp + heads)
-    return max(64, int(allowed(model.device, max_memory) * BATCH) // per_row)
+    return _size(model) * (8 * model.d_model + 3 * model.d_mlp + heads + held)
+
+
+def _size(model: Transformer) -> int:
+    """Bytes of a number."""
+    return torch.finfo(model.dtype).bits // 8
+
+
+def all_terms(model: Transformer) -> int:
+    """Numbers in the terms of all nodes at one position, a head's as its `z`."""
+    return model.n_layers * (model.n_heads * model.d_head + model.d_model) + model.d_model
+
+
+def vocabulary_rows(model: Transformer, max_memory: int | None = None) -> int:
+    """How many rows of logits over the whole vocabulary may be held at once."""
+    if max_memory is None:
+        return VOCAB_ROWS
+    rest = allowed(model.device, max_memory) * (1 - CACHES - BATCH)
+    return max(1, min(VOCAB_ROWS, int(rest / (VOCAB_COPIES * 4 * model.n_vocab))))
+
+
+def refuse_too_little(model: Transformer, length: int, max_memory: int | None) -> None:
+    """Raise `OutOfMemory` where a limit has no room for one prompt.
+
+    That is room for its runs twice, as denoising and interventions hold them, and for one run of a circuit whose edges
+    are kept, which holds all terms.
+    """
+    run = length * _row_bytes(model, length, all_terms(model))
+    least = ceil(max(2 * prompt_bytes(model, length) / CACHES, run / BATCH) / LIMIT_SHARE)
+    if max_memory is not None and max_memory < least:
+        raise OutOfMemory(
+            f"{max_memory / 1e6:.0f} MB are too little to measure in: one prompt of {length} tokens needs "
+            f"{ceil(least / 1e6)} MB on {model.name}",
+            hint=f"allow {ceil(least / 1e6)}MB or more, or take a smaller dtype",
+        )
 
 
 def prompt_bytes(model: Transformer, length: int) -> int:
     """Bytes of one prompt's clean run and of its partner's terms, as they are cached."""
-    size = torch.finfo(model.dtype).bits // 8
     attn = model.blocks[0].attn
     terms = model.n_heads * model.d_head + model.d_model
     residuals = model.d_model * (1 if model.parallel else 2)
     heads = model.n_heads * (1 if attn.post is None else 2)  # under a post-norm `z` is kept before and after it
     projected = (heads + 2 * attn.n_kv_heads) * model.d_head
-    return size * length * (model.n_layers * (2 * terms + residuals + projected) + 2 * model.d_model)
+    return _size(model) * length * (model.n_layers * (2 * terms + residuals + projected) + 2 * model.d_model)
 
 
-def prompts_at_once(model: Transformer, length: int, max_memory: int | None = None, both_ways: bool = False) -> int:
-    """How many prompts are cached together.
+def prompts_at_once(model: Transformer, length: int, max_memory: int | None = None, twice: bool = False) -> int:
+    """How many prompts are cached together; one at the least.
 
     Args:
-        both_ways: denoising is measured as well, which holds the runs a second time, swapped.
+        twice: their runs are held a second time, swapped for denoising or changed by an intervention.
     """
     budget = allowed(model.device, max_memory) * CACHES
-    fit = int(budget // (prompt_bytes(model, length) * (2 if both_ways else 1)))
+    fit = int(budget // (prompt_bytes(model, length) * (2 if twice else 1)))
     return max(1, min(fit, MOST_PROMPTS.get(model.device.type, 64)))
+
+
+def run_at_once(model: Transformer, length: int, max_memory: int | None = None) -> int:
+    """How many prompts run together where little of each is kept."""
+    return CHUNK if max_memory is None else min(CHUNK, prompts_at_once(model, length, max_memory))
 
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+
+
+def in_halves(work: Callable[[int, int], None], start: int, end: int, doing: Callable[[int], str]) -> None:
+    """Do some work on items `start` to `end`, or on one half of them after the other where memory runs out.
+
+    Args:
+        work: takes the first item and the last + 1.
+        doing: what is done with an item, for the message.
+
+    Raises:
+        OutOfMemory: memory ran out on one item alone.
+    """
+    try:
+        return work(start, end)
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        if end - start == 1:
+            raise ran_out(doing(start)) from None
+    middle = (start + end) // 2
+    in_halves(work, start, middle, doing)
+    return in_halves(work, middle, end, doing)
+
+
+def ran_out(doing: str) -> OutOfMemory:
+    """Says on what memory ran out."""
+    return OutOfMemory(f"memory ran out {doing}", hint="give it more memory, or take a smaller dtype")

@@ -17,6 +17,7 @@ from torch import Tensor
 from circuitdsl.circuit.claims import EVERYWHERE, Edge, EdgeEffect, Node, NodeEffect, Position, Site
 from circuitdsl.errors import UserError
 from circuitdsl.models.parts import Transformer
+from circuitdsl.patching.memory import VOCAB_ROWS
 
 Ablation = Literal["corrupt", "mean", "zero"]
 Direction = Literal["noise", "denoise"]
@@ -78,11 +79,13 @@ class Readout:
         tokens: token ids per prompt; only their logits are computed.
         reduce: takes logits `[m, vocab]` (float32) and the prompt of each row `[m]`, gives `[m, width]`.
         width: numbers read per prompt.
+        at_once: rows whose logits over the whole vocabulary are held together.
     """
 
     tokens: Int[Tensor, "n width"] | None
     reduce: Callable[[Float[Tensor, "m vocab"], Int[Tensor, " m"]], Float[Tensor, "m width"]] | None
     width: int
+    at_once: int = VOCAB_ROWS
 
     def on(self, device: torch.device) -> Readout:
         """The same with its tokens on a device."""
@@ -94,9 +97,11 @@ class Readout:
         return cls(tokens, None, tokens.shape[1])
 
     @classmethod
-    def of_vocabulary(cls, reduce: Callable[[Tensor, Tensor], Tensor], width: int) -> Readout:
+    def of_vocabulary(
+        cls, reduce: Callable[[Tensor, Tensor], Tensor], width: int, at_once: int = VOCAB_ROWS
+    ) -> Readout:
         """A function of the whole vocabulary's logits, for softmax, argmax and KL divergence."""
-        return cls(None, reduce, width)
+        return cls(None, reduce, width, at_once)
 
 
 def resolve(names: Mapping[str, Int[Tensor, "n k"]], wanted: Iterable[Position], length: int) -> Positions:

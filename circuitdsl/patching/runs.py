@@ -14,15 +14,11 @@ from torch import Tensor
 
 from circuitdsl.circuit.claims import Node
 from circuitdsl.models.parts import PORTS, Attention, Transformer, Turns, attend
+from circuitdsl.patching.memory import CHUNK
 from circuitdsl.patching.parts import component
 from circuitdsl.patching.patch import Ablation, PatchError, Readout, check_node
 
 C = TypeVar("C", bound="Terms")
-
-#: prompts run at once when the caches are filled
-CHUNK = 64
-#: rows whose logits over the whole vocabulary are held at once
-VOCAB_ROWS = 256
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -182,12 +178,14 @@ def one_run(model: Transformer, tokens: Int[Tensor, "n T"]) -> Cache:
 
 
 @torch.inference_mode()
-def ends(model: Transformer, tokens: Int[Tensor, "n T"], which: str = "clean") -> Float[Tensor, "n d"]:
+def ends(
+    model: Transformer, tokens: Int[Tensor, "n T"], which: str = "clean", at_once: int = CHUNK
+) -> Float[Tensor, "n d"]:
     """The residual streams at END, before the final norm, and nothing else; errors are those of `run`."""
     tokens = tokens.to(model.device).long()
     _check_tokens(model, tokens, which)
     found = []
-    for part in tokens.split(CHUNK):
+    for part in tokens.split(at_once):
         terms = _new_terms(model, *part.shape)
         _fill(model, part, terms, slice(None))
         found.append(terms.end)
@@ -201,19 +199,21 @@ def mean_terms(
     stratum: Int[Tensor, " n"],
     strata: int,
     neurons: Sequence[Node] = (),
+    at_once: int = CHUNK,
 ) -> Terms:
     """Mean terms of the prompts of each stratum, position by position; memory does not grow with the prompts.
 
     Args:
         stratum: each prompt's stratum, from 0 to `strata` - 1; every stratum has a prompt.
+        at_once: prompts that run together.
     """
     tokens, stratum = tokens.to(model.device).long(), stratum.to(model.device)
     _check_tokens(model, tokens, "corrupt")
     total = _new_terms(model, strata, tokens.shape[1], neurons)
     for tensor in _tensors(total):
         tensor.zero_()
-    for start in range(0, len(tokens), CHUNK):
-        rows = slice(start, start + CHUNK)
+    for start in range(0, len(tokens), at_once):
+        rows = slice(start, start + at_once)
         part = _new_terms(model, len(tokens[rows]), tokens.shape[1], neurons)
         _fill(model, tokens[rows], part, slice(None))
         for tensor, more in zip(_tensors(total), _tensors(part), strict=True):
@@ -335,7 +335,8 @@ def read(
     if readout.tokens is None:
         assert readout.reduce is not None
         n, m, _ = resid.shape
-        rows = zip(resid.flatten(0, 1).split(VOCAB_ROWS), prompts.repeat_interleave(m).split(VOCAB_ROWS), strict=True)
+        split = readout.at_once
+        rows = zip(resid.flatten(0, 1).split(split), prompts.repeat_interleave(m).split(split), strict=True)
         out = torch.cat([readout.reduce(model.logits(part).float(), at) for part, at in rows])
         return out.view(n, m, readout.width).float()
     tokens = readout.tokens.to(model.device)[prompts]

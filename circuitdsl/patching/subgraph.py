@@ -25,7 +25,7 @@ from circuitdsl.circuit.claims import LOGITS, Edge, Input, Node, Position, Site
 from circuitdsl.models.parts import PORTS, Port, Transformer, attend
 from circuitdsl.patching.count import Tally
 from circuitdsl.patching.flow import term
-from circuitdsl.patching.memory import batch_rows
+from circuitdsl.patching.memory import all_terms, batch_rows, in_halves
 from circuitdsl.patching.parts import component, neuron_term
 from circuitdsl.patching.patch import Ablation, Experiment, PatchError, Positions, Readout, check, check_node
 from circuitdsl.patching.runs import Runs, Terms, read
@@ -84,7 +84,8 @@ def subgraph_effects(
     Args:
         subgraphs: may repeat; each distinct one is run once.
         positions: token indices of every position that they name, except `*`.
-        max_rows: residual-stream vectors computed at once; by default what fits (see `memory.batch_rows`).
+        max_rows: residual-stream vectors computed at once; by default what fits (see `memory.batch_rows`). Halved and
+            retried when memory runs out.
         max_memory: bytes that this may take beside the model; by default what `memory` finds right.
         tally: counts the work done.
 
@@ -93,25 +94,45 @@ def subgraph_effects(
 
     Raises:
         PatchError: a node, edge or position that the model or the prompts do not have.
+        OutOfMemory: there is not enough for one run.
     """
     tally = tally if tally is not None else Tally()
     where = Where.of(positions, runs.n, runs.length)
     distinct = list(dict.fromkeys(subgraphs))
     _check(model, runs, distinct)
-    rows = max(1, (max_rows or batch_rows(model, runs.length, max_memory)) // runs.length)
     found: dict[Subgraph, Tensor] = {}
     for kind in dict.fromkeys(one.kind for one in distinct):
         group = [one for one in distinct if one.kind == kind]
-        kept = [_Kept.of(one) for one in group]
-        values = torch.empty(len(group) * runs.n, readout.width, device=model.device)
-        for run in torch.arange(len(values), device=model.device).split(rows):
-            batch = _Batch(model, runs, where, group[0], kept, run // runs.n, run % runs.n)
-            values[run] = _pass(batch, readout)
-            tally.batches += 1
-            tally.block_positions += len(run) * ((model.n_layers - 1) * runs.length + 1)
-        found |= zip(group, values.view(len(group), runs.n, -1), strict=True)
+        found |= zip(group, _group(runs, where, group, readout, max_rows, max_memory, tally), strict=True)
     tally.experiments += len(distinct)
     return torch.stack([found[one] for one in subgraphs])
+
+
+def _group(
+    runs: Runs,
+    where: Where,
+    group: Sequence[Subgraph],
+    readout: Readout,
+    max_rows: int | None,
+    max_memory: int | None,
+    tally: Tally,
+) -> Float[Tensor, "subgraphs n width"]:
+    """Subgraphs of one kind, as many runs at once as fit."""
+    model, kept = runs.model, [_Kept.of(one) for one in group]
+    values = torch.empty(len(group) * runs.n, readout.width, device=model.device)
+
+    def work(start: int, end: int) -> None:
+        run = torch.arange(start, end, device=model.device)
+        values[run] = _pass(_Batch(model, runs, where, group[0], kept, run // runs.n, run % runs.n), readout)
+        tally.batches += 1
+        tally.block_positions += len(run) * ((model.n_layers - 1) * runs.length + 1)
+
+    held = all_terms(model) if group[0].keep == "edges" else 0
+    at_once = max(1, (max_rows or batch_rows(model, runs.length, max_memory, held)) // runs.length)
+    for start in range(0, len(values), at_once):
+        end = min(start + at_once, len(values))
+        in_halves(work, start, end, lambda i: f"running a circuit alone on one prompt of {runs.length} tokens")
+    return values.view(len(group), runs.n, -1)
 
 
 def _check(model: Transformer, runs: Runs, subgraphs: Sequence[Subgraph]) -> None:

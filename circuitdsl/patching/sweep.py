@@ -13,7 +13,7 @@ from torch import Tensor
 from circuitdsl.patching.count import Tally
 from circuitdsl.patching.flow import flows
 from circuitdsl.patching.live import Live
-from circuitdsl.patching.memory import batch_rows, out_of_memory
+from circuitdsl.patching.memory import batch_rows, out_of_memory, ran_out
 from circuitdsl.patching.patch import Experiment, PatchError, Positions, check
 from circuitdsl.patching.runs import Runs, first_difference
 from circuitdsl.patching.tables import Array, Batch, Plan, Where, plan, ship
@@ -135,8 +135,6 @@ def _tried(live: Live, part: Batch, patched: Callable[[Live], Tensor]) -> Tensor
         if not out_of_memory(error):
             raise
         if len(part.plans) * len(part.rows) == 1:
-            raise PatchError(
-                f"memory ran out patching one prompt of {part.where.length} tokens ({part.plans[0].experiment})",
-                hint="give it more memory, or take a smaller dtype",
-            ) from None
+            what = f"patching one prompt of {part.where.length} tokens ({part.plans[0].experiment})"
+            raise ran_out(what) from None
     return None

@@ -62,7 +62,7 @@ class Options:
 
     `full` takes all measurements of the whole circuit besides. `task` and `ids` keep to some claims on one task, each
     at the level that it has among all. `templates` makes verdicts about prompts from other templates (all prompts are
-    measured then; see `verdict.samples.by_stratum`).
+    measured then; see `verdict.samples.by_stratum`). `max_memory` is for what needs no task; tasks have their own.
     """
 
     early_stop: bool = True
@@ -73,6 +73,7 @@ class Options:
     task: str | None = None
     ids: frozenset[str] | None = None
     templates: bool = False
+    max_memory: int | None = None
 
     def on(self, plan: ClaimPlan) -> bool:
         """Whether a claim is among those asked for by id and task."""
@@ -143,7 +144,7 @@ def verify(
     shape = shape_of(model)
     plans = plan(circuit, shape)
     if any(p.task == RANDOM for p in plans):
-        benches = {**benches, RANDOM: random_bench(model)}
+        benches = {**benches, RANDOM: random_bench(model, options.max_memory)}
     members = [
         _collected(p, benches[p.task], options)
         for p in plans

@@ -31,9 +31,9 @@ from circuitdsl.models.parts import Transformer
 from circuitdsl.patching.calibrate import Machine
 from circuitdsl.patching.count import floor_by_prompt
 from circuitdsl.patching.flow import wanted
-from circuitdsl.patching.memory import BATCH, allowed, prompt_bytes, prompts_at_once
+from circuitdsl.patching.memory import BATCH, CHUNK, allowed, prompt_bytes, prompts_at_once, refuse_too_little
 from circuitdsl.patching.patch import Experiment
-from circuitdsl.patching.runs import CHUNK, first_difference
+from circuitdsl.patching.runs import first_difference
 from circuitdsl.patching.subgraph import Subgraph
 from circuitdsl.patching.sweep import entries
 from circuitdsl.patching.tables import Where, all_names
@@ -107,6 +107,7 @@ def workload(
     datasets: dict[str, Dataset],
     mean_prompts: int,
     early_stop: bool = True,
+    max_memory: int | None = None,
 ) -> tuple[TaskWork, ...]:
     """What `verify` would run for each task.
 
@@ -114,37 +115,65 @@ def workload(
         model: only its shape is looked at.
         datasets: the prompts of each task, by its name in the spec.
         mean_prompts: prompts that means are taken over, where there are not more.
+        max_memory: bytes that measuring may take beside the model.
+
+    Raises:
+        UserError: that is too little for a single prompt.
     """
     plans = plan(circuit, shape_of(model))
     return tuple(
-        _task_work([p for p in plans if p.task == name], model, name, data, circuit.metric, mean_prompts, early_stop)
+        _task_work(
+            [p for p in plans if p.task == name],
+            _Prompts(model, data, max_memory),
+            name,
+            circuit.metric,
+            mean_prompts,
+            early_stop,
+        )
         for name, data in datasets.items()
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Prompts:
+    """The prompts of one task on a model, and the memory that they may take."""
+
+    model: Transformer
+    data: Dataset
+    max_memory: int | None
+
+    def lengths(self, indices: np.ndarray) -> np.ndarray:
+        return np.asarray([len(self.data.pairs[i].clean_tokens) for i in indices])
+
+    def parts(self, indices: np.ndarray) -> list[np.ndarray]:
+        """Prompts of one length, as many at a time as are measured together."""
+        lengths = self.lengths(indices)
+        found = []
+        for length in np.unique(lengths):
+            group = indices[lengths == length]
+            size = prompts_at_once(self.model, int(length), self.max_memory)
+            found += [group[i : i + size] for i in range(0, len(group), size)]
+        return found
+
+
 def _task_work(
-    plans: Sequence[ClaimPlan],
-    model: Transformer,
-    name: str,
-    data: Dataset,
-    metric: Metric,
-    mean_prompts: int,
-    early_stop: bool,
+    plans: Sequence[ClaimPlan], prompts: _Prompts, name: str, metric: Metric, mean_prompts: int, early_stop: bool
 ) -> TaskWork:
-    everything = np.arange(len(data.pairs))
+    data, everything = prompts.data, np.arange(len(prompts.data.pairs))
+    lengths = prompts.lengths(everything)
+    refuse_too_little(prompts.model, int(lengths.max()), prompts.max_memory)
     asked = [request for p in plans for request in p.requests]
     requests = [_like_a_patch(request, metric) for request in dict.fromkeys(asked)]
     patches = [r for r in requests if is_scored(r)]
     reads = [r for r in requests if isinstance(r, AttentionRequest)]
     looks = plan_looks(len(data.pairs), early_stop).sizes
-    start = _runs(model, data, everything) + _means(patches, data, mean_prompts) + _null_work(plans, model, data)
-    steps = [_measuring(model, data, requests, everything[a:b]) for a, b in zip((0, *looks), looks, strict=False)]
-    lengths = [len(pair.clean_tokens) for pair in data.pairs]
+    start = _runs(prompts, everything) + _means(patches, data, mean_prompts) + _null_work(plans, prompts)
+    steps = [_measuring(prompts, requests, everything[a:b]) for a, b in zip((0, *looks), looks, strict=False)]
     return TaskWork(
         task=name,
         prompts=len(data.pairs),
         looks=looks,
-        tokens=(min(lengths), max(lengths)),
+        tokens=(int(lengths.min()), int(lengths.max())),
         claims=len(plans),
         requests=len(asked),
         experiments=len({experiment_of(r) for r in patches}),
@@ -156,17 +185,17 @@ def _task_work(
     )
 
 
-def _null_work(plans: Sequence[ClaimPlan], model: Transformer, data: Dataset) -> Work:
+def _null_work(plans: Sequence[ClaimPlan], prompts: _Prompts) -> Work:
     """The nulls' patches, on the first prompts of each claim that has a null; the same prompts go together."""
-    everything = np.arange(len(data.pairs))
+    everything = np.arange(len(prompts.data.pairs))
     wanted: dict[bytes, tuple[np.ndarray, dict[Request, None]]] = {}
     for p in plans:
         nulls = [request for part in p.parts for request in part.null_requests]
-        here = np.logical_and.reduce([present(data, request, everything) for request in p.requests])
+        here = np.logical_and.reduce([present(prompts.data, request, everything) for request in p.requests])
         first = np.flatnonzero(here)[:NULL_PROMPTS]
         if nulls and len(first):
             wanted.setdefault(first.tobytes(), (first, {}))[1].update(dict.fromkeys(nulls))
-    return sum((_measuring(model, data, list(nulls), first) for first, nulls in wanted.values()), Work())
+    return sum((_measuring(prompts, list(nulls), first) for first, nulls in wanted.values()), Work())
 
 
 def _like_a_patch(request: Request, metric: Metric) -> Request:
@@ -189,29 +218,22 @@ def _means(patches: Sequence[Request], data: Dataset, mean_prompts: int) -> Work
     return Work(run_tokens=round(prompts * length), passes=-(-prompts // CHUNK))
 
 
-def _parts(model: Transformer, data: Dataset, indices: np.ndarray) -> list[np.ndarray]:
-    """Prompts of one length, as many at a time as are measured together."""
-    lengths = np.asarray([len(data.pairs[i].clean_tokens) for i in indices])
-    groups = [(indices[lengths == length], prompts_at_once(model, int(length))) for length in np.unique(lengths)]
-    return [group[i : i + size] for group, size in groups for i in range(0, len(group), size)]
-
-
-def _runs(model: Transformer, data: Dataset, indices: np.ndarray) -> Work:
+def _runs(prompts: _Prompts, indices: np.ndarray) -> Work:
     """The clean and the corrupt run of some prompts."""
-    tokens = sum(len(data.pairs[i].clean_tokens) for i in indices)
-    return Work(run_tokens=2 * tokens, passes=2 * len(_parts(model, data, indices)))
+    return Work(run_tokens=2 * int(prompts.lengths(indices).sum()), passes=2 * len(prompts.parts(indices)))
 
 
-def _measuring(model: Transformer, data: Dataset, requests: Sequence[Request], indices: np.ndarray) -> Work:
+def _measuring(prompts: _Prompts, requests: Sequence[Request], indices: np.ndarray) -> Work:
     """One call of `measure`: the runs of its prompts, and every distinct patch on them."""
+    model = prompts.model
     patches = [r for r in requests if is_scored(r)]
     circuits = {r for r in requests if isinstance(r, Subgraph)}
     if not patches and not circuits and not any(isinstance(r, AttentionRequest) for r in requests):
         return Work()
     denoise = [r for r in patches if experiment_of(r).direction == "denoise"]
-    work = _runs(model, data, indices) + (_runs(model, data, indices) if denoise else Work())
-    for part in _parts(model, data, indices):
-        pairs = [data.pairs[i] for i in part]
+    work = _runs(prompts, indices) + (_runs(prompts, indices) if denoise else Work())
+    for part in prompts.parts(indices):
+        pairs = [prompts.data.pairs[i] for i in part]
         whole = (model.n_layers - 1) * len(pairs[0].clean_tokens) + 1  # in the last layer END alone goes on
         alone = len(circuits) * len(pairs) * whole
         work += Work(block_positions=alone, passes=len({circuit.kind for circuit in circuits}))
@@ -259,10 +281,11 @@ def seconds(model: Transformer, task: TaskWork, work: Work, machine: Machine) ->
     return machine.seconds(positions + mlps, work.passes, model.n_layers) + task.claims * _WEIGHING * machine.layer
 
 
-def memory(model: Transformer, work: Sequence[TaskWork], device: torch.device) -> int:
+def memory(model: Transformer, work: Sequence[TaskWork], device: torch.device, max_memory: int | None = None) -> int:
     """Bytes that measuring takes at the most, weights aside: the runs of some prompts, and one batch of patched runs.
 
     Counts activations only; a Python process with torch and transformers takes about half a gigabyte besides.
     """
-    most = [min(prompts_at_once(model, t.tokens[1]), t.prompts) * prompt_bytes(model, t.tokens[1]) for t in work]
-    return max(most, default=0) + int(allowed(device) * BATCH)
+    together = [min(prompts_at_once(model, t.tokens[1], max_memory), t.prompts) for t in work]
+    most = [n * prompt_bytes(model, t.tokens[1]) for n, t in zip(together, work, strict=True)]
+    return max(most, default=0) + int(allowed(device, max_memory) * BATCH)

@@ -91,6 +91,22 @@ def test_the_screen_says_that_time_is_an_estimate(capsys) -> None:
     assert "laundry_list" in out
 
 
+def test_a_limit_of_memory_is_planned_for(tmp_path, capsys) -> None:
+    found = []
+    for options in ((), ("--memory", "16MB")):
+        assert cli.run(["plan", "pocket/ioi", "--format", "json", *options]) == 0
+        found.append(json.loads(capsys.readouterr().out))
+    assert found[1]["memory"] <= 16 * 10**6 < found[0]["memory"]
+    most = [forecast["tasks"][0]["most"] for forecast in found]
+    assert most[0]["block_positions"] == most[1]["block_positions"] and most[0]["passes"] < most[1]["passes"]
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(POCKET / name, tmp_path)
+    config = json.loads((POCKET / "config.json").read_text()) | {"n_layer": 24, "n_embd": 1024, "n_inner": 4096}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert cli.run(["plan", "pocket/ioi", "--model", str(tmp_path), "--memory", "16MB"]) == 3
+    assert "16 MB are too little to measure in: one prompt of 20 tokens needs" in capsys.readouterr().err
+
+
 def test_what_cannot_be_planned_is_said(tmp_path, capsys) -> None:
     assert cli.run(["plan", "pocket/ioi", "--model", str(tmp_path)]) == 3
     assert "config.json" in capsys.readouterr().err
