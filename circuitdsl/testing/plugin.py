@@ -111,16 +111,22 @@ class Run:
 
     def __init__(self, circuit: Circuit, config: pytest.Config) -> None:
         self.circuit, self.config = circuit, config
+        self._told: Claim | None = None
 
     def result(self, claim: Claim, task: str | None) -> ClaimResult:
+        from circuitdsl.errors import UserError
+
         found = self._outcome
+        if isinstance(found, UserError) and self._told is not None:
+            raise UserError(f"for the reason given at line {self._told.line}")
         if isinstance(found, Exception):
+            self._told = claim
             raise found
         return next(result for result in found.claims if (result.id, result.task) == (claim.id, task))
 
     @cached_property
     def _outcome(self) -> Report | Exception:
-        """The report, or why there is none: said by every claim, found out once."""
+        """The report, or why there is none: found out once, and said in full by the first claim."""
         from circuitdsl.errors import UserError
         from circuitdsl.models.errors import ModelUnavailable
 

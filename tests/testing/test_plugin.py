@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+
+from circuitdsl.api import load
+from tests.conftest import ROOT
 
 pytest_plugins = ["pytester"]
 
@@ -141,6 +145,10 @@ def test_a_model_that_is_not_at_hand_skips_unless_it_was_asked_for(run, monkeypa
     result = run("--circ-model", "/nowhere")
     result.assert_outcomes(failed=3)
     result.stdout.fnmatch_lines(["could not be run: there is no model directory /nowhere*--circ-model*"])
+    told = [line for line in result.outlines if line.startswith("could not be run: ")]
+    full, *brief = told
+    assert "/nowhere" in full
+    assert len(brief) == 2 and all("for the reason given at line " in line for line in brief)
     run("--circ-model", "pocket").assert_outcomes(passed=2, failed=1)
 
 
@@ -198,3 +206,10 @@ def test_a_failing_property_shows_the_simplest_prompt_that_breaks_it(run) -> Non
             "  the simplest found by a search: “Then, *”: logit_diff *, not > 12",
         ]
     )
+
+
+def test_the_claims_that_the_page_names_can_be_named() -> None:
+    named = re.findall(r'pytest "(specs/\S+\.circ)::(.+?)"', (ROOT / "docs" / "testing.md").read_text())
+    assert named
+    for path, name in named:
+        assert name in {f"L{claim.line} {claim.text}" for claim in load(ROOT / path).circuit().claims}
