@@ -38,7 +38,7 @@ MEAN_PROMPTS = 2000
 ADVICE = 4
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Spec:
     """A spec file as read: its circuits, and everything that was found wrong with it."""
 
@@ -46,6 +46,11 @@ class Spec:
     text: str
     circuits: tuple[Circuit, ...]
     diagnostics: tuple[Diagnostic, ...]
+
+    def __repr__(self) -> str:
+        """One line: the fields are the whole file, and everything that it says."""
+        wrong = sum(found.severity == "error" for found in self.diagnostics)
+        return f"<Spec {self.path}: {f'{wrong} errors' if wrong else ', '.join(map(repr, self.circuits))}>"
 
     @property
     def ok(self) -> bool:

@@ -104,6 +104,19 @@ def test_a_spec_gives_its_graph_and_its_picture() -> None:
     assert both.circuit("b").graph.name == "b"
 
 
+def test_what_a_prompt_shows_is_one_line(report) -> None:
+    spec = circuitdsl.load("pocket/ioi")
+    assert repr(spec) == f"<Spec {spec.path}: <Circuit ioi: 6 groups, 25 claims>>"
+    assert repr(circuitdsl.loads("circuit t\nmovr -> logits\n")) == "<Spec <text>: 1 errors>"
+    counts = str(report).splitlines()[0]
+    assert repr(report) == f"<Report: {counts}>"
+    one = dataclasses.replace(report, claims=report.claims[:1] * 2)
+    assert str(one).startswith(f"{report.spec.circuit} on {report.model.name}: 2 ")
+    assert "2 hold\n" in str(
+        dataclasses.replace(one, claims=(dataclasses.replace(one.claims[0], verdict="holds"),) * 2)
+    )
+
+
 def test_a_wrong_spec_says_what_is_wrong_and_is_not_run() -> None:
     wrong = circuitdsl.loads("circuit t\nmovr -> logits : <b>\n")
     assert not wrong.ok

@@ -616,7 +616,7 @@ class Group:
     sites: tuple[Site, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Circuit:
     """A resolved circuit: everything the verifier does follows from this record."""
 
@@ -634,6 +634,10 @@ class Circuit:
     interventions: tuple[Intervention, ...] = ()
     path: str = ""
     sha256: str = field(default="", compare=False)
+
+    def __repr__(self) -> str:
+        """One line: the fields are every head and every claim."""
+        return f"<Circuit {self.name}: {len(self.groups)} groups, {len(self.claims)} claims>"
 
     @property
     def graph(self) -> networkx.MultiDiGraph:

@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from circuitdsl.report.numbers import interval, value
-from circuitdsl.report.report import VERDICTS, ClaimResult, MeasurementResult, Report
+from circuitdsl.report.report import VERDICTS, ClaimResult, MeasurementResult, Report, counted
 from circuitdsl.report.terminal import task_line
 
 _COLOURS = {
@@ -120,14 +120,18 @@ def _measurement(found: MeasurementResult, tasks: bool) -> str:
 
 def _summary(report: Report) -> str:
     counts = report.summary
-    parts = [f"{counts[verdict]} {_verdict(verdict)}" for verdict in VERDICTS if counts[verdict]]
+    parts = [_coloured(counted(counts[verdict], verdict), verdict) for verdict in VERDICTS if counts[verdict]]
     if report.interrupted:
         parts.append("interrupted")
     return f"{', '.join(parts)} {_faded(f'{report.seconds:.1f} s')}"
 
 
 def _verdict(verdict: str) -> str:
-    return f'<b style="color:{_COLOURS[verdict]};white-space:nowrap">{verdict}</b>'
+    return _coloured(verdict, verdict)
+
+
+def _coloured(text: str, verdict: str) -> str:
+    return f'<b style="color:{_COLOURS[verdict]};white-space:nowrap">{text}</b>'
 
 
 def _code(text: str) -> str:

@@ -164,7 +164,13 @@ class ModelInfo:
     bos: bool
 
 
-@dataclass(frozen=True, slots=True)
+def counted(n: int, verdict: str) -> str:
+    """`1 holds`, `25 hold`, `2 errors`"""
+    plurals = {"holds": "hold", "fails": "fail", "error": "errors"}
+    return f"{n} {verdict if n == 1 else plurals.get(verdict, verdict)}"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class Report:
     spec: SpecInfo
     model: ModelInfo
@@ -199,8 +205,14 @@ class Report:
             f"{c.line:>4}  {f'{c.block}: ' if c.block else ''}{c.text}{f' ({c.task})' if several else ''}  {c.verdict}"
             for c in self.claims
         )
-        counts = ", ".join(f"{count} {verdict}" for verdict, count in self.summary.items() if count)
-        return "\n".join((f"{self.spec.circuit} on {self.model.name}: {counts or 'no claims'}", *said))
+        return "\n".join((self._headline(), *said))
+
+    def __repr__(self) -> str:
+        return f"<Report: {self._headline()}>"
+
+    def _headline(self) -> str:
+        counts = ", ".join(counted(n, verdict) for verdict, n in self.summary.items() if n)
+        return f"{self.spec.circuit} on {self.model.name}: {counts or 'no claims'}"
 
     def _repr_html_(self) -> str:
         from circuitdsl.report.notebook import to_html

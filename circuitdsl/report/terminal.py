@@ -11,11 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from circuitdsl.report.numbers import bracket, interval, percent, plain, value
-from circuitdsl.report.report import ClaimResult, Detail, Measured, MemberResult, Report, TaskResult
+from circuitdsl.report.report import ClaimResult, Detail, Measured, MemberResult, Report, TaskResult, counted
 
 _STYLE = {"holds": "green", "fails": "bold red", "undecided": "yellow", "error": "magenta"}
-_PLURAL = {"holds": ("holds", "hold"), "fails": ("fails", "fail"), "undecided": ("undecided",) * 2}
-_PLURAL["error"] = ("error", "errors")
 
 
 def show(report: Report, console: Console, verbose: bool = False) -> None:
@@ -276,7 +274,7 @@ def _used_all(claim: ClaimResult, report: Report) -> bool:
 def summary_line(report: Report) -> Text:
     """`25 claims: 25 hold   3.2 s`"""
     counts = [(verdict, n) for verdict, n in report.summary.items() if n]
-    parts = [Text(f"{n} {_PLURAL[v][n > 1]}", _STYLE[v]) for v, n in counts]
+    parts = [Text(counted(n, v), _STYLE[v]) for v, n in counts]
     ids = len({claim.id for claim in report.claims})
     tasks = f" on {len(report.tasks)} tasks" if len(report.tasks) > 1 else ""
     known = f", {percent(report.cached)} of the numbers known from earlier runs" if report.cached else ""

@@ -11,7 +11,7 @@ from circuitdsl.circuit.claims import Circuit, Claim, EdgeEffect, Member, Neglig
 from circuitdsl.report.diagram import ends as ends_of
 from circuitdsl.report.diagram.findings import judged, members_of, of_claims, rows_of, shown
 from circuitdsl.report.diagram.model import Arrow, Box, Drawing, End, Finding, Said, Tone, Verdict
-from circuitdsl.report.report import WORST_FIRST
+from circuitdsl.report.report import VERDICTS, WORST_FIRST, counted
 
 _PORTS = ("q", "k", "v", "in")
 
@@ -191,10 +191,7 @@ def _counts(report: dict) -> str:
     counts: dict[str, int] = {}
     for claim in report["claims"]:
         counts[claim["verdict"]] = counts.get(claim["verdict"], 0) + 1
-    words = {"holds": ("hold", "holds"), "fails": ("fail", "fails")}
-    parts = [
-        f"{n} {words.get(v, (v, v))[n == 1]}" for v in ("holds", "fails", "undecided", "error") if (n := counts.get(v))
-    ]
+    parts = [counted(counts[verdict], verdict) for verdict in VERDICTS if verdict in counts]
     total = len(report["claims"])
     return f"{total} claim{'s' * (total != 1)}: {', '.join(parts)}" if parts else ""
 
