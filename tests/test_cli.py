@@ -219,6 +219,18 @@ def test_the_screen_has_a_line_for_every_claim(run, good) -> None:
     assert all(line == line.rstrip() or "holds" in line for line in out.splitlines())
 
 
+def test_of_many_pairs_that_do_not_hold_the_first_are_listed(run, tmp_path) -> None:
+    heads = [f"{layer}.{head}" for layer in (2, 3) for head in range(8)]
+    path = tmp_path / "each.circ"
+    path.write_text(GOOD + f"heads late = {' '.join(heads)} at END\neach late -> logits : effect <= -90%\n")
+    status, out, _ = run("verify", str(path))
+    assert status == 1
+    assert len([line for line in out.splitlines() if "-> logits at END: effect" in line]) == 11
+    assert "and 5 more that do not hold (verify -v lists them)" in out
+    out = run("verify", str(path), "-v")[1]
+    assert all(f"{head} -> logits at END: effect" in out for head in heads)
+
+
 def test_one_claim_alone(run, tmp_path) -> None:
     path = tmp_path / "two.circ"
     path.write_text(GOOD + "expect logit_diff >= 1000\n")

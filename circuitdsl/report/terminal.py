@@ -13,6 +13,8 @@ from rich.text import Text
 from circuitdsl.report.numbers import bracket, interval, percent, plain, value
 from circuitdsl.report.report import ClaimResult, Detail, Measured, MemberResult, Report, TaskResult, counted
 
+#: pairs of one claim that are listed without being asked for
+_SHOWN = 10
 _STYLE = {"holds": "green", "fails": "bold red", "undecided": "yellow", "error": "magenta"}
 
 
@@ -182,11 +184,13 @@ def _extra(claim: ClaimResult) -> str:
 
 
 def member_lines(claim: ClaimResult, verbose: bool = False) -> list[str]:
-    """The pairs behind a verdict: those that do not hold, or all of them."""
+    """The pairs behind a verdict: the first of those that do not hold, or all of them."""
     members = claim.members if len(claim.members) > 1 else ()
     wanted = [m for m in members if verbose or (m.verdict and m.verdict != "holds")]
-    lines = [m.reason if m.verdict else _member_line(m) for m in wanted]
-    return [line for line in lines if line != claim.reason]
+    lines = [line for m in wanted if (line := m.reason if m.verdict else _member_line(m)) != claim.reason]
+    if verbose or len(lines) <= _SHOWN + 1:
+        return lines
+    return [*lines[:_SHOWN], f"and {len(lines) - _SHOWN} more that do not hold (verify -v lists them)"]
 
 
 def _member_line(member: MemberResult) -> str:
