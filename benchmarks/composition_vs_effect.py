@@ -19,7 +19,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from circuitdsl.api import loads, make_benches
-from circuitdsl.circuit.claims import EVERYWHERE, Edge, Input, Node
+from circuitdsl.circuit.nodes import EVERYWHERE, Edge, Input, Node
 from circuitdsl.measure.bench import measure
 from circuitdsl.measure.channels import compositions
 from circuitdsl.measure.requests import EdgeRequest

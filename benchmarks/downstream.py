@@ -21,7 +21,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from circuitdsl.api import load, make_bench
-from circuitdsl.circuit.claims import Edge, Input, Intervention, Node, Position, Replace, Scale, SetAttention
+from circuitdsl.circuit.changes import Intervention, Replace, Scale, SetAttention
+from circuitdsl.circuit.nodes import Edge, Input, Node, Position
 from circuitdsl.measure.bench import Bench, measure
 from circuitdsl.measure.profile import rank_correlation
 from circuitdsl.measure.requests import AttentionRequest, ChangedRequest, EdgeRequest

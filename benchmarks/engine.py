@@ -333,7 +333,7 @@ def _verification(at: Setting, text: str, cache: Path, n: int | None) -> Verific
 
 def _precision(device: str) -> Iterator[Precision]:
     """What half precision does to effects on the pocket model, a trained one."""
-    from circuitdsl.circuit.claims import LOGITS, Edge, Input, Node
+    from circuitdsl.circuit.nodes import LOGITS, Edge, Input, Node
 
     exact = load_model("pocket", device=device)
     edges = [

@@ -17,7 +17,7 @@ import torch
 from engine_workloads import EVERY, Workload
 from torch import Tensor
 
-from circuitdsl.circuit.claims import Edge
+from circuitdsl.circuit.nodes import Edge
 from circuitdsl.models.parts import Transformer
 from circuitdsl.models.products import linear
 

@@ -19,7 +19,7 @@ from engine_workloads import EVERY, Workload
 from jaxtyping import Float
 from torch import Tensor
 
-from circuitdsl.circuit.claims import Edge
+from circuitdsl.circuit.nodes import Edge
 from circuitdsl.models.load import boot
 
 

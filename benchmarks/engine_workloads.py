@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from circuitdsl.circuit.claims import Edge, Input, Node, Position
+from circuitdsl.circuit.nodes import Edge, Input, Node, Position
 from circuitdsl.models.parts import Transformer
 from circuitdsl.patching.patch import Experiment, Positions
 from circuitdsl.tasks.dataset import sample

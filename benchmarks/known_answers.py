@@ -25,7 +25,7 @@ from hand_set_claims import DESIGNS, PROMPTS, Population, claims, on_the_bound, 
 from hand_set_runs import Tally, known, run_specs, sample_bench, verified
 from random_models import matters_claims, matters_spec, random_model, random_task
 
-from circuitdsl.circuit.claims import Metric
+from circuitdsl.circuit.measurements import Metric
 from circuitdsl.measure.bench import bench
 
 RANDOM_MODELS = 10

@@ -19,7 +19,9 @@ import numpy as np
 import torch
 
 from circuitdsl.api import loads, make_benches
-from circuitdsl.circuit.claims import Intervention, Metric, Node, Scale
+from circuitdsl.circuit.changes import Intervention, Scale
+from circuitdsl.circuit.measurements import Metric
+from circuitdsl.circuit.nodes import Node
 from circuitdsl.measure.bench import Bench, measure
 from circuitdsl.measure.requests import BehaviourRequest, ChangedRequest
 from circuitdsl.models.load import load_model

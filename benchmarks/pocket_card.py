@@ -10,7 +10,7 @@ import csv
 import random
 from pathlib import Path
 
-from circuitdsl.circuit.claims import Metric
+from circuitdsl.circuit.measurements import Metric
 from circuitdsl.measure.bench import behaviour, bench
 from circuitdsl.models.load import POCKET, load_model
 from circuitdsl.models.parts import Transformer

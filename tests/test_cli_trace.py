@@ -11,7 +11,7 @@ import pytest
 
 from circuitdsl import cli
 from circuitdsl.api import load, loads, make_bench, make_benches
-from circuitdsl.circuit.claims import Node, Position
+from circuitdsl.circuit.nodes import Node, Position
 from circuitdsl.circuit.traced import Place
 from circuitdsl.measure.cut import Reach, cut
 from circuitdsl.measure.trace import fired, tracers

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from ..language import syntax as s
 from ..language.diagnostics import Span, listing
 from .bounds import moves, within
-from .claims import EVERYWHERE, LOGITS, Measurement, Site, Test
+from .criteria import Test
 from .expressions import evaluate
+from .measurements import Measurement
+from .nodes import EVERYWHERE, LOGITS, Site
 from .scope import Members, Scope
 from .vocabulary import Unit
 

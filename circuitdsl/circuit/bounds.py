@@ -7,8 +7,9 @@ from typing import Literal
 
 from ..language import syntax as s
 from ..language.written import written
-from .claims import Direction, Matters, Moves, Negligible, Quantity, Signed, Stronger, Test, Within
+from .criteria import Matters, Moves, Negligible, Quantity, Signed, Stronger, Test, Within
 from .edges import resolve_edge
+from .nodes import Direction
 from .scope import Scope
 from .vocabulary import METRICS, Unit
 

@@ -10,8 +10,10 @@ from collections.abc import Iterable
 from ..language import syntax as s
 from ..language.diagnostics import did_you_mean, listing, suggest
 from .bounds import within
-from .claims import ChannelTest, Composed, ComposedAboveChance, Composition, Input, Node, Within
+from .criteria import ChannelTest, Composed, ComposedAboveChance, Within
 from .edges import ends_of, pairs_of
+from .measurements import Composition
+from .nodes import Input, Node
 from .scope import Scope
 
 FIGURES = ("rank", "z")

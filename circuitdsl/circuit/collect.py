@@ -8,34 +8,27 @@ from typing import Literal
 
 from ..language import syntax as s
 from .bounds import resolve_claim
+from .changes import Condition, Intervention
 from .channels import resolve_channel
-from .claims import (
-    EVERYWHERE,
-    Attention,
-    Circuit,
-    Claim,
-    Condition,
-    Copying,
-    EdgeEffect,
-    Group,
-    HeadScore,
-    Intervention,
-    Measurement,
-    NodeEffect,
-    Position,
-    RoleChecks,
-    Site,
-    Stronger,
-    Test,
-    Tracing,
-    WholeCircuit,
-    Within,
-)
+from .claims import Circuit, Claim, Group
 from .conditions import resolve_condition
+from .criteria import Stronger, Test, Within
 from .edges import resolve_edge
 from .expectations import resolve_expect
 from .interventions import resolve_intervention
+from .measurements import (
+    Attention,
+    Copying,
+    EdgeEffect,
+    HeadScore,
+    Measurement,
+    NodeEffect,
+    RoleChecks,
+    Tracing,
+    WholeCircuit,
+)
 from .membership import Membership, membership
+from .nodes import EVERYWHERE, Position, Site
 from .properties import resolve_property
 from .scope import Scope
 from .traces import HALF, resolve_trace

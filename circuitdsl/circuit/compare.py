@@ -12,7 +12,8 @@ from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from circuitdsl.circuit.claims import Circuit, Input, Node
+from circuitdsl.circuit.claims import Circuit
+from circuitdsl.circuit.nodes import Input, Node
 
 T = TypeVar("T", bound=Hashable)
 

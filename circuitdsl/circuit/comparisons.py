@@ -9,8 +9,10 @@ from os.path import normpath
 from ..language import syntax as s
 from ..language.diagnostics import Sink
 from .bounds import within
-from .claims import AboveChance, Circuit, Claim, Overlapping, RolesAgree, Test
+from .claims import Circuit, Claim
 from .compare import Comparison, Overlap, compare
+from .criteria import AboveChance, RolesAgree, Test
+from .measurements import Overlapping
 from .scope import Scope
 from .shapes import near, shape_of
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from ..language import syntax as s
 from ..language.written import written
 from .arguments import sites_of
-from .claims import Condition, EdgeEffect, NodeEffect
+from .changes import Condition
 from .edges import resolve_edge
 from .expressions import evaluate
+from .measurements import EdgeEffect, NodeEffect
 from .scope import Scope
 
 

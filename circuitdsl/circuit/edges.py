@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from ..language import syntax as s
 from ..language.diagnostics import Span, did_you_mean, listing, suggest
 from ..language.written import written
-from .claims import EVERYWHERE, LOGITS, Direction, Edge, EdgeEffect, Input, Member, Node, Port, Position
 from .expressions import evaluate
+from .measurements import EdgeEffect, Member
+from .nodes import EVERYWHERE, LOGITS, Direction, Edge, Input, Node, Port, Position
 from .scope import Members, Scope
 from .vocabulary import GENERAL_POSITIONS, PORTS
 

@@ -19,19 +19,11 @@ from .arguments import (
     value_test,
 )
 from .bounds import delta_unit, resolve_claim, within
-from .claims import (
-    AboveChance,
-    Attention,
-    Behaviour,
-    Direction,
-    EdgeEffect,
-    Metric,
-    NodeEffect,
-    Position,
-    Test,
-)
+from .criteria import AboveChance, Test
 from .edges import is_before, resolve_edge
 from .header import metric_of
+from .measurements import Attention, Behaviour, EdgeEffect, Metric, NodeEffect
+from .nodes import Direction, Position
 from .roles import resolve_role
 from .scope import Scope
 from .vocabulary import ABLATIONS, BEHAVIOUR, ELSEWHERE, MEASUREMENTS, METRICS, UNDER, WHOLE

@@ -8,7 +8,8 @@ from ..language import syntax as s
 from ..language.diagnostics import did_you_mean, listing, shorten
 from ..language.wording import as_node
 from ..language.written import written
-from .claims import EVERYWHERE, Group, Node, Position, Site
+from .claims import Group
+from .nodes import EVERYWHERE, Node, Position, Site
 from .scope import Members, Scope, add
 from .vocabulary import ROLES
 

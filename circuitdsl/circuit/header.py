@@ -9,7 +9,8 @@ from ..language import syntax as s
 from ..language.diagnostics import Sink, listing, shorten
 from .bounds import read
 from .catalogue import TaskShape
-from .claims import Metric, ModelUse, TaskUse
+from .claims import ModelUse, TaskUse
+from .measurements import Metric
 from .scope import Scope
 from .vocabulary import MAX_PROMPTS, METRICS, TASK_OPTIONS
 

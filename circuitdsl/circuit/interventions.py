@@ -6,9 +6,10 @@ from ..language import syntax as s
 from ..language.diagnostics import listing
 from .arguments import sites_of
 from .bounds import read
-from .claims import Intervention, Node, Replace, Scale, SetAttention, Verb
+from .changes import Intervention, Replace, Scale, SetAttention, Verb
 from .expectations import attention_of
 from .expressions import evaluate
+from .nodes import Node
 from .scope import Scope
 from .vocabulary import ABLATIONS
 

@@ -10,20 +10,9 @@ from itertools import islice
 from ..language import syntax as s
 from ..language.diagnostics import Diagnostic, Sink, Span, listing, ordered
 from .catalogue import TaskShape
-from .claims import (
-    Attention,
-    Circuit,
-    Claim,
-    EdgeEffect,
-    Matters,
-    Measurement,
-    Moves,
-    Negligible,
-    NodeEffect,
-    Signed,
-    Test,
-    Within,
-)
+from .claims import Circuit, Claim
+from .criteria import Matters, Moves, Negligible, Signed, Test, Within
+from .measurements import Attention, EdgeEffect, Measurement, NodeEffect
 
 #: measurements of the whole circuit, in which every group takes part that is not outside
 OF_THE_WHOLE = frozenset({"faithfulness", "incompleteness", "minimality", "sufficiency"})

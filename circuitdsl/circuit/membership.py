@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .claims import EVERYWHERE, LOGITS, Circuit, Edge, Node, Position, Site
+from .claims import Circuit
+from .nodes import EVERYWHERE, LOGITS, Edge, Node, Position, Site
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from ..language import syntax as s
 from .bounds import read
-from .claims import AboveChance, Attention, Attribution, Behaviour, Check, Property, Within
+from .criteria import AboveChance, Within
 from .expectations import resolve_expect
+from .measurements import Attention, Attribution, Behaviour, Check, Property
 from .scope import Scope
 from .vocabulary import BEHAVIOUR, MEASUREMENTS
 

@@ -15,12 +15,13 @@ from pathlib import Path
 from ..language import syntax as s
 from ..language.diagnostics import Diagnostic, Sink, ordered
 from .catalogue import ModelShape, TaskShape
-from .claims import Circuit, Group, Metric, ModelUse, TaskUse
+from .claims import Circuit, Group, ModelUse, TaskUse
 from .collect import Claims
 from .comparisons import with_comparisons
 from .expressions import check_modifiers, find_homes, record, resolve_group, role_of
 from .header import margin_of, metric_of, model_use, task_use
 from .imports import Imports, read_imports, refuse
+from .measurements import Metric
 from .names import check_names
 from .roles import Body, body_of
 from .scope import Scope

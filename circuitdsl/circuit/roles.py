@@ -12,8 +12,10 @@ from ..language import syntax as s
 from ..language.diagnostics import Sink
 from ..language.parse import parse
 from .arguments import Expected, sort_arguments
-from .claims import Condition, Node, RoleCheck, RoleChecks
+from .changes import Condition
 from .conditions import resolve_condition
+from .measurements import RoleCheck, RoleChecks
+from .nodes import Node
 from .scope import Members, Scope
 
 FILE = Path(__file__).with_name("roles.circ")

@@ -10,7 +10,9 @@ from ..language import syntax as s
 from ..language.diagnostics import Diagnostic, Sink, Span, did_you_mean, listing, shorten, suggest
 from ..language.wording import as_node
 from .catalogue import ModelShape, TaskShape
-from .claims import EMBED, EVERYWHERE, LOGITS, EdgeEffect, Metric, Node, Position, TaskUse
+from .claims import TaskUse
+from .measurements import EdgeEffect, Metric
+from .nodes import EMBED, EVERYWHERE, LOGITS, Node, Position
 
 if TYPE_CHECKING:
     from .roles import Body

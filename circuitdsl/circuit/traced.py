@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from .claims import Node
+from .nodes import Node
 
 #: the token that attends, or the one that is attended to
 Side = Literal["destination", "source"]

@@ -10,8 +10,10 @@ from __future__ import annotations
 from ..language import syntax as s
 from ..language.diagnostics import listing
 from ..language.written import written
-from .claims import Node, Position, Test, Tracing, Within
+from .criteria import Test, Within
 from .expressions import evaluate
+from .measurements import Tracing
+from .nodes import Node, Position
 from .scope import Scope
 
 #: in at least half of the head's firings

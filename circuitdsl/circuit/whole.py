@@ -7,7 +7,8 @@ from dataclasses import replace
 from ..language import syntax as s
 from ..language.diagnostics import listing
 from .bounds import delta_unit, within
-from .claims import Test, WholeCircuit, Within
+from .criteria import Test, Within
+from .measurements import WholeCircuit
 from .scope import Scope
 from .vocabulary import WHOLE_OPTIONS
 

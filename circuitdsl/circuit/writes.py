@@ -7,7 +7,8 @@ from typing import cast
 from ..language import syntax as s
 from ..language.written import written
 from .arguments import Expected, group_argument, one_set, only_heads, refuse_others, sort_arguments, value_test
-from .claims import LOGITS, Attribution, Copying, HeadScore, ScoreKind
+from .measurements import Attribution, Copying, HeadScore, ScoreKind
+from .nodes import LOGITS
 from .scope import Scope
 
 NEGATED = "negated"

@@ -16,7 +16,8 @@ from circuitdsl.cli.terminal import console, say, status
 from circuitdsl.errors import SPEC_WRONG, UsageError
 
 if TYPE_CHECKING:
-    from circuitdsl.circuit.claims import Circuit, Input, Node
+    from circuitdsl.circuit.claims import Circuit
+    from circuitdsl.circuit.nodes import Input, Node
     from circuitdsl.cli import Verbs
     from circuitdsl.models.weights import AttentionWeights
     from circuitdsl.report.channels import Standings
@@ -109,7 +110,7 @@ def _weights(given: argparse.Namespace, circuit: Circuit | None) -> AttentionWei
 
 
 def _readers(word: str, circuit: Circuit | None, weights: AttentionWeights) -> list[Input]:
-    from circuitdsl.circuit.claims import Input
+    from circuitdsl.circuit.nodes import Input
 
     base, _, port = word.rpartition(".")
     if port not in ("q", "k", "v") or not base:
@@ -122,7 +123,7 @@ def _readers(word: str, circuit: Circuit | None, weights: AttentionWeights) -> l
 
 def _nodes(word: str, circuit: Circuit | None, weights: AttentionWeights) -> list[Node]:
     """A head, a component of one, or the heads of a group."""
-    from circuitdsl.circuit.claims import Node
+    from circuitdsl.circuit.nodes import Node
 
     found = _HEAD.fullmatch(word)
     if found:
@@ -162,7 +163,7 @@ def _standings(weights: AttentionWeights, reader: Input, wanted: Sequence[Node],
 
 def _columns(found: dict[Input, Standings], strongest: bool) -> tuple[dict[Input, Standings], list[Node]]:
     """Readers and the senders that any of them has; of many components, those that are the strongest of their head."""
-    from circuitdsl.circuit.claims import Node
+    from circuitdsl.circuit.nodes import Node
 
     if strongest:
         best = {

@@ -16,7 +16,8 @@ from circuitdsl.errors import SPEC_WRONG, UsageError
 if TYPE_CHECKING:
     import numpy as np
 
-    from circuitdsl.circuit.claims import Circuit, Node, Position, TaskUse
+    from circuitdsl.circuit.claims import Circuit, TaskUse
+    from circuitdsl.circuit.nodes import Node, Position
     from circuitdsl.cli import Verbs
     from circuitdsl.measure.bench import Bench
     from circuitdsl.measure.cut import Change, Reach
@@ -126,7 +127,7 @@ def _task(circuit: Circuit, wanted: str | None) -> TaskUse:
 
 
 def _position(word: str) -> Position:
-    from circuitdsl.circuit.claims import Position
+    from circuitdsl.circuit.nodes import Position
 
     found = _POSITION.fullmatch(word)
     if found is None:
@@ -135,7 +136,7 @@ def _position(word: str) -> Position:
 
 
 def _head(word: str, model: Transformer) -> Node:
-    from circuitdsl.circuit.claims import Node
+    from circuitdsl.circuit.nodes import Node
 
     found = _HEAD.fullmatch(word)
     if found is None:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from circuitdsl.circuit.claims import Metric, Position
+from circuitdsl.circuit.measurements import Metric
+from circuitdsl.circuit.nodes import Position
 from circuitdsl.discover.groups import Named, written
 from circuitdsl.discover.places import END, places
 from circuitdsl.discover.search import Found, Search, Sending

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from circuitdsl.circuit.claims import Position
+from circuitdsl.circuit.nodes import Position
 from circuitdsl.measure.bench import Bench
 from circuitdsl.tasks.dataset import PromptPair
 

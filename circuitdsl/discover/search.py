@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from circuitdsl.circuit.claims import EMBED, LOGITS, Edge, Input, Node, NodeKind, Port, Position
+from circuitdsl.circuit.nodes import EMBED, LOGITS, Edge, Input, Node, NodeKind, Port, Position
 from circuitdsl.discover.places import END, places
 from circuitdsl.measure.bench import Bench, measure
 from circuitdsl.measure.requests import EdgeRequest

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from circuitdsl.circuit.claims import Node
+from circuitdsl.circuit.nodes import Node
 from circuitdsl.measure.experiments import experiment_of
 from circuitdsl.measure.places import places_of, token_indices
 from circuitdsl.measure.requests import AttentionRequest, Condition, Request, by_condition

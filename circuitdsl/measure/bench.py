@@ -12,7 +12,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from circuitdsl.circuit.claims import Metric, Node, Position
+from circuitdsl.circuit.measurements import Metric
+from circuitdsl.circuit.nodes import Node, Position
 from circuitdsl.errors import UserError
 from circuitdsl.measure.attention import attention, looked
 from circuitdsl.measure.experiments import experiment_of

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from circuitdsl.circuit.claims import Input, Node
+from circuitdsl.circuit.nodes import Input, Node
 from circuitdsl.errors import UserError
 from circuitdsl.models.weights import AttentionWeights, Components
 

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from circuitdsl.circuit.claims import Node, Position
+from circuitdsl.circuit.nodes import Node, Position
 from circuitdsl.measure.bench import Bench, score_ends
 from circuitdsl.measure.places import indices_of
 from circuitdsl.measure.trace import SIDES, Firing, Tracer, centred, tracers

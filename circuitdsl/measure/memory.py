@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from circuitdsl.circuit.claims import Metric, Position
+from circuitdsl.circuit.measurements import Metric
+from circuitdsl.circuit.nodes import Position
 from circuitdsl.measure.requests import Request, positions_of, uses_means
 from circuitdsl.measure.store import Numbers, Store, digest
 from circuitdsl.models.parts import Transformer

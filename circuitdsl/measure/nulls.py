@@ -18,7 +18,9 @@ from collections.abc import Iterator, Mapping, Set
 from dataclasses import replace
 
 from circuitdsl.circuit.catalogue import ModelShape
-from circuitdsl.circuit.claims import EMBED, Circuit, Edge, Input, Node, NodeEffect, Site
+from circuitdsl.circuit.claims import Circuit
+from circuitdsl.circuit.measurements import NodeEffect
+from circuitdsl.circuit.nodes import EMBED, Edge, Input, Node, Site
 from circuitdsl.measure.requests import EdgeRequest, NodeRequest
 
 #: members of a null, where there are that many

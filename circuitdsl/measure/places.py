@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from circuitdsl.circuit.claims import EVERYWHERE, Position
+from circuitdsl.circuit.nodes import EVERYWHERE, Position
 from circuitdsl.measure.requests import Request, positions_of
 from circuitdsl.patching.patch import Positions
 from circuitdsl.tasks.dataset import PromptPair

@@ -7,26 +7,21 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from circuitdsl.circuit.catalogue import ModelShape
-from circuitdsl.circuit.claims import (
-    AboveChance,
+from circuitdsl.circuit.changes import Intervention
+from circuitdsl.circuit.claims import Circuit, Claim
+from circuitdsl.circuit.criteria import AboveChance, Matters, Moves, Stronger, Test
+from circuitdsl.circuit.measurements import (
     Attention,
     Attribution,
     Behaviour,
-    Circuit,
-    Claim,
     Copying,
     EdgeEffect,
     HeadScore,
-    Intervention,
-    Matters,
     Member,
     Metric,
-    Moves,
     NodeEffect,
     RoleCheck,
     RoleChecks,
-    Stronger,
-    Test,
     Tracing,
     WholeCircuit,
 )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from circuitdsl.circuit.claims import EVERYWHERE, Node, Site
+from circuitdsl.circuit.nodes import EVERYWHERE, Node, Site
 from circuitdsl.errors import UserError
 from circuitdsl.measure.bench import Bench, measure
 from circuitdsl.measure.requests import NodeRequest

@@ -6,7 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
-from circuitdsl.circuit.claims import EVERYWHERE, Edge, Intervention, Metric, Node, Position, ScoreKind, Site
+from circuitdsl.circuit.changes import Intervention
+from circuitdsl.circuit.measurements import Metric, ScoreKind
+from circuitdsl.circuit.nodes import EVERYWHERE, Edge, Node, Position, Site
 from circuitdsl.patching.subgraph import Subgraph
 
 ANSWER = Position("ANSWER")

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from circuitdsl.circuit.claims import ScoreKind
+from circuitdsl.circuit.measurements import ScoreKind
 from circuitdsl.measure.requests import ScoreRequest
 from circuitdsl.models.parts import Transformer
 from circuitdsl.patching import runs as engine

@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from circuitdsl.circuit.claims import EMBED, Node
+from circuitdsl.circuit.nodes import EMBED, Node
 from circuitdsl.circuit.traced import Side
 from circuitdsl.errors import UserError
 from circuitdsl.models.parts import Norm, Transformer

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from circuitdsl.circuit.claims import Node, Position
+from circuitdsl.circuit.nodes import Node, Position
 from circuitdsl.circuit.traced import Fired, Link, Place, Side, TraceGraph
 from circuitdsl.errors import UserError
 from circuitdsl.measure.places import indices_of

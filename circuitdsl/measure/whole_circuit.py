@@ -21,8 +21,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from circuitdsl.circuit.catalogue import ModelShape
-from circuitdsl.circuit.claims import EVERYWHERE, Edge, Input, Node, Site, WholeCircuit
+from circuitdsl.circuit.measurements import WholeCircuit
 from circuitdsl.circuit.membership import Membership
+from circuitdsl.circuit.nodes import EVERYWHERE, Edge, Input, Node, Site
 from circuitdsl.patching.subgraph import Subgraph
 
 RANDOM_SUBSETS = 10

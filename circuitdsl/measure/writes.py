@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from circuitdsl.circuit.claims import Node
+from circuitdsl.circuit.nodes import Node
 from circuitdsl.measure.experiments import experiment_of
 from circuitdsl.measure.places import places_of, token_indices
 from circuitdsl.measure.requests import ANSWER, AttributionRequest, Condition, CopyingRequest, Request, by_condition

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from circuitdsl.circuit.claims import EVERYWHERE, Intervention, Node, Replace, Scale, SetAttention
+from circuitdsl.circuit.changes import Intervention, Replace, Scale, SetAttention
+from circuitdsl.circuit.nodes import EVERYWHERE, Node
 from circuitdsl.errors import UserError
 from circuitdsl.models.errors import BrokenWeights, UnsupportedModel
 from circuitdsl.models.load import locate, weight_files

@@ -14,7 +14,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from circuitdsl.circuit.claims import EVERYWHERE, Intervention, Node, Position, Replace, Scale, SetAttention
+from circuitdsl.circuit.changes import Intervention, Replace, Scale, SetAttention
+from circuitdsl.circuit.nodes import EVERYWHERE, Node, Position
 from circuitdsl.models.parts import Attention, Transformer, attend
 from circuitdsl.models.weights import component_map, fold
 from circuitdsl.patching.attend import pattern_of

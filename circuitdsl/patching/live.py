@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from circuitdsl.circuit.claims import EMBED, Node
+from circuitdsl.circuit.nodes import EMBED, Node
 from circuitdsl.models.parts import PORTS, Port, Transformer
 from circuitdsl.patching.attend import attend_from, pattern_of
 from circuitdsl.patching.count import Tally

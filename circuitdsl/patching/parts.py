@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from jaxtyping import Float
 from torch import Tensor
 
-from circuitdsl.circuit.claims import Node
+from circuitdsl.circuit.nodes import Node
 from circuitdsl.models.parts import Transformer
 from circuitdsl.models.weights import component_of
 

@@ -14,7 +14,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from circuitdsl.circuit.claims import EVERYWHERE, Edge, EdgeEffect, Node, NodeEffect, Position, Site
+from circuitdsl.circuit.measurements import EdgeEffect, NodeEffect
+from circuitdsl.circuit.nodes import EVERYWHERE, Edge, Node, Position, Site
 from circuitdsl.errors import UserError
 from circuitdsl.models.parts import Transformer
 from circuitdsl.patching.memory import VOCAB_ROWS

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from circuitdsl.circuit.claims import Node
+from circuitdsl.circuit.nodes import Node
 from circuitdsl.models.parts import PORTS, Transformer
 from circuitdsl.patching.attend import pattern_of
 from circuitdsl.patching.count import Tally

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from circuitdsl.circuit.claims import EMBED, EVERYWHERE, LOGITS, Edge, Node, Position
+from circuitdsl.circuit.nodes import EMBED, EVERYWHERE, LOGITS, Edge, Node, Position
 from circuitdsl.models.parts import Linear, Norm, Rotary, Transformer
 from circuitdsl.patching.patch import Experiment, Positions
 

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from circuitdsl.circuit.claims import Node
+from circuitdsl.circuit.nodes import Node
 from circuitdsl.models.parts import PORTS, Attention, Transformer, Turns, attend
 from circuitdsl.patching.memory import CHUNK
 from circuitdsl.patching.parts import component

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from circuitdsl.circuit.claims import EMBED, EVERYWHERE, Edge, Node, Position
+from circuitdsl.circuit.nodes import EMBED, EVERYWHERE, Edge, Node, Position
 from circuitdsl.models.parts import PORTS, Port, Transformer
 from circuitdsl.patching.patch import Experiment, PatchError
 

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from circuitdsl.circuit.claims import Input, Node
+from circuitdsl.circuit.nodes import Input, Node
 from circuitdsl.report.heatmap import Cell, HeatMap
 from circuitdsl.report.numbers import plain
 from circuitdsl.report.report import Standing

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from circuitdsl.circuit.claims import Node
 from circuitdsl.circuit.compare import Comparison, Overlap
+from circuitdsl.circuit.nodes import Node
 from circuitdsl.report.diagram import palette
 from circuitdsl.report.diagram.geometry import Rect
 from circuitdsl.report.diagram.marks import Block, Line, Mark, Pen, Scene, Span

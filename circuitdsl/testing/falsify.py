@@ -17,7 +17,9 @@ from hypothesis import HealthCheck, Phase, find, settings, target
 from hypothesis.errors import NoSuchExample
 
 from circuitdsl.api import make_data
-from circuitdsl.circuit.claims import Attention, Behaviour, Check, Circuit, Claim, Property, TaskUse, Within
+from circuitdsl.circuit.claims import Circuit, Claim, TaskUse
+from circuitdsl.circuit.criteria import Within
+from circuitdsl.circuit.measurements import Attention, Behaviour, Check, Property
 from circuitdsl.errors import UsageError, UserError
 from circuitdsl.measure.bench import bench, present
 from circuitdsl.models.parts import Transformer

@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from circuitdsl.circuit.claims import Property
+from circuitdsl.circuit.measurements import Property
 from circuitdsl.tasks.dataset import PromptPair
 from circuitdsl.testing.falsify import Counterexample, Search
 from circuitdsl.verification.properties import figures

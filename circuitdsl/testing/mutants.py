@@ -20,7 +20,10 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from circuitdsl.circuit.claims import Behaviour, Circuit, Claim, Negligible, Node, Within
+from circuitdsl.circuit.claims import Circuit, Claim
+from circuitdsl.circuit.criteria import Negligible, Within
+from circuitdsl.circuit.measurements import Behaviour
+from circuitdsl.circuit.nodes import Node
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import Span
 

@@ -18,7 +18,9 @@ from typing import Any, Literal
 
 from circuitdsl.api import Spec, loads, make_benches
 from circuitdsl.circuit.catalogue import ModelShape
-from circuitdsl.circuit.claims import Attention, Circuit, NodeEffect, WholeCircuit, Within
+from circuitdsl.circuit.claims import Circuit
+from circuitdsl.circuit.criteria import Within
+from circuitdsl.circuit.measurements import Attention, NodeEffect, WholeCircuit
 from circuitdsl.errors import UserError
 from circuitdsl.language import syntax as s
 from circuitdsl.language.parse import parse

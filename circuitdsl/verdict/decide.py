@@ -32,7 +32,7 @@ from itertools import islice
 import numpy as np
 from numpy.typing import ArrayLike
 
-from circuitdsl.circuit.claims import AboveChance, Moves, Stronger, Test, Within
+from circuitdsl.circuit.criteria import AboveChance, Moves, Stronger, Test, Within
 from circuitdsl.verdict import extremes, reasons
 from circuitdsl.verdict.extremes import Extreme
 from circuitdsl.verdict.families import FAMILY, Levels, family_levels

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from circuitdsl.circuit.claims import Beyond, Within
+from circuitdsl.circuit.criteria import Beyond, Within
 from circuitdsl.verdict.families import all_of, any_of
 from circuitdsl.verdict.intervals import Array
 from circuitdsl.verdict.ratios import intervals

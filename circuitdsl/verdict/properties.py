@@ -12,7 +12,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from circuitdsl.circuit.claims import Within
+from circuitdsl.circuit.criteria import Within
 from circuitdsl.verdict.families import FAMILY, strictest
 from circuitdsl.verdict.samples import Region, Sample
 from circuitdsl.verdict.sampling import Looks

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from circuitdsl.circuit.claims import AboveChance, Matters, Negligible, Signed, Stronger
+from circuitdsl.circuit.criteria import AboveChance, Matters, Negligible, Signed, Stronger
 from circuitdsl.verdict.intervals import Estimate
 from circuitdsl.verdict.ratios import Ratio
 from circuitdsl.verdict.samples import CONSTANT, NULL_MEMBERS, Rarity, Region, Versus, on_effects

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from circuitdsl.circuit.claims import AboveChance, Beyond, Matters, Moves, Negligible, Signed, Stronger, Test, Within
+from circuitdsl.circuit.criteria import AboveChance, Beyond, Matters, Moves, Negligible, Signed, Stronger, Test, Within
 from circuitdsl.verdict.bounded import Bounded, changes
 from circuitdsl.verdict.intervals import Array, Estimate, Number, share
 from circuitdsl.verdict.moments import mean, moments

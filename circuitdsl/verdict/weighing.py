@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from circuitdsl.circuit.claims import Matters, Test, Within
+from circuitdsl.circuit.criteria import Matters, Test, Within
 from circuitdsl.verdict import extremes, reasons
 from circuitdsl.verdict.extremes import Extreme
 from circuitdsl.verdict.families import FAMILY, all_of, any_of, strictest

@@ -9,7 +9,10 @@ from functools import cache
 
 import numpy as np
 
-from circuitdsl.circuit.claims import ChannelTest, Circuit, Claim, Composed, Composition, Input, Node
+from circuitdsl.circuit.claims import Circuit, Claim
+from circuitdsl.circuit.criteria import ChannelTest, Composed
+from circuitdsl.circuit.measurements import Composition
+from circuitdsl.circuit.nodes import Input, Node
 from circuitdsl.errors import UserError
 from circuitdsl.measure.channels import FEWEST, Compositions, compositions
 from circuitdsl.models.weights import AttentionWeights

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 
-from circuitdsl.circuit.claims import AboveChance, Circuit, Claim, Overlapping, RolesAgree, Within
+from circuitdsl.circuit.claims import Circuit, Claim
 from circuitdsl.circuit.compare import RARE
+from circuitdsl.circuit.criteria import AboveChance, RolesAgree, Within
+from circuitdsl.circuit.measurements import Overlapping
 from circuitdsl.circuit.shapes import near, shape_of
 from circuitdsl.report.numbers import percent
 from circuitdsl.report.report import ClaimResult, Measured, ModelInfo, Report, SpecInfo, Verdict

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from circuitdsl.circuit.claims import Circuit, Matters, TaskUse
+from circuitdsl.circuit.claims import Circuit, TaskUse
+from circuitdsl.circuit.criteria import Matters
 from circuitdsl.report.report import ClaimResult, Report
 
 

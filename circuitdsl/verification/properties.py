@@ -8,17 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from circuitdsl.circuit.claims import (
-    Attention,
-    Attribution,
-    Behaviour,
-    Check,
-    Circuit,
-    Claim,
-    Property,
-    TaskUse,
-    Within,
-)
+from circuitdsl.circuit.claims import Circuit, Claim, TaskUse
+from circuitdsl.circuit.criteria import Within
+from circuitdsl.circuit.measurements import Attention, Attribution, Behaviour, Check, Property
 from circuitdsl.errors import UserError
 from circuitdsl.measure.bench import Bench, behaviour, present
 from circuitdsl.measure.metrics import unit

@@ -7,18 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from circuitdsl.circuit.claims import (
-    Intervention,
-    Member,
-    Moves,
-    RoleCheck,
-    RoleChecks,
-    Signed,
-    Test,
-    Tracing,
-    WholeCircuit,
-    Within,
-)
+from circuitdsl.circuit.changes import Intervention
+from circuitdsl.circuit.criteria import Moves, Signed, Test, Within
+from circuitdsl.circuit.measurements import Member, RoleCheck, RoleChecks, Tracing, WholeCircuit
 from circuitdsl.measure.bench import Bench, Series, behaviour
 from circuitdsl.measure.metrics import HITS, unit
 from circuitdsl.measure.plan import ClaimPlan, patched

@@ -15,7 +15,9 @@ from itertools import islice
 import numpy as np
 import torch
 
-from circuitdsl.circuit.claims import Circuit, Metric, TaskUse, Test, WholeCircuit
+from circuitdsl.circuit.claims import Circuit, TaskUse
+from circuitdsl.circuit.criteria import Test
+from circuitdsl.circuit.measurements import Metric, WholeCircuit
 from circuitdsl.errors import UserError
 from circuitdsl.measure.bench import Bench, Series, behaviour, present, random_bench
 from circuitdsl.measure.firings import why_silent

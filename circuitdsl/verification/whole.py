@@ -8,7 +8,9 @@ from dataclasses import replace
 import numpy as np
 
 from circuitdsl.circuit.catalogue import ModelShape
-from circuitdsl.circuit.claims import Circuit, Claim, Test, WholeCircuit, Within
+from circuitdsl.circuit.claims import Circuit, Claim
+from circuitdsl.circuit.criteria import Test, Within
+from circuitdsl.circuit.measurements import WholeCircuit
 from circuitdsl.circuit.membership import membership
 from circuitdsl.errors import UserError
 from circuitdsl.measure.bench import Bench, Series, measure, present

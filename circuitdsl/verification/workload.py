@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from circuitdsl.circuit.claims import Circuit, Metric
+from circuitdsl.circuit.claims import Circuit
+from circuitdsl.circuit.measurements import Metric
 from circuitdsl.measure.bench import present
 from circuitdsl.measure.experiments import experiment_of
 from circuitdsl.measure.places import token_indices

@@ -8,8 +8,9 @@ import random
 import pytest
 
 from circuitdsl.api import load, loads
-from circuitdsl.circuit.claims import Circuit, Node
+from circuitdsl.circuit.claims import Circuit
 from circuitdsl.circuit.compare import Overlap, chance, compare, heads_of
+from circuitdsl.circuit.nodes import Node
 
 HEADER = 'model "pocket"\ntask ioi\n'
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from circuitdsl.api import load
-from circuitdsl.circuit.claims import Overlapping, RoleChecks
+from circuitdsl.circuit.measurements import Overlapping, RoleChecks
 from circuitdsl.verification.comparisons import verify_text
 
 ROLE = 'role looker "looks"\n  expect attention(self, END -> IO) >= {n}%\n'

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from circuitdsl.circuit.claims import WholeCircuit, Within
+from circuitdsl.circuit.criteria import Within
+from circuitdsl.circuit.measurements import WholeCircuit
 from circuitdsl.circuit.membership import membership
 
 Resolve = Callable[..., Any]

@@ -11,30 +11,21 @@ from typing import Any
 import pytest
 
 from circuitdsl.api import loads
-from circuitdsl.circuit.claims import (
-    EMBED,
-    EVERYWHERE,
-    LOGITS,
+from circuitdsl.circuit.claims import Circuit
+from circuitdsl.circuit.criteria import Matters, Moves, Negligible, Signed, Stronger, Within
+from circuitdsl.circuit.measurements import (
     Attention,
     Attribution,
     Behaviour,
-    Circuit,
     Copying,
     EdgeEffect,
     HeadScore,
-    Matters,
     Metric,
-    Moves,
-    Negligible,
-    Node,
     NodeEffect,
-    Position,
     RoleChecks,
-    Signed,
-    Stronger,
     WholeCircuit,
-    Within,
 )
+from circuitdsl.circuit.nodes import EMBED, EVERYWHERE, LOGITS, Node, Position
 from circuitdsl.circuit.roles import built_in
 from circuitdsl.circuit.vocabulary import ROLES
 

@@ -9,8 +9,8 @@ import pytest
 
 from circuitdsl import cli
 from circuitdsl.api import Spec, load, loads, make_bench, make_benches
-from circuitdsl.circuit.claims import Node, Position
 from circuitdsl.circuit.compare import heads_of
+from circuitdsl.circuit.nodes import Node, Position
 from circuitdsl.discover.discover import discover
 from circuitdsl.discover.groups import Named, named, written
 from circuitdsl.discover.places import END, places

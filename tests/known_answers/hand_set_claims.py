@@ -17,7 +17,7 @@ import numpy as np
 from hand_set import HEADS, LAYERS
 from hand_set_truth import Brute
 
-from circuitdsl.circuit.claims import EMBED, LOGITS, Edge, Input, Node, Position, Site
+from circuitdsl.circuit.nodes import EMBED, LOGITS, Edge, Input, Node, Position, Site
 from circuitdsl.models.parts import Transformer
 from circuitdsl.patching.patch import Experiment
 from circuitdsl.tasks.dataset import Dataset

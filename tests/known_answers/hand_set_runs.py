@@ -12,7 +12,7 @@ from hand_set_claims import DESIGNS, PROMPTS, KnownClaim, Population, spec
 from hand_set_tasks import draw_indices, population, sampled
 
 from circuitdsl.api import loads
-from circuitdsl.circuit.claims import Metric
+from circuitdsl.circuit.measurements import Metric
 from circuitdsl.measure.bench import Bench, bench
 from circuitdsl.models.load import load_model
 from circuitdsl.report.report import Report

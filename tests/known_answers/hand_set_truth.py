@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from circuitdsl.circuit.claims import EMBED, EVERYWHERE, LOGITS, Node, Position
+from circuitdsl.circuit.nodes import EMBED, EVERYWHERE, LOGITS, Node, Position
 from circuitdsl.models.parts import Transformer
 from circuitdsl.patching.patch import Experiment
 from circuitdsl.tasks.dataset import PromptPair

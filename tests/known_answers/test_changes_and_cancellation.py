@@ -9,7 +9,7 @@ from hand_set_runs import known, sample_bench
 from hand_set_tasks import draw_indices
 
 from circuitdsl.api import loads
-from circuitdsl.circuit.claims import Position, Site
+from circuitdsl.circuit.nodes import Position, Site
 from circuitdsl.patching.patch import Experiment
 from circuitdsl.report.report import Report
 from circuitdsl.verification.properties import sample_name

@@ -12,7 +12,8 @@ from hand_set_claims import DESIGNS, Design, KnownClaim, Population, claims, edg
 from hand_set_runs import Tally, known, sample_bench, verified
 from random_models import matters_claims, matters_spec, random_model, random_task
 
-from circuitdsl.circuit.claims import EMBED, Edge, Input, Metric, Node, Position, Site
+from circuitdsl.circuit.measurements import Metric
+from circuitdsl.circuit.nodes import EMBED, Edge, Input, Node, Position, Site
 from circuitdsl.measure.bench import bench
 from circuitdsl.patching import reference
 from circuitdsl.patching.patch import Experiment

@@ -9,7 +9,7 @@ import pytest
 from hand_set_claims import Population
 from hand_set_runs import known, sample_bench, verified
 
-from circuitdsl.circuit.claims import Node, Position
+from circuitdsl.circuit.nodes import Node, Position
 from circuitdsl.discover.discover import discover
 from circuitdsl.discover.roles import roles_of
 from circuitdsl.discover.search import Search

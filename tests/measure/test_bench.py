@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from circuitdsl.circuit.claims import EMBED, EVERYWHERE, LOGITS, Edge, Input, Metric, Node, Position, Site
+from circuitdsl.circuit.measurements import Metric
+from circuitdsl.circuit.nodes import EMBED, EVERYWHERE, LOGITS, Edge, Input, Node, Position, Site
 from circuitdsl.errors import UserError
 from circuitdsl.measure.bench import Bench, bench, measure, present
 from circuitdsl.measure.requests import AttentionRequest, BehaviourRequest, EdgeRequest, NodeRequest, Request

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from circuitdsl.circuit.claims import Input, Node
+from circuitdsl.circuit.nodes import Input, Node
 from circuitdsl.measure.channels import NotComposed, compositions
 from circuitdsl.models.weights import AttentionWeights, weights_of
 

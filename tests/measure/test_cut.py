@@ -12,7 +12,7 @@ from brute_cut import ByHand
 from torch import Tensor
 
 from circuitdsl.api import loads, make_benches
-from circuitdsl.circuit.claims import Node, Position
+from circuitdsl.circuit.nodes import Node, Position
 from circuitdsl.measure.cut import Reach, cut, edits_of, outside
 from circuitdsl.measure.trace import Firing, Omega, Tracer, tracers
 from circuitdsl.models.load import POCKET, load_model

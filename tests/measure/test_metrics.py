@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from circuitdsl.circuit.claims import Metric
+from circuitdsl.circuit.measurements import Metric
 from circuitdsl.errors import UserError
 from circuitdsl.measure.metrics import scorer
 from circuitdsl.tasks.dataset import PromptPair

@@ -8,21 +8,10 @@ import sys
 import pytest
 
 from circuitdsl.circuit.catalogue import ModelShape
-from circuitdsl.circuit.claims import (
-    LOGITS,
-    Circuit,
-    Claim,
-    Edge,
-    EdgeEffect,
-    Input,
-    Matters,
-    Member,
-    Metric,
-    Node,
-    NodeEffect,
-    Position,
-    Site,
-)
+from circuitdsl.circuit.claims import Circuit, Claim
+from circuitdsl.circuit.criteria import Matters
+from circuitdsl.circuit.measurements import EdgeEffect, Member, Metric, NodeEffect
+from circuitdsl.circuit.nodes import LOGITS, Edge, Input, Node, Position, Site
 from circuitdsl.measure.plan import plan
 from circuitdsl.measure.requests import EdgeRequest, NodeRequest
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from circuitdsl.circuit.claims import LOGITS, Edge, Input, Metric, Node, Position, Site
+from circuitdsl.circuit.measurements import Metric
+from circuitdsl.circuit.nodes import LOGITS, Edge, Input, Node, Position, Site
 from circuitdsl.measure.bench import Bench, bench, measure, present
 from circuitdsl.measure.experiments import experiment_of
 from circuitdsl.measure.requests import (

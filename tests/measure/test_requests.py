@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from circuitdsl.circuit.claims import EMBED, LOGITS, Edge, Input, Node, Position, Site
+from circuitdsl.circuit.nodes import EMBED, LOGITS, Edge, Input, Node, Position, Site
 from circuitdsl.measure.requests import AttentionRequest, EdgeRequest, NodeRequest, Request, corrupt_layers_of
 from circuitdsl.patching.subgraph import Subgraph
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from circuitdsl.api import loads, make_benches
-from circuitdsl.circuit.claims import Node
+from circuitdsl.circuit.nodes import Node
 from circuitdsl.measure.firings import firings
 from circuitdsl.measure.plan import plan
 from circuitdsl.measure.trace import COVERED, SIDES, NotTraced, Tracer, covering, fired, omega, signal, tracers
@@ -106,7 +106,7 @@ def test_what_all_nodes_add_is_the_whole_of_the_signal(tracer: Tracer, pocket) -
 
 def test_heads_fire_where_they_attend(bench) -> None:
     """Against the pattern of the model itself, prompt by prompt."""
-    from circuitdsl.circuit.claims import Position
+    from circuitdsl.circuit.nodes import Position
     from circuitdsl.measure.bench import measure
     from circuitdsl.measure.requests import AttentionRequest
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 
 from circuitdsl.circuit.catalogue import ModelShape
-from circuitdsl.circuit.claims import EVERYWHERE, LOGITS, Edge, Input, Node, Position, Site, WholeCircuit
+from circuitdsl.circuit.measurements import WholeCircuit
 from circuitdsl.circuit.membership import Membership
+from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Edge, Input, Node, Position, Site
 from circuitdsl.measure.whole_circuit import (
     RANDOM_CIRCUITS,
     RANDOM_SUBSETS,

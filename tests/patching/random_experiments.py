@@ -7,7 +7,7 @@ from dataclasses import replace
 from hypothesis import strategies as st
 from small_models import NEURONS
 
-from circuitdsl.circuit.claims import LOGITS, Edge, Input, Node, Position, Site
+from circuitdsl.circuit.nodes import LOGITS, Edge, Input, Node, Position, Site
 from circuitdsl.models.parts import Transformer
 from circuitdsl.patching.patch import Experiment
 from circuitdsl.patching.reference import nodes

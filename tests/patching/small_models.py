@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from circuitdsl.circuit.claims import Node, Position
+from circuitdsl.circuit.nodes import Node, Position
 from circuitdsl.models.parts import Transformer
 from circuitdsl.patching.patch import Positions, Readout
 from circuitdsl.patching.runs import Runs, run

@@ -10,7 +10,7 @@ import pytest
 import torch
 from small_models import SIZES, Case, make_case, save_random
 
-from circuitdsl.circuit.claims import LOGITS, Edge, Input, Node, Position, Site
+from circuitdsl.circuit.nodes import LOGITS, Edge, Input, Node, Position, Site
 from circuitdsl.models.load import load_model
 from circuitdsl.patching import sweep
 from circuitdsl.patching.patch import Experiment, Readout

@@ -11,7 +11,8 @@ from small_models import make_case, save_random
 
 from circuitdsl import cli
 from circuitdsl.api import loads
-from circuitdsl.circuit.claims import EVERYWHERE, Intervention, Node, Position, Replace, Scale, SetAttention, Site, Verb
+from circuitdsl.circuit.changes import Intervention, Replace, Scale, SetAttention, Verb
+from circuitdsl.circuit.nodes import EVERYWHERE, Node, Position, Site
 from circuitdsl.models.edit import NotWeights, save_edited
 from circuitdsl.models.load import POCKET, load_model
 from circuitdsl.models.weights import read_weights

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from random_experiments import experiments
 from small_models import FAMILIES, Case, make_case, neurons, save_random
 
-from circuitdsl.circuit.claims import Edge, Input, Node, Position
+from circuitdsl.circuit.nodes import Edge, Input, Node, Position
 from circuitdsl.models import products
 from circuitdsl.models.load import boot, load_model
 from circuitdsl.models.parts import Transformer

@@ -9,7 +9,7 @@ import torch
 from small_models import save_random
 
 from circuitdsl.api import loads, make_data
-from circuitdsl.circuit.claims import LOGITS, Edge, Input, Node, Position, Site
+from circuitdsl.circuit.nodes import LOGITS, Edge, Input, Node, Position, Site
 from circuitdsl.models.load import load_model
 from circuitdsl.models.parts import Transformer
 from circuitdsl.patching import reference

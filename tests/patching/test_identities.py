@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from random_experiments import experiments, inputs, senders
 from small_models import Case, make_case, neurons
 
-from circuitdsl.circuit.claims import EVERYWHERE, LOGITS, Edge, Input, Node, Position, Site
+from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Edge, Input, Node, Position, Site
 from circuitdsl.models.parts import PORTS, Transformer
 from circuitdsl.patching import sweep
 from circuitdsl.patching.patch import Experiment

@@ -7,7 +7,8 @@ import torch
 from small_models import LENGTH, Case
 from torch import Tensor
 
-from circuitdsl.circuit.claims import EVERYWHERE, Intervention, Node, Position, Replace, Scale, SetAttention, Site, Verb
+from circuitdsl.circuit.changes import Intervention, Replace, Scale, SetAttention, Verb
+from circuitdsl.circuit.nodes import EVERYWHERE, Node, Position, Site
 from circuitdsl.models.parts import PORTS, Transformer
 from circuitdsl.models.weights import fold
 from circuitdsl.patching.intervene import intervene, with_mass

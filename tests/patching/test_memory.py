@@ -12,19 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from circuitdsl.circuit.claims import (
-    EVERYWHERE,
-    LOGITS,
-    Edge,
-    Input,
-    Intervention,
-    Metric,
-    Node,
-    Position,
-    Scale,
-    SetAttention,
-    Site,
-)
+from circuitdsl.circuit.changes import Intervention, Scale, SetAttention
+from circuitdsl.circuit.measurements import Metric
+from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Edge, Input, Node, Position, Site
 from circuitdsl.errors import UserError
 from circuitdsl.measure.bench import Bench, bench, measure, parts_of, random_bench
 from circuitdsl.measure.requests import (

@@ -8,7 +8,7 @@ import pytest
 import torch
 from small_models import Case
 
-from circuitdsl.circuit.claims import EVERYWHERE, LOGITS, Edge, Input, Node, Position, Site
+from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Edge, Input, Node, Position, Site
 from circuitdsl.patching.patch import Experiment, PatchError
 from circuitdsl.patching.recompute import effects
 from circuitdsl.patching.runs import baseline, changed, run

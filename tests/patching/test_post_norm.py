@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from small_models import FAMILIES, Case, make_case
 from torch import Tensor
 
-from circuitdsl.circuit.claims import EVERYWHERE, LOGITS, Edge, Input, Node, Position, Site
+from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Edge, Input, Node, Position, Site
 from circuitdsl.models.parts import Transformer
 from circuitdsl.patching import reference
 from circuitdsl.patching.patch import Experiment

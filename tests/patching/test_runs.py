@@ -6,7 +6,8 @@ import pytest
 import torch
 from small_models import Case, make_case
 
-from circuitdsl.circuit.claims import EVERYWHERE, LOGITS, Edge, EdgeEffect, Input, Member, Node, Position, Site
+from circuitdsl.circuit.measurements import EdgeEffect, Member
+from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Edge, Input, Node, Position, Site
 from circuitdsl.patching import reference
 from circuitdsl.patching.patch import Experiment, PatchError, Readout, resolve
 from circuitdsl.patching.recompute import effects

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from random_experiments import edges, inputs, senders, sites
 from small_models import FAMILIES, Case, make_case, neurons
 
-from circuitdsl.circuit.claims import EMBED, EVERYWHERE, LOGITS, Edge, Input, Node, Position, Site
+from circuitdsl.circuit.nodes import EMBED, EVERYWHERE, LOGITS, Edge, Input, Node, Position, Site
 from circuitdsl.models.parts import Transformer
 from circuitdsl.patching.count import Tally
 from circuitdsl.patching.patch import Experiment, PatchError

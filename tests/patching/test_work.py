@@ -14,7 +14,7 @@ from small_models import Case, make_case
 
 from circuitdsl.api import load, make_benches
 from circuitdsl.circuit.catalogue import ModelShape
-from circuitdsl.circuit.claims import EVERYWHERE, LOGITS, Edge, Input, Node, Position, Site
+from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Edge, Input, Node, Position, Site
 from circuitdsl.measure.bench import experiment_of, measure
 from circuitdsl.measure.places import token_indices
 from circuitdsl.measure.plan import plan

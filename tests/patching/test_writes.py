@@ -12,7 +12,8 @@ import torch
 from small_models import save_random
 from torch import Tensor
 
-from circuitdsl.circuit.claims import EMBED, EVERYWHERE, Edge, Input, Metric, Node, Position, Site
+from circuitdsl.circuit.measurements import Metric
+from circuitdsl.circuit.nodes import EMBED, EVERYWHERE, Edge, Input, Node, Position, Site
 from circuitdsl.measure.bench import Bench, bench, measure, random_bench
 from circuitdsl.measure.requests import (
     AttributionRequest,

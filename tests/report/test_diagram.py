@@ -15,23 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from circuitdsl.circuit.claims import (
-    Circuit,
-    Claim,
-    Edge,
-    EdgeEffect,
-    Group,
-    Input,
-    Matters,
-    Member,
-    Metric,
-    ModelUse,
-    Negligible,
-    Node,
-    Position,
-    Signed,
-    TaskUse,
-)
+from circuitdsl.circuit.claims import Circuit, Claim, Group, ModelUse, TaskUse
+from circuitdsl.circuit.criteria import Matters, Negligible, Signed
+from circuitdsl.circuit.measurements import EdgeEffect, Member, Metric
+from circuitdsl.circuit.nodes import Edge, Input, Node, Position
 from circuitdsl.errors import UserError
 from circuitdsl.report.diagram import draw, render, to_dot, to_html, to_png, to_svg
 from circuitdsl.report.diagram.geometry import Rect, spread, spread_within

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.pocket_card import accuracies
 from circuitdsl.api import load, make_benches, shipped_specs
-from circuitdsl.circuit.claims import Negligible, Signed, Within
+from circuitdsl.circuit.criteria import Negligible, Signed, Within
 from circuitdsl.models.load import POCKET
 from circuitdsl.models.pocket import mixture
 from circuitdsl.report.report import schema

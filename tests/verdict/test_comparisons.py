@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from circuitdsl.circuit.claims import EdgeEffect, Moves, Stronger
+from circuitdsl.circuit.criteria import Moves, Stronger
+from circuitdsl.circuit.measurements import EdgeEffect
 from circuitdsl.verdict.decide import decide
 from circuitdsl.verdict.samples import Sample
 from circuitdsl.verdict.sampling import plan_looks

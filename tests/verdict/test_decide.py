@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from circuitdsl.circuit.claims import Matters, Negligible, Signed, Test, Within
+from circuitdsl.circuit.criteria import Matters, Negligible, Signed, Test, Within
 from circuitdsl.report.report import ascii_reason
 from circuitdsl.verdict.decide import Decision, decide, decide_family, rule
 from circuitdsl.verdict.families import Levels

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from circuitdsl.circuit.claims import Within
+from circuitdsl.circuit.criteria import Within
 from circuitdsl.verdict.decide import rule
 from circuitdsl.verdict.families import Levels
 from circuitdsl.verdict.samples import Sample

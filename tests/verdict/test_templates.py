@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from circuitdsl.circuit.claims import Matters, Negligible, Within
+from circuitdsl.circuit.criteria import Matters, Negligible, Within
 from circuitdsl.verdict.decide import rule
 from circuitdsl.verdict.samples import FEWEST_STRATA, Sample, by_stratum
 from circuitdsl.verdict.weighing import weigh, weigh_claim

@@ -13,7 +13,7 @@ import torch
 
 from circuitdsl import cli
 from circuitdsl.api import loads, make_benches
-from circuitdsl.circuit.claims import Metric
+from circuitdsl.circuit.measurements import Metric
 from circuitdsl.measure.memory import _machine, memory, model_digest
 from circuitdsl.measure.store import Numbers, Store, default_path, digest
 from circuitdsl.verification.verify import Options, verify

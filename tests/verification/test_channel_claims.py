@@ -9,7 +9,9 @@ import pytest
 
 from circuitdsl import cli
 from circuitdsl.api import loads
-from circuitdsl.circuit.claims import Composed, Composition, Input, Node
+from circuitdsl.circuit.criteria import Composed
+from circuitdsl.circuit.measurements import Composition
+from circuitdsl.circuit.nodes import Input, Node
 from circuitdsl.models import load as loading
 from circuitdsl.models.weights import weights_of
 from circuitdsl.report.report import schema

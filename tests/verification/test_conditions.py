@@ -103,7 +103,7 @@ def test_numbers_under_a_condition_are_those_of_single_runs(check, pocket, pocke
     import numpy as np
     import torch
 
-    from circuitdsl.circuit.claims import Node, Position, Site
+    from circuitdsl.circuit.nodes import Node, Position, Site
     from circuitdsl.patching import reference
     from circuitdsl.patching.patch import Experiment
 

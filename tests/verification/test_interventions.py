@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from circuitdsl.api import loads, make_benches
-from circuitdsl.circuit.claims import Intervention, Scale, SetAttention
+from circuitdsl.circuit.changes import Intervention, Scale, SetAttention
 from circuitdsl.models.load import POCKET
 from circuitdsl.report.report import Report
 from circuitdsl.verification.verify import Options, verify

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from circuitdsl.api import loads, make_benches
-from circuitdsl.circuit.claims import Within
+from circuitdsl.circuit.criteria import Within
 from circuitdsl.report.report import schema
 from circuitdsl.verdict.decide import decide_family, rule
 from circuitdsl.verdict.properties import judge_every, prompts_needed, weigh_share

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from circuitdsl.api import loads, make_benches
-from circuitdsl.circuit.claims import EVERYWHERE, Node, Site
+from circuitdsl.circuit.nodes import EVERYWHERE, Node, Site
 from circuitdsl.measure.bench import measure
 from circuitdsl.measure.requests import NodeRequest
 from circuitdsl.report.report import Report, exit_status

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from circuitdsl.circuit.claims import Circuit, Claim, EdgeEffect, Member, Negligible
+from circuitdsl.circuit.claims import Circuit, Claim
+from circuitdsl.circuit.criteria import Negligible
+from circuitdsl.circuit.measurements import EdgeEffect, Member
 from circuitdsl.report.diagram import ends as ends_of
 from circuitdsl.report.diagram.findings import judged, members_of, of_claims, rows_of, shown
 from circuitdsl.report.diagram.model import Arrow, Box, Drawing, End, Finding, Said, Tone, Verdict

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from circuitdsl.circuit.claims import Node
+from circuitdsl.circuit.nodes import Node
 from circuitdsl.report.diagram import labels as labels_of
 from circuitdsl.report.diagram.geometry import Curve, Point, Rect, flowing, straight
 from circuitdsl.report.diagram.labels import Label, Spot

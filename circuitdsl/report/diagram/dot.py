@@ -6,7 +6,7 @@ import itertools
 
 import graphviz
 
-from circuitdsl.circuit.claims import Node
+from circuitdsl.circuit.nodes import Node
 from circuitdsl.report.diagram import palette
 from circuitdsl.report.diagram.model import Arrow, Box, Drawing, End
 from circuitdsl.report.diagram.rows import rows

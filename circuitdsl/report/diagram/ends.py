@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from circuitdsl.circuit.claims import Circuit, Claim, EdgeEffect, Group, Member, Node
+from circuitdsl.circuit.claims import Circuit, Claim, Group
+from circuitdsl.circuit.measurements import EdgeEffect, Member
+from circuitdsl.circuit.nodes import Node
 from circuitdsl.report.diagram.model import Box, BoxKind, End
 
 _EDGE = re.compile(r"^(?:each\s+)?(.+?)\s*->\s*(.+?)(?=\s+(?:at|via|direct|on)\b|\s*[:\"]|$)")

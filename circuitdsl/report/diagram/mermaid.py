@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from circuitdsl.circuit.claims import Node
+from circuitdsl.circuit.nodes import Node
 from circuitdsl.report.diagram.model import Arrow, Box, Drawing, End
 
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Literal
 
-from circuitdsl.circuit.claims import Node
+from circuitdsl.circuit.nodes import Node
 
 BoxKind = Literal["group", "node", "embed", "logits"]
 Verdict = Literal["holds", "fails", "undecided", "error"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from circuitdsl.circuit.claims import Node
+from circuitdsl.circuit.nodes import Node
 from circuitdsl.report.diagram.geometry import Rect, bounds
 from circuitdsl.report.diagram.model import Box
 from circuitdsl.report.diagram.text import width, wrap

@@ -1,0 +1,114 @@
+"""The graph of a transformer, as plain records: what writes into the residual stream, and what reads from it.
+
+The terms are those of the mathematical framework for transformer circuits (Elhage et al. 2021): the residual stream is
+a sum of terms, a *node* writes one of them, a *receiver input* reads the sum through a norm.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+NodeKind = Literal["embed", "head", "mlp", "logits"]
+
+Port = Literal["q", "k", "v", "in"]
+
+Direction = Literal["noise", "denoise"]
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Node:
+    """A writer of one term of the residual stream, or `logits`, which only reads.
+
+    `index` picks a singular component of a head's output or a neuron of an MLP; -1 means the whole node.
+    """
+
+    kind: NodeKind
+    layer: int = -1
+    head: int = -1
+    index: int = -1
+
+    def __str__(self) -> str:
+        part = "" if self.index < 0 else f"[{self.index}]"
+        match self.kind:
+            case "head":
+                return f"{self.layer}.{self.head}{part}"
+            case "mlp":
+                return f"m{self.layer}{part}"
+            case _:
+                return self.kind
+
+    @property
+    def is_part(self) -> bool:
+        """Whether it is a singular component of a head or a neuron of an MLP."""
+        return self.index >= 0
+
+    @property
+    def whole(self) -> Node:
+        """The head or MLP that it is a part of, or the node itself."""
+        return Node(self.kind, self.layer, self.head) if self.is_part else self
+
+    def stage(self, parallel: bool = False) -> float:
+        """Order along the residual stream: a node may only send to nodes of a later stage.
+
+        An MLP comes after the heads of its layer, or beside them in parallel-attention models.
+        """
+        match self.kind:
+            case "embed":
+                return -1
+            case "head":
+                return 2 * self.layer
+            case "mlp":
+                return 2 * self.layer + (0 if parallel else 1)
+            case _:
+                return float("inf")
+
+
+EMBED = Node("embed")
+
+LOGITS = Node("logits")
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Input:
+    """A receiver input: `q`, `k` or `v` of a head; `in` of an MLP or of the logits."""
+
+    node: Node
+    port: Port
+
+    def __str__(self) -> str:
+        return str(self.node) if self.port == "in" else f"{self.node}.{self.port}"
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Position:
+    """A position the task names, with an offset in tokens; `*` stands for every position."""
+
+    name: str
+    offset: int = 0
+
+    def __str__(self) -> str:
+        return self.name if not self.offset else f"{self.name}{self.offset:+d}"
+
+
+EVERYWHERE = Position("*")
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Edge:
+    """(sender, receiver input, position): the term as written there and read there."""
+
+    sender: Node
+    receiver: Input
+    position: Position
+
+    def __str__(self) -> str:
+        return f"{self.sender} -> {self.receiver} at {self.position}"
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Site:
+    """A node at one position: what a knock-out replaces."""
+
+    node: Node
+    position: Position
