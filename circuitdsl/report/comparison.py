@@ -45,6 +45,9 @@ def show(found: Comparison, console: Console, control: tuple[Comparison, Compari
     console.print(table)
     console.print()
     console.print(_roles(found))
+    named_alike = {node for first, second in found.by_role().values() for node in first & second}
+    if elsewhere := found.heads.shared - named_alike:
+        console.print(Text(f"  in both circuits, under other names: {_listed(elsewhere)}", "dim"))
     console.print()
     console.print(_layers(found))
     for node, one, other in found.disagreements:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import random
 
 import pytest
+from rich.console import Console
 
 from circuitdsl.api import load, loads
 from circuitdsl.circuit.claims import Circuit
 from circuitdsl.circuit.compare import Overlap, chance, compare, heads_of
 from circuitdsl.circuit.nodes import Node
+from circuitdsl.report.comparison import show
 
 HEADER = 'model "pocket"\ntask ioi\n'
 
@@ -53,6 +56,16 @@ def test_roles_that_differ_are_named() -> None:
     found = compare(first, second, 8)
     assert found.disagreements == ((Node("head", 2, 0), "mover", "negative_mover"),)
     assert [str(node) for node, *_ in found.roles] == ["1.0", "2.0"]
+
+
+def test_shared_heads_of_other_names_are_listed_where_no_row_has_both() -> None:
+    first = circuit("heads a = 1.0 1.1 at END\nheads kept = 2.0 at END\na -> logits")
+    second = circuit("heads b = 1.1 1.2 at END\nheads kept = 2.0 at END\nb -> logits")
+    screen = Console(file=io.StringIO(), width=100)
+    show(compare(first, second, 8), screen)
+    show(compare(first, first, 8), screen)
+    said = [line.strip() for line in screen.file.getvalue().splitlines() if "under other names" in line]
+    assert said == ["in both circuits, under other names: 1.1"]
 
 
 def test_a_head_of_two_roles_agrees_with_one_of_both() -> None:
