@@ -16,7 +16,7 @@ from circuitdsl.circuit.claims import Circuit, TaskUse
 from circuitdsl.circuit.lint import lint
 from circuitdsl.circuit.resolve import resolve
 from circuitdsl.errors import SPEC_WRONG, UsageError, UserError
-from circuitdsl.language.diagnostics import Diagnostic, has_errors, render
+from circuitdsl.language.diagnostics import Diagnostic, did_you_mean, has_errors, render, suggest
 from circuitdsl.language.parse import parse
 from circuitdsl.language.source import read_source
 from circuitdsl.tasks.registry import TASKS
@@ -166,7 +166,10 @@ def find_spec(name: str) -> Path:
     except (OSError, ValueError):  # a name that no file can have
         name = f"{name[:40]}…"
     names = sorted(str(p.relative_to(shipped_specs()).with_suffix("")) for p in shipped_specs().rglob("*.circ"))
-    raise UsageError(f"there is no file {name}, and no shipped spec of that name", hint=f"shipped: {', '.join(names)}")
+    guess = did_you_mean(f"pocket/{name}" if f"pocket/{name}" in names else suggest(name, names))
+    raise UsageError(
+        f"there is no file {name}, and no shipped spec of that name{guess}", f"shipped: {', '.join(names)}"
+    )
 
 
 class SpecError(UserError):

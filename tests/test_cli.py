@@ -67,8 +67,10 @@ def test_a_wrong_spec_is_status_2(run, tmp_path, content: bytes, says: str) -> N
 def test_a_missing_spec_is_named(run) -> None:
     status, _, err = run("check", "nowhere.circ")
     assert status == 2
-    assert "there is no file nowhere.circ" in err
+    assert "there is no file nowhere.circ, and no shipped spec of that name\n" in err
     assert "pocket/ioi" in err
+    for name, meant in (("poket/ioi", "pocket/ioi"), ("ioi", "pocket/ioi"), ("gpt2/ioi", "gpt2-small/ioi")):
+        assert f"did you mean '{meant}'?" in run("verify", name)[2]
 
 
 @pytest.mark.parametrize(

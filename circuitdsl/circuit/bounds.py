@@ -190,8 +190,8 @@ def _unit_problem(number: s.Number, unit: Unit, name: str) -> str | None:
             return f"{name} is a difference of shares, written in points: did you mean {bare} points?"
         case "points", _:
             return f"{name} is a difference of shares, written in points: did you mean {_percent(number)[:-1]} points?"
-        case _ if name == "a factor" and number.unit == "%":
-            return f"a factor is a plain number: did you mean {number.value / 100:g}?"
+        case _ if name in ("a factor", "composition") and number.unit == "%":
+            return f"{name} is a plain number: did you mean {number.value / 100:g}?"
         case _:
             share = f", or an effect of {bare}%" if name == "delta" else ""
             return f"{name} is a plain number, without '{number.unit}': did you mean {bare}{share}?"

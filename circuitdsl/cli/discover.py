@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 def register(verbs: Verbs) -> None:
     verb = verbs.add_parser("discover", help="search a model for its circuit of a task, and draft a spec")
-    add_model_arguments(verb)
+    add_model_arguments(verb, "pocket unless named")
     verb.add_argument("--task", required=True, help="a task, with options as in a spec: ioi, 'ioi(corrupt = flip)'")
     verb.add_argument("--metric", default="logit_diff", help="as in a spec (default: logit_diff)")
     verb.add_argument("--prompts", type=positive, default=96, help="prompts to search on (default: 96)")

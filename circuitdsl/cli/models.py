@@ -31,9 +31,9 @@ def _models(given: argparse.Namespace) -> int:
 # --- loading ---------------------------------------------------------------------------------------
 
 
-def add_model_arguments(verb: argparse.ArgumentParser) -> None:
+def add_model_arguments(verb: argparse.ArgumentParser, otherwise: str = "instead of the spec's own") -> None:
     """The options that say which model to run, where and in what precision."""
-    verb.add_argument("--model", help="a model's name or directory, instead of the spec's own")
+    verb.add_argument("--model", help=f"a model's name or directory, {otherwise}")
     verb.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: a GPU, if any")
     verb.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"), help="number format")
 

@@ -183,7 +183,8 @@ def _from_hub(name: str, revision: str | None, weights: bool) -> Path:
         if _has_weights(cached) or not weights:
             return cached
     except HFValidationError:
-        raise ModelUnavailable(f"{name!r} is neither a directory nor a name on the Hugging Face hub") from None
+        message = f"{name!r} is neither a directory nor a name on the Hugging Face hub"
+        raise ModelUnavailable(message, MODEL_HINT) from None
     except LocalEntryNotFoundError:
         pass
     looked = f"the weights of {name} are not at hand: they are not in the hub's cache ({constants.HF_HUB_CACHE})"
