@@ -33,7 +33,6 @@ from circuitdsl.patching.memory import run_at_once
 FIRES = 0.5
 #: the share of all that upstream heads add which the senders make up
 COVERED = 0.7
-#: prompts traced at a time
 
 SIDES: tuple[Side, ...] = ("destination", "source")
 Added = tuple[tuple[Node, float], ...]
