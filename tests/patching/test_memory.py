@@ -157,7 +157,9 @@ from typing import Literal
 sys.path.insert(0, {benchmarks!r})
 import engine_workloads as workloads
 from engine_meter import peak_bytes
-from circuitdsl.circuit.claims import EVERYWHERE, LOGITS, Edge, Input, Intervention, Metric, Node, Position, Scale, Site
+from circuitdsl.circuit.changes import Intervention, Scale
+from circuitdsl.circuit.measurements import Metric
+from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Edge, Input, Node, Position, Site
 from circuitdsl.measure.bench import bench, measure
 from circuitdsl.measure.requests import BehaviourRequest, ChangedRequest, EdgeRequest, NodeRequest
 from circuitdsl.patching.subgraph import Subgraph
