@@ -88,6 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             dtype=given.dtype,
             quick=given.quick,
             command=_command(given),
+            repeats=given.repeats,
         )
         for section in _sections(page, folder, shape, given):
             print(f"{section} done", file=sys.stderr, flush=True)

@@ -167,6 +167,7 @@ class Page:
     dtype: str
     quick: bool
     command: str
+    repeats: int
     rows: list[Row] = field(default_factory=list)
     growth: list[Growth] = field(default_factory=list)
     rates: dict[tuple[int, int], float] = field(default_factory=dict)
@@ -191,7 +192,7 @@ def _head(page: Page) -> str:
     seconds = (
         "seconds until the GPU is done"
         if m.gpu
-        else "CPU seconds of the process, medians of five (W5 and growth: one run)"
+        else f"CPU seconds of the process, medians of {page.repeats} runs (W5 and growth: one run)"
     )
     return f"""# What patching costs
 
