@@ -43,11 +43,11 @@ from circuitdsl.patching.count import Tally
 from circuitdsl.patching.patch import Readout
 from circuitdsl.patching.recompute import effects
 from circuitdsl.patching.runs import Runs, baseline, run
+from circuitdsl.verdict.weighing import NULL_PROMPTS
 
 #: how far a peer's logits may be from ours in single precision, and as a share of the largest effect of a patch
 EXACT = 1e-4
 AGREE = {"float32": 1e-2, "bfloat16": 0.3, "float16": 0.1}
-NULL_PROMPTS = 32
 #: one-line edits of the IOI specs: pattern and replacement
 EDITS = {
     "a bound": (r"(inhibition +-> mover\.q +at END +:) lowers", r"\1 effect <= -10%"),

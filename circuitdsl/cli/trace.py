@@ -111,10 +111,12 @@ def _cut(bench: Bench, head: Node, source: Position, target: Position, reach: Re
 
 def _measured(name: str, values: np.ndarray, strata: np.ndarray, unit: str) -> Measured:
     from circuitdsl.report.report import Measured
+    from circuitdsl.verdict.families import FAMILY
     from circuitdsl.verdict.moments import mean
+    from circuitdsl.verdict.ratios import intervals
 
-    low, high = (float(limit) for limit in mean(values, strata).interval())
-    return Measured(name, float(values.mean()), (low, high) if low <= high else None, len(values), unit)
+    (limits,) = intervals([(mean(values, strata), FAMILY)])
+    return Measured(name, float(values.mean()), limits, len(values), unit)
 
 
 def _task(circuit: Circuit, wanted: str | None) -> TaskUse:

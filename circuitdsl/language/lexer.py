@@ -56,7 +56,7 @@ TOKEN = re.compile(
 )
 
 #: what no string holds: control characters, and those that turn the order in which text is shown
-UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+UNSEEN = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 SIGNS = {
     "=": "EQUALS", ":": "COLON", ",": "COMMA", "(": "LPAR", ")": "RPAR", "[": "LSQB", "]": "RSQB",
     "+": "PLUS", "-": "MINUS", "*": "STAR", "%": "PERCENT",

@@ -53,7 +53,7 @@ from circuitdsl.patching.intervene import intervene
 from circuitdsl.patching.memory import (
     VOCAB_ROWS,
     in_halves,
-    prompts_at_once,
+    in_parts,
     refuse_too_little,
     run_at_once,
     vocabulary_rows,
@@ -316,12 +316,8 @@ def _in_memory(work: Callable[[Array, Array], None], places: Array, part: Array)
 def parts_of(bench: Bench, indices: Array, twice: bool = False) -> Iterator[tuple[Array, Array]]:
     """Prompts of one length, as many at a time as memory takes: (places in `indices`, indices)."""
     lengths = np.asarray([len(bench.pairs[i].clean_tokens) for i in indices])
-    for length in np.unique(lengths):
-        places = np.flatnonzero(lengths == length)
-        size = prompts_at_once(bench.model, int(length), bench.max_memory, twice)
-        for start in range(0, len(places), size):
-            chunk = places[start : start + size]
-            yield chunk, indices[chunk]
+    for places in in_parts(bench.model, lengths, bench.max_memory, twice):
+        yield places, indices[places]
 
 
 def _runs(bench: Bench, part: Array, means: bool, neurons: Sequence[Node], corrupt_layers: int) -> Runs:

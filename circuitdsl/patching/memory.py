@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from math import ceil
 from pathlib import Path
 
+import numpy as np
 import torch
+from jaxtyping import Int
 
 from circuitdsl.errors import UserError
 from circuitdsl.models.parts import Transformer
@@ -116,6 +118,17 @@ def prompts_at_once(model: Transformer, length: int, max_memory: int | None = No
     budget = allowed(model.device, max_memory) * CACHES
     fit = int(budget // (prompt_bytes(model, length) * (2 if twice else 1)))
     return max(1, min(fit, MOST_PROMPTS.get(model.device.type, 64)))
+
+
+def in_parts(
+    model: Transformer, lengths: Int[np.ndarray, " n"], max_memory: int | None = None, twice: bool = False
+) -> Iterator[Int[np.ndarray, " m"]]:
+    """Places of prompts of one length, as many at a time as are cached together; arguments as in `prompts_at_once`."""
+    for length in np.unique(lengths):
+        places = np.flatnonzero(lengths == length)
+        size = prompts_at_once(model, int(length), max_memory, twice)
+        for start in range(0, len(places), size):
+            yield places[start : start + size]
 
 
 def run_at_once(model: Transformer, length: int, max_memory: int | None = None) -> int:

@@ -32,7 +32,7 @@ from circuitdsl.models.parts import Transformer
 from circuitdsl.patching.calibrate import Machine
 from circuitdsl.patching.count import floor_by_prompt
 from circuitdsl.patching.flow import wanted
-from circuitdsl.patching.memory import BATCH, CHUNK, allowed, prompt_bytes, prompts_at_once, refuse_too_little
+from circuitdsl.patching.memory import BATCH, CHUNK, allowed, in_parts, prompt_bytes, prompts_at_once, refuse_too_little
 from circuitdsl.patching.patch import Experiment
 from circuitdsl.patching.runs import first_difference
 from circuitdsl.patching.subgraph import Subgraph
@@ -148,13 +148,7 @@ class _Prompts:
 
     def parts(self, indices: np.ndarray) -> list[np.ndarray]:
         """Prompts of one length, as many at a time as are measured together."""
-        lengths = self.lengths(indices)
-        found = []
-        for length in np.unique(lengths):
-            group = indices[lengths == length]
-            size = prompts_at_once(self.model, int(length), self.max_memory)
-            found += [group[i : i + size] for i in range(0, len(group), size)]
-        return found
+        return [indices[places] for places in in_parts(self.model, self.lengths(indices), self.max_memory)]
 
 
 def _task_work(
