@@ -157,10 +157,10 @@ class _Kept:
     @classmethod
     def of(cls, subgraph: Subgraph) -> _Kept:
         nodes: dict[Node, set[Position]] = {}
-        for site in subgraph.sites:
+        for site in sorted(subgraph.sites):
             nodes.setdefault(site.node, set()).add(site.position)
         senders: dict[Input, dict[Node, set[Position]]] = {}
-        for edge in subgraph.edges:
+        for edge in sorted(subgraph.edges):
             senders.setdefault(edge.receiver, {}).setdefault(edge.sender, set()).add(edge.position)
         return cls(_frozen(nodes), {receiver: _frozen(by) for receiver, by in senders.items()})
 

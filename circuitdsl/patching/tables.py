@@ -21,8 +21,8 @@ from circuitdsl.models.parts import PORTS, Port, Transformer
 from circuitdsl.patching.patch import Experiment, PatchError
 
 Names = frozenset[Position]
-#: the senders of one receiver input, each with the positions at which it is patched
-Senders = frozenset[tuple[Node, Names]]
+#: the senders of one receiver input, in order, each with the positions at which it is patched
+Senders = tuple[tuple[Node, Names], ...]
 Array = np.ndarray
 #: (layer, port): the inputs of one kind in one layer; `in` at the number of layers is the logits
 Place = tuple[int, str]
@@ -59,13 +59,16 @@ class Plan:
 
 
 def plan(experiment: Experiment, model: Transformer) -> Plan:
-    """Sort an experiment's edges and sites by the layer at which they act."""
+    """Sort an experiment's edges and sites by the layer at which they act.
+
+    Sets are gone through in order: sums of terms would else be rounded otherwise from one process to the next.
+    """
     senders: dict[Place, dict[int, dict[Node, set[Position]]]] = {}
-    for edge in experiment.edges:
+    for edge in sorted(experiment.edges):
         heads = senders.setdefault(_place(edge, model.n_layers), {})
         heads.setdefault(edge.receiver.node.head, {}).setdefault(edge.sender, set()).add(edge.position)
     sites: dict[Place, dict[tuple[int, int], set[Position]]] = {}
-    for site in experiment.sites:
+    for site in sorted(experiment.sites):
         kind = "z" if site.node.kind == "head" else site.node.kind
         nodes_at = sites.setdefault((site.node.layer, kind), {})
         nodes_at.setdefault((site.node.head, site.node.index), set()).add(site.position)
@@ -75,7 +78,7 @@ def plan(experiment: Experiment, model: Transformer) -> Plan:
     return Plan(
         experiment,
         {
-            place: {head: frozenset((s, frozenset(at)) for s, at in by.items()) for head, by in heads.items()}
+            place: {head: tuple((s, frozenset(at)) for s, at in by.items()) for head, by in heads.items()}
             for place, heads in senders.items()
         },
         {place: {node: frozenset(at) for node, at in nodes.items()} for place, nodes in sites.items()},
