@@ -42,10 +42,10 @@ def attribution(bench: Bench, runs: Runs, requests: Sequence[AttributionRequest]
         nodes = list(dict.fromkeys(node for request in together for node in request.nodes))
         for node in nodes:
             check_node(bench.model, node)
-        logits = _logits(bench, runs, _terms(bench, runs, nodes, under, part), part)
+        logits = _logits(bench, runs, _terms(bench, runs, nodes, under, part), part).cpu().double().numpy()
         for request in together:
             mine = [nodes.index(node) for node in request.nodes]
-            found[request] = logits[:, mine].sum(1).cpu().double().numpy()
+            found[request] = logits[:, mine].sum(1)
     return found
 
 
@@ -62,13 +62,25 @@ def _logits(bench: Bench, runs: Runs, terms: Float[Tensor, "n nodes d"], part: A
     """Terms at END along the answer's unembedding minus the distractor's."""
     model = bench.model
     pairs = [bench.pairs[i] for i in part]
-    answer, distractor = (
-        torch.stack([model.W_U[list(side)].float().mean(0) for side in sides])
-        for sides in ([pair.answers for pair in pairs], [pair.distractors for pair in pairs])
-    )
+    answer = _unembedding(model, [pair.answers for pair in pairs])
+    distractor = _unembedding(model, [pair.distractors for pair in pairs])
     scale = _scale(model.final_norm, runs.clean.end)
     folded = _folded(model.final_norm, terms.float())
     return (folded * (answer - distractor)[:, None]).sum(-1) / scale[:, None]
+
+
+def _unembedding(model: Transformer, tokens: Sequence[Sequence[int]]) -> Float[Tensor, "n d"]:
+    """The mean over a prompt's tokens of what the unembedding reads for them."""
+    count = torch.tensor([len(row) for row in tokens])[:, None]
+    ids = _as_long(tokens)
+    weight = (torch.arange(ids.shape[1]) < count) / count
+    return (model.W_U[ids.to(model.device)].float() * weight.to(model.device)[..., None]).sum(1)
+
+
+def _as_long(tokens: Sequence[Sequence[int]]) -> Int[Tensor, "n k"]:
+    """Tokens of each prompt, the first of them repeated where there are fewer than of others."""
+    width = max(map(len, tokens))
+    return torch.tensor([[*row, *[row[0]] * (width - len(row))] for row in tokens])
 
 
 def _terms(
@@ -132,8 +144,6 @@ def _after_first_mlp(model: Transformer, clean: Cache) -> Float[Tensor, "n T d"]
 
 def _among_the_first(logits: Float[Tensor, "n k vocab"], answers: Sequence[Sequence[int]]) -> Float[Tensor, "n k"]:
     """Whether the best answer is among the first `TOP` tokens; ties count against it, so that no output is no copy."""
-    width = max(map(len, answers))
-    rows = [[*row, *[row[0]] * (width - len(row))] for row in answers]
-    ids: Int[Tensor, "n a"] = torch.tensor(rows).to(logits.device)
+    ids = _as_long(answers).to(logits.device)
     best = logits.gather(-1, ids[:, None].expand(-1, logits.shape[1], -1)).amax(-1, keepdim=True)
     return ((logits >= best).sum(-1) <= TOP).to(logits.dtype)

@@ -14,11 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Literal
 
+import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from circuitdsl.circuit.nodes import LOGITS, Edge, Input, Node, Position, Site
@@ -29,7 +30,7 @@ from circuitdsl.patching.memory import all_terms, batch_rows, in_halves
 from circuitdsl.patching.parts import component, neuron_term
 from circuitdsl.patching.patch import Ablation, Experiment, PatchError, Positions, Readout, check, check_node
 from circuitdsl.patching.runs import Runs, Terms, read
-from circuitdsl.patching.tables import Names, Where
+from circuitdsl.patching.tables import Array, Names, Where, ship
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -97,6 +98,7 @@ def subgraph_effects(
         OutOfMemory: there is not enough for one run.
     """
     tally = tally if tally is not None else Tally()
+    readout = readout.on(model.device)
     where = Where.of(positions, runs.n, runs.length)
     distinct = list(dict.fromkeys(subgraphs))
     _check(model, runs, distinct)
@@ -122,10 +124,10 @@ def _group(
     values = torch.empty(len(group) * runs.n, readout.width, device=model.device)
 
     def work(start: int, end: int) -> None:
-        run = torch.arange(start, end, device=model.device)
-        values[run] = _pass(_Batch(model, runs, where, group[0], kept, run // runs.n, run % runs.n), readout)
+        graph, prompt = np.divmod(np.arange(start, end), runs.n)
+        values[start:end] = _pass(_Batch(model, runs, where, group[0], kept, graph, prompt), readout)
         tally.batches += 1
-        tally.block_positions += len(run) * ((model.n_layers - 1) * runs.length + 1)
+        tally.block_positions += (end - start) * ((model.n_layers - 1) * runs.length + 1)
 
     held = all_terms(model) if group[0].keep == "edges" else 0
     at_once = max(1, (max_rows or batch_rows(model, runs.length, max_memory, held)) // runs.length)
@@ -176,7 +178,7 @@ class _Batch:
     Attributes:
         kind: one of the subgraphs, which are all of a kind.
         kept: what each of them keeps.
-        graph, prompt: of each run, `[B]`.
+        graph, prompts: of each run, on the host, `[B]`.
         change: the other term minus the one now written, `[B, T, _]`, by kind of node and layer; a head's as its `z`.
         others: the residual stream as an input reads it into which every edge is patched, `[B, T, d]`.
         neurons: of those that the subgraphs name, the activation that stands in less the one now, `[B, T]`.
@@ -187,11 +189,18 @@ class _Batch:
     where: Where
     kind: Subgraph
     kept: Sequence[_Kept]
-    graph: Int[Tensor, " B"]
-    prompt: Int[Tensor, " B"]
+    graph: Array
+    prompts: Array
     change: dict[tuple[str, int], Tensor] = field(default_factory=dict)
     others: Tensor | None = None
     neurons: dict[Node, Tensor] = field(default_factory=dict)
+    _rows: dict[int, Tensor] = field(default_factory=dict)
+    _masks: dict[tuple[Names, int], Tensor] = field(default_factory=dict)
+
+    @cached_property
+    def prompt(self) -> Int[Tensor, " B"]:
+        """The prompt of each run, on the device."""
+        return ship(self.prompts, self.model.device)
 
     @property
     def whole(self) -> bool:
@@ -200,11 +209,16 @@ class _Batch:
 
     def rows(self, number: int) -> Int[Tensor, " rows"]:
         """The runs of a subgraph."""
-        return (self.graph == number).nonzero()[:, 0]
+        if number not in self._rows:
+            self._rows[number] = ship(np.flatnonzero(self.graph == number), self.model.device)
+        return self._rows[number]
 
-    def mask(self, at: Names, rows: Int[Tensor, " rows"]) -> Tensor:
-        """`[rows, T]`: where some positions are."""
-        return torch.from_numpy(self.where.mask(at)).to(self.model.device)[self.prompt[rows]]
+    def mask(self, at: Names, number: int) -> Bool[Tensor, "rows T"]:
+        """Where some positions are in the runs of a subgraph."""
+        if (at, number) not in self._masks:
+            where = self.where.mask(at)[self.prompts[self.graph == number]]
+            self._masks[at, number] = ship(where, self.model.device)
+        return self._masks[at, number]
 
     def other(self, kind: str, layer: int) -> Float[Tensor, "B T *rest"]:
         """The terms of a layer that stand in for what is not kept (`head`, `mlp` or `embed`)."""
@@ -242,7 +256,7 @@ class _Batch:
             here = sorted(node for node in kept.nodes if (node.kind, node.layer) == (kind, layer))
             for node in sorted(here, key=lambda node: not node.is_part):  # a whole node overrides its parts
                 if len(rows := self.rows(number)):
-                    keep = self.mask(kept.nodes[node], rows)[:, -now.shape[1] :, None]
+                    keep = self.mask(kept.nodes[node], number)[:, -now.shape[1] :, None]
                     place = (rows, slice(None), node.head) if kind == "head" else (rows,)
                     own = self._kept(node, rows, now[place], other[place])
                     other[place] = torch.where(keep, own, other[place])
@@ -292,9 +306,9 @@ class _Batch:
                 out = patched[rows]
                 for sender, at in senders.items():
                     if (sender.kind, sender.layer) in self.change:  # edges of other senders are never patched
-                        mask = sign * self.mask(at, rows)[:, -width:, None]
+                        mask = sign * self.mask(at, number)[:, -width:, None]
                         if sender.is_part and sender.whole in senders:
-                            mask = mask * ~self.mask(senders[sender.whole], rows)[:, -width:, None]
+                            mask = mask * ~self.mask(senders[sender.whole], number)[:, -width:, None]
                         out += self.change_of(sender, rows)[:, -width:] * mask
                 yield rows, out
 

@@ -190,8 +190,9 @@ def sent_at(where: Where, names: Names, senders: Senders, sender: Node, fixed: b
 
 
 def ship(array: Array | Sequence[int], device: torch.device) -> Tensor:
-    """Indices on a device; does not wait for what the device is doing."""
-    tensor = torch.from_numpy(np.ascontiguousarray(array, dtype=np.int64))
+    """Indices or a mask on a device; does not wait for what the device is doing."""
+    host = np.asarray(array)
+    tensor = torch.from_numpy(np.ascontiguousarray(host, dtype=bool if host.dtype == bool else np.int64))
     return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
 
 

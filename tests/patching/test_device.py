@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
-from small_models import SIZES, Case, make_case, save_random
+from far_device import FAR, FarDevice, far_device, sent
+from small_models import SIZES, Case, make_case, neurons, save_random
 
 from circuitdsl.circuit.nodes import LOGITS, Edge, Input, Node, Position, Site
 from circuitdsl.models.load import load_model
-from circuitdsl.patching import sweep
+from circuitdsl.patching import subgraph, sweep
 from circuitdsl.patching.patch import Experiment, Readout
-from circuitdsl.patching.recompute import effects
+from circuitdsl.patching.recompute import effects, patched_attention
 from circuitdsl.patching.runs import mean_terms
+from circuitdsl.patching.subgraph import Subgraph, subgraph_effects
+from circuitdsl.patching.terms import patched_terms
 
 ANY, A, END = Position("*"), Position("A"), Position("END")
 HEAD, EARLY = Node("head", 2, 1), Node("head", 0, 2)
@@ -33,54 +36,87 @@ EXPERIMENTS = [
         for how in ("zero",)
     ),
 ]
-READS_BACK = (
-    "item",
-    "tolist",
-    "cpu",
-    "numpy",
-    "nonzero",
-    "__bool__",
-    "__int__",
-    "__float__",
-    "__index__",
-    "any",
-    "all",
-)
+CIRCUITS = [
+    Subgraph("nodes", sites=frozenset([Site(HEAD, A), Site(EARLY, ANY)])),
+    Subgraph("nodes", sites=frozenset([Site(HEAD, END), Site(Node("mlp", 1), A)]), mlps=True, ablate="mean"),
+    Subgraph("edges", edges=frozenset([Edge(EARLY, Input(HEAD, "k"), A), Edge(HEAD, Input(LOGITS, "in"), END)])),
+    Subgraph("edges", edges=frozenset([Edge(EARLY, Input(HEAD, "v"), ANY)]), mlps=True, inverted=True),
+]
 
 
 def with_means(case: Case) -> Case:
     stratum = torch.tensor([0, 1, 0])
-    runs = case.runs.with_means(mean_terms(case.model, case.corrupt, stratum, strata=2), stratum)
+    means = mean_terms(case.model, case.corrupt, stratum, 2, neurons(case.model))
+    runs = case.runs.with_means(means, stratum)
     return Case(case.model, case.clean, case.corrupt, runs, case.positions)
 
 
-@contextmanager
-def waiting_refused() -> Iterator[None]:
-    """In here, no tensor's value may be asked for."""
+def found(case: Case, whole: bool = True) -> list[torch.Tensor]:
+    """What the engine gives on some prompts, of every kind that runs in batches."""
+    readout = case.vocabulary if whole else Readout.of_tokens(torch.tensor([[1, 2], [3, 4], [5, 6]]))
+    given = case.model, case.runs
+    return [
+        effects(*given, EXPERIMENTS, case.positions, readout).cpu(),
+        subgraph_effects(*given, CIRCUITS, case.positions, readout).cpu(),
+        patched_attention(*given, EXPERIMENTS, case.positions, [HEAD]).cpu(),
+        patched_terms(*given, EXPERIMENTS, case.positions, [HEAD, Node("mlp", 1)]).cpu(),
+    ]
 
-    def refuse(*_: object, **__: object) -> None:
-        raise AssertionError("a value was read back from the device")
 
-    with pytest.MonkeyPatch.context() as patch:
-        for name in READS_BACK:
-            patch.setattr(torch.Tensor, name, refuse)
-        yield
+def test_a_far_device_notices_what_a_gpu_would_not_forgive(monkeypatch: pytest.MonkeyPatch) -> None:
+    with far_device(monkeypatch) as device:
+        there, here = torch.arange(6.0).pin_memory().to(FAR, non_blocking=True), torch.arange(6.0)
+        assert (there.view(2, 3).sum() + 1 > 0).device == FAR and not device.waits
+        with pytest.raises(AssertionError, match="mixes devices"):
+            there + here
+        with pytest.raises(AssertionError, match="mixes devices"):
+            here[there.long()]
+        asked: list[Callable[[], object]] = [
+            lambda: there.sum().item(),
+            lambda: bool(there[0] > 1),
+            lambda: there.nonzero(),
+            lambda: there[there > 1],
+            lambda: there[torch.tensor([0, 1])],
+            lambda: there.repeat_interleave(there.long()),
+            lambda: there.cpu(),
+            lambda: here.to(FAR),
+            lambda: here.to(FAR, non_blocking=True),
+            lambda: here.pin_memory().to(FAR),
+        ]
+        for ask in asked:
+            device.waits.clear()
+            ask()
+            assert device.waits
 
 
 @pytest.mark.parametrize("whole", [False, True], ids=["tokens", "vocabulary"])
-def test_nothing_in_a_batch_waits_for_the_device(case: Case, monkeypatch: pytest.MonkeyPatch, whole: bool) -> None:
-    case = with_means(case)
-    readout = case.vocabulary if whole else Readout.of_tokens(torch.tensor([[1, 2], [3, 4], [5, 6]]))
-    tried, batches = sweep._tried, []
+def test_another_device_gives_the_same_and_is_never_waited_for(
+    case: Case, monkeypatch: pytest.MonkeyPatch, whole: bool
+) -> None:
+    """All that runs in batches, on a device that is only pretended."""
 
-    def watched(*given: object) -> object:
-        batches.append(given)
-        with waiting_refused():
-            return tried(*given)  # type: ignore[arg-type]
+    near = found(with_means(case), whole)
+    with far_device(monkeypatch) as device:
+        batches = [watched(monkeypatch, device, *where) for where in ((sweep, "_tried"), (subgraph, "_pass"))]
+        far = found(with_means(make_case(sent(case.model))), whole)
+    assert min(map(len, batches)) >= 4
+    for here, there in zip(near, far, strict=True):
+        assert (here - there).abs().max() < 1e-4
 
-    monkeypatch.setattr(sweep, "_tried", watched)
-    effects(case.model, case.runs, EXPERIMENTS, case.positions, readout)
-    assert len(batches) > 5
+
+def watched(monkeypatch: pytest.MonkeyPatch, device: FarDevice, module: ModuleType, name: str) -> list[object]:
+    """Have a function fail where it waits for the device; its calls."""
+    run, calls = getattr(module, name), list[object]()
+
+    def called(*given: object) -> object:
+        calls.append(given)
+        device.waits.clear()
+        out = run(*given)
+        assert not device.waits
+        return out
+
+    monkeypatch.setattr(module, name, called)
+    return calls
 
 
 @pytest.mark.gpu
@@ -90,20 +126,23 @@ def test_a_gpu_gives_the_numbers_of_the_cpu_and_is_never_waited_for(
     family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = save_random(family, tmp_path)
-    found = []
-    tried: Callable = sweep._tried
+    near = found(with_means(make_case(load_model(path, device="cpu"))))
+    case = with_means(make_case(load_model(path, device="cuda")))
+    for module, name in ((sweep, "_tried"), (subgraph, "_pass")):
+        monkeypatch.setattr(module, name, refusing_to_wait(getattr(module, name)))
+    assert not torch.backends.cuda.matmul.allow_tf32
+    for here, there in zip(near, found(case), strict=True):
+        assert (here - there).abs().max() < 1e-3
 
-    def watched(*given: object) -> object:
+
+def refusing_to_wait(run: Callable) -> Callable:
+    """A function that fails where it waits for a GPU."""
+
+    def called(*given: object) -> object:
         torch.cuda.set_sync_debug_mode("error")
         try:
-            return tried(*given)
+            return run(*given)
         finally:
             torch.cuda.set_sync_debug_mode("default")
 
-    for device in ("cpu", "cuda"):
-        case = with_means(make_case(load_model(path, device=device)))
-        if device == "cuda":
-            monkeypatch.setattr(sweep, "_tried", watched)
-        found.append(effects(case.model, case.runs, EXPERIMENTS, case.positions, case.vocabulary).cpu())
-    assert not torch.backends.cuda.matmul.allow_tf32
-    assert (found[0] - found[1]).abs().max() < 1e-3
+    return called
