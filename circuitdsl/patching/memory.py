@@ -32,14 +32,23 @@ class OutOfMemory(UserError):
 
 
 def allowed(device: torch.device, max_memory: int | None = None) -> int:
-    """Bytes that caches and a batch may take together, beside the model; most of `max_memory` where that is given."""
+    """Bytes that caches and a batch may take together, beside the model; most of `max_memory` where that is given.
+
+    A power of two of what is free: a little more or less of it gives the same batches, and so the same numbers to the
+    last bit.
+    """
     if max_memory is not None:
         return int(max_memory * LIMIT_SHARE)
     if device.type == "cuda":
         free = torch.cuda.mem_get_info(device)[0]
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return int((free + unused) * GPU_SHARE)
-    return min(CPU_BYTES, int(_free_on_host() * CPU_SHARE)) if device.type == "cpu" else CPU_BYTES
+        return _power_of_two((free + unused) * GPU_SHARE)
+    return min(CPU_BYTES, _power_of_two(_free_on_host() * CPU_SHARE)) if device.type == "cpu" else CPU_BYTES
+
+
+def _power_of_two(number: float) -> int:
+    """The largest that is not above a number."""
+    return 1 << max(0, int(number).bit_length() - 1)
 
 
 def _free_on_host() -> int:
