@@ -3,6 +3,9 @@
 The protocol of Wang et al. 2022 (path patching, step 2): the senders of one receiver are replaced together, every
 other head keeps its clean output, MLPs are recomputed. An MLP acts on one position at a time, so a change at a
 position stays there. What is computed here is the part of the receiver's change that MLPs add to the senders' own.
+
+An MLP that is patched or knocked out in the same experiment keeps its clean output here, at the positions at which it
+is: what it changes, the receivers above it read live, and would else read twice.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from circuitdsl.circuit.nodes import Node
@@ -20,14 +23,14 @@ from circuitdsl.models.parts import Transformer
 from circuitdsl.patching.count import Tally
 from circuitdsl.patching.parts import component, neuron_term, neurons
 from circuitdsl.patching.runs import Runs, Terms
-from circuitdsl.patching.tables import Array, Names, Plan, Senders, Where, all_names, sent_at, ship
+from circuitdsl.patching.tables import Array, Held, Names, Plan, Route, Senders, Where, all_names, sent_at, ship
 
-Key = tuple[Senders, float]
+Key = tuple[Route, float]
 
 
 @dataclass(frozen=True, eq=False)
 class Flows:
-    """Changes that MLPs add, for every set of senders and stage at which a receiver reads them.
+    """Changes that MLPs add, for every route and stage at which a receiver reads them.
 
     Attributes:
         added: for each of these, `[points, d]`.
@@ -40,48 +43,77 @@ class Flows:
 
 @dataclass(frozen=True, eq=False)
 class _Group:
-    """One set of senders: its points `start:end` of all points, and what is needed of it."""
+    """One route: its points `start:end` of all points, and what is needed of it."""
 
-    senders: Senders
+    route: Route
     start: int
     end: int
     stages: frozenset[float]
     first: float
 
+    @property
+    def senders(self) -> Senders:
+        return self.route[0]
 
-def wanted(plans: Iterable[Plan], model: Transformer) -> dict[Senders, frozenset[float]]:
-    """The sets of senders whose flow is needed, with the stages at which it is read."""
-    out: dict[Senders, frozenset[float]] = {}
+    @property
+    def held(self) -> Held:
+        return self.route[1]
+
+
+def wanted(plans: Iterable[Plan], model: Transformer) -> dict[Route, frozenset[float]]:
+    """The routes whose flow is needed, with the stages at which it is read."""
+    out: dict[Route, frozenset[float]] = {}
     for plan in plans:
         if plan.experiment.via_mlps:
             for (layer, port), heads in plan.reads.items():
                 node = Node("logits") if layer == model.n_layers else Node("mlp" if port == "in" else "head", layer)
+                stage = node.stage(model.parallel)
                 for senders in heads.values():
-                    out[senders] = out.get(senders, frozenset()) | {node.stage(model.parallel)}
+                    route = plan.route(senders, stage, model.parallel)
+                    out[route] = out.get(route, frozenset()) | {stage}
+    return out
+
+
+def passing(where: Where, route: Route, mlp: Node) -> Bool[np.ndarray, "n T"]:
+    """Where the change of a route's senders goes through an MLP."""
+    return where.mask(all_names(route[0])) & ~stops(where, route, mlp)
+
+
+def stops(where: Where, route: Route, node: Node) -> Bool[np.ndarray, "n T"]:
+    """Where an MLP or neuron passes nothing on: it is held, or a sender itself, whose term is replaced as a whole."""
+    senders, held = route
+    out = np.zeros((where.n, where.length), dtype=bool)
+    for sender, names in senders:
+        if sender == node:
+            out |= sent_at(where, names, senders, node, fixed=True)
+    for other, names in held:
+        if other == node:
+            out |= where.mask(names)
     return out
 
 
 def flows(model: Transformer, runs: Runs, plans: Sequence[Plan], where: Where, max_rows: int, tally: Tally) -> Flows:
-    """The changes that MLPs add, for each set of senders of some plans, at most `max_rows` points at a time."""
+    """The changes that MLPs add, for each route of some plans, at most `max_rows` points at a time."""
     fixed = any(plan.fixed for plan in plans)
     need = wanted(plans, model)
     added: dict[Key, list[Tensor]] = {}
     rows: dict[Senders, Array] = {}
-    pieces: list[tuple[Senders, Array]] = []
-    for senders in need:
+    pieces: list[tuple[Route, Array]] = []
+    for senders, held in need:
         host = np.argwhere(where.mask(all_names(senders), fixed))
         rows[senders] = np.full((where.n, where.length), -1)
         rows[senders][host[:, 0], host[:, 1]] = np.arange(len(host))
-        pieces += [(senders, host[start : start + max_rows]) for start in range(0, max(1, len(host)), max_rows)]
+        parts = range(0, max(1, len(host)), max_rows)
+        pieces += [((senders, held), host[start : start + max_rows]) for start in parts]
     for chunk in _chunks(pieces, max_rows):
         for key, part in _flow(model, runs, chunk, need, where, tally).items():
             added.setdefault(key, []).append(part)
     return Flows({key: torch.cat(parts) for key, parts in added.items()}, rows)
 
 
-def _chunks(pieces: Iterable[tuple[Senders, Array]], max_rows: int) -> Iterator[list[tuple[Senders, Array]]]:
-    """Pieces together as long as they have `max_rows` points at most; never two of the same senders."""
-    chunk: list[tuple[Senders, Array]] = []
+def _chunks(pieces: Iterable[tuple[Route, Array]], max_rows: int) -> Iterator[list[tuple[Route, Array]]]:
+    """Pieces together as long as they have `max_rows` points at most; never two of the same route."""
+    chunk: list[tuple[Route, Array]] = []
     for piece in pieces:
         if chunk and sum(len(host) for _, host in chunk) + len(piece[1]) > max_rows:
             yield chunk
@@ -94,15 +126,15 @@ def _chunks(pieces: Iterable[tuple[Senders, Array]], max_rows: int) -> Iterator[
 def _flow(
     model: Transformer,
     runs: Runs,
-    chunk: list[tuple[Senders, Array]],
-    need: Mapping[Senders, frozenset[float]],
+    chunk: list[tuple[Route, Array]],
+    need: Mapping[Route, frozenset[float]],
     where: Where,
     tally: Tally,
 ) -> dict[Key, Tensor]:
     ends = np.cumsum([0] + [len(host) for _, host in chunk])
     groups = [
-        _Group(s, int(a), int(b), need[s], min(sender.stage(model.parallel) for sender, _ in s))
-        for (s, _), a, b in zip(chunk, ends, ends[1:], strict=False)
+        _Group(route, int(a), int(b), need[route], min(sender.stage(model.parallel) for sender, _ in route[0]))
+        for (route, _), a, b in zip(chunk, ends, ends[1:], strict=False)
     ]
     host = np.concatenate([host for _, host in chunk])
     prompt, pos = (ship(column, model.device) for column in host.T)
@@ -122,31 +154,26 @@ def _flow(
     def record(stage: float) -> None:
         for group in groups:
             if stage in group.stages:
-                out[group.senders, stage] = mediated[group.start : group.end].clone()
+                out[group.route, stage] = mediated[group.start : group.end].clone()
 
     def through_mlp(layer: int, stage: float) -> None:
+        mlp = Node("mlp", layer)
         active = [g for g in groups if g.first < stage and max(g.stages) > stage]
-        if not active:
+        rows = [g.start + passing(where, g.route, mlp)[_columns(host[g.start : g.end])].nonzero()[0] for g in active]
+        if not sum(map(len, rows)):
             return
-        at = ship(np.concatenate([np.arange(g.start, g.end) for g in active]), model.device)
+        at = ship(np.concatenate(rows), model.device)
         block, n, t = model.blocks[layer], prompt[at], pos[at]
         x = block.mlp_norm(runs.clean.mlp_in[layer][n, t] + direct[at] + mediated[at])
-        watched = neurons(sender for g in active for sender, _ in g.senders if sender.layer == layer)
+        watched = neurons(node for g in active for node, _ in (*g.senders, *g.held) if node.layer == layer)
         term, activations = block.mlp.written(x, [node.index for node in watched])
         added = term - runs.clean.mlp[layer][n, t]
         for node, activation in zip(watched, activations, strict=True):
-            sent = torch.cat([1 - _unless_sent(g, node) for g in active])
-            added -= neuron_term(model, node, activation - runs.clean.neuron(node)[n, t]) * sent
-        mediated[at] += added * torch.cat([_unless_sent(g, Node("mlp", layer)) for g in active])
+            stopped = [stops(where, g.route, node)[_columns(host[own])] for g, own in zip(active, rows, strict=True)]
+            mask = ship(np.concatenate(stopped)[:, None], model.device).to(added.dtype)
+            added -= neuron_term(model, node, activation - runs.clean.neuron(node)[n, t]) * mask
+        mediated[at] += added
         tally.flow_positions += len(at)
-
-    def _unless_sent(group: _Group, node: Node) -> Tensor:
-        """0 where an MLP or neuron is itself a sender, whose term is replaced as a whole."""
-        names = next((names for s, names in group.senders if s == node), None)
-        size = group.end - group.start
-        if names is None:
-            return torch.ones(size, 1, dtype=model.dtype, device=model.device)
-        return 1 - _mask(where, names, group.senders, node, host[group.start : group.end], mediated)
 
     join("embed", -1)
     for layer in range(model.n_layers):
@@ -163,8 +190,13 @@ def _flow(
     return out
 
 
+def _columns(host: Array) -> tuple[Array, Array]:
+    """The prompts and the positions of points `[points, 2]`."""
+    return host[:, 0], host[:, 1]
+
+
 def _mask(where: Where, names: Names, senders: Senders, node: Node, host: Array, like: Tensor) -> Tensor:
-    mask = sent_at(where, names, senders, node, fixed=True)[host[:, 0], host[:, 1]][:, None]
+    mask = sent_at(where, names, senders, node, fixed=True)[_columns(host)][:, None]
     return ship(mask, like.device).to(like.dtype)
 
 

@@ -86,6 +86,8 @@ def _patched(
     other = terms_of(model, corrupt, parts)
     plain = terms_of(model, clean, parts)
     now: RunTerms = {}
+    held = {(edge.receiver.node, pos) for edge in experiment.edges for pos in at[edge.position]}
+    held |= {(site.node, pos) for site in experiment.sites for pos in at[site.position]}
 
     def replace(node: Node, pos: int, value: RunTerms | None) -> None:
         """Exchange what a node writes at a token, and the neurons with their MLP."""
@@ -101,7 +103,7 @@ def _patched(
         for sender, pos in _pairs(edges, at):
             resid[pos] += share(model, other, sender)[pos] - share(model, now, sender)[pos]
         if experiment.via_mlps and edges:
-            resid += mediated(model, plain, other, node, _pairs(edges, at))
+            resid += mediated(model, plain, other, node, _pairs(edges, at), held)
         return resid
 
     for stage in stages(model):
@@ -252,22 +254,40 @@ def _turn(rotary: Rotary, x: Float[Tensor, "T d_head"]) -> Float[Tensor, "T d_he
 
 
 def mediated(
-    model: Transformer, clean: RunTerms, other: RunTerms, receiver: Node, pairs: set[tuple[Node, int]]
+    model: Transformer,
+    clean: RunTerms,
+    other: RunTerms,
+    receiver: Node,
+    pairs: set[tuple[Node, int]],
+    held: set[tuple[Node, int]],
 ) -> Float[Tensor, "T d"]:
-    """What MLPs add to the change that a receiver sees when its senders change and attention is frozen to clean."""
+    """What MLPs add to the change that a receiver sees when its senders change and attention is frozen to clean.
+
+    MLPs and neurons at the tokens in `held` are frozen as well: they are patched or knocked out themselves.
+    """
     frozen: RunTerms = {}
     for node in nodes(model)[:-1]:
         term = clean[node].clone()
         if node.kind == "mlp":
             block = model.blocks[node.layer]
             term = block.mlp(block.mlp_norm(residual(model, frozen, node)))
+
+            def frozen_read(reader: Node, port: str) -> Float[Tensor, "T d"]:
+                return residual(model, frozen, reader)
+
+            for part, pos in held - pairs:
+                if part.is_part and part.whole == node:
+                    term[pos] += clean[part][pos] - neuron(model, part, frozen_read)[pos]
+            for whole, pos in held:
+                if whole == node:
+                    term[pos] = clean[node][pos]
         for sender, pos in pairs:
             if sender == node:
                 term[pos] = other[node][pos]
             elif sender.whole == node:
                 own_term = share(model, clean, sender)
-                if node.kind == "mlp":
-                    own_term = neuron(model, sender, lambda reader, port: residual(model, frozen, reader))
+                if node.kind == "mlp" and (node, pos) not in held:
+                    own_term = neuron(model, sender, frozen_read)
                 term[pos] += share(model, other, sender)[pos] - own_term[pos]
         frozen[node] = term
     change = residual(model, frozen, receiver) - residual(model, clean, receiver)

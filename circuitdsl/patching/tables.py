@@ -23,6 +23,10 @@ from circuitdsl.patching.patch import Experiment, PatchError
 Names = frozenset[Position]
 #: the senders of one receiver input, in order, each with the positions at which it is patched
 Senders = tuple[tuple[Node, Names], ...]
+#: MLPs and neurons through which no change flows, in order, each with the positions at which none does
+Held = tuple[tuple[Node, Names], ...]
+#: the way of a change via MLPs: from which senders, past which MLPs
+Route = tuple[Senders, Held]
 Array = np.ndarray
 #: (layer, port): the inputs of one kind in one layer; `in` at the number of layers is the logits
 Place = tuple[int, str]
@@ -35,6 +39,8 @@ class Plan:
     Attributes:
         reads: patched inputs of each place: head (-1 for an MLP or the logits) -> its senders.
         sites: knocked-out nodes of each place (`z`, `mlp` or `embed`): (head, index of its part or -1) -> positions.
+        patched_mlps: MLPs and neurons that are patched or knocked out themselves. What a change of what they read does
+            to them arrives live, or not at all: beside that it does not flow through them once more.
     """
 
     experiment: Experiment
@@ -42,6 +48,12 @@ class Plan:
     sites: Mapping[Place, Mapping[tuple[int, int], Names]]
     entry: int
     first_stage: float
+    patched_mlps: Held = ()
+
+    def route(self, senders: Senders, stage: float, parallel: bool) -> Route:
+        """The way of some senders' change via MLPs to a receiver of a stage."""
+        first = min(sender.stage(parallel) for sender, _ in senders)
+        return senders, tuple((m, names) for m, names in self.patched_mlps if first <= m.stage(parallel) < stage)
 
     @property
     def from_embed(self) -> bool:
@@ -75,6 +87,13 @@ def plan(experiment: Experiment, model: Transformer) -> Plan:
     nodes = [edge.receiver.node for edge in experiment.edges] + [site.node for site in experiment.sites]
     first = min((node.stage(model.parallel) for node in nodes), default=float("inf"))
     entry = min((place[0] for place in (*senders, *sites)), default=model.n_layers)
+    held: dict[Node, set[Position]] = {}
+    for edge in experiment.edges:
+        if edge.receiver.node.kind == "mlp":
+            held.setdefault(edge.receiver.node, set()).add(edge.position)
+    for site in experiment.sites:
+        if site.node.kind == "mlp":
+            held.setdefault(site.node, set()).add(site.position)
     return Plan(
         experiment,
         {
@@ -84,6 +103,7 @@ def plan(experiment: Experiment, model: Transformer) -> Plan:
         {place: {node: frozenset(at) for node, at in nodes.items()} for place, nodes in sites.items()},
         max(entry, 0),
         first,
+        tuple((node, frozenset(held[node])) for node in sorted(held)),
     )
 
 
@@ -215,7 +235,7 @@ class Send:
 class Flow:
     """Rows of the changes that a flow through the MLPs adds to, and the rows of that flow."""
 
-    key: tuple[Senders, float]
+    key: tuple[Route, float]
     into: Tensor
     rows: Tensor
 
@@ -390,7 +410,7 @@ class _ReadTable:
         self.known: dict[tuple[int, Senders], Array] = {}
         self.heads: list[tuple[int, int, int]] = []
         self.sends: dict[tuple[Node, bool], list[tuple[Array, Array]]] = {}
-        self.flows: dict[Senders, list[tuple[Array, Array]]] = {}
+        self.flows: dict[Route, list[tuple[Array, Array]]] = {}
 
     def add(self, head: int, e: int, senders: Senders) -> None:
         """One receiver input of one experiment, with its senders."""
@@ -419,7 +439,8 @@ class _ReadTable:
             keep = slice(None) if everywhere_sent else sent[prompt, pos]
             self.sends.setdefault(key, []).append((rows[keep], host[keep]))
         if batch.plans[e].experiment.via_mlps:
-            self.flows.setdefault(senders, []).append((rows, batch.flow_rows[senders][prompt, pos]))
+            route = batch.plans[e].route(senders, self.stage, batch.model.parallel)
+            self.flows.setdefault(route, []).append((rows, batch.flow_rows[senders][prompt, pos]))
 
     def done(self) -> Reads | None:
         if not self.size:
@@ -427,8 +448,8 @@ class _ReadTable:
         batch = self.batch
         sends = tuple(self._send(*key, parts) for key, parts in self.sends.items())
         flows = tuple(
-            Flow((key, self.stage), *(batch.ship(np.concatenate(column)) for column in zip(*parts, strict=True)))
-            for key, parts in self.flows.items()
+            Flow((route, self.stage), *(batch.ship(np.concatenate(column)) for column in zip(*parts, strict=True)))
+            for route, parts in self.flows.items()
         )
         points = batch.points(np.concatenate(self.hosts), self.width)
         change = batch.ship(np.concatenate(self.changes))

@@ -14,6 +14,7 @@ import torch
 
 from circuitdsl.circuit.claims import Circuit
 from circuitdsl.circuit.measurements import Metric
+from circuitdsl.circuit.nodes import Node
 from circuitdsl.measure.bench import present
 from circuitdsl.measure.experiments import experiment_of
 from circuitdsl.measure.places import token_indices
@@ -31,7 +32,7 @@ from circuitdsl.models.outline import products
 from circuitdsl.models.parts import Transformer
 from circuitdsl.patching.calibrate import Machine
 from circuitdsl.patching.count import floor_by_prompt
-from circuitdsl.patching.flow import wanted
+from circuitdsl.patching.flow import passing, wanted
 from circuitdsl.patching.memory import BATCH, CHUNK, allowed, in_parts, prompt_bytes, prompts_at_once, refuse_too_little
 from circuitdsl.patching.patch import Experiment
 from circuitdsl.patching.runs import first_difference
@@ -253,10 +254,12 @@ def _patching(model: Transformer, experiments: Sequence[Experiment], where: Wher
     """Distinct patches of one direction on prompts of one length."""
     plans = [sorted_out(experiment, model) for experiment in experiments]
     flow = 0
-    for senders, stages in wanted(plans, model).items():
-        first = min(sender.stage(model.parallel) for sender, _ in senders)
-        mlps = sum(first < 2 * layer + (not model.parallel) < max(stages) for layer in range(model.n_layers))
-        flow += mlps * int(where.mask(all_names(senders), any(one.fixed for one in plans)).sum())
+    for route, stages in wanted(plans, model).items():
+        first = min(sender.stage(model.parallel) for sender, _ in route[0])
+        mlps = [Node("mlp", layer) for layer in range(model.n_layers)]
+        between = (mlp for mlp in mlps if first < mlp.stage(model.parallel) < max(stages))
+        points = where.mask(all_names(route[0]), any(one.fixed for one in plans))
+        flow += sum(int((passing(where, route, mlp) & points).sum()) for mlp in between)
     return Work(
         block_positions=sum(int(floor_by_prompt(model, e, where).sum()) for e in experiments),
         flow_positions=flow,

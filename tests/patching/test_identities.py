@@ -88,6 +88,22 @@ def test_via_mlps_is_direct_where_no_mlp_lies_between(gpt2: Case) -> None:
     assert (direct - via).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("at", [Position("A"), EVERYWHERE], ids=str)
+def test_a_change_reaches_a_receiver_through_each_mlp_once(case: Case, at: Position) -> None:
+    """Where all MLPs between are receivers, or are knocked out, nothing is left to flow through them beside that."""
+    senders = [Node("head", 0, 0), Node("head", 0, 2)]
+    mlps = [Node("mlp", layer) for layer in range(int(case.model.parallel), case.model.n_layers - 1)]
+    last = Input(Node("head", case.model.n_layers - 1, 1), "v")
+    alone = frozenset(Edge(sender, last, at) for sender in senders)
+    all_of_them = alone | {Edge(sender, Input(mlp, "in"), at) for sender in senders for mlp in mlps}
+    out = frozenset(Site(mlp, at) for mlp in [Node("mlp", 0), *mlps])
+    for edges, sites in ((all_of_them, frozenset[Site]()), (alone, out), (all_of_them, out)):
+        direct, via = logits(case, *(Experiment(edges, sites, via_mlps=via) for via in (False, True)))
+        assert (direct - via).abs().max() < CLOSE
+    direct, via = logits(case, *(Experiment(alone, via_mlps=via) for via in (False, True)))
+    assert (direct - via).abs().max() > 1e-3
+
+
 @pytest.mark.parametrize("family", ["gpt2", "llama", "gemma2"])
 def test_effects_do_not_depend_on_batches_or_order(family: str, random_model: Callable) -> None:
     case = make_case(random_model(family))
