@@ -63,9 +63,11 @@ def task_line(task: TaskResult) -> Text:
     share = task.metric.startswith("accuracy")
     clean, corrupt = ((percent if share else plain)(v) for v in (task.clean, task.corrupt_value))
     accuracy = "" if share else f", accuracy {percent(task.accuracy)}"
+    lines = f"{task.repeats} line{'s' * (task.repeats != 1)}"
+    left_out = f", {lines} left out whose clean prompt stands in another" if task.repeats else ""
     return Text(
         f"{task.name}: {task.metric} {clean} clean, {corrupt} corrupt ({task.corrupt}){accuracy}"
-        f" · up to {task.prompts} prompts, seed {task.seed}{', with BOS' if task.bos else ''}"
+        f" · up to {task.prompts} prompts, seed {task.seed}{', with BOS' if task.bos else ''}{left_out}"
     )
 
 
