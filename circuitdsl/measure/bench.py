@@ -34,6 +34,7 @@ from circuitdsl.measure.requests import (
     ScoreRequest,
     TraceRequest,
     corrupt_layers_of,
+    holds_runs_twice,
     is_scored,
     needs_runs,
     patches_of,
@@ -266,8 +267,6 @@ def measure(
     means = any(map(uses_means, values))
     scored = [request for request in patched if is_scored(request)]
     neurons = parts.neurons(node for request in values for node in writers_of(request))
-    twice = any(patch.direction == "denoise" for request in patched for patch in patches_of(request))
-    twice |= any(isinstance(request, ChangedRequest) for request in values)
     corrupt_layers = max((corrupt_layers_of(request, bench.model.n_layers) for request in values), default=0)
 
     def measure_part(places: Array, part: Array) -> None:
@@ -284,7 +283,7 @@ def measure(
         if done:
             done(len(values) * len(part))
 
-    for places, part in parts_of(bench, indices, twice) if any(map(needs_runs, values)) else ():
+    for places, part in parts_of(bench, indices, holds_runs_twice(values)) if any(map(needs_runs, values)) else ():
         _in_memory(measure_part, places, part)
     for request in values:
         if isinstance(request, BehaviourRequest) and request.under is None:

@@ -170,6 +170,14 @@ def needs_runs(request: Request) -> bool:
     return not isinstance(request, BehaviourRequest) or request.under is not None
 
 
+def holds_runs_twice(requests: Iterable[Request]) -> bool:
+    """Whether runs are held a second time, swapped for denoising or as an intervention changes them."""
+    return any(
+        isinstance(request, ChangedRequest) or any(patch.direction == "denoise" for patch in patches_of(request))
+        for request in requests
+    )
+
+
 def uses_means(request: Request) -> bool:
     """Whether a request's numbers depend on the means of other prompts."""
     if isinstance(request, Subgraph):
