@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from circuitdsl.report.report import Report, Reports
     from circuitdsl.tasks.dataset import Dataset, PromptPair
     from circuitdsl.tasks.tokens import Tokens
+    from circuitdsl.verification.corruptions import Rerun
     from circuitdsl.verification.verify import Options, Progress
 
 #: prompts of a generated task that mean ablation averages over, at the least
@@ -350,18 +351,27 @@ def verify_other_corruptions(
     store: Store | None = None,
     max_memory: int | None = None,
 ) -> Report:
-    """The report with a note beside every `matters` claim: whether it holds under the task's other corruptions too."""
+    """The report with a note beside every `matters` claim: whether it holds under the task's other corruptions too.
+
+    Ctrl-C ends this early: the notes are then on those corruptions that all claims were measured under.
+    """
     from circuitdsl.verification.corruptions import reruns, with_notes
     from circuitdsl.verification.verify import verify
 
     reported = {claim.id for claim in report.claims}
     others = {use.name: tuple(benches[use.name].others) for use in tasks_in_use(circuit)}
-    again = []
-    for one in reruns(circuit, others, reported.__contains__):
-        use = next(use for use in one.circuit.tasks if use.name == one.task)
-        bench = {one.task: make_bench(one.circuit, use, model, store, max_memory)}
-        kept = replace(options, only=None, full=False, ids=one.claims, task=one.task)
-        again.append((one, verify(one.circuit, model, bench | _rest(benches, one.task), kept)))
+    again: list[tuple[Rerun, Report]] = []
+    try:
+        for one in reruns(circuit, others, reported.__contains__):
+            use = next(use for use in one.circuit.tasks if use.name == one.task)
+            bench = {one.task: make_bench(one.circuit, use, model, store, max_memory)}
+            kept = replace(options, only=None, full=False, ids=one.claims, task=one.task)
+            found = verify(one.circuit, model, bench | _rest(benches, one.task), kept)
+            if found.interrupted:
+                raise KeyboardInterrupt
+            again.append((one, found))
+    except KeyboardInterrupt:
+        report = replace(report, interrupted=True)
     return with_notes(report, again)
 
 
