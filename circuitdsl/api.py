@@ -82,7 +82,7 @@ class Spec:
         circuit: str | None = None,
         early_stop: bool = True,
         cache: bool = True,
-        memory: int | None = None,
+        memory: int | str | None = None,
         progress: Progress | None = None,
     ) -> Report | Reports:
         """Check every claim against the model.
@@ -93,7 +93,7 @@ class Spec:
             circuit: the name of one circuit, where the file has several.
             early_stop: stop measuring a claim once it is decided.
             cache: use and keep what was measured before.
-            memory: bytes that measuring may take beside the model; by default what is free decides.
+            memory: bytes that measuring may take beside the model, or a size ("2GB"); by default what is free decides.
             progress: called with (work done, work that may still be needed at most, what is going on).
 
         Returns:
@@ -101,7 +101,8 @@ class Spec:
 
         Raises:
             SpecError: the spec has errors; the message lists them.
-            UserError: the model cannot be loaded, nothing can be measured, or the memory is too little for one prompt.
+            UserError: an argument is out of range, the model cannot be loaded, nothing can be measured, or the memory
+                is too little for one prompt.
         """
         from circuitdsl.verifying import verify_spec
 
@@ -186,7 +187,7 @@ def dumps(spec: Spec) -> str:
     return format_text(spec.text, spec.path)
 
 
-def load(name: str | Path, model: str | None = None) -> Spec:
+def load(name: str | Path, model: str | Path | None = None) -> Spec:
     """Read, parse and resolve a spec; whatever is wrong with it stands in `diagnostics`.
 
     Args:
@@ -195,12 +196,18 @@ def load(name: str | Path, model: str | None = None) -> Spec:
     """
     path = find_spec(str(name))
     text, found = read_source(path)
-    return _resolved(text, str(path), tuple(found), model)
+    return _resolved(text, str(path), tuple(found), _named(model))
 
 
-def loads(text: str, path: str = "<text>", model: str | None = None) -> Spec:
-    """Parse and resolve a spec given as text."""
-    return _resolved(text, path, (), model)
+def loads(text: str, path: str | Path = "<text>", model: str | Path | None = None) -> Spec:
+    """Parse and resolve a spec given as text; raises `UsageError` where that is no text."""
+    if not isinstance(text, str):
+        raise UsageError(f"loads takes the text of a spec, not {type(text).__name__}", hint="load reads a file")
+    return _resolved(text, str(path), (), _named(model))
+
+
+def _named(model: str | Path | None) -> str | None:
+    return None if model is None else str(model)
 
 
 def _resolved(text: str, path: str, found: tuple[Diagnostic, ...], model: str | None) -> Spec:
