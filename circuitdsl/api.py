@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
@@ -39,9 +39,13 @@ MEAN_PROMPTS = 2000
 ADVICE = 4
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Spec:
-    """A spec file as read: its circuits, and everything that was found wrong with it."""
+    """A spec file as read: its circuits, and everything that was found wrong with it.
+
+    Two specs of one path are equal when they say the same, whatever their blanks, comments and lines; those with errors
+    when their texts are the same.
+    """
 
     path: str
     text: str
@@ -52,6 +56,15 @@ class Spec:
         """One line: the fields are the whole file, and everything that it says."""
         wrong = sum(found.severity == "error" for found in self.diagnostics)
         return f"<Spec {self.path}: {f'{wrong} errors' if wrong else ', '.join(map(repr, self.circuits))}>"
+
+    def __eq__(self, other: object) -> bool:
+        return self._said() == other._said() if isinstance(other, Spec) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._said())
+
+    def _said(self) -> tuple[Hashable, ...]:
+        return self.path, self.circuits, "" if self.ok else self.text
 
     @property
     def ok(self) -> bool:

@@ -94,6 +94,19 @@ def test_specs_are_frozen_and_comparable() -> None:
     assert [c.text for c in again.circuit().claims] == [c.text for c in one.circuit().claims]
 
 
+@pytest.mark.parametrize("name", ["pocket/ioi", "pocket/repair", "pocket/shared", "gpt2-small/channels"])
+def test_specs_that_say_the_same_are_equal(name: str) -> None:
+    spec = circuitdsl.load(name)
+    spaced = spec.text.replace("circuit ", "# a comment\n\ncircuit ", 1).replace(" = ", "    = ")
+    same = [circuitdsl.loads(spaced, spec.path), circuitdsl.loads(circuitdsl.dumps(spec), spec.path)]
+    assert {spec, *same} == {spec}
+    assert spec.circuits[0].claims == same[0].circuits[0].claims
+    assert spec != circuitdsl.loads(spec.text, "elsewhere.circ")
+    assert spec != spec.text
+    wrong = [circuitdsl.loads(text) for text in ("circuit t\nmovr -> logits\n", "circuit t\nmovre -> logits\n")]
+    assert wrong[0] != wrong[1] and wrong[0] == circuitdsl.loads(wrong[0].text)
+
+
 def test_a_spec_gives_its_graph_and_its_picture() -> None:
     spec = circuitdsl.loads(TEXT)
     assert isinstance(spec.graph, networkx.MultiDiGraph)
