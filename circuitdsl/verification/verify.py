@@ -448,7 +448,7 @@ def _model_info(model: Transformer, benches: Mapping[str, Bench]) -> ModelInfo:
 
 
 def _cached(benches: Collection[Bench]) -> float:
-    """The share of all numbers that were known already."""
+    """The share of all numbers that were known before the run."""
     memories = [bench.memory for bench in benches if bench.memory]
     return sum(m.found for m in memories) / max(1, sum(m.asked for m in memories))
 
