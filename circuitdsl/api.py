@@ -257,14 +257,40 @@ def _file_shape(spec: str) -> Callable[[str], TaskShape | None]:
     return cache(shape)
 
 
-def check_prompt_files(spec: Spec) -> None:
-    """Raise `PromptFileError` for a prompt file of the spec that is missing or cannot be read."""
-    from circuitdsl.tasks.from_file import check_file
+def check_prompt_files(spec: Spec, model: str | None = None) -> None:
+    """Raise `PromptFileError` for a prompt file of the spec that is missing or has bad lines.
+
+    Args:
+        model: instead of the spec's own; its tokenizer, where at hand, finds what else is wrong with such a file.
+    """
+    from circuitdsl.tasks.from_file import PromptFileError, check_file
 
     for circuit in spec.circuits:
         for use in circuit.tasks:
             if use.file is not None:
-                check_file(Path(circuit.path).parent / use.file)
+                path = Path(circuit.path).parent / use.file
+                try:
+                    check_file(path)
+                except PromptFileError:
+                    _check_with_tokenizer(circuit, use, path, model)
+                    raise
+
+
+def _check_with_tokenizer(circuit: Circuit, use: TaskUse, path: Path, model: str | None) -> None:
+    """Raise `PromptFileError` with all that is wrong with a prompt file; say nothing without a tokenizer at hand."""
+    from circuitdsl.models.cache import place_of
+    from circuitdsl.models.load import load_tokenizer, vocabulary_size
+    from circuitdsl.models.tokenizers import quiet_and_offline
+    from circuitdsl.tasks.from_file import read_prompts
+    from circuitdsl.tasks.tokens import Tokens
+
+    try:
+        name, place, revision = place_of(circuit, model)
+        with quiet_and_offline():
+            tokens, size = Tokens(load_tokenizer(place, revision), name, use.bos), vocabulary_size(place, revision)
+    except UserError:
+        return
+    read_prompts(path, tokens, use.name, n_vocab=size)
 
 
 # --- ready to measure ------------------------------------------------------------------------------

@@ -46,7 +46,7 @@ def verify_spec(
         spec = replace(spec, circuits=tuple(one for one in spec.circuits if one.name in names))
     if not spec.ok:
         raise SpecError(spec.problems)
-    check_prompt_files(spec)
+    check_prompt_files(spec, given)
     wanted = [one for one in spec.circuits if one.claims]
     if not wanted:
         raise UserError("nothing to verify: the spec makes no claim that can be measured")

@@ -80,6 +80,12 @@ def load_tokenizer(name_or_dir: str | Path, revision: str | None = None) -> Any:
     return tokenizer
 
 
+def vocabulary_size(name_or_dir: str | Path, revision: str | None = None) -> int | None:
+    """How many tokens a model has, as its configuration says; None where that does not say."""
+    found = _read_json(locate(name_or_dir, revision, weights=False) / "config.json").get("vocab_size")
+    return found if isinstance(found, int) else None
+
+
 def weights_sha256(name_or_dir: str | Path, revision: str | None = None) -> str:
     """SHA-256 of the weights: of `model.safetensors`, or of the list of its shards' own digests."""
     digests = {file.name: _file_sha256(file) for file in weight_files(locate(name_or_dir, revision))}
