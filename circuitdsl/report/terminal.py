@@ -12,13 +12,13 @@ from rich.table import Table
 from rich.text import Text
 
 from circuitdsl.report.numbers import bracket, interval, percent, plain, value
-from circuitdsl.report.report import ClaimResult, Detail, Measured, MemberResult, Report, TaskResult, counted
+from circuitdsl.report.report import ClaimResult, Detail, Measured, MemberResult, Report, TaskResult
 
 #: pairs of one claim that are listed without being asked for
 _SHOWN = 10
 #: a head or MLP that is named alone
 _NODE = re.compile(r"(?<![\w.])(\d+\.\d+|m\d+)(?![\w%])")
-_STYLE = {"holds": "green", "fails": "bold red", "undecided": "yellow", "error": "magenta"}
+_STYLE = {"holds": "green", "fails": "bold red", "undecided": "yellow", "error": "magenta", "interrupted": "yellow"}
 
 
 def show(report: Report, console: Console, verbose: bool = False) -> None:
@@ -94,9 +94,9 @@ class Columns:
 
 def _single(report: Report, width: int, verbose: bool) -> Iterator[Text]:
     """A line per claim, with its number; the reason below whatever does not hold."""
-    columns = _columns(report.claims)
+    columns = _columns(report.reached)
     block: int | None = None
-    for claim in report.claims:
+    for claim in report.reached:
         if claim.block and claim.block_line != block:
             yield Text(f"{claim.block_line:>4}  {claim.block}", "dim")
         block = claim.block_line
@@ -218,12 +218,12 @@ def _matrix(report: Report, verbose: bool) -> RenderableType:
     table = Table(box=None, padding=(0, 2), pad_edge=True, header_style="bold")
     table.add_column("", justify="right")
     table.add_column("claim", overflow="fold")
-    columns = [task.name for task in report.tasks] + [None] * any(claim.task is None for claim in report.claims)
+    columns = [task.name for task in report.tasks] + [None] * any(claim.task is None for claim in report.reached)
     for name in columns:
         table.add_column(name or "weights")
-    cells = {(c.id, c.task): c for c in report.claims}
+    cells = {(c.id, c.task): c for c in report.reached}
     block: int | None = None
-    for claim in {c.id: c for c in report.claims}.values():
+    for claim in {c.id: c for c in report.reached}.values():
         if claim.block and claim.block_line != block:
             table.add_row(Text(str(claim.block_line), "dim"), Text(claim.block, "dim"))
         block = claim.block_line
@@ -234,7 +234,7 @@ def _matrix(report: Report, verbose: bool) -> RenderableType:
 
 def _remarks(report: Report, verbose: bool) -> Iterator[Text]:
     """The reasons of whatever does not hold (or of everything), and all notes, by claim and task."""
-    for claim in report.claims:
+    for claim in report.reached:
         where = Text.assemble((f"{claim.line:>4}  ", "dim"), f"{claim.task or 'weights'}: ")
         if claim.verdict != "holds" or verbose:
             yield Text.assemble(where, (claim.verdict, _STYLE[claim.verdict]), f", {claim.reason}")
@@ -274,8 +274,16 @@ def _footnotes(report: Report) -> list[Text]:
     if any(c.verdict == "undecided" and c.kind != "property" and _used_all(c, report) for c in report.claims):
         notes.append(Text("  undecided on all prompts: more of them may decide (--prompts)", "yellow"))
     if report.interrupted:
-        notes.append(Text("  interrupted: what was not measured by then is an error or undecided", "yellow"))
+        notes.append(Text(f"  interrupted: {_missing(report)}", "yellow"))
     return [Text(""), *notes] if notes else []
+
+
+def _missing(report: Report) -> str:
+    """What an interrupted run has not measured."""
+    every, missing = len(report.claims), len(report.claims) - len(report.reached)
+    claims = "claims × tasks" if len(report.tasks) > 1 else "claims"
+    left_out = f"{missing} of {every} {claims} were not measured; " if missing else ""
+    return f"{left_out}more prompts may decide what is undecided" if missing < every else "nothing was measured"
 
 
 def _used_all(claim: ClaimResult, report: Report) -> bool:
@@ -286,8 +294,7 @@ def _used_all(claim: ClaimResult, report: Report) -> bool:
 
 def summary_line(report: Report) -> Text:
     """`25 claims: 25 hold   3.2 s`"""
-    counts = [(verdict, n) for verdict, n in report.summary.items() if n]
-    parts = [Text(counted(n, v), _STYLE[v]) for v, n in counts]
+    parts = [Text(words, _STYLE[verdict]) for verdict, words in report.counts()]
     ids = len({claim.id for claim in report.claims})
     tasks = f" on {len(report.tasks)} tasks" if len(report.tasks) > 1 else ""
     known = f", {percent(report.cached)} of the numbers known from earlier runs" if report.cached else ""

@@ -223,9 +223,10 @@ def _members(
     if isinstance(plan.claim.measurement, Tracing):
         return tuple(_sender(part.request, _by_label(decision).get(part.label, ()), series) for part in plan.parts)
     if isinstance(plan.claim.measurement, RoleChecks):
-        return tuple(_checked(check, _by_label(decision)[check.text]) for check in plan.claim.measurement.checks)
-    judged = _by_label(decision) if plan.claim.each else {}
-    return tuple(_member(pair, found, judged.get(str(pair.member), ())) for pair, found in pairs)
+        judged = _by_label(decision)  # not by check where the claim as a whole could not be measured
+        return tuple(_checked(c, judged[c.text]) for c in plan.claim.measurement.checks if c.text in judged)
+    each = _by_label(decision) if plan.claim.each else {}
+    return tuple(_member(pair, found, each.get(str(pair.member), ())) for pair, found in pairs)
 
 
 def _checked(check: RoleCheck, judged: Sequence[Decision]) -> MemberResult:

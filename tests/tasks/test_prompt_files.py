@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from circuitdsl.api import check_prompt_files, loads
 from circuitdsl.report.report import TaskResult
 from circuitdsl.report.terminal import task_line
 from circuitdsl.tasks.dataset import Dataset, sample
@@ -133,6 +134,31 @@ def test_all_bad_lines_are_reported_at_once(tmp_path, gpt2_tokens) -> None:
         read_prompts(path, gpt2_tokens, "mine", limit=1)
     lines = [2, 4, *range(6, 46)]
     assert [line.split(": ")[0] for line in caught.value.message.splitlines()[1:]] == [f"{path}:{n}" for n in lines]
+
+
+def test_all_reasons_of_a_line_are_given(tmp_path, pocket_tokens) -> None:
+    places = {"END": 3, "io": 1, "FAR": 99, "S2": " John"}
+    wrong = {"corrupt": "Zork gave it to", "distractor": [], "stratum": [1], "positions": places}
+    message = reason(write(tmp_path / "p.jsonl", GOOD | wrong), pocket_tokens)
+    for part in (
+        "does not know 'Zork' in the corrupt prompt; ",
+        "there is no distractor; ",
+        "'stratum' is not a text",
+        "position 'io' is not written in capitals",
+        "position FAR is token 99",
+        "position END is token 3",
+    ):
+        assert part in message
+    assert "S2" not in message
+
+
+@pytest.mark.parametrize(("model", "found"), [("pocket", [2, 3, 4]), ("nowhere/none", [2])])
+def test_what_a_tokenizer_at_hand_finds_is_said_with_the_rest(tmp_path, model, found) -> None:
+    path = write(tmp_path / "p.jsonl", GOOD, [1], GOOD | {"answer": " Zork"}, GOOD | {"answer": 578})
+    text = f'circuit t\nmodel "{model}"\ntask mine = file("p.jsonl")\nexpect accuracy >= 1%\n'
+    with pytest.raises(PromptFileError) as caught:
+        check_prompt_files(loads(text, str(tmp_path / "t.circ")))
+    assert [line.split(": ")[0] for line in caught.value.message.splitlines()[1:]] == [f"{path}:{n}" for n in found]
 
 
 def test_of_very_many_bad_lines_a_hundred_are_named(tmp_path) -> None:
