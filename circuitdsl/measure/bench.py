@@ -146,7 +146,13 @@ class Bench:
     def smallest_mean(self) -> int:
         """Prompts behind the mean of the smallest stratum of one length, among the lengths of these prompts."""
         lengths = {len(pair.corrupt_tokens) for pair in self.pairs}
-        return min(Counter((n, p.stratum) for p in self.reference if (n := len(p.corrupt_tokens)) in lengths).values())
+
+        def counted() -> int:
+            sizes = Counter((n, p.stratum) for p in self.reference if (n := len(p.corrupt_tokens)) in lengths)
+            return min(sizes.values())
+
+        what = f"smallest mean of {sorted(lengths)}"
+        return int(self.memory.of_means(what, counted)) if self.memory else counted()
 
     @cached_property
     def strata(self) -> Array:
@@ -166,8 +172,12 @@ def bench(
     more: Callable[[], Sequence[PromptPair]] | None = None,
     store: Store | None = None,
     max_memory: int | None = None,
+    more_are: str = "",
 ) -> Bench:
     """Run all prompts once and score them, unless a store knows their scores.
+
+    Args:
+        more_are: what says which prompts `more` makes, where these are the first of them.
 
     Raises:
         UserError: the metric cannot be taken on this task, a prompt does not fit the model or is the same as its
@@ -181,7 +191,7 @@ def bench(
     logits = _read(model, ends()[0], lambda _: vocabulary) if metric.name == "kl" else None
     score = scorer(metric, data.pairs, logits)
     reference = cache(more) if more else lambda: data.pairs
-    known = memory(store, model, data.pairs, metric, reference) if store else None
+    known = memory(store, model, data.pairs, metric, reference, more_are) if store else None
     clean = _remembered(known, "clean", metric, lambda: _score(model, ends()[0], score, at_once))
     corrupt = _remembered(known, "corrupt", metric, lambda: _score(model, ends()[1], score, at_once))
     return Bench(model, data, metric, score, clean, corrupt, ends, others or {}, reference, max_memory, memory=known)
