@@ -86,7 +86,8 @@ def test_prompts_for_means_are_made_only_where_a_mean_is_new(run, monkeypatch: p
     assert drawn and max(drawn) < MEAN_PROMPTS
     names = TASKS["ioi"].lists["names"]
     other = replace(TASKS["ioi"], lists=TASKS["ioi"].lists | {"names": replace(names, words=names.words[:-1])})
-    monkeypatch.setattr("circuitdsl.api.TASKS", {"ioi": other})  # means are then of other prompts, even where those measured are the same
+    # means are then of other prompts, even where those that are measured are the same
+    monkeypatch.setattr("circuitdsl.api.TASKS", {"ioi": other})
     assert run().cached < 1
     assert max(drawn) == MEAN_PROMPTS
 
