@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import inspect
+import sys
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -359,11 +361,24 @@ def make_bench(
         if name != data.corrupt
     }
 
+    count = max(MEAN_PROMPTS, use.prompts)
+
     def more() -> tuple[PromptPair, ...]:
         """Enough prompts for means that do not depend on how many are measured; the measured ones come first."""
-        return sample(task, tokens, max(MEAN_PROMPTS, use.prompts), use.seed, use.corrupt, options).pairs
+        return sample(task, tokens, count, use.seed, use.corrupt, options).pairs
 
-    return bench(model, data, circuit.metric, others, more, store, max_memory)
+    drawn_by = _source(task.draw)
+    words = sorted(tokens.words(task).items())
+    more_are = repr((task.name, count, use.seed, data.corrupt, sorted(options.items()), words, drawn_by))
+    return bench(model, data, circuit.metric, others, more, store, max_memory, more_are if drawn_by else "")
+
+
+def _source(function: Callable[..., object]) -> str:
+    """The text of the module that a function stands in; empty where it cannot be had."""
+    try:
+        return inspect.getsource(sys.modules[function.__module__])
+    except (OSError, TypeError, KeyError):
+        return ""
 
 
 def make_benches(

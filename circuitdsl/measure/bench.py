@@ -33,7 +33,8 @@ from circuitdsl.measure.requests import (
     Request,
     ScoreRequest,
     TraceRequest,
-    corrupt_layers_of,
+    corrupt_stages_of,
+    holds_runs_twice,
     is_scored,
     needs_runs,
     patches_of,
@@ -145,7 +146,13 @@ class Bench:
     def smallest_mean(self) -> int:
         """Prompts behind the mean of the smallest stratum of one length, among the lengths of these prompts."""
         lengths = {len(pair.corrupt_tokens) for pair in self.pairs}
-        return min(Counter((n, p.stratum) for p in self.reference if (n := len(p.corrupt_tokens)) in lengths).values())
+
+        def counted() -> int:
+            sizes = Counter((n, p.stratum) for p in self.reference if (n := len(p.corrupt_tokens)) in lengths)
+            return min(sizes.values())
+
+        what = f"smallest mean of {sorted(lengths)}"
+        return int(self.memory.of_means(what, counted)) if self.memory else counted()
 
     @cached_property
     def strata(self) -> Array:
@@ -165,8 +172,12 @@ def bench(
     more: Callable[[], Sequence[PromptPair]] | None = None,
     store: Store | None = None,
     max_memory: int | None = None,
+    more_are: str = "",
 ) -> Bench:
     """Run all prompts once and score them, unless a store knows their scores.
+
+    Args:
+        more_are: what says which prompts `more` makes, where these are the first of them.
 
     Raises:
         UserError: the metric cannot be taken on this task, a prompt does not fit the model or is the same as its
@@ -180,7 +191,7 @@ def bench(
     logits = _read(model, ends()[0], lambda _: vocabulary) if metric.name == "kl" else None
     score = scorer(metric, data.pairs, logits)
     reference = cache(more) if more else lambda: data.pairs
-    known = memory(store, model, data.pairs, metric, reference) if store else None
+    known = memory(store, model, data.pairs, metric, reference, more_are) if store else None
     clean = _remembered(known, "clean", metric, lambda: _score(model, ends()[0], score, at_once))
     corrupt = _remembered(known, "corrupt", metric, lambda: _score(model, ends()[1], score, at_once))
     return Bench(model, data, metric, score, clean, corrupt, ends, others or {}, reference, max_memory, memory=known)
@@ -266,12 +277,10 @@ def measure(
     means = any(map(uses_means, values))
     scored = [request for request in patched if is_scored(request)]
     neurons = parts.neurons(node for request in values for node in writers_of(request))
-    twice = any(patch.direction == "denoise" for request in patched for patch in patches_of(request))
-    twice |= any(isinstance(request, ChangedRequest) for request in values)
-    corrupt_layers = max((corrupt_layers_of(request, bench.model.n_layers) for request in values), default=0)
+    corrupt_stages = max((corrupt_stages_of(request, bench.model.n_layers) for request in values), default=0)
 
     def measure_part(places: Array, part: Array) -> None:
-        runs = _runs(bench, part, means, neurons, corrupt_layers)
+        runs = _runs(bench, part, means, neurons, corrupt_stages)
         for reading in (scores_of(bench, runs, scored, part), *_readings(bench, runs, list(values), part)):
             for request, numbers in reading.items():
                 values[request][places] = numbers
@@ -284,7 +293,7 @@ def measure(
         if done:
             done(len(values) * len(part))
 
-    for places, part in parts_of(bench, indices, twice) if any(map(needs_runs, values)) else ():
+    for places, part in parts_of(bench, indices, holds_runs_twice(values)) if any(map(needs_runs, values)) else ():
         _in_memory(measure_part, places, part)
     for request in values:
         if isinstance(request, BehaviourRequest) and request.under is None:
@@ -320,10 +329,10 @@ def parts_of(bench: Bench, indices: Array, twice: bool = False) -> Iterator[tupl
         yield places, indices[places]
 
 
-def _runs(bench: Bench, part: Array, means: bool, neurons: Sequence[Node], corrupt_layers: int) -> Runs:
+def _runs(bench: Bench, part: Array, means: bool, neurons: Sequence[Node], corrupt_stages: int) -> Runs:
     pairs = [bench.pairs[i] for i in part]
     clean, corrupt = (_tokens(pairs, side) for side in ("clean_tokens", "corrupt_tokens"))
-    runs = engine.run(bench.model, clean, corrupt, neurons, corrupt_layers)
+    runs = engine.run(bench.model, clean, corrupt, neurons, corrupt_stages)
     if not means:
         return runs
     terms, stratum = _mean_terms(bench, runs.length, neurons)

@@ -28,6 +28,8 @@ from circuitdsl.tasks.dataset import PromptPair
 from circuitdsl.version import __version__
 
 Array = np.ndarray
+#: prompts by which a generator's further prompts are recognised: another word list, say, would have changed them
+RECOGNISED = 32
 #: folders of the package whose code makes the numbers
 _CODE = ("measure", "models", "patching")
 
@@ -38,6 +40,8 @@ class Memory:
 
     Attributes:
         context: hash of everything but the request and the prompt.
+        means: makes the prompts that means are taken over.
+        means_are: what fixes these, if the first of them are `pairs`; empty where only they themselves say it.
         asked, found: numbers asked for, but for those that this run made, and those among them that were known.
     """
 
@@ -45,6 +49,7 @@ class Memory:
     context: bytes
     pairs: Sequence[PromptPair]
     means: Callable[[], Sequence[PromptPair]]
+    means_are: str = ""
     asked: int = 0
     found: int = 0
     _names: dict[Request, bytes] = field(default_factory=dict, repr=False)
@@ -70,9 +75,17 @@ class Memory:
         return _hash([_scored(pair), sorted(places), pair.stratum if means else ""])
 
     def _digest_of_means(self) -> bytes:
+        """A hash of the prompts that means are taken over; thousands are not made only to be recognised."""
         if not self._means_digest:
-            self._means_digest = _hash([(pair.corrupt_tokens, pair.stratum) for pair in self.means()])
+            known = bool(self.means_are) and len(self.pairs) >= RECOGNISED
+            prompts = [(pair.corrupt_tokens, pair.stratum) for pair in (self.pairs if known else self.means())]
+            self._means_digest = _hash([self.means_are if known else "", prompts])
         return self._means_digest
+
+    def of_means(self, what: str, compute: Callable[[], float]) -> float:
+        """Something about the prompts that means are taken over, known or computed."""
+        name = digest(self.context, what.encode(), self._digest_of_means())
+        return float(self._all(name, [_hash(what)], lambda: np.asarray([compute()]))[0])
 
     def scores(self, side: str, metric: Metric, compute: Callable[[], Array]) -> Array:
         """A metric of the unpatched runs of all prompts, known or computed."""
@@ -98,9 +111,11 @@ def memory(
     pairs: Sequence[PromptPair],
     metric: Metric,
     means: Callable[[], Sequence[PromptPair]],
+    means_are: str = "",
 ) -> Memory:
     """What a store knows of some prompts on a model, scored by a metric."""
-    return Memory(store, digest(_code(), _machine(model), model_digest(model), str(metric).encode()), pairs, means)
+    context = digest(_code(), _machine(model), model_digest(model), str(metric).encode())
+    return Memory(store, context, pairs, means, means_are)
 
 
 @cache

@@ -151,6 +151,7 @@ class TaskResult:
     corrupt_value: float
     accuracy: float
     bos: bool = False
+    repeats: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -15,6 +16,8 @@ from circuitdsl.report.report import ClaimResult, Detail, Measured, MemberResult
 
 #: pairs of one claim that are listed without being asked for
 _SHOWN = 10
+#: a head or MLP that is named alone
+_NODE = re.compile(r"(?<![\w.])(\d+\.\d+|m\d+)(?![\w%])")
 _STYLE = {"holds": "green", "fails": "bold red", "undecided": "yellow", "error": "magenta", "interrupted": "yellow"}
 
 
@@ -63,9 +66,11 @@ def task_line(task: TaskResult) -> Text:
     share = task.metric.startswith("accuracy")
     clean, corrupt = ((percent if share else plain)(v) for v in (task.clean, task.corrupt_value))
     accuracy = "" if share else f", accuracy {percent(task.accuracy)}"
+    lines = f"{task.repeats} line{'s' * (task.repeats != 1)}"
+    left_out = f", {lines} left out whose clean prompt stands in another" if task.repeats else ""
     return Text(
         f"{task.name}: {task.metric} {clean} clean, {corrupt} corrupt ({task.corrupt}){accuracy}"
-        f" · up to {task.prompts} prompts, seed {task.seed}{', with BOS' if task.bos else ''}"
+        f" · up to {task.prompts} prompts, seed {task.seed}{', with BOS' if task.bos else ''}{left_out}"
     )
 
 
@@ -145,8 +150,12 @@ def _indented(text: str, by: int, width: int, style: str) -> Text:
 
 def _all_notes(claim: ClaimResult, verbose: bool) -> list[str]:
     """Notes, and the protocol where the figure means little without it; verbosely also how prompts differ, and what
-    the figure is the largest or smallest of."""
+    the figure is the largest or smallest of.
+    """
     whole = [] if "keep" not in claim.protocol else [_protocol(claim.protocol)]
+    at = claim.protocol.get("at")
+    if at and (verbose or _NODE.search(claim.text)):  # where a node acts that is named alone, other lines say
+        whole.append("replaced " + (at if " at " in at else f"at {at}").replace("at *", "everywhere"))
     spread = [_spread(claim.measured)] if verbose and claim.measured and claim.measured.median is not None else []
     return [*whole, *spread, *claim.notes, *(map(_detail, claim.details) if verbose else ())]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -40,27 +40,28 @@ def read_prompts(
     """Read a prompt file for a model's tokenizer (`None` for a model without one: token ids are then needed).
 
     The pairs come in random order, as those of a generated task do, whatever their order in the file; `limit` keeps the
-    first of them. A pair that stands there again, to be measured at the same places, counts once: it is no further
-    evidence.
+    first of them. A clean prompt that stands there again counts once, with one of its partners, drawn at random: it is
+    no further evidence of what the model does on prompts like these.
 
     Raises:
         PromptFileError: the file cannot be read, or some of its lines cannot be used; all are named.
     """
     reader = _Reader(tokens, n_vocab)
-    found: dict[Hashable, PromptPair] = {}
+    found: list[PromptPair] = []
     problems = []
     for number, record in records(path):
         try:
-            pair = replace(reader.pair(record), line=number)
-            found.setdefault(pair.measured, pair)
+            found.append(replace(reader.pair(record), line=number))
         except BadLine as reason:
             problems.append(f"{path}:{number}: {reason}")
     _refuse(path, problems, len(found))
-    pairs = list(found.values())
-    random.Random(f"file/{seed}").shuffle(pairs)
-    pairs = spread(pairs)
+    random.Random(f"file/{seed}").shuffle(found)
+    once: dict[tuple[int, ...], PromptPair] = {}
+    for pair in found:
+        once.setdefault(pair.clean_tokens, pair)
+    pairs = spread(list(once.values()))
     bos = tokens is not None and all(tokens.begins(pair.clean_tokens) for pair in pairs)
-    return Dataset(task, "file", seed, bos, tuple(pairs[:limit]))
+    return Dataset(task, "file", seed, bos, tuple(pairs[:limit]), repeats=len(found) - len(once))
 
 
 def spread(pairs: Sequence[PromptPair]) -> list[PromptPair]:

@@ -465,4 +465,5 @@ def _task_result(bench: Bench, use: TaskUse) -> TaskResult:
         corrupt_value=float(bench.corrupt.mean()),
         accuracy=float(behaviour(bench, Metric("accuracy")).mean()),
         bos=bench.data.bos,
+        repeats=bench.data.repeats,
     )

@@ -12,10 +12,12 @@ import pytest
 import torch
 
 from circuitdsl import cli
-from circuitdsl.api import loads, make_benches
+from circuitdsl.api import MEAN_PROMPTS, loads, make_benches
 from circuitdsl.circuit.measurements import Metric
 from circuitdsl.measure.memory import _machine, memory, model_digest
 from circuitdsl.measure.store import Numbers, Store, default_path, digest
+from circuitdsl.tasks import dataset
+from circuitdsl.tasks.registry import TASKS
 from circuitdsl.verification.verify import Options, verify
 
 SPEC = """circuit t
@@ -69,6 +71,26 @@ def test_the_numbers_are_the_same_with_and_without(run) -> None:
     assert numbers(without) == numbers(first) == numbers(again)
     assert (without.cached, first.cached, again.cached) == (0, 0, 1)
     assert again.block_positions == 0 < first.block_positions == without.block_positions
+
+
+def test_prompts_for_means_are_made_only_where_a_mean_is_new(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, real, drawn = run(), dataset.sample, []
+
+    def sample(task, tokens, n: int, *rest):
+        drawn.append(n)
+        return real(task, tokens, n, *rest)
+
+    monkeypatch.setattr(dataset, "sample", sample)
+    again = run(SPEC.replace("knockout(mover) : effect <= 50%", "knockout(mover) : effect <= 40%"))
+    assert (first.cached, again.cached) == (0, 1)
+    assert drawn and max(drawn) < MEAN_PROMPTS
+    names = TASKS["ioi"].lists["names"]
+    other = replace(TASKS["ioi"], lists=TASKS["ioi"].lists | {"names": replace(names, words=names.words[:-1])})
+    monkeypatch.setattr(
+        "circuitdsl.api.TASKS", {"ioi": other}
+    )  # means are then of other prompts, even where those measured are the same
+    assert run().cached < 1
+    assert max(drawn) == MEAN_PROMPTS
 
 
 def test_an_edited_spec_measures_what_is_new(run) -> None:

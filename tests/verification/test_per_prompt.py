@@ -54,10 +54,10 @@ def test_every_number_is_there_and_gives_the_report(specs, tmp_path: Path) -> No
                 assert any(mean == pytest.approx(member["effect"], abs=1e-6) for mean in means)
 
 
-def test_partners_of_one_clean_prompt_can_be_told_apart(tmp_path: Path) -> None:
-    """By their corrupt texts, and by the lines of the file."""
+def test_the_partner_that_was_drawn_is_named(tmp_path: Path) -> None:
+    """By its corrupt text, and by its line in the file."""
     clean = "When Mary and John went to the store, John gave a drink to"
-    partners = [clean.replace("John gave", f"{name} gave") for name in ("Mary", "Amy", "Amy", "David")]
+    partners = [clean.replace("John gave", f"{name} gave") for name in ("Mary", "Amy", "Emily", "David")]
     record = {"clean": clean, "answer": " Mary", "distractor": " John"}
     lines = [json.dumps(record | {"corrupt": corrupt}) for corrupt in partners]
     (tmp_path / "p.jsonl").write_text("\n\n".join(lines) + "\n")
@@ -66,7 +66,9 @@ def test_partners_of_one_clean_prompt_can_be_told_apart(tmp_path: Path) -> None:
     cli.run(["verify", str(spec), "--per-prompt", str(table)])
     rows = list(csv.DictReader(table.open()))
     assert list(rows[0])[-2:] == ["corrupt_text", "file_line"]
-    assert {int(r["file_line"]): r["corrupt_text"] for r in rows} == {1: partners[0], 3: partners[1], 7: partners[3]}
+    (row,) = rows
+    assert int(row["file_line"]) in (1, 3, 5, 7)
+    assert row["corrupt_text"] == partners[int(row["file_line"]) // 2]
 
 
 def test_a_place_that_cannot_be_written_is_said_before_anything_runs(specs, capsys) -> None:
