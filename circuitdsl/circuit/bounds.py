@@ -105,7 +105,24 @@ def within(
     low: float | None = None,
     high: float | None = None,
 ) -> Within | None:
-    """A relation as bounds on `name`, which lies between `low` and `high`."""
+    """A relation as bounds on `name`, which lies between `low` and `high`; said where no figure could miss them."""
+    found = _within(scope, relation, unit, quantity, name, low, high)
+    if found is not None and _admits_all(found, low, high):
+        message = f"nothing can fail this: {name} {_limits(unit, low, high)}"
+        scope.sink.warning("W073", message, relation.span, "give a bound that a model could miss")
+    return found
+
+
+def _admits_all(test: Within, low: float | None, high: float | None) -> bool:
+    """Whether a quantity between these limits meets a test whatever it is."""
+    below = test.low is None or (low is not None and (test.low < low or (test.low == low and not test.strict)))
+    above = test.high is None or (high is not None and (test.high > high or (test.high == high and not test.strict)))
+    return below and above
+
+
+def _within(
+    scope: Scope, relation: s.Relation, unit: Unit, quantity: Quantity, name: str, low: float | None, high: float | None
+) -> Within | None:
     prefix = "" if quantity == "value" else f"{quantity} "
     match relation:
         case s.Compared(relation=sign, bound=number):
@@ -205,10 +222,16 @@ def _percent(number: s.Number) -> str:
 
 
 def _cannot_be(name: str, number: s.Number, unit: Unit, low: float | None, high: float | None) -> str:
+    return f"{name} cannot be {number.text}: it {_limits(unit, low, high)}"
+
+
+def _limits(unit: Unit, low: float | None, high: float | None) -> str:
+    """`lies between 0% and 100%`, `is never below 0`"""
+
     def show(value: float) -> str:
         return f"{value * 100:g}%" if unit in ("share", "share difference") else f"{value:g}"
 
     if low is not None and high is not None:
-        return f"{name} cannot be {number.text}: it lies between {show(low)} and {show(high)}"
+        return f"lies between {show(low)} and {show(high)}"
     side = f"below {show(low)}" if low is not None else f"above {show(high)}" if high is not None else ""
-    return f"{name} cannot be {number.text}: it is never {side}"
+    return f"is never {side}"

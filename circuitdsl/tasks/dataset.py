@@ -8,7 +8,7 @@ import json
 import random
 from collections import deque
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from circuitdsl.tasks.task import Draft, Options, Task, TaskError
 from circuitdsl.tasks.template import Marked
@@ -20,7 +20,7 @@ class PromptPair:
     """A clean prompt and its aligned corrupt partner, as token ids.
 
     `positions` maps a name to the token indices it stands for in the clean prompt (and, being aligned, in the
-    corrupt one). `answers` and `distractors` are token ids scored at END.
+    corrupt one). `answers` and `distractors` are token ids scored at END. `line` is that of a prompt file.
     """
 
     clean_tokens: tuple[int, ...]
@@ -35,6 +35,7 @@ class PromptPair:
     answer_texts: tuple[str, ...] = ()
     distractor_texts: tuple[str, ...] = ()
     corrupt_answer_texts: tuple[str, ...] = ()
+    line: int | None = field(default=None, compare=False)
 
     @property
     def measured(self) -> Hashable:

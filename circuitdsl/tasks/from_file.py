@@ -11,7 +11,7 @@ import random
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeGuard, TypeVar
@@ -51,7 +51,7 @@ def read_prompts(
     problems = []
     for number, record in records(path):
         try:
-            found.append(reader.pair(record))
+            found.append(replace(reader.pair(record), line=number))
         except BadLine as reason:
             problems.append(f"{path}:{number}: {reason}")
     _refuse(path, problems, len(found))

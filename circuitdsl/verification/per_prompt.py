@@ -14,7 +14,7 @@ from circuitdsl.verification.samples import base_of
 #: what a row holds; `value` is measured, `delta` the difference from `base`, `effect` delta over the task's mean gap
 COLUMNS = (
     *("circuit", "claim", "line", "text", "task", "member", "prompt", "stratum", "clean_text"),
-    *("clean", "corrupt", "value", "base", "delta", "effect", "changed"),
+    *("clean", "corrupt", "value", "base", "delta", "effect", "changed", "corrupt_text", "file_line"),
 )
 
 Row = tuple[object, ...]
@@ -63,4 +63,6 @@ def _rows(
             delta,
             None if delta is None or not gap else delta / gap,
             bool(found.changed[place]),
+            pair.corrupt,
+            pair.line,
         )

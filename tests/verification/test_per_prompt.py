@@ -42,6 +42,7 @@ def test_every_number_is_there_and_gives_the_report(specs, tmp_path: Path) -> No
             mine = [r for r in rows if (r["circuit"], r["claim"]) == (found["spec"]["circuit"], claim["id"])]
             assert len({r["prompt"] for r in mine}) == claim["measured"]["n"] == 40
             assert all(r["clean_text"] and r["stratum"] for r in mine)
+            assert all(r["corrupt_text"] and not r["file_line"] for r in mine)
             key = "effect" if claim["measured"]["name"] == "effect" else "value"
             means = []
             for member in dict.fromkeys(r["member"] for r in mine):
@@ -51,6 +52,23 @@ def test_every_number_is_there_and_gives_the_report(specs, tmp_path: Path) -> No
             assert any(mean == pytest.approx(claim["measured"]["value"], abs=1e-6) for mean in means)
             for member in claim["members"]:
                 assert any(mean == pytest.approx(member["effect"], abs=1e-6) for mean in means)
+
+
+def test_the_partner_that_was_drawn_is_named(tmp_path: Path) -> None:
+    """By its corrupt text, and by its line in the file."""
+    clean = "When Mary and John went to the store, John gave a drink to"
+    partners = [clean.replace("John gave", f"{name} gave") for name in ("Mary", "Amy", "Emily", "David")]
+    record = {"clean": clean, "answer": " Mary", "distractor": " John"}
+    lines = [json.dumps(record | {"corrupt": corrupt}) for corrupt in partners]
+    (tmp_path / "p.jsonl").write_text("\n\n".join(lines) + "\n")
+    spec, table = tmp_path / "t.circ", tmp_path / "n.csv"
+    spec.write_text('circuit t\nmodel "pocket"\ntask mine = file("p.jsonl")\nexpect logit_diff > 0\n')
+    cli.run(["verify", str(spec), "--per-prompt", str(table)])
+    rows = list(csv.DictReader(table.open()))
+    assert list(rows[0])[-2:] == ["corrupt_text", "file_line"]
+    (row,) = rows
+    assert int(row["file_line"]) in (1, 3, 5, 7)
+    assert row["corrupt_text"] == partners[int(row["file_line"]) // 2]
 
 
 def test_a_place_that_cannot_be_written_is_said_before_anything_runs(specs, capsys) -> None:
