@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from circuitdsl.report.report import Interval, Measured
+import re
+
+from circuitdsl.report.report import ClaimResult, Interval, Measured
 
 _MINUS = "\N{MINUS SIGN}"
 
@@ -31,6 +33,30 @@ def value(measured: Measured) -> str:
     if measured.unit == "composition":
         return plain(measured.value, 3)
     return plain(measured.value)
+
+
+def figure(claim: ClaimResult) -> str:
+    """The figure of a claim in its unit, with its name where neither the claim says it nor it is a plain effect."""
+    found = claim.measured
+    if found is None:
+        return ""
+    shown = f"{value(found)} {found.unit}" if found.unit in ("logits", "nats") else value(found)
+    return f"{found.name} {shown}" if is_named(claim) else shown
+
+
+def is_named(claim: ClaimResult) -> bool:
+    """Whether the figure of a claim needs its name: that of a role is one of its checks', whatever these are about."""
+    if claim.measured is None or claim.measured.unit == "composition":
+        return False
+    name = claim.measured.name
+    if claim.text.startswith("expect role("):
+        return True
+    said = _words(claim.text) | ({"change"} if _words(claim.text) & {"falls", "rises"} else set())
+    return name not in ("effect", "share") and not _words(name) <= said
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"\w+", text))
 
 
 def interval(measured: Measured) -> str:
