@@ -102,7 +102,7 @@ def _claims(report: Report) -> Iterator[str]:
 def _claim(claim: ClaimResult, tasks: bool) -> Iterator[str]:
     found = claim.measured
     says = [_faded(str(claim.line)), _code(claim.text), *((escape(claim.task or ""),) if tasks else ())]
-    numbers = [_plain(figure(claim)), _plain(interval(found)), str(found.n)] if found else ["", "", ""]
+    numbers = [_plain(figure(found, claim.text)), _plain(interval(found)), str(found.n)] if found else ["", "", ""]
     yield _row([*says, *numbers, _verdict(claim.verdict)])
     remarks = [claim.reason] if claim.verdict != "holds" else []
     for remark in filter(None, (*remarks, *claim.notes)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from circuitdsl.report.report import ClaimResult, Interval, Measured
+from circuitdsl.report.report import Interval, Measured
 
 _MINUS = "\N{MINUS SIGN}"
 
@@ -35,28 +35,26 @@ def value(measured: Measured) -> str:
     return plain(measured.value)
 
 
-def figure(claim: ClaimResult) -> str:
-    """The figure of a claim in its unit, with its name where neither the claim says it nor it is a plain effect."""
-    found = claim.measured
+def figure(found: Measured | None, claim: str) -> str:
+    """The figure of a claim in its unit, with its name where it is no plain effect and the text does not say it."""
     if found is None:
         return ""
     shown = f"{value(found)} {found.unit}" if found.unit in ("logits", "nats") else value(found)
-    return f"{found.name} {shown}" if is_named(claim) else shown
+    return f"{found.name} {shown}" if is_named(found, claim) else shown
 
 
-def is_named(claim: ClaimResult) -> bool:
+def is_named(found: Measured, claim: str) -> bool:
     """Whether the figure of a claim needs its name: that of a role is one of its checks', whatever these are about."""
-    if claim.measured is None or claim.measured.unit == "composition":
+    if found.unit == "composition" or not found.name:
         return False
-    name = claim.measured.name
-    if claim.text.startswith("expect role("):
+    if claim.startswith("expect role("):
         return True
-    said = _words(claim.text) | ({"change"} if _words(claim.text) & {"falls", "rises"} else set())
-    return name not in ("effect", "share") and not _words(name) <= said
+    said = _words(claim) | ({"change"} if _words(claim) & {"falls", "rises"} else set())
+    return found.name not in ("effect", "share") and not _words(found.name) <= said
 
 
 def _words(text: str) -> set[str]:
-    return set(re.findall(r"\w+", text))
+    return set(re.findall(r"[^\W_]+", text))
 
 
 def interval(measured: Measured) -> str:

@@ -146,7 +146,7 @@ def _numbers(claim: ClaimResult, columns: Columns) -> Text:
     """Figure, interval, prompts and verdict, each at the width of its column."""
     found = claim.measured
     return Text.assemble(
-        (f"{figure(claim):>{columns.number}}  ", "bold"),
+        (f"{figure(found, claim.text):>{columns.number}}  ", "bold"),
         ("" if columns.interval is None else f"{interval(found) if found else '':<{columns.interval}}  ", "dim"),
         (f"{_n(found):<{columns.n}}  ", "dim"),
         ("" if columns.extra is None else f"{_extra(claim):<{columns.extra}}  ", "dim"),
@@ -159,7 +159,7 @@ def _columns(claims: Iterable[ClaimResult]) -> Columns:
     found = [claim.measured for claim in claims if claim.measured]
     return Columns(
         text=max((len(claim.text) for claim in claims), default=0),
-        number=max((len(figure(claim)) for claim in claims), default=0),
+        number=max((len(figure(claim.measured, claim.text)) for claim in claims), default=0),
         interval=max((len(interval(m)) for m in found), default=0),
         n=max((len(_n(m)) for m in found), default=0),
         extra=max((len(_extra(claim)) for claim in claims), default=0),
@@ -338,7 +338,7 @@ def _besides(report: Report, width: int, verbose: bool) -> Iterator[Text]:
 
 def _footnotes(report: Report) -> list[Text]:
     notes = []
-    if any(is_named(claim) for claim in report.claims):
+    if any(claim.measured and is_named(claim.measured, claim.text) for claim in report.claims):
         notes.append(Text("  a figure without a name is its claim's, or an effect: % of clean − corrupt", "dim"))
     if any(c.verdict == "undecided" and c.kind != "property" and _used_all(c, report) for c in report.claims):
         notes.append(Text("  undecided on all prompts: more of them may decide (--prompts)", "yellow"))

@@ -452,6 +452,16 @@ def test_expectations_that_do_not_hold_are_told_below_the_diagram() -> None:
     assert not [line for line in words(to_svg(draw(*asking("holds")))) if line.startswith("expect")]
 
 
+def test_an_expectation_s_figure_says_what_it_is() -> None:
+    spec, report = asking("fails")
+    report["claims"][2].update(text="expect role(mover)", measured={"name": "copying", "value": 0.6, "unit": "share"})
+    assert "expect role(mover): copying 60 %" in words(to_svg(draw(spec, report)))
+    report["claims"][2].update(
+        text="expect attribution(a) > 0", measured={"name": "attribution", "value": -1, "unit": "logits"}
+    )
+    assert "expect attribution(a) > 0: −1.00 logits" in words(to_svg(draw(spec, report)))
+
+
 def test_many_expectations_that_do_not_hold_are_counted() -> None:
     told = words(to_svg(draw(*asking(*["fails"] * 11))))
     assert sum(line.startswith("expect") for line in told) == 8
