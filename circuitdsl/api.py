@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from circuitdsl.report.report import Report, Reports
     from circuitdsl.tasks.dataset import Dataset, PromptPair
     from circuitdsl.tasks.tokens import Tokens
+    from circuitdsl.verification.corruptions import Rerun
     from circuitdsl.verification.verify import Options, Progress
 
 #: prompts of a generated task that mean ablation averages over, at the least
@@ -38,9 +39,13 @@ MEAN_PROMPTS = 2000
 ADVICE = 4
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Spec:
-    """A spec file as read: its circuits, and everything that was found wrong with it."""
+    """A spec file as read: its circuits, and everything that was found wrong with it.
+
+    Two specs of one path are equal when they say the same, whatever their blanks, comments and lines; those with errors
+    when their texts are the same.
+    """
 
     path: str
     text: str
@@ -51,6 +56,15 @@ class Spec:
         """One line: the fields are the whole file, and everything that it says."""
         wrong = sum(found.severity == "error" for found in self.diagnostics)
         return f"<Spec {self.path}: {f'{wrong} errors' if wrong else ', '.join(map(repr, self.circuits))}>"
+
+    def __eq__(self, other: object) -> bool:
+        return self._said() == other._said() if isinstance(other, Spec) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._said())
+
+    def _said(self) -> tuple[Hashable, ...]:
+        return self.path, self.circuits, "" if self.ok else self.text
 
     @property
     def ok(self) -> bool:
@@ -81,7 +95,7 @@ class Spec:
         circuit: str | None = None,
         early_stop: bool = True,
         cache: bool = True,
-        memory: int | None = None,
+        memory: int | str | None = None,
         progress: Progress | None = None,
     ) -> Report | Reports:
         """Check every claim against the model.
@@ -92,7 +106,7 @@ class Spec:
             circuit: the name of one circuit, where the file has several.
             early_stop: stop measuring a claim once it is decided.
             cache: use and keep what was measured before.
-            memory: bytes that measuring may take beside the model; by default what is free decides.
+            memory: bytes that measuring may take beside the model, or a size ("2GB"); by default what is free decides.
             progress: called with (work done, work that may still be needed at most, what is going on).
 
         Returns:
@@ -100,7 +114,8 @@ class Spec:
 
         Raises:
             SpecError: the spec has errors; the message lists them.
-            UserError: the model cannot be loaded, nothing can be measured, or the memory is too little for one prompt.
+            UserError: an argument is out of range, the model cannot be loaded, nothing can be measured, or the memory
+                is too little for one prompt.
         """
         from circuitdsl.verifying import verify_spec
 
@@ -185,7 +200,7 @@ def dumps(spec: Spec) -> str:
     return format_text(spec.text, spec.path)
 
 
-def load(name: str | Path, model: str | None = None) -> Spec:
+def load(name: str | Path, model: str | Path | None = None) -> Spec:
     """Read, parse and resolve a spec; whatever is wrong with it stands in `diagnostics`.
 
     Args:
@@ -194,12 +209,18 @@ def load(name: str | Path, model: str | None = None) -> Spec:
     """
     path = find_spec(str(name))
     text, found = read_source(path)
-    return _resolved(text, str(path), tuple(found), model)
+    return _resolved(text, str(path), tuple(found), _named(model))
 
 
-def loads(text: str, path: str = "<text>", model: str | None = None) -> Spec:
-    """Parse and resolve a spec given as text."""
-    return _resolved(text, path, (), model)
+def loads(text: str, path: str | Path = "<text>", model: str | Path | None = None) -> Spec:
+    """Parse and resolve a spec given as text; raises `UsageError` where that is no text."""
+    if not isinstance(text, str):
+        raise UsageError(f"loads takes the text of a spec, not {type(text).__name__}", hint="load reads a file")
+    return _resolved(text, str(path), (), _named(model))
+
+
+def _named(model: str | Path | None) -> str | None:
+    return None if model is None else str(model)
 
 
 def _resolved(text: str, path: str, found: tuple[Diagnostic, ...], model: str | None) -> Spec:
@@ -236,14 +257,40 @@ def _file_shape(spec: str) -> Callable[[str], TaskShape | None]:
     return cache(shape)
 
 
-def check_prompt_files(spec: Spec) -> None:
-    """Raise `PromptFileError` for a prompt file of the spec that is missing or cannot be read."""
-    from circuitdsl.tasks.from_file import check_file
+def check_prompt_files(spec: Spec, model: str | None = None) -> None:
+    """Raise `PromptFileError` for a prompt file of the spec that is missing or has bad lines.
+
+    Args:
+        model: instead of the spec's own; its tokenizer, where at hand, finds what else is wrong with such a file.
+    """
+    from circuitdsl.tasks.from_file import PromptFileError, check_file
 
     for circuit in spec.circuits:
         for use in circuit.tasks:
             if use.file is not None:
-                check_file(Path(circuit.path).parent / use.file)
+                path = Path(circuit.path).parent / use.file
+                try:
+                    check_file(path)
+                except PromptFileError:
+                    _check_with_tokenizer(circuit, use, path, model)
+                    raise
+
+
+def _check_with_tokenizer(circuit: Circuit, use: TaskUse, path: Path, model: str | None) -> None:
+    """Raise `PromptFileError` with all that is wrong with a prompt file; say nothing without a tokenizer at hand."""
+    from circuitdsl.models.cache import place_of
+    from circuitdsl.models.load import load_tokenizer, vocabulary_size
+    from circuitdsl.models.tokenizers import quiet_and_offline
+    from circuitdsl.tasks.from_file import read_prompts
+    from circuitdsl.tasks.tokens import Tokens
+
+    try:
+        name, place, revision = place_of(circuit, model)
+        with quiet_and_offline():
+            tokens, size = Tokens(load_tokenizer(place, revision), name, use.bos), vocabulary_size(place, revision)
+    except UserError:
+        return
+    read_prompts(path, tokens, use.name, n_vocab=size)
 
 
 # --- ready to measure ------------------------------------------------------------------------------
@@ -350,18 +397,27 @@ def verify_other_corruptions(
     store: Store | None = None,
     max_memory: int | None = None,
 ) -> Report:
-    """The report with a note beside every `matters` claim: whether it holds under the task's other corruptions too."""
+    """The report with a note beside every `matters` claim: whether it holds under the task's other corruptions too.
+
+    Ctrl-C ends this early: the notes are then on those corruptions that all claims were measured under.
+    """
     from circuitdsl.verification.corruptions import reruns, with_notes
     from circuitdsl.verification.verify import verify
 
     reported = {claim.id for claim in report.claims}
     others = {use.name: tuple(benches[use.name].others) for use in tasks_in_use(circuit)}
-    again = []
-    for one in reruns(circuit, others, reported.__contains__):
-        use = next(use for use in one.circuit.tasks if use.name == one.task)
-        bench = {one.task: make_bench(one.circuit, use, model, store, max_memory)}
-        kept = replace(options, only=None, full=False, ids=one.claims, task=one.task)
-        again.append((one, verify(one.circuit, model, bench | _rest(benches, one.task), kept)))
+    again: list[tuple[Rerun, Report]] = []
+    try:
+        for one in reruns(circuit, others, reported.__contains__):
+            use = next(use for use in one.circuit.tasks if use.name == one.task)
+            bench = {one.task: make_bench(one.circuit, use, model, store, max_memory)}
+            kept = replace(options, only=None, full=False, ids=one.claims, task=one.task)
+            found = verify(one.circuit, model, bench | _rest(benches, one.task), kept)
+            if found.interrupted:
+                raise KeyboardInterrupt
+            again.append((one, found))
+    except KeyboardInterrupt:
+        report = replace(report, interrupted=True)
     return with_notes(report, again)
 
 

@@ -13,7 +13,8 @@ import torch
 
 from circuitdsl.api import Spec, SpecError, check_prompt_files, loads, make_benches
 from circuitdsl.circuit.claims import Circuit
-from circuitdsl.errors import UserError
+from circuitdsl.errors import UsageError, UserError
+from circuitdsl.limits import memory_of, prompts_of, seed_of
 from circuitdsl.measure.store import Store, default_path
 from circuitdsl.models.cache import Models, threads_for
 from circuitdsl.models.parts import Transformer
@@ -31,10 +32,13 @@ def verify_spec(
     dtype: str,
     early_stop: bool,
     cache: bool,
-    memory: int | None,
+    memory: int | str | None,
     progress: Progress | None,
 ) -> Report | Reports:
     """What `Spec.verify` does; arguments, results and errors are the same."""
+    prompts, seed, max_memory = prompts_of(prompts), seed_of(seed), memory_of(memory)
+    if progress is not None and not callable(progress):
+        raise UsageError(f"progress = {progress!r} is nothing that can be called")
     given = None if model is None else model.name if isinstance(model, Transformer) else str(model)
     if given is not None:
         names = {one.name for one in spec.circuits}
@@ -42,14 +46,14 @@ def verify_spec(
         spec = replace(spec, circuits=tuple(one for one in spec.circuits if one.name in names))
     if not spec.ok:
         raise SpecError(spec.problems)
-    check_prompt_files(spec)
+    check_prompt_files(spec, given)
     wanted = [one for one in spec.circuits if one.claims]
     if not wanted:
         raise UserError("nothing to verify: the spec makes no claim that can be measured")
     with _threads_kept(), Store(default_path()) if cache else nullcontext() as store:
         models = Models(given, device, dtype)
         own = model if isinstance(model, Transformer) else None
-        options = Options(early_stop=early_stop, max_memory=memory)
+        options = Options(early_stop=early_stop, max_memory=max_memory)
         reports = (
             _verified(with_overrides(one, prompts, seed), own, models, options, store, progress) for one in wanted
         )

@@ -10,7 +10,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import networkx
+import numpy as np
 import pytest
+import torch
 
 import circuitdsl
 from circuitdsl.report.diagram import draw, to_html
@@ -90,6 +92,19 @@ def test_specs_are_frozen_and_comparable() -> None:
     again = circuitdsl.loads(circuitdsl.dumps(one))
     assert circuitdsl.dumps(again) == circuitdsl.dumps(one)
     assert [c.text for c in again.circuit().claims] == [c.text for c in one.circuit().claims]
+
+
+@pytest.mark.parametrize("name", ["pocket/ioi", "pocket/repair", "pocket/shared", "gpt2-small/channels"])
+def test_specs_that_say_the_same_are_equal(name: str) -> None:
+    spec = circuitdsl.load(name)
+    spaced = spec.text.replace("circuit ", "# a comment\n\ncircuit ", 1).replace(" = ", "    = ")
+    same = [circuitdsl.loads(spaced, spec.path), circuitdsl.loads(circuitdsl.dumps(spec), spec.path)]
+    assert {spec, *same} == {spec}
+    assert spec.circuits[0].claims == same[0].circuits[0].claims
+    assert spec != circuitdsl.loads(spec.text, "elsewhere.circ")
+    assert spec != spec.text
+    wrong = [circuitdsl.loads(text) for text in ("circuit t\nmovr -> logits\n", "circuit t\nmovre -> logits\n")]
+    assert wrong[0] != wrong[1] and wrong[0] == circuitdsl.loads(wrong[0].text)
 
 
 def test_a_spec_gives_its_graph_and_its_picture() -> None:
@@ -178,6 +193,47 @@ def test_little_memory_gives_the_same_numbers(pocket) -> None:
     assert values[1] == pytest.approx(values[0], abs=1e-5)
     with pytest.raises(circuitdsl.UserError, match="too little to measure in: one prompt of"):
         spec.verify(pocket, memory=10**6)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        *({"prompts": n} for n in (0, -1, 2.5, "64", True, 10**9)),
+        *({"seed": n} for n in (-1, 2**32, 1.5, "1")),
+        *({"memory": n} for n in ("x", "1KB", -1, 0, 1e9, True)),
+        *({"device": n} for n in ("gpu", None, 5, "cpu:x")),
+        *({"dtype": n} for n in ("int8", None)),
+        {"circuit": "u"},
+        {"progress": 5},
+    ],
+    ids=str,
+)
+def test_arguments_out_of_range_are_said(given) -> None:
+    with pytest.raises(circuitdsl.UserError):
+        circuitdsl.loads(TEXT).verify(**given)
+
+
+def test_only_text_is_a_spec() -> None:
+    with pytest.raises(circuitdsl.UserError, match="takes the text of a spec, not bytes"):
+        circuitdsl.loads(b"circuit t")
+    assert circuitdsl.loads(TEXT, path=Path("a.circ"), model=Path("pocket")).path == "a.circ"
+
+
+def test_arguments_may_be_written_otherwise(pocket) -> None:
+    spec = circuitdsl.loads(TEXT)
+    whole = spec.verify(pocket, cache=False, prompts=np.int64(33), memory="200MB")
+    assert whole.tasks[0].prompts == 33
+    same = circuitdsl.load_model("pocket", device=torch.device("cpu"), dtype=torch.float32)
+    assert (same.device, same.dtype) == (pocket.device, pocket.dtype)
+    with pytest.raises(circuitdsl.UserError, match="neither a model's name nor its directory"):
+        circuitdsl.load_model(5)
+
+
+def test_a_model_shows_itself_in_a_line(pocket, stories) -> None:
+    assert repr(pocket) == "<Transformer pocket (gpt2): 4 layers × 8 heads, d_model 128, float32 on cpu>"
+    llama = circuitdsl.load_model(stories, device="cpu")
+    for model in (pocket, llama):
+        assert "tensor" not in repr(model.blocks[0]) and len(repr(model.blocks[0])) < 1000
 
 
 def test_a_report_as_a_frame(report) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from .nodes import Node, Position, Site
@@ -47,7 +47,7 @@ class Intervention:
     name: str
     title: str
     verbs: tuple[Verb, ...]
-    line: int = 0
+    line: int = field(default=0, compare=False)
 
     @property
     def positions(self) -> tuple[Position, ...]:
@@ -72,5 +72,5 @@ class Condition:
     """What holds while a claim is measured: `when EDGE is patched`, `when GROUP is knocked out`, an intervention."""
 
     effect: EdgeEffect | NodeEffect | Intervention
-    line: int
+    line: int = field(compare=False)
     text: str

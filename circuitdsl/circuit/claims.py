@@ -1,6 +1,7 @@
 """What a resolved spec says: plain frozen records.
 
-Resolution (`resolve.py`) turns syntax into these; planning and measuring read nothing else.
+Resolution (`resolve.py`) turns syntax into these; planning and measuring read nothing else. Records are equal when they
+say the same, on whatever line.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ class Claim:
     """One statement of the spec that can hold or fail, on every task in `tasks`; channels need none."""
 
     id: str
-    line: int
+    line: int = field(compare=False)
     text: str
     kind: Literal["edge", "expect", "channel", "trace", "property", "compare"]
     measurement: Measurement
@@ -51,14 +52,14 @@ class TaskUse:
     seed: int = 0
     bos: bool | None = None
     options: tuple[tuple[str, str | int], ...] = ()
-    line: int = 0
+    line: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class ModelUse:
     name: str
     revision: str | None = None
-    line: int = 0
+    line: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ class Group:
     positions: tuple[Position, ...]
     role: str | None
     outside: bool
-    line: int
+    line: int = field(compare=False)
     #: every member at each of its positions, `*` where nothing says
     sites: tuple[Site, ...] = ()
 

@@ -79,8 +79,15 @@ def ends_of(scope: Scope, edge: s.Edge) -> Ends | None:
     receivers = evaluate(scope, inner) if right else None
     if senders is None or receivers is None:
         return None
+    # an edge has a position of its own, and takes it from a control group as well where nothing else says
+    senders, receivers = (_with_homes(scope, side) for side in (senders, receivers))
     ends = Ends(edge, senders, receivers, port)
     return ends if _inputs_exist(scope, ends) else None
+
+
+def _with_homes(scope: Scope, members: Members) -> Members:
+    homes = scope.any_homes
+    return {node: at or homes.get(node) or homes.get(node.whole) for node, at in members.items()}
 
 
 def _unlisted(scope: Scope, node: s.Set, port: str) -> bool:

@@ -182,9 +182,14 @@ def record(scope: Scope, group: s.Group, members: Members, role: str | None) -> 
 
 def find_homes(scope: Scope) -> None:
     """Where a node acts when it is named alone: where its groups act, if they agree."""
+    inside = {name: members for name, members in scope.groups.items() if not scope.definitions[name].outside}
+    scope.homes, scope.any_homes = _agreed(inside.values()), _agreed(scope.groups.values())
+
+
+def _agreed(groups: Iterable[Members | None]) -> dict[Node, tuple[Position, ...]]:
     places: dict[Node, set[tuple[Position, ...]]] = {}
-    for members in scope.groups.values():
+    for members in groups:
         for node, positions in (members or {}).items():
             if positions:
                 places.setdefault(node, set()).add(positions)
-    scope.homes = {node: next(iter(at)) for node, at in places.items() if len(at) == 1}
+    return {node: next(iter(at)) for node, at in places.items() if len(at) == 1}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from .changes import Condition
@@ -152,7 +152,7 @@ class Overlapping:
     p: float | None
     agreeing: int
     disagreeing: tuple[str, ...]
-    line: int
+    line: int = field(compare=False)
 
 
 ScoreKind = Literal["previous_token", "duplicate_token", "induction"]

@@ -53,8 +53,9 @@ class Scope:
     roles: set[str] = field(default_factory=set)
     #: `use` may bring roles and circuits that are not looked up yet
     imports: bool = False
-    #: where a node acts when it is named alone
+    #: where a node acts when it is named alone, by the groups of the circuit; with control groups as well
     homes: dict[Node, tuple[Position, ...]] = field(default_factory=dict)
+    any_homes: dict[Node, tuple[Position, ...]] = field(default_factory=dict)
     #: groups being worked out, in order
     resolving: dict[str, None] = field(default_factory=dict)
     no_task_reported: bool = False

@@ -52,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         status = run(arguments)
         sys.stdout.flush()
     except KeyboardInterrupt:
+        say("interrupted")
         status = INTERRUPTED
     except OSError as error:
         if not isinstance(error, BrokenPipeError):  # the reader of our output has gone, as `head` does

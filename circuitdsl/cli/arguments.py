@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import re
 
-#: prompts at the most, as in a spec
-MOST = 1_000_000
-#: bytes of memory to measure in, at the least
-LEAST = 16 * 10**6
+from circuitdsl.circuit.vocabulary import MAX_PROMPTS
+from circuitdsl.errors import UsageError
+from circuitdsl.limits import MAX_SEED, size_of
 
 
 def positive(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= MOST):
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1 to {MOST}")
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= MAX_PROMPTS):
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1 to {MAX_PROMPTS}")
     return int(text)
 
 
 def seed(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) < 2**32):
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 0 to {2**32 - 1}")
+    if not (text.isascii() and text.isdigit() and int(text) <= MAX_SEED):
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 0 to {MAX_SEED}")
     return int(text)
 
 
@@ -54,15 +52,9 @@ def seconds(text: str) -> float:
     return value
 
 
-_SIZES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
-
-
 def size(text: str) -> int:
     """Bytes: `2GB`, `500 MB`, `1.5GiB`."""
-    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([kmgt]i?)b?", text.strip().lower(), re.ASCII)
-    if not found:
-        raise argparse.ArgumentTypeError(f"{text} is not a size such as 2GB or 500MB")
-    value = int(float(found[1]) * _SIZES[found[2]])
-    if value < LEAST:
-        raise argparse.ArgumentTypeError(f"{text} is too little to measure in; at least {LEAST // 10**6}MB")
-    return value
+    try:
+        return size_of(text)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(error.message) from None

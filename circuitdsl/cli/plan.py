@@ -192,9 +192,8 @@ def _remarks(forecast: Forecast) -> list[str]:
         "  the time is an estimate from a moment's trial of one layer on this machine, without loading the model",
     ]
     if left_out := sum(task.uncounted for task in forecast.tasks):
-        lines.append(
-            f"  not counted: {left_out} measurement{'s' * (left_out != 1)} that no fixed set of patches makes up"
-        )
+        what = "trace or score on random tokens" if left_out == 1 else "traces and scores on random tokens"
+        lines.append(f"  not counted: {left_out} {what}, which run the model by themselves")
     return lines
 
 

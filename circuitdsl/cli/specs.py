@@ -27,7 +27,7 @@ def load_all(names: Sequence[str], model: str | None, annotate: bool = False) ->
 
             for line in of_diagnostics(spec.diagnostics, spec.path):
                 print(line)
-        check_prompt_files(spec)
+        check_prompt_files(spec, model)
     wrong = [d.code for spec in specs for d in spec.diagnostics if d.severity == "error"]
     if wrong:
         say(f"{len(wrong)} error{'s' * (len(wrong) != 1)}; circuitdsl explain {wrong[0]} says more about the first")

@@ -113,13 +113,13 @@ def _record(circuit: str, table: list[Row], plan: ClaimPlan, series: Mapping[Req
     table.extend(rows(circuit, plan, series, bench))
 
 
-def _until_trouble(reports: Iterator[Report]) -> tuple[list[Report], UserError | None]:
+def _until_trouble(reports: Iterator[Report]) -> tuple[list[Report], UserError | KeyboardInterrupt | None]:
     """The reports that could be made before one that could not, and why it could not."""
     made: list[Report] = []
     try:
         for report in reports:
             made.append(report)
-    except UserError as error:
+    except (UserError, KeyboardInterrupt) as error:
         return made, error
     return made, None
 

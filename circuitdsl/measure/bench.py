@@ -33,7 +33,8 @@ from circuitdsl.measure.requests import (
     Request,
     ScoreRequest,
     TraceRequest,
-    corrupt_layers_of,
+    corrupt_stages_of,
+    holds_runs_twice,
     is_scored,
     needs_runs,
     patches_of,
@@ -266,12 +267,10 @@ def measure(
     means = any(map(uses_means, values))
     scored = [request for request in patched if is_scored(request)]
     neurons = parts.neurons(node for request in values for node in writers_of(request))
-    twice = any(patch.direction == "denoise" for request in patched for patch in patches_of(request))
-    twice |= any(isinstance(request, ChangedRequest) for request in values)
-    corrupt_layers = max((corrupt_layers_of(request, bench.model.n_layers) for request in values), default=0)
+    corrupt_stages = max((corrupt_stages_of(request, bench.model.n_layers) for request in values), default=0)
 
     def measure_part(places: Array, part: Array) -> None:
-        runs = _runs(bench, part, means, neurons, corrupt_layers)
+        runs = _runs(bench, part, means, neurons, corrupt_stages)
         for reading in (scores_of(bench, runs, scored, part), *_readings(bench, runs, list(values), part)):
             for request, numbers in reading.items():
                 values[request][places] = numbers
@@ -284,7 +283,7 @@ def measure(
         if done:
             done(len(values) * len(part))
 
-    for places, part in parts_of(bench, indices, twice) if any(map(needs_runs, values)) else ():
+    for places, part in parts_of(bench, indices, holds_runs_twice(values)) if any(map(needs_runs, values)) else ():
         _in_memory(measure_part, places, part)
     for request in values:
         if isinstance(request, BehaviourRequest) and request.under is None:
@@ -320,10 +319,10 @@ def parts_of(bench: Bench, indices: Array, twice: bool = False) -> Iterator[tupl
         yield places, indices[places]
 
 
-def _runs(bench: Bench, part: Array, means: bool, neurons: Sequence[Node], corrupt_layers: int) -> Runs:
+def _runs(bench: Bench, part: Array, means: bool, neurons: Sequence[Node], corrupt_stages: int) -> Runs:
     pairs = [bench.pairs[i] for i in part]
     clean, corrupt = (_tokens(pairs, side) for side in ("clean_tokens", "corrupt_tokens"))
-    runs = engine.run(bench.model, clean, corrupt, neurons, corrupt_layers)
+    runs = engine.run(bench.model, clean, corrupt, neurons, corrupt_stages)
     if not means:
         return runs
     terms, stratum = _mean_terms(bench, runs.length, neurons)

@@ -38,7 +38,7 @@ class Memory:
 
     Attributes:
         context: hash of everything but the request and the prompt.
-        asked, found: numbers asked for, and those among them that were known.
+        asked, found: numbers asked for, but for those that this run made, and those among them that were known.
     """
 
     store: Store

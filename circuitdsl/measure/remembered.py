@@ -52,8 +52,8 @@ def _known(
         values = np.asarray([np.nan if row is None else row[0] for row in rows], float)
         changed = np.asarray([row is not None and row[1] for row in rows], bool)
         found[request] = known, Series(indices, values, present(bench, request, indices), changed)
-        memory.asked += len(rows)
-        memory.found += int(known.sum())
+        memory.asked += sum(row is None or row[2] for row in rows)
+        memory.found += sum(row is not None and row[2] for row in rows)
     return found
 
 

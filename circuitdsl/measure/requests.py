@@ -170,6 +170,14 @@ def needs_runs(request: Request) -> bool:
     return not isinstance(request, BehaviourRequest) or request.under is not None
 
 
+def holds_runs_twice(requests: Iterable[Request]) -> bool:
+    """Whether runs are held a second time, swapped for denoising or as an intervention changes them."""
+    return any(
+        isinstance(request, ChangedRequest) or any(patch.direction == "denoise" for patch in patches_of(request))
+        for request in requests
+    )
+
+
 def uses_means(request: Request) -> bool:
     """Whether a request's numbers depend on the means of other prompts."""
     if isinstance(request, Subgraph):
@@ -187,13 +195,17 @@ def writers_of(request: Request) -> set[Node]:
     return found | set(request.nodes if isinstance(request, AttributionRequest) else ())
 
 
-def corrupt_layers_of(request: Request, n_layers: int) -> int:
-    """How many layers of the corrupt run a request takes terms from; a run the other way round takes all."""
+def corrupt_stages_of(request: Request, n_layers: int) -> int:
+    """How many stages of the corrupt run a request takes terms from; a run the other way round takes all.
+
+    The heads of a layer are one stage, its MLP the next.
+    """
     if isinstance(request, Subgraph | ChangedRequest):
-        return n_layers
+        return 2 * n_layers
     if any(patch.direction == "denoise" for patch in patches_of(request)):
-        return n_layers
-    return 1 + max((node.layer for patch in patches_of(request) for node, _ in patch.writes), default=-1)
+        return 2 * n_layers
+    nodes = (node for patch in patches_of(request) for node, _ in patch.writes)
+    return max((2 * (node.layer + 1) - (node.kind == "head") for node in nodes), default=0)
 
 
 def positions_of(request: Request) -> tuple[Position, ...]:

@@ -10,7 +10,7 @@ import os
 import sqlite3
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -33,6 +33,8 @@ _TABLE = (
 
 Array = np.ndarray
 T = TypeVar("T")
+#: a number, whether the patch changed anything, and whether this was known before the store was opened
+Known = tuple[float, bool, bool]
 #: what may go wrong with a file that others use, too, or that is no longer what it was
 _TROUBLE = (sqlite3.Error, OSError, ValueError, TypeError, OverflowError, MemoryError)
 
@@ -53,13 +55,14 @@ class Store:
         self.limit = limit
         self.warn = warn or (lambda text: warnings.warn(text, stacklevel=2))
         self.used: set[bytes] = set()
+        self.written: set[tuple[bytes, bytes]] = set()
         self.connection: sqlite3.Connection | None = None
         try:
             self.connection = _opened(path)
         except _TROUBLE as error:
             self._give_up(error)
 
-    def read(self, requests: Sequence[bytes]) -> Mapping[bytes, Mapping[bytes, tuple[float, bool]]]:
+    def read(self, requests: Sequence[bytes]) -> Mapping[bytes, Mapping[bytes, Known]]:
         """For each request that is known, its number on each prompt for which it is."""
         return self._tried(lambda connection: self._read(connection, requests), {})
 
@@ -83,21 +86,21 @@ class Store:
 
     # -- what may fail
 
-    def _read(
-        self, connection: sqlite3.Connection, requests: Sequence[bytes]
-    ) -> dict[bytes, dict[bytes, tuple[float, bool]]]:
-        known: dict[bytes, dict[bytes, tuple[float, bool]]] = {}
+    def _read(self, connection: sqlite3.Connection, requests: Sequence[bytes]) -> dict[bytes, dict[bytes, Known]]:
+        known: dict[bytes, dict[bytes, Known]] = {}
         for request in requests:
             rows = connection.execute("SELECT prompts, data FROM numbers WHERE request = ?", (request,))
             for prompts, data in rows.fetchall():
-                known.setdefault(request, {}).update(_unpacked(request, prompts, data))
+                before = (request, prompts) not in self.written
+                known.setdefault(request, {}).update(_unpacked(request, prompts, data, before))
         self.used.update(known)
         return known
 
-    def _write(self, connection: sqlite3.Connection, rows: Iterable[tuple[bytes, bytes, bytes]]) -> None:
+    def _write(self, connection: sqlite3.Connection, rows: Sequence[tuple[bytes, bytes, bytes]]) -> None:
         now = int(time.time())
         with _transaction(connection):
             connection.executemany("INSERT OR REPLACE INTO numbers VALUES (?, ?, ?, ?)", [(*row, now) for row in rows])
+        self.written.update((request, prompts) for request, prompts, _ in rows)
         self._shrink(connection)
 
     def _shrink(self, connection: sqlite3.Connection) -> None:
@@ -198,14 +201,14 @@ def _packed(request: bytes, prompts: Sequence[bytes], numbers: Numbers) -> tuple
     return request, which, digest(request, which, raw) + raw
 
 
-def _unpacked(request: bytes, prompts: bytes, data: bytes) -> dict[bytes, tuple[float, bool]]:
+def _unpacked(request: bytes, prompts: bytes, data: bytes, before: bool) -> dict[bytes, Known]:
     """What a row holds; nothing where a single bit of it is wrong."""
     check, raw = data[:HASH], data[HASH:]
     if digest(request, prompts, raw) != check or len(raw) % _ROW.itemsize:
         return {}
     rows = np.frombuffer(raw, _ROW)
-    numbers = zip(rows["value"].tolist(), rows["changed"].astype(bool).tolist(), strict=True)
-    return dict(zip(rows["prompt"].tolist(), numbers, strict=True))
+    found = zip(rows["prompt"].tolist(), rows["value"].tolist(), rows["changed"].astype(bool).tolist(), strict=True)
+    return {prompt: (value, changed, before) for prompt, value, changed in found}
 
 
 def _bytes(connection: sqlite3.Connection) -> int:

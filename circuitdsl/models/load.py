@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,7 +52,7 @@ def load_model(
     Args:
         name_or_dir: `pocket`, a directory, or a name on the Hugging Face hub.
         device: `auto` (a CUDA device where there is one), `cpu`, or `cuda`.
-        dtype: `float32`, `bfloat16` or `float16`. TF32 is off for all of them.
+        dtype: `float32`, `bfloat16` or `float16`, or what torch calls so. TF32 is off for all of them.
         revision: a branch, tag or commit on the hub.
 
     Raises:
@@ -61,8 +62,9 @@ def load_model(
     """
     directory = locate(name_or_dir, revision)
     place = device_named(device)
-    bridge = boot(directory, place, dtype)
-    return _view(str(name_or_dir), directory, bridge, dtype)
+    number_format = str(dtype).removeprefix("torch.")
+    bridge = boot(directory, place, number_format)
+    return _view(str(name_or_dir), directory, bridge, number_format)
 
 
 def load_tokenizer(name_or_dir: str | Path, revision: str | None = None) -> Any:
@@ -76,6 +78,12 @@ def load_tokenizer(name_or_dir: str | Path, revision: str | None = None) -> Any:
     if tokenizer is None:
         raise ModelUnavailable(f"{name_or_dir} has no tokenizer (no tokenizer.json, no vocab.json and merges.txt)")
     return tokenizer
+
+
+def vocabulary_size(name_or_dir: str | Path, revision: str | None = None) -> int | None:
+    """How many tokens a model has, as its configuration says; None where that does not say."""
+    found = _read_json(locate(name_or_dir, revision, weights=False) / "config.json").get("vocab_size")
+    return found if isinstance(found, int) else None
 
 
 def weights_sha256(name_or_dir: str | Path, revision: str | None = None) -> str:
@@ -112,6 +120,8 @@ def locate(name_or_dir: str | Path, revision: str | None = None, weights: bool =
     Raises:
         ModelUnavailable: with what was looked for, where, and what to do.
     """
+    if not isinstance(name_or_dir, str | Path):
+        raise ModelUnavailable(f"{name_or_dir!r} is neither a model's name nor its directory", MODEL_HINT)
     if str(name_or_dir) == "pocket":
         if weights and not _has_weights(POCKET):
             raise ModelUnavailable(f"the pocket model is not in this installation (looked in {POCKET})", MODEL_HINT)
@@ -394,16 +404,17 @@ def _rotary(model: Any) -> dict[str, Rotary]:
     return found
 
 
-def device_named(name: str) -> torch.device:
+def device_named(device: str | torch.device) -> torch.device:
     """`auto`, `cpu` or `cuda` as a device; raises `ModelUnavailable` where it is not there."""
     import torch
 
+    name = str(device)
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if not re.fullmatch(r"(cpu|cuda)(:[0-9]{1,3})?", name, re.ASCII):
+        raise ModelUnavailable(f"device {name} is not known; use auto, cpu or cuda")
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise ModelUnavailable("there is no CUDA device here", "use --device cpu")
-    if name.partition(":")[0] not in ("cpu", "cuda"):
-        raise ModelUnavailable(f"device {name} is not known; use auto, cpu or cuda")
     return torch.device(name)
 
 

@@ -24,12 +24,15 @@ PORTS: tuple[Port, ...] = ("q", "k", "v")
 Activation = Callable[[Tensor], Tensor]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Linear:
     """`x W^T + b`."""
 
     weight: Float[Tensor, "out in"]
     bias: Float[Tensor, " out"] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Linear {self.weight.shape[1]} -> {self.weight.shape[0]}>"
 
     def __call__(self, x: Float[Tensor, "*rows in"]) -> Float[Tensor, "*rows out"]:
         return linear(x, self.weight, self.bias)
@@ -39,7 +42,7 @@ class Linear:
         return Linear(self.weight[start:end], None if self.bias is None else self.bias[start:end])
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Norm:
     """LayerNorm or RMSNorm; its scale is recomputed at every call."""
 
@@ -47,6 +50,9 @@ class Norm:
     gain: Float[Tensor, " d"]
     bias: Float[Tensor, " d"] | None
     eps: float
+
+    def __repr__(self) -> str:
+        return f"<Norm {self.kind}, {self.gain.shape[0]} wide>"
 
     def __call__(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows d"]:
         if self.kind == "layer":
@@ -58,12 +64,15 @@ class Norm:
         return torch.rsqrt(x.float().square().mean(-1, keepdim=True) + self.eps)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Rotary:
     """Rotary position embedding of the first `2 * len(inv_freq)` dimensions of queries and keys."""
 
     inv_freq: Float[Tensor, " half"]
     scaling: float = 1.0
+
+    def __repr__(self) -> str:
+        return f"<Rotary {2 * self.inv_freq.shape[0]} dimensions>"
 
     def turns(self, length: int, dtype: torch.dtype) -> Turns:
         """Of positions 0 to `length` - 1."""
@@ -278,7 +287,7 @@ class Block:
     known: dict[str, Any] = field(init=False, default_factory=dict, repr=False)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Transformer:
     """A decoder-only transformer, seen as terms of one residual stream.
 
@@ -306,7 +315,13 @@ class Transformer:
     embed_scale: float = 1.0
     softcap: float | None = None
     sha256: str = ""
-    tokenizer: Any = field(default=None, repr=False)
+    tokenizer: Any = None
+
+    def __repr__(self) -> str:
+        """One line: the fields are all of the weights."""
+        shape = f"{self.n_layers} layers × {self.n_heads} heads, d_model {self.d_model}"
+        where = f"{str(self.dtype).removeprefix('torch.')} on {self.device}"
+        return f"<Transformer {self.name} ({self.family}): {shape}, {where}>"
 
     @property
     def n_layers(self) -> int:

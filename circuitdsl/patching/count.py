@@ -40,18 +40,24 @@ def floor_block_positions(
     return int(floor_by_prompt(model, experiment, Where.of(positions, n, length, first)).sum())
 
 
-def floor_by_prompt(model: Transformer, experiment: Experiment, where: Where) -> Int[np.ndarray, " n"]:
+def floor_by_prompt(
+    model: Transformer, experiment: Experiment, where: Where, layers: int | None = None
+) -> Int[np.ndarray, " n"]:
     """The fewest block-positions that an exact recomputation of an experiment needs, prompt by prompt.
 
     Every MLP downstream at every position from the first patched one on, except that the entry layer's MLP runs only
     where its input changed, and the last layer's only at END, the one position that is read.
+
+    Args:
+        layers: how many layers have MLPs that matter to what is looked at; by default all.
     """
     what = plan(experiment, model)
     starts, last = where.start(what, model.n_layers), model.n_layers - 1
-    if what.entry == model.n_layers:
+    upto = model.n_layers if layers is None else layers
+    if what.entry >= upto:
         return np.zeros(where.n, dtype=int)
     steps = where.length - starts
-    later = steps * max(0, last - what.entry - 1) + (1 if what.entry < last else 0)
+    later = steps * max(0, min(upto, last) - what.entry - 1) + (1 if what.entry < last < upto else 0)
     if what.from_embed:
         first = steps if what.entry < last else np.ones(where.n, dtype=int)
     else:

@@ -30,7 +30,7 @@ class Terms:
         z: per layer, each head's `z` as it is written: `out_head` maps it onto the head's term, `z W_O` (`b_V` is
             inside, `b_O` belongs to no node). In post-norm models it has the scale of its own run.
         mlp: per layer, the MLP's term, its output bias included.
-        end: the residual stream at END, before the final norm; empty of a run that stopped below the last layer.
+        end: the residual stream at END, before the final norm; empty of a run that stopped before the last MLP.
         neurons: the activations of those neurons that were asked for, as `out_neuron` takes them.
     """
 
@@ -138,13 +138,14 @@ def run(
     clean_tokens: Int[Tensor, "n T"],
     corrupt_tokens: Int[Tensor, "n T"],
     neurons: Sequence[Node] = (),
-    corrupt_layers: int | None = None,
+    corrupt_stages: int | None = None,
 ) -> Runs:
     """Run clean prompts and their corrupt partners once and keep what patching needs.
 
     Args:
         neurons: those that experiments on these runs name.
-        corrupt_layers: how many layers of the corrupt run experiments take terms from; by default all.
+        corrupt_stages: how many stages of the corrupt run experiments take terms from, the heads of a layer being one
+            and its MLP the next; by default all.
 
     Raises:
         PatchError: the prompts of a pair differ in length, are empty, too long, or hold a token the model lacks.
@@ -165,7 +166,7 @@ def run(
         clean,
         corrupt,
         _filled(model, clean, _new_cache(model, *shape, neurons)),
-        _filled(model, corrupt, _new_terms(model, *shape, neurons, corrupt_layers)),
+        _filled(model, corrupt, _new_terms(model, *shape, neurons, corrupt_stages)),
     )
 
 
@@ -243,7 +244,7 @@ def _check_tokens(model: Transformer, tokens: Tensor, which: str) -> None:
 
 
 def _filled(model: Transformer, tokens: Tensor, out: C, edits: Edits | None = None) -> C:
-    """Run prompts up to the last layer that there is room for."""
+    """Run prompts up to the last heads or MLP that there is room for."""
     for start in range(0, len(tokens), CHUNK):
         rows = slice(start, start + CHUNK)
         _fill(model, tokens[rows], out, rows, edits)
@@ -262,6 +263,9 @@ def _fill(model: Transformer, tokens: Tensor, out: Terms, rows: slice, edits: Ed
         q, k, v = (block.attn.project(port, x, turns[layer]).transpose(1, 2) for port in PORTS)
         gathered = edits.attend(layer, block.attn, q, k, v, rows)
         z, attended = block.attn.written(gathered, partial(edits.heads, layer, rows=rows))
+        out.z[layer][rows] = z
+        if layer == len(out.mlp):
+            return
         mid = resid + edits.attn_out(layer, attended, rows)
         mlp_in = resid if model.parallel else mid
         neurons = [node for node in out.neurons if node.layer == layer]
@@ -269,7 +273,7 @@ def _fill(model: Transformer, tokens: Tensor, out: Terms, rows: slice, edits: Ed
         for node, activation in zip(neurons, activations, strict=True):
             out.neurons[node][rows] = activation
         mlp = edits.mlp(layer, term, rows)
-        out.z[layer][rows], out.mlp[layer][rows] = z, mlp
+        out.mlp[layer][rows] = mlp
         if full:
             full.resid_pre[layer][rows] = resid
             if layer in full.gathered:
@@ -278,23 +282,23 @@ def _fill(model: Transformer, tokens: Tensor, out: Terms, rows: slice, edits: Ed
             if not model.parallel:
                 full.mlp_in[layer][rows] = mid
         resid = mid + mlp
-    if len(out.z) == model.n_layers:
+    if len(out.mlp) == model.n_layers:
         out.end[rows] = resid[:, -1]
 
 
 def _new_terms(
-    model: Transformer, n: int, length: int, neurons: Sequence[Node] = (), layers: int | None = None
+    model: Transformer, n: int, length: int, neurons: Sequence[Node] = (), stages: int | None = None
 ) -> Terms:
-    return Terms(**_term_tensors(model, n, length, neurons, model.n_layers if layers is None else layers))
+    return Terms(**_term_tensors(model, n, length, neurons, 2 * model.n_layers if stages is None else stages))
 
 
-def _term_tensors(model: Transformer, n: int, length: int, neurons: Sequence[Node], depth: int) -> dict[str, Any]:
-    d, heads, layers = model.d_model, model.n_heads, range(depth)
+def _term_tensors(model: Transformer, n: int, length: int, neurons: Sequence[Node], stages: int) -> dict[str, Any]:
+    d, heads = model.d_model, model.n_heads
     return {
         "embed": _new(model, n, length, d),
-        "z": tuple(_new(model, n, length, heads, model.d_head) for _ in layers),
-        "mlp": tuple(_new(model, n, length, d) for _ in layers),
-        "end": _new(model, n if depth == model.n_layers else 0, d),
+        "z": tuple(_new(model, n, length, heads, model.d_head) for _ in range((stages + 1) // 2)),
+        "mlp": tuple(_new(model, n, length, d) for _ in range(stages // 2)),
+        "end": _new(model, n if stages == 2 * model.n_layers else 0, d),
         "neurons": {node: _new(model, n, length) for node in neurons},
     }
 
@@ -302,7 +306,7 @@ def _term_tensors(model: Transformer, n: int, length: int, neurons: Sequence[Nod
 def _new_cache(model: Transformer, n: int, length: int, neurons: Sequence[Node] = ()) -> Cache:
     layers = [block.attn for block in model.blocks]
     resid_pre = tuple(_new(model, n, length, model.d_model) for _ in layers)
-    terms = _term_tensors(model, n, length, neurons, model.n_layers)
+    terms = _term_tensors(model, n, length, neurons, 2 * model.n_layers)
     return Cache(
         **terms,
         resid_pre=resid_pre,

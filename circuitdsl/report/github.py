@@ -27,11 +27,14 @@ def annotation(level: Level, message: str, title: str, file: str = "", **where: 
 
 
 def of_reports(reports: Iterable[Report], allow_undecided: bool = False) -> Iterator[str]:
-    """An annotation for every claim that does not hold."""
+    """An annotation for every claim that does not hold; one for all those that an interruption left out."""
     for report in reports:
-        for claim in report.claims:
+        for claim in report.reached:
             if claim.verdict != "holds":
                 yield _claim(report, claim, allow_undecided)
+        if missing := len(report.claims) - len(report.reached):
+            said = f"{missing} of {len(report.claims)} claims were not measured"
+            yield annotation("error", said, f"interrupted: {report.spec.circuit}", report.spec.path)
 
 
 def of_diagnostics(diagnostics: Iterable[Diagnostic], path: str) -> Iterator[str]:

@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from circuitdsl.report.numbers import figure, interval, value
-from circuitdsl.report.report import VERDICTS, ClaimResult, MeasurementResult, Report, counted
+from circuitdsl.report.report import ClaimResult, MeasurementResult, Report
 from circuitdsl.report.terminal import task_line
 
 _COLOURS = {
@@ -15,6 +15,7 @@ _COLOURS = {
     "fails": "#d93025",
     "undecided": "#b06f00",
     "error": "#7b8794",
+    "interrupted": "#b06f00",
 }
 _CELL = "text-align:left;vertical-align:top;padding:.25em 1em .25em 0"
 _FADED = "opacity:.65"
@@ -92,7 +93,7 @@ def _claims(report: Report) -> Iterator[str]:
     """The rows of all claims; those of a block stand below its header."""
     several = len(report.tasks) > 1
     block: int | None = None
-    for claim in report.claims:
+    for claim in report.reached:
         if claim.block and claim.block_line != block:
             yield _row([_faded(str(claim.block_line)), _faded(_code(claim.block)), *[""] * (4 + several)])
         block = claim.block_line
@@ -119,10 +120,7 @@ def _measurement(found: MeasurementResult, tasks: bool) -> str:
 
 
 def _summary(report: Report) -> str:
-    counts = report.summary
-    parts = [_coloured(counted(counts[verdict], verdict), verdict) for verdict in VERDICTS if counts[verdict]]
-    if report.interrupted:
-        parts.append("interrupted")
+    parts = [_coloured(words, verdict) for verdict, words in report.counts()]
     return f"{', '.join(parts)} {_faded(f'{report.seconds:.1f} s')}"
 
 

@@ -19,6 +19,8 @@ Verdict = Literal["holds", "fails", "undecided", "error"]
 VERDICTS: tuple[Verdict, ...] = ("holds", "fails", "undecided", "error")
 #: of several parts, the one whose verdict comes first here says what becomes of the whole
 WORST_FIRST: tuple[Verdict, ...] = ("fails", "error", "undecided", "holds")
+#: why there is nothing to say of a claim that Ctrl-C came before
+MISSED = "the run was interrupted before this was measured"
 Interval = tuple[float, float]
 
 
@@ -131,6 +133,11 @@ class ClaimResult:
     block_line: int | None = None
     details: tuple[Detail, ...] = ()
 
+    @property
+    def missed(self) -> bool:
+        """Whether the run was interrupted before any of this was measured."""
+        return self.verdict == "error" and self.reason == MISSED
+
 
 @dataclass(frozen=True, slots=True)
 class TaskResult:
@@ -144,6 +151,7 @@ class TaskResult:
     corrupt_value: float
     accuracy: float
     bos: bool = False
+    repeats: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +202,20 @@ class Report:
         found = Counter(claim.verdict for claim in self.claims)
         return {verdict: found[verdict] for verdict in VERDICTS}
 
+    @property
+    def reached(self) -> tuple[ClaimResult, ...]:
+        """The claims, but for those that an interruption left out."""
+        return tuple(claim for claim in self.claims if not claim.missed)
+
+    def counts(self) -> list[tuple[str, str]]:
+        """Verdicts with how often each was given, in words; then what an interruption left out, as `interrupted`."""
+        found = Counter(claim.verdict for claim in self.reached)
+        words: list[tuple[str, str]] = [(v, counted(found[v], v)) for v in VERDICTS if found[v]]
+        if self.interrupted:
+            missing = len(self.claims) - len(self.reached)
+            words.append(("interrupted", f"{missing} not measured (interrupted)" if missing else "interrupted"))
+        return words
+
     def exit_status(self, allow_undecided: bool = False) -> int:
         """0 every claim holds; 1 some fail (or are undecided); 3 some could not be measured and none fails."""
         return exit_status([self], allow_undecided)
@@ -211,7 +233,7 @@ class Report:
         return f"<Report: {self._headline()}>"
 
     def _headline(self) -> str:
-        counts = ", ".join(counted(n, verdict) for verdict, n in self.summary.items() if n)
+        counts = ", ".join(words for _, words in self.counts())
         return f"{self.spec.circuit} on {self.model.name}: {counts or 'no claims'}"
 
     def _repr_html_(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -11,13 +12,15 @@ from rich.table import Table
 from rich.text import Text
 
 from circuitdsl.report.numbers import bracket, figure, interval, is_named, percent, plain, value
-from circuitdsl.report.report import ClaimResult, Detail, Measured, MemberResult, Report, TaskResult, counted
+from circuitdsl.report.report import ClaimResult, Detail, Measured, MemberResult, Report, TaskResult
 
 #: pairs of one claim that are listed without being asked for
 _SHOWN = 10
 #: columns of a screen on which every table has room
 _ANY = 10_000
-_STYLE = {"holds": "green", "fails": "bold red", "undecided": "yellow", "error": "magenta"}
+#: a head or MLP that is named alone
+_NODE = re.compile(r"(?<![\w.])(\d+\.\d+|m\d+)(?![\w%])")
+_STYLE = {"holds": "green", "fails": "bold red", "undecided": "yellow", "error": "magenta", "interrupted": "yellow"}
 
 
 def show(report: Report, console: Console, verbose: bool = False) -> None:
@@ -62,9 +65,11 @@ def task_line(task: TaskResult) -> Text:
     share = task.metric.startswith("accuracy")
     clean, corrupt = ((percent if share else plain)(v) for v in (task.clean, task.corrupt_value))
     accuracy = "" if share else f", accuracy {percent(task.accuracy)}"
+    lines = f"{task.repeats} line{'s' * (task.repeats != 1)}"
+    left_out = f", {lines} left out whose clean prompt stands in another" if task.repeats else ""
     return Text(
         f"{task.name}: {task.metric} {clean} clean, {corrupt} corrupt ({task.corrupt}){accuracy}"
-        f" · up to {task.prompts} prompts, seed {task.seed}{', with BOS' if task.bos else ''}"
+        f" · up to {task.prompts} prompts, seed {task.seed}{', with BOS' if task.bos else ''}{left_out}"
     )
 
 
@@ -93,9 +98,9 @@ class Columns:
 
 def _single(report: Report, width: int, verbose: bool) -> Iterator[Text]:
     """A line per claim, with its number; the reason below whatever does not hold."""
-    columns = _columns(report.claims)
+    columns = _columns(report.reached)
     block: int | None = None
-    for claim in report.claims:
+    for claim in report.reached:
         if claim.block and claim.block_line != block:
             yield Text(f"{claim.block_line:>4}  {claim.block}", "dim")
         block = claim.block_line
@@ -182,8 +187,12 @@ def _wrapped(text: str, width: int) -> list[str]:
 
 def _all_notes(claim: ClaimResult, verbose: bool) -> list[str]:
     """Notes, the protocol where the figure means little without it, and what it is compared with; verbosely also how
-    prompts differ, and what the figure is the largest or smallest of."""
+    prompts differ, and what the figure is the largest or smallest of.
+    """
     whole = [] if "keep" not in claim.protocol else [_protocol(claim.protocol)]
+    at = claim.protocol.get("at")
+    if at and (verbose or _NODE.search(claim.text)):  # where a node acts that is named alone, other lines say
+        whole.append("replaced " + (at if " at " in at else f"at {at}").replace("at *", "everywhere"))
     spread = [_spread(claim.measured)] if verbose and claim.measured and claim.measured.median is not None else []
     both = [claim.reason] if claim.verdict == "holds" and not verbose and "stronger than" in claim.text else []
     return [*whole, *both, *spread, *claim.notes, *(map(_detail, claim.details) if verbose else ())]
@@ -257,10 +266,10 @@ def _matrix(report: Report) -> Table:
     table = Table(box=None, padding=(0, 2), pad_edge=True, header_style="bold")
     table.add_column("", justify="right")
     table.add_column("claim", overflow="fold")
-    columns = [task.name for task in report.tasks] + [None] * any(claim.task is None for claim in report.claims)
+    columns = [task.name for task in report.tasks] + [None] * any(claim.task is None for claim in report.reached)
     for name in columns:
         table.add_column(name or "weights")
-    widths = {name: _columns(claim for claim in report.claims if claim.task == name) for name in columns}
+    widths = {name: _columns(claim for claim in report.reached if claim.task == name) for name in columns}
     block: int | None = None
     for claim, *others in _by_claim(report):
         if claim.block and claim.block_line != block:
@@ -279,7 +288,7 @@ def _cell(claim: ClaimResult, columns: Columns) -> Text:
 
 def _remarks(report: Report, width: int, verbose: bool) -> Iterator[Text]:
     """The reasons of whatever does not hold (or of everything), and all notes, by claim and task."""
-    for claim in report.claims:
+    for claim in report.reached:
         said = list(_said(claim, verbose))
         for i, (by, text, style) in enumerate(said):
             if i:
@@ -295,8 +304,8 @@ def _remarks(report: Report, width: int, verbose: bool) -> Iterator[Text]:
 
 def _stacked(report: Report, width: int, verbose: bool) -> Iterator[Text]:
     """Under each claim a line a task, with what is said of it below."""
-    columns = _columns(report.claims)
-    tasks = max(len(claim.task or "weights") for claim in report.claims)
+    columns = _columns(report.reached)
+    tasks = max((len(claim.task or "weights") for claim in report.reached), default=0)
     block: int | None = None
     for claim, *others in _by_claim(report):
         if claim.block and claim.block_line != block:
@@ -311,7 +320,7 @@ def _stacked(report: Report, width: int, verbose: bool) -> Iterator[Text]:
 def _by_claim(report: Report) -> list[list[ClaimResult]]:
     """What is known of each claim, task by task."""
     found: dict[str, list[ClaimResult]] = {}
-    for claim in report.claims:
+    for claim in report.reached:
         found.setdefault(claim.id, []).append(claim)
     return list(found.values())
 
@@ -343,8 +352,16 @@ def _footnotes(report: Report) -> list[Text]:
     if any(c.verdict == "undecided" and c.kind != "property" and _used_all(c, report) for c in report.claims):
         notes.append(Text("  undecided on all prompts: more of them may decide (--prompts)", "yellow"))
     if report.interrupted:
-        notes.append(Text("  interrupted: what was not measured by then is an error or undecided", "yellow"))
+        notes.append(Text(f"  interrupted: {_missing(report)}", "yellow"))
     return [Text(""), *notes] if notes else []
+
+
+def _missing(report: Report) -> str:
+    """What an interrupted run has not measured."""
+    every, missing = len(report.claims), len(report.claims) - len(report.reached)
+    claims = "claims × tasks" if len(report.tasks) > 1 else "claims"
+    left_out = f"{missing} of {every} {claims} were not measured; " if missing else ""
+    return f"{left_out}more prompts may decide what is undecided" if missing < every else "nothing was measured"
 
 
 def _used_all(claim: ClaimResult, report: Report) -> bool:
@@ -355,8 +372,7 @@ def _used_all(claim: ClaimResult, report: Report) -> bool:
 
 def summary_line(report: Report) -> Text:
     """`25 claims: 25 hold   3.2 s`"""
-    counts = [(verdict, n) for verdict, n in report.summary.items() if n]
-    parts = [Text(counted(n, v), _STYLE[v]) for v, n in counts]
+    parts = [Text(words, _STYLE[verdict]) for verdict, words in report.counts()]
     ids = len({claim.id for claim in report.claims})
     tasks = f" on {len(report.tasks)} tasks" if len(report.tasks) > 1 else ""
     known = f", {percent(report.cached)} of the numbers known from earlier runs" if report.cached else ""

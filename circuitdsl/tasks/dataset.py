@@ -60,13 +60,18 @@ class PromptPair:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Prompt pairs of one task, with everything that says where they come from."""
+    """Prompt pairs of one task, with everything that says where they come from.
+
+    Attributes:
+        repeats: pairs of a prompt file that are left out, since their clean prompts stand in others.
+    """
 
     task: str
     corrupt: str
     seed: int
     bos: bool
     pairs: tuple[PromptPair, ...]
+    repeats: int = 0
 
     @property
     def sha256(self) -> str:

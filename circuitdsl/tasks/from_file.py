@@ -10,15 +10,17 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, TypeVar
 
 from circuitdsl.tasks.dataset import Dataset, PromptPair
 from circuitdsl.tasks.records import BadLine, PromptFileError, object_of, records
 from circuitdsl.tasks.tokens import Encoded, Tokens
 
+T = TypeVar("T")
 _POSITION = re.compile(r"[A-Z][A-Z0-9_]*")
 _NTH = re.compile(r"(.+)#([0-9]{1,9})", re.DOTALL)
 #: bytes of a prompt file beyond which its positions are not looked up before it is used
@@ -38,27 +40,28 @@ def read_prompts(
     """Read a prompt file for a model's tokenizer (`None` for a model without one: token ids are then needed).
 
     The pairs come in random order, as those of a generated task do, whatever their order in the file; `limit` keeps the
-    first of them. A pair that stands there again, to be measured at the same places, counts once: it is no further
-    evidence.
+    first of them. A clean prompt that stands there again counts once, with one of its partners, drawn at random: it is
+    no further evidence of what the model does on prompts like these.
 
     Raises:
         PromptFileError: the file cannot be read, or some of its lines cannot be used; all are named.
     """
     reader = _Reader(tokens, n_vocab)
-    found: dict[Hashable, PromptPair] = {}
+    found: list[PromptPair] = []
     problems = []
     for number, record in records(path):
         try:
-            pair = reader.pair(record)
-            found.setdefault(pair.measured, pair)
+            found.append(reader.pair(record))
         except BadLine as reason:
             problems.append(f"{path}:{number}: {reason}")
     _refuse(path, problems, len(found))
-    pairs = list(found.values())
-    random.Random(f"file/{seed}").shuffle(pairs)
-    pairs = spread(pairs)
+    random.Random(f"file/{seed}").shuffle(found)
+    once: dict[tuple[int, ...], PromptPair] = {}
+    for pair in found:
+        once.setdefault(pair.clean_tokens, pair)
+    pairs = spread(list(once.values()))
     bos = tokens is not None and all(tokens.begins(pair.clean_tokens) for pair in pairs)
-    return Dataset(task, "file", seed, bos, tuple(pairs[:limit]))
+    return Dataset(task, "file", seed, bos, tuple(pairs[:limit]), repeats=len(found) - len(once))
 
 
 def spread(pairs: Sequence[PromptPair]) -> list[PromptPair]:
@@ -102,7 +105,7 @@ def positions_in(path: Path) -> tuple[str, ...] | None:
         for _, record in records(path):
             given = record.get("positions") if isinstance(record, dict) else None
             if isinstance(given, dict):
-                found |= dict.fromkeys(str(name) for name in given)
+                found |= dict.fromkeys(name for name in given if _POSITION.fullmatch(name))
     except (PromptFileError, OSError, ValueError):
         return None
     return tuple(found | {"END": None})
@@ -121,6 +124,28 @@ def _refuse(path: Path, problems: list[str], found: int) -> None:
 # --- one pair --------------------------------------------------------------------------------------
 
 
+@dataclass(slots=True)
+class _Reasons:
+    """Everything that is wrong with one line."""
+
+    found: list[str] = field(default_factory=list)
+
+    def unless(self, make: Callable[[], T]) -> T | None:
+        """What is made; None, with the reason noted, where the line has nothing to make it of."""
+        try:
+            return make()
+        except BadLine as reason:
+            self.found.append(str(reason))
+            return None
+
+
+def _misaligned(clean: Encoded, corrupt: Encoded) -> list[str]:
+    """Why two prompts are no pair."""
+    if len(clean.ids) != len(corrupt.ids):
+        return [f"the clean prompt has {len(clean.ids)} tokens and the corrupt one {len(corrupt.ids)}"]
+    return ["the clean and the corrupt prompt are the same"] if clean.ids == corrupt.ids else []
+
+
 @dataclass(frozen=True, slots=True)
 class _Reader:
     """Makes prompt pairs of records, for one model."""
@@ -129,28 +154,37 @@ class _Reader:
     n_vocab: int | None
 
     def pair(self, record: Any) -> PromptPair:
-        record = object_of(record)
-        text, other = _text(record, "clean"), _text(record, "corrupt")
-        clean, corrupt = self.prompt(record, "clean", text), self.prompt(record, "corrupt", other)
-        if len(clean.ids) != len(corrupt.ids):
-            raise BadLine(f"the clean prompt has {len(clean.ids)} tokens and the corrupt one {len(corrupt.ids)}")
-        if clean.ids == corrupt.ids:
-            raise BadLine("the clean and the corrupt prompt are the same")
-        answers = self.answers(record, "answer", text)
-        distractors = self.answers(record, "distractor", text)
-        if shared := set(answers) & set(distractors):
-            raise BadLine(f"an answer and a distractor share their first token, {min(shared)}")
-        asks = record.get("corrupt_answer") is not None
+        """The pair of a record; raises `BadLine` with everything that is wrong with it."""
+        record, why = object_of(record), _Reasons()
+        text = why.unless(lambda: _text(record, "clean"))
+        other = why.unless(lambda: _text(record, "corrupt"))
+        stratum = why.unless(lambda: _text(record, "stratum"))
+        clean = None if text is None else why.unless(lambda: self.prompt(record, "clean", text))
+        corrupt = None if other is None else why.unless(lambda: self.prompt(record, "corrupt", other))
+        answers = distractors = corrupt_answers = None
+        if text or clean:
+            answers = why.unless(lambda: self.answers(record, "answer", text or ""))
+            distractors = why.unless(lambda: self.answers(record, "distractor", text or ""))
+        if other or corrupt:
+            corrupt_answers = why.unless(lambda: self.corrupt_answers(record, other or ""))
+        positions = None if clean is None else why.unless(lambda: _positions(record, text or "", clean))
+        if clean and corrupt:
+            why.found += _misaligned(clean, corrupt)
+        if answers and distractors and (shared := set(answers) & set(distractors)):
+            why.found.append(f"an answer and a distractor share their first token, {min(shared)}")
+        if why.found:
+            raise BadLine("; ".join(why.found))
+        assert clean and corrupt and answers and distractors and positions is not None
         return PromptPair(
             clean_tokens=clean.ids,
             corrupt_tokens=corrupt.ids,
             answers=answers,
             distractors=distractors,
-            corrupt_answers=self.answers(record, "corrupt_answer", other) if asks else (),
-            positions=_positions(record, text, clean),
-            stratum=_text(record, "stratum"),
-            clean=text,
-            corrupt=other,
+            corrupt_answers=corrupt_answers or (),
+            positions=positions,
+            stratum=stratum or "",
+            clean=text or "",
+            corrupt=other or "",
             answer_texts=_texts(record.get("answer")),
             distractor_texts=_texts(record.get("distractor")),
             corrupt_answer_texts=_texts(record.get("corrupt_answer")),
@@ -188,6 +222,11 @@ class _Reader:
         ids = tuple(dict.fromkeys(self.first(each, key, prompt) for each in listed))
         self.check_ids(ids, key)
         return ids
+
+    def corrupt_answers(self, record: Mapping[str, Any], prompt: str) -> tuple[int, ...]:
+        """Those of the corrupt prompt; none where the line does not speak of them."""
+        given = record.get("corrupt_answer") is not None
+        return self.answers(record, "corrupt_answer", prompt) if given else ()
 
     def first(self, given: object, key: str, prompt: str) -> int:
         if _is_id(given):
@@ -253,18 +292,24 @@ def _positions(record: Mapping[str, Any], text: str, clean: Encoded) -> dict[str
     if not isinstance(given, dict):
         raise BadLine("'positions' is not an object of names and places")
     end = (len(clean.ids) - 1,)
-    found: dict[str, tuple[int, ...]] = {"END": end}
-    for name, place in given.items():
-        if not _POSITION.fullmatch(name):
-            raise BadLine(f"position {name!r} is not written in capitals (A to Z, 0 to 9, _)")
-        places = place if isinstance(place, list) else [place]
-        if not places:
-            raise BadLine(f"position {name} is an empty list")
-        found[name] = tuple(sorted({_index(name, each, text, clean) for each in places}))
-    if found["END"] != end:
-        at = " and ".join(map(str, found["END"]))
-        raise BadLine(f"position END is token {at}; the metric is read at END, which is the last token ({end[0]})")
-    return found
+    why = _Reasons()
+    found = {name: why.unless(partial(_indices, name, place, text, clean)) for name, place in given.items()}
+    if (other := found.get("END")) and other != end:
+        at = " and ".join(map(str, other))
+        why.found.append(f"position END is token {at}; the metric is read at END, which is the last token ({end[0]})")
+    if why.found:
+        raise BadLine("; ".join(why.found))
+    return {"END": end} | {name: indices for name, indices in found.items() if indices}
+
+
+def _indices(name: str, place: object, text: str, clean: Encoded) -> tuple[int, ...]:
+    """The tokens that a position names."""
+    if not _POSITION.fullmatch(name):
+        raise BadLine(f"position {name!r} is not written in capitals (A to Z, 0 to 9, _)")
+    places = place if isinstance(place, list) else [place]
+    if not places:
+        raise BadLine(f"position {name} is an empty list")
+    return tuple(sorted({_index(name, each, text, clean) for each in places}))
 
 
 def _index(name: str, place: object, text: str, clean: Encoded) -> int:

@@ -93,11 +93,12 @@ class CircFile(pytest.File):
         from circuitdsl.language.diagnostics import render, render_all
 
         try:
-            spec = load(self.path, self.config.getoption("--circ-model"))
+            model = self.config.getoption("--circ-model")
+            spec = load(self.path, model)
             wrong = [d for d in spec.diagnostics if d.severity == "error"]
             if wrong:
                 raise self.CollectError(render_all(wrong, spec.text, spec.path))
-            check_prompt_files(spec)
+            check_prompt_files(spec, model)
         except UserError as error:
             raise self.CollectError(_say(error)) from None
         for diagnostic in spec.diagnostics:

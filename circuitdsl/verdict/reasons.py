@@ -28,7 +28,7 @@ def reason(part: Part, decision: Decision) -> str:
         return f"{decision.name} is no number: the gap is not clear enough"
     limits = decision.ci_used or decision.ci
     shown = scale(_unit(part), decision.value, limits, part.region.bounds).estimate(decision.value, limits)
-    shown += _at_level(decision)
+    shown += _at_level(decision, part)
     finding = _comparison(part, decision) if isinstance(part.test, Stronger) else _finding(part, decision)
     text = f"{decision.name} {shown} {finding}"
     if part.because:
@@ -44,11 +44,19 @@ def reason(part: Part, decision: Decision) -> str:
     return text
 
 
-def _at_level(decision: Decision) -> str:
-    """The level of the interval, where it is not the plain one that stands beside the claim."""
+def _at_level(decision: Decision, part: Part) -> str:
+    """The level of the interval, where it is not the plain one that stands beside the claim.
+
+    Before the last look it is wider than the level alone makes it, for the looks that are still to come.
+    """
     plain, used = decision.ci, decision.ci_used
-    same = used is None or (plain is not None and np.allclose(plain, used, rtol=1e-9, atol=0))
-    return "" if same else f" at {confidence(decision.level)}"
+    if used is None or (plain is not None and np.allclose(plain, used, rtol=1e-9, atol=0)):
+        return ""
+    looks = part.looks
+    at = len(looks.reached(decision.n))
+    return f" at {confidence(decision.level)}" + (
+        f" (look {at} of {len(looks.sizes)})" if at < len(looks.sizes) else ""
+    )
 
 
 def gap_trouble(figure: Estimate, unit: Unit, alpha: float) -> str:
@@ -89,7 +97,7 @@ def extreme(claim: Extreme, decision: Decision, leaf: Part) -> str:
     """Why a claim about the largest of many figures came out as it did, with the one that it is."""
     value, limits, unit = decision.value or 0.0, decision.ci_used or decision.ci, _unit(leaf)
     bounds = [bound for bound in (claim.test.low, claim.test.high) if bound is not None]
-    shown = scale(unit, value, limits, bounds).estimate(value, limits) + _at_level(decision)
+    shown = scale(unit, value, limits, bounds).estimate(value, limits) + _at_level(decision, leaf)
     said = " and ".join(exact(unit, bound) for bound in bounds)
     inside = (claim.test.low or 0.0) <= value <= (math.inf if claim.test.high is None else claim.test.high)
     if decision.verdict == "undecided":
@@ -140,7 +148,7 @@ def _comparison(part: Part, decision: Decision) -> str:
     value = float(figure.other.value)
     low, high = (float(v) for v in figure.other.interval(part.looks.nominal(decision.level, len(part.figures) - 1)))
     limits = None if math.isnan(low) or math.isnan(high) else (low, high)
-    shown = scale(part.sample.unit, value, limits).estimate(value, limits) + _at_level(decision)
+    shown = scale(part.sample.unit, value, limits).estimate(value, limits) + _at_level(decision, part)
     finding = words.get(decision.verdict, "is not clearly stronger or weaker than")
     return f"{finding} {shown} of {part.test.name}"
 

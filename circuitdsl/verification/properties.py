@@ -17,7 +17,7 @@ from circuitdsl.measure.metrics import unit
 from circuitdsl.measure.remembered import measure
 from circuitdsl.measure.requests import AttentionRequest, AttributionRequest, BehaviourRequest, Request, positions_of
 from circuitdsl.report.numbers import value
-from circuitdsl.report.report import ClaimResult, Measured
+from circuitdsl.report.report import MISSED, ClaimResult, Measured
 from circuitdsl.tasks.dataset import PromptPair
 from circuitdsl.verdict.decide import Decision
 from circuitdsl.verdict.properties import judge_every, prompts_needed, weigh_share
@@ -66,7 +66,7 @@ class Tested:
     hits: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
 
     def __post_init__(self) -> None:
-        self.evidence = self._broken("the run was interrupted before this was measured")
+        self.evidence = self._broken(MISSED)
 
     @property
     def property(self) -> Property:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from circuitdsl.circuit.changes import Intervention
 from circuitdsl.circuit.criteria import Moves, Signed, Test, Within
 from circuitdsl.circuit.measurements import Member, RoleCheck, RoleChecks, Tracing, WholeCircuit
+from circuitdsl.circuit.nodes import Node, Site
 from circuitdsl.measure.bench import Bench, Series, behaviour
 from circuitdsl.measure.metrics import HITS, unit
 from circuitdsl.measure.plan import ClaimPlan, patched
@@ -106,8 +107,8 @@ def _own_protocol(request: Request) -> dict[str, str]:
     match request:
         case EdgeRequest(via_mlps=via, direction=direction):
             return {"patch": "via_mlps" if via else "direct", "direction": direction, "ablate": "corrupt"}
-        case NodeRequest(ablate=ablate, direction=direction):
-            return {"patch": "node", "direction": direction, "ablate": ablate}
+        case NodeRequest(sites=sites, ablate=ablate, direction=direction):
+            return {"patch": "node", "direction": direction, "ablate": ablate, "at": _places(sites)}
         case ChangedRequest(inner=inner):
             return _own_protocol(inner)
         case AttentionRequest():
@@ -122,6 +123,17 @@ def _own_protocol(request: Request) -> dict[str, str]:
             return {"read": f"{kind}_score", "run": "random repeated tokens"}
         case _:
             return {"read": "behaviour", "run": "clean"}
+
+
+def _places(sites: Iterable[Site]) -> str:
+    """`END`; where nodes differ, `2.2 2.5 at *, m1 at END`"""
+    places: dict[Node, list[str]] = {}
+    for site in sorted(sites):
+        places.setdefault(site.node, []).append(str(site.position))
+    nodes: dict[str, list[str]] = {}
+    for node, at in places.items():
+        nodes.setdefault(" and ".join(at), []).append(str(node))
+    return next(iter(nodes)) if len(nodes) == 1 else ", ".join(f"{' '.join(n)} at {at}" for at, n in nodes.items())
 
 
 # --- the number that decided -----------------------------------------------------------------------
@@ -211,9 +223,10 @@ def _members(
     if isinstance(plan.claim.measurement, Tracing):
         return tuple(_sender(part.request, _by_label(decision).get(part.label, ()), series) for part in plan.parts)
     if isinstance(plan.claim.measurement, RoleChecks):
-        return tuple(_checked(check, _by_label(decision)[check.text]) for check in plan.claim.measurement.checks)
-    judged = _by_label(decision) if plan.claim.each else {}
-    return tuple(_member(pair, found, judged.get(str(pair.member), ())) for pair, found in pairs)
+        judged = _by_label(decision)  # not by check where the claim as a whole could not be measured
+        return tuple(_checked(c, judged[c.text]) for c in plan.claim.measurement.checks if c.text in judged)
+    each = _by_label(decision) if plan.claim.each else {}
+    return tuple(_member(pair, found, each.get(str(pair.member), ())) for pair, found in pairs)
 
 
 def _checked(check: RoleCheck, judged: Sequence[Decision]) -> MemberResult:

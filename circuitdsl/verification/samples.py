@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from circuitdsl.measure.bench import Bench, Series
-from circuitdsl.measure.metrics import HITS, SHARES
+from circuitdsl.measure.metrics import HITS, POSSIBLE, SHARES
 from circuitdsl.measure.plan import Base, Part
 from circuitdsl.measure.requests import (
     AttentionRequest,
@@ -86,4 +86,5 @@ def _plain(bench: Bench, part: Part, series: Series) -> Sample:
         unit="percent" if metric.name in SHARES else "plain",
         hits=metric.name in HITS,
         label=part.label,
+        possible=POSSIBLE.get(metric.name),
     )

@@ -37,7 +37,7 @@ from circuitdsl.measure.requests import (
 )
 from circuitdsl.models.parts import Transformer
 from circuitdsl.models.weights import weights_of
-from circuitdsl.report.report import MeasurementResult, ModelInfo, Report, SpecInfo, TaskResult
+from circuitdsl.report.report import MISSED, MeasurementResult, ModelInfo, Report, SpecInfo, TaskResult
 from circuitdsl.verdict.decide import decide_family, rule
 from circuitdsl.verdict.families import FAMILY
 from circuitdsl.verdict.moments import moments
@@ -166,7 +166,7 @@ def verify(
         besides = full(circuit, shape, benches) if options.full else ()
     except KeyboardInterrupt:
         interrupted = True
-    evidence = [m.evidence or _broken(m, "the run was interrupted before this was measured") for m in members]
+    evidence = [m.evidence or _broken(m, MISSED) for m in members]
     alpha = options.alpha * (chosen / family if options.holm and family else 1)
     decisions = decide_family([*evidence, *(p.evidence for p in judged)], alpha=alpha, adjust=options.holm)
     if record:
@@ -284,9 +284,11 @@ def _measure_look(pending: list[Collected], bench: Bench, indices: range, meter:
     found = measure(bench, list(wanted), np.asarray(indices), meter.add)
     for member in pending:
         keep = np.isin(np.asarray(indices), member.indices)
+        series = dict(member.series)
         for request in member.plan.requests:
-            old, more = member.series.get(request), found[request].only(keep)
-            member.series[request] = more if old is None else old.extended(more)
+            old, more = series.get(request), found[request].only(keep)
+            series[request] = more if old is None else old.extended(more)
+        member.series = series  # all at once: an interruption leaves every request on the same prompts
 
 
 def _measure_nulls(members: list[Collected], bench: Bench, meter: Meter) -> None:
@@ -446,7 +448,7 @@ def _model_info(model: Transformer, benches: Mapping[str, Bench]) -> ModelInfo:
 
 
 def _cached(benches: Collection[Bench]) -> float:
-    """The share of all numbers that were known already."""
+    """The share of all numbers that were known before the run."""
     memories = [bench.memory for bench in benches if bench.memory]
     return sum(m.found for m in memories) / max(1, sum(m.asked for m in memories))
 
@@ -463,4 +465,5 @@ def _task_result(bench: Bench, use: TaskUse) -> TaskResult:
         corrupt_value=float(bench.corrupt.mean()),
         accuracy=float(behaviour(bench, Metric("accuracy")).mean()),
         bos=bench.data.bos,
+        repeats=bench.data.repeats,
     )

@@ -6,7 +6,7 @@ known only once it is measured, so that work is a range: the first look, and all
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,11 +21,17 @@ from circuitdsl.measure.places import token_indices
 from circuitdsl.measure.plan import ClaimPlan, plan, shape_of
 from circuitdsl.measure.requests import (
     AttentionRequest,
+    AttributionRequest,
     BehaviourRequest,
-    EdgeRequest,
+    ChangedRequest,
     NodeRequest,
     Request,
+    ScoreRequest,
+    TraceRequest,
+    holds_runs_twice,
     is_scored,
+    needs_runs,
+    patches_of,
     positions_of,
 )
 from circuitdsl.models.outline import products
@@ -43,9 +49,6 @@ from circuitdsl.patching.tables import plan as sorted_out
 from circuitdsl.tasks.dataset import Dataset
 from circuitdsl.verdict.sampling import plan_looks
 from circuitdsl.verdict.weighing import NULL_PROMPTS
-
-#: what is counted, or (behaviour) read from the runs that are made in any case
-_COUNTED = (EdgeRequest, NodeRequest, AttentionRequest, BehaviourRequest, Subgraph)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +89,7 @@ class TaskWork:
         nulls: distinct patches of matched random edges and nodes.
         reads: distinct readings of attention in the clean run.
         least, most: work if every claim is decided at the first look, and if one needs all prompts.
-        uncounted: measurements that this count leaves out.
+        uncounted: traces, and scores on random tokens, which make runs of their own that this count leaves out.
     """
 
     task: str
@@ -147,9 +150,9 @@ class _Prompts:
     def lengths(self, indices: np.ndarray) -> np.ndarray:
         return np.asarray([len(self.data.pairs[i].clean_tokens) for i in indices])
 
-    def parts(self, indices: np.ndarray) -> list[np.ndarray]:
+    def parts(self, indices: np.ndarray, twice: bool = False) -> list[np.ndarray]:
         """Prompts of one length, as many at a time as are measured together."""
-        return [indices[places] for places in in_parts(self.model, self.lengths(indices), self.max_memory)]
+        return [indices[places] for places in in_parts(self.model, self.lengths(indices), self.max_memory, twice)]
 
 
 def _task_work(
@@ -163,7 +166,7 @@ def _task_work(
     patches = [r for r in requests if is_scored(r)]
     reads = [r for r in requests if isinstance(r, AttentionRequest)]
     looks = plan_looks(len(data.pairs), early_stop).sizes
-    start = _runs(prompts, everything) + _means(patches, data, mean_prompts) + _null_work(plans, prompts)
+    start = _runs(prompts, prompts.parts(everything)) + _means(patches, data, mean_prompts) + _null_work(plans, prompts)
     steps = [_measuring(prompts, requests, everything[a:b]) for a, b in zip((0, *looks), looks, strict=False)]
     return TaskWork(
         task=name,
@@ -175,7 +178,7 @@ def _task_work(
         experiments=len({experiment_of(r) for r in patches}),
         nulls=len({experiment_of(r) for p in plans for part in p.parts for r in part.null}),
         reads=len(reads),
-        uncounted=sum(not isinstance(r, _COUNTED) or _is_watched(r) for r in requests),
+        uncounted=sum(isinstance(r, ScoreRequest | TraceRequest) for r in requests),
         least=start + steps[0],
         most=sum(steps, start),
     )
@@ -201,11 +204,6 @@ def _like_a_patch(request: Request, metric: Metric) -> Request:
     return request
 
 
-def _is_watched(request: Request) -> bool:
-    """Whether attention is looked at in a patched run, which is not counted."""
-    return isinstance(request, AttentionRequest) and request.under is not None
-
-
 def _means(patches: Sequence[Request], data: Dataset, mean_prompts: int) -> Work:
     if not any(isinstance(r, NodeRequest) and r.ablate == "mean" for r in patches):
         return Work()
@@ -214,44 +212,59 @@ def _means(patches: Sequence[Request], data: Dataset, mean_prompts: int) -> Work
     return Work(run_tokens=round(prompts * length), passes=-(-prompts // CHUNK))
 
 
-def _runs(prompts: _Prompts, indices: np.ndarray) -> Work:
-    """The clean and the corrupt run of some prompts."""
-    return Work(run_tokens=2 * int(prompts.lengths(indices).sum()), passes=2 * len(prompts.parts(indices)))
+def _runs(prompts: _Prompts, parts: Sequence[np.ndarray], times: int = 2) -> Work:
+    """Whole runs of some prompts: the clean and the corrupt one, or more of them."""
+    tokens = sum(int(prompts.lengths(part).sum()) for part in parts)
+    return Work(run_tokens=times * tokens, passes=times * len(parts))
 
 
 def _measuring(prompts: _Prompts, requests: Sequence[Request], indices: np.ndarray) -> Work:
     """One call of `measure`: the runs of its prompts, and every distinct patch on them."""
-    model = prompts.model
-    patches = [r for r in requests if is_scored(r)]
-    circuits = {r for r in requests if isinstance(r, Subgraph)}
-    if not patches and not circuits and not any(isinstance(r, AttentionRequest) for r in requests):
+    if not any(map(needs_runs, requests)):
         return Work()
-    denoise = [r for r in patches if experiment_of(r).direction == "denoise"]
-    work = _runs(prompts, indices) + (_runs(prompts, indices) if denoise else Work())
-    for part in prompts.parts(indices):
-        pairs = [prompts.data.pairs[i] for i in part]
-        whole = (model.n_layers - 1) * len(pairs[0].clean_tokens) + 1  # in the last layer END alone goes on
-        alone = len(circuits) * len(pairs) * whole
-        work += Work(block_positions=alone, passes=len({circuit.kind for circuit in circuits}))
-        names = dict.fromkeys(position for request in patches for position in positions_of(request))
-        clean, corrupt = (
-            torch.tensor([getattr(p, side) for p in pairs]) for side in ("clean_tokens", "corrupt_tokens")
-        )
-        places = {p: token_indices(pairs, [p]) for p in names}
-        where = Where.of(places, len(pairs), clean.shape[1], first_difference(clean, corrupt))
-        for direction in ("noise", "denoise"):
-            by_metric: dict[Metric | None, dict[Experiment, None]] = {}
-            for request in patches:
-                if (experiment := experiment_of(request)).direction == direction:
-                    asked = request.metric if isinstance(request, BehaviourRequest) else None
-                    by_metric.setdefault(asked, {})[experiment] = None
-            for distinct in by_metric.values():
-                work += _patching(model, list(distinct), where)
+    parts = prompts.parts(indices, holds_runs_twice(requests))
+    swapped = any(patch.direction == "denoise" for request in requests for patch in patches_of(request))
+    changed = {request.intervention for request in requests if isinstance(request, ChangedRequest)}
+    runs = _runs(prompts, parts, 2 + 2 * swapped + len(changed))
+    return sum((_on_part(prompts, requests, part) for part in parts), runs)
+
+
+def _on_part(prompts: _Prompts, requests: Sequence[Request], part: np.ndarray) -> Work:
+    """What runs in batches, on prompts of one length."""
+    model, pairs = prompts.model, [prompts.data.pairs[i] for i in part]
+    circuits = {request for request in requests if isinstance(request, Subgraph)}
+    whole = (model.n_layers - 1) * len(pairs[0].clean_tokens) + 1  # in the last layer END alone goes on
+    alone = len(circuits) * len(pairs) * whole
+    work = Work(block_positions=alone, passes=len({circuit.kind for circuit in circuits}))
+    clean, corrupt = (torch.tensor([getattr(p, side) for p in pairs]) for side in ("clean_tokens", "corrupt_tokens"))
+    names = dict.fromkeys(p for request in requests if patches_of(request) for p in positions_of(request))
+    places = {p: token_indices(pairs, [p]) for p in names}
+    where = Where.of(places, len(pairs), clean.shape[1], first_difference(clean, corrupt))
+    for distinct, layers in _together(requests, model.n_layers):
+        work += _patching(model, distinct, where, layers)
     return work
 
 
-def _patching(model: Transformer, experiments: Sequence[Experiment], where: Where) -> Work:
-    """Distinct patches of one direction on prompts of one length."""
+def _together(requests: Sequence[Request], n_layers: int) -> Iterator[tuple[list[Experiment], int]]:
+    """Distinct patches that run together, and how many layers have MLPs that matter to what is looked at."""
+    groups: dict[tuple[object, ...], dict[Experiment, int]] = {}
+    for request in requests:
+        if not patches_of(request):
+            continue
+        experiment, layers = experiment_of(request), n_layers
+        key: tuple[object, ...] = (request.metric if isinstance(request, BehaviourRequest) else None,)
+        if isinstance(request, AttentionRequest):
+            key, layers = (AttentionRequest, request.under), max(head.layer for head in request.heads)
+        elif isinstance(request, AttributionRequest):
+            key, layers = (AttributionRequest, request.under), 1 + max(node.layer for node in request.nodes)
+        group = groups.setdefault((*key, experiment.direction), {})
+        group[experiment] = max(layers, group.get(experiment, 0))
+    for group in groups.values():
+        yield list(group), max(group.values())
+
+
+def _patching(model: Transformer, experiments: Sequence[Experiment], where: Where, layers: int) -> Work:
+    """Distinct patches of one direction on prompts of one length, followed through the MLPs of some layers."""
     plans = [sorted_out(experiment, model) for experiment in experiments]
     flow = 0
     for route, stages in wanted(plans, model).items():
@@ -261,7 +274,7 @@ def _patching(model: Transformer, experiments: Sequence[Experiment], where: Wher
         points = where.mask(all_names(route[0]), any(one.fixed for one in plans))
         flow += sum(int((passing(where, route, mlp) & points).sum()) for mlp in between)
     return Work(
-        block_positions=sum(int(floor_by_prompt(model, e, where).sum()) for e in experiments),
+        block_positions=sum(int(floor_by_prompt(model, e, where, layers).sum()) for e in experiments),
         flow_positions=flow,
         passes=sum(1 for _ in entries(plans, where, model.n_layers)),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from circuitdsl.circuit.nodes import EMBED, LOGITS, Edge, Input, Node, Position, Site
-from circuitdsl.measure.requests import AttentionRequest, EdgeRequest, NodeRequest, Request, corrupt_layers_of
+from circuitdsl.measure.requests import AttentionRequest, EdgeRequest, NodeRequest, Request, corrupt_stages_of
 from circuitdsl.patching.subgraph import Subgraph
 
 END = Position("END")
@@ -18,16 +18,16 @@ def edges(sender: Node, **options) -> EdgeRequest:
 
 
 @pytest.mark.parametrize(
-    ("request_", "layers"),
+    ("request_", "stages"),
     [
         (edges(EMBED), 0),
-        (edges(HEAD), 3),
-        (edges(HEAD, direction="denoise"), 4),
-        (KNOCKOUT, 2),
+        (edges(HEAD), 5),
+        (edges(HEAD, direction="denoise"), 8),
+        (KNOCKOUT, 4),
         (AttentionRequest((HEAD,), (END,), (END,)), 0),
-        (AttentionRequest((HEAD,), (END,), (END,), under=KNOCKOUT), 2),
-        (Subgraph("nodes"), 4),
+        (AttentionRequest((HEAD,), (END,), (END,), under=KNOCKOUT), 4),
+        (Subgraph("nodes"), 8),
     ],
 )
-def test_the_corrupt_run_goes_as_far_as_terms_are_taken_from_it(request_: Request, layers: int) -> None:
-    assert corrupt_layers_of(request_, 4) == layers
+def test_the_corrupt_run_goes_as_far_as_terms_are_taken_from_it(request_: Request, stages: int) -> None:
+    assert corrupt_stages_of(request_, 4) == stages

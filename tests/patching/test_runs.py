@@ -31,11 +31,13 @@ def test_the_corrupt_run_keeps_only_its_terms(gpt2: Case) -> None:
 
 
 def test_a_corrupt_run_stops_where_no_term_is_taken_any_more(case: Case) -> None:
-    short = run(case.model, case.clean, case.corrupt, corrupt_layers=1)
-    assert len(short.corrupt.z) == len(short.corrupt.mlp) == 1 and not len(short.corrupt.end)
-    experiment = Experiment(frozenset([Edge(Node("head", 0, 1), Input(LOGITS, "in"), EVERYWHERE)]))
-    whole, cut = (effects(case.model, runs, [experiment], {}, case.vocabulary) for runs in (case.runs, short))
-    assert torch.equal(whole, cut)
+    for stages, sender in enumerate([Node("embed"), Node("head", 0, 1), Node("mlp", 0), Node("head", 1, 2)]):
+        short = run(case.model, case.clean, case.corrupt, corrupt_stages=stages)
+        assert (len(short.corrupt.z), len(short.corrupt.mlp)) == ((stages + 1) // 2, stages // 2)
+        assert not len(short.corrupt.end)
+        experiment = Experiment(frozenset([Edge(sender, Input(LOGITS, "in"), EVERYWHERE)]))
+        whole, cut = (effects(case.model, runs, [experiment], {}, case.vocabulary) for runs in (case.runs, short))
+        assert torch.equal(whole, cut)
 
 
 def test_readouts_agree(case: Case) -> None:

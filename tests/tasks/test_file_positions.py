@@ -46,6 +46,13 @@ def test_positions_of_a_file_are_known(tmp_path: Path, name: str) -> None:
     assert "IO" in message and "S1" in message and "END" in message
 
 
+def test_names_that_are_none_are_not_offered(tmp_path: Path) -> None:
+    content = json.dumps(PAIR | {"positions": {"io": 1, "IO": "Mary"}})
+    (found,) = load(written(tmp_path, "p.jsonl", content, "S9")).diagnostics[:1]
+    assert found.code == "E044"
+    assert "IO" in found.message and "io" not in found.message.split("position S9")[1]
+
+
 @pytest.mark.parametrize("content", ["not json\n", "", '{"positions": 3}\n', '{"positions": ["IO"]}\n', "[1]\n"])
 def test_a_bad_file_is_for_others_to_report(tmp_path: Path, content: str) -> None:
     spec = load(written(tmp_path, "bad.jsonl", content, "END"))

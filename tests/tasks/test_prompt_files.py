@@ -11,6 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from circuitdsl.api import check_prompt_files, loads
+from circuitdsl.report.report import TaskResult
+from circuitdsl.report.terminal import task_line
 from circuitdsl.tasks.dataset import Dataset, sample
 from circuitdsl.tasks.from_file import PromptFileError, read_prompts
 from circuitdsl.tasks.registry import TASKS
@@ -30,6 +33,11 @@ GOOD = {
 
 
 IDS = {"clean_tokens": [5, 6, 7], "corrupt_tokens": [5, 8, 7], "answer": 1, "distractor": [2, 3]}
+
+
+def numbered(i: int) -> dict[str, object]:
+    """One of several pairs with clean prompts of their own."""
+    return IDS | {"clean_tokens": [5, i + 10, 7]}
 
 
 def write(path: Path, *records: object) -> Path:
@@ -128,6 +136,31 @@ def test_all_bad_lines_are_reported_at_once(tmp_path, gpt2_tokens) -> None:
     assert [line.split(": ")[0] for line in caught.value.message.splitlines()[1:]] == [f"{path}:{n}" for n in lines]
 
 
+def test_all_reasons_of_a_line_are_given(tmp_path, pocket_tokens) -> None:
+    places = {"END": 3, "io": 1, "FAR": 99, "S2": " John"}
+    wrong = {"corrupt": "Zork gave it to", "distractor": [], "stratum": [1], "positions": places}
+    message = reason(write(tmp_path / "p.jsonl", GOOD | wrong), pocket_tokens)
+    for part in (
+        "does not know 'Zork' in the corrupt prompt; ",
+        "there is no distractor; ",
+        "'stratum' is not a text",
+        "position 'io' is not written in capitals",
+        "position FAR is token 99",
+        "position END is token 3",
+    ):
+        assert part in message
+    assert "S2" not in message
+
+
+@pytest.mark.parametrize(("model", "found"), [("pocket", [2, 3, 4]), ("nowhere/none", [2])])
+def test_what_a_tokenizer_at_hand_finds_is_said_with_the_rest(tmp_path, model, found) -> None:
+    path = write(tmp_path / "p.jsonl", GOOD, [1], GOOD | {"answer": " Zork"}, GOOD | {"answer": 578})
+    text = f'circuit t\nmodel "{model}"\ntask mine = file("p.jsonl")\nexpect accuracy >= 1%\n'
+    with pytest.raises(PromptFileError) as caught:
+        check_prompt_files(loads(text, str(tmp_path / "t.circ")))
+    assert [line.split(": ")[0] for line in caught.value.message.splitlines()[1:]] == [f"{path}:{n}" for n in found]
+
+
 def test_of_very_many_bad_lines_a_hundred_are_named(tmp_path) -> None:
     path = tmp_path / "p.jsonl"
     path.write_text("x\n" * 5000)
@@ -184,13 +217,13 @@ def test_the_beginning_of_a_text_may_be_written_out(tmp_path, gpt2_tokens) -> No
 
 def test_prompts_come_in_random_order_whatever_their_order_in_the_file(tmp_path) -> None:
     """Looks at the first prompts alone must be looks at a random sample."""
-    path = write(tmp_path / "p.jsonl", *(IDS | {"answer": i + 10, "stratum": "ab"[i >= 100]} for i in range(200)))
+    path = write(tmp_path / "p.jsonl", *(numbered(i) | {"stratum": "ab"[i >= 100]} for i in range(200)))
     strata = [pair.stratum for pair in read_prompts(path, None, "mine", limit=64).pairs]
     assert 20 <= strata.count("a") <= 44
 
 
 def test_the_order_follows_the_seed_and_limits_share_their_first_prompts(tmp_path) -> None:
-    path = write(tmp_path / "p.jsonl", *(IDS | {"answer": i + 10, "stratum": i} for i in range(50)))
+    path = write(tmp_path / "p.jsonl", *(numbered(i) | {"stratum": i} for i in range(50)))
 
     def read(**given: int) -> Dataset:
         return read_prompts(path, None, "mine", **given)
@@ -251,7 +284,7 @@ def test_only_line_ends_end_lines(tmp_path, gpt2_tokens) -> None:
     """JSON allows U+2028 and U+0085 inside strings."""
     path = tmp_path / "p.jsonl"
     texts = ("a\u2028b", "a\x85b")
-    lines = [json.dumps(GOOD | {"stratum": s, "positions": {"X": i}}, ensure_ascii=False) for i, s in enumerate(texts)]
+    lines = [json.dumps(numbered(i) | {"stratum": text}, ensure_ascii=False) for i, text in enumerate(texts)]
     path.write_bytes("\r\n".join([*lines, ""]).encode())
     assert {p.stratum for p in read_prompts(path, gpt2_tokens, "mine").pairs} == {"a\u2028b", "a\x85b"}
 
@@ -345,13 +378,16 @@ def test_every_beginning_has_the_strata_in_the_shares_of_the_file(tmp_path) -> N
         assert sum(pair.stratum == "few" for pair in read.pairs) == limit // 4
 
 
-def test_a_line_that_is_repeated_counts_once(tmp_path) -> None:
-    """Twice the lines must not make intervals narrower; another position or answer is another measurement."""
-    others = [IDS | {"positions": {"S": 1}}, IDS | {"answer": 4}, IDS | {"clean_tokens": [5, 9, 7]}]
-    repeated = [IDS | {"stratum": "again"}, *others, *others]
-    read = read_prompts(write(tmp_path / "p.jsonl", IDS, *repeated), None, "ids")
-    assert len(read.pairs) == 1 + len(others)
-    assert not any(pair.stratum == "again" for pair in read.pairs)
+def test_a_clean_prompt_that_is_repeated_counts_once(tmp_path) -> None:
+    """More partners or answers of one prompt must not make intervals narrower; which of them it is, the seed draws."""
+    partners = [IDS | {"corrupt_tokens": [5, i, 7]} for i in range(20, 40)]
+    path = write(tmp_path / "p.jsonl", IDS, IDS, IDS | {"answer": 4}, *partners, IDS | {"clean_tokens": [5, 9, 7]})
+    read = [read_prompts(path, None, "ids", seed=seed) for seed in range(6)]
+    assert {len(one.pairs) for one in read} == {2}
+    assert {one.repeats for one in read} == {2 + len(partners)}
+    assert len({pair.corrupt_tokens for one in read for pair in one.pairs}) > 3
+    shown = task_line(TaskResult("ids", "file", 2, 0, "", "logit_diff", 1.0, -1.0, 1.0, repeats=22))
+    assert "2 prompts, seed 0, 22 lines left out whose clean prompt stands in another" in shown.plain
 
 
 def test_token_ids_read_back_as_themselves(tmp_path) -> None:

@@ -85,6 +85,8 @@ def test_a_reason_gives_the_level_of_an_interval_that_is_not_the_plain_one() -> 
     assert ascii_reason(decision.reason) == "effect -45% [-53%, -37%] at 99.76% is below -20%"
     assert "] at 99 % is above −60 %" in decide(within(high=-0.6), sample, levels=Levels(0.0024, 0.01)).reason
     assert "] at 95 % is below −20 %" in decide(within(high=-0.2), sample, looks=plan_looks(N)).reason
+    early = decide(within(high=-0.2), sample, looks=plan_looks(4 * N))
+    assert "] at 95 % (look 2 of 4) is below −20 %" in early.reason
 
 
 @pytest.mark.parametrize(

@@ -147,6 +147,15 @@ def test_threads_and_number_format_are_part_of_what_a_number_depends_on(pocket, 
             torch.set_num_threads(before)
 
 
+def test_what_this_run_has_measured_is_not_known_from_earlier(pocket, path: Path) -> None:
+    (circuit,) = loads(SMALL).circuits
+    shares = []
+    for _ in range(2):
+        with Store(path) as store:
+            shares.append([verify(circuit, pocket, make_benches(circuit, pocket, store)).cached for _ in range(2)])
+    assert shares == [[0, 0], [1, 1]]
+
+
 # --- a file is only a file -------------------------------------------------------------------------
 
 
@@ -211,7 +220,7 @@ def test_two_at_once_do_not_hurt_each_other(path: Path) -> None:
             {digest(b"r", bytes([i])): prompts},
         )
     names = [digest(b"r", bytes([i])) for i in range(20)]
-    assert [one.read([n])[n][prompts[2]] for n in names] == [(i / 7, True) for i in range(20)]
+    assert [one.read([n])[n][prompts[2]] for n in names] == [(i / 7, True, i % 2 == 1) for i in range(20)]
     one.close()
     assert len(two.read(names)) == 20
     two.close()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from circuitdsl.verification import verify as verification
+
 HEAD = """circuit t "a test"
 model "pocket"
 task ioi(corrupt = abc, prompts = 64, seed = 4)
@@ -64,3 +66,13 @@ def test_the_conditions_of_a_role_are_those_of_each_head(check) -> None:
     assert [m.check for m in role.members if m not in patched] == [
         f"when mover is knocked out: knockout({h}) : lowers" for h in ("0.3", "3.3")
     ]
+
+
+def test_a_role_that_was_not_measured_is_an_error_without_checks(check, monkeypatch) -> None:
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(verification, "measure", interrupted)
+    report = check(HEAD + "expect role(mover)\n")
+    (role,) = report.claims
+    assert (report.interrupted, role.verdict, role.members) == (True, "error", ())

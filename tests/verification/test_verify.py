@@ -8,15 +8,22 @@ import re
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from circuitdsl.api import loads, make_benches
+from circuitdsl.circuit.criteria import Within
+from circuitdsl.circuit.measurements import Metric
 from circuitdsl.circuit.nodes import EVERYWHERE, Node, Site
-from circuitdsl.measure.bench import measure
-from circuitdsl.measure.requests import NodeRequest
+from circuitdsl.measure.bench import Series, bench, measure
+from circuitdsl.measure.plan import Part
+from circuitdsl.measure.requests import BehaviourRequest, NodeRequest
 from circuitdsl.report.report import Report, exit_status
+from circuitdsl.report.terminal import show
 from circuitdsl.tasks.dataset import sample
 from circuitdsl.tasks.registry import TASKS
+from circuitdsl.verdict.decide import decide
 from circuitdsl.verification import verify as verification
+from circuitdsl.verification.samples import sample_of
 
 HEAD = """circuit t "a test"
 model "pocket"
@@ -244,6 +251,29 @@ def test_via_mlp_edges_also_say_what_is_direct(check) -> None:
     assert claim.protocol["patch"] == "via_mlps"
     assert [note.split(": ")[0] for note in claim.notes] == ["0.5 -> logits at END", "0.6 -> logits at END"]
     assert all("direct −" in note and note.endswith(f", both on {claim.measured.n} prompts") for note in claim.notes)
+
+
+@pytest.mark.parametrize(("name", "highest"), [("prob_diff", 1.0), ("logprob", 0.0)])
+def test_intervals_stay_within_what_a_metric_can_be(pocket, pocket_tokens, name: str, highest: float) -> None:
+    """A few prompts on which the model is unsure: a symmetric interval would go beyond what is possible."""
+    data = sample(TASKS["ioi"], pocket_tokens, 40, seed=1)
+    request = BehaviourRequest(Metric(name))
+    values = np.where(np.arange(40) % 20 == 0, highest - 0.9, highest)
+    series = Series(np.arange(40), values, np.ones(40, bool), np.ones(40, bool))
+    found = sample_of(bench(pocket, data, Metric(name)), Part("", request), {request: series})
+    low, high = decide(Within("value", -2.0, None, ">= -2"), found).ci
+    assert low < values.mean() < high == highest
+
+
+def test_a_knock_out_says_where_it_replaces_a_node_that_is_named_alone(check, capsys) -> None:
+    lines = ("heads a = 0.5 0.6 at END", "heads control = 0.3 at S1 outside")
+    claims = (f"expect knockout({nodes}) : negligible" for nodes in ("0.3", "0.6 0.3", "0.6", "a"))
+    report = check(spec(*lines, *claims, prompts=32))
+    assert [claim.protocol["at"] for claim in report.claims] == ["*", "0.3 at *, 0.6 at END", "END", "END"]
+    show(report, Console(width=120))
+    printed = capsys.readouterr().out
+    assert "replaced everywhere\n" in printed and "replaced 0.3 everywhere, 0.6 at END\n" in printed
+    assert printed.count("replaced at END\n") == 1
 
 
 def test_a_prompt_file_is_verified_like_its_task(check, tmp_path, pocket_tokens) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from circuitdsl.models.outline import outline, parameters, products
 from circuitdsl.verification.verify import Options, verify
 from circuitdsl.verification.workload import workload
 
+MEASURED = Path(__file__).parents[1] / "fixtures" / "measured.circ"
 HEAD = 'circuit t\nmodel "pocket"\n'
 
 
@@ -51,6 +53,13 @@ def test_counts_are_what_is_run(pocket, shape, text: str) -> None:
     assert [task.most.block_positions for task in work] == [tally.block_positions for tally in done]
     assert [task.most.flow_positions for task in work] == [tally.flow_positions for tally in done]
     assert all(task.most.block_positions > 0 for task in work)
+
+
+def test_nothing_that_is_measured_is_left_out_but_what_runs_the_model_by_itself(pocket, shape) -> None:
+    circuit, (task,) = planned(load(MEASURED), shape, early_stop=False)
+    done, *_ = measured(circuit, pocket)
+    assert (task.most.block_positions, task.most.flow_positions) == (done.block_positions, done.flow_positions)
+    assert task.uncounted == 1, "the trace; scores on random tokens are no part of the task"
 
 
 def test_claims_that_ask_for_the_same_are_merged(shape) -> None:

@@ -1,0 +1,60 @@
+"""What the options of a run may be, wherever they are given."""
+
+from __future__ import annotations
+
+import re
+from operator import index
+from typing import Any
+
+from circuitdsl.circuit.vocabulary import MAX_PROMPTS
+from circuitdsl.errors import UsageError
+
+#: the largest seed; those above are for samples of their own
+MAX_SEED = 2**32 - 1
+#: bytes of memory to measure in, at the least
+LEAST_MEMORY = 16 * 10**6
+_SIZES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+
+
+def size_of(text: str) -> int:
+    """Bytes: `2GB`, `500 MB`, `1.5GiB`; raises `UsageError` where they are none, or too few."""
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([kmgt]i?)b?", text.strip().lower(), re.ASCII)
+    if not found:
+        raise UsageError(f"{text} is not a size such as 2GB or 500MB")
+    value = int(float(found[1]) * _SIZES[found[2]])
+    if value < LEAST_MEMORY:
+        raise UsageError(f"{text} is too little to measure in; at least {LEAST_MEMORY // 10**6}MB")
+    return value
+
+
+def prompts_of(given: Any) -> int | None:
+    """A number of prompts; None stays. Raises `UsageError` for anything else."""
+    return _whole("prompts", given, 1, MAX_PROMPTS)
+
+
+def seed_of(given: Any) -> int | None:
+    """A seed; None stays. Raises `UsageError` for anything else."""
+    return _whole("seed", given, 0, MAX_SEED)
+
+
+def memory_of(given: Any) -> int | None:
+    """Bytes given as such, or as a size such as `2GB`; None stays. Raises `UsageError` for anything else."""
+    if given is None:
+        return None
+    if isinstance(given, str):
+        return size_of(given)
+    if not _is_whole(given) or given <= 0:
+        raise UsageError(f"memory = {given!r} is neither a number of bytes nor a size", hint='write it as "2GB"')
+    return index(given)
+
+
+def _whole(name: str, given: Any, least: int, most: int) -> int | None:
+    if given is None:
+        return None
+    if not _is_whole(given) or not least <= given <= most:
+        raise UsageError(f"{name} = {given!r} is not a whole number from {least} to {most}")
+    return index(given)
+
+
+def _is_whole(given: Any) -> bool:
+    return hasattr(given, "__index__") and not isinstance(given, bool)
