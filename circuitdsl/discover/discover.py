@@ -46,6 +46,7 @@ def discover(
     check: Check,
     settings: Search | None = None,
     progress: Progress | None = None,
+    seen: Check | None = None,
 ) -> Discovery:
     """Search for a circuit, ask which roles its heads play, and write it down.
 
@@ -54,6 +55,7 @@ def discover(
         head: the lines that open the spec, for prompts of a seed.
         check: verifies a text; lines that do not hold on prompts of the next seed are taken out.
         progress: called during the search; returns whether to go on.
+        seen: verifies a text on prompts that the search has seen, where the head of their seed does not give these.
 
     Raises:
         UserError: the model does not do the task, so that there is nothing to search for.
@@ -65,7 +67,7 @@ def discover(
     senders = (sending.group for sending in found.sendings if sending.group.kind == "head")
     heads = dict.fromkeys((node, group.position) for group in senders for node in group.nodes)
     positions = {END.name} | {name for pair in bench.pairs for name in pair.positions}
-    roles = roles_of(heads, positions, head(seed), check)
+    roles = roles_of(heads, positions, head(seed), seen or check)
     made, dropped = _settled(bench, found, roles, settings, head(seed + 1), check)
     return Discovery(replace(made, head=tuple(head(seed + 2))), found, dropped)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from html import escape
 from typing import Any
 
-from circuitdsl.report.numbers import interval, value
+from circuitdsl.report.numbers import figure, interval, value
 from circuitdsl.report.report import ClaimResult, MeasurementResult, Report
 from circuitdsl.report.terminal import task_line
 
@@ -103,7 +103,7 @@ def _claims(report: Report) -> Iterator[str]:
 def _claim(claim: ClaimResult, tasks: bool) -> Iterator[str]:
     found = claim.measured
     says = [_faded(str(claim.line)), _code(claim.text), *((escape(claim.task or ""),) if tasks else ())]
-    numbers = [_plain(value(found)), _plain(interval(found)), str(found.n)] if found else ["", "", ""]
+    numbers = [_plain(figure(found, claim.text)), _plain(interval(found)), str(found.n)] if found else ["", "", ""]
     yield _row([*says, *numbers, _verdict(claim.verdict)])
     remarks = [claim.reason] if claim.verdict != "holds" else []
     for remark in filter(None, (*remarks, *claim.notes)):

@@ -7,15 +7,17 @@ import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from circuitdsl.report.numbers import bracket, interval, percent, plain, value
+from circuitdsl.report.numbers import bracket, figure, interval, is_named, percent, plain, value
 from circuitdsl.report.report import ClaimResult, Detail, Measured, MemberResult, Report, TaskResult
 
 #: pairs of one claim that are listed without being asked for
 _SHOWN = 10
+#: columns of a screen on which every table has room
+_ANY = 10_000
 #: a head or MLP that is named alone
 _NODE = re.compile(r"(?<![\w.])(\d+\.\d+|m\d+)(?![\w%])")
 _STYLE = {"holds": "green", "fails": "bold red", "undecided": "yellow", "error": "magenta", "interrupted": "yellow"}
@@ -26,11 +28,8 @@ def show(report: Report, console: Console, verbose: bool = False) -> None:
     console.print(_header(report, console.width))
     console.print()
     several = len(report.tasks) > 1
-    if several:
-        console.print(_matrix(report, verbose))
-    else:
-        for line in _single(report, console.width, verbose):
-            console.print(line)
+    for line in _several(report, console, verbose) if several else _single(report, console.width, verbose):
+        console.print(line)
     for line in _besides(report, console.width, verbose):
         console.print(line)
     for line in _footnotes(report):
@@ -79,17 +78,22 @@ def task_line(task: TaskResult) -> Text:
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Widths of a claim's columns; where they do not fit side by side, the text has a line of its own."""
+    """Widths of a claim's columns, none where one is left out; where they do not fit side by side, the text has a line
+    of its own."""
 
     text: int
     number: int
-    interval: int
+    interval: int | None
     n: int
-    extra: int
+    extra: int | None
+
+    @property
+    def numbers(self) -> int:
+        return self.number + (self.interval or 0) + self.n + (self.extra or 0) + 8 + len("undecided")
 
     @property
     def total(self) -> int:
-        return 6 + self.text + self.number + self.interval + self.n + self.extra + 10 + len("undecided")
+        return 6 + self.text + 2 + self.numbers
 
 
 def _single(report: Report, width: int, verbose: bool) -> Iterator[Text]:
@@ -100,29 +104,59 @@ def _single(report: Report, width: int, verbose: bool) -> Iterator[Text]:
         if claim.block and claim.block_line != block:
             yield Text(f"{claim.block_line:>4}  {claim.block}", "dim")
         block = claim.block_line
-        yield from _line(claim, columns, columns.total <= width)
-        if claim.verdict != "holds" or verbose:
-            yield _indented(claim.reason, 8, width, "dim" if claim.verdict == "holds" else "")
-            yield from (_indented(member, 10, width, "dim") for member in member_lines(claim, verbose))
-        yield from (_indented(note, 8, width, "dim") for note in _all_notes(claim, verbose))
+        yield from _line(claim, columns, width)
+        yield from _below(claim, width, verbose)
 
 
-def _line(claim: ClaimResult, columns: Columns, fits: bool) -> Iterator[Text]:
-    found = claim.measured
+def _below(claim: ClaimResult, width: int, verbose: bool) -> Iterator[Text]:
+    """The reason of whatever does not hold, and the notes."""
+    return (_indented(text, by, width, style) for by, text, style in _said(claim, verbose))
+
+
+def _said(claim: ClaimResult, verbose: bool) -> Iterator[tuple[int, str, str]]:
+    """What stands below a claim: paragraphs with their indent and style."""
+    if _explained(claim, verbose):
+        yield 8, claim.reason, "dim" if claim.verdict == "holds" else ""
+        yield from ((10, member, "dim") for member in member_lines(claim, verbose))
+    yield from ((8, note, "dim") for note in _all_notes(claim, verbose))
+
+
+def _explained(claim: ClaimResult, verbose: bool) -> bool:
+    """Whether a claim's reason is given."""
+    return claim.verdict != "holds" or verbose
+
+
+def _line(claim: ClaimResult, columns: Columns, width: int) -> Iterator[Text]:
     head = Text.assemble((f"{claim.line:>4}  ", "dim"), claim.text)
-    numbers = Text.assemble(
-        (f"{value(found) if found else '':>{columns.number}}  ", "bold"),
-        (f"{interval(found) if found else '':<{columns.interval}}  ", "dim"),
-        (f"{_n(found):<{columns.n}}  ", "dim"),
-        (f"{_extra(claim):<{columns.extra}}  ", "dim"),
-        (claim.verdict, _STYLE[claim.verdict]),
-    )
-    if not fits:
+    if columns.total > width:
         yield head
-        yield Text.assemble(" " * 6, numbers)
+        yield from _own_line("", claim, columns, width)
     else:
         head.pad_right(max(0, 6 + columns.text + 2 - len(head)))
-        yield head + numbers
+        yield head + _numbers(claim, columns)
+
+
+def _own_line(name: str, claim: ClaimResult, columns: Columns, width: int) -> Iterator[Text]:
+    """The numbers on a line of their own; what does not fit beside them stands below."""
+    head = f"      {name}"
+    if len(head) + columns.numbers <= width:
+        yield Text.assemble(head, _numbers(claim, columns))
+        return
+    yield Text.assemble(head, _numbers(claim, replace(columns, extra=None)))
+    if extra := _extra(claim):
+        yield _indented(extra, 8, width, "dim")
+
+
+def _numbers(claim: ClaimResult, columns: Columns) -> Text:
+    """Figure, interval, prompts and verdict, each at the width of its column."""
+    found = claim.measured
+    return Text.assemble(
+        (f"{figure(found, claim.text):>{columns.number}}  ", "bold"),
+        ("" if columns.interval is None else f"{interval(found) if found else '':<{columns.interval}}  ", "dim"),
+        (f"{_n(found):<{columns.n}}  ", "dim"),
+        ("" if columns.extra is None else f"{_extra(claim):<{columns.extra}}  ", "dim"),
+        (claim.verdict, _STYLE[claim.verdict]),
+    )
 
 
 def _columns(claims: Iterable[ClaimResult]) -> Columns:
@@ -130,7 +164,7 @@ def _columns(claims: Iterable[ClaimResult]) -> Columns:
     found = [claim.measured for claim in claims if claim.measured]
     return Columns(
         text=max((len(claim.text) for claim in claims), default=0),
-        number=max((len(value(m)) for m in found), default=0),
+        number=max((len(figure(claim.measured, claim.text)) for claim in claims), default=0),
         interval=max((len(interval(m)) for m in found), default=0),
         n=max((len(_n(m)) for m in found), default=0),
         extra=max((len(_extra(claim)) for claim in claims), default=0),
@@ -144,20 +178,24 @@ def _n(found: Measured | None) -> str:
 
 def _indented(text: str, by: int, width: int, style: str) -> Text:
     """A paragraph, all of its lines indented."""
-    lines = textwrap.wrap(text, max(width - by, 20), break_long_words=False, break_on_hyphens=False)
-    return Text("\n".join(" " * by + line for line in lines), style)
+    return Text("\n".join(" " * by + line for line in _wrapped(text, width - by)), style)
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    return textwrap.wrap(text, max(width, 20), break_long_words=False, break_on_hyphens=False)
 
 
 def _all_notes(claim: ClaimResult, verbose: bool) -> list[str]:
-    """Notes, and the protocol where the figure means little without it; verbosely also how prompts differ, and what
-    the figure is the largest or smallest of.
+    """Notes, the protocol where the figure means little without it, and what it is compared with; verbosely also how
+    prompts differ, and what the figure is the largest or smallest of.
     """
     whole = [] if "keep" not in claim.protocol else [_protocol(claim.protocol)]
     at = claim.protocol.get("at")
     if at and (verbose or _NODE.search(claim.text)):  # where a node acts that is named alone, other lines say
         whole.append("replaced " + (at if " at " in at else f"at {at}").replace("at *", "everywhere"))
     spread = [_spread(claim.measured)] if verbose and claim.measured and claim.measured.median is not None else []
-    return [*whole, *spread, *claim.notes, *(map(_detail, claim.details) if verbose else ())]
+    both = [claim.reason] if claim.verdict == "holds" and not verbose and "stronger than" in claim.text else []
+    return [*whole, *both, *spread, *claim.notes, *(map(_detail, claim.details) if verbose else ())]
 
 
 def _spread(measured: Measured) -> str:
@@ -213,40 +251,78 @@ def _member_line(member: MemberResult) -> str:
 # --- claims × tasks --------------------------------------------------------------------------------
 
 
-def _matrix(report: Report, verbose: bool) -> RenderableType:
-    """Several tasks: one row a claim, one column a task."""
+def _several(report: Report, console: Console, verbose: bool) -> Iterator[RenderableType]:
+    """Several tasks: a table where it fits, else the tasks one under the other."""
+    table = _matrix(report)
+    if console.measure(table, options=console.options.update(width=_ANY)).maximum <= console.width:
+        yield table
+        yield from _remarks(report, console.width, verbose)
+    else:
+        yield from _stacked(report, console.width, verbose)
+
+
+def _matrix(report: Report) -> Table:
+    """One row a claim, one column a task."""
     table = Table(box=None, padding=(0, 2), pad_edge=True, header_style="bold")
     table.add_column("", justify="right")
     table.add_column("claim", overflow="fold")
     columns = [task.name for task in report.tasks] + [None] * any(claim.task is None for claim in report.reached)
     for name in columns:
         table.add_column(name or "weights")
-    cells = {(c.id, c.task): c for c in report.reached}
+    widths = {name: _columns(claim for claim in report.reached if claim.task == name) for name in columns}
     block: int | None = None
-    for claim in {c.id: c for c in report.reached}.values():
+    for claim, *others in _by_claim(report):
         if claim.block and claim.block_line != block:
             table.add_row(Text(str(claim.block_line), "dim"), Text(claim.block, "dim"))
         block = claim.block_line
-        row = [cells.get((claim.id, name)) for name in columns]
-        table.add_row(Text(str(claim.line), "dim"), Text(claim.text), *map(_cell, row))
-    return Group(table, *_remarks(report, verbose))
+        found = {each.task: each for each in (claim, *others)}
+        cells = [_cell(found[name], widths[name]) if name in found else Text("–", "dim") for name in columns]
+        table.add_row(Text(str(claim.line), "dim"), Text(claim.text), *cells)
+    return table
 
 
-def _remarks(report: Report, verbose: bool) -> Iterator[Text]:
+def _cell(claim: ClaimResult, columns: Columns) -> Text:
+    """`−24 %  n 32  holds`"""
+    return _numbers(claim, replace(columns, interval=None, extra=None))
+
+
+def _remarks(report: Report, width: int, verbose: bool) -> Iterator[Text]:
     """The reasons of whatever does not hold (or of everything), and all notes, by claim and task."""
     for claim in report.reached:
-        where = Text.assemble((f"{claim.line:>4}  ", "dim"), f"{claim.task or 'weights'}: ")
-        if claim.verdict != "holds" or verbose:
-            yield Text.assemble(where, (claim.verdict, _STYLE[claim.verdict]), f", {claim.reason}")
-            yield from (Text(f"        {line}", "dim") for line in member_lines(claim, verbose))
-        yield from (Text.assemble(where, (note, "dim")) for note in _all_notes(claim, verbose))
+        said = list(_said(claim, verbose))
+        for i, (by, text, style) in enumerate(said):
+            if i:
+                yield _indented(text, by, width, style)
+                continue
+            head = Text.assemble((f"{claim.line:>4}  ", "dim"), f"{claim.task or 'weights'}: ")
+            if _explained(claim, verbose):
+                head.append(claim.verdict, _STYLE[claim.verdict]).append(", ")
+            first, *rest = _wrapped(" " * len(head) + text, width) or [""]
+            yield Text.assemble(head, (first.lstrip(), style))
+            yield from (_indented(line, 8, width, style) for line in _wrapped(" ".join(rest), width - 8))
 
 
-def _cell(claim: ClaimResult | None) -> Text:
-    if claim is None:
-        return Text("–", "dim")
-    number = f"{value(claim.measured)} " if claim.measured else ""
-    return Text.assemble(number, (claim.verdict, _STYLE[claim.verdict]))
+def _stacked(report: Report, width: int, verbose: bool) -> Iterator[Text]:
+    """Under each claim a line a task, with what is said of it below."""
+    columns = _columns(report.reached)
+    tasks = max((len(claim.task or "weights") for claim in report.reached), default=0)
+    block: int | None = None
+    for claim, *others in _by_claim(report):
+        if claim.block and claim.block_line != block:
+            yield Text(f"{claim.block_line:>4}  {claim.block}", "dim")
+        block = claim.block_line
+        yield Text.assemble((f"{claim.line:>4}  ", "dim"), "\n      ".join(_wrapped(claim.text, width - 6)))
+        for each in (claim, *others):
+            yield from _own_line(f"{each.task or 'weights':<{tasks}}  ", each, columns, width)
+            yield from _below(each, width, verbose)
+
+
+def _by_claim(report: Report) -> list[list[ClaimResult]]:
+    """What is known of each claim, task by task."""
+    found: dict[str, list[ClaimResult]] = {}
+    for claim in report.reached:
+        found.setdefault(claim.id, []).append(claim)
+    return list(found.values())
 
 
 # --- measurements without a claim ------------------------------------------------------------------
@@ -271,6 +347,8 @@ def _besides(report: Report, width: int, verbose: bool) -> Iterator[Text]:
 
 def _footnotes(report: Report) -> list[Text]:
     notes = []
+    if any(claim.measured and is_named(claim.measured, claim.text) for claim in report.claims):
+        notes.append(Text("  a figure without a name is its claim's, or an effect: % of clean − corrupt", "dim"))
     if any(c.verdict == "undecided" and c.kind != "property" and _used_all(c, report) for c in report.claims):
         notes.append(Text("  undecided on all prompts: more of them may decide (--prompts)", "yellow"))
     if report.interrupted:

@@ -338,7 +338,8 @@ def _notes(plan: ClaimPlan, series: Mapping[Request, Series], bench: Bench) -> t
         if part.other and isinstance(request, EdgeRequest):
             here, there = (_effect(sample_of(bench, patched("", r), series)) for r in (request, part.other))
             if here is not None and there is not None and abs(here - there) > plan.claim.margin:
-                notes.append(f"{label}via MLPs {percent(here)}, direct {percent(there)}")
+                n = len(series[request].indices)
+                notes.append(f"{label}via MLPs {percent(here)}, direct {percent(there)}, both on {n} prompts")
         share = float(series[request].changed.mean()) if len(series[request].changed) else 0.0
         if 0 < share < 1:
             what = "corruption changes what is patched" if patches_of(request) else "intervention changes something"

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from circuitdsl import cli
-from circuitdsl.api import Spec, load, loads, make_bench, make_benches
+from circuitdsl.api import Spec, load, loads, make_bench, make_benches, make_data
+from circuitdsl.circuit.claims import Circuit
 from circuitdsl.circuit.compare import heads_of
 from circuitdsl.circuit.nodes import Node, Position
 from circuitdsl.discover.discover import discover
 from circuitdsl.discover.groups import Named, named, written
+from circuitdsl.discover.held_out import parts
 from circuitdsl.discover.places import END, places
 from circuitdsl.discover.search import Found, Group, Search, search
 from circuitdsl.errors import UserError
@@ -21,6 +25,8 @@ from circuitdsl.measure.bench import Bench
 from circuitdsl.models.load import load_model
 from circuitdsl.models.parts import Transformer
 from circuitdsl.report.report import ClaimResult, Report
+from circuitdsl.tasks.dataset import Dataset, PromptPair
+from circuitdsl.tasks.from_file import spread
 from circuitdsl.verification.verify import verify
 
 
@@ -205,3 +211,91 @@ def test_the_command_writes_a_spec_and_replaces_none(tmp_path: Path, capsys: pyt
 def test_a_wrong_task_is_said(task: str, why: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["discover", "--task", task]) == 2
     assert why in capsys.readouterr().err
+
+
+# --- prompt files -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to run in, with an empty one in it."""
+    (tmp_path / "sub").mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def written_prompts(path: Path, n: int) -> set[object]:
+    """A prompt file of IOI, and what its prompts are measured by."""
+    found = prompts_of(f'task ioi(prompts = {n}, seed = 5)\nmodel "pocket"')
+    path.write_text("".join(json.dumps(pair.record()) + "\n" for pair in found))
+    return {pair.measured for pair in found}
+
+
+def prompts_of(lines: str, path: str = "<text>") -> tuple[PromptPair, ...]:
+    circuit = loads(f"circuit t\n{lines}\nexpect accuracy >= 0%\n", path).circuits[0]
+    return make_data(circuit, circuit.tasks[0], load_model("pocket", "cpu")).pairs
+
+
+def drafted(folder: Path, n: int, seen: list[tuple[PromptPair, ...]], monkeypatch: pytest.MonkeyPatch) -> Spec:
+    """The draft of a search on a prompt file; every bench that is searched or checked on is noted."""
+    from circuitdsl.discover import discover as module
+    from circuitdsl.verification import verify as verification
+
+    def searching(bench: Bench, *rest: object) -> Found:
+        seen.append(bench.pairs)
+        return search(bench, *rest)  # type: ignore[arg-type]
+
+    def verifying(circuit: Circuit, model: Transformer, benches: dict[str, Bench]) -> Report:
+        seen.extend(bench.pairs for bench in benches.values())
+        return verify(circuit, model, benches)
+
+    monkeypatch.setattr(module, "search", searching)
+    monkeypatch.setattr(verification, "verify", verifying)
+    written_prompts(folder / "p.jsonl", n)
+    assert cli.run(["discover", "--task", 'file("p.jsonl")', "--depth", "1", "-o", "sub/d.circ"]) == 0
+    return load("sub/d.circ")
+
+
+def test_a_draft_of_a_prompt_file_is_checked_on_prompts_held_back(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen: list[tuple[PromptPair, ...]] = []
+    spec = drafted(folder, 100, seen, monkeypatch)
+    searched, *asked, checked = ({pair.measured for pair in pairs} for pairs in seen)
+    assert (len(searched), len(checked)) == (50, 50) and not searched & checked
+    assert all(prompts in (searched, checked) for prompts in asked)
+    (use,) = spec.circuits[0].tasks
+    data = make_data(spec.circuits[0], use, load_model("pocket", "cpu"))
+    assert {pair.measured for pair in data.pairs} == checked  # the draft asks for those that were held back
+    said = "found on 50 of the 100 prompts of its file, and checked on 50 others"
+    assert said in spec.text and said in capsys.readouterr().err
+
+
+def test_too_few_prompts_are_not_split_and_the_draft_says_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[PromptPair, ...]] = []
+    spec = drafted(folder, 40, seen, monkeypatch)
+    assert len({frozenset(pair.measured for pair in pairs) for pairs in seen}) == 1
+    assert "found on 40 prompts and checked on the same" in spec.text
+
+
+def test_halves_have_the_strata_in_their_shares(folder: Path) -> None:
+    pairs = prompts_of('task ioi(prompts = 90, seed = 5)\nmodel "pocket"')
+    strata = [replace(pair, stratum="few" if i < 30 else "many") for i, pair in enumerate(pairs)]
+    whole = Dataset("t", "file", 0, False, tuple(spread(strata)))
+    found = parts(whole, prompts=96, most=256)
+    assert Counter(pair.stratum for pair in found.searched.pairs) == {"few": 15, "many": 30}
+    assert parts(whole, prompts=20, most=30).checked == 30
+    assert len(parts(whole, prompts=20, most=30).searched.pairs) == 20
+
+
+def test_a_draft_names_its_prompt_file_from_where_it_lies(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = drafted(folder, 40, [], monkeypatch)
+    assert spec.circuits[0].tasks[0].file == "../p.jsonl"
+    assert spec.ok and len(prompts_of('task file("../p.jsonl")\nmodel "pocket"', "sub/d.circ")) == 40
+
+
+def test_a_missing_prompt_file_is_said_before_the_model_is_loaded(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["discover", "--model", "no-such-model", "--task", 'file("p.jsonl")']) == 2
+    assert "cannot read the prompt file p.jsonl" in capsys.readouterr().err

@@ -250,6 +250,27 @@ def test_set_expressions() -> None:
     assert "0.3 -> m0 jointly, at S2" in found
 
 
+def test_the_boxes_of_an_edge_are_those_of_its_position() -> None:
+    """m1 alone is a group at G, and a part of one at NAME; m2 and m3 likewise."""
+    groups = [group("late", "m2 m3", "G"), group("all", "m1 m2 m3", "NAME"), group("early", "m1", "G")]
+    spec = circuit(groups, ["m1 -> m2 at NAME", "m1 -> m2 at G", "embed -> m1 at NAME"])
+    assert [(a.sender.box, a.receiver.box) for a in draw(spec).arrows] == [
+        ("all", "all"),
+        ("early", "late"),
+        ("embed", "all"),
+    ]
+    both = replace(spec.claims[0], text="m1 -> (m2 m3) at NAME", measurement=joined("m1", "m2 m3", "NAME"))
+    found = draw(replace(spec, claims=(both,))).arrows
+    assert [f"{a.sender} -> {a.receiver} in {a.receiver.box}" for a in found] == ["m1 -> m2 in all", "m1 -> m3 in all"]
+    far = circuit(groups, ["m1 -> m2 at END"])
+    assert [(a.sender.box, a.receiver.box, a.note) for a in draw(far).arrows] == [("early", "late", "at END")]
+
+
+def joined(senders: str, receivers: str, at: str) -> EdgeEffect:
+    pairs = itertools.product(map(node, senders.split()), map(node, receivers.split()))
+    return EdgeEffect(tuple(Member(s, r, (Edge(s, Input(r, "in"), position(at)),)) for s, r in pairs), False)
+
+
 def test_claims_about_the_same_edge_are_one_arrow() -> None:
     groups = [group("a", "0.0 0.1", "END"), group("b", "1.0", "END")]
     twice = circuit(groups, ["a -> b.q at END", "a -> b.q at END : lowers"])
@@ -296,6 +317,67 @@ def test_worst_task_colours_the_edge() -> None:
     first, second = draw(TINY, report).arrows
     assert (first.tone, second.tone) == ("fails", "holds")
     assert first.finding and "flip: fails: too weak" in first.finding.reasons
+
+
+def on_two_tasks(drawn: Circuit, verdicts: Sequence[str] = ("holds",)) -> dict:
+    """A report with other figures and verdicts on a second task."""
+    report = a_report(drawn, verdicts)
+    other = [
+        {**entry, "task": "flip", "measured": {**entry["measured"], "value": -0.19}}
+        for entry in a_report(drawn, verdicts[::-1])["claims"]
+    ]
+    return {**report, "claims": [*report["claims"], *other]}
+
+
+def test_a_figure_is_told_with_its_task_where_there_are_several() -> None:
+    drawing = draw(TINY, on_two_tasks(TINY))
+    assert [arrow.label for arrow in drawing.arrows] == ["k  ioi −40 %, flip −19 %", "ioi −40 %, flip −19 %"]
+    told = words(to_svg(drawing))
+    assert told.count("ioi −40 %") == told.count("flip −19 %") == 2
+
+
+def test_of_many_tasks_the_range_is_told() -> None:
+    report = on_two_tasks(TINY)
+    more = [
+        {**entry, "task": "swap", "measured": {**entry["measured"], "value": -0.3}} for entry in report["claims"][:2]
+    ]
+    report["claims"] += [{**more[0], "verdict": "fails"}, more[1]]
+    assert [arrow.label for arrow in draw(TINY, report).arrows] == [
+        "k  ioi −40 % holds, flip −19 % holds, swap −30 % fails",
+        "3 tasks −40 % to −19 %",
+    ]
+
+
+def test_claims_and_tasks_that_disagree_are_told_apart() -> None:
+    groups = [group("a", "0.0 0.1", "END"), group("b", "1.0", "END")]
+    spec = circuit(groups, ["a -> b.q at END : lowers", "a -> b.q at END : raises"])
+    (arrow,) = lay_out(draw(spec, a_report(spec, ("holds", "fails")))).arrows
+    assert arrow.arrow.label == "q  −40 % lowers holds, −40 % raises fails"
+    assert arrow.label and [verdict for verdict, _ in arrow.label.marks] == ["holds", "fails"]
+    told = words(to_svg(draw(spec, a_report(spec, ("holds", "fails")))))
+    assert {"−40 % lowers", "−40 % raises"} <= set(told)
+    (agreed,) = draw(spec, a_report(spec)).arrows
+    assert agreed.label == "q  −40 %"
+    marks = [a.label.marks for a in lay_out(draw(TINY, on_two_tasks(TINY, ("holds", "fails")))).arrows if a.label]
+    assert [[verdict for verdict, _ in each] for each in marks] == [["holds", "fails"], ["fails", "holds"]]
+
+
+def test_a_joint_figure_is_told_once() -> None:
+    drawing = draw(DENSE, a_report(DENSE))
+    told = [arrow for arrow in drawing.arrows if [said.text for said in arrow.claims] == ["early + prev -> m0 at S2"]]
+    assert len(told) == 2 and {arrow.tone for arrow in told} == {"holds"}
+    assert [arrow.label for arrow in told] == ["−40 %  jointly early + prev → m0", ""]
+    marked = [arrow.label for arrow in lay_out(drawing).arrows if arrow.arrow in told]
+    assert [label is None for label in marked] == [False, True]
+
+
+def test_parts_of_a_box_are_told_beside_a_joint_figure() -> None:
+    groups = [group("a", "0.0 0.1 0.2", "END"), group("b", "1.0", "END")]
+    spec = circuit(groups, ["a - 0.0 + m0 -> b.q at END"])
+    assert [arrow.label for arrow in draw(spec, a_report(spec)).arrows] == [
+        "q  −40 %  without 0.0, jointly a - 0.0 + m0 → b",
+        "",
+    ]
 
 
 def test_width_grows_with_the_effect_and_the_label_says_it() -> None:
@@ -368,6 +450,16 @@ def test_expectations_that_do_not_hold_are_told_below_the_diagram() -> None:
         f"expect attention(a, END -> P{i}) >= 80%: 59 %" for i in (4, 5, 6)
     ]
     assert not [line for line in words(to_svg(draw(*asking("holds")))) if line.startswith("expect")]
+
+
+def test_an_expectation_s_figure_says_what_it_is() -> None:
+    spec, report = asking("fails")
+    report["claims"][2].update(text="expect role(mover)", measured={"name": "copying", "value": 0.6, "unit": "share"})
+    assert "expect role(mover): copying 60 %" in words(to_svg(draw(spec, report)))
+    report["claims"][2].update(
+        text="expect attribution(a) > 0", measured={"name": "attribution", "value": -1, "unit": "logits"}
+    )
+    assert "expect attribution(a) > 0: −1.00 logits" in words(to_svg(draw(spec, report)))
 
 
 def test_many_expectations_that_do_not_hold_are_counted() -> None:
@@ -488,10 +580,19 @@ def test_nothing_overlaps(name: str, reported: bool) -> None:
     assert layout.width < 1200
 
 
+@pytest.mark.parametrize("name", HAND)
+def test_nothing_overlaps_with_several_tasks(name: str) -> None:
+    layout = lay_out(draw(HAND[name], on_two_tasks(HAND[name], ("holds", "fails", "undecided"))))
+    assert_clear(layout)
+    assert_inside(layout)
+    assert_not_through_boxes(layout)
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_nothing_overlaps_in_random_circuits(seed: int) -> None:
     spec = random_circuit(seed)
-    layout = lay_out(draw(spec, a_report(spec) if seed % 2 else None))
+    reports = (None, a_report(spec), on_two_tasks(spec, ("holds", "fails")))
+    layout = lay_out(draw(spec, reports[seed % 3]))
     assert_clear(layout)
     assert_inside(layout)
     assert_not_through_boxes(layout)

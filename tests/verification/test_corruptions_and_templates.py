@@ -36,23 +36,32 @@ def test_other_corruptions_are_noted_beside_what_matters(verified) -> None:
     status, report = verified("abc", "--other-corruptions")
     assert [c["verdict"] for c in report["claims"]] == [c["verdict"] for c in plain["claims"]]
     first, second, third = report["claims"]
-    assert all(any("corrupt = flip" in n or "under flip" in n for n in c["notes"]) for c in (first, second))
+    assert all(sum("corruptions: " in n and "flip" in n for n in c["notes"]) == 1 for c in (first, second))
     assert not any("flip" in note for note in third["notes"])  # does not say that it matters
     assert report["summary"] == plain["summary"]
     assert status in (0, 1)
 
 
-def test_what_holds_under_one_corruption_only_says_so() -> None:
-    from circuitdsl.report.report import ClaimResult
-    from circuitdsl.verification.corruptions import _notes
+def test_one_line_says_what_a_claim_is_under_each_corruption() -> None:
+    from circuitdsl.report.report import ClaimResult, Measured
+    from circuitdsl.verification.corruptions import _note
 
-    def result(verdict, reason: str) -> ClaimResult:
-        return ClaimResult("c01", 1, "a -> b", "edge", "ioi", verdict, reason)
+    def result(verdict, effect: float | None = None, reason: str = "") -> ClaimResult:
+        measured = None if effect is None else Measured("effect", effect, None, 64, "gap")
+        return ClaimResult("c01", 1, "a -> b", "edge", "ioi", verdict, reason, measured=measured)
 
-    holds, fails = result("holds", "effect -20%"), result("fails", "not rare")
-    assert _notes(holds, "abc", [("flip", fails)]) == ["holds under corrupt = abc only; under flip it fails: not rare"]
-    assert _notes(fails, "abc", [("flip", holds)]) == ["holds under corrupt = flip only: effect -20%"]
-    assert _notes(holds, "abc", [("flip", holds)]) == ["holds under corrupt = flip too: effect -20%"]
+    holds, weak, fails = result("holds", -0.2), result("undecided", -0.012), result("fails", 0.0)
+    others = [
+        ("io", fails),
+        ("flip", result("holds", -0.1)),
+        ("s2", weak),
+        ("swap", result("error", None, "no gap: …")),
+    ]
+    assert _note(holds, "abc", others) == (
+        "corruptions: holds under abc −20 %, flip −10 %; fails under io 0.0 %; undecided under s2 −1.2 %; "
+        "cannot be measured under swap (no gap)"
+    )
+    assert _note(weak, "abc", [("flip", holds)]) == "corruptions: holds under flip −20 %; undecided under abc −1.2 %"
 
 
 def test_verdicts_about_other_templates(verified) -> None:

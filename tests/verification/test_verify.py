@@ -250,7 +250,7 @@ def test_via_mlp_edges_also_say_what_is_direct(check) -> None:
     (claim,) = check(spec(*lines, prompts=128)).claims
     assert claim.protocol["patch"] == "via_mlps"
     assert [note.split(": ")[0] for note in claim.notes] == ["0.5 -> logits at END", "0.6 -> logits at END"]
-    assert all("direct −" in note for note in claim.notes)
+    assert all("direct −" in note and note.endswith(f", both on {claim.measured.n} prompts") for note in claim.notes)
 
 
 @pytest.mark.parametrize(("name", "highest"), [("prob_diff", 1.0), ("logprob", 0.0)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -11,11 +11,15 @@ from circuitdsl.circuit.claims import Circuit, Claim
 from circuitdsl.circuit.criteria import Negligible
 from circuitdsl.circuit.measurements import EdgeEffect, Member
 from circuitdsl.report.diagram import ends as ends_of
-from circuitdsl.report.diagram.findings import judged, members_of, of_claims, rows_of, shown
-from circuitdsl.report.diagram.model import Arrow, Box, Drawing, End, Finding, Said, Tone, Verdict
+from circuitdsl.report.diagram.findings import judged, measured_in, members_of, of_claims, rows_of, shown
+from circuitdsl.report.diagram.model import Arrow, Box, Drawing, End, Figure, Finding, Said, Tone, Verdict
 from circuitdsl.report.report import VERDICTS, WORST_FIRST, counted
 
 _PORTS = ("q", "k", "v", "in")
+#: tasks of one verdict whose figures a label lists; of more it gives the range
+_LISTED = 2
+#: pairs of nodes in one box that are drawn one by one
+_FEW = 4
 
 
 def draw(circuit: Circuit, report: dict | None = None) -> Drawing:
@@ -48,6 +52,7 @@ class _Line:
     ports: tuple[str, ...]
     note: str
     negligible: bool
+    joint: str
 
 
 def _arrows(circuit: Circuit, boxes: Sequence[Box], results: Mapping[str, list[dict]] | None) -> tuple[Arrow, ...]:
@@ -70,22 +75,42 @@ def _arrows(circuit: Circuit, boxes: Sequence[Box], results: Mapping[str, list[d
             note=line.note,
             negligible=line.negligible,
             outside=line.sender.box in outside or line.receiver.box in outside,
-            claims=tuple(Said(claim.id, claim.line, claim.text) for claim in stated),
+            claims=tuple(
+                Said(claim.id, claim.line, claim.text, " and ".join(map(str, claim.tests))) for claim in stated
+            ),
+            joint=line.joint,
         )
         arrows.append(arrow if results is None else _with_finding(arrow, results))
-    return tuple(arrows)
+    return tuple(_said_once(arrows))
+
+
+def _said_once(arrows: Iterable[Arrow]) -> Iterator[Arrow]:
+    """Arrows of which the first of each joint edge alone says the figure that all of them have together."""
+    said: set[tuple[str, tuple[Said, ...]]] = set()
+    for arrow in arrows:
+        if not arrow.joint or arrow.finding is None:
+            yield arrow
+        elif (arrow.joint, arrow.claims) in said:
+            yield replace(arrow, quiet=True, note=", ".join(_parts(arrow.sender, arrow.receiver)))
+        else:
+            said.add((arrow.joint, arrow.claims))
+            yield replace(arrow, note=arrow.note.replace("jointly", f"jointly {arrow.joint}", 1))
 
 
 def _lines(claim: Claim, effect: EdgeEffect, boxes: Sequence[Box], mixed: bool) -> list[_Line]:
     """The arrows of one claim: one between two groups, several where a set expression joins groups."""
     sender, receiver = ends_of.sides(claim.text)
     known = {box.key: box for box in boxes}
+    edges = [edge for member in effect.members for edge in member.edges]
+    sent = {str(edge.position) for edge in edges}
+    read = {str(edge.position) for edge in edges if edge.receiver.port in ("q", "in")}
     pairs = [
         (one, other, tuple(m for m in effect.members if _at(m.sender, one, known) and _at(m.receiver, other, known)))
-        for one in ends_of.ends((m.sender for m in effect.members), sender, boxes)
-        for other in ends_of.ends((m.receiver for m in effect.members), receiver, boxes)
+        for one in ends_of.ends((m.sender for m in effect.members), sender, sent, boxes)
+        for other in ends_of.ends((m.receiver for m in effect.members), receiver, read, boxes)
     ]
-    pairs = [pair for pair in pairs if pair[2]]
+    pairs = [part for pair in pairs if pair[2] for part in _within(*pair)]
+    joint = f"{sender} \N{RIGHTWARDS ARROW} {receiver}" if len(pairs) > 1 and not claim.each else ""
     return [
         _Line(
             one,
@@ -93,9 +118,17 @@ def _lines(claim: Claim, effect: EdgeEffect, boxes: Sequence[Box], mixed: bool) 
             tuple(port for port in _PORTS if any(e.receiver.port == port for m in members for e in m.edges)),
             _note(claim, effect, members, known[one.box], (one, other), mixed, joint=len(pairs) > 1),
             any(isinstance(test, Negligible) for test in claim.tests),
+            joint,
         )
         for one, other, members in pairs
     ]
+
+
+def _within(one: End, other: End, members: tuple[Member, ...]) -> list[tuple[End, End, tuple[Member, ...]]]:
+    """An arrow between parts of one box, from node to node where these are few."""
+    if one.box != other.box or not (one.but or other.but) or len(members) > _FEW:
+        return [(one, other, members)]
+    return [(End(one.box, m.sender), End(other.box, m.receiver), (m,)) for m in members]
 
 
 def _at(node: Any, end: End, boxes: Mapping[str, Box]) -> bool:
@@ -113,7 +146,7 @@ def _note(
 ) -> str:
     """What the arrow alone does not show: part of a group, another position, the protocol."""
     places = list(dict.fromkeys(str(edge.position) for member in members for edge in member.edges))
-    words = [end.but for end in joined if end.but]
+    words = _parts(*joined)
     if claim.each:
         words.append("each")
     elif joint:
@@ -127,6 +160,11 @@ def _note(
     return ", ".join(words)
 
 
+def _parts(*joined: End) -> list[str]:
+    """Which parts of boxes are meant."""
+    return [end.but for end in joined if end.but]
+
+
 def _port_tone(ports: tuple[str, ...]) -> Tone:
     return cast(Tone, ports[0]) if len(ports) == 1 else "several"
 
@@ -135,13 +173,52 @@ def _port_tone(ports: tuple[str, ...]) -> Tone:
 
 
 def _with_finding(arrow: Arrow, results: Mapping[str, list[dict]]) -> Arrow:
-    entries = [entry for claim in arrow.claims for entry in results.get(claim.id, ()) if judged(entry)]
+    said = [(claim, entry) for claim in arrow.claims for entry in results.get(claim.id, ()) if judged(entry)]
+    entries = [entry for _, entry in said]
     if not entries:
         return replace(arrow, tone="unmeasured")
-    worst = min(entries, key=lambda entry: WORST_FIRST.index(entry["verdict"]))
+    worst = min(entries, key=_badness)
     verdict = cast(Verdict, worst["verdict"])
     reasons = tuple(_reason(entry, alone=len(entries) == 1) for entry in entries)
-    return replace(arrow, tone=verdict, finding=Finding(verdict, *shown(worst), reasons, members_of(worst)))
+    tasks = {entry.get("task") for of_claim in results.values() for entry in of_claim} - {None}
+    figures = _figures(said, several=len(tasks) > 1)
+    return replace(arrow, tone=verdict, finding=Finding(verdict, shown(worst)[0], figures, reasons, members_of(worst)))
+
+
+def _figures(said: Sequence[tuple[Said, dict]], several: bool) -> tuple[Figure, ...]:
+    """A figure for each task, that of the worst claim; for each claim as well where claims disagree."""
+    verdicts = {claim: frozenset(entry["verdict"] for one, entry in said if one == claim) for claim, _ in said}
+    differ = len(set(verdicts.values())) > 1
+    worst: dict[tuple[str, str], dict] = {}
+    for claim, entry in said:
+        key = claim.test if differ else "", entry.get("task") or ""
+        if key not in worst or _badness(entry) < _badness(worst[key]):
+            worst[key] = entry
+    alike: dict[tuple[str, Verdict], list[dict]] = {}
+    for (test, _), entry in worst.items():
+        alike.setdefault((test, entry["verdict"]), []).append(entry)
+    return tuple(
+        Figure(_joined(words, test), verdict)
+        for (test, verdict), entries in alike.items()
+        for words in _of_tasks(entries, several)
+    )
+
+
+def _of_tasks(entries: Sequence[dict], several: bool) -> list[str]:
+    """The figures of tasks with one verdict: one by one, or of many the range."""
+    found = sorted((measured.value, i) for i, entry in enumerate(entries) if (measured := measured_in(entry)))
+    if len(entries) <= _LISTED or len(found) < len(entries):
+        return [_joined((entry.get("task") or "") if several else "", shown(entry)[1]) for entry in entries]
+    ends = dict.fromkeys(shown(entries[i])[1] for _, i in (found[0], found[-1]))
+    return [f"{len(entries)} tasks {' to '.join(ends)}"]
+
+
+def _badness(entry: dict) -> int:
+    return WORST_FIRST.index(entry["verdict"])
+
+
+def _joined(*parts: str) -> str:
+    return " ".join(part for part in parts if part)
 
 
 def _reason(entry: dict, alone: bool) -> str:

@@ -16,6 +16,7 @@ from circuitdsl.report.diagram.routes import Route
 from circuitdsl.report.diagram.shapes import ARC, ARC_LABEL, ARC_STEP, Shape
 
 _LOOP = 24.0
+_ANY = 1e5  # room in which a label stays on one line
 _HOLD = 9.0  # from the end of a label that stands beside its arrow to the arrow under it
 
 
@@ -139,12 +140,14 @@ def is_arc(arrow: Arrow) -> bool:
 def loop_label(arrow: Arrow) -> Label | None:
     """A loop ends at the box, so that its label names the single node it is about."""
     sender, receiver = arrow.sender.node, arrow.receiver.node
-    return labels_of.label(arrow, f"from {sender}" if sender else f"to {receiver}" if receiver else "", room=400)
+    return labels_of.label(
+        arrow, f"from {sender}" if sender else f"to {receiver}" if receiver else "", room=_ANY, tall=False
+    )
 
 
 def arc_label(arrow: Arrow) -> Label:
     """The label of an arc stands away from it, so that it names both ends."""
-    found = labels_of.label(arrow, f"{arrow.sender.node} → {arrow.receiver.node}", room=400)
+    found = labels_of.label(arrow, f"{arrow.sender.node} → {arrow.receiver.node}", room=_ANY, tall=False)
     assert found
     return found
 

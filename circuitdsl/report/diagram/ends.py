@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from circuitdsl.circuit.claims import Circuit, Claim, Group
 from circuitdsl.circuit.measurements import EdgeEffect, Member
@@ -35,19 +35,39 @@ def sides(text: str) -> tuple[str, str]:
     return found[1].strip(), re.sub(r"\.[qkv]$", "", found[2].strip())
 
 
-def ends(nodes: Iterable[Node], named: str, known: Sequence[Box]) -> list[End]:
-    """The boxes, and nodes in boxes, that make up a set of nodes; `named` is how the spec calls it."""
+def ends(nodes: Iterable[Node], named: str, places: Collection[str], known: Sequence[Box]) -> list[End]:
+    """The boxes, and nodes in boxes, that make up a set of nodes.
+
+    Args:
+        named: how the spec calls it.
+        places: where the nodes act; boxes of other places stand for them only where there is none of these.
+    """
     wanted = list(dict.fromkeys(nodes))
     for box in sorted(known, key=lambda box: box.key != named):
-        if set(box.nodes) == set(wanted) or (box.key == named and set(wanted) <= set(box.nodes)):
+        whole = set(box.nodes) == set(wanted) and _is_at(box, places)
+        if whole or (box.key == named and set(wanted) <= set(box.nodes)):
             return [End(box.key)]
     words = set(re.findall(r"[a-z][a-z0-9_]*", named))
     by_home: dict[str, list[Node]] = {}
     for node in wanted:
-        home = min((b for b in known if node in b.nodes), key=lambda b: (b.key not in words, b.outside))
+        homes = (box for box in known if node in box.nodes)
+        home = min(
+            homes,
+            key=lambda box: (
+                box.key not in words,
+                not _is_at(box, places),
+                set(box.nodes) != set(wanted),
+                box.outside,
+            ),
+        )
         by_home.setdefault(home.key, []).append(node)
     lookup = {box.key: box for box in known}
     return [_end(lookup[key], part) for key, part in by_home.items()]
+
+
+def _is_at(box: Box, places: Collection[str]) -> bool:
+    """Whether the nodes of a box act at some of these places."""
+    return not box.positions or not places or "*" in (*places, *box.positions) or bool(set(places) & set(box.positions))
 
 
 def _end(box: Box, part: list[Node]) -> End:

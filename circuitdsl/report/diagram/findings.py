@@ -57,7 +57,7 @@ def _row(entry: dict, bare: Row) -> Row:
         edge=entry["kind"] == "edge" if "kind" in entry else bare.edge,
         task=entry.get("task") or "",
         verdict=cast(Verdict, entry["verdict"]) if judged(entry) else None,
-        figure=numbers.value(measured) if measured else "",
+        figure=numbers.figure(measured, entry.get("text") or bare.text),
         interval=numbers.interval(measured) if measured else "",
         n=str(measured.n) if measured and measured.n else "",
         reason=entry.get("reason") or "",

@@ -65,14 +65,33 @@ class MemberEffect:
 
 
 @dataclass(frozen=True, slots=True)
+class Figure:
+    """A figure of an arrow in words: with its task where a report has several, with its test where claims disagree."""
+
+    words: str
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
-    """What the report says of an arrow: its worst verdict, over claims and tasks."""
+    """What the report says of an arrow: its worst verdict, over claims and tasks, and the figures of all of these."""
 
     verdict: Verdict
     effect: float | None = None
-    shown: str = ""
+    figures: tuple[Figure, ...] = ()
     reasons: tuple[str, ...] = ()
     members: tuple[MemberEffect, ...] = ()
+
+    @property
+    def mixed(self) -> bool:
+        """Whether claims or tasks disagree."""
+        return len({figure.verdict for figure in self.figures}) > 1
+
+    @property
+    def shown(self) -> str:
+        """All figures on one line."""
+        said = (f"{f.words} {f.verdict}".lstrip() if self.mixed else f.words for f in self.figures)
+        return ", ".join(words for words in said if words)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +119,17 @@ class Said:
     id: str
     line: int
     text: str
+    test: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Arrow:
-    """A claimed edge between two boxes or nodes; several claims about the same edge are one arrow."""
+    """A claimed edge between two boxes or nodes; several claims about the same edge are one arrow.
+
+    Attributes:
+        joint: the edge of which this is one part of several that are patched together, and have one figure.
+        quiet: another part of it says that figure.
+    """
 
     key: str
     sender: End
@@ -116,6 +141,8 @@ class Arrow:
     outside: bool = False
     claims: tuple[Said, ...] = ()
     finding: Finding | None = None
+    joint: str = ""
+    quiet: bool = False
 
     @property
     def port(self) -> str:
@@ -126,7 +153,7 @@ class Arrow:
     def label(self) -> str:
         """All words of the label, in reading order."""
         number = self.finding.shown if self.finding else ""
-        return "  ".join(part for part in (self.port, number, self.note) if part)
+        return self.note if self.quiet else "  ".join(part for part in (self.port, number, self.note) if part)
 
     @property
     def within(self) -> bool:

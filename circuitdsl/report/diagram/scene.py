@@ -267,9 +267,9 @@ def _label(arrow: Arrow, label: Label) -> Group:
     ink = palette.SOFT if palette.opacity(arrow) < 0.6 else palette.INK
     marks: list[Mark] = [Block(label.rect, 7, Pen("#ffffff", palette.colour(arrow), 0.9))]
     for line in label.lines:
-        marks.append(Line(line.x, line.y, tuple(_span(run, ink) for run in line.runs), centred=True))
-    if label.mark and arrow.finding:
-        marks += _sign(arrow.finding.verdict, label.mark)
+        marks.append(Line(line.x, line.y, tuple(_span(run, ink) for run in line.runs), line.centred))
+    for verdict, at in label.marks:
+        marks += _sign(verdict, at)
     return Group("label", tuple(marks), _about(arrow))
 
 

@@ -1,0 +1,89 @@
+"""The report on a screen: every number says what it is, however wide the screen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from circuitdsl.report.report import (
+    ClaimResult,
+    Measured,
+    MemberResult,
+    ModelInfo,
+    Null,
+    Report,
+    SpecInfo,
+    TaskResult,
+    Verdict,
+)
+from circuitdsl.report.terminal import show
+
+
+def task(name: str) -> TaskResult:
+    return TaskResult(name, "abc", 64, 0, "", "logit_diff", 14.77, -0.91, 1.0)
+
+
+def claim(
+    line: int, text: str, name: str, value: float, unit: str, n: int = 64, verdict: Verdict = "holds", on: str = "ioi"
+) -> ClaimResult:
+    kind = "expect" if text.startswith("expect") else "edge"
+    found = Measured(name, value, (value - 0.01, value + 0.01), n, unit)
+    return ClaimResult(f"c{line:02d}", line, text, kind, on, verdict, "because of its figure", measured=found)
+
+
+CLAIMS = (
+    claim(1, "sup -> logits at END : lowers", "effect", -0.24, "gap", n=32),
+    claim(2, "sup -> logits at END : stronger than mov -> logits", "delta", -3.56, "logits"),
+    claim(3, "expect role(mov)", "copying", 0.66, "share", verdict="undecided"),
+    claim(4, "expect attribution(sup) > 0", "attribution", 2.89, "logits"),
+    claim(5, "expect logit_diff falls by >= 5", "change", -11.14, "logits"),
+)
+
+
+def shown(width: int, *tasks: str) -> str:
+    return text_of(width, tasks, (replace(stated, task=name) for stated in CLAIMS for name in tasks))
+
+
+def text_of(width: int, tasks: Iterable[str], claims: Iterable[ClaimResult]) -> str:
+    model = ModelInfo("pocket", "", 4, 8, "cpu", "float32", False)
+    report = Report(SpecInfo("t.circ", "t", ""), model, tuple(map(task, tasks)), tuple(claims), 1.0)
+    console = Console(width=width, no_color=True, color_system=None)
+    with console.capture() as capture:
+        show(report, console)
+    return capture.get()
+
+
+@pytest.mark.parametrize("width", [80, 120, 160])
+@pytest.mark.parametrize("tasks", [("ioi",), ("ioi", "a_task_of_a_long_name"), ("ioi", "flip", "swap")])
+def test_every_number_says_what_it_is_and_over_how_many_prompts(width: int, tasks: tuple[str, ...]) -> None:
+    text = shown(width, *tasks)
+    figures = ("−24 %", "delta −3.56 logits", "copying 66 %", "2.89 logits", "−11.14 logits")
+    assert [text.count(figure) for figure in figures] == [len(tasks)] * len(figures)
+    assert text.count("n 32 ") == len(tasks) and text.count("n 64 ") == 4 * len(tasks)
+    assert "change −11.14" not in text  # the claim says that it falls
+    assert "a figure without a name is its claim's, or an effect" in text
+    assert all(len(line) <= width for line in text.splitlines())
+
+
+def test_what_is_stronger_is_told_with_what_it_is_compared_with() -> None:
+    lines = shown(120, "ioi").splitlines()
+    (at,) = (i for i, line in enumerate(lines) if "stronger than" in line)
+    assert lines[at + 1].strip() == "because of its figure"
+
+
+def test_tasks_stand_side_by_side_where_they_fit() -> None:
+    wide, narrow = shown(160, "ioi", "flip"), shown(80, "ioi", "flip")
+    (row,) = (line for line in wide.splitlines() if "attribution" in line)
+    assert row.count("2.89 logits") == 2
+    assert not [line for line in narrow.splitlines() if "attribution" in line and "logits" in line]
+    assert "[2.88, 2.90]" in narrow
+
+
+def test_what_does_not_fit_beside_the_numbers_stands_below() -> None:
+    pair = MemberResult("0.1", "1.1", "q", "END", -0.1, None, None, 64, "holds")
+    long = claim(1, "each a -> b at END : lowers", "|F(M) − F(C)|", -3.0, "logits", n=64)
+    lines = text_of(80, ["ioi"], [replace(long, members=(pair, pair), null=Null(1.0, 23))]).splitlines()
+    assert any(line.endswith("n 64  holds") for line in lines) and "        2 of 2, rarer than 23 of 23" in lines
