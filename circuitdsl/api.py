@@ -298,8 +298,8 @@ def _check_with_tokenizer(circuit: Circuit, use: TaskUse, path: Path, model: str
 # --- ready to measure ------------------------------------------------------------------------------
 
 
-def make_data(circuit: Circuit, use: TaskUse, model: Transformer) -> Dataset:
-    """A task's prompts for a model.
+def make_data(circuit: Circuit, use: TaskUse, model: Transformer, every: bool = False) -> Dataset:
+    """A task's prompts for a model; of a prompt file, with `every`, those that repeat a clean prompt as well.
 
     Raises:
         UserError: the model has no tokenizer, or the task cannot be made with it.
@@ -307,7 +307,7 @@ def make_data(circuit: Circuit, use: TaskUse, model: Transformer) -> Dataset:
     from circuitdsl.tasks.dataset import sample
 
     if use.file is not None:
-        return _from_file(circuit, use.file, use, model, limit=use.prompts)
+        return _from_file(circuit, use.file, use, model, use.prompts, every)
     tokens = _tokens(use, model)
     if tokens is None:
         raise UserError(
@@ -317,12 +317,14 @@ def make_data(circuit: Circuit, use: TaskUse, model: Transformer) -> Dataset:
     return sample(TASKS[use.generator or use.name], tokens, use.prompts, use.seed, use.corrupt, dict(use.options))
 
 
-def _from_file(circuit: Circuit, file: str, use: TaskUse, model: Transformer, limit: int | None) -> Dataset:
+def _from_file(
+    circuit: Circuit, file: str, use: TaskUse, model: Transformer, limit: int | None, every: bool = False
+) -> Dataset:
     """The first prompts of a task's file, or all of them."""
     from circuitdsl.tasks.from_file import read_prompts
 
     path = Path(circuit.path).parent / file
-    return read_prompts(path, _tokens(use, model), use.name, limit=limit, n_vocab=model.n_vocab, seed=use.seed)
+    return read_prompts(path, _tokens(use, model), use.name, limit, model.n_vocab, use.seed, every)
 
 
 def _tokens(use: TaskUse, model: Transformer) -> Tokens | None:

@@ -442,8 +442,7 @@ def _ends(model: Transformer, pairs: Sequence[PromptPair], max_memory: int | Non
     for places, tokens in engine.by_length([pair.clean_tokens for pair in pairs]):
         partners = _tokens([pairs[i] for i in places], "corrupt_tokens")
         at_once = run_at_once(model, tokens.shape[1], max_memory)
-        ends[0, places] = engine.ends(model, tokens, "clean", at_once)
-        ends[1, places] = engine.ends(model, partners, "corrupt", at_once)
+        ends[0, places], ends[1, places] = engine.ends_of_pairs(model, tokens, partners, at_once)
     for side, end in zip(("clean", "corrupt"), ends, strict=True):
         broken = (~end.isfinite().all(dim=1)).nonzero().flatten().tolist()
         if broken:

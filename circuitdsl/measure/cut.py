@@ -26,7 +26,7 @@ from circuitdsl.measure.places import indices_of
 from circuitdsl.measure.trace import SIDES, Firing, Tracer, centred, tracers
 from circuitdsl.models.parts import Attention, attend
 from circuitdsl.models.weights import Factors
-from circuitdsl.patching.runs import Cache, Edits, edited
+from circuitdsl.patching.runs import Cache, Edits, Rows, edited
 
 #: what a head reads, or what its senders write
 Reach = Literal["local", "global"]
@@ -211,7 +211,7 @@ class LocalCut(Edits):
     factors: Factors
     added: Float[Tensor, "n T d"]
 
-    def attend(self, layer: int, attn: Attention, q: Tensor, k: Tensor, v: Tensor, rows: slice) -> Tensor:
+    def attend(self, layer: int, attn: Attention, q: Tensor, k: Tensor, v: Tensor, rows: Rows) -> Tensor:
         z = attend(attn, q, k, v)
         if layer == self.head.layer:
             h, added = self.head.head, self.added[rows].double()
@@ -246,7 +246,7 @@ class GlobalCut(Edits):
     tracer: Tracer
     added: Mapping[int, Float[Tensor, "n T d"]]
 
-    def attn_out(self, layer: int, out: Tensor, rows: slice) -> Tensor:
+    def attn_out(self, layer: int, out: Tensor, rows: Rows) -> Tensor:
         return out + self.added[layer][rows].to(out.dtype) if layer in self.added else out
 
     def score(self, run: Cache, firing: Firing) -> float:

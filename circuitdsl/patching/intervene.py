@@ -20,7 +20,7 @@ from circuitdsl.models.parts import Attention, Transformer, attend
 from circuitdsl.models.weights import component_map, fold
 from circuitdsl.patching.attend import pattern_of
 from circuitdsl.patching.patch import PatchError, Positions, check_node
-from circuitdsl.patching.runs import Cache, Edits, Runs, Terms, edited, unequal
+from circuitdsl.patching.runs import Cache, Edits, Rows, Runs, Terms, edited, unequal
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,19 +91,19 @@ class Changes(Edits):
     changed: Bool[Tensor, " n"]
     _maps: dict[Node, Tensor] = field(default_factory=dict)
 
-    def attend(self, layer: int, attn: Attention, q: Tensor, k: Tensor, v: Tensor, rows: slice) -> Tensor:
+    def attend(self, layer: int, attn: Attention, q: Tensor, k: Tensor, v: Tensor, rows: Rows) -> Tensor:
         heads = {node for verb in self.intervention.verbs for node in nodes_of(verb) if node.layer == layer}
         if any(isinstance(verb, SetAttention) and heads & set(verb.heads) for verb in self.intervention.verbs):
             return self._attend_by_hand(layer, attn, q, k, v, rows)
         return attend(attn, q, k, v)
 
-    def heads(self, layer: int, z: Tensor, rows: slice) -> Tensor:
+    def heads(self, layer: int, z: Tensor, rows: Rows) -> Tensor:
         return torch.stack([self._head(Node("head", layer, h), z[:, :, h], rows) for h in range(z.shape[2])], dim=2)
 
-    def mlp(self, layer: int, term: Tensor, rows: slice) -> Tensor:
+    def mlp(self, layer: int, term: Tensor, rows: Rows) -> Tensor:
         return self._written(Node("mlp", layer), term, rows, lambda terms: terms.mlp[layer])
 
-    def set_pattern(self, head: Node, pattern: Float[Tensor, "m T T"], rows: slice) -> Float[Tensor, "m T T"]:
+    def set_pattern(self, head: Node, pattern: Float[Tensor, "m T T"], rows: Rows) -> Float[Tensor, "m T T"]:
         """A head's pattern with the rows that are set."""
         for verb in self.intervention.verbs:
             if isinstance(verb, SetAttention) and head in verb.heads:
@@ -113,7 +113,7 @@ class Changes(Edits):
                 pattern = with_mass(pattern, source, target, verb.mass, hidden)
         return pattern
 
-    def _attend_by_hand(self, layer: int, attn: Attention, q: Tensor, k: Tensor, v: Tensor, rows: slice) -> Tensor:
+    def _attend_by_hand(self, layer: int, attn: Attention, q: Tensor, k: Tensor, v: Tensor, rows: Rows) -> Tensor:
         found = []
         for h in range(attn.n_heads):
             before = pattern_of(attn, q[:, h], k[:, h // attn.group])
@@ -121,10 +121,10 @@ class Changes(Edits):
             found.append(pattern.to(v.dtype) @ v[:, h // attn.group])
         return torch.stack(found, dim=2)
 
-    def _head(self, head: Node, z: Float[Tensor, "m T d_head"], rows: slice) -> Float[Tensor, "m T d_head"]:
+    def _head(self, head: Node, z: Float[Tensor, "m T d_head"], rows: Rows) -> Float[Tensor, "m T d_head"]:
         return self._written(head, z, rows, lambda terms: terms.z[head.layer][:, :, head.head])
 
-    def _written(self, node: Node, term: Tensor, rows: slice, of: Callable[[Terms], Tensor]) -> Tensor:
+    def _written(self, node: Node, term: Tensor, rows: Rows, of: Callable[[Terms], Tensor]) -> Tensor:
         """What a node writes, after all verbs that change it, in their order; a head's as its `z`."""
         before = term
         for verb in self.intervention.verbs:
@@ -140,7 +140,7 @@ class Changes(Edits):
                             term = torch.where(where, self._other(ablate, of, rows, term), term)
         return self._noted(before, term, rows)
 
-    def _noted(self, before: Float[Tensor, "m T _"], after: Float[Tensor, "m T _"], rows: slice) -> Tensor:
+    def _noted(self, before: Float[Tensor, "m T _"], after: Float[Tensor, "m T _"], rows: Rows) -> Tensor:
         """What comes after, once it is noted on which prompts it is another than before."""
         if after is not before:
             self.changed[rows] |= unequal(before, after).any(dim=1)
@@ -156,7 +156,7 @@ class Changes(Edits):
             self._maps[node] = found.to(term.device, term.dtype)
         return term + (factor - 1) * (term @ self._maps[node])
 
-    def _other(self, ablate: str, of: Callable[[Terms], Tensor], rows: slice, term: Tensor) -> Tensor:
+    def _other(self, ablate: str, of: Callable[[Terms], Tensor], rows: Rows, term: Tensor) -> Tensor:
         """What stands in for a node's term."""
         if ablate == "zero":
             return torch.zeros_like(term)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,8 +18,13 @@ from circuitdsl.models.parts import PORTS, Attention, Transformer, Turns, attend
 from circuitdsl.patching.memory import CHUNK
 from circuitdsl.patching.parts import component
 from circuitdsl.patching.patch import Ablation, PatchError, Readout, check_node
+from circuitdsl.patching.tables import ship
 
 C = TypeVar("C", bound="Terms")
+#: some of the prompts
+Rows = slice | Int[Tensor, " m"]
+#: from how many positions on, at the most, the partners of prompts are run
+MOST_STARTS = 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,19 +115,19 @@ class Runs:
 class Edits:
     """What is changed in a forward pass, for some rows of the prompts; this one changes nothing."""
 
-    def attend(self, layer: int, attn: Attention, q: Tensor, k: Tensor, v: Tensor, rows: slice) -> Tensor:
+    def attend(self, layer: int, attn: Attention, q: Tensor, k: Tensor, v: Tensor, rows: Rows) -> Tensor:
         """`z` of every head [m, T, heads, d_head]; arguments as for `parts.attend`."""
         return attend(attn, q, k, v)
 
-    def heads(self, layer: int, z: Tensor, rows: slice) -> Tensor:
+    def heads(self, layer: int, z: Tensor, rows: Rows) -> Tensor:
         """What the heads of a layer write, as `Terms.z` has it [m, T, heads, d_head]."""
         return z
 
-    def attn_out(self, layer: int, out: Tensor, rows: slice) -> Tensor:
+    def attn_out(self, layer: int, out: Tensor, rows: Rows) -> Tensor:
         """What the heads of a layer write together, `b_O` included [m, T, d]."""
         return out
 
-    def mlp(self, layer: int, term: Tensor, rows: slice) -> Tensor:
+    def mlp(self, layer: int, term: Tensor, rows: Rows) -> Tensor:
         """What the MLP of a layer writes [m, T, d]."""
         return term
 
@@ -161,13 +167,24 @@ def run(
     for node in neurons:
         check_node(model, node)
     shape = clean.shape[0], clean.shape[1]
-    return Runs(
-        model,
-        clean,
-        corrupt,
-        _filled(model, clean, _new_cache(model, *shape, neurons)),
-        _filled(model, corrupt, _new_terms(model, *shape, neurons, corrupt_stages)),
-    )
+    cache = _filled(model, clean, _new_cache(model, *shape, neurons))
+    terms = _new_terms(model, *shape, neurons, corrupt_stages)
+    for rows, start in starts(first_difference(clean, corrupt)):
+        here = ship(rows, model.device)
+        _fill(model, corrupt[here], terms, here, start=min(start, shape[1] - 1), before=cache)
+    return Runs(model, clean, corrupt, cache, terms)
+
+
+def starts(first: Int[np.ndarray, " n"]) -> Iterator[tuple[Int[np.ndarray, " m"], int]]:
+    """Prompts that are run together from one position on, before which none of them differs from its partner."""
+    order = np.argsort(first, kind="stable")
+    edges = [0, *(1 + np.flatnonzero(np.diff(first[order]))), len(first)]
+    if len(edges) > MOST_STARTS + 1:  # in about equal parts
+        edges = sorted({edges[np.searchsorted(edges, i * len(first) // MOST_STARTS)] for i in range(MOST_STARTS + 1)})
+    for a, b in pairwise(edges):
+        for at in range(a, b, CHUNK):
+            rows = np.sort(order[at : min(at + CHUNK, b)])
+            yield rows, int(first[rows].min())
 
 
 @torch.inference_mode()
@@ -191,6 +208,22 @@ def ends(
         _fill(model, part, terms, slice(None))
         found.append(terms.end)
     return torch.cat(found)
+
+
+@torch.inference_mode()
+def ends_of_pairs(
+    model: Transformer, clean: Int[Tensor, "n T"], corrupt: Int[Tensor, "n T"], at_once: int = CHUNK
+) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n d"]]:
+    """The residual streams at END of clean prompts and of their partners, as of `ends`; errors are those of `run`."""
+    clean, corrupt = (tokens.to(model.device).long() for tokens in (clean, corrupt))
+    for tokens, which in ((clean, "clean"), (corrupt, "corrupt")):
+        _check_tokens(model, tokens, which)
+    found = []
+    for pair in zip(clean.split(at_once), corrupt.split(at_once), strict=True):
+        runs = run(model, *pair)
+        found.append((runs.clean.end, runs.corrupt.end))
+    ends, others = zip(*found, strict=True)
+    return torch.cat(ends), torch.cat(others)
 
 
 @torch.inference_mode()
@@ -251,19 +284,38 @@ def _filled(model: Transformer, tokens: Tensor, out: C, edits: Edits | None = No
     return out
 
 
-def _fill(model: Transformer, tokens: Tensor, out: Terms, rows: slice, edits: Edits | None = None) -> None:
-    """Run prompts and write their activations into `rows` of a cache."""
+def _fill(
+    model: Transformer,
+    tokens: Int[Tensor, "m T"],
+    out: Terms,
+    rows: Rows,
+    edits: Edits | None = None,
+    start: int = 0,
+    before: Cache | None = None,
+) -> None:
+    """Run prompts and write their activations into `rows` of a cache.
+
+    Args:
+        start: the first position that is run; up to there all is as in the same rows of `before`.
+    """
     full = out if isinstance(out, Cache) else None
     edits = edits or Edits()
-    resid = model.embed(tokens)
-    out.embed[rows] = resid
+    resid = model.embed(tokens)[:, start:]
+    here = rows, slice(start, None)
+    if before is not None and start:
+        _copy_terms(before, out, rows, start)
+    out.embed[here] = resid
     turns = full.turns if full else model.turns(tokens.shape[1])
     for layer, block in enumerate(model.blocks[: len(out.z)]):
         x = block.attn_norm(resid)
-        q, k, v = (block.attn.project(port, x, turns[layer]).transpose(1, 2) for port in PORTS)
+        q, k, v = (block.attn.project(port, x, turns[layer][start:]).transpose(1, 2) for port in PORTS)
+        if before is not None and start:
+            k, v = (
+                torch.cat((seen[layer][rows, :, :start], own), dim=2) for seen, own in ((before.k, k), (before.v, v))
+            )
         gathered = edits.attend(layer, block.attn, q, k, v, rows)
         z, attended = block.attn.written(gathered, partial(edits.heads, layer, rows=rows))
-        out.z[layer][rows] = z
+        out.z[layer][here] = z
         if layer == len(out.mlp):
             return
         mid = resid + edits.attn_out(layer, attended, rows)
@@ -271,9 +323,9 @@ def _fill(model: Transformer, tokens: Tensor, out: Terms, rows: slice, edits: Ed
         neurons = [node for node in out.neurons if node.layer == layer]
         term, activations = block.mlp.written(block.mlp_norm(mlp_in), [node.index for node in neurons])
         for node, activation in zip(neurons, activations, strict=True):
-            out.neurons[node][rows] = activation
+            out.neurons[node][here] = activation
         mlp = edits.mlp(layer, term, rows)
-        out.mlp[layer][rows] = mlp
+        out.mlp[layer][here] = mlp
         if full:
             full.resid_pre[layer][rows] = resid
             if layer in full.gathered:
@@ -284,6 +336,17 @@ def _fill(model: Transformer, tokens: Tensor, out: Terms, rows: slice, edits: Ed
         resid = mid + mlp
     if len(out.mlp) == model.n_layers:
         out.end[rows] = resid[:, -1]
+
+
+def _copy_terms(source: Terms, out: Terms, rows: Rows, until: int) -> None:
+    """Copy the terms of some prompts before a position."""
+    here = rows, slice(until)
+    out.embed[here] = source.embed[here]
+    for side in ("z", "mlp"):
+        for into, of in zip(getattr(out, side), getattr(source, side), strict=False):
+            into[here] = of[here]
+    for node, activation in out.neurons.items():
+        activation[here] = source.neurons[node][here]
 
 
 def _new_terms(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -36,12 +36,14 @@ def read_prompts(
     limit: int | None = None,
     n_vocab: int | None = None,
     seed: int = 0,
+    every: bool = False,
 ) -> Dataset:
     """Read a prompt file for a model's tokenizer (`None` for a model without one: token ids are then needed).
 
     The pairs come in random order, as those of a generated task do, whatever their order in the file; `limit` keeps the
     first of them. A clean prompt that stands there again counts once, with one of its partners, drawn at random: it is
-    no further evidence of what the model does on prompts like these.
+    no further evidence of what the model does on prompts like these. `every` keeps all pairs that differ in anything
+    that is measured, for a search among them.
 
     Raises:
         PromptFileError: the file cannot be read, or some of its lines cannot be used; all are named.
@@ -56,9 +58,9 @@ def read_prompts(
             problems.append(f"{path}:{number}: {reason}")
     _refuse(path, problems, len(found))
     random.Random(f"file/{seed}").shuffle(found)
-    once: dict[tuple[int, ...], PromptPair] = {}
+    once: dict[Hashable, PromptPair] = {}
     for pair in found:
-        once.setdefault(pair.clean_tokens, pair)
+        once.setdefault(pair.measured if every else pair.clean_tokens, pair)
     pairs = spread(list(once.values()))
     bos = tokens is not None and all(tokens.begins(pair.clean_tokens) for pair in pairs)
     return Dataset(task, "file", seed, bos, tuple(pairs[:limit]), repeats=len(found) - len(once))

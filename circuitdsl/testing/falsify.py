@@ -175,7 +175,7 @@ def _settings(budget: int) -> settings:
 def _in_file(probe: Probe, budget: int) -> PromptPair | None:
     """The shortest prompt of a prompt file that breaks the property."""
     use = replace(probe.use, prompts=budget)
-    pairs = make_data(probe.circuit, use, probe.model).pairs
+    pairs = make_data(probe.circuit, use, probe.model, every=True).pairs
     broken = [pair for pair in pairs if probe.breaks(pair)]
     return min(broken, key=lambda pair: len(pair.clean_tokens), default=None)
 

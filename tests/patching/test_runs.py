@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import pytest
 import torch
-from small_models import Case, make_case
+from small_models import LENGTH, Case, make_case, neurons
 
 from circuitdsl.circuit.measurements import EdgeEffect, Member
 from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Edge, Input, Node, Position, Site
 from circuitdsl.patching import reference
+from circuitdsl.patching.memory import CHUNK
 from circuitdsl.patching.patch import Experiment, PatchError, Readout, resolve
 from circuitdsl.patching.recompute import effects
-from circuitdsl.patching.runs import attention, baseline, by_length, changed, in_order, run
+from circuitdsl.patching.runs import (
+    MOST_STARTS,
+    Terms,
+    attention,
+    baseline,
+    by_length,
+    changed,
+    in_order,
+    run,
+    starts,
+)
 
 
 def test_terms_are_those_of_brute_force(case: Case) -> None:
@@ -28,6 +42,39 @@ def test_terms_are_those_of_brute_force(case: Case) -> None:
 def test_the_corrupt_run_keeps_only_its_terms(gpt2: Case) -> None:
     assert not hasattr(gpt2.runs.corrupt, "k")
     assert torch.allclose(gpt2.runs.swapped().clean.end, gpt2.runs.corrupt.end, atol=1e-6)
+
+
+@pytest.mark.parametrize("places", [(0, 2, LENGTH - 1), range(LENGTH + 1)], ids=["few", "many"])
+def test_the_corrupt_run_begins_where_prompts_differ(case: Case, places: Sequence[int]) -> None:
+    draw = torch.Generator().manual_seed(1)
+    clean = torch.randint(case.model.n_vocab, (40, LENGTH), generator=draw)
+    first = torch.tensor([places[i % len(places)] for i in range(40)])  # at the length itself, they do not differ
+    later = torch.arange(LENGTH) >= first[:, None]
+    corrupt = torch.where(later, (clean + 1) % case.model.n_vocab, clean)
+    runs, whole = run(case.model, clean, corrupt, neurons(case.model)), run(case.model, corrupt, clean)
+    for ours, plain in zip(terms_in(runs.corrupt), terms_in(whole.clean), strict=True):
+        assert torch.allclose(ours, plain, atol=1e-4)
+    for mlp, clean_mlp in zip(runs.corrupt.mlp, runs.clean.mlp, strict=True):
+        assert len(places) > MOST_STARTS or torch.equal(mlp[~later], clean_mlp[~later])
+    for node, activation in runs.corrupt.neurons.items():
+        assert torch.allclose(activation, run(case.model, corrupt, clean, [node]).clean.neurons[node], atol=1e-4)
+
+
+def terms_in(terms: Terms) -> list[torch.Tensor]:
+    """All that a run has written."""
+    return [terms.embed, *terms.z, *terms.mlp, terms.end]
+
+
+@pytest.mark.parametrize("kinds", [1, 3, 4, 5, 30])
+def test_prompts_start_together_in_a_few_parts(kinds: int) -> None:
+    first = np.random.default_rng(kinds).integers(0, kinds, 100)
+    parts = list(starts(first))
+    assert len(parts) <= max(MOST_STARTS, 1) + 100 // CHUNK
+    assert sorted(np.concatenate([rows for rows, _ in parts]).tolist()) == list(range(100))
+    for rows, start in parts:
+        assert start == first[rows].min()
+    if len(set(first.tolist())) <= MOST_STARTS:
+        assert all(len(set(first[rows].tolist())) == 1 for rows, _ in parts)
 
 
 def test_a_corrupt_run_stops_where_no_term_is_taken_any_more(case: Case) -> None:

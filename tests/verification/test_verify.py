@@ -94,7 +94,9 @@ def test_reasons_in_json_are_plain_ascii_and_have_the_level_of_their_interval(ch
     report = check(spec("heads s = 0.5 0.6 at END", "each s -> logits : lowers", "expect accuracy >= 50%"))
     claim = report.to_json()["claims"][0]
     for one in (claim, *claim["members"]):
-        assert re.search(r"effect -[\d.]+% \[-[\d.]+%, -[\d.]+%\] at 9[\d.]+% is below -1%$", one["reason"])
+        assert re.search(
+            r"effect -[\d.]+% \[-[\d.]+%, -[\d.]+%\] at 9[\d.]+%( \(look 1 of 2\))? is below -1%$", one["reason"]
+        )
 
 
 def test_positions_that_some_prompts_lack_leave_those_prompts_out(check) -> None:
