@@ -183,7 +183,10 @@ def _attention_changes(
     z = pattern_of(model.blocks[layer].attn, q, k).to(v.dtype) @ v
     if model.blocks[layer].attn.post is not None:
         return _rescaled_changes(live, layer, at, z[jobs.job], sites)
-    return change.index_add_(0, at.job_rows, _head_changes(live, layer, jobs, z, sites))
+    heads = _head_changes(live, layer, jobs, z, sites)
+    for _, a, b in jobs.heads:  # no head writes twice at a point: they are added in order, on a GPU as well
+        change.index_add_(0, at.job_rows[a:b], heads[a:b])
+    return change
 
 
 def _rescaled_changes(

@@ -250,8 +250,9 @@ def mean_terms(
         rows = slice(start, start + at_once)
         part = _new_terms(model, len(tokens[rows]), tokens.shape[1], neurons)
         _fill(model, tokens[rows], part, slice(None))
+        member = torch.nn.functional.one_hot(stratum[rows], strata).T.to(model.dtype)
         for tensor, more in zip(_tensors(total), _tensors(part), strict=True):
-            tensor.index_add_(0, stratum[rows], more)
+            tensor.add_((member @ more.flatten(1)).view_as(tensor))  # on a GPU `index_add_` adds in any order
     count = torch.bincount(stratum, minlength=strata)
     for tensor in _tensors(total):
         tensor.div_(count.view(-1, *[1] * (tensor.ndim - 1)))
