@@ -80,7 +80,7 @@ def _unembedding(model: Transformer, tokens: Sequence[Sequence[int]]) -> Float[T
 def _as_long(tokens: Sequence[Sequence[int]]) -> Int[Tensor, "n k"]:
     """Tokens of each prompt, the first of them (or token 0) repeated where there are fewer than of others."""
     width = max(1, *map(len, tokens))
-    return torch.tensor([[*row, *(row or (0,))[:1] * (width - len(row))] for row in tokens])
+    return torch.tensor([[*row, *[row[0] if row else 0] * (width - len(row))] for row in tokens])
 
 
 def _terms(
