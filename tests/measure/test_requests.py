@@ -26,6 +26,7 @@ def edges(sender: Node, **options) -> EdgeRequest:
         (KNOCKOUT, 4),
         (AttentionRequest((HEAD,), (END,), (END,)), 0),
         (AttentionRequest((HEAD,), (END,), (END,), under=KNOCKOUT), 4),
+        (NodeRequest((Site(Node("head", 0, 0), END),), under=edges(HEAD)), 5),
         (Subgraph("nodes"), 8),
     ],
 )

@@ -88,6 +88,14 @@ def test_via_mlps_is_direct_where_no_mlp_lies_between(gpt2: Case) -> None:
     assert (direct - via).abs().max() > 1e-3
 
 
+def test_knocking_out_embed_and_a_first_head_go_side_by_side(case: Case) -> None:
+    """Both enter at layer 0 and start together, but what layer 0 reads changes in one of them alone."""
+    both = [Experiment(sites=frozenset([Site(node, Position("A"))])) for node in (Node("head", 0, 1), Node("embed"))]
+    for experiment, together in zip(both, logits(case, *both), strict=True):
+        assert (logits(case, experiment)[0] - together).abs().max() < CLOSE
+    assert (logits(case, *both[::-1]) - logits(case, *both).flip(0)).abs().max() < CLOSE
+
+
 @pytest.mark.parametrize("at", [Position("A"), EVERYWHERE], ids=str)
 def test_a_change_reaches_a_receiver_through_each_mlp_once(case: Case, at: Position) -> None:
     """Where all MLPs between are receivers, or are knocked out, nothing is left to flow through them beside that."""

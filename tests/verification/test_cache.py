@@ -14,9 +14,17 @@ import torch
 from circuitdsl import cli
 from circuitdsl.api import MEAN_PROMPTS, loads, make_benches
 from circuitdsl.circuit.measurements import Metric
+from circuitdsl.circuit.nodes import Edge, Input, Node, Position, Site
+from circuitdsl.measure import memory as memory_module
+from circuitdsl.measure import remembered
+from circuitdsl.measure.bench import bench as make_bench
 from circuitdsl.measure.memory import _machine, memory, model_digest
+from circuitdsl.measure.requests import EdgeRequest, NodeRequest
 from circuitdsl.measure.store import Numbers, Store, default_path, digest
+from circuitdsl.models.products import prefers_one_dnn
+from circuitdsl.patching.subgraph import Subgraph
 from circuitdsl.tasks import dataset
+from circuitdsl.tasks.dataset import PromptPair, sample
 from circuitdsl.tasks.registry import TASKS
 from circuitdsl.verification.verify import Options, verify
 
@@ -166,6 +174,93 @@ def test_threads_and_number_format_are_part_of_what_a_number_depends_on(pocket, 
             assert memory(store, pocket, (), Metric(), tuple).context != one
         finally:
             torch.set_num_threads(before)
+
+
+# --- what a number depends on ----------------------------------------------------------------------
+
+IO = Position("IO")
+HEAD = Node("head", 2, 5)
+EDGE = EdgeRequest((Edge(Node("head", 0, 6), Input(HEAD, "k"), IO),))
+MEAN = NodeRequest((Site(HEAD, IO),), ablate="mean")
+
+
+@pytest.fixture
+def pair(pocket_tokens) -> PromptPair:
+    return sample(TASKS["ioi"], pocket_tokens, 1).pairs[0]
+
+
+@pytest.fixture
+def key(pocket, path: Path, pair: PromptPair):
+    """The hashes under which a request's number on a prompt is kept."""
+
+    def call(request, prompt: PromptPair = pair, means: tuple[PromptPair, ...] = (pair,)) -> tuple[bytes, bytes]:
+        with Store(path) as store:
+            known = memory(store, pocket, (prompt,), Metric(), lambda: means)
+            return known.name(request), known.prompts(request, np.arange(1))[0]
+
+    return call
+
+
+@pytest.mark.parametrize(
+    "field", ["clean_tokens", "corrupt_tokens", "answers", "distractors", "corrupt_answers", "positions"]
+)
+@pytest.mark.parametrize("request_", [EDGE, MEAN], ids=["edge", "mean"])
+def test_a_number_depends_on_its_prompt(key, pair: PromptPair, field: str, request_) -> None:
+    before = getattr(pair, field)
+    after = {**before, "IO": (1,)} if field == "positions" else (7, *before[1:])
+    assert key(request_, replace(pair, **{field: after}))[1] != key(request_)[1]
+    assert key(request_, replace(pair, positions=pair.positions | {"S1": (1,)})) == key(request_)
+
+
+def test_a_mean_depends_on_its_stratum_and_on_the_prompts_it_is_a_mean_of(key, pair: PromptPair) -> None:
+    elsewhere, other = replace(pair, stratum="else"), replace(pair, corrupt_tokens=(7, *pair.corrupt_tokens[1:]))
+    assert key(EDGE, elsewhere, (other,)) == key(EDGE)
+    assert key(MEAN, elsewhere)[1] != key(MEAN)[1] != key(EDGE)[1]
+    assert len({key(MEAN, pair, pool)[0] for pool in ((pair,), (other,), (elsewhere,), (pair, other))}) == 4
+
+
+def test_prompts_of_means_have_hashes_of_their_own(pocket, path: Path, pair: PromptPair) -> None:
+    with Store(path) as store:
+        known = memory(store, pocket, (pair,), Metric(), lambda: (pair,))
+        assert known.prompts(EDGE, np.arange(1)) != known.prompts(MEAN, np.arange(1))
+
+
+def test_a_number_depends_on_the_model_the_machine_and_the_code(pocket, monkeypatch: pytest.MonkeyPatch) -> None:
+    digests = [model_digest(one) for one in (pocket, replace(pocket, sha256="x"), replace(pocket, n_ctx=90))]
+    assert len(set(digests)) == 3
+    machine = _machine(pocket)
+    monkeypatch.setattr(memory_module, "prefers_one_dnn", lambda: not prefers_one_dnn())
+    assert _machine(pocket) != machine
+    code = memory_module._code()
+    memory_module._code.cache_clear()
+    monkeypatch.setattr(memory_module, "_CODE", ("measure", "models"))
+    assert memory_module._code() != code
+    memory_module._code.cache_clear()
+
+
+def test_circuits_that_differ_in_anything_have_other_names() -> None:
+    site, edge = frozenset([Site(HEAD, IO)]), frozenset(EDGE.edges)
+    circuits = [
+        Subgraph("nodes"),
+        Subgraph("edges"),
+        Subgraph("nodes", site),
+        Subgraph("edges", edges=edge),
+        Subgraph("nodes", site, mlps=True),
+        Subgraph("nodes", site, ablate="mean"),
+        Subgraph("nodes", site, inverted=True),
+    ]
+    assert len(set(map(repr, circuits))) == len(circuits)
+
+
+def test_that_a_patch_changed_nothing_is_remembered(pocket, pocket_tokens, path: Path) -> None:
+    data = sample(TASKS["ioi"], pocket_tokens, 8, corrupt="flip")  # which leaves IO as it is
+    found = []
+    for _ in range(2):
+        with Store(path) as store:
+            one = make_bench(pocket, data, Metric(), store=store)
+            found.append(remembered.measure(one, [EDGE], np.arange(8))[EDGE])
+            assert one.memory.found == (8 if len(found) == 2 else 0)
+    assert not any(series.changed.any() for series in found)
 
 
 def test_what_this_run_has_measured_is_not_known_from_earlier(pocket, path: Path) -> None:
