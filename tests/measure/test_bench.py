@@ -51,6 +51,23 @@ def test_prompts_do_not_depend_on_their_company(pocket, data, name: str) -> None
                 assert together[request].values[place] == pytest.approx(alone[request].values[0], abs=2e-4)
 
 
+def test_a_patch_changes_a_prompt_where_any_of_its_terms_differs(pocket, pocket_tokens) -> None:
+    """Under `flip` nothing differs before S2."""
+    whole = bench(pocket, sample(TASKS["ioi"], pocket_tokens, 4, corrupt="flip"), Metric())
+    before, after = Site(H06, Position("IO")), Site(H06, END)
+    sites = [(before,), (after,), (before, after)]
+    found = measure(whole, [NodeRequest(each) for each in sites], np.arange(4)).values()
+    assert [series.changed.tolist() for series in found] == [[False] * 4, [True] * 4, [True] * 4]
+
+
+def test_means_are_taken_anew_for_neurons_that_come_later(pocket, data) -> None:
+    neuron = NodeRequest((Site(Node("mlp", 1, index=3), END),), "mean")
+    first, other = bench(pocket, data, Metric()), bench(pocket, data, Metric())
+    measure(first, [NodeRequest((Site(H06, END),), "mean")], np.arange(8))
+    ours, alone = (measure(each, [neuron], np.arange(8))[neuron] for each in (first, other))
+    assert ours.values == pytest.approx(alone.values, abs=1e-6) and ours.changed.all()
+
+
 def test_the_corrupt_embedding_everywhere_is_the_corrupt_run(pocket, data) -> None:
     whole = bench(pocket, data, Metric())
     (series,) = measure(whole, [NodeRequest((Site(EMBED, EVERYWHERE),))], np.arange(48)).values()

@@ -53,6 +53,13 @@ def first_seen(model: Transformer) -> int:
     return LENGTH - (model.blocks[1].attn.window or LENGTH)
 
 
+def test_what_one_verb_changes_another_that_changes_nothing_does_not_undo(case: Case) -> None:
+    early, late = Scale((Node("head", 0, 1),), 0.5), Scale((Node("head", case.model.n_layers - 1, 0),), 1.0)
+    for verbs, changed in (((early, late), True), ((late, early), True), ((late,), False)):
+        found = intervene(case.runs, Intervention("test", "", verbs), case.positions)
+        assert found.changed.tolist() == [changed] * len(case.clean)
+
+
 def test_nothing_changed_changes_nothing(case: Case) -> None:
     assert torch.allclose(logits(case), case.model.logits(case.runs.clean.end), atol=1e-5)
     whole = Scale((Node("head", 1, 0), Node("mlp", 1), Node("head", 0, 1, 3)), 1.0)

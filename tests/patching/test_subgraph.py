@@ -38,6 +38,21 @@ def with_means(case: Case) -> Case:
     return replace(case, runs=case.runs.with_means(means, zeros))
 
 
+def test_each_prompt_gets_the_means_of_its_own_stratum(case: Case) -> None:
+    """Neighbours of other strata make no difference to a prompt."""
+    stratum = torch.tensor([0, 1, 0])
+    means = mean_terms(case.model, case.corrupt, stratum, 2, neurons(case.model))
+    some = [Subgraph("nodes", ablate="mean", mlps=True), Subgraph("edges", ablate="mean")]
+    whole = kept(replace(case, runs=case.runs.with_means(means, stratum)), *some)
+    for row in range(3):
+        one = case.on([row])
+        own, other = (
+            kept(replace(one, runs=one.runs.with_means(means, torch.tensor([which]))), *some)[:, 0]
+            for which in (stratum[row], 1 - stratum[row])
+        )
+        assert (whole[:, row] - own).abs().max() < CLOSE < (own - other).abs().max()
+
+
 # --- the definition ---------------------------------------------------------------------------------
 
 
