@@ -218,10 +218,12 @@ def ends_of_pairs(
     clean, corrupt = (tokens.to(model.device).long() for tokens in (clean, corrupt))
     for tokens, which in ((clean, "clean"), (corrupt, "corrupt")):
         _check_tokens(model, tokens, which)
-    found = []
-    for pair in zip(clean.split(at_once), corrupt.split(at_once), strict=True):
-        runs = run(model, *pair)
-        found.append((runs.clean.end, runs.corrupt.end))
+
+    def of_some(clean: Tensor, corrupt: Tensor) -> tuple[Tensor, Tensor]:
+        runs = run(model, clean, corrupt)  # let go of before the next are run
+        return runs.clean.end, runs.corrupt.end
+
+    found = [of_some(*pair) for pair in zip(clean.split(at_once), corrupt.split(at_once), strict=True)]
     ends, others = zip(*found, strict=True)
     return torch.cat(ends), torch.cat(others)
 
