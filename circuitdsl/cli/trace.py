@@ -111,12 +111,11 @@ def _cut(bench: Bench, head: Node, source: Position, target: Position, reach: Re
 
 def _measured(name: str, values: np.ndarray, strata: np.ndarray, unit: str) -> Measured:
     from circuitdsl.report.report import Measured
+    from circuitdsl.verdict.estimates import limits_of
     from circuitdsl.verdict.families import FAMILY
-    from circuitdsl.verdict.moments import mean
-    from circuitdsl.verdict.ratios import intervals
+    from circuitdsl.verdict.means import mean
 
-    (limits,) = intervals([(mean(values, strata), FAMILY)])
-    return Measured(name, float(values.mean()), limits, len(values), unit)
+    return Measured(name, float(values.mean()), limits_of(mean(values, strata), FAMILY), len(values), unit)
 
 
 def _task(circuit: Circuit, wanted: str | None) -> TaskUse:

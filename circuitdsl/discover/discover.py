@@ -14,7 +14,7 @@ from circuitdsl.errors import UserError
 from circuitdsl.language.format import format_text
 from circuitdsl.measure.bench import Bench
 from circuitdsl.report.report import ClaimResult, Report
-from circuitdsl.verdict.moments import mean
+from circuitdsl.verdict.means import mean
 
 #: verifies a text
 Check = Callable[[str], Report]

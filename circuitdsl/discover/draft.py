@@ -16,8 +16,8 @@ from circuitdsl.discover.places import END, places
 from circuitdsl.discover.search import Found, Search, Sending
 from circuitdsl.measure.bench import Bench, behaviour, measure
 from circuitdsl.measure.requests import AttentionRequest
-from circuitdsl.verdict.intervals import share
-from circuitdsl.verdict.moments import mean
+from circuitdsl.verdict.estimates import share
+from circuitdsl.verdict.means import mean
 
 #: bounds are this share of the interval's limit nearer to zero
 INSIDE = 0.6
@@ -134,7 +134,7 @@ def _looks(bench: Bench, group: Named, settings: Search) -> Iterator[Looks]:
     for request, target in requests.items():
         one = series[request].only(series[request].present)
         if len(one.indices) >= len(indices) / 2:
-            low = float(mean(one.values, bench.strata[one.indices]).interval(0.01)[0])
+            low = float(mean(one.values, ends=(0.0, 1.0)).interval(0.01)[0])
             best = Looks(group, target, low) if best is None or low > best.low else best
     if best and best.low >= ATTENDS:
         yield best

@@ -16,8 +16,9 @@ import numpy as np
 from circuitdsl.circuit.nodes import EMBED, LOGITS, Edge, Input, Node, NodeKind, Port, Position
 from circuitdsl.discover.places import END, places
 from circuitdsl.measure.bench import Bench, measure
+from circuitdsl.measure.metrics import RANGES
 from circuitdsl.measure.requests import EdgeRequest
-from circuitdsl.verdict.moments import moments
+from circuitdsl.verdict.means import UNKNOWN, pair
 from circuitdsl.verdict.ratios import Ratio
 
 #: false finds that a stage may have on average, were there nothing to find
@@ -186,7 +187,8 @@ def _ratios(bench: Bench, candidates: Sequence[Candidate], settings: Search) -> 
             yield None
             continue
         d, gap = one.values - bench.clean[one.indices], (bench.clean - bench.corrupt)[one.indices]
-        yield Ratio(moments(d, gap, strata=bench.strata[one.indices]))
+        low, high = RANGES.get(bench.metric.name, UNKNOWN)
+        yield Ratio(pair(d, gap, bench.strata[one.indices], high - low, "first"))
 
 
 def _link(candidate: Candidate, ratio: Ratio) -> Link:

@@ -24,7 +24,13 @@ HITS = frozenset({"accuracy"})
 #: metrics whose differences are said in percentage points
 SHARES = HITS | {"prob_diff"}
 #: what metrics cannot leave, where that is not the whole line
-POSSIBLE = {"prob_diff": (-1.0, 1.0), "logprob": (float("-inf"), 0.0), "kl": (0.0, float("inf"))}
+RANGES = {
+    "accuracy": (0.0, 1.0),
+    "chance": (0.0, 1.0),
+    "prob_diff": (-1.0, 1.0),
+    "logprob": (float("-inf"), 0.0),
+    "kl": (0.0, float("inf")),
+}
 #: metrics whose clean value lies below the corrupt one
 FALLING = frozenset({"kl"})
 

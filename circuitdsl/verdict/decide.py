@@ -14,13 +14,9 @@ number; over the claims of a spec, Holm's procedure keeps each of the two sums a
 Effects are ratios of means. They are tested without dividing, on the paired `d - b g`, and only where the gap itself
 is clear: p-values of claims on effects are never smaller than the gap's own.
 
-A figure that is the same on every prompt has no variance, and no interval can be computed from its spread. n equal
-prompts show only that, at 95 %, less than a share `1 - 0.05^(1/n)` of prompts differ (Clopper and Pearson; about
-3 / n). Where the metric moves with every change of the logits, equal figures are no accident, and such a figure is
-decided by its value, at the last look, from `CONSTANT` prompts on; its reason says how many prompts may differ. Nearer
-to a bound than rounding can tell (a millionth of the gap) it decides nothing, unless it is the bound exactly. Where
-the metric jumps (`Sample.step`: accuracy), that no prompt changed is what chance does with few changes: all such
-figures have intervals that allow for the prompts that would change by the whole step (`bounded.py`).
+A figure that is the same on every prompt is no certainty: n equal prompts show only that, at 95 %, less than a share
+`1 - 0.05^(1/n)` of prompts differ (Clopper and Pearson; about 3 / n). Every test allows for a prompt that was not seen
+(`means.py`). Where the prompts at hand do not decide, the reason says how many would.
 """
 
 from __future__ import annotations
@@ -34,15 +30,14 @@ from numpy.typing import ArrayLike
 
 from circuitdsl.circuit.criteria import AboveChance, Moves, Stronger, Test, Within
 from circuitdsl.verdict import extremes, reasons
+from circuitdsl.verdict.estimates import Estimate, Limits, limits_of
 from circuitdsl.verdict.extremes import Extreme
 from circuitdsl.verdict.families import FAMILY, Levels, family_levels
-from circuitdsl.verdict.intervals import Estimate
-from circuitdsl.verdict.moments import SMALL
 from circuitdsl.verdict.ratios import Ratio, intervals
-from circuitdsl.verdict.samples import Rarity, Sample, constant, figure_of, on_effects
+from circuitdsl.verdict.samples import Rarity, Sample, figure_of, on_effects
 from circuitdsl.verdict.sampling import Looks
+from circuitdsl.verdict.strata import SMALL
 from circuitdsl.verdict.weighing import FEWEST, Evidence, Part, Verdict, weigh
-from circuitdsl.verdict.words import Limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +45,7 @@ class Decision:
     """A verdict with the numbers behind it; None where there is no such number.
 
     `ci` is the plain 95 % interval, `ci_used` the one the verdict went by, at `level`. Of a claim with several parts
-    the numbers are those of the part that decided, and `parts` has all. `degenerate` figures have no interval, being
-    the same on every prompt.
+    the numbers are those of the part that decided, and `parts` has all.
     """
 
     verdict: Verdict
@@ -66,7 +60,6 @@ class Decision:
     p_holds: float = 1.0
     p_fails: float = 1.0
     level: float = FAMILY
-    degenerate: bool = False
     null: Rarity | None = None
     disagree: tuple[str, ...] = ()
     label: str = ""
@@ -192,8 +185,7 @@ def _described(judged: Judged, limits: Sequence[Limits | None]) -> Decision:
     decision = _with_figure(numbers, part, limits)
     if few:
         return replace(decision, ci_used=None)
-    degenerate, against = constant(part.figures[-1]), _disagreeing(part, judged.verdict)
-    decision = replace(decision, degenerate=degenerate, disagree=against)
+    decision = replace(decision, disagree=_disagreeing(part, judged.verdict))
     return replace(decision, reason=reasons.reason(part, decision))
 
 
@@ -207,7 +199,7 @@ def _with_differences(decision: Decision, figure: Estimate, part: Part) -> Decis
 def _with_figure(decision: Decision, part: Part, limits: Sequence[Limits | None]) -> Decision:
     """Add name, value and intervals of the figure; a ratio whose gap is unclear has no value."""
     figure, (plain, last) = part.figures[-1], limits
-    known = plain is not None or not isinstance(figure, Ratio) or bool(figure.degenerate)
+    known = plain is not None or not isinstance(figure, Ratio)
     value, used = float(figure.value) if known else None, _used(part, decision.level, last)
     return replace(decision, name=name_of(part), value=value, ci=_shown(part, plain), ci_used=_shown(part, used))
 
@@ -223,11 +215,11 @@ def name_of(part: Part) -> str:
 
 
 def _shown(part: Part, limits: Limits | None) -> Limits | None:
-    """An interval cut to what a measured value can be; tests go by the whole of it."""
-    possible = part.sample.possible
-    if limits is None or possible is None or name_of(part) != part.sample.name:
+    """An interval cut to what a measured score can be; tests go by the whole of it."""
+    if limits is None or name_of(part) != part.sample.name:
         return limits
-    return max(limits[0], possible[0]), min(limits[1], possible[1])
+    low, high = part.sample.range
+    return max(limits[0], low), min(limits[1], high)
 
 
 def _used(part: Part, level: float, last: Limits | None) -> Limits | None:
@@ -237,9 +229,9 @@ def _used(part: Part, level: float, last: Limits | None) -> Limits | None:
     low, high = last
     for k, figure in enumerate(part.figures[:-1]):
         alpha = part.looks.nominal(level, k)
-        if constant(figure) or min(float(figure.above(low)), float(figure.below(high))) > alpha / 2:
+        if min(float(figure.sides(low)[1]), float(figure.sides(high)[0])) > alpha / 2:
             continue  # the limits of this look lie further out, as they nearly always do
-        if there := intervals([(figure, alpha)])[0]:
+        if there := limits_of(figure, alpha):
             low, high = max(low, there[0]), min(high, there[1])
     return (low, high) if low <= high else last
 
@@ -253,7 +245,7 @@ def _disagreeing(part: Part, verdict: Verdict) -> tuple[str, ...]:
     against = []
     for k in np.flatnonzero(counts >= SMALL):
         figure = figure_of(part.test, part.sample.take(codes.ravel() == k))
-        if part.region.contains(figure) == (verdict == "holds") or constant(figure):
+        if part.region.contains(figure) == (verdict == "holds"):
             continue
         if isinstance(figure, Ratio) and not figure.sign * figure.denominator.value > 0:
             continue

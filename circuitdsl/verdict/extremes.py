@@ -31,10 +31,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from circuitdsl.circuit.criteria import Beyond, Within
+from circuitdsl.verdict.estimates import Array, Limits
 from circuitdsl.verdict.families import all_of, any_of
-from circuitdsl.verdict.intervals import Array
 from circuitdsl.verdict.ratios import intervals
-from circuitdsl.verdict.words import Limits
 
 if TYPE_CHECKING:
     from circuitdsl.verdict.samples import Sample
@@ -142,10 +141,7 @@ def found(extreme: Extreme, parts: Sequence[Part], level: Callable[[Part], float
 
 
 def _limits(parts: Sequence[Part], alpha: Array) -> tuple[Array, Array]:
-    """Limits of the size of every leaf at its level; a leaf without variance is where it is."""
+    """Limits of the size of every leaf at its level."""
     found = intervals([(part.figures[-1], level) for part, level in zip(parts, alpha.tolist(), strict=True)])
     low, high = np.array([limits or (np.nan, np.nan) for limits in found]).T
-    values = np.array([float(part.figures[-1].value) for part in parts])
-    flat = np.array([bool(part.figures[-1].degenerate) for part in parts]) & np.isnan(low)
-    low, high = np.where(flat, values, low), np.where(flat, values, high)
     return np.maximum(0.0, np.maximum(low, -high)), np.maximum(np.abs(low), np.abs(high))

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from circuitdsl.circuit.criteria import AboveChance, Matters, Negligible, Signed, Stronger
-from circuitdsl.verdict.intervals import Estimate
+from circuitdsl.verdict.enough import MOST_PROMPTS, MOST_TIMES, prompts_to_decide
+from circuitdsl.verdict.estimates import Estimate, Limits, limits_of
 from circuitdsl.verdict.ratios import Ratio
-from circuitdsl.verdict.samples import CONSTANT, NULL_MEMBERS, Rarity, Region, Versus, on_effects
-from circuitdsl.verdict.words import Limits, Unit, confidence, exact, scale
+from circuitdsl.verdict.samples import NULL_MEMBERS, Rarity, Region, Versus, on_effects
+from circuitdsl.verdict.words import Unit, confidence, exact, scale
 
 if TYPE_CHECKING:
     from circuitdsl.verdict.decide import Decision
@@ -35,10 +36,10 @@ def reason(part: Part, decision: Decision) -> str:
         text += f"; {part.because}"
     elif part.rare and decision.verdict == "holds":
         text += f", rarer than {part.rare.stronger} of {part.rare.size}"
-    if decision.degenerate:
-        text += f"; {_no_variance(part, decision.n)}"
-    elif _unchanged(part):
-        text += f"; {_no_change(part, decision)}"
+    if _alike(part):
+        text += f"; {_none_differs(part, decision)}"
+    if decision.verdict == "undecided" and part.final and not part.because:
+        text += f"; {_enough(part, decision)}"
     if decision.disagree:
         text += f"; strata that disagree: {', '.join(decision.disagree)}"
     return text
@@ -66,8 +67,7 @@ def gap_trouble(figure: Estimate, unit: Unit, alpha: float) -> str:
         return ""
     gap = figure.denominator
     wrong = gap.below(0.0) if figure.sign > 0 else gap.above(0.0)
-    low, high = (float(v) for v in gap.interval(alpha))
-    limits = None if math.isnan(low) else (low, high)
+    limits = limits_of(gap, alpha)
     shown = scale(unit, float(gap.value), limits, (0.0,)).estimate(float(gap.value), limits)
     if wrong <= alpha / 2:
         side = "below" if figure.sign > 0 else "above"
@@ -120,8 +120,6 @@ def _unit(part: Part) -> Unit:
 def _finding(part: Part, decision: Decision) -> str:
     """What the interval says of the region, whatever else decided."""
     limits, unit = decision.ci_used, _unit(part)
-    if limits is None and decision.verdict == "undecided":
-        return _unclear(part, decision)
     low, high = limits or (decision.value or 0.0,) * 2
     crossed = [bound for bound in part.region.bounds if low < bound < high]
     if crossed and (decision.verdict == "undecided" or part.forced):
@@ -132,22 +130,13 @@ def _finding(part: Part, decision: Decision) -> str:
     return f"is {_place(part, decision.value or 0.0, (low, high), unit)}"
 
 
-def _unclear(part: Part, decision: Decision) -> str:
-    """Why a figure without an interval decides nothing: more prompts are to come, or it lies too near a bound."""
-    if not part.final or not decision.degenerate or decision.n < CONSTANT:
-        return "decides nothing yet"
-    near = min(part.region.bounds, key=lambda bound: abs(bound - (decision.value or 0.0)))
-    return f"is too close to {exact(_unit(part), near)} to tell on which side it is"
-
-
 def _comparison(part: Part, decision: Decision) -> str:
     """How a change compares with another in size, with the other's number."""
     figure = part.figures[-1]
     assert isinstance(part.test, Stronger) and isinstance(figure, Versus)
     words = {"holds": "is stronger than", "fails": "is weaker than"}
     value = float(figure.other.value)
-    low, high = (float(v) for v in figure.other.interval(part.looks.nominal(decision.level, len(part.figures) - 1)))
-    limits = None if math.isnan(low) or math.isnan(high) else (low, high)
+    limits = limits_of(figure.other, part.looks.nominal(decision.level, len(part.figures) - 1))
     shown = scale(part.sample.unit, value, limits).estimate(value, limits) + _at_level(decision, part)
     finding = words.get(decision.verdict, "is not clearly stronger or weaker than")
     return f"{finding} {shown} of {part.test.name}"
@@ -172,26 +161,24 @@ def _place(part: Part, value: float, limits: Limits, unit: Unit) -> str:
     return f"between {exact(unit, low)} and {exact(unit, high)}"
 
 
-def _no_variance(part: Part, n: int) -> str:
-    """What no prompt differing from the others shows, and what it does not."""
-    figure = part.figures[-1]
-    what = "the figure"
-    if isinstance(figure, Ratio) and not figure.degenerate:
-        what = "clean − corrupt" if figure.denominator.degenerate else "patched − clean"
-    share = -math.expm1(math.log(0.05) / n)
-    return f"{what} has no variance over {n} prompts (up to {scale('percent', share, None).amount(share)} may differ)"
+def _alike(part: Part) -> bool:
+    """Whether the claim is about changes, and no prompt differs from another."""
+    d = part.sample.d
+    return d is not None and bool(np.ptp(part.sample.array("d")) == 0)
 
 
-def _unchanged(part: Part) -> bool:
-    """Whether the claim is about changes of a metric that jumps, and no prompt differs from another."""
-    sample = part.sample
-    return sample.step is not None and sample.d is not None and bool(np.ptp(sample.array("d")) == 0)
-
-
-def _no_change(part: Part, decision: Decision) -> str:
+def _none_differs(part: Part, decision: Decision) -> str:
     """How many prompts may yet change where none did, at the level that the verdict used."""
     n, figures = decision.n, len(part.figures)
     share = -math.expm1(math.log(part.looks.nominal(decision.level, figures - 1) / 2) / n)
     what = "unchanged" if not np.any(part.sample.array("d")) else "changed alike"
     what = "alike" if isinstance(part.test, AboveChance) else what
     return f"all {n} prompts are {what}, but up to {scale('percent', share, None).amount(share)} of others may differ"
+
+
+def _enough(part: Part, decision: Decision) -> str:
+    """How many prompts would decide, were they like those seen."""
+    needed = prompts_to_decide(part, decision.level)
+    if needed is None:
+        return f"{min(decision.n * MOST_TIMES, MOST_PROMPTS)} prompts like these would not decide"
+    return f"about {needed} prompts like these would decide"

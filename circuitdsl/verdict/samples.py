@@ -9,17 +9,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from circuitdsl.circuit.criteria import AboveChance, Beyond, Matters, Moves, Negligible, Signed, Stronger, Test, Within
-from circuitdsl.verdict.bounded import Bounded, changes
-from circuitdsl.verdict.intervals import Array, Estimate, Number, share
-from circuitdsl.verdict.moments import mean, moments
-from circuitdsl.verdict.ratios import Joint, Ratio
+from circuitdsl.verdict.estimates import Array, Estimate, Number, share
+from circuitdsl.verdict.means import UNKNOWN, Mean, Pair, Range, Shared, mean, pair
+from circuitdsl.verdict.ratios import Ratio
 from circuitdsl.verdict.words import Unit
 
 #: the null must have this many members, 1 / (19 + 1) being 5 %
 NULL_MEMBERS = 19
 RARE = 0.05
-#: fewer prompts decide nothing when they are all the same
-CONSTANT = 32
 #: fewer strata say too little about how templates differ
 FEWEST_STRATA = 15
 
@@ -34,12 +31,12 @@ class Sample:
     such hits, its mean a share of all; `falls` that the metric is better when lower (`kl`), so that its gap is
     negative. `name` is what the reason calls `value`, `label` the member of an `each` claim.
 
-    `step` says that `d` and `g` are changes of a metric that jumps, and by how much at most on one prompt: 1 for
-    accuracy, which is 0 or 1. Then prompts that do not change are evidence of few changes only, never of none. None is
-    for metrics that move with every change of the logits: a `d` of 0 on all prompts says that nothing was changed.
+    `called` is the name of an effect that has one of its own, such as faithfulness.
 
-    `called` is the name of an effect that has one of its own, such as faithfulness. `possible` is the range that
-    `value` cannot leave, such as 0 to 1 for attention: intervals are shown within it.
+    `range` is what a score cannot leave, such as 0 to 1 for attention: `value` is one, and `d`, `g` and `other` are
+    differences of two. Intervals are shown within it, and where both ends are finite, tests go by it. `shared` says
+    which score of `g` is the base of `d`: the first (clean) or the second (corrupt). `size` is the size of the scores
+    where there is no gap to compare a change with.
     """
 
     strata: NDArray[np.generic]
@@ -52,9 +49,10 @@ class Sample:
     hits: bool = False
     falls: bool = False
     label: str = ""
-    step: float | None = None
-    possible: tuple[float, float] | None = None
     called: str = ""
+    range: Range = UNKNOWN
+    shared: Shared = ""
+    size: float | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "strata", np.asarray(self.strata))
@@ -63,8 +61,8 @@ class Sample:
                 object.__setattr__(self, name, np.asarray(y, float))
                 if np.shape(y) != (self.n,):
                     raise ValueError(f"{name} has shape {np.shape(y)} for {self.n} prompts")
-                if self.step is not None and name != "value" and np.any(np.abs(y) > self.step):
-                    raise ValueError(f"{name} changes by more than the step of {self.step:g}")
+                if name != "value" and np.any(np.abs(y) > self.span * (1 + 1e-6)):
+                    raise ValueError(f"{name} changes by more than the {self.span:g} that a score can")
 
     @property
     def n(self) -> int:
@@ -74,6 +72,11 @@ class Sample:
     def sign(self) -> int:
         """The sign the gap must have."""
         return -1 if self.falls else 1
+
+    @property
+    def span(self) -> float:
+        """By how much a score can change at most."""
+        return self.range[1] - self.range[0]
 
     def array(self, name: str) -> NDArray[np.float64]:
         """`d`, `g` or `value`; an error where it was not measured."""
@@ -138,7 +141,7 @@ def on_effects(test: Test) -> bool:
 
 def effect_of(sample: Sample) -> Ratio:
     """The effect on the prompts of a sample."""
-    return Ratio(_joint(sample, "g"), sample.sign)
+    return Ratio(_pair(sample, "g", sample.shared), sample.sign)
 
 
 def figure_of(test: Test, sample: Sample) -> Estimate:
@@ -146,33 +149,19 @@ def figure_of(test: Test, sample: Sample) -> Estimate:
     if on_effects(test):
         return effect_of(sample)
     if isinstance(test, Stronger):
-        return Versus(_joint(sample, "other"))
+        return Versus(_pair(sample, "other", "second"))
     if isinstance(test, Moves | AboveChance) or (isinstance(test, Within | Beyond) and test.quantity == "delta"):
-        # g is what differences are rounded against
-        return _joint(sample, "d" if sample.g is None else "g").combine(1.0, 0.0)
+        return _pair(sample, "d", "").combine(1.0, 0.0)
     value = sample.array("value")
-    return _share_of(value) if sample.hits else mean(value, sample.strata)
+    if sample.hits:  # a prompt may have several, and is then a share of them
+        return share(value) if set(value) <= {0.0, 1.0} else mean(value, ends=(0.0, 1.0))
+    return mean(value, sample.strata, sample.range)
 
 
-def _share_of(hits: NDArray[np.float64]) -> Estimate:
-    """The mean of hits; of shares of hits too, where a prompt has several."""
-    values, counts = np.unique(hits, return_counts=True)
-    return share(hits) if set(values) <= {0.0, 1.0} else Bounded(values, counts.astype(float), 0.0, 1.0)
-
-
-def _joint(sample: Sample, other: str) -> Joint:
+def _pair(sample: Sample, other: str, shared: Shared) -> Pair:
     """`d` and another quantity, measured on the same prompts."""
-    d, g = sample.array("d"), sample.array(other)
-    return moments(d, g, strata=sample.strata) if sample.step is None else changes(d, g, sample.step)
-
-
-def constant(figure: Estimate) -> bool:
-    """Whether a figure, or the numerator or denominator of a ratio, is the same on every prompt and has no interval."""
-    if isinstance(figure, Versus):
-        return bool(figure.less.degenerate | figure.more.degenerate)
-    if isinstance(figure, Ratio):
-        return bool(figure.degenerate | figure.numerator.degenerate | figure.denominator.degenerate)
-    return bool(figure.degenerate)
+    size = sample.size if sample.g is None else float(np.mean(sample.array("g")))
+    return pair(sample.array("d"), sample.array(other), sample.strata, sample.span, shared, size)
 
 
 # --- regions ----------------------------------------------------------------------------------------
@@ -195,13 +184,13 @@ class Region:
 
     def p_values(self, figure: Estimate) -> dict[str, float]:
         """One-sided p-values against every bound: `in_low` for "above low", `out_low` for "below low", and so on."""
-        p = {}  # the bounds belong to [low, high], which matters to figures without variance only
+        below, above = figure.sides(self.bounds).tolist()
+        least, most = figure.ends  # the bounds belong to [low, high]: no figure misses one at the end of what can be
+        p: dict[str, float] = {}
         if math.isfinite(self.low):
-            p["in_low"] = float(figure.above(self.low, closed=True))
-            p["out_low"] = float(figure.below(self.low, closed=False))
+            p |= {"in_low": 0.0 if self.low <= least else above[0], "out_low": below[0]}
         if math.isfinite(self.high):
-            p["in_high"] = float(figure.below(self.high, closed=True))
-            p["out_high"] = float(figure.above(self.high, closed=False))
+            p |= {"in_high": 0.0 if self.high >= most else below[-1], "out_high": above[-1]}
         return p
 
     def combine(self, p: dict[str, float]) -> tuple[float, float]:
@@ -219,7 +208,7 @@ class Versus:
     Shown as `a`; decided on `a - b` and `a + b`.
     """
 
-    both: Joint
+    both: Pair
 
     @property
     def n(self) -> int:
@@ -230,30 +219,30 @@ class Versus:
         return self._own.value
 
     @property
-    def degenerate(self) -> NDArray[np.bool_]:
-        return self._own.degenerate
-
-    @property
-    def _own(self) -> Estimate:
+    def _own(self) -> Mean:
         return self.both.combine(1.0, 0.0)
 
     @property
-    def other(self) -> Estimate:
+    def other(self) -> Mean:
         return self.both.combine(0.0, 1.0)
 
     @property
-    def less(self) -> Estimate:
+    def less(self) -> Mean:
         return self.both.combine(1.0, -1.0)
 
     @property
-    def more(self) -> Estimate:
+    def more(self) -> Mean:
         return self.both.combine(1.0, 1.0)
 
-    def below(self, bound: Number, closed: bool = False) -> Array:
-        return self._own.below(bound, closed)
+    def repeated(self, times: int) -> Versus:
+        return Versus(self.both.repeated(times))
 
-    def above(self, bound: Number, closed: bool = False) -> Array:
-        return self._own.above(bound, closed)
+    @property
+    def ends(self) -> Range:
+        return self._own.ends
+
+    def sides(self, bounds: ArrayLike) -> Array:
+        return self._own.sides(bounds)
 
     def interval(self, alpha: Number = 0.05) -> tuple[Array, Array]:
         return self._own.interval(alpha)
@@ -277,24 +266,20 @@ class Larger:
         return abs(float(figure.value)) > abs(float(figure.other.value))
 
     def p_values(self, figure: Estimate) -> dict[str, float]:
-        """One-sided p-values for each sign of `a - b` and `a + b`; equal sizes without variance are no larger ones."""
+        """One-sided p-values for each sign of `a - b` and `a + b`."""
         assert isinstance(figure, Versus)
         p = {}
         for name, factor in (("less", figure.less), ("more", figure.more)):
-            for side, closed in (("in", False), ("out", True)):
-                p[f"{side}_{name}_above"] = float(factor.above(0.0, closed))
-                p[f"{side}_{name}_below"] = float(factor.below(0.0, closed))
+            p[f"{name}_below"], p[f"{name}_above"] = factor.sides(0.0).tolist()
         return p
 
     def combine(self, p: dict[str, float]) -> tuple[float, float]:
         """Two-sided p-values for |a| > |b| and for |a| < |b|."""
-        larger = (("above", "above"), ("below", "below"))
-        smaller = (("above", "below"), ("below", "above"))
-        found = []
-        for side, pairs in (("in", larger), ("out", smaller)):
-            best = min(max(p[f"{side}_less_{less}"], p[f"{side}_more_{more}"]) for less, more in pairs)
-            found.append(min(1.0, 2 * 2 * best))
-        return found[0], found[1]
+
+        def either(*signs: tuple[str, str]) -> float:
+            return min(1.0, 2 * 2 * min(max(p[f"less_{less}"], p[f"more_{more}"]) for less, more in signs))
+
+        return either(("above", "above"), ("below", "below")), either(("above", "below"), ("below", "above"))
 
 
 def region_of(test: Test, margin: float, sign: int = 1) -> Region | Larger:

@@ -15,30 +15,28 @@ from numpy.typing import ArrayLike
 
 from circuitdsl.circuit.criteria import Matters, Test, Within
 from circuitdsl.verdict import extremes, reasons
+from circuitdsl.verdict.estimates import Estimate
 from circuitdsl.verdict.extremes import Extreme
 from circuitdsl.verdict.families import FAMILY, all_of, any_of, strictest
-from circuitdsl.verdict.intervals import Estimate
-from circuitdsl.verdict.moments import SMALL
 from circuitdsl.verdict.ratios import Ratio
 from circuitdsl.verdict.samples import (
-    CONSTANT,
     FEWEST_STRATA,
     Larger,
     Rarity,
     Region,
     Sample,
     by_stratum,
-    constant,
     figure_of,
     on_effects,
     rarity,
     region_of,
 )
 from circuitdsl.verdict.sampling import Looks
+from circuitdsl.verdict.strata import SMALL
 
 Verdict = Literal["holds", "fails", "undecided", "error"]
 
-#: from fewer prompts neither spread nor skewness can be estimated: they decide nothing
+#: fewer prompts say too little about how prompts differ: they decide nothing
 FEWEST = SMALL
 #: effects are compared with their null on the first prompts, as many as the null's
 NULL_PROMPTS = 32
@@ -154,13 +152,9 @@ def _sequential(part: Part) -> tuple[float, float]:
 
 
 def _at_look(part: Part, figure: Estimate) -> dict[str, float]:
-    """One-sided p-values of one look; a figure without variance waits for the last look, then goes by its value."""
+    """One-sided p-values of one look."""
     p = part.region.p_values(figure)
-    if isinstance(figure, Ratio):
-        p["gap"] = float(figure.unclear)
-    if constant(figure) and (figure.n < part.looks.sizes[-1] or figure.n < CONSTANT):
-        return dict.fromkeys(p, 1.0)
-    return p
+    return p | {"gap": float(figure.unclear)} if isinstance(figure, Ratio) else p
 
 
 def _filter_by_null(part: Part, first: Sample, null: ArrayLike | None) -> Part:

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from circuitdsl.verdict.estimates import Limits
+
 Unit = Literal["percent", "points", "plain"]
-Limits = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -294,20 +295,15 @@ def _member(pair: Pair, found: Effect, judged: Sequence[Decision]) -> MemberResu
 
 def _effects(samples: Sequence[Sample]) -> list[Effect]:
     """Effects with their plain 95 % intervals; none where the gap is not clear, or of a single prompt."""
-    figures = [effect_of(sample) for sample in samples if sample.n > 1]
-    found = zip(figures, intervals([(figure, FAMILY) for figure in figures]), strict=True)
-    effects = ((_if_clear(figure), limits) for figure, limits in found)
-    return [next(effects) if sample.n > 1 else (None, None) for sample in samples]
+    figures = [_clear(sample) for sample in samples]
+    limits = iter(intervals([(figure, FAMILY) for figure in figures if figure]))
+    return [(float(figure.value), next(limits)) if figure else (None, None) for figure in figures]
 
 
-def _effect(sample: Sample) -> float | None:
-    """The effect on the prompts of a sample; none where the gap is not clear, or of a single prompt."""
-    return _if_clear(effect_of(sample)) if sample.n > 1 else None
-
-
-def _if_clear(figure: Ratio) -> float | None:
-    """An effect, where there is a gap to take a share of."""
-    return float(figure.value) if figure.unclear <= FAMILY / 2 else None
+def _clear(sample: Sample) -> Ratio | None:
+    """The effect on the prompts of a sample, where there is a gap to take a share of."""
+    figure = effect_of(sample) if sample.n > 1 else None
+    return figure if figure and figure.unclear <= FAMILY / 2 else None
 
 
 # --- what else a reader should know ----------------------------------------------------------------
@@ -336,8 +332,9 @@ def _notes(plan: ClaimPlan, series: Mapping[Request, Series], bench: Bench) -> t
         if not changes(request) or request not in series:
             continue
         if part.other and isinstance(request, EdgeRequest):
-            here, there = (_effect(sample_of(bench, patched("", r), series)) for r in (request, part.other))
-            if here is not None and there is not None and abs(here - there) > plan.claim.margin:
+            both = [_clear(sample_of(bench, patched("", r), series)) for r in (request, part.other)]
+            here, there = (float(figure.value) if figure else math.nan for figure in both)
+            if abs(here - there) > plan.claim.margin:
                 n = len(series[request].indices)
                 notes.append(f"{label}via MLPs {percent(here)}, direct {percent(there)}, both on {n} prompts")
         share = float(series[request].changed.mean()) if len(series[request].changed) else 0.0

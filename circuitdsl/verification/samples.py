@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
 from circuitdsl.measure.bench import Bench, Series
-from circuitdsl.measure.metrics import HITS, POSSIBLE, SHARES
+from circuitdsl.measure.metrics import HITS, RANGES, SHARES
 from circuitdsl.measure.plan import Base, Part
 from circuitdsl.measure.requests import (
     AttentionRequest,
@@ -22,6 +23,7 @@ from circuitdsl.measure.requests import (
     TraceRequest,
 )
 from circuitdsl.patching.subgraph import Subgraph
+from circuitdsl.verdict.means import UNKNOWN
 from circuitdsl.verdict.samples import Sample
 
 Found = Mapping[Request, Series]
@@ -38,20 +40,19 @@ def sample_of(bench: Bench, part: Part, found: Found) -> Sample:
         return plain
     patch = isinstance(part.request, EdgeRequest | NodeRequest | Subgraph)
     gap = (bench.clean - bench.corrupt)[series.indices] if patch else None
-    rival = None
-    if part.rival is not None:
-        rival = found[part.rival].values - base_of(bench, part.base, found, series.indices)
-    return Sample(
-        plain.strata,
-        other=rival,
-        d=series.values - base_of(bench, part.base, found, series.indices),
+    base = base_of(bench, part.base, found, series.indices)
+    return replace(
+        plain,
+        value=None,
+        other=None if part.rival is None else found[part.rival].values - base,
+        d=series.values - base,
         g=gap,
-        name=plain.name,
         unit="points" if plain.unit == "percent" else plain.unit,
+        hits=False,
         falls=gap is not None and bench.falls,
-        label=part.label,
-        step=1.0 if plain.hits else None,
         called=part.called,
+        shared="" if not isinstance(part.base, str) else "first" if part.base == "clean" else "second",
+        size=float(np.sqrt(np.mean(base**2))),
     )
 
 
@@ -66,18 +67,17 @@ def _plain(bench: Bench, part: Part, series: Series) -> Sample:
     """The numbers as they are measured."""
     strata = bench.strata[series.indices]
     request = part.request.inner if isinstance(part.request, ChangedRequest) else part.request
+    share = Sample(strata, value=series.values, unit="percent", label=part.label, range=(0.0, 1.0))
     if isinstance(request, AttentionRequest):
-        return Sample(strata, value=series.values, name="attention", unit="percent", label=part.label, possible=(0, 1))
+        return replace(share, name="attention")
     if isinstance(request, TraceRequest):
-        return Sample(strata, value=series.values, name="share of firings", unit="percent", hits=True, label=part.label)
+        return replace(share, name="share of firings", hits=True)
+    if isinstance(request, CopyingRequest):
+        return replace(share, name="copying", hits=True)
+    if isinstance(request, ScoreRequest):  # sequences are drawn alike, whatever prompts they stand beside
+        return replace(share, strata=np.zeros(len(strata)), name=f"{request.kind.replace('_', '-')} score")
     if isinstance(request, AttributionRequest):
         return Sample(strata, value=series.values, name="attribution", label=part.label)
-    if isinstance(part.request, CopyingRequest):
-        return Sample(strata, value=series.values, name="copying", unit="percent", label=part.label, hits=True)
-    if isinstance(part.request, ScoreRequest):
-        name = f"{part.request.kind.replace('_', '-')} score"
-        one = np.zeros(len(series.values))  # sequences are drawn alike, whatever prompts they stand beside
-        return Sample(one, value=series.values, name=name, unit="percent", label=part.label, possible=(0, 1))
     metric = request.metric if isinstance(request, BehaviourRequest) else bench.metric
     return Sample(
         strata,
@@ -86,5 +86,5 @@ def _plain(bench: Bench, part: Part, series: Series) -> Sample:
         unit="percent" if metric.name in SHARES else "plain",
         hits=metric.name in HITS,
         label=part.label,
-        possible=POSSIBLE.get(metric.name),
+        range=RANGES.get(metric.name, UNKNOWN),
     )

@@ -40,8 +40,6 @@ from circuitdsl.models.weights import weights_of
 from circuitdsl.report.report import MISSED, MeasurementResult, ModelInfo, Report, SpecInfo, TaskResult
 from circuitdsl.verdict.decide import decide_family, rule
 from circuitdsl.verdict.families import FAMILY
-from circuitdsl.verdict.moments import moments
-from circuitdsl.verdict.ratios import Ratio
 from circuitdsl.verdict.samples import FEWEST_STRATA
 from circuitdsl.verdict.sampling import FIRST_LOOK, Looks, plan_looks
 from circuitdsl.verdict.weighing import NULL_PROMPTS, Evidence, unmeasured, weigh_claim
@@ -316,8 +314,7 @@ def _effects(bench: Bench, indices: np.ndarray, parts: Sequence[Part], found: Ma
     """Effects (ratios of means) of several patches on some prompts."""
     gap = (bench.clean - bench.corrupt)[indices]
     changes = (found[p.request].values - base_of(bench, p.base or "clean", found, indices) for p in parts)
-    ratios = (Ratio(moments(d, gap, strata=bench.strata[indices])) for d in changes)
-    return np.asarray([float(ratio.value) for ratio in ratios])
+    return np.asarray([np.mean(change) for change in changes]) / np.mean(gap)
 
 
 # --- weighing --------------------------------------------------------------------------------------

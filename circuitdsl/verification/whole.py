@@ -21,11 +21,11 @@ from circuitdsl.patching.subgraph import Subgraph
 from circuitdsl.report.report import Detail, Measured, MeasurementResult
 from circuitdsl.verdict.decide import Decision, rule
 from circuitdsl.verdict.families import FAMILY
-from circuitdsl.verdict.moments import SMALL
 from circuitdsl.verdict.ratios import intervals
 from circuitdsl.verdict.reasons import too_few
 from circuitdsl.verdict.samples import Sample, effect_of
 from circuitdsl.verdict.sampling import Looks
+from circuitdsl.verdict.strata import SMALL
 from circuitdsl.verdict.weighing import NULL_PROMPTS, Evidence, unmeasured, weigh, weigh_extreme
 from circuitdsl.verification.samples import sample_of
 

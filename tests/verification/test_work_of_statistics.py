@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 
-from circuitdsl.verdict import ratios, weighing
-from circuitdsl.verdict.moments import Moments
+from circuitdsl.verdict import means, ratios, weighing
 from circuitdsl.verification import verify as verification
 
 SPEC = """circuit t "a test"
@@ -28,23 +28,17 @@ class Work:
     """Counts what is computed while it is in place."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
-        self.searches = self.rounds = self.figures = self.looks = 0
-        limits, below, figure_of, decide_family = (
-            ratios._limits,
-            Moments.below,
-            weighing.figure_of,
-            verification.decide_family,
-        )
+        self.searches = self.tests = self.figures = self.looks = 0
+        falls_to, tails = ratios.falls_to, means.tails
+        figure_of, decide_family = weighing.figure_of, verification.decide_family
 
-        def counted_limits(*args: object) -> object:
+        def counted_search(*args: object) -> object:
             self.searches += 1
-            with patch.context() as during:
-                during.setattr(Moments, "below", counted_below)
-                return limits(*args)  # type: ignore[arg-type]
+            return falls_to(*args)  # type: ignore[arg-type]
 
-        def counted_below(*args: object) -> object:
-            self.rounds += 1
-            return below(*args)  # type: ignore[arg-type]
+        def counted_tails(values: np.ndarray) -> object:
+            self.tests += 1
+            return tails(values)
 
         def counted_figure(*args: object) -> object:
             self.figures += 1
@@ -54,19 +48,21 @@ class Work:
             self.looks += sum(len(part.figures) for one in evidence for part in one.parts)
             return decide_family(evidence, **options)  # type: ignore[arg-type]
 
-        patch.setattr(ratios, "_limits", counted_limits)
+        patch.setattr(ratios, "falls_to", counted_search)
+        patch.setattr(means, "tails", counted_tails)
         patch.setattr(weighing, "figure_of", counted_figure)
         patch.setattr(verification, "decide_family", counted_looks)
 
 
 @pytest.mark.parametrize("claims", [CLAIMS[:2], CLAIMS])
-def test_intervals_are_sought_twice_however_many_claims_there_are(check, monkeypatch, claims: list[str]) -> None:
-    """Once for the claims, once for the pairs of their edges; more rounds than a dozen would be a bad start."""
+def test_intervals_are_sought_together_however_many_claims_there_are(check, monkeypatch, claims: list[str]) -> None:
+    """Once for each number of prompts, of the claims and of the pairs of their edges; and in few rounds."""
     work = Work(monkeypatch)
     report = check(SPEC.format(claims="\n".join(claims)))
     assert len(report.claims) == len(claims)
-    assert work.searches == 2
-    assert 0 < work.rounds <= 2 * 12
+    lengths = {claim.measured.n for claim in report.claims}
+    assert work.searches <= 2 * len(lengths)
+    assert 0 < work.tests <= 12 * work.searches + 8 * work.looks
 
 
 def test_every_look_is_taken_once(check, monkeypatch) -> None:

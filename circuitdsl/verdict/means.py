@@ -1,0 +1,202 @@
+"""Means over prompts, tested without normality (Gaffke 2005; Learned-Miller and Thomas 2019, arXiv:1905.06208).
+
+One prompt in fifty may carry a whole effect. A sample that lacks it has hardly any spread, and a test that goes by the
+spread is then sure of what is not so. Gaffke's test goes by no spread. It adds one prompt to those that were seen, at
+the far end of what is possible. The p-value for "the mean is below b" is the probability that the n + 1 values, under
+random weights (uniform on all weights that sum to 1), average b or more.
+
+* For two possible values it is the binomial test, and its interval the one of Clopper and Pearson.
+* For n equal values it asks whether a share `1 - p^(1/n)` of prompts at the far end would carry the mean to b. This is
+  the rule of three: `3.7 r / n` at 2.5 %, for a range r.
+* For many different values it is close to Student's t.
+
+**Known ends.** Accuracy, probabilities, attention and shares cannot leave a range, nor can differences of them. The far
+end is then the end of that range, and strata are left out of account, which is cautious. The test errs no more often
+than it says: this is proved for two values. For others it is a conjecture without a known exception.
+
+**Assumed ends.** A difference of logits has no end. One is assumed: as far beyond the bound as the farthest prompt seen
+lies from the mean, and at least a tenth of the gap (`LEAST`). What is promised holds as far as this does: a prompt that
+is rarer than the sample can show may change the metric by a tenth of the gap, and not by much more. Values are centred
+in their strata first.
+
+Both are checked on the effects that patching has: `benchmarks/rates.py`, docs/verdicts.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import special
+
+from circuitdsl.verdict.estimates import Array, Number
+from circuitdsl.verdict.gaffke import tails
+from circuitdsl.verdict.roots import falls_to
+from circuitdsl.verdict.strata import centred
+
+#: where no range is known, a prompt that was not seen may change a figure by this share of its size (of the gap)
+LEAST = 0.1
+UNKNOWN = (-np.inf, np.inf)
+
+Range = tuple[float, float]
+#: which of the two scores that a difference is made of another one shares, if any
+Shared = Literal["", "first", "second"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Mean:
+    """The mean of values y [..., n], the last axis being prompts.
+
+    Attributes:
+        low, high: the ends of the range that the values cannot leave [...]; infinite where none is known.
+        reach: how far beyond a bound a prompt that was not seen may lie, where no end is known [...].
+    """
+
+    y: Array
+    low: Number
+    high: Number
+    reach: Number
+
+    @property
+    def n(self) -> int:
+        return self.y.shape[-1]
+
+    @property
+    def value(self) -> Array:
+        return self.y.mean(-1)
+
+    @property
+    def ends(self) -> Range:
+        return float(np.max(self.low)), float(np.min(self.high))
+
+    def below(self, bound: Number) -> Array:
+        """One-sided p-values for "the true mean is below `bound`" (against: at or above it)."""
+        return self._p_value(1.0, bound)
+
+    def above(self, bound: Number) -> Array:
+        """One-sided p-values for "the true mean is above `bound`" (against: at or below it)."""
+        return self._p_value(-1.0, bound)
+
+    def sides(self, bounds: ArrayLike) -> Array:
+        b = np.asarray(bounds, float)
+        return self._p_value(np.array([1.0, -1.0]).reshape(2, *[1] * b.ndim), b)
+
+    def interval(self, alpha: Number = 0.05) -> tuple[Array, Array]:
+        p = np.asarray(alpha, float) / 2
+        side = np.array([-1.0, 1.0]).reshape(2, *[1] * np.broadcast(p, self.value).ndim)
+        step = side * first_step(self.y, self._end(side, self.value), p)
+        low, high = falls_to(lambda bound: self._p_value(side, bound), p, self.value, step)
+        return np.maximum(low, self.low), np.minimum(high, self.high)
+
+    def repeated(self, times: int) -> Mean:
+        return Mean(np.tile(self.y, times), self.low, self.high, self.reach)
+
+    def _p_value(self, side: Number, bound: Number) -> Array:
+        """For a mean below (side 1) or above (side -1) a bound."""
+        side, b = np.broadcast_arrays(side, np.asarray(bound, float))
+        y = side[..., None] * (self.y - b[..., None])
+        end = np.broadcast_to(self._end(side, b), y.shape[:-1])
+        return np.where(np.isnan(end), 1.0, tails(np.concatenate([y, end[..., None]], -1)))
+
+    def _end(self, side: Number, bound: Number) -> Array:
+        """How far beyond a bound a prompt that was not seen may lie; not a number where nothing tells."""
+        known = np.where(np.asarray(side) > 0, self.high - np.asarray(bound), bound - np.asarray(self.low))
+        return np.where(np.isfinite(known), known, np.where(np.asarray(self.reach) > 0, self.reach, np.nan))
+
+
+def first_step(y: Array, end: Number, p: Number) -> Array:
+    """About how far from the mean the p-value falls to p: a guess from the spread and from the value that is added."""
+    n = y.shape[-1]
+    return -special.ndtri(p) * y.std(-1) / np.sqrt(n) - np.log(p) * np.abs(end) / (n + 1) / 2
+
+
+def mean(y: ArrayLike, strata: ArrayLike | None = None, ends: Range = UNKNOWN, size: Number | None = None) -> Mean:
+    """The mean of y [..., n] over prompts.
+
+    Args:
+        strata: of each prompt [n].
+        ends: the range that a value cannot leave; one end, or both, may be infinite.
+        size: what `LEAST` is a share of; the values' root mean square by default.
+    """
+    y = np.asarray(y, float)
+    if not np.all(np.isfinite(ends)):
+        y = centred(y, np.zeros(y.shape[-1]) if strata is None else strata)
+    size = np.sqrt(np.mean(y * y, -1)) if size is None else np.abs(size)
+    return Mean(y, *ends, _reach(y, size))
+
+
+def _reach(y: Array, size: Number) -> Array:
+    return np.maximum(np.abs(y - y.mean(-1, keepdims=True)).max(-1), LEAST * size)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pair:
+    """Two quantities measured on the same prompts, [..., n]: every linear combination has a mean that can be tested.
+
+    `d` is the change of a score from its base. `other` is the gap (clean - corrupt), or the change of another score
+    from the same base.
+
+    Attributes:
+        span: the width of the range that a score cannot leave; infinite where there is none.
+        shared: which score of `other` is the base of `d`: the first (clean, where a clean run is patched), the second
+            (corrupt, or the base of both changes), or none.
+        size: what `LEAST` is a share of [...].
+    """
+
+    d: Array
+    other: Array
+    span: float
+    shared: Shared
+    size: Number
+
+    @property
+    def n(self) -> int:
+        return self.d.shape[-1]
+
+    @property
+    def mean(self) -> Array:
+        return np.stack([self.d.mean(-1), self.other.mean(-1)], -1)
+
+    def combine(self, *weights: Number) -> Mean:
+        """The mean of `weights[0] * d + weights[1] * other`; weights broadcast against the batch."""
+        a, b = (np.asarray(w, float) for w in weights)
+        y = a[..., None] * self.d + b[..., None] * self.other
+        if np.isfinite(self.span):
+            end = self._end(a, b)
+            return Mean(y, -end, end, end)
+        return Mean(y, *UNKNOWN, _reach(y, self.size))
+
+    def below(self, *weights: Number) -> Array:
+        """One-sided p-values for "the mean of `weights[0] * d + weights[1] * other` is below 0"."""
+        return self.combine(*weights).below(0.0)
+
+    def repeated(self, times: int) -> Pair:
+        return Pair(np.tile(self.d, times), np.tile(self.other, times), self.span, self.shared, self.size)
+
+    def _end(self, a: Array, b: Array) -> Array:
+        """How far from 0 a combination can be on one prompt.
+
+        It is a sum of scores whose weights w add up to 0. It is largest where the scores of positive weight are at the
+        upper end of their range and the others at the lower one: `span * sum |w| / 2`.
+        """
+        base = {"": np.abs(a) + np.abs(b), "first": np.abs(b - a), "second": np.abs(a + b)}[self.shared]
+        return self.span * (np.abs(a) + np.abs(b) + base) / 2
+
+
+def pair(
+    d: ArrayLike,
+    other: ArrayLike,
+    strata: ArrayLike | None = None,
+    span: float = np.inf,
+    shared: Shared = "",
+    size: Number | None = None,
+) -> Pair:
+    """Two quantities [..., n] on the same prompts; `size` is the mean of `other` (the gap) by default."""
+    d, other = np.broadcast_arrays(np.asarray(d, float), np.asarray(other, float))
+    size = np.abs(other.mean(-1)) if size is None else np.abs(size)
+    if not np.isfinite(span):
+        where = np.zeros(d.shape[-1]) if strata is None else strata
+        d, other = centred(d, where), centred(other, where)
+    return Pair(d, other, span, shared, size)
