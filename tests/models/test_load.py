@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from circuitdsl.models import families, load
 from circuitdsl.models.errors import BrokenWeights, ModelUnavailable, UnsupportedModel
-from circuitdsl.models.load import available_models, load_model, load_tokenizer, weights_sha256
+from circuitdsl.models.files import weights_sha256
+from circuitdsl.models.load import available_models, load_model, load_tokenizer
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 SMALL = {
