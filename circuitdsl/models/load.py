@@ -203,6 +203,7 @@ def _pretrained(directory: Path, dtype: torch.dtype) -> Any:
             local_files_only=True,
             output_loading_info=True,
             attn_implementation="eager",
+            return_dict=True,
             ignore_mismatched_sizes=True,  # which is an error below, in our words
         )
     except (OSError, SafetensorError) as error:
