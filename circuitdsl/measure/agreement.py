@@ -48,8 +48,8 @@ def check_agreement(
         off = np.zeros(len(places))
         for at in _parts(pairs, places):
             here = [places[i] for i in at]
-            sides = (_off(original, pairs, side, here, logits(side, here)) for side in SIDES)
-            off[at] = np.maximum(*sides)  # NaN where one of them is
+            ours = torch.cat([logits(side, here) for side in SIDES])
+            off[at] = _off(original, [pairs[i] for i in here], ours).amax(0)
         return off
 
     off = known.of_model(original.digest, [pairs[i] for i in places], found) if known else found()
@@ -63,14 +63,16 @@ def check_agreement(
         )
 
 
-def _off(original: Original, pairs: Sequence[PromptPair], side: str, places: Sequence[int], ours: Tensor) -> np.ndarray:
-    tokens = torch.tensor([getattr(pairs[i], f"{side}_tokens") for i in places], device=original.module.device)
+def _off(original: Original, pairs: Sequence[PromptPair], ours: Tensor) -> Tensor:
+    """How far logits of prompts of one length and of their partners are from the model's own [2, n]."""
+    tokens = [getattr(pair, f"{side}_tokens") for side in SIDES for pair in pairs]
     try:
-        return original.off(ours[:, None], tokens).double().cpu().numpy()
+        found = original.off(ours[:, None], torch.tensor(tokens, device=original.module.device))
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
-        raise ran_out(f"running prompt {places[0] + 1}") from None
+        raise ran_out(f"running the prompt {pairs[0].clean!r}") from None
+    return found.view(len(SIDES), -1).cpu()
 
 
 def _few(pairs: Sequence[PromptPair]) -> Iterator[int]:
@@ -85,5 +87,5 @@ def _parts(pairs: Sequence[PromptPair], places: Sequence[int]) -> Iterator[list[
     lengths = [len(pairs[i].clean_tokens) for i in places]
     for length in dict.fromkeys(lengths):
         same = [i for i, each in enumerate(lengths) if each == length]
-        size = max(1, TOKENS // max(1, length))
+        size = max(1, TOKENS // (len(SIDES) * max(1, length)))
         yield from (same[start : start + size] for start in range(0, len(same), size))
