@@ -235,7 +235,7 @@ def _layer(directory: Path, config: Any, tensors: _Tensors, layer: int) -> tuple
     tensors.missing.clear()
     try:
         norm, attn = HEADS[config.model_type](config, tensors, layer)
-    except (KeyError, RuntimeError) as error:
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         if tensors.missing:
             names = " and ".join(tensors.missing)
             raise BrokenWeights(

@@ -10,6 +10,7 @@ import dataclasses
 import json
 import random
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from test_load import KINDS, SMALL
 from circuitdsl.errors import UserError
 from circuitdsl.models.load import load_model
 from circuitdsl.models.original import TOLERANCE
+from circuitdsl.models.weights import read_weights
 from circuitdsl.patching.runs import ends
 
 #: lengths of the prompts that are compared: within and beyond every window below
@@ -33,7 +35,7 @@ FOREIGN: dict[str, list[Any]] = {
     "max_window_layers": [0],
     "attn_logit_softcapping": [0.5],
     "final_logit_softcapping": [0.5, 0.0],
-    "query_pre_attn_scalar": [3],
+    "query_pre_attn_scalar": [3, 0],
     "attention_bias": [True, False],
     "head_dim": [6, None],
     "num_key_value_heads": [None, 1],
@@ -75,6 +77,8 @@ def judge(path: Path) -> str:
     """`loaded` where a model computes what transformers computes, else the sentence by which it was refused."""
     from transformers import AutoModelForCausalLM
 
+    with suppress(UserError):
+        read_weights(path)
     try:
         model = load_model(path, device="cpu")
     except UserError as refused:
