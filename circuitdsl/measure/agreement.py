@@ -40,17 +40,16 @@ def check_agreement(
         UnsupportedModel: they differ by more than rounding does.
         OutOfMemory: memory ran out on a single prompt.
     """
-    original, places = model.original, list(_few(pairs))
+    original, groups = model.original, list(_few(pairs))
     if original is None:
         return
+    places = [i for group in groups for i in group]
 
     def found() -> np.ndarray:
-        off = np.zeros(len(places))
-        for at in _parts(pairs, places):
-            here = [places[i] for i in at]
-            ours = torch.cat([logits(side, here) for side in SIDES])
-            off[at] = _off(original, [pairs[i] for i in here], ours).amax(0)
-        return off
+        return np.concatenate([_off(original, [pairs[i] for i in group], both(group)) for group in groups])
+
+    def both(group: list[int]) -> Tensor:
+        return torch.cat([logits(side, group) for side in SIDES])
 
     off = known.of_model(original.digest, [pairs[i] for i in places], found) if known else found()
     for i in np.flatnonzero(off != 0)[:1]:
@@ -63,8 +62,8 @@ def check_agreement(
         )
 
 
-def _off(original: Original, pairs: Sequence[PromptPair], ours: Tensor) -> Tensor:
-    """How far logits of prompts of one length and of their partners are from the model's own [2, n]."""
+def _off(original: Original, pairs: Sequence[PromptPair], ours: Tensor) -> np.ndarray:
+    """How far logits of prompts of one length, or those of their partners, are from the model's own."""
     tokens = [getattr(pair, f"{side}_tokens") for side in SIDES for pair in pairs]
     try:
         found = original.off(ours[:, None], torch.tensor(tokens, device=original.module.device))
@@ -72,20 +71,13 @@ def _off(original: Original, pairs: Sequence[PromptPair], ours: Tensor) -> Tenso
         if not out_of_memory(error):
             raise
         raise ran_out(f"running the prompt {pairs[0].clean!r}") from None
-    return found.view(len(SIDES), -1).cpu()
+    return found.view(len(SIDES), -1).amax(0).double().cpu().numpy()
 
 
-def _few(pairs: Sequence[PromptPair]) -> Iterator[int]:
-    """Places of the first prompts of each length."""
+def _few(pairs: Sequence[PromptPair]) -> Iterator[list[int]]:
+    """Places of the first prompts of each length, no more together than run at once."""
     lengths = np.asarray([len(pair.clean_tokens) for pair in pairs])
     for length in np.unique(lengths):
-        yield from np.flatnonzero(lengths == length)[:FEW].tolist()
-
-
-def _parts(pairs: Sequence[PromptPair], places: Sequence[int]) -> Iterator[list[int]]:
-    """Indices of places whose prompts are of one length, no more than run at once."""
-    lengths = [len(pairs[i].clean_tokens) for i in places]
-    for length in dict.fromkeys(lengths):
-        same = [i for i, each in enumerate(lengths) if each == length]
-        size = max(1, TOKENS // (len(SIDES) * max(1, length)))
-        yield from (same[start : start + size] for start in range(0, len(same), size))
+        few = np.flatnonzero(lengths == length)[:FEW].tolist()
+        size = max(1, TOKENS // (len(SIDES) * max(1, int(length))))
+        yield from (few[start : start + size] for start in range(0, len(few), size))

@@ -262,8 +262,8 @@ def _view(name: str, directory: Path, module: Any) -> Transformer:
         if not bool(value.isfinite().all()):
             raise BrokenWeights(f"the tensor {key} in {directory} holds NaN or infinity")
     sha256, tokenizer = weights_sha256(directory), read_tokenizer(directory)
-    original = Original(name, module)
     try:
+        original = Original(name, module)
         view = read_parts(name, module.config, weights, _rotary(module), sha256, tokenizer, original)
         check_sum(view, original)
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
@@ -303,10 +303,11 @@ def check_sum(view: Transformer, original: Original) -> None:
 
 
 def _beyond_windows(view: Transformer, original: Original) -> int:
-    """Tokens of a prompt that is longer than every window, as far as a run of it is cheap."""
+    """Tokens of a prompt that is longer than every window, the model's or ours, as far as a run of it is cheap."""
     cheap = int(MULTIPLICATIONS / sum(tensor.numel() for tensor in original.module.parameters()))
-    windows = max((block.attn.window or 0 for block in view.blocks), default=0)
-    return max(LEAST, min(max(LONG, windows + 4), cheap, LONGEST))
+    windows = [block.attn.window or 0 for block in view.blocks]
+    windows.append(getattr(original.module.config, "sliding_window", None) or 0)
+    return max(LEAST, min(max(LONG, *(window + 4 for window in windows)), cheap, LONGEST))
 
 
 def forward(model: Transformer, tokens: torch.Tensor, start: int = 0, last: int = 0) -> torch.Tensor:
