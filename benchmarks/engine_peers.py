@@ -8,6 +8,7 @@ every other head and MLP frozen to clean gives the receiver's patched query, key
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,7 +21,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from circuitdsl.circuit.nodes import Edge
-from circuitdsl.models.load import boot
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "patching"))
+from bridge import bridge_of
 
 
 class Peer(Protocol):
@@ -47,7 +50,7 @@ class TransformerLens:
 
     def __init__(self, path: Path, device: torch.device, dtype: str) -> None:
         self.clock, self.times = clock_of(device), []
-        self.bridge = boot(path, device, dtype)
+        self.bridge = bridge_of(path, device, getattr(torch, dtype))
         self.clean: Any = None
         self.corrupt: Any = None
 

@@ -88,7 +88,7 @@ def _is_spec(source: str) -> bool:
 def _weights(given: argparse.Namespace, circuit: Circuit | None) -> AttentionWeights:
     from circuitdsl.circuit.shapes import near
     from circuitdsl.models.errors import ModelUnavailable
-    from circuitdsl.models.load import MODEL_FILES, MODEL_HINT
+    from circuitdsl.models.files import MODEL_FILES, MODEL_HINT
     from circuitdsl.models.weights import read_weights
 
     name, revision = given.model, None

@@ -15,6 +15,7 @@ from torch import Tensor
 from circuitdsl.circuit.measurements import Metric
 from circuitdsl.circuit.nodes import Node, Position
 from circuitdsl.errors import UserError
+from circuitdsl.measure.agreement import FEW, SIDES, check_agreement
 from circuitdsl.measure.attention import attention, looked
 from circuitdsl.measure.experiments import experiment_of
 from circuitdsl.measure.firings import sent
@@ -174,24 +175,26 @@ def bench(
     max_memory: int | None = None,
     more_are: str = "",
 ) -> Bench:
-    """Run all prompts once and score them, unless a store knows their scores.
+    """Run all prompts once and score them, unless a store knows their scores. Some are compared with the model's own.
 
     Args:
         more_are: what says which prompts `more` makes, where these are the first of them.
 
     Raises:
         UserError: the metric cannot be taken on this task, a prompt does not fit the model or is the same as its
-            partner, the model gives no finite numbers on it, or the memory allowed is too little for a single one.
+            partner, the model gives no finite numbers on it, the memory allowed is too little for a single one, or the
+            engine's logits are not those of the model as its library runs it.
     """
     _check_pairs(data.pairs)
     refuse_too_little(model, max((len(pair.clean_tokens) for pair in data.pairs), default=1), max_memory)
     ends = cache(lambda: _ends(model, data.pairs, max_memory))
     at_once = vocabulary_rows(model, max_memory)
-    vocabulary = Readout.of_vocabulary(lambda rows, _: rows, model.n_vocab, at_once)
-    logits = _read(model, ends()[0], lambda _: vocabulary) if metric.name == "kl" else None
+    whole = _vocabulary(model, at_once)
+    logits = _read(model, ends()[0], whole) if metric.name == "kl" else None
     score = scorer(metric, data.pairs, logits)
     reference = cache(more) if more else lambda: data.pairs
     known = memory(store, model, data.pairs, metric, reference, more_are) if store else None
+    check_agreement(model, data.pairs, lambda side, at: _read(model, ends()[SIDES.index(side)][at], whole), known)
     clean = _remembered(known, "clean", metric, lambda: _score(model, ends()[0], score, at_once))
     corrupt = _remembered(known, "corrupt", metric, lambda: _score(model, ends()[1], score, at_once))
     return Bench(model, data, metric, score, clean, corrupt, ends, others or {}, reference, max_memory, memory=known)
@@ -210,16 +213,23 @@ def _remembered(known: Memory | None, side: str, metric: Metric, compute: Callab
     return known.scores(side, metric, compute) if known else compute()
 
 
-def random_bench(model: Transformer, max_memory: int | None = None) -> Bench:
+def random_bench(model: Transformer, max_memory: int | None = None, known: Memory | None = None) -> Bench:
     """Repeated random tokens, for what needs no task: nothing is scored on them.
 
+    Args:
+        known: what a store knows of another task on the model.
+
     Raises:
-        UserError: the memory allowed is too little for a single sequence.
+        UserError: the memory allowed is too little for a single sequence, or the engine's logits are not those of the
+            model as its library runs it.
     """
     bos = model.tokenizer is not None and Tokens(model.tokenizer, model.name).adds_bos
     rows = [tuple(sequence(model, 0, i, bos)) for i in range(SEQUENCES)]
     refuse_too_little(model, len(rows[0]), max_memory)
     data = Dataset("", "", 0, bos, tuple(PromptPair(row, row, (), (), {}, "") for row in rows))
+    few = cache(lambda: _ends(model, data.pairs[:FEW], max_memory)[0])
+    whole = _vocabulary(model, vocabulary_rows(model, max_memory))
+    check_agreement(model, data.pairs[:FEW], lambda _, at: _read(model, few()[at], whole), known)
     nothing = np.zeros(SEQUENCES)
     ends = torch.empty(2, 0, model.d_model)
     score = Scorer(None, lambda logits, _: logits[:, 0])
@@ -464,6 +474,12 @@ def _read(
             places = torch.arange(len(here), device=ends.device)
             parts.append(engine.read(model, ends[here][:, None], places, readout(here))[:, 0].cpu())
     return torch.cat(parts)
+
+
+def _vocabulary(model: Transformer, at_once: int) -> Callable[[Tensor], Readout]:
+    """Reads all logits."""
+    readout = Readout.of_vocabulary(lambda rows, _: rows, model.n_vocab, at_once)
+    return lambda _: readout
 
 
 def _score(model: Transformer, ends: Float[Tensor, "n d"], score: Scorer, at_once: int) -> Array:

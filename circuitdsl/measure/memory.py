@@ -39,6 +39,7 @@ class Memory:
     """The numbers of one task on one model that a store knows.
 
     Attributes:
+        model: hash of the model, of the code that measures, and of the machine.
         context: hash of everything but the request and the prompt.
         means: makes the prompts that means are taken over.
         means_are: what fixes these, if the first of them are `pairs`; empty where only they themselves say it.
@@ -46,6 +47,7 @@ class Memory:
     """
 
     store: Store
+    model: bytes
     context: bytes
     pairs: Sequence[PromptPair]
     means: Callable[[], Sequence[PromptPair]]
@@ -92,6 +94,11 @@ class Memory:
         name = digest(self.context, f"{side} run: {metric}".encode())
         return self._all(name, [_hash(_scored(pair)) for pair in self.pairs], compute)
 
+    def of_model(self, what: bytes, pairs: Sequence[PromptPair], compute: Callable[[], Array]) -> Array:
+        """Something about the unpatched runs of some prompts that does not depend on the metric, known or computed."""
+        prompts = [_hash([pair.clean_tokens, pair.corrupt_tokens]) for pair in pairs]
+        return self._all(digest(self.model, what), prompts, compute)
+
     def of_prompts(self, request: Request, compute: Callable[[], Array]) -> Array:
         """A request's numbers on all prompts, known or computed."""
         return self._all(self.name(request), self.prompts(request, np.arange(len(self.pairs))), compute)
@@ -114,8 +121,8 @@ def memory(
     means_are: str = "",
 ) -> Memory:
     """What a store knows of some prompts on a model, scored by a metric."""
-    context = digest(_code(), _machine(model), model_digest(model), str(metric).encode())
-    return Memory(store, context, pairs, means, means_are)
+    of_model = digest(_code(), _machine(model), model_digest(model))
+    return Memory(store, of_model, digest(of_model, str(metric).encode()), pairs, means, means_are)
 
 
 @cache

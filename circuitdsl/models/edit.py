@@ -19,7 +19,8 @@ from circuitdsl.circuit.changes import Intervention, Replace, Scale, SetAttentio
 from circuitdsl.circuit.nodes import EVERYWHERE, Node
 from circuitdsl.errors import UserError
 from circuitdsl.models.errors import BrokenWeights, UnsupportedModel
-from circuitdsl.models.load import locate, weight_files
+from circuitdsl.models.files import weight_files
+from circuitdsl.models.load import locate
 from circuitdsl.models.weights import AttentionWeights, component_map, fold
 
 #: the endings of the tensors that write: (heads' W_O, MLPs' last matrix), `{}` being the layer

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from circuitdsl.models.errors import UnsupportedModel
+from circuitdsl.models.original import Original
 from circuitdsl.models.parts import Activation, Attention, Block, Linear, Mlp, Norm, Rotary, Transformer, gelu_tanh
 
 Weights = Mapping[str, Tensor]
@@ -18,14 +19,21 @@ NormReader = Callable[[Weights, str, float], Norm]
 
 
 def read_parts(
-    name: str, config: Any, weights: Weights, rotary: Mapping[str, Rotary], sha256: str = "", tokenizer: Any = None
+    name: str,
+    config: Any,
+    weights: Weights,
+    rotary: Mapping[str, Rotary],
+    sha256: str = "",
+    tokenizer: Any = None,
+    original: Original | None = None,
 ) -> Transformer:
     """The view of a Hugging Face model.
 
     Args:
         config: its configuration.
         weights: its parameters under their published names.
-        rotary: its rotary frequencies by kind of layer (see `config.layer_types`), under "" those of all kinds.
+        rotary: its rotary frequencies by kind of layer (see `config.layer_types`), or under "" those of all layers.
+        original: the model itself.
 
     Raises:
         UnsupportedModel: the family is not known, or the model uses something that the view cannot express.
@@ -34,17 +42,19 @@ def read_parts(
         known = ", ".join(sorted(FAMILIES))
         raise UnsupportedModel(f"{name} is a {config.model_type} model; the families known are {known}")
     parts = FAMILIES[config.model_type](name, config, weights)
-    _refuse_changing_rotary(name, config)
+    if rotary:
+        _refuse_changing_rotary(name, config)
     if not parts["blocks"]:
         raise UnsupportedModel(f"{name} has no layers (see its config.json)")
     parts["blocks"] = tuple(_turned(block, config, layer, rotary) for layer, block in enumerate(parts["blocks"]))
-    return Transformer(name=name, family=config.model_type, sha256=sha256, tokenizer=tokenizer, **parts)
+    about = {"name": name, "family": config.model_type, "sha256": sha256, "tokenizer": tokenizer, "original": original}
+    return Transformer(**about, **parts)
 
 
 def _turned(block: Block, config: Any, layer: int, rotary: Mapping[str, Rotary]) -> Block:
     """A layer with the rotary positions of its kind."""
-    kind = config.layer_types[layer] if getattr(config, "layer_types", None) else ""
-    return replace(block, attn=replace(block.attn, rotary=rotary.get(kind, rotary.get(""))))
+    kind = "" if "" in rotary or not rotary else config.layer_types[layer]
+    return replace(block, attn=replace(block.attn, rotary=rotary.get(kind)))
 
 
 def activation(name: str) -> Activation:
@@ -226,13 +236,14 @@ def _gemma2(name: str, config: Any, w: Weights) -> dict[str, Any]:
 
 
 def _window(config: Any, layer: int) -> int | None:
-    """How far back a layer's heads can see, where that is limited."""
-    kinds = getattr(config, "layer_types", None)
-    if kinds is not None and kinds[layer] != "sliding_attention":
-        return None
-    if kinds is None and not getattr(config, "use_sliding_window", True):
-        return None
-    return getattr(config, "sliding_window", None)
+    """How far back a layer's heads can see, where that is limited.
+
+    Mistral limits all layers, some families those that `layer_types` names; the others limit none, whatever their
+    configuration says. `layer_types` follows from `use_sliding_window` and `max_window_layers` where it is not given.
+    """
+    typed = config.model_type in ("gemma2", "gemma3_text", "qwen2", "qwen3")
+    limited = config.layer_types[layer] == "sliding_attention" if typed else config.model_type == "mistral"
+    return config.sliding_window if limited else None
 
 
 def _refuse_changing_rotary(name: str, config: Any) -> None:

@@ -1,4 +1,4 @@
-"""Load a model through TransformerLens and see it as terms of one residual stream.
+"""Load a model with transformers and see it as terms of one residual stream.
 
 A model is a directory in Hugging Face's layout, a name on the Hugging Face hub, or `pocket`, the directory that
 ships with this package. A directory never asks the network. Weights are read from safetensors only, and no code
@@ -7,26 +7,28 @@ that came with a model is run.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from circuitdsl.circuit.shapes import MOST_LAYERS, too_deep
 from circuitdsl.models.errors import BrokenWeights, ModelUnavailable, UnsupportedModel, first_line
+from circuitdsl.models.files import INDEX, MODEL_HINT, WEIGHTS, check_files, read_json, weight_files, weights_sha256
 from circuitdsl.models.tokenizers import quiet_and_offline, read_tokenizer
 
 if TYPE_CHECKING:
     import torch
 
+    from circuitdsl.models.original import Original
     from circuitdsl.models.parts import Rotary, Transformer
 
 POCKET = Path(__file__).parent / "pocket"
 DTYPES = ("float32", "bfloat16", "float16")
-#: how far our own logits may be from the model's own, relative to the largest of them
-TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2, "float16": 1e-2}
+#: tokens at the start of a context and at its end whose logits are checked at load
+SHORT = 12
+#: tokens of the longest prompt that is checked at load, where no window is longer: no more than `LONGEST`, and than
+#: these multiplications pay for, but `LEAST` in any case
+LONG, LONGEST, MULTIPLICATIONS, LEAST = 128, 1024, 8e9, 32
 WANTED = ["*.json", "*.safetensors", "merges.txt", "vocab.txt", "*.model"]
 UNWANTED = ["*/*", "consolidated*", "training_args*"]
 
@@ -47,7 +49,7 @@ class Available:
 def load_model(
     name_or_dir: str | Path, device: str = "auto", dtype: str = "float32", revision: str | None = None
 ) -> Transformer:
-    """Load a model and check, on random tokens, that its residual stream is the sum of its terms.
+    """Load a model and check, on random tokens, that its residual stream is the sum of its terms (`check_sum`).
 
     Args:
         name_or_dir: `pocket`, a directory, or a name on the Hugging Face hub.
@@ -57,14 +59,22 @@ def load_model(
 
     Raises:
         ModelUnavailable: the weights are not at hand or cannot be read.
-        UnsupportedModel: the family is not known, or the sum does not give the model's own logits.
+        UnsupportedModel: the family is not known, the sum does not give the model's own logits, or transformers would
+            load other weights than those that are hashed.
         BrokenWeights: weights are missing, or not finite.
     """
+    import torch
+
     directory = locate(name_or_dir, revision)
     place = device_named(device)
     number_format = str(dtype).removeprefix("torch.")
-    bridge = boot(directory, place, number_format)
-    return _view(str(name_or_dir), directory, bridge, number_format)
+    if number_format not in DTYPES:
+        raise ModelUnavailable(f"dtype {number_format} is not known; use one of {', '.join(DTYPES)}")
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    with quiet_and_offline():
+        module = _pretrained(directory, getattr(torch, number_format)).to(place).eval()
+    return _view(str(name_or_dir), directory, module)
 
 
 def load_tokenizer(name_or_dir: str | Path, revision: str | None = None) -> Any:
@@ -82,16 +92,8 @@ def load_tokenizer(name_or_dir: str | Path, revision: str | None = None) -> Any:
 
 def vocabulary_size(name_or_dir: str | Path, revision: str | None = None) -> int | None:
     """How many tokens a model has, as its configuration says; None where that does not say."""
-    found = _read_json(locate(name_or_dir, revision, weights=False) / "config.json").get("vocab_size")
+    found = read_json(locate(name_or_dir, revision, weights=False) / "config.json").get("vocab_size")
     return found if isinstance(found, int) else None
-
-
-def weights_sha256(name_or_dir: str | Path, revision: str | None = None) -> str:
-    """SHA-256 of the weights: of `model.safetensors`, or of the list of its shards' own digests."""
-    digests = {file.name: _file_sha256(file) for file in weight_files(locate(name_or_dir, revision))}
-    if len(digests) == 1:
-        return next(iter(digests.values()))
-    return hashlib.sha256("".join(f"{digests[name]}  {name}\n" for name in sorted(digests)).encode()).hexdigest()
 
 
 def available_models() -> list[Available]:
@@ -117,6 +119,9 @@ def available_models() -> list[Available]:
 def locate(name_or_dir: str | Path, revision: str | None = None, weights: bool = True) -> Path:
     """The directory that holds a model's files; downloads them from the hub where that is needed and possible.
 
+    Args:
+        weights: they are needed, and their files are checked (`check_files`, whose errors these are too).
+
     Raises:
         ModelUnavailable: with what was looked for, where, and what to do.
     """
@@ -128,52 +133,14 @@ def locate(name_or_dir: str | Path, revision: str | None = None, weights: bool =
         return POCKET
     path = Path(name_or_dir).expanduser()
     if path.exists() or str(name_or_dir).startswith((".", "/", "~")):
-        _check_directory(path, weights)
-        return path
-    return _from_hub(str(name_or_dir), revision, weights)
-
-
-MODEL_FILES = "a directory that holds config.json, model.safetensors and tokenizer.json"
-MODEL_HINT = f"point --model at {MODEL_FILES}"
-
-
-def _check_directory(path: Path, weights: bool) -> None:
-    if not path.exists():
-        raise ModelUnavailable(f"there is no model directory {path}", MODEL_HINT)
-    if not path.is_dir():
-        raise ModelUnavailable(f"{path} is a file; a model is a directory", MODEL_HINT)
-    try:
-        names = {file.name for file in path.iterdir()}
-    except OSError as error:
-        raise ModelUnavailable(f"the model directory {path} cannot be read: {error.strerror}") from None
-    if not weights:
-        return
-    check_configuration(path)
-    if (path / "model.safetensors.index.json").is_file():
-        weight_files(path)
-    if not _has_weights(path):
-        other = next((name for name in sorted(names) if name.endswith((".bin", ".pt", ".pth", ".h5"))), None)
-        if other is not None:
-            raise ModelUnavailable(
-                f"{path} has its weights in {other}, which can hold code; only safetensors are read",
-                "convert them with transformers' save_pretrained, which writes model.safetensors",
-            )
-        raise ModelUnavailable(f"{path} has no model.safetensors", MODEL_HINT)
-
-
-def check_configuration(directory: Path) -> None:
-    """Raise `ModelUnavailable` where there is no configuration, or one of more layers than any model has.
-
-    A model is made before its weights are read, and a slip of the pen here would take all the memory there is.
-    """
-    config = directory / "config.json"
-    if not config.is_file():
-        message = f"{directory} has no config.json, so it is not a model in Hugging Face's layout"
-        raise ModelUnavailable(message, MODEL_HINT)
-    given = _read_json(config)
-    for key in ("num_hidden_layers", "n_layer"):
-        if isinstance(given.get(key), int) and given[key] > MOST_LAYERS:
-            raise ModelUnavailable(too_deep(config, given[key]))
+        if not path.is_dir():
+            found = f"{path} is a file; a model is a directory"
+            raise ModelUnavailable(found if path.exists() else f"there is no model directory {path}", MODEL_HINT)
+    else:
+        path = _from_hub(str(name_or_dir), revision, weights)
+    if weights:
+        check_files(path)
+    return path
 
 
 def _from_hub(name: str, revision: str | None, weights: bool) -> Path:
@@ -190,7 +157,7 @@ def _from_hub(name: str, revision: str | None, weights: bool) -> Path:
 
     try:
         cached = snapshot(local=True)
-        if _has_weights(cached) or not weights:
+        if not weights or (cached / WEIGHTS).is_file() or (cached / INDEX).is_file():
             return cached
     except HFValidationError:
         message = f"{name!r} is neither a directory nor a name on the Hugging Face hub"
@@ -202,13 +169,11 @@ def _from_hub(name: str, revision: str | None, weights: bool) -> Path:
         raise ModelUnavailable(f"{looked}, and HF_HUB_OFFLINE is set", MODEL_HINT)
     try:
         HfApi().model_info(name, revision=revision, timeout=10)  # snapshot_download would retry for a minute
-        path = snapshot(local=False)
+        return snapshot(local=False)
     except RepositoryNotFoundError:
         raise ModelUnavailable(f"the Hugging Face hub has no model {name} that is open to you", MODEL_HINT) from None
     except Exception as error:  # the hub's client lets the errors of its HTTP library through
         raise ModelUnavailable(f"{looked}, and the hub cannot be reached ({first_line(error)})", MODEL_HINT) from None
-    _check_directory(path, weights)
-    return path
 
 
 def _has_weights(path: Path) -> bool:
@@ -218,66 +183,11 @@ def _has_weights(path: Path) -> bool:
         return False
 
 
-def weight_files(path: Path) -> list[Path]:
-    """The safetensors of a model's directory: one file, or the shards that its index names."""
-    index = path / "model.safetensors.index.json"
-    if (path / "model.safetensors").is_file():
-        return [path / "model.safetensors"]
-    if not index.is_file():
-        return []
-    shards = _read_json(index).get("weight_map", {})
-    if not isinstance(shards, dict) or not all(isinstance(name, str) and name for name in shards.values()):
-        raise ModelUnavailable(f"{index} does not say which file holds each tensor")
-    return sorted({path / Path(name).name for name in shards.values()})
-
-
 def _size(path: Path) -> int:
     return sum(file.stat().st_size for file in weight_files(path) if file.exists())
 
 
-def _file_sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelUnavailable(f"{file} cannot be read: {first_line(error)}") from None
-    if not isinstance(content, dict):
-        raise ModelUnavailable(f"{file} is not a JSON object")
-    return content
-
-
 # --- reading them -----------------------------------------------------------------------------------
-
-
-def boot(directory: Path, device: torch.device, dtype: str = "float32") -> Any:
-    """A `TransformerBridge` of TransformerLens around the model in a directory, with its weights as published.
-
-    Raises:
-        ModelUnavailable: a file cannot be read.
-        BrokenWeights: the files lack a tensor of the model.
-        UnsupportedModel: TransformerLens does not know the architecture.
-    """
-    import torch
-
-    if dtype not in DTYPES:
-        raise ModelUnavailable(f"dtype {dtype} is not known; use one of {', '.join(DTYPES)}")
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
-    with quiet_and_offline():
-        from transformer_lens.model_bridge import TransformerBridge
-
-        model = _pretrained(directory, getattr(torch, dtype)).to(device).eval()
-        try:
-            return TransformerBridge.boot_transformers(
-                str(directory), hf_model=model, device=device, dtype=getattr(torch, dtype), tokenizer=_stand_in()
-            )
-        except ValueError as error:
-            kind = model.config.model_type
-            raise UnsupportedModel(f"TransformerLens cannot take {kind} models: {first_line(error)}") from None
 
 
 def _pretrained(directory: Path, dtype: torch.dtype) -> Any:
@@ -293,6 +203,7 @@ def _pretrained(directory: Path, dtype: torch.dtype) -> Any:
             local_files_only=True,
             output_loading_info=True,
             attn_implementation="eager",
+            return_dict=True,
             ignore_mismatched_sizes=True,  # which is an error below, in our words
         )
     except (OSError, SafetensorError) as error:
@@ -342,52 +253,80 @@ def configuration(directory: Path) -> Any:
             raise UnsupportedModel(problem) from None
 
 
-def _view(name: str, directory: Path, bridge: Any, dtype: str) -> Transformer:
+def _view(name: str, directory: Path, module: Any) -> Transformer:
     from circuitdsl.models.families import read_parts
+    from circuitdsl.models.original import Original
 
-    model = bridge.original_model
-    weights = {
-        key.replace("._original_component", ""): value.detach()
-        for key, value in model.named_parameters(remove_duplicate=False)
-    }
+    weights = {key: value.detach() for key, value in module.named_parameters(remove_duplicate=False)}
     for key, value in weights.items():
         if not bool(value.isfinite().all()):
             raise BrokenWeights(f"the tensor {key} in {directory} holds NaN or infinity")
-    view = read_parts(name, model.config, weights, _rotary(model), weights_sha256(directory), read_tokenizer(directory))
-    _check_sum(view, bridge, dtype)
+    sha256, tokenizer = weights_sha256(directory), read_tokenizer(directory)
+    try:
+        original = Original(name, module)
+        view = read_parts(name, module.config, weights, _rotary(module), sha256, tokenizer, original)
+        check_sum(view, original)
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        kind = module.config.model_type
+        raise UnsupportedModel(f"{name} is not made as {kind} models are known to be: {first_line(error)}") from None
     return view
 
 
-def _check_sum(view: Transformer, bridge: Any, dtype: str) -> None:
-    """Refuse a model whose own logits are not what the terms of its residual stream add up to."""
+def check_sum(view: Transformer, original: Original) -> None:
+    """Refuse a model whose own logits are not what the terms of its residual stream add up to.
+
+    Random tokens are run in three ways. A short prompt shows whether weights, norms and activations are read rightly.
+    Another at the last positions that the model has shows its last learned positions, and rotary ones turned furthest.
+    A prompt longer than every window shows what is seen through these, as far as that is cheap. What it leaves out is
+    seen on a task's own prompts before they are measured (`measure.agreement`).
+
+    Raises:
+        UnsupportedModel: logits differ by more than rounding does, or transformers cannot run the model.
+    """
     import torch
 
+    if view.n_ctx < 1:
+        raise UnsupportedModel(f"{view.name} has no positions (see its config.json)")
     generator = torch.Generator().manual_seed(0)
-    shape = (2, min(12, view.n_ctx))
-    tokens = torch.randint(view.n_vocab, shape, generator=generator).to(view.device)
-    with torch.inference_mode():
-        theirs = bridge.original_model(tokens).logits.float()
-        ours = forward(view, tokens).float()
-    error = float((ours - theirs).abs().max() / theirs.abs().max().clamp_min(1e-6))
-    if not error <= TOLERANCE[dtype]:
-        raise UnsupportedModel(
-            f"the residual stream of {view.name} ({view.family}) is not the sum of the terms that its heads and MLPs "
-            f"write: logits computed from the terms are off by {error:.1e} of the largest, so patching would be wrong"
-        )
+    short, long = min(SHORT, view.n_ctx), min(_beyond_windows(view, original), view.n_ctx)
+    for rows, length, start, last in ((2, short, 0, short), (1, short, view.n_ctx - short, short), (1, long, 0, 1)):
+        tokens = torch.randint(view.n_vocab, (rows, length), generator=generator).to(view.device)
+        with torch.inference_mode():
+            ours = forward(view, tokens, start, last)
+        off = original.off(ours, tokens, start)
+        if bool((off != 0).any()):
+            raise UnsupportedModel(
+                f"the residual stream of {view.name} ({view.family}) is not the sum of the terms that its heads and "
+                f"MLPs write: on tokens {start + 1} to {start + length} logits computed from the terms are off by "
+                f"{float(off.max()):.1e} of the largest, so patching would be wrong"
+            )
 
 
-def forward(model: Transformer, tokens: torch.Tensor) -> torch.Tensor:
-    """Logits `[n, T, vocab]` of tokens `[n, T]`, computed from the model's terms alone."""
+def _beyond_windows(view: Transformer, original: Original) -> int:
+    """Tokens of a prompt that is longer than every window, the model's or ours, as far as a run of it is cheap."""
+    cheap = int(MULTIPLICATIONS / sum(tensor.numel() for tensor in original.module.parameters()))
+    windows = [block.attn.window or 0 for block in view.blocks]
+    windows.append(getattr(original.module.config, "sliding_window", None) or 0)
+    return max(LEAST, min(max(LONG, *(window + 4 for window in windows)), cheap, LONGEST))
+
+
+def forward(model: Transformer, tokens: torch.Tensor, start: int = 0, last: int = 0) -> torch.Tensor:
+    """Logits `[n, last, vocab]` of tokens `[n, T]`, computed from the model's terms alone.
+
+    Args:
+        start: the position of the first token.
+        last: the tokens at the end whose logits are wanted; 0 for all.
+    """
     from circuitdsl.models.parts import attend
 
-    resid = model.embed(tokens)
-    for block, turns in zip(model.blocks, model.turns(tokens.shape[1]), strict=True):
+    resid = model.embed(tokens, start)
+    for block, turns in zip(model.blocks, model.turns(tokens.shape[1], start), strict=True):
         x = block.attn_norm(resid)
         q, k, v = (block.attn.project(port, x, turns).transpose(1, 2) for port in ("q", "k", "v"))
         z, _ = block.attn.written(attend(block.attn, q, k, v))
         mid = resid + block.attn.write(z)  # the sum of the heads' terms
         resid = mid + block.mlp(block.mlp_norm(resid if model.parallel else mid))
-    return model.logits(resid)
+    return model.logits(resid[:, -last:])
 
 
 def _rotary(model: Any) -> dict[str, Rotary]:
@@ -416,14 +355,3 @@ def device_named(device: str | torch.device) -> torch.device:
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise ModelUnavailable("there is no CUDA device here", "use --device cpu")
     return torch.device(name)
-
-
-def _stand_in() -> Any:
-    """A tokenizer for the bridge, which alters the one it is given; ours stays as published."""
-    from tokenizers import Tokenizer
-    from tokenizers.models import WordLevel
-    from transformers import PreTrainedTokenizerFast
-
-    return PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer(WordLevel({"<unk>": 0}, unk_token="<unk>")), unk_token="<unk>"
-    )

@@ -10,7 +10,8 @@ import torch
 
 from circuitdsl.models.errors import UnsupportedModel, first_line
 from circuitdsl.models.families import read_parts
-from circuitdsl.models.load import check_configuration, locate
+from circuitdsl.models.files import check_configuration
+from circuitdsl.models.load import locate
 from circuitdsl.models.parts import Linear, Transformer
 from circuitdsl.models.tokenizers import quiet_and_offline, read_tokenizer
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from circuitdsl.models.products import linear, linear_gelu
+
+if TYPE_CHECKING:
+    from circuitdsl.models.original import Original
 
 Port = Literal["q", "k", "v"]
 PORTS: tuple[Port, ...] = ("q", "k", "v")
@@ -74,9 +77,10 @@ class Rotary:
     def __repr__(self) -> str:
         return f"<Rotary {2 * self.inv_freq.shape[0]} dimensions>"
 
-    def turns(self, length: int, dtype: torch.dtype) -> Turns:
-        """Of positions 0 to `length` - 1."""
-        angles = torch.arange(length, device=self.inv_freq.device).float()[:, None] * self.inv_freq.float()
+    def turns(self, length: int, dtype: torch.dtype, start: int = 0) -> Turns:
+        """Of `length` positions from `start` on."""
+        positions = torch.arange(start, start + length, device=self.inv_freq.device)
+        angles = positions.float()[:, None] * self.inv_freq.float()
         both = torch.cat((angles, angles), dim=-1)
         return Turns((both.cos() * self.scaling).to(dtype), (both.sin() * self.scaling).to(dtype))
 
@@ -300,6 +304,8 @@ class Transformer:
         softcap: what no logit exceeds, as for attention scores.
         sha256: of the weight files.
         tokenizer: a Hugging Face tokenizer, or `None` for a model that has none.
+        original: the model as its library runs it, on the same weights. What is measured is compared with it first;
+            `None` for a model that is like no other, as one is whose parts were exchanged.
     """
 
     name: str
@@ -316,6 +322,7 @@ class Transformer:
     softcap: float | None = None
     sha256: str = ""
     tokenizer: Any = None
+    original: Original | None = None
 
     def __repr__(self) -> str:
         """One line: the fields are all of the weights."""
@@ -355,18 +362,18 @@ class Transformer:
     def dtype(self) -> torch.dtype:
         return self.W_E.dtype
 
-    def embed(self, tokens: Int[Tensor, "n T"]) -> Float[Tensor, "n T d"]:
-        """The term of the node `embed`: token embedding, scaled, plus learned position embedding."""
+    def embed(self, tokens: Int[Tensor, "n T"], start: int = 0) -> Float[Tensor, "n T d"]:
+        """The term of the node `embed`: token embedding, scaled, plus learned position embedding from `start` on."""
         resid = self.W_E[tokens]
         if self.embed_scale != 1.0:
             resid = resid * torch.tensor(self.embed_scale, dtype=self.dtype)  # rounded like the weights
-        return resid if self.W_pos is None else resid + self.W_pos[: tokens.shape[1]]
+        return resid if self.W_pos is None else resid + self.W_pos[start : start + tokens.shape[1]]
 
-    def turns(self, length: int) -> tuple[Turns, ...]:
-        """How positions 0 to `length` - 1 turn the queries and keys of each layer."""
+    def turns(self, length: int, start: int = 0) -> tuple[Turns, ...]:
+        """How `length` positions from `start` on turn the queries and keys of each layer."""
         rotaries = [block.attn.rotary for block in self.blocks]
         nothing = torch.empty(length, 0, dtype=self.dtype, device=self.device)
-        made = {r: Turns(nothing, nothing) if r is None else r.turns(length, self.dtype) for r in set(rotaries)}
+        made = {r: Turns(nothing, nothing) if r is None else r.turns(length, self.dtype, start) for r in set(rotaries)}
         return tuple(made[rotary] for rotary in rotaries)
 
     def logits(self, resid: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows vocab"]:

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from circuitdsl.models.errors import BrokenWeights, ModelUnavailable, UnsupportedModel
 from circuitdsl.models.families import HEADS
-from circuitdsl.models.load import configuration, locate, refuse_more_layers, weight_files, weights_sha256
+from circuitdsl.models.files import weight_files, weights_sha256
+from circuitdsl.models.load import configuration, locate, refuse_more_layers
 from circuitdsl.models.parts import Attention, Block, Norm, Transformer
 
 #: what Hugging Face's files leave out where they hold the model without its unembedding, as the one of `gpt2` does
@@ -234,7 +235,7 @@ def _layer(directory: Path, config: Any, tensors: _Tensors, layer: int) -> tuple
     tensors.missing.clear()
     try:
         norm, attn = HEADS[config.model_type](config, tensors, layer)
-    except (KeyError, RuntimeError) as error:
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         if tensors.missing:
             names = " and ".join(tensors.missing)
             raise BrokenWeights(

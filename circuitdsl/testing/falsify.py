@@ -33,6 +33,8 @@ from circuitdsl.verification.properties import passes, record, request_of, says,
 
 #: prompts that a search looks at before it shrinks, where nothing else is said; within `verify`
 BUDGET, BRIEF = 1000, 200
+#: prompts by which a model is checked before a search
+SOME = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,14 +93,17 @@ def falsify(
 
     Raises:
         UsageError: the claim is not about single prompts.
-        UserError: the task's prompts cannot be made for the model.
+        UserError: the task's prompts cannot be made for the model, or the engine does not compute it rightly.
     """
     wanted = searchable(claim)
     use = next(use for use in circuit.tasks if use.name == task)
-    probe = Probe(circuit, model, wanted, use)
+    # a bench refuses a model that is not computed rightly: one of some prompts before the search, one of what it found
+    bench(model, make_data(circuit, replace(use, prompts=SOME), model), circuit.metric)
+    probe = Probe(circuit, replace(model, original=None), wanted, use)
     found = _in_file(probe, budget) if use.file is not None else _in_space(probe, budget, seed)
     if found is None:
         return Search(claim, task, probe.tried, None)
+    bench(model, probe.data(found), circuit.metric)
     values = probe.values(found)
     assert values is not None
     return Search(claim, task, probe.tried, Counterexample(wanted, task, found, values, probe.tried))
@@ -121,12 +126,16 @@ class Probe:
     def values(self, pair: PromptPair) -> np.ndarray | None:
         """What the checks find on a prompt [checks]; None where it lacks a position."""
         if pair.measured not in self.seen:
-            data = Dataset(self.use.name, self.use.corrupt or "", 0, False, (pair,))
-            one, only = bench(self.model, data, self.circuit.metric), np.arange(1)
+            data, only = self.data(pair), np.arange(1)
+            one = bench(self.model, data, self.circuit.metric)
             requests = [request_of(check) for check in self.wanted.checks]
             here = all(bool(present(data, request, only)[0]) for request in requests)
             self.seen[pair.measured] = values_of(one, requests, only)[:, 0] if here else None
         return self.seen[pair.measured]
+
+    def data(self, pair: PromptPair) -> Dataset:
+        """The one prompt."""
+        return Dataset(self.use.name, self.use.corrupt or "", 0, False, (pair,))
 
     def breaks(self, pair: PromptPair) -> bool:
         values = self.values(pair)

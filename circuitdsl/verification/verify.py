@@ -143,8 +143,7 @@ def verify(
     start = time.perf_counter()
     shape = shape_of(model)
     plans = plan(circuit, shape)
-    if any(p.task == RANDOM for p in plans):
-        benches = {**benches, RANDOM: random_bench(model, options.max_memory)}
+    benches = _with_random(plans, model, benches, options.max_memory)
     members = [
         _collected(p, benches[p.task], options)
         for p in plans
@@ -214,13 +213,22 @@ def weigh_plans(
 ) -> list[Evidence]:
     """Evidence for claims that are measured in one batch but judged in families of `family` members, elsewhere."""
     options = Options()
-    if any(p.task == RANDOM for p in plans):
-        benches = {**benches, RANDOM: random_bench(model)}
+    benches = _with_random(plans, model, benches)
     members = [_collected(p, benches[p.task], options) for p in plans]
     meter = Meter(members, progress)
     for name in benches:
         _measure_task([m for m in members if m.plan.task == name], family, options, meter)
     return [m.evidence or _broken(m, "this was not measured") for m in members]
+
+
+def _with_random(
+    plans: Sequence[ClaimPlan], model: Transformer, benches: Mapping[str, Bench], max_memory: int | None = None
+) -> Mapping[str, Bench]:
+    """The benches, and one of random tokens where a plan needs it."""
+    if all(p.task != RANDOM for p in plans):
+        return benches
+    known = next((bench.memory for bench in benches.values()), None)
+    return {**benches, RANDOM: random_bench(model, max_memory, known)}
 
 
 def with_overrides(circuit: Circuit, prompts: int | None = None, seed: int | None = None) -> Circuit:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from circuitdsl.models import families, load
+from circuitdsl.models import families, load, original
 from circuitdsl.models.errors import BrokenWeights, ModelUnavailable, UnsupportedModel
-from circuitdsl.models.load import available_models, load_model, load_tokenizer, weights_sha256
+from circuitdsl.models.files import weights_sha256
+from circuitdsl.models.load import available_models, load_model, load_tokenizer
+from circuitdsl.models.parts import Attention, Mlp
+from circuitdsl.models.weights import read_weights
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 SMALL = {
@@ -400,3 +404,194 @@ def test_an_index_that_names_no_files_is_refused(copy: Path, files: object) -> N
     (copy / "model.safetensors.index.json").write_text(json.dumps({"weight_map": files}))
     with pytest.raises(ModelUnavailable, match="does not say which file holds each tensor"):
         load_model(copy, device="cpu")
+
+
+# --- weights that are not those of the report -------------------------------------------------------
+
+
+def sharded(path: Path, **shards: str) -> Path:
+    """A model in two shards, of which the index names some otherwise."""
+    from transformers import AutoModelForCausalLM
+
+    AutoModelForCausalLM.from_pretrained(save("gpt2", path / "whole")).save_pretrained(
+        path / "model", max_shard_size="8KB"
+    )
+    index = path / "model" / "model.safetensors.index.json"
+    given = json.loads(index.read_text())
+    files = sorted(set(given["weight_map"].values()))
+    assert len(files) > 1
+    given["weight_map"] = {
+        key: shards.get("first", name) if name == files[0] else name for key, name in given["weight_map"].items()
+    }
+    index.write_text(json.dumps(given))
+    return path / "model"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("transformers_weights", "evil.safetensors"),
+        ("transformers_weights", ""),
+        ("configuration_files", ["config.4.0.0.json"]),
+        ("quantization_config", {"quant_method": "bitsandbytes", "load_in_8bit": True}),
+        ("fusion_config", {}),
+    ],
+)
+def test_a_configuration_that_asks_for_other_weights(copy: Path, key: str, value: Any) -> None:
+    shutil.copy(copy / "model.safetensors", copy / "evil.safetensors")
+    edit_config(copy, **{key: value})
+    for read in (load_model, read_weights):
+        with pytest.raises(UnsupportedModel, match=rf"config\.json has {key}, by which .* other weights") as refused:
+            read(copy)
+        assert f"remove {key}" in str(refused.value.hint)
+
+
+@pytest.mark.parametrize("name", ["adapter_config.json", "shard-00000-model-00000-of-00001.safetensors"])
+def test_files_that_are_read_besides(copy: Path, name: str) -> None:
+    (copy / name).write_text("{}")
+    with pytest.raises(UnsupportedModel, match=rf"holds {name}, from which .* stand in no hash") as refused:
+        load_model(copy)
+    assert "save_pretrained" in str(refused.value.hint)
+
+
+def test_shards_elsewhere(tmp_path: Path) -> None:
+    """Beside each lies a decoy of the same name, which would be hashed."""
+    for i, (folder, name) in enumerate(
+        [("sub", "sub/{}"), ("..", "../{}"), ("sub", "{absolute}/sub/{}"), (".", "./{}")]
+    ):
+        model = sharded(tmp_path / str(i))
+        first = sorted(model.glob("*.safetensors"))[0]
+        (model / folder).mkdir(exist_ok=True)
+        if folder != ".":
+            shutil.copy(first, model / folder / first.name)
+        index = model / "model.safetensors.index.json"
+        index.write_text(
+            index.read_text().replace(f'"{first.name}"', json.dumps(name.format(first.name, absolute=model)))
+        )
+        for read in (load_model, read_weights):
+            with pytest.raises(ModelUnavailable, match="which is not a safetensors file in that directory itself"):
+                read(model)
+
+
+def test_shards_of_another_kind(tmp_path: Path) -> None:
+    with pytest.raises(ModelUnavailable, match=r"names 'pytorch_model\.bin', which is not a safetensors file"):
+        load_model(sharded(tmp_path, first="pytorch_model.bin"))
+
+
+def test_shards_that_are_links(tmp_path: Path) -> None:
+    """To another directory they are refused; as the hub's cache lays them out they are read."""
+    model = sharded(tmp_path)
+    cached = tmp_path / "models--me--mine" / "snapshots" / "abc"
+    blobs = tmp_path / "models--me--mine" / "blobs"
+    blobs.mkdir(parents=True)
+    shutil.copytree(model, cached)
+    for i, file in enumerate(sorted(cached.iterdir())):
+        file.rename(blobs / str(i))
+        file.symlink_to(Path("../../blobs") / str(i))
+    assert load_model(cached, device="cpu").sha256 == load_model(model, device="cpu").sha256
+    first = sorted(model.glob("*.safetensors"))[0]
+    shutil.move(first, tmp_path / "elsewhere.safetensors")
+    first.symlink_to(tmp_path / "elsewhere.safetensors")
+    with pytest.raises(ModelUnavailable, match="not a safetensors file in that directory itself"):
+        load_model(model)
+
+
+def test_one_file_goes_before_an_index(tmp_path: Path) -> None:
+    """As transformers has it; the hash is that of the file that is read."""
+    model, other = sharded(tmp_path), save("gpt2", tmp_path / "other", n_inner=32)
+    for name in ("model.safetensors", "config.json"):
+        shutil.copy(other / name, model / name)
+    assert (
+        load_model(model, device="cpu").sha256 == hashlib.sha256((other / "model.safetensors").read_bytes()).hexdigest()
+    )
+
+
+def test_the_hubs_cache_is_checked_too(hub: Path, copy: Path) -> None:
+    (copy / "adapter_config.json").write_text("{}")
+    shutil.copytree(copy, hub / "models--mine" / "snapshots" / "abc")
+    (hub / "models--mine" / "refs").mkdir()
+    (hub / "models--mine" / "refs" / "main").write_text("abc")
+    with pytest.raises(UnsupportedModel, match=r"holds adapter_config\.json"):
+        load_model("mine")
+
+
+# --- the check at load ------------------------------------------------------------------------------
+
+
+def spoilt(monkeypatch: pytest.MonkeyPatch, kind: str, change: Any) -> None:
+    """A reader of a family that gets something wrong."""
+    true = families.FAMILIES[kind]
+
+    def wrong(*args: Any) -> dict[str, Any]:
+        parts = true(*args)
+        return parts | {"blocks": tuple(replace(block, attn=change(block.attn)) for block in parts["blocks"])}
+
+    monkeypatch.setitem(families.FAMILIES, kind, wrong)
+
+
+@pytest.mark.parametrize("size", [13, 40, 100])
+def test_windows_that_are_not_the_models_are_seen_at_load(
+    size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A window beyond the first tokens, too, whether we alone have it or the model alone."""
+    path = save("llama", tmp_path / "llama", max_position_embeddings=128)
+    with monkeypatch.context() as patched, pytest.raises(UnsupportedModel, match=r"on tokens 1 to \d+ logits"):
+        spoilt(patched, "llama", lambda attn: replace(attn, window=size))
+        load_model(path, device="cpu")
+    path = save("mistral", tmp_path / "mistral", max_position_embeddings=128, sliding_window=size)
+    with monkeypatch.context() as patched, pytest.raises(UnsupportedModel, match=r"on tokens 1 to \d+ logits"):
+        spoilt(patched, "mistral", lambda attn: replace(attn, window=None))
+        load_model(path, device="cpu")
+
+
+def test_a_window_longer_than_the_usual_prompt_is_seen_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save("mistral", tmp_path, max_position_embeddings=500, sliding_window=300)
+    load_model(path, device="cpu")
+    for other, length in ((301, 305), (None, 304)):
+        with monkeypatch.context() as patched, pytest.raises(UnsupportedModel, match=f"on tokens 1 to {length}"):
+            spoilt(patched, "mistral", lambda attn, other=other: replace(attn, window=other))
+            load_model(path, device="cpu")
+
+
+def test_the_last_learned_position_is_seen_at_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save("gpt2", tmp_path, max_position_embeddings=600)
+    true = families.FAMILIES["gpt2"]
+
+    def wrong(*args: Any) -> dict[str, Any]:
+        parts = true(*args)
+        positions = parts["W_pos"].clone()
+        positions[-1, 0] += 1
+        return parts | {"W_pos": positions}
+
+    monkeypatch.setitem(families.FAMILIES, "gpt2", wrong)
+    with pytest.raises(UnsupportedModel, match="on tokens 589 to 600"):
+        load_model(path, device="cpu")
+
+
+def test_rounding_that_a_model_amplifies_is_not_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the model's own logits move as far when its input is rounded, a difference says nothing."""
+    model = load_model(save("gpt2", tmp_path), device="cpu")
+    tokens = torch.arange(12)[None]
+    with torch.inference_mode():
+        ours = load.forward(model, tokens)
+    monkeypatch.setattr(original, "TOLERANCE", {torch.float32: 1e-12})
+    assert model.original is not None
+    assert float(model.original.off(ours, tokens)) == 0
+    assert float(model.original.off(ours * (1 + 1e-3), tokens)) > 5e-4
+    assert bool(model.original.off(ours * float("nan"), tokens).isnan())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_model_and_our_view_share_their_weights(kind: str, tmp_path: Path) -> None:
+    """Two models in memory would be one too many. GPT-NeoX stores queries, keys and values interleaved."""
+    model = load_model(save(kind, tmp_path), device="cpu")
+    assert model.original is not None
+    theirs = {tensor.untyped_storage().data_ptr() for tensor in model.original.module.parameters()}
+    ours = [model.W_E, model.W_U, *(w for block in model.blocks for w in weights_in(block.attn, block.mlp))]
+    copied = [tensor for tensor in ours if tensor.untyped_storage().data_ptr() not in theirs]
+    assert len(copied) == (3 * model.n_layers if kind == "gpt_neox" else 0)
+
+
+def weights_in(attn: Attention, mlp: Mlp) -> list[torch.Tensor]:
+    maps = (attn.q, attn.k, attn.v, attn.o, mlp.up, mlp.down, mlp.gate)
+    return [each.weight for each in maps if each is not None]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from bridge import bridge_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from random_experiments import experiments
@@ -15,7 +16,7 @@ from small_models import FAMILIES, Case, make_case, neurons, save_random
 
 from circuitdsl.circuit.nodes import Edge, Input, Node, Position
 from circuitdsl.models import products
-from circuitdsl.models.load import boot, load_model
+from circuitdsl.models.load import load_model
 from circuitdsl.models.parts import Transformer
 from circuitdsl.patching import reference
 from circuitdsl.patching.count import Tally, floor_block_positions
@@ -121,7 +122,7 @@ def test_single_edges_equal_transformer_lens(family: str, ports: str, tmp_path: 
 
     path = save_random(family, tmp_path)
     case = make_case(load_model(path, device="cpu"))
-    bridge = boot(path, torch.device("cpu"))
+    bridge = bridge_of(path)
     _, clean = bridge.run_with_cache(case.clean)
     _, corrupt = bridge.run_with_cache(case.corrupt)
     tokens = torch.tensor([[3], [4], [5]])

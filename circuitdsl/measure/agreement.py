@@ -1,0 +1,83 @@
+"""Before anything is measured: the engine's logits of some prompts are those of the model as its library runs it.
+
+A model is checked when it is loaded, on random tokens (`load.check_sum`). The numbers are about a task's own prompts,
+the longest among them: these decide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from circuitdsl.measure.memory import Memory
+from circuitdsl.models.errors import UnsupportedModel
+from circuitdsl.models.original import Original
+from circuitdsl.models.parts import Transformer
+from circuitdsl.patching.memory import out_of_memory, ran_out
+from circuitdsl.tasks.dataset import PromptPair
+
+#: prompts of each length that are compared, and tokens that the library runs at once
+FEW, TOKENS = 2, 512
+SIDES = ("clean", "corrupt")
+
+
+def check_agreement(
+    model: Transformer,
+    pairs: Sequence[PromptPair],
+    logits: Callable[[str, Sequence[int]], Tensor],
+    known: Memory | None = None,
+) -> None:
+    """Compare the logits at END of a few prompts of each length, and of their partners, with the model's own.
+
+    Args:
+        logits: gives the engine's [n, vocab], of one side of the prompts at some places.
+        known: what a store knows; what is found is kept there.
+
+    Raises:
+        UnsupportedModel: they differ by more than rounding does.
+        OutOfMemory: memory ran out on a single prompt.
+    """
+    original, groups = model.original, list(_few(pairs))
+    if original is None:
+        return
+    places = [i for group in groups for i in group]
+
+    def found() -> np.ndarray:
+        return np.concatenate([_off(original, [pairs[i] for i in group], both(group)) for group in groups])
+
+    def both(group: list[int]) -> Tensor:
+        return torch.cat([logits(side, group) for side in SIDES])
+
+    off = known.of_model(original.digest, [pairs[i] for i in places], found) if known else found()
+    for i in np.flatnonzero(off != 0)[:1]:
+        pair = pairs[places[i]]
+        raise UnsupportedModel(
+            f"the engine does not compute what transformers computes with {model.name}: on prompt {places[i] + 1} "
+            f"({pair.clean!r}) or its partner, logits at END are off by {off[i]:.1e} of the largest, so no number "
+            "would be true of the model",
+            "measure another model, and report this one with its config.json",
+        )
+
+
+def _off(original: Original, pairs: Sequence[PromptPair], ours: Tensor) -> np.ndarray:
+    """How far logits of prompts of one length, or those of their partners, are from the model's own."""
+    tokens = [getattr(pair, f"{side}_tokens") for side in SIDES for pair in pairs]
+    try:
+        found = original.off(ours[:, None], torch.tensor(tokens, device=original.module.device))
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        raise ran_out(f"running the prompt {pairs[0].clean!r}") from None
+    return found.view(len(SIDES), -1).amax(0).double().cpu().numpy()
+
+
+def _few(pairs: Sequence[PromptPair]) -> Iterator[list[int]]:
+    """Places of the first prompts of each length, no more together than run at once."""
+    lengths = np.asarray([len(pair.clean_tokens) for pair in pairs])
+    for length in np.unique(lengths):
+        few = np.flatnonzero(lengths == length)[:FEW].tolist()
+        size = max(1, TOKENS // (len(SIDES) * max(1, int(length))))
+        yield from (few[start : start + size] for start in range(0, len(few), size))

@@ -1,0 +1,80 @@
+"""A model as its own library runs it: what our view of it, and whatever is measured on it, is compared with."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from circuitdsl.models.errors import UnsupportedModel, first_line
+
+#: how far our logits may be from the model's own, relative to the largest of them
+TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
+#: how many times further than one rounding of its embedded tokens moves them, and how far at the most, where a model
+#: amplifies rounding to more than that
+AMPLIFIED, MOST = 10, 5e-2
+
+
+class Original:
+    """A Hugging Face model. Its weights are those of our view, which shares them.
+
+    Only what is stored otherwise than heads read it is held twice: the queries, keys and values of GPT-NeoX.
+
+    Attributes:
+        digest: a hash of its configuration, defaults included, and of the library's version.
+    """
+
+    def __init__(self, name: str, module: Any) -> None:
+        from transformers import __version__
+
+        self.name, self.module = name, module
+        config = module.config.to_json_string(use_diff=False)
+        self.digest = hashlib.sha256(f"{__version__}\n{config}".encode()).digest()
+
+    def off(
+        self, ours: Float[Tensor, "n last vocab"], tokens: Int[Tensor, "n T"], start: int = 0
+    ) -> Float[Tensor, " n"]:
+        """How far our logits of the last tokens of prompts are from the model's own, relative to the largest of these.
+
+        It is 0 where rounding explains it: up to `TOLERANCE`, or as far as rounding moves the model's own logits.
+
+        Args:
+            start: the position of the first token.
+
+        Raises:
+            UnsupportedModel: the library cannot run the model as it is configured.
+        """
+        last, ours = ours.shape[1], ours.to(tokens.device)
+        theirs = self._logits(tokens, start, last)
+        found, allowed = _difference(ours, theirs), TOLERANCE[self.module.dtype]
+        if not bool((found <= allowed).all()):
+            moved = _difference(self._logits(tokens, start, last, rounded=True), theirs)
+            allowed = max(allowed, min(MOST, AMPLIFIED * float(moved.max())))
+        return torch.where(found <= allowed, 0.0, found)
+
+    @torch.inference_mode()
+    def _logits(self, tokens: Tensor, start: int, last: int, rounded: bool = False) -> Float[Tensor, "n last vocab"]:
+        """Logits as the library gives them; `rounded`: with each number of the embedded tokens moved by a rounding."""
+        given: dict[str, Tensor] = {"input_ids": tokens}
+        if rounded:
+            made = torch.Generator(tokens.device).manual_seed(0)
+            exact = self.module.get_input_embeddings()(tokens)
+            noise = torch.randn(exact.shape, generator=made, device=exact.device, dtype=exact.dtype)
+            given = {"inputs_embeds": exact * (1 + torch.finfo(exact.dtype).eps * noise)}
+        if start:
+            given["position_ids"] = torch.arange(start, start + tokens.shape[1], device=tokens.device)[None]
+        try:
+            return self.module(**given, use_cache=False, logits_to_keep=last).logits.float()
+        except (MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # transformers lets through whatever a wrong configuration runs into
+            raise UnsupportedModel(f"transformers cannot run {self.name}: {first_line(error)}") from None
+
+
+def _difference(ours: Float[Tensor, "n k vocab"], theirs: Float[Tensor, "n k vocab"]) -> Float[Tensor, " n"]:
+    """How far logits are from others on each prompt, relative to the largest of these."""
+    off, size = (ours.float() - theirs).abs(), theirs.abs()
+    return off.flatten(1).amax(1) / size.flatten(1).amax(1).clamp_min(1e-6)
