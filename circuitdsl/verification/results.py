@@ -75,7 +75,7 @@ def _result(
     claim = plan.claim
     null = decision.null
     is_whole = isinstance(claim.measurement, WholeCircuit)
-    kept = whole.kept(plan, series, bench)
+    kept = whole.kept(plan, bench)
     return ClaimResult(
         id=claim.id,
         line=claim.line,

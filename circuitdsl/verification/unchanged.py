@@ -45,7 +45,7 @@ def _admits_nothing(test: Test) -> bool:
 def unless_untested(plan: ClaimPlan, decision: Decision, found: Found, bench: Bench) -> Decision:
     """A decision, with an error in place of a `holds` that says nothing of some terms."""
     because = {
-        part.label: f"{said(terms)}, of which an effect near 0 says nothing: leave that out{instead(terms, bench)}"
+        part.label: f"{said(terms)}, and a bound that 0 meets says nothing of it: leave that out{instead(terms, bench)}"
         for part in plan.parts
         if (terms := untested(part, plan.tests(part), found))
     }

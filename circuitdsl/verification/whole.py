@@ -126,13 +126,13 @@ def protocol(plan: ClaimPlan) -> dict[str, str]:
     return said
 
 
-def kept(plan: ClaimPlan, found: Found, bench: Bench) -> dict[str, float] | None:
-    """What share of the nodes (or edges) that can be ablated the circuit keeps, on the prompts that were measured."""
-    series = found.get(plan.parts[0].request)
-    if plan.circuit is None or series is None or not len(series.indices):
+def kept(plan: ClaimPlan, bench: Bench) -> dict[str, float] | None:
+    """What share of the nodes (or edges) that can be ablated the circuit keeps, on all prompts with its positions."""
+    if plan.circuit is None:
         return None
-    pairs = [bench.pairs[i] for i in series.indices]
-    return {plan.circuit.keep: kept_share(plan.circuit, shape_of(bench.model), pairs)}
+    here = present(bench, plan.circuit, np.arange(len(bench.pairs)))
+    pairs = [bench.pairs[i] for i in np.flatnonzero(here)]
+    return {plan.circuit.keep: kept_share(plan.circuit, shape_of(bench.model), pairs)} if pairs else None
 
 
 def warnings(plan: ClaimPlan, shares: Mapping[str, float] | None) -> tuple[str, ...]:
@@ -250,7 +250,7 @@ def _full(plan: ClaimPlan, bench: Bench) -> MeasurementResult:
         evidence = Evidence((weigh(test, sample_of(bench, part, series), looks=looks),))
     decision = rule(evidence)
     figure = measured(plan, decision, series, bench)
-    shares = kept(plan, series, bench)
+    shares = kept(plan, bench)
     return replace(
         blank,
         kept=shares,
