@@ -44,15 +44,17 @@ def _admits_nothing(test: Test) -> bool:
 
 def unless_untested(plan: ClaimPlan, decision: Decision, found: Found, bench: Bench) -> Decision:
     """A decision, with an error in place of a `holds` that says nothing of some terms."""
-    because = {
-        part.label: f"{said(terms)}, and a bound that 0 meets says nothing of it: leave that out{instead(terms, bench)}"
-        for part in plan.parts
-        if (terms := untested(part, plan.tests(part), found))
-    }
+    empty: dict[str, tuple[TermRequest, ...]] = {}
+    for part in plan.parts:  # those of one label are one claim: one that needs an effect is enough
+        terms = untested(part, plan.tests(part), found)
+        empty[part.label] = empty.get(part.label, terms) and terms
 
     def judged(one: Decision) -> Decision:
-        empty = one.verdict == "holds" and one.label in because
-        return replace(one, verdict="error", reason=because[one.label]) if empty else one
+        terms = empty.get(one.label)
+        if not terms or one.verdict != "holds":
+            return one
+        because = f"{said(terms)}, and a bound that 0 meets says nothing of it: leave that out"
+        return replace(one, verdict="error", reason=because + instead(terms, bench))
 
     if not decision.parts:
         return judged(decision)

@@ -71,6 +71,12 @@ def test_a_claim_of_a_real_effect_is_told_what_is_unchanged(check) -> None:
     assert [claim.notes for claim in found] == [(EMBED + SAME,), (EMBED + SAME,), (TWO + SAME,), (EMBED + SAME,)]
 
 
+def test_one_test_that_needs_an_effect_is_enough(check) -> None:
+    line = "embed -> (0.3 + 0.5).v at IO, S2 : effect <= 50% and stronger than 0.0 -> 2.5.q at END"
+    (claim,) = claims(check, line)
+    assert (claim.verdict, claim.notes[0]) == ("holds", EMBED + SAME)
+
+
 def test_what_fails_on_the_rest_still_fails(check) -> None:
     (claim,) = claims(check, "embed -> (0.3 + 0.5).v at IO, S2 : negligible")
     assert (claim.verdict, claim.notes) == ("fails", (EMBED + SAME,))
