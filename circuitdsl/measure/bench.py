@@ -15,7 +15,7 @@ from torch import Tensor
 from circuitdsl.circuit.measurements import Metric
 from circuitdsl.circuit.nodes import Node, Position
 from circuitdsl.errors import UserError
-from circuitdsl.measure.agreement import FEW, SIDES, check_agreement
+from circuitdsl.measure.agreement import FEW, SIDES, check_agreement, check_rounding
 from circuitdsl.measure.attention import attention, looked
 from circuitdsl.measure.experiments import experiment_of
 from circuitdsl.measure.firings import sent
@@ -183,7 +183,7 @@ def bench(
     Raises:
         UserError: the metric cannot be taken on this task, a prompt does not fit the model or is the same as its
             partner, the model gives no finite numbers on it, the memory allowed is too little for a single one, or the
-            engine's logits are not those of the model as its library runs it.
+            engine's logits are not those of the model as its library runs it, or too coarse to tell the prompts apart.
     """
     _check_pairs(data.pairs)
     refuse_too_little(model, max((len(pair.clean_tokens) for pair in data.pairs), default=1), max_memory)
@@ -194,7 +194,12 @@ def bench(
     score = scorer(metric, data.pairs, logits)
     reference = cache(more) if more else lambda: data.pairs
     known = memory(store, model, data.pairs, metric, reference, more_are) if store else None
-    check_agreement(model, data.pairs, lambda side, at: _read(model, ends()[SIDES.index(side)][at], whole), known)
+
+    def logits_of(side: str, at: Sequence[int]) -> Tensor:
+        return _read(model, ends()[SIDES.index(side)][at], whole)
+
+    check_agreement(model, data.pairs, logits_of, known)
+    check_rounding(model, data.pairs, logits_of)
     clean = _remembered(known, "clean", metric, lambda: _score(model, ends()[0], score, at_once))
     corrupt = _remembered(known, "corrupt", metric, lambda: _score(model, ends()[1], score, at_once))
     return Bench(model, data, metric, score, clean, corrupt, ends, others or {}, reference, max_memory, memory=known)

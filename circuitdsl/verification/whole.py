@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
+import torch
 
 from circuitdsl.circuit.catalogue import ModelShape
 from circuitdsl.circuit.claims import Circuit, Claim
@@ -35,6 +36,8 @@ Found = Mapping[Request, Series]
 
 #: prompts on which `--full` takes what needs many runs
 FULL_PROMPTS = 64
+#: circuits whose scores differ by less than so many roundings of the gap's square are tied
+ROUNDED = 8
 #: of what can be ablated; a circuit that keeps more of it is nearly the model
 NEARLY_ALL = 0.9
 ALL = ("faithfulness", "incompleteness", "minimality", "sufficiency")
@@ -97,14 +100,15 @@ def _weigh_wins(test: Within, part: Part, found: Found, wins: np.ndarray | None)
 def won(part: Part, bench: Bench, found: Found, indices: np.ndarray) -> np.ndarray:
     """Whether the circuit is closer to the model than each rival, by the score of Shi et al. 2024: E[(m(M) - m(C))^2].
 
-    A tie is no win.
+    A tie is no win, nor is what rounding may have made of one.
     """
-    clean = bench.clean[indices]
+    clean, corrupt = bench.clean[indices], bench.corrupt[indices]
+    rounding = ROUNDED * torch.finfo(bench.model.dtype).eps * float(np.mean((clean - corrupt) ** 2))
 
     def loss(request: Request) -> float:
         return float(np.mean((found[request].values - clean) ** 2))
 
-    own = loss(part.request)
+    own = loss(part.request) + rounding
     return np.asarray([own < loss(rival) for rival in part.peers], bool)
 
 

@@ -173,3 +173,17 @@ def test_verbosely_it_is_said_how_prompts_differ(check, capsys) -> None:
     show(run(check, "accuracy >= 50%"), Console(width=140), verbose=True)
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "claimed sign on" in line]
     assert line.strip().startswith("prompts: median −") and ", quartiles [−" in line
+
+
+def test_a_tie_is_no_win_however_it_is_rounded(check) -> None:
+    """A circuit that is the corrupt run but for rounding is tied with random ones: it beats none of them."""
+    dead = (
+        "mlps control = m1 at END outside\n"
+        + "0.5 -> 2.6.k at IO : effect >= -1000%\n0.7 -> 2.7.k at S1 : effect >= -1000%\n"
+        + "3.5 -> logits at END : effect >= -1000%\n"
+    )
+    *_, beaten, faithful = run(
+        check, "sufficiency(keep = edges) >= 10%", "faithfulness(keep = edges) >= -1000%", spec=dead
+    ).claims
+    assert abs(faithful.measured.value) < 1e-6
+    assert beaten.verdict == "fails" and beaten.measured.value == 0
