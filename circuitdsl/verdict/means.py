@@ -87,6 +87,8 @@ class Mean:
         p = np.asarray(alpha, float) / 2
         side = np.array([-1.0, 1.0]).reshape(2, *[1] * np.broadcast(p, self.value).ndim)
         step = side * first_step(self.y, self._end(side, self.value), p)
+        if self.n < 2:  # one prompt says nothing of how prompts differ
+            return np.full(step.shape[1:], np.nan), np.full(step.shape[1:], np.nan)
         low, high = falls_to(lambda bound: self._p_value(side, bound), p, self.value, step)
         return np.maximum(low, self.low), np.minimum(high, self.high)
 

@@ -47,7 +47,7 @@ def verdicts(whole: Population, text: str, own: int = 0) -> list[str]:
 def test_movers_that_look_only_at_the_answer_do_better(chain: Population) -> None:
     text = """intervention look
   set attention(mover, END -> IO) = 100%
-  expect attention(mover, END -> IO) >= 99%
+  expect attention(mover, END -> IO) >= 95%
   expect logit_diff rises
   expect attention(mover, END -> IO) <= 90%
   expect logit_diff falls
@@ -58,9 +58,9 @@ def test_movers_that_look_only_at_the_answer_do_better(chain: Population) -> Non
 def test_movers_that_look_away_do_not_find_the_answer(chain: Population) -> None:
     text = """intervention away
   set attention(mover, END -> IO) = 0%
-  expect attention(mover, END -> IO) <= 1%
+  expect attention(mover, END -> IO) <= 5%
   expect accuracy falls by >= 20 points
-  expect attention(mover, END -> IO) >= 1%
+  expect attention(mover, END -> IO) >= 5%
   expect accuracy rises
 """
     assert verdicts(chain, text) == ["holds", "holds", "fails", "fails"]

@@ -56,7 +56,7 @@ def test_a_claim_that_does_not_hold_fails_with_its_reason(run, monkeypatch) -> N
         [
             "each suppressor -> logits at END : effect <= -10%",
             "fails on ioi: 0.3 -> logits at END: effect −* is above −10 %",
-            "  0.6 -> logits at END: effect * reaches across −10 %",
+            "  0.6 -> logits at END: effect * reaches across −10 %*",
             "bad.circ:6",
         ]
     )
@@ -111,7 +111,7 @@ def test_undecided_fails_unless_it_is_allowed(run) -> None:
     text = SPEC.replace("90%", "99%").replace("-10%", "-1%")
     result = run(open=text)
     result.assert_outcomes(passed=2, failed=1)
-    result.stdout.fnmatch_lines(["undecided on ioi: accuracy * reaches across 99 %"])
+    result.stdout.fnmatch_lines(["undecided on ioi: accuracy * reaches across 99 %; about * prompts like these would decide"])
     run("--circ-allow-undecided").assert_outcomes(passed=2, skipped=1)
 
 
