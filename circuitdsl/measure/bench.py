@@ -241,13 +241,21 @@ def random_bench(model: Transformer, max_memory: int | None = None, known: Memor
     return Bench(model, data, Metric(), score, nothing, nothing, lambda: (ends[0], ends[1]), max_memory=max_memory)
 
 
-def behaviour(bench: Bench, metric: Metric) -> Array:
-    """Any metric of the clean run, on every prompt."""
+def behaviour(bench: Bench, metric: Metric, side: str = "clean") -> Array:
+    """Any metric of the clean or the corrupt run, on every prompt."""
     if metric == bench.metric:
-        return bench.clean
-    score = scorer(metric, bench.pairs)
-    at_once = vocabulary_rows(bench.model, bench.max_memory)
-    return _remembered(bench.memory, "clean", metric, lambda: _score(bench.model, bench.ends_of()[0], score, at_once))
+        return bench.clean if side == "clean" else bench.corrupt
+    score, at_once = scorer(metric, bench.pairs), vocabulary_rows(bench.model, bench.max_memory)
+
+    def compute() -> Array:
+        return _score(bench.model, bench.ends_of()[SIDES.index(side)], score, at_once)
+
+    return _remembered(bench.memory, side, metric, compute)
+
+
+def gap(bench: Bench, metric: Metric) -> float:
+    """How far the corrupt prompts are from the clean ones by a metric, on average."""
+    return abs(float(np.mean(behaviour(bench, metric) - behaviour(bench, metric, "corrupt"))))
 
 
 def score_ends(bench: Bench, ends: Float[Tensor, "n d"]) -> Array:

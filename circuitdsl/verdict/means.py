@@ -120,7 +120,7 @@ def mean(y: ArrayLike, strata: ArrayLike | None = None, ends: Range = UNKNOWN, s
     Args:
         strata: of each prompt [n].
         ends: the range that a value cannot leave; one end, or both, may be infinite.
-        size: what `LEAST` is a share of; the values' root mean square by default.
+        size: what `LEAST` is a share of: the gap of such scores; the values' root mean square by default.
     """
     y = np.asarray(y, float)
     if not np.all(np.isfinite(ends)):

@@ -35,8 +35,8 @@ class Sample:
 
     `range` is what a score cannot leave, such as 0 to 1 for attention: `value` is one, and `d`, `g` and `other` are
     differences of two. Intervals are shown within it, and where both ends are finite, tests go by it. `shared` says
-    which score of `g` is the base of `d`: the first (clean) or the second (corrupt). `size` is the size of the scores
-    where there is no gap to compare a change with.
+    which score of `g` is the base of `d`: the first (clean) or the second (corrupt). `size` is the gap of the scores
+    where there is no `g`.
     """
 
     strata: NDArray[np.generic]
@@ -155,7 +155,7 @@ def figure_of(test: Test, sample: Sample) -> Estimate:
     value = sample.array("value")
     if sample.hits:  # a prompt may have several, and is then a share of them
         return share(value) if set(value) <= {0.0, 1.0} else mean(value, ends=(0.0, 1.0))
-    return mean(value, sample.strata, sample.range)
+    return mean(value, sample.strata, sample.range, sample.size)
 
 
 def _pair(sample: Sample, other: str, shared: Shared) -> Pair:

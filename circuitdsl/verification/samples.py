@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from circuitdsl.measure.bench import Bench, Series
+from circuitdsl.circuit.measurements import Metric
+from circuitdsl.measure.bench import Bench, Series, gap
 from circuitdsl.measure.metrics import HITS, RANGES, SHARES
 from circuitdsl.measure.plan import Base, Part
 from circuitdsl.measure.requests import (
@@ -39,20 +40,19 @@ def sample_of(bench: Bench, part: Part, found: Found) -> Sample:
     if part.base is None:
         return plain
     patch = isinstance(part.request, EdgeRequest | NodeRequest | Subgraph)
-    gap = (bench.clean - bench.corrupt)[series.indices] if patch else None
+    difference = (bench.clean - bench.corrupt)[series.indices] if patch else None
     base = base_of(bench, part.base, found, series.indices)
     return replace(
         plain,
         value=None,
         other=None if part.rival is None else found[part.rival].values - base,
         d=series.values - base,
-        g=gap,
+        g=difference,
         unit="points" if plain.unit == "percent" else plain.unit,
         hits=False,
-        falls=gap is not None and bench.falls,
+        falls=patch and bench.falls,
         called=part.called,
         shared="" if not isinstance(part.base, str) else "first" if part.base == "clean" else "second",
-        size=float(np.sqrt(np.mean(base**2))),
     )
 
 
@@ -77,8 +77,10 @@ def _plain(bench: Bench, part: Part, series: Series) -> Sample:
     if isinstance(request, ScoreRequest):  # sequences are drawn alike, whatever prompts they stand beside
         return replace(share, strata=np.zeros(len(strata)), name=f"{request.kind.replace('_', '-')} score")
     if isinstance(request, AttributionRequest):
-        return Sample(strata, value=series.values, name="attribution", label=part.label)
+        size = gap(bench, Metric())
+        return Sample(strata, value=series.values, name="attribution", label=part.label, size=size)
     metric = request.metric if isinstance(request, BehaviourRequest) else bench.metric
+    ends = RANGES.get(metric.name, UNKNOWN)
     return Sample(
         strata,
         value=series.values,
@@ -86,5 +88,6 @@ def _plain(bench: Bench, part: Part, series: Series) -> Sample:
         unit="percent" if metric.name in SHARES else "plain",
         hits=metric.name in HITS,
         label=part.label,
-        range=RANGES.get(metric.name, UNKNOWN),
+        range=ends,
+        size=None if np.all(np.isfinite(ends)) else gap(bench, metric),
     )
