@@ -157,5 +157,7 @@ def sent(part: P) -> P:
         return tuple(map(sent, part))  # type: ignore[return-value]
     if is_dataclass(part) and not isinstance(part, type):
         inside = {field.name: getattr(part, field.name) for field in fields(part) if field.init}
-        return replace(part, **{k: v if k == "tokenizer" else sent(v) for k, v in inside.items()})  # type: ignore
+        # the library's own model knows of no far device
+        kept = {"tokenizer": inside.get("tokenizer"), "original": None}
+        return replace(part, **{k: kept[k] if k in kept else sent(v) for k, v in inside.items()})  # type: ignore
     return part

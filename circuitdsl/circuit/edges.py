@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from ..language import syntax as s
@@ -79,14 +79,14 @@ def ends_of(scope: Scope, edge: s.Edge) -> Ends | None:
     receivers = evaluate(scope, inner) if right else None
     if senders is None or receivers is None:
         return None
-    # an edge has a position of its own, and takes it from a control group as well where nothing else says
-    senders, receivers = (_with_homes(scope, side) for side in (senders, receivers))
+    # an edge that does not say where takes it from a control group as well where nothing else says
+    homes = scope.homes if edge.at else scope.any_homes
+    senders, receivers = (_with_homes(homes, side) for side in (senders, receivers))
     ends = Ends(edge, senders, receivers, port)
     return ends if _inputs_exist(scope, ends) else None
 
 
-def _with_homes(scope: Scope, members: Members) -> Members:
-    homes = scope.any_homes
+def _with_homes(homes: Mapping[Node, tuple[Position, ...]], members: Members) -> Members:
     return {node: at or homes.get(node) or homes.get(node.whole) for node, at in members.items()}
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from circuitdsl.errors import UserError
 from circuitdsl.measure.memory import Memory
 from circuitdsl.models.errors import UnsupportedModel
 from circuitdsl.models.original import Original
@@ -21,6 +22,8 @@ from circuitdsl.tasks.dataset import PromptPair
 
 #: prompts of each length that are compared, and tokens that the library runs at once
 FEW, TOKENS = 2, 512
+#: prompts that tell how much prompts differ
+SPREAD = 64
 SIDES = ("clean", "corrupt")
 
 
@@ -59,6 +62,33 @@ def check_agreement(
             f"({pair.clean!r}) or its partner, logits at END are off by {off[i]:.1e} of the largest, so no number "
             "would be true of the model",
             "measure another model, and report this one with its config.json",
+        )
+
+
+def check_rounding(
+    model: Transformer, pairs: Sequence[PromptPair], logits: Callable[[str, Sequence[int]], Tensor]
+) -> None:
+    """In half precision, prompts must differ by more than one step of the number format at the size of the logits.
+
+    Rounding averages out over prompts that differ. Where they do not, every prompt is rounded alike, and an effect may
+    be off by a whole step on all of them, with no spread to show it.
+
+    Raises:
+        UserError: they do not.
+    """
+    if model.dtype == torch.float32:
+        return
+    few = range(min(len(pairs), SPREAD))
+    rows = logits("clean", few)
+    answers = (rows - rows.mean(-1, keepdim=True))[few, [pairs[i].answers[0] for i in few]]
+    largest = float(rows.abs().max())
+    step = torch.finfo(model.dtype).eps * largest
+    if len(few) > 1 and float(answers.std()) < step:
+        name = str(model.dtype).removeprefix("torch.")
+        raise UserError(
+            f"logits at END are as large as {largest:.0f}, where {name} has steps of {step:.2g}, and these prompts "
+            "differ by less: what is rounded alike on all of them does not average out",
+            hint="use --dtype float32",
         )
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from circuitdsl.circuit.measurements import Metric
 from circuitdsl.circuit.nodes import Node, Position
 from circuitdsl.errors import UserError
-from circuitdsl.measure.agreement import FEW, SIDES, check_agreement
+from circuitdsl.measure.agreement import FEW, SIDES, check_agreement, check_rounding
 from circuitdsl.measure.attention import attention, looked
 from circuitdsl.measure.experiments import experiment_of
 from circuitdsl.measure.firings import sent
@@ -23,16 +23,15 @@ from circuitdsl.measure.memory import Memory, memory
 from circuitdsl.measure.metrics import FALLING, Scorer, scorer
 from circuitdsl.measure.places import indices_of, places_of, token_indices
 from circuitdsl.measure.requests import (
-    Ablation,
     AttentionRequest,
     AttributionRequest,
     BehaviourRequest,
     ChangedRequest,
     CopyingRequest,
-    NodeRequest,
     PatchRequest,
     Request,
     ScoreRequest,
+    TermRequest,
     TraceRequest,
     corrupt_stages_of,
     holds_runs_twice,
@@ -40,6 +39,7 @@ from circuitdsl.measure.requests import (
     needs_runs,
     patches_of,
     positions_of,
+    replaced,
     uses_means,
     writers_of,
 )
@@ -183,7 +183,7 @@ def bench(
     Raises:
         UserError: the metric cannot be taken on this task, a prompt does not fit the model or is the same as its
             partner, the model gives no finite numbers on it, the memory allowed is too little for a single one, or the
-            engine's logits are not those of the model as its library runs it.
+            engine's logits are not those of the model as its library runs it, or too coarse to tell the prompts apart.
     """
     _check_pairs(data.pairs)
     refuse_too_little(model, max((len(pair.clean_tokens) for pair in data.pairs), default=1), max_memory)
@@ -194,7 +194,12 @@ def bench(
     score = scorer(metric, data.pairs, logits)
     reference = cache(more) if more else lambda: data.pairs
     known = memory(store, model, data.pairs, metric, reference, more_are) if store else None
-    check_agreement(model, data.pairs, lambda side, at: _read(model, ends()[SIDES.index(side)][at], whole), known)
+
+    def logits_of(side: str, at: Sequence[int]) -> Tensor:
+        return _read(model, ends()[SIDES.index(side)][at], whole)
+
+    check_agreement(model, data.pairs, logits_of, known)
+    check_rounding(model, data.pairs, logits_of)
     clean = _remembered(known, "clean", metric, lambda: _score(model, ends()[0], score, at_once))
     corrupt = _remembered(known, "corrupt", metric, lambda: _score(model, ends()[1], score, at_once))
     return Bench(model, data, metric, score, clean, corrupt, ends, others or {}, reference, max_memory, memory=known)
@@ -285,6 +290,7 @@ def measure(
     changed = {request: np.zeros(len(indices), bool) for request in requests}
     patched = [request for request in values if patches_of(request)]
     means = any(map(uses_means, values))
+    terms = [request for request in values if isinstance(request, TermRequest)]
     scored = [request for request in patched if is_scored(request)]
     neurons = parts.neurons(node for request in values for node in writers_of(request))
     corrupt_stages = max((corrupt_stages_of(request, bench.model.n_layers) for request in values), default=0)
@@ -294,7 +300,7 @@ def measure(
         for reading in (scores_of(bench, runs, scored, part), *_readings(bench, runs, list(values), part)):
             for request, numbers in reading.items():
                 values[request][places] = numbers
-        for request, differs in _changed(bench, runs, patched, part).items():
+        for request, differs in _changed(bench, runs, [*patched, *terms], part).items():
             changed[request][places] = differs
         for request, (numbers, differs) in _intervened(bench, runs, list(values), part).items():
             values[request][places], changed[request][places] = numbers, differs
@@ -312,6 +318,7 @@ def measure(
             values[request] = sent(bench, request)[indices]
         elif isinstance(request, ScoreRequest):
             values[request] = head_score(bench, request, indices)
+    values |= {term: changed[term].astype(float) for term in terms}
     return {r: Series(indices, values[r], present(bench, r, indices), changed[r]) for r in values}
 
 
@@ -404,19 +411,24 @@ def _alone(bench: Bench, runs: Runs, circuits: Sequence[Subgraph], part: Array) 
 
 
 def _changed(bench: Bench, runs: Runs, requests: Sequence[Request], part: Array) -> dict[Request, Array]:
-    """On which prompts every patch of a request makes some term other than it was; each term is looked at once."""
+    """On which prompts every patch of a request makes some term other than it was, or the term that is asked for is
+    other than what would replace it; each term is looked at once."""
     pairs = [bench.pairs[i] for i in part]
 
     @cache
-    def term(node: Node, position: Position, ablate: Ablation) -> Tensor:
-        return engine.changed(runs, node, token_indices(pairs, [position]), ablate)
+    def differs(term: TermRequest) -> Tensor:
+        return engine.changed(runs, term.node, token_indices(pairs, [term.position]), term.ablate)
 
     @cache
     def change(patch: PatchRequest) -> Tensor:
-        ablate = patch.ablate if isinstance(patch, NodeRequest) else "corrupt"
-        return reduce(torch.logical_or, (term(node, position, ablate) for node, position in patch.writes))
+        return reduce(torch.logical_or, map(differs, replaced(patch)))
 
-    return {r: reduce(torch.logical_and, map(change, patches_of(r))).cpu().numpy() for r in requests}
+    def of(request: Request) -> Tensor:
+        if isinstance(request, TermRequest):
+            return differs(request)
+        return reduce(torch.logical_and, map(change, patches_of(request)))
+
+    return {request: of(request).cpu().numpy() for request in requests}
 
 
 def _intervened(

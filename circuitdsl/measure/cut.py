@@ -257,13 +257,17 @@ class GlobalCut(Edits):
         return attn.scale * float(query.float() @ key.float())
 
     def before_and_after(self, run: Cache, firing: Firing) -> Iterator[tuple[Tensor, Tensor]]:
-        """What is cut into, as it was and as it is: all that the heads of a sender's layer write at its token."""
+        """What is cut into, as it was and as it is: all that the heads of a sender's layer write at its token.
+
+        Their output bias belongs to no node, and is left out.
+        """
         for layer, added in self.added.items():
             block = self.tracer.model.blocks[layer]
+            bias = block.attn.write(torch.zeros_like(self.tracer.cache.z[layer][0, 0])).float()
             for token in {firing.destination, firing.source}:
                 if added[firing.prompt, token].any():
                     old, new = (
-                        block.attn.write(each.z[layer][firing.prompt, token]).float()
+                        block.attn.write(each.z[layer][firing.prompt, token]).float() - bias
                         for each in (self.tracer.cache, run)
                     )
                     yield centred(block.attn_norm, old), centred(block.attn_norm, new + added[firing.prompt, token])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 from circuitdsl.circuit.catalogue import ModelShape
@@ -40,6 +41,7 @@ from circuitdsl.measure.requests import (
     Request,
     ScoreRequest,
     TraceRequest,
+    terms_of,
 )
 from circuitdsl.measure.whole_circuit import (
     alone,
@@ -110,6 +112,7 @@ class ClaimPlan:
         members: pairs that are reported beside a joint verdict.
         extremes: what the claim is about, where that is the smallest over these sets of parts of the largest figure in
             each, signs aside (incompleteness: one set; minimality: one for each member).
+        circuit: what the claim keeps of the model, where it is about the whole circuit.
     """
 
     claim: Claim
@@ -117,6 +120,7 @@ class ClaimPlan:
     parts: tuple[Part, ...]
     members: tuple[tuple[Member, EdgeRequest], ...] = ()
     extremes: tuple[tuple[int, ...], ...] = ()
+    circuit: Subgraph | None = None
 
     @property
     def requests(self) -> tuple[Request, ...]:
@@ -124,6 +128,12 @@ class ClaimPlan:
         found = [request for part in self.parts for request in part.requests]
         found += [request for _, request in self.members]
         return tuple(dict.fromkeys(found))
+
+    @property
+    def asked(self) -> tuple[Request, ...]:
+        """All that is measured look by look: the requests, and whether each of the terms that they replace changes."""
+        requests = self.requests
+        return tuple(dict.fromkeys((*requests, *(term for request in requests for term in terms_of(request)))))
 
     def tests(self, part: Part) -> tuple[Test, ...]:
         """What is tested on a part."""
@@ -155,17 +165,18 @@ def whole_plan(claim: Claim, task: str, how: WholeCircuit, circuit: Circuit, sha
     """How a measurement of the whole circuit is made (see `whole_circuit`)."""
     whole = membership(circuit)
     kept = alone(whole, how)
+    made = partial(ClaimPlan, claim, task, circuit=kept)
     match how.name:
         case "faithfulness" if how.form == "normalised":
-            return ClaimPlan(claim, task, (Part("", kept, "corrupt", called="faithfulness"),))
+            return made((Part("", kept, "corrupt", called="faithfulness"),))
         case "faithfulness":
-            return ClaimPlan(claim, task, (Part("", kept, "clean"),), extremes=((0,),))
+            return made((Part("", kept, "clean"),), extremes=((0,),))
         case "sufficiency":
-            return ClaimPlan(claim, task, (Part("", kept, peers=random_circuits(kept, shape)),))
+            return made((Part("", kept, peers=random_circuits(kept, shape)),))
         case "incompleteness":
             sets = subsets(whole, kept)
             parts = [Part(f"without {k}", without(kept, k_), model_without(kept, k_)) for k, k_ in sets.items()]
-            return ClaimPlan(claim, task, tuple(parts), extremes=(tuple(range(len(parts))),))
+            return made(tuple(parts), extremes=(tuple(range(len(parts))),))
     parts, extremes = [], []
     for node in members(kept):
         known = contexts(node, groups(whole, kept))
@@ -173,7 +184,7 @@ def whole_plan(claim: Claim, task: str, how: WholeCircuit, circuit: Circuit, sha
         for name, nodes in known.items():
             label = f"{node}" + (f" once {name} is out" if name else "")
             parts.append(Part(label, without(kept, nodes | {node}), without(kept, nodes)))
-    return ClaimPlan(claim, task, tuple(parts), extremes=tuple(extremes))
+    return made(tuple(parts), extremes=tuple(extremes))
 
 
 def _claim_plan(claim: Claim, task: str, nulls: Nulls) -> ClaimPlan:

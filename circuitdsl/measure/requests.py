@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
-from circuitdsl.circuit.changes import Intervention
+from circuitdsl.circuit.changes import Intervention, Replace
 from circuitdsl.circuit.measurements import Metric, ScoreKind
 from circuitdsl.circuit.nodes import EVERYWHERE, Edge, Node, Position, Site
 from circuitdsl.patching.subgraph import Subgraph
@@ -112,6 +112,15 @@ class ScoreRequest:
     under: None = None
 
 
+@dataclass(frozen=True, slots=True)
+class TermRequest:
+    """Whether what a node writes at a position is another than what a patch puts in its place, 1 or 0."""
+
+    node: Node
+    position: Position
+    ablate: Ablation = "corrupt"
+
+
 PatchRequest = EdgeRequest | NodeRequest
 #: a patch that is made while something else is measured
 Condition = PatchRequest
@@ -126,6 +135,7 @@ Request = (
     | ScoreRequest
     | ChangedRequest
     | TraceRequest
+    | TermRequest
     | Subgraph
 )
 Watching = TypeVar("Watching", AttentionRequest, AttributionRequest)
@@ -151,11 +161,25 @@ def patches_of(request: Request) -> tuple[PatchRequest, ...]:
         return ()
     if isinstance(request, EdgeRequest):
         return (request,)
-    if isinstance(request, TraceRequest | Subgraph):
+    if isinstance(request, TraceRequest | TermRequest | Subgraph):
         return ()
     if isinstance(request, NodeRequest):
         own = (replace(request, under=None),)
     return own if request.under is None else (*own, request.under)
+
+
+def replaced(patch: PatchRequest) -> tuple[TermRequest, ...]:
+    """The terms that a patch replaces."""
+    ablate: Ablation = patch.ablate if isinstance(patch, NodeRequest) else "corrupt"
+    return tuple(TermRequest(node, position, ablate) for node, position in patch.writes)
+
+
+def terms_of(request: Request) -> tuple[TermRequest, ...]:
+    """The terms that a request replaces besides others; a patch of a single one changes that, or nothing at all."""
+    if isinstance(request, ChangedRequest):
+        verbs = [verb for verb in request.intervention.verbs if isinstance(verb, Replace)]
+        return tuple(TermRequest(s.node, s.position, verb.ablate) for verb in verbs for s in verb.sites)
+    return tuple(term for patch in patches_of(request) if len(patch.writes) > 1 for term in replaced(patch))
 
 
 def changes(request: Request) -> bool:
@@ -184,12 +208,16 @@ def uses_means(request: Request) -> bool:
         return request.ablate == "mean"
     if isinstance(request, ChangedRequest):
         return request.intervention.means
+    if isinstance(request, TermRequest):
+        return request.ablate == "mean"
     return any(isinstance(patch, NodeRequest) and patch.ablate == "mean" for patch in patches_of(request))
 
 
 def writers_of(request: Request) -> set[Node]:
     """The nodes whose terms a request replaces or looks at."""
     found = {node for patch in patches_of(request) for node, _ in patch.writes}
+    if isinstance(request, TermRequest):
+        found.add(request.node)
     if isinstance(request, Subgraph):
         found |= {site.node for site in request.sites} | {edge.sender for edge in request.edges}
     return found | set(request.nodes if isinstance(request, AttributionRequest) else ())
@@ -204,7 +232,9 @@ def corrupt_stages_of(request: Request, n_layers: int) -> int:
         return 2 * n_layers
     if any(patch.direction == "denoise" for patch in patches_of(request)):
         return 2 * n_layers
-    nodes = (node for patch in patches_of(request) for node, _ in patch.writes)
+    nodes = [node for patch in patches_of(request) for node, _ in patch.writes]
+    if isinstance(request, TermRequest):
+        nodes.append(request.node)
     return max((2 * (node.layer + 1) - (node.kind == "head") for node in nodes), default=0)
 
 
@@ -220,4 +250,6 @@ def positions_of(request: Request) -> tuple[Position, ...]:
         found += sorted(request.positions)
     if isinstance(request, CopyingRequest):
         found.append(ANSWER)
+    if isinstance(request, TermRequest):
+        found.append(request.position)
     return tuple(dict.fromkeys(position for position in found if position != EVERYWHERE))

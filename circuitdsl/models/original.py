@@ -75,6 +75,10 @@ class Original:
 
 
 def _difference(ours: Float[Tensor, "n k vocab"], theirs: Float[Tensor, "n k vocab"]) -> Float[Tensor, " n"]:
-    """How far logits are from others on each prompt, relative to the largest of these."""
-    off, size = (ours.float() - theirs).abs(), theirs.abs()
+    """How far logits are from others on each prompt, relative to the largest of these.
+
+    What all logits of a token have in common is left out: no metric reads it, and it may hide what they differ in.
+    """
+    ours, theirs = (logits - logits.mean(-1, keepdim=True) for logits in (ours.float(), theirs))
+    off, size = (ours - theirs).abs(), theirs.abs()
     return off.flatten(1).amax(1) / size.flatten(1).amax(1).clamp_min(1e-6)

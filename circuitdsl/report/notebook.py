@@ -8,7 +8,7 @@ from typing import Any
 
 from circuitdsl.report.numbers import figure, interval, value
 from circuitdsl.report.report import ClaimResult, MeasurementResult, Report
-from circuitdsl.report.terminal import task_line
+from circuitdsl.report.terminal import task_line, whole_protocol
 
 _COLOURS = {
     "holds": "#00875f",
@@ -30,7 +30,7 @@ def to_html(report: Report) -> str:
             '<table style="font-size:inherit;border-collapse:collapse;margin:.7em 0">',
             _heads(report),
             *_claims(report),
-            *(_measurement(found, len(report.tasks) > 1) for found in report.measurements),
+            *(row for found in report.measurements for row in _measurement(found, len(report.tasks) > 1)),
             "</table>",
             f"<div>{_summary(report)}</div>",
             "</div>",
@@ -106,17 +106,25 @@ def _claim(claim: ClaimResult, tasks: bool) -> Iterator[str]:
     numbers = [_plain(figure(found, claim.text)), _plain(interval(found)), str(found.n)] if found else ["", "", ""]
     yield _row([*says, *numbers, _verdict(claim.verdict)])
     remarks = [claim.reason] if claim.verdict != "holds" else []
-    for remark in filter(None, (*remarks, *claim.notes)):
+    whole = [whole_protocol(claim)] if "keep" in claim.protocol else []
+    yield from _remarks((*remarks, *whole, *claim.notes), tasks)
+
+
+def _remarks(remarks: Iterable[str], tasks: bool) -> Iterator[str]:
+    """Rows below a figure, for what else is said of it."""
+    for remark in filter(None, remarks):
         text = f'<td></td><td colspan="{5 + tasks}" style="{_CELL};padding-top:0;{_FADED}">{escape(remark)}</td>'
         yield f'<tr style="background:transparent">{text}</tr>'
 
 
-def _measurement(found: MeasurementResult, tasks: bool) -> str:
+def _measurement(found: MeasurementResult, tasks: bool) -> Iterator[str]:
     says = ["", escape(found.name), *((escape(found.task),) if tasks else ())]
     if found.measured is None:
-        return _row([*says, "", "", "", _faded(escape(found.reason))])
-    figure = found.measured
-    return _row([*says, _plain(value(figure)), _plain(interval(figure)), str(figure.n), ""])
+        yield _row([*says, "", "", "", _faded(escape(found.reason))])
+    else:
+        figure = found.measured
+        yield _row([*says, _plain(value(figure)), _plain(interval(figure)), str(figure.n), ""])
+    yield from _remarks((whole_protocol(found), *found.notes), tasks)
 
 
 def _summary(report: Report) -> str:

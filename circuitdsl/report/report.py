@@ -99,7 +99,10 @@ class Detail:
 
 @dataclass(frozen=True, slots=True)
 class MeasurementResult:
-    """A measurement of the whole circuit that nothing is claimed of; `reason` says why there is no figure."""
+    """A measurement of the whole circuit that nothing is claimed of; `reason` says why there is no figure.
+
+    `kept` is the share of the `nodes` or `edges` that could be ablated and are kept.
+    """
 
     name: str
     task: str
@@ -107,12 +110,14 @@ class MeasurementResult:
     measured: Measured | None = None
     details: tuple[Detail, ...] = ()
     reason: str = ""
+    kept: dict[str, float] | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimResult:
     """One claim on one task; channels have none. `counterexample`: a prompt that breaks a property, as a line of a
-    prompt file, with what was `found` on it."""
+    prompt file, with what was `found` on it. `kept`: of the whole circuit, as in `MeasurementResult`."""
 
     id: str
     line: int
@@ -132,6 +137,7 @@ class ClaimResult:
     block: str | None = None
     block_line: int | None = None
     details: tuple[Detail, ...] = ()
+    kept: dict[str, float] | None = None
 
     @property
     def missed(self) -> bool:

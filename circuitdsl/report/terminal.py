@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from circuitdsl.report.numbers import bracket, figure, interval, is_named, percent, plain, value
-from circuitdsl.report.report import ClaimResult, Detail, Measured, MemberResult, Report, TaskResult
+from circuitdsl.report.report import ClaimResult, Detail, Measured, MeasurementResult, MemberResult, Report, TaskResult
 
 #: pairs of one claim that are listed without being asked for
 _SHOWN = 10
@@ -189,7 +189,7 @@ def _all_notes(claim: ClaimResult, verbose: bool) -> list[str]:
     """Notes, the protocol where the figure means little without it, and what it is compared with; verbosely also how
     prompts differ, and what the figure is the largest or smallest of.
     """
-    whole = [] if "keep" not in claim.protocol else [_protocol(claim.protocol)]
+    whole = [] if "keep" not in claim.protocol else [whole_protocol(claim)]
     at = claim.protocol.get("at")
     if at and (verbose or _NODE.search(claim.text)):  # where a node acts that is named alone, other lines say
         whole.append("replaced " + (at if " at " in at else f"at {at}").replace("at *", "everywhere"))
@@ -206,9 +206,10 @@ def _spread(measured: Measured) -> str:
     return f"prompts: median {middle}{quartiles}{sign}"
 
 
-def _protocol(protocol: dict[str, str]) -> str:
-    """`keep nodes, ablate corrupt, positions spec, mlps live`"""
-    return ", ".join(f"{key} {said}" for key, said in protocol.items())
+def whole_protocol(found: ClaimResult | MeasurementResult) -> str:
+    """`keep nodes (4.1 % of them), ablate corrupt, positions spec, mlps live`"""
+    shares = {kind: f" ({percent(share)} of them)" for kind, share in (found.kept or {}).items()}
+    return ", ".join(f"{key} {said}{shares.get(said, '')}" for key, said in found.protocol.items())
 
 
 def _detail(detail: Detail) -> str:
@@ -337,7 +338,8 @@ def _besides(report: Report, width: int, verbose: bool) -> Iterator[Text]:
         found = one.measured
         figure = f"{value(found)}  {interval(found)}  n {found.n}" if found else one.reason
         yield Text.assemble(" " * 6, f"{one.name}{where}  ", (figure, "bold" if found else ""))
-        yield _indented(_protocol(one.protocol), 8, width, "dim")
+        for text in (whole_protocol(one), *one.notes):
+            yield _indented(text, 8, width, "dim")
         if verbose:
             yield from (_indented(_detail(detail), 10, width, "dim") for detail in one.details)
 

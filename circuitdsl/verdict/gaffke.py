@@ -46,8 +46,9 @@ def _tails(v: Array) -> Array:
     v = v / v.max(-1, keepdims=True)
     s = _saddles(v)
     q = v / (1 - s * v)
-    spread = (q * q).sum(-1)
-    k3, k4 = 2 * (q**3).sum(-1) / spread**1.5, 6 * (q**4).sum(-1) / spread**2
+    squares = q * q
+    spread = squares.sum(-1)
+    k3, k4 = 2 * _dot(squares, q) / spread**1.5, 6 * _dot(squares, squares) / spread**2
     w = np.sqrt(np.maximum(2 * np.log1p(-s * v).sum(-1), 1e-24))
     u = np.maximum(s[:, 0] * np.sqrt(spread), 1e-12)
     second = (k4 / 8 - 5 * k3**2 / 24) / u - u**-3.0 - k3 / (2 * u * u) + w**-3.0
@@ -61,15 +62,20 @@ def _saddles(v: Array) -> Array:
     By Newton's method on that sum times `1 - s`, and by halving what is known to hold the point where that leaves it.
     """
     low, high = np.zeros((len(v), 1)), np.ones((len(v), 1))
-    s = np.minimum(-v.sum(-1, keepdims=True) / (v * v).sum(-1, keepdims=True), 0.9)
+    s = np.minimum(-v.sum(-1, keepdims=True) / _dot(v, v)[:, None], 0.9)
     for _ in range(_STEPS):
         q = v / (1 - s * v)
-        slope = q.sum(-1, keepdims=True)
+        slope, spread = q.sum(-1, keepdims=True), _dot(q, q)[:, None]
         low, high = np.where(slope < 0, s, low), np.where(slope < 0, high, s)
-        step = s - (1 - s) * slope / ((1 - s) * (q * q).sum(-1, keepdims=True) - slope)
+        step = s - (1 - s) * slope / ((1 - s) * spread - slope)
         step = np.where((low <= step) & (step <= high), step, (low + high) / 2)
         near = np.abs(step - s) <= _NEAR * np.minimum(s, 1 - s)
         s = step
         if np.all(near):
             break
     return s
+
+
+def _dot(a: Array, b: Array) -> Array:
+    """The product of each row with the row of another [m]."""
+    return np.einsum("ij,ij->i", a, b)

@@ -38,6 +38,7 @@ from circuitdsl.verdict.ratios import Ratio, intervals
 from circuitdsl.verdict.samples import Sample, effect_of
 from circuitdsl.verification import whole
 from circuitdsl.verification.samples import sample_of
+from circuitdsl.verification.unchanged import idle_notes
 
 #: means over fewer prompts are hardly means
 FEW = 8
@@ -75,6 +76,7 @@ def _result(
     claim = plan.claim
     null = decision.null
     is_whole = isinstance(claim.measurement, WholeCircuit)
+    kept = whole.kept(plan, bench)
     return ClaimResult(
         id=claim.id,
         line=claim.line,
@@ -87,11 +89,12 @@ def _result(
         measured=(whole.measured if is_whole else _measured)(plan, decision, series, bench),
         null=Null(null.percentile, null.size) if null else None,
         members=_members(plan, decision, series, pairs),
-        notes=_notes(plan, series, bench),
+        notes=(*whole.warnings(plan, kept), *_notes(plan, decision, series, bench)),
         citation=claim.citation,
         block=claim.under.text if claim.under else None,
         block_line=claim.under.line if claim.under else None,
         details=whole.details(plan, series, bench) if is_whole else (),
+        kept=kept,
     )
 
 
@@ -319,7 +322,7 @@ def _errors(request: ChangedRequest, found: Series, bench: Bench) -> list[str]:
     return [f"errors {int(before.sum())} of {len(before)} before, {int(after.sum())} after: {went} went, {new} new"]
 
 
-def _notes(plan: ClaimPlan, series: Mapping[Request, Series], bench: Bench) -> tuple[str, ...]:
+def _notes(plan: ClaimPlan, decision: Decision, series: Mapping[Request, Series], bench: Bench) -> tuple[str, ...]:
     notes = []
     claimed = plan.claim.measurement
     if isinstance(claimed, RoleChecks) and claimed.overrides:
@@ -341,6 +344,7 @@ def _notes(plan: ClaimPlan, series: Mapping[Request, Series], bench: Bench) -> t
         if 0 < share < 1:
             what = "corruption changes what is patched" if patches_of(request) else "intervention changes something"
             notes.append(f"{label}the {what} on {percent(share)} of the prompts")
+        notes += [label + note for note in idle_notes(part, series, decision.reason)]
     if any(map(uses_means, plan.requests)) and bench.smallest_mean < FEW:
         notes.append(f"some means are over {bench.smallest_mean} prompts of one template and length alone")
     return tuple(notes)

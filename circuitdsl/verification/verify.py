@@ -26,7 +26,6 @@ from circuitdsl.measure.remembered import measure
 from circuitdsl.measure.requests import (
     BehaviourRequest,
     ChangedRequest,
-    NodeRequest,
     PatchRequest,
     Request,
     ScoreRequest,
@@ -34,6 +33,7 @@ from circuitdsl.measure.requests import (
     changes,
     patches_of,
     positions_of,
+    replaced,
 )
 from circuitdsl.models.parts import Transformer
 from circuitdsl.models.weights import weights_of
@@ -49,6 +49,7 @@ from circuitdsl.verification.comparisons import comparison_results
 from circuitdsl.verification.properties import family_size, in_family, tested
 from circuitdsl.verification.results import claim_results
 from circuitdsl.verification.samples import base_of, sample_of
+from circuitdsl.verification.unchanged import instead, said, unless_untested, untested
 from circuitdsl.verification.whole import full, weigh_whole, won
 
 #: called with (work done, work that may still be needed at most, what is going on)
@@ -111,7 +112,7 @@ class Meter:
             left: dict[tuple[str, Request], int] = {}
             for m in self.members:
                 if not m.settled:
-                    left |= {(m.plan.task, r): len(m.bench.pairs) - m.measured for r in m.plan.requests}
+                    left |= {(m.plan.task, r): len(m.bench.pairs) - m.measured for r in m.plan.asked}
             open_claims = sum(not m.settled for m in self.members)
             self.progress(self.done, self.done + sum(left.values()), f"{open_claims} claims open")
 
@@ -166,10 +167,11 @@ def verify(
     evidence = [m.evidence or _broken(m, MISSED) for m in members]
     alpha = options.alpha * (chosen / family if options.holm and family else 1)
     decisions = decide_family([*evidence, *(p.evidence for p in judged)], alpha=alpha, adjust=options.holm)
+    ours = [unless_untested(m.plan, d, m.series, m.bench) for m, d in zip(members, decisions, strict=False)]
     if record:
         for m in members:
             record(m.plan, m.series, m.bench)
-    measured = claim_results([(m.plan, d, m.series, m.bench) for m, d in zip(members, decisions, strict=False)])
+    measured = claim_results([(m.plan, d, m.series, m.bench) for m, d in zip(members, ours, strict=True)])
     measured += [p.result(d) for p, d in zip(judged, decisions[len(members) :], strict=True)]
     measured += [p.result(rule(p.evidence)) for p in properties if p not in judged]
     untasked = (
@@ -286,12 +288,12 @@ def _measure_task(members: list[Collected], family: int, options: Options, meter
 
 def _measure_look(pending: list[Collected], bench: Bench, indices: range, meter: Meter) -> None:
     """Measure what is still open on more prompts; each claim keeps the prompts that have all of its positions."""
-    wanted = dict.fromkeys(request for member in pending for request in member.plan.requests)
+    wanted = dict.fromkeys(request for member in pending for request in member.plan.asked)
     found = measure(bench, list(wanted), np.asarray(indices), meter.add)
     for member in pending:
         keep = np.isin(np.asarray(indices), member.indices)
         series = dict(member.series)
-        for request in member.plan.requests:
+        for request in member.plan.asked:
             old, more = series.get(request), found[request].only(keep)
             series[request] = more if old is None else old.extended(more)
         member.series = series  # all at once: an interruption leaves every request on the same prompts
@@ -364,7 +366,8 @@ def _weigh_part(
         before=before,
     ).parts
     if not _is_unchanged(member, part):
-        return weighed
+        done = member.measured == len(member.bench.pairs) or not untested(part, tests, member.series)
+        return weighed if done else [replace(p, p_holds=1.0, final=False) for p in weighed]  # may be changed later
     # nothing has changed so far: later prompts may differ, so that this must not be settled yet
     return [replace(p, p_holds=1.0, p_fails=1.0, final=False) for p in weighed]
 
@@ -378,7 +381,8 @@ def _why_unchanged(member: Collected, part: Part) -> str:
     request = part.request
     if isinstance(request, ChangedRequest):
         return f"{request.intervention.name} changes nothing of what the model does on these prompts"
-    return _unchanged(_idle_patch(member, part), member.bench)
+    terms = replaced(_idle_patch(member, part))
+    return said(terms) + instead(terms, member.bench)
 
 
 def _idle_patch(member: Collected, part: Part) -> PatchRequest:
@@ -388,29 +392,6 @@ def _idle_patch(member: Collected, part: Part) -> PatchRequest:
         found = measure(member.bench, patches, member.indices)
         return next((patch for patch in patches if not found[patch].changed.any()), patches[0])
     return patches[0]
-
-
-def _unchanged(request: PatchRequest, bench: Bench) -> str:
-    names = [f"{node} at {position}" for node, position in request.writes]
-    what = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-    if isinstance(request, NodeRequest) and request.ablate != "corrupt":
-        return f"ablate = {request.ablate} does not change {what}"
-    better = next((name for name in bench.others if _could_change(request, bench, name)), None)
-    return f"this corruption does not change {what}" + (f" (try corrupt = {better})" if better else "")
-
-
-def _could_change(request: PatchRequest, bench: Bench, corruption: str) -> bool:
-    """Whether another corruption changes some token at or before what is patched."""
-    for pair in bench.others[corruption]:
-        differ = (i for i, (a, b) in enumerate(zip(pair.clean_tokens, pair.corrupt_tokens, strict=True)) if a != b)
-        first = next(differ, len(pair.clean_tokens))
-        for node, position in request.writes:
-            at = [i + position.offset for i in pair.positions.get(position.name, (len(pair.clean_tokens) - 1,))]
-            if any(pair.clean_tokens[i] != pair.corrupt_tokens[i] for i in at if i < len(pair.clean_tokens)):
-                return True
-            if node.kind != "embed" and any(first <= i for i in at):
-                return True
-    return False
 
 
 def _broken(member: Collected, because: str) -> Evidence:

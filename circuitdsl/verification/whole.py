@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
+import torch
 
 from circuitdsl.circuit.catalogue import ModelShape
 from circuitdsl.circuit.claims import Circuit, Claim
@@ -14,10 +15,12 @@ from circuitdsl.circuit.measurements import WholeCircuit
 from circuitdsl.circuit.membership import membership
 from circuitdsl.errors import UserError
 from circuitdsl.measure.bench import Bench, Series, measure, present
+from circuitdsl.measure.kept import kept_share
 from circuitdsl.measure.metrics import unit
-from circuitdsl.measure.plan import ClaimPlan, Part, whole_plan
+from circuitdsl.measure.plan import ClaimPlan, Part, shape_of, whole_plan
 from circuitdsl.measure.requests import Request, positions_of
 from circuitdsl.patching.subgraph import Subgraph
+from circuitdsl.report.numbers import percent
 from circuitdsl.report.report import Detail, Measured, MeasurementResult
 from circuitdsl.verdict.decide import Decision, rule
 from circuitdsl.verdict.families import FAMILY
@@ -33,6 +36,10 @@ Found = Mapping[Request, Series]
 
 #: prompts on which `--full` takes what needs many runs
 FULL_PROMPTS = 64
+#: circuits whose scores differ by less than so many roundings of the gap's square are tied
+ROUNDED = 8
+#: of what can be ablated; a circuit that keeps more of it is nearly the model
+NEARLY_ALL = 0.9
 ALL = ("faithfulness", "incompleteness", "minimality", "sufficiency")
 
 
@@ -93,14 +100,15 @@ def _weigh_wins(test: Within, part: Part, found: Found, wins: np.ndarray | None)
 def won(part: Part, bench: Bench, found: Found, indices: np.ndarray) -> np.ndarray:
     """Whether the circuit is closer to the model than each rival, by the score of Shi et al. 2024: E[(m(M) - m(C))^2].
 
-    A tie is no win.
+    A tie is no win, nor is what rounding may have made of one.
     """
-    clean = bench.clean[indices]
+    clean, corrupt = bench.clean[indices], bench.corrupt[indices]
+    rounding = ROUNDED * torch.finfo(bench.model.dtype).eps * float(np.mean((clean - corrupt) ** 2))
 
     def loss(request: Request) -> float:
         return float(np.mean((found[request].values - clean) ** 2))
 
-    own = loss(part.request)
+    own = loss(part.request) + rounding
     return np.asarray([own < loss(rival) for rival in part.peers], bool)
 
 
@@ -120,6 +128,26 @@ def protocol(plan: ClaimPlan) -> dict[str, str]:
     if how.name == "sufficiency":
         said |= {"circuits": str(len(plan.parts[0].peers)), "prompts": f"the first {NULL_PROMPTS}"}
     return said
+
+
+def kept(plan: ClaimPlan, bench: Bench) -> dict[str, float] | None:
+    """What share of the nodes (or edges) that can be ablated the circuit keeps, on all prompts with its positions."""
+    if plan.circuit is None:
+        return None
+    here = present(bench, plan.circuit, np.arange(len(bench.pairs)))
+    pairs = [bench.pairs[i] for i in np.flatnonzero(here)]
+    return {plan.circuit.keep: kept_share(plan.circuit, shape_of(bench.model), pairs)} if pairs else None
+
+
+def warnings(plan: ClaimPlan, shares: Mapping[str, float] | None) -> tuple[str, ...]:
+    """A warning where a circuit keeps so much that a figure says little of it."""
+    how, circuit = plan.claim.measurement, plan.circuit
+    if not shares or circuit is None or (share := shares[circuit.keep]) <= NEARLY_ALL:
+        return ()
+    assert isinstance(how, WholeCircuit)
+    what = "edges" if circuit.keep == "edges" else f"heads{' and MLPs' * circuit.mlps} at their positions"
+    says = "nothing" if share == 1 else "little"
+    return (f"the circuit keeps {percent(share)} of the model's {what}: {how.name} says {says} of it",)
 
 
 def reason(plan: ClaimPlan, decision: Decision) -> str:
@@ -226,8 +254,11 @@ def _full(plan: ClaimPlan, bench: Bench) -> MeasurementResult:
         evidence = Evidence((weigh(test, sample_of(bench, part, series), looks=looks),))
     decision = rule(evidence)
     figure = measured(plan, decision, series, bench)
+    shares = kept(plan, bench)
     return replace(
         blank,
+        kept=shares,
+        notes=warnings(plan, shares),
         measured=figure,
         details=details(plan, series, bench),
         reason="" if figure else decision.reason,

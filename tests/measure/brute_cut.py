@@ -157,7 +157,11 @@ class ByHand:
             read[token] = read.get(token, 0) + sign * part / scale
         if reach == "global":
             logits = self.run(written)
-            pairs = [(self.clean_out[layer][token], self.out[layer][token]) for layer, token in written]
+            bias = [block.attn.c_proj.bias for block in self.model.transformer.h]  # no head writes it
+            pairs = [
+                (self.clean_out[layer][token] - bias[layer], self.out[layer][token] - bias[layer])
+                for layer, token in written
+            ]
             pairs = [(old - old.mean(), new - new.mean()) for old, new in pairs]
         else:
             logits = self.run(read=(*head, read))

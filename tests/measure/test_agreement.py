@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import circuitdsl
 from circuitdsl import cli
 from circuitdsl.api import loads, make_benches
 from circuitdsl.circuit.measurements import Metric
+from circuitdsl.errors import UserError
 from circuitdsl.measure.bench import bench, random_bench
 from circuitdsl.measure.store import Store, default_path
 from circuitdsl.models.errors import UnsupportedModel
@@ -207,3 +209,47 @@ def test_no_number_depends_on_it(pocket: Transformer) -> None:
     (circuit,) = loads(SPEC).circuits
     with_it, without = (verify(circuit, m, make_benches(circuit, m)) for m in (pocket, replace(pocket, original=None)))
     assert with_it.claims == without.claims and with_it.tasks == without.tasks
+
+
+@torch.no_grad()
+def with_offset(directory: Path, offset: float) -> str:
+    """A GPT-2 of one layer that copies the token at A. All logits have an offset in common, and prompts are alike."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    sizes = {"vocab_size": 30, "n_layer": 1, "n_head": 1, "n_embd": 64, "n_inner": 8, "n_positions": 8}
+    model = GPT2LMHeadModel(GPT2Config(**sizes, tie_word_embeddings=False, bos_token_id=0, eos_token_id=0))
+    for parameter in model.parameters():
+        parameter.zero_()
+    body, block = model.transformer, model.transformer.h[0]
+    for norm in (block.ln_1, block.ln_2, body.ln_f):
+        norm.weight.fill_(1)
+    body.wte.weight[:, :30] = 3 * torch.eye(30)
+    body.wpe.weight[:, 30:38] = 3 * torch.eye(8)
+    block.attn.c_attn.weight[35, 0] = block.attn.c_attn.weight[31, 64] = 10.0
+    block.attn.c_attn.weight[:30, 129:159] = torch.eye(30)
+    block.attn.c_proj.weight[1:31, :30] = torch.eye(30)
+    body.ln_f.bias[60] = offset
+    model.lm_head.weight[:, :30] = 20 * torch.eye(30)
+    model.lm_head.weight[:, 60] = 1.0
+    model.save_pretrained(directory)
+    return str(directory)
+
+
+@pytest.mark.parametrize(("offset", "dtype"), [(500.0, "bfloat16"), (3000.0, "float16"), (500.0, "float32")])
+def test_what_is_rounded_alike_on_all_prompts_is_refused(tmp_path: Path, offset: float, dtype: str) -> None:
+    """Logits of 500 in steps of 2: an effect of 1 % of the gap is 0 or 2 % on every prompt, without any spread."""
+    rows = [
+        {"clean_tokens": [a, b, 2, 3, 4, 29], "corrupt_tokens": [a, b + 10, 2, 3, 4, 29], "answer": b,
+         "distractor": 25, "positions": {"A": 1}}
+        for a in range(5, 8) for b in range(8, 14)
+    ]  # fmt: skip
+    prompts = tmp_path / "alike.jsonl"
+    prompts.write_text("\n".join(map(json.dumps, rows)))
+    text = f'circuit t\ntask file("{prompts}")\nexpect logit_diff >= 1\n'
+    spec = loads(text, model=with_offset(tmp_path / "model", offset))
+    if dtype != "float32":
+        with pytest.raises(UserError, match=rf"where {dtype} has steps of .* rounded alike"):
+            spec.verify(dtype=dtype, cache=False)
+    else:
+        assert not isinstance(report := spec.verify(dtype=dtype, cache=False), tuple)
+        assert report.claims[0].verdict == "holds"

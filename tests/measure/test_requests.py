@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 
 from circuitdsl.circuit.nodes import EMBED, LOGITS, Edge, Input, Node, Position, Site
-from circuitdsl.measure.requests import AttentionRequest, EdgeRequest, NodeRequest, Request, corrupt_stages_of
+from circuitdsl.measure.requests import (
+    AttentionRequest,
+    EdgeRequest,
+    NodeRequest,
+    Request,
+    TermRequest,
+    corrupt_stages_of,
+    terms_of,
+)
 from circuitdsl.patching.subgraph import Subgraph
 
 END = Position("END")
@@ -28,7 +36,14 @@ def edges(sender: Node, **options) -> EdgeRequest:
         (AttentionRequest((HEAD,), (END,), (END,), under=KNOCKOUT), 4),
         (NodeRequest((Site(Node("head", 0, 0), END),), under=edges(HEAD)), 5),
         (Subgraph("nodes"), 8),
+        (TermRequest(HEAD, END), 5),
     ],
 )
 def test_the_corrupt_run_goes_as_far_as_terms_are_taken_from_it(request_: Request, stages: int) -> None:
     assert corrupt_stages_of(request_, 4) == stages
+
+
+def test_only_terms_that_are_replaced_with_others_are_asked_for() -> None:
+    two = NodeRequest((Site(HEAD, END), Site(HEAD, Position("IO"))), ablate="mean", under=KNOCKOUT)
+    assert terms_of(KNOCKOUT) == terms_of(AttentionRequest((HEAD,), (END,), (END,), under=KNOCKOUT)) == ()
+    assert terms_of(two) == (TermRequest(HEAD, END, "mean"), TermRequest(HEAD, Position("IO"), "mean"))

