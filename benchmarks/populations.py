@@ -2,6 +2,7 @@
 
     OMP_NUM_THREADS=1 python benchmarks/populations.py                 # 20 000 prompts a task, about half an hour
     OMP_NUM_THREADS=1 python benchmarks/populations.py --prompts 2000  # a look
+    python benchmarks/populations.py --fixture tests/fixtures/skewed.npz  # from the files made before: see `compact`
 
 For every task of the pocket model: random edges of every kind of sender and input, edges and nodes that are denoised,
 knock-outs, and attention, each on all prompts and by every metric. Effects that are the same on every prompt are left
@@ -22,7 +23,7 @@ from __future__ import annotations
 import argparse
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -55,6 +56,8 @@ FOLDER = Path(__file__).parent / "populations"
 #: seeds of specs are small; a population shares no prompt stream with them
 SEED = 777_000
 COUNTS = {"edge": 60, "denoise": 14, "knockout": 20, "attention": 12}
+#: prompts of the file for the tests
+FIXTURE = 20_000
 #: prompts that tell whether a patch does anything
 FEW = 64
 #: patches that change the metric by less of the gap than this on all of them are of no interest
@@ -176,13 +179,37 @@ def population(model: Transformer, task: str, prompts: int) -> dict[str, np.ndar
     return content
 
 
+def compact(content: Mapping[str, np.ndarray], prompts: int) -> dict[str, np.ndarray]:
+    """What the tests draw from: prob_diff on the first prompts of ioi, with the effects known by name and the largest.
+
+    Arrays as in a whole file, in half precision.
+    """
+    change = content["prob_diff/change"].astype(float)
+    known = [str(experiment_of(r)) + f" {r.direction}" for r in NAMED["ioi"]]
+    named = [i for i, name in enumerate(content["names"]) if name in known]
+    noised = np.flatnonzero(content["forms"] != "denoise")
+    largest = [int(i) for i in noised[np.argsort(change[noised].mean(1))] if i not in named]
+    rows = [*named, *largest[:3]]
+    return {
+        "names": content["names"][rows],
+        "strata": content["strata"][:prompts].astype(np.int8),
+        "clean": content["prob_diff/clean"][:prompts].astype(np.float16),
+        "corrupt": content["prob_diff/corrupt"][:prompts].astype(np.float16),
+        "change": content["prob_diff/change"][rows, :prompts],
+    }
+
+
 def main() -> None:
     """Make the populations that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--prompts", type=int, default=20_000)
     parser.add_argument("--tasks", nargs="+", default=TASKS, choices=TASKS)
     parser.add_argument("--out", type=Path, default=FOLDER)
+    parser.add_argument("--fixture", type=Path, help="make this file of the one of ioi, and no other")
     given = parser.parse_args()
+    if given.fixture:
+        np.savez_compressed(given.fixture, **compact(np.load(given.out / "ioi.npz"), FIXTURE))
+        return
     model = load_model("pocket")
     given.out.mkdir(parents=True, exist_ok=True)
     for task in given.tasks:
