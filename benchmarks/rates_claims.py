@@ -73,7 +73,7 @@ def verdict(evidence: Evidence | None, levels: Levels) -> str:
 
 def ratio(p: Population, e: int, prompts: Index, strata: Index) -> Ratio:
     """Effects [..., n] as they are tested."""
-    return Ratio(pair(p.d[e][prompts], p.g[prompts], strata, p.span, p.shared[e]), -1 if p.falls else 1)
+    return Ratio(pair(p.d[e][prompts], p.g[prompts], strata, p.range, p.shared[e]), -1 if p.falls else 1)
 
 
 def ratios(p: Population, e: int, prompts: Index, strata: Index, looks: Looks) -> list[Ratio]:
@@ -113,11 +113,11 @@ def sample(p: Population, e: int, prompts: Index, strata: Index, other: Array | 
 
 def moved(p: Population, d: Array, base: Array, prompts: Index, strata: Index) -> Sample:
     """A change under a condition, which no gap is compared with."""
-    return Sample(strata, d=d[prompts], range=p.range, size=float(np.sqrt(np.mean(base[prompts] ** 2))))
+    return Sample(strata, d=d[prompts], range=p.range, size=p.gap)
 
 
 def value(p: Population, y: Array, prompts: Index, strata: Index) -> Sample:
-    return Sample(strata, value=y[prompts], hits=p.hits, range=p.range)
+    return Sample(strata, value=y[prompts], hits=p.hits, range=p.range, size=p.gap)
 
 
 def on_effects(p: Population, e: int, n: int) -> list[Claim]:

@@ -187,8 +187,8 @@ def _ratios(bench: Bench, candidates: Sequence[Candidate], settings: Search) -> 
             yield None
             continue
         d, gap = one.values - bench.clean[one.indices], (bench.clean - bench.corrupt)[one.indices]
-        low, high = RANGES.get(bench.metric.name, UNKNOWN)
-        yield Ratio(pair(d, gap, bench.strata[one.indices], high - low, "first"))
+        ends = RANGES.get(bench.metric.name, UNKNOWN)
+        yield Ratio(pair(d, gap, bench.strata[one.indices], ends, "first"))
 
 
 def _link(candidate: Candidate, ratio: Ratio) -> Link:

@@ -15,9 +15,10 @@ end is then the end of that range, and strata are left out of account, which is 
 than it says: this is proved for two values. For others it is a conjecture without a known exception.
 
 **Assumed ends.** A difference of logits has no end. One is assumed: as far beyond the bound as the farthest prompt seen
-lies from the mean, and at least a tenth of the gap (`LEAST`). What is promised holds as far as this does: a prompt that
-is rarer than the sample can show may change the metric by a tenth of the gap, and not by much more. Values are centred
-in their strata first.
+lies from the mean, and at least a fifth of the gap (`OPEN`). Scores with an end on one side, such as
+log-probabilities, crowd there and have a long tail on the other side: for them it is twice as far as the farthest, and
+at least one gap (`ONE_SIDED`). What is promised holds as far as this does: a prompt that is rarer than the sample can
+show may change the metric by so much, and not by much more. Values are centred in their strata first.
 
 Both are checked on the effects that patching has: `benchmarks/rates.py`, docs/verdicts.md.
 """
@@ -36,8 +37,9 @@ from circuitdsl.verdict.gaffke import tails
 from circuitdsl.verdict.roots import falls_to
 from circuitdsl.verdict.strata import centred
 
-#: where no range is known, a prompt that was not seen may change a figure by this share of its size (of the gap)
-LEAST = 0.1
+#: how far a prompt that was not seen may be beyond a bound, where no range is known: so many times as far as the
+#: farthest one seen is from the mean, and at least so many gaps; and the same where one end of the range is known
+OPEN, ONE_SIDED = (1.0, 0.2), (2.0, 1.0)
 UNKNOWN = (-np.inf, np.inf)
 
 Range = tuple[float, float]
@@ -120,17 +122,18 @@ def mean(y: ArrayLike, strata: ArrayLike | None = None, ends: Range = UNKNOWN, s
     Args:
         strata: of each prompt [n].
         ends: the range that a value cannot leave; one end, or both, may be infinite.
-        size: what `LEAST` is a share of: the gap of such scores; the values' root mean square by default.
+        size: the gap of such scores; the values' root mean square by default.
     """
     y = np.asarray(y, float)
     if not np.all(np.isfinite(ends)):
         y = centred(y, np.zeros(y.shape[-1]) if strata is None else strata)
     size = np.sqrt(np.mean(y * y, -1)) if size is None else np.abs(size)
-    return Mean(y, *ends, _reach(y, size))
+    return Mean(y, *ends, _reach(y, size, ends))
 
 
-def _reach(y: Array, size: Number) -> Array:
-    return np.maximum(np.abs(y - y.mean(-1, keepdims=True)).max(-1), LEAST * size)
+def _reach(y: Array, size: Number, ends: Range) -> Array:
+    times, least = ONE_SIDED if np.any(np.isfinite(ends)) else OPEN
+    return np.maximum(times * np.abs(y - y.mean(-1, keepdims=True)).max(-1), least * size)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -141,15 +144,15 @@ class Pair:
     from the same base.
 
     Attributes:
-        span: the width of the range that a score cannot leave; infinite where there is none.
+        ends: the range that a score cannot leave; one end, or both, may be infinite.
         shared: which score of `other` is the base of `d`: the first (clean, where a clean run is patched), the second
             (corrupt, or the base of both changes), or none.
-        size: what `LEAST` is a share of [...].
+        size: the gap of such scores [...].
     """
 
     d: Array
     other: Array
-    span: float
+    ends: Range
     shared: Shared
     size: Number
 
@@ -165,40 +168,40 @@ class Pair:
         """The mean of `weights[0] * d + weights[1] * other`; weights broadcast against the batch."""
         a, b = (np.asarray(w, float) for w in weights)
         y = a[..., None] * self.d + b[..., None] * self.other
-        if np.isfinite(self.span):
+        if np.all(np.isfinite(self.ends)):
             end = self._end(a, b)
             return Mean(y, -end, end, end)
-        return Mean(y, *UNKNOWN, _reach(y, self.size))
+        return Mean(y, *UNKNOWN, _reach(y, self.size, self.ends))
 
     def below(self, *weights: Number) -> Array:
         """One-sided p-values for "the mean of `weights[0] * d + weights[1] * other` is below 0"."""
         return self.combine(*weights).below(0.0)
 
     def repeated(self, times: int) -> Pair:
-        return Pair(np.tile(self.d, times), np.tile(self.other, times), self.span, self.shared, self.size)
+        return Pair(np.tile(self.d, times), np.tile(self.other, times), self.ends, self.shared, self.size)
 
     def _end(self, a: Array, b: Array) -> Array:
         """How far from 0 a combination can be on one prompt.
 
         It is a sum of scores whose weights w add up to 0. It is largest where the scores of positive weight are at the
-        upper end of their range and the others at the lower one: `span * sum |w| / 2`.
+        upper end of their range and the others at the lower one: the width of the range times `sum |w| / 2`.
         """
         base = {"": np.abs(a) + np.abs(b), "first": np.abs(b - a), "second": np.abs(a + b)}[self.shared]
-        return self.span * (np.abs(a) + np.abs(b) + base) / 2
+        return (self.ends[1] - self.ends[0]) * (np.abs(a) + np.abs(b) + base) / 2
 
 
 def pair(
     d: ArrayLike,
     other: ArrayLike,
     strata: ArrayLike | None = None,
-    span: float = np.inf,
+    ends: Range = UNKNOWN,
     shared: Shared = "",
     size: Number | None = None,
 ) -> Pair:
     """Two quantities [..., n] on the same prompts; `size` is the mean of `other` (the gap) by default."""
     d, other = np.broadcast_arrays(np.asarray(d, float), np.asarray(other, float))
     size = np.abs(other.mean(-1)) if size is None else np.abs(size)
-    if not np.isfinite(span):
+    if not np.all(np.isfinite(ends)):
         where = np.zeros(d.shape[-1]) if strata is None else strata
         d, other = centred(d, where), centred(other, where)
-    return Pair(d, other, span, shared, size)
+    return Pair(d, other, ends, shared, size)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from circuitdsl.verdict.estimates import Array, Estimate, Limits, Number, limits_of
-from circuitdsl.verdict.means import Mean, Pair, first_step
+from circuitdsl.verdict.means import Mean, Pair, Range, first_step
 from circuitdsl.verdict.roots import falls_to
 
 
@@ -46,7 +46,7 @@ class Ratio:
         """One-sided p-value for "the denominator has the sign that it must have"."""
         if self.pair.other.ndim > 1:
             return self.pair.below(0.0, -self.sign)
-        return _unclear(self.pair.other.tobytes(), self.sign, self.pair.span, float(self.pair.size))
+        return _unclear(self.pair.other.tobytes(), self.sign, self.pair.ends, float(self.pair.size))
 
     @property
     def ends(self) -> tuple[float, float]:
@@ -82,10 +82,10 @@ class Ratio:
 
 
 @lru_cache(maxsize=64)
-def _unclear(gap: bytes, sign: int, span: float, size: float) -> Array:
+def _unclear(gap: bytes, sign: int, ends: Range, size: float) -> Array:
     """The p-value of a gap; many effects share one."""
     other = np.frombuffer(gap)
-    return Pair(np.zeros_like(other), other, span, "", size).below(0.0, -sign)
+    return Pair(np.zeros_like(other), other, ends, "", size).below(0.0, -sign)
 
 
 def intervals(asked: Sequence[tuple[Estimate, float]]) -> list[Limits | None]:
@@ -97,7 +97,7 @@ def intervals(asked: Sequence[tuple[Estimate, float]]) -> list[Limits | None]:
     alike: dict[Hashable, list[int]] = {}
     for i, (figure, level) in enumerate(asked):
         if isinstance(figure, Ratio):
-            alike.setdefault((figure.n, figure.sign, figure.pair.span, figure.pair.shared), []).append(i)
+            alike.setdefault((figure.n, figure.sign, figure.pair.ends, figure.pair.shared), []).append(i)
         else:
             found[i] = limits_of(figure, level)
     for members in alike.values():
@@ -112,4 +112,4 @@ def _stacked(ratios: Sequence[Ratio]) -> Ratio:
     """Single ratios as a batch."""
     first, pairs = ratios[0], [ratio.pair for ratio in ratios]
     d, other, size = (np.stack([getattr(pair, name) for pair in pairs]) for name in ("d", "other", "size"))
-    return Ratio(Pair(d, other, first.pair.span, first.pair.shared, size), first.sign)
+    return Ratio(Pair(d, other, first.pair.ends, first.pair.shared, size), first.sign)

@@ -17,6 +17,8 @@ from circuitdsl.verdict.words import Unit
 #: the null must have this many members, 1 / (19 + 1) being 5 %
 NULL_MEMBERS = 19
 RARE = 0.05
+#: effects that differ by less are tied
+TIED = 1e-6
 #: fewer strata say too little about how templates differ
 FEWEST_STRATA = 15
 
@@ -161,7 +163,7 @@ def figure_of(test: Test, sample: Sample) -> Estimate:
 def _pair(sample: Sample, other: str, shared: Shared) -> Pair:
     """`d` and another quantity, measured on the same prompts."""
     size = sample.size if sample.g is None else float(np.mean(sample.array("g")))
-    return pair(sample.array("d"), sample.array(other), sample.strata, sample.span, shared, size)
+    return pair(sample.array("d"), sample.array(other), sample.strata, sample.range, shared, size)
 
 
 # --- regions ----------------------------------------------------------------------------------------
@@ -345,4 +347,4 @@ class Rarity:
 def rarity(effect: float, null: ArrayLike) -> Rarity:
     """Compare the size of an effect with the sizes of the null's, all measured on the same prompts."""
     sizes = np.abs(np.asarray(null, float).ravel())
-    return Rarity(int(np.count_nonzero(sizes < abs(effect))), sizes.size)
+    return Rarity(int(np.count_nonzero(sizes < abs(effect) - TIED)), sizes.size)

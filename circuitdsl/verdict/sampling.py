@@ -17,8 +17,8 @@ from numpy.typing import ArrayLike
 
 from circuitdsl.verdict.estimates import Array
 
-#: no look has fewer prompts
-FIRST_LOOK = 32
+#: no look has fewer prompts: what one prompt in fifty does is not seen on 32
+FIRST_LOOK = 64
 #: a design looks early at N / 8, N / 4 and N / 2
 DIVISORS = (8, 4, 2)
 #: what all early looks get of the level

@@ -220,7 +220,7 @@ class TestBadInput:
             assert decision.verdict == "undecided" and decision.reason.startswith("1 prompt ")
             assert (decision.value, decision.ci, decision.ci_used) == (None, None, None)
 
-    @pytest.mark.parametrize("n", [2, 7])
+    @pytest.mark.parametrize("n", [5, 7])
     def test_few_prompts_have_an_interval_but_no_verdict(self, n: int) -> None:
         decision = decide(within(high=-0.2), effects(-0.4, n=n, noise=0.1))
         assert decision.verdict == "undecided" and decision.ci is not None
@@ -239,19 +239,19 @@ class TestWithoutVariance:
     flip = Sample(STRATA, d=np.full(N, -10.0), g=np.full(N, 10.0))
 
     def test_exactly_zero_is_negligible_once_enough_prompts_say_so(self) -> None:
-        """One more prompt may change a tenth of the gap: (1.1)^-n has to be small."""
+        """One more prompt may change a fifth of the gap: (1.05)^-n has to be small."""
         looks = plan_looks(N)
-        for n, settled in ((32, False), (64, False), (128, True)):
+        for n, settled in ((64, False), (128, False), (256, True)):
             evidence = weigh_claim([Negligible()], [self.zero.take(slice(n))], looks=looks)
             assert evidence.settled(20) == settled
         decision = decide(Negligible(), self.zero, looks=looks)
         assert decision.verdict == "holds"
-        assert decision.ci == (pytest.approx(-0.0016, abs=2e-4), pytest.approx(0.0016, abs=2e-4))
+        assert decision.ci == (pytest.approx(-0.0031, abs=2e-4), pytest.approx(0.0031, abs=2e-4))
         assert "all 256 prompts are unchanged, but up to 1.52 % of others may differ" in decision.reason
 
     def test_few_equal_prompts_decide_nothing(self) -> None:
-        assert decide(Negligible(), self.zero.take(slice(31))).verdict == "undecided"
-        assert decide(Negligible(), self.zero.take(slice(64))).verdict == "holds"
+        assert decide(Negligible(), self.zero.take(slice(64))).verdict == "undecided"
+        assert decide(Negligible(), self.zero.take(slice(96))).verdict == "holds"
 
     def test_near_the_bound_it_decides_nothing(self) -> None:
         """Neither at the bound itself, nor where rounding may have put it on the other side."""
@@ -521,6 +521,6 @@ def test_intervals_of_a_score_are_shown_within_its_range() -> None:
     )
     assert below.verdict == free.verdict == "holds"
     assert free.ci is not None and below.ci is not None
-    assert free.ci[1] > 0 >= below.ci[1] and free.ci[0] == pytest.approx(below.ci[0])
+    assert free.ci[1] > 0 >= below.ci[1] and below.ci[0] < free.ci[0]  # and is wider where one end is known
     share = Sample(np.zeros(64), value=-value * 1e-2, unit="percent", range=(0.0, 1.0))
     assert decide(Within("value", None, 0.4, "<= 40%"), share).ci_used[0] >= 0  # type: ignore[index]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from circuitdsl.verdict.estimates import Estimate, Share, limits_of, share
-from circuitdsl.verdict.means import LEAST, Shared, mean, pair
+from circuitdsl.verdict.means import ONE_SIDED, OPEN, Shared, mean, pair
 from circuitdsl.verdict.ratios import Ratio, intervals
 from circuitdsl.verdict.strata import centred
 
@@ -119,10 +119,12 @@ class TestKnownEnds:
 
 
 class TestAssumedEnds:
-    def test_a_prompt_that_was_not_seen_may_change_a_tenth_of_the_gap(self) -> None:
+    @pytest.mark.parametrize("ends", [(-np.inf, np.inf), (-np.inf, 0.0), (0.0, np.inf)])
+    def test_a_prompt_that_was_not_seen_may_change_a_share_of_the_gap(self, ends: tuple[float, float]) -> None:
         n, gap = 200, 10.0
-        m = pair(np.zeros(n), np.full(n, gap)).combine(1.0, 0.0)
-        away = LEAST * gap * ((0.025) ** (-1 / n) - 1)
+        m = pair(np.zeros(n), np.full(n, gap), ends=ends).combine(1.0, 0.0)
+        least = (ONE_SIDED if np.any(np.isfinite(ends)) else OPEN)[1]
+        away = least * gap * ((0.025) ** (-1 / n) - 1)
         assert m.interval() == pytest.approx((-away, away), rel=0.01)
 
     def test_or_as_much_as_the_farthest_one_seen(self) -> None:
@@ -218,7 +220,7 @@ class TestRatio:
         g = self.rng.standard_normal(100)
         assert np.isnan(Ratio(pair(self.d, g - g.mean() + 0.05)).interval()).all()
         assert np.isnan(Ratio(pair(self.d, -self.g)).interval()).all()
-        assert np.isnan(Ratio(pair(np.zeros(64), np.zeros(64), span=1.0)).interval()).all()
+        assert np.isnan(Ratio(pair(np.zeros(64), np.zeros(64), ends=(0.0, 1.0))).interval()).all()
 
     def test_figures_of_different_prompts_at_once(self) -> None:
         """Each has the interval that it has alone, whatever stands beside it."""
@@ -230,7 +232,7 @@ class TestRatio:
                 Ratio(pair(-self.d[:n], -self.g[:n], labels), sign=-1),
             ]
         figures.append(Ratio(pair(self.d, np.random.default_rng(7).standard_normal(100))))
-        figures.append(Ratio(pair(-(self.d < -3).astype(float), np.ones(100), span=1.0, shared="first")))
+        figures.append(Ratio(pair(-(self.d < -3).astype(float), np.ones(100), ends=(0.0, 1.0), shared="first")))
         asked = [(figure, level) for figure in figures for level in (0.05, 1e-4)]
         for (figure, level), found in zip(asked, intervals(asked), strict=True):
             alone = limits_of(figure, level)
@@ -245,7 +247,7 @@ class TestRatio:
         corners = np.array(np.meshgrid(*[[-1.0, 1.0]] * 4)).reshape(4, -1)
         patched, base, clean, corrupt = corners
         base = {"": base, "first": clean, "second": corrupt}[shared]
-        found = pair(patched - base, clean - corrupt, span=2.0, shared=shared).combine(*weights)
+        found = pair(patched - base, clean - corrupt, ends=(-1.0, 1.0), shared=shared).combine(*weights)
         assert (found.y.max(), found.y.min()) == pytest.approx((float(found.high), float(found.low)))
 
 

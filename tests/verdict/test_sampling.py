@@ -12,10 +12,11 @@ from circuitdsl.verdict.sampling import Looks, plan_looks
 @pytest.mark.parametrize(
     ("prompts", "sizes"),
     [
-        (256, (32, 64, 128, 256)),
-        (128, (32, 64, 128)),
-        (100, (50, 100)),
-        (64, (32, 64)),
+        (256, (64, 128, 256)),
+        (128, (64, 128)),
+        (100, (100,)),
+        (64, (64,)),
+        (512, (64, 128, 256, 512)),
         (63, (63,)),
         (5, (5,)),
         (1000, (125, 250, 500, 1000)),
@@ -49,7 +50,7 @@ def test_the_sequential_p_value_is_small_exactly_when_a_boundary_was_crossed(p: 
 
 
 def test_looking_again_never_takes_evidence_away() -> None:
-    looks = plan_looks(256)
+    looks = plan_looks(512)
     p = [1e-9, 0.5, 0.9, 1.0]
     values = [float(looks.p_value(p[: k + 1])) for k in range(4)]
     assert values == [values[0]] * 4
@@ -65,7 +66,7 @@ def test_one_look_is_the_fixed_sample_test() -> None:
 def test_looking_keeps_its_level_whatever_the_figures_are_distributed_like() -> None:
     """p-values that are valid at each look alone, of a running mean and of looks that know nothing of each other."""
     rng = np.random.default_rng(1)
-    looks = plan_looks(256)
+    looks = plan_looks(512)
     steps = rng.standard_normal((40_000, 4)) * np.sqrt(np.diff([0, *looks.sizes]))
     together = stats.norm.sf(np.cumsum(steps, 1) / np.sqrt(looks.sizes))
     apart = rng.uniform(size=(40_000, 4))
