@@ -10,15 +10,20 @@ from rates_claims import ratio
 from rates_populations import Array, Population
 
 from circuitdsl.circuit.criteria import Within
-from circuitdsl.verdict.means import pair
+from circuitdsl.verdict.means import UNKNOWN, Range, pair
 from circuitdsl.verdict.ratios import Ratio
 from circuitdsl.verdict.samples import Sample, by_stratum, figure_of
 from circuitdsl.verdict.sampling import EARLY
 
 #: shares of the largest bet that a betting martingale puts on a mean below 0, all at once
 BETS = np.geomspace(1 / 512, 0.99, 32)
-#: widths of the range of a score, in gaps
-SPANS = {"range of 1 gap": 1.0, "2 gaps": 2.0, "no range": np.inf}
+#: ranges of a score, in gaps
+ENDS: dict[str, Range] = {
+    "range of 1 gap": (0.0, 1.0),
+    "2 gaps": (-1.0, 1.0),
+    "one end": (0.0, np.inf),
+    "none": UNKNOWN,
+}
 #: one-sided levels of a lone claim and of the first of twenty
 LEVELS = {1: 0.025, 20: 0.025 / 20}
 
@@ -48,11 +53,11 @@ def tests_of(p: Population, e: int, samples: int, n: int, rng: np.random.Generat
     return {name: float(np.mean(both.min(0) <= 0.025)) for name, both in found.items()}
 
 
-def takes(margin: float, level: float, span: float, other: bool = False) -> int:
+def takes(margin: float, level: float, ends: Range, other: bool = False) -> int:
     """The prompts that exclude an effect of `margin` (of a gap of 1), where the effect is 0 on each."""
 
     def p_value(n: int) -> float:
-        figure = pair(np.zeros(n), np.ones(n), None, span, "first").combine(1.0, -margin)
+        figure = pair(np.zeros(n), np.ones(n), None, ends, "first").combine(1.0, -margin)
         return float(betting(figure.y, float(figure.high)) if other else figure.below(0.0))
 
     n = next(n for n in (2**k for k in itertools.count(3)) if p_value(n) <= level)
@@ -71,16 +76,16 @@ def margins() -> str:
     lines = [
         "**Prompts that `negligible` takes where nothing changes** (with looks; betting in brackets)",
         "",
-        "| margin, share of the gap | " + " | ".join(f"{name}, {k} claims" for name in SPANS for k in LEVELS) + " |",
-        "|---" * (1 + len(SPANS) * len(LEVELS)) + "|",
+        "| margin, share of the gap | " + " | ".join(f"{name}, {k} claims" for name in ENDS for k in LEVELS) + " |",
+        "|---" * (1 + len(ENDS) * len(LEVELS)) + "|",
     ]
     for margin in (0.01, 0.02, 0.05, 0.1):
         cells = []
-        for span in SPANS.values():
+        for ends in ENDS.values():
             for level in LEVELS.values():
                 last = level * (1 - EARLY)
-                other = f" ({takes(margin, last, span, True)})" if np.isfinite(span) else ""
-                cells.append(f"{takes(margin, last, span)}{other}")
+                other = f" ({takes(margin, last, ends, True)})" if np.all(np.isfinite(ends)) else ""
+                cells.append(f"{takes(margin, last, ends)}{other}")
         lines.append(f"| {100 * margin:.0f} % | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
