@@ -15,7 +15,7 @@ from circuitdsl.report.report import Report
 from circuitdsl.verification.properties import sample_name
 from circuitdsl.verification.verify import verify
 
-N, SEED = 128, 5
+N, SEED = 256, 5
 HEAD = f"""circuit known
 model "{{model}}"
 task known = file("known.jsonl", prompts = {N})

@@ -14,7 +14,7 @@ from circuitdsl.testing.mutate import Mutation, mutate
 
 HEAD = """circuit t
 model "pocket"
-task ioi(prompts = 64)
+task ioi(prompts = 128)
 heads suppressor = 0.3 0.5 0.6 at END
 heads idle = 3.3 3.5 at END outside
 """

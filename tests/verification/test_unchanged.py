@@ -18,7 +18,7 @@ from circuitdsl.verification.verify import Options, verify
 
 HEAD = """circuit t
 model "pocket"
-task ioi(corrupt = flip, prompts = 64)
+task ioi(corrupt = flip, prompts = 128)
 heads some = 0.3 0.5 at IO, END
 """
 SAME = ": the same is written there on both prompts"

@@ -91,7 +91,7 @@ def test_each_must_hold_for_every_pair(check) -> None:
 
 
 def test_reasons_in_json_are_plain_ascii_and_have_the_level_of_their_interval(check) -> None:
-    report = check(spec("heads s = 0.5 0.6 at END", "each s -> logits : lowers", "expect accuracy >= 50%"))
+    report = check(spec("heads s = 0.5 0.6 at END", "each s -> logits : lowers", "expect accuracy >= 50%", prompts=128))
     claim = report.to_json()["claims"][0]
     for one in (claim, *claim["members"]):
         assert re.search(
@@ -160,6 +160,7 @@ def test_parts_of_nodes_are_measured_in_every_place(check) -> None:
             "  expect attribution(3.0[0] m2[7]) in [-50, 50]",
             'property "bounded"',
             "  expect attribution(3.0[0] m2[7]) in [-500, 500]",
+            prompts=128,
         )
     )
     assert verdicts(report) == ["holds"] * 8

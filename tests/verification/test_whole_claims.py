@@ -78,7 +78,7 @@ def test_what_is_kept_is_said_everywhere(check) -> None:
 def test_no_edge_kept_with_mlps_named_is_the_corrupt_run(check) -> None:
     """Every edge of the model but one that reads the same on both prompts is patched."""
     spec = "heads late = 3.3 at END\nmlps none_of_them = m0 at END outside\nembed -> 0.1.q at END : effect >= -100%\n"
-    (_, claim) = run(check, "faithfulness(keep = edges) in [-1%, 1%]", spec=spec).claims
+    (_, claim) = run(check, "faithfulness(keep = edges) in [-3%, 3%]", spec=spec).claims
     assert claim.verdict == "holds"
     assert claim.measured.value == pytest.approx(0, abs=1e-4)
     assert claim.protocol["mlps"] == "ablated unless kept"

@@ -64,9 +64,9 @@ def test_nothing_that_is_measured_is_left_out_but_what_runs_the_model_by_itself(
 
 def test_claims_that_ask_for_the_same_are_merged(shape) -> None:
     lines = "0.6 -> logits at END : lowers\n0.6 -> logits at END : effect <= -5%\n0.1 -> logits at END : lowers\n"
-    _, (task,) = planned(loads(HEAD + "task ioi(prompts = 64)\n" + lines), shape)
+    _, (task,) = planned(loads(HEAD + "task ioi(prompts = 128)\n" + lines), shape)
     assert (task.claims, task.requests, task.experiments, task.nulls) == (3, 3, 2, 0)
-    assert task.looks == (32, 64)
+    assert task.looks == (64, 128)
     assert task.least.block_positions == 0, "what goes into the logits recomputes no block"
     assert task.least.run_tokens < task.most.run_tokens
 
@@ -82,7 +82,7 @@ def test_an_outline_has_the_shape_of_the_model(pocket, shape) -> None:
 def test_planning_needs_no_weights(tmp_path, capsys) -> None:
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
         shutil.copy(POCKET / name, tmp_path)
-    assert cli.run(["plan", "pocket/ioi", "--model", str(tmp_path), "--prompts", "64", "--format", "json"]) == 0
+    assert cli.run(["plan", "pocket/ioi", "--model", str(tmp_path), "--prompts", "128", "--format", "json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["circuit"] == "ioi"
     assert found["model"]["n_layers"] == 4
