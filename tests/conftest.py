@@ -23,6 +23,14 @@ def shared(name: str) -> Path:
     return path
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes a minute or more runs where that is asked for."""
+    if not os.environ.get("CIRCUITDSL_LONG"):
+        for item in items:
+            if item.get_closest_marker("long"):
+                item.add_marker(pytest.mark.skip(reason="takes a minute or more: run with CIRCUITDSL_LONG=1"))
+
+
 @pytest.fixture(autouse=True)
 def cache_of_its_own(tmp_path_factory, monkeypatch):
     """No test reads what another (or the user) has measured."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +27,7 @@ from circuitdsl.patching.runs import first_difference, mean_terms
 
 TOLERANCE = 1e-4
 drawn = settings(
-    max_examples=75,
+    max_examples=75 if os.environ.get("CIRCUITDSL_LONG") else 25,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

@@ -195,7 +195,7 @@ print(peak_bytes(model.device, work))
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peaks are read from Linux' /proc")
 @pytest.mark.parametrize("limit", [None, 150 * 10**6])
 def test_gpt2_small_needs_no_more_than_is_allowed(limit: int | None, tmp_path: Path) -> None:
