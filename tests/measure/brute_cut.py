@@ -157,7 +157,7 @@ class ByHand:
             read[token] = read.get(token, 0) + sign * part / scale
         if reach == "global":
             logits = self.run(written)
-            bias = [block.attn.c_proj.bias for block in self.model.transformer.h]  # no head writes it
+            bias = [block.attn.c_proj.bias.detach() for block in self.model.transformer.h]  # no head writes it
             pairs = [
                 (self.clean_out[layer][token] - bias[layer], self.out[layer][token] - bias[layer])
                 for layer, token in written
