@@ -16,9 +16,9 @@ import numpy as np
 from circuitdsl.circuit.nodes import EMBED, LOGITS, Edge, Input, Node, NodeKind, Port, Position
 from circuitdsl.discover.places import END, places
 from circuitdsl.measure.bench import Bench, measure
-from circuitdsl.measure.metrics import RANGES
+from circuitdsl.measure.metrics import range_of
 from circuitdsl.measure.requests import EdgeRequest
-from circuitdsl.verdict.means import UNKNOWN, pair
+from circuitdsl.verdict.means import pair
 from circuitdsl.verdict.ratios import Ratio
 
 #: false finds that a stage may have on average, were there nothing to find
@@ -169,12 +169,17 @@ def _nodes(bench: Bench) -> Iterator[Node]:
 
 def _kept(bench: Bench, receivers: Group, candidates: Sequence[Candidate], settings: Search) -> list[Link]:
     """The candidates whose effect is beyond the threshold and stands out among those of their kind."""
-    weighed: list[tuple[Link, bool]] = []
+    beyond: list[tuple[Candidate, Ratio]] = []
+    weak: dict[tuple[NodeKind, Port], list[float]] = {}
     for candidate, ratio in zip(candidates, _ratios(bench, candidates, settings), strict=True):
-        if ratio is not None:
-            p = 2 * min(float(ratio.below(-settings.threshold)), float(ratio.above(settings.threshold)))
-            weighed.append((_link(candidate, ratio), p * len(candidates) <= LEVEL))
-    return [link for link, beyond in weighed if beyond and _stands_out(link, weighed)]
+        if ratio is None:
+            continue
+        p = 2 * min(float(ratio.below(-settings.threshold)), float(ratio.above(settings.threshold)))
+        if p * len(candidates) <= LEVEL:
+            beyond.append((candidate, ratio))
+        else:
+            weak.setdefault(_kind(candidate), []).append(abs(float(ratio.value)))
+    return [_link(*one) for one in beyond if _stands_out(float(one[1].value), weak.get(_kind(one[0]), []))]
 
 
 def _ratios(bench: Bench, candidates: Sequence[Candidate], settings: Search) -> Iterator[Ratio | None]:
@@ -187,8 +192,7 @@ def _ratios(bench: Bench, candidates: Sequence[Candidate], settings: Search) -> 
             yield None
             continue
         d, gap = one.values - bench.clean[one.indices], (bench.clean - bench.corrupt)[one.indices]
-        ends = RANGES.get(bench.metric.name, UNKNOWN)
-        yield Ratio(pair(d, gap, bench.strata[one.indices], ends, "first"))
+        yield Ratio(pair(d, gap, bench.strata[one.indices], range_of(bench.metric), "first"))
 
 
 def _link(candidate: Candidate, ratio: Ratio) -> Link:
@@ -217,11 +221,15 @@ def _joint(bench: Bench, receivers: Sequence[Node], links: Sequence[Link], setti
     return _link(candidate, ratio)
 
 
-def _stands_out(link: Link, weighed: Sequence[tuple[Link, bool]]) -> bool:
-    """Whether a link is stronger than 95 % of the weak ones of its kind, where there are enough to say."""
-    kind = (link.sender.kind, link.port)
-    weak = [abs(other.effect) for other, beyond in weighed if not beyond and (other.sender.kind, other.port) == kind]
-    return len(weak) < NULL_MEMBERS or abs(link.effect) > float(np.quantile(weak, 0.95))
+def _kind(candidate: Candidate) -> tuple[NodeKind, Port]:
+    """What candidates are compared with each other by."""
+    sender, port, *_ = candidate
+    return sender.kind, port
+
+
+def _stands_out(effect: float, weak: Sequence[float]) -> bool:
+    """Whether an effect is larger than 95 % of the weak ones of its kind, where there are enough to say."""
+    return len(weak) < NULL_MEMBERS or abs(effect) > float(np.quantile(weak, 0.95))
 
 
 def _buckets(links: Iterable[Link]) -> list[tuple[Link, ...]]:

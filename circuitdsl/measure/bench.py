@@ -129,6 +129,7 @@ class Bench:
     memory: Memory | None = None
     _means: dict[int, tuple[Terms, Array]] = field(default_factory=dict, repr=False)
     _present: dict[tuple[Position, ...], Array] = field(default_factory=dict, repr=False)
+    _behaviours: dict[tuple[Metric, str], Array] = field(default_factory=dict, repr=False)
     _firings: dict[tuple[Node, tuple[Position, ...], tuple[Position, ...]], list[Firing | None]] = field(
         default_factory=dict, repr=False
     )
@@ -245,12 +246,14 @@ def behaviour(bench: Bench, metric: Metric, side: str = "clean") -> Array:
     """Any metric of the clean or the corrupt run, on every prompt."""
     if metric == bench.metric:
         return bench.clean if side == "clean" else bench.corrupt
-    score, at_once = scorer(metric, bench.pairs), vocabulary_rows(bench.model, bench.max_memory)
+    if (metric, side) not in bench._behaviours:
+        score, at_once = scorer(metric, bench.pairs), vocabulary_rows(bench.model, bench.max_memory)
 
-    def compute() -> Array:
-        return _score(bench.model, bench.ends_of()[SIDES.index(side)], score, at_once)
+        def compute() -> Array:
+            return _score(bench.model, bench.ends_of()[SIDES.index(side)], score, at_once)
 
-    return _remembered(bench.memory, side, metric, compute)
+        bench._behaviours[metric, side] = _remembered(bench.memory, side, metric, compute)
+    return bench._behaviours[metric, side]
 
 
 def gap(bench: Bench, metric: Metric) -> float:

@@ -49,6 +49,11 @@ class Scorer:
     score: Score
 
 
+def range_of(metric: Metric) -> tuple[float, float]:
+    """What a metric cannot leave; infinite where nothing is known."""
+    return RANGES.get(metric.name, (float("-inf"), float("inf")))
+
+
 def unit(metric: Metric) -> str:
     """How a metric is written: `share` (a percentage), `nats` or `logits`."""
     return "share" if metric.name in SHARES else {"kl": "nats", "logprob": "nats"}.get(metric.name, "logits")

@@ -9,7 +9,7 @@ import numpy as np
 
 from circuitdsl.circuit.measurements import Metric
 from circuitdsl.measure.bench import Bench, Series, gap
-from circuitdsl.measure.metrics import HITS, RANGES, SHARES
+from circuitdsl.measure.metrics import HITS, SHARES, range_of
 from circuitdsl.measure.plan import Base, Part
 from circuitdsl.measure.requests import (
     AttentionRequest,
@@ -24,7 +24,6 @@ from circuitdsl.measure.requests import (
     TraceRequest,
 )
 from circuitdsl.patching.subgraph import Subgraph
-from circuitdsl.verdict.means import UNKNOWN
 from circuitdsl.verdict.samples import Sample
 
 Found = Mapping[Request, Series]
@@ -80,7 +79,7 @@ def _plain(bench: Bench, part: Part, series: Series) -> Sample:
         size = gap(bench, Metric())
         return Sample(strata, value=series.values, name="attribution", label=part.label, size=size)
     metric = request.metric if isinstance(request, BehaviourRequest) else bench.metric
-    ends = RANGES.get(metric.name, UNKNOWN)
+    ends = range_of(metric)
     return Sample(
         strata,
         value=series.values,
