@@ -1,4 +1,4 @@
-"""Do weights predict effects? `python benchmarks/composition_vs_effect.py [-o docs/composition-vs-effect.png]`.
+"""Do weights predict effects? `python -m benchmarks.composition_vs_effect [-o docs/composition-vs-effect.png]`.
 
 For every task of the pocket model and every edge from a head to the q, k or v of a later one: its composition, which
 weights alone give, and its measured effect, patched at all positions on 64 prompts. Prints Spearman's rank correlation
@@ -20,17 +20,17 @@ from scipy.stats import spearmanr
 
 from circuitdsl.api import loads, make_benches
 from circuitdsl.circuit.nodes import EVERYWHERE, Edge, Input, Node
-from circuitdsl.measure.bench import measure
-from circuitdsl.measure.channels import compositions
-from circuitdsl.measure.requests import EdgeRequest
+from circuitdsl.diagram import palette, png
+from circuitdsl.diagram.geometry import Rect
+from circuitdsl.diagram.marks import Block, Line, Mark, Pen, Scene, Span
+from circuitdsl.engine.readers.composition import compositions
+from circuitdsl.measurements.requests import EdgeRequest
 from circuitdsl.models.load import load_model
 from circuitdsl.models.parts import Transformer
 from circuitdsl.models.weights import weights_of
-from circuitdsl.report.diagram import palette, png
-from circuitdsl.report.diagram.geometry import Rect
-from circuitdsl.report.diagram.marks import Block, Line, Mark, Pen, Scene, Span
 from circuitdsl.report.report import write_whole
 from circuitdsl.tasks.registry import TASKS
+from circuitdsl.verify.bench import measure
 
 PROMPTS, RESAMPLES, STRONGEST = 64, 1000, 20
 PORTS = ("q", "k", "v")

@@ -1,4 +1,4 @@
-"""Do the heads that a repair redirects matter as much as they change? `python benchmarks/downstream.py`.
+"""Do the heads that a repair redirects matter as much as they change? `python -m benchmarks.downstream`.
 
 Merullo et al. 2023 (arXiv:2310.08744, section 4) change the attention of inhibition heads, and find that the heads
 which read these look elsewhere, the more so the more the path into their queries matters where the model does the task
@@ -9,7 +9,7 @@ such a correlation can get is measured as well: each figure against itself on ot
 
 With the weights of GPT-2 medium, the paper's own question:
 
-    python benchmarks/downstream.py gpt2-medium/repair repair --changed colored_objects --works gpt2-medium/ioi:ioi
+    python -m benchmarks.downstream gpt2-medium/repair repair --changed colored_objects --works gpt2-medium/ioi:ioi
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ import numpy as np
 from circuitdsl.api import load, make_bench
 from circuitdsl.circuit.changes import Intervention, Replace, Scale, SetAttention
 from circuitdsl.circuit.nodes import Edge, Input, Node, Position
-from circuitdsl.measure.bench import Bench, measure
-from circuitdsl.measure.profile import rank_correlation
-from circuitdsl.measure.requests import AttentionRequest, ChangedRequest, EdgeRequest
+from circuitdsl.measurements.requests import AttentionRequest, ChangedRequest, EdgeRequest
 from circuitdsl.models.load import load_model
 from circuitdsl.models.parts import Transformer
-from circuitdsl.verification.verify import with_overrides
+from circuitdsl.verify.bench import Bench, measure
+from circuitdsl.verify.profile import rank_correlation
+from circuitdsl.verify.verify import with_overrides
 
 END = Position("END")
 TARGETS = (Position("ANSWER"), Position("DISTRACTOR"))

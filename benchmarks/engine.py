@@ -1,8 +1,8 @@
 """What patching an edge costs: ours, TransformerLens' own path patching, plain hooks, and the floor, in one run.
 
-    OMP_NUM_THREADS=1 python benchmarks/engine.py -o docs/performance.md     # ten CPU minutes
-    OMP_NUM_THREADS=1 python benchmarks/engine.py --quick                    # a small model, under a minute
-    python benchmarks/engine.py --device cuda --model-shape llama-8b --dtype bfloat16
+    OMP_NUM_THREADS=1 python -m benchmarks.engine -o docs/performance.md     # ten CPU minutes
+    OMP_NUM_THREADS=1 python -m benchmarks.engine --quick                    # a small model, under a minute
+    python -m benchmarks.engine --device cuda --model-shape llama-8b --dtype bfloat16
 
 W1: every head to head edge of a 4-layer model. W2: q edges at END, as in IOI. W3: k and v edges at S2. W4: edges all
 over the model, at all positions. W5: every measurement of a shipped spec with its nulls. Models have random weights of
@@ -20,30 +20,30 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import engine_statistics
-import engine_workloads as workloads
 import numpy as np
 import torch
-from engine_floor import Rates, needed
-from engine_meter import clock_of, median_seconds, peak_bytes
-from engine_page import Edited, Growth, Machine, Page, Precision, Row, Spec, write
-from engine_peers import Hooks, Peer, TransformerLens
-from engine_workloads import Workload
 
+from benchmarks import engine_statistics
+from benchmarks import engine_workloads as workloads
+from benchmarks.engine_floor import Rates, needed
+from benchmarks.engine_meter import clock_of, median_seconds, peak_bytes
+from benchmarks.engine_page import Edited, Growth, Machine, Page, Precision, Row, Spec, write
+from benchmarks.engine_peers import Hooks, Peer, TransformerLens
+from benchmarks.engine_workloads import Workload
 from circuitdsl import api
 from circuitdsl.circuit.catalogue import ModelShape
-from circuitdsl.measure import remembered
-from circuitdsl.measure.bench import Bench, measure
-from circuitdsl.measure.plan import ClaimPlan, plan
-from circuitdsl.measure.requests import Request
-from circuitdsl.measure.store import Store
+from circuitdsl.engine.count import Tally
+from circuitdsl.engine.experiment import Readout
+from circuitdsl.engine.path_patching import effects
+from circuitdsl.engine.runs import Runs, baseline, run
+from circuitdsl.measurements.requests import Request
 from circuitdsl.models.load import load_model
 from circuitdsl.models.parts import Transformer
-from circuitdsl.patching.count import Tally
-from circuitdsl.patching.patch import Readout
-from circuitdsl.patching.recompute import effects
-from circuitdsl.patching.runs import Runs, baseline, run
 from circuitdsl.verdict.weighing import NULL_PROMPTS
+from circuitdsl.verify import measure as remembered
+from circuitdsl.verify.bench import Bench, measure
+from circuitdsl.verify.plan import ClaimPlan, plan
+from circuitdsl.verify.store import Store
 
 #: how far a peer's logits may be from ours in single precision, and as a share of the largest effect of a patch
 EXACT = 1e-4
@@ -138,7 +138,7 @@ def _command(given: argparse.Namespace) -> str:
         for name, value in vars(given).items()
         if value != _options().get_default(name) and name != "output"
     ]
-    return " ".join(["python benchmarks/engine.py", *changed])
+    return " ".join(["python -m benchmarks.engine", *changed])
 
 
 def _setting(shape: str, folder: str, given: argparse.Namespace, n: int, length: int, repeats: int) -> Setting:

@@ -14,9 +14,9 @@ from collections import Counter
 from collections.abc import Callable
 
 import torch
-from engine_workloads import EVERY, Workload
 from torch import Tensor
 
+from benchmarks.engine_workloads import EVERY, Workload
 from circuitdsl.circuit.nodes import Edge
 from circuitdsl.models.parts import Transformer
 from circuitdsl.models.products import linear

@@ -8,22 +8,19 @@ every other head and MLP frozen to clean gives the receiver's patched query, key
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from engine_meter import clock_of
-from engine_workloads import EVERY, Workload
 from jaxtyping import Float
 from torch import Tensor
 
+from benchmarks.engine_meter import clock_of
+from benchmarks.engine_workloads import EVERY, Workload
 from circuitdsl.circuit.nodes import Edge
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "patching"))
-from bridge import bridge_of
+from tests.engine.bridge import bridge_of
 
 
 class Peer(Protocol):

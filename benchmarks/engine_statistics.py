@@ -11,12 +11,11 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest import mock
 
-from engine_page import Statistics
-
+from benchmarks.engine_page import Statistics
 from circuitdsl import api
 from circuitdsl.models.load import load_model
 from circuitdsl.models.parts import Transformer
-from circuitdsl.verification import verify as verification
+from circuitdsl.verify import verify as verification
 
 SPECS = ("ioi", "colored_objects", "greater_than", "induction", "laundry_list", "shared")
 #: everything in a verification that is neither a prompt, a run nor a patch

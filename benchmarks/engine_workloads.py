@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from circuitdsl.circuit.nodes import Edge, Input, Node, Position
+from circuitdsl.engine.experiment import Experiment, Positions
 from circuitdsl.models.parts import Transformer
-from circuitdsl.patching.patch import Experiment, Positions
 from circuitdsl.tasks.dataset import sample
 from circuitdsl.tasks.registry import TASKS
 from circuitdsl.tasks.tokens import Tokens

@@ -1,7 +1,7 @@
 """Whether verdicts are right where the answer is known: hand-set and random-weight models, and the tables of both.
 
-    OMP_NUM_THREADS=1 python benchmarks/known_answers.py            # half an hour
-    OMP_NUM_THREADS=1 python benchmarks/known_answers.py --quick    # some minutes
+    OMP_NUM_THREADS=1 python -m benchmarks.known_answers            # half an hour
+    OMP_NUM_THREADS=1 python -m benchmarks.known_answers --quick    # some minutes
 
 The models, their prompts, and how it is known what is true of them, are in tests/known_answers. Every spec goes the
 whole way: text, resolution, patching, intervals, nulls, Holm's procedure.
@@ -11,22 +11,18 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 from scipy import stats
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "known_answers"))
-
-from hand_set import MODELS
-from hand_set_claims import DESIGNS, PROMPTS, Population, claims, on_the_bound, spec
-from hand_set_runs import Tally, known, run_specs, sample_bench, verified
-from random_models import matters_claims, matters_spec, random_model, random_task
-
 from circuitdsl.circuit.measurements import Metric
-from circuitdsl.measure.bench import bench
+from circuitdsl.verify.bench import bench
+from tests.known_answers.hand_set import MODELS
+from tests.known_answers.hand_set_claims import DESIGNS, PROMPTS, Population, claims, on_the_bound, spec
+from tests.known_answers.hand_set_runs import Tally, known, run_specs, sample_bench, verified
+from tests.known_answers.random_models import matters_claims, matters_spec, random_model, random_task
 
 RANDOM_MODELS = 10
 

@@ -1,4 +1,4 @@
-"""Longer lists than training had: `python benchmarks/laundry_list.py [-o docs/laundry-list-places.svg]`.
+"""Longer lists than training had: `python -m benchmarks.laundry_list [-o docs/laundry-list-places.svg]`.
 
 The pocket model was trained on lists of three to six items. Prints its accuracy by length and by the place of the item
 that is missing; then what scaling one singular component of an inhibition head does to the accuracy on longer lists
@@ -22,16 +22,16 @@ from circuitdsl.api import loads, make_benches
 from circuitdsl.circuit.changes import Intervention, Scale
 from circuitdsl.circuit.measurements import Metric
 from circuitdsl.circuit.nodes import Node
-from circuitdsl.measure.bench import Bench, measure
-from circuitdsl.measure.requests import BehaviourRequest, ChangedRequest
+from circuitdsl.diagram import palette, svg
+from circuitdsl.diagram.geometry import Rect
+from circuitdsl.diagram.marks import Block, Line, Mark, Pen, Scene, Span
+from circuitdsl.measurements.requests import BehaviourRequest, ChangedRequest
 from circuitdsl.models.load import load_model
 from circuitdsl.models.parts import Transformer
 from circuitdsl.models.weights import weights_of
-from circuitdsl.report.diagram import palette, svg
-from circuitdsl.report.diagram.geometry import Rect
-from circuitdsl.report.diagram.marks import Block, Line, Mark, Pen, Scene, Span
 from circuitdsl.report.report import write_whole
 from circuitdsl.tasks.laundry_list import LENGTHS, LONGER
+from circuitdsl.verify.bench import Bench, measure
 
 HEADS = tuple(Node("head", 0, h) for h in (3, 5, 6, 0, 7))
 TRIED, FACTOR, FACTORS = (7, 8, 10), 4.0, (0.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)

@@ -1,4 +1,4 @@
-"""The pocket model's figures and curves: `python benchmarks/pocket_card.py`.
+"""The pocket model's figures and curves: `python -m benchmarks.pocket_card`.
 
 Prints accuracy on prompts whose combinations training never saw (see `circuitdsl.models.pocket.mixture.held_out`),
 for every task, and draws `curves.svg` beside the model from its training log. Needs matplotlib for the picture.
@@ -11,13 +11,13 @@ import random
 from pathlib import Path
 
 from circuitdsl.circuit.measurements import Metric
-from circuitdsl.measure.bench import behaviour, bench
 from circuitdsl.models.load import POCKET, load_model
 from circuitdsl.models.parts import Transformer
 from circuitdsl.models.pocket import mixture
 from circuitdsl.tasks.dataset import Dataset, PromptPair, encode
 from circuitdsl.tasks.registry import TASKS
 from circuitdsl.tasks.tokens import Tokens
+from circuitdsl.verify.bench import behaviour, bench
 
 PROMPTS, SEED = 1000, 1
 

@@ -1,8 +1,8 @@
 """The effects that patching really has, prompt by prompt: what verdicts are calibrated on.
 
-    OMP_NUM_THREADS=1 python benchmarks/populations.py                 # 20 000 prompts a task, about half an hour
-    OMP_NUM_THREADS=1 python benchmarks/populations.py --prompts 2000  # a look
-    python benchmarks/populations.py --fixture tests/fixtures/skewed.npz  # from the files made before: see `compact`
+    OMP_NUM_THREADS=1 python -m benchmarks.populations                 # 20 000 prompts a task, about half an hour
+    OMP_NUM_THREADS=1 python -m benchmarks.populations --prompts 2000  # a look
+    python -m benchmarks.populations --fixture tests/fixtures/skewed.npz  # from the files made before: see `compact`
 
 For every task of the pocket model: random edges of every kind of sender and input, edges and nodes that are denoised,
 knock-outs, and attention, each on all prompts and by every metric. Effects that are the same on every prompt are left
@@ -35,20 +35,20 @@ from torch import Tensor
 from circuitdsl.circuit.measurements import Metric
 from circuitdsl.circuit.nodes import EMBED, EVERYWHERE, LOGITS, Edge, Input, Node, Port, Position, Site
 from circuitdsl.discover.places import END, places
-from circuitdsl.measure.attention import attention
-from circuitdsl.measure.bench import Bench, _runs, bench, measure, parts_of
-from circuitdsl.measure.experiments import experiment_of
-from circuitdsl.measure.metrics import Scorer
-from circuitdsl.measure.places import indices_of, places_of
-from circuitdsl.measure.requests import AttentionRequest, EdgeRequest, NodeRequest, Request
+from circuitdsl.engine.experiment import Readout
+from circuitdsl.engine.experiments import experiment_of
+from circuitdsl.engine.memory import vocabulary_rows
+from circuitdsl.engine.metrics import Scorer
+from circuitdsl.engine.path_patching import effects
+from circuitdsl.engine.positions import indices_of, places_of
+from circuitdsl.engine.readers.attention import attention
+from circuitdsl.measurements.requests import AttentionRequest, EdgeRequest, NodeRequest, Request
 from circuitdsl.models.load import load_model
 from circuitdsl.models.parts import Transformer
-from circuitdsl.patching.memory import vocabulary_rows
-from circuitdsl.patching.patch import Readout
-from circuitdsl.patching.recompute import effects
 from circuitdsl.tasks.dataset import sample
 from circuitdsl.tasks.registry import SHIPPED
 from circuitdsl.tasks.tokens import Tokens
+from circuitdsl.verify.bench import Bench, _runs, bench, measure, parts_of
 
 METRICS = ("logit_diff", "prob_diff", "logprob", "accuracy", "kl")
 TASKS = ("ioi", "colored_objects", "greater_than", "induction", "laundry_list")

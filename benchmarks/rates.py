@@ -1,7 +1,7 @@
 """How often verdicts are wrong, on the effects that patching really has.
 
-    OMP_NUM_THREADS=1 python benchmarks/rates.py           # all tables
-    OMP_NUM_THREADS=1 python benchmarks/rates.py --quick   # a look, in two minutes
+    OMP_NUM_THREADS=1 python -m benchmarks.rates           # all tables
+    OMP_NUM_THREADS=1 python -m benchmarks.rates --quick   # a look, in two minutes
 
 Takes the populations of `populations.py`: per-prompt effects of the pocket model on 20 000 prompts. Samples of them go
 through the verdict code itself. Most claims lie exactly on their bounds, where a verdict is wrong either way, others
@@ -26,10 +26,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rates_claims import Claim, at_looks, claims, hopeless, ratios, verdicts
-from rates_others import margins, templates, tests_of
-from rates_populations import Array, Population, load
 
+from benchmarks.rates_claims import Claim, at_looks, claims, hopeless, ratios, verdicts
+from benchmarks.rates_others import margins, templates, tests_of
+from benchmarks.rates_populations import Array, Population, load
 from circuitdsl.verdict.sampling import Looks, plan_looks
 
 TASKS = ("ioi", "colored_objects", "greater_than", "induction", "laundry_list")

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from rates_populations import Array, Population
 
+from benchmarks.rates_populations import Array, Population
 from circuitdsl.circuit.criteria import Moves, Negligible, Signed, Stronger, Test, Within
 from circuitdsl.verdict.decide import _judge
 from circuitdsl.verdict.families import Levels, family_levels

@@ -6,9 +6,9 @@ import itertools
 from collections.abc import Callable
 
 import numpy as np
-from rates_claims import ratio
-from rates_populations import Array, Population
 
+from benchmarks.rates_claims import ratio
+from benchmarks.rates_populations import Array, Population
 from circuitdsl.circuit.criteria import Within
 from circuitdsl.verdict.means import UNKNOWN, Range, pair
 from circuitdsl.verdict.ratios import Ratio

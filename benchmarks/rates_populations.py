@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from circuitdsl.measure.metrics import FALLING, HITS, RANGES
+from circuitdsl.engine.metrics import FALLING, HITS, RANGES
 from circuitdsl.verdict.means import UNKNOWN, Range, Shared
 
 Array = NDArray[np.float64]

@@ -1,4 +1,4 @@
-"""Which parts do the pocket model's tasks share? `python benchmarks/reuse.py [--prompts 128]`.
+"""Which parts do the pocket model's tasks share? `python -m benchmarks.reuse [--prompts 128]`.
 
 Two answers for every pair of tasks: how many heads their shipped circuits have in common, against random sets with as
 many heads in each layer (Merullo et al. 2023, arXiv:2310.08744, section 4); and whether the heads that matter for one
@@ -18,9 +18,9 @@ import numpy as np
 
 from circuitdsl.api import catalogue, load, loads, make_benches
 from circuitdsl.circuit.compare import compare
-from circuitdsl.measure.profile import Profile, correlation, profile
 from circuitdsl.models.load import load_model
 from circuitdsl.models.parts import Transformer
+from circuitdsl.verify.profile import Profile, correlation, profile
 
 CIRCUITS = ("ioi", "laundry_list", "induction", "colored_objects", "greater_than")
 METRICS = {"greater_than": "prob_diff"}

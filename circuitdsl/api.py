@@ -26,14 +26,14 @@ from circuitdsl.tasks.registry import TASKS
 if TYPE_CHECKING:
     import networkx
 
-    from circuitdsl.measure.bench import Bench
-    from circuitdsl.measure.store import Store
     from circuitdsl.models.parts import Transformer
     from circuitdsl.report.report import Report, Reports
     from circuitdsl.tasks.dataset import Dataset, PromptPair
     from circuitdsl.tasks.tokens import Tokens
-    from circuitdsl.verification.corruptions import Rerun
-    from circuitdsl.verification.verify import Options, Progress
+    from circuitdsl.verify.bench import Bench
+    from circuitdsl.verify.corruptions import Rerun
+    from circuitdsl.verify.store import Store
+    from circuitdsl.verify.verify import Options, Progress
 
 #: prompts of a generated task that mean ablation averages over, at the least
 MEAN_PROMPTS = 2000
@@ -125,12 +125,12 @@ class Spec:
         return verify_spec(spec, model, prompts, seed, device, dtype, early_stop, cache, memory, progress)
 
     def _repr_svg_(self) -> str | None:
-        from circuitdsl.report.diagram import draw, to_svg
+        from circuitdsl.diagram import draw, to_svg
 
         return to_svg(draw(self.circuits[0])) if self.ok and len(self.circuits) == 1 else None
 
     def _repr_html_(self) -> str:
-        from circuitdsl.report.diagram import draw, to_svg
+        from circuitdsl.diagram import draw, to_svg
 
         if not self.ok:
             return f"<pre>{escape(self.problems)}</pre>"
@@ -344,8 +344,8 @@ def make_bench(
     Raises:
         UserError: the model has no tokenizer, or the task cannot be made with it.
     """
-    from circuitdsl.measure.bench import bench
     from circuitdsl.tasks.dataset import sample
+    from circuitdsl.verify.bench import bench
 
     data = make_data(circuit, use, model)
     if file := use.file:
@@ -387,8 +387,8 @@ def make_benches(
     circuit: Circuit, model: Transformer, store: Store | None = None, max_memory: int | None = None
 ) -> dict[str, Bench]:
     """A bench for every task that some claim of the circuit is checked on, and one for the properties of a task."""
-    from circuitdsl.measure.bench import bench
-    from circuitdsl.verification.properties import own_samples, own_use, sample_name
+    from circuitdsl.verify.bench import bench
+    from circuitdsl.verify.properties import own_samples, own_use, sample_name
 
     found = {use.name: make_bench(circuit, use, model, store, max_memory) for use in tasks_in_use(circuit)}
     needed = own_samples(circuit)
@@ -418,8 +418,8 @@ def verify_other_corruptions(
 
     Ctrl-C ends this early: the notes are then on those corruptions that all claims were measured under.
     """
-    from circuitdsl.verification.corruptions import reruns, with_notes
-    from circuitdsl.verification.verify import verify
+    from circuitdsl.verify.corruptions import reruns, with_notes
+    from circuitdsl.verify.verify import verify
 
     reported = {claim.id for claim in report.claims}
     others = {use.name: tuple(benches[use.name].others) for use in tasks_in_use(circuit)}

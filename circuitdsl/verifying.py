@@ -15,12 +15,12 @@ from circuitdsl.api import Spec, SpecError, check_prompt_files, loads, make_benc
 from circuitdsl.circuit.claims import Circuit
 from circuitdsl.errors import UsageError, UserError
 from circuitdsl.limits import memory_of, prompts_of, seed_of
-from circuitdsl.measure.store import Store, default_path
 from circuitdsl.models.cache import Models, threads_for
 from circuitdsl.models.parts import Transformer
 from circuitdsl.report.report import Report, Reports, until_interrupted
-from circuitdsl.verification.channels import verify_without_model
-from circuitdsl.verification.verify import Options, Progress, verify, with_overrides
+from circuitdsl.verify.channels import verify_without_model
+from circuitdsl.verify.store import Store, default_path
+from circuitdsl.verify.verify import Options, Progress, verify, with_overrides
 
 
 def verify_spec(

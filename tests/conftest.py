@@ -76,7 +76,7 @@ def pocket():
 def check(pocket):
     """Verify a spec given as text on the pocket model; `check(text)` returns the report."""
     from circuitdsl.api import loads, make_benches
-    from circuitdsl.verification.verify import Options, verify
+    from circuitdsl.verify.verify import Options, verify
 
     def run(text: str, **options):
         spec = loads(text)

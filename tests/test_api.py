@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import circuitdsl
-from circuitdsl.report.diagram import draw, to_html
+from circuitdsl.diagram import draw, to_html
 from circuitdsl.report.github import of_reports
 
 TEXT = """circuit a "A < B & C"

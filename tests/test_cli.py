@@ -355,7 +355,7 @@ def test_several_circuits_make_a_list_of_reports(run, tmp_path) -> None:
 
 def test_ctrl_c_ends_the_circuit_and_those_after_it(run, tmp_path, monkeypatch) -> None:
     from circuitdsl.api import load
-    from circuitdsl.verification import verify as verification
+    from circuitdsl.verify import verify as verification
 
     def interrupted(*arguments):
         raise KeyboardInterrupt

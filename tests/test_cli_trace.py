@@ -13,12 +13,12 @@ from circuitdsl import cli
 from circuitdsl.api import load, loads, make_bench, make_benches
 from circuitdsl.circuit.nodes import Node, Position
 from circuitdsl.circuit.traced import Place
-from circuitdsl.measure.cut import Reach, cut
-from circuitdsl.measure.trace import fired, tracers
-from circuitdsl.measure.trace_graph import token_names, trace_graph
+from circuitdsl.engine.cut import Reach, cut
+from circuitdsl.engine.trace import fired, tracers
+from circuitdsl.engine.trace_graph import token_names, trace_graph
 from circuitdsl.report.numbers import plain
 from circuitdsl.report.trace import shown
-from circuitdsl.verification.verify import with_overrides
+from circuitdsl.verify.verify import with_overrides
 
 HEAD, END, IO = Node("head", 2, 5), Position("END"), Position("IO")
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from ..language import syntax as s
-from ..language.diagnostics import Span, listing
-from .bounds import moves, within
-from .criteria import Test
-from .expressions import evaluate
-from .measurements import Measurement
-from .nodes import EVERYWHERE, LOGITS, Site
-from .scope import Members, Scope
-from .vocabulary import Unit
+from circuitdsl.circuit.bounds import moves, within
+from circuitdsl.circuit.criteria import Test
+from circuitdsl.circuit.expressions import evaluate
+from circuitdsl.circuit.measurements import Measurement
+from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Site
+from circuitdsl.circuit.scope import Members, Scope
+from circuitdsl.circuit.vocabulary import Unit
+from circuitdsl.language import syntax as s
+from circuitdsl.language.diagnostics import Span, listing
 
 Expected = tuple[Measurement, tuple[Test, ...]]
 

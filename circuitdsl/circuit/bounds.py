@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from ..language import syntax as s
-from ..language.written import written
-from .criteria import Matters, Moves, Negligible, Quantity, Signed, Stronger, Test, Within
-from .edges import resolve_edge
-from .nodes import Direction
-from .scope import Scope
-from .vocabulary import METRICS, Unit
+from circuitdsl.circuit.criteria import Matters, Moves, Negligible, Quantity, Signed, Stronger, Test, Within
+from circuitdsl.circuit.edges import resolve_edge
+from circuitdsl.circuit.nodes import Direction
+from circuitdsl.circuit.scope import Scope
+from circuitdsl.circuit.vocabulary import METRICS, Unit
+from circuitdsl.language import syntax as s
+from circuitdsl.language.written import written
 
 #: how large a bound or a factor may be: squares and cubes of it must be numbers, too
 LARGEST = 1e9

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from .nodes import Node, Position, Site
+from circuitdsl.circuit.nodes import Ablation, Node, Position, Site
 
 if TYPE_CHECKING:
-    from .measurements import EdgeEffect, NodeEffect
+    from circuitdsl.circuit.measurements import EdgeEffect, NodeEffect
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Replace:
     """What nodes write at their positions is replaced, as in a knock-out."""
 
     sites: tuple[Site, ...]
-    ablate: Literal["corrupt", "mean", "zero"]
+    ablate: Ablation
 
 
 Verb = SetAttention | Scale | Replace

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ..language import syntax as s
-from ..language.diagnostics import did_you_mean, listing, suggest
-from .bounds import within
-from .criteria import ChannelTest, Composed, ComposedAboveChance, Within
-from .edges import ends_of, pairs_of
-from .measurements import Composition
-from .nodes import Input, Node
-from .scope import Scope
+from circuitdsl.circuit.bounds import within
+from circuitdsl.circuit.criteria import ChannelTest, Composed, ComposedAboveChance, Within
+from circuitdsl.circuit.edges import ends_of, pairs_of
+from circuitdsl.circuit.measurements import Composition
+from circuitdsl.circuit.nodes import Input, Node
+from circuitdsl.circuit.scope import Scope
+from circuitdsl.language import syntax as s
+from circuitdsl.language.diagnostics import did_you_mean, listing, suggest
 
 FIGURES = ("rank", "z")
 

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from .changes import Condition, Intervention
-from .criteria import Negligible, Test
-from .measurements import EdgeEffect, Measurement, Member, Metric
-from .nodes import Edge, Node, Position, Site
+from circuitdsl.circuit.changes import Condition, Intervention
+from circuitdsl.circuit.criteria import Negligible, Test
+from circuitdsl.circuit.measurements import EdgeEffect, Measurement, Member, Metric
+from circuitdsl.circuit.nodes import Edge, Node, Position, Site
 
 if TYPE_CHECKING:
     import networkx
@@ -100,7 +100,7 @@ class Circuit:
     @property
     def graph(self) -> networkx.MultiDiGraph:
         """The circuit as a networkx graph (see `circuit/graph.py` for its attributes)."""
-        from .graph import graph
+        from circuitdsl.circuit.graph import graph
 
         return graph(self)
 

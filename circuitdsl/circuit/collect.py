@@ -6,17 +6,16 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Literal
 
-from ..language import syntax as s
-from .bounds import resolve_claim
-from .changes import Condition, Intervention
-from .channels import resolve_channel
-from .claims import Circuit, Claim, Group
-from .conditions import resolve_condition
-from .criteria import Stronger, Test, Within
-from .edges import resolve_edge
-from .expectations import resolve_expect
-from .interventions import resolve_intervention
-from .measurements import (
+from circuitdsl.circuit.bounds import resolve_claim
+from circuitdsl.circuit.changes import Condition, Intervention
+from circuitdsl.circuit.channels import resolve_channel
+from circuitdsl.circuit.claims import Circuit, Claim, Group
+from circuitdsl.circuit.conditions import resolve_condition
+from circuitdsl.circuit.criteria import Stronger, Test, Within
+from circuitdsl.circuit.edges import resolve_edge
+from circuitdsl.circuit.expectations import resolve_expect
+from circuitdsl.circuit.interventions import resolve_intervention
+from circuitdsl.circuit.measurements import (
     Attention,
     Copying,
     EdgeEffect,
@@ -27,11 +26,12 @@ from .measurements import (
     Tracing,
     WholeCircuit,
 )
-from .membership import Membership, membership
-from .nodes import EVERYWHERE, Position, Site
-from .properties import resolve_property
-from .scope import Scope
-from .traces import HALF, resolve_trace
+from circuitdsl.circuit.membership import Membership, membership
+from circuitdsl.circuit.nodes import EVERYWHERE, Position, Site
+from circuitdsl.circuit.properties import resolve_property
+from circuitdsl.circuit.scope import Scope
+from circuitdsl.circuit.traces import HALF, resolve_trace
+from circuitdsl.language import syntax as s
 
 ANSWER = Position("ANSWER")
 

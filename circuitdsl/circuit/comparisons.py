@@ -6,15 +6,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from os.path import normpath
 
-from ..language import syntax as s
-from ..language.diagnostics import Sink
-from .bounds import within
-from .claims import Circuit, Claim
-from .compare import Comparison, Overlap, compare
-from .criteria import AboveChance, RolesAgree, Test
-from .measurements import Overlapping
-from .scope import Scope
-from .shapes import near, shape_of
+from circuitdsl.circuit.bounds import within
+from circuitdsl.circuit.claims import Circuit, Claim
+from circuitdsl.circuit.compare import Comparison, Overlap, compare
+from circuitdsl.circuit.criteria import AboveChance, RolesAgree, Test
+from circuitdsl.circuit.measurements import Overlapping
+from circuitdsl.circuit.scope import Scope
+from circuitdsl.circuit.shapes import near, shape_of
+from circuitdsl.language import syntax as s
+from circuitdsl.language.diagnostics import Sink
 
 EXPECTED = ("overlap", "roles")
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from ..language import syntax as s
-from ..language.written import written
-from .arguments import sites_of
-from .changes import Condition
-from .edges import resolve_edge
-from .expressions import evaluate
-from .measurements import EdgeEffect, NodeEffect
-from .scope import Scope
+from circuitdsl.circuit.arguments import sites_of
+from circuitdsl.circuit.changes import Condition
+from circuitdsl.circuit.edges import resolve_edge
+from circuitdsl.circuit.expressions import evaluate
+from circuitdsl.circuit.measurements import EdgeEffect, NodeEffect
+from circuitdsl.circuit.scope import Scope
+from circuitdsl.language import syntax as s
+from circuitdsl.language.written import written
 
 
 def resolve_condition(scope: Scope, block: s.WhenPatched | s.WhenKnockedOut) -> Condition | None:

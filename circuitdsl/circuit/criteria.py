@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from .measurements import EdgeEffect
+    from circuitdsl.circuit.measurements import EdgeEffect
 
 #: a share of the gap, a difference in the metric's unit, or a figure that is measured as it is
 Quantity = Literal["effect", "delta", "value"]

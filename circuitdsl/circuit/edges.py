@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from ..language import syntax as s
-from ..language.diagnostics import Span, did_you_mean, listing, suggest
-from ..language.written import written
-from .expressions import evaluate
-from .measurements import EdgeEffect, Member
-from .nodes import EVERYWHERE, LOGITS, Direction, Edge, Input, Node, Port, Position
-from .scope import Members, Scope
-from .vocabulary import GENERAL_POSITIONS, PORTS
+from circuitdsl.circuit.expressions import evaluate
+from circuitdsl.circuit.measurements import EdgeEffect, Member
+from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Direction, Edge, Input, Node, Port, Position
+from circuitdsl.circuit.scope import Members, Scope
+from circuitdsl.circuit.vocabulary import GENERAL_POSITIONS, PORTS
+from circuitdsl.language import syntax as s
+from circuitdsl.language.diagnostics import Span, did_you_mean, listing, suggest
+from circuitdsl.language.written import written
 
 MAX_PAIRS = 10_000
 END = Position("END")

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal, cast
+from typing import cast
 
-from ..language import syntax as s
-from ..language.diagnostics import did_you_mean, listing, suggest
-from ..language.written import written
-from .arguments import (
+from circuitdsl.circuit.arguments import (
     Arguments,
     Expected,
     group_argument,
@@ -18,17 +15,20 @@ from .arguments import (
     sort_arguments,
     value_test,
 )
-from .bounds import delta_unit, resolve_claim, within
-from .criteria import AboveChance, Test
-from .edges import is_before, resolve_edge
-from .header import metric_of
-from .measurements import Attention, Behaviour, EdgeEffect, Metric, NodeEffect
-from .nodes import Direction, Position
-from .roles import resolve_role
-from .scope import Scope
-from .vocabulary import ABLATIONS, BEHAVIOUR, ELSEWHERE, MEASUREMENTS, METRICS, UNDER, WHOLE
-from .whole import resolve_whole
-from .writes import attribution, copying, head_score
+from circuitdsl.circuit.bounds import delta_unit, resolve_claim, within
+from circuitdsl.circuit.criteria import AboveChance, Test
+from circuitdsl.circuit.edges import is_before, resolve_edge
+from circuitdsl.circuit.header import metric_of
+from circuitdsl.circuit.measurements import Attention, Behaviour, EdgeEffect, Metric, NodeEffect
+from circuitdsl.circuit.nodes import Ablation, Direction, Position
+from circuitdsl.circuit.roles import resolve_role
+from circuitdsl.circuit.scope import Scope
+from circuitdsl.circuit.vocabulary import ABLATIONS, BEHAVIOUR, ELSEWHERE, MEASUREMENTS, METRICS, UNDER, WHOLE
+from circuitdsl.circuit.whole import resolve_whole
+from circuitdsl.circuit.writes import attribution, copying, head_score
+from circuitdsl.language import syntax as s
+from circuitdsl.language.diagnostics import did_you_mean, listing, suggest
+from circuitdsl.language.written import written
 
 
 def resolve_expect(scope: Scope, expect: s.Expect) -> Expected | None:
@@ -198,7 +198,7 @@ def _denoise(scope: Scope, expect: s.Expect) -> Expected | None:
     return effect, tests
 
 
-def _ablation(scope: Scope, found: Arguments) -> Literal["corrupt", "mean", "zero"] | None:
+def _ablation(scope: Scope, found: Arguments) -> Ablation | None:
     """What the nodes' term is replaced by."""
     value = "corrupt"
     for option in found.options:
@@ -209,7 +209,7 @@ def _ablation(scope: Scope, found: Arguments) -> Literal["corrupt", "mean", "zer
             scope.sink.error("E047", f"ablate is {listing(ABLATIONS[:-1])} or {ABLATIONS[-1]}", option.value.span)
             return None
         value = option.value.text
-    return cast(Literal["corrupt", "mean", "zero"], value)
+    return cast(Ablation, value)
 
 
 def _effect_tests(

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ..language import syntax as s
-from ..language.diagnostics import did_you_mean, listing, shorten
-from ..language.wording import as_node
-from ..language.written import written
-from .claims import Group
-from .nodes import EVERYWHERE, Node, Position, Site
-from .scope import Members, Scope, add
-from .vocabulary import ROLES
+from circuitdsl.circuit.claims import Group
+from circuitdsl.circuit.nodes import EVERYWHERE, Node, Position, Site
+from circuitdsl.circuit.scope import Members, Scope, add
+from circuitdsl.circuit.vocabulary import ROLES
+from circuitdsl.language import syntax as s
+from circuitdsl.language.diagnostics import did_you_mean, listing, shorten
+from circuitdsl.language.wording import as_node
+from circuitdsl.language.written import written
 
 MAX_CHAIN = 100
 

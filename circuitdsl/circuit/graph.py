@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .claims import Circuit, Group
-from .nodes import Node
+from circuitdsl.circuit.claims import Circuit, Group
+from circuitdsl.circuit.nodes import Node
 
 if TYPE_CHECKING:
     import networkx

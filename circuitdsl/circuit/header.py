@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import PurePath
 
-from ..language import syntax as s
-from ..language.diagnostics import Sink, listing, shorten
-from .bounds import read
-from .catalogue import TaskShape
-from .claims import ModelUse, TaskUse
-from .measurements import Metric
-from .scope import Scope
-from .vocabulary import MAX_PROMPTS, METRICS, TASK_OPTIONS
+from circuitdsl.circuit.bounds import read
+from circuitdsl.circuit.catalogue import TaskShape
+from circuitdsl.circuit.claims import ModelUse, TaskUse
+from circuitdsl.circuit.measurements import Metric
+from circuitdsl.circuit.scope import Scope
+from circuitdsl.circuit.vocabulary import MAX_PROMPTS, METRICS, TASK_OPTIONS
+from circuitdsl.language import syntax as s
+from circuitdsl.language.diagnostics import Sink, listing, shorten
 
 Entries = Iterable[s.Option | s.Value]
 

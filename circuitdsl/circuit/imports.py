@@ -7,14 +7,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from ..language import syntax as s
-from ..language.diagnostics import Diagnostic, Sink, place
-from ..language.parse import parse
-from ..language.source import read_source
-from .names import check_names
-from .roles import Body, body_of
-from .scope import Scope
-from .vocabulary import ROLES
+from circuitdsl.circuit.names import check_names
+from circuitdsl.circuit.roles import Body, body_of
+from circuitdsl.circuit.scope import Scope
+from circuitdsl.circuit.vocabulary import ROLES
+from circuitdsl.language import syntax as s
+from circuitdsl.language.diagnostics import Diagnostic, Sink, place
+from circuitdsl.language.parse import parse
+from circuitdsl.language.source import read_source
 
 
 @dataclass

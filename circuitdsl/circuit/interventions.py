@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from ..language import syntax as s
-from ..language.diagnostics import listing
-from .arguments import sites_of
-from .bounds import read
-from .changes import Intervention, Replace, Scale, SetAttention, Verb
-from .expectations import attention_of
-from .expressions import evaluate
-from .nodes import Node
-from .scope import Scope
-from .vocabulary import ABLATIONS
+from circuitdsl.circuit.arguments import sites_of
+from circuitdsl.circuit.bounds import read
+from circuitdsl.circuit.changes import Intervention, Replace, Scale, SetAttention, Verb
+from circuitdsl.circuit.expectations import attention_of
+from circuitdsl.circuit.expressions import evaluate
+from circuitdsl.circuit.nodes import Node
+from circuitdsl.circuit.scope import Scope
+from circuitdsl.circuit.vocabulary import ABLATIONS
+from circuitdsl.language import syntax as s
+from circuitdsl.language.diagnostics import listing
 
 
 def resolve_intervention(scope: Scope, block: s.Intervention) -> Intervention | None:

@@ -7,12 +7,12 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from itertools import islice
 
-from ..language import syntax as s
-from ..language.diagnostics import Diagnostic, Sink, Span, listing, ordered
-from .catalogue import TaskShape
-from .claims import Circuit, Claim
-from .criteria import Matters, Moves, Negligible, Signed, Test, Within
-from .measurements import Attention, EdgeEffect, Measurement, NodeEffect
+from circuitdsl.circuit.catalogue import TaskShape
+from circuitdsl.circuit.claims import Circuit, Claim
+from circuitdsl.circuit.criteria import Matters, Moves, Negligible, Signed, Test, Within
+from circuitdsl.circuit.measurements import Attention, EdgeEffect, Measurement, NodeEffect
+from circuitdsl.language import syntax as s
+from circuitdsl.language.diagnostics import Diagnostic, Sink, Span, listing, ordered
 
 #: measurements of the whole circuit, in which every group takes part that is not outside
 OF_THE_WHOLE = frozenset({"faithfulness", "incompleteness", "minimality", "sufficiency"})

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from .changes import Condition
-from .criteria import Test, is_between
-from .nodes import Direction, Edge, Input, Node, Position, Site
+from circuitdsl.circuit.changes import Condition
+from circuitdsl.circuit.criteria import Test, is_between
+from circuitdsl.circuit.nodes import Ablation, Direction, Edge, Input, Node, Position, Site
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class NodeEffect:
     """The total effect of replacing nodes at their positions (knock-out, or its denoising twin)."""
 
     sites: tuple[Site, ...]
-    ablate: Literal["corrupt", "mean", "zero"] = "corrupt"
+    ablate: Ablation = "corrupt"
     direction: Direction = "noise"
     label: str = ""
 
@@ -78,7 +78,7 @@ class WholeCircuit:
 
     name: Literal["faithfulness", "incompleteness", "minimality", "sufficiency"]
     keep: Literal["nodes", "edges"] = "nodes"
-    ablate: Literal["corrupt", "mean", "zero"] = "corrupt"
+    ablate: Ablation = "corrupt"
     positions: Literal["spec", "all"] = "spec"
     form: Literal["normalised", "wang"] = "normalised"
 

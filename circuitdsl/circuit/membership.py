@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .claims import Circuit
-from .nodes import EVERYWHERE, LOGITS, Edge, Node, Position, Site
+from circuitdsl.circuit.claims import Circuit
+from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Edge, Node, Position, Site
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ..language import syntax as s
-from .scope import Scope
-from .vocabulary import MEASUREMENTS, PORTS
+from circuitdsl.circuit.scope import Scope
+from circuitdsl.circuit.vocabulary import MEASUREMENTS, PORTS
+from circuitdsl.language import syntax as s
 
 
 def check_names(scope: Scope, statement: s.Statement, in_role: bool = False) -> None:

@@ -13,7 +13,11 @@ NodeKind = Literal["embed", "head", "mlp", "logits"]
 
 Port = Literal["q", "k", "v", "in"]
 
+#: which run is patched: the clean one with terms of the corrupt run, or the other way round
 Direction = Literal["noise", "denoise"]
+
+#: what a replaced term becomes: that of the other run, a mean over prompts, or zero
+Ablation = Literal["corrupt", "mean", "zero"]
 
 
 @dataclass(frozen=True, order=True, slots=True)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from ..language import syntax as s
-from .bounds import read
-from .criteria import AboveChance, Within
-from .expectations import resolve_expect
-from .measurements import Attention, Attribution, Behaviour, Check, Property
-from .scope import Scope
-from .vocabulary import BEHAVIOUR, MEASUREMENTS
+from circuitdsl.circuit.bounds import read
+from circuitdsl.circuit.criteria import AboveChance, Within
+from circuitdsl.circuit.expectations import resolve_expect
+from circuitdsl.circuit.measurements import Attention, Attribution, Behaviour, Check, Property
+from circuitdsl.circuit.scope import Scope
+from circuitdsl.circuit.vocabulary import BEHAVIOUR, MEASUREMENTS
+from circuitdsl.language import syntax as s
 
 #: what has a value on every prompt
 PER_PROMPT = (*BEHAVIOUR, "attention", "attribution")

@@ -12,21 +12,21 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..language import syntax as s
-from ..language.diagnostics import Diagnostic, Sink, ordered
-from .catalogue import ModelShape, TaskShape
-from .claims import Circuit, Group, ModelUse, TaskUse
-from .collect import Claims
-from .comparisons import with_comparisons
-from .expressions import check_modifiers, find_homes, record, resolve_group, role_of
-from .header import margin_of, metric_of, model_use, task_use
-from .imports import Imports, read_imports, refuse
-from .measurements import Metric
-from .names import check_names
-from .roles import Body, body_of
-from .scope import Scope
-from .shapes import near, shape_of
-from .vocabulary import ROLES
+from circuitdsl.circuit.catalogue import ModelShape, TaskShape
+from circuitdsl.circuit.claims import Circuit, Group, ModelUse, TaskUse
+from circuitdsl.circuit.collect import Claims
+from circuitdsl.circuit.comparisons import with_comparisons
+from circuitdsl.circuit.expressions import check_modifiers, find_homes, record, resolve_group, role_of
+from circuitdsl.circuit.header import margin_of, metric_of, model_use, task_use
+from circuitdsl.circuit.imports import Imports, read_imports, refuse
+from circuitdsl.circuit.measurements import Metric
+from circuitdsl.circuit.names import check_names
+from circuitdsl.circuit.roles import Body, body_of
+from circuitdsl.circuit.scope import Scope
+from circuitdsl.circuit.shapes import near, shape_of
+from circuitdsl.circuit.vocabulary import ROLES
+from circuitdsl.language import syntax as s
+from circuitdsl.language.diagnostics import Diagnostic, Sink, ordered
 
 LANGUAGE = 1
 #: these belong to the file, wherever they stand

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from ..language import syntax as s
-from ..language.diagnostics import Sink
-from ..language.parse import parse
-from .arguments import Expected, sort_arguments
-from .changes import Condition
-from .conditions import resolve_condition
-from .measurements import RoleCheck, RoleChecks
-from .nodes import Node
-from .scope import Members, Scope
+from circuitdsl.circuit.arguments import Expected, sort_arguments
+from circuitdsl.circuit.changes import Condition
+from circuitdsl.circuit.conditions import resolve_condition
+from circuitdsl.circuit.measurements import RoleCheck, RoleChecks
+from circuitdsl.circuit.nodes import Node
+from circuitdsl.circuit.scope import Members, Scope
+from circuitdsl.language import syntax as s
+from circuitdsl.language.diagnostics import Sink
+from circuitdsl.language.parse import parse
 
 FILE = Path(__file__).with_name("roles.circ")
 Resolve = Callable[[Scope, s.Expect], Expected | None]

@@ -6,16 +6,16 @@ from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ..language import syntax as s
-from ..language.diagnostics import Diagnostic, Sink, Span, did_you_mean, listing, shorten, suggest
-from ..language.wording import as_node
-from .catalogue import ModelShape, TaskShape
-from .claims import TaskUse
-from .measurements import EdgeEffect, Metric
-from .nodes import EMBED, EVERYWHERE, LOGITS, Node, Position
+from circuitdsl.circuit.catalogue import ModelShape, TaskShape
+from circuitdsl.circuit.claims import TaskUse
+from circuitdsl.circuit.measurements import EdgeEffect, Metric
+from circuitdsl.circuit.nodes import EMBED, EVERYWHERE, LOGITS, Node, Position
+from circuitdsl.language import syntax as s
+from circuitdsl.language.diagnostics import Diagnostic, Sink, Span, did_you_mean, listing, shorten, suggest
+from circuitdsl.language.wording import as_node
 
 if TYPE_CHECKING:
-    from .roles import Body
+    from circuitdsl.circuit.roles import Body
 
 #: a node with the positions at which it acts; None where nothing says
 Members = dict[Node, tuple[Position, ...] | None]

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .catalogue import ModelShape
+from circuitdsl.circuit.catalogue import ModelShape
 
 #: layers of a model at the most
 MOST_LAYERS = 1000

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from .nodes import Node
+from circuitdsl.circuit.nodes import Node
 
 #: the token that attends, or the one that is attended to
 Side = Literal["destination", "source"]

@@ -7,14 +7,14 @@ where the head asks.
 
 from __future__ import annotations
 
-from ..language import syntax as s
-from ..language.diagnostics import listing
-from ..language.written import written
-from .criteria import Test, Within
-from .expressions import evaluate
-from .measurements import Tracing
-from .nodes import Node, Position
-from .scope import Scope
+from circuitdsl.circuit.criteria import Test, Within
+from circuitdsl.circuit.expressions import evaluate
+from circuitdsl.circuit.measurements import Tracing
+from circuitdsl.circuit.nodes import Node, Position
+from circuitdsl.circuit.scope import Scope
+from circuitdsl.language import syntax as s
+from circuitdsl.language.diagnostics import listing
+from circuitdsl.language.written import written
 
 #: in at least half of the head's firings
 HALF: tuple[Test, ...] = (Within("value", 0.5, None, ">= 50%"),)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..language import syntax as s
-from ..language.diagnostics import listing
-from .bounds import delta_unit, within
-from .criteria import Test, Within
-from .measurements import WholeCircuit
-from .scope import Scope
-from .vocabulary import WHOLE_OPTIONS
+from circuitdsl.circuit.bounds import delta_unit, within
+from circuitdsl.circuit.criteria import Test, Within
+from circuitdsl.circuit.measurements import WholeCircuit
+from circuitdsl.circuit.scope import Scope
+from circuitdsl.circuit.vocabulary import WHOLE_OPTIONS
+from circuitdsl.language import syntax as s
+from circuitdsl.language.diagnostics import listing
 
 
 def resolve_whole(scope: Scope, expect: s.Expect) -> tuple[WholeCircuit, tuple[Test, ...]] | None:

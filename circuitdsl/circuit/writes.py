@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from typing import cast
 
-from ..language import syntax as s
-from ..language.written import written
-from .arguments import Expected, group_argument, one_set, only_heads, refuse_others, sort_arguments, value_test
-from .measurements import Attribution, Copying, HeadScore, ScoreKind
-from .nodes import LOGITS
-from .scope import Scope
+from circuitdsl.circuit.arguments import (
+    Expected,
+    group_argument,
+    one_set,
+    only_heads,
+    refuse_others,
+    sort_arguments,
+    value_test,
+)
+from circuitdsl.circuit.measurements import Attribution, Copying, HeadScore, ScoreKind
+from circuitdsl.circuit.nodes import LOGITS
+from circuitdsl.circuit.scope import Scope
+from circuitdsl.language import syntax as s
+from circuitdsl.language.written import written
 
 NEGATED = "negated"
 NEGATIVE, MOVER = "negative_mover", "mover"

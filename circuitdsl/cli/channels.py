@@ -147,7 +147,7 @@ def _nodes(word: str, circuit: Circuit | None, weights: AttentionWeights) -> lis
 
 def _standings(weights: AttentionWeights, reader: Input, wanted: Sequence[Node], components: bool) -> Standings:
     """What was asked for, or everything upstream, into one receiver input; ranks are among everything upstream."""
-    from circuitdsl.measure.channels import compositions
+    from circuitdsl.engine.readers.composition import compositions
     from circuitdsl.report.report import Standing
 
     found = compositions(weights, reader)

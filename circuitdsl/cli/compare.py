@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from circuitdsl.circuit.claims import Circuit
     from circuitdsl.circuit.compare import Comparison
     from circuitdsl.cli import Verbs
-    from circuitdsl.measure.profile import Correlation, Profile
-    from circuitdsl.verification.verify import Progress
+    from circuitdsl.verify.profile import Correlation, Profile
+    from circuitdsl.verify.verify import Progress
 
 
 def register(verbs: Verbs) -> None:
@@ -89,8 +89,8 @@ def _shape(circuits: list[Circuit], model: str | None) -> ModelShape | None:
 
 
 def _draw(found: Comparison, shape: ModelShape | None, target: Path) -> None:
+    from circuitdsl.diagram.picture import write_picture
     from circuitdsl.report.comparison import picture
-    from circuitdsl.report.picture import write_picture
 
     if shape is None:
         raise UserError("the model's shape is not known, so its heads cannot be drawn", hint="give --model DIR")
@@ -103,8 +103,8 @@ def _draw(found: Comparison, shape: ModelShape | None, target: Path) -> None:
 
 def _measured(first: Circuit, second: Circuit, given: argparse.Namespace) -> tuple[Profile, Profile, Correlation]:
     from circuitdsl.api import make_bench
-    from circuitdsl.measure.profile import correlation, profile
-    from circuitdsl.verification.verify import with_overrides
+    from circuitdsl.verify.profile import correlation, profile
+    from circuitdsl.verify.verify import with_overrides
 
     loaded = models(given)
     found = []

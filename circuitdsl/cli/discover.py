@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from circuitdsl.discover.discover import Discovery
     from circuitdsl.discover.held_out import Parts
     from circuitdsl.discover.search import Progress
-    from circuitdsl.measure.bench import Bench
     from circuitdsl.models.parts import Transformer
     from circuitdsl.report.report import Report
+    from circuitdsl.verify.bench import Bench
 
 #: prompts that a draft is checked on, at most
 _PROMPTS = 256
@@ -136,7 +136,7 @@ def _parts(circuit: Circuit, use: TaskUse, model: Transformer, given: argparse.N
 def _bench(circuit: Circuit, use: TaskUse, model: Transformer, parts: Parts | None) -> Bench:
     """The prompts to search on."""
     from circuitdsl.api import make_bench
-    from circuitdsl.measure.bench import bench
+    from circuitdsl.verify.bench import bench
 
     return make_bench(circuit, use, model) if parts is None else bench(model, parts.searched, circuit.metric)
 
@@ -177,7 +177,7 @@ def _circuit(lines: list[str], path: str) -> Circuit:
 def _check(text: str, path: str, model: Transformer, benches: Mapping[str, Bench] | None = None) -> Report:
     """Verify a text, each line at the level it has among all of them; on its own prompts, unless others are given."""
     from circuitdsl.api import loads, make_benches
-    from circuitdsl.verification.verify import verify
+    from circuitdsl.verify.verify import verify
 
     spec = loads(text, path)
     assert spec.ok, spec.problems

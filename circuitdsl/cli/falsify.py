@@ -50,9 +50,9 @@ def _falsify(given: argparse.Namespace) -> int:
         return SPEC_WRONG
     target = output(given.output)
     wanted = list(_wanted(specs[0].circuits, given))
-    from circuitdsl.measure.store import default_path
     from circuitdsl.testing.falsify import falsify
     from circuitdsl.testing.falsify_view import show_search
+    from circuitdsl.verify.store import default_path
 
     # what Hypothesis remembers has its place beside our own cache, not in the folder that one happens to be in
     os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(default_path().parent / "hypothesis"))

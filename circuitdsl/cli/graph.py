@@ -55,7 +55,7 @@ def _format_of(target: Path | None) -> str:
 
 
 def _written(circuit: Circuit, form: str) -> str:
-    from circuitdsl.report.diagram import draw, to_dot, to_mermaid
+    from circuitdsl.diagram import draw, to_dot, to_mermaid
 
     if form == "dot":
         return to_dot(draw(circuit))

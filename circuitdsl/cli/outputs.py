@@ -42,7 +42,7 @@ def picture(name: str | None) -> Path | None:
         UsageError: its suffix is neither .svg nor .png.
         UserError: it cannot be written.
     """
-    from circuitdsl.report.picture import painter
+    from circuitdsl.diagram.picture import painter
 
     target = output(name)
     if target:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from circuitdsl.circuit.claims import Circuit
     from circuitdsl.cli import Verbs
-    from circuitdsl.verification.workload import TaskWork
+    from circuitdsl.verify.cost import TaskWork
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +76,12 @@ def _forecast(circuit: Circuit, given: argparse.Namespace) -> Forecast:
     import torch
 
     from circuitdsl.api import MEAN_PROMPTS, make_data, tasks_in_use
+    from circuitdsl.engine.calibrate import calibrate
     from circuitdsl.models.cache import place_of, threads_for
     from circuitdsl.models.load import device_named
     from circuitdsl.models.outline import outline, parameters
-    from circuitdsl.patching.calibrate import calibrate
-    from circuitdsl.verification.verify import with_overrides
-    from circuitdsl.verification.workload import memory, seconds, workload
+    from circuitdsl.verify.cost import memory, seconds, workload
+    from circuitdsl.verify.verify import with_overrides
 
     circuit = with_overrides(circuit, given.prompts, given.seed)
     name, place, revision = place_of(circuit, given.model)

@@ -25,7 +25,7 @@ def register(verbs: Verbs) -> None:
 
 
 def _render(given: argparse.Namespace) -> int:
-    from circuitdsl.report.diagram import render
+    from circuitdsl.diagram import render
 
     check_model(given.model)
     specs = load_all([given.spec], given.model)

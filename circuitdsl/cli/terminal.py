@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.status import Status
 
     from circuitdsl.language.diagnostics import Diagnostic
-    from circuitdsl.verification.verify import Progress
+    from circuitdsl.verify.verify import Progress
 
 #: how a terminal or pipe that knows ASCII alone gets the signs of a report; a lost minus would turn a figure round
 _ASCII = {

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from circuitdsl.circuit.claims import Circuit, TaskUse
     from circuitdsl.circuit.nodes import Node, Position
     from circuitdsl.cli import Verbs
-    from circuitdsl.measure.bench import Bench
-    from circuitdsl.measure.cut import Change, Reach
+    from circuitdsl.engine.cut import Change, Reach
     from circuitdsl.models.parts import Transformer
     from circuitdsl.report.report import Measured
     from circuitdsl.report.trace import CutFigures
+    from circuitdsl.verify.bench import Bench
 
 _HEAD = re.compile(r"(0|[1-9]\d{0,3})\.(0|[1-9]\d{0,3})")
 _POSITION = re.compile(r"([A-Z][A-Z0-9_]*)([+-]\d{1,4})?")
@@ -54,9 +54,9 @@ def register(verbs: Verbs) -> None:
 
 def _trace(given: argparse.Namespace) -> int:
     from circuitdsl.api import make_bench
-    from circuitdsl.measure.trace_graph import trace_graph
+    from circuitdsl.engine.trace_graph import trace_graph
     from circuitdsl.report.trace import show, show_cuts, write_trace
-    from circuitdsl.verification.verify import with_overrides
+    from circuitdsl.verify.verify import with_overrides
 
     if given.boost and given.cut is None:
         raise UsageError("--boost says what a cut does instead", hint="give --cut as well")
@@ -90,8 +90,8 @@ def _trace(given: argparse.Namespace) -> int:
 
 def _cut(bench: Bench, head: Node, source: Position, target: Position, reach: Reach, boost: bool) -> CutFigures:
     """What a cut changes, with intervals over prompts."""
-    from circuitdsl.measure.cut import cut
-    from circuitdsl.measure.metrics import unit
+    from circuitdsl.engine.cut import cut
+    from circuitdsl.engine.metrics import unit
     from circuitdsl.report.trace import ChangeFigures, CutFigures
 
     found = cut(bench, head, source, target, reach, boost)

@@ -22,14 +22,14 @@ from circuitdsl.errors import INTERRUPTED, SPEC_WRONG, UsageError, UserError
 if TYPE_CHECKING:
     from circuitdsl.circuit.claims import Circuit
     from circuitdsl.cli import Verbs
-    from circuitdsl.measure.bench import Bench, Series
-    from circuitdsl.measure.plan import ClaimPlan
-    from circuitdsl.measure.requests import Request
-    from circuitdsl.measure.store import Store
+    from circuitdsl.measurements.requests import Request
     from circuitdsl.models.cache import Models
     from circuitdsl.report.report import Report
-    from circuitdsl.verification.per_prompt import Row
-    from circuitdsl.verification.verify import Options
+    from circuitdsl.verify.bench import Bench, Series
+    from circuitdsl.verify.per_prompt import Row
+    from circuitdsl.verify.plan import ClaimPlan
+    from circuitdsl.verify.store import Store
+    from circuitdsl.verify.verify import Options
 
 
 def register(verbs: Verbs) -> None:
@@ -100,7 +100,7 @@ def _verify(given: argparse.Namespace) -> int:
 
 def _csv(table: list[Row]) -> str:
     """Numbers of every prompt, a line each."""
-    from circuitdsl.verification.per_prompt import COLUMNS
+    from circuitdsl.verify.per_prompt import COLUMNS
 
     out = io.StringIO()
     csv.writer(out, lineterminator="\n").writerows([COLUMNS, *table])
@@ -108,7 +108,7 @@ def _csv(table: list[Row]) -> str:
 
 
 def _record(circuit: str, table: list[Row], plan: ClaimPlan, series: Mapping[Request, Series], bench: Bench) -> None:
-    from circuitdsl.verification.per_prompt import rows
+    from circuitdsl.verify.per_prompt import rows
 
     table.extend(rows(circuit, plan, series, bench))
 
@@ -133,8 +133,8 @@ def _check_claim(circuits: list[Circuit], wanted: str | None) -> None:
 
 
 def _reports(circuits: list[Circuit], given: argparse.Namespace, table: list[Row]) -> Iterator[Report]:
-    from circuitdsl.measure.store import Store, default_path
-    from circuitdsl.verification.verify import Options
+    from circuitdsl.verify.store import Store, default_path
+    from circuitdsl.verify.verify import Options
 
     options = Options(
         early_stop=not given.no_early_stop,
@@ -161,8 +161,8 @@ def _verified(
     from dataclasses import replace
 
     from circuitdsl.api import make_benches, verify_other_corruptions
-    from circuitdsl.verification.channels import verify_without_model
-    from circuitdsl.verification.verify import verify, with_overrides
+    from circuitdsl.verify.channels import verify_without_model
+    from circuitdsl.verify.verify import verify, with_overrides
 
     for circuit in circuits:
         if not any(given.claim is None or claim.answers_to(given.claim) for claim in circuit.claims):

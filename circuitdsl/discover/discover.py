@@ -12,9 +12,9 @@ from circuitdsl.discover.roles import Placed, remaining, roles_of
 from circuitdsl.discover.search import Found, Progress, Search, search
 from circuitdsl.errors import UserError
 from circuitdsl.language.format import format_text
-from circuitdsl.measure.bench import Bench
 from circuitdsl.report.report import ClaimResult, Report
 from circuitdsl.verdict.means import mean
+from circuitdsl.verify.bench import Bench
 
 #: verifies a text
 Check = Callable[[str], Report]

@@ -14,10 +14,10 @@ from circuitdsl.circuit.nodes import Position
 from circuitdsl.discover.groups import Named, written
 from circuitdsl.discover.places import END, places
 from circuitdsl.discover.search import Found, Search, Sending
-from circuitdsl.measure.bench import Bench, behaviour, measure
-from circuitdsl.measure.requests import AttentionRequest
+from circuitdsl.measurements.requests import AttentionRequest
 from circuitdsl.verdict.estimates import share
 from circuitdsl.verdict.means import mean
+from circuitdsl.verify.bench import Bench, behaviour, measure
 
 #: bounds are this share of the interval's limit nearer to zero
 INSIDE = 0.6

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from circuitdsl.circuit.nodes import Position
-from circuitdsl.measure.bench import Bench
 from circuitdsl.tasks.dataset import PromptPair
+from circuitdsl.verify.bench import Bench
 
 END = Position("END")
 #: names that every task has for tokens which mostly have a name of the task's own

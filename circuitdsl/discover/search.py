@@ -15,11 +15,11 @@ import numpy as np
 
 from circuitdsl.circuit.nodes import EMBED, LOGITS, Edge, Input, Node, NodeKind, Port, Position
 from circuitdsl.discover.places import END, places
-from circuitdsl.measure.bench import Bench, measure
-from circuitdsl.measure.metrics import range_of
-from circuitdsl.measure.requests import EdgeRequest
+from circuitdsl.engine.metrics import range_of
+from circuitdsl.measurements.requests import EdgeRequest
 from circuitdsl.verdict.means import pair
 from circuitdsl.verdict.ratios import Ratio
+from circuitdsl.verify.bench import Bench, measure
 
 #: false finds that a stage may have on average, were there nothing to find
 LEVEL = 0.05

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import TypeGuard
 
-from . import syntax as s
-from .diagnostics import Sink
-from .lexer import BLOCK_HEADERS
+from circuitdsl.language import syntax as s
+from circuitdsl.language.diagnostics import Sink
+from circuitdsl.language.lexer import BLOCK_HEADERS
 
 HEADERS = (s.WhenPatched, s.WhenKnockedOut, s.Role, s.Intervention, s.Property, s.Compare)
 VERBS = (s.SetAttention, s.Scale, s.Replace, s.ProjectOut)

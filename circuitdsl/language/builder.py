@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 
 from lark import Token, Transformer
 
-from . import syntax as s
-from .diagnostics import Span
-from .lexer import span_of
+from circuitdsl.language import syntax as s
+from circuitdsl.language.diagnostics import Span
+from circuitdsl.language.lexer import span_of
 
 Child = Any
 T = TypeVar("T")

@@ -10,13 +10,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from ..errors import UserError
-from . import syntax as s
-from .diagnostics import START, Diagnostic
-from .layout import Line, lay_out
-from .lexer import Comment
-from .parse import parse
-from .rows import Row, row_of
+from circuitdsl.errors import UserError
+from circuitdsl.language import syntax as s
+from circuitdsl.language.diagnostics import START, Diagnostic
+from circuitdsl.language.layout import Line, lay_out
+from circuitdsl.language.lexer import Comment
+from circuitdsl.language.parse import parse
+from circuitdsl.language.rows import Row, row_of
 
 
 class NotFormatted(UserError):

@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from .lexer import STATEMENTS
-from .rows import Column, Row, columns_of
+from circuitdsl.language.lexer import STATEMENTS
+from circuitdsl.language.rows import Column, Row, columns_of
 
 WIDTH = 120
 INDENT = "  "

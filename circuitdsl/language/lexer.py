@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from lark import Token
 
-from .diagnostics import Sink, Span, shorten
+from circuitdsl.language.diagnostics import Sink, Span, shorten
 
 BLOCK_HEADERS = frozenset({"when", "role", "property", "compare", "intervention"})
 _STATEMENTS = """

@@ -18,15 +18,15 @@ from typing import Any
 from lark import Lark, Token, UnexpectedToken
 from lark.lexer import Lexer
 
-from . import syntax as s
-from .blocks import attach
-from .builder import Builder
-from .diagnostics import START, Diagnostic, Sink, Span, ordered, suggest
-from .lexer import KEYWORDS, STATEMENTS, LogicalLine, logical_lines, span_of, tokens_text
-from .shapes import Shapes
-from .source import read_source
-from .syntax_errors import explain
-from .wording import MEANT
+from circuitdsl.language import syntax as s
+from circuitdsl.language.blocks import attach
+from circuitdsl.language.builder import Builder
+from circuitdsl.language.diagnostics import START, Diagnostic, Sink, Span, ordered, suggest
+from circuitdsl.language.lexer import KEYWORDS, STATEMENTS, LogicalLine, logical_lines, span_of, tokens_text
+from circuitdsl.language.shapes import Shapes
+from circuitdsl.language.source import read_source
+from circuitdsl.language.syntax_errors import explain
+from circuitdsl.language.wording import MEANT
 
 __all__ = ["grammar", "parse", "read_source"]
 

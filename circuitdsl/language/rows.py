@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from . import syntax as s
-from . import written as w
-from .written import joined, quoted, written
+from circuitdsl.language import syntax as s
+from circuitdsl.language import written as w
+from circuitdsl.language.written import joined, quoted, written
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .diagnostics import START, Diagnostic, Span
+from circuitdsl.language.diagnostics import START, Diagnostic, Span
 
 MAX_BYTES = 1_000_000
 

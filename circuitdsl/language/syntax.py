@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from functools import cache
 
-from .diagnostics import Span
-from .lexer import Comment
+from circuitdsl.language.diagnostics import Span
+from circuitdsl.language.lexer import Comment
 
 
 @dataclass(frozen=True, slots=True)

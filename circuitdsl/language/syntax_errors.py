@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 from lark import Token, UnexpectedToken
 
-from .diagnostics import Diagnostic, Span, did_you_mean, listing, shorten, suggest
-from .lexer import BLOCK_HEADERS, KEYWORDS, STATEMENTS, span_of
-from .wording import CLAIMS, MEANT, as_node
+from circuitdsl.language.diagnostics import Diagnostic, Span, did_you_mean, listing, shorten, suggest
+from circuitdsl.language.lexer import BLOCK_HEADERS, KEYWORDS, STATEMENTS, span_of
+from circuitdsl.language.wording import CLAIMS, MEANT, as_node
 
 NAMES = {
     "STRING": "a \"string\"", "NAME": "a name", "POSITION": "a position such as END", "ARROW": "'->'",

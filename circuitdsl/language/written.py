@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from . import syntax as s
-from .lexer import UNSEEN
+from circuitdsl.language import syntax as s
+from circuitdsl.language.lexer import UNSEEN
 
 
 def written(node: s.Set) -> str:

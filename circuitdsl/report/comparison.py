@@ -11,10 +11,10 @@ from rich.text import Text
 
 from circuitdsl.circuit.compare import Comparison, Overlap
 from circuitdsl.circuit.nodes import Node
-from circuitdsl.report.diagram import palette
-from circuitdsl.report.diagram.geometry import Rect
-from circuitdsl.report.diagram.marks import Block, Line, Mark, Pen, Scene, Span
-from circuitdsl.report.diagram.text import width
+from circuitdsl.diagram import palette
+from circuitdsl.diagram.geometry import Rect
+from circuitdsl.diagram.marks import Block, Line, Mark, Pen, Scene, Span
+from circuitdsl.diagram.text import width
 from circuitdsl.report.numbers import percent
 
 FIRST, SECOND, BOTH, NEITHER = "#7fb2dc", "#e8b06c", "#5a9e7a", "#eef1f4"

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from circuitdsl.report.diagram import palette
-from circuitdsl.report.diagram.geometry import Rect
-from circuitdsl.report.diagram.marks import Block, Group, Line, Mark, Pen, Scene, Span
-from circuitdsl.report.diagram.text import width, wrap
-from circuitdsl.report.picture import write_picture
+from circuitdsl.diagram import palette
+from circuitdsl.diagram.geometry import Rect
+from circuitdsl.diagram.marks import Block, Group, Line, Mark, Pen, Scene, Span
+from circuitdsl.diagram.picture import write_picture
+from circuitdsl.diagram.text import width, wrap
 
 _PAD, _SIZE, _SMALL = 24.0, 12.0, 10.5
 _WIDE, _NARROW, _TALL = 46.0, 11.0, 27.0

@@ -11,11 +11,11 @@ from rich.table import Table
 from rich.text import Text
 
 from circuitdsl.circuit.traced import Link, Place, TraceGraph
-from circuitdsl.report.diagram import palette
-from circuitdsl.report.diagram.geometry import Curve, Point, Rect
-from circuitdsl.report.diagram.marks import Block, Group, Line, Mark, Pen, Scene, Span, Stroke
+from circuitdsl.diagram import palette
+from circuitdsl.diagram.geometry import Curve, Point, Rect
+from circuitdsl.diagram.marks import Block, Group, Line, Mark, Pen, Scene, Span, Stroke
+from circuitdsl.diagram.picture import write_picture
 from circuitdsl.report.numbers import interval, percent, plain, value
-from circuitdsl.report.picture import write_picture
 from circuitdsl.report.report import Measured
 
 _PAD, _CHIP, _GAP, _ROW, _TOP = 24.0, 46.0, 8.0, 92.0, 112.0

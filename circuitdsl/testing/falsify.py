@@ -21,7 +21,6 @@ from circuitdsl.circuit.claims import Circuit, Claim, TaskUse
 from circuitdsl.circuit.criteria import Within
 from circuitdsl.circuit.measurements import Attention, Behaviour, Check, Property
 from circuitdsl.errors import UsageError, UserError
-from circuitdsl.measure.bench import bench, present
 from circuitdsl.models.parts import Transformer
 from circuitdsl.report.report import Report
 from circuitdsl.tasks.dataset import Dataset, PromptPair, encode
@@ -29,7 +28,8 @@ from circuitdsl.tasks.registry import TASKS
 from circuitdsl.tasks.task import Draft
 from circuitdsl.tasks.tokens import Tokens
 from circuitdsl.testing.strategies import drafts
-from circuitdsl.verification.properties import passes, record, request_of, says, values_of
+from circuitdsl.verify.bench import bench, present
+from circuitdsl.verify.properties import passes, record, request_of, says, values_of
 
 #: prompts that a search looks at before it shrinks, where nothing else is said; within `verify`
 BUDGET, BRIEF = 1000, 200

@@ -10,7 +10,7 @@ from rich.text import Text
 from circuitdsl.circuit.measurements import Property
 from circuitdsl.tasks.dataset import PromptPair
 from circuitdsl.testing.falsify import Counterexample, Search
-from circuitdsl.verification.properties import figures
+from circuitdsl.verify.properties import figures
 
 
 def show_search(search: Search, tokenizer: Any, console: Console) -> None:

@@ -24,13 +24,13 @@ from circuitdsl.circuit.measurements import Attention, NodeEffect, WholeCircuit
 from circuitdsl.errors import UserError
 from circuitdsl.language import syntax as s
 from circuitdsl.language.parse import parse
-from circuitdsl.measure.bench import Bench
-from circuitdsl.measure.plan import ClaimPlan, plan, shape_of
 from circuitdsl.models.parts import Transformer
 from circuitdsl.testing.mutants import Elsewhere, Mutant, mutants
 from circuitdsl.verdict.decide import Decision, decide_family
 from circuitdsl.verdict.weighing import Evidence
-from circuitdsl.verification.verify import Progress, weigh_plans, with_overrides
+from circuitdsl.verify.bench import Bench
+from circuitdsl.verify.plan import ClaimPlan, plan, shape_of
+from circuitdsl.verify.verify import Progress, weigh_plans, with_overrides
 
 Fate = Literal["killed", "survived", "equivalent", "impossible", "open"]
 FATES: tuple[Fate, ...] = ("killed", "survived", "equivalent", "impossible", "open")

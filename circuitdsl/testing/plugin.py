@@ -139,8 +139,8 @@ class Run:
 
     def _verified(self) -> Report:
         from circuitdsl.api import make_benches
-        from circuitdsl.verification.channels import verify_without_model
-        from circuitdsl.verification.verify import verify, with_overrides
+        from circuitdsl.verify.channels import verify_without_model
+        from circuitdsl.verify.verify import verify, with_overrides
 
         if known := verify_without_model(self.circuit, partial(_models(self.config).weights_of, self.circuit)):
             return known

@@ -9,7 +9,7 @@ import pytest
 
 from circuitdsl.api import load
 from circuitdsl.circuit.measurements import Overlapping, RoleChecks
-from circuitdsl.verification.comparisons import verify_text
+from circuitdsl.verify.comparisons import verify_text
 
 ROLE = 'role looker "looks"\n  expect attention(self, END -> IO) >= {n}%\n'
 SPEC = 'circuit a\nmodel "pocket"\ntask ioi(corrupt = abc)\nheads some = 2.4 at END  role looker\nexpect role(some)\n'

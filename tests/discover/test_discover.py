@@ -21,13 +21,13 @@ from circuitdsl.discover.places import END, places
 from circuitdsl.discover.search import Found, Group, Search, search
 from circuitdsl.errors import UserError
 from circuitdsl.language.format import format_text
-from circuitdsl.measure.bench import Bench
 from circuitdsl.models.load import load_model
 from circuitdsl.models.parts import Transformer
 from circuitdsl.report.report import ClaimResult, Report
 from circuitdsl.tasks.dataset import Dataset, PromptPair
 from circuitdsl.tasks.from_file import spread
-from circuitdsl.verification.verify import verify
+from circuitdsl.verify.bench import Bench
+from circuitdsl.verify.verify import verify
 
 
 def head(seed: int, task: str = "ioi", prompts: int = 256) -> list[str]:
@@ -239,7 +239,7 @@ def prompts_of(lines: str, path: str = "<text>") -> tuple[PromptPair, ...]:
 def drafted(folder: Path, n: int, seen: list[tuple[PromptPair, ...]], monkeypatch: pytest.MonkeyPatch) -> Spec:
     """The draft of a search on a prompt file; every bench that is searched or checked on is noted."""
     from circuitdsl.discover import discover as module
-    from circuitdsl.verification import verify as verification
+    from circuitdsl.verify import verify as verification
 
     def searching(bench: Bench, *rest: object) -> Found:
         seen.append(bench.pairs)

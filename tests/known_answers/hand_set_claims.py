@@ -14,13 +14,13 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from hand_set import HEADS, LAYERS
-from hand_set_truth import Brute
 
 from circuitdsl.circuit.nodes import EMBED, LOGITS, Edge, Input, Node, Position, Site
+from circuitdsl.engine.experiment import Experiment
 from circuitdsl.models.parts import Transformer
-from circuitdsl.patching.patch import Experiment
 from circuitdsl.tasks.dataset import Dataset
+from tests.known_answers.hand_set import HEADS, LAYERS
+from tests.known_answers.hand_set_truth import Brute
 
 MARGIN = 0.01
 #: prompts of a sample; true claims have room for `ROOM` standard errors of a mean over so many

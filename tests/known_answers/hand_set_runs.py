@@ -7,16 +7,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hand_set import save_hand_set
-from hand_set_claims import DESIGNS, PROMPTS, KnownClaim, Population, spec
-from hand_set_tasks import draw_indices, population, sampled
-
 from circuitdsl.api import loads
 from circuitdsl.circuit.measurements import Metric
-from circuitdsl.measure.bench import Bench, bench
 from circuitdsl.models.load import load_model
 from circuitdsl.report.report import Report
-from circuitdsl.verification.verify import Options, verify
+from circuitdsl.verify.bench import Bench, bench
+from circuitdsl.verify.verify import Options, verify
+from tests.known_answers.hand_set import save_hand_set
+from tests.known_answers.hand_set_claims import DESIGNS, PROMPTS, KnownClaim, Population, spec
+from tests.known_answers.hand_set_tasks import draw_indices, population, sampled
 
 
 def known(kind: str, path: Path, size: int, seed: int = 0) -> Population:

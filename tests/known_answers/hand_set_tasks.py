@@ -9,9 +9,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from hand_set import BOS, FILLERS, LAST, NAMES
-
 from circuitdsl.tasks.dataset import Dataset, PromptPair
+from tests.known_answers.hand_set import BOS, FILLERS, LAST, NAMES
 
 #: (length, order) of the prompts in each stratum
 STRATA = ((9, 0), (9, 1), (12, 0), (12, 1))

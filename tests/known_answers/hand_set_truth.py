@@ -16,8 +16,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuitdsl.circuit.nodes import EMBED, EVERYWHERE, LOGITS, Node, Position
+from circuitdsl.engine.experiment import Experiment
 from circuitdsl.models.parts import Transformer
-from circuitdsl.patching.patch import Experiment
 from circuitdsl.tasks.dataset import PromptPair
 
 Terms = dict[Node, Float[Tensor, "n T d"]]

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hand_set_claims import Population, node
-from hand_set_runs import known, sample_bench
-from hand_set_tasks import draw_indices
 
 from circuitdsl.api import loads
 from circuitdsl.circuit.nodes import Position, Site
-from circuitdsl.patching.patch import Experiment
+from circuitdsl.engine.experiment import Experiment
 from circuitdsl.report.report import Report
-from circuitdsl.verification.properties import sample_name
-from circuitdsl.verification.verify import verify
+from circuitdsl.verify.properties import sample_name
+from circuitdsl.verify.verify import verify
+from tests.known_answers.hand_set_claims import Population, node
+from tests.known_answers.hand_set_runs import known, sample_bench
+from tests.known_answers.hand_set_tasks import draw_indices
 
 N, SEED = 256, 5
 HEAD = f"""circuit known

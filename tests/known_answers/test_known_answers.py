@@ -7,17 +7,27 @@ from pathlib import Path
 
 import pytest
 import torch
-from hand_set import MODELS
-from hand_set_claims import DESIGNS, Design, KnownClaim, Population, claims, edge, knockout, on_the_bound, spec
-from hand_set_runs import Tally, known, sample_bench, verified
-from random_models import matters_claims, matters_spec, random_model, random_task
 
 from circuitdsl.circuit.measurements import Metric
 from circuitdsl.circuit.nodes import EMBED, Edge, Input, Node, Position, Site
-from circuitdsl.measure.bench import bench
-from circuitdsl.patching import reference
-from circuitdsl.patching.patch import Experiment
-from circuitdsl.verification.verify import Options
+from circuitdsl.engine import reference
+from circuitdsl.engine.experiment import Experiment
+from circuitdsl.verify.bench import bench
+from circuitdsl.verify.verify import Options
+from tests.known_answers.hand_set import MODELS
+from tests.known_answers.hand_set_claims import (
+    DESIGNS,
+    Design,
+    KnownClaim,
+    Population,
+    claims,
+    edge,
+    knockout,
+    on_the_bound,
+    spec,
+)
+from tests.known_answers.hand_set_runs import Tally, known, sample_bench, verified
+from tests.known_answers.random_models import matters_claims, matters_spec, random_model, random_task
 
 H = {name: Node("head", *map(int, name.split("."))) for name in ("0.2", "1.1", "2.3", "3.2")}
 END, S2 = Position("END"), Position("S2")

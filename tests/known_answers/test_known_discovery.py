@@ -6,14 +6,14 @@ import re
 from pathlib import Path
 
 import pytest
-from hand_set_claims import Population
-from hand_set_runs import known, sample_bench, verified
 
 from circuitdsl.circuit.nodes import Node, Position
 from circuitdsl.discover.discover import discover
 from circuitdsl.discover.roles import roles_of
 from circuitdsl.discover.search import Search
 from circuitdsl.report.report import Report
+from tests.known_answers.hand_set_claims import Population
+from tests.known_answers.hand_set_runs import known, sample_bench, verified
 
 CHAIN = {("0.2", "S2"): "duplicate_token"} | {(head, "END"): "inhibition" for head in ("1.1", "1.5")}
 MOVERS = {(head, "END"): "mover" for head in ("2.3", "2.4")}

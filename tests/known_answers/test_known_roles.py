@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from hand_set_claims import Population
-from hand_set_runs import known, sample_bench, verified
 
 from circuitdsl.report.report import ClaimResult
+from tests.known_answers.hand_set_claims import Population
+from tests.known_answers.hand_set_runs import known, sample_bench, verified
 
 HEAD = """circuit known
 model "{model}"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from hand_set_claims import Population
-from hand_set_runs import known, sample_bench, verified
+
+from tests.known_answers.hand_set_claims import Population
+from tests.known_answers.hand_set_runs import known, sample_bench, verified
 
 HEAD = """circuit known
 model "{model}"

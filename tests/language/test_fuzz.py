@@ -6,9 +6,9 @@ import random
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from mutations import WORDS, mutated, read
 
 from circuitdsl.language.source import decode
+from tests.language.mutations import WORDS, mutated, read
 
 
 @settings(max_examples=150, deadline=None)

@@ -16,13 +16,13 @@ from typing import Any
 
 import pytest
 import torch
-from test_load import KINDS, SMALL
 
+from circuitdsl.engine.runs import ends
 from circuitdsl.errors import UserError
 from circuitdsl.models.load import load_model
 from circuitdsl.models.original import TOLERANCE
 from circuitdsl.models.weights import read_weights
-from circuitdsl.patching.runs import ends
+from tests.models.test_load import KINDS, SMALL
 
 #: lengths of the prompts that are compared: within and beyond every window below
 LENGTHS = (1, 3, 9, 24)

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from test_load import KINDS, save
 
 from circuitdsl.models.errors import BrokenWeights, UnsupportedModel
 from circuitdsl.models.load import load_model
 from circuitdsl.models.weights import AttentionWeights, decompose, fold, read_weights, weights_of
+from tests.models.test_load import KINDS, save
 
 PARTS = ("W_Q", "W_K", "W_V", "W_O", "b_Q", "b_K")
 

@@ -11,7 +11,7 @@ import pytest
 from circuitdsl import cli
 from circuitdsl.api import load, loads, shipped_specs
 from circuitdsl.circuit.graph import graph
-from circuitdsl.report.diagram import draw, to_mermaid
+from circuitdsl.diagram import draw, to_mermaid
 
 SPECS = sorted(str(p.relative_to(shipped_specs()).with_suffix("")) for p in shipped_specs().rglob("*.circ"))
 

@@ -6,7 +6,7 @@ import pytest
 
 from circuitdsl.api import load, loads
 from circuitdsl.models.weights import read_weights
-from circuitdsl.verification.channels import needs_no_model, verify_weights
+from circuitdsl.verify.channels import needs_no_model, verify_weights
 
 
 @pytest.fixture(scope="module")

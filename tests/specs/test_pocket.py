@@ -16,7 +16,7 @@ from circuitdsl.models.pocket import mixture
 from circuitdsl.report.report import schema
 from circuitdsl.tasks.registry import TASKS
 from circuitdsl.testing.mutate import mutate
-from circuitdsl.verification.verify import verify, with_overrides
+from circuitdsl.verify.verify import verify, with_overrides
 
 SPECS = sorted((shipped_specs() / "pocket").glob("*.circ"))
 #: specs are written on seed 5 and carry seed 0; nobody looked at this one

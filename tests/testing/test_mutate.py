@@ -169,7 +169,7 @@ def test_whoever_is_in_the_circuit_is_noticed_by_what_it_does_alone(judged) -> N
 )
 def test_a_mutant_is_judged_as_verify_would(judged, pocket, lines: str) -> None:
     from circuitdsl.api import make_benches
-    from circuitdsl.verification.verify import verify
+    from circuitdsl.verify.verify import verify
 
     found = judged(lines)
     assert len(found.outcomes) > 8

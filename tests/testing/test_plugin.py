@@ -66,7 +66,7 @@ def test_a_claim_that_does_not_hold_fails_with_its_reason(run, monkeypatch) -> N
 
 
 def test_a_circuit_is_verified_once_and_whole_however_tests_are_selected(run, monkeypatch) -> None:
-    from circuitdsl.verification import verify as module
+    from circuitdsl.verify import verify as module
 
     seen: list[tuple[int, int]] = []
     original = module.verify

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,16 +9,13 @@ import numpy as np
 import pytest
 
 import circuitdsl
+from benchmarks.rates_claims import Claim, claims, hopeless, on_values, sample, verdicts
+from benchmarks.rates_populations import Population
 from circuitdsl.circuit.criteria import Negligible
 from circuitdsl.verdict.decide import decide_family
 from circuitdsl.verdict.sampling import plan_looks
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "benchmarks"))
-
-from rates_claims import Claim, claims, hopeless, on_values, sample, verdicts  # noqa: E402
-from rates_populations import Population  # noqa: E402
-
 #: the most that may be wrong, and two standard errors of 400 samples
 SAMPLES, MOST = 400, 0.025 + 2 * np.sqrt(0.025 * 0.975 / 400)
 #: embed -> 0.6.v at S2 (-1.1 %) and the knock-out of 0.3 (-1.6 %)

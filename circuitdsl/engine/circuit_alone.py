@@ -1,0 +1,350 @@
+"""Runs in which everything outside a circuit is ablated, in one live pass each.
+
+The complement of a circuit is nearly the whole model: every node at most positions, or tens of thousands of edges. It
+is never listed here. Of nodes, whatever is not kept is overwritten. Of edges, an input reads what stands in for *all*
+its senders, but for the few kept ones,
+
+    input = sum_s other_s + sum_{kept s} (now_s - other_s),
+
+and the first sum is a second residual stream beside the one that is written. A pass costs about one plain forward
+pass, however many edges are patched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from circuitdsl.circuit.nodes import LOGITS, Input, Node, Position
+from circuitdsl.engine.batch_index import Array, Names, Where, ship
+from circuitdsl.engine.count import Tally
+from circuitdsl.engine.experiment import Experiment, PatchError, Positions, Readout, check, check_node
+from circuitdsl.engine.memory import all_terms, batch_rows, in_halves
+from circuitdsl.engine.neurons import component, neuron_term
+from circuitdsl.engine.runs import Runs, Terms, read
+from circuitdsl.engine.via_mlps import term
+from circuitdsl.measurements.requests import Subgraph
+from circuitdsl.models.parts import PORTS, Port, Transformer, attend
+
+
+@torch.inference_mode()
+def subgraph_effects(
+    model: Transformer,
+    runs: Runs,
+    subgraphs: Sequence[Subgraph],
+    positions: Positions,
+    readout: Readout,
+    *,
+    max_rows: int | None = None,
+    max_memory: int | None = None,
+    tally: Tally | None = None,
+) -> Float[Tensor, "subgraphs n width"]:
+    """What the readout gives on the runs of subgraphs of the model on the clean prompts.
+
+    Args:
+        subgraphs: may repeat; each distinct one is run once.
+        positions: token indices of every position that they name, except `*`.
+        max_rows: residual-stream vectors computed at once; by default what fits (see `memory.batch_rows`). Halved and
+            retried when memory runs out.
+        max_memory: bytes that this may take beside the model; by default what `memory` finds right.
+        tally: counts the work done.
+
+    Returns:
+        Float32, on the model's device.
+
+    Raises:
+        PatchError: a node, edge or position that the model or the prompts do not have.
+        OutOfMemory: there is not enough for one run.
+    """
+    tally = tally if tally is not None else Tally()
+    readout = readout.on(model.device)
+    where = Where.of(positions, runs.n, runs.length)
+    distinct = list(dict.fromkeys(subgraphs))
+    _check(model, runs, distinct)
+    found: dict[Subgraph, Tensor] = {}
+    for kind in dict.fromkeys(one.kind for one in distinct):
+        group = [one for one in distinct if one.kind == kind]
+        found |= zip(group, _group(runs, where, group, readout, max_rows, max_memory, tally), strict=True)
+    tally.experiments += len(distinct)
+    return torch.stack([found[one] for one in subgraphs])
+
+
+def _group(
+    runs: Runs,
+    where: Where,
+    group: Sequence[Subgraph],
+    readout: Readout,
+    max_rows: int | None,
+    max_memory: int | None,
+    tally: Tally,
+) -> Float[Tensor, "subgraphs n width"]:
+    """Subgraphs of one kind, as many runs at once as fit."""
+    model, kept = runs.model, [_Kept.of(one) for one in group]
+    values = torch.empty(len(group) * runs.n, readout.width, device=model.device)
+
+    def work(start: int, end: int) -> None:
+        graph, prompt = np.divmod(np.arange(start, end), runs.n)
+        values[start:end] = _pass(_Batch(model, runs, where, group[0], kept, graph, prompt), readout)
+        tally.batches += 1
+        tally.block_positions += (end - start) * ((model.n_layers - 1) * runs.length + 1)
+
+    held = all_terms(model) if group[0].keep == "edges" else 0
+    at_once = max(1, (max_rows or batch_rows(model, runs.length, max_memory, held)) // runs.length)
+    for start in range(0, len(values), at_once):
+        end = min(start + at_once, len(values))
+        in_halves(work, start, end, lambda i: f"running a circuit alone on one prompt of {runs.length} tokens")
+    return values.view(len(group), runs.n, -1)
+
+
+def _check(model: Transformer, runs: Runs, subgraphs: Sequence[Subgraph]) -> None:
+    for one in subgraphs:
+        for site in one.sites:
+            check_node(model, site.node)
+        check(model, Experiment(edges=one.edges))
+        if one.ablate == "mean" and (runs.means is None or runs.stratum is None):
+            raise PatchError("mean ablation needs the means: Runs.with_means(mean_terms(...), stratum)")
+
+
+# --- what is kept -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class _Kept:
+    """The kept nodes of a subgraph with their positions, and the kept senders of each receiver input with theirs."""
+
+    nodes: Mapping[Node, Names]
+    senders: Mapping[Input, Mapping[Node, Names]]
+
+    @classmethod
+    def of(cls, subgraph: Subgraph) -> _Kept:
+        nodes: dict[Node, set[Position]] = {}
+        for site in sorted(subgraph.sites):
+            nodes.setdefault(site.node, set()).add(site.position)
+        senders: dict[Input, dict[Node, set[Position]]] = {}
+        for edge in sorted(subgraph.edges):
+            senders.setdefault(edge.receiver, {}).setdefault(edge.sender, set()).add(edge.position)
+        return cls(_frozen(nodes), {receiver: _frozen(by) for receiver, by in senders.items()})
+
+
+def _frozen(places: Mapping[Node, set[Position]]) -> dict[Node, Names]:
+    return {node: frozenset(at) for node, at in places.items()}
+
+
+@dataclass(eq=False)
+class _Batch:
+    """Some runs, each of one subgraph on one prompt, and what they have written so far.
+
+    Attributes:
+        kind: one of the subgraphs, which are all of a kind.
+        kept: what each of them keeps.
+        graph, prompts: of each run, on the host, `[B]`.
+        change: the other term minus the one now written, `[B, T, _]`, by kind of node and layer; a head's as its `z`.
+        others: the residual stream as an input reads it into which every edge is patched, `[B, T, d]`.
+        neurons: of those that the subgraphs name, the activation that stands in less the one now, `[B, T]`.
+    """
+
+    model: Transformer
+    runs: Runs
+    where: Where
+    kind: Subgraph
+    kept: Sequence[_Kept]
+    graph: Array
+    prompts: Array
+    change: dict[tuple[str, int], Tensor] = field(default_factory=dict)
+    others: Tensor | None = None
+    neurons: dict[Node, Tensor] = field(default_factory=dict)
+    _rows: dict[int, Tensor] = field(default_factory=dict)
+    _masks: dict[tuple[Names, int], Tensor] = field(default_factory=dict)
+
+    @cached_property
+    def prompt(self) -> Int[Tensor, " B"]:
+        """The prompt of each run, on the device."""
+        return ship(self.prompts, self.model.device)
+
+    @property
+    def whole(self) -> bool:
+        """Whether nodes are kept, and not edges."""
+        return self.kind.keep == "nodes"
+
+    def rows(self, number: int) -> Int[Tensor, " rows"]:
+        """The runs of a subgraph."""
+        if number not in self._rows:
+            self._rows[number] = ship(np.flatnonzero(self.graph == number), self.model.device)
+        return self._rows[number]
+
+    def mask(self, at: Names, number: int) -> Bool[Tensor, "rows T"]:
+        """Where some positions are in the runs of a subgraph."""
+        if (at, number) not in self._masks:
+            where = self.where.mask(at)[self.prompts[self.graph == number]]
+            self._masks[at, number] = ship(where, self.model.device)
+        return self._masks[at, number]
+
+    def other(self, kind: str, layer: int) -> Float[Tensor, "B T *rest"]:
+        """The terms of a layer that stand in for what is not kept (`head`, `mlp` or `embed`)."""
+        return self._other(lambda t: t.embed if kind == "embed" else t.z[layer] if kind == "head" else t.mlp[layer])
+
+    def _other(self, read: Callable[[Terms], Tensor]) -> Tensor:
+        terms, rows = self.runs.corrupt, self.prompt
+        if self.kind.ablate == "mean":
+            assert self.runs.means is not None and self.runs.stratum is not None
+            terms, rows = self.runs.means, self.runs.stratum[rows]
+        found = read(terms)[rows]
+        return torch.zeros_like(found) if self.kind.ablate == "zero" else found
+
+    def written(self, kind: str, layer: int, now: Float[Tensor, "B W *rest"]) -> Tensor:
+        """Take note of what `embed` or a layer's heads or MLP write at the last `W` positions; what then stands there.
+
+        Nodes that are not kept are overwritten; of edges, it is noted what a patched input would read instead.
+        """
+        stays = kind != "head" and not self.kind.mlps
+        other = now if stays else self.other(kind, layer)[:, -now.shape[1] :]
+        if self.whole:
+            return now if stays else self._overwritten(kind, layer, now, other)
+        if not stays:
+            self.change[kind, layer] = other - now
+        if not self.kind.inverted:
+            self._beside(kind, layer, other)
+        return now
+
+    def _overwritten(
+        self, kind: str, layer: int, now: Float[Tensor, "B W *rest"], other: Float[Tensor, "B W *rest"]
+    ) -> Float[Tensor, "B W *rest"]:
+        """What stands in for the terms that are not kept, and those that are."""
+        now, other = (other.clone(), now.clone()) if self.kind.inverted else (now, other)
+        for number, kept in enumerate(self.kept):
+            here = sorted(node for node in kept.nodes if (node.kind, node.layer) == (kind, layer))
+            for node in sorted(here, key=lambda node: not node.is_part):  # a whole node overrides its parts
+                if len(rows := self.rows(number)):
+                    keep = self.mask(kept.nodes[node], number)[:, -now.shape[1] :, None]
+                    place = (rows, slice(None), node.head) if kind == "head" else (rows,)
+                    own = self._kept(node, rows, now[place], other[place])
+                    other[place] = torch.where(keep, own, other[place])
+        return other
+
+    def _kept(
+        self, node: Node, rows: Int[Tensor, " rows"], now: Float[Tensor, "rows W _"], other: Float[Tensor, "rows W _"]
+    ) -> Float[Tensor, "rows W _"]:
+        """What stands in for a term of which a node is kept: the term itself, or the other with its part in it."""
+        if not node.is_part:
+            return now
+        if node.kind == "head":
+            return other + component(self.model, node, now - other)
+        sign = 1 if self.kind.inverted else -1
+        return other + sign * neuron_term(self.model, node, self.neurons[node][rows])
+
+    def _beside(self, kind: str, layer: int, other: Float[Tensor, "B W *rest"]) -> None:
+        """Add terms to the stream of those that stand in; only its last positions are read any more."""
+        term = self.model.blocks[layer].attn.write(other) if kind == "head" else other
+        self.others = term if self.others is None else self.others[:, -term.shape[1] :] + term
+
+    def mlp(self, layer: int, x: Float[Tensor, "B W d"]) -> Float[Tensor, "B W d"]:
+        """The term of an MLP that reads `x`; takes note of its neurons."""
+        watched = [node for node in self.runs.clean.neurons if self.kind.mlps and node.layer == layer]
+        term, activations = self.model.blocks[layer].mlp.written(x, [node.index for node in watched])
+        for node, now in zip(watched, activations, strict=True):
+            self.neurons[node] = self._other(lambda terms: terms.neuron(node))[:, -now.shape[1] :] - now  # noqa: B023
+        return term
+
+    def change_of(self, sender: Node, rows: Int[Tensor, " rows"]) -> Float[Tensor, "rows W d"]:
+        """What a sender's term would change in some runs."""
+        if sender in self.neurons:
+            return neuron_term(self.model, sender, self.neurons[sender][rows])
+        change = self.change[sender.kind, sender.layer][rows]
+        return term(self.model, sender, change[:, :, sender.head] if sender.kind == "head" else change)
+
+    def patched(self, resid: Float[Tensor, "B W d"]) -> Float[Tensor, "B W d"]:
+        """An input into which every edge is patched, or none where the edges to patch are listed."""
+        return resid if self.others is None else self.others[:, -resid.shape[1] :]
+
+    def spared(self, receiver: Input, patched: Tensor) -> Iterator[tuple[Tensor, Float[Tensor, "rows W d"]]]:
+        """(runs, their input with the listed edges put right), for the subgraphs that list an edge into a receiver."""
+        width, sign = patched.shape[1], 1 if self.kind.inverted else -1
+        for number, kept in enumerate(self.kept):
+            senders = kept.senders.get(receiver, {})
+            if senders and len(rows := self.rows(number)):
+                out = patched[rows]
+                for sender, at in senders.items():
+                    if (sender.kind, sender.layer) in self.change:  # edges of other senders are never patched
+                        mask = sign * self.mask(at, number)[:, -width:, None]
+                        if sender.is_part and sender.whole in senders:
+                            mask = mask * ~self.mask(senders[sender.whole], number)[:, -width:, None]
+                        out += self.change_of(sender, rows)[:, -width:] * mask
+                yield rows, out
+
+
+# --- the pass ---------------------------------------------------------------------------------------
+
+
+def _pass(batch: _Batch, readout: Readout) -> Float[Tensor, "B width"]:
+    """The runs of a batch, from the tokens to END; the last layer is followed at END alone."""
+    model, length = batch.model, batch.runs.length
+    resid = batch.runs.clean.embed[batch.prompt]
+    if not batch.whole:
+        batch.written("embed", -1, resid)
+    for layer, block in enumerate(model.blocks):
+        width = 1 if layer == model.n_layers - 1 else length
+        before = batch.others
+        gathered = _heads(batch, layer, resid, width)
+        resid = resid[:, length - width :]
+        mid = resid + block.attn.written(gathered, partial(batch.written, "head", layer))[1]
+        after = batch.others
+        if model.parallel:  # the MLP reads what the heads of its layer read
+            batch.others = before
+        mlp = batch.mlp(layer, _mlp_input(batch, layer, resid if model.parallel else mid))
+        batch.others = after
+        resid = mid + batch.written("mlp", layer, mlp)
+    end = resid
+    if not batch.whole:
+        end = batch.patched(resid).clone()
+        for rows, own in batch.spared(Input(LOGITS, "in"), end):
+            end[rows] = own
+    return read(model, end, batch.prompt, readout)[:, 0]
+
+
+def _heads(batch: _Batch, layer: int, resid: Float[Tensor, "B T d"], width: int) -> Float[Tensor, "B W heads d_head"]:
+    """`z` of every head at the last `width` positions."""
+    attn = batch.model.blocks[layer].attn
+    q, k, v = (_projected(batch, layer, port, resid, width if port == "q" else resid.shape[1]) for port in PORTS)
+    most = max(k.shape[2], v.shape[2])
+    return attend(attn, *(x.repeat_interleave(max(1, most // x.shape[2]), dim=2).transpose(1, 2) for x in (q, k, v)))
+
+
+def _projected(
+    batch: _Batch, layer: int, port: Port, resid: Float[Tensor, "B T d"], width: int
+) -> Float[Tensor, "B W heads d_head"]:
+    """Queries, keys or values at the last `width` positions, each of what its own input reads."""
+    block, first = batch.model.blocks[layer], resid.shape[1] - width
+    turns = batch.runs.clean.turns[layer][first:]
+    inputs = resid[:, first:] if batch.whole else batch.patched(resid[:, first:])
+    out = block.attn.project(port, block.attn_norm(inputs), turns)
+    if batch.whole:
+        return out
+    heads = {
+        n.head
+        for kept in batch.kept
+        for n, p in ((i.node, i.port) for i in kept.senders)
+        if (n.layer, p) == (layer, port)
+    }
+    if heads and port != "q" and block.attn.group > 1:  # a patched key or value is read by one query head alone
+        out = out.repeat_interleave(block.attn.group, dim=-2)
+    for head in sorted(heads):
+        for rows, own in batch.spared(Input(Node("head", layer, head), port), inputs):
+            out[rows, :, head] = block.attn.project_head(port, head, block.attn_norm(own), turns)
+    return out
+
+
+def _mlp_input(batch: _Batch, layer: int, resid: Float[Tensor, "B W d"]) -> Float[Tensor, "B W d"]:
+    """What an MLP reads, normed."""
+    norm = batch.model.blocks[layer].mlp_norm
+    if batch.whole or not batch.kind.mlps:
+        return norm(resid)
+    inputs = batch.patched(resid).clone()
+    for rows, own in batch.spared(Input(Node("mlp", layer), "in"), inputs):
+        inputs[rows] = own
+    return norm(inputs)

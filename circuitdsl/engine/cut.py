@@ -1,0 +1,273 @@
+"""Does a traced signal matter? What its senders write along it is taken away, or added once more.
+
+The interventions of Franco & Crovella 2024 (arXiv:2410.00340), at both ends of a firing's arrow. What is taken away
+is, for each sender, the part of its term that lies along the singular vectors of the signal, as written in the clean
+run. The *local* one takes it out of the normed residual that the firing head reads: query, key and value of that head
+are recomputed there, and nothing else is touched. The *global* one takes it out of what the senders' layers write, so
+that all who read it notice. Either way, everything after it is live. The control takes what the same senders write
+along as many singular vectors outside the signal, drawn at random.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from circuitdsl.circuit.nodes import Node, Position
+from circuitdsl.engine.positions import indices_of
+from circuitdsl.engine.runs import Cache, Edits, Rows, edited
+from circuitdsl.engine.trace import SIDES, Firing, Tracer, centred, tracers
+from circuitdsl.models.parts import Attention, attend
+from circuitdsl.models.weights import Factors
+from circuitdsl.verify.bench import Bench, score_ends
+
+#: what a head reads, or what its senders write
+Reach = Literal["local", "global"]
+Vectors = Sequence[int]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Change:
+    """What is changed by a cut, on each prompt on which the head fires.
+
+    Attributes:
+        metric: the change of the metric.
+        score: the change of the head's attention score along its arrow.
+        norm: the length of what is cut into, as a share of what it was: of the head's normed input (local), of what
+            a sender's layer writes (global); the mean over the tokens, and over the senders' layers.
+        cosine: between what it was and what it is, likewise.
+        vectors: along how many singular vectors.
+    """
+
+    metric: np.ndarray
+    score: np.ndarray
+    norm: np.ndarray
+    cosine: np.ndarray
+    vectors: np.ndarray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cut:
+    """The cut of a signal beside its control.
+
+    Attributes:
+        indices: the prompts on which the head fires.
+        score: the head's attention score along its arrow in the clean run.
+    """
+
+    indices: np.ndarray
+    score: np.ndarray
+    signal: Change
+    control: Change
+
+
+@torch.inference_mode()
+def cut(
+    bench: Bench, head: Node, source: Position, target: Position, reach: Reach, boost: bool = False, seed: int = 0
+) -> Cut:
+    """Take the signal of a head's firings from one position to another away.
+
+    Args:
+        boost: add it once more instead.
+        seed: of the control's singular vectors.
+
+    Raises:
+        NotTraced: the model turns queries and keys with the position.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    indices: list[int] = []
+    scores: list[float] = []
+    signal, control = _Gathered(bench), _Gathered(bench)
+    prompts = [pair.clean_tokens for pair in bench.pairs]
+    for numbers, tracer in tracers(bench.model, prompts, bench.max_memory):
+        pairs = [bench.pairs[number] for number in numbers]
+        starts = (
+            tracer.start(place, head, indices_of(pair, source), indices_of(pair, target))
+            for place, pair in enumerate(pairs)
+        )
+        firings = [start for start in starts if start]
+        if not firings:
+            continue
+        here = [numbers[firing.prompt] for firing in firings]
+        indices += here
+        scores += [firing.score for firing in firings]
+        signal.add(here, tracer, firings, [firing.signal for firing in firings], reach, boost)
+        control.add(here, tracer, firings, [outside(tracer, each, generator) for each in firings], reach, boost)
+    order = np.argsort(indices)
+    at = np.asarray(indices, int)[order]
+    return Cut(at, np.asarray(scores)[order], signal.change(at, order), control.change(at, order))
+
+
+def outside(tracer: Tracer, firing: Firing, generator: torch.Generator) -> Vectors:
+    """As many singular vectors outside a signal as it has, at random; all of them where fewer are left."""
+    rest = [k for k in range(len(tracer.omega(firing.head).values)) if k not in firing.signal]
+    return [rest[i] for i in torch.randperm(len(rest), generator=generator)[: len(firing.signal)].tolist()]
+
+
+class _Gathered:
+    """What the cuts of a task's prompts change."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+        self.ends = bench.ends_of()[0].clone()
+        self.rows: list[tuple[float, float, float, int]] = []
+
+    def add(
+        self,
+        numbers: Sequence[int],
+        tracer: Tracer,
+        firings: Sequence[Firing],
+        vectors: Sequence[Vectors],
+        reach: Reach,
+        boost: bool,
+    ) -> None:
+        """Run the prompts of a tracer with their cuts."""
+        edits = edits_of(tracer, firings, vectors, reach, boost)
+        cache = edited(tracer.model, tracer.tokens, edits)
+        self.ends[list(numbers)] = cache.end[[firing.prompt for firing in firings]]
+        for firing, chosen in zip(firings, vectors, strict=True):
+            norm, cosine = _compared(edits.before_and_after(cache, firing))
+            self.rows.append((edits.score(cache, firing) - firing.score, norm, cosine, len(chosen)))
+
+    def change(self, indices: np.ndarray, order: np.ndarray) -> Change:
+        metric = score_ends(self.bench, self.ends) - self.bench.clean
+        score, norm, cosine, vectors = np.asarray(self.rows).reshape(-1, 4)[order].T
+        return Change(metric[indices], score, norm, cosine, vectors)
+
+
+def _compared(pairs: Iterable[tuple[Tensor, Tensor]]) -> tuple[float, float]:
+    """The mean length of things, as a share of what they were, and their mean cosine with it; 1 where there is none."""
+    found = [(float(new.norm() / old.norm()), float(F.cosine_similarity(old, new, dim=0))) for old, new in pairs]
+    if not found:
+        return 1.0, 1.0
+    norm, cosine = np.mean(found, axis=0)
+    return float(norm), float(cosine)
+
+
+# --- what is cut ------------------------------------------------------------------------------------
+
+
+class Part(NamedTuple):
+    """What a sender writes at a token along some singular vectors."""
+
+    prompt: int
+    sender: Node
+    token: int
+    vector: Float[Tensor, " d"]
+
+
+def parts(tracer: Tracer, firing: Firing, vectors: Vectors) -> list[Part]:
+    """What the senders of a firing write along some singular vectors, each at its end of the arrow.
+
+    The 1 that is appended to residuals belongs to no head (the authors' code projects it with each head's output).
+    """
+    omega, chosen = tracer.omega(firing.head), torch.tensor(vectors, dtype=torch.long)
+    found = []
+    for side in SIDES:
+        basis = (omega.destination if side == "destination" else omega.source)[chosen, :-1]
+        token = firing.token(side)
+        for sender, _ in firing.senders[side]:
+            written = tracer.written(firing.prompt, sender, token)
+            found.append(Part(firing.prompt, sender, token, (basis @ written) @ basis))
+    return found
+
+
+def edits_of(
+    tracer: Tracer, firings: Sequence[Firing], vectors: Sequence[Vectors], reach: Reach, boost: bool = False
+) -> LocalCut | GlobalCut:
+    """The cut of one head's firings, each along singular vectors of its own, as a change of the forward pass.
+
+    Args:
+        boost: add instead of taking away.
+    """
+    found = [part for firing, chosen in zip(firings, vectors, strict=True) for part in parts(tracer, firing, chosen)]
+    sign = 1.0 if boost else -1.0
+    nothing = torch.zeros_like(tracer.cache.embed, dtype=torch.float32)
+    if reach == "global":
+        layers = {part.sender.layer: nothing.clone() for part in found}
+        for part in found:
+            layers[part.sender.layer][part.prompt, part.token] += sign * part.vector
+        return GlobalCut(tracer, layers)
+    head, added = firings[0].head, nothing
+    for part in found:
+        _, scale = tracer.normed(part.prompt, head.layer, part.token)
+        added[part.prompt, part.token] += sign * part.vector / scale
+    return LocalCut(tracer, head, tracer.weights.factors(head.layer), added)
+
+
+@dataclass(frozen=True, eq=False)
+class LocalCut(Edits):
+    """A head reads its normed input with something added; queries, keys and values are linear in it."""
+
+    tracer: Tracer
+    head: Node
+    factors: Factors
+    added: Float[Tensor, "n T d"]
+
+    def attend(self, layer: int, attn: Attention, q: Tensor, k: Tensor, v: Tensor, rows: Rows) -> Tensor:
+        z = attend(attn, q, k, v)
+        if layer == self.head.layer:
+            h, added = self.head.head, self.added[rows].double()
+            weights = (self.factors.W_Q[h], self.factors.W_K[h], self.factors.W_V[h])
+            own = (q[:, h], k[:, h // attn.group], v[:, h // attn.group])
+            changed = (port + (added @ weight).to(port.dtype) for port, weight in zip(own, weights, strict=True))
+            z[:, :, h] = attend(attn, *(port.unsqueeze(1) for port in changed))[:, :, 0]
+        return z
+
+    def score(self, run: Cache, firing: Firing) -> float:
+        """The head's attention score along a firing's arrow."""
+        h, factors = self.head.head, self.factors
+        x_i, x_j = (self._reads(firing.prompt, token)[1].double() for token in (firing.destination, firing.source))
+        query, key = x_i @ factors.W_Q[h] + factors.b_Q[h], x_j @ factors.W_K[h] + factors.b_K[h]
+        return factors.scale * float(query @ key)
+
+    def before_and_after(self, run: Cache, firing: Firing) -> Iterator[tuple[Tensor, Tensor]]:
+        """What is cut into, as it was and as it is: the head's normed input."""
+        for token in {firing.destination, firing.source}:
+            if self.added[firing.prompt, token].any():
+                yield self._reads(firing.prompt, token)
+
+    def _reads(self, prompt: int, token: int) -> tuple[Float[Tensor, " d"], Float[Tensor, " d"]]:
+        x = self.tracer.normed(prompt, self.head.layer, token)[0][:-1]
+        return x, x + self.added[prompt, token]
+
+
+@dataclass(frozen=True, eq=False)
+class GlobalCut(Edits):
+    """Something is added to what the heads of some layers write, by layer."""
+
+    tracer: Tracer
+    added: Mapping[int, Float[Tensor, "n T d"]]
+
+    def attn_out(self, layer: int, out: Tensor, rows: Rows) -> Tensor:
+        return out + self.added[layer][rows].to(out.dtype) if layer in self.added else out
+
+    def score(self, run: Cache, firing: Firing) -> float:
+        """The head's attention score along a firing's arrow."""
+        attn, h = self.tracer.model.blocks[firing.head.layer].attn, firing.head.head
+        query = run.q[firing.head.layer][firing.prompt, h, firing.destination]
+        key = run.k[firing.head.layer][firing.prompt, h // attn.group, firing.source]
+        return attn.scale * float(query.float() @ key.float())
+
+    def before_and_after(self, run: Cache, firing: Firing) -> Iterator[tuple[Tensor, Tensor]]:
+        """What is cut into, as it was and as it is: all that the heads of a sender's layer write at its token.
+
+        Their output bias belongs to no node, and is left out.
+        """
+        for layer, added in self.added.items():
+            block = self.tracer.model.blocks[layer]
+            bias = block.attn.write(torch.zeros_like(self.tracer.cache.z[layer][0, 0])).float()
+            for token in {firing.destination, firing.source}:
+                if added[firing.prompt, token].any():
+                    old, new = (
+                        block.attn.write(each.z[layer][firing.prompt, token]).float() - bias
+                        for each in (self.tracer.cache, run)
+                    )
+                    yield centred(block.attn_norm, old), centred(block.attn_norm, new + added[firing.prompt, token])

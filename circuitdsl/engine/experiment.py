@@ -1,0 +1,158 @@
+"""What is replaced in a run: records that say it, and nothing that does it.
+
+An `Experiment` is hashable and comparable, so that claims which ask for the same thing get it once. Positions
+stand in it by name; what a name means differs from prompt to prompt and is passed along as token indices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from circuitdsl.circuit.measurements import EdgeEffect, NodeEffect
+from circuitdsl.circuit.nodes import EVERYWHERE, Ablation, Direction, Edge, Node, Position, Site
+from circuitdsl.engine.memory import VOCAB_ROWS
+from circuitdsl.errors import UserError
+from circuitdsl.models.parts import Transformer
+
+#: Token indices `[n, k]` of a position in each of `n` prompts; -1 where a prompt has fewer than `k`.
+Positions = Mapping[Position, Int[Tensor, "n k"]]
+
+
+class PatchError(UserError):
+    """A patch that cannot be made: a node or position that does not exist, a sender that comes too late."""
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """Edges to patch and nodes to knock out, all together in one live run (semantics §2).
+
+    Attributes:
+        edges: each receiver input reads, for each of its senders, the term of the other run instead.
+        sites: nodes whose terms are replaced at a position; everything downstream is live.
+        ablate: what the terms at `sites` become: those of the other run, the mean passed in `Runs.means`, or zero.
+        via_mlps: the senders' changes also flow through the MLPs between (attention frozen).
+        direction: `noise` puts corrupt terms into the clean run, `denoise` clean terms into the corrupt run.
+    """
+
+    edges: frozenset[Edge] = frozenset()
+    sites: frozenset[Site] = frozenset()
+    ablate: Ablation = "corrupt"
+    via_mlps: bool = False
+    direction: Direction = "noise"
+
+    @classmethod
+    def of(cls, effect: EdgeEffect | NodeEffect) -> Experiment:
+        """The experiment that measures an effect."""
+        if isinstance(effect, EdgeEffect):
+            return cls(edges=frozenset(effect.edges), via_mlps=effect.via_mlps, direction=effect.direction)
+        return cls(sites=frozenset(effect.sites), ablate=effect.ablate, direction=effect.direction)
+
+    @property
+    def positions(self) -> frozenset[Position]:
+        """Every position named in it."""
+        return frozenset(e.position for e in self.edges) | frozenset(s.position for s in self.sites)
+
+    @property
+    def writers(self) -> frozenset[Node]:
+        """Every node whose term is replaced somewhere."""
+        return frozenset(e.sender for e in self.edges) | frozenset(s.node for s in self.sites)
+
+    def __str__(self) -> str:
+        parts = [str(edge) for edge in sorted(self.edges)]
+        parts += [f"{site.node} {self.ablate} at {site.position}" for site in sorted(self.sites)]
+        return ", ".join(parts) + (" via mlps" if self.via_mlps else "")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Readout:
+    """What is read at END of a run: the logits of some tokens, or a function of all of them.
+
+    Attributes:
+        tokens: token ids per prompt; only their logits are computed.
+        reduce: takes logits `[m, vocab]` (float32) and the prompt of each row `[m]`, gives `[m, width]`.
+        width: numbers read per prompt.
+        at_once: rows whose logits over the whole vocabulary are held together.
+    """
+
+    tokens: Int[Tensor, "n width"] | None
+    reduce: Callable[[Float[Tensor, "m vocab"], Int[Tensor, " m"]], Float[Tensor, "m width"]] | None
+    width: int
+    at_once: int = VOCAB_ROWS
+
+    def on(self, device: torch.device) -> Readout:
+        """The same with its tokens on a device."""
+        return self if self.tokens is None else replace(self, tokens=self.tokens.to(device))
+
+    @classmethod
+    def of_tokens(cls, tokens: Int[Tensor, "n width"]) -> Readout:
+        """Logits of these tokens, the same number for every prompt."""
+        return cls(tokens, None, tokens.shape[1])
+
+    @classmethod
+    def of_vocabulary(
+        cls, reduce: Callable[[Tensor, Tensor], Tensor], width: int, at_once: int = VOCAB_ROWS
+    ) -> Readout:
+        """A function of the whole vocabulary's logits, for softmax, argmax and KL divergence."""
+        return cls(None, reduce, width, at_once)
+
+
+def resolve(names: Mapping[str, Int[Tensor, "n k"]], wanted: Iterable[Position], length: int) -> Positions:
+    """Token indices of positions with offsets, from those of their names; `*` needs none.
+
+    Raises:
+        PatchError: a name is unknown, or an offset leaves the prompt; the message names the prompt.
+    """
+    found: dict[Position, Tensor] = {}
+    for position in wanted:
+        if position == EVERYWHERE:
+            continue
+        if position.name not in names:
+            raise PatchError(f"the prompts have no position {position.name}; they have {', '.join(names)}")
+        index = names[position.name]
+        moved = torch.where(index < 0, index, index + position.offset)
+        outside = ((index >= 0) & ((moved < 0) | (moved >= length))).any(dim=-1).nonzero()
+        if len(outside):
+            raise PatchError(f"{position} lies outside prompt {int(outside[0]) + 1}, which has {length} tokens")
+        found[position] = moved
+    return found
+
+
+def check(model: Transformer, experiment: Experiment) -> None:
+    """Refuse an experiment that the model cannot hold.
+
+    Raises:
+        PatchError: a head or MLP that does not exist, or a sender that is not strictly earlier than its receiver.
+    """
+    for edge in experiment.edges:
+        check_node(model, edge.sender)
+        check_node(model, edge.receiver.node)
+        if edge.receiver.node.is_part:
+            raise PatchError(
+                f"{edge.receiver.node} is a part of what {edge.receiver.node.whole} writes: it reads nothing"
+            )
+        if edge.sender.stage(model.parallel) >= edge.receiver.node.stage(model.parallel):
+            raise PatchError(f"{edge.sender} does not come before {edge.receiver.node}, so it cannot send to it")
+        if (edge.receiver.port == "in") == (edge.receiver.node.kind == "head"):
+            raise PatchError(f"{edge.receiver.node} has no input {edge.receiver.port}")
+    for site in experiment.sites:
+        check_node(model, site.node)
+        if site.node.kind == "logits":
+            raise PatchError("logits write nothing that could be replaced")
+
+
+def check_node(model: Transformer, node: Node) -> None:
+    """Raises `PatchError` where the model has no such head or MLP."""
+    layers, heads = model.n_layers, model.n_heads
+    if node.kind in ("head", "mlp") and not 0 <= node.layer < layers:
+        raise PatchError(f"{model.name} has layers 0 to {layers - 1}, so there is no {node}")
+    if node.kind == "head" and not 0 <= node.head < heads:
+        raise PatchError(f"{model.name} has heads 0 to {heads - 1} in a layer, so there is no {node}")
+    many, parts = (model.d_head, "singular components") if node.kind == "head" else (model.d_mlp, "neurons")
+    if node.index >= many:
+        whole = "a head" if node.kind == "head" else "an MLP"
+        raise PatchError(f"{whole} of {model.name} has {parts} 0 to {many - 1}, so there is no {node}")

@@ -1,0 +1,171 @@
+"""Exact patching that recomputes only what lies downstream: what experiments do to the logits, and to attention."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from circuitdsl.circuit.nodes import Node
+from circuitdsl.engine.attend import pattern_of
+from circuitdsl.engine.batch_index import entry_jobs
+from circuitdsl.engine.batches import Progress, sweep
+from circuitdsl.engine.count import Tally
+from circuitdsl.engine.experiment import Experiment, Positions, Readout, check_node
+from circuitdsl.engine.forward import (
+    Live,
+    first_residual,
+    job_inputs,
+    layer_after,
+    next_layer,
+    patched_inputs,
+    queries_keys_values,
+)
+from circuitdsl.engine.runs import Runs, baseline, patterns, read
+from circuitdsl.models.parts import PORTS, Transformer
+
+
+@torch.inference_mode()
+def effects(
+    model: Transformer,
+    runs: Runs,
+    experiments: Sequence[Experiment],
+    positions: Positions,
+    readout: Readout,
+    *,
+    max_rows: int | None = None,
+    max_memory: int | None = None,
+    progress: Progress | None = None,
+    tally: Tally | None = None,
+) -> Float[Tensor, "experiments n width"]:
+    """What the readout gives on every patched run.
+
+    Args:
+        runs: the clean and corrupt run; denoising experiments swap them (and run the model again).
+        experiments: may repeat; each distinct one is run once.
+        positions: token indices of every position that they name, except `*`.
+        max_rows: residual-stream vectors (experiments × prompts × positions) recomputed at once; by default what fits.
+            Halved and retried when memory runs out.
+        max_memory: bytes for caches and batches together, of which a batch takes its share; by default by what is free.
+        progress: called with (runs done, runs in all), one run being an experiment on a prompt.
+        tally: counts the work done.
+
+    Returns:
+        Float32, on the model's device: the readout's values, not differences from the clean run.
+
+    Raises:
+        PatchError: an experiment that the model or the prompts cannot hold.
+    """
+    readout = readout.on(model.device)
+
+    def unpatched(base: Runs) -> Tensor:
+        return baseline(model, base.clean, readout)
+
+    def patched(live: Live) -> Tensor:
+        return _to_the_end(live, readout)
+
+    return sweep(
+        runs,
+        experiments,
+        positions,
+        unpatched,
+        patched,
+        max_rows=max_rows,
+        max_memory=max_memory,
+        progress=progress,
+        tally=tally,
+    )
+
+
+@torch.inference_mode()
+def patched_attention(
+    model: Transformer,
+    runs: Runs,
+    experiments: Sequence[Experiment],
+    positions: Positions,
+    heads: Sequence[Node],
+    *,
+    max_rows: int | None = None,
+    max_memory: int | None = None,
+    tally: Tally | None = None,
+) -> Float[Tensor, "experiments n heads T T"]:
+    """Attention patterns of heads in every patched run: from each position (axis 3) to each (axis 4).
+
+    Recomputes no further than the last of the heads. Arguments and errors are those of `effects`.
+    """
+    for head in heads:
+        check_node(model, head)
+
+    def unpatched(base: Runs) -> Tensor:
+        return torch.stack([patterns(model, base.clean, head.layer, head.head) for head in heads], dim=1)
+
+    def patched(live: Live) -> Tensor:
+        return _up_to_heads(live, heads)
+
+    return sweep(
+        runs, experiments, positions, unpatched, patched, max_rows=max_rows, max_memory=max_memory, tally=tally
+    )
+
+
+def _to_the_end(live: Live, readout: Readout) -> Float[Tensor, "N E width"]:
+    """One live pass over the prompts and experiments of a batch, read at END."""
+    batch, layers = live.batch, live.model.n_layers
+    resid = live.clean(live.runs.clean.end[:, None], 1) if batch.entry == layers else first_residual(live)
+    for layer in range(next_layer(batch), layers):
+        resid = layer_after(live, layer, resid)
+    reads = batch.reads(layers, "in", 1)
+    if reads:
+        flat = resid.view(-1, resid.shape[-1])
+        flat[reads.points.flat] = patched_inputs(live, flat[reads.points.flat], reads)
+    return read(batch.model, resid[:, :, 0], batch.prompts, readout)
+
+
+def _up_to_heads(live: Live, heads: Sequence[Node]) -> Float[Tensor, "N E heads T T"]:
+    """Patterns of heads in a batch, which runs no further than the last of them."""
+    model, batch, clean = live.model, live.batch, live.runs.clean
+    out = torch.stack([patterns(model, clean, h.layer, h.head)[batch.prompts] for h in heads], dim=1)
+    out = out.unsqueeze(1).repeat(1, len(batch.plans), 1, 1, 1)
+    resid: Tensor | None = None
+    last = max(head.layer for head in heads)
+    for layer in range(batch.entry, last + 1):
+        watched = [i for i, head in enumerate(heads) if head.layer == layer]
+        if layer < next_layer(batch):
+            _watch_jobs(live, layer, heads, watched, out)
+        else:
+            resid = first_residual(live) if resid is None else layer_after(live, layer - 1, resid)
+            _watch_all(live, layer, resid, heads, watched, out)
+    return out
+
+
+def _watch_jobs(live: Live, layer: int, heads: Sequence[Node], watched: list[int], out: Tensor) -> None:
+    """Write the patterns of watched heads among those that the entry layer recomputes."""
+    batch = live.batch
+    reads = {port: batch.reads(layer, port, batch.steps) for port in PORTS}
+    jobs = entry_jobs(batch, layer, reads, ())
+    wanted = [
+        (number, e, i)
+        for i in watched
+        for (head, e), number in (jobs.number.items() if jobs else ())
+        if head == heads[i].head
+    ]
+    if jobs and wanted:
+        q, k, _ = job_inputs(live, layer, jobs, reads, batch.steps)
+        pattern = pattern_of(live.model.blocks[layer].attn, q, k)
+        for number, e, i in wanted:
+            out[:, e, i, batch.start :] = pattern[number]
+
+
+def _watch_all(live: Live, layer: int, resid: Tensor, heads: Sequence[Node], watched: list[int], out: Tensor) -> None:
+    """Write the patterns of watched heads of a layer that is recomputed whole."""
+    if not watched:
+        return
+    attn = live.model.blocks[layer].attn
+    q, k, _, k_before, _ = queries_keys_values(live, layer, resid, live.batch.steps)
+    group = attn.n_heads // k.shape[3]
+    for i in watched:
+        head = heads[i].head
+        own, before = k[:, :, :, head // group], k_before[:, head // group]
+        keys = torch.cat((before.unsqueeze(1).expand(-1, k.shape[1], -1, -1), own), dim=2)
+        out[:, :, i, live.batch.start :] = pattern_of(attn, q[:, :, :, head], keys)

@@ -1,0 +1,41 @@
+"""Where the positions that requests name stand in each prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from circuitdsl.circuit.nodes import EVERYWHERE, Position
+from circuitdsl.engine.experiment import Positions
+from circuitdsl.measurements.requests import Request, positions_of
+from circuitdsl.tasks.dataset import PromptPair
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from circuitdsl.verify.bench import Bench
+
+
+def indices_of(pair: PromptPair, position: Position) -> tuple[int, ...]:
+    """Token indices of a position in a prompt; none where the prompt lacks it."""
+    if position == EVERYWHERE:
+        return tuple(range(len(pair.clean_tokens)))
+    moved = tuple(i + position.offset for i in pair.positions.get(position.name, ()))
+    return moved if all(0 <= i < len(pair.clean_tokens) for i in moved) else ()
+
+
+def token_indices(pairs: Sequence[PromptPair], wanted: Iterable[Position]) -> Int[Tensor, "n k"]:
+    """Token indices of some positions together, without repetition, padded with -1."""
+    rows = [sorted({i for position in wanted for i in indices_of(pair, position)}) for pair in pairs]
+    width = max(1, *map(len, rows))
+    return torch.tensor([row + [-1] * (width - len(row)) for row in rows])
+
+
+def places_of(bench: Bench, requests: Iterable[Request], part: np.ndarray) -> Positions:
+    """Token indices of all positions that some requests need."""
+    pairs = [bench.pairs[i] for i in part]
+    return {p: token_indices(pairs, [p]) for p in dict.fromkeys(p for r in requests for p in positions_of(r))}

@@ -1,0 +1,512 @@
+"""The clean and the corrupt run, computed once, with what patching needs of them kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import pairwise
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from circuitdsl.circuit.nodes import Ablation, Node
+from circuitdsl.engine.batch_index import ship
+from circuitdsl.engine.experiment import PatchError, Readout, check_node
+from circuitdsl.engine.memory import CHUNK
+from circuitdsl.engine.neurons import component
+from circuitdsl.models.parts import PORTS, Attention, Transformer, Turns, attend
+
+C = TypeVar("C", bound="Terms")
+#: some of the prompts
+Rows = slice | Int[Tensor, " m"]
+#: from how many positions on, at the most, the partners of prompts are run
+MOST_STARTS = 4
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Terms:
+    """The terms that a run's nodes write, for prompts of one length.
+
+    Attributes:
+        embed: the term of `embed`.
+        z: per layer, each head's `z` as it is written: `out_head` maps it onto the head's term, `z W_O` (`b_V` is
+            inside, `b_O` belongs to no node). In post-norm models it has the scale of its own run.
+        mlp: per layer, the MLP's term, its output bias included.
+        end: the residual stream at END, before the final norm; empty of a run that stopped before the last MLP.
+        neurons: the activations of those neurons that were asked for, as `out_neuron` takes them.
+    """
+
+    embed: Float[Tensor, "n T d"]
+    z: tuple[Float[Tensor, "n T heads d_head"], ...]
+    mlp: tuple[Float[Tensor, "n T d"], ...]
+    end: Float[Tensor, "n d"]
+    neurons: Mapping[Node, Float[Tensor, "n T"]]
+
+    def neuron(self, node: Node) -> Float[Tensor, "n T"]:
+        """A neuron's activation. Raises `PatchError` where the run was made without it."""
+        if node not in self.neurons:
+            raise PatchError(f"the run does not hold the activation of {node}: name it among the run's neurons")
+        return self.neurons[node]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cache(Terms):
+    """A run with what recomputing from the middle of it needs.
+
+    Attributes:
+        resid_pre: per layer, the residual stream that its heads read.
+        gathered: of layers with a post-norm, each head's `z` before it takes on a scale.
+        mlp_in: per layer, the residual stream that its MLP reads: `resid_mid`, or `resid_pre` in parallel models.
+        q, k, v: per layer, queries, keys (both turned by their positions) and values.
+        turns: per layer, how positions turn queries and keys.
+    """
+
+    resid_pre: tuple[Float[Tensor, "n T d"], ...]
+    gathered: Mapping[int, Float[Tensor, "n T heads d_head"]]
+    mlp_in: tuple[Float[Tensor, "n T d"], ...]
+    q: tuple[Float[Tensor, "n heads T d_head"], ...]
+    k: tuple[Float[Tensor, "n kv_heads T d_head"], ...]
+    v: tuple[Float[Tensor, "n kv_heads T d_head"], ...]
+    turns: tuple[Turns, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Runs:
+    """Clean prompts with their corrupt partners, all of one length, as the model runs them.
+
+    Attributes:
+        clean: the run that is patched.
+        corrupt: the terms that are put into it.
+        means: for mean ablation, mean terms of each stratum (its first axis counts strata).
+        stratum: each prompt's stratum in `means`.
+    """
+
+    model: Transformer
+    clean_tokens: Int[Tensor, "n T"]
+    corrupt_tokens: Int[Tensor, "n T"]
+    clean: Cache
+    corrupt: Terms
+    means: Terms | None = None
+    stratum: Int[Tensor, " n"] | None = None
+
+    @property
+    def n(self) -> int:
+        return self.clean_tokens.shape[0]
+
+    @property
+    def length(self) -> int:
+        """Tokens in each prompt."""
+        return self.clean_tokens.shape[1]
+
+    def swapped(self) -> Runs:
+        """The same prompts with clean and corrupt exchanged, for denoising. Runs the model again."""
+        other = run(self.model, self.corrupt_tokens, self.clean_tokens, tuple(self.clean.neurons))
+        return replace(other, means=self.means, stratum=self.stratum)
+
+    def with_means(self, means: Terms, stratum: Int[Tensor, " n"]) -> Runs:
+        """The same runs, with the values that mean ablation puts in."""
+        return replace(self, means=means, stratum=stratum.to(self.clean_tokens.device))
+
+
+class Edits:
+    """What is changed in a forward pass, for some rows of the prompts; this one changes nothing."""
+
+    def attend(self, layer: int, attn: Attention, q: Tensor, k: Tensor, v: Tensor, rows: Rows) -> Tensor:
+        """`z` of every head [m, T, heads, d_head]; arguments as for `parts.attend`."""
+        return attend(attn, q, k, v)
+
+    def heads(self, layer: int, z: Tensor, rows: Rows) -> Tensor:
+        """What the heads of a layer write, as `Terms.z` has it [m, T, heads, d_head]."""
+        return z
+
+    def attn_out(self, layer: int, out: Tensor, rows: Rows) -> Tensor:
+        """What the heads of a layer write together, `b_O` included [m, T, d]."""
+        return out
+
+    def mlp(self, layer: int, term: Tensor, rows: Rows) -> Tensor:
+        """What the MLP of a layer writes [m, T, d]."""
+        return term
+
+
+@torch.inference_mode()
+def edited(model: Transformer, tokens: Int[Tensor, "n T"], edits: Edits) -> Cache:
+    """Prompts that have been run before, with some of the forward pass changed."""
+    return _filled(model, tokens.to(model.device).long(), _new_cache(model, *tokens.shape), edits)
+
+
+@torch.inference_mode()
+def run(
+    model: Transformer,
+    clean_tokens: Int[Tensor, "n T"],
+    corrupt_tokens: Int[Tensor, "n T"],
+    neurons: Sequence[Node] = (),
+    corrupt_stages: int | None = None,
+) -> Runs:
+    """Run clean prompts and their corrupt partners once and keep what patching needs.
+
+    Args:
+        neurons: those that experiments on these runs name.
+        corrupt_stages: how many stages of the corrupt run experiments take terms from, the heads of a layer being one
+            and its MLP the next; by default all.
+
+    Raises:
+        PatchError: the prompts of a pair differ in length, are empty, too long, or hold a token the model lacks.
+    """
+    if clean_tokens.shape != corrupt_tokens.shape or clean_tokens.ndim != 2:
+        raise PatchError(
+            f"clean prompts {tuple(clean_tokens.shape)} and corrupt prompts {tuple(corrupt_tokens.shape)} "
+            "must be as many and as long as each other"
+        )
+    clean, corrupt = (tokens.to(model.device).long() for tokens in (clean_tokens, corrupt_tokens))
+    for tokens, which in ((clean, "clean"), (corrupt, "corrupt")):
+        _check_tokens(model, tokens, which)
+    for node in neurons:
+        check_node(model, node)
+    shape = clean.shape[0], clean.shape[1]
+    cache = _filled(model, clean, _new_cache(model, *shape, neurons))
+    terms = _new_terms(model, *shape, neurons, corrupt_stages)
+    for rows, start in starts(first_difference(clean, corrupt)):
+        here = ship(rows, model.device)
+        _fill(model, corrupt[here], terms, here, start=min(start, shape[1] - 1), before=cache)
+    return Runs(model, clean, corrupt, cache, terms)
+
+
+def starts(first: Int[np.ndarray, " n"]) -> Iterator[tuple[Int[np.ndarray, " m"], int]]:
+    """Prompts that are run together from one position on, before which none of them differs from its partner."""
+    order = np.argsort(first, kind="stable")
+    edges = [0, *(1 + np.flatnonzero(np.diff(first[order]))), len(first)]
+    if len(edges) > MOST_STARTS + 1:  # in about equal parts
+        edges = sorted({edges[np.searchsorted(edges, i * len(first) // MOST_STARTS)] for i in range(MOST_STARTS + 1)})
+    for a, b in pairwise(edges):
+        for at in range(a, b, CHUNK):
+            rows = np.sort(order[at : min(at + CHUNK, b)])
+            yield rows, int(first[rows].min())
+
+
+@torch.inference_mode()
+def one_run(model: Transformer, tokens: Int[Tensor, "n T"]) -> Cache:
+    """Run prompts that have no partners, and keep of them what `run` keeps of clean ones; errors are those of `run`."""
+    tokens = tokens.to(model.device).long()
+    _check_tokens(model, tokens, "clean")
+    return _filled(model, tokens, _new_cache(model, *tokens.shape))
+
+
+@torch.inference_mode()
+def ends(
+    model: Transformer, tokens: Int[Tensor, "n T"], which: str = "clean", at_once: int = CHUNK
+) -> Float[Tensor, "n d"]:
+    """The residual streams at END, before the final norm, and nothing else; errors are those of `run`."""
+    tokens = tokens.to(model.device).long()
+    _check_tokens(model, tokens, which)
+    found = []
+    for part in tokens.split(at_once):
+        terms = _new_terms(model, *part.shape)
+        _fill(model, part, terms, slice(None))
+        found.append(terms.end)
+    return torch.cat(found)
+
+
+@torch.inference_mode()
+def ends_of_pairs(
+    model: Transformer, clean: Int[Tensor, "n T"], corrupt: Int[Tensor, "n T"], at_once: int = CHUNK
+) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n d"]]:
+    """The residual streams at END of clean prompts and of their partners, as of `ends`; errors are those of `run`."""
+    clean, corrupt = (tokens.to(model.device).long() for tokens in (clean, corrupt))
+    for tokens, which in ((clean, "clean"), (corrupt, "corrupt")):
+        _check_tokens(model, tokens, which)
+
+    def of_some(clean: Tensor, corrupt: Tensor) -> tuple[Tensor, Tensor]:
+        runs = run(model, clean, corrupt)  # let go of before the next are run
+        return runs.clean.end, runs.corrupt.end
+
+    found = [of_some(*pair) for pair in zip(clean.split(at_once), corrupt.split(at_once), strict=True)]
+    ends, others = zip(*found, strict=True)
+    return torch.cat(ends), torch.cat(others)
+
+
+@torch.inference_mode()
+def mean_terms(
+    model: Transformer,
+    tokens: Int[Tensor, "n T"],
+    stratum: Int[Tensor, " n"],
+    strata: int,
+    neurons: Sequence[Node] = (),
+    at_once: int = CHUNK,
+) -> Terms:
+    """Mean terms of the prompts of each stratum, position by position; memory does not grow with the prompts.
+
+    Args:
+        stratum: each prompt's stratum, from 0 to `strata` - 1; every stratum has a prompt.
+        at_once: prompts that run together.
+    """
+    tokens, stratum = tokens.to(model.device).long(), stratum.to(model.device)
+    _check_tokens(model, tokens, "corrupt")
+    total = _new_terms(model, strata, tokens.shape[1], neurons)
+    for tensor in _tensors(total):
+        tensor.zero_()
+    for start in range(0, len(tokens), at_once):
+        rows = slice(start, start + at_once)
+        part = _new_terms(model, len(tokens[rows]), tokens.shape[1], neurons)
+        _fill(model, tokens[rows], part, slice(None))
+        member = torch.nn.functional.one_hot(stratum[rows], strata).T.to(model.dtype)
+        for tensor, more in zip(_tensors(total), _tensors(part), strict=True):
+            tensor.add_((member @ more.flatten(1)).view_as(tensor))  # on a GPU `index_add_` adds in any order
+    count = torch.bincount(stratum, minlength=strata)
+    for tensor in _tensors(total):
+        tensor.div_(count.view(-1, *[1] * (tensor.ndim - 1)))
+    return total
+
+
+def _tensors(terms: Terms) -> list[Tensor]:
+    return [terms.embed, *terms.z, *terms.mlp, terms.end, *terms.neurons.values()]
+
+
+def _check_tokens(model: Transformer, tokens: Tensor, which: str) -> None:
+    n, length = tokens.shape
+    if not n or not length:
+        raise PatchError(f"there are no {which} prompts" if not n else f"the {which} prompts are empty")
+    if length > model.n_ctx:
+        raise PatchError(f"the {which} prompts have {length} tokens; {model.name} can be patched up to {model.n_ctx}")
+    bad = ((tokens < 0) | (tokens >= model.n_vocab)).any(dim=1).nonzero()
+    if len(bad):
+        raise PatchError(f"{which} prompt {int(bad[0]) + 1} holds a token that {model.name} does not have")
+
+
+# --- filling the caches -----------------------------------------------------------------------------
+
+
+def _filled(model: Transformer, tokens: Tensor, out: C, edits: Edits | None = None) -> C:
+    """Run prompts up to the last heads or MLP that there is room for."""
+    for start in range(0, len(tokens), CHUNK):
+        rows = slice(start, start + CHUNK)
+        _fill(model, tokens[rows], out, rows, edits)
+    return out
+
+
+def _fill(
+    model: Transformer,
+    tokens: Int[Tensor, "m T"],
+    out: Terms,
+    rows: Rows,
+    edits: Edits | None = None,
+    start: int = 0,
+    before: Cache | None = None,
+) -> None:
+    """Run prompts and write their activations into `rows` of a cache.
+
+    Args:
+        start: the first position that is run; up to there all is as in the same rows of `before`.
+    """
+    full = out if isinstance(out, Cache) else None
+    edits = edits or Edits()
+    resid = model.embed(tokens)[:, start:]
+    here = rows, slice(start, None)
+    if before is not None and start:
+        _copy_terms(before, out, rows, start)
+    out.embed[here] = resid
+    turns = full.turns if full else model.turns(tokens.shape[1])
+    for layer, block in enumerate(model.blocks[: len(out.z)]):
+        x = block.attn_norm(resid)
+        q, k, v = (block.attn.project(port, x, turns[layer][start:]).transpose(1, 2) for port in PORTS)
+        if before is not None and start:
+            k, v = (
+                torch.cat((seen[layer][rows, :, :start], own), dim=2) for seen, own in ((before.k, k), (before.v, v))
+            )
+        gathered = edits.attend(layer, block.attn, q, k, v, rows)
+        z, attended = block.attn.written(gathered, partial(edits.heads, layer, rows=rows))
+        out.z[layer][here] = z
+        if layer == len(out.mlp):
+            return
+        mid = resid + edits.attn_out(layer, attended, rows)
+        mlp_in = resid if model.parallel else mid
+        neurons = [node for node in out.neurons if node.layer == layer]
+        term, activations = block.mlp.written(block.mlp_norm(mlp_in), [node.index for node in neurons])
+        for node, activation in zip(neurons, activations, strict=True):
+            out.neurons[node][here] = activation
+        mlp = edits.mlp(layer, term, rows)
+        out.mlp[layer][here] = mlp
+        if full:
+            full.resid_pre[layer][rows] = resid
+            if layer in full.gathered:
+                full.gathered[layer][rows] = gathered
+            full.q[layer][rows], full.k[layer][rows], full.v[layer][rows] = q, k, v
+            if not model.parallel:
+                full.mlp_in[layer][rows] = mid
+        resid = mid + mlp
+    if len(out.mlp) == model.n_layers:
+        out.end[rows] = resid[:, -1]
+
+
+def _copy_terms(source: Terms, out: Terms, rows: Rows, until: int) -> None:
+    """Copy the terms of some prompts before a position."""
+    here = rows, slice(until)
+    out.embed[here] = source.embed[here]
+    for side in ("z", "mlp"):
+        for into, of in zip(getattr(out, side), getattr(source, side), strict=False):
+            into[here] = of[here]
+    for node, activation in out.neurons.items():
+        activation[here] = source.neurons[node][here]
+
+
+def _new_terms(
+    model: Transformer, n: int, length: int, neurons: Sequence[Node] = (), stages: int | None = None
+) -> Terms:
+    return Terms(**_term_tensors(model, n, length, neurons, 2 * model.n_layers if stages is None else stages))
+
+
+def _term_tensors(model: Transformer, n: int, length: int, neurons: Sequence[Node], stages: int) -> dict[str, Any]:
+    d, heads = model.d_model, model.n_heads
+    return {
+        "embed": _new(model, n, length, d),
+        "z": tuple(_new(model, n, length, heads, model.d_head) for _ in range((stages + 1) // 2)),
+        "mlp": tuple(_new(model, n, length, d) for _ in range(stages // 2)),
+        "end": _new(model, n if stages == 2 * model.n_layers else 0, d),
+        "neurons": {node: _new(model, n, length) for node in neurons},
+    }
+
+
+def _new_cache(model: Transformer, n: int, length: int, neurons: Sequence[Node] = ()) -> Cache:
+    layers = [block.attn for block in model.blocks]
+    resid_pre = tuple(_new(model, n, length, model.d_model) for _ in layers)
+    terms = _term_tensors(model, n, length, neurons, 2 * model.n_layers)
+    return Cache(
+        **terms,
+        resid_pre=resid_pre,
+        gathered={layer: torch.empty_like(terms["z"][layer]) for layer, attn in enumerate(layers) if attn.post},
+        mlp_in=resid_pre if model.parallel else tuple(_new(model, n, length, model.d_model) for _ in layers),
+        q=tuple(_new(model, n, attn.n_heads, length, attn.d_head) for attn in layers),
+        k=tuple(_new(model, n, attn.n_kv_heads, length, attn.d_head) for attn in layers),
+        v=tuple(_new(model, n, attn.n_kv_heads, length, attn.d_head) for attn in layers),
+        turns=model.turns(length),
+    )
+
+
+def _new(model: Transformer, *shape: int) -> Tensor:
+    return torch.empty(shape, dtype=model.dtype, device=model.device)
+
+
+# --- reading them -----------------------------------------------------------------------------------
+
+
+@torch.inference_mode()
+def baseline(model: Transformer, terms: Terms, readout: Readout) -> Float[Tensor, "n width"]:
+    """What the readout gives on a run that is not patched (`runs.clean` or `runs.corrupt`), in float32."""
+    return read(model, terms.end[:, None], torch.arange(len(terms.end), device=model.device), readout)[:, 0]
+
+
+def read(
+    model: Transformer, resid: Float[Tensor, "n m d"], prompts: Int[Tensor, " n"], readout: Readout
+) -> Float[Tensor, "n m width"]:
+    """What the readout gives on residual streams at END: `m` runs of each of `n` prompts."""
+    if readout.tokens is None:
+        assert readout.reduce is not None
+        n, m, _ = resid.shape
+        split = readout.at_once
+        rows = zip(resid.flatten(0, 1).split(split), prompts.repeat_interleave(m).split(split), strict=True)
+        out = torch.cat([readout.reduce(model.logits(part).float(), at) for part, at in rows])
+        return out.view(n, m, readout.width).float()
+    tokens = readout.tokens.to(model.device)[prompts]
+    logits = model.final_norm(resid) @ model.W_U[tokens].transpose(1, 2)
+    return model.capped(logits if model.b_U is None else logits + model.b_U[tokens].unsqueeze(1)).float()
+
+
+@torch.inference_mode()
+def patterns(model: Transformer, cache: Cache, layer: int, head: int) -> Float[Tensor, "n T T"]:
+    """The attention pattern of a head: from each position (axis 1) to each (axis 2)."""
+    attn = model.blocks[layer].attn
+    q, k = cache.q[layer][:, head], cache.k[layer][:, head // attn.group]
+    return attn.pattern(q @ k.transpose(1, 2))
+
+
+@torch.inference_mode()
+def attention(
+    model: Transformer, runs: Runs, head: Node, source: Int[Tensor, "n a"], target: Int[Tensor, "n b"]
+) -> Float[Tensor, "n a b"]:
+    """Clean attention of a head from each source to each target position; 0 where an index is -1."""
+    return at(patterns(model, runs.clean, head.layer, head.head), source, target)
+
+
+def at(
+    pattern: Float[Tensor, "n T T"], source: Int[Tensor, "n a"], target: Int[Tensor, "n b"]
+) -> Float[Tensor, "n a b"]:
+    """A pattern from each source to each target position; 0 where an index is -1."""
+    source, target = source.to(pattern.device), target.to(pattern.device)
+    rows = torch.arange(len(pattern), device=pattern.device)[:, None, None]
+    looked = pattern[rows, source[:, :, None], target[:, None, :]]
+    return looked * ((source >= 0)[:, :, None] & (target >= 0)[:, None, :])
+
+
+@torch.inference_mode()
+def changed(
+    runs: Runs, sender: Node, index: Int[Tensor, "n k"] | None = None, ablate: Ablation = "corrupt"
+) -> Bool[Tensor, " n"]:
+    """Whether what a patch puts in differs from what the sender writes, at the given positions (`None`: at any).
+
+    A corrupt term can only differ where the prompts do, at its position or before; below a millionth of the term's own
+    size a difference is rounding.
+    """
+    model = runs.model
+    clean = _term(model, runs.clean, sender)
+    if ablate == "corrupt":
+        before = (runs.clean_tokens != runs.corrupt_tokens).cumsum(dim=1) > 0
+        differs = before & unequal(clean, _term(model, runs.corrupt, sender))
+        if sender.is_part:  # where its whole writes the same, a part differs by rounding alone
+            differs &= unequal(*(_term(model, terms, sender.whole) for terms in (runs.clean, runs.corrupt)))
+    elif ablate == "zero":
+        differs = unequal(clean, torch.zeros_like(clean))
+    else:
+        assert runs.means is not None and runs.stratum is not None, "mean ablation needs means"
+        differs = unequal(clean, _term(model, runs.means, sender)[runs.stratum])
+    if index is None:
+        return differs.any(dim=1)
+    index = index.to(differs.device)
+    return (differs.gather(1, index.clamp_min(0)) & (index >= 0)).any(dim=1)
+
+
+def first_difference(clean: Int[Tensor, "n T"], corrupt: Int[Tensor, "n T"]) -> Int[np.ndarray, " n"]:
+    """The first token at which each prompt differs from its partner; `T` where none does."""
+    differs = (clean != corrupt).cpu().numpy()
+    return np.where(differs.any(axis=1), differs.argmax(axis=1), differs.shape[1])
+
+
+def unequal(clean: Float[Tensor, "n T _"], corrupt: Float[Tensor, "n T _"]) -> Bool[Tensor, "n T"]:
+    """Where two terms differ by more than rounding: by a millionth of their own size."""
+    size = torch.maximum(clean.abs().amax(dim=-1), corrupt.abs().amax(dim=-1))
+    return (clean - corrupt).abs().amax(dim=-1) > 1e-6 * size
+
+
+def _term(model: Transformer, terms: Terms, node: Node) -> Float[Tensor, "n T _"]:
+    """A node's term, a head's as its `z` and a neuron's as its activation, which are mapped onto it."""
+    match node.kind:
+        case "head":
+            return component(model, node, terms.z[node.layer][:, :, node.head])
+        case "mlp":
+            return terms.neuron(node)[..., None] if node.is_part else terms.mlp[node.layer]
+        case "embed":
+            return terms.embed
+    raise PatchError(f"{node} writes no term of the residual stream")
+
+
+# --- prompts of several lengths ---------------------------------------------------------------------
+
+
+def by_length(prompts: Sequence[Sequence[int]]) -> list[tuple[Int[Tensor, " m"], Int[Tensor, "m T"]]]:
+    """Prompts in groups of one length, without padding: (their places in `prompts`, their tokens), shortest first."""
+    places: dict[int, list[int]] = {}
+    for place, prompt in enumerate(prompts):
+        places.setdefault(len(prompt), []).append(place)
+    return [
+        (torch.tensor(group), torch.tensor([list(prompts[i]) for i in group]).view(len(group), length))
+        for length, group in sorted(places.items())
+    ]
+
+
+def in_order(parts: Sequence[tuple[Int[Tensor, " m"], Tensor]], dim: int) -> Tensor:
+    """Results of the groups of `by_length`, put back in the prompts' order along `dim`."""
+    order = torch.cat([places for places, _ in parts])
+    joined = torch.cat([values for _, values in parts], dim=dim)
+    return joined.index_select(dim, order.argsort().to(joined.device))

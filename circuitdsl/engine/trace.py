@@ -1,0 +1,277 @@
+"""Sparse attention decomposition: which upstream heads made a head attend where it does.
+
+Franco & Crovella 2024 (arXiv:2410.00340). The score of a head from token i to token j is `x_i Ω x_j`, where
+residuals are normed and have a 1 appended, and `Ω = [[W_Q W_K^T, W_Q b_K], [b_Q W_K^T, b_Q b_K]]`; the norm's gain and
+bias are folded in, and under LayerNorm, which leaves no mean to be read, W_Q and W_K are centred. In terms of its
+singular vectors it is `Σ_k σ_k (x_i u_k)(v_k x_j)`. The *signal* of a firing is the smallest set of terms, the
+largest first, whose sum reaches the whole score. What an upstream node adds to it is its output along `Σ_k s_k √σ_k
+u_k` (at i) or along `Σ_k s_k √σ_k v_k` (at j), over the signal, `s_k` the sign of `x_i u_k`, divided by the norm's
+scale. The senders of a side are the fewest heads that make up 70 % of all that heads add; each is traced in its turn
+where it fires itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from circuitdsl.circuit.nodes import EMBED, Node
+from circuitdsl.circuit.traced import Side
+from circuitdsl.engine import runs as engine
+from circuitdsl.engine.attend import pattern_of
+from circuitdsl.engine.memory import run_at_once
+from circuitdsl.errors import UserError
+from circuitdsl.models.parts import Norm, Transformer
+from circuitdsl.models.weights import AttentionWeights, weights_of
+
+#: a head fires where it gives a token at least this much of its attention
+FIRES = 0.5
+#: the share of all that upstream heads add which the senders make up
+COVERED = 0.7
+
+SIDES: tuple[Side, ...] = ("destination", "source")
+Added = tuple[tuple[Node, float], ...]
+
+
+class NotTraced(UserError):
+    """A model whose attention scores are not those of one matrix."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Omega:
+    """The singular value decomposition of a head's Ω; the last coordinate is that of the appended 1."""
+
+    values: Float[Tensor, " k"]
+    destination: Float[Tensor, "k d_plus_1"]
+    source: Float[Tensor, "k d_plus_1"]
+
+
+def omega(weights: AttentionWeights, head: Node) -> Omega:
+    """Ω of a head with its biases, the softmax's scale included; of rank d_head, and never made as a matrix."""
+    factors, norm, h = weights.factors(head.layer), weights.layers[head.layer][0], head.head
+    q = torch.cat((centred(norm, factors.W_Q[h], 0), factors.b_Q[h][None]))
+    k = torch.cat((centred(norm, factors.W_K[h], 0), factors.b_K[h][None]))
+    left, left_r = torch.linalg.qr(q)
+    right, right_r = torch.linalg.qr(k)
+    u, values, vh = torch.linalg.svd(factors.scale * left_r @ right_r.T)
+    return Omega(values.float(), (left @ u).T.float(), (vh @ right.T).float())
+
+
+def centred(norm: Norm, x: Tensor, dim: int = -1) -> Tensor:
+    """What a norm leaves of the residual stream's dimension: LayerNorm takes the mean out."""
+    return x - x.mean(dim, keepdim=True) if norm.kind == "layer" else x
+
+
+def signal(terms: Float[Tensor, " k"]) -> Int[Tensor, " s"]:
+    """The fewest terms, the largest first, whose sum reaches the sum of all.
+
+    >>> signal(torch.tensor([0.5, -1.0, 3.0, 0.1])).tolist()
+    [2]
+    """
+    order = terms.argsort(descending=True, stable=True)
+    reached = terms[order].double().cumsum(0) >= terms.double().sum() - 1e-6 * terms.abs().sum()
+    return order[: int(reached.int().argmax()) + 1]
+
+
+def covering(added: Sequence[tuple[Node, float]]) -> Added:
+    """The fewest nodes, the largest first, that make up 70 % of what all add; none where that is nothing."""
+    total = sum(value for _, value in added)
+    if total <= 0:
+        return ()
+    kept, sum_so_far = [], 0.0
+    for node, value in sorted(added, key=lambda item: -item[1]):
+        kept.append((node, value))
+        sum_so_far += value
+        if sum_so_far >= COVERED * total:
+            break
+    return tuple(kept)
+
+
+@dataclass(frozen=True, slots=True)
+class Firing:
+    """A head that attends from one token to another, and who made it so.
+
+    Attributes:
+        prompt: its number.
+        signal: which singular vectors of Ω make the score, the largest term first.
+        senders: for each side, the heads that make up 70 % of what heads add, and how much each adds.
+        heads: for each side, what all heads add together.
+        others: for each side, what the embedding and the MLPs add.
+    """
+
+    prompt: int
+    head: Node
+    destination: int
+    source: int
+    attention: float
+    score: float
+    signal: tuple[int, ...]
+    senders: dict[Side, Added]
+    heads: dict[Side, float]
+    others: dict[Side, Added]
+
+    def token(self, side: Side) -> int:
+        return self.destination if side == "destination" else self.source
+
+
+@dataclass(eq=False)
+class Tracer:
+    """Prompts of one length with everything that traces read; what is worked out is kept.
+
+    Raises:
+        NotTraced: the model turns queries and keys with the position.
+    """
+
+    model: Transformer
+    tokens: Int[Tensor, "n T"]
+    weights: AttentionWeights
+    cache: engine.Cache = field(init=False)
+    omegas: dict[Node, Omega] = field(default_factory=dict)
+    _patterns: dict[int, Tensor] = field(default_factory=dict)
+    _found: dict[tuple[int, Node, int], Firing | None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.weights.rotary:
+            raise NotTraced(
+                f"{self.model.name} turns queries and keys with the position (rotary), so that no one matrix Ω gives "
+                "its attention scores"
+            )
+        self.cache = engine.one_run(self.model, self.tokens)
+
+    def start(self, prompt: int, head: Node, sources: Iterable[int], targets: Container[int]) -> Firing | None:
+        """A head's firing from one of some tokens to one of others; None where it does not fire so."""
+        firings = (self.firing(prompt, head, token) for token in sources)
+        return next((one for one in firings if one and one.source in targets), None)
+
+    @torch.inference_mode()
+    def firing(self, prompt: int, head: Node, destination: int) -> Firing | None:
+        """What a head attends to from a token, where it fires; None where it does not.
+
+        It fires with at least half of its attention and a score of 0 or more; on the first token heads only rest.
+        """
+        key = (prompt, head, destination)
+        if key not in self._found:
+            row = self._pattern(head.layer)[prompt, head.head, destination]
+            source = int(row.argmax())
+            fires = head.layer > 0 and source > 0 and float(row[source]) >= FIRES
+            self._found[key] = self._explain(prompt, head, destination, source, float(row[source])) if fires else None
+        return self._found[key]
+
+    def _pattern(self, layer: int) -> Float[Tensor, "n heads T T"]:
+        if layer not in self._patterns:
+            attn, q, k = self.model.blocks[layer].attn, self.cache.q[layer], self.cache.k[layer]
+            heads = [pattern_of(attn, q[:, h], k[:, h // attn.group]) for h in range(attn.n_heads)]
+            self._patterns[layer] = torch.stack(heads, 1)
+        return self._patterns[layer]
+
+    def _explain(self, prompt: int, head: Node, i: int, j: int, attention: float) -> Firing | None:
+        parts = self.omega(head)
+        (x_i, scale_i), (x_j, scale_j) = (self.normed(prompt, head.layer, token) for token in (i, j))
+        along_i, along_j = parts.destination @ x_i, parts.source @ x_j
+        terms = parts.values * along_i * along_j
+        score = float(terms.sum())
+        if score < 0:
+            return None
+        chosen = signal(terms)
+        weigh = along_i[chosen].sign() * parts.values[chosen].sqrt()
+        directions = {
+            "destination": (weigh @ parts.destination[chosen, :-1] / scale_i, i),
+            "source": (weigh @ parts.source[chosen, :-1] / scale_j, j),
+        }
+        senders: dict[Side, Added] = {}
+        total: dict[Side, float] = {}
+        others: dict[Side, Added] = {}
+        for side in SIDES:
+            direction, token = directions[side]
+            heads, rest = self.added(prompt, head.layer, token, direction)
+            senders[side], total[side], others[side] = covering(heads), sum(value for _, value in heads), rest
+        return Firing(prompt, head, i, j, attention, score, tuple(chosen.tolist()), senders, total, others)
+
+    def omega(self, head: Node) -> Omega:
+        """Ω of a head, worked out once."""
+        if head not in self.omegas:
+            self.omegas[head] = omega(self.weights, head)
+        return self.omegas[head]
+
+    def normed(self, prompt: int, layer: int, token: int) -> tuple[Float[Tensor, " d_plus_1"], float]:
+        """A residual as the heads of a layer read it, without the norm's gain, a 1 appended; and the norm's scale."""
+        norm = self.model.blocks[layer].attn_norm
+        x = centred(norm, self.cache.resid_pre[layer][prompt, token].float())
+        scale = float((x.square().mean() + norm.eps).sqrt())
+        return torch.cat((x / scale, x.new_ones(1))), scale
+
+    def added(
+        self, prompt: int, layer: int, token: int, direction: Float[Tensor, " d"]
+    ) -> tuple[list[tuple[Node, float]], Added]:
+        """What every upstream head adds along a direction at a token; what the embedding and the MLPs do."""
+        heads = []
+        for below in range(layer):
+            attn = self.model.blocks[below].attn
+            along = (direction @ attn.o.weight.float()).unflatten(0, (attn.n_heads, attn.d_head))
+            values = (self.cache.z[below][prompt, token].float() * along).sum(-1).tolist()
+            heads += [(Node("head", below, h), value) for h, value in enumerate(values)]
+        rest = [(EMBED, float(self.cache.embed[prompt, token].float() @ direction))]
+        rest += [
+            (Node("mlp", below), float(self.cache.mlp[below][prompt, token].float() @ direction))
+            for below in range(layer)
+        ]
+        return heads, tuple(rest)
+
+    def written(self, prompt: int, head: Node, token: int) -> Float[Tensor, " d"]:
+        """The term that a head writes at a token."""
+        attn = self.model.blocks[head.layer].attn
+        return attn.out_head(head.head, self.cache.z[head.layer][prompt, token, head.head]).float()
+
+    def traced(self, firing: Firing) -> Iterator[Firing]:
+        """A firing, the firings of its senders, theirs, and so on; each once."""
+        seen = {(firing.head, firing.destination)}
+        pending = [firing]
+        while pending:
+            now = pending.pop()
+            yield now
+            for side in SIDES:
+                for sender, _ in now.senders[side]:
+                    place = (sender, now.token(side))
+                    if place not in seen:
+                        seen.add(place)
+                        before = self.firing(now.prompt, *place)
+                        pending += [before] if before else []
+
+
+def fired(
+    model: Transformer,
+    prompts: Sequence[Sequence[int]],
+    head: Node,
+    sources: Sequence[Sequence[int]],
+    targets: Sequence[Sequence[int]],
+    max_memory: int | None = None,
+) -> list[Firing | None]:
+    """Each prompt's firing of a head from one of some tokens to one of others; None where it does not fire.
+
+    Raises:
+        NotTraced: the model turns queries and keys with the position.
+    """
+    found: list[Firing | None] = [None] * len(prompts)
+    for numbers, tracer in tracers(model, prompts, max_memory):
+        for place, number in enumerate(numbers):
+            found[number] = tracer.start(place, head, sources[number], targets[number])
+    return found
+
+
+def tracers(
+    model: Transformer, prompts: Sequence[Sequence[int]], max_memory: int | None = None
+) -> Iterator[tuple[list[int], Tracer]]:
+    """Tracers for prompts, by length and as many at once as fit: (their numbers, tracer)."""
+    weights = weights_of(model)
+    omegas: dict[Node, Omega] = {}
+    for places, tokens in engine.by_length(prompts):
+        numbers = np.asarray(places).tolist()
+        at_once = run_at_once(model, tokens.shape[1], max_memory)
+        for start in range(0, len(numbers), at_once):
+            part = slice(start, start + at_once)
+            yield numbers[part], Tracer(model, tokens[part], weights, omegas)

@@ -1,0 +1,165 @@
+"""Matched random edges: what a claim that something `matters` must stand out from (semantics: verdicts).
+
+Pairs of the same kind (sender kind, receiver input, position), first into the same receiver, then into others of its
+layer; for groups, random groups of the same size. A counterpart keeps the shape of the claimed patch: every sender is
+exchanged for another one, at the positions and into the inputs that the claimed one had. Pairs that the spec claims
+elsewhere are left out, and so are nodes that it knocks out. A singular component is matched with those of the same
+number in other heads, a neuron with others of its layer.
+
+The members of a group may stand in its null, in other company: a group that matters by one member alone must not look
+rare only because no random group was allowed to have that member. So a random group is as rare as it should be, in 5 %
+of the cases at the most.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping, Set
+from dataclasses import replace
+
+from circuitdsl.circuit.catalogue import ModelShape
+from circuitdsl.circuit.claims import Circuit
+from circuitdsl.circuit.measurements import NodeEffect
+from circuitdsl.circuit.nodes import EMBED, Edge, Input, Node, Site
+from circuitdsl.measurements.requests import EdgeRequest, NodeRequest
+
+#: members of a null, where there are that many
+SIZE = 40
+#: draws before a null is taken to have no more members
+TRIES = 20 * SIZE
+
+Swap = dict[Node, Node]
+
+
+class Nulls:
+    """The nulls of one circuit in a model of one shape; the same spec always gets the same ones."""
+
+    def __init__(self, circuit: Circuit, shape: ModelShape) -> None:
+        self.circuit = circuit
+        self.shape = shape
+        self.claimed = {edge for _, member in circuit.edges() for edge in member.edges}
+        #: the same of the whole nodes whose parts are claimed
+        self.with_parts = {replace(edge, sender=edge.sender.whole) for edge in self.claimed if edge.sender.is_part}
+        effects = (claim.measurement for claim in circuit.claims if isinstance(claim.measurement, NodeEffect))
+        self.named = {node for group in circuit.groups for node in group.nodes}
+        self.named |= {site.node for effect in effects for site in effect.sites}
+        conditions = (claim.under.effect for claim in circuit.claims if claim.under)
+        self.named |= {s.node for effect in conditions if isinstance(effect, NodeEffect) for s in effect.sites}
+
+    def of_edges(self, request: EdgeRequest) -> tuple[EdgeRequest, ...]:
+        """Random counterparts of a patch: other senders into its receivers, then into others of their layers."""
+        rng = random.Random(repr(request))
+        found: dict[tuple[Edge, ...], None] = {}
+        for swap in self._swaps(request, rng):
+            edges = tuple(sorted({_swapped(edge, swap) for edge in request.edges}))
+            free = (self._free(edge) or (len(swap) > 1 and edge in request.edges) for edge in edges)
+            if len(edges) == len(request.edges) and set(edges) != set(request.edges) and all(free):
+                found[edges] = None
+            if len(found) == SIZE:
+                break
+        return tuple(EdgeRequest(edges, request.via_mlps, request.direction) for edges in found)
+
+    def of_sites(self, request: NodeRequest) -> tuple[NodeRequest, ...]:
+        """Random nodes of the same kinds at the same positions, none of them named by the spec elsewhere."""
+        rng = random.Random(repr(request))
+        nodes = sorted({site.node for site in request.sites})
+        named = self.named - set(nodes) if len(nodes) > 1 else self.named
+        pools = {kind: [n for n in self._nodes(kind) if _unnamed(n, named)] for kind in map(_kind, nodes)}
+        found: dict[tuple[Site, ...], None] = {}
+        for swap in _draws(nodes, pools, rng):
+            sites = tuple(sorted(Site(swap[site.node], site.position) for site in request.sites))
+            if set(sites) != set(request.sites):
+                found[sites] = None
+            if len(found) == SIZE:
+                break
+        return tuple(NodeRequest(sites, request.ablate, request.direction, request.under) for sites in found)
+
+    def _swaps(self, request: EdgeRequest, rng: random.Random) -> Iterator[Swap]:
+        """Exchanges of senders, receivers kept; then of senders and receivers both."""
+        senders = sorted({edge.sender for edge in request.edges})
+        receivers = sorted({edge.receiver.node for edge in request.edges})
+        last = max(node.stage(self.shape.parallel) for node in receivers)
+        early = {
+            kind: [node for node in self._nodes(kind) if node.stage(self.shape.parallel) < last]
+            for kind in map(_kind, senders)
+        }
+        mine = set(senders) if len(senders) > 1 else set()
+        free = {kind: [n for n in pool if n in mine or self._unclaimed(n, request)] for kind, pool in early.items()}
+        if len(senders) == 1:
+            (pool,) = free.values()
+            yield from ({senders[0]: other} for other in rng.sample(pool, len(pool)))
+        else:
+            yield from _draws(senders, free, rng)
+        for swap in _draws(senders, early, rng):
+            yield swap | self._other_receivers(receivers, rng)
+
+    def _other_receivers(self, receivers: list[Node], rng: random.Random) -> Swap:
+        """Every receiving head exchanged for one of its layer, no two for the same."""
+        swap: Swap = {}
+        for node in receivers:
+            if node.kind == "head":
+                heads = [Node("head", node.layer, head) for head in range(self.shape.n_heads)]
+                swap[node] = rng.choice([head for head in heads if head not in swap.values()])
+        return swap
+
+    def _unclaimed(self, sender: Node, request: EdgeRequest) -> bool:
+        """Whether the spec claims nothing of a sender into the inputs of a patch."""
+        inputs = {(edge.receiver, edge.position) for edge in request.edges}
+        return not any(self._claimed(Edge(sender, receiver, position)) for receiver, position in inputs)
+
+    def _claimed(self, edge: Edge) -> bool:
+        """Whether the spec claims an edge, or one of the whole head or of a part."""
+        if edge in self.claimed:
+            return True
+        if edge.sender.kind == "head" and edge.sender.is_part:
+            return replace(edge, sender=edge.sender.whole) in self.claimed
+        return edge in self.with_parts
+
+    def _free(self, edge: Edge) -> bool:
+        """Whether an edge exists and the spec does not claim it."""
+        earlier = edge.sender.stage(self.shape.parallel) < edge.receiver.node.stage(self.shape.parallel)
+        return earlier and not self._claimed(edge)
+
+    def _nodes(self, like: Node) -> list[Node]:
+        """Every node of a kind: heads, their components of one number, MLPs, the neurons of a layer."""
+        layers, heads = range(self.shape.n_layers), range(self.shape.n_heads)
+        match like.kind:
+            case "head":
+                return [Node("head", layer, head, like.index) for layer in layers for head in heads]
+            case "mlp" if like.is_part:
+                return [Node("mlp", like.layer, index=i) for i in range(self.shape.d_mlp or 0)]
+            case "mlp":
+                return [Node("mlp", layer) for layer in layers]
+            case _:
+                return [EMBED]
+
+
+def _kind(node: Node) -> Node:
+    """What a node's counterparts have in common, as a node without the rest."""
+    if node.kind == "head":
+        return Node("head", index=node.index)
+    return Node("mlp", node.layer, index=0) if node.is_part else Node(node.kind)
+
+
+def _unnamed(node: Node, named: Set[Node]) -> bool:
+    """Whether a node is not among some, nor the head that it is a part of, nor a part of it."""
+    if node in named or (node.kind == "head" and node.whole in named):
+        return False
+    return node.is_part or all(other.whole != node for other in named)
+
+
+def _swapped(edge: Edge, swap: Swap) -> Edge:
+    receiver = Input(swap.get(edge.receiver.node, edge.receiver.node), edge.receiver.port)
+    return Edge(swap.get(edge.sender, edge.sender), receiver, edge.position)
+
+
+def _draws(nodes: list[Node], pools: Mapping[Node, list[Node]], rng: random.Random) -> Iterator[Swap]:
+    """Random exchanges of nodes for distinct ones of the same kind; none where a pool is too small."""
+    by_kind = {kind: [node for node in nodes if _kind(node) == kind] for kind in sorted(pools)}
+    if any(len(pools[kind]) < len(mine) for kind, mine in by_kind.items()):
+        return
+    for _ in range(TRIES):
+        swap: Swap = {}
+        for kind, mine in by_kind.items():
+            swap |= zip(mine, rng.sample(pools[kind], len(mine)), strict=True)
+        yield swap

@@ -1,0 +1,162 @@
+"""What is known already of a task on a model: which numbers a store holds, and under which names.
+
+A number is found again only where everything is the same that it depends on: the weights and what the model computes
+with them, the code that measures, torch, the device, the number format and the number of threads, the metric, the
+patch, and of the prompt its tokens, its answers and where the positions in question stand; for mean ablation also the
+prompts that the means are taken over.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from circuitdsl.circuit.measurements import Metric
+from circuitdsl.circuit.nodes import Position
+from circuitdsl.engine.runs import ends
+from circuitdsl.measurements.requests import Request, positions_of, uses_means
+from circuitdsl.models.parts import Transformer
+from circuitdsl.models.products import prefers_one_dnn
+from circuitdsl.tasks.dataset import PromptPair
+from circuitdsl.verify.store import Numbers, Store, digest
+from circuitdsl.version import __version__
+
+Array = np.ndarray
+#: prompts by which a generator's further prompts are recognised: another word list, say, would have changed them
+RECOGNISED = 32
+#: folders of the package whose code makes the numbers
+_CODE = ("engine", "measurements", "models", "verify")
+
+
+@dataclass
+class Memory:
+    """The numbers of one task on one model that a store knows.
+
+    Attributes:
+        model: hash of the model, of the code that measures, and of the machine.
+        context: hash of everything but the request and the prompt.
+        means: makes the prompts that means are taken over.
+        means_are: what fixes these, if the first of them are `pairs`; empty where only they themselves say it.
+        asked, found: numbers asked for, but for those that this run made, and those among them that were known.
+    """
+
+    store: Store
+    model: bytes
+    context: bytes
+    pairs: Sequence[PromptPair]
+    means: Callable[[], Sequence[PromptPair]]
+    means_are: str = ""
+    asked: int = 0
+    found: int = 0
+    _names: dict[Request, bytes] = field(default_factory=dict, repr=False)
+    _prompts: dict[tuple[object, ...], list[bytes]] = field(default_factory=dict, repr=False)
+    _means_digest: bytes = b""
+
+    def name(self, request: Request) -> bytes:
+        """The hash under which a request's numbers are kept."""
+        if request not in self._names:
+            means = self._digest_of_means() if uses_means(request) else b""
+            self._names[request] = digest(self.context, repr(request).encode(), means)
+        return self._names[request]
+
+    def prompts(self, request: Request, indices: Array) -> list[bytes]:
+        """Hashes of prompts, as far as a request depends on them."""
+        key = (positions_of(request), uses_means(request))
+        if key not in self._prompts:
+            self._prompts[key] = [self._prompt(pair, *key) for pair in self.pairs]
+        return [self._prompts[key][i] for i in indices]
+
+    def _prompt(self, pair: PromptPair, positions: Sequence[Position], means: bool) -> bytes:
+        places = [(str(position), list(pair.positions.get(position.name, ()))) for position in positions]
+        return _hash([_scored(pair), sorted(places), pair.stratum if means else ""])
+
+    def _digest_of_means(self) -> bytes:
+        """A hash of the prompts that means are taken over; thousands are not made only to be recognised."""
+        if not self._means_digest:
+            known = bool(self.means_are) and len(self.pairs) >= RECOGNISED
+            prompts = [(pair.corrupt_tokens, pair.stratum) for pair in (self.pairs if known else self.means())]
+            self._means_digest = _hash([self.means_are if known else "", prompts])
+        return self._means_digest
+
+    def of_means(self, what: str, compute: Callable[[], float]) -> float:
+        """Something about the prompts that means are taken over, known or computed."""
+        name = digest(self.context, what.encode(), self._digest_of_means())
+        return float(self._all(name, [_hash(what)], lambda: np.asarray([compute()]))[0])
+
+    def scores(self, side: str, metric: Metric, compute: Callable[[], Array]) -> Array:
+        """A metric of the unpatched runs of all prompts, known or computed."""
+        name = digest(self.context, f"{side} run: {metric}".encode())
+        return self._all(name, [_hash(_scored(pair)) for pair in self.pairs], compute)
+
+    def of_model(self, what: bytes, pairs: Sequence[PromptPair], compute: Callable[[], Array]) -> Array:
+        """Something about the unpatched runs of some prompts that does not depend on the metric, known or computed."""
+        prompts = [_hash([pair.clean_tokens, pair.corrupt_tokens]) for pair in pairs]
+        return self._all(digest(self.model, what), prompts, compute)
+
+    def of_prompts(self, request: Request, compute: Callable[[], Array]) -> Array:
+        """A request's numbers on all prompts, known or computed."""
+        return self._all(self.name(request), self.prompts(request, np.arange(len(self.pairs))), compute)
+
+    def _all(self, name: bytes, prompts: Sequence[bytes], compute: Callable[[], Array]) -> Array:
+        known = self.store.read([name]).get(name, {})
+        if all(prompt in known for prompt in prompts):
+            return np.asarray([known[prompt][0] for prompt in prompts])
+        values = compute()
+        self.store.write({name: Numbers(values, np.ones(len(values), bool))}, {name: prompts})
+        return values
+
+
+def memory(
+    store: Store,
+    model: Transformer,
+    pairs: Sequence[PromptPair],
+    metric: Metric,
+    means: Callable[[], Sequence[PromptPair]],
+    means_are: str = "",
+) -> Memory:
+    """What a store knows of some prompts on a model, scored by a metric."""
+    of_model = digest(_code(), _machine(model), model_digest(model))
+    return Memory(store, of_model, digest(of_model, str(metric).encode()), pairs, means, means_are)
+
+
+@cache
+def _code() -> bytes:
+    """The code that measures, and the library that it computes with."""
+    root = Path(__file__).parent.parent
+    files = sorted(file for folder in _CODE for file in (root / folder).rglob("*.py"))
+    versions = f"{__version__} {torch.__version__} {np.__version__}"
+    return digest(versions.encode(), *(file.read_bytes() for file in files))
+
+
+def _machine(model: Transformer) -> bytes:
+    kind = model.device.type
+    if kind == "cuda":
+        return f"{kind} {torch.cuda.get_device_name(model.device)} {model.dtype}".encode()
+    products = "oneDNN" if prefers_one_dnn() else "default"
+    return f"{kind} {torch.get_num_threads()} {products} {model.dtype}".encode()
+
+
+@torch.inference_mode()
+def model_digest(model: Transformer) -> bytes:
+    """The weights' own hash, and one of what the model makes of a few tokens: its configuration counts as well."""
+    length = min(24, model.n_ctx)
+    tokens = torch.arange(2 * length).view(2, length) % model.n_vocab
+    found = ends(model, tokens)
+    sample = model.logits(found)[:, :64]
+    heads = [(b.attn.n_heads, b.attn.n_kv_heads, b.attn.scale, b.attn.window) for b in model.blocks]
+    numbers = (t.double().cpu().numpy().tobytes() for t in (found, sample))
+    return digest(model.sha256.encode(), repr((heads, model.n_ctx)).encode(), *numbers)
+
+
+def _scored(pair: PromptPair) -> list[Sequence[int]]:
+    return [pair.clean_tokens, pair.corrupt_tokens, pair.answers, pair.distractors, pair.corrupt_answers]
+
+
+def _hash(value: object) -> bytes:
+    return digest(json.dumps(value).encode())

@@ -1,0 +1,302 @@
+"""What verifying a circuit will run, counted from prompts and shapes alone: no weight is read and nothing is run.
+
+Counts follow `verify`: behaviour and nulls first, then looks at more and more prompts. How many looks a claim needs is
+known only once it is measured, so that work is a range: the first look, and all prompts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from circuitdsl.circuit.claims import Circuit
+from circuitdsl.circuit.measurements import Metric
+from circuitdsl.circuit.nodes import Node
+from circuitdsl.engine.batch_index import Where, all_names
+from circuitdsl.engine.batch_index import plan as sorted_out
+from circuitdsl.engine.batches import entries
+from circuitdsl.engine.calibrate import Machine
+from circuitdsl.engine.count import floor_by_prompt
+from circuitdsl.engine.experiment import Experiment
+from circuitdsl.engine.experiments import experiment_of
+from circuitdsl.engine.memory import BATCH, CHUNK, allowed, in_parts, prompt_bytes, prompts_at_once, refuse_too_little
+from circuitdsl.engine.positions import token_indices
+from circuitdsl.engine.runs import first_difference
+from circuitdsl.engine.via_mlps import passing, wanted
+from circuitdsl.measurements.requests import (
+    AttentionRequest,
+    AttributionRequest,
+    BehaviourRequest,
+    ChangedRequest,
+    NodeRequest,
+    Request,
+    ScoreRequest,
+    Subgraph,
+    TraceRequest,
+    holds_runs_twice,
+    is_scored,
+    needs_runs,
+    patches_of,
+    positions_of,
+)
+from circuitdsl.models.outline import products
+from circuitdsl.models.parts import Transformer
+from circuitdsl.tasks.dataset import Dataset
+from circuitdsl.verdict.sampling import plan_looks
+from circuitdsl.verdict.weighing import NULL_PROMPTS
+from circuitdsl.verify.bench import present
+from circuitdsl.verify.plan import ClaimPlan, plan, shape_of
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Counted work.
+
+    Attributes:
+        block_positions: blocks recomputed downstream of patches, at one position of one run each.
+        flow_positions: MLPs computed for edges via MLPs, at one position each.
+        run_tokens: tokens that go through the whole model: clean and corrupt runs, and runs for means.
+        passes: live passes, and whole runs, each of them many small operations a layer.
+    """
+
+    block_positions: int = 0
+    flow_positions: int = 0
+    run_tokens: int = 0
+    passes: int = 0
+
+    def __add__(self, other: Work) -> Work:
+        return Work(
+            self.block_positions + other.block_positions,
+            self.flow_positions + other.flow_positions,
+            self.run_tokens + other.run_tokens,
+            self.passes + other.passes,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TaskWork:
+    """What one task of a circuit takes.
+
+    Attributes:
+        looks: prompts measured at each look.
+        tokens: the shortest and the longest prompt.
+        claims: claims that are checked on the task.
+        requests: what these ask for, every claim counted alone.
+        experiments: distinct patches among that, after merging over claims.
+        nulls: distinct patches of matched random edges and nodes.
+        reads: distinct readings of attention in the clean run.
+        least, most: work if every claim is decided at the first look, and if one needs all prompts.
+        uncounted: traces, and scores on random tokens, which make runs of their own that this count leaves out.
+    """
+
+    task: str
+    prompts: int
+    looks: tuple[int, ...]
+    tokens: tuple[int, int]
+    claims: int
+    requests: int
+    experiments: int
+    nulls: int
+    reads: int
+    least: Work
+    most: Work
+    uncounted: int = 0
+
+
+def workload(
+    circuit: Circuit,
+    model: Transformer,
+    datasets: dict[str, Dataset],
+    mean_prompts: int,
+    early_stop: bool = True,
+    max_memory: int | None = None,
+) -> tuple[TaskWork, ...]:
+    """What `verify` would run for each task.
+
+    Args:
+        model: only its shape is looked at.
+        datasets: the prompts of each task, by its name in the spec.
+        mean_prompts: prompts that means are taken over, where there are not more.
+        max_memory: bytes that measuring may take beside the model.
+
+    Raises:
+        UserError: that is too little for a single prompt.
+    """
+    plans = plan(circuit, shape_of(model))
+    return tuple(
+        _task_work(
+            [p for p in plans if p.task == name],
+            _Prompts(model, data, max_memory),
+            name,
+            circuit.metric,
+            mean_prompts,
+            early_stop,
+        )
+        for name, data in datasets.items()
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Prompts:
+    """The prompts of one task on a model, and the memory that they may take."""
+
+    model: Transformer
+    data: Dataset
+    max_memory: int | None
+
+    def lengths(self, indices: np.ndarray) -> np.ndarray:
+        return np.asarray([len(self.data.pairs[i].clean_tokens) for i in indices])
+
+    def parts(self, indices: np.ndarray, twice: bool = False) -> list[np.ndarray]:
+        """Prompts of one length, as many at a time as are measured together."""
+        return [indices[places] for places in in_parts(self.model, self.lengths(indices), self.max_memory, twice)]
+
+
+def _task_work(
+    plans: Sequence[ClaimPlan], prompts: _Prompts, name: str, metric: Metric, mean_prompts: int, early_stop: bool
+) -> TaskWork:
+    data, everything = prompts.data, np.arange(len(prompts.data.pairs))
+    lengths = prompts.lengths(everything)
+    refuse_too_little(prompts.model, int(lengths.max()), prompts.max_memory)
+    asked = [request for p in plans for request in p.requests]
+    requests = [_like_a_patch(request, metric) for request in dict.fromkeys(asked)]
+    patches = [r for r in requests if is_scored(r)]
+    reads = [r for r in requests if isinstance(r, AttentionRequest)]
+    looks = plan_looks(len(data.pairs), early_stop).sizes
+    start = _runs(prompts, prompts.parts(everything)) + _means(patches, data, mean_prompts) + _null_work(plans, prompts)
+    steps = [_measuring(prompts, requests, everything[a:b]) for a, b in zip((0, *looks), looks, strict=False)]
+    return TaskWork(
+        task=name,
+        prompts=len(data.pairs),
+        looks=looks,
+        tokens=(int(lengths.min()), int(lengths.max())),
+        claims=len(plans),
+        requests=len(asked),
+        experiments=len({experiment_of(r) for r in patches}),
+        nulls=len({experiment_of(r) for p in plans for part in p.parts for r in part.null}),
+        reads=len(reads),
+        uncounted=sum(isinstance(r, ScoreRequest | TraceRequest) for r in requests),
+        least=start + steps[0],
+        most=sum(steps, start),
+    )
+
+
+def _null_work(plans: Sequence[ClaimPlan], prompts: _Prompts) -> Work:
+    """The nulls' patches, on the first prompts of each claim that has a null; the same prompts go together."""
+    everything = np.arange(len(prompts.data.pairs))
+    wanted: dict[bytes, tuple[np.ndarray, dict[Request, None]]] = {}
+    for p in plans:
+        nulls = [request for part in p.parts for request in part.null_requests]
+        here = np.logical_and.reduce([present(prompts.data, request, everything) for request in p.requests])
+        first = np.flatnonzero(here)[:NULL_PROMPTS]
+        if nulls and len(first):
+            wanted.setdefault(first.tobytes(), (first, {}))[1].update(dict.fromkeys(nulls))
+    return sum((_measuring(prompts, list(nulls), first) for first, nulls in wanted.values()), Work())
+
+
+def _like_a_patch(request: Request, metric: Metric) -> Request:
+    """A request for the task's metric under a condition asks for what the condition's own patch gives."""
+    if isinstance(request, BehaviourRequest) and request.metric == metric and request.under is not None:
+        return request.under
+    return request
+
+
+def _means(patches: Sequence[Request], data: Dataset, mean_prompts: int) -> Work:
+    if not any(isinstance(r, NodeRequest) and r.ablate == "mean" for r in patches):
+        return Work()
+    length = float(np.mean([len(pair.corrupt_tokens) for pair in data.pairs]))
+    prompts = max(mean_prompts, len(data.pairs))
+    return Work(run_tokens=round(prompts * length), passes=-(-prompts // CHUNK))
+
+
+def _runs(prompts: _Prompts, parts: Sequence[np.ndarray], times: int = 2) -> Work:
+    """Whole runs of some prompts: the clean and the corrupt one, or more of them."""
+    tokens = sum(int(prompts.lengths(part).sum()) for part in parts)
+    return Work(run_tokens=times * tokens, passes=times * len(parts))
+
+
+def _measuring(prompts: _Prompts, requests: Sequence[Request], indices: np.ndarray) -> Work:
+    """One call of `measure`: the runs of its prompts, and every distinct patch on them."""
+    if not any(map(needs_runs, requests)):
+        return Work()
+    parts = prompts.parts(indices, holds_runs_twice(requests))
+    swapped = any(patch.direction == "denoise" for request in requests for patch in patches_of(request))
+    changed = {request.intervention for request in requests if isinstance(request, ChangedRequest)}
+    runs = _runs(prompts, parts, 2 + 2 * swapped + len(changed))
+    return sum((_on_part(prompts, requests, part) for part in parts), runs)
+
+
+def _on_part(prompts: _Prompts, requests: Sequence[Request], part: np.ndarray) -> Work:
+    """What runs in batches, on prompts of one length."""
+    model, pairs = prompts.model, [prompts.data.pairs[i] for i in part]
+    circuits = {request for request in requests if isinstance(request, Subgraph)}
+    whole = (model.n_layers - 1) * len(pairs[0].clean_tokens) + 1  # in the last layer END alone goes on
+    alone = len(circuits) * len(pairs) * whole
+    work = Work(block_positions=alone, passes=len({circuit.kind for circuit in circuits}))
+    clean, corrupt = (torch.tensor([getattr(p, side) for p in pairs]) for side in ("clean_tokens", "corrupt_tokens"))
+    names = dict.fromkeys(p for request in requests if patches_of(request) for p in positions_of(request))
+    places = {p: token_indices(pairs, [p]) for p in names}
+    where = Where.of(places, len(pairs), clean.shape[1], first_difference(clean, corrupt))
+    for distinct, layers in _together(requests, model.n_layers):
+        work += _patching(model, distinct, where, layers)
+    return work
+
+
+def _together(requests: Sequence[Request], n_layers: int) -> Iterator[tuple[list[Experiment], int]]:
+    """Distinct patches that run together, and how many layers have MLPs that matter to what is looked at."""
+    groups: dict[tuple[object, ...], dict[Experiment, int]] = {}
+    for request in requests:
+        if not patches_of(request):
+            continue
+        experiment, layers = experiment_of(request), n_layers
+        key: tuple[object, ...] = (request.metric if isinstance(request, BehaviourRequest) else None,)
+        if isinstance(request, AttentionRequest):
+            key, layers = (AttentionRequest, request.under), max(head.layer for head in request.heads)
+        elif isinstance(request, AttributionRequest):
+            key, layers = (AttributionRequest, request.under), 1 + max(node.layer for node in request.nodes)
+        group = groups.setdefault((*key, experiment.direction), {})
+        group[experiment] = max(layers, group.get(experiment, 0))
+    for group in groups.values():
+        yield list(group), max(group.values())
+
+
+def _patching(model: Transformer, experiments: Sequence[Experiment], where: Where, layers: int) -> Work:
+    """Distinct patches of one direction on prompts of one length, followed through the MLPs of some layers."""
+    plans = [sorted_out(experiment, model) for experiment in experiments]
+    flow = 0
+    for route, stages in wanted(plans, model).items():
+        first = min(sender.stage(model.parallel) for sender, _ in route[0])
+        mlps = [Node("mlp", layer) for layer in range(model.n_layers)]
+        between = (mlp for mlp in mlps if first < mlp.stage(model.parallel) < max(stages))
+        points = where.mask(all_names(route[0]), any(one.fixed for one in plans))
+        flow += sum(int((passing(where, route, mlp) & points).sum()) for mlp in between)
+    return Work(
+        block_positions=sum(int(floor_by_prompt(model, e, where, layers).sum()) for e in experiments),
+        flow_positions=flow,
+        passes=sum(1 for _ in entries(plans, where, model.n_layers)),
+    )
+
+
+#: what weighing one claim takes, in layers of a plain run on one token
+_WEIGHING = 200
+
+
+def seconds(model: Transformer, task: TaskWork, work: Work, machine: Machine) -> float:
+    """An estimate of the time that work takes: of measuring and weighing, without loading and making prompts."""
+    block = products(model.blocks[0])
+    positions = work.block_positions + work.run_tokens * model.n_layers
+    mlps = work.flow_positions * products(model.blocks[0].mlp) / block
+    return machine.seconds(positions + mlps, work.passes, model.n_layers) + task.claims * _WEIGHING * machine.layer
+
+
+def memory(model: Transformer, work: Sequence[TaskWork], device: torch.device, max_memory: int | None = None) -> int:
+    """Bytes that measuring takes at the most, weights aside: the runs of some prompts, and one batch of patched runs.
+
+    Counts activations only; a Python process with torch and transformers takes about half a gigabyte besides.
+    """
+    together = [min(prompts_at_once(model, t.tokens[1], max_memory), t.prompts) for t in work]
+    most = [n * prompt_bytes(model, t.tokens[1]) for n, t in zip(together, work, strict=True)]
+    return max(most, default=0) + int(allowed(device, max_memory) * BATCH)

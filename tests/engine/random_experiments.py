@@ -1,0 +1,66 @@
+"""Hypothesis strategies for edges, knock-outs and experiments on a model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import strategies as st
+
+from circuitdsl.circuit.nodes import LOGITS, Edge, Input, Node, Position, Site
+from circuitdsl.engine.experiment import Experiment
+from circuitdsl.engine.reference import nodes
+from circuitdsl.models.parts import Transformer
+from tests.engine.small_models import NEURONS
+
+NAMES = ("A", "B", "END", "*")
+
+
+def inputs(model: Transformer) -> list[Input]:
+    """Every receiver input of a model."""
+    ports = {"head": ("q", "k", "v"), "mlp": ("in",), "logits": ("in",), "embed": ()}
+    return [Input(node, port) for node in nodes(model) for port in ports[node.kind]]
+
+
+def parts(model: Transformer) -> list[Node]:
+    """A few singular components of every head, and neurons of every MLP."""
+    every = {"head": (0, 1, model.d_head - 1), "mlp": NEURONS}
+    return [replace(node, index=i) for node in nodes(model) for i in every.get(node.kind, ())]
+
+
+def senders(model: Transformer, receiver: Node) -> list[Node]:
+    """Every node that can send to a receiver, and parts of them."""
+    stage = receiver.stage(model.parallel)
+    return [node for node in (*nodes(model), *parts(model)) if node.stage(model.parallel) < stage]
+
+
+@st.composite
+def edges(draw: st.DrawFn, model: Transformer) -> Edge:
+    receiver = draw(st.sampled_from(inputs(model)) | st.just(Input(LOGITS, "in")))
+    sender = draw(st.sampled_from(senders(model, receiver.node)))
+    names = ("END", "*") if receiver.node == LOGITS else NAMES
+    return Edge(sender, receiver, Position(draw(st.sampled_from(names))))
+
+
+def sites(model: Transformer) -> st.SearchStrategy[Site]:
+    return st.builds(Site, st.sampled_from([*nodes(model)[:-1], *parts(model)]), st.sampled_from(NAMES).map(Position))
+
+
+def experiments(model: Transformer) -> st.SearchStrategy[Experiment]:
+    """One edge, several, knock-outs, or both at once; direct or via MLPs; noise or denoise."""
+    one = st.frozensets(edges(model), min_size=1, max_size=1)
+    many = st.frozensets(edges(model), min_size=2, max_size=10)
+    out = st.frozensets(sites(model), min_size=1, max_size=3)
+    none: st.SearchStrategy = st.just(frozenset())
+    return st.one_of(
+        *(
+            st.builds(
+                Experiment,
+                edges=some,
+                sites=ablated,
+                ablate=st.sampled_from(("corrupt", "zero", "mean")) if ablated is not none else st.just("corrupt"),
+                via_mlps=st.booleans(),
+                direction=st.sampled_from(("noise", "denoise")),
+            )
+            for some, ablated in ((one, none), (many, none), (none, out), (many, out))
+        )
+    )

@@ -1,0 +1,115 @@
+"""Small random models of every family, loaded the way a user's model is, and prompts to patch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from circuitdsl.circuit.nodes import Node, Position
+from circuitdsl.engine.experiment import Positions, Readout
+from circuitdsl.engine.runs import Runs, run
+from circuitdsl.models.parts import Transformer
+
+#: heads that are wider than their share, a window that every prompt outgrows, and caps that bite
+GEMMA = {
+    "num_hidden_layers": 3,
+    "num_attention_heads": 3,
+    "num_key_value_heads": 1,
+    "hidden_size": 24,
+    "head_dim": 10,
+}
+POST_NORM = GEMMA | {
+    "query_pre_attn_scalar": 12,
+    "layer_types": ["full_attention", "sliding_attention", "sliding_attention"],
+    "sliding_window": 4,
+    "final_logit_softcapping": 5.0,
+}
+SIZES = {
+    "gpt2": {"n_layer": 4, "n_head": 3, "n_embd": 24, "n_positions": 16},
+    "llama": {"num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2, "hidden_size": 24},
+    "gpt_neox": {"num_hidden_layers": 3, "num_attention_heads": 3, "hidden_size": 24, "rotary_pct": 0.5},
+    "qwen3": {
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "hidden_size": 24,
+        "head_dim": 8,
+    },
+    "gemma": GEMMA,
+    "gemma2": POST_NORM | {"attn_logit_softcapping": 1.5},
+    "gemma3_text": POST_NORM,
+}
+FAMILIES = tuple(SIZES)
+PROMPTS, LENGTH, VOCAB = 3, 6, 30
+#: the neurons of each MLP whose activations are kept
+NEURONS = (0, 7)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model with prompt pairs; A and B mean different tokens in different prompts, and B is missing from one."""
+
+    model: Transformer
+    clean: Tensor
+    corrupt: Tensor
+    runs: Runs
+    positions: Positions
+
+    @property
+    def vocabulary(self) -> Readout:
+        """All logits at END."""
+        return Readout.of_vocabulary(lambda logits, prompt: logits, self.model.n_vocab)
+
+    def on(self, rows: list[int]) -> Case:
+        """The same with some of the prompts, in another order."""
+        clean, corrupt = self.clean[rows], self.corrupt[rows]
+        positions = {name: index[rows] for name, index in self.positions.items()}
+        return replace(
+            self,
+            clean=clean,
+            corrupt=corrupt,
+            runs=run(self.model, clean, corrupt, neurons(self.model)),
+            positions=positions,
+        )
+
+
+def save_random(kind: str, path: Path, **options: int) -> Path:
+    """A random model whose weights are large enough for attention and MLPs to be far from linear."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    rest = {} if kind == "gpt2" else {"intermediate_size": 40, "max_position_embeddings": 16}
+    special = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), 0)
+    config = AutoConfig.for_model(kind, **{"vocab_size": VOCAB, **special, **rest, **SIZES[kind], **options})
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if weight.ndim == 1:  # norms, biases
+                weight.add_(torch.randn_like(weight) * 0.2)
+            else:
+                weight.normal_(0, 1.0 if "emb" in name or "wte" in name else 0.4)
+    model.save_pretrained(path)
+    return path
+
+
+def make_case(model: Transformer, seed: int = 0) -> Case:
+    """Prompts that differ from their partners at a token or two."""
+    draw = torch.Generator().manual_seed(seed)
+    clean = torch.randint(model.n_vocab, (PROMPTS, LENGTH), generator=draw)
+    corrupt = clean.clone()
+    corrupt[:, 1] = torch.randint(model.n_vocab, (PROMPTS,), generator=draw)
+    corrupt[0, 3] = (clean[0, 3] + 1) % model.n_vocab
+    positions = {
+        Position("A"): torch.tensor([[1], [3], [2]]),
+        Position("B"): torch.tensor([[4, 2], [3, -1], [-1, -1]]),
+        Position("END"): torch.full((PROMPTS, 1), LENGTH - 1),
+    }
+    return Case(model, clean, corrupt, run(model, clean, corrupt, neurons(model)), positions)
+
+
+def neurons(model: Transformer) -> list[Node]:
+    """Two neurons of every MLP."""
+    return [Node("mlp", layer, index=i) for layer in range(model.n_layers) for i in NEURONS]

@@ -1,0 +1,93 @@
+"""A model directory with an intervention in its weights does what the intervention does."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from circuitdsl import cli
+from circuitdsl.api import loads
+from circuitdsl.circuit.changes import Intervention, Replace, Scale, SetAttention, Verb
+from circuitdsl.circuit.nodes import EVERYWHERE, Node, Position, Site
+from circuitdsl.engine.intervene import intervene
+from circuitdsl.models.edit import NotWeights, save_edited
+from circuitdsl.models.load import POCKET, load_model
+from circuitdsl.models.weights import read_weights
+from tests.engine.small_models import make_case, save_random
+
+VERBS: dict[str, tuple[Verb, ...]] = {
+    "heads": (Scale((Node("head", 1, 1), Node("head", 0, 2)), 0.3),),
+    "mlps": (Scale((Node("mlp", 1),), 2.0),),
+    "components": (Scale((Node("head", 1, 0, 2),), 0.0), Scale((Node("head", 1, 0, 0),), 3.0)),
+    "silence": (Replace((Site(Node("head", 0, 1), EVERYWHERE), Site(Node("mlp", 0), EVERYWHERE)), "zero"),),
+}
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "gpt_neox", "gemma"])
+@pytest.mark.parametrize("verbs", VERBS.values(), ids=VERBS)
+def test_the_saved_model_does_what_the_intervention_does(kind: str, verbs: tuple[Verb, ...], tmp_path: Path) -> None:
+    source = save_random(kind, tmp_path / "source")
+    change = Intervention("change", "", verbs)
+    save_edited(source, read_weights(source), change, tmp_path / "edited")
+    case = make_case(load_model(source, "cpu"))
+    wanted = case.model.logits(intervene(case.runs, change, case.positions).cache.end)
+    edited = make_case(load_model(tmp_path / "edited", "cpu"))
+    found = edited.model.logits(edited.runs.clean.end)
+    assert torch.allclose(found, wanted, atol=1e-4)
+    assert (found - case.model.logits(case.runs.clean.end)).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("verb", "why"),
+    [
+        (SetAttention((Node("head", 0, 0),), (Position("END"),), (Position("A"),), 1.0), "sets attention"),
+        (Replace((Site(Node("head", 0, 0), EVERYWHERE),), "corrupt"), "depend on the prompt"),
+        (Replace((Site(Node("head", 0, 0), Position("END")),), "zero"), "at END alone"),
+    ],
+)
+def test_what_weights_cannot_say_is_refused(verb: Verb, why: str, tmp_path: Path) -> None:
+    with pytest.raises(NotWeights, match=why):
+        save_edited(POCKET, read_weights(POCKET), Intervention("x", "", (verb,)), tmp_path / "edited")
+    assert not (tmp_path / "edited").exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_head_that_writes_through_a_norm_cannot_be_edited(tmp_path: Path) -> None:
+    source = save_random("gemma2", tmp_path / "source")
+    with pytest.raises(NotWeights, match="a norm after the sum of all heads"):
+        save_edited(source, read_weights(source), Intervention("x", "", VERBS["heads"]), tmp_path / "edited")
+    assert not (tmp_path / "edited").exists()
+
+
+def test_the_command_writes_a_directory_that_verifies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = tmp_path / "weak.circ"
+    spec.write_text(
+        'circuit weak\nmodel "pocket"\ntask ioi(prompts = 64)\nheads suppressor = 0.3 0.5 0.6 at END\n'
+        "expect logit_diff <= 8\n"
+        "intervention quiet\n  scale suppressor by 0.2\n  expect logit_diff <= 8\n"
+    )
+    assert loads(spec.read_text()).ok
+    target = tmp_path / "quiet"
+    assert cli.run(["edit", str(spec), "-o", str(target)]) == 0
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= {file.name for file in target.iterdir()}
+    assert not list(target.rglob("*.py"))
+    report = tmp_path / "report.json"
+    cli.run(["verify", str(spec), "--model", str(target), "-o", str(report), "--no-early-stop", "--no-cache"])
+    cli.run(["verify", str(spec), "-o", str(tmp_path / "own.json"), "--no-early-stop", "--no-cache"])
+    edited = json.loads(report.read_text())["claims"][0]["measured"]["value"]
+    own = json.loads((tmp_path / "own.json").read_text())["claims"][1]["measured"]["value"]
+    assert edited == pytest.approx(own, abs=1e-3)
+    assert cli.run(["edit", str(spec), "-o", str(target)]) == 3
+    assert "is there already" in capsys.readouterr().err
+
+
+def test_which_intervention_must_be_clear(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["edit", "pocket/repair", "-o", str(tmp_path / "x")]
+    assert cli.run(arguments) == 2
+    assert "look, push, both, component, control" in capsys.readouterr().err
+    assert cli.run([*arguments, "--intervention", "look"]) == 3
+    assert "sets attention" in capsys.readouterr().err
+    assert cli.run([*arguments, "--intervention", "push"]) == 0

@@ -1,0 +1,195 @@
+"""Fast patching equals a brute-force recomputation of the whole model, and TransformerLens' own."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from circuitdsl.circuit.nodes import Edge, Input, Node, Position
+from circuitdsl.engine import reference
+from circuitdsl.engine.count import Tally, floor_block_positions
+from circuitdsl.engine.experiment import Experiment, Readout
+from circuitdsl.engine.path_patching import effects, patched_attention
+from circuitdsl.engine.runs import first_difference, mean_terms
+from circuitdsl.models import products
+from circuitdsl.models.load import load_model
+from circuitdsl.models.parts import Transformer
+from tests.engine.bridge import bridge_of
+from tests.engine.random_experiments import experiments
+from tests.engine.small_models import FAMILIES, Case, make_case, neurons, save_random
+
+TOLERANCE = 1e-4
+drawn = settings(
+    max_examples=75 if os.environ.get("CIRCUITDSL_LONG") else 25,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+
+def with_means(case: Case) -> tuple[Case, dict[int, reference.RunTerms]]:
+    """The case with means over two strata, and the same means by brute force."""
+    stratum = torch.tensor([0, 1, 0])
+    means = mean_terms(case.model, case.corrupt, stratum, 2, neurons(case.model))
+    each = [reference.terms_of(case.model, tokens, neurons(case.model)) for tokens in case.corrupt]
+    slow = {}
+    for i in range(len(case.clean)):
+        same = [terms for terms, s in zip(each, stratum, strict=True) if s == stratum[i]]
+        slow[i] = {node: torch.stack([terms[node] for terms in same]).mean(dim=0) for node in same[0]}
+    return Case(case.model, case.clean, case.corrupt, case.runs.with_means(means, stratum), case.positions), slow
+
+
+def check_exact(case: Case, drawn: list[Experiment]) -> None:
+    """Logits of all tokens, fast against slow, and no more work than the least there is."""
+    case, means = with_means(case)
+    tally = Tally()
+    fast = effects(case.model, case.runs, drawn, case.positions, case.vocabulary, tally=tally)
+    for experiment, logits in zip(drawn, fast, strict=True):
+        slow = reference.logits(case.model, case.clean, case.corrupt, experiment, case.positions, means)
+        assert (logits - slow).abs().max() < TOLERANCE, str(experiment)
+    first, (n, length) = first_difference(case.clean, case.corrupt), case.clean.shape
+    least = [floor_block_positions(case.model, e, case.positions, n, length, first) for e in set(drawn)]
+    assert tally.block_positions == sum(least)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_exact_with_one_dnn_too(
+    family: str, random_model: Callable[[str], Transformer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The products of fast patching by oneDNN, those of brute force by PyTorch's default."""
+    if not torch.backends.mkldnn.is_available():
+        pytest.skip("this PyTorch was built without oneDNN")
+    model = random_model(family)
+
+    @settings(drawn, max_examples=20)
+    @given(st.lists(experiments(model), min_size=1, max_size=3), st.integers(0, 5))
+    def check(some: list[Experiment], seed: int) -> None:
+        case, means = with_means(make_case(model, seed))
+        with monkeypatch.context() as here:
+            here.setattr(products, "FEWEST", 0)
+            here.setattr(products, "prefers_one_dnn", lambda: True)
+            fast = effects(model, case.runs, some, case.positions, case.vocabulary)
+        for experiment, logits in zip(some, fast, strict=True):
+            slow = reference.logits(model, case.clean, case.corrupt, experiment, case.positions, means)
+            assert (logits - slow).abs().max() < TOLERANCE, str(experiment)
+
+    check()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_any_experiment_equals_brute_force(family: str, random_model: Callable[[str], Transformer]) -> None:
+    model = random_model(family)
+
+    @drawn
+    @given(st.lists(experiments(model), min_size=1, max_size=3), st.integers(0, 5))
+    def check(some: list[Experiment], seed: int) -> None:
+        check_exact(make_case(model, seed), some)
+
+    check()
+
+
+@pytest.fixture(scope="module")
+def stories() -> Transformer:
+    path = Path(__file__).parents[3] / "shared" / "data" / "stories260K"
+    if not path.exists():
+        pytest.skip(f"the trained Llama is not at hand: {path}")
+    return load_model(path, device="cpu")
+
+
+def test_a_trained_llama_equals_brute_force(stories: Transformer) -> None:
+    draw, some = random.Random(0), []
+    positions = [Position(name) for name in ("A", "B", "END", "*")]
+    while len(some) < 12:
+        receiver = Node("head", draw.randrange(1, 5), draw.randrange(8))
+        sender = Node(draw.choice(("head", "mlp")), draw.randrange(5), draw.randrange(8))
+        sender = sender if sender.kind == "head" else Node("mlp", sender.layer)
+        if sender.layer < receiver.layer:
+            edge = Edge(sender, Input(receiver, draw.choice("qkv")), draw.choice(positions))
+            some.append(Experiment(frozenset([edge]), via_mlps=draw.random() < 0.5))
+    check_exact(make_case(stories), some)
+
+
+@pytest.mark.parametrize(("family", "ports"), [("gpt2", "qkv"), ("gemma", "q")])
+def test_single_edges_equal_transformer_lens(family: str, ports: str, tmp_path: Path) -> None:
+    """TransformerLens refuses keys and values under grouped-query attention, and models with post-norms."""
+    from transformer_lens.patching import get_act_patch_direct_path
+
+    path = save_random(family, tmp_path)
+    case = make_case(load_model(path, device="cpu"))
+    bridge = bridge_of(path)
+    _, clean = bridge.run_with_cache(case.clean)
+    _, corrupt = bridge.run_with_cache(case.corrupt)
+    tokens = torch.tensor([[3], [4], [5]])
+    for port in ports:
+        # theirs puts the clean write of 1.2 into the corrupt run, at every position
+        theirs = get_act_patch_direct_path(
+            bridge,
+            case.corrupt,
+            clean,
+            corrupt,
+            lambda logits: logits[:, -1].gather(1, tokens).mean(),
+            src_layer=1,
+            src_head=2,
+            component=port,  # type: ignore[arg-type]
+            verbose=False,
+        )
+        readers = [(layer, head) for layer in range(2, case.model.n_layers) for head in range(3)]
+        ours = effects(
+            case.model,
+            case.runs,
+            [
+                Experiment(
+                    frozenset([Edge(Node("head", 1, 2), Input(Node("head", *reader), port), Position("*"))]),
+                    direction="denoise",
+                )
+                for reader in readers
+            ],
+            {},
+            Readout.of_tokens(tokens),
+        )
+        for reader, values in zip(readers, ours, strict=True):
+            assert abs(float(values.mean()) - float(theirs[reader])) < TOLERANCE
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_attention_under_any_experiment_equals_brute_force(
+    family: str, random_model: Callable[[str], Transformer]
+) -> None:
+    model = random_model(family)
+    heads = [Node("head", layer, head) for layer in range(model.n_layers) for head in (0, model.n_heads - 1)]
+    some_heads = st.lists(st.sampled_from(heads), min_size=1, max_size=3, unique=True)
+    without_means = experiments(model).filter(lambda e: e.ablate != "mean")
+
+    @settings(drawn, max_examples=15)
+    @given(st.lists(without_means, min_size=1, max_size=2), some_heads, st.integers(0, 5))
+    def check(some: list[Experiment], watched: list[Node], seed: int) -> None:
+        case = make_case(model, seed)
+        fast = patched_attention(model, case.runs, some, case.positions, watched)
+        for experiment, patterns in zip(some, fast, strict=True):
+            slow = reference.attention(model, case.clean, case.corrupt, experiment, case.positions, watched)
+            assert (patterns - slow).abs().max() < 1e-4, str(experiment)
+
+    check()
+
+
+def test_attention_of_patched_runs_equals_brute_force(case: Case) -> None:
+    """A head that follows the patched one attends as it does where the patch is made by a hook."""
+    model = case.model
+    heads = [Node("head", layer, 1) for layer in range(model.n_layers)]
+    patched = Input(Node("head", 1, 1), "k")
+    experiments = [
+        Experiment(frozenset([Edge(Node("embed"), patched, Position("A"))])),
+        Experiment(frozenset([Edge(Node("embed"), Input(Node("head", 2, 1), "q"), Position("*"))])),
+        Experiment(frozenset([Edge(Node("mlp", 0), Input(Node("mlp", 1), "in"), Position("A"))])),
+    ]
+    fast = patched_attention(model, case.runs, experiments, case.positions, heads)
+    for experiment, patterns in zip(experiments, fast, strict=True):
+        slow = reference.attention(model, case.clean, case.corrupt, experiment, case.positions, heads)
+        assert (patterns - slow).abs().max() < 1e-5

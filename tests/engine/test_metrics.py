@@ -1,0 +1,82 @@
+"""Metrics against their definitions, computed by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from circuitdsl.circuit.measurements import Metric
+from circuitdsl.engine.metrics import scorer
+from circuitdsl.errors import UserError
+from circuitdsl.tasks.dataset import PromptPair
+
+#: a vocabulary of six tokens; the first prompt has two answers, the second one answer and two distractors
+PAIRS = (
+    PromptPair((0,), (1,), (0, 1), (2,), {"END": (0,)}, "s", corrupt_answers=(3,)),
+    PromptPair((0,), (1,), (4,), (5, 0), {"END": (0,)}, "s", corrupt_answers=(1,)),
+)
+LOGITS = torch.tensor([[1.0, 3.0, 2.5, -1.0, 0.0, 0.5], [2.0, 0.0, 4.0, 1.0, 1.5, -1.0]])
+
+
+def score(metric: Metric, clean: torch.Tensor | None = None) -> list[float]:
+    found = scorer(metric, PAIRS, clean)
+    prompts = torch.arange(2)
+    logits = LOGITS if found.ids is None else LOGITS.gather(1, found.ids)
+    return found.score(logits, prompts).tolist()
+
+
+def softmax(row: int) -> list[float]:
+    weights = [math.exp(v) for v in LOGITS[row].tolist()]
+    return [w / sum(weights) for w in weights]
+
+
+@pytest.mark.parametrize(
+    ("metric", "expected"),
+    [
+        (Metric("logit_diff"), [2.0 - 2.5, 1.5 - 0.5]),
+        (Metric("logit_diff", (("against", "max"),)), [2.0 - 2.5, 1.5 - 2.0]),
+        (Metric("logit_diff", (("against", "corrupt"),)), [2.0 - -1.0, 1.5 - 0.0]),
+        (Metric("accuracy"), [1.0, 0.0]),
+        (Metric("accuracy", (("argmax", ""),)), [1.0, 0.0]),
+        (Metric("chance"), [2 / 3, 1 / 3]),
+        (Metric("chance", (("argmax", ""),)), [2 / 6, 1 / 6]),
+    ],
+)
+def test_logit_metrics(metric: Metric, expected: list[float]) -> None:
+    assert score(metric) == pytest.approx(expected)
+
+
+def test_probability_metrics() -> None:
+    p, q = softmax(0), softmax(1)
+    assert score(Metric("prob_diff")) == pytest.approx([p[0] + p[1] - p[2], q[4] - q[5] - q[0]])
+    assert score(Metric("logprob")) == pytest.approx([math.log(p[0] + p[1]), math.log(q[4])])
+
+
+def test_kl_is_from_the_clean_run_and_zero_on_it() -> None:
+    assert score(Metric("kl"), LOGITS) == pytest.approx([0.0, 0.0], abs=1e-6)
+    uniform = torch.zeros(2, 6)
+    expected = [sum(1 / 6 * (math.log(1 / 6) - math.log(p)) for p in softmax(row)) for row in (0, 1)]
+    assert score(Metric("kl"), uniform) == pytest.approx(expected)
+
+
+def test_rows_may_come_in_any_order_and_repeat() -> None:
+    found = scorer(Metric("logit_diff"), PAIRS)
+    prompts = torch.tensor([1, 0, 1])
+    assert found.ids is not None
+    rows = LOGITS[prompts].gather(1, found.ids[prompts])
+    assert found.score(rows, prompts).tolist() == pytest.approx([1.0, -0.5, 1.0])
+
+
+def test_a_nan_logit_is_never_a_right_answer() -> None:
+    found = scorer(Metric("accuracy"), PAIRS)
+    assert found.ids is not None
+    rows = torch.full((2, found.ids.shape[1]), math.nan)
+    assert all(math.isnan(v) for v in found.score(rows, torch.arange(2)).tolist())
+
+
+def test_against_corrupt_needs_a_corrupt_answer() -> None:
+    silent = tuple(PromptPair(p.clean_tokens, p.corrupt_tokens, p.answers, p.distractors, {}, "s") for p in PAIRS)
+    with pytest.raises(UserError, match="corrupt prompts that ask for something else"):
+        scorer(Metric("logit_diff", (("against", "corrupt"),)), silent)

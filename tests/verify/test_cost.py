@@ -1,0 +1,130 @@
+"""What `plan` counts is what `verify` does."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from circuitdsl import cli
+from circuitdsl.api import MEAN_PROMPTS, load, loads, make_benches, make_data, tasks_in_use
+from circuitdsl.models.load import POCKET
+from circuitdsl.models.outline import outline, parameters, products
+from circuitdsl.verify.cost import workload
+from circuitdsl.verify.verify import Options, verify
+
+MEASURED = Path(__file__).parents[1] / "fixtures" / "measured.circ"
+HEAD = 'circuit t\nmodel "pocket"\n'
+
+
+@pytest.fixture(scope="module")
+def shape():
+    return outline("pocket")
+
+
+def planned(spec, shape, early_stop: bool = True):
+    (circuit,) = spec.circuits
+    data = {use.name: make_data(circuit, use, shape) for use in tasks_in_use(circuit)}
+    return circuit, workload(circuit, shape, data, MEAN_PROMPTS, early_stop)
+
+
+def measured(circuit, pocket):
+    benches = make_benches(circuit, pocket)
+    verify(circuit, pocket, benches, Options(early_stop=False))
+    return [bench.tally for bench in benches.values()]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "task ioi(prompts = 40)\n0.6 -> logits at END\neach 0.6 -> 2.5.q at END : lowers\n0.6 -> 2.5.q at END",
+        "task ioi(prompts = 40)\ntask flip = ioi(corrupt = flip, prompts = 33)\n0.6 -> m2 at END via mlps : lowers",
+        "task ioi(prompts = 40)\nheads a = 0.6 2.5 at *\nexpect denoise(a) : effect >= 1%\nexpect knockout(a) : lowers",
+        "task ioi(prompts = 40)\nheads a = 0.6 0.3 at END\nexpect faithfulness >= 0%\nexpect sufficiency >= 0%",
+        "task ioi(prompts = 40)\nheads a = 1.3 at PLACE\nexpect knockout(a) : matters",
+    ],
+)
+def test_counts_are_what_is_run(pocket, shape, text: str) -> None:
+    circuit, work = planned(loads(HEAD + text), shape, early_stop=False)
+    done = measured(circuit, pocket)
+    assert [task.most.block_positions for task in work] == [tally.block_positions for tally in done]
+    assert [task.most.flow_positions for task in work] == [tally.flow_positions for tally in done]
+    assert all(task.most.block_positions > 0 for task in work)
+
+
+def test_nothing_that_is_measured_is_left_out_but_what_runs_the_model_by_itself(pocket, shape) -> None:
+    circuit, (task,) = planned(load(MEASURED), shape, early_stop=False)
+    done, *_ = measured(circuit, pocket)
+    assert (task.most.block_positions, task.most.flow_positions) == (done.block_positions, done.flow_positions)
+    assert task.uncounted == 1, "the trace; scores on random tokens are no part of the task"
+
+
+def test_claims_that_ask_for_the_same_are_merged(shape) -> None:
+    lines = "0.6 -> logits at END : lowers\n0.6 -> logits at END : effect <= -5%\n0.1 -> logits at END : lowers\n"
+    _, (task,) = planned(loads(HEAD + "task ioi(prompts = 128)\n" + lines), shape)
+    assert (task.claims, task.requests, task.experiments, task.nulls) == (3, 3, 2, 0)
+    assert task.looks == (64, 128)
+    assert task.least.block_positions == 0, "what goes into the logits recomputes no block"
+    assert task.least.run_tokens < task.most.run_tokens
+
+
+def test_an_outline_has_the_shape_of_the_model(pocket, shape) -> None:
+    assert shape.W_E.device == torch.device("meta")
+    for name in ("n_layers", "n_heads", "d_model", "d_head", "d_mlp", "n_vocab", "n_ctx", "parallel"):
+        assert getattr(shape, name) == getattr(pocket, name)
+    assert products(shape.blocks[0]) == products(pocket.blocks[0]) > 0
+    assert parameters(shape) > shape.n_layers * products(shape.blocks[0])
+
+
+def test_planning_needs_no_weights(tmp_path, capsys) -> None:
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(POCKET / name, tmp_path)
+    assert cli.run(["plan", "pocket/ioi", "--model", str(tmp_path), "--prompts", "128", "--format", "json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["circuit"] == "ioi"
+    assert found["model"]["n_layers"] == 4
+    (task,) = found["tasks"]
+    assert task["claims"] == len(load("pocket/ioi").circuits[0].claims)
+    assert 0 < task["least"]["block_positions"] < task["most"]["block_positions"]
+    assert 0 < found["seconds"][0] < found["seconds"][1]
+    assert found["weights"] > 0 and found["memory"] > 0
+
+
+def test_the_screen_says_that_time_is_an_estimate(capsys) -> None:
+    assert cli.run(["plan", "pocket/ioi", "pocket/shared", "--prompts", "64"]) == 0
+    out = capsys.readouterr().out
+    assert "time, estimated" in out
+    assert "laundry_list" in out
+
+
+def test_a_limit_of_memory_is_planned_for(tmp_path, capsys) -> None:
+    found = []
+    for options in ((), ("--memory", "16MB")):
+        assert cli.run(["plan", "pocket/ioi", "--format", "json", *options]) == 0
+        found.append(json.loads(capsys.readouterr().out))
+    assert found[1]["memory"] <= 16 * 10**6 < found[0]["memory"]
+    most = [forecast["tasks"][0]["most"] for forecast in found]
+    assert most[0]["block_positions"] == most[1]["block_positions"] and most[0]["passes"] < most[1]["passes"]
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(POCKET / name, tmp_path)
+    config = json.loads((POCKET / "config.json").read_text()) | {"n_layer": 24, "n_embd": 1024, "n_inner": 4096}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert cli.run(["plan", "pocket/ioi", "--model", str(tmp_path), "--memory", "16MB"]) == 3
+    assert "16 MB are too little to measure in: one prompt of 20 tokens needs" in capsys.readouterr().err
+
+
+def test_what_cannot_be_planned_is_said(tmp_path, capsys) -> None:
+    assert cli.run(["plan", "pocket/ioi", "--model", str(tmp_path)]) == 3
+    assert "config.json" in capsys.readouterr().err
+    (tmp_path / "t.circ").write_text(HEAD + "task ioi\nheads a = 0.6 at END\n")
+    assert cli.run(["plan", str(tmp_path / "t.circ")]) == 3
+    assert "nothing to plan" in capsys.readouterr().err
+
+
+def test_claims_on_weights_alone_take_no_runs(tmp_path, capsys) -> None:
+    (tmp_path / "t.circ").write_text(HEAD + "channel 0.6 -> 2.5.v : composition rank <= 30\n")
+    assert cli.run(["plan", str(tmp_path / "t.circ")]) == 0
+    assert "nothing is run" in capsys.readouterr().out
