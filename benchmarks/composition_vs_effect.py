@@ -30,7 +30,7 @@ from circuitdsl.models.parts import Transformer
 from circuitdsl.models.weights import weights_of
 from circuitdsl.report.report import write_whole
 from circuitdsl.tasks.registry import TASKS
-from circuitdsl.verify.bench import measure
+from circuitdsl.verify.measure import measure
 
 PROMPTS, RESAMPLES, STRONGEST = 64, 1000, 20
 PORTS = ("q", "k", "v")

@@ -23,10 +23,12 @@ import numpy as np
 from circuitdsl.api import load, make_bench
 from circuitdsl.circuit.changes import Intervention, Replace, Scale, SetAttention
 from circuitdsl.circuit.nodes import Edge, Input, Node, Position
-from circuitdsl.measurements.requests import AttentionRequest, ChangedRequest, EdgeRequest
+from circuitdsl.measurements.attention import AttentionRequest
+from circuitdsl.measurements.requests import ChangedRequest, EdgeRequest
 from circuitdsl.models.load import load_model
 from circuitdsl.models.parts import Transformer
-from circuitdsl.verify.bench import Bench, measure
+from circuitdsl.verify.bench import Bench
+from circuitdsl.verify.measure import measure
 from circuitdsl.verify.profile import rank_correlation
 from circuitdsl.verify.verify import with_overrides
 

@@ -36,13 +36,15 @@ from circuitdsl.engine.count import Tally
 from circuitdsl.engine.experiment import Readout
 from circuitdsl.engine.path_patching import effects
 from circuitdsl.engine.runs import Runs, baseline, run
+from circuitdsl.measurements.plan import ClaimPlan
 from circuitdsl.measurements.requests import Request
 from circuitdsl.models.load import load_model
 from circuitdsl.models.parts import Transformer
 from circuitdsl.verdict.weighing import NULL_PROMPTS
 from circuitdsl.verify import measure as remembered
-from circuitdsl.verify.bench import Bench, measure
-from circuitdsl.verify.plan import ClaimPlan, plan
+from circuitdsl.verify.bench import Bench
+from circuitdsl.verify.measure import measure
+from circuitdsl.verify.plan import plan
 from circuitdsl.verify.store import Store
 
 #: how far a peer's logits may be from ours in single precision, and as a share of the largest effect of a patch

@@ -20,18 +20,20 @@ import torch
 
 from circuitdsl.api import loads, make_benches
 from circuitdsl.circuit.changes import Intervention, Scale
-from circuitdsl.circuit.measurements import Metric
+from circuitdsl.circuit.metric import Metric
 from circuitdsl.circuit.nodes import Node
 from circuitdsl.diagram import palette, svg
 from circuitdsl.diagram.geometry import Rect
 from circuitdsl.diagram.marks import Block, Line, Mark, Pen, Scene, Span
-from circuitdsl.measurements.requests import BehaviourRequest, ChangedRequest
+from circuitdsl.measurements.behaviour import BehaviourRequest
+from circuitdsl.measurements.requests import ChangedRequest
 from circuitdsl.models.load import load_model
 from circuitdsl.models.parts import Transformer
 from circuitdsl.models.weights import weights_of
 from circuitdsl.report.report import write_whole
 from circuitdsl.tasks.laundry_list import LENGTHS, LONGER
-from circuitdsl.verify.bench import Bench, measure
+from circuitdsl.verify.bench import Bench
+from circuitdsl.verify.measure import measure
 
 HEADS = tuple(Node("head", 0, h) for h in (3, 5, 6, 0, 7))
 TRIED, FACTOR, FACTORS = (7, 8, 10), 4.0, (0.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)

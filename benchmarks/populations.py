@@ -32,7 +32,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from circuitdsl.circuit.measurements import Metric
+from circuitdsl.circuit.metric import Metric
 from circuitdsl.circuit.nodes import EMBED, EVERYWHERE, LOGITS, Edge, Input, Node, Port, Position, Site
 from circuitdsl.discover.places import END, places
 from circuitdsl.engine.experiment import Readout
@@ -42,13 +42,15 @@ from circuitdsl.engine.metrics import Scorer
 from circuitdsl.engine.path_patching import effects
 from circuitdsl.engine.positions import indices_of, places_of
 from circuitdsl.engine.readers.attention import attention
-from circuitdsl.measurements.requests import AttentionRequest, EdgeRequest, NodeRequest, Request
+from circuitdsl.measurements.attention import AttentionRequest
+from circuitdsl.measurements.requests import EdgeRequest, NodeRequest, Request
 from circuitdsl.models.load import load_model
 from circuitdsl.models.parts import Transformer
 from circuitdsl.tasks.dataset import sample
 from circuitdsl.tasks.registry import SHIPPED
 from circuitdsl.tasks.tokens import Tokens
-from circuitdsl.verify.bench import Bench, _runs, bench, measure, parts_of
+from circuitdsl.verify.bench import Bench, bench
+from circuitdsl.verify.measure import _runs, measure, parts_of
 
 METRICS = ("logit_diff", "prob_diff", "logprob", "accuracy", "kl")
 TASKS = ("ioi", "colored_objects", "greater_than", "induction", "laundry_list")

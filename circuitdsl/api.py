@@ -21,6 +21,7 @@ from circuitdsl.errors import SPEC_WRONG, UsageError, UserError
 from circuitdsl.language.diagnostics import Diagnostic, did_you_mean, has_errors, render, suggest
 from circuitdsl.language.parse import parse
 from circuitdsl.language.source import read_source
+from circuitdsl.measurements import KINDS
 from circuitdsl.tasks.registry import TASKS
 
 if TYPE_CHECKING:
@@ -230,8 +231,8 @@ def _resolved(text: str, path: str, found: tuple[Diagnostic, ...], model: str | 
         return Spec(path, text, (), found)
     with _without_collecting():
         syntax, problems = parse(text, path)
-        circuits, more = resolve(syntax, tasks=catalogue(), model_override=model, files=_file_shape(path))
-        more += lint(syntax, circuits, catalogue())
+        circuits, more = resolve(syntax, tasks=catalogue(), kinds=KINDS, model_override=model, files=_file_shape(path))
+        more += lint(syntax, circuits, catalogue(), KINDS)
     diagnostics = sorted({*problems, *more}, key=lambda d: (d.span.line, d.span.column, d.code))
     return Spec(path, text, circuits, tuple(diagnostics))
 

@@ -18,7 +18,7 @@ from circuitdsl.limits import memory_of, prompts_of, seed_of
 from circuitdsl.models.cache import Models, threads_for
 from circuitdsl.models.parts import Transformer
 from circuitdsl.report.report import Report, Reports, until_interrupted
-from circuitdsl.verify.channels import verify_without_model
+from circuitdsl.verify.judged import verify_without_model
 from circuitdsl.verify.store import Store, default_path
 from circuitdsl.verify.verify import Options, Progress, verify, with_overrides
 

@@ -80,6 +80,26 @@ def moves(scope: Scope, change: s.Change, unit: Unit, name: str) -> Moves | None
     return None if by is None else Moves(direction, by, f"{direction} by {change.by.relation} {number.text}")
 
 
+def effect_tests(
+    scope: Scope, expect: s.Expect, direction: Direction = "noise", via_mlps: bool | None = None
+) -> tuple[Test, ...] | None:
+    """`: CLAIM`, or a relation whose unit tells an effect (a share of the gap) from a delta."""
+    if expect.relation is None:
+        return resolve_claim(scope, expect.claim, direction, via_mlps)
+    if isinstance(expect.relation, s.Change) and scope.under:
+        message = f"what {expect.measurement.name.text} does under a condition is an effect against the condition alone"
+        scope.sink.error("E083", message, expect.relation.span, "write a claim on it, such as ': lowers'")
+        return None
+    numbers = [part for part in s.walk(expect.relation) if isinstance(part, s.Number)]
+    if delta_unit(scope) == "points":
+        delta = any(number.unit == "points" for number in numbers)
+    else:
+        delta = bool(numbers) and not any(number.unit for number in numbers)
+    name: Quantity = "delta" if delta else "effect"
+    test = within(scope, expect.relation, delta_unit(scope) if delta else "effect", name, name)
+    return None if test is None else (test,)
+
+
 #: what to write instead of `above chance`
 _INSTEAD = {
     "logit_diff": "guesses have a logit_diff of 0: write logit_diff > 0",

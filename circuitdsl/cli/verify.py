@@ -22,12 +22,13 @@ from circuitdsl.errors import INTERRUPTED, SPEC_WRONG, UsageError, UserError
 if TYPE_CHECKING:
     from circuitdsl.circuit.claims import Circuit
     from circuitdsl.cli import Verbs
+    from circuitdsl.measurements.plan import ClaimPlan
     from circuitdsl.measurements.requests import Request
     from circuitdsl.models.cache import Models
     from circuitdsl.report.report import Report
-    from circuitdsl.verify.bench import Bench, Series
+    from circuitdsl.verify.bench import Bench
+    from circuitdsl.verify.measure import Series
     from circuitdsl.verify.per_prompt import Row
-    from circuitdsl.verify.plan import ClaimPlan
     from circuitdsl.verify.store import Store
     from circuitdsl.verify.verify import Options
 
@@ -161,7 +162,7 @@ def _verified(
     from dataclasses import replace
 
     from circuitdsl.api import make_benches, verify_other_corruptions
-    from circuitdsl.verify.channels import verify_without_model
+    from circuitdsl.verify.judged import verify_without_model
     from circuitdsl.verify.verify import verify, with_overrides
 
     for circuit in circuits:

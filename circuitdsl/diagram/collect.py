@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
+from circuitdsl.circuit.changes import EdgePatch, Member
 from circuitdsl.circuit.claims import Circuit, Claim
 from circuitdsl.circuit.criteria import Negligible
-from circuitdsl.circuit.measurements import EdgeEffect, Member
 from circuitdsl.diagram import ends as ends_of
 from circuitdsl.diagram.findings import judged, measured_in, members_of, of_claims, rows_of, shown
 from circuitdsl.diagram.model import Arrow, Box, Drawing, End, Figure, Finding, Said, Tone, Verdict
@@ -97,7 +97,7 @@ def _said_once(arrows: Iterable[Arrow]) -> Iterator[Arrow]:
             yield replace(arrow, note=arrow.note.replace("jointly", f"jointly {arrow.joint}", 1))
 
 
-def _lines(claim: Claim, effect: EdgeEffect, boxes: Sequence[Box], mixed: bool) -> list[_Line]:
+def _lines(claim: Claim, effect: EdgePatch, boxes: Sequence[Box], mixed: bool) -> list[_Line]:
     """The arrows of one claim: one between two groups, several where a set expression joins groups."""
     sender, receiver = ends_of.sides(claim.text)
     known = {box.key: box for box in boxes}
@@ -137,7 +137,7 @@ def _at(node: Any, end: End, boxes: Mapping[str, Box]) -> bool:
 
 def _note(
     claim: Claim,
-    effect: EdgeEffect,
+    effect: EdgePatch,
     members: Iterable[Member],
     sender: Box,
     joined: tuple[End, End],

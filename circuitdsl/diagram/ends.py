@@ -5,17 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Sequence
 
+from circuitdsl.circuit.changes import EdgePatch, Member
 from circuitdsl.circuit.claims import Circuit, Claim, Group
-from circuitdsl.circuit.measurements import EdgeEffect, Member
 from circuitdsl.circuit.nodes import Node
 from circuitdsl.diagram.model import Box, BoxKind, End
 
 _EDGE = re.compile(r"^(?:each\s+)?(.+?)\s*->\s*(.+?)(?=\s+(?:at|via|direct|on)\b|\s*[:\"]|$)")
 
 
-def drawn(circuit: Circuit) -> list[tuple[Claim, EdgeEffect]]:
+def drawn(circuit: Circuit) -> list[tuple[Claim, EdgePatch]]:
     """The claims that are arrows: edges as the spec states them, not what `expect` asks about them."""
-    return [(c, c.measurement) for c in circuit.claims if c.kind == "edge" and isinstance(c.measurement, EdgeEffect)]
+    edges = ((claim, claim.measurement.patch) for claim in circuit.claims if claim.kind == "edge")
+    return [(claim, patch) for claim, patch in edges if isinstance(patch, EdgePatch)]
 
 
 def boxes(circuit: Circuit) -> tuple[Box, ...]:

@@ -9,15 +9,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from circuitdsl.circuit.measurements import Metric
+from circuitdsl.circuit.metric import Metric
 from circuitdsl.circuit.nodes import Position
 from circuitdsl.discover.groups import Named, written
 from circuitdsl.discover.places import END, places
 from circuitdsl.discover.search import Found, Search, Sending
-from circuitdsl.measurements.requests import AttentionRequest
+from circuitdsl.engine.scores import behaviour
+from circuitdsl.measurements.attention import AttentionRequest
 from circuitdsl.verdict.estimates import share
 from circuitdsl.verdict.means import mean
-from circuitdsl.verify.bench import Bench, behaviour, measure
+from circuitdsl.verify.bench import Bench
+from circuitdsl.verify.measure import measure
 
 #: bounds are this share of the interval's limit nearer to zero
 INSIDE = 0.6

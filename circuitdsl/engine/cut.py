@@ -22,11 +22,12 @@ from torch import Tensor
 
 from circuitdsl.circuit.nodes import Node, Position
 from circuitdsl.engine.positions import indices_of
+from circuitdsl.engine.prompts import Prompts
 from circuitdsl.engine.runs import Cache, Edits, Rows, edited
+from circuitdsl.engine.scores import score_ends
 from circuitdsl.engine.trace import SIDES, Firing, Tracer, centred, tracers
 from circuitdsl.models.parts import Attention, attend
 from circuitdsl.models.weights import Factors
-from circuitdsl.verify.bench import Bench, score_ends
 
 #: what a head reads, or what its senders write
 Reach = Literal["local", "global"]
@@ -70,7 +71,7 @@ class Cut:
 
 @torch.inference_mode()
 def cut(
-    bench: Bench, head: Node, source: Position, target: Position, reach: Reach, boost: bool = False, seed: int = 0
+    bench: Prompts, head: Node, source: Position, target: Position, reach: Reach, boost: bool = False, seed: int = 0
 ) -> Cut:
     """Take the signal of a head's firings from one position to another away.
 
@@ -114,9 +115,9 @@ def outside(tracer: Tracer, firing: Firing, generator: torch.Generator) -> Vecto
 class _Gathered:
     """What the cuts of a task's prompts change."""
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, bench: Prompts) -> None:
         self.bench = bench
-        self.ends = bench.ends_of()[0].clone()
+        self.ends = bench.ends()[0].clone()
         self.rows: list[tuple[float, float, float, int]] = []
 
     def add(

@@ -13,7 +13,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from circuitdsl.circuit.measurements import EdgeEffect, NodeEffect
 from circuitdsl.circuit.nodes import EVERYWHERE, Ablation, Direction, Edge, Node, Position, Site
 from circuitdsl.engine.memory import VOCAB_ROWS
 from circuitdsl.errors import UserError
@@ -44,13 +43,6 @@ class Experiment:
     ablate: Ablation = "corrupt"
     via_mlps: bool = False
     direction: Direction = "noise"
-
-    @classmethod
-    def of(cls, effect: EdgeEffect | NodeEffect) -> Experiment:
-        """The experiment that measures an effect."""
-        if isinstance(effect, EdgeEffect):
-            return cls(edges=frozenset(effect.edges), via_mlps=effect.via_mlps, direction=effect.direction)
-        return cls(sites=frozenset(effect.sites), ablate=effect.ablate, direction=effect.direction)
 
     @property
     def positions(self) -> frozenset[Position]:

@@ -18,9 +18,8 @@ from hypothesis.errors import NoSuchExample
 
 from circuitdsl.api import make_data
 from circuitdsl.circuit.claims import Circuit, Claim, TaskUse
-from circuitdsl.circuit.criteria import Within
-from circuitdsl.circuit.measurements import Attention, Behaviour, Check, Property
 from circuitdsl.errors import UsageError, UserError
+from circuitdsl.measurements.property import Property, property_of
 from circuitdsl.models.parts import Transformer
 from circuitdsl.report.report import Report
 from circuitdsl.tasks.dataset import Dataset, PromptPair, encode
@@ -28,8 +27,9 @@ from circuitdsl.tasks.registry import TASKS
 from circuitdsl.tasks.task import Draft
 from circuitdsl.tasks.tokens import Tokens
 from circuitdsl.testing.strategies import drafts
-from circuitdsl.verify.bench import bench, present
-from circuitdsl.verify.properties import passes, record, request_of, says, values_of
+from circuitdsl.verify.bench import bench
+from circuitdsl.verify.measure import present
+from circuitdsl.verify.properties import passes, record, requests_of, says, values_of
 
 #: prompts that a search looks at before it shrinks, where nothing else is said; within `verify`
 BUDGET, BRIEF = 1000, 200
@@ -58,19 +58,6 @@ class Search:
     found: Counterexample | None
 
 
-def property_of(claim: Claim) -> Property | None:
-    """What a claim asks of every prompt; an expectation of behaviour or attention is taken at its word for each."""
-    measured = claim.measurement
-    if isinstance(measured, Property):
-        return measured
-    if isinstance(measured, Behaviour | Attention) and getattr(claim, "under", None) is None:
-        (test,) = claim.tests
-        if isinstance(test, Within) and test.quantity == "value":
-            check = Check(measured, test.low, test.high, test.strict, claim.text.removeprefix("expect "))
-            return Property((check,), None)
-    return None
-
-
 def searchable(claim: Claim) -> Property:
     """What can be broken of a claim by a single prompt.
 
@@ -81,7 +68,7 @@ def searchable(claim: Claim) -> Property:
     if found is None:
         raise UsageError(
             f"line {claim.line} is not about single prompts: {claim.text}",
-            hint="a property is, and an expectation of behaviour or attention outside `when`",
+            hint="a property is, and an expectation of behaviour, attention or attribution outside `when`",
         )
     return found
 
@@ -128,7 +115,7 @@ class Probe:
         if pair.measured not in self.seen:
             data, only = self.data(pair), np.arange(1)
             one = bench(self.model, data, self.circuit.metric)
-            requests = [request_of(check) for check in self.wanted.checks]
+            requests = requests_of(self.wanted)
             here = all(bool(present(data, request, only)[0]) for request in requests)
             self.seen[pair.measured] = values_of(one, requests, only)[:, 0] if here else None
         return self.seen[pair.measured]

@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from circuitdsl.circuit.measurements import Property
+from circuitdsl.measurements.property import Property
 from circuitdsl.tasks.dataset import PromptPair
 from circuitdsl.testing.falsify import Counterexample, Search
 from circuitdsl.verify.properties import figures

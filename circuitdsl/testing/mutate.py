@@ -20,16 +20,16 @@ from circuitdsl.api import Spec, loads, make_benches
 from circuitdsl.circuit.catalogue import ModelShape
 from circuitdsl.circuit.claims import Circuit
 from circuitdsl.circuit.criteria import Within
-from circuitdsl.circuit.measurements import Attention, NodeEffect, WholeCircuit
 from circuitdsl.errors import UserError
 from circuitdsl.language import syntax as s
 from circuitdsl.language.parse import parse
+from circuitdsl.measurements.plan import ClaimPlan
 from circuitdsl.models.parts import Transformer
 from circuitdsl.testing.mutants import Elsewhere, Mutant, mutants
 from circuitdsl.verdict.decide import Decision, decide_family
 from circuitdsl.verdict.weighing import Evidence
 from circuitdsl.verify.bench import Bench
-from circuitdsl.verify.plan import ClaimPlan, plan, shape_of
+from circuitdsl.verify.plan import plan, shape_of
 from circuitdsl.verify.verify import Progress, weigh_plans, with_overrides
 
 Fate = Literal["killed", "survived", "equivalent", "impossible", "open"]
@@ -161,10 +161,8 @@ def _said(p: ClaimPlan) -> tuple[object, ...]:
     """What a claim asks for, whatever its wording; of the whole circuit, what the spec has that consist of."""
     claim, measured = p.claim, p.claim.measurement
     tests = tuple(replace(test, text="") if isinstance(test, Within) else test for test in claim.tests)
-    if isinstance(measured, NodeEffect | Attention):
-        measured = replace(measured, label="")
-    circuit = p.parts if isinstance(measured, WholeCircuit) else ()
-    return measured, circuit, tests, claim.each, claim.margin, claim.under
+    circuit = p.parts if measured.of_whole else ()
+    return measured.subject, circuit, tests, claim.each, claim.margin, claim.under
 
 
 def _elsewhere(benches: Mapping[str, Bench]) -> Elsewhere:

@@ -139,7 +139,7 @@ class Run:
 
     def _verified(self) -> Report:
         from circuitdsl.api import make_benches
-        from circuitdsl.verify.channels import verify_without_model
+        from circuitdsl.verify.judged import verify_without_model
         from circuitdsl.verify.verify import verify, with_overrides
 
         if known := verify_without_model(self.circuit, partial(_models(self.config).weights_of, self.circuit)):

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from circuitdsl.circuit.criteria import Matters, Test, Within
+from circuitdsl.circuit.criteria import NULL_PROMPTS, Matters, Test, Within
 from circuitdsl.verdict import extremes, reasons
 from circuitdsl.verdict.estimates import Estimate
 from circuitdsl.verdict.extremes import Extreme
@@ -38,8 +38,6 @@ Verdict = Literal["holds", "fails", "undecided", "error"]
 
 #: fewer prompts say too little about how prompts differ: they decide nothing
 FEWEST = SMALL
-#: effects are compared with their null on the first prompts, as many as the null's
-NULL_PROMPTS = 32
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from circuitdsl.engine.prompts import Prompts
+from circuitdsl.measurements.plan import Base, ClaimPlan
 from circuitdsl.measurements.requests import Request
-from circuitdsl.verify.bench import Bench, Series
-from circuitdsl.verify.plan import Base, ClaimPlan
+from circuitdsl.verify.measure import Series
 from circuitdsl.verify.samples import base_of
 
 #: what a row holds; `value` is measured, `delta` the difference from `base`, `effect` delta over the task's mean gap
@@ -20,7 +21,7 @@ COLUMNS = (
 Row = tuple[object, ...]
 
 
-def rows(circuit: str, plan: ClaimPlan, series: Mapping[Request, Series], bench: Bench) -> Iterator[Row]:
+def rows(circuit: str, plan: ClaimPlan, series: Mapping[Request, Series], prompts: Prompts) -> Iterator[Row]:
     """A row for each part and member of a claim and each prompt that was measured for it, as `COLUMNS` names them."""
     seen = set()
     asked = [(part.label, part.request, part.base) for part in plan.parts]
@@ -28,7 +29,7 @@ def rows(circuit: str, plan: ClaimPlan, series: Mapping[Request, Series], bench:
     for label, request, base in asked:
         if request in series and (label, request) not in seen:
             seen.add((label, request))
-            yield from _rows(circuit, plan, label, base, request, series, bench)
+            yield from _rows(circuit, plan, label, base, request, series, prompts)
 
 
 def _rows(
@@ -38,13 +39,13 @@ def _rows(
     base: Base | None,
     request: Request,
     series: Mapping[Request, Series],
-    bench: Bench,
+    prompts: Prompts,
 ) -> Iterator[Row]:
     found, claim = series[request], plan.claim
-    before = None if base is None else base_of(bench, base, series, found.indices)
-    gap = float(np.mean((bench.clean - bench.corrupt)[found.indices])) if isinstance(base, str) else 0.0
+    before = None if base is None else base_of(prompts, base, series, found.indices)
+    gap = float(np.mean((prompts.clean - prompts.corrupt)[found.indices])) if isinstance(base, str) else 0.0
     for place, index in enumerate(found.indices):
-        pair, value = bench.pairs[index], float(found.values[place])
+        pair, value = prompts.pairs[index], float(found.values[place])
         delta = None if before is None else value - float(before[place])
         yield (
             circuit,
@@ -56,8 +57,8 @@ def _rows(
             int(index),
             pair.stratum,
             pair.clean,
-            float(bench.clean[index]),
-            float(bench.corrupt[index]),
+            float(prompts.clean[index]),
+            float(prompts.corrupt[index]),
             value,
             None if before is None else float(before[place]),
             delta,

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from circuitdsl.verify.comparisons import verify_text
 
 from circuitdsl.api import load
-from circuitdsl.circuit.measurements import Overlapping, RoleChecks
-from circuitdsl.verify.comparisons import verify_text
+from circuitdsl.measurements.overlap import Overlapping
+from circuitdsl.measurements.role import RoleChecks
 
 ROLE = 'role looker "looks"\n  expect attention(self, END -> IO) >= {n}%\n'
 SPEC = 'circuit a\nmodel "pocket"\ntask ioi(corrupt = abc)\nheads some = 2.4 at END  role looker\nexpect role(some)\n'

@@ -13,21 +13,19 @@ import pytest
 from circuitdsl.api import loads
 from circuitdsl.circuit.claims import Circuit
 from circuitdsl.circuit.criteria import Matters, Moves, Negligible, Signed, Stronger, Within
-from circuitdsl.circuit.measurements import (
-    Attention,
-    Attribution,
-    Behaviour,
-    Copying,
-    EdgeEffect,
-    HeadScore,
-    Metric,
-    NodeEffect,
-    RoleChecks,
-    WholeCircuit,
-)
+from circuitdsl.circuit.metric import Metric
 from circuitdsl.circuit.nodes import EMBED, EVERYWHERE, LOGITS, Node, Position
 from circuitdsl.circuit.roles import built_in
 from circuitdsl.circuit.vocabulary import ROLES
+from circuitdsl.measurements.attention import Attention
+from circuitdsl.measurements.attribution import Attribution
+from circuitdsl.measurements.behaviour import Behaviour
+from circuitdsl.measurements.copying import Copying
+from circuitdsl.measurements.edge import EdgeEffect
+from circuitdsl.measurements.head_score import HeadScore
+from circuitdsl.measurements.knockout import NodeEffect
+from circuitdsl.measurements.role import RoleChecks
+from circuitdsl.measurements.whole_circuit import WholeCircuit
 
 Sound = Callable[[str], Circuit]
 Resolve = Callable[..., Any]

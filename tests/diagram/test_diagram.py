@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from circuitdsl.circuit.changes import Member
 from circuitdsl.circuit.claims import Circuit, Claim, Group, ModelUse, TaskUse
 from circuitdsl.circuit.criteria import Matters, Negligible, Signed
-from circuitdsl.circuit.measurements import EdgeEffect, Member, Metric
+from circuitdsl.circuit.metric import Metric
 from circuitdsl.circuit.nodes import Edge, Input, Node, Position
 from circuitdsl.diagram import draw, render, to_dot, to_html, to_png, to_svg
 from circuitdsl.diagram.geometry import Rect, spread, spread_within
@@ -27,6 +28,7 @@ from circuitdsl.diagram.palette import TONES
 from circuitdsl.diagram.place import OUTSIDE, in_order
 from circuitdsl.diagram.text import width, wrap
 from circuitdsl.errors import UserError
+from circuitdsl.measurements.edge import EdgeEffect
 
 needs_dot = pytest.mark.skipif(shutil.which("dot") is None, reason="Graphviz's dot is not installed")
 SVG = "{http://www.w3.org/2000/svg}"

@@ -13,26 +13,21 @@ import pytest
 import torch
 
 from circuitdsl.circuit.changes import Intervention, Scale, SetAttention
-from circuitdsl.circuit.measurements import Metric
+from circuitdsl.circuit.metric import Metric
 from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Edge, Input, Node, Position, Site
 from circuitdsl.engine import circuit_alone as subgraph
 from circuitdsl.engine import memory, runs
 from circuitdsl.errors import UserError
-from circuitdsl.measurements.requests import (
-    AttributionRequest,
-    BehaviourRequest,
-    ChangedRequest,
-    EdgeRequest,
-    NodeRequest,
-    Request,
-    ScoreRequest,
-    Subgraph,
-    TraceRequest,
-)
+from circuitdsl.measurements.attribution import AttributionRequest
+from circuitdsl.measurements.behaviour import BehaviourRequest
+from circuitdsl.measurements.head_score import ScoreRequest
+from circuitdsl.measurements.requests import ChangedRequest, EdgeRequest, NodeRequest, Request, Subgraph
+from circuitdsl.measurements.trace import TraceRequest
 from circuitdsl.models.parts import Transformer
 from circuitdsl.tasks.dataset import sample
 from circuitdsl.tasks.registry import TASKS
-from circuitdsl.verify.bench import Bench, bench, measure, parts_of, random_bench
+from circuitdsl.verify.bench import Bench, bench, random_bench
+from circuitdsl.verify.measure import measure, parts_of
 
 H06, H07, H25, END = Node("head", 0, 6), Node("head", 0, 7), Node("head", 2, 5), Position("END")
 QUERY = Input(H25, "q")
@@ -158,10 +153,12 @@ from typing import Literal
 from benchmarks import engine_workloads as workloads
 from benchmarks.engine_meter import peak_bytes
 from circuitdsl.circuit.changes import Intervention, Scale
-from circuitdsl.circuit.measurements import Metric
+from circuitdsl.circuit.metric import Metric
 from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Edge, Input, Node, Position, Site
-from circuitdsl.verify.bench import bench, measure
-from circuitdsl.measurements.requests import BehaviourRequest, ChangedRequest, EdgeRequest, NodeRequest
+from circuitdsl.verify.bench import bench
+from circuitdsl.verify.measure import measure
+from circuitdsl.measurements.behaviour import BehaviourRequest
+from circuitdsl.measurements.requests import ChangedRequest, EdgeRequest, NodeRequest
 from circuitdsl.measurements.requests import Subgraph
 from circuitdsl.models.load import load_model
 from circuitdsl.tasks.dataset import Dataset, PromptPair

@@ -6,22 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from circuitdsl.circuit.measurements import Metric
+from circuitdsl.circuit.metric import Metric
 from circuitdsl.circuit.nodes import LOGITS, Edge, Input, Node, Position, Site
 from circuitdsl.engine import reference
 from circuitdsl.engine.experiments import experiment_of
-from circuitdsl.measurements.requests import (
-    AttentionRequest,
-    BehaviourRequest,
-    Condition,
-    EdgeRequest,
-    NodeRequest,
-    Request,
-    positions_of,
-)
+from circuitdsl.measurements.attention import AttentionRequest
+from circuitdsl.measurements.behaviour import BehaviourRequest
+from circuitdsl.measurements.requests import Condition, EdgeRequest, NodeRequest, Request, positions_of
 from circuitdsl.tasks.dataset import sample
 from circuitdsl.tasks.registry import TASKS
-from circuitdsl.verify.bench import Bench, bench, measure, present
+from circuitdsl.verify.bench import Bench, bench
+from circuitdsl.verify.measure import measure, present
 
 END, IO, S2 = Position("END"), Position("IO"), Position("S2")
 H03, H05, H24, H25 = (Node("head", *at) for at in ((0, 3), (0, 5), (2, 4), (2, 5)))

@@ -11,23 +11,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from circuitdsl.circuit.measurements import Metric
+from circuitdsl.circuit.metric import Metric
 from circuitdsl.circuit.nodes import EMBED, EVERYWHERE, Edge, Input, Node, Position, Site
 from circuitdsl.engine import reference
 from circuitdsl.engine.experiment import Experiment
 from circuitdsl.engine.readers.head_score import sequence
 from circuitdsl.engine.terms import patched_terms
-from circuitdsl.measurements.requests import (
-    AttributionRequest,
-    Condition,
-    CopyingRequest,
-    EdgeRequest,
-    NodeRequest,
-    ScoreRequest,
-)
+from circuitdsl.measurements.attribution import AttributionRequest
+from circuitdsl.measurements.copying import CopyingRequest
+from circuitdsl.measurements.head_score import ScoreRequest
+from circuitdsl.measurements.requests import Condition, EdgeRequest, NodeRequest
 from circuitdsl.models.load import load_model
 from circuitdsl.tasks.dataset import Dataset, PromptPair
-from circuitdsl.verify.bench import Bench, bench, measure, random_bench
+from circuitdsl.verify.bench import Bench, bench, random_bench
+from circuitdsl.verify.measure import measure
 from tests.engine.small_models import save_random
 
 END = Position("END")

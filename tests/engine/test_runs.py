@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from circuitdsl.circuit.measurements import EdgeEffect, Member
+from circuitdsl.circuit.changes import Member
 from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Edge, Input, Node, Position, Site
 from circuitdsl.engine import reference
 from circuitdsl.engine.experiment import Experiment, PatchError, Readout, resolve
@@ -25,6 +25,7 @@ from circuitdsl.engine.runs import (
     run,
     starts,
 )
+from circuitdsl.measurements.edge import EdgeEffect
 from tests.engine.small_models import LENGTH, Case, make_case, neurons
 
 

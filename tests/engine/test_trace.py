@@ -107,8 +107,8 @@ def test_what_all_nodes_add_is_the_whole_of_the_signal(tracer: Tracer, pocket) -
 def test_heads_fire_where_they_attend(bench) -> None:
     """Against the pattern of the model itself, prompt by prompt."""
     from circuitdsl.circuit.nodes import Position
-    from circuitdsl.measurements.requests import AttentionRequest
-    from circuitdsl.verify.bench import measure
+    from circuitdsl.measurements.attention import AttentionRequest
+    from circuitdsl.verify.measure import measure
 
     end, target, head = Position("END"), Position("IO"), Node("head", 2, 5)
     prompts = [pair.clean_tokens for pair in bench.pairs]

@@ -21,7 +21,8 @@ from circuitdsl.engine.positions import token_indices
 from circuitdsl.engine.runs import first_difference
 from circuitdsl.measurements.requests import EdgeRequest, NodeRequest, positions_of
 from circuitdsl.models.parts import Transformer
-from circuitdsl.verify.bench import experiment_of, measure
+from circuitdsl.verify.bench import experiment_of
+from circuitdsl.verify.measure import measure
 from circuitdsl.verify.plan import plan
 from tests.engine.small_models import Case, make_case
 

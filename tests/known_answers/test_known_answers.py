@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from circuitdsl.circuit.measurements import Metric
+from circuitdsl.circuit.metric import Metric
 from circuitdsl.circuit.nodes import EMBED, Edge, Input, Node, Position, Site
 from circuitdsl.engine import reference
 from circuitdsl.engine.experiment import Experiment

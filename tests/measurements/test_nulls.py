@@ -8,10 +8,13 @@ import sys
 import pytest
 
 from circuitdsl.circuit.catalogue import ModelShape
+from circuitdsl.circuit.changes import Member
 from circuitdsl.circuit.claims import Circuit, Claim
 from circuitdsl.circuit.criteria import Matters
-from circuitdsl.circuit.measurements import EdgeEffect, Member, Metric, NodeEffect
+from circuitdsl.circuit.metric import Metric
 from circuitdsl.circuit.nodes import LOGITS, Edge, Input, Node, Position, Site
+from circuitdsl.measurements.edge import EdgeEffect
+from circuitdsl.measurements.knockout import NodeEffect
 from circuitdsl.measurements.requests import EdgeRequest, NodeRequest
 from circuitdsl.verify.plan import plan
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from circuitdsl.circuit.nodes import EMBED, LOGITS, Edge, Input, Node, Position, Site
+from circuitdsl.measurements.attention import AttentionRequest
 from circuitdsl.measurements.requests import (
-    AttentionRequest,
     EdgeRequest,
     NodeRequest,
     Request,

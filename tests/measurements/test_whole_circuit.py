@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections import Counter
 
 from circuitdsl.circuit.catalogue import ModelShape
-from circuitdsl.circuit.measurements import WholeCircuit
 from circuitdsl.circuit.membership import Membership
 from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Edge, Input, Node, Position, Site
-from circuitdsl.measurements.whole_circuit import (
+from circuitdsl.measurements.subgraphs import (
     RANDOM_CIRCUITS,
     RANDOM_SUBSETS,
     alone,
@@ -20,6 +19,7 @@ from circuitdsl.measurements.whole_circuit import (
     subsets,
     without,
 )
+from circuitdsl.measurements.whole_circuit import WholeCircuit
 
 END, S2 = Position("END"), Position("S2")
 SHAPE = ModelShape("m", 3, 6)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from circuitdsl.circuit.criteria import Moves, Stronger
-from circuitdsl.circuit.measurements import EdgeEffect
+from circuitdsl.measurements.edge import EdgeEffect
 from circuitdsl.verdict.decide import decide
 from circuitdsl.verdict.samples import Sample
 from circuitdsl.verdict.sampling import plan_looks

@@ -7,13 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from circuitdsl.circuit.measurements import Metric
+from circuitdsl.circuit.metric import Metric
 from circuitdsl.circuit.nodes import EMBED, EVERYWHERE, LOGITS, Edge, Input, Node, Position, Site
 from circuitdsl.errors import UserError
-from circuitdsl.measurements.requests import AttentionRequest, BehaviourRequest, EdgeRequest, NodeRequest, Request
+from circuitdsl.measurements.attention import AttentionRequest
+from circuitdsl.measurements.behaviour import BehaviourRequest
+from circuitdsl.measurements.requests import EdgeRequest, NodeRequest, Request
 from circuitdsl.tasks.dataset import Dataset, sample
 from circuitdsl.tasks.registry import TASKS
-from circuitdsl.verify.bench import Bench, bench, measure, present
+from circuitdsl.verify.bench import Bench, bench
+from circuitdsl.verify.measure import measure, present
 
 END, S2, PLACE = Position("END"), Position("S2"), Position("PLACE")
 H06, H25 = Node("head", 0, 6), Node("head", 2, 5)

@@ -13,7 +13,7 @@ import torch
 
 from circuitdsl import cli
 from circuitdsl.api import MEAN_PROMPTS, loads, make_benches
-from circuitdsl.circuit.measurements import Metric
+from circuitdsl.circuit.metric import Metric
 from circuitdsl.circuit.nodes import Edge, Input, Node, Position, Site
 from circuitdsl.measurements.requests import EdgeRequest, NodeRequest, Subgraph
 from circuitdsl.models.products import prefers_one_dnn

@@ -6,16 +6,16 @@ import json
 
 import jsonschema
 import pytest
+from circuitdsl.verify.channels import verify_weights
 
 from circuitdsl import cli
 from circuitdsl.api import loads
 from circuitdsl.circuit.criteria import Composed
-from circuitdsl.circuit.measurements import Composition
 from circuitdsl.circuit.nodes import Input, Node
+from circuitdsl.measurements.channel import Composition
 from circuitdsl.models import load as loading
 from circuitdsl.models.weights import weights_of
 from circuitdsl.report.report import schema
-from circuitdsl.verify.channels import verify_weights
 
 HEAD = 'circuit t\nmodel "pocket"\n'
 

@@ -12,17 +12,19 @@ from rich.console import Console
 
 from circuitdsl.api import loads, make_benches
 from circuitdsl.circuit.criteria import Within
-from circuitdsl.circuit.measurements import Metric
+from circuitdsl.circuit.metric import Metric
 from circuitdsl.circuit.nodes import EVERYWHERE, Node, Site
-from circuitdsl.measurements.requests import BehaviourRequest, NodeRequest
+from circuitdsl.measurements.behaviour import BehaviourRequest
+from circuitdsl.measurements.plan import Part
+from circuitdsl.measurements.requests import NodeRequest
 from circuitdsl.report.report import Report, exit_status
 from circuitdsl.report.terminal import show
 from circuitdsl.tasks.dataset import sample
 from circuitdsl.tasks.registry import TASKS
 from circuitdsl.verdict.decide import decide
 from circuitdsl.verify import verify as verification
-from circuitdsl.verify.bench import Series, bench, measure
-from circuitdsl.verify.plan import Part
+from circuitdsl.verify.bench import bench
+from circuitdsl.verify.measure import Series, measure
 from circuitdsl.verify.samples import sample_of
 
 HEAD = """circuit t "a test"

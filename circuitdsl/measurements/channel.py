@@ -1,37 +1,61 @@
-"""Channels: claims that heads, or single singular components of theirs, write what others read (semantics: channels).
+"""`channel 8.10 -> 9.9.q : composition z >= 2.5`: heads, or singular components of theirs, write what others read.
 
-With `each` every pair must pass; without it the claim is about the mean over the pairs, which has no rank.
+With `each` every pair must pass; without it the claim is about the mean over the pairs, which has no rank. Weights
+alone decide: there is nothing to sample, so that a channel holds or fails (Merullo et al. 2406.09519).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar
 
 from circuitdsl.circuit.bounds import within
 from circuitdsl.circuit.criteria import ChannelTest, Composed, ComposedAboveChance, Within
 from circuitdsl.circuit.edges import ends_of, pairs_of
-from circuitdsl.circuit.measurements import Composition
+from circuitdsl.circuit.measurement import Expected
 from circuitdsl.circuit.nodes import Input, Node
 from circuitdsl.circuit.scope import Scope
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import did_you_mean, listing, suggest
+from circuitdsl.measurements.kind import Kind, Source
 
 FIGURES = ("rank", "z")
 
 
-def resolve_channel(scope: Scope, channel: s.Channel) -> tuple[Composition, tuple[ChannelTest, ...]] | None:
-    """The pairs of a channel and what is claimed of them; None when something is wrong (and said so)."""
-    pairs = _pairs(scope, channel)
-    tests = [_test(scope, part) for part in channel.claim]
-    if pairs is None or None in tests:
-        return None
-    if len(pairs) > 1 and not channel.each:
-        ranked = next((part for part in channel.claim if part.kind is not None and part.kind.text == "rank"), None)
-        if ranked is not None:
-            message = f"a rank belongs to one pair, and there are {len(pairs)} here"
-            scope.sink.error("E112", message, ranked.span, f"write: channel each {channel.text.split(maxsplit=1)[1]}")
+@dataclass(frozen=True, slots=True)
+class Composition(Kind):
+    """How strongly heads write into what others read.
+
+    The figure of several pairs together is the mean over them.
+    """
+
+    pairs: tuple[tuple[Node, Input], ...]
+
+    statement: ClassVar[type[s.Syntax] | None] = s.Channel
+    claim_kind: ClassVar[str] = "channel"
+    decided_by: ClassVar[Source] = "weights"
+    judge: ClassVar[str] = "circuitdsl.engine.readers.composition:judge"
+    elsewhere: ClassVar = {"composition": "it is claimed of a channel: channel 8.10 -> 9.9.q : composition z >= 2.5"}
+
+    @classmethod
+    def resolve(cls, scope: Scope, channel: s.Channel) -> Expected | None:  # type: ignore[override]
+        pairs = _pairs(scope, channel)
+        tests = [_test(scope, part) for part in channel.claim]
+        if pairs is None or None in tests:
             return None
-    return Composition(pairs), tuple(test for test in tests if test is not None)
+        if len(pairs) > 1 and not channel.each:
+            ranked = next((part for part in channel.claim if part.kind is not None and part.kind.text == "rank"), None)
+            if ranked is not None:
+                message = f"a rank belongs to one pair, and there are {len(pairs)} here"
+                help = f"write: channel each {channel.text.split(maxsplit=1)[1]}"
+                scope.sink.error("E112", message, ranked.span, help)
+                return None
+        return cls(pairs), tuple(test for test in tests if test is not None)
+
+    @property
+    def needs_task(self) -> bool:
+        return False
 
 
 # --- pairs ----------------------------------------------------------------------------------------
@@ -69,9 +93,8 @@ def _only_heads(scope: Scope, nodes: Iterable[Node], where: s.Set) -> bool:
 def _test(scope: Scope, part: s.Composition) -> ChannelTest | None:
     if part.quantity.text != "composition":
         guess = did_you_mean(suggest(part.quantity.text, ("composition",)) or f"composition {part.quantity.text}")
-        scope.sink.error(
-            "E111", f"a channel has a composition, and no '{part.quantity.text}'{guess}", part.quantity.span
-        )
+        message = f"a channel has a composition, and no '{part.quantity.text}'{guess}"
+        scope.sink.error("E111", message, part.quantity.span)
         return None
     if part.kind is not None and part.kind.text not in FIGURES:
         scope.sink.unknown("E111", "figure", part.kind.text, part.kind.span, FIGURES, " of a composition")

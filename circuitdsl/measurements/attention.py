@@ -1,0 +1,73 @@
+"""`expect attention(mover, END -> IO) >= 40%`: where heads look."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+from circuitdsl.circuit.arguments import attention_arguments, value_test
+from circuitdsl.circuit.measurement import Expected
+from circuitdsl.circuit.metric import Metric
+from circuitdsl.circuit.nodes import Node, Position
+from circuitdsl.circuit.scope import Scope
+from circuitdsl.language import syntax as s
+from circuitdsl.measurements.kind import Reading
+from circuitdsl.measurements.requests import READERS, Figure, PatchRequest, Request
+
+
+@dataclass(frozen=True, slots=True)
+class Attention(Reading):
+    """The attention pattern of heads from one position to others, summed over the latter."""
+
+    heads: tuple[Node, ...]
+    source: tuple[Position, ...]
+    target: tuple[Position, ...]
+    label: str = field(default="", compare=False)
+
+    words: ClassVar[tuple[str, ...]] = ("attention",)
+    under_condition: ClassVar[bool] = True
+    per_prompt: ClassVar[bool] = True
+
+    @classmethod
+    def resolve(cls, scope: Scope, expect: s.Expect) -> Expected | None:  # type: ignore[override]
+        found = attention_arguments(scope, expect.measurement)
+        test = value_test(scope, expect, "share", 0, 1)
+        return None if found is None or test is None else (cls(*found), (test,))
+
+    @property
+    def positions(self) -> tuple[Position, ...]:
+        return (*self.source, *self.target)
+
+    @property
+    def subject(self) -> Hashable:
+        return replace(self, heads=tuple(sorted(self.heads)))
+
+    def request(self, under: PatchRequest | None = None) -> AttentionRequest:
+        return AttentionRequest(self.heads, self.source, self.target, under)
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionRequest(Request):
+    """Attention, summed over targets, averaged over sources and heads: of the clean run, or under a condition."""
+
+    heads: tuple[Node, ...]
+    source: tuple[Position, ...]
+    target: tuple[Position, ...]
+    under: PatchRequest | None = None
+
+    reader: ClassVar[str] = f"{READERS}.attention:read"
+    reads_attention: ClassVar[bool] = True
+
+    def figure(self, metric: Metric) -> Figure:
+        return Figure("attention")
+
+    def protocol(self) -> dict[str, str]:
+        return {"read": "attention", "run": "clean"}
+
+    @property
+    def own_positions(self) -> tuple[Position, ...]:
+        return (*self.source, *self.target)
+
+    def layers(self, n_layers: int) -> int:
+        return max(head.layer for head in self.heads)
