@@ -100,16 +100,6 @@ def effect_tests(
     return None if test is None else (test,)
 
 
-#: what to write instead of `above chance`
-_INSTEAD = {
-    "logit_diff": "guesses have a logit_diff of 0: write logit_diff > 0",
-    "effect": "what random edges do is what 'matters' compares with: write ': matters'",
-    "delta": "what random edges do is what 'matters' compares with: write ': matters'",
-    "sufficiency": "it is the share of random circuits that do worse: write sufficiency >= 95%",
-    "faithfulness": "random circuits of the same shape are what sufficiency compares with: write sufficiency >= 95%",
-}
-
-
 def delta_unit(scope: Scope) -> Unit:
     """The unit in which a difference of the spec's metric is written."""
     shape = METRICS.get(scope.metric.name)
@@ -164,9 +154,8 @@ def _within(
             return Within(quantity, values[0], values[1], f"{prefix}in [{first.text}, {second.text}]")
         case s.AboveChance():
             message = f"'above chance' is said of accuracy, of a channel's composition and of overlap, not of {name}"
-            scope.sink.error(
-                "E083", message, relation.span, _INSTEAD.get(name, f"write a bound: {prefix or name + ' '}>= …")
-            )
+            help = scope.kinds.instead_of_chance(name) or f"write a bound: {prefix or name + ' '}>= …"
+            scope.sink.error("E083", message, relation.span, help)
             return None
         case s.Change(direction=word):
             message = (

@@ -35,7 +35,10 @@ class Measurement:
         statement: the statement that makes a claim of this kind, where it is no `expect` line.
         claim_kind: what reports call a claim that such a statement makes.
         usage: how it is written, what it measures and what it takes: rows of the table in docs/language.md.
+        examples: lines that claim such a thing of the embedded model, for `testing.check_measurement`; `false_examples`
+            are false.
         elsewhere: words that look like measurements and are not, with a sentence that says what to write.
+        instead_of_chance: for figures that are not said to be `above chance`, what to write.
         under_condition: whether it may stand in a `when` block or below an intervention.
         not_on_changed_model: why it cannot stand below an intervention, and what to write; empty where it can.
         per_prompt: whether it has a value on a single prompt, so that a property may be about it.
@@ -50,7 +53,10 @@ class Measurement:
     statement: ClassVar[type[s.Syntax] | None] = None
     claim_kind: ClassVar[str] = "expect"
     usage: ClassVar[tuple[tuple[str, str, str], ...]] = ()
+    examples: ClassVar[tuple[str, ...]] = ()
+    false_examples: ClassVar[tuple[str, ...]] = ()
     elsewhere: ClassVar[Mapping[str, str]] = {}
+    instead_of_chance: ClassVar[Mapping[str, str]] = {}
     under_condition: ClassVar[bool] = False
     not_on_changed_model: ClassVar[tuple[str, str] | None] = None
     per_prompt: ClassVar[bool] = False
@@ -162,6 +168,11 @@ class Kinds(Sequence[type[Measurement]]):
         """The words of some kinds."""
         known = dict.fromkeys((*self._kinds, *self._words.values()))
         return tuple(name for kind in known if wanted(kind) for name in kind.names())
+
+    def instead_of_chance(self, figure: str) -> str | None:
+        """What to write in place of `above chance`, of a figure that is not said to be."""
+        found = (kind.instead_of_chance.get(figure) for kind in self._kinds)
+        return next((text for text in found if text), None)
 
     def elsewhere(self, word: str) -> str | None:
         """What to write in place of a word that is no measurement."""

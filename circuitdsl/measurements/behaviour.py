@@ -27,6 +27,7 @@ class Behaviour(Reading):
     metric: Metric
 
     words: ClassVar[tuple[str, ...]] = behaviours(own=True)
+    instead_of_chance: ClassVar = {"logit_diff": "guesses have a logit_diff of 0: write logit_diff > 0"}
     under_condition: ClassVar[bool] = True
     per_prompt: ClassVar[bool] = True
     level: ClassVar[bool] = True

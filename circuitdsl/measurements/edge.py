@@ -30,6 +30,9 @@ class EdgeEffect(Kind):
     statement: ClassVar[type[s.Syntax] | None] = s.EdgeClaim
     claim_kind: ClassVar[str] = "edge"
     signed: ClassVar[bool] = True
+    instead_of_chance: ClassVar = dict.fromkeys(
+        ("effect", "delta"), "what random edges do is what 'matters' compares with: write ': matters'"
+    )
     elsewhere: ClassVar = {
         "effect": "an effect is that of a patch: expect knockout(mover) : effect <= -20%, or an edge with a claim"
     }

@@ -74,6 +74,10 @@ class WholeCircuit(Kind):
 
     words: ClassVar[tuple[str, ...]] = ("faithfulness", "incompleteness", "minimality", "sufficiency")
     of_whole: ClassVar[bool] = True
+    instead_of_chance: ClassVar = {
+        "sufficiency": "it is the share of random circuits that do worse: write sufficiency >= 95%",
+        "faithfulness": "random circuits of its shape are what sufficiency compares with: write sufficiency >= 95%",
+    }
 
     @classmethod
     def resolve(cls, scope: Scope, expect: s.Expect) -> Expected | None:  # type: ignore[override]

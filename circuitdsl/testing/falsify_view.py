@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from circuitdsl.measurements.property import Property
+from circuitdsl.measurements.kind import kind_of
 from circuitdsl.tasks.dataset import PromptPair
 from circuitdsl.testing.falsify import Counterexample, Search
 from circuitdsl.verify.properties import figures
@@ -22,10 +22,9 @@ def show_search(search: Search, tokenizer: Any, console: Console) -> None:
         return
     _counterexample(search.found, tokenizer, console)
     console.print(Text(f"      the simplest found among {search.tried} prompts", "dim"))
-    measured = search.claim.measurement
-    if not isinstance(measured, Property):
+    if kind_of(search.claim).decided_by != "own sample":
         console.print(Text("      the claim is about the mean over prompts: one prompt does not refute it", "yellow"))
-    elif measured.share is not None:
+    elif search.claim.tests:
         console.print(Text("      the property allows exceptions: verify tells whether they are too many", "yellow"))
 
 
