@@ -26,6 +26,15 @@ class Attention(Reading):
     label: str = field(default="", compare=False)
 
     words: ClassVar[tuple[str, ...]] = ("attention",)
+    usage: ClassVar = (
+        (
+            "`attention(GROUP, FROM -> TO)`",
+            "the pattern summed over TO's positions, mean over FROM's positions, heads and prompts",
+            "a share",
+        ),
+    )
+    examples: ClassVar = ("expect attention(some, END -> IO) <= 90%",)
+    false_examples: ClassVar = ("expect attention(some, END -> IO) >= 99%",)
     under_condition: ClassVar[bool] = True
     per_prompt: ClassVar[bool] = True
 

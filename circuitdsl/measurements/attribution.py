@@ -26,6 +26,15 @@ class Attribution(Reading):
     label: str = field(default="", compare=False)
 
     words: ClassVar[tuple[str, ...]] = ("attribution",)
+    usage: ClassVar = (
+        (
+            "`attribution(GROUP)`",
+            "what it writes at END towards the answer and away from the distractor, directly",
+            "logits",
+        ),
+    )
+    examples: ClassVar = ("expect attribution(some) > -30",)
+    false_examples: ClassVar = ("expect attribution(some) >= 100",)
     under_condition: ClassVar[bool] = True
     per_prompt: ClassVar[bool] = True
     signed: ClassVar[bool] = True

@@ -27,6 +27,22 @@ class Behaviour(Reading):
     metric: Metric
 
     words: ClassVar[tuple[str, ...]] = behaviours(own=True)
+    usage: ClassVar = (
+        (
+            "`accuracy`, `logit_diff`, `prob_diff`, `logprob`, with the options of the metric",
+            "the model as it is",
+            "a relation; `accuracy above chance`",
+        ),
+    )
+    examples: ClassVar = (
+        "expect accuracy >= 90%",
+        "expect logit_diff > 0",
+        "expect accuracy above chance",
+    )
+    false_examples: ClassVar = (
+        "expect accuracy <= 50%",
+        "expect logit_diff <= 0",
+    )
     instead_of_chance: ClassVar = {"logit_diff": "guesses have a logit_diff of 0: write logit_diff > 0"}
     under_condition: ClassVar[bool] = True
     per_prompt: ClassVar[bool] = True

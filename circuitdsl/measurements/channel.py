@@ -34,6 +34,8 @@ class Composition(Kind):
 
     statement: ClassVar[type[s.Syntax] | None] = s.Channel
     claim_kind: ClassVar[str] = "channel"
+    examples: ClassVar = ("channel 0.6 -> 1.6.q : composition >= 0",)
+    false_examples: ClassVar = ("channel 0.6 -> 1.6.q : composition >= 0.99",)
     decided_by: ClassVar[Source] = "weights"
     judge: ClassVar[str] = "circuitdsl.engine.readers.composition:judge"
     elsewhere: ClassVar = {"composition": "it is claimed of a channel: channel 8.10 -> 9.9.q : composition z >= 2.5"}

@@ -33,6 +33,15 @@ class Copying(Reading):
     label: str = field(default="", compare=False)
 
     words: ClassVar[tuple[str, ...]] = ("copying",)
+    usage: ClassVar = (
+        (
+            "`copying(GROUP)`, `copying(GROUP, negated)`",
+            "how often what stands at ANSWER is among the five tokens that the heads raise (negated: lower) most",
+            "a share",
+        ),
+    )
+    examples: ClassVar = ("expect copying(some) >= 0%",)
+    false_examples: ClassVar = ("expect copying(first) >= 95%",)
 
     @classmethod
     def resolve(cls, scope: Scope, expect: s.Expect) -> Expected | None:  # type: ignore[override]

@@ -29,6 +29,8 @@ class EdgeEffect(Kind):
 
     statement: ClassVar[type[s.Syntax] | None] = s.EdgeClaim
     claim_kind: ClassVar[str] = "edge"
+    examples: ClassVar = ("some -> logits at END : effect <= 30%",)
+    false_examples: ClassVar = ("some -> logits at END : effect >= 50%",)
     signed: ClassVar[bool] = True
     instead_of_chance: ClassVar = dict.fromkeys(
         ("effect", "delta"), "what random edges do is what 'matters' compares with: write ': matters'"

@@ -28,6 +28,15 @@ class HeadScore(Reading):
     label: str = field(default="", compare=False)
 
     words: ClassVar[tuple[str, ...]] = ("previous_token_score", "duplicate_token_score", "induction_score")
+    usage: ClassVar = (
+        (
+            "`previous_token_score(GROUP)`, `duplicate_token_score(GROUP)`, `induction_score(GROUP)`",
+            "attention to that token on repeated random tokens; no task is needed",
+            "a share",
+        ),
+    )
+    examples: ClassVar = ("expect induction_score(some) <= 99%",)
+    false_examples: ClassVar = ("expect induction_score(some) >= 99%",)
 
     @classmethod
     def resolve(cls, scope: Scope, expect: s.Expect) -> Expected | None:  # type: ignore[override]

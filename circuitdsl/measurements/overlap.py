@@ -53,6 +53,8 @@ class Overlapping(Kind):
 
     statement: ClassVar[type[s.Syntax] | None] = s.Compare
     claim_kind: ClassVar[str] = "compare"
+    examples: ClassVar = ("compare battery with other\n  expect overlap >= 1%",)
+    false_examples: ClassVar = ("compare battery with other\n  expect overlap >= 99%",)
     decided_by: ClassVar[Source] = "text"
     judge: ClassVar[str] = "circuitdsl.measurements.overlap:judge"
     elsewhere: ClassVar = {

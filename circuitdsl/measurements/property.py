@@ -50,6 +50,8 @@ class Property(Kind):
 
     statement: ClassVar[type[s.Syntax] | None] = s.Property
     claim_kind: ClassVar[str] = "property"
+    examples: ClassVar = ('property "right"\n  expect accuracy > 0%',)
+    false_examples: ClassVar = ('property "wrong"\n  expect accuracy < 50%',)
     decided_by: ClassVar[Source] = "own sample"
 
     @classmethod

@@ -50,6 +50,15 @@ class RoleChecks(Kind):
     overrides: bool = False
 
     words: ClassVar[tuple[str, ...]] = ("role",)
+    usage: ClassVar = (
+        (
+            "`role(GROUP)`",
+            "every check of the group's role, on every head",
+            "nothing",
+        ),
+    )
+    examples: ClassVar = ("expect role(mover)",)
+    false_examples: ClassVar = ("expect role(induction)",)
 
     @classmethod
     def resolve(cls, scope: Scope, expect: s.Expect) -> Expected | None:  # type: ignore[override]

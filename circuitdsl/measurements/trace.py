@@ -47,6 +47,8 @@ class Tracing(Kind):
 
     statement: ClassVar[type[s.Syntax] | None] = s.Trace
     claim_kind: ClassVar[str] = "trace"
+    examples: ClassVar = ("trace 2.5 END -> IO includes 0.6",)
+    false_examples: ClassVar = ("trace 2.5 END -> IO includes 1.0",)
 
     @classmethod
     def resolve(cls, scope: Scope, trace: s.Trace) -> Expected | None:  # type: ignore[override]

@@ -73,6 +73,30 @@ class WholeCircuit(Kind):
     form: Literal["normalised", "wang"] = "normalised"
 
     words: ClassVar[tuple[str, ...]] = ("faithfulness", "incompleteness", "minimality", "sufficiency")
+    usage: ClassVar = (
+        (
+            "`faithfulness`",
+            "(circuit alone − corrupt) / (clean − corrupt)",
+            "a share, may pass 100 %",
+        ),
+        (
+            "`incompleteness`",
+            "the largest difference between circuit and model when the same parts are removed from both",
+            "a share of the gap",
+        ),
+        (
+            "`minimality`",
+            "what the least needed member changes, given the best choice of others removed",
+            "a share of the gap",
+        ),
+        (
+            "`sufficiency`",
+            "the share of random circuits of the same shape that are further from the model",
+            "a share",
+        ),
+    )
+    examples: ClassVar = ("expect faithfulness >= -100%",)
+    false_examples: ClassVar = ("expect faithfulness >= 300%",)
     of_whole: ClassVar[bool] = True
     instead_of_chance: ClassVar = {
         "sufficiency": "it is the share of random circuits that do worse: write sufficiency >= 95%",
