@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import inf
 from typing import Literal
 
 Unit = Literal["share", "share difference", "plain", "effect", "points"]
@@ -11,20 +12,37 @@ Unit = Literal["share", "share difference", "plain", "effect", "points"]
 
 @dataclass(frozen=True, slots=True)
 class MetricShape:
-    """A metric: the unit it is in, its bounds, and its options (a bare option has no values)."""
+    """What is known of a metric, whatever the model.
+
+    Attributes:
+        unit: the unit of bounds on it.
+        options: the values of each option; a bare option has none.
+        low, high: the ends of the range that it cannot leave; None where there is no end.
+        shown: the unit of its numbers in reports: `share` (a percentage), `nats` or `logits`.
+        hits: whether it is right or wrong, 1 or 0, on each prompt.
+        falls: whether it is better when lower, so that its gap (clean - corrupt) is negative.
+    """
 
     unit: Unit
     options: Mapping[str, tuple[str, ...]]
     low: float | None = None
     high: float | None = None
+    shown: Literal["share", "nats", "logits"] = "logits"
+    hits: bool = False
+    falls: bool = False
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """The range that it cannot leave; an end is infinite where there is none."""
+        return -inf if self.low is None else float(self.low), inf if self.high is None else float(self.high)
 
 
 METRICS: Mapping[str, MetricShape] = {
     "logit_diff": MetricShape("plain", {"against": ("mean", "max", "corrupt")}),
-    "prob_diff": MetricShape("share difference", {}, -1, 1),
-    "logprob": MetricShape("plain", {}, None, 0),
-    "accuracy": MetricShape("share", {"argmax": ()}, 0, 1),
-    "kl": MetricShape("plain", {}, 0, None),
+    "prob_diff": MetricShape("share difference", {}, -1, 1, "share"),
+    "logprob": MetricShape("plain", {}, None, 0, "nats"),
+    "accuracy": MetricShape("share", {"argmax": ()}, 0, 1, "share", hits=True),
+    "kl": MetricShape("plain", {}, 0, None, "nats", falls=True),
 }
 
 #: metrics that say something about the model as it is; `kl` compares two runs

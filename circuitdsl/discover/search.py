@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from circuitdsl.circuit.nodes import EMBED, LOGITS, Edge, Input, Node, NodeKind, Port, Position
+from circuitdsl.circuit.vocabulary import METRICS
 from circuitdsl.discover.places import END, places
-from circuitdsl.engine.metrics import range_of
 from circuitdsl.measurements.requests import EdgeRequest
 from circuitdsl.verdict.means import pair
 from circuitdsl.verdict.ratios import Ratio
+from circuitdsl.verdict.samples import NULL_MEMBERS
 from circuitdsl.verify.bench import Bench, measure
 
 #: false finds that a stage may have on average, were there nothing to find
@@ -27,8 +28,6 @@ LEVEL = 0.05
 MOST = 16
 #: stages at most, the logits being the first
 DEPTH = 6
-#: candidates of one kind from which on the weak ones can serve as a null
-NULL_MEMBERS = 19
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +191,7 @@ def _ratios(bench: Bench, candidates: Sequence[Candidate], settings: Search) -> 
             yield None
             continue
         d, gap = one.values - bench.clean[one.indices], (bench.clean - bench.corrupt)[one.indices]
-        yield Ratio(pair(d, gap, bench.strata[one.indices], range_of(bench.metric), "first"))
+        yield Ratio(pair(d, gap, bench.strata[one.indices], METRICS[bench.metric.name].range, "first"))
 
 
 def _link(candidate: Candidate, ratio: Ratio) -> Link:

@@ -19,20 +19,6 @@ from circuitdsl.tasks.dataset import PromptPair
 
 #: the accuracy of guesses, in place of a run's: of `accuracy` with the same options
 CHANCE = "chance"
-#: metrics that are right or wrong, 1 or 0, on each prompt
-HITS = frozenset({"accuracy"})
-#: metrics whose differences are said in percentage points
-SHARES = HITS | {"prob_diff"}
-#: what metrics cannot leave, where that is not the whole line
-RANGES = {
-    "accuracy": (0.0, 1.0),
-    "chance": (0.0, 1.0),
-    "prob_diff": (-1.0, 1.0),
-    "logprob": (float("-inf"), 0.0),
-    "kl": (0.0, float("inf")),
-}
-#: metrics whose clean value lies below the corrupt one
-FALLING = frozenset({"kl"})
 
 #: takes logits (those of the scorer's tokens, or all) and the prompt of each row; gives a number a row
 Score = Callable[[Float[Tensor, "m k"], Int[Tensor, " m"]], Float[Tensor, " m"]]
@@ -47,16 +33,6 @@ class Scorer:
 
     ids: Int[Tensor, "n k"] | None
     score: Score
-
-
-def range_of(metric: Metric) -> tuple[float, float]:
-    """What a metric cannot leave; infinite where nothing is known."""
-    return RANGES.get(metric.name, (float("-inf"), float("inf")))
-
-
-def unit(metric: Metric) -> str:
-    """How a metric is written: `share` (a percentage), `nats` or `logits`."""
-    return "share" if metric.name in SHARES else {"kl": "nats", "logprob": "nats"}.get(metric.name, "logits")
 
 
 def scorer(metric: Metric, pairs: Sequence[PromptPair], clean: Float[Tensor, "n vocab"] | None = None) -> Scorer:

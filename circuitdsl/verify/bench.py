@@ -14,6 +14,7 @@ from torch import Tensor
 
 from circuitdsl.circuit.measurements import Metric
 from circuitdsl.circuit.nodes import Node, Position
+from circuitdsl.circuit.vocabulary import METRICS
 from circuitdsl.engine import neurons as parts
 from circuitdsl.engine import runs as engine
 from circuitdsl.engine.circuit_alone import subgraph_effects
@@ -29,7 +30,7 @@ from circuitdsl.engine.memory import (
     run_at_once,
     vocabulary_rows,
 )
-from circuitdsl.engine.metrics import FALLING, Scorer, scorer
+from circuitdsl.engine.metrics import Scorer, scorer
 from circuitdsl.engine.path_patching import effects
 from circuitdsl.engine.positions import indices_of, places_of, token_indices
 from circuitdsl.engine.readers.attention import attention, looked
@@ -164,7 +165,7 @@ class Bench:
     @property
     def falls(self) -> bool:
         """Whether the metric is better when lower."""
-        return self.metric.name in FALLING
+        return METRICS[self.metric.name].falls
 
 
 def bench(

@@ -11,7 +11,7 @@ import numpy as np
 from circuitdsl.circuit.claims import Circuit, Claim, TaskUse
 from circuitdsl.circuit.criteria import Within
 from circuitdsl.circuit.measurements import Attention, Attribution, Behaviour, Check, Property
-from circuitdsl.engine.metrics import unit
+from circuitdsl.circuit.vocabulary import METRICS
 from circuitdsl.errors import UserError
 from circuitdsl.measurements.requests import (
     AttentionRequest,
@@ -215,7 +215,7 @@ def split(check: Check) -> tuple[str, str]:
 def unit_of(check: Check) -> str:
     match check.measurement:
         case Behaviour(metric=metric):
-            return unit(metric)
+            return METRICS[metric.name].shown
         case Attribution():
             return "logits"
     return "share"

@@ -12,7 +12,7 @@ from circuitdsl.circuit.changes import Intervention
 from circuitdsl.circuit.criteria import Moves, Signed, Test, Within
 from circuitdsl.circuit.measurements import Member, RoleCheck, RoleChecks, Tracing, WholeCircuit
 from circuitdsl.circuit.nodes import Node, Site
-from circuitdsl.engine.metrics import HITS, unit
+from circuitdsl.circuit.vocabulary import METRICS
 from circuitdsl.measurements.requests import (
     AttentionRequest,
     AttributionRequest,
@@ -173,7 +173,8 @@ def _unit(decision: Decision, sample: Sample, request: Request, bench: Bench) ->
         return "logits"
     if sample.unit != "plain":
         return "points" if sample.unit == "points" else "share"
-    return unit(inner.metric if isinstance(inner, BehaviourRequest) else bench.metric)
+    metric = inner.metric if isinstance(inner, BehaviourRequest) else bench.metric
+    return METRICS[metric.name].shown
 
 
 def _per_prompt(decision: Decision, sample: Sample) -> np.ndarray:
@@ -314,7 +315,7 @@ def _clear(sample: Sample) -> Ratio | None:
 
 def _errors(request: ChangedRequest, found: Series, bench: Bench) -> list[str]:
     """Which errors of the model went, and which are new, where a claim is about accuracy."""
-    if not isinstance(request.inner, BehaviourRequest) or request.inner.metric.name not in HITS:
+    if not isinstance(request.inner, BehaviourRequest) or not METRICS[request.inner.metric.name].hits:
         return []
     before = behaviour(bench, request.inner.metric)[found.indices] < 1
     after = found.values < 1

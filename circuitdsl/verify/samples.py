@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from circuitdsl.circuit.measurements import Metric
-from circuitdsl.engine.metrics import HITS, SHARES, range_of
+from circuitdsl.circuit.vocabulary import METRICS
 from circuitdsl.measurements.requests import (
     AttentionRequest,
     AttributionRequest,
@@ -79,14 +79,14 @@ def _plain(bench: Bench, part: Part, series: Series) -> Sample:
         size = gap(bench, Metric())
         return Sample(strata, value=series.values, name="attribution", label=part.label, size=size)
     metric = request.metric if isinstance(request, BehaviourRequest) else bench.metric
-    ends = range_of(metric)
+    shape = METRICS[metric.name]
     return Sample(
         strata,
         value=series.values,
         name=str(metric),
-        unit="percent" if metric.name in SHARES else "plain",
-        hits=metric.name in HITS,
+        unit="percent" if shape.shown == "share" else "plain",
+        hits=shape.hits,
         label=part.label,
-        range=ends,
-        size=None if np.all(np.isfinite(ends)) else gap(bench, metric),
+        range=shape.range,
+        size=None if np.all(np.isfinite(shape.range)) else gap(bench, metric),
     )

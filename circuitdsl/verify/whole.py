@@ -13,7 +13,7 @@ from circuitdsl.circuit.claims import Circuit, Claim
 from circuitdsl.circuit.criteria import Test, Within
 from circuitdsl.circuit.measurements import WholeCircuit
 from circuitdsl.circuit.membership import membership
-from circuitdsl.engine.metrics import unit
+from circuitdsl.circuit.vocabulary import METRICS
 from circuitdsl.errors import UserError
 from circuitdsl.measurements.requests import Request, Subgraph, positions_of
 from circuitdsl.report.numbers import percent
@@ -170,7 +170,7 @@ def measured(plan: ClaimPlan, decision: Decision, found: Found, bench: Bench) ->
         ci=decision.ci,
         ci_used=decision.ci_used,
         n=decision.n,
-        unit=unit(bench.metric) if wang else "share" if part.peers else "gap",
+        unit=METRICS[bench.metric.name].shown if wang else "share" if part.peers else "gap",
         delta=None if part.peers else decision.delta,
     )
     if part.peers:

@@ -7,9 +7,9 @@ import pytest
 
 from circuitdsl.circuit.criteria import Moves, Stronger
 from circuitdsl.circuit.measurements import EdgeEffect
-from circuitdsl.verdict.decide import decide
 from circuitdsl.verdict.samples import Sample
 from circuitdsl.verdict.sampling import plan_looks
+from tests.verdict.deciding import decide
 
 TEST = Stronger(EdgeEffect(()), "7.9 -> 9.9.q")
 RISES, FALLS = Moves("rises", 0.0, "rises"), Moves("falls", 0.0, "falls")
