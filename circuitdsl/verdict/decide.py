@@ -5,11 +5,7 @@ interval lies inside the region, *fails* when it lies wholly outside, and is *un
 `p_holds` is the smallest alpha at which the `1 - alpha` interval lies inside, `p_fails` the smallest at which it lies
 outside; with looks both are sequential p-values (`sampling.py`).
 
-How alpha is spent: at level alpha each limit of the interval errs with probability alpha / 2. Wherever the truth lies,
-a wrong "holds" can come from one bound only, and so can a wrong "fails". Each therefore has probability at most
-alpha / 2 for one claim (2.5 % of the usual 5 %). Parts of a claim (`each`, `and`) must all hold at the claim's level,
-and the level of "fails" is divided by their number. Over the claims of a spec, Holm's procedure keeps each of the two
-error rates at alpha / 2 (`families.py`).
+`families.py` says how the level is divided among the claims of a spec, and `_judge` how among the parts of one claim.
 
 Effects are ratios of means. They are tested without dividing, on the paired `d - b g`, and only where the gap itself
 is clear: p-values of claims on effects are never smaller than the gap's own.
@@ -158,21 +154,26 @@ def _rule_extreme(evidence: Evidence, extreme: Extreme, levels: Levels) -> Decis
 
 
 def _described(judged: Judged, limits: Sequence[Limits | None]) -> Decision:
-    """The verdict on a part with its numbers; `limits` are the intervals that `Judged.asked` asked for."""
+    """The verdict on a part with its numbers; `limits` are the intervals that `Judged.asked` asked for.
+
+    A ratio whose gap is unclear has no value.
+    """
     part, sample, level = judged.part, judged.part.sample, judged.level
     blank = Decision(judged.verdict, part.because, n=sample.n, label=sample.label, null=part.rare, level=level)
-    if not part.figures:
+    few = sample.n < FEWEST and not sample.hits
+    if not part.figures or (limits and few and sample.n == 1):
         return blank
-    numbers = replace(_with_differences(blank, part.figures[-1], part), p_holds=part.p_holds, p_fails=part.p_fails)
+    figure = part.figures[-1]
+    numbers = replace(_with_differences(blank, figure, part), p_holds=part.p_holds, p_fails=part.p_fails)
     if not limits:
         return numbers
-    few = sample.n < FEWEST and not sample.hits
-    if few and sample.n == 1:
-        return blank
-    decision = _with_figure(numbers, part, limits)
+    plain, last = limits
+    value = None if plain is None and isinstance(figure, Ratio) else float(figure.value)
+    decision = replace(numbers, name=name_of(part), value=value, ci=_shown(part, plain))
     if few:
-        return replace(decision, ci_used=None)
-    decision = replace(decision, disagree=_disagreeing(part, judged.verdict))
+        return decision
+    used = _shown(part, _used(part, level, last))
+    decision = replace(decision, ci_used=used, disagree=_disagreeing(part, judged.verdict))
     return replace(decision, reason=reasons.reason(part, decision))
 
 
@@ -181,14 +182,6 @@ def _with_differences(decision: Decision, figure: Estimate, part: Part) -> Decis
     if isinstance(figure, Ratio):
         return replace(decision, delta=float(figure.numerator.value), gap=float(figure.denominator.value))
     return decision if part.sample.d is None else replace(decision, delta=float(np.mean(part.sample.array("d"))))
-
-
-def _with_figure(decision: Decision, part: Part, limits: Sequence[Limits | None]) -> Decision:
-    """Add name, value and intervals of the figure; a ratio whose gap is unclear has no value."""
-    figure, (plain, last) = part.figures[-1], limits
-    known = plain is not None or not isinstance(figure, Ratio)
-    value, used = float(figure.value) if known else None, _used(part, decision.level, last)
-    return replace(decision, name=name_of(part), value=value, ci=_shown(part, plain), ci_used=_shown(part, used))
 
 
 def name_of(part: Part) -> str:

@@ -35,7 +35,6 @@ from circuitdsl.verdict.families import all_of, any_of
 from circuitdsl.verdict.ratios import intervals
 
 if TYPE_CHECKING:
-    from circuitdsl.verdict.samples import Sample
     from circuitdsl.verdict.weighing import Part
 
 Sets = tuple[tuple[int, ...], ...]
@@ -81,30 +80,6 @@ def leaf_tests(test: Within) -> tuple[Within | None, Beyond | None]:
     asked = test.low if test.low or test.strict else None
     beyond = None if asked is None else Beyond(test.quantity, asked, test.text)
     return within, beyond
-
-
-def build(
-    test: Within,
-    name: str,
-    sets: Sequence[Sequence[Sample]],
-    weigh: Callable[[Within | Beyond, Sample], Part],
-) -> tuple[tuple[Part, ...], Extreme]:
-    """Weigh every leaf, and say how the parts make up E."""
-    tests: Sequence[Within | Beyond | None] = leaf_tests(test)
-    if tests == (None, None):  # `>= 0` bounds nothing: the figures are weighed without a bound
-        tests = Within(test.quantity, None, None, test.text), None
-    parts: list[Part] = []
-    places: tuple[list[tuple[int, ...]], list[tuple[int, ...]]] = ([], [])
-    for samples in sets:
-        for one, rows in zip(tests, places, strict=True):
-            if one is not None:
-                rows.append(tuple(range(len(parts), len(parts) + len(samples))))
-                parts += [weigh(one, sample) for sample in samples]
-    within, beyond = (tuple(rows) for rows in places)
-    return tuple(parts), Extreme(name, test, within, beyond, within or beyond)
-
-
-# --- judging ----------------------------------------------------------------------------------------
 
 
 def found(extreme: Extreme, parts: Sequence[Part], level: Callable[[Part], float]) -> tuple[float, Limits | None, int]:

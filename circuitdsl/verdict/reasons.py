@@ -11,7 +11,7 @@ import numpy as np
 from circuitdsl.circuit.criteria import AboveChance, Matters, Negligible, Signed, Stronger
 from circuitdsl.verdict.estimates import Estimate, Limits, limits_of
 from circuitdsl.verdict.ratios import Ratio
-from circuitdsl.verdict.samples import NULL_MEMBERS, Rarity, Region, Versus, on_effects
+from circuitdsl.verdict.samples import Region, Versus, on_effects
 from circuitdsl.verdict.sampling import EARLY
 from circuitdsl.verdict.words import Unit, confidence, exact, scale
 
@@ -39,8 +39,7 @@ def reason(part: Part, decision: Decision) -> str:
         text += f"; {part.because}"
     elif part.rare and decision.verdict == "holds":
         text += f", rarer than {part.rare.stronger} of {part.rare.size}"
-    if _alike(part):
-        text += f"; {_none_differs(part, decision)}"
+    text += _none_differs(part, decision)
     if decision.verdict == "undecided" and part.final and not part.because:
         text += f"; {_enough(part, decision)}"
     if decision.disagree:
@@ -83,14 +82,6 @@ def too_few(n: int, needed: int) -> str:
 def few_strata(strata: int, needed: int) -> str:
     there = "there is 1" if strata == 1 else f"there are {strata}"
     return f"verdicts about other templates need {needed} strata: {there}"
-
-
-def small_null(rare: Rarity) -> str:
-    return f"null too small: {rare.size} comparable effects, {NULL_MEMBERS} are needed"
-
-
-def common(rare: Rarity) -> str:
-    return f"not rare: stronger than {rare.stronger} of {rare.size} comparable effects"
 
 
 def extreme(claim: Extreme, decision: Decision, leaf: Part) -> str:
@@ -161,19 +152,15 @@ def _place(part: Part, value: float, limits: Limits, unit: Unit) -> str:
     return f"between {exact(unit, low)} and {exact(unit, high)}"
 
 
-def _alike(part: Part) -> bool:
-    """Whether the claim is about changes, and no prompt differs from another."""
-    d = part.sample.d
-    return d is not None and bool(np.ptp(part.sample.array("d")) == 0)
-
-
 def _none_differs(part: Part, decision: Decision) -> str:
-    """How many prompts may yet change where none did, at the level that the verdict used."""
+    """For claims about changes that are the same on all prompts: how many others may differ, at the level used."""
+    if part.sample.d is None or np.ptp(part.sample.array("d")) != 0:
+        return ""
     n, figures = decision.n, len(part.figures)
     share = -math.expm1(math.log(part.looks.nominal(decision.level, figures - 1) / 2) / n)
     what = "unchanged" if not np.any(part.sample.array("d")) else "changed alike"
     what = "alike" if isinstance(part.test, AboveChance) else what
-    return f"all {n} prompts are {what}, but up to {scale('percent', share, None).amount(share)} of others may differ"
+    return f"; all {n} prompts are {what}, but up to {scale('percent', share, None).amount(share)} of others may differ"
 
 
 # --- how many prompts would decide ------------------------------------------------------------------

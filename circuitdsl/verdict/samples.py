@@ -245,11 +245,9 @@ class Larger:
 
     def combine(self, p: dict[str, float]) -> tuple[float, float]:
         """Two-sided p-values for |a| > |b| and for |a| < |b|."""
-
-        def either(*signs: tuple[str, str]) -> float:
-            return min(1.0, 2 * 2 * min(max(p[f"less_{less}"], p[f"more_{more}"]) for less, more in signs))
-
-        return either(("above", "above"), ("below", "below")), either(("above", "below"), ("below", "above"))
+        alike = min(max(p["less_above"], p["more_above"]), max(p["less_below"], p["more_below"]))
+        unlike = min(max(p["less_above"], p["more_below"]), max(p["less_below"], p["more_above"]))
+        return min(1.0, 4 * alike), min(1.0, 4 * unlike)
 
 
 def region_of(test: Test, margin: float, sign: int = 1) -> Region | Larger:

@@ -13,14 +13,15 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from circuitdsl.circuit.criteria import Matters, Test, Within
-from circuitdsl.verdict import extremes, reasons
+from circuitdsl.circuit.criteria import Beyond, Matters, Test, Within
+from circuitdsl.verdict import reasons
 from circuitdsl.verdict.estimates import Estimate
-from circuitdsl.verdict.extremes import Extreme
+from circuitdsl.verdict.extremes import Extreme, leaf_tests
 from circuitdsl.verdict.families import FAMILY, all_of, any_of, strictest
 from circuitdsl.verdict.ratios import Ratio
 from circuitdsl.verdict.samples import (
     FEWEST_STRATA,
+    NULL_MEMBERS,
     Larger,
     Rarity,
     Region,
@@ -169,8 +170,11 @@ def _filter_by_null(part: Part, first: Sample, null: ArrayLike | None) -> Part:
     rare = rarity(float(figure_of(part.test, first).value), [] if null is None else null)
     part = replace(part, rare=rare, p_holds=part.p_holds if rare.rare else 1.0)
     if not rare.enough:
-        return replace(part, because=reasons.small_null(rare))
-    return part if rare.rare else replace(part, forced="fails", because=reasons.common(rare), final=True)
+        return replace(part, because=f"null too small: {rare.size} comparable effects, {NULL_MEMBERS} are needed")
+    if rare.rare:
+        return part
+    because = f"not rare: stronger than {rare.stronger} of {rare.size} comparable effects"
+    return replace(part, forced="fails", because=because, final=True)
 
 
 # --- all tests of a claim ---------------------------------------------------------------------------
@@ -205,7 +209,18 @@ def weigh_extreme(
     templates: bool = False,
 ) -> Evidence:
     """A claim about the smallest over sets of the largest figure in each, signs aside."""
-    return Evidence(*extremes.build(test, name, sets, lambda one, s: weigh(one, s, looks=looks, templates=templates)))
+    tests: tuple[Within | Beyond | None, ...] = leaf_tests(test)
+    if tests == (None, None):  # `>= 0` bounds nothing: the figures are weighed without a bound
+        tests = Within(test.quantity, None, None, test.text), None
+    parts: list[Part] = []
+    places: tuple[list[tuple[int, ...]], list[tuple[int, ...]]] = ([], [])
+    for samples in sets:
+        for one, rows in zip(tests, places, strict=True):
+            if one is not None:
+                rows.append(tuple(range(len(parts), len(parts) + len(samples))))
+                parts += [weigh(one, sample, looks=looks, templates=templates) for sample in samples]
+    within, beyond = (tuple(rows) for rows in places)
+    return Evidence(tuple(parts), Extreme(name, test, within, beyond, within or beyond))
 
 
 def untested(test: Test, verdict: Verdict, because: str, prompts: int = 0, label: str = "") -> Evidence:
