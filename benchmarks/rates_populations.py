@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from circuitdsl.engine.metrics import FALLING, HITS, RANGES
-from circuitdsl.verdict.means import UNKNOWN, Range, Shared
+from circuitdsl.circuit.vocabulary import METRICS
+from circuitdsl.verdict.means import Range, Shared
 
 Array = NDArray[np.float64]
 
@@ -46,7 +46,7 @@ class Population:
 
     @property
     def range(self) -> Range:
-        return (0.0, 1.0) if self.metric == "attention" else RANGES.get(self.metric, UNKNOWN)
+        return (0.0, 1.0) if self.metric == "attention" else METRICS[self.metric].range
 
     @property
     def span(self) -> float:
@@ -54,11 +54,11 @@ class Population:
 
     @property
     def hits(self) -> bool:
-        return self.metric in HITS
+        return self.metric != "attention" and METRICS[self.metric].hits
 
     @property
     def falls(self) -> bool:
-        return self.metric in FALLING
+        return self.metric != "attention" and METRICS[self.metric].falls
 
     def truth(self, y: Array) -> float:
         """The mean of strata that each count alike."""
@@ -115,6 +115,6 @@ def load(folder: Path, task: str, metric: str, about: str = "effects", seed: int
     names = tuple(map(str, stored["names"][chosen]))
     shared: tuple[Shared, ...] = tuple("second" if denoise[i] else "first" for i in chosen)
     values = [y for y in (clean, corrupt, *(base + change[chosen])[:4]) if np.ptp(y) > 1e-3]
-    ends = (0.0, 1.0) if metric in HITS else RANGES.get(metric, UNKNOWN)
+    ends = METRICS[metric].range
     shown = np.clip(np.array(values), *ends)
     return Population(task, metric, members, names, change[chosen], base, shared, gap, shown, about)

@@ -22,6 +22,13 @@ def test_a_page_has_no_gaps_and_no_dead_links(page: Path) -> None:
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
+@pytest.mark.parametrize("page", [*PAGES[:-1], ROOT / "CHANGELOG.md"], ids=lambda page: page.name)
+def test_lines_of_a_page_have_at_most_120_characters(page: Path) -> None:
+    """Tables and blocks of code are as wide as they are."""
+    prose = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    assert [line for line in prose.splitlines() if len(line) > 120 and not line.startswith("|")] == []
+
+
 #: language.md shows parts of specs, and has tests of its own
 WHOLE = [page for page in PAGES if page.name != "language.md"]
 

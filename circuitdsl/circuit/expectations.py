@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from circuitdsl.circuit.measurement import Expected
 from circuitdsl.circuit.scope import Scope
+from circuitdsl.circuit.vocabulary import METRICS
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import listing
 
@@ -18,8 +19,9 @@ def resolve_expect(scope: Scope, expect: s.Expect) -> Expected | None:
         scope.sink.error("E087", message, name.span, help)
     elif kind is not None:
         return kind.resolve(scope, expect)
-    elif name.text == "kl":
-        scope.sink.error("E048", "kl compares two runs: it is a metric, and says nothing of one run alone", name.span)
+    elif name.text in METRICS:
+        message = f"{name.text} compares two runs: it is a metric, and says nothing of one run alone"
+        scope.sink.error("E048", message, name.span)
     elif instead := kinds.elsewhere(name.text):
         scope.sink.error("E048", f"{name.text} is not measured on its own", name.span, instead)
     else:

@@ -12,6 +12,7 @@ from circuitdsl.circuit.changes import EdgePatch
 from circuitdsl.circuit.claims import Circuit, Claim
 from circuitdsl.circuit.criteria import Matters, Moves, Negligible, Signed, Test, Within
 from circuitdsl.circuit.measurement import Kinds, Measurement
+from circuitdsl.circuit.vocabulary import METRICS
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import Diagnostic, Sink, Span, listing, ordered
 
@@ -146,7 +147,7 @@ class _Stated:
 
 def _contradicting(circuit: Circuit, subjects: _Subjects, spans: Mapping[int, Span], sink: Sink) -> None:
     """Claims on one subject and task that cannot both hold; a claim that alone cannot hold."""
-    signs = circuit.metric.name != "kl"  # the gap of kl is negative: a delta above 0 is an effect below 0
+    signs = not METRICS[circuit.metric.name].falls  # where the gap is negative, a delta above 0 is an effect below 0
     stated: dict[Hashable, _Stated] = {}
     for claim in circuit.claims:
         span = spans.get(claim.line)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
+from math import inf
 from typing import Literal
 
 from circuitdsl.errors import UserError
@@ -14,35 +15,40 @@ Unit = Literal["share", "share difference", "plain", "effect", "points"]
 
 @dataclass(frozen=True, slots=True)
 class MetricShape:
-    """What is known of a metric without a model.
+    """What is known of a metric, whatever the model.
 
     Attributes:
-        unit: the unit in which the language writes it.
-        written: the unit in which reports have it: `share`, `logits`, `nats`.
-        scorer: the function that scores runs by it, "module:name" (see `engine.metrics`).
-        options: its options with their values (a bare option has no values).
-        low, high: what it cannot leave.
+        unit: the unit of bounds on it.
+        shown: the unit of its numbers in reports: `share` (a percentage), `nats` or `logits`.
+        scorer: the function that scores runs by it, "module:name" (see `engine.metrics.scorer`).
+        options: the values of each option; a bare option has none.
+        low, high: the ends of the range that it cannot leave; None where there is no end.
         hits: whether it is right or wrong, 1 or 0, on each prompt.
-        falls: whether its clean value lies below the corrupt one.
-        behaviour: whether it says something of one run alone.
-        chance: the function that scores guesses; empty where there is no chance level.
+        falls: whether it is better when lower, so that its gap (clean - corrupt) is negative.
+        chance: the function that scores guesses in the place of a run; empty where there is no chance level.
+        behaviour: whether it says something of one run alone; otherwise it compares with the clean run's logits.
     """
 
     unit: Unit
-    written: str
+    shown: str
     scorer: str
     options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     low: float | None = None
     high: float | None = None
     hits: bool = False
     falls: bool = False
-    behaviour: bool = True
     chance: str = ""
+    behaviour: bool = True
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """The range that it cannot leave; an end is infinite where there is none."""
+        return -inf if self.low is None else float(self.low), inf if self.high is None else float(self.high)
 
 
 _SCORERS = "circuitdsl.engine.metrics"
-#: in place of a run's accuracy, that of guesses
-CHANCE = "chance"
+#: before the name of a metric: that of guesses, in the place of a run's
+CHANCE = "chance of "
 
 
 class _Metrics(Mapping[str, MetricShape]):

@@ -90,12 +90,12 @@ def _trace(given: argparse.Namespace) -> int:
 
 def _cut(bench: Bench, head: Node, source: Position, target: Position, reach: Reach, boost: bool) -> CutFigures:
     """What a cut changes, with intervals over prompts."""
+    from circuitdsl.circuit.vocabulary import METRICS
     from circuitdsl.engine.cut import cut
-    from circuitdsl.engine.metrics import unit
     from circuitdsl.report.trace import ChangeFigures, CutFigures
 
     found = cut(bench, head, source, target, reach, boost)
-    strata, metric_unit = bench.strata[found.indices], unit(bench.metric)
+    strata, metric_unit = bench.strata[found.indices], METRICS[bench.metric.name].shown
 
     def figures(change: Change) -> ChangeFigures:
         return ChangeFigures(

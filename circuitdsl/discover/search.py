@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from circuitdsl.circuit.nodes import EMBED, LOGITS, Edge, Input, Node, NodeKind, Port, Position
+from circuitdsl.circuit.vocabulary import METRICS
 from circuitdsl.discover.places import END, places
-from circuitdsl.engine.metrics import range_of
 from circuitdsl.measurements.requests import EdgeRequest
 from circuitdsl.verdict.means import pair
 from circuitdsl.verdict.ratios import Ratio
+from circuitdsl.verdict.samples import NULL_MEMBERS
 from circuitdsl.verify.bench import Bench
 from circuitdsl.verify.measure import measure
 
@@ -28,8 +29,6 @@ LEVEL = 0.05
 MOST = 16
 #: stages at most, the logits being the first
 DEPTH = 6
-#: candidates of one kind from which on the weak ones can serve as a null
-NULL_MEMBERS = 19
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +192,7 @@ def _ratios(bench: Bench, candidates: Sequence[Candidate], settings: Search) -> 
             yield None
             continue
         d, gap = one.values - bench.clean[one.indices], (bench.clean - bench.corrupt)[one.indices]
-        yield Ratio(pair(d, gap, bench.strata[one.indices], range_of(bench.metric), "first"))
+        yield Ratio(pair(d, gap, bench.strata[one.indices], METRICS[bench.metric.name].range, "first"))
 
 
 def _link(candidate: Candidate, ratio: Ratio) -> Link:

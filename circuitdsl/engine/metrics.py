@@ -5,7 +5,7 @@ Patched and corrupt runs are scored with the clean prompt's answers and distract
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -14,25 +14,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from circuitdsl.circuit.metric import Metric
+from circuitdsl.circuit.vocabulary import CHANCE, METRICS
+from circuitdsl.engine.named import function_of
 from circuitdsl.errors import UserError
 from circuitdsl.tasks.dataset import PromptPair
-
-#: the accuracy of guesses, in place of a run's: of `accuracy` with the same options
-CHANCE = "chance"
-#: metrics that are right or wrong, 1 or 0, on each prompt
-HITS = frozenset({"accuracy"})
-#: metrics whose differences are said in percentage points
-SHARES = HITS | {"prob_diff"}
-#: what metrics cannot leave, where that is not the whole line
-RANGES = {
-    "accuracy": (0.0, 1.0),
-    "chance": (0.0, 1.0),
-    "prob_diff": (-1.0, 1.0),
-    "logprob": (float("-inf"), 0.0),
-    "kl": (0.0, float("inf")),
-}
-#: metrics whose clean value lies below the corrupt one
-FALLING = frozenset({"kl"})
 
 #: takes logits (those of the scorer's tokens, or all) and the prompt of each row; gives a number a row
 Score = Callable[[Float[Tensor, "m k"], Int[Tensor, " m"]], Float[Tensor, " m"]]
@@ -49,48 +34,68 @@ class Scorer:
     score: Score
 
 
-def range_of(metric: Metric) -> tuple[float, float]:
-    """What a metric cannot leave; infinite where nothing is known."""
-    return RANGES.get(metric.name, (float("-inf"), float("inf")))
-
-
-def unit(metric: Metric) -> str:
-    """How a metric is written: `share` (a percentage), `nats` or `logits`."""
-    return "share" if metric.name in SHARES else {"kl": "nats", "logprob": "nats"}.get(metric.name, "logits")
-
-
 def scorer(metric: Metric, pairs: Sequence[PromptPair], clean: Float[Tensor, "n vocab"] | None = None) -> Scorer:
-    """The scorer of a metric on these prompts; `kl` also needs the clean runs' logits.
+    """The scorer of a metric on these prompts, made by the function that its shape names.
+
+    That function takes the metric's options, the prompts, and the clean runs' logits (which a metric that compares two
+    runs needs, and others do not get).
 
     Raises:
-        UserError: `logit_diff(against = corrupt)` on a task whose corrupt prompts have no answer.
+        UserError: the metric cannot be taken on these prompts.
     """
-    options = dict(metric.options)
-    sides = {"answer": [p.answers for p in pairs], "distractor": [p.distractors for p in pairs]}
-    match metric.name:
-        case "logit_diff":
-            if options.get("against") == "corrupt":
-                if not all(p.corrupt_answers and not set(p.corrupt_answers) & set(p.answers) for p in pairs):
-                    raise UserError("logit_diff(against = corrupt) needs corrupt prompts that ask for something else")
-                sides["distractor"] = [p.corrupt_answers for p in pairs]
-            return _on_tokens(sides, _max_difference if options.get("against") == "max" else _mean_difference)
-        case "accuracy" if "argmax" not in options:
-            return _on_tokens(sides, _best_answer_wins)
-        case "accuracy":
-            return _on_vocabulary(sides, _argmax_is_answer)
-        case "chance" if "argmax" not in options:
-            return _on_tokens(sides, _one_of_the_candidates)
-        case "chance":
-            return _on_vocabulary(sides, _one_of_the_vocabulary)
-        case "prob_diff":
-            return _on_vocabulary(sides, _probability_difference)
-        case "logprob":
-            return _on_vocabulary(sides, _log_probability)
-        case "kl":
-            assert clean is not None, "kl is measured against the clean run"
-            table = _tables(clean)
-            return Scorer(None, lambda logits, prompts: _kl(table(logits.device)[0], logits, prompts.to(logits.device)))
-    raise UserError(f"unknown metric '{metric.name}'")
+    guesses = metric.name.startswith(CHANCE)
+    shape = METRICS[metric.name.removeprefix(CHANCE)]
+    made: Scorer = function_of(shape.chance if guesses else shape.scorer)(dict(metric.options), pairs, clean)
+    return made
+
+
+Options = Mapping[str, str]
+Clean = Float[Tensor, "n vocab"] | None
+
+
+def logit_diff(options: Options, pairs: Sequence[PromptPair], clean: Clean) -> Scorer:
+    """Mean logit of the answers minus the mean (or the largest) of the distractors, or of the corrupt answers."""
+    sides = _sides(pairs)
+    if options.get("against") == "corrupt":
+        if not all(p.corrupt_answers and not set(p.corrupt_answers) & set(p.answers) for p in pairs):
+            raise UserError("logit_diff(against = corrupt) needs corrupt prompts that ask for something else")
+        sides["distractor"] = [p.corrupt_answers for p in pairs]
+    return _on_tokens(sides, _max_difference if options.get("against") == "max" else _mean_difference)
+
+
+def accuracy(options: Options, pairs: Sequence[PromptPair], clean: Clean) -> Scorer:
+    """Whether the best answer beats every distractor, or (`argmax`) every token."""
+    if "argmax" in options:
+        return _on_vocabulary(_sides(pairs), _argmax_is_answer)
+    return _on_tokens(_sides(pairs), _best_answer_wins)
+
+
+def chance(options: Options, pairs: Sequence[PromptPair], clean: Clean) -> Scorer:
+    """The accuracy of guesses among answers and distractors, or (`argmax`) among all tokens."""
+    if "argmax" in options:
+        return _on_vocabulary(_sides(pairs), _one_of_the_vocabulary)
+    return _on_tokens(_sides(pairs), _one_of_the_candidates)
+
+
+def prob_diff(options: Options, pairs: Sequence[PromptPair], clean: Clean) -> Scorer:
+    """Probability of the answers minus that of the distractors."""
+    return _on_vocabulary(_sides(pairs), _probability_difference)
+
+
+def logprob(options: Options, pairs: Sequence[PromptPair], clean: Clean) -> Scorer:
+    """Log probability of the answers together, in nats."""
+    return _on_vocabulary(_sides(pairs), _log_probability)
+
+
+def kl(options: Options, pairs: Sequence[PromptPair], clean: Clean) -> Scorer:
+    """KL divergence from the clean run, in nats."""
+    assert clean is not None, "kl is measured against the clean run"
+    table = _tables(clean)
+    return Scorer(None, lambda logits, prompts: _kl(table(logits.device)[0], logits, prompts.to(logits.device)))
+
+
+def _sides(pairs: Sequence[PromptPair]) -> Sides:
+    return {"answer": [p.answers for p in pairs], "distractor": [p.distractors for p in pairs]}
 
 
 # --- on the answers' and distractors' logits alone -------------------------------------------------

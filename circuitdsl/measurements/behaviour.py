@@ -74,7 +74,7 @@ class Behaviour(Reading):
 
     def base(self, claim: Claim, plain: Request) -> Base | None:
         if AboveChance() in claim.tests:  # what guesses would score, prompt by prompt
-            return BehaviourRequest(replace(self.metric, name=CHANCE))
+            return BehaviourRequest(replace(self.metric, name=CHANCE + self.metric.name))
         return super(Behaviour, self).base(claim, plain)
 
 

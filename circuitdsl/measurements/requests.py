@@ -15,7 +15,7 @@ from typing import ClassVar, Literal
 from circuitdsl.circuit.changes import EdgePatch, Intervention, Member, Patch, Replace
 from circuitdsl.circuit.metric import Metric
 from circuitdsl.circuit.nodes import EVERYWHERE, Ablation, Direction, Edge, Node, Position, Site
-from circuitdsl.circuit.vocabulary import METRICS, Unit
+from circuitdsl.circuit.vocabulary import METRICS
 
 READERS = "circuitdsl.engine.readers"
 
@@ -380,16 +380,5 @@ class Subgraph(Request):
 def figure_of(metric: Metric) -> Figure:
     """What the numbers of a metric are."""
     shape = METRICS[metric.name]
-    low, high = -inf if shape.low is None else shape.low, inf if shape.high is None else shape.high
-    known = low > -inf and high < inf
-    return Figure(str(metric), unit_of(metric), low, high, shape.hits, None if known else metric)
-
-
-def unit_of(metric: Metric) -> str:
-    """How a metric is written: `share` (a percentage), `nats` or `logits`."""
-    return METRICS[metric.name].written
-
-
-def language_unit(metric: Metric) -> Unit:
-    """The unit in which the language writes a metric."""
-    return METRICS[metric.name].unit
+    scale = metric if inf in shape.range or -inf in shape.range else None
+    return Figure(str(metric), shape.shown, *shape.range, shape.hits, scale)

@@ -11,7 +11,7 @@ import random
 import re
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeGuard, TypeVar
@@ -49,14 +49,7 @@ def read_prompts(
         PromptFileError: the file cannot be read, or some of its lines cannot be used; all are named.
     """
     reader = _Reader(tokens, n_vocab)
-    found: list[PromptPair] = []
-    problems = []
-    for number, record in records(path):
-        try:
-            found.append(replace(reader.pair(record), line=number))
-        except BadLine as reason:
-            problems.append(f"{path}:{number}: {reason}")
-    _refuse(path, problems, len(found))
+    found = [replace(pair, line=number) for number, pair in _each(path, reader.pair)]
     random.Random(f"file/{seed}").shuffle(found)
     once: dict[Hashable, PromptPair] = {}
     for pair in found:
@@ -83,16 +76,13 @@ def check_file(path: Path) -> None:
     Raises:
         PromptFileError: naming every line that is no prompt pair whatever the model.
     """
-    problems, found = [], 0
-    for number, record in records(path):
-        found += 1
-        try:
-            sides = object_of(record)
-            if missing := [side for side in ("clean", "corrupt") if not {side, f"{side}_tokens"} & set(sides)]:
-                raise BadLine(f"there is no {missing[0]} prompt")
-        except BadLine as reason:
-            problems.append(f"{path}:{number}: {reason}")
-    _refuse(path, problems, found)
+
+    def check(record: Any) -> None:
+        sides = object_of(record)
+        if missing := [side for side in ("clean", "corrupt") if not {side, f"{side}_tokens"} & set(sides)]:
+            raise BadLine(f"there is no {missing[0]} prompt")
+
+    _each(path, check)
 
 
 def positions_in(path: Path) -> tuple[str, ...] | None:
@@ -113,32 +103,45 @@ def positions_in(path: Path) -> tuple[str, ...] | None:
     return tuple(found | {"END": None})
 
 
-def _refuse(path: Path, problems: list[str], found: int) -> None:
-    """Raise `PromptFileError` for a file with bad lines, or with no line at all."""
+def _each(path: Path, read: Callable[[Any], T]) -> list[tuple[int, T]]:
+    """What is read of every line, with the line's number.
+
+    Raises:
+        PromptFileError: a file with bad lines, or with no line at all.
+    """
+    found, problems = [], []
+    for number, record in records(path):
+        try:
+            found.append((number, read(record)))
+        except BadLine as reason:
+            problems.append(f"{path}:{number}: {reason}")
     if problems:
         plural = "s" if len(problems) > 1 else ""
         more = [f"… and {len(problems) - _NAMED} more"] if len(problems) > _NAMED else []
         raise PromptFileError("\n".join([f"{len(problems)} bad line{plural} in {path}", *problems[:_NAMED], *more]))
     if not found:
         raise PromptFileError(f"{path} has no prompts")
+    return found
 
 
 # --- one pair --------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
-class _Reasons:
+class _Reasons(list[str]):
     """Everything that is wrong with one line."""
 
-    found: list[str] = field(default_factory=list)
-
     def unless(self, make: Callable[[], T]) -> T | None:
-        """What is made; None, with the reason noted, where the line has nothing to make it of."""
+        """What `make` returns; None, with the reason noted, where it raises `BadLine`."""
         try:
             return make()
         except BadLine as reason:
-            self.found.append(str(reason))
+            self.append(str(reason))
             return None
+
+    def refuse(self) -> None:
+        """Raise `BadLine` with all reasons, if there are any."""
+        if self:
+            raise BadLine("; ".join(self))
 
 
 def _misaligned(clean: Encoded, corrupt: Encoded) -> list[str]:
@@ -167,15 +170,14 @@ class _Reader:
         if text or clean:
             answers = why.unless(lambda: self.answers(record, "answer", text or ""))
             distractors = why.unless(lambda: self.answers(record, "distractor", text or ""))
-        if other or corrupt:
-            corrupt_answers = why.unless(lambda: self.corrupt_answers(record, other or ""))
+        if (other or corrupt) and record.get("corrupt_answer") is not None:
+            corrupt_answers = why.unless(lambda: self.answers(record, "corrupt_answer", other or ""))
         positions = None if clean is None else why.unless(lambda: _positions(record, text or "", clean))
         if clean and corrupt:
-            why.found += _misaligned(clean, corrupt)
+            why += _misaligned(clean, corrupt)
         if answers and distractors and (shared := set(answers) & set(distractors)):
-            why.found.append(f"an answer and a distractor share their first token, {min(shared)}")
-        if why.found:
-            raise BadLine("; ".join(why.found))
+            why.append(f"an answer and a distractor share their first token, {min(shared)}")
+        why.refuse()
         assert clean and corrupt and answers and distractors and positions is not None
         return PromptPair(
             clean_tokens=clean.ids,
@@ -224,11 +226,6 @@ class _Reader:
         ids = tuple(dict.fromkeys(self.first(each, key, prompt) for each in listed))
         self.check_ids(ids, key)
         return ids
-
-    def corrupt_answers(self, record: Mapping[str, Any], prompt: str) -> tuple[int, ...]:
-        """Those of the corrupt prompt; none where the line does not speak of them."""
-        given = record.get("corrupt_answer") is not None
-        return self.answers(record, "corrupt_answer", prompt) if given else ()
 
     def first(self, given: object, key: str, prompt: str) -> int:
         if _is_id(given):
@@ -298,9 +295,8 @@ def _positions(record: Mapping[str, Any], text: str, clean: Encoded) -> dict[str
     found = {name: why.unless(partial(_indices, name, place, text, clean)) for name, place in given.items()}
     if (other := found.get("END")) and other != end:
         at = " and ".join(map(str, other))
-        why.found.append(f"position END is token {at}; the metric is read at END, which is the last token ({end[0]})")
-    if why.found:
-        raise BadLine("; ".join(why.found))
+        why.append(f"position END is token {at}; the metric is read at END, which is the last token ({end[0]})")
+    why.refuse()
     return {"END": end} | {name: indices for name, indices in found.items() if indices}
 
 

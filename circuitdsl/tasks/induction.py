@@ -6,7 +6,7 @@ import random
 
 from circuitdsl.tasks.ioi import NAMES
 from circuitdsl.tasks.task import Draft, Options, Task, WordList, Words
-from circuitdsl.tasks.template import Marked
+from circuitdsl.tasks.template import Marked, joined
 
 VOCABULARY = tuple(
     "apple bread river mountain window garden music letter picture summer winter kitchen table bridge market village "
@@ -53,20 +53,17 @@ def strata(words: Words, options: Options) -> tuple[str, ...]:
 
 
 def _list(first: list[str], again: list[str], answer: int) -> Marked:
-    marks: dict[str, list[tuple[int, int]]] = {}
-    text = "List:"
+    """The prompt, given the place of the answer in the first list."""
+    where = {
+        "ANSWER": [answer],
+        "DISTRACTOR": [i for i in range(len(first)) if i != answer],
+        "MATCH": [answer - 1],
+        "BEFORE": [len(first) + answer - 2],
+    }
+    pieces: list[tuple[str, list[str]]] = [("List:", [])]
     for i, word in enumerate([*first, *again]):
-        span = (len(text) + 1, len(text) + 1 + len(word))
-        text += f" {word}"
-        if i == answer:
-            marks.setdefault("ANSWER", []).append(span)
-        elif i < len(first):
-            marks.setdefault("DISTRACTOR", []).append(span)
-        if i == answer - 1:
-            marks["MATCH"] = [span]
-        if i == len(first) + answer - 2:
-            marks["BEFORE"] = [span]
-    return Marked(text, {name: tuple(spans) for name, spans in marks.items()})
+        pieces += (" ", []), (word, [name for name, places in where.items() if i in places])
+    return joined(pieces)
 
 
 INDUCTION = Task(

@@ -41,9 +41,7 @@ OBJECTS = tuple("ring kiss bone basketball computer necklace drink snack".split(
 
 def draw(rng: random.Random, words: Words, corrupt: str, options: Options) -> Draft:
     index = rng.randrange(len(TEMPLATES))
-    order = str(options["order"])
-    if order == "mixed":
-        order = rng.choice(("abba", "baba"))
+    order = rng.choice(("abba", "baba")) if options["order"] == "mixed" else str(options["order"])
     io, s, *others = rng.sample(words["names"], 5)
     nouns = {"PLACE": rng.choice(words["places"]), "OBJECT": rng.choice(words["objects"])}
     first, second = ("IO", "S1") if order == "abba" else ("S1", "IO")
@@ -52,14 +50,14 @@ def draw(rng: random.Random, words: Words, corrupt: str, options: Options) -> Dr
         return {"A": names[first], "B": names[second], "S2": names["S2"], **nouns}
 
     clean = {"IO": io, "S1": s, "S2": s}
-    changed, answer = _corrupt(corrupt, io, s, others)
+    changed, asked = _corrupt(corrupt, io, s, others)
     mark = {"A": first, "B": second}
     return Draft(
         clean=fill(TEMPLATES[index], prompt(clean), mark),
         corrupt=fill(TEMPLATES[index], prompt(clean | changed), mark),
         answers=(f" {io}",),
         distractors=(f" {s}",),
-        corrupt_answers=(f" {answer}",) if answer else (),
+        corrupt_answers=tuple(f" {name}" for name in asked),
         stratum=f"{order.upper()}-{index + 1:02d}",
     )
 
@@ -70,22 +68,17 @@ def strata(words: Words, options: Options) -> tuple[str, ...]:
     return tuple(f"{order}-{index + 1:02d}" for order in orders for index in range(len(TEMPLATES)))
 
 
-def _corrupt(corrupt: str, io: str, s: str, others: list[str]) -> tuple[dict[str, str], str | None]:
+def _corrupt(corrupt: str, io: str, s: str, others: list[str]) -> tuple[dict[str, str], tuple[str, ...]]:
     """The names that change, and the answer of the corrupt prompt (none where it has no answer)."""
     x, y, z = others
-    match corrupt:
-        case "abc":
-            return {"IO": x, "S1": y, "S2": z}, None
-        case "flip":
-            return {"S2": io}, s
-        case "s2":
-            return {"S2": x}, None
-        case "swap":
-            return {"IO": s, "S1": io}, io
-        case "io":
-            return {"IO": x}, x
-        case _:
-            return {"S1": x, "S2": x}, io
+    return {
+        "abc": ({"IO": x, "S1": y, "S2": z}, ()),
+        "flip": ({"S2": io}, (s,)),
+        "s2": ({"S2": x}, ()),
+        "swap": ({"IO": s, "S1": io}, (io,)),
+        "io": ({"IO": x}, (x,)),
+        "s": ({"S1": x, "S2": x}, (io,)),
+    }[corrupt]
 
 
 IOI = Task(

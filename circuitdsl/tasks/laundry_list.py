@@ -6,10 +6,10 @@ The paper's own template is not published; this one keeps its structure: a list,
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Iterator
 
 from circuitdsl.tasks.task import Draft, Option, Options, Task, WordList, Words
-from circuitdsl.tasks.template import Marked
+from circuitdsl.tasks.template import Marked, joined
 
 ITEMS = tuple(
     "towel shirt scarf jacket hat belt sock coat dress skirt sweater glove tie pillow blanket curtain "
@@ -56,22 +56,20 @@ def strata(words: Words, options: Options) -> tuple[str, ...]:
 
 
 def _text(style: int, items: list[str], again: list[str], missing: int) -> Marked:
-    marks: dict[str, list[tuple[int, int]]] = {}
-    text = _OPENINGS[style]
-    text = _enumerate(text, "a", items, lambda i: "ANSWER" if i == missing else "OTHER", marks)
-    text = _enumerate(f"{text} {_SECONDS[style]}", "the", again, lambda i: "AGAIN", marks)
-    return Marked(text + " Only one was left, the", {name: tuple(spans) for name, spans in marks.items()})
+    names = ["ANSWER" if i == missing else "OTHER" for i in range(len(items))]
+    first = _enumerated("a", items, names)
+    second = _enumerated("the", again, ["AGAIN"] * len(again))
+    end = " Only one was left, the"
+    return joined([(_OPENINGS[style], ()), *first, (f" {_SECONDS[style]}", ()), *second, (end, ())])
 
 
-def _enumerate(
-    text: str, article: str, items: list[str], name: Callable[[int], str], marks: dict[str, list[tuple[int, int]]]
-) -> str:
-    for i, item in enumerate(items):
+def _enumerated(article: str, items: list[str], names: list[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """The pieces of `a towel, a shirt and a scarf.`, each item under its name."""
+    for i, (item, name) in enumerate(zip(items, names, strict=True)):
         joint = "" if i == 0 else " and" if i == len(items) - 1 else ","
-        text += f"{joint} {article} "
-        marks.setdefault(name(i), []).append((len(text), len(text) + len(item)))
-        text += item
-    return text + "."
+        yield f"{joint} {article} ", ()
+        yield item, (name,)
+    yield ".", ()
 
 
 LAUNDRY_LIST = Task(

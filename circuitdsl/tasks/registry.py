@@ -20,6 +20,7 @@ from circuitdsl.tasks.induction import INDUCTION
 from circuitdsl.tasks.ioi import IOI
 from circuitdsl.tasks.laundry_list import LAUNDRY_LIST
 from circuitdsl.tasks.task import Task, TaskError
+from circuitdsl.tasks.template import article
 
 GROUP = "circuitdsl.tasks"
 SHIPPED: Mapping[str, Task] = {t.name: t for t in (IOI, COLORED_OBJECTS, GREATER_THAN, INDUCTION, LAUNDRY_LIST)}
@@ -27,10 +28,7 @@ _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
 class _Tasks(Mapping[str, Task]):
-    """All tasks by name; an installed one is loaded when it is taken out.
-
-    Taking one out raises `TaskError` where its package is broken.
-    """
+    """All tasks by name; an installed one is loaded when it is looked up, or `TaskError` says why it cannot be."""
 
     def __getitem__(self, name: str) -> Task:
         return SHIPPED[name] if name in SHIPPED else _loaded(_installed()[name])
@@ -50,7 +48,7 @@ TASKS: Mapping[str, Task] = _Tasks()
 
 
 def _installed() -> dict[str, EntryPoint]:
-    """What installed packages announce; nothing of it is loaded."""
+    """The entry points of installed packages; none is loaded."""
     return {point.name: point for point in entry_points(group=GROUP) if _NAME.fullmatch(point.name)}
 
 
@@ -63,12 +61,8 @@ def _loaded(point: EntryPoint) -> Task:
         message = f"the task {point.name} of {package} cannot be loaded: {type(error).__name__}: {reason}"
         raise TaskError(message, hint=f"its entry point is {point.value}") from None
     if not isinstance(task, Task):
-        raise TaskError(f"the task {point.name} of {package} is no circuitdsl.tasks.task.Task, but {_kind(task)}")
+        kind = article(type(task).__name__)
+        raise TaskError(f"the task {point.name} of {package} is no circuitdsl.tasks.task.Task, but {kind}")
     if task.name != point.name:
         raise TaskError(f"the entry point {point.name} of {package} gives a task that calls itself {task.name}")
     return task
-
-
-def _kind(value: object) -> str:
-    name = type(value).__name__
-    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"

@@ -1,8 +1,8 @@
 """A task: a distribution over prompt pairs, written once for every tokenizer.
 
-A task is a pure function from a random generator and word lists to a `Draft` (texts with marked parts).
-`dataset.py` turns drafts into token ids. Because `draw` takes any `random.Random`, the same function
-serves seeded sampling and Hypothesis' shrinkable randomness.
+A task's `draw` is a pure function from a random generator and word lists to a `Draft` (texts with marked parts).
+`dataset.py` turns drafts into token ids. As `draw` takes any `random.Random`, it serves both seeded sampling and
+Hypothesis, which shrinks randomness.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class WordList:
-    """Candidate words. Only those are used that are one token long after the text `before`.
+    """Candidate words. Only those that are one token after the text `before` are used.
 
     With `cut`, a word must be two tokens, the first of them its first `cut` characters.
     """
@@ -61,14 +61,6 @@ Words = Mapping[str, tuple[str, ...]]
 Options = Mapping[str, str | int]
 
 
-def _as_they_are(words: Words) -> Words:
-    return words
-
-
-def _one(words: Words, options: Options) -> tuple[str, ...]:
-    return ()
-
-
 @dataclass(frozen=True)
 class Task:
     """A registered task. The first of `corruptions` is the default."""
@@ -87,10 +79,10 @@ class Task:
     #: positions in the order in which they stand: each strictly before all of the next (END is always last)
     order: tuple[tuple[str, ...], ...] = ()
     #: leaves out usable words that lack a partner in another list
-    narrow: Callable[[Words], Words] = _as_they_are
-    #: all strata that `draw` can give with these words and options; prompts are dealt to them in turn. Without them
-    #: strata come as they are drawn, and intervals, which are about their shares as they are, leave that out.
-    strata: Callable[[Words, Options], tuple[str, ...]] = _one
+    narrow: Callable[[Words], Words] = field(default=lambda words: words)
+    #: all strata that `draw` can give with these words and options; prompts are dealt to them in turn. Without this
+    #: field the shares of strata are left to chance, and intervals do not count that
+    strata: Callable[[Words, Options], tuple[str, ...]] = field(default=lambda words, options: ())
     #: what the task's paper measures
     metric: str = "logit_diff"
     #: text before an answer, for finding the answer's first token

@@ -1,45 +1,42 @@
-"""Prompts built from pieces, so that every position is known by construction and never searched for."""
+"""Prompts built from pieces, so that positions are known from how the prompt was built, and never searched for."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 _FIELD = re.compile(r"\{(\w+)\}")
 
 
 @dataclass(frozen=True, slots=True)
 class Marked:
-    """A text and the character spans of its named parts (a name may stand several times)."""
+    """A text and the character spans of its named parts (a name may occur several times)."""
 
     text: str
     marks: Mapping[str, tuple[tuple[int, int], ...]]
 
 
-def fill(template: str, values: Mapping[str, str], rename: Mapping[str, str] | None = None) -> Marked:
-    """Fill `{FIELD}`s of a template; each field's span is marked under its (renamed) name."""
+def joined(pieces: Iterable[tuple[str, Sequence[str]]]) -> Marked:
+    """A text made of pieces, each with the names under which its span is marked."""
     parts: list[str] = []
     marks: dict[str, list[tuple[int, int]]] = {}
     length = 0
-    pieces, tail = _pieces(template)
-    for literal, name in pieces:
-        value = values[name]
-        start = length + len(literal)
-        length = start + len(value)
-        marks.setdefault((rename or {}).get(name, name), []).append((start, length))
-        parts += (literal, value)
-    return Marked("".join((*parts, tail)), {name: tuple(spans) for name, spans in marks.items()})
+    for piece, names in pieces:
+        parts.append(piece)
+        start, length = length, length + len(piece)
+        for name in names:
+            marks.setdefault(name, []).append((start, length))
+    return Marked("".join(parts), {name: tuple(spans) for name, spans in marks.items()})
 
 
-@lru_cache(maxsize=1024)
-def _pieces(template: str) -> tuple[tuple[tuple[str, str], ...], str]:
-    """A template taken apart: each field after the text before it, and the text after the last."""
-    *pairs, tail = _FIELD.split(template)
-    return tuple(zip(pairs[::2], pairs[1::2], strict=True)), tail
+def fill(template: str, values: Mapping[str, str], rename: Mapping[str, str] | None = None) -> Marked:
+    """Fill `{FIELD}`s of a template; each field's span is marked under its (renamed) name."""
+    pieces = enumerate(_FIELD.split(template))  # every second one is the name of a field
+    renamed = rename or {}
+    return joined((values[piece], (renamed.get(piece, piece),)) if i % 2 else (piece, ()) for i, piece in pieces)
 
 
 def article(word: str) -> str:
     """The word with its indefinite article."""
-    return f"an {word}" if word[0] in "aeiou" else f"a {word}"
+    return f"an {word}" if word[0].lower() in "aeiou" else f"a {word}"

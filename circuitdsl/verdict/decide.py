@@ -5,17 +5,13 @@ interval lies inside the region, *fails* when it lies wholly outside, and is *un
 `p_holds` is the smallest alpha at which the `1 - alpha` interval lies inside, `p_fails` the smallest at which it lies
 outside; with looks both are sequential p-values (`sampling.py`).
 
-How alpha is spent: at level alpha each limit of the interval errs with probability alpha / 2, and wherever the truth
-lies only one bound can be crossed towards a wrong "holds" and only one towards a wrong "fails". So one claim comes
-out as a wrong "holds" with probability at most alpha / 2 (2.5 % of the usual 5 %), and as a wrong "fails" with at
-most alpha / 2. Parts of a claim (`each`, `and`) must all hold at the claim's level, and "fails" is divided by their
-number; over the claims of a spec, Holm's procedure keeps each of the two sums at alpha / 2 (`families.py`).
+`families.py` says how the level is divided among the claims of a spec, and `_judge` how among the parts of one claim.
 
 Effects are ratios of means. They are tested without dividing, on the paired `d - b g`, and only where the gap itself
 is clear: p-values of claims on effects are never smaller than the gap's own.
 
-A figure that is the same on every prompt is no certainty: n equal prompts show only that, at 95 %, less than a share
-`1 - 0.05^(1/n)` of prompts differ (Clopper and Pearson; about 3 / n). Every test allows for a prompt that was not seen
+A figure that is the same on every prompt is not certain: n equal prompts show only that, at 95 %, less than a share
+`1 - 0.05^(1/n)` of prompts differ (Clopper and Pearson; about 3 / n). Every test allows for an unseen prompt
 (`means.py`). Where the prompts at hand do not decide, the reason says how many would.
 """
 
@@ -26,26 +22,24 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from circuitdsl.circuit.criteria import AboveChance, Moves, Stronger, Test, Within
+from circuitdsl.circuit.criteria import AboveChance, Moves, Stronger, Within
 from circuitdsl.verdict import extremes, reasons
 from circuitdsl.verdict.estimates import Estimate, Limits, limits_of
 from circuitdsl.verdict.extremes import Extreme
 from circuitdsl.verdict.families import FAMILY, Levels, family_levels
 from circuitdsl.verdict.ratios import Ratio, intervals
-from circuitdsl.verdict.samples import Rarity, Sample, figure_of, on_effects
-from circuitdsl.verdict.sampling import Looks
+from circuitdsl.verdict.samples import Rarity, figure_of, on_effects
 from circuitdsl.verdict.strata import SMALL
-from circuitdsl.verdict.weighing import FEWEST, Evidence, Part, Verdict, weigh
+from circuitdsl.verdict.weighing import FEWEST, Evidence, Part, Verdict
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
     """A verdict with the numbers behind it; None where there is no such number.
 
-    `ci` is the plain 95 % interval, `ci_used` the one the verdict went by, at `level`. Of a claim with several parts
-    the numbers are those of the part that decided, and `parts` has all.
+    `ci` is the plain 95 % interval, `ci_used` the one that the verdict used, at `level`. For a claim with several
+    parts the numbers are those of the part that decided, and `parts` has all.
     """
 
     verdict: Verdict
@@ -68,14 +62,14 @@ class Decision:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Judged:
-    """A part, the verdict on it, and the level of that: all that p-values decide."""
+    """A part with its verdict and the level of that."""
 
     part: Part
     verdict: Verdict
     level: float
 
     def asked(self) -> list[tuple[Estimate, float]]:
-        """The last figure with the levels of its intervals: of the plain one, and of what the verdict goes by."""
+        """The last figure with the levels of its intervals: of the plain one, and of the one that the verdict uses."""
         if not self.part.figures or self.verdict == "error":  # without a gap an effect is no number
             return []
         figures, looks = self.part.figures, self.part.looks
@@ -83,19 +77,6 @@ class Judged:
 
 
 # --- judging ----------------------------------------------------------------------------------------
-
-
-def decide(
-    test: Test,
-    sample: Sample,
-    *,
-    margin: float = 0.01,
-    looks: Looks | None = None,
-    null: ArrayLike | None = None,
-    levels: Levels | None = None,
-) -> Decision:
-    """One test on one sample, judged on its own."""
-    return rule(Evidence((weigh(test, sample, margin=margin, looks=looks, null=null),)), levels)
 
 
 def decide_family(evidence: Sequence[Evidence], *, alpha: float = FAMILY, adjust: bool = True) -> list[Decision]:
@@ -121,14 +102,19 @@ def _ruled(evidence: Sequence[Evidence], levels: Sequence[Levels]) -> list[Decis
     ]
 
 
+def _verdict(by: Part | Evidence, forced: Verdict | None, holds_at: float, fails_at: float) -> tuple[Verdict, float]:
+    """The verdict at two levels, unless it is forced, and the level that it used: without one, the stricter."""
+    holds, fails = by.p_holds <= holds_at, by.p_fails <= fails_at
+    verdict: Verdict = forced or ("undecided" if holds == fails else "holds" if holds else "fails")
+    return verdict, {"holds": holds_at, "fails": fails_at}.get(verdict, min(holds_at, fails_at))
+
+
 def _judge(part: Part, levels: Levels, parts: int) -> Judged:
     """The verdict on one of several parts: "fails" is paid for by all of them (Bonferroni), "holds" is not."""
     fails_at = levels.fails / parts
-    holds, fails = part.p_holds <= levels.holds, part.p_fails <= fails_at
-    if holds and fails:
+    if part.p_holds <= levels.holds and part.p_fails <= fails_at:
         part = replace(part, because=reasons.CLASH)
-    verdict: Verdict = part.forced or ("undecided" if holds == fails else "holds" if holds else "fails")
-    return Judged(part, verdict, {"holds": levels.holds, "fails": fails_at}.get(verdict, min(levels.holds, fails_at)))
+    return Judged(part, *_verdict(part, part.forced, levels.holds, fails_at))
 
 
 def _whole(evidence: Evidence, parts: tuple[Decision, ...]) -> Decision:
@@ -144,24 +130,21 @@ def _whole(evidence: Evidence, parts: tuple[Decision, ...]) -> Decision:
 
 def _rule_extreme(evidence: Evidence, extreme: Extreme, levels: Levels) -> Decision:
     """The verdict on a claim about the largest of many figures (see `extremes.py`)."""
-    parts, p = evidence.parts, (evidence.p_holds, evidence.p_fails)
-    holds, fails = p[0] <= levels.holds, p[1] <= levels.fails
-    forced = next((part for part in parts if part.forced in ("error", "undecided")), None)
-    verdict: Verdict = (forced and forced.forced) or ("undecided" if holds == fails else "holds" if holds else "fails")
-    level = {"holds": levels.holds, "fails": levels.fails}.get(verdict, min(levels.holds, levels.fails))
-    blank = Decision(verdict, forced.because if forced else "", extreme.name, n=parts[0].sample.n, level=level)
-    if forced:
+    parts = evidence.parts
+    stuck = next((part for part in parts if part.forced in ("error", "undecided")), None)
+    verdict, level = _verdict(evidence, stuck.forced if stuck else None, levels.holds, levels.fails)
+    blank = Decision(verdict, stuck.because if stuck else "", extreme.name, n=parts[0].sample.n, level=level)
+    if stuck:
         return blank
-    shown = extremes.found(extreme, parts, lambda part: part.looks.display(FAMILY))
-    used = extremes.found(extreme, parts, lambda part: part.looks.nominal(level, len(part.figures) - 1))
-    leaf = parts[shown.leaf]
+    value, ci, of = extremes.found(extreme, parts, lambda part: part.looks.display(FAMILY))
+    leaf = parts[of]
     decision = replace(
         _with_differences(blank, leaf.figures[-1], leaf),
-        value=shown.value,
-        ci=shown.limits,
-        ci_used=used.limits,
-        p_holds=p[0],
-        p_fails=p[1],
+        value=value,
+        ci=ci,
+        ci_used=extremes.found(extreme, parts, lambda part: part.looks.nominal(level, len(part.figures) - 1))[1],
+        p_holds=evidence.p_holds,
+        p_fails=evidence.p_fails,
         label=leaf.sample.label,
     )
     return replace(decision, reason=reasons.extreme(extreme, decision, leaf))
@@ -171,21 +154,26 @@ def _rule_extreme(evidence: Evidence, extreme: Extreme, levels: Levels) -> Decis
 
 
 def _described(judged: Judged, limits: Sequence[Limits | None]) -> Decision:
-    """The verdict on a part with its numbers; `limits` are those that it has asked for."""
+    """The verdict on a part with its numbers; `limits` are the intervals that `Judged.asked` asked for.
+
+    A ratio whose gap is unclear has no value.
+    """
     part, sample, level = judged.part, judged.part.sample, judged.level
     blank = Decision(judged.verdict, part.because, n=sample.n, label=sample.label, null=part.rare, level=level)
-    if not part.figures:
+    few = sample.n < FEWEST and not sample.hits
+    if not part.figures or (limits and few and sample.n == 1):
         return blank
-    numbers = replace(_with_differences(blank, part.figures[-1], part), p_holds=part.p_holds, p_fails=part.p_fails)
+    figure = part.figures[-1]
+    numbers = replace(_with_differences(blank, figure, part), p_holds=part.p_holds, p_fails=part.p_fails)
     if not limits:
         return numbers
-    few = sample.n < FEWEST and not sample.hits
-    if few and sample.n == 1:
-        return blank
-    decision = _with_figure(numbers, part, limits)
+    plain, last = limits
+    value = None if plain is None and isinstance(figure, Ratio) else float(figure.value)
+    decision = replace(numbers, name=name_of(part), value=value, ci=_shown(part, plain))
     if few:
-        return replace(decision, ci_used=None)
-    decision = replace(decision, disagree=_disagreeing(part, judged.verdict))
+        return decision
+    used = _shown(part, _used(part, level, last))
+    decision = replace(decision, ci_used=used, disagree=_disagreeing(part, judged.verdict))
     return replace(decision, reason=reasons.reason(part, decision))
 
 
@@ -194,14 +182,6 @@ def _with_differences(decision: Decision, figure: Estimate, part: Part) -> Decis
     if isinstance(figure, Ratio):
         return replace(decision, delta=float(figure.numerator.value), gap=float(figure.denominator.value))
     return decision if part.sample.d is None else replace(decision, delta=float(np.mean(part.sample.array("d"))))
-
-
-def _with_figure(decision: Decision, part: Part, limits: Sequence[Limits | None]) -> Decision:
-    """Add name, value and intervals of the figure; a ratio whose gap is unclear has no value."""
-    figure, (plain, last) = part.figures[-1], limits
-    known = plain is not None or not isinstance(figure, Ratio)
-    value, used = float(figure.value) if known else None, _used(part, decision.level, last)
-    return replace(decision, name=name_of(part), value=value, ci=_shown(part, plain), ci_used=_shown(part, used))
 
 
 def name_of(part: Part) -> str:
@@ -215,7 +195,7 @@ def name_of(part: Part) -> str:
 
 
 def _shown(part: Part, limits: Limits | None) -> Limits | None:
-    """An interval cut to what a measured score can be; tests go by the whole of it."""
+    """An interval cut to what a measured score can be; tests use all of it."""
     if limits is None or name_of(part) != part.sample.name:
         return limits
     low, high = part.sample.range
@@ -223,14 +203,14 @@ def _shown(part: Part, limits: Limits | None) -> Limits | None:
 
 
 def _used(part: Part, level: float, last: Limits | None) -> Limits | None:
-    """The interval that inverts the sequential test: what no look so far excludes at its own boundary."""
+    """The interval that inverts the sequential test: what no look so far excludes at its own level."""
     if last is None:
         return None
     low, high = last
     for k, figure in enumerate(part.figures[:-1]):
         alpha = part.looks.nominal(level, k)
         if min(float(figure.sides(low)[1]), float(figure.sides(high)[0])) > alpha / 2:
-            continue  # the limits of this look lie further out, as they nearly always do
+            continue  # the limits of this look lie further out, as nearly always
         if there := limits_of(figure, alpha):
             low, high = max(low, there[0]), min(high, there[1])
     return (low, high) if low <= high else last
@@ -247,9 +227,8 @@ def _disagreeing(part: Part, verdict: Verdict) -> tuple[str, ...]:
         figure = figure_of(part.test, part.sample.take(codes.ravel() == k))
         if part.region.contains(figure) == (verdict == "holds"):
             continue
-        if isinstance(figure, Ratio) and not figure.sign * figure.denominator.value > 0:
-            continue
+        gap = figure.sign * figure.denominator.value if isinstance(figure, Ratio) else 1.0
         holds, fails = part.region.combine(part.region.p_values(figure))
-        if (fails if verdict == "holds" else holds) <= level:
+        if gap > 0 and (fails if verdict == "holds" else holds) <= level:
             against.append(str(names[k]))
     return tuple(against)

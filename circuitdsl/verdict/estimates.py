@@ -1,13 +1,13 @@
 """What every figure offers: a value, one-sided p-values against bounds, and an interval.
 
-p-values and intervals are one thing seen twice: a limit of the two-sided `1 - alpha` interval excludes a bound exactly
-when the one-sided p-value against that bound is at most `alpha / 2`.
+p-values and intervals agree: a limit of the two-sided `1 - alpha` interval excludes a bound exactly when the one-sided
+p-value against that bound is at most `alpha / 2`.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,29 +18,48 @@ Number = float | Array
 Limits = tuple[float, float]
 
 
-class Estimate(Protocol):
-    """A figure that can be tested against bounds and has an interval."""
+class Estimate(ABC):
+    """A figure that can be tested against bounds and has an interval; a batch of figures has arrays of each."""
 
     @property
-    def n(self) -> int: ...
+    @abstractmethod
+    def n(self) -> int:
+        """The number of prompts."""
+
     @property
-    def value(self) -> Array: ...
+    @abstractmethod
+    def value(self) -> Array:
+        """The figure on the prompts that were seen."""
+
     @property
-    def ends(self) -> tuple[float, float]:
+    def ends(self) -> Limits:
         """The range that the true figure cannot leave, as far as it is known."""
-        ...
+        return -np.inf, np.inf
+
+    @abstractmethod
+    def p_value(self, side: Number, bound: Number) -> Array:
+        """One-sided p-values for "the true figure is below `bound`" (side 1), or above it (side -1)."""
+
+    def below(self, bound: Number) -> Array:
+        """One-sided p-values for "the true figure is below `bound`" (against: at or above it)."""
+        return self.p_value(1.0, bound)
+
+    def above(self, bound: Number) -> Array:
+        """One-sided p-values for "the true figure is above `bound`" (against: at or below it)."""
+        return self.p_value(-1.0, bound)
 
     def sides(self, bounds: ArrayLike) -> Array:
-        """One-sided p-values [2, ...]: for "the true figure is below a bound" (against: at or above it), and above."""
-        ...
+        """The p-values of `below` and of `above` in one array [2, ...]."""
+        b = np.asarray(bounds, float)
+        return self.p_value(np.array([1.0, -1.0]).reshape(2, *[1] * b.ndim), b)
 
+    @abstractmethod
     def interval(self, alpha: Number = 0.05) -> tuple[Array, Array]:
         """Limits of the two-sided interval of level `1 - alpha` (of several, for an array); NaN where there is none."""
-        ...
 
+    @abstractmethod
     def repeated(self, times: int) -> Estimate:
         """The same figure, had every prompt been seen so many times: what more prompts like these would show."""
-        ...
 
 
 def limits_of(figure: Estimate, alpha: float) -> Limits | None:
@@ -49,30 +68,34 @@ def limits_of(figure: Estimate, alpha: float) -> Limits | None:
     return None if np.isnan(low) or np.isnan(high) else (low, high)
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
+@dataclass(frozen=True)
+class Share(Estimate):
     """k of n prompts: exact binomial tests and the interval of Clopper and Pearson (1934, Biometrika 26).
 
-    Strata are left out of account, which is cautious: stratifying can only lower the variance.
+    The test does not use strata. This is cautious: stratifying can only lower the variance.
     """
 
     k: Array
-    n: int
+    prompts: int
+
+    @property
+    def n(self) -> int:
+        return self.prompts
 
     @property
     def value(self) -> Array:
         return self.k / self.n
 
     @property
-    def ends(self) -> tuple[float, float]:
+    def ends(self) -> Limits:
         return 0.0, 1.0
 
-    def sides(self, bounds: ArrayLike) -> Array:
-        given = np.asarray(bounds, float)
+    def p_value(self, side: Number, bound: Number) -> Array:
+        given = np.asarray(bound, float)
         b = np.clip(given, 0, 1)
         above = np.where(self.k > 0, special.bdtrc(np.maximum(self.k - 1, 0), self.n, b), 1.0)
         below = np.where(given > 1, 0.0, special.bdtr(self.k, self.n, b))
-        return np.stack([below, np.where(given < 0, 0.0, above)])
+        return np.where(np.asarray(side) > 0, below, np.where(given < 0, 0.0, above))
 
     def interval(self, alpha: Number = 0.05) -> tuple[Array, Array]:
         k, n = np.asarray(self.k, float), float(self.n)

@@ -1,23 +1,23 @@
 """Claims about the largest, or the smallest of several largest, of many figures: incompleteness and minimality.
 
-Each leaf is one figure (an effect, or a difference) whose *size* counts. With sets of leaves, the claim is about
+Each leaf is one figure (an effect, or a difference); only its *size* counts. With sets of leaves, the claim is about
 
     E = min over sets of (max over the leaves of a set of |figure|),
 
-one set for incompleteness (all K), one for each member for minimality (its K). For one leaf E is |figure|. A bound on E
-is a bound on leaves, joined by "all" and "some":
+with one set for incompleteness (all K), and one set a member for minimality (its K). For one leaf E is |figure|. A
+bound on E is a bound on leaves, joined by "all" and "some":
 
     E <= b   some set has all of its leaves within +/- b
     E >= a   every set has some leaf beyond +/- a
 
-"All" of several statements has as p-value the largest of theirs (intersection-union test, Berger 1982, Technometrics
-24); "some" the smallest times their number (Bonferroni). Both are valid under any dependence between the leaves, which
-are measured on the same prompts; so is whatever is built of them. A statement about E never rests on which leaf looked
-largest.
+The p-value of "all" of several statements is the largest of theirs (intersection-union test, Berger 1982,
+Technometrics 24); that of "some" is the smallest times their number (Bonferroni). Both are valid under any dependence
+between the leaves, which are measured on the same prompts, and so are combinations of them. No statement about E
+depends on which leaf happened to look largest.
 
-Its interval is made the same way. max |figure| is at least the lower limit of every leaf, where k leaves are looked at
-each at alpha / k; and at most the largest of the upper limits at alpha each, for it is itself one of the leaves'. The
-minimum over m sets is at least the smallest of the sets' lower limits, and at most every set's upper limit, each at
+Its interval combines the leaves' limits in the same way. With k leaves, max |figure| is at least every leaf's lower
+limit at alpha / k. It is at most the largest of the upper limits at alpha each, since it is itself one of the leaves'.
+The minimum over m sets is at least the smallest of the sets' lower limits, and at most every set's upper limit, each at
 alpha / m.
 """
 
@@ -25,7 +25,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,7 +35,6 @@ from circuitdsl.verdict.families import all_of, any_of
 from circuitdsl.verdict.ratios import intervals
 
 if TYPE_CHECKING:
-    from circuitdsl.verdict.samples import Sample
     from circuitdsl.verdict.weighing import Part
 
 Sets = tuple[tuple[int, ...], ...]
@@ -84,48 +82,11 @@ def leaf_tests(test: Within) -> tuple[Within | None, Beyond | None]:
     return within, beyond
 
 
-def build(
-    test: Within,
-    name: str,
-    sets: Sequence[Sequence[Sample]],
-    weigh: Callable[[Within | Beyond, Sample], Part],
-) -> tuple[tuple[Part, ...], Extreme]:
-    """Weigh every leaf, and say how the parts make up E."""
-    parts: list[Part] = []
-    tests = leaf_tests(test)
-    places: tuple[list[tuple[int, ...]], list[tuple[int, ...]]] = ([], [])
-    for samples in sets:
-        for one, rows in zip(tests, places, strict=True):
-            if one is not None:
-                rows.append(tuple(range(len(parts), len(parts) + len(samples))))
-                parts += [weigh(one, sample) for sample in samples]
-    if not parts:  # a bound of 0 from below is no bound: the figures are shown all the same
-        free = Within(test.quantity, None, None, test.text)
-        places[0].extend(_numbered(sets))
-        parts = [weigh(free, sample) for samples in sets for sample in samples]
-    within, beyond = (tuple(rows) for rows in places)
-    return tuple(parts), Extreme(name, test, within, beyond, within or beyond)
+def found(extreme: Extreme, parts: Sequence[Part], level: Callable[[Part], float]) -> tuple[float, Limits | None, int]:
+    """E on the prompts of the last look, its limits at a level, and the place of the part whose figure it is.
 
-
-def _numbered(sets: Sequence[Sequence[object]]) -> list[tuple[int, ...]]:
-    ends = np.cumsum([0, *map(len, sets)]).tolist()
-    return [tuple(range(a, b)) for a, b in pairwise(ends)]
-
-
-# --- judging ----------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """E with its limits, and the leaf that it is the figure of."""
-
-    value: float
-    limits: Limits | None
-    leaf: int
-
-
-def found(extreme: Extreme, parts: Sequence[Part], level: Callable[[Part], float]) -> Found:
-    """E on the prompts of the last look, with its interval at a level (the one of a part, by its looks)."""
+    `level` gives the level of the interval by the looks of that part.
+    """
     sizes = [np.abs([float(parts[i].figures[-1].value) for i in one]) for one in extreme.leaves]
     of_set = int(np.argmin([max(one) for one in sizes]))
     leaf = extreme.leaves[of_set][int(np.argmax(sizes[of_set]))]
@@ -135,9 +96,8 @@ def found(extreme: Extreme, parts: Sequence[Part], level: Callable[[Part], float
     ends = np.cumsum(sizes_of_sets)[:-1]
     low = _limits(every, np.repeat(alpha / sizes_of_sets, sizes_of_sets))[0]
     high = _limits(every, np.full(len(every), alpha / len(extreme.leaves)))[1]
-    limits = tuple(float(min(max(one) for one in np.split(side, ends))) for side in (low, high))
-    value = float(max(sizes[of_set]))
-    return Found(value, None if np.isnan(limits).any() else limits, leaf)  # type: ignore[arg-type]
+    lowest, highest = (float(min(max(one) for one in np.split(side, ends))) for side in (low, high))
+    return float(max(sizes[of_set])), None if np.isnan((lowest, highest)).any() else (lowest, highest), leaf
 
 
 def _limits(parts: Sequence[Part], alpha: Array) -> tuple[Array, Array]:

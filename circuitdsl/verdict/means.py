@@ -1,9 +1,9 @@
 """Means over prompts, tested without normality (Gaffke 2005; Learned-Miller and Thomas 2019, arXiv:1905.06208).
 
-One prompt in fifty may carry a whole effect. A sample that lacks it has hardly any spread, and a test that goes by the
-spread is then sure of what is not so. Gaffke's test goes by no spread. It adds one prompt to those that were seen, at
-the far end of what is possible. The p-value for "the mean is below b" is the probability that the n + 1 values, under
-random weights (uniform on all weights that sum to 1), average b or more.
+One prompt in fifty may carry a whole effect. A sample that lacks it has hardly any spread, and a test based on the
+spread is then sure of something false. Gaffke's test does not use the spread. It adds one value to those that were
+seen, at the far end of what is possible. The p-value for "the mean is below b" is the probability that the n + 1
+values, under random weights (uniform on all weights that sum to 1), average b or more.
 
 * For two possible values it is the binomial test, and its interval the one of Clopper and Pearson.
 * For n equal values it asks whether a share `1 - p^(1/n)` of prompts at the far end would carry the mean to b. This is
@@ -11,49 +11,49 @@ random weights (uniform on all weights that sum to 1), average b or more.
 * For many different values it is close to Student's t.
 
 **Known ends.** Accuracy, probabilities, attention and shares cannot leave a range, nor can differences of them. The far
-end is then the end of that range, and strata are left out of account, which is cautious. The test errs no more often
-than it says: this is proved for two values. For others it is a conjecture without a known exception.
+end is then the end of that range. Strata are not used, which is cautious. The test errs no more often than it says:
+this is proved for two values, and for others it is a conjecture without a known exception.
 
 **Assumed ends.** A difference of logits has no end. One is assumed: as far beyond the bound as the farthest prompt seen
 lies from the mean, and at least a fifth of the gap (`OPEN`). Scores with an end on one side, such as
 log-probabilities, crowd there and have a long tail on the other side: for them it is twice as far as the farthest, and
-at least one gap (`ONE_SIDED`). What is promised holds as far as this does: a prompt that is rarer than the sample can
-show may change the metric by so much, and not by much more. Values are centred in their strata first.
+at least one gap (`ONE_SIDED`). The error rates hold only as far as this assumption does: a prompt too rare for the
+sample to show may change the metric by so much, and not by much more. Values are centred in their strata first.
 
-Both are checked on the effects that patching has: `benchmarks/rates.py`, docs/verdicts.md.
+`benchmarks/rates.py` checks both on the effects that patching has; docs/verdicts.md gives the results.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from circuitdsl.verdict.estimates import Array, Number
+from circuitdsl.verdict.estimates import Array, Estimate, Number
 from circuitdsl.verdict.gaffke import tails
 from circuitdsl.verdict.roots import falls_to
 from circuitdsl.verdict.strata import centred
 
-#: how far a prompt that was not seen may be beyond a bound, where no range is known: so many times as far as the
-#: farthest one seen is from the mean, and at least so many gaps; and the same where one end of the range is known
+#: how far beyond a bound an unseen prompt may lie where no range is known: a multiple of the distance of the farthest
+#: seen prompt from the mean, and at least a multiple of the gap; `ONE_SIDED` where one end of the range is known
 OPEN, ONE_SIDED = (1.0, 0.2), (2.0, 1.0)
 UNKNOWN = (-np.inf, np.inf)
 
 Range = tuple[float, float]
-#: which of the two scores that a difference is made of another one shares, if any
+#: a difference of two scores may share a score with the difference it is compared with: which one, if any
 Shared = Literal["", "first", "second"]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Mean:
+@dataclass(frozen=True, eq=False)
+class Mean(Estimate):
     """The mean of values y [..., n], the last axis being prompts.
 
     Attributes:
         low, high: the ends of the range that the values cannot leave [...]; infinite where none is known.
-        reach: how far beyond a bound a prompt that was not seen may lie, where no end is known [...].
+        reach: how far beyond a bound an unseen prompt may lie, where no end is known [...].
     """
 
     y: Array
@@ -73,17 +73,11 @@ class Mean:
     def ends(self) -> Range:
         return float(np.max(self.low)), float(np.min(self.high))
 
-    def below(self, bound: Number) -> Array:
-        """One-sided p-values for "the true mean is below `bound`" (against: at or above it)."""
-        return self._p_value(1.0, bound)
-
-    def above(self, bound: Number) -> Array:
-        """One-sided p-values for "the true mean is above `bound`" (against: at or below it)."""
-        return self._p_value(-1.0, bound)
-
-    def sides(self, bounds: ArrayLike) -> Array:
-        b = np.asarray(bounds, float)
-        return self._p_value(np.array([1.0, -1.0]).reshape(2, *[1] * b.ndim), b)
+    def p_value(self, side: Number, bound: Number) -> Array:
+        side, b = np.broadcast_arrays(side, np.asarray(bound, float))
+        y = side[..., None] * (self.y - b[..., None])
+        end = np.broadcast_to(self._end(side, b), y.shape[:-1])
+        return np.where(np.isnan(end), 1.0, tails(np.concatenate([y, end[..., None]], -1)))
 
     def interval(self, alpha: Number = 0.05) -> tuple[Array, Array]:
         p = np.asarray(alpha, float) / 2
@@ -91,27 +85,20 @@ class Mean:
         step = side * first_step(self.y, self._end(side, self.value), p)
         if self.n < 2:  # one prompt says nothing of how prompts differ
             return np.full(step.shape[1:], np.nan), np.full(step.shape[1:], np.nan)
-        low, high = falls_to(lambda bound: self._p_value(side, bound), p, self.value, step)
+        low, high = falls_to(lambda bound: self.p_value(side, bound), p, self.value, step)
         return np.maximum(low, self.low), np.minimum(high, self.high)
 
     def repeated(self, times: int) -> Mean:
         return Mean(np.tile(self.y, times), self.low, self.high, self.reach)
 
-    def _p_value(self, side: Number, bound: Number) -> Array:
-        """For a mean below (side 1) or above (side -1) a bound."""
-        side, b = np.broadcast_arrays(side, np.asarray(bound, float))
-        y = side[..., None] * (self.y - b[..., None])
-        end = np.broadcast_to(self._end(side, b), y.shape[:-1])
-        return np.where(np.isnan(end), 1.0, tails(np.concatenate([y, end[..., None]], -1)))
-
     def _end(self, side: Number, bound: Number) -> Array:
-        """How far beyond a bound a prompt that was not seen may lie; not a number where nothing tells."""
+        """How far beyond a bound an unseen prompt may lie; NaN where nothing is known."""
         known = np.where(np.asarray(side) > 0, self.high - np.asarray(bound), bound - np.asarray(self.low))
         return np.where(np.isfinite(known), known, np.where(np.asarray(self.reach) > 0, self.reach, np.nan))
 
 
 def first_step(y: Array, end: Number, p: Number) -> Array:
-    """About how far from the mean the p-value falls to p: a guess from the spread and from the value that is added."""
+    """A guess of how far from the mean the p-value falls to p, from the spread and from the value that is added."""
     n = y.shape[-1]
     return -special.ndtri(p) * y.std(-1) / np.sqrt(n) - np.log(p) * np.abs(end) / (n + 1) / 2
 
@@ -126,7 +113,7 @@ def mean(y: ArrayLike, strata: ArrayLike | None = None, ends: Range = UNKNOWN, s
     """
     y = np.asarray(y, float)
     if not np.all(np.isfinite(ends)):
-        y = centred(y, np.zeros(y.shape[-1]) if strata is None else strata)
+        y = centred(y, strata)
     size = np.sqrt(np.mean(y * y, -1)) if size is None else np.abs(size)
     return Mean(y, *ends, _reach(y, size, ends))
 
@@ -136,7 +123,7 @@ def _reach(y: Array, size: Number, ends: Range) -> Array:
     return np.maximum(times * np.abs(y - y.mean(-1, keepdims=True)).max(-1), least * size)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Pair:
     """Two quantities measured on the same prompts, [..., n]: every linear combination has a mean that can be tested.
 
@@ -157,10 +144,6 @@ class Pair:
     size: Number
 
     @property
-    def n(self) -> int:
-        return self.d.shape[-1]
-
-    @property
     def mean(self) -> Array:
         return np.stack([self.d.mean(-1), self.other.mean(-1)], -1)
 
@@ -173,12 +156,8 @@ class Pair:
             return Mean(y, -end, end, end)
         return Mean(y, *UNKNOWN, _reach(y, self.size, self.ends))
 
-    def below(self, *weights: Number) -> Array:
-        """One-sided p-values for "the mean of `weights[0] * d + weights[1] * other` is below 0"."""
-        return self.combine(*weights).below(0.0)
-
     def repeated(self, times: int) -> Pair:
-        return Pair(np.tile(self.d, times), np.tile(self.other, times), self.ends, self.shared, self.size)
+        return replace(self, d=np.tile(self.d, times), other=np.tile(self.other, times))
 
     def _end(self, a: Array, b: Array) -> Array:
         """How far from 0 a combination can be on one prompt.
@@ -202,6 +181,5 @@ def pair(
     d, other = np.broadcast_arrays(np.asarray(d, float), np.asarray(other, float))
     size = np.abs(other.mean(-1)) if size is None else np.abs(size)
     if not np.all(np.isfinite(ends)):
-        where = np.zeros(d.shape[-1]) if strata is None else strata
-        d, other = centred(d, where), centred(other, where)
+        d, other = centred(d, strata), centred(other, strata)
     return Pair(d, other, ends, shared, size)

@@ -1,8 +1,8 @@
 """Properties of single prompts: how many prompts they take, and what a sample of them shows.
 
-A property claimed for a share of prompts is an exact binomial test on a sample of its own, which is a member of Holm's
-family. A property claimed of every prompt is no statement about a share: it fails on a counterexample, and otherwise
-all that is known is in how many prompts there was none; it belongs to no family and has no percentage.
+A property claimed for a share of prompts is an exact binomial test on its own sample, and a member of Holm's family. A
+property claimed of every prompt fails on one counterexample; without one, all that is known is the number of prompts
+searched. It belongs to no family and has no percentage.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from circuitdsl.circuit.criteria import Within
 from circuitdsl.verdict.families import FAMILY, strictest
-from circuitdsl.verdict.samples import Region, Sample
+from circuitdsl.verdict.samples import Sample
 from circuitdsl.verdict.sampling import Looks
-from circuitdsl.verdict.weighing import Evidence, Part, weigh
+from circuitdsl.verdict.weighing import Evidence, untested, weigh
 
-#: prompts for a property without a share, and as many failures at the claimed share as a sample expects at the least
+#: prompts for a property without a share, and the least number of failures expected of a sample at the claimed share
 EVERY, EXPECTED = 500, 5
 
 
@@ -43,14 +43,4 @@ def judge_every(hits: NDArray[np.bool_]) -> Evidence:
     """A property claimed of every prompt: it fails with one."""
     n, broken = len(hits), int(np.count_nonzero(~hits))
     because = f"{broken} of {n} prompts break it" if broken else f"no counterexample in {n} prompts"
-    part = Part(
-        Within("value", None, None, "on every prompt"),
-        Sample(np.zeros(n)),
-        Looks((max(n, 1),)),
-        0.0,
-        Region(),
-        final=True,
-        forced="fails" if broken else "holds",
-        because=because,
-    )
-    return Evidence((part,))
+    return untested(Within("value", None, None, "on every prompt"), "fails" if broken else "holds", because, n)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from circuitdsl.verdict.estimates import Array, Estimate, Limits, Number, limits_of
 from circuitdsl.verdict.means import Mean, Pair, Range, first_step
@@ -15,7 +14,7 @@ from circuitdsl.verdict.roots import falls_to
 
 
 @dataclass(frozen=True)
-class Ratio:
+class Ratio(Estimate):
     """A ratio of means d / g, tested without dividing: against b on the paired `d - b g` (Fieller 1954).
 
     `sign` is the sign that the denominator must have for the ratio to mean anything (-1 for `kl`).
@@ -26,7 +25,7 @@ class Ratio:
 
     @property
     def n(self) -> int:
-        return self.pair.n
+        return self.pair.d.shape[-1]
 
     @cached_property
     def value(self) -> Array:
@@ -45,25 +44,12 @@ class Ratio:
     def unclear(self) -> Array:
         """One-sided p-value for "the denominator has the sign that it must have"."""
         if self.pair.other.ndim > 1:
-            return self.pair.below(0.0, -self.sign)
+            return self.pair.combine(0.0, -self.sign).below(0.0)
         return _unclear(self.pair.other.tobytes(), self.sign, self.pair.ends, float(self.pair.size))
 
-    @property
-    def ends(self) -> tuple[float, float]:
-        return -np.inf, np.inf
-
-    def below(self, bound: Number) -> Array:
-        """One-sided p-values for "the true ratio is below `bound`" (against: at or above it)."""
-        return self.pair.below(self.sign, -self.sign * np.asarray(bound, float))
-
-    def above(self, bound: Number) -> Array:
-        """One-sided p-values for "the true ratio is above `bound`" (against: at or below it)."""
-        return self.pair.below(-self.sign, self.sign * np.asarray(bound, float))
-
-    def sides(self, bounds: ArrayLike) -> Array:
-        b = np.asarray(bounds, float)
-        turn = self.sign * np.array([1.0, -1.0]).reshape(2, *[1] * b.ndim)
-        return self.pair.below(turn, -turn * b)
+    def p_value(self, side: Number, bound: Number) -> Array:
+        turn = self.sign * np.asarray(side)
+        return self.pair.combine(turn, -turn * np.asarray(bound, float)).below(0.0)
 
     def repeated(self, times: int) -> Ratio:
         return Ratio(self.pair.repeated(times), self.sign)
@@ -76,8 +62,7 @@ class Ratio:
         value, gap = np.where(none, 0.0, self.value), np.where(none, 1.0, np.abs(self.pair.mean[..., 1]))
         centre = self.pair.combine(1.0, -value)
         step = np.where(none, 0.0, side * first_step(centre.y, centre.reach, p) / gap)
-        turn = self.sign * side
-        low, high = falls_to(lambda bound: self.pair.below(turn, -turn * bound), p, value, step)
+        low, high = falls_to(lambda bound: self.p_value(side, bound), p, value, step)
         return np.where(none, np.nan, low), np.where(none, np.nan, high)
 
 
@@ -85,13 +70,13 @@ class Ratio:
 def _unclear(gap: bytes, sign: int, ends: Range, size: float) -> Array:
     """The p-value of a gap; many effects share one."""
     other = np.frombuffer(gap)
-    return Pair(np.zeros_like(other), other, ends, "", size).below(0.0, -sign)
+    return Pair(np.zeros_like(other), other, ends, "", size).combine(0.0, -sign).below(0.0)
 
 
 def intervals(asked: Sequence[tuple[Estimate, float]]) -> list[Limits | None]:
     """The intervals of figures, each at its own level; None where there is none.
 
-    Those of ratios over as many prompts are sought together: a round of that costs little more for ten than for one.
+    Ratios over the same number of prompts are searched together: a round costs little more for ten than for one.
     """
     found: dict[int, Limits | None] = {}
     alike: dict[Hashable, list[int]] = {}

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from circuitdsl.circuit.criteria import AboveChance, Matters, Negligible, Signed, Stronger
-from circuitdsl.verdict.enough import MOST_PROMPTS, MOST_TIMES, prompts_to_decide
 from circuitdsl.verdict.estimates import Estimate, Limits, limits_of
 from circuitdsl.verdict.ratios import Ratio
-from circuitdsl.verdict.samples import NULL_MEMBERS, Rarity, Region, Versus, on_effects
+from circuitdsl.verdict.samples import Region, Versus, on_effects
+from circuitdsl.verdict.sampling import EARLY
 from circuitdsl.verdict.words import Unit, confidence, exact, scale
 
 if TYPE_CHECKING:
@@ -19,8 +20,10 @@ if TYPE_CHECKING:
     from circuitdsl.verdict.extremes import Extreme
     from circuitdsl.verdict.weighing import Part
 
-#: why a part is undecided that passed both ways
+#: why a part is undecided whose looks passed both tests
 CLASH = "one look shows the claim true and another shows it false"
+#: a sample is repeated at most so many times, and to at most so many prompts, to find how many would decide
+MOST_TIMES, MOST_PROMPTS = 64, 50_000
 
 
 def reason(part: Part, decision: Decision) -> str:
@@ -36,8 +39,7 @@ def reason(part: Part, decision: Decision) -> str:
         text += f"; {part.because}"
     elif part.rare and decision.verdict == "holds":
         text += f", rarer than {part.rare.stronger} of {part.rare.size}"
-    if _alike(part):
-        text += f"; {_none_differs(part, decision)}"
+    text += _none_differs(part, decision)
     if decision.verdict == "undecided" and part.final and not part.because:
         text += f"; {_enough(part, decision)}"
     if decision.disagree:
@@ -46,27 +48,24 @@ def reason(part: Part, decision: Decision) -> str:
 
 
 def _at_level(decision: Decision, part: Part) -> str:
-    """The level of the interval, where it is not the plain one that stands beside the claim.
+    """The level of the interval, where it is not the plain one that is shown beside the claim.
 
-    Before the last look it is wider than the level alone makes it, for the looks that are still to come.
+    Before the last look the interval is wider than its level alone makes it, because of the looks still to come.
     """
     plain, used = decision.ci, decision.ci_used
     if used is None or (plain is not None and np.allclose(plain, used, rtol=1e-9, atol=0)):
         return ""
-    looks = part.looks
-    at = len(looks.reached(decision.n))
-    return f" at {confidence(decision.level)}" + (
-        f" (look {at} of {len(looks.sizes)})" if at < len(looks.sizes) else ""
-    )
+    at, of = len(part.looks.reached(decision.n)), len(part.looks.sizes)
+    return f" at {confidence(decision.level)}" + (f" (look {at} of {of})" if at < of else "")
 
 
 def gap_trouble(figure: Estimate, unit: Unit, alpha: float) -> str:
-    """Why there is no gap to measure effects by, or an empty string: its interval must lie on the right side of 0."""
+    """Why effects cannot be measured by this gap, or an empty string; its interval must be on the right side of 0."""
     assert isinstance(figure, Ratio)
     if figure.unclear <= alpha / 2:
         return ""
     gap = figure.denominator
-    wrong = gap.below(0.0) if figure.sign > 0 else gap.above(0.0)
+    wrong = gap.p_value(figure.sign, 0.0)
     limits = limits_of(gap, alpha)
     shown = scale(unit, float(gap.value), limits, (0.0,)).estimate(float(gap.value), limits)
     if wrong <= alpha / 2:
@@ -83,14 +82,6 @@ def too_few(n: int, needed: int) -> str:
 def few_strata(strata: int, needed: int) -> str:
     there = "there is 1" if strata == 1 else f"there are {strata}"
     return f"verdicts about other templates need {needed} strata: {there}"
-
-
-def small_null(rare: Rarity) -> str:
-    return f"null too small: {rare.size} comparable effects, {NULL_MEMBERS} are needed"
-
-
-def common(rare: Rarity) -> str:
-    return f"not rare: stronger than {rare.stronger} of {rare.size} comparable effects"
 
 
 def extreme(claim: Extreme, decision: Decision, leaf: Part) -> str:
@@ -161,24 +152,46 @@ def _place(part: Part, value: float, limits: Limits, unit: Unit) -> str:
     return f"between {exact(unit, low)} and {exact(unit, high)}"
 
 
-def _alike(part: Part) -> bool:
-    """Whether the claim is about changes, and no prompt differs from another."""
-    d = part.sample.d
-    return d is not None and bool(np.ptp(part.sample.array("d")) == 0)
-
-
 def _none_differs(part: Part, decision: Decision) -> str:
-    """How many prompts may yet change where none did, at the level that the verdict used."""
+    """For claims about changes that are the same on all prompts: how many others may differ, at the level used."""
+    if part.sample.d is None or np.ptp(part.sample.array("d")) != 0:
+        return ""
     n, figures = decision.n, len(part.figures)
     share = -math.expm1(math.log(part.looks.nominal(decision.level, figures - 1) / 2) / n)
     what = "unchanged" if not np.any(part.sample.array("d")) else "changed alike"
     what = "alike" if isinstance(part.test, AboveChance) else what
-    return f"all {n} prompts are {what}, but up to {scale('percent', share, None).amount(share)} of others may differ"
+    return f"; all {n} prompts are {what}, but up to {scale('percent', share, None).amount(share)} of others may differ"
+
+
+# --- how many prompts would decide ------------------------------------------------------------------
 
 
 def _enough(part: Part, decision: Decision) -> str:
-    """How many prompts would decide, were they like those seen."""
+    """How many prompts would decide, if they were like those seen."""
     needed = prompts_to_decide(part, decision.level)
     if needed is None:
         return f"{min(decision.n * MOST_TIMES, MOST_PROMPTS)} prompts like these would not decide"
     return f"about {needed} prompts like these would decide"
+
+
+def prompts_to_decide(part: Part, level: float) -> int | None:
+    """The fewest prompts at which the last figure, were further prompts like those seen, is decided at a level.
+
+    An estimate, as the sample is repeated as a whole; rounded up to two digits. None where `MOST_TIMES` as many prompts
+    would not decide.
+    """
+    n = part.figures[-1].n
+
+    def decided(times: int) -> bool:
+        figure = part.figures[-1].repeated(times)
+        p = min(part.region.combine(part.region.p_values(figure)))
+        return (max(p, 2 * float(figure.unclear)) if isinstance(figure, Ratio) else p) <= level * (1 - EARLY)
+
+    most, times = min(MOST_TIMES, MOST_PROMPTS // n), 2
+    while times <= most and not decided(times):
+        times *= 2
+    if times > most:
+        return None
+    needed = n * bisect_left(range(times), True, times // 2 + 1, times, key=decided)
+    step = 10 ** max(0, int(math.log10(needed)) - 1)
+    return -(-needed // step) * step

@@ -1,15 +1,17 @@
-"""What a verdict is about: measured prompts, the figure made of them, and the region a test claims for it."""
+"""What a verdict is about: measured prompts, the figure computed from them, and the region a test claims for it."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from circuitdsl.circuit.criteria import AboveChance, Beyond, Matters, Moves, Negligible, Signed, Stronger, Test, Within
-from circuitdsl.verdict.estimates import Array, Estimate, Number, share
+from circuitdsl.verdict.estimates import Array, Estimate, share
 from circuitdsl.verdict.means import UNKNOWN, Mean, Pair, Range, Shared, mean, pair
 from circuitdsl.verdict.ratios import Ratio
 from circuitdsl.verdict.words import Unit
@@ -21,24 +23,29 @@ RARE = 0.05
 TIED = 1e-6
 #: fewer strata say too little about how templates differ
 FEWEST_STRATA = 15
+_MEASURED = ("d", "g", "value", "other")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
     """What was measured, prompt by prompt in the order drawn.
 
-    Effects have `d` (patched - clean, or patched - corrupt for denoising) and `g` (clean - corrupt); figures that are
-    measured as they are have `value`; `other` is the `d` of another patch, where the two are compared. `unit` is that
-    of `delta` and of `value`; `hits` says that `value` is right or wrong (1 or 0) on each prompt, or a share of several
-    such hits, its mean a share of all; `falls` that the metric is better when lower (`kl`), so that its gap is
-    negative. `name` is what the reason calls `value`, `label` the member of an `each` claim.
-
-    `called` is the name of an effect that has one of its own, such as faithfulness.
-
-    `range` is what a score cannot leave, such as 0 to 1 for attention: `value` is one, and `d`, `g` and `other` are
-    differences of two. Intervals are shown within it, and where both ends are finite, tests go by it. `shared` says
-    which score of `g` is the base of `d`: the first (clean) or the second (corrupt). `size` is the gap of the scores
-    where there is no `g`.
+    Attributes:
+        strata: the stratum of each prompt.
+        d: the change of the metric: patched - clean, or patched - corrupt for denoising.
+        g: the gap: clean - corrupt.
+        value: a figure that is measured as it is.
+        other: the `d` of another patch, where two patches are compared.
+        name: what the reason calls `value`.
+        unit: the unit of `value`, and of `d` where it is not a share of the gap.
+        hits: `value` is right or wrong (1 or 0) on each prompt, or a share of several such hits.
+        falls: the metric is better when lower (`kl`), so that its gap is negative.
+        label: the member of an `each` claim.
+        called: the name of an effect that has its own, such as faithfulness.
+        range: what a score cannot leave, such as 0 to 1 for attention. `value` is a score; `d`, `g` and `other` are
+            differences of two. Intervals are shown within it. Where both ends are finite, tests use it.
+        shared: which score of `g` is the base of `d`: the first (clean) or the second (corrupt).
+        size: the gap of the scores where there is no `g`.
     """
 
     strata: NDArray[np.generic]
@@ -58,7 +65,7 @@ class Sample:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "strata", np.asarray(self.strata))
-        for name in ("d", "g", "value", "other"):
+        for name in _MEASURED:
             if (y := getattr(self, name)) is not None:
                 object.__setattr__(self, name, np.asarray(y, float))
                 if np.shape(y) != (self.n,):
@@ -89,12 +96,13 @@ class Sample:
 
     def take(self, index: slice | NDArray[np.bool_]) -> Sample:
         """The sample on some of its prompts."""
+        return self.changed(self.strata[index], lambda y: y[index])
 
-        def cut(y: ArrayLike | None) -> ArrayLike | None:
-            return None if y is None else np.asarray(y)[index]
-
-        d, g, value, other = map(cut, (self.d, self.g, self.value, self.other))
-        return replace(self, strata=self.strata[index], d=d, g=g, value=value, other=other)
+    def changed(self, strata: NDArray[np.generic], change: Callable[[Array], Array]) -> Sample:
+        """The sample with other strata, and with everything measured changed in the same way."""
+        measured = [(name, y) for name in _MEASURED if (y := getattr(self, name)) is not None]
+        changed: dict[str, Any] = {name: change(np.asarray(y, float)) for name, y in measured}
+        return replace(self, strata=strata, **changed)
 
     def trouble(self) -> str:
         """Why the sample cannot be used at all, in a sentence; empty where it can."""
@@ -111,24 +119,13 @@ class Sample:
 def by_stratum(sample: Sample) -> Sample:
     """The sample with one row for each stratum, its mean over prompts: strata are then what is drawn.
 
-    For verdicts about prompts from *other templates* of the same kind (`--generalise templates`). Prompts of a template
-    share it, so that however many there are, k templates are k draws: figures are means over strata, each counting
-    alike, and their spread is that between strata (Cameron and Miller 2015, J. Human Resources 50, on clustered errors
-    and on why few clusters will not do).
+    For verdicts about prompts from *other templates* of the same kind (`--generalise templates`). All prompts of a
+    template share it, so k templates are k draws, however many prompts there are. Figures are means over strata, each
+    with the same weight, and their spread is the one between strata (Cameron and Miller 2015, J. Human Resources 50,
+    on clustered errors and on why a few clusters are not enough).
     """
     _, codes, counts = np.unique(sample.strata, return_inverse=True, return_counts=True)
-
-    def means(y: ArrayLike | None) -> ArrayLike | None:
-        return None if y is None else np.bincount(codes.ravel(), np.asarray(y, float)) / counts
-
-    return replace(
-        sample,
-        strata=np.zeros(len(counts)),
-        d=means(sample.d),
-        g=means(sample.g),
-        value=means(sample.value),
-        other=means(sample.other),
-    )
+    return sample.changed(np.zeros(len(counts)), lambda y: np.bincount(codes.ravel(), y) / counts)
 
 
 # --- figures ----------------------------------------------------------------------------------------
@@ -151,7 +148,8 @@ def figure_of(test: Test, sample: Sample) -> Estimate:
     if on_effects(test):
         return effect_of(sample)
     if isinstance(test, Stronger):
-        return Versus(_pair(sample, "other", "second"))
+        both = _pair(sample, "other", "second")
+        return Versus(**vars(both.combine(1.0, 0.0)), both=both)
     if isinstance(test, Moves | AboveChance) or (isinstance(test, Within | Beyond) and test.quantity == "delta"):
         return _pair(sample, "d", "").combine(1.0, 0.0)
     value = sample.array("value")
@@ -203,51 +201,21 @@ class Region:
         return pair if self.inside else pair[::-1]
 
 
-@dataclass(frozen=True, slots=True)
-class Versus:
-    """Two changes of the metric on the same prompts, `a` and `b`, of which `a` is claimed to be larger in size.
+@dataclass(frozen=True, eq=False)
+class Versus(Mean):
+    """The mean of one change of the metric, which is claimed to be larger in size than another on the same prompts.
 
-    Shown as `a`; decided on `a - b` and `a + b`.
+    `both` has the two changes, a and b; the test is on `a - b` and `a + b`.
     """
 
     both: Pair
 
     @property
-    def n(self) -> int:
-        return self.both.n
-
-    @property
-    def value(self) -> Array:
-        return self._own.value
-
-    @property
-    def _own(self) -> Mean:
-        return self.both.combine(1.0, 0.0)
-
-    @property
     def other(self) -> Mean:
         return self.both.combine(0.0, 1.0)
 
-    @property
-    def less(self) -> Mean:
-        return self.both.combine(1.0, -1.0)
-
-    @property
-    def more(self) -> Mean:
-        return self.both.combine(1.0, 1.0)
-
     def repeated(self, times: int) -> Versus:
-        return Versus(self.both.repeated(times))
-
-    @property
-    def ends(self) -> Range:
-        return self._own.ends
-
-    def sides(self, bounds: ArrayLike) -> Array:
-        return self._own.sides(bounds)
-
-    def interval(self, alpha: Number = 0.05) -> tuple[Array, Array]:
-        return self._own.interval(alpha)
+        return Versus(**vars(Mean.repeated(self, times)), both=self.both.repeated(times))
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,17 +239,15 @@ class Larger:
         """One-sided p-values for each sign of `a - b` and `a + b`."""
         assert isinstance(figure, Versus)
         p = {}
-        for name, factor in (("less", figure.less), ("more", figure.more)):
-            p[f"{name}_below"], p[f"{name}_above"] = factor.sides(0.0).tolist()
+        for name, sign in (("less", -1.0), ("more", 1.0)):
+            p[f"{name}_below"], p[f"{name}_above"] = figure.both.combine(1.0, sign).sides(0.0).tolist()
         return p
 
     def combine(self, p: dict[str, float]) -> tuple[float, float]:
         """Two-sided p-values for |a| > |b| and for |a| < |b|."""
-
-        def either(*signs: tuple[str, str]) -> float:
-            return min(1.0, 2 * 2 * min(max(p[f"less_{less}"], p[f"more_{more}"]) for less, more in signs))
-
-        return either(("above", "above"), ("below", "below")), either(("above", "below"), ("below", "above"))
+        alike = min(max(p["less_above"], p["more_above"]), max(p["less_below"], p["more_below"]))
+        unlike = min(max(p["less_above"], p["more_below"]), max(p["less_below"], p["more_above"]))
+        return min(1.0, 4 * alike), min(1.0, 4 * unlike)
 
 
 def region_of(test: Test, margin: float, sign: int = 1) -> Region | Larger:
@@ -291,9 +257,9 @@ def region_of(test: Test, margin: float, sign: int = 1) -> Region | Larger:
     """
     match test:
         case Within(low=low, high=None, strict=True) if low is not None:
-            return Region(high=low, inside=False)
+            return _above(low)
         case Within(low=None, high=high, strict=True) if high is not None:
-            return Region(low=high, inside=False)
+            return _below(high)
         case Within(low=low, high=high):
             return Region(-math.inf if low is None else low, math.inf if high is None else high)
         case Beyond(bound=bound):
@@ -306,14 +272,23 @@ def region_of(test: Test, margin: float, sign: int = 1) -> Region | Larger:
             return Larger()
         case Moves(direction=direction, by=by) if by:
             return Region(low=by) if direction == "rises" else Region(high=-by)
-        case AboveChance():
-            return Region(high=0.0, inside=False)
-        case Moves(direction=direction):
-            return Region(high=0.0, inside=False) if direction == "rises" else Region(low=0.0, inside=False)
+        case Moves(direction="falls"):
+            return _below(0.0)
+        case Moves() | AboveChance():
+            return _above(0.0)
         case Signed(direction=direction):
-            down = (direction == "lowers") == (sign > 0)
-            return Region(low=-margin, inside=False) if down else Region(high=margin, inside=False)
+            return _below(-margin) if (direction == "lowers") == (sign > 0) else _above(margin)
     raise TypeError(f"no such test: {test!r}")
+
+
+def _above(bound: float) -> Region:
+    """Above a bound that does not belong to the region."""
+    return Region(high=bound, inside=False)
+
+
+def _below(bound: float) -> Region:
+    """Below a bound that does not belong to the region."""
+    return Region(low=bound, inside=False)
 
 
 # --- rarity -----------------------------------------------------------------------------------------

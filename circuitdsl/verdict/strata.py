@@ -1,4 +1,4 @@
-"""Strata: what differs between prompts of one template is chance, what differs between templates is not.
+"""Strata: prompts of one template differ by chance; the differences between templates are fixed.
 
 The population is the prompts that the task's own templates (strata) make, in the sample's mix: the mean is
 `sum_s (n_s / n) mu_s` and only the spread *within* strata is sampling error (Cochran 1977, *Sampling Techniques*,
@@ -14,16 +14,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from circuitdsl.verdict.estimates import Array
 
-#: strata of fewer prompts are not tested alone
+#: smaller strata are not tested alone
 SMALL = 8
 
 
-def centred(y: Array, strata: ArrayLike) -> Array:
-    """Values [..., n] moved so that all strata have the mean of all, and only the spread within strata is left.
+def centred(y: Array, strata: ArrayLike | None) -> Array:
+    """Values [..., n] moved so that all strata (None: one) have the mean of all: only the spread within them is left.
 
     Deviations from the mean of k prompts are too small by `sqrt((k - 1) / k)`; they are made larger by as much.
     """
-    codes = np.unique(np.asarray(strata), return_inverse=True)[1].ravel()
+    codes = np.unique(np.zeros(y.shape[-1]) if strata is None else strata, return_inverse=True)[1].ravel()
     stratum, means, larger = _divided(codes.tobytes())
     return (y - (y @ means)[..., stratum]) * larger + y.mean(-1, keepdims=True)
 
@@ -32,8 +32,8 @@ def centred(y: Array, strata: ArrayLike) -> Array:
 def _divided(codes: bytes) -> tuple[NDArray[np.intp], Array, Array]:
     """The stratum of each prompt, weights [n, strata] that make their means, and the factor of deviations [n].
 
-    A stratum with a single prompt says nothing about the spread within it: all single ones form one stratum together,
-    and an only single one joins the smallest other stratum.
+    A stratum of one prompt says nothing about the spread within it. All such strata are joined into one; if there is
+    only one of them, it joins the smallest other stratum.
     """
     stratum = np.frombuffer(codes, np.intp)
     sizes = np.bincount(stratum)

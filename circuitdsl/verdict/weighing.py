@@ -1,6 +1,6 @@
-"""From measured prompts to p-values: how strongly they speak for a claim, and how strongly against it.
+"""From measured prompts to p-values for a claim and against it.
 
-Nothing is decided here: evidence is weighed once, look by look, and judged at any level afterwards (`decide.py`).
+Nothing is decided here: evidence is weighed once, look by look, and `decide.py` judges it afterwards at any level.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from circuitdsl.circuit.criteria import NULL_PROMPTS, Matters, Test, Within
-from circuitdsl.verdict import extremes, reasons
+from circuitdsl.circuit.criteria import NULL_PROMPTS, Beyond, Matters, Test, Within
+from circuitdsl.verdict import reasons
 from circuitdsl.verdict.estimates import Estimate
-from circuitdsl.verdict.extremes import Extreme
+from circuitdsl.verdict.extremes import Extreme, leaf_tests
 from circuitdsl.verdict.families import FAMILY, all_of, any_of, strictest
 from circuitdsl.verdict.ratios import Ratio
 from circuitdsl.verdict.samples import (
     FEWEST_STRATA,
+    NULL_MEMBERS,
     Larger,
     Rarity,
     Region,
@@ -36,25 +37,32 @@ from circuitdsl.verdict.strata import SMALL
 
 Verdict = Literal["holds", "fails", "undecided", "error"]
 
-#: fewer prompts say too little about how prompts differ: they decide nothing
+#: fewer prompts decide nothing: they say too little about how prompts differ
 FEWEST = SMALL
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Part:
-    """One test on one sample, weighed but not yet judged: all that judging at any level needs."""
+    """One test on one sample, weighed but not yet judged: all that judging at any level needs.
+
+    Attributes:
+        figures: one for each look so far.
+        against: the one-sided p-values of each figure.
+        final: whether no more prompts can come, or none could help.
+        forced: the verdict where p-values do not decide it, and `because` its reason.
+    """
 
     test: Test
     sample: Sample
     looks: Looks
     margin: float
     region: Region | Larger
-    figures: tuple[Estimate, ...] = ()  # one for each look so far
-    against: tuple[dict[str, float], ...] = ()  # and its one-sided p-values
+    figures: tuple[Estimate, ...] = ()
+    against: tuple[dict[str, float], ...] = ()
     p_holds: float = 1.0
     p_fails: float = 1.0
     rare: Rarity | None = None
-    final: bool = False  # no more prompts can come, or none could help
+    final: bool = False
     forced: Verdict | None = None
     because: str = ""
 
@@ -97,11 +105,13 @@ def weigh(
     templates: bool = False,
     before: Part | None = None,
 ) -> Part:
-    """Weigh one test on the prompts measured so far, the first ones of the design `looks` (default: one look).
+    """Weigh one test on the prompts measured so far.
 
-    `null`, for `Matters`, holds the effects of the null's members on the first `NULL_PROMPTS` prompts. With `templates`
-    the verdict is about prompts from other strata, and strata are what is counted; there is one look then. `before` is
-    what came of weighing the first of these prompts: the looks at them are not taken anew.
+    Args:
+        looks: the design, of whose prompts these are the first ones; one look by default.
+        null: for `Matters`, the effects of the null's members on the first `NULL_PROMPTS` prompts.
+        templates: the verdict is about prompts from other strata, which are then what is counted; in one look.
+        before: the result for the first of these prompts, whose looks are not taken again.
     """
     first, strata = sample.take(slice(NULL_PROMPTS)), sample.strata
     if templates:
@@ -111,10 +121,13 @@ def weigh(
     sample = sample.take(slice(sizes[-1]))
     region = region_of(test, margin, sample.sign)
     part = Part(test, sample, looks, margin, region, final=sample.n >= looks.sizes[-1])
-    if trouble := sample.trouble() or _null_trouble(null):
+    trouble = sample.trouble()
+    if not trouble and null is not None and not np.all(np.isfinite(np.asarray(null, float))):
+        trouble = "an effect of the null is not a number"
+    if not trouble and templates and (there := len(np.unique(strata))) < FEWEST_STRATA:
+        trouble = reasons.few_strata(there, FEWEST_STRATA)
+    if trouble:
         return replace(part, final=True, forced="error", because=trouble)
-    if templates and (there := len(np.unique(strata))) < FEWEST_STRATA:
-        return replace(part, final=True, forced="error", because=reasons.few_strata(there, FEWEST_STRATA))
     part = _looked(part, sizes, before)
     if sample.n < FEWEST and not sample.hits:
         return replace(part, forced="undecided", because=reasons.too_few(sample.n, FEWEST))
@@ -125,13 +138,8 @@ def weigh(
     return _filter_by_null(part, first, null) if isinstance(test, Matters) else part
 
 
-def _null_trouble(null: ArrayLike | None) -> str:
-    finite = null is None or np.all(np.isfinite(np.asarray(null, float)))
-    return "" if finite else "an effect of the null is not a number"
-
-
 def _looked(part: Part, sizes: Sequence[int], before: Part | None) -> Part:
-    """The part with the figure of every look, and its p-values; those of looks at the same prompts are taken over."""
+    """The part with the figure of every look and its p-values; looks at the same prompts are taken from `before`."""
     same = sum(figure.n == size for figure, size in zip(before.figures, sizes, strict=False)) if before else 0
     figures = [figure_of(part.test, part.sample.take(slice(size))) for size in sizes[same:]]
     against = [_at_look(part, figure) for figure in figures]
@@ -140,8 +148,14 @@ def _looked(part: Part, sizes: Sequence[int], before: Part | None) -> Part:
     return replace(part, figures=tuple(figures), against=tuple(against))
 
 
+def _at_look(part: Part, figure: Estimate) -> dict[str, float]:
+    """One-sided p-values of one look."""
+    p = part.region.p_values(figure)
+    return p | {"gap": float(figure.unclear)} if isinstance(figure, Ratio) else p
+
+
 def _sequential(part: Part) -> tuple[float, float]:
-    """Sequential two-sided p-values for "in the region" and "out of it", for effects no smaller than the gap's."""
+    """Sequential two-sided p-values for "in the region" and "out of it"; for effects no smaller than the gap's."""
     at_looks = np.array([list(p.values()) for p in part.against]).T
     p = dict(zip(part.against[0], part.looks.p_value(at_looks).tolist(), strict=True))
     gap = min(1.0, 2 * p.pop("gap", 0.0))
@@ -149,19 +163,16 @@ def _sequential(part: Part) -> tuple[float, float]:
     return max(holds, gap), max(fails, gap)
 
 
-def _at_look(part: Part, figure: Estimate) -> dict[str, float]:
-    """One-sided p-values of one look."""
-    p = part.region.p_values(figure)
-    return p | {"gap": float(figure.unclear)} if isinstance(figure, Ratio) else p
-
-
 def _filter_by_null(part: Part, first: Sample, null: ArrayLike | None) -> Part:
     """`matters` must also be stronger than 95 % of its null; the null alone never makes a claim hold."""
     rare = rarity(float(figure_of(part.test, first).value), [] if null is None else null)
     part = replace(part, rare=rare, p_holds=part.p_holds if rare.rare else 1.0)
-    if rare.enough and not rare.rare:
-        return replace(part, forced="fails", because=reasons.common(rare), final=True)
-    return part if rare.enough else replace(part, because=reasons.small_null(rare))
+    if not rare.enough:
+        return replace(part, because=f"null too small: {rare.size} comparable effects, {NULL_MEMBERS} are needed")
+    if rare.rare:
+        return part
+    because = f"not rare: stronger than {rare.stronger} of {rare.size} comparable effects"
+    return replace(part, forced="fails", because=because, final=True)
 
 
 # --- all tests of a claim ---------------------------------------------------------------------------
@@ -196,11 +207,27 @@ def weigh_extreme(
     templates: bool = False,
 ) -> Evidence:
     """A claim about the smallest over sets of the largest figure in each, signs aside."""
-    parts, extreme = extremes.build(test, name, sets, lambda one, s: weigh(one, s, looks=looks, templates=templates))
-    return Evidence(parts, extreme)
+    tests: tuple[Within | Beyond | None, ...] = leaf_tests(test)
+    if tests == (None, None):  # `>= 0` bounds nothing: the figures are weighed without a bound
+        tests = Within(test.quantity, None, None, test.text), None
+    parts: list[Part] = []
+    places: tuple[list[tuple[int, ...]], list[tuple[int, ...]]] = ([], [])
+    for samples in sets:
+        for one, rows in zip(tests, places, strict=True):
+            if one is not None:
+                rows.append(tuple(range(len(parts), len(parts) + len(samples))))
+                parts += [weigh(one, sample, looks=looks, templates=templates) for sample in samples]
+    within, beyond = (tuple(rows) for rows in places)
+    return Evidence(tuple(parts), Extreme(name, test, within, beyond, within or beyond))
+
+
+def untested(test: Test, verdict: Verdict, because: str, prompts: int = 0, label: str = "") -> Evidence:
+    """A verdict that rests on no test."""
+    sample = Sample(np.zeros(prompts), label=label)
+    looks = Looks((max(prompts, 1),))
+    return Evidence((Part(test, sample, looks, 0.0, Region(), final=True, forced=verdict, because=because),))
 
 
 def unmeasured(test: Test, because: str, label: str = "") -> Evidence:
     """A member that could not be measured: it stays in the family, and its verdict is an error."""
-    sample = Sample(np.zeros(0), label=label)
-    return Evidence((Part(test, sample, Looks((1,)), 0.0, Region(), final=True, forced="error", because=because),))
+    return untested(test, "error", because, label=label)

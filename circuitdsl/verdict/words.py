@@ -1,15 +1,16 @@
-"""Numbers as the reasons of verdicts say them: `−43 % [−47, −39]`, `3.6 [3.4, 3.8]`."""
+"""Numbers as the reasons of verdicts write them: `−43 % [−47, −39]`, `3.6 [3.4, 3.8]`."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from circuitdsl.verdict.estimates import Limits
 
 Unit = Literal["percent", "points", "plain"]
+_SUFFIX: Mapping[Unit, str] = {"percent": " %", "points": " points", "plain": ""}
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,7 @@ class Scale:
         return f"{shown:.{self.decimals}f}".replace("-", "−").replace("inf", "∞")
 
     def amount(self, x: float) -> str:
-        return self.number(x) + {"percent": " %", "points": " points", "plain": ""}[self.unit]
+        return self.number(x) + _SUFFIX[self.unit]
 
     def estimate(self, value: float, limits: Limits | None) -> str:
         inside = f" [{self.number(limits[0])}, {self.number(limits[1])}]" if limits else ""
@@ -54,4 +55,4 @@ def confidence(level: float) -> str:
 def exact(unit: Unit, x: float) -> str:
     """A bound or a margin as it was written: 0.2 is `20 %`."""
     text = f"{round(x * (1 if unit == 'plain' else 100), 6):g}".replace("-", "−")
-    return text + {"percent": " %", "points": " points", "plain": ""}[unit]
+    return text + _SUFFIX[unit]

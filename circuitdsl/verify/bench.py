@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from circuitdsl.circuit.metric import Metric
+from circuitdsl.circuit.vocabulary import METRICS
 from circuitdsl.engine.memory import refuse_too_little, vocabulary_rows
 from circuitdsl.engine.metrics import Scorer, scorer
 from circuitdsl.engine.prompts import Prompts
@@ -52,7 +53,7 @@ def bench(
     ends = cache(lambda: ends_of(model, data.pairs, max_memory))
     at_once = vocabulary_rows(model, max_memory)
     whole = vocabulary(model, at_once)
-    logits = read_ends(model, ends()[0], whole) if metric.name == "kl" else None
+    logits = None if METRICS[metric.name].behaviour else read_ends(model, ends()[0], whole)
     score = scorer(metric, data.pairs, logits)
     reference = cache(more) if more else lambda: data.pairs
     known = memory(store, model, data.pairs, metric, reference, more_are) if store else None

@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 
 from circuitdsl.circuit.criteria import Matters, Negligible, Signed, Test, Within
 from circuitdsl.report.report import ascii_reason
-from circuitdsl.verdict.decide import Decision, decide, decide_family, rule
+from circuitdsl.verdict.decide import Decision, decide_family, rule
 from circuitdsl.verdict.families import Levels
 from circuitdsl.verdict.samples import Sample, rarity
 from circuitdsl.verdict.sampling import plan_looks
 from circuitdsl.verdict.weighing import unmeasured, weigh, weigh_claim
+from tests.verdict.deciding import decide
 
 N = 256
 STRATA = np.array(["ABBA", "BABA"])[np.arange(N) % 2]

@@ -21,11 +21,11 @@ from circuitdsl.report.report import Report, exit_status
 from circuitdsl.report.terminal import show
 from circuitdsl.tasks.dataset import sample
 from circuitdsl.tasks.registry import TASKS
-from circuitdsl.verdict.decide import decide
 from circuitdsl.verify import verify as verification
 from circuitdsl.verify.bench import bench
 from circuitdsl.verify.measure import Series, measure
 from circuitdsl.verify.samples import sample_of
+from tests.verdict.deciding import decide
 
 HEAD = """circuit t "a test"
 model "pocket"
