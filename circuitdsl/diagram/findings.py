@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from circuitdsl.circuit.claims import Circuit
-from circuitdsl.diagram.model import MemberEffect, Row, Verdict
+from circuitdsl.diagram.model import MemberEffect, Row
 from circuitdsl.errors import UserError
 from circuitdsl.report import numbers
-from circuitdsl.report.report import VERDICTS, Interval, Measured
+from circuitdsl.report.report import Interval, Measured
+from circuitdsl.verdicts import VERDICTS, Verdict
 
 _PERCENT = ("gap", "share", "points")
 

@@ -10,15 +10,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from circuitdsl.errors import UserError
+from circuitdsl.verdicts import VERDICTS, Verdict
 from circuitdsl.version import __version__
 
-Verdict = Literal["holds", "fails", "undecided", "error"]
-VERDICTS: tuple[Verdict, ...] = ("holds", "fails", "undecided", "error")
-#: of several parts, the one whose verdict comes first here says what becomes of the whole
-WORST_FIRST: tuple[Verdict, ...] = ("fails", "error", "undecided", "holds")
 #: why there is nothing to say of a claim that Ctrl-C came before
 MISSED = "the run was interrupted before this was measured"
 Interval = tuple[float, float]

@@ -37,7 +37,8 @@ from circuitdsl.verdict.ratios import Ratio, intervals
 from circuitdsl.verdict.samples import Rarity, Sample, figure_of, on_effects
 from circuitdsl.verdict.sampling import Looks
 from circuitdsl.verdict.strata import SMALL
-from circuitdsl.verdict.weighing import FEWEST, Evidence, Part, Verdict, weigh
+from circuitdsl.verdict.weighing import FEWEST, Evidence, Part, weigh
+from circuitdsl.verdicts import WORST_FIRST, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +136,7 @@ def _whole(evidence: Evidence, parts: tuple[Decision, ...]) -> Decision:
     """The verdict on a claim from those on its parts."""
     if len(parts) == 1:
         return parts[0]
-    order: tuple[Verdict, ...] = ("fails", "error", "undecided", "holds")
-    worst = min(parts, key=lambda part: (order.index(part.verdict), part.p_fails, -part.p_holds))
+    worst = min(parts, key=lambda part: (WORST_FIRST.index(part.verdict), part.p_fails, -part.p_holds))
     named = worst.verdict != "holds" and worst.label
     reason = f"{worst.label}: {worst.reason}" if named else worst.reason
     return replace(worst, reason=reason, p_holds=evidence.p_holds, p_fails=evidence.p_fails, parts=parts)

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
-from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -33,8 +32,7 @@ from circuitdsl.verdict.samples import (
 )
 from circuitdsl.verdict.sampling import Looks
 from circuitdsl.verdict.strata import SMALL
-
-Verdict = Literal["holds", "fails", "undecided", "error"]
+from circuitdsl.verdicts import Verdict
 
 #: fewer prompts say too little about how prompts differ: they decide nothing
 FEWEST = SMALL

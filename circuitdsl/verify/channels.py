@@ -17,17 +17,8 @@ from circuitdsl.engine.readers.composition import FEWEST, Compositions, composit
 from circuitdsl.errors import UserError
 from circuitdsl.models.weights import AttentionWeights
 from circuitdsl.report.numbers import plain
-from circuitdsl.report.report import (
-    WORST_FIRST,
-    ClaimResult,
-    Measured,
-    MemberResult,
-    ModelInfo,
-    Report,
-    SpecInfo,
-    Standing,
-    Verdict,
-)
+from circuitdsl.report.report import ClaimResult, Measured, MemberResult, ModelInfo, Report, SpecInfo, Standing
+from circuitdsl.verdicts import WORST_FIRST, Verdict
 from circuitdsl.verify.comparisons import comparison_results, needs_no_weights, verify_text
 
 PROTOCOL = {"read": "weights", "run": "none"}

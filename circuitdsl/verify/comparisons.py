@@ -10,7 +10,8 @@ from circuitdsl.circuit.criteria import AboveChance, RolesAgree, Within
 from circuitdsl.circuit.measurements import Overlapping
 from circuitdsl.circuit.shapes import near, shape_of
 from circuitdsl.report.numbers import percent
-from circuitdsl.report.report import ClaimResult, Measured, ModelInfo, Report, SpecInfo, Verdict
+from circuitdsl.report.report import ClaimResult, Measured, ModelInfo, Report, SpecInfo
+from circuitdsl.verdicts import Verdict
 
 PROTOCOL = {"read": "specs", "run": "none"}
 

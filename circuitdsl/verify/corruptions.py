@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from circuitdsl.circuit.claims import Circuit, TaskUse
 from circuitdsl.circuit.criteria import Matters
 from circuitdsl.report.numbers import value
-from circuitdsl.report.report import ClaimResult, Report, Verdict
+from circuitdsl.report.report import ClaimResult, Report
+from circuitdsl.verdicts import Verdict
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,11 +29,12 @@ from circuitdsl.measurements.requests import (
     uses_means,
 )
 from circuitdsl.report.numbers import percent
-from circuitdsl.report.report import WORST_FIRST, ClaimResult, Interval, Measured, MemberResult, Null
+from circuitdsl.report.report import ClaimResult, Interval, Measured, MemberResult, Null
 from circuitdsl.verdict.decide import Decision
 from circuitdsl.verdict.families import FAMILY
 from circuitdsl.verdict.ratios import Ratio, intervals
 from circuitdsl.verdict.samples import Sample, effect_of
+from circuitdsl.verdicts import WORST_FIRST
 from circuitdsl.verify import whole
 from circuitdsl.verify.bench import Bench, Series, behaviour
 from circuitdsl.verify.plan import ClaimPlan, patched

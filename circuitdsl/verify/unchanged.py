@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from circuitdsl.circuit.criteria import Negligible, Test, Within
 from circuitdsl.measurements.requests import EdgeRequest, NodeRequest, Request, TermRequest, terms_of
-from circuitdsl.report.report import WORST_FIRST
 from circuitdsl.verdict.decide import Decision
+from circuitdsl.verdicts import WORST_FIRST
 from circuitdsl.verify.bench import Bench, Series
 from circuitdsl.verify.plan import ClaimPlan, Part
 

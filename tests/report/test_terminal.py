@@ -17,9 +17,9 @@ from circuitdsl.report.report import (
     Report,
     SpecInfo,
     TaskResult,
-    Verdict,
 )
 from circuitdsl.report.terminal import show
+from circuitdsl.verdicts import Verdict
 
 
 def task(name: str) -> TaskResult:
