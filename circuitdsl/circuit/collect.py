@@ -214,6 +214,7 @@ class Claims:
                 if isinstance(statement, s.Property) or not statement.citation
                 else statement.citation.text,
                 under=under,
+                lone_nodes=any(isinstance(part, s.Head | s.Mlp) for part in s.walk(statement)),
             )
         )
 

@@ -52,6 +52,7 @@ class Decision:
     verdict: Verdict
     reason: str
     name: str = ""
+    cause: str = ""
     value: float | None = None
     ci: Limits | None = None
     ci_used: Limits | None = None
@@ -149,9 +150,9 @@ def _rule_extreme(evidence: Evidence, extreme: Extreme, levels: Levels) -> Decis
     forced = next((part for part in parts if part.forced in ("error", "undecided")), None)
     verdict: Verdict = (forced and forced.forced) or ("undecided" if holds == fails else "holds" if holds else "fails")
     level = {"holds": levels.holds, "fails": levels.fails}.get(verdict, min(levels.holds, levels.fails))
-    blank = Decision(verdict, forced.because if forced else "", extreme.name, n=parts[0].sample.n, level=level)
+    blank = Decision(verdict, "", extreme.name, n=parts[0].sample.n, level=level)
     if forced:
-        return blank
+        return replace(blank, reason=forced.because, cause=forced.cause)
     shown = extremes.found(extreme, parts, lambda part: part.looks.display(FAMILY))
     used = extremes.found(extreme, parts, lambda part: part.looks.nominal(level, len(part.figures) - 1))
     leaf = parts[shown.leaf]
@@ -173,7 +174,8 @@ def _rule_extreme(evidence: Evidence, extreme: Extreme, levels: Levels) -> Decis
 def _described(judged: Judged, limits: Sequence[Limits | None]) -> Decision:
     """The verdict on a part with its numbers; `limits` are those that it has asked for."""
     part, sample, level = judged.part, judged.part.sample, judged.level
-    blank = Decision(judged.verdict, part.because, n=sample.n, label=sample.label, null=part.rare, level=level)
+    blank = Decision(judged.verdict, part.because, cause=part.cause, n=sample.n, label=sample.label, level=level)
+    blank = replace(blank, null=part.rare)
     if not part.figures:
         return blank
     numbers = replace(_with_differences(blank, part.figures[-1], part), p_holds=part.p_holds, p_fails=part.p_fails)

@@ -57,6 +57,7 @@ class Part:
     final: bool = False  # no more prompts can come, or none could help
     forced: Verdict | None = None
     because: str = ""
+    cause: str = ""  # of an error: why, without its numbers
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,8 +119,8 @@ def weigh(
     part = _looked(part, sizes, before)
     if sample.n < FEWEST and not sample.hits:
         return replace(part, forced="undecided", because=reasons.too_few(sample.n, FEWEST))
-    if on_effects(test) and (trouble := reasons.gap_trouble(part.figures[-1], sample.unit, looks.display(FAMILY))):
-        return replace(part, forced="error", because=trouble)
+    if on_effects(test) and (no_gap := reasons.gap_trouble(part.figures[-1], sample.unit, looks.display(FAMILY))):
+        return replace(part, forced="error", because=": ".join(no_gap), cause=no_gap[0])
     p_holds, p_fails = _sequential(part)
     part = replace(part, p_holds=p_holds, p_fails=p_fails)
     return _filter_by_null(part, first, null) if isinstance(test, Matters) else part

@@ -84,5 +84,5 @@ def _note(claim: ClaimResult, own: str, others: Sequence[tuple[str, ClaimResult]
 def _said(corruption: str, claim: ClaimResult) -> str:
     """A corruption with the figure under it, or with why there is none."""
     if claim.verdict == "error":
-        return f"{corruption} ({claim.reason.partition(':')[0]})"
+        return f"{corruption} ({claim.cause or claim.reason})"
     return f"{corruption} {value(claim.measured)}" if claim.measured else corruption

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from circuitdsl.circuit.changes import Intervention
-from circuitdsl.circuit.criteria import Moves, Signed, Test, Within
-from circuitdsl.circuit.measurements import Member, RoleCheck, RoleChecks, Tracing, WholeCircuit
+from circuitdsl.circuit.claims import Claim
+from circuitdsl.circuit.criteria import Moves, Signed, Stronger, Test, Within
+from circuitdsl.circuit.measurements import EdgeEffect, Member, RoleCheck, RoleChecks, Tracing, WholeCircuit
 from circuitdsl.circuit.nodes import Node, Site
 from circuitdsl.engine.metrics import HITS, unit
 from circuitdsl.measurements.requests import (
@@ -96,6 +97,9 @@ def _result(
         block_line=claim.under.line if claim.under else None,
         details=whole.details(plan, series, bench) if is_whole else (),
         kept=kept,
+        cause=decision.cause,
+        against=next((test.name for test in claim.tests if isinstance(test, Stronger)), ""),
+        lone_nodes=claim.lone_nodes,
     )
 
 
@@ -151,6 +155,7 @@ def _measured(plan: ClaimPlan, decision: Decision, series: Mapping[Request, Seri
     sample = sample_of(bench, part, series)
     spread = _per_prompt(decision, sample)
     low, median, high = (float(q) for q in np.quantile(spread, (0.25, 0.5, 0.75)))
+    pair = _pair(plan, decision.label)
     return Measured(
         name=decision.name,
         value=decision.value,
@@ -162,7 +167,23 @@ def _measured(plan: ClaimPlan, decision: Decision, series: Mapping[Request, Seri
         median=median,
         iqr=(low, high),
         right_sign=_right_sign(plan.tests(part), decision, spread, sample.falls),
+        sender=str(pair.sender) if pair else "",
+        receiver=str(pair.receiver) if pair else "",
+        named=_is_named(plan.claim, decision.name),
     )
+
+
+def _pair(plan: ClaimPlan, label: str) -> Member | None:
+    """The pair that a figure is of: the only one of its edge, or the one that decided a claim about `each`."""
+    effect = plan.claim.measurement
+    pairs = effect.members if isinstance(effect, EdgeEffect) else ()
+    return pairs[0] if len(pairs) == 1 else next((pair for pair in pairs if str(pair) == label), None)
+
+
+def _is_named(claim: Claim, name: str) -> bool:
+    """Whether a figure is shown with its name, since the claim's text does not say which figure it is."""
+    bounded = any(isinstance(test, Within) and test.quantity == name for test in claim.tests)
+    return isinstance(claim.measurement, RoleChecks | Tracing) or (name == "delta" and not bounded)
 
 
 def _unit(decision: Decision, sample: Sample, request: Request, bench: Bench) -> str:

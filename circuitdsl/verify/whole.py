@@ -172,6 +172,7 @@ def measured(plan: ClaimPlan, decision: Decision, found: Found, bench: Bench) ->
         n=decision.n,
         unit=unit(bench.metric) if wang else "share" if part.peers else "gap",
         delta=None if part.peers else decision.delta,
+        named=wang,
     )
     if part.peers:
         return replace(own, n=min(NULL_PROMPTS, len(found[part.request].values)))
