@@ -37,6 +37,8 @@ class Claim:
     about: str = field(default="", compare=False)
     citation: str | None = None
     under: Condition | None = None
+    #: whether the statement names a head or an MLP itself, not only groups
+    lone_nodes: bool = field(default=False, compare=False)
 
     def answers_to(self, name: str) -> bool:
         """Whether a claim is meant by this: its id, or its line in the spec."""

@@ -103,6 +103,7 @@ class Claims:
                 about=written(statement.measurement) if isinstance(statement, s.Expect) else "",
                 citation=citation.text if citation else None,
                 under=under,
+                lone_nodes=any(isinstance(part, s.Head | s.Mlp) for part in s.walk(statement)),
             )
             self.claims.append(claim)
             if measurement.of_whole:

@@ -42,9 +42,9 @@ def _render(given: argparse.Namespace) -> int:
 
 
 def _read_report(path: Path, circuit: str) -> dict:
-    from circuitdsl.report.past import read_bodies
+    from circuitdsl.report.report import read_reports
 
-    reports = {body["spec"]["circuit"]: body for body in read_bodies(path)}
+    reports = {report.spec.circuit: report for report in read_reports(path)}
     if circuit not in reports:
         raise UsageError(f"{path} holds no report on circuit {circuit}", hint=f"it is on {', '.join(reports)}")
-    return reports[circuit]
+    return reports[circuit].to_json()

@@ -18,6 +18,7 @@ from circuitdsl.cli.outputs import output, write
 from circuitdsl.cli.specs import HOW_CLAIMS_ARE_NAMED, load_all
 from circuitdsl.cli.terminal import console, progress, say
 from circuitdsl.errors import INTERRUPTED, SPEC_WRONG, UsageError, UserError
+from circuitdsl.report.formats import FORMATS, View, format_of
 
 if TYPE_CHECKING:
     from circuitdsl.circuit.claims import Circuit
@@ -40,7 +41,7 @@ def register(verbs: Verbs) -> None:
     verify.add_argument("--prompts", type=positive, help="prompts per task at most, instead of the spec's number")
     verify.add_argument("--seed", type=seed, help="seed of the prompts, instead of the spec's")
     verify.add_argument("--claim", metavar="ID", help="verify one claim alone, by its line or as c07")
-    verify.add_argument("--format", choices=("text", "json", "github"), help="default: text, or json for -o FILE.json")
+    verify.add_argument("--format", choices=FORMATS, help="default: text, or what the suffix of -o says")
     verify.add_argument("-o", "--output", help="write the report to this file")
     verify.add_argument("-v", "--verbose", action="store_true", help="give all reasons, and the pairs of group edges")
     verify.add_argument("--no-early-stop", action="store_true", help="measure all prompts for every claim")
@@ -68,8 +69,7 @@ def _verify(given: argparse.Namespace) -> int:
         return SPEC_WRONG
     circuits = [circuit for spec in specs for circuit in spec.circuits]
     _check_claim(circuits, given.claim)
-    from circuitdsl.report.github import of_reports
-    from circuitdsl.report.report import dumps, exit_status, until_interrupted
+    from circuitdsl.report.report import Reports, exit_status, until_interrupted
     from circuitdsl.report.terminal import summary_line
 
     target, numbers = output(given.output), output(given.per_prompt)
@@ -77,20 +77,15 @@ def _verify(given: argparse.Namespace) -> int:
     reports, trouble = _until_trouble(until_interrupted(_reports(circuits, given, table)))
     if trouble and not reports:
         raise trouble
-    as_json = given.format == "json" or (given.format is None and target is not None and target.suffix == ".json")
-    if as_json:
-        text = dumps(reports)
-    else:
-        text = _terminal(reports, given, plain=target is not None)
-    if given.format == "github":
-        text += "".join(f"{line}\n" for line in of_reports(reports, given.allow_undecided))
+    view = View(partial(console, plain=target is not None), given.verbose, given.allow_undecided)
+    text = format_of(given.format, target).reports(Reports(reports), view)
     if numbers:
         write(numbers, _csv(table))
     if target:
         write(target, text)
         for report in reports:
             say(f"{report.spec.circuit}: {summary_line(report).plain.strip()}")
-    elif text:
+    else:
         sys.stdout.write(text)
     if trouble:
         raise trouble
@@ -181,16 +176,3 @@ def _verified(
             if given.other_corruptions and not report.interrupted:
                 report = verify_other_corruptions(circuit, model, benches, report, options, store, given.memory)
         yield replace(report, seconds=time.perf_counter() - start)
-
-
-def _terminal(reports: list[Report], given: argparse.Namespace, plain: bool) -> str:
-    """Print reports on the terminal; for a file (or a pipe) return them as text instead."""
-    from circuitdsl.report.terminal import show
-
-    screen = console(plain=plain)
-    with screen.capture() if plain else nullcontext() as capture:
-        for i, report in enumerate(reports):
-            if i:
-                screen.print()
-            show(report, screen, given.verbose)
-    return capture.get() if capture else ""

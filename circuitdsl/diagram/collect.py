@@ -12,8 +12,9 @@ from circuitdsl.circuit.claims import Circuit, Claim
 from circuitdsl.circuit.criteria import Negligible
 from circuitdsl.diagram import ends as ends_of
 from circuitdsl.diagram.findings import judged, measured_in, members_of, of_claims, rows_of, shown
-from circuitdsl.diagram.model import Arrow, Box, Drawing, End, Figure, Finding, Said, Tone, Verdict
-from circuitdsl.report.report import VERDICTS, WORST_FIRST, counted
+from circuitdsl.diagram.model import Arrow, Box, Drawing, End, Figure, Finding, Said, Tone
+from circuitdsl.report.report import counted
+from circuitdsl.verdicts import VERDICTS, WORST_FIRST, Verdict
 
 _PORTS = ("q", "k", "v", "in")
 #: tasks of one verdict whose figures a label lists; of more it gives the range

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from circuitdsl.circuit.claims import Circuit
-from circuitdsl.diagram.model import MemberEffect, Row, Verdict
+from circuitdsl.diagram.model import MemberEffect, Row
 from circuitdsl.errors import UserError
 from circuitdsl.report import numbers
-from circuitdsl.report.report import VERDICTS, Interval, Measured
+from circuitdsl.report.report import Interval, Measured
+from circuitdsl.verdicts import VERDICTS, Verdict
 
 _PERCENT = ("gap", "share", "points")
 
@@ -57,7 +58,7 @@ def _row(entry: dict, bare: Row) -> Row:
         edge=entry["kind"] == "edge" if "kind" in entry else bare.edge,
         task=entry.get("task") or "",
         verdict=cast(Verdict, entry["verdict"]) if judged(entry) else None,
-        figure=numbers.figure(measured, entry.get("text") or bare.text),
+        figure=numbers.figure(measured),
         interval=numbers.interval(measured) if measured else "",
         n=str(measured.n) if measured and measured.n else "",
         reason=entry.get("reason") or "",
@@ -72,7 +73,8 @@ def measured_in(entry: Mapping[str, Any]) -> Measured | None:
     if not isinstance(value, (int, float)):
         return None
     unit = found.get("unit") or ("gap" if name == "effect" else "")
-    return Measured(name, value, _interval(found.get("ci")), found.get("n") or 0, unit, found.get("delta"))
+    ci, n, named = _interval(found.get("ci")), found.get("n") or 0, found.get("named", False)
+    return Measured(name, value, ci, n, unit, found.get("delta"), named=named)
 
 
 def _interval(ci: Any) -> Interval | None:

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from circuitdsl.diagram.geometry import Point, Rect
-from circuitdsl.diagram.model import Arrow, Finding, Verdict
+from circuitdsl.diagram.model import Arrow, Finding
 from circuitdsl.diagram.text import width, wrap
+from circuitdsl.verdicts import Verdict
 
 SIZE, SMALL, LINE, BLANK = 12.5, 11.0, 15.0, 5.0
 _ROOM = 130.0  # a note goes on a line of its own where the label would be wider

@@ -9,9 +9,9 @@ from types import MappingProxyType
 from typing import Literal
 
 from circuitdsl.circuit.nodes import Node
+from circuitdsl.verdicts import Verdict
 
 BoxKind = Literal["group", "node", "embed", "logits"]
-Verdict = Literal["holds", "fails", "undecided", "error"]
 Tone = Literal["holds", "fails", "undecided", "error", "unmeasured", "q", "k", "v", "several", "in"]
 
 

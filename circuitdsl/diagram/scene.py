@@ -12,10 +12,11 @@ from circuitdsl.diagram.geometry import Curve, Point, Rect, polyline
 from circuitdsl.diagram.labels import BLANK, SIZE, SMALL, Label, Run
 from circuitdsl.diagram.layout import Layout, lay_out
 from circuitdsl.diagram.marks import Block, Group, Line, Mark, Pen, Scene, Span, Stroke
-from circuitdsl.diagram.model import Arrow, Drawing, Row, Verdict, scaled
+from circuitdsl.diagram.model import Arrow, Drawing, Row, scaled
 from circuitdsl.diagram.shapes import SIZES, Words
 from circuitdsl.diagram.text import width, wrap
 from circuitdsl.report.numbers import percent
+from circuitdsl.verdicts import Verdict
 
 _PAD = 18.0
 _LEAST = 540.0

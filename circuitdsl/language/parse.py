@@ -110,7 +110,9 @@ def _statement(line: LogicalLine, sink: Sink) -> s.Statement:
         return _broken(line)
     _check_zeros(node, line.tokens, sink)
     _check_name(node, sink)
-    return replace(node, text=_text(line.tokens)) if hasattr(node, "text") and node.text == "" else node
+    if isinstance(node, s.Line):
+        node = replace(node, text=_text(line.tokens))
+    return node
 
 
 def _text(tokens: list[Token]) -> str:

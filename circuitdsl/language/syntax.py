@@ -20,6 +20,27 @@ class Syntax:
     span: Span = field(compare=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Line(Syntax):
+    """A statement that is quoted in reports: `text` has it with single blanks, without its citation."""
+
+    text: str = field(default="", compare=False, kw_only=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Cited(Line):
+    """A statement that may end with a citation."""
+
+    citation: Text | None = field(default=None, kw_only=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Header(Line):
+    """A statement with a block of others below it."""
+
+    block: tuple[Statement, ...] = field(default=(), kw_only=True)
+
+
 # --- words, numbers, options ----------------------------------------------------------------------
 
 
@@ -156,8 +177,8 @@ class Edge(Syntax):
 
     sender: Set
     receiver: Set
-    at: At | None
-    protocol: Protocol | None
+    at: At | None = None
+    protocol: Protocol | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +218,7 @@ class Change(Syntax):
     """`rises`, `falls`, `rises by >= 10 points`"""
 
     direction: str
-    by: Compared | None
+    by: Compared | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +257,7 @@ Argument = Option | Edge | Place | PlaceArrow | Text | Set
 
 @dataclass(frozen=True, slots=True)
 class Measurement(Syntax):
-    """`attention(mover, END -> IO)`; `bracketed` tells `accuracy()` from `accuracy`."""
+    """`attention(mover, END -> IO)`, or `accuracy`, which has no arguments."""
 
     name: Word
     arguments: tuple[Argument, ...]
@@ -257,7 +278,7 @@ class Composition(Syntax):
 @dataclass(frozen=True, slots=True)
 class Circuit(Syntax):
     name: Word
-    title: Text | None
+    title: Text | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,45 +340,36 @@ class Group(Syntax):
 
 
 @dataclass(frozen=True, slots=True)
-class EdgeClaim(Syntax):
+class EdgeClaim(Cited):
     each: bool
     edge: Edge
     claim: tuple[ClaimPart, ...]
     on: Word | None
-    citation: Text | None
-    text: str = field(compare=False)
-    """The statement with single blanks, without its citation."""
 
 
 @dataclass(frozen=True, slots=True)
-class Expect(Syntax):
+class Expect(Cited):
     measurement: Measurement
     relation: Relation | None
     claim: tuple[ClaimPart, ...]
     on: Word | None
-    citation: Text | None
-    text: str = field(compare=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Channel(Syntax):
+class Channel(Cited):
     each: bool
     sender: Set
     receiver: Set
     claim: tuple[Composition, ...]
-    citation: Text | None
-    text: str = field(compare=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Trace(Syntax):
+class Trace(Cited):
     nodes: Set
     source: tuple[Place, ...]
     target: tuple[Place, ...]
     includes: Set
     at: At | None
-    citation: Text | None
-    text: str = field(compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,80 +378,64 @@ class Use(Syntax):
 
 
 @dataclass(frozen=True, slots=True)
-class SetAttention(Syntax):
+class SetAttention(Line):
     measurement: Measurement
     value: Number | Word
-    text: str = field(compare=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Scale(Syntax):
+class Scale(Line):
     nodes: Set
     factor: Number
-    text: str = field(compare=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Replace(Syntax):
+class Replace(Line):
     nodes: Set
     value: Word
-    text: str = field(compare=False)
 
 
 @dataclass(frozen=True, slots=True)
-class ProjectOut(Syntax):
+class ProjectOut(Line):
     nodes: Set
-    text: str = field(compare=False)
 
 
 # --- blocks ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class WhenPatched(Syntax):
+class WhenPatched(Header):
     edge: Edge
-    text: str = field(compare=False)
-    block: tuple[Statement, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class WhenKnockedOut(Syntax):
+class WhenKnockedOut(Header):
     nodes: Set
-    text: str = field(compare=False)
-    block: tuple[Statement, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Role(Syntax):
+class Role(Header):
     name: Word
-    title: Text | None
-    text: str = field(compare=False)
-    block: tuple[Statement, ...] = ()
+    title: Text | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Intervention(Syntax):
+class Intervention(Header):
     name: Word
-    title: Text | None
-    text: str = field(compare=False)
-    block: tuple[Statement, ...] = ()
+    title: Text | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Property(Syntax):
+class Property(Header):
     title: Text
-    share: Number | None
-    of: Word | None
-    text: str = field(compare=False)
-    block: tuple[Statement, ...] = ()
+    share: Number | None = None
+    of: Word | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Compare(Syntax):
+class Compare(Header):
     first: Word
     second: Word
-    text: str = field(compare=False)
-    block: tuple[Statement, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

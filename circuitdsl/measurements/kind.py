@@ -32,6 +32,7 @@ class Kind(Measurement):
 
     Attributes:
         decided_by: what decides a claim of this kind.
+        many_figures: whether its parts have figures of several kinds, so that reports name the one that they show.
         judge: of what weights or text decide, the function that does: "module:name".
     """
 
@@ -39,6 +40,7 @@ class Kind(Measurement):
 
     decided_by: ClassVar[Source] = "runs"
     judge: ClassVar[str] = ""
+    many_figures: ClassVar[bool] = False
 
     @property
     def in_family(self) -> bool:

@@ -18,7 +18,8 @@ from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import Sink
 from circuitdsl.measurements.kind import Kind, Source
 from circuitdsl.report.numbers import percent
-from circuitdsl.report.report import ClaimResult, Measured, Verdict
+from circuitdsl.report.report import ClaimResult, Measured
+from circuitdsl.verdicts import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -23,7 +23,8 @@ from circuitdsl.measurements.kind import ByLabel, Kind
 from circuitdsl.measurements.nulls import Nulls
 from circuitdsl.measurements.plan import ClaimPlan, Part
 from circuitdsl.measurements.requests import Request
-from circuitdsl.report.report import WORST_FIRST, MemberResult
+from circuitdsl.report.report import MemberResult
+from circuitdsl.verdicts import WORST_FIRST
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,7 @@ class RoleChecks(Kind):
     overrides: bool = False
 
     words: ClassVar[tuple[str, ...]] = ("role",)
+    many_figures: ClassVar[bool] = True
     usage: ClassVar = (
         (
             "`role(GROUP)`",

@@ -47,6 +47,7 @@ class Tracing(Kind):
 
     statement: ClassVar[type[s.Syntax] | None] = s.Trace
     claim_kind: ClassVar[str] = "trace"
+    many_figures: ClassVar[bool] = True
     examples: ClassVar = ("trace 2.5 END -> IO includes 0.6",)
     false_examples: ClassVar = ("trace 2.5 END -> IO includes 1.0",)
 

@@ -9,8 +9,9 @@ from rich.console import Console
 from rich.text import Text
 
 from circuitdsl.report.diff import KINDS, Change, Diff, Kind, Setting
+from circuitdsl.report.formats import View
 from circuitdsl.report.numbers import interval, value
-from circuitdsl.report.past import PastClaim
+from circuitdsl.report.report import ClaimResult
 
 _STYLE: dict[Kind, str] = {
     "regression": "bold red",
@@ -41,11 +42,19 @@ _SUMMARY: dict[Kind, tuple[str, str]] = {
 }
 
 
+def diff_text(diff: Diff, view: View) -> str:
+    """A comparison as a screen shows it."""
+    console = view.console()
+    with console.capture() as capture:
+        show_diff(diff, console)
+    return capture.get()
+
+
 def show_diff(diff: Diff, console: Console) -> None:
     """Print a comparison; claims that stayed as they were are counted only."""
-    circuits = dict.fromkeys(change.circuit for change in diff.changes)
+    circuits = dict.fromkeys(change.spec.circuit for change in diff.changes)
     for circuit in circuits:
-        changes = [c for c in diff.changes if c.circuit == circuit and c.kind != "same"]
+        changes = [c for c in diff.changes if c.spec.circuit == circuit and c.kind != "same"]
         settings = [s for s in diff.settings if s.circuit == circuit]
         if changes or settings:
             console.print(Text(circuit, "bold"))
@@ -53,7 +62,7 @@ def show_diff(diff: Diff, console: Console) -> None:
                 console.print(_setting(setting))
             console.print()
         if changes:
-            several = len({c.task for c in diff.changes if c.circuit == circuit}) > 1
+            several = len({c.claim.task for c in diff.changes if c.spec.circuit == circuit}) > 1
             for line in _rows(changes, several, console.width):
                 console.print(line)
             console.print()
@@ -79,7 +88,7 @@ def _rows(changes: Sequence[Change], several: bool, width: int) -> Iterator[Text
         if mine:
             yield Text(f"      {_TITLE[kind]}", _STYLE[kind])
         for i in mine:
-            head = Text.assemble((f"{changes[i].line:>4}  ", "dim"), texts[i])
+            head = Text.assemble((f"{changes[i].claim.line:>4}  ", "dim"), texts[i])
             numbers = Text("  ").join((*map(_padded, cells[i], widths, _ALIGN), _verdicts(changes[i])))
             if fits:
                 head.pad_right(6 + longest + 2 - len(head))
@@ -99,10 +108,10 @@ def _padded(cell: Text, width: int, align: AlignMethod) -> Text:
 
 
 def _claim(change: Change, several: bool) -> Text:
-    return Text.assemble(change.text, (f"  {change.task}" if several else "", "cyan"))
+    return Text.assemble(change.claim.statement, (f"  {change.claim.task or ''}" if several else "", "cyan"))
 
 
-def _number(claim: PastClaim | None, moved: bool) -> tuple[Text, Text]:
+def _number(claim: ClaimResult | None, moved: bool) -> tuple[Text, Text]:
     if claim is None or claim.measured is None:
         return Text("–" if claim is None else "", "dim"), Text("")
     return Text(value(claim.measured), "bold" if moved else ""), Text(interval(claim.measured), "dim")

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator
 from html import escape
 from typing import Any
 
+from circuitdsl.report.formats import View
 from circuitdsl.report.numbers import figure, interval, value
-from circuitdsl.report.report import ClaimResult, MeasurementResult, Report
+from circuitdsl.report.report import ClaimResult, MeasurementResult, Report, Reports
 from circuitdsl.report.terminal import task_line, whole_protocol
 
 _COLOURS = {
@@ -36,6 +37,11 @@ def to_html(report: Report) -> str:
             "</div>",
         )
     )
+
+
+def page(reports: Iterable[Report], view: View | None = None) -> str:
+    """Reports as a page of their own."""
+    return f'<!doctype html>\n<meta charset="utf-8">\n{Reports(reports)._repr_html_()}\n'
 
 
 def rows(report: Report) -> list[dict[str, Any]]:
@@ -103,7 +109,7 @@ def _claims(report: Report) -> Iterator[str]:
 def _claim(claim: ClaimResult, tasks: bool) -> Iterator[str]:
     found = claim.measured
     says = [_faded(str(claim.line)), _code(claim.text), *((escape(claim.task or ""),) if tasks else ())]
-    numbers = [_plain(figure(found, claim.text)), _plain(interval(found)), str(found.n)] if found else ["", "", ""]
+    numbers = [_plain(figure(found)), _plain(interval(found)), str(found.n)] if found else ["", "", ""]
     yield _row([*says, *numbers, _verdict(claim.verdict)])
     remarks = [claim.reason] if claim.verdict != "holds" else []
     whole = [whole_protocol(claim)] if "keep" in claim.protocol else []

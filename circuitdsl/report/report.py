@@ -8,19 +8,23 @@ import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from circuitdsl.errors import UserError
+from circuitdsl.errors import UsageError, UserError
+from circuitdsl.report.reading import read
+from circuitdsl.verdicts import VERDICTS, Verdict
 from circuitdsl.version import __version__
 
-Verdict = Literal["holds", "fails", "undecided", "error"]
-VERDICTS: tuple[Verdict, ...] = ("holds", "fails", "undecided", "error")
-#: of several parts, the one whose verdict comes first here says what becomes of the whole
-WORST_FIRST: tuple[Verdict, ...] = ("fails", "error", "undecided", "holds")
+if TYPE_CHECKING:
+    from circuitdsl.report.diff import Diff
+    from circuitdsl.report.formats import View
+
 #: why there is nothing to say of a claim that Ctrl-C came before
 MISSED = "the run was interrupted before this was measured"
+#: the version of the JSON's layout
+SCHEMA = 1
 Interval = tuple[float, float]
 
 
@@ -44,20 +48,25 @@ class Measured:
 
     `ci_used` is the interval at the level that the verdict used (wider, where many claims are made). `unit` is
     `share`, `gap` (a fraction of clean minus corrupt), `composition`, or the metric's own unit. `right_sign` is
-    the share of prompts on which the figure has the claimed sign.
+    the share of prompts on which the figure has the claimed sign. `sender` and `receiver` are the pair that the figure
+    is of, where it is of a single one. `named`: the claim does not say what its figure is, so that the figure is shown
+    with its name.
     """
 
     name: str
     value: float
     ci: Interval | None
     n: int
-    unit: str
+    unit: str = ""
     delta: float | None = None
     ci_used: Interval | None = None
     median: float | None = None
     iqr: Interval | None = None
     right_sign: float | None = None
     standing: Standing | None = None
+    sender: str = ""
+    receiver: str = ""
+    named: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +88,9 @@ class MemberResult:
     effect: float | None
     ci: Interval | None
     delta: float | None
-    n: int
+    n: int = 0
     verdict: Verdict | None = None
-    reason: str = ""
+    reason: str = field(default="", metadata={"key": "reason_shown"})
     #: of a role: the check, and its number
     check: str = ""
     value: float | None = None
@@ -116,8 +125,16 @@ class MeasurementResult:
 
 @dataclass(frozen=True, slots=True)
 class ClaimResult:
-    """One claim on one task; channels have none. `counterexample`: a prompt that breaks a property, as a line of a
-    prompt file, with what was `found` on it. `kept`: of the whole circuit, as in `MeasurementResult`."""
+    """One claim on one task; channels have none.
+
+    Attributes:
+        cause: of an error: the reason in a few words, without its numbers.
+        against: of `stronger than`: the edge that the claim's own is compared with.
+        lone_nodes: whether the claim names a head or an MLP itself, not only groups.
+        counterexample: a prompt that breaks a property, as a line of a prompt file, with what was `found` on it.
+        block, block_line: the header of the block that the claim stands in, and its line.
+        kept: of the whole circuit, as in `MeasurementResult`.
+    """
 
     id: str
     line: int
@@ -125,7 +142,7 @@ class ClaimResult:
     kind: str
     task: str | None
     verdict: Verdict
-    reason: str
+    reason: str = field(metadata={"key": "reason_shown"})
     protocol: dict[str, str] = field(default_factory=dict)
     measured: Measured | None = None
     null: Null | None = None
@@ -133,16 +150,32 @@ class ClaimResult:
     notes: tuple[str, ...] = ()
     citation: str | None = None
     counterexample: dict[str, Any] | None = None
-    #: the header of the block that the claim stands in, and its line
     block: str | None = None
     block_line: int | None = None
     details: tuple[Detail, ...] = ()
     kept: dict[str, float] | None = None
+    cause: str = ""
+    against: str = ""
+    lone_nodes: bool = False
 
     @property
     def missed(self) -> bool:
         """Whether the run was interrupted before any of this was measured."""
         return self.verdict == "error" and self.reason == MISSED
+
+    @property
+    def statement(self) -> str:
+        """What is claimed, with the header of the block that it stands in."""
+        return f"{self.block}: {self.text}" if self.block else self.text
+
+    def to_json(self) -> dict[str, Any]:
+        """The claim as a report has it: reasons are ASCII, and `reason_shown` has one as people read it."""
+        body = _plain(asdict(self))
+        for one in (body, *body["members"]):
+            shown, one["reason"] = one["reason"], ascii_reason(one["reason"])
+            if shown != one["reason"]:
+                one["reason_shown"] = shown
+        return body
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,9 +186,9 @@ class TaskResult:
     seed: int
     sha256: str
     metric: str
-    clean: float
-    corrupt_value: float
-    accuracy: float
+    clean: float | None
+    corrupt_value: float | None
+    accuracy: float | None
     bos: bool = False
     repeats: int = 0
 
@@ -229,10 +262,7 @@ class Report:
     def __str__(self) -> str:
         """A line for each claim, and for the whole: `to_json` has the rest."""
         several = len(self.tasks) > 1
-        said = (
-            f"{c.line:>4}  {f'{c.block}: ' if c.block else ''}{c.text}{f' ({c.task})' if several else ''}  {c.verdict}"
-            for c in self.claims
-        )
+        said = (f"{c.line:>4}  {c.statement}{f' ({c.task})' if several else ''}  {c.verdict}" for c in self.claims)
         return "\n".join((self._headline(), *said))
 
     def __repr__(self) -> str:
@@ -257,11 +287,21 @@ class Report:
 
     def to_json(self) -> dict[str, Any]:
         """The report as schema version 1 has it."""
-        body = _plain(asdict(self))
-        for claim in body["claims"]:
-            for one in (claim, *claim["members"]):
-                one["reason"] = ascii_reason(one["reason"])
-        return {"schema": 1, "circuitdsl": __version__, **body, "summary": self.summary}
+        body = _plain(asdict(replace(self, claims=())))
+        body["claims"] = [claim.to_json() for claim in self.claims]
+        return {"schema": SCHEMA, "circuitdsl": __version__, **body, "summary": self.summary}
+
+    @classmethod
+    def from_json(cls, given: str | bytes | dict[str, Any]) -> Report:
+        """The report that `to_json` or `dumps` wrote: as a text, or as `json.loads` has read it.
+
+        Raises:
+            UsageError: it is no report, or holds those of several circuits (`Reports.from_json` reads these).
+        """
+        found = Reports.from_json(given)
+        if len(found) > 1:
+            raise UsageError(f"these are {len(found)} reports, not one", hint="read them with Reports.from_json")
+        return found[0]
 
 
 class Reports(tuple[Report, ...]):
@@ -275,6 +315,52 @@ class Reports(tuple[Report, ...]):
     def to_frame(self) -> Any:
         """As `Report.to_frame`, of all of them together."""
         return frame(self)
+
+    def to_json(self) -> dict[str, Any] | list[dict[str, Any]]:
+        """One report as an object, several as a list."""
+        found = [report.to_json() for report in self]
+        return found[0] if len(found) == 1 else found
+
+    @classmethod
+    def from_json(cls, given: Any, name: str = "this") -> Reports:
+        """The reports that `to_json` or `dumps` wrote, as a text or as `json.loads` has read it.
+
+        Args:
+            name: what messages call it, such as the path of its file.
+
+        Raises:
+            UsageError: it holds something else.
+        """
+        try:
+            read_text = json.loads(given) if isinstance(given, str | bytes) else given
+            found = [_read(body) for body in (read_text if isinstance(read_text, list) else [read_text])]
+        except (ValueError, RecursionError) as error:
+            raise UsageError(f"{name} is not a report: {error}", hint=_HOW) from None
+        if not found:
+            raise UsageError(f"{name} holds no report", hint=_HOW)
+        return cls(found)
+
+
+_HOW = "make one with: circuitdsl verify SPEC --format json -o report.json"
+
+
+def _read(body: Any) -> Report:
+    """One report from its JSON; raises `ValueError` where it is none."""
+    if isinstance(body, dict) and body.get("schema") != SCHEMA:
+        raise ValueError(f"schema {body.get('schema')!r}, this version reads schema {SCHEMA}")
+    return read(Report, body)
+
+
+def read_reports(path: Path) -> Reports:
+    """The reports in a file that `verify --format json` wrote.
+
+    Raises:
+        UsageError: the file cannot be read, or holds something else.
+    """
+    try:
+        return Reports.from_json(path.read_bytes(), str(path))
+    except OSError as error:
+        raise UsageError(f"cannot read the report {path}: {error.strerror or error}") from None
 
 
 def frame(reports: Iterable[Report]) -> Any:
@@ -334,8 +420,12 @@ def write_whole(path: Path, text: str | bytes) -> None:
 
 def dumps(reports: Iterable[Report]) -> str:
     """One report as a JSON object; several as a JSON list."""
-    found = [report.to_json() for report in reports]
-    return json.dumps(found[0] if len(found) == 1 else found, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return as_text(Reports(reports))
+
+
+def as_text(found: Reports | Diff, view: View | None = None) -> str:
+    """Reports, or a comparison of them, as the text of their JSON."""
+    return json.dumps(found.to_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def ascii_reason(reason: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -11,16 +10,26 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from circuitdsl.report.numbers import bracket, figure, interval, is_named, percent, plain, value
+from circuitdsl.report.formats import View
+from circuitdsl.report.numbers import bracket, figure, interval, percent, plain, value
 from circuitdsl.report.report import ClaimResult, Detail, Measured, MeasurementResult, MemberResult, Report, TaskResult
 
 #: pairs of one claim that are listed without being asked for
 _SHOWN = 10
 #: columns of a screen on which every table has room
 _ANY = 10_000
-#: a head or MLP that is named alone
-_NODE = re.compile(r"(?<![\w.])(\d+\.\d+|m\d+)(?![\w%])")
 _STYLE = {"holds": "green", "fails": "bold red", "undecided": "yellow", "error": "magenta", "interrupted": "yellow"}
+
+
+def reports_text(reports: Iterable[Report], view: View) -> str:
+    """Reports as a screen shows them, one under the other."""
+    console = view.console()
+    with console.capture() as capture:
+        for i, report in enumerate(reports):
+            if i:
+                console.print()
+            show(report, console, view.verbose)
+    return capture.get()
 
 
 def show(report: Report, console: Console, verbose: bool = False) -> None:
@@ -63,8 +72,9 @@ def _models_and_tasks(report: Report, width: int) -> Text:
 def task_line(task: TaskResult) -> Text:
     """A task with its clean and corrupt scores."""
     share = task.metric.startswith("accuracy")
-    clean, corrupt = ((percent if share else plain)(v) for v in (task.clean, task.corrupt_value))
-    accuracy = "" if share else f", accuracy {percent(task.accuracy)}"
+    write = percent if share else plain
+    clean, corrupt = ("no number" if v is None else write(v) for v in (task.clean, task.corrupt_value))
+    accuracy = "" if share or task.accuracy is None else f", accuracy {percent(task.accuracy)}"
     lines = f"{task.repeats} line{'s' * (task.repeats != 1)}"
     left_out = f", {lines} left out whose clean prompt stands in another" if task.repeats else ""
     return Text(
@@ -151,7 +161,7 @@ def _numbers(claim: ClaimResult, columns: Columns) -> Text:
     """Figure, interval, prompts and verdict, each at the width of its column."""
     found = claim.measured
     return Text.assemble(
-        (f"{figure(found, claim.text):>{columns.number}}  ", "bold"),
+        (f"{figure(found):>{columns.number}}  ", "bold"),
         ("" if columns.interval is None else f"{interval(found) if found else '':<{columns.interval}}  ", "dim"),
         (f"{_n(found):<{columns.n}}  ", "dim"),
         ("" if columns.extra is None else f"{_extra(claim):<{columns.extra}}  ", "dim"),
@@ -164,7 +174,7 @@ def _columns(claims: Iterable[ClaimResult]) -> Columns:
     found = [claim.measured for claim in claims if claim.measured]
     return Columns(
         text=max((len(claim.text) for claim in claims), default=0),
-        number=max((len(figure(claim.measured, claim.text)) for claim in claims), default=0),
+        number=max((len(figure(claim.measured)) for claim in claims), default=0),
         interval=max((len(interval(m)) for m in found), default=0),
         n=max((len(_n(m)) for m in found), default=0),
         extra=max((len(_extra(claim)) for claim in claims), default=0),
@@ -191,10 +201,10 @@ def _all_notes(claim: ClaimResult, verbose: bool) -> list[str]:
     """
     whole = [] if "keep" not in claim.protocol else [whole_protocol(claim)]
     at = claim.protocol.get("at")
-    if at and (verbose or _NODE.search(claim.text)):  # where a node acts that is named alone, other lines say
+    if at and (verbose or claim.lone_nodes):  # where a group is replaced, its own line says
         whole.append("replaced " + (at if " at " in at else f"at {at}").replace("at *", "everywhere"))
     spread = [_spread(claim.measured)] if verbose and claim.measured and claim.measured.median is not None else []
-    both = [claim.reason] if claim.verdict == "holds" and not verbose and "stronger than" in claim.text else []
+    both = [claim.reason] if claim.verdict == "holds" and not verbose and claim.against else []
     return [*whole, *both, *spread, *claim.notes, *(map(_detail, claim.details) if verbose else ())]
 
 
@@ -349,7 +359,7 @@ def _besides(report: Report, width: int, verbose: bool) -> Iterator[Text]:
 
 def _footnotes(report: Report) -> list[Text]:
     notes = []
-    if any(claim.measured and is_named(claim.measured, claim.text) for claim in report.claims):
+    if any(claim.measured and claim.measured.named for claim in report.claims):
         notes.append(Text("  a figure without a name is its claim's, or an effect: % of clean − corrupt", "dim"))
     if any(c.verdict == "undecided" and c.kind != "property" and _used_all(c, report) for c in report.claims):
         notes.append(Text("  undecided on all prompts: more of them may decide (--prompts)", "yellow"))

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
-from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -34,8 +33,7 @@ from circuitdsl.verdict.samples import (
 )
 from circuitdsl.verdict.sampling import Looks
 from circuitdsl.verdict.strata import SMALL
-
-Verdict = Literal["holds", "fails", "undecided", "error"]
+from circuitdsl.verdicts import Verdict
 
 #: fewer prompts decide nothing: they say too little about how prompts differ
 FEWEST = SMALL
@@ -65,6 +63,7 @@ class Part:
     final: bool = False
     forced: Verdict | None = None
     because: str = ""
+    cause: str = ""  # of an error: why, without its numbers
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -131,8 +130,8 @@ def weigh(
     part = _looked(part, sizes, before)
     if sample.n < FEWEST and not sample.hits:
         return replace(part, forced="undecided", because=reasons.too_few(sample.n, FEWEST))
-    if on_effects(test) and (trouble := reasons.gap_trouble(part.figures[-1], sample.unit, looks.display(FAMILY))):
-        return replace(part, forced="error", because=trouble)
+    if on_effects(test) and (no_gap := reasons.gap_trouble(part.figures[-1], sample.unit, looks.display(FAMILY))):
+        return replace(part, forced="error", because=": ".join(no_gap), cause=no_gap[0])
     p_holds, p_fails = _sequential(part)
     part = replace(part, p_holds=p_holds, p_fails=p_fails)
     return _filter_by_null(part, first, null) if isinstance(test, Matters) else part

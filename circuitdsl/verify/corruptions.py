@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from circuitdsl.circuit.claims import Circuit, TaskUse
 from circuitdsl.circuit.criteria import Matters
 from circuitdsl.report.numbers import value
-from circuitdsl.report.report import ClaimResult, Report, Verdict
+from circuitdsl.report.report import ClaimResult, Report
+from circuitdsl.verdicts import Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,5 +84,5 @@ def _note(claim: ClaimResult, own: str, others: Sequence[tuple[str, ClaimResult]
 def _said(corruption: str, claim: ClaimResult) -> str:
     """A corruption with the figure under it, or with why there is none."""
     if claim.verdict == "error":
-        return f"{corruption} ({claim.reason.partition(':')[0]})"
+        return f"{corruption} ({claim.cause or claim.reason})"
     return f"{corruption} {value(claim.measured)}" if claim.measured else corruption

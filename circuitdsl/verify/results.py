@@ -10,17 +10,18 @@ from typing import Any
 import numpy as np
 
 from circuitdsl.circuit.changes import Member
-from circuitdsl.circuit.criteria import NULL_PROMPTS, Moves, Signed, Test, Within
+from circuitdsl.circuit.criteria import NULL_PROMPTS, Moves, Signed, Stronger, Test, Within
 from circuitdsl.engine.prompts import Prompts
 from circuitdsl.measurements.kind import kind_of
 from circuitdsl.measurements.plan import ClaimPlan, Part, patched
 from circuitdsl.measurements.requests import ChangedRequest
 from circuitdsl.report.numbers import percent
-from circuitdsl.report.report import WORST_FIRST, ClaimResult, Detail, Interval, Measured, MemberResult, Null
+from circuitdsl.report.report import ClaimResult, Detail, Interval, Measured, MemberResult, Null
 from circuitdsl.verdict.decide import Decision
 from circuitdsl.verdict.families import FAMILY
 from circuitdsl.verdict.ratios import Ratio, intervals
 from circuitdsl.verdict.samples import Sample, effect_of
+from circuitdsl.verdicts import WORST_FIRST
 from circuitdsl.verify.bench import smallest_mean
 from circuitdsl.verify.kept import kept_share
 from circuitdsl.verify.measure import Series, measure, present
@@ -83,6 +84,9 @@ def _result(
         block_line=claim.under.line if claim.under else None,
         details=details(plan, series, prompts),
         kept=shares,
+        cause=decision.cause,
+        against=next((test.name for test in claim.tests if isinstance(test, Stronger)), ""),
+        lone_nodes=claim.lone_nodes,
     )
 
 
@@ -103,6 +107,7 @@ def measured(plan: ClaimPlan, decision: Decision, series: Found, prompts: Prompt
     if decision.value is None or not np.isfinite(decision.value):
         return None
     part = next((p for p in plan.parts if p.label == decision.label), plan.parts[0])
+    pair = _pair(plan, decision.label)
     own = Measured(
         name=decision.name,
         value=decision.value,
@@ -111,6 +116,9 @@ def measured(plan: ClaimPlan, decision: Decision, series: Found, prompts: Prompt
         n=decision.n,
         unit="share",
         delta=decision.delta,
+        sender=str(pair.sender) if pair else "",
+        receiver=str(pair.receiver) if pair else "",
+        named=_is_named(plan, decision.name),
     )
     if part.peers is not None:  # a rank among circuits: there is nothing prompt by prompt
         return replace(own, n=min(NULL_PROMPTS, len(series[part.request].values)), delta=None)
@@ -124,6 +132,20 @@ def measured(plan: ClaimPlan, decision: Decision, series: Found, prompts: Prompt
         iqr=(low, high),
         right_sign=_right_sign(plan.tests(part), decision, spread, sample.falls),
     )
+
+
+def _pair(plan: ClaimPlan, label: str) -> Member | None:
+    """The pair that a figure is of: the only one of its edge, or the one that decided a claim about `each`."""
+    pairs = plan.claim.measurement.members
+    return pairs[0] if len(pairs) == 1 else next((pair for pair in pairs if str(pair) == label), None)
+
+
+def _is_named(plan: ClaimPlan, name: str) -> bool:
+    """Whether a figure is shown with its name, since the claim's text does not say which figure it is."""
+    bounds = {test.quantity for test in plan.claim.tests if isinstance(test, Within)}
+    if plan.called:
+        return "delta" in bounds
+    return kind_of(plan.claim).many_figures or (name == "delta" and name not in bounds)
 
 
 def _is_of_gap(plan: ClaimPlan, decision: Decision) -> bool:

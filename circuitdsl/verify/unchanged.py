@@ -9,8 +9,8 @@ from circuitdsl.circuit.criteria import Negligible, Test, Within
 from circuitdsl.engine.prompts import Prompts
 from circuitdsl.measurements.plan import ClaimPlan, Part
 from circuitdsl.measurements.requests import PatchRequest, Request, TermRequest
-from circuitdsl.report.report import WORST_FIRST
 from circuitdsl.verdict.decide import Decision
+from circuitdsl.verdicts import WORST_FIRST
 from circuitdsl.verify.measure import Series
 
 Found = Mapping[Request, Series]

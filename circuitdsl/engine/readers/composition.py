@@ -9,7 +9,7 @@ X: no matrix of d_model × d_model is ever made.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -25,7 +25,8 @@ from circuitdsl.errors import UserError
 from circuitdsl.measurements.channel import Composition
 from circuitdsl.models.weights import AttentionWeights, Components
 from circuitdsl.report.numbers import plain
-from circuitdsl.report.report import WORST_FIRST, ClaimResult, Measured, MemberResult, Standing, Verdict
+from circuitdsl.report.report import ClaimResult, Measured, MemberResult, Standing
+from circuitdsl.verdicts import WORST_FIRST, Verdict
 
 PROTOCOL = {"read": "weights", "run": "none"}
 Judged = tuple[Verdict, str]
@@ -157,10 +158,12 @@ def _result(claim: Claim, scores: Callable[[Input], Compositions]) -> ClaimResul
     if claim.each or len(found) == 1:
         judged = [_all_of([_judge(test, where) for test in tests]) for _, _, where in found]
         worst = min(range(len(found)), key=lambda i: WORST_FIRST.index(judged[i][0]))
-        whole, (verdict, reason) = found[worst][2], judged[worst]
-        label = "" if len(found) == 1 else f"{found[worst][0]} -> {found[worst][1]}: "
+        (sender, to, whole), (verdict, reason) = found[worst], judged[worst]
+        label = "" if len(found) == 1 else f"{sender} -> {to}: "
         members = [_member(*pair, judged=one if claim.each else None) for pair, one in zip(found, judged, strict=True)]
-        return _record(claim, (verdict, label + reason), whole, members)
+        result = _record(claim, (verdict, label + reason), whole, members)
+        assert result.measured
+        return replace(result, measured=replace(result.measured, sender=str(sender), receiver=str(to.node)))
     whole = _mean([where for _, _, where in found])
     return _record(claim, _all_of([_judge(test, whole) for test in tests]), whole, [_member(*pair) for pair in found])
 
