@@ -14,7 +14,6 @@ from torch import Tensor
 
 from circuitdsl.circuit.measurements import Metric
 from circuitdsl.circuit.nodes import Node, Position
-from circuitdsl.engine import neurons as parts
 from circuitdsl.engine import runs as engine
 from circuitdsl.engine.circuit_alone import subgraph_effects
 from circuitdsl.engine.count import Tally
@@ -61,6 +60,7 @@ from circuitdsl.measurements.requests import (
     uses_means,
     writers_of,
 )
+from circuitdsl.models import writers as parts
 from circuitdsl.models.parts import Transformer
 from circuitdsl.tasks.dataset import Dataset, PromptPair
 from circuitdsl.tasks.tokens import Tokens
