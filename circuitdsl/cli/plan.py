@@ -76,7 +76,7 @@ def _forecast(circuit: Circuit, given: argparse.Namespace) -> Forecast:
     import torch
 
     from circuitdsl.api import MEAN_PROMPTS, make_data, tasks_in_use
-    from circuitdsl.engine.calibrate import calibrate
+    from circuitdsl.engine.count import calibrate
     from circuitdsl.models.cache import place_of, threads_for
     from circuitdsl.models.load import device_named
     from circuitdsl.models.outline import outline, parameters

@@ -12,7 +12,7 @@ pass, however many edges are patched.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 
@@ -21,16 +21,15 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from circuitdsl.circuit.nodes import LOGITS, Input, Node, Position
-from circuitdsl.engine.batch_index import Array, Names, Where, ship
+from circuitdsl.circuit.nodes import EMBED, LOGITS, Input, Node
+from circuitdsl.engine.batch_index import Array, Names, Where, by_input, by_node, ship
 from circuitdsl.engine.count import Tally
-from circuitdsl.engine.experiment import Experiment, PatchError, Positions, Readout, check, check_node
+from circuitdsl.engine.experiment import Experiment, Positions, Readout, check, check_node
 from circuitdsl.engine.memory import all_terms, batch_rows, in_halves
-from circuitdsl.engine.neurons import component, neuron_term
-from circuitdsl.engine.runs import Runs, Terms, read
-from circuitdsl.engine.via_mlps import term
+from circuitdsl.engine.runs import Runs, read
 from circuitdsl.measurements.requests import Subgraph
 from circuitdsl.models.parts import PORTS, Port, Transformer, attend
+from circuitdsl.models.writers import Written, in_whole, layer_of, term
 
 
 @torch.inference_mode()
@@ -66,7 +65,7 @@ def subgraph_effects(
     readout = readout.on(model.device)
     where = Where.of(positions, runs.n, runs.length)
     distinct = list(dict.fromkeys(subgraphs))
-    _check(model, runs, distinct)
+    _check(model, distinct)
     found: dict[Subgraph, Tensor] = {}
     for kind in dict.fromkeys(one.kind for one in distinct):
         group = [one for one in distinct if one.kind == kind]
@@ -102,13 +101,11 @@ def _group(
     return values.view(len(group), runs.n, -1)
 
 
-def _check(model: Transformer, runs: Runs, subgraphs: Sequence[Subgraph]) -> None:
+def _check(model: Transformer, subgraphs: Sequence[Subgraph]) -> None:
     for one in subgraphs:
         for site in one.sites:
             check_node(model, site.node)
         check(model, Experiment(edges=one.edges))
-        if one.ablate == "mean" and (runs.means is None or runs.stratum is None):
-            raise PatchError("mean ablation needs the means: Runs.with_means(mean_terms(...), stratum)")
 
 
 # --- what is kept -----------------------------------------------------------------------------------
@@ -123,17 +120,7 @@ class _Kept:
 
     @classmethod
     def of(cls, subgraph: Subgraph) -> _Kept:
-        nodes: dict[Node, set[Position]] = {}
-        for site in sorted(subgraph.sites):
-            nodes.setdefault(site.node, set()).add(site.position)
-        senders: dict[Input, dict[Node, set[Position]]] = {}
-        for edge in sorted(subgraph.edges):
-            senders.setdefault(edge.receiver, {}).setdefault(edge.sender, set()).add(edge.position)
-        return cls(_frozen(nodes), {receiver: _frozen(by) for receiver, by in senders.items()})
-
-
-def _frozen(places: Mapping[Node, set[Position]]) -> dict[Node, Names]:
-    return {node: frozenset(at) for node, at in places.items()}
+        return cls(by_node(subgraph.sites), by_input(subgraph.edges))
 
 
 @dataclass(eq=False)
@@ -144,9 +131,8 @@ class _Batch:
         kind: one of the subgraphs, which are all of a kind.
         kept: what each of them keeps.
         graph, prompts: of each run, on the host, `[B]`.
-        change: the other term minus the one now written, `[B, T, _]`, by kind of node and layer; a head's as its `z`.
+        change: the values `[B, T, ...]` that stand in, minus those now written; of neurons `[B, W]`.
         others: the residual stream as an input reads it into which every edge is patched, `[B, T, d]`.
-        neurons: of those that the subgraphs name, the activation that stands in less the one now, `[B, T]`.
     """
 
     model: Transformer
@@ -156,9 +142,8 @@ class _Batch:
     kept: Sequence[_Kept]
     graph: Array
     prompts: Array
-    change: dict[tuple[str, int], Tensor] = field(default_factory=dict)
+    change: Written = field(default_factory=lambda: Written({}))
     others: Tensor | None = None
-    neurons: dict[Node, Tensor] = field(default_factory=dict)
     _rows: dict[int, Tensor] = field(default_factory=dict)
     _masks: dict[tuple[Names, int], Tensor] = field(default_factory=dict)
 
@@ -185,78 +170,52 @@ class _Batch:
             self._masks[at, number] = ship(where, self.model.device)
         return self._masks[at, number]
 
-    def other(self, kind: str, layer: int) -> Float[Tensor, "B T *rest"]:
-        """The terms of a layer that stand in for what is not kept (`head`, `mlp` or `embed`)."""
-        return self._other(lambda t: t.embed if kind == "embed" else t.z[layer] if kind == "head" else t.mlp[layer])
+    def written(self, of: Node, now: Float[Tensor, "B W *rest"]) -> Tensor:
+        """What stands in the place of the values that `embed` or a layer's heads or MLP write at the last positions.
 
-    def _other(self, read: Callable[[Terms], Tensor]) -> Tensor:
-        terms, rows = self.runs.corrupt, self.prompt
-        if self.kind.ablate == "mean":
-            assert self.runs.means is not None and self.runs.stratum is not None
-            terms, rows = self.runs.means, self.runs.stratum[rows]
-        found = read(terms)[rows]
-        return torch.zeros_like(found) if self.kind.ablate == "zero" else found
-
-    def written(self, kind: str, layer: int, now: Float[Tensor, "B W *rest"]) -> Tensor:
-        """Take note of what `embed` or a layer's heads or MLP write at the last `W` positions; what then stands there.
-
-        Nodes that are not kept are overwritten; of edges, it is noted what a patched input would read instead.
+        Nodes that are not kept are overwritten. Of edges, it is noted what a patched input would read instead.
         """
-        stays = kind != "head" and not self.kind.mlps
-        other = now if stays else self.other(kind, layer)[:, -now.shape[1] :]
+        stays = of.kind != "head" and not self.kind.mlps
+        other = now if stays else self._other(of, now.shape[1])
         if self.whole:
-            return now if stays else self._overwritten(kind, layer, now, other)
+            return now if stays else self._overwritten(of, now, other)
         if not stays:
-            self.change[kind, layer] = other - now
-        if not self.kind.inverted:
-            self._beside(kind, layer, other)
+            self.change.kept[of] = other - now
+        if not self.kind.inverted:  # only the last positions of the stream of those that stand in are read any more
+            term = self.model.blocks[of.layer].attn.write(other) if of.kind == "head" else other
+            self.others = term if self.others is None else self.others[:, -term.shape[1] :] + term
         return now
 
+    def _other(self, of: Node, width: int) -> Float[Tensor, "B W *rest"]:
+        """The values that stand in for what is not kept, at the last positions."""
+        return self.runs.substitute(self.kind.ablate, of, self.prompt)[:, -width:]
+
     def _overwritten(
-        self, kind: str, layer: int, now: Float[Tensor, "B W *rest"], other: Float[Tensor, "B W *rest"]
+        self, of: Node, now: Float[Tensor, "B W *rest"], other: Float[Tensor, "B W *rest"]
     ) -> Float[Tensor, "B W *rest"]:
-        """What stands in for the terms that are not kept, and those that are."""
+        """The values that stand in for those that are not kept, and those that are."""
         now, other = (other.clone(), now.clone()) if self.kind.inverted else (now, other)
+        sign = 1 if self.kind.inverted else -1
         for number, kept in enumerate(self.kept):
-            here = sorted(node for node in kept.nodes if (node.kind, node.layer) == (kind, layer))
+            here = sorted(node for node in kept.nodes if layer_of(node) == of)
             for node in sorted(here, key=lambda node: not node.is_part):  # a whole node overrides its parts
                 if len(rows := self.rows(number)):
                     keep = self.mask(kept.nodes[node], number)[:, -now.shape[1] :, None]
-                    place = (rows, slice(None), node.head) if kind == "head" else (rows,)
-                    own = self._kept(node, rows, now[place], other[place])
+                    place = (rows, slice(None), node.head) if of.kind == "head" else (rows,)
+                    own = now[place]
+                    if node.is_part:  # the other value with the node's part of this one in it
+                        change = own - other[place] if of.kind == "head" else sign * self.change.value(node)[rows]
+                        own = other[place] + in_whole(self.model, node, change)
                     other[place] = torch.where(keep, own, other[place])
         return other
-
-    def _kept(
-        self, node: Node, rows: Int[Tensor, " rows"], now: Float[Tensor, "rows W _"], other: Float[Tensor, "rows W _"]
-    ) -> Float[Tensor, "rows W _"]:
-        """What stands in for a term of which a node is kept: the term itself, or the other with its part in it."""
-        if not node.is_part:
-            return now
-        if node.kind == "head":
-            return other + component(self.model, node, now - other)
-        sign = 1 if self.kind.inverted else -1
-        return other + sign * neuron_term(self.model, node, self.neurons[node][rows])
-
-    def _beside(self, kind: str, layer: int, other: Float[Tensor, "B W *rest"]) -> None:
-        """Add terms to the stream of those that stand in; only its last positions are read any more."""
-        term = self.model.blocks[layer].attn.write(other) if kind == "head" else other
-        self.others = term if self.others is None else self.others[:, -term.shape[1] :] + term
 
     def mlp(self, layer: int, x: Float[Tensor, "B W d"]) -> Float[Tensor, "B W d"]:
         """The term of an MLP that reads `x`; takes note of its neurons."""
         watched = [node for node in self.runs.clean.neurons if self.kind.mlps and node.layer == layer]
-        term, activations = self.model.blocks[layer].mlp.written(x, [node.index for node in watched])
+        out, activations = self.model.blocks[layer].mlp.written(x, [node.index for node in watched])
         for node, now in zip(watched, activations, strict=True):
-            self.neurons[node] = self._other(lambda terms: terms.neuron(node))[:, -now.shape[1] :] - now  # noqa: B023
-        return term
-
-    def change_of(self, sender: Node, rows: Int[Tensor, " rows"]) -> Float[Tensor, "rows W d"]:
-        """What a sender's term would change in some runs."""
-        if sender in self.neurons:
-            return neuron_term(self.model, sender, self.neurons[sender][rows])
-        change = self.change[sender.kind, sender.layer][rows]
-        return term(self.model, sender, change[:, :, sender.head] if sender.kind == "head" else change)
+            self.change.kept[node] = self._other(node, now.shape[1])[..., 0] - now
+        return out
 
     def patched(self, resid: Float[Tensor, "B W d"]) -> Float[Tensor, "B W d"]:
         """An input into which every edge is patched, or none where the edges to patch are listed."""
@@ -270,11 +229,11 @@ class _Batch:
             if senders and len(rows := self.rows(number)):
                 out = patched[rows]
                 for sender, at in senders.items():
-                    if (sender.kind, sender.layer) in self.change:  # edges of other senders are never patched
+                    if sender in self.change:  # edges of other senders are never patched
                         mask = sign * self.mask(at, number)[:, -width:, None]
                         if sender.is_part and sender.whole in senders:
                             mask = mask * ~self.mask(senders[sender.whole], number)[:, -width:, None]
-                        out += self.change_of(sender, rows)[:, -width:] * mask
+                        out += term(self.model, sender, self.change.value(sender)[rows, -width:]) * mask
                 yield rows, out
 
 
@@ -286,19 +245,19 @@ def _pass(batch: _Batch, readout: Readout) -> Float[Tensor, "B width"]:
     model, length = batch.model, batch.runs.length
     resid = batch.runs.clean.embed[batch.prompt]
     if not batch.whole:
-        batch.written("embed", -1, resid)
+        batch.written(EMBED, resid)
     for layer, block in enumerate(model.blocks):
         width = 1 if layer == model.n_layers - 1 else length
         before = batch.others
         gathered = _heads(batch, layer, resid, width)
         resid = resid[:, length - width :]
-        mid = resid + block.attn.written(gathered, partial(batch.written, "head", layer))[1]
+        mid = resid + block.attn.written(gathered, partial(batch.written, Node("head", layer)))[1]
         after = batch.others
         if model.parallel:  # the MLP reads what the heads of its layer read
             batch.others = before
         mlp = batch.mlp(layer, _mlp_input(batch, layer, resid if model.parallel else mid))
         batch.others = after
-        resid = mid + batch.written("mlp", layer, mlp)
+        resid = mid + batch.written(Node("mlp", layer), mlp)
     end = resid
     if not batch.whole:
         end = batch.patched(resid).clone()

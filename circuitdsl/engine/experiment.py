@@ -6,24 +6,20 @@ stand in it by name; what a name means differs from prompt to prompt and is pass
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from circuitdsl.circuit.nodes import EVERYWHERE, Ablation, Direction, Edge, Node, Position, Site
+from circuitdsl.circuit.nodes import Ablation, Direction, Edge, Node, Position, Site
 from circuitdsl.engine.memory import VOCAB_ROWS
-from circuitdsl.errors import UserError
+from circuitdsl.models.errors import PatchError
 from circuitdsl.models.parts import Transformer
 
 #: Token indices `[n, k]` of a position in each of `n` prompts; -1 where a prompt has fewer than `k`.
 Positions = Mapping[Position, Int[Tensor, "n k"]]
-
-
-class PatchError(UserError):
-    """A patch that cannot be made: a node or position that does not exist, a sender that comes too late."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +44,6 @@ class Experiment:
     def positions(self) -> frozenset[Position]:
         """Every position named in it."""
         return frozenset(e.position for e in self.edges) | frozenset(s.position for s in self.sites)
-
-    @property
-    def writers(self) -> frozenset[Node]:
-        """Every node whose term is replaced somewhere."""
-        return frozenset(e.sender for e in self.edges) | frozenset(s.node for s in self.sites)
 
     def __str__(self) -> str:
         parts = [str(edge) for edge in sorted(self.edges)]
@@ -91,27 +82,6 @@ class Readout:
     ) -> Readout:
         """A function of the whole vocabulary's logits, for softmax, argmax and KL divergence."""
         return cls(None, reduce, width, at_once)
-
-
-def resolve(names: Mapping[str, Int[Tensor, "n k"]], wanted: Iterable[Position], length: int) -> Positions:
-    """Token indices of positions with offsets, from those of their names; `*` needs none.
-
-    Raises:
-        PatchError: a name is unknown, or an offset leaves the prompt; the message names the prompt.
-    """
-    found: dict[Position, Tensor] = {}
-    for position in wanted:
-        if position == EVERYWHERE:
-            continue
-        if position.name not in names:
-            raise PatchError(f"the prompts have no position {position.name}; they have {', '.join(names)}")
-        index = names[position.name]
-        moved = torch.where(index < 0, index, index + position.offset)
-        outside = ((index >= 0) & ((moved < 0) | (moved >= length))).any(dim=-1).nonzero()
-        if len(outside):
-            raise PatchError(f"{position} lies outside prompt {int(outside[0]) + 1}, which has {length} tokens")
-        found[position] = moved
-    return found
 
 
 def check(model: Transformer, experiment: Experiment) -> None:

@@ -7,8 +7,8 @@ head is a change of its weights: with `v` the direction along which the componen
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float
@@ -18,9 +18,9 @@ from circuitdsl.circuit.changes import Intervention, Replace, Scale, SetAttentio
 from circuitdsl.circuit.nodes import EVERYWHERE, Node, Position
 from circuitdsl.engine.attend import pattern_of
 from circuitdsl.engine.experiment import PatchError, Positions, check_node
-from circuitdsl.engine.runs import Cache, Edits, Rows, Runs, Terms, edited, unequal
+from circuitdsl.engine.runs import Cache, Edits, Rows, Runs, edited, unequal
 from circuitdsl.models.parts import Attention, Transformer, attend
-from circuitdsl.models.weights import component_map, fold
+from circuitdsl.models.writers import in_whole
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,7 +89,6 @@ class Changes(Edits):
     intervention: Intervention
     positions: Positions
     changed: Bool[Tensor, " n"]
-    _maps: dict[Node, Tensor] = field(default_factory=dict)
 
     def attend(self, layer: int, attn: Attention, q: Tensor, k: Tensor, v: Tensor, rows: Rows) -> Tensor:
         heads = {node for verb in self.intervention.verbs for node in nodes_of(verb) if node.layer == layer}
@@ -98,10 +97,10 @@ class Changes(Edits):
         return attend(attn, q, k, v)
 
     def heads(self, layer: int, z: Tensor, rows: Rows) -> Tensor:
-        return torch.stack([self._head(Node("head", layer, h), z[:, :, h], rows) for h in range(z.shape[2])], dim=2)
+        return torch.stack([self._written(Node("head", layer, h), z[:, :, h], rows) for h in range(z.shape[2])], dim=2)
 
     def mlp(self, layer: int, term: Tensor, rows: Rows) -> Tensor:
-        return self._written(Node("mlp", layer), term, rows, lambda terms: terms.mlp[layer])
+        return self._written(Node("mlp", layer), term, rows)
 
     def set_pattern(self, head: Node, pattern: Float[Tensor, "m T T"], rows: Rows) -> Float[Tensor, "m T T"]:
         """A head's pattern with the rows that are set."""
@@ -121,49 +120,27 @@ class Changes(Edits):
             found.append(pattern.to(v.dtype) @ v[:, h // attn.group])
         return torch.stack(found, dim=2)
 
-    def _head(self, head: Node, z: Float[Tensor, "m T d_head"], rows: Rows) -> Float[Tensor, "m T d_head"]:
-        return self._written(head, z, rows, lambda terms: terms.z[head.layer][:, :, head.head])
-
-    def _written(self, node: Node, term: Tensor, rows: Rows, of: Callable[[Terms], Tensor]) -> Tensor:
-        """What a node writes, after all verbs that change it, in their order; a head's as its `z`."""
-        before = term
+    def _written(self, node: Node, value: Float[Tensor, "m T _"], rows: Rows) -> Float[Tensor, "m T _"]:
+        """The value of a head or MLP after all verbs that change it, in their order."""
+        before = value
         for verb in self.intervention.verbs:
             match verb:
                 case Scale(nodes=nodes, factor=factor):
                     for each in nodes:
-                        if (each.kind, each.layer, each.head) == (node.kind, node.layer, node.head):
-                            term = self._scaled(each, term, factor)
+                        if each.whole == node:  # of a component of a head, only its part is scaled
+                            value = value + (factor - 1) * in_whole(self.model, each, value)
                 case Replace(sites=sites, ablate=ablate):
                     for site in sites:
                         if site.node == node:
                             where = self._mask((site.position,))[rows][..., None]
-                            term = torch.where(where, self._other(ablate, of, rows, term), term)
-        return self._noted(before, term, rows)
+                            value = torch.where(where, self.runs.substitute(ablate, node, rows), value)
+        return self._noted(before, value, rows)
 
     def _noted(self, before: Float[Tensor, "m T _"], after: Float[Tensor, "m T _"], rows: Rows) -> Tensor:
         """What comes after, once it is noted on which prompts it is another than before."""
         if after is not before:
             self.changed[rows] |= unequal(before, after).any(dim=1)
         return after
-
-    def _scaled(self, node: Node, term: Tensor, factor: float) -> Tensor:
-        if node.index < 0:
-            return term * factor
-        if node not in self._maps:
-            block = self.model.blocks[node.layer]
-            folded = fold(block.attn_norm, block.attn)
-            found = component_map(folded.W_V[node.head], folded.W_O[node.head], node.index)
-            self._maps[node] = found.to(term.device, term.dtype)
-        return term + (factor - 1) * (term @ self._maps[node])
-
-    def _other(self, ablate: str, of: Callable[[Terms], Tensor], rows: Rows, term: Tensor) -> Tensor:
-        """What stands in for a node's term."""
-        if ablate == "zero":
-            return torch.zeros_like(term)
-        if ablate == "corrupt":
-            return of(self.runs.corrupt)[rows]
-        assert self.runs.means is not None and self.runs.stratum is not None, "mean ablation needs means"
-        return of(self.runs.means)[self.runs.stratum[rows]]
 
     def _mask(self, places: Sequence[Position]) -> Bool[Tensor, "n T"]:
         """Where some positions stand in each prompt."""

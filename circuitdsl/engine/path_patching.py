@@ -11,11 +11,11 @@ from torch import Tensor
 from circuitdsl.circuit.nodes import Node
 from circuitdsl.engine.attend import pattern_of
 from circuitdsl.engine.batch_index import entry_jobs
-from circuitdsl.engine.batches import Progress, sweep
+from circuitdsl.engine.batches import Progress, in_batches
 from circuitdsl.engine.count import Tally
 from circuitdsl.engine.experiment import Experiment, Positions, Readout, check_node
 from circuitdsl.engine.forward import (
-    Live,
+    PatchedRun,
     first_residual,
     job_inputs,
     layer_after,
@@ -63,10 +63,10 @@ def effects(
     def unpatched(base: Runs) -> Tensor:
         return baseline(model, base.clean, readout)
 
-    def patched(live: Live) -> Tensor:
-        return _to_the_end(live, readout)
+    def patched(run: PatchedRun) -> Tensor:
+        return _to_the_end(run, readout)
 
-    return sweep(
+    return in_batches(
         runs,
         experiments,
         positions,
@@ -101,30 +101,30 @@ def patched_attention(
     def unpatched(base: Runs) -> Tensor:
         return torch.stack([patterns(model, base.clean, head.layer, head.head) for head in heads], dim=1)
 
-    def patched(live: Live) -> Tensor:
-        return _up_to_heads(live, heads)
+    def patched(run: PatchedRun) -> Tensor:
+        return _up_to_heads(run, heads)
 
-    return sweep(
+    return in_batches(
         runs, experiments, positions, unpatched, patched, max_rows=max_rows, max_memory=max_memory, tally=tally
     )
 
 
-def _to_the_end(live: Live, readout: Readout) -> Float[Tensor, "N E width"]:
-    """One live pass over the prompts and experiments of a batch, read at END."""
-    batch, layers = live.batch, live.model.n_layers
-    resid = live.clean(live.runs.clean.end[:, None], 1) if batch.entry == layers else first_residual(live)
+def _to_the_end(run: PatchedRun, readout: Readout) -> Float[Tensor, "N E width"]:
+    """One forward pass over the prompts and experiments of a batch, read at END."""
+    batch, layers = run.batch, run.model.n_layers
+    resid = run.clean(run.runs.clean.end[:, None], 1) if batch.entry == layers else first_residual(run)
     for layer in range(next_layer(batch), layers):
-        resid = layer_after(live, layer, resid)
+        resid = layer_after(run, layer, resid)
     reads = batch.reads(layers, "in", 1)
     if reads:
         flat = resid.view(-1, resid.shape[-1])
-        flat[reads.points.flat] = patched_inputs(live, flat[reads.points.flat], reads)
+        flat[reads.points.flat] = patched_inputs(run, flat[reads.points.flat], reads)
     return read(batch.model, resid[:, :, 0], batch.prompts, readout)
 
 
-def _up_to_heads(live: Live, heads: Sequence[Node]) -> Float[Tensor, "N E heads T T"]:
+def _up_to_heads(run: PatchedRun, heads: Sequence[Node]) -> Float[Tensor, "N E heads T T"]:
     """Patterns of heads in a batch, which runs no further than the last of them."""
-    model, batch, clean = live.model, live.batch, live.runs.clean
+    model, batch, clean = run.model, run.batch, run.runs.clean
     out = torch.stack([patterns(model, clean, h.layer, h.head)[batch.prompts] for h in heads], dim=1)
     out = out.unsqueeze(1).repeat(1, len(batch.plans), 1, 1, 1)
     resid: Tensor | None = None
@@ -132,16 +132,16 @@ def _up_to_heads(live: Live, heads: Sequence[Node]) -> Float[Tensor, "N E heads 
     for layer in range(batch.entry, last + 1):
         watched = [i for i, head in enumerate(heads) if head.layer == layer]
         if layer < next_layer(batch):
-            _watch_jobs(live, layer, heads, watched, out)
+            _watch_jobs(run, layer, heads, watched, out)
         else:
-            resid = first_residual(live) if resid is None else layer_after(live, layer - 1, resid)
-            _watch_all(live, layer, resid, heads, watched, out)
+            resid = first_residual(run) if resid is None else layer_after(run, layer - 1, resid)
+            _watch_all(run, layer, resid, heads, watched, out)
     return out
 
 
-def _watch_jobs(live: Live, layer: int, heads: Sequence[Node], watched: list[int], out: Tensor) -> None:
+def _watch_jobs(run: PatchedRun, layer: int, heads: Sequence[Node], watched: list[int], out: Tensor) -> None:
     """Write the patterns of watched heads among those that the entry layer recomputes."""
-    batch = live.batch
+    batch = run.batch
     reads = {port: batch.reads(layer, port, batch.steps) for port in PORTS}
     jobs = entry_jobs(batch, layer, reads, ())
     wanted = [
@@ -151,21 +151,23 @@ def _watch_jobs(live: Live, layer: int, heads: Sequence[Node], watched: list[int
         if head == heads[i].head
     ]
     if jobs and wanted:
-        q, k, _ = job_inputs(live, layer, jobs, reads, batch.steps)
-        pattern = pattern_of(live.model.blocks[layer].attn, q, k)
+        q, k, _ = job_inputs(run, layer, jobs, reads, batch.steps)
+        pattern = pattern_of(run.model.blocks[layer].attn, q, k)
         for number, e, i in wanted:
             out[:, e, i, batch.start :] = pattern[number]
 
 
-def _watch_all(live: Live, layer: int, resid: Tensor, heads: Sequence[Node], watched: list[int], out: Tensor) -> None:
+def _watch_all(
+    run: PatchedRun, layer: int, resid: Tensor, heads: Sequence[Node], watched: list[int], out: Tensor
+) -> None:
     """Write the patterns of watched heads of a layer that is recomputed whole."""
     if not watched:
         return
-    attn = live.model.blocks[layer].attn
-    q, k, _, k_before, _ = queries_keys_values(live, layer, resid, live.batch.steps)
+    attn = run.model.blocks[layer].attn
+    q, k, _, k_before, _ = queries_keys_values(run, layer, resid, run.batch.steps)
     group = attn.n_heads // k.shape[3]
     for i in watched:
         head = heads[i].head
         own, before = k[:, :, :, head // group], k_before[:, head // group]
         keys = torch.cat((before.unsqueeze(1).expand(-1, k.shape[1], -1, -1), own), dim=2)
-        out[:, :, i, live.batch.start :] = pattern_of(attn, q[:, :, :, head], keys)
+        out[:, :, i, run.batch.start :] = pattern_of(attn, q[:, :, :, head], keys)

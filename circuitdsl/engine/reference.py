@@ -82,7 +82,8 @@ def _patched(
     """What every input reads in the patched run, and the terms that its nodes write."""
     if experiment.direction == "denoise":
         clean, corrupt = corrupt, clean
-    parts = [node for node in experiment.writers if node.is_part]
+    writers = {edge.sender for edge in experiment.edges} | {site.node for site in experiment.sites}
+    parts = [node for node in writers if node.is_part]
     other = terms_of(model, corrupt, parts)
     plain = terms_of(model, clean, parts)
     now: RunTerms = {}

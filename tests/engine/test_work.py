@@ -14,7 +14,8 @@ import torch
 from circuitdsl.api import load, make_benches
 from circuitdsl.circuit.catalogue import ModelShape
 from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Edge, Input, Node, Position, Site
-from circuitdsl.engine.count import Tally, floor_block_positions
+from circuitdsl.engine.batch_index import Where
+from circuitdsl.engine.count import Tally, floor_by_prompt
 from circuitdsl.engine.experiment import Experiment
 from circuitdsl.engine.path_patching import effects
 from circuitdsl.engine.positions import token_indices
@@ -124,7 +125,6 @@ def test_shipped_specs_are_measured_at_the_floor(pocket: Transformer, name: str)
         for pair in bench.pairs[:12]:
             clean, corrupt = (torch.tensor([t]) for t in (pair.clean_tokens, pair.corrupt_tokens))
             positions = {p: token_indices([pair], [p]) for r in asked for p in positions_of(r)}
-            for one in {experiment_of(r) for r in asked}:
-                first = first_difference(clean, corrupt)
-                least += floor_block_positions(pocket, one, positions, 1, clean.shape[1], first)
+            where = Where.of(positions, 1, clean.shape[1], first_difference(clean, corrupt))
+            least += sum(int(floor_by_prompt(pocket, one, where).sum()) for one in {experiment_of(r) for r in asked})
         assert bench.tally.block_positions == least > 0
