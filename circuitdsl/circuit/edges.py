@@ -66,7 +66,7 @@ def _effect(scope: Scope, edge: s.Edge, via_mlps: bool, direction: Direction) ->
         return None
     if edge.protocol is not None:
         via_mlps = edge.protocol.via_mlps
-    return EdgeEffect(members, via_mlps, direction)
+    return EdgeEffect(members, via_mlps, direction, written(edge.sender), ends.receiver_name)
 
 
 # --- sender and receiver --------------------------------------------------------------------------

@@ -27,11 +27,16 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class EdgeEffect:
-    """The effect of patching edges, all together (semantics: several edges at once)."""
+    """The effect of patching edges, all together (semantics: several edges at once).
+
+    `sender` and `receiver` are the two ends as the claim writes them, the receiver without its input.
+    """
 
     members: tuple[Member, ...]
     via_mlps: bool = False
     direction: Direction = "noise"
+    sender: str = field(default="", compare=False, repr=False)
+    receiver: str = field(default="", compare=False, repr=False)
 
     @property
     def edges(self) -> tuple[Edge, ...]:
