@@ -263,7 +263,7 @@ def test_claims_of_a_block_are_shown_with_its_header(pocket):
     report = circuitdsl.loads(text).verify(pocket)
     assert "intervention half: expect accuracy >= 1%  holds" in str(report)
     assert "intervention half" in report._repr_html_()
-    drawn = to_html(draw(circuitdsl.loads(text).circuit(), report.to_json()))
+    drawn = to_html(draw(circuitdsl.loads(text).circuit(), report))
     assert "intervention half" in drawn
     (failing,) = of_reports(
         [dataclasses.replace(report, claims=(dataclasses.replace(report.claims[0], verdict="fails"),))]

@@ -39,8 +39,10 @@ def register(verbs: Verbs) -> None:
 
 
 def _channels(given: argparse.Namespace) -> int:
-    from circuitdsl.report.channels import map_of_readers, map_of_senders, show_table
-    from circuitdsl.report.heatmap import write_heat_map
+    from circuitdsl.diagram.channels import map_of_readers, map_of_senders
+    from circuitdsl.diagram.formats import write_picture
+    from circuitdsl.diagram.heatmap import picture as heat_map_picture
+    from circuitdsl.report.channels import show_table
 
     target = picture(given.output)
     circuit = None
@@ -67,7 +69,7 @@ def _channels(given: argparse.Namespace) -> int:
             strongest = given.components and all(node.index < 0 for node in senders)
             single = strongest or (bool(senders) and all(node.index >= 0 for node in senders))
             heat_map = map_of_readers(name, *_columns(found, strongest), given.top, single)
-        write_heat_map(heat_map, target)
+        write_picture(heat_map_picture(heat_map), target)
         say(f"wrote {target}")
     return 0
 

@@ -89,8 +89,8 @@ def _shape(circuits: list[Circuit], model: str | None) -> ModelShape | None:
 
 
 def _draw(found: Comparison, shape: ModelShape | None, target: Path) -> None:
-    from circuitdsl.diagram.picture import write_picture
-    from circuitdsl.report.comparison import picture
+    from circuitdsl.diagram.comparison import picture
+    from circuitdsl.diagram.formats import write_picture
 
     if shape is None:
         raise UserError("the model's shape is not known, so its heads cannot be drawn", hint="give --model DIR")

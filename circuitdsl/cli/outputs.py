@@ -42,11 +42,11 @@ def picture(name: str | None) -> Path | None:
         UsageError: its suffix is neither .svg nor .png.
         UserError: it cannot be written.
     """
-    from circuitdsl.diagram.picture import painter
+    from circuitdsl.diagram.formats import format_of
 
     target = output(name)
     if target:
-        painter(target)
+        format_of(target, painted=True)
     return target
 
 

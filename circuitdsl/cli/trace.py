@@ -54,8 +54,10 @@ def register(verbs: Verbs) -> None:
 
 def _trace(given: argparse.Namespace) -> int:
     from circuitdsl.api import make_bench
+    from circuitdsl.diagram import trace as diagram
+    from circuitdsl.diagram.formats import write_picture
     from circuitdsl.engine.trace_graph import trace_graph
-    from circuitdsl.report.trace import show, show_cuts, write_trace
+    from circuitdsl.report.trace import show, show_cuts, shown
     from circuitdsl.verify.verify import with_overrides
 
     if given.boost and given.cut is None:
@@ -83,7 +85,8 @@ def _trace(given: argparse.Namespace) -> int:
         screen.print()
         show_cuts(screen, found, cuts, given.boost)
     if file:
-        write_trace(found, given.least, model.name, file)
+        links = shown(found, given.least)
+        write_picture(diagram.picture(found, links, given.least, model.name), file)
         say(f"wrote {file}")
     return 0
 

@@ -52,21 +52,24 @@ class Curve:
     arrive: Point
     end: Point
 
+    @property
+    def points(self) -> tuple[Point, Point, Point, Point]:
+        """Its control points; it stays between them."""
+        return self.start, self.leave, self.arrive, self.end
+
     def at(self, t: float) -> Point:
         s = 1 - t
         weights = (s * s * s, 3 * s * s * t, 3 * s * t * t, t * t * t)
-        points = (self.start, self.leave, self.arrive, self.end)
         return (
-            sum(w * p[0] for w, p in zip(weights, points, strict=True)),
-            sum(w * p[1] for w, p in zip(weights, points, strict=True)),
+            sum(w * x for w, (x, _) in zip(weights, self.points, strict=True)),
+            sum(w * y for w, (_, y) in zip(weights, self.points, strict=True)),
         )
 
-    def samples(self, count: int = 24) -> list[Point]:
-        return [self.at(i / count) for i in range(count + 1)]
-
     def moved(self, dx: float, dy: float) -> Curve:
-        (a, b), (c, d), (e, f), (g, h) = self.start, self.leave, self.arrive, self.end
-        return Curve((a + dx, b + dy), (c + dx, d + dy), (e + dx, f + dy), (g + dx, h + dy))
+        return Curve(*((x + dx, y + dy) for x, y in self.points))
+
+    def reversed(self) -> Curve:
+        return Curve(*self.points[::-1])
 
 
 def straight(start: Point, end: Point) -> Curve:
@@ -121,15 +124,6 @@ def spread_within(
         min(max(place, low + ahead), high - (before[len(gaps)] - ahead))
         for place, ahead in zip(places, before, strict=False)
     ]
-
-
-def crosses(a: Point, b: Point, c: Point, d: Point) -> bool:
-    """Whether segments a–b and c–d cross; sharing an end is no crossing."""
-
-    def side(p: Point, q: Point, r: Point) -> float:
-        return (q[0] - p[0]) * (r[1] - p[1]) - (q[1] - p[1]) * (r[0] - p[0])
-
-    return side(a, b, c) * side(a, b, d) < 0 and side(c, d, a) * side(c, d, b) < 0
 
 
 def polyline(*points: Point) -> tuple[Curve, ...]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from circuitdsl.diagram import palette
+from circuitdsl.diagram.elements import FONT, plain
 from circuitdsl.diagram.model import Drawing, Row
-from circuitdsl.diagram.svg import FONT, text, to_svg
+from circuitdsl.diagram.svg import to_svg
 from circuitdsl.report.numbers import percent
 
 _STYLE = f"""
@@ -38,7 +39,7 @@ def to_html(drawing: Drawing) -> str:
         (
             '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>{text(drawing.title)}</title>",
+            f"<title>{plain(drawing.title)}</title>",
             f"<style>{_STYLE}</style>\n</head>\n<body>\n<figure>",
             to_svg(drawing),
             "</figure>",
@@ -73,13 +74,13 @@ def _cells(row: Row) -> dict[str, str]:
     verdict, words = row.verdict or "unmeasured", row.verdict or "not in the report"
     return {
         "line": str(row.line or ""),
-        "claim": (f"{text(row.block)}<br>" if row.block else "") + f"<code>{text(row.text)}</code>",
-        "task": text(row.task),
-        "figure": text(row.figure),
-        "interval": text(row.interval),
-        "n": text(row.n),
+        "claim": (f"{plain(row.block)}<br>" if row.block else "") + f"<code>{plain(row.text)}</code>",
+        "task": plain(row.task),
+        "figure": plain(row.figure),
+        "interval": plain(row.interval),
+        "n": plain(row.n),
         "verdict": f'<b class="verdict {verdict}">{words}</b>',
-        "reason": text(row.reason) + _members(row),
+        "reason": plain(row.reason) + _members(row),
     }
 
 
@@ -88,5 +89,5 @@ def _members(row: Row) -> str:
     pairs = [member for member in row.members if member.effect is not None]
     if len(pairs) < 2:
         return ""
-    items = "".join(f"<li><code>{text(m.text)}</code> {text(percent(m.effect or 0.0))}</li>" for m in pairs)
+    items = "".join(f"<li><code>{plain(m.text)}</code> {plain(percent(m.effect or 0.0))}</li>" for m in pairs)
     return f"<details><summary>{len(pairs)} pairs</summary><ul>{items}</ul></details>"

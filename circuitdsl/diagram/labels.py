@@ -1,21 +1,19 @@
-"""Labels of arrows: what they say, and where on the curve they stand clear of everything else."""
+"""Labels of arrows: their lines, and how much room they take."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from circuitdsl.diagram.elements import BLANK
 from circuitdsl.diagram.geometry import Point, Rect
 from circuitdsl.diagram.model import Arrow, Finding
 from circuitdsl.diagram.text import width, wrap
 from circuitdsl.verdicts import Verdict
 
-SIZE, SMALL, LINE, BLANK = 12.5, 11.0, 15.0, 5.0
+SIZE, SMALL, LINE = 12.5, 11.0, 15.0
 _ROOM = 130.0  # a note goes on a line of its own where the label would be wider
-_CLEAR = 3.0
-_HARD = 1000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,93 +100,3 @@ def _listed(finding: Finding, port: Sequence[Run], note: Sequence[str]) -> Label
 
 def _wide(runs: Sequence[Run]) -> float:
     return sum(run.width for run in runs) + BLANK * max(0, len(runs) - 1)
-
-
-# --- placement --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Spot:
-    """A place on an arrow's own curve, in one of the gaps between rows; `off` grows away from the middle."""
-
-    point: Point
-    gap: int
-    off: float
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """One label to place; `owner` is the key of its arrow, whose own curve it may cover."""
-
-    label: Label
-    spots: tuple[Spot, ...]
-    owner: str
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    label: Label
-    gap: int
-    clashes: bool
-
-
-Strokes = Sequence[tuple[str, Rect, Sequence[Point]]]  # pieces of arrows: whose, its bounds, points on it
-
-
-#: side of a cell
-CELL = 48
-
-
-class _Grid:
-    """Pieces of arrows by the cells of a grid they lie in: a label is compared with those near it only."""
-
-    def __init__(self, strokes: Strokes) -> None:
-        self.cells: dict[tuple[int, int], list[tuple[str, Rect, Sequence[Point]]]] = defaultdict(list)
-        for stroke in strokes:
-            for cell in _cells(stroke[1]):
-                self.cells[cell].append(stroke)
-
-    def covered(self, rect: Rect, owner: str) -> set[str]:
-        """The arrows, but for the label's own, that run under a rectangle."""
-        found = {owner}
-        for cell in _cells(rect):
-            for other, area, points in self.cells.get(cell, ()):
-                if other not in found and rect.overlaps(area) and any(rect.holds(point) for point in points):
-                    found.add(other)
-        return found - {owner}
-
-
-def _cells(rect: Rect) -> Iterator[tuple[int, int]]:
-    for column in range(int(rect.x // CELL), int(rect.right // CELL) + 1):
-        for row in range(int(rect.y // CELL), int(rect.bottom // CELL) + 1):
-            yield column, row
-
-
-def arrange(tasks: Sequence[Task], obstacles: Sequence[Rect], strokes: Strokes) -> list[Choice]:
-    """Choose a spot for every label: each takes its best in turn, then all think again twice."""
-    rects = [[task.label.at(spot.point).rect.grown(_CLEAR) for spot in task.spots] for task in tasks]
-    grid = _Grid(strokes)
-    costs = [
-        [_ground_cost(task, spot, rect, obstacles, grid) for spot, rect in zip(task.spots, offered, strict=True)]
-        for task, offered in zip(tasks, rects, strict=True)
-    ]
-    chosen: dict[int, int] = {}
-
-    def cost(i: int, spot: int) -> float:
-        clashes = sum(rects[i][spot].overlaps(rects[j][other]) for j, other in chosen.items() if j != i)
-        return costs[i][spot] + _HARD * clashes
-
-    for _ in range(3):
-        for i in sorted(range(len(tasks)), key=lambda i: (len(tasks[i].spots), -tasks[i].label.rect.width)):
-            chosen[i] = min(range(len(rects[i])), key=lambda spot: cost(i, spot))
-    found = []
-    for i, task in enumerate(tasks):
-        spot = task.spots[chosen[i]]
-        found.append(Choice(task.label.at(spot.point), spot.gap, cost(i, chosen[i]) >= _HARD))
-    return found
-
-
-def _ground_cost(task: Task, spot: Spot, rect: Rect, obstacles: Sequence[Rect], grid: _Grid) -> float:
-    """What a spot costs whatever the other labels do: boxes are forbidden, other arrows better left visible."""
-    cost = 3 * spot.off + _HARD * sum(rect.overlaps(obstacle) for obstacle in obstacles)
-    return cost + 4 * len(grid.covered(rect, task.owner))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
 from typing import Literal
@@ -17,7 +17,10 @@ Tone = Literal["holds", "fails", "undecided", "error", "unmeasured", "q", "k", "
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A group, or a node that stands alone. `key` is unique in the drawing."""
+    """A group, or a node that stands alone. `key` is unique in the drawing.
+
+    `shared` says which of its nodes later groups hold as well, and are not drawn again for these.
+    """
 
     key: str
     kind: BoxKind
@@ -25,7 +28,16 @@ class Box:
     positions: tuple[str, ...] = ()
     role: str | None = None
     outside: bool = False
-    line: int = 0
+    shared: tuple[str, ...] = ()
+
+    def sharing(self, group: str, nodes: Sequence[Node]) -> Box:
+        """The box where a later group holds some of its nodes."""
+        return replace(self, shared=(*self.shared, f"{group}: {' '.join(map(str, nodes))}"))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Its role, where that is not its name, and what it shares."""
+        return (*((self.role,) if self.role and self.role != self.key else ()), *self.shared)
 
     @property
     def title(self) -> str:

@@ -39,8 +39,13 @@ class Shape:
     words: tuple[Words, ...] = ()
     tags: tuple[tuple[Rect, str], ...] = ()
     framed: bool = True
+    beside: float = 0.0
     arcs: int = 0
     arcs_above: bool = False
+
+    @property
+    def room(self) -> float:
+        return self.width + self.beside
 
     def chip(self, node: Node) -> Rect:
         return next(rect for found, rect in self.chips if found == node)
@@ -55,16 +60,13 @@ class Needs:
     arcs: int = 0
     loops: int = 0
     room: float = 0.0  # for the labels of arcs
+    beside: float = 0.0  # for loops, right of the box
 
 
 def shape(box: Box, needs: Needs) -> Shape:
-    match box.kind:
-        case "embed" | "logits":
-            return _terminal(box)
-        case "node":
-            return _lone(box)
-        case _:
-            return _group(box, needs)
+    if box.kind == "group":
+        return _group(box, needs)
+    return replace(_lone(box) if box.kind == "node" else _terminal(box), beside=needs.beside)
 
 
 def _terminal(box: Box) -> Shape:
@@ -104,7 +106,7 @@ def _group(box: Box, needs: Needs) -> Shape:
     else:
         tall = head.height + room + area.height
         made = replace(_joined(head, chips, (0, 0), (middle, head.height + room), across, tall), arcs_above=True)
-    return replace(made, height=max(made.height, 30.0 * needs.loops + 12), arcs=needs.arcs)
+    return replace(made, height=max(made.height, 30.0 * needs.loops + 12), arcs=needs.arcs, beside=needs.beside)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +131,8 @@ def _header(box: Box, room: float) -> _Header:
         else:
             tags.append((Rect(0, y + 2, tag, 16), line))
             y += 19
-    if box.role and box.role != box.key:
-        for line in wrap(box.role, SIZES["role"], max(room, _TITLE_ROOM)):
+    for note in box.notes:
+        for line in wrap(note, SIZES["role"], max(room, _TITLE_ROOM)):
             words.append(Words(0, y + 8, line, "role"))
             wide, y = max(wide, width(line, SIZES["role"])), y + 15
     return _Header(max([wide, *(rect.right for rect, _ in tags)]), y, tuple(words), tuple(tags))

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from circuitdsl.diagram import palette
+from circuitdsl.diagram.elements import Pen, Span, block, document, group, line
 from circuitdsl.diagram.geometry import Rect
-from circuitdsl.diagram.marks import Block, Group, Line, Mark, Pen, Scene, Span
-from circuitdsl.diagram.picture import write_picture
 from circuitdsl.diagram.text import width, wrap
 
 _PAD, _SIZE, _SMALL = 24.0, 12.0, 10.5
@@ -19,6 +18,7 @@ _ABSENT = "#eef1f4"
 #: from little to much, of one hue and growing darkness, so that a grey print and a colour-blind reader see the same
 _RAMP = ((247, 251, 255), (198, 219, 239), (107, 174, 214), (33, 113, 181), (8, 48, 107))
 _STEPS = 40
+_OUTLINE = Pen(stroke=palette.TONES["k"], width=1.8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +54,8 @@ class HeatMap:
     outline: str
 
 
-def write_heat_map(found: HeatMap, path: Path) -> None:
-    """Draw into a file; raises what `write_picture` raises."""
-    write_picture(scene(found), path)
-
-
-def scene(found: HeatMap) -> Scene:
-    """Title, grid, scale: every mark at its place."""
+def picture(found: HeatMap) -> str:
+    """Title, grid and scale as SVG."""
     wide = _WIDE if len(found.columns) <= 24 else _NARROW
     values = [cell.value for row in found.cells for cell in row if cell]
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
@@ -69,84 +64,73 @@ def scene(found: HeatMap) -> Scene:
     subtitle = wrap(found.subtitle, _SMALL, whole - 2 * _PAD)
     top = _PAD + 20 + 15 * len(subtitle) + 46
     grid = Rect(left, top, wide * len(found.columns), _TALL * len(found.rows))
-    marks = [
-        Line(_PAD, _PAD + 4, (Span(found.title, 15, bold=True),)),
-        *(Line(_PAD, _PAD + 25 + 15 * i, (Span(line, _SMALL, palette.SOFT),)) for i, line in enumerate(subtitle)),
+    elements = [
+        line(_PAD, _PAD + 4, Span(found.title, 15, bold=True)),
+        *(line(_PAD, _PAD + 25 + 15 * i, _small(words)) for i, words in enumerate(subtitle)),
         *_axes(found, grid, wide),
-        Group("plot", tuple(_cells(found, grid, wide, (low, high)))),
+        group("plot", _cells(found, grid, wide, (low, high))),
         *_scale(found, grid, (low, high)),
     ]
-    return Scene(whole, grid.bottom + 84 + _PAD, found.title, found.subtitle, tuple(marks))
+    return document(whole, grid.bottom + 84 + _PAD, found.title, found.subtitle, elements)
 
 
-def _axes(found: HeatMap, grid: Rect, wide: float) -> Iterator[Mark]:
+def _small(words: str) -> Span:
+    return Span(words, _SMALL, palette.SOFT)
+
+
+def _axes(found: HeatMap, grid: Rect, wide: float) -> Iterator[str]:
     """The names of rows and columns; where columns are narrow, one name for those that share their beginning."""
-    yield Line(grid.x + grid.width / 2, grid.y - 36, (Span(found.column_title, _SMALL, palette.SOFT),), centred=True)
-    yield Line(_PAD, grid.y - 16, (Span(found.row_title, _SMALL, palette.SOFT),))
+    yield line(grid.x + grid.width / 2, grid.y - 36, _small(found.column_title), centred=True)
+    yield line(_PAD, grid.y - 16, _small(found.row_title))
     for i, name in enumerate(found.rows):
-        y = grid.y + _TALL * (i + 0.5)
-        yield Line(grid.x - 8 - width(name, _SIZE), y, (Span(name, _SIZE),))
-    if wide == _WIDE:
-        for i, name in enumerate(found.columns):
-            yield Line(grid.x + wide * (i + 0.5), grid.y - 14, (Span(name, _SIZE),), centred=True)
-        return
-    for name, first, last in _runs([column.partition(".")[0] for column in found.columns]):
-        middle = grid.x + wide * (first + last + 1) / 2
-        yield Line(middle, grid.y - 14, (Span(name, _SIZE),), centred=True)
-        if first:
-            yield Block(Rect(grid.x + wide * first - 0.5, grid.y - 22, 1, 20), 0, Pen(palette.FAINT))
-
-
-def _runs(names: Sequence[str]) -> Iterator[tuple[str, int, int]]:
-    """Equal neighbours: (name, first, last)."""
+        yield line(grid.x - 8 - width(name, _SIZE), grid.y + _TALL * (i + 0.5), Span(name, _SIZE))
     first = 0
-    for i in range(1, len(names) + 1):
-        if i == len(names) or names[i] != names[first]:
-            yield names[first], first, i - 1
-            first = i
+    names = found.columns if wide == _WIDE else [column.partition(".")[0] for column in found.columns]
+    for name, same in itertools.groupby(names):
+        last = first + len(list(same))
+        yield line(grid.x + wide * (first + last) / 2, grid.y - 14, Span(name, _SIZE), centred=True)
+        if first and wide == _NARROW:
+            yield block(Rect(grid.x + wide * first - 0.5, grid.y - 22, 1, 20), 0, Pen(palette.FAINT))
+        first = last
 
 
-def _cells(found: HeatMap, grid: Rect, wide: float, span: tuple[float, float]) -> Iterator[Mark]:
+def _cells(found: HeatMap, grid: Rect, wide: float, span: tuple[float, float]) -> Iterator[str]:
     outlined = []
     for i, row in enumerate(found.cells):
         for j, cell in enumerate(row):
             rect = Rect(grid.x + wide * j + 0.75, grid.y + _TALL * i + 0.75, wide - 1.5, _TALL - 1.5)
             if cell is None:
-                yield Block(rect, 2, Pen(_ABSENT))
+                yield block(rect, 2, Pen(_ABSENT))
                 continue
             share = _share(cell.value, span)
-            marks: list[Mark] = [Block(rect, 2, Pen(_colour(share)))]
-            if wide == _WIDE:
-                marks += _figure(cell, rect, share)
-            yield Group("cell", tuple(marks), story=cell.story)
+            figure = _figure(cell, rect, share) if wide == _WIDE else ()
+            yield group("cell", [block(rect, 2, Pen(_colour(share))), *figure], story=cell.story)
             if cell.outlined:
-                outlined.append(Block(rect.grown(0.25), 2, Pen(stroke=palette.TONES["k"], width=1.8)))
+                outlined.append(block(rect.grown(0.25), 2, _OUTLINE))
     yield from outlined  # over their neighbours
 
 
-def _figure(cell: Cell, rect: Rect, share: float) -> Iterator[Mark]:
+def _figure(cell: Cell, rect: Rect, share: float) -> Iterator[str]:
     x, y = rect.centre
     ink = palette.PAPER if share > 0.62 else palette.INK
     number = Span(_short(cell.value), _SMALL, ink, bold=cell.outlined)
-    if not cell.words:
-        yield Line(x, y, (number,), centred=True)
-        return
-    yield Line(x, y - 5.5, (number,), centred=True)
-    yield Line(x, y + 6.5, (Span(cell.words, 8.5, ink),), centred=True)
+    yield line(x, y - 5.5 if cell.words else y, number, centred=True)
+    if cell.words:
+        yield line(x, y + 6.5, Span(cell.words, 8.5, ink), centred=True)
 
 
-def _scale(found: HeatMap, grid: Rect, span: tuple[float, float]) -> Iterator[Mark]:
+def _scale(found: HeatMap, grid: Rect, span: tuple[float, float]) -> Iterator[str]:
     """The colours with their numbers, and what outlines mean."""
     y, long = grid.bottom + 30, 200.0
     step = long / _STEPS
-    yield Line(grid.x, y - 11, (Span(found.unit, _SMALL, palette.SOFT),))
+    yield line(grid.x, y - 11, _small(found.unit))
     for i in range(_STEPS):
-        yield Block(Rect(grid.x + step * i, y, step + 0.4, 11), 0, Pen(_colour((i + 0.5) / _STEPS)))
-    yield Line(grid.x, y + 20, (Span(_short(span[0]), _SMALL),))
-    top = _short(span[1])
-    yield Line(grid.x + long - width(top, _SMALL), y + 20, (Span(top, _SMALL),))
-    yield Block(Rect(grid.x, y + 34, 14, 11), 2, Pen(stroke=palette.TONES["k"], width=1.8))
-    yield Line(grid.x + 22, y + 39.5, (Span(found.outline, _SMALL, palette.SOFT),))
+        yield block(Rect(grid.x + step * i, y, step + 0.4, 11), 0, Pen(_colour((i + 0.5) / _STEPS)))
+    low, high = (Span(_short(value), _SMALL) for value in span)
+    yield line(grid.x, y + 20, low)
+    yield line(grid.x + long - high.width, y + 20, high)
+    yield block(Rect(grid.x, y + 34, 14, 11), 2, _OUTLINE)
+    yield line(grid.x + 22, y + 39.5, _small(found.outline))
 
 
 def _share(value: float, span: tuple[float, float]) -> float:
