@@ -23,7 +23,7 @@ import numpy as np
 from circuitdsl.api import load, make_bench
 from circuitdsl.circuit.changes import Intervention, Replace, Scale, SetAttention
 from circuitdsl.circuit.nodes import Edge, Input, Node, Position
-from circuitdsl.measurements.attention import AttentionRequest
+from circuitdsl.measurements.attention import Attention
 from circuitdsl.measurements.requests import ChangedRequest, EdgeRequest
 from circuitdsl.models.load import load_model
 from circuitdsl.models.parts import Transformer
@@ -91,7 +91,7 @@ def attention_change(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The share of its attention that each head gives the target from END, and by how much the intervention changes
     it [heads]."""
-    looks = [AttentionRequest((head,), (END,), (target,)) for head in heads]
+    looks = [Attention((head,), (END,), (target,)) for head in heads]
     found = measure(
         bench, [*looks, *(ChangedRequest(look, intervention) for look in looks)], np.arange(len(bench.pairs))
     )

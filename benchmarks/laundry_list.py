@@ -25,7 +25,7 @@ from circuitdsl.circuit.nodes import Node
 from circuitdsl.diagram import palette
 from circuitdsl.diagram.elements import Pen, Span, block, document, dot, line
 from circuitdsl.diagram.geometry import Rect
-from circuitdsl.measurements.behaviour import BehaviourRequest
+from circuitdsl.measurements.behaviour import Behaviour
 from circuitdsl.measurements.requests import ChangedRequest
 from circuitdsl.models.load import load_model
 from circuitdsl.models.parts import Transformer
@@ -76,7 +76,7 @@ def by_place(found: Sequence[Lists]) -> str:
 
 def scaled(nodes: Sequence[Node], factor: float) -> ChangedRequest:
     """The accuracy of the model with some nodes scaled."""
-    return ChangedRequest(BehaviourRequest(ACCURACY), Intervention("scaled", "", (Scale(tuple(nodes), factor),)))
+    return ChangedRequest(Behaviour(ACCURACY), Intervention("scaled", "", (Scale(tuple(nodes), factor),)))
 
 
 def accuracies(requests: Sequence[ChangedRequest], on: Sequence[Lists]) -> np.ndarray:

@@ -42,7 +42,7 @@ from circuitdsl.engine.metrics import Scorer
 from circuitdsl.engine.path_patching import effects
 from circuitdsl.engine.positions import indices_of, places_of
 from circuitdsl.engine.readers.attention import attention
-from circuitdsl.measurements.attention import AttentionRequest
+from circuitdsl.measurements.attention import Attention
 from circuitdsl.measurements.requests import EdgeRequest, NodeRequest, Request
 from circuitdsl.models.load import load_model
 from circuitdsl.models.parts import Transformer
@@ -99,7 +99,7 @@ def candidates(model: Transformer, where: Sequence[Position], form: str, rng: ra
         elif form == "denoise":
             yield NodeRequest(sites, direction="denoise")
         else:
-            yield AttentionRequest((rng.choice(heads),), (END,), (rng.choice(where),))
+            yield Attention((rng.choice(heads),), (END,), (rng.choice(where),))
 
 
 def chosen(model: Transformer, task: str, few: Bench) -> dict[str, list[Request]]:

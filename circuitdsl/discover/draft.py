@@ -15,7 +15,7 @@ from circuitdsl.discover.groups import Named, written
 from circuitdsl.discover.places import END, places
 from circuitdsl.discover.search import Found, Search, Sending
 from circuitdsl.engine.scores import behaviour
-from circuitdsl.measurements.attention import AttentionRequest
+from circuitdsl.measurements.attention import Attention
 from circuitdsl.verdict.estimates import share
 from circuitdsl.verdict.means import mean
 from circuitdsl.verify.bench import Bench
@@ -130,7 +130,7 @@ def _looks(bench: Bench, group: Named, settings: Search) -> Iterator[Looks]:
     here = group.group.position
     indices = np.arange(min(settings.prompts, len(bench.pairs)))
     targets = [place for place in places(bench) if here == END or place != here]
-    requests = {AttentionRequest(group.group.nodes, (here,), (target,)): target for target in targets}
+    requests = {Attention(group.group.nodes, (here,), (target,)): target for target in targets}
     series = measure(bench, list(requests), indices)
     best: Looks | None = None
     for request, target in requests.items():
