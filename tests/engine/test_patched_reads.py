@@ -12,7 +12,7 @@ from circuitdsl.engine import reference
 from circuitdsl.engine.experiments import experiment_of
 from circuitdsl.measurements.attention import AttentionRequest
 from circuitdsl.measurements.behaviour import BehaviourRequest
-from circuitdsl.measurements.requests import Condition, EdgeRequest, NodeRequest, Request, positions_of
+from circuitdsl.measurements.requests import EdgeRequest, NodeRequest, PatchRequest, Request
 from circuitdsl.tasks.dataset import sample
 from circuitdsl.tasks.registry import TASKS
 from circuitdsl.verify.bench import Bench, bench
@@ -33,7 +33,7 @@ def whole(pocket, pocket_tokens) -> Bench:
 
 def places(bench: Bench, i: int, request: Request) -> dict[Position, torch.Tensor]:
     at = bench.pairs[i].positions
-    return {p: torch.tensor([[t + p.offset for t in at[p.name]]]) for p in positions_of(request)}
+    return {p: torch.tensor([[t + p.offset for t in at[p.name]]]) for p in request.positions}
 
 
 def by_hand(bench: Bench, i: int, request: Request) -> torch.Tensor:
@@ -60,7 +60,7 @@ def difference(bench: Bench, i: int, logits: torch.Tensor) -> float:
 
 
 @pytest.mark.parametrize("under", [OUT, PATCHED, VIA], ids=["knocked out", "patched", "via MLPs"])
-def test_behaviour_and_knockouts_under_a_condition(whole: Bench, under: Condition) -> None:
+def test_behaviour_and_knockouts_under_a_condition(whole: Bench, under: PatchRequest) -> None:
     probability = BehaviourRequest(Metric("prob_diff"), under)
     alone, both = BehaviourRequest(Metric(), under), NodeRequest((Site(H25, END),), under=under)
     found = measure(whole, [probability, alone, both, under], np.arange(PROMPTS))
@@ -77,7 +77,7 @@ def test_behaviour_and_knockouts_under_a_condition(whole: Bench, under: Conditio
 
 
 @pytest.mark.parametrize("under", [OUT, PATCHED], ids=["knocked out", "patched"])
-def test_attention_under_a_condition(whole: Bench, under: Condition) -> None:
+def test_attention_under_a_condition(whole: Bench, under: PatchRequest) -> None:
     request = AttentionRequest((H24, H25), (END,), (IO, S2), under)
     clean = AttentionRequest((H24, H25), (END,), (IO, S2))
     found = measure(whole, [request, clean], np.arange(PROMPTS))

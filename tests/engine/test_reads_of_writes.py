@@ -20,7 +20,7 @@ from circuitdsl.engine.terms import patched_terms
 from circuitdsl.measurements.attribution import AttributionRequest
 from circuitdsl.measurements.copying import CopyingRequest
 from circuitdsl.measurements.head_score import ScoreRequest
-from circuitdsl.measurements.requests import Condition, EdgeRequest, NodeRequest
+from circuitdsl.measurements.requests import EdgeRequest, NodeRequest, PatchRequest
 from circuitdsl.models.load import load_model
 from circuitdsl.tasks.dataset import Dataset, PromptPair
 from circuitdsl.verify.bench import Bench, bench, random_bench
@@ -205,7 +205,7 @@ def test_attribution_under_a_condition_keeps_the_clean_scale(both: Pair) -> None
             assert found[request].values[i] == pytest.approx(float(by_hand), abs=1e-4)
 
 
-CONDITIONS: list[Condition] = [
+CONDITIONS: list[PatchRequest] = [
     NodeRequest((Site(EMBED, EVERYWHERE),)),
     NodeRequest((Site(Node("mlp", 0), END), Site(Node("head", 2, 0), END)), "zero"),
     EdgeRequest((Edge(Node("head", 0, 0), Input(Node("head", 2, 1), "q"), END),)),
@@ -215,7 +215,7 @@ CONDITIONS: list[Condition] = [
 
 
 @pytest.mark.parametrize("under", CONDITIONS, ids=range(len(CONDITIONS)))
-def test_terms_of_patched_runs_are_those_of_brute_force(both: Pair, under: Condition) -> None:
+def test_terms_of_patched_runs_are_those_of_brute_force(both: Pair, under: PatchRequest) -> None:
     model, pairs = both.bench.model, both.bench.pairs
     nodes = [n for n in (EMBED, *reference.nodes(model)) if n.kind != "logits"]
     found = measure(both.bench, [AttributionRequest((node,), under) for node in nodes], np.arange(5))

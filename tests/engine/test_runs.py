@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from circuitdsl.circuit.changes import Member
+from circuitdsl.circuit.changes import EdgePatch, Member
 from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Edge, Input, Node, Position, Site
 from circuitdsl.engine import reference
 from circuitdsl.engine.experiment import Experiment, PatchError, Readout, resolve
+from circuitdsl.engine.experiments import experiment_of
 from circuitdsl.engine.memory import CHUNK
 from circuitdsl.engine.path_patching import effects
 from circuitdsl.engine.runs import (
@@ -25,7 +26,7 @@ from circuitdsl.engine.runs import (
     run,
     starts,
 )
-from circuitdsl.measurements.edge import EdgeEffect
+from circuitdsl.measurements.requests import patch_request
 from tests.engine.small_models import LENGTH, Case, make_case, neurons
 
 
@@ -131,7 +132,7 @@ def test_prompts_are_grouped_by_length_and_put_back() -> None:
 def test_an_effect_names_its_experiment() -> None:
     edge = Edge(Node("head", 0, 1), Input(Node("head", 1, 0), "q"), Position("END"))
     member = Member(edge.sender, edge.receiver.node, (edge,))
-    one, again = Experiment.of(EdgeEffect((member,))), Experiment.of(EdgeEffect((member, member)))
+    one, again = (experiment_of(patch_request(EdgePatch(members))) for members in ((member,), (member, member)))
     assert one == again and hash(one) == hash(again)
     assert one.positions == {Position("END")}
     assert str(one) == "0.1 -> 1.0.q at END"

@@ -10,7 +10,7 @@ import torch
 
 from circuitdsl.api import loads, make_benches
 from circuitdsl.circuit.nodes import Node
-from circuitdsl.engine.readers.trace import firings
+from circuitdsl.engine.readers.trace import _firings
 from circuitdsl.engine.trace import COVERED, SIDES, NotTraced, Tracer, covering, fired, omega, signal, tracers
 from circuitdsl.models.weights import weights_of
 from circuitdsl.verify.plan import plan
@@ -169,7 +169,7 @@ def test_a_trace_claims_a_share_of_firings(check, bench) -> None:
 
     (planned,) = plan(spec.circuits[0], ModelShape("pocket", 4, 8))
     request = planned.parts[0].request
-    found = [f for f in firings(bench, request) if f]
+    found = [f for f in _firings(bench, request) if f]
     share = np.mean([any(str(sender) == "0.3" for sender, _ in f.senders["source"]) for f in found])
     one, two, silent = report.claims
     assert one.measured.n <= len(found) and one.measured.value == pytest.approx(share, abs=0.25)

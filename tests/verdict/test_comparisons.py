@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from circuitdsl.circuit.changes import EdgePatch
 from circuitdsl.circuit.criteria import Moves, Stronger
-from circuitdsl.measurements.edge import EdgeEffect
 from circuitdsl.verdict.decide import decide
 from circuitdsl.verdict.samples import Sample
 from circuitdsl.verdict.sampling import plan_looks
 
-TEST = Stronger(EdgeEffect(()), "7.9 -> 9.9.q")
+TEST = Stronger(EdgePatch(()), "7.9 -> 9.9.q")
 RISES, FALLS = Moves("rises", 0.0, "rises"), Moves("falls", 0.0, "falls")
 
 
