@@ -41,9 +41,8 @@ from circuitdsl.measurements.requests import Request
 from circuitdsl.models.load import load_model
 from circuitdsl.models.parts import Transformer
 from circuitdsl.verdict.weighing import NULL_PROMPTS
-from circuitdsl.verify import measure as remembered
 from circuitdsl.verify.bench import Bench
-from circuitdsl.verify.measure import measure
+from circuitdsl.verify.measure import measure, measure_anew
 from circuitdsl.verify.plan import plan
 from circuitdsl.verify.store import Store
 
@@ -279,7 +278,7 @@ def _whole_spec(at: Setting) -> Spec | None:
         prepared=first.prepared,
         seconds=first.seconds,
         block_positions=first.work,
-        peak=peak_bytes(at.model.device, lambda: measure(first.bench, first.requests[:40], first.looked)),
+        peak=peak_bytes(at.model.device, lambda: measure_anew(first.bench, first.requests[:40], first.looked)),
         edits=[*edits, *_edited(at, text, NULL_PROMPTS)[1]],
     )
 
@@ -325,8 +324,8 @@ def _verification(at: Setting, text: str, cache: Path, n: int | None) -> Verific
         (bench,) = api.make_benches(circuit, at.model, store).values()
         prepared = at.clock()
         looked = np.arange(len(bench.pairs))[:n]
-        remembered.measure(bench, requests, looked)
-        remembered.measure(bench, nulls, looked[:NULL_PROMPTS])
+        measure(bench, requests, looked)
+        measure(bench, nulls, looked[:NULL_PROMPTS])
     taken = at.clock() - prepared
     return Verification(bench, plans, requests, nulls, looked, prepared - start, taken)
 

@@ -40,8 +40,9 @@ from circuitdsl.engine.experiments import experiment_of
 from circuitdsl.engine.memory import vocabulary_rows
 from circuitdsl.engine.metrics import Scorer
 from circuitdsl.engine.path_patching import effects
-from circuitdsl.engine.positions import indices_of, places_of
-from circuitdsl.engine.readers.attention import attention
+from circuitdsl.engine.positions import indices_of
+from circuitdsl.engine.prompts import Batch
+from circuitdsl.engine.readers import attention
 from circuitdsl.measurements.attention import Attention
 from circuitdsl.measurements.requests import EdgeRequest, NodeRequest, Request
 from circuitdsl.models.load import load_model
@@ -153,11 +154,11 @@ def population(model: Transformer, task: str, prompts: int) -> dict[str, np.ndar
     for _, part in parts_of(first, np.arange(prompts), twice=True):
         runs = _runs(first, part, False, (), 2 * model.n_layers)
         readout = every_metric(scorers, torch.as_tensor(part), vocabulary_rows(model, None))
-        found = effects(model, runs, experiments, places_of(first, patched, part), readout)
+        found = effects(model, runs, experiments, first.places(patched, part), readout)
         values[:, :, part] = found.permute(2, 0, 1).cpu().numpy()
-        seen = attention(first, runs, watched, part)
+        seen = attention.read(Batch(first, runs, part), watched)
         for i, request in enumerate(watched):
-            looked[i, part] = seen[request]
+            looked[i, part] = seen[request].values
         done += len(part)
         seconds = time.perf_counter() - start
         print(

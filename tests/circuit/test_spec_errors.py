@@ -79,7 +79,7 @@ def test_every_documented_example_gives_its_code(code: Any, resolved: Callable[.
 
 
 def test_every_code_in_the_sources_is_documented() -> None:
-    folders = (SOURCES / "language", SOURCES / "circuit")
+    folders = (SOURCES / "language", SOURCES / "circuit", SOURCES / "measurements")
     sources = "".join(path.read_text(encoding="utf-8") for folder in folders for path in folder.glob("*.py"))
     used = set(re.findall(r'"([EWN]\d\d\d)"', sources))
     assert used == set(codes())

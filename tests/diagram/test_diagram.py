@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from circuitdsl.circuit.changes import Member
+from circuitdsl.circuit.changes import EdgePatch, Member
 from circuitdsl.circuit.claims import Circuit, Claim, Group, ModelUse, TaskUse
 from circuitdsl.circuit.criteria import Matters, Negligible, Signed
 from circuitdsl.circuit.metric import Metric
@@ -77,7 +77,7 @@ def claim(number: int, text: str, groups: dict[str, Group], via: bool = False) -
         10 + number,
         text,
         "edge",
-        EdgeEffect(tuple(members), via, sender=sender, receiver=receiver),
+        EdgeEffect(EdgePatch(tuple(members), via, sender=sender, receiver=receiver)),
         (tests.get(test, Matters()),),
         text.startswith("each "),
         0.01,
@@ -303,7 +303,7 @@ def test_the_boxes_of_an_edge_are_those_of_its_position() -> None:
 
 def joined(senders: str, receivers: str, at: str) -> EdgeEffect:
     pairs = itertools.product(map(node, senders.split()), map(node, receivers.split()))
-    return EdgeEffect(tuple(Member(s, r, (Edge(s, Input(r, "in"), position(at)),)) for s, r in pairs), False)
+    return EdgeEffect(EdgePatch(tuple(Member(s, r, (Edge(s, Input(r, "in"), position(at)),)) for s, r in pairs)))
 
 
 def test_claims_about_the_same_edge_are_one_arrow() -> None:

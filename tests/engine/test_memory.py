@@ -18,9 +18,9 @@ from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Edge, Input, Node, Posi
 from circuitdsl.engine import circuit_alone as subgraph
 from circuitdsl.engine import memory, runs
 from circuitdsl.errors import UserError
-from circuitdsl.measurements.attribution import AttributionRequest
-from circuitdsl.measurements.behaviour import BehaviourRequest
-from circuitdsl.measurements.head_score import ScoreRequest
+from circuitdsl.measurements.attribution import Attribution
+from circuitdsl.measurements.behaviour import Behaviour
+from circuitdsl.measurements.head_score import HeadScore
 from circuitdsl.measurements.requests import ChangedRequest, EdgeRequest, NodeRequest, Request, Subgraph
 from circuitdsl.measurements.trace import TraceRequest
 from circuitdsl.models.parts import Transformer
@@ -42,8 +42,8 @@ WHOLE: tuple[Request, ...] = (
     Subgraph("nodes", sites=frozenset([Site(H06, END), Site(H25, END)]), mlps=True, ablate="mean"),
     Subgraph("edges", edges=frozenset([Edge(H06, Input(H25, "q"), END)])),
     Subgraph("edges", edges=frozenset([Edge(H06, Input(H25, "q"), END)]), mlps=True, inverted=True),
-    ChangedRequest(BehaviourRequest(Metric()), Intervention("less", "", (Scale((H06,), 0.5),))),
-    ChangedRequest(AttributionRequest((H25,)), Intervention("look", "", (SetAttention((H25,), (END,), (IO,), 1.0),))),
+    ChangedRequest(Behaviour(Metric()), Intervention("less", "", (Scale((H06,), 0.5),))),
+    ChangedRequest(Attribution((H25,)), Intervention("look", "", (SetAttention((H25,), (END,), (IO,), 1.0),))),
     TraceRequest(H25, (END,), (IO,), H06, "source"),
 )
 ALL = np.arange(24)
@@ -83,7 +83,7 @@ def test_a_small_allowance_changes_no_number(ioi: Bench, pocket: Transformer, me
 
 
 def test_attention_on_random_tokens_takes_as_little(pocket: Transformer) -> None:
-    request = ScoreRequest("induction", (H06,))
+    request = HeadScore("induction", (H06,))
     whole, small = (random_bench(pocket, limit) for limit in (None, 10**7))
     assert measure(small, [request], ALL)[request].values == pytest.approx(
         measure(whole, [request], ALL)[request].values, abs=1e-6
@@ -157,7 +157,7 @@ from circuitdsl.circuit.metric import Metric
 from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Edge, Input, Node, Position, Site
 from circuitdsl.verify.bench import bench
 from circuitdsl.verify.measure import measure
-from circuitdsl.measurements.behaviour import BehaviourRequest
+from circuitdsl.measurements.behaviour import Behaviour
 from circuitdsl.measurements.requests import ChangedRequest, EdgeRequest, NodeRequest
 from circuitdsl.measurements.requests import Subgraph
 from circuitdsl.models.load import load_model
@@ -180,7 +180,7 @@ requests += [EdgeRequest((Edge(Node("head", 3, i), Input(LOGITS, "in"), END),), 
 requests += [NodeRequest((Site(Node("head", 11, 1), END),), direction="denoise")]
 requests += [Subgraph("edges", edges=frozenset(Edge(Node("head", 5, 0), queries[i], END) for i in range(n)), mlps=True)
              for n in range(1, 4)]
-requests += [ChangedRequest(BehaviourRequest(Metric()), Intervention("x", "", (Scale((Node("head", 3, 1),), 0.5),)))]
+requests += [ChangedRequest(Behaviour(Metric()), Intervention("x", "", (Scale((Node("head", 3, 1),), 0.5),)))]
 limit = int(sys.argv[3]) if len(sys.argv) > 3 else None
 
 def work():

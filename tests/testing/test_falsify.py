@@ -13,10 +13,11 @@ import pytest
 from circuitdsl import cli
 from circuitdsl.api import loads
 from circuitdsl.errors import UserError
+from circuitdsl.measurements.property import property_of
 from circuitdsl.tasks.dataset import sample
 from circuitdsl.tasks.ioi import NAMES, TEMPLATES
 from circuitdsl.tasks.registry import TASKS
-from circuitdsl.testing.falsify import falsify, property_of
+from circuitdsl.testing.falsify import falsify
 
 SPEC = """circuit t
 model "pocket"

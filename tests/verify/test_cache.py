@@ -21,9 +21,9 @@ from circuitdsl.tasks import dataset
 from circuitdsl.tasks.dataset import PromptPair, sample
 from circuitdsl.tasks.registry import TASKS
 from circuitdsl.verify import cache as memory_module
-from circuitdsl.verify import measure as remembered
 from circuitdsl.verify.bench import bench as make_bench
 from circuitdsl.verify.cache import _machine, memory, model_digest
+from circuitdsl.verify.measure import measure
 from circuitdsl.verify.store import Numbers, Store, default_path, digest
 from circuitdsl.verify.verify import Options, verify
 
@@ -232,7 +232,7 @@ def test_a_number_depends_on_the_model_the_machine_and_the_code(pocket, monkeypa
     assert _machine(pocket) != machine
     code = memory_module._code()
     memory_module._code.cache_clear()
-    monkeypatch.setattr(memory_module, "_CODE", ("measure", "models"))
+    monkeypatch.setattr(memory_module, "_CODE", ("measurements", "models"))
     assert memory_module._code() != code
     memory_module._code.cache_clear()
 
@@ -257,8 +257,8 @@ def test_that_a_patch_changed_nothing_is_remembered(pocket, pocket_tokens, path:
     for _ in range(2):
         with Store(path) as store:
             one = make_bench(pocket, data, Metric(), store=store)
-            found.append(remembered.measure(one, [EDGE], np.arange(8))[EDGE])
-            assert one.memory.found == (8 if len(found) == 2 else 0)
+            found.append(measure(one, [EDGE], np.arange(8))[EDGE])
+            assert one.cache.found == (8 if len(found) == 2 else 0)
     assert not any(series.changed.any() for series in found)
 
 

@@ -42,7 +42,7 @@ def ready(pocket):
     return circuit, make_benches(circuit, pocket)
 
 
-def stopped(monkeypatch, after: int, of: object = verification, name: str = "_weigh") -> None:
+def stopped(monkeypatch, after: int, of: object = verification, name: str = "weigh_plan") -> None:
     """Ctrl-C arrives when a function has been called so many times."""
     calls, original = iter(range(after)), getattr(of, name)
 
