@@ -105,7 +105,7 @@ def test_knocked_out_nodes_are_not_their_own_null(size: int) -> None:
 
 def test_nulls_do_not_depend_on_the_hash_seed() -> None:
     code = (
-        "from tests.measure.test_nulls import *\n"
+        "from tests.measurements.test_nulls import *\n"
         "mixed = group(edge('0.1', '2.1', 'q', END), Edge(Node('mlp', 0), Input(head('2.1'), 'q'), END))\n"
         "print([str(e) for r in null_of(mixed) for e in r.edges])"
     )
