@@ -88,10 +88,8 @@ def row_of(statement: s.Statement) -> Row:
             return Row("group", (kind, name.text, f"= {written(members)}", joined(*places), more))
         case s.EdgeClaim(each=each, edge=edge, claim=claim, on=on, citation=citation):
             first = joined("each" if each else "", edge.sender)
-            where = written(edge.at), written(edge.protocol)
-            return Row(
-                "edge", (first, f"-> {written(edge.receiver)}", *where, _claim(claim), _on(on)), quoted(citation)
-            )
+            rest = f"-> {written(edge.receiver)}", written(edge.at), written(edge.protocol)
+            return Row("edge", (first, *rest, _claim(claim), _on(on)), quoted(citation))
         case s.Expect(measurement=measurement, relation=relation, claim=claim, on=on, citation=citation):
             cells = (f"expect {written(measurement)}", written(relation) or _claim(claim), _on(on))
             return Row("expect", cells, quoted(citation), measurement.name.text)
