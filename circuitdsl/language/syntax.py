@@ -70,9 +70,7 @@ class Number(Syntax):
 Value = Word | Text | Number
 
 
-class Option(Syntax):
-    """`key = value`"""
-
+class Option(Syntax):  # key = value
     key: Word
     value: Value
 
@@ -95,9 +93,7 @@ class Mlp(Syntax):
     index: int | None = None
 
 
-class Special(Syntax):
-    """`embed`, `logits` or `self`."""
-
+class Special(Syntax):  # embed, logits or self
     name: str
 
 
@@ -127,9 +123,7 @@ class WithPort(Syntax):
     port: Word
 
 
-class Brackets(Syntax):
-    """`( … )`"""
-
+class Brackets(Syntax):  # ( … )
     inner: Set
 
 
@@ -146,30 +140,22 @@ class Place(Syntax):
     offset: int = 0
 
 
-class At(Syntax):
-    """`at S1, S2`"""
-
+class At(Syntax):  # at S1, S2
     places: tuple[Place, ...]
 
 
-class Protocol(Syntax):
-    """`via mlps` or `direct`."""
-
+class Protocol(Syntax):  # via mlps or direct
     via_mlps: bool
 
 
-class Edge(Syntax):
-    """`SENDER -> RECEIVER[.q] [at POS] [via mlps]`"""
-
+class Edge(Syntax):  # SENDER -> RECEIVER[.q] [at POS] [via mlps]
     sender: Set
     receiver: Set
     at: At | None = None
     protocol: Protocol | None = None
 
 
-class PlaceArrow(Syntax):
-    """`END -> IO`"""
-
+class PlaceArrow(Syntax):  # END -> IO
     source: Place
     target: Place
 
@@ -177,16 +163,12 @@ class PlaceArrow(Syntax):
 # --- relations and claims -------------------------------------------------------------------------
 
 
-class Compared(Syntax):
-    """`>= 40%`"""
-
+class Compared(Syntax):  # >= 40%
     relation: str
     bound: Number
 
 
-class Between(Syntax):
-    """`in [-30%, 5%]`"""
-
+class Between(Syntax):  # in [-30%, 5%]
     low: Number
     high: Number
 
@@ -195,9 +177,7 @@ class AboveChance(Syntax):
     """`above chance`"""
 
 
-class Change(Syntax):
-    """`rises`, `falls`, `rises by >= 10 points`"""
-
+class Change(Syntax):  # rises, falls, rises by >= 10 points
     direction: str
     by: Compared | None = None
 
@@ -209,22 +189,16 @@ class Agree(Syntax):
 Relation = Compared | Between | AboveChance | Change | Agree
 
 
-class PlainClaim(Syntax):
-    """`matters`, `negligible`, `lowers` or `raises`."""
-
+class PlainClaim(Syntax):  # matters, negligible, lowers or raises
     word: str
 
 
-class Bound(Syntax):
-    """`effect <= -20%`, `delta in [-1, 0]`"""
-
+class Bound(Syntax):  # effect <= -20%, delta in [-1, 0]
     quantity: str
     relation: Relation
 
 
-class Stronger(Syntax):
-    """`stronger than 7.9 -> 9.9.q`"""
-
+class Stronger(Syntax):  # stronger than 7.9 -> 9.9.q
     edge: Edge
 
 
@@ -255,9 +229,7 @@ class Circuit(Syntax):
     title: Text | None = None
 
 
-class Info(Syntax):
-    """`source`, `note` or `license`."""
-
+class Info(Syntax):  # source, note or license
     kind: str
     text: Text
 
