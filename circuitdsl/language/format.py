@@ -110,7 +110,7 @@ def _section(statement: s.Statement, row: Row | None) -> str:
         return "circuit"
     if hasattr(statement, "block"):
         return "block"
-    return row.table.partition(" ")[0] if row else ""
+    return row.table if row else ""
 
 
 # --- with the comments of its text ----------------------------------------------------------------

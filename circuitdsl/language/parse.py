@@ -21,7 +21,7 @@ from lark.lexer import Lexer
 from circuitdsl.language import syntax as s
 from circuitdsl.language.blocks import attach
 from circuitdsl.language.builder import Builder
-from circuitdsl.language.diagnostics import START, Diagnostic, Sink, Span, ordered, suggest
+from circuitdsl.language.diagnostics import START, Diagnostic, Sink, did_you_mean, ordered, suggest
 from circuitdsl.language.lexer import KEYWORDS, STATEMENTS, LogicalLine, logical_lines, span_of, tokens_text
 from circuitdsl.language.shapes import Shapes
 from circuitdsl.language.source import read_source
@@ -79,17 +79,17 @@ def parse(text: str, path: str = "") -> tuple[s.File, tuple[Diagnostic, ...]]:
     text = text.removeprefix("\ufeff")
     lines, comments = logical_lines(text, sink)
     statements = [(line.indent, _statement(line, sink)) for line in lines]
+    refused = [node.name for _, node in statements if isinstance(node, s.Group) and _is_reserved(node.name.text)]
     if not statements and not sink.found:
         sink.error("E004", "the file holds no statement", START, 'a spec begins with a line such as: circuit ioi "…"')
     file = s.File(path, attach(statements, sink), tuple(comments), text)
-    return file, ordered(_without_echoes(sink.found, lines))
+    return file, ordered(_without_echoes(sink.found, lines, refused))
 
 
-def _without_echoes(found: list[Diagnostic], lines: list[LogicalLine]) -> list[Diagnostic]:
+def _without_echoes(found: list[Diagnostic], lines: list[LogicalLine], refused: list[s.Word]) -> list[Diagnostic]:
     """A group with a reserved name is refused where it is defined, and not again wherever it is used."""
-    refusals = [d for d in found if d.code == "E021" and "cannot name a group" in d.message]
-    refused, defined = {d.message.split("'")[1] for d in refusals}, {d.span.line for d in refusals}
-    using = [line.span for line in lines if refused & {str(token) for token in line.tokens}]
+    names, defined = {name.text for name in refused}, {name.span.line for name in refused}
+    using = [line.span for line in lines if names & {str(token) for token in line.tokens}]
     echoes = {n for span in using for n in range(span.line, span.end_line + 1)} - defined
     return [d for d in found if not (d.span.line in echoes and d.code in _ECHOED)]
 
@@ -122,6 +122,7 @@ def _text(tokens: list[Token]) -> str:
     return "".join(tokens_text(tokens))
 
 
+#: the first token of statements whose last string is a title, and those that define a name
 _TITLED = frozenset({"PROPERTY", "ROLE", "INTERVENTION"})
 _NAMED = frozenset({"circuit", "task", "heads", "mlps", "nodes", "role", "intervention"})
 
@@ -184,14 +185,13 @@ def _check_name(node: s.Syntax, sink: Sink) -> None:
             what = "task"
         case _:
             return
-    reserved = name.text in KEYWORDS or re.fullmatch(r"m[0-9]+", name.text)
-    if reserved:
+    if _is_reserved(name.text):
         sink.error("E021", f"'{name.text}' is reserved and cannot name a {what}", name.span, f"try '{name.text}_'")
     elif not _NAME.fullmatch(name.text):
-        _refuse_letters(name, what, name.span, sink)
+        lower = name.text.lower().strip("_")
+        guess = did_you_mean(lower if _NAME.fullmatch(lower) and lower not in KEYWORDS else None)
+        sink.error("E022", f"a {what}'s name is written in small letters, digits and '_'{guess}", name.span)
 
 
-def _refuse_letters(name: s.Word, what: str, span: Span, sink: Sink) -> None:
-    lower = name.text.lower().strip("_")
-    guess = f"; did you mean '{lower}'?" if _NAME.fullmatch(lower) and lower not in KEYWORDS else ""
-    sink.error("E022", f"a {what}'s name is written in small letters, digits and '_'{guess}", span)
+def _is_reserved(name: str) -> bool:
+    return name in KEYWORDS or re.fullmatch(r"m[0-9]+", name) is not None

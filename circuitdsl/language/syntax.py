@@ -8,33 +8,35 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from functools import cache
+from typing import dataclass_transform
 
 from circuitdsl.language.diagnostics import Span
 from circuitdsl.language.lexer import Comment
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass_transform(frozen_default=True, field_specifiers=(field,))
+@dataclass(frozen=True)
 class Syntax:
-    """Any piece of syntax."""
+    """Any piece of syntax. Every class below it is a frozen dataclass."""
 
     span: Span = field(compare=False)
 
+    def __init_subclass__(cls) -> None:
+        dataclass(frozen=True)(cls)
 
-@dataclass(frozen=True, slots=True)
+
 class Line(Syntax):
     """A statement that is quoted in reports: `text` has it with single blanks, without its citation."""
 
     text: str = field(default="", compare=False, kw_only=True)
 
 
-@dataclass(frozen=True, slots=True)
 class Cited(Line):
     """A statement that may end with a citation."""
 
     citation: Text | None = field(default=None, kw_only=True)
 
 
-@dataclass(frozen=True, slots=True)
 class Header(Line):
     """A statement with a block of others below it."""
 
@@ -44,21 +46,18 @@ class Header(Line):
 # --- words, numbers, options ----------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
 class Word(Syntax):
     """A bare word: a name where it is defined, an option's key or value."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
 class Text(Syntax):
     """A quoted string, without its quotes."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
 class Number(Syntax):
     """A number with the unit it was written with; `text` is as it was written."""
 
@@ -71,10 +70,7 @@ class Number(Syntax):
 Value = Word | Text | Number
 
 
-@dataclass(frozen=True, slots=True)
-class Option(Syntax):
-    """`key = value`"""
-
+class Option(Syntax):  # key = value
     key: Word
     value: Value
 
@@ -82,7 +78,6 @@ class Option(Syntax):
 # --- nodes and sets -------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
 class Head(Syntax):
     """`9.9`, or its singular component `9.9[2]`. A pair, never a decimal number: `0.1` and `0.10` differ."""
 
@@ -91,7 +86,6 @@ class Head(Syntax):
     index: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
 class Mlp(Syntax):
     """`m9`, or its neuron `m9[1024]`."""
 
@@ -99,28 +93,22 @@ class Mlp(Syntax):
     index: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Special(Syntax):
-    """`embed`, `logits` or `self`."""
-
+class Special(Syntax):  # embed, logits or self
     name: str
 
 
-@dataclass(frozen=True, slots=True)
 class GroupRef(Syntax):
     """A group by its name."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
 class Items(Syntax):
     """A plain list: `9.6 9.9`."""
 
     members: tuple[Set, ...]
 
 
-@dataclass(frozen=True, slots=True)
 class Sum(Syntax):
     """`a + b - c`, read from the left: `signs[i]` stands before `operands[i]`."""
 
@@ -128,7 +116,6 @@ class Sum(Syntax):
     operands: tuple[Set, ...]
 
 
-@dataclass(frozen=True, slots=True)
 class WithPort(Syntax):
     """`9.9.q`: an input of the nodes inside."""
 
@@ -136,10 +123,7 @@ class WithPort(Syntax):
     port: Word
 
 
-@dataclass(frozen=True, slots=True)
-class Brackets(Syntax):
-    """`( … )`"""
-
+class Brackets(Syntax):  # ( … )
     inner: Set
 
 
@@ -149,7 +133,6 @@ Set = Head | Mlp | Special | GroupRef | Items | Sum | WithPort | Brackets
 # --- positions and edges --------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
 class Place(Syntax):
     """A position, `S1+1`, or `*`."""
 
@@ -157,34 +140,22 @@ class Place(Syntax):
     offset: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class At(Syntax):
-    """`at S1, S2`"""
-
+class At(Syntax):  # at S1, S2
     places: tuple[Place, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Protocol(Syntax):
-    """`via mlps` or `direct`."""
-
+class Protocol(Syntax):  # via mlps or direct
     via_mlps: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Edge(Syntax):
-    """`SENDER -> RECEIVER[.q] [at POS] [via mlps]`"""
-
+class Edge(Syntax):  # SENDER -> RECEIVER[.q] [at POS] [via mlps]
     sender: Set
     receiver: Set
     at: At | None = None
     protocol: Protocol | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class PlaceArrow(Syntax):
-    """`END -> IO`"""
-
+class PlaceArrow(Syntax):  # END -> IO
     source: Place
     target: Place
 
@@ -192,36 +163,25 @@ class PlaceArrow(Syntax):
 # --- relations and claims -------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Compared(Syntax):
-    """`>= 40%`"""
-
+class Compared(Syntax):  # >= 40%
     relation: str
     bound: Number
 
 
-@dataclass(frozen=True, slots=True)
-class Between(Syntax):
-    """`in [-30%, 5%]`"""
-
+class Between(Syntax):  # in [-30%, 5%]
     low: Number
     high: Number
 
 
-@dataclass(frozen=True, slots=True)
 class AboveChance(Syntax):
     """`above chance`"""
 
 
-@dataclass(frozen=True, slots=True)
-class Change(Syntax):
-    """`rises`, `falls`, `rises by >= 10 points`"""
-
+class Change(Syntax):  # rises, falls, rises by >= 10 points
     direction: str
     by: Compared | None = None
 
 
-@dataclass(frozen=True, slots=True)
 class Agree(Syntax):
     """`agree`, as in `roles agree`"""
 
@@ -229,25 +189,16 @@ class Agree(Syntax):
 Relation = Compared | Between | AboveChance | Change | Agree
 
 
-@dataclass(frozen=True, slots=True)
-class PlainClaim(Syntax):
-    """`matters`, `negligible`, `lowers` or `raises`."""
-
+class PlainClaim(Syntax):  # matters, negligible, lowers or raises
     word: str
 
 
-@dataclass(frozen=True, slots=True)
-class Bound(Syntax):
-    """`effect <= -20%`, `delta in [-1, 0]`"""
-
+class Bound(Syntax):  # effect <= -20%, delta in [-1, 0]
     quantity: str
     relation: Relation
 
 
-@dataclass(frozen=True, slots=True)
-class Stronger(Syntax):
-    """`stronger than 7.9 -> 9.9.q`"""
-
+class Stronger(Syntax):  # stronger than 7.9 -> 9.9.q
     edge: Edge
 
 
@@ -255,7 +206,6 @@ ClaimPart = PlainClaim | Bound | Stronger
 Argument = Option | Edge | Place | PlaceArrow | Text | Set
 
 
-@dataclass(frozen=True, slots=True)
 class Measurement(Syntax):
     """`attention(mover, END -> IO)`, or `accuracy`, which has no arguments."""
 
@@ -263,7 +213,6 @@ class Measurement(Syntax):
     arguments: tuple[Argument, ...]
 
 
-@dataclass(frozen=True, slots=True)
 class Composition(Syntax):
     """`composition rank <= 3`: what a channel claims."""
 
@@ -275,32 +224,25 @@ class Composition(Syntax):
 # --- statements -----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
 class Circuit(Syntax):
     name: Word
     title: Text | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Info(Syntax):
-    """`source`, `note` or `license`."""
-
+class Info(Syntax):  # source, note or license
     kind: str
     text: Text
 
 
-@dataclass(frozen=True, slots=True)
 class Language(Syntax):
     version: int
 
 
-@dataclass(frozen=True, slots=True)
 class Model(Syntax):
     name: Text
     options: tuple[Option, ...]
 
 
-@dataclass(frozen=True, slots=True)
 class Task(Syntax):
     """`task NAME = GENERATOR(…)`; without a name of its own, `name` is None."""
 
@@ -309,25 +251,21 @@ class Task(Syntax):
     arguments: tuple[Option | Value, ...]
 
 
-@dataclass(frozen=True, slots=True)
 class Metric(Syntax):
     name: Word
     arguments: tuple[Option | Value, ...]
 
 
-@dataclass(frozen=True, slots=True)
 class Margin(Syntax):
     value: Number
 
 
-@dataclass(frozen=True, slots=True)
 class ProtocolLine(Syntax):
     """`edges via mlps`, for every edge below."""
 
     protocol: Protocol
 
 
-@dataclass(frozen=True, slots=True)
 class Group(Syntax):
     """`heads NAME = …`; `at`, `roles` and `outside` in any order (a second one is refused later)."""
 
@@ -339,7 +277,6 @@ class Group(Syntax):
     outside: bool
 
 
-@dataclass(frozen=True, slots=True)
 class EdgeClaim(Cited):
     each: bool
     edge: Edge
@@ -347,7 +284,6 @@ class EdgeClaim(Cited):
     on: Word | None
 
 
-@dataclass(frozen=True, slots=True)
 class Expect(Cited):
     measurement: Measurement
     relation: Relation | None
@@ -355,7 +291,6 @@ class Expect(Cited):
     on: Word | None
 
 
-@dataclass(frozen=True, slots=True)
 class Channel(Cited):
     each: bool
     sender: Set
@@ -363,7 +298,6 @@ class Channel(Cited):
     claim: tuple[Composition, ...]
 
 
-@dataclass(frozen=True, slots=True)
 class Trace(Cited):
     nodes: Set
     source: tuple[Place, ...]
@@ -372,30 +306,25 @@ class Trace(Cited):
     at: At | None
 
 
-@dataclass(frozen=True, slots=True)
 class Use(Syntax):
     path: Text
 
 
-@dataclass(frozen=True, slots=True)
 class SetAttention(Line):
     measurement: Measurement
     value: Number | Word
 
 
-@dataclass(frozen=True, slots=True)
 class Scale(Line):
     nodes: Set
     factor: Number
 
 
-@dataclass(frozen=True, slots=True)
 class Replace(Line):
     nodes: Set
     value: Word
 
 
-@dataclass(frozen=True, slots=True)
 class ProjectOut(Line):
     nodes: Set
 
@@ -403,42 +332,35 @@ class ProjectOut(Line):
 # --- blocks ---------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
 class WhenPatched(Header):
     edge: Edge
 
 
-@dataclass(frozen=True, slots=True)
 class WhenKnockedOut(Header):
     nodes: Set
 
 
-@dataclass(frozen=True, slots=True)
 class Role(Header):
     name: Word
     title: Text | None = None
 
 
-@dataclass(frozen=True, slots=True)
 class Intervention(Header):
     name: Word
     title: Text | None = None
 
 
-@dataclass(frozen=True, slots=True)
 class Property(Header):
     title: Text
     share: Number | None = None
     of: Word | None = None
 
 
-@dataclass(frozen=True, slots=True)
 class Compare(Header):
     first: Word
     second: Word
 
 
-@dataclass(frozen=True, slots=True)
 class Broken(Syntax):
     """A statement that could not be read. It was reported; what it would have defined still counts as defined."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
@@ -385,6 +384,14 @@ def exit_status(reports: Iterable[Report], allow_undecided: bool = False) -> int
     return 1 if found["undecided"] and not allow_undecided else 0
 
 
+def with_headers(claims: Iterable[ClaimResult]) -> Iterator[tuple[ClaimResult, str]]:
+    """Each claim with the header of its block, where it is the first of that block; or else with an empty text."""
+    before: int | None = None
+    for claim in claims:
+        yield claim, (claim.block or "") if claim.block_line != before else ""
+        before = claim.block_line
+
+
 def until_interrupted(reports: Iterable[Report]) -> Iterator[Report]:
     """Reports up to the first that was interrupted: who stops one does not want the next to begin."""
     for report in reports:
@@ -401,20 +408,18 @@ def write_whole(path: Path, text: str | bytes) -> None:
         UserError: the folder is missing or cannot be written.
     """
     data = text.encode() if isinstance(text, str) else text
-    name = ""
+    beside: Path | None = None
     try:
         if path.exists() and not path.is_file():
             path.write_bytes(data)
             return
         path = path.resolve()
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-        os.chmod(name, 0o666 & ~_umask())
-        os.replace(name, path)
+        beside = path.with_name(f".{path.name}.{os.getpid()}")
+        beside.write_bytes(data)
+        beside.replace(path)
     except OSError as error:
-        if name:
-            Path(name).unlink(missing_ok=True)
+        if beside:
+            beside.unlink(missing_ok=True)
         raise UserError(f"cannot write {path}: {error.strerror}", hint="is the folder there, and writable?") from None
 
 
@@ -437,12 +442,6 @@ def ascii_reason(reason: str) -> str:
 def schema() -> dict[str, Any]:
     """The JSON Schema of a report."""
     return json.loads((Path(__file__).parent / "schema.json").read_text())
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _plain(value: Any) -> Any:
