@@ -91,10 +91,15 @@ class Changes(Edits):
     changed: Bool[Tensor, " n"]
 
     def attend(self, layer: int, attn: Attention, q: Tensor, k: Tensor, v: Tensor, rows: Rows) -> Tensor:
-        heads = {node for verb in self.intervention.verbs for node in nodes_of(verb) if node.layer == layer}
-        if any(isinstance(verb, SetAttention) and heads & set(verb.heads) for verb in self.intervention.verbs):
-            return self._attend_by_hand(layer, attn, q, k, v, rows)
-        return attend(attn, q, k, v)
+        heads = [Node("head", layer, h) for h in range(attn.n_heads)]
+        if not any(isinstance(verb, SetAttention) and set(heads) & set(verb.heads) for verb in self.intervention.verbs):
+            return attend(attn, q, k, v)
+        found = []
+        for h, head in enumerate(heads):
+            before = pattern_of(attn, q[:, h], k[:, h // attn.group])
+            pattern = self._noted(before, self.set_pattern(head, before, rows), rows)
+            found.append(pattern.to(v.dtype) @ v[:, h // attn.group])
+        return torch.stack(found, dim=2)
 
     def heads(self, layer: int, z: Tensor, rows: Rows) -> Tensor:
         return torch.stack([self._written(Node("head", layer, h), z[:, :, h], rows) for h in range(z.shape[2])], dim=2)
@@ -111,14 +116,6 @@ class Changes(Edits):
                 hidden = self.model.blocks[head.layer].attn.hidden(length, length, pattern.device)
                 pattern = with_mass(pattern, source, target, verb.mass, hidden)
         return pattern
-
-    def _attend_by_hand(self, layer: int, attn: Attention, q: Tensor, k: Tensor, v: Tensor, rows: Rows) -> Tensor:
-        found = []
-        for h in range(attn.n_heads):
-            before = pattern_of(attn, q[:, h], k[:, h // attn.group])
-            pattern = self._noted(before, self.set_pattern(Node("head", layer, h), before, rows), rows)
-            found.append(pattern.to(v.dtype) @ v[:, h // attn.group])
-        return torch.stack(found, dim=2)
 
     def _written(self, node: Node, value: Float[Tensor, "m T _"], rows: Rows) -> Float[Tensor, "m T _"]:
         """The value of a head or MLP after all verbs that change it, in their order."""
