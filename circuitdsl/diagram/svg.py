@@ -7,13 +7,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from circuitdsl.diagram import palette
+from circuitdsl.diagram.collect import measured_in, pairs
 from circuitdsl.diagram.elements import Pen, Span, block, document, group, line, path
 from circuitdsl.diagram.geometry import Curve, Rect, bounds, polyline
 from circuitdsl.diagram.labels import sign
-from circuitdsl.diagram.model import Arrow, Box, Drawing, Row, scaled
+from circuitdsl.diagram.model import Arrow, Box, Drawing, scaled
 from circuitdsl.diagram.page import OUTSIDE, Page, PlacedArrow, lay_out
 from circuitdsl.diagram.text import width, wrap
-from circuitdsl.report.numbers import percent
+from circuitdsl.report import numbers
 from circuitdsl.report.report import Verdict
 
 _PAD = 18.0
@@ -67,27 +68,22 @@ def _packed(facts: Iterable[str], size: float, room: float) -> list[str]:
 
 def _unmet(drawing: Drawing, room: float) -> tuple[list[str], float]:
     """The claims that no arrow shows and that do not hold, each with its figure; and the height of all."""
-    rows = [(row.verdict, row) for row in drawing.rows if not row.edge and row.verdict not in (None, "holds")]
-    tasks = len({row.task for row in drawing.rows if row.task}) > 1
+    unmet = [result for result in drawing.results if result.kind != "edge" and result.verdict != "holds"]
     elements: list[str] = []
     y = 20.0
-    for verdict, row in rows[:_MOST]:
-        assert verdict
-        elements += sign(verdict, (6, y))
-        for words in wrap(_words_of(row, tasks), 12, room - 20):
+    for result in unmet[:_MOST]:
+        elements += sign(result.verdict, (6, y))
+        where = f" ({result.task})" if drawing.several_tasks and result.task else ""
+        said = f"{result.block}: {result.text}" if result.block else result.text
+        figure = numbers.figure(measured_in(result), result.text)
+        for words in wrap(f"{said}{where}: {figure or result.reason or result.verdict}", 12, room - 20):
             elements.append(line(20, y, Span(words, 12, palette.SOFT)))
             y += 16
         y += 3
-    if len(rows) > _MOST:
-        elements.append(line(20, y, Span(f"and {len(rows) - _MOST} more", 12, palette.SOFT)))
+    if len(unmet) > _MOST:
+        elements.append(line(20, y, Span(f"and {len(unmet) - _MOST} more", 12, palette.SOFT)))
         y += 19
     return elements, y
-
-
-def _words_of(row: Row, tasks: bool) -> str:
-    where = f" ({row.task})" if tasks and row.task else ""
-    said = f"{row.block}: {row.text}" if row.block else row.text
-    return f"{said}{where}: {row.figure or row.reason or row.verdict}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +118,7 @@ def _legend(drawing: Drawing, room: float) -> tuple[list[str], float]:
 
 
 def _items(drawing: Drawing) -> Iterator[_Item]:
-    for tone in drawing.tones:
+    for tone in palette.tones(drawing):
         verdict = tone if tone in ("holds", "fails", "undecided", "error") else None
         yield _Item(palette.MEANINGS[tone], Pen(stroke=palette.TONES[tone], width=2.2), verdict)
     faint = [arrow for arrow in drawing.arrows if arrow.negligible]
@@ -205,7 +201,7 @@ def _story(arrow: Arrow) -> str:
     lines = [f"{said.text}  (line {said.line})" for said in arrow.claims]
     if arrow.finding:
         lines += arrow.finding.reasons
-        lines += [f"{m.text}: {percent(m.effect)}" for m in arrow.finding.members if m.effect is not None]
+        lines += [f"{pair}: {effect}" for pair, effect in pairs(arrow.finding.members)]
     return "\n".join(lines)
 
 

@@ -315,7 +315,7 @@ def test_a_group_in_another_draws_no_head_twice_and_moves_no_arrow() -> None:
     asked = draw(replace(IOI, groups=(*IOI.groups, *again), claims=tuple(claims)))
     assert named(asked) == [
         "9.9 -> wide q",
-        "mover without 10.0 -> logits  without 10.0, jointly",
+        "mover without 10.0 -> logits without 10.0, jointly",
         "wide -> logits jointly",
     ]
 
