@@ -16,7 +16,7 @@ from circuitdsl.circuit.membership import membership
 from circuitdsl.circuit.nodes import Position
 from circuitdsl.circuit.scope import Scope
 from circuitdsl.language import syntax as s
-from circuitdsl.language.written import measurement as written
+from circuitdsl.language.written import written
 
 
 class Claims:

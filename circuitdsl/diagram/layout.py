@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from circuitdsl.diagram.geometry import Curve, Point, Rect, flowing, spread_within, straight
+from circuitdsl.diagram.geometry import Curve, Point, Rect, flowing, spread, straight
 
 LANE, CLEAR, GAP = 15.0, 13.0, 36.0  # between two arrows; between an arrow and a box; between two boxes
 BAND = 16.0  # above and below the boxes of a row: room for the heads of arrows
@@ -60,7 +60,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Boxes, arrows from their lower to their upper end, the middles of labels, and left and right of each column."""
+    """Boxes, arrows from their lower to their upper end, the corners of labels, and left and right of each column."""
 
     boxes: dict[str, Rect]
     routes: dict[str, tuple[Curve, ...]]
@@ -229,8 +229,8 @@ def _spread(ports: Sequence[Port], wide: float) -> Iterator[float]:
     first = wide / 2 - step * (len(ports) - 1) / 2
     targets = [first + i * step if port.x is None else port.x for i, port in enumerate(ports)]
     gaps = [step if a.x is b.x is None else min(step, _CHIP_STEP) for a, b in itertools.pairwise(ports)]
-    weights = [1.0 if port.x is None else 50.0 for port in ports]
-    for port, x in zip(ports, spread_within(targets, gaps, _EDGE, wide - _EDGE, weights), strict=True):
+    firm = [1.0 if port.x is None else 50.0 for port in ports]
+    for port, x in zip(ports, spread(targets, gaps, _EDGE, wide - _EDGE, firm), strict=True):
         yield x if port.x is None else min(max(x, port.x - port.reach), port.x + port.reach)
 
 
@@ -301,7 +301,7 @@ def _distances(chains: _Chains) -> Iterator[tuple[int, int, float]]:
 def _drawn(chains: _Chains, meetings: _Meetings, x: Sequence[float], borders: Sequence[float]) -> Plan:
     """Rows from the bottom up, with room in the gaps for labels and for arrows that run sideways."""
     boxes: dict[str, Rect] = {}
-    labels: dict[int, float] = {}  # the middle of each
+    tops: dict[int, float] = {}  # of labels
     spans: list[tuple[float, float]] = []  # bottom and top of each level
     keys = {v: key for key, v in chains.box.items()}
     y = 0.0
@@ -320,7 +320,7 @@ def _drawn(chains: _Chains, meetings: _Meetings, x: Sequence[float], borders: Se
             layers = chains.layers(number)
             for layer in range(min(layers, len(shown))):
                 tall = max(chains.vertices[v].label for v in shown[layer::layers])
-                labels.update((v, y - tall / 2) for v in shown[layer::layers])
+                tops.update((v, y - (tall + chains.vertices[v].label) / 2) for v in shown[layer::layers])
                 y -= tall + _LABEL
         spans.append((bottom, y))
     routes = {}
@@ -335,8 +335,13 @@ def _drawn(chains: _Chains, meetings: _Meetings, x: Sequence[float], borders: Se
         points += [(end, spans[chains.vertices[high].level][0]), (end, boxes[link.high.box].y + link.high.y)]
         pieces = enumerate(itertools.pairwise(points))
         routes[key] = tuple((flowing if i % 2 else straight)(a, b) for i, (a, b) in pieces if a != b)
-    middles = {key: (x[v], labels[v]) for key, chain in chains.chain.items() for v in chain if v in labels}
-    return Plan(boxes, routes, middles, list(itertools.pairwise(borders)))
+    labels = {
+        key: (x[v] - chains.vertices[v].width / 2, tops[v])
+        for key, chain in chains.chain.items()
+        for v in chain
+        if v in tops
+    }
+    return Plan(boxes, routes, labels, list(itertools.pairwise(borders)))
 
 
 def _slope(chains: _Chains, level: int, x: Sequence[float]) -> float:

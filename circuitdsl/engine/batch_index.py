@@ -517,7 +517,7 @@ def entry_jobs(batch: Batch, layer: int, reads: Mapping[Port, Reads | None], sit
     for site in sites:
         n, e, s, head = site.points.host.T
         changed[head, e, n, s] = True
-    heads, experiments = changed.any(axis=(2, 3)).nonzero()
+    heads, experiments = np.nonzero(changed.any(axis=(2, 3)))
     if not len(heads):
         return None
     number = np.full(changed.shape[:2], -1)

@@ -13,7 +13,7 @@ from circuitdsl.circuit.measurement import Expected, FindTasks
 from circuitdsl.circuit.nodes import Position
 from circuitdsl.circuit.scope import Scope
 from circuitdsl.language import syntax as s
-from circuitdsl.language.written import measurement as written
+from circuitdsl.language.written import written
 from circuitdsl.measurements.kind import Kind, Reading, Source
 
 #: a larger share would need more prompts than a task can be asked for
