@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from circuitdsl.api import load, make_bench
+from circuitdsl.api import load
 from circuitdsl.circuit.changes import Intervention, Replace, Scale, SetAttention
 from circuitdsl.circuit.nodes import Edge, Input, Node, Position
 from circuitdsl.measurements.requests import AttentionRequest, ChangedRequest, EdgeRequest
@@ -28,6 +28,7 @@ from circuitdsl.models.load import load_model
 from circuitdsl.models.parts import Transformer
 from circuitdsl.verify.bench import Bench, measure
 from circuitdsl.verify.profile import rank_correlation
+from circuitdsl.verify.prompts import make_bench
 from circuitdsl.verify.verify import with_overrides
 
 END = Position("END")

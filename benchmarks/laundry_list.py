@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from circuitdsl.api import loads, make_benches
+from circuitdsl.api import loads
 from circuitdsl.circuit.changes import Intervention, Scale
 from circuitdsl.circuit.measurements import Metric
 from circuitdsl.circuit.nodes import Node
@@ -32,6 +32,7 @@ from circuitdsl.models.weights import weights_of
 from circuitdsl.report.report import write_whole
 from circuitdsl.tasks.laundry_list import LENGTHS, LONGER
 from circuitdsl.verify.bench import Bench, measure
+from circuitdsl.verify.prompts import make_benches
 
 HEADS = tuple(Node("head", 0, h) for h in (3, 5, 6, 0, 7))
 TRIED, FACTOR, FACTORS = (7, 8, 10), 4.0, (0.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)

@@ -16,11 +16,12 @@ from itertools import combinations
 
 import numpy as np
 
-from circuitdsl.api import catalogue, load, loads, make_benches
+from circuitdsl.api import catalogue, load, loads
 from circuitdsl.circuit.compare import compare
 from circuitdsl.models.load import load_model
 from circuitdsl.models.parts import Transformer
 from circuitdsl.verify.profile import Profile, correlation, profile
+from circuitdsl.verify.prompts import make_benches
 
 CIRCUITS = ("ioi", "laundry_list", "induction", "colored_objects", "greater_than")
 METRICS = {"greater_than": "prob_diff"}

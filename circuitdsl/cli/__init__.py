@@ -8,14 +8,14 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, NoReturn
 
-from circuitdsl.cli.parser import Parser
+from circuitdsl.cli.parser import Parser, Verbs
 from circuitdsl.cli.terminal import PLAIN, say
 from circuitdsl.errors import INTERRUPTED, NOT_RUN, SPEC_WRONG, UserError
 from circuitdsl.version import __version__
 
-Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+__all__ = ["Verbs", "main", "run"]
 
 #: the modules beside this one, in the order in which --help lists them
 VERBS = (
@@ -72,7 +72,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(given.run(given))
     except UserError as error:
-        say(f"error: {error.message}")
+        if error.message:
+            say(f"error: {error.message}")
         if error.hint:
             say(f"  help: {error.hint}")
         return error.status

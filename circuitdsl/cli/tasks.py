@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from circuitdsl.cli.arguments import positive, seed
 from circuitdsl.cli.outputs import output, write
+from circuitdsl.cli.parser import Verbs
 from circuitdsl.cli.terminal import console, say
 from circuitdsl.errors import UsageError, UserError
 
 if TYPE_CHECKING:
-    from circuitdsl.cli import Verbs
     from circuitdsl.tasks.task import Task
 
 

@@ -17,7 +17,8 @@ from circuitdsl.discover.search import Found, Search, Sending
 from circuitdsl.measurements.requests import AttentionRequest
 from circuitdsl.verdict.estimates import share
 from circuitdsl.verdict.means import mean
-from circuitdsl.verify.bench import Bench, behaviour, measure
+from circuitdsl.verify.bench import Bench, behaviour
+from circuitdsl.verify.measure import measure
 
 #: bounds are this share of the interval's limit nearer to zero
 INSIDE = 0.6

@@ -19,7 +19,8 @@ from circuitdsl.engine.metrics import range_of
 from circuitdsl.measurements.requests import EdgeRequest
 from circuitdsl.verdict.means import pair
 from circuitdsl.verdict.ratios import Ratio
-from circuitdsl.verify.bench import Bench, measure
+from circuitdsl.verify.bench import Bench
+from circuitdsl.verify.measure import measure
 
 #: false finds that a stage may have on average, were there nothing to find
 LEVEL = 0.05

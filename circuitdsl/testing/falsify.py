@@ -11,25 +11,30 @@ from __future__ import annotations
 import random
 from collections.abc import Hashable
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from hypothesis import HealthCheck, Phase, find, settings, target
 from hypothesis.errors import NoSuchExample
 
-from circuitdsl.api import make_data
 from circuitdsl.circuit.claims import Circuit, Claim, TaskUse
 from circuitdsl.circuit.criteria import Within
 from circuitdsl.circuit.measurements import Attention, Behaviour, Check, Property
 from circuitdsl.errors import UsageError, UserError
 from circuitdsl.models.parts import Transformer
 from circuitdsl.report.report import Report
+from circuitdsl.report.shown import Shown
 from circuitdsl.tasks.dataset import Dataset, PromptPair, encode
 from circuitdsl.tasks.registry import TASKS
 from circuitdsl.tasks.task import Draft
 from circuitdsl.tasks.tokens import Tokens
 from circuitdsl.testing.strategies import drafts
 from circuitdsl.verify.bench import bench, present
+from circuitdsl.verify.prompts import make_data
 from circuitdsl.verify.properties import passes, record, request_of, says, values_of
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 #: prompts that a search looks at before it shrinks, where nothing else is said; within `verify`
 BUDGET, BRIEF = 1000, 200
@@ -49,13 +54,27 @@ class Counterexample:
 
 
 @dataclass(frozen=True, slots=True)
-class Search:
+class Search(Shown):
     """What a search came to: a counterexample, or none in so many prompts."""
 
     claim: Claim
     task: str
     tried: int
     found: Counterexample | None
+    #: of the model, to show tokens
+    tokenizer: Any = field(default=None, repr=False, compare=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """The search as plain values; the counterexample as a line of a prompt file, with what was found on it."""
+        found = self.found
+        what = {"line": self.claim.line, "text": self.claim.text, "task": self.task, "tried": self.tried}
+        return what | {"found": None if found is None else record(found.property, found.pair, found.values)}
+
+    def show(self, console: Console) -> None:
+        """Print the counterexample, its figures and its tokens; or that none was found."""
+        from circuitdsl.testing.falsify_view import show_search
+
+        show_search(self, self.tokenizer, console)
 
 
 def property_of(claim: Claim) -> Property | None:
@@ -87,9 +106,19 @@ def searchable(claim: Claim) -> Property:
 
 
 def falsify(
-    circuit: Circuit, model: Transformer, claim: Claim, task: str, budget: int = BUDGET, seed: int = 0
+    circuit: Circuit,
+    model: Transformer,
+    claim: Claim,
+    task: str,
+    budget: int = BUDGET,
+    seed: int = 0,
+    max_memory: int | None = None,
 ) -> Search:
     """Look for a prompt of a task that breaks a claim.
+
+    Args:
+        budget: prompts to look at before what is found is shrunk.
+        max_memory: bytes that measuring may take beside the model; by default what is free decides.
 
     Raises:
         UsageError: the claim is not about single prompts.
@@ -98,15 +127,16 @@ def falsify(
     wanted = searchable(claim)
     use = next(use for use in circuit.tasks if use.name == task)
     # a bench refuses a model that is not computed rightly: one of some prompts before the search, one of what it found
-    bench(model, make_data(circuit, replace(use, prompts=SOME), model), circuit.metric)
-    probe = Probe(circuit, replace(model, original=None), wanted, use)
+    bench(model, make_data(circuit, replace(use, prompts=SOME), model), circuit.metric, max_memory=max_memory)
+    probe = Probe(circuit, replace(model, original=None), wanted, use, max_memory)
     found = _in_file(probe, budget) if use.file is not None else _in_space(probe, budget, seed)
     if found is None:
-        return Search(claim, task, probe.tried, None)
-    bench(model, probe.data(found), circuit.metric)
+        return Search(claim, task, probe.tried, None, model.tokenizer)
+    bench(model, probe.data(found), circuit.metric, max_memory=max_memory)
     values = probe.values(found)
     assert values is not None
-    return Search(claim, task, probe.tried, Counterexample(wanted, task, found, values, probe.tried))
+    broken = Counterexample(wanted, task, found, values, probe.tried)
+    return Search(claim, task, probe.tried, broken, model.tokenizer)
 
 
 @dataclass
@@ -117,6 +147,7 @@ class Probe:
     model: Transformer
     wanted: Property
     use: TaskUse
+    max_memory: int | None = None
     seen: dict[Hashable, np.ndarray | None] = field(default_factory=dict)
 
     @property
@@ -127,7 +158,7 @@ class Probe:
         """What the checks find on a prompt [checks]; None where it lacks a position."""
         if pair.measured not in self.seen:
             data, only = self.data(pair), np.arange(1)
-            one = bench(self.model, data, self.circuit.metric)
+            one = bench(self.model, data, self.circuit.metric, max_memory=self.max_memory)
             requests = [request_of(check) for check in self.wanted.checks]
             here = all(bool(present(data, request, only)[0]) for request in requests)
             self.seen[pair.measured] = values_of(one, requests, only)[:, 0] if here else None

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from circuitdsl.api import Spec, loads, make_benches
+from circuitdsl.api import Spec, loads
 from circuitdsl.circuit.catalogue import ModelShape
 from circuitdsl.circuit.claims import Circuit
 from circuitdsl.circuit.criteria import Within
@@ -25,12 +25,18 @@ from circuitdsl.errors import UserError
 from circuitdsl.language import syntax as s
 from circuitdsl.language.parse import parse
 from circuitdsl.models.parts import Transformer
+from circuitdsl.report.shown import Shown
 from circuitdsl.testing.mutants import Elsewhere, Mutant, mutants
 from circuitdsl.verdict.decide import Decision, decide_family
 from circuitdsl.verdict.weighing import Evidence
 from circuitdsl.verify.bench import Bench
 from circuitdsl.verify.plan import ClaimPlan, plan, shape_of
 from circuitdsl.verify.verify import Progress, weigh_plans, with_overrides
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from circuitdsl.verify.session import Session
 
 Fate = Literal["killed", "survived", "equivalent", "impossible", "open"]
 FATES: tuple[Fate, ...] = ("killed", "survived", "equivalent", "impossible", "open")
@@ -51,7 +57,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Mutation:
+class Mutation(Shown):
     """All mutants of one circuit."""
 
     circuit: str
@@ -78,6 +84,12 @@ class Mutation:
         head = {"schema": 1, "circuit": self.circuit, "path": self.path}
         return head | {"share": self.share, "summary": counts, "mutants": body}
 
+    def show(self, console: Console, verbose: bool = False) -> None:
+        """Print what became of the mutants; `verbose` lists the killed ones too."""
+        from circuitdsl.testing.mutate_view import show_mutation
+
+        show_mutation(self, console, verbose)
+
 
 @dataclass(frozen=True, slots=True)
 class _Case:
@@ -89,40 +101,30 @@ class _Case:
 
 
 def mutate(
-    spec: Spec,
-    circuit: Circuit,
-    model: Transformer,
-    prompts: int | None = None,
-    seed: int | None = None,
-    progress: Progress | None = None,
+    session: Session, spec: Spec, circuit: Circuit, prompts: int | None = None, seed: int | None = None
 ) -> Mutation:
-    """Make and judge all mutants of a circuit.
+    """Make and judge all mutants of a circuit, on the session's model and with its cache.
 
     Raises:
         UserError: no claim of it is about a task.
     """
+    model = session.model_of(circuit)
     shape = shape_of(model)
     circuit = with_overrides(circuit, prompts, seed)
     original = plan(circuit, shape)
     if not original:
         raise UserError(f"circuit {circuit.name} has no claim on a task: there is nothing to mutate")
-    benches = make_benches(circuit, model)
-    file, _ = parse(spec.text, spec.path)
-    made = mutants(file, [circuit], (model.n_layers, model.n_heads), _elsewhere(benches))
-    outcomes: dict[Mutant, Outcome] = {}
-    cases = []
-    for mutant in made:
-        found = _case(mutant, spec, circuit, shape, original, prompts, seed)
-        if isinstance(found, _Case):
-            cases.append(found)
-        else:
-            outcomes[mutant] = found
-    evidence = _evidence(
-        [*original, *(case.plans[i] for case in cases for i in case.changed)], model, benches, progress
-    )
+    with session.meter() as progress:
+        benches = session.benches(circuit)
+        file, _ = parse(spec.text, spec.path)
+        made = mutants(file, [circuit], (model.n_layers, model.n_heads), _elsewhere(benches))
+        found = {mutant: _case(mutant, spec, circuit, shape, original, prompts, seed) for mutant in made}
+        cases = [case for case in found.values() if isinstance(case, _Case)]
+        plans = [*original, *(case.plans[i] for case in cases for i in case.changed)]
+        evidence = _evidence(plans, model, benches, progress)
     holding = [d.verdict == "holds" for d in decide_family([evidence[_key(p)] for p in original])]
-    outcomes |= {case.mutant: _judge(case, evidence, holding) for case in cases}
-    return Mutation(circuit.name, spec.path, tuple(outcomes[mutant] for mutant in made))
+    outcomes = (_judge(case, evidence, holding) if isinstance(case, _Case) else case for case in found.values())
+    return Mutation(circuit.name, spec.path, tuple(outcomes))
 
 
 # --- mutants as specs -------------------------------------------------------------------------------

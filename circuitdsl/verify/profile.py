@@ -14,7 +14,8 @@ import numpy as np
 from circuitdsl.circuit.nodes import EVERYWHERE, Node, Site
 from circuitdsl.errors import UserError
 from circuitdsl.measurements.requests import NodeRequest
-from circuitdsl.verify.bench import Bench, measure
+from circuitdsl.verify.bench import Bench
+from circuitdsl.verify.measure import measure
 
 PERMUTATIONS = 10_000
 

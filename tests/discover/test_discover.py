@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from circuitdsl import cli
-from circuitdsl.api import Spec, load, loads, make_bench, make_benches, make_data
+from circuitdsl.api import Spec, load, loads
 from circuitdsl.circuit.claims import Circuit
 from circuitdsl.circuit.compare import heads_of
 from circuitdsl.circuit.nodes import Node, Position
@@ -27,6 +27,7 @@ from circuitdsl.report.report import ClaimResult, Report
 from circuitdsl.tasks.dataset import Dataset, PromptPair
 from circuitdsl.tasks.from_file import spread
 from circuitdsl.verify.bench import Bench
+from circuitdsl.verify.prompts import make_bench, make_benches, make_data
 from circuitdsl.verify.verify import verify
 
 

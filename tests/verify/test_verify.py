@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from circuitdsl.api import loads, make_benches
+from circuitdsl.api import loads
 from circuitdsl.circuit.criteria import Within
 from circuitdsl.circuit.measurements import Metric
 from circuitdsl.circuit.nodes import EVERYWHERE, Node, Site
@@ -23,6 +23,7 @@ from circuitdsl.verdict.decide import decide
 from circuitdsl.verify import verify as verification
 from circuitdsl.verify.bench import Series, bench, measure
 from circuitdsl.verify.plan import Part
+from circuitdsl.verify.prompts import make_benches
 from circuitdsl.verify.samples import sample_of
 
 HEAD = """circuit t "a test"
