@@ -75,8 +75,10 @@ class Spec:
         named = {circuit.name: circuit for circuit in self.circuits}
         if name in named or (name is None and len(named) == 1):
             return named[name or next(iter(named))]
-        asked = f"no circuit {name}" if name else ("no circuit" if not named else "more than one circuit")
-        raise UsageError(f"{self.path} has {asked}", hint=f"it has {', '.join(named)}" if named else None)
+        known = f"the file has {', '.join(named)}" if named else None
+        if name:
+            raise UsageError(f"there is no circuit {name}", hint=known)
+        raise UsageError(f"{self.path} has {'more than one circuit' if named else 'no circuit'}", hint=known)
 
     def verify(
         self,

@@ -1,4 +1,4 @@
-"""The command line: one module a verb, each with a `register` that adds its arguments and names the function to run."""
+"""The command line: a module for each verb or few of them; its `register` adds arguments and names what to run."""
 
 from __future__ import annotations
 
@@ -17,27 +17,10 @@ from circuitdsl.version import __version__
 
 __all__ = ["Verbs", "main", "run"]
 
-#: the modules beside this one, in the order in which --help lists them
-VERBS = (
-    "verify",
-    "plan",
-    "init",
-    "check",
-    "explain",
-    "fmt",
-    "render",
-    "graph",
-    "discover",
-    "compare",
-    "channels",
-    "edit",
-    "trace",
-    "diff",
-    "falsify",
-    "mutate",
-    "tasks",
-    "models",
-)
+#: the modules beside this one, in the order in which --help lists their verbs
+MODULES = (
+    "verify", "init", "check", "explain", "fmt", "render", "graph", "discover", "circuits", "diff", "testing", "tasks",
+)  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -94,6 +77,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"circuitdsl {__version__}")
     verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB", action=_Verbs)
-    for verb in VERBS:
-        import_module(f"circuitdsl.cli.{verb}").register(verbs)
+    for module in MODULES:
+        import_module(f"circuitdsl.cli.{module}").register(verbs)
     return parser

@@ -58,12 +58,15 @@ def size(text: str) -> int:
 
 # --- options that several verbs have ---------------------------------------------------------------
 
-CIRCUIT = "which circuit, where the spec has several"
-
 
 def add_spec(verb: argparse.ArgumentParser, nargs: str | None = None) -> None:
     """The spec, or several of them."""
     verb.add_argument("spec", nargs=nargs, help="a .circ file, or a shipped spec such as pocket/ioi")
+
+
+def add_circuit(verb: argparse.ArgumentParser) -> None:
+    """One circuit of the spec."""
+    verb.add_argument("--circuit", help="which circuit, where the spec has several")
 
 
 def add_prompts(verb: argparse.ArgumentParser) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from circuitdsl.cli.terminal import say, say_diagnostics
-from circuitdsl.errors import UsageError, UserError
+from circuitdsl.errors import UserError
 
 if TYPE_CHECKING:
     from circuitdsl.api import Spec
@@ -58,9 +58,6 @@ def one_circuit(spec: Spec, wanted: str | None) -> Circuit:
     Raises:
         UserError: there is none.
     """
-    circuits = {circuit.name: circuit for circuit in spec.circuits}
-    if wanted and wanted not in circuits:
-        raise UsageError(f"there is no circuit {wanted}", hint=f"the file has {', '.join(circuits)}")
-    if not circuits:
+    if not spec.circuits:
         raise UserError(f"{spec.path} has no circuit")
-    return circuits[wanted] if wanted else next(iter(circuits.values()))
+    return spec.circuit(wanted) if wanted else spec.circuits[0]

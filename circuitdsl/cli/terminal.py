@@ -91,6 +91,15 @@ def printed(shows: Sequence[Callable[[Console], None]], plain: bool) -> str:
     return capture.get() if capture else ""
 
 
+def present(found: Sequence[Any], form: str, **view: Any) -> None:
+    """Print results, or write them as JSON where `--format json` asks for it; `view` are options of their `show`."""
+    if form == "json":
+        sys.stdout.write(as_json(found))
+    else:
+        for each in found:
+            each.show(console(), **view)
+
+
 def as_json(found: Sequence[Any]) -> str:
     """What has `to_json` as text: one as an object, several as a list."""
     bodies = [each.to_json() for each in found]

@@ -1,4 +1,4 @@
-"""`circuitdsl verify`: every claim of a spec checked against the model."""
+"""`verify` and `plan`: every claim of a spec checked against the model, or what that will take."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from circuitdsl.cli.arguments import add_prompts, add_session, add_spec, level, 
 from circuitdsl.cli.outputs import output, write
 from circuitdsl.cli.parser import Verbs
 from circuitdsl.cli.specs import load_all
-from circuitdsl.cli.terminal import printed, say, wants_json
+from circuitdsl.cli.terminal import as_json, printed, say, wants_json
 from circuitdsl.errors import INTERRUPTED, UserError
 
 if TYPE_CHECKING:
@@ -43,6 +43,15 @@ def register(verbs: Verbs) -> None:
     verify.add_argument("--allow-undecided", action="store_true", help="exit with 0 where nothing fails")
     verify.add_argument("--per-prompt", metavar="FILE.csv", help="write the numbers of every prompt to this file")
     verify.set_defaults(run=_verify)
+
+    plan = verbs.add_parser("plan", help="say what verify will run, and about how long it takes")
+    add_spec(plan, "+")
+    add_session(plan, cache=False)
+    add_prompts(plan)
+    plan.add_argument("--no-early-stop", action="store_true", help="plan for all prompts for every claim")
+    plan.add_argument("--format", choices=("text", "json"), help="default: text, or json for -o FILE.json")
+    plan.add_argument("-o", "--output", help="write to this file")
+    plan.set_defaults(run=_plan)
 
 
 def _verify(given: argparse.Namespace) -> int:
@@ -100,3 +109,18 @@ def _until_trouble(reports: Iterator[Report]) -> tuple[list[Report], UserError |
     except (UserError, KeyboardInterrupt) as error:
         return made, error
     return made, None
+
+
+def _plan(given: argparse.Namespace) -> int:
+    specs, target = load_all(given.spec, given.model), output(given.output)
+    with session(given) as running:
+        found = running.plan(*specs, prompts=given.prompts, seed=given.seed, early_stop=not given.no_early_stop)
+    if wants_json(given.format, target):
+        text = as_json(found)
+    else:
+        text = printed([forecast.show for forecast in found], plain=target is not None)
+    if target:
+        write(target, text)
+    else:
+        sys.stdout.write(text)
+    return 0

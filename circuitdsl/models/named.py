@@ -10,7 +10,7 @@ from circuitdsl.errors import UserError
 SMALL_WIDTH = 256
 
 
-def place_of(circuit: Circuit, override: str | None) -> tuple[str, str, str | None]:
+def place_of(circuit: Circuit | None, override: str | None) -> tuple[str, str, str | None]:
     """The name of the model that a circuit is verified on, where to load it from, and its revision.
 
     Raises:
@@ -18,6 +18,8 @@ def place_of(circuit: Circuit, override: str | None) -> tuple[str, str, str | No
     """
     if override:
         return override, override, None
+    if circuit is None:
+        raise UserError("no model is named", hint="name one, or a spec that does")
     if circuit.model is None:
         raise UserError(f"circuit {circuit.name} names no model", hint='add a line `model "…"`, or give --model')
     return circuit.model.name, near(circuit.model.name, circuit.path), circuit.model.revision

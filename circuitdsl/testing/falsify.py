@@ -9,8 +9,9 @@ says nothing about how many prompts break a property.
 from __future__ import annotations
 
 import random
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,9 +33,12 @@ from circuitdsl.testing.strategies import drafts
 from circuitdsl.verify.bench import bench, present
 from circuitdsl.verify.prompts import make_data
 from circuitdsl.verify.properties import passes, record, request_of, says, values_of
+from circuitdsl.verify.session import HOW_CLAIMS_ARE_NAMED, Session
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from circuitdsl.api import Spec
 
 #: prompts that a search looks at before it shrinks, where nothing else is said; within `verify`
 BUDGET, BRIEF = 1000, 200
@@ -137,6 +141,48 @@ def falsify(
     assert values is not None
     broken = Counterexample(wanted, task, found, values, probe.tried)
     return Search(claim, task, probe.tried, broken, model.tokenizer)
+
+
+def searches(
+    session: Session,
+    spec: Spec | str | Path,
+    property: str | None = None,
+    claim: str | None = None,
+    budget: int = BUDGET,
+    seed: int = 0,
+) -> Iterator[Search]:
+    """Search for prompts that break properties, and shrink them: a search for each property and task.
+
+    Args:
+        property: the title or the line of one property.
+        claim: an expectation of behaviour or attention instead, taken prompt by prompt.
+        budget: prompts to look at.
+
+    Raises:
+        UsageError: there is no such property, or it is not about single prompts.
+    """
+    every = [(circuit, one) for circuit in session.spec(spec).circuits for one in circuit.claims]
+    if claim is not None:
+        chosen = [pair for pair in every if pair[1].answers_to(claim)]
+        if not chosen:
+            raise UsageError(f"there is no claim {claim}", hint=HOW_CLAIMS_ARE_NAMED)
+    else:
+        properties = [pair for pair in every if pair[1].kind == "property"]
+        if not properties:
+            hint = "write one (docs/testing.md), or name an expectation of behaviour with --claim LINE"
+            raise UsageError("the spec has no property to break", hint=hint)
+        title = f'"{property}"'
+        chosen = [p for p in properties if property is None or title in p[1].text or p[1].answers_to(property)]
+        if not chosen:
+            known = "; ".join(f"line {one.line}, {one.text}" for _, one in properties)
+            raise UsageError(f"there is no property {title}", hint=f"the spec has: {known}")
+    for _, one in chosen:
+        searchable(one)
+    return (
+        falsify(circuit, session.model_of(circuit), one, task, budget, seed, session.memory)
+        for circuit, one in chosen
+        for task in one.tasks
+    )
 
 
 @dataclass

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from circuitdsl.api import Spec, loads
@@ -101,16 +102,30 @@ class _Case:
 
 
 def mutate(
-    session: Session, spec: Spec, circuit: Circuit, prompts: int | None = None, seed: int | None = None
-) -> Mutation:
-    """Make and judge all mutants of a circuit, on the session's model and with its cache.
+    session: Session,
+    spec: Spec | str | Path,
+    prompts: int | None = None,
+    seed: int | None = None,
+    circuit: str | None = None,
+) -> tuple[Mutation, ...]:
+    """Change each circuit of a spec line by line, and see what its claims notice.
+
+    Args:
+        prompts, seed: for every task, instead of the spec's.
+        circuit: the name of one circuit, where the file has several.
 
     Raises:
-        UserError: no claim of it is about a task.
+        UserError: a circuit has no claim about a task, or its model cannot be loaded.
     """
+    found = session.spec(spec, circuit)
+    return tuple(_mutated(session, found, one, prompts, seed) for one in found.circuits)
+
+
+def _mutated(session: Session, spec: Spec, circuit: Circuit, prompts: int | None, seed: int | None) -> Mutation:
+    """All mutants of a circuit, made and judged."""
     model = session.model_of(circuit)
     shape = shape_of(model)
-    circuit = with_overrides(circuit, prompts, seed)
+    circuit = session.overridden(circuit, prompts, seed)
     original = plan(circuit, shape)
     if not original:
         raise UserError(f"circuit {circuit.name} has no claim on a task: there is nothing to mutate")

@@ -24,6 +24,7 @@ from circuitdsl.verify.profile import Correlation, Profile, correlation, profile
 from circuitdsl.verify.verify import with_overrides
 
 if TYPE_CHECKING:
+    from circuitdsl.api import Spec
     from circuitdsl.verify.session import Session
 
 #: heads that the table of measured effects shows
@@ -106,14 +107,29 @@ class Compared(Shown):
 
 
 def compare(
-    session: Session, first: Circuit, second: Circuit, control: Circuit | None, prompts: int | None
+    session: Session,
+    first: Circuit | Spec | str | Path,
+    second: Circuit | Spec | str | Path,
+    control: Circuit | Spec | str | Path | None = None,
+    measure: bool = False,
+    prompts: int = 128,
 ) -> Compared:
-    """Compare two circuits; with a number of prompts, measure every head on both tasks as well."""
-    shape = _shape([first, second, *([control] if control else [])], session.name)
+    """What two circuits of one model have in common, against chance.
+
+    Args:
+        control: a circuit of another task, with which both are compared as well.
+        measure: measure every head of the model on both tasks, on so many `prompts`, and correlate.
+
+    Raises:
+        UserError: the circuits are about different models, or one of them has no task to measure on.
+    """
+    one, two = session.circuit(first), session.circuit(second)
+    others = [] if control is None else [session.circuit(control)]
+    shape = _shape([one, two, *others], session.name)
     heads = shape.n_heads if shape else None
-    controls = tuple(overlap.compare(each, control, heads) for each in (first, second)) if control else ()
-    importance = None if prompts is None else _importance(session, [first, second], prompts)
-    return Compared(overlap.compare(first, second, heads), shape, controls, importance)
+    controls = tuple(overlap.compare(each, other, heads) for other in others for each in (one, two))
+    importance = _importance(session, [one, two], prompts) if measure else None
+    return Compared(overlap.compare(one, two, heads), shape, controls, importance)
 
 
 def _shape(circuits: list[Circuit], model: str | None) -> ModelShape | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,6 +13,7 @@ from rich.text import Text
 
 from circuitdsl.circuit.claims import Circuit
 from circuitdsl.engine.calibrate import calibrate
+from circuitdsl.errors import UserError
 from circuitdsl.models.load import device_named
 from circuitdsl.models.named import place_of
 from circuitdsl.models.outline import outline, parameters
@@ -20,6 +22,7 @@ from circuitdsl.verify.cost import TaskWork, memory, seconds, workload
 from circuitdsl.verify.prompts import MEAN_PROMPTS, make_data, tasks_in_use
 
 if TYPE_CHECKING:
+    from circuitdsl.api import Spec
     from circuitdsl.verify.session import Session
 
 
@@ -97,12 +100,28 @@ class Forecast(Shown):
         return lines
 
 
-def forecast(session: Session, circuit: Circuit, early_stop: bool) -> Forecast:
-    """Count what a circuit takes on the session's model, and time one layer of its shape.
+def plan(
+    session: Session,
+    *specs: Spec | str | Path,
+    prompts: int | None = None,
+    seed: int | None = None,
+    early_stop: bool = True,
+) -> tuple[Forecast, ...]:
+    """What verifying some specs runs, and about how long it takes: a forecast for each circuit that makes claims.
+
+    No weights are loaded, and nothing is measured: one layer of the model's shape is timed.
 
     Raises:
-        UserError: the model's shape is not known, prompts cannot be made, or the memory is too little for one.
+        UserError: the specs make no claim, the model's shape is not known, prompts cannot be made, or the memory is too
+            little for one of them.
     """
+    circuits = [circuit for spec in specs for circuit in session.spec(spec).circuits if circuit.claims]
+    if not circuits:
+        raise UserError("nothing to plan: the spec makes no claim that can be measured")
+    return tuple(_forecast(session, session.overridden(circuit, prompts, seed), early_stop) for circuit in circuits)
+
+
+def _forecast(session: Session, circuit: Circuit, early_stop: bool) -> Forecast:
     name, place, revision = place_of(circuit, session.name)
     with session.busy(f"counting {circuit.name}"):
         model, device = outline(place, session.dtype, revision), device_named(session.device)

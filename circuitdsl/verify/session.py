@@ -6,14 +6,16 @@ The command line, `Spec.verify` and the pytest plugin all go through it. Nothing
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import cached_property, partial
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import MethodType
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from circuitdsl.circuit.claims import Circuit, Claim, TaskUse
+from circuitdsl.circuit.claims import Circuit, TaskUse
 from circuitdsl.errors import UsageError, UserError
 from circuitdsl.limits import memory_of, prompts_of, seed_of
 from circuitdsl.models.named import place_of, threads_for
@@ -21,64 +23,27 @@ from circuitdsl.report.report import Report, Reports, until_interrupted
 
 if TYPE_CHECKING:
     from circuitdsl.api import Spec
-    from circuitdsl.discover.discover import Discovery
-    from circuitdsl.engine.cut import Reach
     from circuitdsl.models.parts import Transformer
     from circuitdsl.models.weights import AttentionWeights
-    from circuitdsl.testing.falsify import Search
-    from circuitdsl.testing.mutate import Mutation
     from circuitdsl.verify.bench import Bench
-    from circuitdsl.verify.compared import Compared
-    from circuitdsl.verify.forecast import Forecast
     from circuitdsl.verify.per_prompt import PerPrompt
     from circuitdsl.verify.store import Store
-    from circuitdsl.verify.traced import Traced
-    from circuitdsl.verify.upstream import Upstream
     from circuitdsl.verify.verify import Options, Progress
+
+T = TypeVar("T")
 
 HOW_CLAIMS_ARE_NAMED = "a claim is named by its line in the spec, or c01, c02, …"
 
-Busy = Callable[[str], AbstractContextManager[Any]]
-Meter = Callable[[], AbstractContextManager["Progress | None"]]
 
+class _Verb:
+    """A method that is a function of another module: the module is imported when the method is first asked for."""
 
-def options(
-    claim: str | None = None,
-    each_at: float | None = None,
-    generalise: str = "prompts",
-    early_stop: bool = True,
-    full: bool = False,
-    memory: int | None = None,
-) -> Options:
-    """How to verify, in the words of the command line.
+    def __init__(self, module: str, function: str) -> None:
+        self.module, self.function = module, function
 
-    Args:
-        claim: the id or the line of a single claim.
-        each_at: judge claims one by one at this level, instead of all together by Holm's procedure.
-        generalise: whether verdicts are about `prompts` from the same templates, or about other `templates`.
-        early_stop: stop measuring a claim once it is decided.
-        full: measure the whole circuit besides, whether or not something is claimed of it.
-        memory: bytes that measuring may take beside the model.
-
-    Raises:
-        UsageError: a level or a word that is none.
-    """
-    from circuitdsl.verdict.families import FAMILY
-    from circuitdsl.verify.verify import Options
-
-    if each_at is not None and not 0 < each_at < 1:
-        raise UsageError(f"each_at = {each_at!r} is not a level between 0 and 1")
-    if generalise not in ("prompts", "templates"):
-        raise UsageError(f"generalise = {generalise!r} is neither prompts nor templates")
-    return Options(
-        early_stop=early_stop,
-        holm=each_at is None,
-        alpha=FAMILY if each_at is None else each_at,
-        only=claim,
-        full=full,
-        templates=generalise == "templates",
-        max_memory=memory,
-    )
+    def __get__(self, session: Session | None, owner: type[Session]) -> Any:
+        function = getattr(import_module(self.module), self.function)
+        return function if session is None else MethodType(function, session)
 
 
 class Session:
@@ -101,6 +66,14 @@ class Session:
         UserError: an argument is out of range.
     """
 
+    plan = _Verb("circuitdsl.verify.forecast", "plan")
+    compare = _Verb("circuitdsl.verify.compared", "compare")
+    channels = _Verb("circuitdsl.verify.upstream", "channels")
+    trace = _Verb("circuitdsl.verify.traced", "trace")
+    discover = _Verb("circuitdsl.discover.drafting", "drafted")
+    mutate = _Verb("circuitdsl.testing.mutate", "mutate")
+    falsify = _Verb("circuitdsl.testing.falsify", "searches")
+
     def __init__(
         self,
         model: str | Path | Transformer | None = None,
@@ -110,8 +83,8 @@ class Session:
         cache: bool = True,
         memory: int | str | None = None,
         progress: Progress | None = None,
-        busy: Busy = lambda _: nullcontext(),
-        meter: Meter | None = None,
+        busy: Callable[[str], AbstractContextManager[Any]] = lambda _: nullcontext(),
+        meter: Callable[[], AbstractContextManager[Progress | None]] | None = None,
         warn: Callable[[str], None] | None = None,
     ) -> None:
         if progress is not None and not callable(progress):
@@ -194,19 +167,14 @@ class Session:
         """
         from circuitdsl.models.load import load_model
 
-        found = self.own
-        if found is None:
-            name, place, revision = place_of(circuit, self.name)
-            if (place, revision) not in self._models:
-                with self.busy(f"loading {name}"):
-                    self._models[place, revision] = replace(
-                        load_model(place, self.device, self.dtype, revision), name=name
-                    )
-            found = self._models[place, revision]
+        def load(place: str, revision: str | None) -> Transformer:
+            return load_model(place, self.device, self.dtype, revision)
+
+        found = self.own or self._named(circuit, load, "loading", self._models)
         self.use_threads(found.d_model, found.device.type)
         return found
 
-    def weights_of(self, circuit: Circuit | None = None) -> AttentionWeights:
+    def weights_of(self, circuit: Circuit | None) -> AttentionWeights:
         """The attention weights of a circuit's model, or of the session's, read from its files without building it.
 
         Raises:
@@ -214,16 +182,15 @@ class Session:
         """
         from circuitdsl.models.weights import read_weights
 
-        if circuit is not None:
-            name, place, revision = place_of(circuit, self.name)
-        elif self.name is not None:
-            name, place, revision = self.name, self.name, None
-        else:
-            raise UsageError("no model is named", hint="give the session a model, or a spec that names one")
-        if (place, revision) not in self._weights:
-            with self.busy(f"reading the weights of {name}"):
-                self._weights[place, revision] = replace(read_weights(place, revision), name=name)
-        return self._weights[place, revision]
+        return self._named(circuit, read_weights, "reading the weights of", self._weights)
+
+    def _named(self, circuit: Circuit | None, read: Callable[..., T], doing: str, known: dict[Any, T]) -> T:
+        """What is read of the model that a circuit names, or of the session's; each is read once."""
+        name, *where = place_of(circuit, self.name)
+        if tuple(where) not in known:
+            with self.busy(f"{doing} {name}"):
+                known[tuple(where)] = replace(read(*where), name=name)  # type: ignore[type-var]
+        return known[tuple(where)]
 
     def use_threads(self, width: int, device: str) -> None:
         """Set the number of threads that suits a model of this width."""
@@ -245,14 +212,14 @@ class Session:
 
         return make_benches(circuit, self.model_of(circuit), self.store, self.memory)
 
-    # --- verify and plan
+    # --- verbs
 
     def verify(self, spec: Spec | str | Path, circuit: str | None = None, **how: Any) -> Report | Reports:
         """Check every claim of a spec against the model.
 
         Args:
             circuit: the name of one circuit, where the file has several.
-            how: the other arguments of `reports`.
+            how: the arguments of `reports` and `options`.
 
         Returns:
             A report; `Reports`, a tuple of them, where the file has several circuits and none is named. Ctrl-C ends
@@ -273,7 +240,8 @@ class Session:
         other_corruptions: bool = False,
         per_prompt: PerPrompt | None = None,
         simplest: bool = False,
-        **words: Any,
+        claim: str | None = None,
+        **how: Any,
     ) -> Iterator[Report]:
         """Reports on the circuits of some specs, one by one as they are made, up to one that was interrupted.
 
@@ -282,25 +250,29 @@ class Session:
             other_corruptions: note beside each `matters` claim what it is under the task's other corruptions.
             per_prompt: is given the numbers of every prompt.
             simplest: show with each property that fails the simplest counterexample that a short search finds.
-            words: the arguments of `options`.
+            claim: the id or the line of a single claim.
+            how: the other arguments of `options`.
 
         Raises:
             UserError: there is no claim to verify, or not the one that is named.
         """
-        circuits = [one for spec in specs for one in self.spec(spec).circuits]
-        claims = [claim for one in circuits for claim in one.claims]
-        wanted = words.get("claim")
-        if not claims:
+        circuits = [circuit for spec in specs for circuit in self.spec(spec).circuits]
+        if not any(circuit.claims for circuit in circuits):
             raise UserError("nothing to verify: the spec makes no claim that can be measured")
-        if not any(wanted is None or claim.answers_to(wanted) for claim in claims):
-            raise UsageError(f"there is no claim {wanted}", hint=HOW_CLAIMS_ARE_NAMED)
-        chosen = [one for one in circuits if any(wanted is None or claim.answers_to(wanted) for claim in one.claims)]
-        how = options(**words, memory=self.memory)
+        chosen = [one for one in circuits if any(claim is None or each.answers_to(claim) for each in one.claims)]
+        if not chosen:
+            raise UsageError(f"there is no claim {claim}", hint=HOW_CLAIMS_ARE_NAMED)
+        settings = options(claim, memory=self.memory, **how)
 
         def made() -> Iterator[Report]:
-            for one in (_overridden(each, prompts, seed) for each in chosen):
-                report = self._report(one, how, other_corruptions, per_prompt)
-                yield self._with_simplest(report, one) if simplest and not report.interrupted else report
+            for circuit in (self.overridden(one, prompts, seed) for one in chosen):
+                report = self._report(circuit, settings, other_corruptions, per_prompt)
+                failing = (each for each in report.claims if each.kind == "property" and each.verdict == "fails")
+                if simplest and any(failing) and not report.interrupted:
+                    from circuitdsl.testing.falsify import with_simplest  # imports Hypothesis
+
+                    report = with_simplest(report, circuit, self.model_of(circuit))
+                yield report
 
         return until_interrupted(made())
 
@@ -308,7 +280,8 @@ class Session:
         from circuitdsl.verify.channels import verify_without_model
         from circuitdsl.verify.verify import verify
 
-        if self.own is None and (known := verify_without_model(circuit, partial(self.weights_of, circuit), how.only)):
+        known = None if self.own else verify_without_model(circuit, partial(self.weights_of, circuit), how.only)
+        if known:
             return known
         model, start = self.model_of(circuit), time.perf_counter()
         record = None if per_prompt is None else partial(per_prompt.record, circuit.name)
@@ -318,14 +291,6 @@ class Session:
             if other_corruptions and not report.interrupted:
                 report = self._under_other_corruptions(circuit, benches, report, how)
         return replace(report, seconds=time.perf_counter() - start)
-
-    def _with_simplest(self, report: Report, circuit: Circuit) -> Report:
-        """The report with counterexamples for properties that fail; Hypothesis is imported for them alone."""
-        if not any(claim.kind == "property" and claim.verdict == "fails" for claim in report.claims):
-            return report
-        from circuitdsl.testing.falsify import with_simplest
-
-        return with_simplest(report, circuit, self.model_of(circuit))
 
     def _under_other_corruptions(
         self, circuit: Circuit, benches: dict[str, Bench], report: Report, how: Options
@@ -353,161 +318,6 @@ class Session:
             report = replace(report, interrupted=True)
         return with_notes(report, again)
 
-    def plan(
-        self,
-        *specs: Spec | str | Path,
-        prompts: int | None = None,
-        seed: int | None = None,
-        early_stop: bool = True,
-    ) -> tuple[Forecast, ...]:
-        """What verifying some specs runs, and about how long it takes: a forecast for each circuit with claims.
-
-        No weights are loaded, and nothing is measured.
-
-        Raises:
-            UserError: the specs make no claim, and what `spec` raises.
-        """
-        circuits = [one for spec in specs for one in self.spec(spec).circuits if one.claims]
-        if not circuits:
-            raise UserError("nothing to plan: the spec makes no claim that can be measured")
-        from circuitdsl.verify.forecast import forecast
-
-        return tuple(forecast(self, _overridden(one, prompts, seed), early_stop) for one in circuits)
-
-    # --- other questions about circuits and models
-
-    def compare(
-        self,
-        first: Circuit | Spec | str | Path,
-        second: Circuit | Spec | str | Path,
-        control: Circuit | Spec | str | Path | None = None,
-        measure: bool = False,
-        prompts: int = 128,
-    ) -> Compared:
-        """What two circuits of one model have in common, against chance.
-
-        Args:
-            control: a circuit of another task, with which both are compared as well.
-            measure: measure every head of the model on both tasks, on so many `prompts`, and correlate.
-
-        Raises:
-            UserError: the circuits are about different models, or one of them has no task to measure on.
-        """
-        from circuitdsl.verify.compared import compare
-
-        other = None if control is None else self.circuit(control)
-        return compare(self, self.circuit(first), self.circuit(second), other, prompts if measure else None)
-
-    def channels(
-        self,
-        to: Iterable[str],
-        senders: Iterable[str] = (),
-        components: bool = False,
-        spec: Spec | str | Path | None = None,
-        circuit: str | None = None,
-    ) -> Upstream:
-        """Which heads write what some receiver inputs read, from weights alone.
-
-        Args:
-            to: receiver inputs: `9.9.q`, or `mover.q` for a group of the spec.
-            senders: heads `8.10`, components `8.6[2]`, groups; by default everything upstream.
-            components: score single singular components instead of whole heads.
-            spec: gives the model and the groups; without one the session's model is read.
-
-        Raises:
-            UsageError: a word names nothing, or no sender is upstream.
-        """
-        from circuitdsl.verify.upstream import upstream
-
-        return upstream(self, None if spec is None else self.circuit(spec, circuit), to, senders, components)
-
-    def trace(
-        self,
-        spec: Spec | str | Path,
-        head: str,
-        source: str,
-        target: str,
-        cut: Sequence[Reach] = (),
-        boost: bool = False,
-        task: str | None = None,
-        prompts: int | None = None,
-        seed: int | None = None,
-        circuit: str | None = None,
-    ) -> Traced:
-        """Which heads made a head attend from one position to another.
-
-        Args:
-            head, source, target: as in a spec: "9.9", "END", "IO".
-            cut: take the signal out of what the head reads (`local`) or of what its senders write (`global`).
-            boost: add the signal once more instead.
-            task: which task, where the spec has several.
-
-        Raises:
-            UserError: a name that does not exist, or the head never attends so.
-        """
-        from circuitdsl.verify.traced import trace
-
-        wanted = _overridden(self.circuit(spec, circuit), prompts, seed)
-        return trace(self, wanted, task, head, source, target, cut, boost)
-
-    def discover(self, task: str, **how: Any) -> Discovery:
-        """Search a model for its circuit of a task, and draft a spec; the arguments are those of `drafting.drafted`.
-
-        Raises:
-            UserError: the task is not one, or the model does not do it.
-        """
-        from circuitdsl.discover.drafting import drafted
-
-        return drafted(self, task, **how)
-
-    # --- tests of specs, edits of models
-
-    def mutate(
-        self,
-        spec: Spec | str | Path,
-        prompts: int | None = None,
-        seed: int | None = None,
-        circuit: str | None = None,
-    ) -> tuple[Mutation, ...]:
-        """Change each circuit of a spec line by line, and see what its claims notice.
-
-        Raises:
-            UserError: a circuit has no claim on a task, and what `spec` and `model_of` raise.
-        """
-        from circuitdsl.testing.mutate import mutate
-
-        found = self.spec(spec, circuit)
-        return tuple(mutate(self, found, one, prompts, seed) for one in found.circuits)
-
-    def falsify(
-        self,
-        spec: Spec | str | Path,
-        property: str | None = None,
-        claim: str | None = None,
-        budget: int = 1000,
-        seed: int = 0,
-    ) -> Iterator[Search]:
-        """Search for prompts that break properties, and shrink them: a search for each property and task.
-
-        Args:
-            property: the title or the line of one property.
-            claim: an expectation of behaviour or attention instead, taken prompt by prompt.
-            budget: prompts to look at.
-
-        Raises:
-            UsageError: there is no such property, or it is not about single prompts.
-        """
-        from circuitdsl.testing.falsify import falsify, searchable
-
-        chosen = list(_to_break(self.spec(spec).circuits, property, claim))
-        for _, one in chosen:
-            searchable(one)
-        return (
-            falsify(circuit, self.model_of(circuit), one, task, budget, seed, self.memory)
-            for circuit, one in chosen
-            for task in one.tasks
-        )
-
     def edit(
         self, spec: Spec | str | Path, target: str | Path, intervention: str | None = None, circuit: str | None = None
     ) -> str:
@@ -516,6 +326,8 @@ class Session:
         Raises:
             UserError: there is no such intervention, it is no change of weights, or the directory exists.
         """
+        from circuitdsl.models.edit import changes, save_edited
+
         wanted = self.circuit(spec, circuit)
         known = {each.name: each for each in wanted.interventions}
         if not known:
@@ -524,36 +336,47 @@ class Session:
             what = f"there is no intervention {intervention}" if intervention else "which intervention?"
             raise UsageError(what, hint=f"--intervention is one of {', '.join(known)}")
         change = known[intervention or next(iter(known))]
-        from circuitdsl.models.edit import changes, save_edited
-
         changes(change)  # refused before anything is read
-        with self.busy(f"editing {place_of(wanted, self.name)[1]}"):
-            save_edited(place_of(wanted, self.name)[1], self.weights_of(wanted), change, Path(target))
+        place = place_of(wanted, self.name)[1]
+        with self.busy(f"editing {place}"):
+            save_edited(place, self.weights_of(wanted), change, Path(target))
         return change.name
 
+    @staticmethod
+    def overridden(circuit: Circuit, prompts: int | None, seed: int | None) -> Circuit:
+        """The circuit with another number of prompts and another seed for every task; raises `UsageError`."""
+        from circuitdsl.verify.verify import with_overrides
 
-def _overridden(circuit: Circuit, prompts: int | None, seed: int | None) -> Circuit:
-    """The circuit with another number of prompts and another seed for every task."""
-    from circuitdsl.verify.verify import with_overrides
-
-    return with_overrides(circuit, prompts_of(prompts), seed_of(seed))
+        return with_overrides(circuit, prompts_of(prompts), seed_of(seed))
 
 
-def _to_break(circuits: Sequence[Circuit], property: str | None, claim: str | None) -> Iterator[tuple[Circuit, Claim]]:
-    """The properties to break, or the claim of that name, with their circuits."""
-    every = [(circuit, one) for circuit in circuits for one in circuit.claims]
-    if claim is not None:
-        chosen = [(circuit, one) for circuit, one in every if one.answers_to(claim)]
-        if not chosen:
-            raise UsageError(f"there is no claim {claim}", hint=HOW_CLAIMS_ARE_NAMED)
-        return iter(chosen)
-    properties = [(circuit, one) for circuit, one in every if one.kind == "property"]
-    if not properties:
-        hint = "write one (docs/testing.md), or name an expectation of behaviour with --claim LINE"
-        raise UsageError("the spec has no property to break", hint=hint)
-    title = f'"{property}"'
-    chosen = [pair for pair in properties if property is None or title in pair[1].text or pair[1].answers_to(property)]
-    if not chosen:
-        known = "; ".join(f"line {one.line}, {one.text}" for _, one in properties)
-        raise UsageError(f"there is no property {title}", hint=f"the spec has: {known}")
-    return iter(chosen)
+def options(
+    claim: str | None = None,
+    each_at: float | None = None,
+    generalise: str = "prompts",
+    early_stop: bool = True,
+    full: bool = False,
+    memory: int | None = None,
+) -> Options:
+    """How to verify, in the words of the command line.
+
+    Args:
+        claim: the id or the line of a single claim.
+        each_at: judge claims one by one at this level, instead of all together by Holm's procedure.
+        generalise: whether verdicts are about `prompts` from the same templates, or about other `templates`.
+        early_stop: stop measuring a claim once it is decided.
+        full: measure the whole circuit besides, whether or not something is claimed of it.
+        memory: bytes that measuring may take beside the model.
+
+    Raises:
+        UsageError: a level or a word that is none.
+    """
+    from circuitdsl.verdict.families import FAMILY
+    from circuitdsl.verify.verify import Options
+
+    if each_at is not None and not 0 < each_at < 1:
+        raise UsageError(f"each_at = {each_at!r} is not a level between 0 and 1")
+    if generalise not in ("prompts", "templates"):
+        raise UsageError(f"generalise = {generalise!r} is neither prompts nor templates")
+    level, templates = FAMILY if each_at is None else each_at, generalise == "templates"
+    return Options(early_stop, each_at is None, level, claim, full, templates=templates, max_memory=memory)

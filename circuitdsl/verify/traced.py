@@ -14,7 +14,8 @@ from rich.console import Console
 from circuitdsl.circuit.claims import Circuit, TaskUse
 from circuitdsl.circuit.nodes import Node, Position
 from circuitdsl.circuit.traced import TraceGraph
-from circuitdsl.engine.cut import Change, Reach, cut
+from circuitdsl.engine.cut import Change, Reach
+from circuitdsl.engine.cut import cut as cut_signal
 from circuitdsl.engine.metrics import unit
 from circuitdsl.engine.trace_graph import trace_graph
 from circuitdsl.errors import UsageError
@@ -29,6 +30,7 @@ from circuitdsl.verify.bench import Bench
 from circuitdsl.verify.upstream import head_named
 
 if TYPE_CHECKING:
+    from circuitdsl.api import Spec
     from circuitdsl.verify.session import Session
 
 #: senders on a smaller share of the firings are not shown
@@ -67,19 +69,34 @@ class Traced(Shown):
 
 def trace(
     session: Session,
-    circuit: Circuit,
-    task: str | None,
+    spec: Spec | str | Path,
     head: str,
     source: str,
     target: str,
-    cuts: Sequence[Reach],
-    boost: bool,
+    cut: Sequence[Reach] = (),
+    boost: bool = False,
+    task: str | None = None,
+    prompts: int | None = None,
+    seed: int | None = None,
+    circuit: str | None = None,
 ) -> Traced:
-    """Trace a head on a task's prompts; names and errors are those of `Session.trace`."""
-    use = _task(circuit, task)
+    """Which heads made a head attend from one position to another, back to the first layer.
+
+    Args:
+        head, source, target: as in a spec: "9.9", "END", "IO".
+        cut: take the signal out of what the head reads (`local`) or of what its senders write (`global`).
+        boost: add the signal once more instead.
+        task: which task, where the spec has several.
+        prompts, seed: of the task, instead of the spec's.
+
+    Raises:
+        UserError: a name that does not exist, or the head never attends so.
+    """
+    wanted = session.overridden(session.circuit(spec, circuit), prompts, seed)
+    use = _task(wanted, task)
     start, end = _position(source), _position(target)
-    node = _head(head, session.model_of(circuit))
-    bench = session.bench(circuit, use)
+    node = _head(head, session.model_of(wanted))
+    bench = session.bench(wanted, use)
     names = {name for pair in bench.pairs for name in pair.positions}
     for position in (start, end):
         if position.name not in names:
@@ -88,7 +105,7 @@ def trace(
     with session.busy(f"tracing {node} on {len(bench.pairs)} prompts"):
         graph = trace_graph(bench.model, bench.pairs, node, start, end)
     with session.busy("cutting the signal"):
-        figures = tuple(_cut(bench, node, start, end, reach, boost) for reach in dict.fromkeys(cuts))
+        figures = tuple(_cut(bench, node, start, end, reach, boost) for reach in dict.fromkeys(cut))
     return Traced(bench.model.name, graph, figures, boost)
 
 
@@ -119,7 +136,7 @@ def _head(word: str, model: Transformer) -> Node:
 
 def _cut(bench: Bench, head: Node, source: Position, target: Position, reach: Reach, boost: bool) -> CutFigures:
     """What a cut changes, with intervals over prompts."""
-    found = cut(bench, head, source, target, reach, boost)
+    found = cut_signal(bench, head, source, target, reach, boost)
     strata, metric_unit = bench.strata[found.indices], unit(bench.metric)
 
     def measured(name: str, values: np.ndarray, unit: str) -> Measured:

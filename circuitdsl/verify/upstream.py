@@ -24,6 +24,7 @@ from circuitdsl.report.report import Standing
 from circuitdsl.report.shown import Shown
 
 if TYPE_CHECKING:
+    from circuitdsl.api import Spec
     from circuitdsl.verify.session import Session
 
 #: senders that a table lists, and components that a picture outlines
@@ -81,18 +82,34 @@ def _strongest(standings: Standings) -> Standings:
     return {Node("head", node.layer, node.head): where for node, where in ordered}
 
 
-def upstream(
-    session: Session, circuit: Circuit | None, to: Iterable[str], senders: Iterable[str], components: bool
+def channels(
+    session: Session,
+    to: Iterable[str],
+    senders: Iterable[str] = (),
+    components: bool = False,
+    spec: Spec | str | Path | None = None,
+    circuit: str | None = None,
 ) -> Upstream:
-    """Score senders into receiver inputs; names and errors are those of `Session.channels`."""
+    """Which heads write what some receiver inputs read, from weights alone.
+
+    Args:
+        to: receiver inputs: `9.9.q`, or `mover.q` for a group of the spec.
+        senders: heads `8.10`, components `8.6[2]`, groups; by default everything upstream.
+        components: score single singular components instead of whole heads.
+        spec: gives the model and the groups; without one the session's model is read.
+
+    Raises:
+        UsageError: a word names nothing, or no sender is upstream.
+    """
+    known = None if spec is None else session.circuit(spec, circuit)
     try:
-        weights = session.weights_of(circuit)
+        weights = session.weights_of(known)
     except ModelUnavailable as error:
-        if circuit is None and error.hint == MODEL_HINT:
+        if known is None and error.hint == MODEL_HINT:
             raise ModelUnavailable(error.message, f"name {MODEL_FILES}") from None
         raise
-    readers = dict.fromkeys(reader for word in to for reader in _readers(word, circuit, weights))
-    wanted = [node for word in senders for node in _nodes(word, circuit, weights)]
+    readers = dict.fromkeys(reader for word in to for reader in _readers(word, known, weights))
+    wanted = [node for word in senders for node in _nodes(word, known, weights)]
     found = {reader: _standings(weights, reader, wanted, components) for reader in readers}
     return Upstream(weights.name, weights.n_heads, found, tuple(wanted), components)
 
