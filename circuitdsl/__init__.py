@@ -20,20 +20,20 @@ if TYPE_CHECKING:
     from circuitdsl.verify.per_prompt import PerPrompt
     from circuitdsl.verify.session import Session
 
+__all__ = [
+    "PerPrompt", "Report", "Reports", "Session", "Spec", "SpecError", "UserError", "__version__",
+    "diff", "dumps", "load", "load_model", "loads", "render",
+]  # fmt: skip
+
 #: where each name comes from; nothing is imported before it is asked for
-_HOMES = {
+_HOMES = dict.fromkeys(("Spec", "SpecError", "diff", "dumps", "load", "loads", "render"), "circuitdsl.api") | {
     "PerPrompt": "circuitdsl.verify.per_prompt",
     "Report": "circuitdsl.report.report",
     "Reports": "circuitdsl.report.report",
     "Session": "circuitdsl.verify.session",
     "UserError": "circuitdsl.errors",
     "load_model": "circuitdsl.models.load",
-    **dict.fromkeys(("Spec", "SpecError", "diff", "dumps", "load", "loads", "render"), "circuitdsl.api"),
 }
-__all__ = [
-    "PerPrompt", "Report", "Reports", "Session", "Spec", "SpecError", "UserError", "__version__",
-    "diff", "dumps", "load", "load_model", "loads", "render",
-]  # fmt: skip
 
 
 def __getattr__(name: str) -> object:

@@ -95,18 +95,8 @@ class Spec:
     ) -> Report | Reports:
         """Check every claim against the model, in a session of its own.
 
-        Args:
-            model, device, dtype, cache, memory, progress: those of `Session`.
-            prompts, seed: for every task, instead of the spec's.
-            how: the other arguments of `Session.verify`, such as `circuit`, `claim` and `early_stop`.
-
-        Returns:
-            A report; `Reports`, a tuple of them, where the file has several circuits and none is named.
-
-        Raises:
-            SpecError: the spec has errors; the message lists them.
-            UserError: an argument is out of range, the model cannot be loaded, nothing can be measured, or the memory
-                is too little for one prompt.
+        `prompts`, `seed` and what stands in `how` (such as `circuit`, `claim`, `early_stop`) are arguments of
+        `Session.verify`, the others of `Session`; results and errors are theirs.
         """
         from circuitdsl.verify.session import Session
 
@@ -131,8 +121,8 @@ class Spec:
         return "\n".join(rendered(found, self.text, self.path) for found in self.diagnostics)
 
 
-class _Shapes(Mapping[str, TaskShape]):
-    """All tasks as resolution sees them; one that a package adds is loaded when it is named."""
+class _Catalogue(Mapping[str, TaskShape]):
+    """The registered tasks as resolution sees them; one that a package adds is loaded when it is named."""
 
     def __getitem__(self, name: str) -> TaskShape:
         task = TASKS[name]
@@ -146,9 +136,7 @@ class _Shapes(Mapping[str, TaskShape]):
         return len(TASKS)
 
 
-def catalogue() -> Mapping[str, TaskShape]:
-    """The registered tasks as resolution sees them."""
-    return _Shapes()
+CATALOGUE = _Catalogue()
 
 
 def shipped_specs() -> Path:
@@ -227,8 +215,8 @@ def _resolved(text: str, path: str, found: tuple[Diagnostic, ...], model: str | 
         return Spec(path, text, (), found, model)
     with _without_collecting():
         syntax, problems = parse(text, path)
-        circuits, more = resolve(syntax, tasks=catalogue(), model_override=model, files=_file_shape(path))
-        more += lint(syntax, circuits, catalogue())
+        circuits, more = resolve(syntax, tasks=CATALOGUE, model_override=model, files=_file_shape(path))
+        more += lint(syntax, circuits, CATALOGUE)
     diagnostics = sorted({*problems, *more}, key=lambda d: (d.span.line, d.span.column, d.code))
     return Spec(path, text, circuits, tuple(diagnostics), model)
 
@@ -278,10 +266,10 @@ def check_prompt_files(spec: Spec, model: str | None = None) -> None:
 def _check_with_tokenizer(circuit: Circuit, use: TaskUse, path: Path, model: str | None) -> None:
     """Raise `PromptFileError` with all that is wrong with a prompt file; say nothing without a tokenizer at hand."""
     from circuitdsl.models.load import load_tokenizer, vocabulary_size
-    from circuitdsl.models.named import place_of
     from circuitdsl.models.tokenizers import quiet_and_offline
     from circuitdsl.tasks.from_file import read_prompts
     from circuitdsl.tasks.tokens import Tokens
+    from circuitdsl.verify.session import place_of
 
     try:
         name, place, revision = place_of(circuit, model)

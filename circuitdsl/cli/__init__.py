@@ -19,7 +19,7 @@ __all__ = ["Verbs", "main", "run"]
 
 #: the modules beside this one, in the order in which --help lists their verbs
 MODULES = (
-    "verify", "init", "check", "explain", "fmt", "render", "graph", "discover", "circuits", "diff", "testing", "tasks",
+    "verify", "init", "check", "explain", "fmt", "render", "graph", "circuits", "diff", "testing", "tasks",
 )  # fmt: skip
 
 

@@ -1,13 +1,25 @@
-"""`compare`, `channels`, `edit` and `trace`: what a circuit is like, and what its heads read and write."""
+"""`discover`, `compare`, `channels`, `edit` and `trace`: where circuits are, and what their heads read and write."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from circuitdsl.cli.arguments import add_circuit, add_prompts, add_session, add_spec, level, positive, session
-from circuitdsl.cli.outputs import check_folder, picture
+from circuitdsl.cli.arguments import (
+    add_circuit,
+    add_prompts,
+    add_session,
+    add_spec,
+    level,
+    positive,
+    seconds,
+    seed,
+    session,
+    share,
+)
+from circuitdsl.cli.outputs import check_folder, output, picture, write
 from circuitdsl.cli.parser import Verbs
 from circuitdsl.cli.specs import load_one, one_circuit
 from circuitdsl.cli.terminal import console, present, say
@@ -18,6 +30,19 @@ if TYPE_CHECKING:
 
 
 def register(verbs: Verbs) -> None:
+    discover = verbs.add_parser("discover", help="search a model for its circuit of a task, and draft a spec")
+    add_session(discover, "pocket unless named")
+    discover.add_argument("--task", required=True, help="a task, with options as in a spec: ioi, 'ioi(corrupt = flip)'")
+    discover.add_argument("--metric", default="logit_diff", help="as in a spec (default: logit_diff)")
+    discover.add_argument("--prompts", type=positive, default=96, help="prompts to search on (default: 96)")
+    discover.add_argument("--seed", type=seed, default=0, help="of these; the draft is checked on others")
+    discover.add_argument("--threshold", type=share, default=0.02, help="smallest effect of interest (default: 2%%)")
+    discover.add_argument("--depth", type=positive, default=6, help="stages back from the logits (default: 6)")
+    discover.add_argument("--budget", type=seconds, metavar="TIME", help="stop searching after this time: 90, 90s, 5m")
+    discover.add_argument("--name", help="name of the circuit (default: the task's)")
+    discover.add_argument("-o", "--output", help="write the spec to this file (default: standard output)")
+    discover.set_defaults(run=_discover)
+
     compare = verbs.add_parser("compare", help="compare the heads and edges of two circuits, against chance")
     compare.add_argument("first", help="a spec, or SPEC#CIRCUIT where it has several")
     compare.add_argument("second", help="another, of the same model")
@@ -67,6 +92,22 @@ def register(verbs: Verbs) -> None:
     add_prompts(trace)
     add_session(trace)
     trace.set_defaults(run=_trace)
+
+
+def _discover(given: argparse.Namespace) -> int:
+    target = output(given.output)
+    if target and target.is_file():
+        raise UsageError(f"{target} is there already", hint="drafts replace nothing: choose another name, or remove it")
+    wanted = ("metric", "prompts", "seed", "threshold", "depth", "budget", "name")
+    with session(given, "pocket") as running:
+        found = running.discover(given.task, **{name: getattr(given, name) for name in wanted}, target=target)
+    if target:
+        write(target, found.text)
+    else:
+        sys.stdout.write(found.text)
+    for line in found.summary:
+        say(line)
+    return 0
 
 
 def _compare(given: argparse.Namespace) -> int:

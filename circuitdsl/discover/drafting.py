@@ -7,7 +7,6 @@ import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from circuitdsl.api import check_prompt_files, loads
 from circuitdsl.discover.discover import Discovery, discover
@@ -18,9 +17,7 @@ from circuitdsl.report.report import Report
 from circuitdsl.verify import verify as verification
 from circuitdsl.verify.bench import Bench, bench
 from circuitdsl.verify.prompts import make_data
-
-if TYPE_CHECKING:
-    from circuitdsl.verify.session import Session
+from circuitdsl.verify.session import Session
 
 #: prompts that a draft is checked on, at most
 CHECKED = 256

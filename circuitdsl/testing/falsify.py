@@ -12,12 +12,15 @@ import random
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from hypothesis import HealthCheck, Phase, find, settings, target
 from hypothesis.errors import NoSuchExample
+from rich.console import Console
+from rich.text import Text
 
+from circuitdsl.api import Spec
 from circuitdsl.circuit.claims import Circuit, Claim, TaskUse
 from circuitdsl.circuit.criteria import Within
 from circuitdsl.circuit.measurements import Attention, Behaviour, Check, Property
@@ -32,13 +35,8 @@ from circuitdsl.tasks.tokens import Tokens
 from circuitdsl.testing.strategies import drafts
 from circuitdsl.verify.bench import bench, present
 from circuitdsl.verify.prompts import make_data
-from circuitdsl.verify.properties import passes, record, request_of, says, values_of
+from circuitdsl.verify.properties import figures, passes, record, request_of, says, values_of
 from circuitdsl.verify.session import HOW_CLAIMS_ARE_NAMED, Session
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from circuitdsl.api import Spec
 
 #: prompts that a search looks at before it shrinks, where nothing else is said; within `verify`
 BUDGET, BRIEF = 1000, 200
@@ -48,13 +46,11 @@ SOME = 32
 
 @dataclass(frozen=True, slots=True)
 class Counterexample:
-    """A prompt that breaks a property, with what its checks found and how many prompts were looked at."""
+    """A prompt that breaks a property, with what its checks found [checks]."""
 
     property: Property
-    task: str
     pair: PromptPair
     values: np.ndarray
-    tried: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +72,42 @@ class Search(Shown):
 
     def show(self, console: Console) -> None:
         """Print the counterexample, its figures and its tokens; or that none was found."""
-        from circuitdsl.testing.falsify_view import show_search
+        head = Text.assemble((f"{self.claim.line:>4}  ", "dim"), self.claim.text, (f"  {self.task}", "cyan"))
+        console.print(head)
+        if self.found is None:
+            console.print(Text(f"      no counterexample in {self.tried} prompts", "green"))
+            return
+        for line, style in self._found(self.found):
+            console.print(Text(f"      {line}", style))
+        console.print(Text(f"      the simplest found among {self.tried} prompts", "dim"))
+        measured = self.claim.measurement
+        if not isinstance(measured, Property):
+            console.print(
+                Text("      the claim is about the mean over prompts: one prompt does not refute it", "yellow")
+            )
+        elif measured.share is not None:
+            console.print(
+                Text("      the property allows exceptions: verify tells whether they are too many", "yellow")
+            )
 
-        show_search(self, self.tokenizer, console)
+    def _found(self, found: Counterexample) -> Iterator[tuple[str, str]]:
+        """The prompt, its figures, its answers, tokens and positions, as lines with their styles."""
+        pair, tokenizer = found.pair, self.tokenizer
+        if pair.clean:
+            yield pair.clean, "bold"
+        for line in figures(found.property, found.values):
+            yield line, "red" if ", not " in line else ""
+        answers = tuple(text.strip() for text in pair.answer_texts) or pair.answers
+        distractors = tuple(text.strip() for text in pair.distractor_texts) or pair.distractors
+        yield f"answer {' '.join(map(str, answers))}, not {' '.join(map(str, distractors))}", ""
+        if tokenizer is None:
+            tokens = " ".join(map(str, pair.clean_tokens))
+        else:
+            words = (tokenizer.decode([token]) for token in pair.clean_tokens)
+            tokens = " · ".join(f"{i} {word.strip() or repr(word)}" for i, word in enumerate(words))
+        yield f"tokens     {tokens}", "dim"
+        places = " · ".join(f"{name} {', '.join(map(str, index))}" for name, index in pair.positions.items())
+        yield f"positions  {places}", "dim"
 
 
 def property_of(claim: Claim) -> Property | None:
@@ -139,7 +168,7 @@ def falsify(
     bench(model, probe.data(found), circuit.metric, max_memory=max_memory)
     values = probe.values(found)
     assert values is not None
-    broken = Counterexample(wanted, task, found, values, probe.tried)
+    broken = Counterexample(wanted, found, values)
     return Search(claim, task, probe.tried, broken, model.tokenizer)
 
 

@@ -12,10 +12,14 @@ to begin with. These three are left out of the share.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
+
+from rich.console import Console
+from rich.text import Text
 
 from circuitdsl.api import Spec, loads
 from circuitdsl.circuit.catalogue import ModelShape
@@ -26,21 +30,26 @@ from circuitdsl.errors import UserError
 from circuitdsl.language import syntax as s
 from circuitdsl.language.parse import parse
 from circuitdsl.models.parts import Transformer
+from circuitdsl.report.numbers import percent
 from circuitdsl.report.shown import Shown
 from circuitdsl.testing.mutants import Elsewhere, Mutant, mutants
 from circuitdsl.verdict.decide import Decision, decide_family
 from circuitdsl.verdict.weighing import Evidence
 from circuitdsl.verify.bench import Bench
 from circuitdsl.verify.plan import ClaimPlan, plan, shape_of
+from circuitdsl.verify.session import Session
 from circuitdsl.verify.verify import Progress, weigh_plans, with_overrides
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from circuitdsl.verify.session import Session
 
 Fate = Literal["killed", "survived", "equivalent", "impossible", "open"]
 FATES: tuple[Fate, ...] = ("killed", "survived", "equivalent", "impossible", "open")
+#: how outcomes are listed: under which title, in which style, and whether always
+_TITLES: dict[Fate, tuple[str, str, bool]] = {
+    "killed": ("killed", "green", False),
+    "survived": ("survived: nothing that the spec claims is against these", "bold red", True),
+    "open": ("open: what they change does not hold to begin with", "yellow", True),
+    "equivalent": ("equivalent: they say the same", "dim", False),
+    "impossible": ("impossible: no such spec", "dim", False),
+}
 #: prompts that are looked at to see whether two positions are one place
 LOOKED_AT = 16
 
@@ -55,6 +64,14 @@ class Outcome:
     by: str = ""
     task: str = ""
     reason: str = ""
+
+    def show(self, console: Console) -> None:
+        """Print what was changed into what, and why it was noticed or not."""
+        mutant = self.mutant
+        console.print(Text.assemble((f"{mutant.line:>4}  ", "dim"), mutant.after, (f"   {mutant.what}", "cyan")))
+        console.print(Text(f"        was: {mutant.before}", "dim"))
+        named = self.by and (self.claims > 1 or self.by != mutant.after)
+        console.print(Text(f"        {f'{self.by} on {self.task}: ' if named else ''}{self.reason}", "dim"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +103,25 @@ class Mutation(Shown):
         return head | {"share": self.share, "summary": counts, "mutants": body}
 
     def show(self, console: Console, verbose: bool = False) -> None:
-        """Print what became of the mutants; `verbose` lists the killed ones too."""
-        from circuitdsl.testing.mutate_view import show_mutation
-
-        show_mutation(self, console, verbose)
+        """Print the share killed, and every survivor with the number that let it live; `verbose` lists the rest too."""
+        console.print(Text.assemble((self.circuit, "bold"), f" · {self.path} · {len(self.outcomes)} mutants"))
+        console.print()
+        for fate, (title, style, always) in _TITLES.items():
+            if (always or verbose) and self.of(fate):
+                console.print(Text(f"      {title}", style))
+                for outcome in self.of(fate):
+                    outcome.show(console)
+                console.print()
+        killed = Counter(outcome.mutant.what for outcome in self.of("killed"))
+        judged = killed + Counter(outcome.mutant.what for outcome in self.of("survived"))
+        for what in sorted(judged):
+            console.print(Text.assemble(f"  {what:<18}", (f" {killed[what]} of {judged[what]} killed", "dim")))
+        counts = [f"{len(self.of(fate))} {fate}" for fate in ("equivalent", "impossible", "open") if self.of(fate)]
+        left_out = f" ({', '.join(counts)}, left out)" if counts else ""
+        style = "green" if self.share >= 0.9 else "yellow"
+        share = Text(f"{len(self.of('killed'))} of {self.judged} killed, {percent(self.share)}", style)
+        console.print()
+        console.print(Text.assemble("  ", share, (left_out, "dim")))
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,11 +21,11 @@ from circuitdsl.report.comparison import picture, show, to_json
 from circuitdsl.report.numbers import percent
 from circuitdsl.report.shown import Shown
 from circuitdsl.verify.profile import Correlation, Profile, correlation, profile
+from circuitdsl.verify.session import Session
 from circuitdsl.verify.verify import with_overrides
 
 if TYPE_CHECKING:
     from circuitdsl.api import Spec
-    from circuitdsl.verify.session import Session
 
 #: heads that the table of measured effects shows
 _SHOWN = 12

@@ -15,15 +15,14 @@ from circuitdsl.circuit.claims import Circuit
 from circuitdsl.engine.calibrate import calibrate
 from circuitdsl.errors import UserError
 from circuitdsl.models.load import device_named
-from circuitdsl.models.named import place_of
 from circuitdsl.models.outline import outline, parameters
 from circuitdsl.report.shown import Shown
 from circuitdsl.verify.cost import TaskWork, memory, seconds, workload
 from circuitdsl.verify.prompts import MEAN_PROMPTS, make_data, tasks_in_use
+from circuitdsl.verify.session import Session, place_of
 
 if TYPE_CHECKING:
     from circuitdsl.api import Spec
-    from circuitdsl.verify.session import Session
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,9 +16,9 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from circuitdsl.circuit.claims import Circuit, TaskUse
+from circuitdsl.circuit.shapes import near
 from circuitdsl.errors import UsageError, UserError
 from circuitdsl.limits import memory_of, prompts_of, seed_of
-from circuitdsl.models.named import place_of, threads_for
 from circuitdsl.report.report import Report, Reports, until_interrupted
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+#: models up to this width run on one thread: sharing such small matrices costs more than it saves
+SMALL_WIDTH = 256
 HOW_CLAIMS_ARE_NAMED = "a claim is named by its line in the spec, or c01, c02, …"
 
 
@@ -198,7 +200,7 @@ class Session:
 
         if self._threads is None:
             self._threads = torch.get_num_threads()
-        torch.set_num_threads(threads_for(width, device, self._threads))
+        torch.set_num_threads(1 if device == "cpu" and width <= SMALL_WIDTH else self._threads)
 
     def bench(self, circuit: Circuit, use: TaskUse) -> Bench:
         """A task's prompts on the circuit's model, scored; raises what `make_bench` raises."""
@@ -289,34 +291,10 @@ class Session:
             benches = self.benches(circuit)
             report = verify(circuit, model, benches, how, progress, record)
             if other_corruptions and not report.interrupted:
-                report = self._under_other_corruptions(circuit, benches, report, how)
+                from circuitdsl.verify.corruptions import under_other_corruptions
+
+                report = under_other_corruptions(self, circuit, benches, report, how)
         return replace(report, seconds=time.perf_counter() - start)
-
-    def _under_other_corruptions(
-        self, circuit: Circuit, benches: dict[str, Bench], report: Report, how: Options
-    ) -> Report:
-        """The report with a note beside every `matters` claim: whether it holds under the task's other corruptions too.
-
-        Ctrl-C ends this early: the notes are then on those corruptions that all claims were measured under.
-        """
-        from circuitdsl.verify.corruptions import reruns, with_notes
-        from circuitdsl.verify.verify import verify
-
-        reported = {claim.id for claim in report.claims}
-        others = {use.name: tuple(benches[use.name].others) for use in circuit.tasks if use.name in benches}
-        again = []
-        try:
-            for one in reruns(circuit, others, reported.__contains__):
-                use = next(use for use in one.circuit.tasks if use.name == one.task)
-                kept = replace(how, only=None, full=False, ids=one.claims, task=one.task)
-                changed = benches | {one.task: self.bench(one.circuit, use)}
-                found = verify(one.circuit, self.model_of(circuit), changed, kept)
-                if found.interrupted:
-                    raise KeyboardInterrupt
-                again.append((one, found))
-        except KeyboardInterrupt:
-            report = replace(report, interrupted=True)
-        return with_notes(report, again)
 
     def edit(
         self, spec: Spec | str | Path, target: str | Path, intervention: str | None = None, circuit: str | None = None
@@ -348,6 +326,21 @@ class Session:
         from circuitdsl.verify.verify import with_overrides
 
         return with_overrides(circuit, prompts_of(prompts), seed_of(seed))
+
+
+def place_of(circuit: Circuit | None, override: str | None) -> tuple[str, str, str | None]:
+    """The name of the model that a circuit is verified on, where to load it from, and its revision.
+
+    Raises:
+        UserError: the circuit names none, and none is given.
+    """
+    if override:
+        return override, override, None
+    if circuit is None:
+        raise UserError("no model is named", hint="name one, or a spec that does")
+    if circuit.model is None:
+        raise UserError(f"circuit {circuit.name} names no model", hint='add a line `model "…"`, or give --model')
+    return circuit.model.name, near(circuit.model.name, circuit.path), circuit.model.revision
 
 
 def options(

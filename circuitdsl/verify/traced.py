@@ -27,11 +27,11 @@ from circuitdsl.verdict.estimates import limits_of
 from circuitdsl.verdict.families import FAMILY
 from circuitdsl.verdict.means import mean
 from circuitdsl.verify.bench import Bench
+from circuitdsl.verify.session import Session
 from circuitdsl.verify.upstream import head_named
 
 if TYPE_CHECKING:
     from circuitdsl.api import Spec
-    from circuitdsl.verify.session import Session
 
 #: senders on a smaller share of the firings are not shown
 LEAST = 0.25

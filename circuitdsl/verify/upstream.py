@@ -22,10 +22,10 @@ from circuitdsl.report.channels import Standings, map_of_readers, map_of_senders
 from circuitdsl.report.heatmap import write_heat_map
 from circuitdsl.report.report import Standing
 from circuitdsl.report.shown import Shown
+from circuitdsl.verify.session import Session
 
 if TYPE_CHECKING:
     from circuitdsl.api import Spec
-    from circuitdsl.verify.session import Session
 
 #: senders that a table lists, and components that a picture outlines
 TOP = 20
