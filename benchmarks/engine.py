@@ -35,13 +35,13 @@ from circuitdsl.circuit.catalogue import ModelShape
 from circuitdsl.engine.count import Tally
 from circuitdsl.engine.experiment import Readout
 from circuitdsl.engine.path_patching import effects
+from circuitdsl.engine.prompts import Prompts
 from circuitdsl.engine.runs import Runs, baseline, run
 from circuitdsl.measurements.plan import ClaimPlan
 from circuitdsl.measurements.requests import Request
 from circuitdsl.models.load import load_model
 from circuitdsl.models.parts import Transformer
 from circuitdsl.verdict.weighing import NULL_PROMPTS
-from circuitdsl.verify.bench import Bench
 from circuitdsl.verify.measure import measure, measure_anew
 from circuitdsl.verify.plan import plan
 from circuitdsl.verify.store import Store
@@ -295,7 +295,7 @@ def _edited(at: Setting, text: str, n: int | None) -> tuple[Verification, list[E
 class Verification:
     """What verifying a spec measured on the prompts it looked at, and the seconds to prepare and to measure."""
 
-    bench: Bench
+    bench: Prompts
     plans: Sequence[ClaimPlan]
     requests: Sequence[Request]
     nulls: Sequence[Request]

@@ -1,15 +1,17 @@
-"""What the options of a run may be, wherever they are given."""
+"""What the options of a run may be, wherever they are given: from Python, on the command line, in pytest."""
 
 from __future__ import annotations
 
+import argparse
 import re
+from collections.abc import Callable
 from operator import index
 from typing import Any
 
 from circuitdsl.circuit.vocabulary import MAX_PROMPTS
 from circuitdsl.errors import UsageError
 
-#: the largest seed; those above are for samples of their own
+#: the largest seed; larger ones are used for samples of their own
 MAX_SEED = 2**32 - 1
 #: bytes of memory to measure in, at the least
 LEAST_MEMORY = 16 * 10**6
@@ -17,7 +19,7 @@ _SIZES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "
 
 
 def size_of(text: str) -> int:
-    """Bytes: `2GB`, `500 MB`, `1.5GiB`; raises `UsageError` where they are none, or too few."""
+    """Bytes: `2GB`, `500 MB`, `1.5GiB`; raises `UsageError` where the text is no size, or the size is too small."""
     found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([kmgt]i?)b?", text.strip().lower(), re.ASCII)
     if not found:
         raise UsageError(f"{text} is not a size such as 2GB or 500MB")
@@ -28,17 +30,17 @@ def size_of(text: str) -> int:
 
 
 def prompts_of(given: Any) -> int | None:
-    """A number of prompts; None stays. Raises `UsageError` for anything else."""
+    """A number of prompts; None stays None. Raises `UsageError` for anything else."""
     return _whole("prompts", given, 1, MAX_PROMPTS)
 
 
 def seed_of(given: Any) -> int | None:
-    """A seed; None stays. Raises `UsageError` for anything else."""
+    """A seed; None stays None. Raises `UsageError` for anything else."""
     return _whole("seed", given, 0, MAX_SEED)
 
 
 def memory_of(given: Any) -> int | None:
-    """Bytes given as such, or as a size such as `2GB`; None stays. Raises `UsageError` for anything else."""
+    """A number of bytes, or a size such as `2GB`; None stays None. Raises `UsageError` for anything else."""
     if given is None:
         return None
     if isinstance(given, str):
@@ -46,6 +48,21 @@ def memory_of(given: Any) -> int | None:
     if not _is_whole(given) or given <= 0:
         raise UsageError(f"memory = {given!r} is neither a number of bytes nor a size", hint='write it as "2GB"')
     return index(given)
+
+
+def whole(low: int, high: int) -> Callable[[str], int]:
+    """A reader of whole numbers in a range, for `argparse`."""
+
+    def read(text: str) -> int:
+        if not (text.isascii() and text.isdigit() and low <= int(text) <= high):
+            raise argparse.ArgumentTypeError(f"{text} is not a whole number from {low} to {high}")
+        return int(text)
+
+    return read
+
+
+#: readers of a number of prompts and of a seed, for `argparse`
+positive, seed = whole(1, MAX_PROMPTS), whole(0, MAX_SEED)
 
 
 def _whole(name: str, given: Any, least: int, most: int) -> int | None:

@@ -6,11 +6,11 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from circuitdsl.cli.parser import Verbs
 from circuitdsl.cli.terminal import say
 from circuitdsl.errors import UsageError, UserError
 
 if TYPE_CHECKING:
-    from circuitdsl.cli import Verbs
     from circuitdsl.tasks.task import Task
 
 _STARTER = """\

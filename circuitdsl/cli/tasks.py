@@ -1,4 +1,4 @@
-"""`circuitdsl tasks`: the tasks, one of them on an example, or prompts of it."""
+"""`tasks` and `models`: the tasks, one of them on an example, or prompts of it; the models that can be loaded here."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from circuitdsl.cli.arguments import positive, seed
 from circuitdsl.cli.outputs import output, write
+from circuitdsl.cli.parser import Verbs
 from circuitdsl.cli.terminal import console, say
 from circuitdsl.errors import UsageError, UserError
 
 if TYPE_CHECKING:
-    from circuitdsl.cli import Verbs
     from circuitdsl.tasks.task import Task
 
 
@@ -33,6 +33,7 @@ def register(verbs: Verbs) -> None:
     sample.add_argument("--corrupt", help="which corruption (default: the task's first)")
     sample.add_argument("-o", "--output", help="write to this file")
     sample.set_defaults(run=_sample)
+    verbs.add_parser("models", help="list the models that can be loaded here").set_defaults(run=_models)
 
 
 def _list(given: argparse.Namespace) -> int:
@@ -85,3 +86,14 @@ def _task(name: str) -> Task:
     if name not in TASKS:
         raise UsageError(f"there is no task {name}", hint=f"tasks: {', '.join(TASKS)}")
     return TASKS[name]
+
+
+def _models(given: argparse.Namespace) -> int:
+    from circuitdsl.models.load import available_models
+
+    found = available_models()
+    width = max((len(model.name) for model in found), default=0)
+    for model in found:
+        print(f"{model.name:<{width}}  {model.size / 1e6:8.1f} MB  {model.where}: {model.path}")
+    print("any directory in Hugging Face's layout: --model DIR; any name on its hub, where that can be reached")
+    return 0

@@ -15,6 +15,7 @@ from circuitdsl.circuit.metric import Metric
 from circuitdsl.circuit.nodes import EMBED, EVERYWHERE, Edge, Input, Node, Position, Site
 from circuitdsl.engine import reference
 from circuitdsl.engine.experiment import Experiment
+from circuitdsl.engine.prompts import Prompts
 from circuitdsl.engine.readers.head_score import sequence
 from circuitdsl.engine.terms import patched_terms
 from circuitdsl.measurements.attribution import Attribution
@@ -23,7 +24,7 @@ from circuitdsl.measurements.head_score import HeadScore
 from circuitdsl.measurements.requests import EdgeRequest, NodeRequest, PatchRequest
 from circuitdsl.models.load import load_model
 from circuitdsl.tasks.dataset import Dataset, PromptPair
-from circuitdsl.verify.bench import Bench, bench, random_bench
+from circuitdsl.verify.bench import bench, random_bench
 from circuitdsl.verify.measure import measure
 from tests.engine.small_models import save_random
 
@@ -123,7 +124,7 @@ class Hooked:
 @dataclass
 class Pair:
     hooked: Hooked
-    bench: Bench
+    bench: Prompts
 
 
 @pytest.fixture(scope="module", params=KINDS)

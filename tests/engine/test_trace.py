@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from circuitdsl.api import loads, make_benches
+from circuitdsl.api import loads
 from circuitdsl.circuit.nodes import Node
 from circuitdsl.engine.readers.trace import _firings
 from circuitdsl.engine.trace import COVERED, SIDES, NotTraced, Tracer, covering, fired, omega, signal, tracers
 from circuitdsl.models.weights import weights_of
 from circuitdsl.verify.plan import plan
+from circuitdsl.verify.prompts import make_benches
 
 HEADS = [Node("head", layer, head) for layer in range(4) for head in range(8)]
 

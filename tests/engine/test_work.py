@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from circuitdsl.api import load, make_benches
+from circuitdsl.api import load
 from circuitdsl.circuit.catalogue import ModelShape
 from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Edge, Input, Node, Position, Site
 from circuitdsl.engine.batch_index import Where
@@ -25,6 +25,7 @@ from circuitdsl.measurements.requests import EdgeRequest, NodeRequest
 from circuitdsl.models.parts import Transformer
 from circuitdsl.verify.measure import measure
 from circuitdsl.verify.plan import plan
+from circuitdsl.verify.prompts import make_benches
 from tests.engine.small_models import Case, make_case
 
 END, S2 = Position("END"), Position("S2")

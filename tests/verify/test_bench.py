@@ -9,13 +9,14 @@ import pytest
 
 from circuitdsl.circuit.metric import Metric
 from circuitdsl.circuit.nodes import EMBED, EVERYWHERE, LOGITS, Edge, Input, Node, Position, Site
+from circuitdsl.engine.prompts import Prompts
 from circuitdsl.errors import UserError
 from circuitdsl.measurements.attention import Attention
 from circuitdsl.measurements.behaviour import Behaviour
 from circuitdsl.measurements.requests import EdgeRequest, NodeRequest, Request
 from circuitdsl.tasks.dataset import Dataset, sample
 from circuitdsl.tasks.registry import TASKS
-from circuitdsl.verify.bench import Bench, bench
+from circuitdsl.verify.bench import bench
 from circuitdsl.verify.measure import measure, present
 
 END, S2, PLACE = Position("END"), Position("S2"), Position("PLACE")
@@ -135,8 +136,8 @@ def test_attention_is_summed_over_targets_and_averaged_over_heads(pocket, data) 
 
 
 def test_equal_requests_are_measured_once(pocket, data) -> None:
-    once: Bench = bench(pocket, data, Metric())
-    twice: Bench = bench(pocket, data, Metric())
+    once: Prompts = bench(pocket, data, Metric())
+    twice: Prompts = bench(pocket, data, Metric())
     measure(once, REQUESTS[:1], np.arange(16))
     measure(twice, [REQUESTS[0], REQUESTS[0]], np.arange(16))
     assert once.tally.block_positions == twice.tally.block_positions > 0

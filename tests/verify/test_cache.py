@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from circuitdsl import cli
-from circuitdsl.api import MEAN_PROMPTS, loads, make_benches
+from circuitdsl.api import loads
 from circuitdsl.circuit.metric import Metric
 from circuitdsl.circuit.nodes import Edge, Input, Node, Position, Site
 from circuitdsl.measurements.requests import EdgeRequest, NodeRequest, Subgraph
@@ -24,6 +24,7 @@ from circuitdsl.verify import cache as memory_module
 from circuitdsl.verify.bench import bench as make_bench
 from circuitdsl.verify.cache import _machine, memory, model_digest
 from circuitdsl.verify.measure import measure
+from circuitdsl.verify.prompts import MEAN_PROMPTS, make_benches
 from circuitdsl.verify.store import Numbers, Store, default_path, digest
 from circuitdsl.verify.verify import Options, verify
 
@@ -94,7 +95,7 @@ def test_prompts_for_means_are_made_only_where_a_mean_is_new(run, monkeypatch: p
     names = TASKS["ioi"].lists["names"]
     other = replace(TASKS["ioi"], lists=TASKS["ioi"].lists | {"names": replace(names, words=names.words[:-1])})
     # means are then of other prompts, even where those that are measured are the same
-    monkeypatch.setattr("circuitdsl.api.TASKS", {"ioi": other})
+    monkeypatch.setattr("circuitdsl.verify.prompts.TASKS", {"ioi": other})
     assert run().cached < 1
     assert max(drawn) == MEAN_PROMPTS
 

@@ -8,11 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from circuitdsl.api import loads, make_benches
+from circuitdsl.api import loads
 from circuitdsl.circuit.criteria import Within
 from circuitdsl.report.report import schema
 from circuitdsl.verdict.decide import decide_family, rule
 from circuitdsl.verdict.properties import judge_every, prompts_needed, weigh_share
+from circuitdsl.verify.prompts import make_benches
 from circuitdsl.verify.properties import OWN_SEED, family_size, own_samples, sample_name
 from circuitdsl.verify.verify import verify
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from circuitdsl.api import loads, make_benches
+from circuitdsl.api import loads
 from circuitdsl.circuit.criteria import Within
 from circuitdsl.circuit.metric import Metric
 from circuitdsl.circuit.nodes import EVERYWHERE, Node, Site
@@ -24,6 +24,7 @@ from circuitdsl.tasks.registry import TASKS
 from circuitdsl.verify import verify as verification
 from circuitdsl.verify.bench import bench
 from circuitdsl.verify.measure import Series, measure
+from circuitdsl.verify.prompts import make_benches
 from circuitdsl.verify.samples import sample_of
 from tests.verdict.deciding import decide
 
