@@ -23,6 +23,7 @@ from rich.text import Text
 from circuitdsl.api import Spec
 from circuitdsl.circuit.claims import Circuit, Claim, TaskUse
 from circuitdsl.errors import UsageError, UserError
+from circuitdsl.measurements.kind import kind_of
 from circuitdsl.measurements.property import Property, property_of
 from circuitdsl.models.parts import Transformer
 from circuitdsl.report.report import Report
@@ -80,12 +81,11 @@ class Search(Shown):
         for line, style in self._found(self.found):
             console.print(Text(f"      {line}", style))
         console.print(Text(f"      the simplest found among {self.tried} prompts", "dim"))
-        measured = self.claim.measurement
-        if not isinstance(measured, Property):
+        if kind_of(self.claim).decided_by != "own sample":
             console.print(
                 Text("      the claim is about the mean over prompts: one prompt does not refute it", "yellow")
             )
-        elif measured.share is not None:
+        elif self.claim.tests:
             console.print(
                 Text("      the property allows exceptions: verify tells whether they are too many", "yellow")
             )
