@@ -193,7 +193,7 @@ def read(
 
 
 def _article(name: str) -> str:
-    return "an effect" if name in ("effect", "knockout", "denoise") else name
+    return "an effect" if name == "effect" else name
 
 
 def _unit_problem(number: s.Number, unit: Unit, name: str) -> str | None:
