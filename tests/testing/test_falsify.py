@@ -84,6 +84,12 @@ def test_expectations_of_behaviour_are_taken_prompt_by_prompt_effects_are_not(po
         search(pocket, line="10")
 
 
+def test_attribution_has_a_value_on_every_prompt(pocket) -> None:
+    found = search(pocket, SPEC + "expect attribution(suppressor) > 99\n", line="11", budget=5).found
+    assert found and found.values[0] <= 99
+    assert search(pocket, SPEC + "expect attribution(suppressor) > -99\n", line="11", budget=5).found is None
+
+
 @pytest.mark.parametrize("task", ["greater_than", "induction", "laundry_list", "colored_objects"])
 def test_every_task_can_be_searched(pocket, task: str) -> None:
     text = f'circuit t\nmodel "pocket"\ntask {task}\nmetric logit_diff\nproperty "p"\n  expect logit_diff > 99\n'
