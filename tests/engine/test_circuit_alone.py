@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -20,12 +19,13 @@ from circuitdsl.engine.reference import RunTerms, neuron, nodes, share, stages, 
 from circuitdsl.engine.runs import baseline, mean_terms
 from circuitdsl.measurements.requests import Subgraph
 from circuitdsl.models.parts import Transformer
+from tests.drawing import examples
 from tests.engine.random_experiments import edges, inputs, senders, sites
 from tests.engine.small_models import FAMILIES, Case, make_case, neurons
 
 CLOSE = 1e-4
 quick = settings(
-    max_examples=25 if os.environ.get("CIRCUITDSL_LONG") else 10,
+    max_examples=examples(6, 25),
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
