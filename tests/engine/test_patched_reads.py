@@ -8,7 +8,6 @@ import torch
 
 from circuitdsl.circuit.measurements import Metric
 from circuitdsl.circuit.nodes import LOGITS, Edge, Input, Node, Position, Site
-from circuitdsl.engine import reference
 from circuitdsl.engine.experiments import experiment_of
 from circuitdsl.measurements.requests import (
     AttentionRequest,
@@ -22,6 +21,7 @@ from circuitdsl.measurements.requests import (
 from circuitdsl.tasks.dataset import sample
 from circuitdsl.tasks.registry import TASKS
 from circuitdsl.verify.bench import Bench, bench, measure, present
+from tests.engine import reference
 
 END, IO, S2 = Position("END"), Position("IO"), Position("S2")
 H03, H05, H24, H25 = (Node("head", *at) for at in ((0, 3), (0, 5), (2, 4), (2, 5)))

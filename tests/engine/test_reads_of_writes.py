@@ -13,7 +13,6 @@ from torch import Tensor
 
 from circuitdsl.circuit.measurements import Metric
 from circuitdsl.circuit.nodes import EMBED, EVERYWHERE, Edge, Input, Node, Position, Site
-from circuitdsl.engine import reference
 from circuitdsl.engine.experiment import Experiment
 from circuitdsl.engine.readers.head_score import sequence
 from circuitdsl.engine.terms import patched_terms
@@ -28,6 +27,7 @@ from circuitdsl.measurements.requests import (
 from circuitdsl.models.load import load_model
 from circuitdsl.tasks.dataset import Dataset, PromptPair
 from circuitdsl.verify.bench import Bench, bench, measure, random_bench
+from tests.engine import reference
 from tests.engine.small_models import save_random
 
 END = Position("END")
