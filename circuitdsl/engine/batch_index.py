@@ -379,11 +379,20 @@ class Batch:
 
     def keeps(self, of: Node) -> bool:
         """Whether the values of a layer's heads, its MLP or `embed` are read again by a later patched input."""
-        return any(layer_of(node) == of and not is_neuron(node) for node in self.kept_nodes)
+        return of in self._kept_layers
+
+    @cached_property
+    def _kept_layers(self) -> frozenset[Node]:
+        return frozenset(layer_of(node) for node in self.kept_nodes if not is_neuron(node))
+
+    @cached_property
+    def _sited(self) -> list[tuple[int, Plan]]:
+        """The experiments that knock nodes out."""
+        return [(e, plan) for e, plan in enumerate(self.plans) if plan.sites]
 
     def neurons(self, layer: int) -> tuple[Node, ...]:
         """The neurons of a layer whose activations are needed: to be replaced, or read by a later patched input."""
-        replaced = (node for plan in self.plans for node in plan.sites.get(Node("mlp", layer), ()))
+        replaced = (node for _, plan in self._sited for node in plan.sites.get(Node("mlp", layer), ()))
         return neurons((*replaced, *(node for node in self.kept_nodes if node.layer == layer)))
 
     def changed_at(self, e: int, names: Names, width: int, head: int) -> Int[np.ndarray, "points 4"]:
@@ -442,7 +451,7 @@ class Batch:
     def sites(self, of: Node, width: int) -> tuple[Sites, ...]:
         """The knocked-out nodes of a layer (see `layer_of`), parts of nodes before whole ones."""
         groups: dict[tuple[Ablation, Node | None], list[tuple[int, int, Names]]] = {}
-        for e, plan in enumerate(self.plans):
+        for e, plan in self._sited:
             for node, names in plan.sites.get(of, {}).items():
                 key = plan.experiment.ablate, node if node.is_part else None
                 groups.setdefault(key, []).append((node.head, e, names))
@@ -522,7 +531,7 @@ def entry_jobs(batch: Batch, layer: int, reads: Mapping[Port, Reads | None], sit
         return None
     number = np.full(changed.shape[:2], -1)
     number[heads, experiments] = np.arange(len(heads))
-    every: Array = changed[heads, experiments]
+    every = changed[heads, experiments]
     j, n, s = every[:, :, steps - width :].nonzero()
     host = np.stack((n, experiments[j], s + steps - width, heads[j]), axis=1)
     return Jobs(batch.ship(heads), number, (batch.ship(j), batch.ship(n), batch.ship(s)), Points(batch, host, width))

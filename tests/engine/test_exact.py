@@ -12,7 +12,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from circuitdsl.circuit.nodes import Edge, Input, Node, Position
-from circuitdsl.engine import reference
 from circuitdsl.engine.batch_index import Where
 from circuitdsl.engine.count import Tally, floor_by_prompt
 from circuitdsl.engine.experiment import Experiment, Readout
@@ -22,6 +21,7 @@ from circuitdsl.models import products
 from circuitdsl.models.load import load_model
 from circuitdsl.models.parts import Transformer
 from tests.drawing import examples
+from tests.engine import reference
 from tests.engine.bridge import bridge_of
 from tests.engine.random_experiments import experiments
 from tests.engine.small_models import FAMILIES, Case, make_case, neurons, save_random

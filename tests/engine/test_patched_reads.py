@@ -8,7 +8,6 @@ import torch
 
 from circuitdsl.circuit.metric import Metric
 from circuitdsl.circuit.nodes import LOGITS, Edge, Input, Node, Position, Site
-from circuitdsl.engine import reference
 from circuitdsl.engine.experiments import experiment_of
 from circuitdsl.engine.prompts import Prompts
 from circuitdsl.measurements.attention import Attention
@@ -18,6 +17,7 @@ from circuitdsl.tasks.dataset import sample
 from circuitdsl.tasks.registry import TASKS
 from circuitdsl.verify.bench import bench
 from circuitdsl.verify.measure import measure, present
+from tests.engine import reference
 
 END, IO, S2 = Position("END"), Position("IO"), Position("S2")
 H03, H05, H24, H25 = (Node("head", *at) for at in ((0, 3), (0, 5), (2, 4), (2, 5)))

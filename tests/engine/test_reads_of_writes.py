@@ -13,7 +13,6 @@ from torch import Tensor
 
 from circuitdsl.circuit.metric import Metric
 from circuitdsl.circuit.nodes import EMBED, EVERYWHERE, Edge, Input, Node, Position, Site
-from circuitdsl.engine import reference
 from circuitdsl.engine.experiment import Experiment
 from circuitdsl.engine.prompts import Prompts
 from circuitdsl.engine.readers.head_score import sequence
@@ -26,6 +25,7 @@ from circuitdsl.models.load import load_model
 from circuitdsl.tasks.dataset import Dataset, PromptPair
 from circuitdsl.verify.bench import bench, random_bench
 from circuitdsl.verify.measure import measure
+from tests.engine import reference
 from tests.engine.small_models import save_random
 
 END = Position("END")
