@@ -19,7 +19,7 @@ from circuitdsl.diagram.geometry import Curve, Point, Rect, flowing, spread, str
 LANE, CLEAR, GAP = 15.0, 13.0, 36.0  # between two arrows; between an arrow and a box; between two boxes
 BAND = 16.0  # above and below the boxes of a row: room for the heads of arrows
 _STEP, _CHIP_STEP, _EDGE = 46.0, 11.0, 14.0  # between arrows at a box, at a chip; from the corner of a box
-_LABEL, _ROOM = 6.0, 760.0  # between labels; labels that need more room than this stand one above the other
+_LABEL, _ROOM = 6.0, 640.0  # between labels; labels that need more room than this stand one above the other
 _SWEEPS = 24
 _FIRM, _LOOSE, _WEAK = 8.0, 2.0, 0.05  # the price of bending a long arrow, of bending at a box, of leaving the middle
 
@@ -288,8 +288,8 @@ def _distances(chains: _Chains) -> Iterator[tuple[int, int, float]]:
         for a, b in itertools.pairwise(level):
             one, other = chains.vertices[a], chains.vertices[b]
             boxes = bool(one.block) + bool(other.block)
-            half = (one.width + other.width) / 2 if layers == 1 else 0.0
-            yield a, b, half + (lane if half == 0 else (_LABEL, CLEAR, GAP)[boxes])
+            wide = one.width + other.width if layers == 1 else max(one.width, other.width) if layers == 2 else 0.0
+            yield a, b, wide / 2 + (_LABEL, CLEAR, GAP)[boxes] if wide else lane
         labels = [v for v in level if chains.vertices[v].label]
         for a, b in zip(labels, labels[layers:], strict=False) if layers > 1 else ():
             yield a, b, (chains.vertices[a].width + chains.vertices[b].width) / 2 + _LABEL
