@@ -39,8 +39,8 @@ def register(verbs: Verbs) -> None:
 
 
 def _channels(given: argparse.Namespace) -> int:
-    from circuitdsl.diagram.channels import map_of_readers, map_of_senders
     from circuitdsl.diagram.formats import write_picture
+    from circuitdsl.diagram.heatmap import map_of_readers, map_of_senders
     from circuitdsl.diagram.heatmap import picture as heat_map_picture
     from circuitdsl.report.channels import show_table
 
