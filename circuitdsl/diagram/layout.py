@@ -145,8 +145,9 @@ class _Chains:
         return 0.0 if port.x is None else port.x / self.blocks[port.box].room - 0.5
 
     def layers(self, level: int) -> int:
-        """How many labels stand one above the other in a gap."""
-        return 1 + int(self.widths[level] // _ROOM)
+        """How many labels stand one above the other in a gap: with one or two, none has to cover another arrow."""
+        needed = self.widths[level] / _ROOM
+        return int(needed) if needed >= 3 else 2 if needed > 1 else 1
 
     def place(self) -> dict[int, int]:
         """The place of every vertex in its level."""
