@@ -94,7 +94,9 @@ def _said_once(arrows: Iterable[Arrow]) -> tuple[Arrow, ...]:
     for arrow in arrows:
         if arrow.joint and arrow.finding:
             if (arrow.joint, arrow.claims) in said:
-                arrow = replace(arrow, quiet=True, note=", ".join(_parts(arrow.sender, arrow.receiver)))
+                arrow = replace(
+                    arrow, quiet=True, note=", ".join(end.but for end in (arrow.sender, arrow.receiver) if end.but)
+                )
             else:
                 said.add((arrow.joint, arrow.claims))
                 arrow = replace(arrow, note=arrow.note.replace("jointly", f"jointly {arrow.joint}", 1))
@@ -119,7 +121,7 @@ def _lines(claim: Claim, effect: EdgePatch, known: Mapping[str, Box], mixed: boo
     negligible = any(isinstance(test, Negligible) for test in claim.tests)
     for one, other, members in pairs:
         ports = {edge.receiver.port for member in members for edge in member.edges}
-        words = _parts(one, other)
+        words = [end.but for end in (one, other) if end.but]
         words += ["each"] if claim.each else ["jointly"] if len(pairs) > 1 else []
         words += _protocol(effect, members, known[one.box], mixed)
         in_order = tuple(port for port in ("q", "k", "v", "in") if port in ports)
@@ -146,11 +148,6 @@ def _protocol(effect: EdgePatch, members: Iterable[Member], sender: Box, mixed: 
         yield "via MLPs"
     if effect.direction == "denoise":
         yield "denoised"
-
-
-def _parts(*joined: End) -> list[str]:
-    """Which parts of boxes are meant."""
-    return [end.but for end in joined if end.but]
 
 
 # --- the report -------------------------------------------------------------------------------------

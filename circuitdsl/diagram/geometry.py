@@ -39,9 +39,6 @@ class Rect:
             self.x < other.right and other.x < self.right and self.y < other.bottom and other.y < self.bottom
         )  # touching is not overlapping
 
-    def holds(self, point: Point) -> bool:
-        return self.x < point[0] < self.right and self.y < point[1] < self.bottom
-
 
 @dataclass(frozen=True, slots=True)
 class Curve:
@@ -56,17 +53,6 @@ class Curve:
     def points(self) -> tuple[Point, Point, Point, Point]:
         """Its control points; it stays between them."""
         return self.start, self.leave, self.arrive, self.end
-
-    def at(self, t: float) -> Point:
-        s = 1 - t
-        weights = (s * s * s, 3 * s * s * t, 3 * s * t * t, t * t * t)
-        return (
-            sum(w * x for w, (x, _) in zip(weights, self.points, strict=True)),
-            sum(w * y for w, (_, y) in zip(weights, self.points, strict=True)),
-        )
-
-    def moved(self, dx: float, dy: float) -> Curve:
-        return Curve(*((x + dx, y + dy) for x, y in self.points))
 
     def reversed(self) -> Curve:
         return Curve(*self.points[::-1])

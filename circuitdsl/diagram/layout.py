@@ -19,7 +19,7 @@ from circuitdsl.diagram.geometry import Curve, Point, Rect, flowing, spread, str
 LANE, CLEAR, GAP = 15.0, 13.0, 36.0  # between two arrows; between an arrow and a box; between two boxes
 BAND = 16.0  # above and below the boxes of a row: room for the heads of arrows
 _STEP, _CHIP_STEP, _EDGE = 46.0, 11.0, 14.0  # between arrows at a box, at a chip; from the corner of a box
-_LABEL, _ROOM = 6.0, 760.0  # between labels; labels that need more room than this stand one above the other
+_LABEL, _ROOM = 6.0, 640.0  # between labels; labels that need more room than this stand one above the other
 _SWEEPS = 24
 _FIRM, _LOOSE, _WEAK = 8.0, 2.0, 0.05  # the price of bending a long arrow, of bending at a box, of leaving the middle
 
@@ -82,13 +82,15 @@ def place(blocks: Mapping[str, Block], links: Mapping[str, Link], columns: int) 
 
 @dataclass(slots=True)
 class _Vertex:
-    """A box, or an arrow in one row or gap; `label` is the size of the label that stands there.
+    """A box, or an arrow in one row or gap; `label` is the height of the label that stands there.
 
-    Neighbours come with the place where the arrow meets them: from their middle, as a share of their width.
+    `start` says where it stands at first: a box in its column, an arrow between its boxes. Neighbours come with the
+    place where the arrow meets them: from their middle, as a share of their width.
     """
 
     level: int
     width: float
+    start: float
     block: Block | None = None
     label: float = 0.0
     below: list[tuple[int, float]] = field(default_factory=list)
@@ -101,25 +103,17 @@ class _Chains:
     def __init__(self, blocks: Mapping[str, Block], links: Mapping[str, Link]) -> None:
         self.blocks, self.links = blocks, links
         self.vertices: list[_Vertex] = []
-        self.box = {key: self._add(_Vertex(2 * block.row, block.room, block)) for key, block in blocks.items()}
+        self.box = {
+            key: self._add(_Vertex(2 * block.row, block.room, block.column or 0, block))
+            for key, block in blocks.items()
+        }
         self.chain: dict[str, list[int]] = {}  # of each link: lower box, vertices, upper box
         self.widths: dict[int, float] = defaultdict(float)  # of the labels in a gap
         for key, link in sorted(links.items(), key=lambda item: len(self._passed(item[1]))):
             self.chain[key] = self._chain(link)
         self.order: list[list[int]] = [[] for _ in range(max((v.level for v in self.vertices), default=-1) + 1)]
-        for i in sorted(range(len(self.vertices)), key=self._columns().__getitem__):
+        for i in sorted(range(len(self.vertices)), key=lambda i: self.vertices[i].start):
             self.order[self.vertices[i].level].append(i)
-
-    def _columns(self) -> list[float]:
-        """Where vertices stand at first: a box in its column, an arrow between those of its boxes."""
-        known = {self.box[key]: float(block.column) for key, block in self.blocks.items() if block.column is not None}
-        found = [known.get(v, 0.0) for v in range(len(self.vertices))]
-        for chain in self.chain.values():
-            ends = [known[v] for v in (chain[0], chain[-1]) if v in known]
-            for v in chain:
-                if v not in known and ends:
-                    found[v] = sum(ends) / len(ends)
-        return found
 
     def _add(self, vertex: _Vertex) -> int:
         self.vertices.append(vertex)
@@ -135,9 +129,11 @@ class _Chains:
         wide, high = link.label
         labelled = min(levels[::2], key=lambda level: (self.widths[level], abs(level - middle)))
         chain = [self.box[link.low.box]]
+        ends = [c for port in (link.low, link.high) if (c := self.blocks[port.box].column) is not None]
+        start = sum(ends) / len(ends) if ends else 0.0
         for level in levels:
             here = level == labelled and high > 0
-            chain.append(self._add(_Vertex(level, wide if here else 0.0, label=high if here else 0.0)))
+            chain.append(self._add(_Vertex(level, wide if here else 0.0, start, label=high if here else 0.0)))
         chain.append(self.box[link.high.box])
         self.widths[labelled] += wide + _LABEL if high else 0.0
         for a, b in itertools.pairwise(chain):
@@ -149,8 +145,9 @@ class _Chains:
         return 0.0 if port.x is None else port.x / self.blocks[port.box].room - 0.5
 
     def layers(self, level: int) -> int:
-        """How many labels stand one above the other in a gap."""
-        return 1 + int(self.widths[level] // _ROOM)
+        """How many labels stand one above the other in a gap: with one or two, none has to cover another arrow."""
+        needed = self.widths[level] / _ROOM
+        return int(needed) if needed >= 3 else 2 if needed > 1 else 1
 
     def place(self) -> dict[int, int]:
         """The place of every vertex in its level."""
@@ -288,8 +285,8 @@ def _distances(chains: _Chains) -> Iterator[tuple[int, int, float]]:
         for a, b in itertools.pairwise(level):
             one, other = chains.vertices[a], chains.vertices[b]
             boxes = bool(one.block) + bool(other.block)
-            half = (one.width + other.width) / 2 if layers == 1 else 0.0
-            yield a, b, half + (lane if half == 0 else (_LABEL, CLEAR, GAP)[boxes])
+            wide = one.width + other.width if layers == 1 else max(one.width, other.width) if layers == 2 else 0.0
+            yield a, b, wide / 2 + (_LABEL, CLEAR, GAP)[boxes] if wide else lane
         labels = [v for v in level if chains.vertices[v].label]
         for a, b in zip(labels, labels[layers:], strict=False) if layers > 1 else ():
             yield a, b, (chains.vertices[a].width + chains.vertices[b].width) / 2 + _LABEL

@@ -12,9 +12,8 @@ from rich.console import Console
 
 from circuitdsl.circuit.claims import Circuit
 from circuitdsl.circuit.nodes import Input, Node
-from circuitdsl.diagram.channels import map_of_readers, map_of_senders
 from circuitdsl.diagram.formats import write_picture
-from circuitdsl.diagram.heatmap import picture
+from circuitdsl.diagram.heatmap import map_of_readers, map_of_senders, picture
 from circuitdsl.engine.readers.composition import compositions
 from circuitdsl.errors import UsageError
 from circuitdsl.models.errors import ModelUnavailable

@@ -21,7 +21,8 @@ from circuitdsl.circuit.criteria import Matters, Negligible, Signed
 from circuitdsl.circuit.metric import Metric
 from circuitdsl.circuit.nodes import Edge, Input, Node, Position
 from circuitdsl.diagram import collect, layout, render, to_dot, to_html, to_svg
-from circuitdsl.diagram.geometry import Point, Rect, spread
+from circuitdsl.diagram.formats import FORMATS
+from circuitdsl.diagram.geometry import Curve, Point, Rect, spread
 from circuitdsl.diagram.model import Drawing
 from circuitdsl.diagram.page import OUTSIDE, Page, PlacedArrow, in_order, lay_out
 from circuitdsl.diagram.palette import TONES
@@ -227,7 +228,18 @@ def draw(spec: Circuit, report: dict | None = None) -> Drawing:
 
 def line_of(arrow: PlacedArrow) -> list[Point]:
     """Points on an arrow."""
-    return [curve.at(i / 24) for curve in arrow.curves for i in range(25)]
+    return [on(curve, i / 24) for curve in arrow.curves for i in range(25)]
+
+
+def on(curve: Curve, t: float) -> Point:
+    s = 1 - t
+    weights = (s * s * s, 3 * s * s * t, 3 * s * t * t, t * t * t)
+    x, y = (sum(w * point[i] for w, point in zip(weights, curve.points, strict=True)) for i in (0, 1))
+    return x, y
+
+
+def holds(rect: Rect, point: Point) -> bool:
+    return rect.x < point[0] < rect.right and rect.y < point[1] < rect.bottom
 
 
 def random_circuit(seed: int) -> Circuit:
@@ -591,7 +603,7 @@ def assert_clear(page: Page) -> None:
     for rect in (*(rect for _, rect in labels), *page.boxes.values()):
         assert area.x <= rect.x and area.y <= rect.y and rect.right <= area.right and rect.bottom <= area.bottom
     for arrow in page.arrows:
-        assert all(area.holds(point) for point in line_of(arrow))
+        assert all(holds(area, point) for point in line_of(arrow))
 
 
 def assert_inside(page: Page) -> None:
@@ -620,7 +632,7 @@ def assert_not_through_boxes(page: Page) -> None:
     for arrow in page.arrows:
         ends = (arrow.arrow.sender.box, arrow.arrow.receiver.box)
         for key, box in page.boxes.items():
-            assert key in ends or not any(box.holds(point) for point in line_of(arrow)), (arrow.arrow.key, key)
+            assert key in ends or not any(holds(box, point) for point in line_of(arrow)), (arrow.arrow.key, key)
 
 
 @pytest.mark.parametrize("reported", [False, True])
@@ -708,7 +720,7 @@ def test_labels_stand_beside_neighbours_where_there_is_room() -> None:
     groups = [group("a", "0.0 0.1", "END"), group("b", "1.0 1.1", "END")]
     layout = lay_out(draw(circuit(groups, ["a -> b.q at END", "a -> b.k at END"], via=True)))
     for one, other in itertools.permutations(layout.arrows, 2):
-        assert one.label_rect and not any(one.label_rect.holds(point) for point in line_of(other))
+        assert one.label_rect and not any(holds(one.label_rect, point) for point in line_of(other))
 
 
 def test_columns_read_like_the_prompt() -> None:
@@ -880,6 +892,12 @@ def test_a_failed_write_leaves_the_old_file(monkeypatch: pytest.MonkeyPatch, tmp
     with pytest.raises(UserError, match="No space left"):
         render(TINY, target)
     assert target.read_text() == "the old file"
+
+
+def test_a_suffix_names_one_format() -> None:
+    suffixes = [suffix for each in FORMATS for suffix in each.suffixes]
+    assert len(set(suffixes)) == len(suffixes)
+    assert [each.name for each in FORMATS if each.paint] == ["svg", "png"]
 
 
 @pytest.mark.parametrize("name", ["x.pdf", "x"])
