@@ -8,7 +8,6 @@ the language's own (`→`, `−`, curly quotes) are reported and read on as what
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from lark import Token
@@ -281,11 +280,7 @@ def describe(text: str) -> str:
     return f"'{text}' (U+{ord(text):04X} {name})" if text.isprintable() else f"U+{ord(text):04X} ({name})"
 
 
-def tokens_text(tokens: list[Token]) -> Iterator[str]:
-    """The tokens' texts with blanks between them as the language is usually written."""
-    previous: Token | None = None
-    for token in tokens:
-        if previous is not None and (token.start_pos != previous.end_pos):
-            yield " "
-        yield str(token)
-        previous = token
+def text_of(tokens: list[Token]) -> str:
+    """The tokens' text, with one blank wherever there are some."""
+    blanks = (" " * (i > 0 and token.start_pos != tokens[i - 1].end_pos) for i, token in enumerate(tokens))
+    return "".join(blank + token for blank, token in zip(blanks, tokens, strict=True))

@@ -22,7 +22,7 @@ from circuitdsl.language import syntax as s
 from circuitdsl.language.blocks import attach
 from circuitdsl.language.builder import Builder
 from circuitdsl.language.diagnostics import START, Diagnostic, Sink, did_you_mean, ordered, suggest
-from circuitdsl.language.lexer import KEYWORDS, STATEMENTS, LogicalLine, logical_lines, span_of, tokens_text
+from circuitdsl.language.lexer import KEYWORDS, STATEMENTS, LogicalLine, logical_lines, span_of, text_of
 from circuitdsl.language.shapes import Shapes
 from circuitdsl.language.source import read_source
 from circuitdsl.language.syntax_errors import explain
@@ -119,7 +119,7 @@ def _text(tokens: list[Token]) -> str:
     """The statement with single blanks, without its citation."""
     if tokens[-1].type == "STRING" and tokens[0].type not in _TITLED:
         tokens = tokens[:-1]
-    return "".join(tokens_text(tokens))
+    return text_of(tokens)
 
 
 #: the first token of statements whose last string is a title, and those that define a name
