@@ -28,6 +28,8 @@ def register(verbs: Verbs) -> None:
 
 
 def _fmt(given: argparse.Namespace) -> int:
+    from circuitdsl.report.report import write_whole
+
     if given.file.count("-") > 1:
         raise UsageError("standard input is given twice")
     texts = [(name, *_formatted(name)) for name in given.file]
@@ -39,8 +41,11 @@ def _fmt(given: argparse.Namespace) -> int:
             sys.stdout.write(_diff(name, before, after))
         elif name == "-" and not given.check:
             sys.stdout.write(after)
+        elif name in changed and given.check:
+            say(f"{name} would change")
         elif name in changed:
-            _write(name, after, given.check)
+            write_whole(Path(name), after)
+            print(f"{name} formatted")
     if any(after is None for _, _, after in texts):
         return SPEC_WRONG
     return WOULD_CHANGE if given.check and changed else 0
@@ -63,16 +68,6 @@ def _formatted(name: str) -> tuple[str, str | None]:
         found = refused.diagnostics
     say_diagnostics(found, text, shown)
     return text, None
-
-
-def _write(name: str, text: str, check: bool) -> None:
-    if check:
-        say(f"{name} would change")
-        return
-    from circuitdsl.report.report import write_whole
-
-    write_whole(Path(name), text)
-    print(f"{name} formatted")
 
 
 def _diff(name: str, before: str, after: str) -> str:

@@ -282,7 +282,7 @@ class Report:
         Raises:
             UserError: pandas is not installed.
         """
-        return frame([self])
+        return Reports([self]).to_frame()
 
     def to_json(self) -> dict[str, Any]:
         """The report as schema version 1 has it."""
@@ -313,7 +313,13 @@ class Reports(tuple[Report, ...]):
 
     def to_frame(self) -> Any:
         """As `Report.to_frame`, of all of them together."""
-        return frame(self)
+        from circuitdsl.report.notebook import rows
+
+        try:
+            import pandas
+        except ImportError:
+            raise UserError("to_frame needs pandas, which is not installed", hint="pip install pandas") from None
+        return pandas.DataFrame([row for report in self for row in rows(report)])
 
     def to_json(self) -> dict[str, Any] | list[dict[str, Any]]:
         """One report as an object, several as a list."""
@@ -360,17 +366,6 @@ def read_reports(path: Path) -> Reports:
         return Reports.from_json(path.read_bytes(), str(path))
     except OSError as error:
         raise UsageError(f"cannot read the report {path}: {error.strerror or error}") from None
-
-
-def frame(reports: Iterable[Report]) -> Any:
-    """A pandas data frame of reports; raises `UserError` where pandas is not installed."""
-    from circuitdsl.report.notebook import rows
-
-    try:
-        import pandas
-    except ImportError:
-        raise UserError("to_frame needs pandas, which is not installed", hint="pip install pandas") from None
-    return pandas.DataFrame([row for report in reports for row in rows(report)])
 
 
 def exit_status(reports: Iterable[Report], allow_undecided: bool = False) -> int:
