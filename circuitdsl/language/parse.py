@@ -23,7 +23,6 @@ from circuitdsl.language.blocks import attach
 from circuitdsl.language.builder import Builder
 from circuitdsl.language.diagnostics import START, Diagnostic, Sink, did_you_mean, ordered, suggest
 from circuitdsl.language.lexer import KEYWORDS, STATEMENTS, LogicalLine, logical_lines, span_of, text_of
-from circuitdsl.language.shapes import Shapes
 from circuitdsl.language.source import read_source
 from circuitdsl.language.syntax_errors import explain
 from circuitdsl.language.wording import MEANT
@@ -58,21 +57,6 @@ def grammar() -> Lark:
     )
 
 
-@cache
-def shapes() -> Shapes:
-    """The shapes of statements met so far."""
-    return Shapes(grammar())
-
-
-def _refusal(tokens: list[Token]) -> UnexpectedToken:
-    """Why the grammar refuses a line."""
-    try:
-        grammar().parse(tokens)
-    except UnexpectedToken as error:
-        return error
-    raise AssertionError("a line without a shape was parsed")
-
-
 def parse(text: str, path: str = "") -> tuple[s.File, tuple[Diagnostic, ...]]:
     """Parse a whole file. The file holds every statement, broken ones included."""
     sink = Sink()
@@ -102,9 +86,10 @@ def _statement(line: LogicalLine, sink: Sink) -> s.Statement:
     """One logical line as a statement."""
     if line.broken:
         return _broken(line)
-    node: Any = shapes().build(line.tokens)
-    if node is None:
-        sink.found.append(explain(_refusal(line.tokens), line.tokens))
+    try:
+        node: Any = grammar().parse(line.tokens)
+    except UnexpectedToken as error:
+        sink.found.append(explain(error, line.tokens))
         return _broken(line)
     if not _signs_apart(line.tokens, sink):
         return _broken(line)
