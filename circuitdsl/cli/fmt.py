@@ -1,4 +1,4 @@
-"""`circuitdsl fmt`: specs put into their one layout."""
+"""`circuitdsl fmt`: specs in the canonical layout."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _fmt(given: argparse.Namespace) -> int:
 
 
 def _formatted(name: str) -> tuple[str, str | None]:
-    """(a file's text, the text in its layout); None for the latter where it has syntax errors, which are printed."""
+    """A file's text, and the text in the canonical layout; None for that where there are syntax errors (printed)."""
     from circuitdsl.language.format import NotFormatted, format_text
     from circuitdsl.language.source import MAX_BYTES, decode, read_source
 
@@ -71,6 +71,6 @@ def _formatted(name: str) -> tuple[str, str | None]:
 
 
 def _diff(name: str, before: str, after: str) -> str:
-    """A unified diff; line ends alone make no difference to be seen."""
+    """A unified diff. Different line ends alone are not shown."""
     old, new = (text.replace("\r\n", "\n").split("\n") for text in (before, after))
     return "".join(f"{line}\n" for line in difflib.unified_diff(old, new, name, f"{name} (formatted)", lineterm=""))

@@ -1,6 +1,6 @@
-"""Text to a file of syntax nodes, and what is wrong with it.
+"""From a text to a file of syntax nodes, and what is wrong with it.
 
-Each logical line is parsed alone, so every broken one is found in one go; blocks are then attached by
+Each logical line is parsed alone, so that all broken ones are found at once. Blocks are then made by
 indentation. A statement that cannot be read becomes `Broken`, which still defines its name: one mistake
 is reported once, not again at every use.
 """
@@ -78,7 +78,7 @@ def _without_echoes(found: list[Diagnostic], lines: list[LogicalLine], refused: 
     return [d for d in found if not (d.span.line in echoes and d.code in _ECHOED)]
 
 
-#: what a line that uses a refused name may be wrong in
+#: the errors that a line may have because it uses a refused name
 _ECHOED = frozenset({"E020", "E021", "E022", "E029"})
 
 
@@ -132,7 +132,7 @@ _PADDED_HEAD = re.compile(r"0[0-9]+\.|[0-9]+\.0[0-9]|m0[0-9]")
 
 
 def _signs_apart(tokens: list[Token], sink: Sink) -> bool:
-    """Whether sets are added with blanks around the sign: `9.6-9.9` is no range."""
+    """Whether there are blanks around the signs between sets. `9.6-9.9` is not a range, and is reported."""
     apart = True
     for before, sign, after in zip(tokens, tokens[1:], tokens[2:], strict=False):
         if sign.type not in ("PLUS", "MINUS") or before.type not in _OPERAND_END:
@@ -147,7 +147,7 @@ def _signs_apart(tokens: list[Token], sink: Sink) -> bool:
 
 
 def _check_zeros(node: s.Syntax, tokens: list[Token], sink: Sink) -> None:
-    """`09.9` is nothing: heads and MLPs are written without leading zeros."""
+    """Report heads and MLPs that are written with leading zeros, such as `09.9`."""
     suspects = {span_of(t): t for t in tokens if t.type in ("DECIMAL", "MLP") and _PADDED_HEAD.match(t)}
     if not suspects:
         return
@@ -162,7 +162,7 @@ _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
 def _check_name(node: s.Syntax, sink: Sink) -> None:
-    """Whether a defined name may be one."""
+    """Report a name that may not be defined."""
     match node:
         case s.Circuit(name=name) | s.Group(name=name) | s.Role(name=name) | s.Intervention(name=name):
             what = type(node).__name__.lower()

@@ -1,4 +1,4 @@
-"""What to say when a statement does not parse: one sentence, and what was probably meant."""
+"""Messages about statements that do not parse: one sentence, and what was probably meant."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NAMES = {
     "LSQB": "'['", "RSQB": "']'", "PERCENT": "'%'", "PORT": "'.q', '.k' or '.v'", "STAR": "'*'", "PLUS": "'+'",
     "MINUS": "'-'", "INT": "a number", "MLP": "an MLP such as m9", "DECIMAL": "a head such as 9.9",
 }  # fmt: skip
-#: what may stand somewhere, by some of its terminals; the first that fits is meant
+#: what is expected, in words, where these terminals may stand; the first row that fits is taken
 KINDS = (
     ("a value", {"NAME", "POSITION", "INT"}), ("a name", {"CIRCUIT", "NAME", "POSITION"}),
     ("a claim such as 'lowers'", {"MATTERS", "LOWERS"}), ("a node or a group", {"NAME", "DECIMAL", "MLP"}),
@@ -64,7 +64,7 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What is said of it; `where` is the wrong part, if that is not the token found."""
+    """A message. `where` is the part that is wrong, if that is not the token found."""
 
     message: str
     help: str | None = None
@@ -93,7 +93,7 @@ def _plainly(at: Stop) -> str:
     return f"expected {wanted}, found {_quoted(at.found)}"
 
 
-#: by state of the parser: working out what it accepts takes a while, and broken lines resemble each other
+#: what the parser accepts, by its state: that is slow to find out, and many broken lines stop in the same state
 _EXPECTED: dict[tuple[int, ...], frozenset[str]] = {}
 
 
