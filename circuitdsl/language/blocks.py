@@ -1,4 +1,4 @@
-"""Blocks: the lines indented deeper than their header. A role's block may hold `when` blocks of its own."""
+"""Blocks: a header and the lines indented below it. A role's block may itself hold `when` blocks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from circuitdsl.language.diagnostics import Sink
 from circuitdsl.language.lexer import BLOCK_HEADERS
 
 VERBS = (s.SetAttention, s.Scale, s.Replace, s.ProjectOut)
-#: what may stand in a block, by the word with which it begins: in messages about a wrong line, and about an empty block
+#: what may stand in a block, by its first word: as a message about a wrong line puts it, and one about an empty block
 HOLDS = {
     "intervention": ("verbs and 'expect' lines", "set, scale, replace, project out or expect"),
     "role": ("'expect' lines and 'when' blocks", "expect"),
@@ -19,7 +19,7 @@ OTHERS_HOLD = ("'expect' lines", "expect")
 
 
 def attach(lines: Iterable[tuple[int, s.Statement]], sink: Sink) -> tuple[s.Statement, ...]:
-    """Put every line into the block it is indented under."""
+    """Put every line into the block under whose header it is indented."""
     layout = _Layout(sink)
     for indent, statement in lines:
         layout.add(indent, statement)

@@ -89,7 +89,7 @@ T = TypeVar("T")
 
 
 def _split(items: Iterable[T], begins: Callable[[T], bool]) -> list[list[T]]:
-    """The items in stretches; one begins at every item that `begins` says so of."""
+    """The items in stretches: a new one begins at every item for which `begins` is true."""
     stretches: list[list[T]] = []
     for item in items:
         if begins(item) or not stretches:
@@ -99,7 +99,7 @@ def _split(items: Iterable[T], begins: Callable[[T], bool]) -> list[list[T]]:
 
 
 def _run(line: Line) -> tuple[str, str, int] | None:
-    """What rows that follow one another have alike where they share columns; None for a row that shares none."""
+    """Rows in sequence that are alike in this share their columns; None for a row that shares none."""
     row = line.row
     return (row.table, row.of, line.depth) if row and row.table and len(line.pieces) == 1 else None
 
@@ -126,7 +126,7 @@ def _align(run: list[Line]) -> None:
 
 
 def _width(column: Column, cells: list[str], followed: list[bool]) -> int:
-    """The width of a column: that of its longest cell, but for outliers."""
+    """The width of a column: that of its longest cell, apart from outliers."""
     long = LONG_LIST if any(cell.startswith("= ") for cell in cells) else LONG_CELL
     counted = [len(cell) for cell, more in zip(cells, followed, strict=True) if more or not column.ragged]
     return max((n for n in counted if n <= long), default=0)

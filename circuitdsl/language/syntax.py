@@ -1,6 +1,7 @@
 """What a circuit file says, word for word: frozen nodes with the place where each was written.
 
-Two nodes are equal when they say the same; where they stand, and with how many blanks, does not count.
+The comment beside a class shows how such a node is written. Two nodes are equal when they say the same: their places
+and the blanks between their words do not count.
 """
 
 from __future__ import annotations
@@ -46,21 +47,15 @@ class Header(Line):
 # --- words, numbers, options ----------------------------------------------------------------------
 
 
-class Word(Syntax):
-    """A bare word: a name where it is defined, an option's key or value."""
-
+class Word(Syntax):  # a bare word: a name where it is defined, an option's key or value
     text: str
 
 
-class Text(Syntax):
-    """A quoted string, without its quotes."""
-
+class Text(Syntax):  # a quoted string, without its quotes
     text: str
 
 
-class Number(Syntax):
-    """A number with the unit it was written with; `text` is as it was written."""
-
+class Number(Syntax):  # a number with the unit it was written with; text is as it was written
     value: float
     unit: str
     """`""`, `"%"` or `"points"`"""
@@ -86,9 +81,7 @@ class Head(Syntax):
     index: int | None = None
 
 
-class Mlp(Syntax):
-    """`m9`, or its neuron `m9[1024]`."""
-
+class Mlp(Syntax):  # m9, or its neuron m9[1024]
     layer: int
     index: int | None = None
 
@@ -97,28 +90,20 @@ class Special(Syntax):  # embed, logits or self
     name: str
 
 
-class GroupRef(Syntax):
-    """A group by its name."""
-
+class GroupRef(Syntax):  # a group by its name
     name: str
 
 
-class Items(Syntax):
-    """A plain list: `9.6 9.9`."""
-
+class Items(Syntax):  # a plain list: 9.6 9.9
     members: tuple[Set, ...]
 
 
-class Sum(Syntax):
-    """`a + b - c`, read from the left: `signs[i]` stands before `operands[i]`."""
-
+class Sum(Syntax):  # a + b - c, read from the left: signs[i] stands before operands[i]
     signs: tuple[str, ...]
     operands: tuple[Set, ...]
 
 
-class WithPort(Syntax):
-    """`9.9.q`: an input of the nodes inside."""
-
+class WithPort(Syntax):  # 9.9.q: an input of the nodes inside
     inner: Set
     port: Word
 
@@ -133,9 +118,7 @@ Set = Head | Mlp | Special | GroupRef | Items | Sum | WithPort | Brackets
 # --- positions and edges --------------------------------------------------------------------------
 
 
-class Place(Syntax):
-    """A position, `S1+1`, or `*`."""
-
+class Place(Syntax):  # a position, S1+1, or *
     name: str
     offset: int = 0
 
@@ -206,16 +189,12 @@ ClaimPart = PlainClaim | Bound | Stronger
 Argument = Option | Edge | Place | PlaceArrow | Text | Set
 
 
-class Measurement(Syntax):
-    """`attention(mover, END -> IO)`, or `accuracy`, which has no arguments."""
-
+class Measurement(Syntax):  # attention(mover, END -> IO), or accuracy, which has no arguments
     name: Word
     arguments: tuple[Argument, ...]
 
 
-class Composition(Syntax):
-    """`composition rank <= 3`: what a channel claims."""
-
+class Composition(Syntax):  # composition rank <= 3: what a channel claims
     quantity: Word
     kind: Word | None
     relation: Relation
@@ -243,9 +222,7 @@ class Model(Syntax):
     options: tuple[Option, ...]
 
 
-class Task(Syntax):
-    """`task NAME = GENERATOR(…)`; without a name of its own, `name` is None."""
-
+class Task(Syntax):  # task NAME = GENERATOR(…); without a name of its own, name is None
     name: Word | None
     generator: Word
     arguments: tuple[Option | Value, ...]
@@ -260,9 +237,7 @@ class Margin(Syntax):
     value: Number
 
 
-class ProtocolLine(Syntax):
-    """`edges via mlps`, for every edge below."""
-
+class ProtocolLine(Syntax):  # edges via mlps, for every edge below
     protocol: Protocol
 
 

@@ -1,4 +1,4 @@
-"""What to say when a statement does not parse: one sentence, and what was probably meant."""
+"""Messages about statements that do not parse: one sentence, and what was probably meant."""
 
 from __future__ import annotations
 
@@ -17,6 +17,12 @@ NAMES = {
     "LSQB": "'['", "RSQB": "']'", "PERCENT": "'%'", "PORT": "'.q', '.k' or '.v'", "STAR": "'*'", "PLUS": "'+'",
     "MINUS": "'-'", "INT": "a number", "MLP": "an MLP such as m9", "DECIMAL": "a head such as 9.9",
 }  # fmt: skip
+#: what is expected, in words, where these terminals may stand; the first row that fits is taken
+KINDS = (
+    ("a value", {"NAME", "POSITION", "INT"}), ("a name", {"CIRCUIT", "NAME", "POSITION"}),
+    ("a claim such as 'lowers'", {"MATTERS", "LOWERS"}), ("a node or a group", {"NAME", "DECIMAL", "MLP"}),
+    ("a name", {"NAME", "POSITION", "MLP"}), ("a position such as END", {"POSITION", "STAR"}),
+)  # fmt: skip
 OPERAND = frozenset({"NAME", "DECIMAL", "MLP", "LPAR"})
 #: what follows an operand anywhere, and is seldom what was left out
 SELDOM = frozenset({"PLUS", "MINUS", "LSQB", "PORT", "COMMA", "LPAR"})
@@ -58,7 +64,7 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What is said of it; `where` is the wrong part, if that is not the token found."""
+    """A message. `where` is the part that is wrong, if that is not the token found."""
 
     message: str
     help: str | None = None
@@ -87,7 +93,7 @@ def _plainly(at: Stop) -> str:
     return f"expected {wanted}, found {_quoted(at.found)}"
 
 
-#: by state of the parser: working out what it accepts takes a while, and broken lines resemble each other
+#: what the parser accepts, by its state: that is slow to find out, and many broken lines stop in the same state
 _EXPECTED: dict[tuple[int, ...], frozenset[str]] = {}
 
 
@@ -172,6 +178,8 @@ def _habits(at: Stop) -> Said | None:
         return Said("the citation stands at the end of the line, after the claim", None, span_of(before))
     if word == ":" and at.place == len(at.tokens) - 1 and str(at.start) in BLOCK_HEADERS:
         return Said("the first line of a block ends without ':'", "its lines are indented below it")
+    if at.kind == "INT" and "DECIMAL" in expected and "INT" not in expected:
+        return Said(f"'{word}' is no node: a head is written {word}.0, an MLP m{word}")
     return None
 
 
@@ -183,13 +191,6 @@ def _keyword_as_name(at: Stop) -> Said | None:
         inside = at.place < 2 or at.tokens[at.place - 1].type in ("ARROW", "LPAR", "COMMA")
         if inside or at.word not in STATEMENTS:
             return Said(f"'{at.word}' is a keyword and cannot stand for a group", code="E021")
-    return None
-
-
-def _number_as_node(at: Stop) -> Said | None:
-    """`heads mover = 9`, `9 -> logits`."""
-    if at.kind == "INT" and "DECIMAL" in at.expected and "INT" not in at.expected:
-        return Said(f"'{at.word}' is no node: a head is written {at.word}.0, an MLP m{at.word}")
     return None
 
 
@@ -227,7 +228,7 @@ def _mixed_set(at: Stop) -> Said | None:
 
 
 def _claim(at: Stop) -> Said | None:
-    """`heads mover = 9.9 END`, `a -> b.q : <= -20%`, `a -> b.q at END lowers`, `: decreases`"""
+    """`heads mover = 9.9 END`, `a -> b.q : <= -20%`, `a -> b.q at END lowers`, `: decreases`, `: lower`"""
     if at.kind == "POSITION" and "AT" in at.expected:
         return Said(f"a position is given with 'at': at {at.word}")
     if at.kind == "RELATION" and "EFFECT" in at.expected:
@@ -240,22 +241,14 @@ def _claim(at: Stop) -> Said | None:
         return Said(f"'{at.word}' is no claim; did you mean '{CLAIMS[at.word]}'?")
     if "LOWERS" in at.expected and at.word == "composition":
         return Said("a composition is claimed of a channel", "begin the line with 'channel', and leave 'at' out")
+    # a word that is nearly one of those that may stand here
+    near = suggest(at.word, (t.lower() for t in at.expected if t.lower() in KEYWORDS))
+    if near and at.kind in ("NAME", "POSITION"):
+        return Said(f"'{shorten(at.word)}' is not expected here; did you mean '{near}'?")
     return None
 
 
-def _misspelt_keyword(at: Stop) -> Said | None:
-    """`: lower`, `att END`: a word that is nearly one of those that may stand here."""
-    if at.kind in ("NAME", "POSITION"):
-        guess = suggest(at.word, (t.lower() for t in at.expected if t.lower() in KEYWORDS))
-        if guess:
-            return Said(f"'{shorten(at.word)}' is not expected here; did you mean '{guess}'?")
-    return None
-
-
-RULES = (
-    _conditions, _not_a_statement, _habits, _keyword_as_name, _number_as_node, _brackets_or_quotes, _mixed_set,
-    _claim, _misspelt_keyword,
-)  # fmt: skip
+RULES = (_conditions, _not_a_statement, _habits, _keyword_as_name, _brackets_or_quotes, _mixed_set, _claim)
 
 
 def _after(token: Token) -> Span:
@@ -272,24 +265,10 @@ def _wanted(expected: Iterable[str]) -> str:
     expected = set(expected)
     if {"INT", "DECIMAL", "SCIENTIFIC"} <= expected:
         expected -= {"DECIMAL", "SCIENTIFIC", "PLUS", "MINUS"}
-    if {"NAME", "POSITION", "INT"} <= expected:
-        return "a value"
-    if {"CIRCUIT", "NAME", "POSITION"} <= expected:
-        return "a name"
-    if {"MATTERS", "LOWERS"} <= expected:
-        return "a claim such as 'lowers'"
-    if {"NAME", "DECIMAL", "MLP"} <= expected:
-        return "a node or a group"
-    if {"NAME", "POSITION", "MLP"} <= expected:
-        return "a name"
-    if {"POSITION", "STAR"} <= expected:
-        return "a position such as END"
-    main = expected - SELDOM or expected
-    words = [NAMES.get(t, f"'{t.lower()}'") for t in sorted(main, key=_rank)]
+    if kind := next((kind for kind, terminals in KINDS if terminals <= expected), None):
+        return kind
+    main = sorted(expected - SELDOM or expected, key=lambda terminal: (terminal.lower() in KEYWORDS, terminal))
+    words = [NAMES.get(terminal, f"'{terminal.lower()}'") for terminal in main]
     if len(words) > 5:
         return ""
     return listing(words[:-1]) + " or " + words[-1] if len(words) > 1 else "".join(words)
-
-
-def _rank(terminal: str) -> tuple[bool, str]:
-    return terminal.lower() in KEYWORDS, terminal

@@ -13,7 +13,7 @@ from circuitdsl.report.formats import View
 from circuitdsl.report.numbers import interval, value
 from circuitdsl.report.report import ClaimResult
 
-#: of each kind of change: its style, its title, and what one and several of it are called
+#: for each kind of change: its style, its title, its name in the singular and in the plural
 _KINDS: dict[Kind, tuple[str, str, str, str]] = {
     "regression": ("bold red", "held before, and does not now", "regression", "regressions"),
     "mended": ("green", "holds now", "mended", "mended"),
@@ -34,7 +34,7 @@ def diff_text(diff: Diff, view: View) -> str:
 
 
 def show_diff(diff: Diff, console: Console) -> None:
-    """Print a comparison; claims that stayed as they were are counted only."""
+    """Print a comparison. Claims that did not change are only counted."""
     circuits = dict.fromkeys(change.spec.circuit for change in diff.changes)
     for circuit in circuits:
         changes = [c for c in diff.changes if c.spec.circuit == circuit and c.kind != "same"]

@@ -23,9 +23,9 @@ from circuitdsl.report.report import (
     with_headers,
 )
 
-#: pairs of one claim that are listed without being asked for
+#: how many pairs of one claim are listed without `verbose`
 _SHOWN = 10
-#: columns of a screen on which every table has room
+#: the width of a screen on which every table has room
 _ANY = 10_000
 _STYLE = {"holds": "green", "fails": "bold red", "undecided": "yellow", "error": "magenta", "interrupted": "yellow"}
 
@@ -177,7 +177,7 @@ def _all_notes(claim: ClaimResult, verbose: bool) -> list[str]:
     """
     whole = [] if "keep" not in claim.protocol else [whole_protocol(claim)]
     at = claim.protocol.get("at")
-    if at and (verbose or claim.lone_nodes):  # where a group is replaced, its own line says
+    if at and (verbose or claim.lone_nodes):  # the line of a group says where it is replaced
         whole.append("replaced " + (at if " at " in at else f"at {at}").replace("at *", "everywhere"))
     spread = [_spread(claim.measured)] if verbose and claim.measured and claim.measured.median is not None else []
     both = [claim.reason] if claim.verdict == "holds" and not verbose and claim.against else []
@@ -204,7 +204,7 @@ def _detail(detail: Detail) -> str:
 
 
 def _extra(claim: ClaimResult) -> str:
-    """Members that pass, for `each`; standing among random edges (`matters`) or among all senders (channels)."""
+    """How many members pass (`each`); rank among random edges (`matters`) or among all senders (channels)."""
     parts = []
     judged = [m for m in claim.members if m.verdict]
     if judged:
@@ -218,7 +218,7 @@ def _extra(claim: ClaimResult) -> str:
 
 
 def member_lines(claim: ClaimResult, verbose: bool = False) -> list[str]:
-    """The pairs behind a verdict: the first of those that do not hold, or all of them."""
+    """The pairs behind a verdict: the first ones that do not hold, or with `verbose` all of them."""
     members = claim.members if len(claim.members) > 1 else ()
     wanted = [m for m in members if verbose or (m.verdict and m.verdict != "holds")]
     lines = [line for m in wanted if (line := m.reason if m.verdict else _member_line(m)) != claim.reason]
@@ -311,7 +311,7 @@ def _by_task(report: Report) -> dict[str, dict[str | None, ClaimResult]]:
 
 
 def _besides(report: Report, width: int, verbose: bool) -> Iterator[Text]:
-    """What was measured of the whole circuit without being claimed: no verdict."""
+    """What was measured of the whole circuit besides, without a claim and so without a verdict."""
     if report.measurements:
         yield Text("\n  measured besides, nothing claimed:", "bold")
     for one in report.measurements:
