@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from typing import TYPE_CHECKING
 
 from circuitdsl.cli.arguments import positive, seed
@@ -73,10 +72,7 @@ def _sample(given: argparse.Namespace) -> int:
     tokens = Tokens(load_tokenizer(given.model), given.model)
     data = sample(task, tokens, given.n, given.seed, given.corrupt)
     lines = "".join(json.dumps(pair.record(), ensure_ascii=False) + "\n" for pair in data.pairs)
-    if target:
-        write(target, lines)
-    else:
-        sys.stdout.write(lines)
+    write(target, lines)
     return 0
 
 
