@@ -59,7 +59,7 @@ def _list(given: argparse.Namespace) -> int:
 def _show(given: argparse.Namespace) -> int:
     from circuitdsl.report.task_view import show_task
 
-    show_task(_task(given.task), given.seed, console())
+    show_task(task_named(given.task), given.seed, console())
     return 0
 
 
@@ -68,7 +68,7 @@ def _sample(given: argparse.Namespace) -> int:
     from circuitdsl.tasks.dataset import sample
     from circuitdsl.tasks.tokens import Tokens
 
-    task, target = _task(given.task), output(given.output)
+    task, target = task_named(given.task), output(given.output)
     tokens = Tokens(load_tokenizer(given.model), given.model)
     data = sample(task, tokens, given.n, given.seed, given.corrupt)
     lines = "".join(json.dumps(pair.record(), ensure_ascii=False) + "\n" for pair in data.pairs)
@@ -76,7 +76,8 @@ def _sample(given: argparse.Namespace) -> int:
     return 0
 
 
-def _task(name: str) -> Task:
+def task_named(name: str) -> Task:
+    """The registered task of that name; raises `UsageError` where there is none."""
     from circuitdsl.tasks.registry import TASKS
 
     if name not in TASKS:
