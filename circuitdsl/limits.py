@@ -29,16 +29,6 @@ def size_of(text: str) -> int:
     return value
 
 
-def prompts_of(given: Any) -> int | None:
-    """A number of prompts; None stays None. Raises `UsageError` for anything else."""
-    return _whole("prompts", given, 1, MAX_PROMPTS)
-
-
-def seed_of(given: Any) -> int | None:
-    """A seed; None stays None. Raises `UsageError` for anything else."""
-    return _whole("seed", given, 0, MAX_SEED)
-
-
 def memory_of(given: Any) -> int | None:
     """A number of bytes, or a size such as `2GB`; None stays None. Raises `UsageError` for anything else."""
     if given is None:
@@ -50,8 +40,25 @@ def memory_of(given: Any) -> int | None:
     return index(given)
 
 
-def whole(low: int, high: int) -> Callable[[str], int]:
-    """A reader of whole numbers in a range, for `argparse`."""
+def _is_whole(given: Any) -> bool:
+    return hasattr(given, "__index__") and not isinstance(given, bool)
+
+
+def _checked(name: str, low: int, high: int) -> Callable[[Any], int | None]:
+    """What takes a whole number in a range, or None; it raises `UsageError` for anything else."""
+
+    def check(given: Any) -> int | None:
+        if given is None:
+            return None
+        if not _is_whole(given) or not low <= given <= high:
+            raise UsageError(f"{name} = {given!r} is not a whole number from {low} to {high}")
+        return index(given)
+
+    return check
+
+
+def _read(low: int, high: int) -> Callable[[str], int]:
+    """What reads a whole number in a range, for `argparse`."""
 
     def read(text: str) -> int:
         if not (text.isascii() and text.isdigit() and low <= int(text) <= high):
@@ -61,17 +68,7 @@ def whole(low: int, high: int) -> Callable[[str], int]:
     return read
 
 
-#: readers of a number of prompts and of a seed, for `argparse`
-positive, seed = whole(1, MAX_PROMPTS), whole(0, MAX_SEED)
-
-
-def _whole(name: str, given: Any, least: int, most: int) -> int | None:
-    if given is None:
-        return None
-    if not _is_whole(given) or not least <= given <= most:
-        raise UsageError(f"{name} = {given!r} is not a whole number from {least} to {most}")
-    return index(given)
-
-
-def _is_whole(given: Any) -> bool:
-    return hasattr(given, "__index__") and not isinstance(given, bool)
+#: a number of prompts and a seed, given from Python
+prompts_of, seed_of = _checked("prompts", 1, MAX_PROMPTS), _checked("seed", 0, MAX_SEED)
+#: the same, written on a command line
+positive, seed = _read(1, MAX_PROMPTS), _read(0, MAX_SEED)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from circuitdsl.cli.arguments import (
     add_circuit,
@@ -101,10 +100,7 @@ def _discover(given: argparse.Namespace) -> int:
     wanted = ("metric", "prompts", "seed", "threshold", "depth", "budget", "name")
     with session(given, "pocket") as running:
         found = running.discover(given.task, **{name: getattr(given, name) for name in wanted}, target=target)
-    if target:
-        write(target, found.text)
-    else:
-        sys.stdout.write(found.text)
+    write(target, found.text)
     for line in found.summary:
         say(line)
     return 0
@@ -116,9 +112,7 @@ def _compare(given: argparse.Namespace) -> int:
     control = _circuit(given.control, given.model) if given.control else None
     with session(given) as running:
         found = running.compare(first, second, control, given.measure, given.prompts)
-    if target:
-        found.draw(target)
-        say(f"wrote {target}")
+    _draw(found, target)
     present([found], given.format)
     return 0
 
@@ -126,6 +120,13 @@ def _compare(given: argparse.Namespace) -> int:
 def _circuit(name: str, model: str | None) -> Circuit:
     path, _, circuit = name.partition("#")
     return one_circuit(load_one(path, model), circuit or None)
+
+
+def _draw(found: Any, target: Path | None, *view: float) -> None:
+    """Draw a result into the file that `-o` names, if it does."""
+    if target:
+        found.draw(target, *view)
+        say(f"wrote {target}")
 
 
 def _channels(given: argparse.Namespace) -> int:
@@ -138,9 +139,7 @@ def _channels(given: argparse.Namespace) -> int:
     with session(given, None if spec else given.source) as running:
         found = running.channels(given.to, given.senders or (), given.components, spec, given.circuit)
     found.show(console(), given.top)
-    if target:
-        found.draw(target, given.top)
-        say(f"wrote {target}")
+    _draw(found, target, given.top)
     return 0
 
 
@@ -163,7 +162,5 @@ def _trace(given: argparse.Namespace) -> int:
     with session(given) as running:
         found = running.trace(spec, given.head, given.source, given.target, cut, **wanted)
     found.show(console(), given.least)
-    if target:
-        found.draw(target, given.least)
-        say(f"wrote {target}")
+    _draw(found, target, given.least)
     return 0

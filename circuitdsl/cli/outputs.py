@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 from circuitdsl.cli.terminal import say
@@ -50,9 +51,12 @@ def picture(name: str | None) -> Path | None:
     return target
 
 
-def write(target: Path, text: str | bytes) -> None:
-    """Write a whole file, and report that on standard error."""
+def write(target: Path | None, text: str) -> None:
+    """Write a file whole, and name it on standard error; without a file write to standard output."""
     from circuitdsl.report.report import write_whole
 
+    if target is None:
+        sys.stdout.write(text)
+        return
     write_whole(target, text)
     say(f"wrote {target}")

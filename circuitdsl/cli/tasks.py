@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from typing import TYPE_CHECKING
 
 from circuitdsl.cli.arguments import positive, seed
@@ -60,7 +59,7 @@ def _list(given: argparse.Namespace) -> int:
 def _show(given: argparse.Namespace) -> int:
     from circuitdsl.report.task_view import show_task
 
-    show_task(_task(given.task), given.seed, console())
+    show_task(task_named(given.task), given.seed, console())
     return 0
 
 
@@ -69,18 +68,16 @@ def _sample(given: argparse.Namespace) -> int:
     from circuitdsl.tasks.dataset import sample
     from circuitdsl.tasks.tokens import Tokens
 
-    task, target = _task(given.task), output(given.output)
+    task, target = task_named(given.task), output(given.output)
     tokens = Tokens(load_tokenizer(given.model), given.model)
     data = sample(task, tokens, given.n, given.seed, given.corrupt)
     lines = "".join(json.dumps(pair.record(), ensure_ascii=False) + "\n" for pair in data.pairs)
-    if target:
-        write(target, lines)
-    else:
-        sys.stdout.write(lines)
+    write(target, lines)
     return 0
 
 
-def _task(name: str) -> Task:
+def task_named(name: str) -> Task:
+    """The registered task of that name; raises `UsageError` where there is none."""
     from circuitdsl.tasks.registry import TASKS
 
     if name not in TASKS:

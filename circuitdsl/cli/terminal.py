@@ -6,7 +6,7 @@ import codecs
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -111,17 +111,12 @@ def wants_json(form: str | None, target: Path | None) -> bool:
     return form == "json" or (form is None and target is not None and target.suffix == ".json")
 
 
-@contextmanager
-def status(text: str) -> Iterator[Status | None]:
+def status(text: str) -> AbstractContextManager[Status | None]:
     """A spinner with a line that can be changed, on a terminal only."""
     from rich.console import Console
 
     console = Console(stderr=True)
-    if not console.is_terminal:
-        yield None
-        return
-    with console.status(text) as spinner:
-        yield spinner
+    return console.status(text) if console.is_terminal else nullcontext()
 
 
 @contextmanager

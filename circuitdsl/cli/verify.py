@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING
@@ -83,12 +82,9 @@ def _verify(given: argparse.Namespace) -> int:
     text = format_of(given.format, target).reports(Reports(reports), view)
     if numbers and table is not None:
         write(numbers, table.to_csv())
-    if target:
-        write(target, text)
-        for report in reports:
-            say(f"{report.spec.circuit}: {summary_line(report).plain.strip()}")
-    else:
-        sys.stdout.write(text)
+    write(target, text)
+    for report in reports if target else ():
+        say(f"{report.spec.circuit}: {summary_line(report).plain.strip()}")
     if trouble:
         raise trouble
     if any(report.interrupted for report in reports):
@@ -115,8 +111,5 @@ def _plan(given: argparse.Namespace) -> int:
         text = as_json(found)
     else:
         text = printed([forecast.show for forecast in found], plain=target is not None)
-    if target:
-        write(target, text)
-    else:
-        sys.stdout.write(text)
+    write(target, text)
     return 0

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -55,10 +56,9 @@ class SpecWarning(pytest.PytestWarning):
 class ClaimFailed(Exception):
     """A claim does not hold."""
 
-    def __init__(self, result: ClaimResult, details: list[str]) -> None:
+    def __init__(self, result: ClaimResult) -> None:
         super().__init__(f"{result.verdict}: {result.reason}")
         self.result = result
-        self.details = details
 
 
 class CircFile(pytest.File):
@@ -142,8 +142,6 @@ class ClaimItem(pytest.Item):
         self.task = task
 
     def runtest(self) -> None:
-        from circuitdsl.report.terminal import member_lines
-
         try:
             result = self.run.result(self.claim, self.task)
         except _Skip as reason:
@@ -151,17 +149,19 @@ class ClaimItem(pytest.Item):
         if result.verdict == "undecided" and self.config.getoption("--circ-allow-undecided"):
             pytest.skip(f"undecided: {result.reason}")
         if result.verdict != "holds":
-            raise ClaimFailed(result, member_lines(result))
+            raise ClaimFailed(result)
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         error = excinfo.value
         path = os.path.relpath(self.path, self.config.invocation_params.dir)
-        where = Place(path, self.claim.line, str(error))
+        where = SimpleNamespace(path=path, lineno=self.claim.line, message=str(error))
         if isinstance(error, ClaimFailed):
+            from circuitdsl.report.terminal import member_lines
+
             result = error.result
             on = f" on {result.task}" if result.task else ""
             lines = (result.text, f"{result.verdict}{on}: {result.reason}")
-            more = (*error.details, *result.notes, *([f"cited: {result.citation}"] if result.citation else []))
+            more = (*member_lines(result), *result.notes, *([f"cited: {result.citation}"] if result.citation else []))
             return Failure((*lines, *(f"  {line}" for line in more)), where)
         if isinstance(error, UserError):
             return Failure((self.claim.text, f"could not be run: {_say(error)}"), where)
@@ -181,20 +181,14 @@ def headline(name: str) -> str:
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a claim stands, and what pytest's summary and JUnit's message say of it."""
-
-    path: str
-    lineno: int
-    message: str
-
-
-@dataclass(frozen=True)
 class Failure:
-    """A failed claim in the lines of the report; pytest prints it with `toterminal`."""
+    """A failed claim in the lines of the report; pytest prints it with `toterminal`.
+
+    `reprcrash` says where the claim stands (`path`, `lineno`), and the `message` of pytest's summary and of JUnit.
+    """
 
     lines: tuple[str, ...]
-    reprcrash: Place
+    reprcrash: SimpleNamespace
 
     def __str__(self) -> str:
         return "\n".join((*self.lines, f"{self.reprcrash.path}:{self.reprcrash.lineno}"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -146,26 +145,22 @@ def _shape(circuits: list[Circuit], model: str | None) -> ModelShape | None:
 
 
 def _importance(session: Session, circuits: list[Circuit], prompts: int) -> Importance:
-    found = []
+    """The effect of every head on the first task of each of two circuits."""
+    for circuit in circuits:
+        if not circuit.tasks:
+            raise UserError(f"circuit {circuit.name} has no task to measure its heads on")
+    done = 0
     with session.meter() as progress:
-        for number, circuit in enumerate(with_overrides(each, prompts) for each in circuits):
-            if not circuit.tasks:
-                raise UserError(f"circuit {circuit.name} has no task to measure its heads on")
-            bench = session.bench(circuit, circuit.tasks[0])
-            work = bench.model.n_layers * bench.model.n_heads * len(bench.pairs)
-            done = _counter(number * work, len(circuits) * work, progress)
-            found.append(profile(bench, circuit.tasks[0].name, prompts, done))
-    return Importance(found[0], found[1], correlation(found[0], found[1]))
+        wanted = [with_overrides(circuit, prompts) for circuit in circuits]
+        benches = [session.bench(circuit, circuit.tasks[0]) for circuit in wanted]
+        whole = sum(bench.model.n_layers * bench.model.n_heads * len(bench.pairs) for bench in benches)
 
+        def count(work: int) -> None:
+            nonlocal done
+            done += work
+            if progress:
+                progress(done, whole, "measuring every head")
 
-def _counter(start: int, whole: int, progress: Callable[[int, int, str], None] | None) -> Callable[[int], None]:
-    """Adds up work from `start`, and tells `progress`."""
-    done = start
-
-    def count(work: int) -> None:
-        nonlocal done
-        done += work
-        if progress:
-            progress(done, whole, "measuring every head")
-
-    return count
+        names = [circuit.tasks[0].name for circuit in circuits]
+        first, second = (profile(*pair, prompts, count) for pair in zip(benches, names, strict=True))
+    return Importance(first, second, correlation(first, second))

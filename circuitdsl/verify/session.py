@@ -177,14 +177,18 @@ class Session:
         return found
 
     def weights_of(self, circuit: Circuit | None) -> AttentionWeights:
-        """The attention weights of a circuit's model, or of the session's, read from its files without building it.
+        """The attention weights of a circuit's model, or of the session's: of a loaded one, or read from its files.
 
         Raises:
             UserError: the circuit names none, or they cannot be read.
         """
-        from circuitdsl.models.weights import read_weights
+        from circuitdsl.models.weights import read_weights, weights_of
 
-        return self._named(circuit, read_weights, "reading the weights of", self._weights)
+        return (
+            weights_of(self.own)
+            if self.own
+            else self._named(circuit, read_weights, "reading the weights of", self._weights)
+        )
 
     def _named(self, circuit: Circuit | None, read: Callable[..., T], doing: str, known: dict[Any, T]) -> T:
         """What is read of the model that a circuit names, or of the session's; each is read once."""
