@@ -1,4 +1,4 @@
-"""What the measurements of `expect` lines have in common: arguments by kind, and relations of what is read as it is."""
+"""What the measurements of `expect` lines share: arguments by kind, and relations of figures that are read directly."""
 
 from __future__ import annotations
 
@@ -72,8 +72,16 @@ def heads_argument(
     """The heads of `NAME(GROUP)`, which takes nothing else but positions; None after a diagnostic was emitted."""
     right = refuse_others(scope, measurement, found, positions=positions, options=False)
     members = group_argument(scope, measurement, found)
-    heads = members is not None and only_heads(scope, found, members, why)
-    return tuple(members) if right and heads and members is not None else None
+    if members is None:
+        return None
+    if parts := [str(node) for node in members if node.is_part]:
+        message = f"{listing(parts)}: only whole heads attend and copy, not a part of what they write"
+    elif others := [str(node) for node in members if node.kind != "head"]:
+        message = f"{listing(others)} {'has' if len(others) == 1 else 'have'} no attention pattern: {why}"
+    else:
+        return tuple(members) if right else None
+    scope.sink.error("E076", message, found.nodes.span)
+    return None
 
 
 def attention_arguments(
@@ -81,21 +89,17 @@ def attention_arguments(
 ) -> tuple[tuple[Node, ...], tuple[Position, ...], tuple[Position, ...], str] | None:
     """`attention(GROUP, FROM -> TO)`: the heads, both sides of the arrow, and the heads as written."""
     found = sort_arguments(measurement.arguments)
-    lowercase = [other for other in found.others if isinstance(other, s.Edge)]
-    if lowercase:
-        _lower_arrow(scope, lowercase[0])
-        return None
+    for edge in found.others:
+        if isinstance(edge, s.Edge):  # `attention(mover, end -> io)`
+            names = scope.position_names()
+            upper = [written(end).upper() for end in (edge.sender, edge.receiver)]
+            guess = " -> ".join(suggest(end, names) or end for end in upper)
+            message = f"attention goes from position to position, written in capitals{did_you_mean(guess)}"
+            scope.sink.error("E044", message, edge.span)
+            return None
     heads = heads_argument(scope, measurement, found, positions=True)
     places = _from_to(scope, measurement, found)
     return None if heads is None or places is None else (heads, *places, written(found.nodes))
-
-
-def _lower_arrow(scope: Scope, edge: s.Edge) -> None:
-    """`attention(mover, end -> io)`"""
-    names = scope.position_names()
-    guess = [suggest(written(end).upper(), names) or written(end).upper() for end in (edge.sender, edge.receiver)]
-    message = f"attention goes from position to position, written in capitals{did_you_mean(' -> '.join(guess))}"
-    scope.sink.error("E044", message, edge.span)
 
 
 def _from_to(
@@ -116,41 +120,19 @@ def _from_to(
 
 def positions_argument(scope: Scope, places: Iterable[s.Place]) -> tuple[Position, ...] | None:
     """Positions, each once; None where one is wrong, after a diagnostic was emitted."""
-    found = [scope.position(place) for place in places]
-    known = tuple(dict.fromkeys(place for place in found if place is not None))
-    return None if None in found else known
+    found = dict.fromkeys([scope.position(place) for place in places])
+    return None if None in found else tuple(place for place in found if place is not None)
 
 
 def refuse_others(scope: Scope, measurement: s.Measurement, found: Arguments, positions: bool, options: bool) -> bool:
     """Whether there is no argument of a kind that the measurement does not take."""
-    strange: list[s.Syntax] = list(found.others)
-    if not positions:
-        strange += [*found.source, *found.target]
-    if not options:
-        strange += found.options
+    strange = [*found.others, *(() if positions else (*found.source, *found.target))]
     for argument in strange:
-        code, what = (
-            ("E046", f"option '{argument.key.text}'")
-            if isinstance(argument, s.Option)
-            else ("E084", "argument like this")
-        )
-        scope.sink.error(code, f"{measurement.name.text} takes no {what}", argument.span)
-    return not strange
-
-
-def only_heads(scope: Scope, found: Arguments, members: Members, why: str = "only heads attend") -> bool:
-    """Whether all nodes are heads."""
-    parts = [str(node) for node in members if node.is_part]
-    if parts:
-        message = f"{listing(parts)}: only whole heads attend and copy, not a part of what they write"
-        scope.sink.error("E076", message, found.nodes.span)
-        return False
-    others = [str(node) for node in members if node.kind != "head"]
-    if others:
-        have = "has" if len(others) == 1 else "have"
-        message = f"{listing(others)} {have} no attention pattern: {why}"
-        scope.sink.error("E076", message, found.nodes.span)
-    return not others
+        scope.sink.error("E084", f"{measurement.name.text} takes no argument like this", argument.span)
+    unknown = [] if options else found.options
+    for option in unknown:
+        scope.sink.error("E046", f"{measurement.name.text} takes no option '{option.key.text}'", option.span)
+    return not strange and not unknown
 
 
 def value_test(scope: Scope, expect: s.Expect, unit: Unit, low: float | None, high: float | None) -> Test | None:
@@ -158,20 +140,16 @@ def value_test(scope: Scope, expect: s.Expect, unit: Unit, low: float | None, hi
     name = expect.measurement.name.text
     if expect.claim:
         message = f"{name} is measured as it is: it takes a relation, not a claim about an effect"
-        scope.sink.error("E083", message, _claim_span(expect), f"write: expect {name} >= …")
+        span = expect.claim[0].span.to(expect.claim[-1].span)
+        scope.sink.error("E083", message, span, f"write: expect {name} >= …")
         return None
     if isinstance(expect.relation, s.Change) and scope.under:
         return moves(scope, expect.relation, unit, name)
     if expect.relation is None:
-        scope.sink.error(
-            "E083", f"nothing is expected of {name}", expect.measurement.span, "add a relation such as >= …"
-        )
+        message = f"nothing is expected of {name}"
+        scope.sink.error("E083", message, expect.measurement.span, "add a relation such as >= …")
         return None
     return within(scope, expect.relation, unit, "value", name, low, high)
-
-
-def _claim_span(expect: s.Expect) -> Span:
-    return expect.claim[0].span.to(expect.claim[-1].span)
 
 
 def sites_of(scope: Scope, members: Members, span: Span) -> tuple[Site, ...] | None:

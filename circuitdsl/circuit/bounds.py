@@ -15,13 +15,21 @@ from circuitdsl.language.written import written
 
 #: how large a bound or a factor may be: squares and cubes of it must be numbers, too
 LARGEST = 1e9
+#: words of which no effect can be both; the first pair that a claim holds is reported
+_EXCLUSIVE = (("lowers", "raises"), *(("negligible", word) for word in ("matters", "lowers", "raises")))
 
 
 def resolve_claim(
     scope: Scope, parts: tuple[s.ClaimPart, ...], direction: Direction = "noise", via_mlps: bool | None = None
 ) -> tuple[Test, ...] | None:
-    """The tests of a claim on what is patched in a direction, by a protocol that counts for the other edges of the line
-    too (the one of this place in the file where none is given); None when one is wrong (and said so)."""
+    """The tests of a claim on a patch; None where one is wrong, after a diagnostic was emitted.
+
+    Args:
+        direction: which run is patched. The edges of `stronger than` are patched in the same run, so that both changes
+            start from one run.
+        via_mlps: the protocol of the patch, by default the one that holds at this place in the file. The edges of
+            `stronger than` follow it unless they name one: an effect via MLPs is no measure of a direct one.
+    """
     tests: list[Test | None] = [] if parts else [Matters()]
     for part in parts:
         match part:
@@ -31,39 +39,21 @@ def resolve_claim(
                 tests.append(Negligible())
             case s.PlainClaim(word=word):
                 tests.append(Signed("lowers" if word == "lowers" else "raises"))
-            case s.Bound(quantity=quantity, relation=relation):
-                tests.append(_bound(scope, quantity, relation))
+            case s.Bound(quantity="effect", relation=relation):
+                tests.append(within(scope, relation, "effect", "effect", "effect"))
+            case s.Bound(relation=relation):
+                tests.append(within(scope, relation, delta_unit(scope), "delta", "delta"))
             case s.Stronger(edge=edge):
-                tests.append(_stronger(scope, edge, direction, scope.via_mlps if via_mlps is None else via_mlps))
-    _contradictions(scope, parts)
-    known = tuple(test for test in tests if test is not None)
-    return known if len(known) == len(tests) else None
-
-
-def _stronger(scope: Scope, edge: s.Edge, direction: Direction, via_mlps: bool) -> Stronger | None:
-    """The other edge is patched the same way round, so that both changes start from one run, and unless it says
-    otherwise by the same protocol: an effect via MLPs is no measure of a direct one."""
-    effect = resolve_edge(scope, edge, via_mlps, direction)
-    return None if effect is None else Stronger(effect, f"{written(edge.sender)} -> {written(edge.receiver)}")
-
-
-def _contradictions(scope: Scope, parts: tuple[s.ClaimPart, ...]) -> None:
-    """`lowers and raises` holds for nothing."""
+                patch = resolve_edge(scope, edge, scope.via_mlps if via_mlps is None else via_mlps, direction)
+                name = f"{written(edge.sender)} -> {written(edge.receiver)}"
+                tests.append(None if patch is None else Stronger(patch, name))
     words = {part.word for part in parts if isinstance(part, s.PlainClaim)}
-    for one, other in (
-        ("lowers", "raises"),
-        ("negligible", "matters"),
-        ("negligible", "lowers"),
-        ("negligible", "raises"),
-    ):
+    for one, other in _EXCLUSIVE:
         if one in words and other in words:
             scope.sink.error("E086", f"'{one}' and '{other}' exclude each other", parts[0].span.to(parts[-1].span))
-            return
-
-
-def _bound(scope: Scope, quantity: str, relation: s.Relation) -> Within | None:
-    name: Quantity = "effect" if quantity == "effect" else "delta"
-    return within(scope, relation, "effect" if name == "effect" else delta_unit(scope), name, name)
+            break
+    known = tuple(test for test in tests if test is not None)
+    return known if len(known) == len(tests) else None
 
 
 def moves(scope: Scope, change: s.Change, unit: Unit, name: str) -> Moves | None:
@@ -115,19 +105,19 @@ def within(
     low: float | None = None,
     high: float | None = None,
 ) -> Within | None:
-    """A relation as bounds on `name`, which lies between `low` and `high`; said where no figure could miss them."""
+    """A relation as bounds on `name`, which lies between `low` and `high`.
+
+    It is None where the relation is wrong, after a diagnostic was emitted. A warning is emitted where no figure between
+    `low` and `high` can fail it.
+    """
     found = _within(scope, relation, unit, quantity, name, low, high)
-    if found is not None and _admits_all(found, low, high):
+    if found is None:
+        return None
+    ends = (-math.inf if low is None else low, math.inf if high is None else high)
+    if all(found.admits(end) for end in ends):
         message = f"nothing can fail this: {name} {_limits(unit, low, high)}"
         scope.sink.warning("W073", message, relation.span, "give a bound that a model could miss")
     return found
-
-
-def _admits_all(test: Within, low: float | None, high: float | None) -> bool:
-    """Whether a quantity between these limits meets a test whatever it is."""
-    below = test.low is None or (low is not None and (test.low < low or (test.low == low and not test.strict)))
-    above = test.high is None or (high is not None and (test.high > high or (test.high == high and not test.strict)))
-    return below and above
 
 
 def _within(
@@ -139,28 +129,25 @@ def _within(
             value = read(scope, number, unit, name, low, high)
             if value is None:
                 return None
-            above = sign.startswith(">")
-            text = f"{prefix}{sign} {number.text}"
-            strict = "=" not in sign
-            return Within(quantity, value if above else None, None if above else value, text, strict)
+            least, most = (value if sign.startswith(side) else None for side in "><")
+            return Within(quantity, least, most, f"{prefix}{sign} {number.text}", strict="=" not in sign)
         case s.Between(low=first, high=second):
-            values = [read(scope, number, unit, name, low, high) for number in (first, second)]
-            if values[0] is None or values[1] is None:
+            least, most = (read(scope, number, unit, name, low, high) for number in (first, second))
+            if least is None or most is None:
                 return None
-            if values[0] > values[1]:
-                message = f"the interval [{first.text}, {second.text}] is empty"
-                scope.sink.error("E082", message, relation.span, f"write [{second.text}, {first.text}]")
-                return None
-            return Within(quantity, values[0], values[1], f"{prefix}in [{first.text}, {second.text}]")
+            if least <= most:
+                return Within(quantity, least, most, f"{prefix}in [{first.text}, {second.text}]")
+            message = f"the interval [{first.text}, {second.text}] is empty"
+            scope.sink.error("E082", message, relation.span, f"write [{second.text}, {first.text}]")
+            return None
         case s.AboveChance():
             message = f"'above chance' is said of accuracy, of a channel's composition and of overlap, not of {name}"
             help = scope.kinds.instead_of_chance(name) or f"write a bound: {prefix or name + ' '}>= …"
             scope.sink.error("E083", message, relation.span, help)
             return None
         case s.Change(direction=word):
-            message = (
-                f"'{word}' stands only in a 'when' or 'intervention' block, where there is something to compare with"
-            )
+            where = "in a 'when' or 'intervention' block, where there is something to compare with"
+            message = f"'{word}' stands only {where}"
         case _:
             message = "'agree' is said of roles only"
     scope.sink.error("E083", message, relation.span)
@@ -173,27 +160,21 @@ def _within(
 def read(
     scope: Scope, number: s.Number, unit: Unit, name: str, low: float | None = None, high: float | None = None
 ) -> float | None:
-    """A number in the unit it must have, as a plain fraction; None when it cannot be (and said so)."""
-    problem = _unit_problem(number, unit, name)
-    if problem:
+    """A number in the unit it must have, as a plain fraction; None after a diagnostic was emitted."""
+    if problem := _unit_problem(number, unit, name):
         scope.sink.error("E080", problem, number.span)
         return None
     value = number.value / 100 if number.unit else number.value
     if not math.isfinite(value):
-        scope.sink.error("E081", f"{number.text[:20]} is no finite number", number.span)
-        return None
-    if abs(value) > LARGEST:
+        message = f"{number.text[:20]} is no finite number"
+    elif abs(value) > LARGEST:
         message = f"{number.text[:20]} is beyond anything that is measured ({LARGEST:g} at the most)"
-        scope.sink.error("E081", message, number.span)
-        return None
-    if (low is not None and value < low) or (high is not None and value > high):
-        scope.sink.error("E081", _cannot_be(name, number, unit, low, high), number.span)
-        return None
-    return value
-
-
-def _article(name: str) -> str:
-    return "an effect" if name == "effect" else name
+    elif (low is not None and value < low) or (high is not None and value > high):
+        message = f"{name} cannot be {number.text}: it {_limits(unit, low, high)}"
+    else:
+        return value
+    scope.sink.error("E081", message, number.span)
+    return None
 
 
 def _unit_problem(number: s.Number, unit: Unit, name: str) -> str | None:
@@ -207,7 +188,7 @@ def _unit_problem(number: s.Number, unit: Unit, name: str) -> str | None:
         case "share difference", "%" | "points":
             return None
         case "effect", "":
-            return f"{_article(name)} is a share of the gap: did you mean {_percent(number)}?"
+            return f"an effect is a share of the gap: did you mean {_percent(number)}?"
         case "share" | "share difference", "":
             return f"{name} is a share, written with a percent sign: did you mean {_percent(number)}?"
         case "effect" | "share", _:
@@ -228,10 +209,6 @@ def _percent(number: s.Number) -> str:
     value = number.value
     small = abs(value) <= 1 and "." in number.text
     return f"{value * 100:g}%" if small else f"{number.text}%"
-
-
-def _cannot_be(name: str, number: s.Number, unit: Unit, low: float | None, high: float | None) -> str:
-    return f"{name} cannot be {number.text}: it {_limits(unit, low, high)}"
 
 
 def _limits(unit: Unit, low: float | None, high: float | None) -> str:

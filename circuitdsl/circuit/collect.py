@@ -5,22 +5,56 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from circuitdsl.circuit.changes import Condition, Intervention
+from circuitdsl.circuit.arguments import sites_of
+from circuitdsl.circuit.changes import Condition, Intervention, NodePatch, Patch
 from circuitdsl.circuit.claims import Circuit, Claim, Group
-from circuitdsl.circuit.conditions import resolve_condition
-from circuitdsl.circuit.criteria import Stronger, Test
-from circuitdsl.circuit.expectations import resolve_expect
+from circuitdsl.circuit.criteria import Stronger
+from circuitdsl.circuit.edges import resolve_edge
+from circuitdsl.circuit.expressions import evaluate
 from circuitdsl.circuit.interventions import resolve_intervention
-from circuitdsl.circuit.measurement import Measurement
+from circuitdsl.circuit.measurement import Expected
 from circuitdsl.circuit.membership import membership
 from circuitdsl.circuit.nodes import Position
 from circuitdsl.circuit.scope import Scope
+from circuitdsl.circuit.vocabulary import METRICS
 from circuitdsl.language import syntax as s
+from circuitdsl.language.diagnostics import listing
 from circuitdsl.language.written import written
 
 
+def resolve_expect(scope: Scope, expect: s.Expect) -> Expected | None:
+    """The measurement and tests of an `expect` line; None where it is wrong, after a diagnostic was emitted."""
+    name, kinds = expect.measurement.name, scope.kinds
+    kind = kinds.word(name.text)
+    if kind is not None and scope.under and not kind.under_condition:
+        message = f"{name.text} is not measured under a condition"
+        help = f"under one can stand: {listing(kinds.that(lambda kind: kind.under_condition))}"
+        scope.sink.error("E087", message, name.span, help)
+    elif kind is not None:
+        return kind.resolve(scope, expect)
+    elif name.text in METRICS:
+        message = f"{name.text} compares two runs: it is a metric, and says nothing of one run alone"
+        scope.sink.error("E048", message, name.span)
+    elif instead := kinds.elsewhere(name.text):
+        scope.sink.error("E048", f"{name.text} is not measured on its own", name.span, instead)
+    else:
+        scope.sink.unknown("E048", "measurement", name.text, name.span, kinds.words)
+    return None
+
+
+def resolve_condition(scope: Scope, block: s.WhenPatched | s.WhenKnockedOut) -> Condition | None:
+    """What is patched in a `when` block; None where it is wrong, after a diagnostic was emitted."""
+    patch: Patch | None = None
+    if isinstance(block, s.WhenPatched):
+        patch = resolve_edge(scope, block.edge, scope.via_mlps)
+    elif (members := evaluate(scope, block.nodes)) is not None:
+        sites = sites_of(scope, members, block.nodes.span)
+        patch = None if sites is None else NodePatch(sites, label=written(block.nodes))
+    return None if patch is None else Condition(patch, block.span.line, block.text)
+
+
 class Claims:
-    """Collects the claims of a circuit, line by line, for `edges via mlps` counts from its line on."""
+    """Collects the claims of a circuit in the order of its lines: `edges via mlps` counts from its line on."""
 
     def __init__(self, scope: Scope, circuit: str) -> None:
         self.scope = scope
@@ -38,9 +72,7 @@ class Claims:
                 self.block(statement, resolve_condition(self.scope, statement))
             case s.Intervention():
                 self.block(statement, self.intervention(statement))
-            case s.Expect():
-                self.state(statement)
-            case _ if self.scope.kinds.of_statement(statement):
+            case _ if isinstance(statement, s.Expect) or self.scope.kinds.of_statement(statement):
                 self.state(statement)
 
     def block(self, statement: s.WhenPatched | s.WhenKnockedOut | s.Intervention, under: Condition | None) -> None:
@@ -62,12 +94,12 @@ class Claims:
 
     def is_refused(self, line: s.Expect) -> bool:
         """Whether a line asks for what is not measured on a changed model; a diagnostic is emitted then."""
-        kind = self.scope.kinds.word(line.measurement.name.text)
+        name = line.measurement.name
+        kind = self.scope.kinds.word(name.text)
         if kind is None or kind.not_on_changed_model is None:
             return False
-        self.scope.sink.error(
-            "E087", kind.not_on_changed_model[0], line.measurement.name.span, kind.not_on_changed_model[1]
-        )
+        message, help = kind.not_on_changed_model
+        self.scope.sink.error("E087", message, name.span, help)
         return True
 
     def state(self, statement: s.Statement, under: Condition | None = None) -> None:
@@ -84,9 +116,8 @@ class Claims:
         if under is not None and isinstance(statement, s.Expect) and measurement.is_void_under(under.effect):
             message = "the condition knocks all of it out already: there is nothing left to knock out"
             scope.sink.error("E087", message, statement.measurement.span)
-        positions = positions_of(measurement, tests)
-        if under is not None:
-            positions = tuple(dict.fromkeys((*positions, *under.effect.positions)))
+        named = [*measurement.positions, *(p for t in tests if isinstance(t, Stronger) for p in t.patch.positions)]
+        positions = tuple(dict.fromkeys((*named, *(under.effect.positions if under else ()))))
         tasks = measurement.tasks(self.tasks, statement, positions) if measurement.needs_task else ()
         if tasks is not None:
             citation = getattr(statement, "citation", None)
@@ -110,7 +141,7 @@ class Claims:
                 self.whole[claim.id] = statement
 
     def finish(self, groups: Iterable[Group]) -> None:
-        """What is said of the whole circuit needs one, and is checked on the tasks that define its positions."""
+        """Claims on the whole circuit: they need one, and are checked on the tasks that define all of its positions."""
         if not self.whole:
             return
         scope = self.scope
@@ -127,8 +158,6 @@ class Claims:
             else:
                 self.no_task(list(claim.tasks), whole.positions, statement)
         self.claims = kept
-
-    # -- tasks
 
     def tasks(
         self, on: s.Word | None, positions: tuple[Position, ...] | None, statement: s.Syntax
@@ -155,17 +184,11 @@ class Claims:
 
     def no_task(self, names: list[str], positions: tuple[Position, ...], where: s.Syntax) -> None:
         scope = self.scope
-        wanted = ", ".join(dict.fromkeys(p.name for p in positions))
         has = scope.positions_of_tasks(names)
         if len(names) == 1:
-            lacks = [p.name for p in positions if not scope.defines(names[0], p)]
-            message = f"the task {names[0]} has no position {lacks[0]} ({has.replace(names[0] + ' has', 'it has', 1)})"
+            lacks = next(p.name for p in positions if not scope.defines(names[0], p))
+            message = f"the task {names[0]} has no position {lacks} ({has.replace(names[0] + ' has', 'it has', 1)})"
         else:
+            wanted = ", ".join(dict.fromkeys(p.name for p in positions))
             message = f"no task defines all of {wanted} ({has})"
         scope.sink.error("E092", message, where.span)
-
-
-def positions_of(measurement: Measurement, tests: tuple[Test, ...]) -> tuple[Position, ...]:
-    """Every position that a measurement and its tests need, each once."""
-    rivals = (position for test in tests if isinstance(test, Stronger) for position in test.patch.positions)
-    return tuple(dict.fromkeys((*measurement.positions, *rivals)))

@@ -22,6 +22,29 @@ def is_between(value: float, low: float | None, high: float | None, strict: bool
     return value == value and (low is None or value >= low) and (high is None or value <= high)
 
 
+class _Worded:
+    """A test that is called by its text."""
+
+    __slots__ = ()
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class _Bounded(_Worded):
+    """Bounds in plain fractions (0.95 for 95 %), None where a side is open; the ends of `strict` ones are outside."""
+
+    __slots__ = ()
+    low: float | None
+    high: float | None
+    strict: bool
+
+    def admits(self, value: float) -> bool:
+        """Whether a figure without sampling error is within the bounds."""
+        return is_between(value, self.low, self.high, self.strict)
+
+
 @dataclass(frozen=True, slots=True)
 class Matters:
     """Beyond the margin, and rarer than matched random edges."""
@@ -49,12 +72,8 @@ class Signed:
 
 
 @dataclass(frozen=True, slots=True)
-class Within:
-    """Bounds on a quantity: `effect` (share of the gap), `delta` (metric's unit), `value` (measured as it is).
-
-    Bounds are in plain fractions (0.95 for 95 %); `None` where a side is open. `strict` bounds (`>`, `<`) are outside
-    the region: a figure that is 0 on every prompt is not `> 0`.
-    """
+class Within(_Bounded):
+    """Bounds on a quantity; a figure that is 0 on every prompt is not `> 0`."""
 
     quantity: Quantity
     low: float | None
@@ -62,33 +81,16 @@ class Within:
     text: str
     strict: bool = False
 
-    def admits(self, value: float) -> bool:
-        """Whether a figure without sampling error is within the bounds."""
-        return is_between(value, self.low, self.high, self.strict)
-
-    def __str__(self) -> str:
-        return self.text
-
 
 @dataclass(frozen=True, slots=True)
-class Composed:
-    """A bound on a channel: on its rank among all upstream senders, on its z score, or on the composition itself.
-
-    `strict` bounds are outside the region; nothing else would keep rank 3 from being `< 3`.
-    """
+class Composed(_Bounded):
+    """Bounds on a channel: on its rank among all upstream senders, on its z score, or on the composition itself."""
 
     figure: Literal["rank", "z", "composition"]
     low: float | None
     high: float | None
     strict: bool
     text: str
-
-    def admits(self, value: float) -> bool:
-        """Whether a figure is within the bounds."""
-        return is_between(value, self.low, self.high, self.strict)
-
-    def __str__(self) -> str:
-        return self.text
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,15 +105,12 @@ class Stronger:
 
 
 @dataclass(frozen=True, slots=True)
-class Moves:
+class Moves(_Worded):
     """Under a condition the figure rises or falls against the unpatched run, by at least `by` (0: at all)."""
 
     direction: Literal["rises", "falls"]
     by: float
     text: str
-
-    def __str__(self) -> str:
-        return self.text
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,21 +125,21 @@ ChannelTest = Composed | ComposedAboveChance
 
 
 @dataclass(frozen=True, slots=True)
-class Beyond:
+class Beyond(_Worded):
     """A quantity at least as large as a bound, signs aside; asked of single figures by bounds on a largest one."""
 
     quantity: Quantity
     bound: float
     text: str
 
-    def __str__(self) -> str:
-        return self.text
-
 
 @dataclass(frozen=True, slots=True)
 class AboveChance:
-    """More than by chance: two circuits share more heads than random ones in the same layers do, or the model is right
-    more often than guesses among a prompt's answers and distractors (`argmax`: in the whole vocabulary) are."""
+    """More than by chance.
+
+    Two circuits share more heads than random ones in the same layers do; or the model is right more often than guesses
+    among a prompt's answers and distractors (`argmax`: in the whole vocabulary) are.
+    """
 
     def __str__(self) -> str:
         return "above chance"

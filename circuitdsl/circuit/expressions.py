@@ -126,45 +126,37 @@ def resolve_group(scope: Scope, group: s.Group) -> Members | None:
     scope.resolving[name] = None
     members = evaluate(scope, group.members)
     scope.resolving.pop(name)
+    for extra in group.at[1:]:
+        scope.sink.error("E054", "a second 'at'; several positions are written: at S1, S2", extra.span)
     positions = scope.places(group.at[0]) if group.at else None
-    if members is not None and not _right_kind(scope, group, members):
+    right = members is not None and _right_kind(scope, group, members)
+    if not right or (group.at and positions is None):
         members = None
-    if group.at and positions is None:
-        members = None
-    if members is not None and positions is not None:
+    elif members is not None and positions is not None:
         members = dict.fromkeys(members, positions)
     scope.groups[name] = members
     return members
 
 
-_KINDS = {"heads": "head", "mlps": "mlp"}
-
-
 def _right_kind(scope: Scope, group: s.Group, members: Members) -> bool:
-    kind = _KINDS.get(group.kind)
+    """Whether all members are of the kind that the group lists; `nodes` lists any."""
+    kind = {"heads": "head", "mlps": "mlp"}.get(group.kind)
     wrong = [node for node in members if kind and node.kind != kind]
+    places = {
+        written(p): p.span for p in reversed([*s.walk(group.members)]) if isinstance(p, s.Head | s.Mlp | s.Special)
+    }
     for node in wrong:
         what = {"head": "a head", "mlp": "an MLP"}.get(node.kind, "neither a head nor an MLP")
+        where = places.get(str(node), group.members.span)
         help = f"write: nodes {group.name.text} = …"
-        where = next((p.span for p in s.walk(group.members) if _is(p, node)), group.members.span)
         scope.sink.error("E074", f"{node} is {what}, and the group lists {group.kind}", where, help)
     return not wrong
 
 
-def _is(part: s.Syntax, node: Node) -> bool:
-    return isinstance(part, s.Head | s.Mlp | s.Special) and written(part) == str(node)
-
-
-def check_modifiers(scope: Scope, group: s.Group) -> None:
-    """`at` and `role` stand once each."""
-    for extra in group.at[1:]:
-        scope.sink.error("E054", "a second 'at'; several positions are written: at S1, S2", extra.span)
+def role_of(scope: Scope, group: s.Group) -> str | None:
+    """The group's role: the one that its line gives, else a built-in or defined one of the same name."""
     for role in group.roles[1:]:
         scope.sink.error("E054", "a second 'role'; a group has one", role.span)
-
-
-def role_of(scope: Scope, group: s.Group) -> str | None:
-    """The group's role: as said, else a built-in or defined one of the same name."""
     if group.roles:
         word = group.roles[0]
         return word.text if scope.check_role(word) and word.text != "none" else None
@@ -172,7 +164,7 @@ def role_of(scope: Scope, group: s.Group) -> str | None:
     return name if name in ROLES or name in scope.roles else None
 
 
-def record(scope: Scope, group: s.Group, members: Members, role: str | None) -> Group:
+def record(group: s.Group, members: Members, role: str | None) -> Group:
     """The group as a record; its positions are those all its members share."""
     shared = set(members.values())
     positions = next(iter(shared)) if len(shared) == 1 else None

@@ -7,8 +7,8 @@ from typing import ClassVar
 
 from circuitdsl.circuit.bounds import read
 from circuitdsl.circuit.claims import Claim
+from circuitdsl.circuit.collect import resolve_expect
 from circuitdsl.circuit.criteria import AboveChance, Within, is_between
-from circuitdsl.circuit.expectations import resolve_expect
 from circuitdsl.circuit.measurement import Expected, FindTasks
 from circuitdsl.circuit.nodes import Position
 from circuitdsl.circuit.scope import Scope

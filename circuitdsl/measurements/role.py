@@ -10,9 +10,8 @@ from typing import ClassVar
 from circuitdsl.circuit.arguments import sort_arguments
 from circuitdsl.circuit.changes import Condition
 from circuitdsl.circuit.claims import Claim
-from circuitdsl.circuit.conditions import resolve_condition
+from circuitdsl.circuit.collect import resolve_condition, resolve_expect
 from circuitdsl.circuit.criteria import Test
-from circuitdsl.circuit.expectations import resolve_expect
 from circuitdsl.circuit.measurement import Expected
 from circuitdsl.circuit.nodes import Node, Position
 from circuitdsl.circuit.roles import Body, built_in
