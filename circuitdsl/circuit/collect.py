@@ -118,7 +118,7 @@ class Claims:
             scope.sink.error("E087", message, statement.measurement.span)
         named = [*measurement.positions, *(p for t in tests if isinstance(t, Stronger) for p in t.patch.positions)]
         positions = tuple(dict.fromkeys((*named, *(under.effect.positions if under else ()))))
-        tasks = measurement.tasks(self.tasks, statement, positions) if measurement.needs_task else ()
+        tasks = measurement.tasks(scope, self.tasks, statement, positions) if measurement.needs_task else ()
         if tasks is not None:
             citation = getattr(statement, "citation", None)
             claim = Claim(

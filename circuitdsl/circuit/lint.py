@@ -95,7 +95,7 @@ _WORDING = frozenset(
 
 
 #: the other fields of a claim: its kind, the condition it stands under, …
-_ABOUT = tuple(each.name for each in fields(Claim) if each.name not in _WORDING)
+_ABOUT = tuple(each.name for each in fields(Claim) if each.compare and each.name not in _WORDING)
 
 
 @dataclass(slots=True)

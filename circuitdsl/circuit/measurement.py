@@ -119,7 +119,9 @@ class Measurement:
         """What the circuit does not have that it needs, in a sentence; empty where nothing is missing."""
         return ""
 
-    def tasks(self, find: FindTasks, statement: s.Statement, positions: tuple[Position, ...]) -> tuple[str, ...] | None:
+    def tasks(
+        self, scope: Scope, find: FindTasks, statement: s.Statement, positions: tuple[Position, ...]
+    ) -> tuple[str, ...] | None:
         """The tasks on which it can be measured; None where there is none, after a diagnostic was emitted."""
         return find(getattr(statement, "on", None), positions, statement)
 
