@@ -18,11 +18,12 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import spearmanr
 
-from circuitdsl.api import loads, make_benches
+from circuitdsl.api import loads
 from circuitdsl.circuit.nodes import EVERYWHERE, Edge, Input, Node
-from circuitdsl.diagram import palette, png
+from circuitdsl.diagram import palette
+from circuitdsl.diagram.elements import Pen, Span, block, document, dot, line
 from circuitdsl.diagram.geometry import Rect
-from circuitdsl.diagram.marks import Block, Line, Mark, Pen, Scene, Span
+from circuitdsl.diagram.png import to_png
 from circuitdsl.engine.readers.composition import compositions
 from circuitdsl.measurements.requests import EdgeRequest
 from circuitdsl.models.load import load_model
@@ -30,7 +31,8 @@ from circuitdsl.models.parts import Transformer
 from circuitdsl.models.weights import weights_of
 from circuitdsl.report.report import write_whole
 from circuitdsl.tasks.registry import TASKS
-from circuitdsl.verify.bench import measure
+from circuitdsl.verify.measure import measure
+from circuitdsl.verify.prompts import make_benches
 
 PROMPTS, RESAMPLES, STRONGEST = 64, 1000, 20
 PORTS = ("q", "k", "v")
@@ -135,19 +137,14 @@ _SIDE, _TALL, _PAD, _GAP = 210.0, 190.0, 26.0, 58.0
 _FLOOR, _TOP = 1e-6, 0.1
 
 
-def scatter(found: list[Edges]) -> Scene:
+def scatter(found: list[Edges]) -> str:
     """A panel a task: composition against the size of the effect, on a logarithmic axis."""
     most = max(float(edges.whole.max()) for edges in found)
-    marks: list[Mark] = [
-        Line(
-            _PAD,
-            _PAD,
-            (Span("Composition and measured effect of all edges between heads, pocket model", 15, bold=True),),
-        ),
-    ]
+    heading = Span("Composition and measured effect of all edges between heads, pocket model", 15, bold=True)
+    marks = [line(_PAD, _PAD, heading)]
     for i, port in enumerate(PORTS):
-        marks.append(_dot(_PAD + 6 + 70 * i, _PAD + 26, palette.TONES[port], 3.5))  # type: ignore[index]
-        marks.append(Line(_PAD + 16 + 70 * i, _PAD + 26, (Span(f"into .{port}", 11, palette.SOFT),)))
+        marks.append(dot(_PAD + 6 + 70 * i, _PAD + 26, 3.5, palette.TONES[port]))  # type: ignore[index]
+        marks.append(line(_PAD + 16 + 70 * i, _PAD + 26, Span(f"into .{port}", 11, palette.SOFT)))
     for i, edges in enumerate(found):
         x = _PAD + 44 + (i % 3) * (_SIDE + _GAP)
         y = _PAD + 70 + (i // 3) * (_TALL + _GAP + 22)
@@ -155,36 +152,32 @@ def scatter(found: list[Edges]) -> Scene:
     rows = math.ceil(len(found) / 3)
     wide = 2 * _PAD + 44 + min(3, len(found)) * (_SIDE + _GAP) - _GAP
     title = "Composition against effect"
-    return Scene(wide, _PAD + 70 + rows * (_TALL + _GAP + 22), title, title, tuple(marks))
+    return document(wide, _PAD + 70 + rows * (_TALL + _GAP + 22), title, title, marks)
 
 
-def _panel(edges: Edges, box: Rect, most: float) -> list[Mark]:
+def _panel(edges: Edges, box: Rect, most: float) -> list[str]:
     rho = correlation(edges.whole, edges, edges.port != "")[0]
     words = (Span(edges.task, 12, bold=True), Span(f"rank correlation {rho:.2f}", 11, palette.SOFT))
-    marks: list[Mark] = [Block(box, 0, Pen(palette.BAND)), Line(box.x, box.y - 12, words)]
+    marks = [block(box, 0, Pen(palette.BAND)), line(box.x, box.y - 12, *words)]
     for power in range(-6, 0):
         y = _height(10.0**power, box)
-        marks.append(Block(Rect(box.x, y, box.width, 0.6), 0, Pen(palette.FAINT)))
+        marks.append(block(Rect(box.x, y, box.width, 0.6), 0, Pen(palette.FAINT)))
         if power % 2:
             share = f"{100 * 10.0**power:g} %"
-            marks.append(Line(box.x - 46, y, (Span(share, 9.5, palette.SOFT),)))
+            marks.append(line(box.x - 46, y, Span(share, 9.5, palette.SOFT)))
     for i in range(int(most * 10) + 1):
         x = box.x + box.width * (i / 10) / most
-        marks.append(Line(x, box.bottom + 11, (Span(f"{i / 10:g}", 9.5, palette.SOFT),), centred=True))
-    marks.append(Line(box.x + box.width / 2, box.bottom + 26, (Span("composition", 10.5, palette.SOFT),), centred=True))
+        marks.append(line(x, box.bottom + 11, Span(f"{i / 10:g}", 9.5, palette.SOFT), centred=True))
+    marks.append(line(box.x + box.width / 2, box.bottom + 26, Span("composition", 10.5, palette.SOFT), centred=True))
     for score, effect, port in zip(edges.whole, edges.effect, edges.port, strict=True):
         x = box.x + box.width * score / most
-        marks.append(_dot(x, _height(effect, box), palette.TONES[port] + "90", 1.7))  # type: ignore[index]
+        marks.append(dot(x, _height(effect, box), 1.7, palette.TONES[port] + "90"))  # type: ignore[index]
     return marks
 
 
 def _height(effect: float, box: Rect) -> float:
     share = (math.log10(max(effect, _FLOOR)) - math.log10(_FLOOR)) / (math.log10(_TOP) - math.log10(_FLOOR))
     return box.bottom - box.height * min(share, 1.0)
-
-
-def _dot(x: float, y: float, colour: str, radius: float) -> Block:
-    return Block(Rect(x - radius, y - radius, 2 * radius, 2 * radius), radius, Pen(colour))
 
 
 def main() -> None:
@@ -196,7 +189,7 @@ def main() -> None:
     print(table(found))
     for edges in found:
         print(strongest(edges))
-    write_whole(given.output, png.paint(scatter(found)))
+    write_whole(given.output, to_png(scatter(found)))
     print(f"wrote {given.output}")
 
 

@@ -18,20 +18,23 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from circuitdsl.api import loads, make_benches
+from circuitdsl.api import loads
 from circuitdsl.circuit.changes import Intervention, Scale
-from circuitdsl.circuit.measurements import Metric
+from circuitdsl.circuit.metric import Metric
 from circuitdsl.circuit.nodes import Node
-from circuitdsl.diagram import palette, svg
+from circuitdsl.diagram import palette
+from circuitdsl.diagram.elements import Pen, Span, block, document, dot, line
 from circuitdsl.diagram.geometry import Rect
-from circuitdsl.diagram.marks import Block, Line, Mark, Pen, Scene, Span
-from circuitdsl.measurements.requests import BehaviourRequest, ChangedRequest
+from circuitdsl.engine.prompts import Prompts
+from circuitdsl.measurements.behaviour import Behaviour
+from circuitdsl.measurements.requests import ChangedRequest
 from circuitdsl.models.load import load_model
 from circuitdsl.models.parts import Transformer
 from circuitdsl.models.weights import weights_of
 from circuitdsl.report.report import write_whole
 from circuitdsl.tasks.laundry_list import LENGTHS, LONGER
-from circuitdsl.verify.bench import Bench, measure
+from circuitdsl.verify.measure import measure
+from circuitdsl.verify.prompts import make_benches
 
 HEADS = tuple(Node("head", 0, h) for h in (3, 5, 6, 0, 7))
 TRIED, FACTOR, FACTORS = (7, 8, 10), 4.0, (0.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)
@@ -46,7 +49,7 @@ class Lists:
     """Prompts of one length on the model; `right` says which of them it gets right."""
 
     length: int
-    bench: Bench
+    bench: Prompts
     right: np.ndarray
 
 
@@ -75,7 +78,7 @@ def by_place(found: Sequence[Lists]) -> str:
 
 def scaled(nodes: Sequence[Node], factor: float) -> ChangedRequest:
     """The accuracy of the model with some nodes scaled."""
-    return ChangedRequest(BehaviourRequest(ACCURACY), Intervention("scaled", "", (Scale(tuple(nodes), factor),)))
+    return ChangedRequest(Behaviour(ACCURACY), Intervention("scaled", "", (Scale(tuple(nodes), factor),)))
 
 
 def accuracies(requests: Sequence[ChangedRequest], on: Sequence[Lists]) -> np.ndarray:
@@ -177,38 +180,34 @@ def by_head(model: Transformer, found: Sequence[Lists]) -> str:
     return "\n".join(rows)
 
 
-def picture(model: Transformer, head: Node, found: Sequence[Lists]) -> Scene:
+def picture(model: Transformer, head: Node, found: Sequence[Lists]) -> str:
     """A panel a length: the items' second mentions as two components read them, coloured by place."""
     read = {each.length: coordinates(model, head, each) for each in found}
     every = np.concatenate([points for points, _ in read.values()])
     low, high = every.min(0), every.max(0)
     title = f"The second list as {head}[0] and {head}[1] read it"
-    marks: list[Mark] = [Line(_PAD, _PAD, (Span(title, 15, bold=True),))]
+    marks = [line(_PAD, _PAD, Span(title, 15, bold=True))]
     axes = f"{head}[0] to the right, {head}[1] upwards"
     key = Span(f"an item each, {axes}, coloured by its place in the list:", 11, palette.SOFT)
-    marks.append(Line(_PAD, _PAD + 24, (key,)))
+    marks.append(line(_PAD, _PAD + 24, key))
     for i, colour in enumerate(_PLACES):
         x = _PAD + key.width + 16 + 30 * i
-        marks += [_dot(x, _PAD + 24, colour, 4), Line(x + 8, _PAD + 24, (Span(str(i + 1), 10.5, palette.SOFT),))]
+        marks += [dot(x, _PAD + 24, 4, colour), line(x + 8, _PAD + 24, Span(str(i + 1), 10.5, palette.SOFT))]
     for i, each in enumerate(found):
         box = Rect(_PAD + i * (_SIDE + _GAP), _PAD + 74, _SIDE, _SIDE)
         points, places = read[each.length]
         words = f"{each.length} items, accuracy {each.right.mean():.0%}"
         share = f"place explains {separation(points, places):.0%} of the variance"
         marks += [
-            Block(box, 0, Pen(palette.BAND)),
-            Line(box.x, box.y - 12, (Span(words, 12, bold=True),)),
-            Line(box.x + _SIDE / 2, box.bottom + 14, (Span(share, 10.5, palette.SOFT),), centred=True),
+            block(box, 0, Pen(palette.BAND)),
+            line(box.x, box.y - 12, Span(words, 12, bold=True)),
+            line(box.x + _SIDE / 2, box.bottom + 14, Span(share, 10.5, palette.SOFT), centred=True),
         ]
         at = (points - low) / (high - low)
         for (x, y), place in zip(at, places, strict=True):
-            marks.append(_dot(box.x + 4 + x * (_SIDE - 8), box.bottom - 4 - y * (_SIDE - 8), _PLACES[place], 2.2))
+            marks.append(dot(box.x + 4 + x * (_SIDE - 8), box.bottom - 4 - y * (_SIDE - 8), 2.2, _PLACES[place]))
     wide = 2 * _PAD + len(found) * (_SIDE + _GAP) - _GAP
-    return Scene(wide, _PAD + 74 + _SIDE + 40, title, f"{title}; {axes}", tuple(marks))
-
-
-def _dot(x: float, y: float, colour: str, radius: float) -> Block:
-    return Block(Rect(x - radius, y - radius, 2 * radius, 2 * radius), radius, Pen(colour))
+    return document(wide, _PAD + 74 + _SIDE + 40, title, f"{title}; {axes}", marks)
 
 
 def main() -> None:
@@ -224,7 +223,7 @@ def main() -> None:
     print(report)
     print(f"\nvariance that an item's place explains, {_SHOWN} prompts a length\n\n{by_head(model, found)}")
     shown = [each for each in found if each.length in (4, 6, 8, 10)]
-    write_whole(given.output, svg.paint(picture(model, Node("head", best.layer, best.head), shown)))
+    write_whole(given.output, picture(model, Node("head", best.layer, best.head), shown))
     print(f"wrote {given.output}")
 
 

@@ -10,14 +10,15 @@ import csv
 import random
 from pathlib import Path
 
-from circuitdsl.circuit.measurements import Metric
+from circuitdsl.circuit.metric import Metric
+from circuitdsl.engine.scores import behaviour
 from circuitdsl.models.load import POCKET, load_model
 from circuitdsl.models.parts import Transformer
 from circuitdsl.models.pocket import mixture
 from circuitdsl.tasks.dataset import Dataset, PromptPair, encode
 from circuitdsl.tasks.registry import TASKS
 from circuitdsl.tasks.tokens import Tokens
-from circuitdsl.verify.bench import behaviour, bench
+from circuitdsl.verify.bench import bench
 
 PROMPTS, SEED = 1000, 1
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -63,7 +62,6 @@ def test_pictures_have_a_cell_a_head_and_outline_what_is_rare(run, tmp_path: Pat
         assert all("-> 3.2.q: composition 0." in story for story in stories)
 
 
-@pytest.mark.skipif(shutil.which("dot") is None, reason="Graphviz's dot is not installed")
 def test_pictures_can_be_painted(run, tmp_path: Path) -> None:
     image = tmp_path / "heat.png"
     assert run("pocket", "--to", "3.2.q", "3.1.k", "-o", str(image))[0] == 0

@@ -7,15 +7,14 @@ from dataclasses import dataclass, field
 
 from circuitdsl.circuit.bounds import moves, within
 from circuitdsl.circuit.criteria import Test
+from circuitdsl.circuit.edges import is_before
 from circuitdsl.circuit.expressions import evaluate
-from circuitdsl.circuit.measurements import Measurement
-from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Site
+from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Node, Position, Site
 from circuitdsl.circuit.scope import Members, Scope
 from circuitdsl.circuit.vocabulary import Unit
 from circuitdsl.language import syntax as s
-from circuitdsl.language.diagnostics import Span, listing
-
-Expected = tuple[Measurement, tuple[Test, ...]]
+from circuitdsl.language.diagnostics import Span, did_you_mean, listing, suggest
+from circuitdsl.language.written import written
 
 
 @dataclass
@@ -28,6 +27,14 @@ class Arguments:
     target: list[s.Place] = field(default_factory=list)
     arrows: int = 0
     others: list[s.Syntax] = field(default_factory=list)
+
+    @property
+    def nodes(self) -> s.Set:
+        """The set arguments as one list."""
+        if len(self.sets) == 1:
+            return self.sets[0]
+        members = tuple(m for each in self.sets for m in (each.members if isinstance(each, s.Items) else (each,)))
+        return s.Items(self.sets[0].span.to(self.sets[-1].span), members)
 
 
 def sort_arguments(arguments: Iterable[s.Argument]) -> Arguments:
@@ -56,15 +63,62 @@ def group_argument(scope: Scope, measurement: s.Measurement, found: Arguments) -
         name = measurement.name.text
         scope.sink.error("E084", f"{name} needs a group or nodes: {name}(mover …)", measurement.span)
         return None
-    return evaluate(scope, one_set(found.sets))
+    return evaluate(scope, found.nodes)
 
 
-def one_set(sets: list[s.Set]) -> s.Set:
-    """The set arguments as one list."""
-    if len(sets) == 1:
-        return sets[0]
-    members = tuple(m for each in sets for m in (each.members if isinstance(each, s.Items) else (each,)))
-    return s.Items(sets[0].span.to(sets[-1].span), members)
+def heads_argument(
+    scope: Scope, measurement: s.Measurement, found: Arguments, why: str = "only heads attend", positions: bool = False
+) -> tuple[Node, ...] | None:
+    """The heads of `NAME(GROUP)`, which takes nothing else but positions; None after a diagnostic was emitted."""
+    right = refuse_others(scope, measurement, found, positions=positions, options=False)
+    members = group_argument(scope, measurement, found)
+    heads = members is not None and only_heads(scope, found, members, why)
+    return tuple(members) if right and heads and members is not None else None
+
+
+def attention_arguments(
+    scope: Scope, measurement: s.Measurement
+) -> tuple[tuple[Node, ...], tuple[Position, ...], tuple[Position, ...], str] | None:
+    """`attention(GROUP, FROM -> TO)`: the heads, both sides of the arrow, and the heads as written."""
+    found = sort_arguments(measurement.arguments)
+    lowercase = [other for other in found.others if isinstance(other, s.Edge)]
+    if lowercase:
+        _lower_arrow(scope, lowercase[0])
+        return None
+    heads = heads_argument(scope, measurement, found, positions=True)
+    places = _from_to(scope, measurement, found)
+    return None if heads is None or places is None else (heads, *places, written(found.nodes))
+
+
+def _lower_arrow(scope: Scope, edge: s.Edge) -> None:
+    """`attention(mover, end -> io)`"""
+    names = scope.position_names()
+    guess = [suggest(written(end).upper(), names) or written(end).upper() for end in (edge.sender, edge.receiver)]
+    message = f"attention goes from position to position, written in capitals{did_you_mean(' -> '.join(guess))}"
+    scope.sink.error("E044", message, edge.span)
+
+
+def _from_to(
+    scope: Scope, measurement: s.Measurement, found: Arguments
+) -> tuple[tuple[Position, ...], tuple[Position, ...]] | None:
+    if found.arrows != 1:
+        message = "attention goes from one position to another: attention(mover, END -> IO)"
+        scope.sink.error("E084", message, measurement.span)
+        return None
+    sources, targets = (positions_argument(scope, places) for places in (found.source, found.target))
+    if sources is None or targets is None:
+        return None
+    if all(is_before(scope, a, b) for a in sources for b in targets):
+        message = f"{sources[0]} stands before {targets[0]}: attention cannot look ahead, and is 0 there"
+        scope.sink.warning("W072", message, found.source[0].span.to(found.target[-1].span))
+    return sources, targets
+
+
+def positions_argument(scope: Scope, places: Iterable[s.Place]) -> tuple[Position, ...] | None:
+    """Positions, each once; None where one is wrong, after a diagnostic was emitted."""
+    found = [scope.position(place) for place in places]
+    known = tuple(dict.fromkeys(place for place in found if place is not None))
+    return None if None in found else known
 
 
 def refuse_others(scope: Scope, measurement: s.Measurement, found: Arguments, positions: bool, options: bool) -> bool:
@@ -89,13 +143,13 @@ def only_heads(scope: Scope, found: Arguments, members: Members, why: str = "onl
     parts = [str(node) for node in members if node.is_part]
     if parts:
         message = f"{listing(parts)}: only whole heads attend and copy, not a part of what they write"
-        scope.sink.error("E076", message, one_set(found.sets).span)
+        scope.sink.error("E076", message, found.nodes.span)
         return False
     others = [str(node) for node in members if node.kind != "head"]
     if others:
         have = "has" if len(others) == 1 else "have"
         message = f"{listing(others)} {have} no attention pattern: {why}"
-        scope.sink.error("E076", message, one_set(found.sets).span)
+        scope.sink.error("E076", message, found.nodes.span)
     return not others
 
 

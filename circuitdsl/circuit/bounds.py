@@ -80,14 +80,24 @@ def moves(scope: Scope, change: s.Change, unit: Unit, name: str) -> Moves | None
     return None if by is None else Moves(direction, by, f"{direction} by {change.by.relation} {number.text}")
 
 
-#: what to write instead of `above chance`
-_INSTEAD = {
-    "logit_diff": "guesses have a logit_diff of 0: write logit_diff > 0",
-    "effect": "what random edges do is what 'matters' compares with: write ': matters'",
-    "delta": "what random edges do is what 'matters' compares with: write ': matters'",
-    "sufficiency": "it is the share of random circuits that do worse: write sufficiency >= 95%",
-    "faithfulness": "random circuits of the same shape are what sufficiency compares with: write sufficiency >= 95%",
-}
+def effect_tests(
+    scope: Scope, expect: s.Expect, direction: Direction = "noise", via_mlps: bool | None = None
+) -> tuple[Test, ...] | None:
+    """`: CLAIM`, or a relation whose unit tells an effect (a share of the gap) from a delta."""
+    if expect.relation is None:
+        return resolve_claim(scope, expect.claim, direction, via_mlps)
+    if isinstance(expect.relation, s.Change) and scope.under:
+        message = f"what {expect.measurement.name.text} does under a condition is an effect against the condition alone"
+        scope.sink.error("E083", message, expect.relation.span, "write a claim on it, such as ': lowers'")
+        return None
+    numbers = [part for part in s.walk(expect.relation) if isinstance(part, s.Number)]
+    if delta_unit(scope) == "points":
+        delta = any(number.unit == "points" for number in numbers)
+    else:
+        delta = bool(numbers) and not any(number.unit for number in numbers)
+    name: Quantity = "delta" if delta else "effect"
+    test = within(scope, expect.relation, delta_unit(scope) if delta else "effect", name, name)
+    return None if test is None else (test,)
 
 
 def delta_unit(scope: Scope) -> Unit:
@@ -144,9 +154,8 @@ def _within(
             return Within(quantity, values[0], values[1], f"{prefix}in [{first.text}, {second.text}]")
         case s.AboveChance():
             message = f"'above chance' is said of accuracy, of a channel's composition and of overlap, not of {name}"
-            scope.sink.error(
-                "E083", message, relation.span, _INSTEAD.get(name, f"write a bound: {prefix or name + ' '}>= …")
-            )
+            help = scope.kinds.instead_of_chance(name) or f"write a bound: {prefix or name + ' '}>= …"
+            scope.sink.error("E083", message, relation.span, help)
             return None
         case s.Change(direction=word):
             message = (
@@ -184,7 +193,7 @@ def read(
 
 
 def _article(name: str) -> str:
-    return "an effect" if name in ("effect", "knockout", "denoise") else name
+    return "an effect" if name == "effect" else name
 
 
 def _unit_problem(number: s.Number, unit: Unit, name: str) -> str | None:

@@ -3,12 +3,71 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-from circuitdsl.circuit.nodes import Ablation, Node, Position, Site
+from circuitdsl.circuit.nodes import Ablation, Direction, Edge, Node, Position, Site
 
-if TYPE_CHECKING:
-    from circuitdsl.circuit.measurements import EdgeEffect, NodeEffect
+# --- patches --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One pair of a group edge: all its edges (ports and positions) are patched together."""
+
+    sender: Node
+    receiver: Node
+    edges: tuple[Edge, ...]
+
+    def __str__(self) -> str:
+        ports = sorted({e.receiver.port for e in self.edges})
+        places = ", ".join(dict.fromkeys(str(e.position) for e in self.edges))
+        port = f".{ports[0]}" if len(ports) == 1 and ports[0] != "in" else ""
+        return f"{self.sender} -> {self.receiver}{port} at {places}"
+
+
+@dataclass(frozen=True, slots=True)
+class EdgePatch:
+    """Edges that are patched together (semantics: several edges at once).
+
+    Attributes:
+        sender, receiver: the two sides as the spec has them, without the input.
+    """
+
+    members: tuple[Member, ...]
+    via_mlps: bool = False
+    direction: Direction = "noise"
+    sender: str = field(default="", compare=False)
+    receiver: str = field(default="", compare=False)
+
+    @property
+    def edges(self) -> tuple[Edge, ...]:
+        return tuple(edge for member in self.members for edge in member.edges)
+
+    @property
+    def positions(self) -> tuple[Position, ...]:
+        return tuple(edge.position for edge in self.edges)
+
+
+@dataclass(frozen=True, slots=True)
+class NodePatch:
+    """Nodes that are replaced at their positions, everything downstream computed anew.
+
+    Attributes:
+        label: the nodes as the spec has them.
+    """
+
+    sites: tuple[Site, ...]
+    ablate: Ablation = "corrupt"
+    direction: Direction = "noise"
+    label: str = field(default="", compare=False)
+
+    @property
+    def positions(self) -> tuple[Position, ...]:
+        return tuple(site.position for site in self.sites)
+
+
+Patch = EdgePatch | NodePatch
+
+# --- interventions --------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +130,6 @@ class Intervention:
 class Condition:
     """What holds while a claim is measured: `when EDGE is patched`, `when GROUP is knocked out`, an intervention."""
 
-    effect: EdgeEffect | NodeEffect | Intervention
+    effect: Patch | Intervention
     line: int = field(compare=False)
     text: str

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from circuitdsl.circuit.changes import Condition, Intervention
+from circuitdsl.circuit.changes import Condition, Intervention, Member
 from circuitdsl.circuit.criteria import Negligible, Test
-from circuitdsl.circuit.measurements import EdgeEffect, Measurement, Member, Metric
+from circuitdsl.circuit.measurement import Measurement
+from circuitdsl.circuit.metric import Metric
 from circuitdsl.circuit.nodes import Edge, Node, Position, Site
 
 if TYPE_CHECKING:
@@ -26,14 +27,18 @@ class Claim:
     id: str
     line: int = field(compare=False)
     text: str
-    kind: Literal["edge", "expect", "channel", "trace", "property", "compare"]
+    kind: str
     measurement: Measurement
     tests: tuple[Test, ...]
     each: bool
     margin: float
     tasks: tuple[str, ...]
+    #: of an `expect` line, the measurement as written
+    about: str = field(default="", compare=False)
     citation: str | None = None
     under: Condition | None = None
+    #: whether the statement names a head or an MLP itself, not only groups
+    lone_nodes: bool = field(default=False, compare=False)
 
     def answers_to(self, name: str) -> bool:
         """Whether a claim is meant by this: its id, or its line in the spec."""
@@ -113,6 +118,5 @@ class Circuit:
     def edges(self) -> Iterator[tuple[Claim, Member]]:
         """Every claimed pair with the claim that states it."""
         for claim in self.claims:
-            if isinstance(claim.measurement, EdgeEffect):
-                for member in claim.measurement.members:
-                    yield claim, member
+            for member in claim.measurement.members:
+                yield claim, member

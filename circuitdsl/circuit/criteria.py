@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from circuitdsl.circuit.measurements import EdgeEffect
+    from circuitdsl.circuit.changes import EdgePatch
 
 #: a share of the gap, a difference in the metric's unit, or a figure that is measured as it is
 Quantity = Literal["effect", "delta", "value"]
+
+#: effects are compared with those of matched random edges on so many of the first prompts
+NULL_PROMPTS = 32
 
 
 def is_between(value: float, low: float | None, high: float | None, strict: bool) -> bool:
@@ -92,7 +95,7 @@ class Composed:
 class Stronger:
     """The change of the metric is larger in size than that of other edges, patched in the same direction."""
 
-    effect: EdgeEffect
+    patch: EdgePatch
     name: str
 
     def __str__(self) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from circuitdsl.circuit.changes import EdgePatch, Member
 from circuitdsl.circuit.expressions import evaluate
-from circuitdsl.circuit.measurements import EdgeEffect, Member
 from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Direction, Edge, Input, Node, Port, Position
 from circuitdsl.circuit.scope import Members, Scope
 from circuitdsl.circuit.vocabulary import GENERAL_POSITIONS, PORTS
@@ -29,6 +29,10 @@ class Ends:
     port: Port | None
 
     @property
+    def sender_name(self) -> str:
+        return written(self.edge.sender)
+
+    @property
     def receiver_name(self) -> str:
         receiver = self.edge.receiver
         return written(receiver.inner if isinstance(receiver, s.WithPort) else receiver)
@@ -38,7 +42,7 @@ class Ends:
         return f"{written(self.edge.sender)} -> {written(self.edge.receiver)}"
 
 
-def resolve_edge(scope: Scope, edge: s.Edge, via_mlps: bool, direction: Direction = "noise") -> EdgeEffect | None:
+def resolve_edge(scope: Scope, edge: s.Edge, via_mlps: bool, direction: Direction = "noise") -> EdgePatch | None:
     """The pairs of an edge with their inputs and positions; None when it is wrong (and said so)."""
     itself = tuple((scope.itself or {}).items())  # in the checks of a role, words mean something else for every head
     key, said = (edge, via_mlps, direction, scope.itself is None, itself), len(scope.sink.found)
@@ -53,7 +57,7 @@ def resolve_edge(scope: Scope, edge: s.Edge, via_mlps: bool, direction: Directio
     return effect
 
 
-def _effect(scope: Scope, edge: s.Edge, via_mlps: bool, direction: Direction) -> EdgeEffect | None:
+def _effect(scope: Scope, edge: s.Edge, via_mlps: bool, direction: Direction) -> EdgePatch | None:
     ends = ends_of(scope, edge)
     at = scope.places(edge.at)
     if ends is None or at is None:
@@ -66,7 +70,7 @@ def _effect(scope: Scope, edge: s.Edge, via_mlps: bool, direction: Direction) ->
         return None
     if edge.protocol is not None:
         via_mlps = edge.protocol.via_mlps
-    return EdgeEffect(members, via_mlps, direction)
+    return EdgePatch(members, via_mlps, direction, ends.sender_name, ends.receiver_name)
 
 
 # --- sender and receiver --------------------------------------------------------------------------

@@ -30,7 +30,7 @@ def graph(circuit: Circuit) -> networkx.MultiDiGraph:
         made.add_node(str(node), **_attributes(node, groups))
     for claim, member in circuit.edges():
         test = " and ".join(str(test) for test in claim.tests)
-        via_mlps = getattr(claim.measurement, "via_mlps", False)
+        via_mlps = getattr(claim.measurement.patch, "via_mlps", False)
         for edge in member.edges:
             made.add_edge(
                 str(edge.sender),

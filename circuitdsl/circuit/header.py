@@ -8,7 +8,7 @@ from pathlib import PurePath
 from circuitdsl.circuit.bounds import read
 from circuitdsl.circuit.catalogue import TaskShape
 from circuitdsl.circuit.claims import ModelUse, TaskUse
-from circuitdsl.circuit.measurements import Metric
+from circuitdsl.circuit.metric import Metric
 from circuitdsl.circuit.scope import Scope
 from circuitdsl.circuit.vocabulary import MAX_PROMPTS, METRICS, TASK_OPTIONS
 from circuitdsl.language import syntax as s

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+from circuitdsl.circuit.measurement import Kinds
 from circuitdsl.circuit.names import check_names
 from circuitdsl.circuit.roles import Body, body_of
 from circuitdsl.circuit.scope import Scope
@@ -22,12 +23,14 @@ class Imports:
     """What used files bring.
 
     Attributes:
+        kinds: what can be measured.
         roles: their checks; those of the file itself come first, then those of the first file that has them.
         circuits: by the name of a circuit, the first file that has it, and the line that brought it in.
         texts: what was read, in order: it belongs to the spec's hash.
         missing: whether something could not be read, so that names may be missing.
     """
 
+    kinds: Kinds
     roles: dict[str, Body] = field(default_factory=dict)
     circuits: dict[str, tuple[s.File, s.Use]] = field(default_factory=dict)
     texts: list[str] = field(default_factory=list)
@@ -41,9 +44,9 @@ class Imports:
         return digest.hexdigest()
 
 
-def read_imports(statements: Iterable[s.Statement], path: str, sink: Sink) -> Imports:
+def read_imports(statements: Iterable[s.Statement], path: str, kinds: Kinds, sink: Sink) -> Imports:
     """Read the files that a spec uses, and those that these use."""
-    found, root = Imports(), Path(path).parent
+    found, root = Imports(kinds), Path(path).parent
     _read(statements, root, root, (_real(Path(path)),), set(), None, found, sink)
     return found
 
@@ -103,7 +106,7 @@ def _take(
     known = {*ROLES, *found.roles}
     for role in roles:
         inner = Sink()
-        check_names(Scope(inner, roles=known, imports=found.missing), role, in_role=True)
+        check_names(Scope(inner, found.kinds, roles=known, imports=found.missing), role, in_role=True)
         if inner.found and found.roles[role.name.text] == body_of(role):
             found.roles[role.name.text] = body_of(role, wrong=True)
         refuse(inner.found, target, said, found, sink)

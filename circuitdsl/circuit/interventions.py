@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from circuitdsl.circuit.arguments import sites_of
+from circuitdsl.circuit.arguments import attention_arguments, sites_of
 from circuitdsl.circuit.bounds import read
 from circuitdsl.circuit.changes import Intervention, Replace, Scale, SetAttention, Verb
-from circuitdsl.circuit.expectations import attention_of
 from circuitdsl.circuit.expressions import evaluate
 from circuitdsl.circuit.nodes import Node
 from circuitdsl.circuit.scope import Scope
@@ -56,11 +55,12 @@ def _set_attention(scope: Scope, line: s.SetAttention) -> SetAttention | None:
         message = f"only attention can be set, not {line.measurement.name.text}"
         scope.sink.error("E121", message, line.measurement.name.span, "write: set attention(mover, END -> IO) = 100%")
         return None
-    attention = attention_of(scope, line.measurement)
+    found = attention_arguments(scope, line.measurement)
     mass = _mass(scope, line.value)
-    if attention is None or mass is None:
+    if found is None or mass is None:
         return None
-    return SetAttention(attention.heads, attention.source, attention.target, mass)
+    heads, source, target, _ = found
+    return SetAttention(heads, source, target, mass)
 
 
 def _mass(scope: Scope, value: s.Number | s.Word) -> float | None:

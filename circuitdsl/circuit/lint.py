@@ -8,14 +8,14 @@ from dataclasses import dataclass, field, fields, replace
 from itertools import islice
 
 from circuitdsl.circuit.catalogue import TaskShape
+from circuitdsl.circuit.changes import EdgePatch
 from circuitdsl.circuit.claims import Circuit, Claim
 from circuitdsl.circuit.criteria import Matters, Moves, Negligible, Signed, Test, Within
-from circuitdsl.circuit.measurements import Attention, EdgeEffect, Measurement, NodeEffect
+from circuitdsl.circuit.measurement import Kinds, Measurement
+from circuitdsl.circuit.vocabulary import METRICS
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import Diagnostic, Sink, Span, listing, ordered
 
-#: measurements of the whole circuit, in which every group takes part that is not outside
-OF_THE_WHOLE = frozenset({"faithfulness", "incompleteness", "minimality", "sufficiency"})
 #: an `each` claim of more pairs is compared as a whole only
 MAX_PAIRS = 32
 #: claims on one subject that are looked through for the one that a later claim contradicts
@@ -25,13 +25,16 @@ MOST_COMPARED = 200
 Allowed = dict[str, list[tuple[float, float]]]
 
 
-def lint(syntax: s.File, circuits: tuple[Circuit, ...], tasks: Mapping[str, TaskShape]) -> tuple[Diagnostic, ...]:
+def lint(
+    syntax: s.File, circuits: tuple[Circuit, ...], tasks: Mapping[str, TaskShape], kinds: Kinds
+) -> tuple[Diagnostic, ...]:
     """The warnings of a resolved file.
 
     Args:
         syntax: the parsed file.
         circuits: what `resolve` made of it.
         tasks: the registered tasks.
+        kinds: what can be measured.
     """
     sink = Sink()
     spans = {line.span.line: line.span for line in _lines(syntax.statements)}
@@ -41,7 +44,7 @@ def lint(syntax: s.File, circuits: tuple[Circuit, ...], tasks: Mapping[str, Task
         _repeated(circuit.claims, subjects, spans, sink)
         _contradicting(circuit, subjects, spans, sink)
         if not broken:
-            _unused_groups(part, circuit, sink)
+            _unused_groups(part, circuit, kinds, sink)
             _roles_out_of_place(part, circuit, tasks, sink)
     return ordered(sink.found)
 
@@ -86,7 +89,9 @@ def _repeated(claims: Iterable[Claim], subjects: _Subjects, spans: Mapping[int, 
 
 
 #: what a claim is, apart from what it is about
-_WORDING = frozenset({"id", "line", "text", "tests", "margin", "tasks", "citation", "measurement", "each"})
+_WORDING = frozenset(
+    {"id", "line", "text", "tests", "margin", "tasks", "citation", "measurement", "each", "lone_nodes"}
+)
 
 
 #: the other fields of a claim: its kind, the condition it stands under, …
@@ -109,32 +114,24 @@ class _Subjects:
 
     def pairs(self, claim: Claim) -> list[Hashable]:
         """What a claim is about: with `each`, every pair for itself."""
-        measured = claim.measurement
-        if not (claim.each and isinstance(measured, EdgeEffect) and len(measured.members) <= MAX_PAIRS):
+        measured, patch = claim.measurement, claim.measurement.patch
+        if not (claim.each and isinstance(patch, EdgePatch) and len(patch.members) <= MAX_PAIRS):
             return [self.of(claim)]
         if id(measured) not in self.parts:
-            alone = (replace(measured, members=(member,)) for member in measured.members)
-            self.parts[id(measured)] = tuple(self.numbered(_contents(pair)) for pair in alone)
+            alone = (type(measured)(replace(patch, members=(member,))) for member in patch.members)  # type: ignore[call-arg]
+            self.parts[id(measured)] = tuple(self.numbered(pair.subject) for pair in alone)
             self.kept.append(measured)
         about = [getattr(claim, name) for name in _ABOUT]
         return [(number, False, *about) for number in self.parts[id(measured)]]
 
     def number(self, measured: Measurement) -> int:
         if id(measured) not in self.whole:
-            self.whole[id(measured)] = self.numbered(_contents(measured))
+            self.whole[id(measured)] = self.numbered(measured.subject)
             self.kept.append(measured)
         return self.whole[id(measured)]
 
     def numbered(self, contents: Hashable) -> int:
         return self.numbers.setdefault(contents, len(self.numbers))
-
-
-def _contents(measurement: Measurement) -> Hashable:
-    if isinstance(measurement, EdgeEffect):
-        return frozenset(measurement.edges), measurement.via_mlps, measurement.direction
-    if isinstance(measurement, NodeEffect | Attention):
-        return replace(measurement, label="")
-    return measurement
 
 
 def _said(test: Test) -> Hashable:
@@ -152,7 +149,7 @@ class _Stated:
 
 def _contradicting(circuit: Circuit, subjects: _Subjects, spans: Mapping[int, Span], sink: Sink) -> None:
     """Claims on one subject and task that cannot both hold; a claim that alone cannot hold."""
-    signs = circuit.metric.name != "kl"  # the gap of kl is negative: a delta above 0 is an effect below 0
+    signs = not METRICS[circuit.metric.name].falls  # where the gap is negative, a delta above 0 is an effect below 0
     stated: dict[Hashable, _Stated] = {}
     for claim in circuit.claims:
         span = spans.get(claim.line)
@@ -229,7 +226,7 @@ def _allows(test: Test, margin: float, signs: bool) -> Allowed:
 # --- groups and roles -----------------------------------------------------------------------------
 
 
-def _unused_groups(part: _Part, circuit: Circuit, sink: Sink) -> None:
+def _unused_groups(part: _Part, circuit: Circuit, kinds: Kinds, sink: Sink) -> None:
     """A group that nothing names, and that says nothing by itself."""
     if not circuit.claims:
         return  # a figure without claims: there is nothing to be named by
@@ -240,7 +237,8 @@ def _unused_groups(part: _Part, circuit: Circuit, sink: Sink) -> None:
             if isinstance(piece, s.GroupRef):
                 names.add(piece.name)
             elif isinstance(piece, s.Measurement):
-                whole |= piece.name.text in OF_THE_WHOLE
+                kind = kinds.word(piece.name.text)
+                whole |= kind is not None and kind.of_whole
     groups = {each.name.text: each for each in part.statements if isinstance(each, s.Group)}
     for group in circuit.groups:
         if group.name in names or group.role or (whole and not group.outside) or group.name not in groups:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from circuitdsl.circuit.scope import Scope
-from circuitdsl.circuit.vocabulary import MEASUREMENTS, PORTS
+from circuitdsl.circuit.vocabulary import METRICS, PORTS
 from circuitdsl.language import syntax as s
 
 
@@ -26,8 +26,8 @@ def check_names(scope: Scope, statement: s.Statement, in_role: bool = False) -> 
             case s.WithPort(port=port) if port.text not in PORTS:
                 message = f"there is no input '.{port.text}'; heads have .q, .k and .v"
                 scope.sink.error("E071", message, port.span)
-            case s.Measurement(name=name) if name.text not in MEASUREMENTS and name.text != "kl":
-                scope.sink.unknown("E048", "measurement", name.text, name.span, MEASUREMENTS)
+            case s.Measurement(name=name) if scope.kinds.word(name.text) is None and name.text not in METRICS:
+                scope.sink.unknown("E048", "measurement", name.text, name.span, scope.kinds.words)
             case s.Expect(on=s.Word() as task):
                 scope.check_task(task)
 

@@ -15,11 +15,11 @@ from pathlib import Path
 from circuitdsl.circuit.catalogue import ModelShape, TaskShape
 from circuitdsl.circuit.claims import Circuit, Group, ModelUse, TaskUse
 from circuitdsl.circuit.collect import Claims
-from circuitdsl.circuit.comparisons import with_comparisons
 from circuitdsl.circuit.expressions import check_modifiers, find_homes, record, resolve_group, role_of
 from circuitdsl.circuit.header import margin_of, metric_of, model_use, task_use
 from circuitdsl.circuit.imports import Imports, read_imports, refuse
-from circuitdsl.circuit.measurements import Metric
+from circuitdsl.circuit.measurement import Kinds
+from circuitdsl.circuit.metric import Metric
 from circuitdsl.circuit.names import check_names
 from circuitdsl.circuit.roles import Body, body_of
 from circuitdsl.circuit.scope import Scope
@@ -38,6 +38,7 @@ def resolve(
     syntax: s.File,
     *,
     tasks: Mapping[str, TaskShape],
+    kinds: Kinds,
     model_override: str | None = None,
     files: Callable[[str], TaskShape | None] = lambda _: None,
 ) -> tuple[tuple[Circuit, ...], tuple[Diagnostic, ...]]:
@@ -46,11 +47,12 @@ def resolve(
     Args:
         syntax: the parsed file.
         tasks: the registered tasks.
+        kinds: what can be measured.
         model_override: resolve against this model instead of the one that the file names.
         files: what is known of the task that a prompt file makes, by the file's name in the spec.
     """
     sink = Sink()
-    file = _split(syntax, sink)
+    file = _split(syntax, kinds, sink)
     file.files = files
     _check_language(file, sink)
     _common(file, sink)
@@ -59,8 +61,33 @@ def resolve(
     own = {circuit.name: circuit for circuit in circuits}
     foreign = {word.text for block in blocks for word in (block.first, block.second)} - own.keys()
     known = {**own, **_used_circuits(foreign, file, tasks, model_override, sink)}
-    circuits = with_comparisons(circuits, blocks, known, file.used.missing, sink)
-    return circuits, ordered(sink.found)
+    return _with_comparisons(circuits, blocks, known, file, sink), ordered(sink.found)
+
+
+def _with_comparisons(
+    circuits: tuple[Circuit, ...], blocks: Iterable[s.Compare], known: Mapping[str, Circuit], file: _File, sink: Sink
+) -> tuple[Circuit, ...]:
+    """The circuits of a file with the claims of its `compare` blocks, each with the first circuit that it names.
+
+    Args:
+        known: every circuit that can be compared, by its name: the file's own, and those of used files.
+    """
+    found = {circuit.name: circuit for circuit in circuits}
+    for block in blocks:
+        kind = file.kinds.of_statement(block)
+        claims = kind.between(block, known, file.used.missing, file.kinds, sink) if kind else ()
+        home = next((w.text for w in (block.first, block.second) if w.text in found), next(iter(found), None))
+        if home is None and claims:
+            help = 'add a line such as: circuit both "…"'
+            sink.error("E090", "a comparison is reported with a circuit, and this file has none", block.span, help)
+        elif home is not None:
+            circuit = found[home]
+            numbered = (
+                replace(claim, id=f"c{i:02d}", margin=circuit.margin)
+                for i, claim in enumerate(claims, len(circuit.claims) + 1)
+            )
+            found[home] = replace(circuit, claims=(*circuit.claims, *numbered))
+    return tuple(found[circuit.name] for circuit in circuits)
 
 
 def _used_circuits(
@@ -71,7 +98,7 @@ def _used_circuits(
     for name in sorted(wanted & file.used.circuits.keys()):
         syntax, said = file.used.circuits[name]
         alone = replace(syntax, statements=tuple(x for x in syntax.statements if not isinstance(x, s.Compare)))
-        circuits, wrong = resolve(alone, tasks=tasks, model_override=override)
+        circuits, wrong = resolve(alone, tasks=tasks, kinds=file.kinds, model_override=override)
         new = [each for each in wrong if each.code != "E032"]  # what it uses was read already
         refuse(new, Path(syntax.path), said, file.used, sink)
         found |= {circuit.name: circuit for circuit in circuits if circuit.name == name}
@@ -95,6 +122,9 @@ class _File:
     """A file cut into what belongs to all of it and what belongs to each circuit."""
 
     syntax: s.File
+    kinds: Kinds
+    #: what used files bring
+    used: Imports
     before: list[s.Statement] = field(default_factory=list)
     shared: list[s.Statement] = field(default_factory=list)
     parts: list[_Part] = field(default_factory=list)
@@ -104,8 +134,6 @@ class _File:
     homeless: set[str] = field(default_factory=set)
     roles: set[str] = field(default_factory=lambda: set(ROLES))
     imports: bool = False
-    #: what used files bring
-    used: Imports = field(default_factory=Imports)
     #: the checks of roles, the file's own before those of used files
     bodies: dict[str, Body] = field(default_factory=dict)
     sha256: str = ""
@@ -113,8 +141,10 @@ class _File:
     files: Callable[[str], TaskShape | None] = lambda _: None
 
 
-def _split(syntax: s.File, sink: Sink) -> _File:
-    file = _File(syntax, sha256=hashlib.sha256(syntax.text.encode("utf-8", "replace")).hexdigest())
+def _split(syntax: s.File, kinds: Kinds, sink: Sink) -> _File:
+    file = _File(
+        syntax, kinds, Imports(kinds), sha256=hashlib.sha256(syntax.text.encode("utf-8", "replace")).hexdigest()
+    )
     homeless: list[s.Statement] = []
     for statement in syntax.statements:
         if isinstance(statement, s.Circuit) or _is_broken(statement, "circuit"):
@@ -189,7 +219,7 @@ def _common(file: _File, sink: Sink) -> None:
         if _is_broken(statement, "role"):
             file.roles.add(str(getattr(statement, "name", "")))
         file.imports |= _is_broken(statement, "use")
-    used = read_imports(file.shared, file.syntax.path, sink)
+    used = read_imports(file.shared, file.syntax.path, file.kinds, sink)
     file.imports |= used.missing
     file.roles |= used.roles.keys()
     file.used = used
@@ -197,7 +227,7 @@ def _common(file: _File, sink: Sink) -> None:
     for statement in file.shared:
         if isinstance(statement, s.Role):
             said = len(sink.found)
-            check_names(Scope(sink, roles=file.roles, imports=file.imports), statement, in_role=True)
+            check_names(Scope(sink, file.kinds, roles=file.roles, imports=file.imports), statement, in_role=True)
             file.bodies[statement.name.text] = body_of(statement, wrong=len(sink.found) > said)
     if used.texts:
         file.sha256 = used.sha256(file.syntax.text)
@@ -213,7 +243,7 @@ def _circuit(
     model_override: str | None,
     sink: Sink,
 ) -> Circuit:
-    scope = Scope(sink, roles=file.roles, imports=file.imports, broken=set(file.homeless))
+    scope = Scope(sink, file.kinds, roles=file.roles, imports=file.imports, broken=set(file.homeless))
     scope.bodies = file.bodies
     # what stands before the first circuit is resolved with each of them, and reported once (see `ordered`)
     statements = [*file.before, *part.statements]

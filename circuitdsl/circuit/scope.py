@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from circuitdsl.circuit.catalogue import ModelShape, TaskShape
+from circuitdsl.circuit.changes import EdgePatch
 from circuitdsl.circuit.claims import TaskUse
-from circuitdsl.circuit.measurements import EdgeEffect, Metric
+from circuitdsl.circuit.measurement import Kinds
+from circuitdsl.circuit.metric import Metric
 from circuitdsl.circuit.nodes import EMBED, EVERYWHERE, LOGITS, Node, Position
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import Diagnostic, Sink, Span, did_you_mean, listing, shorten, suggest
@@ -38,6 +40,8 @@ class Scope:
     """The names of one circuit."""
 
     sink: Sink
+    #: what can be measured
+    kinds: Kinds
     model: ModelShape | None = None
     tasks: list[TaskUse] = field(default_factory=list)
     #: what is known of each task; a file's tasks are not known here, and may define any position
@@ -60,7 +64,7 @@ class Scope:
     resolving: dict[str, None] = field(default_factory=dict)
     no_task_reported: bool = False
     #: edges that were worked out already, with what was warned of: one edge may stand in many lines
-    effects: dict[Hashable, tuple[EdgeEffect, tuple[Diagnostic, ...]]] = field(default_factory=dict)
+    effects: dict[Hashable, tuple[EdgePatch, tuple[Diagnostic, ...]]] = field(default_factory=dict)
     #: `edges via mlps` counts from its line on
     via_mlps: bool = False
     #: whether the line stands in a 'when' block

@@ -1,11 +1,14 @@
-"""The words the language knows without reserving them: metrics, measurements, roles, and their options."""
+"""The words the language knows without reserving them: metrics, roles, and their options."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
 from math import inf
 from typing import Literal
+
+from circuitdsl.errors import UserError
 
 Unit = Literal["share", "share difference", "plain", "effect", "points"]
 
@@ -16,20 +19,26 @@ class MetricShape:
 
     Attributes:
         unit: the unit of bounds on it.
+        shown: the unit of its numbers in reports: `share` (a percentage), `nats` or `logits`.
+        scorer: the function that scores runs by it, "module:name" (see `engine.metrics.scorer`).
         options: the values of each option; a bare option has none.
         low, high: the ends of the range that it cannot leave; None where there is no end.
-        shown: the unit of its numbers in reports: `share` (a percentage), `nats` or `logits`.
         hits: whether it is right or wrong, 1 or 0, on each prompt.
         falls: whether it is better when lower, so that its gap (clean - corrupt) is negative.
+        chance: the function that scores guesses in the place of a run; empty where there is no chance level.
+        behaviour: whether it says something of one run alone; otherwise it compares with the clean run's logits.
     """
 
     unit: Unit
-    options: Mapping[str, tuple[str, ...]]
+    shown: str
+    scorer: str
+    options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     low: float | None = None
     high: float | None = None
-    shown: Literal["share", "nats", "logits"] = "logits"
     hits: bool = False
     falls: bool = False
+    chance: str = ""
+    behaviour: bool = True
 
     @property
     def range(self) -> tuple[float, float]:
@@ -37,44 +46,61 @@ class MetricShape:
         return -inf if self.low is None else float(self.low), inf if self.high is None else float(self.high)
 
 
-METRICS: Mapping[str, MetricShape] = {
-    "logit_diff": MetricShape("plain", {"against": ("mean", "max", "corrupt")}),
-    "prob_diff": MetricShape("share difference", {}, -1, 1, "share"),
-    "logprob": MetricShape("plain", {}, None, 0, "nats"),
-    "accuracy": MetricShape("share", {"argmax": ()}, 0, 1, "share", hits=True),
-    "kl": MetricShape("plain", {}, 0, None, "nats", falls=True),
-}
+_SCORERS = "circuitdsl.engine.metrics"
+#: before the name of a metric: that of guesses, in the place of a run's
+CHANCE = "chance of "
 
-#: metrics that say something about the model as it is; `kl` compares two runs
-BEHAVIOUR = tuple(name for name in METRICS if name != "kl")
 
-#: what the circuit does alone
-WHOLE = ("faithfulness", "incompleteness", "minimality", "sufficiency")
+class _Metrics(Mapping[str, MetricShape]):
+    """The metrics by their names: our own, and those that other packages register as entry points."""
 
-#: measured by this version
-MEASUREMENTS = (
-    *BEHAVIOUR, "attention", "knockout", "denoise", "attribution", "copying", "previous_token_score",
-    "duplicate_token_score", "induction_score", "role", *WHOLE,
-)  # fmt: skip
-#: measured under a condition too
-UNDER = (*BEHAVIOUR, "attention", "attribution", "knockout")
+    group = "circuitdsl.metrics"
 
-#: what is expected in other places, and where
-ELSEWHERE: Mapping[str, str] = {
-    "overlap": "two circuits overlap: write it below a line 'compare ONE with OTHER'",
-    "roles": "two circuits agree in roles: write it below a line 'compare ONE with OTHER'",
-    "composition": "it is claimed of a channel: channel 8.10 -> 9.9.q : composition z >= 2.5",
-    "effect": "an effect is that of a patch: expect knockout(mover) : effect <= -20%, or an edge with a claim",
-}
+    def __init__(self, own: Mapping[str, MetricShape]) -> None:
+        self.own = dict(own)
+
+    def __getitem__(self, name: str) -> MetricShape:
+        if name not in self.own:
+            self.own[name] = self._loaded(name)
+        return self.own[name]
+
+    def _loaded(self, name: str) -> MetricShape:
+        for entry in entry_points(group=self.group, name=name):
+            try:
+                found = entry.load()
+            except Exception as error:
+                raise UserError(f"the metric {name} of {entry.value} cannot be loaded: {error}") from error
+            if not isinstance(found, MetricShape):
+                raise UserError(f"{entry.value}, registered as the metric {name}, is no MetricShape")
+            return found
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys((*self.own, *(entry.name for entry in entry_points(group=self.group)))))
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+
+METRICS = _Metrics(
+    {
+        "logit_diff": MetricShape("plain", "logits", f"{_SCORERS}:logit_diff", {"against": ("mean", "max", "corrupt")}),
+        "prob_diff": MetricShape("share difference", "share", f"{_SCORERS}:prob_diff", low=-1, high=1),
+        "logprob": MetricShape("plain", "nats", f"{_SCORERS}:logprob", high=0),
+        "accuracy": MetricShape(
+            "share", "share", f"{_SCORERS}:accuracy", {"argmax": ()}, 0, 1, hits=True, chance=f"{_SCORERS}:chance"
+        ),
+        "kl": MetricShape("plain", "nats", f"{_SCORERS}:kl", low=0, falls=True, behaviour=False),
+    }
+)
+
+
+def behaviours(own: bool = False) -> tuple[str, ...]:
+    """The metrics that say something about the model as it is; `own`: those of this package."""
+    return tuple(name for name in (METRICS.own if own else METRICS) if METRICS[name].behaviour)
+
 
 ABLATIONS = ("corrupt", "mean", "zero")
-#: the options of measurements of the whole circuit, each with its values, the default first
-WHOLE_OPTIONS: Mapping[str, tuple[str, ...]] = {
-    "keep": ("nodes", "edges"),
-    "ablate": ABLATIONS,
-    "positions": ("spec", "all"),
-    "form": ("normalised", "wang"),
-}
 PORTS = ("q", "k", "v")
 
 ROLES = (

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from circuitdsl.cli.terminal import console
+from circuitdsl.report.formats import FORMATS, View
 
 if TYPE_CHECKING:
     from circuitdsl.cli import Verbs
@@ -21,22 +22,14 @@ def register(verbs: Verbs) -> None:
     )
     diff.add_argument("old", help="a report made by verify --format json")
     diff.add_argument("new", help="a later one")
-    diff.add_argument("--format", choices=("text", "json", "github"), default="text")
+    diff.add_argument("--format", choices=[row.name for row in FORMATS.values() if row.of_diff], default="text")
     diff.set_defaults(run=_diff)
 
 
 def _diff(given: argparse.Namespace) -> int:
     from circuitdsl.report.diff import compare
-    from circuitdsl.report.diff_view import show_diff
-    from circuitdsl.report.github import of_diff
-    from circuitdsl.report.past import read_reports
+    from circuitdsl.report.report import read_reports
 
     found = compare(read_reports(Path(given.old)), read_reports(Path(given.new)))
-    if given.format == "json":
-        print(json.dumps(found.to_json(), indent=1, ensure_ascii=False))
-    else:
-        show_diff(found, console())
-    if given.format == "github":
-        for line in of_diff(found):
-            print(line)
+    sys.stdout.write(FORMATS[given.format].diff(found, View(console)))
     return found.exit_status()

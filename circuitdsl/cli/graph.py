@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from circuitdsl.cli import Verbs
 
 FORMATS = ("json", "dot", "mermaid")
-#: the format that the name of an output file asks for
-_SUFFIXES = {".json": "json", ".dot": "dot", ".gv": "dot", ".mmd": "mermaid", ".mermaid": "mermaid"}
 
 
 def register(verbs: Verbs) -> None:
@@ -47,20 +45,26 @@ def _graph(given: argparse.Namespace) -> int:
 
 def _format_of(target: Path | None) -> str:
     """The format that the name of a file asks for; one without a suffix asks for none."""
+    from circuitdsl.diagram.formats import FORMATS as DRAWINGS
+
+    suffixes = {".json": "json"}
+    suffixes |= {suffix: each.name for each in DRAWINGS if each.name in FORMATS for suffix in each.suffixes}
     suffix = target.suffix.lower() if target else ""
-    if suffix and suffix not in _SUFFIXES:
-        known = ", ".join(_SUFFIXES)
+    if suffix and suffix not in suffixes:
+        known = ", ".join(suffixes)
         raise UsageError(f"the name {target} does not say what to write", hint=f"end it in {known}, or give --format")
-    return _SUFFIXES.get(suffix, "json")
+    return suffixes.get(suffix, "json")
 
 
 def _written(circuit: Circuit, form: str) -> str:
-    from circuitdsl.diagram import draw, to_dot, to_mermaid
+    from circuitdsl.diagram import draw
+    from circuitdsl.diagram.formats import FORMATS as DRAWINGS
 
-    if form == "dot":
-        return to_dot(draw(circuit))
-    if form == "mermaid":
-        return to_mermaid(draw(circuit))
+    for each in DRAWINGS:
+        if each.name == form:
+            text = each.write(draw(circuit))
+            assert isinstance(text, str)
+            return text
     import networkx
 
     from circuitdsl.circuit.graph import graph

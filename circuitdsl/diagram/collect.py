@@ -3,30 +3,38 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
 
+from circuitdsl.circuit.changes import EdgePatch, Member
 from circuitdsl.circuit.claims import Circuit, Claim
 from circuitdsl.circuit.criteria import Negligible
-from circuitdsl.circuit.measurements import EdgeEffect, Member
+from circuitdsl.circuit.nodes import Node
 from circuitdsl.diagram import ends as ends_of
-from circuitdsl.diagram.findings import judged, measured_in, members_of, of_claims, rows_of, shown
-from circuitdsl.diagram.model import Arrow, Box, Drawing, End, Figure, Finding, Said, Tone, Verdict
-from circuitdsl.report.report import VERDICTS, WORST_FIRST, counted
+from circuitdsl.diagram.model import Arrow, Box, Drawing, End, Figure, Finding
+from circuitdsl.report import numbers
+from circuitdsl.report.report import ClaimResult, Measured, MemberResult, Report, counted
+from circuitdsl.verdicts import VERDICTS, WORST_FIRST, Verdict
 
-_PORTS = ("q", "k", "v", "in")
 #: tasks of one verdict whose figures a label lists; of more it gives the range
 _LISTED = 2
 #: pairs of nodes in one box that are drawn one by one
 _FEW = 4
 
+_Results = Mapping[str, Sequence[ClaimResult]]
 
-def draw(circuit: Circuit, report: dict | None = None) -> Drawing:
-    """What a diagram of a circuit shows; with a report (its JSON), what became of every edge as well."""
+
+def draw(circuit: Circuit, report: Report | None = None) -> Drawing:
+    """What a diagram of a circuit shows; with a report, what became of every edge as well."""
     boxes = ends_of.boxes(circuit)
-    results = None if report is None else of_claims(report)
-    arrows = _arrows(circuit, boxes, results)
+    results: dict[str, list[ClaimResult]] = {}
+    for result in report.claims if report else ():
+        results.setdefault(result.id, []).append(result)
+    arrows = _arrows(circuit, boxes)
+    if report is not None:
+        several = len({result.task for result in report.claims} - {None}) > 1
+        arrows = _said_once(_with_finding(arrow, results, several) for arrow in arrows)
     return Drawing(
         name=circuit.name,
         title=circuit.title or circuit.name,
@@ -34,7 +42,7 @@ def draw(circuit: Circuit, report: dict | None = None) -> Drawing:
         sources=circuit.sources,
         boxes=boxes,
         arrows=arrows,
-        rows=rows_of(circuit, results),
+        claims=tuple(_claims(circuit, results)),
         reported=report is not None,
         full=_full(arrows),
     )
@@ -55,73 +63,69 @@ class _Line:
     joint: str
 
 
-def _arrows(circuit: Circuit, boxes: Sequence[Box], results: Mapping[str, list[dict]] | None) -> tuple[Arrow, ...]:
-    protocols = {effect.via_mlps for _, effect in ends_of.drawn(circuit)}
-    claims: dict[_Line, list[Claim]] = {}
+def _arrows(circuit: Circuit, boxes: Sequence[Box]) -> tuple[Arrow, ...]:
+    mixed = len({effect.via_mlps for _, effect in ends_of.drawn(circuit)}) > 1
+    known = {box.key: box for box in boxes}
+    claims: dict[_Line, dict[Claim, None]] = {}
     for claim, effect in ends_of.drawn(circuit):
-        for line in _lines(claim, effect, boxes, mixed=len(protocols) > 1):
-            same = claims.setdefault(line, [])
-            if claim not in same:
-                same.append(claim)
-    outside = {box.key for box in boxes if box.outside}
-    arrows = []
-    for index, (line, stated) in enumerate(claims.items()):
-        arrow = Arrow(
+        for line in _lines(claim, effect, known, mixed):
+            claims.setdefault(line, {})[claim] = None
+    return tuple(
+        Arrow(
             key=f"e{index}",
             sender=line.sender,
             receiver=line.receiver,
             ports=line.ports,
-            tone=_port_tone(line.ports),
+            tone=line.ports[0] if len(line.ports) == 1 else "several",  # type: ignore[arg-type]
             note=line.note,
             negligible=line.negligible,
-            outside=line.sender.box in outside or line.receiver.box in outside,
-            claims=tuple(
-                Said(claim.id, claim.line, claim.text, " and ".join(map(str, claim.tests))) for claim in stated
-            ),
+            outside=known[line.sender.box].outside or known[line.receiver.box].outside,
+            claims=tuple(stated),
             joint=line.joint,
         )
-        arrows.append(arrow if results is None else _with_finding(arrow, results))
-    return tuple(_said_once(arrows))
+        for index, (line, stated) in enumerate(claims.items())
+    )
 
 
-def _said_once(arrows: Iterable[Arrow]) -> Iterator[Arrow]:
-    """Arrows of which the first of each joint edge alone says the figure that all of them have together."""
-    said: set[tuple[str, tuple[Said, ...]]] = set()
+def _said_once(arrows: Iterable[Arrow]) -> tuple[Arrow, ...]:
+    """Of the arrows of a joint edge, only the first shows the figure that they have together."""
+    said: set[tuple[str, tuple[Claim, ...]]] = set()
+    found = []
     for arrow in arrows:
-        if not arrow.joint or arrow.finding is None:
-            yield arrow
-        elif (arrow.joint, arrow.claims) in said:
-            yield replace(arrow, quiet=True, note=", ".join(_parts(arrow.sender, arrow.receiver)))
-        else:
-            said.add((arrow.joint, arrow.claims))
-            yield replace(arrow, note=arrow.note.replace("jointly", f"jointly {arrow.joint}", 1))
+        if arrow.joint and arrow.finding:
+            if (arrow.joint, arrow.claims) in said:
+                arrow = replace(
+                    arrow, quiet=True, note=", ".join(end.but for end in (arrow.sender, arrow.receiver) if end.but)
+                )
+            else:
+                said.add((arrow.joint, arrow.claims))
+                arrow = replace(arrow, note=arrow.note.replace("jointly", f"jointly {arrow.joint}", 1))
+        found.append(arrow)
+    return tuple(found)
 
 
-def _lines(claim: Claim, effect: EdgeEffect, boxes: Sequence[Box], mixed: bool) -> list[_Line]:
+def _lines(claim: Claim, effect: EdgePatch, known: Mapping[str, Box], mixed: bool) -> Iterator[_Line]:
     """The arrows of one claim: one between two groups, several where a set expression joins groups."""
-    sender, receiver = ends_of.sides(claim.text)
-    known = {box.key: box for box in boxes}
-    edges = [edge for member in effect.members for edge in member.edges]
-    sent = {str(edge.position) for edge in edges}
-    read = {str(edge.position) for edge in edges if edge.receiver.port in ("q", "in")}
+    sent = {str(edge.position) for edge in effect.edges}
+    read = {str(edge.position) for edge in effect.edges if edge.receiver.port in ("q", "in")}
+    boxes = tuple(known.values())
+    senders = ends_of.ends((m.sender for m in effect.members), effect.sender, sent, boxes)
+    receivers = ends_of.ends((m.receiver for m in effect.members), effect.receiver, read, boxes)
     pairs = [
         (one, other, tuple(m for m in effect.members if _at(m.sender, one, known) and _at(m.receiver, other, known)))
-        for one in ends_of.ends((m.sender for m in effect.members), sender, sent, boxes)
-        for other in ends_of.ends((m.receiver for m in effect.members), receiver, read, boxes)
+        for one in senders
+        for other in receivers
     ]
     pairs = [part for pair in pairs if pair[2] for part in _within(*pair)]
-    joint = f"{sender} \N{RIGHTWARDS ARROW} {receiver}" if len(pairs) > 1 and not claim.each else ""
-    return [
-        _Line(
-            one,
-            other,
-            tuple(port for port in _PORTS if any(e.receiver.port == port for m in members for e in m.edges)),
-            _note(claim, effect, members, known[one.box], (one, other), mixed, joint=len(pairs) > 1),
-            any(isinstance(test, Negligible) for test in claim.tests),
-            joint,
-        )
-        for one, other, members in pairs
-    ]
+    joint = f"{effect.sender} \N{RIGHTWARDS ARROW} {effect.receiver}" if len(pairs) > 1 and not claim.each else ""
+    negligible = any(isinstance(test, Negligible) for test in claim.tests)
+    for one, other, members in pairs:
+        ports = {edge.receiver.port for member in members for edge in member.edges}
+        words = [end.but for end in (one, other) if end.but]
+        words += ["each"] if claim.each else ["jointly"] if len(pairs) > 1 else []
+        words += _protocol(effect, members, known[one.box], mixed)
+        in_order = tuple(port for port in ("q", "k", "v", "in") if port in ports)
+        yield _Line(one, other, in_order, ", ".join(words), negligible, joint)
 
 
 def _within(one: End, other: End, members: tuple[Member, ...]) -> list[tuple[End, End, tuple[Member, ...]]]:
@@ -131,99 +135,106 @@ def _within(one: End, other: End, members: tuple[Member, ...]) -> list[tuple[End
     return [(End(one.box, m.sender), End(other.box, m.receiver), (m,)) for m in members]
 
 
-def _at(node: Any, end: End, boxes: Mapping[str, Box]) -> bool:
+def _at(node: Node, end: End, boxes: Mapping[str, Box]) -> bool:
     return node == end.node if end.node else node in boxes[end.box].nodes
 
 
-def _note(
-    claim: Claim,
-    effect: EdgeEffect,
-    members: Iterable[Member],
-    sender: Box,
-    joined: tuple[End, End],
-    mixed: bool,
-    joint: bool,
-) -> str:
-    """What the arrow alone does not show: part of a group, another position, the protocol."""
-    places = list(dict.fromkeys(str(edge.position) for member in members for edge in member.edges))
-    words = _parts(*joined)
-    if claim.each:
-        words.append("each")
-    elif joint:
-        words.append("jointly")
+def _protocol(effect: EdgePatch, members: Iterable[Member], sender: Box, mixed: bool) -> Iterator[str]:
+    """What neither the boxes nor the caption show: another position, how the edge is patched."""
+    places = dict.fromkeys(str(edge.position) for member in members for edge in member.edges)
     if set(places) != set(sender.positions):
-        words.append(f"at {', '.join(places)}")
+        yield f"at {', '.join(places)}"
     if mixed and effect.via_mlps:
-        words.append("via MLPs")
+        yield "via MLPs"
     if effect.direction == "denoise":
-        words.append("denoised")
-    return ", ".join(words)
-
-
-def _parts(*joined: End) -> list[str]:
-    """Which parts of boxes are meant."""
-    return [end.but for end in joined if end.but]
-
-
-def _port_tone(ports: tuple[str, ...]) -> Tone:
-    return cast(Tone, ports[0]) if len(ports) == 1 else "several"
+        yield "denoised"
 
 
 # --- the report -------------------------------------------------------------------------------------
 
 
-def _with_finding(arrow: Arrow, results: Mapping[str, list[dict]]) -> Arrow:
-    said = [(claim, entry) for claim in arrow.claims for entry in results.get(claim.id, ()) if judged(entry)]
-    entries = [entry for _, entry in said]
-    if not entries:
+def _with_finding(arrow: Arrow, results: _Results, several: bool) -> Arrow:
+    said = [(claim, result) for claim in arrow.claims for result in results.get(claim.id, ())]
+    if not said:
         return replace(arrow, tone="unmeasured")
-    worst = min(entries, key=_badness)
-    verdict = cast(Verdict, worst["verdict"])
-    reasons = tuple(_reason(entry, alone=len(entries) == 1) for entry in entries)
-    tasks = {entry.get("task") for of_claim in results.values() for entry in of_claim} - {None}
-    figures = _figures(said, several=len(tasks) > 1)
-    return replace(arrow, tone=verdict, finding=Finding(verdict, shown(worst)[0], figures, reasons, members_of(worst)))
+    worst = min((result for _, result in said), key=_badness)
+    alone = len(said) == 1
+    reasons = (r.reason or r.verdict if alone else f"{r.task}: {r.verdict}: {r.reason or r.verdict}" for _, r in said)
+    figures = _figures(said, several)
+    finding = Finding(worst.verdict, _shown(worst)[0], figures, tuple(reasons), worst.members)
+    return replace(arrow, tone=worst.verdict, finding=finding)
 
 
-def _figures(said: Sequence[tuple[Said, dict]], several: bool) -> tuple[Figure, ...]:
+def _figures(said: Sequence[tuple[Claim, ClaimResult]], several: bool) -> tuple[Figure, ...]:
     """A figure for each task, that of the worst claim; for each claim as well where claims disagree."""
-    verdicts = {claim: frozenset(entry["verdict"] for one, entry in said if one == claim) for claim, _ in said}
-    differ = len(set(verdicts.values())) > 1
-    worst: dict[tuple[str, str], dict] = {}
-    for claim, entry in said:
-        key = claim.test if differ else "", entry.get("task") or ""
-        if key not in worst or _badness(entry) < _badness(worst[key]):
-            worst[key] = entry
-    alike: dict[tuple[str, Verdict], list[dict]] = {}
-    for (test, _), entry in worst.items():
-        alike.setdefault((test, entry["verdict"]), []).append(entry)
+    verdicts: dict[str, set[str]] = {}
+    for claim, result in said:
+        verdicts.setdefault(claim.id, set()).add(result.verdict)
+    differ = len({frozenset(each) for each in verdicts.values()}) > 1
+    worst: dict[tuple[str, str], ClaimResult] = {}
+    for claim, result in said:
+        key = " and ".join(map(str, claim.tests)) if differ else "", result.task or ""
+        if key not in worst or _badness(result) < _badness(worst[key]):
+            worst[key] = result
+    alike: dict[tuple[str, Verdict], list[ClaimResult]] = {}
+    for (test, _), result in worst.items():
+        alike.setdefault((test, result.verdict), []).append(result)
     return tuple(
         Figure(_joined(words, test), verdict)
-        for (test, verdict), entries in alike.items()
-        for words in _of_tasks(entries, several)
+        for (test, verdict), found in alike.items()
+        for words in _of_tasks(found, several)
     )
 
 
-def _of_tasks(entries: Sequence[dict], several: bool) -> list[str]:
+def _of_tasks(results: Sequence[ClaimResult], several: bool) -> list[str]:
     """The figures of tasks with one verdict: one by one, or of many the range."""
-    found = sorted((measured.value, i) for i, entry in enumerate(entries) if (measured := measured_in(entry)))
-    if len(entries) <= _LISTED or len(found) < len(entries):
-        return [_joined((entry.get("task") or "") if several else "", shown(entry)[1]) for entry in entries]
-    ends = dict.fromkeys(shown(entries[i])[1] for _, i in (found[0], found[-1]))
-    return [f"{len(entries)} tasks {' to '.join(ends)}"]
+    found = sorted((measured.value, i) for i, each in enumerate(results) if (measured := measured_in(each)))
+    if len(results) <= _LISTED or len(found) < len(results):
+        return [_joined((each.task or "") if several else "", _shown(each)[1]) for each in results]
+    extremes = dict.fromkeys(_shown(results[i])[1] for _, i in (found[0], found[-1]))
+    return [f"{len(results)} tasks {' to '.join(extremes)}"]
 
 
-def _badness(entry: dict) -> int:
-    return WORST_FIRST.index(entry["verdict"])
+def _badness(result: ClaimResult) -> int:
+    return WORST_FIRST.index(result.verdict)
 
 
 def _joined(*parts: str) -> str:
     return " ".join(part for part in parts if part)
 
 
-def _reason(entry: dict, alone: bool) -> str:
-    reason = entry.get("reason") or entry["verdict"]
-    return reason if alone else f"{entry.get('task', '?')}: {entry['verdict']}: {reason}"
+def measured_in(result: ClaimResult) -> Measured | None:
+    """The figure that decided a claim; none where it is not finite."""
+    return result.measured if result.measured and math.isfinite(result.measured.value) else None
+
+
+def _shown(result: ClaimResult) -> tuple[float | None, str]:
+    """The normalised effect, for the width of an arrow, and the figure that its label shows."""
+    measured = measured_in(result)
+    if measured and measured.name == "effect":
+        return measured.value, numbers.value(measured)
+    effects = [member.effect for member in result.members if member.effect is not None]
+    strongest = max(effects, key=abs, default=None)
+    if measured:
+        return strongest, _with_unit(measured)
+    return strongest, numbers.percent(strongest) if strongest is not None else ""
+
+
+def _with_unit(measured: Measured) -> str:
+    """A figure that stands alone: with its unit, and two digits that mean something."""
+    if measured.unit in ("gap", "share", "points"):
+        return numbers.value(measured)
+    size = abs(measured.value)
+    digits = min(4, 1 - math.floor(math.log10(size))) if 0 < size < 0.1 else 2
+    return f"{numbers.plain(measured.value, digits)} {measured.unit}".rstrip()
+
+
+def pairs(members: Iterable[MemberResult]) -> Iterator[tuple[str, str]]:
+    """The pairs of a group edge, each with its effect in words."""
+    for m in members:
+        if m.effect is not None:
+            port = f".{m.input}" if m.input != "in" else ""
+            yield f"{m.sender} -> {m.receiver}{port} at {m.position}", numbers.percent(m.effect)
 
 
 def _full(arrows: Iterable[Arrow]) -> float:
@@ -233,12 +244,24 @@ def _full(arrows: Iterable[Arrow]) -> float:
     return next((full for full in (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0) if full >= strongest), strongest)
 
 
+# --- the table --------------------------------------------------------------------------------------
+
+
+def _claims(circuit: Circuit, results: _Results) -> Iterator[Claim | ClaimResult]:
+    """Every claim of the spec on every task, then what the report has beyond them."""
+    for claim in circuit.claims:
+        yield from results.get(claim.id) or (claim,)
+    known = {claim.id for claim in circuit.claims}
+    for key, found in results.items():
+        yield from found if key not in known else ()
+
+
 # --- the caption ------------------------------------------------------------------------------------
 
 
-def _facts(circuit: Circuit, report: dict | None, boxes: Sequence[Box]) -> tuple[str, ...]:
+def _facts(circuit: Circuit, report: Report | None, boxes: Sequence[Box]) -> tuple[str, ...]:
     """Model, task and protocol; with a report, what it found."""
-    model = (report or {}).get("model", {}).get("name") or (circuit.model.name if circuit.model else "")
+    model = report.model.name if report else circuit.model.name if circuit.model else ""
     tasks = ", ".join(f"{t.name} ({t.corrupt})" if t.corrupt else t.name for t in circuit.tasks)
     protocols = {effect.via_mlps for _, effect in ends_of.drawn(circuit)}
     facts = [
@@ -249,7 +272,8 @@ def _facts(circuit: Circuit, report: dict | None, boxes: Sequence[Box]) -> tuple
         "edges via MLPs" if protocols == {True} else "",
     ]
     if report is not None:
-        facts += [_counts(report), _staleness(circuit, report)]
+        stale = report.spec.sha256 and circuit.sha256 and report.spec.sha256 != circuit.sha256
+        facts += [_counts(report), "the report is of another version of this spec" if stale else ""]
     return tuple(fact for fact in facts if fact)
 
 
@@ -266,19 +290,7 @@ def _heads(boxes: Sequence[Box]) -> str:
     return f"{heads}, {len(outside)} outside" if outside else heads
 
 
-def _counts(report: dict) -> str:
-    counts: dict[str, int] = {}
-    for claim in report["claims"]:
-        counts[claim["verdict"]] = counts.get(claim["verdict"], 0) + 1
-    parts = [counted(counts[verdict], verdict) for verdict in VERDICTS if verdict in counts]
-    total = len(report["claims"])
+def _counts(report: Report) -> str:
+    found, total = Counter(claim.verdict for claim in report.claims), len(report.claims)
+    parts = [counted(found[verdict], verdict) for verdict in VERDICTS if found[verdict]]
     return f"{total} claim{'s' * (total != 1)}: {', '.join(parts)}" if parts else ""
-
-
-def _staleness(circuit: Circuit, report: dict) -> str:
-    theirs = report.get("spec", {}).get("sha256")
-    return (
-        "the report is of another version of this spec"
-        if theirs and circuit.sha256 and theirs != circuit.sha256
-        else ""
-    )

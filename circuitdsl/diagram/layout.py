@@ -1,206 +1,347 @@
-"""Drawing → layout: every box, chip, arrow and label with its place. Nothing overlaps; the writers only write."""
+"""Where boxes and arrows go: boxes with their rows and sizes in, positions and routes out (Sugiyama's method).
+
+Rows are given. An arrow becomes a chain of vertices, one in every row that it passes and one in every gap between
+rows; its label is one of them, so that no free place for labels has to be searched. Two questions remain: the order
+of the vertices in each row and gap, found by barycentres (Sugiyama et al. 1981), and their x coordinates, found by a
+linear programme (Gansner et al. 1993, the method of Graphviz's `dot`).
+"""
 
 from __future__ import annotations
 
+import itertools
+from bisect import bisect, insort
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from circuitdsl.diagram import labels as labels_of
-from circuitdsl.diagram.curves import (
-    Heights,
-    PlacedArrow,
-    PlacedBox,
-    arc_label,
-    beside,
-    curved,
-    head_room,
-    is_arc,
-    spots,
-    strokes,
-    within,
-)
-from circuitdsl.diagram.geometry import Rect, bounds
-from circuitdsl.diagram.labels import Task
-from circuitdsl.diagram.model import Box, Drawing
-from circuitdsl.diagram.place import ALL, OUTSIDE, Column, Placed, place
-from circuitdsl.diagram.routes import Page, Route, ordered, routes
-from circuitdsl.diagram.rows import rows
-from circuitdsl.diagram.shapes import Needs, shape
+from circuitdsl.diagram.geometry import Curve, Point, Rect, flowing, spread, straight
 
-_BAND = 5.0  # above and below the boxes of a row
-_TRIES = 14
-_MARGIN = 8.0
-_AXIS = 56.0
+LANE, CLEAR, GAP = 15.0, 13.0, 36.0  # between two arrows; between an arrow and a box; between two boxes
+BAND = 16.0  # above and below the boxes of a row: room for the heads of arrows
+_STEP, _CHIP_STEP, _EDGE = 46.0, 11.0, 14.0  # between arrows at a box, at a chip; from the corner of a box
+_LABEL, _ROOM = 6.0, 640.0  # between labels; labels that need more room than this stand one above the other
+_SWEEPS = 24
+_FIRM, _LOOSE, _WEAK = 8.0, 2.0, 0.05  # the price of bending a long arrow, of bending at a box, of leaving the middle
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
-    """A faint word about a row or a column, and the stretch it is about."""
+class Block:
+    """A box to be placed: `column` is None where it may stand in any; `beside` is room to keep free on its right."""
 
-    words: str
-    low: float
-    high: float
-    outside: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
     width: float
     height: float
-    boxes: tuple[PlacedBox, ...]
-    arrows: tuple[PlacedArrow, ...]
-    columns: tuple[Mark, ...]
-    layers: tuple[Mark, ...]
+    row: int
+    column: int | None = None
+    beside: float = 0.0
+
+    @property
+    def room(self) -> float:
+        return self.width + self.beside
 
 
-def lay_out(drawing: Drawing) -> Layout:
-    """Rows by layer, columns by position, arrows in the free lanes, labels on their arrows."""
-    found = rows(drawing.boxes, drawing.arrows)
-    row = {key: number for number, keys in enumerate(found) for key in keys}
-    shapes = {box.key: shape(box, _needs(box, drawing, row)) for box in drawing.boxes}
-    room = {box.key: beside(box, drawing) for box in drawing.boxes}
-    placed = place(drawing, found, {key: shapes[key].width + room[key] for key in shapes})
-    row = {key: number for number, keys in enumerate(placed.rows) for key in keys}
-    left = {key: placed.centre[key] - (shapes[key].width + room[key]) / 2 for key in shapes}
-    page = Page(drawing, shapes, left, row, placed.rows, room)
-    ways = routes(page)
-    return _framed(drawing, placed, _stacked(page, ways))
+@dataclass(frozen=True, slots=True)
+class Port:
+    """Where an arrow meets a box: anywhere on its side (x is None), or within `reach` of x, at y (from its corner)."""
+
+    box: str
+    y: float
+    x: float | None = None
+    reach: float = 0.0
 
 
-# --- what arrows ask of boxes -----------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class Link:
+    """An arrow to be routed from a box up to one in a higher row; `label` is the width and height of its label."""
+
+    low: Port
+    high: Port
+    label: tuple[float, float] = (0.0, 0.0)
 
 
-def _needs(box: Box, drawing: Drawing, row: Mapping[str, int]) -> Needs:
-    above, below = set(), set()
-    arcs = [a for a in drawing.arrows if a.within and a.sender.box == box.key and is_arc(a)]
-    for arrow in drawing.arrows:
-        if not arrow.within:
-            low, high, _ = ordered(arrow, row)
-            above |= {low.node} if low.box == box.key and low.node else set()
-            below |= {high.node} if high.box == box.key and high.node else set()
-    room = max((arc_label(arrow).rect.width for arrow in arcs), default=0.0)
-    loops = sum(a.within and a.sender.box == box.key for a in drawing.arrows) - len(arcs)
-    return Needs(frozenset(above), frozenset(below), len(arcs), loops, room)
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Boxes, arrows from their lower to their upper end, the corners of labels, and left and right of each column."""
+
+    boxes: dict[str, Rect]
+    routes: dict[str, tuple[Curve, ...]]
+    labels: dict[str, Point]
+    columns: list[tuple[float, float]]
 
 
-# --- heights ----------------------------------------------------------------------------------------
+def place(blocks: Mapping[str, Block], links: Mapping[str, Link], columns: int) -> Plan:
+    """Place boxes and route arrows, so that no box, label or arrow lies over another box or label."""
+    chains = _Chains(blocks, links)
+    chains.sort()
+    meetings = _meetings(chains)
+    x, borders = _across(chains, meetings, columns)
+    return _drawn(chains, meetings, x, borders)
 
 
-def _stacked(page: Page, ways: Sequence[Route]) -> tuple[list[PlacedBox], list[PlacedArrow]]:
-    """Rows from the bottom up; the gaps between them grow until every label has room."""
-    gaps = _first_gaps(page, ways)
-    for _ in range(_TRIES):
-        heights = _heights(page, gaps)
-        boxes = _boxes(page, heights)
-        arrows, crowded = _arrows(page, ways, boxes, heights)
-        if not crowded:
-            break
-        for gap in crowded:
-            gaps[gap] += 22
-    return list(boxes.values()), arrows
+# --- chains -----------------------------------------------------------------------------------------
 
 
-def _first_gaps(page: Page, ways: Sequence[Route]) -> list[float]:
-    """Taller where many arrows run, or run far sideways."""
-    crossing: dict[int, list[float]] = defaultdict(list)
-    for way in ways:
-        for gap in range(way.rows[0], way.rows[1]):
-            crossing[gap].append(abs(way.at(gap + 1) - way.at(gap)))
-    return [
-        min(170.0, 56 + 6 * len(crossing[gap]) + 0.1 * max(crossing[gap], default=0.0)) if crossing[gap] else 34.0
-        for gap in range(len(page.rows) - 1)
-    ]
+@dataclass(slots=True)
+class _Vertex:
+    """A box, or an arrow in one row or gap; `label` is the height of the label that stands there.
+
+    `start` says where it stands at first: a box in its column, an arrow between its boxes. Neighbours come with the
+    place where the arrow meets them: from their middle, as a share of their width.
+    """
+
+    level: int
+    width: float
+    start: float
+    block: Block | None = None
+    label: float = 0.0
+    below: list[tuple[int, float]] = field(default_factory=list)
+    above: list[tuple[int, float]] = field(default_factory=list)
 
 
-def _heights(page: Page, gaps: Sequence[float]) -> Heights:
-    top, bottom, y = [], [], 0.0
-    for number, row in enumerate(page.rows):
-        bottom.append(y)
-        y -= max(page.shapes[key].height for key in row) + 2 * _BAND
-        top.append(y)
-        y -= gaps[number] if number < len(gaps) else 0
-    return Heights(tuple(top), tuple(bottom))
+class _Chains:
+    """Vertices by level: row i is level 2 i, the gap above it level 2 i + 1."""
+
+    def __init__(self, blocks: Mapping[str, Block], links: Mapping[str, Link]) -> None:
+        self.blocks, self.links = blocks, links
+        self.vertices: list[_Vertex] = []
+        self.box = {
+            key: self._add(_Vertex(2 * block.row, block.room, block.column or 0, block))
+            for key, block in blocks.items()
+        }
+        self.chain: dict[str, list[int]] = {}  # of each link: lower box, vertices, upper box
+        self.widths: dict[int, float] = defaultdict(float)  # of the labels in a gap
+        for key, link in sorted(links.items(), key=lambda item: len(self._passed(item[1]))):
+            self.chain[key] = self._chain(link)
+        self.order: list[list[int]] = [[] for _ in range(max((v.level for v in self.vertices), default=-1) + 1)]
+        for i in sorted(range(len(self.vertices)), key=lambda i: self.vertices[i].start):
+            self.order[self.vertices[i].level].append(i)
+
+    def _add(self, vertex: _Vertex) -> int:
+        self.vertices.append(vertex)
+        return len(self.vertices) - 1
+
+    def _passed(self, link: Link) -> range:
+        return range(2 * self.blocks[link.low.box].row + 1, 2 * self.blocks[link.high.box].row)
+
+    def _chain(self, link: Link) -> list[int]:
+        """The vertices of an arrow; its label stands in the gap that has most room left."""
+        levels = self._passed(link)
+        middle = (levels[0] + levels[-1]) / 2
+        wide, high = link.label
+        labelled = min(levels[::2], key=lambda level: (self.widths[level], abs(level - middle)))
+        chain = [self.box[link.low.box]]
+        ends = [c for port in (link.low, link.high) if (c := self.blocks[port.box].column) is not None]
+        start = sum(ends) / len(ends) if ends else 0.0
+        for level in levels:
+            here = level == labelled and high > 0
+            chain.append(self._add(_Vertex(level, wide if here else 0.0, start, label=high if here else 0.0)))
+        chain.append(self.box[link.high.box])
+        self.widths[labelled] += wide + _LABEL if high else 0.0
+        for a, b in itertools.pairwise(chain):
+            self.vertices[b].below.append((a, self._share(link.low) if a == chain[0] else 0.0))
+            self.vertices[a].above.append((b, self._share(link.high) if b == chain[-1] else 0.0))
+        return chain
+
+    def _share(self, port: Port) -> float:
+        return 0.0 if port.x is None else port.x / self.blocks[port.box].room - 0.5
+
+    def layers(self, level: int) -> int:
+        """How many labels stand one above the other in a gap: with one or two, none has to cover another arrow."""
+        needed = self.widths[level] / _ROOM
+        return int(needed) if needed >= 3 else 2 if needed > 1 else 1
+
+    def place(self) -> dict[int, int]:
+        """The place of every vertex in its level."""
+        return {v: i for level in self.order for i, v in enumerate(level)}
+
+    def sort(self) -> None:
+        """Order every level by the barycentres of its neighbours below, then above, in turn; keep the best order."""
+        best, fewest = [list(level) for level in self.order], self._crossings()
+        for sweep in range(_SWEEPS):
+            if not fewest:
+                break
+            upwards, place = sweep % 2 == 0, self.place()
+            for level in self.order if upwards else reversed(self.order):
+                key = self._barycentres(level, place, upwards)
+                level.sort(key=lambda v: (key[v], place[v] if sweep % 4 < 2 else -place[v]))
+                place.update((v, i) for i, v in enumerate(level))
+            if (found := self._crossings()) < fewest:
+                best, fewest = [list(level) for level in self.order], found
+        self.order = best
+
+    def _barycentres(self, level: Sequence[int], place: Mapping[int, int], upwards: bool) -> dict[int, float]:
+        """Where the neighbours of vertices stand on average; no box before one of an earlier column."""
+        key: dict[int, float] = {}
+        for v in level:
+            near = self.vertices[v].below if upwards else self.vertices[v].above
+            key[v] = sum(place[u] + share for u, share in near) / len(near) if near else place[v]
+        in_columns = [(b.column, key[v], v) for v in level if (b := self.vertices[v].block) and b.column is not None]
+        least = float("-inf")
+        for _, found, v in sorted(in_columns):
+            least = key[v] = max(found, least + 1e-6)
+        return key
+
+    def _crossings(self) -> int:
+        """How often arrows cross between neighbouring levels."""
+        place, found = self.place(), 0
+        for level in self.order:
+            ends = [
+                (place[v] + share, place[u] + to)
+                for u in level
+                for v, share in self.vertices[u].below
+                for to in [next(to for w, to in self.vertices[v].above if w == u)]
+            ]
+            seen: list[float] = []
+            for _, end in sorted(ends):
+                found += len(seen) - bisect(seen, end)
+                insort(seen, end)
+        return found
 
 
-def _boxes(page: Page, heights: Heights) -> dict[str, PlacedBox]:
+# --- across -----------------------------------------------------------------------------------------
+
+_Meetings = Mapping[tuple[str, bool], float]  # of a link and its end (upper or not): from the middle of the box
+
+
+def _meetings(chains: _Chains) -> _Meetings:
+    """The arrows at each side of each box spread in their order, those to single chips near these."""
+    place = chains.place()
+    sides: dict[tuple[str, bool], list[str]] = defaultdict(list)
+    for key, link in chains.links.items():
+        sides[link.low.box, False].append(key)
+        sides[link.high.box, True].append(key)
     found = {}
-    for box in page.drawing.boxes:
-        made, row = page.shapes[box.key], page.row[box.key]
-        middle = (heights.top[row] + heights.bottom[row]) / 2
-        rect = Rect(page.left[box.key], middle - made.height / 2, made.width, made.height)
-        found[box.key] = PlacedBox(box, rect, made)
+    for (box, upper), keys in sides.items():
+        keys.sort(key=lambda key: place[chains.chain[key][-2 if upper else 1]])
+        ports = [chains.links[key].high if upper else chains.links[key].low for key in keys]
+        chips = iter(sorted((i for i, port in enumerate(ports) if port.x is not None), key=lambda i: (ports[i].x, i)))
+        turn = [next(chips) if port.x is not None else i for i, port in enumerate(ports)]
+        block = chains.blocks[box]
+        for i, x in zip(turn, _spread([ports[i] for i in turn], block.width), strict=True):
+            found[keys[i], upper] = x - block.room / 2
     return found
 
 
-# --- arrows -----------------------------------------------------------------------------------------
+def _spread(ports: Sequence[Port], wide: float) -> Iterator[float]:
+    step = min(_STEP, (wide - 2 * _EDGE) / max(1, len(ports) - 1))
+    first = wide / 2 - step * (len(ports) - 1) / 2
+    targets = [first + i * step if port.x is None else port.x for i, port in enumerate(ports)]
+    gaps = [step if a.x is b.x is None else min(step, _CHIP_STEP) for a, b in itertools.pairwise(ports)]
+    firm = [1.0 if port.x is None else 50.0 for port in ports]
+    for port, x in zip(ports, spread(targets, gaps, _EDGE, wide - _EDGE, firm), strict=True):
+        yield x if port.x is None else min(max(x, port.x - port.reach), port.x + port.reach)
 
 
-def _arrows(
-    page: Page, ways: Sequence[Route], boxes: Mapping[str, PlacedBox], heights: Heights
-) -> tuple[list[PlacedArrow], set[int]]:
-    """Every arrow with its curves and label, and the gaps in which labels still want room."""
-    inner = within(page.drawing, boxes)
-    drawn = [curved(page.drawing, way, boxes, heights) for way in ways]
-    obstacles = [placed.rect for placed in boxes.values()]
-    obstacles += [arrow.label.rect for arrow in inner if arrow.label]
-    obstacles += [head_room(arrow) for arrow in drawn]
-    tasks, owners = [], []
-    for way, arrow in zip(ways, drawn, strict=True):
-        if text := labels_of.label(arrow.arrow):
-            tasks.append(Task(text, spots(way, arrow, heights, text.rect.width), arrow.arrow.key))
-            owners.append(arrow.arrow.key)
-    choices = labels_of.arrange(tasks, obstacles, [stroke for arrow in (*drawn, *inner) for stroke in strokes(arrow)])
-    placed = dict(zip(owners, choices, strict=True))
-    done = [replace(a, label=placed[a.arrow.key].label) if a.arrow.key in placed else a for a in drawn]
-    return [*done, *inner], {choice.gap for choice in choices if choice.clashes}
+def _across(chains: _Chains, meetings: _Meetings, columns: int) -> tuple[list[float], list[float]]:
+    """The x of every vertex, and the borders of columns: arrows as straight as the order and the distances let them.
+
+    A linear programme over the vertices, the borders, and a variable for every sideways step, which is its size.
+    """
+    from scipy.optimize import linprog
+    from scipy.sparse import coo_array
+
+    count = len(chains.vertices)
+    prices = [0.0] * (count + columns + 1)
+    limits: list[float] = []
+    entries: list[tuple[int, int, float]] = []
+
+    def at_most(limit: float, *terms: tuple[int, float]) -> None:
+        entries.extend((len(limits), variable, factor) for variable, factor in terms)
+        limits.append(limit)
+
+    def near(price: float, offset: float, *terms: tuple[int, float]) -> None:
+        step = len(prices)
+        prices.append(price)
+        at_most(-offset, *terms, (step, -1.0))
+        at_most(offset, *((variable, -factor) for variable, factor in terms), (step, -1.0))
+
+    for a, b, distance in _distances(chains):
+        at_most(-distance, (a, 1.0), (b, -1.0))
+    for v, vertex in enumerate(chains.vertices):
+        if vertex.block and vertex.block.column is not None:
+            left = count + vertex.block.column
+            at_most(-(vertex.width + GAP) / 2, (left, 1.0), (v, -1.0))
+            at_most(-(vertex.width + GAP) / 2, (v, 1.0), (left + 1, -1.0))
+            near(_WEAK, 0.0, (v, 1.0), (left, -0.5), (left + 1, -0.5))
+    for key, chain in chains.chain.items():
+        last = len(chain) - 2
+        for i, (a, b) in enumerate(itertools.pairwise(chain)):
+            offset = (meetings[key, False] if i == 0 else 0.0) - (meetings[key, True] if i == last else 0.0)
+            near(_LOOSE if i in (0, last) else _FIRM, offset, (a, 1.0), (b, -1.0))
+    for border in range(count, count + columns):
+        at_most(0.0, (border, 1.0), (border + 1, -1.0))
+    prices[count] -= 1.0  # the page is no wider than it has to be
+    prices[count + columns] += 1.0
+    rows, of, factors = zip(*entries, strict=True) if entries else ((), (), ())
+    matrix = coo_array((factors, (rows, of)), shape=(len(limits), len(prices))).tocsr()
+    x = linprog(prices, A_ub=matrix, b_ub=limits, bounds=(0, None), method="highs").x
+    return list(x[:count]), list(x[count : count + columns + 1])
 
 
-# --- the frame --------------------------------------------------------------------------------------
+def _distances(chains: _Chains) -> Iterator[tuple[int, int, float]]:
+    """Neighbours in a level, and how far their middles lie apart at least."""
+    for number, level in enumerate(chains.order):
+        lane = min(LANE, _ROOM / (len(level) + 1))
+        layers = chains.layers(number)
+        for a, b in itertools.pairwise(level):
+            one, other = chains.vertices[a], chains.vertices[b]
+            boxes = bool(one.block) + bool(other.block)
+            wide = one.width + other.width if layers == 1 else max(one.width, other.width) if layers == 2 else 0.0
+            yield a, b, wide / 2 + (_LABEL, CLEAR, GAP)[boxes] if wide else lane
+        labels = [v for v in level if chains.vertices[v].label]
+        for a, b in zip(labels, labels[layers:], strict=False) if layers > 1 else ():
+            yield a, b, (chains.vertices[a].width + chains.vertices[b].width) / 2 + _LABEL
 
 
-def _framed(drawing: Drawing, placed: Placed, made: tuple[list[PlacedBox], list[PlacedArrow]]) -> Layout:
-    """Move everything to positive coordinates, with room for the words about rows and columns."""
-    boxes, arrows = made
-    rects = [box.rect for box in boxes] + [arrow.label.rect for arrow in arrows if arrow.label]
-    rects += [Rect(x - a.width, y - a.width, 2 * a.width, 2 * a.width) for a in arrows for x, y in a.line]
-    frame = bounds(rects)
-    layered = [box for box in boxes if box.box.kind in ("group", "node")]
-    dx = _MARGIN + (_AXIS if layered else 0) - frame.x
-    dy = _MARGIN - frame.y
-    named = [column for column in placed.columns if column[0] != ALL]
-    columns = (
-        tuple(_column(column, low + dx, high + dx) for column, low, high in named) if len(placed.columns) > 1 else ()
-    )
-    layers = tuple(
-        _layers([box for box in layered if box.box.key in row], dy)
-        for row in placed.rows
-        if any(box.box.key in row for box in layered)
-    )
-    return Layout(
-        frame.width + 2 * _MARGIN + (_AXIS if layered else 0),
-        frame.height + 2 * _MARGIN,
-        tuple(replace(box, rect=box.rect.moved(dx, dy)) for box in boxes),
-        tuple(_moved(arrow, dx, dy) for arrow in arrows),
-        columns,
-        layers,
-    )
+# --- heights and routes -----------------------------------------------------------------------------
 
 
-def _column(column: Column, low: float, high: float) -> Mark:
-    return Mark(", ".join(column), low - 12, high + 12, column == OUTSIDE)
+def _drawn(chains: _Chains, meetings: _Meetings, x: Sequence[float], borders: Sequence[float]) -> Plan:
+    """Rows from the bottom up, with room in the gaps for labels and for arrows that run sideways."""
+    boxes: dict[str, Rect] = {}
+    tops: dict[int, float] = {}  # of labels
+    spans: list[tuple[float, float]] = []  # bottom and top of each level
+    keys = {v: key for key, v in chains.box.items()}
+    y = 0.0
+    for number, level in enumerate(chains.order):
+        y -= _slope(chains, number, x)
+        bottom = y
+        if number % 2 == 0:
+            y -= max(chains.blocks[keys[v]].height for v in level if v in keys) + 2 * BAND
+            for v in level:
+                if v in keys:
+                    block = chains.blocks[keys[v]]
+                    middle = (bottom + y) / 2
+                    boxes[keys[v]] = Rect(x[v] - block.room / 2, middle - block.height / 2, block.width, block.height)
+        else:
+            shown = [v for v in level if chains.vertices[v].label]
+            layers = chains.layers(number)
+            for layer in range(min(layers, len(shown))):
+                tall = max(chains.vertices[v].label for v in shown[layer::layers])
+                tops.update((v, y - (tall + chains.vertices[v].label) / 2) for v in shown[layer::layers])
+                y -= tall + _LABEL
+        spans.append((bottom, y))
+    routes = {}
+    for key, chain in chains.chain.items():
+        link = chains.links[key]
+        low, high = chains.box[link.low.box], chains.box[link.high.box]
+        points = [(x[low] + meetings[key, False], boxes[link.low.box].y + link.low.y)]
+        points.append((points[0][0], spans[chains.vertices[low].level][1]))
+        for v in chain[1:-1]:
+            points += [(x[v], edge) for edge in spans[chains.vertices[v].level]]
+        end = x[high] + meetings[key, True]
+        points += [(end, spans[chains.vertices[high].level][0]), (end, boxes[link.high.box].y + link.high.y)]
+        pieces = enumerate(itertools.pairwise(points))
+        routes[key] = tuple((flowing if i % 2 else straight)(a, b) for i, (a, b) in pieces if a != b)
+    labels = {
+        key: (x[v] - chains.vertices[v].width / 2, tops[v])
+        for key, chain in chains.chain.items()
+        for v in chain
+        if v in tops
+    }
+    return Plan(boxes, routes, labels, list(itertools.pairwise(borders)))
 
 
-def _layers(row: Sequence[PlacedBox], dy: float) -> Mark:
-    """Which layers the boxes of a row belong to."""
-    nodes = [node.layer for box in row for node in box.box.nodes if node.layer >= 0]
-    low, high = min(nodes, default=0), max(nodes, default=0)
-    area = bounds(box.rect for box in row)
-    words = "" if not nodes else f"layer {low}" if low == high else f"layers {low}–{high}"
-    return Mark(words, area.y + dy, area.bottom + dy)
-
-
-def _moved(arrow: PlacedArrow, dx: float, dy: float) -> PlacedArrow:
-    label = arrow.label and arrow.label.at((arrow.label.rect.centre[0] + dx, arrow.label.rect.centre[1] + dy))
-    curves = tuple(curve.moved(dx, dy) for curve in arrow.curves)
-    return replace(arrow, curves=curves, tip=(arrow.tip[0] + dx, arrow.tip[1] + dy), label=label)
+def _slope(chains: _Chains, level: int, x: Sequence[float]) -> float:
+    """The height in which arrows run sideways into a level: more where they run far."""
+    far = max((abs(x[v] - x[u]) for v in chains.order[level] for u, _ in chains.vertices[v].below), default=0.0)
+    return 0.0 if level == 0 else 14.0 + min(0.15 * far, 70.0)

@@ -1,123 +1,215 @@
-"""Scene → SVG, by hand: no font, script or style from anywhere else."""
+"""Drawing → SVG: title, plot and legend, one under the other, from back to front."""
 
 from __future__ import annotations
 
-import re
+import itertools
 from collections.abc import Iterable, Iterator
-from xml.sax.saxutils import escape, quoteattr
+from dataclasses import dataclass
 
 from circuitdsl.diagram import palette
-from circuitdsl.diagram.geometry import Curve
-from circuitdsl.diagram.marks import Block, Group, Line, Mark, Pen, Scene, Span, Stroke
-from circuitdsl.diagram.model import Drawing
-from circuitdsl.diagram.scene import gap, scene
+from circuitdsl.diagram.collect import measured_in, pairs
+from circuitdsl.diagram.elements import Pen, Span, block, document, group, line, path
+from circuitdsl.diagram.geometry import Curve, Rect, bounds, polyline
+from circuitdsl.diagram.labels import sign
+from circuitdsl.diagram.model import Arrow, Box, Drawing, scaled
+from circuitdsl.diagram.page import OUTSIDE, Page, PlacedArrow, lay_out
+from circuitdsl.diagram.text import width, wrap
+from circuitdsl.report import numbers
+from circuitdsl.report.report import Verdict
 
-FONT = "'Helvetica Neue', Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif"
-_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_PAD = 18.0
+_LEAST, _AXIS = 540.0, 56.0
+_APART = 20.0  # between entries of the legend
+_MOST = 8  # claims in words below the plot
 
 
 def to_svg(drawing: Drawing) -> str:
     """The drawing as one SVG document."""
-    return paint(scene(drawing))
+    page = lay_out(drawing)
+    axis = _AXIS if any(box.kind in ("group", "node") for box in drawing.boxes) else 0.0
+    room = max(page.area.width + axis, _LEAST)
+    wide = room + 2 * _PAD
+    heading, top = _heading(drawing, room)
+    left = (wide + axis - page.area.width) / 2
+    plot = group("plot", _plot(drawing, page), at=(left - page.area.x, top - page.area.y))
+    below = top + page.area.height + (32.0 if page.columns else 0.0)
+    parts = [*heading, plot]
+    for kind, (elements, tall) in (("unmet", _unmet(drawing, room)), ("legend", _legend(drawing, room))):
+        if elements:
+            rule = path(polyline((0, 0), (room, 0)), Pen(stroke="#e4e7eb"))
+            parts.append(group(kind, [rule, *elements], at=(_PAD, below)))
+            below += tall
+    return document(wide, below + _PAD, drawing.title, "; ".join((drawing.name, *drawing.facts)), parts)
 
 
-def paint(found: Scene) -> str:
-    """Marks as one SVG document."""
-    lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {found.width:.0f} {found.height:.0f}"'
-        f' width="{found.width:.0f}" height="{found.height:.0f}" role="img"'
-        f' font-family="{FONT}" fill="{palette.INK}">',
-        f"<title>{text(found.title)}</title>",
-        f"<desc>{text(found.description)}</desc>",
-        f'<rect width="100%" height="100%" fill="{palette.PAPER}"/>',
-        *(line for mark in found.marks for line in _mark(mark)),
-        "</svg>",
-    ]
-    return "\n".join(lines) + "\n"
+# --- title, what does not hold, legend --------------------------------------------------------------
 
 
-def text(words: str) -> str:
-    """Words as XML text; characters that XML cannot hold become replacement characters."""
-    return escape(_NOT_XML.sub("\N{REPLACEMENT CHARACTER}", words))
+def _heading(drawing: Drawing, room: float) -> tuple[list[str], float]:
+    """Title, then what was drawn, then where it comes from; and the height of all."""
+    spans = [Span(words, 18.0, bold=True) for words in wrap(drawing.title, 18, room, bold=True)]
+    spans += [Span(words, 12.5, palette.SOFT) for words in _packed(drawing.facts, 12.5, room)]
+    spans += [Span(words, 12.5, palette.SOFT) for source in drawing.sources for words in wrap(source, 12.5, room)]
+    heights = list(itertools.accumulate((1.35 * span.size for span in spans), initial=_PAD))
+    lines = [line(_PAD, y + 0.68 * span.size, span) for span, y in zip(spans, heights, strict=False)]
+    return lines, heights[-1] + 14
 
 
-def attribute(words: str) -> str:
-    return quoteattr(_NOT_XML.sub("\N{REPLACEMENT CHARACTER}", words))
-
-
-def _mark(mark: Mark) -> Iterator[str]:
-    match mark:
-        case Block():
-            yield _block(mark)
-        case Stroke():
-            yield f'<path d="{_path(mark.curves)}"{_pen(mark.pen)} stroke-linejoin="round"/>'
-        case Line():
-            yield _line(mark)
-        case Group():
-            yield from _group(mark)
-
-
-def _group(group: Group) -> Iterator[str]:
-    names = f"{group.kind} {group.classes}".strip()
-    about = "".join(f" data-{key}={attribute(value)}" for key, value in group.about)
-    faint = f' opacity="{group.opacity:g}"' if group.opacity < 1 else ""
-    moved = f' transform="translate({group.at[0]:.1f} {group.at[1]:.1f})"' if group.at != (0.0, 0.0) else ""
-    yield f'<g class="{names}"{about}{faint}{moved}>'
-    if group.story:
-        yield f"<title>{text(group.story)}</title>"
-    for mark in group.marks:
-        yield from _mark(mark)
-    yield "</g>"
-
-
-def _block(block: Block) -> str:
-    rect, radius = block.rect, min(block.radius, block.rect.height / 2)
-    about = f' class="chip" data-node="{text(block.node)}"' if block.node else ""
-    return (
-        f'<rect{about} x="{rect.x:.1f}" y="{rect.y:.1f}" width="{rect.width:.1f}" height="{rect.height:.1f}"'
-        f' rx="{radius:.1f}"{_pen(block.pen)}/>'
-    )
-
-
-def _pen(pen: Pen) -> str:
-    fill, alpha = (pen.fill[:7], pen.fill[7:]) if pen.fill else ("none", "")
-    parts = [f' fill="{fill}"']
-    if alpha:
-        parts.append(f' fill-opacity="{int(alpha, 16) / 255:.2f}"')
-    if pen.stroke:
-        parts.append(f' stroke="{pen.stroke}" stroke-width="{pen.width:.2f}"')
-    if pen.dash:
-        parts.append(f' stroke-dasharray="{pen.dash[0]} {pen.dash[1]}"')
-    return "".join(parts)
-
-
-def _line(line: Line) -> str:
-    first = line.spans[0]
-    middle = ' text-anchor="middle"' if line.centred else ""
-    start = f'<text x="{line.x:.1f}" y="{line.y + 0.35 * max(s.size for s in line.spans):.1f}"{middle}'
-    if len(line.spans) == 1:
-        return f"{start}{_style(first)}>{text(first.words)}</text>"
-    apart = f' dx="{gap(line):g}"'
-    spans = (
-        f"<tspan{_style(span)}{apart if i else ''}>{text(span.words)}</tspan>" for i, span in enumerate(line.spans)
-    )
-    return f"{start}>{''.join(spans)}</text>"
-
-
-def _style(span: Span) -> str:
-    weight = ' font-weight="600"' if span.bold else ""
-    slant = ' font-style="italic"' if span.italic else ""
-    return f' font-size="{span.size:g}"{weight}{slant} fill="{span.fill}"'
-
-
-def _path(curves: Iterable[Curve]) -> str:
-    parts, at = [], None
-    for curve in curves:
-        if curve.start != at:
-            parts.append(f"M{curve.start[0]:.1f} {curve.start[1]:.1f}")
-        if curve.leave == curve.start and curve.arrive == curve.end:
-            parts.append(f"L{curve.end[0]:.1f} {curve.end[1]:.1f}")
+def _packed(facts: Iterable[str], size: float, room: float) -> list[str]:
+    """Facts side by side, as many to a line as fit; one that is too long by itself is broken."""
+    lines: list[str] = []
+    for fact in facts:
+        if lines and width(f"{lines[-1]} · {fact}", size) <= room:
+            lines[-1] += f" · {fact}"
         else:
-            parts.append("C" + " ".join(f"{x:.1f} {y:.1f}" for x, y in (curve.leave, curve.arrive, curve.end)))
-        at = curve.end
-    return "".join(parts)
+            lines += wrap(fact, size, room)
+    return lines
+
+
+def _unmet(drawing: Drawing, room: float) -> tuple[list[str], float]:
+    """The claims that no arrow shows and that do not hold, each with its figure; and the height of all."""
+    unmet = [result for result in drawing.results if result.kind != "edge" and result.verdict != "holds"]
+    elements: list[str] = []
+    y = 20.0
+    for result in unmet[:_MOST]:
+        elements += sign(result.verdict, (6, y))
+        where = f" ({result.task})" if drawing.several_tasks and result.task else ""
+        said = f"{result.block}: {result.text}" if result.block else result.text
+        figure = numbers.figure(measured_in(result))
+        for words in wrap(f"{said}{where}: {figure or result.reason or result.verdict}", 12, room - 20):
+            elements.append(line(20, y, Span(words, 12, palette.SOFT)))
+            y += 16
+        y += 3
+    if len(unmet) > _MOST:
+        elements.append(line(20, y, Span(f"and {len(unmet) - _MOST} more", 12, palette.SOFT)))
+        y += 19
+    return elements, y
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """One entry of the legend: a line as it is drawn, and what it means."""
+
+    words: str
+    pen: Pen
+    verdict: Verdict | None = None
+    opacity: float = 1.0
+
+    @property
+    def width(self) -> float:
+        return 40 + width(self.words, 12) + _APART
+
+
+def _legend(drawing: Drawing, room: float) -> tuple[list[str], float]:
+    """Entries flowing into as many rows as they need; and the height of all."""
+    elements: list[str] = []
+    x, y = 0.0, 22.0
+    for items in (*([item] for item in _items(drawing)), _widths(drawing)):
+        if x and x + sum(item.width for item in items) - _APART > room:
+            x, y = 0.0, y + 22
+        for item in items:
+            if x and x + item.width - _APART > room:
+                x, y = 0.0, y + 22
+            elements.append(group("plot", [path(polyline((x, y), (x + 32, y)), item.pen)], opacity=item.opacity))
+            elements.append(line(x + 40, y, Span(item.words, 12, palette.SOFT)))
+            elements += sign(item.verdict, (x + 16, y)) if item.verdict else ()
+            x += item.width
+    return elements, y + 14
+
+
+def _items(drawing: Drawing) -> Iterator[_Item]:
+    for tone in palette.tones(drawing):
+        verdict = tone if tone in ("holds", "fails", "undecided", "error") else None
+        yield _Item(palette.MEANINGS[tone], Pen(stroke=palette.TONES[tone], width=2.2), verdict)
+    faint = [arrow for arrow in drawing.arrows if arrow.negligible]
+    if faint:
+        like = min(faint, key=palette.opacity)
+        pen = Pen(stroke=palette.colour(like), width=1.8, dash=(7, 5))
+        yield _Item("claimed negligible", pen, opacity=palette.opacity(like))
+
+
+def _widths(drawing: Drawing) -> list[_Item]:
+    """What the widths of arrows mean, together on a line where they fit."""
+    if not any(arrow.finding and arrow.finding.effect is not None for arrow in drawing.arrows):
+        return []
+    return [
+        _Item(f"effect ±{100 * drawing.full * share:.3g} %", Pen(stroke=palette.SOFT, width=scaled(share)))
+        for share in (0.1, 0.5, 1.0)
+    ]
+
+
+# --- the plot ---------------------------------------------------------------------------------------
+
+
+def _plot(drawing: Drawing, page: Page) -> Iterator[str]:
+    """From back to front: columns, layers, boxes, arrows, labels."""
+    area = page.area
+    for column, low, high in page.columns:
+        dashed = Pen(palette.BAND, "#cbd2d9", 1.0, (4, 4)) if column == OUTSIDE else Pen(palette.BAND)
+        yield block(Rect(low + 4, area.y, high - low - 8, area.height + 22), 10, dashed)
+        words = wrap(", ".join(column), 12, high - low - 8, bold=True)
+        name = Span(words[0] + ("…" if len(words) > 1 else ""), 12, palette.SOFT, bold=True)
+        yield line((low + high) / 2, area.bottom + 8, name, centred=True)
+    for low, high, y in layers(drawing, page):
+        several = low != high
+        yield line(area.x - _AXIS + 4, y - 7, Span("layers" if several else "layer", 11, palette.SOFT))
+        numbers = f"{low}–{high}" if several else str(low)
+        yield line(area.x - _AXIS + 4, y + 7, Span(numbers, 11, palette.SOFT, bold=True))
+    for box in drawing.boxes:
+        rect, kind = page.boxes[box.key], f"box {box.kind}{' outside' if box.outside else ''}"
+        yield group(kind, page.shapes[box.key].elements, at=(rect.x, rect.y), box=box.key)
+    for arrow in sorted(page.arrows, key=lambda a: (not a.arrow.negligible, -a.width)):
+        yield _arrow(arrow)
+    for arrow in page.arrows:
+        if arrow.label:
+            yield group("label", arrow.label.elements, at=arrow.label_at, edge=_name(arrow.arrow))
+
+
+def layers(drawing: Drawing, page: Page) -> Iterator[tuple[int, int, float]]:
+    """The lowest and the highest layer of the boxes of each row, and the middle of the row."""
+    rows: dict[int, list[Box]] = {}
+    for box in drawing.boxes:
+        if box.kind in ("group", "node"):
+            rows.setdefault(page.row[box.key], []).append(box)
+    for row in rows.values():
+        found = [node.layer for box in row for node in box.nodes]
+        yield min(found), max(found), bounds(page.boxes[box.key] for box in row).centre[1]
+
+
+# --- arrows -----------------------------------------------------------------------------------------
+
+
+def _arrow(placed: PlacedArrow) -> str:
+    arrow, colour = placed.arrow, palette.colour(placed.arrow)
+    pen = Pen(stroke=colour, width=placed.width, dash=(7, 5) if arrow.negligible else None)
+    return group(
+        f"edge {arrow.finding.verdict}" if arrow.finding else "edge",
+        [path(placed.curves, pen), path(_head(placed), Pen(fill=colour))],
+        _story(arrow),
+        palette.opacity(arrow),
+        edge=_name(arrow),
+        claims=" ".join(said.id for said in arrow.claims),
+    )
+
+
+def _name(arrow: Arrow) -> str:
+    return f"{arrow.sender} -> {arrow.receiver}"
+
+
+def _story(arrow: Arrow) -> str:
+    """What the pointer shows: the claims, what became of them, the pairs."""
+    lines = [f"{said.text}  (line {said.line})" for said in arrow.claims]
+    if arrow.finding:
+        lines += arrow.finding.reasons
+        lines += [f"{pair}: {effect}" for pair, effect in pairs(arrow.finding.members)]
+    return "\n".join(lines)
+
+
+def _head(placed: PlacedArrow) -> tuple[Curve, ...]:
+    """A triangle from the end of the line to the tip."""
+    (x, y), (ex, ey) = placed.tip, placed.curves[-1].end
+    length = max(1e-6, ((x - ex) ** 2 + (y - ey) ** 2) ** 0.5)
+    half = 3.4 + 0.75 * placed.width
+    nx, ny = (ey - y) / length * half, (x - ex) / length * half
+    bx, by = ex - (x - ex) / length, ey - (y - ey) / length
+    return polyline((x, y), (bx + nx, by + ny), (bx - nx, by - ny), (x, y))

@@ -11,25 +11,37 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Int
 from torch import Tensor
 
-from circuitdsl.circuit.nodes import EMBED, EVERYWHERE, Edge, Node, Position
+from circuitdsl.circuit.nodes import EMBED, EVERYWHERE, LOGITS, Ablation, Edge, Input, Node, Position, Site
 from circuitdsl.engine.experiment import Experiment, PatchError
 from circuitdsl.models.parts import PORTS, Port, Transformer
+from circuitdsl.models.writers import is_neuron, layer_of, neurons
 
 Names = frozenset[Position]
 #: the senders of one receiver input, in order, each with the positions at which it is patched
 Senders = tuple[tuple[Node, Names], ...]
 #: MLPs and neurons through which no change flows, in order, each with the positions at which none does
 Held = tuple[tuple[Node, Names], ...]
-#: the way of a change via MLPs: from which senders, past which MLPs
-Route = tuple[Senders, Held]
 Array = np.ndarray
 #: (layer, port): the inputs of one kind in one layer; `in` at the number of layers is the logits
 Place = tuple[int, str]
+
+
+class Route(NamedTuple):
+    """The way of a change via MLPs: from which senders, past which MLPs that it does not go through."""
+
+    senders: Senders
+    held: Held = ()
+
+    def first_stage(self, parallel: bool) -> float:
+        """The stage of its first sender."""
+        return min(sender.stage(parallel) for sender, _ in self.senders)
 
 
 @dataclass(frozen=True)
@@ -38,34 +50,36 @@ class Plan:
 
     Attributes:
         reads: patched inputs of each place: head (-1 for an MLP or the logits) -> its senders.
-        sites: knocked-out nodes of each place (`z`, `mlp` or `embed`): (head, index of its part or -1) -> positions.
-        patched_mlps: MLPs and neurons that are patched or knocked out themselves. What a change of what they read does
-            to them arrives live, or not at all: beside that it does not flow through them once more.
+        sites: knocked-out nodes with their positions, by `layer_of` them.
+        entry: the first layer in which anything changes.
+        patched_mlps: MLPs and neurons that are patched or knocked out themselves. The forward pass already carries
+            every change that they make, so that no change via MLPs goes through them a second time.
     """
 
     experiment: Experiment
     reads: Mapping[Place, Mapping[int, Senders]]
-    sites: Mapping[Place, Mapping[tuple[int, int], Names]]
+    sites: Mapping[Node, Mapping[Node, Names]]
     entry: int
     first_stage: float
     patched_mlps: Held = ()
 
     def route(self, senders: Senders, stage: float, parallel: bool) -> Route:
         """The way of some senders' change via MLPs to a receiver of a stage."""
-        first = min(sender.stage(parallel) for sender, _ in senders)
-        return senders, tuple((m, names) for m, names in self.patched_mlps if first <= m.stage(parallel) < stage)
+        first = Route(senders).first_stage(parallel)
+        held = tuple((mlp, names) for mlp, names in self.patched_mlps if first <= mlp.stage(parallel) < stage)
+        return Route(senders, held)
 
     @property
     def from_embed(self) -> bool:
         """Whether it changes what layer 0 reads, so that no layer can be entered through a few heads alone."""
-        return (-1, "embed") in self.sites
+        return EMBED in self.sites
 
     @property
     def fixed(self) -> bool:
         """Whether it puts in values that do not come from the other run, so that they differ at any position."""
         return bool(self.experiment.sites) and self.experiment.ablate != "corrupt"
 
-    def live(self, sender: Node, parallel: bool) -> bool:
+    def changes(self, sender: Node, parallel: bool) -> bool:
         """Whether a sender's own term can have changed in this experiment."""
         return sender.stage(parallel) >= self.first_stage
 
@@ -75,40 +89,41 @@ def plan(experiment: Experiment, model: Transformer) -> Plan:
 
     Sets are gone through in order: sums of terms would else be rounded otherwise from one process to the next.
     """
-    senders: dict[Place, dict[int, dict[Node, set[Position]]]] = {}
-    for edge in sorted(experiment.edges):
-        heads = senders.setdefault(_place(edge, model.n_layers), {})
-        heads.setdefault(edge.receiver.node.head, {}).setdefault(edge.sender, set()).add(edge.position)
-    sites: dict[Place, dict[tuple[int, int], set[Position]]] = {}
-    for site in sorted(experiment.sites):
-        kind = "z" if site.node.kind == "head" else site.node.kind
-        nodes_at = sites.setdefault((site.node.layer, kind), {})
-        nodes_at.setdefault((site.node.head, site.node.index), set()).add(site.position)
-    nodes = [edge.receiver.node for edge in experiment.edges] + [site.node for site in experiment.sites]
-    first = min((node.stage(model.parallel) for node in nodes), default=float("inf"))
-    entry = min((place[0] for place in (*senders, *sites)), default=model.n_layers)
-    held: dict[Node, set[Position]] = {}
-    for edge in experiment.edges:
-        if edge.receiver.node.kind == "mlp":
-            held.setdefault(edge.receiver.node, set()).add(edge.position)
-    for site in experiment.sites:
-        if site.node.kind == "mlp":
-            held.setdefault(site.node, set()).add(site.position)
-    return Plan(
-        experiment,
-        {
-            place: {head: tuple((s, frozenset(at)) for s, at in by.items()) for head, by in heads.items()}
-            for place, heads in senders.items()
-        },
-        {place: {node: frozenset(at) for node, at in nodes.items()} for place, nodes in sites.items()},
-        max(entry, 0),
-        first,
-        tuple((node, frozenset(held[node])) for node in sorted(held)),
-    )
+    reads: dict[Place, dict[int, Senders]] = {}
+    for receiver, senders in by_input(experiment.edges).items():
+        layer = model.n_layers if receiver.node == LOGITS else receiver.node.layer
+        reads.setdefault((layer, receiver.port), {})[receiver.node.head] = tuple(senders.items())
+    sites: dict[Node, dict[Node, Names]] = {}
+    for node, names in by_node(experiment.sites).items():
+        sites.setdefault(layer_of(node), {})[node] = names
+    patched = [Site(edge.receiver.node, edge.position) for edge in experiment.edges] + list(experiment.sites)
+    first = min((site.node.stage(model.parallel) for site in patched), default=float("inf"))
+    entry = min((*(layer for layer, _ in reads), *(node.layer for node in sites)), default=model.n_layers)
+    held = by_node(site for site in patched if site.node.kind == "mlp")
+    return Plan(experiment, reads, sites, max(entry, 0), first, tuple(held.items()))
 
 
-def _place(edge: Edge, n_layers: int) -> Place:
-    return (n_layers if edge.receiver.node.kind == "logits" else edge.receiver.node.layer), edge.receiver.port
+def stage_of(place: Place, model: Transformer) -> float:
+    """The stage of the receivers of a place (see `Node.stage`)."""
+    layer, port = place
+    receiver = LOGITS if layer == model.n_layers else Node("mlp" if port == "in" else "head", layer)
+    return receiver.stage(model.parallel)
+
+
+def by_input(edges: Iterable[Edge]) -> dict[Input, dict[Node, Names]]:
+    """The senders of each receiver input, in order, with the positions at which each is patched."""
+    found: dict[Input, list[Site]] = {}
+    for edge in sorted(edges):
+        found.setdefault(edge.receiver, []).append(Site(edge.sender, edge.position))
+    return {receiver: by_node(sites) for receiver, sites in found.items()}
+
+
+def by_node(sites: Iterable[Site]) -> dict[Node, Names]:
+    """The positions of each node, nodes in order."""
+    found: dict[Node, set[Position]] = {}
+    for site in sorted(sites):
+        found.setdefault(site.node, set()).add(site.position)
+    return {node: frozenset(names) for node, names in found.items()}
 
 
 # --- where positions are ----------------------------------------------------------------------------
@@ -135,29 +150,23 @@ class Where:
         index = {name: _checked(name, tensor.cpu().numpy(), n, length) for name, tensor in positions.items()}
         return cls(index, n, length, first)
 
-    def mask(self, names: Names, fixed: bool = True) -> Array:
-        """`[n, length]`: where any of these positions is; unless `fixed`, only where the two runs can differ."""
+    def mask(self, names: Names, fixed: bool = True) -> Bool[np.ndarray, "n length"]:
+        """Where any of these positions is; unless `fixed`, only where the two runs can differ."""
         if (names, fixed) not in self._masks:
-            out = np.zeros((self.n, self.length), dtype=bool)
-            for name in names:
-                if name == EVERYWHERE:
-                    out[:] = True
-                else:
-                    row, column = (self._index(name) >= 0).nonzero()
-                    out[row, self._index(name)[row, column]] = True
+            out = np.full((self.n, self.length), EVERYWHERE in names)
+            for name in names - {EVERYWHERE}:
+                if name not in self.index:
+                    known = ", ".join(map(str, self.index)) or "none"
+                    raise PatchError(f"no token indices were given for position {name} (given: {known})")
+                row, column = (self.index[name] >= 0).nonzero()
+                out[row, self.index[name][row, column]] = True
             if self.first is not None and not fixed:
                 out &= np.arange(self.length) >= self.first[:, None]
             self._masks[names, fixed] = out
         return self._masks[names, fixed]
 
-    def _index(self, name: Position) -> Array:
-        if name not in self.index:
-            known = ", ".join(str(n) for n in self.index) or "none"
-            raise PatchError(f"no token indices were given for position {name} (given: {known})")
-        return self.index[name]
-
-    def start(self, plan: Plan, n_layers: int) -> Array:
-        """`[n]`: the first position that an experiment changes in each prompt; `length` where it changes none."""
+    def start(self, plan: Plan, n_layers: int) -> Int[np.ndarray, " n"]:
+        """The first position that an experiment changes in each prompt; `length` where it changes none."""
         out = np.full(self.n, self.length)
         inner = [names for heads in plan.sites.values() for names in heads.values()]
         for (layer, _), heads in plan.reads.items():
@@ -200,8 +209,8 @@ def all_names(senders: Senders) -> Names:
     return frozenset(name for _, names in senders for name in names)
 
 
-def sent_at(where: Where, names: Names, senders: Senders, sender: Node, fixed: bool) -> Array:
-    """`[n, length]`: where a sender's term is replaced; a part's only where its whole is not."""
+def sent_at(where: Where, names: Names, senders: Senders, sender: Node, fixed: bool) -> Bool[np.ndarray, "n length"]:
+    """Where a sender's term is replaced; a part's only where its whole is not."""
     mask = where.mask(names, fixed)
     for other, places in senders if sender.is_part else ():
         if other == sender.whole:
@@ -220,20 +229,68 @@ def ship(array: Array | Sequence[int], device: torch.device) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
+class Points:
+    """Points of the residual stream.
+
+    Attributes:
+        host: `[points, 4]`: prompt (in the batch), experiment, step (from the batch's start on), and the head that
+            reads or writes there, or -1.
+        width: how many steps, up to the last, the tensor has that `flat` points into.
+    """
+
+    batch: Batch
+    host: Array
+    width: int
+
+    @cached_property
+    def prompt(self) -> Int[Tensor, " points"]:
+        """Prompts, as whole runs count them."""
+        return self.batch.ship(self.batch.rows[self.host[:, 0]])
+
+    @cached_property
+    def pos(self) -> Int[Tensor, " points"]:
+        return self.batch.ship(self.host[:, 2] + self.batch.start)
+
+    @cached_property
+    def head(self) -> Int[Tensor, " points"]:
+        return self.batch.ship(self.host[:, 3])
+
+    @cached_property
+    def flat(self) -> Int[Tensor, " points"]:
+        """Rows in a tensor `[N, E, width, ...]` with its first three axes flattened."""
+        return self.batch.ship(self.rows_of(self.width))
+
+    def rows_of(self, width: int) -> Int[np.ndarray, " points"]:
+        """What `flat` is for another width, on the host."""
+        n, e, s, _ = self.host.T
+        return (n * len(self.batch.plans) + e) * width + s - (self.batch.steps - width)
+
+    @cached_property
+    def heads(self) -> tuple[tuple[int, int, int], ...]:
+        """(head, first point, last point + 1), where the points are sorted by head."""
+        found, first = np.unique(self.host[:, 3], return_index=True)
+        return tuple(zip(found.tolist(), first.tolist(), [*first[1:].tolist(), len(self.host)], strict=True))
+
+
+@dataclass(frozen=True, eq=False)
 class Send:
-    """One sender's share of some changes: which rows of the changes it adds to, and where its term stands."""
+    """One sender's share of some changes.
+
+    Attributes:
+        changed: its term can be another in this run than in the clean one.
+        into: which rows of the changes it adds to.
+        points: where its term stands.
+    """
 
     sender: Node
-    live: bool
+    changed: bool
     into: Tensor
-    prompt: Tensor
-    pos: Tensor
-    flat: Tensor
+    points: Points
 
 
 @dataclass(frozen=True, eq=False)
 class Flow:
-    """Rows of the changes that a flow through the MLPs adds to, and the rows of that flow."""
+    """Rows of the changes that a flow via MLPs adds to, and the rows of that flow (see `via_mlps.Flows`)."""
 
     key: tuple[Route, float]
     into: Tensor
@@ -241,27 +298,15 @@ class Flow:
 
 
 @dataclass(frozen=True, eq=False)
-class Points:
-    """Points of the residual stream: their prompt, experiment and step on the host; the rest on the device."""
-
-    host: Array
-    prompt: Tensor
-    pos: Tensor
-    flat: Tensor
-
-
-@dataclass(frozen=True, eq=False)
 class Reads:
     """The patched inputs of one place, sorted by head.
 
     Attributes:
-        heads: (head, first point, last point + 1).
         change: each point's row among `n_changes` changes; inputs with the same senders share theirs.
         sends, flows: what the changes are made of.
     """
 
     points: Points
-    heads: tuple[tuple[int, int, int], ...]
     change: Tensor
     n_changes: int
     sends: tuple[Send, ...]
@@ -270,17 +315,15 @@ class Reads:
 
 @dataclass(frozen=True, eq=False)
 class Sites:
-    """Knocked-out terms of one place that become the same thing; `part` where only that part of them does."""
+    """Knocked-out terms of the same kind in one layer that become the same thing.
 
-    ablate: str
+    Attributes:
+        part: the component or neuron that is knocked out, or `None` for whole nodes.
+    """
+
+    ablate: Ablation
     part: Node | None
     points: Points
-    head: Tensor
-    nodes: tuple[tuple[int, int, int, int], ...]
-
-    def by_node(self) -> Iterable[tuple[int, int, Array]]:
-        """(head, experiment, its points)."""
-        return ((head, e, self.points.host[a:b]) for head, e, a, b in self.nodes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -322,8 +365,8 @@ class Batch:
         return 1 if layer >= self.model.n_layers - 1 else self.steps
 
     @cached_property
-    def live_nodes(self) -> frozenset[Node]:
-        """Nodes whose terms must be kept as this batch runs: senders that are read later, and what is looked at."""
+    def kept_nodes(self) -> frozenset[Node]:
+        """Nodes whose values are kept as this batch runs: senders that are read later, and what is looked at."""
         parallel = self.model.parallel
         return self.kept | frozenset(
             sender
@@ -331,137 +374,93 @@ class Batch:
             for heads in plan.reads.values()
             for senders in heads.values()
             for sender, _ in senders
-            if plan.live(sender, parallel)
+            if plan.changes(sender, parallel)
         )
 
-    def keeps(self, kind: str, layer: int) -> bool:
-        """Whether the terms of a layer's heads or MLP are read again by a later patched input."""
-        return any(n.kind == kind and n.layer == layer and not _is_neuron(n) for n in self.live_nodes)
+    def keeps(self, of: Node) -> bool:
+        """Whether the values of a layer's heads, its MLP or `embed` are read again by a later patched input."""
+        return of in self._kept_layers
+
+    @cached_property
+    def _kept_layers(self) -> frozenset[Node]:
+        return frozenset(layer_of(node) for node in self.kept_nodes if not is_neuron(node))
+
+    @cached_property
+    def _sited(self) -> list[tuple[int, Plan]]:
+        """The experiments that knock nodes out."""
+        return [(e, plan) for e, plan in enumerate(self.plans) if plan.sites]
 
     def neurons(self, layer: int) -> tuple[Node, ...]:
         """The neurons of a layer whose activations are needed: to be replaced, or read by a later patched input."""
-        out = {Node("mlp", layer, index=i) for p in self.plans for _, i in p.sites.get((layer, "mlp"), ()) if i >= 0}
-        return tuple(sorted(out | {node for node in self.live_nodes if node.layer == layer and _is_neuron(node)}))
+        replaced = (node for _, plan in self._sited for node in plan.sites.get(Node("mlp", layer), ()))
+        return neurons((*replaced, *(node for node in self.kept_nodes if node.layer == layer)))
 
-    # --- points
-
-    def points(self, host: Array, width: int) -> Points:
-        """`host` is `[points, 3]`: prompt (in the batch), experiment, step (from the batch's start on)."""
-        n, _, s = host.T
-        return Points(host, self.ship(self.rows[n]), self.ship(s + self.start), self.ship(self.flat(host, width)))
-
-    def flat(self, host: Array, width: int) -> Array:
-        """Rows in the residual stream laid out as `[N * E * width, d]`."""
-        n, e, s = host.T
-        return (n * len(self.plans) + e) * width + s - (self.steps - width)
-
-    def steps_of(self, plan: Plan, names: Names, width: int) -> tuple[Array, Array]:
-        """(prompt in the batch, step) where a plan changes any of these positions, among the last `width` steps."""
+    def changed_at(self, e: int, names: Names, width: int, head: int) -> Int[np.ndarray, "points 4"]:
+        """Where an experiment changes any of these positions, among the last `width` steps (see `Points.host`)."""
         first = self.where.length - width
-        n, t = self.where.mask(names, plan.fixed)[self.rows][:, first:].nonzero()
-        return n, t + first - self.start
+        n, t = self.where.mask(names, self.plans[e].fixed)[self.rows][:, first:].nonzero()
+        return np.stack((n, np.full(len(n), e), t + first - self.start, np.full(len(n), head)), axis=1)
 
     def reads(self, layer: int, port: str, width: int) -> Reads | None:
         """The patched inputs of a place, or `None` where there is none."""
         found = [(h, e, s) for e, plan in enumerate(self.plans) for h, s in plan.reads.get((layer, port), {}).items()]
-        table = _ReadTable(self, layer, port, width)
+        stage, parallel = stage_of((layer, port), self.model), self.model.parallel
+        n_changes = 0
+        hosts: list[Array] = []
+        changes: list[Array] = []
+        known: dict[tuple[int, Senders], Array] = {}
+        sends: dict[tuple[Node, bool], list[tuple[Array, Array]]] = {}
+        flows: dict[Route, list[tuple[Array, Array]]] = {}
         for head, e, senders in sorted(found, key=lambda item: item[:2]):
-            table.add(head, e, senders)
-        return table.done()
+            plan, everywhere = self.plans[e], all_names(senders)
+            host = self.changed_at(e, everywhere, width, head)
+            if not len(host):
+                continue
+            hosts.append(host)
+            if (e, senders) not in known:
+                rows = known[e, senders] = np.arange(n_changes, n_changes + len(host))
+                n_changes += len(host)
+                at = self.rows[host[:, 0]], host[:, 2] + self.start
+                for sender, names in senders:
+                    sent: Array | slice = slice(None)
+                    if names != everywhere or sender.is_part:
+                        sent = sent_at(self.where, names, senders, sender, plan.fixed)[at]
+                    key = sender, plan.changes(sender, parallel)
+                    sends.setdefault(key, []).append((rows[sent], host[sent]))
+                if plan.experiment.via_mlps:
+                    route = plan.route(senders, stage, parallel)
+                    flows.setdefault(route, []).append((rows, self.flow_rows[senders][at]))
+            changes.append(known[e, senders])
+        if not hosts:
+            return None
+        return Reads(
+            Points(self, np.concatenate(hosts), width),
+            self.ship(np.concatenate(changes)),
+            n_changes,
+            tuple(self._send(*key, *map(np.concatenate, zip(*parts, strict=True))) for key, parts in sends.items()),
+            tuple(
+                Flow((route, stage), *(self.ship(np.concatenate(column)) for column in zip(*parts, strict=True)))
+                for route, parts in flows.items()
+            ),
+        )
 
-    def sites(self, layer: int, kind: str, width: int) -> tuple[Sites, ...]:
-        """The knocked-out terms of a place, parts of nodes before whole ones."""
-        groups: dict[tuple[str, Node | None], list[tuple[int, int, Names]]] = {}
-        for e, plan in enumerate(self.plans):
-            for (head, index), names in plan.sites.get((layer, kind), {}).items():
-                part = None if index < 0 else Node("head" if kind == "z" else "mlp", layer, head, index)
-                groups.setdefault((plan.experiment.ablate, part), []).append((head, e, names))
+    def _send(self, sender: Node, changed: bool, into: Array, host: Array) -> Send:
+        width = self.steps if sender == EMBED else self.width(sender.layer)
+        return Send(sender, changed, self.ship(into), Points(self, host, width))
+
+    def sites(self, of: Node, width: int) -> tuple[Sites, ...]:
+        """The knocked-out nodes of a layer (see `layer_of`), parts of nodes before whole ones."""
+        groups: dict[tuple[Ablation, Node | None], list[tuple[int, int, Names]]] = {}
+        for e, plan in self._sited:
+            for node, names in plan.sites.get(of, {}).items():
+                key = plan.experiment.ablate, node if node.is_part else None
+                groups.setdefault(key, []).append((node.head, e, names))
         out = []
         for (ablate, part), items in sorted(groups.items(), key=lambda group: group[0][1] is None):
-            hosts = [_host(*self.steps_of(self.plans[e], names, width), e) for _, e, names in items]
-            ends = np.cumsum([0] + [len(h) for h in hosts])
-            nodes = tuple((item[0], item[1], int(ends[i]), int(ends[i + 1])) for i, item in enumerate(items))
-            heads = np.concatenate([np.full(b - a, head) for head, _, a, b in nodes])
-            if len(heads):
-                out.append(Sites(ablate, part, self.points(np.concatenate(hosts), width), self.ship(heads), nodes))
+            host = np.concatenate([self.changed_at(e, names, width, head) for head, e, names in items])
+            if len(host):
+                out.append(Sites(ablate, part, Points(self, host, width)))
         return tuple(out)
-
-
-def _is_neuron(node: Node) -> bool:
-    return node.kind == "mlp" and node.is_part
-
-
-def _host(n: Array, s: Array, e: int) -> Array:
-    return np.stack((n, np.full(len(n), e), s), axis=1)
-
-
-class _ReadTable:
-    """Gathers the patched inputs of one place, read by read."""
-
-    def __init__(self, batch: Batch, layer: int, port: str, width: int) -> None:
-        self.batch, self.width = batch, width
-        is_logits = layer == batch.model.n_layers
-        self.stage = (
-            float("inf") if is_logits else Node("mlp" if port == "in" else "head", layer).stage(batch.model.parallel)
-        )
-        self.size = self.n_changes = 0
-        self.hosts: list[Array] = []
-        self.changes: list[Array] = []
-        self.known: dict[tuple[int, Senders], Array] = {}
-        self.heads: list[tuple[int, int, int]] = []
-        self.sends: dict[tuple[Node, bool], list[tuple[Array, Array]]] = {}
-        self.flows: dict[Route, list[tuple[Array, Array]]] = {}
-
-    def add(self, head: int, e: int, senders: Senders) -> None:
-        """One receiver input of one experiment, with its senders."""
-        batch = self.batch
-        n, s = batch.steps_of(batch.plans[e], all_names(senders), self.width)
-        if not len(n):
-            return
-        start = self.heads.pop()[1] if self.heads and self.heads[-1][0] == head else self.size
-        self.size += len(n)
-        self.heads.append((head, start, self.size))
-        self.hosts.append(_host(n, s, e))
-        if (e, senders) not in self.known:
-            self.known[e, senders] = np.arange(self.n_changes, self.n_changes + len(n))
-            self.n_changes += len(n)
-            self._change(self.known[e, senders], self.hosts[-1], e, senders)
-        self.changes.append(self.known[e, senders])
-
-    def _change(self, rows: Array, host: Array, e: int, senders: Senders) -> None:
-        """Note what the changes at some points are made of."""
-        batch, everywhere = self.batch, all_names(senders)
-        prompt, pos = batch.rows[host[:, 0]], host[:, 2] + batch.start
-        for sender, names in senders:
-            key = sender, batch.plans[e].live(sender, batch.model.parallel)
-            everywhere_sent = names == everywhere and not sender.is_part
-            sent = sent_at(batch.where, names, senders, sender, batch.plans[e].fixed)
-            keep = slice(None) if everywhere_sent else sent[prompt, pos]
-            self.sends.setdefault(key, []).append((rows[keep], host[keep]))
-        if batch.plans[e].experiment.via_mlps:
-            route = batch.plans[e].route(senders, self.stage, batch.model.parallel)
-            self.flows.setdefault(route, []).append((rows, batch.flow_rows[senders][prompt, pos]))
-
-    def done(self) -> Reads | None:
-        if not self.size:
-            return None
-        batch = self.batch
-        sends = tuple(self._send(*key, parts) for key, parts in self.sends.items())
-        flows = tuple(
-            Flow((route, self.stage), *(batch.ship(np.concatenate(column)) for column in zip(*parts, strict=True)))
-            for route, parts in self.flows.items()
-        )
-        points = batch.points(np.concatenate(self.hosts), self.width)
-        change = batch.ship(np.concatenate(self.changes))
-        return Reads(points, tuple(self.heads), change, self.n_changes, sends, flows)
-
-    def _send(self, sender: Node, live: bool, parts: list[tuple[Array, Array]]) -> Send:
-        batch = self.batch
-        into, host = (np.concatenate(column) for column in zip(*parts, strict=True))
-        width = batch.steps if sender == EMBED else batch.width(sender.layer)
-        n, _, s = host.T
-        flat = batch.ship(batch.flat(host, width) if live else np.empty(0))
-        return Send(sender, live, batch.ship(into), batch.ship(batch.rows[n]), batch.ship(s + batch.start), flat)
 
 
 # --- entering a layer through a few of its heads ----------------------------------------------------
@@ -472,19 +471,20 @@ class Jobs:
     """Heads of the entry layer that are recomputed, one job for each head of each experiment, sorted by head.
 
     Attributes:
-        head, experiment: of each job.
-        job: points at which a job's `z` changes, as (job, prompt, step), sorted by job.
-        heads: (head, first of those points, last + 1).
-        points: the same points; `rows` are theirs among the touched ones.
+        head: of each job.
+        number: the job of a head of an experiment, or -1: `[heads, experiments]`.
+        points: where a job's `z` changes, sorted by job; `job` are the same as (job, prompt, step).
     """
 
     head: Tensor
-    experiment: Tensor
-    number: Mapping[tuple[int, int], int]
+    number: Array
     job: tuple[Tensor, Tensor, Tensor]
-    heads: tuple[tuple[int, int, int], ...]
     points: Points
-    of_point: Tensor
+
+    def numbers(self, points: Points) -> Int[Tensor, " points"]:
+        """The jobs of the heads at some points."""
+        _, e, _, head = points.host.T
+        return points.batch.ship(self.number[head, e])
 
 
 @dataclass(frozen=True, eq=False)
@@ -493,102 +493,67 @@ class Entry:
 
     Attributes:
         touched: every point at which the layer's output changes.
-        jobs: the heads behind that, and the rows of `touched` that each of their points adds to.
+        jobs: the heads behind that; `job_rows` are the rows of `touched` that their points add to.
         through_mlp: rows of `touched` at which the MLP is recomputed.
+        read_rows: rows of `through_mlp` at which the MLP's own input is patched.
     """
 
     touched: Points
     jobs: Jobs | None
     job_rows: Tensor
     through_mlp: Tensor
-    n_through_mlp: int
     read_rows: Tensor
 
 
-def seen_from(keys: Array, window: int | None) -> Array:
-    """`[n, length]`: the queries that see any of some keys or values, which go back `window` tokens at most."""
-    count = keys.cumsum(axis=1)
-    if window is not None and window < keys.shape[1]:
-        count[:, window:] -= count[:, :-window].copy()
+def seen_from(keys: Bool[np.ndarray, "*n length"], window: int | None) -> Bool[np.ndarray, "*n length"]:
+    """The queries that see any of some keys or values, which go back `window` tokens at most."""
+    count = keys.cumsum(axis=-1)
+    if window is not None and window < keys.shape[-1]:
+        count[..., window:] -= count[..., :-window].copy()
     return count > 0
 
 
 def entry_jobs(batch: Batch, layer: int, reads: Mapping[Port, Reads | None], sites: Iterable[Sites]) -> Jobs | None:
     """The heads that a batch enters through; `reads` have all steps, `sites` the layer's width."""
-    n_rows, steps, width = len(batch.rows), batch.steps, batch.width(layer)
-    masks: dict[tuple[int, int], Array] = {}
-
-    def mask(head: int, e: int) -> Array:
-        return masks.setdefault((head, e), np.zeros((n_rows, steps), dtype=bool))
-
+    steps, width = batch.steps, batch.width(layer)
+    changed = np.zeros((batch.model.n_heads, len(batch.plans), len(batch.rows), steps), dtype=bool)
     for port in PORTS:
-        table = reads.get(port)
-        for head, a, b in table.heads if table else ():
-            n, e, s = table.points.host[a:b].T  # type: ignore[union-attr]
-            for one in np.unique(e):
-                read = np.zeros((n_rows, steps), dtype=bool)
-                read[n[e == one], s[e == one]] = True
-                seen = mask(head, int(one))
-                seen |= read if port == "q" else seen_from(read, batch.model.blocks[layer].attn.window)
+        if table := reads.get(port):
+            n, e, s, head = table.points.host.T
+            read = np.zeros_like(changed)
+            read[head, e, n, s] = True
+            changed |= read if port == "q" else seen_from(read, batch.model.blocks[layer].attn.window)
     for site in sites:
-        for head, e, part in site.by_node():
-            mask(head, e)[part[:, 0], part[:, 2]] = True
-    if not masks:
+        n, e, s, head = site.points.host.T
+        changed[head, e, n, s] = True
+    heads, experiments = np.nonzero(changed.any(axis=(2, 3)))
+    if not len(heads):
         return None
-    keys = sorted(masks)
-    every = np.stack([masks[key] for key in keys])[:, :, steps - width :]
-    j, n, s = every.nonzero()
-    experiments = np.array([e for _, e in keys])
-    counts = every.sum(axis=(1, 2))
-    ends = np.concatenate(([0], counts.cumsum()))
-    heads_of = [head for head, _ in keys]
-    slices = [
-        (head, int(ends[heads_of.index(head)]), int(ends[len(heads_of) - heads_of[::-1].index(head)]))
-        for head in dict.fromkeys(heads_of)
-    ]
-    points = batch.points(np.stack((n, experiments[j], s + steps - width), axis=1), width)
-    return Jobs(
-        head=batch.ship(heads_of),
-        experiment=batch.ship(experiments),
-        number={(head, int(e)): i for i, (head, e) in enumerate(keys)},
-        job=(batch.ship(j), batch.ship(n), batch.ship(s)),
-        heads=tuple(slices),
-        points=points,
-        of_point=batch.ship(np.array(heads_of)[j]),
-    )
+    number = np.full(changed.shape[:2], -1)
+    number[heads, experiments] = np.arange(len(heads))
+    every = changed[heads, experiments]
+    j, n, s = every[:, :, steps - width :].nonzero()
+    host = np.stack((n, experiments[j], s + steps - width, heads[j]), axis=1)
+    return Jobs(batch.ship(heads), number, (batch.ship(j), batch.ship(n), batch.ship(s)), Points(batch, host, width))
 
 
 def entry(batch: Batch, layer: int, jobs: Jobs | None, mlp_reads: Reads | None, mlp_sites: Iterable[Sites]) -> Entry:
     """The points that an entry layer touches, and which of them pass through its MLP."""
     width = batch.width(layer)
-    size = len(batch.rows) * len(batch.plans) * width
-    by_heads, by_reads, by_sites = (np.zeros(size, dtype=bool) for _ in range(3))
-    if jobs:
-        by_heads[batch.flat(jobs.points.host, width)] = True
-    if mlp_reads:
-        by_reads[batch.flat(mlp_reads.points.host, width)] = True
-    for site in mlp_sites:
-        by_sites[batch.flat(site.points.host, width)] = True
-    touched = by_heads | by_reads | by_sites
-    through = by_reads if batch.model.parallel else by_heads | by_reads
-    flat = touched.nonzero()[0]
-    row = np.full(size, -1)
-    row[flat] = np.arange(len(flat))
+
+    def rows_of(changed: Jobs | Reads | Sites | None) -> Array:
+        return np.empty(0, int) if changed is None else changed.points.rows_of(width)
+
+    job_rows, read_rows = rows_of(jobs), rows_of(mlp_reads)
+    through = np.unique(read_rows if batch.model.parallel else np.concatenate((job_rows, read_rows)))
+    flat = np.unique(np.concatenate((job_rows, read_rows, *map(rows_of, mlp_sites))))
     n, rest = np.divmod(flat, len(batch.plans) * width)
     e, s = np.divmod(rest, width)
-    at_mlp = row[through.nonzero()[0]]
-    place = np.full(max(len(flat), 1), -1)
-    place[at_mlp] = np.arange(len(at_mlp))
-
-    def rows_of(points: Points | None) -> Array:
-        return np.empty(0) if points is None else row[batch.flat(points.host, width)]
-
-    read_rows = rows_of(mlp_reads.points if mlp_reads else None)
+    host = np.stack((n, e, s + batch.steps - width, np.full(len(n), -1)), axis=1)
     return Entry(
-        touched=batch.points(np.stack((n, e, s + batch.steps - width), axis=1), width),
+        touched=Points(batch, host, width),
         jobs=jobs,
-        job_rows=batch.ship(rows_of(jobs.points if jobs else None)),
-        through_mlp=batch.ship(at_mlp),
-        n_through_mlp=len(at_mlp),
-        read_rows=batch.ship(place[read_rows.astype(int)] if len(read_rows) else read_rows),
+        job_rows=batch.ship(np.searchsorted(flat, job_rows)),
+        through_mlp=batch.ship(np.searchsorted(flat, through)),
+        read_rows=batch.ship(np.searchsorted(through, read_rows)),
     )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import TypedDict, Unpack
 
 import numpy as np
 import torch
@@ -12,78 +13,83 @@ from torch import Tensor
 
 from circuitdsl.engine.batch_index import Array, Batch, Plan, Where, plan, ship
 from circuitdsl.engine.count import Tally
-from circuitdsl.engine.experiment import Experiment, PatchError, Positions, check
-from circuitdsl.engine.forward import Live
+from circuitdsl.engine.experiment import Experiment, Positions, check
+from circuitdsl.engine.forward import PatchedRun
 from circuitdsl.engine.memory import batch_rows, out_of_memory, ran_out
 from circuitdsl.engine.runs import Runs, first_difference
 from circuitdsl.engine.via_mlps import flows
 
+#: called with (runs done, runs in all), one run being an experiment on a prompt
 Progress = Callable[[int, int], None]
 
 
-def sweep(
+class Limits(TypedDict, total=False):
+    """How much is computed at once.
+
+    Attributes:
+        max_rows: residual-stream vectors (runs × positions) computed at once; by default what fits.
+            Halved and retried when memory runs out.
+        max_memory: bytes for caches and batches together, of which a batch takes its share; by default by what is free.
+        tally: counts the work done.
+    """
+
+    max_rows: int | None
+    max_memory: int | None
+    tally: Tally | None
+
+
+def in_batches(
     runs: Runs,
     experiments: Sequence[Experiment],
     positions: Positions,
     unpatched: Callable[[Runs], Float[Tensor, "n ..."]],
-    patched: Callable[[Live], Float[Tensor, "N E ..."]],
-    *,
-    max_rows: int | None,
-    max_memory: int | None,
+    patched: Callable[[PatchedRun], Float[Tensor, "N E ..."]],
     progress: Progress | None = None,
-    tally: Tally | None = None,
+    **limits: Unpack[Limits],
 ) -> Float[Tensor, "experiments n ..."]:
     """Something measured on every patched run, each distinct experiment once, in batches that fit.
 
     Args:
         unpatched: the measurement on the clean prompts, which holds wherever an experiment changes no position.
         patched: the measurement on one batch.
-        positions, max_rows, max_memory, progress, tally: as for `recompute.effects`.
+        positions: as for `path_patching.effects`.
+
+    Raises:
+        PatchError: an experiment that the model or the prompts cannot hold.
+        OutOfMemory: there is not enough for one experiment on one prompt.
     """
-    model, tally = runs.model, tally if tally is not None else Tally()
+    model, tally = runs.model, limits.get("tally") or Tally()
     where = Where.of(positions, runs.n, runs.length, first_difference(runs.clean_tokens, runs.corrupt_tokens))
-    rows = max_rows or batch_rows(model, runs.length, max_memory)
+    rows = limits.get("max_rows") or batch_rows(model, runs.length, limits.get("max_memory"))
     distinct = list(dict.fromkeys(experiments))
     for experiment in distinct:
         check(model, experiment)
-    if runs.means is None and any(e.ablate == "mean" and e.sites for e in distinct):
-        raise PatchError("mean ablation needs the means: Runs.with_means(mean_terms(...), stratum)")
     tally.experiments += len(distinct)
-    done = _Done(progress, len(distinct) * runs.n)
-    out: list[Tensor | None] = [None] * len(distinct)
+    done, total = 0, len(distinct) * runs.n
+
+    def count(more: int) -> None:
+        nonlocal done
+        done += more
+        if progress:
+            progress(done, total)
+
+    found: dict[Experiment, Tensor] = {}
     for direction in ("noise", "denoise"):
-        places = [i for i, experiment in enumerate(distinct) if experiment.direction == direction]
-        if not places:
+        together = [experiment for experiment in distinct if experiment.direction == direction]
+        if not together:
             continue
         base = runs if direction == "noise" else runs.swapped()
-        plans = [plan(distinct[i], model) for i in places]
+        plans = [plan(experiment, model) for experiment in together]
         flow = flows(model, base, plans, where, rows, tally)
         values = unpatched(base)
         values = values.expand(len(plans), *values.shape).clone()
         for members, prompts, start in entries(plans, where, model.n_layers):
             batch = Batch(tuple(plans[i] for i in members), prompts, start, where, model, flow.rows)
             target = ship(members, model.device)
-            _run_split(Live(base, batch, flow, tally), target, patched, rows, values, done)
-        for i, one in zip(places, values, strict=True):
-            out[i] = one
-    done.add(done.total - done.count)  # prompts in which an experiment changes no position
-    index = {experiment: i for i, experiment in enumerate(distinct)}
-    found = [one for one in out if one is not None]
-    return torch.stack([found[index[experiment]] for experiment in experiments]) if found else torch.empty(0)
-
-
-@dataclass
-class _Done:
-    """Counts finished runs for `progress`."""
-
-    progress: Progress | None
-    total: int
-    count: int = 0
-
-    def add(self, runs: int) -> None:
-        self.count += runs
-        if self.progress:
-            self.progress(self.count, self.total)
+            _run_split(PatchedRun(base, batch, flow, tally), target, patched, rows, values, count)
+        found |= zip(together, values, strict=True)
+    count(total - done)  # prompts in which an experiment changes no position
+    return torch.stack([found[experiment] for experiment in experiments]) if found else torch.empty(0)
 
 
 def entries(plans: list[Plan], where: Where, n_layers: int) -> Iterator[tuple[list[int], Array, int]]:
@@ -102,35 +108,35 @@ def entries(plans: list[Plan], where: Where, n_layers: int) -> Iterator[tuple[li
 
 
 def _run_split(
-    live: Live,
+    run: PatchedRun,
     target: Tensor,
-    patched: Callable[[Live], Tensor],
+    patched: Callable[[PatchedRun], Tensor],
     max_rows: int,
     out: Tensor,
-    done: _Done,
+    count: Callable[[int], None],
 ) -> None:
-    """Run a batch in chunks that fit, first split by experiments, then by prompts."""
-    batch = live.batch
+    """Run a batch in chunks that fit, first split by experiments, then by prompts; in halves where memory runs out."""
+    batch = run.batch
     experiments = max(1, max_rows // (len(batch.rows) * batch.steps))
     prompts = len(batch.rows) if experiments > 1 else max(1, max_rows // batch.steps)
     for e in range(0, len(batch.plans), experiments):
         for n in range(0, len(batch.rows), prompts):
             part = replace(batch, plans=batch.plans[e : e + experiments], rows=batch.rows[n : n + prompts])
-            places = target[e : e + experiments]
-            values = _tried(live, part, patched)
+            places, size = target[e : e + experiments], len(part.plans) * len(part.rows)
+            values = _tried(run, part, patched)
             if values is None:
-                half = max(1, len(part.plans) * len(part.rows) * part.steps // 2)
-                _run_split(replace(live, batch=part), places, patched, half, out, done)
+                half = max(1, size * part.steps // 2)
+                _run_split(replace(run, batch=part), places, patched, half, out, count)
             else:
                 out[places[:, None], part.prompts[None, :]] = values.transpose(0, 1)
-                done.add(len(part.plans) * len(part.rows))
+                count(size)
 
 
-def _tried(live: Live, part: Batch, patched: Callable[[Live], Tensor]) -> Tensor | None:
+def _tried(run: PatchedRun, part: Batch, patched: Callable[[PatchedRun], Tensor]) -> Tensor | None:
     """The measurement on a part of a batch, or `None` where memory ran out and the part can be halved."""
-    live.tally.batches += 1
+    run.tally.batches += 1
     try:
-        return patched(Live(live.runs, part, live.flow, live.tally))
+        return patched(PatchedRun(run.runs, part, run.flow, run.tally))
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise

@@ -1,4 +1,4 @@
-"""Runs in which everything outside a circuit is ablated, in one live pass each.
+"""Runs in which everything outside a circuit is ablated, in one forward pass each.
 
 The complement of a circuit is nearly the whole model: every node at most positions, or tens of thousands of edges. It
 is never listed here. Of nodes, whatever is not kept is overwritten. Of edges, an input reads what stands in for *all*
@@ -12,25 +12,26 @@ pass, however many edges are patched.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from typing import Unpack
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from circuitdsl.circuit.nodes import LOGITS, Input, Node, Position
-from circuitdsl.engine.batch_index import Array, Names, Where, ship
+from circuitdsl.circuit.nodes import EMBED, LOGITS, Input, Node
+from circuitdsl.engine.batch_index import Array, Names, Where, by_input, by_node, ship
+from circuitdsl.engine.batches import Limits
 from circuitdsl.engine.count import Tally
-from circuitdsl.engine.experiment import Experiment, PatchError, Positions, Readout, check, check_node
+from circuitdsl.engine.experiment import Experiment, Positions, Readout, check, check_node
 from circuitdsl.engine.memory import all_terms, batch_rows, in_halves
-from circuitdsl.engine.neurons import component, neuron_term
-from circuitdsl.engine.runs import Runs, Terms, read
-from circuitdsl.engine.via_mlps import term
+from circuitdsl.engine.runs import Runs, read
 from circuitdsl.measurements.requests import Subgraph
 from circuitdsl.models.parts import PORTS, Port, Transformer, attend
+from circuitdsl.models.writers import Written, in_whole, layer_of, term
 
 
 @torch.inference_mode()
@@ -40,20 +41,13 @@ def subgraph_effects(
     subgraphs: Sequence[Subgraph],
     positions: Positions,
     readout: Readout,
-    *,
-    max_rows: int | None = None,
-    max_memory: int | None = None,
-    tally: Tally | None = None,
+    **limits: Unpack[Limits],
 ) -> Float[Tensor, "subgraphs n width"]:
     """What the readout gives on the runs of subgraphs of the model on the clean prompts.
 
     Args:
         subgraphs: may repeat; each distinct one is run once.
         positions: token indices of every position that they name, except `*`.
-        max_rows: residual-stream vectors computed at once; by default what fits (see `memory.batch_rows`). Halved and
-            retried when memory runs out.
-        max_memory: bytes that this may take beside the model; by default what `memory` finds right.
-        tally: counts the work done.
 
     Returns:
         Float32, on the model's device.
@@ -62,78 +56,44 @@ def subgraph_effects(
         PatchError: a node, edge or position that the model or the prompts do not have.
         OutOfMemory: there is not enough for one run.
     """
-    tally = tally if tally is not None else Tally()
-    readout = readout.on(model.device)
-    where = Where.of(positions, runs.n, runs.length)
+    readout, where = readout.on(model.device), Where.of(positions, runs.n, runs.length)
     distinct = list(dict.fromkeys(subgraphs))
-    _check(model, runs, distinct)
+    for one in distinct:
+        for site in one.sites:
+            check_node(model, site.node)
+        check(model, Experiment(edges=one.edges))
     found: dict[Subgraph, Tensor] = {}
     for kind in dict.fromkeys(one.kind for one in distinct):
         group = [one for one in distinct if one.kind == kind]
-        found |= zip(group, _group(runs, where, group, readout, max_rows, max_memory, tally), strict=True)
-    tally.experiments += len(distinct)
+        found |= zip(group, _group(runs, where, group, readout, **limits), strict=True)
     return torch.stack([found[one] for one in subgraphs])
 
 
 def _group(
-    runs: Runs,
-    where: Where,
-    group: Sequence[Subgraph],
-    readout: Readout,
-    max_rows: int | None,
-    max_memory: int | None,
-    tally: Tally,
+    runs: Runs, where: Where, group: Sequence[Subgraph], readout: Readout, **limits: Unpack[Limits]
 ) -> Float[Tensor, "subgraphs n width"]:
     """Subgraphs of one kind, as many runs at once as fit."""
-    model, kept = runs.model, [_Kept.of(one) for one in group]
+    model, tally = runs.model, limits.get("tally") or Tally()
+    nodes, senders = [by_node(one.sites) for one in group], [by_input(one.edges) for one in group]
     values = torch.empty(len(group) * runs.n, readout.width, device=model.device)
 
     def work(start: int, end: int) -> None:
         graph, prompt = np.divmod(np.arange(start, end), runs.n)
-        values[start:end] = _pass(_Batch(model, runs, where, group[0], kept, graph, prompt), readout)
+        values[start:end] = _pass(_Batch(model, runs, where, group[0], nodes, senders, graph, prompt), readout)
         tally.batches += 1
         tally.block_positions += (end - start) * ((model.n_layers - 1) * runs.length + 1)
 
     held = all_terms(model) if group[0].keep == "edges" else 0
-    at_once = max(1, (max_rows or batch_rows(model, runs.length, max_memory, held)) // runs.length)
+    rows = limits.get("max_rows") or batch_rows(model, runs.length, limits.get("max_memory"), held)
+    at_once = max(1, rows // runs.length)
     for start in range(0, len(values), at_once):
         end = min(start + at_once, len(values))
         in_halves(work, start, end, lambda i: f"running a circuit alone on one prompt of {runs.length} tokens")
+    tally.experiments += len(group)
     return values.view(len(group), runs.n, -1)
 
 
-def _check(model: Transformer, runs: Runs, subgraphs: Sequence[Subgraph]) -> None:
-    for one in subgraphs:
-        for site in one.sites:
-            check_node(model, site.node)
-        check(model, Experiment(edges=one.edges))
-        if one.ablate == "mean" and (runs.means is None or runs.stratum is None):
-            raise PatchError("mean ablation needs the means: Runs.with_means(mean_terms(...), stratum)")
-
-
 # --- what is kept -----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class _Kept:
-    """The kept nodes of a subgraph with their positions, and the kept senders of each receiver input with theirs."""
-
-    nodes: Mapping[Node, Names]
-    senders: Mapping[Input, Mapping[Node, Names]]
-
-    @classmethod
-    def of(cls, subgraph: Subgraph) -> _Kept:
-        nodes: dict[Node, set[Position]] = {}
-        for site in sorted(subgraph.sites):
-            nodes.setdefault(site.node, set()).add(site.position)
-        senders: dict[Input, dict[Node, set[Position]]] = {}
-        for edge in sorted(subgraph.edges):
-            senders.setdefault(edge.receiver, {}).setdefault(edge.sender, set()).add(edge.position)
-        return cls(_frozen(nodes), {receiver: _frozen(by) for receiver, by in senders.items()})
-
-
-def _frozen(places: Mapping[Node, set[Position]]) -> dict[Node, Names]:
-    return {node: frozenset(at) for node, at in places.items()}
 
 
 @dataclass(eq=False)
@@ -142,23 +102,23 @@ class _Batch:
 
     Attributes:
         kind: one of the subgraphs, which are all of a kind.
-        kept: what each of them keeps.
+        nodes, senders: of each, the nodes that it keeps with their positions, and the senders that it keeps of each
+            receiver input with theirs; or those that it ablates, where it is inverted.
         graph, prompts: of each run, on the host, `[B]`.
-        change: the other term minus the one now written, `[B, T, _]`, by kind of node and layer; a head's as its `z`.
+        change: the values `[B, T, ...]` that stand in, minus those now written; of neurons `[B, W]`.
         others: the residual stream as an input reads it into which every edge is patched, `[B, T, d]`.
-        neurons: of those that the subgraphs name, the activation that stands in less the one now, `[B, T]`.
     """
 
     model: Transformer
     runs: Runs
     where: Where
     kind: Subgraph
-    kept: Sequence[_Kept]
+    nodes: Sequence[Mapping[Node, Names]]
+    senders: Sequence[Mapping[Input, Mapping[Node, Names]]]
     graph: Array
     prompts: Array
-    change: dict[tuple[str, int], Tensor] = field(default_factory=dict)
+    change: Written = field(default_factory=lambda: Written({}))
     others: Tensor | None = None
-    neurons: dict[Node, Tensor] = field(default_factory=dict)
     _rows: dict[int, Tensor] = field(default_factory=dict)
     _masks: dict[tuple[Names, int], Tensor] = field(default_factory=dict)
 
@@ -185,78 +145,52 @@ class _Batch:
             self._masks[at, number] = ship(where, self.model.device)
         return self._masks[at, number]
 
-    def other(self, kind: str, layer: int) -> Float[Tensor, "B T *rest"]:
-        """The terms of a layer that stand in for what is not kept (`head`, `mlp` or `embed`)."""
-        return self._other(lambda t: t.embed if kind == "embed" else t.z[layer] if kind == "head" else t.mlp[layer])
+    def written(self, of: Node, now: Float[Tensor, "B W *rest"]) -> Tensor:
+        """What stands in the place of the values that `embed` or a layer's heads or MLP write at the last positions.
 
-    def _other(self, read: Callable[[Terms], Tensor]) -> Tensor:
-        terms, rows = self.runs.corrupt, self.prompt
-        if self.kind.ablate == "mean":
-            assert self.runs.means is not None and self.runs.stratum is not None
-            terms, rows = self.runs.means, self.runs.stratum[rows]
-        found = read(terms)[rows]
-        return torch.zeros_like(found) if self.kind.ablate == "zero" else found
-
-    def written(self, kind: str, layer: int, now: Float[Tensor, "B W *rest"]) -> Tensor:
-        """Take note of what `embed` or a layer's heads or MLP write at the last `W` positions; what then stands there.
-
-        Nodes that are not kept are overwritten; of edges, it is noted what a patched input would read instead.
+        Nodes that are not kept are overwritten. Of edges, it is noted what a patched input would read instead.
         """
-        stays = kind != "head" and not self.kind.mlps
-        other = now if stays else self.other(kind, layer)[:, -now.shape[1] :]
+        stays = of.kind != "head" and not self.kind.mlps
+        other = now if stays else self._other(of, now.shape[1])
         if self.whole:
-            return now if stays else self._overwritten(kind, layer, now, other)
+            return now if stays else self._overwritten(of, now, other)
         if not stays:
-            self.change[kind, layer] = other - now
-        if not self.kind.inverted:
-            self._beside(kind, layer, other)
+            self.change.kept[of] = other - now
+        if not self.kind.inverted:  # only the last positions of the stream of those that stand in are read any more
+            term = self.model.blocks[of.layer].attn.write(other) if of.kind == "head" else other
+            self.others = term if self.others is None else self.others[:, -term.shape[1] :] + term
         return now
 
+    def _other(self, of: Node, width: int) -> Float[Tensor, "B W *rest"]:
+        """The values that stand in for what is not kept, at the last positions."""
+        return self.runs.substitute(self.kind.ablate, of, self.prompt)[:, -width:]
+
     def _overwritten(
-        self, kind: str, layer: int, now: Float[Tensor, "B W *rest"], other: Float[Tensor, "B W *rest"]
+        self, of: Node, now: Float[Tensor, "B W *rest"], other: Float[Tensor, "B W *rest"]
     ) -> Float[Tensor, "B W *rest"]:
-        """What stands in for the terms that are not kept, and those that are."""
+        """The values that stand in for those that are not kept, and those that are."""
         now, other = (other.clone(), now.clone()) if self.kind.inverted else (now, other)
-        for number, kept in enumerate(self.kept):
-            here = sorted(node for node in kept.nodes if (node.kind, node.layer) == (kind, layer))
+        sign = 1 if self.kind.inverted else -1
+        for number, nodes in enumerate(self.nodes):
+            here = [node for node in nodes if layer_of(node) == of]
             for node in sorted(here, key=lambda node: not node.is_part):  # a whole node overrides its parts
                 if len(rows := self.rows(number)):
-                    keep = self.mask(kept.nodes[node], number)[:, -now.shape[1] :, None]
-                    place = (rows, slice(None), node.head) if kind == "head" else (rows,)
-                    own = self._kept(node, rows, now[place], other[place])
+                    keep = self.mask(nodes[node], number)[:, -now.shape[1] :, None]
+                    place = (rows, slice(None), node.head) if of.kind == "head" else (rows,)
+                    own = now[place]
+                    if node.is_part:  # the other value with the node's part of this one in it
+                        change = own - other[place] if of.kind == "head" else sign * self.change.value(node)[rows]
+                        own = other[place] + in_whole(self.model, node, change)
                     other[place] = torch.where(keep, own, other[place])
         return other
-
-    def _kept(
-        self, node: Node, rows: Int[Tensor, " rows"], now: Float[Tensor, "rows W _"], other: Float[Tensor, "rows W _"]
-    ) -> Float[Tensor, "rows W _"]:
-        """What stands in for a term of which a node is kept: the term itself, or the other with its part in it."""
-        if not node.is_part:
-            return now
-        if node.kind == "head":
-            return other + component(self.model, node, now - other)
-        sign = 1 if self.kind.inverted else -1
-        return other + sign * neuron_term(self.model, node, self.neurons[node][rows])
-
-    def _beside(self, kind: str, layer: int, other: Float[Tensor, "B W *rest"]) -> None:
-        """Add terms to the stream of those that stand in; only its last positions are read any more."""
-        term = self.model.blocks[layer].attn.write(other) if kind == "head" else other
-        self.others = term if self.others is None else self.others[:, -term.shape[1] :] + term
 
     def mlp(self, layer: int, x: Float[Tensor, "B W d"]) -> Float[Tensor, "B W d"]:
         """The term of an MLP that reads `x`; takes note of its neurons."""
         watched = [node for node in self.runs.clean.neurons if self.kind.mlps and node.layer == layer]
-        term, activations = self.model.blocks[layer].mlp.written(x, [node.index for node in watched])
+        out, activations = self.model.blocks[layer].mlp.written(x, [node.index for node in watched])
         for node, now in zip(watched, activations, strict=True):
-            self.neurons[node] = self._other(lambda terms: terms.neuron(node))[:, -now.shape[1] :] - now  # noqa: B023
-        return term
-
-    def change_of(self, sender: Node, rows: Int[Tensor, " rows"]) -> Float[Tensor, "rows W d"]:
-        """What a sender's term would change in some runs."""
-        if sender in self.neurons:
-            return neuron_term(self.model, sender, self.neurons[sender][rows])
-        change = self.change[sender.kind, sender.layer][rows]
-        return term(self.model, sender, change[:, :, sender.head] if sender.kind == "head" else change)
+            self.change.kept[node] = self._other(node, now.shape[1])[..., 0] - now
+        return out
 
     def patched(self, resid: Float[Tensor, "B W d"]) -> Float[Tensor, "B W d"]:
         """An input into which every edge is patched, or none where the edges to patch are listed."""
@@ -265,17 +199,26 @@ class _Batch:
     def spared(self, receiver: Input, patched: Tensor) -> Iterator[tuple[Tensor, Float[Tensor, "rows W d"]]]:
         """(runs, their input with the listed edges put right), for the subgraphs that list an edge into a receiver."""
         width, sign = patched.shape[1], 1 if self.kind.inverted else -1
-        for number, kept in enumerate(self.kept):
-            senders = kept.senders.get(receiver, {})
+        for number, inputs in enumerate(self.senders):
+            senders = inputs.get(receiver, {})
             if senders and len(rows := self.rows(number)):
                 out = patched[rows]
                 for sender, at in senders.items():
-                    if (sender.kind, sender.layer) in self.change:  # edges of other senders are never patched
+                    if sender in self.change:  # edges of other senders are never patched
                         mask = sign * self.mask(at, number)[:, -width:, None]
                         if sender.is_part and sender.whole in senders:
                             mask = mask * ~self.mask(senders[sender.whole], number)[:, -width:, None]
-                        out += self.change_of(sender, rows)[:, -width:] * mask
+                        out += term(self.model, sender, self.change.value(sender)[rows, -width:]) * mask
                 yield rows, out
+
+    def read_by(self, node: Node, resid: Float[Tensor, "B W d"]) -> Float[Tensor, "B W d"]:
+        """What an MLP or the logits read."""
+        if self.whole:
+            return resid
+        inputs = self.patched(resid).clone()
+        for rows, own in self.spared(Input(node, "in"), inputs):
+            inputs[rows] = own
+        return inputs
 
 
 # --- the pass ---------------------------------------------------------------------------------------
@@ -286,25 +229,21 @@ def _pass(batch: _Batch, readout: Readout) -> Float[Tensor, "B width"]:
     model, length = batch.model, batch.runs.length
     resid = batch.runs.clean.embed[batch.prompt]
     if not batch.whole:
-        batch.written("embed", -1, resid)
+        batch.written(EMBED, resid)
     for layer, block in enumerate(model.blocks):
         width = 1 if layer == model.n_layers - 1 else length
         before = batch.others
         gathered = _heads(batch, layer, resid, width)
         resid = resid[:, length - width :]
-        mid = resid + block.attn.written(gathered, partial(batch.written, "head", layer))[1]
+        mid = resid + block.attn.written(gathered, partial(batch.written, Node("head", layer)))[1]
         after = batch.others
         if model.parallel:  # the MLP reads what the heads of its layer read
             batch.others = before
-        mlp = batch.mlp(layer, _mlp_input(batch, layer, resid if model.parallel else mid))
+        node, source = Node("mlp", layer), resid if model.parallel else mid
+        out = batch.mlp(layer, block.mlp_norm(batch.read_by(node, source) if batch.kind.mlps else source))
         batch.others = after
-        resid = mid + batch.written("mlp", layer, mlp)
-    end = resid
-    if not batch.whole:
-        end = batch.patched(resid).clone()
-        for rows, own in batch.spared(Input(LOGITS, "in"), end):
-            end[rows] = own
-    return read(model, end, batch.prompt, readout)[:, 0]
+        resid = mid + batch.written(node, out)
+    return read(model, batch.read_by(LOGITS, resid), batch.prompt, readout)[:, 0]
 
 
 def _heads(batch: _Batch, layer: int, resid: Float[Tensor, "B T d"], width: int) -> Float[Tensor, "B W heads d_head"]:
@@ -325,26 +264,11 @@ def _projected(
     out = block.attn.project(port, block.attn_norm(inputs), turns)
     if batch.whole:
         return out
-    heads = {
-        n.head
-        for kept in batch.kept
-        for n, p in ((i.node, i.port) for i in kept.senders)
-        if (n.layer, p) == (layer, port)
-    }
+    here = (receiver for by_receiver in batch.senders for receiver in by_receiver if receiver.port == port)
+    heads = {receiver.node.head for receiver in here if receiver.node.layer == layer}
     if heads and port != "q" and block.attn.group > 1:  # a patched key or value is read by one query head alone
         out = out.repeat_interleave(block.attn.group, dim=-2)
     for head in sorted(heads):
         for rows, own in batch.spared(Input(Node("head", layer, head), port), inputs):
             out[rows, :, head] = block.attn.project_head(port, head, block.attn_norm(own), turns)
     return out
-
-
-def _mlp_input(batch: _Batch, layer: int, resid: Float[Tensor, "B W d"]) -> Float[Tensor, "B W d"]:
-    """What an MLP reads, normed."""
-    norm = batch.model.blocks[layer].mlp_norm
-    if batch.whole or not batch.kind.mlps:
-        return norm(resid)
-    inputs = batch.patched(resid).clone()
-    for rows, own in batch.spared(Input(Node("mlp", layer), "in"), inputs):
-        inputs[rows] = own
-    return norm(inputs)

@@ -1,15 +1,26 @@
-"""Counted work: what was recomputed, and the least that could have been."""
+"""How much work patching is: what was recomputed, the least that could have been, and how fast this machine does it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Int
 
-from circuitdsl.engine.batch_index import Array, Plan, Where, all_names, plan, seen_from
-from circuitdsl.engine.experiment import Experiment, Positions
+from circuitdsl.circuit.nodes import Node
+from circuitdsl.engine.batch_index import Plan, Where, all_names, plan, seen_from
+from circuitdsl.engine.experiment import Experiment
+from circuitdsl.engine.runs import run
 from circuitdsl.models.parts import Transformer
+
+#: prompts and tokens of the runs that are timed, and seconds that each timing may take
+PROMPTS, TOKENS, SECONDS = 32, 20, 0.2
+#: small operations of a pass over a batch for one of a plain run, about
+MORE_CALLS = 2
 
 
 @dataclass
@@ -20,24 +31,13 @@ class Tally:
         block_positions: recomputed downstream of patches.
         flow_positions: MLPs computed for edges via MLPs.
         experiments: distinct experiments run.
-        batches: live passes.
+        batches: forward passes over a batch.
     """
 
     block_positions: int = 0
     flow_positions: int = 0
     experiments: int = 0
     batches: int = 0
-
-
-def floor_block_positions(
-    model: Transformer, experiment: Experiment, positions: Positions, n: int, length: int, first: Array | None = None
-) -> int:
-    """The fewest block-positions that an exact recomputation of an experiment needs on `n` prompts.
-
-    Args:
-        first: the first token at which each prompt differs from its partner, before which nothing changes.
-    """
-    return int(floor_by_prompt(model, experiment, Where.of(positions, n, length, first)).sum())
 
 
 def floor_by_prompt(
@@ -75,6 +75,58 @@ def _entry(model: Transformer, what: Plan, where: Where) -> Int[np.ndarray, " n"
             mask = where.mask(all_names(senders), what.fixed)
             reads |= seen_from(mask, model.blocks[what.entry].attn.window) if spread else mask
     if not model.parallel:
-        for names in what.sites.get((what.entry, "z"), {}).values():
+        for names in what.sites.get(Node("head", what.entry), {}).values():
             reads |= where.mask(names, what.fixed)
     return reads[:, -1].astype(int) if what.entry == model.n_layers - 1 else reads.sum(axis=1)
+
+
+# --- speed ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Measured speed of a device: seconds of a layer at one position, and of a layer however little it computes."""
+
+    position: float
+    layer: float
+
+    def seconds(self, positions: float, passes: int, layers: int) -> float:
+        """An estimate for so many layers at single positions, in so many passes through all layers."""
+        return positions * self.position + passes * layers * MORE_CALLS * self.layer
+
+
+def calibrate(model: Transformer, device: torch.device) -> Machine:
+    """Measure the machine on one layer of a model's shape and number format; the model's weights are not needed."""
+    few = torch.zeros(8, model.d_model, dtype=model.dtype, device=device)
+    places = None if model.W_pos is None else few.new_zeros(model.n_ctx, model.d_model)
+    one = _made_up(replace(model, blocks=model.blocks[:1], W_E=few, W_U=few, W_pos=places, b_U=None), device)
+    length = min(TOKENS, model.n_ctx)
+    many = torch.zeros(PROMPTS, length, dtype=torch.long)
+    whole = _seconds(lambda: run(one, many, many), device) / 2
+    least = _seconds(lambda: run(one, many[:1, :1], many[:1, :1]), device) / 2
+    return Machine(whole / (PROMPTS * length), least)
+
+
+def _made_up(part: Any, device: torch.device) -> Any:
+    """A part with made-up numbers in the place of its tensors."""
+    if isinstance(part, torch.Tensor):
+        return torch.full_like(part, 0.01, device=device)
+    if isinstance(part, tuple):
+        return tuple(_made_up(inner, device) for inner in part)
+    if is_dataclass(part) and not isinstance(part, type):
+        inside = {field.name: getattr(part, field.name) for field in fields(part) if field.init}
+        return replace(part, **{k: _made_up(v, device) for k, v in inside.items() if k != "tokenizer"})
+    return part
+
+
+def _seconds(call: Callable[[], object], device: torch.device) -> float:
+    """Seconds of one call: the median of as many as fit into a moment, the first left out."""
+    times: list[float] = []
+    start = time.perf_counter()
+    while len(times) < 4 or time.perf_counter() - start < SECONDS:
+        begin = time.perf_counter()
+        call()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(time.perf_counter() - begin)
+    return sorted(times[1:])[len(times[1:]) // 2]

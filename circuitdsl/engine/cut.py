@@ -4,15 +4,15 @@ The interventions of Franco & Crovella 2024 (arXiv:2410.00340), at both ends of 
 is, for each sender, the part of its term that lies along the singular vectors of the signal, as written in the clean
 run. The *local* one takes it out of the normed residual that the firing head reads: query, key and value of that head
 are recomputed there, and nothing else is touched. The *global* one takes it out of what the senders' layers write, so
-that all who read it notice. Either way, everything after it is live. The control takes what the same senders write
-along as many singular vectors outside the signal, drawn at random.
+that all who read it notice. Either way, everything after it is recomputed. The control takes what the same senders
+write along as many singular vectors outside the signal, drawn at random.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import torch
@@ -22,15 +22,18 @@ from torch import Tensor
 
 from circuitdsl.circuit.nodes import Node, Position
 from circuitdsl.engine.positions import indices_of
+from circuitdsl.engine.prompts import Prompts
 from circuitdsl.engine.runs import Cache, Edits, Rows, edited
+from circuitdsl.engine.scores import score_ends
 from circuitdsl.engine.trace import SIDES, Firing, Tracer, centred, tracers
 from circuitdsl.models.parts import Attention, attend
 from circuitdsl.models.weights import Factors
-from circuitdsl.verify.bench import Bench, score_ends
 
 #: what a head reads, or what its senders write
 Reach = Literal["local", "global"]
 Vectors = Sequence[int]
+#: how a cut changes the score, the length and the cosine (see `Change`), and along how many vectors
+_Row = tuple[float, float, float, int]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,7 +73,7 @@ class Cut:
 
 @torch.inference_mode()
 def cut(
-    bench: Bench, head: Node, source: Position, target: Position, reach: Reach, boost: bool = False, seed: int = 0
+    prompts: Prompts, head: Node, source: Position, target: Position, reach: Reach, boost: bool = False, seed: int = 0
 ) -> Cut:
     """Take the signal of a head's firings from one position to another away.
 
@@ -84,25 +87,32 @@ def cut(
     generator = torch.Generator().manual_seed(seed)
     indices: list[int] = []
     scores: list[float] = []
-    signal, control = _Gathered(bench), _Gathered(bench)
-    prompts = [pair.clean_tokens for pair in bench.pairs]
-    for numbers, tracer in tracers(bench.model, prompts, bench.max_memory):
-        pairs = [bench.pairs[number] for number in numbers]
+    found = [(prompts.ends()[0].clone(), list[_Row]()) for _ in range(2)]  # of the signal, and of its control
+    for numbers, tracer in tracers(prompts.model, [pair.clean_tokens for pair in prompts.pairs], prompts.max_memory):
+        pairs = [prompts.pairs[number] for number in numbers]
         starts = (
             tracer.start(place, head, indices_of(pair, source), indices_of(pair, target))
             for place, pair in enumerate(pairs)
         )
-        firings = [start for start in starts if start]
-        if not firings:
+        if not (firings := [start for start in starts if start]):
             continue
         here = [numbers[firing.prompt] for firing in firings]
         indices += here
         scores += [firing.score for firing in firings]
-        signal.add(here, tracer, firings, [firing.signal for firing in firings], reach, boost)
-        control.add(here, tracer, firings, [outside(tracer, each, generator) for each in firings], reach, boost)
+        signals: list[Vectors] = [firing.signal for firing in firings]
+        controls = [outside(tracer, firing, generator) for firing in firings]
+        for vectors, (ends, rows) in zip((signals, controls), found, strict=True):
+            edits = edits_of(tracer, firings, vectors, reach, boost)
+            cache = edited(tracer.model, tracer.tokens, edits)
+            ends[here] = cache.end[[firing.prompt for firing in firings]]
+            rows += [_changed(edits, cache, *each) for each in zip(firings, vectors, strict=True)]
     order = np.argsort(indices)
     at = np.asarray(indices, int)[order]
-    return Cut(at, np.asarray(scores)[order], signal.change(at, order), control.change(at, order))
+    signal, control = (
+        Change((score_ends(prompts, ends) - prompts.clean)[at], *np.asarray(rows).reshape(-1, 4)[order].T)
+        for ends, rows in found
+    )
+    return Cut(at, np.asarray(scores)[order], signal, control)
 
 
 def outside(tracer: Tracer, firing: Firing, generator: torch.Generator) -> Vectors:
@@ -111,35 +121,9 @@ def outside(tracer: Tracer, firing: Firing, generator: torch.Generator) -> Vecto
     return [rest[i] for i in torch.randperm(len(rest), generator=generator)[: len(firing.signal)].tolist()]
 
 
-class _Gathered:
-    """What the cuts of a task's prompts change."""
-
-    def __init__(self, bench: Bench) -> None:
-        self.bench = bench
-        self.ends = bench.ends_of()[0].clone()
-        self.rows: list[tuple[float, float, float, int]] = []
-
-    def add(
-        self,
-        numbers: Sequence[int],
-        tracer: Tracer,
-        firings: Sequence[Firing],
-        vectors: Sequence[Vectors],
-        reach: Reach,
-        boost: bool,
-    ) -> None:
-        """Run the prompts of a tracer with their cuts."""
-        edits = edits_of(tracer, firings, vectors, reach, boost)
-        cache = edited(tracer.model, tracer.tokens, edits)
-        self.ends[list(numbers)] = cache.end[[firing.prompt for firing in firings]]
-        for firing, chosen in zip(firings, vectors, strict=True):
-            norm, cosine = _compared(edits.before_and_after(cache, firing))
-            self.rows.append((edits.score(cache, firing) - firing.score, norm, cosine, len(chosen)))
-
-    def change(self, indices: np.ndarray, order: np.ndarray) -> Change:
-        metric = score_ends(self.bench, self.ends) - self.bench.clean
-        score, norm, cosine, vectors = np.asarray(self.rows).reshape(-1, 4)[order].T
-        return Change(metric[indices], score, norm, cosine, vectors)
+def _changed(edits: LocalCut | GlobalCut, run: Cache, firing: Firing, vectors: Vectors) -> _Row:
+    norm, cosine = _compared(edits.before_and_after(run, firing))
+    return edits.score(run, firing) - firing.score, norm, cosine, len(vectors)
 
 
 def _compared(pairs: Iterable[tuple[Tensor, Tensor]]) -> tuple[float, float]:
@@ -154,29 +138,18 @@ def _compared(pairs: Iterable[tuple[Tensor, Tensor]]) -> tuple[float, float]:
 # --- what is cut ------------------------------------------------------------------------------------
 
 
-class Part(NamedTuple):
-    """What a sender writes at a token along some singular vectors."""
-
-    prompt: int
-    sender: Node
-    token: int
-    vector: Float[Tensor, " d"]
-
-
-def parts(tracer: Tracer, firing: Firing, vectors: Vectors) -> list[Part]:
+def parts(tracer: Tracer, firing: Firing, vectors: Vectors) -> Iterator[tuple[Node, int, Float[Tensor, " d"]]]:
     """What the senders of a firing write along some singular vectors, each at its end of the arrow.
 
-    The 1 that is appended to residuals belongs to no head (the authors' code projects it with each head's output).
+    Gives each sender, its token, and that part of its term. The 1 that is appended to residuals belongs to no head (the
+    authors' code projects it with each head's output).
     """
     omega, chosen = tracer.omega(firing.head), torch.tensor(vectors, dtype=torch.long)
-    found = []
     for side in SIDES:
         basis = (omega.destination if side == "destination" else omega.source)[chosen, :-1]
         token = firing.token(side)
         for sender, _ in firing.senders[side]:
-            written = tracer.written(firing.prompt, sender, token)
-            found.append(Part(firing.prompt, sender, token, (basis @ written) @ basis))
-    return found
+            yield sender, token, (basis @ tracer.written(firing.prompt, sender, token)) @ basis
 
 
 def edits_of(
@@ -187,19 +160,18 @@ def edits_of(
     Args:
         boost: add instead of taking away.
     """
-    found = [part for firing, chosen in zip(firings, vectors, strict=True) for part in parts(tracer, firing, chosen)]
-    sign = 1.0 if boost else -1.0
-    nothing = torch.zeros_like(tracer.cache.embed, dtype=torch.float32)
+    sign, head = 1.0 if boost else -1.0, firings[0].head
+    layers: dict[int, Tensor] = {}
+    for firing, chosen in zip(firings, vectors, strict=True):
+        for sender, token, vector in parts(tracer, firing, chosen):
+            layer = sender.layer if reach == "global" else head.layer
+            scale = 1.0 if reach == "global" else tracer.normed(firing.prompt, layer, token)[1]
+            added = layers.setdefault(layer, torch.zeros_like(tracer.cache.embed, dtype=torch.float32))
+            added[firing.prompt, token] += sign * vector / scale
     if reach == "global":
-        layers = {part.sender.layer: nothing.clone() for part in found}
-        for part in found:
-            layers[part.sender.layer][part.prompt, part.token] += sign * part.vector
         return GlobalCut(tracer, layers)
-    head, added = firings[0].head, nothing
-    for part in found:
-        _, scale = tracer.normed(part.prompt, head.layer, part.token)
-        added[part.prompt, part.token] += sign * part.vector / scale
-    return LocalCut(tracer, head, tracer.weights.factors(head.layer), added)
+    nothing = torch.zeros_like(tracer.cache.embed, dtype=torch.float32)
+    return LocalCut(tracer, head, tracer.weights.factors(head.layer), layers.get(head.layer, nothing))
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,34 +6,29 @@ stand in it by name; what a name means differs from prompt to prompt and is pass
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from circuitdsl.circuit.measurements import EdgeEffect, NodeEffect
-from circuitdsl.circuit.nodes import EVERYWHERE, Ablation, Direction, Edge, Node, Position, Site
+from circuitdsl.circuit.nodes import Ablation, Direction, Edge, Node, Position, Site
 from circuitdsl.engine.memory import VOCAB_ROWS
-from circuitdsl.errors import UserError
+from circuitdsl.models.errors import PatchError
 from circuitdsl.models.parts import Transformer
 
 #: Token indices `[n, k]` of a position in each of `n` prompts; -1 where a prompt has fewer than `k`.
 Positions = Mapping[Position, Int[Tensor, "n k"]]
 
 
-class PatchError(UserError):
-    """A patch that cannot be made: a node or position that does not exist, a sender that comes too late."""
-
-
 @dataclass(frozen=True, slots=True)
 class Experiment:
-    """Edges to patch and nodes to knock out, all together in one live run (semantics §2).
+    """Edges to patch and nodes to knock out, all together in one run (semantics §2).
 
     Attributes:
         edges: each receiver input reads, for each of its senders, the term of the other run instead.
-        sites: nodes whose terms are replaced at a position; everything downstream is live.
+        sites: nodes whose terms are replaced at a position; everything downstream is recomputed.
         ablate: what the terms at `sites` become: those of the other run, the mean passed in `Runs.means`, or zero.
         via_mlps: the senders' changes also flow through the MLPs between (attention frozen).
         direction: `noise` puts corrupt terms into the clean run, `denoise` clean terms into the corrupt run.
@@ -45,22 +40,10 @@ class Experiment:
     via_mlps: bool = False
     direction: Direction = "noise"
 
-    @classmethod
-    def of(cls, effect: EdgeEffect | NodeEffect) -> Experiment:
-        """The experiment that measures an effect."""
-        if isinstance(effect, EdgeEffect):
-            return cls(edges=frozenset(effect.edges), via_mlps=effect.via_mlps, direction=effect.direction)
-        return cls(sites=frozenset(effect.sites), ablate=effect.ablate, direction=effect.direction)
-
     @property
     def positions(self) -> frozenset[Position]:
         """Every position named in it."""
         return frozenset(e.position for e in self.edges) | frozenset(s.position for s in self.sites)
-
-    @property
-    def writers(self) -> frozenset[Node]:
-        """Every node whose term is replaced somewhere."""
-        return frozenset(e.sender for e in self.edges) | frozenset(s.node for s in self.sites)
 
     def __str__(self) -> str:
         parts = [str(edge) for edge in sorted(self.edges)]
@@ -99,27 +82,6 @@ class Readout:
     ) -> Readout:
         """A function of the whole vocabulary's logits, for softmax, argmax and KL divergence."""
         return cls(None, reduce, width, at_once)
-
-
-def resolve(names: Mapping[str, Int[Tensor, "n k"]], wanted: Iterable[Position], length: int) -> Positions:
-    """Token indices of positions with offsets, from those of their names; `*` needs none.
-
-    Raises:
-        PatchError: a name is unknown, or an offset leaves the prompt; the message names the prompt.
-    """
-    found: dict[Position, Tensor] = {}
-    for position in wanted:
-        if position == EVERYWHERE:
-            continue
-        if position.name not in names:
-            raise PatchError(f"the prompts have no position {position.name}; they have {', '.join(names)}")
-        index = names[position.name]
-        moved = torch.where(index < 0, index, index + position.offset)
-        outside = ((index >= 0) & ((moved < 0) | (moved >= length))).any(dim=-1).nonzero()
-        if len(outside):
-            raise PatchError(f"{position} lies outside prompt {int(outside[0]) + 1}, which has {length} tokens")
-        found[position] = moved
-    return found
 
 
 def check(model: Transformer, experiment: Experiment) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from circuitdsl.engine.experiment import Experiment
-from circuitdsl.measurements.requests import EdgeRequest, NodeRequest, Request, patches_of
+from circuitdsl.measurements.requests import EdgeRequest, NodeRequest, Request
 
 
 def experiment_of(request: Request) -> Experiment:
     """All patches that a request makes, together: edges with edges, nodes with nodes, replaced alike in all of them."""
-    patches = patches_of(request)
+    patches = request.patches
     edges = [patch for patch in patches if isinstance(patch, EdgeRequest)]
     nodes = [patch for patch in patches if isinstance(patch, NodeRequest)]
     if len({patch.direction for patch in patches}) > 1 or len({patch.ablate for patch in nodes}) > 1:

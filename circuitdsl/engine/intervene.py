@@ -1,26 +1,27 @@
 """Runs of a changed model: attention set by hand, writes scaled or replaced (semantics: interventions).
 
-An intervention changes what heads and MLPs do, and everything downstream is live. Scaling a singular component of a
-head is a change of its weights: with `v` the direction along which the component writes, `W_O` becomes
-`W_O (I + (x - 1) v v^T)`. Writes count as they are read, centred under LayerNorm.
+An intervention changes what heads and MLPs do, and everything downstream is computed from that. Scaling a singular
+component of a head is a change of its weights: with `v` the direction along which the component writes, `W_O` becomes
+`W_O (I + (x - 1) v v^T)`. What a head writes counts as it is read: centred under LayerNorm.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from circuitdsl.circuit.changes import Intervention, Replace, Scale, SetAttention
-from circuitdsl.circuit.nodes import EVERYWHERE, Node, Position
+from circuitdsl.circuit.nodes import Node, Position
 from circuitdsl.engine.attend import pattern_of
+from circuitdsl.engine.batch_index import Where, ship
 from circuitdsl.engine.experiment import PatchError, Positions, check_node
-from circuitdsl.engine.runs import Cache, Edits, Rows, Runs, Terms, edited, unequal
+from circuitdsl.engine.runs import Cache, Edits, Rows, Runs, edited, patterns, unequal
 from circuitdsl.models.parts import Attention, Transformer, attend
-from circuitdsl.models.weights import component_map, fold
+from circuitdsl.models.writers import in_whole
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,7 +29,7 @@ class Intervened:
     """The clean prompts as the changed model runs them.
 
     Attributes:
-        cache: its activations; `z` and the MLPs' terms are the changed ones.
+        cache: its activations; values of heads and MLPs are the changed ones.
         edits: what was changed.
     """
 
@@ -42,9 +43,8 @@ class Intervened:
 
     def pattern(self, head: Node) -> Float[Tensor, "n T T"]:
         """The attention pattern of a head: from each position (axis 1) to each (axis 2)."""
-        attn = self.edits.model.blocks[head.layer].attn
-        q, k = self.cache.q[head.layer][:, head.head], self.cache.k[head.layer][:, head.head // attn.group]
-        return self.edits.set_pattern(head, pattern_of(attn, q, k), slice(None))
+        plain = patterns(self.edits.runs.model, self.cache, head.layer, head.head)
+        return self.edits.set_pattern(head, plain, slice(None))
 
 
 @torch.inference_mode()
@@ -59,7 +59,7 @@ def intervene(runs: Runs, intervention: Intervention, positions: Positions) -> I
         PatchError: the intervention names a node that the model lacks, or that cannot be changed so.
     """
     changed = torch.zeros(runs.n, dtype=torch.bool, device=runs.model.device)
-    edits = Changes(runs.model, runs, intervention, positions, changed)
+    edits = Changes(runs, intervention, Where.of(positions, runs.n, runs.length), changed)
     for verb in intervention.verbs:
         for node in nodes_of(verb):
             _check(runs.model, node, verb)
@@ -84,24 +84,27 @@ def nodes_of(verb: SetAttention | Scale | Replace) -> tuple[Node, ...]:
 class Changes(Edits):
     """An intervention on prompts of one length; `changed` takes note of the prompts on which it does anything."""
 
-    model: Transformer
     runs: Runs
     intervention: Intervention
-    positions: Positions
+    where: Where
     changed: Bool[Tensor, " n"]
-    _maps: dict[Node, Tensor] = field(default_factory=dict)
 
     def attend(self, layer: int, attn: Attention, q: Tensor, k: Tensor, v: Tensor, rows: Rows) -> Tensor:
-        heads = {node for verb in self.intervention.verbs for node in nodes_of(verb) if node.layer == layer}
-        if any(isinstance(verb, SetAttention) and heads & set(verb.heads) for verb in self.intervention.verbs):
-            return self._attend_by_hand(layer, attn, q, k, v, rows)
-        return attend(attn, q, k, v)
+        heads = [Node("head", layer, h) for h in range(attn.n_heads)]
+        if not any(isinstance(verb, SetAttention) and set(heads) & set(verb.heads) for verb in self.intervention.verbs):
+            return attend(attn, q, k, v)
+        found = []
+        for h, head in enumerate(heads):
+            before = pattern_of(attn, q[:, h], k[:, h // attn.group])
+            pattern = self._noted(before, self.set_pattern(head, before, rows), rows)
+            found.append(pattern.to(v.dtype) @ v[:, h // attn.group])
+        return torch.stack(found, dim=2)
 
     def heads(self, layer: int, z: Tensor, rows: Rows) -> Tensor:
-        return torch.stack([self._head(Node("head", layer, h), z[:, :, h], rows) for h in range(z.shape[2])], dim=2)
+        return torch.stack([self._written(Node("head", layer, h), z[:, :, h], rows) for h in range(z.shape[2])], dim=2)
 
     def mlp(self, layer: int, term: Tensor, rows: Rows) -> Tensor:
-        return self._written(Node("mlp", layer), term, rows, lambda terms: terms.mlp[layer])
+        return self._written(Node("mlp", layer), term, rows)
 
     def set_pattern(self, head: Node, pattern: Float[Tensor, "m T T"], rows: Rows) -> Float[Tensor, "m T T"]:
         """A head's pattern with the rows that are set."""
@@ -109,36 +112,25 @@ class Changes(Edits):
             if isinstance(verb, SetAttention) and head in verb.heads:
                 source, target = (self._mask(places)[rows] for places in (verb.source, verb.target))
                 length = pattern.shape[-1]
-                hidden = self.model.blocks[head.layer].attn.hidden(length, length, pattern.device)
+                hidden = self.runs.model.blocks[head.layer].attn.hidden(length, length, pattern.device)
                 pattern = with_mass(pattern, source, target, verb.mass, hidden)
         return pattern
 
-    def _attend_by_hand(self, layer: int, attn: Attention, q: Tensor, k: Tensor, v: Tensor, rows: Rows) -> Tensor:
-        found = []
-        for h in range(attn.n_heads):
-            before = pattern_of(attn, q[:, h], k[:, h // attn.group])
-            pattern = self._noted(before, self.set_pattern(Node("head", layer, h), before, rows), rows)
-            found.append(pattern.to(v.dtype) @ v[:, h // attn.group])
-        return torch.stack(found, dim=2)
-
-    def _head(self, head: Node, z: Float[Tensor, "m T d_head"], rows: Rows) -> Float[Tensor, "m T d_head"]:
-        return self._written(head, z, rows, lambda terms: terms.z[head.layer][:, :, head.head])
-
-    def _written(self, node: Node, term: Tensor, rows: Rows, of: Callable[[Terms], Tensor]) -> Tensor:
-        """What a node writes, after all verbs that change it, in their order; a head's as its `z`."""
-        before = term
+    def _written(self, node: Node, value: Float[Tensor, "m T _"], rows: Rows) -> Float[Tensor, "m T _"]:
+        """The value of a head or MLP after all verbs that change it, in their order."""
+        before = value
         for verb in self.intervention.verbs:
             match verb:
                 case Scale(nodes=nodes, factor=factor):
                     for each in nodes:
-                        if (each.kind, each.layer, each.head) == (node.kind, node.layer, node.head):
-                            term = self._scaled(each, term, factor)
+                        if each.whole == node:  # of a component of a head, only its part is scaled
+                            value = value + (factor - 1) * in_whole(self.runs.model, each, value)
                 case Replace(sites=sites, ablate=ablate):
                     for site in sites:
                         if site.node == node:
                             where = self._mask((site.position,))[rows][..., None]
-                            term = torch.where(where, self._other(ablate, of, rows, term), term)
-        return self._noted(before, term, rows)
+                            value = torch.where(where, self.runs.substitute(ablate, node, rows), value)
+        return self._noted(before, value, rows)
 
     def _noted(self, before: Float[Tensor, "m T _"], after: Float[Tensor, "m T _"], rows: Rows) -> Tensor:
         """What comes after, once it is noted on which prompts it is another than before."""
@@ -146,34 +138,9 @@ class Changes(Edits):
             self.changed[rows] |= unequal(before, after).any(dim=1)
         return after
 
-    def _scaled(self, node: Node, term: Tensor, factor: float) -> Tensor:
-        if node.index < 0:
-            return term * factor
-        if node not in self._maps:
-            block = self.model.blocks[node.layer]
-            folded = fold(block.attn_norm, block.attn)
-            found = component_map(folded.W_V[node.head], folded.W_O[node.head], node.index)
-            self._maps[node] = found.to(term.device, term.dtype)
-        return term + (factor - 1) * (term @ self._maps[node])
-
-    def _other(self, ablate: str, of: Callable[[Terms], Tensor], rows: Rows, term: Tensor) -> Tensor:
-        """What stands in for a node's term."""
-        if ablate == "zero":
-            return torch.zeros_like(term)
-        if ablate == "corrupt":
-            return of(self.runs.corrupt)[rows]
-        assert self.runs.means is not None and self.runs.stratum is not None, "mean ablation needs means"
-        return of(self.runs.means)[self.runs.stratum[rows]]
-
     def _mask(self, places: Sequence[Position]) -> Bool[Tensor, "n T"]:
         """Where some positions stand in each prompt."""
-        mask = torch.zeros(self.runs.n, self.runs.length, dtype=torch.bool, device=self.model.device)
-        for place in places:
-            if place == EVERYWHERE:
-                return torch.ones_like(mask)
-            index = self.positions[place].to(mask.device)
-            mask |= torch.zeros_like(mask, dtype=torch.long).scatter_add(1, index.clamp_min(0), (index >= 0).long()) > 0
-        return mask
+        return ship(self.where.mask(frozenset(places)), self.runs.model.device)
 
 
 def with_mass(
@@ -206,5 +173,3 @@ def _check(model: Transformer, node: Node, verb: SetAttention | Scale | Replace)
         raise PatchError(f"an intervention changes heads and MLPs; {node} is neither")
     if node.index >= 0 and (node.kind != "head" or not isinstance(verb, Scale)):
         raise PatchError(f"{node}: only singular components of heads can be scaled or projected out")
-    if node.index >= 0 and node.index >= model.d_head:
-        raise PatchError(f"{model.name}'s heads have {model.d_head} singular components: there is no {node}")

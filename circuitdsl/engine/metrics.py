@@ -5,23 +5,25 @@ Patched and corrupt runs are scored with the clean prompt's answers and distract
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from circuitdsl.circuit.measurements import Metric
+from circuitdsl.circuit.metric import Metric
+from circuitdsl.circuit.vocabulary import CHANCE, METRICS
+from circuitdsl.engine.named import function_of
 from circuitdsl.errors import UserError
 from circuitdsl.tasks.dataset import PromptPair
 
-#: the accuracy of guesses, in place of a run's: of `accuracy` with the same options
-CHANCE = "chance"
-
 #: takes logits (those of the scorer's tokens, or all) and the prompt of each row; gives a number a row
 Score = Callable[[Float[Tensor, "m k"], Int[Tensor, " m"]], Float[Tensor, " m"]]
+Options = Mapping[str, str]
+Clean = Float[Tensor, "n vocab"] | None
 
 
 @dataclass(frozen=True)
@@ -35,136 +37,131 @@ class Scorer:
     score: Score
 
 
-def scorer(metric: Metric, pairs: Sequence[PromptPair], clean: Float[Tensor, "n vocab"] | None = None) -> Scorer:
-    """The scorer of a metric on these prompts; `kl` also needs the clean runs' logits.
+class Side(NamedTuple):
+    """The answers of some prompts, or their distractors, padded to as many in each.
+
+    `values` are their logits, or log-probabilities where the whole vocabulary is read; `mask` says which are there.
+    """
+
+    values: Float[Tensor, "m k"]
+    mask: Bool[Tensor, "m k"]
+    ids: Int[Tensor, "m k"]
+
+    def mean(self) -> Float[Tensor, " m"]:
+        return (self.values * self.mask).sum(-1) / self.mask.sum(-1)
+
+    def best(self) -> Float[Tensor, " m"]:
+        return self.values.masked_fill(~self.mask, -torch.inf).amax(-1)
+
+    def probability(self) -> Float[Tensor, " m"]:
+        return (self.values.exp() * self.mask).sum(-1)
+
+
+def scorer(metric: Metric, pairs: Sequence[PromptPair], clean: Clean = None) -> Scorer:
+    """The scorer of a metric on these prompts, made by the function that its shape names.
+
+    That function takes the metric's options, the prompts, and the clean runs' logits, which only a metric that compares
+    two runs gets.
 
     Raises:
-        UserError: `logit_diff(against = corrupt)` on a task whose corrupt prompts have no answer.
+        UserError: the metric cannot be taken on these prompts.
     """
-    options = dict(metric.options)
-    sides = {"answer": [p.answers for p in pairs], "distractor": [p.distractors for p in pairs]}
-    match metric.name:
-        case "logit_diff":
-            if options.get("against") == "corrupt":
-                if not all(p.corrupt_answers and not set(p.corrupt_answers) & set(p.answers) for p in pairs):
-                    raise UserError("logit_diff(against = corrupt) needs corrupt prompts that ask for something else")
-                sides["distractor"] = [p.corrupt_answers for p in pairs]
-            return _on_tokens(sides, _max_difference if options.get("against") == "max" else _mean_difference)
-        case "accuracy" if "argmax" not in options:
-            return _on_tokens(sides, _best_answer_wins)
-        case "accuracy":
-            return _on_vocabulary(sides, _argmax_is_answer)
-        case "chance" if "argmax" not in options:
-            return _on_tokens(sides, _one_of_the_candidates)
-        case "chance":
-            return _on_vocabulary(sides, _one_of_the_vocabulary)
-        case "prob_diff":
-            return _on_vocabulary(sides, _probability_difference)
-        case "logprob":
-            return _on_vocabulary(sides, _log_probability)
-        case "kl":
-            assert clean is not None, "kl is measured against the clean run"
-            table = _tables(clean)
-            return Scorer(None, lambda logits, prompts: _kl(table(logits.device)[0], logits, prompts.to(logits.device)))
-    raise UserError(f"unknown metric '{metric.name}'")
+    shape = METRICS[metric.name.removeprefix(CHANCE)]
+    made: Scorer = function_of(shape.chance if metric.name.startswith(CHANCE) else shape.scorer)(
+        dict(metric.options), pairs, clean
+    )
+    return made
 
 
-# --- on the answers' and distractors' logits alone -------------------------------------------------
-
-Sides = dict[str, list[tuple[int, ...]]]
-
-
-def _on_tokens(sides: Sides, score: Callable[..., Tensor]) -> Scorer:
-    (answers, a_mask), (distractors, d_mask) = _rows(sides["answer"]), _rows(sides["distractor"])
-    split = answers.shape[1]
-    table = _tables(a_mask, d_mask)
-
-    def apply(logits: Tensor, prompts: Tensor) -> Tensor:
-        masks = [mask[prompts.to(logits.device)] for mask in table(logits.device)]
-        return score(logits[:, :split], masks[0], logits[:, split:], masks[1])
-
-    return Scorer(torch.cat([answers, distractors], dim=1), apply)
+def logit_diff(options: Options, pairs: Sequence[PromptPair], clean: Clean) -> Scorer:
+    """Mean logit of the answers minus the mean (or the largest) of the distractors, or of the corrupt answers."""
+    against_corrupt = options.get("against") == "corrupt"
+    if against_corrupt and not all(p.corrupt_answers and not set(p.corrupt_answers) & set(p.answers) for p in pairs):
+        raise UserError("logit_diff(against = corrupt) needs corrupt prompts that ask for something else")
+    best = options.get("against") == "max"
+    others = [p.corrupt_answers if against_corrupt else p.distractors for p in pairs]
+    return on_sides(pairs, others, False, lambda a, d, _: a.mean() - (d.best() if best else d.mean()))
 
 
-def _tables(*tables: Tensor) -> Callable[[torch.device], tuple[Tensor, ...]]:
-    """Tables on a device, brought there once."""
-    return cache(lambda device: tuple(table.to(device) for table in tables))
+def accuracy(options: Options, pairs: Sequence[PromptPair], clean: Clean) -> Scorer:
+    """Whether the best answer beats every distractor, or (`argmax`) every token."""
+    whole = "argmax" in options
+    return on_sides(pairs, None, whole, _argmax_is_answer if whole else _best_answer_wins)
 
 
-def _rows(rows: list[tuple[int, ...]]) -> tuple[Int[Tensor, "n k"], Bool[Tensor, "n k"]]:
-    width = max(map(len, rows))
-    ids = torch.zeros(len(rows), width, dtype=torch.long)
-    mask = torch.zeros(len(rows), width, dtype=torch.bool)
-    for i, row in enumerate(rows):
-        ids[i, : len(row)] = torch.tensor(row)
-        mask[i, : len(row)] = True
-    return ids, mask
+def chance(options: Options, pairs: Sequence[PromptPair], clean: Clean) -> Scorer:
+    """How often a guess is right: one of equally likely answers and distractors, or (`argmax`) of all tokens."""
+    if "argmax" in options:
+        return on_sides(pairs, None, True, lambda a, _, logp: a.mask.sum(-1) / logp.shape[-1])
+    return on_sides(pairs, None, False, lambda a, d, _: a.mask.sum(-1) / (a.mask.sum(-1) + d.mask.sum(-1)))
 
 
-def _mean(values: Tensor, mask: Tensor) -> Tensor:
-    return (values * mask).sum(-1) / mask.sum(-1)
+def prob_diff(options: Options, pairs: Sequence[PromptPair], clean: Clean) -> Scorer:
+    """Probability of the answers minus that of the distractors."""
+    return on_sides(pairs, None, True, lambda a, d, _: a.probability() - d.probability())
 
 
-def _max(values: Tensor, mask: Tensor) -> Tensor:
-    return values.masked_fill(~mask, -torch.inf).amax(-1)
+def logprob(options: Options, pairs: Sequence[PromptPair], clean: Clean) -> Scorer:
+    """Log-probability of the answers together, in nats."""
+    return on_sides(pairs, None, True, lambda a, _, __: a.values.masked_fill(~a.mask, -torch.inf).logsumexp(-1))
 
 
-def _mean_difference(a: Tensor, a_mask: Tensor, d: Tensor, d_mask: Tensor) -> Tensor:
-    return _mean(a, a_mask) - _mean(d, d_mask)
+def kl(options: Options, pairs: Sequence[PromptPair], clean: Clean) -> Scorer:
+    """KL divergence of a run from the clean run, in nats."""
+    assert clean is not None, "kl is measured against the clean run"
+    table = _on_device(clean)
+
+    def score(logits: Float[Tensor, "m vocab"], prompts: Int[Tensor, " m"]) -> Float[Tensor, " m"]:
+        p, q = table(logits.device, prompts)[0].log_softmax(-1), logits.float().log_softmax(-1)
+        return (p.exp() * (p - q)).sum(-1)
+
+    return Scorer(None, score)
 
 
-def _max_difference(a: Tensor, a_mask: Tensor, d: Tensor, d_mask: Tensor) -> Tensor:
-    return _mean(a, a_mask) - _max(d, d_mask)
+def _best_answer_wins(a: Side, d: Side, _: Tensor) -> Float[Tensor, " m"]:
+    best, rival = a.best(), d.best()
+    return torch.where(torch.isnan(best - rival), torch.nan, (best > rival).float())
 
 
-def _best_answer_wins(a: Tensor, a_mask: Tensor, d: Tensor, d_mask: Tensor) -> Tensor:
-    best, rival = _max(a, a_mask), _max(d, d_mask)
-    return torch.where(torch.isnan(best - rival), torch.nan, (best > rival).to(a.dtype))
+def _argmax_is_answer(a: Side, _: Side, logp: Float[Tensor, "m vocab"]) -> Float[Tensor, " m"]:
+    hit = ((logp.argmax(-1)[..., None] == a.ids) & a.mask).any(-1)
+    return torch.where(torch.isnan(logp).any(-1), torch.nan, hit.float())
 
 
-def _one_of_the_candidates(a: Tensor, a_mask: Tensor, d: Tensor, d_mask: Tensor) -> Tensor:
-    """How often the best of equally likely answers and distractors is an answer."""
-    right, wrong = a_mask.sum(-1), d_mask.sum(-1)
-    return (right / (right + wrong)).to(a.dtype)
+def on_sides(
+    pairs: Sequence[PromptPair],
+    others: Sequence[tuple[int, ...]] | None,
+    whole: bool,
+    score: Callable[[Side, Side, Tensor], Float[Tensor, " m"]],
+) -> Scorer:
+    """A scorer of the answers, of the other tokens (by default the distractors), and of all that is read.
+
+    Args:
+        whole: whether log-probabilities over the whole vocabulary are read, and not the logits of these tokens alone.
+    """
+    answers, a_mask = _rows([p.answers for p in pairs])
+    distractors, d_mask = _rows(others if others is not None else [p.distractors for p in pairs])
+    table = _on_device(answers, a_mask, distractors, d_mask)
+
+    def apply(logits: Float[Tensor, "m _"], prompts: Int[Tensor, " m"]) -> Float[Tensor, " m"]:
+        a_ids, a_mask, d_ids, d_mask = table(logits.device, prompts)
+        if whole:
+            logp = logits.float().log_softmax(-1)
+            a, d, read = logp.gather(-1, a_ids), logp.gather(-1, d_ids), logp
+        else:
+            a, d, read = logits[:, : a_ids.shape[1]], logits[:, a_ids.shape[1] :], logits
+        return score(Side(a, a_mask, a_ids), Side(d, d_mask, d_ids), read)
+
+    return Scorer(None if whole else torch.cat([answers, distractors], dim=1), apply)
 
 
-# --- on the whole vocabulary -----------------------------------------------------------------------
+def _on_device(*tables: Tensor) -> Callable[[torch.device, Tensor], tuple[Tensor, ...]]:
+    """The rows of some prompts in tables, which are brought to a device once."""
+    known = cache(lambda device: tuple(table.to(device) for table in tables))
+    return lambda device, prompts: tuple(table[prompts.to(device)] for table in known(device))
 
 
-def _on_vocabulary(sides: Sides, score: Callable[..., Tensor]) -> Scorer:
-    table = _tables(*_rows(sides["answer"]), *_rows(sides["distractor"]))
-
-    def apply(logits: Tensor, prompts: Tensor) -> Tensor:
-        logp = logits.float().log_softmax(-1)
-        rows = [rows[prompts.to(logits.device)] for rows in table(logits.device)]
-        return score(logp, logp.gather(-1, rows[0]), rows[1], logp.gather(-1, rows[2]), rows[3], rows[0])
-
-    return Scorer(None, apply)
-
-
-def _probability_difference(
-    logp: Tensor, a: Tensor, a_mask: Tensor, d: Tensor, d_mask: Tensor, answers: Tensor
-) -> Tensor:
-    return (a.exp() * a_mask).sum(-1) - (d.exp() * d_mask).sum(-1)
-
-
-def _log_probability(logp: Tensor, a: Tensor, a_mask: Tensor, d: Tensor, d_mask: Tensor, answers: Tensor) -> Tensor:
-    return a.masked_fill(~a_mask, -torch.inf).logsumexp(-1)
-
-
-def _argmax_is_answer(logp: Tensor, a: Tensor, a_mask: Tensor, d: Tensor, d_mask: Tensor, answers: Tensor) -> Tensor:
-    hit = ((logp.argmax(-1)[..., None] == answers) & a_mask).any(-1)
-    return torch.where(torch.isnan(logp).any(-1), torch.nan, hit.to(logp.dtype))
-
-
-def _one_of_the_vocabulary(
-    logp: Tensor, a: Tensor, a_mask: Tensor, d: Tensor, d_mask: Tensor, answers: Tensor
-) -> Tensor:
-    """How often a token drawn from the whole vocabulary is an answer."""
-    return (a_mask.sum(-1) / logp.shape[-1]).to(logp.dtype)
-
-
-def _kl(clean: Tensor, logits: Tensor, prompts: Tensor) -> Tensor:
-    """KL divergence of the run from the clean run, in nats."""
-    p, q = clean[prompts].log_softmax(-1), logits.float().log_softmax(-1)
-    return (p.exp() * (p - q)).sum(-1)
+def _rows(rows: Sequence[tuple[int, ...]]) -> tuple[Int[Tensor, "n k"], Bool[Tensor, "n k"]]:
+    """Token ids padded with 0 to the same number for each prompt, and which of them are not padding."""
+    ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(row, dtype=torch.long) for row in rows], batch_first=True)
+    return ids, torch.arange(ids.shape[1]) < torch.tensor([[len(row)] for row in rows])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Unpack
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -11,11 +13,10 @@ from torch import Tensor
 from circuitdsl.circuit.nodes import Node
 from circuitdsl.engine.attend import pattern_of
 from circuitdsl.engine.batch_index import entry_jobs
-from circuitdsl.engine.batches import Progress, sweep
-from circuitdsl.engine.count import Tally
+from circuitdsl.engine.batches import Limits, Progress, in_batches
 from circuitdsl.engine.experiment import Experiment, Positions, Readout, check_node
 from circuitdsl.engine.forward import (
-    Live,
+    PatchedRun,
     first_residual,
     job_inputs,
     layer_after,
@@ -35,10 +36,8 @@ def effects(
     positions: Positions,
     readout: Readout,
     *,
-    max_rows: int | None = None,
-    max_memory: int | None = None,
     progress: Progress | None = None,
-    tally: Tally | None = None,
+    **limits: Unpack[Limits],
 ) -> Float[Tensor, "experiments n width"]:
     """What the readout gives on every patched run.
 
@@ -46,11 +45,6 @@ def effects(
         runs: the clean and corrupt run; denoising experiments swap them (and run the model again).
         experiments: may repeat; each distinct one is run once.
         positions: token indices of every position that they name, except `*`.
-        max_rows: residual-stream vectors (experiments × prompts × positions) recomputed at once; by default what fits.
-            Halved and retried when memory runs out.
-        max_memory: bytes for caches and batches together, of which a batch takes its share; by default by what is free.
-        progress: called with (runs done, runs in all), one run being an experiment on a prompt.
-        tally: counts the work done.
 
     Returns:
         Float32, on the model's device: the readout's values, not differences from the clean run.
@@ -59,23 +53,14 @@ def effects(
         PatchError: an experiment that the model or the prompts cannot hold.
     """
     readout = readout.on(model.device)
-
-    def unpatched(base: Runs) -> Tensor:
-        return baseline(model, base.clean, readout)
-
-    def patched(live: Live) -> Tensor:
-        return _to_the_end(live, readout)
-
-    return sweep(
+    return in_batches(
         runs,
         experiments,
         positions,
-        unpatched,
-        patched,
-        max_rows=max_rows,
-        max_memory=max_memory,
-        progress=progress,
-        tally=tally,
+        lambda base: baseline(model, base.clean, readout),
+        lambda run: _to_the_end(run, readout),
+        progress,
+        **limits,
     )
 
 
@@ -86,10 +71,7 @@ def patched_attention(
     experiments: Sequence[Experiment],
     positions: Positions,
     heads: Sequence[Node],
-    *,
-    max_rows: int | None = None,
-    max_memory: int | None = None,
-    tally: Tally | None = None,
+    **limits: Unpack[Limits],
 ) -> Float[Tensor, "experiments n heads T T"]:
     """Attention patterns of heads in every patched run: from each position (axis 3) to each (axis 4).
 
@@ -98,33 +80,28 @@ def patched_attention(
     for head in heads:
         check_node(model, head)
 
-    def unpatched(base: Runs) -> Tensor:
+    def unpatched(base: Runs) -> Float[Tensor, "n heads T T"]:
         return torch.stack([patterns(model, base.clean, head.layer, head.head) for head in heads], dim=1)
 
-    def patched(live: Live) -> Tensor:
-        return _up_to_heads(live, heads)
-
-    return sweep(
-        runs, experiments, positions, unpatched, patched, max_rows=max_rows, max_memory=max_memory, tally=tally
-    )
+    return in_batches(runs, experiments, positions, unpatched, lambda run: _up_to_heads(run, heads), **limits)
 
 
-def _to_the_end(live: Live, readout: Readout) -> Float[Tensor, "N E width"]:
-    """One live pass over the prompts and experiments of a batch, read at END."""
-    batch, layers = live.batch, live.model.n_layers
-    resid = live.clean(live.runs.clean.end[:, None], 1) if batch.entry == layers else first_residual(live)
+def _to_the_end(run: PatchedRun, readout: Readout) -> Float[Tensor, "N E width"]:
+    """One forward pass over the prompts and experiments of a batch, read at END."""
+    batch, layers = run.batch, run.model.n_layers
+    resid = run.clean(run.runs.clean.end[:, None], 1) if batch.entry == layers else first_residual(run)
     for layer in range(next_layer(batch), layers):
-        resid = layer_after(live, layer, resid)
+        resid = layer_after(run, layer, resid)
     reads = batch.reads(layers, "in", 1)
     if reads:
         flat = resid.view(-1, resid.shape[-1])
-        flat[reads.points.flat] = patched_inputs(live, flat[reads.points.flat], reads)
+        flat[reads.points.flat] = patched_inputs(run, flat[reads.points.flat], reads)
     return read(batch.model, resid[:, :, 0], batch.prompts, readout)
 
 
-def _up_to_heads(live: Live, heads: Sequence[Node]) -> Float[Tensor, "N E heads T T"]:
+def _up_to_heads(run: PatchedRun, heads: Sequence[Node]) -> Float[Tensor, "N E heads T T"]:
     """Patterns of heads in a batch, which runs no further than the last of them."""
-    model, batch, clean = live.model, live.batch, live.runs.clean
+    model, batch, clean = run.model, run.batch, run.runs.clean
     out = torch.stack([patterns(model, clean, h.layer, h.head)[batch.prompts] for h in heads], dim=1)
     out = out.unsqueeze(1).repeat(1, len(batch.plans), 1, 1, 1)
     resid: Tensor | None = None
@@ -132,40 +109,38 @@ def _up_to_heads(live: Live, heads: Sequence[Node]) -> Float[Tensor, "N E heads 
     for layer in range(batch.entry, last + 1):
         watched = [i for i, head in enumerate(heads) if head.layer == layer]
         if layer < next_layer(batch):
-            _watch_jobs(live, layer, heads, watched, out)
+            _watch_jobs(run, layer, heads, watched, out)
         else:
-            resid = first_residual(live) if resid is None else layer_after(live, layer - 1, resid)
-            _watch_all(live, layer, resid, heads, watched, out)
+            resid = first_residual(run) if resid is None else layer_after(run, layer - 1, resid)
+            _watch_all(run, layer, resid, heads, watched, out)
     return out
 
 
-def _watch_jobs(live: Live, layer: int, heads: Sequence[Node], watched: list[int], out: Tensor) -> None:
+def _watch_jobs(run: PatchedRun, layer: int, heads: Sequence[Node], watched: list[int], out: Tensor) -> None:
     """Write the patterns of watched heads among those that the entry layer recomputes."""
-    batch = live.batch
+    batch = run.batch
     reads = {port: batch.reads(layer, port, batch.steps) for port in PORTS}
     jobs = entry_jobs(batch, layer, reads, ())
-    wanted = [
-        (number, e, i)
-        for i in watched
-        for (head, e), number in (jobs.number.items() if jobs else ())
-        if head == heads[i].head
-    ]
-    if jobs and wanted:
-        q, k, _ = job_inputs(live, layer, jobs, reads, batch.steps)
-        pattern = pattern_of(live.model.blocks[layer].attn, q, k)
-        for number, e, i in wanted:
-            out[:, e, i, batch.start :] = pattern[number]
+    if jobs and (jobs.number[[heads[i].head for i in watched]] >= 0).any():
+        q, k, _ = job_inputs(run, layer, jobs, reads, batch.steps)
+        pattern = pattern_of(run.model.blocks[layer].attn, q, k)
+        for i in watched:
+            numbers = jobs.number[heads[i].head]
+            for e in np.flatnonzero(numbers >= 0):
+                out[:, e, i, batch.start :] = pattern[numbers[e]]
 
 
-def _watch_all(live: Live, layer: int, resid: Tensor, heads: Sequence[Node], watched: list[int], out: Tensor) -> None:
+def _watch_all(
+    run: PatchedRun, layer: int, resid: Tensor, heads: Sequence[Node], watched: list[int], out: Tensor
+) -> None:
     """Write the patterns of watched heads of a layer that is recomputed whole."""
     if not watched:
         return
-    attn = live.model.blocks[layer].attn
-    q, k, _, k_before, _ = queries_keys_values(live, layer, resid, live.batch.steps)
+    attn = run.model.blocks[layer].attn
+    q, k, _, k_before, _ = queries_keys_values(run, layer, resid, run.batch.steps)
     group = attn.n_heads // k.shape[3]
     for i in watched:
         head = heads[i].head
         own, before = k[:, :, :, head // group], k_before[:, head // group]
         keys = torch.cat((before.unsqueeze(1).expand(-1, k.shape[1], -1, -1), own), dim=2)
-        out[:, :, i, live.batch.start :] = pattern_of(attn, q[:, :, :, head], keys)
+        out[:, :, i, run.batch.start :] = pattern_of(attn, q[:, :, :, head], keys)

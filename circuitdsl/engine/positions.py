@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Int
@@ -11,13 +10,7 @@ from torch import Tensor
 
 from circuitdsl.circuit.nodes import EVERYWHERE, Position
 from circuitdsl.engine.experiment import Positions
-from circuitdsl.measurements.requests import Request, positions_of
 from circuitdsl.tasks.dataset import PromptPair
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from circuitdsl.verify.bench import Bench
 
 
 def indices_of(pair: PromptPair, position: Position) -> tuple[int, ...]:
@@ -35,7 +28,6 @@ def token_indices(pairs: Sequence[PromptPair], wanted: Iterable[Position]) -> In
     return torch.tensor([row + [-1] * (width - len(row)) for row in rows])
 
 
-def places_of(bench: Bench, requests: Iterable[Request], part: np.ndarray) -> Positions:
-    """Token indices of all positions that some requests need."""
-    pairs = [bench.pairs[i] for i in part]
-    return {p: token_indices(pairs, [p]) for p in dict.fromkeys(p for r in requests for p in positions_of(r))}
+def positions_in(pairs: Sequence[PromptPair], wanted: Iterable[Position]) -> Positions:
+    """Token indices of each of some positions."""
+    return {position: token_indices(pairs, [position]) for position in wanted}

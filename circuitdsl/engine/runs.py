@@ -2,71 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from circuitdsl.circuit.nodes import Ablation, Node
+from circuitdsl.circuit.nodes import EMBED, Ablation, Node
 from circuitdsl.engine.batch_index import ship
 from circuitdsl.engine.experiment import PatchError, Readout, check_node
 from circuitdsl.engine.memory import CHUNK
-from circuitdsl.engine.neurons import component
 from circuitdsl.models.parts import PORTS, Attention, Transformer, Turns, attend
+from circuitdsl.models.writers import Written, in_whole
 
-C = TypeVar("C", bound="Terms")
+T = TypeVar("T", bound="Terms")
 #: some of the prompts
 Rows = slice | Int[Tensor, " m"]
-#: from how many positions on, at the most, the partners of prompts are run
+#: the partners of prompts run from the first token on that differs, from at most so many different tokens
 MOST_STARTS = 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Terms:
-    """The terms that a run's nodes write, for prompts of one length.
+class Terms(Written):
+    """What the nodes of whole runs write, for prompts of one length: values are `[n, T, ...]`.
 
     Attributes:
-        embed: the term of `embed`.
-        z: per layer, each head's `z` as it is written: `out_head` maps it onto the head's term, `z W_O` (`b_V` is
-            inside, `b_O` belongs to no node). In post-norm models it has the scale of its own run.
-        mlp: per layer, the MLP's term, its output bias included.
         end: the residual stream at END, before the final norm; empty of a run that stopped before the last MLP.
-        neurons: the activations of those neurons that were asked for, as `out_neuron` takes them.
     """
 
-    embed: Float[Tensor, "n T d"]
-    z: tuple[Float[Tensor, "n T heads d_head"], ...]
-    mlp: tuple[Float[Tensor, "n T d"], ...]
     end: Float[Tensor, "n d"]
-    neurons: Mapping[Node, Float[Tensor, "n T"]]
-
-    def neuron(self, node: Node) -> Float[Tensor, "n T"]:
-        """A neuron's activation. Raises `PatchError` where the run was made without it."""
-        if node not in self.neurons:
-            raise PatchError(f"the run does not hold the activation of {node}: name it among the run's neurons")
-        return self.neurons[node]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cache(Terms):
-    """A run with what recomputing from the middle of it needs.
+    """A run with what recomputing from the middle of it needs, by layer.
 
     Attributes:
-        resid_pre: per layer, the residual stream that its heads read.
-        gathered: of layers with a post-norm, each head's `z` before it takes on a scale.
-        mlp_in: per layer, the residual stream that its MLP reads: `resid_mid`, or `resid_pre` in parallel models.
-        q, k, v: per layer, queries, keys (both turned by their positions) and values.
-        turns: per layer, how positions turn queries and keys.
+        resid_pre: the residual stream that the heads read.
+        gathered: in layers with a post-norm, each head's `z` before it takes on a scale.
+        mlp_in: the residual stream that the MLP reads: `resid_mid`, or `resid_pre` in parallel models.
+        q, k, v: queries, keys (both turned by their positions) and values.
+        turns: how positions turn queries and keys.
     """
 
     resid_pre: tuple[Float[Tensor, "n T d"], ...]
-    gathered: Mapping[int, Float[Tensor, "n T heads d_head"]]
+    gathered: dict[int, Float[Tensor, "n T heads d_head"]]
     mlp_in: tuple[Float[Tensor, "n T d"], ...]
     q: tuple[Float[Tensor, "n heads T d_head"], ...]
     k: tuple[Float[Tensor, "n kv_heads T d_head"], ...]
@@ -111,6 +96,19 @@ class Runs:
         """The same runs, with the values that mean ablation puts in."""
         return replace(self, means=means, stratum=stratum.to(self.clean_tokens.device))
 
+    def substitute(self, ablate: Ablation, node: Node, prompts: Rows, *at: Tensor) -> Float[Tensor, "*rows"]:
+        """What an ablation puts in the place of a node's value, at some prompts; `at` indexes the value's other axes.
+
+        Raises:
+            PatchError: mean ablation, and these runs have no means.
+        """
+        if ablate == "mean":
+            if self.means is None or self.stratum is None:
+                raise PatchError("mean ablation needs the means: Runs.with_means(mean_terms(...), stratum)")
+            return self.means.value(node)[(self.stratum[prompts], *at)]
+        found = (self.corrupt if ablate == "corrupt" else self.clean).value(node)[(prompts, *at)]
+        return found if ablate == "corrupt" else torch.zeros_like(found)
+
 
 class Edits:
     """What is changed in a forward pass, for some rows of the prompts; this one changes nothing."""
@@ -120,7 +118,7 @@ class Edits:
         return attend(attn, q, k, v)
 
     def heads(self, layer: int, z: Tensor, rows: Rows) -> Tensor:
-        """What the heads of a layer write, as `Terms.z` has it [m, T, heads, d_head]."""
+        """The values of the heads of a layer [m, T, heads, d_head]."""
         return z
 
     def attn_out(self, layer: int, out: Tensor, rows: Rows) -> Tensor:
@@ -135,7 +133,7 @@ class Edits:
 @torch.inference_mode()
 def edited(model: Transformer, tokens: Int[Tensor, "n T"], edits: Edits) -> Cache:
     """Prompts that have been run before, with some of the forward pass changed."""
-    return _filled(model, tokens.to(model.device).long(), _new_cache(model, *tokens.shape), edits)
+    return _filled(model, tokens.to(model.device).long(), _new_cache(model, tokens.shape), edits)
 
 
 @torch.inference_mode()
@@ -161,17 +159,14 @@ def run(
             f"clean prompts {tuple(clean_tokens.shape)} and corrupt prompts {tuple(corrupt_tokens.shape)} "
             "must be as many and as long as each other"
         )
-    clean, corrupt = (tokens.to(model.device).long() for tokens in (clean_tokens, corrupt_tokens))
-    for tokens, which in ((clean, "clean"), (corrupt, "corrupt")):
-        _check_tokens(model, tokens, which)
+    clean, corrupt = _checked(model, clean_tokens, "clean"), _checked(model, corrupt_tokens, "corrupt")
     for node in neurons:
         check_node(model, node)
-    shape = clean.shape[0], clean.shape[1]
-    cache = _filled(model, clean, _new_cache(model, *shape, neurons))
-    terms = _new_terms(model, *shape, neurons, corrupt_stages)
+    cache = _filled(model, clean, _new_cache(model, clean.shape, neurons))
+    terms = _new_terms(model, clean.shape, neurons, corrupt_stages)
     for rows, start in starts(first_difference(clean, corrupt)):
         here = ship(rows, model.device)
-        _fill(model, corrupt[here], terms, here, start=min(start, shape[1] - 1), before=cache)
+        _fill(model, corrupt[here], terms, here, start=min(start, clean.shape[1] - 1), before=cache)
     return Runs(model, clean, corrupt, cache, terms)
 
 
@@ -190,9 +185,8 @@ def starts(first: Int[np.ndarray, " n"]) -> Iterator[tuple[Int[np.ndarray, " m"]
 @torch.inference_mode()
 def one_run(model: Transformer, tokens: Int[Tensor, "n T"]) -> Cache:
     """Run prompts that have no partners, and keep of them what `run` keeps of clean ones; errors are those of `run`."""
-    tokens = tokens.to(model.device).long()
-    _check_tokens(model, tokens, "clean")
-    return _filled(model, tokens, _new_cache(model, *tokens.shape))
+    tokens = _checked(model, tokens, "clean")
+    return _filled(model, tokens, _new_cache(model, tokens.shape))
 
 
 @torch.inference_mode()
@@ -200,14 +194,8 @@ def ends(
     model: Transformer, tokens: Int[Tensor, "n T"], which: str = "clean", at_once: int = CHUNK
 ) -> Float[Tensor, "n d"]:
     """The residual streams at END, before the final norm, and nothing else; errors are those of `run`."""
-    tokens = tokens.to(model.device).long()
-    _check_tokens(model, tokens, which)
-    found = []
-    for part in tokens.split(at_once):
-        terms = _new_terms(model, *part.shape)
-        _fill(model, part, terms, slice(None))
-        found.append(terms.end)
-    return torch.cat(found)
+    parts = _checked(model, tokens, which).split(at_once)
+    return torch.cat([_filled(model, part, _new_terms(model, part.shape)).end for part in parts])
 
 
 @torch.inference_mode()
@@ -215,15 +203,13 @@ def ends_of_pairs(
     model: Transformer, clean: Int[Tensor, "n T"], corrupt: Int[Tensor, "n T"], at_once: int = CHUNK
 ) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n d"]]:
     """The residual streams at END of clean prompts and of their partners, as of `ends`; errors are those of `run`."""
-    clean, corrupt = (tokens.to(model.device).long() for tokens in (clean, corrupt))
-    for tokens, which in ((clean, "clean"), (corrupt, "corrupt")):
-        _check_tokens(model, tokens, which)
+    both = _checked(model, clean, "clean"), _checked(model, corrupt, "corrupt")
 
     def of_some(clean: Tensor, corrupt: Tensor) -> tuple[Tensor, Tensor]:
         runs = run(model, clean, corrupt)  # let go of before the next are run
         return runs.clean.end, runs.corrupt.end
 
-    found = [of_some(*pair) for pair in zip(clean.split(at_once), corrupt.split(at_once), strict=True)]
+    found = [of_some(*pair) for pair in zip(*(tokens.split(at_once) for tokens in both), strict=True)]
     ends, others = zip(*found, strict=True)
     return torch.cat(ends), torch.cat(others)
 
@@ -243,29 +229,26 @@ def mean_terms(
         stratum: each prompt's stratum, from 0 to `strata` - 1; every stratum has a prompt.
         at_once: prompts that run together.
     """
-    tokens, stratum = tokens.to(model.device).long(), stratum.to(model.device)
-    _check_tokens(model, tokens, "corrupt")
-    total = _new_terms(model, strata, tokens.shape[1], neurons)
-    for tensor in _tensors(total):
+    tokens, stratum = _checked(model, tokens, "corrupt"), stratum.to(model.device)
+    total = _new_terms(model, (strata, tokens.shape[1]), neurons)
+    sums = [total.end, *total.kept.values()]
+    for tensor in sums:
         tensor.zero_()
-    for start in range(0, len(tokens), at_once):
-        rows = slice(start, start + at_once)
-        part = _new_terms(model, len(tokens[rows]), tokens.shape[1], neurons)
-        _fill(model, tokens[rows], part, slice(None))
-        member = torch.nn.functional.one_hot(stratum[rows], strata).T.to(model.dtype)
-        for tensor, more in zip(_tensors(total), _tensors(part), strict=True):
+    for some, group in zip(tokens.split(at_once), stratum.split(at_once), strict=True):
+        part = _new_terms(model, some.shape, neurons)
+        _fill(model, some, part, slice(None))
+        member = torch.nn.functional.one_hot(group, strata).T.to(model.dtype)
+        for tensor, more in zip(sums, (part.end, *part.kept.values()), strict=True):
             tensor.add_((member @ more.flatten(1)).view_as(tensor))  # on a GPU `index_add_` adds in any order
     count = torch.bincount(stratum, minlength=strata)
-    for tensor in _tensors(total):
+    for tensor in sums:
         tensor.div_(count.view(-1, *[1] * (tensor.ndim - 1)))
     return total
 
 
-def _tensors(terms: Terms) -> list[Tensor]:
-    return [terms.embed, *terms.z, *terms.mlp, terms.end, *terms.neurons.values()]
-
-
-def _check_tokens(model: Transformer, tokens: Tensor, which: str) -> None:
+def _checked(model: Transformer, tokens: Tensor, which: str) -> Int[Tensor, "n T"]:
+    """Tokens on the model's device; errors are those of `run`."""
+    tokens = tokens.to(model.device).long()
     n, length = tokens.shape
     if not n or not length:
         raise PatchError(f"there are no {which} prompts" if not n else f"the {which} prompts are empty")
@@ -274,12 +257,13 @@ def _check_tokens(model: Transformer, tokens: Tensor, which: str) -> None:
     bad = ((tokens < 0) | (tokens >= model.n_vocab)).any(dim=1).nonzero()
     if len(bad):
         raise PatchError(f"{which} prompt {int(bad[0]) + 1} holds a token that {model.name} does not have")
+    return tokens
 
 
 # --- filling the caches -----------------------------------------------------------------------------
 
 
-def _filled(model: Transformer, tokens: Tensor, out: C, edits: Edits | None = None) -> C:
+def _filled(model: Transformer, tokens: Tensor, out: T, edits: Edits | None = None) -> T:
     """Run prompts up to the last heads or MLP that there is room for."""
     for start in range(0, len(tokens), CHUNK):
         rows = slice(start, start + CHUNK)
@@ -296,20 +280,22 @@ def _fill(
     start: int = 0,
     before: Cache | None = None,
 ) -> None:
-    """Run prompts and write their activations into `rows` of a cache.
+    """Run prompts and write their activations into `rows` of a cache, as far as that has room.
 
     Args:
         start: the first position that is run; up to there all is as in the same rows of `before`.
     """
     full = out if isinstance(out, Cache) else None
-    edits = edits or Edits()
-    resid = model.embed(tokens)[:, start:]
+    edits, neurons = edits or Edits(), tuple(out.neurons)
     here = rows, slice(start, None)
-    if before is not None and start:
-        _copy_terms(before, out, rows, start)
-    out.embed[here] = resid
+    for node, into in out.kept.items() if before is not None and start else ():
+        into[rows, :start] = before.kept[node][rows, :start]  # type: ignore[union-attr]
+    resid = out.kept[EMBED][here] = model.embed(tokens)[:, start:]
     turns = full.turns if full else model.turns(tokens.shape[1])
-    for layer, block in enumerate(model.blocks[: len(out.z)]):
+    for layer, block in enumerate(model.blocks):
+        heads, mlp = Node("head", layer), Node("mlp", layer)
+        if heads not in out:
+            return
         x = block.attn_norm(resid)
         q, k, v = (block.attn.project(port, x, turns[layer][start:]).transpose(1, 2) for port in PORTS)
         if before is not None and start:
@@ -317,18 +303,16 @@ def _fill(
                 torch.cat((seen[layer][rows, :, :start], own), dim=2) for seen, own in ((before.k, k), (before.v, v))
             )
         gathered = edits.attend(layer, block.attn, q, k, v, rows)
-        z, attended = block.attn.written(gathered, partial(edits.heads, layer, rows=rows))
-        out.z[layer][here] = z
-        if layer == len(out.mlp):
+        out.kept[heads][here], attended = block.attn.written(gathered, partial(edits.heads, layer, rows=rows))
+        if mlp not in out:
             return
         mid = resid + edits.attn_out(layer, attended, rows)
-        mlp_in = resid if model.parallel else mid
-        neurons = [node for node in out.neurons if node.layer == layer]
-        term, activations = block.mlp.written(block.mlp_norm(mlp_in), [node.index for node in neurons])
-        for node, activation in zip(neurons, activations, strict=True):
-            out.neurons[node][here] = activation
-        mlp = edits.mlp(layer, term, rows)
-        out.mlp[layer][here] = mlp
+        watched = [node for node in neurons if node.layer == layer]
+        x = block.mlp_norm(resid if model.parallel else mid)
+        term, activations = block.mlp.written(x, [node.index for node in watched])
+        for node, activation in zip(watched, activations, strict=True):
+            out.kept[node][here] = activation
+        term = out.kept[mlp][here] = edits.mlp(layer, term, rows)
         if full:
             full.resid_pre[layer][rows] = resid
             if layer in full.gathered:
@@ -336,57 +320,41 @@ def _fill(
             full.q[layer][rows], full.k[layer][rows], full.v[layer][rows] = q, k, v
             if not model.parallel:
                 full.mlp_in[layer][rows] = mid
-        resid = mid + mlp
-    if len(out.mlp) == model.n_layers:
-        out.end[rows] = resid[:, -1]
-
-
-def _copy_terms(source: Terms, out: Terms, rows: Rows, until: int) -> None:
-    """Copy the terms of some prompts before a position."""
-    here = rows, slice(until)
-    out.embed[here] = source.embed[here]
-    for side in ("z", "mlp"):
-        for into, of in zip(getattr(out, side), getattr(source, side), strict=False):
-            into[here] = of[here]
-    for node, activation in out.neurons.items():
-        activation[here] = source.neurons[node][here]
+        resid = mid + term
+    out.end[rows] = resid[:, -1]
 
 
 def _new_terms(
-    model: Transformer, n: int, length: int, neurons: Sequence[Node] = (), stages: int | None = None
+    model: Transformer, shape: Sequence[int], neurons: Sequence[Node] = (), stages: int | None = None
 ) -> Terms:
-    return Terms(**_term_tensors(model, n, length, neurons, 2 * model.n_layers if stages is None else stages))
+    """Room for the terms of some stages of the runs of tokens `[n, T]`; by default of all."""
+    n, length = shape
+    new = partial(torch.empty, dtype=model.dtype, device=model.device)
+    kept = {EMBED: new((n, length, model.d_model))}
+    for stage in range(2 * model.n_layers if stages is None else stages):
+        if stage % 2:
+            kept[Node("mlp", stage // 2)] = new((n, length, model.d_model))
+        else:
+            kept[Node("head", stage // 2)] = new((n, length, model.n_heads, model.d_head))
+    kept |= {node: new((n, length)) for node in neurons}
+    return Terms(kept, new((n if Node("mlp", model.n_layers - 1) in kept else 0, model.d_model)))
 
 
-def _term_tensors(model: Transformer, n: int, length: int, neurons: Sequence[Node], stages: int) -> dict[str, Any]:
-    d, heads = model.d_model, model.n_heads
-    return {
-        "embed": _new(model, n, length, d),
-        "z": tuple(_new(model, n, length, heads, model.d_head) for _ in range((stages + 1) // 2)),
-        "mlp": tuple(_new(model, n, length, d) for _ in range(stages // 2)),
-        "end": _new(model, n if stages == 2 * model.n_layers else 0, d),
-        "neurons": {node: _new(model, n, length) for node in neurons},
-    }
-
-
-def _new_cache(model: Transformer, n: int, length: int, neurons: Sequence[Node] = ()) -> Cache:
-    layers = [block.attn for block in model.blocks]
-    resid_pre = tuple(_new(model, n, length, model.d_model) for _ in layers)
-    terms = _term_tensors(model, n, length, neurons, 2 * model.n_layers)
+def _new_cache(model: Transformer, shape: Sequence[int], neurons: Sequence[Node] = ()) -> Cache:
+    (n, length), layers, terms = shape, [block.attn for block in model.blocks], _new_terms(model, shape, neurons)
+    new = terms.embed.new_empty
+    resid_pre = tuple(torch.empty_like(terms.embed) for _ in layers)
     return Cache(
-        **terms,
+        terms.kept,
+        terms.end,
         resid_pre=resid_pre,
-        gathered={layer: torch.empty_like(terms["z"][layer]) for layer, attn in enumerate(layers) if attn.post},
-        mlp_in=resid_pre if model.parallel else tuple(_new(model, n, length, model.d_model) for _ in layers),
-        q=tuple(_new(model, n, attn.n_heads, length, attn.d_head) for attn in layers),
-        k=tuple(_new(model, n, attn.n_kv_heads, length, attn.d_head) for attn in layers),
-        v=tuple(_new(model, n, attn.n_kv_heads, length, attn.d_head) for attn in layers),
+        gathered={layer: torch.empty_like(z) for layer, z in enumerate(terms.z) if layers[layer].post},
+        mlp_in=resid_pre if model.parallel else tuple(map(torch.empty_like, resid_pre)),
+        q=tuple(new(n, attn.n_heads, length, attn.d_head) for attn in layers),
+        k=tuple(new(n, attn.n_kv_heads, length, attn.d_head) for attn in layers),
+        v=tuple(new(n, attn.n_kv_heads, length, attn.d_head) for attn in layers),
         turns=model.turns(length),
     )
-
-
-def _new(model: Transformer, *shape: int) -> Tensor:
-    return torch.empty(shape, dtype=model.dtype, device=model.device)
 
 
 # --- reading them -----------------------------------------------------------------------------------
@@ -422,14 +390,6 @@ def patterns(model: Transformer, cache: Cache, layer: int, head: int) -> Float[T
     return attn.pattern(q @ k.transpose(1, 2))
 
 
-@torch.inference_mode()
-def attention(
-    model: Transformer, runs: Runs, head: Node, source: Int[Tensor, "n a"], target: Int[Tensor, "n b"]
-) -> Float[Tensor, "n a b"]:
-    """Clean attention of a head from each source to each target position; 0 where an index is -1."""
-    return at(patterns(model, runs.clean, head.layer, head.head), source, target)
-
-
 def at(
     pattern: Float[Tensor, "n T T"], source: Int[Tensor, "n a"], target: Int[Tensor, "n b"]
 ) -> Float[Tensor, "n a b"]:
@@ -449,18 +409,12 @@ def changed(
     A corrupt term can only differ where the prompts do, at its position or before; below a millionth of the term's own
     size a difference is rounding.
     """
-    model = runs.model
-    clean = _term(model, runs.clean, sender)
+    clean, other = _value(runs, sender), _value(runs, sender, ablate)
+    differs = unequal(clean, other)
     if ablate == "corrupt":
-        before = (runs.clean_tokens != runs.corrupt_tokens).cumsum(dim=1) > 0
-        differs = before & unequal(clean, _term(model, runs.corrupt, sender))
+        differs &= (runs.clean_tokens != runs.corrupt_tokens).cumsum(dim=1) > 0
         if sender.is_part:  # where its whole writes the same, a part differs by rounding alone
-            differs &= unequal(*(_term(model, terms, sender.whole) for terms in (runs.clean, runs.corrupt)))
-    elif ablate == "zero":
-        differs = unequal(clean, torch.zeros_like(clean))
-    else:
-        assert runs.means is not None and runs.stratum is not None, "mean ablation needs means"
-        differs = unequal(clean, _term(model, runs.means, sender)[runs.stratum])
+            differs &= unequal(_value(runs, sender.whole), _value(runs, sender.whole, ablate))
     if index is None:
         return differs.any(dim=1)
     index = index.to(differs.device)
@@ -479,16 +433,10 @@ def unequal(clean: Float[Tensor, "n T _"], corrupt: Float[Tensor, "n T _"]) -> B
     return (clean - corrupt).abs().amax(dim=-1) > 1e-6 * size
 
 
-def _term(model: Transformer, terms: Terms, node: Node) -> Float[Tensor, "n T _"]:
-    """A node's term, a head's as its `z` and a neuron's as its activation, which are mapped onto it."""
-    match node.kind:
-        case "head":
-            return component(model, node, terms.z[node.layer][:, :, node.head])
-        case "mlp":
-            return terms.neuron(node)[..., None] if node.is_part else terms.mlp[node.layer]
-        case "embed":
-            return terms.embed
-    raise PatchError(f"{node} writes no term of the residual stream")
+def _value(runs: Runs, node: Node, ablate: Ablation | None = None) -> Float[Tensor, "n T _"]:
+    """A node's value in the clean run, or what an ablation puts there; a component's is the part of its head's `z`."""
+    value = runs.substitute(ablate, node, slice(None)) if ablate else runs.clean.value(node)
+    return in_whole(runs.model, node, value) if node.kind == "head" else value
 
 
 # --- prompts of several lengths ---------------------------------------------------------------------
@@ -503,10 +451,3 @@ def by_length(prompts: Sequence[Sequence[int]]) -> list[tuple[Int[Tensor, " m"],
         (torch.tensor(group), torch.tensor([list(prompts[i]) for i in group]).view(len(group), length))
         for length, group in sorted(places.items())
     ]
-
-
-def in_order(parts: Sequence[tuple[Int[Tensor, " m"], Tensor]], dim: int) -> Tensor:
-    """Results of the groups of `by_length`, put back in the prompts' order along `dim`."""
-    order = torch.cat([places for places, _ in parts])
-    joined = torch.cat([values for _, values in parts], dim=dim)
-    return joined.index_select(dim, order.argsort().to(joined.device))

@@ -18,10 +18,11 @@ from collections.abc import Iterator, Mapping, Set
 from dataclasses import replace
 
 from circuitdsl.circuit.catalogue import ModelShape
-from circuitdsl.circuit.claims import Circuit
-from circuitdsl.circuit.measurements import NodeEffect
+from circuitdsl.circuit.changes import NodePatch
+from circuitdsl.circuit.claims import Circuit, Claim
+from circuitdsl.circuit.criteria import Matters
 from circuitdsl.circuit.nodes import EMBED, Edge, Input, Node, Site
-from circuitdsl.measurements.requests import EdgeRequest, NodeRequest
+from circuitdsl.measurements.requests import EdgeRequest, NodeRequest, PatchRequest
 
 #: members of a null, where there are that many
 SIZE = 40
@@ -40,11 +41,10 @@ class Nulls:
         self.claimed = {edge for _, member in circuit.edges() for edge in member.edges}
         #: the same of the whole nodes whose parts are claimed
         self.with_parts = {replace(edge, sender=edge.sender.whole) for edge in self.claimed if edge.sender.is_part}
-        effects = (claim.measurement for claim in circuit.claims if isinstance(claim.measurement, NodeEffect))
+        patches = [claim.measurement.patch for claim in circuit.claims]
+        patches += [claim.under.effect for claim in circuit.claims if claim.under]  # type: ignore[misc]
         self.named = {node for group in circuit.groups for node in group.nodes}
-        self.named |= {site.node for effect in effects for site in effect.sites}
-        conditions = (claim.under.effect for claim in circuit.claims if claim.under)
-        self.named |= {s.node for effect in conditions if isinstance(effect, NodeEffect) for s in effect.sites}
+        self.named |= {site.node for patch in patches if isinstance(patch, NodePatch) for site in patch.sites}
 
     def of_edges(self, request: EdgeRequest) -> tuple[EdgeRequest, ...]:
         """Random counterparts of a patch: other senders into its receivers, then into others of their layers."""
@@ -132,6 +132,13 @@ class Nulls:
                 return [Node("mlp", layer) for layer in layers]
             case _:
                 return [EMBED]
+
+
+def null_of(request: PatchRequest, claim: Claim, nulls: Nulls) -> tuple[PatchRequest, ...]:
+    """The null of a patch, where the claim compares it with one."""
+    if not any(isinstance(test, Matters) for test in claim.tests):
+        return ()
+    return nulls.of_edges(request) if isinstance(request, EdgeRequest) else nulls.of_sites(request)
 
 
 def _kind(node: Node) -> Node:

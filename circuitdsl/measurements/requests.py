@@ -1,125 +1,334 @@
-"""What can be asked of a task's prompts: one number per prompt, as plain data that can be compared and merged."""
+"""What can be asked of a task's prompts: one number per prompt, as frozen records that can be compared and merged.
+
+A request says which runs it needs, which function reads its numbers (named as text: torch is imported when something is
+measured), and what the numbers are called. Patches, and what may be asked of any circuit, are here; a request that
+belongs to one kind of measurement is in that kind's file.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable
 from dataclasses import dataclass, replace
-from typing import Literal, TypeVar
+from math import inf
+from typing import ClassVar, Literal
 
-from circuitdsl.circuit.changes import Intervention, Replace
-from circuitdsl.circuit.measurements import Metric, ScoreKind
+from circuitdsl.circuit.changes import EdgePatch, Intervention, Member, Patch, Replace
+from circuitdsl.circuit.metric import Metric
 from circuitdsl.circuit.nodes import EVERYWHERE, Ablation, Direction, Edge, Node, Position, Site
+from circuitdsl.circuit.vocabulary import CHANCE, METRICS
 
-ANSWER = Position("ANSWER")
+READERS = "circuitdsl.engine.readers"
 
 
 @dataclass(frozen=True, slots=True)
-class EdgeRequest:
+class Figure:
+    """What the numbers of a request are.
+
+    Attributes:
+        name: what reasons call them.
+        unit: as reports have it: `share`, `logits`, `nats`, or another.
+        low, high: what they cannot leave.
+        hits: whether each is 1 or 0, or a share of several such.
+        scale: the metric whose gap says how large they are, where they have no two ends.
+        of_prompts: whether prompts are drawn from the task's templates (random tokens are not).
+    """
+
+    name: str
+    unit: str = "share"
+    low: float = 0.0
+    high: float = 1.0
+    hits: bool = False
+    scale: Metric | None = None
+    of_prompts: bool = True
+
+
+class Request:
+    """One number per prompt.
+
+    Attributes:
+        reader: the function that reads the numbers, "module:name". Requests of one reader are read together.
+        on_runs: whether it reads runs of the prompts; otherwise it makes runs of its own, or needs none.
+        counted: whether its work is counted in block-positions.
+        reads_attention: whether it reads attention patterns.
+        effect: whether its numbers are the task's metric of a patched run, so that a difference has a gap beside it.
+    """
+
+    __slots__ = ()
+
+    reader: ClassVar[str] = ""
+    on_runs: ClassVar[bool] = True
+    counted: ClassVar[bool] = True
+    reads_attention: ClassVar[bool] = False
+    effect: ClassVar[bool] = False
+    under: PatchRequest | None
+
+    # -- what it is about
+
+    def figure(self, metric: Metric) -> Figure:
+        """What its numbers are; `metric` is the task's."""
+        return figure_of(metric)
+
+    def protocol(self) -> dict[str, str]:
+        """How they are measured, as reports have it."""
+        return {"read": type(self).__name__.lower(), "run": "clean"}
+
+    @property
+    def own_positions(self) -> tuple[Position, ...]:
+        """The positions that it names, those of patches apart."""
+        return ()
+
+    @property
+    def own_writers(self) -> tuple[Node, ...]:
+        """The nodes whose terms it looks at, those of patches apart."""
+        return ()
+
+    # -- what it changes
+
+    @property
+    def patches(self) -> tuple[PatchRequest, ...]:
+        """The patches that it makes, each alone: its own, and its condition."""
+        under = getattr(self, "under", None)
+        return () if under is None else (under,)
+
+    @property
+    def changes(self) -> bool:
+        """Whether it is about a run in which something is replaced or changed, and not about the model as it is."""
+        return bool(self.patches)
+
+    @property
+    def scored(self) -> bool:
+        """Whether it is a metric of a patched run."""
+        return False
+
+    @property
+    def terms(self) -> tuple[TermRequest, ...]:
+        """The terms that it replaces besides others; a patch of a single one changes that, or nothing at all."""
+        return tuple(term for patch in self.patches if len(patch.writes) > 1 for term in replaced(patch))
+
+    # -- what must be run for it
+
+    @property
+    def positions(self) -> tuple[Position, ...]:
+        """Every position that it needs, but for `*`."""
+        found = (*(place for patch in self.patches for _, place in patch.writes), *self.own_positions)
+        return tuple(dict.fromkeys(position for position in found if position != EVERYWHERE))
+
+    @property
+    def writers(self) -> set[Node]:
+        """The nodes whose terms it replaces or looks at."""
+        return {node for patch in self.patches for node, _ in patch.writes} | set(self.own_writers)
+
+    @property
+    def needs_runs(self) -> bool:
+        """Whether runs of the prompts are needed, beyond the scores of the clean and the corrupt one."""
+        return self.on_runs
+
+    @property
+    def runs_twice(self) -> bool:
+        """Whether runs are held a second time, swapped for denoising or as an intervention changes them."""
+        return any(patch.direction == "denoise" for patch in self.patches)
+
+    @property
+    def uses_means(self) -> bool:
+        """Whether its numbers depend on the means of other prompts."""
+        return any(isinstance(patch, NodeRequest) and patch.ablate == "mean" for patch in self.patches)
+
+    def corrupt_stages(self, n_layers: int) -> int:
+        """How many stages of the corrupt run it takes terms from; a run the other way round takes all.
+
+        The heads of a layer are one stage, its MLP the next.
+        """
+        if self.runs_twice:
+            return 2 * n_layers
+        nodes = [node for patch in self.patches for node, _ in patch.writes]
+        return max((2 * (node.layer + 1) - (node.kind == "head") for node in nodes), default=0)
+
+    @property
+    def together(self) -> Hashable:
+        """Requests that are equal in this are read off the same patched runs."""
+        return type(self), getattr(self, "under", None)
+
+    def layers(self, n_layers: int) -> int:
+        """How many layers have MLPs that matter to what is read."""
+        return n_layers
+
+
+# --- patches --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeRequest(Request):
     """The metric when these edges are patched, all in one live pass."""
 
     edges: tuple[Edge, ...]
     via_mlps: bool = False
     direction: Direction = "noise"
 
+    reader: ClassVar[str] = f"{READERS}.metric:patched"
+    effect: ClassVar[bool] = True
+
     @property
     def writes(self) -> tuple[tuple[Node, Position], ...]:
         """The terms that are replaced."""
         return tuple(dict.fromkeys((edge.sender, edge.position) for edge in self.edges))
 
+    @property
+    def patches(self) -> tuple[PatchRequest, ...]:
+        return (self,)
+
+    @property
+    def scored(self) -> bool:
+        return True
+
+    @property
+    def together(self) -> Hashable:
+        return (None,)
+
+    def protocol(self) -> dict[str, str]:
+        patch = "via_mlps" if self.via_mlps else "direct"
+        return {"patch": patch, "direction": self.direction, "ablate": "corrupt"}
+
 
 @dataclass(frozen=True, slots=True)
-class NodeRequest:
+class NodeRequest(Request):
     """The metric when these nodes are replaced, everything downstream live; under a condition, with it as well."""
 
     sites: tuple[Site, ...]
     ablate: Ablation = "corrupt"
     direction: Direction = "noise"
-    under: Condition | None = None
+    under: PatchRequest | None = None
+
+    reader: ClassVar[str] = f"{READERS}.metric:patched"
+    effect: ClassVar[bool] = True
 
     @property
     def writes(self) -> tuple[tuple[Node, Position], ...]:
         """The terms that are replaced."""
         return tuple((site.node, site.position) for site in self.sites)
 
+    @property
+    def patches(self) -> tuple[PatchRequest, ...]:
+        own = replace(self, under=None) if self.under else self
+        return (own,) if self.under is None else (own, self.under)
 
-@dataclass(frozen=True, slots=True)
-class AttentionRequest:
-    """Attention, summed over targets, averaged over sources and heads: of the clean run, or under a condition."""
+    @property
+    def scored(self) -> bool:
+        return True
 
-    heads: tuple[Node, ...]
-    source: tuple[Position, ...]
-    target: tuple[Position, ...]
-    under: Condition | None = None
+    @property
+    def together(self) -> Hashable:
+        return (None,)
 
-
-@dataclass(frozen=True, slots=True)
-class BehaviourRequest:
-    """A metric of the clean run, or of the run under a condition."""
-
-    metric: Metric
-    under: Condition | None = None
+    def protocol(self) -> dict[str, str]:
+        return {"patch": "node", "direction": self.direction, "ablate": self.ablate, "at": _places(self.sites)}
 
 
-@dataclass(frozen=True, slots=True)
-class ChangedRequest:
-    """What a request measures, of the model that an intervention has changed."""
-
-    inner: AttentionRequest | BehaviourRequest | AttributionRequest
-    intervention: Intervention
-
-
-@dataclass(frozen=True, slots=True)
-class TraceRequest:
-    """Whether a head is among the senders of another's firing, 1 or 0; prompts where that does not fire are left out.
-
-    `side` is the token at which the sender writes: the firing's destination, or its source.
-    """
-
-    head: Node
-    source: tuple[Position, ...]
-    target: tuple[Position, ...]
-    sender: Node
-    side: Literal["destination", "source"]
+def _places(sites: tuple[Site, ...]) -> str:
+    """`END`; where nodes differ, `2.2 2.5 at *, m1 at END`"""
+    places: dict[Node, list[str]] = {}
+    for site in sorted(sites):
+        places.setdefault(site.node, []).append(str(site.position))
+    nodes: dict[str, list[str]] = {}
+    for node, at in places.items():
+        nodes.setdefault(" and ".join(at), []).append(str(node))
+    return next(iter(nodes)) if len(nodes) == 1 else ", ".join(f"{' '.join(n)} at {at}" for at, n in nodes.items())
 
 
 @dataclass(frozen=True, slots=True)
-class AttributionRequest:
-    """What nodes write at END towards the answer and away from the distractor, in logits, summed over the nodes."""
-
-    nodes: tuple[Node, ...]
-    under: Condition | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class CopyingRequest:
-    """Whether what stands at ANSWER comes out of heads (or, negated, is pushed down by them); a share of the heads."""
-
-    heads: tuple[Node, ...]
-    negated: bool = False
-    under: None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ScoreRequest:
-    """Mean attention on repeated random tokens, averaged over heads; prompt i stands for the i-th sequence."""
-
-    kind: ScoreKind
-    heads: tuple[Node, ...]
-    under: None = None
-
-
-@dataclass(frozen=True, slots=True)
-class TermRequest:
+class TermRequest(Request):
     """Whether what a node writes at a position is another than what a patch puts in its place, 1 or 0."""
 
     node: Node
     position: Position
     ablate: Ablation = "corrupt"
 
+    reader: ClassVar[str] = f"{READERS}.terms:read"
+
+    @property
+    def own_positions(self) -> tuple[Position, ...]:
+        return (self.position,)
+
+    @property
+    def own_writers(self) -> tuple[Node, ...]:
+        return (self.node,)
+
+    @property
+    def uses_means(self) -> bool:
+        return self.ablate == "mean"
+
+    def corrupt_stages(self, n_layers: int) -> int:
+        return 2 * (self.node.layer + 1) - (self.node.kind == "head")
+
+
+PatchRequest = EdgeRequest | NodeRequest
+
+
+def replaced(patch: PatchRequest) -> tuple[TermRequest, ...]:
+    """The terms that a patch replaces."""
+    ablate: Ablation = patch.ablate if isinstance(patch, NodeRequest) else "corrupt"
+    return tuple(TermRequest(node, position, ablate) for node, position in patch.writes)
+
+
+def patch_request(patch: Patch) -> PatchRequest:
+    """A patch of the spec as what is asked of the prompts."""
+    return edge_request(patch.members, patch) if isinstance(patch, EdgePatch) else _node_request(patch)
+
+
+def _node_request(patch: Patch) -> NodeRequest:
+    """All of its sites as one patch."""
+    assert not isinstance(patch, EdgePatch)
+    return NodeRequest(tuple(sorted(set(patch.sites))), patch.ablate, patch.direction)
+
+
+def edge_request(members: tuple[Member, ...], patch: EdgePatch) -> EdgeRequest:
+    """All edges of some members as one patch."""
+    edges = tuple(sorted({edge for member in members for edge in member.edges}))
+    return EdgeRequest(edges, patch.via_mlps, patch.direction)
+
+
+# --- changed models, circuits alone -----------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedRequest(Request):
+    """What a request measures, of the model that an intervention has changed."""
+
+    inner: Request
+    intervention: Intervention
+
+    reader: ClassVar[str] = f"{READERS}.changed_model:read"
+
+    def figure(self, metric: Metric) -> Figure:
+        return self.inner.figure(metric)
+
+    def protocol(self) -> dict[str, str]:
+        return self.inner.protocol()
+
+    @property
+    def own_positions(self) -> tuple[Position, ...]:
+        return (*self.inner.positions, *self.intervention.positions)
+
+    @property
+    def changes(self) -> bool:
+        return True
+
+    @property
+    def terms(self) -> tuple[TermRequest, ...]:
+        verbs = [verb for verb in self.intervention.verbs if isinstance(verb, Replace)]
+        return tuple(TermRequest(s.node, s.position, verb.ablate) for verb in verbs for s in verb.sites)
+
+    @property
+    def runs_twice(self) -> bool:
+        return True
+
+    @property
+    def uses_means(self) -> bool:
+        return self.intervention.means
+
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Subgraph:
-    """What a run keeps of a model (semantics §3, faithfulness).
+class Subgraph(Request):
+    """The metric when a run keeps only some of a model (semantics §3, faithfulness).
 
     Attributes:
         keep: `nodes` overwrites the term of every head at every position that is not in `sites`; `edges` patches every
@@ -137,6 +346,9 @@ class Subgraph:
     ablate: Ablation = "corrupt"
     inverted: bool = False
 
+    reader: ClassVar[str] = f"{READERS}.alone:read"
+    effect: ClassVar[bool] = True
+
     def __repr__(self) -> str:
         """The same for equal subgraphs, in every process: what is measured of them is kept under this name."""
         return f"Subgraph{(*self.kind, sorted(self.sites), sorted(self.edges))}"
@@ -147,140 +359,26 @@ class Subgraph:
         return self.keep, self.mlps, self.ablate, self.inverted
 
     @property
-    def positions(self) -> frozenset[Position]:
-        """Every position named in it."""
-        return frozenset(e.position for e in self.edges) | frozenset(s.position for s in self.sites)
+    def own_positions(self) -> tuple[Position, ...]:
+        return tuple(sorted({s.position for s in self.sites} | {e.position for e in self.edges}))
 
+    @property
+    def own_writers(self) -> tuple[Node, ...]:
+        return tuple({site.node for site in self.sites} | {edge.sender for edge in self.edges})
 
-PatchRequest = EdgeRequest | NodeRequest
-#: a patch that is made while something else is measured
-Condition = PatchRequest
-#: a `Subgraph` asks for the metric when that circuit runs alone
-Request = (
-    EdgeRequest
-    | NodeRequest
-    | AttentionRequest
-    | BehaviourRequest
-    | AttributionRequest
-    | CopyingRequest
-    | ScoreRequest
-    | ChangedRequest
-    | TraceRequest
-    | TermRequest
-    | Subgraph
-)
-Watching = TypeVar("Watching", AttentionRequest, AttributionRequest)
+    @property
+    def uses_means(self) -> bool:
+        return self.ablate == "mean"
 
-
-def is_scored(request: Request) -> bool:
-    """Whether a request is a metric of a patched run."""
-    return isinstance(request, EdgeRequest | NodeRequest | BehaviourRequest) and bool(patches_of(request))
-
-
-def by_condition(requests: Iterable[Watching]) -> dict[Condition | None, list[Watching]]:
-    """Requests that look at one run together."""
-    found: dict[Condition | None, list[Watching]] = {}
-    for request in requests:
-        found.setdefault(request.under, []).append(request)
-    return found
-
-
-def patches_of(request: Request) -> tuple[PatchRequest, ...]:
-    """The patches that a request makes, each alone: its own, and its condition."""
-    own: tuple[PatchRequest, ...] = ()
-    if isinstance(request, ChangedRequest):
-        return ()
-    if isinstance(request, EdgeRequest):
-        return (request,)
-    if isinstance(request, TraceRequest | TermRequest | Subgraph):
-        return ()
-    if isinstance(request, NodeRequest):
-        own = (replace(request, under=None),)
-    return own if request.under is None else (*own, request.under)
-
-
-def replaced(patch: PatchRequest) -> tuple[TermRequest, ...]:
-    """The terms that a patch replaces."""
-    ablate: Ablation = patch.ablate if isinstance(patch, NodeRequest) else "corrupt"
-    return tuple(TermRequest(node, position, ablate) for node, position in patch.writes)
-
-
-def terms_of(request: Request) -> tuple[TermRequest, ...]:
-    """The terms that a request replaces besides others; a patch of a single one changes that, or nothing at all."""
-    if isinstance(request, ChangedRequest):
-        verbs = [verb for verb in request.intervention.verbs if isinstance(verb, Replace)]
-        return tuple(TermRequest(s.node, s.position, verb.ablate) for verb in verbs for s in verb.sites)
-    return tuple(term for patch in patches_of(request) if len(patch.writes) > 1 for term in replaced(patch))
-
-
-def changes(request: Request) -> bool:
-    """Whether a request is about a run in which something is replaced or changed, and not about the model as it is."""
-    return isinstance(request, ChangedRequest) or bool(patches_of(request))
-
-
-def needs_runs(request: Request) -> bool:
-    """Whether runs of the prompts are needed, beyond the scores of the clean and the corrupt one."""
-    if isinstance(request, ScoreRequest | TraceRequest):
-        return False  # they make their own
-    return not isinstance(request, BehaviourRequest) or request.under is not None
-
-
-def holds_runs_twice(requests: Iterable[Request]) -> bool:
-    """Whether runs are held a second time, swapped for denoising or as an intervention changes them."""
-    return any(
-        isinstance(request, ChangedRequest) or any(patch.direction == "denoise" for patch in patches_of(request))
-        for request in requests
-    )
-
-
-def uses_means(request: Request) -> bool:
-    """Whether a request's numbers depend on the means of other prompts."""
-    if isinstance(request, Subgraph):
-        return request.ablate == "mean"
-    if isinstance(request, ChangedRequest):
-        return request.intervention.means
-    if isinstance(request, TermRequest):
-        return request.ablate == "mean"
-    return any(isinstance(patch, NodeRequest) and patch.ablate == "mean" for patch in patches_of(request))
-
-
-def writers_of(request: Request) -> set[Node]:
-    """The nodes whose terms a request replaces or looks at."""
-    found = {node for patch in patches_of(request) for node, _ in patch.writes}
-    if isinstance(request, TermRequest):
-        found.add(request.node)
-    if isinstance(request, Subgraph):
-        found |= {site.node for site in request.sites} | {edge.sender for edge in request.edges}
-    return found | set(request.nodes if isinstance(request, AttributionRequest) else ())
-
-
-def corrupt_stages_of(request: Request, n_layers: int) -> int:
-    """How many stages of the corrupt run a request takes terms from; a run the other way round takes all.
-
-    The heads of a layer are one stage, its MLP the next.
-    """
-    if isinstance(request, Subgraph | ChangedRequest):
+    def corrupt_stages(self, n_layers: int) -> int:
         return 2 * n_layers
-    if any(patch.direction == "denoise" for patch in patches_of(request)):
-        return 2 * n_layers
-    nodes = [node for patch in patches_of(request) for node, _ in patch.writes]
-    if isinstance(request, TermRequest):
-        nodes.append(request.node)
-    return max((2 * (node.layer + 1) - (node.kind == "head") for node in nodes), default=0)
 
 
-def positions_of(request: Request) -> tuple[Position, ...]:
-    """Every position that a request needs, but for `*`."""
-    if isinstance(request, ChangedRequest):
-        named = (*positions_of(request.inner), *request.intervention.positions)
-        return tuple(dict.fromkeys(position for position in named if position != EVERYWHERE))
-    found = [position for patch in patches_of(request) for _, position in patch.writes]
-    if isinstance(request, AttentionRequest | TraceRequest):
-        found += [*request.source, *request.target]
-    if isinstance(request, Subgraph):
-        found += sorted(request.positions)
-    if isinstance(request, CopyingRequest):
-        found.append(ANSWER)
-    if isinstance(request, TermRequest):
-        found.append(request.position)
-    return tuple(dict.fromkeys(position for position in found if position != EVERYWHERE))
+# --- metrics ----------------------------------------------------------------------------------------
+
+
+def figure_of(metric: Metric) -> Figure:
+    """What the numbers of a metric are."""
+    shape = METRICS[metric.name.removeprefix(CHANCE)]
+    scale = metric if inf in shape.range or -inf in shape.range else None
+    return Figure(str(metric), shape.shown, *shape.range, shape.hits, scale)

@@ -1,11 +1,11 @@
-"""From what is said of a whole circuit to requests: the circuit alone, without some of it, and others of its shape.
+"""`expect faithfulness(keep = edges) >= 80%`: what the circuit does alone, everything outside it ablated.
 
 Definitions of Wang et al. 2022 (section 4), on the figures that semantics §3 gives: with C the circuit, M the model and
 F the metric's mean over prompts,
 
 * faithfulness compares F(C) with F(M);
-* incompleteness compares F(C without K) with F(M without K), for sets K of the circuit's nodes: every group, and
-  `RANDOM_SUBSETS` random ones, each node being in with probability one half;
+* incompleteness compares F(C without K) with F(M without K), for sets K of the circuit's nodes: every group, and random
+  ones, each node being in with probability one half;
 * minimality asks of each node v for the K that lets it show most: F(C without K and v) against F(C without K). K runs
   over the empty set and every group (without v): Wang et al. take v's own class for most heads, and for backups the
   heads that they stand in for, which are groups too;
@@ -16,130 +16,183 @@ F the metric's mean over prompts,
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import ClassVar, Literal
 
-from circuitdsl.circuit.catalogue import ModelShape
-from circuitdsl.circuit.measurements import WholeCircuit
-from circuitdsl.circuit.membership import Membership
-from circuitdsl.circuit.nodes import EVERYWHERE, Edge, Input, Node, Site
+from circuitdsl.circuit.bounds import delta_unit, within
+from circuitdsl.circuit.claims import Claim
+from circuitdsl.circuit.criteria import NULL_PROMPTS, Quantity, Within
+from circuitdsl.circuit.measurement import Expected
+from circuitdsl.circuit.membership import Membership, membership
+from circuitdsl.circuit.nodes import Ablation
+from circuitdsl.circuit.scope import Scope
+from circuitdsl.circuit.vocabulary import ABLATIONS
+from circuitdsl.language import syntax as s
+from circuitdsl.language.diagnostics import listing
+from circuitdsl.measurements.kind import Kind
+from circuitdsl.measurements.nulls import Nulls
+from circuitdsl.measurements.plan import ClaimPlan, Part
 from circuitdsl.measurements.requests import Subgraph
+from circuitdsl.measurements.subgraphs import (
+    alone,
+    contexts,
+    groups,
+    members,
+    model_without,
+    random_circuits,
+    subsets,
+    without,
+)
 
-RANDOM_SUBSETS = 10
-RANDOM_CIRCUITS = 100
-
-Nodes = frozenset[Node]
-
-
-def alone(whole: Membership, how: WholeCircuit) -> Subgraph:
-    """The circuit with everything outside it ablated."""
-    sites, edges = whole.sites, whole.edges
-    if how.positions == "all":
-        sites = frozenset(Site(site.node, EVERYWHERE) for site in sites)
-        edges = frozenset(replace(edge, position=EVERYWHERE) for edge in edges)
-    if how.keep == "nodes":
-        return Subgraph("nodes", sites=sites, mlps=whole.mlps, ablate=how.ablate)
-    return Subgraph("edges", edges=edges, mlps=whole.mlps, ablate=how.ablate)
-
-
-def without(circuit: Subgraph, nodes: Nodes) -> Subgraph:
-    """The circuit less some of its nodes, or the edges at them."""
-    return replace(
-        circuit,
-        sites=frozenset(site for site in circuit.sites if site.node not in nodes),
-        edges=frozenset(edge for edge in circuit.edges if not _touches(edge, nodes)),
-    )
+#: the options, each with its values, the default first
+OPTIONS: Mapping[str, tuple[str, ...]] = {
+    "keep": ("nodes", "edges"),
+    "ablate": ABLATIONS,
+    "positions": ("spec", "all"),
+    "form": ("normalised", "wang"),
+}
 
 
-def model_without(circuit: Subgraph, nodes: Nodes) -> Subgraph:
-    """The whole model less the same."""
-    return replace(
-        circuit,
-        inverted=True,
-        sites=frozenset(site for site in circuit.sites if site.node in nodes),
-        edges=frozenset(edge for edge in circuit.edges if _touches(edge, nodes)),
-    )
+@dataclass(frozen=True, slots=True)
+class WholeCircuit(Kind):
+    """What the circuit does alone (semantics: the circuit of a spec).
 
-
-def _touches(edge: Edge, nodes: Nodes) -> bool:
-    return edge.sender in nodes or edge.sender.whole in nodes or edge.receiver.node in nodes
-
-
-def members(circuit: Subgraph) -> tuple[Node, ...]:
-    """The heads and MLPs of a circuit."""
-    ends = (node for edge in circuit.edges for node in (edge.sender, edge.receiver.node))
-    found = {site.node for site in circuit.sites} | {node for node in ends if node.kind in ("head", "mlp")}
-    return tuple(sorted(found))
-
-
-def groups(whole: Membership, circuit: Subgraph) -> dict[str, Nodes]:
-    """The groups by name, as far as they are part of the circuit; each set of nodes once."""
-    inside = frozenset(members(circuit))
-    found: dict[Nodes, str] = {}
-    for name, sites in whole.groups.items():
-        nodes = frozenset(site.node for site in sites) & inside
-        if nodes:
-            found.setdefault(nodes, name)
-    return {name: nodes for nodes, name in found.items()}
-
-
-def subsets(whole: Membership, circuit: Subgraph) -> dict[str, Nodes]:
-    """What incompleteness takes out: the groups, then random subsets; always the same ones for a circuit."""
-    found = groups(whole, circuit)
-    nodes = members(circuit)
-    rng = random.Random(" ".join(map(str, nodes)))
-    known = set(found.values())
-    for _ in range(10 * RANDOM_SUBSETS):
-        drawn = frozenset(node for node in nodes if rng.random() < 0.5)
-        if drawn and drawn not in known:
-            known.add(drawn)
-            found[" ".join(str(node) for node in sorted(drawn))] = drawn
-        if len(known) == len(groups(whole, circuit)) + RANDOM_SUBSETS:
-            break
-    return found
-
-
-def contexts(node: Node, sets: Mapping[str, Nodes]) -> dict[str, Nodes]:
-    """What is taken out before a node is, for minimality: nothing, and every group without the node."""
-    found: dict[Nodes, str] = {frozenset(): ""}
-    for name, nodes in sets.items():
-        found.setdefault(nodes - {node}, f"{name} without {node}" if node in nodes else name)
-    return {name: nodes for nodes, name in found.items()}
-
-
-def random_circuits(circuit: Subgraph, shape: ModelShape) -> tuple[Subgraph, ...]:
-    """Independent draws of circuits of the same shape, the circuit itself left out; may repeat.
-
-    None where every circuit of this shape is the same one.
+    Attributes:
+        keep: whether nodes or edges are what the circuit consists of.
+        ablate: what stands in for what is outside.
+        positions_kept: whether the circuit is kept at the spec's positions only, or everywhere.
+        form: of faithfulness: the share of the gap, or Wang et al.'s |F(M) - F(C)|.
     """
-    rng = random.Random(f"{sorted(circuit.sites)} {sorted(circuit.edges)}")
-    found: list[Subgraph] = []
-    for _ in range(20 * RANDOM_CIRCUITS):
-        drawn = _exchanged(circuit, _permutation(shape, rng))
-        if drawn != circuit:
-            found.append(drawn)
-        if len(found) == RANDOM_CIRCUITS:
-            break
-    return tuple(found)
 
+    name: str
+    keep: Literal["nodes", "edges"] = "nodes"
+    ablate: Ablation = "corrupt"
+    positions_kept: Literal["spec", "all"] = "spec"
+    form: Literal["normalised", "wang"] = "normalised"
 
-def _permutation(shape: ModelShape, rng: random.Random) -> dict[Node, Node]:
-    """The heads of every layer exchanged among themselves."""
-    swap: dict[Node, Node] = {}
-    for layer in range(shape.n_layers):
-        heads = [Node("head", layer, head) for head in range(shape.n_heads)]
-        swap |= zip(heads, rng.sample(heads, len(heads)), strict=True)
-    return swap
-
-
-def _exchanged(circuit: Subgraph, swap: Mapping[Node, Node]) -> Subgraph:
-    def of(node: Node) -> Node:
-        return replace(swap.get(node.whole, node.whole), index=node.index)
-
-    edges: Iterable[Edge] = circuit.edges
-    return replace(
-        circuit,
-        sites=frozenset(Site(of(site.node), site.position) for site in circuit.sites),
-        edges=frozenset(Edge(of(e.sender), Input(of(e.receiver.node), e.receiver.port), e.position) for e in edges),
+    words: ClassVar[tuple[str, ...]] = ("faithfulness", "incompleteness", "minimality", "sufficiency")
+    usage: ClassVar[tuple[str, ...]] = (
+        "`faithfulness` | (circuit alone − corrupt) / (clean − corrupt) | a share, may pass 100 %",
+        "`incompleteness`"
+        " | the largest difference between circuit and model when the same parts are removed from both"
+        " | a share of the gap",
+        "`minimality`"
+        " | what the least needed member changes, given the best choice of others removed"
+        " | a share of the gap",
+        "`sufficiency` | the share of random circuits of the same shape that are further from the model | a share",
     )
+    examples: ClassVar = ("expect faithfulness >= -100%",)
+    false_examples: ClassVar = ("expect faithfulness >= 300%",)
+    of_whole: ClassVar[bool] = True
+    instead_of_chance: ClassVar = {
+        "sufficiency": "it is the share of random circuits that do worse: write sufficiency >= 95%",
+        "faithfulness": "random circuits of its shape are what sufficiency compares with: write sufficiency >= 95%",
+    }
+
+    @classmethod
+    def resolve(cls, scope: Scope, expect: s.Expect) -> Expected | None:  # type: ignore[override]
+        name = expect.measurement.name.text
+        measurement = _with_options(scope, expect.measurement, cls(name))
+        if expect.claim or expect.relation is None:
+            where = expect.claim[0].span.to(expect.claim[-1].span) if expect.claim else expect.measurement.span
+            message = f"{name} is a number of the whole circuit: it takes a relation, not a claim about an effect"
+            scope.sink.error("E083", message, where, f"write: expect {name} >= …")
+            return None
+        test = None if measurement is None else _test(scope, expect.relation, measurement)
+        return None if measurement is None or test is None else (measurement, (test,))
+
+    @classmethod
+    def besides(cls) -> tuple[Expected, ...]:
+        """All of them, by their default protocol."""
+
+        def quantity(name: str) -> Quantity:
+            return "value" if name == "sufficiency" else "effect"
+
+        return tuple((cls(name), (Within(quantity(name), None, None, ""),)) for name in cls.words)
+
+    def lacks(self, whole: Membership) -> str:
+        if self.keep == "edges":
+            return "" if whole.edges else "the circuit has no edge: no line claims one that is not negligible"
+        return "" if whole.sites else "the circuit has no heads: no group is part of it, and no edge is claimed"
+
+    def plan(self, claim: Claim, task: str, nulls: Nulls) -> ClaimPlan:
+        whole = membership(nulls.circuit)
+        kept = alone(whole, self.keep, self.ablate, everywhere=self.positions_kept == "all")
+        called = "|F(M) − F(C)|" if self.form == "wang" else self.name
+        made = partial(ClaimPlan, claim, task, circuit=kept, called=called)
+        match self.name:
+            case "faithfulness" if self.form == "normalised":
+                return made((Part("", kept, "corrupt", called=self.name),))
+            case "faithfulness":
+                return made((Part("", kept, "clean"),), extremes=((0,),))
+            case "sufficiency":
+                return made((Part("", kept, peers=random_circuits(kept, nulls.shape)),))
+            case "incompleteness":
+                sets = subsets(whole, kept)
+                parts = [Part(f"without {k}", without(kept, k_), model_without(kept, k_)) for k, k_ in sets.items()]
+                return made(tuple(parts), extremes=(tuple(range(len(parts))),))
+        parts, extremes = [], []
+        for node in members(kept):
+            known = contexts(node, groups(whole, kept))
+            extremes.append(tuple(range(len(parts), len(parts) + len(known))))
+            for name, nodes in known.items():
+                label = f"{node}" + (f" once {name} is out" if name else "")
+                parts.append(Part(label, without(kept, nodes | {node}), without(kept, nodes)))
+        return made(tuple(parts), extremes=tuple(extremes))
+
+    def protocol_of(self, plan: ClaimPlan) -> dict[str, str]:
+        """Everything that a figure of a whole circuit depends on."""
+        kept, peers = plan.parts[0].request, plan.parts[0].peers
+        assert isinstance(kept, Subgraph)
+        said: dict[str, str] = {"keep": self.keep, "ablate": self.ablate, "positions": self.positions_kept}
+        if self.name == "faithfulness":
+            said["form"] = self.form
+        said["mlps"] = "ablated unless kept" if kept.mlps else "live"
+        if self.name in ("incompleteness", "minimality"):
+            said["subsets"] = str(len(plan.parts))
+        if peers is not None:
+            said |= {"circuits": str(len(peers)), "prompts": f"the first {NULL_PROMPTS}"}
+        return said
+
+
+def _with_options(scope: Scope, written: s.Measurement, found: WholeCircuit) -> WholeCircuit | None:
+    """The measurement with its options."""
+    known = [name for name in OPTIONS if name != "form" or found.name == "faithfulness"]
+    given: set[str] = set()
+    right = True
+    for argument in written.arguments:
+        if not isinstance(argument, s.Option):
+            message = f"{found.name} is said of the whole circuit, and takes options only"
+            scope.sink.error("E084", message, argument.span, f"write: {found.name}(keep = edges)")
+            right = False
+            continue
+        key, value = argument.key.text, argument.value
+        if key not in known:
+            scope.sink.unknown("E046", "option", key, argument.key.span, known, f" of {found.name}")
+            right = False
+        elif key in given:
+            scope.sink.error("E051", f"the option {key} is given twice", argument.span)
+            right = False
+        elif not isinstance(value, s.Word) or value.text not in OPTIONS[key]:
+            *others, last = OPTIONS[key]
+            scope.sink.error("E047", f"{key} is {listing(others)} or {last}", value.span)
+            right = False
+        else:
+            attribute = "positions_kept" if key == "positions" else key
+            found = replace(found, **{attribute: value.text})  # type: ignore[arg-type]
+        given.add(key)
+    return found if right else None
+
+
+def _test(scope: Scope, relation: s.Relation, measurement: WholeCircuit) -> Within | None:
+    """Bounds in the unit that the figure has: a share of the gap, a share of circuits, or the metric's own."""
+    name = measurement.name
+    if name == "sufficiency":
+        return within(scope, relation, "share", "value", name, 0, 1)
+    if measurement.form == "wang":
+        return within(scope, relation, delta_unit(scope), "delta", f"{name}(form = wang)", 0)
+    found = within(scope, relation, "effect", "effect", name, None if name == "faithfulness" else 0)
+    # the bounds are on a figure of its own name
+    return replace(found, text=found.text.removeprefix("effect ")) if found else found

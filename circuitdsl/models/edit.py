@@ -18,19 +18,11 @@ from torch import Tensor
 from circuitdsl.circuit.changes import Intervention, Replace, Scale, SetAttention
 from circuitdsl.circuit.nodes import EVERYWHERE, Node
 from circuitdsl.errors import UserError
-from circuitdsl.models.errors import BrokenWeights, UnsupportedModel
+from circuitdsl.models.errors import BrokenWeights
+from circuitdsl.models.families import FAMILIES
 from circuitdsl.models.files import weight_files
 from circuitdsl.models.load import locate
 from circuitdsl.models.weights import AttentionWeights, component_map, fold
-
-#: the endings of the tensors that write: (heads' W_O, MLPs' last matrix), `{}` being the layer
-_TENSORS = {
-    "gpt2": ("h.{}.attn.c_proj.weight", "h.{}.mlp.c_proj"),
-    "gpt_neox": ("layers.{}.attention.dense.weight", "layers.{}.mlp.dense_4h_to_h"),
-    "llama": ("layers.{}.self_attn.o_proj.weight", "layers.{}.mlp.down_proj"),
-}
-_LLAMAS = ("llama", "mistral", "qwen2", "qwen3", "gemma")
-_FAMILIES = {"gpt2": "gpt2", "gpt_neox": "gpt_neox"} | dict.fromkeys(_LLAMAS, "llama")
 
 
 class NotWeights(UserError):
@@ -94,9 +86,6 @@ def save_edited(model: str | Path, weights: AttentionWeights, intervention: Inte
             f"{weights.name} has a norm after the sum of all heads of a layer: no weights scale one head alone",
             "intervene without saving: the intervention scales what stands behind that norm",
         )
-    family = _FAMILIES.get(weights.family)
-    if family is None:
-        raise UnsupportedModel(f"weights of {weights.family} models cannot be edited", f"known: {', '.join(_FAMILIES)}")
     if target.exists():
         raise UserError(f"{target} is there already", hint="choose another name, or remove it")
     source = locate(model)
@@ -110,7 +99,7 @@ def save_edited(model: str | Path, weights: AttentionWeights, intervention: Inte
         )
         for file in files:
             tensors = load_file(str(file))
-            found |= _edit(tensors, weights, family, wanted)
+            found |= _edit(tensors, weights, wanted)
             save_file(tensors, str(made / file.name), metadata={"format": "pt"})
         if missing := sorted({change.node for change in wanted} - found):
             raise BrokenWeights(f"the weights in {source} lack what {', '.join(map(str, missing))} writes with", None)
@@ -124,21 +113,19 @@ def _useless(name: str) -> bool:
     )
 
 
-def _edit(tensors: dict[str, Tensor], weights: AttentionWeights, family: str, wanted: tuple[Change, ...]) -> set[Node]:
+def _edit(tensors: dict[str, Tensor], weights: AttentionWeights, wanted: tuple[Change, ...]) -> set[Node]:
     """Change tensors in place; returns the nodes whose tensors were among them."""
     found: set[Node] = set()
+    of_heads, of_mlps = FAMILIES[weights.family].writes
     for change in wanted:
-        of_heads, of_mlps = _TENSORS[family]
-        if change.node.kind == "head":
-            ending = of_heads.format(change.node.layer)
-            for name in [name for name in tensors if _is(name, ending)]:
-                tensors[name] = _head_scaled(tensors[name], weights, change, family == "gpt2")
-                found.add(change.node)
-        else:
-            ending = of_mlps.format(change.node.layer)
-            for name in [name for name in tensors if _is(name, f"{ending}.weight") or _is(name, f"{ending}.bias")]:
+        node = change.node
+        endings = [of_heads] if node.kind == "head" else [f"{of_mlps}.weight", f"{of_mlps}.bias"]
+        for name in [name for name in tensors for each in endings if _is(name, each.format(node.layer))]:
+            if node.kind == "head":
+                tensors[name] = _head_scaled(tensors[name], weights, change)
+            else:
                 tensors[name] = tensors[name] * change.factor
-                found.add(change.node)
+            found.add(node)
     return found
 
 
@@ -146,18 +133,14 @@ def _is(name: str, ending: str) -> bool:
     return name == ending or name.endswith(f".{ending}")
 
 
-def _head_scaled(stored: Tensor, weights: AttentionWeights, change: Change, inputs_first: bool) -> Tensor:
-    """W_O of a layer with the rows of one head changed, as it is stored."""
+def _head_scaled(stored: Tensor, weights: AttentionWeights, change: Change) -> Tensor:
+    """W_O of a layer with the rows of one head changed, as it is stored: GPT-2 stores its matrices `[in, out]`."""
     node, (norm, attn) = change.node, weights.layers[change.node.layer]
+    matrix = (stored if weights.family == "gpt2" else stored.T).clone()
     rows = slice(node.head * attn.d_head, (node.head + 1) * attn.d_head)
-    matrix = (stored if inputs_first else stored.T).clone()
-    own = matrix[rows].double()
-    if node.index < 0:
-        own = own * change.factor
-    else:
+    own = part = matrix[rows].double()
+    if node.is_part:
         folded = fold(norm, attn)
-        own = own + (change.factor - 1) * (
-            component_map(folded.W_V[node.head], folded.W_O[node.head], node.index) @ own
-        )
-    matrix[rows] = own.to(matrix.dtype)
-    return (matrix if inputs_first else matrix.T).contiguous()
+        part = component_map(folded.W_V[node.head], folded.W_O[node.head], node.index) @ own
+    matrix[rows] = (own + (change.factor - 1) * part).to(matrix.dtype)
+    return (matrix if weights.family == "gpt2" else matrix.T).contiguous()

@@ -17,6 +17,10 @@ class BrokenWeights(UserError):
     """Weights that are missing, of the wrong shape, or not finite; the message names the tensor."""
 
 
+class PatchError(UserError):
+    """A patch that cannot be made: a node or position that does not exist, a sender that comes too late."""
+
+
 def first_line(error: Exception) -> str:
     """What an error says first; where that only announces the next line, both."""
     first, *rest = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -16,6 +16,28 @@ from circuitdsl.models.parts import Activation, Attention, Block, Linear, Mlp, N
 
 Weights = Mapping[str, Tensor]
 NormReader = Callable[[Weights, str, float], Norm]
+
+
+class Family(NamedTuple):
+    """Where models of a family keep their parts.
+
+    Attributes:
+        heads, mlp: from a configuration, the weights and a layer: what is read through which norm. `heads` needs the
+            attention weights alone.
+        norm, eps: of the final norm: its reader, and the name of its epsilon in configurations.
+        names: of the final norm, the token embeddings, the learned positions ("" for none) and the unembedding.
+        writes: how the names of the tensors end with which heads and MLPs write, `{}` being the layer: of the heads'
+            W_O, and of the MLP's last weight and bias (up to `.weight` and `.bias`).
+        about: from a model's name and its configuration, what else is to be said of it.
+    """
+
+    heads: Callable[[Any, Weights, int], tuple[Norm, Attention]]
+    mlp: Callable[[Any, Weights, int], tuple[Norm, Mlp]]
+    norm: NormReader
+    eps: str
+    names: tuple[str, str, str, str]
+    writes: tuple[str, str]
+    about: Callable[[str, Any], dict[str, Any]] = lambda name, config: {}
 
 
 def read_parts(
@@ -41,14 +63,31 @@ def read_parts(
     if config.model_type not in FAMILIES:
         known = ", ".join(sorted(FAMILIES))
         raise UnsupportedModel(f"{name} is a {config.model_type} model; the families known are {known}")
-    parts = FAMILIES[config.model_type](name, config, weights)
+    family = FAMILIES[config.model_type]
+    about: dict[str, Any] = {"parallel": False, **family.about(name, config)}
+    final_norm, embed, positions, unembed = family.names
     if rotary:
         _refuse_changing_rotary(name, config)
-    if not parts["blocks"]:
+    layers = range(config.num_hidden_layers)
+    blocks = (Block(*family.heads(config, weights, layer), *family.mlp(config, weights, layer)) for layer in layers)
+    turned = tuple(_turned(block, config, layer, rotary) for layer, block in enumerate(blocks))
+    if not turned:
         raise UnsupportedModel(f"{name} has no layers (see its config.json)")
-    parts["blocks"] = tuple(_turned(block, config, layer, rotary) for layer, block in enumerate(parts["blocks"]))
-    about = {"name": name, "family": config.model_type, "sha256": sha256, "tokenizer": tokenizer, "original": original}
-    return Transformer(**about, **parts)
+    return Transformer(
+        name=name,
+        family=config.model_type,
+        n_ctx=config.max_position_embeddings,
+        blocks=turned,
+        final_norm=family.norm(weights, final_norm, getattr(config, family.eps)),
+        W_E=weights[f"{embed}.weight"],
+        W_pos=weights[f"{positions}.weight"] if positions else None,
+        W_U=weights[f"{unembed}.weight" if f"{unembed}.weight" in weights else "lm_head.weight"],
+        b_U=None,
+        sha256=sha256,
+        tokenizer=tokenizer,
+        original=original,
+        **about,
+    )
 
 
 def _turned(block: Block, config: Any, layer: int, rotary: Mapping[str, Rotary]) -> Block:
@@ -107,25 +146,16 @@ def _gpt2_heads(config: Any, w: Weights, layer: int) -> tuple[Norm, Attention]:
     return norm, Attention(q, k, v, _conv1d(w, f"{at}.attn.c_proj"), config.n_head, config.n_head, d_head, scale)
 
 
-def _gpt2(name: str, config: Any, w: Weights) -> dict[str, Any]:
+def _gpt2_mlp(config: Any, w: Weights, layer: int) -> tuple[Norm, Mlp]:
+    at = f"transformer.h.{layer}"
+    mlp = Mlp(_conv1d(w, f"{at}.mlp.c_fc"), _conv1d(w, f"{at}.mlp.c_proj"), activation(config.activation_function))
+    return _layer_norm(w, f"{at}.ln_2", config.layer_norm_epsilon), mlp
+
+
+def _about_gpt2(name: str, config: Any) -> dict[str, Any]:
     if config.add_cross_attention:
         raise UnsupportedModel(f"{name} has cross-attention; only decoder-only models can be verified")
-
-    def block(layer: int) -> Block:
-        at = f"transformer.h.{layer}"
-        mlp = Mlp(_conv1d(w, f"{at}.mlp.c_fc"), _conv1d(w, f"{at}.mlp.c_proj"), activation(config.activation_function))
-        return Block(*_gpt2_heads(config, w, layer), _layer_norm(w, f"{at}.ln_2", config.layer_norm_epsilon), mlp)
-
-    return {
-        "parallel": False,
-        "n_ctx": config.n_positions,
-        "blocks": tuple(block(layer) for layer in range(config.n_layer)),
-        "final_norm": _layer_norm(w, "transformer.ln_f", config.layer_norm_epsilon),
-        "W_E": w["transformer.wte.weight"],
-        "W_pos": w["transformer.wpe.weight"],
-        "W_U": w["lm_head.weight"],
-        "b_U": None,
-    }
+    return {}
 
 
 def _gpt_neox_heads(config: Any, w: Weights, layer: int) -> tuple[Norm, Attention]:
@@ -143,23 +173,11 @@ def _gpt_neox_heads(config: Any, w: Weights, layer: int) -> tuple[Norm, Attentio
     return norm, Attention(q, k, v, _linear(w, f"{at}.attention.dense"), n_heads, n_heads, d_head, d_head**-0.5)
 
 
-def _gpt_neox(name: str, config: Any, w: Weights) -> dict[str, Any]:
-    def block(layer: int) -> Block:
-        at = f"gpt_neox.layers.{layer}"
-        up, down = _linear(w, f"{at}.mlp.dense_h_to_4h"), _linear(w, f"{at}.mlp.dense_4h_to_h")
-        norm = _layer_norm(w, f"{at}.post_attention_layernorm", config.layer_norm_eps)
-        return Block(*_gpt_neox_heads(config, w, layer), norm, Mlp(up, down, activation(config.hidden_act)))
-
-    return {
-        "parallel": config.use_parallel_residual,
-        "n_ctx": config.max_position_embeddings,
-        "blocks": tuple(block(layer) for layer in range(config.num_hidden_layers)),
-        "final_norm": _layer_norm(w, "gpt_neox.final_layer_norm", config.layer_norm_eps),
-        "W_E": w["gpt_neox.embed_in.weight"],
-        "W_pos": None,
-        "W_U": w["embed_out.weight"] if "embed_out.weight" in w else w["lm_head.weight"],
-        "b_U": None,
-    }
+def _gpt_neox_mlp(config: Any, w: Weights, layer: int) -> tuple[Norm, Mlp]:
+    at = f"gpt_neox.layers.{layer}"
+    up, down = _linear(w, f"{at}.mlp.dense_h_to_4h"), _linear(w, f"{at}.mlp.dense_4h_to_h")
+    norm = _layer_norm(w, f"{at}.post_attention_layernorm", config.layer_norm_eps)
+    return norm, Mlp(up, down, activation(config.hidden_act))
 
 
 def _llama_heads(config: Any, w: Weights, layer: int, norm: NormReader = _rms_norm) -> tuple[Norm, Attention]:
@@ -176,36 +194,11 @@ def _llama_heads(config: Any, w: Weights, layer: int, norm: NormReader = _rms_no
     return norm(w, f"{at}.input_layernorm", eps), attn
 
 
-def _llama_block(config: Any, w: Weights, layer: int, norm: NormReader = _rms_norm) -> Block:
+def _llama_mlp(config: Any, w: Weights, layer: int, norm: NormReader = _rms_norm) -> tuple[Norm, Mlp]:
     at = f"model.layers.{layer}"
     gate, up, down = (_linear(w, f"{at}.mlp.{x}_proj") for x in ("gate", "up", "down"))
-    mlp_norm = norm(w, f"{at}.post_attention_layernorm", config.rms_norm_eps)
-    mlp = Mlp(up, down, activation(config.hidden_act), gate)
-    return Block(*_llama_heads(config, w, layer, norm), mlp_norm, mlp)
-
-
-def _llama(name: str, config: Any, w: Weights) -> dict[str, Any]:
-    return _llama_parts(config, w, _llama_block, _rms_norm)
-
-
-def _llama_parts(
-    config: Any, w: Weights, block: Callable[[Any, Weights, int], Block], norm: NormReader
-) -> dict[str, Any]:
-    return {
-        "parallel": False,
-        "n_ctx": config.max_position_embeddings,
-        "blocks": tuple(block(config, w, layer) for layer in range(config.num_hidden_layers)),
-        "final_norm": norm(w, "model.norm", config.rms_norm_eps),
-        "W_E": w["model.embed_tokens.weight"],
-        "W_pos": None,
-        "W_U": w["lm_head.weight"],
-        "b_U": None,
-    }
-
-
-def _gemma(name: str, config: Any, w: Weights) -> dict[str, Any]:
-    parts = _llama_parts(config, w, partial(_llama_block, norm=_gemma_norm), _gemma_norm)
-    return parts | {"embed_scale": config.hidden_size**0.5}
+    act = activation(config.hidden_activation if config.model_type in ("gemma2", "gemma3_text") else config.hidden_act)
+    return norm(w, f"{at}.post_attention_layernorm", config.rms_norm_eps), Mlp(up, down, act, gate)
 
 
 def _gemma2_heads(config: Any, w: Weights, layer: int) -> tuple[Norm, Attention]:
@@ -215,15 +208,18 @@ def _gemma2_heads(config: Any, w: Weights, layer: int) -> tuple[Norm, Attention]
     return norm, replace(attn, scale=config.query_pre_attn_scalar**-0.5, softcap=softcap, post=post)
 
 
-def _gemma2_block(config: Any, w: Weights, layer: int) -> Block:
-    at = f"model.layers.{layer}"
-    gate, up, down = (_linear(w, f"{at}.mlp.{x}_proj") for x in ("gate", "up", "down"))
-    mlp_norm, post = (_gemma_norm(w, f"{at}.{x}_feedforward_layernorm", config.rms_norm_eps) for x in ("pre", "post"))
-    mlp = Mlp(up, down, activation(config.hidden_activation), gate, post)
-    return Block(*_gemma2_heads(config, w, layer), mlp_norm, mlp)
+def _gemma2_mlp(config: Any, w: Weights, layer: int) -> tuple[Norm, Mlp]:
+    pre, post = (
+        _gemma_norm(w, f"model.layers.{layer}.{x}_feedforward_layernorm", config.rms_norm_eps) for x in ("pre", "post")
+    )
+    return pre, replace(_llama_mlp(config, w, layer, _gemma_norm)[1], post=post)
 
 
-def _gemma2(name: str, config: Any, w: Weights) -> dict[str, Any]:
+def _about_gemma(name: str, config: Any) -> dict[str, Any]:
+    return {"embed_scale": config.hidden_size**0.5}
+
+
+def _about_gemma2(name: str, config: Any) -> dict[str, Any]:
     """Gemma 2 and the text models of Gemma 3: what heads and MLPs write goes through a norm of its own."""
     if config.use_bidirectional_attention:
         raise UnsupportedModel(f"{name} attends to later tokens too; only decoder-only models can be verified")
@@ -231,8 +227,7 @@ def _gemma2(name: str, config: Any, w: Weights) -> dict[str, Any]:
         raise UnsupportedModel(f"{name} has an output bias inside its post-norm, whose share belongs to no node")
     if config.model_type == "gemma3_text" and config.attn_logit_softcapping is not None:
         raise UnsupportedModel(f"{name} asks for capped attention scores, which transformers leaves out in Gemma 3")
-    parts = _llama_parts(config, w, _gemma2_block, _gemma_norm)
-    return parts | {"embed_scale": config.hidden_size**0.5, "softcap": config.final_logit_softcapping}
+    return _about_gemma(name, config) | {"softcap": config.final_logit_softcapping}
 
 
 def _window(config: Any, layer: int) -> int | None:
@@ -257,27 +252,42 @@ def _refuse_changing_rotary(name: str, config: Any) -> None:
             )
 
 
-#: a layer's norm and heads, from the configuration and the attention weights alone
-HEADS: dict[str, Callable[[Any, Weights, int], tuple[Norm, Attention]]] = {
-    "gemma": partial(_llama_heads, norm=_gemma_norm),
-    "gemma2": _gemma2_heads,
-    "gemma3_text": _gemma2_heads,
-    "gpt2": _gpt2_heads,
-    "gpt_neox": _gpt_neox_heads,
-    "llama": _llama_heads,
-    "mistral": _llama_heads,
-    "qwen2": _llama_heads,
-    "qwen3": _llama_heads,
-}
-
-FAMILIES: dict[str, Callable[[str, Any, Weights], dict[str, Any]]] = {
-    "gemma": _gemma,
-    "gemma2": _gemma2,
-    "gemma3_text": _gemma2,
-    "gpt2": _gpt2,
-    "gpt_neox": _gpt_neox,
-    "llama": _llama,
-    "mistral": _llama,
-    "qwen2": _llama,
-    "qwen3": _llama,
+_LLAMA = Family(
+    _llama_heads,
+    _llama_mlp,
+    _rms_norm,
+    "rms_norm_eps",
+    ("model.norm", "model.embed_tokens", "", "lm_head"),
+    ("layers.{}.self_attn.o_proj.weight", "layers.{}.mlp.down_proj"),
+)
+_GEMMA = _LLAMA._replace(
+    heads=partial(_llama_heads, norm=_gemma_norm),
+    mlp=partial(_llama_mlp, norm=_gemma_norm),
+    norm=_gemma_norm,
+    about=_about_gemma,
+)
+_GEMMA2 = _GEMMA._replace(heads=_gemma2_heads, mlp=_gemma2_mlp, about=_about_gemma2)
+FAMILIES: dict[str, Family] = {
+    "gemma": _GEMMA,
+    "gemma2": _GEMMA2,
+    "gemma3_text": _GEMMA2,
+    "gpt2": Family(
+        _gpt2_heads,
+        _gpt2_mlp,
+        _layer_norm,
+        "layer_norm_epsilon",
+        ("transformer.ln_f", "transformer.wte", "transformer.wpe", "lm_head"),
+        ("h.{}.attn.c_proj.weight", "h.{}.mlp.c_proj"),
+        _about_gpt2,
+    ),
+    "gpt_neox": Family(
+        _gpt_neox_heads,
+        _gpt_neox_mlp,
+        _layer_norm,
+        "layer_norm_eps",
+        ("gpt_neox.final_layer_norm", "gpt_neox.embed_in", "", "embed_out"),
+        ("layers.{}.attention.dense.weight", "layers.{}.mlp.dense_4h_to_h"),
+        lambda name, config: {"parallel": config.use_parallel_residual},
+    ),
+    **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3"), _LLAMA),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -42,27 +43,17 @@ def outline(name_or_dir: str | Path, dtype: str = "float32", revision: str | Non
 
 def parameters(model: Transformer) -> int:
     """How many numbers a model's parts hold; a tensor that serves twice (tied embeddings) counts once."""
-    return sum(tensor.numel() for tensor in {id(t): t for t in _tensors(model)}.values())
+    return sum({id(part): part.numel() for part in _parts(model) if isinstance(part, torch.Tensor)}.values())
 
 
 def products(part: Any) -> int:
     """Multiplications that all linear maps of a part take at one position."""
-    return sum(linear.weight.numel() for linear in _linears(part))
+    return sum(each.weight.numel() for each in _parts(part) if isinstance(each, Linear))
 
 
-def _tensors(part: Any) -> list[torch.Tensor]:
-    if isinstance(part, torch.Tensor):
-        return [part]
-    return [tensor for inner in _inside(part) for tensor in _tensors(inner)]
-
-
-def _linears(part: Any) -> list[Linear]:
-    if isinstance(part, Linear):
-        return [part]
-    return [linear for inner in _inside(part) for linear in _linears(inner)]
-
-
-def _inside(part: Any) -> list[Any]:
-    if isinstance(part, tuple):
-        return list(part)
-    return [getattr(part, field.name) for field in fields(part)] if is_dataclass(part) else []
+def _parts(part: Any) -> Iterator[Any]:
+    """A part of a model and all that it is made of."""
+    yield part
+    inside = [getattr(part, field.name) for field in fields(part)] if is_dataclass(part) else part
+    for each in inside if isinstance(inside, list | tuple) else ():
+        yield from _parts(each)

@@ -9,8 +9,7 @@ Circuits"; `fold_ln` and `center_writing_weights` of TransformerLens).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from circuitdsl.models.errors import BrokenWeights, ModelUnavailable, UnsupportedModel
-from circuitdsl.models.families import HEADS
+from circuitdsl.models.families import FAMILIES
 from circuitdsl.models.files import weight_files, weights_sha256
 from circuitdsl.models.load import configuration, locate, refuse_more_layers
-from circuitdsl.models.parts import Attention, Block, Norm, Transformer
+from circuitdsl.models.parts import PORTS, Attention, Block, Norm, Port, Transformer
 
 #: what Hugging Face's files leave out where they hold the model without its unembedding, as the one of `gpt2` does
 PREFIXES = ("transformer.", "gpt_neox.", "model.")
@@ -80,6 +79,7 @@ class AttentionWeights:
     rotary: bool
     sha256: str = ""
     dtype: str = "float32"
+    _components: dict[int, Components] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def n_layers(self) -> int:
@@ -96,10 +96,6 @@ class AttentionWeights:
     @property
     def d_head(self) -> int:
         return self.layers[0][1].d_head
-
-    @cached_property
-    def _components(self) -> dict[int, Components]:
-        return {}
 
     def factors(self, layer: int) -> Factors:
         """The folded matrices of one layer; made anew at every call, for all layers together need much memory."""
@@ -120,31 +116,24 @@ def fold(norm: Norm, attn: Attention) -> Factors:
 
     The norm's bias goes with the gain into the biases of queries and keys. The gain of a post-norm goes into W_O.
     """
-    gain = norm.gain.double()
-    ports = {port: _heads(getattr(attn, port).weight, attn) for port in ("q", "k", "v")}
-    reads = {port: (weight * gain).transpose(1, 2) for port, weight in ports.items()}
-    biases = {port: _bias(norm, attn, port, ports[port]) for port in ("q", "k")}
+
+    def by_head(stored: Float[Tensor, "out ..."]) -> Float[Tensor, "heads d_head ..."]:
+        found = stored.double().unflatten(0, (-1, attn.d_head))
+        return found.repeat_interleave(attn.n_heads // found.shape[0], 0)
+
+    def bias(port: Port) -> Float[Tensor, "heads d_head"]:
+        own, weight = getattr(attn, port).bias, weights[port]
+        found = weight.new_zeros(weight.shape[:2]) if own is None else by_head(own)
+        return found if norm.bias is None else found + weight @ norm.bias.double()
+
+    weights = {port: by_head(getattr(attn, port).weight) for port in PORTS}
+    reads = {port: (weight * norm.gain.double()).transpose(1, 2) for port, weight in weights.items()}
     out = attn.o.weight.double().T.unflatten(0, (attn.n_heads, attn.d_head))
     if attn.post is not None:
         out = out * attn.post.gain.double()
     if norm.kind == "layer":
         out = out - out.mean(-1, keepdim=True)
-    return Factors(reads["q"], reads["k"], reads["v"], out, biases["q"], biases["k"], attn.scale)
-
-
-def _heads(weight: Float[Tensor, "out d"], attn: Attention) -> Float[Tensor, "heads d_head d"]:
-    """A projection by query head."""
-    found = weight.double().unflatten(0, (-1, attn.d_head))
-    return found.repeat_interleave(attn.n_heads // found.shape[0], 0)
-
-
-def _bias(norm: Norm, attn: Attention, port: str, weight: Float[Tensor, "heads d_head d"]) -> Tensor:
-    own = getattr(attn, port).bias
-    bias = weight.new_zeros(weight.shape[:2])
-    if own is not None:
-        found = own.double().unflatten(0, (-1, attn.d_head))
-        bias = bias + found.repeat_interleave(attn.n_heads // found.shape[0], 0)
-    return bias if norm.bias is None else bias + weight @ norm.bias.double()
+    return Factors(reads["q"], reads["k"], reads["v"], out, bias("q"), bias("k"), attn.scale)
 
 
 def decompose(factors: Factors) -> Components:
@@ -218,8 +207,8 @@ def read_weights(name_or_dir: str | Path, revision: str | None = None) -> Attent
     """
     directory = locate(name_or_dir, revision)
     config = configuration(directory)
-    if config.model_type not in HEADS:
-        known = ", ".join(sorted(HEADS))
+    if config.model_type not in FAMILIES:
+        known = ", ".join(sorted(FAMILIES))
         raise UnsupportedModel(f"{name_or_dir} is a {config.model_type} model; the families known are {known}")
     tensors = _Tensors(directory)
     refuse_more_layers(directory, tensors.names, config)
@@ -234,7 +223,7 @@ def read_weights(name_or_dir: str | Path, revision: str | None = None) -> Attent
 def _layer(directory: Path, config: Any, tensors: _Tensors, layer: int) -> tuple[Norm, Attention]:
     tensors.missing.clear()
     try:
-        norm, attn = HEADS[config.model_type](config, tensors, layer)
+        norm, attn = FAMILIES[config.model_type].heads(config, tensors, layer)
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         if tensors.missing:
             names = " and ".join(tensors.missing)

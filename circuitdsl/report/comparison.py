@@ -1,8 +1,8 @@
-"""Two circuits side by side: as a screen of text, as JSON, and as a picture of the model's heads."""
+"""Two circuits side by side: as a screen of text, and as JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
@@ -11,21 +11,13 @@ from rich.text import Text
 
 from circuitdsl.circuit.compare import Comparison, Overlap
 from circuitdsl.circuit.nodes import Node
-from circuitdsl.diagram import palette
-from circuitdsl.diagram.geometry import Rect
-from circuitdsl.diagram.marks import Block, Line, Mark, Pen, Scene, Span
-from circuitdsl.diagram.text import width
 from circuitdsl.report.numbers import percent
-
-FIRST, SECOND, BOTH, NEITHER = "#7fb2dc", "#e8b06c", "#5a9e7a", "#eef1f4"
-_CELL, _GAP, _PAD = 34.0, 4.0, 24.0
-
 
 # --- text ------------------------------------------------------------------------------------------
 
 
-def show(found: Comparison, console: Console, control: tuple[Comparison, Comparison] | None = None) -> None:
-    """Print a comparison; `control` compares the first and the second circuit with one of another task."""
+def show(found: Comparison, console: Console, controls: Sequence[Comparison] = ()) -> None:
+    """Print a comparison; `controls` compare the first and the second circuit with one of another task."""
     console.print(Text.assemble((found.first, "bold"), " and ", (found.second, "bold")))
     console.print()
     rows = [("heads", _overlap(found.heads)), ("edges", _overlap(found.edges))]
@@ -36,7 +28,7 @@ def show(found: Comparison, console: Console, control: tuple[Comparison, Compari
             f"as many as here or more: {percent(found.chance.p)} of random sets, {rare}"
         )
         rows.append(("by chance", level))
-    for each in control or ():
+    for each in controls:
         level = f", {'above' if each.chance.exceeded else 'not above'} chance" if each.chance else ""
         rows.append(("control", f"heads of {each.first} and {each.second}: {_overlap(each.heads)}{level}"))
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 2))
@@ -107,46 +99,3 @@ def _json_overlap(found: Overlap[Any]) -> dict[str, Any]:
     shared = [" -> ".join(map(str, each)) if isinstance(each, tuple) else str(each) for each in names]
     sizes = {"first": len(found.first), "second": len(found.second)}
     return {**sizes, "shared": shared, "jaccard": found.jaccard, "of_first": found.of_first}
-
-
-# --- picture ---------------------------------------------------------------------------------------
-
-
-def picture(found: Comparison, n_layers: int, n_heads: int) -> Scene:
-    """Every head of the model as a cell, layers from bottom to top, coloured by the circuits that it is in."""
-    title = f"Heads of {found.first} and {found.second}"
-    counts = f"{len(found.heads.shared)} shared; overlap {percent(found.heads.jaccard)}"
-    if found.chance:
-        counts += f", {percent(found.chance.jaccard)} by chance (as much or more: {percent(found.chance.p)})"
-    legend = [(FIRST, f"only {found.first}"), (BOTH, "both"), (SECOND, f"only {found.second}")]
-    left, top = _PAD + 34, _PAD + 62.0
-    across, down = n_heads * (_CELL + _GAP), n_layers * (_CELL + _GAP)
-    room = sum(width(words, 12) + 40 for _, words in legend)
-    wide = max(left + across, width(title, 18, True) + 2 * _PAD, width(counts, 12.5) + 2 * _PAD, room + 2 * _PAD) + _PAD
-    marks: list[Mark] = [
-        Line(_PAD, _PAD + 10, (Span(title, 18, bold=True),)),
-        Line(_PAD, _PAD + 34, (Span(counts, 12.5, palette.SOFT),)),
-    ]
-    for layer in range(n_layers):
-        y = top + (n_layers - 1 - layer) * (_CELL + _GAP)
-        marks.append(Line(_PAD, y + _CELL / 2, (Span(f"L{layer}", 12, palette.SOFT),)))
-        for head in range(n_heads):
-            marks += _cell(found, Node("head", layer, head), left + head * (_CELL + _GAP), y)
-    marks += _legend(legend, top + down + 18)
-    return Scene(wide, top + down + 44, title, counts, tuple(marks))
-
-
-def _cell(found: Comparison, node: Node, x: float, y: float) -> Iterator[Mark]:
-    here, there = node in found.heads.first, node in found.heads.second
-    fill = BOTH if here and there else FIRST if here else SECOND if there else NEITHER
-    ink = palette.PAPER if here and there else palette.INK if here or there else palette.FAINT
-    yield Block(Rect(x, y, _CELL, _CELL), 5, Pen(fill=fill), node=str(node))
-    yield Line(x + _CELL / 2, y + _CELL / 2, (Span(str(node), 10.5, ink),), centred=True)
-
-
-def _legend(entries: list[tuple[str, str]], y: float) -> Iterator[Mark]:
-    x = _PAD
-    for colour, words in entries:
-        yield Block(Rect(x, y - 7, 14, 14), 3, Pen(fill=colour))
-        yield Line(x + 20, y, (Span(words, 12),))
-        x += width(words, 12) + 40

@@ -16,13 +16,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from circuitdsl.report.past import Past, PastClaim
-from circuitdsl.report.report import Measured
+from circuitdsl.report.report import ClaimResult, Measured, Report, SpecInfo
 
 Kind = Literal["regression", "mended", "verdict", "moved", "new", "gone", "same"]
 #: in the order in which they are shown
 KINDS: tuple[Kind, ...] = ("regression", "mended", "verdict", "moved", "new", "gone", "same")
-#: figures that are exact differ when they do so by more than rounding
+#: exact figures differ when they do so by more than rounding (a share of the larger one)
 ROUNDING = 1e-9
 
 
@@ -30,19 +29,47 @@ ROUNDING = 1e-9
 class Change:
     """One claim on one task before and after.
 
-    `kind`: `regression`, it held and does not any more, or is gone; `mended`, it holds now; `verdict`, another verdict
-    that is neither; `moved`, the same verdict with another number; `new`; `gone`, and did not hold; `same`.
+    Attributes:
+        kind: `regression` where the claim held and no longer does, or is gone; `mended` where it holds now; `verdict`
+            where it has another verdict that is neither; `moved` where it has the same verdict and another number;
+            `new`; `gone` where it did not hold; or `same`.
     """
 
     kind: Kind
-    circuit: str
-    path: str
-    task: str
-    text: str
-    line: int
-    old: PastClaim | None
-    new: PastClaim | None
+    spec: SpecInfo
+    old: ClaimResult | None
+    new: ClaimResult | None
     moved: bool = False
+
+    @property
+    def claim(self) -> ClaimResult:
+        """The claim as it is now, or as it was before it was gone."""
+        claim = self.new or self.old
+        assert claim is not None
+        return claim
+
+    def to_json(self) -> dict[str, Any]:
+        here = self.claim
+        return {
+            "kind": self.kind,
+            "circuit": self.spec.circuit,
+            "path": self.spec.path,
+            "task": here.task or "",
+            "text": here.statement,
+            "line": here.line,
+            "old": _in_short(self.old),
+            "new": _in_short(self.new),
+            "moved": self.moved,
+        }
+
+
+def _in_short(claim: ClaimResult | None) -> dict[str, Any] | None:
+    """The part of a claim's record that the JSON of a comparison holds."""
+    if claim is None:
+        return None
+    body = claim.to_json()
+    keys = ("line", "text", "task", "verdict", "reason", "measured", "block")
+    return {key: body[key] for key in keys} | {"task": claim.task or "", "block": claim.block or ""}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +99,7 @@ class Diff:
         return 1 if self.summary["regression"] else 0
 
     def to_json(self) -> dict[str, Any]:
-        changes = [asdict(change) for change in self.changes if change.kind != "same"]
+        changes = [change.to_json() for change in self.changes if change.kind != "same"]
         return {
             "schema": 1,
             "changes": changes,
@@ -81,37 +108,30 @@ class Diff:
         }
 
 
-def compare(old: Sequence[Past], new: Sequence[Past]) -> Diff:
+def compare(old: Sequence[Report], new: Sequence[Report]) -> Diff:
     """What changed from some reports to others, in the order of the new ones; what is gone comes last."""
     before = dict(_keyed(old))
-    changes = [_change(report, before.pop(key, (report, None))[1], claim) for key, (report, claim) in _keyed(new)]
-    changes += [_change(report, claim, None) for report, claim in before.values()]
+    changes = [_change(spec, before.pop(key, (spec, None))[1], claim) for key, (spec, claim) in _keyed(new)]
+    changes += [_change(spec, claim, None) for spec, claim in before.values()]
     return Diff(tuple(changes), tuple(_settings(old, new)))
 
 
-Key = tuple[str, str, str, str, int]
-
-
-def _keyed(reports: Iterable[Past]) -> Iterator[tuple[Key, tuple[Past, PastClaim]]]:
+def _keyed(reports: Iterable[Report]) -> Iterator[tuple[tuple, tuple[SpecInfo, ClaimResult]]]:
     """Every claim by circuit, task, block, text, and how many like it came before."""
-    seen: Counter[tuple[str, str, str, str]] = Counter()
+    seen: Counter[tuple] = Counter()
     for report in reports:
         for claim in report.claims:
-            key = (report.circuit, claim.task, claim.block, claim.text)
-            yield (*key, seen[key]), (report, claim)
+            key = (report.spec.circuit, claim.task, claim.block, claim.text)
+            yield (*key, seen[key]), (report.spec, claim)
             seen[key] += 1
 
 
-def _change(report: Past, old: PastClaim | None, new: PastClaim | None) -> Change:
-    here = new or old
-    assert here is not None
+def _change(spec: SpecInfo, old: ClaimResult | None, new: ClaimResult | None) -> Change:
     moved = bool(old and new and old.measured and new.measured and has_moved(old.measured, new.measured))
-    kind = _kind(old, new, moved)
-    text = f"{here.block}: {here.text}" if here.block else here.text
-    return Change(kind, report.circuit, report.path, here.task, text, here.line, old, new, moved)
+    return Change(_kind(old, new, moved), spec, old, new, moved)
 
 
-def _kind(old: PastClaim | None, new: PastClaim | None, moved: bool) -> Kind:
+def _kind(old: ClaimResult | None, new: ClaimResult | None, moved: bool) -> Kind:
     if old is None:
         return "new"
     if old.verdict == "holds" and (new is None or new.verdict != "holds"):
@@ -134,15 +154,23 @@ def has_moved(old: Measured, new: Measured) -> bool:
     return high.value - low.value > math.hypot(up, down) + rounding
 
 
-def _settings(old: Sequence[Past], new: Sequence[Past]) -> Iterator[Setting]:
-    """What was run differently, for the circuits that both have; hashes in short."""
-    before = {report.circuit: report.setting for report in old}
+def _settings(old: Sequence[Report], new: Sequence[Report]) -> Iterator[Setting]:
+    """What was run differently, for the circuits that both have; hashes are shortened."""
+    before = {report.spec.circuit: _setting(report) for report in old}
     for report in new:
-        was = before.get(report.circuit)
-        for what, value in report.setting.items():
-            if was is not None and what in was and was[what] != value:
-                yield Setting(report.circuit, what, _short(what, was[what]), _short(what, value))
+        was = before.get(report.spec.circuit, {})
+        for what, value in _setting(report).items():
+            if was.get(what, value) != value:
+                end = 12 if what == "weights" or what.startswith("prompts of") else None
+                yield Setting(report.spec.circuit, what, was[what][:end], value[:end])
 
 
-def _short(what: str, value: str) -> str:
-    return value[:12] if what == "weights" or what.startswith("prompts of") else value
+def _setting(report: Report) -> dict[str, str]:
+    """What was run, by what it is called."""
+    model = report.model
+    found = {"model": model.name, "weights": model.sha256, "device": f"{model.device} {model.dtype}"}
+    for task in report.tasks:
+        found[f"task {task.name}"] = f"{task.corrupt}, {task.prompts} prompts, seed {task.seed}"
+        found[f"prompts of {task.name}"] = task.sha256
+        found[f"metric of {task.name}"] = task.metric
+    return found

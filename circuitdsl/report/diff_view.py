@@ -9,43 +9,35 @@ from rich.console import Console
 from rich.text import Text
 
 from circuitdsl.report.diff import KINDS, Change, Diff, Kind, Setting
+from circuitdsl.report.formats import View
 from circuitdsl.report.numbers import interval, value
-from circuitdsl.report.past import PastClaim
+from circuitdsl.report.report import ClaimResult
 
-_STYLE: dict[Kind, str] = {
-    "regression": "bold red",
-    "mended": "green",
-    "verdict": "yellow",
-    "moved": "yellow",
-    "new": "cyan",
-    "gone": "cyan",
-    "same": "dim",
+#: for each kind of change: its style, its title, its name in the singular and in the plural
+_KINDS: dict[Kind, tuple[str, str, str, str]] = {
+    "regression": ("bold red", "held before, and does not now", "regression", "regressions"),
+    "mended": ("green", "holds now", "mended", "mended"),
+    "verdict": ("yellow", "other verdict", "other verdict", "other verdicts"),
+    "moved": ("yellow", "same verdict, another number", "number moved", "numbers moved"),
+    "new": ("cyan", "new", "new", "new"),
+    "gone": ("cyan", "gone", "gone", "gone"),
+    "same": ("dim", "as before", "as before", "as before"),
 }
-_TITLE: dict[Kind, str] = {
-    "regression": "held before, and does not now",
-    "mended": "holds now",
-    "verdict": "other verdict",
-    "moved": "same verdict, another number",
-    "new": "new",
-    "gone": "gone",
-    "same": "as before",
-}
-_SUMMARY: dict[Kind, tuple[str, str]] = {
-    "regression": ("regression", "regressions"),
-    "mended": ("mended", "mended"),
-    "verdict": ("other verdict", "other verdicts"),
-    "moved": ("number moved", "numbers moved"),
-    "new": ("new", "new"),
-    "gone": ("gone", "gone"),
-    "same": ("as before", "as before"),
-}
+
+
+def diff_text(diff: Diff, view: View) -> str:
+    """A comparison as a screen shows it."""
+    console = view.console()
+    with console.capture() as capture:
+        show_diff(diff, console)
+    return capture.get()
 
 
 def show_diff(diff: Diff, console: Console) -> None:
-    """Print a comparison; claims that stayed as they were are counted only."""
-    circuits = dict.fromkeys(change.circuit for change in diff.changes)
+    """Print a comparison. Claims that did not change are only counted."""
+    circuits = dict.fromkeys(change.spec.circuit for change in diff.changes)
     for circuit in circuits:
-        changes = [c for c in diff.changes if c.circuit == circuit and c.kind != "same"]
+        changes = [c for c in diff.changes if c.spec.circuit == circuit and c.kind != "same"]
         settings = [s for s in diff.settings if s.circuit == circuit]
         if changes or settings:
             console.print(Text(circuit, "bold"))
@@ -53,7 +45,7 @@ def show_diff(diff: Diff, console: Console) -> None:
                 console.print(_setting(setting))
             console.print()
         if changes:
-            several = len({c.task for c in diff.changes if c.circuit == circuit}) > 1
+            several = len({c.claim.task for c in diff.changes if c.spec.circuit == circuit}) > 1
             for line in _rows(changes, several, console.width):
                 console.print(line)
             console.print()
@@ -77,9 +69,9 @@ def _rows(changes: Sequence[Change], several: bool, width: int) -> Iterator[Text
     for kind in KINDS:
         mine = [i for i, change in enumerate(changes) if change.kind == kind]
         if mine:
-            yield Text(f"      {_TITLE[kind]}", _STYLE[kind])
+            yield Text(f"      {_KINDS[kind][1]}", _KINDS[kind][0])
         for i in mine:
-            head = Text.assemble((f"{changes[i].line:>4}  ", "dim"), texts[i])
+            head = Text.assemble((f"{changes[i].claim.line:>4}  ", "dim"), texts[i])
             numbers = Text("  ").join((*map(_padded, cells[i], widths, _ALIGN), _verdicts(changes[i])))
             if fits:
                 head.pad_right(6 + longest + 2 - len(head))
@@ -99,10 +91,10 @@ def _padded(cell: Text, width: int, align: AlignMethod) -> Text:
 
 
 def _claim(change: Change, several: bool) -> Text:
-    return Text.assemble(change.text, (f"  {change.task}" if several else "", "cyan"))
+    return Text.assemble(change.claim.statement, (f"  {change.claim.task or ''}" if several else "", "cyan"))
 
 
-def _number(claim: PastClaim | None, moved: bool) -> tuple[Text, Text]:
+def _number(claim: ClaimResult | None, moved: bool) -> tuple[Text, Text]:
     if claim is None or claim.measured is None:
         return Text("–" if claim is None else "", "dim"), Text("")
     return Text(value(claim.measured), "bold" if moved else ""), Text(interval(claim.measured), "dim")
@@ -111,11 +103,12 @@ def _number(claim: PastClaim | None, moved: bool) -> tuple[Text, Text]:
 def _verdicts(change: Change) -> Text:
     old, new = (claim.verdict if claim else None for claim in (change.old, change.new))
     if old is None or new is None:
-        return Text(new or f"{old}, gone", _STYLE[change.kind])
-    return Text(new if old == new else f"{old} → {new}", _STYLE[change.kind])
+        return Text(new or f"{old}, gone", _KINDS[change.kind][0])
+    return Text(new if old == new else f"{old} → {new}", _KINDS[change.kind][0])
 
 
 def _summary(diff: Diff) -> Text:
     counts = diff.summary
-    parts = [Text(f"{counts[kind]} {_SUMMARY[kind][counts[kind] > 1]}", _STYLE[kind]) for kind in KINDS if counts[kind]]
+    found = [(counts[kind], *_KINDS[kind]) for kind in KINDS if counts[kind]]
+    parts = [Text(f"{n} {several if n > 1 else one}", style) for n, style, _, one, several in found]
     return Text.assemble("  ", Text(", ").join(parts) if parts else "no claims on either side")

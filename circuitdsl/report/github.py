@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Literal
 
 from circuitdsl.language.diagnostics import Diagnostic
-from circuitdsl.report.diff import Change, Diff
+from circuitdsl.report import diff_view, terminal
+from circuitdsl.report.diff import Diff
+from circuitdsl.report.formats import View
 from circuitdsl.report.numbers import interval, value
-from circuitdsl.report.past import PastClaim
 from circuitdsl.report.report import ClaimResult, Report
 
 Level = Literal["error", "warning", "notice"]
@@ -24,6 +25,18 @@ def annotation(level: Level, message: str, title: str, file: str = "", **where: 
     properties = {"file": _relative(file), **where, "title": title}
     inside = ",".join(f"{key}={_property(str(given))}" for key, given in properties.items() if given)
     return f"::{level} {inside}::{_data(message)}"
+
+
+def reports_text(reports: Iterable[Report], view: View) -> str:
+    """Reports as a screen shows them, and the annotations."""
+    reports = list(reports)
+    lines = of_reports(reports, view.allow_undecided)
+    return terminal.reports_text(reports, view) + "".join(f"{line}\n" for line in lines)
+
+
+def diff_text(diff: Diff, view: View) -> str:
+    """A comparison as a screen shows it, and the annotations."""
+    return diff_view.diff_text(diff, view) + "".join(f"{line}\n" for line in of_diff(diff))
 
 
 def of_reports(reports: Iterable[Report], allow_undecided: bool = False) -> Iterator[str]:
@@ -42,7 +55,7 @@ def of_diagnostics(diagnostics: Iterable[Diagnostic], path: str) -> Iterator[str
     for found in diagnostics:
         span = found.span
         where = {"line": span.line, "endLine": span.end_line}
-        if span.line == span.end_line:  # columns are for one line only
+        if span.line == span.end_line:  # GitHub takes columns only where the annotation is about one line
             where |= {"col": span.column, "endColumn": max(span.column, span.end_column - 1)}
         message = "\n".join((found.message, *found.notes, *([f"help: {found.help}"] if found.help else [])))
         yield annotation(found.severity, message, found.code, path, **where)
@@ -53,29 +66,25 @@ def of_diff(diff: Diff) -> Iterator[str]:
     levels: dict[str, Level] = {"regression": "error", "moved": "warning", "verdict": "warning"}
     for change in diff.changes:
         if change.kind != "same":
-            title = f"{change.kind}: {_on(change.circuit, change.task)}"
+            title = f"{change.kind}: {_on(change.spec.circuit, change.claim.task)}"
             level = levels.get(change.kind, "notice")
             # the line of a claim that is gone says nothing about the file as it is now
-            where = {"line": change.line} if change.new else {}
-            yield annotation(level, f"{change.text}\n{_before_and_after(change)}", title, change.path, **where)
+            where = {"line": change.claim.line} if change.new else {}
+            said = f"{change.claim.statement}\n{_found(change.old) or 'new'} → {_found(change.new) or 'gone'}"
+            yield annotation(level, said, title, change.spec.path, **where)
 
 
 def _claim(report: Report, claim: ClaimResult, allow_undecided: bool) -> str:
     level: Level = "warning" if allow_undecided and claim.verdict == "undecided" else "error"
     title = f"{claim.verdict}: {_on(report.spec.circuit, claim.task)}"
-    text = f"{claim.block}: {claim.text}" if claim.block else claim.text
-    return annotation(level, f"{text}\n{claim.reason}", title, report.spec.path, line=claim.line)
+    return annotation(level, f"{claim.statement}\n{claim.reason}", title, report.spec.path, line=claim.line)
 
 
 def _on(circuit: str, task: str | None) -> str:
     return f"{circuit} on {task}" if task else circuit
 
 
-def _before_and_after(change: Change) -> str:
-    return f"{_found(change.old) or 'new'} → {_found(change.new) or 'gone'}"
-
-
-def _found(claim: PastClaim | None) -> str:
+def _found(claim: ClaimResult | None) -> str:
     if claim is None or claim.measured is None:
         return claim.verdict if claim else ""
     return f"{claim.verdict}, {value(claim.measured)} {interval(claim.measured)}".rstrip()

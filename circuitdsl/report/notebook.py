@@ -6,17 +6,14 @@ from collections.abc import Iterable, Iterator
 from html import escape
 from typing import Any
 
+from circuitdsl.report.formats import View
 from circuitdsl.report.numbers import figure, interval, value
-from circuitdsl.report.report import ClaimResult, MeasurementResult, Report
+from circuitdsl.report.report import ClaimResult, MeasurementResult, Report, Reports, with_headers
 from circuitdsl.report.terminal import task_line, whole_protocol
 
 _COLOURS = {
-    "holds": "#00875f",
-    "fails": "#d93025",
-    "undecided": "#b06f00",
-    "error": "#7b8794",
-    "interrupted": "#b06f00",
-}
+    "holds": "#00875f", "fails": "#d93025", "undecided": "#b06f00", "error": "#7b8794", "interrupted": "#b06f00",
+}  # fmt: skip
 _CELL = "text-align:left;vertical-align:top;padding:.25em 1em .25em 0"
 _FADED = "opacity:.65"
 
@@ -36,6 +33,11 @@ def to_html(report: Report) -> str:
             "</div>",
         )
     )
+
+
+def page(reports: Iterable[Report], view: View | None = None) -> str:
+    """Reports as a page of their own."""
+    return f'<!doctype html>\n<meta charset="utf-8">\n{Reports(reports)._repr_html_()}\n'
 
 
 def rows(report: Report) -> list[dict[str, Any]]:
@@ -70,41 +72,30 @@ def _head(report: Report) -> Iterator[str]:
 
 
 def _heads(report: Report) -> str:
-    names = (
-        "line",
-        "claim",
-        *(("task",) if len(report.tasks) > 1 else ()),
-        "measured",
-        "95 % interval",
-        "n",
-        "verdict",
-    )
+    names = ("line", "claim", *["task"] * (len(report.tasks) > 1), "measured", "95 % interval", "n", "verdict")
     cells = "".join(f'<th style="{_CELL};font-weight:600;{_FADED}">{name}</th>' for name in names)
     return f"<tr>{cells}</tr>"
 
 
-def _row(cells: Iterable[str], border: bool = True) -> str:
-    line = "border-top:1px solid rgba(128,128,128,.3)" if border else ""
+def _row(cells: Iterable[str]) -> str:
     inside = "".join(f'<td style="{_CELL}">{cell}</td>' for cell in cells)
-    return f'<tr style="{line};background:transparent">{inside}</tr>'
+    return f'<tr style="border-top:1px solid rgba(128,128,128,.3);background:transparent">{inside}</tr>'
 
 
 def _claims(report: Report) -> Iterator[str]:
     """The rows of all claims; those of a block stand below its header."""
     several = len(report.tasks) > 1
-    block: int | None = None
-    for claim in report.reached:
-        if claim.block and claim.block_line != block:
-            yield _row([_faded(str(claim.block_line)), _faded(_code(claim.block)), *[""] * (4 + several)])
-        block = claim.block_line
+    for claim, header in with_headers(report.reached):
+        if header:
+            yield _row([_faded(str(claim.block_line)), _faded(_code(header)), *[""] * (4 + several)])
         yield from _claim(claim, several)
 
 
 def _claim(claim: ClaimResult, tasks: bool) -> Iterator[str]:
     found = claim.measured
     says = [_faded(str(claim.line)), _code(claim.text), *((escape(claim.task or ""),) if tasks else ())]
-    numbers = [_plain(figure(found, claim.text)), _plain(interval(found)), str(found.n)] if found else ["", "", ""]
-    yield _row([*says, *numbers, _verdict(claim.verdict)])
+    numbers = [_plain(figure(found)), _plain(interval(found)), str(found.n)] if found else ["", "", ""]
+    yield _row([*says, *numbers, _coloured(claim.verdict, claim.verdict)])
     remarks = [claim.reason] if claim.verdict != "holds" else []
     whole = [whole_protocol(claim)] if "keep" in claim.protocol else []
     yield from _remarks((*remarks, *whole, *claim.notes), tasks)
@@ -130,10 +121,6 @@ def _measurement(found: MeasurementResult, tasks: bool) -> Iterator[str]:
 def _summary(report: Report) -> str:
     parts = [_coloured(words, verdict) for verdict, words in report.counts()]
     return f"{', '.join(parts)} {_faded(f'{report.seconds:.1f} s')}"
-
-
-def _verdict(verdict: str) -> str:
-    return _coloured(verdict, verdict)
 
 
 def _coloured(text: str, verdict: str) -> str:

@@ -1,8 +1,6 @@
-"""How numbers are written for people: percent signs, true minus signs, two figures that mean something."""
+"""How numbers are written for people: percent signs, true minus signs, and as many digits as mean something."""
 
 from __future__ import annotations
-
-import re
 
 from circuitdsl.report.report import Interval, Measured
 
@@ -35,30 +33,16 @@ def value(measured: Measured) -> str:
     return plain(measured.value)
 
 
-def figure(found: Measured | None, claim: str) -> str:
-    """The figure of a claim in its unit, with its name where it is no plain effect and the text does not say it."""
+def figure(found: Measured | None) -> str:
+    """The figure of a claim in its unit, with its name where the claim does not say it."""
     if found is None:
         return ""
     shown = f"{value(found)} {found.unit}" if found.unit in ("logits", "nats") else value(found)
-    return f"{found.name} {shown}" if is_named(found, claim) else shown
-
-
-def is_named(found: Measured, claim: str) -> bool:
-    """Whether the figure of a claim needs its name: that of a role is one of its checks', whatever these are about."""
-    if found.unit == "composition" or not found.name:
-        return False
-    if claim.startswith("expect role("):
-        return True
-    said = _words(claim) | ({"change"} if _words(claim) & {"falls", "rises"} else set())
-    return found.name not in ("effect", "share") and not _words(found.name) <= said
-
-
-def _words(text: str) -> set[str]:
-    return set(re.findall(r"[^\W_]+", text))
+    return f"{found.name} {shown}" if found.named else shown
 
 
 def interval(measured: Measured) -> str:
-    """The plain 95 % interval, in the same unit as `value` writes."""
+    """The plain 95 % interval, in the unit in which `value` writes the figure; empty where there is none."""
     return "" if measured.ci is None else bracket(measured.ci, measured.unit)
 
 

@@ -1,32 +1,35 @@
-"""What a verification found, as flat frozen records; every output format reads these and nothing else."""
+"""What a verification found, as flat frozen records. Every output format reads these records and nothing else."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from circuitdsl.errors import UserError
+from circuitdsl.errors import UsageError, UserError
+from circuitdsl.report.reading import read
+from circuitdsl.verdicts import VERDICTS, Verdict
 from circuitdsl.version import __version__
 
-Verdict = Literal["holds", "fails", "undecided", "error"]
-VERDICTS: tuple[Verdict, ...] = ("holds", "fails", "undecided", "error")
-#: of several parts, the one whose verdict comes first here says what becomes of the whole
-WORST_FIRST: tuple[Verdict, ...] = ("fails", "error", "undecided", "holds")
-#: why there is nothing to say of a claim that Ctrl-C came before
+if TYPE_CHECKING:
+    from circuitdsl.report.diff import Diff
+    from circuitdsl.report.formats import View
+
+#: the reason of a claim that was not measured before Ctrl-C ended the run
 MISSED = "the run was interrupted before this was measured"
+#: the version of the JSON's layout
+SCHEMA = 1
 Interval = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where a composition stands among those of all upstream heads, or of all their components.
+    """How a composition compares with those of all upstream heads, or of all their components.
 
     `rank` is 1 for the largest of `of`; `z` is in standard deviations from the mean; `chance` is the 95th percentile.
     """
@@ -44,25 +47,30 @@ class Measured:
 
     `ci_used` is the interval at the level that the verdict used (wider, where many claims are made). `unit` is
     `share`, `gap` (a fraction of clean minus corrupt), `composition`, or the metric's own unit. `right_sign` is
-    the share of prompts on which the figure has the claimed sign.
+    the share of prompts on which the figure has the claimed sign. `sender` and `receiver` are the pair that the figure
+    is of, where it is of a single one. `named`: the claim does not say what its figure is, so that the figure is shown
+    with its name.
     """
 
     name: str
     value: float
     ci: Interval | None
     n: int
-    unit: str
+    unit: str = ""
     delta: float | None = None
     ci_used: Interval | None = None
     median: float | None = None
     iqr: Interval | None = None
     right_sign: float | None = None
     standing: Standing | None = None
+    sender: str = ""
+    receiver: str = ""
+    named: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Null:
-    """Where a claim stands among matched random ones: the share of them it is stronger than."""
+    """How a claim compares with matched random ones: `percentile` is the share of the `size` ones that are weaker."""
 
     percentile: float
     size: int
@@ -79,10 +87,10 @@ class MemberResult:
     effect: float | None
     ci: Interval | None
     delta: float | None
-    n: int
+    n: int = 0
     verdict: Verdict | None = None
-    reason: str = ""
-    #: of a role: the check, and its number
+    reason: str = field(default="", metadata={"key": "reason_shown"})
+    #: of a claim about a role: the check, and its figure
     check: str = ""
     value: float | None = None
     standing: Standing | None = None
@@ -90,7 +98,7 @@ class MemberResult:
 
 @dataclass(frozen=True, slots=True)
 class Detail:
-    """One of the figures that a figure is the largest or the smallest of; a share of the gap."""
+    """One of the figures of which the claim's own is the largest or the smallest, as a share of the gap."""
 
     name: str
     value: float
@@ -99,7 +107,7 @@ class Detail:
 
 @dataclass(frozen=True, slots=True)
 class MeasurementResult:
-    """A measurement of the whole circuit that nothing is claimed of; `reason` says why there is no figure.
+    """A measurement of the whole circuit about which the spec claims nothing. `reason` says why there is no figure.
 
     `kept` is the share of the `nodes` or `edges` that could be ablated and are kept.
     """
@@ -116,8 +124,16 @@ class MeasurementResult:
 
 @dataclass(frozen=True, slots=True)
 class ClaimResult:
-    """One claim on one task; channels have none. `counterexample`: a prompt that breaks a property, as a line of a
-    prompt file, with what was `found` on it. `kept`: of the whole circuit, as in `MeasurementResult`."""
+    """One claim on one task. Claims about weights alone have no task.
+
+    Attributes:
+        cause: of an error: the reason in a few words, without its numbers.
+        against: of `stronger than`: the edge that the claim's own is compared with.
+        lone_nodes: whether the claim names a head or an MLP itself, not only groups.
+        counterexample: a prompt that breaks a property, as a line of a prompt file, with what was `found` on it.
+        block, block_line: the header of the block that the claim stands in, and its line.
+        kept: of the whole circuit, as in `MeasurementResult`.
+    """
 
     id: str
     line: int
@@ -125,7 +141,7 @@ class ClaimResult:
     kind: str
     task: str | None
     verdict: Verdict
-    reason: str
+    reason: str = field(metadata={"key": "reason_shown"})
     protocol: dict[str, str] = field(default_factory=dict)
     measured: Measured | None = None
     null: Null | None = None
@@ -133,16 +149,32 @@ class ClaimResult:
     notes: tuple[str, ...] = ()
     citation: str | None = None
     counterexample: dict[str, Any] | None = None
-    #: the header of the block that the claim stands in, and its line
     block: str | None = None
     block_line: int | None = None
     details: tuple[Detail, ...] = ()
     kept: dict[str, float] | None = None
+    cause: str = ""
+    against: str = ""
+    lone_nodes: bool = False
 
     @property
     def missed(self) -> bool:
         """Whether the run was interrupted before any of this was measured."""
         return self.verdict == "error" and self.reason == MISSED
+
+    @property
+    def statement(self) -> str:
+        """What is claimed, with the header of the block that it stands in."""
+        return f"{self.block}: {self.text}" if self.block else self.text
+
+    def to_json(self) -> dict[str, Any]:
+        """The claim as a report has it: reasons are ASCII, and `reason_shown` has one as people read it."""
+        body = _plain(asdict(self))
+        for one in (body, *body["members"]):
+            shown, one["reason"] = one["reason"], ascii_reason(one["reason"])
+            if shown != one["reason"]:
+                one["reason_shown"] = shown
+        return body
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,9 +185,9 @@ class TaskResult:
     seed: int
     sha256: str
     metric: str
-    clean: float
-    corrupt_value: float
-    accuracy: float
+    clean: float | None
+    corrupt_value: float | None
+    accuracy: float | None
     bos: bool = False
     repeats: int = 0
 
@@ -200,7 +232,7 @@ class Report:
     cached: float = 0.0
     interrupted: bool = False
     measurements: tuple[MeasurementResult, ...] = ()
-    #: what verdicts are about: `prompts` from the same templates, or from other `templates` (n counts those then)
+    #: what verdicts are about: `prompts` from the same templates, or from other `templates` (n then counts templates)
     generalise: str = "prompts"
 
     @property
@@ -210,11 +242,11 @@ class Report:
 
     @property
     def reached(self) -> tuple[ClaimResult, ...]:
-        """The claims, but for those that an interruption left out."""
+        """The claims without those that were not measured because the run was interrupted."""
         return tuple(claim for claim in self.claims if not claim.missed)
 
     def counts(self) -> list[tuple[str, str]]:
-        """Verdicts with how often each was given, in words; then what an interruption left out, as `interrupted`."""
+        """How often each verdict was given, in words; then, as `interrupted`, how many claims were not measured."""
         found = Counter(claim.verdict for claim in self.reached)
         words: list[tuple[str, str]] = [(v, counted(found[v], v)) for v in VERDICTS if found[v]]
         if self.interrupted:
@@ -227,12 +259,9 @@ class Report:
         return exit_status([self], allow_undecided)
 
     def __str__(self) -> str:
-        """A line for each claim, and for the whole: `to_json` has the rest."""
+        """One line for the whole report and one for each claim; `to_json` has the rest."""
         several = len(self.tasks) > 1
-        said = (
-            f"{c.line:>4}  {f'{c.block}: ' if c.block else ''}{c.text}{f' ({c.task})' if several else ''}  {c.verdict}"
-            for c in self.claims
-        )
+        said = (f"{c.line:>4}  {c.statement}{f' ({c.task})' if several else ''}  {c.verdict}" for c in self.claims)
         return "\n".join((self._headline(), *said))
 
     def __repr__(self) -> str:
@@ -253,15 +282,25 @@ class Report:
         Raises:
             UserError: pandas is not installed.
         """
-        return frame([self])
+        return Reports([self]).to_frame()
 
     def to_json(self) -> dict[str, Any]:
         """The report as schema version 1 has it."""
-        body = _plain(asdict(self))
-        for claim in body["claims"]:
-            for one in (claim, *claim["members"]):
-                one["reason"] = ascii_reason(one["reason"])
-        return {"schema": 1, "circuitdsl": __version__, **body, "summary": self.summary}
+        body = _plain(asdict(replace(self, claims=())))
+        body["claims"] = [claim.to_json() for claim in self.claims]
+        return {"schema": SCHEMA, "circuitdsl": __version__, **body, "summary": self.summary}
+
+    @classmethod
+    def from_json(cls, given: str | bytes | dict[str, Any]) -> Report:
+        """The report that `to_json` or `dumps` wrote: as a text, or as `json.loads` has read it.
+
+        Raises:
+            UsageError: it is no report, or holds those of several circuits (`Reports.from_json` reads these).
+        """
+        found = Reports.from_json(given)
+        if len(found) > 1:
+            raise UsageError(f"these are {len(found)} reports, not one", hint="read them with Reports.from_json")
+        return found[0]
 
 
 class Reports(tuple[Report, ...]):
@@ -274,22 +313,63 @@ class Reports(tuple[Report, ...]):
 
     def to_frame(self) -> Any:
         """As `Report.to_frame`, of all of them together."""
-        return frame(self)
+        from circuitdsl.report.notebook import rows
+
+        try:
+            import pandas
+        except ImportError:
+            raise UserError("to_frame needs pandas, which is not installed", hint="pip install pandas") from None
+        return pandas.DataFrame([row for report in self for row in rows(report)])
+
+    def to_json(self) -> dict[str, Any] | list[dict[str, Any]]:
+        """One report as an object, several as a list."""
+        found = [report.to_json() for report in self]
+        return found[0] if len(found) == 1 else found
+
+    @classmethod
+    def from_json(cls, given: Any, name: str = "this") -> Reports:
+        """The reports that `to_json` or `dumps` wrote, as a text or as `json.loads` has read it.
+
+        Args:
+            name: what messages call it, such as the path of its file.
+
+        Raises:
+            UsageError: it holds something else.
+        """
+        try:
+            read_text = json.loads(given) if isinstance(given, str | bytes) else given
+            found = [_read(body) for body in (read_text if isinstance(read_text, list) else [read_text])]
+        except (ValueError, RecursionError) as error:
+            raise UsageError(f"{name} is not a report: {error}", hint=_HOW) from None
+        if not found:
+            raise UsageError(f"{name} holds no report", hint=_HOW)
+        return cls(found)
 
 
-def frame(reports: Iterable[Report]) -> Any:
-    """A pandas data frame of reports; raises `UserError` where pandas is not installed."""
-    from circuitdsl.report.notebook import rows
+_HOW = "make one with: circuitdsl verify SPEC --format json -o report.json"
 
+
+def _read(body: Any) -> Report:
+    """One report from its JSON; raises `ValueError` where it is none."""
+    if isinstance(body, dict) and body.get("schema") != SCHEMA:
+        raise ValueError(f"schema {body.get('schema')!r}, this version reads schema {SCHEMA}")
+    return read(Report, body)
+
+
+def read_reports(path: Path) -> Reports:
+    """The reports in a file that `verify --format json` wrote.
+
+    Raises:
+        UsageError: the file cannot be read, or holds something else.
+    """
     try:
-        import pandas
-    except ImportError:
-        raise UserError("to_frame needs pandas, which is not installed", hint="pip install pandas") from None
-    return pandas.DataFrame([row for report in reports for row in rows(report)])
+        return Reports.from_json(path.read_bytes(), str(path))
+    except OSError as error:
+        raise UsageError(f"cannot read the report {path}: {error.strerror or error}") from None
 
 
 def exit_status(reports: Iterable[Report], allow_undecided: bool = False) -> int:
-    """Exit status of several reports together; one that was interrupted never says that all holds."""
+    """Exit status of several reports together. It is never 0 when a run was interrupted."""
     reports = list(reports)
     found = Counter(claim.verdict for report in reports for claim in report.claims)
     if found["fails"]:
@@ -299,8 +379,16 @@ def exit_status(reports: Iterable[Report], allow_undecided: bool = False) -> int
     return 1 if found["undecided"] and not allow_undecided else 0
 
 
+def with_headers(claims: Iterable[ClaimResult]) -> Iterator[tuple[ClaimResult, str]]:
+    """Each claim with the header of its block, where it is the first of that block; or else with an empty text."""
+    before: int | None = None
+    for claim in claims:
+        yield claim, (claim.block or "") if claim.block_line != before else ""
+        before = claim.block_line
+
+
 def until_interrupted(reports: Iterable[Report]) -> Iterator[Report]:
-    """Reports up to the first that was interrupted: who stops one does not want the next to begin."""
+    """Reports up to the first that was interrupted: a user who stops one run does not want the next to begin."""
     for report in reports:
         yield report
         if report.interrupted:
@@ -308,34 +396,37 @@ def until_interrupted(reports: Iterable[Report]) -> Iterator[Report]:
 
 
 def write_whole(path: Path, text: str | bytes) -> None:
-    """Write a file in one go: into a temporary file beside it, then rename. A link is followed; a pipe or a device
-    is written to as it is.
+    """Write a file completely or not at all: a temporary file beside it is written, then renamed.
+
+    Links are followed. Pipes and devices are written to directly.
 
     Raises:
         UserError: the folder is missing or cannot be written.
     """
     data = text.encode() if isinstance(text, str) else text
-    name = ""
+    beside: Path | None = None
     try:
         if path.exists() and not path.is_file():
             path.write_bytes(data)
             return
         path = path.resolve()
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-        os.chmod(name, 0o666 & ~_umask())
-        os.replace(name, path)
+        beside = path.with_name(f".{path.name}.{os.getpid()}")
+        beside.write_bytes(data)
+        beside.replace(path)
     except OSError as error:
-        if name:
-            Path(name).unlink(missing_ok=True)
+        if beside:
+            beside.unlink(missing_ok=True)
         raise UserError(f"cannot write {path}: {error.strerror}", hint="is the folder there, and writable?") from None
 
 
 def dumps(reports: Iterable[Report]) -> str:
     """One report as a JSON object; several as a JSON list."""
-    found = [report.to_json() for report in reports]
-    return json.dumps(found[0] if len(found) == 1 else found, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return as_text(Reports(reports))
+
+
+def as_text(found: Reports | Diff, view: View | None = None) -> str:
+    """Reports, or a comparison of them, as the text of their JSON."""
+    return json.dumps(found.to_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def ascii_reason(reason: str) -> str:
@@ -347,12 +438,6 @@ def ascii_reason(reason: str) -> str:
 def schema() -> dict[str, Any]:
     """The JSON Schema of a report."""
     return json.loads((Path(__file__).parent / "schema.json").read_text())
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _plain(value: Any) -> Any:

@@ -1,25 +1,17 @@
-"""A trace graph for people: a table of the senders, and a picture with a column a token and a row a layer."""
+"""A trace graph for people: tables of the senders, and of what cutting their signal changes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from circuitdsl.circuit.traced import Link, Place, TraceGraph
-from circuitdsl.diagram import palette
-from circuitdsl.diagram.geometry import Curve, Point, Rect
-from circuitdsl.diagram.marks import Block, Group, Line, Mark, Pen, Scene, Span, Stroke
-from circuitdsl.diagram.picture import write_picture
+from circuitdsl.circuit.traced import Link, TraceGraph
 from circuitdsl.report.numbers import interval, percent, plain, value
 from circuitdsl.report.report import Measured
-
-_PAD, _CHIP, _GAP, _ROW, _TOP = 24.0, 46.0, 8.0, 92.0, 112.0
-_COLOURS = {"destination": palette.TONES["q"], "source": palette.TONES["k"]}
 
 
 def show(console: Console, found: TraceGraph, least: float) -> None:
@@ -124,89 +116,3 @@ def show_cuts(console: Console, of: TraceGraph, found: Sequence[CutFigures], boo
     console.print(Text(f"  control: along as many singular vectors outside the signal, at random{fewer}", "dim"))
     console.print(Text(f"  score: of attention {of.source} -> {of.target}, {plain(first.score)} before", "dim"))
     console.print(Text(f"  norm, cosine: of what it is {verb}, after against before", "dim"))
-
-
-# --- the picture ------------------------------------------------------------------------------------
-
-
-def write_trace(found: TraceGraph, least: float, model: str, path: Path) -> None:
-    """Draw into a file; raises what `write_picture` raises."""
-    write_picture(scene(found, shown(found, least), least, model), path)
-
-
-def scene(found: TraceGraph, links: Sequence[Link], least: float, model: str) -> Scene:
-    """Heads as chips in the column of the token where they write, links as curves from sender to receiver."""
-    places = list(dict.fromkeys(place for link in links for place in (link.receiver, link.sender)))
-    cells: dict[tuple[str, int], list[Place]] = {}
-    for place in sorted(places, key=lambda place: place.head.head):
-        cells.setdefault((place.token, place.head.layer), []).append(place)
-    columns = [name for name in found.order if any(token == name for token, _ in cells)]
-    rows = found.head.layer
-    widths = {c: max((len(v) for (token, _), v in cells.items() if token == c), default=1) for c in columns}
-    left: dict[str, float] = {}
-    x = _PAD + 50
-    for column in columns:
-        left[column] = x
-        x += widths[column] * (_CHIP + _GAP) + 34
-    wide = max(x + _PAD - 20, 560.0)
-    bottom = _TOP + rows * _ROW + 30
-    at: dict[Place, Point] = {}
-    for (column, layer), members in cells.items():
-        middle = left[column] + widths[column] * (_CHIP + _GAP) / 2
-        first = middle - len(members) * (_CHIP + _GAP) / 2
-        for i, place in enumerate(members):
-            at[place] = first + (i + 0.5) * (_CHIP + _GAP), _TOP + (rows - layer) * _ROW
-    title = f"{found.head}, {found.source} → {found.target}: who made it attend there ({model})"
-    about = (
-        f"Fires on {found.firings} of {found.prompts} prompts. Senders make up 70 % of what heads add to the signal; "
-        f"shown where they do so on at least {percent(least)} of the firings."
-    )
-    marks = [
-        Line(_PAD, _PAD + 2, (Span(title, 15, bold=True),)),
-        Line(_PAD, _PAD + 22, (Span(about, 10.5, palette.SOFT),)),
-        *_legend(_PAD, _PAD + 44),
-        *_grid(columns, left, widths, rows, bottom),
-        *(_curve(link, at, found.firings) for link in reversed(links)),
-        *(_chip(place, point, place.head == found.head) for place, point in at.items()),
-    ]
-    return Scene(max(wide, 24 + 6.2 * len(about)), bottom + _PAD, title, about, tuple(marks))
-
-
-def _grid(
-    columns: Sequence[str], left: dict[str, float], widths: dict[str, int], rows: int, bottom: float
-) -> Iterator[Mark]:
-    for column in columns:
-        room = widths[column] * (_CHIP + _GAP)
-        yield Block(Rect(left[column] - 8, _TOP - 26, room + 16, bottom - _TOP + 26), 8, Pen(palette.BAND))
-        yield Line(left[column] + room / 2, bottom + 12, (Span(column, 12, bold=True),), centred=True)
-    for layer in range(rows + 1):
-        yield Line(_PAD, _TOP + (rows - layer) * _ROW, (Span(f"layer {layer}", 10.5, palette.SOFT),))
-
-
-def _legend(x: float, y: float) -> Iterator[Mark]:
-    words = {"destination": "at the token that attends", "source": "at the token attended to"}
-    for i, (side, said) in enumerate(words.items()):
-        start = x + 210 * i
-        ends = (start, y), (start + 24, y)
-        yield Stroke((Curve(ends[0], ends[0], ends[1], ends[1]),), Pen(stroke=_COLOURS[side], width=3))
-        yield Line(start + 32, y, (Span(said, 10.5, palette.SOFT),))
-
-
-def _curve(link: Link, at: dict[Place, Point], firings: int) -> Mark:
-    (x0, y0), (x1, y1) = at[link.sender], at[link.receiver]
-    start, end = (x0, y0 - 13), (x1, y1 + 13)
-    bend = (start[1] - end[1]) * 0.45
-    curve = Curve(start, (x0, start[1] - bend), (x1, end[1] + bend), end)
-    share = link.count / firings
-    story = (
-        f"{link.sender} -> {link.receiver}, {link.side}: {link.count} of {firings} firings, adds {plain(link.weight)}"
-    )
-    pen = Pen(stroke=_COLOURS[link.side], width=0.8 + 4.2 * min(share, 1.0))
-    return Group("link", (Stroke((curve,), pen),), story=story, opacity=0.3 + 0.5 * min(share, 1.0))
-
-
-def _chip(place: Place, point: Point, first: bool) -> Mark:
-    x, y = point
-    rect = Rect(x - _CHIP / 2, y - 13, _CHIP, 26)
-    pen = Pen("#fdeedd" if first else palette.PAPER, "#d8a468" if first else "#8a96a3", 1.4)
-    return Group("head", (Block(rect, 8, pen), Line(x, y, (Span(str(place.head), 12, bold=first),), centred=True)))

@@ -22,7 +22,6 @@ from dataclasses import dataclass
 
 from circuitdsl.circuit.claims import Circuit, Claim
 from circuitdsl.circuit.criteria import Negligible, Within
-from circuitdsl.circuit.measurements import Behaviour
 from circuitdsl.circuit.nodes import Node
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import Span
@@ -146,8 +145,7 @@ def _of_claim(
     for part in statement.claim:
         yield from _of_part(part)
     if isinstance(statement, s.Expect) and statement.relation is not None:
-        signed = statement.measurement.name.text in ("knockout", "denoise", "attribution")
-        yield from _of_relation(statement.relation, signed)
+        yield from _of_relation(statement.relation, claim.measurement.signed)
 
 
 def _says_absence(claim: Claim) -> bool:
@@ -158,7 +156,7 @@ def _says_absence(claim: Claim) -> bool:
             return (test.low is None or test.low <= 0) and (test.high is None or test.high >= 0)
         return isinstance(test, Negligible)
 
-    if isinstance(claim.measurement, Behaviour):
+    if claim.measurement.level:
         return False
     return bool(claim.tests) and all(map(zero, claim.tests))
 

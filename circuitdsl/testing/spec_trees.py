@@ -130,7 +130,7 @@ def expectations(draw: st.DrawFn) -> s.Expect:
     """`expect MEASUREMENT RELATION` or `expect MEASUREMENT : CLAIM`, or neither."""
     relation = draw(_maybe(relations))
     claim = () if relation else draw(st.one_of(st.just(()), claims))
-    return s.Expect(START, draw(measurements), relation, claim, draw(_maybe(words)), draw(_maybe(texts)), "")
+    return s.Expect(START, draw(measurements), relation, claim, draw(_maybe(words)), citation=draw(_maybe(texts)))
 
 
 # --- statements -----------------------------------------------------------------------------------
@@ -165,22 +165,21 @@ edge_claims = st.builds(
     edges,
     st.one_of(st.just(()), claims),
     _maybe(words),
-    _maybe(texts),
-    st.just(""),
+    citation=_maybe(texts),
 )
 compositions = st.builds(s.Composition, st.just(START), words, _maybe(words), relations)
 channels = st.builds(
-    s.Channel, st.just(START), st.booleans(), sets, sets, _several(compositions), _maybe(texts), st.just("")
+    s.Channel, st.just(START), st.booleans(), sets, sets, _several(compositions), citation=_maybe(texts)
 )
 traces = st.builds(
-    s.Trace, st.just(START), sets, _several(places), _several(places), sets, _maybe(ats), _maybe(texts), st.just("")
+    s.Trace, st.just(START), sets, _several(places), _several(places), sets, _maybe(ats), citation=_maybe(texts)
 )
 attention_values = st.one_of(numbers(("%",)), words)
 verbs: SearchStrategy[s.Statement] = st.one_of(
-    st.builds(s.SetAttention, st.just(START), measurements, attention_values, st.just("")),
-    st.builds(s.Scale, st.just(START), sets, numbers(), st.just("")),
-    st.builds(s.Replace, st.just(START), sets, words, st.just("")),
-    st.builds(s.ProjectOut, st.just(START), sets, st.just("")),
+    st.builds(s.SetAttention, st.just(START), measurements, attention_values),
+    st.builds(s.Scale, st.just(START), sets, numbers()),
+    st.builds(s.Replace, st.just(START), sets, words),
+    st.builds(s.ProjectOut, st.just(START), sets),
 )
 expected = _several(expectations())
 
@@ -190,23 +189,19 @@ def properties(draw: st.DrawFn) -> s.Property:
     """`property "…" for 99% of prompts`"""
     share = draw(_maybe(numbers()))
     of = s.Word(START, "prompts") if share else None
-    return s.Property(START, draw(texts), share, of, "", draw(expected))
+    return s.Property(START, draw(texts), share, of, block=draw(expected))
 
 
 conditions: SearchStrategy[s.Statement] = st.one_of(
-    st.builds(s.WhenPatched, st.just(START), edges, st.just(""), expected),
-    st.builds(s.WhenKnockedOut, st.just(START), sets, st.just(""), expected),
+    st.builds(s.WhenPatched, st.just(START), edges, block=expected),
+    st.builds(s.WhenKnockedOut, st.just(START), sets, block=expected),
 )
 blocks: SearchStrategy[s.Statement] = st.one_of(
     conditions,
-    st.builds(
-        s.Role, st.just(START), words, _maybe(texts), st.just(""), _several(st.one_of(expectations(), conditions))
-    ),
-    st.builds(
-        s.Intervention, st.just(START), words, _maybe(texts), st.just(""), _several(st.one_of(verbs, expectations()))
-    ),
+    st.builds(s.Role, st.just(START), words, _maybe(texts), block=_several(st.one_of(expectations(), conditions))),
+    st.builds(s.Intervention, st.just(START), words, _maybe(texts), block=_several(st.one_of(verbs, expectations()))),
     properties(),
-    st.builds(s.Compare, st.just(START), words, words, st.just(""), expected),
+    st.builds(s.Compare, st.just(START), words, words, block=expected),
 )
 circuits = st.builds(s.Circuit, st.just(START), words, _maybe(texts))
 statements: SearchStrategy[s.Statement] = st.one_of(

@@ -31,7 +31,8 @@ from circuitdsl.verdict.families import FAMILY, Levels, family_levels
 from circuitdsl.verdict.ratios import Ratio, intervals
 from circuitdsl.verdict.samples import Rarity, figure_of, on_effects
 from circuitdsl.verdict.strata import SMALL
-from circuitdsl.verdict.weighing import FEWEST, Evidence, Part, Verdict
+from circuitdsl.verdict.weighing import FEWEST, Evidence, Part
+from circuitdsl.verdicts import WORST_FIRST, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,7 @@ class Decision:
     verdict: Verdict
     reason: str
     name: str = ""
+    cause: str = ""
     value: float | None = None
     ci: Limits | None = None
     ci_used: Limits | None = None
@@ -121,8 +123,7 @@ def _whole(evidence: Evidence, parts: tuple[Decision, ...]) -> Decision:
     """The verdict on a claim from those on its parts."""
     if len(parts) == 1:
         return parts[0]
-    order: tuple[Verdict, ...] = ("fails", "error", "undecided", "holds")
-    worst = min(parts, key=lambda part: (order.index(part.verdict), part.p_fails, -part.p_holds))
+    worst = min(parts, key=lambda part: (WORST_FIRST.index(part.verdict), part.p_fails, -part.p_holds))
     named = worst.verdict != "holds" and worst.label
     reason = f"{worst.label}: {worst.reason}" if named else worst.reason
     return replace(worst, reason=reason, p_holds=evidence.p_holds, p_fails=evidence.p_fails, parts=parts)
@@ -135,7 +136,7 @@ def _rule_extreme(evidence: Evidence, extreme: Extreme, levels: Levels) -> Decis
     verdict, level = _verdict(evidence, stuck.forced if stuck else None, levels.holds, levels.fails)
     blank = Decision(verdict, stuck.because if stuck else "", extreme.name, n=parts[0].sample.n, level=level)
     if stuck:
-        return blank
+        return replace(blank, cause=stuck.cause)
     value, ci, of = extremes.found(extreme, parts, lambda part: part.looks.display(FAMILY))
     leaf = parts[of]
     decision = replace(
@@ -159,7 +160,8 @@ def _described(judged: Judged, limits: Sequence[Limits | None]) -> Decision:
     A ratio whose gap is unclear has no value.
     """
     part, sample, level = judged.part, judged.part.sample, judged.level
-    blank = Decision(judged.verdict, part.because, n=sample.n, label=sample.label, null=part.rare, level=level)
+    blank = Decision(judged.verdict, part.because, cause=part.cause, n=sample.n, label=sample.label, level=level)
+    blank = replace(blank, null=part.rare)
     few = sample.n < FEWEST and not sample.hits
     if not part.figures or (limits and few and sample.n == 1):
         return blank

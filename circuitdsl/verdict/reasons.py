@@ -59,19 +59,22 @@ def _at_level(decision: Decision, part: Part) -> str:
     return f" at {confidence(decision.level)}" + (f" (look {at} of {of})" if at < of else "")
 
 
-def gap_trouble(figure: Estimate, unit: Unit, alpha: float) -> str:
-    """Why effects cannot be measured by this gap, or an empty string; its interval must be on the right side of 0."""
+def gap_trouble(figure: Estimate, unit: Unit, alpha: float) -> tuple[str, str] | None:
+    """Why there is no gap to measure effects by, in a few words and with the numbers; None where there is one.
+
+    The gap's interval must lie on the right side of 0.
+    """
     assert isinstance(figure, Ratio)
     if figure.unclear <= alpha / 2:
-        return ""
+        return None
     gap = figure.denominator
     wrong = gap.p_value(figure.sign, 0.0)
     limits = limits_of(gap, alpha)
     shown = scale(unit, float(gap.value), limits, (0.0,)).estimate(float(gap.value), limits)
     if wrong <= alpha / 2:
         side = "below" if figure.sign > 0 else "above"
-        return f"the model does not do this task: clean − corrupt is {shown}, {side} 0"
-    return f"no gap: clean − corrupt is {shown}, not clearly different from 0"
+        return "the model does not do this task", f"clean − corrupt is {shown}, {side} 0"
+    return "no gap", f"clean − corrupt is {shown}, not clearly different from 0"
 
 
 def too_few(n: int, needed: int) -> str:

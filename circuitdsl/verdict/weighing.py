@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
-from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from circuitdsl.circuit.criteria import Beyond, Matters, Test, Within
+from circuitdsl.circuit.criteria import NULL_PROMPTS, Beyond, Matters, Test, Within
 from circuitdsl.verdict import reasons
 from circuitdsl.verdict.estimates import Estimate
 from circuitdsl.verdict.extremes import Extreme, leaf_tests
@@ -34,13 +33,10 @@ from circuitdsl.verdict.samples import (
 )
 from circuitdsl.verdict.sampling import Looks
 from circuitdsl.verdict.strata import SMALL
-
-Verdict = Literal["holds", "fails", "undecided", "error"]
+from circuitdsl.verdicts import Verdict
 
 #: fewer prompts decide nothing: they say too little about how prompts differ
 FEWEST = SMALL
-#: a null is measured on this many prompts; an effect is compared with it on the same ones
-NULL_PROMPTS = 32
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,6 +63,7 @@ class Part:
     final: bool = False
     forced: Verdict | None = None
     because: str = ""
+    cause: str = ""  # of an error: why, without its numbers
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -133,8 +130,8 @@ def weigh(
     part = _looked(part, sizes, before)
     if sample.n < FEWEST and not sample.hits:
         return replace(part, forced="undecided", because=reasons.too_few(sample.n, FEWEST))
-    if on_effects(test) and (trouble := reasons.gap_trouble(part.figures[-1], sample.unit, looks.display(FAMILY))):
-        return replace(part, forced="error", because=trouble)
+    if on_effects(test) and (no_gap := reasons.gap_trouble(part.figures[-1], sample.unit, looks.display(FAMILY))):
+        return replace(part, forced="error", because=": ".join(no_gap), cause=no_gap[0])
     p_holds, p_fails = _sequential(part)
     part = replace(part, p_holds=p_holds, p_fails=p_fails)
     return _filter_by_null(part, first, null) if isinstance(test, Matters) else part

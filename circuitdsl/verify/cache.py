@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from circuitdsl.circuit.measurements import Metric
+from circuitdsl.circuit.metric import Metric
 from circuitdsl.circuit.nodes import Position
 from circuitdsl.engine.runs import ends
-from circuitdsl.measurements.requests import Request, positions_of, uses_means
+from circuitdsl.measurements.requests import Request
 from circuitdsl.models.parts import Transformer
 from circuitdsl.models.products import prefers_one_dnn
 from circuitdsl.tasks.dataset import PromptPair
@@ -61,13 +61,13 @@ class Memory:
     def name(self, request: Request) -> bytes:
         """The hash under which a request's numbers are kept."""
         if request not in self._names:
-            means = self._digest_of_means() if uses_means(request) else b""
+            means = self._digest_of_means() if request.uses_means else b""
             self._names[request] = digest(self.context, repr(request).encode(), means)
         return self._names[request]
 
     def prompts(self, request: Request, indices: Array) -> list[bytes]:
         """Hashes of prompts, as far as a request depends on them."""
-        key = (positions_of(request), uses_means(request))
+        key = (request.positions, request.uses_means)
         if key not in self._prompts:
             self._prompts[key] = [self._prompt(pair, *key) for pair in self.pairs]
         return [self._prompts[key][i] for i in indices]

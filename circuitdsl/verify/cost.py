@@ -6,49 +6,34 @@ known only once it is measured, so that work is a range: the first look, and all
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from circuitdsl.circuit.claims import Circuit
-from circuitdsl.circuit.measurements import Metric
+from circuitdsl.circuit.criteria import NULL_PROMPTS
+from circuitdsl.circuit.metric import Metric
 from circuitdsl.circuit.nodes import Node
 from circuitdsl.engine.batch_index import Where, all_names
 from circuitdsl.engine.batch_index import plan as sorted_out
 from circuitdsl.engine.batches import entries
-from circuitdsl.engine.calibrate import Machine
-from circuitdsl.engine.count import floor_by_prompt
+from circuitdsl.engine.count import Machine, floor_by_prompt
 from circuitdsl.engine.experiment import Experiment
 from circuitdsl.engine.experiments import experiment_of
 from circuitdsl.engine.memory import BATCH, CHUNK, allowed, in_parts, prompt_bytes, prompts_at_once, refuse_too_little
 from circuitdsl.engine.positions import token_indices
 from circuitdsl.engine.runs import first_difference
 from circuitdsl.engine.via_mlps import passing, wanted
-from circuitdsl.measurements.requests import (
-    AttentionRequest,
-    AttributionRequest,
-    BehaviourRequest,
-    ChangedRequest,
-    NodeRequest,
-    Request,
-    ScoreRequest,
-    Subgraph,
-    TraceRequest,
-    holds_runs_twice,
-    is_scored,
-    needs_runs,
-    patches_of,
-    positions_of,
-)
+from circuitdsl.measurements.plan import ClaimPlan
+from circuitdsl.measurements.requests import ChangedRequest, Request, Subgraph
 from circuitdsl.models.outline import products
 from circuitdsl.models.parts import Transformer
 from circuitdsl.tasks.dataset import Dataset
 from circuitdsl.verdict.sampling import plan_looks
-from circuitdsl.verdict.weighing import NULL_PROMPTS
-from circuitdsl.verify.bench import present
-from circuitdsl.verify.plan import ClaimPlan, plan, shape_of
+from circuitdsl.verify.measure import present
+from circuitdsl.verify.plan import plan, shape_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,8 +148,8 @@ def _task_work(
     refuse_too_little(prompts.model, int(lengths.max()), prompts.max_memory)
     asked = [request for p in plans for request in p.requests]
     requests = [_like_a_patch(request, metric) for request in dict.fromkeys(asked)]
-    patches = [r for r in requests if is_scored(r)]
-    reads = [r for r in requests if isinstance(r, AttentionRequest)]
+    patches = [request for request in requests if request.scored]
+    reads = [request for request in requests if request.reads_attention]
     looks = plan_looks(len(data.pairs), early_stop).sizes
     start = _runs(prompts, prompts.parts(everything)) + _means(patches, data, mean_prompts) + _null_work(plans, prompts)
     steps = [_measuring(prompts, requests, everything[a:b]) for a, b in zip((0, *looks), looks, strict=False)]
@@ -178,7 +163,7 @@ def _task_work(
         experiments=len({experiment_of(r) for r in patches}),
         nulls=len({experiment_of(r) for p in plans for part in p.parts for r in part.null}),
         reads=len(reads),
-        uncounted=sum(isinstance(r, ScoreRequest | TraceRequest) for r in requests),
+        uncounted=sum(not request.counted for request in requests),
         least=start + steps[0],
         most=sum(steps, start),
     )
@@ -199,13 +184,12 @@ def _null_work(plans: Sequence[ClaimPlan], prompts: _Prompts) -> Work:
 
 def _like_a_patch(request: Request, metric: Metric) -> Request:
     """A request for the task's metric under a condition asks for what the condition's own patch gives."""
-    if isinstance(request, BehaviourRequest) and request.metric == metric and request.under is not None:
-        return request.under
-    return request
+    under = getattr(request, "under", None)
+    return under if under is not None and request.together == (metric,) else request
 
 
 def _means(patches: Sequence[Request], data: Dataset, mean_prompts: int) -> Work:
-    if not any(isinstance(r, NodeRequest) and r.ablate == "mean" for r in patches):
+    if not any(request.uses_means for request in patches):
         return Work()
     length = float(np.mean([len(pair.corrupt_tokens) for pair in data.pairs]))
     prompts = max(mean_prompts, len(data.pairs))
@@ -220,10 +204,10 @@ def _runs(prompts: _Prompts, parts: Sequence[np.ndarray], times: int = 2) -> Wor
 
 def _measuring(prompts: _Prompts, requests: Sequence[Request], indices: np.ndarray) -> Work:
     """One call of `measure`: the runs of its prompts, and every distinct patch on them."""
-    if not any(map(needs_runs, requests)):
+    if not any(request.needs_runs for request in requests):
         return Work()
-    parts = prompts.parts(indices, holds_runs_twice(requests))
-    swapped = any(patch.direction == "denoise" for request in requests for patch in patches_of(request))
+    parts = prompts.parts(indices, any(request.runs_twice for request in requests))
+    swapped = any(patch.direction == "denoise" for request in requests for patch in request.patches)
     changed = {request.intervention for request in requests if isinstance(request, ChangedRequest)}
     runs = _runs(prompts, parts, 2 + 2 * swapped + len(changed))
     return sum((_on_part(prompts, requests, part) for part in parts), runs)
@@ -237,7 +221,7 @@ def _on_part(prompts: _Prompts, requests: Sequence[Request], part: np.ndarray) -
     alone = len(circuits) * len(pairs) * whole
     work = Work(block_positions=alone, passes=len({circuit.kind for circuit in circuits}))
     clean, corrupt = (torch.tensor([getattr(p, side) for p in pairs]) for side in ("clean_tokens", "corrupt_tokens"))
-    names = dict.fromkeys(p for request in requests if patches_of(request) for p in positions_of(request))
+    names = dict.fromkeys(p for request in requests if request.patches for p in request.positions)
     places = {p: token_indices(pairs, [p]) for p in names}
     where = Where.of(places, len(pairs), clean.shape[1], first_difference(clean, corrupt))
     for distinct, layers in _together(requests, model.n_layers):
@@ -247,18 +231,12 @@ def _on_part(prompts: _Prompts, requests: Sequence[Request], part: np.ndarray) -
 
 def _together(requests: Sequence[Request], n_layers: int) -> Iterator[tuple[list[Experiment], int]]:
     """Distinct patches that run together, and how many layers have MLPs that matter to what is looked at."""
-    groups: dict[tuple[object, ...], dict[Experiment, int]] = {}
+    groups: dict[tuple[Hashable, str], dict[Experiment, int]] = {}
     for request in requests:
-        if not patches_of(request):
-            continue
-        experiment, layers = experiment_of(request), n_layers
-        key: tuple[object, ...] = (request.metric if isinstance(request, BehaviourRequest) else None,)
-        if isinstance(request, AttentionRequest):
-            key, layers = (AttentionRequest, request.under), max(head.layer for head in request.heads)
-        elif isinstance(request, AttributionRequest):
-            key, layers = (AttributionRequest, request.under), 1 + max(node.layer for node in request.nodes)
-        group = groups.setdefault((*key, experiment.direction), {})
-        group[experiment] = max(layers, group.get(experiment, 0))
+        if request.patches:
+            experiment = experiment_of(request)
+            group = groups.setdefault((request.together, experiment.direction), {})
+            group[experiment] = max(request.layers(n_layers), group.get(experiment, 0))
     for group in groups.values():
         yield list(group), max(group.values())
 

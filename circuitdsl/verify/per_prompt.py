@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
+from circuitdsl.engine.prompts import Prompts
+from circuitdsl.errors import UserError
+from circuitdsl.measurements.plan import Base, ClaimPlan
 from circuitdsl.measurements.requests import Request
-from circuitdsl.verify.bench import Bench, Series
-from circuitdsl.verify.plan import Base, ClaimPlan
+from circuitdsl.verify.measure import Series
 from circuitdsl.verify.samples import base_of
 
 #: what a row holds; `value` is measured, `delta` the difference from `base`, `effect` delta over the task's mean gap
@@ -20,7 +25,29 @@ COLUMNS = (
 Row = tuple[object, ...]
 
 
-def rows(circuit: str, plan: ClaimPlan, series: Mapping[Request, Series], bench: Bench) -> Iterator[Row]:
+class PerPrompt(list[Row]):
+    """The rows of a run, as `COLUMNS` names them; `Session.verify(spec, per_prompt=rows)` adds to them."""
+
+    def record(self, circuit: str, plan: ClaimPlan, series: Mapping[Request, Series], prompts: Prompts) -> None:
+        """Add a claim's numbers."""
+        self.extend(rows(circuit, plan, series, prompts))
+
+    def to_csv(self) -> str:
+        """The rows as comma-separated lines under a line of headings."""
+        out = io.StringIO()
+        csv.writer(out, lineterminator="\n").writerows([COLUMNS, *self])
+        return out.getvalue()
+
+    def to_frame(self) -> Any:
+        """The rows as a pandas data frame; raises `UserError` where pandas is not installed."""
+        try:
+            import pandas
+        except ImportError:
+            raise UserError("to_frame needs pandas, which is not installed", hint="pip install pandas") from None
+        return pandas.DataFrame(list(self), columns=list(COLUMNS))
+
+
+def rows(circuit: str, plan: ClaimPlan, series: Mapping[Request, Series], prompts: Prompts) -> Iterator[Row]:
     """A row for each part and member of a claim and each prompt that was measured for it, as `COLUMNS` names them."""
     seen = set()
     asked = [(part.label, part.request, part.base) for part in plan.parts]
@@ -28,7 +55,7 @@ def rows(circuit: str, plan: ClaimPlan, series: Mapping[Request, Series], bench:
     for label, request, base in asked:
         if request in series and (label, request) not in seen:
             seen.add((label, request))
-            yield from _rows(circuit, plan, label, base, request, series, bench)
+            yield from _rows(circuit, plan, label, base, request, series, prompts)
 
 
 def _rows(
@@ -38,13 +65,13 @@ def _rows(
     base: Base | None,
     request: Request,
     series: Mapping[Request, Series],
-    bench: Bench,
+    prompts: Prompts,
 ) -> Iterator[Row]:
     found, claim = series[request], plan.claim
-    before = None if base is None else base_of(bench, base, series, found.indices)
-    gap = float(np.mean((bench.clean - bench.corrupt)[found.indices])) if isinstance(base, str) else 0.0
+    before = None if base is None else base_of(prompts, base, series, found.indices)
+    gap = float(np.mean((prompts.clean - prompts.corrupt)[found.indices])) if isinstance(base, str) else 0.0
     for place, index in enumerate(found.indices):
-        pair, value = bench.pairs[index], float(found.values[place])
+        pair, value = prompts.pairs[index], float(found.values[place])
         delta = None if before is None else value - float(before[place])
         yield (
             circuit,
@@ -56,8 +83,8 @@ def _rows(
             int(index),
             pair.stratum,
             pair.clean,
-            float(bench.clean[index]),
-            float(bench.corrupt[index]),
+            float(prompts.clean[index]),
+            float(prompts.corrupt[index]),
             value,
             None if before is None else float(before[place]),
             delta,

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from circuitdsl.circuit.nodes import EVERYWHERE, Node, Site
+from circuitdsl.engine.prompts import Prompts
 from circuitdsl.errors import UserError
 from circuitdsl.measurements.requests import NodeRequest
-from circuitdsl.verify.bench import Bench, measure
+from circuitdsl.verify.measure import measure
 
 PERMUTATIONS = 10_000
 
@@ -50,21 +51,21 @@ class Correlation:
     p: float
 
 
-def profile(bench: Bench, task: str, prompts: int, done: Callable[[int], None] | None = None) -> Profile:
-    """Measure the importance of every head on the first prompts of a bench.
+def profile(prompts: Prompts, task: str, count: int, done: Callable[[int], None] | None = None) -> Profile:
+    """Measure the importance of every head on the first `count` prompts.
 
     Raises:
         UserError: the metric is the same on clean and corrupt prompts, so that there is nothing to take a share of.
     """
-    model = bench.model
+    model = prompts.model
     heads = tuple(Node("head", layer, head) for layer in range(model.n_layers) for head in range(model.n_heads))
-    indices = np.arange(min(prompts, len(bench.pairs)))
+    indices = np.arange(min(count, len(prompts.pairs)))
     requests = [NodeRequest((Site(head, EVERYWHERE),)) for head in heads]
-    found = measure(bench, requests, indices, done)
-    gap = float((bench.clean - bench.corrupt)[indices].mean())
+    found = measure(prompts, requests, indices, done)
+    gap = float((prompts.clean - prompts.corrupt)[indices].mean())
     if not gap:
-        raise UserError(f"task {task} has no gap: {bench.metric} is the same on clean and corrupt prompts")
-    effects = (float((found[request].values - bench.clean[indices]).mean()) / gap for request in requests)
+        raise UserError(f"task {task} has no gap: {prompts.metric} is the same on clean and corrupt prompts")
+    effects = (float((found[request].values - prompts.clean[indices]).mean()) / gap for request in requests)
     return Profile(task, heads, tuple(effects), len(indices))
 
 

@@ -2,60 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from circuitdsl.circuit.claims import Circuit, Claim, TaskUse
 from circuitdsl.circuit.criteria import Within
-from circuitdsl.circuit.measurements import Attention, Attribution, Behaviour, Check, Property
-from circuitdsl.circuit.vocabulary import METRICS
-from circuitdsl.errors import UserError
-from circuitdsl.measurements.requests import (
-    AttentionRequest,
-    AttributionRequest,
-    BehaviourRequest,
-    Request,
-    positions_of,
-)
+from circuitdsl.circuit.metric import Metric
+from circuitdsl.engine.prompts import Prompts
+from circuitdsl.measurements.kind import kind_of
+from circuitdsl.measurements.property import Property
+from circuitdsl.measurements.requests import Request
 from circuitdsl.report.numbers import value
 from circuitdsl.report.report import MISSED, ClaimResult, Measured
 from circuitdsl.tasks.dataset import PromptPair
 from circuitdsl.verdict.decide import Decision
-from circuitdsl.verdict.properties import judge_every, prompts_needed, weigh_share
+from circuitdsl.verdict.properties import judge_every, weigh_share
 from circuitdsl.verdict.weighing import Evidence, unmeasured
-from circuitdsl.verify.bench import Bench, behaviour, present
-from circuitdsl.verify.measure import measure
+from circuitdsl.verify.measure import measure, present, trouble
 
 #: added to a task's seed for the sample of its properties; seeds of specs are smaller, so that the two never meet
 OWN_SEED = 2**32
 _ANY = Within("value", None, None, "")
 
 
+def family_size(claims: Sequence[Claim]) -> int:
+    """Members of Holm's family: claims × tasks, but for what is not sampled and for properties of every prompt."""
+    return sum(max(1, len(claim.tasks)) for claim in claims if kind_of(claim).in_family)  # scores need no task
+
+
 def sample_name(task: str) -> str:
-    """Under what name a task's bench for its properties goes among the benches; no task can be called so."""
+    """The name of a task's prompts for its properties, among those of all tasks; no task can be called so."""
     return f"properties of {task}"
-
-
-def family_size(circuit: Circuit) -> int:
-    """Members of Holm's family: claims x tasks, but for channels and for properties claimed of every prompt."""
-    return sum(max(1, len(claim.tasks)) for claim in circuit.claims if in_family(claim))  # scores need no task
-
-
-def in_family(claim: Claim) -> bool:
-    measured = claim.measurement
-    return claim.kind not in ("channel", "compare") and not (isinstance(measured, Property) and measured.share is None)
 
 
 def own_samples(circuit: Circuit) -> dict[str, int]:
     """The tasks whose properties are claimed, with the prompts that these take."""
-    members, found = family_size(circuit), dict[str, int]()
+    members, found = family_size(circuit.claims), dict[str, int]()
     for claim in circuit.claims:
-        if isinstance(claim.measurement, Property):
+        if kind_of(claim).decided_by == "own sample":
             for task in claim.tasks:
-                found[task] = max(found.get(task, 0), prompts_needed(claim.measurement.share, members))
+                found[task] = max(found.get(task, 0), kind_of(claim).sample_size(members))
     return found
 
 
@@ -65,7 +54,7 @@ class Tested:
 
     claim: Claim
     task: str
-    bench: Bench | None
+    prompts: Prompts | None
     evidence: Evidence = field(init=False)
     indices: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
     values: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
@@ -75,45 +64,42 @@ class Tested:
         self.evidence = self._broken(MISSED)
 
     @property
-    def property(self) -> Property:
-        assert isinstance(self.claim.measurement, Property)
-        return self.claim.measurement
+    def in_family(self) -> bool:
+        return self.wanted.in_family
+
+    @property
+    def wanted(self) -> Property:
+        return cast(Property, self.claim.measurement)
 
     def measure(self) -> None:
         """Check every prompt of the sample that has all positions."""
-        bench = self.bench
-        if bench is None:
+        prompts = self.prompts
+        if prompts is None:
             self.evidence = self._broken("its own sample of prompts was not made")
             return
-        requests = [request_of(check) for check in self.property.checks]
-        everything = np.arange(len(bench.pairs))
-        here = np.logical_and.reduce([present(bench, request, everything) for request in requests])
+        requests = requests_of(self.wanted)
+        everything = np.arange(len(prompts.pairs))
+        here = np.logical_and.reduce([present(prompts, request, everything) for request in requests])
         self.indices = np.flatnonzero(here)
-        if trouble := self._trouble(bench, requests):
+        if trouble := self._trouble(prompts, requests):
             self.evidence = self._broken(trouble)
             return
-        self.values = values_of(bench, requests, self.indices)
-        self.hits = passes(self.property, self.values)
+        self.values = values_of(prompts, requests, self.indices)
+        self.hits = passes(self.wanted, self.values)
         if bad := int(np.count_nonzero(~np.isfinite(self.values).all(0))):
             self.evidence = self._broken(f"a value is not a number on {bad} of {len(self.indices)} prompts")
         elif self.claim.tests:
             (test,) = self.claim.tests
             assert isinstance(test, Within)
-            self.evidence = weigh_share(test, self.hits, bench.strata[self.indices])
+            self.evidence = weigh_share(test, self.hits, prompts.strata[self.indices])
         else:
             self.evidence = judge_every(self.hits)
 
-    def _trouble(self, bench: Bench, requests: Sequence[Request]) -> str:
+    def _trouble(self, prompts: Prompts, requests: Sequence[Request]) -> str:
         if not len(self.indices):
-            places = dict.fromkeys(str(p) for request in requests for p in positions_of(request))
+            places = dict.fromkeys(str(p) for request in requests for p in request.positions)
             return f"no prompt of {self.task} has all of its positions: {', '.join(places)}"
-        try:
-            for request in requests:
-                if isinstance(request, BehaviourRequest):
-                    behaviour(bench, request.metric)
-        except UserError as error:
-            return error.message
-        return ""
+        return next((why for request in requests if (why := trouble(prompts, request, missing=False))), "")
 
     def _broken(self, because: str) -> Evidence:
         return unmeasured(_ANY, because)
@@ -124,7 +110,7 @@ class Tested:
         notes = []
         if shown is not None:
             count = int(np.count_nonzero(~self.hits))
-            notes.append(f"broken by {count} of {len(self.hits)} prompts, such as {says(self.property, *shown)}")
+            notes.append(f"broken by {count} of {len(self.hits)} prompts, such as {says(self.wanted, *shown)}")
         elif not self.claim.tests and decision.verdict == "holds":
             notes.append(decision.reason)
         return ClaimResult(
@@ -138,7 +124,7 @@ class Tested:
             protocol={"read": "every prompt", "run": "clean", "sample": "own"},
             measured=self._measured(decision),
             notes=tuple(notes),
-            counterexample=None if shown is None else record(self.property, *shown),
+            counterexample=None if shown is None else record(self.wanted, *shown),
         )
 
     def _measured(self, decision: Decision) -> Measured | None:
@@ -149,41 +135,24 @@ class Tested:
     def counterexample(self) -> tuple[PromptPair, np.ndarray] | None:
         """The shortest prompt of the sample that breaks the property, with the values of its checks."""
         broken = np.flatnonzero(~self.hits)
-        if self.bench is None or not len(broken):
+        if self.prompts is None or not len(broken):
             return None
-        pairs = self.bench.pairs
+        pairs = self.prompts.pairs
         first = min(broken, key=lambda i: (len(pairs[self.indices[i]].clean_tokens), i))
         return pairs[self.indices[first]], self.values[:, first]
-
-
-def tested(circuit: Circuit, benches: Mapping[str, Bench], only: str | None = None) -> list[Tested]:
-    """The properties of a circuit on their tasks, not measured yet."""
-    return [
-        Tested(claim, task, benches.get(sample_name(task)))
-        for claim in circuit.claims
-        if isinstance(claim.measurement, Property) and (only is None or claim.answers_to(only))
-        for task in claim.tasks
-    ]
 
 
 # --- one prompt -----------------------------------------------------------------------------------
 
 
-def request_of(check: Check) -> Request:
-    """What a check reads of a prompt."""
-    match check.measurement:
-        case Behaviour(metric=metric):
-            return BehaviourRequest(metric)
-        case Attention(heads=heads, source=source, target=target):
-            return AttentionRequest(heads, source, target)
-        case Attribution(nodes=nodes):
-            return AttributionRequest(nodes)
-    raise TypeError(f"no such measurement: {check.measurement!r}")
+def requests_of(property: Property) -> list[Request]:
+    """What the checks of a property read of a prompt."""
+    return [check.measurement for check in property.checks]
 
 
-def values_of(bench: Bench, requests: Sequence[Request], indices: np.ndarray) -> np.ndarray:
+def values_of(prompts: Prompts, requests: Sequence[Request], indices: np.ndarray) -> np.ndarray:
     """What requests give on prompts [requests, prompts]."""
-    found = measure(bench, list(dict.fromkeys(requests)), indices)
+    found = measure(prompts, list(dict.fromkeys(requests)), indices)
     return np.stack([found[request].values for request in requests])
 
 
@@ -197,28 +166,10 @@ def figures(property: Property, values: np.ndarray) -> list[str]:
     """`logit_diff −0.31, not > 0` for each check that a prompt fails, `logit_diff 3.20` for the others."""
     lines = []
     for check, found in zip(property.checks, values, strict=True):
-        number = value(Measured(check.text, float(found), None, 1, unit_of(check)))
-        name, bound = split(check)
-        lines.append(f"{name} {number}" + ("" if check.admits(float(found)) else f", not {bound}"))
+        unit = check.measurement.figure(Metric()).unit
+        number = value(Measured(check.text, float(found), None, 1, unit))
+        lines.append(f"{check.name} {number}" + ("" if check.admits(float(found)) else f", not {check.bound}"))
     return lines
-
-
-def split(check: Check) -> tuple[str, str]:
-    """A check's text as what is measured and what is asked of it."""
-    for sign in (" >= ", " <= ", " > ", " < ", " in ["):
-        name, found, bound = check.text.partition(sign)
-        if found:
-            return name, f"{found}{bound}".strip()
-    return check.text, ""
-
-
-def unit_of(check: Check) -> str:
-    match check.measurement:
-        case Behaviour(metric=metric):
-            return METRICS[metric.name].shown
-        case Attribution():
-            return "logits"
-    return "share"
 
 
 def says(property: Property, pair: PromptPair, values: np.ndarray) -> str:

@@ -3,45 +3,36 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from circuitdsl.circuit.changes import Intervention
-from circuitdsl.circuit.criteria import Moves, Signed, Test, Within
-from circuitdsl.circuit.measurements import Member, RoleCheck, RoleChecks, Tracing, WholeCircuit
-from circuitdsl.circuit.nodes import Node, Site
-from circuitdsl.circuit.vocabulary import METRICS
-from circuitdsl.measurements.requests import (
-    AttentionRequest,
-    AttributionRequest,
-    BehaviourRequest,
-    ChangedRequest,
-    CopyingRequest,
-    EdgeRequest,
-    NodeRequest,
-    Request,
-    ScoreRequest,
-    TraceRequest,
-    changes,
-    patches_of,
-    uses_means,
-)
+from circuitdsl.circuit.changes import Member
+from circuitdsl.circuit.criteria import NULL_PROMPTS, Moves, Signed, Stronger, Test, Within
+from circuitdsl.engine.prompts import Prompts
+from circuitdsl.measurements.kind import kind_of
+from circuitdsl.measurements.plan import ClaimPlan, Part, patched
+from circuitdsl.measurements.requests import ChangedRequest
 from circuitdsl.report.numbers import percent
-from circuitdsl.report.report import WORST_FIRST, ClaimResult, Interval, Measured, MemberResult, Null
+from circuitdsl.report.report import ClaimResult, Detail, Interval, Measured, MemberResult, Null
 from circuitdsl.verdict.decide import Decision
 from circuitdsl.verdict.families import FAMILY
 from circuitdsl.verdict.ratios import Ratio, intervals
 from circuitdsl.verdict.samples import Sample, effect_of
-from circuitdsl.verify import whole
-from circuitdsl.verify.bench import Bench, Series, behaviour
-from circuitdsl.verify.plan import ClaimPlan, patched
-from circuitdsl.verify.samples import sample_of
+from circuitdsl.verdicts import WORST_FIRST
+from circuitdsl.verify.bench import smallest_mean
+from circuitdsl.verify.kept import kept_share
+from circuitdsl.verify.measure import Series, measure, present
+from circuitdsl.verify.plan import shape_of
+from circuitdsl.verify.samples import Found, sample_of
 from circuitdsl.verify.unchanged import idle_notes
 
 #: means over fewer prompts are hardly means
 FEW = 8
+#: of what can be ablated; a circuit that keeps more of it is nearly the model
+NEARLY_ALL = 0.9
 
 #: an effect with its plain 95 % interval
 Effect = tuple[float | None, Interval | None]
@@ -57,10 +48,10 @@ class Pair:
 
 
 def claim_results(
-    decided: Sequence[tuple[ClaimPlan, Decision, Mapping[Request, Series], Bench]],
+    decided: Sequence[tuple[ClaimPlan, Decision, Found, Prompts]],
 ) -> list[ClaimResult]:
     """The records of claims, each on one task; the intervals of all pairs of their edges are found together."""
-    pairs = [_pairs(plan, series, bench) for plan, _, series, bench in decided]
+    pairs = [_pairs(plan, series, prompts) for plan, _, series, prompts in decided]
     effects = iter(_effects([pair.sample for each in pairs for pair in each]))
     return [_result(*one, [(pair, next(effects)) for pair in each]) for one, each in zip(decided, pairs, strict=True)]
 
@@ -68,15 +59,13 @@ def claim_results(
 def _result(
     plan: ClaimPlan,
     decision: Decision,
-    series: Mapping[Request, Series],
-    bench: Bench,
+    series: Found,
+    prompts: Prompts,
     pairs: Sequence[tuple[Pair, Effect]],
 ) -> ClaimResult:
     """The record of one claim on one task."""
-    claim = plan.claim
-    null = decision.null
-    is_whole = isinstance(claim.measurement, WholeCircuit)
-    kept = whole.kept(plan, bench)
+    claim, kind, null = plan.claim, kind_of(plan.claim), decision.null
+    shares = kept(plan, prompts)
     return ClaimResult(
         id=claim.id,
         line=claim.line,
@@ -84,104 +73,137 @@ def _result(
         kind=claim.kind,
         task=plan.task or None,
         verdict=decision.verdict,
-        reason=whole.reason(plan, decision) if is_whole else decision.reason,
-        protocol=whole.protocol(plan) if is_whole else _protocol(plan),
-        measured=(whole.measured if is_whole else _measured)(plan, decision, series, bench),
+        reason=_reason(plan, decision),
+        protocol=kind.protocol_of(plan),
+        measured=measured(plan, decision, series, prompts),
         null=Null(null.percentile, null.size) if null else None,
         members=_members(plan, decision, series, pairs),
-        notes=(*whole.warnings(plan, kept), *_notes(plan, decision, series, bench)),
+        notes=(*warnings(plan, shares), *kind.notes(), *_notes(plan, decision, series, prompts)),
         citation=claim.citation,
         block=claim.under.text if claim.under else None,
         block_line=claim.under.line if claim.under else None,
-        details=whole.details(plan, series, bench) if is_whole else (),
-        kept=kept,
+        details=details(plan, series, prompts),
+        kept=shares,
+        cause=decision.cause,
+        against=next((test.name for test in claim.tests if isinstance(test, Stronger)), ""),
+        lone_nodes=claim.lone_nodes,
     )
 
 
-def _protocol(plan: ClaimPlan) -> dict[str, str]:
-    """How it was measured: the patch, its direction and what stands in for what is taken out, and the condition."""
-    protocol = _own_protocol(plan.parts[0].request)
-    under = plan.claim.under
-    if under is not None and isinstance(under.effect, Intervention):
-        return {**protocol, "run": "changed model", "under": under.text}
-    return protocol if under is None else {**protocol, "run": "patched", "under": under.text.removeprefix("when ")}
-
-
-def _own_protocol(request: Request) -> dict[str, str]:
-    match request:
-        case EdgeRequest(via_mlps=via, direction=direction):
-            return {"patch": "via_mlps" if via else "direct", "direction": direction, "ablate": "corrupt"}
-        case NodeRequest(sites=sites, ablate=ablate, direction=direction):
-            return {"patch": "node", "direction": direction, "ablate": ablate, "at": _places(sites)}
-        case ChangedRequest(inner=inner):
-            return _own_protocol(inner)
-        case AttentionRequest():
-            return {"read": "attention", "run": "clean"}
-        case TraceRequest(side=side):
-            return {"read": "trace", "run": "clean", "side": side}
-        case AttributionRequest():
-            return {"read": "attribution", "run": "clean", "norm": "clean"}
-        case CopyingRequest(negated=negated):
-            return {"read": "copying", "run": "clean", "output": "negated" if negated else "as it is"}
-        case ScoreRequest(kind=kind):
-            return {"read": f"{kind}_score", "run": "random repeated tokens"}
-        case _:
-            return {"read": "behaviour", "run": "clean"}
-
-
-def _places(sites: Iterable[Site]) -> str:
-    """`END`; where nodes differ, `2.2 2.5 at *, m1 at END`"""
-    places: dict[Node, list[str]] = {}
-    for site in sorted(sites):
-        places.setdefault(site.node, []).append(str(site.position))
-    nodes: dict[str, list[str]] = {}
-    for node, at in places.items():
-        nodes.setdefault(" and ".join(at), []).append(str(node))
-    return next(iter(nodes)) if len(nodes) == 1 else ", ".join(f"{' '.join(n)} at {at}" for at, n in nodes.items())
+def _reason(plan: ClaimPlan, decision: Decision) -> str:
+    """The reason of a decision; of a rank with what it was compared with."""
+    rivals = plan.parts[0].peers
+    if not rivals or decision.verdict == "error":
+        return decision.reason
+    beaten = "" if decision.value is None else f"closer to the model than {round(decision.value * len(rivals))} of "
+    return f"{decision.reason}; {beaten}{len(rivals)} random circuits of its shape, on the first {NULL_PROMPTS} prompts"
 
 
 # --- the number that decided -----------------------------------------------------------------------
 
 
-def _measured(plan: ClaimPlan, decision: Decision, series: Mapping[Request, Series], bench: Bench) -> Measured | None:
+def measured(plan: ClaimPlan, decision: Decision, series: Found, prompts: Prompts) -> Measured | None:
+    """The figure of a decision; median and quartiles are those over prompts, shares being of the mean gap."""
     if decision.value is None or not np.isfinite(decision.value):
         return None
     part = next((p for p in plan.parts if p.label == decision.label), plan.parts[0])
-    sample = sample_of(bench, part, series)
-    spread = _per_prompt(decision, sample)
-    low, median, high = (float(q) for q in np.quantile(spread, (0.25, 0.5, 0.75)))
-    return Measured(
+    pair = _pair(plan, decision.label)
+    own = Measured(
         name=decision.name,
         value=decision.value,
         ci=decision.ci,
         ci_used=decision.ci_used,
         n=decision.n,
-        unit=_unit(decision, sample, part.request, bench),
+        unit="share",
         delta=decision.delta,
+        sender=str(pair.sender) if pair else "",
+        receiver=str(pair.receiver) if pair else "",
+        named=_is_named(plan, decision.name),
+    )
+    if part.peers is not None:  # a rank among circuits: there is nothing prompt by prompt
+        return replace(own, n=min(NULL_PROMPTS, len(series[part.request].values)), delta=None)
+    sample, of_gap = sample_of(prompts, part, series), _is_of_gap(plan, decision)
+    spread = _per_prompt(sample, of_gap)
+    low, median, high = (float(q) for q in np.quantile(spread, (0.25, 0.5, 0.75)))
+    return replace(
+        own,
+        unit="gap" if of_gap else _unit(plan, sample, part, prompts),
         median=median,
         iqr=(low, high),
         right_sign=_right_sign(plan.tests(part), decision, spread, sample.falls),
     )
 
 
-def _unit(decision: Decision, sample: Sample, request: Request, bench: Bench) -> str:
-    """`gap` for effects, `share` and `points` for shares and their differences, else the metric's own unit."""
-    if decision.name == "effect":
-        return "gap"
-    inner = request.inner if isinstance(request, ChangedRequest) else request
-    if isinstance(inner, AttributionRequest):
-        return "logits"
-    if sample.unit != "plain":
-        return "points" if sample.unit == "points" else "share"
-    metric = inner.metric if isinstance(inner, BehaviourRequest) else bench.metric
-    return METRICS[metric.name].shown
+def _pair(plan: ClaimPlan, label: str) -> Member | None:
+    """The pair that a figure is of: the only one of its edge, or the one that decided a claim about `each`."""
+    pairs = plan.claim.measurement.members
+    return pairs[0] if len(pairs) == 1 else next((pair for pair in pairs if str(pair) == label), None)
 
 
-def _per_prompt(decision: Decision, sample: Sample) -> np.ndarray:
+def _is_named(plan: ClaimPlan, name: str) -> bool:
+    """Whether a figure is shown with its name, since the claim's text does not say which figure it is."""
+    bounds = {test.quantity for test in plan.claim.tests if isinstance(test, Within)}
+    if plan.called:
+        return "delta" in bounds
+    return kind_of(plan.claim).many_figures or (name == "delta" and name not in bounds)
+
+
+def _is_of_gap(plan: ClaimPlan, decision: Decision) -> bool:
+    """Whether the figure is a share of the gap: an effect, by that name or by one of its own."""
+    tests = plan.claim.tests
+    named = bool(plan.called) and isinstance(tests[0], Within) and tests[0].quantity == "effect"
+    return named or decision.name == "effect"
+
+
+def _unit(plan: ClaimPlan, sample: Sample, part: Part, prompts: Prompts) -> str:
+    """`points` for differences of shares, else the figure's own unit."""
+    return "points" if sample.unit == "points" and not plan.called else part.request.figure(prompts.metric).unit
+
+
+def _per_prompt(sample: Sample, of_gap: bool) -> np.ndarray:
     """The figure prompt by prompt; effects over the mean gap, so that no prompt divides by its own."""
-    if decision.name == "effect":
-        return np.asarray(sample.d, float) / float(np.mean(np.asarray(sample.g, float)))
+    if of_gap:
+        return sample.array("d") / float(np.mean(sample.array("g")))
     return np.asarray(sample.value if sample.d is None else sample.d, float)
+
+
+def details(plan: ClaimPlan, found: Found, prompts: Prompts) -> tuple[Detail, ...]:
+    """What the figure is the largest (or smallest) of: for each set of parts the one with the largest size.
+
+    For a single set, every part. None without a gap to take shares of.
+    """
+    if not plan.extremes or len(plan.parts) == 1 or any(request not in found for request in plan.requests):
+        return ()
+    samples = [sample_of(prompts, part, found) for part in plan.parts]
+    if samples[0].n < 2 or effect_of(samples[0]).unclear > FAMILY / 2:
+        return ()
+    effects = [float(np.mean(s.array("d")) / np.mean(s.array("g"))) for s in samples]
+    if len(plan.extremes) == 1:
+        shown = list(plan.extremes[0])
+    else:
+        shown = [max(one, key=lambda i: abs(effects[i])) for one in plan.extremes]
+    limits = intervals([(effect_of(samples[i]), FAMILY) for i in shown])
+    return tuple(Detail(plan.parts[i].label, effects[i], ci) for i, ci in zip(shown, limits, strict=True))
+
+
+def kept(plan: ClaimPlan, prompts: Prompts) -> dict[str, float] | None:
+    """What share of the nodes (or edges) that can be ablated the circuit keeps, on all prompts with its positions."""
+    if plan.circuit is None:
+        return None
+    here = present(prompts, plan.circuit, np.arange(len(prompts.pairs)))
+    pairs = [prompts.pairs[i] for i in np.flatnonzero(here)]
+    return {plan.circuit.keep: kept_share(plan.circuit, shape_of(prompts.model), pairs)} if pairs else None
+
+
+def warnings(plan: ClaimPlan, shares: Mapping[str, float] | None) -> tuple[str, ...]:
+    """A warning where a circuit keeps so much that a figure says little of it."""
+    circuit = plan.circuit
+    if not shares or circuit is None or (share := shares[circuit.keep]) <= NEARLY_ALL:
+        return ()
+    what = "edges" if circuit.keep == "edges" else f"heads{' and MLPs' * circuit.mlps} at their positions"
+    says = "nothing" if share == 1 else "little"
+    name = getattr(plan.claim.measurement, "name", plan.called)
+    return (f"the circuit keeps {percent(share)} of the model's {what}: {name} says {says} of it",)
 
 
 def _right_sign(tests: Sequence[Test], decision: Decision, spread: np.ndarray, falls: bool) -> float | None:
@@ -211,9 +233,9 @@ def _claimed_sign(test: Test, falls: bool) -> int:
 # --- the pairs of a group edge ---------------------------------------------------------------------
 
 
-def _pairs(plan: ClaimPlan, series: Mapping[Request, Series], bench: Bench) -> list[Pair]:
+def _pairs(plan: ClaimPlan, series: Found, prompts: Prompts) -> list[Pair]:
     return [
-        Pair(member, sample_of(bench, patched("", request), series), not series[request].changed.any())
+        Pair(member, sample_of(prompts, patched("", request), series), not series[request].changed.any())
         for member, request in plan.members
         if request in series
     ]
@@ -222,54 +244,14 @@ def _pairs(plan: ClaimPlan, series: Mapping[Request, Series], bench: Bench) -> l
 def _members(
     plan: ClaimPlan,
     decision: Decision,
-    series: Mapping[Request, Series],
+    series: Found,
     pairs: Sequence[tuple[Pair, Effect]],
 ) -> tuple[MemberResult, ...]:
-    if isinstance(plan.claim.measurement, Tracing):
-        return tuple(_sender(part.request, _by_label(decision).get(part.label, ()), series) for part in plan.parts)
-    if isinstance(plan.claim.measurement, RoleChecks):
-        judged = _by_label(decision)  # not by check where the claim as a whole could not be measured
-        return tuple(_checked(c, judged[c.text]) for c in plan.claim.measurement.checks if c.text in judged)
+    values: dict[Any, Any] = {request: found.values for request, found in series.items()}
+    if own := kind_of(plan.claim).member_results(plan, _by_label(decision), values):
+        return own
     each = _by_label(decision) if plan.claim.each else {}
     return tuple(_member(pair, found, each.get(str(pair.member), ())) for pair, found in pairs)
-
-
-def _checked(check: RoleCheck, judged: Sequence[Decision]) -> MemberResult:
-    """One check of a role on one head: whether it passed, and its number."""
-    worst = min(judged, key=lambda part: WORST_FIRST.index(part.verdict))
-    return MemberResult(
-        sender=str(check.node),
-        receiver="",
-        input="",
-        position="",
-        effect=worst.value if worst.name == "effect" else None,
-        ci=worst.ci,
-        delta=worst.delta,
-        n=worst.n,
-        verdict=worst.verdict,
-        reason=f"{check.text}: {worst.reason}",
-        check=check.text,
-        value=worst.value,
-    )
-
-
-def _sender(request: Request, judged: Sequence[Decision], series: Mapping[Request, Series]) -> MemberResult:
-    """One head that a trace includes: its share of the firings."""
-    assert isinstance(request, TraceRequest)
-    found = series.get(request)
-    share = f"in {percent(float(found.values.mean()))} of {len(found.values)} firings" if found else "not measured"
-    return MemberResult(
-        sender=str(request.sender),
-        receiver=str(request.head),
-        input="q" if request.side == "destination" else "k",
-        position=", ".join(map(str, request.source if request.side == "destination" else request.target)),
-        effect=None,
-        ci=None,
-        delta=None,
-        n=len(found.values) if found else 0,
-        verdict=judged[0].verdict if judged else None,
-        reason=f"{request.sender} {share}",
-    )
 
 
 def _by_label(decision: Decision) -> dict[str, tuple[Decision, ...]]:
@@ -313,39 +295,36 @@ def _clear(sample: Sample) -> Ratio | None:
 # --- what else a reader should know ----------------------------------------------------------------
 
 
-def _errors(request: ChangedRequest, found: Series, bench: Bench) -> list[str]:
+def _errors(request: ChangedRequest, found: Series, prompts: Prompts) -> list[str]:
     """Which errors of the model went, and which are new, where a claim is about accuracy."""
-    if not isinstance(request.inner, BehaviourRequest) or not METRICS[request.inner.metric.name].hits:
+    if not request.inner.figure(prompts.metric).hits:
         return []
-    before = behaviour(bench, request.inner.metric)[found.indices] < 1
+    before = measure(prompts, [request.inner], found.indices)[request.inner].values < 1
     after = found.values < 1
     went, new = int((before & ~after).sum()), int((after & ~before).sum())
     return [f"errors {int(before.sum())} of {len(before)} before, {int(after.sum())} after: {went} went, {new} new"]
 
 
-def _notes(plan: ClaimPlan, decision: Decision, series: Mapping[Request, Series], bench: Bench) -> tuple[str, ...]:
+def _notes(plan: ClaimPlan, decision: Decision, series: Found, prompts: Prompts) -> tuple[str, ...]:
     notes = []
-    claimed = plan.claim.measurement
-    if isinstance(claimed, RoleChecks) and claimed.overrides:
-        notes.append(f"the file's own checks of the role {claimed.role}, not the built-in ones")
     for part in plan.parts:
         label = f"{part.label}: " if part.label else ""
         request = part.request
         if isinstance(request, ChangedRequest) and request in series:
-            notes += [label + note for note in _errors(request, series[request], bench)]
-        if not changes(request) or request not in series:
+            notes += [label + note for note in _errors(request, series[request], prompts)]
+        if not request.changes or request not in series:
             continue
-        if part.other and isinstance(request, EdgeRequest):
-            both = [_clear(sample_of(bench, patched("", r), series)) for r in (request, part.other)]
+        if part.other:
+            both = [_clear(sample_of(prompts, replace(part, request=r), series)) for r in (request, part.other)]
             here, there = (float(figure.value) if figure else math.nan for figure in both)
             if abs(here - there) > plan.claim.margin:
                 n = len(series[request].indices)
                 notes.append(f"{label}via MLPs {percent(here)}, direct {percent(there)}, both on {n} prompts")
         share = float(series[request].changed.mean()) if len(series[request].changed) else 0.0
         if 0 < share < 1:
-            what = "corruption changes what is patched" if patches_of(request) else "intervention changes something"
+            what = "corruption changes what is patched" if request.patches else "intervention changes something"
             notes.append(f"{label}the {what} on {percent(share)} of the prompts")
         notes += [label + note for note in idle_notes(part, series, decision.reason)]
-    if any(map(uses_means, plan.requests)) and bench.smallest_mean < FEW:
-        notes.append(f"some means are over {bench.smallest_mean} prompts of one template and length alone")
+    if any(request.uses_means for request in plan.requests) and (count := smallest_mean(prompts)) < FEW:
+        notes.append(f"some means are over {count} prompts of one template and length alone")
     return tuple(notes)

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from circuitdsl.circuit.criteria import Negligible, Test, Within
-from circuitdsl.measurements.requests import EdgeRequest, NodeRequest, Request, TermRequest, terms_of
-from circuitdsl.report.report import WORST_FIRST
+from circuitdsl.engine.prompts import Prompts
+from circuitdsl.measurements.plan import ClaimPlan, Part
+from circuitdsl.measurements.requests import PatchRequest, Request, TermRequest
 from circuitdsl.verdict.decide import Decision
-from circuitdsl.verify.bench import Bench, Series
-from circuitdsl.verify.plan import ClaimPlan, Part
+from circuitdsl.verdicts import WORST_FIRST
+from circuitdsl.verify.measure import Series
 
 Found = Mapping[Request, Series]
 #: terms that are named before the rest is counted
@@ -21,7 +22,7 @@ def unchanged(request: Request, found: Found) -> tuple[TermRequest, ...]:
     """The terms that a request replaces by the same on every prompt so far, where it changes others."""
     if request not in found or not found[request].changed.any():
         return ()
-    return tuple(term for term in terms_of(request) if term in found and not found[term].changed.any())
+    return tuple(term for term in request.terms if term in found and not found[term].changed.any())
 
 
 def untested(part: Part, tests: Sequence[Test], found: Found) -> tuple[TermRequest, ...]:
@@ -29,10 +30,10 @@ def untested(part: Part, tests: Sequence[Test], found: Found) -> tuple[TermReque
 
     Conditions are left out: what is claimed to be small is not their effect.
     """
-    if not isinstance(part.request, EdgeRequest | NodeRequest) or not all(map(_admits_nothing, tests)):
+    if not isinstance(part.request, PatchRequest) or not all(map(_admits_nothing, tests)):
         return ()
-    own = part.request if isinstance(part.request, EdgeRequest) else replace(part.request, under=None)
-    return tuple(term for term in unchanged(part.request, found) if term in terms_of(own))
+    own = part.request.patches[0]
+    return tuple(term for term in unchanged(part.request, found) if term in own.terms)
 
 
 def _admits_nothing(test: Test) -> bool:
@@ -42,7 +43,7 @@ def _admits_nothing(test: Test) -> bool:
     return isinstance(test, Negligible)
 
 
-def unless_untested(plan: ClaimPlan, decision: Decision, found: Found, bench: Bench) -> Decision:
+def unless_untested(plan: ClaimPlan, decision: Decision, found: Found, prompts: Prompts) -> Decision:
     """A decision, with an error in place of a `holds` that says nothing of some terms."""
     empty: dict[str, tuple[TermRequest, ...]] = {}
     for part in plan.parts:  # those of one label are one claim: one that needs an effect is enough
@@ -54,7 +55,7 @@ def unless_untested(plan: ClaimPlan, decision: Decision, found: Found, bench: Be
         if not terms or one.verdict != "holds":
             return one
         because = f"{said(terms)}, and a bound that 0 meets says nothing of it: leave that out"
-        return replace(one, verdict="error", reason=because + instead(terms, bench))
+        return replace(one, verdict="error", reason=because + instead(terms, prompts))
 
     if not decision.parts:
         return judged(decision)
@@ -84,17 +85,17 @@ def said(terms: Sequence[TermRequest]) -> str:
     return f"{what} does not change {', '.join(names[:_NAMED])}{more}"
 
 
-def instead(terms: Sequence[TermRequest], bench: Bench) -> str:
+def instead(terms: Sequence[TermRequest], prompts: Prompts) -> str:
     """` (try corrupt = abc)`, where another corruption of the task changes one of these terms."""
     if terms[0].ablate != "corrupt":
         return ""
-    better = next((name for name in bench.others if any(_could_change(t, bench, name) for t in terms)), None)
+    better = next((name for name in prompts.others if any(_could_change(t, prompts, name) for t in terms)), None)
     return f" (try corrupt = {better})" if better else ""
 
 
-def _could_change(term: TermRequest, bench: Bench, corruption: str) -> bool:
+def _could_change(term: TermRequest, prompts: Prompts, corruption: str) -> bool:
     """Whether another corruption changes some token at or before a term."""
-    for pair in bench.others[corruption]:
+    for pair in prompts.others[corruption]:
         differ = (i for i, (a, b) in enumerate(zip(pair.clean_tokens, pair.corrupt_tokens, strict=True)) if a != b)
         first = next(differ, len(pair.clean_tokens))
         at = [i + term.position.offset for i in pair.positions.get(term.position.name, (len(pair.clean_tokens) - 1,))]

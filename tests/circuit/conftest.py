@@ -12,6 +12,7 @@ from circuitdsl.circuit.lint import lint
 from circuitdsl.circuit.resolve import resolve
 from circuitdsl.language.diagnostics import Diagnostic, ordered
 from circuitdsl.language.parse import parse
+from circuitdsl.measurements import KINDS
 
 IOI = TaskShape(
     "ioi",
@@ -38,8 +39,8 @@ def resolved() -> Resolve:
 
     def run(text: str, model: str | None = None, notes: bool = False, warn: bool = False) -> Resolved:
         file, found = parse(text, "case.circ")
-        circuits, more = resolve(file, tasks=TASKS, model_override=model)
-        wanted = ordered((*found, *more, *(lint(file, circuits, TASKS) if warn else ())))
+        circuits, more = resolve(file, tasks=TASKS, kinds=KINDS, model_override=model)
+        wanted = ordered((*found, *more, *(lint(file, circuits, TASKS, KINDS) if warn else ())))
         return circuits, tuple(d for d in wanted if notes or d.severity != "note")
 
     return run

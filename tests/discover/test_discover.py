@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from circuitdsl import cli
-from circuitdsl.api import Spec, load, loads, make_bench, make_benches, make_data
+from circuitdsl.api import Spec, load, loads
 from circuitdsl.circuit.claims import Circuit
 from circuitdsl.circuit.compare import heads_of
 from circuitdsl.circuit.nodes import Node, Position
@@ -20,6 +20,7 @@ from circuitdsl.discover.groups import Named, named, written
 from circuitdsl.discover.held_out import parts
 from circuitdsl.discover.places import END, places
 from circuitdsl.discover.search import Found, Group, Search, search
+from circuitdsl.engine.prompts import Prompts
 from circuitdsl.errors import UserError
 from circuitdsl.language.format import format_text
 from circuitdsl.models.load import load_model
@@ -27,7 +28,7 @@ from circuitdsl.models.parts import Transformer
 from circuitdsl.report.report import ClaimResult, Report
 from circuitdsl.tasks.dataset import Dataset, PromptPair
 from circuitdsl.tasks.from_file import spread
-from circuitdsl.verify.bench import Bench
+from circuitdsl.verify.prompts import make_bench, make_benches, make_data
 from circuitdsl.verify.verify import verify
 
 
@@ -41,21 +42,21 @@ def model() -> Transformer:
 
 
 @pytest.fixture(scope="module")
-def bench(model: Transformer) -> Bench:
+def bench(model: Transformer) -> Prompts:
     return bench_of(model, head(1, prompts=64))
 
 
-def bench_of(model: Transformer, lines: list[str]) -> Bench:
+def bench_of(model: Transformer, lines: list[str]) -> Prompts:
     circuit = loads("\n".join([*lines, "expect accuracy >= 0%\n"])).circuits[0]
     return make_bench(circuit, circuit.tasks[0], model)
 
 
 @pytest.fixture(scope="module")
-def found(bench: Bench) -> Found:
+def found(bench: Prompts) -> Found:
     return search(bench, Search(prompts=64))
 
 
-def test_every_token_is_searched_under_one_name(bench: Bench) -> None:
+def test_every_token_is_searched_under_one_name(bench: Prompts) -> None:
     named = [str(place) for place in places(bench)]
     assert named[0] == "END"
     assert {"IO", "S1", "S2", "S1+1"} <= set(named)
@@ -91,18 +92,18 @@ def test_every_edge_that_is_said_exists(found: Found) -> None:
 
 
 @pytest.fixture(scope="module")
-def draft(model: Transformer, bench: Bench, found: Found) -> Discovery:
+def draft(model: Transformer, bench: Prompts, found: Found) -> Discovery:
     """The draft of the search `found`."""
     return drafted(bench, found, lambda text: verified(loads(text), model))
 
 
-def drafted(bench: Bench, found: Found, check: Callable[[str], Report]) -> Discovery:
+def drafted(bench: Prompts, found: Found, check: Callable[[str], Report]) -> Discovery:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("circuitdsl.discover.discover.search", lambda *_: found)
         return discover(bench, head, check, Search(prompts=64))
 
 
-def test_the_draft_holds_on_fresh_prompts(model: Transformer, bench: Bench, draft: Discovery) -> None:
+def test_the_draft_holds_on_fresh_prompts(model: Transformer, bench: Prompts, draft: Discovery) -> None:
     made = draft
     assert format_text(made.text) == made.text
     fresh = loads(made.text)
@@ -120,7 +121,7 @@ def test_heads_are_grouped_by_the_role_whose_checks_they_pass(draft: Discovery) 
     assert "expect role(inhibition)" in draft.text
 
 
-def test_a_head_that_fails_on_other_prompts_loses_its_role(model: Transformer, bench: Bench, found: Found) -> None:
+def test_a_head_that_fails_on_other_prompts_loses_its_role(model: Transformer, bench: Prompts, found: Found) -> None:
     """It is written as any head that has none, and the role is claimed of the others."""
     lost = Node("head", 0, 5)
 
@@ -187,13 +188,13 @@ def verified(spec: Spec, model: Transformer):
     return verify(circuit, model, make_benches(circuit, model))
 
 
-def test_a_search_can_be_stopped(bench: Bench) -> None:
+def test_a_search_can_be_stopped(bench: Prompts) -> None:
     stopped = search(bench, Search(prompts=32), lambda edges, what: edges == 0)
     assert not stopped.complete
     assert {s.receivers.kind for s in stopped.sendings} == {"logits"}
 
 
-def test_nothing_is_found_where_nothing_is_claimed_to_be(bench: Bench) -> None:
+def test_nothing_is_found_where_nothing_is_claimed_to_be(bench: Prompts) -> None:
     nothing = search(bench, Search(threshold=0.9, prompts=64))
     assert nothing.sendings == []
 
@@ -255,11 +256,11 @@ def drafted_from_file(
     from circuitdsl.discover import discover as module
     from circuitdsl.verify import verify as verification
 
-    def searching(bench: Bench, *rest: object) -> Found:
+    def searching(bench: Prompts, *rest: object) -> Found:
         seen.append(bench.pairs)
         return search(bench, *rest)  # type: ignore[arg-type]
 
-    def verifying(circuit: Circuit, model: Transformer, benches: dict[str, Bench]) -> Report:
+    def verifying(circuit: Circuit, model: Transformer, benches: dict[str, Prompts]) -> Report:
         seen.extend(bench.pairs for bench in benches.values())
         return verify(circuit, model, benches)
 

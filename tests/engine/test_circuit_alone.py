@@ -16,12 +16,12 @@ from circuitdsl.engine.circuit_alone import subgraph_effects
 from circuitdsl.engine.count import Tally
 from circuitdsl.engine.experiment import Experiment, PatchError
 from circuitdsl.engine.path_patching import effects
-from circuitdsl.engine.reference import RunTerms, neuron, nodes, share, stages, terms_of, write
 from circuitdsl.engine.runs import baseline, mean_terms
 from circuitdsl.measurements.requests import Subgraph
 from circuitdsl.models.parts import Transformer
 from tests.drawing import examples
 from tests.engine.random_experiments import edges, inputs, senders, sites
+from tests.engine.reference import RunTerms, neuron, nodes, share, stages, terms_of, write
 from tests.engine.small_models import FAMILIES, Case, make_case, neurons
 
 CLOSE = 1e-4

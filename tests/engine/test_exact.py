@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from circuitdsl.circuit.nodes import Edge, Input, Node, Position
-from circuitdsl.engine import reference
-from circuitdsl.engine.count import Tally, floor_block_positions
+from circuitdsl.engine.batch_index import Where
+from circuitdsl.engine.count import Tally, floor_by_prompt
 from circuitdsl.engine.experiment import Experiment, Readout
 from circuitdsl.engine.path_patching import effects, patched_attention
 from circuitdsl.engine.runs import first_difference, mean_terms
@@ -21,6 +21,7 @@ from circuitdsl.models import products
 from circuitdsl.models.load import load_model
 from circuitdsl.models.parts import Transformer
 from tests.drawing import examples
+from tests.engine import reference
 from tests.engine.bridge import bridge_of
 from tests.engine.random_experiments import experiments
 from tests.engine.small_models import FAMILIES, Case, make_case, neurons, save_random
@@ -54,8 +55,8 @@ def check_exact(case: Case, drawn: list[Experiment]) -> None:
     for experiment, logits in zip(drawn, fast, strict=True):
         slow = reference.logits(case.model, case.clean, case.corrupt, experiment, case.positions, means)
         assert (logits - slow).abs().max() < TOLERANCE, str(experiment)
-    first, (n, length) = first_difference(case.clean, case.corrupt), case.clean.shape
-    least = [floor_block_positions(case.model, e, case.positions, n, length, first) for e in set(drawn)]
+    where = Where.of(case.positions, *case.clean.shape, first_difference(case.clean, case.corrupt))
+    least = [int(floor_by_prompt(case.model, e, where).sum()) for e in set(drawn)]
     assert tally.block_positions == sum(least)
 
 

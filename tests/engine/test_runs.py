@@ -8,23 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from circuitdsl.circuit.measurements import EdgeEffect, Member
 from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Edge, Input, Node, Position, Site
-from circuitdsl.engine import reference
-from circuitdsl.engine.experiment import Experiment, PatchError, Readout, resolve
+from circuitdsl.engine.experiment import Experiment, PatchError, Readout
+from circuitdsl.engine.experiments import experiment_of
 from circuitdsl.engine.memory import CHUNK
 from circuitdsl.engine.path_patching import effects
-from circuitdsl.engine.runs import (
-    MOST_STARTS,
-    Terms,
-    attention,
-    baseline,
-    by_length,
-    changed,
-    in_order,
-    run,
-    starts,
-)
+from circuitdsl.engine.runs import MOST_STARTS, Terms, at, baseline, by_length, changed, patterns, run, starts
+from circuitdsl.measurements.requests import EdgeRequest
+from tests.engine import reference
 from tests.engine.small_models import LENGTH, Case, make_case, neurons
 
 
@@ -104,7 +95,7 @@ def test_readouts_agree(case: Case) -> None:
 def test_attention_is_that_of_the_model(case: Case) -> None:
     source, target = torch.tensor([[5], [4], [5]]), torch.tensor([[0, 1], [2, -1], [3, 4]])
     head = Node("head", 1, 2)
-    got = attention(case.model, case.runs, head, source, target)
+    got = at(patterns(case.model, case.runs.clean, 1, 2), source, target)
     none = Experiment()
     slow = reference.attention(case.model, case.clean, case.corrupt, none, {}, [head])[:, 0]
     for i in range(3):
@@ -119,32 +110,19 @@ def test_changed_says_where_a_corruption_arrives(gpt2: Case) -> None:
     assert changed(gpt2.runs, head, torch.tensor([[0], [5], [-1]])).tolist() == [False, True, False]
 
 
-def test_prompts_are_grouped_by_length_and_put_back() -> None:
+def test_prompts_are_grouped_by_length() -> None:
     prompts = [[1, 2], [3], [4, 5], [6, 7, 8]]
     groups = by_length(prompts)
     assert [tokens.tolist() for _, tokens in groups] == [[[3]], [[1, 2], [4, 5]], [[6, 7, 8]]]
-    sums = [(places, tokens.sum(dim=1)) for places, tokens in groups]
-    assert in_order(sums, dim=0).tolist() == [3, 3, 9, 21]
+    assert [places.tolist() for places, _ in groups] == [[1], [0, 2], [3]]
 
 
-def test_an_effect_names_its_experiment() -> None:
+def test_a_request_names_its_experiment() -> None:
     edge = Edge(Node("head", 0, 1), Input(Node("head", 1, 0), "q"), Position("END"))
-    member = Member(edge.sender, edge.receiver.node, (edge,))
-    one, again = Experiment.of(EdgeEffect((member,))), Experiment.of(EdgeEffect((member, member)))
+    one, again = experiment_of(EdgeRequest((edge,))), experiment_of(EdgeRequest((edge, edge)))
     assert one == again and hash(one) == hash(again)
     assert one.positions == {Position("END")}
     assert str(one) == "0.1 -> 1.0.q at END"
-
-
-def test_offsets_are_resolved() -> None:
-    names = {"S1": torch.tensor([[1], [2]]), "NOUN": torch.tensor([[3, -1], [4, 5]])}
-    found = resolve(names, [Position("S1", 1), Position("NOUN", -1), EVERYWHERE], length=6)
-    assert found[Position("S1", 1)].tolist() == [[2], [3]]
-    assert found[Position("NOUN", -1)].tolist() == [[2, -1], [3, 4]]
-    with pytest.raises(PatchError, match=r"S1\+4 lies outside prompt 2, which has 6 tokens"):
-        resolve(names, [Position("S1", 4)], length=6)
-    with pytest.raises(PatchError, match="no position S9; they have S1, NOUN"):
-        resolve(names, [Position("S9")], length=6)
 
 
 TOKENS = torch.zeros(2, 5, dtype=torch.long)

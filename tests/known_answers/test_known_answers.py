@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from circuitdsl.circuit.measurements import Metric
+from circuitdsl.circuit.metric import Metric
 from circuitdsl.circuit.nodes import EMBED, Edge, Input, Node, Position, Site
-from circuitdsl.engine import reference
 from circuitdsl.engine.experiment import Experiment
 from circuitdsl.verify.bench import bench
 from circuitdsl.verify.verify import Options
+from tests.engine import reference
 from tests.known_answers.hand_set import MODELS
 from tests.known_answers.hand_set_claims import (
     DESIGNS,

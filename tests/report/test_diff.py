@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import random
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -12,8 +13,7 @@ from rich.console import Console
 from circuitdsl import cli
 from circuitdsl.report.diff import compare, has_moved
 from circuitdsl.report.diff_view import show_diff
-from circuitdsl.report.past import Past, PastClaim, read_reports
-from circuitdsl.report.report import Measured
+from circuitdsl.report.report import ClaimResult, Measured, ModelInfo, Report, SpecInfo, dumps, read_reports
 
 TEXT = """circuit t
 model "pocket"
@@ -28,26 +28,29 @@ def measured(value: float, ci: tuple[float, float] | None, name: str = "effect")
     return Measured(name, value, ci, 64, "gap")
 
 
-def claim(verdict: str, text: str = "a", line: int = 5, task: str = "ioi", found: Measured | None = None) -> PastClaim:
-    return PastClaim(line, text, task, verdict, "because", found)  # type: ignore[arg-type]
+def claim(
+    verdict: str, text: str = "a", line: int = 5, task: str = "ioi", found: Measured | None = None
+) -> ClaimResult:
+    return ClaimResult("c01", line, text, "edge", task, verdict, "because", measured=found)  # type: ignore[arg-type]
 
 
-def under(block: str, verdict: str) -> PastClaim:
-    return PastClaim(9, "a", "ioi", verdict, "because", None, block)  # type: ignore[arg-type]
+def under(block: str, verdict: str) -> ClaimResult:
+    return replace(claim(verdict, line=9), block=block)
 
 
 def test_claims_of_the_same_text_in_other_blocks_are_not_the_same():
     found = compare(
         past(claim("holds"), under("intervention mute", "fails")), past(under("intervention mute", "holds"))
     )
-    assert [(change.kind, change.text) for change in found.changes] == [
+    assert [(change.kind, change.claim.statement) for change in found.changes] == [
         ("mended", "intervention mute: a"),
         ("regression", "a"),
     ]
 
 
-def past(*claims: PastClaim, **setting: str) -> list[Past]:
-    return [Past("t", "t.circ", claims, setting)]
+def past(*claims: ClaimResult, model: str = "", weights: str = "") -> list[Report]:
+    info = ModelInfo(model, weights, 4, 8, "cpu", "float32", False)
+    return [Report(SpecInfo("t.circ", "t", ""), info, (), claims, 1.0)]
 
 
 @pytest.fixture
@@ -84,7 +87,7 @@ def test_kinds_of_change(old: str | None, new: str | None, kind: str, status: in
 def test_claims_are_the_same_by_circuit_task_and_text_wherever_they_stand() -> None:
     old = past(claim("holds", "a", 3), claim("holds", "b", 4), claim("holds", "a", 3, "flip"))
     new = past(claim("holds", "b", 9), claim("fails", "a", 12, "flip"), claim("holds", "a", 12))
-    found = {(c.text, c.task): (c.kind, c.line) for c in compare(old, new).changes}
+    found = {(c.claim.text, c.claim.task): (c.kind, c.claim.line) for c in compare(old, new).changes}
     assert found == {("b", "ioi"): ("same", 9), ("a", "flip"): ("regression", 12), ("a", "ioi"): ("same", 12)}
 
 
@@ -163,14 +166,7 @@ def test_what_is_no_report_is_status_2(run, tmp_path, content: str | None) -> No
 
 
 def test_a_report_reads_back_as_it_was_written(check, tmp_path) -> None:
-    from circuitdsl.report.report import dumps
-
     report = check(TEXT)
     path = tmp_path / "r.json"
     path.write_text(dumps([report, report]))
-    first, second = read_reports(path)
-    assert first == second
-    for a, b in zip(first.claims, report.claims, strict=True):
-        assert (a.line, a.text, a.task, a.verdict) == (b.line, b.text, b.task, b.verdict)
-        assert a.measured and b.measured
-        assert (a.measured.value, a.measured.ci) == (b.measured.value, b.measured.ci)
+    assert read_reports(path) == (report, report)

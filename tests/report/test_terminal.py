@@ -17,9 +17,9 @@ from circuitdsl.report.report import (
     Report,
     SpecInfo,
     TaskResult,
-    Verdict,
 )
 from circuitdsl.report.terminal import show
+from circuitdsl.verdicts import Verdict
 
 
 def task(name: str) -> TaskResult:
@@ -30,8 +30,10 @@ def claim(
     line: int, text: str, name: str, value: float, unit: str, n: int = 64, verdict: Verdict = "holds", on: str = "ioi"
 ) -> ClaimResult:
     kind = "expect" if text.startswith("expect") else "edge"
-    found = Measured(name, value, (value - 0.01, value + 0.01), n, unit)
-    return ClaimResult(f"c{line:02d}", line, text, kind, on, verdict, "because of its figure", measured=found)
+    named = name in ("delta", "copying", "|F(M) − F(C)|")
+    found = Measured(name, value, (value - 0.01, value + 0.01), n, unit, named=named)
+    reason, against = "because of its figure", "mov -> logits" if name == "delta" else ""
+    return ClaimResult(f"c{line:02d}", line, text, kind, on, verdict, reason, measured=found, against=against)
 
 
 CLAIMS = (

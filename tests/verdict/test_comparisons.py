@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from circuitdsl.circuit.changes import EdgePatch
 from circuitdsl.circuit.criteria import Moves, Stronger
-from circuitdsl.circuit.measurements import EdgeEffect
 from circuitdsl.verdict.samples import Sample
 from circuitdsl.verdict.sampling import plan_looks
 from circuitdsl.verdict.weighing import weigh_claim
 from tests.verdict.deciding import decide, verdict_of
 
-TEST = Stronger(EdgeEffect(()), "7.9 -> 9.9.q")
+TEST = Stronger(EdgePatch(()), "7.9 -> 9.9.q")
 RISES, FALLS = Moves("rises", 0.0, "rises"), Moves("falls", 0.0, "falls")
 
 

@@ -48,7 +48,8 @@ def test_one_line_says_what_a_claim_is_under_each_corruption() -> None:
 
     def result(verdict, effect: float | None = None, reason: str = "") -> ClaimResult:
         measured = None if effect is None else Measured("effect", effect, None, 64, "gap")
-        return ClaimResult("c01", 1, "a -> b", "edge", "ioi", verdict, reason, measured=measured)
+        cause = "no gap" if reason else ""
+        return ClaimResult("c01", 1, "a -> b", "edge", "ioi", verdict, reason, measured=measured, cause=cause)
 
     holds, weak, fails = result("holds", -0.2), result("undecided", -0.012), result("fails", 0.0)
     others = [

@@ -1,12 +1,10 @@
-"""Attention patterns of the clean run, and of runs under a condition."""
+"""Attention patterns of the clean run, of patched runs, of a changed model."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -15,50 +13,46 @@ from circuitdsl.circuit.nodes import Node
 from circuitdsl.engine import runs as engine
 from circuitdsl.engine.experiment import check_node
 from circuitdsl.engine.experiments import experiment_of
+from circuitdsl.engine.intervene import Intervened
 from circuitdsl.engine.path_patching import patched_attention
-from circuitdsl.engine.positions import places_of, token_indices
-from circuitdsl.engine.runs import Runs
-from circuitdsl.measurements.requests import AttentionRequest, Condition, Request, by_condition
-from circuitdsl.tasks.dataset import PromptPair
+from circuitdsl.engine.positions import token_indices
+from circuitdsl.engine.prompts import Array, Batch, Numbers
+from circuitdsl.measurements.attention import Attention
+from circuitdsl.measurements.requests import PatchRequest, Request
 
-if TYPE_CHECKING:
-    from circuitdsl.verify.bench import Bench
-
-Array = np.ndarray
+Pattern = Callable[[Node], Float[Tensor, "n T T"]]
 
 
-def attention(bench: Bench, runs: Runs, requests: Sequence[AttentionRequest], part: Array) -> dict[Request, Array]:
+def read(batch: Batch, requests: Sequence[Attention]) -> Mapping[Request, Numbers]:
     """Attention summed over targets, averaged over sources and heads; the patterns of one run are made once."""
-    pairs = [bench.pairs[i] for i in part]
-    found: dict[Request, Array] = {}
-    for under, together in by_condition(requests).items():
-        pattern = _patterns(bench, runs, together, under, part)
-        found |= {request: looked(request, pattern, pairs) for request in together}
+    found: dict[Request, Numbers] = {}
+    for under in dict.fromkeys(request.under for request in requests):
+        together = [request for request in requests if request.under == under]
+        pattern = patterns_of(batch, [head for request in together for head in request.heads], under)
+        found |= {request: Numbers(attended(batch, request, pattern)) for request in together}
     return found
 
 
-def looked(
-    request: AttentionRequest, pattern: Callable[[Node], Float[Tensor, "n T T"]], pairs: Sequence[PromptPair]
-) -> Array:
-    """What heads' patterns give for a request on some prompts."""
-    source, target = token_indices(pairs, request.source), token_indices(pairs, request.target)
+def of_changed(batch: Batch, request: Attention, run: Intervened) -> Array:
+    """Attention in a changed model."""
+    return attended(batch, request, cache(run.pattern))
+
+
+def attended(batch: Batch, request: Attention, pattern: Pattern) -> Array:
+    """What heads' patterns give for a request."""
+    source, target = token_indices(batch.pairs, request.source), token_indices(batch.pairs, request.target)
     count = (source >= 0).sum(-1).clamp_min(1)
     total = sum(engine.at(pattern(head), source, target).sum((1, 2)).cpu() / count for head in request.heads)
     return (torch.as_tensor(total) / len(request.heads)).double().numpy()
 
 
-def _patterns(
-    bench: Bench, runs: Runs, requests: Sequence[AttentionRequest], under: Condition | None, part: Array
-) -> Callable[[Node], Float[Tensor, "n T T"]]:
-    """The patterns of the heads that some requests look at, in the clean run or under a condition."""
-    heads = list(dict.fromkeys(head for request in requests for head in request.heads))
+def patterns_of(batch: Batch, heads: Sequence[Node], under: PatchRequest | None) -> Pattern:
+    """The patterns of heads in the clean run, or in the run under a patch."""
+    heads = list(dict.fromkeys(heads))
     for head in heads:
-        check_node(bench.model, head)
+        check_node(batch.model, head)
     if under is None:
-        return cache(lambda head: engine.patterns(bench.model, runs.clean, head.layer, head.head))
-    experiment, positions = experiment_of(under), places_of(bench, [under], part)
-    memory = bench.max_memory
-    (found,) = patched_attention(
-        bench.model, runs, [experiment], positions, heads, max_memory=memory, tally=bench.tally
-    )
+        return cache(lambda head: engine.patterns(batch.model, batch.runs.clean, head.layer, head.head))
+    places = batch.places([under])
+    (found,) = patched_attention(batch.model, batch.runs, [experiment_of(under)], places, heads, **batch.limits)
     return lambda head: found[:, heads.index(head)]

@@ -8,7 +8,9 @@ X: no matrix of d_model × d_model is ever made.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 import torch
@@ -16,10 +18,18 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
+from circuitdsl.circuit.claims import Claim
+from circuitdsl.circuit.criteria import ChannelTest, Composed
 from circuitdsl.circuit.nodes import Input, Node
 from circuitdsl.errors import UserError
+from circuitdsl.measurements.channel import Composition
 from circuitdsl.models.weights import AttentionWeights, Components
+from circuitdsl.report.numbers import plain
+from circuitdsl.report.report import ClaimResult, Measured, MemberResult, Standing
+from circuitdsl.verdicts import WORST_FIRST, Verdict
 
+PROTOCOL = {"read": "weights", "run": "none"}
+Judged = tuple[Verdict, str]
 #: chance is the share of all upstream senders below it
 CHANCE = 0.95
 #: no share of 5 % can be told among fewer senders than these
@@ -83,21 +93,6 @@ class Compositions:
         return float(found[sender.index])
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """A composition score among those of all upstream heads, or of all components of all upstream heads.
-
-    `rank` is 1 plus the number of larger ones; `z` is in standard deviations from their mean; `chance` is their 95th
-    percentile, None where there are too few for one.
-    """
-
-    composition: float
-    rank: int
-    of: int
-    z: float
-    chance: float | None
-
-
 def compositions(weights: AttentionWeights, receiver: Input) -> Compositions:
     """The composition of every upstream head, and of each of its components, with a receiver input.
 
@@ -142,3 +137,116 @@ def _scores(components: Components, reads: Float[Tensor, "d k"]) -> tuple[NDArra
     size = values.norm(dim=-1).clamp_min(torch.finfo(torch.float64).tiny)
     heads = (each * values).norm(dim=-1) / size
     return heads.cpu().numpy(), each.masked_fill(~components.kept, torch.nan).cpu().numpy()
+
+
+# --- claims ----------------------------------------------------------------------------------------
+
+
+def judge(claims: Sequence[Claim], weights: AttentionWeights) -> list[ClaimResult]:
+    """The records of channel claims; every receiver's scores are computed once."""
+    scores = cache(lambda receiver: compositions(weights, receiver))
+    return [_result(claim, scores) for claim in claims]
+
+
+def _result(claim: Claim, scores: Callable[[Input], Compositions]) -> ClaimResult:
+    assert isinstance(claim.measurement, Composition)
+    try:
+        found = [(sender, to, scores(to).standing(sender)) for sender, to in claim.measurement.pairs]
+    except UserError as error:
+        return _record(claim, ("error", error.message))
+    tests: tuple[ChannelTest, ...] = claim.tests  # type: ignore[assignment]
+    if claim.each or len(found) == 1:
+        judged = [_all_of([_judge(test, where) for test in tests]) for _, _, where in found]
+        worst = min(range(len(found)), key=lambda i: WORST_FIRST.index(judged[i][0]))
+        (sender, to, whole), (verdict, reason) = found[worst], judged[worst]
+        label = "" if len(found) == 1 else f"{sender} -> {to}: "
+        members = [_member(*pair, judged=one if claim.each else None) for pair, one in zip(found, judged, strict=True)]
+        result = _record(claim, (verdict, label + reason), whole, members)
+        assert result.measured
+        return replace(result, measured=replace(result.measured, sender=str(sender), receiver=str(to.node)))
+    whole = _mean([where for _, _, where in found])
+    return _record(claim, _all_of([_judge(test, whole) for test in tests]), whole, [_member(*pair) for pair in found])
+
+
+# --- judging ---------------------------------------------------------------------------------------
+
+
+def _mean(standings: Sequence[Standing]) -> Standing:
+    """Several pairs together: mean figures, the mean of their chance levels, no rank."""
+    levels = [where.chance for where in standings if where.chance is not None]
+    return Standing(
+        composition=float(np.mean([where.composition for where in standings])),
+        rank=None,
+        of=None,
+        z=float(np.mean([where.z for where in standings])),
+        chance=float(np.mean(levels)) if len(levels) == len(standings) else None,
+    )
+
+
+def _judge(test: ChannelTest, where: Standing) -> Judged:
+    """Whether a figure is where it is claimed to be, with the sentence that says so."""
+    shown = plain(where.composition, 3)
+    if isinstance(test, Composed):
+        value = getattr(where, test.figure)
+        words = {
+            "rank": f"rank {where.rank} of {where.of}",
+            "z": f"z {plain(where.z)}",
+            "composition": f"composition {shown}",
+        }[test.figure]
+        claimed = test.text.removeprefix("composition ")
+        holds = test.admits(value)
+        return ("holds", f"{words} meets {claimed}") if holds else ("fails", f"{words} does not meet {claimed}")
+    if where.chance is None:
+        return "undecided", f"null too small: fewer than {FEWEST} senders are upstream"
+    chance = f"{plain(where.chance, 3)}, the 95th percentile of all senders"
+    if where.composition > where.chance:
+        return "holds", f"composition {shown} is above {chance}"
+    return "fails", f"composition {shown} is not above {chance}"
+
+
+def _all_of(parts: Sequence[Judged]) -> Judged:
+    """Parts joined by `and`: the one that decides, or all of them where all hold."""
+    worst = min(parts, key=lambda part: WORST_FIRST.index(part[0]))
+    return worst if worst[0] != "holds" else ("holds", "; ".join(reason for _, reason in parts))
+
+
+# --- records ---------------------------------------------------------------------------------------
+
+
+def _record(
+    claim: Claim, judged: Judged, where: Standing | None = None, members: Sequence[MemberResult] = ()
+) -> ClaimResult:
+    return ClaimResult(
+        id=claim.id,
+        line=claim.line,
+        text=claim.text,
+        kind=claim.kind,
+        task=None,
+        verdict=judged[0],
+        reason=judged[1],
+        protocol=PROTOCOL,
+        measured=None if where is None else _measured(where),
+        members=tuple(members),
+        citation=claim.citation,
+    )
+
+
+def _measured(where: Standing) -> Measured:
+    return Measured("composition", where.composition, ci=None, n=0, unit="composition", standing=where)
+
+
+def _member(sender: Node, to: Input, where: Standing, judged: Judged | None = None) -> MemberResult:
+    figures = f"composition {plain(where.composition, 3)}, rank {where.rank} of {where.of}, z {plain(where.z)}"
+    return MemberResult(
+        sender=str(sender),
+        receiver=str(to.node),
+        input=to.port,
+        position="",
+        effect=None,
+        ci=None,
+        delta=None,
+        n=0,
+        verdict=judged[0] if judged else None,
+        reason=f"{sender} -> {to}: {figures}" if judged else figures,
+        standing=where,
+    )

@@ -11,40 +11,34 @@ Heads": prefix matching on repeated random tokens). The score of a head is the m
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from circuitdsl.circuit.measurements import ScoreKind
 from circuitdsl.engine import runs as engine
 from circuitdsl.engine.experiment import check_node
 from circuitdsl.engine.memory import run_at_once
-from circuitdsl.measurements.requests import ScoreRequest
+from circuitdsl.engine.prompts import Array, Prompts
+from circuitdsl.measurements.head_score import HeadScore, ScoreKind
 from circuitdsl.models.parts import Transformer
-
-if TYPE_CHECKING:
-    from circuitdsl.verify.bench import Bench
 
 #: tokens in a block, where the model can hold two of them
 BLOCK = 25
 #: sequences of a score that stands outside of any task
 SEQUENCES = 64
-Array = np.ndarray
 
 
-def head_score(bench: Bench, request: ScoreRequest, indices: Array) -> Array:
+def of_prompts(prompts: Prompts, request: HeadScore, indices: Array) -> Array:
     """A score on sequences, one number for each: the i-th sequence of a seed is always the same."""
-    model, bos = bench.model, bench.data.bos
+    model, bos = prompts.model, prompts.data.bos
     for head in request.heads:
         check_node(model, head)
     found = []
-    at_once = run_at_once(model, 2 * BLOCK + 1, bench.max_memory)
+    at_once = run_at_once(model, 2 * BLOCK + 1, prompts.max_memory)
     for start in range(0, len(indices), at_once):
         some = indices[start : start + at_once]
-        tokens = torch.tensor([sequence(model, bench.data.seed, int(i), bos) for i in some])
+        tokens = torch.tensor([sequence(model, prompts.data.seed, int(i), bos) for i in some])
         runs = engine.run(model, tokens, tokens)
         patterns = [engine.patterns(model, runs.clean, head.layer, head.head) for head in request.heads]
         found.append(torch.stack([_score(p, request.kind, bos) for p in patterns]).mean(0))

@@ -1,63 +1,63 @@
-"""The firings of a traced head on a task's prompts."""
+"""Traces: the firings of a head on a task's prompts, and who sent to it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from circuitdsl.engine.positions import indices_of
+from circuitdsl.engine.prompts import Array, Prompts
 from circuitdsl.engine.trace import FIRES, Firing, NotTraced, fired
-from circuitdsl.measurements.requests import TraceRequest
-
-if TYPE_CHECKING:
-    from circuitdsl.verify.bench import Bench
+from circuitdsl.measurements.trace import TraceRequest
 
 
-def firings(bench: Bench, request: TraceRequest) -> list[Firing | None]:
-    """Every prompt's firing of a traced head from one position to another; worked out once.
-
-    Raises:
-        NotTraced: the model turns queries and keys with the position.
-    """
-    key = (request.head, request.source, request.target)
-    if key not in bench._firings:
-        sources, targets = (
-            [tuple(i for position in positions for i in indices_of(pair, position)) for pair in bench.pairs]
-            for positions in (request.source, request.target)
-        )
-        prompts = [pair.clean_tokens for pair in bench.pairs]
-        bench._firings[key] = fired(bench.model, prompts, request.head, sources, targets, bench.max_memory)
-    return bench._firings[key]
-
-
-def why_silent(bench: Bench, request: TraceRequest) -> str:
-    """Why there is no firing to look at."""
-    try:
-        firings(bench, request)
-    except NotTraced as error:
-        return error.message
-    arrow = " -> ".join(", ".join(map(str, places)) for places in (request.source, request.target))
-    return (
-        f"{request.head} does not fire {arrow} on any of {len(bench.pairs)} prompts: nowhere does it give one token "
-        f"there, other than the first, {FIRES:.0%} of its attention"
-    )
-
-
-def sent(bench: Bench, request: TraceRequest) -> Float[np.ndarray, " n"]:
+def of_prompts(prompts: Prompts, request: TraceRequest, indices: Array) -> Float[Array, " n"]:
     """On each prompt whether a head is among the senders of a firing, 1 or 0; NaN where there is none.
 
     Raises:
         NotTraced: the model turns queries and keys with the position.
     """
 
-    def compute() -> np.ndarray:
-        return np.asarray([_sends(firing, request) for firing in firings(bench, request)])
+    def compute() -> Array:
+        return np.asarray([_sends(firing, request) for firing in _firings(prompts, request)])
 
-    if request not in bench._sent:
-        bench._sent[request] = bench.memory.of_prompts(request, compute) if bench.memory else compute()
-    return bench._sent[request]
+    known = prompts.cache
+    return prompts.once(request, lambda: known.of_prompts(request, compute) if known else compute())[indices]
+
+
+def present(prompts: Prompts, request: TraceRequest, indices: Array) -> Bool[Array, " n"]:
+    """On which prompts the head fires."""
+    try:
+        return ~np.isnan(of_prompts(prompts, request, indices))
+    except NotTraced:
+        return np.zeros(len(indices), bool)
+
+
+def absent(prompts: Prompts, request: TraceRequest) -> str:
+    """Why there is no firing to look at, where there is none."""
+    try:
+        _firings(prompts, request)
+    except NotTraced as error:
+        return error.message
+    arrow = " -> ".join(", ".join(map(str, places)) for places in (request.source, request.target))
+    return (
+        f"{request.head} does not fire {arrow} on any of {len(prompts.pairs)} prompts: nowhere does it give one token "
+        f"there, other than the first, {FIRES:.0%} of its attention"
+    )
+
+
+def _firings(prompts: Prompts, request: TraceRequest) -> list[Firing | None]:
+    """Every prompt's firing of a traced head from one position to another; worked out once."""
+
+    def make() -> list[Firing | None]:
+        sources, targets = (
+            [tuple(i for position in positions for i in indices_of(pair, position)) for pair in prompts.pairs]
+            for positions in (request.source, request.target)
+        )
+        tokens = [pair.clean_tokens for pair in prompts.pairs]
+        return fired(prompts.model, tokens, request.head, sources, targets, prompts.max_memory)
+
+    return prompts.once((request.head, request.source, request.target), make)
 
 
 def _sends(firing: Firing | None, request: TraceRequest) -> float:

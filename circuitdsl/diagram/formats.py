@@ -1,0 +1,69 @@
+"""What a drawing or a picture can be written as: a row for each format; the suffix of a file says which."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from circuitdsl.diagram.dot import to_dot
+from circuitdsl.diagram.html import to_html
+from circuitdsl.diagram.mermaid import to_mermaid
+from circuitdsl.diagram.model import Drawing
+from circuitdsl.diagram.png import to_png
+from circuitdsl.diagram.svg import to_svg
+from circuitdsl.errors import UsageError
+from circuitdsl.report.report import write_whole
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A format, the suffixes that ask for it, and what writes a drawing in it; `paint` makes it from any SVG."""
+
+    name: str
+    suffixes: tuple[str, ...]
+    write: Callable[[Drawing], str | bytes]
+    paint: Callable[[str], str | bytes] | None = None
+
+
+FORMATS = (
+    Format("svg", (".svg",), to_svg, lambda svg: svg),
+    Format("png", (".png",), lambda drawing: to_png(to_svg(drawing)), to_png),
+    Format("html", (".html",), to_html),
+    Format("dot", (".dot", ".gv"), to_dot),
+    Format("mermaid", (".mmd", ".mermaid"), to_mermaid),
+)
+
+
+def format_of(path: str | os.PathLike[str], painted: bool = False) -> Format:
+    """The format that the suffix of a file asks for; `painted` ones only where no drawing of a circuit is written.
+
+    Raises:
+        UsageError: it asks for none of them.
+    """
+    known = {suffix: each for each in FORMATS if each.paint or not painted for suffix in each.suffixes}
+    found = known.get(Path(path).suffix.lower())
+    if found is None:
+        *others, last = known
+        raise UsageError(
+            f"cannot draw into {path}: the suffix says what to draw", hint=f"use {', '.join(others)} or {last}"
+        )
+    return found
+
+
+def write_drawing(drawing: Drawing, path: str | os.PathLike[str]) -> None:
+    """Draw a circuit into a file, whole or not at all.
+
+    Raises:
+        UsageError: the suffix asks for no known format.
+        UserError: the file cannot be written.
+    """
+    write_whole(Path(path), format_of(path).write(drawing))
+
+
+def write_picture(svg: str, path: str | os.PathLike[str]) -> None:
+    """Write a picture as SVG or PNG, whole or not at all; raises what `write_drawing` raises."""
+    paint = format_of(path, painted=True).paint
+    assert paint
+    write_whole(Path(path), paint(svg))

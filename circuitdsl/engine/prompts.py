@@ -1,0 +1,161 @@
+"""A task's prompts on a model, as readers of numbers see them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from circuitdsl.circuit.metric import Metric
+from circuitdsl.circuit.nodes import Position
+from circuitdsl.circuit.vocabulary import METRICS
+from circuitdsl.engine.count import Tally
+from circuitdsl.engine.experiment import Positions, Readout
+from circuitdsl.engine.memory import vocabulary_rows
+from circuitdsl.engine.metrics import Scorer, scorer
+from circuitdsl.engine.positions import positions_in
+from circuitdsl.engine.runs import Runs
+from circuitdsl.measurements.requests import Request
+from circuitdsl.models.parts import Transformer
+from circuitdsl.tasks.dataset import Dataset, PromptPair
+
+Array = np.ndarray
+T = TypeVar("T")
+Ends = tuple[Float[Tensor, "n d"], Float[Tensor, "n d"]]
+
+
+class Known(Protocol):
+    """Numbers that are known from earlier, or are computed and kept."""
+
+    def scores(self, side: str, metric: Metric, compute: Callable[[], Array]) -> Array:
+        """A metric of the unpatched runs of all prompts."""
+
+    def of_prompts(self, request: Request, compute: Callable[[], Array]) -> Array:
+        """A request's numbers on all prompts."""
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """A task's prompts on a model, with their clean and corrupt scores.
+
+    Attributes:
+        clean: the metric on each clean prompt [n].
+        corrupt: the metric on each corrupt prompt, scored with the clean one's answers [n].
+        ends: gives the residual streams at END of all clean and of all corrupt prompts, before the final norm.
+        others: a few prompts under each other corruption of the task, for advice.
+        more: makes the prompts over which mean ablation takes its means (these among them); by default these alone.
+        max_memory: bytes that measuring may take beside the model; by default what `engine.memory` finds right.
+        cache: numbers that are known from earlier.
+    """
+
+    model: Transformer
+    data: Dataset
+    metric: Metric
+    scorer: Scorer
+    clean: Array
+    corrupt: Array
+    ends: Callable[[], Ends]
+    others: Mapping[str, tuple[PromptPair, ...]] = field(default_factory=dict)
+    more: Callable[[], Sequence[PromptPair]] | None = None
+    max_memory: int | None = None
+    tally: Tally = field(default_factory=Tally)
+    cache: Known | None = None
+    _made: dict[Hashable, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def pairs(self) -> tuple[PromptPair, ...]:
+        return self.data.pairs
+
+    @cached_property
+    def reference(self) -> Sequence[PromptPair]:
+        """The prompts that mean ablation averages over."""
+        return self.more() if self.more else self.pairs
+
+    @cached_property
+    def strata(self) -> Array:
+        return np.asarray([pair.stratum for pair in self.pairs])
+
+    @property
+    def falls(self) -> bool:
+        """Whether the metric is better when lower."""
+        return METRICS[self.metric.name].falls
+
+    def once(self, what: Hashable, make: Callable[[], T]) -> T:
+        """Something about these prompts that is made once and kept."""
+        if what not in self._made:
+            self._made[what] = make()
+        return self._made[what]
+
+    def scorer_of(self, metric: Metric) -> Scorer:
+        """What scores these prompts by a metric."""
+        return self.scorer if metric == self.metric else scorer(metric, self.pairs)
+
+    def readout(self, score: Scorer, part: Array) -> Readout:
+        """What a scorer reads of some prompts."""
+        return readout(score, torch.as_tensor(part), self.model.device, vocabulary_rows(self.model, self.max_memory))
+
+    def places(self, requests: Sequence[Request], part: Array) -> Positions:
+        """Token indices of all positions that some requests need."""
+        pairs = [self.pairs[i] for i in part]
+        wanted: dict[Position, None] = dict.fromkeys(p for request in requests for p in request.positions)
+        return positions_in(pairs, wanted)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Runs of prompts of one length, to be read.
+
+    Attributes:
+        part: which of the prompts these are.
+    """
+
+    prompts: Prompts
+    runs: Runs
+    part: Array
+
+    @property
+    def model(self) -> Transformer:
+        return self.prompts.model
+
+    @property
+    def pairs(self) -> list[PromptPair]:
+        return [self.prompts.pairs[i] for i in self.part]
+
+    def places(self, requests: Sequence[Request]) -> Positions:
+        return self.prompts.places(requests, self.part)
+
+    @property
+    def limits(self) -> Mapping[str, Any]:
+        """Memory and tally, as the engine takes them."""
+        return {"max_memory": self.prompts.max_memory, "tally": self.prompts.tally}
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """What a reader found: a number for each prompt, and on which of them the patch changed anything."""
+
+    values: Array
+    changed: Array | bool | None = None
+
+
+def readout(score: Scorer, places: Int[Tensor, " m"], device: torch.device, at_once: int) -> Readout:
+    """What a scorer reads of the prompts at `places`; whole-vocabulary metrics are reduced to their score at once."""
+    if score.ids is not None:
+        return Readout.of_tokens(score.ids[places])
+    there = places.to(device)
+    return Readout.of_vocabulary(lambda rows, prompts: score.score(rows, there[prompts])[:, None], 1, at_once)
+
+
+def scored(score: Scorer, found: Float[Tensor, "e n k"], places: Int[Tensor, " n"]) -> Array:
+    """One number for each run and prompt [e, n]."""
+    if score.ids is None:
+        return found[..., 0].double().cpu().numpy()
+    e, n, k = found.shape
+    rows = score.score(found.reshape(e * n, k).cpu(), places.repeat(e))
+    return rows.view(e, n).double().numpy()

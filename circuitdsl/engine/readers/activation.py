@@ -1,0 +1,27 @@
+"""The activations of neurons in the clean run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from circuitdsl.engine.positions import token_indices
+from circuitdsl.engine.prompts import Array, Batch, Numbers
+from circuitdsl.measurements.activation import Activation
+from circuitdsl.measurements.requests import Request
+
+
+def read(batch: Batch, requests: Sequence[Activation]) -> Mapping[Request, Numbers]:
+    """The mean over sites of each neuron's activation there; a position of several tokens counts as their mean."""
+    return {request: Numbers(_activation(batch, request)) for request in requests}
+
+
+def _activation(batch: Batch, request: Activation) -> Array:
+    found = []
+    for site in request.sites:
+        places = token_indices(batch.pairs, [site.position])
+        here = places >= 0
+        values = batch.runs.clean.neurons[site.node].double().cpu().gather(1, places.clamp_min(0))
+        found.append((values * here).sum(-1) / here.sum(-1).clamp_min(1))
+    return torch.stack(found).mean(0).numpy()

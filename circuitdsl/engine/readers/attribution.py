@@ -1,0 +1,90 @@
+"""Direct logit attribution: what nodes write at END along the answer's unembedding minus the distractor's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from circuitdsl.circuit.nodes import Node
+from circuitdsl.engine.experiment import check_node
+from circuitdsl.engine.experiments import experiment_of
+from circuitdsl.engine.intervene import Intervened
+from circuitdsl.engine.prompts import Array, Batch, Numbers
+from circuitdsl.engine.terms import patched_terms, terms_at_end
+from circuitdsl.measurements.attribution import Attribution
+from circuitdsl.measurements.requests import PatchRequest, Request
+from circuitdsl.models.parts import Norm, Transformer
+
+
+@torch.inference_mode()
+def read(batch: Batch, requests: Sequence[Attribution]) -> Mapping[Request, Numbers]:
+    """In logits, summed over nodes.
+
+    The final norm is folded: its gain is applied, LayerNorm's centring too, and its scale is that of the clean run,
+    under a condition as well. Means are taken over several answers and over several distractors.
+    """
+    found: dict[Request, Numbers] = {}
+    for under in dict.fromkeys(request.under for request in requests):
+        together = [request for request in requests if request.under == under]
+        nodes = list(dict.fromkeys(node for request in together for node in request.nodes))
+        for node in nodes:
+            check_node(batch.model, node)
+        logits = _logits(batch, _terms(batch, nodes, under)).cpu().double().numpy()
+        for request in together:
+            found[request] = Numbers(logits[:, [nodes.index(node) for node in request.nodes]].sum(1))
+    return found
+
+
+@torch.inference_mode()
+def of_changed(batch: Batch, request: Attribution, run: Intervened) -> Array:
+    """The attribution of nodes in a changed model, at the unchanged run's norm scale."""
+    for node in request.nodes:
+        check_node(batch.model, node)
+    logits = _logits(batch, terms_at_end(batch.model, run.cache, request.nodes))
+    return logits.sum(1).cpu().double().numpy()
+
+
+def _logits(batch: Batch, terms: Float[Tensor, "n nodes d"]) -> Float[Tensor, "n nodes"]:
+    """Terms at END along the answer's unembedding minus the distractor's."""
+    model, pairs = batch.model, batch.pairs
+    answer = _unembedding(model, [pair.answers for pair in pairs])
+    distractor = _unembedding(model, [pair.distractors for pair in pairs])
+    scale = _scale(model.final_norm, batch.runs.clean.end)
+    return (folded(model.final_norm, terms.float()) * (answer - distractor)[:, None]).sum(-1) / scale[:, None]
+
+
+def _unembedding(model: Transformer, tokens: Sequence[Sequence[int]]) -> Float[Tensor, "n d"]:
+    """The mean over a prompt's tokens of what the unembedding reads for them."""
+    count = torch.tensor([len(row) for row in tokens])[:, None]
+    ids = padded(tokens)
+    weight = (torch.arange(ids.shape[1]) < count) / count
+    return (model.W_U[ids.to(model.device)].float() * weight.to(model.device)[..., None]).sum(1)
+
+
+def padded(tokens: Sequence[Sequence[int]]) -> Int[Tensor, "n k"]:
+    """Tokens of each prompt, the first of them (or token 0) repeated where there are fewer than of others."""
+    width = max(1, *map(len, tokens))
+    return torch.tensor([[*row, *[row[0] if row else 0] * (width - len(row))] for row in tokens])
+
+
+def _terms(batch: Batch, nodes: Sequence[Node], under: PatchRequest | None) -> Float[Tensor, "n nodes d"]:
+    if under is None:
+        return terms_at_end(batch.model, batch.runs.clean, nodes)
+    places = batch.places([under])
+    return patched_terms(batch.model, batch.runs, [experiment_of(under)], places, nodes, **batch.limits)[0]
+
+
+def _scale(norm: Norm, resid: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
+    """What a norm divides by."""
+    wide = resid.float()
+    square = wide.var(-1, correction=0) if norm.kind == "layer" else wide.square().mean(-1)
+    return (square + norm.eps).sqrt()
+
+
+def folded(norm: Norm, terms: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows d"]:
+    """Terms as the unembedding sees them, but for the norm's scale: centred for LayerNorm, times the gain."""
+    centred = terms - terms.mean(-1, keepdim=True) if norm.kind == "layer" else terms
+    return centred * norm.gain.float()

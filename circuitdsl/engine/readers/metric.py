@@ -1,0 +1,56 @@
+"""The task's metric, or another: of the clean run, of patched runs, of a changed model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from circuitdsl.circuit.metric import Metric
+from circuitdsl.engine import runs as engine
+from circuitdsl.engine.experiments import experiment_of
+from circuitdsl.engine.intervene import Intervened
+from circuitdsl.engine.path_patching import effects
+from circuitdsl.engine.prompts import Array, Batch, Numbers, Prompts, scored
+from circuitdsl.engine.scores import behaviour
+from circuitdsl.errors import UserError
+from circuitdsl.measurements.behaviour import Behaviour
+from circuitdsl.measurements.requests import Request
+
+
+def patched(batch: Batch, requests: Sequence[Request]) -> Mapping[Request, Numbers]:
+    """The metric of every patched run; a batch of runs for each metric."""
+    by_metric: dict[Metric, list[Request]] = {}
+    for request in requests:
+        by_metric.setdefault(getattr(request, "metric", batch.prompts.metric), []).append(request)
+    found: dict[Request, Numbers] = {}
+    for metric, mine in by_metric.items():
+        score = batch.prompts.scorer_of(metric)
+        experiments = [experiment_of(request) for request in mine]
+        readout = batch.prompts.readout(score, batch.part)
+        rows = effects(batch.model, batch.runs, experiments, batch.places(mine), readout, **batch.limits)
+        numbers = scored(score, rows, torch.as_tensor(batch.part))
+        found |= {request: Numbers(row) for request, row in zip(mine, numbers, strict=True)}
+    return found
+
+
+def of_prompts(prompts: Prompts, request: Behaviour, indices: Array) -> Array:
+    """The metric of the clean run, which was scored when the prompts were made ready."""
+    return behaviour(prompts, request.metric)[indices]
+
+
+def of_changed(batch: Batch, request: Behaviour, run: Intervened) -> Array:
+    """The metric of a changed model."""
+    score = batch.prompts.scorer_of(request.metric)
+    rows = engine.baseline(batch.model, run.cache, batch.prompts.readout(score, batch.part))
+    return scored(score, rows[None], torch.as_tensor(batch.part))[0]
+
+
+def trouble(prompts: Prompts, request: Any) -> str:
+    """Why a metric cannot be taken on these prompts; empty where it can."""
+    try:
+        behaviour(prompts, getattr(request, "metric", prompts.metric))
+    except UserError as error:
+        return error.message
+    return ""

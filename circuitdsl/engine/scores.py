@@ -1,0 +1,95 @@
+"""Unpatched runs scored by a metric: residual streams at END, logits, one number per prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from circuitdsl.circuit.metric import Metric
+from circuitdsl.engine import runs as engine
+from circuitdsl.engine.experiment import Readout
+from circuitdsl.engine.memory import VOCAB_ROWS, run_at_once, vocabulary_rows
+from circuitdsl.engine.metrics import Scorer, scorer
+from circuitdsl.engine.prompts import Array, Ends, Prompts, readout, scored
+from circuitdsl.errors import UserError
+from circuitdsl.models.parts import Transformer
+from circuitdsl.tasks.dataset import PromptPair
+
+SIDES = ("clean", "corrupt")
+
+
+def behaviour(prompts: Prompts, metric: Metric, side: str = "clean") -> Array:
+    """Any metric of the clean or the corrupt run, on every prompt."""
+    if metric == prompts.metric:
+        return prompts.clean if side == "clean" else prompts.corrupt
+
+    def compute() -> Array:
+        return score_ends(prompts, prompts.ends()[SIDES.index(side)], scorer(metric, prompts.pairs))
+
+    known = prompts.cache
+    return prompts.once((metric, side), lambda: known.scores(side, metric, compute) if known else compute())
+
+
+def gap(prompts: Prompts, metric: Metric) -> float:
+    """How far the corrupt prompts are from the clean ones by a metric, on average."""
+    return abs(float(np.mean(behaviour(prompts, metric) - behaviour(prompts, metric, "corrupt"))))
+
+
+def score_ends(prompts: Prompts, ends: Float[Tensor, "n d"], score: Scorer | None = None) -> Array:
+    """A metric (by default the task's) of residual streams at END, one for each of the prompts."""
+    return score_of(prompts.model, ends, score or prompts.scorer, vocabulary_rows(prompts.model, prompts.max_memory))
+
+
+def score_of(model: Transformer, ends: Float[Tensor, "n d"], score: Scorer, at_once: int) -> Array:
+    """A metric of residual streams at END, one for each prompt of the scorer."""
+    found = read_ends(model, ends, lambda here: readout(score, here, model.device, at_once))
+    return scored(score, found[None], torch.arange(len(ends)))[0]
+
+
+def read_ends(
+    model: Transformer, ends: Float[Tensor, "n d"], readout: Callable[[Int[Tensor, " m"]], Readout]
+) -> Float[Tensor, "n k"]:
+    """What a readout gives on residual streams at END."""
+    parts = []
+    with torch.inference_mode():
+        for here in torch.arange(len(ends)).split(VOCAB_ROWS):
+            places = torch.arange(len(here), device=ends.device)
+            parts.append(engine.read(model, ends[here][:, None], places, readout(here))[:, 0].cpu())
+    return torch.cat(parts)
+
+
+def vocabulary(model: Transformer, at_once: int) -> Callable[[Tensor], Readout]:
+    """Reads all logits."""
+    whole = Readout.of_vocabulary(lambda rows, _: rows, model.n_vocab, at_once)
+    return lambda _: whole
+
+
+def tokens_of(pairs: Sequence[PromptPair], side: str) -> Int[Tensor, "n T"]:
+    """The tokens of prompts of one length; `side` is `clean_tokens` or `corrupt_tokens`."""
+    return torch.tensor([getattr(pair, side) for pair in pairs])
+
+
+def ends_of(model: Transformer, pairs: Sequence[PromptPair], max_memory: int | None) -> Ends:
+    """The residual streams at END of all clean and all corrupt prompts.
+
+    Raises:
+        UserError: some are not finite.
+    """
+    ends = torch.empty(2, len(pairs), model.d_model, dtype=model.dtype, device=model.device)
+    for places, tokens in engine.by_length([pair.clean_tokens for pair in pairs]):
+        partners = tokens_of([pairs[i] for i in places], "corrupt_tokens")
+        at_once = run_at_once(model, tokens.shape[1], max_memory)
+        ends[0, places], ends[1, places] = engine.ends_of_pairs(model, tokens, partners, at_once)
+    for side, end in zip(SIDES, ends, strict=True):
+        broken = (~end.isfinite().all(dim=1)).nonzero().flatten().tolist()
+        if broken:
+            raise UserError(
+                f"the model gives NaN or infinity on {len(broken)} of {len(pairs)} {side} prompts, the first of them "
+                f"prompt {broken[0] + 1} ({getattr(pairs[broken[0]], side)!r})",
+                hint="float16 overflows easily: try bfloat16 or float32" if model.dtype == torch.float16 else None,
+            )
+    return ends[0], ends[1]

@@ -1,0 +1,65 @@
+"""`expect attribution(mover) > 0`: direct logit attribution, in logits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import inf
+from typing import ClassVar
+
+from circuitdsl.circuit.arguments import group_argument, refuse_others, sort_arguments, value_test
+from circuitdsl.circuit.measurement import Expected
+from circuitdsl.circuit.metric import Metric
+from circuitdsl.circuit.nodes import LOGITS, Node
+from circuitdsl.circuit.scope import Scope
+from circuitdsl.language import syntax as s
+from circuitdsl.language.written import written
+from circuitdsl.measurements.kind import Reading
+from circuitdsl.measurements.requests import READERS, Figure, PatchRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Attribution(Reading):
+    """Direct logit attribution: what nodes write at END towards the answer and away from the distractor."""
+
+    nodes: tuple[Node, ...]
+    under: PatchRequest | None = None
+    label: str = field(default="", compare=False, repr=False)
+
+    words: ClassVar[tuple[str, ...]] = ("attribution",)
+    reader: ClassVar[str] = f"{READERS}.attribution:read"
+    usage: ClassVar[tuple[str, ...]] = (
+        "`attribution(GROUP)`"
+        " | what it writes at END towards the answer and away from the distractor, directly"
+        " | logits",
+    )
+    examples: ClassVar = ("expect attribution(some) > -30",)
+    false_examples: ClassVar = ("expect attribution(some) >= 100",)
+    under_condition: ClassVar[bool] = True
+    per_prompt: ClassVar[bool] = True
+    signed: ClassVar[bool] = True
+
+    @classmethod
+    def resolve(cls, scope: Scope, expect: s.Expect) -> Expected | None:  # type: ignore[override]
+        found = sort_arguments(expect.measurement.arguments)
+        right = refuse_others(scope, expect.measurement, found, positions=False, options=False)
+        members = group_argument(scope, expect.measurement, found)
+        test = value_test(scope, expect, "plain", None, None)
+        if members is not None and LOGITS in members:
+            scope.sink.error("E076", "logits writes nothing: nothing of it can be attributed", found.nodes.span)
+            return None
+        if not right or members is None or test is None:
+            return None
+        return cls(tuple(members), label=written(found.nodes)), (test,)
+
+    def figure(self, metric: Metric) -> Figure:
+        return Figure("attribution", "logits", -inf, inf, scale=Metric())
+
+    def protocol(self) -> dict[str, str]:
+        return {"read": "attribution", "run": "clean", "norm": "clean"}
+
+    @property
+    def own_writers(self) -> tuple[Node, ...]:
+        return self.nodes
+
+    def layers(self, n_layers: int) -> int:
+        return 1 + max(node.layer for node in self.nodes)

@@ -1,0 +1,125 @@
+"""`channel 8.10 -> 9.9.q : composition z >= 2.5`: heads, or singular components of theirs, write what others read.
+
+With `each` every pair must pass; without it the claim is about the mean over the pairs, which has no rank. Weights
+alone decide: there is nothing to sample, so that a channel holds or fails (Merullo et al. 2406.09519).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar
+
+from circuitdsl.circuit.bounds import within
+from circuitdsl.circuit.criteria import ChannelTest, Composed, ComposedAboveChance, Within
+from circuitdsl.circuit.edges import ends_of, pairs_of
+from circuitdsl.circuit.measurement import Expected
+from circuitdsl.circuit.nodes import Input, Node
+from circuitdsl.circuit.scope import Scope
+from circuitdsl.language import syntax as s
+from circuitdsl.language.diagnostics import did_you_mean, listing, suggest
+from circuitdsl.measurements.kind import Kind, Source
+
+FIGURES = ("rank", "z")
+
+
+@dataclass(frozen=True, slots=True)
+class Composition(Kind):
+    """How strongly heads write into what others read.
+
+    The figure of several pairs together is the mean over them.
+    """
+
+    pairs: tuple[tuple[Node, Input], ...]
+
+    statement: ClassVar[type[s.Syntax] | None] = s.Channel
+    claim_kind: ClassVar[str] = "channel"
+    examples: ClassVar = ("channel 0.6 -> 1.6.q : composition >= 0",)
+    false_examples: ClassVar = ("channel 0.6 -> 1.6.q : composition >= 0.99",)
+    decided_by: ClassVar[Source] = "weights"
+    judge: ClassVar[str] = "circuitdsl.engine.readers.composition:judge"
+    elsewhere: ClassVar = {"composition": "it is claimed of a channel: channel 8.10 -> 9.9.q : composition z >= 2.5"}
+
+    @classmethod
+    def resolve(cls, scope: Scope, channel: s.Channel) -> Expected | None:  # type: ignore[override]
+        pairs = _pairs(scope, channel)
+        tests = [_test(scope, part) for part in channel.claim]
+        if pairs is None or None in tests:
+            return None
+        if len(pairs) > 1 and not channel.each:
+            ranked = next((part for part in channel.claim if part.kind is not None and part.kind.text == "rank"), None)
+            if ranked is not None:
+                message = f"a rank belongs to one pair, and there are {len(pairs)} here"
+                help = f"write: channel each {channel.text.split(maxsplit=1)[1]}"
+                scope.sink.error("E112", message, ranked.span, help)
+                return None
+        return cls(pairs), tuple(test for test in tests if test is not None)
+
+    @property
+    def needs_task(self) -> bool:
+        return False
+
+
+# --- pairs ----------------------------------------------------------------------------------------
+
+
+def _pairs(scope: Scope, channel: s.Channel) -> tuple[tuple[Node, Input], ...] | None:
+    ends = ends_of(
+        scope, s.Edge(channel.sender.span.to(channel.receiver.span), channel.sender, channel.receiver, None, None)
+    )
+    if ends is None:
+        return None
+    right = _only_heads(scope, ends.senders, channel.sender) and _only_heads(scope, ends.receivers, channel.receiver)
+    if right and ends.port is None:
+        help = f"write {ends.receiver_name}.q, .k or .v"
+        message = f"{ends.receiver_name} reads through three inputs, and a channel ends in one"
+        scope.sink.error("E071", message, channel.receiver.span, help)
+        right = False
+    pairs = pairs_of(scope, ends) if right else []
+    if not pairs or ends.port is None:
+        return None
+    return tuple((a, Input(b, ends.port)) for a, b in pairs)
+
+
+def _only_heads(scope: Scope, nodes: Iterable[Node], where: s.Set) -> bool:
+    others = [str(node) for node in nodes if node.kind != "head"]
+    if others:
+        message = f"a channel joins heads, and {listing(others)} {'is none' if len(others) == 1 else 'are none'}"
+        scope.sink.error("E110", message, where.span)
+    return not others
+
+
+# --- what is claimed of them ----------------------------------------------------------------------
+
+
+def _test(scope: Scope, part: s.Composition) -> ChannelTest | None:
+    if part.quantity.text != "composition":
+        guess = did_you_mean(suggest(part.quantity.text, ("composition",)) or f"composition {part.quantity.text}")
+        message = f"a channel has a composition, and no '{part.quantity.text}'{guess}"
+        scope.sink.error("E111", message, part.quantity.span)
+        return None
+    if part.kind is not None and part.kind.text not in FIGURES:
+        scope.sink.unknown("E111", "figure", part.kind.text, part.kind.span, FIGURES, " of a composition")
+        return None
+    figure = part.kind.text if part.kind else "composition"
+    if isinstance(part.relation, s.AboveChance):
+        if part.kind is None:
+            return ComposedAboveChance()
+        message = f"'above chance' is said of the composition itself, not of its {figure}"
+        scope.sink.error("E083", message, part.relation.span, "write: composition above chance")
+        return None
+    low, high = {"rank": (1, None), "z": (None, None)}.get(figure, (0, 1))
+    bounds = within(scope, part.relation, "plain", "value", figure, low, high)
+    if bounds is None or not _whole(scope, part, figure, bounds):
+        return None
+    words = "composition " + (f"{figure} " if part.kind else "") + bounds.text
+    return Composed(figure, bounds.low, bounds.high, bounds.strict, words)  # type: ignore[arg-type]
+
+
+def _whole(scope: Scope, part: s.Composition, figure: str, bounds: Within) -> bool:
+    """Whether a rank is bounded by whole numbers."""
+    found = [bound for bound in (bounds.low, bounds.high) if bound is not None and bound != int(bound)]
+    if figure != "rank" or not found:
+        return True
+    scope.sink.error("E081", f"a rank is a whole number, and {found[0]:g} is none", part.relation.span)
+    return False

@@ -1,0 +1,66 @@
+"""`expect copying(mover) >= 80%`: how often heads map the answer's token onto its own logit.
+
+`copying(G, negated)` is about the negated output, as it is for negative movers (Wang et al. 2022, §3.1, §3.3).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from circuitdsl.circuit.arguments import heads_argument, sort_arguments, value_test
+from circuitdsl.circuit.measurement import Expected
+from circuitdsl.circuit.metric import Metric
+from circuitdsl.circuit.nodes import Node, Position
+from circuitdsl.circuit.scope import Scope
+from circuitdsl.language import syntax as s
+from circuitdsl.language.written import written
+from circuitdsl.measurements.kind import Reading
+from circuitdsl.measurements.requests import READERS, Figure
+
+ANSWER = Position("ANSWER")
+NEGATED = "negated"
+NEGATIVE, MOVER = "negative_mover", "mover"
+
+
+@dataclass(frozen=True, slots=True)
+class Copying(Reading):
+    """How often heads map the answer's token onto its own logit (`negated`: onto the negative of it)."""
+
+    heads: tuple[Node, ...]
+    negated: bool = False
+    label: str = field(default="", compare=False, repr=False)
+
+    words: ClassVar[tuple[str, ...]] = ("copying",)
+    reader: ClassVar[str] = f"{READERS}.copying:read"
+    usage: ClassVar[tuple[str, ...]] = (
+        "`copying(GROUP)`, `copying(GROUP, negated)`"
+        " | how often what stands at ANSWER is among the five tokens that the heads raise (negated: lower) most"
+        " | a share",
+    )
+    examples: ClassVar = ("expect copying(some) >= 0%",)
+    false_examples: ClassVar = ("expect copying(first) >= 95%",)
+
+    @classmethod
+    def resolve(cls, scope: Scope, expect: s.Expect) -> Expected | None:  # type: ignore[override]
+        found = sort_arguments(expect.measurement.arguments)
+        words = [each for each in found.sets if isinstance(each, s.GroupRef) and each.name == NEGATED]
+        if NEGATED not in scope.definitions:
+            found.sets = [each for each in found.sets if each not in words]
+        heads = heads_argument(scope, expect.measurement, found, "only heads copy")
+        test = value_test(scope, expect, "share", 0, 1)
+        if heads is None or test is None:
+            return None
+        negative, movers = scope.nodes_of_role(NEGATIVE), scope.nodes_of_role(MOVER)
+        negated = bool(words) or all(node in negative and node not in movers for node in heads)
+        return cls(heads, negated, written(found.nodes)), (test,)
+
+    @property
+    def own_positions(self) -> tuple[Position, ...]:
+        return (ANSWER,)
+
+    def figure(self, metric: Metric) -> Figure:
+        return Figure("copying", hits=True)
+
+    def protocol(self) -> dict[str, str]:
+        return {"read": "copying", "run": "clean", "output": "negated" if self.negated else "as it is"}

@@ -1,0 +1,78 @@
+"""`inhibition -> mover.q at END : lowers`: the effect of patching edges (path patching)."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from circuitdsl.circuit.bounds import resolve_claim
+from circuitdsl.circuit.changes import EdgePatch, Member
+from circuitdsl.circuit.claims import Claim
+from circuitdsl.circuit.criteria import Stronger
+from circuitdsl.circuit.edges import resolve_edge
+from circuitdsl.circuit.measurement import Expected
+from circuitdsl.circuit.nodes import Position
+from circuitdsl.circuit.scope import Scope
+from circuitdsl.language import syntax as s
+from circuitdsl.measurements.kind import Kind
+from circuitdsl.measurements.nulls import Nulls, null_of
+from circuitdsl.measurements.plan import ClaimPlan, Part, patched
+from circuitdsl.measurements.requests import EdgeRequest, edge_request
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeEffect(Kind):
+    """The effect of patching edges, all together (semantics: several edges at once)."""
+
+    patch: EdgePatch
+
+    statement: ClassVar[type[s.Syntax] | None] = s.EdgeClaim
+    claim_kind: ClassVar[str] = "edge"
+    examples: ClassVar = ("some -> logits at END : effect <= 30%",)
+    false_examples: ClassVar = ("some -> logits at END : effect >= 50%",)
+    signed: ClassVar[bool] = True
+    instead_of_chance: ClassVar = dict.fromkeys(
+        ("effect", "delta"), "what random edges do is what 'matters' compares with: write ': matters'"
+    )
+    elsewhere: ClassVar = {
+        "effect": "an effect is that of a patch: expect knockout(mover) : effect <= -20%, or an edge with a claim"
+    }
+
+    @classmethod
+    def resolve(cls, scope: Scope, statement: s.EdgeClaim) -> Expected | None:  # type: ignore[override]
+        patch = resolve_edge(scope, statement.edge, scope.via_mlps)
+        tests = resolve_claim(scope, statement.claim, via_mlps=None if patch is None else patch.via_mlps)
+        if patch is None or tests is None:
+            return None
+        for test in tests:
+            if isinstance(test, Stronger) and set(test.patch.edges) == set(patch.edges):
+                span = next(part.span for part in statement.claim if isinstance(part, s.Stronger))
+                scope.sink.error("E086", "no edge is stronger than itself", span)
+        return cls(patch), tests
+
+    @property
+    def positions(self) -> tuple[Position, ...]:
+        return self.patch.positions
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        return self.patch.members
+
+    @property
+    def subject(self) -> Hashable:
+        return frozenset(self.patch.edges), self.patch.via_mlps, self.patch.direction
+
+    def part(self, claim: Claim, nulls: Nulls) -> Part:
+        return _part("", edge_request(self.members, self.patch), claim, nulls)
+
+    def plan(self, claim: Claim, task: str, nulls: Nulls) -> ClaimPlan:
+        single = tuple((member, edge_request((member,), self.patch)) for member in self.members)
+        if not claim.each:
+            return ClaimPlan(claim, task, (self.part(claim, nulls),), single)
+        return ClaimPlan(claim, task, tuple(_part(str(m), request, claim, nulls) for m, request in single), single)
+
+
+def _part(label: str, request: EdgeRequest, claim: Claim, nulls: Nulls) -> Part:
+    direct = replace(request, via_mlps=False) if request.via_mlps else None
+    return replace(patched(label, request, null_of(request, claim, nulls)), other=direct)

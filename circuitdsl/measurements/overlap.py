@@ -1,0 +1,222 @@
+"""`compare A with B` blocks: what two circuits are claimed to share, known as soon as both are read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from os.path import normpath
+from typing import TYPE_CHECKING, ClassVar, Literal, cast
+
+from circuitdsl.circuit.bounds import within
+from circuitdsl.circuit.claims import Circuit, Claim
+from circuitdsl.circuit.compare import RARE, Comparison, Overlap, compare
+from circuitdsl.circuit.criteria import AboveChance, RolesAgree, Test, Within
+from circuitdsl.circuit.measurement import Kinds
+from circuitdsl.circuit.scope import Scope
+from circuitdsl.circuit.shapes import near, shape_of
+from circuitdsl.language import syntax as s
+from circuitdsl.language.diagnostics import Sink
+from circuitdsl.measurements.kind import Kind, Source
+from circuitdsl.report.numbers import percent
+from circuitdsl.report.report import ClaimResult, Measured
+from circuitdsl.verdicts import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+What = Literal["heads", "edges", "roles"]
+PROTOCOL = {"read": "specs", "run": "none"}
+
+
+@dataclass(frozen=True, slots=True)
+class Overlapping(Kind):
+    """What two circuits share, as far as their specs say; positions apart.
+
+    Attributes:
+        what: heads, edges, or the roles of shared heads.
+        sizes: how many of them each circuit has.
+        jaccard: intersection over union.
+        chance, p: the overlap of random heads in the same layers, and how often it is as large; None where unknown.
+        agreeing: shared heads with the same role in both; `disagreeing` says which have another.
+    """
+
+    first: str
+    second: str
+    what: What
+    sizes: tuple[int, int]
+    shared: int
+    jaccard: float
+    chance: float | None
+    p: float | None
+    agreeing: int
+    disagreeing: tuple[str, ...]
+    line: int = field(compare=False)
+
+    statement: ClassVar[type[s.Syntax] | None] = s.Compare
+    claim_kind: ClassVar[str] = "compare"
+    examples: ClassVar = ("compare battery with other\n  expect overlap >= 1%",)
+    false_examples: ClassVar = ("compare battery with other\n  expect overlap >= 99%",)
+    decided_by: ClassVar[Source] = "text"
+    judge: ClassVar[str] = "circuitdsl.measurements.overlap:judge"
+    elsewhere: ClassVar = {
+        "overlap": "two circuits overlap: write it below a line 'compare ONE with OTHER'",
+        "roles": "two circuits agree in roles: write it below a line 'compare ONE with OTHER'",
+    }
+
+    @classmethod
+    def between(
+        cls, block: s.Compare, known: Mapping[str, Circuit], missing: bool, kinds: Kinds, sink: Sink
+    ) -> list[Claim]:
+        unknown = [word for word in (block.first, block.second) if word.text not in known]
+        for word in () if missing else unknown:
+            sink.unknown("E059", "circuit", word.text, word.span, known)
+        if unknown:
+            return []
+        first, second = known[block.first.text], known[block.second.text]
+        if first is second:
+            sink.error("E130", f"{first.name} is compared with itself", block.second.span)
+            return []
+        models = [circuit.model.name if circuit.model else "" for circuit in (first, second)]
+        places = [normpath(near(model, each.path)) for model, each in zip(models, (first, second), strict=True)]
+        if places[0] != places[1]:
+            about = [name or "no model" for name in (models if models[0] != models[1] else places)]
+            message = f"{first.name} is about {about[0]}, {second.name} about {about[1]}"
+            help = "heads of different models have nothing but their numbers in common"
+            sink.error("E130", message, block.first.span.to(block.second.span), help)
+            return []
+        shape = shape_of(near(models[0], first.path))[0] if models[0] else None
+        comparison = compare(first, second, shape.n_heads if shape else None)
+        scope = Scope(sink, kinds)
+        lines = (line for line in block.block if isinstance(line, s.Expect))
+        claims = [_claim(scope, line, comparison, block.span.line) for line in lines]
+        return [claim for claim in claims if claim is not None]
+
+
+def _claim(scope: Scope, line: s.Expect, comparison: Comparison, header: int) -> Claim | None:
+    name = line.measurement.name
+    if name.text not in Overlapping.elsewhere:
+        message = f"a comparison is about overlap and roles, not {name.text}"
+        help = "write: expect overlap >= 75%, expect overlap above chance, or expect roles agree"
+        scope.sink.error("E131", message, name.span, help)
+        return None
+    what = _what(line.measurement, scope.sink)
+    test = _test(scope, line, what)
+    if what is None or test is None:
+        return None
+    return Claim(
+        id="",
+        line=line.span.line,
+        text=line.text,
+        kind=Overlapping.claim_kind,
+        measurement=_overlapping(comparison, what, header),
+        tests=(test,),
+        each=False,
+        margin=0.0,
+        tasks=(),
+        citation=line.citation.text if line.citation else None,
+    )
+
+
+def _what(measurement: s.Measurement, sink: Sink) -> What | None:
+    """`overlap` and `overlap(of = heads)` are about heads, `overlap(of = edges)` about edges."""
+    if measurement.name.text == "roles":
+        return "roles"
+    if not measurement.arguments:
+        return "heads"
+    (argument, *more) = measurement.arguments
+    if not more and isinstance(argument, s.Option) and argument.key.text == "of":
+        found = argument.value.text
+        if found in ("heads", "edges"):
+            return cast(What, found)
+    sink.error("E084", "overlap is that of heads, or overlap(of = edges)", measurement.span)
+    return None
+
+
+def _test(scope: Scope, line: s.Expect, what: What | None) -> Test | None:
+    match line.relation:
+        case s.AboveChance() if what == "heads":
+            return AboveChance()
+        case s.Agree() if what == "roles":
+            return RolesAgree()
+        case s.Compared() | s.Between() if what in ("heads", "edges"):
+            return within(scope, line.relation, "share", "value", "overlap", 0, 1)
+    if what is not None:
+        fits = {"heads": ">= 75% or 'above chance'", "edges": ">= 50%", "roles": "'agree'"}[what]
+        where = line.relation.span if line.relation else line.measurement.span
+        scope.sink.error("E131", f"of {line.measurement.name.text} this is not said; it takes {fits}", where)
+    return None
+
+
+def _overlapping(comparison: Comparison, what: What, header: int) -> Overlapping:
+    found: Overlap = comparison.edges if what == "edges" else comparison.heads
+    return Overlapping(
+        first=comparison.first,
+        second=comparison.second,
+        what=what,
+        sizes=(len(found.first), len(found.second)),
+        shared=len(found.shared),
+        jaccard=found.jaccard,
+        chance=comparison.chance.jaccard if comparison.chance and what == "heads" else None,
+        p=comparison.chance.p if comparison.chance and what == "heads" else None,
+        agreeing=len(comparison.roles) - len(comparison.disagreements),
+        line=header,
+        disagreeing=tuple(f"{node} is {a} here and {b} there" for node, a, b in comparison.disagreements),
+    )
+
+
+# --- verdicts --------------------------------------------------------------------------------------
+
+
+def judge(claims: Sequence[Claim], weights: object = None) -> list[ClaimResult]:
+    """The records of comparisons: nothing is measured, so that they hold or fail."""
+    return [_result(claim) for claim in claims]
+
+
+def _result(claim: Claim) -> ClaimResult:
+    found = claim.measurement
+    assert isinstance(found, Overlapping)
+    verdict, reason = _judged(claim, found)
+    chance = (
+        "" if found.chance is None else f"; by chance {percent(found.chance)}, as much or more {percent(found.p or 0)}"
+    )
+    of_first = found.shared / found.sizes[0] if found.sizes[0] else 0.0
+    note = (
+        f"{found.first} and {found.second}: {found.shared} {'edges' if found.what == 'edges' else 'heads'} shared of "
+        f"{found.sizes[0]} and {found.sizes[1]}, {percent(of_first)} of the first{chance}"
+    )
+    return ClaimResult(
+        id=claim.id,
+        line=claim.line,
+        text=claim.text,
+        kind=claim.kind,
+        task=None,
+        verdict=verdict,
+        reason=reason,
+        protocol=PROTOCOL,
+        measured=None if found.what == "roles" else Measured("overlap", found.jaccard, ci=None, n=0, unit="share"),
+        notes=(note, *found.disagreeing) if found.what == "roles" else (note,),
+        citation=claim.citation,
+        block=f"compare {found.first} with {found.second}",
+        block_line=found.line,
+    )
+
+
+def _judged(claim: Claim, found: Overlapping) -> tuple[Verdict, str]:
+    (test,) = claim.tests
+    match test:
+        case AboveChance():
+            if found.p is None:
+                return "error", "the model's shape is not known, so that there is no chance level"
+            said = f"random heads of the same layers overlap as much in {percent(found.p)} of draws"
+            return ("holds", f"{said}, at most {percent(RARE)}") if found.p <= RARE else ("fails", said)
+        case RolesAgree():
+            if not found.agreeing and not found.disagreeing:
+                return "error", f"no head of {found.first} and {found.second} has a role in both"
+            total = found.agreeing + len(found.disagreeing)
+            said = f"{found.agreeing} of {total} shared heads play the same role in both"
+            return ("fails" if found.disagreeing else "holds"), said
+        case Within():
+            inside = test.admits(found.jaccard)
+            said = f"overlap {percent(found.jaccard)} {'meets' if inside else 'does not meet'} {test.text}"
+            return ("holds" if inside else "fails"), said
+    raise TypeError(f"not said of a comparison: {test!r}")

@@ -1,0 +1,100 @@
+"""How a claim is measured, as frozen records: what is asked of the prompts, and what is compared with what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from circuitdsl.circuit.changes import Member
+from circuitdsl.circuit.claims import Claim
+from circuitdsl.circuit.criteria import Test
+from circuitdsl.measurements.requests import EdgeRequest, PatchRequest, Request, Subgraph
+
+#: what numbers are compared with, prompt by prompt: an unpatched run scored by the task's metric, or another request
+Base = Literal["clean", "corrupt"] | Request
+
+#: stands for random sequences, where a claim has no task
+RANDOM = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What tests are run on: the whole, one member under `each`, or one check of several.
+
+    Attributes:
+        label: names the part among others; empty for a claim's only one.
+        base: what is taken from the request's numbers, prompt by prompt; None leaves them as they are.
+        null: what `matters` compares the effect with; compared with the same run as the request.
+        other: the same patch without its MLPs, for via-MLP edges.
+        rival: the patch that `stronger than` names.
+        tests: the part's own; empty for those of the claim.
+        peers: circuits of the same shape that the request's is ranked among, on the first prompts; None without a rank.
+        called: what its effect is called, where it has a name of its own.
+    """
+
+    label: str
+    request: Request
+    base: Base | None = None
+    null: tuple[PatchRequest, ...] = ()
+    other: EdgeRequest | None = None
+    rival: EdgeRequest | None = None
+    tests: tuple[Test, ...] = ()
+    peers: tuple[Subgraph, ...] | None = None
+    called: str = ""
+
+    @property
+    def requests(self) -> tuple[Request, ...]:
+        """What must be measured for it, its null apart."""
+        base = () if self.base is None or isinstance(self.base, str) else (self.base,)
+        others = (self.other, self.rival)
+        return (self.request, *base, *(other for other in others if other is not None))
+
+    @property
+    def null_requests(self) -> tuple[Request, ...]:
+        """What must be measured on the null's prompts, where it has one: the null, and what that is compared with."""
+        if self.peers:
+            return (*self.null, *self.peers, *self.requests)
+        return (*self.null, *self.requests[1:]) if self.null else ()
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimPlan:
+    """How one claim is measured on one task.
+
+    Attributes:
+        members: pairs that are reported beside a joint verdict.
+        extremes: what the claim is about, where that is the smallest over these sets of parts of the largest figure in
+            each, signs aside (incompleteness: one set; minimality: one for each member).
+        circuit: what the claim keeps of the model, where it is about the whole circuit.
+        called: what the figure of a whole circuit is called.
+    """
+
+    claim: Claim
+    task: str
+    parts: tuple[Part, ...]
+    members: tuple[tuple[Member, EdgeRequest], ...] = ()
+    extremes: tuple[tuple[int, ...], ...] = ()
+    circuit: Subgraph | None = None
+    called: str = ""
+
+    @property
+    def requests(self) -> tuple[Request, ...]:
+        """Everything but the nulls; equal requests once."""
+        found = [request for part in self.parts for request in part.requests]
+        found += [request for _, request in self.members]
+        return tuple(dict.fromkeys(found))
+
+    @property
+    def asked(self) -> tuple[Request, ...]:
+        """All that is measured look by look: the requests, and whether each of the terms that they replace changes."""
+        requests = self.requests
+        return tuple(dict.fromkeys((*requests, *(term for request in requests for term in request.terms))))
+
+    def tests(self, part: Part) -> tuple[Test, ...]:
+        """What is tested on a part."""
+        return part.tests or self.claim.tests
+
+
+def patched(label: str, request: PatchRequest, null: tuple[PatchRequest, ...] = ()) -> Part:
+    """A patch, compared with the run that it patches."""
+    return Part(label, request, "clean" if request.direction == "noise" else "corrupt", null)

@@ -1,0 +1,106 @@
+"""What each kind of node writes into the residual stream: the one place that a new kind of node needs.
+
+A run keeps a *value* of each node, which `term` maps onto the term that the node writes:
+
+    embed, MLP                  the term itself; an MLP's output bias is included
+    head                        its `z`; the term is `z W_O` (`b_V` is inside, `b_O` belongs to no node)
+    component of a head, 8.6[2] the head's `z`; the term is `z P W_O`, the part of the head's output along one singular
+                                direction of W_OV (`weights.component_map`). A head's components add up to its term.
+    neuron of an MLP, m9[1024]  its activation; the term is the activation times the neuron's output weights
+
+Both maps are linear, so that a difference of values gives a difference of terms. In post-norm models a value carries
+the scale of its own run. Where a whole head or MLP is patched, its parts at the same position are no further change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from circuitdsl.circuit.nodes import EMBED, Node
+from circuitdsl.models.errors import PatchError
+from circuitdsl.models.parts import Transformer
+from circuitdsl.models.weights import component_of
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Written:
+    """The values of the nodes of some runs; `*runs` stands for the axes of the runs and their positions.
+
+    Attributes:
+        kept: by node `[*runs, d]`; all heads of a layer together, under a node without a head (see `layer_of`),
+            `[*runs, heads, d_head]`; a neuron's activation `[*runs]`.
+    """
+
+    kept: dict[Node, Tensor]
+
+    def value(self, node: Node) -> Float[Tensor, "*runs _"]:
+        """The value of a node; that of all heads of a layer has an axis more.
+
+        Raises:
+            PatchError: the node writes nothing, or the run was made without it.
+        """
+        key = layer_of(node) if node.kind == "head" else node
+        if key not in self.kept:
+            if node.kind == "logits":
+                raise PatchError(f"{node} writes no term of the residual stream")
+            raise PatchError(f"the run does not hold the activation of {node}: name it among the run's neurons")
+        if node.kind == "head":
+            return self.kept[key][..., node.head, :] if node.head >= 0 else self.kept[key]
+        return self.kept[key][..., None] if node.is_part else self.kept[key]
+
+    def __contains__(self, node: Node) -> bool:
+        return (layer_of(node) if node.kind == "head" else node) in self.kept
+
+    @property
+    def embed(self) -> Float[Tensor, "*runs d"]:
+        return self.kept[EMBED]
+
+    @property
+    def z(self) -> tuple[Float[Tensor, "*runs heads d_head"], ...]:
+        """Of the heads of each layer that is kept."""
+        return tuple(value for node, value in self.kept.items() if node.kind == "head")
+
+    @property
+    def mlp(self) -> tuple[Float[Tensor, "*runs d"], ...]:
+        """Of the MLP of each layer that is kept."""
+        return tuple(value for node, value in self.kept.items() if node.kind == "mlp" and not node.is_part)
+
+    @property
+    def neurons(self) -> dict[Node, Float[Tensor, "*runs"]]:
+        """The activations of the neurons that are kept."""
+        return {node: self.kept[node] for node in self.kept if is_neuron(node)}
+
+
+def term(model: Transformer, node: Node, value: Float[Tensor, "*rows _"]) -> Float[Tensor, "*rows d"]:
+    """The term that a node writes into the residual stream, given its value."""
+    value = in_whole(model, node, value)
+    return model.blocks[node.layer].attn.out_head(node.head, value) if node.kind == "head" else value
+
+
+def in_whole(model: Transformer, node: Node, value: Float[Tensor, "*rows _"]) -> Float[Tensor, "*rows _"]:
+    """What a component or neuron adds to the value of its head or MLP; of a whole node, the value itself."""
+    if not node.is_part:
+        return value
+    block = model.blocks[node.layer]
+    if node.kind == "head":
+        return component_of(block, node.head, node.index, value)
+    return block.mlp.out_neuron(node.index, value[..., 0])
+
+
+def layer_of(node: Node) -> Node:
+    """What stands for all nodes of a kind in a layer: `Node("head", 3)` for the heads of layer 3."""
+    return Node(node.kind, node.layer)
+
+
+def is_neuron(node: Node) -> bool:
+    """Whether a node is a neuron of an MLP."""
+    return node.kind == "mlp" and node.is_part
+
+
+def neurons(nodes: Iterable[Node]) -> tuple[Node, ...]:
+    """The neurons among some nodes, sorted, each once."""
+    return tuple(sorted(set(filter(is_neuron, nodes))))

@@ -1,0 +1,71 @@
+"""Every format that reports and comparisons of reports are written in: a row here, and a file with its functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from circuitdsl.report.diff import Diff
+    from circuitdsl.report.report import Reports
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """How something is shown.
+
+    Attributes:
+        console: makes the console whose width and colours a text has.
+        verbose: whether all reasons are given.
+        allow_undecided: whether an undecided claim counts as no error.
+    """
+
+    console: Callable[[], Console]
+    verbose: bool = False
+    allow_undecided: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One format.
+
+    Attributes:
+        of_reports: where its function of reports and a view is, as `module:function`; the function returns a text.
+        of_diff: where its function of a `Diff` and a view is; empty where comparisons are not written in it.
+        suffix: of the files that are written in it unless another format is named.
+    """
+
+    name: str
+    of_reports: str
+    of_diff: str = ""
+    suffix: str = ""
+
+    def reports(self, reports: Reports, view: View) -> str:
+        """Reports in this format."""
+        return resolve_name(self.of_reports)(reports, view)
+
+    def diff(self, diff: Diff, view: View) -> str:
+        """A comparison in this format."""
+        return resolve_name(self.of_diff)(diff, view)
+
+
+FORMATS = {
+    row.name: row
+    for row in (
+        Format("text", "circuitdsl.report.terminal:reports_text", "circuitdsl.report.diff_view:diff_text"),
+        Format("json", "circuitdsl.report.report:as_text", "circuitdsl.report.report:as_text", ".json"),
+        Format("github", "circuitdsl.report.github:reports_text", "circuitdsl.report.github:diff_text"),
+        Format("html", "circuitdsl.report.notebook:page", suffix=".html"),
+    )
+}
+
+
+def format_of(name: str | None, target: Path | None) -> Format:
+    """The format of that name; without one, the format that the suffix of the file says, or else text."""
+    by_suffix = {row.suffix: row for row in FORMATS.values() if row.suffix}
+    return FORMATS[name] if name else by_suffix.get(target.suffix if target else "", FORMATS["text"])

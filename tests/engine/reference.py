@@ -1,0 +1,298 @@
+"""Patching by brute force: the definitions written down, one prompt, head and term at a time.
+
+Nothing is cached and nothing is skipped: every run starts at the tokens, every input is summed from all earlier
+terms. It shares no code with the fast path but the weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from circuitdsl.circuit.nodes import EMBED, EVERYWHERE, LOGITS, Edge, Node, Position
+from circuitdsl.engine.experiment import Experiment, Positions
+from circuitdsl.models.parts import Linear, Norm, Rotary, Transformer
+
+#: the terms of one run of one prompt
+RunTerms = dict[Node, Float[Tensor, "T d"]]
+#: what an input (node, port) reads
+Read = Callable[[Node, str], Float[Tensor, "T d"]]
+
+
+@torch.inference_mode()
+def logits(
+    model: Transformer,
+    clean_tokens: Int[Tensor, "n T"],
+    corrupt_tokens: Int[Tensor, "n T"],
+    experiment: Experiment,
+    positions: Positions,
+    means: Mapping[int, RunTerms] | None = None,
+) -> Float[Tensor, "n vocab"]:
+    """Logits at END of every prompt's patched run.
+
+    Args:
+        means: for mean ablation, the mean terms for each prompt, by the prompt's place.
+    """
+    rows = []
+    for i, pair in enumerate(zip(clean_tokens, corrupt_tokens, strict=True)):
+        at = _tokens_of(experiment, positions, i, len(pair[0]))
+        read, _ = _patched(model, *pair, experiment, at, means[i] if means else {})
+        rows.append(model.logits(read(LOGITS, "in")[-1]).float())
+    return torch.stack(rows)
+
+
+@torch.inference_mode()
+def attention(
+    model: Transformer,
+    clean_tokens: Int[Tensor, "n T"],
+    corrupt_tokens: Int[Tensor, "n T"],
+    experiment: Experiment,
+    positions: Positions,
+    heads: Sequence[Node],
+) -> Float[Tensor, "n heads T T"]:
+    """Attention patterns of heads in every prompt's patched run."""
+    rows = []
+    for i, pair in enumerate(zip(clean_tokens, corrupt_tokens, strict=True)):
+        read, _ = _patched(model, *pair, experiment, _tokens_of(experiment, positions, i, len(pair[0])), {})
+        rows.append(torch.stack([_pattern(model, head, read) for head in heads]))
+    return torch.stack(rows)
+
+
+def _tokens_of(experiment: Experiment, positions: Positions, prompt: int, length: int) -> dict[Position, set[int]]:
+    return {position: _tokens_at(positions, position, prompt, length) for position in experiment.positions}
+
+
+def _tokens_at(positions: Positions, position: Position, prompt: int, length: int) -> set[int]:
+    if position == EVERYWHERE:
+        return set(range(length))
+    return {int(t) for t in positions[position][prompt] if t >= 0}
+
+
+def _patched(
+    model: Transformer,
+    clean: Tensor,
+    corrupt: Tensor,
+    experiment: Experiment,
+    at: Mapping[Position, set[int]],
+    means: RunTerms,
+) -> tuple[Read, RunTerms]:
+    """What every input reads in the patched run, and the terms that its nodes write."""
+    if experiment.direction == "denoise":
+        clean, corrupt = corrupt, clean
+    writers = {edge.sender for edge in experiment.edges} | {site.node for site in experiment.sites}
+    parts = [node for node in writers if node.is_part]
+    other = terms_of(model, corrupt, parts)
+    plain = terms_of(model, clean, parts)
+    now: RunTerms = {}
+    held = {(edge.receiver.node, pos) for edge in experiment.edges for pos in at[edge.position]}
+    held |= {(site.node, pos) for site in experiment.sites for pos in at[site.position]}
+
+    def replace(node: Node, pos: int, value: RunTerms | None) -> None:
+        """Exchange what a node writes at a token, and the neurons with their MLP."""
+        new = torch.zeros_like(now[node.whole]) if value is None else share(model, value, node)
+        now[node.whole][pos] += new[pos] - share(model, now, node)[pos]
+        for part in parts:
+            if node.kind == "mlp" and node in (part, part.whole):
+                now[part][pos] = 0 if value is None else value[part][pos]
+
+    def read(node: Node, port: str) -> Float[Tensor, "T d"]:
+        resid = residual(model, now, node)
+        edges = [edge for edge in experiment.edges if (edge.receiver.node, edge.receiver.port) == (node, port)]
+        for sender, pos in _pairs(edges, at):
+            resid[pos] += share(model, other, sender)[pos] - share(model, now, sender)[pos]
+        if experiment.via_mlps and edges:
+            resid += mediated(model, plain, other, node, _pairs(edges, at), held)
+        return resid
+
+    for stage in stages(model):
+        now |= write(model, clean, stage, read)
+        now |= {part: neuron(model, part, read) for part in parts if part.kind == "mlp" and part.whole in stage}
+        for site in sorted(experiment.sites, key=lambda site: not site.node.is_part):
+            if site.node.whole in stage:
+                value = {"corrupt": other, "mean": means}.get(experiment.ablate)
+                for pos in at[site.position]:
+                    replace(site.node, pos, value)
+    return read, now
+
+
+def share(model: Transformer, terms: RunTerms, node: Node) -> Float[Tensor, "T d"]:
+    """What a node writes, or what a part of one does: a component along its singular direction, as norms read it."""
+    if node.kind != "head" or not node.is_part:
+        return terms[node]
+    block = model.blocks[node.layer]
+    attn, rows = block.attn, slice(node.head * block.attn.d_head, (node.head + 1) * block.attn.d_head)
+    group = slice(node.head // attn.group * attn.d_head, (node.head // attn.group + 1) * attn.d_head)
+    W_OV = (attn.v.weight[group] * block.attn_norm.gain).T.double() @ attn.o.weight[:, rows].T.double()
+    if attn.post is not None:
+        W_OV = W_OV * attn.post.gain.double()
+    term = terms[node.whole].double()
+    if block.attn_norm.kind == "layer":  # a constant over all dimensions is read by nobody
+        W_OV, term = (x - x.mean(-1, keepdim=True) for x in (W_OV, term))
+    v = torch.linalg.svd(W_OV).Vh[node.index]
+    return torch.outer(term @ v, v).to(terms[node.whole].dtype)
+
+
+def neuron(model: Transformer, node: Node, read: Read) -> Float[Tensor, "T d"]:
+    """What a neuron writes: its activation times its output weights."""
+    block = model.blocks[node.layer]
+    mlp, x = block.mlp, block.mlp_norm(read(node.whole, "in"))
+    hidden = mlp.act(mlp.up(x)) if mlp.gate is None else mlp.act(mlp.gate(x)) * mlp.up(x)
+    term = torch.outer(hidden[:, node.index], mlp.down.weight[:, node.index])
+    return term if mlp.post is None else term * _post(mlp.post, mlp.down(hidden))
+
+
+def _pairs(edges: list[Edge], at: Mapping[Position, set[int]]) -> set[tuple[Node, int]]:
+    """The (sender, token) pairs of the edges into one input; a part goes with its whole where that is patched too."""
+    pairs = {(edge.sender, pos) for edge in edges for pos in at[edge.position]}
+    return {(node, pos) for node, pos in pairs if not node.is_part or (node.whole, pos) not in pairs}
+
+
+def stages(model: Transformer) -> list[list[Node]]:
+    """Every node that writes, in an order in which they can be computed; the heads of a layer stand together."""
+    out = [[EMBED]]
+    for layer in range(model.n_layers):
+        out += [[Node("head", layer, head) for head in range(model.n_heads)], [Node("mlp", layer)]]
+    return out
+
+
+def nodes(model: Transformer) -> list[Node]:
+    """Every node, in that order."""
+    return [*(node for stage in stages(model) for node in stage), LOGITS]
+
+
+def residual(model: Transformer, terms: RunTerms, node: Node) -> Float[Tensor, "T d"]:
+    """What a node's inputs read: the sum of every strictly earlier term, and the output biases before it."""
+    stage = node.stage(model.parallel)
+    total = torch.zeros_like(terms[EMBED])
+    for sender, term in terms.items():
+        if sender.stage(model.parallel) < stage and not sender.is_part:
+            total = total + term
+    for layer, block in enumerate(model.blocks):
+        if block.attn.o.bias is not None and Node("head", layer).stage(model.parallel) < stage:
+            total = total + block.attn.o.bias
+    return total
+
+
+def terms_of(model: Transformer, tokens: Int[Tensor, " T"], parts: Sequence[Node] = ()) -> RunTerms:
+    """The terms of a run that nothing is done to, and of some neurons of it."""
+    terms: RunTerms = {}
+
+    def read(node: Node, port: str) -> Float[Tensor, "T d"]:
+        return residual(model, terms, node)
+
+    for stage in stages(model):
+        terms |= write(model, tokens, stage, read)
+        terms |= {part: neuron(model, part, read) for part in parts if part.kind == "mlp" and part.whole in stage}
+    return terms
+
+
+def write(model: Transformer, tokens: Tensor, stage: Sequence[Node], read: Read) -> RunTerms:
+    """The terms of the nodes of a stage, given what their inputs read."""
+    first = stage[0]
+    if first == EMBED:
+        term = model.W_E[tokens] * model.embed_scale
+        return {first: term if model.W_pos is None else term + model.W_pos[: len(tokens)]}
+    block = model.blocks[first.layer]
+    if first.kind == "mlp":
+        return {first: block.mlp(block.mlp_norm(read(first, "in")))}
+    terms = {node: _gathered(model, node, read) for node in stage}
+    if block.attn.post is None:
+        return terms
+    scale = _post(block.attn.post, torch.stack(list(terms.values())).sum(dim=0))
+    return {node: term * scale for node, term in terms.items()}
+
+
+def _gathered(model: Transformer, node: Node, read: Read) -> Float[Tensor, "T d"]:
+    """What a head writes, before any post-norm."""
+    block, head = model.blocks[node.layer], node.head
+    attn = block.attn
+    v = _own(attn.v, head // attn.group, attn.d_head, block.attn_norm(read(node, "v")))
+    return _pattern(model, node, read) @ v @ attn.o.weight[:, head * attn.d_head : (head + 1) * attn.d_head].T
+
+
+def _post(norm: Norm, whole: Float[Tensor, "T d"]) -> Float[Tensor, "T d"]:
+    """What a post-norm multiplies every share of a sum by: its gain over the root mean square of the whole sum."""
+    return norm.gain / (whole.square().mean(dim=1, keepdim=True) + norm.eps).sqrt()
+
+
+def _pattern(model: Transformer, node: Node, read: Read) -> Float[Tensor, "T T"]:
+    """Where a head attends, given what its inputs read."""
+    block, head = model.blocks[node.layer], node.head
+    attn = block.attn
+    q = _own(attn.q, head, attn.d_head, block.attn_norm(read(node, "q")))
+    k = _own(attn.k, head // attn.group, attn.d_head, block.attn_norm(read(node, "k")))
+    if attn.q_norm is not None and attn.k_norm is not None:
+        q, k = attn.q_norm(q), attn.k_norm(k)
+    if attn.rotary is not None:
+        q, k = _turn(attn.rotary, q), _turn(attn.rotary, k)
+    scores = q @ k.T * attn.scale
+    if attn.softcap is not None:
+        scores = attn.softcap * (scores / attn.softcap).tanh()
+    here = torch.arange(len(q), device=q.device)
+    back = here[:, None] - here[None, :]
+    sees = (back >= 0) & (back < (attn.window or len(q)))
+    return scores.masked_fill(~sees, float("-inf")).softmax(dim=1)
+
+
+def _own(linear: Linear, head: int, d_head: int, x: Tensor) -> Tensor:
+    columns = slice(head * d_head, (head + 1) * d_head)
+    out = x @ linear.weight[columns].T
+    return out if linear.bias is None else out + linear.bias[columns]
+
+
+def _turn(rotary: Rotary, x: Float[Tensor, "T d_head"]) -> Float[Tensor, "T d_head"]:
+    """Rotary positions, as a rotation of each pair of dimensions."""
+    out, half = x.clone(), len(rotary.inv_freq)
+    for pos in range(len(x)):
+        angle = pos * rotary.inv_freq.to(x.dtype)
+        a, b = x[pos, :half], x[pos, half : 2 * half]
+        out[pos, :half] = (a * angle.cos() - b * angle.sin()) * rotary.scaling
+        out[pos, half : 2 * half] = (b * angle.cos() + a * angle.sin()) * rotary.scaling
+    return out
+
+
+def mediated(
+    model: Transformer,
+    clean: RunTerms,
+    other: RunTerms,
+    receiver: Node,
+    pairs: set[tuple[Node, int]],
+    held: set[tuple[Node, int]],
+) -> Float[Tensor, "T d"]:
+    """What MLPs add to the change that a receiver sees when its senders change and attention is frozen to clean.
+
+    MLPs and neurons at the tokens in `held` are frozen as well: they are patched or knocked out themselves.
+    """
+    frozen: RunTerms = {}
+    for node in nodes(model)[:-1]:
+        term = clean[node].clone()
+        if node.kind == "mlp":
+            block = model.blocks[node.layer]
+            term = block.mlp(block.mlp_norm(residual(model, frozen, node)))
+
+            def frozen_read(reader: Node, port: str) -> Float[Tensor, "T d"]:
+                return residual(model, frozen, reader)
+
+            for part, pos in held - pairs:
+                if part.is_part and part.whole == node:
+                    term[pos] += clean[part][pos] - neuron(model, part, frozen_read)[pos]
+            for whole, pos in held:
+                if whole == node:
+                    term[pos] = clean[node][pos]
+        for sender, pos in pairs:
+            if sender == node:
+                term[pos] = other[node][pos]
+            elif sender.whole == node:
+                own_term = share(model, clean, sender)
+                if node.kind == "mlp" and (node, pos) not in held:
+                    own_term = neuron(model, sender, frozen_read)
+                term[pos] += share(model, other, sender)[pos] - own_term[pos]
+        frozen[node] = term
+    change = residual(model, frozen, receiver) - residual(model, clean, receiver)
+    own = torch.zeros_like(change)
+    for sender, pos in pairs:
+        own[pos] += share(model, other, sender)[pos] - share(model, clean, sender)[pos]
+    return change - own
