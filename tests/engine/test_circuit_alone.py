@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 
 import pytest
 import torch
@@ -61,13 +62,19 @@ def test_each_prompt_gets_the_means_of_its_own_stratum(case: Case) -> None:
 # --- the definition ---------------------------------------------------------------------------------
 
 
+@cache
+def corrupt_terms(model: Transformer, corrupt: torch.Tensor) -> list[RunTerms]:
+    """The terms of every corrupt prompt, computed once for each case."""
+    return [terms_of(model, tokens, neurons(model)) for tokens in corrupt]
+
+
 @torch.inference_mode()
 def by_definition(case: Case, one: Subgraph) -> torch.Tensor:
     """Logits at END of every prompt: each input is summed from the terms that it may read, each as it may read it."""
-    means = [terms_of(case.model, tokens, neurons(case.model)) for tokens in case.corrupt]
+    means = corrupt_terms(case.model, case.corrupt)
     rows = []
-    for i, (clean, corrupt) in enumerate(zip(case.clean, case.corrupt, strict=True)):
-        plain = terms_of(case.model, corrupt, neurons(case.model))
+    for i, clean in enumerate(case.clean):
+        plain = means[i]
         if one.ablate == "mean":
             plain = {node: torch.stack([m[node] for m in means]).mean(0) for node in plain}
         other = {node: torch.zeros_like(t) if one.ablate == "zero" else t for node, t in plain.items()}
