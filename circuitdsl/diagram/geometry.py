@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 Point = tuple[float, float]
 
@@ -34,28 +35,14 @@ class Rect:
     def grown(self, by: float) -> Rect:
         return Rect(self.x - by, self.y - by, self.width + 2 * by, self.height + 2 * by)
 
-    def overlaps(self, other: Rect) -> bool:
-        return (
-            self.x < other.right and other.x < self.right and self.y < other.bottom and other.y < self.bottom
-        )  # touching is not overlapping
 
-
-@dataclass(frozen=True, slots=True)
-class Curve:
-    """A cubic Bézier curve."""
+class Curve(NamedTuple):
+    """The control points of a cubic Bézier curve, which stays between them."""
 
     start: Point
     leave: Point
     arrive: Point
     end: Point
-
-    @property
-    def points(self) -> tuple[Point, Point, Point, Point]:
-        """Its control points; it stays between them."""
-        return self.start, self.leave, self.arrive, self.end
-
-    def reversed(self) -> Curve:
-        return Curve(*self.points[::-1])
 
 
 def straight(start: Point, end: Point) -> Curve:

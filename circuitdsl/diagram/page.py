@@ -87,17 +87,13 @@ def _page(drawing: Drawing, shapes: Mapping[str, Shape], row: Mapping[str, int],
     labels = {arrow.key: label(arrow) for arrow in between}
     plan = place(blocks, {arrow.key: _link(arrow, labels[arrow.key], shapes, row) for arrow in between}, len(names))
     arrows = [_routed(arrow, plan, labels[arrow.key], drawing.width(arrow), row) for arrow in between]
-    page = Page(Rect(0, 0, 0, 0), shapes, plan.boxes, tuple(arrows), _marks(names, plan), row)
+    named = zip(names, plan.columns, strict=True) if len(names) > 1 else ()
+    marks = tuple((name, low, high) for name, (low, high) in named if name != ALL)
+    page = Page(Rect(0, 0, 0, 0), shapes, plan.boxes, tuple(arrows), marks, row)
     page = replace(page, arrows=(*arrows, *_within(drawing, page)))
     rects = [*plan.boxes.values(), *(rect for arrow in page.arrows if (rect := arrow.label_rect))]
-    rects += [Rect(x, y, 0, 0).grown(a.width) for a in page.arrows for curve in a.curves for x, y in curve.points]
+    rects += [Rect(x, y, 0, 0).grown(a.width) for a in page.arrows for curve in a.curves for x, y in curve]
     return replace(page, area=bounds(rects).grown(_MARGIN))
-
-
-def _marks(names: Sequence[Column], plan: Plan) -> tuple[tuple[Column, float, float], ...]:
-    """The columns that are worth a name, with their left and right."""
-    found = zip(names, plan.columns, strict=True)
-    return tuple((name, low, high) for name, (low, high) in found if name != ALL and len(names) > 1)
 
 
 # --- rows and columns -------------------------------------------------------------------------------
@@ -208,7 +204,7 @@ def _routed(arrow: Arrow, plan: Plan, text: Label | None, width: float, row: Map
     """The route from the sender on, cut where the head begins."""
     curves = plan.routes[arrow.key]
     if _ordered(arrow, row)[0] is not arrow.sender:
-        curves = tuple(curve.reversed() for curve in reversed(curves))
+        curves = tuple(Curve(*curve[::-1]) for curve in reversed(curves))
     *before, last = curves
     (x, y), start = last.end, last.start
     neck = y + _head_length(width) * (1 if start[1] > y else -1)
