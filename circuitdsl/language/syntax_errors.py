@@ -47,19 +47,18 @@ class Stop:
 
     @property
     def start(self) -> Token:
+        """The statement's first token."""
         return self.tokens[0]
 
     @property
-    def before(self) -> Token | None:
-        return self.tokens[self.place - 1] if self.place else None
+    def before(self) -> str:
+        """The terminal before the one found; empty at the start."""
+        return self.tokens[self.place - 1].type if self.place else ""
 
     @property
     def kind(self) -> str:
+        """The terminal that was found."""
         return self.found.type
-
-    @property
-    def word(self) -> str:
-        return str(self.found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +115,7 @@ def _conditions(at: Stop) -> Said | None:
     if at.start.type != "WHEN":
         return None
     if at.kind in ("PATCHED", "KNOCKED") and "IS" in at.expected:
-        return Said(f"'is' is missing before '{at.word}'")
+        return Said(f"'is' is missing before '{at.found}'")
     edge = any(token.type == "ARROW" for token in at.tokens[: at.place])
     if at.kind == ("KNOCKED" if edge else "PATCHED"):
         help = "write: when mover is knocked out, or: when inhibition -> mover.q is patched"
@@ -160,7 +159,7 @@ def _not_a_statement(at: Stop) -> Said | None:
 
 def _habits(at: Stop) -> Said | None:
     """What other notations write, or people do."""
-    before, word, expected = at.before, at.word, at.expected
+    word, expected = at.found, at.expected
     if "DECIMAL" in expected and (node := as_node(word)):
         return Said(f"'{shorten(word)}' is no node here; did you mean '{node}'?")
     if "DECIMAL" in expected and word == "[":
@@ -174,8 +173,9 @@ def _habits(at: Stop) -> Said | None:
         return Said("claims are joined by 'and': all of them must hold")
     if word == "logits" and "PERCENT" in expected:
         return Said("logits are plain numbers: leave 'logits' out")
-    if word == ":" and before is not None and before.type == "STRING" and at.start.type != "CHANNEL":
-        return Said("the citation stands at the end of the line, after the claim", None, span_of(before))
+    if word == ":" and at.before == "STRING" and at.start.type != "CHANNEL":
+        where = span_of(at.tokens[at.place - 1])
+        return Said("the citation stands at the end of the line, after the claim", None, where)
     if word == ":" and at.place == len(at.tokens) - 1 and str(at.start) in BLOCK_HEADERS:
         return Said("the first line of a block ends without ':'", "its lines are indented below it")
     if at.kind == "INT" and "DECIMAL" in expected and "INT" not in expected:
@@ -187,16 +187,16 @@ def _keyword_as_name(at: Stop) -> Said | None:
     """`source -> mover.q`, `expect knockout(edges)`: the word is reserved."""
     if at.place == 1 and at.kind == "ARROW" and str(at.start) in KEYWORDS:
         return Said(f"'{at.start}' is a keyword and cannot stand for a group", None, span_of(at.start), "E021")
-    if at.word in KEYWORDS and "NAME" in at.expected and at.kind not in ("AT", "ON", "VIA", "DIRECT"):
-        inside = at.place < 2 or at.tokens[at.place - 1].type in ("ARROW", "LPAR", "COMMA")
-        if inside or at.word not in STATEMENTS:
-            return Said(f"'{at.word}' is a keyword and cannot stand for a group", code="E021")
+    if at.found in KEYWORDS and "NAME" in at.expected and at.kind not in ("AT", "ON", "VIA", "DIRECT"):
+        inside = at.place < 2 or at.before in ("ARROW", "LPAR", "COMMA")
+        if inside or at.found not in STATEMENTS:
+            return Said(f"'{at.found}' is a keyword and cannot stand for a group", code="E021")
     return None
 
 
 def _brackets_or_quotes(at: Stop) -> Said | None:
     """`expect knockout mover`, `task ioi corrupt = abc`, `model gpt2`, `circuit my-circuit`"""
-    start, tokens, word = at.start.type, at.tokens, at.word
+    start, tokens, word = at.start.type, at.tokens, at.found
     if start == "EXPECT" and at.place == 2 and at.kind in OPERAND | {"POSITION"}:
         return Said(f"what is measured of something has it in brackets: {shorten(f'{tokens[1]}({word} …)')}")
     if start in ("TASK", "METRIC") and at.place == 2 and at.kind in ("NAME", "COMMA"):
@@ -216,7 +216,7 @@ def _brackets_or_quotes(at: Stop) -> Said | None:
 
 def _mixed_set(at: Stop) -> Said | None:
     """`mover + 9.6 9.9`: which of the two is meant?"""
-    after_operand = at.before is not None and at.before.type in OPERAND | {"RPAR", "RSQB"}
+    after_operand = at.before in OPERAND | {"RPAR", "RSQB"}
     mixed = "a list and a sum are mixed without brackets"
     if after_operand and at.kind in OPERAND | {"COMMA"} and "PLUS" in at.expected:
         if any(t.type in ("PLUS", "MINUS") for t in at.tokens[: at.place]):
@@ -230,21 +230,21 @@ def _mixed_set(at: Stop) -> Said | None:
 def _claim(at: Stop) -> Said | None:
     """`heads mover = 9.9 END`, `a -> b.q : <= -20%`, `a -> b.q at END lowers`, `: decreases`, `: lower`"""
     if at.kind == "POSITION" and "AT" in at.expected:
-        return Said(f"a position is given with 'at': at {at.word}")
+        return Said(f"a position is given with 'at': at {at.found}")
     if at.kind == "RELATION" and "EFFECT" in at.expected:
         return Said("the claim does not say what is bounded", "write: effect <= -20%, or: delta <= -0.5")
     if at.kind == "RELATION" and "COLON" in at.expected and at.start.type != "CHANNEL":
         return Said("a claim stands after a colon", "write: … : effect <= -20%")
     if at.kind in CLAIM_WORDS and "COLON" in at.expected:
-        return Said(f"a claim stands after a colon: ': {at.word}'")
-    if "LOWERS" in at.expected and at.word in CLAIMS:
-        return Said(f"'{at.word}' is no claim; did you mean '{CLAIMS[at.word]}'?")
-    if "LOWERS" in at.expected and at.word == "composition":
+        return Said(f"a claim stands after a colon: ': {at.found}'")
+    if "LOWERS" in at.expected and at.found in CLAIMS:
+        return Said(f"'{at.found}' is no claim; did you mean '{CLAIMS[at.found]}'?")
+    if "LOWERS" in at.expected and at.found == "composition":
         return Said("a composition is claimed of a channel", "begin the line with 'channel', and leave 'at' out")
     # a word that is nearly one of those that may stand here
-    near = suggest(at.word, (t.lower() for t in at.expected if t.lower() in KEYWORDS))
+    near = suggest(at.found, (t.lower() for t in at.expected if t.lower() in KEYWORDS))
     if near and at.kind in ("NAME", "POSITION"):
-        return Said(f"'{shorten(at.word)}' is not expected here; did you mean '{near}'?")
+        return Said(f"'{shorten(at.found)}' is not expected here; did you mean '{near}'?")
     return None
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from circuitdsl.report.formats import View
 from circuitdsl.report.numbers import figure, interval, value
-from circuitdsl.report.report import ClaimResult, MeasurementResult, Report, Reports, with_headers
+from circuitdsl.report.report import ClaimResult, Measured, MeasurementResult, Report, Reports, with_headers
 from circuitdsl.report.terminal import task_line, whole_protocol
 
 _COLOURS = {
@@ -92,13 +92,18 @@ def _claims(report: Report) -> Iterator[str]:
 
 
 def _claim(claim: ClaimResult, tasks: bool) -> Iterator[str]:
-    found = claim.measured
-    says = [_faded(str(claim.line)), _code(claim.text), *((escape(claim.task or ""),) if tasks else ())]
-    numbers = [_plain(figure(found)), _plain(interval(found)), str(found.n)] if found else ["", "", ""]
-    yield _row([*says, *numbers, _coloured(claim.verdict, claim.verdict)])
+    found, task = claim.measured, [escape(claim.task or "")] * tasks
+    numbers = _numbers(figure(found), found)
+    verdict = _coloured(claim.verdict, claim.verdict)
+    yield _row([_faded(str(claim.line)), _code(claim.text), *task, *numbers, verdict])
     remarks = [claim.reason] if claim.verdict != "holds" else []
     whole = [whole_protocol(claim)] if "keep" in claim.protocol else []
     yield from _remarks((*remarks, *whole, *claim.notes), tasks)
+
+
+def _numbers(shown: str, found: Measured | None) -> list[str]:
+    """The cells of a figure, its interval and its number of prompts."""
+    return [_plain(shown), _plain(interval(found)), str(found.n)] if found else ["", "", ""]
 
 
 def _remarks(remarks: Iterable[str], tasks: bool) -> Iterator[str]:
@@ -109,12 +114,9 @@ def _remarks(remarks: Iterable[str], tasks: bool) -> Iterator[str]:
 
 
 def _measurement(found: MeasurementResult, tasks: bool) -> Iterator[str]:
-    says = ["", escape(found.name), *((escape(found.task),) if tasks else ())]
-    if found.measured is None:
-        yield _row([*says, "", "", "", _faded(escape(found.reason))])
-    else:
-        figure = found.measured
-        yield _row([*says, _plain(value(figure)), _plain(interval(figure)), str(figure.n), ""])
+    task, measured = [escape(found.task)] * tasks, found.measured
+    numbers = _numbers(value(measured) if measured else "", measured)
+    yield _row(["", escape(found.name), *task, *numbers, "" if measured else _faded(escape(found.reason))])
     yield from _remarks((whole_protocol(found), *found.notes), tasks)
 
 
