@@ -60,7 +60,7 @@ from circuitdsl.measurements.requests import (
     uses_means,
     writers_of,
 )
-from circuitdsl.models import writers as parts
+from circuitdsl.models import writers
 from circuitdsl.models.parts import Transformer
 from circuitdsl.tasks.dataset import Dataset, PromptPair
 from circuitdsl.tasks.tokens import Tokens
@@ -304,7 +304,7 @@ def measure(
     means = any(map(uses_means, values))
     terms = [request for request in values if isinstance(request, TermRequest)]
     scored = [request for request in patched if is_scored(request)]
-    neurons = parts.neurons(node for request in values for node in writers_of(request))
+    neurons = writers.neurons(node for request in values for node in writers_of(request))
     corrupt_stages = max((corrupt_stages_of(request, bench.model.n_layers) for request in values), default=0)
 
     def measure_part(places: Array, part: Array) -> None:
