@@ -16,7 +16,7 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from circuitdsl.circuit.claims import Circuit, TaskUse
-from circuitdsl.circuit.shapes import near
+from circuitdsl.circuit.shapes import place_of
 from circuitdsl.errors import UsageError, UserError
 from circuitdsl.limits import memory_of, prompts_of, seed_of
 from circuitdsl.report.report import Report, Reports, until_interrupted
@@ -275,8 +275,7 @@ class Session:
                 report = self._report(circuit, settings, other_corruptions, per_prompt)
                 failing = (each for each in report.claims if each.kind == "property" and each.verdict == "fails")
                 if simplest and any(failing) and not report.interrupted:
-                    from circuitdsl.testing.falsify import with_simplest  # imports Hypothesis
-
+                    with_simplest = import_module("circuitdsl.testing.falsify").with_simplest  # imports Hypothesis
                     report = with_simplest(report, circuit, self.model_of(circuit))
                 yield report
 
@@ -330,21 +329,6 @@ class Session:
         from circuitdsl.verify.verify import with_overrides
 
         return with_overrides(circuit, prompts_of(prompts), seed_of(seed))
-
-
-def place_of(circuit: Circuit | None, override: str | None) -> tuple[str, str, str | None]:
-    """The name of the model that a circuit is verified on, where to load it from, and its revision.
-
-    Raises:
-        UserError: the circuit names none, and none is given.
-    """
-    if override:
-        return override, override, None
-    if circuit is None:
-        raise UserError("no model is named", hint="name one, or a spec that does")
-    if circuit.model is None:
-        raise UserError(f"circuit {circuit.name} names no model", hint='add a line `model "…"`, or give --model')
-    return circuit.model.name, near(circuit.model.name, circuit.path), circuit.model.revision
 
 
 def options(
