@@ -17,7 +17,7 @@ MAX_CHAIN = 100
 
 
 def evaluate(scope: Scope, node: s.Set) -> Members | None:
-    """The nodes of a set in the order written; None when something in it is wrong (and said so)."""
+    """The nodes of a set in the order written; None after a diagnostic was emitted."""
     match node:
         case s.Head() | s.Mlp() | s.Special():
             if scope.itself is not None and isinstance(node, s.Special) and node.name == "self":
