@@ -173,7 +173,7 @@ def record(group: s.Group, members: Members, role: str | None) -> Group:
 
 
 def find_homes(scope: Scope) -> None:
-    """Where a node acts when it is named alone: where its groups act, if they agree."""
+    """Find where a node acts when it is named alone: where its groups act, if they agree."""
     inside = {name: members for name, members in scope.groups.items() if not scope.definitions[name].outside}
     scope.homes, scope.any_homes = _agreed(inside.values()), _agreed(scope.groups.values())
 
