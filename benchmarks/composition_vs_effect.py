@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import spearmanr
 
-from circuitdsl.api import loads, make_benches
+from circuitdsl.api import loads
 from circuitdsl.circuit.nodes import EVERYWHERE, Edge, Input, Node
 from circuitdsl.diagram import palette
 from circuitdsl.diagram.elements import Pen, Span, block, document, dot, line
@@ -32,6 +32,7 @@ from circuitdsl.models.weights import weights_of
 from circuitdsl.report.report import write_whole
 from circuitdsl.tasks.registry import TASKS
 from circuitdsl.verify.measure import measure
+from circuitdsl.verify.prompts import make_benches
 
 PROMPTS, RESAMPLES, STRONGEST = 64, 1000, 20
 PORTS = ("q", "k", "v")

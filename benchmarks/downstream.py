@@ -20,16 +20,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from circuitdsl.api import load, make_bench
+from circuitdsl.api import load
 from circuitdsl.circuit.changes import Intervention, Replace, Scale, SetAttention
 from circuitdsl.circuit.nodes import Edge, Input, Node, Position
-from circuitdsl.measurements.attention import AttentionRequest
+from circuitdsl.engine.prompts import Prompts
+from circuitdsl.measurements.attention import Attention
 from circuitdsl.measurements.requests import ChangedRequest, EdgeRequest
 from circuitdsl.models.load import load_model
 from circuitdsl.models.parts import Transformer
-from circuitdsl.verify.bench import Bench
 from circuitdsl.verify.measure import measure
 from circuitdsl.verify.profile import rank_correlation
+from circuitdsl.verify.prompts import make_bench
 from circuitdsl.verify.verify import with_overrides
 
 END = Position("END")
@@ -66,7 +67,7 @@ def changed_heads(intervention: Intervention) -> tuple[Node, ...]:
     return tuple(sorted(Node("head", node.layer, node.head) for node in found if node.kind == "head"))
 
 
-def bench_of(model: Transformer, spec: str, task: str, prompts: int, seed: int) -> Bench:
+def bench_of(model: Transformer, spec: str, task: str, prompts: int, seed: int) -> Prompts:
     circuit = with_overrides(load(spec).circuits[0], prompts, seed)
     (use,) = (each for each in circuit.tasks if each.name == task)
     return make_bench(circuit, use, model)
@@ -75,7 +76,7 @@ def bench_of(model: Transformer, spec: str, task: str, prompts: int, seed: int) 
 # --- what is measured of every later head ----------------------------------------------------------
 
 
-def importance(bench: Bench, senders: Sequence[Node], heads: Sequence[Node]) -> np.ndarray:
+def importance(bench: Prompts, senders: Sequence[Node], heads: Sequence[Node]) -> np.ndarray:
     """The effect of patching all senders into a head's query at END, as a share of the gap [heads]."""
     requests = [
         EdgeRequest(tuple(sorted(Edge(s, Input(head, "q"), END) for s in senders if s.layer < head.layer)))
@@ -87,11 +88,11 @@ def importance(bench: Bench, senders: Sequence[Node], heads: Sequence[Node]) -> 
 
 
 def attention_change(
-    bench: Bench, intervention: Intervention, target: Position, heads: Sequence[Node]
+    bench: Prompts, intervention: Intervention, target: Position, heads: Sequence[Node]
 ) -> tuple[np.ndarray, np.ndarray]:
     """The share of its attention that each head gives the target from END, and by how much the intervention changes
     it [heads]."""
-    looks = [AttentionRequest((head,), (END,), (target,)) for head in heads]
+    looks = [Attention((head,), (END,), (target,)) for head in heads]
     found = measure(
         bench, [*looks, *(ChangedRequest(look, intervention) for look in looks)], np.arange(len(bench.pairs))
     )

@@ -35,16 +35,16 @@ from circuitdsl.circuit.catalogue import ModelShape
 from circuitdsl.engine.count import Tally
 from circuitdsl.engine.experiment import Readout
 from circuitdsl.engine.path_patching import effects
+from circuitdsl.engine.prompts import Prompts
 from circuitdsl.engine.runs import Runs, baseline, run
 from circuitdsl.measurements.plan import ClaimPlan
 from circuitdsl.measurements.requests import Request
 from circuitdsl.models.load import load_model
 from circuitdsl.models.parts import Transformer
 from circuitdsl.verdict.weighing import NULL_PROMPTS
-from circuitdsl.verify import measure as remembered
-from circuitdsl.verify.bench import Bench
-from circuitdsl.verify.measure import measure
+from circuitdsl.verify.measure import measure, measure_anew
 from circuitdsl.verify.plan import plan
+from circuitdsl.verify.prompts import make_benches
 from circuitdsl.verify.store import Store
 
 #: how far a peer's logits may be from ours in single precision, and as a share of the largest effect of a patch
@@ -279,7 +279,7 @@ def _whole_spec(at: Setting) -> Spec | None:
         prepared=first.prepared,
         seconds=first.seconds,
         block_positions=first.work,
-        peak=peak_bytes(at.model.device, lambda: measure(first.bench, first.requests[:40], first.looked)),
+        peak=peak_bytes(at.model.device, lambda: measure_anew(first.bench, first.requests[:40], first.looked)),
         edits=[*edits, *_edited(at, text, NULL_PROMPTS)[1]],
     )
 
@@ -296,7 +296,7 @@ def _edited(at: Setting, text: str, n: int | None) -> tuple[Verification, list[E
 class Verification:
     """What verifying a spec measured on the prompts it looked at, and the seconds to prepare and to measure."""
 
-    bench: Bench
+    bench: Prompts
     plans: Sequence[ClaimPlan]
     requests: Sequence[Request]
     nulls: Sequence[Request]
@@ -322,11 +322,11 @@ def _verification(at: Setting, text: str, cache: Path, n: int | None) -> Verific
     nulls = list(dict.fromkeys(r for p in plans for part in p.parts for r in part.null))
     start = at.clock()
     with Store(cache / "numbers.sqlite") as store:
-        (bench,) = api.make_benches(circuit, at.model, store).values()
+        (bench,) = make_benches(circuit, at.model, store).values()
         prepared = at.clock()
         looked = np.arange(len(bench.pairs))[:n]
-        remembered.measure(bench, requests, looked)
-        remembered.measure(bench, nulls, looked[:NULL_PROMPTS])
+        measure(bench, requests, looked)
+        measure(bench, nulls, looked[:NULL_PROMPTS])
     taken = at.clock() - prepared
     return Verification(bench, plans, requests, nulls, looked, prepared - start, taken)
 

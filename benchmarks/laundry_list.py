@@ -18,21 +18,23 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from circuitdsl.api import loads, make_benches
+from circuitdsl.api import loads
 from circuitdsl.circuit.changes import Intervention, Scale
 from circuitdsl.circuit.metric import Metric
 from circuitdsl.circuit.nodes import Node
 from circuitdsl.diagram import palette
 from circuitdsl.diagram.elements import Pen, Span, block, document, dot, line
 from circuitdsl.diagram.geometry import Rect
-from circuitdsl.measurements.behaviour import BehaviourRequest
+from circuitdsl.engine.prompts import Prompts
+from circuitdsl.measurements.behaviour import Behaviour
 from circuitdsl.measurements.requests import ChangedRequest
 from circuitdsl.models.load import load_model
 from circuitdsl.models.parts import Transformer
 from circuitdsl.models.weights import weights_of
 from circuitdsl.report.report import write_whole
 from circuitdsl.tasks.laundry_list import LENGTHS, LONGER
-from circuitdsl.verify.bench import Bench, measure
+from circuitdsl.verify.measure import measure
+from circuitdsl.verify.prompts import make_benches
 
 HEADS = tuple(Node("head", 0, h) for h in (3, 5, 6, 0, 7))
 TRIED, FACTOR, FACTORS = (7, 8, 10), 4.0, (0.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)
@@ -47,7 +49,7 @@ class Lists:
     """Prompts of one length on the model; `right` says which of them it gets right."""
 
     length: int
-    bench: Bench
+    bench: Prompts
     right: np.ndarray
 
 
@@ -76,7 +78,7 @@ def by_place(found: Sequence[Lists]) -> str:
 
 def scaled(nodes: Sequence[Node], factor: float) -> ChangedRequest:
     """The accuracy of the model with some nodes scaled."""
-    return ChangedRequest(BehaviourRequest(ACCURACY), Intervention("scaled", "", (Scale(tuple(nodes), factor),)))
+    return ChangedRequest(Behaviour(ACCURACY), Intervention("scaled", "", (Scale(tuple(nodes), factor),)))
 
 
 def accuracies(requests: Sequence[ChangedRequest], on: Sequence[Lists]) -> np.ndarray:

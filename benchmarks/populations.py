@@ -40,16 +40,17 @@ from circuitdsl.engine.experiments import experiment_of
 from circuitdsl.engine.memory import vocabulary_rows
 from circuitdsl.engine.metrics import Scorer
 from circuitdsl.engine.path_patching import effects
-from circuitdsl.engine.positions import indices_of, places_of
-from circuitdsl.engine.readers.attention import attention
-from circuitdsl.measurements.attention import AttentionRequest
+from circuitdsl.engine.positions import indices_of
+from circuitdsl.engine.prompts import Batch, Prompts
+from circuitdsl.engine.readers import attention
+from circuitdsl.measurements.attention import Attention
 from circuitdsl.measurements.requests import EdgeRequest, NodeRequest, Request
 from circuitdsl.models.load import load_model
 from circuitdsl.models.parts import Transformer
 from circuitdsl.tasks.dataset import sample
 from circuitdsl.tasks.registry import SHIPPED
 from circuitdsl.tasks.tokens import Tokens
-from circuitdsl.verify.bench import Bench, bench
+from circuitdsl.verify.bench import bench
 from circuitdsl.verify.measure import _runs, measure, parts_of
 
 METRICS = ("logit_diff", "prob_diff", "logprob", "accuracy", "kl")
@@ -74,7 +75,7 @@ NAMED: dict[str, tuple[Request, ...]] = {
 }
 
 
-def everywhere(bench: Bench) -> list[Position]:
+def everywhere(bench: Prompts) -> list[Position]:
     """The positions that every prompt has."""
     return [place for place in places(bench) if all(indices_of(pair, place) for pair in bench.pairs)]
 
@@ -99,10 +100,10 @@ def candidates(model: Transformer, where: Sequence[Position], form: str, rng: ra
         elif form == "denoise":
             yield NodeRequest(sites, direction="denoise")
         else:
-            yield AttentionRequest((rng.choice(heads),), (END,), (rng.choice(where),))
+            yield Attention((rng.choice(heads),), (END,), (rng.choice(where),))
 
 
-def chosen(model: Transformer, task: str, few: Bench) -> dict[str, list[Request]]:
+def chosen(model: Transformer, task: str, few: Prompts) -> dict[str, list[Request]]:
     """The requests of a task by form: those that some prompt of a few tells from nothing, and those known by name."""
     rng, where = random.Random(f"{task}/{SEED}"), everywhere(few)
     found: dict[str, list[Request]] = {form: [] for form in COUNTS}
@@ -115,7 +116,7 @@ def chosen(model: Transformer, task: str, few: Bench) -> dict[str, list[Request]
     return found
 
 
-def _moving(few: Bench, requests: Sequence[Request]) -> list[Request]:
+def _moving(few: Prompts, requests: Sequence[Request]) -> list[Request]:
     """The patches that change the metric by more than half a per cent of the gap on some prompt."""
     series = measure(few, requests, np.arange(len(few.pairs)))
     base, gap = {"noise": few.clean, "denoise": few.corrupt}, float(np.mean(few.clean - few.corrupt))
@@ -153,11 +154,11 @@ def population(model: Transformer, task: str, prompts: int) -> dict[str, np.ndar
     for _, part in parts_of(first, np.arange(prompts), twice=True):
         runs = _runs(first, part, False, (), 2 * model.n_layers)
         readout = every_metric(scorers, torch.as_tensor(part), vocabulary_rows(model, None))
-        found = effects(model, runs, experiments, places_of(first, patched, part), readout)
+        found = effects(model, runs, experiments, first.places(patched, part), readout)
         values[:, :, part] = found.permute(2, 0, 1).cpu().numpy()
-        seen = attention(first, runs, watched, part)
+        seen = attention.read(Batch(first, runs, part), watched)
         for i, request in enumerate(watched):
-            looked[i, part] = seen[request]
+            looked[i, part] = seen[request].values
         done += len(part)
         seconds = time.perf_counter() - start
         print(

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from circuitdsl.circuit.metric import Metric
 from circuitdsl.circuit.vocabulary import METRICS
+from circuitdsl.measurements.requests import Figure, figure_of
 from circuitdsl.verdict.means import Range, Shared
 
 Array = NDArray[np.float64]
@@ -19,6 +21,11 @@ LEAST = 1e-4
 #: effects of a task by one metric that are drawn, those that are known by name among them
 MOST = 20
 NAMED = ("embed -> 0.6.v at S2 noise", "0.3 corrupt at * noise")
+
+
+def figure(metric: str) -> Figure:
+    """What a metric, or the attention of heads, gives on a prompt."""
+    return Figure(metric) if metric == "attention" else figure_of(Metric(metric))
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +53,7 @@ class Population:
 
     @property
     def range(self) -> Range:
-        return (0.0, 1.0) if self.metric == "attention" else METRICS[self.metric].range
+        return figure(self.metric).low, figure(self.metric).high
 
     @property
     def span(self) -> float:
@@ -54,7 +61,7 @@ class Population:
 
     @property
     def hits(self) -> bool:
-        return self.metric != "attention" and METRICS[self.metric].hits
+        return figure(self.metric).hits
 
     @property
     def falls(self) -> bool:
@@ -115,6 +122,5 @@ def load(folder: Path, task: str, metric: str, about: str = "effects", seed: int
     names = tuple(map(str, stored["names"][chosen]))
     shared: tuple[Shared, ...] = tuple("second" if denoise[i] else "first" for i in chosen)
     values = [y for y in (clean, corrupt, *(base + change[chosen])[:4]) if np.ptp(y) > 1e-3]
-    ends = METRICS[metric].range
-    shown = np.clip(np.array(values), *ends)
+    shown = np.clip(np.array(values), figure(metric).low, figure(metric).high)
     return Population(task, metric, members, names, change[chosen], base, shared, gap, shown, about)

@@ -16,11 +16,12 @@ from itertools import combinations
 
 import numpy as np
 
-from circuitdsl.api import catalogue, load, loads, make_benches
+from circuitdsl.api import CATALOGUE, load, loads
 from circuitdsl.circuit.compare import compare
 from circuitdsl.models.load import load_model
 from circuitdsl.models.parts import Transformer
 from circuitdsl.verify.profile import Profile, correlation, profile
+from circuitdsl.verify.prompts import make_benches
 
 CIRCUITS = ("ioi", "laundry_list", "induction", "colored_objects", "greater_than")
 METRICS = {"greater_than": "prob_diff"}
@@ -126,7 +127,7 @@ def main() -> None:
     found: dict[str, dict[str, Profile]] = {}
     for name in CIRCUITS:
         first = load(f"pocket/{name}").circuits[0].tasks[0].corrupt
-        corruptions = sorted(catalogue()[name].corruptions, key=lambda each: each != first)
+        corruptions = sorted(CATALOGUE[name].corruptions, key=lambda each: each != first)
         profiles = {each: measured(model, name, each, given.prompts) for each in corruptions}
         found[name] = {each: one for each, one in profiles.items() if one is not None}
         print(f"{name}: left out for want of a gap: {', '.join(set(profiles) - set(found[name])) or 'none'}")

@@ -13,24 +13,26 @@ from typing import TYPE_CHECKING
 from circuitdsl.version import __version__
 
 if TYPE_CHECKING:
-    from circuitdsl.api import Spec, SpecError, dumps, load, loads
+    from circuitdsl.api import Spec, SpecError, diff, dumps, load, loads, render
     from circuitdsl.errors import UserError
     from circuitdsl.models.load import load_model
     from circuitdsl.report.report import Report, Reports
+    from circuitdsl.verify.per_prompt import PerPrompt
+    from circuitdsl.verify.session import Session
 
-__all__ = ["Report", "Reports", "Spec", "SpecError", "UserError", "__version__", "dumps", "load", "load_model", "loads"]
+__all__ = [
+    "PerPrompt", "Report", "Reports", "Session", "Spec", "SpecError", "UserError", "__version__",
+    "diff", "dumps", "load", "load_model", "loads", "render",
+]  # fmt: skip
 
 #: where each name comes from; nothing is imported before it is asked for
-_HOMES = {
+_HOMES = dict.fromkeys(("Spec", "SpecError", "diff", "dumps", "load", "loads", "render"), "circuitdsl.api") | {
+    "PerPrompt": "circuitdsl.verify.per_prompt",
     "Report": "circuitdsl.report.report",
     "Reports": "circuitdsl.report.report",
-    "Spec": "circuitdsl.api",
-    "SpecError": "circuitdsl.api",
+    "Session": "circuitdsl.verify.session",
     "UserError": "circuitdsl.errors",
-    "dumps": "circuitdsl.api",
-    "load": "circuitdsl.api",
     "load_model": "circuitdsl.models.load",
-    "loads": "circuitdsl.api",
 }
 
 

@@ -1,24 +1,23 @@
-"""Specs, tasks and models brought together: what the command line and a notebook call."""
+"""Specs read and resolved: what the command line, the pytest plugin and a notebook begin with."""
 
 from __future__ import annotations
 
 import gc
-import inspect
-import sys
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from circuitdsl.circuit.catalogue import TaskShape
 from circuitdsl.circuit.claims import Circuit, TaskUse
 from circuitdsl.circuit.lint import lint
 from circuitdsl.circuit.resolve import resolve
 from circuitdsl.errors import SPEC_WRONG, UsageError, UserError
-from circuitdsl.language.diagnostics import Diagnostic, did_you_mean, has_errors, render, suggest
+from circuitdsl.language.diagnostics import Diagnostic, did_you_mean, has_errors, suggest
+from circuitdsl.language.diagnostics import render as rendered
 from circuitdsl.language.parse import parse
 from circuitdsl.language.source import read_source
 from circuitdsl.measurements import KINDS
@@ -28,18 +27,9 @@ if TYPE_CHECKING:
     import networkx
 
     from circuitdsl.models.parts import Transformer
+    from circuitdsl.report.diff import Diff
     from circuitdsl.report.report import Report, Reports
-    from circuitdsl.tasks.dataset import Dataset, PromptPair
-    from circuitdsl.tasks.tokens import Tokens
-    from circuitdsl.verify.bench import Bench
-    from circuitdsl.verify.corruptions import Rerun
-    from circuitdsl.verify.store import Store
-    from circuitdsl.verify.verify import Options, Progress
-
-#: prompts of a generated task that mean ablation averages over, at the least
-MEAN_PROMPTS = 2000
-#: prompts of each other corruption that are looked at for advice
-ADVICE = 4
+    from circuitdsl.verify.verify import Progress
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -54,6 +44,8 @@ class Spec:
     text: str
     circuits: tuple[Circuit, ...]
     diagnostics: tuple[Diagnostic, ...]
+    #: the model that it was resolved for, instead of its own
+    model: str | None = None
 
     def __repr__(self) -> str:
         """One line: the fields are the whole file, and everything that it says."""
@@ -84,8 +76,10 @@ class Spec:
         named = {circuit.name: circuit for circuit in self.circuits}
         if name in named or (name is None and len(named) == 1):
             return named[name or next(iter(named))]
-        asked = f"no circuit {name}" if name else ("no circuit" if not named else "more than one circuit")
-        raise UsageError(f"{self.path} has {asked}", hint=f"it has {', '.join(named)}" if named else None)
+        known = f"the file has {', '.join(named)}" if named else None
+        if name:
+            raise UsageError(f"there is no circuit {name}", hint=known)
+        raise UsageError(f"{self.path} has {'more than one circuit' if named else 'no circuit'}", hint=known)
 
     def verify(
         self,
@@ -95,35 +89,20 @@ class Spec:
         device: str = "auto",
         *,
         dtype: str = "float32",
-        circuit: str | None = None,
-        early_stop: bool = True,
         cache: bool = True,
         memory: int | str | None = None,
         progress: Progress | None = None,
+        **how: Any,
     ) -> Report | Reports:
-        """Check every claim against the model.
+        """Check every claim against the model, in a session of its own.
 
-        Args:
-            model: a name, a directory, or a loaded model (`load_model`), instead of the spec's own.
-            prompts, seed: for every task, instead of the spec's.
-            circuit: the name of one circuit, where the file has several.
-            early_stop: stop measuring a claim once it is decided.
-            cache: use and keep what was measured before.
-            memory: bytes that measuring may take beside the model, or a size ("2GB"); by default what is free decides.
-            progress: called with (work done, work that may still be needed at most, what is going on).
-
-        Returns:
-            A report; `Reports`, a tuple of them, where the file has several circuits and none is named.
-
-        Raises:
-            SpecError: the spec has errors; the message lists them.
-            UserError: an argument is out of range, the model cannot be loaded, nothing can be measured, or the memory
-                is too little for one prompt.
+        `prompts`, `seed` and what stands in `how` (such as `circuit`, `claim`, `early_stop`) are arguments of
+        `Session.verify`, the others of `Session`; results and errors are theirs.
         """
-        from circuitdsl.verifying import verify_spec
+        from circuitdsl.verify.session import Session
 
-        spec = self if circuit is None else replace(self, circuits=(self.circuit(circuit),))
-        return verify_spec(spec, model, prompts, seed, device, dtype, early_stop, cache, memory, progress)
+        with Session(model, device, dtype, cache=cache, memory=memory, progress=progress) as session:
+            return session.verify(self, prompts=prompts, seed=seed, **how)
 
     def _repr_svg_(self) -> str | None:
         from circuitdsl.diagram import draw, to_svg
@@ -140,11 +119,11 @@ class Spec:
     @property
     def problems(self) -> str:
         """All diagnostics as `check` prints them; empty where there are none."""
-        return "\n".join(render(found, self.text, self.path) for found in self.diagnostics)
+        return "\n".join(rendered(found, self.text, self.path) for found in self.diagnostics)
 
 
-class _Shapes(Mapping[str, TaskShape]):
-    """All tasks as resolution sees them; one that a package adds is loaded when it is named."""
+class _Catalogue(Mapping[str, TaskShape]):
+    """The registered tasks as resolution sees them; one that a package adds is loaded when it is named."""
 
     def __getitem__(self, name: str) -> TaskShape:
         task = TASKS[name]
@@ -158,9 +137,7 @@ class _Shapes(Mapping[str, TaskShape]):
         return len(TASKS)
 
 
-def catalogue() -> Mapping[str, TaskShape]:
-    """The registered tasks as resolution sees them."""
-    return _Shapes()
+CATALOGUE = _Catalogue()
 
 
 def shipped_specs() -> Path:
@@ -196,6 +173,14 @@ class SpecError(UserError):
     status = SPEC_WRONG
 
 
+def is_spec(name: str) -> bool:
+    """Whether a name is a spec and not a model: a file, or a shipped spec that no directory hides."""
+    path = Path(name)
+    if name.endswith(".circ") or path.is_file():
+        return True
+    return not path.is_dir() and (shipped_specs() / f"{name}.circ").is_file()
+
+
 def dumps(spec: Spec) -> str:
     """The spec's text in its canonical layout; raises `NotFormatted` where it has syntax errors."""
     from circuitdsl.language.format import format_text
@@ -228,13 +213,13 @@ def _named(model: str | Path | None) -> str | None:
 
 def _resolved(text: str, path: str, found: tuple[Diagnostic, ...], model: str | None) -> Spec:
     if found:
-        return Spec(path, text, (), found)
+        return Spec(path, text, (), found, model)
     with _without_collecting():
         syntax, problems = parse(text, path)
-        circuits, more = resolve(syntax, tasks=catalogue(), kinds=KINDS, model_override=model, files=_file_shape(path))
-        more += lint(syntax, circuits, catalogue(), KINDS)
+        circuits, more = resolve(syntax, tasks=CATALOGUE, kinds=KINDS, model_override=model, files=_file_shape(path))
+        more += lint(syntax, circuits, CATALOGUE, KINDS)
     diagnostics = sorted({*problems, *more}, key=lambda d: (d.span.line, d.span.column, d.code))
-    return Spec(path, text, circuits, tuple(diagnostics))
+    return Spec(path, text, circuits, tuple(diagnostics), model)
 
 
 @contextmanager
@@ -281,11 +266,11 @@ def check_prompt_files(spec: Spec, model: str | None = None) -> None:
 
 def _check_with_tokenizer(circuit: Circuit, use: TaskUse, path: Path, model: str | None) -> None:
     """Raise `PromptFileError` with all that is wrong with a prompt file; say nothing without a tokenizer at hand."""
-    from circuitdsl.models.cache import place_of
     from circuitdsl.models.load import load_tokenizer, vocabulary_size
     from circuitdsl.models.tokenizers import quiet_and_offline
     from circuitdsl.tasks.from_file import read_prompts
     from circuitdsl.tasks.tokens import Tokens
+    from circuitdsl.verify.session import place_of
 
     try:
         name, place, revision = place_of(circuit, model)
@@ -296,148 +281,31 @@ def _check_with_tokenizer(circuit: Circuit, use: TaskUse, path: Path, model: str
     read_prompts(path, tokens, use.name, n_vocab=size)
 
 
-# --- ready to measure ------------------------------------------------------------------------------
+# --- reports and pictures --------------------------------------------------------------------------
 
 
-def make_data(circuit: Circuit, use: TaskUse, model: Transformer, every: bool = False) -> Dataset:
-    """A task's prompts for a model; of a prompt file, with `every`, those that repeat a clean prompt as well.
+def diff(old: str | Path, new: str | Path) -> Diff:
+    """What changed between two files of reports: verdicts, and numbers that moved by more than chance.
 
     Raises:
-        UserError: the model has no tokenizer, or the task cannot be made with it.
+        UsageError: a file cannot be read, or is no report.
     """
-    from circuitdsl.tasks.dataset import sample
+    from circuitdsl.report.diff import compare
+    from circuitdsl.report.report import read_reports
 
-    if use.file is not None:
-        return _from_file(circuit, use.file, use, model, use.prompts, every)
-    tokens = _tokens(use, model)
-    if tokens is None:
-        raise UserError(
-            f"{model.name} has no tokenizer, and task {use.name} needs one to make its prompts",
-            hint="put tokenizer.json beside the weights, or give prompts as token ids in a prompt file",
-        )
-    return sample(TASKS[use.generator or use.name], tokens, use.prompts, use.seed, use.corrupt, dict(use.options))
+    return compare(read_reports(Path(old)), read_reports(Path(new)))
 
 
-def _from_file(
-    circuit: Circuit, file: str, use: TaskUse, model: Transformer, limit: int | None, every: bool = False
-) -> Dataset:
-    """The first prompts of a task's file, or all of them."""
-    from circuitdsl.tasks.from_file import read_prompts
-
-    path = Path(circuit.path).parent / file
-    return read_prompts(path, _tokens(use, model), use.name, limit, model.n_vocab, use.seed, every)
-
-
-def _tokens(use: TaskUse, model: Transformer) -> Tokens | None:
-    from circuitdsl.tasks.tokens import Tokens
-
-    return None if model.tokenizer is None else Tokens(model.tokenizer, model.name, use.bos)
-
-
-def make_bench(
-    circuit: Circuit, use: TaskUse, model: Transformer, store: Store | None = None, max_memory: int | None = None
-) -> Bench:
-    """A task's prompts for a model, ready to be measured; what a store knows is not measured again.
+def render(spec: Spec, path: str | Path, report: Report | None = None, circuit: str | None = None) -> None:
+    """Draw a circuit into a file (.svg, .png, .dot or .html), coloured by the verdicts of a report if there is one.
 
     Args:
-        max_memory: bytes that measuring may take beside the model; by default what is free decides.
+        circuit: the name of one circuit, where the spec has several.
 
     Raises:
-        UserError: the model has no tokenizer, or the task cannot be made with it.
+        UsageError: there is no such circuit, or the suffix says nothing.
+        UserError: the file cannot be written.
     """
-    from circuitdsl.tasks.dataset import sample
-    from circuitdsl.verify.bench import bench
+    from circuitdsl.diagram import render as drawn
 
-    data = make_data(circuit, use, model)
-    if file := use.file:
-
-        def whole() -> tuple[PromptPair, ...]:
-            return _from_file(circuit, file, use, model, limit=None).pairs
-
-        return bench(model, data, circuit.metric, more=whole, store=store, max_memory=max_memory)
-    tokens = _tokens(use, model)
-    assert tokens is not None
-    task, options = TASKS[use.generator or use.name], dict(use.options)
-    others = {
-        name: sample(task, tokens, ADVICE, use.seed, name, options).pairs
-        for name in task.corruptions
-        if name != data.corrupt
-    }
-
-    count = max(MEAN_PROMPTS, use.prompts)
-
-    def more() -> tuple[PromptPair, ...]:
-        """Enough prompts for means that do not depend on how many are measured; the measured ones come first."""
-        return sample(task, tokens, count, use.seed, use.corrupt, options).pairs
-
-    drawn_by = _source(task.draw)
-    words = sorted(tokens.words(task).items())
-    more_are = repr((task.name, count, use.seed, data.corrupt, sorted(options.items()), words, drawn_by))
-    return bench(model, data, circuit.metric, others, more, store, max_memory, more_are if drawn_by else "")
-
-
-def _source(function: Callable[..., object]) -> str:
-    """The text of the module that a function stands in; empty where it cannot be had."""
-    try:
-        return inspect.getsource(sys.modules[function.__module__])
-    except (OSError, TypeError, KeyError):
-        return ""
-
-
-def make_benches(
-    circuit: Circuit, model: Transformer, store: Store | None = None, max_memory: int | None = None
-) -> dict[str, Bench]:
-    """A bench for every task that some claim of the circuit is checked on, and one for the properties of a task."""
-    from circuitdsl.verify.bench import bench
-    from circuitdsl.verify.properties import own_samples, own_use, sample_name
-
-    found = {use.name: make_bench(circuit, use, model, store, max_memory) for use in tasks_in_use(circuit)}
-    needed = own_samples(circuit)
-    for use in circuit.tasks:
-        if use.name in needed:
-            data = make_data(circuit, own_use(use, needed[use.name]), model)
-            found[sample_name(use.name)] = bench(model, data, circuit.metric, store=store, max_memory=max_memory)
-    return found
-
-
-def tasks_in_use(circuit: Circuit) -> tuple[TaskUse, ...]:
-    """The tasks on which some claim is checked."""
-    wanted = {name for claim in circuit.claims for name in claim.tasks}
-    return tuple(use for use in circuit.tasks if use.name in wanted)
-
-
-def verify_other_corruptions(
-    circuit: Circuit,
-    model: Transformer,
-    benches: Mapping[str, Bench],
-    report: Report,
-    options: Options,
-    store: Store | None = None,
-    max_memory: int | None = None,
-) -> Report:
-    """The report with a note beside every `matters` claim: whether it holds under the task's other corruptions too.
-
-    Ctrl-C ends this early: the notes are then on those corruptions that all claims were measured under.
-    """
-    from circuitdsl.verify.corruptions import reruns, with_notes
-    from circuitdsl.verify.verify import verify
-
-    reported = {claim.id for claim in report.claims}
-    others = {use.name: tuple(benches[use.name].others) for use in tasks_in_use(circuit)}
-    again: list[tuple[Rerun, Report]] = []
-    try:
-        for one in reruns(circuit, others, reported.__contains__):
-            use = next(use for use in one.circuit.tasks if use.name == one.task)
-            bench = {one.task: make_bench(one.circuit, use, model, store, max_memory)}
-            kept = replace(options, only=None, full=False, ids=one.claims, task=one.task)
-            found = verify(one.circuit, model, bench | _rest(benches, one.task), kept)
-            if found.interrupted:
-                raise KeyboardInterrupt
-            again.append((one, found))
-    except KeyboardInterrupt:
-        report = replace(report, interrupted=True)
-    return with_notes(report, again)
-
-
-def _rest(benches: Mapping[str, Bench], task: str) -> dict[str, Bench]:
-    return {name: bench for name, bench in benches.items() if name != task}
+    drawn(spec.circuit(circuit), path, report)

@@ -1,15 +1,17 @@
-"""What the options of a run may be, wherever they are given."""
+"""What the options of a run may be, wherever they are given: from Python, on the command line, in pytest."""
 
 from __future__ import annotations
 
+import argparse
 import re
+from collections.abc import Callable
 from operator import index
 from typing import Any
 
 from circuitdsl.circuit.vocabulary import MAX_PROMPTS
 from circuitdsl.errors import UsageError
 
-#: the largest seed; those above are for samples of their own
+#: the largest seed; larger ones are used for samples of their own
 MAX_SEED = 2**32 - 1
 #: bytes of memory to measure in, at the least
 LEAST_MEMORY = 16 * 10**6
@@ -17,7 +19,7 @@ _SIZES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "
 
 
 def size_of(text: str) -> int:
-    """Bytes: `2GB`, `500 MB`, `1.5GiB`; raises `UsageError` where they are none, or too few."""
+    """Bytes: `2GB`, `500 MB`, `1.5GiB`; raises `UsageError` where the text is no size, or the size is too small."""
     found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([kmgt]i?)b?", text.strip().lower(), re.ASCII)
     if not found:
         raise UsageError(f"{text} is not a size such as 2GB or 500MB")
@@ -27,18 +29,8 @@ def size_of(text: str) -> int:
     return value
 
 
-def prompts_of(given: Any) -> int | None:
-    """A number of prompts; None stays. Raises `UsageError` for anything else."""
-    return _whole("prompts", given, 1, MAX_PROMPTS)
-
-
-def seed_of(given: Any) -> int | None:
-    """A seed; None stays. Raises `UsageError` for anything else."""
-    return _whole("seed", given, 0, MAX_SEED)
-
-
 def memory_of(given: Any) -> int | None:
-    """Bytes given as such, or as a size such as `2GB`; None stays. Raises `UsageError` for anything else."""
+    """A number of bytes, or a size such as `2GB`; None stays None. Raises `UsageError` for anything else."""
     if given is None:
         return None
     if isinstance(given, str):
@@ -48,13 +40,35 @@ def memory_of(given: Any) -> int | None:
     return index(given)
 
 
-def _whole(name: str, given: Any, least: int, most: int) -> int | None:
-    if given is None:
-        return None
-    if not _is_whole(given) or not least <= given <= most:
-        raise UsageError(f"{name} = {given!r} is not a whole number from {least} to {most}")
-    return index(given)
-
-
 def _is_whole(given: Any) -> bool:
     return hasattr(given, "__index__") and not isinstance(given, bool)
+
+
+def _checked(name: str, low: int, high: int) -> Callable[[Any], int | None]:
+    """What takes a whole number in a range, or None; it raises `UsageError` for anything else."""
+
+    def check(given: Any) -> int | None:
+        if given is None:
+            return None
+        if not _is_whole(given) or not low <= given <= high:
+            raise UsageError(f"{name} = {given!r} is not a whole number from {low} to {high}")
+        return index(given)
+
+    return check
+
+
+def _read(low: int, high: int) -> Callable[[str], int]:
+    """What reads a whole number in a range, for `argparse`."""
+
+    def read(text: str) -> int:
+        if not (text.isascii() and text.isdigit() and low <= int(text) <= high):
+            raise argparse.ArgumentTypeError(f"{text} is not a whole number from {low} to {high}")
+        return int(text)
+
+    return read
+
+
+#: a number of prompts and a seed, given from Python
+prompts_of, seed_of = _checked("prompts", 1, MAX_PROMPTS), _checked("seed", 0, MAX_SEED)
+#: the same, written on a command line
+positive, seed = _read(1, MAX_PROMPTS), _read(0, MAX_SEED)

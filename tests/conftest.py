@@ -75,7 +75,8 @@ def pocket():
 @pytest.fixture
 def check(pocket):
     """Verify a spec given as text on the pocket model; `check(text)` returns the report."""
-    from circuitdsl.api import loads, make_benches
+    from circuitdsl.api import loads
+    from circuitdsl.verify.prompts import make_benches
     from circuitdsl.verify.verify import Options, verify
 
     def run(text: str, **options):

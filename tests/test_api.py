@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import subprocess
 import sys
@@ -269,3 +270,60 @@ def test_claims_of_a_block_are_shown_with_its_header(pocket):
         [dataclasses.replace(report, claims=(dataclasses.replace(report.claims[0], verdict="fails"),))]
     )
     assert "intervention half: expect accuracy" in failing
+
+
+# --- sessions ---------------------------------------------------------------------------------------
+
+
+def test_a_session_loads_a_model_once_and_gives_back_threads(monkeypatch) -> None:
+    from circuitdsl.models import load
+
+    loaded, before, original = [], torch.get_num_threads(), load.load_model
+    monkeypatch.setattr(load, "load_model", lambda *given: loaded.append(given) or original(*given))
+    with circuitdsl.Session(device="cpu") as session:
+        first = session.verify(circuitdsl.loads(TEXT))
+        again = session.verify(circuitdsl.loads(TEXT))
+        assert torch.get_num_threads() == 1
+    assert (len(loaded), torch.get_num_threads()) == (1, before)
+    later = circuitdsl.loads(TEXT).verify(device="cpu")
+    assert (first.cached, later.cached) == (0, 1) and first.claims == again.claims == later.claims
+
+
+def test_a_session_says_what_verify_says(pocket, report) -> None:
+    rows = circuitdsl.PerPrompt()
+    with circuitdsl.Session(pocket, cache=False) as session:
+        whole = session.verify(circuitdsl.loads(TEXT), per_prompt=rows)
+        assert whole.claims == report.claims
+        one = session.verify(circuitdsl.loads(TEXT), claim="6", each_at=0.1, full=True, early_stop=False)
+        with pytest.raises(circuitdsl.UserError, match="there is no claim 99"):
+            session.verify(circuitdsl.loads(TEXT), claim="99")
+        for wrong in ({"each_at": 5}, {"generalise": "models"}):
+            with pytest.raises(circuitdsl.UserError):
+                session.verify(circuitdsl.loads(TEXT), **wrong)
+    assert [claim.line for claim in one.claims] == [6] and one.measurements
+    assert (one.level[:12], one.early_stop) == ("each at 10 %", False)
+    assert {row[2] for row in rows} == {claim.line for claim in whole.claims}
+    assert rows.to_csv().startswith("circuit,claim,line,")
+
+
+def test_a_session_takes_specs_by_name_and_for_its_own_model(pocket) -> None:
+    with circuitdsl.Session(pocket) as session:
+        assert session.circuit("pocket/ioi#ioi").name == "ioi"
+        assert session.spec(circuitdsl.loads(TEXT.replace('"pocket"', '"gpt2"'))).circuit().model.name == "pocket"
+        with pytest.raises(circuitdsl.UserError, match="there is no circuit x"):
+            session.circuit("pocket/ioi#x")
+        with pytest.raises(circuitdsl.SpecError, match=r"2\.9"):
+            session.spec(circuitdsl.loads(TEXT.replace('"pocket"', '"gpt2"').replace("2.4", "2.9")))
+
+
+def test_results_show_themselves_and_are_plain_data() -> None:
+    with circuitdsl.Session("pocket", device="cpu") as session:
+        found = [
+            session.channels(["2.5.q"]),
+            session.compare("pocket/ioi", "pocket/shared"),
+            *session.plan("pocket/ioi"),
+        ]
+    for each in found:
+        assert json.loads(json.dumps(each.to_json()))
+        assert len(str(each).splitlines()) > 5
+        assert {"pre", "span"} <= tags_of(each._repr_html_())

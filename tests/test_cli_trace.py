@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from circuitdsl import cli
-from circuitdsl.api import load, loads, make_bench, make_benches
+from circuitdsl.api import load, loads
 from circuitdsl.circuit.nodes import Node, Position
 from circuitdsl.circuit.traced import Place
 from circuitdsl.engine.cut import Reach, cut
@@ -18,6 +18,7 @@ from circuitdsl.engine.trace import fired, tracers
 from circuitdsl.engine.trace_graph import token_names, trace_graph
 from circuitdsl.report.numbers import plain
 from circuitdsl.report.trace import shown
+from circuitdsl.verify.prompts import make_bench, make_benches
 from circuitdsl.verify.verify import with_overrides
 
 HEAD, END, IO = Node("head", 2, 5), Position("END"), Position("IO")

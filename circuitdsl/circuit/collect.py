@@ -19,7 +19,6 @@ from circuitdsl.circuit.scope import Scope
 from circuitdsl.circuit.vocabulary import METRICS
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import listing
-from circuitdsl.language.written import measurement as written_measurement
 from circuitdsl.language.written import written
 
 
@@ -119,7 +118,7 @@ class Claims:
             scope.sink.error("E087", message, statement.measurement.span)
         named = [*measurement.positions, *(p for t in tests if isinstance(t, Stronger) for p in t.patch.positions)]
         positions = tuple(dict.fromkeys((*named, *(under.effect.positions if under else ()))))
-        tasks = measurement.tasks(self.tasks, statement, positions) if measurement.needs_task else ()
+        tasks = measurement.tasks(scope, self.tasks, statement, positions) if measurement.needs_task else ()
         if tasks is not None:
             citation = getattr(statement, "citation", None)
             claim = Claim(
@@ -132,7 +131,7 @@ class Claims:
                 each=bool(getattr(statement, "each", False)),
                 margin=scope.margin,
                 tasks=tasks,
-                about=written_measurement(statement.measurement) if isinstance(statement, s.Expect) else "",
+                about=written(statement.measurement) if isinstance(statement, s.Expect) else "",
                 citation=citation.text if citation else None,
                 under=under,
                 lone_nodes=any(isinstance(part, s.Head | s.Mlp) for part in s.walk(statement)),

@@ -89,11 +89,13 @@ def _repeated(claims: Iterable[Claim], subjects: _Subjects, spans: Mapping[int, 
 
 
 #: what a claim is, apart from what it is about
-_WORDING = frozenset({"id", "line", "text", "tests", "margin", "tasks", "citation", "measurement", "each"})
+_WORDING = frozenset(
+    {"id", "line", "text", "tests", "margin", "tasks", "citation", "measurement", "each", "lone_nodes"}
+)
 
 
 #: the other fields of a claim: its kind, the condition it stands under, …
-_ABOUT = tuple(each.name for each in fields(Claim) if each.name not in _WORDING)
+_ABOUT = tuple(each.name for each in fields(Claim) if each.compare and each.name not in _WORDING)
 
 
 @dataclass(slots=True)

@@ -34,7 +34,7 @@ class Measurement:
         words: the words that name the kind in an `expect` line.
         statement: the statement that makes a claim of this kind, where it is no `expect` line.
         claim_kind: what reports call a claim that such a statement makes.
-        usage: how it is written, what it measures and what it takes: rows of the table in docs/language.md.
+        usage: `how it is written | what it is | what it takes`: rows of the table in docs/language.md.
         examples: lines that claim such a thing of the embedded model, for `testing.check_measurement`; `false_examples`
             are false.
         elsewhere: words that look like measurements and are not, with a sentence that says what to write.
@@ -52,7 +52,7 @@ class Measurement:
     words: ClassVar[tuple[str, ...]] = ()
     statement: ClassVar[type[s.Syntax] | None] = None
     claim_kind: ClassVar[str] = "expect"
-    usage: ClassVar[tuple[tuple[str, str, str], ...]] = ()
+    usage: ClassVar[tuple[str, ...]] = ()
     examples: ClassVar[tuple[str, ...]] = ()
     false_examples: ClassVar[tuple[str, ...]] = ()
     elsewhere: ClassVar[Mapping[str, str]] = {}
@@ -119,7 +119,9 @@ class Measurement:
         """What the circuit does not have that it needs, in a sentence; empty where nothing is missing."""
         return ""
 
-    def tasks(self, find: FindTasks, statement: s.Statement, positions: tuple[Position, ...]) -> tuple[str, ...] | None:
+    def tasks(
+        self, scope: Scope, find: FindTasks, statement: s.Statement, positions: tuple[Position, ...]
+    ) -> tuple[str, ...] | None:
         """The tasks on which it can be measured; None where there is none, after a diagnostic was emitted."""
         return find(getattr(statement, "on", None), positions, statement)
 

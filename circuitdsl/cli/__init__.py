@@ -1,4 +1,4 @@
-"""The command line: one module a verb, each with a `register` that adds its arguments and names the function to run."""
+"""The command line: a module for each verb or few of them; its `register` adds arguments and names what to run."""
 
 from __future__ import annotations
 
@@ -8,36 +8,19 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, NoReturn
 
-from circuitdsl.cli.parser import Parser
+from circuitdsl.cli.parser import Parser, Verbs
 from circuitdsl.cli.terminal import PLAIN, say
 from circuitdsl.errors import INTERRUPTED, NOT_RUN, SPEC_WRONG, UserError
 from circuitdsl.version import __version__
 
-Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+__all__ = ["Verbs", "main", "run"]
 
-#: the modules beside this one, in the order in which --help lists them
-VERBS = (
-    "verify",
-    "plan",
-    "init",
-    "check",
-    "explain",
-    "fmt",
-    "render",
-    "graph",
-    "discover",
-    "compare",
-    "channels",
-    "edit",
-    "trace",
-    "diff",
-    "falsify",
-    "mutate",
-    "tasks",
-    "models",
-)
+#: the modules beside this one, in the order in which --help lists their verbs
+MODULES = (
+    "verify", "init", "check", "explain", "fmt", "render", "graph", "circuits", "diff", "testing", "tasks",
+)  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -72,7 +55,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(given.run(given))
     except UserError as error:
-        say(f"error: {error.message}")
+        if error.message:
+            say(f"error: {error.message}")
         if error.hint:
             say(f"  help: {error.hint}")
         return error.status
@@ -93,6 +77,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"circuitdsl {__version__}")
     verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB", action=_Verbs)
-    for verb in VERBS:
-        import_module(f"circuitdsl.cli.{verb}").register(verbs)
+    for module in MODULES:
+        import_module(f"circuitdsl.cli.{module}").register(verbs)
     return parser

@@ -1,43 +1,39 @@
-"""What an option may be: numbers in range, levels."""
+"""The options that verbs share, what their values may be, and the session that they ask for."""
 
 from __future__ import annotations
 
 import argparse
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from circuitdsl.circuit.vocabulary import MAX_PROMPTS
+from circuitdsl.cli.terminal import progress, say, status
 from circuitdsl.errors import UsageError
-from circuitdsl.limits import MAX_SEED, size_of
+from circuitdsl.limits import positive, seed, size_of
+
+if TYPE_CHECKING:
+    from circuitdsl.verify.session import Session
+
+__all__ = ["level", "positive", "seconds", "seed", "share", "size"]
 
 
-def positive(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= MAX_PROMPTS):
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1 to {MAX_PROMPTS}")
-    return int(text)
+def fraction(what: str, low: float = 1e-9, high: float = math.nextafter(1.0, 0.0)) -> Callable[[str], float]:
+    """A reader of `5%` or `0.05`, within bounds; `what` says what it is and gives an example."""
+
+    def read(text: str) -> float:
+        try:
+            value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+        except ValueError:
+            value = -1.0
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{text} is not a {what}")
+        return value
+
+    return read
 
 
-def seed(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) <= MAX_SEED):
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 0 to {MAX_SEED}")
-    return int(text)
-
-
-def level(text: str) -> float:
-    """A significance level: `5%` or `0.05`."""
-    try:
-        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-    except ValueError:
-        value = 0.0
-    if not 1e-9 <= value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a level such as 5%")
-    return value
-
-
-def share(text: str) -> float:
-    """A share of the gap: `2%` or `0.02`."""
-    try:
-        return level(text)
-    except argparse.ArgumentTypeError:
-        raise argparse.ArgumentTypeError(f"{text} is not a share such as 2%") from None
+#: readers of a significance level, and of a share of the gap
+level, share = fraction("level such as 5%"), fraction("share such as 2%")
 
 
 def seconds(text: str) -> float:
@@ -58,3 +54,44 @@ def size(text: str) -> int:
         return size_of(text)
     except UsageError as error:
         raise argparse.ArgumentTypeError(error.message) from None
+
+
+# --- options that several verbs have ---------------------------------------------------------------
+
+
+def add_spec(verb: argparse.ArgumentParser, nargs: str | None = None) -> None:
+    """The spec, or several of them."""
+    verb.add_argument("spec", nargs=nargs, help="a .circ file, or a shipped spec such as pocket/ioi")
+
+
+def add_circuit(verb: argparse.ArgumentParser) -> None:
+    """One circuit of the spec."""
+    verb.add_argument("--circuit", help="which circuit, where the spec has several")
+
+
+def add_prompts(verb: argparse.ArgumentParser) -> None:
+    """How many prompts, and which."""
+    verb.add_argument("--prompts", type=positive, help="prompts per task at most, instead of the spec's number")
+    verb.add_argument("--seed", type=seed, help="seed of the prompts, instead of the spec's")
+
+
+def add_session(
+    verb: argparse.ArgumentParser, otherwise: str = "instead of the spec's own", cache: bool = True
+) -> None:
+    """Which model to run, where, in what precision and memory, and whether with the cache of numbers."""
+    verb.add_argument("--model", help=f"a model's name or directory, {otherwise}")
+    verb.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: a GPU, if any")
+    verb.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"), help="number format")
+    verb.add_argument("--memory", type=size, metavar="SIZE", help="measure in no more than this beside the model (2GB)")
+    if cache:
+        no_cache = "measure everything, whatever earlier runs have found"
+        verb.add_argument("--no-cache", dest="cache", action="store_false", help=no_cache)
+
+
+def session(given: argparse.Namespace, model: str | None = None) -> Session:
+    """The session that the options ask for; of a verb that has only `--model`, with the defaults."""
+    from circuitdsl.verify.session import Session
+
+    named = {name: getattr(given, name) for name in ("device", "dtype", "cache", "memory") if hasattr(given, name)}
+    warn = lambda text: say(f"warning: {text}")  # noqa: E731
+    return Session(given.model or model, **named, busy=status, meter=progress, warn=warn)

@@ -1,4 +1,4 @@
-"""`circuitdsl fmt`: specs put into their one layout."""
+"""`circuitdsl fmt`: specs in the canonical layout."""
 
 from __future__ import annotations
 
@@ -28,6 +28,8 @@ def register(verbs: Verbs) -> None:
 
 
 def _fmt(given: argparse.Namespace) -> int:
+    from circuitdsl.report.report import write_whole
+
     if given.file.count("-") > 1:
         raise UsageError("standard input is given twice")
     texts = [(name, *_formatted(name)) for name in given.file]
@@ -39,15 +41,18 @@ def _fmt(given: argparse.Namespace) -> int:
             sys.stdout.write(_diff(name, before, after))
         elif name == "-" and not given.check:
             sys.stdout.write(after)
+        elif name in changed and given.check:
+            say(f"{name} would change")
         elif name in changed:
-            _write(name, after, given.check)
+            write_whole(Path(name), after)
+            print(f"{name} formatted")
     if any(after is None for _, _, after in texts):
         return SPEC_WRONG
     return WOULD_CHANGE if given.check and changed else 0
 
 
 def _formatted(name: str) -> tuple[str, str | None]:
-    """(a file's text, the text in its layout); None for the latter where it has syntax errors, which are printed."""
+    """A file's text, and the text in the canonical layout; None for that where there are syntax errors (printed)."""
     from circuitdsl.language.format import NotFormatted, format_text
     from circuitdsl.language.source import MAX_BYTES, decode, read_source
 
@@ -65,17 +70,7 @@ def _formatted(name: str) -> tuple[str, str | None]:
     return text, None
 
 
-def _write(name: str, text: str, check: bool) -> None:
-    if check:
-        say(f"{name} would change")
-        return
-    from circuitdsl.report.report import write_whole
-
-    write_whole(Path(name), text)
-    print(f"{name} formatted")
-
-
 def _diff(name: str, before: str, after: str) -> str:
-    """A unified diff; line ends alone make no difference to be seen."""
+    """A unified diff. Different line ends alone are not shown."""
     old, new = (text.replace("\r\n", "\n").split("\n") for text in (before, after))
     return "".join(f"{line}\n" for line in difflib.unified_diff(old, new, name, f"{name} (formatted)", lineterm=""))

@@ -6,11 +6,12 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from circuitdsl.cli.parser import Verbs
+from circuitdsl.cli.tasks import task_named
 from circuitdsl.cli.terminal import say
 from circuitdsl.errors import UsageError, UserError
 
 if TYPE_CHECKING:
-    from circuitdsl.cli import Verbs
     from circuitdsl.tasks.task import Task
 
 _STARTER = """\
@@ -50,16 +51,14 @@ def register(verbs: Verbs) -> None:
 
 def _init(given: argparse.Namespace) -> int:
     from circuitdsl.report.report import write_whole
-    from circuitdsl.tasks.registry import TASKS
 
-    if given.task not in TASKS:
-        raise UsageError(f"there is no task {given.task}", hint=f"tasks: {', '.join(TASKS)}")
+    task = task_named(given.task)
     if given.file and given.output and given.file != given.output:
         raise UsageError(f"two files are named, {given.file} and {given.output}", hint="-o FILE is the same as FILE")
     path = Path(given.file or given.output or f"{given.task}.circ")
     if path.exists() or path.is_symlink():
         raise UserError(f"{path} is there already, and is left as it is", hint="name another file")
-    write_whole(path, starter(TASKS[given.task], given.model))
+    write_whole(path, starter(task, given.model))
     print(f"wrote {path}; try: circuitdsl verify {path}")
     return 0
 

@@ -1,8 +1,9 @@
-"""The files that a verb writes: refused before anything runs where they could not be written after it."""
+"""The files that a verb writes. One that cannot be written is refused before anything runs."""
 
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 from circuitdsl.cli.terminal import say
@@ -10,7 +11,7 @@ from circuitdsl.errors import UserError
 
 
 def output(name: str | None) -> Path | None:
-    """The file that `-o` names, if it does.
+    """The file that `-o` names; None without `-o`.
 
     Raises:
         UserError: it cannot be written.
@@ -27,7 +28,7 @@ def output(name: str | None) -> Path | None:
 
 
 def check_folder(target: Path) -> None:
-    """Raise `UserError` where nothing can be put beside what is to be written."""
+    """Raise `UserError` where no file can be made in the folder of the target."""
     folder = target.resolve().parent
     if not folder.is_dir():
         raise UserError(f"cannot write {target}: there is no folder {target.parent}", hint="make it, or name another")
@@ -36,7 +37,7 @@ def check_folder(target: Path) -> None:
 
 
 def picture(name: str | None) -> Path | None:
-    """The picture that `-o` names, if it does.
+    """The picture that `-o` names; None without `-o`.
 
     Raises:
         UsageError: its suffix is neither .svg nor .png.
@@ -50,9 +51,12 @@ def picture(name: str | None) -> Path | None:
     return target
 
 
-def write(target: Path, text: str | bytes) -> None:
-    """Write a file whole, and say so beside what goes to standard output."""
+def write(target: Path | None, text: str) -> None:
+    """Write a file whole, and name it on standard error; without a file write to standard output."""
     from circuitdsl.report.report import write_whole
 
+    if target is None:
+        sys.stdout.write(text)
+        return
     write_whole(target, text)
     say(f"wrote {target}")

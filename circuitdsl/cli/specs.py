@@ -6,18 +6,21 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from circuitdsl.cli.terminal import say, say_diagnostics
-from circuitdsl.errors import UsageError, UserError
+from circuitdsl.errors import UserError
 
 if TYPE_CHECKING:
     from circuitdsl.api import Spec
     from circuitdsl.circuit.claims import Circuit
 
-HOW_CLAIMS_ARE_NAMED = "a claim is named by its line in the spec, or c01, c02, …"
 
+def load_all(names: Sequence[str], model: str | None, annotate: bool = False) -> list[Spec]:
+    """All specs, their diagnostics printed (with `annotate`, for GitHub as well).
 
-def load_all(names: Sequence[str], model: str | None, annotate: bool = False) -> list[Spec] | None:
-    """All specs, their diagnostics printed (with `annotate`, for GitHub as well); `None` where some spec is wrong."""
-    from circuitdsl.api import check_prompt_files, load
+    Raises:
+        SpecError: some spec is wrong; what is wrong was printed.
+        UserError: there is no such spec, or a prompt file is wrong.
+    """
+    from circuitdsl.api import SpecError, check_prompt_files, load
 
     specs = [load(name, model) for name in names]
     for spec in specs:
@@ -31,8 +34,13 @@ def load_all(names: Sequence[str], model: str | None, annotate: bool = False) ->
     wrong = [d.code for spec in specs for d in spec.diagnostics if d.severity == "error"]
     if wrong:
         say(f"{len(wrong)} error{'s' * (len(wrong) != 1)}; circuitdsl explain {wrong[0]} says more about the first")
-        return None
+        raise SpecError("")
     return specs
+
+
+def load_one(name: str, model: str | None) -> Spec:
+    """One spec; raises what `load_all` raises."""
+    return load_all([name], model)[0]
 
 
 def check_model(name: str | None) -> None:
@@ -50,9 +58,6 @@ def one_circuit(spec: Spec, wanted: str | None) -> Circuit:
     Raises:
         UserError: there is none.
     """
-    circuits = {circuit.name: circuit for circuit in spec.circuits}
-    if wanted and wanted not in circuits:
-        raise UsageError(f"there is no circuit {wanted}", hint=f"the file has {', '.join(circuits)}")
-    if not circuits:
+    if not spec.circuits:
         raise UserError(f"{spec.path} has no circuit")
-    return circuits[wanted] if wanted else next(iter(circuits.values()))
+    return spec.circuit(wanted) if wanted else spec.circuits[0]

@@ -1,19 +1,18 @@
-"""`circuitdsl tasks`: the tasks, one of them on an example, or prompts of it."""
+"""`tasks` and `models`: the tasks, one of them on an example, or prompts of it; the models that can be loaded here."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
 from typing import TYPE_CHECKING
 
 from circuitdsl.cli.arguments import positive, seed
 from circuitdsl.cli.outputs import output, write
+from circuitdsl.cli.parser import Verbs
 from circuitdsl.cli.terminal import console, say
 from circuitdsl.errors import UsageError, UserError
 
 if TYPE_CHECKING:
-    from circuitdsl.cli import Verbs
     from circuitdsl.tasks.task import Task
 
 
@@ -33,6 +32,7 @@ def register(verbs: Verbs) -> None:
     sample.add_argument("--corrupt", help="which corruption (default: the task's first)")
     sample.add_argument("-o", "--output", help="write to this file")
     sample.set_defaults(run=_sample)
+    verbs.add_parser("models", help="list the models that can be loaded here").set_defaults(run=_models)
 
 
 def _list(given: argparse.Namespace) -> int:
@@ -59,7 +59,7 @@ def _list(given: argparse.Namespace) -> int:
 def _show(given: argparse.Namespace) -> int:
     from circuitdsl.report.task_view import show_task
 
-    show_task(_task(given.task), given.seed, console())
+    show_task(task_named(given.task), given.seed, console())
     return 0
 
 
@@ -68,20 +68,29 @@ def _sample(given: argparse.Namespace) -> int:
     from circuitdsl.tasks.dataset import sample
     from circuitdsl.tasks.tokens import Tokens
 
-    task, target = _task(given.task), output(given.output)
+    task, target = task_named(given.task), output(given.output)
     tokens = Tokens(load_tokenizer(given.model), given.model)
     data = sample(task, tokens, given.n, given.seed, given.corrupt)
     lines = "".join(json.dumps(pair.record(), ensure_ascii=False) + "\n" for pair in data.pairs)
-    if target:
-        write(target, lines)
-    else:
-        sys.stdout.write(lines)
+    write(target, lines)
     return 0
 
 
-def _task(name: str) -> Task:
+def task_named(name: str) -> Task:
+    """The registered task of that name; raises `UsageError` where there is none."""
     from circuitdsl.tasks.registry import TASKS
 
     if name not in TASKS:
         raise UsageError(f"there is no task {name}", hint=f"tasks: {', '.join(TASKS)}")
     return TASKS[name]
+
+
+def _models(given: argparse.Namespace) -> int:
+    from circuitdsl.models.load import available_models
+
+    found = available_models()
+    width = max((len(model.name) for model in found), default=0)
+    for model in found:
+        print(f"{model.name:<{width}}  {model.size / 1e6:8.1f} MB  {model.where}: {model.path}")
+    print("any directory in Hugging Face's layout: --model DIR; any name on its hub, where that can be reached")
+    return 0

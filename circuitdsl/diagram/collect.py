@@ -12,9 +12,9 @@ from circuitdsl.circuit.claims import Circuit, Claim
 from circuitdsl.circuit.criteria import Negligible
 from circuitdsl.circuit.nodes import Node
 from circuitdsl.diagram import ends as ends_of
-from circuitdsl.diagram.model import Arrow, Box, Drawing, End, Figure, Finding, MemberEffect, Row, Said
+from circuitdsl.diagram.model import Arrow, Box, Drawing, End, Figure, Finding
 from circuitdsl.report import numbers
-from circuitdsl.report.report import ClaimResult, Measured, Report, counted
+from circuitdsl.report.report import ClaimResult, Measured, MemberResult, Report, counted
 from circuitdsl.verdicts import VERDICTS, WORST_FIRST, Verdict
 
 #: tasks of one verdict whose figures a label lists; of more it gives the range
@@ -42,7 +42,7 @@ def draw(circuit: Circuit, report: Report | None = None) -> Drawing:
         sources=circuit.sources,
         boxes=boxes,
         arrows=arrows,
-        rows=tuple(_rows(circuit, results)),
+        claims=tuple(_claims(circuit, results)),
         reported=report is not None,
         full=_full(arrows),
     )
@@ -80,7 +80,7 @@ def _arrows(circuit: Circuit, boxes: Sequence[Box]) -> tuple[Arrow, ...]:
             note=line.note,
             negligible=line.negligible,
             outside=known[line.sender.box].outside or known[line.receiver.box].outside,
-            claims=tuple(Said(c.id, c.line, c.text, " and ".join(map(str, c.tests))) for c in stated),
+            claims=tuple(stated),
             joint=line.joint,
         )
         for index, (line, stated) in enumerate(claims.items())
@@ -89,12 +89,14 @@ def _arrows(circuit: Circuit, boxes: Sequence[Box]) -> tuple[Arrow, ...]:
 
 def _said_once(arrows: Iterable[Arrow]) -> tuple[Arrow, ...]:
     """Of the arrows of a joint edge, only the first shows the figure that they have together."""
-    said: set[tuple[str, tuple[Said, ...]]] = set()
+    said: set[tuple[str, tuple[Claim, ...]]] = set()
     found = []
     for arrow in arrows:
         if arrow.joint and arrow.finding:
             if (arrow.joint, arrow.claims) in said:
-                arrow = replace(arrow, quiet=True, note=", ".join(_parts(arrow.sender, arrow.receiver)))
+                arrow = replace(
+                    arrow, quiet=True, note=", ".join(end.but for end in (arrow.sender, arrow.receiver) if end.but)
+                )
             else:
                 said.add((arrow.joint, arrow.claims))
                 arrow = replace(arrow, note=arrow.note.replace("jointly", f"jointly {arrow.joint}", 1))
@@ -119,7 +121,7 @@ def _lines(claim: Claim, effect: EdgePatch, known: Mapping[str, Box], mixed: boo
     negligible = any(isinstance(test, Negligible) for test in claim.tests)
     for one, other, members in pairs:
         ports = {edge.receiver.port for member in members for edge in member.edges}
-        words = _parts(one, other)
+        words = [end.but for end in (one, other) if end.but]
         words += ["each"] if claim.each else ["jointly"] if len(pairs) > 1 else []
         words += _protocol(effect, members, known[one.box], mixed)
         in_order = tuple(port for port in ("q", "k", "v", "in") if port in ports)
@@ -148,11 +150,6 @@ def _protocol(effect: EdgePatch, members: Iterable[Member], sender: Box, mixed: 
         yield "denoised"
 
 
-def _parts(*joined: End) -> list[str]:
-    """Which parts of boxes are meant."""
-    return [end.but for end in joined if end.but]
-
-
 # --- the report -------------------------------------------------------------------------------------
 
 
@@ -164,17 +161,19 @@ def _with_finding(arrow: Arrow, results: _Results, several: bool) -> Arrow:
     alone = len(said) == 1
     reasons = (r.reason or r.verdict if alone else f"{r.task}: {r.verdict}: {r.reason or r.verdict}" for _, r in said)
     figures = _figures(said, several)
-    finding = Finding(worst.verdict, _shown(worst)[0], figures, tuple(reasons), _members(worst))
+    finding = Finding(worst.verdict, _shown(worst)[0], figures, tuple(reasons), worst.members)
     return replace(arrow, tone=worst.verdict, finding=finding)
 
 
-def _figures(said: Sequence[tuple[Said, ClaimResult]], several: bool) -> tuple[Figure, ...]:
+def _figures(said: Sequence[tuple[Claim, ClaimResult]], several: bool) -> tuple[Figure, ...]:
     """A figure for each task, that of the worst claim; for each claim as well where claims disagree."""
-    verdicts = {claim: frozenset(result.verdict for one, result in said if one == claim) for claim, _ in said}
-    differ = len(set(verdicts.values())) > 1
+    verdicts: dict[str, set[str]] = {}
+    for claim, result in said:
+        verdicts.setdefault(claim.id, set()).add(result.verdict)
+    differ = len({frozenset(each) for each in verdicts.values()}) > 1
     worst: dict[tuple[str, str], ClaimResult] = {}
     for claim, result in said:
-        key = claim.test if differ else "", result.task or ""
+        key = " and ".join(map(str, claim.tests)) if differ else "", result.task or ""
         if key not in worst or _badness(result) < _badness(worst[key]):
             worst[key] = result
     alike: dict[tuple[str, Verdict], list[ClaimResult]] = {}
@@ -189,7 +188,7 @@ def _figures(said: Sequence[tuple[Said, ClaimResult]], several: bool) -> tuple[F
 
 def _of_tasks(results: Sequence[ClaimResult], several: bool) -> list[str]:
     """The figures of tasks with one verdict: one by one, or of many the range."""
-    found = sorted((measured.value, i) for i, each in enumerate(results) if (measured := _measured(each)))
+    found = sorted((measured.value, i) for i, each in enumerate(results) if (measured := measured_in(each)))
     if len(results) <= _LISTED or len(found) < len(results):
         return [_joined((each.task or "") if several else "", _shown(each)[1]) for each in results]
     extremes = dict.fromkeys(_shown(results[i])[1] for _, i in (found[0], found[-1]))
@@ -204,17 +203,17 @@ def _joined(*parts: str) -> str:
     return " ".join(part for part in parts if part)
 
 
-def _measured(result: ClaimResult) -> Measured | None:
+def measured_in(result: ClaimResult) -> Measured | None:
     """The figure that decided a claim; none where it is not finite."""
     return result.measured if result.measured and math.isfinite(result.measured.value) else None
 
 
 def _shown(result: ClaimResult) -> tuple[float | None, str]:
     """The normalised effect, for the width of an arrow, and the figure that its label shows."""
-    measured = _measured(result)
+    measured = measured_in(result)
     if measured and measured.name == "effect":
         return measured.value, numbers.value(measured)
-    effects = [member.effect for member in _members(result) if member.effect is not None]
+    effects = [member.effect for member in result.members if member.effect is not None]
     strongest = max(effects, key=abs, default=None)
     if measured:
         return strongest, _with_unit(measured)
@@ -230,11 +229,12 @@ def _with_unit(measured: Measured) -> str:
     return f"{numbers.plain(measured.value, digits)} {measured.unit}".rstrip()
 
 
-def _members(result: ClaimResult) -> tuple[MemberEffect, ...]:
-    return tuple(
-        MemberEffect(f"{m.sender} -> {m.receiver}{f'.{m.input}' if m.input != 'in' else ''} at {m.position}", m.effect)
-        for m in result.members
-    )
+def pairs(members: Iterable[MemberResult]) -> Iterator[tuple[str, str]]:
+    """The pairs of a group edge, each with its effect in words."""
+    for m in members:
+        if m.effect is not None:
+            port = f".{m.input}" if m.input != "in" else ""
+            yield f"{m.sender} -> {m.receiver}{port} at {m.position}", numbers.percent(m.effect)
 
 
 def _full(arrows: Iterable[Arrow]) -> float:
@@ -247,31 +247,13 @@ def _full(arrows: Iterable[Arrow]) -> float:
 # --- the table --------------------------------------------------------------------------------------
 
 
-def _rows(circuit: Circuit, results: _Results) -> Iterator[Row]:
+def _claims(circuit: Circuit, results: _Results) -> Iterator[Claim | ClaimResult]:
     """Every claim of the spec on every task, then what the report has beyond them."""
     for claim in circuit.claims:
-        found = results.get(claim.id)
-        yield from map(_row, found) if found else (Row(claim.line, claim.text, claim.kind == "edge"),)
+        yield from results.get(claim.id) or (claim,)
     known = {claim.id for claim in circuit.claims}
     for key, found in results.items():
-        yield from map(_row, found if key not in known else ())
-
-
-def _row(result: ClaimResult) -> Row:
-    measured = _measured(result)
-    return Row(
-        line=result.line,
-        text=result.text,
-        block=result.block or "",
-        edge=result.kind == "edge",
-        task=result.task or "",
-        verdict=result.verdict,
-        figure=numbers.figure(measured),
-        interval=numbers.interval(measured) if measured else "",
-        n=str(measured.n) if measured and measured.n else "",
-        reason=result.reason,
-        members=_members(result),
-    )
+        yield from found if key not in known else ()
 
 
 # --- the caption ------------------------------------------------------------------------------------

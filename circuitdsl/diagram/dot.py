@@ -11,23 +11,11 @@ from circuitdsl.diagram.model import Arrow, Box, Drawing, End
 from circuitdsl.diagram.page import rows
 
 _FONT = "Helvetica,Arial,sans-serif"
-_COLOURS = {
-    "holds": "green",
-    "fails": "red",
-    "undecided": "amber",
-    "error": "grey",
-    "unmeasured": "light grey",
-    "q": "blue",
-    "k": "orange",
-    "v": "green",
-    "several": "purple",
-    "in": "dark",
-}
 
 
 def to_dot(drawing: Drawing) -> str:
     """The drawing in the DOT language."""
-    legend = ", ".join(f"{_COLOURS[tone]}: {palette.MEANINGS[tone]}" for tone in drawing.tones)
+    legend = ", ".join(f"{palette.NAMES[tone]}: {palette.MEANINGS[tone]}" for tone in palette.tones(drawing))
     caption = (drawing.title, " · ".join(drawing.facts), *drawing.sources, legend)
     label = "".join(f"{_escaped(line)}\\l" for line in caption if line)
     tints = palette.tints(drawing)
@@ -92,23 +80,22 @@ def _ends(drawing: Drawing, arrow: Arrow) -> tuple[str, str, str]:
 
     Of a group's heads, those are joined that lie nearest: the highest sender below the lowest receiver.
     """
-    senders, receivers = _candidates(drawing, arrow.sender), _candidates(drawing, arrow.receiver)
+    sender, receiver = drawing.box[arrow.sender.box], drawing.box[arrow.receiver.box]
     tail, head = min(
-        itertools.product(senders, receivers),
+        itertools.product(_middle_first(sender, arrow.sender), _middle_first(receiver, arrow.receiver)),
         key=lambda pair: (pair[0].stage() >= pair[1].stage(), abs(pair[1].stage() - pair[0].stage())),
     )
     clip = "".join(
-        f" {key}=cluster_{end.box}"
-        for end, key in ((arrow.sender, "ltail"), (arrow.receiver, "lhead"))
-        if not arrow.within and end.node is None and drawing.box[end.box].kind == "group"
+        f" {key}=cluster_{box.key}"
+        for box, end, key in ((sender, arrow.sender, "ltail"), (receiver, arrow.receiver, "lhead"))
+        if not arrow.within and end.node is None and box.kind == "group"
     )
-    return _name(drawing.box[arrow.sender.box], tail), _name(drawing.box[arrow.receiver.box], head), clip
+    return _name(sender, tail), _name(receiver, head), clip
 
 
-def _candidates(drawing: Drawing, end: End) -> tuple[Node, ...]:
-    nodes = (end.node,) if end.node else drawing.box[end.box].nodes
-    middle = len(nodes) // 2
-    return tuple(sorted(nodes, key=lambda node: abs(nodes.index(node) - middle)))
+def _middle_first(box: Box, end: End) -> list[Node]:
+    places = sorted(range(len(box.nodes)), key=lambda i: abs(i - len(box.nodes) // 2))
+    return [end.node] if end.node else [box.nodes[i] for i in places]
 
 
 def _name(box: Box, node: Node) -> str:

@@ -52,18 +52,13 @@ def format_of(path: str | os.PathLike[str], painted: bool = False) -> Format:
     return found
 
 
-def write_drawing(drawing: Drawing, path: str | os.PathLike[str]) -> None:
-    """Draw a circuit into a file, whole or not at all.
+def write_picture(svg: str, path: str | os.PathLike[str]) -> None:
+    """Write a picture as SVG or PNG, whole or not at all.
 
     Raises:
-        UsageError: the suffix asks for no known format.
+        UsageError: the suffix is neither .svg nor .png.
         UserError: the file cannot be written.
     """
-    write_whole(Path(path), format_of(path).write(drawing))
-
-
-def write_picture(svg: str, path: str | os.PathLike[str]) -> None:
-    """Write a picture as SVG or PNG, whole or not at all; raises what `write_drawing` raises."""
     paint = format_of(path, painted=True).paint
     assert paint
     write_whole(Path(path), paint(svg))

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from circuitdsl.circuit.claims import Claim
 from circuitdsl.diagram import palette
+from circuitdsl.diagram.collect import measured_in, pairs
 from circuitdsl.diagram.elements import FONT, plain
-from circuitdsl.diagram.model import Drawing, Row
+from circuitdsl.diagram.model import Drawing
 from circuitdsl.diagram.svg import to_svg
-from circuitdsl.report.numbers import percent
+from circuitdsl.report import numbers
+from circuitdsl.report.report import ClaimResult
 
 _STYLE = f"""
 :root {{ color-scheme: light; }}
@@ -51,17 +54,16 @@ def to_html(drawing: Drawing) -> str:
 
 def _table(drawing: Drawing) -> Iterator[str]:
     """A line per claim and task, drawn or not, in the order of the spec."""
-    if not drawing.rows:
+    if not drawing.claims:
         return
-    tasks = len({row.task for row in drawing.rows if row.task}) > 1
     names = ["line", "claim"]
     if drawing.reported:
-        names += [*(["task"] if tasks else []), "figure", "interval", "n", "verdict", "reason"]
+        names += [*(["task"] if drawing.several_tasks else []), "figure", "interval", "n", "verdict", "reason"]
     heads = "".join(f"<th{_kind(name)}>{name}</th>" for name in names)
     yield f"<table>\n<thead><tr>{heads}</tr></thead>\n<tbody>"
-    for row in drawing.rows:
-        cells = _cells(row)
-        yield "<tr>" + "".join(f"<td{_kind(name)}>{cells[name]}</td>" for name in names) + "</tr>"
+    for claim in drawing.claims:
+        cells = _cells(claim)
+        yield "<tr>" + "".join(f"<td{_kind(name)}>{cells.get(name, '')}</td>" for name in names) + "</tr>"
     yield "</tbody>\n</table>"
 
 
@@ -70,24 +72,27 @@ def _kind(column: str) -> str:
     return f' class="{kind}"' if kind else ""
 
 
-def _cells(row: Row) -> dict[str, str]:
-    verdict, words = row.verdict or "unmeasured", row.verdict or "not in the report"
+def _cells(claim: Claim | ClaimResult) -> dict[str, str]:
+    found = {"line": str(claim.line or ""), "claim": f"<code>{plain(claim.text)}</code>"}
+    if isinstance(claim, Claim):
+        return found | {"verdict": '<b class="verdict unmeasured">not in the report</b>'}
+    measured = measured_in(claim)
     return {
-        "line": str(row.line or ""),
-        "claim": (f"{plain(row.block)}<br>" if row.block else "") + f"<code>{plain(row.text)}</code>",
-        "task": plain(row.task),
-        "figure": plain(row.figure),
-        "interval": plain(row.interval),
-        "n": plain(row.n),
-        "verdict": f'<b class="verdict {verdict}">{words}</b>',
-        "reason": plain(row.reason) + _members(row),
+        "line": found["line"],
+        "claim": (f"{plain(claim.block)}<br>" if claim.block else "") + found["claim"],
+        "task": plain(claim.task or ""),
+        "figure": plain(numbers.figure(measured)),
+        "interval": plain(numbers.interval(measured)) if measured else "",
+        "n": str(measured.n or "") if measured else "",
+        "verdict": f'<b class="verdict {claim.verdict}">{claim.verdict}</b>',
+        "reason": plain(claim.reason) + _pairs(claim),
     }
 
 
-def _members(row: Row) -> str:
+def _pairs(claim: ClaimResult) -> str:
     """Every pair of a group edge, folded away."""
-    pairs = [member for member in row.members if member.effect is not None]
-    if len(pairs) < 2:
+    told = list(pairs(claim.members))
+    if len(told) < 2:
         return ""
-    items = "".join(f"<li><code>{plain(m.text)}</code> {plain(percent(m.effect or 0.0))}</li>" for m in pairs)
-    return f"<details><summary>{len(pairs)} pairs</summary><ul>{items}</ul></details>"
+    items = "".join(f"<li><code>{plain(pair)}</code> {plain(effect)}</li>" for pair, effect in told)
+    return f"<details><summary>{len(told)} pairs</summary><ul>{items}</ul></details>"

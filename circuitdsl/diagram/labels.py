@@ -1,102 +1,94 @@
-"""Labels of arrows: their lines, and how much room they take."""
+"""Labels of arrows, each drawn at its own corner, and the signs of verdicts in them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Iterator
+from dataclasses import dataclass
 
-from circuitdsl.diagram.elements import BLANK
-from circuitdsl.diagram.geometry import Point, Rect
-from circuitdsl.diagram.model import Arrow, Finding
-from circuitdsl.diagram.text import width, wrap
+from circuitdsl.diagram import palette
+from circuitdsl.diagram.elements import BLANK, Pen, Span, block, dot, line, path
+from circuitdsl.diagram.geometry import Point, Rect, polyline
+from circuitdsl.diagram.model import Arrow
+from circuitdsl.diagram.text import wrap
 from circuitdsl.verdicts import Verdict
 
-SIZE, SMALL, LINE = 12.5, 11.0, 15.0
+_SIZE, _SMALL, _LINE, _MIDDLE = 12.5, 11.0, 15.0, 9.5
+_EDGE, _SIGN = 7.0, 20.0  # from the border to the words: without and with the sign of a verdict
 _ROOM = 130.0  # a note goes on a line of its own where the label would be wider
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """Words of one style in a label."""
-
-    words: str
-    kind: Literal["port", "number", "note"]
-
-    @property
-    def width(self) -> float:
-        return width(self.words, SMALL if self.kind == "note" else SIZE, bold=self.kind == "port")
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A line of a label about its centre, or from its left end on; runs a blank apart."""
-
-    x: float
-    y: float
-    runs: tuple[Run, ...]
-    centred: bool = True
-
-
-@dataclass(frozen=True, slots=True)
 class Label:
-    """A label at its place. A mark says the verdict without colour; there is one a figure where these disagree."""
+    """A label drawn: its size, its SVG elements, and the verdicts whose signs it shows."""
 
-    rect: Rect
-    lines: tuple[Line, ...]
-    marks: tuple[tuple[Verdict, Point], ...] = ()
-
-    def at(self, centre: Point) -> Label:
-        dx, dy = centre[0] - self.rect.centre[0], centre[1] - self.rect.centre[1]
-        lines = tuple(replace(line, x=line.x + dx, y=line.y + dy) for line in self.lines)
-        marks = tuple((verdict, (x + dx, y + dy)) for verdict, (x, y) in self.marks)
-        return Label(self.rect.moved(dx, dy), lines, marks)
+    width: float
+    height: float
+    elements: tuple[str, ...]
+    verdicts: tuple[Verdict, ...] = ()
 
 
 def label(arrow: Arrow, also: str = "", room: float = _ROOM, tall: bool = True) -> Label | None:
-    """The label of an arrow, not yet placed; none where there is nothing to say.
+    """The label of an arrow; none where there is nothing to say.
 
     Args:
         also: added to its note.
         room: how wide it may be before its note goes on a line of its own.
         tall: whether several figures stand one under the other.
     """
-    note = ", ".join(part for part in (also, arrow.note) if part)
+    ink = palette.SOFT if palette.opacity(arrow) < 0.6 else palette.INK
     finding = None if arrow.quiet else arrow.finding
-    port = [Run(arrow.port, "port")] if arrow.port and not arrow.quiet else []
-    if finding and tall and len(finding.figures) > 1:
-        return _listed(finding, port, wrap(note, SMALL, room) if note else [])
-    first = [*port, *([Run(finding.shown, "number")] if finding and finding.shown else [])]
-    left = 20.0 if finding else 7.0
-    below: list[str] = []
-    if note and left + _wide([*first, Run(note, "note")]) + 7 <= room:
-        first.append(Run(note, "note"))
-    elif note:
-        below = wrap(note, SMALL, room)
-    if not (first or below or finding):
+    note = ", ".join(part for part in (also, arrow.note) if part)
+    port = [Span(arrow.port, _SIZE, ink, bold=True)] if arrow.port and not arrow.quiet else []
+    figures = [figure.words for figure in finding.figures] if finding else []
+    listed = tall and len(figures) > 1
+    if finding and not listed:
+        figures = [finding.shown] if finding.shown else []
+    spans = [Span(words, _SIZE, ink) for words in figures]
+    left = _SIGN if finding else _EDGE
+    if note and not listed and left + _wide([*port, *spans, _note(note)]) + _EDGE <= room:
+        spans, note = [*spans, _note(note)], ""
+    notes = [_note(words) for words in wrap(note, _SMALL, room)] if note else []
+    if not (port or spans or notes or finding):
         return None
-    top = LINE if first or finding else 0.0
-    notes = [Run(line, "note") for line in below]
-    wide = max([left + _wide(first) + (7 if first else -1), *(run.width + 14 for run in notes)])
-    lines = [Line((left - 7 + wide) / 2, 9.5, tuple(first))] if first else []
-    lines += [Line(wide / 2, 9.5 + top + i * (LINE - 1), (run,)) for i, run in enumerate(notes)]
-    height = 19 + (len(notes) - 1) * (LINE - 1) + top if notes else 19.0
-    return Label(Rect(0, 0, wide, height), tuple(lines), ((finding.verdict, (11.5, 9.5)),) if finding else ())
+    count = len(spans) if listed else int(bool(port or spans or finding))
+    indent = left + (_wide(port) + BLANK if port else 0.0)
+    ends = [span.width + 2 * _EDGE for span in notes]
+    ends += [indent + span.width + _EDGE for span in spans] if listed else [left + _wide([*port, *spans]) + _EDGE]
+    wide, high = max(ends), 19 + (count + len(notes) - 1) * _LINE
+    elements = [block(Rect(0, 0, wide, high), 7, Pen("#ffffff", palette.colour(arrow), 0.9))]
+    if listed:
+        elements += [line(left, _MIDDLE, *port)] if port else []
+        elements += [line(indent, _MIDDLE + i * _LINE, span) for i, span in enumerate(spans)]
+    elif port or spans:
+        elements.append(line((left - _EDGE + wide) / 2, _MIDDLE, *port, *spans, centred=True))
+    elements += [line(wide / 2, _MIDDLE + i * _LINE, span, centred=True) for i, span in enumerate(notes, start=count)]
+    verdicts: tuple[Verdict, ...] = (finding.verdict,) if finding else ()
+    if finding and listed and finding.mixed:
+        verdicts = tuple(figure.verdict for figure in finding.figures)
+    for i, verdict in enumerate(verdicts):
+        elements += sign(verdict, (11.5, _MIDDLE + i * _LINE))
+    return Label(wide, high, tuple(elements), verdicts)
 
 
-def _listed(finding: Finding, port: Sequence[Run], note: Sequence[str]) -> Label:
-    """Figures one under the other from the same left end, each with its mark where they disagree; the note below."""
-    indent = 20.0 + (_wide(port) + BLANK if port else 0.0)
-    rows = [Run(figure.words, "number") for figure in finding.figures]
-    notes = [Run(line, "note") for line in note]
-    wide = max([*(indent + run.width + 7 for run in rows), *(run.width + 14 for run in notes)])
-    lines = [Line(20.0 + port[0].width / 2, 9.5, tuple(port))] if port else []
-    lines += [Line(indent, 9.5 + i * LINE, (run,), centred=False) for i, run in enumerate(rows)]
-    lines += [Line(wide / 2, 9.5 + (len(rows) + i) * LINE, (run,)) for i, run in enumerate(notes)]
-    marked = finding.figures if finding.mixed else finding.figures[:1]
-    marks = tuple((figure.verdict, (11.5, 9.5 + i * LINE)) for i, figure in enumerate(marked))
-    return Label(Rect(0, 0, wide, 19 + (len(rows) + len(notes) - 1) * LINE), tuple(lines), marks)
+def _note(words: str) -> Span:
+    return Span(words, _SMALL, palette.SOFT)
 
 
-def _wide(runs: Sequence[Run]) -> float:
-    return sum(run.width for run in runs) + BLANK * max(0, len(runs) - 1)
+def _wide(spans: list[Span]) -> float:
+    return sum(span.width for span in spans) + BLANK * max(0, len(spans) - 1)
+
+
+_SIGNS: dict[Verdict, tuple[tuple[Point, ...], ...]] = {
+    "holds": (((-2.6, 0.2), (-0.7, 2.3), (2.7, -2.0)),),
+    "fails": (((-2.2, -2.2), (2.2, 2.2)), ((2.2, -2.2), (-2.2, 2.2))),
+    "undecided": (((-1.7, -1.4), (-0.9, -2.8), (0.9, -2.8), (1.7, -1.4), (0.0, 0.4), (0.0, 1.0)), ((0, 2.8), (0, 3.2))),
+    "error": (((0, -3.0), (0, 0.6)), ((0, 2.7), (0, 3.1))),
+}
+
+
+def sign(verdict: Verdict, at: Point) -> Iterator[str]:
+    """A small sign for a verdict, so that colour is not the only one: tick, cross, question mark, exclamation mark."""
+    x, y = at
+    yield dot(x, y, 5.6, palette.TONES[verdict])
+    for points in _SIGNS[verdict]:
+        yield path(polyline(*((x + dx, y + dy) for dx, dy in points)), Pen(stroke="#ffffff", width=1.4))

@@ -14,12 +14,12 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from circuitdsl.diagram.geometry import Curve, Point, Rect, flowing, spread_within, straight
+from circuitdsl.diagram.geometry import Curve, Point, Rect, flowing, spread, straight
 
 LANE, CLEAR, GAP = 15.0, 13.0, 36.0  # between two arrows; between an arrow and a box; between two boxes
 BAND = 16.0  # above and below the boxes of a row: room for the heads of arrows
 _STEP, _CHIP_STEP, _EDGE = 46.0, 11.0, 14.0  # between arrows at a box, at a chip; from the corner of a box
-_LABEL, _ROOM = 6.0, 760.0  # between labels; labels that need more room than this stand one above the other
+_LABEL, _ROOM = 6.0, 640.0  # between labels; labels that need more room than this stand one above the other
 _SWEEPS = 24
 _FIRM, _LOOSE, _WEAK = 8.0, 2.0, 0.05  # the price of bending a long arrow, of bending at a box, of leaving the middle
 
@@ -60,7 +60,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Boxes, arrows from their lower to their upper end, the middles of labels, and left and right of each column."""
+    """Boxes, arrows from their lower to their upper end, the corners of labels, and left and right of each column."""
 
     boxes: dict[str, Rect]
     routes: dict[str, tuple[Curve, ...]]
@@ -82,13 +82,15 @@ def place(blocks: Mapping[str, Block], links: Mapping[str, Link], columns: int) 
 
 @dataclass(slots=True)
 class _Vertex:
-    """A box, or an arrow in one row or gap; `label` is the size of the label that stands there.
+    """A box, or an arrow in one row or gap; `label` is the height of the label that stands there.
 
-    Neighbours come with the place where the arrow meets them: from their middle, as a share of their width.
+    `start` says where it stands at first: a box in its column, an arrow between its boxes. Neighbours come with the
+    place where the arrow meets them: from their middle, as a share of their width.
     """
 
     level: int
     width: float
+    start: float
     block: Block | None = None
     label: float = 0.0
     below: list[tuple[int, float]] = field(default_factory=list)
@@ -101,25 +103,17 @@ class _Chains:
     def __init__(self, blocks: Mapping[str, Block], links: Mapping[str, Link]) -> None:
         self.blocks, self.links = blocks, links
         self.vertices: list[_Vertex] = []
-        self.box = {key: self._add(_Vertex(2 * block.row, block.room, block)) for key, block in blocks.items()}
+        self.box = {
+            key: self._add(_Vertex(2 * block.row, block.room, block.column or 0, block))
+            for key, block in blocks.items()
+        }
         self.chain: dict[str, list[int]] = {}  # of each link: lower box, vertices, upper box
         self.widths: dict[int, float] = defaultdict(float)  # of the labels in a gap
         for key, link in sorted(links.items(), key=lambda item: len(self._passed(item[1]))):
             self.chain[key] = self._chain(link)
         self.order: list[list[int]] = [[] for _ in range(max((v.level for v in self.vertices), default=-1) + 1)]
-        for i in sorted(range(len(self.vertices)), key=self._columns().__getitem__):
+        for i in sorted(range(len(self.vertices)), key=lambda i: self.vertices[i].start):
             self.order[self.vertices[i].level].append(i)
-
-    def _columns(self) -> list[float]:
-        """Where vertices stand at first: a box in its column, an arrow between those of its boxes."""
-        known = {self.box[key]: float(block.column) for key, block in self.blocks.items() if block.column is not None}
-        found = [known.get(v, 0.0) for v in range(len(self.vertices))]
-        for chain in self.chain.values():
-            ends = [known[v] for v in (chain[0], chain[-1]) if v in known]
-            for v in chain:
-                if v not in known and ends:
-                    found[v] = sum(ends) / len(ends)
-        return found
 
     def _add(self, vertex: _Vertex) -> int:
         self.vertices.append(vertex)
@@ -135,9 +129,11 @@ class _Chains:
         wide, high = link.label
         labelled = min(levels[::2], key=lambda level: (self.widths[level], abs(level - middle)))
         chain = [self.box[link.low.box]]
+        ends = [c for port in (link.low, link.high) if (c := self.blocks[port.box].column) is not None]
+        start = sum(ends) / len(ends) if ends else 0.0
         for level in levels:
             here = level == labelled and high > 0
-            chain.append(self._add(_Vertex(level, wide if here else 0.0, label=high if here else 0.0)))
+            chain.append(self._add(_Vertex(level, wide if here else 0.0, start, label=high if here else 0.0)))
         chain.append(self.box[link.high.box])
         self.widths[labelled] += wide + _LABEL if high else 0.0
         for a, b in itertools.pairwise(chain):
@@ -149,8 +145,9 @@ class _Chains:
         return 0.0 if port.x is None else port.x / self.blocks[port.box].room - 0.5
 
     def layers(self, level: int) -> int:
-        """How many labels stand one above the other in a gap."""
-        return 1 + int(self.widths[level] // _ROOM)
+        """How many labels stand one above the other in a gap: with one or two, none has to cover another arrow."""
+        needed = self.widths[level] / _ROOM
+        return int(needed) if needed >= 3 else 2 if needed > 1 else 1
 
     def place(self) -> dict[int, int]:
         """The place of every vertex in its level."""
@@ -229,8 +226,8 @@ def _spread(ports: Sequence[Port], wide: float) -> Iterator[float]:
     first = wide / 2 - step * (len(ports) - 1) / 2
     targets = [first + i * step if port.x is None else port.x for i, port in enumerate(ports)]
     gaps = [step if a.x is b.x is None else min(step, _CHIP_STEP) for a, b in itertools.pairwise(ports)]
-    weights = [1.0 if port.x is None else 50.0 for port in ports]
-    for port, x in zip(ports, spread_within(targets, gaps, _EDGE, wide - _EDGE, weights), strict=True):
+    firm = [1.0 if port.x is None else 50.0 for port in ports]
+    for port, x in zip(ports, spread(targets, gaps, _EDGE, wide - _EDGE, firm), strict=True):
         yield x if port.x is None else min(max(x, port.x - port.reach), port.x + port.reach)
 
 
@@ -288,8 +285,8 @@ def _distances(chains: _Chains) -> Iterator[tuple[int, int, float]]:
         for a, b in itertools.pairwise(level):
             one, other = chains.vertices[a], chains.vertices[b]
             boxes = bool(one.block) + bool(other.block)
-            half = (one.width + other.width) / 2 if layers == 1 else 0.0
-            yield a, b, half + (lane if half == 0 else (_LABEL, CLEAR, GAP)[boxes])
+            wide = one.width + other.width if layers == 1 else max(one.width, other.width) if layers == 2 else 0.0
+            yield a, b, wide / 2 + (_LABEL, CLEAR, GAP)[boxes] if wide else lane
         labels = [v for v in level if chains.vertices[v].label]
         for a, b in zip(labels, labels[layers:], strict=False) if layers > 1 else ():
             yield a, b, (chains.vertices[a].width + chains.vertices[b].width) / 2 + _LABEL
@@ -301,7 +298,7 @@ def _distances(chains: _Chains) -> Iterator[tuple[int, int, float]]:
 def _drawn(chains: _Chains, meetings: _Meetings, x: Sequence[float], borders: Sequence[float]) -> Plan:
     """Rows from the bottom up, with room in the gaps for labels and for arrows that run sideways."""
     boxes: dict[str, Rect] = {}
-    labels: dict[int, float] = {}  # the middle of each
+    tops: dict[int, float] = {}  # of labels
     spans: list[tuple[float, float]] = []  # bottom and top of each level
     keys = {v: key for key, v in chains.box.items()}
     y = 0.0
@@ -320,7 +317,7 @@ def _drawn(chains: _Chains, meetings: _Meetings, x: Sequence[float], borders: Se
             layers = chains.layers(number)
             for layer in range(min(layers, len(shown))):
                 tall = max(chains.vertices[v].label for v in shown[layer::layers])
-                labels.update((v, y - tall / 2) for v in shown[layer::layers])
+                tops.update((v, y - (tall + chains.vertices[v].label) / 2) for v in shown[layer::layers])
                 y -= tall + _LABEL
         spans.append((bottom, y))
     routes = {}
@@ -335,8 +332,13 @@ def _drawn(chains: _Chains, meetings: _Meetings, x: Sequence[float], borders: Se
         points += [(end, spans[chains.vertices[high].level][0]), (end, boxes[link.high.box].y + link.high.y)]
         pieces = enumerate(itertools.pairwise(points))
         routes[key] = tuple((flowing if i % 2 else straight)(a, b) for i, (a, b) in pieces if a != b)
-    middles = {key: (x[v], labels[v]) for key, chain in chains.chain.items() for v in chain if v in labels}
-    return Plan(boxes, routes, middles, list(itertools.pairwise(borders)))
+    labels = {
+        key: (x[v] - chains.vertices[v].width / 2, tops[v])
+        for key, chain in chains.chain.items()
+        for v in chain
+        if v in tops
+    }
+    return Plan(boxes, routes, labels, list(itertools.pairwise(borders)))
 
 
 def _slope(chains: _Chains, level: int, x: Sequence[float]) -> float:

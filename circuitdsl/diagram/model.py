@@ -8,7 +8,9 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Literal
 
+from circuitdsl.circuit.claims import Claim
 from circuitdsl.circuit.nodes import Node
+from circuitdsl.report.report import ClaimResult, MemberResult
 from circuitdsl.verdicts import Verdict
 
 BoxKind = Literal["group", "node", "embed", "logits"]
@@ -69,14 +71,6 @@ class End:
 
 
 @dataclass(frozen=True, slots=True)
-class MemberEffect:
-    """One pair of a group edge, as the report measured it."""
-
-    text: str
-    effect: float | None
-
-
-@dataclass(frozen=True, slots=True)
 class Figure:
     """A figure of an arrow in words: with its task where a report has several, with its test where claims disagree."""
 
@@ -92,7 +86,7 @@ class Finding:
     effect: float | None = None
     figures: tuple[Figure, ...] = ()
     reasons: tuple[str, ...] = ()
-    members: tuple[MemberEffect, ...] = ()
+    members: tuple[MemberResult, ...] = ()
 
     @property
     def mixed(self) -> bool:
@@ -104,34 +98,6 @@ class Finding:
         """All figures on one line."""
         said = (f"{f.words} {f.verdict}".lstrip() if self.mixed else f.words for f in self.figures)
         return ", ".join(words for words in said if words)
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One claim on one task, drawn or not: a line of the table. No verdict: not in the report."""
-
-    line: int
-    text: str
-    edge: bool = True
-    task: str = ""
-    verdict: Verdict | None = None
-    figure: str = ""
-    interval: str = ""
-    n: str = ""
-    reason: str = ""
-    members: tuple[MemberEffect, ...] = ()
-    #: the header of the block that it stands in
-    block: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """A claim that an arrow stands for."""
-
-    id: str
-    line: int
-    text: str
-    test: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +117,7 @@ class Arrow:
     note: str = ""
     negligible: bool = False
     outside: bool = False
-    claims: tuple[Said, ...] = ()
+    claims: tuple[Claim, ...] = ()
     finding: Finding | None = None
     joint: str = ""
     quiet: bool = False
@@ -174,7 +140,13 @@ class Arrow:
 
 @dataclass(frozen=True)
 class Drawing:
-    """Everything that a diagram shows. `full` is the effect drawn at full width, where a report is given."""
+    """Everything that a diagram shows.
+
+    Attributes:
+        claims: every claim on every task, drawn or not, as the report has it, or as the spec has it where that says
+            nothing about it.
+        full: the effect drawn at full width, where a report is given.
+    """
 
     name: str
     title: str
@@ -182,7 +154,7 @@ class Drawing:
     sources: tuple[str, ...]
     boxes: tuple[Box, ...]
     arrows: tuple[Arrow, ...]
-    rows: tuple[Row, ...] = ()
+    claims: tuple[Claim | ClaimResult, ...] = ()
     reported: bool = False
     full: float = 1.0
 
@@ -191,11 +163,12 @@ class Drawing:
         return MappingProxyType({box.key: box for box in self.boxes})
 
     @property
-    def tones(self) -> tuple[Tone, ...]:
-        """The tones in use, in the order a legend lists them."""
-        used = {arrow.tone for arrow in self.arrows}
-        order: tuple[Tone, ...] = ("holds", "fails", "undecided", "error", "unmeasured", "q", "k", "v", "several", "in")
-        return tuple(tone for tone in order if tone in used)
+    def results(self) -> list[ClaimResult]:
+        return [claim for claim in self.claims if isinstance(claim, ClaimResult)]
+
+    @property
+    def several_tasks(self) -> bool:
+        return len({result.task for result in self.results if result.task}) > 1
 
     def width(self, arrow: Arrow) -> float:
         """Line width: by effect where there is one, else the same for all."""

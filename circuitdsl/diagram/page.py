@@ -1,24 +1,24 @@
-"""Drawing → page: every box, chip, arrow and label with its place, and the words about rows and columns."""
+"""Drawing → page: every box, arrow and label at its place."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
 from circuitdsl.circuit.nodes import Node
-from circuitdsl.diagram import labels as labels_of
 from circuitdsl.diagram.geometry import Curve, Point, Rect, bounds, straight
-from circuitdsl.diagram.labels import Label
+from circuitdsl.diagram.labels import Label, label
 from circuitdsl.diagram.layout import GAP, Block, Link, Plan, Port, place
 from circuitdsl.diagram.model import Arrow, Box, Drawing, End
+from circuitdsl.diagram.palette import tints as tints_of
 from circuitdsl.diagram.shapes import ARC, ARC_LABEL, ARC_STEP, Needs, Shape, shape
 
 _WIDEST = 1120.0  # wider than this is no longer readable at 900 px
 _COLUMNS = 6
-_MARGIN, _AXIS = 8.0, 56.0
+_MARGIN = 8.0
 _LOOP = 24.0
 _ANY = 1e5  # room in which a label stays on one line
 Column = tuple[str, ...]
@@ -27,50 +27,41 @@ ALL: Column = ("",)
 
 
 @dataclass(frozen=True, slots=True)
-class PlacedBox:
-    box: Box
-    rect: Rect
-    shape: Shape
-
-    def chip(self, node: Node) -> Rect:
-        return self.shape.chip(node).moved(self.rect.x, self.rect.y)
-
-
-@dataclass(frozen=True, slots=True)
 class PlacedArrow:
-    """Curves from the sender on, and the tip beyond the last of them."""
+    """Curves from the sender on, the tip beyond the last of them, and the label with the corner where it stands."""
 
     arrow: Arrow
     curves: tuple[Curve, ...]
     tip: Point
     width: float
     label: Label | None = None
+    label_at: Point = (0.0, 0.0)
 
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """A faint word about a row or a column, and the stretch it is about."""
-
-    words: str
-    low: float
-    high: float
-    outside: bool = False
+    @property
+    def label_rect(self) -> Rect | None:
+        return Rect(*self.label_at, self.label.width, self.label.height) if self.label else None
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    width: float
-    height: float
-    boxes: tuple[PlacedBox, ...]
+    """Everything at its place: `area` is the rectangle around all of it."""
+
+    area: Rect
+    shapes: Mapping[str, Shape]
+    boxes: Mapping[str, Rect]
     arrows: tuple[PlacedArrow, ...]
-    columns: tuple[Mark, ...]
-    layers: tuple[Mark, ...]
+    columns: tuple[tuple[Column, float, float], ...]
+    row: Mapping[str, int]
+
+    def chip(self, box: str, node: Node) -> Rect:
+        return self.shapes[box].chips[node].moved(self.boxes[box].x, self.boxes[box].y)
 
 
 def lay_out(drawing: Drawing) -> Page:
     """Rows by layer, and columns by position where these fit the page."""
     row = rows(drawing.boxes, drawing.arrows)
-    shapes = {box.key: shape(box, _needs(box, drawing, row)) for box in drawing.boxes}
+    tints = tints_of(drawing)
+    shapes = {box.key: shape(box, _needs(box, drawing, row), *tints[box.key]) for box in drawing.boxes}
     columns = _columns(drawing)
     if not (2 <= len(set(columns.values()) - {OUTSIDE, ALL}) <= _COLUMNS and _fit(row, columns, shapes)):
         columns = {key: OUTSIDE if drawing.box[key].outside else ALL for key in columns}
@@ -93,11 +84,16 @@ def _page(drawing: Drawing, shapes: Mapping[str, Shape], row: Mapping[str, int],
         for key, s in shapes.items()
     }
     between = [arrow for arrow in drawing.arrows if not arrow.within]
-    labels = {arrow.key: labels_of.label(arrow) for arrow in between}
+    labels = {arrow.key: label(arrow) for arrow in between}
     plan = place(blocks, {arrow.key: _link(arrow, labels[arrow.key], shapes, row) for arrow in between}, len(names))
-    boxes = {box.key: PlacedBox(box, plan.boxes[box.key], shapes[box.key]) for box in drawing.boxes}
     arrows = [_routed(arrow, plan, labels[arrow.key], drawing.width(arrow), row) for arrow in between]
-    return _framed(list(boxes.values()), [*arrows, *_within(drawing, boxes)], row, names, plan.columns)
+    named = zip(names, plan.columns, strict=True) if len(names) > 1 else ()
+    marks = tuple((name, low, high) for name, (low, high) in named if name != ALL)
+    page = Page(Rect(0, 0, 0, 0), shapes, plan.boxes, tuple(arrows), marks, row)
+    page = replace(page, arrows=(*arrows, *_within(drawing, page)))
+    rects = [*plan.boxes.values(), *(rect for arrow in page.arrows if (rect := arrow.label_rect))]
+    rects += [Rect(x, y, 0, 0).grown(a.width) for a in page.arrows for curve in a.curves for x, y in curve]
+    return replace(page, area=bounds(rects).grown(_MARGIN))
 
 
 # --- rows and columns -------------------------------------------------------------------------------
@@ -186,9 +182,9 @@ def _ordered(arrow: Arrow, row: Mapping[str, int]) -> tuple[End, End]:
     return ends if row[ends[0].box] < row[ends[1].box] else ends[::-1]
 
 
-def _link(arrow: Arrow, label: Label | None, shapes: Mapping[str, Shape], row: Mapping[str, int]) -> Link:
+def _link(arrow: Arrow, text: Label | None, shapes: Mapping[str, Shape], row: Mapping[str, int]) -> Link:
     low, high = _ordered(arrow, row)
-    size = (label.rect.width, label.rect.height) if label else (0.0, 0.0)
+    size = (text.width, text.height) if text else (0.0, 0.0)
     return Link(_port(low, shapes[low.box], upper=True), _port(high, shapes[high.box], upper=False), size)
 
 
@@ -197,23 +193,23 @@ def _port(end: End, shape: Shape, upper: bool) -> Port:
     y = 0.0 if upper else shape.height
     if end.node is None:
         return Port(end.box, y)
-    chip = shape.chip(end.node)
-    column = [other.y for _, other in shape.chips if abs(other.x - chip.x) < 1]
+    chip = shape.chips[end.node]
+    column = [other.y for other in shape.chips.values() if abs(other.x - chip.x) < 1]
     if chip.y == (min(column) if upper else max(column)):
         y = chip.y if upper else chip.bottom
     return Port(end.box, y, chip.centre[0], chip.width / 2 - 6)
 
 
-def _routed(arrow: Arrow, plan: Plan, label: Label | None, width: float, row: Mapping[str, int]) -> PlacedArrow:
+def _routed(arrow: Arrow, plan: Plan, text: Label | None, width: float, row: Mapping[str, int]) -> PlacedArrow:
     """The route from the sender on, cut where the head begins."""
     curves = plan.routes[arrow.key]
     if _ordered(arrow, row)[0] is not arrow.sender:
-        curves = tuple(curve.reversed() for curve in reversed(curves))
+        curves = tuple(Curve(*curve[::-1]) for curve in reversed(curves))
     *before, last = curves
     (x, y), start = last.end, last.start
     neck = y + _head_length(width) * (1 if start[1] > y else -1)
-    placed = label.at(plan.labels[arrow.key]) if label else None
-    return PlacedArrow(arrow, (*before, straight(start, (x, neck))), (x, y), width, placed)
+    at = plan.labels[arrow.key] if text else (0.0, 0.0)
+    return PlacedArrow(arrow, (*before, straight(start, (x, neck))), (x, y), width, text, at)
 
 
 def _head_length(width: float) -> float:
@@ -240,8 +236,8 @@ def _needs(box: Box, drawing: Drawing, row: Mapping[str, int]) -> Needs:
             below |= {high.node} if high.box == box.key and high.node else set()
         elif arrow.sender.box == box.key:
             (arcs if _is_arc(arrow) else loops).append(_short_label(arrow))
-    room = max((label.rect.width for label in arcs if label), default=0.0)
-    beside = max((label.rect.width if label else 0.0 for label in loops), default=0.0)
+    room = max((found.width for found in arcs if found), default=0.0)
+    beside = max((found.width for found in loops if found), default=0.0)
     return Needs(frozenset(above), frozenset(below), len(arcs), len(loops), room, beside + _LOOP + 6 if loops else 0.0)
 
 
@@ -249,100 +245,42 @@ def _short_label(arrow: Arrow) -> Label | None:
     """The label of an arrow within a box, on one line, away from the arrow: it names the chips that it is about."""
     sender, receiver = arrow.sender.node, arrow.receiver.node
     about = f"{sender} → {receiver}" if sender and receiver else f"from {sender}" if sender else f"to {receiver}"
-    return labels_of.label(arrow, about if sender or receiver else "", room=_ANY, tall=False)
+    return label(arrow, about if sender or receiver else "", room=_ANY, tall=False)
 
 
-def _within(drawing: Drawing, boxes: Mapping[str, PlacedBox]) -> list[PlacedArrow]:
+def _within(drawing: Drawing, page: Page) -> Iterator[PlacedArrow]:
     """Arrows that stay in their box: arcs under its chips, loops at its right side."""
     seen: Counter[tuple[str, bool]] = Counter()
-    found = []
     for arrow in drawing.arrows:
         if arrow.within:
             kind = (arrow.sender.box, _is_arc(arrow))
             thick = min(drawing.width(arrow), 3.0)  # they are short
-            found.append((_arc if kind[1] else _loop)(arrow, boxes[arrow.sender.box], seen[kind], thick))
+            yield (_arc if kind[1] else _loop)(arrow, page, seen[kind], thick)
             seen[kind] += 1
-    return found
 
 
-def _arc(arrow: Arrow, placed: PlacedBox, lane: int, width: float) -> PlacedArrow:
+def _arc(arrow: Arrow, page: Page, lane: int, width: float) -> PlacedArrow:
     """From chip to chip, through the room between the chips and the name of the box; labels are stacked beyond."""
     assert arrow.sender.node and arrow.receiver.node
-    one, other = placed.chip(arrow.sender.node), placed.chip(arrow.receiver.node)
-    up = -1 if placed.shape.arcs_above else 1
+    key = arrow.sender.box
+    shape, rect = page.shapes[key], page.boxes[key]
+    one, other = page.chip(key, arrow.sender.node), page.chip(key, arrow.receiver.node)
+    up = -1 if shape.arcs_above else 1
     edge = one.y if up < 0 else one.bottom
-    out = edge + up * (ARC + ARC_STEP * lane)
+    turn = edge + up * (ARC + ARC_STEP * lane) * 4 / 3  # a curve reaches three quarters of the way to its handles
     way = 1 if other.x > one.x else -1
     a, b = one.centre[0] + way * (4 + 3 * lane), other.centre[0] - way * (4 + 3 * lane)
-    turn = min(6.0, abs(b - a) / 2)
-    curves = (
-        straight((a, edge), (a, out - up * turn)),
-        Curve((a, out - up * turn), (a, out), (a, out), (a + way * turn, out)),
-        straight((a + way * turn, out), (b - way * turn, out)),
-        Curve((b - way * turn, out), (b, out), (b, out), (b, out - up * turn)),
-        straight((b, out - up * turn), (b, edge + up * _head_length(width))),
-    )
-    label = _short_label(arrow)
-    assert label
-    half = label.rect.width / 2 + 4
-    x = min(max((a + b) / 2, placed.rect.x + half), placed.rect.right - half)
-    beyond = edge + up * (ARC + ARC_STEP * (placed.shape.arcs - 1) + ARC_LABEL * (lane + 0.5) + 2)
-    return PlacedArrow(arrow, curves, (b, edge), width, label.at((x, beyond)))
+    curve = Curve((a, edge), (a, turn), (b, turn), (b, edge + up * _head_length(width)))
+    text = _short_label(arrow)
+    assert text
+    x = min(max((a + b - text.width) / 2, rect.x + 4), rect.right - text.width - 4)
+    beyond = edge + up * (ARC + ARC_STEP * (shape.arcs - 1) + ARC_LABEL * (lane + 0.5) + 2)
+    return PlacedArrow(arrow, (curve,), (b, edge), width, text, (x, beyond - text.height / 2))
 
 
-def _loop(arrow: Arrow, placed: PlacedBox, lane: int, width: float) -> PlacedArrow:
-    y = placed.rect.y + 21 + 30.0 * lane
-    x, head = placed.rect.right, _head_length(width)
+def _loop(arrow: Arrow, page: Page, lane: int, width: float) -> PlacedArrow:
+    rect, text = page.boxes[arrow.sender.box], _short_label(arrow)
+    x, y, head = rect.right, rect.y + 21 + 30.0 * lane, _head_length(width)
     curve = Curve((x, y + 9), (x + 1.5 * _LOOP, y + 15), (x + 1.5 * _LOOP, y - 9), (x + head, y - 9))
-    label = _short_label(arrow)
-    if label:
-        label = label.at((x + _LOOP + 4 + label.rect.width / 2, y))
-    return PlacedArrow(arrow, (curve,), (x, y - 9), width, label)
-
-
-# --- the frame --------------------------------------------------------------------------------------
-
-
-def _framed(
-    boxes: Sequence[PlacedBox],
-    arrows: Sequence[PlacedArrow],
-    row: Mapping[str, int],
-    names: Sequence[Column],
-    columns: Sequence[tuple[float, float]],
-) -> Page:
-    """Move everything to positive coordinates, with room for the words about rows and columns."""
-    rects = [box.rect for box in boxes] + [arrow.label.rect for arrow in arrows if arrow.label]
-    rects += [Rect(x, y, 0, 0).grown(a.width) for a in arrows for curve in a.curves for x, y in curve.points]
-    frame = bounds(rects)
-    layered = [box for box in boxes if box.box.kind in ("group", "node")]
-    axis = _AXIS if layered else 0.0
-    dx, dy = _MARGIN + axis - frame.x, _MARGIN - frame.y
-    bands = (
-        Mark(", ".join(name), low + dx + 4, high + dx - 4, name == OUTSIDE)
-        for name, (low, high) in zip(names, columns, strict=True)
-        if name != ALL and len(names) > 1
-    )
-    numbers = sorted({row[box.box.key] for box in layered})
-    return Page(
-        frame.width + 2 * _MARGIN + axis,
-        frame.height + 2 * _MARGIN,
-        tuple(replace(box, rect=box.rect.moved(dx, dy)) for box in boxes),
-        tuple(_moved(arrow, dx, dy) for arrow in arrows),
-        tuple(bands),
-        tuple(_layers([box for box in layered if row[box.box.key] == number], dy) for number in numbers),
-    )
-
-
-def _layers(row: Sequence[PlacedBox], dy: float) -> Mark:
-    """Which layers the boxes of a row belong to."""
-    nodes = [node.layer for box in row for node in box.box.nodes if node.layer >= 0]
-    low, high = min(nodes, default=0), max(nodes, default=0)
-    area = bounds(box.rect for box in row)
-    words = "" if not nodes else f"layer {low}" if low == high else f"layers {low}–{high}"
-    return Mark(words, area.y + dy, area.bottom + dy)
-
-
-def _moved(arrow: PlacedArrow, dx: float, dy: float) -> PlacedArrow:
-    label = arrow.label and arrow.label.at((arrow.label.rect.centre[0] + dx, arrow.label.rect.centre[1] + dy))
-    curves = tuple(curve.moved(dx, dy) for curve in arrow.curves)
-    return replace(arrow, curves=curves, tip=(arrow.tip[0] + dx, arrow.tip[1] + dy), label=label)
+    at = (x + _LOOP + 4, y - text.height / 2) if text else (0.0, 0.0)
+    return PlacedArrow(arrow, (curve,), (x, y - 9), width, text, at)

@@ -7,30 +7,22 @@ from circuitdsl.diagram.model import Arrow, Box, Drawing, Tone
 INK, SOFT, FAINT, PAPER = "#1f2933", "#52606d", "#9aa5b1", "#ffffff"
 BAND = "#f6f8fa"
 
-TONES: dict[Tone, str] = {
-    "holds": "#00875f",
-    "fails": "#c5221f",
-    "undecided": "#e09600",
-    "error": "#7b8794",
-    "unmeasured": "#b8c1cb",
-    "q": "#0067a8",
-    "k": "#d1570b",
-    "v": "#00875f",
-    "several": "#a3508a",
-    "in": "#3e4c59",
-}
-MEANINGS: dict[Tone, str] = {
-    "holds": "holds",
-    "fails": "fails",
-    "undecided": "undecided",
-    "error": "error",
-    "unmeasured": "not in the report",
-    "q": "read as query (q)",
-    "k": "read as key (k)",
-    "v": "read as value (v)",
-    "several": "read through several inputs",
-    "in": "read by an MLP or the logits",
-}
+#: of every tone, in the order of a legend: its colour, what that is called, what it means
+_TONES: tuple[tuple[Tone, str, str, str], ...] = (
+    ("holds", "#00875f", "green", "holds"),
+    ("fails", "#c5221f", "red", "fails"),
+    ("undecided", "#e09600", "amber", "undecided"),
+    ("error", "#7b8794", "grey", "error"),
+    ("unmeasured", "#b8c1cb", "light grey", "not in the report"),
+    ("q", "#0067a8", "blue", "read as query (q)"),
+    ("k", "#d1570b", "orange", "read as key (k)"),
+    ("v", "#00875f", "green", "read as value (v)"),
+    ("several", "#a3508a", "purple", "read through several inputs"),
+    ("in", "#3e4c59", "dark", "read by an MLP or the logits"),
+)
+TONES: dict[Tone, str] = {tone: colour for tone, colour, _, _ in _TONES}
+NAMES: dict[Tone, str] = {tone: name for tone, _, name, _ in _TONES}
+MEANINGS: dict[Tone, str] = {tone: meaning for tone, _, _, meaning in _TONES}
 # fill and border of a group's box
 _TINTS = (
     ("#e3effa", "#7fa8cf"),
@@ -46,17 +38,18 @@ OUTSIDE = ("#f1f2f4", "#b4bcc5")
 PLAIN = ("#ffffff", "#8a96a3")
 
 
+def tones(drawing: Drawing) -> list[Tone]:
+    """The tones in use, in the order a legend lists them."""
+    used = {arrow.tone for arrow in drawing.arrows}
+    return [tone for tone in TONES if tone in used]
+
+
 def tints(drawing: Drawing) -> dict[str, tuple[str, str]]:
     """Fill and border of every box: groups of one role share theirs, whatever is outside is grey."""
     roles = dict.fromkeys(_role(box) for box in drawing.boxes if box.kind == "group" and not box.outside)
     numbers = {role: number for number, role in enumerate(roles)}
-    return {box.key: _tint(box, numbers) for box in drawing.boxes}
-
-
-def _tint(box: Box, numbers: dict[str, int]) -> tuple[str, str]:
-    if box.outside:
-        return OUTSIDE
-    return _TINTS[numbers[_role(box)] % len(_TINTS)] if box.kind == "group" else PLAIN
+    in_role = {key: _TINTS[number % len(_TINTS)] for key, number in numbers.items()}
+    return {box.key: OUTSIDE if box.outside else in_role.get(_role(box), PLAIN) for box in drawing.boxes}
 
 
 def _role(box: Box) -> str:

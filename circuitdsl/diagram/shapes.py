@@ -1,54 +1,22 @@
-"""The inside of a box: its name, where it acts, its heads as chips. Coordinates are relative to the box's corner."""
+"""Boxes, each drawn at its own corner: a frame, its name, where it acts, its heads as chips."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from circuitdsl.circuit.nodes import Node
+from circuitdsl.diagram import palette
+from circuitdsl.diagram.elements import Pen, Span, block, line
 from circuitdsl.diagram.geometry import Rect, bounds
 from circuitdsl.diagram.model import Box
 from circuitdsl.diagram.text import width, wrap
 
-Style = Literal["title", "role", "tag", "chip", "end"]
-SIZES: dict[Style, float] = {"title": 14, "role": 11, "tag": 11, "chip": 13, "end": 14}
 CHIP_HEIGHT, CHIP_GAP, PAD = 25.0, 6.0, 11.0
 ARC, ARC_STEP, ARC_LABEL = 15.0, 5.0, 22.0  # arcs between chips: height of the first, of each more, of a label
+_TITLE, _NOTE, _CHIP = 14.0, 11.0, 13.0
 _TITLE_ROOM = 230.0
 _MANY = 10  # chips in one row, where arrows must reach each
-
-
-@dataclass(frozen=True, slots=True)
-class Words:
-    """A line of text: its centre line and left end, or its centre where it is centred."""
-
-    x: float
-    y: float
-    words: str
-    style: Style
-    centred: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """A box drawn: its size and what stands where in it."""
-
-    width: float
-    height: float
-    chips: tuple[tuple[Node, Rect], ...]
-    words: tuple[Words, ...] = ()
-    tags: tuple[tuple[Rect, str], ...] = ()
-    framed: bool = True
-    beside: float = 0.0
-    arcs: int = 0
-    arcs_above: bool = False
-
-    @property
-    def room(self) -> float:
-        return self.width + self.beside
-
-    def chip(self, node: Node) -> Rect:
-        return next(rect for found, rect in self.chips if found == node)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,86 +27,115 @@ class Needs:
     below: frozenset[Node] = frozenset()
     arcs: int = 0
     loops: int = 0
-    room: float = 0.0  # for the labels of arcs
+    arc_room: float = 0.0  # for the labels of arcs
     beside: float = 0.0  # for loops, right of the box
 
 
-def shape(box: Box, needs: Needs) -> Shape:
-    if box.kind == "group":
-        return _group(box, needs)
-    return replace(_lone(box) if box.kind == "node" else _terminal(box), beside=needs.beside)
-
-
-def _terminal(box: Box) -> Shape:
-    """`embed` and `logits`: a wide pill."""
-    rect = Rect(0, 0, 132, 34)
-    return Shape(132, 34, ((box.nodes[0], rect),), (Words(66, 17, box.title, "end", centred=True),), framed=False)
-
-
-def _lone(box: Box) -> Shape:
-    """A node of no group: a chip, with the place where it acts under the name."""
-    tag = width(box.place, SIZES["tag"]) + 12 if box.place else 0.0
-    wide = max(48.0, _chip_width(box.nodes[0]) + 8, tag + 6)
-    height = 46.0 if tag else 32.0
-    rect = Rect(0, 0, wide, height)
-    name = Words(wide / 2, 15 if tag else 16, box.title, "chip", centred=True)
-    tags = ((Rect((wide - tag) / 2, 26, tag, 16), box.place),) if tag else ()
-    return Shape(wide, height, ((box.nodes[0], rect),), (name,), tags, framed=False)
-
-
-def _group(box: Box, needs: Needs) -> Shape:
-    """A name over chips; under them, or beside them, where arrows to single chips come from above."""
-    chips = _grid(box, needs)
-    area = bounds(rect for _, rect in chips)
-    area = Rect(0, 0, max(area.right, needs.room), area.height)
-    arcs = ARC + needs.arcs * (ARC_STEP + ARC_LABEL) - ARC_STEP if needs.arcs else 0.0
-    room = arcs + 9
-    head = _header(box, max(area.width, 120.0))
-    across = max(area.width, head.width)
-    middle = (across - area.width) / 2
-    if needs.above and needs.below:
-        tall = max(area.height + arcs, head.height)
-        beside = head.width + 14
-        made = _joined(head, chips, (0, (tall - head.height) / 2), (beside, 0), beside + area.width, tall)
-    elif needs.above:
-        tall = area.height + room + head.height
-        made = _joined(head, chips, (0, area.height + room), (middle, 0), across, tall)
-    else:
-        tall = head.height + room + area.height
-        made = replace(_joined(head, chips, (0, 0), (middle, head.height + room), across, tall), arcs_above=True)
-    return replace(made, height=max(made.height, 30.0 * needs.loops + 12), arcs=needs.arcs, beside=needs.beside)
-
-
 @dataclass(frozen=True, slots=True)
-class _Header:
+class Shape:
+    """A box drawn: its size, its SVG elements, and where its chips are; `beside` is room to keep free on its right."""
+
     width: float
     height: float
-    words: tuple[Words, ...]
-    tags: tuple[tuple[Rect, str], ...]
+    elements: tuple[str, ...]
+    chips: Mapping[Node, Rect]
+    beside: float = 0.0
+    arcs: int = 0
+    arcs_above: bool = False
+
+    @property
+    def room(self) -> float:
+        return self.width + self.beside
 
 
-def _header(box: Box, room: float) -> _Header:
-    """Name, place and role, flowing into the room: the place beside the name where it fits."""
-    lines = wrap(box.title, SIZES["title"], max(room, _TITLE_ROOM), bold=True)
-    words = [Words(0, 9 + 18 * i, line, "title") for i, line in enumerate(lines)]
-    wide = max(width(line, SIZES["title"], bold=True) for line in lines)
-    y, tags = 18.0 * len(lines), []
-    for number, line in enumerate(wrap(box.place, SIZES["tag"], max(room, _TITLE_ROOM)) if box.place else ()):
-        tag = width(line, SIZES["tag"]) + 12
-        last = width(lines[-1], SIZES["title"], bold=True)
-        if number == 0 and last + 10 + tag <= room:
-            tags.append((Rect(last + 10, y - 17, tag, 16), line))
-        else:
-            tags.append((Rect(0, y + 2, tag, 16), line))
-            y += 19
-    for note in box.notes:
-        for line in wrap(note, SIZES["role"], max(room, _TITLE_ROOM)):
-            words.append(Words(0, y + 8, line, "role"))
-            wide, y = max(wide, width(line, SIZES["role"])), y + 15
-    return _Header(max([wide, *(rect.right for rect, _ in tags)]), y, tuple(words), tuple(tags))
+def shape(box: Box, needs: Needs, fill: str, border: str) -> Shape:
+    if box.kind == "group":
+        return _group(box, needs, fill, border)
+    if box.kind == "node":
+        return _lone(box, needs, border)
+    pill, pen = Rect(0, 0, 132, 34), Pen("#eef1f4", "#7b8794", 1.3)
+    name = line(*pill.centre, Span(box.title, _TITLE, bold=True), centred=True)
+    return Shape(pill.width, pill.height, (block(pill, 17, pen, box.title), name), {box.nodes[0]: pill}, needs.beside)
 
 
-def _grid(box: Box, needs: Needs) -> list[tuple[Node, Rect]]:
+def _lone(box: Box, needs: Needs, border: str) -> Shape:
+    """A node of no group: a chip, with the place where it acts under the name."""
+    tag = _tag_width(box.place) if box.place else 0.0
+    chip = Rect(0, 0, max(48.0, _chip_width(box.nodes[0]) + 8, tag + 6), 46.0 if tag else 32.0)
+    middle = chip.width / 2
+    elements = [block(chip, 9, Pen("#ffffff", border, 1.3), box.title)]
+    if tag:
+        elements += _tag(box.place, middle - tag / 2, 34, border)
+    elements.append(line(middle, 15 if tag else 16, Span(box.title, _CHIP), centred=True))
+    return Shape(chip.width, chip.height, tuple(elements), {box.nodes[0]: chip}, needs.beside)
+
+
+def _group(box: Box, needs: Needs, fill: str, border: str) -> Shape:
+    """A name over chips; under them, or beside them, where arrows to single chips come from above."""
+    chips = _grid(box, needs)
+    area = bounds(chips.values())
+    wide = max(area.right, needs.arc_room)
+    arcs = ARC + needs.arcs * (ARC_STEP + ARC_LABEL) - ARC_STEP if needs.arcs else 0.0
+    head = _Header(box, max(wide, 120.0))
+    across = max(wide, head.width)
+    head_at, chips_at = (0.0, 0.0), ((across - wide) / 2, head.height + arcs + 9)
+    tall = chips_at[1] + area.height
+    if needs.above and needs.below:
+        tall = max(area.height + arcs, head.height)
+        head_at, chips_at = (0.0, (tall - head.height) / 2), (head.width + 14, 0.0)
+        across = chips_at[0] + wide
+    elif needs.above:
+        head_at, chips_at = (0.0, area.height + arcs + 9), (chips_at[0], 0.0)
+    frame = Rect(0, 0, across + 2 * PAD, max(tall + 2 * PAD, 30.0 * needs.loops + 12))
+    placed = {node: chip.moved(chips_at[0] + PAD, chips_at[1] + PAD) for node, chip in chips.items()}
+    ink = palette.SOFT if box.outside else palette.INK
+    elements = [block(frame, 11, Pen(fill, border, 1.3, (5, 4) if box.outside else None))]
+    for node, chip in placed.items():
+        elements.append(block(chip, 7, Pen("#ffffff", border), str(node)))
+        elements.append(line(*chip.centre, Span(str(node), _CHIP, ink), centred=True))
+    elements += head.drawn(head_at[0] + PAD, head_at[1] + PAD, ink, border)
+    return Shape(frame.width, frame.height, tuple(elements), placed, needs.beside, needs.arcs, not needs.above)
+
+
+@dataclass(slots=True)
+class _Header:
+    """Name, place and notes, flowing into the room: the place beside the name where it fits."""
+
+    box: Box
+    room: float
+    width: float = 0.0
+    height: float = 0.0
+    titles: list[str] = field(default_factory=list)
+    tags: list[tuple[str, float, float]] = field(default_factory=list)  # words, left, centre line
+    notes: list[tuple[str, float]] = field(default_factory=list)  # words, centre line
+
+    def __post_init__(self) -> None:
+        room = max(self.room, _TITLE_ROOM)
+        self.titles = wrap(self.box.title, _TITLE, room, bold=True)
+        y, last = 18.0 * len(self.titles), width(self.titles[-1], _TITLE, bold=True)
+        for number, words in enumerate(wrap(self.box.place, _NOTE, room) if self.box.place else ()):
+            if number == 0 and last + 10 + _tag_width(words) <= self.room:
+                self.tags.append((words, last + 10, y - 9))
+            else:
+                self.tags.append((words, 0.0, y + 10))
+                y += 19
+        for words in (words for note in self.box.notes for words in wrap(note, _NOTE, room)):
+            self.notes.append((words, y + 8))
+            y += 15
+        self.height = y
+        ends = [width(words, _TITLE, bold=True) for words in self.titles]
+        ends += [x + _tag_width(words) for words, x, _ in self.tags] + [width(words, _NOTE) for words, _ in self.notes]
+        self.width = max(ends)
+
+    def drawn(self, x: float, y: float, ink: str, border: str) -> list[str]:
+        found = [line(x, y + 9 + 18 * i, Span(words, _TITLE, ink, bold=True)) for i, words in enumerate(self.titles)]
+        for words, left, middle in self.tags:
+            found += _tag(words, x + left, y + middle, border)
+        notes = (line(x, y + middle, Span(words, _NOTE, palette.SOFT, italic=True)) for words, middle in self.notes)
+        return [*found, *notes]
+
+
+def _grid(box: Box, needs: Needs) -> dict[Node, Rect]:
     """Chips in rows about equally long. Chips that arrows reach stand in one row, or in the outer rows of many."""
     nodes, count = list(box.nodes), len(box.nodes)
     most = 4 if count <= 8 else 5 if count <= 15 else 8
@@ -148,30 +145,22 @@ def _grid(box: Box, needs: Needs) -> list[tuple[Node, Rect]]:
     if per_row < count:
         nodes.sort(key=lambda node: (node in needs.below) - (node in needs.above and node not in needs.below))
     wide = max(_chip_width(node) for node in nodes)
-    rect = Rect(0, 0, wide, CHIP_HEIGHT)
+    chip = Rect(0, 0, wide, CHIP_HEIGHT)
     across, down = wide + CHIP_GAP, CHIP_HEIGHT + CHIP_GAP
-    shift = max(0.0, needs.room - per_row * across + CHIP_GAP) / 2
-    return [(node, rect.moved(shift + i % per_row * across, i // per_row * down)) for i, node in enumerate(nodes)]
+    shift = max(0.0, needs.arc_room - per_row * across + CHIP_GAP) / 2
+    return {node: chip.moved(shift + i % per_row * across, i // per_row * down) for i, node in enumerate(nodes)}
 
 
-def _joined(
-    head: _Header,
-    chips: list[tuple[Node, Rect]],
-    head_at: tuple[float, float],
-    chips_at: tuple[float, float],
-    wide: float,
-    tall: float,
-) -> Shape:
-    """Header and chips at their places, with the padding of a box around them."""
-    dx, dy = head_at[0] + PAD, head_at[1] + PAD
-    return Shape(
-        wide + 2 * PAD,
-        tall + 2 * PAD,
-        tuple((node, rect.moved(chips_at[0] + PAD, chips_at[1] + PAD)) for node, rect in chips),
-        tuple(replace(line, x=line.x + dx, y=line.y + dy) for line in head.words),
-        tuple((rect.moved(dx, dy), line) for rect, line in head.tags),
-    )
+def _tag(words: str, x: float, y: float, border: str) -> list[str]:
+    """A small pill with words; `y` is its centre line."""
+    pill = Rect(x, y - 8, _tag_width(words), 16)
+    text = line(*pill.centre, Span(words, _NOTE, palette.SOFT), centred=True)
+    return [block(pill, 8, Pen("#ffffffbf", border, 0.7)), text]
+
+
+def _tag_width(words: str) -> float:
+    return width(words, _NOTE) + 12
 
 
 def _chip_width(node: Node) -> float:
-    return max(40.0, width(str(node), SIZES["chip"]) + 12)
+    return max(40.0, width(str(node), _CHIP) + 12)

@@ -7,18 +7,18 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from circuitdsl.diagram import palette
+from circuitdsl.diagram.collect import measured_in, pairs
 from circuitdsl.diagram.elements import Pen, Span, block, document, group, line, path
-from circuitdsl.diagram.geometry import Curve, Point, Rect, polyline
-from circuitdsl.diagram.labels import SIZE, SMALL, Label, Run
-from circuitdsl.diagram.model import Arrow, Drawing, Row, scaled
-from circuitdsl.diagram.page import Page, PlacedArrow, PlacedBox, lay_out
-from circuitdsl.diagram.shapes import SIZES, Style
+from circuitdsl.diagram.geometry import Curve, Rect, bounds, polyline
+from circuitdsl.diagram.labels import sign
+from circuitdsl.diagram.model import Arrow, Box, Drawing, scaled
+from circuitdsl.diagram.page import OUTSIDE, Page, PlacedArrow, lay_out
 from circuitdsl.diagram.text import width, wrap
-from circuitdsl.report.numbers import percent
+from circuitdsl.report import numbers
 from circuitdsl.report.report import Verdict
 
 _PAD = 18.0
-_LEAST = 540.0
+_LEAST, _AXIS = 540.0, 56.0
 _APART = 20.0  # between entries of the legend
 _MOST = 8  # claims in words below the plot
 
@@ -26,11 +26,13 @@ _MOST = 8  # claims in words below the plot
 def to_svg(drawing: Drawing) -> str:
     """The drawing as one SVG document."""
     page = lay_out(drawing)
-    wide = max(page.width, _LEAST) + 2 * _PAD
-    room = wide - 2 * _PAD
+    axis = _AXIS if any(box.kind in ("group", "node") for box in drawing.boxes) else 0.0
+    room = max(page.area.width + axis, _LEAST)
+    wide = room + 2 * _PAD
     heading, top = _heading(drawing, room)
-    plot = group("plot", _plot(drawing, page), at=((wide - page.width) / 2, top))
-    below = top + page.height + (32.0 if page.columns else 0.0)
+    left = (wide + axis - page.area.width) / 2
+    plot = group("plot", _plot(drawing, page), at=(left - page.area.x, top - page.area.y))
+    below = top + page.area.height + (32.0 if page.columns else 0.0)
     parts = [*heading, plot]
     for kind, (elements, tall) in (("unmet", _unmet(drawing, room)), ("legend", _legend(drawing, room))):
         if elements:
@@ -66,27 +68,22 @@ def _packed(facts: Iterable[str], size: float, room: float) -> list[str]:
 
 def _unmet(drawing: Drawing, room: float) -> tuple[list[str], float]:
     """The claims that no arrow shows and that do not hold, each with its figure; and the height of all."""
-    rows = [(row.verdict, row) for row in drawing.rows if not row.edge and row.verdict not in (None, "holds")]
-    tasks = len({row.task for row in drawing.rows if row.task}) > 1
+    unmet = [result for result in drawing.results if result.kind != "edge" and result.verdict != "holds"]
     elements: list[str] = []
     y = 20.0
-    for verdict, row in rows[:_MOST]:
-        assert verdict
-        elements += _sign(verdict, (6, y))
-        for words in wrap(_words_of(row, tasks), 12, room - 20):
+    for result in unmet[:_MOST]:
+        elements += sign(result.verdict, (6, y))
+        where = f" ({result.task})" if drawing.several_tasks and result.task else ""
+        said = f"{result.block}: {result.text}" if result.block else result.text
+        figure = numbers.figure(measured_in(result))
+        for words in wrap(f"{said}{where}: {figure or result.reason or result.verdict}", 12, room - 20):
             elements.append(line(20, y, Span(words, 12, palette.SOFT)))
             y += 16
         y += 3
-    if len(rows) > _MOST:
-        elements.append(line(20, y, Span(f"and {len(rows) - _MOST} more", 12, palette.SOFT)))
+    if len(unmet) > _MOST:
+        elements.append(line(20, y, Span(f"and {len(unmet) - _MOST} more", 12, palette.SOFT)))
         y += 19
     return elements, y
-
-
-def _words_of(row: Row, tasks: bool) -> str:
-    where = f" ({row.task})" if tasks and row.task else ""
-    said = f"{row.block}: {row.text}" if row.block else row.text
-    return f"{said}{where}: {row.figure or row.reason or row.verdict}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,13 +112,13 @@ def _legend(drawing: Drawing, room: float) -> tuple[list[str], float]:
                 x, y = 0.0, y + 22
             elements.append(group("plot", [path(polyline((x, y), (x + 32, y)), item.pen)], opacity=item.opacity))
             elements.append(line(x + 40, y, Span(item.words, 12, palette.SOFT)))
-            elements += _sign(item.verdict, (x + 16, y)) if item.verdict else ()
+            elements += sign(item.verdict, (x + 16, y)) if item.verdict else ()
             x += item.width
     return elements, y + 14
 
 
 def _items(drawing: Drawing) -> Iterator[_Item]:
-    for tone in drawing.tones:
+    for tone in palette.tones(drawing):
         verdict = tone if tone in ("holds", "fails", "undecided", "error") else None
         yield _Item(palette.MEANINGS[tone], Pen(stroke=palette.TONES[tone], width=2.2), verdict)
     faint = [arrow for arrow in drawing.arrows if arrow.negligible]
@@ -145,58 +142,38 @@ def _widths(drawing: Drawing) -> list[_Item]:
 
 
 def _plot(drawing: Drawing, page: Page) -> Iterator[str]:
-    """From back to front: columns, boxes, arrows, labels."""
-    for mark in page.columns:
-        dashed = Pen(palette.BAND, "#cbd2d9", 1.0, (4, 4)) if mark.outside else Pen(palette.BAND)
-        yield block(Rect(mark.low, 0, mark.high - mark.low, page.height + 22), 10, dashed)
-        words = wrap(mark.words, 12, mark.high - mark.low, bold=True)
+    """From back to front: columns, layers, boxes, arrows, labels."""
+    area = page.area
+    for column, low, high in page.columns:
+        dashed = Pen(palette.BAND, "#cbd2d9", 1.0, (4, 4)) if column == OUTSIDE else Pen(palette.BAND)
+        yield block(Rect(low + 4, area.y, high - low - 8, area.height + 22), 10, dashed)
+        words = wrap(", ".join(column), 12, high - low - 8, bold=True)
         name = Span(words[0] + ("…" if len(words) > 1 else ""), 12, palette.SOFT, bold=True)
-        yield line((mark.low + mark.high) / 2, page.height + 8, name, centred=True)
-    for mark in page.layers:
-        first, _, rest = mark.words.partition(" ")
-        y = (mark.low + mark.high) / 2
-        yield line(4, y - 7, Span(first, 11, palette.SOFT))
-        yield line(4, y + 7, Span(rest, 11, palette.SOFT, bold=True))
-    tints = palette.tints(drawing)
-    for box in page.boxes:
-        yield _box(box, *tints[box.box.key])
+        yield line((low + high) / 2, area.bottom + 8, name, centred=True)
+    for low, high, y in layers(drawing, page):
+        several = low != high
+        yield line(area.x - _AXIS + 4, y - 7, Span("layers" if several else "layer", 11, palette.SOFT))
+        numbers = f"{low}–{high}" if several else str(low)
+        yield line(area.x - _AXIS + 4, y + 7, Span(numbers, 11, palette.SOFT, bold=True))
+    for box in drawing.boxes:
+        rect, kind = page.boxes[box.key], f"box {box.kind}{' outside' if box.outside else ''}"
+        yield group(kind, page.shapes[box.key].elements, at=(rect.x, rect.y), box=box.key)
     for arrow in sorted(page.arrows, key=lambda a: (not a.arrow.negligible, -a.width)):
         yield _arrow(arrow)
     for arrow in page.arrows:
         if arrow.label:
-            yield _label(arrow.arrow, arrow.label)
+            yield group("label", arrow.label.elements, at=arrow.label_at, edge=_name(arrow.arrow))
 
 
-def _box(placed: PlacedBox, fill: str, border: str) -> str:
-    box, rect = placed.box, placed.rect
-    ink = palette.SOFT if box.outside else palette.INK
-    elements = []
-    if placed.shape.framed:
-        elements.append(block(rect, 11, Pen(fill, border, 1.3, (5, 4) if box.outside else None)))
-    for node, _ in placed.shape.chips:
-        elements += _chip(placed, str(node), placed.chip(node), border, ink)
-    for tag, words in placed.shape.tags:
-        spot = tag.moved(rect.x, rect.y)
-        elements.append(block(spot, 8, Pen("#ffffffbf", border, 0.7)))
-        elements.append(line(*spot.centre, _span_of(words, "tag", palette.SOFT), centred=True))
-    for text in placed.shape.words:
-        span = _span_of(text.words, text.style, palette.SOFT if text.style == "role" else ink)
-        elements.append(line(text.x + rect.x, text.y + rect.y, span, centred=text.centred))
-    return group(f"box {box.kind}{' outside' if box.outside else ''}", elements, box=box.key)
-
-
-def _chip(placed: PlacedBox, name: str, rect: Rect, border: str, ink: str) -> Iterator[str]:
-    if placed.box.kind == "group":
-        yield block(rect, 7, Pen("#ffffff", border), name)
-        yield line(*rect.centre, _span_of(name, "chip", ink), centred=True)
-    elif placed.box.kind == "node":
-        yield block(rect, 9, Pen("#ffffff", border, 1.3), name)
-    else:
-        yield block(rect, 17, Pen("#eef1f4", "#7b8794", 1.3), name)
-
-
-def _span_of(words: str, style: Style, fill: str) -> Span:
-    return Span(words, SIZES[style], fill, style in ("title", "end"), style == "role")
+def layers(drawing: Drawing, page: Page) -> Iterator[tuple[int, int, float]]:
+    """The lowest and the highest layer of the boxes of each row, and the middle of the row."""
+    rows: dict[int, list[Box]] = {}
+    for box in drawing.boxes:
+        if box.kind in ("group", "node"):
+            rows.setdefault(page.row[box.key], []).append(box)
+    for row in rows.values():
+        found = [node.layer for box in row for node in box.nodes]
+        yield min(found), max(found), bounds(page.boxes[box.key] for box in row).centre[1]
 
 
 # --- arrows -----------------------------------------------------------------------------------------
@@ -210,9 +187,13 @@ def _arrow(placed: PlacedArrow) -> str:
         [path(placed.curves, pen), path(_head(placed), Pen(fill=colour))],
         _story(arrow),
         palette.opacity(arrow),
-        edge=f"{arrow.sender} -> {arrow.receiver}",
+        edge=_name(arrow),
         claims=" ".join(said.id for said in arrow.claims),
     )
+
+
+def _name(arrow: Arrow) -> str:
+    return f"{arrow.sender} -> {arrow.receiver}"
 
 
 def _story(arrow: Arrow) -> str:
@@ -220,7 +201,7 @@ def _story(arrow: Arrow) -> str:
     lines = [f"{said.text}  (line {said.line})" for said in arrow.claims]
     if arrow.finding:
         lines += arrow.finding.reasons
-        lines += [f"{m.text}: {percent(m.effect)}" for m in arrow.finding.members if m.effect is not None]
+        lines += [f"{pair}: {effect}" for pair, effect in pairs(arrow.finding.members)]
     return "\n".join(lines)
 
 
@@ -232,35 +213,3 @@ def _head(placed: PlacedArrow) -> tuple[Curve, ...]:
     nx, ny = (ey - y) / length * half, (x - ex) / length * half
     bx, by = ex - (x - ex) / length, ey - (y - ey) / length
     return polyline((x, y), (bx + nx, by + ny), (bx - nx, by - ny), (x, y))
-
-
-def _label(arrow: Arrow, label: Label) -> str:
-    ink = palette.SOFT if palette.opacity(arrow) < 0.6 else palette.INK
-    elements = [block(label.rect, 7, Pen("#ffffff", palette.colour(arrow), 0.9))]
-    elements += [
-        line(each.x, each.y, *(_run(run, ink) for run in each.runs), centred=each.centred) for each in label.lines
-    ]
-    for verdict, at in label.marks:
-        elements += _sign(verdict, at)
-    return group("label", elements, edge=f"{arrow.sender} -> {arrow.receiver}")
-
-
-def _run(run: Run, ink: str) -> Span:
-    note = run.kind == "note"
-    return Span(run.words, SMALL if note else SIZE, palette.SOFT if note else ink, run.kind == "port")
-
-
-_SIGNS: dict[Verdict, tuple[tuple[Point, ...], ...]] = {
-    "holds": (((-2.6, 0.2), (-0.7, 2.3), (2.7, -2.0)),),
-    "fails": (((-2.2, -2.2), (2.2, 2.2)), ((2.2, -2.2), (-2.2, 2.2))),
-    "undecided": (((-1.7, -1.4), (-0.9, -2.8), (0.9, -2.8), (1.7, -1.4), (0.0, 0.4), (0.0, 1.0)), ((0, 2.8), (0, 3.2))),
-    "error": (((0, -3.0), (0, 0.6)), ((0, 2.7), (0, 3.1))),
-}
-
-
-def _sign(verdict: Verdict, at: Point) -> Iterator[str]:
-    """A small sign for a verdict, so that colour is not the only one: tick, cross, question mark, exclamation mark."""
-    x, y = at
-    yield block(Rect(x - 5.6, y - 5.6, 11.2, 11.2), 5.6, Pen(palette.TONES[verdict]))
-    for points in _SIGNS[verdict]:
-        yield path(polyline(*((x + dx, y + dy) for dx, dy in points)), Pen(stroke="#ffffff", width=1.4))

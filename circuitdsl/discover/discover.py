@@ -4,44 +4,73 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
 
 from circuitdsl.discover.draft import Draft, draft, role_line
 from circuitdsl.discover.groups import Named, named
 from circuitdsl.discover.places import END
 from circuitdsl.discover.roles import Placed, remaining, roles_of
 from circuitdsl.discover.search import Found, Progress, Search, search
+from circuitdsl.engine.prompts import Prompts
 from circuitdsl.errors import UserError
 from circuitdsl.language.format import format_text
 from circuitdsl.report.report import ClaimResult, Report
+from circuitdsl.report.shown import Shown
 from circuitdsl.verdict.means import mean
-from circuitdsl.verify.bench import Bench
 
 #: verifies a text
 Check = Callable[[str], Report]
 
 
 @dataclass(frozen=True, slots=True)
-class Discovery:
+class Discovery(Shown):
     """A draft spec with where it comes from.
 
     Attributes:
         draft: the spec in parts.
         found: what the search found.
         dropped: lines of the first draft that did not hold on other prompts.
+        notes: how the prompts of a file were divided.
+        seconds: how long all of it took.
     """
 
     draft: Draft
     found: Found
     dropped: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    seconds: float = 0.0
 
     @property
     def text(self) -> str:
         """The spec, laid out."""
         return format_text(self.draft.text())
 
+    @property
+    def summary(self) -> tuple[str, ...]:
+        """What was found, what was dropped, and how the prompts were divided, in lines."""
+        groups, claims = len(self.draft.groups), len(self.draft.claims) + len(self.draft.expectations)
+        end = "" if self.found.complete else "; the time was up before the search was through"
+        return (
+            f"{groups} groups and {claims} claims from {self.found.edges} edges in {self.seconds:.0f} s{end}",
+            *(f"dropped, not clear on other prompts: {line}" for line in self.dropped),
+            *self.notes[:1],
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The draft's text, and what the search took."""
+        counts = {"edges": self.found.edges, "complete": self.found.complete, "seconds": self.seconds}
+        return {"spec": self.text, **counts, "dropped": list(self.dropped), "notes": list(self.notes)}
+
+    def show(self, console: Console) -> None:
+        """Print the draft."""
+        console.print(Text(self.text), soft_wrap=True)
+
 
 def discover(
-    bench: Bench,
+    bench: Prompts,
     head: Callable[[int], list[str]],
     check: Check,
     settings: Search | None = None,
@@ -72,7 +101,7 @@ def discover(
     return Discovery(replace(made, head=tuple(head(seed + 2))), found, dropped)
 
 
-def _check_gap(bench: Bench) -> None:
+def _check_gap(bench: Prompts) -> None:
     gap = mean(bench.clean - bench.corrupt, bench.strata)
     if not float(gap.above(0.0)) < 0.001:
         clean, corrupt = float(bench.clean.mean()), float(bench.corrupt.mean())
@@ -84,7 +113,7 @@ def _check_gap(bench: Bench) -> None:
 
 
 def _settled(
-    bench: Bench, found: Found, roles: Mapping[Placed, str], settings: Search, head: list[str], check: Check
+    bench: Prompts, found: Found, roles: Mapping[Placed, str], settings: Search, head: list[str], check: Check
 ) -> tuple[Draft, tuple[str, ...]]:
     """A draft all of whose lines hold on the prompts of its head, and the lines that were taken out for it.
 

@@ -14,26 +14,17 @@ from circuitdsl.circuit.nodes import Position
 from circuitdsl.discover.groups import Named, written
 from circuitdsl.discover.places import END, places
 from circuitdsl.discover.search import Found, Search, Sending
+from circuitdsl.engine.prompts import Prompts
 from circuitdsl.engine.scores import behaviour
-from circuitdsl.measurements.attention import AttentionRequest
+from circuitdsl.measurements.attention import Attention
 from circuitdsl.verdict.estimates import share
 from circuitdsl.verdict.means import mean
-from circuitdsl.verify.bench import Bench
 from circuitdsl.verify.measure import measure
 
 #: bounds are this share of the interval's limit nearer to zero
 INSIDE = 0.6
 #: heads that give a position less of their attention are not said to attend to it
 ATTENDS = 0.3
-
-
-@dataclass(frozen=True, slots=True)
-class Looks:
-    """Where a group of heads looks from its position: the share of its attention on another position."""
-
-    group: Named
-    target: Position
-    low: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,19 +52,23 @@ class Draft:
         return "\n".join((*self.head, "", *definitions, "", *self.claims, "", *self.expectations, ""))
 
 
-def draft(bench: Bench, found: Found, groups: Sequence[Named], settings: Search, head: Sequence[str]) -> Draft:
+def draft(bench: Prompts, found: Found, groups: Sequence[Named], settings: Search, head: Sequence[str]) -> Draft:
     """Write down what a search found.
 
     Args:
         groups: the nodes that it found, as the spec calls them.
         head: the lines that open the spec: circuit, notes, model, task, metric.
     """
-    looks = [look for group in groups if group.group.kind == "head" for look in _looks(bench, group, settings)]
+    heads = [group for group in groups if group.group.kind == "head"]
     return Draft(
         tuple(head),
         tuple(groups),
         tuple(dict.fromkeys(_claim(sending, groups, settings.threshold) for sending in found.sendings)),
-        (*_behaviour(bench), *map(_attention, looks), *(role_line(group) for group in groups if group.role)),
+        (
+            *_behaviour(bench),
+            *(line for group in heads for line in _attention(bench, group, settings)),
+            *(role_line(group) for group in groups if group.role),
+        ),
     )
 
 
@@ -112,7 +107,7 @@ def _rounded(value: float) -> float:
 # --- expectations -----------------------------------------------------------------------------------
 
 
-def _behaviour(bench: Bench) -> Iterator[str]:
+def _behaviour(bench: Prompts) -> Iterator[str]:
     hits = behaviour(bench, Metric("accuracy"))
     least = float(share(hits).interval(0.01)[0])
     yield f"expect accuracy >= {5 * math.floor(20 * least):g}%"
@@ -125,23 +120,18 @@ def _plainly(value: float) -> str:
     return f"{math.floor(value * 10) / 10:g}" if value < 10 else f"{math.floor(value):g}"
 
 
-def _looks(bench: Bench, group: Named, settings: Search) -> Iterator[Looks]:
-    """The position that a group of heads looks at most, where it looks there often."""
+def _attention(bench: Prompts, group: Named, settings: Search) -> Iterator[str]:
+    """Where a group of heads attends most from its position, if it gives that position enough of its attention."""
     here = group.group.position
     indices = np.arange(min(settings.prompts, len(bench.pairs)))
     targets = [place for place in places(bench) if here == END or place != here]
-    requests = {AttentionRequest(group.group.nodes, (here,), (target,)): target for target in targets}
+    requests = {Attention(group.group.nodes, (here,), (target,)): target for target in targets}
     series = measure(bench, list(requests), indices)
-    best: Looks | None = None
+    lows: dict[Position, float] = {}
     for request, target in requests.items():
         one = series[request].only(series[request].present)
         if len(one.indices) >= len(indices) / 2:
-            low = float(mean(one.values, ends=(0.0, 1.0)).interval(0.01)[0])
-            best = Looks(group, target, low) if best is None or low > best.low else best
-    if best and best.low >= ATTENDS:
-        yield best
-
-
-def _attention(look: Looks) -> str:
-    bound = 5 * math.floor(100 * 0.8 * look.low / 5)
-    return f"expect attention({look.group.name}, {look.group.group.position} -> {look.target}) >= {bound}%"
+            lows[target] = float(mean(one.values, ends=(0.0, 1.0)).interval(0.01)[0])
+    target = max(lows, key=lows.__getitem__, default=here)
+    if lows and lows[target] >= ATTENDS:
+        yield f"expect attention({group.name}, {here} -> {target}) >= {5 * math.floor(100 * 0.8 * lows[target] / 5)}%"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from circuitdsl.circuit.nodes import Position
+from circuitdsl.engine.prompts import Prompts
 from circuitdsl.tasks.dataset import PromptPair
-from circuitdsl.verify.bench import Bench
 
 END = Position("END")
 #: names that every task has for tokens which mostly have a name of the task's own
@@ -15,7 +15,7 @@ GENERAL = ("ANSWER", "DISTRACTOR")
 MOST = 0.9
 
 
-def places(bench: Bench) -> tuple[Position, ...]:
+def places(bench: Prompts) -> tuple[Position, ...]:
     """Positions to search: those of the task and the token after each, every token under one name.
 
     Left out are positions that few prompts have, and such as name tokens that have names already.

@@ -16,11 +16,11 @@ import numpy as np
 from circuitdsl.circuit.nodes import EMBED, LOGITS, Edge, Input, Node, NodeKind, Port, Position
 from circuitdsl.circuit.vocabulary import METRICS
 from circuitdsl.discover.places import END, places
+from circuitdsl.engine.prompts import Prompts
 from circuitdsl.measurements.requests import EdgeRequest
 from circuitdsl.verdict.means import pair
 from circuitdsl.verdict.ratios import Ratio
 from circuitdsl.verdict.samples import NULL_MEMBERS
-from circuitdsl.verify.bench import Bench
 from circuitdsl.verify.measure import measure
 
 #: false finds that a stage may have on average, were there nothing to find
@@ -112,7 +112,7 @@ class Found:
 Progress = Callable[[int, str], bool]
 
 
-def search(bench: Bench, settings: Search, progress: Progress | None = None) -> Found:
+def search(bench: Prompts, settings: Search, progress: Progress | None = None) -> Found:
     """Search backwards from the logits."""
     found, where = Found(), places(bench)
     queue = [(Group((LOGITS,), END), 1)]
@@ -139,7 +139,7 @@ def search(bench: Bench, settings: Search, progress: Progress | None = None) -> 
 Candidate = tuple[Node, Port, Position, EdgeRequest]
 
 
-def _candidates(bench: Bench, receivers: Group, where: Sequence[Position]) -> Iterator[Candidate]:
+def _candidates(bench: Prompts, receivers: Group, where: Sequence[Position]) -> Iterator[Candidate]:
     """Every sender into every input of the receivers, at every position where it can be read."""
     ports: tuple[Port, ...] = ("q", "k", "v") if receivers.kind == "head" else ("in",)
     for port in ports:
@@ -151,13 +151,13 @@ def _candidates(bench: Bench, receivers: Group, where: Sequence[Position]) -> It
                     yield sender, port, position, EdgeRequest(edges)
 
 
-def _later(bench: Bench, sender: Node, receivers: Group) -> tuple[Node, ...]:
+def _later(bench: Prompts, sender: Node, receivers: Group) -> tuple[Node, ...]:
     """The receivers that a sender comes before."""
     stage = sender.stage(bench.model.parallel)
     return tuple(node for node in receivers.nodes if stage < node.stage(bench.model.parallel))
 
 
-def _nodes(bench: Bench) -> Iterator[Node]:
+def _nodes(bench: Prompts) -> Iterator[Node]:
     yield EMBED
     for layer in range(bench.model.n_layers):
         yield from (Node("head", layer, head) for head in range(bench.model.n_heads))
@@ -167,7 +167,7 @@ def _nodes(bench: Bench) -> Iterator[Node]:
 # --- what is kept -----------------------------------------------------------------------------------
 
 
-def _kept(bench: Bench, receivers: Group, candidates: Sequence[Candidate], settings: Search) -> list[Link]:
+def _kept(bench: Prompts, receivers: Group, candidates: Sequence[Candidate], settings: Search) -> list[Link]:
     """The candidates whose effect is beyond the threshold and stands out among those of their kind."""
     beyond: list[tuple[Candidate, Ratio]] = []
     weak: dict[tuple[NodeKind, Port], list[float]] = {}
@@ -182,7 +182,7 @@ def _kept(bench: Bench, receivers: Group, candidates: Sequence[Candidate], setti
     return [_link(*one) for one in beyond if _stands_out(float(one[1].value), weak.get(_kind(one[0]), []))]
 
 
-def _ratios(bench: Bench, candidates: Sequence[Candidate], settings: Search) -> Iterator[Ratio | None]:
+def _ratios(bench: Prompts, candidates: Sequence[Candidate], settings: Search) -> Iterator[Ratio | None]:
     """The effect of every candidate; none where too few prompts have its position, or nothing is changed there."""
     indices = np.arange(min(settings.prompts, len(bench.pairs)))
     series = measure(bench, [request for *_, request in candidates], indices)
@@ -201,7 +201,7 @@ def _link(candidate: Candidate, ratio: Ratio) -> Link:
     return Link(sender, port, position, float(ratio.value), low, high)
 
 
-def _sendings(bench: Bench, receivers: Group, links: Sequence[Link], settings: Search) -> Iterator[Sending]:
+def _sendings(bench: Prompts, receivers: Group, links: Sequence[Link], settings: Search) -> Iterator[Sending]:
     """A bucket as edges that all exist: its links by the receivers that they come before."""
     parts: dict[tuple[Node, ...], list[Link]] = {}
     for link in links:
@@ -211,7 +211,7 @@ def _sendings(bench: Bench, receivers: Group, links: Sequence[Link], settings: S
         yield Sending(senders, Group(later, receivers.position), tuple(part), _joint(bench, later, part, settings))
 
 
-def _joint(bench: Bench, receivers: Sequence[Node], links: Sequence[Link], settings: Search) -> Link:
+def _joint(bench: Prompts, receivers: Sequence[Node], links: Sequence[Link], settings: Search) -> Link:
     """All links patched together."""
     first = links[0]
     edges = (Edge(link.sender, Input(node, link.port), link.position) for link in links for node in receivers)

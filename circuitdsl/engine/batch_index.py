@@ -229,6 +229,50 @@ def ship(array: Array | Sequence[int], device: torch.device) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
+class Points:
+    """Points of the residual stream.
+
+    Attributes:
+        host: `[points, 4]`: prompt (in the batch), experiment, step (from the batch's start on), and the head that
+            reads or writes there, or -1.
+        width: how many steps, up to the last, the tensor has that `flat` points into.
+    """
+
+    batch: Batch
+    host: Array
+    width: int
+
+    @cached_property
+    def prompt(self) -> Int[Tensor, " points"]:
+        """Prompts, as whole runs count them."""
+        return self.batch.ship(self.batch.rows[self.host[:, 0]])
+
+    @cached_property
+    def pos(self) -> Int[Tensor, " points"]:
+        return self.batch.ship(self.host[:, 2] + self.batch.start)
+
+    @cached_property
+    def head(self) -> Int[Tensor, " points"]:
+        return self.batch.ship(self.host[:, 3])
+
+    @cached_property
+    def flat(self) -> Int[Tensor, " points"]:
+        """Rows in a tensor `[N, E, width, ...]` with its first three axes flattened."""
+        return self.batch.ship(self.rows_of(self.width))
+
+    def rows_of(self, width: int) -> Int[np.ndarray, " points"]:
+        """What `flat` is for another width, on the host."""
+        n, e, s, _ = self.host.T
+        return (n * len(self.batch.plans) + e) * width + s - (self.batch.steps - width)
+
+    @cached_property
+    def heads(self) -> tuple[tuple[int, int, int], ...]:
+        """(head, first point, last point + 1), where the points are sorted by head."""
+        found, first = np.unique(self.host[:, 3], return_index=True)
+        return tuple(zip(found.tolist(), first.tolist(), [*first[1:].tolist(), len(self.host)], strict=True))
+
+
+@dataclass(frozen=True, eq=False)
 class Send:
     """One sender's share of some changes.
 
@@ -254,27 +298,15 @@ class Flow:
 
 
 @dataclass(frozen=True, eq=False)
-class Points:
-    """Points of the residual stream: their prompt, experiment and step on the host; the rest on the device."""
-
-    host: Array
-    prompt: Tensor
-    pos: Tensor
-    flat: Tensor
-
-
-@dataclass(frozen=True, eq=False)
 class Reads:
     """The patched inputs of one place, sorted by head.
 
     Attributes:
-        heads: (head, first point, last point + 1).
         change: each point's row among `n_changes` changes; inputs with the same senders share theirs.
         sends, flows: what the changes are made of.
     """
 
     points: Points
-    heads: tuple[tuple[int, int, int], ...]
     change: Tensor
     n_changes: int
     sends: tuple[Send, ...]
@@ -287,15 +319,11 @@ class Sites:
 
     Attributes:
         part: the component or neuron that is knocked out, or `None` for whole nodes.
-        head: of each point.
-        nodes: (head, experiment, first point, last point + 1).
     """
 
     ablate: Ablation
     part: Node | None
     points: Points
-    head: Tensor
-    nodes: tuple[tuple[int, int, int, int], ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -351,37 +379,33 @@ class Batch:
 
     def keeps(self, of: Node) -> bool:
         """Whether the values of a layer's heads, its MLP or `embed` are read again by a later patched input."""
-        return any(layer_of(node) == of and not is_neuron(node) for node in self.kept_nodes)
+        return of in self._kept_layers
+
+    @cached_property
+    def _kept_layers(self) -> frozenset[Node]:
+        return frozenset(layer_of(node) for node in self.kept_nodes if not is_neuron(node))
+
+    @cached_property
+    def _sited(self) -> list[tuple[int, Plan]]:
+        """The experiments that knock nodes out."""
+        return [(e, plan) for e, plan in enumerate(self.plans) if plan.sites]
 
     def neurons(self, layer: int) -> tuple[Node, ...]:
         """The neurons of a layer whose activations are needed: to be replaced, or read by a later patched input."""
-        replaced = (node for plan in self.plans for node in plan.sites.get(Node("mlp", layer), ()))
+        replaced = (node for _, plan in self._sited for node in plan.sites.get(Node("mlp", layer), ()))
         return neurons((*replaced, *(node for node in self.kept_nodes if node.layer == layer)))
 
-    # --- points
-
-    def points(self, host: Array, width: int) -> Points:
-        """`host` is `[points, 3]`: prompt (in the batch), experiment, step (from the batch's start on)."""
-        n, _, s = host.T
-        return Points(host, self.ship(self.rows[n]), self.ship(s + self.start), self.ship(self.flat(host, width)))
-
-    def flat(self, host: Array, width: int) -> Array:
-        """Rows in the residual stream laid out as `[N * E * width, d]`."""
-        n, e, s = host.T
-        return (n * len(self.plans) + e) * width + s - (self.steps - width)
-
-    def steps_of(self, plan: Plan, names: Names, width: int) -> tuple[Array, Array]:
-        """(prompt in the batch, step) where a plan changes any of these positions, among the last `width` steps."""
+    def changed_at(self, e: int, names: Names, width: int, head: int) -> Int[np.ndarray, "points 4"]:
+        """Where an experiment changes any of these positions, among the last `width` steps (see `Points.host`)."""
         first = self.where.length - width
-        n, t = self.where.mask(names, plan.fixed)[self.rows][:, first:].nonzero()
-        return n, t + first - self.start
+        n, t = self.where.mask(names, self.plans[e].fixed)[self.rows][:, first:].nonzero()
+        return np.stack((n, np.full(len(n), e), t + first - self.start, np.full(len(n), head)), axis=1)
 
     def reads(self, layer: int, port: str, width: int) -> Reads | None:
         """The patched inputs of a place, or `None` where there is none."""
         found = [(h, e, s) for e, plan in enumerate(self.plans) for h, s in plan.reads.get((layer, port), {}).items()]
         stage, parallel = stage_of((layer, port), self.model), self.model.parallel
-        size = n_changes = 0
-        heads: list[tuple[int, int, int]] = []
+        n_changes = 0
         hosts: list[Array] = []
         changes: list[Array] = []
         known: dict[tuple[int, Senders], Array] = {}
@@ -389,32 +413,28 @@ class Batch:
         flows: dict[Route, list[tuple[Array, Array]]] = {}
         for head, e, senders in sorted(found, key=lambda item: item[:2]):
             plan, everywhere = self.plans[e], all_names(senders)
-            n, s = self.steps_of(plan, everywhere, width)
-            if not len(n):
+            host = self.changed_at(e, everywhere, width, head)
+            if not len(host):
                 continue
-            start = heads.pop()[1] if heads and heads[-1][0] == head else size
-            size += len(n)
-            heads.append((head, start, size))
-            hosts.append(_host(n, s, e))
+            hosts.append(host)
             if (e, senders) not in known:
-                rows = known[e, senders] = np.arange(n_changes, n_changes + len(n))
-                n_changes += len(n)
-                at = self.rows[n], s + self.start
+                rows = known[e, senders] = np.arange(n_changes, n_changes + len(host))
+                n_changes += len(host)
+                at = self.rows[host[:, 0]], host[:, 2] + self.start
                 for sender, names in senders:
                     sent: Array | slice = slice(None)
                     if names != everywhere or sender.is_part:
                         sent = sent_at(self.where, names, senders, sender, plan.fixed)[at]
                     key = sender, plan.changes(sender, parallel)
-                    sends.setdefault(key, []).append((rows[sent], hosts[-1][sent]))
+                    sends.setdefault(key, []).append((rows[sent], host[sent]))
                 if plan.experiment.via_mlps:
                     route = plan.route(senders, stage, parallel)
                     flows.setdefault(route, []).append((rows, self.flow_rows[senders][at]))
             changes.append(known[e, senders])
-        if not size:
+        if not hosts:
             return None
         return Reads(
-            self.points(np.concatenate(hosts), width),
-            tuple(heads),
+            Points(self, np.concatenate(hosts), width),
             self.ship(np.concatenate(changes)),
             n_changes,
             tuple(self._send(*key, *map(np.concatenate, zip(*parts, strict=True))) for key, parts in sends.items()),
@@ -426,28 +446,21 @@ class Batch:
 
     def _send(self, sender: Node, changed: bool, into: Array, host: Array) -> Send:
         width = self.steps if sender == EMBED else self.width(sender.layer)
-        return Send(sender, changed, self.ship(into), self.points(host, width))
+        return Send(sender, changed, self.ship(into), Points(self, host, width))
 
     def sites(self, of: Node, width: int) -> tuple[Sites, ...]:
         """The knocked-out nodes of a layer (see `layer_of`), parts of nodes before whole ones."""
         groups: dict[tuple[Ablation, Node | None], list[tuple[int, int, Names]]] = {}
-        for e, plan in enumerate(self.plans):
+        for e, plan in self._sited:
             for node, names in plan.sites.get(of, {}).items():
                 key = plan.experiment.ablate, node if node.is_part else None
                 groups.setdefault(key, []).append((node.head, e, names))
         out = []
         for (ablate, part), items in sorted(groups.items(), key=lambda group: group[0][1] is None):
-            hosts = [_host(*self.steps_of(self.plans[e], names, width), e) for _, e, names in items]
-            ends = np.cumsum([0] + [len(h) for h in hosts])
-            nodes = tuple((item[0], item[1], int(ends[i]), int(ends[i + 1])) for i, item in enumerate(items))
-            heads = np.concatenate([np.full(b - a, head) for head, _, a, b in nodes])
-            if len(heads):
-                out.append(Sites(ablate, part, self.points(np.concatenate(hosts), width), self.ship(heads), nodes))
+            host = np.concatenate([self.changed_at(e, names, width, head) for head, e, names in items])
+            if len(host):
+                out.append(Sites(ablate, part, Points(self, host, width)))
         return tuple(out)
-
-
-def _host(n: Array, s: Array, e: int) -> Array:
-    return np.stack((n, np.full(len(n), e), s), axis=1)
 
 
 # --- entering a layer through a few of its heads ----------------------------------------------------
@@ -459,18 +472,19 @@ class Jobs:
 
     Attributes:
         head: of each job.
-        number: the job of a head of an experiment.
-        job: points at which a job's `z` changes, as (job, prompt, step), sorted by job.
-        heads: (head, first of those points, last + 1).
-        points: the same points, and `point_heads` their heads.
+        number: the job of a head of an experiment, or -1: `[heads, experiments]`.
+        points: where a job's `z` changes, sorted by job; `job` are the same as (job, prompt, step).
     """
 
     head: Tensor
-    number: Mapping[tuple[int, int], int]
+    number: Array
     job: tuple[Tensor, Tensor, Tensor]
-    heads: tuple[tuple[int, int, int], ...]
     points: Points
-    point_heads: Tensor
+
+    def numbers(self, points: Points) -> Int[Tensor, " points"]:
+        """The jobs of the heads at some points."""
+        _, e, _, head = points.host.T
+        return points.batch.ship(self.number[head, e])
 
 
 @dataclass(frozen=True, eq=False)
@@ -491,51 +505,36 @@ class Entry:
     read_rows: Tensor
 
 
-def seen_from(keys: Bool[np.ndarray, "n length"], window: int | None) -> Bool[np.ndarray, "n length"]:
+def seen_from(keys: Bool[np.ndarray, "*n length"], window: int | None) -> Bool[np.ndarray, "*n length"]:
     """The queries that see any of some keys or values, which go back `window` tokens at most."""
-    count = keys.cumsum(axis=1)
-    if window is not None and window < keys.shape[1]:
-        count[:, window:] -= count[:, :-window].copy()
+    count = keys.cumsum(axis=-1)
+    if window is not None and window < keys.shape[-1]:
+        count[..., window:] -= count[..., :-window].copy()
     return count > 0
 
 
 def entry_jobs(batch: Batch, layer: int, reads: Mapping[Port, Reads | None], sites: Iterable[Sites]) -> Jobs | None:
     """The heads that a batch enters through; `reads` have all steps, `sites` the layer's width."""
     steps, width = batch.steps, batch.width(layer)
-    masks: dict[tuple[int, int], Array] = {}
-
-    def mask(head: int, e: int) -> Bool[np.ndarray, "N steps"]:
-        return masks.setdefault((head, e), np.zeros((len(batch.rows), steps), dtype=bool))
-
+    changed = np.zeros((batch.model.n_heads, len(batch.plans), len(batch.rows), steps), dtype=bool)
     for port in PORTS:
-        table = reads.get(port)
-        for head, a, b in table.heads if table else ():
-            n, e, s = table.points.host[a:b].T  # type: ignore[union-attr]
-            for one in np.unique(e):
-                read = np.zeros((len(batch.rows), steps), dtype=bool)
-                read[n[e == one], s[e == one]] = True
-                seen = mask(head, int(one))
-                seen |= read if port == "q" else seen_from(read, batch.model.blocks[layer].attn.window)
+        if table := reads.get(port):
+            n, e, s, head = table.points.host.T
+            read = np.zeros_like(changed)
+            read[head, e, n, s] = True
+            changed |= read if port == "q" else seen_from(read, batch.model.blocks[layer].attn.window)
     for site in sites:
-        for head, e, a, b in site.nodes:
-            n, _, s = site.points.host[a:b].T
-            mask(head, e)[n, s] = True
-    if not masks:
+        n, e, s, head = site.points.host.T
+        changed[head, e, n, s] = True
+    heads, experiments = np.nonzero(changed.any(axis=(2, 3)))
+    if not len(heads):
         return None
-    keys = sorted(masks)
-    every = np.stack([masks[key] for key in keys])[:, :, steps - width :]
-    j, n, s = every.nonzero()
-    heads, experiments = np.array(keys).T
-    ends = np.concatenate(([0], every.sum(axis=(1, 2)).cumsum()))
-    first_job, last_job = (np.searchsorted(heads, np.unique(heads), side) for side in ("left", "right"))
-    return Jobs(
-        head=batch.ship(heads),
-        number={key: i for i, key in enumerate(keys)},
-        job=(batch.ship(j), batch.ship(n), batch.ship(s)),
-        heads=tuple(zip(np.unique(heads).tolist(), ends[first_job].tolist(), ends[last_job].tolist(), strict=True)),
-        points=batch.points(np.stack((n, experiments[j], s + steps - width), axis=1), width),
-        point_heads=batch.ship(heads[j]),
-    )
+    number = np.full(changed.shape[:2], -1)
+    number[heads, experiments] = np.arange(len(heads))
+    every = changed[heads, experiments]
+    j, n, s = every[:, :, steps - width :].nonzero()
+    host = np.stack((n, experiments[j], s + steps - width, heads[j]), axis=1)
+    return Jobs(batch.ship(heads), number, (batch.ship(j), batch.ship(n), batch.ship(s)), Points(batch, host, width))
 
 
 def entry(batch: Batch, layer: int, jobs: Jobs | None, mlp_reads: Reads | None, mlp_sites: Iterable[Sites]) -> Entry:
@@ -543,15 +542,16 @@ def entry(batch: Batch, layer: int, jobs: Jobs | None, mlp_reads: Reads | None, 
     width = batch.width(layer)
 
     def rows_of(changed: Jobs | Reads | Sites | None) -> Array:
-        return np.empty(0, int) if changed is None else batch.flat(changed.points.host, width)
+        return np.empty(0, int) if changed is None else changed.points.rows_of(width)
 
     job_rows, read_rows = rows_of(jobs), rows_of(mlp_reads)
     through = np.unique(read_rows if batch.model.parallel else np.concatenate((job_rows, read_rows)))
     flat = np.unique(np.concatenate((job_rows, read_rows, *map(rows_of, mlp_sites))))
     n, rest = np.divmod(flat, len(batch.plans) * width)
     e, s = np.divmod(rest, width)
+    host = np.stack((n, e, s + batch.steps - width, np.full(len(n), -1)), axis=1)
     return Entry(
-        touched=batch.points(np.stack((n, e, s + batch.steps - width), axis=1), width),
+        touched=Points(batch, host, width),
         jobs=jobs,
         job_rows=batch.ship(np.searchsorted(flat, job_rows)),
         through_mlp=batch.ship(np.searchsorted(flat, through)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import TypedDict, Unpack
 
 import numpy as np
 import torch
@@ -18,7 +19,23 @@ from circuitdsl.engine.memory import batch_rows, out_of_memory, ran_out
 from circuitdsl.engine.runs import Runs, first_difference
 from circuitdsl.engine.via_mlps import flows
 
+#: called with (runs done, runs in all), one run being an experiment on a prompt
 Progress = Callable[[int, int], None]
+
+
+class Limits(TypedDict, total=False):
+    """How much is computed at once.
+
+    Attributes:
+        max_rows: residual-stream vectors (runs × positions) computed at once; by default what fits.
+            Halved and retried when memory runs out.
+        max_memory: bytes for caches and batches together, of which a batch takes its share; by default by what is free.
+        tally: counts the work done.
+    """
+
+    max_rows: int | None
+    max_memory: int | None
+    tally: Tally | None
 
 
 def in_batches(
@@ -27,22 +44,23 @@ def in_batches(
     positions: Positions,
     unpatched: Callable[[Runs], Float[Tensor, "n ..."]],
     patched: Callable[[PatchedRun], Float[Tensor, "N E ..."]],
-    *,
-    max_rows: int | None,
-    max_memory: int | None,
     progress: Progress | None = None,
-    tally: Tally | None = None,
+    **limits: Unpack[Limits],
 ) -> Float[Tensor, "experiments n ..."]:
     """Something measured on every patched run, each distinct experiment once, in batches that fit.
 
     Args:
         unpatched: the measurement on the clean prompts, which holds wherever an experiment changes no position.
         patched: the measurement on one batch.
-        positions, max_rows, max_memory, progress, tally: as for `path_patching.effects`.
+        positions: as for `path_patching.effects`.
+
+    Raises:
+        PatchError: an experiment that the model or the prompts cannot hold.
+        OutOfMemory: there is not enough for one experiment on one prompt.
     """
-    model, tally = runs.model, tally if tally is not None else Tally()
+    model, tally = runs.model, limits.get("tally") or Tally()
     where = Where.of(positions, runs.n, runs.length, first_difference(runs.clean_tokens, runs.corrupt_tokens))
-    rows = max_rows or batch_rows(model, runs.length, max_memory)
+    rows = limits.get("max_rows") or batch_rows(model, runs.length, limits.get("max_memory"))
     distinct = list(dict.fromkeys(experiments))
     for experiment in distinct:
         check(model, experiment)

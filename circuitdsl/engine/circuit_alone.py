@@ -1,4 +1,4 @@
-"""Runs in which everything outside a circuit is ablated, in one live pass each.
+"""Runs in which everything outside a circuit is ablated, in one forward pass each.
 
 The complement of a circuit is nearly the whole model: every node at most positions, or tens of thousands of edges. It
 is never listed here. Of nodes, whatever is not kept is overwritten. Of edges, an input reads what stands in for *all*
@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from typing import Unpack
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from torch import Tensor
 
 from circuitdsl.circuit.nodes import EMBED, LOGITS, Input, Node
 from circuitdsl.engine.batch_index import Array, Names, Where, by_input, by_node, ship
+from circuitdsl.engine.batches import Limits
 from circuitdsl.engine.count import Tally
 from circuitdsl.engine.experiment import Experiment, Positions, Readout, check, check_node
 from circuitdsl.engine.memory import all_terms, batch_rows, in_halves
@@ -39,20 +41,13 @@ def subgraph_effects(
     subgraphs: Sequence[Subgraph],
     positions: Positions,
     readout: Readout,
-    *,
-    max_rows: int | None = None,
-    max_memory: int | None = None,
-    tally: Tally | None = None,
+    **limits: Unpack[Limits],
 ) -> Float[Tensor, "subgraphs n width"]:
     """What the readout gives on the runs of subgraphs of the model on the clean prompts.
 
     Args:
         subgraphs: may repeat; each distinct one is run once.
         positions: token indices of every position that they name, except `*`.
-        max_rows: residual-stream vectors computed at once; by default what fits (see `memory.batch_rows`). Halved and
-            retried when memory runs out.
-        max_memory: bytes that this may take beside the model; by default what `memory` finds right.
-        tally: counts the work done.
 
     Returns:
         Float32, on the model's device.
@@ -61,66 +56,44 @@ def subgraph_effects(
         PatchError: a node, edge or position that the model or the prompts do not have.
         OutOfMemory: there is not enough for one run.
     """
-    tally = tally if tally is not None else Tally()
-    readout = readout.on(model.device)
-    where = Where.of(positions, runs.n, runs.length)
+    readout, where = readout.on(model.device), Where.of(positions, runs.n, runs.length)
     distinct = list(dict.fromkeys(subgraphs))
-    _check(model, distinct)
+    for one in distinct:
+        for site in one.sites:
+            check_node(model, site.node)
+        check(model, Experiment(edges=one.edges))
     found: dict[Subgraph, Tensor] = {}
     for kind in dict.fromkeys(one.kind for one in distinct):
         group = [one for one in distinct if one.kind == kind]
-        found |= zip(group, _group(runs, where, group, readout, max_rows, max_memory, tally), strict=True)
-    tally.experiments += len(distinct)
+        found |= zip(group, _group(runs, where, group, readout, **limits), strict=True)
     return torch.stack([found[one] for one in subgraphs])
 
 
 def _group(
-    runs: Runs,
-    where: Where,
-    group: Sequence[Subgraph],
-    readout: Readout,
-    max_rows: int | None,
-    max_memory: int | None,
-    tally: Tally,
+    runs: Runs, where: Where, group: Sequence[Subgraph], readout: Readout, **limits: Unpack[Limits]
 ) -> Float[Tensor, "subgraphs n width"]:
     """Subgraphs of one kind, as many runs at once as fit."""
-    model, kept = runs.model, [_Kept.of(one) for one in group]
+    model, tally = runs.model, limits.get("tally") or Tally()
+    nodes, senders = [by_node(one.sites) for one in group], [by_input(one.edges) for one in group]
     values = torch.empty(len(group) * runs.n, readout.width, device=model.device)
 
     def work(start: int, end: int) -> None:
         graph, prompt = np.divmod(np.arange(start, end), runs.n)
-        values[start:end] = _pass(_Batch(model, runs, where, group[0], kept, graph, prompt), readout)
+        values[start:end] = _pass(_Batch(model, runs, where, group[0], nodes, senders, graph, prompt), readout)
         tally.batches += 1
         tally.block_positions += (end - start) * ((model.n_layers - 1) * runs.length + 1)
 
     held = all_terms(model) if group[0].keep == "edges" else 0
-    at_once = max(1, (max_rows or batch_rows(model, runs.length, max_memory, held)) // runs.length)
+    rows = limits.get("max_rows") or batch_rows(model, runs.length, limits.get("max_memory"), held)
+    at_once = max(1, rows // runs.length)
     for start in range(0, len(values), at_once):
         end = min(start + at_once, len(values))
         in_halves(work, start, end, lambda i: f"running a circuit alone on one prompt of {runs.length} tokens")
+    tally.experiments += len(group)
     return values.view(len(group), runs.n, -1)
 
 
-def _check(model: Transformer, subgraphs: Sequence[Subgraph]) -> None:
-    for one in subgraphs:
-        for site in one.sites:
-            check_node(model, site.node)
-        check(model, Experiment(edges=one.edges))
-
-
 # --- what is kept -----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class _Kept:
-    """The kept nodes of a subgraph with their positions, and the kept senders of each receiver input with theirs."""
-
-    nodes: Mapping[Node, Names]
-    senders: Mapping[Input, Mapping[Node, Names]]
-
-    @classmethod
-    def of(cls, subgraph: Subgraph) -> _Kept:
-        return cls(by_node(subgraph.sites), by_input(subgraph.edges))
 
 
 @dataclass(eq=False)
@@ -129,7 +102,8 @@ class _Batch:
 
     Attributes:
         kind: one of the subgraphs, which are all of a kind.
-        kept: what each of them keeps.
+        nodes, senders: of each, the nodes that it keeps with their positions, and the senders that it keeps of each
+            receiver input with theirs; or those that it ablates, where it is inverted.
         graph, prompts: of each run, on the host, `[B]`.
         change: the values `[B, T, ...]` that stand in, minus those now written; of neurons `[B, W]`.
         others: the residual stream as an input reads it into which every edge is patched, `[B, T, d]`.
@@ -139,7 +113,8 @@ class _Batch:
     runs: Runs
     where: Where
     kind: Subgraph
-    kept: Sequence[_Kept]
+    nodes: Sequence[Mapping[Node, Names]]
+    senders: Sequence[Mapping[Input, Mapping[Node, Names]]]
     graph: Array
     prompts: Array
     change: Written = field(default_factory=lambda: Written({}))
@@ -196,11 +171,11 @@ class _Batch:
         """The values that stand in for those that are not kept, and those that are."""
         now, other = (other.clone(), now.clone()) if self.kind.inverted else (now, other)
         sign = 1 if self.kind.inverted else -1
-        for number, kept in enumerate(self.kept):
-            here = sorted(node for node in kept.nodes if layer_of(node) == of)
+        for number, nodes in enumerate(self.nodes):
+            here = [node for node in nodes if layer_of(node) == of]
             for node in sorted(here, key=lambda node: not node.is_part):  # a whole node overrides its parts
                 if len(rows := self.rows(number)):
-                    keep = self.mask(kept.nodes[node], number)[:, -now.shape[1] :, None]
+                    keep = self.mask(nodes[node], number)[:, -now.shape[1] :, None]
                     place = (rows, slice(None), node.head) if of.kind == "head" else (rows,)
                     own = now[place]
                     if node.is_part:  # the other value with the node's part of this one in it
@@ -224,8 +199,8 @@ class _Batch:
     def spared(self, receiver: Input, patched: Tensor) -> Iterator[tuple[Tensor, Float[Tensor, "rows W d"]]]:
         """(runs, their input with the listed edges put right), for the subgraphs that list an edge into a receiver."""
         width, sign = patched.shape[1], 1 if self.kind.inverted else -1
-        for number, kept in enumerate(self.kept):
-            senders = kept.senders.get(receiver, {})
+        for number, inputs in enumerate(self.senders):
+            senders = inputs.get(receiver, {})
             if senders and len(rows := self.rows(number)):
                 out = patched[rows]
                 for sender, at in senders.items():
@@ -235,6 +210,15 @@ class _Batch:
                             mask = mask * ~self.mask(senders[sender.whole], number)[:, -width:, None]
                         out += term(self.model, sender, self.change.value(sender)[rows, -width:]) * mask
                 yield rows, out
+
+    def read_by(self, node: Node, resid: Float[Tensor, "B W d"]) -> Float[Tensor, "B W d"]:
+        """What an MLP or the logits read."""
+        if self.whole:
+            return resid
+        inputs = self.patched(resid).clone()
+        for rows, own in self.spared(Input(node, "in"), inputs):
+            inputs[rows] = own
+        return inputs
 
 
 # --- the pass ---------------------------------------------------------------------------------------
@@ -255,15 +239,11 @@ def _pass(batch: _Batch, readout: Readout) -> Float[Tensor, "B width"]:
         after = batch.others
         if model.parallel:  # the MLP reads what the heads of its layer read
             batch.others = before
-        mlp = batch.mlp(layer, _mlp_input(batch, layer, resid if model.parallel else mid))
+        node, source = Node("mlp", layer), resid if model.parallel else mid
+        out = batch.mlp(layer, block.mlp_norm(batch.read_by(node, source) if batch.kind.mlps else source))
         batch.others = after
-        resid = mid + batch.written(Node("mlp", layer), mlp)
-    end = resid
-    if not batch.whole:
-        end = batch.patched(resid).clone()
-        for rows, own in batch.spared(Input(LOGITS, "in"), end):
-            end[rows] = own
-    return read(model, end, batch.prompt, readout)[:, 0]
+        resid = mid + batch.written(node, out)
+    return read(model, batch.read_by(LOGITS, resid), batch.prompt, readout)[:, 0]
 
 
 def _heads(batch: _Batch, layer: int, resid: Float[Tensor, "B T d"], width: int) -> Float[Tensor, "B W heads d_head"]:
@@ -284,26 +264,11 @@ def _projected(
     out = block.attn.project(port, block.attn_norm(inputs), turns)
     if batch.whole:
         return out
-    heads = {
-        n.head
-        for kept in batch.kept
-        for n, p in ((i.node, i.port) for i in kept.senders)
-        if (n.layer, p) == (layer, port)
-    }
+    here = (receiver for by_receiver in batch.senders for receiver in by_receiver if receiver.port == port)
+    heads = {receiver.node.head for receiver in here if receiver.node.layer == layer}
     if heads and port != "q" and block.attn.group > 1:  # a patched key or value is read by one query head alone
         out = out.repeat_interleave(block.attn.group, dim=-2)
     for head in sorted(heads):
         for rows, own in batch.spared(Input(Node("head", layer, head), port), inputs):
             out[rows, :, head] = block.attn.project_head(port, head, block.attn_norm(own), turns)
     return out
-
-
-def _mlp_input(batch: _Batch, layer: int, resid: Float[Tensor, "B W d"]) -> Float[Tensor, "B W d"]:
-    """What an MLP reads, normed."""
-    norm = batch.model.blocks[layer].mlp_norm
-    if batch.whole or not batch.kind.mlps:
-        return norm(resid)
-    inputs = batch.patched(resid).clone()
-    for rows, own in batch.spared(Input(Node("mlp", layer), "in"), inputs):
-        inputs[rows] = own
-    return norm(inputs)

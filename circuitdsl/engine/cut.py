@@ -4,8 +4,8 @@ The interventions of Franco & Crovella 2024 (arXiv:2410.00340), at both ends of 
 is, for each sender, the part of its term that lies along the singular vectors of the signal, as written in the clean
 run. The *local* one takes it out of the normed residual that the firing head reads: query, key and value of that head
 are recomputed there, and nothing else is touched. The *global* one takes it out of what the senders' layers write, so
-that all who read it notice. Either way, everything after it is live. The control takes what the same senders write
-along as many singular vectors outside the signal, drawn at random.
+that all who read it notice. Either way, everything after it is recomputed. The control takes what the same senders
+write along as many singular vectors outside the signal, drawn at random.
 """
 
 from __future__ import annotations

@@ -24,11 +24,11 @@ Positions = Mapping[Position, Int[Tensor, "n k"]]
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
-    """Edges to patch and nodes to knock out, all together in one live run (semantics §2).
+    """Edges to patch and nodes to knock out, all together in one run (semantics §2).
 
     Attributes:
         edges: each receiver input reads, for each of its senders, the term of the other run instead.
-        sites: nodes whose terms are replaced at a position; everything downstream is live.
+        sites: nodes whose terms are replaced at a position; everything downstream is recomputed.
         ablate: what the terms at `sites` become: those of the other run, the mean passed in `Runs.means`, or zero.
         via_mlps: the senders' changes also flow through the MLPs between (attention frozen).
         direction: `noise` puts corrupt terms into the clean run, `denoise` clean terms into the corrupt run.

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -115,15 +114,11 @@ def queries_keys_values(
     for port, tensor, reads in zip(PORTS, (q, k, v), all_reads, strict=True):
         if reads:
             flat = tensor.view(-1, *tensor.shape[-2:])
-            inputs = patched_inputs(run, flat_resid[_in_all_steps(batch, reads)], reads)
+            in_all_steps = batch.ship(reads.points.rows_of(batch.steps))
+            inputs = patched_inputs(run, flat_resid[in_all_steps], reads)
             for head, a, b, new in _project(run, layer, port, reads, inputs):
                 flat[reads.points.flat[a:b], head] = new
     return q, k, v, k_before, v_before
-
-
-def _in_all_steps(batch: Batch, reads: Reads) -> Tensor:
-    """Rows of points in a residual stream that has all steps of the batch."""
-    return batch.ship(batch.flat(reads.points.host, batch.steps))
 
 
 def _project(
@@ -132,7 +127,7 @@ def _project(
     """(head, first point, last + 1, its new queries, keys or values): only the patched heads' columns."""
     block, turns = run.model.blocks[layer], run.runs.clean.turns[layer]
     x = block.attn_norm(inputs)
-    for head, a, b in reads.heads:
+    for head, a, b in reads.points.heads:
         yield head, a, b, block.attn.project_head(port, head, x[a:b], turns[reads.points.pos[a:b]])
 
 
@@ -181,7 +176,7 @@ def _attention_changes(
     if model.blocks[layer].attn.post is not None:
         return _rescaled_changes(run, layer, at, z[jobs.job], sites)
     heads = _head_changes(run, layer, jobs, z, sites)
-    for _, a, b in jobs.heads:  # no head writes twice at a point: they are added in order, on a GPU as well
+    for _, a, b in jobs.points.heads:  # no head writes twice at a point: they are added in order, on a GPU as well
         change.index_add_(0, at.job_rows[a:b], heads[a:b])
     return change
 
@@ -193,12 +188,12 @@ def _rescaled_changes(
     cache, jobs, touched = run.runs.clean, at.jobs, at.touched
     assert jobs is not None
     gathered = cache.gathered[layer][touched.prompt, touched.pos]
-    gathered[at.job_rows, jobs.point_heads] = z
+    gathered[at.job_rows, jobs.points.head] = z
 
     def replaced(z: Float[Tensor, "touched heads d_head"]) -> Float[Tensor, "touched heads d_head"]:
         out = z.clone() if sites else z
         for site in sites:
-            place = torch.searchsorted(touched.flat, site.points.flat), site.head
+            place = torch.searchsorted(touched.flat, site.points.flat), site.points.head
             out[place] = _replaced(run, Node("head", layer), site, out[place])
         return out
 
@@ -214,14 +209,14 @@ def _head_changes(
     """What the recomputed heads of the entry layer write, minus what they wrote, at the jobs' points."""
     batch, attn, heads = run.batch, run.model.blocks[layer].attn, Node("head", layer)
     for site in sites:
-        n, _, s = site.points.host.T
-        numbers = batch.ship(np.concatenate([np.full(b - a, jobs.number[head, e]) for head, e, a, b in site.nodes]))
-        at = numbers, batch.ship(n), batch.ship(s - (batch.steps - batch.width(layer)))
+        n, _, s, _ = site.points.host.T
+        at = jobs.numbers(site.points), batch.ship(n), batch.ship(s - (batch.steps - batch.width(layer)))
         z[at] = _replaced(run, heads, site, z[at])
     new, points = z[jobs.job], jobs.points
-    _keep(run, heads, (points.flat, jobs.point_heads), new)
-    change = new - run.runs.clean.value(heads)[points.prompt, points.pos, jobs.point_heads]
-    return torch.cat([attn.out_head(head, change[a:b]) for head, a, b in jobs.heads])
+    _keep(run, heads, (points.flat, points.head), new)
+    change = new - run.runs.clean.value(heads)[points.prompt, points.pos, points.head]
+    terms = [attn.out_head(head, change[a:b]) for head, a, b in points.heads]
+    return torch.cat([change.new_empty(0, run.model.d_model), *terms])
 
 
 def job_inputs(
@@ -237,8 +232,7 @@ def job_inputs(
         table = reads[port]
         if table:
             points = table.points
-            number = [jobs.number[head, e] for head, a, b in table.heads for e in points.host[a:b, 1].tolist()]
-            job, n = batch.ship(number), batch.ship(points.host[:, 0])
+            job, n = jobs.numbers(points), batch.ship(points.host[:, 0])
             old = cache.resid_pre[layer][points.prompt, points.pos]
             for _, a, b, new in _project(run, layer, port, table, patched_inputs(run, old, table)):
                 tensor[job[a:b], n[a:b], points.pos[a:b] - skipped] = new
@@ -298,7 +292,7 @@ def _put(run: PatchedRun, of: Node, values: Float[Tensor, "N E W *rest"]) -> Flo
     out = values.clone() if sites else values
     flat = out.view(-1, *values.shape[3:])
     for site in sites:
-        rows = (site.points.flat, site.head) if of.kind == "head" else (site.points.flat,)
+        rows = (site.points.flat, site.points.head) if of.kind == "head" else (site.points.flat,)
         flat[rows] = _replaced(run, of, site, flat[rows])
     return out
 
@@ -315,7 +309,7 @@ def _replaced(run: PatchedRun, of: Node, site: Sites, now: Float[Tensor, "points
         change = other - activation[site.points.flat]
         activation[site.points.flat] = other
     if site.part is None or of.kind == "head":
-        other = run.runs.substitute(site.ablate, of, *at, *([site.head] if of.kind == "head" else []))
+        other = run.runs.substitute(site.ablate, of, *at, *([site.points.head] if of.kind == "head" else []))
         if site.part is None:
             return other
         change = other - now

@@ -1,8 +1,8 @@
 """Runs of a changed model: attention set by hand, writes scaled or replaced (semantics: interventions).
 
-An intervention changes what heads and MLPs do, and everything downstream is live. Scaling a singular component of a
-head is a change of its weights: with `v` the direction along which the component writes, `W_O` becomes
-`W_O (I + (x - 1) v v^T)`. Writes count as they are read, centred under LayerNorm.
+An intervention changes what heads and MLPs do, and everything downstream is computed from that. Scaling a singular
+component of a head is a change of its weights: with `v` the direction along which the component writes, `W_O` becomes
+`W_O (I + (x - 1) v v^T)`. What a head writes counts as it is read: centred under LayerNorm.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from circuitdsl.circuit.changes import Intervention, Replace, Scale, SetAttention
-from circuitdsl.circuit.nodes import EVERYWHERE, Node, Position
+from circuitdsl.circuit.nodes import Node, Position
 from circuitdsl.engine.attend import pattern_of
+from circuitdsl.engine.batch_index import Where, ship
 from circuitdsl.engine.experiment import PatchError, Positions, check_node
-from circuitdsl.engine.runs import Cache, Edits, Rows, Runs, edited, unequal
+from circuitdsl.engine.runs import Cache, Edits, Rows, Runs, edited, patterns, unequal
 from circuitdsl.models.parts import Attention, Transformer, attend
 from circuitdsl.models.writers import in_whole
 
@@ -28,7 +29,7 @@ class Intervened:
     """The clean prompts as the changed model runs them.
 
     Attributes:
-        cache: its activations; `z` and the MLPs' terms are the changed ones.
+        cache: its activations; values of heads and MLPs are the changed ones.
         edits: what was changed.
     """
 
@@ -42,9 +43,8 @@ class Intervened:
 
     def pattern(self, head: Node) -> Float[Tensor, "n T T"]:
         """The attention pattern of a head: from each position (axis 1) to each (axis 2)."""
-        attn = self.edits.model.blocks[head.layer].attn
-        q, k = self.cache.q[head.layer][:, head.head], self.cache.k[head.layer][:, head.head // attn.group]
-        return self.edits.set_pattern(head, pattern_of(attn, q, k), slice(None))
+        plain = patterns(self.edits.runs.model, self.cache, head.layer, head.head)
+        return self.edits.set_pattern(head, plain, slice(None))
 
 
 @torch.inference_mode()
@@ -59,7 +59,7 @@ def intervene(runs: Runs, intervention: Intervention, positions: Positions) -> I
         PatchError: the intervention names a node that the model lacks, or that cannot be changed so.
     """
     changed = torch.zeros(runs.n, dtype=torch.bool, device=runs.model.device)
-    edits = Changes(runs.model, runs, intervention, positions, changed)
+    edits = Changes(runs, intervention, Where.of(positions, runs.n, runs.length), changed)
     for verb in intervention.verbs:
         for node in nodes_of(verb):
             _check(runs.model, node, verb)
@@ -84,17 +84,21 @@ def nodes_of(verb: SetAttention | Scale | Replace) -> tuple[Node, ...]:
 class Changes(Edits):
     """An intervention on prompts of one length; `changed` takes note of the prompts on which it does anything."""
 
-    model: Transformer
     runs: Runs
     intervention: Intervention
-    positions: Positions
+    where: Where
     changed: Bool[Tensor, " n"]
 
     def attend(self, layer: int, attn: Attention, q: Tensor, k: Tensor, v: Tensor, rows: Rows) -> Tensor:
-        heads = {node for verb in self.intervention.verbs for node in nodes_of(verb) if node.layer == layer}
-        if any(isinstance(verb, SetAttention) and heads & set(verb.heads) for verb in self.intervention.verbs):
-            return self._attend_by_hand(layer, attn, q, k, v, rows)
-        return attend(attn, q, k, v)
+        heads = [Node("head", layer, h) for h in range(attn.n_heads)]
+        if not any(isinstance(verb, SetAttention) and set(heads) & set(verb.heads) for verb in self.intervention.verbs):
+            return attend(attn, q, k, v)
+        found = []
+        for h, head in enumerate(heads):
+            before = pattern_of(attn, q[:, h], k[:, h // attn.group])
+            pattern = self._noted(before, self.set_pattern(head, before, rows), rows)
+            found.append(pattern.to(v.dtype) @ v[:, h // attn.group])
+        return torch.stack(found, dim=2)
 
     def heads(self, layer: int, z: Tensor, rows: Rows) -> Tensor:
         return torch.stack([self._written(Node("head", layer, h), z[:, :, h], rows) for h in range(z.shape[2])], dim=2)
@@ -108,17 +112,9 @@ class Changes(Edits):
             if isinstance(verb, SetAttention) and head in verb.heads:
                 source, target = (self._mask(places)[rows] for places in (verb.source, verb.target))
                 length = pattern.shape[-1]
-                hidden = self.model.blocks[head.layer].attn.hidden(length, length, pattern.device)
+                hidden = self.runs.model.blocks[head.layer].attn.hidden(length, length, pattern.device)
                 pattern = with_mass(pattern, source, target, verb.mass, hidden)
         return pattern
-
-    def _attend_by_hand(self, layer: int, attn: Attention, q: Tensor, k: Tensor, v: Tensor, rows: Rows) -> Tensor:
-        found = []
-        for h in range(attn.n_heads):
-            before = pattern_of(attn, q[:, h], k[:, h // attn.group])
-            pattern = self._noted(before, self.set_pattern(Node("head", layer, h), before, rows), rows)
-            found.append(pattern.to(v.dtype) @ v[:, h // attn.group])
-        return torch.stack(found, dim=2)
 
     def _written(self, node: Node, value: Float[Tensor, "m T _"], rows: Rows) -> Float[Tensor, "m T _"]:
         """The value of a head or MLP after all verbs that change it, in their order."""
@@ -128,7 +124,7 @@ class Changes(Edits):
                 case Scale(nodes=nodes, factor=factor):
                     for each in nodes:
                         if each.whole == node:  # of a component of a head, only its part is scaled
-                            value = value + (factor - 1) * in_whole(self.model, each, value)
+                            value = value + (factor - 1) * in_whole(self.runs.model, each, value)
                 case Replace(sites=sites, ablate=ablate):
                     for site in sites:
                         if site.node == node:
@@ -144,13 +140,7 @@ class Changes(Edits):
 
     def _mask(self, places: Sequence[Position]) -> Bool[Tensor, "n T"]:
         """Where some positions stand in each prompt."""
-        mask = torch.zeros(self.runs.n, self.runs.length, dtype=torch.bool, device=self.model.device)
-        for place in places:
-            if place == EVERYWHERE:
-                return torch.ones_like(mask)
-            index = self.positions[place].to(mask.device)
-            mask |= torch.zeros_like(mask, dtype=torch.long).scatter_add(1, index.clamp_min(0), (index >= 0).long()) > 0
-        return mask
+        return ship(self.where.mask(frozenset(places)), self.runs.model.device)
 
 
 def with_mass(
@@ -183,5 +173,3 @@ def _check(model: Transformer, node: Node, verb: SetAttention | Scale | Replace)
         raise PatchError(f"an intervention changes heads and MLPs; {node} is neither")
     if node.index >= 0 and (node.kind != "head" or not isinstance(verb, Scale)):
         raise PatchError(f"{node}: only singular components of heads can be scaled or projected out")
-    if node.index >= 0 and node.index >= model.d_head:
-        raise PatchError(f"{model.name}'s heads have {model.d_head} singular components: there is no {node}")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Unpack
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -11,8 +13,7 @@ from torch import Tensor
 from circuitdsl.circuit.nodes import Node
 from circuitdsl.engine.attend import pattern_of
 from circuitdsl.engine.batch_index import entry_jobs
-from circuitdsl.engine.batches import Progress, in_batches
-from circuitdsl.engine.count import Tally
+from circuitdsl.engine.batches import Limits, Progress, in_batches
 from circuitdsl.engine.experiment import Experiment, Positions, Readout, check_node
 from circuitdsl.engine.forward import (
     PatchedRun,
@@ -35,10 +36,8 @@ def effects(
     positions: Positions,
     readout: Readout,
     *,
-    max_rows: int | None = None,
-    max_memory: int | None = None,
     progress: Progress | None = None,
-    tally: Tally | None = None,
+    **limits: Unpack[Limits],
 ) -> Float[Tensor, "experiments n width"]:
     """What the readout gives on every patched run.
 
@@ -46,11 +45,6 @@ def effects(
         runs: the clean and corrupt run; denoising experiments swap them (and run the model again).
         experiments: may repeat; each distinct one is run once.
         positions: token indices of every position that they name, except `*`.
-        max_rows: residual-stream vectors (experiments × prompts × positions) recomputed at once; by default what fits.
-            Halved and retried when memory runs out.
-        max_memory: bytes for caches and batches together, of which a batch takes its share; by default by what is free.
-        progress: called with (runs done, runs in all), one run being an experiment on a prompt.
-        tally: counts the work done.
 
     Returns:
         Float32, on the model's device: the readout's values, not differences from the clean run.
@@ -59,23 +53,14 @@ def effects(
         PatchError: an experiment that the model or the prompts cannot hold.
     """
     readout = readout.on(model.device)
-
-    def unpatched(base: Runs) -> Tensor:
-        return baseline(model, base.clean, readout)
-
-    def patched(run: PatchedRun) -> Tensor:
-        return _to_the_end(run, readout)
-
     return in_batches(
         runs,
         experiments,
         positions,
-        unpatched,
-        patched,
-        max_rows=max_rows,
-        max_memory=max_memory,
-        progress=progress,
-        tally=tally,
+        lambda base: baseline(model, base.clean, readout),
+        lambda run: _to_the_end(run, readout),
+        progress,
+        **limits,
     )
 
 
@@ -86,10 +71,7 @@ def patched_attention(
     experiments: Sequence[Experiment],
     positions: Positions,
     heads: Sequence[Node],
-    *,
-    max_rows: int | None = None,
-    max_memory: int | None = None,
-    tally: Tally | None = None,
+    **limits: Unpack[Limits],
 ) -> Float[Tensor, "experiments n heads T T"]:
     """Attention patterns of heads in every patched run: from each position (axis 3) to each (axis 4).
 
@@ -98,15 +80,10 @@ def patched_attention(
     for head in heads:
         check_node(model, head)
 
-    def unpatched(base: Runs) -> Tensor:
+    def unpatched(base: Runs) -> Float[Tensor, "n heads T T"]:
         return torch.stack([patterns(model, base.clean, head.layer, head.head) for head in heads], dim=1)
 
-    def patched(run: PatchedRun) -> Tensor:
-        return _up_to_heads(run, heads)
-
-    return in_batches(
-        runs, experiments, positions, unpatched, patched, max_rows=max_rows, max_memory=max_memory, tally=tally
-    )
+    return in_batches(runs, experiments, positions, unpatched, lambda run: _up_to_heads(run, heads), **limits)
 
 
 def _to_the_end(run: PatchedRun, readout: Readout) -> Float[Tensor, "N E width"]:
@@ -144,17 +121,13 @@ def _watch_jobs(run: PatchedRun, layer: int, heads: Sequence[Node], watched: lis
     batch = run.batch
     reads = {port: batch.reads(layer, port, batch.steps) for port in PORTS}
     jobs = entry_jobs(batch, layer, reads, ())
-    wanted = [
-        (number, e, i)
-        for i in watched
-        for (head, e), number in (jobs.number.items() if jobs else ())
-        if head == heads[i].head
-    ]
-    if jobs and wanted:
+    if jobs and (jobs.number[[heads[i].head for i in watched]] >= 0).any():
         q, k, _ = job_inputs(run, layer, jobs, reads, batch.steps)
         pattern = pattern_of(run.model.blocks[layer].attn, q, k)
-        for number, e, i in wanted:
-            out[:, e, i, batch.start :] = pattern[number]
+        for i in watched:
+            numbers = jobs.number[heads[i].head]
+            for e in np.flatnonzero(numbers >= 0):
+                out[:, e, i, batch.start :] = pattern[numbers[e]]
 
 
 def _watch_all(

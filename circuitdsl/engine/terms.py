@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Unpack
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from circuitdsl.circuit.nodes import Node
-from circuitdsl.engine.batches import in_batches
-from circuitdsl.engine.count import Tally
+from circuitdsl.engine.batches import Limits, in_batches
 from circuitdsl.engine.experiment import Experiment, Positions, check_node
 from circuitdsl.engine.forward import PatchedRun, first_residual, layer_after, next_layer
 from circuitdsl.engine.runs import Runs, Terms
@@ -31,10 +31,7 @@ def patched_terms(
     experiments: Sequence[Experiment],
     positions: Positions,
     nodes: Sequence[Node],
-    *,
-    max_rows: int | None = None,
-    max_memory: int | None = None,
-    tally: Tally | None = None,
+    **limits: Unpack[Limits],
 ) -> Float[Tensor, "experiments n nodes d"]:
     """The terms that nodes write at END in every patched run; replaced nodes write what they are replaced by.
 
@@ -43,14 +40,11 @@ def patched_terms(
     for node in nodes:
         check_node(model, node)
 
-    def unpatched(base: Runs) -> Tensor:
-        return terms_at_end(model, base.clean, nodes)
-
-    def patched(run: PatchedRun) -> Tensor:
+    def patched(run: PatchedRun) -> Float[Tensor, "N E nodes d"]:
         return _kept_terms(replace(run, batch=replace(run.batch, kept=frozenset(nodes))), nodes)
 
     return in_batches(
-        runs, experiments, positions, unpatched, patched, max_rows=max_rows, max_memory=max_memory, tally=tally
+        runs, experiments, positions, lambda base: terms_at_end(model, base.clean, nodes), patched, **limits
     )
 
 

@@ -1,21 +1,25 @@
-"""Blocks: the lines indented deeper than their header. A role's block may hold `when` blocks of its own."""
+"""Blocks: a header and the lines indented below it. A role's block may itself hold `when` blocks."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import TypeGuard
 
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import Sink
 from circuitdsl.language.lexer import BLOCK_HEADERS
 
-HEADERS = (s.WhenPatched, s.WhenKnockedOut, s.Role, s.Intervention, s.Property, s.Compare)
 VERBS = (s.SetAttention, s.Scale, s.Replace, s.ProjectOut)
+#: what may stand in a block, by its first word: as a message about a wrong line puts it, and one about an empty block
+HOLDS = {
+    "intervention": ("verbs and 'expect' lines", "set, scale, replace, project out or expect"),
+    "role": ("'expect' lines and 'when' blocks", "expect"),
+}
+OTHERS_HOLD = ("'expect' lines", "expect")
 
 
 def attach(lines: Iterable[tuple[int, s.Statement]], sink: Sink) -> tuple[s.Statement, ...]:
-    """Put every line into the block it is indented under."""
+    """Put every line into the block under whose header it is indented."""
     layout = _Layout(sink)
     for indent, statement in lines:
         layout.add(indent, statement)
@@ -23,33 +27,28 @@ def attach(lines: Iterable[tuple[int, s.Statement]], sink: Sink) -> tuple[s.Stat
     return tuple(layout.statements)
 
 
-def is_header(statement: s.Statement) -> TypeGuard[s.Block | s.Broken]:
-    return isinstance(statement, HEADERS) or (isinstance(statement, s.Broken) and statement.keyword in BLOCK_HEADERS)
-
-
-def _word(header: s.Block | s.Broken) -> str:
-    """The keyword with which a block begins."""
-    return header.keyword if isinstance(header, s.Broken) else header.text.split()[0]
+def _word(statement: s.Statement) -> str:
+    """The keyword with which a block begins; empty for a statement that begins none."""
+    if isinstance(statement, s.Broken):
+        return statement.keyword if statement.keyword in BLOCK_HEADERS else ""
+    return statement.text.split()[0] if isinstance(statement, s.Header) else ""
 
 
 @dataclass(slots=True)
 class _Open:
     """A block being filled."""
 
-    header: s.Block | s.Broken
+    header: s.Statement
+    word: str
     indent: int
     inside: list[s.Statement] = field(default_factory=list)
-
-    @property
-    def word(self) -> str:
-        return _word(self.header)
 
     def takes(self, statement: s.Statement) -> bool:
         """Whether the statement may stand in this block."""
         if isinstance(statement, s.Broken | s.Expect):
             return True
         if self.word == "role":
-            return is_header(statement) and _word(statement) == "when"
+            return _word(statement) == "when"
         return self.word == "intervention" and isinstance(statement, VERBS)
 
 
@@ -66,45 +65,38 @@ class _Layout:
 
     def add(self, indent: int, statement: s.Statement) -> None:
         self.close(next((i for i, each in enumerate(self.open) if indent <= each.indent), len(self.open)))
-        if self.open:
-            if self.open[-1].takes(statement):
-                self.put(indent, statement)
-            else:
-                self.misplaced(self.open[-1], statement)
-                self.statements.append(statement)
+        inner = self.open[-1] if self.open else None
+        if inner and not inner.takes(statement):
+            self.misplaced(inner, statement)
             return
-        self.check_indent(indent, statement)
-        self.put(indent, statement)
-
-    def put(self, indent: int, statement: s.Statement) -> None:
-        """The statement goes into the innermost block, or opens one of its own."""
-        if is_header(statement) and (not self.open or (self.open[-1].word, _word(statement)) == ("role", "when")):
-            self.open.append(_Open(statement, indent))
+        if not inner:
+            self.check_indent(indent, statement)
+        word = _word(statement)
+        if word and (not inner or (inner.word, word) == ("role", "when")):
+            self.open.append(_Open(statement, word, indent))
         else:
             self.place(statement)
 
     def place(self, statement: s.Statement) -> None:
+        """The statement stands in the innermost block."""
         (self.open[-1].inside if self.open else self.statements).append(statement)
 
     def close(self, keep: int) -> None:
         """End the open blocks but for the outermost `keep`."""
         while len(self.open) > keep:
             block = self.open.pop()
-            inside = tuple(block.inside)
-            if not inside and not isinstance(block.header, s.Broken):
-                what = {"intervention": "set, scale, replace, project out or expect"}.get(block.word, "expect")
-                help = f"indent its {what} lines below it"
+            if not block.inside and not isinstance(block.header, s.Broken):
+                help = f"indent its {HOLDS.get(block.word, OTHERS_HOLD)[1]} lines below it"
                 self.sink.error("E026", f"this {block.word} block is empty", block.header.span, help)
-            self.place(replace(block.header, block=inside))
+            self.place(replace(block.header, block=tuple(block.inside)))  # type: ignore[arg-type]
 
     def misplaced(self, block: _Open, statement: s.Statement) -> None:
-        """Say that the statement may not stand in the block; it is read as if it stood outside."""
-        allowed = {"intervention": "verbs and 'expect' lines", "role": "'expect' lines and 'when' blocks"}
-        holds = allowed.get(block.word, "'expect' lines")
-        message = f"a '{block.word}' block holds only {holds}"
+        """Report that the statement may not stand in the block; it is read as if it stood outside."""
+        message = f"a '{block.word}' block holds only {HOLDS.get(block.word, OTHERS_HOLD)[0]}"
         self.sink.error("E027", message, statement.span, "indent this line as far as the block's header")
         if not block.inside:
             block.inside.append(s.Broken(statement.span, "", "", ""))  # the block is not reported as empty as well
+        self.statements.append(statement)
 
     def check_indent(self, indent: int, statement: s.Statement) -> None:
         """A line may be deeper than the one above only below a header or a `circuit` line."""
@@ -116,8 +108,6 @@ class _Layout:
             self.sink.error("E025", "this line is indented, but the line above opens no block", statement.span, help)
         if isinstance(statement, s.Info):
             return  # `source`, `note` and `license` may be indented under their circuit, or not
-        circuit = isinstance(statement, s.Circuit) or (
-            isinstance(statement, s.Broken) and statement.keyword == "circuit"
-        )
-        self.opens = circuit
+        broken = isinstance(statement, s.Broken) and statement.keyword == "circuit"
+        self.opens = broken or isinstance(statement, s.Circuit)
         self.base = indent

@@ -1,4 +1,4 @@
-"""Grammar rules to syntax nodes; Lark calls what is here while it parses.
+"""From grammar rules to syntax nodes: Lark calls these methods while it parses.
 
 Every token is kept, so a node's span reaches from its first child to its last.
 """
@@ -38,12 +38,12 @@ def has(children: Sequence[Child], *kinds: str) -> bool:
 
 
 def whole(digits: str) -> int:
-    """An index as an int; absurdly long ones stay merely too large, for Python refuses to read them."""
+    """An index as an int. A very long one becomes 10^18, since Python refuses to read it; that is too large as well."""
     return int(digits) if len(digits) <= 18 else 10**18
 
 
 class Builder(Transformer[Token, Any]):
-    """Makes the nodes of `syntax.py`: a method a rule, and below them the rules whose nodes are made alike."""
+    """Makes the nodes of `syntax.py`: one method for each rule. Rules whose nodes are made alike stand at the end."""
 
     # -- header
 
@@ -100,7 +100,7 @@ class Builder(Transformer[Token, Any]):
     # -- edges, claims and measurements
 
     def edge(self, c: list[Child]) -> s.Edge:
-        place = first(c, s.Place)  # of an edge that is an argument: no comma may stand in it
+        place = first(c, s.Place)  # an edge that is an argument has one position: a comma would end it
         at = s.At(place.span, (place,)) if place else first(c, s.At)
         return s.Edge(span(c), c[0], c[2], at, first(c, s.Protocol))
 
@@ -168,17 +168,17 @@ class Builder(Transformer[Token, Any]):
 
     @staticmethod
     def _of_nodes(kind: type[s.Syntax]) -> Callable[[Builder, list[Child]], s.Syntax]:
-        """The fields are the syntax inside, in the order written; keywords and signs say nothing more."""
+        """The fields are the nodes inside, in the order written; keywords and signs are left out."""
         return lambda self, c: kind(span(c), *every(c, s.Syntax))
 
     @staticmethod
     def _of_list(kind: type[s.Syntax]) -> Callable[[Builder, list[Child]], s.Syntax]:
-        """The only field is a list of the syntax inside."""
+        """The only field is a tuple of the nodes inside."""
         return lambda self, c: kind(span(c), every(c, s.Syntax))  # type: ignore[call-arg]
 
     @staticmethod
     def _of_word(kind: type[s.Syntax]) -> Callable[[Builder, list[Child]], s.Syntax]:
-        """The first field is the first token as it is written; then comes the syntax inside."""
+        """The first field is the first token as it is written; the others are the nodes inside."""
         return lambda self, c: kind(span(c), str(c[0]), *every(c, s.Syntax))  # type: ignore[call-arg]
 
     circuit, use, margin, protocol_line = map(_of_nodes, (s.Circuit, s.Use, s.Margin, s.ProtocolLine))
@@ -193,7 +193,7 @@ class Builder(Transformer[Token, Any]):
 
 
 class _Parts:
-    """The parts of a claim on their way into its statement."""
+    """The parts of a claim, until its statement is made."""
 
     def __init__(self, parts: Sequence[s.ClaimPart]) -> None:
         self.parts = tuple(parts)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -40,12 +39,3 @@ def codes() -> Mapping[str, Code]:
         explanation = " ".join(line for line in lines if line and not line.startswith("    "))
         found[code] = Code(code, title, explanation, example)
     return found
-
-
-def explain(code: str) -> str | None:
-    """A code's page as text, or None for an unknown one."""
-    found = codes().get(code.upper())
-    if found is None:
-        return None
-    example = re.sub("^", "    ", found.example, flags=re.MULTILINE)
-    return f"{found.code}: {found.title}\n\n{found.explanation}\n" + (f"\n{example}\n" if found.example else "")

@@ -1,6 +1,6 @@
-"""One place makes every diagnostic: what is wrong, where, and what was probably meant.
+"""Diagnostics: what is wrong, where, and what was probably meant. They are all made here.
 
-Mistakes of a user are values, collected by the phases and shown in one go; they are never exceptions.
+A user's mistakes are values, never exceptions: each phase collects them, and they are shown together.
 The codes and their explanations are in `codes.py`.
 """
 
@@ -33,7 +33,7 @@ START = Span(1, 1, 1, 1)
 
 @dataclass(frozen=True, slots=True)
 class Diagnostic:
-    """Something to tell the author of a file; what concerns the whole file stands at its `START`."""
+    """Something to tell the author of a file. Its place is `START` where it concerns the whole file."""
 
     code: str
     severity: Severity
@@ -97,7 +97,7 @@ def listing(names: Iterable[str], limit: int = 12) -> str:
 
 
 def ordered(diagnostics: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
-    """By place in the file, each once."""
+    """Sorted by their place in the file, without repetitions."""
     unique = dict.fromkeys(diagnostics)
     return tuple(sorted(unique, key=lambda d: (d.span, d.code, d.message)))
 
@@ -171,7 +171,7 @@ def _excerpt(line: str, span: Span) -> tuple[str, int, int]:
 
 
 def _visible(text: str) -> str:
-    """Tabs and other characters without a width of their own, made ones that have."""
+    """The text with characters of no fixed width, such as tabs, replaced by some of width 1."""
     return "".join(" " if c.isspace() else c if c.isprintable() else "\ufffd" for c in text)
 
 

@@ -95,7 +95,7 @@ def _line(flat: _Flat, blank: bool, comment: str = "") -> Line:
 
 
 def _with_sections(file: s.File) -> Iterator[Line]:
-    """A blank line wherever another kind of statement begins."""
+    """The lines of a file without a text: a blank line stands where another kind of statement begins."""
     before = ""
     for flat in _flat(file):
         line = _line(flat, False)
@@ -110,7 +110,7 @@ def _section(statement: s.Statement, row: Row | None) -> str:
         return "circuit"
     if hasattr(statement, "block"):
         return "block"
-    return row.table.partition(" ")[0] if row else ""
+    return row.table if row else ""
 
 
 # --- with the comments of its text ----------------------------------------------------------------
@@ -148,7 +148,7 @@ def _own_lines(source: _Source, comments: list[Comment], before: _Flat | None, a
 
 
 def _ends(statements: list[_Flat], last: tuple[int, int]) -> list[tuple[int, int]]:
-    """For every statement, where the next one of the text begins; statements put in later stand nowhere in it."""
+    """For every statement, where the next one begins in the text; those without a place in the text are passed over."""
     ends = []
     for flat in reversed(statements):
         ends.append(last)

@@ -8,11 +8,13 @@ have any. A cell or line far longer than the others runs over its column instead
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import TypeVar
 
 from circuitdsl.language.lexer import STATEMENTS
-from circuitdsl.language.rows import Column, Row, columns_of
+from circuitdsl.language.rows import Column, Row
 
 WIDTH = 120
 INDENT = "  "
@@ -27,10 +29,11 @@ class Line:
 
     Attributes:
         row: the statement; None for a comment alone.
-        depth: 0, or 1 inside a block.
+        depth: how many blocks it stands in.
         blank: whether a blank line stands above.
         comment: the comment alone, or the one at the statement's end.
         opens: whether a circuit begins here.
+        pieces: the lines of text that it makes; a long statement makes several, and the last one goes on.
     """
 
     row: Row | None
@@ -38,15 +41,7 @@ class Line:
     blank: bool
     comment: str = ""
     opens: bool = False
-
-
-@dataclass(slots=True)
-class _Placed:
-    """A line with its words in columns; a long one is wrapped, and its last piece goes on."""
-
-    line: Line
-    pieces: list[str]
-    claims: bool
+    pieces: list[str] = field(default_factory=list)
 
     @property
     def end(self) -> int:
@@ -55,7 +50,12 @@ class _Placed:
 
     @property
     def citation(self) -> str:
-        return self.line.row.citation if self.line.row else ""
+        return self.row.citation if self.row else ""
+
+    @property
+    def claims(self) -> bool:
+        """Whether it states a claim, so that a citation or comment stands in the circuit's column."""
+        return self.row is not None and (self.row.table in ("edge", "expect", "channel") or bool(self.citation))
 
     def put(self, column: int, text: str) -> None:
         """Put a text at a column, two blanks after the line's words at the least."""
@@ -65,88 +65,56 @@ class _Placed:
 
 def lay_out(lines: Sequence[Line]) -> str:
     """The lines as text; it ends with a line end."""
-    placed = [_place(line) for line in lines]
-    sections = list(_sections(placed))
+    for line in lines:
+        indent = INDENT * line.depth
+        line.pieces = wrapped(indent, line.row.text) if line.row else [indent + line.comment]
+    sections = _split(lines, lambda line: line.blank or line.opens)
     for section in sections:
-        for run in _runs(section):
-            _align(run)
-    for circuit in _circuits(sections):
-        cited = [section for section in circuit if any(each.citation for each in section)]
+        for rows, run in groupby((line for line in section if line.row), _run):
+            if rows:
+                _align(list(run))
+    for circuit in _split(sections, lambda section: any(line.opens for line in section)):
+        cited = [section for section in circuit if any(line.citation for line in section)]
         column = _citation_column(cited)
         for section in circuit:
             _put_tails(section, column if section in cited else 0)
     out: list[str] = []
-    for each in placed:
-        out += [""] * (each.line.blank and bool(out))
-        out += each.pieces
+    for line in lines:
+        out += [""] * (line.blank and bool(out))
+        out += line.pieces
     return "\n".join(out) + "\n"
 
 
-def _place(line: Line) -> _Placed:
-    indent = INDENT * line.depth
-    if line.row is None:
-        return _Placed(line, [indent + line.comment], False)
-    claims = line.row.table.partition(" ")[0] in ("edge", "expect", "channel") or bool(line.row.citation)
-    return _Placed(line, wrapped(indent, line.row.text), claims)
+T = TypeVar("T")
 
 
-# --- sections and runs ----------------------------------------------------------------------------
+def _split(items: Iterable[T], begins: Callable[[T], bool]) -> list[list[T]]:
+    """The items in stretches: a new one begins at every item for which `begins` is true."""
+    stretches: list[list[T]] = []
+    for item in items:
+        if begins(item) or not stretches:
+            stretches.append([])
+        stretches[-1].append(item)
+    return stretches
 
 
-def _sections(placed: list[_Placed]) -> Iterator[list[_Placed]]:
-    """Stretches without a blank line, of one circuit."""
-    section: list[_Placed] = []
-    for each in placed:
-        if (each.line.blank or each.line.opens) and section:
-            yield section
-            section = []
-        section.append(each)
-    yield section
-
-
-def _circuits(sections: list[list[_Placed]]) -> Iterator[list[list[_Placed]]]:
-    """The sections of each circuit."""
-    circuit: list[list[_Placed]] = []
-    for section in sections:
-        if circuit and any(each.line.opens for each in section):
-            yield circuit
-            circuit = []
-        circuit.append(section)
-    yield circuit
-
-
-def _runs(section: list[_Placed]) -> Iterator[list[_Placed]]:
-    """Rows of one table that follow one another; comments on lines of their own may stand between them."""
-    run: list[_Placed] = []
-    for each in section:
-        row = each.line.row
-        if row is None:
-            continue
-        alike = run and (run[0].line.row.table, run[0].line.depth) == (row.table, each.line.depth)  # type: ignore[union-attr]
-        if not alike:
-            yield run
-            run = []
-        if row.table and len(each.pieces) == 1:
-            run.append(each)
-        else:
-            yield run
-            run = []
-    yield run
+def _run(line: Line) -> tuple[str, str, int] | None:
+    """Rows in sequence that are alike in this share their columns; None for a row that shares none."""
+    row = line.row
+    return (row.table, row.of, line.depth) if row and row.table and len(line.pieces) == 1 else None
 
 
 # --- columns --------------------------------------------------------------------------------------
 
 
-def _align(run: list[_Placed]) -> None:
-    """Put the cells of a run into its columns."""
-    if not run:
-        return
-    rows = [each.line.row for each in run if each.line.row]
-    columns = columns_of(rows[0].table)
+def _align(run: list[Line]) -> None:
+    """Put the cells of rows that follow one another into their columns."""
+    rows = [line.row for line in run if line.row]
+    columns = rows[0].columns
     cells = [(*row.cells, *[""] * (len(columns) - len(row.cells))) for row in rows]
     used = [i for i in range(len(columns)) if any(row[i] for row in cells)]
     widths = {i: _width(columns[i], [row[i] for row in cells], [any(row[i + 1 :]) for row in cells]) for i in used}
-    for each, row in zip(run, cells, strict=True):
+    for line, row in zip(run, cells, strict=True):
         text, end = "", 0
         for i in used:
             start = end + columns[i].gap
@@ -154,36 +122,36 @@ def _align(run: list[_Placed]) -> None:
                 least = len(text) + min(columns[i].gap, 2) if text else 0
                 text = text.ljust(max(start if text else 0, least)) + row[i]
             end = start + widths[i]
-        each.pieces = [INDENT * each.line.depth + text]
+        line.pieces = [INDENT * line.depth + text]
 
 
 def _width(column: Column, cells: list[str], followed: list[bool]) -> int:
-    """The width of a column: that of its longest cell, but for outliers."""
+    """The width of a column: that of its longest cell, apart from outliers."""
     long = LONG_LIST if any(cell.startswith("= ") for cell in cells) else LONG_CELL
     counted = [len(cell) for cell, more in zip(cells, followed, strict=True) if more or not column.ragged]
     return max((n for n in counted if n <= long), default=0)
 
 
-def _citation_column(sections: list[list[_Placed]]) -> int:
+def _citation_column(sections: list[list[Line]]) -> int:
     """Two blanks past the longest claim of the sections that have citations."""
     ends = [each.end for section in sections for each in section if each.claims]
     return max((end for end in ends if end <= LONG_CITED), default=0) + 2
 
 
-def _put_tails(section: list[_Placed], column: int) -> None:
+def _put_tails(section: list[Line], column: int) -> None:
     """Citations at their column; comments there as well, or aligned with the section's other comments."""
     commented = []
     for each in section:
         each.put(column, each.citation)
-        if each.line.row and each.line.comment:
+        if each.row and each.comment:
             if column and each.claims and not each.citation:
-                each.put(column, each.line.comment)
+                each.put(column, each.comment)
             else:
                 commented.append(each)
-    longest = max((each.end for each in section if each.line.row and each.end <= LONG_LINE), default=0)
+    longest = max((each.end for each in section if each.row and each.end <= LONG_LINE), default=0)
     own = max((each.end + 2 for each in commented if each.end <= WIDTH - 20), default=0)
     for each in commented:
-        each.put(max(longest, own), each.line.comment)
+        each.put(max(longest, own), each.comment)
 
 
 # --- long lines -----------------------------------------------------------------------------------

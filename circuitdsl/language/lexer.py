@@ -1,14 +1,13 @@
 """Text to logical lines of tokens.
 
-A logical line is one statement: it ends with the physical line, unless a bracket is open. Lines are cut
-here, before any parsing, so that a broken statement costs no other one. Characters that only look like
-the language's own (`→`, `−`, curly quotes) are reported and read on as what they look like.
+A logical line is one statement. It ends with the physical line, unless a bracket is open. Lines are cut
+before any parsing, so that a broken statement does not affect others. Characters that only look like
+those of the language (`→`, `−`, curly quotes) are reported, and then read as what they look like.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from lark import Token
@@ -55,7 +54,7 @@ TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 
-#: what no string holds: control characters, and those that turn the order in which text is shown
+#: what may not stand in a string: control characters, and those that change the direction of text
 UNSEEN = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 SIGNS = {
     "=": "EQUALS", ":": "COLON", ",": "COMMA", "(": "LPAR", ")": "RPAR", "[": "LSQB", "]": "RSQB",
@@ -83,7 +82,7 @@ class Comment:
 
 @dataclass(slots=True)
 class LogicalLine:
-    """One statement's tokens. `broken` when its text was reported already and must not be parsed."""
+    """The tokens of one statement. It is `broken` where an error in its text was reported: it is not parsed then."""
 
     indent: int
     tokens: list[Token] = field(default_factory=list)
@@ -281,11 +280,7 @@ def describe(text: str) -> str:
     return f"'{text}' (U+{ord(text):04X} {name})" if text.isprintable() else f"U+{ord(text):04X} ({name})"
 
 
-def tokens_text(tokens: list[Token]) -> Iterator[str]:
-    """The tokens' texts with blanks between them as the language is usually written."""
-    previous: Token | None = None
-    for token in tokens:
-        if previous is not None and (token.start_pos != previous.end_pos):
-            yield " "
-        yield str(token)
-        previous = token
+def text_of(tokens: list[Token]) -> str:
+    """The text of tokens, with one blank wherever there are blanks between two."""
+    blanks = (" " * (i > 0 and token.start_pos != tokens[i - 1].end_pos) for i, token in enumerate(tokens))
+    return "".join(blank + token for blank, token in zip(blanks, tokens, strict=True))

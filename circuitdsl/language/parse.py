@@ -1,6 +1,6 @@
-"""Text to a file of syntax nodes, and what is wrong with it.
+"""From a text to a file of syntax nodes, and what is wrong with it.
 
-Each logical line is parsed alone, so every broken one is found in one go; blocks are then attached by
+Each logical line is parsed alone, so that all broken ones are found at once. Blocks are then made by
 indentation. A statement that cannot be read becomes `Broken`, which still defines its name: one mistake
 is reported once, not again at every use.
 """
@@ -21,9 +21,8 @@ from lark.lexer import Lexer
 from circuitdsl.language import syntax as s
 from circuitdsl.language.blocks import attach
 from circuitdsl.language.builder import Builder
-from circuitdsl.language.diagnostics import START, Diagnostic, Sink, Span, ordered, suggest
-from circuitdsl.language.lexer import KEYWORDS, STATEMENTS, LogicalLine, logical_lines, span_of, tokens_text
-from circuitdsl.language.shapes import Shapes
+from circuitdsl.language.diagnostics import START, Diagnostic, Sink, did_you_mean, ordered, suggest
+from circuitdsl.language.lexer import KEYWORDS, STATEMENTS, LogicalLine, logical_lines, span_of, text_of
 from circuitdsl.language.source import read_source
 from circuitdsl.language.syntax_errors import explain
 from circuitdsl.language.wording import MEANT
@@ -58,43 +57,28 @@ def grammar() -> Lark:
     )
 
 
-@cache
-def shapes() -> Shapes:
-    """The shapes of statements met so far."""
-    return Shapes(grammar())
-
-
-def _refusal(tokens: list[Token]) -> UnexpectedToken:
-    """Why the grammar refuses a line."""
-    try:
-        grammar().parse(tokens)
-    except UnexpectedToken as error:
-        return error
-    raise AssertionError("a line without a shape was parsed")
-
-
 def parse(text: str, path: str = "") -> tuple[s.File, tuple[Diagnostic, ...]]:
     """Parse a whole file. The file holds every statement, broken ones included."""
     sink = Sink()
     text = text.removeprefix("\ufeff")
     lines, comments = logical_lines(text, sink)
     statements = [(line.indent, _statement(line, sink)) for line in lines]
+    refused = [node.name for _, node in statements if isinstance(node, s.Group) and _is_reserved(node.name.text)]
     if not statements and not sink.found:
         sink.error("E004", "the file holds no statement", START, 'a spec begins with a line such as: circuit ioi "…"')
     file = s.File(path, attach(statements, sink), tuple(comments), text)
-    return file, ordered(_without_echoes(sink.found, lines))
+    return file, ordered(_without_echoes(sink.found, lines, refused))
 
 
-def _without_echoes(found: list[Diagnostic], lines: list[LogicalLine]) -> list[Diagnostic]:
+def _without_echoes(found: list[Diagnostic], lines: list[LogicalLine], refused: list[s.Word]) -> list[Diagnostic]:
     """A group with a reserved name is refused where it is defined, and not again wherever it is used."""
-    refusals = [d for d in found if d.code == "E021" and "cannot name a group" in d.message]
-    refused, defined = {d.message.split("'")[1] for d in refusals}, {d.span.line for d in refusals}
-    using = [line.span for line in lines if refused & {str(token) for token in line.tokens}]
+    names, defined = {name.text for name in refused}, {name.span.line for name in refused}
+    using = [line.span for line in lines if names & {str(token) for token in line.tokens}]
     echoes = {n for span in using for n in range(span.line, span.end_line + 1)} - defined
     return [d for d in found if not (d.span.line in echoes and d.code in _ECHOED)]
 
 
-#: what a line that uses a refused name may be wrong in
+#: the errors that a line may have because it uses a refused name
 _ECHOED = frozenset({"E020", "E021", "E022", "E029"})
 
 
@@ -102,9 +86,10 @@ def _statement(line: LogicalLine, sink: Sink) -> s.Statement:
     """One logical line as a statement."""
     if line.broken:
         return _broken(line)
-    node: Any = shapes().build(line.tokens)
-    if node is None:
-        sink.found.append(explain(_refusal(line.tokens), line.tokens))
+    try:
+        node: Any = grammar().parse(line.tokens)
+    except UnexpectedToken as error:
+        sink.found.append(explain(error, line.tokens))
         return _broken(line)
     if not _signs_apart(line.tokens, sink):
         return _broken(line)
@@ -119,9 +104,10 @@ def _text(tokens: list[Token]) -> str:
     """The statement with single blanks, without its citation."""
     if tokens[-1].type == "STRING" and tokens[0].type not in _TITLED:
         tokens = tokens[:-1]
-    return "".join(tokens_text(tokens))
+    return text_of(tokens)
 
 
+#: the first token of statements whose last string is a title, and those that define a name
 _TITLED = frozenset({"PROPERTY", "ROLE", "INTERVENTION"})
 _NAMED = frozenset({"circuit", "task", "heads", "mlps", "nodes", "role", "intervention"})
 
@@ -146,7 +132,7 @@ _PADDED_HEAD = re.compile(r"0[0-9]+\.|[0-9]+\.0[0-9]|m0[0-9]")
 
 
 def _signs_apart(tokens: list[Token], sink: Sink) -> bool:
-    """Whether sets are added with blanks around the sign: `9.6-9.9` is no range."""
+    """Whether there are blanks around the signs between sets. `9.6-9.9` is not a range, and is reported."""
     apart = True
     for before, sign, after in zip(tokens, tokens[1:], tokens[2:], strict=False):
         if sign.type not in ("PLUS", "MINUS") or before.type not in _OPERAND_END:
@@ -161,7 +147,7 @@ def _signs_apart(tokens: list[Token], sink: Sink) -> bool:
 
 
 def _check_zeros(node: s.Syntax, tokens: list[Token], sink: Sink) -> None:
-    """`09.9` is nothing: heads and MLPs are written without leading zeros."""
+    """Report heads and MLPs that are written with leading zeros, such as `09.9`."""
     suspects = {span_of(t): t for t in tokens if t.type in ("DECIMAL", "MLP") and _PADDED_HEAD.match(t)}
     if not suspects:
         return
@@ -176,7 +162,7 @@ _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
 def _check_name(node: s.Syntax, sink: Sink) -> None:
-    """Whether a defined name may be one."""
+    """Report a name that may not be defined."""
     match node:
         case s.Circuit(name=name) | s.Group(name=name) | s.Role(name=name) | s.Intervention(name=name):
             what = type(node).__name__.lower()
@@ -184,14 +170,13 @@ def _check_name(node: s.Syntax, sink: Sink) -> None:
             what = "task"
         case _:
             return
-    reserved = name.text in KEYWORDS or re.fullmatch(r"m[0-9]+", name.text)
-    if reserved:
+    if _is_reserved(name.text):
         sink.error("E021", f"'{name.text}' is reserved and cannot name a {what}", name.span, f"try '{name.text}_'")
     elif not _NAME.fullmatch(name.text):
-        _refuse_letters(name, what, name.span, sink)
+        lower = name.text.lower().strip("_")
+        guess = did_you_mean(lower if _NAME.fullmatch(lower) and lower not in KEYWORDS else None)
+        sink.error("E022", f"a {what}'s name is written in small letters, digits and '_'{guess}", name.span)
 
 
-def _refuse_letters(name: s.Word, what: str, span: Span, sink: Sink) -> None:
-    lower = name.text.lower().strip("_")
-    guess = f"; did you mean '{lower}'?" if _NAME.fullmatch(lower) and lower not in KEYWORDS else ""
-    sink.error("E022", f"a {what}'s name is written in small letters, digits and '_'{guess}", span)
+def _is_reserved(name: str) -> bool:
+    return name in KEYWORDS or re.fullmatch(r"m[0-9]+", name) is not None

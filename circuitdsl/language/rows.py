@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from circuitdsl.language import syntax as s
-from circuitdsl.language import written as w
-from circuitdsl.language.written import joined, quoted, written
+from circuitdsl.language.written import in_brackets, joined, listed, quoted, written
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,16 +17,23 @@ class Row:
         table: rows of the same table that follow one another share their columns.
         cells: the words in columns; a cell may be empty.
         citation: the string at its end, in its quotes.
+        of: what the table is of, where there are several of a kind: `expect attention` rows share no columns with
+            `expect accuracy` rows.
     """
 
     table: str
     cells: tuple[str, ...]
     citation: str = ""
+    of: str = ""
 
     @property
     def text(self) -> str:
         """With single blanks, without its citation."""
         return joined(*self.cells)
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        return TABLES.get(self.table, (Column(0),))
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +55,6 @@ TABLES: dict[str, tuple[Column, ...]] = {
 }
 
 
-def columns_of(table: str) -> tuple[Column, ...]:
-    """The columns of a table; `expect attention` is a table of its own kind of `expect`."""
-    return TABLES.get(table.partition(" ")[0], (Column(0),))
-
-
 def row_of(statement: s.Statement) -> Row:
     """A statement as it is canonically written.
 
@@ -60,112 +62,71 @@ def row_of(statement: s.Statement) -> Row:
         ValueError: it could not be read when it was parsed, or holds a string that cannot be written.
     """
     match statement:
-        case (
-            s.Circuit(name=name, title=title) | s.Intervention(name=name, title=title) | s.Role(name=name, title=title)
-        ):
-            return _plain(type(statement).__name__.lower(), name.text, _optional(title))
+        # header
+        case s.Circuit() | s.Intervention() | s.Role():
+            return _plain(type(statement).__name__.lower(), statement.name, statement.title)
         case s.Info(kind=kind, text=text):
             return Row("info", (kind, quoted(text)))
-        case s.Group():
-            return _group(statement)
-        case s.EdgeClaim():
-            return _edge_claim(statement)
-        case s.Expect():
-            return _expect(statement)
-        case s.Channel(sender=sender, receiver=receiver):
-            first = joined("each" if statement.each else "", written(sender))
-            claimed = " and ".join(w.composition(part) for part in statement.claim)
-            cells = ("channel", first, f"-> {written(receiver)}", f": {claimed}")
-            return Row("channel", cells, _optional(statement.citation))
-        case s.Trace():
-            return _trace(statement)
-        case s.Broken():
-            raise ValueError(f"line {statement.span.line} could not be read: {statement.text}")
-        case s.WhenPatched() | s.WhenKnockedOut() | s.Property() | s.Compare():
-            return _block_header(statement)
-        case s.SetAttention() | s.Scale() | s.Replace() | s.ProjectOut():
-            return _verb(statement)
-    return _header(statement)
-
-
-def _plain(*words: str) -> Row:
-    return Row("", (joined(*words),))
-
-
-def _optional(text: s.Text | None) -> str:
-    return quoted(text) if text else ""
-
-
-def _header(statement: s.Language | s.Model | s.Task | s.Metric | s.Margin | s.ProtocolLine | s.Use) -> Row:
-    match statement:
         case s.Language(version=version):
             return _plain("language", str(version))
-        case s.Model(name=name, options=given):
-            settings = (w.options((option,))[1:-1] for option in given)
-            return Row("header", ("model", ", ".join((quoted(name), *settings))))
+        case s.Model(name=path, options=options):
+            return Row("header", ("model", listed((path, *options))))
         case s.Task(name=name, generator=generator, arguments=arguments):
-            made = generator.text + w.options(arguments)
+            made = generator.text + in_brackets(arguments)
             return Row("header", ("task", name.text, f"= {made}") if name else ("task", made))
         case s.Metric(name=name, arguments=arguments):
-            return Row("header", ("metric", name.text + w.options(arguments)))
+            return Row("header", ("metric", name.text + in_brackets(arguments)))
         case s.Margin(value=number):
             return Row("header", ("margin", number.text))
-        case s.ProtocolLine(protocol=chosen):
-            return Row("header", ("edges", w.protocol(chosen)))
-    return _plain("use", quoted(statement.path))
-
-
-def _group(group: s.Group) -> Row:
-    roles = "  ".join(f"role {role.text}" for role in group.roles)
-    more = "  ".join(part for part in (roles, "outside" if group.outside else "") if part)
-    where = " ".join(w.at(one) for one in group.at)
-    return Row("group", (group.kind, group.name.text, f"= {written(group.members)}", where, more))
-
-
-def _edge_claim(claimed: s.EdgeClaim) -> Row:
-    edge = claimed.edge
-    cells = (
-        joined("each" if claimed.each else "", written(edge.sender)),
-        f"-> {written(edge.receiver)}",
-        w.at(edge.at),
-        w.protocol(edge.protocol),
-        w.claim(claimed.claim),
-        f"on {claimed.on.text}" if claimed.on else "",
-    )
-    return Row("edge", cells, _optional(claimed.citation))
-
-
-def _expect(expected: s.Expect) -> Row:
-    said = w.relation(expected.relation) if expected.relation else w.claim(expected.claim)
-    on = f"on {expected.on.text}" if expected.on else ""
-    table = f"expect {expected.measurement.name.text}"
-    return Row(table, (f"expect {w.measurement(expected.measurement)}", said, on), _optional(expected.citation))
-
-
-def _trace(trace: s.Trace) -> Row:
-    way = f"{w.places(trace.source)} -> {w.places(trace.target)}"
-    text = joined("trace", written(trace.nodes), way, "includes", written(trace.includes), w.at(trace.at))
-    return Row("", (text,), _optional(trace.citation))
-
-
-def _block_header(header: s.WhenPatched | s.WhenKnockedOut | s.Property | s.Compare) -> Row:
-    match header:
+        case s.ProtocolLine(protocol=protocol):
+            return Row("header", ("edges", written(protocol)))
+        case s.Use(path=path):
+            return _plain("use", path)
+        # groups and claims
+        case s.Group(kind=kind, name=name, members=members, at=places, roles=roles, outside=outside):
+            more = "  ".join((*(f"role {role.text}" for role in roles), *["outside"] * outside))
+            return Row("group", (kind, name.text, f"= {written(members)}", joined(*places), more))
+        case s.EdgeClaim(each=each, edge=edge, claim=claim, on=on, citation=citation):
+            first = joined("each" if each else "", edge.sender)
+            rest = f"-> {written(edge.receiver)}", written(edge.at), written(edge.protocol)
+            return Row("edge", (first, *rest, _claim(claim), _on(on)), quoted(citation))
+        case s.Expect(measurement=measurement, relation=relation, claim=claim, on=on, citation=citation):
+            cells = (f"expect {written(measurement)}", written(relation) or _claim(claim), _on(on))
+            return Row("expect", cells, quoted(citation), measurement.name.text)
+        case s.Channel(each=each, sender=sender, receiver=receiver, claim=claim, citation=citation):
+            first = joined("each" if each else "", sender)
+            return Row("channel", ("channel", first, f"-> {written(receiver)}", _claim(claim)), quoted(citation))
+        case s.Trace(nodes=nodes, source=source, target=target, includes=includes, at=at, citation=citation):
+            way = f"{listed(source)} -> {listed(target)}"
+            return Row("", (joined("trace", nodes, way, "includes", includes, at),), quoted(citation))
+        # blocks and their verbs
         case s.WhenPatched(edge=patched):
-            return _plain("when", w.edge(patched), "is patched")
+            return _plain("when", patched, "is patched")
         case s.WhenKnockedOut(nodes=nodes):
-            return _plain("when", written(nodes), "is knocked out")
+            return _plain("when", nodes, "is knocked out")
         case s.Property(title=title, share=share, of=of):
-            some = f"for {share.text} of {of.text if of else 'prompts'}" if share else ""
-            return _plain("property", quoted(title), some)
-    return _plain("compare", header.first.text, "with", header.second.text)
-
-
-def _verb(verb: s.Verb) -> Row:
-    match verb:
-        case s.SetAttention(measurement=attention, value=value):
-            return _plain("set", w.measurement(attention), "=", value.text)
+            return _plain("property", title, *(("for", share, "of", of or "prompts") if share else ()))
+        case s.Compare(first=one, second=other):
+            return _plain("compare", one, "with", other)
+        case s.SetAttention(measurement=measurement, value=value):
+            return _plain("set", measurement, "=", value)
         case s.Scale(nodes=nodes, factor=factor):
-            return _plain("scale", written(nodes), "by", factor.text)
-        case s.Replace(nodes=nodes, value=word):
-            return _plain("replace", written(nodes), "with", word.text)
-    return _plain("project out", written(verb.nodes))
+            return _plain("scale", nodes, "by", factor)
+        case s.Replace(nodes=nodes, value=value):
+            return _plain("replace", nodes, "with", value)
+        case s.ProjectOut(nodes=nodes):
+            return _plain("project out", nodes)
+    raise ValueError(f"line {statement.span.line} could not be read: {statement.text}")
+
+
+def _plain(*parts: str | s.Syntax | None) -> Row:
+    return Row("", (joined(*parts),))
+
+
+def _claim(parts: Sequence[s.Syntax]) -> str:
+    """`: lowers and effect <= -20%`, or nothing."""
+    return f": {' and '.join(map(written, parts))}" if parts else ""
+
+
+def _on(task: s.Word | None) -> str:
+    return f"on {task.text}" if task else ""

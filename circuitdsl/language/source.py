@@ -1,4 +1,4 @@
-"""Reading a circuit file from disk: any failure is a diagnostic."""
+"""Reading a circuit file from disk. Every failure becomes a diagnostic."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MAX_BYTES = 1_000_000
 
 
 def read_source(path: str | Path) -> tuple[str, tuple[Diagnostic, ...]]:
-    """The text of a file; when it cannot be one, the empty text and the reason."""
+    """The text of a file; an empty text and the reason where it cannot be read."""
     path = Path(path)
     try:
         if path.is_dir():

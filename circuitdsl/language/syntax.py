@@ -1,6 +1,7 @@
 """What a circuit file says, word for word: frozen nodes with the place where each was written.
 
-Two nodes are equal when they say the same; where they stand, and with how many blanks, does not count.
+The comment beside a class shows how such a node is written. Two nodes are equal when they say the same: their places
+and the blanks between their words do not count.
 """
 
 from __future__ import annotations
@@ -8,33 +9,35 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from functools import cache
+from typing import dataclass_transform
 
 from circuitdsl.language.diagnostics import Span
 from circuitdsl.language.lexer import Comment
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass_transform(frozen_default=True, field_specifiers=(field,))
+@dataclass(frozen=True)
 class Syntax:
-    """Any piece of syntax."""
+    """Any piece of syntax. Every class below it is a frozen dataclass."""
 
     span: Span = field(compare=False)
 
+    def __init_subclass__(cls) -> None:
+        dataclass(frozen=True)(cls)
 
-@dataclass(frozen=True, slots=True)
+
 class Line(Syntax):
     """A statement that is quoted in reports: `text` has it with single blanks, without its citation."""
 
     text: str = field(default="", compare=False, kw_only=True)
 
 
-@dataclass(frozen=True, slots=True)
 class Cited(Line):
     """A statement that may end with a citation."""
 
     citation: Text | None = field(default=None, kw_only=True)
 
 
-@dataclass(frozen=True, slots=True)
 class Header(Line):
     """A statement with a block of others below it."""
 
@@ -44,24 +47,15 @@ class Header(Line):
 # --- words, numbers, options ----------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Word(Syntax):
-    """A bare word: a name where it is defined, an option's key or value."""
-
+class Word(Syntax):  # a bare word: a name where it is defined, an option's key or value
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Text(Syntax):
-    """A quoted string, without its quotes."""
-
+class Text(Syntax):  # a quoted string, without its quotes
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Number(Syntax):
-    """A number with the unit it was written with; `text` is as it was written."""
-
+class Number(Syntax):  # a number with the unit it was written with; text is as it was written
     value: float
     unit: str
     """`""`, `"%"` or `"points"`"""
@@ -71,10 +65,7 @@ class Number(Syntax):
 Value = Word | Text | Number
 
 
-@dataclass(frozen=True, slots=True)
-class Option(Syntax):
-    """`key = value`"""
-
+class Option(Syntax):  # key = value
     key: Word
     value: Value
 
@@ -82,7 +73,6 @@ class Option(Syntax):
 # --- nodes and sets -------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
 class Head(Syntax):
     """`9.9`, or its singular component `9.9[2]`. A pair, never a decimal number: `0.1` and `0.10` differ."""
 
@@ -91,55 +81,34 @@ class Head(Syntax):
     index: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Mlp(Syntax):
-    """`m9`, or its neuron `m9[1024]`."""
-
+class Mlp(Syntax):  # m9, or its neuron m9[1024]
     layer: int
     index: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Special(Syntax):
-    """`embed`, `logits` or `self`."""
-
+class Special(Syntax):  # embed, logits or self
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class GroupRef(Syntax):
-    """A group by its name."""
-
+class GroupRef(Syntax):  # a group by its name
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class Items(Syntax):
-    """A plain list: `9.6 9.9`."""
-
+class Items(Syntax):  # a plain list: 9.6 9.9
     members: tuple[Set, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Sum(Syntax):
-    """`a + b - c`, read from the left: `signs[i]` stands before `operands[i]`."""
-
+class Sum(Syntax):  # a + b - c, read from the left: signs[i] stands before operands[i]
     signs: tuple[str, ...]
     operands: tuple[Set, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class WithPort(Syntax):
-    """`9.9.q`: an input of the nodes inside."""
-
+class WithPort(Syntax):  # 9.9.q: an input of the nodes inside
     inner: Set
     port: Word
 
 
-@dataclass(frozen=True, slots=True)
-class Brackets(Syntax):
-    """`( … )`"""
-
+class Brackets(Syntax):  # ( … )
     inner: Set
 
 
@@ -149,42 +118,27 @@ Set = Head | Mlp | Special | GroupRef | Items | Sum | WithPort | Brackets
 # --- positions and edges --------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Place(Syntax):
-    """A position, `S1+1`, or `*`."""
-
+class Place(Syntax):  # a position, S1+1, or *
     name: str
     offset: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class At(Syntax):
-    """`at S1, S2`"""
-
+class At(Syntax):  # at S1, S2
     places: tuple[Place, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Protocol(Syntax):
-    """`via mlps` or `direct`."""
-
+class Protocol(Syntax):  # via mlps or direct
     via_mlps: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Edge(Syntax):
-    """`SENDER -> RECEIVER[.q] [at POS] [via mlps]`"""
-
+class Edge(Syntax):  # SENDER -> RECEIVER[.q] [at POS] [via mlps]
     sender: Set
     receiver: Set
     at: At | None = None
     protocol: Protocol | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class PlaceArrow(Syntax):
-    """`END -> IO`"""
-
+class PlaceArrow(Syntax):  # END -> IO
     source: Place
     target: Place
 
@@ -192,36 +146,25 @@ class PlaceArrow(Syntax):
 # --- relations and claims -------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Compared(Syntax):
-    """`>= 40%`"""
-
+class Compared(Syntax):  # >= 40%
     relation: str
     bound: Number
 
 
-@dataclass(frozen=True, slots=True)
-class Between(Syntax):
-    """`in [-30%, 5%]`"""
-
+class Between(Syntax):  # in [-30%, 5%]
     low: Number
     high: Number
 
 
-@dataclass(frozen=True, slots=True)
 class AboveChance(Syntax):
     """`above chance`"""
 
 
-@dataclass(frozen=True, slots=True)
-class Change(Syntax):
-    """`rises`, `falls`, `rises by >= 10 points`"""
-
+class Change(Syntax):  # rises, falls, rises by >= 10 points
     direction: str
     by: Compared | None = None
 
 
-@dataclass(frozen=True, slots=True)
 class Agree(Syntax):
     """`agree`, as in `roles agree`"""
 
@@ -229,25 +172,16 @@ class Agree(Syntax):
 Relation = Compared | Between | AboveChance | Change | Agree
 
 
-@dataclass(frozen=True, slots=True)
-class PlainClaim(Syntax):
-    """`matters`, `negligible`, `lowers` or `raises`."""
-
+class PlainClaim(Syntax):  # matters, negligible, lowers or raises
     word: str
 
 
-@dataclass(frozen=True, slots=True)
-class Bound(Syntax):
-    """`effect <= -20%`, `delta in [-1, 0]`"""
-
+class Bound(Syntax):  # effect <= -20%, delta in [-1, 0]
     quantity: str
     relation: Relation
 
 
-@dataclass(frozen=True, slots=True)
-class Stronger(Syntax):
-    """`stronger than 7.9 -> 9.9.q`"""
-
+class Stronger(Syntax):  # stronger than 7.9 -> 9.9.q
     edge: Edge
 
 
@@ -255,18 +189,12 @@ ClaimPart = PlainClaim | Bound | Stronger
 Argument = Option | Edge | Place | PlaceArrow | Text | Set
 
 
-@dataclass(frozen=True, slots=True)
-class Measurement(Syntax):
-    """`attention(mover, END -> IO)`, or `accuracy`, which has no arguments."""
-
+class Measurement(Syntax):  # attention(mover, END -> IO), or accuracy, which has no arguments
     name: Word
     arguments: tuple[Argument, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Composition(Syntax):
-    """`composition rank <= 3`: what a channel claims."""
-
+class Composition(Syntax):  # composition rank <= 3: what a channel claims
     quantity: Word
     kind: Word | None
     relation: Relation
@@ -275,59 +203,44 @@ class Composition(Syntax):
 # --- statements -----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
 class Circuit(Syntax):
     name: Word
     title: Text | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Info(Syntax):
-    """`source`, `note` or `license`."""
-
+class Info(Syntax):  # source, note or license
     kind: str
     text: Text
 
 
-@dataclass(frozen=True, slots=True)
 class Language(Syntax):
     version: int
 
 
-@dataclass(frozen=True, slots=True)
 class Model(Syntax):
     name: Text
     options: tuple[Option, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Task(Syntax):
-    """`task NAME = GENERATOR(…)`; without a name of its own, `name` is None."""
-
+class Task(Syntax):  # task NAME = GENERATOR(…); without a name of its own, name is None
     name: Word | None
     generator: Word
     arguments: tuple[Option | Value, ...]
 
 
-@dataclass(frozen=True, slots=True)
 class Metric(Syntax):
     name: Word
     arguments: tuple[Option | Value, ...]
 
 
-@dataclass(frozen=True, slots=True)
 class Margin(Syntax):
     value: Number
 
 
-@dataclass(frozen=True, slots=True)
-class ProtocolLine(Syntax):
-    """`edges via mlps`, for every edge below."""
-
+class ProtocolLine(Syntax):  # edges via mlps, for every edge below
     protocol: Protocol
 
 
-@dataclass(frozen=True, slots=True)
 class Group(Syntax):
     """`heads NAME = …`; `at`, `roles` and `outside` in any order (a second one is refused later)."""
 
@@ -339,7 +252,6 @@ class Group(Syntax):
     outside: bool
 
 
-@dataclass(frozen=True, slots=True)
 class EdgeClaim(Cited):
     each: bool
     edge: Edge
@@ -347,7 +259,6 @@ class EdgeClaim(Cited):
     on: Word | None
 
 
-@dataclass(frozen=True, slots=True)
 class Expect(Cited):
     measurement: Measurement
     relation: Relation | None
@@ -355,7 +266,6 @@ class Expect(Cited):
     on: Word | None
 
 
-@dataclass(frozen=True, slots=True)
 class Channel(Cited):
     each: bool
     sender: Set
@@ -363,7 +273,6 @@ class Channel(Cited):
     claim: tuple[Composition, ...]
 
 
-@dataclass(frozen=True, slots=True)
 class Trace(Cited):
     nodes: Set
     source: tuple[Place, ...]
@@ -372,30 +281,25 @@ class Trace(Cited):
     at: At | None
 
 
-@dataclass(frozen=True, slots=True)
 class Use(Syntax):
     path: Text
 
 
-@dataclass(frozen=True, slots=True)
 class SetAttention(Line):
     measurement: Measurement
     value: Number | Word
 
 
-@dataclass(frozen=True, slots=True)
 class Scale(Line):
     nodes: Set
     factor: Number
 
 
-@dataclass(frozen=True, slots=True)
 class Replace(Line):
     nodes: Set
     value: Word
 
 
-@dataclass(frozen=True, slots=True)
 class ProjectOut(Line):
     nodes: Set
 
@@ -403,42 +307,35 @@ class ProjectOut(Line):
 # --- blocks ---------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
 class WhenPatched(Header):
     edge: Edge
 
 
-@dataclass(frozen=True, slots=True)
 class WhenKnockedOut(Header):
     nodes: Set
 
 
-@dataclass(frozen=True, slots=True)
 class Role(Header):
     name: Word
     title: Text | None = None
 
 
-@dataclass(frozen=True, slots=True)
 class Intervention(Header):
     name: Word
     title: Text | None = None
 
 
-@dataclass(frozen=True, slots=True)
 class Property(Header):
     title: Text
     share: Number | None = None
     of: Word | None = None
 
 
-@dataclass(frozen=True, slots=True)
 class Compare(Header):
     first: Word
     second: Word
 
 
-@dataclass(frozen=True, slots=True)
 class Broken(Syntax):
     """A statement that could not be read. It was reported; what it would have defined still counts as defined."""
 

@@ -1,4 +1,4 @@
-"""What to say when a statement does not parse: one sentence, and what was probably meant."""
+"""Messages about statements that do not parse: one sentence, and what was probably meant."""
 
 from __future__ import annotations
 
@@ -17,6 +17,12 @@ NAMES = {
     "LSQB": "'['", "RSQB": "']'", "PERCENT": "'%'", "PORT": "'.q', '.k' or '.v'", "STAR": "'*'", "PLUS": "'+'",
     "MINUS": "'-'", "INT": "a number", "MLP": "an MLP such as m9", "DECIMAL": "a head such as 9.9",
 }  # fmt: skip
+#: what is expected, in words, where these terminals may stand; the first row that fits is taken
+KINDS = (
+    ("a value", {"NAME", "POSITION", "INT"}), ("a name", {"CIRCUIT", "NAME", "POSITION"}),
+    ("a claim such as 'lowers'", {"MATTERS", "LOWERS"}), ("a node or a group", {"NAME", "DECIMAL", "MLP"}),
+    ("a name", {"NAME", "POSITION", "MLP"}), ("a position such as END", {"POSITION", "STAR"}),
+)  # fmt: skip
 OPERAND = frozenset({"NAME", "DECIMAL", "MLP", "LPAR"})
 #: what follows an operand anywhere, and is seldom what was left out
 SELDOM = frozenset({"PLUS", "MINUS", "LSQB", "PORT", "COMMA", "LPAR"})
@@ -41,24 +47,23 @@ class Stop:
 
     @property
     def start(self) -> Token:
+        """The statement's first token."""
         return self.tokens[0]
 
     @property
-    def before(self) -> Token | None:
-        return self.tokens[self.place - 1] if self.place else None
+    def before(self) -> str:
+        """The terminal before the one found; empty at the start."""
+        return self.tokens[self.place - 1].type if self.place else ""
 
     @property
     def kind(self) -> str:
+        """The terminal that was found."""
         return self.found.type
-
-    @property
-    def word(self) -> str:
-        return str(self.found)
 
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What is said of it; `where` is the wrong part, if that is not the token found."""
+    """A message. `where` is the part that is wrong, if that is not the token found."""
 
     message: str
     help: str | None = None
@@ -87,7 +92,7 @@ def _plainly(at: Stop) -> str:
     return f"expected {wanted}, found {_quoted(at.found)}"
 
 
-#: by state of the parser: working out what it accepts takes a while, and broken lines resemble each other
+#: what the parser accepts, by its state: that is slow to find out, and many broken lines stop in the same state
 _EXPECTED: dict[tuple[int, ...], frozenset[str]] = {}
 
 
@@ -110,7 +115,7 @@ def _conditions(at: Stop) -> Said | None:
     if at.start.type != "WHEN":
         return None
     if at.kind in ("PATCHED", "KNOCKED") and "IS" in at.expected:
-        return Said(f"'is' is missing before '{at.word}'")
+        return Said(f"'is' is missing before '{at.found}'")
     edge = any(token.type == "ARROW" for token in at.tokens[: at.place])
     if at.kind == ("KNOCKED" if edge else "PATCHED"):
         help = "write: when mover is knocked out, or: when inhibition -> mover.q is patched"
@@ -154,7 +159,7 @@ def _not_a_statement(at: Stop) -> Said | None:
 
 def _habits(at: Stop) -> Said | None:
     """What other notations write, or people do."""
-    before, word, expected = at.before, at.word, at.expected
+    word, expected = at.found, at.expected
     if "DECIMAL" in expected and (node := as_node(word)):
         return Said(f"'{shorten(word)}' is no node here; did you mean '{node}'?")
     if "DECIMAL" in expected and word == "[":
@@ -168,10 +173,13 @@ def _habits(at: Stop) -> Said | None:
         return Said("claims are joined by 'and': all of them must hold")
     if word == "logits" and "PERCENT" in expected:
         return Said("logits are plain numbers: leave 'logits' out")
-    if word == ":" and before is not None and before.type == "STRING" and at.start.type != "CHANNEL":
-        return Said("the citation stands at the end of the line, after the claim", None, span_of(before))
+    if word == ":" and at.before == "STRING" and at.start.type != "CHANNEL":
+        where = span_of(at.tokens[at.place - 1])
+        return Said("the citation stands at the end of the line, after the claim", None, where)
     if word == ":" and at.place == len(at.tokens) - 1 and str(at.start) in BLOCK_HEADERS:
         return Said("the first line of a block ends without ':'", "its lines are indented below it")
+    if at.kind == "INT" and "DECIMAL" in expected and "INT" not in expected:
+        return Said(f"'{word}' is no node: a head is written {word}.0, an MLP m{word}")
     return None
 
 
@@ -179,23 +187,16 @@ def _keyword_as_name(at: Stop) -> Said | None:
     """`source -> mover.q`, `expect knockout(edges)`: the word is reserved."""
     if at.place == 1 and at.kind == "ARROW" and str(at.start) in KEYWORDS:
         return Said(f"'{at.start}' is a keyword and cannot stand for a group", None, span_of(at.start), "E021")
-    if at.word in KEYWORDS and "NAME" in at.expected and at.kind not in ("AT", "ON", "VIA", "DIRECT"):
-        inside = at.place < 2 or at.tokens[at.place - 1].type in ("ARROW", "LPAR", "COMMA")
-        if inside or at.word not in STATEMENTS:
-            return Said(f"'{at.word}' is a keyword and cannot stand for a group", code="E021")
-    return None
-
-
-def _number_as_node(at: Stop) -> Said | None:
-    """`heads mover = 9`, `9 -> logits`."""
-    if at.kind == "INT" and "DECIMAL" in at.expected and "INT" not in at.expected:
-        return Said(f"'{at.word}' is no node: a head is written {at.word}.0, an MLP m{at.word}")
+    if at.found in KEYWORDS and "NAME" in at.expected and at.kind not in ("AT", "ON", "VIA", "DIRECT"):
+        inside = at.place < 2 or at.before in ("ARROW", "LPAR", "COMMA")
+        if inside or at.found not in STATEMENTS:
+            return Said(f"'{at.found}' is a keyword and cannot stand for a group", code="E021")
     return None
 
 
 def _brackets_or_quotes(at: Stop) -> Said | None:
     """`expect knockout mover`, `task ioi corrupt = abc`, `model gpt2`, `circuit my-circuit`"""
-    start, tokens, word = at.start.type, at.tokens, at.word
+    start, tokens, word = at.start.type, at.tokens, at.found
     if start == "EXPECT" and at.place == 2 and at.kind in OPERAND | {"POSITION"}:
         return Said(f"what is measured of something has it in brackets: {shorten(f'{tokens[1]}({word} …)')}")
     if start in ("TASK", "METRIC") and at.place == 2 and at.kind in ("NAME", "COMMA"):
@@ -215,7 +216,7 @@ def _brackets_or_quotes(at: Stop) -> Said | None:
 
 def _mixed_set(at: Stop) -> Said | None:
     """`mover + 9.6 9.9`: which of the two is meant?"""
-    after_operand = at.before is not None and at.before.type in OPERAND | {"RPAR", "RSQB"}
+    after_operand = at.before in OPERAND | {"RPAR", "RSQB"}
     mixed = "a list and a sum are mixed without brackets"
     if after_operand and at.kind in OPERAND | {"COMMA"} and "PLUS" in at.expected:
         if any(t.type in ("PLUS", "MINUS") for t in at.tokens[: at.place]):
@@ -227,35 +228,27 @@ def _mixed_set(at: Stop) -> Said | None:
 
 
 def _claim(at: Stop) -> Said | None:
-    """`heads mover = 9.9 END`, `a -> b.q : <= -20%`, `a -> b.q at END lowers`, `: decreases`"""
+    """`heads mover = 9.9 END`, `a -> b.q : <= -20%`, `a -> b.q at END lowers`, `: decreases`, `: lower`"""
     if at.kind == "POSITION" and "AT" in at.expected:
-        return Said(f"a position is given with 'at': at {at.word}")
+        return Said(f"a position is given with 'at': at {at.found}")
     if at.kind == "RELATION" and "EFFECT" in at.expected:
         return Said("the claim does not say what is bounded", "write: effect <= -20%, or: delta <= -0.5")
     if at.kind == "RELATION" and "COLON" in at.expected and at.start.type != "CHANNEL":
         return Said("a claim stands after a colon", "write: … : effect <= -20%")
     if at.kind in CLAIM_WORDS and "COLON" in at.expected:
-        return Said(f"a claim stands after a colon: ': {at.word}'")
-    if "LOWERS" in at.expected and at.word in CLAIMS:
-        return Said(f"'{at.word}' is no claim; did you mean '{CLAIMS[at.word]}'?")
-    if "LOWERS" in at.expected and at.word == "composition":
+        return Said(f"a claim stands after a colon: ': {at.found}'")
+    if "LOWERS" in at.expected and at.found in CLAIMS:
+        return Said(f"'{at.found}' is no claim; did you mean '{CLAIMS[at.found]}'?")
+    if "LOWERS" in at.expected and at.found == "composition":
         return Said("a composition is claimed of a channel", "begin the line with 'channel', and leave 'at' out")
+    # a word that is nearly one of those that may stand here
+    near = suggest(at.found, (t.lower() for t in at.expected if t.lower() in KEYWORDS))
+    if near and at.kind in ("NAME", "POSITION"):
+        return Said(f"'{shorten(at.found)}' is not expected here; did you mean '{near}'?")
     return None
 
 
-def _misspelt_keyword(at: Stop) -> Said | None:
-    """`: lower`, `att END`: a word that is nearly one of those that may stand here."""
-    if at.kind in ("NAME", "POSITION"):
-        guess = suggest(at.word, (t.lower() for t in at.expected if t.lower() in KEYWORDS))
-        if guess:
-            return Said(f"'{shorten(at.word)}' is not expected here; did you mean '{guess}'?")
-    return None
-
-
-RULES = (
-    _conditions, _not_a_statement, _habits, _keyword_as_name, _number_as_node, _brackets_or_quotes, _mixed_set,
-    _claim, _misspelt_keyword,
-)  # fmt: skip
+RULES = (_conditions, _not_a_statement, _habits, _keyword_as_name, _brackets_or_quotes, _mixed_set, _claim)
 
 
 def _after(token: Token) -> Span:
@@ -272,24 +265,10 @@ def _wanted(expected: Iterable[str]) -> str:
     expected = set(expected)
     if {"INT", "DECIMAL", "SCIENTIFIC"} <= expected:
         expected -= {"DECIMAL", "SCIENTIFIC", "PLUS", "MINUS"}
-    if {"NAME", "POSITION", "INT"} <= expected:
-        return "a value"
-    if {"CIRCUIT", "NAME", "POSITION"} <= expected:
-        return "a name"
-    if {"MATTERS", "LOWERS"} <= expected:
-        return "a claim such as 'lowers'"
-    if {"NAME", "DECIMAL", "MLP"} <= expected:
-        return "a node or a group"
-    if {"NAME", "POSITION", "MLP"} <= expected:
-        return "a name"
-    if {"POSITION", "STAR"} <= expected:
-        return "a position such as END"
-    main = expected - SELDOM or expected
-    words = [NAMES.get(t, f"'{t.lower()}'") for t in sorted(main, key=_rank)]
+    if kind := next((kind for kind, terminals in KINDS if terminals <= expected), None):
+        return kind
+    main = sorted(expected - SELDOM or expected, key=lambda terminal: (terminal.lower() in KEYWORDS, terminal))
+    words = [NAMES.get(terminal, f"'{terminal.lower()}'") for terminal in main]
     if len(words) > 5:
         return ""
     return listing(words[:-1]) + " or " + words[-1] if len(words) > 1 else "".join(words)
-
-
-def _rank(terminal: str) -> tuple[bool, str]:
-    return terminal.lower() in KEYWORDS, terminal

@@ -1,10 +1,10 @@
-"""Words of other notations, and what they are called here."""
+"""Words of other notations, and the words of this language for them."""
 
 from __future__ import annotations
 
 import re
 
-#: what a statement may be begun with elsewhere
+#: with what statements begin in other notations
 MEANT = {
     "if": "when", "given": "when", "import": "use", "include": "use", "group": "heads", "nodeset": "nodes",
     "assert": "expect", "require": "expect", "claim": "expect", "dataset": "task", "prompts": "task",
@@ -12,7 +12,7 @@ MEANT = {
     "ablate": "replace", "zero": "replace … with zero", "knockout": "expect knockout(…)",
     "remove": "replace", "multiply": "scale", "threshold": "margin", "citation": "source", "comment": "note",
 }  # fmt: skip
-#: what may be said of an edge elsewhere
+#: what other notations claim of an edge
 CLAIMS = {
     "falls": "lowers", "decreases": "lowers", "reduces": "lowers", "drops": "lowers", "hurts": "lowers",
     "rises": "raises", "increases": "raises", "boosts": "raises", "helps": "raises", "improves": "raises",

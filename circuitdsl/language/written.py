@@ -8,110 +8,57 @@ from circuitdsl.language import syntax as s
 from circuitdsl.language.lexer import UNSEEN
 
 
-def written(node: s.Set) -> str:
-    """A set as it is written in a spec.
+def written(node: s.Syntax | None) -> str:
+    """A part of a statement as it is written in a spec; nothing for None.
 
     >>> from circuitdsl.language.diagnostics import START
     >>> written(s.Brackets(START, s.Sum(START, ("+", "-"), (s.GroupRef(START, "a"), s.Head(START, 0, 1)))))
     '(a - 0.1)'
+
+    Raises:
+        ValueError: a string in it cannot be written (see `quoted`).
     """
     match node:
+        case None:
+            return ""
+        case s.Word(text=text) | s.Number(text=text) | s.Special(name=text) | s.GroupRef(name=text):
+            return text
+        case s.Text():
+            return quoted(node)
+        case s.Option(key=key, value=value):
+            return f"{key.text} = {written(value)}"
+        # nodes and sets
         case s.Head(layer=layer, head=head, index=index):
-            return f"{layer}.{head}" + _index(index)
+            return f"{layer}.{head}" + ("" if index is None else f"[{index}]")
         case s.Mlp(layer=layer, index=index):
-            return f"m{layer}" + _index(index)
-        case s.Special(name=name) | s.GroupRef(name=name):
-            return name
+            return f"m{layer}" + ("" if index is None else f"[{index}]")
         case s.Items(members=members):
-            return " ".join(written(m) for m in members)
+            return joined(*members)
         case s.WithPort(inner=inner, port=port):
             return f"{written(inner)}.{port.text}"
         case s.Brackets(inner=inner):
             return f"({written(inner)})"
-    signed = (f"{sign} {written(operand)}" for sign, operand in zip(node.signs, node.operands, strict=True))
-    return " ".join(signed).removeprefix("+ ")
-
-
-def _index(index: int | None) -> str:
-    return "" if index is None else f"[{index}]"
-
-
-# --- words, positions, options --------------------------------------------------------------------
-
-
-def quoted(text: s.Text) -> str:
-    """A string in its quotes.
-
-    Raises:
-        ValueError: it holds a double quote, a line end or a control character, which the language cannot write.
-    """
-    if '"' in text.text or UNSEEN.search(text.text):
-        raise ValueError(f"a string of a spec holds no double quote, line end or control character: {text.text!r}")
-    return f'"{text.text}"'
-
-
-def place(node: s.Place) -> str:
-    if not node.offset:
-        return node.name
-    sign, offset = "-" if node.offset < 0 else "+", abs(node.offset)
-    # small letters are refused later; until then their sign keeps the blanks without which it is no offset
-    return f"{node.name}{sign}{offset}" if node.name.isupper() else f"{node.name} {sign} {offset}"
-
-
-def places(nodes: Iterable[s.Place]) -> str:
-    return ", ".join(place(node) for node in nodes)
-
-
-def at(node: s.At | None) -> str:
-    return f"at {places(node.places)}" if node else ""
-
-
-def protocol(node: s.Protocol | None) -> str:
-    return "" if node is None else "via mlps" if node.via_mlps else "direct"
-
-
-def value(node: s.Value) -> str:
-    return quoted(node) if isinstance(node, s.Text) else node.text
-
-
-def entry(node: s.Option | s.Value) -> str:
-    return f"{node.key.text} = {value(node.value)}" if isinstance(node, s.Option) else value(node)
-
-
-def options(nodes: Iterable[s.Option | s.Value]) -> str:
-    """`(corrupt = abc, seed = 0)`, or nothing."""
-    inside = ", ".join(entry(node) for node in nodes)
-    return f"({inside})" if inside else ""
-
-
-# --- edges, measurements, claims ------------------------------------------------------------------
-
-
-def edge(node: s.Edge) -> str:
-    return joined(f"{written(node.sender)} -> {written(node.receiver)}", at(node.at), protocol(node.protocol))
-
-
-def argument(node: s.Argument) -> str:
-    match node:
-        case s.Option() | s.Text():
-            return entry(node)
-        case s.Edge():
-            return edge(node)
-        case s.Place():
-            return place(node)
+        case s.Sum(signs=signs, operands=operands):
+            signed = (f"{sign} {written(operand)}" for sign, operand in zip(signs, operands, strict=True))
+            return " ".join(signed).removeprefix("+ ")
+        # positions and edges
+        case s.Place(name=name, offset=0):
+            return name
+        case s.Place(name=name, offset=offset):
+            sign, blank = "-" if offset < 0 else "+", "" if name.isupper() else " "
+            # small letters are refused later; until then their sign keeps the blanks without which it is no offset
+            return f"{name}{blank}{sign}{blank}{abs(offset)}"
         case s.PlaceArrow(source=source, target=target):
-            return f"{place(source)} -> {place(target)}"
-        case _:
-            return written(node)
-
-
-def measurement(node: s.Measurement) -> str:
-    inside = ", ".join(argument(a) for a in node.arguments)
-    return f"{node.name.text}({inside})" if inside else node.name.text
-
-
-def relation(node: s.Relation) -> str:
-    match node:
+            return f"{written(source)} -> {written(target)}"
+        case s.At(places=places):
+            return f"at {listed(places)}"
+        case s.Protocol(via_mlps=via_mlps):
+            return "via mlps" if via_mlps else "direct"
+        case s.Edge(sender=sender, receiver=receiver, at=at, protocol=protocol):
+            return joined(sender, "->", receiver, at, protocol)
+        # measurements and claims
+        case s.Measurement(name=word, arguments=arguments):
+            return word.text + in_brackets(arguments)
         case s.Compared(relation=sign, bound=bound):
             return f"{sign} {bound.text}"
         case s.Between(low=low, high=high):
@@ -119,31 +66,44 @@ def relation(node: s.Relation) -> str:
         case s.AboveChance():
             return "above chance"
         case s.Change(direction=direction, by=by):
-            return f"{direction} by {relation(by)}" if by else direction
-        case _:
+            return joined(direction, "by" if by else "", by)
+        case s.Agree():
             return "agree"
+        case s.PlainClaim(word=said):
+            return said
+        case s.Bound(quantity=quantity, relation=relation):
+            return f"{quantity} {written(relation)}"
+        case s.Stronger(edge=edge):
+            return f"stronger than {written(edge)}"
+        case s.Composition(quantity=figure, kind=kind, relation=relation):
+            return joined(figure, kind, relation)
+    raise TypeError(f"no part of a statement: {node!r}")
 
 
-def claim_part(node: s.ClaimPart) -> str:
-    match node:
-        case s.PlainClaim(word=word):
-            return word
-        case s.Bound(quantity=quantity, relation=bound):
-            return f"{quantity} {relation(bound)}"
-        case _:
-            return f"stronger than {edge(node.edge)}"
+def quoted(text: s.Text | None) -> str:
+    """A string in its quotes; nothing for None.
+
+    Raises:
+        ValueError: it holds a double quote, a line end or a control character, which the language cannot write.
+    """
+    if text is None:
+        return ""
+    if '"' in text.text or UNSEEN.search(text.text):
+        raise ValueError(f"a string of a spec holds no double quote, line end or control character: {text.text!r}")
+    return f'"{text.text}"'
 
 
-def claim(parts: Iterable[s.ClaimPart]) -> str:
-    """`: lowers and effect <= -20%`, or nothing."""
-    inside = " and ".join(claim_part(part) for part in parts)
-    return f": {inside}" if inside else ""
+def listed(nodes: Iterable[s.Syntax]) -> str:
+    """`a, b, c`"""
+    return ", ".join(map(written, nodes))
 
 
-def composition(node: s.Composition) -> str:
-    return joined(node.quantity.text, node.kind.text if node.kind else "", relation(node.relation))
+def in_brackets(nodes: Iterable[s.Syntax]) -> str:
+    """`(corrupt = abc, seed = 0)`, or nothing."""
+    inside = listed(nodes)
+    return f"({inside})" if inside else ""
 
 
-def joined(*words: str) -> str:
-    """Words with blanks between them; empty ones are left out."""
-    return " ".join(word for word in words if word)
+def joined(*parts: str | s.Syntax | None) -> str:
+    """Words and pieces of syntax with blanks between them; what is empty is left out."""
+    return " ".join(word for part in parts if (word := part if isinstance(part, str) else written(part)))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import inf
 from typing import ClassVar
 
@@ -17,7 +16,7 @@ from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import listing
 from circuitdsl.language.written import written
 from circuitdsl.measurements.kind import Reading
-from circuitdsl.measurements.requests import READERS, Figure, PatchRequest, Request
+from circuitdsl.measurements.requests import READERS, Figure
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +24,15 @@ class Activation(Reading):
     """What neurons give, as it is multiplied with their output weights; the mean over neurons and positions."""
 
     sites: tuple[Site, ...]
-    label: str = field(default="", compare=False)
+    label: str = field(default="", compare=False, repr=False)
 
     words: ClassVar[tuple[str, ...]] = ("activation",)
-    usage: ClassVar = (
-        ("`activation(NEURONS)`", "the activation of neurons such as `m3[17]`, mean over neurons and prompts", "plain"),
+    reader: ClassVar[str] = f"{READERS}.activation:read"
+    usage: ClassVar[tuple[str, ...]] = (
+        "`activation(NEURONS)` | the activation of neurons such as `m3[17]`, mean over neurons and prompts | plain",
     )
-    examples: ClassVar[tuple[str, ...]] = ("expect activation(m1[17]) >= -1",)
-    false_examples: ClassVar[tuple[str, ...]] = ("expect activation(m1[17]) >= 100",)
+    examples: ClassVar = ("expect activation(m1[17]) >= -1",)
+    false_examples: ClassVar = ("expect activation(m1[17]) >= 100",)
     per_prompt: ClassVar[bool] = True
     signed: ClassVar[bool] = True
 
@@ -53,35 +53,11 @@ class Activation(Reading):
         return cls(sites, written(found.nodes)), (test,)
 
     @property
-    def positions(self) -> tuple[Position, ...]:
+    def own_positions(self) -> tuple[Position, ...]:
         return tuple(site.position for site in self.sites)
-
-    @property
-    def subject(self) -> Hashable:
-        return replace(self, sites=tuple(sorted(self.sites)))
-
-    def request(self, under: PatchRequest | None = None) -> ActivationRequest:
-        return ActivationRequest(self.sites)
-
-
-@dataclass(frozen=True, slots=True)
-class ActivationRequest(Request):
-    """The activation of neurons in the clean run, averaged over sites."""
-
-    sites: tuple[Site, ...]
-    under: None = None
-
-    reader: ClassVar[str] = f"{READERS}.activation:read"
 
     def figure(self, metric: Metric) -> Figure:
         return Figure("activation", "activation", -inf, inf)
-
-    def protocol(self) -> dict[str, str]:
-        return {"read": "activation", "run": "clean"}
-
-    @property
-    def own_positions(self) -> tuple[Position, ...]:
-        return tuple(site.position for site in self.sites)
 
     @property
     def own_writers(self) -> tuple[Node, ...]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from circuitdsl.circuit.arguments import attention_arguments, value_test
@@ -13,7 +12,7 @@ from circuitdsl.circuit.nodes import Node, Position
 from circuitdsl.circuit.scope import Scope
 from circuitdsl.language import syntax as s
 from circuitdsl.measurements.kind import Reading
-from circuitdsl.measurements.requests import READERS, Figure, PatchRequest, Request
+from circuitdsl.measurements.requests import READERS, Figure, PatchRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,15 +22,16 @@ class Attention(Reading):
     heads: tuple[Node, ...]
     source: tuple[Position, ...]
     target: tuple[Position, ...]
-    label: str = field(default="", compare=False)
+    under: PatchRequest | None = None
+    label: str = field(default="", compare=False, repr=False)
 
     words: ClassVar[tuple[str, ...]] = ("attention",)
-    usage: ClassVar = (
-        (
-            "`attention(GROUP, FROM -> TO)`",
-            "the pattern summed over TO's positions, mean over FROM's positions, heads and prompts",
-            "a share",
-        ),
+    reader: ClassVar[str] = f"{READERS}.attention:read"
+    reads_attention: ClassVar[bool] = True
+    usage: ClassVar[tuple[str, ...]] = (
+        "`attention(GROUP, FROM -> TO)`"
+        " | the pattern summed over TO's positions, mean over FROM's positions, heads and prompts"
+        " | a share",
     )
     examples: ClassVar = ("expect attention(some, END -> IO) <= 90%",)
     false_examples: ClassVar = ("expect attention(some, END -> IO) >= 99%",)
@@ -42,41 +42,17 @@ class Attention(Reading):
     def resolve(cls, scope: Scope, expect: s.Expect) -> Expected | None:  # type: ignore[override]
         found = attention_arguments(scope, expect.measurement)
         test = value_test(scope, expect, "share", 0, 1)
-        return None if found is None or test is None else (cls(*found), (test,))
-
-    @property
-    def positions(self) -> tuple[Position, ...]:
-        return (*self.source, *self.target)
-
-    @property
-    def subject(self) -> Hashable:
-        return replace(self, heads=tuple(sorted(self.heads)))
-
-    def request(self, under: PatchRequest | None = None) -> AttentionRequest:
-        return AttentionRequest(self.heads, self.source, self.target, under)
-
-
-@dataclass(frozen=True, slots=True)
-class AttentionRequest(Request):
-    """Attention, summed over targets, averaged over sources and heads: of the clean run, or under a condition."""
-
-    heads: tuple[Node, ...]
-    source: tuple[Position, ...]
-    target: tuple[Position, ...]
-    under: PatchRequest | None = None
-
-    reader: ClassVar[str] = f"{READERS}.attention:read"
-    reads_attention: ClassVar[bool] = True
-
-    def figure(self, metric: Metric) -> Figure:
-        return Figure("attention")
-
-    def protocol(self) -> dict[str, str]:
-        return {"read": "attention", "run": "clean"}
+        if found is None or test is None:
+            return None
+        heads, source, target, label = found
+        return cls(heads, source, target, label=label), (test,)
 
     @property
     def own_positions(self) -> tuple[Position, ...]:
         return (*self.source, *self.target)
+
+    def figure(self, metric: Metric) -> Figure:
+        return Figure("attention")
 
     def layers(self, n_layers: int) -> int:
         return max(head.layer for head in self.heads)

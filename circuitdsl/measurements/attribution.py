@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import inf
 from typing import ClassVar
 
@@ -15,7 +14,7 @@ from circuitdsl.circuit.scope import Scope
 from circuitdsl.language import syntax as s
 from circuitdsl.language.written import written
 from circuitdsl.measurements.kind import Reading
-from circuitdsl.measurements.requests import READERS, Figure, PatchRequest, Request
+from circuitdsl.measurements.requests import READERS, Figure, PatchRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,15 +22,15 @@ class Attribution(Reading):
     """Direct logit attribution: what nodes write at END towards the answer and away from the distractor."""
 
     nodes: tuple[Node, ...]
-    label: str = field(default="", compare=False)
+    under: PatchRequest | None = None
+    label: str = field(default="", compare=False, repr=False)
 
     words: ClassVar[tuple[str, ...]] = ("attribution",)
-    usage: ClassVar = (
-        (
-            "`attribution(GROUP)`",
-            "what it writes at END towards the answer and away from the distractor, directly",
-            "logits",
-        ),
+    reader: ClassVar[str] = f"{READERS}.attribution:read"
+    usage: ClassVar[tuple[str, ...]] = (
+        "`attribution(GROUP)`"
+        " | what it writes at END towards the answer and away from the distractor, directly"
+        " | logits",
     )
     examples: ClassVar = ("expect attribution(some) > -30",)
     false_examples: ClassVar = ("expect attribution(some) >= 100",)
@@ -50,24 +49,7 @@ class Attribution(Reading):
             return None
         if not right or members is None or test is None:
             return None
-        return cls(tuple(members), written(found.nodes)), (test,)
-
-    @property
-    def subject(self) -> Hashable:
-        return replace(self, nodes=tuple(sorted(self.nodes)))
-
-    def request(self, under: PatchRequest | None = None) -> AttributionRequest:
-        return AttributionRequest(self.nodes, under)
-
-
-@dataclass(frozen=True, slots=True)
-class AttributionRequest(Request):
-    """What nodes write at END towards the answer and away from the distractor, in logits, summed over the nodes."""
-
-    nodes: tuple[Node, ...]
-    under: PatchRequest | None = None
-
-    reader: ClassVar[str] = f"{READERS}.attribution:read"
+        return cls(tuple(members), label=written(found.nodes)), (test,)
 
     def figure(self, metric: Metric) -> Figure:
         return Figure("attribution", "logits", -inf, inf, scale=Metric())

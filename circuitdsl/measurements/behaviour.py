@@ -17,7 +17,7 @@ from circuitdsl.circuit.vocabulary import CHANCE, METRICS, behaviours
 from circuitdsl.language import syntax as s
 from circuitdsl.measurements.kind import Reading
 from circuitdsl.measurements.plan import Base
-from circuitdsl.measurements.requests import READERS, Figure, PatchRequest, Request, figure_of
+from circuitdsl.measurements.requests import READERS, Figure, PatchRequest, figure_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,24 +25,21 @@ class Behaviour(Reading):
     """A metric on the task's clean prompts."""
 
     metric: Metric
+    under: PatchRequest | None = None
 
     words: ClassVar[tuple[str, ...]] = behaviours(own=True)
-    usage: ClassVar = (
-        (
-            "`accuracy`, `logit_diff`, `prob_diff`, `logprob`, with the options of the metric",
-            "the model as it is",
-            "a relation; `accuracy above chance`",
-        ),
+    reader: ClassVar[str] = f"{READERS}.metric:patched"
+    usage: ClassVar[tuple[str, ...]] = (
+        "`accuracy`, `logit_diff`, `prob_diff`, `logprob`, with the options of the metric"
+        " | the model as it is"
+        " | a relation; `accuracy above chance`",
     )
     examples: ClassVar = (
         "expect accuracy >= 90%",
         "expect logit_diff > 0",
         "expect accuracy above chance",
     )
-    false_examples: ClassVar = (
-        "expect accuracy <= 50%",
-        "expect logit_diff <= 0",
-    )
+    false_examples: ClassVar = ("expect accuracy <= 50%", "expect logit_diff <= 0")
     instead_of_chance: ClassVar = {"logit_diff": "guesses have a logit_diff of 0: write logit_diff > 0"}
     under_condition: ClassVar[bool] = True
     per_prompt: ClassVar[bool] = True
@@ -69,28 +66,10 @@ class Behaviour(Reading):
         test = value_test(scope, expect, shape.unit, shape.low, shape.high)
         return None if metric is None or test is None else (cls(_as_metric(scope, metric)), (test,))
 
-    def request(self, under: PatchRequest | None = None) -> BehaviourRequest:
-        return BehaviourRequest(self.metric, under)
-
-    def base(self, claim: Claim, plain: Request) -> Base | None:
+    def base(self, claim: Claim) -> Base | None:
         if AboveChance() in claim.tests:  # what guesses would score, prompt by prompt
-            return BehaviourRequest(replace(self.metric, name=CHANCE + self.metric.name))
-        return super(Behaviour, self).base(claim, plain)
-
-
-def _as_metric(scope: Scope, metric: Metric) -> Metric:
-    """Without options of its own, a measurement named like the spec's metric is measured like it."""
-    return scope.metric if metric.name == scope.metric.name and not metric.options else metric
-
-
-@dataclass(frozen=True, slots=True)
-class BehaviourRequest(Request):
-    """A metric of the clean run, or of the run under a condition."""
-
-    metric: Metric
-    under: PatchRequest | None = None
-
-    reader: ClassVar[str] = f"{READERS}.metric:patched"
+            return Behaviour(replace(self.metric, name=CHANCE + self.metric.name))
+        return super(Behaviour, self).base(claim)
 
     def figure(self, metric: Metric) -> Figure:
         return figure_of(self.metric)
@@ -106,3 +85,8 @@ class BehaviourRequest(Request):
     @property
     def together(self) -> Hashable:
         return (self.metric,)
+
+
+def _as_metric(scope: Scope, metric: Metric) -> Metric:
+    """Without options of its own, a measurement named like the spec's metric is measured like it."""
+    return scope.metric if metric.name == scope.metric.name and not metric.options else metric

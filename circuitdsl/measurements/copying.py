@@ -5,8 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from circuitdsl.circuit.arguments import heads_argument, sort_arguments, value_test
@@ -17,7 +16,7 @@ from circuitdsl.circuit.scope import Scope
 from circuitdsl.language import syntax as s
 from circuitdsl.language.written import written
 from circuitdsl.measurements.kind import Reading
-from circuitdsl.measurements.requests import READERS, Figure, PatchRequest, Request
+from circuitdsl.measurements.requests import READERS, Figure
 
 ANSWER = Position("ANSWER")
 NEGATED = "negated"
@@ -30,15 +29,14 @@ class Copying(Reading):
 
     heads: tuple[Node, ...]
     negated: bool = False
-    label: str = field(default="", compare=False)
+    label: str = field(default="", compare=False, repr=False)
 
     words: ClassVar[tuple[str, ...]] = ("copying",)
-    usage: ClassVar = (
-        (
-            "`copying(GROUP)`, `copying(GROUP, negated)`",
-            "how often what stands at ANSWER is among the five tokens that the heads raise (negated: lower) most",
-            "a share",
-        ),
+    reader: ClassVar[str] = f"{READERS}.copying:read"
+    usage: ClassVar[tuple[str, ...]] = (
+        "`copying(GROUP)`, `copying(GROUP, negated)`"
+        " | how often what stands at ANSWER is among the five tokens that the heads raise (negated: lower) most"
+        " | a share",
     )
     examples: ClassVar = ("expect copying(some) >= 0%",)
     false_examples: ClassVar = ("expect copying(first) >= 95%",)
@@ -58,33 +56,11 @@ class Copying(Reading):
         return cls(heads, negated, written(found.nodes)), (test,)
 
     @property
-    def positions(self) -> tuple[Position, ...]:
+    def own_positions(self) -> tuple[Position, ...]:
         return (ANSWER,)
-
-    @property
-    def subject(self) -> Hashable:
-        return replace(self, heads=tuple(sorted(self.heads)))
-
-    def request(self, under: PatchRequest | None = None) -> CopyingRequest:
-        return CopyingRequest(self.heads, self.negated)
-
-
-@dataclass(frozen=True, slots=True)
-class CopyingRequest(Request):
-    """Whether what stands at ANSWER comes out of heads (or, negated, is pushed down by them); a share of the heads."""
-
-    heads: tuple[Node, ...]
-    negated: bool = False
-    under: None = None
-
-    reader: ClassVar[str] = f"{READERS}.copying:read"
 
     def figure(self, metric: Metric) -> Figure:
         return Figure("copying", hits=True)
 
     def protocol(self) -> dict[str, str]:
         return {"read": "copying", "run": "clean", "output": "negated" if self.negated else "as it is"}
-
-    @property
-    def own_positions(self) -> tuple[Position, ...]:
-        return (ANSWER,)

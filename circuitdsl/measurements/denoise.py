@@ -21,12 +21,8 @@ class Denoise(Kind):
     """The word; what it measures is the effect of edges or nodes, the other way round."""
 
     words: ClassVar[tuple[str, ...]] = ("denoise",)
-    usage: ClassVar = (
-        (
-            "`denoise(GROUP)`, `denoise(A -> B.q at POS)`",
-            "the clean term put into the corrupt run",
-            "the same",
-        ),
+    usage: ClassVar[tuple[str, ...]] = (
+        "`denoise(GROUP)`, `denoise(A -> B.q at POS)` | the clean term put into the corrupt run | the same",
     )
     examples: ClassVar = ("expect denoise(some) : effect >= -30%",)
     false_examples: ClassVar = ("expect denoise(some) : effect <= -50%",)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import inf
 from typing import ClassVar
 
@@ -15,7 +14,7 @@ from circuitdsl.circuit.scope import Scope
 from circuitdsl.language import syntax as s
 from circuitdsl.language.written import written
 from circuitdsl.measurements.kind import Reading
-from circuitdsl.measurements.requests import READERS, Figure, PatchRequest, Request
+from circuitdsl.measurements.requests import READERS, Figure, PatchRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +23,17 @@ class Entropy(Reading):
 
     heads: tuple[Node, ...]
     source: tuple[Position, ...]
-    label: str = field(default="", compare=False)
+    under: PatchRequest | None = None
+    label: str = field(default="", compare=False, repr=False)
 
     words: ClassVar[tuple[str, ...]] = ("entropy",)
-    usage: ClassVar = (
-        ("`entropy(GROUP, FROM)`", "−Σ a ln a over the attention row at FROM, mean over heads and prompts", "nats"),
+    reader: ClassVar[str] = f"{READERS}.entropy:read"
+    reads_attention: ClassVar[bool] = True
+    usage: ClassVar[tuple[str, ...]] = (
+        "`entropy(GROUP, FROM)` | −Σ a ln a over the attention row at FROM, mean over heads and prompts | nats",
     )
-    examples: ClassVar[tuple[str, ...]] = ("expect entropy(some, END) > 0",)
-    false_examples: ClassVar[tuple[str, ...]] = ("expect entropy(some, END) >= 5",)
+    examples: ClassVar = ("expect entropy(some, END) > 0",)
+    false_examples: ClassVar = ("expect entropy(some, END) >= 5",)
     under_condition: ClassVar[bool] = True
     per_prompt: ClassVar[bool] = True
 
@@ -47,40 +49,14 @@ class Entropy(Reading):
             return None
         if heads is None or source is None or test is None:
             return None
-        return cls(heads, source, written(found.nodes)), (test,)
-
-    @property
-    def positions(self) -> tuple[Position, ...]:
-        return self.source
-
-    @property
-    def subject(self) -> Hashable:
-        return replace(self, heads=tuple(sorted(self.heads)))
-
-    def request(self, under: PatchRequest | None = None) -> EntropyRequest:
-        return EntropyRequest(self.heads, self.source, under)
-
-
-@dataclass(frozen=True, slots=True)
-class EntropyRequest(Request):
-    """The entropy of attention rows, averaged over sources and heads, in nats."""
-
-    heads: tuple[Node, ...]
-    source: tuple[Position, ...]
-    under: PatchRequest | None = None
-
-    reader: ClassVar[str] = f"{READERS}.entropy:read"
-    reads_attention: ClassVar[bool] = True
-
-    def figure(self, metric: Metric) -> Figure:
-        return Figure("entropy", "nats", 0.0, inf)
-
-    def protocol(self) -> dict[str, str]:
-        return {"read": "entropy", "run": "clean"}
+        return cls(heads, source, label=written(found.nodes)), (test,)
 
     @property
     def own_positions(self) -> tuple[Position, ...]:
         return self.source
+
+    def figure(self, metric: Metric) -> Figure:
+        return Figure("entropy", "nats", 0.0, inf)
 
     def layers(self, n_layers: int) -> int:
         return max(head.layer for head in self.heads)

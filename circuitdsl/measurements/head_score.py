@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal, cast
 
 from circuitdsl.circuit.arguments import heads_argument, sort_arguments, value_test
@@ -14,7 +13,7 @@ from circuitdsl.circuit.scope import Scope
 from circuitdsl.language import syntax as s
 from circuitdsl.language.written import written
 from circuitdsl.measurements.kind import Reading
-from circuitdsl.measurements.requests import READERS, Figure, PatchRequest, Request
+from circuitdsl.measurements.requests import READERS, Figure
 
 ScoreKind = Literal["previous_token", "duplicate_token", "induction"]
 
@@ -25,15 +24,16 @@ class HeadScore(Reading):
 
     kind: ScoreKind
     heads: tuple[Node, ...]
-    label: str = field(default="", compare=False)
+    label: str = field(default="", compare=False, repr=False)
 
     words: ClassVar[tuple[str, ...]] = ("previous_token_score", "duplicate_token_score", "induction_score")
-    usage: ClassVar = (
-        (
-            "`previous_token_score(GROUP)`, `duplicate_token_score(GROUP)`, `induction_score(GROUP)`",
-            "attention to that token on repeated random tokens; no task is needed",
-            "a share",
-        ),
+    reader: ClassVar[str] = f"{READERS}.head_score:read"
+    on_runs: ClassVar[bool] = False
+    counted: ClassVar[bool] = False
+    usage: ClassVar[tuple[str, ...]] = (
+        "`previous_token_score(GROUP)`, `duplicate_token_score(GROUP)`, `induction_score(GROUP)`"
+        " | attention to that token on repeated random tokens; no task is needed"
+        " | a share",
     )
     examples: ClassVar = ("expect induction_score(some) <= 99%",)
     false_examples: ClassVar = ("expect induction_score(some) >= 99%",)
@@ -55,26 +55,6 @@ class HeadScore(Reading):
     @property
     def needs_task(self) -> bool:
         return False
-
-    @property
-    def subject(self) -> Hashable:
-        return replace(self, heads=tuple(sorted(self.heads)))
-
-    def request(self, under: PatchRequest | None = None) -> ScoreRequest:
-        return ScoreRequest(self.kind, self.heads)
-
-
-@dataclass(frozen=True, slots=True)
-class ScoreRequest(Request):
-    """Mean attention on repeated random tokens, averaged over heads; prompt i stands for the i-th sequence."""
-
-    kind: ScoreKind
-    heads: tuple[Node, ...]
-    under: None = None
-
-    reader: ClassVar[str] = f"{READERS}.head_score:read"
-    on_runs: ClassVar[bool] = False
-    counted: ClassVar[bool] = False
 
     def figure(self, metric: Metric) -> Figure:
         return Figure(f"{self.kind.replace('_', '-')} score", of_prompts=False)

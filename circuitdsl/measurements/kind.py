@@ -6,15 +6,16 @@ name. This package imports no torch: code that reads tensors is named as text (`
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar, Literal, cast
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from circuitdsl.circuit.changes import Intervention
 from circuitdsl.circuit.claims import Claim
 from circuitdsl.circuit.criteria import Moves
 from circuitdsl.circuit.measurement import Expected, Measurement
 from circuitdsl.measurements.plan import Base, ClaimPlan, Part
-from circuitdsl.measurements.requests import ChangedRequest, PatchRequest, Request, patch_request
+from circuitdsl.measurements.requests import ChangedRequest, Request, patch_request
 
 if TYPE_CHECKING:
     from circuitdsl.measurements.nulls import Nulls
@@ -64,7 +65,7 @@ class Kind(Measurement):
         """How a claim is measured on a task."""
         return ClaimPlan(claim, task, (self.part(claim, nulls),))
 
-    def protocol(self, plan: ClaimPlan) -> dict[str, str]:
+    def protocol_of(self, plan: ClaimPlan) -> dict[str, str]:
         """How it was measured, as reports have it: what is read or patched, in which run, under which condition."""
         protocol, under = plan.parts[0].request.protocol(), plan.claim.under
         if under is None:
@@ -89,27 +90,34 @@ class Kind(Measurement):
         return ()
 
 
-class Reading(Kind):
-    """A measurement that is read off one run, a number for every prompt; under a condition, off the changed run."""
+class Reading(Kind, Request):
+    """A measurement that is read off one run, a number for every prompt: what is claimed is what is asked of the run.
+
+    Under a patch it is read off the patched run (`under`), on a changed model off that model's run.
+    """
 
     __slots__ = ()
 
-    def request(self, under: PatchRequest | None = None) -> Request:
-        """What is asked of the run, or of the run under a patch."""
-        raise NotImplementedError
+    positions = Request.positions  # of the claim as of the request
 
-    def base(self, claim: Claim, plain: Request) -> Base | None:
+    @property
+    def subject(self) -> Hashable:
+        """The record with its nodes sorted: the mean over them is the same in any order."""
+        own = (name for name in ("heads", "nodes", "sites") if hasattr(self, name))
+        return replace(cast(Any, self), **{name: tuple(sorted(getattr(self, name))) for name in own})
+
+    def base(self, claim: Claim) -> Base | None:
         """What its numbers are compared with, prompt by prompt: the run without the condition, where it `moves`."""
         moves = claim.under is not None and any(isinstance(test, Moves) for test in claim.tests)
-        return plain if moves else None
+        return self if moves else None
 
     def part(self, claim: Claim, nulls: Nulls) -> Part:
-        change, plain = claim.under.effect if claim.under else None, self.request()
+        change, request = claim.under.effect if claim.under else None, cast(Request, self)
         if isinstance(change, Intervention):
-            request: Request = ChangedRequest(plain, change)
-        else:
-            request = plain if change is None else self.request(patch_request(change))
-        return Part("", request, self.base(claim, plain))
+            request = ChangedRequest(self, change)
+        elif change is not None:
+            request = replace(cast(Any, self), under=patch_request(change))
+        return Part("", request, self.base(claim))
 
 
 def kind_of(claim: Claim) -> Kind:

@@ -30,12 +30,10 @@ class NodeEffect(Kind):
     patch: NodePatch
 
     words: ClassVar[tuple[str, ...]] = ("knockout",)
-    usage: ClassVar = (
-        (
-            "`knockout(GROUP)`, `knockout(GROUP, ablate = mean)`",
-            "the metric with all that the group writes replaced: `corrupt` (default), `mean`, `zero`",
-            "a claim, or a bound: `%` for the effect, a plain number for `delta`",
-        ),
+    usage: ClassVar[tuple[str, ...]] = (
+        "`knockout(GROUP)`, `knockout(GROUP, ablate = mean)`"
+        " | the metric with all that the group writes replaced: `corrupt` (default), `mean`, `zero`"
+        " | a claim, or a bound: `%` for the effect, a plain number for `delta`",
     )
     examples: ClassVar = ("expect knockout(some) : effect <= 30%",)
     false_examples: ClassVar = ("expect knockout(some) : effect >= 50%",)

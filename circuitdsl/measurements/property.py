@@ -13,7 +13,7 @@ from circuitdsl.circuit.measurement import Expected, FindTasks
 from circuitdsl.circuit.nodes import Position
 from circuitdsl.circuit.scope import Scope
 from circuitdsl.language import syntax as s
-from circuitdsl.language.written import measurement as written
+from circuitdsl.language.written import written
 from circuitdsl.measurements.kind import Kind, Reading, Source
 
 #: a larger share would need more prompts than a task can be asked for
@@ -79,7 +79,9 @@ class Property(Kind):
 
         return prompts_needed(self.share, members)
 
-    def tasks(self, find: FindTasks, statement: s.Statement, positions: tuple[Position, ...]) -> tuple[str, ...] | None:
+    def tasks(
+        self, scope: Scope, find: FindTasks, statement: s.Statement, positions: tuple[Position, ...]
+    ) -> tuple[str, ...] | None:
         """The tasks that each of the lines can be checked on."""
         assert isinstance(statement, s.Property)
         lines = [line for line in statement.block if isinstance(line, s.Expect)]
@@ -88,7 +90,10 @@ class Property(Kind):
         ]
         if None in able:
             return None
-        return tuple(name for name in able[0] or () if all(name in (names or ()) for names in able))
+        tasks = tuple(name for name in able[0] or () if all(name in (names or ()) for names in able))
+        if not tasks:
+            scope.sink.error("E092", "no task has the positions of all lines of this property", statement.span)
+        return tasks or None
 
 
 def _check(scope: Scope, line: s.Expect) -> Check | None:

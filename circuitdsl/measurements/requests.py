@@ -15,7 +15,7 @@ from typing import ClassVar, Literal
 from circuitdsl.circuit.changes import EdgePatch, Intervention, Member, Patch, Replace
 from circuitdsl.circuit.metric import Metric
 from circuitdsl.circuit.nodes import EVERYWHERE, Ablation, Direction, Edge, Node, Position, Site
-from circuitdsl.circuit.vocabulary import METRICS
+from circuitdsl.circuit.vocabulary import CHANCE, METRICS
 
 READERS = "circuitdsl.engine.readers"
 
@@ -70,7 +70,7 @@ class Request:
 
     def protocol(self) -> dict[str, str]:
         """How they are measured, as reports have it."""
-        return {"read": "behaviour", "run": "clean"}
+        return {"read": type(self).__name__.lower(), "run": "clean"}
 
     @property
     def own_positions(self) -> tuple[Position, ...]:
@@ -379,6 +379,6 @@ class Subgraph(Request):
 
 def figure_of(metric: Metric) -> Figure:
     """What the numbers of a metric are."""
-    shape = METRICS[metric.name]
+    shape = METRICS[metric.name.removeprefix(CHANCE)]
     scale = metric if inf in shape.range or -inf in shape.range else None
     return Figure(str(metric), shape.shown, *shape.range, shape.hits, scale)

@@ -51,13 +51,7 @@ class RoleChecks(Kind):
 
     words: ClassVar[tuple[str, ...]] = ("role",)
     many_figures: ClassVar[bool] = True
-    usage: ClassVar = (
-        (
-            "`role(GROUP)`",
-            "every check of the group's role, on every head",
-            "nothing",
-        ),
-    )
+    usage: ClassVar[tuple[str, ...]] = ("`role(GROUP)` | every check of the group's role, on every head | nothing",)
     examples: ClassVar = ("expect role(mover)",)
     false_examples: ClassVar = ("expect role(induction)",)
 

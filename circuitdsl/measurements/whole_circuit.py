@@ -73,27 +73,15 @@ class WholeCircuit(Kind):
     form: Literal["normalised", "wang"] = "normalised"
 
     words: ClassVar[tuple[str, ...]] = ("faithfulness", "incompleteness", "minimality", "sufficiency")
-    usage: ClassVar = (
-        (
-            "`faithfulness`",
-            "(circuit alone − corrupt) / (clean − corrupt)",
-            "a share, may pass 100 %",
-        ),
-        (
-            "`incompleteness`",
-            "the largest difference between circuit and model when the same parts are removed from both",
-            "a share of the gap",
-        ),
-        (
-            "`minimality`",
-            "what the least needed member changes, given the best choice of others removed",
-            "a share of the gap",
-        ),
-        (
-            "`sufficiency`",
-            "the share of random circuits of the same shape that are further from the model",
-            "a share",
-        ),
+    usage: ClassVar[tuple[str, ...]] = (
+        "`faithfulness` | (circuit alone − corrupt) / (clean − corrupt) | a share, may pass 100 %",
+        "`incompleteness`"
+        " | the largest difference between circuit and model when the same parts are removed from both"
+        " | a share of the gap",
+        "`minimality`"
+        " | what the least needed member changes, given the best choice of others removed"
+        " | a share of the gap",
+        "`sufficiency` | the share of random circuits of the same shape that are further from the model | a share",
     )
     examples: ClassVar = ("expect faithfulness >= -100%",)
     false_examples: ClassVar = ("expect faithfulness >= 300%",)
@@ -154,7 +142,7 @@ class WholeCircuit(Kind):
                 parts.append(Part(label, without(kept, nodes | {node}), without(kept, nodes)))
         return made(tuple(parts), extremes=tuple(extremes))
 
-    def protocol(self, plan: ClaimPlan) -> dict[str, str]:
+    def protocol_of(self, plan: ClaimPlan) -> dict[str, str]:
         """Everything that a figure of a whole circuit depends on."""
         kept, peers = plan.parts[0].request, plan.parts[0].peers
         assert isinstance(kept, Subgraph)

@@ -9,8 +9,7 @@ Circuits"; `fold_ln` and `center_writing_weights` of TransformerLens).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +79,7 @@ class AttentionWeights:
     rotary: bool
     sha256: str = ""
     dtype: str = "float32"
+    _components: dict[int, Components] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def n_layers(self) -> int:
@@ -96,10 +96,6 @@ class AttentionWeights:
     @property
     def d_head(self) -> int:
         return self.layers[0][1].d_head
-
-    @cached_property
-    def _components(self) -> dict[int, Components]:
-        return {}
 
     def factors(self, layer: int) -> Factors:
         """The folded matrices of one layer; made anew at every call, for all layers together need much memory."""

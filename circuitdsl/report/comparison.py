@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
@@ -15,8 +16,8 @@ from circuitdsl.report.numbers import percent
 # --- text ------------------------------------------------------------------------------------------
 
 
-def show(found: Comparison, console: Console, control: tuple[Comparison, Comparison] | None = None) -> None:
-    """Print a comparison; `control` compares the first and the second circuit with one of another task."""
+def show(found: Comparison, console: Console, controls: Sequence[Comparison] = ()) -> None:
+    """Print a comparison; `controls` compare the first and the second circuit with one of another task."""
     console.print(Text.assemble((found.first, "bold"), " and ", (found.second, "bold")))
     console.print()
     rows = [("heads", _overlap(found.heads)), ("edges", _overlap(found.edges))]
@@ -27,7 +28,7 @@ def show(found: Comparison, console: Console, control: tuple[Comparison, Compari
             f"as many as here or more: {percent(found.chance.p)} of random sets, {rare}"
         )
         rows.append(("by chance", level))
-    for each in control or ():
+    for each in controls:
         level = f", {'above' if each.chance.exceeded else 'not above'} chance" if each.chance else ""
         rows.append(("control", f"heads of {each.first} and {each.second}: {_overlap(each.heads)}{level}"))
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 2))

@@ -21,7 +21,7 @@ from circuitdsl.report.report import ClaimResult, Measured, Report, SpecInfo
 Kind = Literal["regression", "mended", "verdict", "moved", "new", "gone", "same"]
 #: in the order in which they are shown
 KINDS: tuple[Kind, ...] = ("regression", "mended", "verdict", "moved", "new", "gone", "same")
-#: figures that are exact differ when they do so by more than rounding
+#: exact figures differ when they do so by more than rounding (a share of the larger one)
 ROUNDING = 1e-9
 
 
@@ -29,8 +29,10 @@ ROUNDING = 1e-9
 class Change:
     """One claim on one task before and after.
 
-    `kind`: `regression`, it held and does not any more, or is gone; `mended`, it holds now; `verdict`, another verdict
-    that is neither; `moved`, the same verdict with another number; `new`; `gone`, and did not hold; `same`.
+    Attributes:
+        kind: `regression` where the claim held and no longer does, or is gone; `mended` where it holds now; `verdict`
+            where it has another verdict that is neither; `moved` where it has the same verdict and another number;
+            `new`; `gone` where it did not hold; or `same`.
     """
 
     kind: Kind
@@ -62,7 +64,7 @@ class Change:
 
 
 def _in_short(claim: ClaimResult | None) -> dict[str, Any] | None:
-    """What a comparison says of a claim on one side."""
+    """The part of a claim's record that the JSON of a comparison holds."""
     if claim is None:
         return None
     body = claim.to_json()

@@ -13,32 +13,15 @@ from circuitdsl.report.formats import View
 from circuitdsl.report.numbers import interval, value
 from circuitdsl.report.report import ClaimResult
 
-_STYLE: dict[Kind, str] = {
-    "regression": "bold red",
-    "mended": "green",
-    "verdict": "yellow",
-    "moved": "yellow",
-    "new": "cyan",
-    "gone": "cyan",
-    "same": "dim",
-}
-_TITLE: dict[Kind, str] = {
-    "regression": "held before, and does not now",
-    "mended": "holds now",
-    "verdict": "other verdict",
-    "moved": "same verdict, another number",
-    "new": "new",
-    "gone": "gone",
-    "same": "as before",
-}
-_SUMMARY: dict[Kind, tuple[str, str]] = {
-    "regression": ("regression", "regressions"),
-    "mended": ("mended", "mended"),
-    "verdict": ("other verdict", "other verdicts"),
-    "moved": ("number moved", "numbers moved"),
-    "new": ("new", "new"),
-    "gone": ("gone", "gone"),
-    "same": ("as before", "as before"),
+#: for each kind of change: its style, its title, its name in the singular and in the plural
+_KINDS: dict[Kind, tuple[str, str, str, str]] = {
+    "regression": ("bold red", "held before, and does not now", "regression", "regressions"),
+    "mended": ("green", "holds now", "mended", "mended"),
+    "verdict": ("yellow", "other verdict", "other verdict", "other verdicts"),
+    "moved": ("yellow", "same verdict, another number", "number moved", "numbers moved"),
+    "new": ("cyan", "new", "new", "new"),
+    "gone": ("cyan", "gone", "gone", "gone"),
+    "same": ("dim", "as before", "as before", "as before"),
 }
 
 
@@ -51,7 +34,7 @@ def diff_text(diff: Diff, view: View) -> str:
 
 
 def show_diff(diff: Diff, console: Console) -> None:
-    """Print a comparison; claims that stayed as they were are counted only."""
+    """Print a comparison. Claims that did not change are only counted."""
     circuits = dict.fromkeys(change.spec.circuit for change in diff.changes)
     for circuit in circuits:
         changes = [c for c in diff.changes if c.spec.circuit == circuit and c.kind != "same"]
@@ -86,7 +69,7 @@ def _rows(changes: Sequence[Change], several: bool, width: int) -> Iterator[Text
     for kind in KINDS:
         mine = [i for i, change in enumerate(changes) if change.kind == kind]
         if mine:
-            yield Text(f"      {_TITLE[kind]}", _STYLE[kind])
+            yield Text(f"      {_KINDS[kind][1]}", _KINDS[kind][0])
         for i in mine:
             head = Text.assemble((f"{changes[i].claim.line:>4}  ", "dim"), texts[i])
             numbers = Text("  ").join((*map(_padded, cells[i], widths, _ALIGN), _verdicts(changes[i])))
@@ -120,11 +103,12 @@ def _number(claim: ClaimResult | None, moved: bool) -> tuple[Text, Text]:
 def _verdicts(change: Change) -> Text:
     old, new = (claim.verdict if claim else None for claim in (change.old, change.new))
     if old is None or new is None:
-        return Text(new or f"{old}, gone", _STYLE[change.kind])
-    return Text(new if old == new else f"{old} → {new}", _STYLE[change.kind])
+        return Text(new or f"{old}, gone", _KINDS[change.kind][0])
+    return Text(new if old == new else f"{old} → {new}", _KINDS[change.kind][0])
 
 
 def _summary(diff: Diff) -> Text:
     counts = diff.summary
-    parts = [Text(f"{counts[kind]} {_SUMMARY[kind][counts[kind] > 1]}", _STYLE[kind]) for kind in KINDS if counts[kind]]
+    found = [(counts[kind], *_KINDS[kind]) for kind in KINDS if counts[kind]]
+    parts = [Text(f"{n} {several if n > 1 else one}", style) for n, style, _, one, several in found]
     return Text.assemble("  ", Text(", ").join(parts) if parts else "no claims on either side")

@@ -55,7 +55,7 @@ def of_diagnostics(diagnostics: Iterable[Diagnostic], path: str) -> Iterator[str
     for found in diagnostics:
         span = found.span
         where = {"line": span.line, "endLine": span.end_line}
-        if span.line == span.end_line:  # columns are for one line only
+        if span.line == span.end_line:  # GitHub takes columns only where the annotation is about one line
             where |= {"col": span.column, "endColumn": max(span.column, span.end_column - 1)}
         message = "\n".join((found.message, *found.notes, *([f"help: {found.help}"] if found.help else [])))
         yield annotation(found.severity, message, found.code, path, **where)

@@ -8,16 +8,12 @@ from typing import Any
 
 from circuitdsl.report.formats import View
 from circuitdsl.report.numbers import figure, interval, value
-from circuitdsl.report.report import ClaimResult, MeasurementResult, Report, Reports
+from circuitdsl.report.report import ClaimResult, Measured, MeasurementResult, Report, Reports, with_headers
 from circuitdsl.report.terminal import task_line, whole_protocol
 
 _COLOURS = {
-    "holds": "#00875f",
-    "fails": "#d93025",
-    "undecided": "#b06f00",
-    "error": "#7b8794",
-    "interrupted": "#b06f00",
-}
+    "holds": "#00875f", "fails": "#d93025", "undecided": "#b06f00", "error": "#7b8794", "interrupted": "#b06f00",
+}  # fmt: skip
 _CELL = "text-align:left;vertical-align:top;padding:.25em 1em .25em 0"
 _FADED = "opacity:.65"
 
@@ -76,44 +72,38 @@ def _head(report: Report) -> Iterator[str]:
 
 
 def _heads(report: Report) -> str:
-    names = (
-        "line",
-        "claim",
-        *(("task",) if len(report.tasks) > 1 else ()),
-        "measured",
-        "95 % interval",
-        "n",
-        "verdict",
-    )
+    names = ("line", "claim", *["task"] * (len(report.tasks) > 1), "measured", "95 % interval", "n", "verdict")
     cells = "".join(f'<th style="{_CELL};font-weight:600;{_FADED}">{name}</th>' for name in names)
     return f"<tr>{cells}</tr>"
 
 
-def _row(cells: Iterable[str], border: bool = True) -> str:
-    line = "border-top:1px solid rgba(128,128,128,.3)" if border else ""
+def _row(cells: Iterable[str]) -> str:
     inside = "".join(f'<td style="{_CELL}">{cell}</td>' for cell in cells)
-    return f'<tr style="{line};background:transparent">{inside}</tr>'
+    return f'<tr style="border-top:1px solid rgba(128,128,128,.3);background:transparent">{inside}</tr>'
 
 
 def _claims(report: Report) -> Iterator[str]:
     """The rows of all claims; those of a block stand below its header."""
     several = len(report.tasks) > 1
-    block: int | None = None
-    for claim in report.reached:
-        if claim.block and claim.block_line != block:
-            yield _row([_faded(str(claim.block_line)), _faded(_code(claim.block)), *[""] * (4 + several)])
-        block = claim.block_line
+    for claim, header in with_headers(report.reached):
+        if header:
+            yield _row([_faded(str(claim.block_line)), _faded(_code(header)), *[""] * (4 + several)])
         yield from _claim(claim, several)
 
 
 def _claim(claim: ClaimResult, tasks: bool) -> Iterator[str]:
-    found = claim.measured
-    says = [_faded(str(claim.line)), _code(claim.text), *((escape(claim.task or ""),) if tasks else ())]
-    numbers = [_plain(figure(found)), _plain(interval(found)), str(found.n)] if found else ["", "", ""]
-    yield _row([*says, *numbers, _verdict(claim.verdict)])
+    found, task = claim.measured, [escape(claim.task or "")] * tasks
+    numbers = _numbers(figure(found), found)
+    verdict = _coloured(claim.verdict, claim.verdict)
+    yield _row([_faded(str(claim.line)), _code(claim.text), *task, *numbers, verdict])
     remarks = [claim.reason] if claim.verdict != "holds" else []
     whole = [whole_protocol(claim)] if "keep" in claim.protocol else []
     yield from _remarks((*remarks, *whole, *claim.notes), tasks)
+
+
+def _numbers(shown: str, found: Measured | None) -> list[str]:
+    """The cells of a figure, its interval and its number of prompts."""
+    return [_plain(shown), _plain(interval(found)), str(found.n)] if found else ["", "", ""]
 
 
 def _remarks(remarks: Iterable[str], tasks: bool) -> Iterator[str]:
@@ -124,22 +114,15 @@ def _remarks(remarks: Iterable[str], tasks: bool) -> Iterator[str]:
 
 
 def _measurement(found: MeasurementResult, tasks: bool) -> Iterator[str]:
-    says = ["", escape(found.name), *((escape(found.task),) if tasks else ())]
-    if found.measured is None:
-        yield _row([*says, "", "", "", _faded(escape(found.reason))])
-    else:
-        figure = found.measured
-        yield _row([*says, _plain(value(figure)), _plain(interval(figure)), str(figure.n), ""])
+    task, measured = [escape(found.task)] * tasks, found.measured
+    numbers = _numbers(value(measured) if measured else "", measured)
+    yield _row(["", escape(found.name), *task, *numbers, "" if measured else _faded(escape(found.reason))])
     yield from _remarks((whole_protocol(found), *found.notes), tasks)
 
 
 def _summary(report: Report) -> str:
     parts = [_coloured(words, verdict) for verdict, words in report.counts()]
     return f"{', '.join(parts)} {_faded(f'{report.seconds:.1f} s')}"
-
-
-def _verdict(verdict: str) -> str:
-    return _coloured(verdict, verdict)
 
 
 def _coloured(text: str, verdict: str) -> str:

@@ -1,4 +1,4 @@
-"""How numbers are written for people: percent signs, true minus signs, two figures that mean something."""
+"""How numbers are written for people: percent signs, true minus signs, and as many digits as mean something."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def figure(found: Measured | None) -> str:
 
 
 def interval(measured: Measured) -> str:
-    """The plain 95 % interval, in the same unit as `value` writes."""
+    """The plain 95 % interval, in the unit in which `value` writes the figure; empty where there is none."""
     return "" if measured.ci is None else bracket(measured.ci, measured.unit)
 
 

@@ -1,11 +1,10 @@
-"""What a verification found, as flat frozen records; every output format reads these and nothing else."""
+"""What a verification found, as flat frozen records. Every output format reads these records and nothing else."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from circuitdsl.report.diff import Diff
     from circuitdsl.report.formats import View
 
-#: why there is nothing to say of a claim that Ctrl-C came before
+#: the reason of a claim that was not measured before Ctrl-C ended the run
 MISSED = "the run was interrupted before this was measured"
 #: the version of the JSON's layout
 SCHEMA = 1
@@ -30,7 +29,7 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where a composition stands among those of all upstream heads, or of all their components.
+    """How a composition compares with those of all upstream heads, or of all their components.
 
     `rank` is 1 for the largest of `of`; `z` is in standard deviations from the mean; `chance` is the 95th percentile.
     """
@@ -71,7 +70,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Null:
-    """Where a claim stands among matched random ones: the share of them it is stronger than."""
+    """How a claim compares with matched random ones: `percentile` is the share of the `size` ones that are weaker."""
 
     percentile: float
     size: int
@@ -91,7 +90,7 @@ class MemberResult:
     n: int = 0
     verdict: Verdict | None = None
     reason: str = field(default="", metadata={"key": "reason_shown"})
-    #: of a role: the check, and its number
+    #: of a claim about a role: the check, and its figure
     check: str = ""
     value: float | None = None
     standing: Standing | None = None
@@ -99,7 +98,7 @@ class MemberResult:
 
 @dataclass(frozen=True, slots=True)
 class Detail:
-    """One of the figures that a figure is the largest or the smallest of; a share of the gap."""
+    """One of the figures of which the claim's own is the largest or the smallest, as a share of the gap."""
 
     name: str
     value: float
@@ -108,7 +107,7 @@ class Detail:
 
 @dataclass(frozen=True, slots=True)
 class MeasurementResult:
-    """A measurement of the whole circuit that nothing is claimed of; `reason` says why there is no figure.
+    """A measurement of the whole circuit about which the spec claims nothing. `reason` says why there is no figure.
 
     `kept` is the share of the `nodes` or `edges` that could be ablated and are kept.
     """
@@ -125,7 +124,7 @@ class MeasurementResult:
 
 @dataclass(frozen=True, slots=True)
 class ClaimResult:
-    """One claim on one task; channels have none.
+    """One claim on one task. Claims about weights alone have no task.
 
     Attributes:
         cause: of an error: the reason in a few words, without its numbers.
@@ -233,7 +232,7 @@ class Report:
     cached: float = 0.0
     interrupted: bool = False
     measurements: tuple[MeasurementResult, ...] = ()
-    #: what verdicts are about: `prompts` from the same templates, or from other `templates` (n counts those then)
+    #: what verdicts are about: `prompts` from the same templates, or from other `templates` (n then counts templates)
     generalise: str = "prompts"
 
     @property
@@ -243,11 +242,11 @@ class Report:
 
     @property
     def reached(self) -> tuple[ClaimResult, ...]:
-        """The claims, but for those that an interruption left out."""
+        """The claims without those that were not measured because the run was interrupted."""
         return tuple(claim for claim in self.claims if not claim.missed)
 
     def counts(self) -> list[tuple[str, str]]:
-        """Verdicts with how often each was given, in words; then what an interruption left out, as `interrupted`."""
+        """How often each verdict was given, in words; then, as `interrupted`, how many claims were not measured."""
         found = Counter(claim.verdict for claim in self.reached)
         words: list[tuple[str, str]] = [(v, counted(found[v], v)) for v in VERDICTS if found[v]]
         if self.interrupted:
@@ -260,7 +259,7 @@ class Report:
         return exit_status([self], allow_undecided)
 
     def __str__(self) -> str:
-        """A line for each claim, and for the whole: `to_json` has the rest."""
+        """One line for the whole report and one for each claim; `to_json` has the rest."""
         several = len(self.tasks) > 1
         said = (f"{c.line:>4}  {c.statement}{f' ({c.task})' if several else ''}  {c.verdict}" for c in self.claims)
         return "\n".join((self._headline(), *said))
@@ -283,7 +282,7 @@ class Report:
         Raises:
             UserError: pandas is not installed.
         """
-        return frame([self])
+        return Reports([self]).to_frame()
 
     def to_json(self) -> dict[str, Any]:
         """The report as schema version 1 has it."""
@@ -314,7 +313,13 @@ class Reports(tuple[Report, ...]):
 
     def to_frame(self) -> Any:
         """As `Report.to_frame`, of all of them together."""
-        return frame(self)
+        from circuitdsl.report.notebook import rows
+
+        try:
+            import pandas
+        except ImportError:
+            raise UserError("to_frame needs pandas, which is not installed", hint="pip install pandas") from None
+        return pandas.DataFrame([row for report in self for row in rows(report)])
 
     def to_json(self) -> dict[str, Any] | list[dict[str, Any]]:
         """One report as an object, several as a list."""
@@ -363,19 +368,8 @@ def read_reports(path: Path) -> Reports:
         raise UsageError(f"cannot read the report {path}: {error.strerror or error}") from None
 
 
-def frame(reports: Iterable[Report]) -> Any:
-    """A pandas data frame of reports; raises `UserError` where pandas is not installed."""
-    from circuitdsl.report.notebook import rows
-
-    try:
-        import pandas
-    except ImportError:
-        raise UserError("to_frame needs pandas, which is not installed", hint="pip install pandas") from None
-    return pandas.DataFrame([row for report in reports for row in rows(report)])
-
-
 def exit_status(reports: Iterable[Report], allow_undecided: bool = False) -> int:
-    """Exit status of several reports together; one that was interrupted never says that all holds."""
+    """Exit status of several reports together. It is never 0 when a run was interrupted."""
     reports = list(reports)
     found = Counter(claim.verdict for report in reports for claim in report.claims)
     if found["fails"]:
@@ -385,8 +379,16 @@ def exit_status(reports: Iterable[Report], allow_undecided: bool = False) -> int
     return 1 if found["undecided"] and not allow_undecided else 0
 
 
+def with_headers(claims: Iterable[ClaimResult]) -> Iterator[tuple[ClaimResult, str]]:
+    """Each claim with the header of its block, where it is the first of that block; or else with an empty text."""
+    before: int | None = None
+    for claim in claims:
+        yield claim, (claim.block or "") if claim.block_line != before else ""
+        before = claim.block_line
+
+
 def until_interrupted(reports: Iterable[Report]) -> Iterator[Report]:
-    """Reports up to the first that was interrupted: who stops one does not want the next to begin."""
+    """Reports up to the first that was interrupted: a user who stops one run does not want the next to begin."""
     for report in reports:
         yield report
         if report.interrupted:
@@ -394,27 +396,26 @@ def until_interrupted(reports: Iterable[Report]) -> Iterator[Report]:
 
 
 def write_whole(path: Path, text: str | bytes) -> None:
-    """Write a file in one go: into a temporary file beside it, then rename. A link is followed; a pipe or a device
-    is written to as it is.
+    """Write a file completely or not at all: a temporary file beside it is written, then renamed.
+
+    Links are followed. Pipes and devices are written to directly.
 
     Raises:
         UserError: the folder is missing or cannot be written.
     """
     data = text.encode() if isinstance(text, str) else text
-    name = ""
+    beside: Path | None = None
     try:
         if path.exists() and not path.is_file():
             path.write_bytes(data)
             return
         path = path.resolve()
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-        os.chmod(name, 0o666 & ~_umask())
-        os.replace(name, path)
+        beside = path.with_name(f".{path.name}.{os.getpid()}")
+        beside.write_bytes(data)
+        beside.replace(path)
     except OSError as error:
-        if name:
-            Path(name).unlink(missing_ok=True)
+        if beside:
+            beside.unlink(missing_ok=True)
         raise UserError(f"cannot write {path}: {error.strerror}", hint="is the folder there, and writable?") from None
 
 
@@ -437,12 +438,6 @@ def ascii_reason(reason: str) -> str:
 def schema() -> dict[str, Any]:
     """The JSON Schema of a report."""
     return json.loads((Path(__file__).parent / "schema.json").read_text())
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _plain(value: Any) -> Any:

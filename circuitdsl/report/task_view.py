@@ -1,4 +1,4 @@
-"""A task on one screen: an example with its positions marked under the words, and what each corruption changes."""
+"""A task on one screen: an example prompt with its positions marked, and what each corruption changes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def show_task(task: Task, seed: int, console: Console) -> None:
 
 
 def marked_lines(text: str, spans: Iterable[Span], width: int = _WIDTH) -> Iterator[Text]:
-    """The text in lines, under each the names of what stands there."""
+    """The lines of a text; below each line stand the names of the positions in it."""
     spans = sorted(spans)
     for start, line in _wrapped(text, width):
         inside = [(a - start, b - start, name) for a, b, name in spans if start < b <= start + len(line)]
@@ -58,7 +58,7 @@ def _wrapped(text: str, width: int) -> Iterator[tuple[int, str]]:
 
 
 def _rows(spans: list[Span]) -> list[str]:
-    """Names under their words, on as many rows as it takes for none to overlap."""
+    """Names below their words, on as many rows as are needed so that no two overlap."""
     rows: list[str] = []
     for a, b, name in spans:
         column = max(0, a if len(name) <= b - a or a + len(name) < _WIDTH else b - len(name))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from rich.console import Console, RenderableType
 from rich.table import Table
@@ -12,11 +12,20 @@ from rich.text import Text
 
 from circuitdsl.report.formats import View
 from circuitdsl.report.numbers import bracket, figure, interval, percent, plain, value
-from circuitdsl.report.report import ClaimResult, Detail, Measured, MeasurementResult, MemberResult, Report, TaskResult
+from circuitdsl.report.report import (
+    ClaimResult,
+    Detail,
+    Measured,
+    MeasurementResult,
+    MemberResult,
+    Report,
+    TaskResult,
+    with_headers,
+)
 
-#: pairs of one claim that are listed without being asked for
+#: how many pairs of one claim are listed without `verbose`
 _SHOWN = 10
-#: columns of a screen on which every table has room
+#: the width of a screen on which every table has room
 _ANY = 10_000
 _STYLE = {"holds": "green", "fails": "bold red", "undecided": "yellow", "error": "magenta", "interrupted": "yellow"}
 
@@ -85,37 +94,59 @@ def task_line(task: TaskResult) -> Text:
 
 # --- the claims of one task ------------------------------------------------------------------------
 
+#: how a claim's figure, interval, prompts and what else there is are aligned, and their styles
+_CELLS = ((">", "bold"), ("<", "dim"), ("<", "dim"), ("<", "dim"))
 
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """Widths of a claim's columns, none where one is left out; where they do not fit side by side, the text has a line
-    of its own."""
 
-    text: int
-    number: int
-    interval: int | None
-    n: int
-    extra: int | None
+def _cells(claim: ClaimResult) -> tuple[str, ...]:
+    """A claim's figure, interval, number of prompts (weights have none), and what else is said beside them."""
+    found = claim.measured
+    return figure(found), interval(found) if found else "", f"n {found.n}" if found and found.n else "", _extra(claim)
 
-    @property
-    def numbers(self) -> int:
-        return self.number + (self.interval or 0) + self.n + (self.extra or 0) + 8 + len("undecided")
 
-    @property
-    def total(self) -> int:
-        return 6 + self.text + 2 + self.numbers
+def _widths(claims: Iterable[ClaimResult]) -> list[int]:
+    """The widths of the columns in which these stand."""
+    return [max(map(len, column)) for column in zip(*map(_cells, claims), strict=True)]
+
+
+def _numbers(claim: ClaimResult, widths: list[int], shown: tuple[int, ...] = (0, 1, 2, 3)) -> Text:
+    """The cells at the widths of their columns, those that are `shown`, and the verdict."""
+    cells = _cells(claim)
+    parts = ((f"{cells[i]:{_CELLS[i][0]}{widths[i]}}  ", _CELLS[i][1]) for i in shown)
+    return Text.assemble(*parts, (claim.verdict, _STYLE[claim.verdict]))
+
+
+def _total(widths: list[int]) -> int:
+    """How wide all cells and a verdict are."""
+    return sum(widths) + 2 * len(widths) + len("undecided")
 
 
 def _single(report: Report, width: int, verbose: bool) -> Iterator[Text]:
-    """A line per claim, with its number; the reason below whatever does not hold."""
-    columns = _columns(report.reached)
-    block: int | None = None
-    for claim in report.reached:
-        if claim.block and claim.block_line != block:
-            yield Text(f"{claim.block_line:>4}  {claim.block}", "dim")
-        block = claim.block_line
-        yield from _line(claim, columns, width)
+    """A line per claim, with its numbers where they fit beside it; the reason below whatever does not hold."""
+    widths = _widths(report.reached)
+    longest = max((len(claim.text) for claim in report.reached), default=0)
+    for claim, header in with_headers(report.reached):
+        if header:
+            yield Text(f"{claim.block_line:>4}  {header}", "dim")
+        head = Text.assemble((f"{claim.line:>4}  ", "dim"), claim.text)
+        if 6 + longest + 2 + _total(widths) > width:
+            yield head
+            yield from _own_line("", claim, widths, width)
+        else:
+            head.pad_right(6 + longest + 2 - len(head))
+            yield head + _numbers(claim, widths)
         yield from _below(claim, width, verbose)
+
+
+def _own_line(name: str, claim: ClaimResult, widths: list[int], width: int) -> Iterator[Text]:
+    """The numbers on a line of their own; what does not fit beside them stands below."""
+    head = f"      {name}"
+    if len(head) + _total(widths) <= width:
+        yield Text.assemble(head, _numbers(claim, widths))
+        return
+    yield Text.assemble(head, _numbers(claim, widths, shown=(0, 1, 2)))
+    if extra := _extra(claim):
+        yield _indented(extra, 8, width, "dim")
 
 
 def _below(claim: ClaimResult, width: int, verbose: bool) -> Iterator[Text]:
@@ -125,65 +156,10 @@ def _below(claim: ClaimResult, width: int, verbose: bool) -> Iterator[Text]:
 
 def _said(claim: ClaimResult, verbose: bool) -> Iterator[tuple[int, str, str]]:
     """What stands below a claim: paragraphs with their indent and style."""
-    if _explained(claim, verbose):
+    if verbose or claim.verdict != "holds":
         yield 8, claim.reason, "dim" if claim.verdict == "holds" else ""
         yield from ((10, member, "dim") for member in member_lines(claim, verbose))
     yield from ((8, note, "dim") for note in _all_notes(claim, verbose))
-
-
-def _explained(claim: ClaimResult, verbose: bool) -> bool:
-    """Whether a claim's reason is given."""
-    return claim.verdict != "holds" or verbose
-
-
-def _line(claim: ClaimResult, columns: Columns, width: int) -> Iterator[Text]:
-    head = Text.assemble((f"{claim.line:>4}  ", "dim"), claim.text)
-    if columns.total > width:
-        yield head
-        yield from _own_line("", claim, columns, width)
-    else:
-        head.pad_right(max(0, 6 + columns.text + 2 - len(head)))
-        yield head + _numbers(claim, columns)
-
-
-def _own_line(name: str, claim: ClaimResult, columns: Columns, width: int) -> Iterator[Text]:
-    """The numbers on a line of their own; what does not fit beside them stands below."""
-    head = f"      {name}"
-    if len(head) + columns.numbers <= width:
-        yield Text.assemble(head, _numbers(claim, columns))
-        return
-    yield Text.assemble(head, _numbers(claim, replace(columns, extra=None)))
-    if extra := _extra(claim):
-        yield _indented(extra, 8, width, "dim")
-
-
-def _numbers(claim: ClaimResult, columns: Columns) -> Text:
-    """Figure, interval, prompts and verdict, each at the width of its column."""
-    found = claim.measured
-    return Text.assemble(
-        (f"{figure(found):>{columns.number}}  ", "bold"),
-        ("" if columns.interval is None else f"{interval(found) if found else '':<{columns.interval}}  ", "dim"),
-        (f"{_n(found):<{columns.n}}  ", "dim"),
-        ("" if columns.extra is None else f"{_extra(claim):<{columns.extra}}  ", "dim"),
-        (claim.verdict, _STYLE[claim.verdict]),
-    )
-
-
-def _columns(claims: Iterable[ClaimResult]) -> Columns:
-    claims = list(claims)
-    found = [claim.measured for claim in claims if claim.measured]
-    return Columns(
-        text=max((len(claim.text) for claim in claims), default=0),
-        number=max((len(figure(claim.measured)) for claim in claims), default=0),
-        interval=max((len(interval(m)) for m in found), default=0),
-        n=max((len(_n(m)) for m in found), default=0),
-        extra=max((len(_extra(claim)) for claim in claims), default=0),
-    )
-
-
-def _n(found: Measured | None) -> str:
-    """How many prompts a figure is over; weights have none."""
-    return f"n {found.n}" if found and found.n else ""
 
 
 def _indented(text: str, by: int, width: int, style: str) -> Text:
@@ -201,7 +177,7 @@ def _all_notes(claim: ClaimResult, verbose: bool) -> list[str]:
     """
     whole = [] if "keep" not in claim.protocol else [whole_protocol(claim)]
     at = claim.protocol.get("at")
-    if at and (verbose or claim.lone_nodes):  # where a group is replaced, its own line says
+    if at and (verbose or claim.lone_nodes):  # the line of a group says where it is replaced
         whole.append("replaced " + (at if " at " in at else f"at {at}").replace("at *", "everywhere"))
     spread = [_spread(claim.measured)] if verbose and claim.measured and claim.measured.median is not None else []
     both = [claim.reason] if claim.verdict == "holds" and not verbose and claim.against else []
@@ -228,7 +204,7 @@ def _detail(detail: Detail) -> str:
 
 
 def _extra(claim: ClaimResult) -> str:
-    """Members that pass, for `each`; standing among random edges (`matters`) or among all senders (channels)."""
+    """How many members pass (`each`); rank among random edges (`matters`) or among all senders (channels)."""
     parts = []
     judged = [m for m in claim.members if m.verdict]
     if judged:
@@ -242,7 +218,7 @@ def _extra(claim: ClaimResult) -> str:
 
 
 def member_lines(claim: ClaimResult, verbose: bool = False) -> list[str]:
-    """The pairs behind a verdict: the first of those that do not hold, or all of them."""
+    """The pairs behind a verdict: the first ones that do not hold, or with `verbose` all of them."""
     members = claim.members if len(claim.members) > 1 else ()
     wanted = [m for m in members if verbose or (m.verdict and m.verdict != "holds")]
     lines = [line for m in wanted if (line := m.reason if m.verdict else _member_line(m)) != claim.reason]
@@ -280,21 +256,17 @@ def _matrix(report: Report) -> Table:
     columns = [task.name for task in report.tasks] + [None] * any(claim.task is None for claim in report.reached)
     for name in columns:
         table.add_column(name or "weights")
-    widths = {name: _columns(claim for claim in report.reached if claim.task == name) for name in columns}
-    block: int | None = None
-    for claim, *others in _by_claim(report):
-        if claim.block and claim.block_line != block:
-            table.add_row(Text(str(claim.block_line), "dim"), Text(claim.block, "dim"))
-        block = claim.block_line
-        found = {each.task: each for each in (claim, *others)}
-        cells = [_cell(found[name], widths[name]) if name in found else Text("–", "dim") for name in columns]
+    widths = {name: _widths(claim for claim in report.reached if claim.task == name) for name in columns}
+    claims = _by_task(report)
+    for claim, header in with_headers(next(iter(found.values())) for found in claims.values()):
+        if header:
+            table.add_row(Text(str(claim.block_line), "dim"), Text(header, "dim"))
+        found = claims[claim.id]
+        cells = [
+            _numbers(found[name], widths[name], shown=(0, 2)) if name in found else Text("–", "dim") for name in columns
+        ]
         table.add_row(Text(str(claim.line), "dim"), Text(claim.text), *cells)
     return table
-
-
-def _cell(claim: ClaimResult, columns: Columns) -> Text:
-    """`−24 %  n 32  holds`"""
-    return _numbers(claim, replace(columns, interval=None, extra=None))
 
 
 def _remarks(report: Report, width: int, verbose: bool) -> Iterator[Text]:
@@ -306,7 +278,7 @@ def _remarks(report: Report, width: int, verbose: bool) -> Iterator[Text]:
                 yield _indented(text, by, width, style)
                 continue
             head = Text.assemble((f"{claim.line:>4}  ", "dim"), f"{claim.task or 'weights'}: ")
-            if _explained(claim, verbose):
+            if verbose or claim.verdict != "holds":
                 head.append(claim.verdict, _STYLE[claim.verdict]).append(", ")
             first, *rest = _wrapped(" " * len(head) + text, width) or [""]
             yield Text.assemble(head, (first.lstrip(), style))
@@ -315,32 +287,31 @@ def _remarks(report: Report, width: int, verbose: bool) -> Iterator[Text]:
 
 def _stacked(report: Report, width: int, verbose: bool) -> Iterator[Text]:
     """Under each claim a line a task, with what is said of it below."""
-    columns = _columns(report.reached)
+    widths = _widths(report.reached)
     tasks = max((len(claim.task or "weights") for claim in report.reached), default=0)
-    block: int | None = None
-    for claim, *others in _by_claim(report):
-        if claim.block and claim.block_line != block:
-            yield Text(f"{claim.block_line:>4}  {claim.block}", "dim")
-        block = claim.block_line
+    claims = _by_task(report)
+    for claim, header in with_headers(next(iter(found.values())) for found in claims.values()):
+        if header:
+            yield Text(f"{claim.block_line:>4}  {header}", "dim")
         yield Text.assemble((f"{claim.line:>4}  ", "dim"), "\n      ".join(_wrapped(claim.text, width - 6)))
-        for each in (claim, *others):
-            yield from _own_line(f"{each.task or 'weights':<{tasks}}  ", each, columns, width)
+        for each in claims[claim.id].values():
+            yield from _own_line(f"{each.task or 'weights':<{tasks}}  ", each, widths, width)
             yield from _below(each, width, verbose)
 
 
-def _by_claim(report: Report) -> list[list[ClaimResult]]:
-    """What is known of each claim, task by task."""
-    found: dict[str, list[ClaimResult]] = {}
+def _by_task(report: Report) -> dict[str, dict[str | None, ClaimResult]]:
+    """What is known of each claim, by its id, on each task."""
+    found: dict[str, dict[str | None, ClaimResult]] = {}
     for claim in report.reached:
-        found.setdefault(claim.id, []).append(claim)
-    return list(found.values())
+        found.setdefault(claim.id, {})[claim.task] = claim
+    return found
 
 
 # --- measurements without a claim ------------------------------------------------------------------
 
 
 def _besides(report: Report, width: int, verbose: bool) -> Iterator[Text]:
-    """What was measured of the whole circuit without being claimed: no verdict."""
+    """What was measured of the whole circuit besides, without a claim and so without a verdict."""
     if report.measurements:
         yield Text("\n  measured besides, nothing claimed:", "bold")
     for one in report.measurements:

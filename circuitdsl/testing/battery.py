@@ -131,7 +131,7 @@ def _plans(circuit: Circuit, claim: Claim) -> None:
         figure = request.figure(circuit.metric)
         assert figure.name and figure.low < figure.high, f"{claim.text}: its figure has no name, or no range"
         assert set(request.positions) <= {*claim.measurement.positions, *_others(claim, plan.parts)}, claim.text
-    protocol = kind.protocol(plan)
+    protocol = kind.protocol_of(plan)
     assert protocol and all(isinstance(value, str) for value in protocol.values()), f"{claim.text}: protocol"
 
 

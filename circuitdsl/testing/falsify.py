@@ -9,19 +9,25 @@ says nothing about how many prompts break a property.
 from __future__ import annotations
 
 import random
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from hypothesis import HealthCheck, Phase, find, settings, target
 from hypothesis.errors import NoSuchExample
+from rich.console import Console
+from rich.text import Text
 
-from circuitdsl.api import make_data
+from circuitdsl.api import Spec
 from circuitdsl.circuit.claims import Circuit, Claim, TaskUse
 from circuitdsl.errors import UsageError, UserError
+from circuitdsl.measurements.kind import kind_of
 from circuitdsl.measurements.property import Property, property_of
 from circuitdsl.models.parts import Transformer
 from circuitdsl.report.report import Report
+from circuitdsl.report.shown import Shown
 from circuitdsl.tasks.dataset import Dataset, PromptPair, encode
 from circuitdsl.tasks.registry import TASKS
 from circuitdsl.tasks.task import Draft
@@ -29,7 +35,9 @@ from circuitdsl.tasks.tokens import Tokens
 from circuitdsl.testing.strategies import drafts
 from circuitdsl.verify.bench import bench
 from circuitdsl.verify.measure import present
-from circuitdsl.verify.properties import passes, record, requests_of, says, values_of
+from circuitdsl.verify.prompts import make_data
+from circuitdsl.verify.properties import figures, passes, record, requests_of, says, values_of
+from circuitdsl.verify.session import HOW_CLAIMS_ARE_NAMED, Session
 
 #: prompts that a search looks at before it shrinks, where nothing else is said; within `verify`
 BUDGET, BRIEF = 1000, 200
@@ -39,23 +47,67 @@ SOME = 32
 
 @dataclass(frozen=True, slots=True)
 class Counterexample:
-    """A prompt that breaks a property, with what its checks found and how many prompts were looked at."""
+    """A prompt that breaks a property, with what its checks found [checks]."""
 
     property: Property
-    task: str
     pair: PromptPair
     values: np.ndarray
-    tried: int
 
 
 @dataclass(frozen=True, slots=True)
-class Search:
+class Search(Shown):
     """What a search came to: a counterexample, or none in so many prompts."""
 
     claim: Claim
     task: str
     tried: int
     found: Counterexample | None
+    #: of the model, to show tokens
+    tokenizer: Any = field(default=None, repr=False, compare=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """The search as plain values; the counterexample as a line of a prompt file, with what was found on it."""
+        found = self.found
+        what = {"line": self.claim.line, "text": self.claim.text, "task": self.task, "tried": self.tried}
+        return what | {"found": None if found is None else record(found.property, found.pair, found.values)}
+
+    def show(self, console: Console) -> None:
+        """Print the counterexample, its figures and its tokens; or that none was found."""
+        head = Text.assemble((f"{self.claim.line:>4}  ", "dim"), self.claim.text, (f"  {self.task}", "cyan"))
+        console.print(head)
+        if self.found is None:
+            console.print(Text(f"      no counterexample in {self.tried} prompts", "green"))
+            return
+        for line, style in self._found(self.found):
+            console.print(Text(f"      {line}", style))
+        console.print(Text(f"      the simplest found among {self.tried} prompts", "dim"))
+        if kind_of(self.claim).decided_by != "own sample":
+            console.print(
+                Text("      the claim is about the mean over prompts: one prompt does not refute it", "yellow")
+            )
+        elif self.claim.tests:
+            console.print(
+                Text("      the property allows exceptions: verify tells whether they are too many", "yellow")
+            )
+
+    def _found(self, found: Counterexample) -> Iterator[tuple[str, str]]:
+        """The prompt, its figures, its answers, tokens and positions, as lines with their styles."""
+        pair, tokenizer = found.pair, self.tokenizer
+        if pair.clean:
+            yield pair.clean, "bold"
+        for line in figures(found.property, found.values):
+            yield line, "red" if ", not " in line else ""
+        answers = tuple(text.strip() for text in pair.answer_texts) or pair.answers
+        distractors = tuple(text.strip() for text in pair.distractor_texts) or pair.distractors
+        yield f"answer {' '.join(map(str, answers))}, not {' '.join(map(str, distractors))}", ""
+        if tokenizer is None:
+            tokens = " ".join(map(str, pair.clean_tokens))
+        else:
+            words = (tokenizer.decode([token]) for token in pair.clean_tokens)
+            tokens = " · ".join(f"{i} {word.strip() or repr(word)}" for i, word in enumerate(words))
+        yield f"tokens     {tokens}", "dim"
+        places = " · ".join(f"{name} {', '.join(map(str, index))}" for name, index in pair.positions.items())
+        yield f"positions  {places}", "dim"
 
 
 def searchable(claim: Claim) -> Property:
@@ -74,9 +126,19 @@ def searchable(claim: Claim) -> Property:
 
 
 def falsify(
-    circuit: Circuit, model: Transformer, claim: Claim, task: str, budget: int = BUDGET, seed: int = 0
+    circuit: Circuit,
+    model: Transformer,
+    claim: Claim,
+    task: str,
+    budget: int = BUDGET,
+    seed: int = 0,
+    max_memory: int | None = None,
 ) -> Search:
     """Look for a prompt of a task that breaks a claim.
+
+    Args:
+        budget: prompts to look at before what is found is shrunk.
+        max_memory: bytes that measuring may take beside the model; by default what is free decides.
 
     Raises:
         UsageError: the claim is not about single prompts.
@@ -85,15 +147,58 @@ def falsify(
     wanted = searchable(claim)
     use = next(use for use in circuit.tasks if use.name == task)
     # a bench refuses a model that is not computed rightly: one of some prompts before the search, one of what it found
-    bench(model, make_data(circuit, replace(use, prompts=SOME), model), circuit.metric)
-    probe = Probe(circuit, replace(model, original=None), wanted, use)
+    bench(model, make_data(circuit, replace(use, prompts=SOME), model), circuit.metric, max_memory=max_memory)
+    probe = Probe(circuit, replace(model, original=None), wanted, use, max_memory)
     found = _in_file(probe, budget) if use.file is not None else _in_space(probe, budget, seed)
     if found is None:
-        return Search(claim, task, probe.tried, None)
-    bench(model, probe.data(found), circuit.metric)
+        return Search(claim, task, probe.tried, None, model.tokenizer)
+    bench(model, probe.data(found), circuit.metric, max_memory=max_memory)
     values = probe.values(found)
     assert values is not None
-    return Search(claim, task, probe.tried, Counterexample(wanted, task, found, values, probe.tried))
+    broken = Counterexample(wanted, found, values)
+    return Search(claim, task, probe.tried, broken, model.tokenizer)
+
+
+def searches(
+    session: Session,
+    spec: Spec | str | Path,
+    property: str | None = None,
+    claim: str | None = None,
+    budget: int = BUDGET,
+    seed: int = 0,
+) -> Iterator[Search]:
+    """Search for prompts that break properties, and shrink them: a search for each property and task.
+
+    Args:
+        property: the title or the line of one property.
+        claim: an expectation of behaviour or attention instead, taken prompt by prompt.
+        budget: prompts to look at.
+
+    Raises:
+        UsageError: there is no such property, or it is not about single prompts.
+    """
+    every = [(circuit, one) for circuit in session.spec(spec).circuits for one in circuit.claims]
+    if claim is not None:
+        chosen = [pair for pair in every if pair[1].answers_to(claim)]
+        if not chosen:
+            raise UsageError(f"there is no claim {claim}", hint=HOW_CLAIMS_ARE_NAMED)
+    else:
+        properties = [pair for pair in every if pair[1].kind == "property"]
+        if not properties:
+            hint = "write one (docs/testing.md), or name an expectation of behaviour with --claim LINE"
+            raise UsageError("the spec has no property to break", hint=hint)
+        title = f'"{property}"'
+        chosen = [p for p in properties if property is None or title in p[1].text or p[1].answers_to(property)]
+        if not chosen:
+            known = "; ".join(f"line {one.line}, {one.text}" for _, one in properties)
+            raise UsageError(f"there is no property {title}", hint=f"the spec has: {known}")
+    for _, one in chosen:
+        searchable(one)
+    return (
+        falsify(circuit, session.model_of(circuit), one, task, budget, seed, session.memory)
+        for circuit, one in chosen
+        for task in one.tasks
+    )
 
 
 @dataclass
@@ -104,6 +209,7 @@ class Probe:
     model: Transformer
     wanted: Property
     use: TaskUse
+    max_memory: int | None = None
     seen: dict[Hashable, np.ndarray | None] = field(default_factory=dict)
 
     @property
@@ -114,7 +220,7 @@ class Probe:
         """What the checks find on a prompt [checks]; None where it lacks a position."""
         if pair.measured not in self.seen:
             data, only = self.data(pair), np.arange(1)
-            one = bench(self.model, data, self.circuit.metric)
+            one = bench(self.model, data, self.circuit.metric, max_memory=self.max_memory)
             requests = requests_of(self.wanted)
             here = all(bool(present(data, request, only)[0]) for request in requests)
             self.seen[pair.measured] = values_of(one, requests, only)[:, 0] if here else None

@@ -12,28 +12,44 @@ to begin with. These three are left out of the share.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
-from circuitdsl.api import Spec, loads, make_benches
+from rich.console import Console
+from rich.text import Text
+
+from circuitdsl.api import Spec, loads
 from circuitdsl.circuit.catalogue import ModelShape
 from circuitdsl.circuit.claims import Circuit
 from circuitdsl.circuit.criteria import Within
+from circuitdsl.engine.prompts import Prompts
 from circuitdsl.errors import UserError
 from circuitdsl.language import syntax as s
 from circuitdsl.language.parse import parse
 from circuitdsl.measurements.plan import ClaimPlan
 from circuitdsl.models.parts import Transformer
+from circuitdsl.report.numbers import percent
+from circuitdsl.report.shown import Shown
 from circuitdsl.testing.mutants import Elsewhere, Mutant, mutants
 from circuitdsl.verdict.decide import Decision, decide_family
 from circuitdsl.verdict.weighing import Evidence
-from circuitdsl.verify.bench import Bench
 from circuitdsl.verify.plan import plan, shape_of
+from circuitdsl.verify.session import Session
 from circuitdsl.verify.verify import Progress, weigh_plans, with_overrides
 
 Fate = Literal["killed", "survived", "equivalent", "impossible", "open"]
 FATES: tuple[Fate, ...] = ("killed", "survived", "equivalent", "impossible", "open")
+#: how outcomes are listed: under which title, in which style, and whether always
+_TITLES: dict[Fate, tuple[str, str, bool]] = {
+    "killed": ("killed", "green", False),
+    "survived": ("survived: nothing that the spec claims is against these", "bold red", True),
+    "open": ("open: what they change does not hold to begin with", "yellow", True),
+    "equivalent": ("equivalent: they say the same", "dim", False),
+    "impossible": ("impossible: no such spec", "dim", False),
+}
 #: prompts that are looked at to see whether two positions are one place
 LOOKED_AT = 16
 
@@ -49,9 +65,17 @@ class Outcome:
     task: str = ""
     reason: str = ""
 
+    def show(self, console: Console) -> None:
+        """Print what was changed into what, and why it was noticed or not."""
+        mutant = self.mutant
+        console.print(Text.assemble((f"{mutant.line:>4}  ", "dim"), mutant.after, (f"   {mutant.what}", "cyan")))
+        console.print(Text(f"        was: {mutant.before}", "dim"))
+        named = self.by and (self.claims > 1 or self.by != mutant.after)
+        console.print(Text(f"        {f'{self.by} on {self.task}: ' if named else ''}{self.reason}", "dim"))
+
 
 @dataclass(frozen=True, slots=True)
-class Mutation:
+class Mutation(Shown):
     """All mutants of one circuit."""
 
     circuit: str
@@ -78,6 +102,27 @@ class Mutation:
         head = {"schema": 1, "circuit": self.circuit, "path": self.path}
         return head | {"share": self.share, "summary": counts, "mutants": body}
 
+    def show(self, console: Console, verbose: bool = False) -> None:
+        """Print the share killed, and every survivor with the number that let it live; `verbose` lists the rest too."""
+        console.print(Text.assemble((self.circuit, "bold"), f" · {self.path} · {len(self.outcomes)} mutants"))
+        console.print()
+        for fate, (title, style, always) in _TITLES.items():
+            if (always or verbose) and self.of(fate):
+                console.print(Text(f"      {title}", style))
+                for outcome in self.of(fate):
+                    outcome.show(console)
+                console.print()
+        killed = Counter(outcome.mutant.what for outcome in self.of("killed"))
+        judged = killed + Counter(outcome.mutant.what for outcome in self.of("survived"))
+        for what in sorted(judged):
+            console.print(Text.assemble(f"  {what:<18}", (f" {killed[what]} of {judged[what]} killed", "dim")))
+        counts = [f"{len(self.of(fate))} {fate}" for fate in ("equivalent", "impossible", "open") if self.of(fate)]
+        left_out = f" ({', '.join(counts)}, left out)" if counts else ""
+        style = "green" if self.share >= 0.9 else "yellow"
+        share = Text(f"{len(self.of('killed'))} of {self.judged} killed, {percent(self.share)}", style)
+        console.print()
+        console.print(Text.assemble("  ", share, (left_out, "dim")))
+
 
 @dataclass(frozen=True, slots=True)
 class _Case:
@@ -89,40 +134,44 @@ class _Case:
 
 
 def mutate(
-    spec: Spec,
-    circuit: Circuit,
-    model: Transformer,
+    session: Session,
+    spec: Spec | str | Path,
     prompts: int | None = None,
     seed: int | None = None,
-    progress: Progress | None = None,
-) -> Mutation:
-    """Make and judge all mutants of a circuit.
+    circuit: str | None = None,
+) -> tuple[Mutation, ...]:
+    """Change each circuit of a spec line by line, and see what its claims notice.
+
+    Args:
+        prompts, seed: for every task, instead of the spec's.
+        circuit: the name of one circuit, where the file has several.
 
     Raises:
-        UserError: no claim of it is about a task.
+        UserError: a circuit has no claim about a task, or its model cannot be loaded.
     """
+    found = session.spec(spec, circuit)
+    return tuple(_mutated(session, found, one, prompts, seed) for one in found.circuits)
+
+
+def _mutated(session: Session, spec: Spec, circuit: Circuit, prompts: int | None, seed: int | None) -> Mutation:
+    """All mutants of a circuit, made and judged."""
+    model = session.model_of(circuit)
     shape = shape_of(model)
-    circuit = with_overrides(circuit, prompts, seed)
+    circuit = session.overridden(circuit, prompts, seed)
     original = plan(circuit, shape)
     if not original:
         raise UserError(f"circuit {circuit.name} has no claim on a task: there is nothing to mutate")
-    benches = make_benches(circuit, model)
-    file, _ = parse(spec.text, spec.path)
-    made = mutants(file, [circuit], (model.n_layers, model.n_heads), _elsewhere(benches))
-    outcomes: dict[Mutant, Outcome] = {}
-    cases = []
-    for mutant in made:
-        found = _case(mutant, spec, circuit, shape, original, prompts, seed)
-        if isinstance(found, _Case):
-            cases.append(found)
-        else:
-            outcomes[mutant] = found
-    evidence = _evidence(
-        [*original, *(case.plans[i] for case in cases for i in case.changed)], model, benches, progress
-    )
+    with session.meter() as progress:
+        benches = session.benches(circuit)
+        file, _ = parse(spec.text, spec.path)
+        made = mutants(file, [circuit], (model.n_layers, model.n_heads), _elsewhere(benches))
+        found = {mutant: _case(mutant, spec, circuit, shape, original, prompts, seed) for mutant in made}
+        cases = [case for case in found.values() if isinstance(case, _Case)]
+        plans = [*original, *(case.plans[i] for case in cases for i in case.changed)]
+        evidence = _evidence(plans, model, benches, progress)
     holding = [d.verdict == "holds" for d in decide_family([evidence[_key(p)] for p in original])]
-    outcomes |= {case.mutant: _judge(case, evidence, holding) for case in cases}
-    return Mutation(circuit.name, spec.path, tuple(outcomes[mutant] for mutant in made))
+    outcomes = (_judge(case, evidence, holding) if isinstance(case, _Case) else case for case in found.values())
+    return Mutation(circuit.name, spec.path, tuple(outcomes))
 
 
 # --- mutants as specs -------------------------------------------------------------------------------
@@ -165,7 +214,7 @@ def _said(p: ClaimPlan) -> tuple[object, ...]:
     return measured.subject, circuit, tests, claim.each, claim.margin, claim.under
 
 
-def _elsewhere(benches: Mapping[str, Bench]) -> Elsewhere:
+def _elsewhere(benches: Mapping[str, Prompts]) -> Elsewhere:
     """Another position: one that stands elsewhere in every prompt of every task that has both."""
     pairs = [pair for bench in benches.values() for pair in bench.pairs[:LOOKED_AT]]
     names = sorted({name for pair in pairs for name in pair.positions})
@@ -198,7 +247,7 @@ def _key(p: ClaimPlan) -> tuple[object, ...]:
 
 
 def _evidence(
-    plans: Sequence[ClaimPlan], model: Transformer, benches: Mapping[str, Bench], progress: Progress | None
+    plans: Sequence[ClaimPlan], model: Transformer, benches: Mapping[str, Prompts], progress: Progress | None
 ) -> dict[tuple[object, ...], Evidence]:
     """Evidence for all plans, each kind once; members are not measured beside a joint patch."""
     unique = {_key(p): replace(p, members=()) for p in plans}

@@ -1,43 +1,40 @@
 """The pytest plugin: every claim of a `.circ` file, on every task, is a test.
 
 Files are collected wherever pytest looks for tests, and where they are named. A circuit is verified when its first
-claim runs, all claims at once, so that verdicts are those of `circuitdsl verify` however tests are selected. A claim
-that does not hold fails with the report's reason. Nothing heavy is imported before a claim runs.
+claim runs, all claims at once, so that verdicts are those of `circuitdsl verify` however tests are selected; numbers
+that earlier runs have measured are taken from the cache. A claim that does not hold fails with the report's reason.
+Nothing heavy is imported before a claim runs.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import cached_property, partial
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from circuitdsl.errors import UserError
+from circuitdsl.limits import positive, seed
+
 if TYPE_CHECKING:
     from circuitdsl.api import Spec
-    from circuitdsl.circuit.claims import Circuit, Claim
-    from circuitdsl.errors import UserError
-    from circuitdsl.models.cache import Models
-    from circuitdsl.models.parts import Transformer
+    from circuitdsl.circuit.claims import Claim
     from circuitdsl.report.report import ClaimResult, Report
 
-
-#: prompts per task at most, as in a spec
-MAX_PROMPTS = 1_000_000
+_SESSION = pytest.StashKey[Any]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("circuitdsl", "circuits (.circ files)")
     group.addoption("--circ-model", metavar="MODEL", help="verify on this model instead of the specs' own")
     group.addoption("--circ-device", default="auto", choices=("auto", "cpu", "cuda"), help="where models run")
-    group.addoption("--circ-prompts", type=_whole(1, MAX_PROMPTS), metavar="N", help="prompts per task at most")
-    group.addoption(
-        "--circ-seed", type=_whole(0, 2**32 - 1), metavar="N", help="seed of the prompts, instead of the specs'"
-    )
+    group.addoption("--circ-prompts", type=positive, metavar="N", help="prompts per task at most")
+    group.addoption("--circ-seed", type=seed, metavar="N", help="seed of the prompts, instead of the specs'")
     group.addoption("--circ-allow-undecided", action="store_true", help="skip undecided claims, rather than fail them")
 
 
@@ -47,15 +44,9 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
     return None
 
 
-def _whole(low: int, high: int) -> Callable[[str], int]:
-    """Reads a whole number from a range."""
-
-    def read(text: str) -> int:
-        if not (text.isascii() and text.isdigit() and low <= int(text) <= high):
-            raise argparse.ArgumentTypeError(f"{text} is not a whole number from {low} to {high}")
-        return int(text)
-
-    return read
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if _SESSION in config.stash:
+        config.stash[_SESSION].close()
 
 
 class SpecWarning(pytest.PytestWarning):
@@ -65,10 +56,9 @@ class SpecWarning(pytest.PytestWarning):
 class ClaimFailed(Exception):
     """A claim does not hold."""
 
-    def __init__(self, result: ClaimResult, details: list[str]) -> None:
+    def __init__(self, result: ClaimResult) -> None:
         super().__init__(f"{result.verdict}: {result.reason}")
         self.result = result
-        self.details = details
 
 
 class CircFile(pytest.File):
@@ -78,7 +68,7 @@ class CircFile(pytest.File):
         spec = self._spec()
         several = len(spec.circuits) > 1
         for circuit in spec.circuits:
-            run = Run(circuit, self.config)
+            run = Run(replace(spec, circuits=(circuit,)), self.config)
             prefix = f"{circuit.name}: " if several else ""
             for claim in circuit.claims:
                 for task in claim.tasks or (None,):  # a channel has no task
@@ -89,7 +79,6 @@ class CircFile(pytest.File):
     def _spec(self) -> Spec:
         """The spec, or its mistakes as an error of collection."""
         from circuitdsl.api import check_prompt_files, load
-        from circuitdsl.errors import UserError
         from circuitdsl.language.diagnostics import render, render_all
 
         try:
@@ -110,13 +99,11 @@ class CircFile(pytest.File):
 class Run:
     """The verification of one circuit, made when the first of its claims asks for it."""
 
-    def __init__(self, circuit: Circuit, config: pytest.Config) -> None:
-        self.circuit, self.config = circuit, config
+    def __init__(self, spec: Spec, config: pytest.Config) -> None:
+        self.spec, self.config = spec, config
         self._told: Claim | None = None
 
     def result(self, claim: Claim, task: str | None) -> ClaimResult:
-        from circuitdsl.errors import UserError
-
         found = self._outcome
         if isinstance(found, UserError) and self._told is not None:
             raise UserError(f"for the reason given at line {self._told.line}")
@@ -128,38 +115,21 @@ class Run:
     @cached_property
     def _outcome(self) -> Report | Exception:
         """The report, or why there is none: found out once, and said in full by the first claim."""
-        from circuitdsl.errors import UserError
         from circuitdsl.models.errors import ModelUnavailable
+        from circuitdsl.verify.session import Session
 
+        option, stash = self.config.getoption, self.config.stash
+        if _SESSION not in stash:
+            stash[_SESSION] = Session(option("--circ-model"), option("--circ-device"))
         try:
-            return self._verified()
+            given = option("--circ-prompts"), option("--circ-seed")
+            (report,) = stash[_SESSION].reports([self.spec], *given, simplest=True)
         except UserError as error:
-            own = self.config.getoption("--circ-model") is None
+            own = option("--circ-model") is None
             return _Skip(_say(error)) if own and isinstance(error, ModelUnavailable) else error
-
-    def _verified(self) -> Report:
-        from circuitdsl.api import make_benches
-        from circuitdsl.verify.judged import verify_without_model
-        from circuitdsl.verify.verify import verify, with_overrides
-
-        if known := verify_without_model(self.circuit, partial(_models(self.config).weights_of, self.circuit)):
-            return known
-        option = self.config.getoption
-        circuit = with_overrides(self.circuit, option("--circ-prompts"), option("--circ-seed"))
-        model = _models(self.config).of(circuit)
-        report = verify(circuit, model, make_benches(circuit, model))
         if report.interrupted:
             raise KeyboardInterrupt
-        return _with_simplest(report, circuit, model)
-
-
-def _with_simplest(report: Report, circuit: Circuit, model: Transformer) -> Report:
-    """Failed properties show the simplest counterexample; Hypothesis is imported for them alone."""
-    if not any(claim.kind == "property" and claim.verdict == "fails" for claim in report.claims):
         return report
-    from circuitdsl.testing.falsify import with_simplest
-
-    return with_simplest(report, circuit, model)
 
 
 class ClaimItem(pytest.Item):
@@ -172,8 +142,6 @@ class ClaimItem(pytest.Item):
         self.task = task
 
     def runtest(self) -> None:
-        from circuitdsl.report.terminal import member_lines
-
         try:
             result = self.run.result(self.claim, self.task)
         except _Skip as reason:
@@ -181,19 +149,19 @@ class ClaimItem(pytest.Item):
         if result.verdict == "undecided" and self.config.getoption("--circ-allow-undecided"):
             pytest.skip(f"undecided: {result.reason}")
         if result.verdict != "holds":
-            raise ClaimFailed(result, member_lines(result))
+            raise ClaimFailed(result)
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
-        from circuitdsl.errors import UserError
-
         error = excinfo.value
         path = os.path.relpath(self.path, self.config.invocation_params.dir)
-        where = Place(path, self.claim.line, str(error))
+        where = SimpleNamespace(path=path, lineno=self.claim.line, message=str(error))
         if isinstance(error, ClaimFailed):
+            from circuitdsl.report.terminal import member_lines
+
             result = error.result
             on = f" on {result.task}" if result.task else ""
             lines = (result.text, f"{result.verdict}{on}: {result.reason}")
-            more = (*error.details, *result.notes, *([f"cited: {result.citation}"] if result.citation else []))
+            more = (*member_lines(result), *result.notes, *([f"cited: {result.citation}"] if result.citation else []))
             return Failure((*lines, *(f"  {line}" for line in more)), where)
         if isinstance(error, UserError):
             return Failure((self.claim.text, f"could not be run: {_say(error)}"), where)
@@ -213,20 +181,14 @@ def headline(name: str) -> str:
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a claim stands, and what pytest's summary and JUnit's message say of it."""
-
-    path: str
-    lineno: int
-    message: str
-
-
-@dataclass(frozen=True)
 class Failure:
-    """A failed claim in the lines of the report; pytest prints it with `toterminal`."""
+    """A failed claim in the lines of the report; pytest prints it with `toterminal`.
+
+    `reprcrash` says where the claim stands (`path`, `lineno`), and the `message` of pytest's summary and of JUnit.
+    """
 
     lines: tuple[str, ...]
-    reprcrash: Place
+    reprcrash: SimpleNamespace
 
     def __str__(self) -> str:
         return "\n".join((*self.lines, f"{self.reprcrash.path}:{self.reprcrash.lineno}"))
@@ -241,20 +203,6 @@ class Failure:
 
 class _Skip(Exception):
     """Nothing of a circuit can be checked here."""
-
-
-# --- models -----------------------------------------------------------------------------------------
-
-_MODELS = pytest.StashKey[Any]()
-
-
-def _models(config: pytest.Config) -> Models:
-    """The models of the session."""
-    from circuitdsl.models.cache import Models
-
-    if _MODELS not in config.stash:
-        config.stash[_MODELS] = Models(config.getoption("--circ-model"), config.getoption("--circ-device"))
-    return config.stash[_MODELS]
 
 
 def _say(error: UserError) -> str:

@@ -7,61 +7,54 @@ spec's own corruption, and one note says what it is under each.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from circuitdsl.circuit.claims import Circuit, TaskUse
+from circuitdsl.circuit.claims import Circuit
 from circuitdsl.circuit.criteria import Matters
+from circuitdsl.engine.prompts import Prompts
 from circuitdsl.report.numbers import value
-from circuitdsl.report.report import ClaimResult, Report
-from circuitdsl.verdicts import Verdict
+from circuitdsl.report.report import ClaimResult, Report, Verdict
+from circuitdsl.verify.verify import Options, verify
+
+if TYPE_CHECKING:
+    from circuitdsl.verify.session import Session
 
 
-@dataclass(frozen=True, slots=True)
-class Rerun:
-    """A circuit's `matters` claims on one task under another corruption."""
+def under_other_corruptions(
+    session: Session, circuit: Circuit, benches: Mapping[str, Prompts], report: Report, how: Options
+) -> Report:
+    """The report with a note beside every `matters` claim: what it is under each of the task's corruptions.
 
-    circuit: Circuit
-    task: str
-    corruption: str
-    claims: frozenset[str]
-
-
-def reruns(circuit: Circuit, others: Mapping[str, Sequence[str]], chosen: Callable[[str], bool]) -> list[Rerun]:
-    """What is verified again.
-
-    Args:
-        others: the other corruptions of each task, by the task's name in the spec.
-        chosen: whether a claim is verified at all, by its id.
+    Ctrl-C ends this early: the notes are then on those corruptions that all claims were measured under.
     """
-    found = []
-    for task, corruptions in others.items():
-        about = [c for c in circuit.claims if any(isinstance(t, Matters) for t in c.tests) and task in c.tasks]
-        claims = frozenset(claim.id for claim in about if chosen(claim.id))
-        for corruption in corruptions if claims else ():
-            tasks = tuple(_corrupted(use, corruption) if use.name == task else use for use in circuit.tasks)
-            found.append(Rerun(replace(circuit, tasks=tasks), task, corruption, claims))
-    return found
-
-
-def _corrupted(use: TaskUse, corruption: str) -> TaskUse:
-    return replace(use, corrupt=corruption)
-
-
-def with_notes(report: Report, again: Sequence[tuple[Rerun, Report]]) -> Report:
-    """The report with what each corruption gave noted beside each claim, in one line."""
-    found: dict[tuple[str, str], list[tuple[str, ClaimResult]]] = {}
-    for rerun, other in again:
-        for claim in other.claims:
-            found.setdefault((claim.id, rerun.task), []).append((rerun.corruption, claim))
+    reported = {claim.id for claim in report.claims}
+    matters = [c for c in circuit.claims if c.id in reported and any(isinstance(test, Matters) for test in c.tests)]
+    found: dict[tuple[str, str | None], list[tuple[str, ClaimResult]]] = {}
+    try:
+        for use in circuit.tasks:
+            ids = frozenset(claim.id for claim in matters if use.name in claim.tasks)
+            for corruption in benches[use.name].others if ids else ():
+                other = replace(use, corrupt=corruption)
+                changed = replace(circuit, tasks=tuple(other if each is use else each for each in circuit.tasks))
+                kept = replace(how, only=None, full=False, ids=ids, task=use.name)
+                bench = session.bench(changed, other)
+                again = verify(changed, bench.model, {**benches, use.name: bench}, kept)
+                if again.interrupted:
+                    raise KeyboardInterrupt
+                for claim in again.claims:
+                    found.setdefault((claim.id, use.name), []).append((corruption, claim))
+    except KeyboardInterrupt:
+        report = replace(report, interrupted=True)
     own = {task.name: task.corrupt for task in report.tasks}
-    claims = tuple(
-        replace(claim, notes=(*claim.notes, _note(claim, own[claim.task], found[claim.id, claim.task])))
-        if claim.task is not None and (claim.id, claim.task) in found
+    claims = (
+        replace(claim, notes=(*claim.notes, _note(claim, own[str(claim.task)], others)))
+        if (others := found.get((claim.id, claim.task)))
         else claim
         for claim in report.claims
     )
-    return replace(report, claims=claims, seconds=report.seconds + sum(other.seconds for _, other in again))
+    return replace(report, claims=tuple(claims))
 
 
 #: how verdicts are said of corruptions, in this order

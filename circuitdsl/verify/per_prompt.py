@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
 from circuitdsl.engine.prompts import Prompts
+from circuitdsl.errors import UserError
 from circuitdsl.measurements.plan import Base, ClaimPlan
 from circuitdsl.measurements.requests import Request
 from circuitdsl.verify.measure import Series
@@ -19,6 +23,28 @@ COLUMNS = (
 )
 
 Row = tuple[object, ...]
+
+
+class PerPrompt(list[Row]):
+    """The rows of a run, as `COLUMNS` names them; `Session.verify(spec, per_prompt=rows)` adds to them."""
+
+    def record(self, circuit: str, plan: ClaimPlan, series: Mapping[Request, Series], prompts: Prompts) -> None:
+        """Add a claim's numbers."""
+        self.extend(rows(circuit, plan, series, prompts))
+
+    def to_csv(self) -> str:
+        """The rows as comma-separated lines under a line of headings."""
+        out = io.StringIO()
+        csv.writer(out, lineterminator="\n").writerows([COLUMNS, *self])
+        return out.getvalue()
+
+    def to_frame(self) -> Any:
+        """The rows as a pandas data frame; raises `UserError` where pandas is not installed."""
+        try:
+            import pandas
+        except ImportError:
+            raise UserError("to_frame needs pandas, which is not installed", hint="pip install pandas") from None
+        return pandas.DataFrame(list(self), columns=list(COLUMNS))
 
 
 def rows(circuit: str, plan: ClaimPlan, series: Mapping[Request, Series], prompts: Prompts) -> Iterator[Row]:

@@ -147,7 +147,7 @@ class Tested:
 
 def requests_of(property: Property) -> list[Request]:
     """What the checks of a property read of a prompt."""
-    return [check.measurement.request() for check in property.checks]
+    return [check.measurement for check in property.checks]
 
 
 def values_of(prompts: Prompts, requests: Sequence[Request], indices: np.ndarray) -> np.ndarray:
@@ -166,7 +166,7 @@ def figures(property: Property, values: np.ndarray) -> list[str]:
     """`logit_diff −0.31, not > 0` for each check that a prompt fails, `logit_diff 3.20` for the others."""
     lines = []
     for check, found in zip(property.checks, values, strict=True):
-        unit = check.measurement.request().figure(Metric()).unit
+        unit = check.measurement.figure(Metric()).unit
         number = value(Measured(check.text, float(found), None, 1, unit))
         lines.append(f"{check.name} {number}" + ("" if check.admits(float(found)) else f", not {check.bound}"))
     return lines

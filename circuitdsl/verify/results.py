@@ -74,7 +74,7 @@ def _result(
         task=plan.task or None,
         verdict=decision.verdict,
         reason=_reason(plan, decision),
-        protocol=kind.protocol(plan),
+        protocol=kind.protocol_of(plan),
         measured=measured(plan, decision, series, prompts),
         null=Null(null.percentile, null.size) if null else None,
         members=_members(plan, decision, series, pairs),

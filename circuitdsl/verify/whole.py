@@ -46,7 +46,7 @@ def full(circuit: Circuit, shape: ModelShape, prompts: Mapping[str, Prompts]) ->
 
 
 def _full(plan: ClaimPlan, prompts: Prompts) -> MeasurementResult:
-    blank = MeasurementResult(plan.claim.id, plan.task, kind_of(plan.claim).protocol(plan))
+    blank = MeasurementResult(plan.claim.id, plan.task, kind_of(plan.claim).protocol_of(plan))
     everything = np.arange(len(prompts.pairs))
     requests = {frozenset(request.positions): request for request in plan.requests}.values()
     indices = np.flatnonzero(np.logical_and.reduce([present(prompts, request, everything) for request in requests]))

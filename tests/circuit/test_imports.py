@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from circuitdsl.verify.comparisons import verify_text
 
 from circuitdsl.api import load
 from circuitdsl.measurements.overlap import Overlapping
 from circuitdsl.measurements.role import RoleChecks
+from circuitdsl.verify.judged import verify_without_model
 
 ROLE = 'role looker "looks"\n  expect attention(self, END -> IO) >= {n}%\n'
 SPEC = 'circuit a\nmodel "pocket"\ntask ioi(corrupt = abc)\nheads some = 2.4 at END  role looker\nexpect role(some)\n'
@@ -105,7 +105,8 @@ def test_circuits_of_used_files_can_be_compared(tmp_path: Path) -> None:
     found = mine.claims[0].measurement
     assert isinstance(found, Overlapping)
     assert (found.first, found.second, found.sizes, found.shared) == ("mine", "theirs", (2, 2), 1)
-    assert verify_text(mine).claims[0].verdict == "holds"
+    report = verify_without_model(mine, lambda: pytest.fail("weights were loaded"))
+    assert report is not None and report.claims[0].verdict == "holds"
 
 
 def test_a_compared_circuit_must_be_right(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from circuitdsl.api import loads
+from circuitdsl.circuit.changes import NodePatch
 from circuitdsl.circuit.claims import Circuit
 from circuitdsl.circuit.criteria import Matters, Moves, Negligible, Signed, Stronger, Within
 from circuitdsl.circuit.metric import Metric
@@ -41,7 +42,7 @@ def members(circuit: Circuit, claim: int = 0) -> list[str]:
 def edges(circuit: Circuit, claim: int = 0) -> list[str]:
     measurement = circuit.claims[claim].measurement
     assert isinstance(measurement, EdgeEffect)
-    return [str(edge) for edge in measurement.edges]
+    return [str(edge) for edge in measurement.patch.edges]
 
 
 # --- the whole example ----------------------------------------------------------------------------
@@ -86,7 +87,7 @@ def test_the_whole_example(resolved: Resolve) -> None:
     assert by_line[24].tests == (Negligible(),)
     assert by_line[23].each and not by_line[22].each
     assert all(c.tasks == ("ioi",) and c.margin == 0.01 for c in ioi.claims)
-    assert all(c.measurement.via_mlps for c in ioi.claims if isinstance(c.measurement, EdgeEffect))
+    assert all(c.measurement.patch.via_mlps for c in ioi.claims if isinstance(c.measurement, EdgeEffect))
     assert len(by_line[20].measurement.members) == 16  # type: ignore[union-attr]
     assert by_line[29].measurement == Behaviour(Metric("accuracy"))
     assert by_line[29].tests == (Within("value", 0.95, None, ">= 95%"),)
@@ -251,7 +252,7 @@ def test_pairs_that_cannot_exist_are_named(resolved: Resolve) -> None:
 def test_protocols(sound: Sound) -> None:
     lines = "mover -> logits\nedges via mlps\n7.3 -> logits\n8.6 -> logits direct\nedges direct\n9.6 -> logits\n"
     circuit = sound(lines + "9.9 -> logits via mlps")
-    assert [c.measurement.via_mlps for c in circuit.claims] == [False, True, False, False, True]  # type: ignore[union-attr]
+    assert [c.measurement.patch.via_mlps for c in circuit.claims] == [False, True, False, False, True]  # type: ignore[union-attr]
 
 
 def test_in_parallel_models_an_mlp_stands_beside_its_heads(resolved: Resolve) -> None:
@@ -355,14 +356,14 @@ def test_knockouts(sound: Sound, line: str, sites: int, ablate: str, test: objec
     (claim,) = sound(line).claims
     found = claim.measurement
     assert isinstance(found, NodeEffect)
-    assert (len(found.sites), found.ablate, claim.tests) == (sites, ablate, (test,))
+    assert (len(found.patch.sites), found.patch.ablate, claim.tests) == (sites, ablate, (test,))
 
 
 def test_what_acts_nowhere_in_particular_is_knocked_out_everywhere(sound: Sound) -> None:
     circuit = sound("expect knockout(embed m3 9.9)")
     found = circuit.claims[0].measurement
     assert isinstance(found, NodeEffect)
-    assert [(s.node, s.position) for s in found.sites] == [
+    assert [(s.node, s.position) for s in found.patch.sites] == [
         (EMBED, EVERYWHERE),
         (Node("mlp", 3), EVERYWHERE),
         (Node("head", 9, 9), END),
@@ -379,7 +380,7 @@ def test_a_node_of_two_groups_acts_where_either_says(sound: Sound, order: str, a
     circuit = sound(groups + f"expect knockout({order}) : lowers\nexpect knockout(all) : lowers")
     for claim in circuit.claims:
         assert isinstance(claim.measurement, NodeEffect)
-        sites = claim.measurement.sites
+        sites = claim.measurement.patch.sites
         assert sorted(str(s.position) for s in sites if s.node == Node("head", 9, 9)) == sorted(where)
         assert [str(s.position) for s in sites if s.node == Node("head", 9, 7)] == ["END"]
 
@@ -391,7 +392,7 @@ def test_a_role_has_its_heads_wherever_a_group_of_it_acts(sound: Sound) -> None:
     checks = circuit.claims[0].measurement
     assert isinstance(checks, RoleChecks)
     condition = checks.checks[1].under
-    assert condition is not None and isinstance(condition.effect, NodeEffect)
+    assert condition is not None and isinstance(condition.effect, NodePatch)
     assert [str(s.position) for s in condition.effect.sites if s.node == Node("head", 9, 6)] == ["END", "S2"]
 
 
@@ -399,8 +400,8 @@ def test_denoising_takes_nodes_or_an_edge(sound: Sound) -> None:
     circuit = sound("expect denoise(mover) : raises\nexpect denoise(7.3 -> mover.q at END via mlps) : effect >= 5%")
     nodes, edge = (claim.measurement for claim in circuit.claims)
     assert isinstance(nodes, NodeEffect) and isinstance(edge, EdgeEffect)
-    assert (nodes.direction, edge.direction, edge.via_mlps) == ("denoise", "denoise", True)
-    assert [site.position for site in nodes.sites] == [END] * 3
+    assert (nodes.patch.direction, edge.patch.direction, edge.patch.via_mlps) == ("denoise", "denoise", True)
+    assert [site.position for site in nodes.patch.sites] == [END] * 3
 
 
 def test_the_other_edge_is_patched_the_same_way(sound: Sound) -> None:
@@ -410,8 +411,8 @@ def test_the_other_edge_is_patched_the_same_way(sound: Sound) -> None:
     )
     (_, first), (second,) = (claim.tests for claim in circuit.claims)
     assert isinstance(first, Stronger) and isinstance(second, Stronger)
-    assert (first.name, first.effect.via_mlps, first.effect.direction) == ("7.3 -> 9.9.q", True, "noise")
-    assert (second.effect.via_mlps, second.effect.direction) == (False, "denoise")
+    assert (first.name, first.patch.via_mlps, first.patch.direction) == ("7.3 -> 9.9.q", True, "noise")
+    assert (second.patch.via_mlps, second.patch.direction) == (False, "denoise")
 
 
 @pytest.mark.parametrize(
@@ -425,7 +426,7 @@ def test_the_other_edge_is_patched_the_same_way(sound: Sound) -> None:
 )
 def test_the_protocol_of_a_line_is_that_of_both_its_edges(sound: Sound, line: str, via_mlps: bool) -> None:
     (test,) = sound(line).claims[0].tests
-    assert isinstance(test, Stronger) and test.effect.via_mlps == via_mlps
+    assert isinstance(test, Stronger) and test.patch.via_mlps == via_mlps
 
 
 def test_a_condition_belongs_to_the_lines_of_its_block(sound: Sound) -> None:
@@ -435,7 +436,7 @@ def test_a_condition_belongs_to_the_lines_of_its_block(sound: Sound) -> None:
     )
     falls, knockout, plain = circuit.claims
     assert falls.under == knockout.under and falls.under is not None and plain.under is None
-    assert isinstance(falls.under.effect, NodeEffect) and len(falls.under.effect.sites) == 3
+    assert isinstance(falls.under.effect, NodePatch) and len(falls.under.effect.sites) == 3
     assert falls.tests == (Moves("falls", 0.05, "falls by > 5 points"),)
     assert not list(circuit.edges())
 
@@ -546,7 +547,7 @@ expect accuracy >= 5%
     assert (one.margin, two.margin, one.metric.name, two.metric.name) == (0.02, 0.03, "logit_diff", "accuracy")
     assert ([str(n) for n in one.groups[0].nodes], [str(n) for n in two.groups[0].nodes]) == (["9.9"], ["17.4"])
     assert ([c.id for c in one.claims], [c.id for c in two.claims]) == (["c01"], ["c01", "c02"])
-    assert one.claims[0].measurement.via_mlps and not two.claims[0].measurement.via_mlps  # type: ignore[union-attr]
+    assert one.claims[0].measurement.patch.via_mlps and not two.claims[0].measurement.patch.via_mlps  # type: ignore[union-attr]
 
 
 def test_groups_belong_to_their_circuit(resolved: Resolve) -> None:

@@ -15,17 +15,19 @@ from pathlib import Path
 
 import pytest
 
-from circuitdsl.circuit.changes import Member
+from circuitdsl.circuit.changes import EdgePatch, Member
 from circuitdsl.circuit.claims import Circuit, Claim, Group, ModelUse, TaskUse
 from circuitdsl.circuit.criteria import Matters, Negligible, Signed
 from circuitdsl.circuit.metric import Metric
 from circuitdsl.circuit.nodes import Edge, Input, Node, Position
-from circuitdsl.diagram import collect, render, to_dot, to_html, to_svg
-from circuitdsl.diagram.geometry import Point, Rect, spread, spread_within
+from circuitdsl.diagram import collect, layout, render, to_dot, to_html, to_svg
+from circuitdsl.diagram.formats import FORMATS
+from circuitdsl.diagram.geometry import Curve, Point, Rect, spread
 from circuitdsl.diagram.model import Drawing
 from circuitdsl.diagram.page import OUTSIDE, Page, PlacedArrow, in_order, lay_out
 from circuitdsl.diagram.palette import TONES
 from circuitdsl.diagram.png import to_png
+from circuitdsl.diagram.svg import layers
 from circuitdsl.diagram.text import width, wrap
 from circuitdsl.errors import UserError
 from circuitdsl.measurements.edge import EdgeEffect
@@ -77,7 +79,7 @@ def claim(number: int, text: str, groups: dict[str, Group], via: bool = False) -
         10 + number,
         text,
         "edge",
-        EdgeEffect(tuple(members), via, sender=sender, receiver=receiver),
+        EdgeEffect(EdgePatch(tuple(members), via, sender=sender, receiver=receiver)),
         (tests.get(test, Matters()),),
         text.startswith("each "),
         0.01,
@@ -226,7 +228,24 @@ def draw(spec: Circuit, report: dict | None = None) -> Drawing:
 
 def line_of(arrow: PlacedArrow) -> list[Point]:
     """Points on an arrow."""
-    return [curve.at(i / 24) for curve in arrow.curves for i in range(25)]
+    return [on(curve, i / 24) for curve in arrow.curves for i in range(25)]
+
+
+def on(curve: Curve, t: float) -> Point:
+    s = 1 - t
+    weights = (s * s * s, 3 * s * s * t, 3 * s * t * t, t * t * t)
+    x, y = (sum(w * point[i] for w, point in zip(weights, curve, strict=True)) for i in (0, 1))
+    return x, y
+
+
+def overlap(one: Rect, other: Rect) -> bool:
+    """Touching is not overlapping."""
+    across = one.x < other.right and other.x < one.right
+    return across and one.y < other.bottom and other.y < one.bottom
+
+
+def holds(rect: Rect, point: Point) -> bool:
+    return rect.x < point[0] < rect.right and rect.y < point[1] < rect.bottom
 
 
 def random_circuit(seed: int) -> Circuit:
@@ -301,9 +320,29 @@ def test_the_boxes_of_an_edge_are_those_of_its_position() -> None:
     assert [(a.sender.box, a.receiver.box, a.note) for a in draw(far).arrows] == [("early", "late", "at END")]
 
 
+def test_a_group_in_another_draws_no_head_twice_and_moves_no_arrow() -> None:
+    again = [group("strong", "9.9", "END"), group("wide", "9.9 9.6 11.3", "END")]
+    before, after = draw(IOI), draw(replace(IOI, groups=(*IOI.groups, *again)))
+    assert named(after) == named(before)
+    chips = Counter(node for box in after.boxes for node in box.nodes)
+    assert set(chips.values()) == {1}
+    assert after.box["mover"].notes == ("strong: 9.9", "wide: 9.9 9.6")
+    assert after.box["wide"].nodes == (node("11.3"),) and "strong" not in after.box
+    claims = [
+        claim(i, text, {g.name: g for g in again})
+        for i, text in enumerate(("strong -> 11.3.q at END", "wide -> logits at END"))
+    ]
+    asked = draw(replace(IOI, groups=(*IOI.groups, *again), claims=tuple(claims)))
+    assert named(asked) == [
+        "9.9 -> wide q",
+        "mover without 10.0 -> logits without 10.0, jointly",
+        "wide -> logits jointly",
+    ]
+
+
 def joined(senders: str, receivers: str, at: str) -> EdgeEffect:
     pairs = itertools.product(map(node, senders.split()), map(node, receivers.split()))
-    return EdgeEffect(tuple(Member(s, r, (Edge(s, Input(r, "in"), position(at)),)) for s, r in pairs), False)
+    return EdgeEffect(EdgePatch(tuple(Member(s, r, (Edge(s, Input(r, "in"), position(at)),)) for s, r in pairs)))
 
 
 def test_claims_about_the_same_edge_are_one_arrow() -> None:
@@ -388,13 +427,13 @@ def test_claims_and_tasks_that_disagree_are_told_apart() -> None:
     spec = circuit(groups, ["a -> b.q at END : lowers", "a -> b.q at END : raises"])
     (arrow,) = lay_out(draw(spec, a_report(spec, ("holds", "fails")))).arrows
     assert arrow.arrow.label == "q  −40 % lowers holds, −40 % raises fails"
-    assert arrow.label and [verdict for verdict, _ in arrow.label.marks] == ["holds", "fails"]
+    assert arrow.label and list(arrow.label.verdicts) == ["holds", "fails"]
     told = words(to_svg(draw(spec, a_report(spec, ("holds", "fails")))))
     assert {"−40 % lowers", "−40 % raises"} <= set(told)
     (agreed,) = draw(spec, a_report(spec)).arrows
     assert agreed.label == "q  −40 %"
-    marks = [a.label.marks for a in lay_out(draw(TINY, on_two_tasks(TINY, ("holds", "fails")))).arrows if a.label]
-    assert [[verdict for verdict, _ in each] for each in marks] == [["holds", "fails"], ["fails", "holds"]]
+    marks = [a.label.verdicts for a in lay_out(draw(TINY, on_two_tasks(TINY, ("holds", "fails")))).arrows if a.label]
+    assert marks == [("holds", "fails"), ("fails", "holds")]
 
 
 def test_a_joint_figure_is_told_once() -> None:
@@ -556,46 +595,50 @@ def test_the_widths_of_the_legend_stand_on_one_line(verdicts: Sequence[str]) -> 
 # --- layout -----------------------------------------------------------------------------------------
 
 
-def assert_clear(layout: Page) -> None:
+def assert_clear(page: Page) -> None:
     """Nothing lies over anything else, and everything lies on the page."""
-    page = Rect(0, 0, layout.width, layout.height)
-    labels = [(arrow, arrow.label.rect) for arrow in layout.arrows if arrow.label]
-    for one, other in itertools.combinations(layout.boxes, 2):
-        assert not one.rect.overlaps(other.rect), (one.box.key, other.box.key)
+    area = page.area
+    labels = [(arrow, rect) for arrow in page.arrows if (rect := arrow.label_rect)]
+    for (one, a), (other, b) in itertools.combinations(page.boxes.items(), 2):
+        assert not overlap(a, b), (one, other)
     for (one, a), (other, b) in itertools.combinations(labels, 2):
-        assert not a.overlaps(b), (one.arrow.label, other.arrow.label)
+        assert not overlap(a, b), (one.arrow.label, other.arrow.label)
     for arrow, rect in labels:
-        for box in layout.boxes:
-            assert arrow.arrow.within or not rect.overlaps(box.rect), (arrow.arrow.label, box.box.key)
-    for rect in (*(rect for _, rect in labels), *(box.rect for box in layout.boxes)):
-        assert page.x <= rect.x and page.y <= rect.y and rect.right <= page.right and rect.bottom <= page.bottom
-    for arrow in layout.arrows:
-        assert all(page.holds(point) for point in line_of(arrow))
+        for key, box in page.boxes.items():
+            assert arrow.arrow.within or not overlap(rect, box), (arrow.arrow.label, key)
+    for rect in (*(rect for _, rect in labels), *page.boxes.values()):
+        assert area.x <= rect.x and area.y <= rect.y and rect.right <= area.right and rect.bottom <= area.bottom
+    for arrow in page.arrows:
+        assert all(holds(area, point) for point in line_of(arrow))
 
 
-def assert_inside(layout: Page) -> None:
+def assert_inside(page: Page) -> None:
     """Chips, names and places lie in their box, apart from each other."""
-    for placed in layout.boxes:
-        area = Rect(0, 0, placed.rect.width, placed.rect.height)
-        parts = [rect for _, rect in placed.shape.chips] + [rect for rect, _ in placed.shape.tags]
-        for rect in parts:
-            assert area.x <= rect.x and rect.right <= area.right and area.y <= rect.y and rect.bottom <= area.bottom
-        if placed.shape.framed:
-            titles = [
-                Rect(w.x, w.y - 6, width(w.words, 14 if w.style == "title" else 11, w.style == "title"), 12)
-                for w in placed.shape.words
-            ]
-            for one, other in itertools.combinations([*parts, *titles], 2):
-                assert not one.overlaps(other), placed.box.key
-            assert all(t.x >= 0 and t.right <= area.right for t in titles)
+    for shape in page.shapes.values():
+        area = Rect(0, 0, shape.width, shape.height)
+        root = ET.fromstring(f"<g>{''.join(shape.elements)}</g>")
+        frames = [Rect(*(float(r.get(k) or 0) for k in ("x", "y", "width", "height"))) for r in root.iter("rect")]
+        for rect in frames:
+            assert area.x <= rect.x and rect.right <= area.right + 0.1
+            assert area.y <= rect.y and rect.bottom <= area.bottom + 0.1
+        parts = [rect.grown(-0.1) for rect in frames if rect.width < area.width - 1]
+        if len(parts) == len(frames):  # no frame: a chip that stands alone
+            continue
+        for text in root.iter("text"):
+            if not text.get("text-anchor"):
+                size, bold = float(text.get("font-size") or 0), bool(text.get("font-weight"))
+                x, y = float(text.get("x") or 0), float(text.get("y") or 0) - 0.35 * size
+                parts.append(Rect(x, y - 6, width(text.text or "", size, bold), 12))
+        for one, other in itertools.combinations(parts, 2):
+            assert not overlap(one, other), shape.elements
+        assert all(part.x >= 0 and part.right <= area.right for part in parts)
 
 
-def assert_not_through_boxes(layout: Page) -> None:
-    for arrow in layout.arrows:
+def assert_not_through_boxes(page: Page) -> None:
+    for arrow in page.arrows:
         ends = (arrow.arrow.sender.box, arrow.arrow.receiver.box)
-        for box in layout.boxes:
-            if box.box.key not in ends:
-                assert not any(box.rect.holds(point) for point in line_of(arrow)), (arrow.arrow.key, box.box.key)
+        for key, box in page.boxes.items():
+            assert key in ends or not any(holds(box, point) for point in line_of(arrow)), (arrow.arrow.key, key)
 
 
 @pytest.mark.parametrize("reported", [False, True])
@@ -606,7 +649,7 @@ def test_nothing_overlaps(name: str, reported: bool) -> None:
     assert_clear(layout)
     assert_inside(layout)
     assert_not_through_boxes(layout)
-    assert layout.width < 1200
+    assert layout.area.width < 1200 - 56  # the words about layers stand beside it
 
 
 @pytest.mark.parametrize("name", HAND)
@@ -627,32 +670,55 @@ def test_nothing_overlaps_in_random_circuits(seed: int) -> None:
     assert_not_through_boxes(layout)
 
 
+@pytest.mark.parametrize("single", [False, True])
+def test_the_work_of_a_layout_grows_with_the_arrows(single: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 400 arrows between groups, and between heads: few vertices each, a fixed number of sweeps, one programme."""
+    from scipy import optimize
+
+    r = random.Random(0)
+    heads = [f"{layer}.{head}" for layer in range(12) for head in range(12)]
+    some = [group(f"g{i}", " ".join(heads[3 * i : 3 * i + 3]), "END") for i in range(48)]
+    names = [(int(h.split(".")[0]), h) for h in heads] if single else [(g.nodes[0].layer, g.name) for g in some]
+    pairs = [(a, b) for (low, a), (high, b) in itertools.product(names, names) if low < high]
+    drawing = draw(circuit([] if single else some, [f"{a} -> {b}.q at END" for a, b in sorted(r.sample(pairs, 400))]))
+    crossings, programmes = [], []
+    counted, solved = layout._Chains._crossings, optimize.linprog
+    monkeypatch.setattr(
+        layout._Chains, "_crossings", lambda chains: crossings.append(len(chains.vertices)) or counted(chains)
+    )
+    monkeypatch.setattr(optimize, "linprog", lambda *a, **more: programmes.append(len(a[0])) or solved(*a, **more))
+    page = lay_out(drawing)
+    assert len(page.arrows) == 400
+    assert max(crossings) < 400 * 2 * 12 and len(crossings) <= 25
+    assert len(programmes) == 1 and programmes[0] < 8 * max(crossings)
+
+
 def test_layers_go_up_and_positions_go_right() -> None:
-    layout = lay_out(draw(IOI))
-    centre = {box.box.key: box.rect.centre for box in layout.boxes}
+    page = lay_out(draw(IOI))
+    centre = {key: box.centre for key, box in page.boxes.items()}
     order = ["duplicate_token", "induction", "inhibition", "mover", "logits"]
     assert all(centre[low][1] > centre[high][1] for low, high in itertools.pairwise(order))
     assert centre["previous_token"][0] < centre["induction"][0] < centre["inhibition"][0]
-    assert [mark.words for mark in layout.columns] == ["S1+1", "S2", "END"]
-    assert [mark.words for mark in layout.layers] == [f"layers {x}" for x in ("0–4", "5–6", "7–8", "9–11", "9–11")]
+    assert [column for column, _, _ in page.columns] == [("S1+1",), ("S2",), ("END",)]
+    found = sorted(layers(draw(IOI), page), key=lambda row: -row[2])
+    assert [row[:2] for row in found] == [(0, 4), (5, 6), (7, 8), (9, 11), (9, 11)]
 
 
 def test_arrows_end_at_their_boxes_and_chips() -> None:
-    layout = lay_out(draw(IOI))
-    boxes = {box.box.key: box for box in layout.boxes}
-    for arrow in layout.arrows:
-        receiver = boxes[arrow.arrow.receiver.box]
-        target = receiver.chip(arrow.arrow.receiver.node) if arrow.arrow.receiver.node else receiver.rect
+    page = lay_out(draw(IOI))
+    for arrow in page.arrows:
+        end = arrow.arrow.receiver
+        target = page.chip(end.box, end.node) if end.node else page.boxes[end.box]
         x, y = arrow.tip
         assert target.x - 1 <= x <= target.right + 1
         assert min(abs(y - target.y), abs(y - target.bottom)) < 1e-6 or abs(x - target.right) < 1e-6
 
 
 def test_outside_groups_stand_apart() -> None:
-    layout = lay_out(draw(DENSE))
-    (apart,) = [box for box in layout.boxes if box.box.outside]
-    assert all(box.rect.right < apart.rect.x for box in layout.boxes if not box.box.outside)
-    assert layout.columns[-1].outside
+    page = lay_out(draw(DENSE))
+    (apart,) = [box.key for box in draw(DENSE).boxes if box.outside]
+    assert all(rect.right < page.boxes[apart].x for key, rect in page.boxes.items() if key != apart)
+    assert page.columns[-1][0] == OUTSIDE
 
 
 def test_labels_stand_beside_neighbours_where_there_is_room() -> None:
@@ -660,7 +726,7 @@ def test_labels_stand_beside_neighbours_where_there_is_room() -> None:
     groups = [group("a", "0.0 0.1", "END"), group("b", "1.0 1.1", "END")]
     layout = lay_out(draw(circuit(groups, ["a -> b.q at END", "a -> b.k at END"], via=True)))
     for one, other in itertools.permutations(layout.arrows, 2):
-        assert one.label and not any(one.label.rect.holds(point) for point in line_of(other))
+        assert one.label_rect and not any(holds(one.label_rect, point) for point in line_of(other))
 
 
 def test_columns_read_like_the_prompt() -> None:
@@ -675,10 +741,10 @@ def test_the_same_circuit_gives_the_same_picture() -> None:
 
 
 def test_spread_keeps_order_and_gaps() -> None:
-    assert spread([5.0, 4.0], [2.0]) == [3.5, 5.5]
-    found = spread_within([9.0, 9.0, 9.0], [2.0, 2.0], 0.0, 10.0)
+    assert spread([5.0, 4.0], [2.0], 0.0, 10.0, [1.0, 1.0]) == [3.5, 5.5]
+    found = spread([9.0, 9.0, 9.0], [2.0, 2.0], 0.0, 10.0, [1.0] * 3)
     assert found[-1] <= 10.0 and all(b - a >= 2.0 - 1e-9 for a, b in itertools.pairwise(found))
-    assert spread_within([0.0, 0.0], [100.0], 0.0, 10.0) == [0.0, 10.0]
+    assert spread([0.0, 0.0], [100.0], 0.0, 10.0, [1.0, 1.0]) == [0.0, 10.0]
 
 
 def test_wrap_fits_and_loses_nothing() -> None:
@@ -832,6 +898,12 @@ def test_a_failed_write_leaves_the_old_file(monkeypatch: pytest.MonkeyPatch, tmp
     with pytest.raises(UserError, match="No space left"):
         render(TINY, target)
     assert target.read_text() == "the old file"
+
+
+def test_a_suffix_names_one_format() -> None:
+    suffixes = [suffix for each in FORMATS for suffix in each.suffixes]
+    assert len(set(suffixes)) == len(suffixes)
+    assert [each.name for each in FORMATS if each.paint] == ["svg", "png"]
 
 
 @pytest.mark.parametrize("name", ["x.pdf", "x"])

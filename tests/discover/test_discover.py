@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from circuitdsl import cli
-from circuitdsl.api import Spec, load, loads, make_bench, make_benches, make_data
+from circuitdsl.api import Spec, load, loads
 from circuitdsl.circuit.claims import Circuit
 from circuitdsl.circuit.compare import heads_of
 from circuitdsl.circuit.nodes import Node, Position
-from circuitdsl.discover.discover import discover
+from circuitdsl.discover.discover import Discovery, discover
 from circuitdsl.discover.groups import Named, named, written
 from circuitdsl.discover.held_out import parts
 from circuitdsl.discover.places import END, places
 from circuitdsl.discover.search import Found, Group, Search, search
+from circuitdsl.engine.prompts import Prompts
 from circuitdsl.errors import UserError
 from circuitdsl.language.format import format_text
 from circuitdsl.models.load import load_model
@@ -26,7 +28,7 @@ from circuitdsl.models.parts import Transformer
 from circuitdsl.report.report import ClaimResult, Report
 from circuitdsl.tasks.dataset import Dataset, PromptPair
 from circuitdsl.tasks.from_file import spread
-from circuitdsl.verify.bench import Bench
+from circuitdsl.verify.prompts import make_bench, make_benches, make_data
 from circuitdsl.verify.verify import verify
 
 
@@ -40,21 +42,21 @@ def model() -> Transformer:
 
 
 @pytest.fixture(scope="module")
-def bench(model: Transformer) -> Bench:
+def bench(model: Transformer) -> Prompts:
     return bench_of(model, head(1, prompts=64))
 
 
-def bench_of(model: Transformer, lines: list[str]) -> Bench:
+def bench_of(model: Transformer, lines: list[str]) -> Prompts:
     circuit = loads("\n".join([*lines, "expect accuracy >= 0%\n"])).circuits[0]
     return make_bench(circuit, circuit.tasks[0], model)
 
 
 @pytest.fixture(scope="module")
-def found(bench: Bench) -> Found:
+def found(bench: Prompts) -> Found:
     return search(bench, Search(prompts=64))
 
 
-def test_every_token_is_searched_under_one_name(bench: Bench) -> None:
+def test_every_token_is_searched_under_one_name(bench: Prompts) -> None:
     named = [str(place) for place in places(bench)]
     assert named[0] == "END"
     assert {"IO", "S1", "S2", "S1+1"} <= set(named)
@@ -89,8 +91,20 @@ def test_every_edge_that_is_said_exists(found: Found) -> None:
     assert any(s.group.kind == s.receivers.kind == "mlp" for s in found.sendings)
 
 
-def test_the_draft_holds_on_fresh_prompts(model: Transformer, bench: Bench) -> None:
-    made = discover(bench, head, lambda text: verified(loads(text), model), Search(prompts=64))
+@pytest.fixture(scope="module")
+def draft(model: Transformer, bench: Prompts, found: Found) -> Discovery:
+    """The draft of the search `found`."""
+    return drafted(bench, found, lambda text: verified(loads(text), model))
+
+
+def drafted(bench: Prompts, found: Found, check: Callable[[str], Report]) -> Discovery:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("circuitdsl.discover.discover.search", lambda *_: found)
+        return discover(bench, head, check, Search(prompts=64))
+
+
+def test_the_draft_holds_on_fresh_prompts(model: Transformer, bench: Prompts, draft: Discovery) -> None:
+    made = draft
     assert format_text(made.text) == made.text
     fresh = loads(made.text)
     assert not fresh.diagnostics
@@ -100,22 +114,21 @@ def test_the_draft_holds_on_fresh_prompts(model: Transformer, bench: Bench) -> N
     assert len(report.claims) >= 8
 
 
-def test_heads_are_grouped_by_the_role_whose_checks_they_pass(model: Transformer, bench: Bench) -> None:
-    made = discover(bench, head, lambda text: verified(loads(text), model), Search(prompts=64))
-    roles = {group.role: group.nodes for group in loads(made.text).circuits[0].groups if group.nodes[0].kind == "head"}
+def test_heads_are_grouped_by_the_role_whose_checks_they_pass(draft: Discovery) -> None:
+    roles = {group.role: group.nodes for group in loads(draft.text).circuits[0].groups if group.nodes[0].kind == "head"}
     assert {Node("head", 0, h) for h in (3, 5, 6)} <= set(roles["inhibition"])
     assert set(roles) <= {"inhibition", None}
-    assert "expect role(inhibition)" in made.text
+    assert "expect role(inhibition)" in draft.text
 
 
-def test_a_head_that_fails_on_other_prompts_loses_its_role(model: Transformer, bench: Bench) -> None:
+def test_a_head_that_fails_on_other_prompts_loses_its_role(model: Transformer, bench: Prompts, found: Found) -> None:
     """It is written as any head that has none, and the role is claimed of the others."""
     lost = Node("head", 0, 5)
 
     def check(text: str) -> Report:
         return without_role(lost, verified(loads(text), model))
 
-    made = discover(bench, head, check, Search(prompts=64))
+    made = drafted(bench, found, check)
     groups = {group.name: group for group in loads(made.text).circuits[0].groups}
     assert lost not in groups["inhibition"].nodes
     assert [g.role for g in groups.values() if lost in g.nodes and g.name != "inhibition"] == [None]
@@ -175,13 +188,13 @@ def verified(spec: Spec, model: Transformer):
     return verify(circuit, model, make_benches(circuit, model))
 
 
-def test_a_search_can_be_stopped(bench: Bench) -> None:
+def test_a_search_can_be_stopped(bench: Prompts) -> None:
     stopped = search(bench, Search(prompts=32), lambda edges, what: edges == 0)
     assert not stopped.complete
     assert {s.receivers.kind for s in stopped.sendings} == {"logits"}
 
 
-def test_nothing_is_found_where_nothing_is_claimed_to_be(bench: Bench) -> None:
+def test_nothing_is_found_where_nothing_is_claimed_to_be(bench: Prompts) -> None:
     nothing = search(bench, Search(threshold=0.9, prompts=64))
     assert nothing.sendings == []
 
@@ -236,16 +249,18 @@ def prompts_of(lines: str, path: str = "<text>") -> tuple[PromptPair, ...]:
     return make_data(circuit, circuit.tasks[0], load_model("pocket", "cpu")).pairs
 
 
-def drafted(folder: Path, n: int, seen: list[tuple[PromptPair, ...]], monkeypatch: pytest.MonkeyPatch) -> Spec:
+def drafted_from_file(
+    folder: Path, n: int, seen: list[tuple[PromptPair, ...]], monkeypatch: pytest.MonkeyPatch
+) -> Spec:
     """The draft of a search on a prompt file; every bench that is searched or checked on is noted."""
     from circuitdsl.discover import discover as module
     from circuitdsl.verify import verify as verification
 
-    def searching(bench: Bench, *rest: object) -> Found:
+    def searching(bench: Prompts, *rest: object) -> Found:
         seen.append(bench.pairs)
         return search(bench, *rest)  # type: ignore[arg-type]
 
-    def verifying(circuit: Circuit, model: Transformer, benches: dict[str, Bench]) -> Report:
+    def verifying(circuit: Circuit, model: Transformer, benches: dict[str, Prompts]) -> Report:
         seen.extend(bench.pairs for bench in benches.values())
         return verify(circuit, model, benches)
 
@@ -260,7 +275,7 @@ def test_a_draft_of_a_prompt_file_is_checked_on_prompts_held_back(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     seen: list[tuple[PromptPair, ...]] = []
-    spec = drafted(folder, 100, seen, monkeypatch)
+    spec = drafted_from_file(folder, 100, seen, monkeypatch)
     searched, *asked, checked = ({pair.measured for pair in pairs} for pairs in seen)
     assert (len(searched), len(checked)) == (50, 50) and not searched & checked
     assert all(prompts in (searched, checked) for prompts in asked)
@@ -271,9 +286,19 @@ def test_a_draft_of_a_prompt_file_is_checked_on_prompts_held_back(
     assert said in spec.text and said in capsys.readouterr().err
 
 
-def test_too_few_prompts_are_not_split_and_the_draft_says_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[tuple[PromptPair, ...]] = []
-    spec = drafted(folder, 40, seen, monkeypatch)
+@pytest.fixture(scope="module")
+def of_forty(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Spec, list[tuple[PromptPair, ...]]]:
+    """The draft of a search on a prompt file of 40 prompts: its folder, the spec, and what was measured."""
+    place, seen = tmp_path_factory.mktemp("forty"), list[tuple[PromptPair, ...]]()
+    (place / "sub").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CIRCUITDSL_CACHE", str(place / "cache"))
+        patch.chdir(place)
+        return place, drafted_from_file(place, 40, seen, patch), seen
+
+
+def test_too_few_prompts_are_not_split_and_the_draft_says_so(of_forty) -> None:
+    _, spec, seen = of_forty
     assert len({frozenset(pair.measured for pair in pairs) for pairs in seen}) == 1
     assert "found on 40 prompts and checked on the same" in spec.text
 
@@ -288,8 +313,9 @@ def test_halves_have_the_strata_in_their_shares(folder: Path) -> None:
     assert len(parts(whole, prompts=20, most=30).searched.pairs) == 20
 
 
-def test_a_draft_names_its_prompt_file_from_where_it_lies(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    spec = drafted(folder, 40, [], monkeypatch)
+def test_a_draft_names_its_prompt_file_from_where_it_lies(of_forty, monkeypatch: pytest.MonkeyPatch) -> None:
+    place, spec, _ = of_forty
+    monkeypatch.chdir(place)
     assert spec.circuits[0].tasks[0].file == "../p.jsonl"
     assert spec.ok and len(prompts_of('task file("../p.jsonl")\nmodel "pocket"', "sub/d.circ")) == 40
 

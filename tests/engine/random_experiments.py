@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from circuitdsl.circuit.nodes import LOGITS, Edge, Input, Node, Position, Site
 from circuitdsl.engine.experiment import Experiment
-from circuitdsl.engine.reference import nodes
 from circuitdsl.models.parts import Transformer
+from tests.engine.reference import nodes
 from tests.engine.small_models import NEURONS
 
 NAMES = ("A", "B", "END", "*")

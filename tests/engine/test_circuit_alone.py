@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 
 import pytest
 import torch
@@ -16,16 +16,17 @@ from circuitdsl.engine.circuit_alone import subgraph_effects
 from circuitdsl.engine.count import Tally
 from circuitdsl.engine.experiment import Experiment, PatchError
 from circuitdsl.engine.path_patching import effects
-from circuitdsl.engine.reference import RunTerms, neuron, nodes, share, stages, terms_of, write
 from circuitdsl.engine.runs import baseline, mean_terms
 from circuitdsl.measurements.requests import Subgraph
 from circuitdsl.models.parts import Transformer
+from tests.drawing import examples
 from tests.engine.random_experiments import edges, inputs, senders, sites
+from tests.engine.reference import RunTerms, neuron, nodes, share, stages, terms_of, write
 from tests.engine.small_models import FAMILIES, Case, make_case, neurons
 
 CLOSE = 1e-4
 quick = settings(
-    max_examples=25 if os.environ.get("CIRCUITDSL_LONG") else 10,
+    max_examples=examples(6, 25),
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
@@ -61,13 +62,19 @@ def test_each_prompt_gets_the_means_of_its_own_stratum(case: Case) -> None:
 # --- the definition ---------------------------------------------------------------------------------
 
 
+@cache
+def corrupt_terms(model: Transformer, corrupt: torch.Tensor) -> list[RunTerms]:
+    """The terms of every corrupt prompt, computed once for each case."""
+    return [terms_of(model, tokens, neurons(model)) for tokens in corrupt]
+
+
 @torch.inference_mode()
 def by_definition(case: Case, one: Subgraph) -> torch.Tensor:
     """Logits at END of every prompt: each input is summed from the terms that it may read, each as it may read it."""
-    means = [terms_of(case.model, tokens, neurons(case.model)) for tokens in case.corrupt]
+    means = corrupt_terms(case.model, case.corrupt)
     rows = []
-    for i, (clean, corrupt) in enumerate(zip(case.clean, case.corrupt, strict=True)):
-        plain = terms_of(case.model, corrupt, neurons(case.model))
+    for i, clean in enumerate(case.clean):
+        plain = means[i]
         if one.ablate == "mean":
             plain = {node: torch.stack([m[node] for m in means]).mean(0) for node in plain}
         other = {node: torch.zeros_like(t) if one.ablate == "zero" else t for node, t in plain.items()}

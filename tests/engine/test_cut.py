@@ -10,12 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from circuitdsl.api import loads, make_benches
+from circuitdsl.api import loads
 from circuitdsl.circuit.nodes import Node, Position
 from circuitdsl.engine.cut import Reach, cut, edits_of, outside
 from circuitdsl.engine.runs import edited
 from circuitdsl.engine.trace import Firing, Omega, Tracer, tracers
 from circuitdsl.models.load import POCKET, load_model
+from circuitdsl.verify.prompts import make_benches
 from tests.engine.brute_cut import ByHand
 
 HEAD, END, IO = Node("head", 2, 5), Position("END"), Position("IO")

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from circuitdsl.circuit.nodes import LOGITS, Edge, Input, Node, Position, Site
-from circuitdsl.engine import batches as sweep
+from circuitdsl.engine import batches as batches_module
 from circuitdsl.engine import circuit_alone as subgraph
 from circuitdsl.engine.circuit_alone import subgraph_effects
 from circuitdsl.engine.experiment import Experiment, Readout
@@ -99,7 +99,7 @@ def test_another_device_gives_the_same_and_is_never_waited_for(
 
     near = found(with_means(case), whole)
     with far_device(monkeypatch) as device:
-        batches = [watched(monkeypatch, device, *where) for where in ((sweep, "_tried"), (subgraph, "_pass"))]
+        batches = [watched(monkeypatch, device, *where) for where in ((batches_module, "_tried"), (subgraph, "_pass"))]
         far = found(with_means(make_case(sent(case.model))), whole)
     assert min(map(len, batches)) >= 4
     for here, there in zip(near, far, strict=True):
@@ -130,7 +130,7 @@ def test_a_gpu_gives_the_numbers_of_the_cpu_and_is_never_waited_for(
     path = save_random(family, tmp_path)
     near = found(with_means(make_case(load_model(path, device="cpu"))))
     case = with_means(make_case(load_model(path, device="cuda")))
-    for module, name in ((sweep, "_tried"), (subgraph, "_pass")):
+    for module, name in ((batches_module, "_tried"), (subgraph, "_pass")):
         monkeypatch.setattr(module, name, refusing_to_wait(getattr(module, name)))
     assert not torch.backends.cuda.matmul.allow_tf32
     for here, there in zip(near, found(case), strict=True):

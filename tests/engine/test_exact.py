@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +12,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from circuitdsl.circuit.nodes import Edge, Input, Node, Position
-from circuitdsl.engine import reference
 from circuitdsl.engine.batch_index import Where
 from circuitdsl.engine.count import Tally, floor_by_prompt
 from circuitdsl.engine.experiment import Experiment, Readout
@@ -22,13 +20,15 @@ from circuitdsl.engine.runs import first_difference, mean_terms
 from circuitdsl.models import products
 from circuitdsl.models.load import load_model
 from circuitdsl.models.parts import Transformer
+from tests.drawing import examples
+from tests.engine import reference
 from tests.engine.bridge import bridge_of
 from tests.engine.random_experiments import experiments
 from tests.engine.small_models import FAMILIES, Case, make_case, neurons, save_random
 
 TOLERANCE = 1e-4
 drawn = settings(
-    max_examples=75 if os.environ.get("CIRCUITDSL_LONG") else 25,
+    max_examples=examples(15, 75),
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
@@ -69,7 +69,7 @@ def test_exact_with_one_dnn_too(
         pytest.skip("this PyTorch was built without oneDNN")
     model = random_model(family)
 
-    @settings(drawn, max_examples=20)
+    @settings(drawn, max_examples=examples(10, 20))
     @given(st.lists(experiments(model), min_size=1, max_size=3), st.integers(0, 5))
     def check(some: list[Experiment], seed: int) -> None:
         case, means = with_means(make_case(model, seed))
@@ -168,7 +168,7 @@ def test_attention_under_any_experiment_equals_brute_force(
     some_heads = st.lists(st.sampled_from(heads), min_size=1, max_size=3, unique=True)
     without_means = experiments(model).filter(lambda e: e.ablate != "mean")
 
-    @settings(drawn, max_examples=15)
+    @settings(drawn, max_examples=examples(8, 15))
     @given(st.lists(without_means, min_size=1, max_size=2), some_heads, st.integers(0, 5))
     def check(some: list[Experiment], watched: list[Node], seed: int) -> None:
         case = make_case(model, seed)

@@ -7,14 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from circuitdsl.api import loads, make_data
+from circuitdsl.api import loads
 from circuitdsl.circuit.nodes import LOGITS, Edge, Input, Node, Position, Site
-from circuitdsl.engine import reference
 from circuitdsl.engine.experiment import Experiment
 from circuitdsl.models.load import load_model
 from circuitdsl.models.parts import Transformer
 from circuitdsl.tasks.dataset import PromptPair
 from circuitdsl.tasks.ioi import NAMES, OBJECTS, PLACES, TEMPLATES
+from circuitdsl.verify.prompts import make_data
+from tests.engine import reference
 from tests.engine.small_models import save_random
 
 END, S2 = Position("END"), Position("S2")

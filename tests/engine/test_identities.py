@@ -15,12 +15,16 @@ from circuitdsl.engine.experiment import Experiment
 from circuitdsl.engine.path_patching import effects
 from circuitdsl.engine.runs import baseline, run
 from circuitdsl.models.parts import PORTS, Transformer
+from tests.drawing import examples
 from tests.engine.random_experiments import experiments, inputs, senders
 from tests.engine.small_models import Case, make_case, neurons
 
 CLOSE = 2e-5
 quick = settings(
-    max_examples=20, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(10, 20),
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 
 

@@ -17,16 +17,17 @@ from circuitdsl.circuit.metric import Metric
 from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Edge, Input, Node, Position, Site
 from circuitdsl.engine import circuit_alone as subgraph
 from circuitdsl.engine import memory, runs
+from circuitdsl.engine.prompts import Prompts
 from circuitdsl.errors import UserError
-from circuitdsl.measurements.attribution import AttributionRequest
-from circuitdsl.measurements.behaviour import BehaviourRequest
-from circuitdsl.measurements.head_score import ScoreRequest
+from circuitdsl.measurements.attribution import Attribution
+from circuitdsl.measurements.behaviour import Behaviour
+from circuitdsl.measurements.head_score import HeadScore
 from circuitdsl.measurements.requests import ChangedRequest, EdgeRequest, NodeRequest, Request, Subgraph
 from circuitdsl.measurements.trace import TraceRequest
 from circuitdsl.models.parts import Transformer
 from circuitdsl.tasks.dataset import sample
 from circuitdsl.tasks.registry import TASKS
-from circuitdsl.verify.bench import Bench, bench, random_bench
+from circuitdsl.verify.bench import bench, random_bench
 from circuitdsl.verify.measure import measure, parts_of
 
 H06, H07, H25, END = Node("head", 0, 6), Node("head", 0, 7), Node("head", 2, 5), Position("END")
@@ -42,19 +43,19 @@ WHOLE: tuple[Request, ...] = (
     Subgraph("nodes", sites=frozenset([Site(H06, END), Site(H25, END)]), mlps=True, ablate="mean"),
     Subgraph("edges", edges=frozenset([Edge(H06, Input(H25, "q"), END)])),
     Subgraph("edges", edges=frozenset([Edge(H06, Input(H25, "q"), END)]), mlps=True, inverted=True),
-    ChangedRequest(BehaviourRequest(Metric()), Intervention("less", "", (Scale((H06,), 0.5),))),
-    ChangedRequest(AttributionRequest((H25,)), Intervention("look", "", (SetAttention((H25,), (END,), (IO,), 1.0),))),
+    ChangedRequest(Behaviour(Metric()), Intervention("less", "", (Scale((H06,), 0.5),))),
+    ChangedRequest(Attribution((H25,)), Intervention("look", "", (SetAttention((H25,), (END,), (IO,), 1.0),))),
     TraceRequest(H25, (END,), (IO,), H06, "source"),
 )
 ALL = np.arange(24)
 
 
 @pytest.fixture
-def ioi(pocket: Transformer, pocket_tokens) -> Bench:  # type: ignore[no-untyped-def]
+def ioi(pocket: Transformer, pocket_tokens) -> Prompts:  # type: ignore[no-untyped-def]
     return bench(pocket, sample(TASKS["ioi"], pocket_tokens, 24, seed=1), Metric())
 
 
-def numbers(one: Bench) -> list[np.ndarray]:
+def numbers(one: Prompts) -> list[np.ndarray]:
     return [series.values for series in measure(one, (*REQUESTS, *WHOLE), ALL).values()]
 
 
@@ -74,7 +75,7 @@ LITTLE = 3 * 10**6
 
 
 @pytest.mark.parametrize("metric", [Metric(), Metric("logprob")], ids=str)
-def test_a_small_allowance_changes_no_number(ioi: Bench, pocket: Transformer, metric: Metric) -> None:
+def test_a_small_allowance_changes_no_number(ioi: Prompts, pocket: Transformer, metric: Metric) -> None:
     whole, small = (bench(pocket, ioi.data, metric, max_memory=limit) for limit in (None, LITTLE))
     assert len(list(parts_of(small, ALL))) > len(list(parts_of(whole, ALL)))
     for before, parts in zip(numbers(whole), numbers(small), strict=True):
@@ -83,14 +84,14 @@ def test_a_small_allowance_changes_no_number(ioi: Bench, pocket: Transformer, me
 
 
 def test_attention_on_random_tokens_takes_as_little(pocket: Transformer) -> None:
-    request = ScoreRequest("induction", (H06,))
+    request = HeadScore("induction", (H06,))
     whole, small = (random_bench(pocket, limit) for limit in (None, 10**7))
     assert measure(small, [request], ALL)[request].values == pytest.approx(
         measure(whole, [request], ALL)[request].values, abs=1e-6
     )
 
 
-def test_what_is_too_little_for_one_prompt_is_said(ioi: Bench, pocket: Transformer) -> None:
+def test_what_is_too_little_for_one_prompt_is_said(ioi: Prompts, pocket: Transformer) -> None:
     with pytest.raises(memory.OutOfMemory, match=r"1 MB are too little .* one prompt of \d+ tokens needs 3 MB") as said:
         bench(pocket, ioi.data, Metric(), max_memory=10**6)
     assert "allow 3MB" in str(said.value.hint)
@@ -100,7 +101,7 @@ def test_what_is_too_little_for_one_prompt_is_said(ioi: Bench, pocket: Transform
 
 @pytest.mark.parametrize("keep", ["nodes", "edges"])
 def test_running_out_on_whole_circuits_halves_the_runs(
-    ioi: Bench, keep: Literal["nodes", "edges"], monkeypatch: pytest.MonkeyPatch
+    ioi: Prompts, keep: Literal["nodes", "edges"], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     circuits = [Subgraph(keep, frozenset([Site(h, END)]), frozenset([Edge(h, QUERY, END)])) for h in (H06, H07)]
     whole, sizes, true_pass = measure(ioi, circuits, ALL), [], subgraph._pass
@@ -133,14 +134,14 @@ def failing(limit: int) -> Callable:
     return run
 
 
-def test_running_out_while_caching_halves_the_prompts(ioi: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_running_out_while_caching_halves_the_prompts(ioi: Prompts, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = numbers(ioi)
     monkeypatch.setattr(runs, "run", failing(2))
     for before, parts in zip(whole, numbers(ioi), strict=True):
         assert parts == pytest.approx(before, abs=2e-4, nan_ok=True)
 
 
-def test_a_prompt_that_never_fits_is_named(ioi: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_prompt_that_never_fits_is_named(ioi: Prompts, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs, "run", failing(0))
     with pytest.raises(UserError, match="memory ran out running prompt"):
         measure(ioi, REQUESTS, ALL)
@@ -157,7 +158,7 @@ from circuitdsl.circuit.metric import Metric
 from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Edge, Input, Node, Position, Site
 from circuitdsl.verify.bench import bench
 from circuitdsl.verify.measure import measure
-from circuitdsl.measurements.behaviour import BehaviourRequest
+from circuitdsl.measurements.behaviour import Behaviour
 from circuitdsl.measurements.requests import ChangedRequest, EdgeRequest, NodeRequest
 from circuitdsl.measurements.requests import Subgraph
 from circuitdsl.models.load import load_model
@@ -180,7 +181,7 @@ requests += [EdgeRequest((Edge(Node("head", 3, i), Input(LOGITS, "in"), END),), 
 requests += [NodeRequest((Site(Node("head", 11, 1), END),), direction="denoise")]
 requests += [Subgraph("edges", edges=frozenset(Edge(Node("head", 5, 0), queries[i], END) for i in range(n)), mlps=True)
              for n in range(1, 4)]
-requests += [ChangedRequest(BehaviourRequest(Metric()), Intervention("x", "", (Scale((Node("head", 3, 1),), 0.5),)))]
+requests += [ChangedRequest(Behaviour(Metric()), Intervention("x", "", (Scale((Node("head", 3, 1),), 0.5),)))]
 limit = int(sys.argv[3]) if len(sys.argv) > 3 else None
 
 def work():

@@ -8,15 +8,16 @@ import torch
 
 from circuitdsl.circuit.metric import Metric
 from circuitdsl.circuit.nodes import LOGITS, Edge, Input, Node, Position, Site
-from circuitdsl.engine import reference
 from circuitdsl.engine.experiments import experiment_of
-from circuitdsl.measurements.attention import AttentionRequest
-from circuitdsl.measurements.behaviour import BehaviourRequest
-from circuitdsl.measurements.requests import Condition, EdgeRequest, NodeRequest, Request, positions_of
+from circuitdsl.engine.prompts import Prompts
+from circuitdsl.measurements.attention import Attention
+from circuitdsl.measurements.behaviour import Behaviour
+from circuitdsl.measurements.requests import EdgeRequest, NodeRequest, PatchRequest, Request
 from circuitdsl.tasks.dataset import sample
 from circuitdsl.tasks.registry import TASKS
-from circuitdsl.verify.bench import Bench, bench
+from circuitdsl.verify.bench import bench
 from circuitdsl.verify.measure import measure, present
+from tests.engine import reference
 
 END, IO, S2 = Position("END"), Position("IO"), Position("S2")
 H03, H05, H24, H25 = (Node("head", *at) for at in ((0, 3), (0, 5), (2, 4), (2, 5)))
@@ -27,16 +28,16 @@ PROMPTS = 6
 
 
 @pytest.fixture(scope="module")
-def whole(pocket, pocket_tokens) -> Bench:
+def whole(pocket, pocket_tokens) -> Prompts:
     return bench(pocket, sample(TASKS["ioi"], pocket_tokens, PROMPTS, seed=4), Metric())
 
 
-def places(bench: Bench, i: int, request: Request) -> dict[Position, torch.Tensor]:
+def places(bench: Prompts, i: int, request: Request) -> dict[Position, torch.Tensor]:
     at = bench.pairs[i].positions
-    return {p: torch.tensor([[t + p.offset for t in at[p.name]]]) for p in positions_of(request)}
+    return {p: torch.tensor([[t + p.offset for t in at[p.name]]]) for p in request.positions}
 
 
-def by_hand(bench: Bench, i: int, request: Request) -> torch.Tensor:
+def by_hand(bench: Prompts, i: int, request: Request) -> torch.Tensor:
     """A prompt's logits under the patches of a request, every run of the model made in full."""
     pair = bench.pairs[i]
     clean, corrupt = torch.tensor([pair.clean_tokens]), torch.tensor([pair.corrupt_tokens])
@@ -44,7 +45,7 @@ def by_hand(bench: Bench, i: int, request: Request) -> torch.Tensor:
     return reference.logits(bench.model, clean, corrupt, experiment, places(bench, i, request))[0]
 
 
-def attention_by_hand(bench: Bench, i: int, request: AttentionRequest) -> float:
+def attention_by_hand(bench: Prompts, i: int, request: Attention) -> float:
     pair = bench.pairs[i]
     clean, corrupt = torch.tensor([pair.clean_tokens]), torch.tensor([pair.corrupt_tokens])
     experiment, at = experiment_of(request), places(bench, i, request)
@@ -54,15 +55,15 @@ def attention_by_hand(bench: Bench, i: int, request: AttentionRequest) -> float:
     return float(np.mean([[sum(pattern[s, t] for t in targets) for s in sources] for pattern in patterns]))
 
 
-def difference(bench: Bench, i: int, logits: torch.Tensor) -> float:
+def difference(bench: Prompts, i: int, logits: torch.Tensor) -> float:
     pair = bench.pairs[i]
     return float(logits[list(pair.answers)].mean() - logits[list(pair.distractors)].mean())
 
 
 @pytest.mark.parametrize("under", [OUT, PATCHED, VIA], ids=["knocked out", "patched", "via MLPs"])
-def test_behaviour_and_knockouts_under_a_condition(whole: Bench, under: Condition) -> None:
-    probability = BehaviourRequest(Metric("prob_diff"), under)
-    alone, both = BehaviourRequest(Metric(), under), NodeRequest((Site(H25, END),), under=under)
+def test_behaviour_and_knockouts_under_a_condition(whole: Prompts, under: PatchRequest) -> None:
+    probability = Behaviour(Metric("prob_diff"), under)
+    alone, both = Behaviour(Metric(), under), NodeRequest((Site(H25, END),), under=under)
     found = measure(whole, [probability, alone, both, under], np.arange(PROMPTS))
     for i in range(PROMPTS):
         logits = by_hand(whole, i, alone)
@@ -77,9 +78,9 @@ def test_behaviour_and_knockouts_under_a_condition(whole: Bench, under: Conditio
 
 
 @pytest.mark.parametrize("under", [OUT, PATCHED], ids=["knocked out", "patched"])
-def test_attention_under_a_condition(whole: Bench, under: Condition) -> None:
-    request = AttentionRequest((H24, H25), (END,), (IO, S2), under)
-    clean = AttentionRequest((H24, H25), (END,), (IO, S2))
+def test_attention_under_a_condition(whole: Prompts, under: PatchRequest) -> None:
+    request = Attention((H24, H25), (END,), (IO, S2), under)
+    clean = Attention((H24, H25), (END,), (IO, S2))
     found = measure(whole, [request, clean], np.arange(PROMPTS))
     for i in range(PROMPTS):
         assert found[request].values[i] == pytest.approx(attention_by_hand(whole, i, request), abs=1e-5)
@@ -95,7 +96,7 @@ def test_a_condition_counts_among_positions_and_changes(pocket, pocket_tokens) -
     found = measure(flip, [under, NodeRequest((Site(H25, END),))], np.arange(4))
     assert not found[under].changed.any()
     assert found[NodeRequest((Site(H25, END),))].changed.any()
-    missing = AttentionRequest((H25,), (END,), (END,), NodeRequest((Site(H03, Position("NOWHERE")),)))
+    missing = Attention((H25,), (END,), (END,), NodeRequest((Site(H03, Position("NOWHERE")),)))
     assert not present(flip, missing, np.arange(4)).any()
 
 

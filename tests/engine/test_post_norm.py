@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Edge, Input, Node, Position, Site
-from circuitdsl.engine import reference
 from circuitdsl.engine.experiment import Experiment
 from circuitdsl.engine.path_patching import effects
 from circuitdsl.models.parts import Transformer
+from tests.engine import reference
 from tests.engine.small_models import FAMILIES, Case, make_case
 
 A, END = Position("A"), Position("END")

@@ -13,18 +13,19 @@ from torch import Tensor
 
 from circuitdsl.circuit.metric import Metric
 from circuitdsl.circuit.nodes import EMBED, EVERYWHERE, Edge, Input, Node, Position, Site
-from circuitdsl.engine import reference
 from circuitdsl.engine.experiment import Experiment
+from circuitdsl.engine.prompts import Prompts
 from circuitdsl.engine.readers.head_score import sequence
 from circuitdsl.engine.terms import patched_terms
-from circuitdsl.measurements.attribution import AttributionRequest
-from circuitdsl.measurements.copying import CopyingRequest
-from circuitdsl.measurements.head_score import ScoreRequest
-from circuitdsl.measurements.requests import Condition, EdgeRequest, NodeRequest
+from circuitdsl.measurements.attribution import Attribution
+from circuitdsl.measurements.copying import Copying
+from circuitdsl.measurements.head_score import HeadScore
+from circuitdsl.measurements.requests import EdgeRequest, NodeRequest, PatchRequest
 from circuitdsl.models.load import load_model
 from circuitdsl.tasks.dataset import Dataset, PromptPair
-from circuitdsl.verify.bench import Bench, bench, random_bench
+from circuitdsl.verify.bench import bench, random_bench
 from circuitdsl.verify.measure import measure
+from tests.engine import reference
 from tests.engine.small_models import save_random
 
 END = Position("END")
@@ -123,7 +124,7 @@ class Hooked:
 @dataclass
 class Pair:
     hooked: Hooked
-    bench: Bench
+    bench: Prompts
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -152,8 +153,8 @@ def towards(hooked: Hooked, pair: PromptPair) -> Tensor:
 
 def test_attribution_is_what_hooks_see(both: Pair) -> None:
     hooked, whole = both.hooked, both.bench
-    requests = [AttributionRequest((Node("head", layer, head),)) for layer in (0, 2) for head in range(3)]
-    requests += [AttributionRequest((Node("mlp", 1),)), AttributionRequest((Node("head", 1, 0), Node("mlp", 2)))]
+    requests = [Attribution((Node("head", layer, head),)) for layer in (0, 2) for head in range(3)]
+    requests += [Attribution((Node("mlp", 1),)), Attribution((Node("head", 1, 0), Node("mlp", 2)))]
     found = measure(whole, requests, np.arange(5))
     for i, pair in enumerate(whole.pairs):
         hooked.run(pair.clean_tokens)
@@ -170,7 +171,7 @@ def test_attributions_add_up_to_the_logit_difference(both: Pair) -> None:
     model = whole.model
     nodes = [EMBED, *reference.nodes(model)]
     nodes = list(dict.fromkeys(node for node in nodes if node.kind != "logits"))
-    everything = measure(whole, [AttributionRequest(tuple(nodes))], np.arange(5))
+    everything = measure(whole, [Attribution(tuple(nodes))], np.arange(5))
     (found,) = everything.values()
     for i, pair in enumerate(whole.pairs):
         hooked.run(pair.clean_tokens)
@@ -191,7 +192,7 @@ def test_attribution_under_a_condition_keeps_the_clean_scale(both: Pair) -> None
     hooked, whole = both.hooked, both.bench
     out = NodeRequest((Site(Node("head", 0, 1), END),))
     watched = (Node("head", 1, 0), Node("head", 2, 2), Node("head", 0, 1))
-    requests = [AttributionRequest((node,), out) for node in watched]
+    requests = [Attribution((node,), out) for node in watched]
     found = measure(whole, requests, np.arange(5))
     for i, pair in enumerate(whole.pairs):
         hooked.run(pair.corrupt_tokens)
@@ -205,7 +206,7 @@ def test_attribution_under_a_condition_keeps_the_clean_scale(both: Pair) -> None
             assert found[request].values[i] == pytest.approx(float(by_hand), abs=1e-4)
 
 
-CONDITIONS: list[Condition] = [
+CONDITIONS: list[PatchRequest] = [
     NodeRequest((Site(EMBED, EVERYWHERE),)),
     NodeRequest((Site(Node("mlp", 0), END), Site(Node("head", 2, 0), END)), "zero"),
     EdgeRequest((Edge(Node("head", 0, 0), Input(Node("head", 2, 1), "q"), END),)),
@@ -215,10 +216,10 @@ CONDITIONS: list[Condition] = [
 
 
 @pytest.mark.parametrize("under", CONDITIONS, ids=range(len(CONDITIONS)))
-def test_terms_of_patched_runs_are_those_of_brute_force(both: Pair, under: Condition) -> None:
+def test_terms_of_patched_runs_are_those_of_brute_force(both: Pair, under: PatchRequest) -> None:
     model, pairs = both.bench.model, both.bench.pairs
     nodes = [n for n in (EMBED, *reference.nodes(model)) if n.kind != "logits"]
-    found = measure(both.bench, [AttributionRequest((node,), under) for node in nodes], np.arange(5))
+    found = measure(both.bench, [Attribution((node,), under) for node in nodes], np.arange(5))
     sites = frozenset(getattr(under, "sites", ()))
     experiment = Experiment(frozenset(getattr(under, "edges", ())), sites, getattr(under, "ablate", "corrupt"))
     clean, corrupt = (torch.tensor([getattr(p, side) for p in pairs]) for side in ("clean_tokens", "corrupt_tokens"))
@@ -237,8 +238,8 @@ def test_terms_of_patched_runs_are_those_of_brute_force(both: Pair, under: Condi
 def test_copying_is_what_the_modules_give(both: Pair) -> None:
     hooked, whole = both.hooked, both.bench
     heads = [Node("head", layer, head) for layer in range(3) for head in range(3)]
-    requests = [CopyingRequest((head,), negated) for head in heads for negated in (False, True)]
-    requests.append(CopyingRequest(tuple(heads)))
+    requests = [Copying((head,), negated) for head in heads for negated in (False, True)]
+    requests.append(Copying(tuple(heads)))
     found = measure(whole, requests, np.arange(5))
     for i, pair in enumerate(whole.pairs):
         resid = hooked.run(pair.clean_tokens).hidden_states[1][0]
@@ -256,7 +257,7 @@ def test_a_head_that_writes_nothing_copies_nothing(both: Pair) -> None:
     with torch.no_grad():
         weight[:, : attention.d_head] = 0
     try:
-        requests = [CopyingRequest((Node("head", 1, 0),), negated) for negated in (False, True)]
+        requests = [Copying((Node("head", 1, 0),), negated) for negated in (False, True)]
         found = measure(both.bench, requests, np.arange(5))
     finally:
         with torch.no_grad():
@@ -285,7 +286,7 @@ def copies(hooked: Hooked, head: Node, resid: Tensor, pair: PromptPair, negated:
 def test_scores_are_means_of_patterns(both: Pair, kind: Any, back: int) -> None:
     hooked, whole = both.hooked, random_bench(both.bench.model)
     heads = (Node("head", 0, 1), Node("head", 2, 0))
-    (found,) = measure(whole, [ScoreRequest(kind, heads)], np.arange(4)).values()
+    (found,) = measure(whole, [HeadScore(kind, heads)], np.arange(4)).values()
     for i in range(4):
         tokens = sequence(whole.model, 0, i, False)
         assert tokens[:8] == tokens[8:] and len(set(tokens)) == 8  # the model holds 16 tokens
@@ -297,7 +298,7 @@ def test_scores_are_means_of_patterns(both: Pair, kind: Any, back: int) -> None:
 
 def test_sequences_do_not_depend_on_their_company(both: Pair) -> None:
     whole = random_bench(both.bench.model)
-    request = ScoreRequest("induction", (Node("head", 1, 1),))
+    request = HeadScore("induction", (Node("head", 1, 1),))
     few, many = (measure(whole, [request], np.asarray(i))[request].values for i in ([5, 2], [2, 3, 5]))
     assert few == pytest.approx(many[[2, 0]])
     assert sequence(whole.model, 0, 0, False) != sequence(whole.model, 1, 0, False)

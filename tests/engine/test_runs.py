@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Edge, Input, Node, Position, Site
-from circuitdsl.engine import reference
 from circuitdsl.engine.experiment import Experiment, PatchError, Readout
 from circuitdsl.engine.experiments import experiment_of
 from circuitdsl.engine.memory import CHUNK
 from circuitdsl.engine.path_patching import effects
 from circuitdsl.engine.runs import MOST_STARTS, Terms, at, baseline, by_length, changed, patterns, run, starts
 from circuitdsl.measurements.requests import EdgeRequest
+from tests.engine import reference
 from tests.engine.small_models import LENGTH, Case, make_case, neurons
 
 

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from circuitdsl.api import loads, make_benches
+from circuitdsl.api import loads
 from circuitdsl.circuit.nodes import Node
-from circuitdsl.engine.readers.trace import firings
+from circuitdsl.engine.readers.trace import _firings
 from circuitdsl.engine.trace import COVERED, SIDES, NotTraced, Tracer, covering, fired, omega, signal, tracers
 from circuitdsl.models.weights import weights_of
 from circuitdsl.verify.plan import plan
+from circuitdsl.verify.prompts import make_benches
 
 HEADS = [Node("head", layer, head) for layer in range(4) for head in range(8)]
 
@@ -107,14 +108,14 @@ def test_what_all_nodes_add_is_the_whole_of_the_signal(tracer: Tracer, pocket) -
 def test_heads_fire_where_they_attend(bench) -> None:
     """Against the pattern of the model itself, prompt by prompt."""
     from circuitdsl.circuit.nodes import Position
-    from circuitdsl.measurements.attention import AttentionRequest
+    from circuitdsl.measurements.attention import Attention
     from circuitdsl.verify.measure import measure
 
     end, target, head = Position("END"), Position("IO"), Node("head", 2, 5)
     prompts = [pair.clean_tokens for pair in bench.pairs]
     places = [[pair.positions[name] for pair in bench.pairs] for name in ("END", "IO")]
     found = fired(bench.model, prompts, head, *places)
-    request = AttentionRequest((head,), (end,), (target,))
+    request = Attention((head,), (end,), (target,))
     attention = measure(bench, [request], np.arange(len(prompts)))[request].values
     assert 10 < sum(f is not None for f in found) < len(prompts)
     for firing, share in zip(found, attention, strict=True):
@@ -169,7 +170,7 @@ def test_a_trace_claims_a_share_of_firings(check, bench) -> None:
 
     (planned,) = plan(spec.circuits[0], ModelShape("pocket", 4, 8))
     request = planned.parts[0].request
-    found = [f for f in firings(bench, request) if f]
+    found = [f for f in _firings(bench, request) if f]
     share = np.mean([any(str(sender) == "0.3" for sender, _ in f.senders["source"]) for f in found])
     one, two, silent = report.claims
     assert one.measured.n <= len(found) and one.measured.value == pytest.approx(share, abs=0.25)

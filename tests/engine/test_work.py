@@ -11,20 +11,21 @@ import numpy as np
 import pytest
 import torch
 
-from circuitdsl.api import load, make_benches
+from circuitdsl.api import load
 from circuitdsl.circuit.catalogue import ModelShape
 from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Edge, Input, Node, Position, Site
 from circuitdsl.engine.batch_index import Where
 from circuitdsl.engine.count import Tally, floor_by_prompt
 from circuitdsl.engine.experiment import Experiment
+from circuitdsl.engine.experiments import experiment_of
 from circuitdsl.engine.path_patching import effects
 from circuitdsl.engine.positions import token_indices
 from circuitdsl.engine.runs import first_difference
-from circuitdsl.measurements.requests import EdgeRequest, NodeRequest, positions_of
+from circuitdsl.measurements.requests import EdgeRequest, NodeRequest
 from circuitdsl.models.parts import Transformer
-from circuitdsl.verify.bench import experiment_of
 from circuitdsl.verify.measure import measure
 from circuitdsl.verify.plan import plan
+from circuitdsl.verify.prompts import make_benches
 from tests.engine.small_models import Case, make_case
 
 END, S2 = Position("END"), Position("S2")
@@ -124,7 +125,7 @@ def test_shipped_specs_are_measured_at_the_floor(pocket: Transformer, name: str)
         least = 0
         for pair in bench.pairs[:12]:
             clean, corrupt = (torch.tensor([t]) for t in (pair.clean_tokens, pair.corrupt_tokens))
-            positions = {p: token_indices([pair], [p]) for r in asked for p in positions_of(r)}
+            positions = {p: token_indices([pair], [p]) for r in asked for p in r.positions}
             where = Where.of(positions, 1, clean.shape[1], first_difference(clean, corrupt))
             least += sum(int(floor_by_prompt(pocket, one, where).sum()) for one in {experiment_of(r) for r in asked})
         assert bench.tally.block_positions == least > 0

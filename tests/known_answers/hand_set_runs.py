@@ -9,9 +9,10 @@ from pathlib import Path
 
 from circuitdsl.api import loads
 from circuitdsl.circuit.metric import Metric
+from circuitdsl.engine.prompts import Prompts
 from circuitdsl.models.load import load_model
 from circuitdsl.report.report import Report
-from circuitdsl.verify.bench import Bench, bench
+from circuitdsl.verify.bench import bench
 from circuitdsl.verify.verify import Options, verify
 from tests.known_answers.hand_set import save_hand_set
 from tests.known_answers.hand_set_claims import DESIGNS, PROMPTS, KnownClaim, Population, spec
@@ -27,13 +28,13 @@ def known(kind: str, path: Path, size: int, seed: int = 0) -> Population:
 
 def sample_bench(
     whole: Population, seed: int, n: int = PROMPTS, balanced: bool = True, metric: Metric | None = None
-) -> Bench:
+) -> Prompts:
     """A sample of prompts, ready to be measured."""
     indices = draw_indices(len(whole.data.pairs), n, seed, balanced)
     return bench(whole.model, sampled(whole.data, indices, seed), metric or Metric())
 
 
-def verified(text: str, where: Bench, options: Options | None = None) -> Report:
+def verified(text: str, where: Prompts, options: Options | None = None) -> Report:
     """The report on a spec with one task named `known`."""
     found = loads(text)
     if not found.ok:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -23,9 +25,9 @@ heads mover = 2.3 2.4 at END
 """
 
 
-@pytest.fixture(scope="module")
-def chain(tmp_path_factory: pytest.TempPathFactory) -> Population:
-    return known("chain", tmp_path_factory.mktemp("known"), 96)
+@pytest.fixture
+def chain(known_model: Callable[[str, int], Population]) -> Population:
+    return known_model("chain", 96)
 
 
 def run(whole: Population, text: str, own: int = 0) -> Report:

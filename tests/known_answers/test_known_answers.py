@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,10 +11,10 @@ import torch
 
 from circuitdsl.circuit.metric import Metric
 from circuitdsl.circuit.nodes import EMBED, Edge, Input, Node, Position, Site
-from circuitdsl.engine import reference
 from circuitdsl.engine.experiment import Experiment
 from circuitdsl.verify.bench import bench
 from circuitdsl.verify.verify import Options
+from tests.engine import reference
 from tests.known_answers.hand_set import MODELS
 from tests.known_answers.hand_set_claims import (
     DESIGNS,
@@ -26,17 +27,16 @@ from tests.known_answers.hand_set_claims import (
     on_the_bound,
     spec,
 )
-from tests.known_answers.hand_set_runs import Tally, known, sample_bench, verified
+from tests.known_answers.hand_set_runs import Tally, sample_bench, verified
 from tests.known_answers.random_models import matters_claims, matters_spec, random_model, random_task
 
 H = {name: Node("head", *map(int, name.split("."))) for name in ("0.2", "1.1", "2.3", "3.2")}
 END, S2 = Position("END"), Position("S2")
 
 
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Population]:
-    path = tmp_path_factory.mktemp("known")
-    return {kind: known(kind, path, 96) for kind in MODELS}
+@pytest.fixture
+def models(known_model: Callable[[str, int], Population]) -> dict[str, Population]:
+    return {kind: known_model(kind, 96) for kind in MODELS}
 
 
 @pytest.mark.parametrize(

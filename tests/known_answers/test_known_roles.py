@@ -9,7 +9,7 @@ import pytest
 
 from circuitdsl.report.report import ClaimResult
 from tests.known_answers.hand_set_claims import Population
-from tests.known_answers.hand_set_runs import known, sample_bench, verified
+from tests.known_answers.hand_set_runs import sample_bench, verified
 
 HEAD = """circuit known
 model "{model}"
@@ -18,16 +18,9 @@ task known = file("known.jsonl", prompts = {n})
 Model = Callable[[str], Population]
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    found: dict[str, Population] = {}
-
-    def get(kind: str) -> Population:
-        if kind not in found:
-            found[kind] = known(kind, tmp_path_factory.mktemp("known"), 96)
-        return found[kind]
-
-    return get
+@pytest.fixture
+def model(known_model: Callable[[str, int], Population]) -> Model:
+    return lambda kind: known_model(kind, 96)
 
 
 def claims(whole: Population, text: str, n: int = 64) -> tuple[ClaimResult, ...]:

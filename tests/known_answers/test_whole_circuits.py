@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from tests.known_answers.hand_set_claims import Population
-from tests.known_answers.hand_set_runs import known, sample_bench, verified
+from tests.known_answers.hand_set_runs import sample_bench, verified
 
 HEAD = """circuit known
 model "{model}"
@@ -17,9 +19,9 @@ heads mover = 2.3 at END
 BACKUP = "heads backup = 3.5 at END\n"
 
 
-@pytest.fixture(scope="module")
-def backup(tmp_path_factory: pytest.TempPathFactory) -> Population:
-    return known("backup", tmp_path_factory.mktemp("known"), 96)
+@pytest.fixture
+def backup(known_model: Callable[[str, int], Population]) -> Population:
+    return known_model("backup", 96)
 
 
 def verdicts(whole: Population, *lines: str, groups: str = BACKUP) -> list[str]:

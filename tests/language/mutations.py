@@ -26,6 +26,7 @@ from circuitdsl.language.format import dumps, format_text
 from circuitdsl.language.lexer import KEYWORDS
 from circuitdsl.language.parse import parse
 from circuitdsl.language.source import decode
+from circuitdsl.measurements import KINDS
 
 SECONDS = 2.0
 HERE = Path(__file__).parent
@@ -156,8 +157,8 @@ def read(text: str) -> None:
     """Parse, resolve, lint, show and format a text, and check what every text must keep to."""
     start = time.process_time()
     file, found = parse(text, "fuzz.circ")
-    circuits, more = resolve(file, tasks=TASKS)
-    every = ordered((*found, *more, *lint(file, circuits, TASKS)))
+    circuits, more = resolve(file, tasks=TASKS, kinds=KINDS)
+    every = ordered((*found, *more, *lint(file, circuits, TASKS, KINDS)))
     shown = render_all(every, text, "fuzz.circ")
     assert time.process_time() - start < SECONDS
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")

@@ -15,6 +15,7 @@ from circuitdsl.language.diagnostics import START
 from circuitdsl.language.format import NotFormatted, dumps, format_text
 from circuitdsl.language.parse import parse
 from circuitdsl.testing.spec_trees import specs
+from tests.drawing import examples
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 CASES = sorted((FIXTURES / "fmt").glob("*.in.circ"))
@@ -38,7 +39,7 @@ def test_the_language_s_own_example_and_what_ships_are_in_their_layout(path: Pat
     assert format_text(text) == text
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(60, 150), deadline=None)
 @given(specs())
 def test_what_is_written_is_read_again(spec: s.File) -> None:
     text = dumps(spec)
@@ -48,7 +49,7 @@ def test_what_is_written_is_read_again(spec: s.File) -> None:
     assert format_text(text) == text
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(40, 100), deadline=None)
 @given(specs(5), st.randoms(use_true_random=False))
 def test_blanks_line_ends_and_comments_change_nothing_but_the_comments(spec: s.File, rng: random.Random) -> None:
     text, comments = scattered(dumps(spec), rng)

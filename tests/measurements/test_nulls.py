@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from circuitdsl.circuit.catalogue import ModelShape
-from circuitdsl.circuit.changes import Member
+from circuitdsl.circuit.changes import EdgePatch, Member, NodePatch
 from circuitdsl.circuit.claims import Circuit, Claim
 from circuitdsl.circuit.criteria import Matters
 from circuitdsl.circuit.metric import Metric
@@ -41,7 +41,7 @@ def circuit(*effects: EdgeEffect | NodeEffect) -> Circuit:
 
 
 def group(*edges: Edge) -> EdgeEffect:
-    return EdgeEffect(tuple(Member(e.sender, e.receiver.node, (e,)) for e in edges))
+    return EdgeEffect(EdgePatch(tuple(Member(e.sender, e.receiver.node, (e,)) for e in edges)))
 
 
 def null_of(*effects: EdgeEffect | NodeEffect) -> tuple[EdgeRequest, ...] | tuple[NodeRequest, ...]:
@@ -77,10 +77,10 @@ def test_a_group_is_matched_by_groups_of_its_shape() -> None:
         assert [e.receiver.port for e in by_position[S1]] == ["v"]
         assert sorted(e.receiver.port for e in by_position[S2]) == ["k", "v"]
         assert len({e.sender for e in by_position[S2]}) == 1
-        assert set(request.edges) != set(mine.edges)
+        assert set(request.edges) != set(mine.patch.edges)
     alone = edge("0.2", "1.2", "v", S2)
     assert any(alone in request.edges for request in null)
-    assert not any(alone in request.edges for request in null_of(mine, group(alone))) or alone in mine.edges
+    assert not any(alone in request.edges for request in null_of(mine, group(alone))) or alone in mine.patch.edges
 
 
 def test_a_null_can_be_too_small() -> None:
@@ -94,7 +94,7 @@ def test_a_null_can_be_too_small() -> None:
 def test_knocked_out_nodes_are_not_their_own_null(size: int) -> None:
     """A single node is not in its null; of a group some may be, in other company; what else is knocked out is not."""
     sites = tuple(Site(Node("head", 0, h), END) for h in range(size))
-    null = null_of(NodeEffect(sites), NodeEffect((Site(head("3.7"), END),)))
+    null = null_of(NodeEffect(NodePatch(sites)), NodeEffect(NodePatch((Site(head("3.7"), END),))))
     assert len(null) == (32 - 1 - size if size == 1 else 40)
     own = {site.node for site in sites}
     for request in null:
@@ -108,7 +108,7 @@ def test_knocked_out_nodes_are_not_their_own_null(size: int) -> None:
 
 def test_nulls_do_not_depend_on_the_hash_seed() -> None:
     code = (
-        "from tests.measure.test_nulls import *\n"
+        "from tests.measurements.test_nulls import *\n"
         "mixed = group(edge('0.1', '2.1', 'q', END), Edge(Node('mlp', 0), Input(head('2.1'), 'q'), END))\n"
         "print([str(e) for r in null_of(mixed) for e in r.edges])"
     )

@@ -5,16 +5,8 @@ from __future__ import annotations
 import pytest
 
 from circuitdsl.circuit.nodes import EMBED, LOGITS, Edge, Input, Node, Position, Site
-from circuitdsl.measurements.attention import AttentionRequest
-from circuitdsl.measurements.requests import (
-    EdgeRequest,
-    NodeRequest,
-    Request,
-    Subgraph,
-    TermRequest,
-    corrupt_stages_of,
-    terms_of,
-)
+from circuitdsl.measurements.attention import Attention
+from circuitdsl.measurements.requests import EdgeRequest, NodeRequest, Request, Subgraph, TermRequest
 
 END = Position("END")
 HEAD = Node("head", 2, 1)
@@ -32,18 +24,18 @@ def edges(sender: Node, **options) -> EdgeRequest:
         (edges(HEAD), 5),
         (edges(HEAD, direction="denoise"), 8),
         (KNOCKOUT, 4),
-        (AttentionRequest((HEAD,), (END,), (END,)), 0),
-        (AttentionRequest((HEAD,), (END,), (END,), under=KNOCKOUT), 4),
+        (Attention((HEAD,), (END,), (END,)), 0),
+        (Attention((HEAD,), (END,), (END,), under=KNOCKOUT), 4),
         (NodeRequest((Site(Node("head", 0, 0), END),), under=edges(HEAD)), 5),
         (Subgraph("nodes"), 8),
         (TermRequest(HEAD, END), 5),
     ],
 )
 def test_the_corrupt_run_goes_as_far_as_terms_are_taken_from_it(request_: Request, stages: int) -> None:
-    assert corrupt_stages_of(request_, 4) == stages
+    assert request_.corrupt_stages(4) == stages
 
 
 def test_only_terms_that_are_replaced_with_others_are_asked_for() -> None:
     two = NodeRequest((Site(HEAD, END), Site(HEAD, Position("IO"))), ablate="mean", under=KNOCKOUT)
-    assert terms_of(KNOCKOUT) == terms_of(AttentionRequest((HEAD,), (END,), (END,), under=KNOCKOUT)) == ()
-    assert terms_of(two) == (TermRequest(HEAD, END, "mean"), TermRequest(HEAD, Position("IO"), "mean"))
+    assert KNOCKOUT.terms == Attention((HEAD,), (END,), (END,), under=KNOCKOUT).terms == ()
+    assert two.terms == (TermRequest(HEAD, END, "mean"), TermRequest(HEAD, Position("IO"), "mean"))

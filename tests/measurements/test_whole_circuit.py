@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
+from circuitdsl.api import loads
 from circuitdsl.circuit.catalogue import ModelShape
-from circuitdsl.circuit.membership import Membership
+from circuitdsl.circuit.claims import Claim
+from circuitdsl.circuit.membership import Membership, membership
 from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Edge, Input, Node, Position, Site
+from circuitdsl.measurements.nulls import Nulls
+from circuitdsl.measurements.requests import Subgraph
 from circuitdsl.measurements.subgraphs import (
     RANDOM_CIRCUITS,
     RANDOM_SUBSETS,
@@ -41,20 +46,40 @@ WHOLE = Membership(
 )
 
 
+def nodes_of(whole: Membership = WHOLE) -> Subgraph:
+    return alone(whole, "nodes", "corrupt", everywhere=False)
+
+
+def edges_of() -> Subgraph:
+    return alone(WHOLE, "edges", "corrupt", everywhere=False)
+
+
+def kept_by(how: WholeCircuit) -> Subgraph:
+    """What a claim keeps of `WHOLE`."""
+    lines = "heads early = 0.1 at S2\nheads late = 1.2 1.3 at END\nmlps middle = m1 at END\n"
+    lines += "embed -> 0.1.v at S2\n0.1 -> 1.2.v at S2\n1.2 -> logits at END\n"
+    (circuit,) = loads(f"circuit t\ntask ioi\n{lines}").circuits
+    assert membership(circuit) == replace(WHOLE, groups=membership(circuit).groups)
+    claim = Claim("", 0, "", "expect", how, (), False, 0.01, ("ioi",))
+    found = how.plan(claim, "ioi", Nulls(circuit, SHAPE)).circuit
+    assert found is not None
+    return found
+
+
 def test_what_is_kept() -> None:
-    assert alone(WHOLE, WholeCircuit("faithfulness")).sites == WHOLE.sites
-    everywhere = alone(WHOLE, WholeCircuit("faithfulness", positions="all"))
+    assert kept_by(WholeCircuit("faithfulness")).sites == WHOLE.sites
+    everywhere = kept_by(WholeCircuit("faithfulness", positions_kept="all"))
     assert {site.position for site in everywhere.sites} == {EVERYWHERE}
-    edges = alone(WHOLE, WholeCircuit("faithfulness", keep="edges", ablate="mean"))
+    edges = kept_by(WholeCircuit("faithfulness", keep="edges", ablate="mean"))
     assert (edges.edges, edges.sites, edges.ablate) == (EDGES, frozenset(), "mean")
 
 
 def test_what_is_taken_out() -> None:
-    kept = alone(WHOLE, WholeCircuit("incompleteness"))
+    kept = nodes_of()
     assert without(kept, frozenset([A, C])).sites == {Site(B, END), Site(M, END)}
     rest = model_without(kept, frozenset([A, C]))
     assert rest.inverted and rest.sites == {Site(A, S2), Site(C, END)}
-    edges = alone(WHOLE, WholeCircuit("incompleteness", keep="edges"))
+    edges = edges_of()
     assert without(edges, frozenset([A])).edges == {Edge(B, Input(LOGITS, "in"), END)}
     assert len(model_without(edges, frozenset([A])).edges) == 2
     assert members(edges) == (A, B)
@@ -62,7 +87,7 @@ def test_what_is_taken_out() -> None:
 
 
 def test_subsets_are_groups_and_random_ones_and_always_the_same() -> None:
-    kept = alone(WHOLE, WholeCircuit("incompleteness"))
+    kept = nodes_of()
     found = subsets(WHOLE, kept)
     assert list(found)[:2] == ["early", "late"]
     assert len(set(found.values())) == len(found) <= 2 + RANDOM_SUBSETS
@@ -71,7 +96,7 @@ def test_subsets_are_groups_and_random_ones_and_always_the_same() -> None:
 
 
 def test_a_member_is_tried_alone_and_after_every_group() -> None:
-    kept = alone(WHOLE, WholeCircuit("minimality"))
+    kept = nodes_of()
     assert contexts(B, groups(WHOLE, kept)) == {"": frozenset(), "early": {A}, "late without 1.2": {C}}
     assert contexts(A, groups(WHOLE, kept)) == {"": frozenset(), "late": {B, C}}  # its own class without it is nothing
 
@@ -80,13 +105,13 @@ def test_random_circuits_have_the_same_shape() -> None:
     def shape(sites: frozenset[Site]) -> Counter:
         return Counter((site.node.kind, site.node.layer, site.position) for site in sites)
 
-    kept = alone(WHOLE, WholeCircuit("sufficiency"))
+    kept = nodes_of()
     found = random_circuits(kept, SHAPE)
     assert len(found) == RANDOM_CIRCUITS and kept not in found
     assert all(shape(one.sites) == shape(kept.sites) and Site(M, END) in one.sites for one in found)
     assert len(set(found)) > 40
     assert found == random_circuits(kept, SHAPE)
-    edges = alone(WHOLE, WholeCircuit("sufficiency", keep="edges"))
+    edges = edges_of()
     for one in random_circuits(edges, SHAPE):
         by_kind = {(e.sender.kind, e.receiver.node.kind, e.receiver.port, e.position): e for e in one.edges}
         assert len(by_kind) == 3
@@ -96,12 +121,12 @@ def test_random_circuits_have_the_same_shape() -> None:
 def test_where_every_head_is_kept_there_is_no_other_circuit() -> None:
     everything = frozenset(Site(head(0, h), END) for h in range(6))
     whole = Membership(everything, frozenset(), False, {})
-    assert random_circuits(alone(whole, WholeCircuit("sufficiency")), SHAPE) == ()
+    assert random_circuits(nodes_of(whole), SHAPE) == ()
 
 
 def test_random_circuits_are_drawn_alike() -> None:
     """Every other head of the layer is as likely: one of five, in the long run 20 of 100."""
     whole = Membership(frozenset([Site(A, END)]), frozenset(), False, {})
-    drawn = Counter(next(iter(one.sites)).node for one in random_circuits(alone(whole, WholeCircuit("x")), SHAPE))  # type: ignore[arg-type]
+    drawn = Counter(next(iter(one.sites)).node for one in random_circuits(nodes_of(whole), SHAPE))
     assert set(drawn) == {head(0, h) for h in range(6)} - {A}
     assert max(drawn.values()) <= 40

@@ -9,13 +9,14 @@ import jsonschema
 import pytest
 
 from benchmarks.pocket_card import accuracies
-from circuitdsl.api import load, make_benches, shipped_specs
+from circuitdsl.api import load, shipped_specs
 from circuitdsl.circuit.criteria import Negligible, Signed, Within
 from circuitdsl.models.load import POCKET
 from circuitdsl.models.pocket import mixture
 from circuitdsl.report.report import schema
 from circuitdsl.tasks.registry import TASKS
-from circuitdsl.testing.mutate import mutate
+from circuitdsl.verify.prompts import make_benches
+from circuitdsl.verify.session import Session
 from circuitdsl.verify.verify import verify, with_overrides
 
 SPECS = sorted((shipped_specs() / "pocket").glob("*.circ"))
@@ -47,7 +48,7 @@ def test_specs_say_enough_and_say_no_too(path: Path) -> None:
 def test_a_shipped_spec_notices_what_is_changed_in_it(pocket) -> None:
     """The smallest stands for all: the share of every spec is in docs/testing.md."""
     spec = load("pocket/ioi")
-    found = mutate(spec, spec.circuits[0], pocket)
+    (found,) = Session(pocket, cache=False).mutate(spec)
     assert found.judged >= 70
     assert found.share >= 0.9, [(o.mutant.after, o.reason) for o in found.of("survived")]
     assert not found.of("open")

@@ -19,6 +19,7 @@ from circuitdsl.tasks.from_file import PromptFileError, read_prompts
 from circuitdsl.tasks.registry import TASKS
 from circuitdsl.tasks.tokens import Tokens
 from tests.conftest import ROOT, shared
+from tests.drawing import examples
 
 CLEAN = "When Mary and John went to the store, John gave a drink to"
 CORRUPT = "When Mary and John went to the store, Mary gave a drink to"
@@ -321,7 +322,7 @@ def any_file(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("any") / "p.jsonl"
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(100, 300), deadline=None)
 @given(change=CHANGES, with_tokenizer=st.booleans())
 def test_any_line_is_read_or_named(change, with_tokenizer, any_file, gpt2_tokens) -> None:
     tokens = gpt2_tokens if with_tokenizer else None

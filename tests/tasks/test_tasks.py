@@ -17,6 +17,7 @@ from circuitdsl.tasks.registry import TASKS
 from circuitdsl.tasks.task import TaskError, WordList
 from circuitdsl.tasks.tokens import Tokens
 from tests.conftest import ROOT, shared
+from tests.drawing import examples
 
 EVERY = [(task, corruption) for task in TASKS.values() for corruption in task.corruptions]
 IDS = [f"{task.name}-{corruption}" for task, corruption in EVERY]
@@ -70,7 +71,7 @@ def test_positions_stand_in_the_declared_order(task, tokens) -> None:
                     assert max(pair.positions[name]) < min(pair.positions[later]), (name, later)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(25, 50), deadline=None)
 @given(rng=st.randoms(use_true_random=False), which=st.sampled_from(EVERY))
 def test_any_randomness_makes_a_valid_pair(rng: random.Random, which, pocket_tokens) -> None:
     task, corruption = which

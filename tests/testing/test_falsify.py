@@ -13,10 +13,11 @@ import pytest
 from circuitdsl import cli
 from circuitdsl.api import loads
 from circuitdsl.errors import UserError
+from circuitdsl.measurements.property import property_of
 from circuitdsl.tasks.dataset import sample
 from circuitdsl.tasks.ioi import NAMES, TEMPLATES
 from circuitdsl.tasks.registry import TASKS
-from circuitdsl.testing.falsify import falsify, property_of
+from circuitdsl.testing.falsify import falsify
 
 SPEC = """circuit t
 model "pocket"
@@ -81,6 +82,12 @@ def test_expectations_of_behaviour_are_taken_prompt_by_prompt_effects_are_not(po
     assert search(pocket, line="9").found
     with pytest.raises(UserError, match="not about single prompts"):
         search(pocket, line="10")
+
+
+def test_attribution_has_a_value_on_every_prompt(pocket) -> None:
+    found = search(pocket, SPEC + "expect attribution(suppressor) > 99\n", line="11", budget=5).found
+    assert found and found.values[0] <= 99
+    assert search(pocket, SPEC + "expect attribution(suppressor) > -99\n", line="11", budget=5).found is None
 
 
 @pytest.mark.parametrize("task", ["greater_than", "induction", "laundry_list", "colored_objects"])

@@ -10,7 +10,8 @@ from circuitdsl import cli
 from circuitdsl.api import loads
 from circuitdsl.language.parse import parse
 from circuitdsl.testing.mutants import mutants
-from circuitdsl.testing.mutate import Mutation, mutate
+from circuitdsl.testing.mutate import Mutation
+from circuitdsl.verify.session import Session
 
 HEAD = """circuit t
 model "pocket"
@@ -117,7 +118,8 @@ def fates(found: Mutation) -> dict[str, str]:
 def judged(pocket):
     def run(lines: str) -> Mutation:
         spec = loads(HEAD + lines, "t.circ")
-        return mutate(spec, spec.circuits[0], pocket)
+        (found,) = Session(pocket, cache=False).mutate(spec)
+        return found
 
     return run
 
@@ -168,7 +170,7 @@ def test_whoever_is_in_the_circuit_is_noticed_by_what_it_does_alone(judged) -> N
     ],
 )
 def test_a_mutant_is_judged_as_verify_would(judged, pocket, lines: str) -> None:
-    from circuitdsl.api import make_benches
+    from circuitdsl.verify.prompts import make_benches
     from circuitdsl.verify.verify import verify
 
     found = judged(lines)

@@ -213,3 +213,20 @@ def test_the_claims_that_the_page_names_can_be_named() -> None:
     assert named
     for path, name in named:
         assert name in {f"L{claim.line} {claim.text}" for claim in load(ROOT / path).circuit().claims}
+
+
+def test_a_second_run_takes_numbers_from_the_cache(run, monkeypatch) -> None:
+    from circuitdsl.verify import verify as module
+
+    cached: list[float] = []
+    original = module.verify
+
+    def verify(*given):
+        report = original(*given)
+        cached.append(report.cached)
+        return report
+
+    monkeypatch.setattr(module, "verify", verify)
+    for _ in range(2):
+        run(kept=SPEC).assert_outcomes(passed=2, failed=1)
+    assert cached == [0, 1]

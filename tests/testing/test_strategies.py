@@ -9,12 +9,13 @@ from circuitdsl.language.format import dumps
 from circuitdsl.models.load import load_tokenizer
 from circuitdsl.tasks.registry import TASKS
 from circuitdsl.testing.strategies import prompt_pairs, small_models, specs
+from tests.drawing import examples
 
 POCKET = load_tokenizer("pocket")
 
 
 @given(st.sampled_from(sorted(TASKS)).flatmap(lambda task: prompt_pairs(task, POCKET)))
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=examples(25, 50))
 def test_pairs_align(pair) -> None:
     assert len(pair.clean_tokens) == len(pair.corrupt_tokens)
     assert pair.clean_tokens != pair.corrupt_tokens

@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from circuitdsl.circuit.changes import EdgePatch
 from circuitdsl.circuit.criteria import Moves, Stronger
-from circuitdsl.measurements.edge import EdgeEffect
-from circuitdsl.verdict.decide import decide
 from circuitdsl.verdict.samples import Sample
 from circuitdsl.verdict.sampling import plan_looks
+from circuitdsl.verdict.weighing import weigh_claim
+from tests.verdict.deciding import decide, verdict_of
 
-TEST = Stronger(EdgeEffect(()), "7.9 -> 9.9.q")
+TEST = Stronger(EdgePatch(()), "7.9 -> 9.9.q")
 RISES, FALLS = Moves("rises", 0.0, "rises"), Moves("falls", 0.0, "falls")
 
 
@@ -43,11 +44,8 @@ def test_ties_pass_no_more_often_than_the_level_says(mean_a: float, mean_b: floa
     """At 5 % two-sided a wrong "holds" comes out at most 2.5 % of the time; 400 draws, three standard errors."""
     rng = np.random.default_rng(2)
     looks = plan_looks(128)
-    wrong = sum(
-        decide(TEST, two(mean_a + rng.normal(size=128), mean_b + spread_b * rng.normal(size=128)), looks=looks).verdict
-        == "holds"
-        for _ in range(400)
-    )
+    samples = (two(mean_a + rng.normal(size=128), mean_b + spread_b * rng.normal(size=128)) for _ in range(400))
+    wrong = sum(verdict_of(weigh_claim([TEST], [sample], looks=looks)) == "holds" for sample in samples)
     assert wrong <= 400 * 0.025 + 3 * np.sqrt(400 * 0.025 * 0.975)
 
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from circuitdsl.circuit.criteria import Matters, Negligible, Signed, Test, Within
 from circuitdsl.report.report import ascii_reason
-from circuitdsl.verdict.decide import Decision, decide_family, rule
-from circuitdsl.verdict.families import Levels
+from circuitdsl.verdict.decide import Decision, _judge, decide_family, rule
+from circuitdsl.verdict.families import Levels, family_levels
 from circuitdsl.verdict.samples import Sample, rarity
 from circuitdsl.verdict.sampling import plan_looks
 from circuitdsl.verdict.weighing import unmeasured, weigh, weigh_claim
@@ -506,7 +506,8 @@ def test_claims_false_by_a_hair_seldom_hold(test: Test, effect: float, kind: str
             noise = rng.standard_normal(128) if kind == "normal" else rng.exponential(size=128) - 1
             sample = Sample(np.arange(128) % 4, d=effect * g + 0.1 * noise, g=g)
             family.append(weigh_claim([test], [sample], looks=looks, nulls=[NULL * 1e-3]))
-        verdicts = {decision.verdict for decision in decide_family(family)}
+        levels = family_levels([e.p_holds for e in family], [e.p_fails for e in family])
+        verdicts = {_judge(e.parts[0], level, 1).verdict for e, level in zip(family, levels, strict=True)}
         for verdict in wrong:
             wrong[verdict] += verdict in verdicts
     assert wrong["holds"] <= 0.05 * specs + 4 * np.sqrt(0.05 * 0.95 * specs)

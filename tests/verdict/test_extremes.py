@@ -7,10 +7,12 @@ import pytest
 
 from circuitdsl.circuit.criteria import Within
 from circuitdsl.verdict.decide import rule
-from circuitdsl.verdict.families import Levels
+from circuitdsl.verdict.extremes import found
+from circuitdsl.verdict.families import FAMILY, Levels
 from circuitdsl.verdict.samples import Sample
 from circuitdsl.verdict.sampling import plan_looks
-from circuitdsl.verdict.weighing import weigh_extreme
+from circuitdsl.verdict.weighing import Evidence, weigh_extreme
+from tests.verdict.deciding import verdict_of
 
 N = 64
 
@@ -22,12 +24,16 @@ def sample(effect: float, seed: int, n: int = N, noise: float = 0.3, label: str 
     return Sample(np.zeros(n), d=effect * 5 + rng.normal(0, noise * 5, n), g=g, label=label)
 
 
-def decide(test: Within, *sets: tuple[float, ...], n: int = N, seed: int = 0, noise: float = 0.3, level: float = 0.05):
+def weighed(test: Within, *sets: tuple[float, ...], n: int = N, seed: int = 0, noise: float = 0.3) -> Evidence:
     samples = [
         [sample(e, 1000 * seed + 50 * i + j, n, noise, f"set {i} leaf {j}") for j, e in enumerate(one)]
         for i, one in enumerate(sets)
     ]
-    return rule(weigh_extreme(test, samples, name="incompleteness", looks=plan_looks(n, False)), Levels(level, level))
+    return weigh_extreme(test, samples, name="incompleteness", looks=plan_looks(n, False))
+
+
+def decide(test: Within, *sets: tuple[float, ...], n: int = N, seed: int = 0, noise: float = 0.3, level: float = 0.05):
+    return rule(weighed(test, *sets, n=n, seed=seed, noise=noise), Levels(level, level))
 
 
 def at_most(x: float) -> Within:
@@ -90,7 +96,7 @@ def test_no_gap_is_an_error_and_few_prompts_decide_nothing() -> None:
 
 def wrong(test: Within, *sets: tuple[float, ...], replicates: int = 200) -> float:
     """How often a false claim holds."""
-    return float(np.mean([decide(test, *sets, seed=s).verdict == "holds" for s in range(1, replicates)]))
+    return float(np.mean([verdict_of(weighed(test, *sets, seed=s)) == "holds" for s in range(1, replicates)]))
 
 
 def test_false_claims_hold_no_more_often_than_the_level() -> None:
@@ -103,8 +109,18 @@ def test_false_claims_hold_no_more_often_than_the_level() -> None:
 
 def test_the_interval_covers_the_extreme() -> None:
     """The largest of equal figures looks larger than it is; the interval allows for that."""
-    found = [decide(at_most(9.0), (0.4, 0.4, 0.4, 0.4, 0.4), seed=s) for s in range(1, 150)]
-    assert np.mean([d.value for d in found]) > 0.42
-    assert np.mean([d.ci[0] <= 0.4 <= d.ci[1] for d in found]) >= 0.94
-    found = [decide(at_most(9.0), (0.4, 0.0), (0.4, 0.0), (0.4, 0.1), seed=s) for s in range(1, 150)]
-    assert np.mean([d.ci[0] <= 0.4 <= d.ci[1] for d in found]) >= 0.94
+
+    def shown(*sets: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Values and limits, as a decision has them."""
+        rows = []
+        for seed in range(1, 150):
+            evidence = weighed(at_most(9.0), *sets, seed=seed)
+            value, limits, _ = found(evidence.extreme, evidence.parts, lambda part: part.looks.display(FAMILY))
+            rows.append((value, *limits))
+        return tuple(np.array(rows).T)
+
+    value, low, high = shown((0.4, 0.4, 0.4, 0.4, 0.4))
+    assert np.mean(value) > 0.42
+    assert np.mean((low <= 0.4) & (high >= 0.4)) >= 0.94
+    _, low, high = shown((0.4, 0.0), (0.4, 0.0), (0.4, 0.1))
+    assert np.mean((low <= 0.4) & (high >= 0.4)) >= 0.94

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from circuitdsl.verdict.gaffke import tails
+from tests.drawing import examples
 from tests.verdict.exact_tail import exact_tail
 
 KINDS = {
@@ -21,7 +22,7 @@ KINDS = {
 }
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(60, 150), deadline=None)
 @given(st.sampled_from(sorted(KINDS)), st.sampled_from([8, 32, 200]), st.floats(-1, 1), st.integers(0, 2**32 - 1))
 def test_it_is_the_tail_and_never_less(kind: str, n: int, far: float, seed: int) -> None:
     v = np.r_[KINDS[kind](np.random.default_rng(seed), n), 10**far]

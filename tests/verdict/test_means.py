@@ -12,6 +12,7 @@ from circuitdsl.verdict.estimates import Estimate, Share, limits_of, share
 from circuitdsl.verdict.means import ONE_SIDED, OPEN, Shared, mean, pair
 from circuitdsl.verdict.ratios import Ratio, intervals
 from circuitdsl.verdict.strata import centred
+from tests.drawing import examples
 
 UNIT = (0.0, 1.0)
 
@@ -27,7 +28,7 @@ def problems(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, bool]:
     return y, rng.integers(0, draw(st.integers(1, 20)), n), kind == "beta"
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(80, 200), deadline=None)
 @given(problems(), st.sampled_from([1e-6, 0.001, 0.05, 0.3]), st.floats(-3, 3))
 def test_a_limit_excludes_a_bound_exactly_when_p_is_small(problem: tuple, alpha: float, where: float) -> None:
     y, strata, shares = problem
@@ -42,7 +43,7 @@ def test_a_limit_excludes_a_bound_exactly_when_p_is_small(problem: tuple, alpha:
         assert (float(m.below(bound)) <= alpha / 2) == (bound > high)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(40, 100), deadline=None)
 @given(problems(), st.integers(0, 1000))
 def test_neither_order_nor_unit_nor_sign_nor_names_of_strata_matter(problem: tuple, seed: int) -> None:
     y, strata, _ = problem

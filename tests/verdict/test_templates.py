@@ -9,6 +9,7 @@ from circuitdsl.circuit.criteria import Matters, Negligible, Within
 from circuitdsl.verdict.decide import rule
 from circuitdsl.verdict.samples import FEWEST_STRATA, Sample, by_stratum
 from circuitdsl.verdict.weighing import weigh, weigh_claim
+from tests.verdict.deciding import verdict_of
 
 BELOW = Within("effect", None, -0.2, "effect <= -20%")
 
@@ -48,7 +49,12 @@ def test_few_templates_are_an_error(strata: int) -> None:
 
 def test_false_claims_hold_no_more_often_than_the_level() -> None:
     """On the bound, with strata that differ more than prompts do: 2.5 % is meant, and 5 % three standard errors off."""
-    held = {t: np.mean([verdict(drawn(15, 60, -0.2, 0.2, s), t) == "holds" for s in range(500)]) for t in (True, False)}
+
+    def held_by(templates: bool) -> float:
+        weighed = (weigh_claim([BELOW], [drawn(15, 60, -0.2, 0.2, s)], templates=templates) for s in range(500))
+        return float(np.mean([verdict_of(evidence) == "holds" for evidence in weighed]))
+
+    held = {t: held_by(t) for t in (True, False)}
     assert held[True] < 0.05
     assert held[False] > 0.15  # which is why prompts of a template are no independent draws from others
 

@@ -11,7 +11,7 @@ import torch
 
 import circuitdsl
 from circuitdsl import cli
-from circuitdsl.api import loads, make_benches
+from circuitdsl.api import loads
 from circuitdsl.circuit.metric import Metric
 from circuitdsl.errors import UserError
 from circuitdsl.models.errors import UnsupportedModel
@@ -20,6 +20,7 @@ from circuitdsl.models.parts import Transformer
 from circuitdsl.tasks.dataset import Dataset, sample
 from circuitdsl.tasks.registry import TASKS
 from circuitdsl.verify.bench import bench, random_bench
+from circuitdsl.verify.prompts import make_benches
 from circuitdsl.verify.store import Store, default_path
 from circuitdsl.verify.verify import verify
 

@@ -9,13 +9,14 @@ import pytest
 
 from circuitdsl.circuit.metric import Metric
 from circuitdsl.circuit.nodes import EMBED, EVERYWHERE, LOGITS, Edge, Input, Node, Position, Site
+from circuitdsl.engine.prompts import Prompts
 from circuitdsl.errors import UserError
-from circuitdsl.measurements.attention import AttentionRequest
-from circuitdsl.measurements.behaviour import BehaviourRequest
+from circuitdsl.measurements.attention import Attention
+from circuitdsl.measurements.behaviour import Behaviour
 from circuitdsl.measurements.requests import EdgeRequest, NodeRequest, Request
 from circuitdsl.tasks.dataset import Dataset, sample
 from circuitdsl.tasks.registry import TASKS
-from circuitdsl.verify.bench import Bench, bench
+from circuitdsl.verify.bench import bench
 from circuitdsl.verify.measure import measure, present
 
 END, S2, PLACE = Position("END"), Position("S2"), Position("PLACE")
@@ -28,8 +29,8 @@ REQUESTS: tuple[Request, ...] = (
     NodeRequest((Site(H06, END), Site(Node("mlp", 0), S2))),
     NodeRequest((Site(H06, EVERYWHERE),), "zero"),
     NodeRequest((Site(H06, END),), "mean"),
-    AttentionRequest((H06, H25), (END,), (S2, Position("S1", 1))),
-    BehaviourRequest(Metric("accuracy")),
+    Attention((H06, H25), (END,), (S2, Position("S1", 1))),
+    Behaviour(Metric("accuracy")),
 )
 
 
@@ -126,17 +127,17 @@ def test_a_patch_that_puts_in_what_stood_there_changes_nothing(pocket, data, req
 
 def test_attention_is_summed_over_targets_and_averaged_over_heads(pocket, data) -> None:
     whole = bench(pocket, data, Metric())
-    everything = AttentionRequest((H06, H25), (END,), (EVERYWHERE,))
-    parts = [AttentionRequest((head,), (END,), (S2,)) for head in (H06, H25)]
-    both = AttentionRequest((H06, H25), (END,), (S2,))
+    everything = Attention((H06, H25), (END,), (EVERYWHERE,))
+    parts = [Attention((head,), (END,), (S2,)) for head in (H06, H25)]
+    both = Attention((H06, H25), (END,), (S2,))
     found = measure(whole, [everything, both, *parts], np.arange(48))
     assert found[everything].values == pytest.approx(np.ones(48), abs=1e-5)
     assert found[both].values == pytest.approx((found[parts[0]].values + found[parts[1]].values) / 2, abs=1e-6)
 
 
 def test_equal_requests_are_measured_once(pocket, data) -> None:
-    once: Bench = bench(pocket, data, Metric())
-    twice: Bench = bench(pocket, data, Metric())
+    once: Prompts = bench(pocket, data, Metric())
+    twice: Prompts = bench(pocket, data, Metric())
     measure(once, REQUESTS[:1], np.arange(16))
     measure(twice, [REQUESTS[0], REQUESTS[0]], np.arange(16))
     assert once.tally.block_positions == twice.tally.block_positions > 0

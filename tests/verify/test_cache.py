@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from circuitdsl import cli
-from circuitdsl.api import MEAN_PROMPTS, loads, make_benches
+from circuitdsl.api import loads
 from circuitdsl.circuit.metric import Metric
 from circuitdsl.circuit.nodes import Edge, Input, Node, Position, Site
 from circuitdsl.measurements.requests import EdgeRequest, NodeRequest, Subgraph
@@ -21,9 +21,10 @@ from circuitdsl.tasks import dataset
 from circuitdsl.tasks.dataset import PromptPair, sample
 from circuitdsl.tasks.registry import TASKS
 from circuitdsl.verify import cache as memory_module
-from circuitdsl.verify import measure as remembered
 from circuitdsl.verify.bench import bench as make_bench
 from circuitdsl.verify.cache import _machine, memory, model_digest
+from circuitdsl.verify.measure import measure
+from circuitdsl.verify.prompts import MEAN_PROMPTS, make_benches
 from circuitdsl.verify.store import Numbers, Store, default_path, digest
 from circuitdsl.verify.verify import Options, verify
 
@@ -94,7 +95,7 @@ def test_prompts_for_means_are_made_only_where_a_mean_is_new(run, monkeypatch: p
     names = TASKS["ioi"].lists["names"]
     other = replace(TASKS["ioi"], lists=TASKS["ioi"].lists | {"names": replace(names, words=names.words[:-1])})
     # means are then of other prompts, even where those that are measured are the same
-    monkeypatch.setattr("circuitdsl.api.TASKS", {"ioi": other})
+    monkeypatch.setattr("circuitdsl.verify.prompts.TASKS", {"ioi": other})
     assert run().cached < 1
     assert max(drawn) == MEAN_PROMPTS
 
@@ -232,7 +233,7 @@ def test_a_number_depends_on_the_model_the_machine_and_the_code(pocket, monkeypa
     assert _machine(pocket) != machine
     code = memory_module._code()
     memory_module._code.cache_clear()
-    monkeypatch.setattr(memory_module, "_CODE", ("measure", "models"))
+    monkeypatch.setattr(memory_module, "_CODE", ("measurements", "models"))
     assert memory_module._code() != code
     memory_module._code.cache_clear()
 
@@ -257,8 +258,8 @@ def test_that_a_patch_changed_nothing_is_remembered(pocket, pocket_tokens, path:
     for _ in range(2):
         with Store(path) as store:
             one = make_bench(pocket, data, Metric(), store=store)
-            found.append(remembered.measure(one, [EDGE], np.arange(8))[EDGE])
-            assert one.memory.found == (8 if len(found) == 2 else 0)
+            found.append(measure(one, [EDGE], np.arange(8))[EDGE])
+            assert one.cache.found == (8 if len(found) == 2 else 0)
     assert not any(series.changed.any() for series in found)
 
 

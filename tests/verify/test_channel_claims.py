@@ -6,7 +6,6 @@ import json
 
 import jsonschema
 import pytest
-from circuitdsl.verify.channels import verify_weights
 
 from circuitdsl import cli
 from circuitdsl.api import loads
@@ -16,6 +15,7 @@ from circuitdsl.measurements.channel import Composition
 from circuitdsl.models import load as loading
 from circuitdsl.models.weights import weights_of
 from circuitdsl.report.report import schema
+from circuitdsl.verify.judged import verify_without_model
 
 HEAD = 'circuit t\nmodel "pocket"\n'
 
@@ -23,7 +23,7 @@ HEAD = 'circuit t\nmodel "pocket"\n'
 def results(pocket, lines: str):
     spec = loads(HEAD + lines)
     assert spec.ok, [d.message for d in spec.diagnostics]
-    return verify_weights(spec.circuits[0], weights_of(pocket)).claims
+    return verify_without_model(spec.circuits[0], lambda: weights_of(pocket)).claims
 
 
 def test_a_channel_is_a_claim_without_a_task() -> None:
@@ -85,7 +85,7 @@ def test_components_that_are_noise_are_an_error_and_not_a_figure(pocket) -> None
     (found,) = results(pocket, "channel 0.0 -> 1.0.q : composition z >= 9")
     assert found.verdict == "fails"
     spec = loads('circuit t\nmodel "gpt2"\nchannel 0.0[16] -> 1.0.q : composition z >= 1')
-    (found,) = verify_weights(spec.circuits[0], weights_of(pocket)).claims
+    (found,) = verify_without_model(spec.circuits[0], lambda: weights_of(pocket)).claims
     assert (found.verdict, found.measured) == ("error", None) and "has components 0 to 15" in found.reason
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from circuitdsl import cli
 from circuitdsl.api import loads
 from circuitdsl.report.report import Report
-from circuitdsl.verify.comparisons import needs_no_weights, verify_text
+from circuitdsl.verify.judged import verify_without_model
 
 TWO = """model "gpt2-medium"
 circuit one
@@ -25,9 +27,10 @@ compare one with two
 def verified(lines: str) -> Report:
     spec = loads(TWO + lines)
     assert spec.ok, [d.message for d in spec.diagnostics]
-    assert needs_no_weights(spec.circuits[0])
     assert not spec.circuits[1].claims
-    return verify_text(spec.circuits[0])
+    report = verify_without_model(spec.circuits[0], lambda: pytest.fail("weights were loaded"))
+    assert report is not None, "a model must run"
+    return report
 
 
 def test_overlap_is_intersection_over_union_of_heads() -> None:

@@ -104,8 +104,8 @@ def test_numbers_under_a_condition_are_those_of_single_runs(check, pocket, pocke
     import torch
 
     from circuitdsl.circuit.nodes import Node, Position, Site
-    from circuitdsl.engine import reference
     from circuitdsl.engine.experiment import Experiment
+    from tests.engine import reference
 
     prompts = 12
     (claim,) = check(spec(*UNDER[:1], UNDER[5], prompts=prompts)).claims

@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from circuitdsl import cli
-from circuitdsl.api import MEAN_PROMPTS, load, loads, make_benches, make_data, tasks_in_use
+from circuitdsl.api import load, loads
 from circuitdsl.models.load import POCKET
 from circuitdsl.models.outline import outline, parameters, products
 from circuitdsl.verify.cost import workload
+from circuitdsl.verify.prompts import MEAN_PROMPTS, make_benches, make_data, tasks_in_use
 from circuitdsl.verify.verify import Options, verify
 
 MEASURED = Path(__file__).parents[1] / "fixtures" / "measured.circ"

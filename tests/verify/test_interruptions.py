@@ -8,14 +8,16 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from circuitdsl import api, cli
-from circuitdsl.api import loads, make_benches
+from circuitdsl import cli
+from circuitdsl.api import loads
 from circuitdsl.cli.terminal import console
 from circuitdsl.report.github import of_reports
 from circuitdsl.report.report import schema
 from circuitdsl.report.terminal import show
+from circuitdsl.verify import prompts
 from circuitdsl.verify import verify as verification
 from circuitdsl.verify.per_prompt import rows
+from circuitdsl.verify.prompts import make_benches
 from circuitdsl.verify.verify import Options, verify
 from tests.conftest import ROOT
 
@@ -42,7 +44,7 @@ def ready(pocket):
     return circuit, make_benches(circuit, pocket)
 
 
-def stopped(monkeypatch, after: int, of: object = verification, name: str = "_weigh") -> None:
+def stopped(monkeypatch, after: int, of: object = verification, name: str = "weigh_plan") -> None:
     """Ctrl-C arrives when a function has been called so many times."""
     calls, original = iter(range(after)), getattr(of, name)
 
@@ -111,12 +113,12 @@ def specs(tmp_path: Path) -> list[str]:
 
 
 def test_before_anything_is_measured_one_line_says_so(specs, monkeypatch, capsys) -> None:
-    stopped(monkeypatch, 0, api, "make_benches")
+    stopped(monkeypatch, 0, prompts, "make_benches")
     assert main(capsys, "verify", specs[0]) == (130, "", "interrupted\n")
 
 
 def test_between_two_circuits_the_first_is_reported(specs, monkeypatch, capsys) -> None:
-    stopped(monkeypatch, 1, api, "make_benches")
+    stopped(monkeypatch, 1, prompts, "make_benches")
     status, out, err = main(capsys, "verify", *specs)
     assert (status, err) == (130, "interrupted\n")
     assert "2 claims: 2 hold " in out
@@ -133,7 +135,7 @@ def test_the_line_beside_a_file_says_that_it_is_not_all(specs, monkeypatch, caps
 
 def test_during_other_corruptions_the_report_stays(tmp_path, monkeypatch, capsys) -> None:
     (tmp_path / "m.circ").write_text(SMALL.format(name="m") + "m3 -> logits at END : matters\n")
-    stopped(monkeypatch, 1, api, "make_bench")
+    stopped(monkeypatch, 1, prompts, "make_bench")
     status, out, _ = main(capsys, "verify", str(tmp_path / "m.circ"), "--other-corruptions")
     assert status == 130
     assert "3 claims: " in out and ", interrupted " in out

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from circuitdsl.api import loads, make_benches
+from circuitdsl.api import loads
 from circuitdsl.circuit.changes import Intervention, Scale, SetAttention
 from circuitdsl.models.load import POCKET
 from circuitdsl.report.report import Report
+from circuitdsl.verify.prompts import make_benches
 from circuitdsl.verify.verify import Options, verify
 
 HEADER = """circuit changed

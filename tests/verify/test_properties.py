@@ -8,11 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from circuitdsl.api import loads, make_benches
+from circuitdsl.api import loads
 from circuitdsl.circuit.criteria import Within
 from circuitdsl.report.report import schema
 from circuitdsl.verdict.decide import decide_family, rule
 from circuitdsl.verdict.properties import judge_every, prompts_needed, weigh_share
+from circuitdsl.verify.prompts import make_benches
 from circuitdsl.verify.properties import OWN_SEED, family_size, own_samples, sample_name
 from circuitdsl.verify.verify import verify
 
@@ -75,12 +76,12 @@ def test_properties_have_prompts_of_their_own(pocket) -> None:
 
 def test_universal_properties_are_no_members_of_the_family(pocket) -> None:
     (circuit,) = loads(HEAD + SHARE + 'property "q"\n  expect logit_diff > 0\nexpect accuracy >= 50%\n').circuits
-    assert family_size(circuit) == 2
+    assert family_size(circuit.claims) == 2
 
 
 def test_what_needs_no_task_is_a_member_of_the_family(pocket) -> None:
     (circuit,) = loads(HEAD + "expect induction_score(suppressor) >= 1%\nexpect accuracy >= 50%\n").circuits
-    assert family_size(circuit) == 2
+    assert family_size(circuit.claims) == 2
 
 
 @pytest.mark.parametrize(

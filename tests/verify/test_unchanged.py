@@ -11,8 +11,9 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from circuitdsl.api import loads, make_benches
+from circuitdsl.api import loads
 from circuitdsl.report.report import schema
+from circuitdsl.verify.prompts import make_benches
 from circuitdsl.verify.store import Store
 from circuitdsl.verify.verify import Options, verify
 

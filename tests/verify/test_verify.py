@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from circuitdsl.api import loads, make_benches
+from circuitdsl.api import loads
 from circuitdsl.circuit.criteria import Within
 from circuitdsl.circuit.metric import Metric
 from circuitdsl.circuit.nodes import EVERYWHERE, Node, Site
-from circuitdsl.measurements.behaviour import BehaviourRequest
+from circuitdsl.measurements.behaviour import Behaviour
 from circuitdsl.measurements.plan import Part
 from circuitdsl.measurements.requests import NodeRequest
 from circuitdsl.report.report import Report, exit_status
@@ -24,6 +24,7 @@ from circuitdsl.tasks.registry import TASKS
 from circuitdsl.verify import verify as verification
 from circuitdsl.verify.bench import bench
 from circuitdsl.verify.measure import Series, measure
+from circuitdsl.verify.prompts import make_benches
 from circuitdsl.verify.samples import sample_of
 from tests.verdict.deciding import decide
 
@@ -262,7 +263,7 @@ def test_via_mlp_edges_also_say_what_is_direct(check) -> None:
 def test_intervals_stay_within_what_a_metric_can_be(pocket, pocket_tokens, name: str, highest: float) -> None:
     """A few prompts on which the model is unsure: a symmetric interval would go beyond what is possible."""
     data = sample(TASKS["ioi"], pocket_tokens, 40, seed=1)
-    request = BehaviourRequest(Metric(name))
+    request = Behaviour(Metric(name))
     values = np.where(np.arange(40) % 20 == 0, highest - 0.9, highest)
     series = Series(np.arange(40), values, np.ones(40, bool), np.ones(40, bool))
     found = sample_of(bench(pocket, data, Metric(name)), Part("", request), {request: series})

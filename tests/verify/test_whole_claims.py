@@ -5,8 +5,8 @@ from __future__ import annotations
 import jsonschema
 import pytest
 
+from circuitdsl.measurements.whole_circuit import WholeCircuit
 from circuitdsl.report.report import Report, schema
-from circuitdsl.verify.whole import ALL
 
 HEAD = """circuit t "a test"
 model "pocket"
@@ -135,7 +135,7 @@ def test_every_figure_says_how_it_was_measured(check) -> None:
 
 def test_full_measures_everything_and_judges_nothing(check) -> None:
     report = run(check, "accuracy >= 50%", full=True)
-    assert [one.name for one in report.measurements] == list(ALL)
+    assert [one.name for one in report.measurements] == list(WholeCircuit.words)
     assert all(one.measured is not None and one.protocol["keep"] == "nodes" for one in report.measurements)
     assert sum(report.summary.values()) == len(report.claims) == 2
     body = report.to_json()

@@ -8,16 +8,16 @@ import torch
 
 from circuitdsl.engine.positions import token_indices
 from circuitdsl.engine.prompts import Array, Batch, Numbers
-from circuitdsl.measurements.activation import ActivationRequest
+from circuitdsl.measurements.activation import Activation
 from circuitdsl.measurements.requests import Request
 
 
-def read(batch: Batch, requests: Sequence[ActivationRequest]) -> Mapping[Request, Numbers]:
+def read(batch: Batch, requests: Sequence[Activation]) -> Mapping[Request, Numbers]:
     """The mean over sites of each neuron's activation there; a position of several tokens counts as their mean."""
     return {request: Numbers(_activation(batch, request)) for request in requests}
 
 
-def _activation(batch: Batch, request: ActivationRequest) -> Array:
+def _activation(batch: Batch, request: Activation) -> Array:
     found = []
     for site in request.sites:
         places = token_indices(batch.pairs, [site.position])

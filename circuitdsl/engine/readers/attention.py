@@ -17,13 +17,13 @@ from circuitdsl.engine.intervene import Intervened
 from circuitdsl.engine.path_patching import patched_attention
 from circuitdsl.engine.positions import token_indices
 from circuitdsl.engine.prompts import Array, Batch, Numbers
-from circuitdsl.measurements.attention import AttentionRequest
+from circuitdsl.measurements.attention import Attention
 from circuitdsl.measurements.requests import PatchRequest, Request
 
 Pattern = Callable[[Node], Float[Tensor, "n T T"]]
 
 
-def read(batch: Batch, requests: Sequence[AttentionRequest]) -> Mapping[Request, Numbers]:
+def read(batch: Batch, requests: Sequence[Attention]) -> Mapping[Request, Numbers]:
     """Attention summed over targets, averaged over sources and heads; the patterns of one run are made once."""
     found: dict[Request, Numbers] = {}
     for under in dict.fromkeys(request.under for request in requests):
@@ -33,12 +33,12 @@ def read(batch: Batch, requests: Sequence[AttentionRequest]) -> Mapping[Request,
     return found
 
 
-def of_changed(batch: Batch, request: AttentionRequest, run: Intervened) -> Array:
+def of_changed(batch: Batch, request: Attention, run: Intervened) -> Array:
     """Attention in a changed model."""
     return attended(batch, request, cache(run.pattern))
 
 
-def attended(batch: Batch, request: AttentionRequest, pattern: Pattern) -> Array:
+def attended(batch: Batch, request: Attention, pattern: Pattern) -> Array:
     """What heads' patterns give for a request."""
     source, target = token_indices(batch.pairs, request.source), token_indices(batch.pairs, request.target)
     count = (source >= 0).sum(-1).clamp_min(1)

@@ -14,13 +14,13 @@ from circuitdsl.engine.experiments import experiment_of
 from circuitdsl.engine.intervene import Intervened
 from circuitdsl.engine.prompts import Array, Batch, Numbers
 from circuitdsl.engine.terms import patched_terms, terms_at_end
-from circuitdsl.measurements.attribution import AttributionRequest
+from circuitdsl.measurements.attribution import Attribution
 from circuitdsl.measurements.requests import PatchRequest, Request
 from circuitdsl.models.parts import Norm, Transformer
 
 
 @torch.inference_mode()
-def read(batch: Batch, requests: Sequence[AttributionRequest]) -> Mapping[Request, Numbers]:
+def read(batch: Batch, requests: Sequence[Attribution]) -> Mapping[Request, Numbers]:
     """In logits, summed over nodes.
 
     The final norm is folded: its gain is applied, LayerNorm's centring too, and its scale is that of the clean run,
@@ -39,7 +39,7 @@ def read(batch: Batch, requests: Sequence[AttributionRequest]) -> Mapping[Reques
 
 
 @torch.inference_mode()
-def of_changed(batch: Batch, request: AttributionRequest, run: Intervened) -> Array:
+def of_changed(batch: Batch, request: Attribution, run: Intervened) -> Array:
     """The attribution of nodes in a changed model, at the unchanged run's norm scale."""
     for node in request.nodes:
         check_node(batch.model, node)

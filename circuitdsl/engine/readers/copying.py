@@ -18,7 +18,7 @@ from circuitdsl.engine.positions import token_indices
 from circuitdsl.engine.prompts import Array, Batch, Numbers
 from circuitdsl.engine.readers.attribution import folded, padded
 from circuitdsl.engine.runs import Cache
-from circuitdsl.measurements.copying import ANSWER, CopyingRequest
+from circuitdsl.measurements.copying import ANSWER, Copying
 from circuitdsl.measurements.requests import Request
 from circuitdsl.models.parts import Transformer
 
@@ -26,13 +26,13 @@ from circuitdsl.models.parts import Transformer
 TOP = 5
 
 
-def read(batch: Batch, requests: Sequence[CopyingRequest]) -> Mapping[Request, Numbers]:
+def read(batch: Batch, requests: Sequence[Copying]) -> Mapping[Request, Numbers]:
     """The share of heads and positions that copy."""
     return {request: Numbers(_copied(batch, request)) for request in requests}
 
 
 @torch.inference_mode()
-def _copied(batch: Batch, request: CopyingRequest) -> Array:
+def _copied(batch: Batch, request: Copying) -> Array:
     model, pairs = batch.model, batch.pairs
     places = token_indices(pairs, [ANSWER]).to(model.device)
     rows = torch.arange(len(pairs), device=model.device)[:, None]

@@ -11,11 +11,11 @@ from circuitdsl.engine.intervene import Intervened
 from circuitdsl.engine.positions import token_indices
 from circuitdsl.engine.prompts import Array, Batch, Numbers
 from circuitdsl.engine.readers.attention import Pattern, patterns_of
-from circuitdsl.measurements.entropy import EntropyRequest
+from circuitdsl.measurements.entropy import Entropy
 from circuitdsl.measurements.requests import Request
 
 
-def read(batch: Batch, requests: Sequence[EntropyRequest]) -> Mapping[Request, Numbers]:
+def read(batch: Batch, requests: Sequence[Entropy]) -> Mapping[Request, Numbers]:
     """−Σ a ln a of the row of each source, averaged over sources and heads."""
     found: dict[Request, Numbers] = {}
     for request in requests:
@@ -24,12 +24,12 @@ def read(batch: Batch, requests: Sequence[EntropyRequest]) -> Mapping[Request, N
     return found
 
 
-def of_changed(batch: Batch, request: EntropyRequest, run: Intervened) -> Array:
+def of_changed(batch: Batch, request: Entropy, run: Intervened) -> Array:
     """The entropy of rows in a changed model."""
     return _entropy(batch, request, cache(run.pattern))
 
 
-def _entropy(batch: Batch, request: EntropyRequest, pattern: Pattern) -> Array:
+def _entropy(batch: Batch, request: Entropy, pattern: Pattern) -> Array:
     source = token_indices(batch.pairs, request.source)
     here = source >= 0
     rows = torch.arange(len(source))[:, None]

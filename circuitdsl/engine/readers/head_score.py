@@ -20,7 +20,7 @@ from circuitdsl.engine import runs as engine
 from circuitdsl.engine.experiment import check_node
 from circuitdsl.engine.memory import run_at_once
 from circuitdsl.engine.prompts import Array, Prompts
-from circuitdsl.measurements.head_score import ScoreKind, ScoreRequest
+from circuitdsl.measurements.head_score import HeadScore, ScoreKind
 from circuitdsl.models.parts import Transformer
 
 #: tokens in a block, where the model can hold two of them
@@ -29,7 +29,7 @@ BLOCK = 25
 SEQUENCES = 64
 
 
-def of_prompts(prompts: Prompts, request: ScoreRequest, indices: Array) -> Array:
+def of_prompts(prompts: Prompts, request: HeadScore, indices: Array) -> Array:
     """A score on sequences, one number for each: the i-th sequence of a seed is always the same."""
     model, bos = prompts.model, prompts.data.bos
     for head in request.heads:

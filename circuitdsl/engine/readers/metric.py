@@ -15,7 +15,7 @@ from circuitdsl.engine.path_patching import effects
 from circuitdsl.engine.prompts import Array, Batch, Numbers, Prompts, scored
 from circuitdsl.engine.scores import behaviour
 from circuitdsl.errors import UserError
-from circuitdsl.measurements.behaviour import BehaviourRequest
+from circuitdsl.measurements.behaviour import Behaviour
 from circuitdsl.measurements.requests import Request
 
 
@@ -35,12 +35,12 @@ def patched(batch: Batch, requests: Sequence[Request]) -> Mapping[Request, Numbe
     return found
 
 
-def of_prompts(prompts: Prompts, request: BehaviourRequest, indices: Array) -> Array:
+def of_prompts(prompts: Prompts, request: Behaviour, indices: Array) -> Array:
     """The metric of the clean run, which was scored when the prompts were made ready."""
     return behaviour(prompts, request.metric)[indices]
 
 
-def of_changed(batch: Batch, request: BehaviourRequest, run: Intervened) -> Array:
+def of_changed(batch: Batch, request: Behaviour, run: Intervened) -> Array:
     """The metric of a changed model."""
     score = batch.prompts.scorer_of(request.metric)
     rows = engine.baseline(batch.model, run.cache, batch.prompts.readout(score, batch.part))

@@ -117,11 +117,17 @@ def repeated_list(rng: random.Random) -> Example:
     words = rng.sample(INDUCTION.lists["words"].words, rng.choice((8, 10, 12)))
     if any(_tenth(a, b) for a, b in pairwise(words)):
         return repeated_list(rng)
-    text, answers = "List:", []
-    for i, word in enumerate([*words, *words]):
-        if i > len(words):
-            answers.append(len(text))
-        text += f" {word}"
+    said = "List: " + " ".join([*words, words[0]])
+    return _answered(said, *(("", f" {word}") for word in words[1:]))
+
+
+def _answered(text: str, *turns: tuple[str, str]) -> Example:
+    """A text that goes on with questions and their answers."""
+    answers = []
+    for question, answer in turns:
+        text += question
+        answers.append(len(text))
+        text += answer
     return Example(text, tuple(answers))
 
 
@@ -142,31 +148,21 @@ def one_question(rng: random.Random) -> Example:
     """One scene, one question."""
     items = _items(rng, 3)
     color, noun = rng.choice(items)
-    text = f"Q: {_scene(rng, items)} What color is the {noun}?\nA:"
-    return Example(f"{text} {color.capitalize()}", (len(text),))
+    return _answered(f"Q: {_scene(rng, items)} What color is the {noun}?\nA:", ("", f" {color.capitalize()}"))
 
 
 def statement(rng: random.Random) -> Example:
     """A scene of five or six things, then the colour of some of them, said right after the thing."""
     items = _items(rng, rng.choice((5, 6)))
-    text, answers = _scene(rng, items), []
-    for color, noun in rng.sample(items, 3):
-        text += f" The {noun} is"
-        answers.append(len(text))
-        text += f" {color}."
-    return Example(text, tuple(answers))
+    scene = _scene(rng, items)
+    return _answered(scene, *((f" The {noun} is", f" {color}.") for color, noun in rng.sample(items, 3)))
 
 
 def color_of(rng: random.Random) -> Example:
     """Coloured things in a row, then some of them again, each with its colour right after it."""
     items = _items(rng, rng.choice((5, 6, 7)))
-    text = "List: " + ", ".join(f"{color} {noun}" for color, noun in items) + "."
-    answers = []
-    for color, noun in rng.sample(items, 4):
-        text += f" {noun}"
-        answers.append(len(text))
-        text += f" {color},"
-    return Example(text, tuple(answers))
+    listed = "List: " + ", ".join(f"{color} {noun}" for color, noun in items) + "."
+    return _answered(listed, *((f" {noun}", f" {color},") for color, noun in rng.sample(items, 4)))
 
 
 def crowd(rng: random.Random) -> Example:
@@ -184,7 +180,7 @@ def crowd(rng: random.Random) -> Example:
         text = text.replace(". ", f". {aside()} ", 1)
     if where != "between" or "." not in text:
         text = f"{aside()} {text}"
-    return Example(f"{text} {io}", (len(text),))
+    return _answered(text, ("", f" {io}"))
 
 
 #: name, how to make one, how many per update, in batches of similar length

@@ -17,9 +17,11 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor, nn
 
-from circuitdsl.models.pocket import mixture, tokenizer
+from circuitdsl.models.pocket import mixture
+from circuitdsl.models.pocket.mixture import END_OF_TEXT, TOKEN_PATTERN, UNKNOWN
 
 LAYERS, WIDTH, HEADS, NEURONS, POSITIONS = 4, 128, 8, 64, 96
 #: learning rate, how many times it is for Muon, and what that shrinks weights by
@@ -111,6 +113,42 @@ def accuracy(model: Pocket, ids: dict[str, int], task: str, n: int, seed: int) -
     return right / n
 
 
+# --- the tokenizer: one token a word, with GPT-2's convention that a word carries the blank before it ----
+
+
+def byte_level(piece: str) -> str:
+    """A token as GPT-2's byte-level alphabet writes it."""
+    return piece.replace(" ", "Ġ").replace("\n", "Ċ")
+
+
+def tokenizer_of(vocabulary: list[str]) -> Tokenizer:
+    """A word-level tokenizer of these tokens (ids: end of text, unknown, then the tokens in order)."""
+    ids = {token: i for i, token in enumerate([END_OF_TEXT, UNKNOWN, *map(byte_level, vocabulary)])}
+    tokenizer = Tokenizer(models.WordLevel(ids, unk_token=UNKNOWN))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(TOKEN_PATTERN), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([END_OF_TEXT, UNKNOWN])
+    return tokenizer
+
+
+def save_tokenizer(tokenizer: Tokenizer, directory: Path) -> None:
+    """Write `tokenizer.json` and `tokenizer_config.json` as Hugging Face reads them."""
+    tokenizer.save(str(directory / "tokenizer.json"))
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": END_OF_TEXT,
+        "eos_token": END_OF_TEXT,
+        "unk_token": UNKNOWN,
+        "model_max_length": 96,
+    }
+    (directory / "tokenizer_config.json").write_text(json.dumps(config, indent=1) + "\n")
+
+
 # --- files -----------------------------------------------------------------------------------------
 
 
@@ -148,7 +186,7 @@ def export(model: Pocket, vocabulary: list[str], directory: Path) -> None:
         "dtype": "float32",
     }
     (directory / "config.json").write_text(json.dumps(config, indent=1) + "\n")
-    tokenizer.save(tokenizer.build(vocabulary), directory)
+    save_tokenizer(tokenizer_of(vocabulary), directory)
 
 
 # --- the loop --------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Patching by brute force, for tests: the definitions written down, one prompt, head and term at a time.
+"""Patching by brute force: the definitions written down, one prompt, head and term at a time.
 
 Nothing is cached and nothing is skipped: every run starts at the tokens, every input is summed from all earlier
 terms. It shares no code with the fast path but the weights.

@@ -1,0 +1,166 @@
+"""`discover`, `compare`, `channels`, `edit` and `trace`: where circuits are, and what their heads read and write."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from circuitdsl.cli.arguments import (
+    add_circuit,
+    add_prompts,
+    add_session,
+    add_spec,
+    level,
+    positive,
+    seconds,
+    seed,
+    session,
+    share,
+)
+from circuitdsl.cli.outputs import check_folder, output, picture, write
+from circuitdsl.cli.parser import Verbs
+from circuitdsl.cli.specs import load_one, one_circuit
+from circuitdsl.cli.terminal import console, present, say
+from circuitdsl.errors import UsageError
+
+if TYPE_CHECKING:
+    from circuitdsl.circuit.claims import Circuit
+
+
+def register(verbs: Verbs) -> None:
+    discover = verbs.add_parser("discover", help="search a model for its circuit of a task, and draft a spec")
+    add_session(discover, "pocket unless named")
+    discover.add_argument("--task", required=True, help="a task, with options as in a spec: ioi, 'ioi(corrupt = flip)'")
+    discover.add_argument("--metric", default="logit_diff", help="as in a spec (default: logit_diff)")
+    discover.add_argument("--prompts", type=positive, default=96, help="prompts to search on (default: 96)")
+    discover.add_argument("--seed", type=seed, default=0, help="of these; the draft is checked on others")
+    discover.add_argument("--threshold", type=share, default=0.02, help="smallest effect of interest (default: 2%%)")
+    discover.add_argument("--depth", type=positive, default=6, help="stages back from the logits (default: 6)")
+    discover.add_argument("--budget", type=seconds, metavar="TIME", help="stop searching after this time: 90, 90s, 5m")
+    discover.add_argument("--name", help="name of the circuit (default: the task's)")
+    discover.add_argument("-o", "--output", help="write the spec to this file (default: standard output)")
+    discover.set_defaults(run=_discover)
+
+    compare = verbs.add_parser("compare", help="compare the heads and edges of two circuits, against chance")
+    compare.add_argument("first", help="a spec, or SPEC#CIRCUIT where it has several")
+    compare.add_argument("second", help="another, of the same model")
+    compare.add_argument("--control", metavar="SPEC", help="a circuit of another task, as a control")
+    compare.add_argument("--measure", action="store_true", help="measure every head on both tasks, and correlate")
+    compare.add_argument("--prompts", type=positive, default=128, help="prompts a task for --measure (default: 128)")
+    compare.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
+    compare.add_argument("-o", "--output", help="draw the model's heads into this file: .svg or .png")
+    add_session(compare)
+    compare.set_defaults(run=_compare)
+
+    verb = verbs.add_parser("channels", help="find which heads write what a head reads, from weights alone")
+    verb.add_argument("source", metavar="MODEL|SPEC", help="a model's name or directory, or a spec, whose groups count")
+    verb.add_argument("--to", nargs="+", required=True, metavar="HEAD.q", help="receiver inputs: 9.9.q, or mover.q")
+    verb.add_argument("--from", nargs="+", dest="senders", metavar="HEAD", help="senders: 8.10, 8.6[2], a group")
+    verb.add_argument("--components", action="store_true", help="single singular components instead of whole heads")
+    verb.add_argument("--top", type=positive, default=20, help="how many to list (default: 20)")
+    verb.add_argument("--model", help="the model of a spec, instead of its own")
+    add_circuit(verb)
+    verb.add_argument("-o", "--output", help="draw a heat map into this file: .svg or .png")
+    verb.set_defaults(run=_channels)
+
+    edit = verbs.add_parser("edit", help="save a model whose weights an intervention has changed")
+    add_spec(edit)
+    edit.add_argument("--intervention", metavar="NAME", help="which of them, where the circuit has several")
+    add_circuit(edit)
+    edit.add_argument("--model", help="a model's name or directory, instead of the spec's own")
+    edit.add_argument("-o", "--output", required=True, metavar="DIR", help="the new model directory")
+    edit.set_defaults(run=_edit)
+
+    trace = verbs.add_parser("trace", help="find which heads made a head attend where it does")
+    add_spec(trace)
+    trace.add_argument("--head", required=True, metavar="L.H", help="the head to explain: 9.9")
+    trace.add_argument("--from", required=True, dest="source", metavar="POS", help="where it attends from: END")
+    trace.add_argument("--to", required=True, dest="target", metavar="POS", help="what it attends to: IO")
+    trace.add_argument("--least", type=level, default=0.25, metavar="SHARE", help="of the firings, to be shown (25%%)")
+    trace.add_argument("--task", help="which task, where the spec has several")
+    add_circuit(trace)
+    trace.add_argument(
+        "--cut",
+        nargs="*",
+        choices=("local", "global"),
+        help="take the signal out of what the head reads (local, the default) or of what its senders write (global)",
+    )
+    trace.add_argument("--boost", action="store_true", help="with --cut: add the signal once more instead")
+    trace.add_argument("-o", "--output", help="draw into this file: .svg or .png")
+    add_prompts(trace)
+    add_session(trace)
+    trace.set_defaults(run=_trace)
+
+
+def _discover(given: argparse.Namespace) -> int:
+    target = output(given.output)
+    if target and target.is_file():
+        raise UsageError(f"{target} is there already", hint="drafts replace nothing: choose another name, or remove it")
+    wanted = ("metric", "prompts", "seed", "threshold", "depth", "budget", "name")
+    with session(given, "pocket") as running:
+        found = running.discover(given.task, **{name: getattr(given, name) for name in wanted}, target=target)
+    write(target, found.text)
+    for line in found.summary:
+        say(line)
+    return 0
+
+
+def _compare(given: argparse.Namespace) -> int:
+    target = picture(given.output)
+    first, second = (_circuit(name, given.model) for name in (given.first, given.second))
+    control = _circuit(given.control, given.model) if given.control else None
+    with session(given) as running:
+        found = running.compare(first, second, control, given.measure, given.prompts)
+    _draw(found, target)
+    present([found], given.format)
+    return 0
+
+
+def _circuit(name: str, model: str | None) -> Circuit:
+    path, _, circuit = name.partition("#")
+    return one_circuit(load_one(path, model), circuit or None)
+
+
+def _draw(found: Any, target: Path | None, *view: float) -> None:
+    """Draw a result into the file that `-o` names, if it does."""
+    if target:
+        found.draw(target, *view)
+        say(f"wrote {target}")
+
+
+def _channels(given: argparse.Namespace) -> int:
+    from circuitdsl.api import is_spec
+
+    target = picture(given.output)
+    spec = load_one(given.source, given.model) if is_spec(given.source) else None
+    if spec is None and given.model is not None:
+        raise UsageError("--model is for specs; here the model is named already", hint=f"{given.source} is a model")
+    with session(given, None if spec else given.source) as running:
+        found = running.channels(given.to, given.senders or (), given.components, spec, given.circuit)
+    found.show(console(), given.top)
+    _draw(found, target, given.top)
+    return 0
+
+
+def _edit(given: argparse.Namespace) -> int:
+    spec, target = load_one(given.spec, given.model), Path(given.output)
+    check_folder(target)
+    with session(given) as running:
+        name = running.edit(spec, target, given.intervention, given.circuit)
+    circuit = one_circuit(spec, given.circuit).name
+    print(f"wrote {target}: {name} of {circuit}, in weights; use it with --model {target}")
+    return 0
+
+
+def _trace(given: argparse.Namespace) -> int:
+    if given.boost and given.cut is None:
+        raise UsageError("--boost says what a cut does instead", hint="give --cut as well")
+    target, cut = picture(given.output), () if given.cut is None else given.cut or ("local",)
+    spec = load_one(given.spec, given.model)
+    wanted = {name: getattr(given, name) for name in ("boost", "task", "prompts", "seed", "circuit")}
+    with session(given) as running:
+        found = running.trace(spec, given.head, given.source, given.target, cut, **wanted)
+    found.show(console(), given.least)
+    _draw(found, target, given.least)
+    return 0

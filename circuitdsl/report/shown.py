@@ -1,0 +1,39 @@
+"""Results that show themselves: on a terminal through rich, in a notebook as HTML."""
+
+from __future__ import annotations
+
+from io import StringIO
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+
+class Shown:
+    """Whoever has `show`, which prints on a rich console, is shown by `rich.print` and in a notebook as well."""
+
+    __slots__ = ()
+
+    def show(self, console: Console) -> None:
+        """Print the result on a console."""
+        raise NotImplementedError
+
+    def __rich__(self) -> Text:
+        from rich.console import Console
+        from rich.text import Text
+
+        screen = Console(file=StringIO(), force_terminal=True, highlight=False, width=120)
+        with screen.capture() as capture:
+            self.show(screen)
+        return Text.from_ansi(capture.get())
+
+    def __str__(self) -> str:
+        return self.__rich__().plain
+
+    def _repr_html_(self) -> str:
+        from rich.console import Console
+
+        screen = Console(file=StringIO(), record=True, highlight=False, width=120)
+        self.show(screen)
+        return screen.export_html(inline_styles=True, code_format="<pre>{code}</pre>")

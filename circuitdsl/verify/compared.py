@@ -1,0 +1,166 @@
+"""Two circuits of one model compared: what they have in common, and how alike their heads matter to the two tasks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from circuitdsl.circuit import compare as overlap
+from circuitdsl.circuit.catalogue import ModelShape
+from circuitdsl.circuit.claims import Circuit
+from circuitdsl.circuit.shapes import near, shape_of
+from circuitdsl.diagram.comparison import picture
+from circuitdsl.diagram.formats import write_picture
+from circuitdsl.errors import UsageError, UserError
+from circuitdsl.report.comparison import show, to_json
+from circuitdsl.report.numbers import percent
+from circuitdsl.report.shown import Shown
+from circuitdsl.verify.profile import Correlation, Profile, correlation, profile
+from circuitdsl.verify.session import Session
+from circuitdsl.verify.verify import with_overrides
+
+if TYPE_CHECKING:
+    from circuitdsl.api import Spec
+
+#: heads that the table of measured effects shows
+_SHOWN = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Importance(Shown):
+    """The total effect of every head on two tasks, and how alike they rank."""
+
+    first: Profile
+    second: Profile
+    found: Correlation
+
+    def to_json(self) -> dict[str, Any]:
+        """The effects as plain values; shares of the gap as fractions."""
+        effects = {str(head): {self.first.task: a, self.second.task: b} for head, a, b in self._rows()}
+        prompts = [self.first.n, self.second.n]
+        return {"rho": self.found.rho, "p": self.found.p, "prompts": prompts, "effects": effects}
+
+    def show(self, console: Console) -> None:
+        """Print the correlation and the heads with the largest effects."""
+        table = Table(box=None, padding=(0, 2), header_style="bold")
+        for heading in ("head", self.first.task, self.second.task):
+            table.add_column(heading, justify="right")
+        rows = sorted(self._rows(), key=lambda row: -max(abs(row[1]), abs(row[2])))
+        for head, a, b in rows[:_SHOWN]:
+            table.add_row(str(head), percent(a), percent(b))
+        console.print(
+            f"total effect of every head, all positions corrupted ({self.first.n} and {self.second.n} prompts); rank "
+            f"correlation of sizes {self.found.rho:.2f}, as high in {percent(self.found.p)} of shuffles within layers"
+        )
+        console.print()
+        console.print(table)
+        if len(rows) > _SHOWN:
+            more = f"  and {len(rows) - _SHOWN} more with smaller effects (all of them: --format json)"
+            console.print(Text(more, "dim"))
+
+    def _rows(self) -> list[tuple[Any, float, float]]:
+        return list(zip(self.first.heads, self.first.effects, self.second.effects, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Compared(Shown):
+    """What two circuits have in common.
+
+    Attributes:
+        shape: of the one model that they are about; None where it is not known.
+        controls: each of them compared with a circuit of another task.
+        importance: what was measured, if anything.
+    """
+
+    comparison: overlap.Comparison
+    shape: ModelShape | None
+    controls: tuple[overlap.Comparison, ...]
+    importance: Importance | None
+
+    def to_json(self) -> dict[str, Any]:
+        """The comparison as plain values; fractions as fractions."""
+        controls = [to_json(each) for each in self.controls]
+        importance = self.importance.to_json() if self.importance else None
+        return {**to_json(self.comparison), "controls": controls, "importance": importance}
+
+    def show(self, console: Console) -> None:
+        """Print the overlap, and what was measured."""
+        show(self.comparison, console, self.controls)
+        if self.importance:
+            console.print()
+            self.importance.show(console)
+
+    def draw(self, path: str | Path) -> None:
+        """Draw the model's heads into a file: .svg or .png.
+
+        Raises:
+            UserError: the model's shape is not known, or the file cannot be written.
+        """
+        if self.shape is None:
+            raise UserError("the model's shape is not known, so its heads cannot be drawn", hint="give --model DIR")
+        write_picture(picture(self.comparison, self.shape.n_layers, self.shape.n_heads), Path(path))
+
+
+def compare(
+    session: Session,
+    first: Circuit | Spec | str | Path,
+    second: Circuit | Spec | str | Path,
+    control: Circuit | Spec | str | Path | None = None,
+    measure: bool = False,
+    prompts: int = 128,
+) -> Compared:
+    """What two circuits of one model have in common, against chance.
+
+    Args:
+        control: a circuit of another task, with which both are compared as well.
+        measure: measure every head of the model on both tasks, on so many `prompts`, and correlate.
+
+    Raises:
+        UserError: the circuits are about different models, or one of them has no task to measure on.
+    """
+    one, two = session.circuit(first), session.circuit(second)
+    others = [] if control is None else [session.circuit(control)]
+    shape = _shape([one, two, *others], session.name)
+    heads = shape.n_heads if shape else None
+    controls = tuple(overlap.compare(each, other, heads) for other in others for each in (one, two))
+    importance = _importance(session, [one, two], prompts) if measure else None
+    return Compared(overlap.compare(one, two, heads), shape, controls, importance)
+
+
+def _shape(circuits: list[Circuit], model: str | None) -> ModelShape | None:
+    """The shape of the one model that the circuits are about."""
+    named = {model or (circuit.model.name if circuit.model else "") for circuit in circuits}
+    if len(named) > 1:
+        raise UsageError(
+            f"these circuits are about different models: {', '.join(sorted(named))}",
+            hint="heads of different models have nothing but their numbers in common",
+        )
+    name = named.pop()
+    return shape_of(near(name, circuits[0].path))[0] if name else None
+
+
+def _importance(session: Session, circuits: list[Circuit], prompts: int) -> Importance:
+    """The effect of every head on the first task of each of two circuits."""
+    for circuit in circuits:
+        if not circuit.tasks:
+            raise UserError(f"circuit {circuit.name} has no task to measure its heads on")
+    done = 0
+    with session.meter() as progress:
+        wanted = [with_overrides(circuit, prompts) for circuit in circuits]
+        benches = [session.bench(circuit, circuit.tasks[0]) for circuit in wanted]
+        whole = sum(bench.model.n_layers * bench.model.n_heads * len(bench.pairs) for bench in benches)
+
+        def count(work: int) -> None:
+            nonlocal done
+            done += work
+            if progress:
+                progress(done, whole, "measuring every head")
+
+        names = [circuit.tasks[0].name for circuit in circuits]
+        first, second = (profile(*pair, prompts, count) for pair in zip(benches, names, strict=True))
+    return Importance(first, second, correlation(first, second))

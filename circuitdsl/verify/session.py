@@ -1,0 +1,379 @@
+"""One way to verify: a session holds models, the cache of numbers and the limits, and has a method for every verb.
+
+The command line, `Spec.verify` and the pytest plugin all go through it. Nothing heavy is imported before it is needed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from functools import cached_property, partial
+from importlib import import_module
+from pathlib import Path
+from types import MethodType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from circuitdsl.circuit.claims import Circuit, TaskUse
+from circuitdsl.circuit.shapes import near
+from circuitdsl.errors import UsageError, UserError
+from circuitdsl.limits import memory_of, prompts_of, seed_of
+from circuitdsl.report.report import Report, Reports, until_interrupted
+
+if TYPE_CHECKING:
+    from circuitdsl.api import Spec
+    from circuitdsl.engine.prompts import Prompts
+    from circuitdsl.models.parts import Transformer
+    from circuitdsl.models.weights import AttentionWeights
+    from circuitdsl.verify.per_prompt import PerPrompt
+    from circuitdsl.verify.store import Store
+    from circuitdsl.verify.verify import Options, Progress
+
+T = TypeVar("T")
+
+#: models up to this width run on one thread: sharing such small matrices costs more than it saves
+SMALL_WIDTH = 256
+HOW_CLAIMS_ARE_NAMED = "a claim is named by its line in the spec, or c01, c02, …"
+
+
+class _Verb:
+    """A method that is a function of another module: the module is imported when the method is first asked for."""
+
+    def __init__(self, module: str, function: str) -> None:
+        self.module, self.function = module, function
+
+    def __get__(self, session: Session | None, owner: type[Session]) -> Any:
+        function = getattr(import_module(self.module), self.function)
+        return function if session is None else MethodType(function, session)
+
+
+class Session:
+    """What a program holds while it works on models: each is loaded once, and the cache of numbers is opened once.
+
+    It is a context manager: leaving it closes the cache and gives torch back its number of threads. Wherever a method
+    takes a spec, the name of one does as well.
+
+    Args:
+        model: a name, a directory or a loaded model, instead of those that specs name.
+        device, dtype: where models run, and in which number format.
+        cache: use the numbers that earlier runs have measured, and keep new ones.
+        memory: bytes that measuring may take beside the model, or a size ("2GB"); by default what is free decides.
+        progress: called with (work done, work that may still be needed at most, what is going on).
+        busy: entered with a sentence while something is read or searched: a place for a spinner.
+        meter: entered while a circuit is measured; gives what to call as `progress`, or None.
+        warn: called with a sentence where the cache cannot be used; by default it is a Python warning.
+
+    Raises:
+        UserError: an argument is out of range.
+    """
+
+    plan = _Verb("circuitdsl.verify.forecast", "plan")
+    compare = _Verb("circuitdsl.verify.compared", "compare")
+    channels = _Verb("circuitdsl.verify.upstream", "channels")
+    trace = _Verb("circuitdsl.verify.traced", "trace")
+    discover = _Verb("circuitdsl.discover.drafting", "drafted")
+    mutate = _Verb("circuitdsl.testing.mutate", "mutate")
+    falsify = _Verb("circuitdsl.testing.falsify", "searches")
+
+    def __init__(
+        self,
+        model: str | Path | Transformer | None = None,
+        device: str = "auto",
+        dtype: str = "float32",
+        *,
+        cache: bool = True,
+        memory: int | str | None = None,
+        progress: Progress | None = None,
+        busy: Callable[[str], AbstractContextManager[Any]] = lambda _: nullcontext(),
+        meter: Callable[[], AbstractContextManager[Progress | None]] | None = None,
+        warn: Callable[[str], None] | None = None,
+    ) -> None:
+        if progress is not None and not callable(progress):
+            raise UsageError(f"progress = {progress!r} is nothing that can be called")
+        self.own: Transformer | None = None
+        if model is not None and not isinstance(model, str | Path):
+            from circuitdsl.models.parts import Transformer
+
+            self.own = model if isinstance(model, Transformer) else None
+        self.name = self.own.name if self.own else None if model is None else str(model)
+        self.device, self.dtype, self.cache, self.memory = device, dtype, cache, memory_of(memory)
+        self.busy, self.meter, self.warn = busy, meter or (lambda: nullcontext(progress)), warn
+        self._models: dict[tuple[str, str | None], Transformer] = {}
+        self._weights: dict[tuple[str, str | None], AttentionWeights] = {}
+        self._threads: int | None = None
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the cache, and give torch back its number of threads. The session can be used again."""
+        if store := self.__dict__.pop("store", None):
+            store.close()
+        if self._threads is not None:
+            import torch
+
+            torch.set_num_threads(self._threads)
+
+    # --- what it holds
+
+    @cached_property
+    def store(self) -> Store | None:
+        """The cache of numbers; None where it is not to be used."""
+        from circuitdsl.verify.store import Store, default_path
+
+        return Store(default_path(), warn=self.warn) if self.cache else None
+
+    def spec(self, given: Spec | str | Path, circuit: str | None = None) -> Spec:
+        """A spec that can be verified, resolved for the session's model; with a name, that circuit of it alone.
+
+        Raises:
+            SpecError: the spec has errors; the message lists them.
+            UserError: there is no such spec or circuit, or a prompt file has errors.
+        """
+        from circuitdsl.api import SpecError, check_prompt_files, load, loads
+
+        found = load(given, self.name) if isinstance(given, str | Path) else given
+        if self.name is not None and found.model != self.name:
+            names = {one.name for one in found.circuits}
+            found = loads(found.text, found.path, self.name)
+            found = replace(found, circuits=tuple(one for one in found.circuits if one.name in names))
+        if not found.ok:
+            raise SpecError(found.problems)
+        check_prompt_files(found, self.name)
+        return found if circuit is None else replace(found, circuits=(found.circuit(circuit),))
+
+    def circuit(self, given: Circuit | Spec | str | Path, name: str | None = None) -> Circuit:
+        """The circuit of that name, or the first of a spec; `SPEC#CIRCUIT` names both at once.
+
+        Raises:
+            UserError: there is none, and what `spec` raises.
+        """
+        if isinstance(given, Circuit):
+            return given
+        if isinstance(given, str) and name is None:
+            given, _, name = given.partition("#")
+        spec = self.spec(given)
+        if not spec.circuits:
+            raise UserError(f"{spec.path} has no circuit")
+        return spec.circuit(name) if name else spec.circuits[0]
+
+    def model_of(self, circuit: Circuit) -> Transformer:
+        """The model to verify a circuit on; sets the number of threads that suits it.
+
+        Raises:
+            UserError: the circuit names none, or it cannot be loaded.
+        """
+        from circuitdsl.models.load import load_model
+
+        def load(place: str, revision: str | None) -> Transformer:
+            return load_model(place, self.device, self.dtype, revision)
+
+        found = self.own or self._named(circuit, load, "loading", self._models)
+        self.use_threads(found.d_model, found.device.type)
+        return found
+
+    def weights_of(self, circuit: Circuit | None) -> AttentionWeights:
+        """The attention weights of a circuit's model, or of the session's: of a loaded one, or read from its files.
+
+        Raises:
+            UserError: the circuit names none, or they cannot be read.
+        """
+        from circuitdsl.models.weights import read_weights, weights_of
+
+        return (
+            weights_of(self.own)
+            if self.own
+            else self._named(circuit, read_weights, "reading the weights of", self._weights)
+        )
+
+    def _named(self, circuit: Circuit | None, read: Callable[..., T], doing: str, known: dict[Any, T]) -> T:
+        """What is read of the model that a circuit names, or of the session's; each is read once."""
+        name, *where = place_of(circuit, self.name)
+        if tuple(where) not in known:
+            with self.busy(f"{doing} {name}"):
+                known[tuple(where)] = replace(read(*where), name=name)  # type: ignore[type-var]
+        return known[tuple(where)]
+
+    def use_threads(self, width: int, device: str) -> None:
+        """Set the number of threads that suits a model of this width."""
+        import torch
+
+        if self._threads is None:
+            self._threads = torch.get_num_threads()
+        torch.set_num_threads(1 if device == "cpu" and width <= SMALL_WIDTH else self._threads)
+
+    def bench(self, circuit: Circuit, use: TaskUse) -> Prompts:
+        """A task's prompts on the circuit's model, scored; raises what `make_bench` raises."""
+        from circuitdsl.verify.prompts import make_bench
+
+        return make_bench(circuit, use, self.model_of(circuit), self.store, self.memory)
+
+    def benches(self, circuit: Circuit) -> dict[str, Prompts]:
+        """A bench for every task that some claim is checked on; raises what `make_bench` raises."""
+        from circuitdsl.verify.prompts import make_benches
+
+        return make_benches(circuit, self.model_of(circuit), self.store, self.memory)
+
+    # --- verbs
+
+    def verify(self, spec: Spec | str | Path, circuit: str | None = None, **how: Any) -> Report | Reports:
+        """Check every claim of a spec against the model.
+
+        Args:
+            circuit: the name of one circuit, where the file has several.
+            how: the arguments of `reports` and `options`.
+
+        Returns:
+            A report; `Reports`, a tuple of them, where the file has several circuits and none is named. Ctrl-C ends
+            the run early; what was measured by then is reported.
+
+        Raises:
+            UserError: nothing can be measured, an argument is out of range, and what `spec` and `model_of` raise.
+        """
+        found = self.spec(spec, circuit)
+        reports = Reports(self.reports([found], **how))
+        return reports[0] if len(found.circuits) == 1 else reports
+
+    def reports(
+        self,
+        specs: Sequence[Spec | str | Path],
+        prompts: int | None = None,
+        seed: int | None = None,
+        other_corruptions: bool = False,
+        per_prompt: PerPrompt | None = None,
+        simplest: bool = False,
+        claim: str | None = None,
+        **how: Any,
+    ) -> Iterator[Report]:
+        """Reports on the circuits of some specs, one by one as they are made, up to one that was interrupted.
+
+        Args:
+            prompts, seed: for every task, instead of the spec's.
+            other_corruptions: note beside each `matters` claim what it is under the task's other corruptions.
+            per_prompt: is given the numbers of every prompt.
+            simplest: show with each property that fails the simplest counterexample that a short search finds.
+            claim: the id or the line of a single claim.
+            how: the other arguments of `options`.
+
+        Raises:
+            UserError: there is no claim to verify, or not the one that is named.
+        """
+        circuits = [circuit for spec in specs for circuit in self.spec(spec).circuits]
+        if not any(circuit.claims for circuit in circuits):
+            raise UserError("nothing to verify: the spec makes no claim that can be measured")
+        chosen = [one for one in circuits if any(claim is None or each.answers_to(claim) for each in one.claims)]
+        if not chosen:
+            raise UsageError(f"there is no claim {claim}", hint=HOW_CLAIMS_ARE_NAMED)
+        settings = options(claim, memory=self.memory, **how)
+
+        def made() -> Iterator[Report]:
+            for circuit in (self.overridden(one, prompts, seed) for one in chosen):
+                report = self._report(circuit, settings, other_corruptions, per_prompt)
+                failing = (each for each in report.claims if each.kind == "property" and each.verdict == "fails")
+                if simplest and any(failing) and not report.interrupted:
+                    from circuitdsl.testing.falsify import with_simplest  # imports Hypothesis
+
+                    report = with_simplest(report, circuit, self.model_of(circuit))
+                yield report
+
+        return until_interrupted(made())
+
+    def _report(self, circuit: Circuit, how: Options, other_corruptions: bool, per_prompt: PerPrompt | None) -> Report:
+        from circuitdsl.verify.judged import verify_without_model
+        from circuitdsl.verify.verify import verify
+
+        known = None if self.own else verify_without_model(circuit, partial(self.weights_of, circuit), how.only)
+        if known:
+            return known
+        model, start = self.model_of(circuit), time.perf_counter()
+        record = None if per_prompt is None else partial(per_prompt.record, circuit.name)
+        with self.meter() as progress:
+            benches = self.benches(circuit)
+            report = verify(circuit, model, benches, how, progress, record)
+            if other_corruptions and not report.interrupted:
+                from circuitdsl.verify.corruptions import under_other_corruptions
+
+                report = under_other_corruptions(self, circuit, benches, report, how)
+        return replace(report, seconds=time.perf_counter() - start)
+
+    def edit(
+        self, spec: Spec | str | Path, target: str | Path, intervention: str | None = None, circuit: str | None = None
+    ) -> str:
+        """Write an intervention of a circuit into the weights of a new model directory; returns its name.
+
+        Raises:
+            UserError: there is no such intervention, it is no change of weights, or the directory exists.
+        """
+        from circuitdsl.models.edit import changes, save_edited
+
+        wanted = self.circuit(spec, circuit)
+        known = {each.name: each for each in wanted.interventions}
+        if not known:
+            raise UsageError(f"{wanted.name} has no intervention", hint="see docs/repair.md for how to write one")
+        if (intervention is None and len(known) > 1) or intervention not in (None, *known):
+            what = f"there is no intervention {intervention}" if intervention else "which intervention?"
+            raise UsageError(what, hint=f"--intervention is one of {', '.join(known)}")
+        change = known[intervention or next(iter(known))]
+        changes(change)  # refused before anything is read
+        place = place_of(wanted, self.name)[1]
+        with self.busy(f"editing {place}"):
+            save_edited(place, self.weights_of(wanted), change, Path(target))
+        return change.name
+
+    @staticmethod
+    def overridden(circuit: Circuit, prompts: int | None, seed: int | None) -> Circuit:
+        """The circuit with another number of prompts and another seed for every task; raises `UsageError`."""
+        from circuitdsl.verify.verify import with_overrides
+
+        return with_overrides(circuit, prompts_of(prompts), seed_of(seed))
+
+
+def place_of(circuit: Circuit | None, override: str | None) -> tuple[str, str, str | None]:
+    """The name of the model that a circuit is verified on, where to load it from, and its revision.
+
+    Raises:
+        UserError: the circuit names none, and none is given.
+    """
+    if override:
+        return override, override, None
+    if circuit is None:
+        raise UserError("no model is named", hint="name one, or a spec that does")
+    if circuit.model is None:
+        raise UserError(f"circuit {circuit.name} names no model", hint='add a line `model "…"`, or give --model')
+    return circuit.model.name, near(circuit.model.name, circuit.path), circuit.model.revision
+
+
+def options(
+    claim: str | None = None,
+    each_at: float | None = None,
+    generalise: str = "prompts",
+    early_stop: bool = True,
+    full: bool = False,
+    memory: int | None = None,
+) -> Options:
+    """How to verify, in the words of the command line.
+
+    Args:
+        claim: the id or the line of a single claim.
+        each_at: judge claims one by one at this level, instead of all together by Holm's procedure.
+        generalise: whether verdicts are about `prompts` from the same templates, or about other `templates`.
+        early_stop: stop measuring a claim once it is decided.
+        full: measure the whole circuit besides, whether or not something is claimed of it.
+        memory: bytes that measuring may take beside the model.
+
+    Raises:
+        UsageError: a level or a word that is none.
+    """
+    from circuitdsl.verdict.families import FAMILY
+    from circuitdsl.verify.verify import Options
+
+    if each_at is not None and not 0 < each_at < 1:
+        raise UsageError(f"each_at = {each_at!r} is not a level between 0 and 1")
+    if generalise not in ("prompts", "templates"):
+        raise UsageError(f"generalise = {generalise!r} is neither prompts nor templates")
+    level, templates = FAMILY if each_at is None else each_at, generalise == "templates"
+    return Options(early_stop, each_at is None, level, claim, full, templates=templates, max_memory=memory)
