@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import product
 
 from circuitdsl.circuit.changes import EdgePatch, Member
 from circuitdsl.circuit.expressions import evaluate
-from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Direction, Edge, Input, Node, Port, Position
+from circuitdsl.circuit.nodes import EMBED, EVERYWHERE, LOGITS, Direction, Edge, Input, Node, Port, Position
 from circuitdsl.circuit.scope import Members, Scope
 from circuitdsl.circuit.vocabulary import GENERAL_POSITIONS, PORTS
 from circuitdsl.language import syntax as s
-from circuitdsl.language.diagnostics import Span, did_you_mean, listing, suggest
+from circuitdsl.language.diagnostics import did_you_mean, listing, suggest
 from circuitdsl.language.written import written
 
 MAX_PAIRS = 10_000
@@ -29,11 +30,8 @@ class Ends:
     port: Port | None
 
     @property
-    def sender_name(self) -> str:
-        return written(self.edge.sender)
-
-    @property
     def receiver_name(self) -> str:
+        """The receiver without its input."""
         receiver = self.edge.receiver
         return written(receiver.inner if isinstance(receiver, s.WithPort) else receiver)
 
@@ -43,41 +41,35 @@ class Ends:
 
 
 def resolve_edge(scope: Scope, edge: s.Edge, via_mlps: bool, direction: Direction = "noise") -> EdgePatch | None:
-    """The pairs of an edge with their inputs and positions; None when it is wrong (and said so)."""
+    """The pairs of an edge with their inputs and positions; None where it is wrong, after a diagnostic was emitted.
+
+    An edge that stands in many lines is worked out once, and its warnings are emitted for every line.
+    """
     itself = tuple((scope.itself or {}).items())  # in the checks of a role, words mean something else for every head
-    key, said = (edge, via_mlps, direction, scope.itself is None, itself), len(scope.sink.found)
+    key, before = (edge, via_mlps, direction, scope.itself is None, itself), len(scope.sink.found)
     if key in scope.effects:
         known, warned = scope.effects[key]
         scope.sink.found.extend(replace(warning, span=edge.span) for warning in warned)
         return known
-    effect = _effect(scope, edge, via_mlps, direction)
-    warned = tuple(scope.sink.found[said:])
-    if effect is not None and all(warning.span == edge.span for warning in warned):
-        scope.effects[key] = effect, warned
-    return effect
-
-
-def _effect(scope: Scope, edge: s.Edge, via_mlps: bool, direction: Direction) -> EdgePatch | None:
-    ends = ends_of(scope, edge)
-    at = scope.places(edge.at)
-    if ends is None or at is None:
-        return None
-    pairs = pairs_of(scope, ends)
-    if not pairs:
-        return None
-    members = _members(scope, ends, pairs, at)
-    if members is None:
+    ends, at = ends_of(scope, edge), scope.places(edge.at)
+    pairs = pairs_of(scope, ends) if ends is not None and at is not None else []
+    members = _members(scope, ends, pairs, at) if pairs and ends is not None and at is not None else None
+    if ends is None or members is None:
         return None
     if edge.protocol is not None:
         via_mlps = edge.protocol.via_mlps
-    return EdgePatch(members, via_mlps, direction, ends.sender_name, ends.receiver_name)
+    patch = EdgePatch(members, via_mlps, direction, written(edge.sender), ends.receiver_name)
+    warned = tuple(scope.sink.found[before:])
+    if all(warning.span == edge.span for warning in warned):
+        scope.effects[key] = patch, warned
+    return patch
 
 
 # --- sender and receiver --------------------------------------------------------------------------
 
 
 def ends_of(scope: Scope, edge: s.Edge) -> Ends | None:
-    """Sender and receiver with their nodes; None when one of them is wrong (and said so)."""
+    """Sender and receiver with their nodes; None where one of them is wrong, after a diagnostic was emitted."""
     senders = evaluate(scope, edge.sender) if _unlisted(scope, edge.sender, "") else None
     inner, port, right = _receiver(scope, edge.receiver)
     receivers = evaluate(scope, inner) if right else None
@@ -98,12 +90,11 @@ def _unlisted(scope: Scope, node: s.Set, port: str) -> bool:
     """Whether a list stands in brackets, as it must in an edge."""
     if not isinstance(node, s.Items):
         return True
-    members = tuple(m.inner if isinstance(m, s.WithPort) else m for m in node.members)
-    first, *rest = (written(m) for m in members)
+    first, *rest = (written(m.inner if isinstance(m, s.WithPort) else m) for m in node.members)
     if "." in first and rest in (["q"], ["k"], ["v"]):
         scope.sink.error("E030", f"'{first}{rest[0]}' is no node", node.span, f"write {first}.{rest[0]}")
         return False
-    help = f"write ({' '.join(written(m) for m in members)}){port}"
+    help = f"write ({' '.join((first, *rest))}){port}"
     scope.sink.error("E030", "in an edge a list of nodes stands in brackets", node.span, help)
     return False
 
@@ -135,49 +126,43 @@ def _receiver(scope: Scope, receiver: s.Set) -> tuple[s.Set, Port | None, bool]:
 
 def _inputs_exist(scope: Scope, ends: Ends) -> bool:
     """Only heads have q, k and v; nothing is sent to `embed`, and nothing comes from `logits`."""
-    edge, right = ends.edge, True
+    error, before, edge = scope.sink.error, len(scope.sink.found), ends.edge
     without = [str(node) for node in ends.receivers if node.kind != "head"]
-    if ends.port is not None and without and isinstance(edge.receiver, s.WithPort):
+    if ends.port is not None and without:
         have = "has" if len(without) == 1 else "have"
         message = f"{listing(without)} {have} no .{ends.port}: only heads have inputs .q, .k and .v"
-        scope.sink.error("E071", message, edge.receiver.span)
-        right = False
+        error("E071", message, edge.receiver.span)
     elif part := next((node for node in ends.receivers if node.is_part), None):
         message = f"{part} is a part of what {part.whole} writes: it reads nothing"
         help = f"the receiver is the whole {'head' if part.kind == 'head' else 'MLP'}: {part.whole}"
-        scope.sink.error("E070", message, edge.receiver.span, help)
-        right = False
-    elif any(node.kind == "embed" for node in ends.receivers):
-        scope.sink.error("E070", "embed only writes: nothing is sent to it", edge.receiver.span)
-        right = False
+        error("E070", message, edge.receiver.span, help)
+    elif EMBED in ends.receivers:
+        error("E070", "embed only writes: nothing is sent to it", edge.receiver.span)
     if LOGITS in ends.senders:
-        scope.sink.error("E070", "logits only reads: it sends nothing", edge.sender.span)
-        right = False
-    return right
+        error("E070", "logits only reads: it sends nothing", edge.sender.span)
+    return len(scope.sink.found) == before
 
 
 # --- pairs ----------------------------------------------------------------------------------------
 
 
 def pairs_of(scope: Scope, ends: Ends) -> list[tuple[Node, Node]]:
-    """The pairs whose sender is strictly earlier; it is said which are not."""
-    if len(ends.senders) * len(ends.receivers) > MAX_PAIRS:
-        message = (
-            f"{ends.name} joins {len(ends.senders) * len(ends.receivers)} pairs; at most {MAX_PAIRS} can be checked"
-        )
+    """The pairs whose sender is strictly earlier; a warning lists those that are left out."""
+    count = len(ends.senders) * len(ends.receivers)
+    if count > MAX_PAIRS:
+        message = f"{ends.name} joins {count} pairs; at most {MAX_PAIRS} can be checked"
         scope.sink.error("E075", message, ends.edge.span)
         return []
     parallel = scope.model is not None and scope.model.parallel
-    every = [(a, b) for a in ends.senders for b in ends.receivers]
     pairs: list[tuple[Node, Node]] = []
     missing: list[tuple[Node, Node]] = []
-    for a, b in every:
+    for a, b in product(ends.senders, ends.receivers):
         (pairs if a.stage(parallel) < b.stage(parallel) else missing).append((a, b))
     if not pairs:
         scope.sink.error("E070", _why_none(ends, missing, parallel), ends.edge.span)
     elif missing:
         names = listing(f"{a} -> {b}" for a, b in missing)
-        message = f"{len(missing)} of {len(every)} pairs cannot exist and are left out: {names}"
+        message = f"{len(missing)} of {count} pairs cannot exist and are left out: {names}"
         scope.sink.warning("W070", message, ends.edge.span, "a sender must be earlier than its receiver")
     return pairs
 
@@ -197,16 +182,6 @@ def _why_none(ends: Ends, missing: list[tuple[Node, Node]], parallel: bool) -> s
 # --- positions ------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Mismatch:
-    """An input that is read elsewhere than the sender writes."""
-
-    receiver: Node
-    port: Port
-    reads: tuple[Position, ...]
-    writes: tuple[Position, ...]
-
-
 def _members(
     scope: Scope, ends: Ends, pairs: Iterable[tuple[Node, Node]], at: tuple[Position, ...]
 ) -> tuple[Member, ...] | None:
@@ -214,32 +189,35 @@ def _members(
     members = []
     for a, b in pairs:
         ports: tuple[Port, ...] = (ends.port,) if ends.port else QKV if b.kind == "head" else ("in",)
-        positions = _positions(ends, a, b, at)
-        if isinstance(positions, _Mismatch):
-            _say_mismatch(scope, ends, positions, bool(at))
-            return None
+        positions = _positions(scope, ends, a, b, at)
         if not positions:
-            _say_nowhere(scope, ends)
             return None
         members.append(Member(a, b, tuple(Edge(a, Input(b, port), p) for port in ports for p in positions)))
     _warn_of_later_keys(scope, ends, members)
     return tuple(members)
 
 
-def _positions(ends: Ends, a: Node, b: Node, at: tuple[Position, ...]) -> tuple[Position, ...] | _Mismatch:
-    """Where an edge lives: as said, else where the sender acts, else where the receiver reads."""
+def _positions(scope: Scope, ends: Ends, a: Node, b: Node, at: tuple[Position, ...]) -> tuple[Position, ...] | None:
+    """Where an edge lives: at the positions of its line, else where the sender acts, else where the receiver reads.
+
+    It is None where there is no such position, after a diagnostic was emitted.
+    """
     writes = at or ends.senders[a] or ()
-    if ends.port in ("k", "v") or (ends.port is None and b.kind == "head"):
-        return writes  # a key's position, or all three inputs: not tied to where the receiver acts
-    reads = (END,) if b == LOGITS else ends.receivers[b] or ()
+    # a key's position, or all three inputs, are not tied to where the receiver acts
+    free = ends.port in ("k", "v") or (ends.port is None and b.kind == "head")
+    reads = () if free else (END,) if b == LOGITS else ends.receivers[b] or ()
+    if not writes and not reads:
+        _report_nowhere(scope, ends)
+        return None
     if not writes or not reads or EVERYWHERE in reads:
         return writes or reads
     if EVERYWHERE in writes:
         return reads if b == LOGITS or not at else writes
     met = tuple(p for p in writes if any(_may_be_one(p, r) for r in reads))
-    if not met or (at and len(met) < len(at)):
-        return _Mismatch(b, ends.port or "in", reads, tuple(p for p in writes if p not in met))
-    return met
+    if met and not (at and len(met) < len(at)):
+        return met
+    _report_mismatch(scope, ends, b, reads, tuple(p for p in writes if p not in met))
+    return None
 
 
 def _may_be_one(a: Position, b: Position) -> bool:
@@ -251,27 +229,24 @@ def _may_be_one(a: Position, b: Position) -> bool:
     return a.name in GENERAL_POSITIONS or b.name in GENERAL_POSITIONS
 
 
-def _say_mismatch(scope: Scope, ends: Ends, wrong: _Mismatch, explicit: bool) -> None:
-    reads, writes = (", ".join(map(str, places)) for places in (wrong.reads, wrong.writes))
-    name = ends.receiver_name
-    what = {"q": f"the query of {name} is", "in": f"the input of {name} is"}[wrong.port]
-    if wrong.receiver == LOGITS:
-        what = "logits are"
-    there = f"not at {writes}" if explicit else f"the sender writes at {writes}"
-    hint = "; did you mean .k or .v?" if wrong.port == "q" else ""
-    at = ends.edge.at
-    span = at.span if explicit and at is not None else _port_span(ends.edge)
-    scope.sink.error("E073", f"{what} read at {reads}, {there}{hint}", span)
+def _report_mismatch(
+    scope: Scope, ends: Ends, receiver: Node, reads: tuple[Position, ...], writes: tuple[Position, ...]
+) -> None:
+    """An input is read elsewhere than the sender writes."""
+    here, there = (", ".join(map(str, places)) for places in (reads, writes))
+    edge, query = ends.edge, ends.port == "q"
+    what = "logits are" if receiver == LOGITS else f"the {'query' if query else 'input'} of {ends.receiver_name} is"
+    hint = "; did you mean .k or .v?" if query else ""
+    if edge.at is not None:
+        span, there = edge.at.span, f"not at {there}"
+    else:
+        span = (edge.receiver if isinstance(edge.receiver, s.WithPort) else edge).span
+        there = f"the sender writes at {there}"
+    scope.sink.error("E073", f"{what} read at {here}, {there}{hint}", span)
 
 
-def _port_span(edge: s.Edge) -> Span:
-    receiver = edge.receiver
-    return receiver.span if isinstance(receiver, s.WithPort) else edge.span
-
-
-def _say_nowhere(scope: Scope, ends: Ends) -> None:
-    sender = written(ends.edge.sender)
-    message = f"{ends.name} has no position: nothing says where {sender} acts"
+def _report_nowhere(scope: Scope, ends: Ends) -> None:
+    message = f"{ends.name} has no position: nothing says where {written(ends.edge.sender)} acts"
     help = "add 'at POS' to this line, or to the sender's group"
     if ends.port in ("k", "v"):
         help += f"; for .{ends.port} it is where the key stands, not where the receiver acts"
@@ -280,9 +255,7 @@ def _say_nowhere(scope: Scope, ends: Ends) -> None:
 
 def _warn_of_later_keys(scope: Scope, ends: Ends, members: Iterable[Member]) -> None:
     """A head cannot read keys and values that stand after the position at which it acts."""
-    if ends.port not in ("k", "v"):
-        return
-    for member in members:
+    for member in members if ends.port in ("k", "v") else ():
         acts = ends.receivers[member.receiver] or ()
         for edge in member.edges:
             if acts and all(is_before(scope, place, edge.position) for place in acts):

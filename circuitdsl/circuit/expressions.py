@@ -17,7 +17,7 @@ MAX_CHAIN = 100
 
 
 def evaluate(scope: Scope, node: s.Set) -> Members | None:
-    """The nodes of a set in the order written; None when something in it is wrong (and said so)."""
+    """The nodes of a set in the order written; None after a diagnostic was emitted."""
     match node:
         case s.Head() | s.Mlp() | s.Special():
             if scope.itself is not None and isinstance(node, s.Special) and node.name == "self":
@@ -173,7 +173,7 @@ def record(group: s.Group, members: Members, role: str | None) -> Group:
 
 
 def find_homes(scope: Scope) -> None:
-    """Where a node acts when it is named alone: where its groups act, if they agree."""
+    """Find where a node acts when it is named alone: where its groups act, if they agree."""
     inside = {name: members for name, members in scope.groups.items() if not scope.definitions[name].outside}
     scope.homes, scope.any_homes = _agreed(inside.values()), _agreed(scope.groups.values())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import PurePath
 
 from circuitdsl.circuit.bounds import read
@@ -39,51 +40,27 @@ def model_use(sink: Sink, model: s.Model) -> ModelUse:
 
 
 def task_use(sink: Sink, task: s.Task, tasks: Mapping[str, TaskShape]) -> TaskUse | None:
-    """A task as the spec asks for it; None when it is wrong (and said so)."""
+    """A task as the spec asks for it; None where it is wrong, after a diagnostic was emitted."""
     errors = len(sink.found)
-    generator = task.generator.text
-    use = _file_task(sink, task) if generator == "file" else _generated(sink, task, tasks)
-    return use if use is not None and len(sink.found) == errors else None
-
-
-def _generated(sink: Sink, task: s.Task, tasks: Mapping[str, TaskShape]) -> TaskUse | None:
-    generator = task.generator
-    shape = tasks.get(generator.text)
-    if shape is None:
+    generator, line = task.generator, task.span.line
+    if generator.text == "file":
+        use = _file_task(sink, task)
+    elif shape := tasks.get(generator.text):
+        only = f"is no option of {shape.name}; options are written: corrupt = …, prompts = 256"
+        options = _options(sink, task.arguments, (*TASK_OPTIONS, *shape.options), shape.name, only)
+        name = task.name.text if task.name else shape.name
+        use = _with_options(sink, TaskUse(name, shape.name, line=line), options, shape)
+    else:
         sink.unknown("E042", "task", generator.text, generator.span, (*tasks, "file"))
         return None
-    options: dict[str, s.Value] = {}
-    for entry in task.arguments:
-        if not isinstance(entry, s.Option):
-            message = f"'{_shown(entry)}' is no option of {shape.name}; options are written: corrupt = …, prompts = 256"
-            sink.error("E046", message, entry.span)
-        elif _new_key(sink, entry, options) and entry.key.text not in (*TASK_OPTIONS, *shape.options):
-            known = (*TASK_OPTIONS, *shape.options)
-            sink.unknown("E046", "option", entry.key.text, entry.key.span, known, f" of {shape.name}")
-        else:
-            options[entry.key.text] = entry.value
-    name = task.name.text if task.name else shape.name
-    corrupt = _corruption(sink, options.get("corrupt"), shape)
-    for key, value in options.items():
-        allowed = shape.options.get(key)
-        if allowed and _plain(value) not in allowed:
-            sink.error("E047", f"{key} of {shape.name} is one of {listing(map(str, allowed))}", value.span)
-    return _with_options(sink, TaskUse(name, shape.name, corrupt=corrupt, line=task.span.line), options)
+    return use if len(sink.found) == errors else None
 
 
 def _file_task(sink: Sink, task: s.Task) -> TaskUse | None:
     """`task mine = file("prompts.jsonl")`"""
-    path: s.Text | None = None
-    options: dict[str, s.Value] = {}
-    for entry in task.arguments:
-        if isinstance(entry, s.Text) and path is None:
-            path = entry
-        elif not isinstance(entry, s.Option):
-            sink.error("E046", f"'{_shown(entry)}' is not expected: a file task has one path", entry.span)
-        elif _new_key(sink, entry, options) and entry.key.text not in TASK_OPTIONS[1:]:
-            sink.unknown("E046", "option", entry.key.text, entry.key.span, TASK_OPTIONS[1:], " of a file task")
-        else:
-            options[entry.key.text] = entry.value
+    path = next((entry for entry in task.arguments if isinstance(entry, s.Text)), None)
+    others = [entry for entry in task.arguments if entry is not path]
+    options = _options(sink, others, TASK_OPTIONS[1:], "a file task", "is not expected: a file task has one path")
     if path is None or not path.text.strip():
         sink.error("E084", 'a file task names its file: file("prompts.jsonl")', task.generator.span)
         return None
@@ -92,38 +69,48 @@ def _file_task(sink: Sink, task: s.Task) -> TaskUse | None:
     return _with_options(sink, TaskUse(name, None, file=path.text, line=task.span.line), options)
 
 
-def _new_key(sink: Sink, option: s.Option, seen: Mapping[str, s.Value]) -> bool:
-    if option.key.text in seen:
-        sink.error("E054", f"'{option.key.text}' is given twice", option.key.span)
-    return option.key.text not in seen
+def _options(sink: Sink, entries: Entries, known: tuple[str, ...], owner: str, only: str) -> dict[str, s.Value]:
+    """The options of a task; `only` is said of what is no option."""
+    options: dict[str, s.Value] = {}
+    for entry in entries:
+        if not isinstance(entry, s.Option):
+            sink.error("E046", f"'{shorten(entry.text)}' {only}", entry.span)
+        elif entry.key.text in options:
+            sink.error("E054", f"'{entry.key.text}' is given twice", entry.key.span)
+            options[entry.key.text] = entry.value
+        elif entry.key.text not in known:
+            sink.unknown("E046", "option", entry.key.text, entry.key.span, known, f" of {owner}")
+        else:
+            options[entry.key.text] = entry.value
+    return options
 
 
-def _corruption(sink: Sink, value: s.Value | None, shape: TaskShape) -> str | None:
-    if value is None:
-        return None
-    if not isinstance(value, s.Word | s.Text):
-        sink.error("E043", f"a corruption is named by a word: {listing(shape.corruptions)}", value.span)
-        return None
-    if value.text not in shape.corruptions:
-        sink.unknown("E043", "corruption", value.text, value.span, shape.corruptions, f" of {shape.name}")
-    return value.text
-
-
-def _with_options(sink: Sink, use: TaskUse, options: Mapping[str, s.Value]) -> TaskUse:
-    prompts, seed, bos, others = use.prompts, use.seed, use.bos, []
+def _with_options(sink: Sink, use: TaskUse, options: Mapping[str, s.Value], shape: TaskShape | None = None) -> TaskUse:
+    """A task with its options; `shape` is that of a registered task."""
+    own: list[tuple[str, str | int]] = []
     for key, value in options.items():
-        match key:
-            case "prompts":
-                prompts = _whole(sink, key, value, 1, MAX_PROMPTS, prompts)
-            case "seed":
-                seed = _whole(sink, key, value, 0, 2**32 - 1, seed)
-            case "bos":
-                bos = _yes_or_no(sink, value)
-            case "corrupt":
-                pass
+        match key, value:
+            case "prompts", _:
+                use = replace(use, prompts=_whole(sink, key, value, 1, MAX_PROMPTS, use.prompts))
+            case "seed", _:
+                use = replace(use, seed=_whole(sink, key, value, 0, 2**32 - 1, use.seed))
+            case "bos", s.Word(text="yes" | "no"):
+                use = replace(use, bos=value.text == "yes")
+            case "bos", _:
+                sink.error("E047", "bos is yes or no", value.span)
+            case "corrupt", s.Number() if shape:
+                sink.error("E043", f"a corruption is named by a word: {listing(shape.corruptions)}", value.span)
+            case "corrupt", _ if shape:
+                use = replace(use, corrupt=value.text)
+                if value.text not in shape.corruptions:
+                    sink.unknown("E043", "corruption", value.text, value.span, shape.corruptions, f" of {shape.name}")
             case _:
-                others.append((key, _plain(value)))
-    return TaskUse(use.name, use.generator, use.file, use.corrupt, prompts, seed, bos, tuple(others), use.line)
+                whole = isinstance(value, s.Number) and not value.unit and value.value.is_integer()
+                own.append((key, int(value.value) if whole else value.text))  # type: ignore[union-attr]
+                allowed = shape.options.get(key) if shape else None
+                if allowed and own[-1][1] not in allowed:
+                    sink.error("E047", f"{key} of {use.generator} is one of {listing(map(str, allowed))}", value.span)
+    return replace(use, options=tuple(own))
 
 
 def _whole(sink: Sink, key: str, value: s.Value, low: int, high: int, default: int) -> int:
@@ -133,29 +120,11 @@ def _whole(sink: Sink, key: str, value: s.Value, low: int, high: int, default: i
     return default
 
 
-def _yes_or_no(sink: Sink, value: s.Value) -> bool | None:
-    if isinstance(value, s.Word) and value.text in ("yes", "no"):
-        return value.text == "yes"
-    sink.error("E047", "bos is yes or no", value.span)
-    return None
-
-
-def _plain(value: s.Value) -> str | int:
-    """A word, a whole number, or anything else as it was written."""
-    if isinstance(value, s.Number) and not value.unit and value.value.is_integer():
-        return int(value.value)
-    return value.text
-
-
-def _shown(value: s.Value) -> str:
-    return shorten(value.text)
-
-
 # --- metric and margin ----------------------------------------------------------------------------
 
 
 def metric_of(sink: Sink, name: s.Word, entries: Entries) -> Metric | None:
-    """`logit_diff(against = max)`, `accuracy(argmax)`; None when it is wrong (and said so)."""
+    """`logit_diff(against = max)`, `accuracy(argmax)`; None where it is wrong, after a diagnostic was emitted."""
     shape = METRICS.get(name.text)
     if shape is None:
         sink.unknown("E049", "metric", name.text, name.span, METRICS)

@@ -27,12 +27,8 @@ def add(found: Members, more: Members) -> None:
     """Take nodes into others: one that is in both acts wherever either says, and everywhere if one says nothing."""
     for node, positions in more.items():
         known = found.get(node, positions)
-        found[node] = None if known is None or positions is None else _united(known, positions)
-
-
-def _united(one: tuple[Position, ...], other: tuple[Position, ...]) -> tuple[Position, ...]:
-    both = tuple(dict.fromkeys((*one, *other)))
-    return (EVERYWHERE,) if EVERYWHERE in both else both
+        both = None if known is None or positions is None else tuple(dict.fromkeys((*known, *positions)))
+        found[node] = (EVERYWHERE,) if both and EVERYWHERE in both else both
 
 
 @dataclass
@@ -55,7 +51,7 @@ class Scope:
     #: names that broken lines would have defined
     broken: set[str] = field(default_factory=set)
     roles: set[str] = field(default_factory=set)
-    #: `use` may bring roles and circuits that are not looked up yet
+    #: a used file could not be read, so that roles and circuits may be missing
     imports: bool = False
     #: where a node acts when it is named alone, by the groups of the circuit; with control groups as well
     homes: dict[Node, tuple[Position, ...]] = field(default_factory=dict)
@@ -74,12 +70,6 @@ class Scope:
     #: the checks of the file's own roles
     bodies: dict[str, Body] = field(default_factory=dict)
 
-    # -- tasks
-
-    def knows_positions(self) -> bool:
-        """Whether the set of positions is known at all."""
-        return bool(self.tasks) and not self.tasks_broken and all(self.shapes[t.name] is not None for t in self.tasks)
-
     def defines(self, task: str, position: Position) -> bool:
         shape = self.shapes.get(task)
         return shape is None or position == EVERYWHERE or position.name in shape.positions
@@ -91,65 +81,52 @@ class Scope:
 
     def positions_of_tasks(self, tasks: Iterable[str]) -> str:
         """`ioi has END, IO; flip has END`, for messages."""
-        said = []
-        for name in tasks:
-            shape = self.shapes.get(name)
-            said.append(f"{name} has {listing(shape.positions)}" if shape else f"{name} may have any")
-        return "; ".join(said)
+        shapes = {name: self.shapes.get(name) for name in tasks}
+        has = (f"has {listing(shape.positions)}" if shape else "may have any" for shape in shapes.values())
+        return "; ".join(map(" ".join, zip(shapes, has, strict=True)))
 
     # -- positions
 
     def position(self, place: s.Place) -> Position | None:
-        """A position, or None when it is wrong (and said so)."""
+        """A position; None where it is wrong, after a diagnostic was emitted."""
+        names, code = self.position_names(), "E044"
+        known = bool(self.tasks) and not self.tasks_broken and all(self.shapes[t.name] is not None for t in self.tasks)
         if place.name == "*":
             return EVERYWHERE
         if not place.name.isupper():
             upper = place.name.upper()
-            names = self.position_names()
             guess = upper if upper in names or not names else suggest(upper, names)
             message = f"positions are written in capitals{did_you_mean(guess)}"
-            self.sink.error("E044", message, place.span)
-            return None
-        if place.name == "END" and place.offset > 0:
-            self.sink.error("E045", f"END is the last token of a prompt: END+{place.offset} does not exist", place.span)
-            return None
-        if abs(place.offset) > 10_000:
-            self.sink.error("E045", f"no prompt is that long: {place.name}{place.offset:+d}", place.span)
-            return None
-        if self.knows_positions() and place.name not in self.position_names():
-            self._unknown_position(place)
-            return None
-        return Position(place.name, place.offset)
-
-    def _unknown_position(self, place: s.Place) -> None:
-        names = self.position_names()
-        guess = suggest(place.name, names)
-        if len(self.tasks) == 1:
-            task = self.tasks[0].name
-            message = f"the task {task} has no position {shorten(place.name)} (it has {listing(names)})"
+        elif place.name == "END" and place.offset > 0:
+            code, message = "E045", f"END is the last token of a prompt: END+{place.offset} does not exist"
+        elif abs(place.offset) > 10_000:
+            code, message = "E045", f"no prompt is that long: {place.name}{place.offset:+d}"
+        elif known and place.name not in names:
+            if len(self.tasks) == 1:
+                what, has = f"the task {self.tasks[0].name} has no", f"it has {listing(names)}"
+            else:
+                what, has = "no task has a", self.positions_of_tasks(task.name for task in self.tasks)
+            guess = suggest(place.name, names)
+            message = f"{what} position {shorten(place.name)} ({has}){did_you_mean(guess)}"
         else:
-            has = self.positions_of_tasks(task.name for task in self.tasks)
-            message = f"no task has a position {shorten(place.name)} ({has})"
-        self.sink.error("E044", message + did_you_mean(guess), place.span)
+            return Position(place.name, place.offset)
+        self.sink.error(code, message, place.span)
+        return None
 
     def places(self, at: s.At | None) -> tuple[Position, ...] | None:
-        """All positions of an `at`, or None when one is wrong."""
-        if at is None:
-            return ()
-        found = [self.position(place) for place in at.places]
-        seen: set[Position] = set()
-        for place, position in zip(at.places, found, strict=True):
-            if position in seen:
+        """All positions of an `at`, each once; None where one is wrong, after a diagnostic was emitted."""
+        found: dict[Position | None, None] = {}
+        for place in at.places if at else ():
+            position = self.position(place)
+            if position is not None and position in found:
                 self.sink.error("E051", f"{position} is named twice", place.span)
-            if position is not None:
-                seen.add(position)
-        known = tuple(dict.fromkeys(p for p in found if p is not None))
-        return known if len(known) == len(seen) and None not in found else None
+            found[position] = None
+        return None if None in found else tuple(position for position in found if position is not None)
 
     # -- nodes
 
     def node(self, written: s.Head | s.Mlp | s.Special) -> Node | None:
-        """A node that exists in the model, or None (and said so)."""
+        """A node that exists in the model; None where there is none, after a diagnostic was emitted."""
         match written:
             case s.Head(layer=layer, head=head, index=index):
                 node = Node("head", layer, head, -1 if index is None else index)
@@ -172,23 +149,21 @@ class Scope:
         if model is None:
             return True
         name, layers, heads = model.title, model.n_layers, model.n_heads
+        if node.kind == "head":
+            code, last, many, has = "E060", f"{layers - 1}.{heads - 1}", model.d_head, "singular components"
+        else:
+            code, last, many, has = "E061", f"m{layers - 1}", model.d_mlp, "neurons"
         if node.layer >= layers:
-            last = f"{layers - 1}.{heads - 1}" if node.kind == "head" else f"m{layers - 1}"
-            code = "E060" if node.kind == "head" else "E061"
-            self.sink.error(code, f"{name} has {layers} layers: {node} does not exist (the last is {last})", span)
-            return False
-        if node.kind == "head" and node.head >= heads:
-            spread = f"{node.layer}.0 to {node.layer}.{heads - 1}"
-            message = f"{name} has {heads} heads a layer: {node} does not exist ({spread})"
-            self.sink.error("E060", message, span)
-            return False
-        many, parts = (model.d_head, "singular components") if node.kind == "head" else (model.d_mlp, "neurons")
-        if many is not None and node.index >= many:
-            owner, code = ("a head", "E060") if node.kind == "head" else ("an MLP", "E061")
-            spread = f"{node.whole}[0] to {node.whole}[{many - 1}]"
-            self.sink.error(code, f"{owner} of {name} has {many} {parts}: {node} does not exist ({spread})", span)
-            return False
-        return True
+            few, spread = f"{name} has {layers} layers", f"the last is {last}"
+        elif node.kind == "head" and node.head >= heads:
+            few, spread = f"{name} has {heads} heads a layer", f"{node.layer}.0 to {node.layer}.{heads - 1}"
+        elif many is not None and node.index >= many:
+            owner = "a head" if node.kind == "head" else "an MLP"
+            few, spread = f"{owner} of {name} has {many} {has}", f"{node.whole}[0] to {node.whole}[{many - 1}]"
+        else:
+            return True
+        self.sink.error(code, f"{few}: {node} does not exist ({spread})", span)
+        return False
 
     # -- roles
 
