@@ -206,17 +206,17 @@ class Session:
             self._threads = torch.get_num_threads()
         torch.set_num_threads(1 if device == "cpu" and width <= SMALL_WIDTH else self._threads)
 
-    def bench(self, circuit: Circuit, use: TaskUse) -> Prompts:
-        """A task's prompts on the circuit's model, scored; raises what `make_bench` raises."""
-        from circuitdsl.verify.prompts import make_bench
+    def prompts_of(self, circuit: Circuit, use: TaskUse) -> Prompts:
+        """A task's prompts on the circuit's model, scored; raises what `make_prompts` raises."""
+        from circuitdsl.verify.prompts import make_prompts
 
-        return make_bench(circuit, use, self.model_of(circuit), self.store, self.memory)
+        return make_prompts(circuit, use, self.model_of(circuit), self.store, self.memory)
 
-    def benches(self, circuit: Circuit) -> dict[str, Prompts]:
-        """A bench for every task that some claim is checked on; raises what `make_bench` raises."""
-        from circuitdsl.verify.prompts import make_benches
+    def prompts_by_task(self, circuit: Circuit) -> dict[str, Prompts]:
+        """The prompts of every task that some claim is checked on; raises what `make_prompts` raises."""
+        from circuitdsl.verify.prompts import prompts_by_task
 
-        return make_benches(circuit, self.model_of(circuit), self.store, self.memory)
+        return prompts_by_task(circuit, self.model_of(circuit), self.store, self.memory)
 
     # --- verbs
 
@@ -291,12 +291,12 @@ class Session:
         model, start = self.model_of(circuit), time.perf_counter()
         record = None if per_prompt is None else partial(per_prompt.record, circuit.name)
         with self.meter() as progress:
-            benches = self.benches(circuit)
-            report = verify(circuit, model, benches, how, progress, record)
+            by_task = self.prompts_by_task(circuit)
+            report = verify(circuit, model, by_task, how, progress, record)
             if other_corruptions and not report.interrupted:
                 from circuitdsl.verify.corruptions import under_other_corruptions
 
-                report = under_other_corruptions(self, circuit, benches, report, how)
+                report = under_other_corruptions(self, circuit, by_task, report, how)
         return replace(report, seconds=time.perf_counter() - start)
 
     def edit(

@@ -21,10 +21,10 @@ from circuitdsl.tasks import dataset
 from circuitdsl.tasks.dataset import PromptPair, sample
 from circuitdsl.tasks.registry import TASKS
 from circuitdsl.verify import cache as memory_module
-from circuitdsl.verify.bench import bench as make_bench
 from circuitdsl.verify.cache import _machine, memory, model_digest
 from circuitdsl.verify.measure import measure
-from circuitdsl.verify.prompts import MEAN_PROMPTS, make_benches
+from circuitdsl.verify.prompts import MEAN_PROMPTS, prompts_by_task
+from circuitdsl.verify.prompts import scored_prompts as make_bench
 from circuitdsl.verify.store import Numbers, Store, default_path, digest
 from circuitdsl.verify.verify import Options, verify
 
@@ -60,7 +60,7 @@ def run(pocket, path):
         (circuit,) = loads(text).circuits
         kept = Store(path, warn=lambda text: None) if store else None
         try:
-            return verify(circuit, model, make_benches(circuit, model, kept), Options(**options), progress)
+            return verify(circuit, model, prompts_by_task(circuit, model, kept), Options(**options), progress)
         finally:
             if kept:
                 kept.close()
@@ -268,7 +268,7 @@ def test_what_this_run_has_measured_is_not_known_from_earlier(pocket, path: Path
     shares = []
     for _ in range(2):
         with Store(path) as store:
-            shares.append([verify(circuit, pocket, make_benches(circuit, pocket, store)).cached for _ in range(2)])
+            shares.append([verify(circuit, pocket, prompts_by_task(circuit, pocket, store)).cached for _ in range(2)])
     assert shares == [[0, 0], [1, 1]]
 
 
