@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
+from itertools import product
 from typing import Generic, TypeVar
 
 from circuitdsl.circuit.claims import Circuit
@@ -90,22 +91,17 @@ class Comparison:
 
     def by_role(self) -> dict[str, tuple[frozenset[Node], frozenset[Node]]]:
         """For every role (or group, where it has none): the heads that play it in each of the circuits."""
-        names = dict.fromkeys(role for _, role in (*self.first_roles, *self.second_roles))
-        return {
-            name: (
-                frozenset(node for node, role in self.first_roles if role == name),
-                frozenset(node for node, role in self.second_roles if role == name),
-            )
-            for name in names
-        }
+        sides = (self.first_roles, self.second_roles)
+        names = dict.fromkeys(role for side in sides for _, role in side)
+        here, there = ({name: frozenset(n for n, role in side if role == name) for name in names} for side in sides)
+        return {name: (here[name], there[name]) for name in names}
 
     def by_layer(self) -> dict[int, tuple[int, int, int]]:
         """For every layer with heads of either: (only in the first, shared, only in the second)."""
         both = self.heads
-        layers = sorted({node.layer for node in both.first | both.second})
         parts = (both.first - both.second, both.shared, both.second - both.first)
-        counts = [Counter(node.layer for node in part) for part in parts]
-        return {layer: (counts[0][layer], counts[1][layer], counts[2][layer]) for layer in layers}
+        first, shared, second = (Counter(node.layer for node in part) for part in parts)
+        return {layer: (first[layer], shared[layer], second[layer]) for layer in sorted(first + shared + second)}
 
 
 def compare(first: Circuit, second: Circuit, n_heads: int | None) -> Comparison:
@@ -131,15 +127,17 @@ def compare(first: Circuit, second: Circuit, n_heads: int | None) -> Comparison:
 
 def heads_of(circuit: Circuit) -> frozenset[Node]:
     """The heads of a circuit: those of its groups (but for groups `outside`) and of its edges."""
-    outside = {_whole(node) for group in circuit.groups if group.outside for node in group.nodes}
-    inside = {_whole(node) for group in circuit.groups if not group.outside for node in group.nodes}
+    outside, inside = (
+        {node.whole for group in circuit.groups if group.outside == side for node in group.nodes}
+        for side in (True, False)
+    )
     ends = {end for sender, receiver in edges_of(circuit) for end in (sender, receiver.node)}
     return frozenset(node for node in inside | (ends - outside) if node.kind == "head")
 
 
 def edges_of(circuit: Circuit) -> frozenset[tuple[Node, Input]]:
     """Every (sender, receiver input) that the circuit claims to be more than negligible."""
-    return frozenset((_whole(edge.sender), edge.receiver) for edge in circuit.own_edges())
+    return frozenset((edge.sender.whole, edge.receiver) for edge in circuit.own_edges())
 
 
 def roles_of(circuit: Circuit) -> Iterable[tuple[Node, str]]:
@@ -148,16 +146,14 @@ def roles_of(circuit: Circuit) -> Iterable[tuple[Node, str]]:
     for group in circuit.groups:
         if group.role and not group.outside:
             for node in group.nodes:
-                found.setdefault(_whole(node), set()).add(group.role)
+                found.setdefault(node.whole, set()).add(group.role)
     return [(node, " and ".join(sorted(roles))) for node, roles in found.items()]
 
 
 def parts_of(circuit: Circuit) -> Iterable[tuple[Node, str]]:
     """Every head of the circuit with its roles, else its group, else nothing said."""
-    named = {
-        _whole(node): group.name for group in reversed(circuit.groups) if not group.outside for node in group.nodes
-    }
-    named |= dict(roles_of(circuit))
+    inside = [group for group in reversed(circuit.groups) if not group.outside]
+    named = {node.whole: group.name for group in inside for node in group.nodes} | dict(roles_of(circuit))
     return [(node, named.get(node, "–")) for node in sorted(heads_of(circuit))]
 
 
@@ -173,20 +169,11 @@ def chance(heads: Overlap[Node], n_heads: int) -> Chance:
     total = [1.0]
     for layer in sorted(a.keys() & b.keys()):
         here = [float(hypergeom.pmf(k, n_heads, a[layer], b[layer])) for k in range(min(a[layer], b[layer]) + 1)]
-        total = _convolved(total, here)
+        sums = [0.0] * (len(total) + len(here) - 1)
+        for (i, p), (j, q) in product(enumerate(total), enumerate(here)):
+            sums[i + j] += p * q
+        total = sums
     expected = sum(k * p for k, p in enumerate(total))
     sizes = len(heads.first) + len(heads.second)
     jaccard = sum(p * k / (sizes - k) for k, p in enumerate(total) if sizes > k)
     return Chance(expected, jaccard, min(1.0, sum(total[len(heads.shared) :])))
-
-
-def _convolved(a: list[float], b: list[float]) -> list[float]:
-    found = [0.0] * (len(a) + len(b) - 1)
-    for i, p in enumerate(a):
-        for j, q in enumerate(b):
-            found[i + j] += p * q
-    return found
-
-
-def _whole(node: Node) -> Node:
-    return Node(node.kind, node.layer, node.head)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -154,3 +154,8 @@ class RolesAgree:
 
 
 Test = Matters | Negligible | Signed | Within | Beyond | Stronger | Moves | ChannelTest | AboveChance | RolesAgree
+
+
+def unworded(test: Test) -> Test:
+    """A test without its wording: `-5%` and `-5.0%` are one bound."""
+    return replace(test, text="") if isinstance(test, Within | Moves) else test

@@ -93,6 +93,7 @@ def _named_twice(
 
 
 def _subtract(scope: Scope, whole: s.Set, operand: s.Set, members: Members, found: Members) -> bool:
+    """Take nodes out of others; whether some are absent there, which is an error."""
     absent = [str(node) for node in members if node not in found]
     for node in members:
         found.pop(node, None)
@@ -110,14 +111,16 @@ def group_members(scope: Scope, ref: s.GroupRef) -> Members | None:
     name = ref.name
     if name in scope.groups:
         return scope.groups[name]
-    if name in scope.resolving:
-        circle = " -> ".join([*list(scope.resolving)[list(scope.resolving).index(name) :], name])
-        scope.sink.error("E053", f"the group {name} is defined through itself: {circle}", ref.span)
-        return None
-    if len(scope.resolving) >= MAX_CHAIN:
-        scope.sink.error("E053", f"more than {MAX_CHAIN} groups are defined through one another", ref.span)
-        return None
-    return resolve_group(scope, scope.definitions[name])
+    open_groups = list(scope.resolving)
+    if name in open_groups:
+        circle = " -> ".join([*open_groups[open_groups.index(name) :], name])
+        message = f"the group {name} is defined through itself: {circle}"
+    elif len(open_groups) >= MAX_CHAIN:
+        message = f"more than {MAX_CHAIN} groups are defined through one another"
+    else:
+        return resolve_group(scope, scope.definitions[name])
+    scope.sink.error("E053", message, ref.span)
+    return None
 
 
 def resolve_group(scope: Scope, group: s.Group) -> Members | None:
@@ -167,7 +170,7 @@ def role_of(scope: Scope, group: s.Group) -> str | None:
 def record(group: s.Group, members: Members, role: str | None) -> Group:
     """The group as a record; its positions are those all its members share."""
     shared = set(members.values())
-    positions = next(iter(shared)) if len(shared) == 1 else None
+    positions = shared.pop() if len(shared) == 1 else None
     sites = tuple(Site(node, place) for node, places in members.items() for place in places or (EVERYWHERE,))
     return Group(group.name.text, tuple(members), positions or (), role, group.outside, group.span.line, sites)
 

@@ -26,44 +26,32 @@ def graph(circuit: Circuit) -> networkx.MultiDiGraph:
     import networkx
 
     made = networkx.MultiDiGraph(name=circuit.name, title=circuit.title)
-    for node, groups in _nodes(circuit).items():
-        made.add_node(str(node), **_attributes(node, groups))
-    for claim, member in circuit.edges():
-        test = " and ".join(str(test) for test in claim.tests)
-        via_mlps = getattr(claim.measurement.patch, "via_mlps", False)
-        for edge in member.edges:
-            made.add_edge(
-                str(edge.sender),
-                str(edge.receiver.node),
-                port=edge.receiver.port,
-                position=str(edge.position),
-                claim=claim.id,
-                line=claim.line,
-                test=test,
-                via_mlps=via_mlps,
-            )
-    return made
-
-
-def _nodes(circuit: Circuit) -> dict[Node, list[Group]]:
-    """All nodes with their groups, in the order in which the file names them."""
-    found: dict[Node, list[Group]] = {}
+    nodes: dict[Node, list[Group]] = {}
     for group in circuit.groups:
         for node in group.nodes:
-            found.setdefault(node, []).append(group)
+            nodes.setdefault(node, []).append(group)
     for _, member in circuit.edges():
-        found.setdefault(member.sender, [])
-        found.setdefault(member.receiver, [])
-    return found
-
-
-def _attributes(node: Node, groups: list[Group]) -> dict[str, object]:
-    return {
-        "kind": node.kind,
-        "layer": node.layer,
-        "head": node.head,
-        "groups": tuple(group.name for group in groups),
-        "role": next((group.role for group in groups if group.role), None),
-        "positions": tuple(dict.fromkeys(str(place) for group in groups for place in group.positions)),
-        "outside": bool(groups) and all(group.outside for group in groups),
-    }
+        nodes.setdefault(member.sender, [])
+        nodes.setdefault(member.receiver, [])
+    for node, groups in nodes.items():
+        made.add_node(
+            str(node),
+            kind=node.kind,
+            layer=node.layer,
+            head=node.head,
+            groups=tuple(group.name for group in groups),
+            role=next((group.role for group in groups if group.role), None),
+            positions=tuple(dict.fromkeys(str(place) for group in groups for place in group.positions)),
+            outside=bool(groups) and all(group.outside for group in groups),
+        )
+    for claim, member in circuit.edges():
+        about = {
+            "claim": claim.id,
+            "line": claim.line,
+            "test": " and ".join(map(str, claim.tests)),
+            "via_mlps": getattr(claim.measurement.patch, "via_mlps", False),
+        }
+        for edge in member.edges:
+            ends = (str(edge.sender), str(edge.receiver.node))
+            made.add_edge(*ends, port=edge.receiver.port, position=str(edge.position), **about)
+    return made

@@ -108,11 +108,8 @@ def well_known(name: str) -> ModelShape | None:
     owner, _, base = name.lower().rpartition("/")
     if owner and owner not in _OWNERS:
         return None
-    for ending in ("", *_TUNED):
-        found = _SIZES.get(base.removesuffix(ending))
-        if found is not None:
-            return ModelShape(*found)
-    return None
+    found = next((_SIZES[name] for end in ("", *_TUNED) if (name := base.removesuffix(end)) in _SIZES), None)
+    return None if found is None else ModelShape(*found)
 
 
 def read_directory(path: Path, title: str) -> tuple[ModelShape | None, str | None]:
@@ -125,32 +122,23 @@ def read_directory(path: Path, title: str) -> tuple[ModelShape | None, str | Non
         return None, f"{path / 'config.json'} cannot be read: {error.strerror}"
     except (ValueError, RecursionError):
         return None, f"{path / 'config.json'} is not JSON"
-    layers, heads = (
-        _number(config, "n_layer", "num_hidden_layers", "num_layers"),
-        _number(config, "n_head", "num_attention_heads", "num_heads"),
-    )
+    layers = _number(config, "n_layer", "num_hidden_layers", "num_layers")
+    heads = _number(config, "n_head", "num_attention_heads", "num_heads")
     if layers is None or heads is None:
         return None, f"{path / 'config.json'} does not give the numbers of layers and heads"
     if layers > MOST_LAYERS:
         return None, too_deep(path / "config.json", layers)
-    return ModelShape(title, layers, heads, _parallel(config), _d_head(config, heads), _d_mlp(config)), None
+    width = _number(config, "n_embd", "hidden_size")
+    d_head = _number(config, "head_dim") or (width // heads if width else None)
+    # GPT-2 may leave out the width of its MLPs, which is four times its own
+    gpt2 = isinstance(config, dict) and config.get("model_type") == "gpt2" and _number(config, "n_embd")
+    d_mlp = _number(config, "n_inner", "intermediate_size") or (4 * gpt2 if gpt2 else None)
+    return ModelShape(title, layers, heads, _parallel(config), d_head, d_mlp), None
 
 
 def too_deep(config: Path, layers: int) -> str:
     """What is wrong with a configuration of more layers than any model has."""
     return f"{config} gives the model {layers} layers; {MOST_LAYERS} are the most"
-
-
-def _d_head(config: Any, heads: int) -> int | None:
-    """Dimensions of a head, where the configuration gives them."""
-    width = _number(config, "n_embd", "hidden_size")
-    return _number(config, "head_dim") or (width // heads if width else None)
-
-
-def _d_mlp(config: Any) -> int | None:
-    """Neurons of an MLP, where they are given; GPT-2's may leave them out, being four times its width."""
-    width = _number(config, "n_embd") if isinstance(config, dict) and config.get("model_type") == "gpt2" else None
-    return _number(config, "n_inner", "intermediate_size") or (4 * width if width else None)
 
 
 def _number(config: Any, *keys: str) -> int | None:

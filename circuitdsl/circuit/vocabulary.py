@@ -60,20 +60,15 @@ class _Metrics(Mapping[str, MetricShape]):
         self.own = dict(own)
 
     def __getitem__(self, name: str) -> MetricShape:
-        if name not in self.own:
-            self.own[name] = self._loaded(name)
-        return self.own[name]
-
-    def _loaded(self, name: str) -> MetricShape:
-        for entry in entry_points(group=self.group, name=name):
+        for entry in entry_points(group=self.group, name=name) if name not in self.own else ():
             try:
-                found = entry.load()
+                self.own[name] = entry.load()
             except Exception as error:
                 raise UserError(f"the metric {name} of {entry.value} cannot be loaded: {error}") from error
-            if not isinstance(found, MetricShape):
+            if not isinstance(self.own[name], MetricShape):
+                del self.own[name]
                 raise UserError(f"{entry.value}, registered as the metric {name}, is no MetricShape")
-            return found
-        raise KeyError(name)
+        return self.own[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(dict.fromkeys((*self.own, *(entry.name for entry in entry_points(group=self.group)))))

@@ -81,13 +81,12 @@ class Search(Shown):
             console.print(Text(f"      {line}", style))
         console.print(Text(f"      the simplest found among {self.tried} prompts", "dim"))
         if kind_of(self.claim).decided_by != "own sample":
-            console.print(
-                Text("      the claim is about the mean over prompts: one prompt does not refute it", "yellow")
-            )
+            remark = "the claim is about the mean over prompts: one prompt does not refute it"
         elif self.claim.tests:
-            console.print(
-                Text("      the property allows exceptions: verify tells whether they are too many", "yellow")
-            )
+            remark = "the property allows exceptions: verify tells whether they are too many"
+        else:
+            return
+        console.print(Text(f"      {remark}", "yellow"))
 
     def _found(self, found: Counterexample) -> Iterator[tuple[str, str]]:
         """The prompt, its figures, its answers, tokens and positions, as lines with their styles."""
@@ -259,18 +258,14 @@ def _in_space(probe: Probe, budget: int, seed: int) -> PromptPair | None:
             target(-room)
         return probe.breaks(pair)
 
+    phases, checks = (Phase.generate, Phase.target, Phase.shrink), list(HealthCheck)
+    how = settings(max_examples=budget, database=None, deadline=None, phases=phases, suppress_health_check=checks)
     try:
         space = drafts(task, tokens, use.corrupt, dict(use.options))
-        draft = find(space, broken, settings=_settings(budget), random=random.Random(seed))
+        draft = find(space, broken, settings=how, random=random.Random(seed))
     except NoSuchExample:
         return None
     return encode(task, tokens, [draft])[0]
-
-
-def _settings(budget: int) -> settings:
-    phases = (Phase.generate, Phase.target, Phase.shrink)
-    checks = list(HealthCheck)
-    return settings(max_examples=budget, database=None, deadline=None, phases=phases, suppress_health_check=checks)
 
 
 def _in_file(probe: Probe, budget: int) -> PromptPair | None:

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from circuitdsl.circuit.claims import Circuit, Claim
-from circuitdsl.circuit.criteria import Negligible, Within
+from circuitdsl.circuit.criteria import Negligible, Within, is_between
 from circuitdsl.circuit.nodes import Node
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import Span
@@ -80,20 +80,13 @@ def _lines(statements: Sequence[s.Statement]) -> Iterator[s.Statement]:
 
 
 def _mutant(text: str, edit: _Edit) -> Mutant:
-    lines = text.split("\n")
-    before = lines[edit.span.line - 1]
-    starts = [0]
-    for line in lines:
-        starts.append(starts[-1] + len(line) + 1)
-    first = starts[edit.span.line - 1] + edit.span.column - 1
-    last = starts[edit.span.end_line - 1] + edit.span.end_column - 1
-    changed = text[:first] + edit.new + text[last:]
-    return Mutant(edit.span.line, edit.what, _shown(before), _shown(changed.split("\n")[edit.span.line - 1]), changed)
-
-
-def _shown(line: str) -> str:
-    """A line with single blanks, without its comment."""
-    return " ".join(line.partition("#")[0].split())
+    span, lines = edit.span, text.split("\n")
+    first = "\n".join((*lines[: span.line - 1], lines[span.line - 1][: span.column - 1]))
+    last = "\n".join((lines[span.end_line - 1][span.end_column - 1 :], *lines[span.end_line :]))
+    changed = first + edit.new + last
+    # the line as it was and as it is, with single blanks, without its comment
+    before, after = (" ".join(each.split("\n")[span.line - 1].partition("#")[0].split()) for each in (text, changed))
+    return Mutant(span.line, edit.what, before, after, changed)
 
 
 # --- groups -----------------------------------------------------------------------------------------
@@ -115,17 +108,13 @@ def _outsider(circuits: Sequence[Circuit], shape: tuple[int, int]) -> Outsider:
     def other(node: s.Head | s.Mlp) -> str | None:
         rng = random.Random(f"{node.layer}.{getattr(node, 'head', '')}/{node.span.line}")
         if isinstance(node, s.Head):
-            mates = [Node("head", node.layer, head) for head in range(heads)]
+            own, mates = Node("head", node.layer, node.head), [Node("head", node.layer, i) for i in range(heads)]
         else:
-            mates = [Node("mlp", layer) for layer in range(layers)]
-        free = [str(mate) for mate in mates if mate not in inside and (mate.layer, mate.head) != _place(node)]
+            own, mates = Node("mlp", node.layer), [Node("mlp", layer) for layer in range(layers)]
+        free = [str(mate) for mate in mates if mate not in inside and mate != own]
         return rng.choice(free) if free and node.index is None else None
 
     return other
-
-
-def _place(node: s.Head | s.Mlp) -> tuple[int, int]:
-    return (node.layer, node.head) if isinstance(node, s.Head) else (node.layer, -1)
 
 
 # --- claims -----------------------------------------------------------------------------------------
@@ -143,7 +132,10 @@ def _of_claim(
         end = statement.edge.span
         yield _Edit(Span(end.end_line, end.end_column, end.end_line, end.end_column), " : negligible", "matters turned")
     for part in statement.claim:
-        yield from _of_part(part)
+        if isinstance(part, s.PlainClaim):
+            yield _Edit(part.span, *_TURNED[part.word])
+        elif isinstance(part, s.Bound):
+            yield from _of_relation(part.relation, signed=True)
     if isinstance(statement, s.Expect) and statement.relation is not None:
         yield from _of_relation(statement.relation, claim.measurement.signed)
 
@@ -151,14 +143,11 @@ def _of_claim(
 def _says_absence(claim: Claim) -> bool:
     """Whether no effect at all, or no attention, is what the claim asks for."""
 
-    def zero(test: object) -> bool:
-        if isinstance(test, Within):
-            return (test.low is None or test.low <= 0) and (test.high is None or test.high >= 0)
-        return isinstance(test, Negligible)
-
-    if claim.measurement.level:
-        return False
-    return bool(claim.tests) and all(map(zero, claim.tests))
+    zero = (
+        is_between(0, test.low, test.high, strict=False) if isinstance(test, Within) else isinstance(test, Negligible)
+        for test in claim.tests
+    )
+    return not claim.measurement.level and bool(claim.tests) and all(zero)
 
 
 def _of_subject(about: s.Syntax, outsider: Outsider, elsewhere: Elsewhere) -> Iterator[_Edit]:
@@ -174,19 +163,13 @@ def _of_subject(about: s.Syntax, outsider: Outsider, elsewhere: Elsewhere) -> It
                     yield _Edit(node.span, place, "position changed")
 
 
-_TURNED = {"lowers": "raises", "raises": "lowers"}
-
-
-def _of_part(part: s.ClaimPart) -> Iterator[_Edit]:
-    match part:
-        case s.PlainClaim(word=word) if word in _TURNED:
-            yield _Edit(part.span, _TURNED[word], "sign turned")
-        case s.PlainClaim(word="negligible"):
-            yield _Edit(part.span, "matters", "negligible turned")
-        case s.PlainClaim(word="matters"):
-            yield _Edit(part.span, "negligible", "matters turned")
-        case s.Bound(relation=relation):
-            yield from _of_relation(relation, signed=True)
+#: for each word of a claim, its opposite, and what is changed
+_TURNED = {
+    "lowers": ("raises", "sign turned"),
+    "raises": ("lowers", "sign turned"),
+    "negligible": ("matters", "negligible turned"),
+    "matters": ("negligible", "matters turned"),
+}
 
 
 def _of_relation(relation: s.Relation, signed: bool) -> Iterator[_Edit]:
@@ -200,12 +183,11 @@ def _of_relation(relation: s.Relation, signed: bool) -> Iterator[_Edit]:
             yield _Edit(relation.span, f"{turned} {_written(value, number)}", "sign turned")
         case s.Between(low=low, high=high):
             middle, reach = (low.value + high.value) / 2, (high.value - low.value) / 4
-            pair = _written(middle - reach, low), _written(middle + reach, high)
-            yield _Edit(relation.span, f"in [{pair[0]}, {pair[1]}]", "bound tightened")
+            inner = f"in [{_written(middle - reach, low)}, {_written(middle + reach, high)}]"
+            yield _Edit(relation.span, inner, "bound tightened")
             if signed and low.value != -high.value:
-                yield _Edit(
-                    relation.span, f"in [{_written(-high.value, high)}, {_written(-low.value, low)}]", "sign turned"
-                )
+                turned = f"in [{_written(-high.value, high)}, {_written(-low.value, low)}]"
+                yield _Edit(relation.span, turned, "sign turned")
         case s.Change(direction=word, by=by):
             other = "falls" if word == "rises" else "rises"
             new = other if by is None else f"{other} by {by.relation} {by.bound.text}"

@@ -13,7 +13,7 @@ to begin with. These three are left out of the share.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +24,7 @@ from rich.text import Text
 from circuitdsl.api import Spec, loads
 from circuitdsl.circuit.catalogue import ModelShape
 from circuitdsl.circuit.claims import Circuit
-from circuitdsl.circuit.criteria import Within
+from circuitdsl.circuit.criteria import unworded
 from circuitdsl.engine.prompts import Prompts
 from circuitdsl.errors import UserError
 from circuitdsl.language import syntax as s
@@ -34,7 +34,7 @@ from circuitdsl.models.parts import Transformer
 from circuitdsl.report.numbers import percent
 from circuitdsl.report.shown import Shown
 from circuitdsl.testing.mutants import Elsewhere, Mutant, mutants
-from circuitdsl.verdict.decide import Decision, decide_family
+from circuitdsl.verdict.decide import decide_family
 from circuitdsl.verdict.weighing import Evidence
 from circuitdsl.verify.plan import plan, shape_of
 from circuitdsl.verify.session import Session
@@ -209,9 +209,8 @@ def _place(p: ClaimPlan) -> tuple[int, str]:
 def _said(p: ClaimPlan) -> tuple[object, ...]:
     """What a claim asks for, whatever its wording; of the whole circuit, what the spec has that consist of."""
     claim, measured = p.claim, p.claim.measurement
-    tests = tuple(replace(test, text="") if isinstance(test, Within) else test for test in claim.tests)
     circuit = p.parts if measured.of_whole else ()
-    return measured.subject, circuit, tests, claim.each, claim.margin, claim.under
+    return measured.subject, circuit, tuple(map(unworded, claim.tests)), claim.each, claim.margin, claim.under
 
 
 def _elsewhere(by_task: Mapping[str, Prompts]) -> Elsewhere:
@@ -225,15 +224,10 @@ def _elsewhere(by_task: Mapping[str, Prompts]) -> Elsewhere:
         if place.offset:
             moved = place.offset + 1 or 2
             return f"{place.name}{moved:+d}"
-        return next((name for name in _others(place.name) if _apart(name, place.name)), None)
-
-    def _others(name: str) -> Iterable[str]:
-        at = names.index(name) if name in names else 0
-        return (*names[at + 1 :], *names[:at])
-
-    def _apart(a: str, b: str) -> bool:
-        both = [pair.positions for pair in pairs if b in pair.positions]
-        return bool(both) and all(a in p and not set(p[a]) & set(p[b]) for p in both)
+        at = names.index(place.name) if place.name in names else 0
+        both = [pair.positions for pair in pairs if place.name in pair.positions]
+        others = (*names[at + 1 :], *names[:at]) if both else ()
+        return next((n for n in others if all(n in p and not {*p[n]} & {*p[place.name]} for p in both)), None)
 
     return other
 
@@ -259,14 +253,10 @@ def _judge(case: _Case, evidence: Mapping[tuple[object, ...], Evidence], holding
     """The fate of a mutant in the family of its spec."""
     decisions = decide_family([evidence[_key(p)] for p in case.plans])
     judged = [(case.plans[i], decisions[i]) for i in case.changed if holding[i]]
-    lines = {p.claim.line for p, _ in judged}
     if not judged:
         return Outcome(case.mutant, "open", reason="the claim that it changes does not hold to begin with")
     rank = ("fails", "undecided", "error", "holds")
     p, worst = min(judged, key=lambda pair: (rank.index(pair[1].verdict), -pair[1].p_holds))
     fate: Fate = "survived" if worst.verdict == "holds" else "killed"
-    return Outcome(case.mutant, fate, len(lines), p.claim.text, p.task, _reason(worst))
-
-
-def _reason(decision: Decision) -> str:
-    return decision.reason if decision.verdict in ("holds", "fails") else f"{decision.verdict}: {decision.reason}"
+    reason = worst.reason if worst.verdict in ("holds", "fails") else f"{worst.verdict}: {worst.reason}"
+    return Outcome(case.mutant, fate, len({p.claim.line for p, _ in judged}), p.claim.text, p.task, reason)

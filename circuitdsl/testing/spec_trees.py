@@ -5,7 +5,8 @@ A drawn spec is grammatical; whether its groups, heads and positions exist is le
 
 from __future__ import annotations
 
-from typing import TypeVar
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
@@ -21,6 +22,11 @@ def _maybe(drawn: SearchStrategy[T]) -> SearchStrategy[T | None]:
     return st.none() | drawn
 
 
+def _node(kind: Callable[..., T], *parts: SearchStrategy[Any], **named: SearchStrategy[Any]) -> SearchStrategy[T]:
+    """A piece of syntax with drawn parts, which stands nowhere in particular."""
+    return st.builds(kind, st.just(START), *parts, **named)
+
+
 def _several(drawn: SearchStrategy[T], least: int = 1, most: int = 3) -> SearchStrategy[tuple[T, ...]]:
     return st.lists(drawn, min_size=least, max_size=most).map(tuple)
 
@@ -33,9 +39,9 @@ NAMES = st.from_regex(r"[a-z][a-z0-9_]{0,9}", fullmatch=True).filter(
 POSITIONS = st.sampled_from(("END", "IO", "S1", "S2", "ANSWER", "QUERY_2", "X"))
 SMALL = st.integers(0, 40)
 
-words = st.builds(s.Word, st.just(START), NAMES)
+words = _node(s.Word, NAMES)
 writable = st.text(st.characters(exclude_characters='"', exclude_categories=["Cs"]), max_size=20)
-texts = st.builds(s.Text, st.just(START), writable.filter(lambda text: not UNSEEN.search(text)))
+texts = _node(s.Text, writable.filter(lambda text: not UNSEEN.search(text)))
 digits = st.one_of(
     SMALL.map(str),
     st.tuples(SMALL, SMALL).map(lambda pair: f"{pair[0]}.{pair[1]}"),
@@ -51,18 +57,18 @@ def numbers(draw: st.DrawFn, units: tuple[str, ...] = ("", "%", "points")) -> s.
 
 
 values = st.one_of(words, texts, numbers())
-options = st.builds(s.Option, st.just(START), words, values)
+options = _node(s.Option, words, values)
 entries = _several(st.one_of(options, values), 0)
 
 # --- nodes, sets, positions -----------------------------------------------------------------------
 
 nodes = st.one_of(
-    st.builds(s.Head, st.just(START), SMALL, SMALL, _maybe(SMALL)),
-    st.builds(s.Mlp, st.just(START), SMALL, _maybe(SMALL)),
-    st.builds(s.Special, st.just(START), st.sampled_from(("embed", "logits", "self"))),
-    st.builds(s.GroupRef, st.just(START), NAMES),
+    _node(s.Head, SMALL, SMALL, _maybe(SMALL)),
+    _node(s.Mlp, SMALL, _maybe(SMALL)),
+    _node(s.Special, st.sampled_from(("embed", "logits", "self"))),
+    _node(s.GroupRef, NAMES),
 )
-ports = st.builds(s.Word, st.just(START), st.sampled_from(("q", "k", "v")))
+ports = _node(s.Word, st.sampled_from(("q", "k", "v")))
 
 
 @st.composite
@@ -74,53 +80,39 @@ def sums(draw: st.DrawFn, operands: SearchStrategy[s.Set]) -> s.Sum:
 
 
 def _larger(inner: SearchStrategy[s.Set]) -> SearchStrategy[s.Set]:
-    lists = st.builds(s.Items, st.just(START), _several(inner, 2, 4))
-    return st.builds(s.Brackets, st.just(START), st.one_of(inner, lists, sums(inner)))
+    lists = _node(s.Items, _several(inner, 2, 4))
+    return _node(s.Brackets, st.one_of(inner, lists, sums(inner)))
 
 
 inner_sets: SearchStrategy[s.Set] = st.recursive(nodes, _larger, max_leaves=6)
-operands: SearchStrategy[s.Set] = st.one_of(inner_sets, st.builds(s.WithPort, st.just(START), inner_sets, ports))
-sets: SearchStrategy[s.Set] = st.one_of(
-    operands, st.builds(s.Items, st.just(START), _several(operands, 2, 9)), sums(operands)
-)
+operands: SearchStrategy[s.Set] = st.one_of(inner_sets, _node(s.WithPort, inner_sets, ports))
+sets: SearchStrategy[s.Set] = st.one_of(operands, _node(s.Items, _several(operands, 2, 9)), sums(operands))
 
-places = st.one_of(st.builds(s.Place, st.just(START), POSITIONS, st.integers(-12, 12)), st.just(s.Place(START, "*")))
-ats = st.builds(s.At, st.just(START), _several(places))
-protocols = st.builds(s.Protocol, st.just(START), st.booleans())
-edges = st.builds(s.Edge, st.just(START), sets, sets, _maybe(ats), _maybe(protocols))
-arrows = st.builds(s.PlaceArrow, st.just(START), places, places)
+places = st.one_of(_node(s.Place, POSITIONS, st.integers(-12, 12)), st.just(s.Place(START, "*")))
+ats = _node(s.At, _several(places))
+protocols = _node(s.Protocol, st.booleans())
+edges = _node(s.Edge, sets, sets, _maybe(ats), _maybe(protocols))
+arrows = _node(s.PlaceArrow, places, places)
 
 # --- measurements and claims ----------------------------------------------------------------------
 
-comparisons = st.builds(s.Compared, st.just(START), st.sampled_from((">=", "<=", ">", "<")), numbers())
-changes = st.builds(s.Change, st.just(START), st.sampled_from(("rises", "falls")), _maybe(comparisons))
+comparisons = _node(s.Compared, st.sampled_from((">=", "<=", ">", "<")), numbers())
+changes = _node(s.Change, st.sampled_from(("rises", "falls")), _maybe(comparisons))
 relations = st.one_of(
-    comparisons,
-    st.builds(s.Between, st.just(START), numbers(), numbers()),
-    st.just(s.AboveChance(START)),
-    changes,
-    st.just(s.Agree(START)),
+    comparisons, _node(s.Between, numbers(), numbers()), st.just(s.AboveChance(START)), changes, st.just(s.Agree(START))
 )
 claims = _several(
     st.one_of(
-        st.builds(s.PlainClaim, st.just(START), st.sampled_from(("matters", "negligible", "lowers", "raises"))),
-        st.builds(s.Bound, st.just(START), st.sampled_from(("effect", "delta")), relations),
-        st.builds(s.Stronger, st.just(START), edges),
+        _node(s.PlainClaim, st.sampled_from(("matters", "negligible", "lowers", "raises"))),
+        _node(s.Bound, st.sampled_from(("effect", "delta")), relations),
+        _node(s.Stronger, edges),
     )
 )
-argument_edges = st.builds(
-    s.Edge,
-    st.just(START),
-    sets,
-    sets,
-    _maybe(st.builds(s.At, st.just(START), _several(places, 1, 1))),
-    _maybe(protocols),
-)
+argument_edges = _node(s.Edge, sets, sets, _maybe(_node(s.At, _several(places, 1, 1))), _maybe(protocols))
 arguments: SearchStrategy[s.Argument] = st.one_of(options, texts, places, arrows, sets, argument_edges)
-measurements = st.builds(
+measurements = _node(
     s.Measurement,
-    st.just(START),
-    st.builds(s.Word, st.just(START), st.one_of(NAMES, st.sampled_from(("role", "attention", "accuracy")))),
+    _node(s.Word, st.one_of(NAMES, st.sampled_from(("role", "attention", "accuracy")))),
     _several(arguments, 0),
 )
 
@@ -135,22 +127,19 @@ def expectations(draw: st.DrawFn) -> s.Expect:
 
 # --- statements -----------------------------------------------------------------------------------
 
-models = st.builds(
-    s.Model, st.just(START), texts, _several(st.builds(s.Option, st.just(START), words, words | texts), 0)
-)
+models = _node(s.Model, texts, _several(_node(s.Option, words, words | texts), 0))
 headers: SearchStrategy[s.Statement] = st.one_of(
-    st.builds(s.Info, st.just(START), st.sampled_from(("source", "note", "license")), texts),
-    st.builds(s.Language, st.just(START), SMALL),
+    _node(s.Info, st.sampled_from(("source", "note", "license")), texts),
+    _node(s.Language, SMALL),
     models,
-    st.builds(s.Task, st.just(START), _maybe(words), words, entries),
-    st.builds(s.Metric, st.just(START), words, entries),
-    st.builds(s.Margin, st.just(START), numbers()),
-    st.builds(s.ProtocolLine, st.just(START), protocols),
-    st.builds(s.Use, st.just(START), texts),
+    _node(s.Task, _maybe(words), words, entries),
+    _node(s.Metric, words, entries),
+    _node(s.Margin, numbers()),
+    _node(s.ProtocolLine, protocols),
+    _node(s.Use, texts),
 )
-groups = st.builds(
+groups = _node(
     s.Group,
-    st.just(START),
     st.sampled_from(("heads", "mlps", "nodes")),
     words,
     sets,
@@ -158,28 +147,18 @@ groups = st.builds(
     _several(words | st.just(s.Word(START, "none")), 0, 1),
     st.booleans(),
 )
-edge_claims = st.builds(
-    s.EdgeClaim,
-    st.just(START),
-    st.booleans(),
-    edges,
-    st.one_of(st.just(()), claims),
-    _maybe(words),
-    citation=_maybe(texts),
+edge_claims = _node(
+    s.EdgeClaim, st.booleans(), edges, st.one_of(st.just(()), claims), _maybe(words), citation=_maybe(texts)
 )
-compositions = st.builds(s.Composition, st.just(START), words, _maybe(words), relations)
-channels = st.builds(
-    s.Channel, st.just(START), st.booleans(), sets, sets, _several(compositions), citation=_maybe(texts)
-)
-traces = st.builds(
-    s.Trace, st.just(START), sets, _several(places), _several(places), sets, _maybe(ats), citation=_maybe(texts)
-)
+compositions = _node(s.Composition, words, _maybe(words), relations)
+channels = _node(s.Channel, st.booleans(), sets, sets, _several(compositions), citation=_maybe(texts))
+traces = _node(s.Trace, sets, _several(places), _several(places), sets, _maybe(ats), citation=_maybe(texts))
 attention_values = st.one_of(numbers(("%",)), words)
 verbs: SearchStrategy[s.Statement] = st.one_of(
-    st.builds(s.SetAttention, st.just(START), measurements, attention_values),
-    st.builds(s.Scale, st.just(START), sets, numbers()),
-    st.builds(s.Replace, st.just(START), sets, words),
-    st.builds(s.ProjectOut, st.just(START), sets),
+    _node(s.SetAttention, measurements, attention_values),
+    _node(s.Scale, sets, numbers()),
+    _node(s.Replace, sets, words),
+    _node(s.ProjectOut, sets),
 )
 expected = _several(expectations())
 
@@ -193,17 +172,16 @@ def properties(draw: st.DrawFn) -> s.Property:
 
 
 conditions: SearchStrategy[s.Statement] = st.one_of(
-    st.builds(s.WhenPatched, st.just(START), edges, block=expected),
-    st.builds(s.WhenKnockedOut, st.just(START), sets, block=expected),
+    _node(s.WhenPatched, edges, block=expected), _node(s.WhenKnockedOut, sets, block=expected)
 )
 blocks: SearchStrategy[s.Statement] = st.one_of(
     conditions,
-    st.builds(s.Role, st.just(START), words, _maybe(texts), block=_several(st.one_of(expectations(), conditions))),
-    st.builds(s.Intervention, st.just(START), words, _maybe(texts), block=_several(st.one_of(verbs, expectations()))),
+    _node(s.Role, words, _maybe(texts), block=_several(st.one_of(expectations(), conditions))),
+    _node(s.Intervention, words, _maybe(texts), block=_several(st.one_of(verbs, expectations()))),
     properties(),
-    st.builds(s.Compare, st.just(START), words, words, block=expected),
+    _node(s.Compare, words, words, block=expected),
 )
-circuits = st.builds(s.Circuit, st.just(START), words, _maybe(texts))
+circuits = _node(s.Circuit, words, _maybe(texts))
 statements: SearchStrategy[s.Statement] = st.one_of(
     circuits, headers, groups, edge_claims, expectations(), channels, traces, blocks
 )
