@@ -6,8 +6,8 @@ known only once it is measured, so that work is a range: the first look, and all
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Sequence
+from dataclasses import astuple, dataclass
 
 import numpy as np
 import torch
@@ -53,12 +53,7 @@ class Work:
     passes: int = 0
 
     def __add__(self, other: Work) -> Work:
-        return Work(
-            self.block_positions + other.block_positions,
-            self.flow_positions + other.flow_positions,
-            self.run_tokens + other.run_tokens,
-            self.passes + other.passes,
-        )
+        return Work(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,11 +142,16 @@ def _task_work(
     lengths = prompts.lengths(everything)
     refuse_too_little(prompts.model, int(lengths.max()), prompts.max_memory)
     asked = [request for p in plans for request in p.requests]
-    requests = [_like_a_patch(request, metric) for request in dict.fromkeys(asked)]
+    # a request for the task's metric under a condition asks for what the condition's own patch gives
+    under = {r: getattr(r, "under", None) if r.together == (metric,) else None for r in asked}
+    requests = [request if patch is None else patch for request, patch in under.items()]
     patches = [request for request in requests if request.scored]
-    reads = [request for request in requests if request.reads_attention]
     looks = plan_looks(len(data.pairs), early_stop).sizes
-    start = _runs(prompts, prompts.parts(everything)) + _means(patches, data, mean_prompts) + _null_work(plans, prompts)
+    start = _runs(prompts, prompts.parts(everything)) + _null_work(plans, prompts)
+    if any(request.uses_means for request in patches):
+        length = float(np.mean([len(pair.corrupt_tokens) for pair in data.pairs]))
+        count = max(mean_prompts, len(data.pairs))
+        start += Work(run_tokens=round(count * length), passes=-(-count // CHUNK))
     steps = [_measuring(prompts, requests, everything[a:b]) for a, b in zip((0, *looks), looks, strict=False)]
     return TaskWork(
         task=name,
@@ -162,7 +162,7 @@ def _task_work(
         requests=len(asked),
         experiments=len({experiment_of(r) for r in patches}),
         nulls=len({experiment_of(r) for p in plans for part in p.parts for r in part.null}),
-        reads=len(reads),
+        reads=sum(request.reads_attention for request in requests),
         uncounted=sum(not request.counted for request in requests),
         least=start + steps[0],
         most=sum(steps, start),
@@ -180,20 +180,6 @@ def _null_work(plans: Sequence[ClaimPlan], prompts: _Prompts) -> Work:
         if nulls and len(first):
             wanted.setdefault(first.tobytes(), (first, {}))[1].update(dict.fromkeys(nulls))
     return sum((_measuring(prompts, list(nulls), first) for first, nulls in wanted.values()), Work())
-
-
-def _like_a_patch(request: Request, metric: Metric) -> Request:
-    """A request for the task's metric under a condition asks for what the condition's own patch gives."""
-    under = getattr(request, "under", None)
-    return under if under is not None and request.together == (metric,) else request
-
-
-def _means(patches: Sequence[Request], data: Dataset, mean_prompts: int) -> Work:
-    if not any(request.uses_means for request in patches):
-        return Work()
-    length = float(np.mean([len(pair.corrupt_tokens) for pair in data.pairs]))
-    prompts = max(mean_prompts, len(data.pairs))
-    return Work(run_tokens=round(prompts * length), passes=-(-prompts // CHUNK))
 
 
 def _runs(prompts: _Prompts, parts: Sequence[np.ndarray], times: int = 2) -> Work:
@@ -224,21 +210,14 @@ def _on_part(prompts: _Prompts, requests: Sequence[Request], part: np.ndarray) -
     names = dict.fromkeys(p for request in requests if request.patches for p in request.positions)
     places = {p: token_indices(pairs, [p]) for p in names}
     where = Where.of(places, len(pairs), clean.shape[1], first_difference(clean, corrupt))
-    for distinct, layers in _together(requests, model.n_layers):
-        work += _patching(model, distinct, where, layers)
-    return work
-
-
-def _together(requests: Sequence[Request], n_layers: int) -> Iterator[tuple[list[Experiment], int]]:
-    """Distinct patches that run together, and how many layers have MLPs that matter to what is looked at."""
+    # distinct patches that run together, each with how many layers have MLPs that matter to what is looked at
     groups: dict[tuple[Hashable, str], dict[Experiment, int]] = {}
     for request in requests:
         if request.patches:
             experiment = experiment_of(request)
             group = groups.setdefault((request.together, experiment.direction), {})
-            group[experiment] = max(request.layers(n_layers), group.get(experiment, 0))
-    for group in groups.values():
-        yield list(group), max(group.values())
+            group[experiment] = max(request.layers(model.n_layers), group.get(experiment, 0))
+    return sum((_patching(model, list(group), where, max(group.values())) for group in groups.values()), work)
 
 
 def _patching(model: Transformer, experiments: Sequence[Experiment], where: Where, layers: int) -> Work:
@@ -247,10 +226,10 @@ def _patching(model: Transformer, experiments: Sequence[Experiment], where: Wher
     flow = 0
     for route, stages in wanted(plans, model).items():
         first = min(sender.stage(model.parallel) for sender, _ in route[0])
-        mlps = [Node("mlp", layer) for layer in range(model.n_layers)]
-        between = (mlp for mlp in mlps if first < mlp.stage(model.parallel) < max(stages))
         points = where.mask(all_names(route[0]), any(one.fixed for one in plans))
-        flow += sum(int((passing(where, route, mlp) & points).sum()) for mlp in between)
+        for mlp in (Node("mlp", layer) for layer in range(model.n_layers)):
+            if first < mlp.stage(model.parallel) < max(stages):
+                flow += int((passing(where, route, mlp) & points).sum())
     return Work(
         block_positions=sum(int(floor_by_prompt(model, e, where, layers).sum()) for e in experiments),
         flow_positions=flow,

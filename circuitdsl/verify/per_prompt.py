@@ -50,46 +50,20 @@ class PerPrompt(list[Row]):
 def rows(circuit: str, plan: ClaimPlan, series: Mapping[Request, Series], prompts: Prompts) -> Iterator[Row]:
     """A row for each part and member of a claim and each prompt that was measured for it, as `COLUMNS` names them."""
     seen = set()
-    asked = [(part.label, part.request, part.base) for part in plan.parts]
+    asked: list[tuple[str, Request, Base | None]] = [(part.label, part.request, part.base) for part in plan.parts]
     asked += [(str(m), r, "clean" if r.direction == "noise" else "corrupt") for m, r in plan.members]
     for label, request, base in asked:
         if request in series and (label, request) not in seen:
             seen.add((label, request))
-            yield from _rows(circuit, plan, label, base, request, series, prompts)
-
-
-def _rows(
-    circuit: str,
-    plan: ClaimPlan,
-    label: str,
-    base: Base | None,
-    request: Request,
-    series: Mapping[Request, Series],
-    prompts: Prompts,
-) -> Iterator[Row]:
-    found, claim = series[request], plan.claim
-    before = None if base is None else base_of(prompts, base, series, found.indices)
-    gap = float(np.mean((prompts.clean - prompts.corrupt)[found.indices])) if isinstance(base, str) else 0.0
-    for place, index in enumerate(found.indices):
-        pair, value = prompts.pairs[index], float(found.values[place])
-        delta = None if before is None else value - float(before[place])
-        yield (
-            circuit,
-            claim.id,
-            claim.line,
-            claim.text,
-            plan.task,
-            label,
-            int(index),
-            pair.stratum,
-            pair.clean,
-            float(prompts.clean[index]),
-            float(prompts.corrupt[index]),
-            value,
-            None if before is None else float(before[place]),
-            delta,
-            None if delta is None or not gap else delta / gap,
-            bool(found.changed[place]),
-            pair.corrupt,
-            pair.line,
-        )
+            found, claim = series[request], plan.claim
+            head = (circuit, claim.id, claim.line, claim.text, plan.task, label)
+            before = None if base is None else base_of(prompts, base, series, found.indices)
+            gap = float(np.mean((prompts.clean - prompts.corrupt)[found.indices])) if isinstance(base, str) else 0.0
+            for place, index in enumerate(found.indices):
+                pair, value = prompts.pairs[index], float(found.values[place])
+                start = None if before is None else float(before[place])
+                delta = None if start is None else value - start
+                effect = None if delta is None or not gap else delta / gap
+                numbers = (float(prompts.clean[index]), float(prompts.corrupt[index]), value, start, delta, effect)
+                changed = bool(found.changed[place])
+                yield *head, int(index), pair.stratum, pair.clean, *numbers, changed, pair.corrupt, pair.line
