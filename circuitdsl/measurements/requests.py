@@ -158,7 +158,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class EdgeRequest(Request):
-    """The metric when these edges are patched, all in one live pass."""
+    """The metric when these edges are patched, all of them in one run."""
 
     edges: tuple[Edge, ...]
     via_mlps: bool = False
@@ -191,7 +191,7 @@ class EdgeRequest(Request):
 
 @dataclass(frozen=True, slots=True)
 class NodeRequest(Request):
-    """The metric when these nodes are replaced, everything downstream live; under a condition, with it as well."""
+    """The metric when these nodes are replaced and all that follows is computed anew; under a condition, with it as well."""
 
     sites: tuple[Site, ...]
     ablate: Ablation = "corrupt"
