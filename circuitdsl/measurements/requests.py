@@ -191,7 +191,7 @@ class EdgeRequest(Request):
 
 @dataclass(frozen=True, slots=True)
 class NodeRequest(Request):
-    """The metric when these nodes are replaced and all that follows is computed anew; under a condition, with it as well."""
+    """The metric when these nodes are replaced and all that follows is computed anew; with a condition, if there is one."""
 
     sites: tuple[Site, ...]
     ablate: Ablation = "corrupt"
