@@ -75,7 +75,7 @@ model "pocket"
 task ioi(prompts = 64)
 intervention narrow "all attention goes to one name"
   set attention(2.4, END -> IO) = 100%
-  expect entropy(2.4, END) <= 0.001
+  expect entropy(2.4, END) <= 0.1
   expect entropy(2.4, END) falls
 """
     )
