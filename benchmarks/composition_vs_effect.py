@@ -32,7 +32,7 @@ from circuitdsl.models.weights import weights_of
 from circuitdsl.report.report import write_whole
 from circuitdsl.tasks.registry import TASKS
 from circuitdsl.verify.measure import measure
-from circuitdsl.verify.prompts import make_benches
+from circuitdsl.verify.prompts import prompts_by_task
 
 PROMPTS, RESAMPLES, STRONGEST = 64, 1000, 20
 PORTS = ("q", "k", "v")
@@ -60,7 +60,7 @@ def edges_of(model: Transformer, task: str) -> Edges:
     start = time.perf_counter()
     weights = weights_of(model)
     spec = loads(f'circuit all\nmodel "pocket"\ntask {task}(prompts = {PROMPTS})\nexpect accuracy >= 0%\n')
-    bench = make_benches(spec.circuits[0], model)[task]
+    bench = prompts_by_task(spec.circuits[0], model)[task]
     requests, rows = [], []
     for layer, head in np.ndindex(model.n_layers, model.n_heads):
         for port in PORTS if layer else ():

@@ -30,7 +30,7 @@ from circuitdsl.models.load import load_model
 from circuitdsl.models.parts import Transformer
 from circuitdsl.verify.measure import measure
 from circuitdsl.verify.profile import rank_correlation
-from circuitdsl.verify.prompts import make_bench
+from circuitdsl.verify.prompts import make_prompts
 from circuitdsl.verify.verify import with_overrides
 
 END = Position("END")
@@ -70,7 +70,7 @@ def changed_heads(intervention: Intervention) -> tuple[Node, ...]:
 def bench_of(model: Transformer, spec: str, task: str, prompts: int, seed: int) -> Prompts:
     circuit = with_overrides(load(spec).circuits[0], prompts, seed)
     (use,) = (each for each in circuit.tasks if each.name == task)
-    return make_bench(circuit, use, model)
+    return make_prompts(circuit, use, model)
 
 
 # --- what is measured of every later head ----------------------------------------------------------

@@ -44,7 +44,7 @@ from circuitdsl.models.parts import Transformer
 from circuitdsl.verdict.weighing import NULL_PROMPTS
 from circuitdsl.verify.measure import measure, measure_anew
 from circuitdsl.verify.plan import plan
-from circuitdsl.verify.prompts import make_benches
+from circuitdsl.verify.prompts import prompts_by_task
 from circuitdsl.verify.store import Store
 
 #: how far a peer's logits may be from ours in single precision, and as a share of the largest effect of a patch
@@ -322,7 +322,7 @@ def _verification(at: Setting, text: str, cache: Path, n: int | None) -> Verific
     nulls = list(dict.fromkeys(r for p in plans for part in p.parts for r in part.null))
     start = at.clock()
     with Store(cache / "numbers.sqlite") as store:
-        (bench,) = make_benches(circuit, at.model, store).values()
+        (bench,) = prompts_by_task(circuit, at.model, store).values()
         prepared = at.clock()
         looked = np.arange(len(bench.pairs))[:n]
         measure(bench, requests, looked)

@@ -16,7 +16,7 @@ from circuitdsl import api
 from circuitdsl.models.load import load_model
 from circuitdsl.models.parts import Transformer
 from circuitdsl.verify import verify as verification
-from circuitdsl.verify.prompts import make_benches
+from circuitdsl.verify.prompts import prompts_by_task
 
 SPECS = ("ioi", "colored_objects", "greater_than", "induction", "laundry_list", "shared")
 #: everything in a verification that is neither a prompt, a run nor a patch
@@ -34,7 +34,7 @@ def _run(name: str, model: Transformer) -> Statistics:
     (circuit,) = api.load(f"pocket/{name}").circuits
     with _timed() as spent:
         start = time.process_time()
-        report = verification.verify(circuit, model, make_benches(circuit, model))
+        report = verification.verify(circuit, model, prompts_by_task(circuit, model))
         seconds = time.process_time() - start
     return Statistics(f"pocket/{name}", len(report.claims), seconds, sum(spent))
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from scipy import stats
 
 from circuitdsl.circuit.metric import Metric
-from circuitdsl.verify.bench import bench
+from circuitdsl.verify.prompts import scored_prompts
 from tests.known_answers.hand_set import MODELS
 from tests.known_answers.hand_set_claims import DESIGNS, PROMPTS, Population, claims, on_the_bound, spec
 from tests.known_answers.hand_set_runs import Tally, known, run_specs, sample_bench, verified
@@ -85,7 +85,7 @@ def table_random(path: Path, number: int) -> None:
             model = random_model(path, i)
             lines = matters_claims(i)
         text = matters_spec(model, lines, size, 128)
-        found += verified(text, bench(model, random_task(model, 128, i), Metric())).claims
+        found += verified(text, scored_prompts(model, random_task(model, 128, i), Metric())).claims
     print(f"\nClaims that random parts of {RANDOM_MODELS} random-weight models matter (128 prompts, 20 to a spec)\n")
     print("| claims about | hold | fail | undecided, null too small | undecided otherwise |\n|---|---|---|---|---|")
     for name, part in (

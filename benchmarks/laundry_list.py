@@ -34,7 +34,7 @@ from circuitdsl.models.weights import weights_of
 from circuitdsl.report.report import write_whole
 from circuitdsl.tasks.laundry_list import LENGTHS, LONGER
 from circuitdsl.verify.measure import measure
-from circuitdsl.verify.prompts import make_benches
+from circuitdsl.verify.prompts import prompts_by_task
 
 HEADS = tuple(Node("head", 0, h) for h in (3, 5, 6, 0, 7))
 TRIED, FACTOR, FACTORS = (7, 8, 10), 4.0, (0.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)
@@ -58,7 +58,7 @@ def lists(model: Transformer, length: int, prompts: int, seed: int) -> Lists:
         f'circuit lists\nmodel "pocket"\ntask laundry_list(items = {length}, prompts = {prompts}, seed = {seed})\n'
         "metric accuracy\nexpect accuracy >= 0%\n"
     )
-    (bench,) = make_benches(loads(text).circuits[0], model).values()
+    (bench,) = prompts_by_task(loads(text).circuits[0], model).values()
     return Lists(length, bench, np.asarray(bench.clean))
 
 

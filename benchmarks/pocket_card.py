@@ -18,7 +18,7 @@ from circuitdsl.models.pocket import mixture
 from circuitdsl.tasks.dataset import Dataset, PromptPair, encode
 from circuitdsl.tasks.registry import TASKS
 from circuitdsl.tasks.tokens import Tokens
-from circuitdsl.verify.bench import bench
+from circuitdsl.verify.prompts import scored_prompts
 
 PROMPTS, SEED = 1000, 1
 
@@ -33,7 +33,7 @@ def held_out_prompts(task: str, tokens: Tokens, n: int, seed: int = SEED) -> tup
 def accuracies(model: Transformer, task: str, n: int = PROMPTS) -> tuple[float, float]:
     """Accuracy against the distractors, and against the whole vocabulary."""
     pairs = held_out_prompts(task, Tokens(model.tokenizer, model.name), n)
-    found = bench(model, Dataset(task, "none", SEED, False, pairs), Metric("accuracy"))
+    found = scored_prompts(model, Dataset(task, "none", SEED, False, pairs), Metric("accuracy"))
     return float(found.clean.mean()), float(behaviour(found, Metric("accuracy", (("argmax", ""),))).mean())
 
 

@@ -50,8 +50,8 @@ from circuitdsl.models.parts import Transformer
 from circuitdsl.tasks.dataset import sample
 from circuitdsl.tasks.registry import SHIPPED
 from circuitdsl.tasks.tokens import Tokens
-from circuitdsl.verify.bench import bench
 from circuitdsl.verify.measure import _runs, measure, parts_of
+from circuitdsl.verify.prompts import scored_prompts
 
 METRICS = ("logit_diff", "prob_diff", "logprob", "accuracy", "kl")
 TASKS = ("ioi", "colored_objects", "greater_than", "induction", "laundry_list")
@@ -140,9 +140,9 @@ def population(model: Transformer, task: str, prompts: int) -> dict[str, np.ndar
     """Everything that the file of a task holds."""
     tokens = Tokens(model.tokenizer, model.name)
     data = sample(SHIPPED[task], tokens, prompts, SEED)
-    benches = {name: bench(model, data, Metric(name)) for name in METRICS}
+    benches = {name: scored_prompts(model, data, Metric(name)) for name in METRICS}
     first = next(iter(benches.values()))
-    few = bench(model, replace(data, pairs=data.pairs[:FEW]), Metric())
+    few = scored_prompts(model, replace(data, pairs=data.pairs[:FEW]), Metric())
     forms = chosen(model, task, few)
     patched = [request for form in COUNTS if form != "attention" for request in forms[form]]
     watched = forms["attention"]

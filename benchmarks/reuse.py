@@ -21,7 +21,7 @@ from circuitdsl.circuit.compare import compare
 from circuitdsl.models.load import load_model
 from circuitdsl.models.parts import Transformer
 from circuitdsl.verify.profile import Profile, correlation, profile
-from circuitdsl.verify.prompts import make_benches
+from circuitdsl.verify.prompts import prompts_by_task
 
 CIRCUITS = ("ioi", "laundry_list", "induction", "colored_objects", "greater_than")
 METRICS = {"greater_than": "prob_diff"}
@@ -36,7 +36,7 @@ def measured(model: Transformer, task: str, corruption: str, prompts: int, seed:
         f'circuit all\nmodel "{model.name}"\ntask {task}(corrupt = {corruption}, prompts = {prompts}, seed = {seed})\n'
         f"metric {METRICS.get(task, 'logit_diff')}\nexpect accuracy >= 0%\n"
     )
-    (bench,) = make_benches(loads(text).circuits[0], model).values()
+    (bench,) = prompts_by_task(loads(text).circuits[0], model).values()
     gap = bench.clean - bench.corrupt
     if gap.mean() < CLEAR * gap.std(ddof=1) / np.sqrt(len(gap)):
         return None

@@ -266,11 +266,11 @@ def check_prompt_files(spec: Spec, model: str | None = None) -> None:
 
 def _check_with_tokenizer(circuit: Circuit, use: TaskUse, path: Path, model: str | None) -> None:
     """Raise `PromptFileError` with all that is wrong with a prompt file; say nothing without a tokenizer at hand."""
+    from circuitdsl.circuit.shapes import place_of
     from circuitdsl.models.load import load_tokenizer, vocabulary_size
     from circuitdsl.models.tokenizers import quiet_and_offline
     from circuitdsl.tasks.from_file import read_prompts
     from circuitdsl.tasks.tokens import Tokens
-    from circuitdsl.verify.session import place_of
 
     try:
         name, place, revision = place_of(circuit, model)

@@ -76,13 +76,13 @@ def pocket():
 def check(pocket):
     """Verify a spec given as text on the pocket model; `check(text)` returns the report."""
     from circuitdsl.api import loads
-    from circuitdsl.verify.prompts import make_benches
+    from circuitdsl.verify.prompts import prompts_by_task
     from circuitdsl.verify.verify import Options, verify
 
     def run(text: str, **options):
         spec = loads(text)
         assert spec.ok, [d.message for d in spec.diagnostics]
         (circuit,) = spec.circuits
-        return verify(circuit, pocket, make_benches(circuit, pocket), Options(**options))
+        return verify(circuit, pocket, prompts_by_task(circuit, pocket), Options(**options))
 
     return run

@@ -18,7 +18,7 @@ from circuitdsl.engine.trace import fired, tracers
 from circuitdsl.engine.trace_graph import token_names, trace_graph
 from circuitdsl.report.numbers import plain
 from circuitdsl.report.trace import shown
-from circuitdsl.verify.prompts import make_bench, make_benches
+from circuitdsl.verify.prompts import make_prompts, prompts_by_task
 from circuitdsl.verify.verify import with_overrides
 
 HEAD, END, IO = Node("head", 2, 5), Position("END"), Position("IO")
@@ -27,7 +27,7 @@ HEAD, END, IO = Node("head", 2, 5), Position("END"), Position("IO")
 @pytest.fixture(scope="module")
 def pairs(pocket):
     (circuit,) = loads('circuit t\nmodel "pocket"\ntask ioi(prompts = 48)\nexpect accuracy >= 9%\n').circuits
-    return make_benches(circuit, pocket)["ioi"].pairs
+    return prompts_by_task(circuit, pocket)["ioi"].pairs
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +130,7 @@ def test_cuts_are_told_with_their_controls(run, pocket, reaches: tuple[Reach, ..
     assert status == 0
     assert [line[:2] for line in lines] == [[f"{r},", a] for r in shown for a in ("signal", "control")]
     circuit = with_overrides(load("pocket/ioi").circuits[0], prompts=48, seed=None)
-    bench = make_bench(circuit, circuit.tasks[0], pocket)
+    bench = make_prompts(circuit, circuit.tasks[0], pocket)
     for told, reach in zip(lines[::2], shown, strict=True):
         change = cut(bench, HEAD, END, IO, reach, boost).signal
         assert told[2] == plain(change.metric.mean()) and told[5] == plain(change.score.mean())

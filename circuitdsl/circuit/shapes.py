@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from circuitdsl.circuit.catalogue import ModelShape
+from circuitdsl.circuit.claims import Circuit
+from circuitdsl.errors import UserError
 
 #: layers of a model at the most
 MOST_LAYERS = 1000
@@ -84,6 +86,21 @@ def near(name: str, spec: str) -> str:
         return str(beside) if "/" in name and beside.is_dir() else name
     except (OSError, ValueError):
         return name
+
+
+def place_of(circuit: Circuit | None, override: str | None) -> tuple[str, str, str | None]:
+    """The name of the model that a circuit is verified on, where to load it from, and its revision.
+
+    Raises:
+        UserError: the circuit names none, and none is given.
+    """
+    if override:
+        return override, override, None
+    if circuit is None:
+        raise UserError("no model is named", hint="name one, or a spec that does")
+    if circuit.model is None:
+        raise UserError(f"circuit {circuit.name} names no model", hint='add a line `model "…"`, or give --model')
+    return circuit.model.name, near(circuit.model.name, circuit.path), circuit.model.revision
 
 
 def well_known(name: str) -> ModelShape | None:

@@ -17,9 +17,12 @@ def drawn(circuit: Circuit) -> list[tuple[Claim, EdgePatch]]:
 
 
 def boxes(circuit: Circuit) -> tuple[Box, ...]:
-    """Every group, then every node that edges name and no group holds. A node is drawn once at a position."""
+    """Every group, then every node that edges name and no group holds. A node is drawn once at a position.
+
+    Of several groups that hold it, the first draws it; those outside the circuit come last.
+    """
     found: list[Box] = []
-    for group in circuit.groups:
+    for group in sorted(circuit.groups, key=lambda group: group.outside):
         found = _with_group(found, group)
     held = {node for box in found for node in box.nodes}
     members = [member for _, effect in drawn(circuit) for member in effect.members]

@@ -267,15 +267,22 @@ def _arc(arrow: Arrow, page: Page, lane: int, width: float) -> PlacedArrow:
     one, other = page.chip(key, arrow.sender.node), page.chip(key, arrow.receiver.node)
     up = -1 if shape.arcs_above else 1
     edge = one.y if up < 0 else one.bottom
-    turn = edge + up * (ARC + ARC_STEP * lane) * 4 / 3  # a curve reaches three quarters of the way to its handles
+    out = edge + up * (ARC + ARC_STEP * lane)
     way = 1 if other.x > one.x else -1
     a, b = one.centre[0] + way * (4 + 3 * lane), other.centre[0] - way * (4 + 3 * lane)
-    curve = Curve((a, edge), (a, turn), (b, turn), (b, edge + up * _head_length(width)))
+    turn = min(6.0, abs(b - a) / 2)
+    curves = (
+        straight((a, edge), (a, out - up * turn)),
+        Curve((a, out - up * turn), (a, out), (a, out), (a + way * turn, out)),
+        straight((a + way * turn, out), (b - way * turn, out)),
+        Curve((b - way * turn, out), (b, out), (b, out), (b, out - up * turn)),
+        straight((b, out - up * turn), (b, edge + up * _head_length(width))),
+    )
     text = _short_label(arrow)
     assert text
     x = min(max((a + b - text.width) / 2, rect.x + 4), rect.right - text.width - 4)
     beyond = edge + up * (ARC + ARC_STEP * (shape.arcs - 1) + ARC_LABEL * (lane + 0.5) + 2)
-    return PlacedArrow(arrow, (curve,), (b, edge), width, text, (x, beyond - text.height / 2))
+    return PlacedArrow(arrow, curves, (b, edge), width, text, (x, beyond - text.height / 2))
 
 
 def _loop(arrow: Arrow, page: Page, lane: int, width: float) -> PlacedArrow:

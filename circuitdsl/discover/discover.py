@@ -70,7 +70,7 @@ class Discovery(Shown):
 
 
 def discover(
-    bench: Prompts,
+    prompts: Prompts,
     head: Callable[[int], list[str]],
     check: Check,
     settings: Search | None = None,
@@ -80,7 +80,7 @@ def discover(
     """Search for a circuit, ask which roles its heads play, and write it down.
 
     Args:
-        bench: the task's prompts on the model.
+        prompts: the task's prompts on the model.
         head: the lines that open the spec, for prompts of a seed.
         check: verifies a text; lines that do not hold on prompts of the next seed are taken out.
         progress: called during the search; returns whether to go on.
@@ -90,42 +90,42 @@ def discover(
         UserError: the model does not do the task, so that there is nothing to search for.
     """
     settings = settings or Search()
-    _check_gap(bench)
-    found = search(bench, settings, progress)
-    seed = bench.data.seed
+    _check_gap(prompts)
+    found = search(prompts, settings, progress)
+    seed = prompts.data.seed
     senders = (sending.group for sending in found.sendings if sending.group.kind == "head")
     heads = dict.fromkeys((node, group.position) for group in senders for node in group.nodes)
-    positions = {END.name} | {name for pair in bench.pairs for name in pair.positions}
+    positions = {END.name} | {name for pair in prompts.pairs for name in pair.positions}
     roles = roles_of(heads, positions, head(seed), seen or check)
-    made, dropped = _settled(bench, found, roles, settings, head(seed + 1), check)
+    made, dropped = _settled(prompts, found, roles, settings, head(seed + 1), check)
     return Discovery(replace(made, head=tuple(head(seed + 2))), found, dropped)
 
 
-def _check_gap(bench: Prompts) -> None:
-    gap = mean(bench.clean - bench.corrupt, bench.strata)
+def _check_gap(prompts: Prompts) -> None:
+    gap = mean(prompts.clean - prompts.corrupt, prompts.strata)
     if not float(gap.above(0.0)) < 0.001:
-        clean, corrupt = float(bench.clean.mean()), float(bench.corrupt.mean())
+        clean, corrupt = float(prompts.clean.mean()), float(prompts.corrupt.mean())
         raise UserError(
-            f"{bench.model.name} does not do this task: its {bench.metric} is {clean:.2f} clean and {corrupt:.2f} "
+            f"{prompts.model.name} does not do this task: its {prompts.metric} is {clean:.2f} clean and {corrupt:.2f} "
             "corrupt, and effects are shares of that gap",
             hint="try another task, corruption or metric",
         )
 
 
 def _settled(
-    bench: Prompts, found: Found, roles: Mapping[Placed, str], settings: Search, head: list[str], check: Check
+    prompts: Prompts, found: Found, roles: Mapping[Placed, str], settings: Search, head: list[str], check: Check
 ) -> tuple[Draft, tuple[str, ...]]:
     """A draft all of whose lines hold on the prompts of its head, and the lines that were taken out for it.
 
     Heads that do not pass their role's checks there lose it; that makes other groups, and so another draft.
     """
     groups = named((sending.group for sending in found.sendings), roles)
-    made = draft(bench, found, groups, settings, head)
+    made = draft(prompts, found, groups, settings, head)
     dropped: list[str] = []
     while bad := _not_holding(made, check):
         lost = {placed for group in groups if (claim := bad.get(role_line(group))) for placed in _failing(group, claim)}
         if lost:
-            return _settled(bench, found, remaining(roles, lost), settings, head, check)
+            return _settled(prompts, found, remaining(roles, lost), settings, head, check)
         dropped += bad
         made = made.without(set(bad))
     return made, tuple(dropped)

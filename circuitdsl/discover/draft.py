@@ -52,7 +52,7 @@ class Draft:
         return "\n".join((*self.head, "", *definitions, "", *self.claims, "", *self.expectations, ""))
 
 
-def draft(bench: Prompts, found: Found, groups: Sequence[Named], settings: Search, head: Sequence[str]) -> Draft:
+def draft(prompts: Prompts, found: Found, groups: Sequence[Named], settings: Search, head: Sequence[str]) -> Draft:
     """Write down what a search found.
 
     Args:
@@ -65,8 +65,8 @@ def draft(bench: Prompts, found: Found, groups: Sequence[Named], settings: Searc
         tuple(groups),
         tuple(dict.fromkeys(_claim(sending, groups, settings.threshold) for sending in found.sendings)),
         (
-            *_behaviour(bench),
-            *(line for group in heads for line in _attention(bench, group, settings)),
+            *_behaviour(prompts),
+            *(line for group in heads for line in _attention(prompts, group, settings)),
             *(role_line(group) for group in groups if group.role),
         ),
     )
@@ -107,12 +107,12 @@ def _rounded(value: float) -> float:
 # --- expectations -----------------------------------------------------------------------------------
 
 
-def _behaviour(bench: Prompts) -> Iterator[str]:
-    hits = behaviour(bench, Metric("accuracy"))
+def _behaviour(prompts: Prompts) -> Iterator[str]:
+    hits = behaviour(prompts, Metric("accuracy"))
     least = float(share(hits).interval(0.01)[0])
     yield f"expect accuracy >= {5 * math.floor(20 * least):g}%"
-    if bench.metric == Metric("logit_diff"):
-        low = float(mean(bench.clean, bench.strata).interval(0.01)[0])
+    if prompts.metric == Metric("logit_diff"):
+        low = float(mean(prompts.clean, prompts.strata).interval(0.01)[0])
         yield f"expect logit_diff >= {_plainly(0.8 * low)}"
 
 
@@ -120,13 +120,13 @@ def _plainly(value: float) -> str:
     return f"{math.floor(value * 10) / 10:g}" if value < 10 else f"{math.floor(value):g}"
 
 
-def _attention(bench: Prompts, group: Named, settings: Search) -> Iterator[str]:
+def _attention(prompts: Prompts, group: Named, settings: Search) -> Iterator[str]:
     """Where a group of heads attends most from its position, if it gives that position enough of its attention."""
     here = group.group.position
-    indices = np.arange(min(settings.prompts, len(bench.pairs)))
-    targets = [place for place in places(bench) if here == END or place != here]
+    indices = np.arange(min(settings.prompts, len(prompts.pairs)))
+    targets = [place for place in places(prompts) if here == END or place != here]
     requests = {Attention(group.group.nodes, (here,), (target,)): target for target in targets}
-    series = measure(bench, list(requests), indices)
+    series = measure(prompts, list(requests), indices)
     lows: dict[Position, float] = {}
     for request, target in requests.items():
         one = series[request].only(series[request].present)

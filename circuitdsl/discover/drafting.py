@@ -16,8 +16,7 @@ from circuitdsl.engine.prompts import Prompts
 from circuitdsl.errors import UsageError
 from circuitdsl.report.report import Report
 from circuitdsl.verify import verify as verification
-from circuitdsl.verify.bench import bench
-from circuitdsl.verify.prompts import make_data
+from circuitdsl.verify.prompts import make_data, scored_prompts
 from circuitdsl.verify.session import Session
 
 #: prompts that a draft is checked on, at most
@@ -98,21 +97,21 @@ def drafted(
     circuit = spec.circuits[0]
     use = circuit.tasks[0]
 
-    def check(text: str, benches: dict[str, Prompts] | None = None) -> Report:
+    def check(text: str, by_task: dict[str, Prompts] | None = None) -> Report:
         """Verify a text; on its own prompts, unless others are given."""
         found = loads(text, path)
         assert found.ok, found.problems
         one = found.circuits[0]
         with session.busy("checking what was found"):
-            return verification.verify(one, session.model_of(one), benches or session.benches(one))
+            return verification.verify(one, session.model_of(one), by_task or session.prompts_by_task(one))
 
     model = session.model_of(circuit)
     if use.file is None:
-        split, searched = None, session.bench(circuit, use)
+        split, searched = None, session.prompts_of(circuit, use)
     else:
         split = parts(make_data(circuit, replace(use, prompts=sys.maxsize), model), prompts, CHECKED)
         opening = replace(opening, notes=split.notes)
-        searched = bench(model, split.searched, circuit.metric, store=session.store, max_memory=session.memory)
+        searched = scored_prompts(model, split.searched, circuit.metric, store=session.store, max_memory=session.memory)
 
     def head(number: int) -> list[str]:
         if split is None:

@@ -15,18 +15,18 @@ GENERAL = ("ANSWER", "DISTRACTOR")
 MOST = 0.9
 
 
-def places(bench: Prompts) -> tuple[Position, ...]:
+def places(prompts: Prompts) -> tuple[Position, ...]:
     """Positions to search: those of the task and the token after each, every token under one name.
 
     Left out are positions that few prompts have, and such as name tokens that have names already.
     """
-    named = dict.fromkeys(name for pair in bench.pairs for name in pair.positions)
+    named = dict.fromkeys(name for pair in prompts.pairs for name in pair.positions)
     ordered = sorted(named, key=lambda name: (name in GENERAL, list(named).index(name)))
     wanted = [END, *(Position(name) for name in ordered), *(Position(name, 1) for name in ordered)]
     found: list[Position] = []
-    covered = [frozenset[int]() for _ in bench.pairs]
+    covered = [frozenset[int]() for _ in prompts.pairs]
     for place in wanted:
-        tokens = [_tokens(pair, place) for pair in bench.pairs]
+        tokens = [_tokens(pair, place) for pair in prompts.pairs]
         has = [bool(here) for here in tokens]
         new = [not here & known for here, known in zip(tokens, covered, strict=True) if here]
         if np.mean(has) >= MOST and np.mean(new) >= MOST:

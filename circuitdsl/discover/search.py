@@ -88,7 +88,7 @@ class Search:
 
     Attributes:
         threshold: effects this small, as a share of the gap, are of no interest.
-        prompts: how many of the bench's are used.
+        prompts: how many of the prompts are used.
     """
 
     threshold: float = 0.02
@@ -112,9 +112,9 @@ class Found:
 Progress = Callable[[int, str], bool]
 
 
-def search(bench: Prompts, settings: Search, progress: Progress | None = None) -> Found:
+def search(prompts: Prompts, settings: Search, progress: Progress | None = None) -> Found:
     """Search backwards from the logits."""
-    found, where = Found(), places(bench)
+    found, where = Found(), places(prompts)
     queue = [(Group((LOGITS,), END), 1)]
     acting: set[tuple[Node, Position]] = set()
     while queue:
@@ -122,10 +122,10 @@ def search(bench: Prompts, settings: Search, progress: Progress | None = None) -
         if progress and not progress(found.edges, f"what sends to {receivers}"):
             found.complete = False
             break
-        candidates = list(_candidates(bench, receivers, where))
+        candidates = list(_candidates(prompts, receivers, where))
         found.edges += sum(len(request.edges) for *_, request in candidates)
-        for links in _buckets(_kept(bench, receivers, candidates, settings)):
-            found.sendings += _sendings(bench, receivers, links, settings)
+        for links in _buckets(_kept(prompts, receivers, candidates, settings)):
+            found.sendings += _sendings(prompts, receivers, links, settings)
             senders, position = sorted(link.sender for link in links), links[0].position
             new = tuple(node for node in senders if (node, position) not in acting and node != EMBED)
             acting |= {(node, position) for node in new}
@@ -139,39 +139,39 @@ def search(bench: Prompts, settings: Search, progress: Progress | None = None) -
 Candidate = tuple[Node, Port, Position, EdgeRequest]
 
 
-def _candidates(bench: Prompts, receivers: Group, where: Sequence[Position]) -> Iterator[Candidate]:
+def _candidates(prompts: Prompts, receivers: Group, where: Sequence[Position]) -> Iterator[Candidate]:
     """Every sender into every input of the receivers, at every position where it can be read."""
     ports: tuple[Port, ...] = ("q", "k", "v") if receivers.kind == "head" else ("in",)
     for port in ports:
         for position in where if port in ("k", "v") else (receivers.position,):
-            for sender in _nodes(bench):
-                later = _later(bench, sender, receivers)
+            for sender in _nodes(prompts):
+                later = _later(prompts, sender, receivers)
                 edges = tuple(Edge(sender, Input(node, port), position) for node in later)
                 if edges:
                     yield sender, port, position, EdgeRequest(edges)
 
 
-def _later(bench: Prompts, sender: Node, receivers: Group) -> tuple[Node, ...]:
+def _later(prompts: Prompts, sender: Node, receivers: Group) -> tuple[Node, ...]:
     """The receivers that a sender comes before."""
-    stage = sender.stage(bench.model.parallel)
-    return tuple(node for node in receivers.nodes if stage < node.stage(bench.model.parallel))
+    stage = sender.stage(prompts.model.parallel)
+    return tuple(node for node in receivers.nodes if stage < node.stage(prompts.model.parallel))
 
 
-def _nodes(bench: Prompts) -> Iterator[Node]:
+def _nodes(prompts: Prompts) -> Iterator[Node]:
     yield EMBED
-    for layer in range(bench.model.n_layers):
-        yield from (Node("head", layer, head) for head in range(bench.model.n_heads))
+    for layer in range(prompts.model.n_layers):
+        yield from (Node("head", layer, head) for head in range(prompts.model.n_heads))
         yield Node("mlp", layer)
 
 
 # --- what is kept -----------------------------------------------------------------------------------
 
 
-def _kept(bench: Prompts, receivers: Group, candidates: Sequence[Candidate], settings: Search) -> list[Link]:
+def _kept(prompts: Prompts, receivers: Group, candidates: Sequence[Candidate], settings: Search) -> list[Link]:
     """The candidates whose effect is beyond the threshold and stands out among those of their kind."""
     beyond: list[tuple[Candidate, Ratio]] = []
     weak: dict[tuple[NodeKind, Port], list[float]] = {}
-    for candidate, ratio in zip(candidates, _ratios(bench, candidates, settings), strict=True):
+    for candidate, ratio in zip(candidates, _ratios(prompts, candidates, settings), strict=True):
         if ratio is None:
             continue
         p = 2 * min(float(ratio.below(-settings.threshold)), float(ratio.above(settings.threshold)))
@@ -182,17 +182,17 @@ def _kept(bench: Prompts, receivers: Group, candidates: Sequence[Candidate], set
     return [_link(*one) for one in beyond if _stands_out(float(one[1].value), weak.get(_kind(one[0]), []))]
 
 
-def _ratios(bench: Prompts, candidates: Sequence[Candidate], settings: Search) -> Iterator[Ratio | None]:
+def _ratios(prompts: Prompts, candidates: Sequence[Candidate], settings: Search) -> Iterator[Ratio | None]:
     """The effect of every candidate; none where too few prompts have its position, or nothing is changed there."""
-    indices = np.arange(min(settings.prompts, len(bench.pairs)))
-    series = measure(bench, [request for *_, request in candidates], indices)
+    indices = np.arange(min(settings.prompts, len(prompts.pairs)))
+    series = measure(prompts, [request for *_, request in candidates], indices)
     for *_, request in candidates:
         one = series[request].only(series[request].present)
         if len(one.indices) < len(indices) / 2 or not one.changed.any():
             yield None
             continue
-        d, gap = one.values - bench.clean[one.indices], (bench.clean - bench.corrupt)[one.indices]
-        yield Ratio(pair(d, gap, bench.strata[one.indices], METRICS[bench.metric.name].range, "first"))
+        d, gap = one.values - prompts.clean[one.indices], (prompts.clean - prompts.corrupt)[one.indices]
+        yield Ratio(pair(d, gap, prompts.strata[one.indices], METRICS[prompts.metric.name].range, "first"))
 
 
 def _link(candidate: Candidate, ratio: Ratio) -> Link:
@@ -201,22 +201,22 @@ def _link(candidate: Candidate, ratio: Ratio) -> Link:
     return Link(sender, port, position, float(ratio.value), low, high)
 
 
-def _sendings(bench: Prompts, receivers: Group, links: Sequence[Link], settings: Search) -> Iterator[Sending]:
+def _sendings(prompts: Prompts, receivers: Group, links: Sequence[Link], settings: Search) -> Iterator[Sending]:
     """A bucket as edges that all exist: its links by the receivers that they come before."""
     parts: dict[tuple[Node, ...], list[Link]] = {}
     for link in links:
-        parts.setdefault(_later(bench, link.sender, receivers), []).append(link)
+        parts.setdefault(_later(prompts, link.sender, receivers), []).append(link)
     for later, part in parts.items():
         senders = Group(tuple(sorted(link.sender for link in part)), part[0].position)
-        yield Sending(senders, Group(later, receivers.position), tuple(part), _joint(bench, later, part, settings))
+        yield Sending(senders, Group(later, receivers.position), tuple(part), _joint(prompts, later, part, settings))
 
 
-def _joint(bench: Prompts, receivers: Sequence[Node], links: Sequence[Link], settings: Search) -> Link:
+def _joint(prompts: Prompts, receivers: Sequence[Node], links: Sequence[Link], settings: Search) -> Link:
     """All links patched together."""
     first = links[0]
     edges = (Edge(link.sender, Input(node, link.port), link.position) for link in links for node in receivers)
     candidate = (first.sender, first.port, first.position, EdgeRequest(tuple(sorted(edges))))
-    (ratio,) = _ratios(bench, [candidate], settings)
+    (ratio,) = _ratios(prompts, [candidate], settings)
     assert ratio is not None, "its members could be measured"
     return _link(candidate, ratio)
 

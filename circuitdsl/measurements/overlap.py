@@ -34,22 +34,10 @@ class Overlapping(Kind):
 
     Attributes:
         what: heads, edges, or the roles of shared heads.
-        sizes: how many of them each circuit has.
-        jaccard: intersection over union.
-        chance, p: the overlap of random heads in the same layers, and how often it is as large; None where unknown.
-        agreeing: shared heads with the same role in both; `disagreeing` says which have another.
     """
 
-    first: str
-    second: str
+    comparison: Comparison
     what: What
-    sizes: tuple[int, int]
-    shared: int
-    jaccard: float
-    chance: float | None
-    p: float | None
-    agreeing: int
-    disagreeing: tuple[str, ...]
     line: int = field(compare=False)
 
     statement: ClassVar[type[s.Syntax] | None] = s.Compare
@@ -108,7 +96,7 @@ def _claim(scope: Scope, line: s.Expect, comparison: Comparison, header: int) ->
         line=line.span.line,
         text=line.text,
         kind=Overlapping.claim_kind,
-        measurement=_overlapping(comparison, what, header),
+        measurement=Overlapping(comparison, what, header),
         tests=(test,),
         each=False,
         margin=0.0,
@@ -147,23 +135,6 @@ def _test(scope: Scope, line: s.Expect, what: What | None) -> Test | None:
     return None
 
 
-def _overlapping(comparison: Comparison, what: What, header: int) -> Overlapping:
-    found: Overlap = comparison.edges if what == "edges" else comparison.heads
-    return Overlapping(
-        first=comparison.first,
-        second=comparison.second,
-        what=what,
-        sizes=(len(found.first), len(found.second)),
-        shared=len(found.shared),
-        jaccard=found.jaccard,
-        chance=comparison.chance.jaccard if comparison.chance and what == "heads" else None,
-        p=comparison.chance.p if comparison.chance and what == "heads" else None,
-        agreeing=len(comparison.roles) - len(comparison.disagreements),
-        line=header,
-        disagreeing=tuple(f"{node} is {a} here and {b} there" for node, a, b in comparison.disagreements),
-    )
-
-
 # --- verdicts --------------------------------------------------------------------------------------
 
 
@@ -173,17 +144,18 @@ def judge(claims: Sequence[Claim], weights: object = None) -> list[ClaimResult]:
 
 
 def _result(claim: Claim) -> ClaimResult:
-    found = claim.measurement
-    assert isinstance(found, Overlapping)
-    verdict, reason = _judged(claim, found)
-    chance = (
-        "" if found.chance is None else f"; by chance {percent(found.chance)}, as much or more {percent(found.p or 0)}"
-    )
-    of_first = found.shared / found.sizes[0] if found.sizes[0] else 0.0
-    note = (
-        f"{found.first} and {found.second}: {found.shared} {'edges' if found.what == 'edges' else 'heads'} shared of "
-        f"{found.sizes[0]} and {found.sizes[1]}, {percent(of_first)} of the first{chance}"
-    )
+    about = claim.measurement
+    assert isinstance(about, Overlapping)
+    verdict, reason = _judged(claim, about)
+    found = about.comparison
+    shared: Overlap = found.edges if about.what == "edges" else found.heads
+    chance = found.chance if about.what == "heads" else None
+    by_chance = f"; by chance {percent(chance.jaccard)}, as much or more {percent(chance.p)}" if chance else ""
+    counts = f"{len(shared.shared)} {'edges' if about.what == 'edges' else 'heads'} shared of {len(shared.first)}"
+    share = f"{len(shared.second)}, {percent(shared.of_first)} of the first{by_chance}"
+    note = f"{found.first} and {found.second}: {counts} and {share}"
+    disagreeing = tuple(f"{node} is {a} here and {b} there" for node, a, b in found.disagreements)
+    roles = about.what == "roles"
     return ClaimResult(
         id=claim.id,
         line=claim.line,
@@ -193,30 +165,31 @@ def _result(claim: Claim) -> ClaimResult:
         verdict=verdict,
         reason=reason,
         protocol=PROTOCOL,
-        measured=None if found.what == "roles" else Measured("overlap", found.jaccard, ci=None, n=0, unit="share"),
-        notes=(note, *found.disagreeing) if found.what == "roles" else (note,),
+        measured=None if roles else Measured("overlap", shared.jaccard, ci=None, n=0, unit="share"),
+        notes=(note, *disagreeing) if roles else (note,),
         citation=claim.citation,
         block=f"compare {found.first} with {found.second}",
-        block_line=found.line,
+        block_line=about.line,
     )
 
 
-def _judged(claim: Claim, found: Overlapping) -> tuple[Verdict, str]:
-    (test,) = claim.tests
+def _judged(claim: Claim, about: Overlapping) -> tuple[Verdict, str]:
+    (test,), found = claim.tests, about.comparison
     match test:
         case AboveChance():
-            if found.p is None:
+            if found.chance is None:
                 return "error", "the model's shape is not known, so that there is no chance level"
-            said = f"random heads of the same layers overlap as much in {percent(found.p)} of draws"
-            return ("holds", f"{said}, at most {percent(RARE)}") if found.p <= RARE else ("fails", said)
+            said = f"random heads of the same layers overlap as much in {percent(found.chance.p)} of draws"
+            return ("holds", f"{said}, at most {percent(RARE)}") if found.chance.exceeded else ("fails", said)
         case RolesAgree():
-            if not found.agreeing and not found.disagreeing:
+            total, wrong = len(found.roles), len(found.disagreements)
+            if not total:
                 return "error", f"no head of {found.first} and {found.second} has a role in both"
-            total = found.agreeing + len(found.disagreeing)
-            said = f"{found.agreeing} of {total} shared heads play the same role in both"
-            return ("fails" if found.disagreeing else "holds"), said
+            said = f"{total - wrong} of {total} shared heads play the same role in both"
+            return ("fails" if wrong else "holds"), said
         case Within():
-            inside = test.admits(found.jaccard)
-            said = f"overlap {percent(found.jaccard)} {'meets' if inside else 'does not meet'} {test.text}"
+            jaccard = (found.edges if about.what == "edges" else found.heads).jaccard
+            inside = test.admits(jaccard)
+            said = f"overlap {percent(jaccard)} {'meets' if inside else 'does not meet'} {test.text}"
             return ("holds" if inside else "fails"), said
     raise TypeError(f"not said of a comparison: {test!r}")

@@ -19,8 +19,8 @@ from circuitdsl.tasks.tokens import Encoded, Tokens
 class PromptPair:
     """A clean prompt and its aligned corrupt partner, as token ids.
 
-    `positions` maps a name to the token indices it stands for in the clean prompt (and, being aligned, in the
-    corrupt one). `answers` and `distractors` are token ids scored at END. `line` is that of a prompt file.
+    `positions` maps a name to its token indices, which are the same in both prompts. `answers` and `distractors` are
+    token ids scored at END. `line` is the line of a prompt file.
     """
 
     clean_tokens: tuple[int, ...]
@@ -38,10 +38,14 @@ class PromptPair:
     line: int | None = field(default=None, compare=False)
 
     @property
+    def scored(self) -> tuple[tuple[int, ...], ...]:
+        """The token ids that metrics read."""
+        return self.answers, self.distractors, self.corrupt_answers
+
+    @property
     def measured(self) -> Hashable:
-        """All of the pair that any measurement of it depends on."""
-        scored = self.answers, self.distractors, self.corrupt_answers
-        return self.clean_tokens, self.corrupt_tokens, scored, tuple(sorted(self.positions.items()))
+        """Everything in the pair that a measurement can depend on."""
+        return self.clean_tokens, self.corrupt_tokens, self.scored, tuple(sorted(self.positions.items()))
 
     def record(self) -> dict[str, object]:
         """The pair as one line of a prompt file (texts where it has them, and the prompts' token ids)."""
@@ -64,7 +68,7 @@ class Dataset:
     """Prompt pairs of one task, with everything that says where they come from.
 
     Attributes:
-        repeats: pairs of a prompt file that are left out, since their clean prompts stand in others.
+        repeats: the number of pairs of a prompt file that are left out, as other pairs have their clean prompts.
     """
 
     task: str
@@ -79,8 +83,7 @@ class Dataset:
         """Hash of all pairs in order: texts, positions, and the token ids of prompts and answers."""
         digest = hashlib.sha256()
         for pair in self.pairs:
-            scored = pair.answers, pair.distractors, pair.corrupt_answers
-            digest.update(json.dumps([pair.record(), scored], sort_keys=True).encode())
+            digest.update(json.dumps([pair.record(), pair.scored], sort_keys=True).encode())
         return digest.hexdigest()
 
 
@@ -92,11 +95,11 @@ def sample(
     corrupt: str | None = None,
     options: Options | None = None,
 ) -> Dataset:
-    """Draw `n` prompt pairs, as many of every stratum. The first k of n are the same for every n.
+    """Draw `n` prompt pairs, equally many of each stratum. The first k pairs are the same for every n.
 
     Raises:
         UsageError: unknown corruption or option.
-        TaskError: a word list that ran dry, or a pair that does not align.
+        TaskError: too few usable words in a list, or a pair that does not align.
     """
     corruption = task.corruption(corrupt)
     settings = task.settings(options or {})
@@ -108,10 +111,10 @@ def sample(
 
 
 def dealt(drafts: Iterator[Draft], strata: Sequence[str], rng: random.Random) -> Iterator[Draft]:
-    """Drafts in an order in which every round has one of each stratum, the rounds shuffled.
+    """Drafts in rounds: each round has one draft of every stratum, in random order.
 
-    Verdicts are about prompts whose strata have fixed shares: intervals count the spread within strata alone. Strata
-    left to chance would add the spread of their shares, which no interval counts.
+    So strata have fixed shares. Intervals count only the spread within strata, and would be too narrow if the shares
+    were random.
     """
     waiting: dict[str, deque[Draft]] = {stratum: deque() for stratum in strata}
     while waiting:

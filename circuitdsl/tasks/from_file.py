@@ -40,10 +40,10 @@ def read_prompts(
 ) -> Dataset:
     """Read a prompt file for a model's tokenizer (`None` for a model without one: token ids are then needed).
 
-    The pairs come in random order, as those of a generated task do, whatever their order in the file; `limit` keeps the
-    first of them. A clean prompt that stands there again counts once, with one of its partners, drawn at random: it is
-    no further evidence of what the model does on prompts like these. `every` keeps all pairs that differ in anything
-    that is measured, for a search among them.
+    The pairs are in random order, as those of a generated task are; `limit` keeps the first of them. A clean prompt
+    that occurs several times counts once, with one of its partners, drawn at random: repetitions are no further
+    evidence of what the model does. `every` keeps all pairs that differ in anything that is measured, for a search
+    among them.
 
     Raises:
         PromptFileError: the file cannot be read, or some of its lines cannot be used; all are named.
@@ -74,7 +74,7 @@ def check_file(path: Path) -> None:
     """What can be known of a prompt file without a model: that it is there and that its lines can be read.
 
     Raises:
-        PromptFileError: naming every line that is no prompt pair whatever the model.
+        PromptFileError: naming every line that is a prompt pair for no model.
     """
 
     def check(record: Any) -> None:
@@ -339,7 +339,7 @@ def _span(name: str, place: object, text: str) -> tuple[int, int]:
 
 
 def _occurrence(name: str, place: str, text: str) -> tuple[int, int]:
-    """Where a substring stands; `#2` asks for its second occurrence."""
+    """The characters of a substring; `#2` asks for its second occurrence."""
     found = _NTH.fullmatch(place)
     wanted, nth = (found[1], int(found[2])) if found else (place, 1)
     if nth == 0:

@@ -7,7 +7,7 @@ import random
 from circuitdsl.tasks.task import Draft, Option, Options, Task, WordList, Words
 from circuitdsl.tasks.template import fill
 
-# Figure 14 of the paper: {A} and {B} are the names of the first clause in the order in which they stand.
+# Figure 14 of the paper: {A} and {B} are the two names of the first clause, in this order.
 TEMPLATES = (
     "Then, {A} and {B} went to the {PLACE}. {S2} gave a {OBJECT} to",
     "Then, {A} and {B} had a lot of fun at the {PLACE}. {S2} gave a {OBJECT} to",

@@ -1,4 +1,4 @@
-"""The lines of a prompt file, JSON Lines or CSV, as the objects that stand on them."""
+"""The lines of a prompt file, JSON Lines or CSV, as objects."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from circuitdsl.language.diagnostics import did_you_mean, shorten, suggest
 
 #: keys whose value may be a list
 ANSWERS = ("answer", "distractor", "corrupt_answer")
-#: keys that may be left out, so that nobody would miss one that is misspelt
+#: optional keys: a misspelt one would go unnoticed, so keys that resemble them are refused
 OPTIONAL = ("positions", "stratum", "corrupt_answer")
 #: all keys; any other is the author's own
 KEYS = frozenset({"clean", "corrupt", "clean_tokens", "corrupt_tokens", *ANSWERS, *OPTIONAL})
@@ -32,7 +32,7 @@ class BadLine(Exception):
 
 
 def records(path: Path) -> Iterator[tuple[int, Any]]:
-    """Line numbers with what stands there: an object, unless the line is bad."""
+    """Each line's number and its value: an object, or a `BadLine` with the reason."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError:

@@ -74,9 +74,9 @@ class Task:
     needs: Mapping[str, int]
     draw: Callable[[random.Random, Words, str, Options], Draft]
     options: Mapping[str, Option] = field(default_factory=dict)
-    #: a position that stands for the marks of others
+    #: positions that are the marks of other positions, together
     aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    #: positions in the order in which they stand: each strictly before all of the next (END is always last)
+    #: positions in their order in the prompt: each strictly before all of the next (END is always last)
     order: tuple[tuple[str, ...], ...] = ()
     #: leaves out usable words that lack a partner in another list
     narrow: Callable[[Words], Words] = field(default=lambda words: words)
@@ -89,25 +89,15 @@ class Task:
     answer_after: str = "to"
 
     def before(self) -> dict[str, frozenset[str]]:
-        """For a position, the positions that stand strictly before it in every prompt."""
+        """For a position, the positions that come strictly before it in every prompt."""
         found = {"END": frozenset(self.positions) - {"END"}}
         for i, names in enumerate(self.order):
             found |= {name: frozenset(n for earlier in self.order[:i] for n in earlier) for name in names}
         return {name: names for name, names in found.items() if names}
 
     def marks_of(self, position: str) -> tuple[str, ...]:
-        """The template marks that a position name stands for."""
+        """The template marks of a position."""
         return self.aliases.get(position, (position,))
-
-    def check_words(self, words: Words, tokenizer: str) -> None:
-        """Raise `TaskError` naming the first word list of `needs` that has too few words left."""
-        for name, least in self.needs.items():
-            if len(words[name]) < least:
-                raise TaskError(
-                    f"the tokenizer of {tokenizer} leaves {len(words[name])} of {len(self.lists[name].words)} "
-                    f"words in the list '{name}' of task {self.name}, which needs {least}",
-                    hint="words must be single tokens of the model's tokenizer; another model or task may serve",
-                )
 
     def settings(self, given: Options) -> dict[str, str | int]:
         """The options as given, completed with defaults; unknown names or values raise `UsageError`."""

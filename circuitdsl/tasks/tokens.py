@@ -12,7 +12,7 @@ from circuitdsl.tasks.task import Task, TaskError, WordList, Words
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """Token ids and, for each, the characters it stands for."""
+    """Token ids with the span of characters of each."""
 
     ids: tuple[int, ...]
     spans: tuple[tuple[int, int], ...]
@@ -105,9 +105,15 @@ class Tokens:
         return len(ids) == 2 and ids == parts[0] + parts[1]
 
     def words(self, task: Task) -> Words:
-        """The task's usable words; raises `TaskError` naming a list that ran dry."""
+        """The task's usable words; raises `TaskError` naming a list that has too few of them."""
         usable = task.narrow({name: self.usable(words) for name, words in task.lists.items()})
-        task.check_words(usable, self.name)
+        for name, least in task.needs.items():
+            if len(usable[name]) < least:
+                raise TaskError(
+                    f"the tokenizer of {self.name} leaves {len(usable[name])} of {len(task.lists[name].words)} "
+                    f"words in the list '{name}' of task {task.name}, which needs {least}",
+                    hint="words must be single tokens of the model's tokenizer; another model or task may serve",
+                )
         return usable
 
 

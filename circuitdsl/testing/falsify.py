@@ -33,9 +33,8 @@ from circuitdsl.tasks.registry import TASKS
 from circuitdsl.tasks.task import Draft
 from circuitdsl.tasks.tokens import Tokens
 from circuitdsl.testing.strategies import drafts
-from circuitdsl.verify.bench import bench
 from circuitdsl.verify.measure import present
-from circuitdsl.verify.prompts import make_data
+from circuitdsl.verify.prompts import make_data, scored_prompts
 from circuitdsl.verify.properties import figures, passes, record, requests_of, says, values_of
 from circuitdsl.verify.session import HOW_CLAIMS_ARE_NAMED, Session
 
@@ -145,13 +144,13 @@ def falsify(
     """
     wanted = searchable(claim)
     use = next(use for use in circuit.tasks if use.name == task)
-    # a bench refuses a model that is not computed rightly: one of some prompts before the search, one of what it found
-    bench(model, make_data(circuit, replace(use, prompts=SOME), model), circuit.metric, max_memory=max_memory)
+    # prompts are refused for a model that is not computed rightly: some before the search, and what it found
+    scored_prompts(model, make_data(circuit, replace(use, prompts=SOME), model), circuit.metric, max_memory=max_memory)
     probe = Probe(circuit, replace(model, original=None), wanted, use, max_memory)
     found = _in_file(probe, budget) if use.file is not None else _in_space(probe, budget, seed)
     if found is None:
         return Search(claim, task, probe.tried, None, model.tokenizer)
-    bench(model, probe.data(found), circuit.metric, max_memory=max_memory)
+    scored_prompts(model, probe.data(found), circuit.metric, max_memory=max_memory)
     values = probe.values(found)
     assert values is not None
     broken = Counterexample(wanted, found, values)
@@ -219,7 +218,7 @@ class Probe:
         """What the checks find on a prompt [checks]; None where it lacks a position."""
         if pair.measured not in self.seen:
             data, only = self.data(pair), np.arange(1)
-            one = bench(self.model, data, self.circuit.metric, max_memory=self.max_memory)
+            one = scored_prompts(self.model, data, self.circuit.metric, max_memory=self.max_memory)
             requests = requests_of(self.wanted)
             here = all(bool(present(data, request, only)[0]) for request in requests)
             self.seen[pair.measured] = values_of(one, requests, only)[:, 0] if here else None

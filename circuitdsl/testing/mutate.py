@@ -162,13 +162,13 @@ def _mutated(session: Session, spec: Spec, circuit: Circuit, prompts: int | None
     if not original:
         raise UserError(f"circuit {circuit.name} has no claim on a task: there is nothing to mutate")
     with session.meter() as progress:
-        benches = session.benches(circuit)
+        by_task = session.prompts_by_task(circuit)
         file, _ = parse(spec.text, spec.path)
-        made = mutants(file, [circuit], (model.n_layers, model.n_heads), _elsewhere(benches))
+        made = mutants(file, [circuit], (model.n_layers, model.n_heads), _elsewhere(by_task))
         found = {mutant: _case(mutant, spec, circuit, shape, original, prompts, seed) for mutant in made}
         cases = [case for case in found.values() if isinstance(case, _Case)]
         plans = [*original, *(case.plans[i] for case in cases for i in case.changed)]
-        evidence = _evidence(plans, model, benches, progress)
+        evidence = _evidence(plans, model, by_task, progress)
     holding = [d.verdict == "holds" for d in decide_family([evidence[_key(p)] for p in original])]
     outcomes = (_judge(case, evidence, holding) if isinstance(case, _Case) else case for case in found.values())
     return Mutation(circuit.name, spec.path, tuple(outcomes))
@@ -213,9 +213,9 @@ def _said(p: ClaimPlan) -> tuple[object, ...]:
     return measured.subject, circuit, tuple(map(unworded, claim.tests)), claim.each, claim.margin, claim.under
 
 
-def _elsewhere(benches: Mapping[str, Prompts]) -> Elsewhere:
+def _elsewhere(by_task: Mapping[str, Prompts]) -> Elsewhere:
     """Another position: one that stands elsewhere in every prompt of every task that has both."""
-    pairs = [pair for bench in benches.values() for pair in bench.pairs[:LOOKED_AT]]
+    pairs = [pair for prompts in by_task.values() for pair in prompts.pairs[:LOOKED_AT]]
     names = sorted({name for pair in pairs for name in pair.positions})
 
     def other(place: s.Place) -> str | None:
@@ -241,12 +241,12 @@ def _key(p: ClaimPlan) -> tuple[object, ...]:
 
 
 def _evidence(
-    plans: Sequence[ClaimPlan], model: Transformer, benches: Mapping[str, Prompts], progress: Progress | None
+    plans: Sequence[ClaimPlan], model: Transformer, by_task: Mapping[str, Prompts], progress: Progress | None
 ) -> dict[tuple[object, ...], Evidence]:
     """Evidence for all plans, each kind once; members are not measured beside a joint patch."""
     unique = {_key(p): replace(p, members=()) for p in plans}
     family = len({_place(p) for p in plans})
-    return dict(zip(unique, weigh_plans(list(unique.values()), model, benches, family, progress), strict=True))
+    return dict(zip(unique, weigh_plans(list(unique.values()), model, by_task, family, progress), strict=True))
 
 
 def _judge(case: _Case, evidence: Mapping[tuple[object, ...], Evidence], holding: Sequence[bool]) -> Outcome:

@@ -54,7 +54,7 @@ def family_levels(
 
 
 def strictest(members: int, alpha: float = FAMILY, adjust: bool = True) -> Levels:
-    """The level at which a member is decided whatever the others turn out to be (Bonferroni)."""
+    """The level at which a member is decided for any outcome of the others (Bonferroni)."""
     level = alpha / max(members, 1) if adjust else alpha
     return Levels(level, level)
 

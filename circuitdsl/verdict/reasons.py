@@ -112,7 +112,7 @@ def _unit(part: Part) -> Unit:
 
 
 def _finding(part: Part, decision: Decision) -> str:
-    """What the interval says of the region, whatever else decided."""
+    """Where the interval lies with respect to the region."""
     limits, unit = decision.ci_used, _unit(part)
     low, high = limits or (decision.value or 0.0,) * 2
     crossed = [bound for bound in part.region.bounds if low < bound < high]

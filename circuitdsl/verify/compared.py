@@ -152,8 +152,8 @@ def _importance(session: Session, circuits: list[Circuit], prompts: int) -> Impo
     done = 0
     with session.meter() as progress:
         wanted = [with_overrides(circuit, prompts) for circuit in circuits]
-        benches = [session.bench(circuit, circuit.tasks[0]) for circuit in wanted]
-        whole = sum(bench.model.n_layers * bench.model.n_heads * len(bench.pairs) for bench in benches)
+        by_task = [session.prompts_of(circuit, circuit.tasks[0]) for circuit in wanted]
+        whole = sum(prompts.model.n_layers * prompts.model.n_heads * len(prompts.pairs) for prompts in by_task)
 
         def count(work: int) -> None:
             nonlocal done
@@ -162,5 +162,5 @@ def _importance(session: Session, circuits: list[Circuit], prompts: int) -> Impo
                 progress(done, whole, "measuring every head")
 
         names = [circuit.tasks[0].name for circuit in circuits]
-        first, second = (profile(*pair, prompts, count) for pair in zip(benches, names, strict=True))
+        first, second = (profile(*pair, prompts, count) for pair in zip(by_task, names, strict=True))
     return Importance(first, second, correlation(first, second))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def under_other_corruptions(
-    session: Session, circuit: Circuit, benches: Mapping[str, Prompts], report: Report, how: Options
+    session: Session, circuit: Circuit, by_task: Mapping[str, Prompts], report: Report, how: Options
 ) -> Report:
     """The report with a note beside every `matters` claim: what it is under each of the task's corruptions.
 
@@ -35,12 +35,12 @@ def under_other_corruptions(
     try:
         for use in circuit.tasks:
             ids = frozenset(claim.id for claim in matters if use.name in claim.tasks)
-            for corruption in benches[use.name].others if ids else ():
+            for corruption in by_task[use.name].others if ids else ():
                 other = replace(use, corrupt=corruption)
                 changed = replace(circuit, tasks=tuple(other if each is use else each for each in circuit.tasks))
                 kept = replace(how, only=None, full=False, ids=ids, task=use.name)
-                bench = session.bench(changed, other)
-                again = verify(changed, bench.model, {**benches, use.name: bench}, kept)
+                prompts = session.prompts_of(changed, other)
+                again = verify(changed, prompts.model, {**by_task, use.name: prompts}, kept)
                 if again.interrupted:
                     raise KeyboardInterrupt
                 for claim in again.claims:

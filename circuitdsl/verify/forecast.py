@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from circuitdsl.circuit.claims import Circuit
+from circuitdsl.circuit.shapes import place_of
 from circuitdsl.engine.count import calibrate
 from circuitdsl.errors import UserError
 from circuitdsl.models.load import device_named
@@ -19,7 +20,7 @@ from circuitdsl.models.outline import outline, parameters
 from circuitdsl.report.shown import Shown
 from circuitdsl.verify.cost import TaskWork, memory, seconds, workload
 from circuitdsl.verify.prompts import MEAN_PROMPTS, make_data, tasks_in_use
-from circuitdsl.verify.session import Session, place_of
+from circuitdsl.verify.session import Session
 
 if TYPE_CHECKING:
     from circuitdsl.api import Spec

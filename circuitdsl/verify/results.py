@@ -22,10 +22,10 @@ from circuitdsl.verdict.families import FAMILY
 from circuitdsl.verdict.ratios import Ratio, intervals
 from circuitdsl.verdict.samples import Sample, effect_of
 from circuitdsl.verdicts import WORST_FIRST
-from circuitdsl.verify.bench import smallest_mean
 from circuitdsl.verify.kept import kept_share
 from circuitdsl.verify.measure import Series, measure, present
 from circuitdsl.verify.plan import shape_of
+from circuitdsl.verify.prompts import smallest_mean
 from circuitdsl.verify.samples import Found, sample_of
 from circuitdsl.verify.unchanged import idle_notes
 

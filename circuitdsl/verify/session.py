@@ -16,7 +16,7 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from circuitdsl.circuit.claims import Circuit, TaskUse
-from circuitdsl.circuit.shapes import near
+from circuitdsl.circuit.shapes import place_of
 from circuitdsl.errors import UsageError, UserError
 from circuitdsl.limits import memory_of, prompts_of, seed_of
 from circuitdsl.report.report import Report, Reports, until_interrupted
@@ -206,17 +206,17 @@ class Session:
             self._threads = torch.get_num_threads()
         torch.set_num_threads(1 if device == "cpu" and width <= SMALL_WIDTH else self._threads)
 
-    def bench(self, circuit: Circuit, use: TaskUse) -> Prompts:
-        """A task's prompts on the circuit's model, scored; raises what `make_bench` raises."""
-        from circuitdsl.verify.prompts import make_bench
+    def prompts_of(self, circuit: Circuit, use: TaskUse) -> Prompts:
+        """A task's prompts on the circuit's model, scored; raises what `make_prompts` raises."""
+        from circuitdsl.verify.prompts import make_prompts
 
-        return make_bench(circuit, use, self.model_of(circuit), self.store, self.memory)
+        return make_prompts(circuit, use, self.model_of(circuit), self.store, self.memory)
 
-    def benches(self, circuit: Circuit) -> dict[str, Prompts]:
-        """A bench for every task that some claim is checked on; raises what `make_bench` raises."""
-        from circuitdsl.verify.prompts import make_benches
+    def prompts_by_task(self, circuit: Circuit) -> dict[str, Prompts]:
+        """The prompts of every task that some claim is checked on; raises what `make_prompts` raises."""
+        from circuitdsl.verify.prompts import prompts_by_task
 
-        return make_benches(circuit, self.model_of(circuit), self.store, self.memory)
+        return prompts_by_task(circuit, self.model_of(circuit), self.store, self.memory)
 
     # --- verbs
 
@@ -275,8 +275,7 @@ class Session:
                 report = self._report(circuit, settings, other_corruptions, per_prompt)
                 failing = (each for each in report.claims if each.kind == "property" and each.verdict == "fails")
                 if simplest and any(failing) and not report.interrupted:
-                    from circuitdsl.testing.falsify import with_simplest  # imports Hypothesis
-
+                    with_simplest = import_module("circuitdsl.testing.falsify").with_simplest  # imports Hypothesis
                     report = with_simplest(report, circuit, self.model_of(circuit))
                 yield report
 
@@ -292,12 +291,12 @@ class Session:
         model, start = self.model_of(circuit), time.perf_counter()
         record = None if per_prompt is None else partial(per_prompt.record, circuit.name)
         with self.meter() as progress:
-            benches = self.benches(circuit)
-            report = verify(circuit, model, benches, how, progress, record)
+            by_task = self.prompts_by_task(circuit)
+            report = verify(circuit, model, by_task, how, progress, record)
             if other_corruptions and not report.interrupted:
                 from circuitdsl.verify.corruptions import under_other_corruptions
 
-                report = under_other_corruptions(self, circuit, benches, report, how)
+                report = under_other_corruptions(self, circuit, by_task, report, how)
         return replace(report, seconds=time.perf_counter() - start)
 
     def edit(
@@ -330,21 +329,6 @@ class Session:
         from circuitdsl.verify.verify import with_overrides
 
         return with_overrides(circuit, prompts_of(prompts), seed_of(seed))
-
-
-def place_of(circuit: Circuit | None, override: str | None) -> tuple[str, str, str | None]:
-    """The name of the model that a circuit is verified on, where to load it from, and its revision.
-
-    Raises:
-        UserError: the circuit names none, and none is given.
-    """
-    if override:
-        return override, override, None
-    if circuit is None:
-        raise UserError("no model is named", hint="name one, or a spec that does")
-    if circuit.model is None:
-        raise UserError(f"circuit {circuit.name} names no model", hint='add a line `model "…"`, or give --model')
-    return circuit.model.name, near(circuit.model.name, circuit.path), circuit.model.revision
 
 
 def options(

@@ -98,17 +98,17 @@ def trace(
     use = _task(wanted, task)
     start, end = _position(source), _position(target)
     node = _head(head, session.model_of(wanted))
-    bench = session.bench(wanted, use)
-    names = {name for pair in bench.pairs for name in pair.positions}
+    found = session.prompts_of(wanted, use)
+    names = {name for pair in found.pairs for name in pair.positions}
     for position in (start, end):
         if position.name not in names:
             hint = f"it has {', '.join(sorted(names))}"
             raise UsageError(f"the task {use.name} has no position {position.name}", hint=hint)
-    with session.busy(f"tracing {node} on {len(bench.pairs)} prompts"):
-        graph = trace_graph(bench.model, bench.pairs, node, start, end)
+    with session.busy(f"tracing {node} on {len(found.pairs)} prompts"):
+        graph = trace_graph(found.model, found.pairs, node, start, end)
     with session.busy("cutting the signal"):
-        figures = tuple(_cut(bench, node, start, end, reach, boost) for reach in dict.fromkeys(cut))
-    return Traced(bench.model.name, graph, figures, boost)
+        figures = tuple(_cut(found, node, start, end, reach, boost) for reach in dict.fromkeys(cut))
+    return Traced(found.model.name, graph, figures, boost)
 
 
 def _task(circuit: Circuit, wanted: str | None) -> TaskUse:

@@ -31,11 +31,11 @@ from circuitdsl.verdict.families import FAMILY
 from circuitdsl.verdict.samples import FEWEST_STRATA
 from circuitdsl.verdict.sampling import FIRST_LOOK, Looks, plan_looks
 from circuitdsl.verdict.weighing import Evidence
-from circuitdsl.verify.bench import random_bench
 from circuitdsl.verify.cache import Memory
 from circuitdsl.verify.judged import in_order, judged, wanted
 from circuitdsl.verify.measure import measure, present
 from circuitdsl.verify.plan import plan, shape_of
+from circuitdsl.verify.prompts import random_prompts
 from circuitdsl.verify.properties import Tested, family_size, sample_name
 from circuitdsl.verify.results import claim_results
 from circuitdsl.verify.samples import Found
@@ -94,7 +94,7 @@ class Meter:
 def verify(
     circuit: Circuit,
     model: Transformer,
-    benches: Mapping[str, Prompts],
+    by_task: Mapping[str, Prompts],
     options: Options | None = None,
     progress: Progress | None = None,
     record: Record | None = None,
@@ -103,26 +103,26 @@ def verify(
 
     Args:
         circuit: a resolved circuit.
-        benches: a bench for each task that some claim is checked on, by the task's name in the spec.
+        by_task: the prompts of each task that some claim is checked on, by the task's name in the spec.
         options: early stopping, multiplicity, a single claim (judged at the level it has among all of them).
         progress: called as work is done.
-        record: called with each claim's plan, its numbers prompt by prompt, and its bench.
+        record: called with each claim's plan, its numbers prompt by prompt, and its prompts.
 
     Returns:
         The report. Ctrl-C ends the run early; what was measured by then is reported.
     """
     options = options or Options()
     if options.templates:
-        _check_strata(benches)
+        _check_strata(by_task)
         options = replace(options, early_stop=False)
     start = time.perf_counter()
     shape = shape_of(model)
     claims = {claim.id for claim in wanted(circuit, options.only)}
     plans = [p for p in plan(circuit, shape) if p.claim.id in claims and options.on(p)]
-    benches = _with_random(plans, model, benches, options.max_memory)
-    members = [_collected(p, benches[p.task], options) for p in plans]
+    by_task = _with_random(plans, model, by_task, options.max_memory)
+    members = [_collected(p, by_task[p.task], options) for p in plans]
     properties = [
-        Tested(claim, task, benches.get(sample_name(task)))
+        Tested(claim, task, by_task.get(sample_name(task)))
         for claim in circuit.claims
         if claim.id in claims and kind_of(claim).decided_by == "own sample" and options.task is None
         for task in claim.tasks
@@ -133,10 +133,10 @@ def verify(
     interrupted = False
     besides: tuple[MeasurementResult, ...] = ()
     try:
-        _measure(members, benches, family, options, meter)
+        _measure(members, by_task, family, options, meter)
         for each in properties:
             each.measure()
-        besides = full(circuit, shape, benches) if options.full else ()
+        besides = full(circuit, shape, by_task) if options.full else ()
     except KeyboardInterrupt:
         interrupted = True
     evidence = [m.evidence or broken(m.plan, MISSED) for m in members]
@@ -154,25 +154,25 @@ def verify(
         found += judged(wanted(circuit, options.only), lambda: weights_of(model))
     return Report(
         spec=SpecInfo(circuit.path, circuit.name, circuit.sha256),
-        model=_model_info(model, benches),
-        tasks=tuple(_task_result(benches[use.name], use) for use in circuit.tasks if use.name in benches),
+        model=_model_info(model, by_task),
+        tasks=tuple(_task_result(by_task[use.name], use) for use in circuit.tasks if use.name in by_task),
         claims=in_order(circuit, found),
         seconds=time.perf_counter() - start,
         versions={name: version(name) for name in ("torch", "transformers", "transformer-lens", "numpy", "scipy")},
         threads=torch.get_num_threads(),
         level=f"{'Holm' if options.holm else 'each at'} {100 * options.alpha:g} %, {family} claims × tasks",
         early_stop=options.early_stop,
-        cached=_cached(benches.values()),
-        block_positions=sum(prompts.tally.block_positions for prompts in benches.values()),
+        cached=_cached(by_task.values()),
+        block_positions=sum(prompts.tally.block_positions for prompts in by_task.values()),
         interrupted=interrupted,
         measurements=besides,
         generalise="templates" if options.templates else "prompts",
     )
 
 
-def _check_strata(benches: Mapping[str, Prompts]) -> None:
+def _check_strata(by_task: Mapping[str, Prompts]) -> None:
     """Raise `UserError` where a task has too few templates to speak of others."""
-    for name, prompts in benches.items():
+    for name, prompts in by_task.items():
         strata = len(set(prompts.strata.tolist()))
         if strata < FEWEST_STRATA:
             message = f"--generalise templates needs {FEWEST_STRATA} strata; the prompts of {name} have {strata}"
@@ -182,26 +182,26 @@ def _check_strata(benches: Mapping[str, Prompts]) -> None:
 def weigh_plans(
     plans: Sequence[ClaimPlan],
     model: Transformer,
-    benches: Mapping[str, Prompts],
+    by_task: Mapping[str, Prompts],
     family: int,
     progress: Progress | None = None,
 ) -> list[Evidence]:
     """Evidence for claims that are measured in one batch but judged in families of `family` members, elsewhere."""
     options = Options()
-    benches = _with_random(plans, model, benches)
-    members = [_collected(p, benches[p.task], options) for p in plans]
-    _measure(members, benches, family, options, Meter(members, progress))
+    by_task = _with_random(plans, model, by_task)
+    members = [_collected(p, by_task[p.task], options) for p in plans]
+    _measure(members, by_task, family, options, Meter(members, progress))
     return [m.evidence or broken(m.plan, "this was not measured") for m in members]
 
 
 def _with_random(
-    plans: Sequence[ClaimPlan], model: Transformer, benches: Mapping[str, Prompts], max_memory: int | None = None
+    plans: Sequence[ClaimPlan], model: Transformer, by_task: Mapping[str, Prompts], max_memory: int | None = None
 ) -> Mapping[str, Prompts]:
-    """The benches, and one of random tokens where a plan needs it."""
+    """The by_task, and one of random tokens where a plan needs it."""
     if all(p.task != RANDOM for p in plans):
-        return benches
-    known = next((prompts.cache for prompts in benches.values()), None)
-    return {**benches, RANDOM: random_bench(model, max_memory, known if isinstance(known, Memory) else None)}
+        return by_task
+    known = next((prompts.cache for prompts in by_task.values()), None)
+    return {**by_task, RANDOM: random_prompts(model, max_memory, known if isinstance(known, Memory) else None)}
 
 
 def with_overrides(circuit: Circuit, prompts: int | None = None, seed: int | None = None) -> Circuit:
@@ -229,10 +229,10 @@ def _collected(claim_plan: ClaimPlan, prompts: Prompts, options: Options) -> Col
 
 
 def _measure(
-    members: Sequence[Collected], benches: Mapping[str, Prompts], family: int, options: Options, meter: Meter
+    members: Sequence[Collected], by_task: Mapping[str, Prompts], family: int, options: Options, meter: Meter
 ) -> None:
     """Measure claims, task by task."""
-    for name, prompts in benches.items():
+    for name, prompts in by_task.items():
         if mine := [member for member in members if member.plan.task == name]:
             _measure_task(mine, prompts, family, options, meter)
 
@@ -289,7 +289,7 @@ def _measure_nulls(members: list[Collected], prompts: Prompts, meter: Meter) -> 
 # --- what the report records -----------------------------------------------------------------------
 
 
-def _model_info(model: Transformer, benches: Mapping[str, Prompts]) -> ModelInfo:
+def _model_info(model: Transformer, by_task: Mapping[str, Prompts]) -> ModelInfo:
     return ModelInfo(
         name=model.name,
         sha256=model.sha256,
@@ -297,13 +297,13 @@ def _model_info(model: Transformer, benches: Mapping[str, Prompts]) -> ModelInfo
         n_heads=model.n_heads,
         device=str(model.device),
         dtype=str(model.dtype).removeprefix("torch."),
-        bos=any(prompts.data.bos for prompts in benches.values()),
+        bos=any(prompts.data.bos for prompts in by_task.values()),
     )
 
 
-def _cached(benches: Collection[Prompts]) -> float:
+def _cached(by_task: Collection[Prompts]) -> float:
     """The share of all numbers that were known before the run."""
-    memories = [prompts.cache for prompts in benches if isinstance(prompts.cache, Memory)]
+    memories = [prompts.cache for prompts in by_task if isinstance(prompts.cache, Memory)]
     return sum(m.found for m in memories) / max(1, sum(m.asked for m in memories))
 
 

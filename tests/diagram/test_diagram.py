@@ -522,7 +522,8 @@ def test_expectations_that_do_not_hold_are_told_below_the_diagram() -> None:
 
 def test_an_expectation_s_figure_says_what_it_is() -> None:
     spec, report = asking("fails")
-    report["claims"][2].update(text="expect role(mover)", measured={"name": "copying", "value": 0.6, "unit": "share"})
+    copying = {"name": "copying", "value": 0.6, "unit": "share", "named": True}
+    report["claims"][2].update(text="expect role(mover)", measured=copying)
     assert "expect role(mover): copying 60 %" in words(to_svg(draw(spec, report)))
     report["claims"][2].update(
         text="expect attribution(a) > 0", measured={"name": "attribution", "value": -1, "unit": "logits"}

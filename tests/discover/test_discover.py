@@ -28,7 +28,7 @@ from circuitdsl.models.parts import Transformer
 from circuitdsl.report.report import ClaimResult, Report
 from circuitdsl.tasks.dataset import Dataset, PromptPair
 from circuitdsl.tasks.from_file import spread
-from circuitdsl.verify.prompts import make_bench, make_benches, make_data
+from circuitdsl.verify.prompts import make_data, make_prompts, prompts_by_task
 from circuitdsl.verify.verify import verify
 
 
@@ -48,7 +48,7 @@ def bench(model: Transformer) -> Prompts:
 
 def bench_of(model: Transformer, lines: list[str]) -> Prompts:
     circuit = loads("\n".join([*lines, "expect accuracy >= 0%\n"])).circuits[0]
-    return make_bench(circuit, circuit.tasks[0], model)
+    return make_prompts(circuit, circuit.tasks[0], model)
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +185,7 @@ def group(nodes: str, position: str = "END") -> Group:
 
 def verified(spec: Spec, model: Transformer):
     circuit = spec.circuits[0]
-    return verify(circuit, model, make_benches(circuit, model))
+    return verify(circuit, model, prompts_by_task(circuit, model))
 
 
 def test_a_search_can_be_stopped(bench: Prompts) -> None:

@@ -16,7 +16,7 @@ from circuitdsl.engine.cut import Reach, cut, edits_of, outside
 from circuitdsl.engine.runs import edited
 from circuitdsl.engine.trace import Firing, Omega, Tracer, tracers
 from circuitdsl.models.load import POCKET, load_model
-from circuitdsl.verify.prompts import make_benches
+from circuitdsl.verify.prompts import prompts_by_task
 from tests.engine.brute_cut import ByHand
 
 HEAD, END, IO = Node("head", 2, 5), Position("END"), Position("IO")
@@ -26,7 +26,7 @@ REACHES: tuple[Reach, ...] = ("local", "global")
 @pytest.fixture(scope="module")
 def bench(pocket):
     (circuit,) = loads('circuit t\nmodel "pocket"\ntask ioi(prompts = 48)\nexpect accuracy >= 9%\n').circuits
-    return make_benches(circuit, pocket)["ioi"]
+    return prompts_by_task(circuit, pocket)["ioi"]
 
 
 @pytest.fixture(scope="module")

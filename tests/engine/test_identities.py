@@ -150,15 +150,15 @@ def test_positions_that_mean_the_same_token_patch_it_once(gpt2: Case) -> None:
 def test_running_out_of_memory_halves_the_batch(gpt2: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     receivers = [Input(Node("head", 2, head), port) for head in range(3) for port in ("q", "k", "v")]
     some = [Experiment(frozenset([Edge(Node("embed"), receiver, EVERYWHERE)])) for receiver in receivers]
-    whole, sizes, true_clean = logits(gpt2, *some), [], sweep.Live.clean
+    whole, sizes, true_clean = logits(gpt2, *some), [], sweep.PatchedRun.clean
 
-    def clean(live, tensor, width):  # type: ignore[no-untyped-def]
-        sizes.append(len(live.batch.plans) * len(live.batch.rows))
+    def clean(run, tensor, width):  # type: ignore[no-untyped-def]
+        sizes.append(len(run.batch.plans) * len(run.batch.rows))
         if sizes[-1] > 2:
             raise torch.OutOfMemoryError
-        return true_clean(live, tensor, width)
+        return true_clean(run, tensor, width)
 
-    monkeypatch.setattr(sweep.Live, "clean", clean)
+    monkeypatch.setattr(sweep.PatchedRun, "clean", clean)
     assert (logits(gpt2, *some) - whole).abs().max() < CLOSE
     assert max(sizes) > 2 >= min(sizes)
 

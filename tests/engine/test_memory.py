@@ -27,8 +27,8 @@ from circuitdsl.measurements.trace import TraceRequest
 from circuitdsl.models.parts import Transformer
 from circuitdsl.tasks.dataset import sample
 from circuitdsl.tasks.registry import TASKS
-from circuitdsl.verify.bench import bench, random_bench
 from circuitdsl.verify.measure import measure, parts_of
+from circuitdsl.verify.prompts import random_prompts, scored_prompts
 
 H06, H07, H25, END = Node("head", 0, 6), Node("head", 0, 7), Node("head", 2, 5), Position("END")
 QUERY = Input(H25, "q")
@@ -52,7 +52,7 @@ ALL = np.arange(24)
 
 @pytest.fixture
 def ioi(pocket: Transformer, pocket_tokens) -> Prompts:  # type: ignore[no-untyped-def]
-    return bench(pocket, sample(TASKS["ioi"], pocket_tokens, 24, seed=1), Metric())
+    return scored_prompts(pocket, sample(TASKS["ioi"], pocket_tokens, 24, seed=1), Metric())
 
 
 def numbers(one: Prompts) -> list[np.ndarray]:
@@ -76,7 +76,7 @@ LITTLE = 3 * 10**6
 
 @pytest.mark.parametrize("metric", [Metric(), Metric("logprob")], ids=str)
 def test_a_small_allowance_changes_no_number(ioi: Prompts, pocket: Transformer, metric: Metric) -> None:
-    whole, small = (bench(pocket, ioi.data, metric, max_memory=limit) for limit in (None, LITTLE))
+    whole, small = (scored_prompts(pocket, ioi.data, metric, max_memory=limit) for limit in (None, LITTLE))
     assert len(list(parts_of(small, ALL))) > len(list(parts_of(whole, ALL)))
     for before, parts in zip(numbers(whole), numbers(small), strict=True):
         assert parts == pytest.approx(before, abs=2e-4, nan_ok=True)
@@ -85,7 +85,7 @@ def test_a_small_allowance_changes_no_number(ioi: Prompts, pocket: Transformer, 
 
 def test_attention_on_random_tokens_takes_as_little(pocket: Transformer) -> None:
     request = HeadScore("induction", (H06,))
-    whole, small = (random_bench(pocket, limit) for limit in (None, 10**7))
+    whole, small = (random_prompts(pocket, limit) for limit in (None, 10**7))
     assert measure(small, [request], ALL)[request].values == pytest.approx(
         measure(whole, [request], ALL)[request].values, abs=1e-6
     )
@@ -93,10 +93,10 @@ def test_attention_on_random_tokens_takes_as_little(pocket: Transformer) -> None
 
 def test_what_is_too_little_for_one_prompt_is_said(ioi: Prompts, pocket: Transformer) -> None:
     with pytest.raises(memory.OutOfMemory, match=r"1 MB are too little .* one prompt of \d+ tokens needs 3 MB") as said:
-        bench(pocket, ioi.data, Metric(), max_memory=10**6)
+        scored_prompts(pocket, ioi.data, Metric(), max_memory=10**6)
     assert "allow 3MB" in str(said.value.hint)
     with pytest.raises(memory.OutOfMemory, match="too little"):
-        random_bench(pocket, 10**6)
+        random_prompts(pocket, 10**6)
 
 
 @pytest.mark.parametrize("keep", ["nodes", "edges"])
@@ -156,7 +156,7 @@ from benchmarks.engine_meter import peak_bytes
 from circuitdsl.circuit.changes import Intervention, Scale
 from circuitdsl.circuit.metric import Metric
 from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Edge, Input, Node, Position, Site
-from circuitdsl.verify.bench import bench
+from circuitdsl.verify.prompts import scored_prompts
 from circuitdsl.verify.measure import measure
 from circuitdsl.measurements.behaviour import Behaviour
 from circuitdsl.measurements.requests import ChangedRequest, EdgeRequest, NodeRequest
@@ -186,7 +186,7 @@ limit = int(sys.argv[3]) if len(sys.argv) > 3 else None
 
 def work():
     for metric in (Metric(), Metric("logprob")):
-        one = bench(model, Dataset("random", "abc", 0, False, pairs), metric, max_memory=limit)
+        one = scored_prompts(model, Dataset("random", "abc", 0, False, pairs), metric, max_memory=limit)
         measure(one, requests, np.arange(len(pairs)))
 
 print(peak_bytes(model.device, work))

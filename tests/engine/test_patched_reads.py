@@ -15,8 +15,8 @@ from circuitdsl.measurements.behaviour import Behaviour
 from circuitdsl.measurements.requests import EdgeRequest, NodeRequest, PatchRequest, Request
 from circuitdsl.tasks.dataset import sample
 from circuitdsl.tasks.registry import TASKS
-from circuitdsl.verify.bench import bench
 from circuitdsl.verify.measure import measure, present
+from circuitdsl.verify.prompts import scored_prompts
 from tests.engine import reference
 
 END, IO, S2 = Position("END"), Position("IO"), Position("S2")
@@ -29,7 +29,7 @@ PROMPTS = 6
 
 @pytest.fixture(scope="module")
 def whole(pocket, pocket_tokens) -> Prompts:
-    return bench(pocket, sample(TASKS["ioi"], pocket_tokens, PROMPTS, seed=4), Metric())
+    return scored_prompts(pocket, sample(TASKS["ioi"], pocket_tokens, PROMPTS, seed=4), Metric())
 
 
 def places(bench: Prompts, i: int, request: Request) -> dict[Position, torch.Tensor]:
@@ -90,7 +90,7 @@ def test_attention_under_a_condition(whole: Prompts, under: PatchRequest) -> Non
 
 def test_a_condition_counts_among_positions_and_changes(pocket, pocket_tokens) -> None:
     """Role flip changes nothing before S2, so that a condition at S1 changes nothing."""
-    flip = bench(pocket, sample(TASKS["ioi"], pocket_tokens, 4, corrupt="flip"), Metric())
+    flip = scored_prompts(pocket, sample(TASKS["ioi"], pocket_tokens, 4, corrupt="flip"), Metric())
     idle = NodeRequest((Site(H03, Position("S1")),))
     under = NodeRequest((Site(H25, END),), under=idle)
     found = measure(flip, [under, NodeRequest((Site(H25, END),))], np.arange(4))

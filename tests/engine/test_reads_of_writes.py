@@ -23,8 +23,8 @@ from circuitdsl.measurements.head_score import HeadScore
 from circuitdsl.measurements.requests import EdgeRequest, NodeRequest, PatchRequest
 from circuitdsl.models.load import load_model
 from circuitdsl.tasks.dataset import Dataset, PromptPair
-from circuitdsl.verify.bench import bench, random_bench
 from circuitdsl.verify.measure import measure
+from circuitdsl.verify.prompts import random_prompts, scored_prompts
 from tests.engine import reference
 from tests.engine.small_models import save_random
 
@@ -143,7 +143,7 @@ def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         places = {"ANSWER": (2, 4) if i == 1 else (2,), "END": (6,)}
         pairs.append(PromptPair(tuple(clean), tuple(corrupt), answers, wrong, places, ""))
     model = load_model(path, device="cpu")
-    return Pair(hooked, bench(model, Dataset("t", "", 0, False, tuple(pairs)), Metric()))
+    return Pair(hooked, scored_prompts(model, Dataset("t", "", 0, False, tuple(pairs)), Metric()))
 
 
 def towards(hooked: Hooked, pair: PromptPair) -> Tensor:
@@ -284,7 +284,7 @@ def copies(hooked: Hooked, head: Node, resid: Tensor, pair: PromptPair, negated:
 
 @pytest.mark.parametrize(("kind", "back"), [("previous_token", 1), ("duplicate_token", 8), ("induction", 7)])
 def test_scores_are_means_of_patterns(both: Pair, kind: Any, back: int) -> None:
-    hooked, whole = both.hooked, random_bench(both.bench.model)
+    hooked, whole = both.hooked, random_prompts(both.bench.model)
     heads = (Node("head", 0, 1), Node("head", 2, 0))
     (found,) = measure(whole, [HeadScore(kind, heads)], np.arange(4)).values()
     for i in range(4):
@@ -297,7 +297,7 @@ def test_scores_are_means_of_patterns(both: Pair, kind: Any, back: int) -> None:
 
 
 def test_sequences_do_not_depend_on_their_company(both: Pair) -> None:
-    whole = random_bench(both.bench.model)
+    whole = random_prompts(both.bench.model)
     request = HeadScore("induction", (Node("head", 1, 1),))
     few, many = (measure(whole, [request], np.asarray(i))[request].values for i in ([5, 2], [2, 3, 5]))
     assert few == pytest.approx(many[[2, 0]])

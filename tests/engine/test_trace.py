@@ -14,7 +14,7 @@ from circuitdsl.engine.readers.trace import _firings
 from circuitdsl.engine.trace import COVERED, SIDES, NotTraced, Tracer, covering, fired, omega, signal, tracers
 from circuitdsl.models.weights import weights_of
 from circuitdsl.verify.plan import plan
-from circuitdsl.verify.prompts import make_benches
+from circuitdsl.verify.prompts import prompts_by_task
 
 HEADS = [Node("head", layer, head) for layer in range(4) for head in range(8)]
 
@@ -22,7 +22,7 @@ HEADS = [Node("head", layer, head) for layer in range(4) for head in range(8)]
 @pytest.fixture(scope="module")
 def bench(pocket):
     (circuit,) = loads('circuit t\nmodel "pocket"\ntask ioi(prompts = 64)\nexpect accuracy >= 9%\n').circuits
-    return make_benches(circuit, pocket)["ioi"]
+    return prompts_by_task(circuit, pocket)["ioi"]
 
 
 @pytest.fixture(scope="module")

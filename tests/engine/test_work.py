@@ -25,7 +25,7 @@ from circuitdsl.measurements.requests import EdgeRequest, NodeRequest
 from circuitdsl.models.parts import Transformer
 from circuitdsl.verify.measure import measure
 from circuitdsl.verify.plan import plan
-from circuitdsl.verify.prompts import make_benches
+from circuitdsl.verify.prompts import prompts_by_task
 from tests.engine.small_models import Case, make_case
 
 END, S2 = Position("END"), Position("S2")
@@ -118,7 +118,7 @@ def test_equal_experiments_are_run_once(case: Case) -> None:
 def test_shipped_specs_are_measured_at_the_floor(pocket: Transformer, name: str) -> None:
     (circuit,) = load(f"pocket/{name}").circuits
     plans = plan(circuit, ModelShape(pocket.name, pocket.n_layers, pocket.n_heads, pocket.parallel))
-    for task, bench in make_benches(circuit, pocket).items():
+    for task, bench in prompts_by_task(circuit, pocket).items():
         asked = [r for p in plans if p.task == task for r in p.requests if isinstance(r, EdgeRequest | NodeRequest)]
         bench.tally.block_positions = 0
         measure(bench, asked, np.arange(12))

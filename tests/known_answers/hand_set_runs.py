@@ -12,7 +12,7 @@ from circuitdsl.circuit.metric import Metric
 from circuitdsl.engine.prompts import Prompts
 from circuitdsl.models.load import load_model
 from circuitdsl.report.report import Report
-from circuitdsl.verify.bench import bench
+from circuitdsl.verify.prompts import scored_prompts
 from circuitdsl.verify.verify import Options, verify
 from tests.known_answers.hand_set import save_hand_set
 from tests.known_answers.hand_set_claims import DESIGNS, PROMPTS, KnownClaim, Population, spec
@@ -31,7 +31,7 @@ def sample_bench(
 ) -> Prompts:
     """A sample of prompts, ready to be measured."""
     indices = draw_indices(len(whole.data.pairs), n, seed, balanced)
-    return bench(whole.model, sampled(whole.data, indices, seed), metric or Metric())
+    return scored_prompts(whole.model, sampled(whole.data, indices, seed), metric or Metric())
 
 
 def verified(text: str, where: Prompts, options: Options | None = None) -> Report:

@@ -12,7 +12,7 @@ import torch
 from circuitdsl.circuit.metric import Metric
 from circuitdsl.circuit.nodes import EMBED, Edge, Input, Node, Position, Site
 from circuitdsl.engine.experiment import Experiment
-from circuitdsl.verify.bench import bench
+from circuitdsl.verify.prompts import scored_prompts
 from circuitdsl.verify.verify import Options
 from tests.engine import reference
 from tests.known_answers.hand_set import MODELS
@@ -119,7 +119,7 @@ def test_random_parts_of_random_models_rarely_matter(tmp_path: Path) -> None:
     verdicts = []
     for seed in range(2):
         model = random_model(tmp_path, seed)
-        where = bench(model, random_task(model, 64, seed), Metric())
+        where = scored_prompts(model, random_task(model, 64, seed), Metric())
         text = matters_spec(model, matters_claims(seed), 20, 64)
         verdicts += [claim.verdict for claim in verified(text, where).claims]
     assert verdicts.count("error") == 0

@@ -17,7 +17,7 @@ from circuitdsl.models import families, load, original
 from circuitdsl.models.errors import BrokenWeights, ModelUnavailable, UnsupportedModel
 from circuitdsl.models.files import weights_sha256
 from circuitdsl.models.load import available_models, load_model, load_tokenizer
-from circuitdsl.models.parts import Attention, Mlp
+from circuitdsl.models.parts import Attention, Mlp, Transformer
 from circuitdsl.models.weights import read_weights
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -282,7 +282,7 @@ def test_what_a_gemma_could_have_and_is_not_known(
 
 def test_a_stream_that_is_not_the_sum_is_refused(gpt2_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     true = families.FAMILIES["gpt2"]
-    monkeypatch.setitem(families.FAMILIES, "gpt2", lambda *args: true(*args) | {"parallel": True})
+    monkeypatch.setitem(families.FAMILIES, "gpt2", true._replace(about=lambda name, config: {"parallel": True}))
     with pytest.raises(UnsupportedModel, match="is not the sum of the terms"):
         load_model(gpt2_dir, device="cpu")
 
@@ -522,11 +522,11 @@ def spoilt(monkeypatch: pytest.MonkeyPatch, kind: str, change: Any) -> None:
     """A reader of a family that gets something wrong."""
     true = families.FAMILIES[kind]
 
-    def wrong(*args: Any) -> dict[str, Any]:
-        parts = true(*args)
-        return parts | {"blocks": tuple(replace(block, attn=change(block.attn)) for block in parts["blocks"])}
+    def wrong(*args: Any) -> tuple[Any, Any]:
+        norm, attn = true.heads(*args)
+        return norm, change(attn)
 
-    monkeypatch.setitem(families.FAMILIES, kind, wrong)
+    monkeypatch.setitem(families.FAMILIES, kind, true._replace(heads=wrong))
 
 
 @pytest.mark.parametrize("size", [13, 40, 100])
@@ -555,15 +555,16 @@ def test_a_window_longer_than_the_usual_prompt_is_seen_through(tmp_path: Path, m
 
 def test_the_last_learned_position_is_seen_at_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = save("gpt2", tmp_path, max_position_embeddings=600)
-    true = families.FAMILIES["gpt2"]
+    true = families.read_parts
 
-    def wrong(*args: Any) -> dict[str, Any]:
-        parts = true(*args)
-        positions = parts["W_pos"].clone()
+    def wrong(*args: Any) -> Transformer:
+        model = true(*args)
+        assert model.W_pos is not None
+        positions = model.W_pos.clone()
         positions[-1, 0] += 1
-        return parts | {"W_pos": positions}
+        return replace(model, W_pos=positions)
 
-    monkeypatch.setitem(families.FAMILIES, "gpt2", wrong)
+    monkeypatch.setattr(families, "read_parts", wrong)
     with pytest.raises(UnsupportedModel, match="on tokens 589 to 600"):
         load_model(path, device="cpu")
 

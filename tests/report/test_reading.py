@@ -65,6 +65,10 @@ def test_any_reports_come_back_from_their_text(reports: Reports) -> None:
 def test_measured_reports_come_back(pocket, name: Path | str) -> None:
     found = circuitdsl.load(name).verify(prompts=32)
     reports = Reports([found] if isinstance(found, Report) else found)
+    for claim in (claim for report in reports for claim in report.claims if claim.kind == "edge" and claim.measured):
+        pairs = [(member.sender, member.receiver) for member in claim.members]
+        of = claim.measured.sender, claim.measured.receiver  # type: ignore[union-attr]
+        assert of in pairs if len(pairs) == 1 else of in (*pairs, ("", ""))
     back = Reports.from_json(dumps(reports))
     assert back == reports
     assert dumps(back) == dumps(reports)

@@ -15,7 +15,7 @@ from circuitdsl.models.load import POCKET
 from circuitdsl.models.pocket import mixture
 from circuitdsl.report.report import schema
 from circuitdsl.tasks.registry import TASKS
-from circuitdsl.verify.prompts import make_benches
+from circuitdsl.verify.prompts import prompts_by_task
 from circuitdsl.verify.session import Session
 from circuitdsl.verify.verify import verify, with_overrides
 
@@ -30,7 +30,7 @@ def test_every_claim_holds_on_fresh_prompts(path: Path, pocket) -> None:
     spec = load(path)
     assert spec.ok and not spec.diagnostics
     (circuit,) = (with_overrides(circuit, seed=FRESH_SEED) for circuit in spec.circuits)
-    report = verify(circuit, pocket, make_benches(circuit, pocket))
+    report = verify(circuit, pocket, prompts_by_task(circuit, pocket))
     assert [(c.line, c.task, c.reason) for c in report.claims if c.verdict != "holds"] == []
     assert report.exit_status() == 0
     jsonschema.validate(report.to_json(), schema())

@@ -19,8 +19,7 @@ from circuitdsl.models.original import Original
 from circuitdsl.models.parts import Transformer
 from circuitdsl.tasks.dataset import Dataset, sample
 from circuitdsl.tasks.registry import TASKS
-from circuitdsl.verify.bench import bench, random_bench
-from circuitdsl.verify.prompts import make_benches
+from circuitdsl.verify.prompts import prompts_by_task, random_prompts, scored_prompts
 from circuitdsl.verify.store import Store, default_path
 from circuitdsl.verify.verify import verify
 
@@ -64,7 +63,7 @@ def data(pocket_tokens) -> Dataset:
 
 def test_what_is_right_is_measured(pocket: Transformer, data: Dataset, counted: list[int]) -> None:
     """Two prompts of each length and their partners, as many at once as are of one length."""
-    bench(pocket, data, Metric())
+    scored_prompts(pocket, data, Metric())
     lengths = {len(pair.clean_tokens) for pair in data.pairs}
     assert len(counted) == len(lengths)
     assert set(counted) <= {n * length for n in (2, 4) for length in lengths}
@@ -83,7 +82,7 @@ def test_either_side_is_looked_at(
 
     monkeypatch.setattr(Original, "off", off)
     with pytest.raises(UnsupportedModel, match=r"on prompt \d+ \('.*'\) or its partner, logits at END are off by"):
-        bench(pocket, data, Metric())
+        scored_prompts(pocket, data, Metric())
 
 
 def test_the_longest_prompt_decides(pocket: Transformer, pocket_tokens) -> None:
@@ -92,18 +91,18 @@ def test_the_longest_prompt_decides(pocket: Transformer, pocket_tokens) -> None:
     assert len(pairs[0].clean_tokens) < longest
     blocks = tuple(replace(b, attn=replace(b.attn, window=longest - 1)) for b in pocket.blocks)
     wrong, shorter = replace(pocket, blocks=blocks), [p for p in pairs if len(p.clean_tokens) < longest]
-    bench(wrong, Dataset("ioi", "abc", 0, False, tuple(shorter)), Metric())
+    scored_prompts(wrong, Dataset("ioi", "abc", 0, False, tuple(shorter)), Metric())
     with pytest.raises(UnsupportedModel, match=f"prompt {len(shorter) + 1} "):
-        bench(wrong, Dataset("ioi", "abc", 0, False, tuple(pairs)), Metric())
+        scored_prompts(wrong, Dataset("ioi", "abc", 0, False, tuple(pairs)), Metric())
 
 
 def test_random_tokens_too(wrong: Transformer) -> None:
     with pytest.raises(UnsupportedModel, match=REFUSED):
-        random_bench(wrong)
+        random_prompts(wrong)
 
 
 def test_a_model_like_no_other_is_measured(wrong: Transformer, data: Dataset) -> None:
-    bench(replace(wrong, original=None), data, Metric())
+    scored_prompts(replace(wrong, original=None), data, Metric())
 
 
 # --- whatever is asked ------------------------------------------------------------------------------
@@ -148,7 +147,7 @@ def test_the_plugin_refuses_it(wrong: Transformer, pytester: pytest.Pytester, mo
 def benches(model: Transformer, text: str = SPEC, cache: bool = True) -> None:
     (circuit,) = loads(text).circuits
     with Store(default_path(), warn=lambda _: None) as store:
-        make_benches(circuit, model, store if cache else None)
+        prompts_by_task(circuit, model, store if cache else None)
 
 
 def test_agreement_costs_once(pocket: Transformer, counted: list[int]) -> None:
@@ -208,7 +207,8 @@ def test_a_cache_that_cannot_be_used_is_not_in_the_way(trouble: str, pocket: Tra
 
 def test_no_number_depends_on_it(pocket: Transformer) -> None:
     (circuit,) = loads(SPEC).circuits
-    with_it, without = (verify(circuit, m, make_benches(circuit, m)) for m in (pocket, replace(pocket, original=None)))
+    models = (pocket, replace(pocket, original=None))
+    with_it, without = (verify(circuit, model, prompts_by_task(circuit, model)) for model in models)
     assert with_it.claims == without.claims and with_it.tasks == without.tasks
 
 

@@ -16,8 +16,8 @@ from circuitdsl.measurements.behaviour import Behaviour
 from circuitdsl.measurements.requests import EdgeRequest, NodeRequest, Request
 from circuitdsl.tasks.dataset import Dataset, sample
 from circuitdsl.tasks.registry import TASKS
-from circuitdsl.verify.bench import bench
 from circuitdsl.verify.measure import measure, present
+from circuitdsl.verify.prompts import scored_prompts
 
 END, S2, PLACE = Position("END"), Position("S2"), Position("PLACE")
 H06, H25 = Node("head", 0, 6), Node("head", 2, 5)
@@ -43,7 +43,7 @@ def data(pocket_tokens):
 def test_prompts_do_not_depend_on_their_company(pocket, data, name: str) -> None:
     """Prompts of many lengths, in any order, give what each gives alone; means are over the whole dataset."""
     metric = Metric(name)
-    whole = bench(pocket, data, metric)
+    whole = scored_prompts(pocket, data, metric)
     order = np.random.default_rng(0).permutation(len(data.pairs))[:12]
     together = measure(whole, REQUESTS, order)
     for place, index in enumerate(order):
@@ -57,7 +57,7 @@ def test_prompts_do_not_depend_on_their_company(pocket, data, name: str) -> None
 
 def test_a_patch_changes_a_prompt_where_any_of_its_terms_differs(pocket, pocket_tokens) -> None:
     """Under `flip` nothing differs before S2."""
-    whole = bench(pocket, sample(TASKS["ioi"], pocket_tokens, 4, corrupt="flip"), Metric())
+    whole = scored_prompts(pocket, sample(TASKS["ioi"], pocket_tokens, 4, corrupt="flip"), Metric())
     before, after = Site(H06, Position("IO")), Site(H06, END)
     sites = [(before,), (after,), (before, after)]
     found = measure(whole, [NodeRequest(each) for each in sites], np.arange(4)).values()
@@ -66,14 +66,14 @@ def test_a_patch_changes_a_prompt_where_any_of_its_terms_differs(pocket, pocket_
 
 def test_means_are_taken_anew_for_neurons_that_come_later(pocket, data) -> None:
     neuron = NodeRequest((Site(Node("mlp", 1, index=3), END),), "mean")
-    first, other = bench(pocket, data, Metric()), bench(pocket, data, Metric())
+    first, other = scored_prompts(pocket, data, Metric()), scored_prompts(pocket, data, Metric())
     measure(first, [NodeRequest((Site(H06, END),), "mean")], np.arange(8))
     ours, alone = (measure(each, [neuron], np.arange(8))[neuron] for each in (first, other))
     assert ours.values == pytest.approx(alone.values, abs=1e-6) and ours.changed.all()
 
 
 def test_the_corrupt_embedding_everywhere_is_the_corrupt_run(pocket, data) -> None:
-    whole = bench(pocket, data, Metric())
+    whole = scored_prompts(pocket, data, Metric())
     (series,) = measure(whole, [NodeRequest((Site(EMBED, EVERYWHERE),))], np.arange(48)).values()
     assert series.values == pytest.approx(whole.corrupt, abs=1e-4)
     (back,) = measure(whole, [NodeRequest((Site(EMBED, EVERYWHERE),), direction="denoise")], np.arange(48)).values()
@@ -87,18 +87,18 @@ def test_a_prompt_on_which_the_model_gives_no_number_is_named(pocket, data) -> N
     embedding = pocket.W_E.clone()
     embedding[spoilt] = float("nan")
     with pytest.raises(UserError, match=rf"NaN or infinity on .* clean prompts, the first of them prompt {first + 1} "):
-        bench(replace(pocket, W_E=embedding), data, Metric())
+        scored_prompts(replace(pocket, W_E=embedding), data, Metric())
 
 
 def test_a_prompt_that_is_its_own_partner_is_named(pocket, data) -> None:
     pairs = list(data.pairs)
     pairs[3] = replace(pairs[3], corrupt_tokens=pairs[3].clean_tokens)
     with pytest.raises(UserError, match=r"prompt 4 .* is the same as its corrupt partner"):
-        bench(pocket, replace(data, pairs=tuple(pairs)), Metric())
+        scored_prompts(pocket, replace(data, pairs=tuple(pairs)), Metric())
 
 
 def test_prompts_without_a_position_are_marked(pocket, data) -> None:
-    whole = bench(pocket, data, Metric())
+    whole = scored_prompts(pocket, data, Metric())
     request = EdgeRequest((Edge(EMBED, Input(H06, "v"), PLACE),))
     expected = np.asarray(["PLACE" in pair.positions for pair in data.pairs])
     assert not expected.all()
@@ -119,14 +119,14 @@ def test_prompts_without_a_position_are_marked(pocket, data) -> None:
     ],
 )
 def test_a_patch_that_puts_in_what_stood_there_changes_nothing(pocket, data, request_, changes: bool) -> None:
-    (series,) = measure(bench(pocket, data, Metric()), [request_], np.arange(48)).values()
+    (series,) = measure(scored_prompts(pocket, data, Metric()), [request_], np.arange(48)).values()
     assert series.changed.any() == changes
     if not changes:
-        assert series.values == pytest.approx(bench(pocket, data, Metric()).clean, abs=1e-4)
+        assert series.values == pytest.approx(scored_prompts(pocket, data, Metric()).clean, abs=1e-4)
 
 
 def test_attention_is_summed_over_targets_and_averaged_over_heads(pocket, data) -> None:
-    whole = bench(pocket, data, Metric())
+    whole = scored_prompts(pocket, data, Metric())
     everything = Attention((H06, H25), (END,), (EVERYWHERE,))
     parts = [Attention((head,), (END,), (S2,)) for head in (H06, H25)]
     both = Attention((H06, H25), (END,), (S2,))
@@ -136,16 +136,16 @@ def test_attention_is_summed_over_targets_and_averaged_over_heads(pocket, data) 
 
 
 def test_equal_requests_are_measured_once(pocket, data) -> None:
-    once: Prompts = bench(pocket, data, Metric())
-    twice: Prompts = bench(pocket, data, Metric())
+    once: Prompts = scored_prompts(pocket, data, Metric())
+    twice: Prompts = scored_prompts(pocket, data, Metric())
     measure(once, REQUESTS[:1], np.arange(16))
     measure(twice, [REQUESTS[0], REQUESTS[0]], np.arange(16))
     assert once.tally.block_positions == twice.tally.block_positions > 0
 
 
 def test_a_dataset_of_one_length_or_many_is_scored_alike(pocket, data) -> None:
-    whole = bench(pocket, data, Metric())
+    whole = scored_prompts(pocket, data, Metric())
     for i, pair in enumerate(data.pairs[:8]):
-        one = bench(pocket, Dataset("ioi", "abc", 2, False, (pair,)), Metric())
+        one = scored_prompts(pocket, Dataset("ioi", "abc", 2, False, (pair,)), Metric())
         assert one.clean[0] == pytest.approx(whole.clean[i], abs=1e-4)
         assert one.corrupt[0] == pytest.approx(whole.corrupt[i], abs=1e-4)

@@ -17,14 +17,14 @@ from circuitdsl.circuit.metric import Metric
 from circuitdsl.circuit.nodes import Edge, Input, Node, Position, Site
 from circuitdsl.measurements.requests import EdgeRequest, NodeRequest, Subgraph
 from circuitdsl.models.products import prefers_one_dnn
-from circuitdsl.tasks import dataset
 from circuitdsl.tasks.dataset import PromptPair, sample
 from circuitdsl.tasks.registry import TASKS
 from circuitdsl.verify import cache as memory_module
-from circuitdsl.verify.bench import bench as make_bench
+from circuitdsl.verify import prompts
 from circuitdsl.verify.cache import _machine, memory, model_digest
 from circuitdsl.verify.measure import measure
-from circuitdsl.verify.prompts import MEAN_PROMPTS, make_benches
+from circuitdsl.verify.prompts import MEAN_PROMPTS, prompts_by_task
+from circuitdsl.verify.prompts import scored_prompts as make_bench
 from circuitdsl.verify.store import Numbers, Store, default_path, digest
 from circuitdsl.verify.verify import Options, verify
 
@@ -60,7 +60,7 @@ def run(pocket, path):
         (circuit,) = loads(text).circuits
         kept = Store(path, warn=lambda text: None) if store else None
         try:
-            return verify(circuit, model, make_benches(circuit, model, kept), Options(**options), progress)
+            return verify(circuit, model, prompts_by_task(circuit, model, kept), Options(**options), progress)
         finally:
             if kept:
                 kept.close()
@@ -82,20 +82,20 @@ def test_the_numbers_are_the_same_with_and_without(run) -> None:
 
 
 def test_prompts_for_means_are_made_only_where_a_mean_is_new(run, monkeypatch: pytest.MonkeyPatch) -> None:
-    first, real, drawn = run(), dataset.sample, []
+    first, real, drawn = run(), prompts.sample, []
 
     def sample(task, tokens, n: int, *rest):
         drawn.append(n)
         return real(task, tokens, n, *rest)
 
-    monkeypatch.setattr(dataset, "sample", sample)
+    monkeypatch.setattr(prompts, "sample", sample)
     again = run(SPEC.replace("knockout(mover) : effect <= 50%", "knockout(mover) : effect <= 40%"))
     assert (first.cached, again.cached) == (0, 1)
     assert drawn and max(drawn) < MEAN_PROMPTS
     names = TASKS["ioi"].lists["names"]
     other = replace(TASKS["ioi"], lists=TASKS["ioi"].lists | {"names": replace(names, words=names.words[:-1])})
     # means are then of other prompts, even where those that are measured are the same
-    monkeypatch.setattr("circuitdsl.verify.prompts.TASKS", {"ioi": other})
+    monkeypatch.setattr(prompts, "TASKS", {"ioi": other})
     assert run().cached < 1
     assert max(drawn) == MEAN_PROMPTS
 
@@ -268,7 +268,7 @@ def test_what_this_run_has_measured_is_not_known_from_earlier(pocket, path: Path
     shares = []
     for _ in range(2):
         with Store(path) as store:
-            shares.append([verify(circuit, pocket, make_benches(circuit, pocket, store)).cached for _ in range(2)])
+            shares.append([verify(circuit, pocket, prompts_by_task(circuit, pocket, store)).cached for _ in range(2)])
     assert shares == [[0, 0], [1, 1]]
 
 

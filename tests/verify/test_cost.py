@@ -14,7 +14,7 @@ from circuitdsl.api import load, loads
 from circuitdsl.models.load import POCKET
 from circuitdsl.models.outline import outline, parameters, products
 from circuitdsl.verify.cost import workload
-from circuitdsl.verify.prompts import MEAN_PROMPTS, make_benches, make_data, tasks_in_use
+from circuitdsl.verify.prompts import MEAN_PROMPTS, make_data, prompts_by_task, tasks_in_use
 from circuitdsl.verify.verify import Options, verify
 
 MEASURED = Path(__file__).parents[1] / "fixtures" / "measured.circ"
@@ -33,7 +33,7 @@ def planned(spec, shape, early_stop: bool = True):
 
 
 def measured(circuit, pocket):
-    benches = make_benches(circuit, pocket)
+    benches = prompts_by_task(circuit, pocket)
     verify(circuit, pocket, benches, Options(early_stop=False))
     return [bench.tally for bench in benches.values()]
 

@@ -17,7 +17,7 @@ from circuitdsl.report.terminal import show
 from circuitdsl.verify import prompts
 from circuitdsl.verify import verify as verification
 from circuitdsl.verify.per_prompt import rows
-from circuitdsl.verify.prompts import make_benches
+from circuitdsl.verify.prompts import prompts_by_task
 from circuitdsl.verify.verify import Options, verify
 from tests.conftest import ROOT
 
@@ -41,7 +41,7 @@ SMALL = 'circuit {name}\nmodel "pocket"\ntask ioi(prompts = 40)\nexpect accuracy
 @pytest.fixture(scope="module")
 def ready(pocket):
     circuit = loads(SPEC).circuits[0]
-    return circuit, make_benches(circuit, pocket)
+    return circuit, prompts_by_task(circuit, pocket)
 
 
 def stopped(monkeypatch, after: int, of: object = verification, name: str = "weigh_plan") -> None:
@@ -83,7 +83,7 @@ def test_claims_of_every_kind_may_be_missing(ready, pocket, monkeypatch, capsys,
 def test_tasks_beside_each_other_list_what_was_measured(pocket, monkeypatch, capsys) -> None:
     text = SMALL.format(name="t") + "task other = ioi(prompts = 40, seed = 5)\nheads a = 0.0 at END\n"
     circuit = loads(text + "expect knockout(a) : effect >= -90% on ioi, other\n").circuits[0]
-    benches = make_benches(circuit, pocket)
+    benches = prompts_by_task(circuit, pocket)
     stopped(monkeypatch, 1)
     report = verify(circuit, pocket, benches)
     show(report, console(plain=True))
@@ -113,12 +113,12 @@ def specs(tmp_path: Path) -> list[str]:
 
 
 def test_before_anything_is_measured_one_line_says_so(specs, monkeypatch, capsys) -> None:
-    stopped(monkeypatch, 0, prompts, "make_benches")
+    stopped(monkeypatch, 0, prompts, "prompts_by_task")
     assert main(capsys, "verify", specs[0]) == (130, "", "interrupted\n")
 
 
 def test_between_two_circuits_the_first_is_reported(specs, monkeypatch, capsys) -> None:
-    stopped(monkeypatch, 1, prompts, "make_benches")
+    stopped(monkeypatch, 1, prompts, "prompts_by_task")
     status, out, err = main(capsys, "verify", *specs)
     assert (status, err) == (130, "interrupted\n")
     assert "2 claims: 2 hold " in out
@@ -135,7 +135,7 @@ def test_the_line_beside_a_file_says_that_it_is_not_all(specs, monkeypatch, caps
 
 def test_during_other_corruptions_the_report_stays(tmp_path, monkeypatch, capsys) -> None:
     (tmp_path / "m.circ").write_text(SMALL.format(name="m") + "m3 -> logits at END : matters\n")
-    stopped(monkeypatch, 1, prompts, "make_bench")
+    stopped(monkeypatch, 1, prompts, "make_prompts")
     status, out, _ = main(capsys, "verify", str(tmp_path / "m.circ"), "--other-corruptions")
     assert status == 130
     assert "3 claims: " in out and ", interrupted " in out

@@ -10,7 +10,7 @@ from circuitdsl.api import loads
 from circuitdsl.circuit.changes import Intervention, Scale, SetAttention
 from circuitdsl.models.load import POCKET
 from circuitdsl.report.report import Report
-from circuitdsl.verify.prompts import make_benches
+from circuitdsl.verify.prompts import prompts_by_task
 from circuitdsl.verify.verify import Options, verify
 
 HEADER = """circuit changed
@@ -25,7 +25,7 @@ def verified(block: str, pocket, header: str = HEADER) -> Report:
     spec = loads(header + block)
     assert spec.ok, [d.message for d in spec.diagnostics]
     (circuit,) = spec.circuits
-    return verify(circuit, pocket, make_benches(circuit, pocket), Options(early_stop=False))
+    return verify(circuit, pocket, prompts_by_task(circuit, pocket), Options(early_stop=False))
 
 
 def test_scaled_weights_give_the_same_behaviour(pocket) -> None:
@@ -41,7 +41,7 @@ def test_scaled_weights_give_the_same_behaviour(pocket) -> None:
         second.weight *= 2
         second.bias *= 2
         spec = loads(HEADER + "expect accuracy >= 0%\n").circuits[0]
-        bench = make_benches(spec, pocket)["ioi"]
+        bench = prompts_by_task(spec, pocket)["ioi"]
         wanted = []
         for pair in bench.pairs:
             logits = model(torch.tensor([pair.clean_tokens])).logits[0, -1]
@@ -121,7 +121,7 @@ def test_attribution_of_a_changed_model(pocket) -> None:
     block = "intervention twice\n  scale 0.3 by 2\n  expect attribution(m3) >= 0\n  expect attribution(0.3) rises\n"
     report = verified(block, pocket)
     spec = loads(HEADER + block).circuits[0]
-    (bench,) = make_benches(spec, pocket).values()
+    (bench,) = prompts_by_task(spec, pocket).values()
     model = AutoModelForCausalLM.from_pretrained(str(POCKET), local_files_only=True)
     seen: dict[str, torch.Tensor] = {}
     model.transformer.h[3].mlp.register_forward_hook(lambda _m, _i, out: seen.update(m3=out[0, -1]))

@@ -13,7 +13,7 @@ from circuitdsl.circuit.criteria import Within
 from circuitdsl.report.report import schema
 from circuitdsl.verdict.decide import decide_family, rule
 from circuitdsl.verdict.properties import judge_every, prompts_needed, weigh_share
-from circuitdsl.verify.prompts import make_benches
+from circuitdsl.verify.prompts import prompts_by_task
 from circuitdsl.verify.properties import OWN_SEED, family_size, own_samples, sample_name
 from circuitdsl.verify.verify import verify
 
@@ -67,7 +67,7 @@ def test_without_a_share_there_is_no_percentage() -> None:
 
 def test_properties_have_prompts_of_their_own(pocket) -> None:
     (circuit,) = loads(HEAD + SHARE).circuits
-    benches = make_benches(circuit, pocket)
+    benches = prompts_by_task(circuit, pocket)
     own, task = benches[sample_name("ioi")], benches["ioi"]
     assert own.data.seed == OWN_SEED
     assert len(own.pairs) == own_samples(circuit)["ioi"] == 500
@@ -127,7 +127,7 @@ def test_the_report_of_a_share(check) -> None:
 
 def test_a_sample_that_was_not_made_is_an_error(pocket) -> None:
     (circuit,) = loads(HEAD + SHARE).circuits
-    benches = make_benches(circuit, pocket)
+    benches = prompts_by_task(circuit, pocket)
     del benches[sample_name("ioi")]
     (claim,) = verify(circuit, pocket, benches).claims
     assert claim.verdict == "error"
@@ -135,7 +135,7 @@ def test_a_sample_that_was_not_made_is_an_error(pocket) -> None:
 
 def test_a_value_that_is_no_number_is_an_error(pocket) -> None:
     (circuit,) = loads(HEAD + SHARE).circuits
-    benches = make_benches(circuit, pocket)
+    benches = prompts_by_task(circuit, pocket)
     own = benches[sample_name("ioi")]
     benches[sample_name("ioi")] = replace(own, clean=np.full(len(own.pairs), np.nan))
     (claim,) = verify(circuit, pocket, benches).claims
@@ -147,7 +147,7 @@ def test_one_property_is_judged_at_the_level_it_has_among_all(pocket) -> None:
     from circuitdsl.verify.verify import Options
 
     (circuit,) = loads(HEAD + SHARE + "expect accuracy >= 50%\nsuppressor -> logits at END : lowers\n").circuits
-    benches = make_benches(circuit, pocket)
+    benches = prompts_by_task(circuit, pocket)
     (alone,) = verify(circuit, pocket, benches, Options(only="5")).claims
     together = next(c for c in verify(circuit, pocket, benches).claims if c.kind == "property")
     assert (alone.verdict, alone.measured.value) == (together.verdict, together.measured.value)  # type: ignore[union-attr]

@@ -13,7 +13,7 @@ import pytest
 
 from circuitdsl.api import loads
 from circuitdsl.report.report import schema
-from circuitdsl.verify.prompts import make_benches
+from circuitdsl.verify.prompts import prompts_by_task
 from circuitdsl.verify.store import Store
 from circuitdsl.verify.verify import Options, verify
 
@@ -107,7 +107,7 @@ def test_a_run_with_a_cache_says_the_same(pocket, tmp_path: Path) -> None:
     (circuit,) = loads(HEAD + "0.3 -> 2.5.v at IO, S2 : negligible\nexpect knockout(some) : lowers\n").circuits
 
     def run(store: Store | None):
-        report = verify(circuit, pocket, make_benches(circuit, pocket, store), Options())
+        report = verify(circuit, pocket, prompts_by_task(circuit, pocket, store), Options())
         return [asdict(claim) for claim in report.claims], report.cached
 
     with Store(tmp_path / "numbers.sqlite") as store:

@@ -22,9 +22,8 @@ from circuitdsl.report.terminal import show
 from circuitdsl.tasks.dataset import sample
 from circuitdsl.tasks.registry import TASKS
 from circuitdsl.verify import verify as verification
-from circuitdsl.verify.bench import bench
 from circuitdsl.verify.measure import Series, measure
-from circuitdsl.verify.prompts import make_benches
+from circuitdsl.verify.prompts import prompts_by_task, scored_prompts
 from circuitdsl.verify.samples import sample_of
 from tests.verdict.deciding import decide
 
@@ -266,7 +265,7 @@ def test_intervals_stay_within_what_a_metric_can_be(pocket, pocket_tokens, name:
     request = Behaviour(Metric(name))
     values = np.where(np.arange(40) % 20 == 0, highest - 0.9, highest)
     series = Series(np.arange(40), values, np.ones(40, bool), np.ones(40, bool))
-    found = sample_of(bench(pocket, data, Metric(name)), Part("", request), {request: series})
+    found = sample_of(scored_prompts(pocket, data, Metric(name)), Part("", request), {request: series})
     low, high = decide(Within("value", -2.0, None, ">= -2"), found).ci
     assert low < values.mean() < high <= highest
 
@@ -325,7 +324,7 @@ def from_file(tmp_path, pocket_tokens):
 def test_means_over_a_prompt_file_are_those_of_the_whole_file(pocket, from_file) -> None:
     """Of 8 prompts in 8 templates each would be its own mean."""
     claims = ("expect accuracy >= 0%",)
-    few, many = (make_benches(loads(from_file(n, *claims)).circuits[0], pocket)["mine"] for n in (8, 120))
+    few, many = (prompts_by_task(loads(from_file(n, *claims)).circuits[0], pocket)["mine"] for n in (8, 120))
     request, first = NodeRequest((Site(Node("mlp", 1), EVERYWHERE),), "mean"), np.arange(8)
     a, b = (measure(bench, [request], first)[request].values for bench in (few, many))
     assert few.pairs == many.pairs[:8]
