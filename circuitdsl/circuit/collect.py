@@ -8,12 +8,11 @@ from dataclasses import replace
 from circuitdsl.circuit.arguments import attention_arguments, sites_of
 from circuitdsl.circuit.bounds import read
 from circuitdsl.circuit.changes import Condition, Intervention, NodePatch, Patch, Replace, Scale, SetAttention, Verb
-from circuitdsl.circuit.claims import Circuit, Claim, Group
+from circuitdsl.circuit.claims import Circuit, Claim, Group, membership
 from circuitdsl.circuit.criteria import Stronger
 from circuitdsl.circuit.edges import resolve_edge
 from circuitdsl.circuit.expressions import evaluate
 from circuitdsl.circuit.measurement import Expected
-from circuitdsl.circuit.membership import membership
 from circuitdsl.circuit.nodes import Position
 from circuitdsl.circuit.scope import Members, Scope
 from circuitdsl.circuit.vocabulary import ABLATIONS, METRICS

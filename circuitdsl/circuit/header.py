@@ -7,11 +7,10 @@ from dataclasses import replace
 from pathlib import PurePath
 
 from circuitdsl.circuit.bounds import read
-from circuitdsl.circuit.catalogue import TaskShape
 from circuitdsl.circuit.claims import ModelUse, TaskUse
-from circuitdsl.circuit.metric import Metric
 from circuitdsl.circuit.scope import Scope
-from circuitdsl.circuit.vocabulary import MAX_PROMPTS, METRICS, TASK_OPTIONS
+from circuitdsl.circuit.shapes import TaskShape
+from circuitdsl.circuit.vocabulary import MAX_PROMPTS, METRICS, TASK_OPTIONS, Metric
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import Sink, listing, shorten
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import cache
 
-from circuitdsl.circuit.catalogue import ModelShape
 from circuitdsl.circuit.nodes import LOGITS, Position
+from circuitdsl.circuit.shapes import ModelShape
 from circuitdsl.engine.positions import token_indices
 from circuitdsl.measurements.requests import Subgraph
 from circuitdsl.tasks.dataset import PromptPair

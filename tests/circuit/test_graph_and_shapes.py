@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from circuitdsl.circuit.catalogue import ModelShape
 from circuitdsl.circuit.claims import Circuit
-from circuitdsl.circuit.shapes import shape_of
+from circuitdsl.circuit.shapes import ModelShape, shape_of
 
 
 def test_the_graph_has_every_node_and_claimed_edge(sound: Callable[[str], Circuit]) -> None:
