@@ -1,21 +1,21 @@
-"""The claims of a circuit, line by line, and the conditions and interventions under which they are made."""
+"""The claims of a circuit, line by line, and the conditions under which they are made."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
 
-from circuitdsl.circuit.arguments import attention_arguments, sites_of
-from circuitdsl.circuit.bounds import read
-from circuitdsl.circuit.changes import Condition, Intervention, NodePatch, Patch, Replace, Scale, SetAttention, Verb
+from circuitdsl.circuit.arguments import sites_of
+from circuitdsl.circuit.changes import Condition, Intervention, NodePatch, Patch
 from circuitdsl.circuit.claims import Circuit, Claim, Group, membership
 from circuitdsl.circuit.criteria import Stronger
 from circuitdsl.circuit.edges import resolve_edge
 from circuitdsl.circuit.expressions import evaluate
+from circuitdsl.circuit.interventions import resolve_intervention
 from circuitdsl.circuit.measurement import Expected
 from circuitdsl.circuit.nodes import Position
-from circuitdsl.circuit.scope import Members, Scope
-from circuitdsl.circuit.vocabulary import ABLATIONS, METRICS
+from circuitdsl.circuit.scope import Scope
+from circuitdsl.circuit.vocabulary import METRICS
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import listing
 from circuitdsl.language.written import written
@@ -50,74 +50,6 @@ def resolve_condition(scope: Scope, block: s.WhenPatched | s.WhenKnockedOut) -> 
         sites = sites_of(scope, members, block.nodes.span)
         patch = None if sites is None else NodePatch(sites, label=written(block.nodes))
     return None if patch is None else Condition(patch, block.span.line, block.text)
-
-
-def resolve_intervention(scope: Scope, block: s.Intervention) -> Intervention | None:
-    """The change that a block describes; None where some verb is wrong, after a diagnostic was emitted."""
-    verbs = [line for line in block.block if isinstance(line, s.SetAttention | s.Scale | s.Replace | s.ProjectOut)]
-    broken = any(isinstance(line, s.Broken) for line in block.block)
-    if block.block and not verbs and not broken:
-        help = "add a verb, such as: set attention(mover, END -> IO) = 100%"
-        scope.sink.error("E120", f"the intervention {block.name.text} changes nothing", block.name.span, help)
-    found = [_verb(scope, verb) for verb in verbs]
-    if not found or None in found or broken:
-        return None
-    title = block.title.text if block.title else ""
-    known = tuple(verb for verb in found if verb is not None)
-    return Intervention(block.name.text, title, known, block.span.line)
-
-
-def _verb(scope: Scope, line: s.Verb) -> Verb | None:
-    match line:
-        case s.SetAttention(measurement=measurement, value=value):
-            name, mass = measurement.name, 1.0 if value.text == "even" else None
-            if name.text != "attention":
-                help = "write: set attention(mover, END -> IO) = 100%"
-                scope.sink.error("E121", f"only attention can be set, not {name.text}", name.span, help)
-                return None
-            found = attention_arguments(scope, measurement)
-            if isinstance(value, s.Number):
-                mass = read(scope, value, "share", "attention", 0, 1)
-            elif mass is None:
-                message = f"attention is set to a share or to 'even', not '{value.text}'"
-                scope.sink.error("E121", message, value.span)
-            return None if found is None or mass is None else SetAttention(*found[:3], mass)
-        case s.Scale(nodes=nodes, factor=factor):
-            members = _heads_and_mlps(scope, nodes, components=True)
-            by = read(scope, factor, "plain", "a factor")
-            return None if members is None or by is None else Scale(tuple(members), by)
-        case s.ProjectOut(nodes=nodes):
-            members = _heads_and_mlps(scope, nodes, components=True)
-            whole = [str(node) for node in members or () if not node.is_part]
-            if whole:
-                help = f"name one, such as {whole[0]}[0]; to silence a whole node write: replace {whole[0]} with zero"
-                scope.sink.error("E121", f"{listing(whole)}: singular components are projected out", nodes.span, help)
-                return None
-            return None if members is None else Scale(tuple(members), 0.0)
-        case s.Replace(nodes=nodes, value=word):
-            if word.text not in ABLATIONS:
-                evaluate(scope, nodes)
-                scope.sink.unknown("E047", "replacement", word.text, word.span, ABLATIONS)
-                return None
-            members = _heads_and_mlps(scope, nodes, components=False)
-            sites = None if members is None else sites_of(scope, members, nodes.span)
-            return None if sites is None else Replace(sites, word.text)  # type: ignore[arg-type]
-
-
-def _heads_and_mlps(scope: Scope, nodes: s.Set, components: bool) -> Members | None:
-    """The nodes that a verb changes, singular components of heads among them only where the verb takes `components`."""
-    members = evaluate(scope, nodes)
-    others = [str(node) for node in members or () if node.kind not in ("head", "mlp")]
-    single = [str(node) for node in members or () if node.is_part and (node.kind == "mlp" or not components)]
-    if others:
-        message = f"interventions change heads and MLPs; {listing(others)} is neither"
-    elif single:
-        what = "singular components of heads are scaled or projected out, nothing else is done to a part of a node"
-        message = f"{listing(single)}: {what}"
-    else:
-        return members
-    scope.sink.error("E121", message, nodes.span)
-    return None
 
 
 class Claims:
