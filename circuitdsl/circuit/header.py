@@ -69,7 +69,11 @@ def _file_task(sink: Sink, task: s.Task) -> TaskUse | None:
 
 
 def _options(sink: Sink, entries: Entries, known: tuple[str, ...], owner: str, only: str) -> dict[str, s.Value]:
-    """The options of a task; `only` is said of what is no option."""
+    """The options of a task.
+
+    Args:
+        only: the end of the message on an argument that is no option.
+    """
     options: dict[str, s.Value] = {}
     for entry in entries:
         if not isinstance(entry, s.Option):

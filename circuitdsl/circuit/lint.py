@@ -21,7 +21,7 @@ MAX_PAIRS = 32
 #: claims on one subject that are looked through for the one that a later claim contradicts
 MOST_COMPARED = 200
 
-#: by quantity (effect, delta, value), the intervals of values that fit; a quantity of which nothing is said is left out
+#: by quantity (effect, delta, value), the intervals of values that fit; quantities without a bound are left out
 Allowed = dict[str, list[tuple[float, float]]]
 #: the groups of a circuit as they are written, by name
 Groups = Mapping[str, s.Group]

@@ -48,7 +48,7 @@ class Numbers:
 
 
 class Store:
-    """Numbers by the hash of what was asked and the hash of the prompt. Never raises; what fails is said once."""
+    """Numbers by the hash of what was asked and the hash of the prompt. Never raises; a failure is warned of once."""
 
     def __init__(self, path: Path, limit: int = LIMIT, warn: Callable[[str], None] | None = None) -> None:
         self.path = path
