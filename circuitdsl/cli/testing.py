@@ -22,7 +22,7 @@ def register(verbs: Verbs) -> None:
     add_spec(falsify)
     add_session(falsify, cache=False)
     falsify.add_argument("--property", metavar="TITLE", help="this property alone, by its title or line")
-    falsify.add_argument("--claim", metavar="ID", help="an expectation of behaviour or attention, prompt by prompt")
+    falsify.add_argument("--claim", metavar="ID", help="an expectation with a value on each prompt")
     falsify.add_argument("--budget", type=positive, default=1000, metavar="N", help="prompts to look at (1000)")
     falsify.add_argument("--seed", type=seed, default=0, help="of the search")
     falsify.add_argument("-o", "--output", metavar="FILE.jsonl", help="save what was found as a prompt file, file(…)")

@@ -56,7 +56,7 @@ class Entropy(Reading):
         return self.source
 
     def figure(self, metric: Metric) -> Figure:
-        return Figure("entropy", "nats", 0.0, inf)
+        return Figure("entropy", "nats", 0.0, inf, size=1.0)
 
     def layers(self, n_layers: int) -> int:
         return max(head.layer for head in self.heads)

@@ -28,7 +28,7 @@ class Figure:
         unit: as reports have it: `share`, `logits`, `nats`, or another.
         low, high: what they cannot leave.
         hits: whether each is 1 or 0, or a share of several such.
-        scale: the metric whose gap says how large they are, where they have no two ends.
+        scale: the metric whose gap says how large they are, where they have no two ends; `size` says it in numbers.
         of_prompts: whether prompts are drawn from the task's templates (random tokens are not).
     """
 
@@ -38,6 +38,7 @@ class Figure:
     high: float = 1.0
     hits: bool = False
     scale: Metric | None = None
+    size: float | None = None
     of_prompts: bool = True
 
 
@@ -157,7 +158,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class EdgeRequest(Request):
-    """The metric when these edges are patched, all in one live pass."""
+    """The metric when these edges are patched, all of them in one run."""
 
     edges: tuple[Edge, ...]
     via_mlps: bool = False
@@ -190,7 +191,7 @@ class EdgeRequest(Request):
 
 @dataclass(frozen=True, slots=True)
 class NodeRequest(Request):
-    """The metric when these nodes are replaced, everything downstream live; under a condition, with it as well."""
+    """The metric when these nodes are replaced and all that follows is computed anew; under a condition, with both."""
 
     sites: tuple[Site, ...]
     ablate: Ablation = "corrupt"

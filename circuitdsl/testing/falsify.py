@@ -169,7 +169,7 @@ def searches(
 
     Args:
         property: the title or the line of one property.
-        claim: an expectation of behaviour or attention instead, taken prompt by prompt.
+        claim: an expectation that has a value on each prompt, taken prompt by prompt.
         budget: prompts to look at.
 
     Raises:

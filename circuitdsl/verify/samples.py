@@ -33,7 +33,7 @@ def sample_of(prompts: Prompts, part: Part, found: Found) -> Sample:
         hits=figure.hits,
         label=part.label,
         range=(figure.low, figure.high),
-        size=gap(prompts, figure.scale) if figure.scale else None,
+        size=gap(prompts, figure.scale) if figure.scale else figure.size,
     )
     if part.base is None:
         return plain
