@@ -31,7 +31,7 @@ from benchmarks.engine_page import Edited, Growth, Machine, Page, Precision, Row
 from benchmarks.engine_peers import Hooks, Peer, TransformerLens
 from benchmarks.engine_workloads import Workload
 from circuitdsl import api
-from circuitdsl.circuit.catalogue import ModelShape
+from circuitdsl.circuit.shapes import ModelShape
 from circuitdsl.engine.count import Tally
 from circuitdsl.engine.experiment import Readout
 from circuitdsl.engine.path_patching import effects

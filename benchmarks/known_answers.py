@@ -17,7 +17,7 @@ from pathlib import Path
 
 from scipy import stats
 
-from circuitdsl.circuit.metric import Metric
+from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.verify.prompts import scored_prompts
 from tests.known_answers.hand_set import MODELS
 from tests.known_answers.hand_set_claims import DESIGNS, PROMPTS, Population, claims, on_the_bound, spec

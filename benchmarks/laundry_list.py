@@ -20,8 +20,8 @@ import torch
 
 from circuitdsl.api import loads
 from circuitdsl.circuit.changes import Intervention, Scale
-from circuitdsl.circuit.metric import Metric
 from circuitdsl.circuit.nodes import Node
+from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.diagram import palette
 from circuitdsl.diagram.elements import Pen, Span, block, document, dot, line
 from circuitdsl.diagram.geometry import Rect

@@ -10,7 +10,7 @@ import csv
 import random
 from pathlib import Path
 
-from circuitdsl.circuit.metric import Metric
+from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.engine.scores import behaviour
 from circuitdsl.models.load import POCKET, load_model
 from circuitdsl.models.parts import Transformer

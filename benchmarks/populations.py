@@ -32,8 +32,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from circuitdsl.circuit.metric import Metric
 from circuitdsl.circuit.nodes import EMBED, EVERYWHERE, LOGITS, Edge, Input, Node, Port, Position, Site
+from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.discover.places import END, places
 from circuitdsl.engine.experiment import Readout
 from circuitdsl.engine.experiments import experiment_of

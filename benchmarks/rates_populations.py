@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from circuitdsl.circuit.metric import Metric
-from circuitdsl.circuit.vocabulary import METRICS
+from circuitdsl.circuit.vocabulary import METRICS, Metric
 from circuitdsl.measurements.requests import Figure, figure_of
 from circuitdsl.verdict.means import Range, Shared
 

@@ -11,10 +11,10 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from circuitdsl.circuit.catalogue import TaskShape
 from circuitdsl.circuit.claims import Circuit, TaskUse
 from circuitdsl.circuit.lint import lint
 from circuitdsl.circuit.resolve import resolve
+from circuitdsl.circuit.shapes import TaskShape
 from circuitdsl.errors import SPEC_WRONG, UsageError, UserError
 from circuitdsl.language.diagnostics import Diagnostic, did_you_mean, has_errors, suggest
 from circuitdsl.language.diagnostics import render as rendered

@@ -98,13 +98,6 @@ def attention_arguments(
             scope.sink.error("E044", message, edge.span)
             return None
     heads = heads_argument(scope, measurement, found, positions=True)
-    places = _from_to(scope, measurement, found)
-    return None if heads is None or places is None else (heads, *places, written(found.nodes))
-
-
-def _from_to(
-    scope: Scope, measurement: s.Measurement, found: Arguments
-) -> tuple[tuple[Position, ...], tuple[Position, ...]] | None:
     if found.arrows != 1:
         message = "attention goes from one position to another: attention(mover, END -> IO)"
         scope.sink.error("E084", message, measurement.span)
@@ -115,7 +108,7 @@ def _from_to(
     if all(is_before(scope, a, b) for a in sources for b in targets):
         message = f"{sources[0]} stands before {targets[0]}: attention cannot look ahead, and is 0 there"
         scope.sink.warning("W072", message, found.source[0].span.to(found.target[-1].span))
-    return sources, targets
+    return None if heads is None else (heads, sources, targets, written(found.nodes))
 
 
 def positions_argument(scope: Scope, places: Iterable[s.Place]) -> tuple[Position, ...] | None:

@@ -6,15 +6,15 @@ say the same, on whatever line.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from circuitdsl.circuit.changes import Condition, Intervention, Member
 from circuitdsl.circuit.criteria import Negligible, Test
 from circuitdsl.circuit.measurement import Measurement
-from circuitdsl.circuit.metric import Metric
-from circuitdsl.circuit.nodes import Edge, Node, Position, Site
+from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Edge, Node, Position, Site
+from circuitdsl.circuit.vocabulary import Metric
 
 if TYPE_CHECKING:
     import networkx
@@ -104,10 +104,49 @@ class Circuit:
 
     @property
     def graph(self) -> networkx.MultiDiGraph:
-        """The circuit as a networkx graph (see `circuit/graph.py` for its attributes)."""
-        from circuitdsl.circuit.graph import graph
+        """The circuit as a graph: every node that a group or an edge names, and every claimed edge.
 
-        return graph(self)
+        Nodes are keyed by their text (`9.9`, `m3`, `logits`) and have the attributes
+
+        - `kind`, `layer`, `head`: which node it is; layer and head are -1 where there is none;
+        - `groups`: the names of its groups, in the file's order; `role`: the first role these give it, or None;
+        - `positions`: where it acts, as text; `outside`: whether it is in control groups only.
+
+        Edges run from sender to receiver, one for each input and position of each claim, and have the attributes
+        `port` (`q`, `k`, `v`, `in`), `position`, `claim` (its id), `line`, `test` (the claim in words) and `via_mlps`.
+        """
+        import networkx
+
+        made = networkx.MultiDiGraph(name=self.name, title=self.title)
+        nodes: dict[Node, list[Group]] = {}
+        for group in self.groups:
+            for node in group.nodes:
+                nodes.setdefault(node, []).append(group)
+        for _, member in self.edges():
+            nodes.setdefault(member.sender, [])
+            nodes.setdefault(member.receiver, [])
+        for node, groups in nodes.items():
+            made.add_node(
+                str(node),
+                kind=node.kind,
+                layer=node.layer,
+                head=node.head,
+                groups=tuple(group.name for group in groups),
+                role=next((group.role for group in groups if group.role), None),
+                positions=tuple(dict.fromkeys(str(place) for group in groups for place in group.positions)),
+                outside=bool(groups) and all(group.outside for group in groups),
+            )
+        for claim, member in self.edges():
+            about = {
+                "claim": claim.id,
+                "line": claim.line,
+                "test": " and ".join(map(str, claim.tests)),
+                "via_mlps": getattr(claim.measurement.patch, "via_mlps", False),
+            }
+            for edge in member.edges:
+                ends = (str(edge.sender), str(edge.receiver.node))
+                made.add_edge(*ends, port=edge.receiver.port, position=str(edge.position), **about)
+        return made
 
     def own_edges(self) -> Iterator[Edge]:
         """The edges of the circuit: those of every edge claim that is not `negligible`."""
@@ -120,3 +159,66 @@ class Circuit:
         for claim in self.claims:
             for member in claim.measurement.members:
                 yield claim, member
+
+
+# --- what a circuit consists of (semantics: the circuit of a spec) ----------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """The nodes and edges of a circuit.
+
+    Attributes:
+        sites: heads and MLPs of the circuit at their positions.
+        edges: what the spec claims to be there, at its positions.
+        mlps: whether the spec names MLPs, so that those it leaves out are outside.
+        groups: the sites of each group of the circuit, by its name.
+    """
+
+    sites: frozenset[Site]
+    edges: frozenset[Edge]
+    mlps: bool
+    groups: Mapping[str, frozenset[Site]]
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """The heads and MLPs of the circuit."""
+        return tuple(sorted({site.node for site in self.sites}))
+
+    @property
+    def positions(self) -> tuple[Position, ...]:
+        """Every position that it names, but for `*`."""
+        found = {site.position for site in self.sites} | {edge.position for edge in self.edges}
+        return tuple(sorted(found - {EVERYWHERE}))
+
+
+def membership(circuit: Circuit) -> Membership:
+    """The circuit: every group not marked `outside`, and every edge whose claim is not `negligible`.
+
+    An edge brings the nodes at its ends where they act for it: its sender where it writes, and a receiver of `.q` or an
+    MLP where it reads (where a receiver of `.k` or `.v` acts, an edge does not say). Nodes of control groups are out,
+    and so is a part of a node that is there as a whole.
+    """
+    inside = [group for group in circuit.groups if not group.outside]
+    edges = frozenset(circuit.own_edges())
+    groups = {group.name: frozenset(site for site in group.sites if _writes(site.node)) for group in inside}
+    sites = {site for members in groups.values() for site in members}
+    control = {node for group in circuit.groups if group.outside for node in group.nodes} - {s.node for s in sites}
+    sites |= {site for edge in edges for site in _ends(edge) if _writes(site.node) and site.node not in control}
+    sites -= {site for site in sites if site.node.is_part and Site(site.node.whole, site.position) in sites}
+    ends = (node for _, member in circuit.edges() for node in (member.sender, member.receiver))
+    named = [*(node for group in circuit.groups for node in group.nodes), *ends]
+    mlps = any(node.kind == "mlp" for node in named)
+    return Membership(frozenset(sites), edges, mlps, {name: members for name, members in groups.items() if members})
+
+
+def _ends(edge: Edge) -> tuple[Site, ...]:
+    """The nodes that an edge shows at work."""
+    sender = Site(edge.sender, edge.position)
+    acts = edge.receiver.port in ("q", "in") and edge.receiver.node != LOGITS
+    return (sender, Site(edge.receiver.node, edge.position)) if acts else (sender,)
+
+
+def _writes(node: Node) -> bool:
+    """Whether a node can be ablated; `embed` always stays."""
+    return node.kind in ("head", "mlp")

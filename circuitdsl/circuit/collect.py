@@ -1,4 +1,4 @@
-"""The claims of a circuit, line by line."""
+"""The claims of a circuit, line by line, and the conditions under which they are made."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ from dataclasses import replace
 
 from circuitdsl.circuit.arguments import sites_of
 from circuitdsl.circuit.changes import Condition, Intervention, NodePatch, Patch
-from circuitdsl.circuit.claims import Circuit, Claim, Group
+from circuitdsl.circuit.claims import Circuit, Claim, Group, membership
 from circuitdsl.circuit.criteria import Stronger
 from circuitdsl.circuit.edges import resolve_edge
 from circuitdsl.circuit.expressions import evaluate
 from circuitdsl.circuit.interventions import resolve_intervention
 from circuitdsl.circuit.measurement import Expected
-from circuitdsl.circuit.membership import membership
 from circuitdsl.circuit.nodes import Position
 from circuitdsl.circuit.scope import Scope
 from circuitdsl.circuit.vocabulary import METRICS

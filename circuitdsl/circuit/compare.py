@@ -151,7 +151,7 @@ def roles_of(circuit: Circuit) -> Iterable[tuple[Node, str]]:
 
 
 def parts_of(circuit: Circuit) -> Iterable[tuple[Node, str]]:
-    """Every head of the circuit with its roles, else its group, else nothing said."""
+    """Every head of the circuit with its roles, else with the name of its group, else with a dash."""
     inside = [group for group in reversed(circuit.groups) if not group.outside]
     named = {node.whole: group.name for group in inside for node in group.nodes} | dict(roles_of(circuit))
     return [(node, named.get(node, "–")) for node in sorted(heads_of(circuit))]

@@ -29,9 +29,9 @@ def evaluate(scope: Scope, node: s.Set) -> Members | None:
             if not of_role:
                 scope.sink.error("E041", f"the circuit has no group of the role {name}", node.span)
             return of_role or None
+        case s.GroupRef(name=name) if name in scope.definitions:
+            return _group_members(scope, node)
         case s.GroupRef(name=name):
-            if name in scope.definitions:
-                return group_members(scope, node)
             scope.unknown_group(node)
             return None
         case s.Items(members=members):
@@ -106,7 +106,7 @@ def _subtract(scope: Scope, whole: s.Set, operand: s.Set, members: Members, foun
 # --- groups ---------------------------------------------------------------------------------------
 
 
-def group_members(scope: Scope, ref: s.GroupRef) -> Members | None:
+def _group_members(scope: Scope, ref: s.GroupRef) -> Members | None:
     """The members of a defined group, worked out when first asked for."""
     name = ref.name
     if name in scope.groups:
@@ -158,13 +158,15 @@ def _right_kind(scope: Scope, group: s.Group, members: Members) -> bool:
 
 def role_of(scope: Scope, group: s.Group) -> str | None:
     """The group's role: the one that its line gives, else a built-in or defined one of the same name."""
-    for role in group.roles[1:]:
-        scope.sink.error("E054", "a second 'role'; a group has one", role.span)
-    if group.roles:
-        word = group.roles[0]
-        return word.text if scope.check_role(word) and word.text != "none" else None
-    name = group.name.text
-    return name if name in ROLES or name in scope.roles else None
+    for extra in group.roles[1:]:
+        scope.sink.error("E054", "a second 'role'; a group has one", extra.span)
+    if not group.roles:
+        return group.name.text if group.name.text in (*ROLES, *scope.roles) else None
+    role, span = group.roles[0].text, group.roles[0].span
+    if role == "none" or role in scope.roles or scope.imports:
+        return None if role == "none" else role
+    scope.sink.unknown("E041", "role", role, span, scope.roles)
+    return None
 
 
 def record(group: s.Group, members: Members, role: str | None) -> Group:

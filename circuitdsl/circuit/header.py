@@ -7,11 +7,10 @@ from dataclasses import replace
 from pathlib import PurePath
 
 from circuitdsl.circuit.bounds import read
-from circuitdsl.circuit.catalogue import TaskShape
 from circuitdsl.circuit.claims import ModelUse, TaskUse
-from circuitdsl.circuit.metric import Metric
 from circuitdsl.circuit.scope import Scope
-from circuitdsl.circuit.vocabulary import MAX_PROMPTS, METRICS, TASK_OPTIONS
+from circuitdsl.circuit.shapes import TaskShape
+from circuitdsl.circuit.vocabulary import MAX_PROMPTS, METRICS, TASK_OPTIONS, Metric
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import Sink, listing, shorten
 
@@ -70,7 +69,11 @@ def _file_task(sink: Sink, task: s.Task) -> TaskUse | None:
 
 
 def _options(sink: Sink, entries: Entries, known: tuple[str, ...], owner: str, only: str) -> dict[str, s.Value]:
-    """The options of a task; `only` is said of what is no option."""
+    """The options of a task.
+
+    Args:
+        only: the end of the message on an argument that is no option.
+    """
     options: dict[str, s.Value] = {}
     for entry in entries:
         if not isinstance(entry, s.Option):

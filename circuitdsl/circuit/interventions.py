@@ -29,12 +29,23 @@ def resolve_intervention(scope: Scope, block: s.Intervention) -> Intervention | 
 
 def _verb(scope: Scope, line: s.Verb) -> Verb | None:
     match line:
-        case s.SetAttention():
-            return _set_attention(scope, line)
+        case s.SetAttention(measurement=measurement, value=value):
+            name, mass = measurement.name, 1.0 if value.text == "even" else None
+            if name.text != "attention":
+                help = "write: set attention(mover, END -> IO) = 100%"
+                scope.sink.error("E121", f"only attention can be set, not {name.text}", name.span, help)
+                return None
+            found = attention_arguments(scope, measurement)
+            if isinstance(value, s.Number):
+                mass = read(scope, value, "share", "attention", 0, 1)
+            elif mass is None:
+                message = f"attention is set to a share or to 'even', not '{value.text}'"
+                scope.sink.error("E121", message, value.span)
+            return None if found is None or mass is None else SetAttention(*found[:3], mass)
         case s.Scale(nodes=nodes, factor=factor):
             members = _heads_and_mlps(scope, nodes, components=True)
-            value = read(scope, factor, "plain", "a factor")
-            return None if members is None or value is None else Scale(tuple(members), value)
+            by = read(scope, factor, "plain", "a factor")
+            return None if members is None or by is None else Scale(tuple(members), by)
         case s.ProjectOut(nodes=nodes):
             members = _heads_and_mlps(scope, nodes, components=True)
             whole = [str(node) for node in members or () if not node.is_part]
@@ -51,29 +62,6 @@ def _verb(scope: Scope, line: s.Verb) -> Verb | None:
             members = _heads_and_mlps(scope, nodes, components=False)
             sites = None if members is None else sites_of(scope, members, nodes.span)
             return None if sites is None else Replace(sites, word.text)  # type: ignore[arg-type]
-
-
-def _set_attention(scope: Scope, line: s.SetAttention) -> SetAttention | None:
-    if line.measurement.name.text != "attention":
-        message = f"only attention can be set, not {line.measurement.name.text}"
-        scope.sink.error("E121", message, line.measurement.name.span, "write: set attention(mover, END -> IO) = 100%")
-        return None
-    found = attention_arguments(scope, line.measurement)
-    mass = _mass(scope, line.value)
-    if found is None or mass is None:
-        return None
-    heads, source, target, _ = found
-    return SetAttention(heads, source, target, mass)
-
-
-def _mass(scope: Scope, value: s.Number | s.Word) -> float | None:
-    """`even` gives the targets everything; a share gives them that much."""
-    if isinstance(value, s.Number):
-        return read(scope, value, "share", "attention", 0, 1)
-    if value.text == "even":
-        return 1.0
-    scope.sink.error("E121", f"attention is set to a share or to 'even', not '{value.text}'", value.span)
-    return None
 
 
 def _heads_and_mlps(scope: Scope, nodes: s.Set, components: bool) -> Members | None:

@@ -7,11 +7,11 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from itertools import islice
 
-from circuitdsl.circuit.catalogue import TaskShape
 from circuitdsl.circuit.changes import EdgePatch
 from circuitdsl.circuit.claims import Circuit, Claim
 from circuitdsl.circuit.criteria import Matters, Moves, Negligible, Signed, Test, Within, unworded
 from circuitdsl.circuit.measurement import Kinds
+from circuitdsl.circuit.shapes import TaskShape
 from circuitdsl.circuit.vocabulary import METRICS
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import Diagnostic, Sink, Span, listing, ordered
@@ -21,7 +21,7 @@ MAX_PAIRS = 32
 #: claims on one subject that are looked through for the one that a later claim contradicts
 MOST_COMPARED = 200
 
-#: by quantity (effect, delta, value), the intervals of values that fit; a quantity of which nothing is said is left out
+#: by quantity (effect, delta, value), the intervals of values that fit; quantities without a bound are left out
 Allowed = dict[str, list[tuple[float, float]]]
 #: the groups of a circuit as they are written, by name
 Groups = Mapping[str, s.Group]

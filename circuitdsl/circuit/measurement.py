@@ -16,8 +16,7 @@ from circuitdsl.errors import UserError
 from circuitdsl.language import syntax as s
 
 if TYPE_CHECKING:
-    from circuitdsl.circuit.claims import Circuit, Claim
-    from circuitdsl.circuit.membership import Membership
+    from circuitdsl.circuit.claims import Circuit, Claim, Membership
     from circuitdsl.circuit.scope import Scope
     from circuitdsl.language.diagnostics import Sink
 

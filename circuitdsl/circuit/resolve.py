@@ -11,18 +11,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
-from circuitdsl.circuit.catalogue import TaskShape
 from circuitdsl.circuit.claims import Circuit, Group, ModelUse, TaskUse
 from circuitdsl.circuit.collect import Claims
 from circuitdsl.circuit.expressions import find_homes, record, resolve_group, role_of
 from circuitdsl.circuit.header import margin_of, metric_of, model_use, task_use
 from circuitdsl.circuit.imports import Imports
 from circuitdsl.circuit.measurement import Kinds
-from circuitdsl.circuit.metric import Metric
 from circuitdsl.circuit.roles import Body, body_of, check_names
 from circuitdsl.circuit.scope import Scope
-from circuitdsl.circuit.shapes import near, shape_of
-from circuitdsl.circuit.vocabulary import ROLES
+from circuitdsl.circuit.shapes import TaskShape, near, shape_of
+from circuitdsl.circuit.vocabulary import ROLES, Metric
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import Diagnostic, Sink, ordered
 

@@ -6,12 +6,12 @@ from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from circuitdsl.circuit.catalogue import ModelShape, TaskShape
 from circuitdsl.circuit.changes import EdgePatch
 from circuitdsl.circuit.claims import TaskUse
 from circuitdsl.circuit.measurement import Kinds
-from circuitdsl.circuit.metric import Metric
 from circuitdsl.circuit.nodes import EMBED, EVERYWHERE, LOGITS, Node, Position
+from circuitdsl.circuit.shapes import ModelShape, TaskShape
+from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import Diagnostic, Sink, Span, did_you_mean, listing, shorten, suggest
 from circuitdsl.language.wording import as_node
@@ -165,7 +165,7 @@ class Scope:
         self.sink.error(code, f"{few}: {node} does not exist ({spread})", span)
         return False
 
-    # -- roles
+    # -- roles and tasks
 
     def nodes_of_role(self, role: str) -> Members:
         """The members of all groups that have a role, by their own line or by their name."""
@@ -175,22 +175,14 @@ class Scope:
                 add(found, self.groups.get(name) or {})
         return found
 
-    # -- names
-
     def unknown_group(self, ref: s.GroupRef) -> None:
+        """Report a group that is not defined, but for one that a broken line would have defined."""
         if ref.name in self.broken:
             return
         if node := as_node(ref.name):
             self.sink.error("E040", f"unknown group '{ref.name}'; did you mean '{node}'?", ref.span)
         else:
             self.sink.unknown("E040", "group", ref.name, ref.span, (*self.definitions, "embed", "logits"))
-
-    def check_role(self, word: s.Word) -> bool:
-        """Whether a role exists; `none` denies one."""
-        known = word.text == "none" or word.text in self.roles or self.imports
-        if not known:
-            self.sink.unknown("E041", "role", word.text, word.span, self.roles)
-        return known
 
     def check_task(self, word: s.Word | None) -> bool:
         """Whether `on TASK` names a task of the circuit."""

@@ -1,18 +1,47 @@
-"""Model shapes without weights: a table of well-known models, and any directory's `config.json`."""
+"""What is known of tasks and models without weights or a tokenizer: positions, and sizes.
+
+The size of a model comes from a table of well-known models, or from the `config.json` of its directory.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from circuitdsl.circuit.catalogue import ModelShape
 from circuitdsl.circuit.claims import Circuit
 from circuitdsl.errors import UserError
 
 #: layers of a model at the most
 MOST_LAYERS = 1000
 POCKET = Path(__file__).parent.parent / "models" / "pocket"
+
+
+@dataclass(frozen=True, slots=True)
+class TaskShape:
+    """The names a registered task defines; positions and corruptions with a sentence, options with their values."""
+
+    name: str
+    positions: Mapping[str, str]
+    corruptions: Mapping[str, str]
+    options: Mapping[str, tuple[str | int, ...]] = field(default_factory=dict)
+    #: for a position, the positions that stand strictly before it in every prompt
+    before: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelShape:
+    """The size of a model: enough to know which heads and MLPs exist; `d_head` and `d_mlp` where they are known."""
+
+    title: str
+    n_layers: int
+    n_heads: int
+    parallel: bool = False
+    d_head: int | None = None
+    d_mlp: int | None = None
+
 
 #: name on the hub without its owner: (title, layers, heads, parallel attention, d_head, d_mlp)
 _SIZES: dict[str, tuple[str, int, int, bool, int, int]] = {

@@ -46,6 +46,18 @@ class MetricShape:
         return -inf if self.low is None else float(self.low), inf if self.high is None else float(self.high)
 
 
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """The metric of a spec: `logit_diff`, `prob_diff`, `logprob`, `accuracy` or `kl`, with its options as written."""
+
+    name: str = "logit_diff"
+    options: tuple[tuple[str, str], ...] = ()
+
+    def __str__(self) -> str:
+        inside = ", ".join(k if v == "" else f"{k} = {v}" for k, v in self.options)
+        return f"{self.name}({inside})" if inside else self.name
+
+
 _SCORERS = "circuitdsl.engine.metrics"
 #: before the name of a metric: that of guesses, in the place of a run's
 CHANCE = "chance of "

@@ -67,6 +67,4 @@ def _written(circuit: Circuit, form: str) -> str:
             return text
     import networkx
 
-    from circuitdsl.circuit.graph import graph
-
-    return json.dumps(networkx.node_link_data(graph(circuit), edges="edges"), indent=1, ensure_ascii=False) + "\n"
+    return json.dumps(networkx.node_link_data(circuit.graph, edges="edges"), indent=1, ensure_ascii=False) + "\n"

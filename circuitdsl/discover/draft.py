@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from circuitdsl.circuit.metric import Metric
 from circuitdsl.circuit.nodes import Position
+from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.discover.groups import Named, written
 from circuitdsl.discover.places import END, places
 from circuitdsl.discover.search import Found, Search, Sending

@@ -14,8 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from circuitdsl.circuit.metric import Metric
-from circuitdsl.circuit.vocabulary import CHANCE, METRICS
+from circuitdsl.circuit.vocabulary import CHANCE, METRICS, Metric
 from circuitdsl.engine.named import function_of
 from circuitdsl.errors import UserError
 from circuitdsl.tasks.dataset import PromptPair

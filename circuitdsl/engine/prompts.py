@@ -12,9 +12,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from circuitdsl.circuit.metric import Metric
 from circuitdsl.circuit.nodes import Position
-from circuitdsl.circuit.vocabulary import METRICS
+from circuitdsl.circuit.vocabulary import METRICS, Metric
 from circuitdsl.engine.count import Tally
 from circuitdsl.engine.experiment import Positions, Readout
 from circuitdsl.engine.memory import vocabulary_rows

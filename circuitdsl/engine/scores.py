@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from circuitdsl.circuit.metric import Metric
+from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.engine import runs as engine
 from circuitdsl.engine.experiment import Readout
 from circuitdsl.engine.memory import VOCAB_ROWS, run_at_once, vocabulary_rows

@@ -9,9 +9,9 @@ from typing import ClassVar
 from circuitdsl.circuit.arguments import group_argument, refuse_others, sort_arguments, value_test
 from circuitdsl.circuit.edges import END
 from circuitdsl.circuit.measurement import Expected
-from circuitdsl.circuit.metric import Metric
 from circuitdsl.circuit.nodes import Node, Position, Site
 from circuitdsl.circuit.scope import Scope
+from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import listing
 from circuitdsl.language.written import written

@@ -7,9 +7,9 @@ from typing import ClassVar
 
 from circuitdsl.circuit.arguments import attention_arguments, value_test
 from circuitdsl.circuit.measurement import Expected
-from circuitdsl.circuit.metric import Metric
 from circuitdsl.circuit.nodes import Node, Position
 from circuitdsl.circuit.scope import Scope
+from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.language import syntax as s
 from circuitdsl.measurements.kind import Reading
 from circuitdsl.measurements.requests import READERS, Figure, PatchRequest

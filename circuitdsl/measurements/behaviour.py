@@ -11,9 +11,8 @@ from circuitdsl.circuit.claims import Claim
 from circuitdsl.circuit.criteria import AboveChance
 from circuitdsl.circuit.header import metric_of
 from circuitdsl.circuit.measurement import Expected
-from circuitdsl.circuit.metric import Metric
 from circuitdsl.circuit.scope import Scope
-from circuitdsl.circuit.vocabulary import CHANCE, METRICS, behaviours
+from circuitdsl.circuit.vocabulary import CHANCE, METRICS, Metric, behaviours
 from circuitdsl.language import syntax as s
 from circuitdsl.measurements.kind import Reading
 from circuitdsl.measurements.plan import Base

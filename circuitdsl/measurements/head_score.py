@@ -7,9 +7,9 @@ from typing import ClassVar, Literal, cast
 
 from circuitdsl.circuit.arguments import heads_argument, sort_arguments, value_test
 from circuitdsl.circuit.measurement import Expected
-from circuitdsl.circuit.metric import Metric
 from circuitdsl.circuit.nodes import Node
 from circuitdsl.circuit.scope import Scope
+from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.language import syntax as s
 from circuitdsl.language.written import written
 from circuitdsl.measurements.kind import Reading

@@ -17,11 +17,11 @@ import random
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import replace
 
-from circuitdsl.circuit.catalogue import ModelShape
 from circuitdsl.circuit.changes import NodePatch
 from circuitdsl.circuit.claims import Circuit, Claim
 from circuitdsl.circuit.criteria import Matters
 from circuitdsl.circuit.nodes import EMBED, Edge, Input, Node, Site
+from circuitdsl.circuit.shapes import ModelShape
 from circuitdsl.measurements.requests import EdgeRequest, NodeRequest, PatchRequest
 
 #: members of a null, where there are that many

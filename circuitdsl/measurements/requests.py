@@ -13,9 +13,8 @@ from math import inf
 from typing import ClassVar, Literal
 
 from circuitdsl.circuit.changes import EdgePatch, Intervention, Member, Patch, Replace
-from circuitdsl.circuit.metric import Metric
 from circuitdsl.circuit.nodes import EVERYWHERE, Ablation, Direction, Edge, Node, Position, Site
-from circuitdsl.circuit.vocabulary import CHANCE, METRICS
+from circuitdsl.circuit.vocabulary import CHANCE, METRICS, Metric
 
 READERS = "circuitdsl.engine.readers"
 

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Literal
 
-from circuitdsl.circuit.catalogue import ModelShape
-from circuitdsl.circuit.membership import Membership
+from circuitdsl.circuit.claims import Membership
 from circuitdsl.circuit.nodes import EVERYWHERE, Ablation, Edge, Input, Node, Site
+from circuitdsl.circuit.shapes import ModelShape
 from circuitdsl.measurements.requests import Subgraph
 
 RANDOM_SUBSETS = 10

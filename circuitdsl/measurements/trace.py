@@ -15,9 +15,9 @@ from circuitdsl.circuit.claims import Claim
 from circuitdsl.circuit.criteria import Test, Within
 from circuitdsl.circuit.expressions import evaluate
 from circuitdsl.circuit.measurement import Expected
-from circuitdsl.circuit.metric import Metric
 from circuitdsl.circuit.nodes import Node, Position
 from circuitdsl.circuit.scope import Scope
+from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import listing
 from circuitdsl.language.written import written

@@ -22,10 +22,9 @@ from functools import partial
 from typing import ClassVar, Literal
 
 from circuitdsl.circuit.bounds import delta_unit, within
-from circuitdsl.circuit.claims import Claim
+from circuitdsl.circuit.claims import Claim, Membership, membership
 from circuitdsl.circuit.criteria import NULL_PROMPTS, Quantity, Within
 from circuitdsl.circuit.measurement import Expected
-from circuitdsl.circuit.membership import Membership, membership
 from circuitdsl.circuit.nodes import Ablation
 from circuitdsl.circuit.scope import Scope
 from circuitdsl.circuit.vocabulary import ABLATIONS

@@ -137,7 +137,7 @@ def _plans(circuit: Circuit, claim: Claim) -> None:
 
 def _others(claim: Claim, parts: object) -> Iterator[object]:
     """Positions of the condition, and of the whole circuit."""
-    from circuitdsl.circuit.membership import membership
+    from circuitdsl.circuit.claims import membership
 
     if claim.under:
         yield from claim.under.effect.positions

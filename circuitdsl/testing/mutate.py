@@ -22,9 +22,9 @@ from rich.console import Console
 from rich.text import Text
 
 from circuitdsl.api import Spec, loads
-from circuitdsl.circuit.catalogue import ModelShape
 from circuitdsl.circuit.claims import Circuit
 from circuitdsl.circuit.criteria import unworded
+from circuitdsl.circuit.shapes import ModelShape
 from circuitdsl.engine.prompts import Prompts
 from circuitdsl.errors import UserError
 from circuitdsl.language import syntax as s

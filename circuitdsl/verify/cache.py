@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from circuitdsl.circuit.metric import Metric
 from circuitdsl.circuit.nodes import Position
+from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.engine.runs import ends
 from circuitdsl.measurements.requests import Request
 from circuitdsl.models.parts import Transformer

@@ -11,9 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from circuitdsl.circuit import compare as overlap
-from circuitdsl.circuit.catalogue import ModelShape
 from circuitdsl.circuit.claims import Circuit
-from circuitdsl.circuit.shapes import near, shape_of
+from circuitdsl.circuit.shapes import ModelShape, near, shape_of
 from circuitdsl.diagram.comparison import picture
 from circuitdsl.diagram.formats import write_picture
 from circuitdsl.errors import UsageError, UserError

@@ -57,7 +57,7 @@ def under_other_corruptions(
     return replace(report, claims=tuple(claims))
 
 
-#: how verdicts are said of corruptions, in this order
+#: the words of each verdict before the corruptions that have it, in the order of a note
 _WORDS: dict[Verdict, str] = {
     "holds": "holds under",
     "fails": "fails under",

@@ -14,8 +14,8 @@ import torch
 
 from circuitdsl.circuit.claims import Circuit
 from circuitdsl.circuit.criteria import NULL_PROMPTS
-from circuitdsl.circuit.metric import Metric
 from circuitdsl.circuit.nodes import Node
+from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.engine.batch_index import Where, all_names
 from circuitdsl.engine.batch_index import plan as sorted_out
 from circuitdsl.engine.batches import entries

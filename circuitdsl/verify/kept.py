@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import cache
 
-from circuitdsl.circuit.catalogue import ModelShape
 from circuitdsl.circuit.nodes import LOGITS, Position
+from circuitdsl.circuit.shapes import ModelShape
 from circuitdsl.engine.positions import token_indices
 from circuitdsl.measurements.requests import Subgraph
 from circuitdsl.tasks.dataset import PromptPair
@@ -32,8 +32,7 @@ def kept_share(circuit: Subgraph, shape: ModelShape, pairs: Sequence[PromptPair]
     for what, end, position in _kept(circuit, shape):
         places.setdefault((what, end), set()).add(position)
     kept = sum(tokens(frozenset(names), end) for (_, end), names in places.items())
-    units = _node_units(circuit, shape) if circuit.keep == "nodes" else _edge_units(circuit, shape)
-    return kept / sum(count * (len(pairs) if end else sum(lengths)) for count, end in units)
+    return kept / sum(count * (len(pairs) if end else sum(lengths)) for count, end in _units(circuit, shape))
 
 
 def _kept(circuit: Subgraph, shape: ModelShape) -> Iterator[tuple[object, bool, Position]]:
@@ -48,18 +47,16 @@ def _kept(circuit: Subgraph, shape: ModelShape) -> Iterator[tuple[object, bool, 
             yield (edge.sender.whole, edge.receiver), end, edge.position
 
 
-def _node_units(circuit: Subgraph, shape: ModelShape) -> Iterator[tuple[int, bool]]:
-    """How many nodes can be ablated, layer by layer, and whether that is at END alone."""
-    for layer in range(shape.n_layers):
-        yield shape.n_heads + circuit.mlps, layer == shape.n_layers - 1
-
-
-def _edge_units(circuit: Subgraph, shape: ModelShape) -> Iterator[tuple[int, bool]]:
-    """How many edges can be ablated, by receiver, and whether that is at END alone."""
+def _units(circuit: Subgraph, shape: ModelShape) -> Iterator[tuple[int, bool]]:
+    """How many nodes or edges can be ablated, layer by layer and by receiver, and whether that is at END alone."""
     heads, mlps = shape.n_heads, int(circuit.mlps)
     for layer in range(shape.n_layers):
         before, end = layer * (heads + mlps) + mlps, layer == shape.n_layers - 1  # with `embed`, where MLPs count
+        if circuit.keep == "nodes":
+            yield heads + mlps, end
+            continue
         yield heads * before, end  # q
         yield 2 * heads * before, False  # k and v
         yield mlps * (before + (0 if shape.parallel else heads)), end
-    yield shape.n_layers * (heads + mlps) + mlps, True
+    if circuit.keep != "nodes":
+        yield shape.n_layers * (heads + mlps) + mlps, True

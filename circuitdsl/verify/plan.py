@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from circuitdsl.circuit.catalogue import ModelShape
 from circuitdsl.circuit.claims import Circuit, Claim
 from circuitdsl.circuit.criteria import Stronger
+from circuitdsl.circuit.shapes import ModelShape
 from circuitdsl.measurements.kind import kind_of
 from circuitdsl.measurements.nulls import Nulls
 from circuitdsl.measurements.plan import RANDOM, ClaimPlan, Part

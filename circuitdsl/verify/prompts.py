@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 
 from circuitdsl.circuit.claims import Circuit, TaskUse
-from circuitdsl.circuit.metric import Metric
-from circuitdsl.circuit.vocabulary import METRICS
+from circuitdsl.circuit.vocabulary import METRICS, Metric
 from circuitdsl.engine.memory import refuse_too_little, vocabulary_rows
 from circuitdsl.engine.metrics import Scorer, scorer
 from circuitdsl.engine.prompts import Prompts

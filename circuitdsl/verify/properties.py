@@ -10,7 +10,7 @@ import numpy as np
 
 from circuitdsl.circuit.claims import Circuit, Claim, TaskUse
 from circuitdsl.circuit.criteria import Within
-from circuitdsl.circuit.metric import Metric
+from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.engine.prompts import Prompts
 from circuitdsl.measurements.kind import kind_of
 from circuitdsl.measurements.property import Property

@@ -10,8 +10,8 @@ import os
 import sqlite3
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -48,7 +48,7 @@ class Numbers:
 
 
 class Store:
-    """Numbers by the hash of what was asked and the hash of the prompt. Never raises; what fails is said once."""
+    """Numbers by the hash of what was asked and the hash of the prompt. Never raises; a failure is warned of once."""
 
     def __init__(self, path: Path, limit: int = LIMIT, warn: Callable[[str], None] | None = None) -> None:
         self.path = path
@@ -64,48 +64,36 @@ class Store:
 
     def read(self, requests: Sequence[bytes]) -> Mapping[bytes, Mapping[bytes, Known]]:
         """For each request that is known, its number on each prompt for which it is."""
-        return self._tried(lambda connection: self._read(connection, requests), {})
+
+        def call(connection: sqlite3.Connection) -> dict[bytes, dict[bytes, Known]]:
+            known: dict[bytes, dict[bytes, Known]] = {}
+            for request in requests:
+                rows = connection.execute("SELECT prompts, data FROM numbers WHERE request = ?", (request,))
+                for prompts, data in rows.fetchall():
+                    before = (request, prompts) not in self.written
+                    known.setdefault(request, {}).update(_unpacked(request, prompts, data, before))
+            self.used.update(known)
+            return known
+
+        return self._tried(call) or {}
 
     def write(self, found: Mapping[bytes, Numbers], prompts: Mapping[bytes, Sequence[bytes]]) -> None:
         """Keep the numbers of requests on their prompts, all or none of them."""
-        rows = [_packed(request, prompts[request], numbers) for request, numbers in found.items()]
-        self._tried(lambda connection: self._write(connection, rows), None)
-
-    def close(self) -> None:
-        """Note what was used, and let go of the file."""
-        self._tried(self._touch, None)
-        if self.connection is not None:
-            self.connection.close()
-            self.connection = None
-
-    def __enter__(self) -> Store:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    # -- what may fail
-
-    def _read(self, connection: sqlite3.Connection, requests: Sequence[bytes]) -> dict[bytes, dict[bytes, Known]]:
-        known: dict[bytes, dict[bytes, Known]] = {}
-        for request in requests:
-            rows = connection.execute("SELECT prompts, data FROM numbers WHERE request = ?", (request,))
-            for prompts, data in rows.fetchall():
-                before = (request, prompts) not in self.written
-                known.setdefault(request, {}).update(_unpacked(request, prompts, data, before))
-        self.used.update(known)
-        return known
-
-    def _write(self, connection: sqlite3.Connection, rows: Sequence[tuple[bytes, bytes, bytes]]) -> None:
         now = int(time.time())
-        with _transaction(connection):
-            connection.executemany("INSERT OR REPLACE INTO numbers VALUES (?, ?, ?, ?)", [(*row, now) for row in rows])
-        self.written.update((request, prompts) for request, prompts, _ in rows)
-        self._shrink(connection)
+        rows = [(*_packed(request, prompts[request], numbers), now) for request, numbers in found.items()]
+
+        def call(connection: sqlite3.Connection) -> None:
+            _change(connection, "INSERT OR REPLACE INTO numbers VALUES (?, ?, ?, ?)", rows)
+            self.written.update((request, which) for request, which, _, _ in rows)
+            self._shrink(connection)
+
+        self._tried(call)
 
     def _shrink(self, connection: sqlite3.Connection) -> None:
         """Drop what was not used for longest, where the file has outgrown its limit."""
-        size = _bytes(connection)
+        figures = ("page_count", "freelist_count", "page_size")
+        pages, free, page = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in figures)
+        size = (pages - free) * page
         if size <= self.limit:
             return
         rows = connection.execute("SELECT request, prompts, length(data) FROM numbers ORDER BY used")
@@ -115,31 +103,41 @@ class Store:
                 break
             old.append((request, prompts))
             excess -= length
-        with _transaction(connection):
-            connection.executemany("DELETE FROM numbers WHERE request = ? AND prompts = ?", old)
+        _change(connection, "DELETE FROM numbers WHERE request = ? AND prompts = ?", old)
 
-    def _touch(self, connection: sqlite3.Connection) -> None:
-        now = int(time.time())
-        with _transaction(connection):
-            connection.executemany("UPDATE numbers SET used = ? WHERE request = ?", [(now, r) for r in self.used])
-        self.used.clear()
+    def close(self) -> None:
+        """Note what was used, and let go of the file."""
+        rows = [(int(time.time()), request) for request in self.used]
+        self._tried(lambda connection: _change(connection, "UPDATE numbers SET used = ? WHERE request = ?", rows))
+        self._let_go()
 
-    def _tried(self, call: Callable[[sqlite3.Connection], T], otherwise: T) -> T:
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- what may fail
+
+    def _tried(self, call: Callable[[sqlite3.Connection], T]) -> T | None:
         """What a call gives; where it fails, the store is left alone from then on (once, where another has it)."""
         if self.connection is None:
-            return otherwise
+            return None
         try:
             return call(self.connection)
         except _TROUBLE as error:
             if "locked" not in str(error):
                 self._give_up(error)
-            return otherwise
+            return None
 
-    def _give_up(self, error: Exception) -> None:
-        damaged = isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError)
+    def _let_go(self) -> None:
         if self.connection is not None:
             self.connection.close()
             self.connection = None
+
+    def _give_up(self, error: Exception) -> None:
+        damaged = isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError)
+        self._let_go()
         if damaged:
             for path in (self.path, self.path.with_name(f"{self.path.name}-journal")):
                 with suppress(OSError):
@@ -160,12 +158,11 @@ def _opened(path: Path) -> sqlite3.Connection:
     return connection
 
 
-@contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """All or nothing, also when it is interrupted."""
+def _change(connection: sqlite3.Connection, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
+    """Run a statement for every row: for all or for none, also when it is interrupted."""
     connection.execute("BEGIN IMMEDIATE")
     try:
-        yield
+        connection.executemany(statement, rows)
     except BaseException:
         connection.execute("ROLLBACK")
         raise
@@ -209,10 +206,3 @@ def _unpacked(request: bytes, prompts: bytes, data: bytes, before: bool) -> dict
     rows = np.frombuffer(raw, _ROW)
     found = zip(rows["prompt"].tolist(), rows["value"].tolist(), rows["changed"].astype(bool).tolist(), strict=True)
     return {prompt: (value, changed, before) for prompt, value, changed in found}
-
-
-def _bytes(connection: sqlite3.Connection) -> int:
-    pages, free, size = (
-        connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
-    )
-    return (pages - free) * size

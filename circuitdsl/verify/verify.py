@@ -16,7 +16,7 @@ import torch
 
 from circuitdsl.circuit.claims import Circuit, TaskUse
 from circuitdsl.circuit.criteria import NULL_PROMPTS
-from circuitdsl.circuit.metric import Metric
+from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.engine.prompts import Prompts
 from circuitdsl.engine.scores import behaviour
 from circuitdsl.errors import UserError

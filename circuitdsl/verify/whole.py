@@ -8,10 +8,9 @@ from typing import cast
 
 import numpy as np
 
-from circuitdsl.circuit.catalogue import ModelShape
-from circuitdsl.circuit.claims import Circuit, Claim
+from circuitdsl.circuit.claims import Circuit, Claim, membership
 from circuitdsl.circuit.criteria import NULL_PROMPTS
-from circuitdsl.circuit.membership import membership
+from circuitdsl.circuit.shapes import ModelShape
 from circuitdsl.engine.prompts import Prompts
 from circuitdsl.errors import UserError
 from circuitdsl.measurements import KINDS

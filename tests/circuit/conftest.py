@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
-from circuitdsl.circuit.catalogue import TaskShape
 from circuitdsl.circuit.claims import Circuit
 from circuitdsl.circuit.lint import lint
 from circuitdsl.circuit.resolve import resolve
+from circuitdsl.circuit.shapes import TaskShape
 from circuitdsl.language.diagnostics import Diagnostic, ordered
 from circuitdsl.language.parse import parse
 from circuitdsl.measurements import KINDS

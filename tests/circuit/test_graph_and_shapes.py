@@ -9,10 +9,8 @@ from typing import Any
 
 import pytest
 
-from circuitdsl.circuit.catalogue import ModelShape
 from circuitdsl.circuit.claims import Circuit
-from circuitdsl.circuit.graph import graph
-from circuitdsl.circuit.shapes import shape_of
+from circuitdsl.circuit.shapes import ModelShape, shape_of
 
 
 def test_the_graph_has_every_node_and_claimed_edge(sound: Callable[[str], Circuit]) -> None:
@@ -20,7 +18,7 @@ def test_the_graph_has_every_node_and_claimed_edge(sound: Callable[[str], Circui
         "heads control = 3.3 at END outside\nheads last = 9.9 at S2 role negative_mover\n"
         "inhibition -> mover.q : lowers and effect <= -5%\nedges via mlps\n9.9 -> logits at END\nm0 -> 7.3 at S2\n"
     )
-    made = graph(circuit)
+    made = circuit.graph
     assert made.graph == {"name": "ioi", "title": ""}
     assert dict(made.nodes["9.9"]) == {
         "kind": "head",

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from circuitdsl.circuit.claims import membership
 from circuitdsl.circuit.criteria import Within
-from circuitdsl.circuit.membership import membership
 from circuitdsl.measurements.whole_circuit import WholeCircuit
 
 Resolve = Callable[..., Any]

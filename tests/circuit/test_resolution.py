@@ -14,10 +14,9 @@ from circuitdsl.api import loads
 from circuitdsl.circuit.changes import NodePatch
 from circuitdsl.circuit.claims import Circuit
 from circuitdsl.circuit.criteria import Matters, Moves, Negligible, Signed, Stronger, Within
-from circuitdsl.circuit.metric import Metric
 from circuitdsl.circuit.nodes import EMBED, EVERYWHERE, LOGITS, Node, Position
 from circuitdsl.circuit.roles import built_in
-from circuitdsl.circuit.vocabulary import ROLES
+from circuitdsl.circuit.vocabulary import ROLES, Metric
 from circuitdsl.measurements.attention import Attention
 from circuitdsl.measurements.attribution import Attribution
 from circuitdsl.measurements.behaviour import Behaviour

@@ -18,8 +18,8 @@ import pytest
 from circuitdsl.circuit.changes import EdgePatch, Member
 from circuitdsl.circuit.claims import Circuit, Claim, Group, ModelUse, TaskUse
 from circuitdsl.circuit.criteria import Matters, Negligible, Signed
-from circuitdsl.circuit.metric import Metric
 from circuitdsl.circuit.nodes import Edge, Input, Node, Position
+from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.diagram import collect, layout, render, to_dot, to_html, to_svg
 from circuitdsl.diagram.formats import FORMATS
 from circuitdsl.diagram.geometry import Curve, Point, Rect, spread

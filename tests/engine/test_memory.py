@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from circuitdsl.circuit.changes import Intervention, Scale, SetAttention
-from circuitdsl.circuit.metric import Metric
 from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Edge, Input, Node, Position, Site
+from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.engine import circuit_alone as subgraph
 from circuitdsl.engine import memory, runs
 from circuitdsl.engine.prompts import Prompts
@@ -154,7 +154,7 @@ from typing import Literal
 from benchmarks import engine_workloads as workloads
 from benchmarks.engine_meter import peak_bytes
 from circuitdsl.circuit.changes import Intervention, Scale
-from circuitdsl.circuit.metric import Metric
+from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Edge, Input, Node, Position, Site
 from circuitdsl.verify.prompts import scored_prompts
 from circuitdsl.verify.measure import measure

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from circuitdsl.circuit.metric import Metric
+from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.engine.metrics import scorer
 from circuitdsl.errors import UserError
 from circuitdsl.tasks.dataset import PromptPair

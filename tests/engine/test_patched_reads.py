@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from circuitdsl.circuit.metric import Metric
 from circuitdsl.circuit.nodes import LOGITS, Edge, Input, Node, Position, Site
+from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.engine.experiments import experiment_of
 from circuitdsl.engine.prompts import Prompts
 from circuitdsl.measurements.attention import Attention

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from circuitdsl.circuit.metric import Metric
 from circuitdsl.circuit.nodes import EMBED, EVERYWHERE, Edge, Input, Node, Position, Site
+from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.engine.experiment import Experiment
 from circuitdsl.engine.prompts import Prompts
 from circuitdsl.engine.readers.head_score import sequence

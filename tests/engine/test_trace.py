@@ -166,7 +166,7 @@ def test_a_trace_claims_a_share_of_firings(check, bench) -> None:
         "trace 2.5 END -> IO includes 0.3 1.4 at IO\ntrace 3.5 END -> END includes 0.2\n"
     )
     spec = loads("circuit t\ntask ioi(prompts = 64)\ntrace 2.5 END -> IO includes 0.3 at IO\n")
-    from circuitdsl.circuit.catalogue import ModelShape
+    from circuitdsl.circuit.shapes import ModelShape
 
     (planned,) = plan(spec.circuits[0], ModelShape("pocket", 4, 8))
     request = planned.parts[0].request

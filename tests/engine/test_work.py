@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from circuitdsl.api import load
-from circuitdsl.circuit.catalogue import ModelShape
 from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Edge, Input, Node, Position, Site
+from circuitdsl.circuit.shapes import ModelShape
 from circuitdsl.engine.batch_index import Where
 from circuitdsl.engine.count import Tally, floor_by_prompt
 from circuitdsl.engine.experiment import Experiment

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from circuitdsl.api import loads
-from circuitdsl.circuit.metric import Metric
+from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.engine.prompts import Prompts
 from circuitdsl.models.load import load_model
 from circuitdsl.report.report import Report

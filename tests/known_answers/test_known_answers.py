@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from circuitdsl.circuit.metric import Metric
 from circuitdsl.circuit.nodes import EMBED, Edge, Input, Node, Position, Site
+from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.engine.experiment import Experiment
 from circuitdsl.verify.prompts import scored_prompts
 from circuitdsl.verify.verify import Options

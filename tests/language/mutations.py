@@ -16,9 +16,9 @@ import unicodedata
 from functools import cache
 from pathlib import Path
 
-from circuitdsl.circuit.catalogue import TaskShape
 from circuitdsl.circuit.lint import lint
 from circuitdsl.circuit.resolve import resolve
+from circuitdsl.circuit.shapes import TaskShape
 from circuitdsl.language import syntax as s
 from circuitdsl.language.codes import codes
 from circuitdsl.language.diagnostics import ordered, render_all

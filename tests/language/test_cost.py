@@ -18,7 +18,7 @@ def test_neither_language_nor_circuit_nor_measurements_import_anything_heavy() -
     code = (
         "import sys, circuitdsl.language.parse, circuitdsl.language.codes, circuitdsl.circuit.resolve, "
         "circuitdsl.measurements, "
-        "circuitdsl.circuit.graph; heavy = {'torch', 'transformer_lens', 'numpy', 'networkx', 'rich'}; "
+        "circuitdsl.circuit.claims; heavy = {'torch', 'transformer_lens', 'numpy', 'networkx', 'rich'}; "
         "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

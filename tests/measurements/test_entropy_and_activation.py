@@ -10,8 +10,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from circuitdsl.circuit.metric import Metric
 from circuitdsl.circuit.nodes import Node, Position, Site
+from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.engine.positions import indices_of
 from circuitdsl.engine.prompts import Prompts
 from circuitdsl.measurements.activation import Activation

@@ -7,12 +7,12 @@ import sys
 
 import pytest
 
-from circuitdsl.circuit.catalogue import ModelShape
 from circuitdsl.circuit.changes import EdgePatch, Member, NodePatch
 from circuitdsl.circuit.claims import Circuit, Claim
 from circuitdsl.circuit.criteria import Matters
-from circuitdsl.circuit.metric import Metric
 from circuitdsl.circuit.nodes import LOGITS, Edge, Input, Node, Position, Site
+from circuitdsl.circuit.shapes import ModelShape
+from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.measurements.edge import EdgeEffect
 from circuitdsl.measurements.knockout import NodeEffect
 from circuitdsl.measurements.requests import EdgeRequest, NodeRequest

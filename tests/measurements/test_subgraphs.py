@@ -6,10 +6,9 @@ from collections import Counter
 from dataclasses import replace
 
 from circuitdsl.api import loads
-from circuitdsl.circuit.catalogue import ModelShape
-from circuitdsl.circuit.claims import Claim
-from circuitdsl.circuit.membership import Membership, membership
+from circuitdsl.circuit.claims import Claim, Membership, membership
 from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Edge, Input, Node, Position, Site
+from circuitdsl.circuit.shapes import ModelShape
 from circuitdsl.measurements.nulls import Nulls
 from circuitdsl.measurements.requests import Subgraph
 from circuitdsl.measurements.subgraphs import (

@@ -10,7 +10,6 @@ import pytest
 
 from circuitdsl import cli
 from circuitdsl.api import load, loads, shipped_specs
-from circuitdsl.circuit.graph import graph
 from circuitdsl.diagram import draw, to_mermaid
 
 SPECS = sorted(str(p.relative_to(shipped_specs()).with_suffix("")) for p in shipped_specs().rglob("*.circ"))
@@ -21,7 +20,7 @@ def test_json_is_the_graph(name: str, capsys) -> None:
     circuit = load(name).circuits[0]
     assert cli.run(["graph", name, "--circuit", circuit.name]) == 0
     found = networkx.node_link_graph(json.loads(capsys.readouterr().out), edges="edges")
-    made = graph(circuit)
+    made = circuit.graph
     assert set(found.nodes) == set(made.nodes)
     assert found.number_of_edges() == made.number_of_edges()
     for node, attributes in made.nodes.items():

@@ -12,7 +12,7 @@ import torch
 import circuitdsl
 from circuitdsl import cli
 from circuitdsl.api import loads
-from circuitdsl.circuit.metric import Metric
+from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.errors import UserError
 from circuitdsl.models.errors import UnsupportedModel
 from circuitdsl.models.original import Original

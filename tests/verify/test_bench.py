@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from circuitdsl.circuit.metric import Metric
 from circuitdsl.circuit.nodes import EMBED, EVERYWHERE, LOGITS, Edge, Input, Node, Position, Site
+from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.engine.prompts import Prompts
 from circuitdsl.errors import UserError
 from circuitdsl.measurements.attention import Attention

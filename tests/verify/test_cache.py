@@ -13,8 +13,8 @@ import torch
 
 from circuitdsl import cli
 from circuitdsl.api import loads
-from circuitdsl.circuit.metric import Metric
 from circuitdsl.circuit.nodes import Edge, Input, Node, Position, Site
+from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.measurements.requests import EdgeRequest, NodeRequest, Subgraph
 from circuitdsl.models.products import prefers_one_dnn
 from circuitdsl.tasks.dataset import PromptPair, sample

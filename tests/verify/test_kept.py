@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from circuitdsl.circuit.catalogue import ModelShape
 from circuitdsl.circuit.nodes import EMBED, EVERYWHERE, LOGITS, Edge, Input, Node, Position, Site
+from circuitdsl.circuit.shapes import ModelShape
 from circuitdsl.engine.positions import indices_of
 from circuitdsl.measurements.requests import Subgraph
 from circuitdsl.tasks.dataset import PromptPair

@@ -12,8 +12,8 @@ from rich.console import Console
 
 from circuitdsl.api import loads
 from circuitdsl.circuit.criteria import Within
-from circuitdsl.circuit.metric import Metric
 from circuitdsl.circuit.nodes import EVERYWHERE, Node, Site
+from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.measurements.behaviour import Behaviour
 from circuitdsl.measurements.plan import Part
 from circuitdsl.measurements.requests import NodeRequest

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from circuitdsl.circuit.metric import Metric
+from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.engine import runs as engine
 from circuitdsl.engine.experiments import experiment_of
 from circuitdsl.engine.intervene import Intervened
