@@ -16,7 +16,7 @@ from circuitdsl.circuit.lint import lint
 from circuitdsl.circuit.resolve import resolve
 from circuitdsl.circuit.shapes import TaskShape
 from circuitdsl.errors import SPEC_WRONG, UsageError, UserError
-from circuitdsl.language.diagnostics import Diagnostic, did_you_mean, has_errors, suggest
+from circuitdsl.language.diagnostics import Diagnostic, did_you_mean, has_errors, ordered, suggest
 from circuitdsl.language.diagnostics import render as rendered
 from circuitdsl.language.parse import parse
 from circuitdsl.language.source import read_source
@@ -218,8 +218,7 @@ def _resolved(text: str, path: str, found: tuple[Diagnostic, ...], model: str | 
         syntax, problems = parse(text, path)
         circuits, more = resolve(syntax, tasks=CATALOGUE, kinds=KINDS, model_override=model, files=_file_shape(path))
         more += lint(syntax, circuits, CATALOGUE, KINDS)
-    diagnostics = sorted({*problems, *more}, key=lambda d: (d.span.line, d.span.column, d.code))
-    return Spec(path, text, circuits, tuple(diagnostics), model)
+    return Spec(path, text, circuits, ordered([*problems, *more]), model)
 
 
 @contextmanager

@@ -102,9 +102,11 @@ def test_circuits_of_used_files_can_be_compared(tmp_path: Path) -> None:
     spec = load(write(tmp_path, spec=MINE + COMPARED, lab=THEIRS))
     assert spec.ok, [d.message for d in spec.diagnostics]
     (mine,) = spec.circuits  # theirs is not verified here
-    found = mine.claims[0].measurement
-    assert isinstance(found, Overlapping)
-    assert (found.first, found.second, found.sizes, found.shared) == ("mine", "theirs", (2, 2), 1)
+    about = mine.claims[0].measurement
+    assert isinstance(about, Overlapping)
+    found = about.comparison
+    assert (found.first, found.second, len(found.heads.first), len(found.heads.second)) == ("mine", "theirs", 2, 2)
+    assert len(found.heads.shared) == 1
     report = verify_without_model(mine, lambda: pytest.fail("weights were loaded"))
     assert report is not None and report.claims[0].verdict == "holds"
 
