@@ -14,8 +14,6 @@ from circuitdsl.limits import positive, seed, size_of
 if TYPE_CHECKING:
     from circuitdsl.verify.session import Session
 
-__all__ = ["level", "positive", "seconds", "seed", "share", "size"]
-
 
 def fraction(what: str, low: float = 1e-9, high: float = math.nextafter(1.0, 0.0)) -> Callable[[str], float]:
     """A reader of `5%` or `0.05`, within bounds; `what` says what it is and gives an example."""

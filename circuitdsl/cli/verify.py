@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def register(verbs: Verbs) -> None:
-    verify = verbs.add_parser("verify", help="check every claim of a spec against the model")
+    verify = verbs.verb(_verify, "verify", "check every claim of a spec against the model")
     add_spec(verify, "+")
     add_session(verify)
     add_prompts(verify)
@@ -42,16 +42,14 @@ def register(verbs: Verbs) -> None:
     verify.add_argument("--each-at", type=level, metavar="LEVEL", help="judge claims one by one at this level (5%%)")
     verify.add_argument("--allow-undecided", action="store_true", help="exit with 0 where nothing fails")
     verify.add_argument("--per-prompt", metavar="FILE.csv", help="write the numbers of every prompt to this file")
-    verify.set_defaults(run=_verify)
 
-    plan = verbs.add_parser("plan", help="say what verify will run, and about how long it takes")
+    plan = verbs.verb(_plan, "plan", "say what verify will run, and about how long it takes")
     add_spec(plan, "+")
     add_session(plan, cache=False)
     add_prompts(plan)
     plan.add_argument("--no-early-stop", action="store_true", help="plan for all prompts for every claim")
     plan.add_argument("--format", choices=("text", "json"), help="default: text, or json for -o FILE.json")
     plan.add_argument("-o", "--output", help="write to this file")
-    plan.set_defaults(run=_plan)
 
 
 def _verify(given: argparse.Namespace) -> int:
