@@ -123,7 +123,7 @@ class Spec:
 
 
 class _Catalogue(Mapping[str, TaskShape]):
-    """The registered tasks as resolution sees them; one that a package adds is loaded when it is named."""
+    """What resolution knows of the registered tasks; one that a package adds is loaded when it is named."""
 
     def __getitem__(self, name: str) -> TaskShape:
         task = TASKS[name]
@@ -197,21 +197,19 @@ def load(name: str | Path, model: str | Path | None = None) -> Spec:
     """
     path = find_spec(str(name))
     text, found = read_source(path)
-    return _resolved(text, str(path), tuple(found), _named(model))
+    return _resolved(text, path, tuple(found), model)
 
 
 def loads(text: str, path: str | Path = "<text>", model: str | Path | None = None) -> Spec:
     """Parse and resolve a spec given as text; raises `UsageError` where that is no text."""
     if not isinstance(text, str):
         raise UsageError(f"loads takes the text of a spec, not {type(text).__name__}", hint="load reads a file")
-    return _resolved(text, str(path), (), _named(model))
+    return _resolved(text, path, (), model)
 
 
-def _named(model: str | Path | None) -> str | None:
-    return None if model is None else str(model)
-
-
-def _resolved(text: str, path: str, found: tuple[Diagnostic, ...], model: str | None) -> Spec:
+def _resolved(text: str, file: str | Path, found: tuple[Diagnostic, ...], wanted: str | Path | None) -> Spec:
+    """The spec of a text, for the wanted model or its own; `found` are what hinders reading it."""
+    path, model = str(file), None if wanted is None else str(wanted)
     if found:
         return Spec(path, text, (), found, model)
     with _without_collecting():
@@ -224,7 +222,7 @@ def _resolved(text: str, path: str, found: tuple[Diagnostic, ...], model: str | 
 
 @contextmanager
 def _without_collecting() -> Iterator[None]:
-    """No search for garbage cycles: a spec's many small records hold none, and are made twice as fast."""
+    """Switch the garbage collector off: the many small records of a spec are then made in half the time."""
     collecting = gc.isenabled()
     gc.disable()
     try:
@@ -235,12 +233,12 @@ def _without_collecting() -> Iterator[None]:
 
 
 def _file_shape(spec: str) -> Callable[[str], TaskShape | None]:
-    """What is known of the tasks that prompt files make; the files lie beside the spec."""
+    """A function that gives what is known of the task in a prompt file; such files lie beside the spec."""
     from circuitdsl.tasks.from_file import positions_in
 
     def shape(name: str) -> TaskShape | None:
         found = positions_in(Path(spec).parent / name)
-        return None if found is None else TaskShape(name, dict.fromkeys(found, "as the file says"), {})
+        return TaskShape(name, dict.fromkeys(found, "as the file says"), {}) if found else None
 
     return cache(shape)
 

@@ -144,13 +144,6 @@ class _Reasons(list[str]):
             raise BadLine("; ".join(self))
 
 
-def _misaligned(clean: Encoded, corrupt: Encoded) -> list[str]:
-    """Why two prompts are no pair."""
-    if len(clean.ids) != len(corrupt.ids):
-        return [f"the clean prompt has {len(clean.ids)} tokens and the corrupt one {len(corrupt.ids)}"]
-    return ["the clean and the corrupt prompt are the same"] if clean.ids == corrupt.ids else []
-
-
 @dataclass(frozen=True, slots=True)
 class _Reader:
     """Makes prompt pairs of records, for one model."""
@@ -161,20 +154,20 @@ class _Reader:
     def pair(self, record: Any) -> PromptPair:
         """The pair of a record; raises `BadLine` with everything that is wrong with it."""
         record, why = object_of(record), _Reasons()
-        text = why.unless(lambda: _text(record, "clean"))
-        other = why.unless(lambda: _text(record, "corrupt"))
-        stratum = why.unless(lambda: _text(record, "stratum"))
+        text, other, stratum = (why.unless(partial(_text, record, key)) for key in ("clean", "corrupt", "stratum"))
         clean = None if text is None else why.unless(lambda: self.prompt(record, "clean", text))
         corrupt = None if other is None else why.unless(lambda: self.prompt(record, "corrupt", other))
         answers = distractors = corrupt_answers = None
         if text or clean:
-            answers = why.unless(lambda: self.answers(record, "answer", text or ""))
-            distractors = why.unless(lambda: self.answers(record, "distractor", text or ""))
+            asked = (partial(self.answers, record, key, text or "") for key in ("answer", "distractor"))
+            answers, distractors = map(why.unless, asked)
         if (other or corrupt) and record.get("corrupt_answer") is not None:
             corrupt_answers = why.unless(lambda: self.answers(record, "corrupt_answer", other or ""))
         positions = None if clean is None else why.unless(lambda: _positions(record, text or "", clean))
-        if clean and corrupt:
-            why += _misaligned(clean, corrupt)
+        if clean and corrupt and len(clean.ids) != len(corrupt.ids):
+            why.append(f"the clean prompt has {len(clean.ids)} tokens and the corrupt one {len(corrupt.ids)}")
+        elif clean and corrupt and clean.ids == corrupt.ids:
+            why.append("the clean and the corrupt prompt are the same")
         if answers and distractors and (shared := set(answers) & set(distractors)):
             why.append(f"an answer and a distractor share their first token, {min(shared)}")
         why.refuse()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import chain
 
 from circuitdsl.tasks.ioi import NAMES
 from circuitdsl.tasks.task import Draft, Options, Task, WordList, Words
@@ -54,16 +55,10 @@ def strata(words: Words, options: Options) -> tuple[str, ...]:
 
 def _list(first: list[str], again: list[str], answer: int) -> Marked:
     """The prompt, given the place of the answer in the first list."""
-    where = {
-        "ANSWER": [answer],
-        "DISTRACTOR": [i for i in range(len(first)) if i != answer],
-        "MATCH": [answer - 1],
-        "BEFORE": [len(first) + answer - 2],
-    }
-    pieces: list[tuple[str, list[str]]] = [("List:", [])]
-    for i, word in enumerate([*first, *again]):
-        pieces += (" ", []), (word, [name for name, places in where.items() if i in places])
-    return joined(pieces)
+    names = {i: ["DISTRACTOR"] for i in range(len(first))}
+    names |= {answer - 1: ["DISTRACTOR", "MATCH"], answer: ["ANSWER"], len(first) + answer - 2: ["BEFORE"]}
+    words = ([(" ", ()), (word, names.get(i, ()))] for i, word in enumerate([*first, *again]))
+    return joined([("List:", ()), *chain.from_iterable(words)])
 
 
 INDUCTION = Task(

@@ -5,7 +5,7 @@ interval lies inside the region, *fails* when it lies wholly outside, and is *un
 `p_holds` is the smallest alpha at which the `1 - alpha` interval lies inside, `p_fails` the smallest at which it lies
 outside; with looks both are sequential p-values (`sampling.py`).
 
-`families.py` says how the level is divided among the claims of a spec, and `_judge` how among the parts of one claim.
+`families.py` divides the level among the claims of a spec, and `_judge` among the parts of one claim.
 
 Effects are ratios of means. They are tested without dividing, on the paired `d - b g`, and only where the gap itself
 is clear: p-values of claims on effects are never smaller than the gap's own.

@@ -92,11 +92,11 @@ def found(extreme: Extreme, parts: Sequence[Part], level: Callable[[Part], float
     leaf = extreme.leaves[of_set][int(np.argmax(sizes[of_set]))]
     alpha = level(parts[leaf])
     every = [parts[i] for one in extreme.leaves for i in one]
-    sizes_of_sets = np.array([len(one) for one in extreme.leaves])
-    ends = np.cumsum(sizes_of_sets)[:-1]
-    low = _limits(every, np.repeat(alpha / sizes_of_sets, sizes_of_sets))[0]
-    high = _limits(every, np.full(len(every), alpha / len(extreme.leaves)))[1]
-    lowest, highest = (float(min(max(one) for one in np.split(side, ends))) for side in (low, high))
+    counts = np.array([len(one) for one in extreme.leaves])
+    low = _limits(every, np.repeat(alpha / counts, counts))[0]
+    high = _limits(every, np.full(len(every), alpha / len(counts)))[1]
+    ends = np.cumsum(counts)[:-1]
+    lowest, highest = (float(min(map(max, np.split(side, ends)))) for side in (low, high))
     return float(max(sizes[of_set])), None if np.isnan((lowest, highest)).any() else (lowest, highest), leaf
 
 

@@ -41,7 +41,10 @@ def reason(part: Part, decision: Decision) -> str:
         text += f", rarer than {part.rare.stronger} of {part.rare.size}"
     text += _none_differs(part, decision)
     if decision.verdict == "undecided" and part.final and not part.because:
-        text += f"; {_enough(part, decision)}"
+        needed = prompts_to_decide(part, decision.level)
+        most = min(decision.n * MOST_TIMES, MOST_PROMPTS)
+        text += f"; about {needed} prompts like these would" if needed else f"; {most} prompts like these would not"
+        text += " decide"
     if decision.disagree:
         text += f"; strata that disagree: {', '.join(decision.disagree)}"
     return text
@@ -164,17 +167,6 @@ def _none_differs(part: Part, decision: Decision) -> str:
     what = "unchanged" if not np.any(part.sample.array("d")) else "changed alike"
     what = "alike" if isinstance(part.test, AboveChance) else what
     return f"; all {n} prompts are {what}, but up to {scale('percent', share, None).amount(share)} of others may differ"
-
-
-# --- how many prompts would decide ------------------------------------------------------------------
-
-
-def _enough(part: Part, decision: Decision) -> str:
-    """How many prompts would decide, if they were like those seen."""
-    needed = prompts_to_decide(part, decision.level)
-    if needed is None:
-        return f"{min(decision.n * MOST_TIMES, MOST_PROMPTS)} prompts like these would not decide"
-    return f"about {needed} prompts like these would decide"
 
 
 def prompts_to_decide(part: Part, level: float) -> int | None:

@@ -140,17 +140,12 @@ def weigh(
 def _looked(part: Part, sizes: Sequence[int], before: Part | None) -> Part:
     """The part with the figure of every look and its p-values; looks at the same prompts are taken from `before`."""
     same = sum(figure.n == size for figure, size in zip(before.figures, sizes, strict=False)) if before else 0
-    figures = [figure_of(part.test, part.sample.take(slice(size))) for size in sizes[same:]]
-    against = [_at_look(part, figure) for figure in figures]
-    if before:
-        figures, against = [*before.figures[:same], *figures], [*before.against[:same], *against]
-    return replace(part, figures=tuple(figures), against=tuple(against))
-
-
-def _at_look(part: Part, figure: Estimate) -> dict[str, float]:
-    """One-sided p-values of one look."""
-    p = part.region.p_values(figure)
-    return p | {"gap": float(figure.unclear)} if isinstance(figure, Ratio) else p
+    figures, against = (before.figures[:same], before.against[:same]) if before else ((), ())
+    for size in sizes[same:]:
+        figure = figure_of(part.test, part.sample.take(slice(size)))
+        gap = {"gap": float(figure.unclear)} if isinstance(figure, Ratio) else {}
+        figures, against = (*figures, figure), (*against, part.region.p_values(figure) | gap)
+    return replace(part, figures=figures, against=against)
 
 
 def _sequential(part: Part) -> tuple[float, float]:

@@ -33,18 +33,15 @@ class Scale:
 
 
 def scale(unit: Unit, value: float, limits: Limits | None, bounds: Sequence[float] = ()) -> Scale:
-    """Decimals from the width of the interval, more where rounding would hide which side of a bound a limit is on."""
+    """The scale for an interval: decimals by its width, and more where rounding would move a number onto a bound."""
     factor = 1 if unit == "plain" else 100
     shown = [factor * x for x in (value, *(limits or ())) if math.isfinite(x)]
     width = factor * (limits[1] - limits[0]) if limits else abs(shown[0]) / 10 if shown else 1.0
     decimals = 0 if not 0 < width < math.inf else min(max(math.ceil(0.5 - math.log10(width)), 0), 4)
-    while decimals < 4 and any(_blurred(x, factor * b, decimals) for x in shown for b in bounds):
+    apart = [(x, factor * bound) for x in shown for bound in bounds if x != factor * bound]
+    while decimals < 4 and any(round(x, decimals) == round(bound, decimals) for x, bound in apart):
         decimals += 1
     return Scale(unit, decimals)
-
-
-def _blurred(x: float, bound: float, decimals: int) -> bool:
-    return x != bound and round(x, decimals) == round(bound, decimals)
 
 
 def confidence(level: float) -> str:
