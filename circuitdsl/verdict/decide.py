@@ -62,22 +62,6 @@ class Decision:
     parts: tuple[Decision, ...] = field(default=(), repr=False)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Judged:
-    """A part with its verdict and the level of that."""
-
-    part: Part
-    verdict: Verdict
-    level: float
-
-    def asked(self) -> list[tuple[Estimate, float]]:
-        """The last figure with the levels of its intervals: of the plain one, and of the one that the verdict uses."""
-        if not self.part.figures or self.verdict == "error":  # without a gap an effect is no number
-            return []
-        figures, looks = self.part.figures, self.part.looks
-        return [(figures[-1], level) for level in (looks.display(FAMILY), looks.nominal(self.level, len(figures) - 1))]
-
-
 # --- judging ----------------------------------------------------------------------------------------
 
 
@@ -94,12 +78,14 @@ def rule(evidence: Evidence, levels: Levels | None = None) -> Decision:
 def _ruled(evidence: Sequence[Evidence], levels: Sequence[Levels]) -> list[Decision]:
     """The verdict on every claim at its levels; the intervals of all of them are found together."""
     members = list(zip(evidence, levels, strict=True))
-    judged = [_judge(part, level, len(one.parts)) for one, level in members if not one.extreme for part in one.parts]
-    asked = [one.asked() for one in judged]
+    parts = [(part, level, len(one.parts)) for one, level in members if not one.extreme for part in one.parts]
+    judged = [(part, _judge(part, level, count)) for part, level, count in parts]
+    asked = [_asked(part, decision) for part, decision in judged]
     limits = iter(intervals([pair for pairs in asked for pair in pairs]))
-    parts = iter([_described(one, list(islice(limits, len(pairs)))) for one, pairs in zip(judged, asked, strict=True)])
+    found = [_described(*one, list(islice(limits, len(pairs)))) for one, pairs in zip(judged, asked, strict=True)]
+    described = iter(found)
     return [
-        _rule_extreme(one, one.extreme, level) if one.extreme else _whole(one, tuple(islice(parts, len(one.parts))))
+        _rule_extreme(one, one.extreme, level) if one.extreme else _whole(one, tuple(islice(described, len(one.parts))))
         for one, level in members
     ]
 
@@ -111,12 +97,16 @@ def _verdict(by: Part | Evidence, forced: Verdict | None, holds_at: float, fails
     return verdict, {"holds": holds_at, "fails": fails_at}.get(verdict, min(holds_at, fails_at))
 
 
-def _judge(part: Part, levels: Levels, parts: int) -> Judged:
-    """The verdict on one of several parts: "fails" is paid for by all of them (Bonferroni), "holds" is not."""
+def _judge(part: Part, levels: Levels, parts: int) -> Decision:
+    """The verdict on one of several parts, without its numbers.
+
+    The level of "fails" is divided by the number of parts (Bonferroni); that of "holds" is not.
+    """
     fails_at = levels.fails / parts
-    if part.p_holds <= levels.holds and part.p_fails <= fails_at:
-        part = replace(part, because=reasons.CLASH)
-    return Judged(part, *_verdict(part, part.forced, levels.holds, fails_at))
+    clash = part.p_holds <= levels.holds and part.p_fails <= fails_at
+    verdict, level = _verdict(part, part.forced, levels.holds, fails_at)
+    reason, sample = reasons.CLASH if clash else part.because, part.sample
+    return Decision(verdict, reason, cause=part.cause, n=sample.n, level=level, null=part.rare, label=sample.label)
 
 
 def _whole(evidence: Evidence, parts: tuple[Decision, ...]) -> Decision:
@@ -154,28 +144,33 @@ def _rule_extreme(evidence: Evidence, extreme: Extreme, levels: Levels) -> Decis
 # --- the numbers behind a verdict -------------------------------------------------------------------
 
 
-def _described(judged: Judged, limits: Sequence[Limits | None]) -> Decision:
-    """The verdict on a part with its numbers; `limits` are the intervals that `Judged.asked` asked for.
+def _asked(part: Part, decision: Decision) -> list[tuple[Estimate, float]]:
+    """The last figure with the levels of its intervals: of the plain one, and of the one that the verdict uses."""
+    if not part.figures or decision.verdict == "error":  # without a gap an effect is no number
+        return []
+    levels = part.looks.display(FAMILY), part.looks.nominal(decision.level, len(part.figures) - 1)
+    return [(part.figures[-1], level) for level in levels]
+
+
+def _described(part: Part, decision: Decision, limits: Sequence[Limits | None]) -> Decision:
+    """The verdict on a part with its numbers; `limits` are the intervals that `_asked` asked for.
 
     A ratio whose gap is unclear has no value.
     """
-    part, sample, level = judged.part, judged.part.sample, judged.level
-    blank = Decision(judged.verdict, part.because, cause=part.cause, n=sample.n, label=sample.label, level=level)
-    blank = replace(blank, null=part.rare)
-    few = sample.n < FEWEST and not sample.hits
-    if not part.figures or (limits and few and sample.n == 1):
-        return blank
+    few = decision.n < FEWEST and not part.sample.hits
+    if not part.figures or (limits and few and decision.n == 1):
+        return decision
     figure = part.figures[-1]
-    numbers = replace(_with_differences(blank, figure, part), p_holds=part.p_holds, p_fails=part.p_fails)
+    decision = replace(_with_differences(decision, figure, part), p_holds=part.p_holds, p_fails=part.p_fails)
     if not limits:
-        return numbers
+        return decision
     plain, last = limits
     value = None if plain is None and isinstance(figure, Ratio) else float(figure.value)
-    decision = replace(numbers, name=name_of(part), value=value, ci=_shown(part, plain))
+    decision = replace(decision, name=name_of(part), value=value, ci=_shown(part, plain))
     if few:
         return decision
-    used = _shown(part, _used(part, level, last))
-    decision = replace(decision, ci_used=used, disagree=_disagreeing(part, judged.verdict))
+    used = _shown(part, _used(part, decision.level, last))
+    decision = replace(decision, ci_used=used, disagree=_disagreeing(part, decision.verdict))
     return replace(decision, reason=reasons.reason(part, decision))
 
 

@@ -27,7 +27,10 @@ MOST_TIMES, MOST_PROMPTS = 64, 50_000
 
 
 def reason(part: Part, decision: Decision) -> str:
-    """Why a claim came out as it did, in one sentence; the interval is the one the verdict used, at its level."""
+    """Why a claim came out as it did, in one sentence, with the interval that the verdict used and its level.
+
+    `decision.reason` is what is known without the numbers, such as the comparison with a null.
+    """
     if decision.value is None:
         return f"{decision.name} is no number: the gap is not clear enough"
     limits = decision.ci_used or decision.ci
@@ -35,12 +38,12 @@ def reason(part: Part, decision: Decision) -> str:
     shown += _at_level(decision, part)
     finding = _comparison(part, decision) if isinstance(part.test, Stronger) else _finding(part, decision)
     text = f"{decision.name} {shown} {finding}"
-    if part.because:
-        text += f"; {part.because}"
+    if decision.reason:
+        text += f"; {decision.reason}"
     elif part.rare and decision.verdict == "holds":
         text += f", rarer than {part.rare.stronger} of {part.rare.size}"
     text += _none_differs(part, decision)
-    if decision.verdict == "undecided" and part.final and not part.because:
+    if decision.verdict == "undecided" and part.final and not decision.reason:
         needed = prompts_to_decide(part, decision.level)
         most = min(decision.n * MOST_TIMES, MOST_PROMPTS)
         text += f"; about {needed} prompts like these would" if needed else f"; {most} prompts like these would not"
@@ -121,7 +124,7 @@ def _finding(part: Part, decision: Decision) -> str:
     crossed = [bound for bound in part.region.bounds if low < bound < high]
     if crossed and (decision.verdict == "undecided" or part.forced):
         return f"reaches across {' and '.join(exact(unit, bound) for bound in crossed)}"
-    if decision.verdict == "undecided" and not part.because:
+    if decision.verdict == "undecided" and not decision.reason:
         unclear = ": the gap is not clear enough at this level" if on_effects(part.test) else " at this level"
         return f"decides nothing{unclear}"
     return f"is {_place(part, decision.value or 0.0, (low, high), unit)}"

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import zip_longest
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -169,27 +168,7 @@ def _filter_by_null(part: Part, first: Sample, null: ArrayLike | None) -> Part:
     return replace(part, forced="fails", because=because, final=True)
 
 
-# --- all tests of a claim ---------------------------------------------------------------------------
-
-
-def weigh_claim(
-    tests: Sequence[Test],
-    samples: Sequence[Sample],
-    *,
-    margin: float = 0.01,
-    looks: Looks | None = None,
-    nulls: Sequence[ArrayLike | None] | None = None,
-    templates: bool = False,
-    before: Sequence[Part] = (),
-) -> Evidence:
-    """All tests of a claim on all its samples: one for a joint claim, one for each member under `each`."""
-    nulls = nulls or [None] * len(samples)
-    pairs = [(test, sample, null) for sample, null in zip(samples, nulls, strict=True) for test in tests]
-    parts = (
-        weigh(test, sample, margin=margin, looks=looks, null=null, templates=templates, before=earlier)
-        for (test, sample, null), earlier in zip_longest(pairs, before)
-    )
-    return Evidence(tuple(parts))
+# --- figures of several parts, and none -------------------------------------------------------------
 
 
 def weigh_extreme(

@@ -13,8 +13,8 @@ from circuitdsl.verdict.decide import Decision, _judge, decide_family, rule
 from circuitdsl.verdict.families import Levels, family_levels
 from circuitdsl.verdict.samples import Sample, rarity
 from circuitdsl.verdict.sampling import plan_looks
-from circuitdsl.verdict.weighing import unmeasured, weigh, weigh_claim
-from tests.verdict.deciding import decide
+from circuitdsl.verdict.weighing import unmeasured, weigh
+from tests.verdict.deciding import decide, weigh_claim
 
 N = 256
 STRATA = np.array(["ABBA", "BABA"])[np.arange(N) % 2]
