@@ -21,12 +21,12 @@ MODULES = ("verify", "init", "language", "drawings", "circuits", "diff", "testin
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit with its status."""
-    if sys.stdout is None or sys.stderr is None:  # closed by the caller: nobody reads what is written there
+    if sys.stdout is None or sys.stderr is None:  # the caller has closed it: what is written there is lost
         nowhere = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - open as long as the process
         sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors=PLAIN)  # a terminal that cannot show a minus sign still gets a report
+            stream.reconfigure(errors=PLAIN)  # so that a report can be written where there is no minus sign
     try:
         status = run(arguments)
         sys.stdout.flush()
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         say("interrupted")
         status = INTERRUPTED
     except OSError as error:
-        if not isinstance(error, BrokenPipeError):  # the reader of our output has gone, as `head` does
+        if not isinstance(error, BrokenPipeError):  # that one says only that nobody reads on, as after `head`
             say(f"error: cannot write the output: {error.strerror or error}")
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = NOT_RUN

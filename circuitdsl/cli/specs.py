@@ -1,4 +1,4 @@
-"""Specs named on the command line: read, resolved, their diagnostics printed."""
+"""The specs that a command line names are read and resolved, and their diagnostics are printed."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def load_all(names: Sequence[str], model: str | None, annotate: bool = False) -> list[Spec]:
-    """All specs, their diagnostics printed (with `annotate`, for GitHub as well).
+    """Read all specs and print their diagnostics; with `annotate` they are printed for GitHub as well.
 
     Raises:
-        SpecError: some spec is wrong; what is wrong was printed.
+        SpecError: some spec has errors, which were printed.
         UserError: there is no such spec, or a prompt file is wrong.
     """
     from circuitdsl.api import SpecError, check_prompt_files, load
@@ -44,7 +44,7 @@ def load_one(name: str, model: str | None) -> Spec:
 
 
 def check_model(name: str | None) -> None:
-    """Raise `UserError` where `--model` names no model; for verbs that do not load it, which would say so."""
+    """Raise `UserError` where `--model` names no model; for verbs that do not load it (loading raises by itself)."""
     from circuitdsl.circuit.shapes import shape_of
 
     problem = shape_of(name)[1] if name is not None else None

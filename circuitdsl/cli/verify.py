@@ -1,4 +1,4 @@
-"""`verify` and `plan`: every claim of a spec checked against the model, or what that will take."""
+"""`verify` checks every claim of a spec against the model; `plan` says what that will take."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def _verify(given: argparse.Namespace) -> int:
 
 
 def _until_trouble(reports: Iterator[Report]) -> tuple[list[Report], UserError | KeyboardInterrupt | None]:
-    """The reports that could be made before one that could not, and why it could not."""
+    """The reports up to the first error, and that error."""
     made: list[Report] = []
     try:
         for report in reports:

@@ -1,8 +1,8 @@
 """Prompt files: one prompt pair a line, as JSON Lines or CSV.
 
 A line has `clean` and `corrupt` texts (or `clean_tokens` and `corrupt_tokens`), `answer` and `distractor` (texts, token
-ids, or lists of them), and may have a `corrupt_answer`, `positions` and a `stratum`. In CSV every column named in
-capitals is a position. Every bad line is reported, before anything runs.
+ids, or lists of them). It may have a `corrupt_answer`, `positions` and a `stratum`. In CSV every column named in
+capitals is a position. All bad lines are reported before anything runs.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from circuitdsl.tasks.tokens import Encoded, Tokens
 T = TypeVar("T")
 _POSITION = re.compile(r"[A-Z][A-Z0-9_]*")
 _NTH = re.compile(r"(.+)#([0-9]{1,9})", re.DOTALL)
-#: bytes of a prompt file beyond which its positions are not looked up before it is used
+#: the positions of a prompt file with more bytes are not looked up before it is used
 _LARGE = 64 * 2**20
-#: bad lines that an error names at the most
+#: an error names at most so many bad lines
 _NAMED = 100
 
 
@@ -60,7 +60,7 @@ def read_prompts(
 
 
 def spread(pairs: Sequence[PromptPair]) -> list[PromptPair]:
-    """Prompts in an order in which every beginning has the strata in the shares that all of them have."""
+    """Prompts in an order in which the first k, for every k, have the strata in about the shares of the whole."""
     sizes = Counter(pair.stratum for pair in pairs)
     seen: Counter[str] = Counter()
     places = []
@@ -71,10 +71,10 @@ def spread(pairs: Sequence[PromptPair]) -> list[PromptPair]:
 
 
 def check_file(path: Path) -> None:
-    """What can be known of a prompt file without a model: that it is there and that its lines can be read.
+    """Check what can be known of a prompt file without a model: that it exists and that its lines can be read.
 
     Raises:
-        PromptFileError: naming every line that is a prompt pair for no model.
+        PromptFileError: the file cannot be read, or some of its lines can be used with no model; all are named.
     """
 
     def check(record: Any) -> None:
@@ -86,9 +86,9 @@ def check_file(path: Path) -> None:
 
 
 def positions_in(path: Path) -> tuple[str, ...] | None:
-    """The position names that some line of a prompt file gives, and END; None where it cannot be read, or is large.
+    """The names of positions in a prompt file, and END; None where it cannot be read, or is large.
 
-    What is wrong with the file is for `check_file` and `read_prompts` to say.
+    `check_file` and `read_prompts` report what is wrong with the file.
     """
     found: dict[str, None] = {}
     try:
@@ -104,7 +104,7 @@ def positions_in(path: Path) -> tuple[str, ...] | None:
 
 
 def _each(path: Path, read: Callable[[Any], T]) -> list[tuple[int, T]]:
-    """What is read of every line, with the line's number.
+    """Read every line of a file; each result comes with the number of its line.
 
     Raises:
         PromptFileError: a file with bad lines, or with no line at all.
@@ -128,10 +128,10 @@ def _each(path: Path, read: Callable[[Any], T]) -> list[tuple[int, T]]:
 
 
 class _Reasons(list[str]):
-    """Everything that is wrong with one line."""
+    """The reasons why one line cannot be used."""
 
     def unless(self, make: Callable[[], T]) -> T | None:
-        """What `make` returns; None, with the reason noted, where it raises `BadLine`."""
+        """What `make` returns; where it raises `BadLine`, None, and the reason is added."""
         try:
             return make()
         except BadLine as reason:
@@ -188,7 +188,7 @@ class _Reader:
         )
 
     def prompt(self, record: Mapping[str, Any], side: str, text: str) -> Encoded:
-        """The token ids of one side, with their places in the text where there is one."""
+        """The token ids of one side, with their spans where there is a text."""
         key = f"{side}_tokens"
         given = record.get(key)
         if given is not None:
@@ -211,7 +211,7 @@ class _Reader:
         return Encoded(tuple(given), ())
 
     def answers(self, record: Mapping[str, Any], key: str, prompt: str) -> tuple[int, ...]:
-        """First tokens of the answers (or distractors) as they follow a prompt."""
+        """The first tokens of the answers or distractors, as they follow a prompt."""
         given = record.get(key)
         listed = given if isinstance(given, list) else [given]
         if given is None or not listed:
@@ -257,7 +257,7 @@ def _text(record: Mapping[str, Any], key: str) -> str:
 
 
 def _is_whole(text: str) -> bool:
-    r"""Whether a text has no half characters; JSON can write them (`"\ud800"`)."""
+    r"""Whether a text has no lone surrogates, which JSON can write (`"\ud800"`)."""
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
@@ -270,7 +270,7 @@ def _is_id(value: object) -> TypeGuard[int]:
 
 
 def _texts(given: object) -> tuple[str, ...]:
-    """Answers as texts; none where some are token ids."""
+    """Answers as texts; empty where some are token ids."""
     listed = given if isinstance(given, list) else [given]
     texts = tuple(each for each in listed if isinstance(each, str))
     return texts if len(texts) == len(listed) else ()
