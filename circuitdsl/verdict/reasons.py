@@ -13,7 +13,7 @@ from circuitdsl.verdict.estimates import Estimate, Limits, limits_of
 from circuitdsl.verdict.ratios import Ratio
 from circuitdsl.verdict.samples import Region, Versus, on_effects
 from circuitdsl.verdict.sampling import EARLY
-from circuitdsl.verdict.words import Unit, confidence, exact, scale
+from circuitdsl.verdict.words import Unit, confidence, exact, written
 
 if TYPE_CHECKING:
     from circuitdsl.verdict.decide import Decision
@@ -34,8 +34,7 @@ def reason(part: Part, decision: Decision) -> str:
     if decision.value is None:
         return f"{decision.name} is no number: the gap is not clear enough"
     limits = decision.ci_used or decision.ci
-    shown = scale(_unit(part), decision.value, limits, part.region.bounds).estimate(decision.value, limits)
-    shown += _at_level(decision, part)
+    shown = written(_unit(part), decision.value, limits, part.region.bounds) + _at_level(decision, part)
     finding = _comparison(part, decision) if isinstance(part.test, Stronger) else _finding(part, decision)
     text = f"{decision.name} {shown} {finding}"
     if decision.reason:
@@ -76,7 +75,7 @@ def gap_trouble(figure: Estimate, unit: Unit, alpha: float) -> tuple[str, str] |
     gap = figure.denominator
     wrong = gap.p_value(figure.sign, 0.0)
     limits = limits_of(gap, alpha)
-    shown = scale(unit, float(gap.value), limits, (0.0,)).estimate(float(gap.value), limits)
+    shown = written(unit, float(gap.value), limits, (0.0,))
     if wrong <= alpha / 2:
         side = "below" if figure.sign > 0 else "above"
         return "the model does not do this task", f"clean − corrupt is {shown}, {side} 0"
@@ -97,7 +96,7 @@ def extreme(claim: Extreme, decision: Decision, leaf: Part) -> str:
     """Why a claim about the largest of many figures came out as it did, with the one that it is."""
     value, limits, unit = decision.value or 0.0, decision.ci_used or decision.ci, _unit(leaf)
     bounds = [bound for bound in (claim.test.low, claim.test.high) if bound is not None]
-    shown = scale(unit, value, limits, bounds).estimate(value, limits) + _at_level(decision, leaf)
+    shown = written(unit, value, limits, bounds) + _at_level(decision, leaf)
     said = " and ".join(exact(unit, bound) for bound in bounds)
     inside = (claim.test.low or 0.0) <= value <= (math.inf if claim.test.high is None else claim.test.high)
     if decision.verdict == "undecided":
@@ -137,7 +136,7 @@ def _comparison(part: Part, decision: Decision) -> str:
     words = {"holds": "is stronger than", "fails": "is weaker than"}
     value = float(figure.other.value)
     limits = limits_of(figure.other, part.looks.nominal(decision.level, len(part.figures) - 1))
-    shown = scale(part.sample.unit, value, limits).estimate(value, limits) + _at_level(decision, part)
+    shown = written(part.sample.unit, value, limits) + _at_level(decision, part)
     finding = words.get(decision.verdict, "is not clearly stronger or weaker than")
     return f"{finding} {shown} of {part.test.name}"
 
@@ -169,7 +168,7 @@ def _none_differs(part: Part, decision: Decision) -> str:
     share = -math.expm1(math.log(part.looks.nominal(decision.level, figures - 1) / 2) / n)
     what = "unchanged" if not np.any(part.sample.array("d")) else "changed alike"
     what = "alike" if isinstance(part.test, AboveChance) else what
-    return f"; all {n} prompts are {what}, but up to {scale('percent', share, None).amount(share)} of others may differ"
+    return f"; all {n} prompts are {what}, but up to {written('percent', share)} of others may differ"
 
 
 def prompts_to_decide(part: Part, level: float) -> int | None:
