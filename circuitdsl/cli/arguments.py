@@ -54,9 +54,6 @@ def size(text: str) -> int:
         raise argparse.ArgumentTypeError(error.message) from None
 
 
-# --- options that several verbs have ---------------------------------------------------------------
-
-
 def add_spec(verb: argparse.ArgumentParser, nargs: str | None = None) -> None:
     """Add the name of a spec; with `nargs`, of several."""
     verb.add_argument("spec", nargs=nargs, help="a .circ file, or a shipped spec such as pocket/ioi")

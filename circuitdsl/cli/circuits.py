@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from circuitdsl.cli.arguments import add_circuit, add_prompts, add_session, add_spec, level, seconds, session, share
-from circuitdsl.cli.outputs import check_folder, output, picture, write
+from circuitdsl.cli.files import check_folder, load_one, one_circuit, output, picture, write
 from circuitdsl.cli.parser import Verbs
-from circuitdsl.cli.specs import load_one, one_circuit
 from circuitdsl.cli.terminal import console, present, say
 from circuitdsl.errors import UsageError
 from circuitdsl.limits import positive, seed

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from circuitdsl.cli.arguments import add_circuit, add_spec
-from circuitdsl.cli.outputs import output, write
+from circuitdsl.cli.files import check_model, load_one, one_circuit, output, write
 from circuitdsl.cli.parser import Parser, Verbs
-from circuitdsl.cli.specs import check_model, load_one, one_circuit
 from circuitdsl.cli.terminal import say
 from circuitdsl.errors import UsageError
 

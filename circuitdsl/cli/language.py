@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from circuitdsl.cli.arguments import add_spec
+from circuitdsl.cli.files import check_model, load_all
 from circuitdsl.cli.parser import Verbs
-from circuitdsl.cli.specs import check_model, load_all
 from circuitdsl.cli.terminal import console, say, say_diagnostics
 from circuitdsl.errors import SPEC_WRONG, UsageError
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 from typing import TYPE_CHECKING
 
-from circuitdsl.cli.outputs import output, write
+from circuitdsl.cli.files import output, write_prompts
 from circuitdsl.cli.parser import Verbs
 from circuitdsl.cli.terminal import console, say
 from circuitdsl.errors import UsageError, UserError
@@ -68,8 +67,7 @@ def _sample(given: argparse.Namespace) -> int:
     task, target = task_named(given.task), output(given.output)
     tokens = Tokens(load_tokenizer(given.model), given.model)
     data = sample(task, tokens, given.n, given.seed, given.corrupt)
-    lines = "".join(json.dumps(pair.record(), ensure_ascii=False) + "\n" for pair in data.pairs)
-    write(target, lines)
+    write_prompts(target, data.pairs)
     return 0
 
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 
 from circuitdsl.cli.arguments import add_prompts, add_session, add_spec, fraction, session
-from circuitdsl.cli.outputs import output, write
+from circuitdsl.cli.files import load_one, output, write_prompts
 from circuitdsl.cli.parser import Verbs
-from circuitdsl.cli.specs import load_one
 from circuitdsl.cli.terminal import console, present
 from circuitdsl.limits import positive, seed
 
@@ -60,7 +58,7 @@ def _falsify(given: argparse.Namespace) -> int:
             if search.found:
                 found.append(search.found.pair)
     if target:
-        write(target, "".join(json.dumps(pair.record(), ensure_ascii=False) + "\n" for pair in found))
+        write_prompts(target, found)
     return 1 if found else 0
 
 

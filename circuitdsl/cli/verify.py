@@ -8,9 +8,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from circuitdsl.cli.arguments import add_prompts, add_session, add_spec, level, session
-from circuitdsl.cli.outputs import output, write
+from circuitdsl.cli.files import load_all, output, write
 from circuitdsl.cli.parser import Verbs
-from circuitdsl.cli.specs import load_all
 from circuitdsl.cli.terminal import as_json, console, printed, say, wants_json
 from circuitdsl.errors import INTERRUPTED, UserError
 from circuitdsl.report.formats import FORMATS, View, format_of

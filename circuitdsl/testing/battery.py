@@ -63,9 +63,6 @@ def check(kind: type[Measurement]) -> None:
         _mutates(spec, circuit)
 
 
-# --- the text ----------------------------------------------------------------------------------------
-
-
 def _declares(kind: type[Kind]) -> None:
     assert kind.names() or kind.statement, f"{kind.__name__} has neither a word nor a statement of its own"
     for word in kind.words:
@@ -104,9 +101,6 @@ def _reads(kind: type[Kind], line: str) -> None:
     assert hash(claim) == hash(same) and claim.measurement.subject == same.measurement.subject, f"{line}: not hashable"
     twice = {found.code for found in _spec(f"{line}\n{line}").diagnostics}
     assert "W001" in twice, f"{line}: nobody is warned where it stands twice"
-
-
-# --- plan, report ------------------------------------------------------------------------------------
 
 
 def _plans(circuit: Circuit, claim: Claim) -> None:
@@ -154,9 +148,6 @@ def _reports(kind: type[Kind], circuit: Circuit, false: Iterable[Claim], report:
     for claim in false:
         assert all(result.verdict != "holds" for result in found[claim.id]), f"{claim.text}: it is false, and holds"
     assert Report.from_json(report.to_json()) == report, f"{kind.__name__}: its report is another once it is JSON"
-
-
-# --- searched and changed ----------------------------------------------------------------------------
 
 
 def _falsifies(circuit: Circuit, claim: Claim) -> None:

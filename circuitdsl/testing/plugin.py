@@ -171,9 +171,6 @@ class ClaimItem(pytest.Item):
         return self.path, self.claim.line - 1, headline(self.name)
 
 
-# --- what pytest shows ------------------------------------------------------------------------------
-
-
 def headline(name: str) -> str:
     """Not the end of the node id: in that pytest writes `::` for every dot, as for methods of classes."""
     line, _, text = name.partition(" ")

@@ -62,9 +62,6 @@ class Decision:
     parts: tuple[Decision, ...] = field(default=(), repr=False)
 
 
-# --- judging ----------------------------------------------------------------------------------------
-
-
 def decide_family(evidence: Sequence[Evidence], *, alpha: float = FAMILY, adjust: bool = True) -> list[Decision]:
     """Verdicts on all members (claim x task) of a spec, by Holm's procedure unless `adjust` is off."""
     return _ruled(evidence, family_levels([e.p_holds for e in evidence], [e.p_fails for e in evidence], alpha, adjust))
@@ -139,9 +136,6 @@ def _rule_extreme(evidence: Evidence, extreme: Extreme, levels: Levels) -> Decis
         label=leaf.sample.label,
     )
     return replace(decision, reason=reasons.extreme(extreme, decision, leaf))
-
-
-# --- the numbers behind a verdict -------------------------------------------------------------------
 
 
 def _asked(part: Part, decision: Decision) -> list[tuple[Estimate, float]]:

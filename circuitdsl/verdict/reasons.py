@@ -109,9 +109,6 @@ def extreme(claim: Extreme, decision: Decision, leaf: Part) -> str:
     return f"{claim.name} {shown}{where} {finding}".rstrip()
 
 
-# --- where the figure lies --------------------------------------------------------------------------
-
-
 def _unit(part: Part) -> Unit:
     return "percent" if on_effects(part.test) else part.sample.unit
 

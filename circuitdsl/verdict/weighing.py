@@ -90,9 +90,6 @@ class Evidence:
         return broken or decided or all(part.final for part in self.parts)
 
 
-# --- one test on one sample ---------------------------------------------------------------------------
-
-
 def weigh(
     test: Test,
     sample: Sample,
@@ -166,9 +163,6 @@ def _filter_by_null(part: Part, first: Sample, null: ArrayLike | None) -> Part:
         return part
     because = f"not rare: stronger than {rare.stronger} of {rare.size} comparable effects"
     return replace(part, forced="fails", because=because, final=True)
-
-
-# --- figures of several parts, and none -------------------------------------------------------------
 
 
 def weigh_extreme(

@@ -1,8 +1,12 @@
-"""The specs that a command line names are read and resolved, and their diagnostics are printed."""
+"""The files of a command line: specs that are read, and outputs that are refused early where they cannot be written."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from circuitdsl.cli.terminal import say, say_diagnostics
@@ -11,6 +15,7 @@ from circuitdsl.errors import UserError
 if TYPE_CHECKING:
     from circuitdsl.api import Spec
     from circuitdsl.circuit.claims import Circuit
+    from circuitdsl.tasks.dataset import PromptPair
 
 
 def load_all(names: Sequence[str], model: str | None, annotate: bool = False) -> list[Spec]:
@@ -61,3 +66,60 @@ def one_circuit(spec: Spec, wanted: str | None) -> Circuit:
     if not spec.circuits:
         raise UserError(f"{spec.path} has no circuit")
     return spec.circuit(wanted) if wanted else spec.circuits[0]
+
+
+def output(name: str | None) -> Path | None:
+    """The file that `-o` names; None without `-o`.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    if not name:
+        return None
+    target = Path(name)
+    if target.is_dir():
+        raise UserError(f"cannot write {target}: it is a folder", hint="name a file in it")
+    if target.exists() and not target.is_file():  # a pipe or a device
+        return target
+    check_folder(target)
+    return target
+
+
+def check_folder(target: Path) -> None:
+    """Raise `UserError` where no file can be made in the folder of the target."""
+    folder = target.resolve().parent
+    if not folder.is_dir():
+        raise UserError(f"cannot write {target}: there is no folder {target.parent}", hint="make it, or name another")
+    if not os.access(folder, os.W_OK):
+        raise UserError(f"cannot write {target}: the folder {folder} may not be written to", hint="name another")
+
+
+def picture(name: str | None) -> Path | None:
+    """The picture that `-o` names; None without `-o`.
+
+    Raises:
+        UsageError: its suffix is neither .svg nor .png.
+        UserError: it cannot be written.
+    """
+    from circuitdsl.diagram.formats import format_of
+
+    target = output(name)
+    if target:
+        format_of(target, painted=True)
+    return target
+
+
+def write(target: Path | None, text: str) -> None:
+    """Write a file whole, and name it on standard error; without a file write to standard output."""
+    from circuitdsl.report.report import write_whole
+
+    if target is None:
+        sys.stdout.write(text)
+        return
+    write_whole(target, text)
+    say(f"wrote {target}")
+
+
+def write_prompts(target: Path | None, pairs: Iterable[PromptPair]) -> None:
+    """Write a prompt file, as JSON Lines."""
+    write(target, "".join(json.dumps(pair.record(), ensure_ascii=False) + "\n" for pair in pairs))
