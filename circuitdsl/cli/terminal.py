@@ -5,9 +5,8 @@ from __future__ import annotations
 import codecs
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -80,17 +79,6 @@ def console(plain: bool = False) -> Console:
     return found
 
 
-def printed(shows: Sequence[Callable[[Console], None]], plain: bool) -> str:
-    """Print several things on the terminal, with an empty line between them; for a file, return the text instead."""
-    screen = console(plain=plain)
-    with screen.capture() if plain else nullcontext() as capture:
-        for number, show in enumerate(shows):
-            if number:
-                screen.print()
-            show(screen)
-    return capture.get() if capture else ""
-
-
 def present(found: Sequence[Any], form: str, **view: Any) -> None:
     """Print results, or write them as JSON where `--format json` asks for it; `view` are options of their `show`."""
     if form == "json":
@@ -104,11 +92,6 @@ def as_json(found: Sequence[Any]) -> str:
     """Records that have `to_json` as text: one as an object, several as a list."""
     bodies = [each.to_json() for each in found]
     return json.dumps(bodies[0] if len(bodies) == 1 else bodies, indent=1, ensure_ascii=False) + "\n"
-
-
-def wants_json(form: str | None, target: Path | None) -> bool:
-    """Whether JSON is asked for, by `--format` or by the name of the file."""
-    return form == "json" or (form is None and target is not None and target.suffix == ".json")
 
 
 def status(text: str) -> AbstractContextManager[Status | None]:

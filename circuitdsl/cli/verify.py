@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 
 from circuitdsl.cli.arguments import add_prompts, add_session, add_spec, level, session
 from circuitdsl.cli.files import load_all, output, write
 from circuitdsl.cli.parser import Verbs
-from circuitdsl.cli.terminal import as_json, console, printed, say, wants_json
+from circuitdsl.cli.terminal import as_json, console, say
 from circuitdsl.errors import INTERRUPTED, UserError
 from circuitdsl.report.formats import FORMATS, View, format_of
 
@@ -104,9 +105,14 @@ def _plan(given: argparse.Namespace) -> int:
     specs, target = load_all(given.spec, given.model), output(given.output)
     with session(given) as running:
         found = running.plan(*specs, prompts=given.prompts, seed=given.seed, early_stop=not given.no_early_stop)
-    if wants_json(given.format, target):
-        text = as_json(found)
-    else:
-        text = printed([forecast.show for forecast in found], plain=target is not None)
-    write(target, text)
+    if given.format == "json" or (given.format is None and target and target.suffix == ".json"):
+        write(target, as_json(found))
+        return 0
+    screen = console(plain=target is not None)
+    with screen.capture() if target else nullcontext() as capture:
+        for number, forecast in enumerate(found):
+            if number:
+                screen.print()
+            forecast.show(screen)
+    write(target, capture.get() if capture else "")
     return 0

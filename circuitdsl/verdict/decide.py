@@ -10,8 +10,7 @@ outside; with looks both are sequential p-values (`sampling.py`).
 Effects are ratios of means. They are tested without dividing, on the paired `d - b g`, and only where the gap itself
 is clear: p-values of claims on effects are never smaller than the gap's own.
 
-A figure that is the same on every prompt is not certain: n equal prompts show only that, at 95 %, less than a share
-`1 - 0.05^(1/n)` of prompts differ (Clopper and Pearson; about 3 / n). Every test allows for an unseen prompt
+A figure that is the same on every prompt is not certain: every test allows for an unseen prompt that differs
 (`means.py`). Where the prompts at hand do not decide, the reason says how many would.
 """
 
@@ -23,15 +22,15 @@ from itertools import islice
 
 import numpy as np
 
-from circuitdsl.circuit.criteria import AboveChance, Moves, Stronger, Within
+from circuitdsl.circuit.criteria import AboveChance, Moves
 from circuitdsl.verdict import extremes, reasons
 from circuitdsl.verdict.estimates import Estimate, Limits, limits_of
 from circuitdsl.verdict.extremes import Extreme
 from circuitdsl.verdict.families import FAMILY, Levels, family_levels
 from circuitdsl.verdict.ratios import Ratio, intervals
-from circuitdsl.verdict.samples import Rarity, figure_of, on_effects
+from circuitdsl.verdict.samples import figure_of, quantity_of
 from circuitdsl.verdict.strata import SMALL
-from circuitdsl.verdict.weighing import FEWEST, Evidence, Part
+from circuitdsl.verdict.weighing import FEWEST, Evidence, Part, Rarity
 from circuitdsl.verdicts import WORST_FIRST, Verdict
 
 
@@ -177,12 +176,10 @@ def _with_differences(decision: Decision, figure: Estimate, part: Part) -> Decis
 
 def name_of(part: Part) -> str:
     """What the figure of a part is called."""
-    if on_effects(part.test):
-        return part.sample.called or "effect"
     if isinstance(part.test, Moves | AboveChance):
         return "change" if isinstance(part.test, Moves) else f"{part.sample.name} − chance"
-    delta = isinstance(part.test, Stronger) or (isinstance(part.test, Within) and part.test.quantity == "delta")
-    return "delta" if delta else part.sample.name
+    names = {"effect": part.sample.called or "effect", "delta": "delta", "value": part.sample.name}
+    return names[quantity_of(part.test)]
 
 
 def _shown(part: Part, limits: Limits | None) -> Limits | None:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from circuitdsl.circuit.criteria import AboveChance, Matters, Negligible, Signed, Stronger
-from circuitdsl.verdict.estimates import Estimate, Limits, limits_of
+from circuitdsl.verdict.estimates import Limits, limits_of
 from circuitdsl.verdict.ratios import Ratio
-from circuitdsl.verdict.samples import Region, Versus, on_effects
+from circuitdsl.verdict.samples import Region, Versus, quantity_of
 from circuitdsl.verdict.sampling import EARLY
 from circuitdsl.verdict.words import Unit, confidence, exact, written
 
@@ -64,12 +64,11 @@ def _at_level(decision: Decision, part: Part) -> str:
     return f" at {confidence(decision.level)}" + (f" (look {at} of {of})" if at < of else "")
 
 
-def gap_trouble(figure: Estimate, unit: Unit, alpha: float) -> tuple[str, str] | None:
+def gap_trouble(figure: Ratio, unit: Unit, alpha: float) -> tuple[str, str] | None:
     """Why there is no gap to measure effects by, in a few words and with the numbers; None where there is one.
 
     The gap's interval must lie on the right side of 0.
     """
-    assert isinstance(figure, Ratio)
     if figure.unclear <= alpha / 2:
         return None
     gap = figure.denominator
@@ -110,7 +109,7 @@ def extreme(claim: Extreme, decision: Decision, leaf: Part) -> str:
 
 
 def _unit(part: Part) -> Unit:
-    return "percent" if on_effects(part.test) else part.sample.unit
+    return "percent" if quantity_of(part.test) == "effect" else part.sample.unit
 
 
 def _finding(part: Part, decision: Decision) -> str:
@@ -121,8 +120,8 @@ def _finding(part: Part, decision: Decision) -> str:
     if crossed and (decision.verdict == "undecided" or part.forced):
         return f"reaches across {' and '.join(exact(unit, bound) for bound in crossed)}"
     if decision.verdict == "undecided" and not decision.reason:
-        unclear = ": the gap is not clear enough at this level" if on_effects(part.test) else " at this level"
-        return f"decides nothing{unclear}"
+        unclear = ": the gap is not clear enough" if quantity_of(part.test) == "effect" else ""
+        return f"decides nothing{unclear} at this level"
     return f"is {_place(part, decision.value or 0.0, (low, high), unit)}"
 
 

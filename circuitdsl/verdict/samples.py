@@ -16,11 +16,6 @@ from circuitdsl.verdict.means import UNKNOWN, Mean, Pair, Range, Shared, mean, p
 from circuitdsl.verdict.ratios import Ratio
 from circuitdsl.verdict.words import Unit
 
-#: the null must have this many members, 1 / (19 + 1) being 5 %
-NULL_MEMBERS = 19
-RARE = 0.05
-#: effects that differ by less are tied
-TIED = 1e-6
 #: fewer strata say too little about how templates differ
 FEWEST_STRATA = 15
 _MEASURED = ("d", "g", "value", "other")
@@ -131,11 +126,11 @@ def by_stratum(sample: Sample) -> Sample:
 # --- figures ----------------------------------------------------------------------------------------
 
 
-def on_effects(test: Test) -> bool:
-    """Whether a test is about effects, which need a gap."""
-    if isinstance(test, Stronger | Moves | AboveChance):
-        return False
-    return not isinstance(test, Within | Beyond) or test.quantity == "effect"
+def quantity_of(test: Test) -> str:
+    """What a test is about: an effect, which needs a gap; a difference; or a value that was measured as it is."""
+    if isinstance(test, Within | Beyond):
+        return test.quantity
+    return "delta" if isinstance(test, Stronger | Moves | AboveChance) else "effect"
 
 
 def effect_of(sample: Sample) -> Ratio:
@@ -145,13 +140,12 @@ def effect_of(sample: Sample) -> Ratio:
 
 def figure_of(test: Test, sample: Sample) -> Estimate:
     """The figure that a test is about, on the prompts of a sample."""
-    if on_effects(test):
-        return effect_of(sample)
     if isinstance(test, Stronger):
         both = _pair(sample, "other", "second")
         return Versus(**vars(both.combine(1.0, 0.0)), both=both)
-    if isinstance(test, Moves | AboveChance) or (isinstance(test, Within | Beyond) and test.quantity == "delta"):
-        return _pair(sample, "d", "").combine(1.0, 0.0)
+    quantity = quantity_of(test)
+    if quantity != "value":
+        return effect_of(sample) if quantity == "effect" else _pair(sample, "d", "").combine(1.0, 0.0)
     value = sample.array("value")
     if sample.hits:  # a prompt may have several, and is then a share of them
         return share(value) if set(value) <= {0.0, 1.0} else mean(value, ends=(0.0, 1.0))
@@ -289,37 +283,3 @@ def _above(bound: float) -> Region:
 def _below(bound: float) -> Region:
     """Below a bound that does not belong to the region."""
     return Region(low=bound, inside=False)
-
-
-# --- rarity -----------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Rarity:
-    """How the size of an effect compares with its null; ties count against it."""
-
-    stronger: int
-    size: int
-
-    @property
-    def percentile(self) -> float:
-        return self.stronger / self.size if self.size else 0.0
-
-    @property
-    def enough(self) -> bool:
-        return self.size >= NULL_MEMBERS
-
-    @property
-    def rare(self) -> bool:
-        """Stronger than 95 % of the null, by rank: (1 + those as strong) / (size + 1) <= 5 %.
-
-        Counting the effect itself keeps the rate at 5 % for effects that are drawn like the null's (Phipson and Smyth
-        2010, Stat. Appl. Genet. Mol. Biol. 9).
-        """
-        return self.enough and (1 + self.size - self.stronger) / (self.size + 1) <= RARE + 1e-12
-
-
-def rarity(effect: float, null: ArrayLike) -> Rarity:
-    """Compare the size of an effect with the sizes of the null's, all measured on the same prompts."""
-    sizes = np.abs(np.asarray(null, float).ravel())
-    return Rarity(int(np.count_nonzero(sizes < abs(effect) - TIED)), sizes.size)

@@ -17,25 +17,43 @@ from circuitdsl.verdict.estimates import Estimate
 from circuitdsl.verdict.extremes import Extreme, leaf_tests
 from circuitdsl.verdict.families import FAMILY, all_of, any_of, strictest
 from circuitdsl.verdict.ratios import Ratio
-from circuitdsl.verdict.samples import (
-    FEWEST_STRATA,
-    NULL_MEMBERS,
-    Larger,
-    Rarity,
-    Region,
-    Sample,
-    by_stratum,
-    figure_of,
-    on_effects,
-    rarity,
-    region_of,
-)
+from circuitdsl.verdict.samples import FEWEST_STRATA, Larger, Region, Sample, by_stratum, figure_of, region_of
 from circuitdsl.verdict.sampling import Looks
 from circuitdsl.verdict.strata import SMALL
 from circuitdsl.verdicts import Verdict
 
 #: fewer prompts decide nothing: they say too little about how prompts differ
 FEWEST = SMALL
+#: the null must have this many members, 1 / (19 + 1) being 5 %
+NULL_MEMBERS = 19
+RARE = 0.05
+#: effects that differ by less are tied
+TIED = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Rarity:
+    """How the size of an effect compares with its null; ties count against it."""
+
+    stronger: int
+    size: int
+
+    @property
+    def percentile(self) -> float:
+        return self.stronger / self.size if self.size else 0.0
+
+    @property
+    def enough(self) -> bool:
+        return self.size >= NULL_MEMBERS
+
+    @property
+    def rare(self) -> bool:
+        """Stronger than 95 % of the null, by rank: (1 + those as strong) / (size + 1) <= 5 %.
+
+        Counting the effect itself keeps the rate at 5 % for effects that are drawn like the null's (Phipson and Smyth
+        2010, Stat. Appl. Genet. Mol. Biol. 9).
+        """
+        return self.enough and (1 + self.size - self.stronger) / (self.size + 1) <= RARE + 1e-12
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -126,7 +144,8 @@ def weigh(
     part = _looked(part, sizes, before)
     if sample.n < FEWEST and not sample.hits:
         return replace(part, forced="undecided", because=reasons.too_few(sample.n, FEWEST))
-    if on_effects(test) and (no_gap := reasons.gap_trouble(part.figures[-1], sample.unit, looks.display(FAMILY))):
+    figure = part.figures[-1]
+    if isinstance(figure, Ratio) and (no_gap := reasons.gap_trouble(figure, sample.unit, looks.display(FAMILY))):
         return replace(part, forced="error", because=": ".join(no_gap), cause=no_gap[0])
     p_holds, p_fails = _sequential(part)
     part = replace(part, p_holds=p_holds, p_fails=p_fails)
@@ -151,6 +170,12 @@ def _sequential(part: Part) -> tuple[float, float]:
     gap = min(1.0, 2 * p.pop("gap", 0.0))
     holds, fails = part.region.combine(p)
     return max(holds, gap), max(fails, gap)
+
+
+def rarity(effect: float, null: ArrayLike) -> Rarity:
+    """Compare the size of an effect with the sizes of the null's, all measured on the same prompts."""
+    sizes = np.abs(np.asarray(null, float).ravel())
+    return Rarity(int(np.count_nonzero(sizes < abs(effect) - TIED)), sizes.size)
 
 
 def _filter_by_null(part: Part, first: Sample, null: ArrayLike | None) -> Part:

@@ -11,9 +11,9 @@ from circuitdsl.circuit.criteria import Matters, Negligible, Signed, Test, Withi
 from circuitdsl.report.report import ascii_reason
 from circuitdsl.verdict.decide import Decision, _judge, decide_family, rule
 from circuitdsl.verdict.families import Levels, family_levels
-from circuitdsl.verdict.samples import Sample, rarity
+from circuitdsl.verdict.samples import Sample
 from circuitdsl.verdict.sampling import plan_looks
-from circuitdsl.verdict.weighing import unmeasured, weigh
+from circuitdsl.verdict.weighing import rarity, unmeasured, weigh
 from tests.verdict.deciding import decide, weigh_claim
 
 N = 256
