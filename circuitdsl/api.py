@@ -81,6 +81,12 @@ class Spec:
             raise UsageError(f"there is no circuit {name}", hint=known)
         raise UsageError(f"{self.path} has {'more than one circuit' if named else 'no circuit'}", hint=known)
 
+    def first(self, name: str | None = None) -> Circuit:
+        """The circuit of that name, or the first; raises `UserError` where there is none."""
+        if not self.circuits:
+            raise UserError(f"{self.path} has no circuit")
+        return self.circuit(name) if name else self.circuits[0]
+
     def verify(
         self,
         model: str | Path | Transformer | None = None,

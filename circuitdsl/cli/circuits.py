@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from circuitdsl.cli.arguments import add_circuit, add_prompts, add_session, add_spec, level, seconds, session, share
-from circuitdsl.cli.files import check_folder, load_one, one_circuit, output, picture, write
+from circuitdsl.cli.files import check_folder, load_one, output, picture, write
 from circuitdsl.cli.parser import Verbs
 from circuitdsl.cli.terminal import console, present, say
 from circuitdsl.errors import UsageError
@@ -103,7 +103,7 @@ def _compare(given: argparse.Namespace) -> int:
 
 def _circuit(name: str, model: str | None) -> Circuit:
     path, _, circuit = name.partition("#")
-    return one_circuit(load_one(path, model), circuit or None)
+    return load_one(path, model).first(circuit or None)
 
 
 def _draw(found: Any, target: Path | None, *view: float) -> None:
@@ -132,7 +132,7 @@ def _edit(given: argparse.Namespace) -> int:
     check_folder(target)
     with session(given) as running:
         name = running.edit(spec, target, given.intervention, given.circuit)
-    circuit = one_circuit(spec, given.circuit).name
+    circuit = spec.first(given.circuit).name
     print(f"wrote {target}: {name} of {circuit}, in weights; use it with --model {target}")
     return 0
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from circuitdsl.cli.arguments import add_circuit, add_spec
-from circuitdsl.cli.files import check_model, load_one, one_circuit, output, write
+from circuitdsl.cli.files import check_model, load_one, output, write
 from circuitdsl.cli.parser import Parser, Verbs
 from circuitdsl.cli.terminal import say
 from circuitdsl.errors import UsageError
@@ -41,7 +41,7 @@ def _add_circuit(verb: Parser) -> None:
 
 def _circuit(given: argparse.Namespace) -> Circuit:
     check_model(given.model)
-    return one_circuit(load_one(given.spec, given.model), given.circuit)
+    return load_one(given.spec, given.model).first(given.circuit)
 
 
 def _render(given: argparse.Namespace) -> int:

@@ -14,7 +14,6 @@ from circuitdsl.errors import UserError
 
 if TYPE_CHECKING:
     from circuitdsl.api import Spec
-    from circuitdsl.circuit.claims import Circuit
     from circuitdsl.tasks.dataset import PromptPair
 
 
@@ -55,17 +54,6 @@ def check_model(name: str | None) -> None:
     problem = shape_of(name)[1] if name is not None else None
     if problem:
         raise UserError(problem, hint="give --model a model's directory, or its name on the Hugging Face hub")
-
-
-def one_circuit(spec: Spec, wanted: str | None) -> Circuit:
-    """The circuit of that name, or the first of a spec.
-
-    Raises:
-        UserError: there is none.
-    """
-    if not spec.circuits:
-        raise UserError(f"{spec.path} has no circuit")
-    return spec.circuit(wanted) if wanted else spec.circuits[0]
 
 
 def output(name: str | None) -> Path | None:
