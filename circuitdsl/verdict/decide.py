@@ -38,8 +38,8 @@ from circuitdsl.verdicts import WORST_FIRST, Verdict
 class Decision:
     """A verdict with the numbers behind it; None where there is no such number.
 
-    `ci` is the plain 95 % interval, `ci_used` the one that the verdict used, at `level`. For a claim with several
-    parts the numbers are those of the part that decided, and `parts` has all.
+    `ci` is the plain 95 % interval, and `ci_used` the one that the verdict used, at `level`. For a claim with several
+    parts the numbers are those of the part that decided; `parts` has the decisions on all of them.
     """
 
     verdict: Verdict
@@ -72,7 +72,7 @@ def rule(evidence: Evidence, levels: Levels | None = None) -> Decision:
 
 
 def _ruled(evidence: Sequence[Evidence], levels: Sequence[Levels]) -> list[Decision]:
-    """The verdict on every claim at its levels; the intervals of all of them are found together."""
+    """The verdict on every claim at its levels; the intervals of all claims are computed together."""
     members = list(zip(evidence, levels, strict=True))
     parts = [(part, level, len(one.parts)) for one, level in members if not one.extreme for part in one.parts]
     judged = [(part, _judge(part, level, count)) for part, level, count in parts]
@@ -87,7 +87,7 @@ def _ruled(evidence: Sequence[Evidence], levels: Sequence[Levels]) -> list[Decis
 
 
 def _verdict(by: Part | Evidence, forced: Verdict | None, holds_at: float, fails_at: float) -> tuple[Verdict, float]:
-    """The verdict at two levels, unless it is forced, and the level that it used: without one, the stricter."""
+    """The verdict at two levels, unless it is forced, and the level that it used; if undecided, the stricter one."""
     holds, fails = by.p_holds <= holds_at, by.p_fails <= fails_at
     verdict: Verdict = forced or ("undecided" if holds == fails else "holds" if holds else "fails")
     return verdict, {"holds": holds_at, "fails": fails_at}.get(verdict, min(holds_at, fails_at))
@@ -198,14 +198,14 @@ def _used(part: Part, level: float, last: Limits | None) -> Limits | None:
     for k, figure in enumerate(part.figures[:-1]):
         alpha = part.looks.nominal(level, k)
         if min(float(figure.sides(low)[1]), float(figure.sides(high)[0])) > alpha / 2:
-            continue  # the limits of this look lie further out, as nearly always
+            continue  # the limits of this look lie further out, which is nearly always so
         if there := limits_of(figure, alpha):
             low, high = max(low, there[0]), min(high, there[1])
     return (low, high) if low <= high else last
 
 
 def _disagreeing(part: Part, verdict: Verdict) -> tuple[str, ...]:
-    """Strata of `SMALL` prompts or more that say the opposite, each tested at 5 % over the number of such strata."""
+    """Strata of at least `SMALL` prompts that show the opposite, each tested at 5 % divided by their number."""
     names, codes, counts = np.unique(part.sample.strata, return_inverse=True, return_counts=True)
     if verdict not in ("holds", "fails") or part.forced or len(names) < 2:
         return ()

@@ -157,7 +157,7 @@ def _place(part: Part, value: float, limits: Limits, unit: Unit) -> str:
 
 
 def _none_differs(part: Part, decision: Decision) -> str:
-    """For claims about changes that are the same on all prompts: how many others may differ, at the level used."""
+    """Where a change is the same on all prompts: how many other prompts may differ, at the level used."""
     if part.sample.d is None or np.ptp(part.sample.array("d")) != 0:
         return ""
     n, figures = decision.n, len(part.figures)

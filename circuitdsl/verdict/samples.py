@@ -1,4 +1,4 @@
-"""What a verdict is about: measured prompts, the figure computed from them, and the region a test claims for it."""
+"""Measured prompts, the figure that a test computes from them, and the region that it claims for this figure."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MEASURED = ("d", "g", "value", "other")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
-    """What was measured, prompt by prompt in the order drawn.
+    """What was measured on each prompt, in the order in which prompts were drawn.
 
     Attributes:
         strata: the stratum of each prompt.
@@ -83,7 +83,7 @@ class Sample:
         return self.range[1] - self.range[0]
 
     def array(self, name: str) -> NDArray[np.float64]:
-        """`d`, `g` or `value`; an error where it was not measured."""
+        """`d`, `g`, `value` or `other` [n]; raises `ValueError` where it was not measured."""
         y = getattr(self, name)
         if y is None:
             raise ValueError(f"this test needs {name!r}, which was not measured")
@@ -94,7 +94,7 @@ class Sample:
         return self.changed(self.strata[index], lambda y: y[index])
 
     def changed(self, strata: NDArray[np.generic], change: Callable[[Array], Array]) -> Sample:
-        """The sample with other strata, and with everything measured changed in the same way."""
+        """The sample with other strata, and with all measured numbers changed in the same way."""
         measured = [(name, y) for name in _MEASURED if (y := getattr(self, name)) is not None]
         changed: dict[str, Any] = {name: change(np.asarray(y, float)) for name, y in measured}
         return replace(self, strata=strata, **changed)
@@ -112,7 +112,7 @@ class Sample:
 
 
 def by_stratum(sample: Sample) -> Sample:
-    """The sample with one row for each stratum, its mean over prompts: strata are then what is drawn.
+    """The sample with one row for each stratum, its mean over prompts, as if strata had been drawn.
 
     For verdicts about prompts from *other templates* of the same kind (`--generalise templates`). All prompts of a
     template share it, so k templates are k draws, however many prompts there are. Figures are means over strata, each

@@ -63,7 +63,7 @@ class Part:
     Attributes:
         figures: one for each look so far.
         against: the one-sided p-values of each figure.
-        final: whether no more prompts can come, or none could help.
+        final: whether there are no more prompts, or more could not change the result.
         forced: the verdict where p-values do not decide it, and `because` its reason.
     """
 
@@ -214,12 +214,12 @@ def weigh_extreme(
 
 
 def untested(test: Test, verdict: Verdict, because: str, prompts: int = 0, label: str = "") -> Evidence:
-    """A verdict that rests on no test."""
+    """The evidence of a verdict that rests on no test."""
     sample = Sample(np.zeros(prompts), label=label)
     looks = Looks((max(prompts, 1),))
     return Evidence((Part(test, sample, looks, 0.0, Region(), final=True, forced=verdict, because=because),))
 
 
 def unmeasured(test: Test, because: str, label: str = "") -> Evidence:
-    """A member that could not be measured: it stays in the family, and its verdict is an error."""
+    """The evidence of a claim that could not be measured: it stays in the family, and its verdict is an error."""
     return untested(test, "error", because, label=label)
