@@ -19,9 +19,8 @@ _PROMPT = "The {NOUN} lasted from the year {XX1}{YY} to the year {CENTURY}"
 
 
 def draw(rng: random.Random, words: Words, corrupt: str, options: Options) -> Draft:
-    year = rng.choice(words["years"])
-    while year[2:] == "01":
-        year = rng.choice(words["years"])
+    while (year := rng.choice(words["years"]))[2:] == "01":
+        pass  # another is drawn
     century, start = year[:2], year[2:]
     noun = rng.choice(words["nouns"])
     later = [y for y in words["two_digits"] if y > start]
@@ -36,11 +35,6 @@ def draw(rng: random.Random, words: Words, corrupt: str, options: Options) -> Dr
         distractors=tuple(earlier),
         stratum=century,
     )
-
-
-def strata(words: Words, options: Options) -> tuple[str, ...]:
-    """The centuries that have a year to start from."""
-    return tuple(dict.fromkeys(year[:2] for year in words["years"] if year[2:] != "01"))
 
 
 def _with_partners(words: Words) -> Words:
@@ -78,7 +72,8 @@ GREATER_THAN = Task(
     narrow=_with_partners,
     order=(("NOUN",), ("XX1",), ("YY",)),
     draw=draw,
-    strata=strata,
+    # the centuries that have a year to start from
+    strata=lambda words, options: tuple(dict.fromkeys(y[:2] for y in words["years"] if y[2:] != "01")),
     metric="prob_diff",
     answer_after="the year 17",
 )

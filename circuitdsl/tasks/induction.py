@@ -48,11 +48,6 @@ def draw(rng: random.Random, words: Words, corrupt: str, options: Options) -> Dr
     )
 
 
-def strata(words: Words, options: Options) -> tuple[str, ...]:
-    """Length of the list, and how much of it is repeated."""
-    return tuple(f"{length}-{repeated}" for length in LENGTHS for repeated in REPEATED)
-
-
 def _list(first: list[str], again: list[str], answer: int) -> Marked:
     """The prompt, given the place of the answer in the first list."""
     names = {i: ["DISTRACTOR"] for i in range(len(first))}
@@ -81,6 +76,7 @@ INDUCTION = Task(
     needs={"words": 2 * max(LENGTHS) + 1},
     order=(("MATCH", "DISTRACTOR", "ANSWER"), ("BEFORE",)),
     draw=draw,
-    strata=strata,
+    # the length of the list, and how much of it is repeated
+    strata=lambda words, options: tuple(f"{length}-{repeated}" for length in LENGTHS for repeated in REPEATED),
     answer_after="List: the",
 )
