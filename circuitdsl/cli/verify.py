@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
 from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
@@ -60,20 +59,16 @@ def _verify(given: argparse.Namespace) -> int:
     specs = load_all(given.spec, given.model, annotate=given.format == "github")
     target, numbers = output(given.output), output(given.per_prompt)
     table = PerPrompt() if numbers else None
+    names = ("prompts", "seed", "other_corruptions", "claim", "each_at", "generalise", "full")
+    wanted = {name: getattr(given, name) for name in names}
+    reports: list[Report] = []
+    trouble: UserError | KeyboardInterrupt | None = None
     with session(given) as running:
-        made = running.reports(
-            specs,
-            given.prompts,
-            given.seed,
-            given.other_corruptions,
-            table,
-            claim=given.claim,
-            each_at=given.each_at,
-            generalise=given.generalise,
-            early_stop=not given.no_early_stop,
-            full=given.full,
-        )
-        reports, trouble = _until_trouble(made)
+        try:
+            for report in running.reports(specs, per_prompt=table, early_stop=not given.no_early_stop, **wanted):
+                reports.append(report)
+        except (UserError, KeyboardInterrupt) as error:  # the reports made by then are written first
+            trouble = error
     if trouble and not reports:
         raise trouble
     view = View(partial(console, plain=target is not None), given.verbose, given.allow_undecided)
@@ -88,17 +83,6 @@ def _verify(given: argparse.Namespace) -> int:
     if any(report.interrupted for report in reports):
         return INTERRUPTED
     return exit_status(reports, given.allow_undecided)
-
-
-def _until_trouble(reports: Iterator[Report]) -> tuple[list[Report], UserError | KeyboardInterrupt | None]:
-    """The reports up to the first error, and that error."""
-    made: list[Report] = []
-    try:
-        for report in reports:
-            made.append(report)
-    except (UserError, KeyboardInterrupt) as error:
-        return made, error
-    return made, None
 
 
 def _plan(given: argparse.Namespace) -> int:

@@ -177,7 +177,7 @@ def _positions(task: Task, text: Marked, encoded: Encoded) -> dict[str, tuple[in
     for name in task.positions:
         spans = [span for mark in task.marks_of(name) for span in text.marks.get(mark, ())]
         if spans:
-            found[name] = tuple(sorted(encoded.last_token(*span) for span in spans))
+            found[name] = tuple(sorted(encoded.token_before(end) for _, end in spans))
     return found | {"END": (len(encoded.ids) - 1,)}
 
 

@@ -311,28 +311,23 @@ def _index(name: str, place: object, text: str, clean: Encoded) -> int:
         return place % length
     if not clean.spans:
         raise BadLine(f"position {name}: only token indices can be used with token ids alone")
-    start, end = _span(name, place, text)
+    chars = place.get("chars") if isinstance(place, dict) else None
+    if isinstance(place, str) and place:
+        end = _end_of(name, place, text)
+    elif isinstance(chars, list) and len(chars) == 2 and all(map(_is_integer, chars)):
+        start, end = chars
+        if not 0 <= start < end <= len(text):
+            raise BadLine(f"position {name} is characters {start} to {end} of a prompt of {len(text)}")
+    else:
+        raise BadLine(f'position {name} is none of: a text, {{"chars": [start, end]}}, a token index')
     try:
-        return clean.last_token(start, end)
+        return clean.token_before(end)
     except ValueError:
         raise BadLine(f"position {name}: no token holds the character before {end}") from None
 
 
-def _span(name: str, place: object, text: str) -> tuple[int, int]:
-    """The characters that a position names."""
-    if isinstance(place, str) and place:
-        return _occurrence(name, place, text)
-    chars = place.get("chars") if isinstance(place, dict) else None
-    if not isinstance(chars, list) or len(chars) != 2 or not all(map(_is_integer, chars)):
-        raise BadLine(f'position {name} is none of: a text, {{"chars": [start, end]}}, a token index')
-    start, end = chars
-    if not 0 <= start < end <= len(text):
-        raise BadLine(f"position {name} is characters {start} to {end} of a prompt of {len(text)}")
-    return start, end
-
-
-def _occurrence(name: str, place: str, text: str) -> tuple[int, int]:
-    """The characters of a substring; `#2` asks for its second occurrence."""
+def _end_of(name: str, place: str, text: str) -> int:
+    """Where a substring ends in a text; `#2` asks for its second occurrence."""
     found = _NTH.fullmatch(place)
     wanted, nth = (found[1], int(found[2])) if found else (place, 1)
     if nth == 0:
@@ -341,4 +336,4 @@ def _occurrence(name: str, place: str, text: str) -> tuple[int, int]:
     if nth > len(starts):
         hint = " (an occurrence is written #1, #2, …)" if "#" in wanted else ""
         raise BadLine(f"position {name}: {wanted!r} stands {len(starts)} times in the clean prompt, not {nth}{hint}")
-    return starts[nth - 1], starts[nth - 1] + len(wanted)
+    return starts[nth - 1] + len(wanted)

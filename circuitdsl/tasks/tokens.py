@@ -17,11 +17,10 @@ class Encoded:
     ids: tuple[int, ...]
     spans: tuple[tuple[int, int], ...]
 
-    def last_token(self, start: int, end: int) -> int:
-        """The index of the token that holds the last character of a span; raises `ValueError` where none does."""
-        for index in range(len(self.spans) - 1, -1, -1):
-            a, b = self.spans[index]
-            if a < end <= b:
+    def token_before(self, end: int) -> int:
+        """The index of the last token that holds the character before `end`; raises `ValueError` where none does."""
+        for index in reversed(range(len(self.spans))):
+            if self.spans[index][0] < end <= self.spans[index][1]:
                 return index
         raise ValueError(f"no token holds character {end - 1}")
 
