@@ -253,7 +253,8 @@ def check_prompt_files(spec: Spec, model: str | None = None) -> None:
     """Raise `PromptFileError` for a prompt file of the spec that is missing or has bad lines.
 
     Args:
-        model: instead of the spec's own; its tokenizer, where at hand, finds what else is wrong with such a file.
+        model: the model to use instead of the spec's own. If its tokenizer is at hand, bad lines that only a tokenizer
+            can find are named as well.
     """
     from circuitdsl.tasks.from_file import PromptFileError, check_file
 
@@ -269,7 +270,7 @@ def check_prompt_files(spec: Spec, model: str | None = None) -> None:
 
 
 def _check_with_tokenizer(circuit: Circuit, use: TaskUse, path: Path, model: str | None) -> None:
-    """Raise `PromptFileError` with all that is wrong with a prompt file; say nothing without a tokenizer at hand."""
+    """Raise `PromptFileError` with all that is wrong with a prompt file; do nothing without a tokenizer at hand."""
     from circuitdsl.circuit.shapes import place_of
     from circuitdsl.models.load import load_tokenizer, vocabulary_size
     from circuitdsl.models.tokenizers import quiet_and_offline

@@ -151,6 +151,7 @@ def _reports(kind: type[Kind], circuit: Circuit, false: Iterable[Claim], report:
 
 
 def _falsifies(circuit: Circuit, claim: Claim) -> None:
+    """A claim about single prompts can be searched for a counterexample."""
     if property_of(claim) is None:
         assert not claim.tests or "chance" in claim.text, f"{claim.text}: it cannot be searched for a counterexample"
         return
