@@ -78,8 +78,7 @@ def _ruled(evidence: Sequence[Evidence], levels: Sequence[Levels]) -> list[Decis
     judged = [(part, _judge(part, level, count)) for part, level, count in parts]
     asked = [_asked(part, decision) for part, decision in judged]
     limits = iter(intervals([pair for pairs in asked for pair in pairs]))
-    found = [_described(*one, list(islice(limits, len(pairs)))) for one, pairs in zip(judged, asked, strict=True)]
-    described = iter(found)
+    described = (_described(*one, list(islice(limits, len(pairs)))) for one, pairs in zip(judged, asked, strict=True))
     return [
         _rule_extreme(one, one.extreme, level) if one.extreme else _whole(one, tuple(islice(described, len(one.parts))))
         for one, level in members
@@ -120,20 +119,15 @@ def _rule_extreme(evidence: Evidence, extreme: Extreme, levels: Levels) -> Decis
     parts = evidence.parts
     stuck = next((part for part in parts if part.forced in ("error", "undecided")), None)
     verdict, level = _verdict(evidence, stuck.forced if stuck else None, levels.holds, levels.fails)
-    blank = Decision(verdict, stuck.because if stuck else "", extreme.name, n=parts[0].sample.n, level=level)
+    n = parts[0].sample.n
     if stuck:
-        return replace(blank, cause=stuck.cause)
+        return Decision(verdict, stuck.because, extreme.name, stuck.cause, n=n, level=level)
     value, ci, of = extremes.found(extreme, parts, lambda part: part.looks.display(FAMILY))
     leaf = parts[of]
-    decision = replace(
-        _with_differences(blank, leaf.figures[-1], leaf),
-        value=value,
-        ci=ci,
-        ci_used=extremes.found(extreme, parts, lambda part: part.looks.nominal(level, len(part.figures) - 1))[1],
-        p_holds=evidence.p_holds,
-        p_fails=evidence.p_fails,
-        label=leaf.sample.label,
-    )
+    used = extremes.found(extreme, parts, lambda part: part.looks.nominal(level, len(part.figures) - 1))[1]
+    decision = Decision(verdict, "", extreme.name, "", value, ci, used, n=n, level=level, label=leaf.sample.label)
+    decision = replace(decision, p_holds=evidence.p_holds, p_fails=evidence.p_fails)
+    decision = _with_differences(decision, leaf.figures[-1], leaf)
     return replace(decision, reason=reasons.extreme(extreme, decision, leaf))
 
 
