@@ -17,7 +17,7 @@ from circuitdsl.verdict.properties import weigh_share
 from circuitdsl.verdict.ratios import Ratio
 from circuitdsl.verdict.samples import Sample
 from circuitdsl.verdict.sampling import Looks
-from circuitdsl.verdict.weighing import Evidence, weigh_claim
+from circuitdsl.verdict.weighing import Evidence, weigh
 
 Index = NDArray[np.intp]
 #: the samples of a claim on some prompts, whose strata come second
@@ -50,7 +50,8 @@ class Claim:
             (test,) = self.tests
             assert isinstance(test, Within)
             return weigh_share(test, samples[0].array("value") > 0, strata)
-        return weigh_claim(self.tests, samples, margin=self.margin, looks=looks)
+        pairs = [(test, sample) for sample in samples for test in self.tests]
+        return Evidence(tuple(weigh(test, sample, margin=self.margin, looks=looks) for test, sample in pairs))
 
 
 def verdicts(evidence: Sequence[Evidence | None]) -> list[str]:

@@ -81,6 +81,12 @@ class Spec:
             raise UsageError(f"there is no circuit {name}", hint=known)
         raise UsageError(f"{self.path} has {'more than one circuit' if named else 'no circuit'}", hint=known)
 
+    def first(self, name: str | None = None) -> Circuit:
+        """The circuit of that name, or the first; raises `UserError` where there is none."""
+        if not self.circuits:
+            raise UserError(f"{self.path} has no circuit")
+        return self.circuit(name) if name else self.circuits[0]
+
     def verify(
         self,
         model: str | Path | Transformer | None = None,
@@ -123,7 +129,7 @@ class Spec:
 
 
 class _Catalogue(Mapping[str, TaskShape]):
-    """The registered tasks as resolution sees them; one that a package adds is loaded when it is named."""
+    """What resolution knows of the registered tasks; one that a package adds is loaded when it is named."""
 
     def __getitem__(self, name: str) -> TaskShape:
         task = TASKS[name]
@@ -197,21 +203,19 @@ def load(name: str | Path, model: str | Path | None = None) -> Spec:
     """
     path = find_spec(str(name))
     text, found = read_source(path)
-    return _resolved(text, str(path), tuple(found), _named(model))
+    return _resolved(text, path, tuple(found), model)
 
 
 def loads(text: str, path: str | Path = "<text>", model: str | Path | None = None) -> Spec:
     """Parse and resolve a spec given as text; raises `UsageError` where that is no text."""
     if not isinstance(text, str):
         raise UsageError(f"loads takes the text of a spec, not {type(text).__name__}", hint="load reads a file")
-    return _resolved(text, str(path), (), _named(model))
+    return _resolved(text, path, (), model)
 
 
-def _named(model: str | Path | None) -> str | None:
-    return None if model is None else str(model)
-
-
-def _resolved(text: str, path: str, found: tuple[Diagnostic, ...], model: str | None) -> Spec:
+def _resolved(text: str, file: str | Path, found: tuple[Diagnostic, ...], wanted: str | Path | None) -> Spec:
+    """The spec of a text, for the wanted model or its own; `found` are what hinders reading it."""
+    path, model = str(file), None if wanted is None else str(wanted)
     if found:
         return Spec(path, text, (), found, model)
     with _without_collecting():
@@ -223,7 +227,7 @@ def _resolved(text: str, path: str, found: tuple[Diagnostic, ...], model: str | 
 
 @contextmanager
 def _without_collecting() -> Iterator[None]:
-    """No search for garbage cycles: a spec's many small records hold none, and are made twice as fast."""
+    """Switch the garbage collector off: the many small records of a spec are then made in half the time."""
     collecting = gc.isenabled()
     gc.disable()
     try:
@@ -234,12 +238,12 @@ def _without_collecting() -> Iterator[None]:
 
 
 def _file_shape(spec: str) -> Callable[[str], TaskShape | None]:
-    """What is known of the tasks that prompt files make; the files lie beside the spec."""
+    """A function that gives what is known of the task in a prompt file; such files lie beside the spec."""
     from circuitdsl.tasks.from_file import positions_in
 
     def shape(name: str) -> TaskShape | None:
         found = positions_in(Path(spec).parent / name)
-        return None if found is None else TaskShape(name, dict.fromkeys(found, "as the file says"), {})
+        return TaskShape(name, dict.fromkeys(found, "as the file says"), {}) if found else None
 
     return cache(shape)
 
@@ -248,7 +252,8 @@ def check_prompt_files(spec: Spec, model: str | None = None) -> None:
     """Raise `PromptFileError` for a prompt file of the spec that is missing or has bad lines.
 
     Args:
-        model: instead of the spec's own; its tokenizer, where at hand, finds what else is wrong with such a file.
+        model: the model to use instead of the spec's own. If its tokenizer is at hand, bad lines that only a tokenizer
+            can find are named as well.
     """
     from circuitdsl.tasks.from_file import PromptFileError, check_file
 
@@ -264,7 +269,7 @@ def check_prompt_files(spec: Spec, model: str | None = None) -> None:
 
 
 def _check_with_tokenizer(circuit: Circuit, use: TaskUse, path: Path, model: str | None) -> None:
-    """Raise `PromptFileError` with all that is wrong with a prompt file; say nothing without a tokenizer at hand."""
+    """Raise `PromptFileError` with all that is wrong with a prompt file; do nothing without a tokenizer at hand."""
     from circuitdsl.circuit.shapes import place_of
     from circuitdsl.models.load import load_tokenizer, vocabulary_size
     from circuitdsl.models.tokenizers import quiet_and_offline

@@ -1,4 +1,4 @@
-"""Errors that are the user's to mend: shown as one sentence, never as a traceback."""
+"""Errors that the user can put right: they are shown as one sentence, never as a traceback."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ SPEC_WRONG, NOT_RUN, INTERRUPTED = 2, 3, 130
 
 
 class UserError(Exception):
-    """Something the user can put right. `hint` says how, where that can be said.
+    """Something that the user can put right; `hint` says how, if that is known.
 
-    `status` is the exit status of the command line: 3, it could not be run; 2, a spec or a task file is wrong.
+    `status` is the exit status of the command line: 3 if it could not be run, 2 if a spec or a task file is wrong.
     """
 
     status = NOT_RUN

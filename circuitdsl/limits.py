@@ -1,4 +1,4 @@
-"""What the options of a run may be, wherever they are given: from Python, on the command line, in pytest."""
+"""The values that options of a run may have, whether given from Python, on the command line or in pytest."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 from circuitdsl.circuit.vocabulary import MAX_PROMPTS
 from circuitdsl.errors import UsageError
 
-#: the largest seed; larger ones are used for samples of their own
+#: the largest seed; larger ones are kept for claims that draw their own samples
 MAX_SEED = 2**32 - 1
-#: bytes of memory to measure in, at the least
+#: the fewest bytes of memory to measure in
 LEAST_MEMORY = 16 * 10**6
 _SIZES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
@@ -45,7 +45,7 @@ def _is_whole(given: Any) -> bool:
 
 
 def _checked(name: str, low: int, high: int) -> Callable[[Any], int | None]:
-    """What takes a whole number in a range, or None; it raises `UsageError` for anything else."""
+    """A function that takes a whole number in a range, or None; it raises `UsageError` for anything else."""
 
     def check(given: Any) -> int | None:
         if given is None:
@@ -58,7 +58,7 @@ def _checked(name: str, low: int, high: int) -> Callable[[Any], int | None]:
 
 
 def _read(low: int, high: int) -> Callable[[str], int]:
-    """What reads a whole number in a range, for `argparse`."""
+    """A function that reads a whole number in a range, for `argparse`."""
 
     def read(text: str) -> int:
         if not (text.isascii() and text.isdigit() and low <= int(text) <= high):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from circuitdsl import cli
+from circuitdsl.cli.parser import Verbs
 from circuitdsl.language.codes import codes
 
 UGLY, NEAT = 'circuit   a\nmodel "gpt2" # small\n', 'circuit a\nmodel "gpt2"  # small\n'
@@ -147,7 +148,8 @@ def test_the_list_of_verbs_fits_a_terminal(monkeypatch: pytest.MonkeyPatch, caps
     with pytest.raises(SystemExit):
         cli.run(["--help"])
     listed = dict(re.findall(r"^    ([a-z]+) +(\S.*)$", capsys.readouterr().out, re.MULTILINE))
-    assert list(listed) == list(cli.VERBS)
+    (verbs,) = (action for action in cli._parser()._actions if isinstance(action, Verbs))
+    assert list(listed) == list(verbs.choices)
     monkeypatch.setenv("COLUMNS", "120")
     for verb, said in listed.items():
         with pytest.raises(SystemExit):

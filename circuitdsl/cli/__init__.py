@@ -1,4 +1,4 @@
-"""The command line: a module for each verb or few of them; its `register` adds arguments and names what to run."""
+"""The command line. Each module in `MODULES` has a few verbs; its `register` adds them, with their arguments."""
 
 from __future__ import annotations
 
@@ -8,29 +8,25 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Any, NoReturn
+from typing import NoReturn
 
-from circuitdsl.cli.parser import Parser, Verbs
+from circuitdsl.cli.parser import Parser
 from circuitdsl.cli.terminal import PLAIN, say
 from circuitdsl.errors import INTERRUPTED, NOT_RUN, SPEC_WRONG, UserError
 from circuitdsl.version import __version__
 
-__all__ = ["Verbs", "main", "run"]
-
 #: the modules beside this one, in the order in which --help lists their verbs
-MODULES = (
-    "verify", "init", "check", "explain", "fmt", "render", "graph", "circuits", "diff", "testing", "tasks",
-)  # fmt: skip
+MODULES = ("verify", "init", "language", "drawings", "circuits", "diff", "testing", "tasks")
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit with its status."""
-    if sys.stdout is None or sys.stderr is None:  # closed by the caller: nobody reads what is written there
+    if sys.stdout is None or sys.stderr is None:  # the caller has closed it: what is written there is lost
         nowhere = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - open as long as the process
         sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors=PLAIN)  # a terminal that cannot show a minus sign still gets a report
+            stream.reconfigure(errors=PLAIN)  # so that a report can be written where there is no minus sign
     try:
         status = run(arguments)
         sys.stdout.flush()
@@ -38,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         say("interrupted")
         status = INTERRUPTED
     except OSError as error:
-        if not isinstance(error, BrokenPipeError):  # the reader of our output has gone, as `head` does
+        if not isinstance(error, BrokenPipeError):  # that one says only that nobody reads on, as after `head`
             say(f"error: cannot write the output: {error.strerror or error}")
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = NOT_RUN
@@ -62,13 +58,6 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return error.status
 
 
-class _Verbs(argparse._SubParsersAction):
-    """Verbs whose own --help begins with what the list of verbs says of them."""
-
-    def add_parser(self, name: str, *, help: str, **more: Any) -> argparse.ArgumentParser:  # type: ignore[override]
-        return super().add_parser(name, help=help, **{"description": f"{help[0].upper()}{help[1:]}.", **more})
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="circuitdsl",
@@ -76,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="exit status: 0 every claim holds; 1 some fail or are undecided; 2 a wrong spec; 3 it could not run",
     )
     parser.add_argument("--version", action="version", version=f"circuitdsl {__version__}")
-    verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB", action=_Verbs)
+    verbs = parser.add_verbs(title="verbs", required=True, metavar="VERB")
     for module in MODULES:
         import_module(f"circuitdsl.cli.{module}").register(verbs)
     return parser

@@ -1,4 +1,4 @@
-"""The options that verbs share, what their values may be, and the session that they ask for."""
+"""The options that several verbs have, readers of their values, and the session that they ask for."""
 
 from __future__ import annotations
 
@@ -14,11 +14,9 @@ from circuitdsl.limits import positive, seed, size_of
 if TYPE_CHECKING:
     from circuitdsl.verify.session import Session
 
-__all__ = ["level", "positive", "seconds", "seed", "share", "size"]
-
 
 def fraction(what: str, low: float = 1e-9, high: float = math.nextafter(1.0, 0.0)) -> Callable[[str], float]:
-    """A reader of `5%` or `0.05`, within bounds; `what` says what it is and gives an example."""
+    """A function that reads `5%` or `0.05`, within bounds; its error names `what` is wanted, with an example."""
 
     def read(text: str) -> float:
         try:
@@ -37,7 +35,7 @@ level, share = fraction("level such as 5%"), fraction("share such as 2%")
 
 
 def seconds(text: str) -> float:
-    """A time: `90`, `90s`, `5m`."""
+    """Read a time in seconds: `90`, `90s`, `5m`."""
     unit = {"s": 1, "m": 60, "h": 3600}.get(text[-1:], 0)
     try:
         value = float(text[:-1] if unit else text) * (unit or 1)
@@ -49,28 +47,25 @@ def seconds(text: str) -> float:
 
 
 def size(text: str) -> int:
-    """Bytes: `2GB`, `500 MB`, `1.5GiB`."""
+    """Read a number of bytes: `2GB`, `500 MB`, `1.5GiB`."""
     try:
         return size_of(text)
     except UsageError as error:
         raise argparse.ArgumentTypeError(error.message) from None
 
 
-# --- options that several verbs have ---------------------------------------------------------------
-
-
 def add_spec(verb: argparse.ArgumentParser, nargs: str | None = None) -> None:
-    """The spec, or several of them."""
+    """Add the name of a spec; with `nargs`, of several."""
     verb.add_argument("spec", nargs=nargs, help="a .circ file, or a shipped spec such as pocket/ioi")
 
 
 def add_circuit(verb: argparse.ArgumentParser) -> None:
-    """One circuit of the spec."""
+    """Add the option that chooses one circuit of the spec."""
     verb.add_argument("--circuit", help="which circuit, where the spec has several")
 
 
 def add_prompts(verb: argparse.ArgumentParser) -> None:
-    """How many prompts, and which."""
+    """Add the number of prompts and their seed."""
     verb.add_argument("--prompts", type=positive, help="prompts per task at most, instead of the spec's number")
     verb.add_argument("--seed", type=seed, help="seed of the prompts, instead of the spec's")
 
@@ -78,7 +73,7 @@ def add_prompts(verb: argparse.ArgumentParser) -> None:
 def add_session(
     verb: argparse.ArgumentParser, otherwise: str = "instead of the spec's own", cache: bool = True
 ) -> None:
-    """Which model to run, where, in what precision and memory, and whether with the cache of numbers."""
+    """Add the options of a session: the model, its device and number format, the memory, the cache of numbers."""
     verb.add_argument("--model", help=f"a model's name or directory, {otherwise}")
     verb.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: a GPU, if any")
     verb.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"), help="number format")
@@ -89,7 +84,7 @@ def add_session(
 
 
 def session(given: argparse.Namespace, model: str | None = None) -> Session:
-    """The session that the options ask for; of a verb that has only `--model`, with the defaults."""
+    """The session that the options ask for; a verb that has only `--model` gets the defaults of the others."""
     from circuitdsl.verify.session import Session
 
     named = {name: getattr(given, name) for name in ("device", "dtype", "cache", "memory") if hasattr(given, name)}

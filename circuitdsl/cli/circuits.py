@@ -6,30 +6,19 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from circuitdsl.cli.arguments import (
-    add_circuit,
-    add_prompts,
-    add_session,
-    add_spec,
-    level,
-    positive,
-    seconds,
-    seed,
-    session,
-    share,
-)
-from circuitdsl.cli.outputs import check_folder, output, picture, write
+from circuitdsl.cli.arguments import add_circuit, add_prompts, add_session, add_spec, level, seconds, session, share
+from circuitdsl.cli.files import check_folder, load_one, output, picture, write
 from circuitdsl.cli.parser import Verbs
-from circuitdsl.cli.specs import load_one, one_circuit
 from circuitdsl.cli.terminal import console, present, say
 from circuitdsl.errors import UsageError
+from circuitdsl.limits import positive, seed
 
 if TYPE_CHECKING:
     from circuitdsl.circuit.claims import Circuit
 
 
 def register(verbs: Verbs) -> None:
-    discover = verbs.add_parser("discover", help="search a model for its circuit of a task, and draft a spec")
+    discover = verbs.verb(_discover, "discover", "search a model for its circuit of a task, and draft a spec")
     add_session(discover, "pocket unless named")
     discover.add_argument("--task", required=True, help="a task, with options as in a spec: ioi, 'ioi(corrupt = flip)'")
     discover.add_argument("--metric", default="logit_diff", help="as in a spec (default: logit_diff)")
@@ -40,9 +29,8 @@ def register(verbs: Verbs) -> None:
     discover.add_argument("--budget", type=seconds, metavar="TIME", help="stop searching after this time: 90, 90s, 5m")
     discover.add_argument("--name", help="name of the circuit (default: the task's)")
     discover.add_argument("-o", "--output", help="write the spec to this file (default: standard output)")
-    discover.set_defaults(run=_discover)
 
-    compare = verbs.add_parser("compare", help="compare the heads and edges of two circuits, against chance")
+    compare = verbs.verb(_compare, "compare", "compare the heads and edges of two circuits, against chance")
     compare.add_argument("first", help="a spec, or SPEC#CIRCUIT where it has several")
     compare.add_argument("second", help="another, of the same model")
     compare.add_argument("--control", metavar="SPEC", help="a circuit of another task, as a control")
@@ -51,9 +39,8 @@ def register(verbs: Verbs) -> None:
     compare.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
     compare.add_argument("-o", "--output", help="draw the model's heads into this file: .svg or .png")
     add_session(compare)
-    compare.set_defaults(run=_compare)
 
-    verb = verbs.add_parser("channels", help="find which heads write what a head reads, from weights alone")
+    verb = verbs.verb(_channels, "channels", "find which heads write what a head reads, from weights alone")
     verb.add_argument("source", metavar="MODEL|SPEC", help="a model's name or directory, or a spec, whose groups count")
     verb.add_argument("--to", nargs="+", required=True, metavar="HEAD.q", help="receiver inputs: 9.9.q, or mover.q")
     verb.add_argument("--from", nargs="+", dest="senders", metavar="HEAD", help="senders: 8.10, 8.6[2], a group")
@@ -62,17 +49,15 @@ def register(verbs: Verbs) -> None:
     verb.add_argument("--model", help="the model of a spec, instead of its own")
     add_circuit(verb)
     verb.add_argument("-o", "--output", help="draw a heat map into this file: .svg or .png")
-    verb.set_defaults(run=_channels)
 
-    edit = verbs.add_parser("edit", help="save a model whose weights an intervention has changed")
+    edit = verbs.verb(_edit, "edit", "save a model whose weights an intervention has changed")
     add_spec(edit)
     edit.add_argument("--intervention", metavar="NAME", help="which of them, where the circuit has several")
     add_circuit(edit)
     edit.add_argument("--model", help="a model's name or directory, instead of the spec's own")
     edit.add_argument("-o", "--output", required=True, metavar="DIR", help="the new model directory")
-    edit.set_defaults(run=_edit)
 
-    trace = verbs.add_parser("trace", help="find which heads made a head attend where it does")
+    trace = verbs.verb(_trace, "trace", "find which heads made a head attend where it does")
     add_spec(trace)
     trace.add_argument("--head", required=True, metavar="L.H", help="the head to explain: 9.9")
     trace.add_argument("--from", required=True, dest="source", metavar="POS", help="where it attends from: END")
@@ -90,7 +75,6 @@ def register(verbs: Verbs) -> None:
     trace.add_argument("-o", "--output", help="draw into this file: .svg or .png")
     add_prompts(trace)
     add_session(trace)
-    trace.set_defaults(run=_trace)
 
 
 def _discover(given: argparse.Namespace) -> int:
@@ -119,7 +103,7 @@ def _compare(given: argparse.Namespace) -> int:
 
 def _circuit(name: str, model: str | None) -> Circuit:
     path, _, circuit = name.partition("#")
-    return one_circuit(load_one(path, model), circuit or None)
+    return load_one(path, model).first(circuit or None)
 
 
 def _draw(found: Any, target: Path | None, *view: float) -> None:
@@ -148,7 +132,7 @@ def _edit(given: argparse.Namespace) -> int:
     check_folder(target)
     with session(given) as running:
         name = running.edit(spec, target, given.intervention, given.circuit)
-    circuit = one_circuit(spec, given.circuit).name
+    circuit = spec.first(given.circuit).name
     print(f"wrote {target}: {name} of {circuit}, in weights; use it with --model {target}")
     return 0
 

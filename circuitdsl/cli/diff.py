@@ -5,25 +5,22 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from circuitdsl.cli.parser import Verbs
 from circuitdsl.cli.terminal import console
 from circuitdsl.report.formats import FORMATS, View
 
-if TYPE_CHECKING:
-    from circuitdsl.cli import Verbs
-
 
 def register(verbs: Verbs) -> None:
-    diff = verbs.add_parser(
+    diff = verbs.verb(
+        _diff,
         "diff",
-        help="compare two reports: verdicts that changed, numbers that moved",
+        "compare two reports: verdicts that changed, numbers that moved",
         epilog="exit status: 1 where a claim that held does not any more, or is gone; 2 for a file that is no report",
     )
     diff.add_argument("old", help="a report made by verify --format json")
     diff.add_argument("new", help="a later one")
     diff.add_argument("--format", choices=[row.name for row in FORMATS.values() if row.of_diff], default="text")
-    diff.set_defaults(run=_diff)
 
 
 def _diff(given: argparse.Namespace) -> int:

@@ -41,12 +41,11 @@ expect knockout(writer) : effect <= 20%
 
 
 def register(verbs: Verbs) -> None:
-    init = verbs.add_parser("init", help="write a starter spec for a model and a task")
+    init = verbs.verb(_init, "init", "write a starter spec for a model and a task")
     init.add_argument("file", nargs="?", help="the file to write (default: TASK.circ); one that exists is left alone")
     init.add_argument("-o", "--output", metavar="FILE", help="the same")
     init.add_argument("--model", default="pocket", help="a model's name or directory (default: pocket)")
     init.add_argument("--task", default="ioi", help="one of those that `circuitdsl tasks` lists (default: ioi)")
-    init.set_defaults(run=_init)
 
 
 def _init(given: argparse.Namespace) -> int:

@@ -3,36 +3,32 @@
 from __future__ import annotations
 
 import argparse
-import json
 from typing import TYPE_CHECKING
 
-from circuitdsl.cli.arguments import positive, seed
-from circuitdsl.cli.outputs import output, write
+from circuitdsl.cli.files import output, write_prompts
 from circuitdsl.cli.parser import Verbs
 from circuitdsl.cli.terminal import console, say
 from circuitdsl.errors import UsageError, UserError
+from circuitdsl.limits import positive, seed
 
 if TYPE_CHECKING:
     from circuitdsl.tasks.task import Task
 
 
 def register(verbs: Verbs) -> None:
-    tasks = verbs.add_parser("tasks", help="list tasks, show one, or make prompts")
-    tasks.set_defaults(run=_list)
-    inner = tasks.add_subparsers(metavar="show | sample")
-    show = inner.add_parser("show", help="mark the positions of a task on an example")
+    tasks = verbs.verb(_list, "tasks", "list tasks, show one, or make prompts")
+    inner = tasks.add_verbs(metavar="show | sample")
+    show = inner.verb(_show, "show", "mark the positions of a task on an example")
     show.add_argument("task")
     show.add_argument("--seed", type=seed, default=0)
-    show.set_defaults(run=_show)
-    sample = inner.add_parser("sample", help="print prompt pairs as JSON Lines")
+    sample = inner.verb(_sample, "sample", "print prompt pairs as JSON Lines")
     sample.add_argument("task")
     sample.add_argument("--model", default="pocket", help="whose tokenizer to use (default: pocket)")
     sample.add_argument("-n", type=positive, default=10, help="how many pairs")
     sample.add_argument("--seed", type=seed, default=0)
     sample.add_argument("--corrupt", help="which corruption (default: the task's first)")
     sample.add_argument("-o", "--output", help="write to this file")
-    sample.set_defaults(run=_sample)
-    verbs.add_parser("models", help="list the models that can be loaded here").set_defaults(run=_models)
+    verbs.verb(_models, "models", "list the models that can be loaded here")
 
 
 def _list(given: argparse.Namespace) -> int:
@@ -71,8 +67,7 @@ def _sample(given: argparse.Namespace) -> int:
     task, target = task_named(given.task), output(given.output)
     tokens = Tokens(load_tokenizer(given.model), given.model)
     data = sample(task, tokens, given.n, given.seed, given.corrupt)
-    lines = "".join(json.dumps(pair.record(), ensure_ascii=False) + "\n" for pair in data.pairs)
-    write(target, lines)
+    write_prompts(target, data.pairs)
     return 0
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import codecs
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,12 +16,12 @@ if TYPE_CHECKING:
     from circuitdsl.language.diagnostics import Diagnostic
     from circuitdsl.verify.verify import Progress
 
-#: how a terminal or pipe that knows ASCII alone gets the signs of a report; a lost minus would turn a figure round
+#: what replaces the signs of a report where only ASCII can be written; without a minus sign a figure would be wrong
 _ASCII = {
     "\N{MINUS SIGN}": "-", "×": "x", "·": "|", "–": "-", "…": "...", "→": "->", "≤": "<=", "≥": ">=",
     "\N{INFINITY}": "inf", "≠": "!=",
 }  # fmt: skip
-#: name of the handler of characters that an encoding lacks, which `reconfigure` of a stream takes
+#: the name of our handler of characters that an encoding lacks; `reconfigure` of a stream takes it
 PLAIN = "circuitdsl.plain"
 
 
@@ -36,7 +35,7 @@ codecs.register_error(PLAIN, _plain)
 
 
 def say(text: str) -> None:
-    """A line on standard error."""
+    """Print a line on standard error."""
     print(text, file=sys.stderr)
 
 
@@ -48,7 +47,7 @@ STYLES = {
 
 
 def say_diagnostics(found: Iterable[Diagnostic], text: str, path: str) -> None:
-    """Diagnostics on standard error, each with the line it is about; in colours on a terminal."""
+    """Print diagnostics on standard error, each with its source line; in colours on a terminal."""
     from circuitdsl.language.diagnostics import pieces
 
     lines = text.split("\n")
@@ -80,17 +79,6 @@ def console(plain: bool = False) -> Console:
     return found
 
 
-def printed(shows: Sequence[Callable[[Console], None]], plain: bool) -> str:
-    """Print on the terminal, an empty line between; for a file return the text instead."""
-    screen = console(plain=plain)
-    with screen.capture() if plain else nullcontext() as capture:
-        for number, show in enumerate(shows):
-            if number:
-                screen.print()
-            show(screen)
-    return capture.get() if capture else ""
-
-
 def present(found: Sequence[Any], form: str, **view: Any) -> None:
     """Print results, or write them as JSON where `--format json` asks for it; `view` are options of their `show`."""
     if form == "json":
@@ -101,18 +89,13 @@ def present(found: Sequence[Any], form: str, **view: Any) -> None:
 
 
 def as_json(found: Sequence[Any]) -> str:
-    """What has `to_json` as text: one as an object, several as a list."""
+    """Records that have `to_json` as text: one as an object, several as a list."""
     bodies = [each.to_json() for each in found]
     return json.dumps(bodies[0] if len(bodies) == 1 else bodies, indent=1, ensure_ascii=False) + "\n"
 
 
-def wants_json(form: str | None, target: Path | None) -> bool:
-    """Whether JSON is asked for, by `--format` or by the name of the file."""
-    return form == "json" or (form is None and target is not None and target.suffix == ".json")
-
-
 def status(text: str) -> AbstractContextManager[Status | None]:
-    """A spinner with a line that can be changed, on a terminal only."""
+    """A spinner with a line of text, on a terminal only."""
     from rich.console import Console
 
     console = Console(stderr=True)
@@ -121,7 +104,7 @@ def status(text: str) -> AbstractContextManager[Status | None]:
 
 @contextmanager
 def progress() -> Iterator[Progress | None]:
-    """A progress bar with the time that is left at most, on a terminal only."""
+    """A progress bar with an upper bound of the time left, on a terminal only."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -129,12 +112,7 @@ def progress() -> Iterator[Progress | None]:
     if not console.is_terminal:
         yield None
         return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, transient=True) as bar:
+    text, percentage = TextColumn("{task.description}"), TextColumn("{task.percentage:>3.0f} %")
+    with Progress(text, BarColumn(), percentage, TimeRemainingColumn(), console=console, transient=True) as bar:
         task = bar.add_task("measuring", total=None)
         yield lambda done, total, text: bar.update(task, completed=done, total=total, description=text)

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 
-from circuitdsl.cli.arguments import add_prompts, add_session, add_spec, fraction, positive, seed, session
-from circuitdsl.cli.outputs import output, write
+from circuitdsl.cli.arguments import add_prompts, add_session, add_spec, fraction, session
+from circuitdsl.cli.files import load_one, output, write_prompts
 from circuitdsl.cli.parser import Verbs
-from circuitdsl.cli.specs import load_one
 from circuitdsl.cli.terminal import console, present
+from circuitdsl.limits import positive, seed
 
 
 def register(verbs: Verbs) -> None:
-    falsify = verbs.add_parser(
+    falsify = verbs.verb(
+        _falsify,
         "falsify",
-        help="search for prompts that break a property, and shrink them",
+        "search for prompts that break a property, and shrink them",
         epilog="exit status: 0 nothing was found; 1 a prompt breaks a property; 2 a wrong spec; 3 it could not run",
     )
     add_spec(falsify)
@@ -26,11 +26,11 @@ def register(verbs: Verbs) -> None:
     falsify.add_argument("--budget", type=positive, default=1000, metavar="N", help="prompts to look at (1000)")
     falsify.add_argument("--seed", type=seed, default=0, help="of the search")
     falsify.add_argument("-o", "--output", metavar="FILE.jsonl", help="save what was found as a prompt file, file(…)")
-    falsify.set_defaults(run=_falsify)
 
-    mutate = verbs.add_parser(
+    mutate = verbs.verb(
+        _mutate,
         "mutate",
-        help="change a spec line by line, and see what its claims notice",
+        "change a spec line by line, and see what its claims notice",
         epilog="exit status: 1 where fewer mutants than --at-least are killed; 2 a wrong spec; 3 it could not run",
     )
     add_spec(mutate)
@@ -40,14 +40,13 @@ def register(verbs: Verbs) -> None:
     mutate.add_argument("--at-least", type=least, default=0.0, metavar="SHARE", help="the share to kill, such as 90%%")
     mutate.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
     mutate.add_argument("-v", "--verbose", action="store_true", help="list the killed and the equivalent mutants too")
-    mutate.set_defaults(run=_mutate)
 
 
 def _falsify(given: argparse.Namespace) -> int:
     from circuitdsl.verify.store import default_path
 
     spec, target = load_one(given.spec, given.model), output(given.output)
-    # what Hypothesis remembers lies beside our cache of numbers, not in the current folder
+    # Hypothesis keeps its files beside the cache of numbers, not in the current folder
     os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(default_path().parent / "hypothesis"))
     found = []
     with session(given) as running:
@@ -59,7 +58,7 @@ def _falsify(given: argparse.Namespace) -> int:
             if search.found:
                 found.append(search.found.pair)
     if target:
-        write(target, "".join(json.dumps(pair.record(), ensure_ascii=False) + "\n" for pair in found))
+        write_prompts(target, found)
     return 1 if found else 0
 
 

@@ -1,17 +1,16 @@
-"""`verify` and `plan`: every claim of a spec checked against the model, or what that will take."""
+"""`verify` checks every claim of a spec against the model; `plan` says what that will take."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 
 from circuitdsl.cli.arguments import add_prompts, add_session, add_spec, level, session
-from circuitdsl.cli.outputs import output, write
+from circuitdsl.cli.files import load_all, output, write
 from circuitdsl.cli.parser import Verbs
-from circuitdsl.cli.specs import load_all
-from circuitdsl.cli.terminal import as_json, console, printed, say, wants_json
+from circuitdsl.cli.terminal import as_json, console, say
 from circuitdsl.errors import INTERRUPTED, UserError
 from circuitdsl.report.formats import FORMATS, View, format_of
 
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def register(verbs: Verbs) -> None:
-    verify = verbs.add_parser("verify", help="check every claim of a spec against the model")
+    verify = verbs.verb(_verify, "verify", "check every claim of a spec against the model")
     add_spec(verify, "+")
     add_session(verify)
     add_prompts(verify)
@@ -42,16 +41,14 @@ def register(verbs: Verbs) -> None:
     verify.add_argument("--each-at", type=level, metavar="LEVEL", help="judge claims one by one at this level (5%%)")
     verify.add_argument("--allow-undecided", action="store_true", help="exit with 0 where nothing fails")
     verify.add_argument("--per-prompt", metavar="FILE.csv", help="write the numbers of every prompt to this file")
-    verify.set_defaults(run=_verify)
 
-    plan = verbs.add_parser("plan", help="say what verify will run, and about how long it takes")
+    plan = verbs.verb(_plan, "plan", "say what verify will run, and about how long it takes")
     add_spec(plan, "+")
     add_session(plan, cache=False)
     add_prompts(plan)
     plan.add_argument("--no-early-stop", action="store_true", help="plan for all prompts for every claim")
     plan.add_argument("--format", choices=("text", "json"), help="default: text, or json for -o FILE.json")
     plan.add_argument("-o", "--output", help="write to this file")
-    plan.set_defaults(run=_plan)
 
 
 def _verify(given: argparse.Namespace) -> int:
@@ -62,20 +59,16 @@ def _verify(given: argparse.Namespace) -> int:
     specs = load_all(given.spec, given.model, annotate=given.format == "github")
     target, numbers = output(given.output), output(given.per_prompt)
     table = PerPrompt() if numbers else None
+    names = ("prompts", "seed", "other_corruptions", "claim", "each_at", "generalise", "full")
+    wanted = {name: getattr(given, name) for name in names}
+    reports: list[Report] = []
+    trouble: UserError | KeyboardInterrupt | None = None
     with session(given) as running:
-        made = running.reports(
-            specs,
-            given.prompts,
-            given.seed,
-            given.other_corruptions,
-            table,
-            claim=given.claim,
-            each_at=given.each_at,
-            generalise=given.generalise,
-            early_stop=not given.no_early_stop,
-            full=given.full,
-        )
-        reports, trouble = _until_trouble(made)
+        try:
+            for report in running.reports(specs, per_prompt=table, early_stop=not given.no_early_stop, **wanted):
+                reports.append(report)
+        except (UserError, KeyboardInterrupt) as error:  # the reports made by then are written first
+            trouble = error
     if trouble and not reports:
         raise trouble
     view = View(partial(console, plain=target is not None), given.verbose, given.allow_undecided)
@@ -92,24 +85,18 @@ def _verify(given: argparse.Namespace) -> int:
     return exit_status(reports, given.allow_undecided)
 
 
-def _until_trouble(reports: Iterator[Report]) -> tuple[list[Report], UserError | KeyboardInterrupt | None]:
-    """The reports that could be made before one that could not, and why it could not."""
-    made: list[Report] = []
-    try:
-        for report in reports:
-            made.append(report)
-    except (UserError, KeyboardInterrupt) as error:
-        return made, error
-    return made, None
-
-
 def _plan(given: argparse.Namespace) -> int:
     specs, target = load_all(given.spec, given.model), output(given.output)
     with session(given) as running:
         found = running.plan(*specs, prompts=given.prompts, seed=given.seed, early_stop=not given.no_early_stop)
-    if wants_json(given.format, target):
-        text = as_json(found)
-    else:
-        text = printed([forecast.show for forecast in found], plain=target is not None)
-    write(target, text)
+    if given.format == "json" or (given.format is None and target and target.suffix == ".json"):
+        write(target, as_json(found))
+        return 0
+    screen = console(plain=target is not None)
+    with screen.capture() if target else nullcontext() as capture:
+        for number, forecast in enumerate(found):
+            if number:
+                screen.print()
+            forecast.show(screen)
+    write(target, capture.get() if capture else "")
     return 0

@@ -20,7 +20,7 @@ from circuitdsl.engine.prompts import Prompts
 from circuitdsl.measurements.requests import EdgeRequest
 from circuitdsl.verdict.means import pair
 from circuitdsl.verdict.ratios import Ratio
-from circuitdsl.verdict.samples import NULL_MEMBERS
+from circuitdsl.verdict.weighing import NULL_MEMBERS
 from circuitdsl.verify.measure import measure
 
 #: false finds that a stage may have on average, were there nothing to find

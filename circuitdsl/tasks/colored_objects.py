@@ -27,9 +27,9 @@ def draw(rng: random.Random, words: Words, corrupt: str, options: Options) -> Dr
     colors = rng.sample(words["colors"], 6)
     objects = rng.sample(words["objects"], 6)
     example, shown = rng.randrange(3), rng.randrange(3)
-    values = {f"EXAMPLE_{k}": v for k, v in _scene(rng, words, colors[3:], objects[3:], example).items()}
-    values["LABEL"] = colors[3 + example].capitalize()
-    scene = _scene(rng, words, colors[:3], objects[:3], shown)
+    first = _scene(rng, words, _items(colors[3:], objects[3:]), objects[3 + example])
+    values = {f"EXAMPLE_{key}": value for key, value in first.items()} | {"LABEL": colors[3 + example].capitalize()}
+    scene = _scene(rng, words, _items(colors, objects), objects[shown])
     other = rng.choice([slot for slot in range(3) if slot != shown])
     if corrupt == "query":
         changed = {"QUERY": objects[other]}
@@ -49,16 +49,6 @@ def draw(rng: random.Random, words: Words, corrupt: str, options: Options) -> Dr
     )
 
 
-def strata(words: Words, options: Options) -> tuple[str, ...]:
-    """The place of the queried object in the scene."""
-    return tuple(f"slot-{slot + 1}" for slot in range(3))
-
-
-def _with_labels(words: Words) -> Words:
-    """Only colours that can be answers: their capitalised form must be usable too."""
-    return {**words, "colors": tuple(c for c in words["colors"] if c.capitalize() in words["labels"])}
-
-
 def _items(colors: Sequence[str], objects: Sequence[str]) -> dict[str, str]:
     items: dict[str, str] = {}
     for i, (color, noun) in enumerate(zip(colors[:3], objects[:3], strict=True), start=1):
@@ -66,15 +56,8 @@ def _items(colors: Sequence[str], objects: Sequence[str]) -> dict[str, str]:
     return items
 
 
-def _scene(
-    rng: random.Random, words: Words, colors: Sequence[str], objects: Sequence[str], query: int
-) -> dict[str, str]:
-    return {
-        "SURFACE": rng.choice(words["surfaces"]),
-        "START": rng.choice(STARTS),
-        "QUERY": objects[query],
-        **_items(colors, objects),
-    }
+def _scene(rng: random.Random, words: Words, items: dict[str, str], query: str) -> dict[str, str]:
+    return {"SURFACE": rng.choice(words["surfaces"]), "START": rng.choice(STARTS), "QUERY": query, **items}
 
 
 COLORED_OBJECTS = Task(
@@ -102,14 +85,11 @@ COLORED_OBJECTS = Task(
         "surfaces": WordList(SURFACES),
     },
     needs={"labels": 6, "colors": 6, "objects": 6, "surfaces": 1},
-    narrow=_with_labels,
-    order=(
-        ("EXAMPLE_QUERY",),
-        ("LABEL",),
-        ("ANSWER", "DISTRACTOR", "NOUN", "OTHER_NOUN"),
-        ("QUERY",),
-    ),
+    # only colours that can be answers: their capitalised form must be usable too
+    narrow=lambda words: {**words, "colors": tuple(c for c in words["colors"] if c.capitalize() in words["labels"])},
+    order=(("EXAMPLE_QUERY",), ("LABEL",), ("ANSWER", "DISTRACTOR", "NOUN", "OTHER_NOUN"), ("QUERY",)),
     draw=draw,
-    strata=strata,
+    # the place of the queried object in the scene
+    strata=lambda words, options: ("slot-1", "slot-2", "slot-3"),
     answer_after="A:",
 )

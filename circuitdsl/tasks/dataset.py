@@ -1,4 +1,4 @@
-"""From a task and a tokenizer to aligned prompt pairs: the only thing the engine sees of a task."""
+"""From a task and a tokenizer to aligned prompt pairs; the engine sees nothing else of a task."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ from circuitdsl.tasks.tokens import Encoded, Tokens
 class PromptPair:
     """A clean prompt and its aligned corrupt partner, as token ids.
 
-    `positions` maps a name to its token indices, which are the same in both prompts. `answers` and `distractors` are
-    token ids scored at END. `line` is the line of a prompt file.
+    Attributes:
+        answers, distractors, corrupt_answers: token ids that are scored at END.
+        positions: token indices by name; they are the same in both prompts.
+        line: the line of the prompt file that the pair comes from.
     """
 
     clean_tokens: tuple[int, ...]
@@ -44,11 +46,11 @@ class PromptPair:
 
     @property
     def measured(self) -> Hashable:
-        """Everything in the pair that a measurement can depend on."""
+        """All that a measurement of the pair can depend on."""
         return self.clean_tokens, self.corrupt_tokens, self.scored, tuple(sorted(self.positions.items()))
 
     def record(self) -> dict[str, object]:
-        """The pair as one line of a prompt file (texts where it has them, and the prompts' token ids)."""
+        """The pair as one line of a prompt file, with the token ids of its prompts, and texts where it has them."""
         asked = self.corrupt_answer_texts or self.corrupt_answers
         return {
             "clean": self.clean,
@@ -65,10 +67,10 @@ class PromptPair:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Prompt pairs of one task, with everything that says where they come from.
+    """Prompt pairs of one task, and where they come from.
 
     Attributes:
-        repeats: the number of pairs of a prompt file that are left out, as other pairs have their clean prompts.
+        repeats: the number of pairs of a prompt file that are left out, because other pairs have their clean prompts.
     """
 
     task: str
@@ -106,15 +108,15 @@ def sample(
     words = tokens.words(task)
     rng = random.Random(f"{task.name}/{seed}")
     drawn = (task.draw(rng, words, corruption, settings) for _ in itertools.count())
-    drafts = itertools.islice(dealt(drawn, task.strata(words, settings), random.Random(f"{task.name}/{seed}/deal")), n)
-    return Dataset(task.name, corruption, seed, tokens.adds_bos, encode(task, tokens, drafts))
+    drafts = dealt(drawn, task.strata(words, settings), random.Random(f"{task.name}/{seed}/deal"))
+    return Dataset(task.name, corruption, seed, tokens.adds_bos, encode(task, tokens, itertools.islice(drafts, n)))
 
 
 def dealt(drafts: Iterator[Draft], strata: Sequence[str], rng: random.Random) -> Iterator[Draft]:
     """Drafts in rounds: each round has one draft of every stratum, in random order.
 
-    So strata have fixed shares. Intervals count only the spread within strata, and would be too narrow if the shares
-    were random.
+    This gives strata fixed shares. Intervals count only the spread within strata; with random shares they would be
+    too narrow.
     """
     waiting: dict[str, deque[Draft]] = {stratum: deque() for stratum in strata}
     while waiting:
@@ -138,8 +140,8 @@ def _pair(task: Task, tokens: Tokens, draft: Draft, clean: Encoded, corrupt: Enc
     for text, side in ((draft.clean.text, clean), (draft.corrupt.text, corrupt)):
         if (word := tokens.unknown(text, side)) is not None:
             raise TaskError(f"task {task.name}: the tokenizer of {tokens.name} does not know {word!r} in {text!r}")
-    positions = _positions(task, draft.clean, clean)
-    if len(clean.ids) != len(corrupt.ids) or positions != _positions(task, draft.corrupt, corrupt):
+    positions, others = _positions(task, draft.clean, clean), _positions(task, draft.corrupt, corrupt)
+    if len(clean.ids) != len(corrupt.ids) or positions != others:
         raise TaskError(
             f"task {task.name}: the two prompts of a pair do not align under the tokenizer of {tokens.name}: "
             f"{draft.clean.text!r} and {draft.corrupt.text!r}"
@@ -175,7 +177,7 @@ def _positions(task: Task, text: Marked, encoded: Encoded) -> dict[str, tuple[in
     for name in task.positions:
         spans = [span for mark in task.marks_of(name) for span in text.marks.get(mark, ())]
         if spans:
-            found[name] = tuple(sorted(encoded.last_token(*span) for span in spans))
+            found[name] = tuple(sorted(encoded.token_before(end) for _, end in spans))
     return found | {"END": (len(encoded.ids) - 1,)}
 
 

@@ -1,8 +1,8 @@
 """Prompt files: one prompt pair a line, as JSON Lines or CSV.
 
 A line has `clean` and `corrupt` texts (or `clean_tokens` and `corrupt_tokens`), `answer` and `distractor` (texts, token
-ids, or lists of them), and may have a `corrupt_answer`, `positions` and a `stratum`. In CSV every column named in
-capitals is a position. Every bad line is reported, before anything runs.
+ids, or lists of them). It may have a `corrupt_answer`, `positions` and a `stratum`. In CSV every column named in
+capitals is a position. All bad lines are reported before anything runs.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from circuitdsl.tasks.tokens import Encoded, Tokens
 T = TypeVar("T")
 _POSITION = re.compile(r"[A-Z][A-Z0-9_]*")
 _NTH = re.compile(r"(.+)#([0-9]{1,9})", re.DOTALL)
-#: bytes of a prompt file beyond which its positions are not looked up before it is used
+#: the positions of a prompt file with more bytes are not looked up before it is used
 _LARGE = 64 * 2**20
-#: bad lines that an error names at the most
+#: an error names at most so many bad lines
 _NAMED = 100
 
 
@@ -60,7 +60,7 @@ def read_prompts(
 
 
 def spread(pairs: Sequence[PromptPair]) -> list[PromptPair]:
-    """Prompts in an order in which every beginning has the strata in the shares that all of them have."""
+    """Prompts in an order in which the first k, for every k, have the strata in about the shares of the whole."""
     sizes = Counter(pair.stratum for pair in pairs)
     seen: Counter[str] = Counter()
     places = []
@@ -71,10 +71,10 @@ def spread(pairs: Sequence[PromptPair]) -> list[PromptPair]:
 
 
 def check_file(path: Path) -> None:
-    """What can be known of a prompt file without a model: that it is there and that its lines can be read.
+    """Check what can be known of a prompt file without a model: that it exists and that its lines can be read.
 
     Raises:
-        PromptFileError: naming every line that is a prompt pair for no model.
+        PromptFileError: the file cannot be read, or some of its lines can be used with no model; all are named.
     """
 
     def check(record: Any) -> None:
@@ -86,9 +86,9 @@ def check_file(path: Path) -> None:
 
 
 def positions_in(path: Path) -> tuple[str, ...] | None:
-    """The position names that some line of a prompt file gives, and END; None where it cannot be read, or is large.
+    """The names of positions in a prompt file, and END; None where it cannot be read, or is large.
 
-    What is wrong with the file is for `check_file` and `read_prompts` to say.
+    `check_file` and `read_prompts` report what is wrong with the file.
     """
     found: dict[str, None] = {}
     try:
@@ -104,7 +104,7 @@ def positions_in(path: Path) -> tuple[str, ...] | None:
 
 
 def _each(path: Path, read: Callable[[Any], T]) -> list[tuple[int, T]]:
-    """What is read of every line, with the line's number.
+    """Read every line of a file; each result comes with the number of its line.
 
     Raises:
         PromptFileError: a file with bad lines, or with no line at all.
@@ -128,10 +128,10 @@ def _each(path: Path, read: Callable[[Any], T]) -> list[tuple[int, T]]:
 
 
 class _Reasons(list[str]):
-    """Everything that is wrong with one line."""
+    """The reasons why one line cannot be used."""
 
     def unless(self, make: Callable[[], T]) -> T | None:
-        """What `make` returns; None, with the reason noted, where it raises `BadLine`."""
+        """What `make` returns; where it raises `BadLine`, None, and the reason is added."""
         try:
             return make()
         except BadLine as reason:
@@ -144,13 +144,6 @@ class _Reasons(list[str]):
             raise BadLine("; ".join(self))
 
 
-def _misaligned(clean: Encoded, corrupt: Encoded) -> list[str]:
-    """Why two prompts are no pair."""
-    if len(clean.ids) != len(corrupt.ids):
-        return [f"the clean prompt has {len(clean.ids)} tokens and the corrupt one {len(corrupt.ids)}"]
-    return ["the clean and the corrupt prompt are the same"] if clean.ids == corrupt.ids else []
-
-
 @dataclass(frozen=True, slots=True)
 class _Reader:
     """Makes prompt pairs of records, for one model."""
@@ -161,20 +154,20 @@ class _Reader:
     def pair(self, record: Any) -> PromptPair:
         """The pair of a record; raises `BadLine` with everything that is wrong with it."""
         record, why = object_of(record), _Reasons()
-        text = why.unless(lambda: _text(record, "clean"))
-        other = why.unless(lambda: _text(record, "corrupt"))
-        stratum = why.unless(lambda: _text(record, "stratum"))
+        text, other, stratum = (why.unless(partial(_text, record, key)) for key in ("clean", "corrupt", "stratum"))
         clean = None if text is None else why.unless(lambda: self.prompt(record, "clean", text))
         corrupt = None if other is None else why.unless(lambda: self.prompt(record, "corrupt", other))
         answers = distractors = corrupt_answers = None
         if text or clean:
-            answers = why.unless(lambda: self.answers(record, "answer", text or ""))
-            distractors = why.unless(lambda: self.answers(record, "distractor", text or ""))
+            asked = (partial(self.answers, record, key, text or "") for key in ("answer", "distractor"))
+            answers, distractors = map(why.unless, asked)
         if (other or corrupt) and record.get("corrupt_answer") is not None:
             corrupt_answers = why.unless(lambda: self.answers(record, "corrupt_answer", other or ""))
         positions = None if clean is None else why.unless(lambda: _positions(record, text or "", clean))
-        if clean and corrupt:
-            why += _misaligned(clean, corrupt)
+        if clean and corrupt and len(clean.ids) != len(corrupt.ids):
+            why.append(f"the clean prompt has {len(clean.ids)} tokens and the corrupt one {len(corrupt.ids)}")
+        elif clean and corrupt and clean.ids == corrupt.ids:
+            why.append("the clean and the corrupt prompt are the same")
         if answers and distractors and (shared := set(answers) & set(distractors)):
             why.append(f"an answer and a distractor share their first token, {min(shared)}")
         why.refuse()
@@ -195,7 +188,7 @@ class _Reader:
         )
 
     def prompt(self, record: Mapping[str, Any], side: str, text: str) -> Encoded:
-        """The token ids of one side, with their places in the text where there is one."""
+        """The token ids of one side, with their spans where there is a text."""
         key = f"{side}_tokens"
         given = record.get(key)
         if given is not None:
@@ -218,7 +211,7 @@ class _Reader:
         return Encoded(tuple(given), ())
 
     def answers(self, record: Mapping[str, Any], key: str, prompt: str) -> tuple[int, ...]:
-        """First tokens of the answers (or distractors) as they follow a prompt."""
+        """The first tokens of the answers or distractors, as they follow a prompt."""
         given = record.get(key)
         listed = given if isinstance(given, list) else [given]
         if given is None or not listed:
@@ -264,7 +257,7 @@ def _text(record: Mapping[str, Any], key: str) -> str:
 
 
 def _is_whole(text: str) -> bool:
-    r"""Whether a text has no half characters; JSON can write them (`"\ud800"`)."""
+    r"""Whether a text has no lone surrogates, which JSON can write (`"\ud800"`)."""
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
@@ -277,7 +270,7 @@ def _is_id(value: object) -> TypeGuard[int]:
 
 
 def _texts(given: object) -> tuple[str, ...]:
-    """Answers as texts; none where some are token ids."""
+    """Answers as texts; empty where some are token ids."""
     listed = given if isinstance(given, list) else [given]
     texts = tuple(each for each in listed if isinstance(each, str))
     return texts if len(texts) == len(listed) else ()
@@ -318,28 +311,23 @@ def _index(name: str, place: object, text: str, clean: Encoded) -> int:
         return place % length
     if not clean.spans:
         raise BadLine(f"position {name}: only token indices can be used with token ids alone")
-    start, end = _span(name, place, text)
+    chars = place.get("chars") if isinstance(place, dict) else None
+    if isinstance(place, str) and place:
+        end = _end_of(name, place, text)
+    elif isinstance(chars, list) and len(chars) == 2 and all(map(_is_integer, chars)):
+        start, end = chars
+        if not 0 <= start < end <= len(text):
+            raise BadLine(f"position {name} is characters {start} to {end} of a prompt of {len(text)}")
+    else:
+        raise BadLine(f'position {name} is none of: a text, {{"chars": [start, end]}}, a token index')
     try:
-        return clean.last_token(start, end)
+        return clean.token_before(end)
     except ValueError:
         raise BadLine(f"position {name}: no token holds the character before {end}") from None
 
 
-def _span(name: str, place: object, text: str) -> tuple[int, int]:
-    """The characters that a position names."""
-    if isinstance(place, str) and place:
-        return _occurrence(name, place, text)
-    chars = place.get("chars") if isinstance(place, dict) else None
-    if not isinstance(chars, list) or len(chars) != 2 or not all(map(_is_integer, chars)):
-        raise BadLine(f'position {name} is none of: a text, {{"chars": [start, end]}}, a token index')
-    start, end = chars
-    if not 0 <= start < end <= len(text):
-        raise BadLine(f"position {name} is characters {start} to {end} of a prompt of {len(text)}")
-    return start, end
-
-
-def _occurrence(name: str, place: str, text: str) -> tuple[int, int]:
-    """The characters of a substring; `#2` asks for its second occurrence."""
+def _end_of(name: str, place: str, text: str) -> int:
+    """Where a substring ends in a text; `#2` asks for its second occurrence."""
     found = _NTH.fullmatch(place)
     wanted, nth = (found[1], int(found[2])) if found else (place, 1)
     if nth == 0:
@@ -348,4 +336,4 @@ def _occurrence(name: str, place: str, text: str) -> tuple[int, int]:
     if nth > len(starts):
         hint = " (an occurrence is written #1, #2, …)" if "#" in wanted else ""
         raise BadLine(f"position {name}: {wanted!r} stands {len(starts)} times in the clean prompt, not {nth}{hint}")
-    return starts[nth - 1], starts[nth - 1] + len(wanted)
+    return starts[nth - 1] + len(wanted)

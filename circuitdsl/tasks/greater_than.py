@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from circuitdsl.tasks.task import Draft, Options, Task, WordList, Words
-from circuitdsl.tasks.template import Marked, fill
+from circuitdsl.tasks.template import fill
 
 NOUNS = tuple(
     "war battle siege conflict campaign revolt rebellion invasion expedition voyage journey project program reform "
@@ -15,32 +15,26 @@ CENTURIES = tuple(str(c) for c in range(11, 18))
 TWO_DIGITS = tuple(f"{y:02d}" for y in range(100))
 #: 01 is for corrupt prompts alone; 02 to 98 leave room on both sides
 YEARS = tuple(f"{c}{y:02d}" for c in CENTURIES for y in range(1, 99))
-_PROMPT = "The {NOUN} lasted from the year {START} to the year {CENTURY}"
+_PROMPT = "The {NOUN} lasted from the year {XX1}{YY} to the year {CENTURY}"
 
 
 def draw(rng: random.Random, words: Words, corrupt: str, options: Options) -> Draft:
-    year = rng.choice(words["years"])
-    while year[2:] == "01":
-        year = rng.choice(words["years"])
+    while (year := rng.choice(words["years"]))[2:] == "01":
+        pass  # another is drawn
     century, start = year[:2], year[2:]
     noun = rng.choice(words["nouns"])
     later = [y for y in words["two_digits"] if y > start]
     earlier = [y for y in words["two_digits"] if y <= start]
-    # the first is the paper's; "low" draws the corrupt start from the years before the clean one
+    # the paper's corrupt prompt begins in 01; "low" draws a year before the clean one
     other = "01" if corrupt == "yy01" else rng.choice([y[2:] for y in words["years"] if y[:2] == century and y < year])
-    values = {"NOUN": noun, "CENTURY": century}
+    values = {"NOUN": noun, "XX1": century, "YY": start, "CENTURY": century}
     return Draft(
-        clean=_mark(values | {"START": year}),
-        corrupt=_mark(values | {"START": century + other}),
+        clean=fill(_PROMPT, values),
+        corrupt=fill(_PROMPT, values | {"YY": other}),
         answers=tuple(later),
         distractors=tuple(earlier),
         stratum=century,
     )
-
-
-def strata(words: Words, options: Options) -> tuple[str, ...]:
-    """The centuries that have a year to start from."""
-    return tuple(dict.fromkeys(year[:2] for year in words["years"] if year[2:] != "01"))
 
 
 def _with_partners(words: Words) -> Words:
@@ -52,12 +46,6 @@ def _with_partners(words: Words) -> Words:
         return f"{year[:2]}01" in years and (year[2:] == "01" or first <= year[2:] < last)
 
     return {**words, "years": tuple(filter(usable, years))}
-
-
-def _mark(values: dict[str, str]) -> Marked:
-    filled = fill(_PROMPT, values)
-    ((start, end),) = filled.marks["START"]
-    return Marked(filled.text, {"NOUN": filled.marks["NOUN"], "XX1": ((start, start + 2),), "YY": ((start + 2, end),)})
 
 
 GREATER_THAN = Task(
@@ -84,7 +72,8 @@ GREATER_THAN = Task(
     narrow=_with_partners,
     order=(("NOUN",), ("XX1",), ("YY",)),
     draw=draw,
-    strata=strata,
+    # the centuries that have a year to start from
+    strata=lambda words, options: tuple(dict.fromkeys(y[:2] for y in words["years"] if y[2:] != "01")),
     metric="prob_diff",
     answer_after="the year 17",
 )

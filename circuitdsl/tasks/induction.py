@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import chain
 
 from circuitdsl.tasks.ioi import NAMES
 from circuitdsl.tasks.task import Draft, Options, Task, WordList, Words
@@ -47,23 +48,12 @@ def draw(rng: random.Random, words: Words, corrupt: str, options: Options) -> Dr
     )
 
 
-def strata(words: Words, options: Options) -> tuple[str, ...]:
-    """Length of the list, and how much of it is repeated."""
-    return tuple(f"{length}-{repeated}" for length in LENGTHS for repeated in REPEATED)
-
-
 def _list(first: list[str], again: list[str], answer: int) -> Marked:
     """The prompt, given the place of the answer in the first list."""
-    where = {
-        "ANSWER": [answer],
-        "DISTRACTOR": [i for i in range(len(first)) if i != answer],
-        "MATCH": [answer - 1],
-        "BEFORE": [len(first) + answer - 2],
-    }
-    pieces: list[tuple[str, list[str]]] = [("List:", [])]
-    for i, word in enumerate([*first, *again]):
-        pieces += (" ", []), (word, [name for name, places in where.items() if i in places])
-    return joined(pieces)
+    names = {i: ["DISTRACTOR"] for i in range(len(first))}
+    names |= {answer - 1: ["DISTRACTOR", "MATCH"], answer: ["ANSWER"], len(first) + answer - 2: ["BEFORE"]}
+    words = ([(" ", ()), (word, names.get(i, ()))] for i, word in enumerate([*first, *again]))
+    return joined([("List:", ()), *chain.from_iterable(words)])
 
 
 INDUCTION = Task(
@@ -86,6 +76,7 @@ INDUCTION = Task(
     needs={"words": 2 * max(LENGTHS) + 1},
     order=(("MATCH", "DISTRACTOR", "ANSWER"), ("BEFORE",)),
     draw=draw,
-    strata=strata,
+    # the length of the list, and how much of it is repeated
+    strata=lambda words, options: tuple(f"{length}-{repeated}" for length in LENGTHS for repeated in REPEATED),
     answer_after="List: the",
 )

@@ -43,18 +43,13 @@ def draw(rng: random.Random, words: Words, corrupt: str, options: Options) -> Dr
     index = rng.randrange(len(TEMPLATES))
     order = rng.choice(("abba", "baba")) if options["order"] == "mixed" else str(options["order"])
     io, s, *others = rng.sample(words["names"], 5)
-    nouns = {"PLACE": rng.choice(words["places"]), "OBJECT": rng.choice(words["objects"])}
-    first, second = ("IO", "S1") if order == "abba" else ("S1", "IO")
-
-    def prompt(names: dict[str, str]) -> dict[str, str]:
-        return {"A": names[first], "B": names[second], "S2": names["S2"], **nouns}
-
-    clean = {"IO": io, "S1": s, "S2": s}
+    clean = {"IO": io, "S1": s, "S2": s, "PLACE": rng.choice(words["places"]), "OBJECT": rng.choice(words["objects"])}
     changed, asked = _corrupt(corrupt, io, s, others)
-    mark = {"A": first, "B": second}
+    first, second = ("{IO}", "{S1}") if order == "abba" else ("{S1}", "{IO}")
+    template = TEMPLATES[index].replace("{A}", first).replace("{B}", second)
     return Draft(
-        clean=fill(TEMPLATES[index], prompt(clean), mark),
-        corrupt=fill(TEMPLATES[index], prompt(clean | changed), mark),
+        clean=fill(template, clean),
+        corrupt=fill(template, clean | changed),
         answers=(f" {io}",),
         distractors=(f" {s}",),
         corrupt_answers=tuple(f" {name}" for name in asked),

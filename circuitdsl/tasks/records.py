@@ -15,9 +15,9 @@ from circuitdsl.language.diagnostics import did_you_mean, shorten, suggest
 
 #: keys whose value may be a list
 ANSWERS = ("answer", "distractor", "corrupt_answer")
-#: optional keys: a misspelt one would go unnoticed, so keys that resemble them are refused
+#: optional keys; an unknown key that resembles one is refused, as it is probably misspelt
 OPTIONAL = ("positions", "stratum", "corrupt_answer")
-#: all keys; any other is the author's own
+#: all keys that are read; authors may add others
 KEYS = frozenset({"clean", "corrupt", "clean_tokens", "corrupt_tokens", *ANSWERS, *OPTIONAL})
 
 
@@ -32,7 +32,7 @@ class BadLine(Exception):
 
 
 def records(path: Path) -> Iterator[tuple[int, Any]]:
-    """Each line's number and its value: an object, or a `BadLine` with the reason."""
+    """The number of each line, and its JSON value or a `BadLine` that says why there is none."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -44,7 +44,7 @@ def records(path: Path) -> Iterator[tuple[int, Any]]:
 
 
 def object_of(record: Any) -> dict[str, Any]:
-    """What a line holds, if that is a JSON object; else `BadLine`."""
+    """The JSON object of a line; raises `BadLine` where it holds something else, or a misspelt key."""
     if isinstance(record, BadLine):
         raise record
     if not isinstance(record, dict):

@@ -1,4 +1,4 @@
-"""The tasks that ship, and those that installed packages add. Importing this needs neither torch nor a tokenizer.
+"""The tasks that come with the package, and those that installed packages add.
 
 A package adds a task through an entry point of the group `circuitdsl.tasks`, named like the task:
 
@@ -28,7 +28,7 @@ _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
 class _Tasks(Mapping[str, Task]):
-    """All tasks by name; an installed one is loaded when it is looked up, or `TaskError` says why it cannot be."""
+    """All tasks by name; an installed one is loaded when it is looked up, which raises `TaskError` if it cannot be."""
 
     def __getitem__(self, name: str) -> Task:
         return SHIPPED[name] if name in SHIPPED else _loaded(_installed()[name])
@@ -48,7 +48,7 @@ TASKS: Mapping[str, Task] = _Tasks()
 
 
 def _installed() -> dict[str, EntryPoint]:
-    """The entry points of installed packages; none is loaded."""
+    """The entry points of installed packages, which are not loaded."""
     return {point.name: point for point in entry_points(group=GROUP) if _NAME.fullmatch(point.name)}
 
 

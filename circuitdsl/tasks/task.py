@@ -16,15 +16,15 @@ from circuitdsl.tasks.template import Marked
 
 
 class TaskError(UserError):
-    """A task cannot be made for a model: too few usable words, or pairs that do not align."""
+    """A task cannot be used with a model: it has too few usable words, or pairs that do not align."""
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
     """One prompt pair as text, before any tokenizer.
 
-    `answers` and `distractors` continue the clean prompt (`" Mary"`); `corrupt_answers` is what the corrupt
-    prompt asks for, where it asks for anything. `marks` of both texts carry the task's position names.
+    `answers` and `distractors` continue the clean prompt (`" Mary"`); `corrupt_answers` continue the corrupt one, and
+    are empty where it asks for nothing. The `marks` of both texts have the names of the task's positions.
     """
 
     clean: Marked
@@ -37,9 +37,9 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class WordList:
-    """Candidate words. Only those that are one token after the text `before` are used.
+    """Candidate words. Only those are used that are one token after the text `before` and `glue`.
 
-    With `cut`, a word must be two tokens, the first of them its first `cut` characters.
+    With `cut`, a word must be two tokens instead, and the first of them must be its first `cut` characters.
     """
 
     words: tuple[str, ...]
@@ -50,7 +50,7 @@ class WordList:
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """An option of a task: its default, the values it takes and a sentence."""
+    """An option of a task: its default, the values that it takes, and what it does (`says`)."""
 
     default: str | int
     values: tuple[str | int, ...]
@@ -74,14 +74,14 @@ class Task:
     needs: Mapping[str, int]
     draw: Callable[[random.Random, Words, str, Options], Draft]
     options: Mapping[str, Option] = field(default_factory=dict)
-    #: positions that are the marks of other positions, together
+    #: for a position that consists of several marks, or of marks of other names: these marks
     aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     #: positions in their order in the prompt: each strictly before all of the next (END is always last)
     order: tuple[tuple[str, ...], ...] = ()
-    #: leaves out usable words that lack a partner in another list
+    #: leaves out usable words that lack a partner in the same list or another
     narrow: Callable[[Words], Words] = field(default=lambda words: words)
-    #: all strata that `draw` can give with these words and options; prompts are dealt to them in turn. Without this
-    #: field the shares of strata are left to chance, and intervals do not count that
+    #: all strata that `draw` can give with these words and options; each gets equally many prompts. Without this field
+    #: the shares of strata are random, and intervals do not count that
     strata: Callable[[Words, Options], tuple[str, ...]] = field(default=lambda words, options: ())
     #: what the task's paper measures
     metric: str = "logit_diff"

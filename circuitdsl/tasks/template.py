@@ -1,4 +1,4 @@
-"""Prompts built from pieces, so that positions are known from how the prompt was built, and never searched for."""
+"""Prompts are built from named pieces, so that positions need not be searched for in the finished text."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def joined(pieces: Iterable[tuple[str, Sequence[str]]]) -> Marked:
 
 
 def fill(template: str, values: Mapping[str, str], rename: Mapping[str, str] | None = None) -> Marked:
-    """Fill `{FIELD}`s of a template; each field's span is marked under its (renamed) name."""
+    """Fill the `{FIELD}`s of a template; the span of each is marked with its name, or the name in `rename`."""
     pieces = enumerate(_FIELD.split(template))  # every second one is the name of a field
     renamed = rename or {}
     return joined((values[piece], (renamed.get(piece, piece),)) if i % 2 else (piece, ()) for i, piece in pieces)

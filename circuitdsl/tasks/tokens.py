@@ -1,4 +1,4 @@
-"""The little that tasks need of a tokenizer: ids with character spans, and whether a word is one token."""
+"""What tasks need of a tokenizer: token ids with character spans, and whether a word is one token."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from circuitdsl.tasks.task import Task, TaskError, WordList, Words
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """Token ids with the span of characters of each."""
+    """Token ids, and the span of characters of each."""
 
     ids: tuple[int, ...]
     spans: tuple[tuple[int, int], ...]
 
-    def last_token(self, start: int, end: int) -> int:
-        """Index of the token that holds the last character of a span."""
-        for index in range(len(self.spans) - 1, -1, -1):
-            a, b = self.spans[index]
-            if a < end <= b:
+    def token_before(self, end: int) -> int:
+        """The index of the last token that holds the character before `end`; raises `ValueError` where none does."""
+        for index in reversed(range(len(self.spans))):
+            if self.spans[index][0] < end <= self.spans[index][1]:
                 return index
         raise ValueError(f"no token holds character {end - 1}")
 
@@ -67,9 +66,10 @@ class Tokens:
         return self.tokenizer.bos_token_id is not None and ids[0] == self.tokenizer.bos_token_id
 
     def unknown(self, text: str, encoded: Encoded) -> str | None:
-        """The first word of a text that the tokenizer does not know.
+        """The first word of a text that the tokenizer does not know; None where it knows all.
 
-        The beginning-of-sequence token may be the unknown one as well (it is GPT-2's): written out, it is known.
+        Some tokenizers use one token both for unknown words and for the beginning of a sequence, such as GPT-2's. Where
+        that token is written out in the text, it is no unknown word.
         """
         unknown, known = self.tokenizer.unk_token_id, self.tokenizer.bos_token
         for token, (start, end) in zip(encoded.ids, encoded.spans, strict=True):

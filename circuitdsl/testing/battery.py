@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import cast
 
 from circuitdsl.api import Spec, dumps, loads
-from circuitdsl.circuit.claims import Circuit, Claim
+from circuitdsl.circuit.claims import Circuit, Claim, membership
 from circuitdsl.circuit.measurement import Measurement
 from circuitdsl.engine.named import function_of
 from circuitdsl.language.parse import parse
@@ -16,11 +16,11 @@ from circuitdsl.measurements.kind import Kind, kind_of
 from circuitdsl.measurements.nulls import Nulls
 from circuitdsl.measurements.plan import RANDOM
 from circuitdsl.measurements.property import property_of
-from circuitdsl.models.parts import Transformer
 from circuitdsl.report.report import VERDICTS, ClaimResult, Report
 from circuitdsl.testing.falsify import falsify
 from circuitdsl.testing.mutants import mutants
 from circuitdsl.verify.plan import claim_plan, shape_of
+from circuitdsl.verify.session import Session
 
 #: what stands around a kind's examples
 AROUND = """\
@@ -39,6 +39,8 @@ heads induction = 1.0 at END
 """
 #: prompts that a search for a counterexample looks at here
 BUDGET = 5
+#: holds the embedded model, which is loaded once for all kinds
+session = cache(lambda: Session(device="cpu", cache=False))
 
 
 def check(kind: type[Measurement]) -> None:
@@ -49,17 +51,15 @@ def check(kind: type[Measurement]) -> None:
         _reads(kind, line)
     spec = _spec("\n".join(_lines(kind)))
     circuit = spec.circuit("battery")
-    for claim in circuit.claims:
-        _plans(circuit, claim)
-    report = cast(Report, spec.verify(circuit="battery", cache=False))
-    _reports(kind, spec, circuit, report)
-    for claim in _made(kind, spec, circuit):
-        if kind.per_prompt:
+    claims = [claim for claim in circuit.claims if claim.under is None]
+    true, false = claims[: len(kind.examples)], claims[len(kind.examples) :][: len(kind.false_examples)]
+    with session():
+        for claim in circuit.claims:
+            _plans(circuit, claim)
+        _reports(kind, circuit, false, cast(Report, session().verify(spec, "battery")))
+        for claim in (*true, *false) if kind.per_prompt else ():
             _falsifies(circuit, claim)
-    _mutates(spec, circuit)
-
-
-# --- the text ----------------------------------------------------------------------------------------
+        _mutates(spec, circuit)
 
 
 def _declares(kind: type[Kind]) -> None:
@@ -78,19 +78,19 @@ def _spec(text: str) -> Spec:
 
 
 def _lines(kind: type[Kind]) -> Iterator[str]:
-    """Every example, true and false, then below a condition, in a property and on a changed model."""
+    """All true and false examples; then the true ones under a condition, on a changed model, and in a property."""
     yield from (*kind.examples, *kind.false_examples)
-    for line in kind.examples:
+    for number, line in enumerate(kind.examples):
         if kind.under_condition:
             yield f"when first is knocked out\n  {line}"
         if kind.under_condition and kind.not_on_changed_model is None:
-            yield f"intervention change{kind.examples.index(line)}\n  replace first with zero\n  {line}"
+            yield f"intervention change{number}\n  replace first with zero\n  {line}"
         if kind.per_prompt and "above chance" not in line:
-            yield f'property "{kind.examples.index(line)}"\n  {line}'
+            yield f'property "{number}"\n  {line}'
 
 
 def _reads(kind: type[Kind], line: str) -> None:
-    """A line is right, means the same in the canonical layout, and is noticed where it stands twice."""
+    """A line has no errors, means the same in the canonical layout, and brings a warning where it stands twice."""
     spec = _spec(line)
     assert spec.ok, f"{line}: {spec.problems}"
     again = loads(dumps(spec), spec.path)
@@ -102,17 +102,8 @@ def _reads(kind: type[Kind], line: str) -> None:
     assert "W001" in twice, f"{line}: nobody is warned where it stands twice"
 
 
-def _made(kind: type[Kind], spec: Spec, circuit: Circuit) -> list[Claim]:
-    """The claims that the kind's own examples make, in their order."""
-    count = len(kind.examples) + len(kind.false_examples)
-    return [claim for claim in circuit.claims if claim.under is None][:count]
-
-
-# --- plan, report ------------------------------------------------------------------------------------
-
-
 def _plans(circuit: Circuit, claim: Claim) -> None:
-    """What is asked of the prompts are records that name a reader, a figure, positions that the task has."""
+    """What a claim asks of the prompts are records that can be hashed and name a reader, a figure and positions."""
     kind = kind_of(claim)
     if kind.decided_by in ("weights", "text"):
         assert callable(function_of(kind.judge)), f"{claim.text}: {kind.judge} is no function"
@@ -120,8 +111,7 @@ def _plans(circuit: Circuit, claim: Claim) -> None:
     if kind.decided_by == "own sample":
         assert kind.sample_size(1) > 0, f"{claim.text}: its own sample has no prompt"
         return
-    model = _model()
-    nulls = Nulls(circuit, shape_of(model))
+    nulls = Nulls(circuit, shape_of(session().model_of(circuit)))
     plan = claim_plan(claim, claim.tasks[0] if claim.tasks else RANDOM, nulls)
     assert plan == claim_plan(claim, plan.task, nulls), f"{claim.text}: two plans of it differ"
     for request in plan.asked:
@@ -130,23 +120,22 @@ def _plans(circuit: Circuit, claim: Claim) -> None:
         assert callable(function_of(reader)), f"{claim.text}: {reader} is no function"
         figure = request.figure(circuit.metric)
         assert figure.name and figure.low < figure.high, f"{claim.text}: its figure has no name, or no range"
-        assert set(request.positions) <= {*claim.measurement.positions, *_others(claim, plan.parts)}, claim.text
+        assert set(request.positions) <= set(_positions(circuit, claim)), f"{claim.text}: positions it does not name"
     protocol = kind.protocol_of(plan)
     assert protocol and all(isinstance(value, str) for value in protocol.values()), f"{claim.text}: protocol"
 
 
-def _others(claim: Claim, parts: object) -> Iterator[object]:
-    """Positions of the condition, and of the whole circuit."""
-    from circuitdsl.circuit.claims import membership
-
+def _positions(circuit: Circuit, claim: Claim) -> Iterator[object]:
+    """Positions of a claim, of its condition, and of the whole circuit where the claim is about that."""
+    yield from claim.measurement.positions
     if claim.under:
         yield from claim.under.effect.positions
     if claim.measurement.of_whole:
-        yield from membership(_spec(claim.text).circuit("battery")).positions
+        yield from membership(circuit).positions
 
 
-def _reports(kind: type[Kind], spec: Spec, circuit: Circuit, report: Report) -> None:
-    """Every claim has a verdict, false ones do not hold, and nothing is lost in JSON."""
+def _reports(kind: type[Kind], circuit: Circuit, false: Iterable[Claim], report: Report) -> None:
+    """Every claim has a verdict, false ones do not hold, and the report is the same after JSON."""
     found: dict[str, list[ClaimResult]] = {}
     for result in report.claims:
         found.setdefault(result.id, []).append(result)
@@ -155,34 +144,24 @@ def _reports(kind: type[Kind], spec: Spec, circuit: Circuit, report: Report) -> 
             assert result.verdict in VERDICTS and result.reason, f"{claim.text}: no verdict"
             assert result.verdict != "error" or claim.under, f"{claim.text}: {result.reason}"
             assert result.protocol, f"{claim.text}: the report does not say how it was measured"
-    made = _made(kind, spec, circuit)
-    for claim in made[len(kind.examples) :]:
+    for claim in false:
         assert all(result.verdict != "holds" for result in found[claim.id]), f"{claim.text}: it is false, and holds"
     assert Report.from_json(report.to_json()) == report, f"{kind.__name__}: its report is another once it is JSON"
 
 
-# --- searched and changed ----------------------------------------------------------------------------
-
-
-@cache
-def _model() -> Transformer:
-    from circuitdsl.models.load import load_model
-
-    return load_model("pocket", device="cpu")
-
-
 def _falsifies(circuit: Circuit, claim: Claim) -> None:
+    """A claim about single prompts can be searched for a counterexample."""
     if property_of(claim) is None:
         assert not claim.tests or "chance" in claim.text, f"{claim.text}: it cannot be searched for a counterexample"
         return
-    search = falsify(circuit, _model(), claim, claim.tasks[0], budget=BUDGET)
+    search = falsify(circuit, session().model_of(circuit), claim, claim.tasks[0], budget=BUDGET)
     assert search.tried, f"{claim.text}: no prompt was looked at"
 
 
 def _mutates(spec: Spec, circuit: Circuit) -> None:
     """Every mutant is a spec, or is refused with a diagnostic."""
     file, _ = parse(spec.text, spec.path)
-    model = _model()
+    model = session().model_of(circuit)
     for mutant in mutants(file, [circuit], (model.n_layers, model.n_heads), lambda place: "S2"):
         read = loads(mutant.text, spec.path)
-        assert read.circuits or read.diagnostics, f"{mutant.after}: a mutant that is neither right nor wrong"
+        assert read.circuits or read.diagnostics, f"{mutant.after}: neither a spec nor refused"

@@ -39,9 +39,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
-    if file_path.suffix == ".circ":
-        return CircFile.from_parent(parent, path=file_path)
-    return None
+    return CircFile.from_parent(parent, path=file_path) if file_path.suffix == ".circ" else None
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -97,7 +95,7 @@ class CircFile(pytest.File):
 
 
 class Run:
-    """The verification of one circuit, made when the first of its claims asks for it."""
+    """The verification of one circuit, which is run when its first claim asks for a result."""
 
     def __init__(self, spec: Spec, config: pytest.Config) -> None:
         self.spec, self.config = spec, config
@@ -114,7 +112,7 @@ class Run:
 
     @cached_property
     def _outcome(self) -> Report | Exception:
-        """The report, or why there is none: found out once, and said in full by the first claim."""
+        """The report, or the error that prevented it. The first claim shows the whole error, the others refer to it."""
         from circuitdsl.models.errors import ModelUnavailable
         from circuitdsl.verify.session import Session
 
@@ -168,21 +166,14 @@ class ClaimItem(pytest.Item):
         return super().repr_failure(excinfo)
 
     def reportinfo(self) -> tuple[Path, int, str]:
-        return self.path, self.claim.line - 1, headline(self.name)
-
-
-# --- what pytest shows ------------------------------------------------------------------------------
-
-
-def headline(name: str) -> str:
-    """Not the end of the node id: in that pytest writes `::` for every dot, as for methods of classes."""
-    line, _, text = name.partition(" ")
-    return f"line {line[1:]}: {text}"
+        """Where the claim stands and its headline; that is not the name, in which pytest writes `::` for every dot."""
+        line, _, text = self.name.partition(" ")
+        return self.path, self.claim.line - 1, f"line {line[1:]}: {text}"
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A failed claim in the lines of the report; pytest prints it with `toterminal`.
+    """The lines of the report on a failed claim; pytest prints them with `toterminal`.
 
     `reprcrash` says where the claim stands (`path`, `lineno`), and the `message` of pytest's summary and of JUnit.
     """
@@ -202,9 +193,9 @@ class Failure:
 
 
 class _Skip(Exception):
-    """Nothing of a circuit can be checked here."""
+    """The circuit cannot be checked here, because its own model is not available."""
 
 
 def _say(error: UserError) -> str:
-    """The error with its hint, which speaks of the command line's options."""
+    """The error with its hint; options of the command line are given the names that they have in pytest."""
     return f"{error.message} ({error.hint.replace('--', '--circ-')})" if error.hint else error.message

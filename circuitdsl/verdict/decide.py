@@ -5,13 +5,12 @@ interval lies inside the region, *fails* when it lies wholly outside, and is *un
 `p_holds` is the smallest alpha at which the `1 - alpha` interval lies inside, `p_fails` the smallest at which it lies
 outside; with looks both are sequential p-values (`sampling.py`).
 
-`families.py` says how the level is divided among the claims of a spec, and `_judge` how among the parts of one claim.
+`families.py` divides the level among the claims of a spec, and `_judge` among the parts of one claim.
 
 Effects are ratios of means. They are tested without dividing, on the paired `d - b g`, and only where the gap itself
 is clear: p-values of claims on effects are never smaller than the gap's own.
 
-A figure that is the same on every prompt is not certain: n equal prompts show only that, at 95 %, less than a share
-`1 - 0.05^(1/n)` of prompts differ (Clopper and Pearson; about 3 / n). Every test allows for an unseen prompt
+A figure that is the same on every prompt is not certain: every test allows for an unseen prompt that differs
 (`means.py`). Where the prompts at hand do not decide, the reason says how many would.
 """
 
@@ -23,15 +22,15 @@ from itertools import islice
 
 import numpy as np
 
-from circuitdsl.circuit.criteria import AboveChance, Moves, Stronger, Within
+from circuitdsl.circuit.criteria import AboveChance, Moves
 from circuitdsl.verdict import extremes, reasons
 from circuitdsl.verdict.estimates import Estimate, Limits, limits_of
 from circuitdsl.verdict.extremes import Extreme
 from circuitdsl.verdict.families import FAMILY, Levels, family_levels
 from circuitdsl.verdict.ratios import Ratio, intervals
-from circuitdsl.verdict.samples import Rarity, figure_of, on_effects
+from circuitdsl.verdict.samples import figure_of, quantity_of
 from circuitdsl.verdict.strata import SMALL
-from circuitdsl.verdict.weighing import FEWEST, Evidence, Part
+from circuitdsl.verdict.weighing import FEWEST, Evidence, Part, Rarity
 from circuitdsl.verdicts import WORST_FIRST, Verdict
 
 
@@ -39,8 +38,8 @@ from circuitdsl.verdicts import WORST_FIRST, Verdict
 class Decision:
     """A verdict with the numbers behind it; None where there is no such number.
 
-    `ci` is the plain 95 % interval, `ci_used` the one that the verdict used, at `level`. For a claim with several
-    parts the numbers are those of the part that decided, and `parts` has all.
+    `ci` is the plain 95 % interval, and `ci_used` the one that the verdict used, at `level`. For a claim with several
+    parts the numbers are those of the part that decided; `parts` has the decisions on all of them.
     """
 
     verdict: Verdict
@@ -62,25 +61,6 @@ class Decision:
     parts: tuple[Decision, ...] = field(default=(), repr=False)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Judged:
-    """A part with its verdict and the level of that."""
-
-    part: Part
-    verdict: Verdict
-    level: float
-
-    def asked(self) -> list[tuple[Estimate, float]]:
-        """The last figure with the levels of its intervals: of the plain one, and of the one that the verdict uses."""
-        if not self.part.figures or self.verdict == "error":  # without a gap an effect is no number
-            return []
-        figures, looks = self.part.figures, self.part.looks
-        return [(figures[-1], level) for level in (looks.display(FAMILY), looks.nominal(self.level, len(figures) - 1))]
-
-
-# --- judging ----------------------------------------------------------------------------------------
-
-
 def decide_family(evidence: Sequence[Evidence], *, alpha: float = FAMILY, adjust: bool = True) -> list[Decision]:
     """Verdicts on all members (claim x task) of a spec, by Holm's procedure unless `adjust` is off."""
     return _ruled(evidence, family_levels([e.p_holds for e in evidence], [e.p_fails for e in evidence], alpha, adjust))
@@ -92,31 +72,36 @@ def rule(evidence: Evidence, levels: Levels | None = None) -> Decision:
 
 
 def _ruled(evidence: Sequence[Evidence], levels: Sequence[Levels]) -> list[Decision]:
-    """The verdict on every claim at its levels; the intervals of all of them are found together."""
+    """The verdict on every claim at its levels; the intervals of all claims are computed together."""
     members = list(zip(evidence, levels, strict=True))
-    judged = [_judge(part, level, len(one.parts)) for one, level in members if not one.extreme for part in one.parts]
-    asked = [one.asked() for one in judged]
+    parts = [(part, level, len(one.parts)) for one, level in members if not one.extreme for part in one.parts]
+    judged = [(part, _judge(part, level, count)) for part, level, count in parts]
+    asked = [_asked(part, decision) for part, decision in judged]
     limits = iter(intervals([pair for pairs in asked for pair in pairs]))
-    parts = iter([_described(one, list(islice(limits, len(pairs)))) for one, pairs in zip(judged, asked, strict=True)])
+    described = (_described(*one, list(islice(limits, len(pairs)))) for one, pairs in zip(judged, asked, strict=True))
     return [
-        _rule_extreme(one, one.extreme, level) if one.extreme else _whole(one, tuple(islice(parts, len(one.parts))))
+        _rule_extreme(one, one.extreme, level) if one.extreme else _whole(one, tuple(islice(described, len(one.parts))))
         for one, level in members
     ]
 
 
 def _verdict(by: Part | Evidence, forced: Verdict | None, holds_at: float, fails_at: float) -> tuple[Verdict, float]:
-    """The verdict at two levels, unless it is forced, and the level that it used: without one, the stricter."""
+    """The verdict at two levels, unless it is forced, and the level that it used; if undecided, the stricter one."""
     holds, fails = by.p_holds <= holds_at, by.p_fails <= fails_at
     verdict: Verdict = forced or ("undecided" if holds == fails else "holds" if holds else "fails")
     return verdict, {"holds": holds_at, "fails": fails_at}.get(verdict, min(holds_at, fails_at))
 
 
-def _judge(part: Part, levels: Levels, parts: int) -> Judged:
-    """The verdict on one of several parts: "fails" is paid for by all of them (Bonferroni), "holds" is not."""
+def _judge(part: Part, levels: Levels, parts: int) -> Decision:
+    """The verdict on one of several parts, without its numbers.
+
+    The level of "fails" is divided by the number of parts (Bonferroni); that of "holds" is not.
+    """
     fails_at = levels.fails / parts
-    if part.p_holds <= levels.holds and part.p_fails <= fails_at:
-        part = replace(part, because=reasons.CLASH)
-    return Judged(part, *_verdict(part, part.forced, levels.holds, fails_at))
+    clash = part.p_holds <= levels.holds and part.p_fails <= fails_at
+    verdict, level = _verdict(part, part.forced, levels.holds, fails_at)
+    reason, sample = reasons.CLASH if clash else part.because, part.sample
+    return Decision(verdict, reason, cause=part.cause, n=sample.n, level=level, null=part.rare, label=sample.label)
 
 
 def _whole(evidence: Evidence, parts: tuple[Decision, ...]) -> Decision:
@@ -134,48 +119,45 @@ def _rule_extreme(evidence: Evidence, extreme: Extreme, levels: Levels) -> Decis
     parts = evidence.parts
     stuck = next((part for part in parts if part.forced in ("error", "undecided")), None)
     verdict, level = _verdict(evidence, stuck.forced if stuck else None, levels.holds, levels.fails)
-    blank = Decision(verdict, stuck.because if stuck else "", extreme.name, n=parts[0].sample.n, level=level)
+    n = parts[0].sample.n
     if stuck:
-        return replace(blank, cause=stuck.cause)
+        return Decision(verdict, stuck.because, extreme.name, stuck.cause, n=n, level=level)
     value, ci, of = extremes.found(extreme, parts, lambda part: part.looks.display(FAMILY))
     leaf = parts[of]
-    decision = replace(
-        _with_differences(blank, leaf.figures[-1], leaf),
-        value=value,
-        ci=ci,
-        ci_used=extremes.found(extreme, parts, lambda part: part.looks.nominal(level, len(part.figures) - 1))[1],
-        p_holds=evidence.p_holds,
-        p_fails=evidence.p_fails,
-        label=leaf.sample.label,
-    )
+    used = extremes.found(extreme, parts, lambda part: part.looks.nominal(level, len(part.figures) - 1))[1]
+    decision = Decision(verdict, "", extreme.name, "", value, ci, used, n=n, level=level, label=leaf.sample.label)
+    decision = replace(decision, p_holds=evidence.p_holds, p_fails=evidence.p_fails)
+    decision = _with_differences(decision, leaf.figures[-1], leaf)
     return replace(decision, reason=reasons.extreme(extreme, decision, leaf))
 
 
-# --- the numbers behind a verdict -------------------------------------------------------------------
+def _asked(part: Part, decision: Decision) -> list[tuple[Estimate, float]]:
+    """The last figure with the levels of its intervals: of the plain one, and of the one that the verdict uses."""
+    if not part.figures or decision.verdict == "error":  # without a gap an effect is no number
+        return []
+    levels = part.looks.display(FAMILY), part.looks.nominal(decision.level, len(part.figures) - 1)
+    return [(part.figures[-1], level) for level in levels]
 
 
-def _described(judged: Judged, limits: Sequence[Limits | None]) -> Decision:
-    """The verdict on a part with its numbers; `limits` are the intervals that `Judged.asked` asked for.
+def _described(part: Part, decision: Decision, limits: Sequence[Limits | None]) -> Decision:
+    """The verdict on a part with its numbers; `limits` are the intervals that `_asked` asked for.
 
     A ratio whose gap is unclear has no value.
     """
-    part, sample, level = judged.part, judged.part.sample, judged.level
-    blank = Decision(judged.verdict, part.because, cause=part.cause, n=sample.n, label=sample.label, level=level)
-    blank = replace(blank, null=part.rare)
-    few = sample.n < FEWEST and not sample.hits
-    if not part.figures or (limits and few and sample.n == 1):
-        return blank
+    few = decision.n < FEWEST and not part.sample.hits
+    if not part.figures or (limits and few and decision.n == 1):
+        return decision
     figure = part.figures[-1]
-    numbers = replace(_with_differences(blank, figure, part), p_holds=part.p_holds, p_fails=part.p_fails)
+    decision = replace(_with_differences(decision, figure, part), p_holds=part.p_holds, p_fails=part.p_fails)
     if not limits:
-        return numbers
+        return decision
     plain, last = limits
     value = None if plain is None and isinstance(figure, Ratio) else float(figure.value)
-    decision = replace(numbers, name=name_of(part), value=value, ci=_shown(part, plain))
+    decision = replace(decision, name=name_of(part), value=value, ci=_shown(part, plain))
     if few:
         return decision
-    used = _shown(part, _used(part, level, last))
-    decision = replace(decision, ci_used=used, disagree=_disagreeing(part, judged.verdict))
+    used = _shown(part, _used(part, decision.level, last))
+    decision = replace(decision, ci_used=used, disagree=_disagreeing(part, decision.verdict))
     return replace(decision, reason=reasons.reason(part, decision))
 
 
@@ -188,12 +170,10 @@ def _with_differences(decision: Decision, figure: Estimate, part: Part) -> Decis
 
 def name_of(part: Part) -> str:
     """What the figure of a part is called."""
-    if on_effects(part.test):
-        return part.sample.called or "effect"
     if isinstance(part.test, Moves | AboveChance):
         return "change" if isinstance(part.test, Moves) else f"{part.sample.name} − chance"
-    delta = isinstance(part.test, Stronger) or (isinstance(part.test, Within) and part.test.quantity == "delta")
-    return "delta" if delta else part.sample.name
+    names = {"effect": part.sample.called or "effect", "delta": "delta", "value": part.sample.name}
+    return names[quantity_of(part.test)]
 
 
 def _shown(part: Part, limits: Limits | None) -> Limits | None:
@@ -212,14 +192,14 @@ def _used(part: Part, level: float, last: Limits | None) -> Limits | None:
     for k, figure in enumerate(part.figures[:-1]):
         alpha = part.looks.nominal(level, k)
         if min(float(figure.sides(low)[1]), float(figure.sides(high)[0])) > alpha / 2:
-            continue  # the limits of this look lie further out, as nearly always
+            continue  # the limits of this look lie further out, which is nearly always so
         if there := limits_of(figure, alpha):
             low, high = max(low, there[0]), min(high, there[1])
     return (low, high) if low <= high else last
 
 
 def _disagreeing(part: Part, verdict: Verdict) -> tuple[str, ...]:
-    """Strata of `SMALL` prompts or more that say the opposite, each tested at 5 % over the number of such strata."""
+    """Strata of at least `SMALL` prompts that show the opposite, each tested at 5 % divided by their number."""
     names, codes, counts = np.unique(part.sample.strata, return_inverse=True, return_counts=True)
     if verdict not in ("holds", "fails") or part.forced or len(names) < 2:
         return ()

@@ -19,7 +19,7 @@ Limits = tuple[float, float]
 
 
 class Estimate(ABC):
-    """A figure that can be tested against bounds and has an interval; a batch of figures has arrays of each."""
+    """A figure that can be tested against bounds and has an interval; in a batch of figures these are arrays."""
 
     @property
     @abstractmethod
@@ -33,7 +33,7 @@ class Estimate(ABC):
 
     @property
     def ends(self) -> Limits:
-        """The range that the true figure cannot leave, as far as it is known."""
+        """The range that the true figure cannot leave; an end that is not known is infinite."""
         return -np.inf, np.inf
 
     @abstractmethod
@@ -59,7 +59,7 @@ class Estimate(ABC):
 
     @abstractmethod
     def repeated(self, times: int) -> Estimate:
-        """The same figure, had every prompt been seen so many times: what more prompts like these would show."""
+        """The figure as if every prompt had been seen so many times, which more prompts like these would show."""
 
 
 def limits_of(figure: Estimate, alpha: float) -> Limits | None:

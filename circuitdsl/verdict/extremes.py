@@ -10,10 +10,9 @@ bound on E is a bound on leaves, joined by "all" and "some":
     E <= b   some set has all of its leaves within +/- b
     E >= a   every set has some leaf beyond +/- a
 
-The p-value of "all" of several statements is the largest of theirs (intersection-union test, Berger 1982,
-Technometrics 24); that of "some" is the smallest times their number (Bonferroni). Both are valid under any dependence
-between the leaves, which are measured on the same prompts, and so are combinations of them. No statement about E
-depends on which leaf happened to look largest.
+The p-values of "all" and of "some" are those of `families.py`. Both are valid under any dependence between the
+leaves, which are measured on the same prompts, and so are combinations of them. No statement about E depends on which
+leaf happened to look largest.
 
 Its interval combines the leaves' limits in the same way. With k leaves, max |figure| is at least every leaf's lower
 limit at alpha / k. It is at most the largest of the upper limits at alpha each, since it is itself one of the leaves'.
@@ -42,13 +41,13 @@ Sets = tuple[tuple[int, ...], ...]
 
 @dataclass(frozen=True, slots=True)
 class Extreme:
-    """What is claimed of E, and which parts of the evidence say so.
+    """What is claimed of E, and the parts of the evidence that test it, by their places.
 
     Attributes:
         name: what E is called.
         test: the claimed bounds on E.
-        within, beyond: for each set, the parts that put its leaves within the upper bound, and beyond the lower one;
-            none where that bound is not claimed.
+        within, beyond: for each set, the parts that test its leaves for being within the upper bound, and beyond the
+            lower one; empty where that bound is not claimed.
         leaves: for each set, one part for each of its leaves.
     """
 
@@ -92,11 +91,11 @@ def found(extreme: Extreme, parts: Sequence[Part], level: Callable[[Part], float
     leaf = extreme.leaves[of_set][int(np.argmax(sizes[of_set]))]
     alpha = level(parts[leaf])
     every = [parts[i] for one in extreme.leaves for i in one]
-    sizes_of_sets = np.array([len(one) for one in extreme.leaves])
-    ends = np.cumsum(sizes_of_sets)[:-1]
-    low = _limits(every, np.repeat(alpha / sizes_of_sets, sizes_of_sets))[0]
-    high = _limits(every, np.full(len(every), alpha / len(extreme.leaves)))[1]
-    lowest, highest = (float(min(max(one) for one in np.split(side, ends))) for side in (low, high))
+    counts = np.array([len(one) for one in extreme.leaves])
+    low = _limits(every, np.repeat(alpha / counts, counts))[0]
+    high = _limits(every, np.full(len(every), alpha / len(counts)))[1]
+    ends = np.cumsum(counts)[:-1]
+    lowest, highest = (float(min(map(max, np.split(side, ends)))) for side in (low, high))
     return float(max(sizes[of_set])), None if np.isnan((lowest, highest)).any() else (lowest, highest), leaf
 
 

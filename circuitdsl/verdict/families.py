@@ -32,16 +32,12 @@ def holm(p: Sequence[float], alpha: float = FAMILY) -> tuple[float, ...]:
     Past the first p above its level nothing passes any more, and every later member gets the level of that step.
     A member is rejected exactly when `p <= level`.
     """
-    m = len(p)
-    order = np.argsort(np.asarray(p, float), kind="stable")
-    levels = np.empty(m)
-    step = 0
-    for rank, member in enumerate(order):
-        if rank == step:
-            level = alpha / (m - rank)
-            step += bool(p[member] <= level)
-        levels[member] = level
-    return tuple(float(v) for v in levels)
+    found, steps = np.asarray(p, float), alpha / np.arange(len(p), 0, -1)
+    order = np.argsort(found, kind="stable")
+    stop = np.min(steps[~(found[order] <= steps)], initial=np.inf)
+    levels = np.empty(len(p))
+    levels[order] = np.minimum(steps, stop)
+    return tuple(levels.tolist())
 
 
 def family_levels(

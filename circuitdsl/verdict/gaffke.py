@@ -12,9 +12,9 @@ from scipy import special
 
 from circuitdsl.verdict.estimates import Array
 
-#: steps of Newton's method at most, and how near is near enough
+#: the most steps of Newton's method, and the relative size of a step that ends it
 _STEPS, _NEAR = 60, 1e-8
-#: nearer to one half the second-order terms are differences of large numbers, and not needed
+#: for smaller `w` (probabilities near one half) the second-order terms are imprecise, and not needed
 _SMALL = 0.2
 #: the approximation may be too small by up to 3 %; with this factor it is not
 _SAFE = 1.03
@@ -59,7 +59,7 @@ def _tails(v: Array) -> Array:
 def _saddles(v: Array) -> Array:
     """Where `sum_j v[j] / (1 - s v[j])` is 0 in (0, 1), one for each row [m, 1]; the largest of each is 1.
 
-    By Newton's method on that sum times `1 - s`, and by halving what is known to hold the point where that leaves it.
+    Newton's method is used on that sum times `1 - s`; where it leaves the bracket of the root, the bracket is halved.
     """
     low, high = np.zeros((len(v), 1)), np.ones((len(v), 1))
     s = np.minimum(-v.sum(-1, keepdims=True) / _dot(v, v)[:, None], 0.9)

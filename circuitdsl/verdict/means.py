@@ -43,7 +43,7 @@ OPEN, ONE_SIDED = (1.0, 0.2), (2.0, 1.0)
 UNKNOWN = (-np.inf, np.inf)
 
 Range = tuple[float, float]
-#: a difference of two scores may share a score with the difference it is compared with: which one, if any
+#: a difference of two scores is compared with another difference: which score of that one it has too, if any
 Shared = Literal["", "first", "second"]
 
 
@@ -92,7 +92,7 @@ class Mean(Estimate):
         return Mean(np.tile(self.y, times), self.low, self.high, self.reach)
 
     def _end(self, side: Number, bound: Number) -> Array:
-        """How far beyond a bound an unseen prompt may lie; NaN where nothing is known."""
+        """How far beyond a bound an unseen prompt may lie; NaN where that is not known."""
         known = np.where(np.asarray(side) > 0, self.high - np.asarray(bound), bound - np.asarray(self.low))
         return np.where(np.isfinite(known), known, np.where(np.asarray(self.reach) > 0, self.reach, np.nan))
 

@@ -15,10 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 from circuitdsl.circuit.criteria import Within
 from circuitdsl.verdict.families import FAMILY, strictest
 from circuitdsl.verdict.samples import Sample
-from circuitdsl.verdict.sampling import Looks
 from circuitdsl.verdict.weighing import Evidence, untested, weigh
 
-#: prompts for a property without a share, and the least number of failures expected of a sample at the claimed share
+#: prompts for a property without a share; the failures that a sample has on average at the claimed share, at least
 EVERY, EXPECTED = 500, 5
 
 
@@ -36,7 +35,7 @@ def prompts_needed(share: float | None, members: int, alpha: float = FAMILY) -> 
 def weigh_share(test: Within, hits: NDArray[np.bool_], strata: ArrayLike) -> Evidence:
     """Evidence on the share of prompts that have a property."""
     sample = Sample(np.asarray(strata), value=hits.astype(float), name="share", unit="percent", hits=True)
-    return Evidence((weigh(test, sample, looks=Looks((max(len(hits), 1),))),))
+    return Evidence((weigh(test, sample),))
 
 
 def judge_every(hits: NDArray[np.bool_]) -> Evidence:

@@ -17,7 +17,7 @@ from circuitdsl.verdict.roots import falls_to
 class Ratio(Estimate):
     """A ratio of means d / g, tested without dividing: against b on the paired `d - b g` (Fieller 1954).
 
-    `sign` is the sign that the denominator must have for the ratio to mean anything (-1 for `kl`).
+    `sign` is the required sign of the denominator (-1 for `kl`): with the other sign the ratio has no meaning.
     """
 
     pair: Pair
@@ -42,7 +42,7 @@ class Ratio(Estimate):
 
     @cached_property
     def unclear(self) -> Array:
-        """One-sided p-value for "the denominator has the sign that it must have"."""
+        """One-sided p-value for "the denominator has the required sign"."""
         if self.pair.other.ndim > 1:
             return self.pair.combine(0.0, -self.sign).below(0.0)
         return _unclear(self.pair.other.tobytes(), self.sign, self.pair.ends, float(self.pair.size))

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from circuitdsl.circuit.criteria import AboveChance, Matters, Negligible, Signed, Stronger
-from circuitdsl.verdict.estimates import Estimate, Limits, limits_of
+from circuitdsl.verdict.estimates import Limits, limits_of
 from circuitdsl.verdict.ratios import Ratio
-from circuitdsl.verdict.samples import Region, Versus, on_effects
+from circuitdsl.verdict.samples import Region, Versus, quantity_of
 from circuitdsl.verdict.sampling import EARLY
-from circuitdsl.verdict.words import Unit, confidence, exact, scale
+from circuitdsl.verdict.words import Unit, confidence, exact, written
 
 if TYPE_CHECKING:
     from circuitdsl.verdict.decide import Decision
@@ -27,21 +27,26 @@ MOST_TIMES, MOST_PROMPTS = 64, 50_000
 
 
 def reason(part: Part, decision: Decision) -> str:
-    """Why a claim came out as it did, in one sentence; the interval is the one the verdict used, at its level."""
+    """Why a claim came out as it did, in one sentence, with the interval that the verdict used and its level.
+
+    `decision.reason` is what is known without the numbers, such as the comparison with a null.
+    """
     if decision.value is None:
         return f"{decision.name} is no number: the gap is not clear enough"
     limits = decision.ci_used or decision.ci
-    shown = scale(_unit(part), decision.value, limits, part.region.bounds).estimate(decision.value, limits)
-    shown += _at_level(decision, part)
+    shown = written(_unit(part), decision.value, limits, part.region.bounds) + _at_level(decision, part)
     finding = _comparison(part, decision) if isinstance(part.test, Stronger) else _finding(part, decision)
     text = f"{decision.name} {shown} {finding}"
-    if part.because:
-        text += f"; {part.because}"
+    if decision.reason:
+        text += f"; {decision.reason}"
     elif part.rare and decision.verdict == "holds":
         text += f", rarer than {part.rare.stronger} of {part.rare.size}"
     text += _none_differs(part, decision)
-    if decision.verdict == "undecided" and part.final and not part.because:
-        text += f"; {_enough(part, decision)}"
+    if decision.verdict == "undecided" and part.final and not decision.reason:
+        needed = prompts_to_decide(part, decision.level)
+        most = min(decision.n * MOST_TIMES, MOST_PROMPTS)
+        text += f"; about {needed} prompts like these would" if needed else f"; {most} prompts like these would not"
+        text += " decide"
     if decision.disagree:
         text += f"; strata that disagree: {', '.join(decision.disagree)}"
     return text
@@ -59,18 +64,17 @@ def _at_level(decision: Decision, part: Part) -> str:
     return f" at {confidence(decision.level)}" + (f" (look {at} of {of})" if at < of else "")
 
 
-def gap_trouble(figure: Estimate, unit: Unit, alpha: float) -> tuple[str, str] | None:
+def gap_trouble(figure: Ratio, unit: Unit, alpha: float) -> tuple[str, str] | None:
     """Why there is no gap to measure effects by, in a few words and with the numbers; None where there is one.
 
     The gap's interval must lie on the right side of 0.
     """
-    assert isinstance(figure, Ratio)
     if figure.unclear <= alpha / 2:
         return None
     gap = figure.denominator
     wrong = gap.p_value(figure.sign, 0.0)
     limits = limits_of(gap, alpha)
-    shown = scale(unit, float(gap.value), limits, (0.0,)).estimate(float(gap.value), limits)
+    shown = written(unit, float(gap.value), limits, (0.0,))
     if wrong <= alpha / 2:
         side = "below" if figure.sign > 0 else "above"
         return "the model does not do this task", f"clean − corrupt is {shown}, {side} 0"
@@ -91,7 +95,7 @@ def extreme(claim: Extreme, decision: Decision, leaf: Part) -> str:
     """Why a claim about the largest of many figures came out as it did, with the one that it is."""
     value, limits, unit = decision.value or 0.0, decision.ci_used or decision.ci, _unit(leaf)
     bounds = [bound for bound in (claim.test.low, claim.test.high) if bound is not None]
-    shown = scale(unit, value, limits, bounds).estimate(value, limits) + _at_level(decision, leaf)
+    shown = written(unit, value, limits, bounds) + _at_level(decision, leaf)
     said = " and ".join(exact(unit, bound) for bound in bounds)
     inside = (claim.test.low or 0.0) <= value <= (math.inf if claim.test.high is None else claim.test.high)
     if decision.verdict == "undecided":
@@ -104,11 +108,8 @@ def extreme(claim: Extreme, decision: Decision, leaf: Part) -> str:
     return f"{claim.name} {shown}{where} {finding}".rstrip()
 
 
-# --- where the figure lies --------------------------------------------------------------------------
-
-
 def _unit(part: Part) -> Unit:
-    return "percent" if on_effects(part.test) else part.sample.unit
+    return "percent" if quantity_of(part.test) == "effect" else part.sample.unit
 
 
 def _finding(part: Part, decision: Decision) -> str:
@@ -118,9 +119,9 @@ def _finding(part: Part, decision: Decision) -> str:
     crossed = [bound for bound in part.region.bounds if low < bound < high]
     if crossed and (decision.verdict == "undecided" or part.forced):
         return f"reaches across {' and '.join(exact(unit, bound) for bound in crossed)}"
-    if decision.verdict == "undecided" and not part.because:
-        unclear = ": the gap is not clear enough at this level" if on_effects(part.test) else " at this level"
-        return f"decides nothing{unclear}"
+    if decision.verdict == "undecided" and not decision.reason:
+        unclear = ": the gap is not clear enough" if quantity_of(part.test) == "effect" else ""
+        return f"decides nothing{unclear} at this level"
     return f"is {_place(part, decision.value or 0.0, (low, high), unit)}"
 
 
@@ -131,7 +132,7 @@ def _comparison(part: Part, decision: Decision) -> str:
     words = {"holds": "is stronger than", "fails": "is weaker than"}
     value = float(figure.other.value)
     limits = limits_of(figure.other, part.looks.nominal(decision.level, len(part.figures) - 1))
-    shown = scale(part.sample.unit, value, limits).estimate(value, limits) + _at_level(decision, part)
+    shown = written(part.sample.unit, value, limits) + _at_level(decision, part)
     finding = words.get(decision.verdict, "is not clearly stronger or weaker than")
     return f"{finding} {shown} of {part.test.name}"
 
@@ -156,25 +157,14 @@ def _place(part: Part, value: float, limits: Limits, unit: Unit) -> str:
 
 
 def _none_differs(part: Part, decision: Decision) -> str:
-    """For claims about changes that are the same on all prompts: how many others may differ, at the level used."""
+    """Where a change is the same on all prompts: how many other prompts may differ, at the level used."""
     if part.sample.d is None or np.ptp(part.sample.array("d")) != 0:
         return ""
     n, figures = decision.n, len(part.figures)
     share = -math.expm1(math.log(part.looks.nominal(decision.level, figures - 1) / 2) / n)
     what = "unchanged" if not np.any(part.sample.array("d")) else "changed alike"
     what = "alike" if isinstance(part.test, AboveChance) else what
-    return f"; all {n} prompts are {what}, but up to {scale('percent', share, None).amount(share)} of others may differ"
-
-
-# --- how many prompts would decide ------------------------------------------------------------------
-
-
-def _enough(part: Part, decision: Decision) -> str:
-    """How many prompts would decide, if they were like those seen."""
-    needed = prompts_to_decide(part, decision.level)
-    if needed is None:
-        return f"{min(decision.n * MOST_TIMES, MOST_PROMPTS)} prompts like these would not decide"
-    return f"about {needed} prompts like these would decide"
+    return f"; all {n} prompts are {what}, but up to {written('percent', share)} of others may differ"
 
 
 def prompts_to_decide(part: Part, level: float) -> int | None:

@@ -9,17 +9,17 @@ from scipy import special
 
 from circuitdsl.verdict.estimates import Array, Number
 
-#: rounds that widen brackets, rounds that narrow them, and how near the level is near enough, on the normal scale
+#: the most rounds that widen brackets and that narrow them, and the tolerance of the level on the normal scale
 _WIDEN, _NARROW, _NEAR = 60, 40, 1e-6
-#: on the normal scale a p-value that decides nothing
+#: larger p-values are taken for this one, on the normal scale
 _OPEN = 4.0
 
 
 def falls_to(p_value: Callable[[Array], Array], p: Number, start: Number, step: Array) -> Array:
     """The bounds at which `p_value` falls to `p`, sought from `start` in the direction of `step`; NaN where it stays.
 
-    All of them at once: bracketed, then found by the method of Anderson and Björck (1973, BIT 13) on the normal scale,
-    where p-values are nearly straight in the bound. A step of 0 stays where it is.
+    All bounds are sought together: bracketed, then found by the method of Anderson and Björck (1973, BIT 13) on the
+    normal scale, where p-values are nearly linear in the bound. Where the step is 0, the bound is `start`.
     """
     target = special.ndtri(p)
 

@@ -1,4 +1,4 @@
-"""What a verdict is about: measured prompts, the figure computed from them, and the region a test claims for it."""
+"""Measured prompts, the figure that a test computes from them, and the region that it claims for this figure."""
 
 from __future__ import annotations
 
@@ -16,11 +16,6 @@ from circuitdsl.verdict.means import UNKNOWN, Mean, Pair, Range, Shared, mean, p
 from circuitdsl.verdict.ratios import Ratio
 from circuitdsl.verdict.words import Unit
 
-#: the null must have this many members, 1 / (19 + 1) being 5 %
-NULL_MEMBERS = 19
-RARE = 0.05
-#: effects that differ by less are tied
-TIED = 1e-6
 #: fewer strata say too little about how templates differ
 FEWEST_STRATA = 15
 _MEASURED = ("d", "g", "value", "other")
@@ -28,7 +23,7 @@ _MEASURED = ("d", "g", "value", "other")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
-    """What was measured, prompt by prompt in the order drawn.
+    """What was measured on each prompt, in the order in which prompts were drawn.
 
     Attributes:
         strata: the stratum of each prompt.
@@ -88,7 +83,7 @@ class Sample:
         return self.range[1] - self.range[0]
 
     def array(self, name: str) -> NDArray[np.float64]:
-        """`d`, `g` or `value`; an error where it was not measured."""
+        """`d`, `g`, `value` or `other` [n]; raises `ValueError` where it was not measured."""
         y = getattr(self, name)
         if y is None:
             raise ValueError(f"this test needs {name!r}, which was not measured")
@@ -99,7 +94,7 @@ class Sample:
         return self.changed(self.strata[index], lambda y: y[index])
 
     def changed(self, strata: NDArray[np.generic], change: Callable[[Array], Array]) -> Sample:
-        """The sample with other strata, and with everything measured changed in the same way."""
+        """The sample with other strata, and with all measured numbers changed in the same way."""
         measured = [(name, y) for name in _MEASURED if (y := getattr(self, name)) is not None]
         changed: dict[str, Any] = {name: change(np.asarray(y, float)) for name, y in measured}
         return replace(self, strata=strata, **changed)
@@ -117,7 +112,7 @@ class Sample:
 
 
 def by_stratum(sample: Sample) -> Sample:
-    """The sample with one row for each stratum, its mean over prompts: strata are then what is drawn.
+    """The sample with one row for each stratum, its mean over prompts, as if strata had been drawn.
 
     For verdicts about prompts from *other templates* of the same kind (`--generalise templates`). All prompts of a
     template share it, so k templates are k draws, however many prompts there are. Figures are means over strata, each
@@ -131,11 +126,11 @@ def by_stratum(sample: Sample) -> Sample:
 # --- figures ----------------------------------------------------------------------------------------
 
 
-def on_effects(test: Test) -> bool:
-    """Whether a test is about effects, which need a gap."""
-    if isinstance(test, Stronger | Moves | AboveChance):
-        return False
-    return not isinstance(test, Within | Beyond) or test.quantity == "effect"
+def quantity_of(test: Test) -> str:
+    """What a test is about: an effect, which needs a gap; a difference; or a value that was measured as it is."""
+    if isinstance(test, Within | Beyond):
+        return test.quantity
+    return "delta" if isinstance(test, Stronger | Moves | AboveChance) else "effect"
 
 
 def effect_of(sample: Sample) -> Ratio:
@@ -145,13 +140,12 @@ def effect_of(sample: Sample) -> Ratio:
 
 def figure_of(test: Test, sample: Sample) -> Estimate:
     """The figure that a test is about, on the prompts of a sample."""
-    if on_effects(test):
-        return effect_of(sample)
     if isinstance(test, Stronger):
         both = _pair(sample, "other", "second")
         return Versus(**vars(both.combine(1.0, 0.0)), both=both)
-    if isinstance(test, Moves | AboveChance) or (isinstance(test, Within | Beyond) and test.quantity == "delta"):
-        return _pair(sample, "d", "").combine(1.0, 0.0)
+    quantity = quantity_of(test)
+    if quantity != "value":
+        return effect_of(sample) if quantity == "effect" else _pair(sample, "d", "").combine(1.0, 0.0)
     value = sample.array("value")
     if sample.hits:  # a prompt may have several, and is then a share of them
         return share(value) if set(value) <= {0.0, 1.0} else mean(value, ends=(0.0, 1.0))
@@ -289,37 +283,3 @@ def _above(bound: float) -> Region:
 def _below(bound: float) -> Region:
     """Below a bound that does not belong to the region."""
     return Region(low=bound, inside=False)
-
-
-# --- rarity -----------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Rarity:
-    """How the size of an effect compares with its null; ties count against it."""
-
-    stronger: int
-    size: int
-
-    @property
-    def percentile(self) -> float:
-        return self.stronger / self.size if self.size else 0.0
-
-    @property
-    def enough(self) -> bool:
-        return self.size >= NULL_MEMBERS
-
-    @property
-    def rare(self) -> bool:
-        """Stronger than 95 % of the null, by rank: (1 + those as strong) / (size + 1) <= 5 %.
-
-        Counting the effect itself keeps the rate at 5 % for effects that are drawn like the null's (Phipson and Smyth
-        2010, Stat. Appl. Genet. Mol. Biol. 9).
-        """
-        return self.enough and (1 + self.size - self.stronger) / (self.size + 1) <= RARE + 1e-12
-
-
-def rarity(effect: float, null: ArrayLike) -> Rarity:
-    """Compare the size of an effect with the sizes of the null's, all measured on the same prompts."""
-    sizes = np.abs(np.asarray(null, float).ravel())
-    return Rarity(int(np.count_nonzero(sizes < abs(effect) - TIED)), sizes.size)

@@ -1,9 +1,9 @@
-"""Looking at the numbers before the last prompt, without paying for it in false verdicts.
+"""Early looks at the numbers, before the last prompt, that do not make wrong verdicts more frequent.
 
 A design looks at fixed numbers of prompts (N/8, N/4, N/2, N) and may stop at each. The level is divided among the
 looks: most of it goes to the last one, so that looking costs next to nothing there. A claim holds at some look with a
-probability of at most the sum of their levels (Bonferroni), whatever the numbers are distributed like; boundaries that
-ask for less, such as O'Brien and Fleming's, count on normal ones. The *sequential p-value* (Jennison and Turnbull 2000,
+probability of at most the sum of their levels (Bonferroni), whatever the distribution of the numbers; less strict
+boundaries, such as O'Brien and Fleming's, assume normal ones. The *sequential p-value* (Jennison and Turnbull 2000,
 *Group Sequential Methods*, §8.4) is the smallest level at which the design would have stopped at some look so far. It
 is valid whenever and for whatever reason one stops.
 """
@@ -17,11 +17,11 @@ from numpy.typing import ArrayLike
 
 from circuitdsl.verdict.estimates import Array
 
-#: no look has fewer prompts: what one prompt in fifty does is not seen on 32
+#: no early look has fewer prompts: 32 would often lack the prompts that are one in fifty
 FIRST_LOOK = 64
 #: a design looks early at N / 8, N / 4 and N / 2
 DIVISORS = (8, 4, 2)
-#: what all early looks get of the level
+#: the share of the level that all early looks get together
 EARLY = 0.2
 #: Stopping when a figure is extreme shifts it. At this multiple of alpha a plain interval still covers what it says
 #: (`benchmarks/rates.py`).
@@ -36,7 +36,7 @@ class Looks:
 
     @property
     def shares(self) -> tuple[float, ...]:
-        """What each look gets of the level."""
+        """The share of the level that each look gets."""
         early = len(self.sizes) - 1
         return (*(EARLY / early for _ in range(early)), 1 - EARLY) if early else (1.0,)
 

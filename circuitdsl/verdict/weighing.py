@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import zip_longest
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -18,25 +17,43 @@ from circuitdsl.verdict.estimates import Estimate
 from circuitdsl.verdict.extremes import Extreme, leaf_tests
 from circuitdsl.verdict.families import FAMILY, all_of, any_of, strictest
 from circuitdsl.verdict.ratios import Ratio
-from circuitdsl.verdict.samples import (
-    FEWEST_STRATA,
-    NULL_MEMBERS,
-    Larger,
-    Rarity,
-    Region,
-    Sample,
-    by_stratum,
-    figure_of,
-    on_effects,
-    rarity,
-    region_of,
-)
+from circuitdsl.verdict.samples import FEWEST_STRATA, Larger, Region, Sample, by_stratum, figure_of, region_of
 from circuitdsl.verdict.sampling import Looks
 from circuitdsl.verdict.strata import SMALL
 from circuitdsl.verdicts import Verdict
 
 #: fewer prompts decide nothing: they say too little about how prompts differ
 FEWEST = SMALL
+#: the null must have this many members, 1 / (19 + 1) being 5 %
+NULL_MEMBERS = 19
+RARE = 0.05
+#: effects that differ by less are tied
+TIED = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Rarity:
+    """How the size of an effect compares with its null; ties count against it."""
+
+    stronger: int
+    size: int
+
+    @property
+    def percentile(self) -> float:
+        return self.stronger / self.size if self.size else 0.0
+
+    @property
+    def enough(self) -> bool:
+        return self.size >= NULL_MEMBERS
+
+    @property
+    def rare(self) -> bool:
+        """Stronger than 95 % of the null, by rank: (1 + those as strong) / (size + 1) <= 5 %.
+
+        Counting the effect itself keeps the rate at 5 % for effects that are drawn like the null's (Phipson and Smyth
+        2010, Stat. Appl. Genet. Mol. Biol. 9).
+        """
+        return self.enough and (1 + self.size - self.stronger) / (self.size + 1) <= RARE + 1e-12
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,7 +63,7 @@ class Part:
     Attributes:
         figures: one for each look so far.
         against: the one-sided p-values of each figure.
-        final: whether no more prompts can come, or none could help.
+        final: whether there are no more prompts, or more could not change the result.
         forced: the verdict where p-values do not decide it, and `because` its reason.
     """
 
@@ -91,9 +108,6 @@ class Evidence:
         return broken or decided or all(part.final for part in self.parts)
 
 
-# --- one test on one sample ---------------------------------------------------------------------------
-
-
 def weigh(
     test: Test,
     sample: Sample,
@@ -130,7 +144,8 @@ def weigh(
     part = _looked(part, sizes, before)
     if sample.n < FEWEST and not sample.hits:
         return replace(part, forced="undecided", because=reasons.too_few(sample.n, FEWEST))
-    if on_effects(test) and (no_gap := reasons.gap_trouble(part.figures[-1], sample.unit, looks.display(FAMILY))):
+    figure = part.figures[-1]
+    if isinstance(figure, Ratio) and (no_gap := reasons.gap_trouble(figure, sample.unit, looks.display(FAMILY))):
         return replace(part, forced="error", because=": ".join(no_gap), cause=no_gap[0])
     p_holds, p_fails = _sequential(part)
     part = replace(part, p_holds=p_holds, p_fails=p_fails)
@@ -140,17 +155,12 @@ def weigh(
 def _looked(part: Part, sizes: Sequence[int], before: Part | None) -> Part:
     """The part with the figure of every look and its p-values; looks at the same prompts are taken from `before`."""
     same = sum(figure.n == size for figure, size in zip(before.figures, sizes, strict=False)) if before else 0
-    figures = [figure_of(part.test, part.sample.take(slice(size))) for size in sizes[same:]]
-    against = [_at_look(part, figure) for figure in figures]
-    if before:
-        figures, against = [*before.figures[:same], *figures], [*before.against[:same], *against]
-    return replace(part, figures=tuple(figures), against=tuple(against))
-
-
-def _at_look(part: Part, figure: Estimate) -> dict[str, float]:
-    """One-sided p-values of one look."""
-    p = part.region.p_values(figure)
-    return p | {"gap": float(figure.unclear)} if isinstance(figure, Ratio) else p
+    figures, against = (before.figures[:same], before.against[:same]) if before else ((), ())
+    for size in sizes[same:]:
+        figure = figure_of(part.test, part.sample.take(slice(size)))
+        gap = {"gap": float(figure.unclear)} if isinstance(figure, Ratio) else {}
+        figures, against = (*figures, figure), (*against, part.region.p_values(figure) | gap)
+    return replace(part, figures=figures, against=against)
 
 
 def _sequential(part: Part) -> tuple[float, float]:
@@ -160,6 +170,12 @@ def _sequential(part: Part) -> tuple[float, float]:
     gap = min(1.0, 2 * p.pop("gap", 0.0))
     holds, fails = part.region.combine(p)
     return max(holds, gap), max(fails, gap)
+
+
+def rarity(effect: float, null: ArrayLike) -> Rarity:
+    """Compare the size of an effect with the sizes of the null's, all measured on the same prompts."""
+    sizes = np.abs(np.asarray(null, float).ravel())
+    return Rarity(int(np.count_nonzero(sizes < abs(effect) - TIED)), sizes.size)
 
 
 def _filter_by_null(part: Part, first: Sample, null: ArrayLike | None) -> Part:
@@ -172,29 +188,6 @@ def _filter_by_null(part: Part, first: Sample, null: ArrayLike | None) -> Part:
         return part
     because = f"not rare: stronger than {rare.stronger} of {rare.size} comparable effects"
     return replace(part, forced="fails", because=because, final=True)
-
-
-# --- all tests of a claim ---------------------------------------------------------------------------
-
-
-def weigh_claim(
-    tests: Sequence[Test],
-    samples: Sequence[Sample],
-    *,
-    margin: float = 0.01,
-    looks: Looks | None = None,
-    nulls: Sequence[ArrayLike | None] | None = None,
-    templates: bool = False,
-    before: Sequence[Part] = (),
-) -> Evidence:
-    """All tests of a claim on all its samples: one for a joint claim, one for each member under `each`."""
-    nulls = nulls or [None] * len(samples)
-    pairs = [(test, sample, null) for sample, null in zip(samples, nulls, strict=True) for test in tests]
-    parts = (
-        weigh(test, sample, margin=margin, looks=looks, null=null, templates=templates, before=earlier)
-        for (test, sample, null), earlier in zip_longest(pairs, before)
-    )
-    return Evidence(tuple(parts))
 
 
 def weigh_extreme(
@@ -221,12 +214,12 @@ def weigh_extreme(
 
 
 def untested(test: Test, verdict: Verdict, because: str, prompts: int = 0, label: str = "") -> Evidence:
-    """A verdict that rests on no test."""
+    """The evidence of a verdict that rests on no test."""
     sample = Sample(np.zeros(prompts), label=label)
     looks = Looks((max(prompts, 1),))
     return Evidence((Part(test, sample, looks, 0.0, Region(), final=True, forced=verdict, because=because),))
 
 
 def unmeasured(test: Test, because: str, label: str = "") -> Evidence:
-    """A member that could not be measured: it stays in the family, and its verdict is an error."""
+    """The evidence of a claim that could not be measured: it stays in the family, and its verdict is an error."""
     return untested(test, "error", because, label=label)

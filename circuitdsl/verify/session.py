@@ -156,10 +156,7 @@ class Session:
             return given
         if isinstance(given, str) and name is None:
             given, _, name = given.partition("#")
-        spec = self.spec(given)
-        if not spec.circuits:
-            raise UserError(f"{spec.path} has no circuit")
-        return spec.circuit(name) if name else spec.circuits[0]
+        return self.spec(given).first(name)
 
     def model_of(self, circuit: Circuit) -> Transformer:
         """The model to verify a circuit on; sets the number of threads that suits it.

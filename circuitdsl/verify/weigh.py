@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import islice, zip_longest
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from circuitdsl.verdict.reasons import too_few
 from circuitdsl.verdict.samples import Sample
 from circuitdsl.verdict.sampling import Looks
 from circuitdsl.verdict.strata import SMALL
-from circuitdsl.verdict.weighing import Evidence, unmeasured, weigh, weigh_claim, weigh_extreme
+from circuitdsl.verdict.weighing import Evidence, unmeasured, weigh, weigh_extreme
 from circuitdsl.verdict.weighing import Part as Weighed
 from circuitdsl.verify.measure import Series, measure, trouble
 from circuitdsl.verify.samples import Found, base_of, sample_of
@@ -79,15 +79,12 @@ def _weigh_part(
     member: Collected, part: Part, tests: Sequence[Test], null: np.ndarray | None, before: Sequence[Weighed]
 ) -> Sequence[Weighed]:
     """Weigh one part of a claim; `before` is what came of it at the look before."""
-    weighed = weigh_claim(
-        tests,
-        [sample_of(member.prompts, part, member.series)],
-        margin=member.plan.claim.margin,
-        looks=member.looks,
-        nulls=[null],
-        templates=member.templates and part.request.figure(member.prompts.metric).of_prompts,
-        before=before,
-    ).parts
+    sample, margin = sample_of(member.prompts, part, member.series), member.plan.claim.margin
+    templates = member.templates and part.request.figure(member.prompts.metric).of_prompts
+    weighed = [
+        weigh(test, sample, margin=margin, looks=member.looks, null=null, templates=templates, before=earlier)
+        for test, earlier in zip_longest(tests, before)
+    ]
     if not _is_unchanged(member, part):
         done = member.done or not untested(part, tests, member.series)
         return weighed if done else [replace(p, p_holds=1.0, final=False) for p in weighed]  # may be changed later

@@ -1,6 +1,9 @@
-"""Short cuts to verdicts: one test on one sample, and verdicts without their numbers."""
+"""Short cuts to verdicts: one test on one sample, several on several, and verdicts without their numbers."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 from numpy.typing import ArrayLike
 
@@ -23,6 +26,14 @@ def decide(
 ) -> Decision:
     """The verdict on one test."""
     return rule(Evidence((weigh(test, sample, margin=margin, looks=looks, null=null),)), levels)
+
+
+def weigh_claim(
+    tests: Sequence[Test], samples: Sequence[Sample], nulls: Sequence[ArrayLike | None] = (), **how: Any
+) -> Evidence:
+    """All tests of a claim on all its samples; `how` are arguments of `weigh`."""
+    pairs = zip(samples, nulls or [None] * len(samples), strict=True)
+    return Evidence(tuple(weigh(test, sample, null=null, **how) for sample, null in pairs for test in tests))
 
 
 def verdict_of(evidence: Evidence, level: float = 0.05) -> Verdict:

@@ -9,8 +9,7 @@ from circuitdsl.circuit.changes import EdgePatch
 from circuitdsl.circuit.criteria import Moves, Stronger
 from circuitdsl.verdict.samples import Sample
 from circuitdsl.verdict.sampling import plan_looks
-from circuitdsl.verdict.weighing import weigh_claim
-from tests.verdict.deciding import decide, verdict_of
+from tests.verdict.deciding import decide, verdict_of, weigh_claim
 
 TEST = Stronger(EdgePatch(()), "7.9 -> 9.9.q")
 RISES, FALLS = Moves("rises", 0.0, "rises"), Moves("falls", 0.0, "falls")

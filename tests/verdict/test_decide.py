@@ -11,10 +11,10 @@ from circuitdsl.circuit.criteria import Matters, Negligible, Signed, Test, Withi
 from circuitdsl.report.report import ascii_reason
 from circuitdsl.verdict.decide import Decision, _judge, decide_family, rule
 from circuitdsl.verdict.families import Levels, family_levels
-from circuitdsl.verdict.samples import Sample, rarity
+from circuitdsl.verdict.samples import Sample
 from circuitdsl.verdict.sampling import plan_looks
-from circuitdsl.verdict.weighing import unmeasured, weigh, weigh_claim
-from tests.verdict.deciding import decide
+from circuitdsl.verdict.weighing import rarity, unmeasured, weigh
+from tests.verdict.deciding import decide, weigh_claim
 
 N = 256
 STRATA = np.array(["ABBA", "BABA"])[np.arange(N) % 2]

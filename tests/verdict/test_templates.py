@@ -8,8 +8,8 @@ import pytest
 from circuitdsl.circuit.criteria import Matters, Negligible, Within
 from circuitdsl.verdict.decide import rule
 from circuitdsl.verdict.samples import FEWEST_STRATA, Sample, by_stratum
-from circuitdsl.verdict.weighing import weigh, weigh_claim
-from tests.verdict.deciding import verdict_of
+from circuitdsl.verdict.weighing import weigh
+from tests.verdict.deciding import verdict_of, weigh_claim
 
 BELOW = Within("effect", None, -0.2, "effect <= -20%")
 

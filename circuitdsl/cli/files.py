@@ -1,0 +1,113 @@
+"""The files of a command line: specs that are read, and outputs that are refused early where they cannot be written."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from circuitdsl.cli.terminal import say, say_diagnostics
+from circuitdsl.errors import UserError
+
+if TYPE_CHECKING:
+    from circuitdsl.api import Spec
+    from circuitdsl.tasks.dataset import PromptPair
+
+
+def load_all(names: Sequence[str], model: str | None, annotate: bool = False) -> list[Spec]:
+    """Read all specs and print their diagnostics; with `annotate` they are printed for GitHub as well.
+
+    Raises:
+        SpecError: some spec has errors, which were printed.
+        UserError: there is no such spec, or a prompt file is wrong.
+    """
+    from circuitdsl.api import SpecError, check_prompt_files, load
+
+    specs = [load(name, model) for name in names]
+    for spec in specs:
+        say_diagnostics(spec.diagnostics, spec.text, spec.path)
+        if annotate:
+            from circuitdsl.report.github import of_diagnostics
+
+            for line in of_diagnostics(spec.diagnostics, spec.path):
+                print(line)
+        check_prompt_files(spec, model)
+    wrong = [d.code for spec in specs for d in spec.diagnostics if d.severity == "error"]
+    if wrong:
+        say(f"{len(wrong)} error{'s' * (len(wrong) != 1)}; circuitdsl explain {wrong[0]} says more about the first")
+        raise SpecError("")
+    return specs
+
+
+def load_one(name: str, model: str | None) -> Spec:
+    """One spec; raises what `load_all` raises."""
+    return load_all([name], model)[0]
+
+
+def check_model(name: str | None) -> None:
+    """Raise `UserError` where `--model` names no model; for verbs that do not load it (loading raises by itself)."""
+    from circuitdsl.circuit.shapes import shape_of
+
+    problem = shape_of(name)[1] if name is not None else None
+    if problem:
+        raise UserError(problem, hint="give --model a model's directory, or its name on the Hugging Face hub")
+
+
+def output(name: str | None) -> Path | None:
+    """The file that `-o` names; None without `-o`.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    if not name:
+        return None
+    target = Path(name)
+    if target.is_dir():
+        raise UserError(f"cannot write {target}: it is a folder", hint="name a file in it")
+    if target.exists() and not target.is_file():  # a pipe or a device
+        return target
+    check_folder(target)
+    return target
+
+
+def check_folder(target: Path) -> None:
+    """Raise `UserError` where no file can be made in the folder of the target."""
+    folder = target.resolve().parent
+    if not folder.is_dir():
+        raise UserError(f"cannot write {target}: there is no folder {target.parent}", hint="make it, or name another")
+    if not os.access(folder, os.W_OK):
+        raise UserError(f"cannot write {target}: the folder {folder} may not be written to", hint="name another")
+
+
+def picture(name: str | None) -> Path | None:
+    """The picture that `-o` names; None without `-o`.
+
+    Raises:
+        UsageError: its suffix is neither .svg nor .png.
+        UserError: it cannot be written.
+    """
+    from circuitdsl.diagram.formats import format_of
+
+    target = output(name)
+    if target:
+        format_of(target, painted=True)
+    return target
+
+
+def write(target: Path | None, text: str) -> None:
+    """Write a file whole, and name it on standard error; without a file write to standard output."""
+    from circuitdsl.report.report import write_whole
+
+    if target is None:
+        sys.stdout.write(text)
+        return
+    write_whole(target, text)
+    say(f"wrote {target}")
+
+
+def write_prompts(target: Path | None, pairs: Iterable[PromptPair]) -> None:
+    """Write a prompt file, as JSON Lines."""
+    write(target, "".join(json.dumps(pair.record(), ensure_ascii=False) + "\n" for pair in pairs))

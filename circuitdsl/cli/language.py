@@ -1,0 +1,121 @@
+"""`check`, `explain` and `fmt`: what can be said and done about a spec's text without loading a model."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import sys
+from pathlib import Path
+
+from circuitdsl.cli.arguments import add_spec
+from circuitdsl.cli.files import check_model, load_all
+from circuitdsl.cli.parser import Verbs
+from circuitdsl.cli.terminal import console, say, say_diagnostics
+from circuitdsl.errors import SPEC_WRONG, UsageError
+
+WOULD_CHANGE = 1
+#: how `explain` shows a code, by its first letter
+_STYLES = {"E": "bold red", "W": "bold yellow", "N": "bold blue"}
+
+
+def register(verbs: Verbs) -> None:
+    check = verbs.verb(_check, "check", "find mistakes in specs without loading a model")
+    add_spec(check, "+")
+    check.add_argument("--model", help="check against this model instead of the spec's own")
+
+    explain = verbs.verb(_explain, "explain", "say what the code of a diagnostic means")
+    explain.add_argument("code", nargs="?", help="such as E012; without one, all codes are listed")
+
+    fmt = verbs.verb(_fmt, "fmt", "put specs into their one layout")
+    fmt.add_argument(
+        "file", nargs="+", help="a .circ file, or - for standard input (the result goes to standard output)"
+    )
+    fmt.add_argument("--check", action="store_true", help="write nothing; exit with 1 when a file would change")
+    fmt.add_argument("--diff", action="store_true", help="write nothing; print what would change")
+
+
+def _check(given: argparse.Namespace) -> int:
+    check_model(given.model)
+    for spec in load_all(given.spec, given.model):
+        claims = sum(len(circuit.claims) for circuit in spec.circuits)
+        names = ", ".join(circuit.name for circuit in spec.circuits)
+        warned = sum(diagnostic.severity == "warning" for diagnostic in spec.diagnostics)
+        warnings = f", {warned} warning{'s' * (warned != 1)}" if warned else ""
+        print(f"{spec.path}: {names}: {claims} claim{'s' * (claims != 1)}, no errors{warnings}")
+    return 0
+
+
+def _explain(given: argparse.Namespace) -> int:
+    from rich.table import Table
+    from rich.text import Text
+
+    from circuitdsl.language.codes import codes
+    from circuitdsl.language.diagnostics import did_you_mean, shorten, suggest
+
+    terminal = console()
+    if given.code is None:
+        table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+        for each in codes().values():
+            table.add_row(Text(each.code, _STYLES[each.code[0]]), Text(each.title))
+        terminal.print(table)
+        return 0
+    wanted = given.code.strip("[]").upper()
+    code = codes().get(wanted)
+    if code is None:
+        guess = did_you_mean(suggest(wanted, codes()))
+        raise UsageError(f"there is no code {shorten(given.code)}{guess}", hint="circuitdsl explain lists all codes")
+    terminal.print(Text.assemble((code.code, _STYLES[code.code[0]]), (f": {code.title}", "bold")))
+    terminal.print()
+    terminal.print(Text(code.explanation.replace("`", "")), width=min(terminal.width, 100))
+    if code.example:
+        terminal.print()
+        for line in code.example.split("\n"):
+            terminal.print(Text(f"    {line}", "cyan"), soft_wrap=True)
+    return 0
+
+
+def _fmt(given: argparse.Namespace) -> int:
+    from circuitdsl.report.report import write_whole
+
+    if given.file.count("-") > 1:
+        raise UsageError("standard input is given twice")
+    texts = [(name, *_formatted(name)) for name in given.file]
+    changed = [name for name, before, after in texts if after is not None and after != before]
+    for name, before, after in texts:
+        if after is None:
+            continue
+        if given.diff:
+            sys.stdout.write(_diff(name, before, after))
+        elif name == "-" and not given.check:
+            sys.stdout.write(after)
+        elif name in changed and given.check:
+            say(f"{name} would change")
+        elif name in changed:
+            write_whole(Path(name), after)
+            print(f"{name} formatted")
+    if any(after is None for _, _, after in texts):
+        return SPEC_WRONG
+    return WOULD_CHANGE if given.check and changed else 0
+
+
+def _formatted(name: str) -> tuple[str, str | None]:
+    """A file's text, and that text in the canonical layout; None after syntax errors, which are printed."""
+    from circuitdsl.language.format import NotFormatted, format_text
+    from circuitdsl.language.source import MAX_BYTES, decode, read_source
+
+    stdin = name == "-"
+    text, found = decode(sys.stdin.buffer.read(MAX_BYTES + 1)) if stdin else read_source(name)
+    shown = "<stdin>" if stdin else name
+    try:
+        if not found:
+            return text, format_text(text, shown)
+    except NotFormatted as refused:
+        found = refused.diagnostics
+    say_diagnostics(found, text, shown)
+    return text, None
+
+
+def _diff(name: str, before: str, after: str) -> str:
+    """A unified diff. Different line ends alone are not shown."""
+    old, new = (text.replace("\r\n", "\n").split("\n") for text in (before, after))
+    return "".join(f"{line}\n" for line in difflib.unified_diff(old, new, name, f"{name} (formatted)", lineterm=""))
