@@ -75,14 +75,12 @@ def lay_out(lines: Sequence[Line]) -> str:
                 _align(list(run))
     for circuit in _split(sections, lambda section: any(line.opens for line in section)):
         cited = [section for section in circuit if any(line.citation for line in section)]
-        column = _citation_column(cited)
+        # two blanks past the longest claim of the sections that have citations
+        ends = [line.end for section in cited for line in section if line.claims and line.end <= LONG_CITED]
         for section in circuit:
-            _put_tails(section, column if section in cited else 0)
-    out: list[str] = []
-    for line in lines:
-        out += [""] * (line.blank and bool(out))
-        out += line.pieces
-    return "\n".join(out) + "\n"
+            _put_tails(section, max(ends, default=0) + 2 if section in cited else 0)
+    pieces = (piece for line in lines for piece in ([""] * (line.blank and line is not lines[0]) + line.pieces))
+    return "\n".join(pieces) + "\n"
 
 
 T = TypeVar("T")
@@ -130,12 +128,6 @@ def _width(column: Column, cells: list[str], followed: list[bool]) -> int:
     long = LONG_LIST if any(cell.startswith("= ") for cell in cells) else LONG_CELL
     counted = [len(cell) for cell, more in zip(cells, followed, strict=True) if more or not column.ragged]
     return max((n for n in counted if n <= long), default=0)
-
-
-def _citation_column(sections: list[list[Line]]) -> int:
-    """Two blanks past the longest claim of the sections that have citations."""
-    ends = [each.end for section in sections for each in section if each.claims]
-    return max((end for end in ends if end <= LONG_CITED), default=0) + 2
 
 
 def _put_tails(section: list[Line], column: int) -> None:

@@ -62,13 +62,10 @@ def row_of(statement: s.Statement) -> Row:
         ValueError: it could not be read when it was parsed, or holds a string that cannot be written.
     """
     match statement:
-        # header
-        case s.Circuit() | s.Intervention() | s.Role():
-            return _plain(type(statement).__name__.lower(), statement.name, statement.title)
         case s.Info(kind=kind, text=text):
             return Row("info", (kind, quoted(text)))
         case s.Language(version=version):
-            return _plain("language", str(version))
+            return Row("", (f"language {version}",))
         case s.Model(name=path, options=options):
             return Row("header", ("model", listed((path, *options))))
         case s.Task(name=name, generator=generator, arguments=arguments):
@@ -80,9 +77,6 @@ def row_of(statement: s.Statement) -> Row:
             return Row("header", ("margin", number.text))
         case s.ProtocolLine(protocol=protocol):
             return Row("header", ("edges", written(protocol)))
-        case s.Use(path=path):
-            return _plain("use", path)
-        # groups and claims
         case s.Group(kind=kind, name=name, members=members, at=places, roles=roles, outside=outside):
             more = "  ".join((*(f"role {role.text}" for role in roles), *["outside"] * outside))
             return Row("group", (kind, name.text, f"= {written(members)}", joined(*places), more))
@@ -99,28 +93,11 @@ def row_of(statement: s.Statement) -> Row:
         case s.Trace(nodes=nodes, source=source, target=target, includes=includes, at=at, citation=citation):
             way = f"{listed(source)} -> {listed(target)}"
             return Row("", (joined("trace", nodes, way, "includes", includes, at),), quoted(citation))
-        # blocks and their verbs
-        case s.WhenPatched(edge=patched):
-            return _plain("when", patched, "is patched")
-        case s.WhenKnockedOut(nodes=nodes):
-            return _plain("when", nodes, "is knocked out")
         case s.Property(title=title, share=share, of=of):
-            return _plain("property", title, *(("for", share, "of", of or "prompts") if share else ()))
-        case s.Compare(first=one, second=other):
-            return _plain("compare", one, "with", other)
-        case s.SetAttention(measurement=measurement, value=value):
-            return _plain("set", measurement, "=", value)
-        case s.Scale(nodes=nodes, factor=factor):
-            return _plain("scale", nodes, "by", factor)
-        case s.Replace(nodes=nodes, value=value):
-            return _plain("replace", nodes, "with", value)
-        case s.ProjectOut(nodes=nodes):
-            return _plain("project out", nodes)
-    raise ValueError(f"line {statement.span.line} could not be read: {statement.text}")
-
-
-def _plain(*parts: str | s.Syntax | None) -> Row:
-    return Row("", (joined(*parts),))
+            return Row("", (joined("property", title, *(("for", share, "of", of or "prompts") if share else ())),))
+        case s.Broken(span=span, text=text):
+            raise ValueError(f"line {span.line} could not be read: {text}")
+    return Row("", (written(statement),))
 
 
 def _claim(parts: Sequence[s.Syntax]) -> str:
