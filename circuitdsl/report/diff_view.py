@@ -8,7 +8,7 @@ from rich.align import AlignMethod
 from rich.console import Console
 from rich.text import Text
 
-from circuitdsl.report.diff import KINDS, Change, Diff, Kind, Setting
+from circuitdsl.report.diff import KINDS, Change, Diff, Kind
 from circuitdsl.report.formats import View
 from circuitdsl.report.numbers import interval, value
 from circuitdsl.report.report import ClaimResult
@@ -41,8 +41,8 @@ def show_diff(diff: Diff, console: Console) -> None:
         settings = [s for s in diff.settings if s.circuit == circuit]
         if changes or settings:
             console.print(Text(circuit, "bold"))
-            for setting in settings:
-                console.print(_setting(setting))
+            for each in settings:
+                console.print(Text.assemble(("  other ", "dim"), each.what, (f": {each.old} → {each.new}", "dim")))
             console.print()
         if changes:
             several = len({c.claim.task for c in diff.changes if c.spec.circuit == circuit}) > 1
@@ -50,10 +50,6 @@ def show_diff(diff: Diff, console: Console) -> None:
                 console.print(line)
             console.print()
     console.print(_summary(diff))
-
-
-def _setting(setting: Setting) -> Text:
-    return Text.assemble(("  other ", "dim"), setting.what, (f": {setting.old} → {setting.new}", "dim"))
 
 
 def _rows(changes: Sequence[Change], several: bool, width: int) -> Iterator[Text]:
