@@ -18,15 +18,15 @@ from circuitdsl.report.numbers import interval, value
 from circuitdsl.report.report import ClaimResult, Report
 
 Level = Literal["error", "warning", "notice"]
+_DATA = str.maketrans({"%": "%25", "\r": "%0D", "\n": "%0A"})
+_PROPERTY = _DATA | str.maketrans({":": "%3A", ",": "%2C"})
 
 
 def annotation(level: Level, message: str, title: str, file: str = "", **where: int) -> str:
     """One workflow command; `where` may give line, endLine, col and endColumn."""
     properties = {"file": _relative(file), **where, "title": title}
-    escaped = {
-        key: _data(str(given)).replace(":", "%3A").replace(",", "%2C") for key, given in properties.items() if given
-    }
-    return f"::{level} {','.join(f'{key}={given}' for key, given in escaped.items())}::{_data(message)}"
+    inside = ",".join(f"{key}={str(given).translate(_PROPERTY)}" for key, given in properties.items() if given)
+    return f"::{level} {inside}::{message.translate(_DATA)}"
 
 
 def reports_text(reports: Iterable[Report], view: View) -> str:
@@ -95,7 +95,3 @@ def _relative(file: str) -> str:
     if file and path.is_absolute() and path.is_relative_to(Path.cwd()):
         return path.relative_to(Path.cwd()).as_posix()
     return file
-
-
-def _data(text: str) -> str:
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
