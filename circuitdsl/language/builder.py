@@ -70,6 +70,8 @@ class Builder(Transformer[Token, Any]):
     def modifier(self, c: list[Child]) -> Child:
         return c[-1]
 
+    on = modifier
+
     def sum(self, c: list[Child]) -> s.Sum:
         return s.Sum(span(c), ("+", *map(str, c[1::2])), tuple(c[::2]))
 
@@ -94,9 +96,6 @@ class Builder(Transformer[Token, Any]):
 
     lower_place = place
 
-    def places(self, c: list[Child]) -> tuple[s.Place, ...]:
-        return every(c, s.Place)
-
     # -- edges, claims and measurements
 
     def edge(self, c: list[Child]) -> s.Edge:
@@ -108,9 +107,6 @@ class Builder(Transformer[Token, Any]):
 
     def protocol(self, c: list[Child]) -> s.Protocol:
         return s.Protocol(span(c), has(c, "VIA"))
-
-    def on(self, c: list[Child]) -> s.Word:
-        return c[1]
 
     def edge_claim(self, c: list[Child]) -> s.EdgeClaim:
         edge = c[1] if has(c, "EACH") else c[0]
@@ -139,6 +135,8 @@ class Builder(Transformer[Token, Any]):
 
     def options(self, c: list[Child]) -> tuple[Child, ...]:
         return every(c, s.Syntax)
+
+    places = options
 
     # -- other statements
 

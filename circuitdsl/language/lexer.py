@@ -8,6 +8,7 @@ those of the language (`→`, `−`, curly quotes) are reported, and then read a
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass, field
 
 from lark import Token
@@ -215,10 +216,10 @@ class _Cutter:
 
     # -- trouble
 
-    def complain(self, code: str, message: str, token: Token, help: str | None = None) -> None:
+    def complain(self, code: str, message: str, token: Token) -> None:
         assert self.current is not None
         self.current.broken = True
-        self.sink.error(code, message, span_of(token), help)
+        self.sink.error(code, message, span_of(token))
 
     def trouble(self, kind: str, value: str, position: int) -> None:
         self.troubles += 1
@@ -272,8 +273,6 @@ _STATEMENT_START = re.compile(
 
 def describe(text: str) -> str:
     """A character, or a run of them, named so that an invisible one can be found."""
-    import unicodedata
-
     if len(text) > 1:
         return f"'{shorten(text)}'"
     name = unicodedata.name(text, "no name")

@@ -38,18 +38,21 @@ def show_diff(diff: Diff, console: Console) -> None:
     circuits = dict.fromkeys(change.spec.circuit for change in diff.changes)
     for circuit in circuits:
         changes = [c for c in diff.changes if c.spec.circuit == circuit and c.kind != "same"]
-        settings = [s for s in diff.settings if s.circuit == circuit]
+        settings = [each for each in diff.settings if each.circuit == circuit]
         if changes or settings:
             console.print(Text(circuit, "bold"))
             for each in settings:
                 console.print(Text.assemble(("  other ", "dim"), each.what, (f": {each.old} → {each.new}", "dim")))
             console.print()
         if changes:
-            several = len({c.claim.task for c in diff.changes if c.spec.circuit == circuit}) > 1
-            for line in _rows(changes, several, console.width):
+            on_several = len({c.claim.task for c in diff.changes if c.spec.circuit == circuit}) > 1
+            for line in _rows(changes, on_several, console.width):
                 console.print(line)
             console.print()
-    console.print(_summary(diff))
+    counts = diff.summary
+    found = [(counts[kind], *_KINDS[kind]) for kind in KINDS if counts[kind]]
+    parts = [Text(f"{n} {several if n > 1 else one}", style) for n, style, _, one, several in found]
+    console.print(Text.assemble("  ", Text(", ").join(parts) if parts else "no claims on either side"))
 
 
 def _rows(changes: Sequence[Change], several: bool, width: int) -> Iterator[Text]:
@@ -101,10 +104,3 @@ def _verdicts(change: Change) -> Text:
     if old is None or new is None:
         return Text(new or f"{old}, gone", _KINDS[change.kind][0])
     return Text(new if old == new else f"{old} → {new}", _KINDS[change.kind][0])
-
-
-def _summary(diff: Diff) -> Text:
-    counts = diff.summary
-    found = [(counts[kind], *_KINDS[kind]) for kind in KINDS if counts[kind]]
-    parts = [Text(f"{n} {several if n > 1 else one}", style) for n, style, _, one, several in found]
-    return Text.assemble("  ", Text(", ").join(parts) if parts else "no claims on either side")

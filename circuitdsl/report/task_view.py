@@ -19,7 +19,7 @@ Span = tuple[int, int, str]
 
 def show_task(task: Task, seed: int, console: Console) -> None:
     """Print a task: example, positions, corruptions, options."""
-    words, settings = {name: words.words for name, words in task.lists.items()}, task.settings({})
+    words, settings = {name: each.words for name, each in task.lists.items()}, task.settings({})
     examples = {name: task.draw(random.Random(f"show/{seed}"), words, name, settings) for name in task.corruptions}
     first = next(iter(examples.values()))
     console.print(Text.assemble((task.name, "bold"), f"  {task.title}", (f"  ({task.source})", "dim")))
