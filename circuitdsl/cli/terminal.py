@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,17 +78,6 @@ def console(plain: bool = False) -> Console:
     if plain or not found.is_terminal:
         found = Screen(highlight=False, no_color=True, width=160, color_system=None)
     return found
-
-
-def printed(shows: Sequence[Callable[[Console], None]], plain: bool) -> str:
-    """Print on the terminal, an empty line between; for a file return the text instead."""
-    screen = console(plain=plain)
-    with screen.capture() if plain else nullcontext() as capture:
-        for number, show in enumerate(shows):
-            if number:
-                screen.print()
-            show(screen)
-    return capture.get() if capture else ""
 
 
 def present(found: Sequence[Any], form: str, **view: Any) -> None:

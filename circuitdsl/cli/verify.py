@@ -11,7 +11,7 @@ from circuitdsl.cli.arguments import add_prompts, add_session, add_spec, level, 
 from circuitdsl.cli.outputs import output, write
 from circuitdsl.cli.parser import Verbs
 from circuitdsl.cli.specs import load_all
-from circuitdsl.cli.terminal import as_json, console, printed, say, wants_json
+from circuitdsl.cli.terminal import as_json, console, say, wants_json
 from circuitdsl.errors import INTERRUPTED, UserError
 from circuitdsl.report.formats import FORMATS, View, format_of
 
@@ -110,6 +110,6 @@ def _plan(given: argparse.Namespace) -> int:
     if wants_json(given.format, target):
         text = as_json(found)
     else:
-        text = printed([forecast.show for forecast in found], plain=target is not None)
+        text = View(partial(console, plain=target is not None)).text(forecast.show for forecast in found)
     write(target, text)
     return 0

@@ -141,9 +141,9 @@ class Builder(Transformer[Token, Any]):
     # -- other statements
 
     def channel(self, c: list[Child]) -> s.Channel:
-        arrow = next(i for i, child in enumerate(c) if has([child], "ARROW"))
+        sender, receiver, *_ = every(c, s.Syntax)
         claim = every(c, s.Composition)
-        return s.Channel(span(c), has(c, "EACH"), c[arrow - 1], c[arrow + 1], claim, citation=first(c, s.Text))
+        return s.Channel(span(c), has(c, "EACH"), sender, receiver, claim, citation=first(c, s.Text))
 
     def composition(self, c: list[Child]) -> s.Composition:
         quantity, kind = (*(s.Word(span_of(part), str(part)) for part in c[:-1]), None)[:2]

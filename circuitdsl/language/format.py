@@ -16,7 +16,7 @@ from circuitdsl.language.diagnostics import START, Diagnostic
 from circuitdsl.language.layout import Line, lay_out
 from circuitdsl.language.lexer import Comment
 from circuitdsl.language.parse import parse
-from circuitdsl.language.rows import row_of
+from circuitdsl.language.rows import Row, row_of
 
 
 class NotFormatted(UserError):
@@ -53,6 +53,10 @@ def dumps(file: s.File) -> str:
         ValueError: a statement could not be read, or a string holds a double quote, a line end or a control character.
     """
     return lay_out(list(_with_comments(file) if file.text else _with_sections(file)))
+
+
+#: stands for a statement where a line holds a comment alone
+_COMMENT = Row("", ())
 
 
 # --- statements in order --------------------------------------------------------------------------
@@ -93,8 +97,7 @@ def _with_sections(file: s.File) -> Iterator[Line]:
     before = ""
     for flat in _flat(file.statements):
         line = _line(flat, False)
-        heads_block = hasattr(flat.statement, "block")
-        kind = "circuit" if line.opens else "block" if heads_block else row_of(flat.statement).table
+        kind = "circuit" if line.opens else "block" if hasattr(flat.statement, "block") else line.row.table
         line.blank = not flat.headers and (kind != before or kind in ("circuit", "block")) and kind != "info"
         before = "block" if flat.headers else kind
         yield line
@@ -115,7 +118,7 @@ def _with_comments(file: s.File) -> Iterator[Line]:
         inside, trailing = source.of(flat.statement, end)
         blank = source.blank_above(start) and not flat.opened_by(before)
         for comment in inside:  # comments between the lines of a statement, which is written on one
-            yield Line(None, flat.depth, blank, comment)
+            yield Line(_COMMENT, flat.depth, blank, comment)
             blank = False
         yield _line(flat, blank, trailing)
         before = flat
@@ -130,7 +133,7 @@ def _own_lines(source: _Source, comments: list[Comment], before: _Flat | None, a
     for comment in comments:
         below = sum(header.span.column < comment.column for header in open_above)
         depth = max(least, min(depth, below))
-        yield Line(None, depth, source.blank_above(comment.line) and not first, comment.text.rstrip())
+        yield Line(_COMMENT, depth, source.blank_above(comment.line) and not first, comment.text.rstrip())
         first = False
 
 

@@ -239,8 +239,12 @@ class _Cutter:
         elif kind == "LOOKALIKE" and value in LOOKALIKES:
             self.lookalike(value, position)
         else:
-            token = self.add("ODD", value, position)
-            self.complain(*self.odd(value), token)
+            code, message = "E011", f"{describe(value)} is not part of the language"
+            if value == "@":
+                code, message = "E012", "'@' is reserved"
+            elif value in "“”„«»‟‘’'":
+                code, message = "E010", f"'{value}' is not read here; strings are written \"like this\""
+            self.complain(code, message, self.add("ODD", value, position))
 
     def lookalike(self, value: str, position: int) -> None:
         meant = LOOKALIKES[value]
@@ -256,14 +260,6 @@ class _Cutter:
 
     def alike(self, written: str, meant: str, token: Token) -> None:
         self.sink.error("E010", f"'{written}' is not read here; did you mean '{meant}'?", span_of(token))
-
-    @staticmethod
-    def odd(value: str) -> tuple[str, str]:
-        if value == "@":
-            return "E012", "'@' is reserved"
-        if value in "“”„«»‟‘’'":
-            return "E010", f"'{value}' is not read here; strings are written \"like this\""
-        return "E011", f"{describe(value)} is not part of the language"
 
 
 _STATEMENT_START = re.compile(

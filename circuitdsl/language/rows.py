@@ -73,10 +73,8 @@ def row_of(statement: s.Statement) -> Row:
             return Row("header", ("task", name.text, f"= {made}") if name else ("task", made))
         case s.Metric(name=name, arguments=arguments):
             return Row("header", ("metric", name.text + in_brackets(arguments)))
-        case s.Margin(value=number):
-            return Row("header", ("margin", number.text))
-        case s.ProtocolLine(protocol=protocol):
-            return Row("header", ("edges", written(protocol)))
+        case s.Margin() | s.ProtocolLine():
+            return Row("header", tuple(written(statement).split(" ", 1)))
         case s.Group(kind=kind, name=name, members=members, at=places, roles=roles, outside=outside):
             more = "  ".join((*(f"role {role.text}" for role in roles), *["outside"] * outside))
             return Row("group", (kind, name.text, f"= {written(members)}", joined(*places), more))

@@ -239,11 +239,11 @@ class Metric(Syntax):
     arguments: tuple[Option | Value, ...]
 
 
-class Margin(Syntax):
+class Margin(Syntax, form="margin {value}"):
     value: Number
 
 
-class ProtocolLine(Syntax):  # edges via mlps, for every edge below
+class ProtocolLine(Syntax, form="edges {protocol}"):  # edges via mlps, for every edge below
     protocol: Protocol
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
-from rich.align import AlignMethod
 from rich.console import Console
 from rich.text import Text
 
@@ -27,10 +27,7 @@ _KINDS: dict[Kind, tuple[str, str, str, str]] = {
 
 def diff_text(diff: Diff, view: View) -> str:
     """A comparison as a screen shows it."""
-    console = view.console()
-    with console.capture() as capture:
-        show_diff(diff, console)
-    return capture.get()
+    return view.text([partial(show_diff, diff)])
 
 
 def show_diff(diff: Diff, console: Console) -> None:
@@ -58,10 +55,8 @@ def show_diff(diff: Diff, console: Console) -> None:
 def _rows(changes: Sequence[Change], several: bool, width: int) -> Iterator[Text]:
     """The changes by kind, the worst first; where columns do not fit side by side, the claim has a line of its own."""
     texts = [_claim(change, several) for change in changes]
-    cells = [
-        (*_number(change.old, change.moved), Text("→", "dim"), *_number(change.new, change.moved)) for change in changes
-    ]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
+    cells = [(*_number(each.old, each.moved), ("→", "dim"), *_number(each.new, each.moved)) for each in changes]
+    widths = [max(len(cell) for cell, _ in column) for column in zip(*cells, strict=True)]
     longest = max(map(len, texts))
     verdict = max(len(_verdicts(change)) for change in changes)
     fits = 6 + longest + sum(widths) + 2 * (len(widths) + 1) + verdict <= width
@@ -71,7 +66,9 @@ def _rows(changes: Sequence[Change], several: bool, width: int) -> Iterator[Text
             yield Text(f"      {_KINDS[kind][1]}", _KINDS[kind][0])
         for i in mine:
             head = Text.assemble((f"{changes[i].claim.line:>4}  ", "dim"), texts[i])
-            numbers = Text("  ").join((*map(_padded, cells[i], widths, _ALIGN), _verdicts(changes[i])))
+            columns = zip(cells[i], widths, _ALIGN, strict=True)
+            padded = [Text(f"{cell:{align}{size}}", style) for (cell, style), size, align in columns]
+            numbers = Text("  ").join((*padded, _verdicts(changes[i])))
             if fits:
                 head.pad_right(6 + longest + 2 - len(head))
                 yield head + numbers
@@ -80,23 +77,19 @@ def _rows(changes: Sequence[Change], several: bool, width: int) -> Iterator[Text
                 yield Text(" " * 8) + numbers
 
 
-_ALIGN: tuple[AlignMethod, ...] = ("right", "left", "left", "right", "left")
-
-
-def _padded(cell: Text, width: int, align: AlignMethod) -> Text:
-    cell = cell.copy()
-    cell.align(align, width)
-    return cell
+#: how a figure, its interval and the arrow to the new ones are aligned
+_ALIGN = "><<><"
 
 
 def _claim(change: Change, several: bool) -> Text:
     return Text.assemble(change.claim.statement, (f"  {change.claim.task or ''}" if several else "", "cyan"))
 
 
-def _number(claim: ClaimResult | None, moved: bool) -> tuple[Text, Text]:
+def _number(claim: ClaimResult | None, moved: bool) -> tuple[tuple[str, str], tuple[str, str]]:
+    """A claim's figure and its interval, each with its style."""
     if claim is None or claim.measured is None:
-        return Text("–" if claim is None else "", "dim"), Text("")
-    return Text(value(claim.measured), "bold" if moved else ""), Text(interval(claim.measured), "dim")
+        return ("–" if claim is None else "", "dim"), ("", "")
+    return (value(claim.measured), "bold" if moved else ""), (interval(claim.measured), "dim")
 
 
 def _verdicts(change: Change) -> Text:

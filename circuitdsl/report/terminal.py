@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 
 from rich.console import Console
 from rich.table import Table
@@ -32,13 +33,7 @@ _STYLE = {"holds": "green", "fails": "bold red", "undecided": "yellow", "error":
 
 def reports_text(reports: Iterable[Report], view: View) -> str:
     """Reports as a screen shows them, one under the other."""
-    console = view.console()
-    with console.capture() as capture:
-        for i, report in enumerate(reports):
-            if i:
-                console.print()
-            show(report, console, view.verbose)
-    return capture.get()
+    return view.text(partial(show, report, verbose=view.verbose) for report in reports)
 
 
 def show(report: Report, console: Console, verbose: bool = False) -> None:
@@ -152,11 +147,9 @@ def _by_task(report: Report) -> Iterator[tuple[ClaimResult, str, dict[str | None
 def _own_line(name: str, claim: ClaimResult, widths: list[int], width: int) -> Iterator[Text]:
     """The numbers on a line of their own; what does not fit beside them stands below."""
     head = f"      {name}"
-    if len(head) + _total(widths) <= width:
-        yield Text.assemble(head, _numbers(claim, widths))
-        return
-    yield Text.assemble(head, _numbers(claim, widths, shown=(0, 1, 2)))
-    if extra := _extra(claim):
+    fits = len(head) + _total(widths) <= width
+    yield Text.assemble(head, _numbers(claim, widths, shown=(0, 1, 2, 3) if fits else (0, 1, 2)))
+    if not fits and (extra := _extra(claim)):
         yield _indented(extra, 8, width, "dim")
 
 
