@@ -1,7 +1,7 @@
 """The one canonical layout of a spec: syntax to text, with its comments and its sections.
 
-What is kept: the order of statements, comments, and where blank lines part sections (one is enough). Everything
-else follows from the syntax, so formatting twice changes nothing more.
+The order of statements and the comments are kept, and one blank line wherever the text has some. Everything else
+follows from the syntax, so formatting a second time changes nothing.
 """
 
 from __future__ import annotations

@@ -114,7 +114,7 @@ def logical_lines(text: str, sink: Sink) -> tuple[list[LogicalLine], list[Commen
 
 
 class _Cutter:
-    """The state of one pass over the text."""
+    """Cuts a text into logical lines, in one pass from its start to its end."""
 
     def __init__(self, text: str, sink: Sink) -> None:
         self.text = text

@@ -24,7 +24,7 @@ KINDS = (
     ("a name", {"NAME", "POSITION", "MLP"}), ("a position such as END", {"POSITION", "STAR"}),
 )  # fmt: skip
 OPERAND = frozenset({"NAME", "DECIMAL", "MLP", "LPAR"})
-#: what follows an operand anywhere, and is seldom what was left out
+#: what may follow any operand; it is seldom what the author left out
 SELDOM = frozenset({"PLUS", "MINUS", "LSQB", "PORT", "COMMA", "LPAR"})
 DEFINITIONS = frozenset({"CIRCUIT", "TASK", "HEADS", "MLPS", "NODES", "ROLE", "INTERVENTION", "METRIC"})
 CLAIM_WORDS = frozenset({"MATTERS", "NEGLIGIBLE", "LOWERS", "RAISES", "EFFECT", "DELTA", "STRONGER"})
@@ -85,7 +85,7 @@ def explain(error: UnexpectedToken, tokens: list[Token]) -> Diagnostic:
 
 
 def _plainly(at: Stop) -> str:
-    """What was found and what was expected, where no rule knows more."""
+    """What was found and what was expected: the message where no rule has a better one."""
     wanted = _wanted(at.expected)
     if at.kind == "$END":
         return f"the line ends where {wanted} is expected" if wanted else "the line ends too early"
@@ -109,7 +109,7 @@ def _expected(error: UnexpectedToken) -> frozenset[str]:
     return _EXPECTED[state]
 
 
-# --- rules: what people write, and what they mean by it; the first message is taken ------------------
+# --- rules: each gives messages for one kind of mistake; the first message of all is used -----------
 
 
 def _conditions(at: Stop) -> Iterator[Said]:
@@ -159,7 +159,7 @@ def _not_a_statement(at: Stop) -> Iterator[Said]:
 
 
 def _habits(at: Stop) -> Iterator[Said]:
-    """What other notations write, or people do."""
+    """Notations of other tools, and common slips."""
     word, expected = at.found, at.expected
     if "DECIMAL" in expected and (node := as_node(word)):
         yield Said(f"'{shorten(word)}' is no node here; did you mean '{node}'?")

@@ -31,7 +31,7 @@ def diff_text(diff: Diff, view: View) -> str:
 
 
 def show_diff(diff: Diff, console: Console) -> None:
-    """Print a comparison. Claims that did not change are only counted."""
+    """Print a comparison; claims that did not change are counted, but not listed."""
     circuits = dict.fromkeys(change.spec.circuit for change in diff.changes)
     for circuit in circuits:
         changes = [c for c in diff.changes if c.spec.circuit == circuit and c.kind != "same"]

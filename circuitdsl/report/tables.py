@@ -27,12 +27,12 @@ def table_of(*headings: str, left: Collection[str] = ()) -> Table:
 
 # --- senders ---------------------------------------------------------------------------------------
 
-#: what stands where: of every sender into one receiver input
+#: the standing of every sender into one receiver input
 Standings = Mapping[Node, Standing]
 
 
 def show_senders(console: Console, receiver: Input, found: Standings, top: int) -> None:
-    """The strongest senders into one receiver input."""
+    """Print the strongest senders into one receiver input; at most `top` of them."""
     ranked = sorted(found.items(), key=lambda item: -item[1].composition)
     first = ranked[0][1]
     level = f", chance {plain(first.chance, 3)}" if first.chance is not None else ", too few for a chance level"
@@ -98,8 +98,11 @@ def shown(found: TraceGraph, least: float) -> list[Link]:
 
 @dataclass(frozen=True, slots=True)
 class ChangeFigures:
-    """Means over prompts: of the metric's change, of the attention score's; of the length and the cosine of what is cut
-    into, after against before."""
+    """What a cut changes, as means over prompts.
+
+    `metric` and `score` are the changes of the metric and of the attention score. `norm` and `cosine` compare what is
+    cut into with what it was before: the ratio of their lengths, and their cosine.
+    """
 
     metric: Measured
     score: Measured
@@ -125,7 +128,7 @@ class CutFigures:
 
 
 def show_cuts(console: Console, of: TraceGraph, found: Sequence[CutFigures], boost: bool) -> None:
-    """Print what changes without a signal, or with twice as much of it."""
+    """Print what changes when a signal is taken out, or with `boost` is added once more."""
     places = {"local": f"what {of.head} reads", "global": "what they write"}
     verb, link = ("added once more to", "to") if boost else ("taken out of", "of")
     where = f", or {link} ".join(f"{places[cut.reach]} ({cut.reach})" for cut in found)
@@ -183,7 +186,7 @@ def _overlap(found: Overlap[Any]) -> str:
 
 
 def _roles(found: Comparison) -> Table:
-    """Which heads play each role, in one circuit, in the other, in both."""
+    """The heads that play each role in the first circuit alone, in both, and in the second alone."""
     table = Table(box=None, padding=(0, 2), header_style="bold")
     for heading in ("role or group", f"only {found.first}", "both", f"only {found.second}"):
         table.add_column(heading, overflow="fold")

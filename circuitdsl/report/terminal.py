@@ -84,23 +84,23 @@ def task_line(task: TaskResult) -> Text:
 
 # --- the claims, one under the other ---------------------------------------------------------------
 
-#: how a claim's figure, interval, prompts and what else there is are aligned, and their styles
+#: the alignment and the style of a claim's figure, of its interval, of its prompts, and of its other remarks
 _CELLS = ((">", "bold"), ("<", "dim"), ("<", "dim"), ("<", "dim"))
 
 
 def _cells(claim: ClaimResult) -> tuple[str, ...]:
-    """A claim's figure, interval, number of prompts (weights have none), and what else is said beside them."""
+    """A claim's figure, its interval, its number of prompts (weights alone have none), and its other remarks."""
     found = claim.measured
     return figure(found), interval(found) if found else "", f"n {found.n}" if found and found.n else "", _extra(claim)
 
 
 def _widths(claims: Iterable[ClaimResult]) -> list[int]:
-    """The widths of the columns in which these stand."""
+    """The widths of the columns that hold the numbers of these claims."""
     return [max(map(len, column)) for column in zip(*map(_cells, claims), strict=True)]
 
 
 def _numbers(claim: ClaimResult, widths: list[int], shown: tuple[int, ...] = (0, 1, 2, 3)) -> Text:
-    """The cells at the widths of their columns, those that are `shown`, and the verdict."""
+    """The cells whose numbers are in `shown`, each as wide as its column, and the verdict."""
     cells = _cells(claim)
     parts = ((f"{cells[i]:{_CELLS[i][0]}{widths[i]}}  ", _CELLS[i][1]) for i in shown)
     return Text.assemble(*parts, (claim.verdict, _STYLE[claim.verdict]))
@@ -154,7 +154,7 @@ def _own_line(name: str, claim: ClaimResult, widths: list[int], width: int) -> I
 
 
 def _said(claim: ClaimResult, verbose: bool) -> Iterator[tuple[int, str, str]]:
-    """What stands below a claim: paragraphs with their indent and style."""
+    """The paragraphs below a claim, each as (indent, text, style)."""
     if verbose or claim.verdict != "holds":
         yield 8, claim.reason, "dim" if claim.verdict == "holds" else ""
         yield from ((10, member, "dim") for member in member_lines(claim, verbose))
@@ -259,7 +259,7 @@ def _matrix(report: Report) -> Table:
 
 
 def _remarks(report: Report, width: int, verbose: bool) -> Iterator[Text]:
-    """The reasons of whatever does not hold (or of everything), and all notes, by claim and task."""
+    """The reason of each claim that does not hold (with `verbose` of every claim), and all notes."""
     for claim in report.reached:
         said = list(_said(claim, verbose))
         for i, (by, text, style) in enumerate(said):
@@ -278,7 +278,7 @@ def _remarks(report: Report, width: int, verbose: bool) -> Iterator[Text]:
 
 
 def _besides(report: Report, width: int, verbose: bool) -> Iterator[Text]:
-    """What was measured of the whole circuit besides, without a claim and so without a verdict."""
+    """Measurements of the whole circuit about which the spec claims nothing; they have no verdict."""
     if report.measurements:
         yield Text("\n  measured besides, nothing claimed:", "bold")
     for one in report.measurements:
