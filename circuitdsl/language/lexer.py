@@ -140,7 +140,7 @@ class _Cutter:
             elif kind == "STRING":
                 self.string(value, position)
             elif kind == "SIGN":
-                self.sign(SIGNS[value], value, position)
+                self.add(SIGNS[value], value, position)
             elif kind == "NEWLINE":
                 self.newline(match.end())
             elif kind == "COMMENT":
@@ -158,30 +158,25 @@ class _Cutter:
         end = column + (len(value) if width is None else width)
         token = Token(kind, value, position, self.row, column, self.row, end, position + end - column)
         if self.current is None:
-            self.current = LogicalLine(self.indentation(position))
+            # columns before the first token; a tab goes to the next multiple of eight
+            before = self.text[self.row_start : position].replace("\ufeff", "")
+            self.current = LogicalLine(len(before.expandtabs(8)))
         if len(self.current.tokens) < MAX_TOKENS:
             self.current.tokens.append(token)
         elif not self.current.broken:
             self.complain("E016", f"this statement has more than {MAX_TOKENS} words and signs", self.current.tokens[0])
-        return token
-
-    def sign(self, kind: str, value: str, position: int) -> None:
-        token = self.add(kind, value, position)
         if kind in OPENING:
             self.open.append(token)
             if len(self.open) == MAX_DEPTH + 1:
                 self.complain("E015", f"brackets are nested deeper than {MAX_DEPTH}", token)
         elif kind in CLOSING and self.open:
             self.open.pop()
+        return token
 
     def string(self, value: str, position: int) -> None:
         token = self.add("STRING", value, position)
         if unseen := UNSEEN.search(value):
             self.complain("E011", f"{describe(unseen[0])} cannot stand in a string", token)
-
-    def indentation(self, position: int) -> int:
-        """Columns before the first token; a tab goes to the next multiple of eight."""
-        return len(self.text[self.row_start : position].replace("\ufeff", "").expandtabs(8))
 
     # -- line ends
 
@@ -251,12 +246,7 @@ class _Cutter:
         if value == "=>" and self.current and self.current.tokens[0].type in ("EXPECT", "MARGIN"):
             meant = ">="
         kind = "ARROW" if meant == "->" else SIGNS.get(meant, "RELATION")
-        if kind in OPENING | CLOSING:
-            self.sign(kind, meant, position)
-        else:
-            self.add(kind, meant, position, len(value))
-        assert self.current is not None
-        self.alike(value, meant, self.current.tokens[-1])
+        self.alike(value, meant, self.add(kind, meant, position, len(value)))
 
     def alike(self, written: str, meant: str, token: Token) -> None:
         self.sink.error("E010", f"'{written}' is not read here; did you mean '{meant}'?", span_of(token))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from circuitdsl.language import syntax as s
-from circuitdsl.language.written import in_brackets, joined, listed, quoted, written
+from circuitdsl.language.written import in_brackets, joined, listed, written
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ def row_of(statement: s.Statement) -> Row:
     """
     match statement:
         case s.Info(kind=kind, text=text):
-            return Row("info", (kind, quoted(text)))
+            return Row("info", (kind, written(text)))
         case s.Language(version=version):
             return Row("", (f"language {version}",))
         case s.Model(name=path, options=options):
@@ -81,16 +81,16 @@ def row_of(statement: s.Statement) -> Row:
         case s.EdgeClaim(each=each, edge=edge, claim=claim, on=on, citation=citation):
             first = joined("each" if each else "", edge.sender)
             rest = f"-> {written(edge.receiver)}", written(edge.at), written(edge.protocol)
-            return Row("edge", (first, *rest, _claim(claim), _on(on)), quoted(citation))
+            return Row("edge", (first, *rest, _claim(claim), _on(on)), written(citation))
         case s.Expect(measurement=measurement, relation=relation, claim=claim, on=on, citation=citation):
             cells = (f"expect {written(measurement)}", written(relation) or _claim(claim), _on(on))
-            return Row("expect", cells, quoted(citation), measurement.name.text)
+            return Row("expect", cells, written(citation), measurement.name.text)
         case s.Channel(each=each, sender=sender, receiver=receiver, claim=claim, citation=citation):
             first = joined("each" if each else "", sender)
-            return Row("channel", ("channel", first, f"-> {written(receiver)}", _claim(claim)), quoted(citation))
+            return Row("channel", ("channel", first, f"-> {written(receiver)}", _claim(claim)), written(citation))
         case s.Trace(nodes=nodes, source=source, target=target, includes=includes, at=at, citation=citation):
             way = f"{listed(source)} -> {listed(target)}"
-            return Row("", (joined("trace", nodes, way, "includes", includes, at),), quoted(citation))
+            return Row("", (joined("trace", nodes, way, "includes", includes, at),), written(citation))
         case s.Property(title=title, share=share, of=of):
             return Row("", (joined("property", title, *(("for", share, "of", of or "prompts") if share else ())),))
         case s.Broken(span=span, text=text):

@@ -18,13 +18,15 @@ def written(node: s.Syntax | None) -> str:
     '(a - 0.1)'
 
     Raises:
-        ValueError: a string in it cannot be written (see `quoted`).
+        ValueError: a string in it holds a double quote, a line end or a control character, which no spec can hold.
     """
     match node:
         case None:
             return ""
-        case s.Text():
-            return quoted(node)
+        case s.Text(text=text):
+            if '"' in text or UNSEEN.search(text):
+                raise ValueError(f"a string of a spec holds no double quote, line end or control character: {text!r}")
+            return f'"{text}"'
         case s.Head(layer=layer, head=head, index=index):
             return f"{layer}.{head}" + ("" if index is None else f"[{index}]")
         case s.Mlp(layer=layer, index=index):
@@ -58,19 +60,6 @@ def _field(node: s.Syntax, name: re.Match[str]) -> str:
     """The field of a node that a form names; nothing where it has no value."""
     found = getattr(node, name[1])
     return joined(*found) if isinstance(found, tuple) else joined(found)
-
-
-def quoted(text: s.Text | None) -> str:
-    """A string in its quotes; nothing for None.
-
-    Raises:
-        ValueError: it holds a double quote, a line end or a control character, which the language cannot write.
-    """
-    if text is None:
-        return ""
-    if '"' in text.text or UNSEEN.search(text.text):
-        raise ValueError(f"a string of a spec holds no double quote, line end or control character: {text.text!r}")
-    return f'"{text.text}"'
 
 
 def listed(nodes: Iterable[s.Syntax]) -> str:
