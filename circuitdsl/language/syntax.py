@@ -1,7 +1,7 @@
 """What a circuit file says, word for word: frozen nodes with the place where each was written.
 
-The comment beside a class shows how such a node is written. Two nodes are equal when they say the same: their places
-and the blanks between their words do not count.
+The `form` of a class, or the comment beside it, shows how such a node is written. Two nodes are equal when they say the
+same: their places and the blanks between their words do not count.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from circuitdsl.language.lexer import Comment
 class Syntax:
     """Any piece of syntax. Every class below it is a frozen dataclass.
 
-    Where such nodes are fixed words with their fields between them, `form` says how they are written; a field without
-    a value is left out. `written.py` knows how the others are written.
+    `form` is the text of such a node, with the names of its fields in braces; a field without a value is left out.
+    Nodes that no fixed text describes have no form: `written.py` knows how they are written.
     """
 
     form: ClassVar[str] = ""
@@ -71,7 +71,7 @@ class Number(Syntax, form="{text}"):  # a number with the unit it was written wi
 Value = Word | Text | Number
 
 
-class Option(Syntax, form="{key} = {value}"):  # key = value
+class Option(Syntax, form="{key} = {value}"):
     key: Word
     value: Value
 
@@ -114,7 +114,7 @@ class WithPort(Syntax, form="{inner}.{port}"):  # 9.9.q: an input of the nodes i
     port: Word
 
 
-class Brackets(Syntax, form="({inner})"):  # ( … )
+class Brackets(Syntax, form="({inner})"):
     inner: Set
 
 
