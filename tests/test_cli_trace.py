@@ -17,7 +17,7 @@ from circuitdsl.engine.cut import Reach, cut
 from circuitdsl.engine.trace import fired, tracers
 from circuitdsl.engine.trace_graph import token_names, trace_graph
 from circuitdsl.report.numbers import plain
-from circuitdsl.report.trace import shown
+from circuitdsl.report.tables import shown
 from circuitdsl.verify.prompts import make_prompts, prompts_by_task
 from circuitdsl.verify.verify import with_overrides
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -90,13 +89,8 @@ def _plan(given: argparse.Namespace) -> int:
     with session(given) as running:
         found = running.plan(*specs, prompts=given.prompts, seed=given.seed, early_stop=not given.no_early_stop)
     if given.format == "json" or (given.format is None and target and target.suffix == ".json"):
-        write(target, as_json(found))
-        return 0
-    screen = console(plain=target is not None)
-    with screen.capture() if target else nullcontext() as capture:
-        for number, forecast in enumerate(found):
-            if number:
-                screen.print()
-            forecast.show(screen)
-    write(target, capture.get() if capture else "")
+        text = as_json(found)
+    else:
+        text = View(partial(console, plain=target is not None)).text(forecast.show for forecast in found)
+    write(target, text)
     return 0

@@ -12,8 +12,8 @@ from circuitdsl.diagram import palette
 from circuitdsl.diagram.elements import Pen, Span, block, document, group, line
 from circuitdsl.diagram.geometry import Rect
 from circuitdsl.diagram.text import width, wrap
-from circuitdsl.report.channels import Standings
 from circuitdsl.report.numbers import plain
+from circuitdsl.report.tables import Standings
 
 _PAD, _SIZE, _SMALL = 24.0, 12.0, 10.5
 _WIDE, _NARROW, _TALL = 46.0, 11.0, 27.0

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from circuitdsl.language import syntax as s
-from circuitdsl.language.diagnostics import Sink
+from circuitdsl.language.diagnostics import START, Sink
 from circuitdsl.language.lexer import BLOCK_HEADERS
 
 VERBS = (s.SetAttention, s.Scale, s.Replace, s.ProjectOut)
@@ -24,7 +24,7 @@ def attach(lines: Iterable[tuple[int, s.Statement]], sink: Sink) -> tuple[s.Stat
     for indent, statement in lines:
         layout.add(indent, statement)
     layout.close(0)
-    return tuple(layout.statements)
+    return tuple(layout.file.inside)
 
 
 def _word(statement: s.Statement) -> str:
@@ -34,76 +34,75 @@ def _word(statement: s.Statement) -> str:
     return statement.text.split()[0] if isinstance(statement, s.Header) else ""
 
 
-@dataclass(slots=True)
-class _Open:
-    """A block being filled."""
+#: stands in a block whose only line was misplaced, so that the block is not reported as empty as well
+_NOTHING = s.Broken(START, "", "", "")
 
-    header: s.Statement
-    word: str
-    indent: int
+
+@dataclass(slots=True)
+class _Block:
+    """A block being filled; the whole file is one without a keyword."""
+
+    header: s.Statement = _NOTHING
+    word: str = ""
+    indent: int = -1
     inside: list[s.Statement] = field(default_factory=list)
 
     def takes(self, statement: s.Statement) -> bool:
         """Whether the statement may stand in this block."""
-        if isinstance(statement, s.Broken | s.Expect):
+        if not self.word or isinstance(statement, s.Broken | s.Expect):
             return True
         if self.word == "role":
             return _word(statement) == "when"
         return self.word == "intervention" and isinstance(statement, VERBS)
 
 
-@dataclass
 class _Layout:
     """The blocks being filled, outermost first, and the indentation that top-level lines have."""
 
-    sink: Sink
-    statements: list[s.Statement] = field(default_factory=list)
-    open: list[_Open] = field(default_factory=list)
-    #: indentation of the last top-level line, and whether a deeper line may follow it
-    base: int = 0
-    opens: bool = False
+    def __init__(self, sink: Sink) -> None:
+        self.sink = sink
+        self.file = _Block()
+        self.open = [self.file]
+        #: indentation of the last top-level line, and whether a deeper line may follow it
+        self.base, self.opens = 0, False
 
     def add(self, indent: int, statement: s.Statement) -> None:
-        self.close(next((i for i, each in enumerate(self.open) if indent <= each.indent), len(self.open)))
-        inner = self.open[-1] if self.open else None
-        if inner and not inner.takes(statement):
-            self.misplaced(inner, statement)
+        self.close(indent)
+        block = self.open[-1]
+        if not block.takes(statement):
+            self.misplaced(block, statement)
             return
-        if not inner:
+        if block is self.file:
             self.check_indent(indent, statement)
         word = _word(statement)
-        if word and (not inner or (inner.word, word) == ("role", "when")):
-            self.open.append(_Open(statement, word, indent))
+        if word and (not block.word or (block.word, word) == ("role", "when")):
+            self.open.append(_Block(statement, word, indent))
         else:
-            self.place(statement)
+            block.inside.append(statement)
 
-    def place(self, statement: s.Statement) -> None:
-        """The statement stands in the innermost block."""
-        (self.open[-1].inside if self.open else self.statements).append(statement)
-
-    def close(self, keep: int) -> None:
-        """End the open blocks but for the outermost `keep`."""
-        while len(self.open) > keep:
+    def close(self, indent: int) -> None:
+        """End the open blocks to which a line with this indentation does not belong."""
+        while indent <= self.open[-1].indent:
             block = self.open.pop()
             if not block.inside and not isinstance(block.header, s.Broken):
                 help = f"indent its {HOLDS.get(block.word, OTHERS_HOLD)[1]} lines below it"
                 self.sink.error("E026", f"this {block.word} block is empty", block.header.span, help)
-            self.place(replace(block.header, block=tuple(block.inside)))  # type: ignore[arg-type]
+            self.open[-1].inside.append(replace(block.header, block=tuple(block.inside)))  # type: ignore[arg-type]
 
-    def misplaced(self, block: _Open, statement: s.Statement) -> None:
+    def misplaced(self, block: _Block, statement: s.Statement) -> None:
         """Report that the statement may not stand in the block; it is read as if it stood outside."""
         message = f"a '{block.word}' block holds only {HOLDS.get(block.word, OTHERS_HOLD)[0]}"
         self.sink.error("E027", message, statement.span, "indent this line as far as the block's header")
         if not block.inside:
-            block.inside.append(s.Broken(statement.span, "", "", ""))  # the block is not reported as empty as well
-        self.statements.append(statement)
+            block.inside.append(replace(_NOTHING, span=statement.span))
+        self.file.inside.append(statement)
 
     def check_indent(self, indent: int, statement: s.Statement) -> None:
         """A line may be deeper than the one above only below a header or a `circuit` line."""
         if isinstance(statement, VERBS):
             verb = "project out" if isinstance(statement, s.ProjectOut) else statement.text.split()[0]
             self.sink.error("E028", f"'{verb}' stands only in an 'intervention' block", statement.span)
-        elif indent > self.base and self.statements and not self.opens and not isinstance(statement, s.Info):
+        elif indent > self.base and self.file.inside and not self.opens and not isinstance(statement, s.Info):
             help = "only the lines of a block, and those below 'circuit', are indented"
             self.sink.error("E025", "this line is indented, but the line above opens no block", statement.span, help)
         if isinstance(statement, s.Info):

@@ -70,6 +70,8 @@ class Builder(Transformer[Token, Any]):
     def modifier(self, c: list[Child]) -> Child:
         return c[-1]
 
+    on = modifier
+
     def sum(self, c: list[Child]) -> s.Sum:
         return s.Sum(span(c), ("+", *map(str, c[1::2])), tuple(c[::2]))
 
@@ -94,9 +96,6 @@ class Builder(Transformer[Token, Any]):
 
     lower_place = place
 
-    def places(self, c: list[Child]) -> tuple[s.Place, ...]:
-        return every(c, s.Place)
-
     # -- edges, claims and measurements
 
     def edge(self, c: list[Child]) -> s.Edge:
@@ -108,9 +107,6 @@ class Builder(Transformer[Token, Any]):
 
     def protocol(self, c: list[Child]) -> s.Protocol:
         return s.Protocol(span(c), has(c, "VIA"))
-
-    def on(self, c: list[Child]) -> s.Word:
-        return c[1]
 
     def edge_claim(self, c: list[Child]) -> s.EdgeClaim:
         edge = c[1] if has(c, "EACH") else c[0]
@@ -140,12 +136,14 @@ class Builder(Transformer[Token, Any]):
     def options(self, c: list[Child]) -> tuple[Child, ...]:
         return every(c, s.Syntax)
 
+    places = options
+
     # -- other statements
 
     def channel(self, c: list[Child]) -> s.Channel:
-        arrow = next(i for i, child in enumerate(c) if has([child], "ARROW"))
+        sender, receiver, *_ = every(c, s.Syntax)
         claim = every(c, s.Composition)
-        return s.Channel(span(c), has(c, "EACH"), c[arrow - 1], c[arrow + 1], claim, citation=first(c, s.Text))
+        return s.Channel(span(c), has(c, "EACH"), sender, receiver, claim, citation=first(c, s.Text))
 
     def composition(self, c: list[Child]) -> s.Composition:
         quantity, kind = (*(s.Word(span_of(part), str(part)) for part in c[:-1]), None)[:2]

@@ -1,13 +1,13 @@
 """The one canonical layout of a spec: syntax to text, with its comments and its sections.
 
-What is kept: the order of statements, comments, and where blank lines part sections (one is enough). Everything
-else follows from the syntax, so formatting twice changes nothing more.
+The order of statements and the comments are kept, and one blank line wherever the text has some. Everything else
+follows from the syntax, so formatting a second time changes nothing.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from circuitdsl.errors import UserError
@@ -55,6 +55,10 @@ def dumps(file: s.File) -> str:
     return lay_out(list(_with_comments(file) if file.text else _with_sections(file)))
 
 
+#: stands for a statement where a line holds a comment alone
+_COMMENT = Row("", ())
+
+
 # --- statements in order --------------------------------------------------------------------------
 
 
@@ -71,20 +75,14 @@ class _Flat:
         return other is not None and bool(self.headers) and self.headers[-1] is other.statement
 
 
-def _flat(file: s.File) -> Iterator[_Flat]:
+def _flat(statements: Iterable[s.Statement], headers: tuple[s.Statement, ...] = ()) -> Iterator[_Flat]:
     """All statements in the order written; what describes a circuit stands indented below its line."""
     below_circuit = False
-    for statement in file.statements:
-        below_circuit = isinstance(statement, s.Circuit) or (below_circuit and isinstance(statement, s.Info))
-        yield _Flat(statement, (), int(below_circuit and isinstance(statement, s.Info)))
-        yield from _block(statement, (statement,))
-
-
-def _block(header: s.Statement, headers: tuple[s.Statement, ...]) -> Iterator[_Flat]:
-    """The statements of a block, and of the blocks in it."""
-    for inside in getattr(header, "block", ()):
-        yield _Flat(inside, headers, len(headers))
-        yield from _block(inside, (*headers, inside))
+    for statement in statements:
+        described = below_circuit and isinstance(statement, s.Info)
+        below_circuit = described or isinstance(statement, s.Circuit)
+        yield _Flat(statement, headers, len(headers) or int(described))
+        yield from _flat(getattr(statement, "block", ()), (*headers, statement))
 
 
 def _line(flat: _Flat, blank: bool, comment: str = "") -> Line:
@@ -97,20 +95,12 @@ def _line(flat: _Flat, blank: bool, comment: str = "") -> Line:
 def _with_sections(file: s.File) -> Iterator[Line]:
     """The lines of a file without a text: a blank line stands where another kind of statement begins."""
     before = ""
-    for flat in _flat(file):
+    for flat in _flat(file.statements):
         line = _line(flat, False)
-        kind = _section(flat.statement, line.row)
+        kind = "circuit" if line.opens else "block" if hasattr(flat.statement, "block") else line.row.table
         line.blank = not flat.headers and (kind != before or kind in ("circuit", "block")) and kind != "info"
         before = "block" if flat.headers else kind
         yield line
-
-
-def _section(statement: s.Statement, row: Row | None) -> str:
-    if isinstance(statement, s.Circuit):
-        return "circuit"
-    if hasattr(statement, "block"):
-        return "block"
-    return row.table if row else ""
 
 
 # --- with the comments of its text ----------------------------------------------------------------
@@ -119,7 +109,7 @@ def _section(statement: s.Statement, row: Row | None) -> str:
 def _with_comments(file: s.File) -> Iterator[Line]:
     """Every statement with the comments above it and the one at its end."""
     source = _Source(file)
-    statements = list(_flat(file))
+    statements = list(_flat(file.statements))
     ends = _ends(statements, (len(source.lines) + 1, 1))
     before: _Flat | None = None
     for flat, end in zip(statements, ends, strict=True):
@@ -128,7 +118,7 @@ def _with_comments(file: s.File) -> Iterator[Line]:
         inside, trailing = source.of(flat.statement, end)
         blank = source.blank_above(start) and not flat.opened_by(before)
         for comment in inside:  # comments between the lines of a statement, which is written on one
-            yield Line(None, flat.depth, blank, comment)
+            yield Line(_COMMENT, flat.depth, blank, comment)
             blank = False
         yield _line(flat, blank, trailing)
         before = flat
@@ -143,7 +133,7 @@ def _own_lines(source: _Source, comments: list[Comment], before: _Flat | None, a
     for comment in comments:
         below = sum(header.span.column < comment.column for header in open_above)
         depth = max(least, min(depth, below))
-        yield Line(None, depth, source.blank_above(comment.line) and not first, comment.text.rstrip())
+        yield Line(_COMMENT, depth, source.blank_above(comment.line) and not first, comment.text.rstrip())
         first = False
 
 
@@ -180,7 +170,8 @@ class _Source:
     def of(self, statement: s.Statement, end: tuple[int, int]) -> tuple[list[str], str]:
         """(comments between the lines of a statement, the one at its end)."""
         inside, trailing = [], ""
-        last = max(part.span.end_line for part in s.walk(_alone(statement)))
+        header = replace(statement, block=()) if isinstance(statement, s.Block) else statement
+        last = max(part.span.end_line for part in s.walk(header))
         while self.comments:
             comment = self.comments[-1]
             alone = not self.words(comment.line, comment.column - 1)
@@ -194,8 +185,3 @@ class _Source:
                 inside += [trailing] if trailing else []
                 trailing = text
         return inside, trailing
-
-
-def _alone(statement: s.Statement) -> s.Statement:
-    """A block's header without its block."""
-    return replace(statement, block=()) if isinstance(statement, s.Block) else statement

@@ -28,7 +28,7 @@ class Line:
     """A statement or a comment on a line of its own.
 
     Attributes:
-        row: the statement; None for a comment alone.
+        row: the statement; without cells for a comment alone.
         depth: how many blocks it stands in.
         blank: whether a blank line stands above.
         comment: the comment alone, or the one at the statement's end.
@@ -36,7 +36,7 @@ class Line:
         pieces: the lines of text that it makes; a long statement makes several, and the last one goes on.
     """
 
-    row: Row | None
+    row: Row
     depth: int
     blank: bool
     comment: str = ""
@@ -49,13 +49,9 @@ class Line:
         return len(self.pieces[-1])
 
     @property
-    def citation(self) -> str:
-        return self.row.citation if self.row else ""
-
-    @property
     def claims(self) -> bool:
         """Whether it states a claim, so that a citation or comment stands in the circuit's column."""
-        return self.row is not None and (self.row.table in ("edge", "expect", "channel") or bool(self.citation))
+        return self.row.table in ("edge", "expect", "channel") or bool(self.row.citation)
 
     def put(self, column: int, text: str) -> None:
         """Put a text at a column, two blanks after the line's words at the least."""
@@ -67,22 +63,20 @@ def lay_out(lines: Sequence[Line]) -> str:
     """The lines as text; it ends with a line end."""
     for line in lines:
         indent = INDENT * line.depth
-        line.pieces = wrapped(indent, line.row.text) if line.row else [indent + line.comment]
+        line.pieces = wrapped(indent, line.row.text) if line.row.cells else [indent + line.comment]
     sections = _split(lines, lambda line: line.blank or line.opens)
     for section in sections:
-        for rows, run in groupby((line for line in section if line.row), _run):
+        for rows, run in groupby((line for line in section if line.row.cells), _run):
             if rows:
                 _align(list(run))
     for circuit in _split(sections, lambda section: any(line.opens for line in section)):
-        cited = [section for section in circuit if any(line.citation for line in section)]
-        column = _citation_column(cited)
+        cited = [section for section in circuit if any(line.row.citation for line in section)]
+        # two blanks past the longest claim of the sections that have citations
+        ends = [line.end for section in cited for line in section if line.claims and line.end <= LONG_CITED]
         for section in circuit:
-            _put_tails(section, column if section in cited else 0)
-    out: list[str] = []
-    for line in lines:
-        out += [""] * (line.blank and bool(out))
-        out += line.pieces
-    return "\n".join(out) + "\n"
+            _put_tails(section, max(ends, default=0) + 2 if section in cited else 0)
+    pieces = (piece for line in lines for piece in ([""] * (line.blank and line is not lines[0]) + line.pieces))
+    return "\n".join(pieces) + "\n"
 
 
 T = TypeVar("T")
@@ -101,7 +95,7 @@ def _split(items: Iterable[T], begins: Callable[[T], bool]) -> list[list[T]]:
 def _run(line: Line) -> tuple[str, str, int] | None:
     """Rows in sequence that are alike in this share their columns; None for a row that shares none."""
     row = line.row
-    return (row.table, row.of, line.depth) if row and row.table and len(line.pieces) == 1 else None
+    return (row.table, row.of, line.depth) if row.table and len(line.pieces) == 1 else None
 
 
 # --- columns --------------------------------------------------------------------------------------
@@ -109,7 +103,7 @@ def _run(line: Line) -> tuple[str, str, int] | None:
 
 def _align(run: list[Line]) -> None:
     """Put the cells of rows that follow one another into their columns."""
-    rows = [line.row for line in run if line.row]
+    rows = [line.row for line in run]
     columns = rows[0].columns
     cells = [(*row.cells, *[""] * (len(columns) - len(row.cells))) for row in rows]
     used = [i for i in range(len(columns)) if any(row[i] for row in cells)]
@@ -132,23 +126,17 @@ def _width(column: Column, cells: list[str], followed: list[bool]) -> int:
     return max((n for n in counted if n <= long), default=0)
 
 
-def _citation_column(sections: list[list[Line]]) -> int:
-    """Two blanks past the longest claim of the sections that have citations."""
-    ends = [each.end for section in sections for each in section if each.claims]
-    return max((end for end in ends if end <= LONG_CITED), default=0) + 2
-
-
 def _put_tails(section: list[Line], column: int) -> None:
     """Citations at their column; comments there as well, or aligned with the section's other comments."""
     commented = []
     for each in section:
-        each.put(column, each.citation)
-        if each.row and each.comment:
-            if column and each.claims and not each.citation:
+        each.put(column, each.row.citation)
+        if each.row.cells and each.comment:
+            if column and each.claims and not each.row.citation:
                 each.put(column, each.comment)
             else:
                 commented.append(each)
-    longest = max((each.end for each in section if each.row and each.end <= LONG_LINE), default=0)
+    longest = max((each.end for each in section if each.row.cells and each.end <= LONG_LINE), default=0)
     own = max((each.end + 2 for each in commented if each.end <= WIDTH - 20), default=0)
     for each in commented:
         each.put(max(longest, own), each.comment)

@@ -8,6 +8,7 @@ those of the language (`→`, `−`, curly quotes) are reported, and then read a
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass, field
 
 from lark import Token
@@ -113,7 +114,7 @@ def logical_lines(text: str, sink: Sink) -> tuple[list[LogicalLine], list[Commen
 
 
 class _Cutter:
-    """The state of one pass over the text."""
+    """Cuts a text into logical lines, in one pass from its start to its end."""
 
     def __init__(self, text: str, sink: Sink) -> None:
         self.text = text
@@ -139,7 +140,7 @@ class _Cutter:
             elif kind == "STRING":
                 self.string(value, position)
             elif kind == "SIGN":
-                self.sign(SIGNS[value], value, position)
+                self.add(SIGNS[value], value, position)
             elif kind == "NEWLINE":
                 self.newline(match.end())
             elif kind == "COMMENT":
@@ -157,30 +158,25 @@ class _Cutter:
         end = column + (len(value) if width is None else width)
         token = Token(kind, value, position, self.row, column, self.row, end, position + end - column)
         if self.current is None:
-            self.current = LogicalLine(self.indentation(position))
+            # columns before the first token; a tab goes to the next multiple of eight
+            before = self.text[self.row_start : position].replace("\ufeff", "")
+            self.current = LogicalLine(len(before.expandtabs(8)))
         if len(self.current.tokens) < MAX_TOKENS:
             self.current.tokens.append(token)
         elif not self.current.broken:
             self.complain("E016", f"this statement has more than {MAX_TOKENS} words and signs", self.current.tokens[0])
-        return token
-
-    def sign(self, kind: str, value: str, position: int) -> None:
-        token = self.add(kind, value, position)
         if kind in OPENING:
             self.open.append(token)
             if len(self.open) == MAX_DEPTH + 1:
                 self.complain("E015", f"brackets are nested deeper than {MAX_DEPTH}", token)
         elif kind in CLOSING and self.open:
             self.open.pop()
+        return token
 
     def string(self, value: str, position: int) -> None:
         token = self.add("STRING", value, position)
         if unseen := UNSEEN.search(value):
             self.complain("E011", f"{describe(unseen[0])} cannot stand in a string", token)
-
-    def indentation(self, position: int) -> int:
-        """Columns before the first token; a tab goes to the next multiple of eight."""
-        return len(self.text[self.row_start : position].replace("\ufeff", "").expandtabs(8))
 
     # -- line ends
 
@@ -215,10 +211,10 @@ class _Cutter:
 
     # -- trouble
 
-    def complain(self, code: str, message: str, token: Token, help: str | None = None) -> None:
+    def complain(self, code: str, message: str, token: Token) -> None:
         assert self.current is not None
         self.current.broken = True
-        self.sink.error(code, message, span_of(token), help)
+        self.sink.error(code, message, span_of(token))
 
     def trouble(self, kind: str, value: str, position: int) -> None:
         self.troubles += 1
@@ -238,31 +234,22 @@ class _Cutter:
         elif kind == "LOOKALIKE" and value in LOOKALIKES:
             self.lookalike(value, position)
         else:
-            token = self.add("ODD", value, position)
-            self.complain(*self.odd(value), token)
+            code, message = "E011", f"{describe(value)} is not part of the language"
+            if value == "@":
+                code, message = "E012", "'@' is reserved"
+            elif value in "“”„«»‟‘’'":
+                code, message = "E010", f"'{value}' is not read here; strings are written \"like this\""
+            self.complain(code, message, self.add("ODD", value, position))
 
     def lookalike(self, value: str, position: int) -> None:
         meant = LOOKALIKES[value]
         if value == "=>" and self.current and self.current.tokens[0].type in ("EXPECT", "MARGIN"):
             meant = ">="
         kind = "ARROW" if meant == "->" else SIGNS.get(meant, "RELATION")
-        if kind in OPENING | CLOSING:
-            self.sign(kind, meant, position)
-        else:
-            self.add(kind, meant, position, len(value))
-        assert self.current is not None
-        self.alike(value, meant, self.current.tokens[-1])
+        self.alike(value, meant, self.add(kind, meant, position, len(value)))
 
     def alike(self, written: str, meant: str, token: Token) -> None:
         self.sink.error("E010", f"'{written}' is not read here; did you mean '{meant}'?", span_of(token))
-
-    @staticmethod
-    def odd(value: str) -> tuple[str, str]:
-        if value == "@":
-            return "E012", "'@' is reserved"
-        if value in "“”„«»‟‘’'":
-            return "E010", f"'{value}' is not read here; strings are written \"like this\""
-        return "E011", f"{describe(value)} is not part of the language"
 
 
 _STATEMENT_START = re.compile(
@@ -272,8 +259,6 @@ _STATEMENT_START = re.compile(
 
 def describe(text: str) -> str:
     """A character, or a run of them, named so that an invisible one can be found."""
-    import unicodedata
-
     if len(text) > 1:
         return f"'{shorten(text)}'"
     name = unicodedata.name(text, "no name")

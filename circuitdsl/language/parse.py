@@ -23,11 +23,8 @@ from circuitdsl.language.blocks import attach
 from circuitdsl.language.builder import Builder
 from circuitdsl.language.diagnostics import START, Diagnostic, Sink, did_you_mean, ordered, suggest
 from circuitdsl.language.lexer import KEYWORDS, STATEMENTS, LogicalLine, logical_lines, span_of, text_of
-from circuitdsl.language.source import read_source
 from circuitdsl.language.syntax_errors import explain
 from circuitdsl.language.wording import MEANT
-
-__all__ = ["grammar", "parse", "read_source"]
 
 GRAMMAR = Path(__file__).with_name("grammar.lark")
 logging.getLogger("lark").setLevel(logging.CRITICAL)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from circuitdsl.language import syntax as s
-from circuitdsl.language.written import in_brackets, joined, listed, quoted, written
+from circuitdsl.language.written import in_brackets, joined, listed, written
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +62,10 @@ def row_of(statement: s.Statement) -> Row:
         ValueError: it could not be read when it was parsed, or holds a string that cannot be written.
     """
     match statement:
-        # header
-        case s.Circuit() | s.Intervention() | s.Role():
-            return _plain(type(statement).__name__.lower(), statement.name, statement.title)
         case s.Info(kind=kind, text=text):
-            return Row("info", (kind, quoted(text)))
+            return Row("info", (kind, written(text)))
         case s.Language(version=version):
-            return _plain("language", str(version))
+            return Row("", (f"language {version}",))
         case s.Model(name=path, options=options):
             return Row("header", ("model", listed((path, *options))))
         case s.Task(name=name, generator=generator, arguments=arguments):
@@ -76,51 +73,29 @@ def row_of(statement: s.Statement) -> Row:
             return Row("header", ("task", name.text, f"= {made}") if name else ("task", made))
         case s.Metric(name=name, arguments=arguments):
             return Row("header", ("metric", name.text + in_brackets(arguments)))
-        case s.Margin(value=number):
-            return Row("header", ("margin", number.text))
-        case s.ProtocolLine(protocol=protocol):
-            return Row("header", ("edges", written(protocol)))
-        case s.Use(path=path):
-            return _plain("use", path)
-        # groups and claims
+        case s.Margin() | s.ProtocolLine():
+            return Row("header", tuple(written(statement).split(" ", 1)))
         case s.Group(kind=kind, name=name, members=members, at=places, roles=roles, outside=outside):
             more = "  ".join((*(f"role {role.text}" for role in roles), *["outside"] * outside))
             return Row("group", (kind, name.text, f"= {written(members)}", joined(*places), more))
         case s.EdgeClaim(each=each, edge=edge, claim=claim, on=on, citation=citation):
             first = joined("each" if each else "", edge.sender)
             rest = f"-> {written(edge.receiver)}", written(edge.at), written(edge.protocol)
-            return Row("edge", (first, *rest, _claim(claim), _on(on)), quoted(citation))
+            return Row("edge", (first, *rest, _claim(claim), _on(on)), written(citation))
         case s.Expect(measurement=measurement, relation=relation, claim=claim, on=on, citation=citation):
             cells = (f"expect {written(measurement)}", written(relation) or _claim(claim), _on(on))
-            return Row("expect", cells, quoted(citation), measurement.name.text)
+            return Row("expect", cells, written(citation), measurement.name.text)
         case s.Channel(each=each, sender=sender, receiver=receiver, claim=claim, citation=citation):
             first = joined("each" if each else "", sender)
-            return Row("channel", ("channel", first, f"-> {written(receiver)}", _claim(claim)), quoted(citation))
+            return Row("channel", ("channel", first, f"-> {written(receiver)}", _claim(claim)), written(citation))
         case s.Trace(nodes=nodes, source=source, target=target, includes=includes, at=at, citation=citation):
             way = f"{listed(source)} -> {listed(target)}"
-            return Row("", (joined("trace", nodes, way, "includes", includes, at),), quoted(citation))
-        # blocks and their verbs
-        case s.WhenPatched(edge=patched):
-            return _plain("when", patched, "is patched")
-        case s.WhenKnockedOut(nodes=nodes):
-            return _plain("when", nodes, "is knocked out")
+            return Row("", (joined("trace", nodes, way, "includes", includes, at),), written(citation))
         case s.Property(title=title, share=share, of=of):
-            return _plain("property", title, *(("for", share, "of", of or "prompts") if share else ()))
-        case s.Compare(first=one, second=other):
-            return _plain("compare", one, "with", other)
-        case s.SetAttention(measurement=measurement, value=value):
-            return _plain("set", measurement, "=", value)
-        case s.Scale(nodes=nodes, factor=factor):
-            return _plain("scale", nodes, "by", factor)
-        case s.Replace(nodes=nodes, value=value):
-            return _plain("replace", nodes, "with", value)
-        case s.ProjectOut(nodes=nodes):
-            return _plain("project out", nodes)
-    raise ValueError(f"line {statement.span.line} could not be read: {statement.text}")
-
-
-def _plain(*parts: str | s.Syntax | None) -> Row:
-    return Row("", (joined(*parts),))
+            return Row("", (joined("property", title, *(("for", share, "of", of or "prompts") if share else ())),))
+        case s.Broken(span=span, text=text):
+            raise ValueError(f"line {span.line} could not be read: {text}")
+    return Row("", (written(statement),))
 
 
 def _claim(parts: Sequence[s.Syntax]) -> str:

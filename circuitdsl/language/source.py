@@ -35,8 +35,7 @@ def decode(data: bytes) -> tuple[str, tuple[Diagnostic, ...]]:
     try:
         return data.decode("utf-8-sig"), ()
     except UnicodeDecodeError as error:
-        at = error.start + (3 if data.startswith(b"\xef\xbb\xbf") else 0)
-        at = min(at, len(data) - 1)
+        at = min(error.start + (3 if data.startswith(b"\xef\xbb\xbf") else 0), len(data) - 1)
         message = f"not UTF-8 text: byte {at + 1} is 0x{data[at]:02x}"
         return _refused("E002", message, _place(data, at))
 

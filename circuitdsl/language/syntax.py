@@ -1,7 +1,7 @@
 """What a circuit file says, word for word: frozen nodes with the place where each was written.
 
-The comment beside a class shows how such a node is written. Two nodes are equal when they say the same: their places
-and the blanks between their words do not count.
+The `form` of a class, or the comment beside it, shows how such a node is written. Two nodes are equal when they say the
+same: their places and the blanks between their words do not count.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from functools import cache
-from typing import dataclass_transform
+from typing import ClassVar, dataclass_transform
 
 from circuitdsl.language.diagnostics import Span
 from circuitdsl.language.lexer import Comment
@@ -18,11 +18,17 @@ from circuitdsl.language.lexer import Comment
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
 @dataclass(frozen=True)
 class Syntax:
-    """Any piece of syntax. Every class below it is a frozen dataclass."""
+    """Any piece of syntax. Every class below it is a frozen dataclass.
 
+    `form` is the text of such a node, with the names of its fields in braces; a field without a value is left out.
+    Nodes that no fixed text describes have no form: `written.py` knows how they are written.
+    """
+
+    form: ClassVar[str] = ""
     span: Span = field(compare=False)
 
-    def __init_subclass__(cls) -> None:
+    def __init_subclass__(cls, form: str = "") -> None:
+        cls.form = form
         dataclass(frozen=True)(cls)
 
 
@@ -47,7 +53,7 @@ class Header(Line):
 # --- words, numbers, options ----------------------------------------------------------------------
 
 
-class Word(Syntax):  # a bare word: a name where it is defined, an option's key or value
+class Word(Syntax, form="{text}"):  # a bare word: a name where it is defined, an option's key or value
     text: str
 
 
@@ -55,7 +61,7 @@ class Text(Syntax):  # a quoted string, without its quotes
     text: str
 
 
-class Number(Syntax):  # a number with the unit it was written with; text is as it was written
+class Number(Syntax, form="{text}"):  # a number with the unit it was written with; text is as it was written
     value: float
     unit: str
     """`""`, `"%"` or `"points"`"""
@@ -65,7 +71,7 @@ class Number(Syntax):  # a number with the unit it was written with; text is as 
 Value = Word | Text | Number
 
 
-class Option(Syntax):  # key = value
+class Option(Syntax, form="{key} = {value}"):
     key: Word
     value: Value
 
@@ -86,15 +92,15 @@ class Mlp(Syntax):  # m9, or its neuron m9[1024]
     index: int | None = None
 
 
-class Special(Syntax):  # embed, logits or self
+class Special(Syntax, form="{name}"):  # embed, logits or self
     name: str
 
 
-class GroupRef(Syntax):  # a group by its name
+class GroupRef(Syntax, form="{name}"):  # a group by its name
     name: str
 
 
-class Items(Syntax):  # a plain list: 9.6 9.9
+class Items(Syntax, form="{members}"):  # a plain list: 9.6 9.9
     members: tuple[Set, ...]
 
 
@@ -103,12 +109,12 @@ class Sum(Syntax):  # a + b - c, read from the left: signs[i] stands before oper
     operands: tuple[Set, ...]
 
 
-class WithPort(Syntax):  # 9.9.q: an input of the nodes inside
+class WithPort(Syntax, form="{inner}.{port}"):  # 9.9.q: an input of the nodes inside
     inner: Set
     port: Word
 
 
-class Brackets(Syntax):  # ( … )
+class Brackets(Syntax, form="({inner})"):
     inner: Set
 
 
@@ -131,14 +137,14 @@ class Protocol(Syntax):  # via mlps or direct
     via_mlps: bool
 
 
-class Edge(Syntax):  # SENDER -> RECEIVER[.q] [at POS] [via mlps]
+class Edge(Syntax, form="{sender} -> {receiver} {at} {protocol}"):  # SENDER -> RECEIVER[.q] [at POS] [via mlps]
     sender: Set
     receiver: Set
     at: At | None = None
     protocol: Protocol | None = None
 
 
-class PlaceArrow(Syntax):  # END -> IO
+class PlaceArrow(Syntax, form="{source} -> {target}"):  # END -> IO
     source: Place
     target: Place
 
@@ -146,17 +152,17 @@ class PlaceArrow(Syntax):  # END -> IO
 # --- relations and claims -------------------------------------------------------------------------
 
 
-class Compared(Syntax):  # >= 40%
+class Compared(Syntax, form="{relation} {bound}"):  # >= 40%
     relation: str
     bound: Number
 
 
-class Between(Syntax):  # in [-30%, 5%]
+class Between(Syntax, form="in [{low}, {high}]"):  # in [-30%, 5%]
     low: Number
     high: Number
 
 
-class AboveChance(Syntax):
+class AboveChance(Syntax, form="above chance"):
     """`above chance`"""
 
 
@@ -165,23 +171,23 @@ class Change(Syntax):  # rises, falls, rises by >= 10 points
     by: Compared | None = None
 
 
-class Agree(Syntax):
+class Agree(Syntax, form="agree"):
     """`agree`, as in `roles agree`"""
 
 
 Relation = Compared | Between | AboveChance | Change | Agree
 
 
-class PlainClaim(Syntax):  # matters, negligible, lowers or raises
+class PlainClaim(Syntax, form="{word}"):  # matters, negligible, lowers or raises
     word: str
 
 
-class Bound(Syntax):  # effect <= -20%, delta in [-1, 0]
+class Bound(Syntax, form="{quantity} {relation}"):  # effect <= -20%, delta in [-1, 0]
     quantity: str
     relation: Relation
 
 
-class Stronger(Syntax):  # stronger than 7.9 -> 9.9.q
+class Stronger(Syntax, form="stronger than {edge}"):  # stronger than 7.9 -> 9.9.q
     edge: Edge
 
 
@@ -194,7 +200,7 @@ class Measurement(Syntax):  # attention(mover, END -> IO), or accuracy, which ha
     arguments: tuple[Argument, ...]
 
 
-class Composition(Syntax):  # composition rank <= 3: what a channel claims
+class Composition(Syntax, form="{quantity} {kind} {relation}"):  # composition rank <= 3: what a channel claims
     quantity: Word
     kind: Word | None
     relation: Relation
@@ -203,7 +209,7 @@ class Composition(Syntax):  # composition rank <= 3: what a channel claims
 # --- statements -----------------------------------------------------------------------------------
 
 
-class Circuit(Syntax):
+class Circuit(Syntax, form="circuit {name} {title}"):
     name: Word
     title: Text | None = None
 
@@ -233,11 +239,11 @@ class Metric(Syntax):
     arguments: tuple[Option | Value, ...]
 
 
-class Margin(Syntax):
+class Margin(Syntax, form="margin {value}"):
     value: Number
 
 
-class ProtocolLine(Syntax):  # edges via mlps, for every edge below
+class ProtocolLine(Syntax, form="edges {protocol}"):  # edges via mlps, for every edge below
     protocol: Protocol
 
 
@@ -281,46 +287,46 @@ class Trace(Cited):
     at: At | None
 
 
-class Use(Syntax):
+class Use(Syntax, form="use {path}"):
     path: Text
 
 
-class SetAttention(Line):
+class SetAttention(Line, form="set {measurement} = {value}"):
     measurement: Measurement
     value: Number | Word
 
 
-class Scale(Line):
+class Scale(Line, form="scale {nodes} by {factor}"):
     nodes: Set
     factor: Number
 
 
-class Replace(Line):
+class Replace(Line, form="replace {nodes} with {value}"):
     nodes: Set
     value: Word
 
 
-class ProjectOut(Line):
+class ProjectOut(Line, form="project out {nodes}"):
     nodes: Set
 
 
 # --- blocks ---------------------------------------------------------------------------------------
 
 
-class WhenPatched(Header):
+class WhenPatched(Header, form="when {edge} is patched"):
     edge: Edge
 
 
-class WhenKnockedOut(Header):
+class WhenKnockedOut(Header, form="when {nodes} is knocked out"):
     nodes: Set
 
 
-class Role(Header):
+class Role(Header, form="role {name} {title}"):
     name: Word
     title: Text | None = None
 
 
-class Intervention(Header):
+class Intervention(Header, form="intervention {name} {title}"):
     name: Word
     title: Text | None = None
 
@@ -331,7 +337,7 @@ class Property(Header):
     of: Word | None = None
 
 
-class Compare(Header):
+class Compare(Header, form="compare {first} with {second}"):
     first: Word
     second: Word
 

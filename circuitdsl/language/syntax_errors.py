@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from lark import Token, UnexpectedToken
@@ -24,7 +24,7 @@ KINDS = (
     ("a name", {"NAME", "POSITION", "MLP"}), ("a position such as END", {"POSITION", "STAR"}),
 )  # fmt: skip
 OPERAND = frozenset({"NAME", "DECIMAL", "MLP", "LPAR"})
-#: what follows an operand anywhere, and is seldom what was left out
+#: what may follow any operand; it is seldom what the author left out
 SELDOM = frozenset({"PLUS", "MINUS", "LSQB", "PORT", "COMMA", "LPAR"})
 DEFINITIONS = frozenset({"CIRCUIT", "TASK", "HEADS", "MLPS", "NODES", "ROLE", "INTERVENTION", "METRIC"})
 CLAIM_WORDS = frozenset({"MATTERS", "NEGLIGIBLE", "LOWERS", "RAISES", "EFFECT", "DELTA", "STRONGER"})
@@ -77,13 +77,15 @@ def explain(error: UnexpectedToken, tokens: list[Token]) -> Diagnostic:
     ended = found.type == "$END"
     place = len(tokens) if ended else next(i for i, t in enumerate(tokens) if t is found)
     at = Stop(found, place, tokens, _expected(error))
-    said = next(filter(None, (rule(at) for rule in RULES)), None) or Said(_plainly(at))
-    where = said.where or (_after(tokens[-1]) if ended else span_of(found))
+    said = next((said for rule in RULES for said in rule(at)), None) or Said(_plainly(at))
+    last = span_of(tokens[-1])
+    after = Span(last.end_line, last.end_column, last.end_line, last.end_column + 1)
+    where = said.where or (after if ended else span_of(found))
     return Diagnostic(said.code, "error", said.message, where, (), said.help)
 
 
 def _plainly(at: Stop) -> str:
-    """What was found and what was expected, where no rule knows more."""
+    """What was found and what was expected: the message where no rule has a better one."""
     wanted = _wanted(at.expected)
     if at.kind == "$END":
         return f"the line ends where {wanted} is expected" if wanted else "the line ends too early"
@@ -107,153 +109,142 @@ def _expected(error: UnexpectedToken) -> frozenset[str]:
     return _EXPECTED[state]
 
 
-# --- rules: what people write, and what they mean by it --------------------------------------------
+# --- rules: each gives messages for one kind of mistake; the first message of all is used -----------
 
 
-def _conditions(at: Stop) -> Said | None:
+def _conditions(at: Stop) -> Iterator[Said]:
     """`when mover is patched`, `when mover knocked out`"""
     if at.start.type != "WHEN":
-        return None
+        return
     if at.kind in ("PATCHED", "KNOCKED") and "IS" in at.expected:
-        return Said(f"'is' is missing before '{at.found}'")
+        yield Said(f"'is' is missing before '{at.found}'")
     edge = any(token.type == "ARROW" for token in at.tokens[: at.place])
     if at.kind == ("KNOCKED" if edge else "PATCHED"):
         help = "write: when mover is knocked out, or: when inhibition -> mover.q is patched"
-        return Said("an edge is patched, and nodes are knocked out", help)
-    return None
+        yield Said("an edge is patched, and nodes are knocked out", help)
 
 
-def _not_a_statement(at: Stop) -> Said | None:
+def _not_a_statement(at: Stop) -> Iterator[Said]:
     """`head mover = 9.9`, `mover = 9.9`, `via mlps`."""
     start, here = at.start, span_of(at.start)
     name = shorten(start)
     if start.type == "NAME" and str(start) in MEANT and at.place < 3 and len(at.tokens) > 1:
-        return Said(f"no statement begins with '{start}'{did_you_mean(MEANT[str(start)])}", None, here, "E029")
+        yield Said(f"no statement begins with '{start}'{did_you_mean(MEANT[str(start)])}", None, here, "E029")
     if at.place == 0 and at.kind != "$END":
         guess = suggest(str(start), STATEMENTS) if start.type in ("NAME", "POSITION") else None
-        return Said(f"no statement begins with {_quoted(start)}{did_you_mean(guess)}", code="E029")
+        yield Said(f"no statement begins with {_quoted(start)}{did_you_mean(guess)}", code="E029")
     if start.type != "NAME":
-        return None
+        return
     guess = suggest(str(start), STATEMENTS)
     unknown = f"no statement begins with '{name}'{did_you_mean(guess)}"
     if at.place > 1 and at.tokens[1].type == "LPAR" and at.tokens[1].start_pos == start.end_pos:
         said = f"no statement begins with '{start}('; did you mean 'expect {start}(…)'?"
-        return Said(said, None, here, "E029")
+        yield Said(said, None, here, "E029")
     if at.place > 1 and at.tokens[1].type in ("NAME", "MLP", "STRING") and (guess or at.kind == "EQUALS"):
-        return Said(unknown, None, here, "E029")
+        yield Said(unknown, None, here, "E029")
     if at.place != 1:
-        return None
+        return
     if at.kind == "EQUALS":
         help = f"a group is defined by: heads {start} = …, mlps {start} = … or nodes {start} = …"
-        return Said(f"'{name} = …' defines nothing", help, here)
+        yield Said(f"'{name} = …' defines nothing", help, here)
     if at.kind in ("RELATION", "COLON", "MINUS"):
         measured = f"what is measured stands after 'expect': expect {name} …" if at.kind == "RELATION" else None
-        return Said(f"expected '->' after '{name}', found {_quoted(at.found)}", measured)
+        yield Said(f"expected '->' after '{name}', found {_quoted(at.found)}", measured)
     if at.kind == "AND":
-        return Said("nodes are listed in brackets, or added", f"write: ({start} …), or {start} + …", code="E030")
+        yield Said("nodes are listed in brackets, or added", f"write: ({start} …), or {start} + …", code="E030")
     if guess is None and at.kind in ("$END", "ARROW"):
-        return None
+        return
     known = None if guess else "an edge is written: sender -> receiver.q at END"
-    return Said(unknown, known, here, "E029")
+    yield Said(unknown, known, here, "E029")
 
 
-def _habits(at: Stop) -> Said | None:
-    """What other notations write, or people do."""
+def _habits(at: Stop) -> Iterator[Said]:
+    """Notations of other tools, and common slips."""
     word, expected = at.found, at.expected
     if "DECIMAL" in expected and (node := as_node(word)):
-        return Said(f"'{shorten(word)}' is no node here; did you mean '{node}'?")
+        yield Said(f"'{shorten(word)}' is no node here; did you mean '{node}'?")
     if "DECIMAL" in expected and word == "[":
-        return Said("a list of nodes stands without brackets, or in ( )", "write: 9.6 9.9, or (9.6 9.9)")
+        yield Said("a list of nodes stands without brackets, or in ( )", "write: 9.6 9.9, or (9.6 9.9)")
     if word == "=" and "RELATION" in expected:
         help = "for a value that is nearly met write an interval: in [38%, 42%]"
-        return Said("a relation is one of >=, <=, > and <", help)
+        yield Said("a relation is one of >=, <=, > and <", help)
     if ("IN" in expected and word in ("between", "from", "within")) or (word == "(" and "LSQB" in expected):
-        return Said("an interval is written in [low, high]")
+        yield Said("an interval is written in [low, high]")
     if word in (",", "or", "but") and {"AND", "ON"} <= expected:
-        return Said("claims are joined by 'and': all of them must hold")
+        yield Said("claims are joined by 'and': all of them must hold")
     if word == "logits" and "PERCENT" in expected:
-        return Said("logits are plain numbers: leave 'logits' out")
+        yield Said("logits are plain numbers: leave 'logits' out")
     if word == ":" and at.before == "STRING" and at.start.type != "CHANNEL":
         where = span_of(at.tokens[at.place - 1])
-        return Said("the citation stands at the end of the line, after the claim", None, where)
+        yield Said("the citation stands at the end of the line, after the claim", None, where)
     if word == ":" and at.place == len(at.tokens) - 1 and str(at.start) in BLOCK_HEADERS:
-        return Said("the first line of a block ends without ':'", "its lines are indented below it")
+        yield Said("the first line of a block ends without ':'", "its lines are indented below it")
     if at.kind == "INT" and "DECIMAL" in expected and "INT" not in expected:
-        return Said(f"'{word}' is no node: a head is written {word}.0, an MLP m{word}")
-    return None
+        yield Said(f"'{word}' is no node: a head is written {word}.0, an MLP m{word}")
 
 
-def _keyword_as_name(at: Stop) -> Said | None:
+def _keyword_as_name(at: Stop) -> Iterator[Said]:
     """`source -> mover.q`, `expect knockout(edges)`: the word is reserved."""
     if at.place == 1 and at.kind == "ARROW" and str(at.start) in KEYWORDS:
-        return Said(f"'{at.start}' is a keyword and cannot stand for a group", None, span_of(at.start), "E021")
+        yield Said(f"'{at.start}' is a keyword and cannot stand for a group", None, span_of(at.start), "E021")
     if at.found in KEYWORDS and "NAME" in at.expected and at.kind not in ("AT", "ON", "VIA", "DIRECT"):
         inside = at.place < 2 or at.before in ("ARROW", "LPAR", "COMMA")
         if inside or at.found not in STATEMENTS:
-            return Said(f"'{at.found}' is a keyword and cannot stand for a group", code="E021")
-    return None
+            yield Said(f"'{at.found}' is a keyword and cannot stand for a group", code="E021")
 
 
-def _brackets_or_quotes(at: Stop) -> Said | None:
+def _brackets_or_quotes(at: Stop) -> Iterator[Said]:
     """`expect knockout mover`, `task ioi corrupt = abc`, `model gpt2`, `circuit my-circuit`"""
     start, tokens, word = at.start.type, at.tokens, at.found
     if start == "EXPECT" and at.place == 2 and at.kind in OPERAND | {"POSITION"}:
-        return Said(f"what is measured of something has it in brackets: {shorten(f'{tokens[1]}({word} …)')}")
+        yield Said(f"what is measured of something has it in brackets: {shorten(f'{tokens[1]}({word} …)')}")
     if start in ("TASK", "METRIC") and at.place == 2 and at.kind in ("NAME", "COMMA"):
-        return Said(f"options stand in brackets: {shorten(tokens[1])}(…)")
+        yield Said(f"options stand in brackets: {shorten(tokens[1])}(…)")
     if start == "TASK" and at.kind == "STRING" and at.place in (1, 3):
-        return Said("a prompt file is a task made by 'file'", f"write: task {'mine = ' * (at.place > 1)}file({word})")
+        yield Said("a prompt file is a task made by 'file'", f"write: task {'mine = ' * (at.place > 1)}file({word})")
     if at.expected == {"STRING"} and at.kind in ("NAME", "POSITION", "DECIMAL"):
-        return Said(f'expected a "string", found {_quoted(at.found)}', f'put it into quotes: "{shorten(word)}"')
+        yield Said(f'expected a "string", found {_quoted(at.found)}', f'put it into quotes: "{shorten(word)}"')
     if start in DEFINITIONS and at.place == 2 and at.kind == "MINUS" and len(tokens) > 3:
         guess = did_you_mean(shorten(f"{tokens[1]}_{tokens[3]}"))
         where = span_of(tokens[1]).to(span_of(tokens[3]))
-        return Said(f"a name is written in small letters, digits and '_'{guess}", None, where, "E022")
+        yield Said(f"a name is written in small letters, digits and '_'{guess}", None, where, "E022")
     if at.kind == "POSITION" and "NAME" in at.expected and "COMMA" in at.expected:
-        return Said(f"a comma is missing before {word}", "write: attention(mover, END -> IO)")
-    return None
+        yield Said(f"a comma is missing before {word}", "write: attention(mover, END -> IO)")
 
 
-def _mixed_set(at: Stop) -> Said | None:
+def _mixed_set(at: Stop) -> Iterator[Said]:
     """`mover + 9.6 9.9`: which of the two is meant?"""
     after_operand = at.before in OPERAND | {"RPAR", "RSQB"}
     mixed = "a list and a sum are mixed without brackets"
     if after_operand and at.kind in OPERAND | {"COMMA"} and "PLUS" in at.expected:
         if any(t.type in ("PLUS", "MINUS") for t in at.tokens[: at.place]):
-            return Said(mixed, "put the list into brackets: mover + (9.6 9.9)", code="E030")
-        return None
+            yield Said(mixed, "put the list into brackets: mover + (9.6 9.9)", code="E030")
+        return
     if after_operand and at.kind in ("PLUS", "MINUS") and at.place > 1 and "DECIMAL" in at.expected:
-        return Said(mixed, "put the list into brackets: (9.6 9.9) + mover", code="E030")
-    return None
+        yield Said(mixed, "put the list into brackets: (9.6 9.9) + mover", code="E030")
 
 
-def _claim(at: Stop) -> Said | None:
+def _claim(at: Stop) -> Iterator[Said]:
     """`heads mover = 9.9 END`, `a -> b.q : <= -20%`, `a -> b.q at END lowers`, `: decreases`, `: lower`"""
     if at.kind == "POSITION" and "AT" in at.expected:
-        return Said(f"a position is given with 'at': at {at.found}")
+        yield Said(f"a position is given with 'at': at {at.found}")
     if at.kind == "RELATION" and "EFFECT" in at.expected:
-        return Said("the claim does not say what is bounded", "write: effect <= -20%, or: delta <= -0.5")
+        yield Said("the claim does not say what is bounded", "write: effect <= -20%, or: delta <= -0.5")
     if at.kind == "RELATION" and "COLON" in at.expected and at.start.type != "CHANNEL":
-        return Said("a claim stands after a colon", "write: … : effect <= -20%")
+        yield Said("a claim stands after a colon", "write: … : effect <= -20%")
     if at.kind in CLAIM_WORDS and "COLON" in at.expected:
-        return Said(f"a claim stands after a colon: ': {at.found}'")
+        yield Said(f"a claim stands after a colon: ': {at.found}'")
     if "LOWERS" in at.expected and at.found in CLAIMS:
-        return Said(f"'{at.found}' is no claim; did you mean '{CLAIMS[at.found]}'?")
+        yield Said(f"'{at.found}' is no claim; did you mean '{CLAIMS[at.found]}'?")
     if "LOWERS" in at.expected and at.found == "composition":
-        return Said("a composition is claimed of a channel", "begin the line with 'channel', and leave 'at' out")
+        yield Said("a composition is claimed of a channel", "begin the line with 'channel', and leave 'at' out")
     # a word that is nearly one of those that may stand here
     near = suggest(at.found, (t.lower() for t in at.expected if t.lower() in KEYWORDS))
     if near and at.kind in ("NAME", "POSITION"):
-        return Said(f"'{shorten(at.found)}' is not expected here; did you mean '{near}'?")
-    return None
+        yield Said(f"'{shorten(at.found)}' is not expected here; did you mean '{near}'?")
 
 
 RULES = (_conditions, _not_a_statement, _habits, _keyword_as_name, _brackets_or_quotes, _mixed_set, _claim)
-
-
-def _after(token: Token) -> Span:
-    span = span_of(token)
-    return Span(span.end_line, span.end_column, span.end_line, span.end_column + 1)
 
 
 def _quoted(token: Token) -> str:

@@ -2,95 +2,64 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from functools import partial
 
 from circuitdsl.language import syntax as s
 from circuitdsl.language.lexer import UNSEEN
 
 
 def written(node: s.Syntax | None) -> str:
-    """A part of a statement as it is written in a spec; nothing for None.
+    """A node as it is written in a spec; nothing for None.
 
     >>> from circuitdsl.language.diagnostics import START
     >>> written(s.Brackets(START, s.Sum(START, ("+", "-"), (s.GroupRef(START, "a"), s.Head(START, 0, 1)))))
     '(a - 0.1)'
 
     Raises:
-        ValueError: a string in it cannot be written (see `quoted`).
+        ValueError: a string in it holds a double quote, a line end or a control character, which no spec can hold.
     """
     match node:
         case None:
             return ""
-        case s.Word(text=text) | s.Number(text=text) | s.Special(name=text) | s.GroupRef(name=text):
-            return text
-        case s.Text():
-            return quoted(node)
-        case s.Option(key=key, value=value):
-            return f"{key.text} = {written(value)}"
-        # nodes and sets
+        case s.Text(text=text):
+            if '"' in text or UNSEEN.search(text):
+                raise ValueError(f"a string of a spec holds no double quote, line end or control character: {text!r}")
+            return f'"{text}"'
         case s.Head(layer=layer, head=head, index=index):
             return f"{layer}.{head}" + ("" if index is None else f"[{index}]")
         case s.Mlp(layer=layer, index=index):
             return f"m{layer}" + ("" if index is None else f"[{index}]")
-        case s.Items(members=members):
-            return joined(*members)
-        case s.WithPort(inner=inner, port=port):
-            return f"{written(inner)}.{port.text}"
-        case s.Brackets(inner=inner):
-            return f"({written(inner)})"
         case s.Sum(signs=signs, operands=operands):
             signed = (f"{sign} {written(operand)}" for sign, operand in zip(signs, operands, strict=True))
             return " ".join(signed).removeprefix("+ ")
-        # positions and edges
         case s.Place(name=name, offset=0):
             return name
         case s.Place(name=name, offset=offset):
             sign, blank = "-" if offset < 0 else "+", "" if name.isupper() else " "
             # small letters are refused later; until then their sign keeps the blanks without which it is no offset
             return f"{name}{blank}{sign}{blank}{abs(offset)}"
-        case s.PlaceArrow(source=source, target=target):
-            return f"{written(source)} -> {written(target)}"
         case s.At(places=places):
             return f"at {listed(places)}"
         case s.Protocol(via_mlps=via_mlps):
             return "via mlps" if via_mlps else "direct"
-        case s.Edge(sender=sender, receiver=receiver, at=at, protocol=protocol):
-            return joined(sender, "->", receiver, at, protocol)
-        # measurements and claims
         case s.Measurement(name=word, arguments=arguments):
             return word.text + in_brackets(arguments)
-        case s.Compared(relation=sign, bound=bound):
-            return f"{sign} {bound.text}"
-        case s.Between(low=low, high=high):
-            return f"in [{low.text}, {high.text}]"
-        case s.AboveChance():
-            return "above chance"
         case s.Change(direction=direction, by=by):
             return joined(direction, "by" if by else "", by)
-        case s.Agree():
-            return "agree"
-        case s.PlainClaim(word=said):
-            return said
-        case s.Bound(quantity=quantity, relation=relation):
-            return f"{quantity} {written(relation)}"
-        case s.Stronger(edge=edge):
-            return f"stronger than {written(edge)}"
-        case s.Composition(quantity=figure, kind=kind, relation=relation):
-            return joined(figure, kind, relation)
-    raise TypeError(f"no part of a statement: {node!r}")
+    if not node.form:
+        raise TypeError(f"no part of a statement: {node!r}")
+    return joined(*(_FIELD.sub(partial(_field, node), word) for word in node.form.split()))
 
 
-def quoted(text: s.Text | None) -> str:
-    """A string in its quotes; nothing for None.
+_FIELD = re.compile(r"\{(\w+)\}")
 
-    Raises:
-        ValueError: it holds a double quote, a line end or a control character, which the language cannot write.
-    """
-    if text is None:
-        return ""
-    if '"' in text.text or UNSEEN.search(text.text):
-        raise ValueError(f"a string of a spec holds no double quote, line end or control character: {text.text!r}")
-    return f'"{text.text}"'
+
+def _field(node: s.Syntax, name: re.Match[str]) -> str:
+    """The field of a node that a form names; nothing where it has no value."""
+    found = getattr(node, name[1])
+    return joined(*found) if isinstance(found, tuple) else joined(found)
 
 
 def listed(nodes: Iterable[s.Syntax]) -> str:

@@ -128,19 +128,16 @@ def _keyed(reports: Iterable[Report]) -> Iterator[tuple[tuple, tuple[SpecInfo, C
 
 def _change(spec: SpecInfo, old: ClaimResult | None, new: ClaimResult | None) -> Change:
     moved = bool(old and new and old.measured and new.measured and has_moved(old.measured, new.measured))
-    return Change(_kind(old, new, moved), spec, old, new, moved)
-
-
-def _kind(old: ClaimResult | None, new: ClaimResult | None, moved: bool) -> Kind:
+    kind: Kind = "moved" if moved else "same"
     if old is None:
-        return "new"
-    if old.verdict == "holds" and (new is None or new.verdict != "holds"):
-        return "regression"
-    if new is None:
-        return "gone"
-    if old.verdict != new.verdict:
-        return "mended" if new.verdict == "holds" else "verdict"
-    return "moved" if moved else "same"
+        kind = "new"
+    elif old.verdict == "holds" and (new is None or new.verdict != "holds"):
+        kind = "regression"
+    elif new is None:
+        kind = "gone"
+    elif old.verdict != new.verdict:
+        kind = "mended" if new.verdict == "holds" else "verdict"
+    return Change(kind, spec, old, new, moved)
 
 
 def has_moved(old: Measured, new: Measured) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from pkgutil import resolve_name
@@ -28,6 +28,16 @@ class View:
     console: Callable[[], Console]
     verbose: bool = False
     allow_undecided: bool = False
+
+    def text(self, shows: Iterable[Callable[[Console], None]]) -> str:
+        """What these functions print, an empty line between."""
+        console = self.console()
+        with console.capture() as capture:
+            for number, show in enumerate(shows):
+                if number:
+                    console.print()
+                show(console)
+        return capture.get()
 
 
 @dataclass(frozen=True, slots=True)

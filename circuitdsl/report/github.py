@@ -18,13 +18,15 @@ from circuitdsl.report.numbers import interval, value
 from circuitdsl.report.report import ClaimResult, Report
 
 Level = Literal["error", "warning", "notice"]
+_DATA = str.maketrans({"%": "%25", "\r": "%0D", "\n": "%0A"})
+_PROPERTY = _DATA | str.maketrans({":": "%3A", ",": "%2C"})
 
 
 def annotation(level: Level, message: str, title: str, file: str = "", **where: int) -> str:
     """One workflow command; `where` may give line, endLine, col and endColumn."""
     properties = {"file": _relative(file), **where, "title": title}
-    inside = ",".join(f"{key}={_property(str(given))}" for key, given in properties.items() if given)
-    return f"::{level} {inside}::{_data(message)}"
+    inside = ",".join(f"{key}={str(given).translate(_PROPERTY)}" for key, given in properties.items() if given)
+    return f"::{level} {inside}::{message.translate(_DATA)}"
 
 
 def reports_text(reports: Iterable[Report], view: View) -> str:
@@ -44,7 +46,10 @@ def of_reports(reports: Iterable[Report], allow_undecided: bool = False) -> Iter
     for report in reports:
         for claim in report.reached:
             if claim.verdict != "holds":
-                yield _claim(report, claim, allow_undecided)
+                level: Level = "warning" if allow_undecided and claim.verdict == "undecided" else "error"
+                title = f"{claim.verdict}: {_on(report.spec.circuit, claim.task)}"
+                said = f"{claim.statement}\n{claim.reason}"
+                yield annotation(level, said, title, report.spec.path, line=claim.line)
         if missing := len(report.claims) - len(report.reached):
             said = f"{missing} of {len(report.claims)} claims were not measured"
             yield annotation("error", said, f"interrupted: {report.spec.circuit}", report.spec.path)
@@ -74,12 +79,6 @@ def of_diff(diff: Diff) -> Iterator[str]:
             yield annotation(level, said, title, change.spec.path, **where)
 
 
-def _claim(report: Report, claim: ClaimResult, allow_undecided: bool) -> str:
-    level: Level = "warning" if allow_undecided and claim.verdict == "undecided" else "error"
-    title = f"{claim.verdict}: {_on(report.spec.circuit, claim.task)}"
-    return annotation(level, f"{claim.statement}\n{claim.reason}", title, report.spec.path, line=claim.line)
-
-
 def _on(circuit: str, task: str | None) -> str:
     return f"{circuit} on {task}" if task else circuit
 
@@ -96,11 +95,3 @@ def _relative(file: str) -> str:
     if file and path.is_absolute() and path.is_relative_to(Path.cwd()):
         return path.relative_to(Path.cwd()).as_posix()
     return file
-
-
-def _data(text: str) -> str:
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-
-
-def _property(text: str) -> str:
-    return _data(text).replace(":", "%3A").replace(",", "%2C")

@@ -8,7 +8,7 @@ from typing import Any
 
 from circuitdsl.report.formats import View
 from circuitdsl.report.numbers import figure, interval, value
-from circuitdsl.report.report import ClaimResult, Measured, MeasurementResult, Report, Reports, with_headers
+from circuitdsl.report.report import Measured, MeasurementResult, Report, Reports, with_headers
 from circuitdsl.report.terminal import task_line, whole_protocol
 
 _COLOURS = {
@@ -20,16 +20,16 @@ _FADED = "opacity:.65"
 
 def to_html(report: Report) -> str:
     """The report as the terminal shows it: what was run, a row for each claim, a count."""
+    counts = ", ".join(_coloured(words, verdict) for verdict, words in report.counts())
     return "\n".join(
         (
             '<div style="font-size:14px;line-height:1.45">',
             *_head(report),
             '<table style="font-size:inherit;border-collapse:collapse;margin:.7em 0">',
-            _heads(report),
             *_claims(report),
             *(row for found in report.measurements for row in _measurement(found, len(report.tasks) > 1)),
             "</table>",
-            f"<div>{_summary(report)}</div>",
+            f"<div>{counts} {_faded(f'{report.seconds:.1f} s')}</div>",
             "</div>",
         )
     )
@@ -71,34 +71,25 @@ def _head(report: Report) -> Iterator[str]:
         yield f'<div style="{_FADED}">{escape(task_line(task).plain)}</div>'
 
 
-def _heads(report: Report) -> str:
-    names = ("line", "claim", *["task"] * (len(report.tasks) > 1), "measured", "95 % interval", "n", "verdict")
-    cells = "".join(f'<th style="{_CELL};font-weight:600;{_FADED}">{name}</th>' for name in names)
-    return f"<tr>{cells}</tr>"
-
-
 def _row(cells: Iterable[str]) -> str:
     inside = "".join(f'<td style="{_CELL}">{cell}</td>' for cell in cells)
     return f'<tr style="border-top:1px solid rgba(128,128,128,.3);background:transparent">{inside}</tr>'
 
 
 def _claims(report: Report) -> Iterator[str]:
-    """The rows of all claims; those of a block stand below its header."""
+    """The headings, and the rows of all claims; those of a block stand below its header."""
     several = len(report.tasks) > 1
+    names = ("line", "claim", *["task"] * several, "measured", "95 % interval", "n", "verdict")
+    cells = "".join(f'<th style="{_CELL};font-weight:600;{_FADED}">{name}</th>' for name in names)
+    yield f"<tr>{cells}</tr>"
     for claim, header in with_headers(report.reached):
         if header:
             yield _row([_faded(str(claim.block_line)), _faded(_code(header)), *[""] * (4 + several)])
-        yield from _claim(claim, several)
-
-
-def _claim(claim: ClaimResult, tasks: bool) -> Iterator[str]:
-    found, task = claim.measured, [escape(claim.task or "")] * tasks
-    numbers = _numbers(figure(found), found)
-    verdict = _coloured(claim.verdict, claim.verdict)
-    yield _row([_faded(str(claim.line)), _code(claim.text), *task, *numbers, verdict])
-    remarks = [claim.reason] if claim.verdict != "holds" else []
-    whole = [whole_protocol(claim)] if "keep" in claim.protocol else []
-    yield from _remarks((*remarks, *whole, *claim.notes), tasks)
+        numbers, verdict = _numbers(figure(claim.measured), claim.measured), _coloured(claim.verdict, claim.verdict)
+        task = [escape(claim.task or "")] * several
+        yield _row([_faded(str(claim.line)), _code(claim.text), *task, *numbers, verdict])
+        reason = claim.reason if claim.verdict != "holds" else ""
+        yield from _remarks((reason, whole_protocol(claim) if "keep" in claim.protocol else "", *claim.notes), several)
 
 
 def _numbers(shown: str, found: Measured | None) -> list[str]:
@@ -118,11 +109,6 @@ def _measurement(found: MeasurementResult, tasks: bool) -> Iterator[str]:
     numbers = _numbers(value(measured) if measured else "", measured)
     yield _row(["", escape(found.name), *task, *numbers, "" if measured else _faded(escape(found.reason))])
     yield from _remarks((whole_protocol(found), *found.notes), tasks)
-
-
-def _summary(report: Report) -> str:
-    parts = [_coloured(words, verdict) for verdict, words in report.counts()]
-    return f"{', '.join(parts)} {_faded(f'{report.seconds:.1f} s')}"
 
 
 def _coloured(text: str, verdict: str) -> str:

@@ -292,7 +292,7 @@ class Report:
 
     @classmethod
     def from_json(cls, given: str | bytes | dict[str, Any]) -> Report:
-        """The report that `to_json` or `dumps` wrote: as a text, or as `json.loads` has read it.
+        """The report that `to_json` gives: as a text, or as `json.loads` has read it.
 
         Raises:
             UsageError: it is no report, or holds those of several circuits (`Reports.from_json` reads these).
@@ -328,7 +328,7 @@ class Reports(tuple[Report, ...]):
 
     @classmethod
     def from_json(cls, given: Any, name: str = "this") -> Reports:
-        """The reports that `to_json` or `dumps` wrote, as a text or as `json.loads` has read it.
+        """The reports that `to_json` gives, as a text or as `json.loads` has read it.
 
         Args:
             name: what messages call it, such as the path of its file.
@@ -337,8 +337,12 @@ class Reports(tuple[Report, ...]):
             UsageError: it holds something else.
         """
         try:
-            read_text = json.loads(given) if isinstance(given, str | bytes) else given
-            found = [_read(body) for body in (read_text if isinstance(read_text, list) else [read_text])]
+            made = json.loads(given) if isinstance(given, str | bytes) else given
+            bodies = made if isinstance(made, list) else [made]
+            for body in bodies:
+                if isinstance(body, dict) and body.get("schema") != SCHEMA:
+                    raise ValueError(f"schema {body.get('schema')!r}, this version reads schema {SCHEMA}")
+            found = [read(Report, body) for body in bodies]
         except (ValueError, RecursionError) as error:
             raise UsageError(f"{name} is not a report: {error}", hint=_HOW) from None
         if not found:
@@ -347,13 +351,6 @@ class Reports(tuple[Report, ...]):
 
 
 _HOW = "make one with: circuitdsl verify SPEC --format json -o report.json"
-
-
-def _read(body: Any) -> Report:
-    """One report from its JSON; raises `ValueError` where it is none."""
-    if isinstance(body, dict) and body.get("schema") != SCHEMA:
-        raise ValueError(f"schema {body.get('schema')!r}, this version reads schema {SCHEMA}")
-    return read(Report, body)
 
 
 def read_reports(path: Path) -> Reports:
@@ -387,14 +384,6 @@ def with_headers(claims: Iterable[ClaimResult]) -> Iterator[tuple[ClaimResult, s
         before = claim.block_line
 
 
-def until_interrupted(reports: Iterable[Report]) -> Iterator[Report]:
-    """Reports up to the first that was interrupted: a user who stops one run does not want the next to begin."""
-    for report in reports:
-        yield report
-        if report.interrupted:
-            return
-
-
 def write_whole(path: Path, text: str | bytes) -> None:
     """Write a file completely or not at all: a temporary file beside it is written, then renamed.
 
@@ -417,11 +406,6 @@ def write_whole(path: Path, text: str | bytes) -> None:
         if beside:
             beside.unlink(missing_ok=True)
         raise UserError(f"cannot write {path}: {error.strerror}", hint="is the folder there, and writable?") from None
-
-
-def dumps(reports: Iterable[Report]) -> str:
-    """One report as a JSON object; several as a JSON list."""
-    return as_text(Reports(reports))
 
 
 def as_text(found: Reports | Diff, view: View | None = None) -> str:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Shown:
-    """Whoever has `show`, which prints on a rich console, is shown by `rich.print` and in a notebook as well."""
+    """A result whose `show` prints it on a rich console. `rich.print`, `str` and notebooks show it the same way."""
 
     __slots__ = ()
 

@@ -19,8 +19,9 @@ Span = tuple[int, int, str]
 
 def show_task(task: Task, seed: int, console: Console) -> None:
     """Print a task: example, positions, corruptions, options."""
-    drafts = {name: _example(task, seed, name) for name in task.corruptions}
-    first = next(iter(drafts.values()))
+    words, settings = {name: each.words for name, each in task.lists.items()}, task.settings({})
+    examples = {name: task.draw(random.Random(f"show/{seed}"), words, name, settings) for name in task.corruptions}
+    first = next(iter(examples.values()))
     console.print(Text.assemble((task.name, "bold"), f"  {task.title}", (f"  ({task.source})", "dim")))
     console.print()
     for line in marked_lines(first.clean.text, _spans(task, first.clean)):
@@ -30,7 +31,7 @@ def show_task(task: Task, seed: int, console: Console) -> None:
     console.print(f"  usual metric {task.metric}")
     console.print()
     _table(console, "positions", task.positions)
-    _table(console, "corruptions", {n: f"{says}\n{_change(task, drafts[n])}" for n, says in task.corruptions.items()})
+    _table(console, "corruptions", {n: f"{says}\n{_change(examples[n])}" for n, says in task.corruptions.items()})
     if task.options:
         _table(console, "options", {n: f"{o.says} ({', '.join(map(str, o.values))})" for n, o in task.options.items()})
 
@@ -71,11 +72,6 @@ def _rows(spans: list[Span]) -> list[str]:
     return rows
 
 
-def _example(task: Task, seed: int, corruption: str) -> Draft:
-    words = {name: words.words for name, words in task.lists.items()}
-    return task.draw(random.Random(f"show/{seed}"), words, corruption, task.settings({}))
-
-
 def _spans(task: Task, text: Marked) -> list[Span]:
     """Every position of the task in a text; names that share a place are joined."""
     places: dict[tuple[int, int], list[str]] = {}
@@ -93,7 +89,7 @@ def _some(texts: tuple[str, ...]) -> str:
     return ", ".join(text.strip() for text in texts[:4]) + (", …" if len(texts) > 4 else "")
 
 
-def _change(task: Task, draft: Draft) -> str:
+def _change(draft: Draft) -> str:
     """The words that the corrupt prompt changes."""
     clean, corrupt = draft.clean.text.split(), draft.corrupt.text.split()
     changes = [f"{a.strip('.,?')} → {b.strip('.,?')}" for a, b in zip(clean, corrupt, strict=False) if a != b]

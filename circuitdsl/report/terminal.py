@@ -5,8 +5,9 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 
-from rich.console import Console, RenderableType
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -15,7 +16,7 @@ from circuitdsl.report.numbers import bracket, figure, interval, percent, plain,
 from circuitdsl.report.report import (
     ClaimResult,
     Detail,
-    Measured,
+    Interval,
     MeasurementResult,
     MemberResult,
     Report,
@@ -32,41 +33,27 @@ _STYLE = {"holds": "green", "fails": "bold red", "undecided": "yellow", "error":
 
 def reports_text(reports: Iterable[Report], view: View) -> str:
     """Reports as a screen shows them, one under the other."""
-    console = view.console()
-    with console.capture() as capture:
-        for i, report in enumerate(reports):
-            if i:
-                console.print()
-            show(report, console, view.verbose)
-    return capture.get()
+    return view.text(partial(show, report, verbose=view.verbose) for report in reports)
 
 
 def show(report: Report, console: Console, verbose: bool = False) -> None:
     """Print a report. `verbose` gives the reason of every claim and the members of group edges."""
-    console.print(_header(report, console.width))
+    width, table = console.width, _matrix(report) if len(report.tasks) > 1 else None
+    console.print(_header(report, width))
     console.print()
-    several = len(report.tasks) > 1
-    for line in _several(report, console, verbose) if several else _single(report, console.width, verbose):
+    if table and console.measure(table, options=console.options.update(width=_ANY)).maximum <= width:
+        console.print(table)
+        claims = _remarks(report, width, verbose)
+    else:
+        claims = _claims(report, width, verbose)
+    for line in (*claims, *_besides(report, width, verbose), *_footnotes(report), Text(""), summary_line(report)):
         console.print(line)
-    for line in _besides(report, console.width, verbose):
-        console.print(line)
-    for line in _footnotes(report):
-        console.print(line)
-    console.print()
-    console.print(summary_line(report))
 
 
 # --- what was run ----------------------------------------------------------------------------------
 
 
 def _header(report: Report, width: int) -> Text:
-    head = _models_and_tasks(report, width)
-    if report.generalise == "templates":
-        head.append("\nverdicts are about other templates of these tasks: n counts templates")
-    return head
-
-
-def _models_and_tasks(report: Report, width: int) -> Text:
     model = report.model
     first = Text.assemble(
         (report.spec.circuit, "bold"),
@@ -75,7 +62,10 @@ def _models_and_tasks(report: Report, width: int) -> Text:
     )
     parts = [first, *map(task_line, report.tasks)]
     one_line = Text(" · ").join(parts)
-    return one_line if len(report.tasks) == 1 and len(one_line) <= width else Text("\n").join(parts)
+    head = one_line if len(report.tasks) == 1 and len(one_line) <= width else Text("\n").join(parts)
+    if report.generalise == "templates":
+        head.append("\nverdicts are about other templates of these tasks: n counts templates")
+    return head
 
 
 def task_line(task: TaskResult) -> Text:
@@ -92,25 +82,25 @@ def task_line(task: TaskResult) -> Text:
     )
 
 
-# --- the claims of one task ------------------------------------------------------------------------
+# --- the claims, one under the other ---------------------------------------------------------------
 
-#: how a claim's figure, interval, prompts and what else there is are aligned, and their styles
+#: the alignment and the style of a claim's figure, of its interval, of its prompts, and of its other remarks
 _CELLS = ((">", "bold"), ("<", "dim"), ("<", "dim"), ("<", "dim"))
 
 
 def _cells(claim: ClaimResult) -> tuple[str, ...]:
-    """A claim's figure, interval, number of prompts (weights have none), and what else is said beside them."""
+    """A claim's figure, its interval, its number of prompts (weights alone have none), and its other remarks."""
     found = claim.measured
     return figure(found), interval(found) if found else "", f"n {found.n}" if found and found.n else "", _extra(claim)
 
 
 def _widths(claims: Iterable[ClaimResult]) -> list[int]:
-    """The widths of the columns in which these stand."""
+    """The widths of the columns that hold the numbers of these claims."""
     return [max(map(len, column)) for column in zip(*map(_cells, claims), strict=True)]
 
 
 def _numbers(claim: ClaimResult, widths: list[int], shown: tuple[int, ...] = (0, 1, 2, 3)) -> Text:
-    """The cells at the widths of their columns, those that are `shown`, and the verdict."""
+    """The cells whose numbers are in `shown`, each as wide as its column, and the verdict."""
     cells = _cells(claim)
     parts = ((f"{cells[i]:{_CELLS[i][0]}{widths[i]}}  ", _CELLS[i][1]) for i in shown)
     return Text.assemble(*parts, (claim.verdict, _STYLE[claim.verdict]))
@@ -121,45 +111,54 @@ def _total(widths: list[int]) -> int:
     return sum(widths) + 2 * len(widths) + len("undecided")
 
 
-def _single(report: Report, width: int, verbose: bool) -> Iterator[Text]:
-    """A line per claim, with its numbers where they fit beside it; the reason below whatever does not hold."""
-    widths = _widths(report.reached)
+def _claims(report: Report, width: int, verbose: bool) -> Iterator[Text]:
+    """A line for each claim, with its numbers where it has one task and they fit beside it; else a line for each task.
+
+    Below the numbers stands the reason of whatever does not hold.
+    """
+    several, widths = len(report.tasks) > 1, _widths(report.reached)
+    tasks = max((len(claim.task or "weights") for claim in report.reached), default=0)
     longest = max((len(claim.text) for claim in report.reached), default=0)
-    for claim, header in with_headers(report.reached):
+    beside = not several and 6 + longest + 2 + _total(widths) <= width
+    for claim, header, found in _by_task(report):
         if header:
             yield Text(f"{claim.block_line:>4}  {header}", "dim")
-        head = Text.assemble((f"{claim.line:>4}  ", "dim"), claim.text)
-        if 6 + longest + 2 + _total(widths) > width:
-            yield head
-            yield from _own_line("", claim, widths, width)
-        else:
+        text = "\n      ".join(_wrapped(claim.text, width - 6)) if several else claim.text
+        head = Text.assemble((f"{claim.line:>4}  ", "dim"), text)
+        if beside:
             head.pad_right(6 + longest + 2 - len(head))
-            yield head + _numbers(claim, widths)
-        yield from _below(claim, width, verbose)
+            head += _numbers(claim, widths)
+        yield head
+        for each in found.values():
+            if not beside:
+                yield from _own_line(f"{each.task or 'weights':<{tasks}}  " if several else "", each, widths, width)
+            yield from (_indented(text, by, width, style) for by, text, style in _said(each, verbose))
+
+
+def _by_task(report: Report) -> Iterator[tuple[ClaimResult, str, dict[str | None, ClaimResult]]]:
+    """Each claim as it stands on the first task, the header of its block if one begins, and the claim on each task."""
+    found: dict[str, dict[str | None, ClaimResult]] = {}
+    for claim in report.reached:
+        found.setdefault(claim.id, {})[claim.task] = claim
+    for claim, header in with_headers(next(iter(each.values())) for each in found.values()):
+        yield claim, header, found[claim.id]
 
 
 def _own_line(name: str, claim: ClaimResult, widths: list[int], width: int) -> Iterator[Text]:
     """The numbers on a line of their own; what does not fit beside them stands below."""
     head = f"      {name}"
-    if len(head) + _total(widths) <= width:
-        yield Text.assemble(head, _numbers(claim, widths))
-        return
-    yield Text.assemble(head, _numbers(claim, widths, shown=(0, 1, 2)))
-    if extra := _extra(claim):
+    fits = len(head) + _total(widths) <= width
+    yield Text.assemble(head, _numbers(claim, widths, shown=(0, 1, 2, 3) if fits else (0, 1, 2)))
+    if not fits and (extra := _extra(claim)):
         yield _indented(extra, 8, width, "dim")
 
 
-def _below(claim: ClaimResult, width: int, verbose: bool) -> Iterator[Text]:
-    """The reason of whatever does not hold, and the notes."""
-    return (_indented(text, by, width, style) for by, text, style in _said(claim, verbose))
-
-
 def _said(claim: ClaimResult, verbose: bool) -> Iterator[tuple[int, str, str]]:
-    """What stands below a claim: paragraphs with their indent and style."""
+    """The paragraphs below a claim, each as (indent, text, style)."""
     if verbose or claim.verdict != "holds":
         yield 8, claim.reason, "dim" if claim.verdict == "holds" else ""
         yield from ((10, member, "dim") for member in member_lines(claim, verbose))
-    yield from ((8, note, "dim") for note in _all_notes(claim, verbose))
+    yield from ((8, note, "dim") for note in _notes(claim, verbose))
 
 
 def _indented(text: str, by: int, width: int, style: str) -> Text:
@@ -171,25 +170,24 @@ def _wrapped(text: str, width: int) -> list[str]:
     return textwrap.wrap(text, max(width, 20), break_long_words=False, break_on_hyphens=False)
 
 
-def _all_notes(claim: ClaimResult, verbose: bool) -> list[str]:
+def _notes(claim: ClaimResult, verbose: bool) -> Iterator[str]:
     """Notes, the protocol where the figure means little without it, and what it is compared with; verbosely also how
     prompts differ, and what the figure is the largest or smallest of.
     """
-    whole = [] if "keep" not in claim.protocol else [whole_protocol(claim)]
-    at = claim.protocol.get("at")
+    if "keep" in claim.protocol:
+        yield whole_protocol(claim)
+    at, found = claim.protocol.get("at"), claim.measured
     if at and (verbose or claim.lone_nodes):  # the line of a group says where it is replaced
-        whole.append("replaced " + (at if " at " in at else f"at {at}").replace("at *", "everywhere"))
-    spread = [_spread(claim.measured)] if verbose and claim.measured and claim.measured.median is not None else []
-    both = [claim.reason] if claim.verdict == "holds" and not verbose and claim.against else []
-    return [*whole, *both, *spread, *claim.notes, *(map(_detail, claim.details) if verbose else ())]
-
-
-def _spread(measured: Measured) -> str:
-    """`prompts: median −42 %, quartiles [−50, −35], claimed sign on 97 %`"""
-    middle = value(replace(measured, value=measured.median or 0.0))
-    quartiles = f", quartiles {bracket(measured.iqr, measured.unit)}" if measured.iqr else ""
-    sign = "" if measured.right_sign is None else f", claimed sign on {percent(measured.right_sign)}"
-    return f"prompts: median {middle}{quartiles}{sign}"
+        yield "replaced " + (at if " at " in at else f"at {at}").replace("at *", "everywhere")
+    if claim.verdict == "holds" and not verbose and claim.against:
+        yield claim.reason
+    if verbose and found and found.median is not None:
+        quartiles = f", quartiles {bracket(found.iqr, found.unit)}" if found.iqr else ""
+        sign = "" if found.right_sign is None else f", claimed sign on {percent(found.right_sign)}"
+        yield f"prompts: median {value(replace(found, value=found.median))}{quartiles}{sign}"
+    yield from claim.notes
+    if verbose:
+        yield from map(_detail, claim.details)
 
 
 def whole_protocol(found: ClaimResult | MeasurementResult) -> str:
@@ -199,8 +197,12 @@ def whole_protocol(found: ClaimResult | MeasurementResult) -> str:
 
 
 def _detail(detail: Detail) -> str:
-    ci = "" if detail.ci is None else f" [{percent(detail.ci[0], False)}, {percent(detail.ci[1], False)}]"
-    return f"{detail.name}: {percent(detail.value)}{ci}"
+    return f"{detail.name}: {_effect(detail.value, detail.ci)}"
+
+
+def _effect(share: float, ci: Interval | None) -> str:
+    """A share of the gap with its interval."""
+    return f"{percent(share)} {bracket(ci, 'gap')}" if ci else percent(share)
 
 
 def _extra(claim: ClaimResult) -> str:
@@ -231,21 +233,10 @@ def _member_line(member: MemberResult) -> str:
     port = f".{member.input}" if member.input in ("q", "k", "v") else ""
     if member.effect is None:
         return f"{member.sender} -> {member.receiver}{port}: {member.reason}"
-    ci = "" if member.ci is None else f" [{percent(member.ci[0], False)}, {percent(member.ci[1], False)}]"
-    return f"{member.sender} -> {member.receiver}{port} at {member.position}: {percent(member.effect)}{ci}"
+    return f"{member.sender} -> {member.receiver}{port} at {member.position}: {_effect(member.effect, member.ci)}"
 
 
 # --- claims × tasks --------------------------------------------------------------------------------
-
-
-def _several(report: Report, console: Console, verbose: bool) -> Iterator[RenderableType]:
-    """Several tasks: a table where it fits, else the tasks one under the other."""
-    table = _matrix(report)
-    if console.measure(table, options=console.options.update(width=_ANY)).maximum <= console.width:
-        yield table
-        yield from _remarks(report, console.width, verbose)
-    else:
-        yield from _stacked(report, console.width, verbose)
 
 
 def _matrix(report: Report) -> Table:
@@ -257,11 +248,9 @@ def _matrix(report: Report) -> Table:
     for name in columns:
         table.add_column(name or "weights")
     widths = {name: _widths(claim for claim in report.reached if claim.task == name) for name in columns}
-    claims = _by_task(report)
-    for claim, header in with_headers(next(iter(found.values())) for found in claims.values()):
+    for claim, header, found in _by_task(report):
         if header:
             table.add_row(Text(str(claim.block_line), "dim"), Text(header, "dim"))
-        found = claims[claim.id]
         cells = [
             _numbers(found[name], widths[name], shown=(0, 2)) if name in found else Text("–", "dim") for name in columns
         ]
@@ -270,7 +259,7 @@ def _matrix(report: Report) -> Table:
 
 
 def _remarks(report: Report, width: int, verbose: bool) -> Iterator[Text]:
-    """The reasons of whatever does not hold (or of everything), and all notes, by claim and task."""
+    """The reason of each claim that does not hold (with `verbose` of every claim), and all notes."""
     for claim in report.reached:
         said = list(_said(claim, verbose))
         for i, (by, text, style) in enumerate(said):
@@ -285,33 +274,11 @@ def _remarks(report: Report, width: int, verbose: bool) -> Iterator[Text]:
             yield from (_indented(line, 8, width, style) for line in _wrapped(" ".join(rest), width - 8))
 
 
-def _stacked(report: Report, width: int, verbose: bool) -> Iterator[Text]:
-    """Under each claim a line a task, with what is said of it below."""
-    widths = _widths(report.reached)
-    tasks = max((len(claim.task or "weights") for claim in report.reached), default=0)
-    claims = _by_task(report)
-    for claim, header in with_headers(next(iter(found.values())) for found in claims.values()):
-        if header:
-            yield Text(f"{claim.block_line:>4}  {header}", "dim")
-        yield Text.assemble((f"{claim.line:>4}  ", "dim"), "\n      ".join(_wrapped(claim.text, width - 6)))
-        for each in claims[claim.id].values():
-            yield from _own_line(f"{each.task or 'weights':<{tasks}}  ", each, widths, width)
-            yield from _below(each, width, verbose)
-
-
-def _by_task(report: Report) -> dict[str, dict[str | None, ClaimResult]]:
-    """What is known of each claim, by its id, on each task."""
-    found: dict[str, dict[str | None, ClaimResult]] = {}
-    for claim in report.reached:
-        found.setdefault(claim.id, {})[claim.task] = claim
-    return found
-
-
 # --- measurements without a claim ------------------------------------------------------------------
 
 
 def _besides(report: Report, width: int, verbose: bool) -> Iterator[Text]:
-    """What was measured of the whole circuit besides, without a claim and so without a verdict."""
+    """Measurements of the whole circuit about which the spec claims nothing; they have no verdict."""
     if report.measurements:
         yield Text("\n  measured besides, nothing claimed:", "bold")
     for one in report.measurements:
@@ -332,25 +299,17 @@ def _footnotes(report: Report) -> list[Text]:
     notes = []
     if any(claim.measured and claim.measured.named for claim in report.claims):
         notes.append(Text("  a figure without a name is its claim's, or an effect: % of clean − corrupt", "dim"))
-    if any(c.verdict == "undecided" and c.kind != "property" and _used_all(c, report) for c in report.claims):
+    prompts = {task.name: task.prompts for task in report.tasks}
+    undecided = (claim for claim in report.claims if claim.verdict == "undecided" and claim.kind != "property")
+    if any(claim.measured and claim.task and claim.measured.n >= prompts[claim.task] for claim in undecided):
         notes.append(Text("  undecided on all prompts: more of them may decide (--prompts)", "yellow"))
     if report.interrupted:
-        notes.append(Text(f"  interrupted: {_missing(report)}", "yellow"))
+        every, missing = len(report.claims), len(report.claims) - len(report.reached)
+        claims = "claims × tasks" if len(report.tasks) > 1 else "claims"
+        left_out = f"{missing} of {every} {claims} were not measured; " if missing else ""
+        said = f"{left_out}more prompts may decide what is undecided" if missing < every else "nothing was measured"
+        notes.append(Text(f"  interrupted: {said}", "yellow"))
     return [Text(""), *notes] if notes else []
-
-
-def _missing(report: Report) -> str:
-    """What an interrupted run has not measured."""
-    every, missing = len(report.claims), len(report.claims) - len(report.reached)
-    claims = "claims × tasks" if len(report.tasks) > 1 else "claims"
-    left_out = f"{missing} of {every} {claims} were not measured; " if missing else ""
-    return f"{left_out}more prompts may decide what is undecided" if missing < every else "nothing was measured"
-
-
-def _used_all(claim: ClaimResult, report: Report) -> bool:
-    """Whether a claim has no prompts left that could decide it."""
-    prompts = {task.name: task.prompts for task in report.tasks}
-    return claim.measured is not None and claim.task is not None and claim.measured.n >= prompts[claim.task]
 
 
 def summary_line(report: Report) -> Text:

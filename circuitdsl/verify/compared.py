@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from circuitdsl.circuit import compare as overlap
@@ -16,9 +15,9 @@ from circuitdsl.circuit.shapes import ModelShape, near, shape_of
 from circuitdsl.diagram.comparison import picture
 from circuitdsl.diagram.formats import write_picture
 from circuitdsl.errors import UsageError, UserError
-from circuitdsl.report.comparison import show, to_json
 from circuitdsl.report.numbers import percent
 from circuitdsl.report.shown import Shown
+from circuitdsl.report.tables import comparison_to_json, show_comparison, table_of
 from circuitdsl.verify.profile import Correlation, Profile, correlation, profile
 from circuitdsl.verify.session import Session
 from circuitdsl.verify.verify import with_overrides
@@ -46,9 +45,7 @@ class Importance(Shown):
 
     def show(self, console: Console) -> None:
         """Print the correlation and the heads with the largest effects."""
-        table = Table(box=None, padding=(0, 2), header_style="bold")
-        for heading in ("head", self.first.task, self.second.task):
-            table.add_column(heading, justify="right")
+        table = table_of("head", self.first.task, self.second.task)
         rows = sorted(self._rows(), key=lambda row: -max(abs(row[1]), abs(row[2])))
         for head, a, b in rows[:_SHOWN]:
             table.add_row(str(head), percent(a), percent(b))
@@ -83,13 +80,13 @@ class Compared(Shown):
 
     def to_json(self) -> dict[str, Any]:
         """The comparison as plain values; fractions as fractions."""
-        controls = [to_json(each) for each in self.controls]
+        controls = [comparison_to_json(each) for each in self.controls]
         importance = self.importance.to_json() if self.importance else None
-        return {**to_json(self.comparison), "controls": controls, "importance": importance}
+        return {**comparison_to_json(self.comparison), "controls": controls, "importance": importance}
 
     def show(self, console: Console) -> None:
         """Print the overlap, and what was measured."""
-        show(self.comparison, console, self.controls)
+        show_comparison(self.comparison, console, self.controls)
         if self.importance:
             console.print()
             self.importance.show(console)

@@ -19,7 +19,7 @@ from circuitdsl.circuit.claims import Circuit, TaskUse
 from circuitdsl.circuit.shapes import place_of
 from circuitdsl.errors import UsageError, UserError
 from circuitdsl.limits import memory_of, prompts_of, seed_of
-from circuitdsl.report.report import Report, Reports, until_interrupted
+from circuitdsl.report.report import Report, Reports
 
 if TYPE_CHECKING:
     from circuitdsl.api import Spec
@@ -275,8 +275,10 @@ class Session:
                     with_simplest = import_module("circuitdsl.testing.falsify").with_simplest  # imports Hypothesis
                     report = with_simplest(report, circuit, self.model_of(circuit))
                 yield report
+                if report.interrupted:  # a user who stops one run does not want the next to begin
+                    return
 
-        return until_interrupted(made())
+        return made()
 
     def _report(self, circuit: Circuit, how: Options, other_corruptions: bool, per_prompt: PerPrompt | None) -> Report:
         from circuitdsl.verify.judged import verify_without_model

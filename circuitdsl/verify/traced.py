@@ -25,7 +25,7 @@ from circuitdsl.errors import UsageError
 from circuitdsl.models.parts import Transformer
 from circuitdsl.report.report import Measured
 from circuitdsl.report.shown import Shown
-from circuitdsl.report.trace import ChangeFigures, CutFigures, show, show_cuts, shown
+from circuitdsl.report.tables import ChangeFigures, CutFigures, show_cuts, show_trace, shown
 from circuitdsl.verdict.estimates import limits_of
 from circuitdsl.verdict.families import FAMILY
 from circuitdsl.verdict.means import mean
@@ -59,7 +59,7 @@ class Traced(Shown):
 
     def show(self, console: Console, least: float = LEAST) -> None:
         """Print who sends what, on at least this share of the firings, and what the cuts change."""
-        show(console, self.graph, least)
+        show_trace(console, self.graph, least)
         if self.cuts:
             console.print()
             show_cuts(console, self.graph, self.cuts, self.boost)

@@ -20,9 +20,9 @@ from circuitdsl.models.errors import ModelUnavailable
 from circuitdsl.models.files import MODEL_FILES, MODEL_HINT
 from circuitdsl.models.parts import Transformer
 from circuitdsl.models.weights import AttentionWeights
-from circuitdsl.report.channels import Standings, show_table
 from circuitdsl.report.report import Standing
 from circuitdsl.report.shown import Shown
+from circuitdsl.report.tables import Standings, show_senders
 from circuitdsl.verify.session import Session
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Upstream(Shown):
         for i, (reader, standings) in enumerate(self.found.items()):
             if i:
                 console.print()
-            show_table(console, reader, standings, top)
+            show_senders(console, reader, standings, top)
 
     def draw(self, path: str | Path, top: int = TOP) -> None:
         """Draw a heat map into a file: .svg or .png."""

@@ -13,7 +13,7 @@ from circuitdsl.api import load, loads
 from circuitdsl.circuit.claims import Circuit
 from circuitdsl.circuit.compare import Overlap, chance, compare, heads_of
 from circuitdsl.circuit.nodes import Node
-from circuitdsl.report.comparison import show
+from circuitdsl.report.tables import show_comparison
 
 HEADER = 'model "pocket"\ntask ioi\n'
 
@@ -62,8 +62,8 @@ def test_shared_heads_of_other_names_are_listed_where_no_row_has_both() -> None:
     first = circuit("heads a = 1.0 1.1 at END\nheads kept = 2.0 at END\na -> logits")
     second = circuit("heads b = 1.1 1.2 at END\nheads kept = 2.0 at END\nb -> logits")
     screen = Console(file=io.StringIO(), width=100)
-    show(compare(first, second, 8), screen)
-    show(compare(first, first, 8), screen)
+    show_comparison(compare(first, second, 8), screen)
+    show_comparison(compare(first, first, 8), screen)
     said = [line.strip() for line in screen.file.getvalue().splitlines() if "under other names" in line]
     assert said == ["in both circuits, under other names: 1.1"]
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from circuitdsl import cli
 from circuitdsl.report.diff import compare, has_moved
 from circuitdsl.report.diff_view import show_diff
-from circuitdsl.report.report import ClaimResult, Measured, ModelInfo, Report, SpecInfo, dumps, read_reports
+from circuitdsl.report.report import ClaimResult, Measured, ModelInfo, Report, Reports, SpecInfo, as_text, read_reports
 
 TEXT = """circuit t
 model "pocket"
@@ -168,5 +168,5 @@ def test_what_is_no_report_is_status_2(run, tmp_path, content: str | None) -> No
 def test_a_report_reads_back_as_it_was_written(check, tmp_path) -> None:
     report = check(TEXT)
     path = tmp_path / "r.json"
-    path.write_text(dumps([report, report]))
+    path.write_text(as_text(Reports([report, report])))
     assert read_reports(path) == (report, report)

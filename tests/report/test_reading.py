@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import circuitdsl
 from circuitdsl.errors import UsageError
-from circuitdsl.report.report import ClaimResult, Interval, Report, Reports, dumps, schema
+from circuitdsl.report.report import ClaimResult, Interval, Report, Reports, as_text, schema
 from circuitdsl.verdicts import VERDICTS, Verdict
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
@@ -57,7 +57,7 @@ REPORTS = of(Report)
 @settings(max_examples=60, deadline=None)
 @given(st.lists(REPORTS, min_size=1, max_size=3).map(Reports))
 def test_any_reports_come_back_from_their_text(reports: Reports) -> None:
-    assert Reports.from_json(dumps(reports)) == reports
+    assert Reports.from_json(as_text(reports)) == reports
     assert Report.from_json(reports[0].to_json()) == reports[0]
 
 
@@ -69,9 +69,9 @@ def test_measured_reports_come_back(pocket, name: Path | str) -> None:
         pairs = [(member.sender, member.receiver) for member in claim.members]
         of = claim.measured.sender, claim.measured.receiver  # type: ignore[union-attr]
         assert of in pairs if len(pairs) == 1 else of in (*pairs, ("", ""))
-    back = Reports.from_json(dumps(reports))
+    back = Reports.from_json(as_text(reports))
     assert back == reports
-    assert dumps(back) == dumps(reports)
+    assert as_text(back) == as_text(reports)
     for report in reports:
         jsonschema.validate(report.to_json(), schema())
 
@@ -136,4 +136,4 @@ def test_what_is_no_report_says_where(path: tuple, value: Any, says: str) -> Non
 @settings(max_examples=5, deadline=None)
 def test_several_reports_are_not_one(report: Report) -> None:
     with pytest.raises(UsageError, match="these are 2 reports"):
-        Report.from_json(dumps([report, replace(report, seconds=0.0)]))
+        Report.from_json(as_text(Reports([report, replace(report, seconds=0.0)])))

@@ -1,0 +1,230 @@
+"""Tables of what other verbs than `verify` find: strong senders, the trace of a head, two circuits side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from circuitdsl.circuit.compare import Comparison, Overlap
+from circuitdsl.circuit.nodes import Input, Node
+from circuitdsl.circuit.traced import Link, TraceGraph
+from circuitdsl.report.numbers import interval, percent, plain, value
+from circuitdsl.report.report import Measured, Standing
+
+
+def table_of(*headings: str, left: Collection[str] = ()) -> Table:
+    """An empty table; the columns with headings in `left` are aligned left, those of numbers right."""
+    table = Table(box=None, padding=(0, 2), header_style="bold")
+    for heading in headings:
+        table.add_column(heading, justify="left" if heading in left else "right")
+    return table
+
+
+# --- senders ---------------------------------------------------------------------------------------
+
+#: the standing of every sender into one receiver input
+Standings = Mapping[Node, Standing]
+
+
+def show_senders(console: Console, receiver: Input, found: Standings, top: int) -> None:
+    """Print the strongest senders into one receiver input; at most `top` of them."""
+    ranked = sorted(found.items(), key=lambda item: -item[1].composition)
+    first = ranked[0][1]
+    level = f", chance {plain(first.chance, 3)}" if first.chance is not None else ", too few for a chance level"
+    kind = "components" if ranked[0][0].index >= 0 else "heads"
+    console.print(Text.assemble((f"into {receiver}", "bold"), (f"  {first.of} {kind} upstream{level}", "dim")))
+    table = table_of("rank", "sender", "composition", "z", "", left=("sender", ""))
+    for node, where in ranked[:top]:
+        above = where.chance is not None and where.composition > where.chance
+        row = (str(where.rank), str(node), plain(where.composition, 3), plain(where.z))
+        table.add_row(*row, "above chance" if above else "", style=None if above else "dim")
+    console.print(table)
+    if len(ranked) > top:
+        console.print(Text(f"  {len(ranked) - top} more (--top)", "dim"))
+
+
+# --- traces ----------------------------------------------------------------------------------------
+
+
+def show_trace(console: Console, found: TraceGraph, least: float) -> None:
+    """Print who sends what, on at least this share of the firings."""
+    start = next(place for place in found.fired if place.head == found.head)
+    size = found.fired[start]
+    console.print(
+        Text.assemble(
+            (f"{found.head} fires {found.source} -> {found.target}", "bold"),
+            f" on {found.firings} of {found.prompts} prompts; its signal takes {plain(size.dimensions, 1)} of "
+            f"{found.d_head} dimensions ({size.least} to {size.most})",
+        )
+    )
+    for side, parts in found.parts.items():
+        at = found.source if side == "destination" else found.target
+        words = ", ".join(f"{name} {plain(value)}" for name, value in parts.items())
+        console.print(Text(f"  at {at}, added to the signal on average: {words}", "dim"))
+    console.print()
+    table = table_of("receiver", "sender", "firings", "adds", left=("receiver", "sender"))
+    links = shown(found, least)
+    for link in links:
+        end, share = "asks" if link.side == "destination" else "is asked", percent(link.count / found.firings)
+        table.add_row(f"{link.receiver} ({end})", str(link.sender), share, plain(link.weight))
+    console.print(table)
+    if rest := len(found.links) - len(links):
+        console.print(Text(f"  {rest} more, each on under {percent(least)} of the firings (--least)", "dim"))
+    console.print()
+    table = table_of("signals of", "firings", "dimensions", "least", "most", left=("signals of",))
+    kept = {link.receiver for link in links}
+    for place, fired in sorted(found.fired.items(), key=lambda item: (-item[0].head.layer, -item[1].count)):
+        if place in kept:
+            table.add_row(str(place), str(fired.count), plain(fired.dimensions, 1), str(fired.least), str(fired.most))
+    console.print(table)
+
+
+def shown(found: TraceGraph, least: float) -> list[Link]:
+    """The links on at least a share of the firings that lead to the first head, the last layer first."""
+    frequent = [link for link in found.links if link.count >= least * found.firings]
+    reached = {place for place in found.fired if place.head == found.head}
+    kept: list[Link] = []
+    for link in sorted(frequent, key=lambda link: (-link.receiver.head.layer, -link.count)):
+        if link.receiver in reached:
+            kept.append(link)
+            reached.add(link.sender)
+    return kept
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeFigures:
+    """What a cut changes, as means over prompts.
+
+    `metric` and `score` are the changes of the metric and of the attention score. `norm` and `cosine` compare what is
+    cut into with what it was before: the ratio of their lengths, and their cosine.
+    """
+
+    metric: Measured
+    score: Measured
+    norm: float
+    cosine: float
+
+
+@dataclass(frozen=True, slots=True)
+class CutFigures:
+    """A cut beside its control.
+
+    Attributes:
+        reach: `local` or `global`.
+        score: the mean attention score before.
+        fewer: on how many prompts the signal leaves fewer singular vectors for the control than it takes itself.
+    """
+
+    reach: str
+    score: float
+    signal: ChangeFigures
+    control: ChangeFigures
+    fewer: int
+
+
+def show_cuts(console: Console, of: TraceGraph, found: Sequence[CutFigures], boost: bool) -> None:
+    """Print what changes when a signal is taken out, or with `boost` is added once more."""
+    places = {"local": f"what {of.head} reads", "global": "what they write"}
+    verb, link = ("added once more to", "to") if boost else ("taken out of", "of")
+    where = f", or {link} ".join(f"{places[cut.reach]} ({cut.reach})" for cut in found)
+    console.print(Text(f"what the senders of {of.head} write along its signal, {verb} {where}", "bold"))
+    first = found[0]
+    table = table_of("", f"change of {first.signal.metric.name}", "change of score", "norm", "cosine", left=("",))
+    table.padding = (0, 1)
+    for cut in found:
+        for along, change in (("signal", cut.signal), ("control", cut.control)):
+            figures = (f"{value(each)} {interval(each)}" for each in (change.metric, change.score))
+            table.add_row(f"{cut.reach}, {along}", *figures, plain(change.norm, 3), plain(change.cosine, 3))
+    console.print(table)
+    fewer = f"; on {first.fewer} of {first.signal.metric.n} prompts there are fewer" if first.fewer else ""
+    console.print(Text(f"  control: along as many singular vectors outside the signal, at random{fewer}", "dim"))
+    console.print(Text(f"  score: of attention {of.source} -> {of.target}, {plain(first.score)} before", "dim"))
+    console.print(Text(f"  norm, cosine: of what it is {verb}, after against before", "dim"))
+
+
+# --- two circuits ----------------------------------------------------------------------------------
+
+
+def show_comparison(found: Comparison, console: Console, controls: Sequence[Comparison] = ()) -> None:
+    """Print a comparison; `controls` compare the first and the second circuit with one of another task."""
+    console.print(Text.assemble((found.first, "bold"), " and ", (found.second, "bold")))
+    console.print()
+    rows = [("heads", _overlap(found.heads)), ("edges", _overlap(found.edges))]
+    if found.chance:
+        rare = "above chance" if found.chance.exceeded else "not above chance"
+        level = (
+            f"{found.chance.expected:.1f} shared heads, overlap {percent(found.chance.jaccard)}; "
+            f"as many as here or more: {percent(found.chance.p)} of random sets, {rare}"
+        )
+        rows.append(("by chance", level))
+    for each in controls:
+        level = f", {'above' if each.chance.exceeded else 'not above'} chance" if each.chance else ""
+        rows.append(("control", f"heads of {each.first} and {each.second}: {_overlap(each.heads)}{level}"))
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 2))
+    for row in rows:
+        table.add_row(Text(row[0], "dim"), Text(row[1]))
+    console.print(table)
+    console.print()
+    console.print(_roles(found))
+    named_alike = {node for first, second in found.by_role().values() for node in first & second}
+    if elsewhere := found.heads.shared - named_alike:
+        console.print(Text(f"  in both circuits, under other names: {_listed(elsewhere)}", "dim"))
+    console.print()
+    console.print(_layers(found))
+    for node, one, other in found.disagreements:
+        console.print(Text(f"  {node} is {one} in {found.first} and {other} in {found.second}", "yellow"))
+
+
+def _overlap(found: Overlap[Any]) -> str:
+    sizes = f"{len(found.shared)} shared of {len(found.first)} and {len(found.second)}"
+    return f"{sizes}: overlap {percent(found.jaccard)} (Jaccard), {percent(found.of_first)} of the first"
+
+
+def _roles(found: Comparison) -> Table:
+    """The heads that play each role in the first circuit alone, in both, and in the second alone."""
+    table = Table(box=None, padding=(0, 2), header_style="bold")
+    for heading in ("role or group", f"only {found.first}", "both", f"only {found.second}"):
+        table.add_column(heading, overflow="fold")
+    for role, (first, second) in found.by_role().items():
+        table.add_row(role, _listed(first - second), Text(_listed(first & second), "green"), _listed(second - first))
+    return table
+
+
+def _layers(found: Comparison) -> Table:
+    table = table_of("layer", f"only {found.first}", "both", f"only {found.second}")
+    for layer, counts in found.by_layer().items():
+        table.add_row(str(layer), *(str(n) if n else "–" for n in counts))
+    return table
+
+
+def _listed(nodes: frozenset[Node]) -> str:
+    return " ".join(map(str, sorted(nodes)))
+
+
+def comparison_to_json(found: Comparison) -> dict[str, Any]:
+    """The comparison as plain values; fractions as fractions."""
+    chance = found.chance
+    return {
+        "first": found.first,
+        "second": found.second,
+        "heads": _json_overlap(found.heads),
+        "edges": _json_overlap(found.edges),
+        "chance": {"shared": chance.expected, "jaccard": chance.jaccard, "p": chance.p} if chance else None,
+        "roles": {
+            role: {"first": [str(n) for n in sorted(first)], "second": [str(n) for n in sorted(second)]}
+            for role, (first, second) in found.by_role().items()
+        },
+        "disagreements": [{"node": str(n), "first": one, "second": other} for n, one, other in found.disagreements],
+    }
+
+
+def _json_overlap(found: Overlap[Any]) -> dict[str, Any]:
+    names = sorted(found.shared)
+    shared = [" -> ".join(map(str, each)) if isinstance(each, tuple) else str(each) for each in names]
+    sizes = {"first": len(found.first), "second": len(found.second)}
+    return {**sizes, "shared": shared, "jaccard": found.jaccard, "of_first": found.of_first}
