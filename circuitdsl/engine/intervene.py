@@ -19,7 +19,7 @@ from circuitdsl.circuit.nodes import Node, Position
 from circuitdsl.engine.attend import pattern_of
 from circuitdsl.engine.batch_index import Where, ship
 from circuitdsl.engine.experiment import PatchError, Positions, check_node
-from circuitdsl.engine.runs import Cache, Edits, Rows, Runs, edited, patterns, unequal
+from circuitdsl.engine.runs import Cache, Edits, Rows, Runs, one_run, patterns, unequal
 from circuitdsl.models.parts import Attention, Transformer, attend
 from circuitdsl.models.writers import in_whole
 
@@ -63,7 +63,7 @@ def intervene(runs: Runs, intervention: Intervention, positions: Positions) -> I
     for verb in intervention.verbs:
         for node in nodes_of(verb):
             _check(runs.model, node, verb)
-    return Intervened(edited(runs.model, runs.clean_tokens, edits), edits)
+    return Intervened(one_run(runs.model, runs.clean_tokens, edits), edits)
 
 
 def nodes_of(verb: SetAttention | Scale | Replace) -> tuple[Node, ...]:

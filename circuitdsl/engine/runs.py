@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
@@ -131,12 +131,6 @@ class Edits:
 
 
 @torch.inference_mode()
-def edited(model: Transformer, tokens: Int[Tensor, "n T"], edits: Edits) -> Cache:
-    """Prompts that have been run before, with some of the forward pass changed."""
-    return _filled(model, tokens.to(model.device).long(), _new_cache(model, tokens.shape), edits)
-
-
-@torch.inference_mode()
 def run(
     model: Transformer,
     clean_tokens: Int[Tensor, "n T"],
@@ -183,10 +177,10 @@ def starts(first: Int[np.ndarray, " n"]) -> Iterator[tuple[Int[np.ndarray, " m"]
 
 
 @torch.inference_mode()
-def one_run(model: Transformer, tokens: Int[Tensor, "n T"]) -> Cache:
-    """Run prompts that have no partners, and keep of them what `run` keeps of clean ones; errors are those of `run`."""
+def one_run(model: Transformer, tokens: Int[Tensor, "n T"], edits: Edits | None = None) -> Cache:
+    """Run prompts without partners, with some of the forward pass changed; errors are those of `run`."""
     tokens = _checked(model, tokens, "clean")
-    return _filled(model, tokens, _new_cache(model, tokens.shape))
+    return _filled(model, tokens, _new_cache(model, tokens.shape), edits)
 
 
 @torch.inference_mode()
@@ -196,22 +190,6 @@ def ends(
     """The residual streams at END, before the final norm, and nothing else; errors are those of `run`."""
     parts = _checked(model, tokens, which).split(at_once)
     return torch.cat([_filled(model, part, _new_terms(model, part.shape)).end for part in parts])
-
-
-@torch.inference_mode()
-def ends_of_pairs(
-    model: Transformer, clean: Int[Tensor, "n T"], corrupt: Int[Tensor, "n T"], at_once: int = CHUNK
-) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n d"]]:
-    """The residual streams at END of clean prompts and of their partners, as of `ends`; errors are those of `run`."""
-    both = _checked(model, clean, "clean"), _checked(model, corrupt, "corrupt")
-
-    def of_some(clean: Tensor, corrupt: Tensor) -> tuple[Tensor, Tensor]:
-        runs = run(model, clean, corrupt)  # let go of before the next are run
-        return runs.clean.end, runs.corrupt.end
-
-    found = [of_some(*pair) for pair in zip(*(tokens.split(at_once) for tokens in both), strict=True)]
-    ends, others = zip(*found, strict=True)
-    return torch.cat(ends), torch.cat(others)
 
 
 @torch.inference_mode()
@@ -442,12 +420,17 @@ def _value(runs: Runs, node: Node, ablate: Ablation | None = None) -> Float[Tens
 # --- prompts of several lengths ---------------------------------------------------------------------
 
 
-def by_length(prompts: Sequence[Sequence[int]]) -> list[tuple[Int[Tensor, " m"], Int[Tensor, "m T"]]]:
-    """Prompts in groups of one length, without padding: (their places in `prompts`, their tokens), shortest first."""
+def by_length(
+    prompts: Sequence[Sequence[int]], at_once: Callable[[int], int]
+) -> Iterator[tuple[Int[Tensor, " m"], Int[Tensor, "m T"]]]:
+    """Prompts in groups of one length, without padding: (their places in `prompts`, their tokens), shortest first.
+
+    Args:
+        at_once: the size of a group, given the length.
+    """
     places: dict[int, list[int]] = {}
     for place, prompt in enumerate(prompts):
         places.setdefault(len(prompt), []).append(place)
-    return [
-        (torch.tensor(group), torch.tensor([list(prompts[i]) for i in group]).view(len(group), length))
-        for length, group in sorted(places.items())
-    ]
+    for length, same in sorted(places.items()):
+        for group in torch.tensor(same).split(at_once(length)):
+            yield group, torch.tensor([list(prompts[i]) for i in group]).view(len(group), length)

@@ -112,9 +112,10 @@ def test_changed_says_where_a_corruption_arrives(gpt2: Case) -> None:
 
 def test_prompts_are_grouped_by_length() -> None:
     prompts = [[1, 2], [3], [4, 5], [6, 7, 8]]
-    groups = by_length(prompts)
+    groups = list(by_length(prompts, lambda length: 64))
     assert [tokens.tolist() for _, tokens in groups] == [[[3]], [[1, 2], [4, 5]], [[6, 7, 8]]]
     assert [places.tolist() for places, _ in groups] == [[1], [0, 2], [3]]
+    assert [places.tolist() for places, _ in by_length(prompts, lambda length: 1)] == [[1], [0], [2], [3]]
 
 
 def test_a_request_names_its_experiment() -> None:
