@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -269,7 +270,8 @@ class Points:
     def heads(self) -> tuple[tuple[int, int, int], ...]:
         """(head, first point, last point + 1), where the points are sorted by head."""
         found, first = np.unique(self.host[:, 3], return_index=True)
-        return tuple(zip(found.tolist(), first.tolist(), [*first[1:].tolist(), len(self.host)], strict=True))
+        ends = pairwise([*first.tolist(), len(self.host)])
+        return tuple((head, *end) for head, end in zip(found.tolist(), ends, strict=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -499,7 +501,7 @@ class Entry:
     """
 
     touched: Points
-    jobs: Jobs | None
+    jobs: Jobs
     job_rows: Tensor
     through_mlp: Tensor
     read_rows: Tensor
@@ -513,7 +515,7 @@ def seen_from(keys: Bool[np.ndarray, "*n length"], window: int | None) -> Bool[n
     return count > 0
 
 
-def entry_jobs(batch: Batch, layer: int, reads: Mapping[Port, Reads | None], sites: Iterable[Sites]) -> Jobs | None:
+def entry_jobs(batch: Batch, layer: int, reads: Mapping[Port, Reads | None], sites: Iterable[Sites]) -> Jobs:
     """The heads that a batch enters through; `reads` have all steps, `sites` the layer's width."""
     steps, width = batch.steps, batch.width(layer)
     changed = np.zeros((batch.model.n_heads, len(batch.plans), len(batch.rows), steps), dtype=bool)
@@ -527,8 +529,6 @@ def entry_jobs(batch: Batch, layer: int, reads: Mapping[Port, Reads | None], sit
         n, e, s, head = site.points.host.T
         changed[head, e, n, s] = True
     heads, experiments = np.nonzero(changed.any(axis=(2, 3)))
-    if not len(heads):
-        return None
     number = np.full(changed.shape[:2], -1)
     number[heads, experiments] = np.arange(len(heads))
     every = changed[heads, experiments]
@@ -537,7 +537,7 @@ def entry_jobs(batch: Batch, layer: int, reads: Mapping[Port, Reads | None], sit
     return Jobs(batch.ship(heads), number, (batch.ship(j), batch.ship(n), batch.ship(s)), Points(batch, host, width))
 
 
-def entry(batch: Batch, layer: int, jobs: Jobs | None, mlp_reads: Reads | None, mlp_sites: Iterable[Sites]) -> Entry:
+def entry(batch: Batch, layer: int, jobs: Jobs, mlp_reads: Reads | None, mlp_sites: Iterable[Sites]) -> Entry:
     """The points that an entry layer touches, and which of them pass through its MLP."""
     width = batch.width(layer)
 

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from circuitdsl.circuit.nodes import Node
 from circuitdsl.engine.batch_index import Array, Batch, Plan, Where, plan, ship
 from circuitdsl.engine.count import Tally
 from circuitdsl.engine.experiment import Experiment, Positions, check
@@ -45,6 +46,7 @@ def in_batches(
     unpatched: Callable[[Runs], Float[Tensor, "n ..."]],
     patched: Callable[[PatchedRun], Float[Tensor, "N E ..."]],
     progress: Progress | None = None,
+    kept: frozenset[Node] = frozenset(),
     **limits: Unpack[Limits],
 ) -> Float[Tensor, "experiments n ..."]:
     """Something measured on every patched run, each distinct experiment once, in batches that fit.
@@ -53,6 +55,7 @@ def in_batches(
         unpatched: the measurement on the clean prompts, which holds wherever an experiment changes no position.
         patched: the measurement on one batch.
         positions: as for `path_patching.effects`.
+        kept: nodes whose values the measurement reads.
 
     Raises:
         PatchError: an experiment that the model or the prompts cannot hold.
@@ -84,7 +87,7 @@ def in_batches(
         values = unpatched(base)
         values = values.expand(len(plans), *values.shape).clone()
         for members, prompts, start in entries(plans, where, model.n_layers):
-            batch = Batch(tuple(plans[i] for i in members), prompts, start, where, model, flow.rows)
+            batch = Batch(tuple(plans[i] for i in members), prompts, start, where, model, flow.rows, kept)
             target = ship(members, model.device)
             _run_split(PatchedRun(base, batch, flow, tally), target, patched, rows, values, count)
         found |= zip(together, values, strict=True)

@@ -167,15 +167,12 @@ def _attention_changes(
 ) -> Float[Tensor, "touched d"]:
     """What the heads of the entry layer write at the touched points, minus what they wrote."""
     model, batch, jobs = run.model, run.batch, at.jobs
-    change = torch.zeros(len(at.touched.pos), model.d_model, dtype=model.dtype, device=model.device)
-    if not jobs:
-        _keep(run, Node("head", layer), at.touched.flat[:0], change.new_empty(0, model.n_heads, model.d_head))
-        return change
     q, k, v = job_inputs(run, layer, jobs, reads, batch.width(layer))
     z = pattern_of(model.blocks[layer].attn, q, k).to(v.dtype) @ v
-    if model.blocks[layer].attn.post is not None:
+    if model.blocks[layer].attn.post is not None and len(jobs.head):
         return _rescaled_changes(run, layer, at, z[jobs.job], sites)
     heads = _head_changes(run, layer, jobs, z, sites)
+    change = torch.zeros(len(at.touched.pos), model.d_model, dtype=model.dtype, device=model.device)
     for _, a, b in jobs.points.heads:  # no head writes twice at a point: they are added in order, on a GPU as well
         change.index_add_(0, at.job_rows[a:b], heads[a:b])
     return change
@@ -186,7 +183,6 @@ def _rescaled_changes(
 ) -> Float[Tensor, "touched d"]:
     """In a post-norm model a head that changes changes the scale of its whole layer: all heads are written anew."""
     cache, jobs, touched = run.runs.clean, at.jobs, at.touched
-    assert jobs is not None
     gathered = cache.gathered[layer][touched.prompt, touched.pos]
     gathered[at.job_rows, jobs.points.head] = z
 

@@ -43,7 +43,7 @@ class Intervened:
 
     def pattern(self, head: Node) -> Float[Tensor, "n T T"]:
         """The attention pattern of a head: from each position (axis 1) to each (axis 2)."""
-        plain = patterns(self.edits.runs.model, self.cache, head.layer, head.head)
+        plain = patterns(self.edits.runs.model, self.cache, head)
         return self.edits.set_pattern(head, plain, slice(None))
 
 

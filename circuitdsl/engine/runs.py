@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from circuitdsl.circuit.nodes import EMBED, Ablation, Node
+from circuitdsl.engine.attend import pattern_of
 from circuitdsl.engine.batch_index import ship
 from circuitdsl.engine.experiment import PatchError, Readout, check_node
 from circuitdsl.engine.memory import CHUNK
@@ -361,11 +362,10 @@ def read(
 
 
 @torch.inference_mode()
-def patterns(model: Transformer, cache: Cache, layer: int, head: int) -> Float[Tensor, "n T T"]:
+def patterns(model: Transformer, cache: Cache, head: Node) -> Float[Tensor, "n T T"]:
     """The attention pattern of a head: from each position (axis 1) to each (axis 2)."""
-    attn = model.blocks[layer].attn
-    q, k = cache.q[layer][:, head], cache.k[layer][:, head // attn.group]
-    return attn.pattern(q @ k.transpose(1, 2))
+    attn = model.blocks[head.layer].attn
+    return pattern_of(attn, cache.q[head.layer][:, head.head], cache.k[head.layer][:, head.head // attn.group])
 
 
 def at(

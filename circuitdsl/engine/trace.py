@@ -23,7 +23,6 @@ from torch import Tensor
 from circuitdsl.circuit.nodes import EMBED, Node, Position
 from circuitdsl.circuit.traced import Side
 from circuitdsl.engine import runs as engine
-from circuitdsl.engine.attend import pattern_of
 from circuitdsl.engine.memory import run_at_once
 from circuitdsl.engine.positions import indices_of
 from circuitdsl.errors import UserError
@@ -161,9 +160,8 @@ class Tracer:
 
     def _pattern(self, layer: int) -> Float[Tensor, "n heads T T"]:
         if layer not in self._patterns:
-            attn, q, k = self.model.blocks[layer].attn, self.cache.q[layer], self.cache.k[layer]
-            heads = [pattern_of(attn, q[:, h], k[:, h // attn.group]) for h in range(attn.n_heads)]
-            self._patterns[layer] = torch.stack(heads, 1)
+            heads = [Node("head", layer, h) for h in range(self.model.n_heads)]
+            self._patterns[layer] = torch.stack([engine.patterns(self.model, self.cache, each) for each in heads], 1)
         return self._patterns[layer]
 
     def _explain(self, prompt: int, head: Node, i: int, j: int, attention: float) -> Firing | None:
