@@ -38,7 +38,7 @@ class Intervened:
 
     @property
     def changed(self) -> Bool[Tensor, " n"]:
-        """On which prompts some verb made a node write or attend otherwise than it would have."""
+        """On which prompts the intervention changed what some node writes or attends to."""
         return self.edits.changed
 
     def pattern(self, head: Node) -> Float[Tensor, "n T T"]:
@@ -82,7 +82,7 @@ def nodes_of(verb: SetAttention | Scale | Replace) -> tuple[Node, ...]:
 
 @dataclass(frozen=True, eq=False)
 class Changes(Edits):
-    """An intervention on prompts of one length; `changed` takes note of the prompts on which it does anything."""
+    """An intervention on prompts of one length; `changed` marks the prompts on which it changes anything."""
 
     runs: Runs
     intervention: Intervention
@@ -133,7 +133,7 @@ class Changes(Edits):
         return self._noted(before, value, rows)
 
     def _noted(self, before: Float[Tensor, "m T _"], after: Float[Tensor, "m T _"], rows: Rows) -> Tensor:
-        """What comes after, once it is noted on which prompts it is another than before."""
+        """`after`; the prompts on which it differs from `before` are marked in `changed`."""
         if after is not before:
             self.changed[rows] |= unequal(before, after).any(dim=1)
         return after
@@ -150,10 +150,10 @@ def with_mass(
     mass: float,
     hidden: Bool[Tensor, "T T"] | None,
 ) -> Float[Tensor, "m T T"]:
-    """Patterns whose source rows give `mass` to the targets, spread equally, and the rest of it as before.
+    """Patterns whose source rows give `mass` to the targets, spread equally, and the rest in the old proportions.
 
-    A row that sees no target (`hidden` says what rows do not see) keeps its pattern. One that sees nothing else has
-    only `mass` in all.
+    A row that sees no target keeps its pattern (`hidden` marks what rows do not see). A row that sees only targets
+    sums to `mass`.
     """
     seen = target[:, None, :] & torch.ones_like(pattern[0], dtype=torch.bool)
     seen = seen if hidden is None else seen & ~hidden

@@ -24,7 +24,7 @@ from circuitdsl.models.writers import Written, in_whole
 T = TypeVar("T", bound="Terms")
 #: some of the prompts
 Rows = slice | Int[Tensor, " m"]
-#: the partners of prompts run from the first token on that differs, from at most so many different tokens
+#: partners are run from the first token on that differs; they are grouped so that there are at most so many starts
 MOST_STARTS = 4
 
 
@@ -33,7 +33,7 @@ class Terms(Written):
     """What the nodes of whole runs write, for prompts of one length: values are `[n, T, ...]`.
 
     Attributes:
-        end: the residual stream at END, before the final norm; empty of a run that stopped before the last MLP.
+        end: the residual stream at END, before the final norm; empty if the run stopped before the last MLP.
     """
 
     end: Float[Tensor, "n d"]
@@ -41,7 +41,7 @@ class Terms(Written):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cache(Terms):
-    """A run with what recomputing from the middle of it needs, by layer.
+    """A run with everything that is needed to recompute it from any layer on, by layer.
 
     Attributes:
         resid_pre: the residual stream that the heads read.
@@ -112,7 +112,7 @@ class Runs:
 
 
 class Edits:
-    """What is changed in a forward pass, for some rows of the prompts; this one changes nothing."""
+    """Changes of a forward pass, for some rows of the prompts. The methods of this class change nothing."""
 
     def attend(self, layer: int, attn: Attention, q: Tensor, k: Tensor, v: Tensor, rows: Rows) -> Tensor:
         """`z` of every head [m, T, heads, d_head]; arguments as for `parts.attend`."""
@@ -143,8 +143,8 @@ def run(
 
     Args:
         neurons: those that experiments on these runs name.
-        corrupt_stages: how many stages of the corrupt run experiments take terms from, the heads of a layer being one
-            and its MLP the next; by default all.
+        corrupt_stages: how many stages of the corrupt run are kept: the heads of a layer are one, its MLP the next. By
+            default all.
 
     Raises:
         PatchError: the prompts of a pair differ in length, are empty, too long, or hold a token the model lacks.
@@ -166,7 +166,7 @@ def run(
 
 
 def starts(first: Int[np.ndarray, " n"]) -> Iterator[tuple[Int[np.ndarray, " m"], int]]:
-    """Prompts that are run together from one position on, before which none of them differs from its partner."""
+    """Groups of prompts, each with a position before which none of them differs from its partner."""
     order = np.argsort(first, kind="stable")
     edges = [0, *(1 + np.flatnonzero(np.diff(first[order]))), len(first)]
     if len(edges) > MOST_STARTS + 1:  # in about equal parts
@@ -243,7 +243,7 @@ def _checked(model: Transformer, tokens: Tensor, which: str) -> Int[Tensor, "n T
 
 
 def _filled(model: Transformer, tokens: Tensor, out: T, edits: Edits | None = None) -> T:
-    """Run prompts up to the last heads or MLP that there is room for."""
+    """Run prompts up to the last heads or MLP that `out` has room for."""
     for start in range(0, len(tokens), CHUNK):
         rows = slice(start, start + CHUNK)
         _fill(model, tokens[rows], out, rows, edits)
@@ -259,10 +259,10 @@ def _fill(
     start: int = 0,
     before: Cache | None = None,
 ) -> None:
-    """Run prompts and write their activations into `rows` of a cache, as far as that has room.
+    """Run prompts and write their activations into `rows` of a cache, as far as it has room.
 
     Args:
-        start: the first position that is run; up to there all is as in the same rows of `before`.
+        start: the first position that is run; activations of earlier ones are copied from the same rows of `before`.
     """
     full = out if isinstance(out, Cache) else None
     edits, neurons = edits or Edits(), tuple(out.neurons)
@@ -384,8 +384,8 @@ def changed(
 ) -> Bool[Tensor, " n"]:
     """Whether what a patch puts in differs from what the sender writes, at the given positions (`None`: at any).
 
-    A corrupt term can only differ where the prompts do, at its position or before; below a millionth of the term's own
-    size a difference is rounding.
+    A corrupt term can only differ if the prompts differ at its position or before. A difference below a millionth of
+    the term's own size is rounding.
     """
     clean, other = _value(runs, sender), _value(runs, sender, ablate)
     differs = unequal(clean, other)

@@ -33,7 +33,7 @@ def present(prompts: Prompts, request: TraceRequest, indices: Array) -> Bool[Arr
 
 
 def absent(prompts: Prompts, request: TraceRequest) -> str:
-    """Why there is no firing to look at, where there is none."""
+    """Why a request has no firing on any prompt."""
     try:
         _firings(prompts, request)
     except NotTraced as error:
