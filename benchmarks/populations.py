@@ -35,8 +35,7 @@ from torch import Tensor
 from circuitdsl.circuit.nodes import EMBED, EVERYWHERE, LOGITS, Edge, Input, Node, Port, Position, Site
 from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.discover.places import END, places
-from circuitdsl.engine.experiment import Readout
-from circuitdsl.engine.experiments import experiment_of
+from circuitdsl.engine.experiment import Readout, experiment_of
 from circuitdsl.engine.memory import vocabulary_rows
 from circuitdsl.engine.metrics import Scorer
 from circuitdsl.engine.path_patching import effects

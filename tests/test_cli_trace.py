@@ -36,8 +36,7 @@ def found(pocket, pairs):
 
 
 def test_the_graph_counts_each_prompt_once(pocket, pairs, found) -> None:
-    places = [[pair.positions[name] for pair in pairs] for name in ("END", "IO")]
-    starts = [f for f in fired(pocket, [pair.clean_tokens for pair in pairs], HEAD, *places) if f]
+    starts = [f for _, firings in fired(pocket, pairs, HEAD, [END], [IO]) for f in firings.values()]
     assert (found.prompts, found.firings) == (48, len(starts))
     for side, token in (("destination", "END"), ("source", "IO")):
         expected = Counter(sender for start in starts for sender, _ in start.senders[side])
@@ -57,9 +56,10 @@ def test_signals_are_counted_by_head_and_token(pocket, pairs, found) -> None:
     sizes: dict[tuple[Node, str], list[int]] = {}
     for numbers, tracer in tracers(pocket, [pair.clean_tokens for pair in pairs]):
         for place, number in enumerate(numbers):
-            names = token_names(pairs[number])
-            start = tracer.start(place, HEAD, pairs[number].positions["END"], pairs[number].positions["IO"])
-            for firing in tracer.traced(start) if start else ():
+            names, places = token_names(pairs[number]), pairs[number].positions
+            (end,) = places["END"]
+            start = tracer.firing(place, HEAD, end)
+            for firing in tracer.traced(start) if start and start.source in places["IO"] else ():
                 name = names.get(firing.destination, "other")
                 sizes.setdefault((firing.head, name), []).append(len(firing.signal))
     assert {(place.head, place.token) for place in found.fired} == set(sizes) and len(sizes) > 5

@@ -1,9 +1,10 @@
-"""From experiments to index tables: which rows, positions and heads a batch touches, layer by layer.
+"""From experiments to index tables: which rows, positions and heads a batch changes, layer by layer.
 
 A batch holds `N` prompts times `E` experiments that all enter at the same layer and start at the same position.
 Its residual stream is `[N, E, W, d]`: `W` positions from the start on, or END alone once the last layer's heads
 have read. A patched input is a list of *points* (prompt, experiment, position), since norms, projections and MLPs
-act on one position at a time. Tables are made on the host and shipped whole, so that nothing waits for the device.
+act on one position at a time. Tables are made on the host and copied to the device whole, so that the host never
+waits for the device.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -26,18 +28,21 @@ from circuitdsl.models.writers import is_neuron, layer_of, neurons
 Names = frozenset[Position]
 #: the senders of one receiver input, in order, each with the positions at which it is patched
 Senders = tuple[tuple[Node, Names], ...]
-#: MLPs and neurons through which no change flows, in order, each with the positions at which none does
-Held = tuple[tuple[Node, Names], ...]
 Array = np.ndarray
 #: (layer, port): the inputs of one kind in one layer; `in` at the number of layers is the logits
 Place = tuple[int, str]
 
 
 class Route(NamedTuple):
-    """The way of a change via MLPs: from which senders, past which MLPs that it does not go through."""
+    """The way of a change via MLPs.
+
+    Attributes:
+        senders: where it starts.
+        held: MLPs and neurons that it does not go through, each with the positions at which it does not.
+    """
 
     senders: Senders
-    held: Held = ()
+    held: Senders = ()
 
     def first_stage(self, parallel: bool) -> float:
         """The stage of its first sender."""
@@ -53,7 +58,7 @@ class Plan:
         sites: knocked-out nodes with their positions, by `layer_of` them.
         entry: the first layer in which anything changes.
         patched_mlps: MLPs and neurons that are patched or knocked out themselves. The forward pass already carries
-            every change that they make, so that no change via MLPs goes through them a second time.
+            their changes, so that no change via MLPs goes through them a second time.
     """
 
     experiment: Experiment
@@ -61,22 +66,22 @@ class Plan:
     sites: Mapping[Node, Mapping[Node, Names]]
     entry: int
     first_stage: float
-    patched_mlps: Held = ()
+    patched_mlps: Senders
 
     def route(self, senders: Senders, stage: float, parallel: bool) -> Route:
-        """The way of some senders' change via MLPs to a receiver of a stage."""
+        """The way of the senders' change via MLPs to a receiver of a stage."""
         first = Route(senders).first_stage(parallel)
         held = tuple((mlp, names) for mlp, names in self.patched_mlps if first <= mlp.stage(parallel) < stage)
         return Route(senders, held)
 
     @property
     def from_embed(self) -> bool:
-        """Whether it changes what layer 0 reads, so that no layer can be entered through a few heads alone."""
+        """Whether it changes the embedding, so that layer 0 is recomputed whole."""
         return EMBED in self.sites
 
     @property
     def fixed(self) -> bool:
-        """Whether it puts in values that do not come from the other run, so that they differ at any position."""
+        """Whether it puts in values that are not those of the other run: they can differ at any position."""
         return bool(self.experiment.sites) and self.experiment.ablate != "corrupt"
 
     def changes(self, sender: Node, parallel: bool) -> bool:
@@ -87,7 +92,7 @@ class Plan:
 def plan(experiment: Experiment, model: Transformer) -> Plan:
     """Sort an experiment's edges and sites by the layer at which they act.
 
-    Sets are gone through in order: sums of terms would else be rounded otherwise from one process to the next.
+    Sets are read in sorted order, so that sums of terms are rounded in the same way in every process.
     """
     reads: dict[Place, dict[int, Senders]] = {}
     for receiver, senders in by_input(experiment.edges).items():
@@ -134,8 +139,8 @@ class Where:
     """Positions as masks over the tokens of all prompts of a `Runs`.
 
     Attributes:
-        first: the first token at which a prompt and its partner differ: before it, all terms of the two are equal, so
-            that putting in those of the other run changes nothing. `None` takes every position as one that may differ.
+        first: the first token at which a prompt and its partner differ. Before it, all terms of the two are equal, so
+            that patching changes nothing. With `None`, every position may differ.
     """
 
     index: Mapping[Position, Array]
@@ -147,8 +152,17 @@ class Where:
     @classmethod
     def of(cls, positions: Mapping[Position, Tensor], n: int, length: int, first: Array | None = None) -> Where:
         """Raises `PatchError` where an index lies outside a prompt or not every prompt has its indices."""
-        index = {name: _checked(name, tensor.cpu().numpy(), n, length) for name, tensor in positions.items()}
-        return cls(index, n, length, first)
+        where = {name: tensor.cpu().numpy() for name, tensor in positions.items()}
+        for name, index in where.items():
+            if index.ndim != 2 or len(index) != n:
+                raise PatchError(f"position {name} needs token indices [{n}, k], not {list(index.shape)}")
+            outside = (index >= length).any(axis=1)
+            if outside.any():
+                raise PatchError(
+                    f"position {name} is token {int(index[outside].max())} of prompt {int(outside.argmax()) + 1}, "
+                    f"which has {length} tokens"
+                )
+        return cls(where, n, length, first)
 
     def mask(self, names: Names, fixed: bool = True) -> Bool[np.ndarray, "n length"]:
         """Where any of these positions is; unless `fixed`, only where the two runs can differ."""
@@ -168,40 +182,25 @@ class Where:
     def start(self, plan: Plan, n_layers: int) -> Int[np.ndarray, " n"]:
         """The first position that an experiment changes in each prompt; `length` where it changes none."""
         out = np.full(self.n, self.length)
-        inner = [names for heads in plan.sites.values() for names in heads.values()]
+        inner = {names for heads in plan.sites.values() for names in heads.values()}
         for (layer, _), heads in plan.reads.items():
-            names = [all_names(senders) for senders in heads.values()]
+            names = {all_names(senders) for senders in heads.values()}
             if layer < n_layers:
-                inner += names
+                inner |= names
             else:
-                self._check_end(plan)
                 out[self.mask(frozenset().union(*names), plan.fixed)[:, -1]] = self.length - 1
-        for one in set(inner):
-            mask = self.mask(one, plan.fixed)
-            out = np.minimum(out, np.where(mask.any(axis=1), mask.argmax(axis=1), self.length))
-        return out
-
-    def _check_end(self, plan: Plan) -> None:
-        for edge in plan.experiment.edges:
-            if edge.receiver.node.kind == "logits" and edge.position != EVERYWHERE:
-                wrong = self.mask(frozenset([edge.position]), fixed=True)[:, :-1].any(axis=1)
+        for edge in plan.experiment.edges if (n_layers, "in") in plan.reads else ():
+            if edge.receiver.node == LOGITS and edge.position != EVERYWHERE:
+                wrong = self.mask(frozenset([edge.position]))[:, :-1].any(axis=1)
                 if wrong.any():
                     raise PatchError(
                         f"{edge}: logits are read at END only, and in prompt {int(wrong.argmax()) + 1} "
                         f"{edge.position} is not the last token"
                     )
-
-
-def _checked(name: Position, index: Array, n: int, length: int) -> Array:
-    if index.ndim != 2 or len(index) != n:
-        raise PatchError(f"position {name} needs token indices [{n}, k], not {list(index.shape)}")
-    outside = (index >= length).any(axis=1)
-    if outside.any():
-        raise PatchError(
-            f"position {name} is token {int(index[outside].max())} of prompt {int(outside.argmax()) + 1}, "
-            f"which has {length} tokens"
-        )
-    return index
+        for one in inner:
+            mask = self.mask(one, plan.fixed)
+            out = np.minimum(out, np.where(mask.any(axis=1), mask.argmax(axis=1), self.length))
+        return out
 
 
 def all_names(senders: Senders) -> Names:
@@ -210,7 +209,7 @@ def all_names(senders: Senders) -> Names:
 
 
 def sent_at(where: Where, names: Names, senders: Senders, sender: Node, fixed: bool) -> Bool[np.ndarray, "n length"]:
-    """Where a sender's term is replaced; a part's only where its whole is not."""
+    """Where a sender's term is replaced; that of a part only where its whole is not replaced as well."""
     mask = where.mask(names, fixed)
     for other, places in senders if sender.is_part else ():
         if other == sender.whole:
@@ -219,7 +218,7 @@ def sent_at(where: Where, names: Names, senders: Senders, sender: Node, fixed: b
 
 
 def ship(array: Array | Sequence[int], device: torch.device) -> Tensor:
-    """Indices or a mask on a device; does not wait for what the device is doing."""
+    """Indices or a mask on a device; the host does not wait for the copy."""
     host = np.asarray(array)
     tensor = torch.from_numpy(np.ascontiguousarray(host, dtype=bool if host.dtype == bool else np.int64))
     return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
@@ -235,7 +234,7 @@ class Points:
     Attributes:
         host: `[points, 4]`: prompt (in the batch), experiment, step (from the batch's start on), and the head that
             reads or writes there, or -1.
-        width: how many steps, up to the last, the tensor has that `flat` points into.
+        width: how many of the last steps the tensor has that `flat` indexes.
     """
 
     batch: Batch
@@ -244,7 +243,7 @@ class Points:
 
     @cached_property
     def prompt(self) -> Int[Tensor, " points"]:
-        """Prompts, as whole runs count them."""
+        """Rows of the prompts in whole runs."""
         return self.batch.ship(self.batch.rows[self.host[:, 0]])
 
     @cached_property
@@ -261,7 +260,7 @@ class Points:
         return self.batch.ship(self.rows_of(self.width))
 
     def rows_of(self, width: int) -> Int[np.ndarray, " points"]:
-        """What `flat` is for another width, on the host."""
+        """`flat` for another width, on the host."""
         n, e, s, _ = self.host.T
         return (n * len(self.batch.plans) + e) * width + s - (self.batch.steps - width)
 
@@ -269,7 +268,8 @@ class Points:
     def heads(self) -> tuple[tuple[int, int, int], ...]:
         """(head, first point, last point + 1), where the points are sorted by head."""
         found, first = np.unique(self.host[:, 3], return_index=True)
-        return tuple(zip(found.tolist(), first.tolist(), [*first[1:].tolist(), len(self.host)], strict=True))
+        ends = pairwise([*first.tolist(), len(self.host)])
+        return tuple((head, *end) for head, end in zip(found.tolist(), ends, strict=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -277,8 +277,8 @@ class Send:
     """One sender's share of some changes.
 
     Attributes:
-        changed: its term can be another in this run than in the clean one.
-        into: which rows of the changes it adds to.
+        changed: its term in this run can differ from the clean one.
+        into: the rows of the changes that it adds to.
         points: where its term stands.
     """
 
@@ -336,7 +336,7 @@ class Batch:
     where: Where
     model: Transformer
     flow_rows: Mapping[Senders, Array] = field(default_factory=dict)
-    #: nodes whose terms are looked at afterwards
+    #: nodes whose values are read afterwards
     kept: frozenset[Node] = frozenset()
 
     @property
@@ -361,28 +361,20 @@ class Batch:
         return ship(array, self.model.device)
 
     def width(self, layer: int) -> int:
-        """Positions of the residual stream that are still followed after a layer's heads have read."""
+        """Positions of the residual stream that are still computed after a layer's heads have read."""
         return 1 if layer >= self.model.n_layers - 1 else self.steps
 
     @cached_property
     def kept_nodes(self) -> frozenset[Node]:
-        """Nodes whose values are kept as this batch runs: senders that are read later, and what is looked at."""
+        """Nodes whose values are kept while this batch runs: senders that are read later, and `kept`."""
         parallel = self.model.parallel
-        return self.kept | frozenset(
-            sender
-            for plan in self.plans
-            for heads in plan.reads.values()
-            for senders in heads.values()
-            for sender, _ in senders
-            if plan.changes(sender, parallel)
-        )
-
-    def keeps(self, of: Node) -> bool:
-        """Whether the values of a layer's heads, its MLP or `embed` are read again by a later patched input."""
-        return of in self._kept_layers
+        every = ((plan, senders) for plan in self.plans for heads in plan.reads.values() for senders in heads.values())
+        sent = {sender for plan, senders in every for sender, _ in senders if plan.changes(sender, parallel)}
+        return self.kept | sent
 
     @cached_property
-    def _kept_layers(self) -> frozenset[Node]:
+    def kept_layers(self) -> frozenset[Node]:
+        """What stands for the heads of a layer, its MLP or `embed` (see `layer_of`) where their values are kept."""
         return frozenset(layer_of(node) for node in self.kept_nodes if not is_neuron(node))
 
     @cached_property
@@ -406,8 +398,7 @@ class Batch:
         found = [(h, e, s) for e, plan in enumerate(self.plans) for h, s in plan.reads.get((layer, port), {}).items()]
         stage, parallel = stage_of((layer, port), self.model), self.model.parallel
         n_changes = 0
-        hosts: list[Array] = []
-        changes: list[Array] = []
+        inputs: list[tuple[Array, Array]] = []
         known: dict[tuple[int, Senders], Array] = {}
         sends: dict[tuple[Node, bool], list[tuple[Array, Array]]] = {}
         flows: dict[Route, list[tuple[Array, Array]]] = {}
@@ -416,7 +407,6 @@ class Batch:
             host = self.changed_at(e, everywhere, width, head)
             if not len(host):
                 continue
-            hosts.append(host)
             if (e, senders) not in known:
                 rows = known[e, senders] = np.arange(n_changes, n_changes + len(host))
                 n_changes += len(host)
@@ -430,23 +420,18 @@ class Batch:
                 if plan.experiment.via_mlps:
                     route = plan.route(senders, stage, parallel)
                     flows.setdefault(route, []).append((rows, self.flow_rows[senders][at]))
-            changes.append(known[e, senders])
-        if not hosts:
+            inputs.append((host, known[e, senders]))
+        if not inputs:
             return None
+        host, change = _joined(inputs)
+        sent_by = {key: _joined(parts) for key, parts in sends.items()}
         return Reads(
-            Points(self, np.concatenate(hosts), width),
-            self.ship(np.concatenate(changes)),
+            Points(self, host, width),
+            self.ship(change),
             n_changes,
-            tuple(self._send(*key, *map(np.concatenate, zip(*parts, strict=True))) for key, parts in sends.items()),
-            tuple(
-                Flow((route, stage), *(self.ship(np.concatenate(column)) for column in zip(*parts, strict=True)))
-                for route, parts in flows.items()
-            ),
+            tuple(Send(*by, self.ship(a), Points(self, b, self.width(by[0].layer))) for by, (a, b) in sent_by.items()),
+            tuple(Flow((route, stage), *map(self.ship, _joined(parts))) for route, parts in flows.items()),
         )
-
-    def _send(self, sender: Node, changed: bool, into: Array, host: Array) -> Send:
-        width = self.steps if sender == EMBED else self.width(sender.layer)
-        return Send(sender, changed, self.ship(into), Points(self, host, width))
 
     def sites(self, of: Node, width: int) -> tuple[Sites, ...]:
         """The knocked-out nodes of a layer (see `layer_of`), parts of nodes before whole ones."""
@@ -463,6 +448,12 @@ class Batch:
         return tuple(out)
 
 
+def _joined(parts: Iterable[tuple[Array, Array]]) -> tuple[Array, Array]:
+    """Pairs of arrays, end to end."""
+    first, second = zip(*parts, strict=True)
+    return np.concatenate(first), np.concatenate(second)
+
+
 # --- entering a layer through a few of its heads ----------------------------------------------------
 
 
@@ -471,9 +462,9 @@ class Jobs:
     """Heads of the entry layer that are recomputed, one job for each head of each experiment, sorted by head.
 
     Attributes:
-        head: of each job.
-        number: the job of a head of an experiment, or -1: `[heads, experiments]`.
-        points: where a job's `z` changes, sorted by job; `job` are the same as (job, prompt, step).
+        head: the head of each job.
+        number: the job of each head of each experiment, or -1: `[heads, experiments]`.
+        job, points: where the jobs' `z` change, sorted by job; `job` are indices (job, prompt, step).
     """
 
     head: Tensor
@@ -487,24 +478,6 @@ class Jobs:
         return points.batch.ship(self.number[head, e])
 
 
-@dataclass(frozen=True, eq=False)
-class Entry:
-    """What the entry layer changes.
-
-    Attributes:
-        touched: every point at which the layer's output changes.
-        jobs: the heads behind that; `job_rows` are the rows of `touched` that their points add to.
-        through_mlp: rows of `touched` at which the MLP is recomputed.
-        read_rows: rows of `through_mlp` at which the MLP's own input is patched.
-    """
-
-    touched: Points
-    jobs: Jobs | None
-    job_rows: Tensor
-    through_mlp: Tensor
-    read_rows: Tensor
-
-
 def seen_from(keys: Bool[np.ndarray, "*n length"], window: int | None) -> Bool[np.ndarray, "*n length"]:
     """The queries that see any of some keys or values, which go back `window` tokens at most."""
     count = keys.cumsum(axis=-1)
@@ -513,7 +486,7 @@ def seen_from(keys: Bool[np.ndarray, "*n length"], window: int | None) -> Bool[n
     return count > 0
 
 
-def entry_jobs(batch: Batch, layer: int, reads: Mapping[Port, Reads | None], sites: Iterable[Sites]) -> Jobs | None:
+def entry_jobs(batch: Batch, layer: int, reads: Mapping[Port, Reads | None], sites: Iterable[Sites]) -> Jobs:
     """The heads that a batch enters through; `reads` have all steps, `sites` the layer's width."""
     steps, width = batch.steps, batch.width(layer)
     changed = np.zeros((batch.model.n_heads, len(batch.plans), len(batch.rows), steps), dtype=bool)
@@ -527,8 +500,6 @@ def entry_jobs(batch: Batch, layer: int, reads: Mapping[Port, Reads | None], sit
         n, e, s, head = site.points.host.T
         changed[head, e, n, s] = True
     heads, experiments = np.nonzero(changed.any(axis=(2, 3)))
-    if not len(heads):
-        return None
     number = np.full(changed.shape[:2], -1)
     number[heads, experiments] = np.arange(len(heads))
     every = changed[heads, experiments]
@@ -537,23 +508,16 @@ def entry_jobs(batch: Batch, layer: int, reads: Mapping[Port, Reads | None], sit
     return Jobs(batch.ship(heads), number, (batch.ship(j), batch.ship(n), batch.ship(s)), Points(batch, host, width))
 
 
-def entry(batch: Batch, layer: int, jobs: Jobs | None, mlp_reads: Reads | None, mlp_sites: Iterable[Sites]) -> Entry:
-    """The points that an entry layer touches, and which of them pass through its MLP."""
+def touched(
+    batch: Batch, layer: int, jobs: Jobs, mlp_reads: Reads | None, mlp_sites: Iterable[Sites]
+) -> tuple[Points, Int[Tensor, " through"]]:
+    """The points at which an entry layer's output changes, and at which of them its MLP is recomputed."""
     width = batch.width(layer)
-
-    def rows_of(changed: Jobs | Reads | Sites | None) -> Array:
-        return np.empty(0, int) if changed is None else changed.points.rows_of(width)
-
-    job_rows, read_rows = rows_of(jobs), rows_of(mlp_reads)
+    job_rows, site_rows = jobs.points.rows_of(width), [site.points.rows_of(width) for site in mlp_sites]
+    read_rows = mlp_reads.points.rows_of(width) if mlp_reads else job_rows[:0]
     through = np.unique(read_rows if batch.model.parallel else np.concatenate((job_rows, read_rows)))
-    flat = np.unique(np.concatenate((job_rows, read_rows, *map(rows_of, mlp_sites))))
+    flat = np.unique(np.concatenate((job_rows, read_rows, *site_rows)))
     n, rest = np.divmod(flat, len(batch.plans) * width)
     e, s = np.divmod(rest, width)
     host = np.stack((n, e, s + batch.steps - width, np.full(len(n), -1)), axis=1)
-    return Entry(
-        touched=Points(batch, host, width),
-        jobs=jobs,
-        job_rows=batch.ship(np.searchsorted(flat, job_rows)),
-        through_mlp=batch.ship(np.searchsorted(flat, through)),
-        read_rows=batch.ship(np.searchsorted(through, read_rows)),
-    )
+    return Points(batch, host, width), batch.ship(np.searchsorted(flat, through))

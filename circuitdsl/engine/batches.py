@@ -1,4 +1,4 @@
-"""Experiments in batches that fit: grouped by entry layer and start, split to memory, put back in order."""
+"""Experiments in batches that fit into memory, grouped by entry layer and start; results come back in order."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from circuitdsl.circuit.nodes import Node
 from circuitdsl.engine.batch_index import Array, Batch, Plan, Where, plan, ship
 from circuitdsl.engine.count import Tally
 from circuitdsl.engine.experiment import Experiment, Positions, check
@@ -45,6 +46,7 @@ def in_batches(
     unpatched: Callable[[Runs], Float[Tensor, "n ..."]],
     patched: Callable[[PatchedRun], Float[Tensor, "N E ..."]],
     progress: Progress | None = None,
+    kept: frozenset[Node] = frozenset(),
     **limits: Unpack[Limits],
 ) -> Float[Tensor, "experiments n ..."]:
     """Something measured on every patched run, each distinct experiment once, in batches that fit.
@@ -53,6 +55,7 @@ def in_batches(
         unpatched: the measurement on the clean prompts, which holds wherever an experiment changes no position.
         patched: the measurement on one batch.
         positions: as for `path_patching.effects`.
+        kept: nodes whose values the measurement reads.
 
     Raises:
         PatchError: an experiment that the model or the prompts cannot hold.
@@ -84,7 +87,7 @@ def in_batches(
         values = unpatched(base)
         values = values.expand(len(plans), *values.shape).clone()
         for members, prompts, start in entries(plans, where, model.n_layers):
-            batch = Batch(tuple(plans[i] for i in members), prompts, start, where, model, flow.rows)
+            batch = Batch(tuple(plans[i] for i in members), prompts, start, where, model, flow.rows, kept)
             target = ship(members, model.device)
             _run_split(PatchedRun(base, batch, flow, tally), target, patched, rows, values, count)
         found |= zip(together, values, strict=True)
@@ -94,17 +97,14 @@ def in_batches(
 
 def entries(plans: list[Plan], where: Where, n_layers: int) -> Iterator[tuple[list[int], Array, int]]:
     """Experiments that enter at the same layer and start at the same positions, with the prompts of each start."""
-    groups: dict[tuple[int, bool, bytes], list[int]] = {}
-    starts: dict[bytes, Array] = {}
+    groups: dict[tuple[int, bool, bytes], tuple[Array, list[int]]] = {}
     for i, one in enumerate(plans):
         start = where.start(one, n_layers)
-        starts[start.tobytes()] = start
-        groups.setdefault((one.entry, one.from_embed, start.tobytes()), []).append(i)
-    for (_, _, key), members in groups.items():
+        groups.setdefault((one.entry, one.from_embed, start.tobytes()), (start, []))[1].append(i)
+    for starts, members in groups.values():
         members.sort(key=lambda i: min(((p, *sorted(h)[:1]) for p, h in plans[i].reads.items()), default=()))
-        for start in np.unique(starts[key]):
-            if start < where.length:
-                yield members, (starts[key] == start).nonzero()[0], int(start)
+        for start in np.unique(starts[starts < where.length]):
+            yield members, (starts == start).nonzero()[0], int(start)
 
 
 def _run_split(
@@ -123,24 +123,17 @@ def _run_split(
         for n in range(0, len(batch.rows), prompts):
             part = replace(batch, plans=batch.plans[e : e + experiments], rows=batch.rows[n : n + prompts])
             places, size = target[e : e + experiments], len(part.plans) * len(part.rows)
-            values = _tried(run, part, patched)
-            if values is None:
-                half = max(1, size * part.steps // 2)
-                _run_split(replace(run, batch=part), places, patched, half, out, count)
-            else:
-                out[places[:, None], part.prompts[None, :]] = values.transpose(0, 1)
+            chunk = PatchedRun(run.runs, part, run.flow, run.tally)
+            run.tally.batches += 1
+            try:
+                out[places[:, None], part.prompts[None, :]] = patched(chunk).transpose(0, 1)
                 count(size)
-
-
-def _tried(run: PatchedRun, part: Batch, patched: Callable[[PatchedRun], Tensor]) -> Tensor | None:
-    """The measurement on a part of a batch, or `None` where memory ran out and the part can be halved."""
-    run.tally.batches += 1
-    try:
-        return patched(PatchedRun(run.runs, part, run.flow, run.tally))
-    except (MemoryError, RuntimeError) as error:
-        if not out_of_memory(error):
-            raise
-        if len(part.plans) * len(part.rows) == 1:
-            what = f"patching one prompt of {part.where.length} tokens ({part.plans[0].experiment})"
-            raise ran_out(what) from None
-    return None
+                continue
+            except (MemoryError, RuntimeError) as error:
+                if not out_of_memory(error):
+                    raise
+                if size == 1:
+                    what = f"patching one prompt of {part.where.length} tokens ({part.plans[0].experiment})"
+                    raise ran_out(what) from None
+            chunk.now.kept.clear()  # after the handler, so that the error holds no tensors any more
+            _run_split(chunk, places, patched, max(1, size * part.steps // 2), out, count)

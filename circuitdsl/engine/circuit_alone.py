@@ -1,13 +1,13 @@
 """Runs in which everything outside a circuit is ablated, in one forward pass each.
 
 The complement of a circuit is nearly the whole model: every node at most positions, or tens of thousands of edges. It
-is never listed here. Of nodes, whatever is not kept is overwritten. Of edges, an input reads what stands in for *all*
-its senders, but for the few kept ones,
+is never listed here. Where nodes are kept, all others are overwritten. Where edges are kept, an input reads the
+replacements `other_s` of *all* its senders, corrected for the few kept ones:
 
-    input = sum_s other_s + sum_{kept s} (now_s - other_s),
+    input = sum_s other_s + sum_{kept s} (now_s - other_s)
 
-and the first sum is a second residual stream beside the one that is written. A pass costs about one plain forward
-pass, however many edges are patched.
+The first sum is a second residual stream, computed beside the first. A pass costs about one plain forward pass,
+however many edges are patched.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from itertools import pairwise, starmap
 from typing import Unpack
 
 import numpy as np
@@ -102,11 +103,11 @@ class _Batch:
 
     Attributes:
         kind: one of the subgraphs, which are all of a kind.
-        nodes, senders: of each, the nodes that it keeps with their positions, and the senders that it keeps of each
-            receiver input with theirs; or those that it ablates, where it is inverted.
-        graph, prompts: of each run, on the host, `[B]`.
-        change: the values `[B, T, ...]` that stand in, minus those now written; of neurons `[B, W]`.
-        others: the residual stream as an input reads it into which every edge is patched, `[B, T, d]`.
+        nodes: for each subgraph, the nodes that it keeps with their positions (that it ablates, where it is inverted).
+        senders: likewise, for each receiver input, the senders of the edges that it keeps.
+        graph, prompts: the subgraph and the prompt of each run, on the host, `[B]`; sorted by subgraph.
+        change: replacements minus the values now written, `[B, T, ...]`; of neurons `[B, W]`.
+        others: the residual stream `[B, T, d]` that an input reads if all edges into it are patched.
     """
 
     model: Transformer
@@ -119,7 +120,6 @@ class _Batch:
     prompts: Array
     change: Written = field(default_factory=lambda: Written({}))
     others: Tensor | None = None
-    _rows: dict[int, Tensor] = field(default_factory=dict)
     _masks: dict[tuple[Names, int], Tensor] = field(default_factory=dict)
 
     @cached_property
@@ -132,23 +132,22 @@ class _Batch:
         """Whether nodes are kept, and not edges."""
         return self.kind.keep == "nodes"
 
-    def rows(self, number: int) -> Int[Tensor, " rows"]:
-        """The runs of a subgraph."""
-        if number not in self._rows:
-            self._rows[number] = ship(np.flatnonzero(self.graph == number), self.model.device)
-        return self._rows[number]
+    @cached_property
+    def rows(self) -> dict[int, slice]:
+        """The runs of each subgraph that has some here."""
+        found, first = np.unique(self.graph, return_index=True)
+        return dict(zip(found.tolist(), starmap(slice, pairwise([*first.tolist(), len(self.graph)])), strict=True))
 
     def mask(self, at: Names, number: int) -> Bool[Tensor, "rows T"]:
         """Where some positions are in the runs of a subgraph."""
         if (at, number) not in self._masks:
-            where = self.where.mask(at)[self.prompts[self.graph == number]]
-            self._masks[at, number] = ship(where, self.model.device)
+            self._masks[at, number] = ship(self.where.mask(at)[self.prompts[self.rows[number]]], self.model.device)
         return self._masks[at, number]
 
     def written(self, of: Node, now: Float[Tensor, "B W *rest"]) -> Tensor:
-        """What stands in the place of the values that `embed` or a layer's heads or MLP write at the last positions.
+        """The values of `embed` or of a layer's heads or MLP at the last positions, with those not kept replaced.
 
-        Nodes that are not kept are overwritten. Of edges, it is noted what a patched input would read instead.
+        Where edges are kept, no value is replaced: the replacements are stored for the inputs that read them.
         """
         stays = of.kind != "head" and not self.kind.mlps
         other = now if stays else self._other(of, now.shape[1])
@@ -162,47 +161,47 @@ class _Batch:
         return now
 
     def _other(self, of: Node, width: int) -> Float[Tensor, "B W *rest"]:
-        """The values that stand in for what is not kept, at the last positions."""
+        """The replacements of the values that are not kept, at the last positions."""
         return self.runs.substitute(self.kind.ablate, of, self.prompt)[:, -width:]
 
     def _overwritten(
         self, of: Node, now: Float[Tensor, "B W *rest"], other: Float[Tensor, "B W *rest"]
     ) -> Float[Tensor, "B W *rest"]:
-        """The values that stand in for those that are not kept, and those that are."""
+        """The values that are kept, and the replacements of all others."""
         now, other = (other.clone(), now.clone()) if self.kind.inverted else (now, other)
         sign = 1 if self.kind.inverted else -1
-        for number, nodes in enumerate(self.nodes):
-            here = [node for node in nodes if layer_of(node) == of]
+        for number, rows in self.rows.items():
+            here = [node for node in self.nodes[number] if layer_of(node) == of]
             for node in sorted(here, key=lambda node: not node.is_part):  # a whole node overrides its parts
-                if len(rows := self.rows(number)):
-                    keep = self.mask(nodes[node], number)[:, -now.shape[1] :, None]
-                    place = (rows, slice(None), node.head) if of.kind == "head" else (rows,)
-                    own = now[place]
-                    if node.is_part:  # the other value with the node's part of this one in it
-                        change = own - other[place] if of.kind == "head" else sign * self.change.value(node)[rows]
-                        own = other[place] + in_whole(self.model, node, change)
-                    other[place] = torch.where(keep, own, other[place])
+                keep = self.mask(self.nodes[number][node], number)[:, -now.shape[1] :, None]
+                place = (rows, slice(None), node.head) if of.kind == "head" else (rows,)
+                own = now[place]
+                if node.is_part:  # the other value with the node's part of this one in it
+                    change = own - other[place] if of.kind == "head" else sign * self.change.value(node)[rows]
+                    own = other[place] + in_whole(self.model, node, change)
+                other[place] = torch.where(keep, own, other[place])
         return other
 
-    def mlp(self, layer: int, x: Float[Tensor, "B W d"]) -> Float[Tensor, "B W d"]:
-        """The term of an MLP that reads `x`; takes note of its neurons."""
+    def mlp(self, layer: int, source: Float[Tensor, "B W d"]) -> Float[Tensor, "B W d"]:
+        """The term of an MLP; the changes of its neurons are stored."""
+        block = self.model.blocks[layer]
         watched = [node for node in self.runs.clean.neurons if self.kind.mlps and node.layer == layer]
-        out, activations = self.model.blocks[layer].mlp.written(x, [node.index for node in watched])
+        x = block.mlp_norm(self.read_by(Node("mlp", layer), source) if self.kind.mlps else source)
+        out, activations = block.mlp.written(x, [node.index for node in watched])
         for node, now in zip(watched, activations, strict=True):
             self.change.kept[node] = self._other(node, now.shape[1])[..., 0] - now
         return out
 
     def patched(self, resid: Float[Tensor, "B W d"]) -> Float[Tensor, "B W d"]:
-        """An input into which every edge is patched, or none where the edges to patch are listed."""
+        """An input with every edge into it patched, or with none, where nodes are kept or the edges are listed."""
         return resid if self.others is None else self.others[:, -resid.shape[1] :]
 
-    def spared(self, receiver: Input, patched: Tensor) -> Iterator[tuple[Tensor, Float[Tensor, "rows W d"]]]:
-        """(runs, their input with the listed edges put right), for the subgraphs that list an edge into a receiver."""
+    def corrected(self, receiver: Input, patched: Tensor) -> Iterator[tuple[slice, Float[Tensor, "rows W d"]]]:
+        """(runs, their input with the listed edges corrected), for the subgraphs that list an edge into a receiver."""
         width, sign = patched.shape[1], 1 if self.kind.inverted else -1
-        for number, inputs in enumerate(self.senders):
-            senders = inputs.get(receiver, {})
-            if senders and len(rows := self.rows(number)):
-                out = patched[rows]
+        for number, rows in self.rows.items():
+            if senders := self.senders[number].get(receiver):
+                out = patched[rows].clone()
                 for sender, at in senders.items():
                     if sender in self.change:  # edges of other senders are never patched
                         mask = sign * self.mask(at, number)[:, -width:, None]
@@ -216,7 +215,7 @@ class _Batch:
         if self.whole:
             return resid
         inputs = self.patched(resid).clone()
-        for rows, own in self.spared(Input(node, "in"), inputs):
+        for rows, own in self.corrected(Input(node, "in"), inputs):
             inputs[rows] = own
         return inputs
 
@@ -233,42 +232,34 @@ def _pass(batch: _Batch, readout: Readout) -> Float[Tensor, "B width"]:
     for layer, block in enumerate(model.blocks):
         width = 1 if layer == model.n_layers - 1 else length
         before = batch.others
-        gathered = _heads(batch, layer, resid, width)
+        widths = (width, length, length)
+        q, k, v = (_projected(batch, layer, *each, resid) for each in zip(PORTS, widths, strict=True))
+        most = max(k.shape[2], v.shape[2])  # patched keys or values have one head for each query head
+        parts = (x.repeat_interleave(max(1, most // x.shape[2]), dim=2).transpose(1, 2) for x in (q, k, v))
+        gathered = attend(block.attn, *parts)
         resid = resid[:, length - width :]
         mid = resid + block.attn.written(gathered, partial(batch.written, Node("head", layer)))[1]
         after = batch.others
         if model.parallel:  # the MLP reads what the heads of its layer read
             batch.others = before
-        node, source = Node("mlp", layer), resid if model.parallel else mid
-        out = batch.mlp(layer, block.mlp_norm(batch.read_by(node, source) if batch.kind.mlps else source))
+        out = batch.mlp(layer, resid if model.parallel else mid)
         batch.others = after
-        resid = mid + batch.written(node, out)
+        resid = mid + batch.written(Node("mlp", layer), out)
     return read(model, batch.read_by(LOGITS, resid), batch.prompt, readout)[:, 0]
 
 
-def _heads(batch: _Batch, layer: int, resid: Float[Tensor, "B T d"], width: int) -> Float[Tensor, "B W heads d_head"]:
-    """`z` of every head at the last `width` positions."""
-    attn = batch.model.blocks[layer].attn
-    q, k, v = (_projected(batch, layer, port, resid, width if port == "q" else resid.shape[1]) for port in PORTS)
-    most = max(k.shape[2], v.shape[2])
-    return attend(attn, *(x.repeat_interleave(max(1, most // x.shape[2]), dim=2).transpose(1, 2) for x in (q, k, v)))
-
-
 def _projected(
-    batch: _Batch, layer: int, port: Port, resid: Float[Tensor, "B T d"], width: int
+    batch: _Batch, layer: int, port: Port, width: int, resid: Float[Tensor, "B T d"]
 ) -> Float[Tensor, "B W heads d_head"]:
     """Queries, keys or values at the last `width` positions, each of what its own input reads."""
     block, first = batch.model.blocks[layer], resid.shape[1] - width
     turns = batch.runs.clean.turns[layer][first:]
-    inputs = resid[:, first:] if batch.whole else batch.patched(resid[:, first:])
+    inputs = batch.patched(resid[:, first:])
     out = block.attn.project(port, block.attn_norm(inputs), turns)
-    if batch.whole:
-        return out
-    here = (receiver for by_receiver in batch.senders for receiver in by_receiver if receiver.port == port)
-    heads = {receiver.node.head for receiver in here if receiver.node.layer == layer}
+    heads = {to.node.head for by_input in batch.senders for to in by_input if (to.node.layer, to.port) == (layer, port)}
     if heads and port != "q" and block.attn.group > 1:  # a patched key or value is read by one query head alone
         out = out.repeat_interleave(block.attn.group, dim=-2)
     for head in sorted(heads):
-        for rows, own in batch.spared(Input(Node("head", layer, head), port), inputs):
+        for rows, own in batch.corrected(Input(Node("head", layer, head), port), inputs):
             out[rows, :, head] = block.attn.project_head(port, head, block.attn_norm(own), turns)
     return out

@@ -1,4 +1,4 @@
-"""How much work patching is: what was recomputed, the least that could have been, and how fast this machine does it."""
+"""How much work patching is: what was recomputed, the least that is possible, and the speed of this machine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from circuitdsl.models.parts import Transformer
 
 #: prompts and tokens of the runs that are timed, and seconds that each timing may take
 PROMPTS, TOKENS, SECONDS = 32, 20, 0.2
-#: small operations of a pass over a batch for one of a plain run, about
+#: a pass over a batch makes about so many times the tensor operations of a plain run
 MORE_CALLS = 2
 
 
@@ -49,7 +49,7 @@ def floor_by_prompt(
     where its input changed, and the last layer's only at END, the one position that is read.
 
     Args:
-        layers: how many layers have MLPs that matter to what is looked at; by default all.
+        layers: how many layers have MLPs that affect what is read; by default all.
     """
     what = plan(experiment, model)
     starts, last = where.start(what, model.n_layers), model.n_layers - 1
@@ -85,7 +85,7 @@ def _entry(model: Transformer, what: Plan, where: Where) -> Int[np.ndarray, " n"
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Measured speed of a device: seconds of a layer at one position, and of a layer however little it computes."""
+    """Measured speed of a device: seconds of a layer for each position, and the least that a call of it takes."""
 
     position: float
     layer: float
@@ -120,7 +120,7 @@ def _made_up(part: Any, device: torch.device) -> Any:
 
 
 def _seconds(call: Callable[[], object], device: torch.device) -> float:
-    """Seconds of one call: the median of as many as fit into a moment, the first left out."""
+    """Seconds of one call: the median over `SECONDS` of repeated calls, without the first."""
     times: list[float] = []
     start = time.perf_counter()
     while len(times) < 4 or time.perf_counter() - start < SECONDS:

@@ -1,16 +1,16 @@
-"""Does a traced signal matter? What its senders write along it is taken away, or added once more.
+"""Whether a traced signal matters: it is cut out of the run, or added once more, and the change is measured.
 
-The interventions of Franco & Crovella 2024 (arXiv:2410.00340), at both ends of a firing's arrow. What is taken away
-is, for each sender, the part of its term that lies along the singular vectors of the signal, as written in the clean
-run. The *local* one takes it out of the normed residual that the firing head reads: query, key and value of that head
-are recomputed there, and nothing else is touched. The *global* one takes it out of what the senders' layers write, so
-that all who read it notice. Either way, everything after it is recomputed. The control takes what the same senders
-write along as many singular vectors outside the signal, drawn at random.
+The interventions of Franco & Crovella 2024 (arXiv:2410.00340), at both ends of a firing's arrow. A cut removes, for
+each sender, the part of its clean term that lies along the singular vectors of the signal. The *local* cut removes it
+from the normed residual that the firing head reads, so that only the query, key and value of this head change. The
+*global* cut removes it from what the senders' layers write, so that every later reader is affected. In both cases,
+everything after the cut is recomputed. The control cuts as many singular vectors outside the signal, drawn at random.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,11 +21,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from circuitdsl.circuit.nodes import Node, Position
-from circuitdsl.engine.positions import indices_of
 from circuitdsl.engine.prompts import Prompts
-from circuitdsl.engine.runs import Cache, Edits, Rows, edited
+from circuitdsl.engine.runs import Cache, Edits, Rows, one_run
 from circuitdsl.engine.scores import score_ends
-from circuitdsl.engine.trace import SIDES, Firing, Tracer, centred, tracers
+from circuitdsl.engine.trace import SIDES, Firing, Tracer, centred, fired
 from circuitdsl.models.parts import Attention, attend
 from circuitdsl.models.weights import Factors
 
@@ -38,15 +37,15 @@ _Row = tuple[float, float, float, int]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Change:
-    """What is changed by a cut, on each prompt on which the head fires.
+    """What a cut changes, on each prompt on which the head fires.
 
     Attributes:
         metric: the change of the metric.
         score: the change of the head's attention score along its arrow.
-        norm: the length of what is cut into, as a share of what it was: of the head's normed input (local), of what
-            a sender's layer writes (global); the mean over the tokens, and over the senders' layers.
-        cosine: between what it was and what it is, likewise.
-        vectors: along how many singular vectors.
+        norm: the new length of what is cut, as a share of the old one: of the head's normed input (local), or of what
+            a sender's layer writes (global); the mean over tokens and senders' layers.
+        cosine: between the old and the new vector; the mean is taken likewise.
+        vectors: how many singular vectors are cut.
     """
 
     metric: np.ndarray
@@ -75,7 +74,7 @@ class Cut:
 def cut(
     prompts: Prompts, head: Node, source: Position, target: Position, reach: Reach, boost: bool = False, seed: int = 0
 ) -> Cut:
-    """Take the signal of a head's firings from one position to another away.
+    """Cut the signal of a head's firings from one position to another.
 
     Args:
         boost: add it once more instead.
@@ -88,23 +87,18 @@ def cut(
     indices: list[int] = []
     scores: list[float] = []
     found = [(prompts.ends()[0].clone(), list[_Row]()) for _ in range(2)]  # of the signal, and of its control
-    for numbers, tracer in tracers(prompts.model, [pair.clean_tokens for pair in prompts.pairs], prompts.max_memory):
-        pairs = [prompts.pairs[number] for number in numbers]
-        starts = (
-            tracer.start(place, head, indices_of(pair, source), indices_of(pair, target))
-            for place, pair in enumerate(pairs)
-        )
-        if not (firings := [start for start in starts if start]):
+    for tracer, by_number in fired(prompts.model, prompts.pairs, head, [source], [target], prompts.max_memory):
+        if not by_number:
             continue
-        here = [numbers[firing.prompt] for firing in firings]
-        indices += here
+        firings = list(by_number.values())
+        indices += by_number
         scores += [firing.score for firing in firings]
         signals: list[Vectors] = [firing.signal for firing in firings]
         controls = [outside(tracer, firing, generator) for firing in firings]
         for vectors, (ends, rows) in zip((signals, controls), found, strict=True):
             edits = edits_of(tracer, firings, vectors, reach, boost)
-            cache = edited(tracer.model, tracer.tokens, edits)
-            ends[here] = cache.end[[firing.prompt for firing in firings]]
+            cache = one_run(tracer.model, tracer.tokens, edits)
+            ends[list(by_number)] = cache.end[[firing.prompt for firing in firings]]
             rows += [_changed(edits, cache, *each) for each in zip(firings, vectors, strict=True)]
     order = np.argsort(indices)
     at = np.asarray(indices, int)[order]
@@ -122,27 +116,20 @@ def outside(tracer: Tracer, firing: Firing, generator: torch.Generator) -> Vecto
 
 
 def _changed(edits: LocalCut | GlobalCut, run: Cache, firing: Firing, vectors: Vectors) -> _Row:
-    norm, cosine = _compared(edits.before_and_after(run, firing))
-    return edits.score(run, firing) - firing.score, norm, cosine, len(vectors)
-
-
-def _compared(pairs: Iterable[tuple[Tensor, Tensor]]) -> tuple[float, float]:
-    """The mean length of things, as a share of what they were, and their mean cosine with it; 1 where there is none."""
+    """What the cut of one firing changes; norm and cosine are 1 where nothing is cut."""
+    pairs = edits.before_and_after(run, firing)
     found = [(float(new.norm() / old.norm()), float(F.cosine_similarity(old, new, dim=0))) for old, new in pairs]
-    if not found:
-        return 1.0, 1.0
-    norm, cosine = np.mean(found, axis=0)
-    return float(norm), float(cosine)
+    norm, cosine = np.mean(found or [(1.0, 1.0)], axis=0).tolist()
+    return edits.score(run, firing) - firing.score, norm, cosine, len(vectors)
 
 
 # --- what is cut ------------------------------------------------------------------------------------
 
 
 def parts(tracer: Tracer, firing: Firing, vectors: Vectors) -> Iterator[tuple[Node, int, Float[Tensor, " d"]]]:
-    """What the senders of a firing write along some singular vectors, each at its end of the arrow.
+    """Each sender of a firing, its token, and the part of its term along some singular vectors.
 
-    Gives each sender, its token, and that part of its term. The 1 that is appended to residuals belongs to no head (the
-    authors' code projects it with each head's output).
+    The 1 that is appended to residuals belongs to no head. (The authors' code projects it with each head's output.)
     """
     omega, chosen = tracer.omega(firing.head), torch.tensor(vectors, dtype=torch.long)
     for side in SIDES:
@@ -161,22 +148,20 @@ def edits_of(
         boost: add instead of taking away.
     """
     sign, head = 1.0 if boost else -1.0, firings[0].head
-    layers: dict[int, Tensor] = {}
+    layers = defaultdict[int, Tensor](lambda: torch.zeros_like(tracer.cache.embed, dtype=torch.float32))
     for firing, chosen in zip(firings, vectors, strict=True):
         for sender, token, vector in parts(tracer, firing, chosen):
             layer = sender.layer if reach == "global" else head.layer
             scale = 1.0 if reach == "global" else tracer.normed(firing.prompt, layer, token)[1]
-            added = layers.setdefault(layer, torch.zeros_like(tracer.cache.embed, dtype=torch.float32))
-            added[firing.prompt, token] += sign * vector / scale
+            layers[layer][firing.prompt, token] += sign * vector / scale
     if reach == "global":
         return GlobalCut(tracer, layers)
-    nothing = torch.zeros_like(tracer.cache.embed, dtype=torch.float32)
-    return LocalCut(tracer, head, tracer.weights.factors(head.layer), layers.get(head.layer, nothing))
+    return LocalCut(tracer, head, tracer.weights.factors(head.layer), layers[head.layer])
 
 
 @dataclass(frozen=True, eq=False)
 class LocalCut(Edits):
-    """A head reads its normed input with something added; queries, keys and values are linear in it."""
+    """Something is added to the normed input of one head; queries, keys and values are linear in it."""
 
     tracer: Tracer
     head: Node
@@ -201,7 +186,7 @@ class LocalCut(Edits):
         return factors.scale * float(query @ key)
 
     def before_and_after(self, run: Cache, firing: Firing) -> Iterator[tuple[Tensor, Tensor]]:
-        """What is cut into, as it was and as it is: the head's normed input."""
+        """The head's normed input before and after the cut, at each token where it changes."""
         for token in {firing.destination, firing.source}:
             if self.added[firing.prompt, token].any():
                 yield self._reads(firing.prompt, token)
@@ -229,7 +214,7 @@ class GlobalCut(Edits):
         return attn.scale * float(query.float() @ key.float())
 
     def before_and_after(self, run: Cache, firing: Firing) -> Iterator[tuple[Tensor, Tensor]]:
-        """What is cut into, as it was and as it is: all that the heads of a sender's layer write at its token.
+        """What all heads of a sender's layer write at its token, before and after the cut.
 
         Their output bias belongs to no node, and is left out.
         """

@@ -1,7 +1,7 @@
-"""What is replaced in a run: records that say it, and nothing that does it.
+"""Records of what is replaced in a run and of what is read at its end.
 
-An `Experiment` is hashable and comparable, so that claims which ask for the same thing get it once. Positions
-stand in it by name; what a name means differs from prompt to prompt and is passed along as token indices.
+An `Experiment` is hashable and comparable, so that claims which ask for the same experiment share one run. It names
+positions; the token indices of a name differ from prompt to prompt and are passed separately.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from circuitdsl.circuit.nodes import Ablation, Direction, Edge, Node, Position, Site
 from circuitdsl.engine.memory import VOCAB_ROWS
+from circuitdsl.measurements.requests import EdgeRequest, NodeRequest, Request
 from circuitdsl.models.errors import PatchError
 from circuitdsl.models.parts import Transformer
 
@@ -82,6 +83,22 @@ class Readout:
     ) -> Readout:
         """A function of the whole vocabulary's logits, for softmax, argmax and KL divergence."""
         return cls(None, reduce, width, at_once)
+
+
+def experiment_of(request: Request) -> Experiment:
+    """All patches that a request makes, together: edges with edges, nodes with nodes, replaced alike in all of them."""
+    patches = request.patches
+    edges = [patch for patch in patches if isinstance(patch, EdgeRequest)]
+    nodes = [patch for patch in patches if isinstance(patch, NodeRequest)]
+    if len({patch.direction for patch in patches}) > 1 or len({patch.ablate for patch in nodes}) > 1:
+        raise ValueError("patches of different directions or ablations cannot be made together")
+    return Experiment(
+        edges=frozenset(edge for patch in edges for edge in patch.edges),
+        sites=frozenset(site for patch in nodes for site in patch.sites),
+        ablate=nodes[0].ablate if nodes else "corrupt",
+        via_mlps=any(patch.via_mlps for patch in edges),
+        direction=patches[0].direction,
+    )
 
 
 def check(model: Transformer, experiment: Experiment) -> None:

@@ -1,9 +1,9 @@
 """One forward pass over a batch, from its entry layer and first patched position onwards.
 
-The entry layer is entered through the patched heads (or its MLP) alone; from the next layer on, all positions from
-the start are recomputed, reading the keys and values of earlier positions from the clean cache. In the last layer
-only END is followed. Every patched input is the residual stream of this pass with, for each of its senders, the term
-that the sender now writes taken out and that of the other run put in.
+In the entry layer only the patched heads and the MLP are recomputed. From the next layer on, all positions from the
+start are recomputed; keys and values of earlier positions come from the clean cache. In the last layer only END is
+computed. A patched input is the residual stream of this pass; for each of its senders, the term that the sender
+writes in this pass is subtracted and its term of the other run is added.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuitdsl.circuit.nodes import EMBED, Node
 from circuitdsl.engine.attend import attend_from, pattern_of
-from circuitdsl.engine.batch_index import Batch, Entry, Jobs, Reads, Sites, entry, entry_jobs
+from circuitdsl.engine.batch_index import Batch, Jobs, Points, Reads, Sites, entry_jobs, touched
 from circuitdsl.engine.count import Tally
 from circuitdsl.engine.runs import Runs
 from circuitdsl.engine.via_mlps import Flows
@@ -32,7 +32,7 @@ class PatchedRun:
 
     Attributes:
         flow: the changes that arrive via MLPs.
-        now: the values, `[N, E, W, ...]`, that later patched inputs take out again or that are looked at.
+        now: the values, `[N, E, W, ...]`, that later patched inputs subtract or that are read at the end.
     """
 
     runs: Runs
@@ -56,7 +56,7 @@ def first_residual(run: PatchedRun) -> Float[Tensor, "N E W d"]:
     if not run.batch.from_embed:
         return enter(run, run.batch.entry)
     resid = _put(run, EMBED, run.clean(run.runs.clean.embed, run.batch.steps))
-    if run.batch.keeps(EMBED):
+    if EMBED in run.batch.kept_layers:
         run.now.kept[EMBED] = resid.clone()
     return resid
 
@@ -76,7 +76,7 @@ def layer_after(run: PatchedRun, layer: int, resid: Float[Tensor, "N E S d"]) ->
     gathered = attend_from(block.attn, *queries_keys_values(run, layer, resid, width))
     heads, mlp = Node("head", layer), Node("mlp", layer)
     z, attended = block.attn.written(gathered, partial(_put, run, heads))
-    if batch.keeps(heads):
+    if heads in batch.kept_layers:
         run.now.kept[heads] = z
     resid = resid[:, :, resid.shape[2] - width :]
     mid = resid + attended
@@ -90,7 +90,7 @@ def layer_after(run: PatchedRun, layer: int, resid: Float[Tensor, "N E S d"]) ->
     run.tally.block_positions += len(x)
     run.now.kept.update(zip(neurons, (each.view(mid.shape[:-1]) for each in activations), strict=True))
     out = _put(run, mlp, out.view(mid.shape))
-    if batch.keeps(mlp):
+    if mlp in batch.kept_layers:
         run.now.kept[mlp] = out
     return mid + out
 
@@ -142,71 +142,78 @@ def enter(run: PatchedRun, layer: int) -> Float[Tensor, "N E W d"]:
     heads, mlp = Node("head", layer), Node("mlp", layer)
     sites = batch.sites(heads, width)
     mlp_reads = batch.reads(layer, "in", width)
-    at = entry(batch, layer, entry_jobs(batch, layer, reads, sites), mlp_reads, batch.sites(mlp, width))
-    prompt, pos = at.touched.prompt, at.touched.pos
-    delta = _attention_changes(run, layer, at, reads, sites)
-    source = cache.mlp_in[layer][prompt, pos]
-    old = cache.value(mlp)[prompt, pos]
-    out = _entry_mlp(run, layer, source if model.parallel else source + delta, old, at, mlp_reads)
+    jobs = entry_jobs(batch, layer, reads, sites)
+    points, through = touched(batch, layer, jobs, mlp_reads, batch.sites(mlp, width))
+    delta = _attention_changes(run, layer, points, jobs, reads, sites)
+    source = cache.mlp_in[layer][points.prompt, points.pos]
+    old = cache.value(mlp)[points.prompt, points.pos]
+    out = _entry_mlp(run, layer, source if model.parallel else source + delta, old, points, through, mlp_reads)
     resid = run.clean(cache.resid_pre[layer + 1] if layer + 1 < model.n_layers else cache.end[:, None], width)
-    resid.view(-1, model.d_model)[at.touched.flat] += delta + out - old
-    _keep(run, mlp, at.touched.flat, out)
+    resid.view(-1, model.d_model)[points.flat] += delta + out - old
+    _keep(run, mlp, points.flat, out)
     return resid
 
 
 def _keep(run: PatchedRun, of: Node, at: Tensor | tuple[Tensor, Tensor], values: Tensor) -> None:
-    """Where the values of a layer's heads or MLP are read again: keep the clean ones, with some of them exchanged."""
-    if run.batch.keeps(of):
+    """Keep the values of a layer's heads or MLP, if they are read later: the clean ones, with some of them replaced."""
+    if of in run.batch.kept_layers:
         kept = run.clean(run.runs.clean.value(of), run.batch.width(of.layer))
         kept.flatten(0, 2)[at] = values
         run.now.kept[of] = kept
 
 
 def _attention_changes(
-    run: PatchedRun, layer: int, at: Entry, reads: Mapping[Port, Reads | None], sites: tuple[Sites, ...]
-) -> Float[Tensor, "touched d"]:
-    """What the heads of the entry layer write at the touched points, minus what they wrote."""
-    model, batch, jobs = run.model, run.batch, at.jobs
-    change = torch.zeros(len(at.touched.pos), model.d_model, dtype=model.dtype, device=model.device)
-    if not jobs:
-        _keep(run, Node("head", layer), at.touched.flat[:0], change.new_empty(0, model.n_heads, model.d_head))
-        return change
+    run: PatchedRun,
+    layer: int,
+    at: Points,
+    jobs: Jobs,
+    reads: Mapping[Port, Reads | None],
+    sites: tuple[Sites, ...],
+) -> Float[Tensor, "points d"]:
+    """The change of what the heads of the entry layer write, at some points."""
+    model, batch = run.model, run.batch
+    rows = torch.searchsorted(at.flat, jobs.points.flat)
     q, k, v = job_inputs(run, layer, jobs, reads, batch.width(layer))
     z = pattern_of(model.blocks[layer].attn, q, k).to(v.dtype) @ v
-    if model.blocks[layer].attn.post is not None:
-        return _rescaled_changes(run, layer, at, z[jobs.job], sites)
+    if model.blocks[layer].attn.post is not None and len(jobs.head):
+        return _rescaled_changes(run, layer, at, (rows, jobs.points.head), z[jobs.job], sites)
     heads = _head_changes(run, layer, jobs, z, sites)
+    change = torch.zeros(len(at.host), model.d_model, dtype=model.dtype, device=model.device)
     for _, a, b in jobs.points.heads:  # no head writes twice at a point: they are added in order, on a GPU as well
-        change.index_add_(0, at.job_rows[a:b], heads[a:b])
+        change.index_add_(0, rows[a:b], heads[a:b])
     return change
 
 
 def _rescaled_changes(
-    run: PatchedRun, layer: int, at: Entry, z: Float[Tensor, "points d_head"], sites: tuple[Sites, ...]
-) -> Float[Tensor, "touched d"]:
-    """In a post-norm model a head that changes changes the scale of its whole layer: all heads are written anew."""
-    cache, jobs, touched = run.runs.clean, at.jobs, at.touched
-    assert jobs is not None
-    gathered = cache.gathered[layer][touched.prompt, touched.pos]
-    gathered[at.job_rows, jobs.points.head] = z
+    run: PatchedRun,
+    layer: int,
+    at: Points,
+    heads: tuple[Tensor, Tensor],
+    new: Float[Tensor, "jobs d_head"],
+    sites: tuple[Sites, ...],
+) -> Float[Tensor, "points d"]:
+    """In a post-norm model one changed head changes the scale of its whole layer, so that all heads are recomputed."""
+    cache = run.runs.clean
+    gathered = cache.gathered[layer][at.prompt, at.pos]
+    gathered[heads] = new
 
-    def replaced(z: Float[Tensor, "touched heads d_head"]) -> Float[Tensor, "touched heads d_head"]:
+    def replaced(z: Float[Tensor, "points heads d_head"]) -> Float[Tensor, "points heads d_head"]:
         out = z.clone() if sites else z
         for site in sites:
-            place = torch.searchsorted(touched.flat, site.points.flat), site.points.head
+            place = torch.searchsorted(at.flat, site.points.flat), site.points.head
             out[place] = _replaced(run, Node("head", layer), site, out[place])
         return out
 
     written, attended = run.model.blocks[layer].attn.written(gathered, replaced)
-    _keep(run, Node("head", layer), touched.flat, written)
-    resid_pre, mlp_in = (each[layer][touched.prompt, touched.pos] for each in (cache.resid_pre, cache.mlp_in))
+    _keep(run, Node("head", layer), at.flat, written)
+    resid_pre, mlp_in = (each[layer][at.prompt, at.pos] for each in (cache.resid_pre, cache.mlp_in))
     return resid_pre + attended - mlp_in
 
 
 def _head_changes(
     run: PatchedRun, layer: int, jobs: Jobs, z: Float[Tensor, "J N W d_head"], sites: tuple[Sites, ...]
 ) -> Float[Tensor, "points d"]:
-    """What the recomputed heads of the entry layer write, minus what they wrote, at the jobs' points."""
+    """The change of what the recomputed heads of the entry layer write, at the jobs' points."""
     batch, attn, heads = run.batch, run.model.blocks[layer].attn, Node("head", layer)
     for site in sites:
         n, _, s, _ = site.points.host.T
@@ -244,25 +251,27 @@ def _entry_mlp(
     layer: int,
     source: Float[Tensor, "points d"],
     old: Float[Tensor, "points d"],
-    at: Entry,
+    at: Points,
+    through: Int[Tensor, " through"],
     reads: Reads | None,
 ) -> Float[Tensor, "points d"]:
-    """The MLP's term at the touched points, recomputed where it reads something else."""
+    """The MLP's term at some points, recomputed at those rows at which its input changes."""
     block = run.model.blocks[layer]
     out, neurons = old.clone(), run.batch.neurons(layer)
     for node in neurons:
         run.now.kept[node] = run.clean(run.runs.clean.value(node)[..., 0], run.batch.width(layer))
-    if len(at.through_mlp):
-        source = source[at.through_mlp]
+    if len(through):
+        source, flat = source[through], at.flat[through]
         x = block.mlp_norm(source)
         if reads:
-            x[at.read_rows] = block.mlp_norm(patched_inputs(run, source[at.read_rows], reads))
-        out[at.through_mlp], activations = block.mlp.written(x, [node.index for node in neurons])
+            rows = torch.searchsorted(flat, reads.points.flat)
+            x[rows] = block.mlp_norm(patched_inputs(run, source[rows], reads))
+        out[through], activations = block.mlp.written(x, [node.index for node in neurons])
         for node, activation in zip(neurons, activations, strict=True):
-            run.now.kept[node].view(-1)[at.touched.flat[at.through_mlp]] = activation
-        run.tally.block_positions += len(at.through_mlp)
+            run.now.kept[node].view(-1)[flat] = activation
+        run.tally.block_positions += len(through)
     for site in run.batch.sites(Node("mlp", layer), run.batch.width(layer)):
-        rows = torch.searchsorted(at.touched.flat, site.points.flat)
+        rows = torch.searchsorted(at.flat, site.points.flat)
         out[rows] = _replaced(run, Node("mlp", layer), site, out[rows])
     return out
 
@@ -271,7 +280,7 @@ def _entry_mlp(
 
 
 def patched_inputs(run: PatchedRun, resid: Float[Tensor, "points d"], reads: Reads) -> Float[Tensor, "points d"]:
-    """Patched inputs: `resid` with each sender's term as it now is taken out, and that of the other run put in."""
+    """Patched inputs: `resid` minus the current term of each sender, plus its term of the other run."""
     change = resid.new_zeros(reads.n_changes, resid.shape[-1])
     for send in reads.sends:
         points = send.points
@@ -300,7 +309,7 @@ def _put(run: PatchedRun, of: Node, values: Float[Tensor, "N E W *rest"]) -> Flo
 def _replaced(run: PatchedRun, of: Node, site: Sites, now: Float[Tensor, "points _"]) -> Float[Tensor, "points _"]:
     """Knocked-out values after the replacement of their nodes, or of a part of them.
 
-    Takes note of the activations of neurons that are replaced, alone or with their MLP.
+    The new activations of neurons that are replaced, alone or with their MLP, are kept.
     """
     at = site.points.prompt, site.points.pos
     change = now[:0]

@@ -19,7 +19,7 @@ from circuitdsl.circuit.nodes import Node, Position
 from circuitdsl.engine.attend import pattern_of
 from circuitdsl.engine.batch_index import Where, ship
 from circuitdsl.engine.experiment import PatchError, Positions, check_node
-from circuitdsl.engine.runs import Cache, Edits, Rows, Runs, edited, patterns, unequal
+from circuitdsl.engine.runs import Cache, Edits, Rows, Runs, one_run, patterns, unequal
 from circuitdsl.models.parts import Attention, Transformer, attend
 from circuitdsl.models.writers import in_whole
 
@@ -38,12 +38,12 @@ class Intervened:
 
     @property
     def changed(self) -> Bool[Tensor, " n"]:
-        """On which prompts some verb made a node write or attend otherwise than it would have."""
+        """On which prompts the intervention changed what some node writes or attends to."""
         return self.edits.changed
 
     def pattern(self, head: Node) -> Float[Tensor, "n T T"]:
         """The attention pattern of a head: from each position (axis 1) to each (axis 2)."""
-        plain = patterns(self.edits.runs.model, self.cache, head.layer, head.head)
+        plain = patterns(self.edits.runs.model, self.cache, head)
         return self.edits.set_pattern(head, plain, slice(None))
 
 
@@ -63,7 +63,7 @@ def intervene(runs: Runs, intervention: Intervention, positions: Positions) -> I
     for verb in intervention.verbs:
         for node in nodes_of(verb):
             _check(runs.model, node, verb)
-    return Intervened(edited(runs.model, runs.clean_tokens, edits), edits)
+    return Intervened(one_run(runs.model, runs.clean_tokens, edits), edits)
 
 
 def nodes_of(verb: SetAttention | Scale | Replace) -> tuple[Node, ...]:
@@ -82,7 +82,7 @@ def nodes_of(verb: SetAttention | Scale | Replace) -> tuple[Node, ...]:
 
 @dataclass(frozen=True, eq=False)
 class Changes(Edits):
-    """An intervention on prompts of one length; `changed` takes note of the prompts on which it does anything."""
+    """An intervention on prompts of one length; `changed` marks the prompts on which it changes anything."""
 
     runs: Runs
     intervention: Intervention
@@ -133,7 +133,7 @@ class Changes(Edits):
         return self._noted(before, value, rows)
 
     def _noted(self, before: Float[Tensor, "m T _"], after: Float[Tensor, "m T _"], rows: Rows) -> Tensor:
-        """What comes after, once it is noted on which prompts it is another than before."""
+        """`after`; the prompts on which it differs from `before` are marked in `changed`."""
         if after is not before:
             self.changed[rows] |= unequal(before, after).any(dim=1)
         return after
@@ -150,10 +150,10 @@ def with_mass(
     mass: float,
     hidden: Bool[Tensor, "T T"] | None,
 ) -> Float[Tensor, "m T T"]:
-    """Patterns whose source rows give `mass` to the targets, spread equally, and the rest of it as before.
+    """Patterns whose source rows give `mass` to the targets, spread equally, and the rest in the old proportions.
 
-    A row that sees no target (`hidden` says what rows do not see) keeps its pattern. One that sees nothing else has
-    only `mass` in all.
+    A row that sees no target keeps its pattern (`hidden` marks what rows do not see). A row that sees only targets
+    sums to `mass`.
     """
     seen = target[:, None, :] & torch.ones_like(pattern[0], dtype=torch.bool)
     seen = seen if hidden is None else seen & ~hidden

@@ -1,4 +1,4 @@
-"""How much is held at once: prompts in a cache and rows in a batch, by what is free or by what the user allows."""
+"""How many prompts and rows are held at once, given the memory that is free or that the user allows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from circuitdsl.models.parts import Transformer
 CPU_BYTES, CPU_SHARE, GPU_SHARE = 480 * 2**20, 0.5, 0.8
 #: the share of a limit that is planned for: allocators keep more than is asked of them
 LIMIT_SHARE = 0.75
-#: of these bytes, the share of the caches and that of a batch; the rest is for what comes and goes
+#: of these bytes, the shares of the caches and of a batch; the rest is for temporary tensors
 CACHES, BATCH = 0.45, 0.4
 #: the most prompts whose runs are cached together, by kind of device
 MOST_PROMPTS = {"cpu": 64, "cuda": 1024}
@@ -34,8 +34,8 @@ class OutOfMemory(UserError):
 def allowed(device: torch.device, max_memory: int | None = None) -> int:
     """Bytes that caches and a batch may take together, beside the model; most of `max_memory` where that is given.
 
-    A power of two of what is free: a little more or less of it gives the same batches, and so the same numbers to the
-    last bit.
+    What is free is rounded down to a power of two. Small changes of it then give the same batches, and so the same
+    numbers to the last bit.
     """
     if max_memory is not None:
         return int(max_memory * LIMIT_SHARE)
@@ -52,7 +52,7 @@ def _power_of_two(number: float) -> int:
 
 
 def _free_on_host() -> int:
-    """Bytes that the system could give; on systems that do not say, plenty."""
+    """Free bytes of the system; a large number where it does not tell."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
@@ -155,7 +155,7 @@ def in_halves(work: Callable[[int, int], None], start: int, end: int, doing: Cal
 
     Args:
         work: takes the first item and the last + 1.
-        doing: what is done with an item, for the message.
+        doing: describes the work on an item, for the message.
 
     Raises:
         OutOfMemory: memory ran out on one item alone.
@@ -173,5 +173,5 @@ def in_halves(work: Callable[[int, int], None], start: int, end: int, doing: Cal
 
 
 def ran_out(doing: str) -> OutOfMemory:
-    """Says on what memory ran out."""
+    """The error of some work for which memory ran out."""
     return OutOfMemory(f"memory ran out {doing}", hint="give it more memory, or take a smaller dtype")

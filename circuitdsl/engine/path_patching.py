@@ -1,4 +1,7 @@
-"""Exact patching that recomputes only what lies downstream: what experiments do to the logits, and to attention."""
+"""Exact patching that recomputes only what lies downstream.
+
+Three things are read of patched runs: logits (`effects`), attention patterns, and the terms that nodes write at END.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +27,9 @@ from circuitdsl.engine.forward import (
     patched_inputs,
     queries_keys_values,
 )
-from circuitdsl.engine.runs import Runs, baseline, patterns, read
+from circuitdsl.engine.runs import Runs, Terms, baseline, patterns, read
 from circuitdsl.models.parts import PORTS, Transformer
+from circuitdsl.models.writers import term
 
 
 @torch.inference_mode()
@@ -64,6 +68,75 @@ def effects(
     )
 
 
+def _to_the_end(run: PatchedRun, readout: Readout) -> Float[Tensor, "N E width"]:
+    """One forward pass over the prompts and experiments of a batch, read at END."""
+    batch, layers = run.batch, run.model.n_layers
+    resid = run.clean(run.runs.clean.end[:, None], 1) if batch.entry == layers else _after(run, layers - 1)
+    reads = batch.reads(layers, "in", 1)
+    if reads:
+        flat = resid.view(-1, resid.shape[-1])
+        flat[reads.points.flat] = patched_inputs(run, flat[reads.points.flat], reads)
+    return read(batch.model, resid[:, :, 0], batch.prompts, readout)
+
+
+def _after(run: PatchedRun, last: int) -> Float[Tensor, "N E W d"]:
+    """The residual stream after a layer, which is not below the entry layer."""
+    resid = first_residual(run)
+    for layer in range(next_layer(run.batch), last + 1):
+        resid = layer_after(run, layer, resid)
+    return resid
+
+
+# --- what nodes write -------------------------------------------------------------------------------
+
+
+def terms_at_end(model: Transformer, terms: Terms, nodes: Sequence[Node]) -> Float[Tensor, "n nodes d"]:
+    """The terms that nodes write at END."""
+    return torch.stack([term(model, node, terms.value(node)[:, -1]) for node in nodes], dim=1)
+
+
+@torch.inference_mode()
+def patched_terms(
+    model: Transformer,
+    runs: Runs,
+    experiments: Sequence[Experiment],
+    positions: Positions,
+    nodes: Sequence[Node],
+    **limits: Unpack[Limits],
+) -> Float[Tensor, "experiments n nodes d"]:
+    """The terms that nodes write at END in every patched run; a replaced node's is its replacement.
+
+    Recomputes no further than the last of the nodes. Arguments and errors are those of `effects`.
+    """
+    for node in nodes:
+        check_node(model, node)
+    last = max(node.layer for node in nodes)
+
+    def patched(run: PatchedRun) -> Float[Tensor, "N E nodes d"]:
+        batch = run.batch
+        if batch.entry <= last or batch.from_embed:
+            _after(run, last)
+        out = _for_each(run, terms_at_end(model, run.runs.clean, nodes))
+        for i, node in enumerate(nodes):
+            if node in run.now:
+                out[:, :, i] = term(model, node, run.now.value(node)[:, :, -1])
+        return out
+
+    def unpatched(base: Runs) -> Float[Tensor, "n nodes d"]:
+        return terms_at_end(model, base.clean, nodes)
+
+    return in_batches(runs, experiments, positions, unpatched, patched, kept=frozenset(nodes), **limits)
+
+
+def _for_each(run: PatchedRun, clean: Float[Tensor, "n k *rest"]) -> Float[Tensor, "N E k *rest"]:
+    """What was read of the clean run, once for each run of a batch."""
+    found = clean[run.batch.prompts].unsqueeze(1)
+    return found.repeat(1, len(run.batch.plans), *[1] * (found.ndim - 2))
+
+
+# --- attention --------------------------------------------------------------------------------------
+
+
 @torch.inference_mode()
 def patched_attention(
     model: Transformer,
@@ -81,66 +154,49 @@ def patched_attention(
         check_node(model, head)
 
     def unpatched(base: Runs) -> Float[Tensor, "n heads T T"]:
-        return torch.stack([patterns(model, base.clean, head.layer, head.head) for head in heads], dim=1)
+        return torch.stack([patterns(model, base.clean, head) for head in heads], dim=1)
 
-    return in_batches(runs, experiments, positions, unpatched, lambda run: _up_to_heads(run, heads), **limits)
+    def patched(run: PatchedRun) -> Float[Tensor, "N E heads T T"]:
+        return _up_to_heads(run, heads, _for_each(run, unpatched(run.runs)))
 
-
-def _to_the_end(run: PatchedRun, readout: Readout) -> Float[Tensor, "N E width"]:
-    """One forward pass over the prompts and experiments of a batch, read at END."""
-    batch, layers = run.batch, run.model.n_layers
-    resid = run.clean(run.runs.clean.end[:, None], 1) if batch.entry == layers else first_residual(run)
-    for layer in range(next_layer(batch), layers):
-        resid = layer_after(run, layer, resid)
-    reads = batch.reads(layers, "in", 1)
-    if reads:
-        flat = resid.view(-1, resid.shape[-1])
-        flat[reads.points.flat] = patched_inputs(run, flat[reads.points.flat], reads)
-    return read(batch.model, resid[:, :, 0], batch.prompts, readout)
+    return in_batches(runs, experiments, positions, unpatched, patched, **limits)
 
 
-def _up_to_heads(run: PatchedRun, heads: Sequence[Node]) -> Float[Tensor, "N E heads T T"]:
-    """Patterns of heads in a batch, which runs no further than the last of them."""
-    model, batch, clean = run.model, run.batch, run.runs.clean
-    out = torch.stack([patterns(model, clean, h.layer, h.head)[batch.prompts] for h in heads], dim=1)
-    out = out.unsqueeze(1).repeat(1, len(batch.plans), 1, 1, 1)
+def _up_to_heads(run: PatchedRun, heads: Sequence[Node], out: Float[Tensor, "N E heads T T"]) -> Tensor:
+    """Write the patched patterns of heads over the clean ones in `out`; runs no further than the last of the heads."""
+    batch = run.batch
     resid: Tensor | None = None
-    last = max(head.layer for head in heads)
-    for layer in range(batch.entry, last + 1):
-        watched = [i for i, head in enumerate(heads) if head.layer == layer]
+    for layer in range(batch.entry, max(head.layer for head in heads) + 1):
+        watched = [(i, head.head) for i, head in enumerate(heads) if head.layer == layer]
         if layer < next_layer(batch):
-            _watch_jobs(run, layer, heads, watched, out)
+            _watch_jobs(run, layer, watched, out)
         else:
             resid = first_residual(run) if resid is None else layer_after(run, layer - 1, resid)
-            _watch_all(run, layer, resid, heads, watched, out)
+            _watch_all(run, layer, resid, watched, out)
     return out
 
 
-def _watch_jobs(run: PatchedRun, layer: int, heads: Sequence[Node], watched: list[int], out: Tensor) -> None:
-    """Write the patterns of watched heads among those that the entry layer recomputes."""
+def _watch_jobs(run: PatchedRun, layer: int, watched: Sequence[tuple[int, int]], out: Tensor) -> None:
+    """Write the patterns of watched heads, (place in `out`, head), among those that the entry layer recomputes."""
     batch = run.batch
     reads = {port: batch.reads(layer, port, batch.steps) for port in PORTS}
     jobs = entry_jobs(batch, layer, reads, ())
-    if jobs and (jobs.number[[heads[i].head for i in watched]] >= 0).any():
+    if (jobs.number[[head for _, head in watched]] >= 0).any():
         q, k, _ = job_inputs(run, layer, jobs, reads, batch.steps)
         pattern = pattern_of(run.model.blocks[layer].attn, q, k)
-        for i in watched:
-            numbers = jobs.number[heads[i].head]
-            for e in np.flatnonzero(numbers >= 0):
-                out[:, e, i, batch.start :] = pattern[numbers[e]]
+        for i, head in watched:
+            for e in np.flatnonzero(jobs.number[head] >= 0):
+                out[:, e, i, batch.start :] = pattern[jobs.number[head, e]]
 
 
-def _watch_all(
-    run: PatchedRun, layer: int, resid: Tensor, heads: Sequence[Node], watched: list[int], out: Tensor
-) -> None:
+def _watch_all(run: PatchedRun, layer: int, resid: Tensor, watched: Sequence[tuple[int, int]], out: Tensor) -> None:
     """Write the patterns of watched heads of a layer that is recomputed whole."""
     if not watched:
         return
     attn = run.model.blocks[layer].attn
     q, k, _, k_before, _ = queries_keys_values(run, layer, resid, run.batch.steps)
     group = attn.n_heads // k.shape[3]
-    for i in watched:
-        head = heads[i].head
+    for i, head in watched:
         own, before = k[:, :, :, head // group], k_before[:, head // group]
         keys = torch.cat((before.unsqueeze(1).expand(-1, k.shape[1], -1, -1), own), dim=2)
         out[:, :, i, run.batch.start :] = pattern_of(attn, q[:, :, :, head], keys)

@@ -30,7 +30,7 @@ Ends = tuple[Float[Tensor, "n d"], Float[Tensor, "n d"]]
 
 
 class Known(Protocol):
-    """Numbers that are known from earlier, or are computed and kept."""
+    """A cache of numbers: those that it lacks are computed and kept."""
 
     def scores(self, side: str, metric: Metric, compute: Callable[[], Array]) -> Array:
         """A metric of the unpatched runs of all prompts."""
@@ -86,7 +86,7 @@ class Prompts:
         return METRICS[self.metric.name].falls
 
     def once(self, what: Hashable, make: Callable[[], T]) -> T:
-        """Something about these prompts that is made once and kept."""
+        """The result of `make`, which is called once for each `what`."""
         if what not in self._made:
             self._made[what] = make()
         return self._made[what]

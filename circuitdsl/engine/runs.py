@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from circuitdsl.circuit.nodes import EMBED, Ablation, Node
+from circuitdsl.engine.attend import pattern_of
 from circuitdsl.engine.batch_index import ship
 from circuitdsl.engine.experiment import PatchError, Readout, check_node
 from circuitdsl.engine.memory import CHUNK
@@ -23,7 +24,7 @@ from circuitdsl.models.writers import Written, in_whole
 T = TypeVar("T", bound="Terms")
 #: some of the prompts
 Rows = slice | Int[Tensor, " m"]
-#: the partners of prompts run from the first token on that differs, from at most so many different tokens
+#: partners are run from the first token on that differs; they are grouped so that there are at most so many starts
 MOST_STARTS = 4
 
 
@@ -32,7 +33,7 @@ class Terms(Written):
     """What the nodes of whole runs write, for prompts of one length: values are `[n, T, ...]`.
 
     Attributes:
-        end: the residual stream at END, before the final norm; empty of a run that stopped before the last MLP.
+        end: the residual stream at END, before the final norm; empty if the run stopped before the last MLP.
     """
 
     end: Float[Tensor, "n d"]
@@ -40,7 +41,7 @@ class Terms(Written):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cache(Terms):
-    """A run with what recomputing from the middle of it needs, by layer.
+    """A run with everything that is needed to recompute it from any layer on, by layer.
 
     Attributes:
         resid_pre: the residual stream that the heads read.
@@ -111,7 +112,7 @@ class Runs:
 
 
 class Edits:
-    """What is changed in a forward pass, for some rows of the prompts; this one changes nothing."""
+    """Changes of a forward pass, for some rows of the prompts. The methods of this class change nothing."""
 
     def attend(self, layer: int, attn: Attention, q: Tensor, k: Tensor, v: Tensor, rows: Rows) -> Tensor:
         """`z` of every head [m, T, heads, d_head]; arguments as for `parts.attend`."""
@@ -131,12 +132,6 @@ class Edits:
 
 
 @torch.inference_mode()
-def edited(model: Transformer, tokens: Int[Tensor, "n T"], edits: Edits) -> Cache:
-    """Prompts that have been run before, with some of the forward pass changed."""
-    return _filled(model, tokens.to(model.device).long(), _new_cache(model, tokens.shape), edits)
-
-
-@torch.inference_mode()
 def run(
     model: Transformer,
     clean_tokens: Int[Tensor, "n T"],
@@ -148,8 +143,8 @@ def run(
 
     Args:
         neurons: those that experiments on these runs name.
-        corrupt_stages: how many stages of the corrupt run experiments take terms from, the heads of a layer being one
-            and its MLP the next; by default all.
+        corrupt_stages: how many stages of the corrupt run are kept: the heads of a layer are one, its MLP the next. By
+            default all.
 
     Raises:
         PatchError: the prompts of a pair differ in length, are empty, too long, or hold a token the model lacks.
@@ -171,7 +166,7 @@ def run(
 
 
 def starts(first: Int[np.ndarray, " n"]) -> Iterator[tuple[Int[np.ndarray, " m"], int]]:
-    """Prompts that are run together from one position on, before which none of them differs from its partner."""
+    """Groups of prompts, each with a position before which none of them differs from its partner."""
     order = np.argsort(first, kind="stable")
     edges = [0, *(1 + np.flatnonzero(np.diff(first[order]))), len(first)]
     if len(edges) > MOST_STARTS + 1:  # in about equal parts
@@ -183,10 +178,10 @@ def starts(first: Int[np.ndarray, " n"]) -> Iterator[tuple[Int[np.ndarray, " m"]
 
 
 @torch.inference_mode()
-def one_run(model: Transformer, tokens: Int[Tensor, "n T"]) -> Cache:
-    """Run prompts that have no partners, and keep of them what `run` keeps of clean ones; errors are those of `run`."""
+def one_run(model: Transformer, tokens: Int[Tensor, "n T"], edits: Edits | None = None) -> Cache:
+    """Run prompts without partners, with some of the forward pass changed; errors are those of `run`."""
     tokens = _checked(model, tokens, "clean")
-    return _filled(model, tokens, _new_cache(model, tokens.shape))
+    return _filled(model, tokens, _new_cache(model, tokens.shape), edits)
 
 
 @torch.inference_mode()
@@ -196,22 +191,6 @@ def ends(
     """The residual streams at END, before the final norm, and nothing else; errors are those of `run`."""
     parts = _checked(model, tokens, which).split(at_once)
     return torch.cat([_filled(model, part, _new_terms(model, part.shape)).end for part in parts])
-
-
-@torch.inference_mode()
-def ends_of_pairs(
-    model: Transformer, clean: Int[Tensor, "n T"], corrupt: Int[Tensor, "n T"], at_once: int = CHUNK
-) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n d"]]:
-    """The residual streams at END of clean prompts and of their partners, as of `ends`; errors are those of `run`."""
-    both = _checked(model, clean, "clean"), _checked(model, corrupt, "corrupt")
-
-    def of_some(clean: Tensor, corrupt: Tensor) -> tuple[Tensor, Tensor]:
-        runs = run(model, clean, corrupt)  # let go of before the next are run
-        return runs.clean.end, runs.corrupt.end
-
-    found = [of_some(*pair) for pair in zip(*(tokens.split(at_once) for tokens in both), strict=True)]
-    ends, others = zip(*found, strict=True)
-    return torch.cat(ends), torch.cat(others)
 
 
 @torch.inference_mode()
@@ -264,7 +243,7 @@ def _checked(model: Transformer, tokens: Tensor, which: str) -> Int[Tensor, "n T
 
 
 def _filled(model: Transformer, tokens: Tensor, out: T, edits: Edits | None = None) -> T:
-    """Run prompts up to the last heads or MLP that there is room for."""
+    """Run prompts up to the last heads or MLP that `out` has room for."""
     for start in range(0, len(tokens), CHUNK):
         rows = slice(start, start + CHUNK)
         _fill(model, tokens[rows], out, rows, edits)
@@ -280,10 +259,10 @@ def _fill(
     start: int = 0,
     before: Cache | None = None,
 ) -> None:
-    """Run prompts and write their activations into `rows` of a cache, as far as that has room.
+    """Run prompts and write their activations into `rows` of a cache, as far as it has room.
 
     Args:
-        start: the first position that is run; up to there all is as in the same rows of `before`.
+        start: the first position that is run; activations of earlier ones are copied from the same rows of `before`.
     """
     full = out if isinstance(out, Cache) else None
     edits, neurons = edits or Edits(), tuple(out.neurons)
@@ -383,11 +362,10 @@ def read(
 
 
 @torch.inference_mode()
-def patterns(model: Transformer, cache: Cache, layer: int, head: int) -> Float[Tensor, "n T T"]:
+def patterns(model: Transformer, cache: Cache, head: Node) -> Float[Tensor, "n T T"]:
     """The attention pattern of a head: from each position (axis 1) to each (axis 2)."""
-    attn = model.blocks[layer].attn
-    q, k = cache.q[layer][:, head], cache.k[layer][:, head // attn.group]
-    return attn.pattern(q @ k.transpose(1, 2))
+    attn = model.blocks[head.layer].attn
+    return pattern_of(attn, cache.q[head.layer][:, head.head], cache.k[head.layer][:, head.head // attn.group])
 
 
 def at(
@@ -406,8 +384,8 @@ def changed(
 ) -> Bool[Tensor, " n"]:
     """Whether what a patch puts in differs from what the sender writes, at the given positions (`None`: at any).
 
-    A corrupt term can only differ where the prompts do, at its position or before; below a millionth of the term's own
-    size a difference is rounding.
+    A corrupt term can only differ if the prompts differ at its position or before. A difference below a millionth of
+    the term's own size is rounding.
     """
     clean, other = _value(runs, sender), _value(runs, sender, ablate)
     differs = unequal(clean, other)
@@ -442,12 +420,17 @@ def _value(runs: Runs, node: Node, ablate: Ablation | None = None) -> Float[Tens
 # --- prompts of several lengths ---------------------------------------------------------------------
 
 
-def by_length(prompts: Sequence[Sequence[int]]) -> list[tuple[Int[Tensor, " m"], Int[Tensor, "m T"]]]:
-    """Prompts in groups of one length, without padding: (their places in `prompts`, their tokens), shortest first."""
+def by_length(
+    prompts: Sequence[Sequence[int]], at_once: Callable[[int], int]
+) -> Iterator[tuple[Int[Tensor, " m"], Int[Tensor, "m T"]]]:
+    """Prompts in groups of one length, without padding: (their places in `prompts`, their tokens), shortest first.
+
+    Args:
+        at_once: the size of a group, given the length.
+    """
     places: dict[int, list[int]] = {}
     for place, prompt in enumerate(prompts):
         places.setdefault(len(prompt), []).append(place)
-    return [
-        (torch.tensor(group), torch.tensor([list(prompts[i]) for i in group]).view(len(group), length))
-        for length, group in sorted(places.items())
-    ]
+    for length, same in sorted(places.items()):
+        for group in torch.tensor(same).split(at_once(length)):
+            yield group, torch.tensor([list(prompts[i]) for i in group]).view(len(group), length)

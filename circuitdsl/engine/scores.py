@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -80,10 +81,15 @@ def ends_of(model: Transformer, pairs: Sequence[PromptPair], max_memory: int | N
         UserError: some are not finite.
     """
     ends = torch.empty(2, len(pairs), model.d_model, dtype=model.dtype, device=model.device)
-    for places, tokens in engine.by_length([pair.clean_tokens for pair in pairs]):
-        partners = tokens_of([pairs[i] for i in places], "corrupt_tokens")
-        at_once = run_at_once(model, tokens.shape[1], max_memory)
-        ends[0, places], ends[1, places] = engine.ends_of_pairs(model, tokens, partners, at_once)
+
+    def run(places: Tensor, tokens: Tensor) -> None:
+        runs = engine.run(model, tokens, tokens_of([pairs[i] for i in places], "corrupt_tokens"))
+        ends[0, places], ends[1, places] = runs.clean.end, runs.corrupt.end
+
+    for group in engine.by_length(
+        [pair.clean_tokens for pair in pairs], partial(run_at_once, model, max_memory=max_memory)
+    ):
+        run(*group)  # in a function, so that the runs of a group are freed before the next group is run
     for side, end in zip(SIDES, ends, strict=True):
         broken = (~end.isfinite().all(dim=1)).nonzero().flatten().tolist()
         if broken:

@@ -12,26 +12,27 @@ where it fires itself.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from circuitdsl.circuit.nodes import EMBED, Node
+from circuitdsl.circuit.nodes import EMBED, Node, Position
 from circuitdsl.circuit.traced import Side
 from circuitdsl.engine import runs as engine
-from circuitdsl.engine.attend import pattern_of
 from circuitdsl.engine.memory import run_at_once
+from circuitdsl.engine.positions import indices_of
 from circuitdsl.errors import UserError
 from circuitdsl.models.parts import Norm, Transformer
 from circuitdsl.models.weights import AttentionWeights, weights_of
+from circuitdsl.tasks.dataset import PromptPair
 
-#: a head fires where it gives a token at least this much of its attention
+#: a head fires where it gives one token at least this share of its attention
 FIRES = 0.5
-#: the share of all that upstream heads add which the senders make up
+#: the senders are the fewest heads that make up this share of what all upstream heads add
 COVERED = 0.7
 
 SIDES: tuple[Side, ...] = ("destination", "source")
@@ -94,14 +95,13 @@ def covering(added: Sequence[tuple[Node, float]]) -> Added:
 
 @dataclass(frozen=True, slots=True)
 class Firing:
-    """A head that attends from one token to another, and who made it so.
+    """A head that attends from one token to another, and the heads that caused it.
 
     Attributes:
-        prompt: its number.
+        prompt: the row of the prompt in its tracer.
         signal: which singular vectors of Ω make the score, the largest term first.
         senders: for each side, the heads that make up 70 % of what heads add, and how much each adds.
-        heads: for each side, what all heads add together.
-        others: for each side, what the embedding and the MLPs add.
+        parts: for each side, what all heads, the embedding and all MLPs add to the signal.
     """
 
     prompt: int
@@ -112,16 +112,16 @@ class Firing:
     score: float
     signal: tuple[int, ...]
     senders: dict[Side, Added]
-    heads: dict[Side, float]
-    others: dict[Side, Added]
+    parts: dict[Side, dict[str, float]]
 
     def token(self, side: Side) -> int:
+        """The token of one side of the arrow."""
         return self.destination if side == "destination" else self.source
 
 
 @dataclass(eq=False)
 class Tracer:
-    """Prompts of one length with everything that traces read; what is worked out is kept.
+    """Prompts of one length with everything that traces read; results are kept.
 
     Raises:
         NotTraced: the model turns queries and keys with the position.
@@ -143,16 +143,12 @@ class Tracer:
             )
         self.cache = engine.one_run(self.model, self.tokens)
 
-    def start(self, prompt: int, head: Node, sources: Iterable[int], targets: Container[int]) -> Firing | None:
-        """A head's firing from one of some tokens to one of others; None where it does not fire so."""
-        firings = (self.firing(prompt, head, token) for token in sources)
-        return next((one for one in firings if one and one.source in targets), None)
-
     @torch.inference_mode()
     def firing(self, prompt: int, head: Node, destination: int) -> Firing | None:
-        """What a head attends to from a token, where it fires; None where it does not.
+        """A head's firing from a token, or None where it does not fire.
 
-        It fires with at least half of its attention and a score of 0 or more; on the first token heads only rest.
+        A head fires where one token gets at least half of its attention, with a score of 0 or more. Attention to the
+        first token does not count: heads that find nothing attend there.
         """
         key = (prompt, head, destination)
         if key not in self._found:
@@ -164,9 +160,8 @@ class Tracer:
 
     def _pattern(self, layer: int) -> Float[Tensor, "n heads T T"]:
         if layer not in self._patterns:
-            attn, q, k = self.model.blocks[layer].attn, self.cache.q[layer], self.cache.k[layer]
-            heads = [pattern_of(attn, q[:, h], k[:, h // attn.group]) for h in range(attn.n_heads)]
-            self._patterns[layer] = torch.stack(heads, 1)
+            heads = [Node("head", layer, h) for h in range(self.model.n_heads)]
+            self._patterns[layer] = torch.stack([engine.patterns(self.model, self.cache, each) for each in heads], 1)
         return self._patterns[layer]
 
     def _explain(self, prompt: int, head: Node, i: int, j: int, attention: float) -> Firing | None:
@@ -179,18 +174,15 @@ class Tracer:
             return None
         chosen = signal(terms)
         weigh = along_i[chosen].sign() * parts.values[chosen].sqrt()
-        directions = {
-            "destination": (weigh @ parts.destination[chosen, :-1] / scale_i, i),
-            "source": (weigh @ parts.source[chosen, :-1] / scale_j, j),
-        }
         senders: dict[Side, Added] = {}
-        total: dict[Side, float] = {}
-        others: dict[Side, Added] = {}
-        for side in SIDES:
-            direction, token = directions[side]
-            heads, rest = self.added(prompt, head.layer, token, direction)
-            senders[side], total[side], others[side] = covering(heads), sum(value for _, value in heads), rest
-        return Firing(prompt, head, i, j, attention, score, tuple(chosen.tolist()), senders, total, others)
+        added: dict[Side, dict[str, float]] = {}
+        ends = (i, parts.destination, scale_i), (j, parts.source, scale_j)
+        for side, (token, vectors, scale) in zip(SIDES, ends, strict=True):
+            heads, (embed, *mlps) = self.added(prompt, head.layer, token, weigh @ vectors[chosen, :-1] / scale)
+            senders[side] = covering(heads)
+            figures = (sum(value for _, value in some) for some in (heads, [embed], mlps))
+            added[side] = dict(zip(("heads", "embed", "MLPs"), figures, strict=True))
+        return Firing(prompt, head, i, j, attention, score, tuple(chosen.tolist()), senders, added)
 
     def omega(self, head: Node) -> Omega:
         """Ω of a head, worked out once."""
@@ -199,7 +191,7 @@ class Tracer:
         return self.omegas[head]
 
     def normed(self, prompt: int, layer: int, token: int) -> tuple[Float[Tensor, " d_plus_1"], float]:
-        """A residual as the heads of a layer read it, without the norm's gain, a 1 appended; and the norm's scale."""
+        """The normed residual that a layer's heads read, without the norm's gain and with a 1 appended; its scale."""
         norm = self.model.blocks[layer].attn_norm
         x = centred(norm, self.cache.resid_pre[layer][prompt, token].float())
         scale = float((x.square().mean() + norm.eps).sqrt())
@@ -208,7 +200,7 @@ class Tracer:
     def added(
         self, prompt: int, layer: int, token: int, direction: Float[Tensor, " d"]
     ) -> tuple[list[tuple[Node, float]], Added]:
-        """What every upstream head adds along a direction at a token; what the embedding and the MLPs do."""
+        """What every upstream head adds along a direction at a token; what the embedding and each MLP add."""
         heads = []
         for below in range(layer):
             attn = self.model.blocks[below].attn
@@ -245,33 +237,37 @@ class Tracer:
 
 def fired(
     model: Transformer,
-    prompts: Sequence[Sequence[int]],
+    pairs: Sequence[PromptPair],
     head: Node,
-    sources: Sequence[Sequence[int]],
-    targets: Sequence[Sequence[int]],
+    source: Sequence[Position],
+    target: Sequence[Position],
     max_memory: int | None = None,
-) -> list[Firing | None]:
-    """Each prompt's firing of a head from one of some tokens to one of others; None where it does not fire.
+) -> Iterator[tuple[Tracer, dict[int, Firing]]]:
+    """The firings of a head from one of some positions to one of others, where it fires so.
+
+    Yields:
+        Tracers of all prompts, each with the firings on its prompts by their numbers in `pairs`.
 
     Raises:
         NotTraced: the model turns queries and keys with the position.
     """
-    found: list[Firing | None] = [None] * len(prompts)
-    for numbers, tracer in tracers(model, prompts, max_memory):
+    for numbers, tracer in tracers(model, [pair.clean_tokens for pair in pairs], max_memory):
+        found: dict[int, Firing] = {}
         for place, number in enumerate(numbers):
-            found[number] = tracer.start(place, head, sources[number], targets[number])
-    return found
+            sources, targets = (
+                [token for position in positions for token in indices_of(pairs[number], position)]
+                for positions in (source, target)
+            )
+            firings = (tracer.firing(place, head, token) for token in sources)
+            if first := next((one for one in firings if one and one.source in targets), None):
+                found[number] = first
+        yield tracer, found
 
 
 def tracers(
     model: Transformer, prompts: Sequence[Sequence[int]], max_memory: int | None = None
 ) -> Iterator[tuple[list[int], Tracer]]:
     """Tracers for prompts, by length and as many at once as fit: (their numbers, tracer)."""
-    weights = weights_of(model)
-    omegas: dict[Node, Omega] = {}
-    for places, tokens in engine.by_length(prompts):
-        numbers = np.asarray(places).tolist()
-        at_once = run_at_once(model, tokens.shape[1], max_memory)
-        for start in range(0, len(numbers), at_once):
-            part = slice(start, start + at_once)
-            yield numbers[part], Tracer(model, tokens[part], weights, omegas)
+    weights, omegas = weights_of(model), dict[Node, Omega]()
+    for places, tokens in engine.by_length(prompts, partial(run_at_once, model, max_memory=max_memory)):
+        yield places.tolist(), Tracer(model, tokens, weights, omegas)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from circuitdsl.circuit.nodes import Node, Position
 from circuitdsl.circuit.traced import Fired, Link, Place, Side, TraceGraph
-from circuitdsl.engine.positions import indices_of
-from circuitdsl.engine.trace import FIRES, SIDES, Firing, tracers
+from circuitdsl.engine.trace import FIRES, SIDES, Firing, fired
 from circuitdsl.errors import UserError
 from circuitdsl.models.parts import Transformer
 from circuitdsl.tasks.dataset import PromptPair
 
-#: names that a task gives a second time to tokens of another name
+#: general names, which a task gives to tokens that have a name of their own as well
 GENERAL = ("ANSWER", "DISTRACTOR")
 #: a token without a name
 OTHER = "other"
@@ -29,29 +28,52 @@ def trace_graph(
         NotTraced: the model turns queries and keys with the position.
         UserError: the head never fires so.
     """
-    found = _Gathered()
-    for numbers, tracer in tracers(model, [pair.clean_tokens for pair in pairs]):
-        for place, number in enumerate(numbers):
-            pair = pairs[number]
-            start = tracer.start(place, head, indices_of(pair, source), indices_of(pair, target))
-            if start is not None:
-                found.add(list(tracer.traced(start)), token_names(pair))
-    if not found.starts:
+    starts: list[Firing] = []
+    dimensions: dict[Place, list[int]] = {}
+    weights: dict[tuple[Place, Place, Side], list[float]] = {}
+    tokens: dict[str, list[int]] = {}
+
+    def place(head: Node, token: int) -> Place:
+        name = names.get(token, OTHER)
+        tokens.setdefault(name, []).append(token)
+        return Place(head, name)
+
+    for tracer, firings in fired(model, pairs, head, [source], [target]):
+        for number, start in firings.items():
+            starts.append(start)
+            names = token_names(pairs[number])
+            here: dict[tuple[Place, Place, Side], float] = {}  # a link between tokens of the same names counts once
+            for firing in tracer.traced(start):
+                receiver = place(firing.head, firing.destination)
+                dimensions.setdefault(receiver, []).append(len(firing.signal))
+                for side in SIDES:
+                    for sender, value in firing.senders[side]:
+                        link = place(sender, firing.token(side)), receiver, side
+                        here[link] = here.get(link, 0.0) + value
+            for link, value in here.items():
+                weights.setdefault(link, []).append(value)
+    if not starts:
         raise UserError(
             f"{head} does not fire {source} -> {target} on any of {len(pairs)} prompts",
             f"it fires where it gives one token, not the first, {FIRES:.0%} of its attention",
         )
+    links = [Link(*key, len(values), float(np.mean(values))) for key, values in weights.items()]
     return TraceGraph(
         head=head,
         source=str(source),
         target=str(target),
         prompts=len(pairs),
-        firings=len(found.starts),
+        firings=len(starts),
         d_head=model.d_head,
-        fired={p: Fired(len(d), float(np.mean(d)), min(d), max(d)) for p, d in found.dimensions.items()},
-        links=found.counted(),
-        parts={side: found.mean_parts(side) for side in SIDES},
-        order=tuple(sorted(found.tokens, key=lambda name: (name == OTHER, float(np.mean(found.tokens[name]))))),
+        fired={p: Fired(len(d), float(np.mean(d)), min(d), max(d)) for p, d in dimensions.items()},
+        links=tuple(sorted(links, key=lambda link: (-link.count, -link.weight))),
+        parts={
+            side: {
+                name: float(np.mean([start.parts[side][name] for start in starts])) for name in starts[0].parts[side]
+            }
+            for side in SIDES
+        },
+        order=tuple(sorted(tokens, key=lambda name: (name == OTHER, float(np.mean(tokens[name]))))),
     )
 
 
@@ -69,46 +91,3 @@ def token_names(pair: PromptPair) -> dict[int, str]:
         if index + 1 < len(pair.clean_tokens):
             found.setdefault(index + 1, f"{name}+1")
     return found
-
-
-class _Gathered:
-    """What the traces of many prompts have in common."""
-
-    def __init__(self) -> None:
-        self.starts: list[Firing] = []
-        self.dimensions: dict[Place, list[int]] = {}
-        self.weights: dict[tuple[Place, Place, Side], list[float]] = {}
-        self.tokens: dict[str, list[int]] = {}
-
-    def add(self, firings: Sequence[Firing], names: Mapping[int, str]) -> None:
-        """One prompt's trace; a link between tokens of the same names counts once."""
-        self.starts.append(firings[0])
-        here: dict[tuple[Place, Place, Side], float] = {}
-        for firing in firings:
-            receiver = self._place(firing.head, firing.destination, names)
-            self.dimensions.setdefault(receiver, []).append(len(firing.signal))
-            for side in SIDES:
-                for sender, value in firing.senders[side]:
-                    link = (self._place(sender, firing.token(side), names), receiver, side)
-                    here[link] = here.get(link, 0.0) + value
-        for link, value in here.items():
-            self.weights.setdefault(link, []).append(value)
-
-    def _place(self, head: Node, token: int, names: Mapping[int, str]) -> Place:
-        name = names.get(token, OTHER)
-        self.tokens.setdefault(name, []).append(token)
-        return Place(head, name)
-
-    def counted(self) -> tuple[Link, ...]:
-        links = (Link(*key, len(values), float(np.mean(values))) for key, values in self.weights.items())
-        return tuple(sorted(links, key=lambda link: (-link.count, -link.weight)))
-
-    def mean_parts(self, side: Side) -> dict[str, float]:
-        """What heads, embedding and MLPs add to the first head's signal, on average."""
-        parts: dict[str, list[float]] = {"heads": [], "embed": [], "MLPs": []}
-        for start in self.starts:
-            others = dict(start.others[side])
-            parts["heads"].append(start.heads[side])
-            parts["embed"].append(sum(v for node, v in others.items() if node.kind == "embed"))
-            parts["MLPs"].append(sum(v for node, v in others.items() if node.kind == "mlp"))
-        return {name: float(np.mean(values)) for name, values in parts.items()}

@@ -5,12 +5,13 @@ other head keeps its clean output, MLPs are recomputed. An MLP acts on one posit
 position stays there. The part of the receiver's change that MLPs add to the senders' own is called a *flow* here.
 
 An MLP that is patched or knocked out in the same experiment keeps its clean output here, at the positions of the
-patch: the forward pass already carries its change to the receivers above, which would else read it twice.
+patch. The forward pass already carries its change to the receivers above, which must not read it twice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,10 +31,10 @@ Key = tuple[Route, float]
 
 @dataclass(frozen=True, eq=False)
 class Flows:
-    """Changes that MLPs add, for every route and stage at which a receiver reads them.
+    """Changes that MLPs add.
 
     Attributes:
-        added: for each of these, `[points, d]`.
+        added: for every route and every stage at which a receiver reads them, `[points, d]`.
         rows: for each set of senders, the row of a (prompt, position) in `added`, or -1: `[n, T]`.
     """
 
@@ -43,12 +44,24 @@ class Flows:
 
 @dataclass(frozen=True, eq=False)
 class _Group:
-    """One route: its points `at` among all points, the stages at which it is read, and that of its first sender."""
+    """The points of one route.
+
+    Attributes:
+        host: their prompts and positions, `[points, 2]`.
+        at: their place among all points that are computed together.
+        stages: at which the route is read.
+        first: the stage of its first sender.
+    """
 
     route: Route
+    host: Array
     at: slice
     stages: frozenset[float]
     first: float
+
+    def pick(self, mask: Bool[np.ndarray, "n T"]) -> Bool[np.ndarray, " points"]:
+        """A mask over all tokens, at these points."""
+        return mask[self.host[:, 0], self.host[:, 1]]
 
 
 def wanted(plans: Iterable[Plan], model: Transformer) -> dict[Route, frozenset[float]]:
@@ -80,60 +93,44 @@ def flows(model: Transformer, runs: Runs, plans: Sequence[Plan], where: Where, m
     """The changes that MLPs add, for each route of some plans, at most `max_rows` points at a time."""
     fixed = any(plan.fixed for plan in plans)
     need = wanted(plans, model)
-    added: dict[Key, list[Tensor]] = {}
+    added = defaultdict[Key, list[Tensor]](list)
     rows: dict[Senders, Array] = {}
-    pieces: list[tuple[Route, Array]] = []
-    for route in need:
-        senders = route.senders
+    chunks: list[list[_Group]] = []
+    room = 0
+    for route, stages in need.items():
+        senders, first = route.senders, route.first_stage(model.parallel)
         host = np.argwhere(where.mask(all_names(senders), fixed))
         rows[senders] = np.full((where.n, where.length), -1)
         rows[senders][host[:, 0], host[:, 1]] = np.arange(len(host))
-        pieces += [(route, host[i : i + max_rows]) for i in range(0, max(1, len(host)), max_rows)]
-    for chunk in _chunks(pieces, max_rows):
-        for key, part in _flow(model, runs, chunk, need, where, tally).items():
-            added.setdefault(key, []).append(part)
+        for piece in (host[i : i + max_rows] for i in range(0, max(1, len(host)), max_rows)):
+            if not chunks or len(piece) > room:
+                chunks, room = [*chunks, []], max_rows
+            start = max_rows - room
+            chunks[-1].append(_Group(route, piece, slice(start, start + len(piece)), stages, first))
+            room -= len(piece)
+    for chunk in chunks:
+        for key, part in _flow(model, runs, chunk, where, tally).items():
+            added[key].append(part)
     return Flows({key: torch.cat(parts) for key, parts in added.items()}, rows)
 
 
-def _chunks(pieces: Iterable[tuple[Route, Array]], max_rows: int) -> Iterator[list[tuple[Route, Array]]]:
-    """Pieces together as long as they have `max_rows` points at most; never two of the same route."""
-    chunk: list[tuple[Route, Array]] = []
-    for piece in pieces:
-        if chunk and sum(len(host) for _, host in chunk) + len(piece[1]) > max_rows:
-            yield chunk
-            chunk = []
-        chunk.append(piece)
-    if chunk:
-        yield chunk
-
-
 def _flow(
-    model: Transformer,
-    runs: Runs,
-    chunk: list[tuple[Route, Array]],
-    need: Mapping[Route, frozenset[float]],
-    where: Where,
-    tally: Tally,
-) -> dict[Key, Tensor]:
-    ends = np.cumsum([0] + [len(host) for _, host in chunk])
-    groups = [
-        _Group(route, slice(int(a), int(b)), need[route], route.first_stage(model.parallel))
-        for (route, _), a, b in zip(chunk, ends, ends[1:], strict=False)
-    ]
-    host = np.concatenate([host for _, host in chunk])
-    prompt, pos = (ship(column, model.device) for column in host.T)
-    direct = torch.zeros(len(host), model.d_model, dtype=model.dtype, device=model.device)
+    model: Transformer, runs: Runs, groups: Sequence[_Group], where: Where, tally: Tally
+) -> dict[Key, Float[Tensor, "points d"]]:
+    """The changes that MLPs add at the points of some groups, by route and stage."""
+    prompt, pos = (ship(column, model.device) for column in np.concatenate([group.host for group in groups]).T)
+    direct = torch.zeros(len(prompt), model.d_model, dtype=model.dtype, device=model.device)
     mediated = torch.zeros_like(direct)
     found: dict[Key, Tensor] = {}
 
     def join(kind: str, layer: int) -> None:
-        """Add the change of the senders of a stage to what the next MLPs read."""
+        """Add the changes of a layer's senders of one kind to what the next MLPs read."""
         for group in groups:
             for sender, names in group.route.senders:
                 if sender.kind == kind and sender.layer == layer:
                     points = prompt[group.at], pos[group.at]
                     delta = term(model, sender, runs.corrupt.value(sender)[points] - runs.clean.value(sender)[points])
-                    sent = sent_at(where, names, group.route.senders, sender, fixed=True)[_columns(host[group.at])]
+                    sent = group.pick(sent_at(where, names, group.route.senders, sender, fixed=True))
                     direct[group.at] += delta * ship(sent[:, None], model.device).to(delta.dtype)
 
     def record(stage: float) -> None:
@@ -144,17 +141,17 @@ def _flow(
     def through_mlp(layer: int, stage: float) -> None:
         mlp = Node("mlp", layer)
         active = [g for g in groups if g.first < stage and max(g.stages) > stage]
-        rows = [g.at.start + passing(where, g.route, mlp)[_columns(host[g.at])].nonzero()[0] for g in active]
+        rows = [g.pick(passing(where, g.route, mlp)).nonzero()[0] for g in active]
         if not sum(map(len, rows)):
             return
-        at = ship(np.concatenate(rows), model.device)
+        at = ship(np.concatenate([g.at.start + own for g, own in zip(active, rows, strict=True)]), model.device)
         block, n, t = model.blocks[layer], prompt[at], pos[at]
         x = block.mlp_norm(runs.clean.mlp_in[layer][n, t] + direct[at] + mediated[at])
         watched = neurons(node for g in active for node, _ in (*g.route.senders, *g.route.held) if node.layer == layer)
         out, activations = block.mlp.written(x, [node.index for node in watched])
         added = out - runs.clean.value(mlp)[n, t]
         for node, activation in zip(watched, activations, strict=True):
-            stopped = [stops(where, g.route, node)[_columns(host[own])] for g, own in zip(active, rows, strict=True)]
+            stopped = [g.pick(stops(where, g.route, node))[own] for g, own in zip(active, rows, strict=True)]
             mask = ship(np.concatenate(stopped)[:, None], model.device).to(added.dtype)
             added -= term(model, node, activation[..., None] - runs.clean.value(node)[n, t]) * mask
         mediated[at] += added
@@ -173,8 +170,3 @@ def _flow(
         join("mlp", layer)
     record(float("inf"))
     return found
-
-
-def _columns(host: Array) -> tuple[Array, Array]:
-    """The prompts and the positions of points `[points, 2]`."""
-    return host[:, 0], host[:, 1]

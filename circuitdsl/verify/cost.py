@@ -20,8 +20,7 @@ from circuitdsl.engine.batch_index import Where, all_names
 from circuitdsl.engine.batch_index import plan as sorted_out
 from circuitdsl.engine.batches import entries
 from circuitdsl.engine.count import Machine, floor_by_prompt
-from circuitdsl.engine.experiment import Experiment
-from circuitdsl.engine.experiments import experiment_of
+from circuitdsl.engine.experiment import Experiment, experiment_of
 from circuitdsl.engine.memory import BATCH, CHUNK, allowed, in_parts, prompt_bytes, prompts_at_once, refuse_too_little
 from circuitdsl.engine.positions import token_indices
 from circuitdsl.engine.runs import first_difference

@@ -13,7 +13,7 @@ from torch import Tensor
 from circuitdsl.api import loads
 from circuitdsl.circuit.nodes import Node, Position
 from circuitdsl.engine.cut import Reach, cut, edits_of, outside
-from circuitdsl.engine.runs import edited
+from circuitdsl.engine.runs import one_run
 from circuitdsl.engine.trace import Firing, Omega, Tracer, tracers
 from circuitdsl.models.load import POCKET, load_model
 from circuitdsl.verify.prompts import prompts_by_task
@@ -67,7 +67,7 @@ def traced(request, bench, random_gpt2) -> tuple[Path, Tracer, list[Firing]]:
 
 def run(tracer: Tracer, edits) -> Tensor:
     """Logits at END."""
-    return tracer.model.logits(edited(tracer.model, tracer.tokens, edits).end)
+    return tracer.model.logits(one_run(tracer.model, tracer.tokens, edits).end)
 
 
 @pytest.mark.parametrize("boost", [False, True])
@@ -75,7 +75,7 @@ def run(tracer: Tracer, edits) -> Tensor:
 def test_a_cut_is_what_hooks_on_the_model_do(traced, reach: Reach, boost: bool) -> None:
     path, tracer, firings = traced
     edits = edits_of(tracer, firings, [firing.signal for firing in firings], reach, boost)
-    cache = edited(tracer.model, tracer.tokens, edits)
+    cache = one_run(tracer.model, tracer.tokens, edits)
     logits = tracer.model.logits(cache.end)
     for firing in firings:
         hand = ByHand(str(path), tracer.tokens[firing.prompt])
@@ -108,7 +108,7 @@ def test_along_no_vectors_nothing_changes(traced) -> None:
     _, tracer, firings = traced
     for reach in REACHES:
         edits = edits_of(tracer, firings, [()] * len(firings), reach)
-        cache = edited(tracer.model, tracer.tokens, edits)
+        cache = one_run(tracer.model, tracer.tokens, edits)
         assert torch.equal(cache.end, tracer.cache.end)
         for firing in firings:
             assert edits.score(cache, firing) == pytest.approx(firing.score, abs=1e-4)
@@ -144,7 +144,7 @@ def test_a_local_cut_is_for_one_head_alone(traced) -> None:
     _, tracer, firings = traced
     layer, h = firings[0].head.layer, firings[0].head.head
     edits = edits_of(tracer, firings, [firing.signal for firing in firings], "local")
-    z = edited(tracer.model, tracer.tokens, edits).z
+    z = one_run(tracer.model, tracer.tokens, edits).z
     others = [other for other in range(tracer.model.n_heads) if other != h]
     assert all(torch.equal(z[below], tracer.cache.z[below]) for below in range(layer))
     assert torch.equal(z[layer][:, :, others], tracer.cache.z[layer][:, :, others])

@@ -14,9 +14,8 @@ from circuitdsl.engine import batches as batches_module
 from circuitdsl.engine import circuit_alone as subgraph
 from circuitdsl.engine.circuit_alone import subgraph_effects
 from circuitdsl.engine.experiment import Experiment, Readout
-from circuitdsl.engine.path_patching import effects, patched_attention
+from circuitdsl.engine.path_patching import effects, patched_attention, patched_terms
 from circuitdsl.engine.runs import mean_terms
-from circuitdsl.engine.terms import patched_terms
 from circuitdsl.measurements.requests import Subgraph
 from circuitdsl.models.load import load_model
 from tests.engine.small_models import SIZES, Case, make_case, neurons, save_random

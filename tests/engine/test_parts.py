@@ -9,9 +9,8 @@ import torch
 
 from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Edge, Input, Node, Position, Site
 from circuitdsl.engine.experiment import Experiment, PatchError
-from circuitdsl.engine.path_patching import effects
+from circuitdsl.engine.path_patching import effects, patched_terms, terms_at_end
 from circuitdsl.engine.runs import baseline, changed, run
-from circuitdsl.engine.terms import patched_terms, terms_at_end
 from tests.engine.small_models import Case
 
 CLOSE = 2e-5

@@ -8,7 +8,7 @@ import torch
 
 from circuitdsl.circuit.nodes import LOGITS, Edge, Input, Node, Position, Site
 from circuitdsl.circuit.vocabulary import Metric
-from circuitdsl.engine.experiments import experiment_of
+from circuitdsl.engine.experiment import experiment_of
 from circuitdsl.engine.prompts import Prompts
 from circuitdsl.measurements.attention import Attention
 from circuitdsl.measurements.behaviour import Behaviour

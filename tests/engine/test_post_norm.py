@@ -151,7 +151,7 @@ def test_a_knock_out_leaves_the_other_heads_as_they_are(case: Case, ablate: str)
 
 def test_a_patched_query_changes_the_scale_of_its_whole_layer(case: Case) -> None:
     """Two heads of a layer, one asked otherwise: what the other writes at that token changes by the scale alone."""
-    from circuitdsl.engine.terms import patched_terms, terms_at_end
+    from circuitdsl.engine.path_patching import patched_terms, terms_at_end
 
     reader, beside = Node("head", 1, 0), Node("head", 1, 1)
     experiment = Experiment(frozenset([Edge(HEAD, Input(reader, "q"), END)]))

@@ -14,9 +14,9 @@ from torch import Tensor
 from circuitdsl.circuit.nodes import EMBED, EVERYWHERE, Edge, Input, Node, Position, Site
 from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.engine.experiment import Experiment
+from circuitdsl.engine.path_patching import patched_terms
 from circuitdsl.engine.prompts import Prompts
 from circuitdsl.engine.readers.head_score import sequence
-from circuitdsl.engine.terms import patched_terms
 from circuitdsl.measurements.attribution import Attribution
 from circuitdsl.measurements.copying import Copying
 from circuitdsl.measurements.head_score import HeadScore

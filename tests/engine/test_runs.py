@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Edge, Input, Node, Position, Site
-from circuitdsl.engine.experiment import Experiment, PatchError, Readout
-from circuitdsl.engine.experiments import experiment_of
+from circuitdsl.engine.experiment import Experiment, PatchError, Readout, experiment_of
 from circuitdsl.engine.memory import CHUNK
 from circuitdsl.engine.path_patching import effects
 from circuitdsl.engine.runs import MOST_STARTS, Terms, at, baseline, by_length, changed, patterns, run, starts
@@ -95,7 +94,7 @@ def test_readouts_agree(case: Case) -> None:
 def test_attention_is_that_of_the_model(case: Case) -> None:
     source, target = torch.tensor([[5], [4], [5]]), torch.tensor([[0, 1], [2, -1], [3, 4]])
     head = Node("head", 1, 2)
-    got = at(patterns(case.model, case.runs.clean, 1, 2), source, target)
+    got = at(patterns(case.model, case.runs.clean, Node("head", 1, 2)), source, target)
     none = Experiment()
     slow = reference.attention(case.model, case.clean, case.corrupt, none, {}, [head])[:, 0]
     for i in range(3):
@@ -112,9 +111,10 @@ def test_changed_says_where_a_corruption_arrives(gpt2: Case) -> None:
 
 def test_prompts_are_grouped_by_length() -> None:
     prompts = [[1, 2], [3], [4, 5], [6, 7, 8]]
-    groups = by_length(prompts)
+    groups = list(by_length(prompts, lambda length: 64))
     assert [tokens.tolist() for _, tokens in groups] == [[[3]], [[1, 2], [4, 5]], [[6, 7, 8]]]
     assert [places.tolist() for places, _ in groups] == [[1], [0, 2], [3]]
+    assert [places.tolist() for places, _ in by_length(prompts, lambda length: 1)] == [[1], [0], [2], [3]]
 
 
 def test_a_request_names_its_experiment() -> None:

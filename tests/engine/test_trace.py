@@ -113,8 +113,10 @@ def test_heads_fire_where_they_attend(bench) -> None:
 
     end, target, head = Position("END"), Position("IO"), Node("head", 2, 5)
     prompts = [pair.clean_tokens for pair in bench.pairs]
-    places = [[pair.positions[name] for pair in bench.pairs] for name in ("END", "IO")]
-    found = fired(bench.model, prompts, head, *places)
+    by_number = {
+        n: f for _, firings in fired(bench.model, bench.pairs, head, [end], [target]) for n, f in firings.items()
+    }
+    found = [by_number.get(number) for number in range(len(prompts))]
     request = Attention((head,), (end,), (target,))
     attention = measure(bench, [request], np.arange(len(prompts)))[request].values
     assert 10 < sum(f is not None for f in found) < len(prompts)

@@ -16,8 +16,7 @@ from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Edge, Input, Node, Posi
 from circuitdsl.circuit.shapes import ModelShape
 from circuitdsl.engine.batch_index import Where
 from circuitdsl.engine.count import Tally, floor_by_prompt
-from circuitdsl.engine.experiment import Experiment
-from circuitdsl.engine.experiments import experiment_of
+from circuitdsl.engine.experiment import Experiment, experiment_of
 from circuitdsl.engine.path_patching import effects
 from circuitdsl.engine.positions import token_indices
 from circuitdsl.engine.runs import first_difference

@@ -13,7 +13,7 @@ from circuitdsl.measurements.requests import Request
 
 
 def read(batch: Batch, requests: Sequence[Activation]) -> Mapping[Request, Numbers]:
-    """The mean over sites of each neuron's activation there; a position of several tokens counts as their mean."""
+    """The mean activation over a request's sites; a position of several tokens counts as their mean."""
     return {request: Numbers(_activation(batch, request)) for request in requests}
 
 

@@ -12,7 +12,7 @@ from circuitdsl.measurements.requests import Request, Subgraph
 
 
 def read(batch: Batch, requests: Sequence[Subgraph]) -> Mapping[Request, Numbers]:
-    """The metric of each circuit; everything outside it is ablated, so that something always changes."""
+    """The metric of each circuit. Everything outside it is ablated, so that every prompt counts as changed."""
     prompts = batch.prompts
     readout = prompts.readout(prompts.scorer, batch.part)
     rows = subgraph_effects(batch.model, batch.runs, requests, batch.places(requests), readout, **batch.limits)

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from circuitdsl.circuit.nodes import Node
 from circuitdsl.engine import runs as engine
-from circuitdsl.engine.experiment import check_node
-from circuitdsl.engine.experiments import experiment_of
+from circuitdsl.engine.experiment import check_node, experiment_of
 from circuitdsl.engine.intervene import Intervened
 from circuitdsl.engine.path_patching import patched_attention
 from circuitdsl.engine.positions import token_indices
@@ -52,7 +51,7 @@ def patterns_of(batch: Batch, heads: Sequence[Node], under: PatchRequest | None)
     for head in heads:
         check_node(batch.model, head)
     if under is None:
-        return cache(lambda head: engine.patterns(batch.model, batch.runs.clean, head.layer, head.head))
+        return cache(lambda head: engine.patterns(batch.model, batch.runs.clean, head))
     places = batch.places([under])
     (found,) = patched_attention(batch.model, batch.runs, [experiment_of(under)], places, heads, **batch.limits)
     return lambda head: found[:, heads.index(head)]

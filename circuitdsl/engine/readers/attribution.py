@@ -9,11 +9,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuitdsl.circuit.nodes import Node
-from circuitdsl.engine.experiment import check_node
-from circuitdsl.engine.experiments import experiment_of
+from circuitdsl.engine.experiment import check_node, experiment_of
 from circuitdsl.engine.intervene import Intervened
+from circuitdsl.engine.path_patching import patched_terms, terms_at_end
 from circuitdsl.engine.prompts import Array, Batch, Numbers
-from circuitdsl.engine.terms import patched_terms, terms_at_end
 from circuitdsl.measurements.attribution import Attribution
 from circuitdsl.measurements.requests import PatchRequest, Request
 from circuitdsl.models.parts import Norm, Transformer

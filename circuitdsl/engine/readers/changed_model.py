@@ -1,4 +1,4 @@
-"""What is read off a model that an intervention has changed, which is run once for all that is read of it."""
+"""What is read of a model that an intervention has changed. It is run once for all requests."""
 
 from __future__ import annotations
 

@@ -9,8 +9,8 @@ X: no matrix of d_model × d_model is ever made.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, partial
 
 import numpy as np
 import torch
@@ -29,10 +29,11 @@ from circuitdsl.report.report import ClaimResult, Measured, MemberResult, Standi
 from circuitdsl.verdicts import WORST_FIRST, Verdict
 
 PROTOCOL = {"read": "weights", "run": "none"}
+#: a verdict with its reason
 Judged = tuple[Verdict, str]
-#: chance is the share of all upstream senders below it
+#: this share of all upstream senders is below chance level
 CHANCE = 0.95
-#: no share of 5 % can be told among fewer senders than these
+#: with fewer senders than this there is no chance level
 FEWEST = 20
 
 
@@ -49,14 +50,8 @@ class Compositions:
         components: of their singular components [layers, heads, d_head]; NaN for those that are noise.
     """
 
-    receiver: Input
     heads: NDArray[np.float64]
     components: NDArray[np.float64]
-
-    def population(self, sender: Node) -> NDArray[np.float64]:
-        """What a sender is compared with, itself among them: all heads, or all components that are not noise."""
-        found = self.heads if sender.index < 0 else self.components
-        return found[np.isfinite(found)]
 
     def senders(self, components: bool) -> list[Node]:
         """All upstream heads, or all of their components that are not noise."""
@@ -65,13 +60,23 @@ class Compositions:
         return [Node("head", *map(int, place)) for place in np.argwhere(np.isfinite(self.components))]
 
     def standing(self, sender: Node) -> Standing:
-        """Where a sender stands among all upstream.
+        """Where a sender stands among all upstream heads, or a component among all that are not noise.
 
         Raises:
             NotComposed: the component does not exist, or is noise.
         """
-        score = self.heads[sender.layer, sender.head] if sender.index < 0 else self._component(sender)
-        everything = self.population(sender)
+        if sender.index < 0:
+            found, score = self.heads, self.heads[sender.layer, sender.head]
+        else:
+            found, own = self.components, self.components[sender.layer, sender.head]
+            if sender.index >= len(own):
+                raise NotComposed(f"{sender} does not exist: {sender.whole} has components 0 to {len(own) - 1}")
+            score = own[sender.index]
+        if not np.isfinite(score):
+            raise NotComposed(
+                f"the singular value of {sender} is under 1 % of its head's largest: it writes next to nothing"
+            )
+        everything = found[np.isfinite(found)]
         spread = float(everything.std())
         return Standing(
             composition=float(score),
@@ -80,17 +85,6 @@ class Compositions:
             z=float((score - everything.mean()) / spread) if spread > 0 else 0.0,
             chance=float(np.quantile(everything, CHANCE)) if len(everything) >= FEWEST else None,
         )
-
-    def _component(self, sender: Node) -> float:
-        found = self.components[sender.layer, sender.head]
-        if sender.index >= len(found):
-            head = Node("head", sender.layer, sender.head)
-            raise NotComposed(f"{sender} does not exist: {head} has components 0 to {len(found) - 1}")
-        if not np.isfinite(found[sender.index]):
-            raise NotComposed(
-                f"the singular value of {sender} is under 1 % of its head's largest: it writes next to nothing"
-            )
-        return float(found[sender.index])
 
 
 def compositions(weights: AttentionWeights, receiver: Input) -> Compositions:
@@ -109,9 +103,8 @@ def compositions(weights: AttentionWeights, receiver: Input) -> Compositions:
     if node.layer == 0:
         raise NotComposed(f"nothing is upstream of {node}")
     reads = reading(weights, receiver)
-    layers = [weights.components(layer) for layer in range(node.layer)]
-    found = [_scores(components, reads) for components in layers]
-    return Compositions(receiver, np.stack([heads for heads, _ in found]), np.stack([parts for _, parts in found]))
+    heads, components = zip(*(_scores(weights.components(layer), reads) for layer in range(node.layer)), strict=True)
+    return Compositions(np.stack(heads), np.stack(components))
 
 
 def reading(weights: AttentionWeights, receiver: Input) -> Float[Tensor, "d d_head"]:
@@ -150,22 +143,59 @@ def judge(claims: Sequence[Claim], weights: AttentionWeights) -> list[ClaimResul
 
 def _result(claim: Claim, scores: Callable[[Input], Compositions]) -> ClaimResult:
     assert isinstance(claim.measurement, Composition)
+    record = partial(
+        ClaimResult,
+        id=claim.id,
+        line=claim.line,
+        text=claim.text,
+        kind=claim.kind,
+        task=None,
+        protocol=PROTOCOL,
+        citation=claim.citation,
+    )
     try:
         found = [(sender, to, scores(to).standing(sender)) for sender, to in claim.measurement.pairs]
     except UserError as error:
-        return _record(claim, ("error", error.message))
+        return record(verdict="error", reason=error.message)
+    standings = [where for _, _, where in found]
     tests: tuple[ChannelTest, ...] = claim.tests  # type: ignore[assignment]
+    measured = partial(Measured, "composition", ci=None, n=0, unit="composition")
+    label = ""
+    judged: list[Judged | None] = [None] * len(found)
     if claim.each or len(found) == 1:
-        judged = [_all_of([_judge(test, where) for test in tests]) for _, _, where in found]
-        worst = min(range(len(found)), key=lambda i: WORST_FIRST.index(judged[i][0]))
-        (sender, to, whole), (verdict, reason) = found[worst], judged[worst]
+        each = [_all_of([_judge(test, where) for test in tests]) for where in standings]
+        worst = min(range(len(found)), key=lambda i: WORST_FIRST.index(each[i][0]))
+        (sender, to, whole), (verdict, reason) = found[worst], each[worst]
         label = "" if len(found) == 1 else f"{sender} -> {to}: "
-        members = [_member(*pair, judged=one if claim.each else None) for pair, one in zip(found, judged, strict=True)]
-        result = _record(claim, (verdict, label + reason), whole, members)
-        assert result.measured
-        return replace(result, measured=replace(result.measured, sender=str(sender), receiver=str(to.node)))
-    whole = _mean([where for _, _, where in found])
-    return _record(claim, _all_of([_judge(test, whole) for test in tests]), whole, [_member(*pair) for pair in found])
+        measured = partial(measured, sender=str(sender), receiver=str(to.node))
+        judged = [*each] if claim.each else judged
+    else:
+        whole = _mean(standings)
+        verdict, reason = _all_of([_judge(test, whole) for test in tests])
+    members = tuple(_member(*each) for each in zip(found, judged, strict=True))
+    return record(
+        verdict=verdict,
+        reason=label + reason,
+        measured=measured(value=whole.composition, standing=whole),
+        members=members,
+    )
+
+
+def _member(found: tuple[Node, Input, Standing], judged: Judged | None) -> MemberResult:
+    sender, to, where = found
+    figures = f"composition {plain(where.composition, 3)}, rank {where.rank} of {where.of}, z {plain(where.z)}"
+    return MemberResult(
+        sender=str(sender),
+        receiver=str(to.node),
+        input=to.port,
+        position="",
+        effect=None,
+        ci=None,
+        delta=None,
+        verdict=judged[0] if judged else None,
+        reason=f"{sender} -> {to}: {figures}" if judged else figures,
+        standing=where,
+    )
 
 
 # --- judging ---------------------------------------------------------------------------------------
@@ -208,45 +238,3 @@ def _all_of(parts: Sequence[Judged]) -> Judged:
     """Parts joined by `and`: the one that decides, or all of them where all hold."""
     worst = min(parts, key=lambda part: WORST_FIRST.index(part[0]))
     return worst if worst[0] != "holds" else ("holds", "; ".join(reason for _, reason in parts))
-
-
-# --- records ---------------------------------------------------------------------------------------
-
-
-def _record(
-    claim: Claim, judged: Judged, where: Standing | None = None, members: Sequence[MemberResult] = ()
-) -> ClaimResult:
-    return ClaimResult(
-        id=claim.id,
-        line=claim.line,
-        text=claim.text,
-        kind=claim.kind,
-        task=None,
-        verdict=judged[0],
-        reason=judged[1],
-        protocol=PROTOCOL,
-        measured=None if where is None else _measured(where),
-        members=tuple(members),
-        citation=claim.citation,
-    )
-
-
-def _measured(where: Standing) -> Measured:
-    return Measured("composition", where.composition, ci=None, n=0, unit="composition", standing=where)
-
-
-def _member(sender: Node, to: Input, where: Standing, judged: Judged | None = None) -> MemberResult:
-    figures = f"composition {plain(where.composition, 3)}, rank {where.rank} of {where.of}, z {plain(where.z)}"
-    return MemberResult(
-        sender=str(sender),
-        receiver=str(to.node),
-        input=to.port,
-        position="",
-        effect=None,
-        ci=None,
-        delta=None,
-        n=0,
-        verdict=judged[0] if judged else None,
-        reason=f"{sender} -> {to}: {figures}" if judged else figures,
-        standing=where,
-    )

@@ -17,11 +17,7 @@ from circuitdsl.measurements.requests import Request
 
 def read(batch: Batch, requests: Sequence[Entropy]) -> Mapping[Request, Numbers]:
     """−Σ a ln a of the row of each source, averaged over sources and heads."""
-    found: dict[Request, Numbers] = {}
-    for request in requests:
-        pattern = patterns_of(batch, request.heads, request.under)
-        found[request] = Numbers(_entropy(batch, request, pattern))
-    return found
+    return {r: Numbers(_entropy(batch, r, patterns_of(batch, r.heads, r.under))) for r in requests}
 
 
 def of_changed(batch: Batch, request: Entropy, run: Intervened) -> Array:

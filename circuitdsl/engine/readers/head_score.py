@@ -40,7 +40,7 @@ def of_prompts(prompts: Prompts, request: HeadScore, indices: Array) -> Array:
         some = indices[start : start + at_once]
         tokens = torch.tensor([sequence(model, prompts.data.seed, int(i), bos) for i in some])
         runs = engine.run(model, tokens, tokens)
-        patterns = [engine.patterns(model, runs.clean, head.layer, head.head) for head in request.heads]
+        patterns = [engine.patterns(model, runs.clean, head) for head in request.heads]
         found.append(torch.stack([_score(p, request.kind, bos) for p in patterns]).mean(0))
     return torch.cat(found).cpu().double().numpy()
 

@@ -9,7 +9,7 @@ import torch
 
 from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.engine import runs as engine
-from circuitdsl.engine.experiments import experiment_of
+from circuitdsl.engine.experiment import experiment_of
 from circuitdsl.engine.intervene import Intervened
 from circuitdsl.engine.path_patching import effects
 from circuitdsl.engine.prompts import Array, Batch, Numbers, Prompts, scored

@@ -1,4 +1,4 @@
-"""Which terms a patch would change: whether what a node writes is another than what would replace it."""
+"""Which terms a patch would change: whether a node's term differs from its replacement."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from circuitdsl.measurements.requests import PatchRequest, Request, TermRequest,
 
 
 def read(batch: Batch, requests: Sequence[TermRequest]) -> Mapping[Request, Numbers]:
-    """1 where a term is another than what would replace it, else 0."""
+    """1 where a term differs from its replacement, else 0."""
     differs = _differs(batch)
     found = {request: differs(request).cpu().numpy() for request in requests}
     return {request: Numbers(changed.astype(float), changed) for request, changed in found.items()}
 
 
 def changed_by(batch: Batch, requests: Sequence[Request]) -> Mapping[Request, Array]:
-    """On which prompts every patch of a request makes some term other than it was; each term is looked at once."""
+    """On which prompts every patch of a request changes some term; each term is compared once."""
     differs = _differs(batch)
 
     @cache

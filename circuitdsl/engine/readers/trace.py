@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Bool, Float
 
-from circuitdsl.engine.positions import indices_of
 from circuitdsl.engine.prompts import Array, Prompts
 from circuitdsl.engine.trace import FIRES, Firing, NotTraced, fired
 from circuitdsl.measurements.trace import TraceRequest
@@ -34,7 +33,7 @@ def present(prompts: Prompts, request: TraceRequest, indices: Array) -> Bool[Arr
 
 
 def absent(prompts: Prompts, request: TraceRequest) -> str:
-    """Why there is no firing to look at, where there is none."""
+    """Why a request has no firing on any prompt."""
     try:
         _firings(prompts, request)
     except NotTraced as error:
@@ -47,17 +46,15 @@ def absent(prompts: Prompts, request: TraceRequest) -> str:
 
 
 def _firings(prompts: Prompts, request: TraceRequest) -> list[Firing | None]:
-    """Every prompt's firing of a traced head from one position to another; worked out once."""
+    """Each prompt's firing of a traced head from one position to another, or None; found once."""
+    what = request.head, request.source, request.target
 
     def make() -> list[Firing | None]:
-        sources, targets = (
-            [tuple(i for position in positions for i in indices_of(pair, position)) for pair in prompts.pairs]
-            for positions in (request.source, request.target)
-        )
-        tokens = [pair.clean_tokens for pair in prompts.pairs]
-        return fired(prompts.model, tokens, request.head, sources, targets, prompts.max_memory)
+        groups = fired(prompts.model, prompts.pairs, *what, prompts.max_memory)
+        found = {number: firing for _, firings in groups for number, firing in firings.items()}
+        return [found.get(number) for number in range(len(prompts.pairs))]
 
-    return prompts.once((request.head, request.source, request.target), make)
+    return prompts.once(what, make)
 
 
 def _sends(firing: Firing | None, request: TraceRequest) -> float:
