@@ -22,8 +22,8 @@ from circuitdsl.api import loads
 from circuitdsl.circuit.nodes import EVERYWHERE, Edge, Input, Node
 from circuitdsl.diagram import palette
 from circuitdsl.diagram.elements import Pen, Span, block, document, dot, line
+from circuitdsl.diagram.formats import to_png
 from circuitdsl.diagram.geometry import Rect
-from circuitdsl.diagram.png import to_png
 from circuitdsl.engine.readers.composition import compositions
 from circuitdsl.measurements.requests import EdgeRequest
 from circuitdsl.models.load import load_model

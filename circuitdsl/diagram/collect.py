@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from circuitdsl.circuit.changes import EdgePatch, Member
 from circuitdsl.circuit.claims import Circuit, Claim
 from circuitdsl.circuit.criteria import Negligible
 from circuitdsl.circuit.nodes import Node
 from circuitdsl.diagram import ends as ends_of
-from circuitdsl.diagram.model import Arrow, Box, Drawing, End, Figure, Finding
+from circuitdsl.diagram.model import Arrow, Box, Drawing, End, Figure, Finding, Tone
 from circuitdsl.report import numbers
 from circuitdsl.report.report import ClaimResult, Measured, MemberResult, Report, counted
 from circuitdsl.verdicts import VERDICTS, WORST_FIRST, Verdict
@@ -51,39 +51,16 @@ def draw(circuit: Circuit, report: Report | None = None) -> Drawing:
 # --- arrows -----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Line:
-    """What makes two claims the same arrow."""
-
-    sender: End
-    receiver: End
-    ports: tuple[str, ...]
-    note: str
-    negligible: bool
-    joint: str
-
-
 def _arrows(circuit: Circuit, boxes: Sequence[Box]) -> tuple[Arrow, ...]:
+    """The arrows of all edges. Claims whose arrows differ in nothing share one arrow."""
     mixed = len({effect.via_mlps for _, effect in ends_of.drawn(circuit)}) > 1
     known = {box.key: box for box in boxes}
-    claims: dict[_Line, dict[Claim, None]] = {}
+    claims: dict[Arrow, dict[Claim, None]] = {}
     for claim, effect in ends_of.drawn(circuit):
-        for line in _lines(claim, effect, known, mixed):
-            claims.setdefault(line, {})[claim] = None
+        for arrow in _arrows_of(claim, effect, known, mixed):
+            claims.setdefault(arrow, {})[claim] = None
     return tuple(
-        Arrow(
-            key=f"e{index}",
-            sender=line.sender,
-            receiver=line.receiver,
-            ports=line.ports,
-            tone=line.ports[0] if len(line.ports) == 1 else "several",  # type: ignore[arg-type]
-            note=line.note,
-            negligible=line.negligible,
-            outside=known[line.sender.box].outside or known[line.receiver.box].outside,
-            claims=tuple(stated),
-            joint=line.joint,
-        )
-        for index, (line, stated) in enumerate(claims.items())
+        replace(arrow, key=f"e{index}", claims=tuple(stated)) for index, (arrow, stated) in enumerate(claims.items())
     )
 
 
@@ -104,8 +81,11 @@ def _said_once(arrows: Iterable[Arrow]) -> tuple[Arrow, ...]:
     return tuple(found)
 
 
-def _lines(claim: Claim, effect: EdgePatch, known: Mapping[str, Box], mixed: bool) -> Iterator[_Line]:
-    """The arrows of one claim: one between two groups, several where a set expression joins groups."""
+def _arrows_of(claim: Claim, effect: EdgePatch, known: Mapping[str, Box], mixed: bool) -> Iterator[Arrow]:
+    """The arrows of one claim: one between two groups, several where a set expression joins groups.
+
+    They have no key and no claims yet, so that the arrows of two claims about the same edge are equal.
+    """
     sent = {str(edge.position) for edge in effect.edges}
     read = {str(edge.position) for edge in effect.edges if edge.receiver.port in ("q", "in")}
     boxes = tuple(known.values())
@@ -125,7 +105,9 @@ def _lines(claim: Claim, effect: EdgePatch, known: Mapping[str, Box], mixed: boo
         words += ["each"] if claim.each else ["jointly"] if len(pairs) > 1 else []
         words += _protocol(effect, members, known[one.box], mixed)
         in_order = tuple(port for port in ("q", "k", "v", "in") if port in ports)
-        yield _Line(one, other, in_order, ", ".join(words), negligible, joint)
+        tone: Tone = in_order[0] if len(in_order) == 1 else "several"
+        outside = known[one.box].outside or known[other.box].outside
+        yield Arrow("", one, other, in_order, tone, ", ".join(words), negligible, outside, joint=joint)
 
 
 def _within(one: End, other: End, members: tuple[Member, ...]) -> list[tuple[End, End, tuple[Member, ...]]]:

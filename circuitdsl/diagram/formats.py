@@ -11,10 +11,11 @@ from circuitdsl.diagram.dot import to_dot
 from circuitdsl.diagram.html import to_html
 from circuitdsl.diagram.mermaid import to_mermaid
 from circuitdsl.diagram.model import Drawing
-from circuitdsl.diagram.png import to_png
 from circuitdsl.diagram.svg import to_svg
 from circuitdsl.errors import UsageError
 from circuitdsl.report.report import write_whole
+
+_SCALE = 2  # pixels of a PNG for each unit of the drawing
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,13 @@ class Format:
     suffixes: tuple[str, ...]
     write: Callable[[Drawing], str | bytes]
     paint: Callable[[str], str | bytes] | None = None
+
+
+def to_png(svg: str) -> bytes:
+    """The picture at twice its size, painted by resvg. Its text is set in the fonts of the machine."""
+    import resvg_py
+
+    return bytes(resvg_py.svg_to_bytes(svg_string=svg, zoom=_SCALE))
 
 
 FORMATS = (

@@ -21,6 +21,7 @@ _ABSENT = "#eef1f4"
 #: from little to much, of one hue and growing darkness, so that a grey print and a colour-blind reader see the same
 _RAMP = ((247, 251, 255), (198, 219, 239), (107, 174, 214), (33, 113, 181), (8, 48, 107))
 _STEPS = 40
+_UNIT = "composition (Frobenius norm of the product over the product of norms)"
 _OUTLINE = Pen(stroke=palette.TONES["k"], width=1.8)
 
 
@@ -42,7 +43,6 @@ class HeatMap:
         rows, columns: their names; the first row is drawn at the top.
         row_title, column_title: what they are.
         cells: [rows][columns]; None where there is no number.
-        unit: what the numbers are.
         outline: what an outlined cell means.
     """
 
@@ -53,7 +53,6 @@ class HeatMap:
     row_title: str
     column_title: str
     cells: tuple[tuple[Cell | None, ...], ...]
-    unit: str
     outline: str
 
 
@@ -126,7 +125,7 @@ def _scale(found: HeatMap, grid: Rect, span: tuple[float, float]) -> Iterator[st
     """The colours with their numbers, and what outlines mean."""
     y, long = grid.bottom + 30, 200.0
     step = long / _STEPS
-    yield line(grid.x, y - 11, _small(found.unit))
+    yield line(grid.x, y - 11, _small(_UNIT))
     for i in range(_STEPS):
         yield block(Rect(grid.x + step * i, y, step + 0.4, 11), 0, Pen(_colour((i + 0.5) / _STEPS)))
     low, high = (Span(_short(value), _SMALL) for value in span)
@@ -177,7 +176,6 @@ def map_of_senders(model: str, receiver: Input, found: Standings, shape: tuple[i
         row_title="layer",
         column_title="head",
         cells=grid,
-        unit=_UNIT,
         outline=_meaning(whole, top),
     )
 
@@ -200,12 +198,8 @@ def map_of_readers(
         row_title="reads",
         column_title="senders, by layer" if narrow else "senders",
         cells=grid,
-        unit=_UNIT,
         outline=_meaning(not components, top),
     )
-
-
-_UNIT = "composition (Frobenius norm of the product over the product of norms)"
 
 
 def _meaning(whole: bool, top: int) -> str:

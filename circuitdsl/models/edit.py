@@ -108,9 +108,8 @@ def save_edited(model: str | Path, weights: AttentionWeights, intervention: Inte
 
 def _useless(name: str) -> bool:
     """Files that are not the model's: code, caches, weights in other formats."""
-    return name.endswith((".py", ".bin", ".pt", ".pth", ".msgpack", ".h5", ".onnx", ".svg", ".csv")) or name.startswith(
-        ("__", ".")
-    )
+    other = (".py", ".bin", ".pt", ".pth", ".msgpack", ".h5", ".onnx", ".svg", ".csv")
+    return name.endswith(other) or name.startswith(("__", "."))
 
 
 def _edit(tensors: dict[str, Tensor], weights: AttentionWeights, wanted: tuple[Change, ...]) -> set[Node]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from circuitdsl.errors import UserError
 
 
@@ -19,6 +22,15 @@ class BrokenWeights(UserError):
 
 class PatchError(UserError):
     """A patch that cannot be made: a node or position that does not exist, a sender that comes too late."""
+
+
+@contextmanager
+def refusing(problem: str) -> Iterator[None]:
+    """Raise whatever transformers raises on a wrong configuration as `UnsupportedModel`, with `problem` before it."""
+    try:
+        yield
+    except Exception as error:
+        raise UnsupportedModel(f"{problem}: {first_line(error)}") from None
 
 
 def first_line(error: Exception) -> str:

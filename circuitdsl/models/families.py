@@ -40,6 +40,18 @@ class Family(NamedTuple):
     about: Callable[[str, Any], dict[str, Any]] = lambda name, config: {}
 
 
+def family_of(name: str, config: Any) -> Family:
+    """The family that a model's configuration names.
+
+    Raises:
+        UnsupportedModel: it is not known.
+    """
+    if config.model_type not in FAMILIES:
+        known = ", ".join(sorted(FAMILIES))
+        raise UnsupportedModel(f"{name} is a {config.model_type} model; the families known are {known}")
+    return FAMILIES[config.model_type]
+
+
 def read_parts(
     name: str,
     config: Any,
@@ -60,10 +72,7 @@ def read_parts(
     Raises:
         UnsupportedModel: the family is not known, or the model uses something that the view cannot express.
     """
-    if config.model_type not in FAMILIES:
-        known = ", ".join(sorted(FAMILIES))
-        raise UnsupportedModel(f"{name} is a {config.model_type} model; the families known are {known}")
-    family = FAMILIES[config.model_type]
+    family = family_of(name, config)
     about: dict[str, Any] = {"parallel": False, **family.about(name, config)}
     final_norm, embed, positions, unembed = family.names
     if rotary:

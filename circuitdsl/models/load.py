@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from circuitdsl.models.errors import BrokenWeights, ModelUnavailable, UnsupportedModel, first_line
+from circuitdsl.models.errors import BrokenWeights, ModelUnavailable, UnsupportedModel, first_line, refusing
 from circuitdsl.models.files import INDEX, MODEL_HINT, WEIGHTS, check_files, read_json, weight_files, weights_sha256
 from circuitdsl.models.tokenizers import quiet_and_offline, read_tokenizer
 
@@ -243,14 +243,10 @@ def configuration(directory: Path) -> Any:
     Raises:
         UnsupportedModel: transformers does not know it.
     """
-    with quiet_and_offline():
+    with quiet_and_offline(), refusing(f"transformers cannot read the configuration in {directory}"):
         from transformers import AutoConfig
 
-        try:
-            return AutoConfig.from_pretrained(str(directory), local_files_only=True, trust_remote_code=False)
-        except Exception as error:  # transformers lets through whatever a wrong configuration runs into
-            problem = f"transformers cannot read the configuration in {directory}: {first_line(error)}"
-            raise UnsupportedModel(problem) from None
+        return AutoConfig.from_pretrained(str(directory), local_files_only=True, trust_remote_code=False)
 
 
 def _view(name: str, directory: Path, module: Any) -> Transformer:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from circuitdsl.models.errors import UnsupportedModel, first_line
+from circuitdsl.models.errors import refusing
 from circuitdsl.models.families import read_parts
 from circuitdsl.models.files import check_configuration
 from circuitdsl.models.load import locate
@@ -26,16 +26,12 @@ def outline(name_or_dir: str | Path, dtype: str = "float32", revision: str | Non
     """
     directory = locate(name_or_dir, revision, weights=False)
     check_configuration(directory)
-    with quiet_and_offline():
+    with quiet_and_offline(), refusing(f"transformers cannot make the model in {directory}"):
         from transformers import AutoConfig, AutoModelForCausalLM
 
-        try:
-            config = AutoConfig.from_pretrained(str(directory), local_files_only=True, trust_remote_code=False)
-            with torch.device("meta"):
-                model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype), trust_remote_code=False)
-        except Exception as error:  # transformers lets through whatever a wrong configuration runs into
-            message = f"transformers cannot make the model in {directory}: {first_line(error)}"
-            raise UnsupportedModel(message) from None
+        config = AutoConfig.from_pretrained(str(directory), local_files_only=True, trust_remote_code=False)
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype), trust_remote_code=False)
     once = {id(value): value.detach() for value in model.parameters()}
     weights = {name: once[id(value)] for name, value in model.named_parameters(remove_duplicate=False)}
     return read_parts(str(name_or_dir), config, weights, {}, tokenizer=read_tokenizer(directory))

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from circuitdsl.models.errors import BrokenWeights, ModelUnavailable, UnsupportedModel
-from circuitdsl.models.families import FAMILIES
+from circuitdsl.models.families import Family, family_of
 from circuitdsl.models.files import weight_files, weights_sha256
 from circuitdsl.models.load import configuration, locate, refuse_more_layers
 from circuitdsl.models.parts import PORTS, Attention, Block, Norm, Port, Transformer
@@ -207,12 +207,10 @@ def read_weights(name_or_dir: str | Path, revision: str | None = None) -> Attent
     """
     directory = locate(name_or_dir, revision)
     config = configuration(directory)
-    if config.model_type not in FAMILIES:
-        known = ", ".join(sorted(FAMILIES))
-        raise UnsupportedModel(f"{name_or_dir} is a {config.model_type} model; the families known are {known}")
+    family = family_of(str(name_or_dir), config)
     tensors = _Tensors(directory)
     refuse_more_layers(directory, tensors.names, config)
-    layers = tuple(_layer(directory, config, tensors, layer) for layer in range(config.num_hidden_layers))
+    layers = tuple(_layer(directory, family, config, tensors, layer) for layer in range(config.num_hidden_layers))
     if not layers:
         raise UnsupportedModel(f"{name_or_dir} has no layers (see its config.json)")
     rotary = config.model_type != "gpt2"
@@ -220,17 +218,15 @@ def read_weights(name_or_dir: str | Path, revision: str | None = None) -> Attent
     return AttentionWeights(str(name_or_dir), config.model_type, layers, rotary, weights_sha256(directory), dtype)
 
 
-def _layer(directory: Path, config: Any, tensors: _Tensors, layer: int) -> tuple[Norm, Attention]:
-    tensors.missing.clear()
+def _layer(directory: Path, family: Family, config: Any, tensors: _Tensors, layer: int) -> tuple[Norm, Attention]:
     try:
-        norm, attn = FAMILIES[config.model_type].heads(config, tensors, layer)
+        norm, attn = family.heads(config, tensors, layer)
+    except _Missing as error:
+        raise BrokenWeights(
+            f"the weights in {directory} lack {error.args[0]}, which channels are computed from",
+            "point --model at a directory whose safetensors hold every layer's attention and its norm",
+        ) from None
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        if tensors.missing:
-            names = " and ".join(tensors.missing)
-            raise BrokenWeights(
-                f"the weights in {directory} lack {names}, which channels are computed from",
-                "point --model at a directory whose safetensors hold every layer's attention and its norm",
-            ) from None
         raise BrokenWeights(f"layer {layer} in {directory} has not the shape that config.json gives: {error}") from None
     _check_shapes(directory, norm, attn, layer)
     return norm, attn
@@ -251,6 +247,10 @@ def _check_shapes(directory: Path, norm: Norm, attn: Attention, layer: int) -> N
                 raise BrokenWeights(f"the attention of layer {layer} in {directory} holds NaN or infinity")
 
 
+class _Missing(KeyError):
+    """A tensor that a model's files lack; its argument is the tensor's name."""
+
+
 class _Tensors(Mapping[str, Tensor]):
     """The tensors of a directory's safetensors, each read when it is asked for, in single precision."""
 
@@ -258,7 +258,6 @@ class _Tensors(Mapping[str, Tensor]):
         from safetensors import SafetensorError, safe_open
 
         self.files: dict[str, Any] = {}
-        self.missing: list[str] = []
         self.dtype = torch.float32
         for file in weight_files(directory):
             try:
@@ -274,23 +273,15 @@ class _Tensors(Mapping[str, Tensor]):
     def __getitem__(self, name: str) -> Tensor:
         stored = self._stored(name)
         if stored is None:
-            self.missing.append(name)
-            raise KeyError(name)
+            raise _Missing(name)
         found = self.files[stored].get_tensor(stored)
         self.dtype = found.dtype
         return found.float()
-
-    def get(self, name: str, default: Any = None) -> Any:
-        """A tensor that need not be there, as most biases need not."""
-        return default if self._stored(name) is None else self[name]
 
     def _stored(self, name: str) -> str | None:
         """The name in the files: as it is, or without the prefix of the model's body."""
         short = next((name.removeprefix(p) for p in PREFIXES if name.startswith(p)), name)
         return next((each for each in (name, short) if each in self.files), None)
-
-    def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and self._stored(name) is not None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.files)
