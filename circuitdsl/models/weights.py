@@ -278,6 +278,9 @@ class _Tensors(Mapping[str, Tensor]):
         self.dtype = found.dtype
         return found.float()
 
+    def __contains__(self, name: object) -> bool:
+        return self._stored(str(name)) is not None
+
     def _stored(self, name: str) -> str | None:
         """The name in the files: as it is, or without the prefix of the model's body."""
         short = next((name.removeprefix(p) for p in PREFIXES if name.startswith(p)), name)
