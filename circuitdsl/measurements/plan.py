@@ -90,6 +90,11 @@ class ClaimPlan:
         requests = self.requests
         return tuple(dict.fromkeys((*requests, *(term for request in requests for term in request.terms))))
 
+    @property
+    def null_requests(self) -> tuple[Request, ...]:
+        """What must be measured on the claim's first prompts, for its nulls and rivals."""
+        return tuple(request for part in self.parts for request in part.null_requests)
+
     def tests(self, part: Part) -> tuple[Test, ...]:
         """What is tested on a part."""
         return part.tests or self.claim.tests

@@ -36,9 +36,10 @@ from circuitdsl.report.shown import Shown
 from circuitdsl.testing.mutants import Elsewhere, Mutant, mutants
 from circuitdsl.verdict.decide import decide_family
 from circuitdsl.verdict.weighing import Evidence
+from circuitdsl.verify.options import with_overrides
 from circuitdsl.verify.plan import plan, shape_of
 from circuitdsl.verify.session import Session
-from circuitdsl.verify.verify import Progress, weigh_plans, with_overrides
+from circuitdsl.verify.verify import Progress, weigh_plans
 
 Fate = Literal["killed", "survived", "equivalent", "impossible", "open"]
 FATES: tuple[Fate, ...] = ("killed", "survived", "equivalent", "impossible", "open")
@@ -157,7 +158,7 @@ def _mutated(session: Session, spec: Spec, circuit: Circuit, prompts: int | None
     """All mutants of a circuit, made and judged."""
     model = session.model_of(circuit)
     shape = shape_of(model)
-    circuit = session.overridden(circuit, prompts, seed)
+    circuit = with_overrides(circuit, prompts, seed)
     original = plan(circuit, shape)
     if not original:
         raise UserError(f"circuit {circuit.name} has no claim on a task: there is nothing to mutate")

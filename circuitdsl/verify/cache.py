@@ -9,7 +9,7 @@ prompts that the means are taken over.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -24,7 +24,7 @@ from circuitdsl.measurements.requests import Request
 from circuitdsl.models.parts import Transformer
 from circuitdsl.models.products import prefers_one_dnn
 from circuitdsl.tasks.dataset import PromptPair
-from circuitdsl.verify.store import Numbers, Store, digest
+from circuitdsl.verify.store import Store, digest
 from circuitdsl.version import __version__
 
 Array = np.ndarray
@@ -84,6 +84,23 @@ class Memory:
             self._means_digest = _hash([self.means_are if known else "", prompts])
         return self._means_digest
 
+    def read(self, requests: Sequence[Request], indices: Array) -> Iterator[tuple[Request, Array, Array, Array]]:
+        """For each request its numbers on some prompts, whether anything was changed there, and which are known."""
+        stored = self.store.read([self.name(request) for request in requests])
+        for request in requests:
+            numbers = stored.get(self.name(request), {})
+            rows = [numbers.get(prompt) for prompt in self.prompts(request, indices)]
+            values = np.asarray([np.nan if row is None else row[0] for row in rows], float)
+            changed = np.asarray([row is not None and row[1] for row in rows], bool)
+            self.asked += sum(row is None or row[2] for row in rows)
+            self.found += sum(row is not None and row[2] for row in rows)
+            yield request, values, changed, np.asarray([row is not None for row in rows], bool)
+
+    def write(self, found: Mapping[Request, tuple[Array, Array]], indices: Array) -> None:
+        """Keep what was measured on some prompts: for each request its numbers, and whether anything was changed."""
+        numbers = {self.name(request): pair for request, pair in found.items()}
+        self.store.write(numbers, {self.name(request): self.prompts(request, indices) for request in found})
+
     def of_means(self, what: str, compute: Callable[[], float]) -> float:
         """Something about the prompts that means are taken over, known or computed."""
         name = digest(self.context, what.encode(), self._digest_of_means())
@@ -108,7 +125,7 @@ class Memory:
         if all(prompt in known for prompt in prompts):
             return np.asarray([known[prompt][0] for prompt in prompts])
         values = compute()
-        self.store.write({name: Numbers(values, np.ones(len(values), bool))}, {name: prompts})
+        self.store.write({name: (values, np.ones(len(values), bool))}, {name: prompts})
         return values
 
 

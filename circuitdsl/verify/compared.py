@@ -18,9 +18,9 @@ from circuitdsl.errors import UsageError, UserError
 from circuitdsl.report.numbers import percent
 from circuitdsl.report.shown import Shown
 from circuitdsl.report.tables import comparison_to_json, show_comparison, table_of
+from circuitdsl.verify.options import with_overrides
 from circuitdsl.verify.profile import Correlation, Profile, correlation, profile
 from circuitdsl.verify.session import Session
-from circuitdsl.verify.verify import with_overrides
 
 if TYPE_CHECKING:
     from circuitdsl.api import Spec

@@ -16,7 +16,8 @@ from circuitdsl.circuit.criteria import Matters
 from circuitdsl.engine.prompts import Prompts
 from circuitdsl.report.numbers import value
 from circuitdsl.report.report import ClaimResult, Report, Verdict
-from circuitdsl.verify.verify import Options, verify
+from circuitdsl.verify.options import Options
+from circuitdsl.verify.verify import verify
 
 if TYPE_CHECKING:
     from circuitdsl.verify.session import Session
@@ -38,7 +39,7 @@ def under_other_corruptions(
             for corruption in by_task[use.name].others if ids else ():
                 other = replace(use, corrupt=corruption)
                 changed = replace(circuit, tasks=tuple(other if each is use else each for each in circuit.tasks))
-                kept = replace(how, only=None, full=False, ids=ids, task=use.name)
+                kept = replace(how, claim=None, full=False, ids=ids, task=use.name)
                 prompts = session.prompts_of(changed, other)
                 again = verify(changed, prompts.model, {**by_task, use.name: prompts}, kept)
                 if again.interrupted:

@@ -31,7 +31,7 @@ from circuitdsl.models.outline import products
 from circuitdsl.models.parts import Transformer
 from circuitdsl.tasks.dataset import Dataset
 from circuitdsl.verdict.sampling import plan_looks
-from circuitdsl.verify.measure import present
+from circuitdsl.verify.measure import by_prompts, having
 from circuitdsl.verify.plan import plan, shape_of
 
 
@@ -170,15 +170,8 @@ def _task_work(
 
 def _null_work(plans: Sequence[ClaimPlan], prompts: _Prompts) -> Work:
     """The nulls' patches, on the first prompts of each claim that has a null; the same prompts go together."""
-    everything = np.arange(len(prompts.data.pairs))
-    wanted: dict[bytes, tuple[np.ndarray, dict[Request, None]]] = {}
-    for p in plans:
-        nulls = [request for part in p.parts for request in part.null_requests]
-        here = np.logical_and.reduce([present(prompts.data, request, everything) for request in p.requests])
-        first = np.flatnonzero(here)[:NULL_PROMPTS]
-        if nulls and len(first):
-            wanted.setdefault(first.tobytes(), (first, {}))[1].update(dict.fromkeys(nulls))
-    return sum((_measuring(prompts, list(nulls), first) for first, nulls in wanted.values()), Work())
+    wanted = by_prompts((having(prompts.data, p.requests)[:NULL_PROMPTS], p.null_requests) for p in plans)
+    return sum((_measuring(prompts, nulls, first) for first, nulls in wanted), Work())
 
 
 def _runs(prompts: _Prompts, parts: Sequence[np.ndarray], times: int = 2) -> Work:

@@ -19,6 +19,7 @@ from circuitdsl.models.load import device_named
 from circuitdsl.models.outline import outline, parameters
 from circuitdsl.report.shown import Shown
 from circuitdsl.verify.cost import TaskWork, memory, seconds, workload
+from circuitdsl.verify.options import with_overrides
 from circuitdsl.verify.prompts import MEAN_PROMPTS, make_data, tasks_in_use
 from circuitdsl.verify.session import Session
 
@@ -118,7 +119,7 @@ def plan(
     circuits = [circuit for spec in specs for circuit in session.spec(spec).circuits if circuit.claims]
     if not circuits:
         raise UserError("nothing to plan: the spec makes no claim that can be measured")
-    return tuple(_forecast(session, session.overridden(circuit, prompts, seed), early_stop) for circuit in circuits)
+    return tuple(_forecast(session, with_overrides(circuit, prompts, seed), early_stop) for circuit in circuits)
 
 
 def _forecast(session: Session, circuit: Circuit, early_stop: bool) -> Forecast:

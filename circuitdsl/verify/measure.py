@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,8 +16,7 @@ from circuitdsl.engine import runs as engine
 from circuitdsl.engine.memory import in_halves, in_parts, run_at_once
 from circuitdsl.engine.named import function_of, optional
 from circuitdsl.engine.positions import indices_of
-from circuitdsl.engine.prompts import Array, Batch, Prompts
-from circuitdsl.engine.prompts import Numbers as Read
+from circuitdsl.engine.prompts import Array, Batch, Numbers, Prompts
 from circuitdsl.engine.readers.terms import changed_by
 from circuitdsl.engine.runs import Runs, Terms
 from circuitdsl.engine.scores import tokens_of
@@ -25,7 +24,6 @@ from circuitdsl.measurements.requests import Request
 from circuitdsl.models.writers import neurons
 from circuitdsl.tasks.dataset import Dataset
 from circuitdsl.verify.cache import Memory
-from circuitdsl.verify.store import Numbers
 
 Done = Callable[[int], None]
 
@@ -48,12 +46,8 @@ class Series:
 
     def extended(self, more: Series) -> Series:
         """These prompts and then those."""
-        return Series(
-            np.concatenate([self.indices, more.indices]),
-            np.concatenate([self.values, more.values]),
-            np.concatenate([self.present, more.present]),
-            np.concatenate([self.changed, more.changed]),
-        )
+        fields = ("indices", "values", "present", "changed")
+        return Series(*(np.concatenate([getattr(self, name), getattr(more, name)]) for name in fields))
 
     def only(self, keep: Array) -> Series:
         """On some of the prompts."""
@@ -75,6 +69,22 @@ def present(data: Prompts | Dataset, request: Request, indices: Array) -> Array:
     there = data.once(wanted, everywhere)[indices]
     own = optional(request.reader, "present")
     return there & own(data, request, indices) if own else there
+
+
+def having(data: Prompts | Dataset, requests: Iterable[Request]) -> Array:
+    """The prompts on which all positions of some requests exist, in order [prompts]."""
+    everything = np.arange(len(data.pairs))
+    distinct = {(frozenset(request.positions), request.reader): request for request in requests}.values()
+    return np.flatnonzero(np.logical_and.reduce([present(data, request, everything) for request in distinct]))
+
+
+def by_prompts(asked: Iterable[tuple[Array, Iterable[Request]]]) -> list[tuple[Array, list[Request]]]:
+    """Requests that are asked of the same prompts, together: (prompts, requests). What is asked of none is left out."""
+    groups: dict[bytes, tuple[Array, dict[Request, None]]] = {}
+    for indices, requests in asked:
+        if len(indices) and (wanted := dict.fromkeys(requests)):
+            groups.setdefault(indices.tobytes(), (indices, {}))[1].update(wanted)
+    return [(indices, list(wanted)) for indices, wanted in groups.values()]
 
 
 def trouble(prompts: Prompts, request: Request, missing: bool) -> str:
@@ -123,7 +133,7 @@ def measure_anew(
     return {r: Series(indices, values[r], present(prompts, r, indices), changed[r]) for r in wanted}
 
 
-def _read(batch: Batch, requests: Sequence[Request]) -> Iterator[tuple[Request, Read]]:
+def _read(batch: Batch, requests: Sequence[Request]) -> Iterator[tuple[Request, Numbers]]:
     """Everything that is read off the runs, the requests of one reader together."""
     by_reader: dict[str, list[Request]] = {}
     for request in requests:
@@ -185,63 +195,25 @@ def measure(
     Arguments and results are those of `measure_anew`. Numbers that are measured here and not known come from batches
     of what is missing, so that they are those of a run without a cache up to rounding.
     """
-    known = prompts.cache
-    if not isinstance(known, Memory):
-        return measure_anew(prompts, requests, indices, done)
-    kept = [request for request in dict.fromkeys(requests) if request.needs_runs]
-    found = _known(prompts, known, kept, indices)
-    if done and len(indices) and (count := sum(int(there.sum()) for there, _ in found.values())):
+    memory, wanted = prompts.cache, list(dict.fromkeys(requests))
+    if not isinstance(memory, Memory):
+        return measure_anew(prompts, wanted, indices, done)
+    found: dict[Request, Series] = {}
+    missing: dict[Request, Array] = {}
+    for request, values, changed, known in memory.read([request for request in wanted if request.needs_runs], indices):
+        found[request] = Series(indices, values, present(prompts, request, indices), changed)
+        missing[request] = np.flatnonzero(~known)
+    if done and len(indices) and (count := sum(len(indices) - len(places) for places in missing.values())):
         done(count)
-    for missing, wanted in _by_missing(kept, {request: there for request, (there, _) in found.items()}):
-        for places, _ in parts_of(prompts, indices[missing]):
-            where = missing[places]
-            _keep(known, wanted, indices[where], measure_anew(prompts, wanted, indices[where]), found, where)
+    for lacking, asked in by_prompts((places, [request]) for request, places in missing.items()):
+        for places, part in parts_of(prompts, indices[lacking]):
+            fresh = measure_anew(prompts, asked, part)
+            where = lacking[places]
+            for request, series in fresh.items():
+                found[request].values[where], found[request].changed[where] = series.values, series.changed
+            memory.write({request: (series.values, series.changed) for request, series in fresh.items()}, part)
             if done:
-                done(len(wanted) * len(where))
-    rest = [request for request in dict.fromkeys(requests) if request not in found]
-    others = measure_anew(prompts, rest, indices, done) if rest else {}
-    return {r: found[r][1] if r in found else others[r] for r in dict.fromkeys(requests)}
-
-
-def _known(
-    prompts: Prompts, memory: Memory, requests: Sequence[Request], indices: Array
-) -> dict[Request, tuple[Array, Series]]:
-    """For each request, on which of the prompts it is known, and its numbers there."""
-    stored = memory.store.read([memory.name(request) for request in requests])
-    found = {}
-    for request in requests:
-        numbers = stored.get(memory.name(request), {})
-        rows = [numbers.get(prompt) for prompt in memory.prompts(request, indices)]
-        known = np.asarray([row is not None for row in rows], bool)
-        values = np.asarray([np.nan if row is None else row[0] for row in rows], float)
-        changed = np.asarray([row is not None and row[1] for row in rows], bool)
-        found[request] = known, Series(indices, values, present(prompts, request, indices), changed)
-        memory.asked += sum(row is None or row[2] for row in rows)
-        memory.found += sum(row is not None and row[2] for row in rows)
-    return found
-
-
-def _by_missing(requests: Sequence[Request], known: dict[Request, Array]) -> list[tuple[Array, list[Request]]]:
-    """Requests that lack the same prompts, together: (places of these prompts, requests)."""
-    groups: dict[bytes, tuple[Array, list[Request]]] = {}
-    for request in requests:
-        missing = np.flatnonzero(~known[request])
-        if len(missing):
-            groups.setdefault(missing.tobytes(), (missing, []))[1].append(request)
-    return list(groups.values())
-
-
-def _keep(
-    memory: Memory,
-    requests: Sequence[Request],
-    indices: Array,
-    measured: dict[Request, Series],
-    found: dict[Request, tuple[Array, Series]],
-    places: Array,
-) -> None:
-    """Put what was measured into the results, and into the store."""
-    for request in requests:
-        series = found[request][1]
-        series.values[places], series.changed[places] = measured[request].values, measured[request].changed
-    names = {memory.name(r): Numbers(measured[r].values, measured[r].changed) for r in requests}
-    memory.store.write(names, {memory.name(r): memory.prompts(r, indices) for r in requests})
+                done(len(asked) * len(part))
+    if rest := [request for request in wanted if not request.needs_runs]:
+        found |= measure_anew(prompts, rest, indices, done)
+    return {request: found[request] for request in wanted}

@@ -21,7 +21,7 @@ from circuitdsl.tasks.dataset import PromptPair
 from circuitdsl.verdict.decide import Decision
 from circuitdsl.verdict.properties import judge_every, weigh_share
 from circuitdsl.verdict.weighing import Evidence, unmeasured
-from circuitdsl.verify.measure import measure, present, trouble
+from circuitdsl.verify.measure import having, measure, trouble
 
 #: added to a task's seed for the sample of its properties; seeds of specs are smaller, so that the two never meet
 OWN_SEED = 2**32
@@ -78,9 +78,7 @@ class Tested:
             self.evidence = self._broken("its own sample of prompts was not made")
             return
         requests = requests_of(self.wanted)
-        everything = np.arange(len(prompts.pairs))
-        here = np.logical_and.reduce([present(prompts, request, everything) for request in requests])
-        self.indices = np.flatnonzero(here)
+        self.indices = having(prompts, requests)
         if trouble := self._trouble(prompts, requests):
             self.evidence = self._broken(trouble)
             return

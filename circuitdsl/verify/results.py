@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,8 @@ from circuitdsl.circuit.changes import Member
 from circuitdsl.circuit.criteria import NULL_PROMPTS, Moves, Signed, Stronger, Test, Within
 from circuitdsl.engine.prompts import Prompts
 from circuitdsl.measurements.kind import kind_of
-from circuitdsl.measurements.plan import ClaimPlan, Part, patched
-from circuitdsl.measurements.requests import ChangedRequest
+from circuitdsl.measurements.plan import ClaimPlan, patched
+from circuitdsl.measurements.requests import ChangedRequest, EdgeRequest
 from circuitdsl.report.numbers import percent
 from circuitdsl.report.report import ClaimResult, Detail, Interval, Measured, MemberResult, Null
 from circuitdsl.verdict.decide import Decision
@@ -23,10 +23,10 @@ from circuitdsl.verdict.ratios import Ratio, intervals
 from circuitdsl.verdict.samples import Sample, effect_of
 from circuitdsl.verdicts import WORST_FIRST
 from circuitdsl.verify.kept import kept_share
-from circuitdsl.verify.measure import Series, measure, present
+from circuitdsl.verify.measure import Series, having, measure
 from circuitdsl.verify.plan import shape_of
 from circuitdsl.verify.prompts import smallest_mean
-from circuitdsl.verify.samples import Found, sample_of
+from circuitdsl.verify.samples import Collected, sample_of
 from circuitdsl.verify.unchanged import idle_notes
 
 #: means over fewer prompts are hardly means
@@ -38,34 +38,21 @@ NEARLY_ALL = 0.9
 Effect = tuple[float | None, Interval | None]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Pair:
-    """A pair of a group edge as it was measured by itself."""
-
-    member: Member
-    sample: Sample
-    unchanged: bool
-
-
-def claim_results(
-    decided: Sequence[tuple[ClaimPlan, Decision, Found, Prompts]],
-) -> list[ClaimResult]:
+def claim_results(decided: Sequence[tuple[Collected, Decision]]) -> list[ClaimResult]:
     """The records of claims, each on one task; the intervals of all pairs of their edges are found together."""
-    pairs = [_pairs(plan, series, prompts) for plan, _, series, prompts in decided]
-    effects = iter(_effects([pair.sample for each in pairs for pair in each]))
-    return [_result(*one, [(pair, next(effects)) for pair in each]) for one, each in zip(decided, pairs, strict=True)]
+    samples = [[own.sample(patched("", request)) for _, request in _pairs(own)] for own, _ in decided]
+    effects = iter(_effects([sample for each in samples for sample in each]))
+    return [
+        _result(own, decision, [(sample, next(effects)) for sample in each])
+        for (own, decision), each in zip(decided, samples, strict=True)
+    ]
 
 
-def _result(
-    plan: ClaimPlan,
-    decision: Decision,
-    series: Found,
-    prompts: Prompts,
-    pairs: Sequence[tuple[Pair, Effect]],
-) -> ClaimResult:
-    """The record of one claim on one task."""
-    claim, kind, null = plan.claim, kind_of(plan.claim), decision.null
-    shares = kept(plan, prompts)
+def _result(own: Collected, decision: Decision, pairs: Sequence[tuple[Sample, Effect]]) -> ClaimResult:
+    """The record of one claim on one task; `pairs` are the pairs of its edge, each patched alone."""
+    plan, null = own.plan, decision.null
+    claim, kind = plan.claim, kind_of(plan.claim)
+    shares = kept(plan, own.prompts)
     return ClaimResult(
         id=claim.id,
         line=claim.line,
@@ -75,14 +62,14 @@ def _result(
         verdict=decision.verdict,
         reason=_reason(plan, decision),
         protocol=kind.protocol_of(plan),
-        measured=measured(plan, decision, series, prompts),
+        measured=measured(own, decision),
         null=Null(null.percentile, null.size) if null else None,
-        members=_members(plan, decision, series, pairs),
-        notes=(*warnings(plan, shares), *kind.notes(), *_notes(plan, decision, series, prompts)),
+        members=_members(own, decision, pairs),
+        notes=(*warnings(plan, shares), *kind.notes(), *_notes(own, decision)),
         citation=claim.citation,
         block=claim.under.text if claim.under else None,
         block_line=claim.under.line if claim.under else None,
-        details=details(plan, series, prompts),
+        details=details(own),
         kept=shares,
         cause=decision.cause,
         against=next((test.name for test in claim.tests if isinstance(test, Stronger)), ""),
@@ -102,13 +89,14 @@ def _reason(plan: ClaimPlan, decision: Decision) -> str:
 # --- the number that decided -----------------------------------------------------------------------
 
 
-def measured(plan: ClaimPlan, decision: Decision, series: Found, prompts: Prompts) -> Measured | None:
+def measured(own: Collected, decision: Decision) -> Measured | None:
     """The figure of a decision; median and quartiles are those over prompts, shares being of the mean gap."""
     if decision.value is None or not np.isfinite(decision.value):
         return None
+    plan = own.plan
     part = next((p for p in plan.parts if p.label == decision.label), plan.parts[0])
     pair = _pair(plan, decision.label)
-    own = Measured(
+    figure = Measured(
         name=decision.name,
         value=decision.value,
         ci=decision.ci,
@@ -121,13 +109,15 @@ def measured(plan: ClaimPlan, decision: Decision, series: Found, prompts: Prompt
         named=_is_named(plan, decision.name),
     )
     if part.peers is not None:  # a rank among circuits: there is nothing prompt by prompt
-        return replace(own, n=min(NULL_PROMPTS, len(series[part.request].values)), delta=None)
-    sample, of_gap = sample_of(prompts, part, series), _is_of_gap(plan, decision)
+        return replace(figure, n=min(NULL_PROMPTS, len(own.series[part.request].values)), delta=None)
+    sample, of_gap = own.sample(part), _is_of_gap(plan, decision)
     spread = _per_prompt(sample, of_gap)
     low, median, high = (float(q) for q in np.quantile(spread, (0.25, 0.5, 0.75)))
+    differences = sample.unit == "points" and not plan.called  # of shares
+    unit = "points" if differences else part.request.figure(own.prompts.metric).unit
     return replace(
-        own,
-        unit="gap" if of_gap else _unit(plan, sample, part, prompts),
+        figure,
+        unit="gap" if of_gap else unit,
         median=median,
         iqr=(low, high),
         right_sign=_right_sign(plan.tests(part), decision, spread, sample.falls),
@@ -155,11 +145,6 @@ def _is_of_gap(plan: ClaimPlan, decision: Decision) -> bool:
     return named or decision.name == "effect"
 
 
-def _unit(plan: ClaimPlan, sample: Sample, part: Part, prompts: Prompts) -> str:
-    """`points` for differences of shares, else the figure's own unit."""
-    return "points" if sample.unit == "points" and not plan.called else part.request.figure(prompts.metric).unit
-
-
 def _per_prompt(sample: Sample, of_gap: bool) -> np.ndarray:
     """The figure prompt by prompt; effects over the mean gap, so that no prompt divides by its own."""
     if of_gap:
@@ -167,14 +152,15 @@ def _per_prompt(sample: Sample, of_gap: bool) -> np.ndarray:
     return np.asarray(sample.value if sample.d is None else sample.d, float)
 
 
-def details(plan: ClaimPlan, found: Found, prompts: Prompts) -> tuple[Detail, ...]:
+def details(own: Collected) -> tuple[Detail, ...]:
     """What the figure is the largest (or smallest) of: for each set of parts the one with the largest size.
 
     For a single set, every part. None without a gap to take shares of.
     """
-    if not plan.extremes or len(plan.parts) == 1 or any(request not in found for request in plan.requests):
+    plan = own.plan
+    if not plan.extremes or len(plan.parts) == 1 or any(request not in own.series for request in plan.requests):
         return ()
-    samples = [sample_of(prompts, part, found) for part in plan.parts]
+    samples = [own.sample(part) for part in plan.parts]
     if samples[0].n < 2 or effect_of(samples[0]).unclear > FAMILY / 2:
         return ()
     effects = [float(np.mean(s.array("d")) / np.mean(s.array("g"))) for s in samples]
@@ -190,8 +176,7 @@ def kept(plan: ClaimPlan, prompts: Prompts) -> dict[str, float] | None:
     """What share of the nodes (or edges) that can be ablated the circuit keeps, on all prompts with its positions."""
     if plan.circuit is None:
         return None
-    here = present(prompts, plan.circuit, np.arange(len(prompts.pairs)))
-    pairs = [prompts.pairs[i] for i in np.flatnonzero(here)]
+    pairs = [prompts.pairs[i] for i in having(prompts, [plan.circuit])]
     return {plan.circuit.keep: kept_share(plan.circuit, shape_of(prompts.model), pairs)} if pairs else None
 
 
@@ -233,25 +218,21 @@ def _claimed_sign(test: Test, falls: bool) -> int:
 # --- the pairs of a group edge ---------------------------------------------------------------------
 
 
-def _pairs(plan: ClaimPlan, series: Found, prompts: Prompts) -> list[Pair]:
-    return [
-        Pair(member, sample_of(prompts, patched("", request), series), not series[request].changed.any())
-        for member, request in plan.members
-        if request in series
-    ]
+def _pairs(own: Collected) -> list[tuple[Member, EdgeRequest]]:
+    """The pairs of a claim's edge that were measured by themselves."""
+    return [(pair, request) for pair, request in own.plan.members if request in own.series]
 
 
-def _members(
-    plan: ClaimPlan,
-    decision: Decision,
-    series: Found,
-    pairs: Sequence[tuple[Pair, Effect]],
-) -> tuple[MemberResult, ...]:
-    values: dict[Any, Any] = {request: found.values for request, found in series.items()}
-    if own := kind_of(plan.claim).member_results(plan, _by_label(decision), values):
-        return own
-    each = _by_label(decision) if plan.claim.each else {}
-    return tuple(_member(pair, found, each.get(str(pair.member), ())) for pair, found in pairs)
+def _members(own: Collected, decision: Decision, pairs: Sequence[tuple[Sample, Effect]]) -> tuple[MemberResult, ...]:
+    values: dict[Any, Any] = {request: found.values for request, found in own.series.items()}
+    judged = _by_label(decision)
+    if found := kind_of(own.plan.claim).member_results(own.plan, judged, values):
+        return found
+    judged = judged if own.plan.claim.each else {}
+    return tuple(
+        _member(pair, *alone, bool(own.series[request].changed.any()), judged.get(str(pair), ()))
+        for (pair, request), alone in zip(_pairs(own), pairs, strict=True)
+    )
 
 
 def _by_label(decision: Decision) -> dict[str, tuple[Decision, ...]]:
@@ -261,19 +242,19 @@ def _by_label(decision: Decision) -> dict[str, tuple[Decision, ...]]:
     return parts
 
 
-def _member(pair: Pair, found: Effect, judged: Sequence[Decision]) -> MemberResult:
-    member, (effect, ci) = pair.member, found
+def _member(pair: Member, sample: Sample, found: Effect, changed: bool, judged: Sequence[Decision]) -> MemberResult:
+    effect, ci = found
     worst = min(judged, key=lambda part: WORST_FIRST.index(part.verdict)) if judged else None
-    reason = f"{member}: {worst.reason}" if worst else ("the corruption does not change it" if pair.unchanged else "")
+    reason = f"{pair}: {worst.reason}" if worst else ("" if changed else "the corruption does not change it")
     return MemberResult(
-        sender=str(member.sender),
-        receiver=str(member.receiver),
-        input="".join(sorted({edge.receiver.port for edge in member.edges}, key="qkvin".index)),
-        position=", ".join(dict.fromkeys(str(edge.position) for edge in member.edges)),
-        effect=None if pair.unchanged else effect,
+        sender=str(pair.sender),
+        receiver=str(pair.receiver),
+        input="".join(sorted({edge.receiver.port for edge in pair.edges}, key="qkvin".index)),
+        position=", ".join(dict.fromkeys(str(edge.position) for edge in pair.edges)),
+        effect=effect if changed else None,
         ci=ci,
-        delta=float(np.mean(pair.sample.array("d"))),
-        n=pair.sample.n,
+        delta=float(np.mean(sample.array("d"))),
+        n=sample.n,
         verdict=worst.verdict if worst else None,
         reason=reason,
     )
@@ -305,7 +286,8 @@ def _errors(request: ChangedRequest, found: Series, prompts: Prompts) -> list[st
     return [f"errors {int(before.sum())} of {len(before)} before, {int(after.sum())} after: {went} went, {new} new"]
 
 
-def _notes(plan: ClaimPlan, decision: Decision, series: Found, prompts: Prompts) -> tuple[str, ...]:
+def _notes(own: Collected, decision: Decision) -> tuple[str, ...]:
+    plan, series, prompts = own.plan, own.series, own.prompts
     notes = []
     for part in plan.parts:
         label = f"{part.label}: " if part.label else ""

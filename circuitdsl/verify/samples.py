@@ -1,20 +1,69 @@
-"""From per-prompt numbers to the paired samples that verdicts are about."""
+"""What was measured of a claim so far, and the paired samples that verdicts are about."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from circuitdsl.engine.prompts import Prompts
 from circuitdsl.engine.scores import gap
-from circuitdsl.measurements.plan import Base, Part
+from circuitdsl.measurements.plan import Base, ClaimPlan, Part
 from circuitdsl.measurements.requests import Request
+from circuitdsl.report.report import MISSED
 from circuitdsl.verdict.samples import Sample
-from circuitdsl.verify.measure import Series
+from circuitdsl.verdict.sampling import FIRST_LOOK, Looks, plan_looks
+from circuitdsl.verdict.weighing import Evidence, unmeasured
+from circuitdsl.verify.measure import Series, having
 
 Found = Mapping[Request, Series]
+
+
+@dataclass
+class Collected:
+    """What one claim has on one task so far.
+
+    Attributes:
+        looks: the numbers of prompts at which it is weighed.
+        indices: the prompts that have all of its positions.
+        templates: whether the verdict is about prompts from other templates.
+        nulls: for each part, the effects of its null.
+        wins: whether its circuit did better than each rival.
+        measured: how many of the task's prompts were looked at.
+        settled: whether no more prompts are needed.
+    """
+
+    plan: ClaimPlan
+    prompts: Prompts
+    looks: Looks
+    indices: np.ndarray
+    templates: bool = False
+    series: dict[Request, Series] = field(default_factory=dict)
+    nulls: list[np.ndarray] = field(default_factory=list)
+    wins: np.ndarray | None = None
+    measured: int = 0
+    settled: bool = False
+    evidence: Evidence = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.evidence = self.broken(MISSED)
+
+    @classmethod
+    def of(cls, plan: ClaimPlan, prompts: Prompts, early_stop: bool = False, templates: bool = False) -> Collected:
+        """Nothing so far. Of the task's looks, those stay at which enough prompts have all positions of the claim."""
+        indices = having(prompts, plan.requests)
+        counts = [int(np.count_nonzero(indices < n)) for n in plan_looks(len(prompts.pairs), early_stop).sizes]
+        sizes = dict.fromkeys(n for n in counts if n == counts[-1] or n >= FIRST_LOOK)
+        return cls(plan, prompts, Looks(tuple(sizes) if counts[-1] else (1,)), indices, templates)
+
+    def broken(self, because: str) -> Evidence:
+        """The evidence where the claim could not be measured."""
+        return unmeasured(self.plan.tests(self.plan.parts[0])[0], because)
+
+    def sample(self, part: Part) -> Sample:
+        """The sample of a part on the prompts measured so far."""
+        return sample_of(self.prompts, part, self.series)
 
 
 def sample_of(prompts: Prompts, part: Part, found: Found) -> Sample:
@@ -53,7 +102,7 @@ def sample_of(prompts: Prompts, part: Part, found: Found) -> Sample:
 
 
 def base_of(prompts: Prompts, base: Base, found: Found, indices: np.ndarray) -> np.ndarray:
-    """What some prompts' numbers are compared with."""
+    """What some prompts' numbers are compared with [prompts]."""
     if isinstance(base, str):
         return (prompts.clean if base == "clean" else prompts.corrupt)[indices]
     return found[base].values

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from circuitdsl.circuit.claims import Circuit, TaskUse
 from circuitdsl.circuit.shapes import place_of
 from circuitdsl.errors import UsageError, UserError
-from circuitdsl.limits import memory_of, prompts_of, seed_of
+from circuitdsl.limits import memory_of
 from circuitdsl.report.report import Report, Reports
+from circuitdsl.verify.options import Options, with_overrides
 
 if TYPE_CHECKING:
     from circuitdsl.api import Spec
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from circuitdsl.models.weights import AttentionWeights
     from circuitdsl.verify.per_prompt import PerPrompt
     from circuitdsl.verify.store import Store
-    from circuitdsl.verify.verify import Options, Progress
+    from circuitdsl.verify.verify import Progress
 
 T = TypeVar("T")
 
@@ -222,7 +223,7 @@ class Session:
 
         Args:
             circuit: the name of one circuit, where the file has several.
-            how: the arguments of `reports` and `options`.
+            how: the arguments of `reports`, and the fields of `Options`.
 
         Returns:
             A report; `Reports`, a tuple of them, where the file has several circuits and none is named. Ctrl-C ends
@@ -254,7 +255,7 @@ class Session:
             per_prompt: is given the numbers of every prompt.
             simplest: show with each property that fails the simplest counterexample that a short search finds.
             claim: the id or the line of a single claim.
-            how: the other arguments of `options`.
+            how: the other fields of `Options`.
 
         Raises:
             UserError: there is no claim to verify, or not the one that is named.
@@ -265,10 +266,10 @@ class Session:
         chosen = [one for one in circuits if any(claim is None or each.answers_to(claim) for each in one.claims)]
         if not chosen:
             raise UsageError(f"there is no claim {claim}", hint=HOW_CLAIMS_ARE_NAMED)
-        settings = options(claim, memory=self.memory, **how)
+        settings = Options(claim, memory=self.memory, **how)
 
         def made() -> Iterator[Report]:
-            for circuit in (self.overridden(one, prompts, seed) for one in chosen):
+            for circuit in (with_overrides(one, prompts, seed) for one in chosen):
                 report = self._report(circuit, settings, other_corruptions, per_prompt)
                 failing = (each for each in report.claims if each.kind == "property" and each.verdict == "fails")
                 if simplest and any(failing) and not report.interrupted:
@@ -284,7 +285,7 @@ class Session:
         from circuitdsl.verify.judged import verify_without_model
         from circuitdsl.verify.verify import verify
 
-        known = None if self.own else verify_without_model(circuit, partial(self.weights_of, circuit), how.only)
+        known = None if self.own else verify_without_model(circuit, partial(self.weights_of, circuit), how.claim)
         if known:
             return known
         model, start = self.model_of(circuit), time.perf_counter()
@@ -321,42 +322,3 @@ class Session:
         with self.busy(f"editing {place}"):
             save_edited(place, self.weights_of(wanted), change, Path(target))
         return change.name
-
-    @staticmethod
-    def overridden(circuit: Circuit, prompts: int | None, seed: int | None) -> Circuit:
-        """The circuit with another number of prompts and another seed for every task; raises `UsageError`."""
-        from circuitdsl.verify.verify import with_overrides
-
-        return with_overrides(circuit, prompts_of(prompts), seed_of(seed))
-
-
-def options(
-    claim: str | None = None,
-    each_at: float | None = None,
-    generalise: str = "prompts",
-    early_stop: bool = True,
-    full: bool = False,
-    memory: int | None = None,
-) -> Options:
-    """How to verify, in the words of the command line.
-
-    Args:
-        claim: the id or the line of a single claim.
-        each_at: judge claims one by one at this level, instead of all together by Holm's procedure.
-        generalise: whether verdicts are about `prompts` from the same templates, or about other `templates`.
-        early_stop: stop measuring a claim once it is decided.
-        full: measure the whole circuit besides, whether or not something is claimed of it.
-        memory: bytes that measuring may take beside the model.
-
-    Raises:
-        UsageError: a level or a word that is none.
-    """
-    from circuitdsl.verdict.families import FAMILY
-    from circuitdsl.verify.verify import Options
-
-    if each_at is not None and not 0 < each_at < 1:
-        raise UsageError(f"each_at = {each_at!r} is not a level between 0 and 1")
-    if generalise not in ("prompts", "templates"):
-        raise UsageError(f"generalise = {generalise!r} is neither prompts nor templates")
-    level, templates = FAMILY if each_at is None else each_at, generalise == "templates"
-    return Options(early_stop, each_at is None, level, claim, full, templates=templates, max_memory=memory)

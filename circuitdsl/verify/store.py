@@ -12,7 +12,6 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from typing import TypeVar
@@ -32,19 +31,13 @@ _TABLE = (
 )
 
 Array = np.ndarray
+#: a number for each of some prompts, and whether the patch changed anything there [prompts]
+Numbers = tuple[Array, Array]
 T = TypeVar("T")
 #: a number, whether the patch changed anything, and whether this was known before the store was opened
 Known = tuple[float, bool, bool]
 #: what may go wrong with a file that others use, too, or that is no longer what it was
 _TROUBLE = (sqlite3.Error, OSError, ValueError, TypeError, OverflowError, MemoryError)
-
-
-@dataclass(frozen=True, slots=True)
-class Numbers:
-    """A number for each of some prompts, and whether the patch changed anything there."""
-
-    values: Array
-    changed: Array
 
 
 class Store:
@@ -193,7 +186,7 @@ def _packed(request: bytes, prompts: Sequence[bytes], numbers: Numbers) -> tuple
     """(request, prompts, data): a checksum, then prompt, value and change, one row after the other."""
     rows = np.zeros(len(prompts), _ROW)
     rows["prompt"] = np.frombuffer(b"".join(prompts), f"V{HASH}")
-    rows["value"], rows["changed"] = numbers.values, numbers.changed
+    rows["value"], rows["changed"] = numbers
     which, raw = digest(*prompts), rows.tobytes()
     return request, which, digest(request, which, raw) + raw
 

@@ -29,6 +29,7 @@ from circuitdsl.report.tables import ChangeFigures, CutFigures, show_cuts, show_
 from circuitdsl.verdict.estimates import limits_of
 from circuitdsl.verdict.families import FAMILY
 from circuitdsl.verdict.means import mean
+from circuitdsl.verify.options import with_overrides
 from circuitdsl.verify.session import Session
 from circuitdsl.verify.upstream import head_named
 
@@ -94,7 +95,7 @@ def trace(
     Raises:
         UserError: a name that does not exist, or the head never attends so.
     """
-    wanted = session.overridden(session.circuit(spec, circuit), prompts, seed)
+    wanted = with_overrides(session.circuit(spec, circuit), prompts, seed)
     use = _task(wanted, task)
     start, end = _position(source), _position(target)
     node = _head(head, session.model_of(wanted))

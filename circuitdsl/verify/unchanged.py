@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from circuitdsl.circuit.criteria import Negligible, Test, Within
 from circuitdsl.engine.prompts import Prompts
-from circuitdsl.measurements.plan import ClaimPlan, Part
+from circuitdsl.measurements.plan import Part
 from circuitdsl.measurements.requests import PatchRequest, Request, TermRequest
 from circuitdsl.verdict.decide import Decision
 from circuitdsl.verdicts import WORST_FIRST
-from circuitdsl.verify.measure import Series
+from circuitdsl.verify.samples import Collected, Found
 
-Found = Mapping[Request, Series]
 #: terms that are named before the rest is counted
 _NAMED = 3
 
@@ -43,11 +42,11 @@ def _admits_nothing(test: Test) -> bool:
     return isinstance(test, Negligible)
 
 
-def unless_untested(plan: ClaimPlan, decision: Decision, found: Found, prompts: Prompts) -> Decision:
+def unless_untested(member: Collected, decision: Decision) -> Decision:
     """A decision, with an error in place of a `holds` that says nothing of some terms."""
     empty: dict[str, tuple[TermRequest, ...]] = {}
-    for part in plan.parts:  # those of one label are one claim: one that needs an effect is enough
-        terms = untested(part, plan.tests(part), found)
+    for part in member.plan.parts:  # those of one label are one claim: one that needs an effect is enough
+        terms = untested(part, member.plan.tests(part), member.series)
         empty[part.label] = empty.get(part.label, terms) and terms
 
     def judged(one: Decision) -> Decision:
@@ -55,7 +54,7 @@ def unless_untested(plan: ClaimPlan, decision: Decision, found: Found, prompts: 
         if not terms or one.verdict != "holds":
             return one
         because = f"{said(terms)}, and a bound that 0 meets says nothing of it: leave that out"
-        return replace(one, verdict="error", reason=because + instead(terms, prompts))
+        return replace(one, verdict="error", reason=because + instead(terms, member.prompts))
 
     if not decision.parts:
         return judged(decision)

@@ -25,51 +25,27 @@ from circuitdsl.measurements.plan import RANDOM, ClaimPlan
 from circuitdsl.measurements.requests import Request
 from circuitdsl.models.parts import Transformer
 from circuitdsl.models.weights import weights_of
-from circuitdsl.report.report import MISSED, MeasurementResult, ModelInfo, Report, SpecInfo, TaskResult
+from circuitdsl.report.report import MeasurementResult, ModelInfo, Report, SpecInfo, TaskResult
 from circuitdsl.verdict.decide import decide_family, rule
-from circuitdsl.verdict.families import FAMILY
 from circuitdsl.verdict.samples import FEWEST_STRATA
-from circuitdsl.verdict.sampling import FIRST_LOOK, Looks, plan_looks
+from circuitdsl.verdict.sampling import plan_looks
 from circuitdsl.verdict.weighing import Evidence
 from circuitdsl.verify.cache import Memory
 from circuitdsl.verify.judged import in_order, judged, wanted
-from circuitdsl.verify.measure import measure, present
+from circuitdsl.verify.measure import by_prompts, measure
+from circuitdsl.verify.options import Options
 from circuitdsl.verify.plan import plan, shape_of
 from circuitdsl.verify.prompts import random_prompts
 from circuitdsl.verify.properties import Tested, family_size, sample_name
 from circuitdsl.verify.results import claim_results
-from circuitdsl.verify.samples import Found
+from circuitdsl.verify.samples import Collected, Found
 from circuitdsl.verify.unchanged import unless_untested
-from circuitdsl.verify.weigh import Collected, broken, trouble_of, weigh_nulls, weigh_plan
+from circuitdsl.verify.weigh import trouble_of, weigh_nulls, weigh_plan
 from circuitdsl.verify.whole import full
 
 #: called with (work done, work that may still be needed at most, what is going on)
 Progress = Callable[[int, int, str], None]
 Record = Callable[[ClaimPlan, Found, Prompts], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How to verify: nothing here changes what a claim means. `only` is the id or the line of a single claim.
-
-    `full` takes all measurements of the whole circuit besides. `task` and `ids` keep to some claims on one task, each
-    at the level that it has among all. `templates` makes verdicts about prompts from other templates (all prompts are
-    measured then; see `verdict.samples.by_stratum`). `max_memory` is for what needs no task; tasks have their own.
-    """
-
-    early_stop: bool = True
-    holm: bool = True
-    alpha: float = FAMILY
-    only: str | None = None
-    full: bool = False
-    task: str | None = None
-    ids: frozenset[str] | None = None
-    templates: bool = False
-    max_memory: int | None = None
-
-    def on(self, plan: ClaimPlan) -> bool:
-        """Whether a claim is among those asked for by id and task."""
-        return (self.ids is None or plan.claim.id in self.ids) and self.task in (None, plan.task)
 
 
 @dataclass
@@ -117,14 +93,15 @@ def verify(
         options = replace(options, early_stop=False)
     start = time.perf_counter()
     shape = shape_of(model)
-    claims = {claim.id for claim in wanted(circuit, options.only)}
-    plans = [p for p in plan(circuit, shape) if p.claim.id in claims and options.on(p)]
-    by_task = _with_random(plans, model, by_task, options.max_memory)
-    members = [_collected(p, by_task[p.task], options) for p in plans]
+    claims = wanted(circuit, options.claim)
+    chosen = {claim.id for claim in claims if options.ids is None or claim.id in options.ids}
+    plans = [p for p in plan(circuit, shape) if p.claim.id in chosen and options.task in (None, p.task)]
+    by_task = _with_random(plans, model, by_task, options.memory)
+    members = [Collected.of(p, by_task[p.task], options.early_stop, options.templates) for p in plans]
     properties = [
         Tested(claim, task, by_task.get(sample_name(task)))
-        for claim in circuit.claims
-        if claim.id in claims and kind_of(claim).decided_by == "own sample" and options.task is None
+        for claim in claims
+        if kind_of(claim).decided_by == "own sample" and options.task is None
         for task in claim.tasks
     ]
     sampled = [each for each in properties if each.in_family]
@@ -139,19 +116,18 @@ def verify(
         besides = full(circuit, shape, by_task) if options.full else ()
     except KeyboardInterrupt:
         interrupted = True
-    evidence = [m.evidence or broken(m.plan, MISSED) for m in members]
-    chosen = len(members) + len(sampled)
-    alpha = options.alpha * (chosen / family if options.holm and family else 1)
-    decisions = decide_family([*evidence, *(each.evidence for each in sampled)], alpha=alpha, adjust=options.holm)
-    ours = [unless_untested(m.plan, d, m.series, m.prompts) for m, d in zip(members, decisions, strict=False)]
+    evidence = [*(m.evidence for m in members), *(each.evidence for each in sampled)]
+    alpha = options.alpha * (len(evidence) / family if options.holm and family else 1)
+    decisions = decide_family(evidence, alpha=alpha, adjust=options.holm)
+    ours = [(m, unless_untested(m, d)) for m, d in zip(members, decisions, strict=False)]
     if record:
         for m in members:
             record(m.plan, m.series, m.prompts)
-    found = claim_results([(m.plan, d, m.series, m.prompts) for m, d in zip(members, ours, strict=True)])
+    found = claim_results(ours)
     found += [each.result(d) for each, d in zip(sampled, decisions[len(members) :], strict=True)]
     found += [each.result(rule(each.evidence)) for each in properties if not each.in_family]
     if options.task is None:
-        found += judged(wanted(circuit, options.only), lambda: weights_of(model))
+        found += judged(claims, lambda: weights_of(model))
     return Report(
         spec=SpecInfo(circuit.path, circuit.name, circuit.sha256),
         model=_model_info(model, by_task),
@@ -166,7 +142,7 @@ def verify(
         block_positions=sum(prompts.tally.block_positions for prompts in by_task.values()),
         interrupted=interrupted,
         measurements=besides,
-        generalise="templates" if options.templates else "prompts",
+        generalise=options.generalise,
     )
 
 
@@ -189,9 +165,9 @@ def weigh_plans(
     """Evidence for claims that are measured in one batch but judged in families of `family` members, elsewhere."""
     options = Options()
     by_task = _with_random(plans, model, by_task)
-    members = [_collected(p, by_task[p.task], options) for p in plans]
+    members = [Collected.of(p, by_task[p.task], options.early_stop) for p in plans]
     _measure(members, by_task, family, options, Meter(members, progress))
-    return [m.evidence or broken(m.plan, "this was not measured") for m in members]
+    return [member.evidence for member in members]
 
 
 def _with_random(
@@ -204,28 +180,7 @@ def _with_random(
     return {**by_task, RANDOM: random_prompts(model, max_memory, known if isinstance(known, Memory) else None)}
 
 
-def with_overrides(circuit: Circuit, prompts: int | None = None, seed: int | None = None) -> Circuit:
-    """The circuit with the command line's `--prompts` and `--seed` for every task."""
-
-    def changed(task: TaskUse) -> TaskUse:
-        n, s = (given if given is not None else own for given, own in ((prompts, task.prompts), (seed, task.seed)))
-        return replace(task, prompts=n, seed=s)
-
-    return replace(circuit, tasks=tuple(map(changed, circuit.tasks)))
-
-
 # --- measuring, look by look -----------------------------------------------------------------------
-
-
-def _collected(claim_plan: ClaimPlan, prompts: Prompts, options: Options) -> Collected:
-    """A claim's prompts: those that have all its positions, at each look of the task that has enough of them."""
-    everything = np.arange(len(prompts.pairs))
-    requests = {(frozenset(request.positions), request.reader): request for request in claim_plan.requests}.values()
-    here = np.logical_and.reduce([present(prompts, request, everything) for request in requests])
-    counts = [int(here[:size].sum()) for size in plan_looks(len(prompts.pairs), options.early_stop).sizes]
-    sizes = dict.fromkeys(n for n in counts if n == counts[-1] or n >= FIRST_LOOK)
-    looks = Looks(tuple(sizes) if counts[-1] else (1,))
-    return Collected(claim_plan, prompts, looks, np.flatnonzero(here), templates=options.templates)
 
 
 def _measure(
@@ -241,15 +196,14 @@ def _measure_task(members: list[Collected], prompts: Prompts, family: int, optio
     """Measure the claims of one task, dropping each as soon as it is settled."""
     for member in members:
         if trouble := trouble_of(member):
-            member.evidence = broken(member.plan, trouble)
-            member.settled = True
-    _measure_nulls(members, prompts, meter)
+            member.evidence, member.settled = member.broken(trouble), True
+    _measure_nulls([member for member in members if not member.settled], prompts, meter)
     done = 0
     for size in plan_looks(len(prompts.pairs), options.early_stop).sizes:
         pending = [m for m in members if not m.settled]
         if not pending:
             return
-        _measure_look(pending, prompts, range(done, size), meter)
+        _measure_look(pending, prompts, np.arange(done, size), meter)
         done = size
         for member in pending:
             member.measured = size
@@ -258,12 +212,11 @@ def _measure_task(members: list[Collected], prompts: Prompts, family: int, optio
                 member.settled = member.evidence.settled(family, options.alpha, options.holm)
 
 
-def _measure_look(pending: list[Collected], prompts: Prompts, indices: range, meter: Meter) -> None:
+def _measure_look(pending: list[Collected], prompts: Prompts, indices: np.ndarray, meter: Meter) -> None:
     """Measure what is still open on more prompts; each claim keeps the prompts that have all of its positions."""
-    asked = dict.fromkeys(request for member in pending for request in member.plan.asked)
-    found = measure(prompts, list(asked), np.asarray(indices), meter.add)
+    found = measure(prompts, [request for member in pending for request in member.plan.asked], indices, meter.add)
     for member in pending:
-        keep = np.isin(np.asarray(indices), member.indices)
+        keep = np.isin(indices, member.indices)
         series = dict(member.series)
         for request in member.plan.asked:
             old, more = series.get(request), found[request].only(keep)
@@ -273,17 +226,13 @@ def _measure_look(pending: list[Collected], prompts: Prompts, indices: range, me
 
 def _measure_nulls(members: list[Collected], prompts: Prompts, meter: Meter) -> None:
     """The nulls' effects on the first 32 prompts of each claim that needs them; shared between claims."""
-    asked: dict[bytes, tuple[np.ndarray, dict[Request, None]]] = {}
-    for member in members:
-        first = member.indices[:NULL_PROMPTS]
-        requests = [request for part in member.plan.parts for request in part.null_requests]
-        if requests and not member.settled:
-            asked.setdefault(first.tobytes(), (first, {}))[1].update(dict.fromkeys(requests))
-    found = {key: measure(prompts, list(requests), first, meter.add) for key, (first, requests) in asked.items()}
-    for member in members:
-        first = member.indices[:NULL_PROMPTS]
-        if first.tobytes() in found:
-            weigh_nulls(member, found[first.tobytes()], first)
+    waiting = [member for member in members if member.plan.null_requests]
+    asked = by_prompts((member.indices[:NULL_PROMPTS], member.plan.null_requests) for member in waiting)
+    for first, requests in asked:
+        found = measure(prompts, requests, first, meter.add)
+        for member in waiting:
+            if np.array_equal(member.indices[:NULL_PROMPTS], first):
+                weigh_nulls(member, found)
 
 
 # --- what the report records -----------------------------------------------------------------------

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import cast
 
-import numpy as np
-
 from circuitdsl.circuit.claims import Circuit, Claim, membership
 from circuitdsl.circuit.criteria import NULL_PROMPTS
 from circuitdsl.circuit.shapes import ModelShape
@@ -20,11 +18,10 @@ from circuitdsl.measurements.plan import ClaimPlan
 from circuitdsl.report.report import MeasurementResult
 from circuitdsl.verdict.decide import rule
 from circuitdsl.verdict.sampling import Looks
-from circuitdsl.verdict.weighing import Evidence, weigh
-from circuitdsl.verify.measure import measure, present
+from circuitdsl.verify.measure import measure
 from circuitdsl.verify.results import details, kept, measured, warnings
-from circuitdsl.verify.samples import sample_of
-from circuitdsl.verify.weigh import weigh_whole, won
+from circuitdsl.verify.samples import Collected
+from circuitdsl.verify.weigh import weigh_nulls, weigh_plan
 
 #: prompts on which `--full` takes what needs many runs
 FULL_PROMPTS = 64
@@ -46,33 +43,26 @@ def full(circuit: Circuit, shape: ModelShape, prompts: Mapping[str, Prompts]) ->
 
 def _full(plan: ClaimPlan, prompts: Prompts) -> MeasurementResult:
     blank = MeasurementResult(plan.claim.id, plan.task, kind_of(plan.claim).protocol_of(plan))
-    everything = np.arange(len(prompts.pairs))
-    requests = {frozenset(request.positions): request for request in plan.requests}.values()
-    indices = np.flatnonzero(np.logical_and.reduce([present(prompts, request, everything) for request in requests]))
-    if not len(indices):
+    member = Collected.of(plan, prompts)
+    if not len(member.indices):
         return replace(blank, reason=f"no prompt of {plan.task} has all of the circuit's positions")
-    part, wins = plan.parts[0], None
-    indices = indices[:FULL_PROMPTS] if plan.extremes or part.peers is not None else indices
+    if plan.extremes or plan.parts[0].peers is not None:
+        member.indices = member.indices[:FULL_PROMPTS]
+        member.looks = Looks((len(member.indices),))
     try:
-        series = measure(prompts, plan.requests, indices)
-        if part.peers is not None:
-            few = indices[:NULL_PROMPTS]
-            wins = won(part, prompts, measure(prompts, [part.request, *part.peers], few), few)
+        member.series = measure(prompts, plan.requests, member.indices)
+        if nulls := member.plan.null_requests:
+            weigh_nulls(member, measure(prompts, nulls, member.indices[:NULL_PROMPTS]))
     except UserError as error:
         return replace(blank, reason=error.message)
-    looks = Looks((len(indices),))
-    if plan.extremes or part.peers is not None:
-        evidence = weigh_whole(plan, prompts, series, looks, wins)
-    else:
-        evidence = Evidence((weigh(plan.claim.tests[0], sample_of(prompts, part, series), looks=looks),))
-    decision = rule(evidence)
-    figure = measured(plan, decision, series, prompts)
+    decision = rule(weigh_plan(member))
+    figure = measured(member, decision)
     shares = kept(plan, prompts)
     return replace(
         blank,
         kept=shares,
         notes=warnings(plan, shares),
         measured=figure,
-        details=details(plan, series, prompts),
+        details=details(member),
         reason="" if figure else decision.reason,
     )

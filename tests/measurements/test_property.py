@@ -144,10 +144,10 @@ def test_a_value_that_is_no_number_is_an_error(pocket) -> None:
 
 
 def test_one_property_is_judged_at_the_level_it_has_among_all(pocket) -> None:
-    from circuitdsl.verify.verify import Options
+    from circuitdsl.verify.options import Options
 
     (circuit,) = loads(HEAD + SHARE + "expect accuracy >= 50%\nsuppressor -> logits at END : lowers\n").circuits
     benches = prompts_by_task(circuit, pocket)
-    (alone,) = verify(circuit, pocket, benches, Options(only="5")).claims
+    (alone,) = verify(circuit, pocket, benches, Options(claim="5")).claims
     together = next(c for c in verify(circuit, pocket, benches).claims if c.kind == "property")
     assert (alone.verdict, alone.measured.value) == (together.verdict, together.measured.value)  # type: ignore[union-attr]

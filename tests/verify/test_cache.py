@@ -23,10 +23,11 @@ from circuitdsl.verify import cache as memory_module
 from circuitdsl.verify import prompts
 from circuitdsl.verify.cache import _machine, memory, model_digest
 from circuitdsl.verify.measure import measure
+from circuitdsl.verify.options import Options
 from circuitdsl.verify.prompts import MEAN_PROMPTS, prompts_by_task
 from circuitdsl.verify.prompts import scored_prompts as make_bench
-from circuitdsl.verify.store import Numbers, Store, default_path, digest
-from circuitdsl.verify.verify import Options, verify
+from circuitdsl.verify.store import Store, default_path, digest
+from circuitdsl.verify.verify import verify
 
 SPEC = """circuit t
 model "pocket"
@@ -332,7 +333,7 @@ def test_two_at_once_do_not_hurt_each_other(path: Path) -> None:
     for i in range(20):
         store = (one, two)[i % 2]
         store.write(
-            {digest(b"r", bytes([i])): Numbers(np.full(5, i / 7), np.ones(5, bool))},
+            {digest(b"r", bytes([i])): (np.full(5, i / 7), np.ones(5, bool))},
             {digest(b"r", bytes([i])): prompts},
         )
     names = [digest(b"r", bytes([i])) for i in range(20)]
@@ -359,7 +360,7 @@ def test_the_oldest_go_first(path: Path) -> None:
     with Store(path, limit=400_000) as store:
         for i in range(100):
             store.write(
-                {digest(bytes([i])): Numbers(np.full(1000, float(i)), np.zeros(1000, bool))},
+                {digest(bytes([i])): (np.full(1000, float(i)), np.zeros(1000, bool))},
                 {digest(bytes([i])): prompts},
             )
             store.connection.execute("UPDATE numbers SET used = ? WHERE request = ?", (i, digest(bytes([i]))))

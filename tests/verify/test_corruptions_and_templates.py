@@ -77,7 +77,7 @@ def test_verdicts_about_other_templates(verified) -> None:
 def test_scores_on_random_tokens_have_no_templates(check) -> None:
     text = SPEC.format(corrupt="abc") + "heads idle = 2.1 role induction\n"
     text += "expect induction_score(idle) <= 20%\nexpect role(idle)\n"
-    score, role = check(text, templates=True).claims[-2:]
+    score, role = check(text, generalise="templates").claims[-2:]
     assert (score.verdict, role.verdict) == ("holds", "fails")
 
 

@@ -14,8 +14,9 @@ from circuitdsl.api import load, loads
 from circuitdsl.models.load import POCKET
 from circuitdsl.models.outline import outline, parameters, products
 from circuitdsl.verify.cost import workload
+from circuitdsl.verify.options import Options
 from circuitdsl.verify.prompts import MEAN_PROMPTS, make_data, prompts_by_task, tasks_in_use
-from circuitdsl.verify.verify import Options, verify
+from circuitdsl.verify.verify import verify
 
 MEASURED = Path(__file__).parents[1] / "fixtures" / "measured.circ"
 HEAD = 'circuit t\nmodel "pocket"\n'

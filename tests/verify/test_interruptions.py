@@ -16,9 +16,10 @@ from circuitdsl.report.report import schema
 from circuitdsl.report.terminal import show
 from circuitdsl.verify import prompts
 from circuitdsl.verify import verify as verification
+from circuitdsl.verify.options import Options
 from circuitdsl.verify.per_prompt import rows
 from circuitdsl.verify.prompts import prompts_by_task
-from circuitdsl.verify.verify import Options, verify
+from circuitdsl.verify.verify import verify
 from tests.conftest import ROOT
 
 MORE = """

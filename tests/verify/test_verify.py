@@ -109,7 +109,7 @@ def test_positions_that_some_prompts_lack_leave_those_prompts_out(check) -> None
 
 def test_nothing_depends_on_what_else_is_verified(check) -> None:
     lines = ["nodes input = embed at *", "m3 -> logits at END : lowers", "expect knockout(input) : lowers"]
-    whole, alone = check(spec(*lines), early_stop=False), check(spec(*lines), early_stop=False, only="c01")
+    whole, alone = check(spec(*lines), early_stop=False), check(spec(*lines), early_stop=False, claim="c01")
     assert [c.id for c in alone.claims] == ["c01"]
     assert alone.claims[0].measured.value == whole.claims[0].measured.value
 
@@ -235,7 +235,7 @@ def test_a_claim_alone_has_the_verdict_it_has_among_all(check) -> None:
     lines = [f"{layer}.{head} -> logits at END : lowers" for layer in (0, 2) for head in (0, 5, 7)]
     whole = check(spec(*lines, prompts=128), early_stop=False)
     for claim in whole.claims:
-        (alone,) = check(spec(*lines, prompts=128), early_stop=False, only=claim.id).claims
+        (alone,) = check(spec(*lines, prompts=128), early_stop=False, claim=claim.id).claims
         assert alone.verdict in {claim.verdict, "undecided"}  # Holm's later steps are easier than the first
         assert alone.measured.value == pytest.approx(claim.measured.value, abs=1e-5)
 
