@@ -177,10 +177,17 @@ def _attention_changes(
     z = pattern_of(model.blocks[layer].attn, q, k).to(v.dtype) @ v
     if model.blocks[layer].attn.post is not None and len(jobs.head):
         return _rescaled_changes(run, layer, at, (rows, jobs.points.head), z[jobs.job], sites)
-    heads = _head_changes(run, layer, jobs, z, sites)
+    heads, points = Node("head", layer), jobs.points
+    for site in sites:
+        n, _, s, _ = site.points.host.T
+        place = jobs.numbers(site.points), batch.ship(n), batch.ship(s - (batch.steps - batch.width(layer)))
+        z[place] = _replaced(run, heads, site, z[place])
+    new = z[jobs.job]
+    _keep(run, heads, (points.flat, points.head), new)
+    delta = new - run.runs.clean.value(heads)[points.prompt, points.pos, points.head]
     change = torch.zeros(len(at.host), model.d_model, dtype=model.dtype, device=model.device)
-    for _, a, b in jobs.points.heads:  # no head writes twice at a point: they are added in order, on a GPU as well
-        change.index_add_(0, rows[a:b], heads[a:b])
+    for head, a, b in points.heads:  # no head writes twice at a point: they are added in order, on a GPU as well
+        change.index_add_(0, rows[a:b], model.blocks[layer].attn.out_head(head, delta[a:b]))
     return change
 
 
@@ -208,22 +215,6 @@ def _rescaled_changes(
     _keep(run, Node("head", layer), at.flat, written)
     resid_pre, mlp_in = (each[layer][at.prompt, at.pos] for each in (cache.resid_pre, cache.mlp_in))
     return resid_pre + attended - mlp_in
-
-
-def _head_changes(
-    run: PatchedRun, layer: int, jobs: Jobs, z: Float[Tensor, "J N W d_head"], sites: tuple[Sites, ...]
-) -> Float[Tensor, "points d"]:
-    """The change of what the recomputed heads of the entry layer write, at the jobs' points."""
-    batch, attn, heads = run.batch, run.model.blocks[layer].attn, Node("head", layer)
-    for site in sites:
-        n, _, s, _ = site.points.host.T
-        at = jobs.numbers(site.points), batch.ship(n), batch.ship(s - (batch.steps - batch.width(layer)))
-        z[at] = _replaced(run, heads, site, z[at])
-    new, points = z[jobs.job], jobs.points
-    _keep(run, heads, (points.flat, points.head), new)
-    change = new - run.runs.clean.value(heads)[points.prompt, points.pos, points.head]
-    terms = [attn.out_head(head, change[a:b]) for head, a, b in points.heads]
-    return torch.cat([change.new_empty(0, run.model.d_model), *terms])
 
 
 def job_inputs(

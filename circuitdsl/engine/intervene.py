@@ -61,20 +61,14 @@ def intervene(runs: Runs, intervention: Intervention, positions: Positions) -> I
     changed = torch.zeros(runs.n, dtype=torch.bool, device=runs.model.device)
     edits = Changes(runs, intervention, Where.of(positions, runs.n, runs.length), changed)
     for verb in intervention.verbs:
-        for node in nodes_of(verb):
+        match verb:
+            case SetAttention(heads=nodes) | Scale(nodes=nodes):
+                named = nodes
+            case Replace(sites=sites):
+                named = tuple(site.node for site in sites)
+        for node in named:
             _check(runs.model, node, verb)
     return Intervened(one_run(runs.model, runs.clean_tokens, edits), edits)
-
-
-def nodes_of(verb: SetAttention | Scale | Replace) -> tuple[Node, ...]:
-    """The nodes that a verb changes."""
-    match verb:
-        case SetAttention(heads=heads):
-            return heads
-        case Scale(nodes=nodes):
-            return nodes
-        case Replace(sites=sites):
-            return tuple(site.node for site in sites)
 
 
 # --- the changes, as edits of the forward pass ------------------------------------------------------

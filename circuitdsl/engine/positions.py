@@ -9,7 +9,6 @@ from jaxtyping import Int
 from torch import Tensor
 
 from circuitdsl.circuit.nodes import EVERYWHERE, Position
-from circuitdsl.engine.experiment import Positions
 from circuitdsl.tasks.dataset import PromptPair
 
 
@@ -26,8 +25,3 @@ def token_indices(pairs: Sequence[PromptPair], wanted: Iterable[Position]) -> In
     rows = [sorted({i for position in wanted for i in indices_of(pair, position)}) for pair in pairs]
     width = max(1, *map(len, rows))
     return torch.tensor([row + [-1] * (width - len(row)) for row in rows])
-
-
-def positions_in(pairs: Sequence[PromptPair], wanted: Iterable[Position]) -> Positions:
-    """Token indices of each of some positions."""
-    return {position: token_indices(pairs, [position]) for position in wanted}

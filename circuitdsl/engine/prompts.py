@@ -12,13 +12,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from circuitdsl.circuit.nodes import Position
 from circuitdsl.circuit.vocabulary import METRICS, Metric
 from circuitdsl.engine.count import Tally
 from circuitdsl.engine.experiment import Positions, Readout
 from circuitdsl.engine.memory import vocabulary_rows
 from circuitdsl.engine.metrics import Scorer, scorer
-from circuitdsl.engine.positions import positions_in
+from circuitdsl.engine.positions import token_indices
 from circuitdsl.engine.runs import Runs
 from circuitdsl.measurements.requests import Request
 from circuitdsl.models.parts import Transformer
@@ -99,12 +98,6 @@ class Prompts:
         """What a scorer reads of some prompts."""
         return readout(score, torch.as_tensor(part), self.model.device, vocabulary_rows(self.model, self.max_memory))
 
-    def places(self, requests: Sequence[Request], part: Array) -> Positions:
-        """Token indices of all positions that some requests need."""
-        pairs = [self.pairs[i] for i in part]
-        wanted: dict[Position, None] = dict.fromkeys(p for request in requests for p in request.positions)
-        return positions_in(pairs, wanted)
-
 
 @dataclass(frozen=True)
 class Batch:
@@ -127,7 +120,9 @@ class Batch:
         return [self.prompts.pairs[i] for i in self.part]
 
     def places(self, requests: Sequence[Request]) -> Positions:
-        return self.prompts.places(requests, self.part)
+        """Token indices of all positions that some requests need."""
+        wanted = dict.fromkeys(position for request in requests for position in request.positions)
+        return {position: token_indices(self.pairs, [position]) for position in wanted}
 
     @property
     def limits(self) -> Mapping[str, Any]:

@@ -8,13 +8,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from circuitdsl.circuit.nodes import Node
 from circuitdsl.engine.experiment import check_node, experiment_of
 from circuitdsl.engine.intervene import Intervened
 from circuitdsl.engine.path_patching import patched_terms, terms_at_end
 from circuitdsl.engine.prompts import Array, Batch, Numbers
 from circuitdsl.measurements.attribution import Attribution
-from circuitdsl.measurements.requests import PatchRequest, Request
+from circuitdsl.measurements.requests import Request
 from circuitdsl.models.parts import Norm, Transformer
 
 
@@ -31,7 +30,12 @@ def read(batch: Batch, requests: Sequence[Attribution]) -> Mapping[Request, Numb
         nodes = list(dict.fromkeys(node for request in together for node in request.nodes))
         for node in nodes:
             check_node(batch.model, node)
-        logits = _logits(batch, _terms(batch, nodes, under)).cpu().double().numpy()
+        if under is None:
+            terms = terms_at_end(batch.model, batch.runs.clean, nodes)
+        else:
+            places = batch.places([under])
+            terms = patched_terms(batch.model, batch.runs, [experiment_of(under)], places, nodes, **batch.limits)[0]
+        logits = _logits(batch, terms).cpu().double().numpy()
         for request in together:
             found[request] = Numbers(logits[:, [nodes.index(node) for node in request.nodes]].sum(1))
     return found
@@ -51,7 +55,9 @@ def _logits(batch: Batch, terms: Float[Tensor, "n nodes d"]) -> Float[Tensor, "n
     model, pairs = batch.model, batch.pairs
     answer = _unembedding(model, [pair.answers for pair in pairs])
     distractor = _unembedding(model, [pair.distractors for pair in pairs])
-    scale = _scale(model.final_norm, batch.runs.clean.end)
+    norm, end = model.final_norm, batch.runs.clean.end.float()
+    square = end.var(-1, correction=0) if norm.kind == "layer" else end.square().mean(-1)
+    scale = (square + norm.eps).sqrt()
     return (folded(model.final_norm, terms.float()) * (answer - distractor)[:, None]).sum(-1) / scale[:, None]
 
 
@@ -67,20 +73,6 @@ def padded(tokens: Sequence[Sequence[int]]) -> Int[Tensor, "n k"]:
     """Tokens of each prompt, the first of them (or token 0) repeated where there are fewer than of others."""
     width = max(1, *map(len, tokens))
     return torch.tensor([[*row, *[row[0] if row else 0] * (width - len(row))] for row in tokens])
-
-
-def _terms(batch: Batch, nodes: Sequence[Node], under: PatchRequest | None) -> Float[Tensor, "n nodes d"]:
-    if under is None:
-        return terms_at_end(batch.model, batch.runs.clean, nodes)
-    places = batch.places([under])
-    return patched_terms(batch.model, batch.runs, [experiment_of(under)], places, nodes, **batch.limits)[0]
-
-
-def _scale(norm: Norm, resid: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
-    """What a norm divides by."""
-    wide = resid.float()
-    square = wide.var(-1, correction=0) if norm.kind == "layer" else wide.square().mean(-1)
-    return (square + norm.eps).sqrt()
 
 
 def folded(norm: Norm, terms: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows d"]:

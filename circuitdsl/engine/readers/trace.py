@@ -18,7 +18,8 @@ def of_prompts(prompts: Prompts, request: TraceRequest, indices: Array) -> Float
     """
 
     def compute() -> Array:
-        return np.asarray([_sends(firing, request) for firing in _firings(prompts, request)])
+        senders = [dict(firing.senders[request.side]) if firing else None for firing in _firings(prompts, request)]
+        return np.asarray([np.nan if some is None else float(request.sender in some) for some in senders])
 
     known = prompts.cache
     return prompts.once(request, lambda: known.of_prompts(request, compute) if known else compute())[indices]
@@ -55,9 +56,3 @@ def _firings(prompts: Prompts, request: TraceRequest) -> list[Firing | None]:
         return [found.get(number) for number in range(len(prompts.pairs))]
 
     return prompts.once(what, make)
-
-
-def _sends(firing: Firing | None, request: TraceRequest) -> float:
-    if firing is None:
-        return np.nan
-    return float(any(sender == request.sender for sender, _ in firing.senders[request.side]))
