@@ -123,17 +123,24 @@ def _run_split(
         for n in range(0, len(batch.rows), prompts):
             part = replace(batch, plans=batch.plans[e : e + experiments], rows=batch.rows[n : n + prompts])
             places, size = target[e : e + experiments], len(part.plans) * len(part.rows)
-            chunk = PatchedRun(run.runs, part, run.flow, run.tally)
-            run.tally.batches += 1
-            try:
-                out[places[:, None], part.prompts[None, :]] = patched(chunk).transpose(0, 1)
+            values = _tried(run, part, patched)
+            if values is None:
+                half = max(1, size * part.steps // 2)
+                _run_split(replace(run, batch=part), places, patched, half, out, count)
+            else:
+                out[places[:, None], part.prompts[None, :]] = values.transpose(0, 1)
                 count(size)
-                continue
-            except (MemoryError, RuntimeError) as error:
-                if not out_of_memory(error):
-                    raise
-                if size == 1:
-                    what = f"patching one prompt of {part.where.length} tokens ({part.plans[0].experiment})"
-                    raise ran_out(what) from None
-            chunk.now.kept.clear()  # after the handler, so that the error holds no tensors any more
-            _run_split(chunk, places, patched, max(1, size * part.steps // 2), out, count)
+
+
+def _tried(run: PatchedRun, part: Batch, patched: Callable[[PatchedRun], Tensor]) -> Tensor | None:
+    """The measurement on a part of a batch, or `None` where memory ran out and the part can be halved."""
+    run.tally.batches += 1
+    try:
+        return patched(PatchedRun(run.runs, part, run.flow, run.tally))
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        if len(part.plans) * len(part.rows) == 1:
+            what = f"patching one prompt of {part.where.length} tokens ({part.plans[0].experiment})"
+            raise ran_out(what) from None
+    return None
