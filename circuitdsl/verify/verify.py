@@ -173,7 +173,7 @@ def weigh_plans(
 def _with_random(
     plans: Sequence[ClaimPlan], model: Transformer, by_task: Mapping[str, Prompts], max_memory: int | None = None
 ) -> Mapping[str, Prompts]:
-    """The by_task, and one of random tokens where a plan needs it."""
+    """The prompts of each task, and those of random tokens where a plan needs them."""
     if all(p.task != RANDOM for p in plans):
         return by_task
     known = next((prompts.cache for prompts in by_task.values()), None)
