@@ -75,7 +75,8 @@ def _group(
 ) -> Float[Tensor, "subgraphs n width"]:
     """Subgraphs of one kind, as many runs at once as fit."""
     model, tally = runs.model, limits.get("tally") or Tally()
-    nodes, senders = [by_node(one.sites) for one in group], [by_input(one.edges) for one in group]
+    nodes = [by_node(one.sites) for one in group]
+    senders = [by_input(one.edges if one.keep == "edges" else ()) for one in group]
     values = torch.empty(len(group) * runs.n, readout.width, device=model.device)
 
     def work(start: int, end: int) -> None:
