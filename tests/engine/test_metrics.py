@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from circuitdsl.circuit.vocabulary import Metric
+from circuitdsl.circuit.vocabulary import CHANCE, Metric
 from circuitdsl.engine.metrics import scorer
 from circuitdsl.errors import UserError
 from circuitdsl.tasks.dataset import PromptPair
@@ -40,8 +40,8 @@ def softmax(row: int) -> list[float]:
         (Metric("logit_diff", (("against", "corrupt"),)), [2.0 - -1.0, 1.5 - 0.0]),
         (Metric("accuracy"), [1.0, 0.0]),
         (Metric("accuracy", (("argmax", ""),)), [1.0, 0.0]),
-        (Metric("chance"), [2 / 3, 1 / 3]),
-        (Metric("chance", (("argmax", ""),)), [2 / 6, 1 / 6]),
+        (Metric(CHANCE + "accuracy"), [2 / 3, 1 / 3]),
+        (Metric(CHANCE + "accuracy", (("argmax", ""),)), [2 / 6, 1 / 6]),
     ],
 )
 def test_logit_metrics(metric: Metric, expected: list[float]) -> None:

@@ -46,6 +46,7 @@ def test_specs_say_enough_and_say_no_too(path: Path) -> None:
     assert any(isinstance(t, Within) for t in tests)
 
 
+@pytest.mark.long
 def test_a_shipped_spec_notices_what_is_changed_in_it(pocket) -> None:
     """The smallest stands for all: the share of every spec is in docs/testing.md."""
     spec = load("pocket/ioi")

@@ -166,7 +166,9 @@ def test_whoever_is_in_the_circuit_is_noticed_by_what_it_does_alone(judged) -> N
     "lines",
     [
         "suppressor -> logits at END\neach suppressor -> m1 at END : effect <= -2%\n0.6 -> logits : lowers\n",
-        "suppressor -> logits at END : lowers\nexpect faithfulness(ablate = mean) >= 1%\n",
+        pytest.param(
+            "suppressor -> logits at END : lowers\nexpect faithfulness(ablate = mean) >= 1%\n", marks=pytest.mark.long
+        ),
     ],
 )
 def test_a_mutant_is_judged_as_verify_would(judged, pocket, lines: str) -> None:
