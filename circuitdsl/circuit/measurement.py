@@ -13,6 +13,7 @@ from circuitdsl.circuit.changes import Intervention, Member, Patch
 from circuitdsl.circuit.criteria import Test
 from circuitdsl.circuit.nodes import Position
 from circuitdsl.errors import UserError
+from circuitdsl.installed import loaded
 from circuitdsl.language import syntax as s
 
 if TYPE_CHECKING:
@@ -182,10 +183,7 @@ class Kinds(Sequence[type[Measurement]]):
 
 def _loaded(group: str, name: str) -> type[Measurement]:
     (entry,) = entry_points(group=group, name=name)
-    try:
-        found = entry.load()
-    except Exception as error:
-        raise UserError(f"the measurement {name} of {entry.value} cannot be loaded: {error}") from error
+    found = loaded(entry, "measurement")
     if not (isinstance(found, type) and issubclass(found, Measurement)):
         raise UserError(f"{entry.value}, registered as the measurement {name}, is no kind of measurement")
     return found

@@ -9,6 +9,7 @@ from math import inf
 from typing import Literal
 
 from circuitdsl.errors import UserError
+from circuitdsl.installed import loaded
 
 Unit = Literal["share", "share difference", "plain", "effect", "points"]
 
@@ -73,13 +74,10 @@ class _Metrics(Mapping[str, MetricShape]):
 
     def __getitem__(self, name: str) -> MetricShape:
         for entry in entry_points(group=self.group, name=name) if name not in self.own else ():
-            try:
-                self.own[name] = entry.load()
-            except Exception as error:
-                raise UserError(f"the metric {name} of {entry.value} cannot be loaded: {error}") from error
-            if not isinstance(self.own[name], MetricShape):
-                del self.own[name]
+            shape = loaded(entry, "metric")
+            if not isinstance(shape, MetricShape):
                 raise UserError(f"{entry.value}, registered as the metric {name}, is no MetricShape")
+            self.own[name] = shape
         return self.own[name]
 
     def __iter__(self) -> Iterator[str]:

@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterator, Mapping
 from importlib.metadata import EntryPoint, entry_points
 
+from circuitdsl.installed import loaded, package_of
 from circuitdsl.tasks.colored_objects import COLORED_OBJECTS
 from circuitdsl.tasks.greater_than import GREATER_THAN
 from circuitdsl.tasks.induction import INDUCTION
@@ -53,13 +54,7 @@ def _installed() -> dict[str, EntryPoint]:
 
 
 def _loaded(point: EntryPoint) -> Task:
-    package = f"{point.dist.name} {point.dist.version}" if point.dist else point.value
-    try:
-        task = point.load()
-    except Exception as error:  # a package of the user's own can fail in any way
-        reason = (str(error).strip() or "no reason given").splitlines()[0]
-        message = f"the task {point.name} of {package} cannot be loaded: {type(error).__name__}: {reason}"
-        raise TaskError(message, hint=f"its entry point is {point.value}") from None
+    task, package = loaded(point, "task", TaskError), package_of(point)
     if not isinstance(task, Task):
         kind = article(type(task).__name__)
         raise TaskError(f"the task {point.name} of {package} is no circuitdsl.tasks.task.Task, but {kind}")

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import circuitdsl
+from circuitdsl import cli
 from circuitdsl.api import loads
 from circuitdsl.circuit.measurement import Measurement
 from circuitdsl.circuit.vocabulary import METRICS
@@ -123,3 +124,42 @@ def test_a_metric_of_another_package_is_measured(stranger: type[Measurement]) ->
 def test_a_word_that_nobody_registers_is_unknown() -> None:
     spec = loads('circuit c\nmodel "pocket"\ntask ioi\nexpect peak(1.0, END) >= 10%\n')
     assert [found.code for found in spec.diagnostics] == ["E048"]
+
+
+BROKEN = {
+    "metrics": ("metric", 'circuit c\nmodel "pocket"\ntask ioi(prompts = 64)\nmetric WORD\nexpect accuracy >= 50%\n'),
+    "measurements": ("measurement", 'circuit c\nmodel "pocket"\ntask ioi\nexpect WORD(1.0) >= 10%\n'),
+}
+
+
+@pytest.mark.parametrize("group", BROKEN)
+@pytest.mark.parametrize(
+    ("place", "says"),
+    [
+        ("nothing_of_the_kind:X", "cannot be loaded: ModuleNotFoundError"),
+        ("stranger.peak:Nothing", "cannot be loaded: AttributeError"),
+        ("math:pi", "is no "),
+    ],
+)
+def test_a_broken_package_is_said_in_a_sentence(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    group: str,
+    place: str,
+    says: str,
+) -> None:
+    word = "broken"
+    folder = tmp_path / "odd-1.0.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: odd\nVersion: 1.0\n")
+    (folder / "entry_points.txt").write_text(f"[circuitdsl.{group}]\n{word} = {place}\n")
+    monkeypatch.syspath_prepend(str(STRANGER))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    what, text = BROKEN[group]
+    (tmp_path / "t.circ").write_text(text.replace("WORD", word))
+    assert cli.run(["check", str(tmp_path / "t.circ")]) == 3
+    err = capsys.readouterr().err
+    assert says in err and f"the {what} {word}" in err and "Traceback" not in err
+    assert place in err
+    assert word not in METRICS.own and word not in KINDS._words
