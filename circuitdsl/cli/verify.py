@@ -88,7 +88,7 @@ def _plan(given: argparse.Namespace) -> int:
     specs, target = load_all(given.spec, given.model), output(given.output)
     with session(given) as running:
         found = running.plan(*specs, prompts=given.prompts, seed=given.seed, early_stop=not given.no_early_stop)
-    if given.format == "json" or (given.format is None and target and target.suffix == ".json"):
+    if format_of(given.format, target).name == "json":
         text = as_json(found)
     else:
         text = View(partial(console, plain=target is not None)).text(forecast.show for forecast in found)
