@@ -156,16 +156,30 @@ class Request:
 # --- patches --------------------------------------------------------------------------------------
 
 
+class _Patched(Request):
+    """The metric of a patched run."""
+
+    __slots__ = ()
+
+    reader: ClassVar[str] = f"{READERS}.metric:patched"
+    effect: ClassVar[bool] = True
+
+    @property
+    def scored(self) -> bool:
+        return True
+
+    @property
+    def together(self) -> Hashable:
+        return (None,)
+
+
 @dataclass(frozen=True, slots=True)
-class EdgeRequest(Request):
+class EdgeRequest(_Patched):
     """The metric when these edges are patched, all of them in one run."""
 
     edges: tuple[Edge, ...]
     via_mlps: bool = False
     direction: Direction = "noise"
-
-    reader: ClassVar[str] = f"{READERS}.metric:patched"
-    effect: ClassVar[bool] = True
 
     @property
     def writes(self) -> tuple[tuple[Node, Position], ...]:
@@ -176,30 +190,19 @@ class EdgeRequest(Request):
     def patches(self) -> tuple[PatchRequest, ...]:
         return (self,)
 
-    @property
-    def scored(self) -> bool:
-        return True
-
-    @property
-    def together(self) -> Hashable:
-        return (None,)
-
     def protocol(self) -> dict[str, str]:
         patch = "via_mlps" if self.via_mlps else "direct"
         return {"patch": patch, "direction": self.direction, "ablate": "corrupt"}
 
 
 @dataclass(frozen=True, slots=True)
-class NodeRequest(Request):
+class NodeRequest(_Patched):
     """The metric when these nodes are replaced and all that follows is computed anew; under a condition, with both."""
 
     sites: tuple[Site, ...]
     ablate: Ablation = "corrupt"
     direction: Direction = "noise"
     under: PatchRequest | None = None
-
-    reader: ClassVar[str] = f"{READERS}.metric:patched"
-    effect: ClassVar[bool] = True
 
     @property
     def writes(self) -> tuple[tuple[Node, Position], ...]:
@@ -210,14 +213,6 @@ class NodeRequest(Request):
     def patches(self) -> tuple[PatchRequest, ...]:
         own = replace(self, under=None) if self.under else self
         return (own,) if self.under is None else (own, self.under)
-
-    @property
-    def scored(self) -> bool:
-        return True
-
-    @property
-    def together(self) -> Hashable:
-        return (None,)
 
     def protocol(self) -> dict[str, str]:
         return {"patch": "node", "direction": self.direction, "ablate": self.ablate, "at": _places(self.sites)}
