@@ -15,7 +15,6 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten, tree_map
 
 #: the one device without hardware that PyTorch lets tensors name
 FAR = torch.device("meta")
@@ -81,7 +80,7 @@ class FarDevice(TorchDispatchMode):
             parts = func.decompose(*args, **kwargs)
         if parts is not NotImplemented:
             return parts
-        given = [x for x in tree_flatten((args, kwargs))[0] if isinstance(x, Tensor)]
+        given = [x for x in _leaves((args, tuple(kwargs.values()))) if isinstance(x, Tensor)]
         far = [x for x in given if isinstance(x, FarTensor)]
         name = func._schema.name.removeprefix("aten::")
         wanted = kwargs.get("device")
@@ -95,9 +94,8 @@ class FarDevice(TorchDispatchMode):
         self.ran += 1
         if name in ASKING or self._has_mask(name, given) or func is torch.ops.aten.repeat_interleave.Tensor:
             self.waits.append(str(func))
-        found = func(*tree_map(_near, args), **tree_map(_near, kwargs))
-        known = {id(x.near): x for x in far}  # what is changed in place stays the tensor that it was
-        return tree_map(lambda x: known.get(id(x), FarTensor(x)) if isinstance(x, Tensor) else x, found)
+        found = func(*_near(args), **{key: _near(value) for key, value in kwargs.items()})
+        return _far(found, {id(x.near): x for x in far})  # what is changed in place stays the tensor that it was
 
     def _copied(self, name: str, func: Any, args: Any, kwargs: Any, wanted: Any) -> Any:
         """A copy between devices, or on one of them."""
@@ -107,7 +105,7 @@ class FarDevice(TorchDispatchMode):
         blocking = not (kwargs.get("non_blocking") or (len(args) > 2 and args[2])) or id(source) not in self.pinned
         if was_far != is_far and (was_far or blocking):
             self.waits.append(f"{func} {'from' if was_far else 'to'} the device")
-        found = func(*tree_map(_near, args), **kwargs)
+        found = func(*_near(args), **kwargs)
         if name == "copy_":
             return args[0]
         return FarTensor(found) if is_far else found
@@ -128,8 +126,29 @@ class FarDevice(TorchDispatchMode):
         return name.startswith(("index", "_index")) and any(x.dtype in (torch.bool, torch.uint8) for x in given[1:])
 
 
+def _leaves(x: Any) -> Iterator[Any]:
+    """What stands in tuples and lists."""
+    if isinstance(x, tuple | list):
+        for part in x:
+            yield from _leaves(part)
+    else:
+        yield x
+
+
 def _near(x: Any) -> Any:
+    """The tensors here, of those over there."""
+    if isinstance(x, tuple | list):
+        return type(x)(map(_near, x))
     return x.near if isinstance(x, FarTensor) else x
+
+
+def _far(x: Any, known: dict[int, FarTensor]) -> Any:
+    """Tensors over there, with these here; those that are known are not made anew."""
+    if isinstance(x, tuple | list):
+        return type(x)(_far(part, known) for part in x)
+    if not isinstance(x, Tensor):
+        return x
+    return known[id(x)] if id(x) in known else FarTensor(x)
 
 
 @contextmanager

@@ -248,13 +248,14 @@ def test_prompts_and_seed_override_the_spec(run, good) -> None:
     assert (task["prompts"], task["seed"]) == (40, 9)
 
 
-@pytest.mark.parametrize("suffix", ["svg", "html", "dot"])
-def test_render_from_the_spec_and_from_a_report(run, tmp_path, suffix: str) -> None:
-    plain, coloured, report = tmp_path / f"a.{suffix}", tmp_path / f"b.{suffix}", tmp_path / "r.json"
-    assert run("render", "pocket/ioi", "-o", str(plain))[0] == 0
+def test_render_from_the_spec_and_from_a_report(run, tmp_path) -> None:
+    report = tmp_path / "r.json"
     run("verify", "pocket/ioi", "--prompts", "32", "--format", "json", "-o", str(report))
-    assert run("render", "pocket/ioi", "-o", str(coloured), "--report", str(report))[0] == 0
-    assert plain.read_text() != coloured.read_text()
+    for suffix in ("svg", "html", "dot"):
+        plain, coloured = tmp_path / f"a.{suffix}", tmp_path / f"b.{suffix}"
+        assert run("render", "pocket/ioi", "-o", str(plain))[0] == 0
+        assert run("render", "pocket/ioi", "-o", str(coloured), "--report", str(report))[0] == 0
+        assert plain.read_text() != coloured.read_text()
 
 
 def test_a_report_on_something_else_is_refused(run, tmp_path, good) -> None:

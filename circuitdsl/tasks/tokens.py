@@ -79,11 +79,18 @@ class Tokens:
 
     def continuation(self, before: str, text: str) -> tuple[int, ...]:
         """The ids that `text` adds when it follows `before`; empty where it changes the tokens before it."""
-        key = (before, text)
-        if key not in self._continuations:
-            short, long = self.tokenizer([before, before + text], add_special_tokens=False)["input_ids"]
-            self._continuations[key] = tuple(long[len(short) :]) if long[: len(short)] == short else ()
-        return self._continuations[key]
+        return self.continuations(before, [text])[0]
+
+    def continuations(self, before: str, texts: Sequence[str]) -> list[tuple[int, ...]]:
+        """The continuation of each text."""
+        new = [text for text in texts if (before, text) not in self._continuations]
+        if new:
+            short, *rest = self.tokenizer([before, *(before + text for text in new)], add_special_tokens=False)[
+                "input_ids"
+            ]
+            for text, long in zip(new, rest, strict=True):
+                self._continuations[before, text] = tuple(long[len(short) :]) if long[: len(short)] == short else ()
+        return [self._continuations[before, text] for text in texts]
 
     def whole(self, text: str) -> tuple[int, ...]:
         """The id of a text that is one token by itself; empty where it is not."""
@@ -92,10 +99,10 @@ class Tokens:
 
     def usable(self, words: WordList) -> tuple[str, ...]:
         """The words of a list that are the tokens the list asks for, all of them known."""
-        return tuple(word for word in words.words if self._fits(words, word))
+        found = self.continuations(words.before, [words.glue + word for word in words.words])
+        return tuple(word for word, ids in zip(words.words, found, strict=True) if self._fits(words, word, ids))
 
-    def _fits(self, words: WordList, word: str) -> bool:
-        ids = self.continuation(words.before, words.glue + word)
+    def _fits(self, words: WordList, word: str, ids: tuple[int, ...]) -> bool:
         if self.tokenizer.unk_token_id in ids:
             return False
         if words.cut is None:

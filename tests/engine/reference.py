@@ -245,13 +245,11 @@ def _own(linear: Linear, head: int, d_head: int, x: Tensor) -> Tensor:
 
 def _turn(rotary: Rotary, x: Float[Tensor, "T d_head"]) -> Float[Tensor, "T d_head"]:
     """Rotary positions, as a rotation of each pair of dimensions."""
-    out, half = x.clone(), len(rotary.inv_freq)
-    for pos in range(len(x)):
-        angle = pos * rotary.inv_freq.to(x.dtype)
-        a, b = x[pos, :half], x[pos, half : 2 * half]
-        out[pos, :half] = (a * angle.cos() - b * angle.sin()) * rotary.scaling
-        out[pos, half : 2 * half] = (b * angle.cos() + a * angle.sin()) * rotary.scaling
-    return out
+    half = len(rotary.inv_freq)
+    angle = torch.outer(torch.arange(len(x), device=x.device).to(x.dtype), rotary.inv_freq.to(x.dtype))
+    cos, sin = angle.cos() * rotary.scaling, angle.sin() * rotary.scaling
+    a, b, rest = x[:, :half], x[:, half : 2 * half], x[:, 2 * half :]
+    return torch.cat([a * cos - b * sin, b * cos + a * sin, rest], dim=1)
 
 
 def mediated(

@@ -69,7 +69,7 @@ def test_exact_with_one_dnn_too(
         pytest.skip("this PyTorch was built without oneDNN")
     model = random_model(family)
 
-    @settings(drawn, max_examples=examples(10, 20))
+    @settings(drawn, max_examples=examples(4, 20))
     @given(st.lists(experiments(model), min_size=1, max_size=3), st.integers(0, 5))
     def check(some: list[Experiment], seed: int) -> None:
         case, means = with_means(make_case(model, seed))

@@ -22,7 +22,7 @@ END, S2 = Position("END"), Position("S2")
 EARLY, LATE = (Node("head", 0, 1), Node("head", 0, 2)), (Node("head", 2, 0), Node("head", 2, 1))
 SPEC = """
 circuit small
-task ioi(corrupt = abc, prompts = 16)
+task ioi(corrupt = abc, prompts = 8)
 heads early = 0.1 0.2 at END
 heads late  = 2.0 2.1 at END
 

@@ -166,7 +166,7 @@ def test_a_spec_without_a_property_is_status_2(run, tmp_path) -> None:
 
 def test_the_search_leaves_nothing_in_the_folder(tmp_path) -> None:
     (tmp_path / "t.circ").write_text(SPEC)
-    command = [sys.executable, "-m", "circuitdsl", "falsify", "t.circ", "--property", "never", "--budget", "5"]
+    command = [sys.executable, "-m", "circuitdsl", "falsify", "t.circ", "--property", "never", "--budget", "1"]
     place = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "CIRCUITDSL_CACHE": str(tmp_path / "cache")}
     assert subprocess.run(command, cwd=tmp_path, env=place, capture_output=True, check=False).returncode == 0
     assert {path.name for path in tmp_path.iterdir()} <= {"t.circ", "cache"}

@@ -172,15 +172,12 @@ def test_whoever_is_in_the_circuit_is_noticed_by_what_it_does_alone(judged) -> N
     ],
 )
 def test_a_mutant_is_judged_as_verify_would(judged, pocket, lines: str) -> None:
-    from circuitdsl.verify.prompts import prompts_by_task
-    from circuitdsl.verify.verify import verify
-
     found = judged(lines)
     assert len(found.outcomes) > 8
+    verifier = Session(pocket)
     for outcome in found.outcomes:
         if outcome.fate in ("killed", "survived"):
-            (circuit,) = loads(outcome.mutant.text, "t.circ").circuits
-            report = verify(circuit, pocket, prompts_by_task(circuit, pocket))
+            report = verifier.verify(loads(outcome.mutant.text, "t.circ"))
             holds = all(claim.verdict == "holds" for claim in report.claims)
             assert holds == (outcome.fate == "survived"), outcome
 

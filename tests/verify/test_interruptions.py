@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
 
 import jsonschema
@@ -19,6 +20,7 @@ from circuitdsl.verify import verify as verification
 from circuitdsl.verify.options import Options
 from circuitdsl.verify.per_prompt import rows
 from circuitdsl.verify.prompts import prompts_by_task
+from circuitdsl.verify.store import Store
 from circuitdsl.verify.verify import verify
 from tests.conftest import ROOT
 
@@ -40,9 +42,11 @@ SMALL = 'circuit {name}\nmodel "pocket"\ntask ioi(prompts = 40)\nexpect accuracy
 
 
 @pytest.fixture(scope="module")
-def ready(pocket):
+def ready(pocket, tmp_path_factory):
+    """A circuit and its prompts; what one test has measured, the next one finds."""
     circuit = loads(SPEC).circuits[0]
-    return circuit, prompts_by_task(circuit, pocket)
+    with closing(Store(tmp_path_factory.mktemp("known") / "results.sqlite", warn=print)) as store:
+        yield circuit, prompts_by_task(circuit, pocket, store)
 
 
 def stopped(monkeypatch, after: int, of: object = verification, name: str = "weigh_plan") -> None:
