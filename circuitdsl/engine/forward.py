@@ -46,7 +46,7 @@ class PatchedRun:
         return self.batch.model
 
     def clean(self, tensor: Float[Tensor, "n T *rest"], width: int) -> Float[Tensor, "N E W *rest"]:
-        """A cached activation at the last `width` positions, once for each run of the batch."""
+        """What was read of the clean run, at the last `width` places of axis 1, once for each run of the batch."""
         cut = tensor[self.batch.prompts, tensor.shape[1] - width :]
         return cut.unsqueeze(1).repeat(1, len(self.batch.plans), *[1] * (cut.ndim - 1))
 
@@ -273,16 +273,15 @@ def _entry_mlp(
 def patched_inputs(run: PatchedRun, resid: Float[Tensor, "points d"], reads: Reads) -> Float[Tensor, "points d"]:
     """Patched inputs: `resid` minus the current term of each sender, plus its term of the other run."""
     change = resid.new_zeros(reads.n_changes, resid.shape[-1])
-    for send in reads.sends:
-        points = send.points
-        then = run.runs.corrupt.value(send.sender)[points.prompt, points.pos]
-        if send.changed:
-            now = run.now.value(send.sender).flatten(0, 2)[points.flat]
+    for sender, changed, into, points in reads.sends:
+        then = run.runs.corrupt.value(sender)[points.prompt, points.pos]
+        if changed:
+            now = run.now.value(sender).flatten(0, 2)[points.flat]
         else:
-            now = run.runs.clean.value(send.sender)[points.prompt, points.pos]
-        change.index_add_(0, send.into, term(run.model, send.sender, then - now))
-    for flow in reads.flows:
-        change.index_add_(0, flow.into, run.flow.added[flow.key][flow.rows])
+            now = run.runs.clean.value(sender)[points.prompt, points.pos]
+        change.index_add_(0, into, term(run.model, sender, then - now))
+    for flow, into, rows in reads.flows:
+        change.index_add_(0, into, run.flow.added[flow][rows])
     return resid + change[reads.change]
 
 

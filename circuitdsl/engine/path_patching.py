@@ -112,26 +112,19 @@ def patched_terms(
         check_node(model, node)
     last = max(node.layer for node in nodes)
 
+    def unpatched(base: Runs) -> Float[Tensor, "n nodes d"]:
+        return terms_at_end(model, base.clean, nodes)
+
     def patched(run: PatchedRun) -> Float[Tensor, "N E nodes d"]:
-        batch = run.batch
-        if batch.entry <= last or batch.from_embed:
+        if run.batch.entry <= last or run.batch.from_embed:
             _after(run, last)
-        out = _for_each(run, terms_at_end(model, run.runs.clean, nodes))
+        out = run.clean(unpatched(run.runs), len(nodes))
         for i, node in enumerate(nodes):
             if node in run.now:
                 out[:, :, i] = term(model, node, run.now.value(node)[:, :, -1])
         return out
 
-    def unpatched(base: Runs) -> Float[Tensor, "n nodes d"]:
-        return terms_at_end(model, base.clean, nodes)
-
     return in_batches(runs, experiments, positions, unpatched, patched, kept=frozenset(nodes), **limits)
-
-
-def _for_each(run: PatchedRun, clean: Float[Tensor, "n k *rest"]) -> Float[Tensor, "N E k *rest"]:
-    """What was read of the clean run, once for each run of a batch."""
-    found = clean[run.batch.prompts].unsqueeze(1)
-    return found.repeat(1, len(run.batch.plans), *[1] * (found.ndim - 2))
 
 
 # --- attention --------------------------------------------------------------------------------------
@@ -157,7 +150,7 @@ def patched_attention(
         return torch.stack([patterns(model, base.clean, head) for head in heads], dim=1)
 
     def patched(run: PatchedRun) -> Float[Tensor, "N E heads T T"]:
-        return _up_to_heads(run, heads, _for_each(run, unpatched(run.runs)))
+        return _up_to_heads(run, heads, run.clean(unpatched(run.runs), len(heads)))
 
     return in_batches(runs, experiments, positions, unpatched, patched, **limits)
 
