@@ -128,10 +128,9 @@ def every_metric(scorers: Sequence[Scorer], places: Tensor, at_once: int) -> Rea
     def one(score: Scorer, rows: Tensor, prompts: Tensor) -> Tensor:
         return score.score(rows if score.ids is None else rows.gather(1, score.ids[prompts]), prompts)
 
-    return Readout.of_vocabulary(
-        lambda rows, prompts: torch.stack([one(score, rows, places[prompts]) for score in scorers], -1),
-        len(scorers),
-        at_once,
+    return Readout(
+        reduce=lambda rows, prompts: torch.stack([one(score, rows, places[prompts]) for score in scorers], -1),
+        at_once=at_once,
     )
 
 

@@ -53,10 +53,3 @@ def _own_values(
         return pattern.permute(0, 3, 4, 1, 2, 5) * v.unsqueeze(4)
     own = pattern.permute(0, 3, 1, 2, 4, 5).reshape(n, e, kv, g * w, steps) @ v.permute(0, 1, 3, 2, 4)
     return own.view(n, e, kv, g, w, -1).permute(0, 1, 4, 2, 3, 5)
-
-
-def pattern_of(
-    attn: Attention, q: Float[Tensor, "*runs W d_head"], k: Float[Tensor, "*runs T d_head"]
-) -> Float[Tensor, "*runs W T"]:
-    """One head's pattern from the last `W` of `T` positions, float32."""
-    return attn.pattern(q @ k.transpose(-1, -2))

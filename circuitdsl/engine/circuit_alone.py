@@ -57,7 +57,7 @@ def subgraph_effects(
         PatchError: a node, edge or position that the model or the prompts do not have.
         OutOfMemory: there is not enough for one run.
     """
-    readout, where = readout.on(model.device), Where.of(positions, runs.n, runs.length)
+    where = Where.of(positions, runs.n, runs.length)
     distinct = list(dict.fromkeys(subgraphs))
     for one in distinct:
         for site in one.sites:
@@ -77,22 +77,23 @@ def _group(
     model, tally = runs.model, limits.get("tally") or Tally()
     nodes = [by_node(one.sites) for one in group]
     senders = [by_input(one.edges if one.keep == "edges" else ()) for one in group]
-    values = torch.empty(len(group) * runs.n, readout.width, device=model.device)
+    count = len(group) * runs.n
+    values: list[Tensor] = []
 
     def work(start: int, end: int) -> None:
         graph, prompt = np.divmod(np.arange(start, end), runs.n)
-        values[start:end] = _pass(_Batch(model, runs, where, group[0], nodes, senders, graph, prompt), readout)
+        values.append(_pass(_Batch(model, runs, where, group[0], nodes, senders, graph, prompt), readout))
         tally.batches += 1
         tally.block_positions += (end - start) * ((model.n_layers - 1) * runs.length + 1)
 
     held = all_terms(model) if group[0].keep == "edges" else 0
     rows = limits.get("max_rows") or batch_rows(model, runs.length, limits.get("max_memory"), held)
     at_once = max(1, rows // runs.length)
-    for start in range(0, len(values), at_once):
-        end = min(start + at_once, len(values))
+    for start in range(0, count, at_once):
+        end = min(start + at_once, count)
         in_halves(work, start, end, lambda i: f"running a circuit alone on one prompt of {runs.length} tokens")
     tally.experiments += len(group)
-    return values.view(len(group), runs.n, -1)
+    return torch.cat(values).view(len(group), runs.n, -1)
 
 
 # --- what is kept -----------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuitdsl.circuit.nodes import EMBED, Node
-from circuitdsl.engine.attend import attend_from, pattern_of
+from circuitdsl.engine.attend import attend_from
 from circuitdsl.engine.batch_index import Batch, Jobs, Points, Reads, Sites, entry_jobs, touched
 from circuitdsl.engine.count import Tally
 from circuitdsl.engine.runs import Runs
@@ -174,7 +174,7 @@ def _attention_changes(
     model, batch = run.model, run.batch
     rows = torch.searchsorted(at.flat, jobs.points.flat)
     q, k, v = job_inputs(run, layer, jobs, reads, batch.width(layer))
-    z = pattern_of(model.blocks[layer].attn, q, k).to(v.dtype) @ v
+    z = model.blocks[layer].attn.pattern(q @ k.mT).to(v.dtype) @ v
     if model.blocks[layer].attn.post is not None and len(jobs.head):
         return _rescaled_changes(run, layer, at, (rows, jobs.points.head), z[jobs.job], sites)
     heads, points = Node("head", layer), jobs.points

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from circuitdsl.circuit.changes import Intervention, Replace, Scale, SetAttention
 from circuitdsl.circuit.nodes import Node, Position
-from circuitdsl.engine.attend import pattern_of
 from circuitdsl.engine.batch_index import Where, ship
 from circuitdsl.engine.experiment import PatchError, Positions, check_node
 from circuitdsl.engine.runs import Cache, Edits, Rows, Runs, one_run, patterns, unequal
@@ -89,7 +88,7 @@ class Changes(Edits):
             return attend(attn, q, k, v)
         found = []
         for h, head in enumerate(heads):
-            before = pattern_of(attn, q[:, h], k[:, h // attn.group])
+            before = attn.pattern(q[:, h] @ k[:, h // attn.group].mT)
             pattern = self._noted(before, self.set_pattern(head, before, rows), rows)
             found.append(pattern.to(v.dtype) @ v[:, h // attn.group])
         return torch.stack(found, dim=2)

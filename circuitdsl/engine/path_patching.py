@@ -14,7 +14,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from circuitdsl.circuit.nodes import Node
-from circuitdsl.engine.attend import pattern_of
 from circuitdsl.engine.batch_index import entry_jobs
 from circuitdsl.engine.batches import Limits, Progress, in_batches
 from circuitdsl.engine.experiment import Experiment, Positions, Readout, check_node
@@ -56,7 +55,6 @@ def effects(
     Raises:
         PatchError: an experiment that the model or the prompts cannot hold.
     """
-    readout = readout.on(model.device)
     return in_batches(
         runs,
         experiments,
@@ -176,7 +174,7 @@ def _watch_jobs(run: PatchedRun, layer: int, watched: Sequence[tuple[int, int]],
     jobs = entry_jobs(batch, layer, reads, ())
     if (jobs.number[[head for _, head in watched]] >= 0).any():
         q, k, _ = job_inputs(run, layer, jobs, reads, batch.steps)
-        pattern = pattern_of(run.model.blocks[layer].attn, q, k)
+        pattern = run.model.blocks[layer].attn.pattern(q @ k.mT)
         for i, head in watched:
             for e in np.flatnonzero(jobs.number[head] >= 0):
                 out[:, e, i, batch.start :] = pattern[jobs.number[head, e]]
@@ -192,4 +190,4 @@ def _watch_all(run: PatchedRun, layer: int, resid: Tensor, watched: Sequence[tup
     for i, head in watched:
         own, before = k[:, :, :, head // group], k_before[:, head // group]
         keys = torch.cat((before.unsqueeze(1).expand(-1, k.shape[1], -1, -1), own), dim=2)
-        out[:, :, i, run.batch.start :] = pattern_of(attn, q[:, :, :, head], keys)
+        out[:, :, i, run.batch.start :] = attn.pattern(q[:, :, :, head] @ keys.mT)

@@ -141,9 +141,9 @@ class Numbers:
 def readout(score: Scorer, places: Int[Tensor, " m"], device: torch.device, at_once: int) -> Readout:
     """What a scorer reads of the prompts at `places`; whole-vocabulary metrics are reduced to their score at once."""
     if score.ids is not None:
-        return Readout.of_tokens(score.ids[places])
+        return Readout(score.ids[places].to(device))
     there = places.to(device)
-    return Readout.of_vocabulary(lambda rows, prompts: score.score(rows, there[prompts])[:, None], 1, at_once)
+    return Readout(reduce=lambda rows, prompts: score.score(rows, there[prompts])[:, None], at_once=at_once)
 
 
 def scored(score: Scorer, found: Float[Tensor, "e n k"], places: Int[Tensor, " n"]) -> Array:

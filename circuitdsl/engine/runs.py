@@ -14,7 +14,6 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from circuitdsl.circuit.nodes import EMBED, Ablation, Node
-from circuitdsl.engine.attend import pattern_of
 from circuitdsl.engine.batch_index import ship
 from circuitdsl.engine.experiment import PatchError, Readout, check_node
 from circuitdsl.engine.memory import CHUNK
@@ -355,7 +354,7 @@ def read(
         split = readout.at_once
         rows = zip(resid.flatten(0, 1).split(split), prompts.repeat_interleave(m).split(split), strict=True)
         out = torch.cat([readout.reduce(model.logits(part).float(), at) for part, at in rows])
-        return out.view(n, m, readout.width).float()
+        return out.view(n, m, -1).float()
     tokens = readout.tokens.to(model.device)[prompts]
     logits = model.final_norm(resid) @ model.W_U[tokens].transpose(1, 2)
     return model.capped(logits if model.b_U is None else logits + model.b_U[tokens].unsqueeze(1)).float()
@@ -365,7 +364,7 @@ def read(
 def patterns(model: Transformer, cache: Cache, head: Node) -> Float[Tensor, "n T T"]:
     """The attention pattern of a head: from each position (axis 1) to each (axis 2)."""
     attn = model.blocks[head.layer].attn
-    return pattern_of(attn, cache.q[head.layer][:, head.head], cache.k[head.layer][:, head.head // attn.group])
+    return attn.pattern(cache.q[head.layer][:, head.head] @ cache.k[head.layer][:, head.head // attn.group].mT)
 
 
 def at(

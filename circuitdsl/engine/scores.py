@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -47,26 +47,16 @@ def score_ends(prompts: Prompts, ends: Float[Tensor, "n d"], score: Scorer | Non
 
 def score_of(model: Transformer, ends: Float[Tensor, "n d"], score: Scorer, at_once: int) -> Array:
     """A metric of residual streams at END, one for each prompt of the scorer."""
-    found = read_ends(model, ends, lambda here: readout(score, here, model.device, at_once))
-    return scored(score, found[None], torch.arange(len(ends)))[0]
+    everything = torch.arange(len(ends))
+    found = read_ends(model, ends, readout(score, everything, model.device, at_once))
+    return scored(score, found[None], everything)[0]
 
 
-def read_ends(
-    model: Transformer, ends: Float[Tensor, "n d"], readout: Callable[[Int[Tensor, " m"]], Readout]
-) -> Float[Tensor, "n k"]:
+@torch.inference_mode()
+def read_ends(model: Transformer, ends: Float[Tensor, "n d"], readout: Readout) -> Float[Tensor, "n k"]:
     """What a readout gives on residual streams at END."""
-    parts = []
-    with torch.inference_mode():
-        for here in torch.arange(len(ends)).split(VOCAB_ROWS):
-            places = torch.arange(len(here), device=ends.device)
-            parts.append(engine.read(model, ends[here][:, None], places, readout(here))[:, 0].cpu())
-    return torch.cat(parts)
-
-
-def vocabulary(model: Transformer, at_once: int) -> Callable[[Tensor], Readout]:
-    """Reads all logits."""
-    whole = Readout.of_vocabulary(lambda rows, _: rows, model.n_vocab, at_once)
-    return lambda _: whole
+    parts = torch.arange(len(ends), device=ends.device).split(VOCAB_ROWS)
+    return torch.cat([engine.read(model, ends[here][:, None], here, readout)[:, 0].cpu() for here in parts])
 
 
 def tokens_of(pairs: Sequence[PromptPair], side: str) -> Int[Tensor, "n T"]:

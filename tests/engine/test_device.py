@@ -54,7 +54,7 @@ def with_means(case: Case) -> Case:
 
 def found(case: Case, whole: bool = True) -> list[torch.Tensor]:
     """What the engine gives on some prompts, of every kind that runs in batches."""
-    readout = case.vocabulary if whole else Readout.of_tokens(torch.tensor([[1, 2], [3, 4], [5, 6]]))
+    readout = case.vocabulary if whole else Readout(torch.tensor([[1, 2], [3, 4], [5, 6]]).to(case.model.device))
     given = case.model, case.runs
     return [
         effects(*given, EXPERIMENTS, case.positions, readout).cpu(),

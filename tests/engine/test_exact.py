@@ -153,7 +153,7 @@ def test_single_edges_equal_transformer_lens(family: str, ports: str, tmp_path: 
                 for reader in readers
             ],
             {},
-            Readout.of_tokens(tokens),
+            Readout(tokens),
         )
         for reader, values in zip(readers, ours, strict=True):
             assert abs(float(values.mean()) - float(theirs[reader])) < TOLERANCE

@@ -79,14 +79,14 @@ def test_a_corrupt_run_stops_where_no_term_is_taken_any_more(case: Case) -> None
 
 def test_readouts_agree(case: Case) -> None:
     tokens = torch.tensor([[1, 2], [3, 4], [5, 6]])
-    some = baseline(case.model, case.runs.clean, Readout.of_tokens(tokens))
+    some = baseline(case.model, case.runs.clean, Readout(tokens))
     assert torch.allclose(some, baseline(case.model, case.runs.clean, case.vocabulary).gather(1, tokens), atol=1e-5)
 
     def best(logits: torch.Tensor, prompt: torch.Tensor) -> torch.Tensor:
         return logits.gather(1, tokens[prompt]).amax(dim=1, keepdim=True)
 
     experiment = Experiment(frozenset([Edge(Node("embed"), Input(LOGITS, "in"), EVERYWHERE)]))
-    read = [Readout.of_tokens(tokens), Readout.of_vocabulary(best, 1)]
+    read = [Readout(tokens), Readout(reduce=best)]
     by_token, by_best = (effects(case.model, case.runs, [experiment], {}, readout) for readout in read)
     assert torch.allclose(by_token.amax(dim=2, keepdim=True), by_best, atol=1e-5)
 
