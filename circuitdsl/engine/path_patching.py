@@ -89,7 +89,9 @@ def _after(run: PatchedRun, last: int) -> Float[Tensor, "N E W d"]:
 
 
 def terms_at_end(model: Transformer, terms: Terms, nodes: Sequence[Node]) -> Float[Tensor, "n nodes d"]:
-    """The terms that nodes write at END."""
+    """The terms that nodes write at END; raises `PatchError` where the model has no such node."""
+    for node in nodes:
+        check_node(model, node)
     return torch.stack([term(model, node, terms.value(node)[:, -1]) for node in nodes], dim=1)
 
 
@@ -106,8 +108,6 @@ def patched_terms(
 
     Recomputes no further than the last of the nodes. Arguments and errors are those of `effects`.
     """
-    for node in nodes:
-        check_node(model, node)
     last = max(node.layer for node in nodes)
 
     def unpatched(base: Runs) -> Float[Tensor, "n nodes d"]:
@@ -141,8 +141,6 @@ def patched_attention(
 
     Recomputes no further than the last of the heads. Arguments and errors are those of `effects`.
     """
-    for head in heads:
-        check_node(model, head)
 
     def unpatched(base: Runs) -> Float[Tensor, "n heads T T"]:
         return torch.stack([patterns(model, base.clean, head) for head in heads], dim=1)

@@ -362,7 +362,12 @@ def read(
 
 @torch.inference_mode()
 def patterns(model: Transformer, cache: Cache, head: Node) -> Float[Tensor, "n T T"]:
-    """The attention pattern of a head: from each position (axis 1) to each (axis 2)."""
+    """The attention pattern of a head: from each position (axis 1) to each (axis 2).
+
+    Raises:
+        PatchError: the model has no such head.
+    """
+    check_node(model, head)
     attn = model.blocks[head.layer].attn
     return attn.pattern(cache.q[head.layer][:, head.head] @ cache.k[head.layer][:, head.head // attn.group].mT)
 

@@ -12,9 +12,9 @@ where it fires itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 
 import torch
 from jaxtyping import Float, Int
@@ -123,6 +123,10 @@ class Firing:
 class Tracer:
     """Prompts of one length with everything that traces read; results are kept.
 
+    Attributes:
+        omega: gives Ω of a head.
+        pattern: gives where a head attends.
+
     Raises:
         NotTraced: the model turns queries and keys with the position.
     """
@@ -130,9 +134,9 @@ class Tracer:
     model: Transformer
     tokens: Int[Tensor, "n T"]
     weights: AttentionWeights
+    omega: Callable[[Node], Omega]
     cache: engine.Cache = field(init=False)
-    omegas: dict[Node, Omega] = field(default_factory=dict)
-    _patterns: dict[int, Tensor] = field(default_factory=dict)
+    pattern: Callable[[Node], Float[Tensor, "n T T"]] = field(init=False)
     _found: dict[tuple[int, Node, int], Firing | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -142,6 +146,7 @@ class Tracer:
                 "its attention scores"
             )
         self.cache = engine.one_run(self.model, self.tokens)
+        self.pattern = cache(partial(engine.patterns, self.model, self.cache))
 
     @torch.inference_mode()
     def firing(self, prompt: int, head: Node, destination: int) -> Firing | None:
@@ -152,17 +157,11 @@ class Tracer:
         """
         key = (prompt, head, destination)
         if key not in self._found:
-            row = self._pattern(head.layer)[prompt, head.head, destination]
+            row = self.pattern(head)[prompt, destination]
             source = int(row.argmax())
             fires = head.layer > 0 and source > 0 and float(row[source]) >= FIRES
             self._found[key] = self._explain(prompt, head, destination, source, float(row[source])) if fires else None
         return self._found[key]
-
-    def _pattern(self, layer: int) -> Float[Tensor, "n heads T T"]:
-        if layer not in self._patterns:
-            heads = [Node("head", layer, h) for h in range(self.model.n_heads)]
-            self._patterns[layer] = torch.stack([engine.patterns(self.model, self.cache, each) for each in heads], 1)
-        return self._patterns[layer]
 
     def _explain(self, prompt: int, head: Node, i: int, j: int, attention: float) -> Firing | None:
         parts = self.omega(head)
@@ -183,12 +182,6 @@ class Tracer:
             figures = (sum(value for _, value in some) for some in (heads, [embed], mlps))
             added[side] = dict(zip(("heads", "embed", "MLPs"), figures, strict=True))
         return Firing(prompt, head, i, j, attention, score, tuple(chosen.tolist()), senders, added)
-
-    def omega(self, head: Node) -> Omega:
-        """Ω of a head, worked out once."""
-        if head not in self.omegas:
-            self.omegas[head] = omega(self.weights, head)
-        return self.omegas[head]
 
     def normed(self, prompt: int, layer: int, token: int) -> tuple[Float[Tensor, " d_plus_1"], float]:
         """The normed residual that a layer's heads read, without the norm's gain and with a 1 appended; its scale."""
@@ -268,6 +261,7 @@ def tracers(
     model: Transformer, prompts: Sequence[Sequence[int]], max_memory: int | None = None
 ) -> Iterator[tuple[list[int], Tracer]]:
     """Tracers for prompts, by length and as many at once as fit: (their numbers, tracer)."""
-    weights, omegas = weights_of(model), dict[Node, Omega]()
+    weights = weights_of(model)
+    omega_of = cache(partial(omega, weights))
     for places, tokens in engine.by_length(prompts, partial(run_at_once, model, max_memory=max_memory)):
-        yield places.tolist(), Tracer(model, tokens, weights, omegas)
+        yield places.tolist(), Tracer(model, tokens, weights, omega_of)

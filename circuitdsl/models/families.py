@@ -107,15 +107,10 @@ def _turned(block: Block, config: Any, layer: int, rotary: Mapping[str, Rotary])
 
 def activation(name: str) -> Activation:
     """The function behind Hugging Face's name for it."""
-    match name:
-        case "gelu_new" | "gelu_fast" | "gelu_pytorch_tanh":
-            return gelu_tanh
-        case "gelu":
-            return F.gelu
-        case "silu" | "swish":
-            return F.silu
-        case "relu":
-            return F.relu
+    if name in ("gelu_new", "gelu_fast", "gelu_pytorch_tanh"):
+        return gelu_tanh
+    if name == "gelu":
+        return F.gelu
     from transformers.activations import ACT2FN
 
     return ACT2FN[name]

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from circuitdsl.engine.experiment import check_node, experiment_of
+from circuitdsl.engine.experiment import experiment_of
 from circuitdsl.engine.intervene import Intervened
 from circuitdsl.engine.path_patching import patched_terms, terms_at_end
 from circuitdsl.engine.prompts import Array, Batch, Numbers
@@ -28,8 +28,6 @@ def read(batch: Batch, requests: Sequence[Attribution]) -> Mapping[Request, Numb
     for under in dict.fromkeys(request.under for request in requests):
         together = [request for request in requests if request.under == under]
         nodes = list(dict.fromkeys(node for request in together for node in request.nodes))
-        for node in nodes:
-            check_node(batch.model, node)
         if under is None:
             terms = terms_at_end(batch.model, batch.runs.clean, nodes)
         else:
@@ -44,8 +42,6 @@ def read(batch: Batch, requests: Sequence[Attribution]) -> Mapping[Request, Numb
 @torch.inference_mode()
 def of_changed(batch: Batch, request: Attribution, run: Intervened) -> Array:
     """The attribution of nodes in a changed model, at the unchanged run's norm scale."""
-    for node in request.nodes:
-        check_node(batch.model, node)
     logits = _logits(batch, terms_at_end(batch.model, run.cache, request.nodes))
     return logits.sum(1).cpu().double().numpy()
 
