@@ -65,7 +65,10 @@ def load_model(
     """
     import torch
 
-    directory = locate(name_or_dir, revision)
+    from circuitdsl.models.families import read_parts
+    from circuitdsl.models.original import Original
+
+    name, directory = str(name_or_dir), locate(name_or_dir, revision)
     place = device_named(device)
     number_format = str(dtype).removeprefix("torch.")
     if number_format not in DTYPES:
@@ -74,7 +77,19 @@ def load_model(
     torch.backends.cudnn.allow_tf32 = False
     with quiet_and_offline():
         module = _pretrained(directory, getattr(torch, number_format)).to(place).eval()
-    return _view(str(name_or_dir), directory, module)
+    weights = {key: value.detach() for key, value in module.named_parameters(remove_duplicate=False)}
+    for key, value in weights.items():
+        if not bool(value.isfinite().all()):
+            raise BrokenWeights(f"the tensor {key} in {directory} holds NaN or infinity")
+    sha256, tokenizer = weights_sha256(directory), read_tokenizer(directory)
+    try:
+        original = Original(name, module)
+        view = read_parts(name, module.config, weights, _rotary(module), sha256, tokenizer, original)
+        check_sum(view, original)
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        kind = module.config.model_type
+        raise UnsupportedModel(f"{name} is not made as {kind} models are known to be: {first_line(error)}") from None
+    return view
 
 
 def load_tokenizer(name_or_dir: str | Path, revision: str | None = None) -> Any:
@@ -247,25 +262,6 @@ def configuration(directory: Path) -> Any:
         from transformers import AutoConfig
 
         return AutoConfig.from_pretrained(str(directory), local_files_only=True, trust_remote_code=False)
-
-
-def _view(name: str, directory: Path, module: Any) -> Transformer:
-    from circuitdsl.models.families import read_parts
-    from circuitdsl.models.original import Original
-
-    weights = {key: value.detach() for key, value in module.named_parameters(remove_duplicate=False)}
-    for key, value in weights.items():
-        if not bool(value.isfinite().all()):
-            raise BrokenWeights(f"the tensor {key} in {directory} holds NaN or infinity")
-    sha256, tokenizer = weights_sha256(directory), read_tokenizer(directory)
-    try:
-        original = Original(name, module)
-        view = read_parts(name, module.config, weights, _rotary(module), sha256, tokenizer, original)
-        check_sum(view, original)
-    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        kind = module.config.model_type
-        raise UnsupportedModel(f"{name} is not made as {kind} models are known to be: {first_line(error)}") from None
-    return view
 
 
 def check_sum(view: Transformer, original: Original) -> None:

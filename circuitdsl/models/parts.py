@@ -151,16 +151,9 @@ class Attention:
         self, port: Port, head: int, x: Float[Tensor, "*rows d"], turns: Turns
     ) -> Float[Tensor, "*rows d_head"]:
         """What query head `head` has as its query, key or value: only that head's `d_head` columns are computed."""
-        return self._positioned(port, self._own(port, head)(x), turns)
-
-    def value(self, head: int, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows d_head"]:
-        """What query head `head` has as its value, which no position turns."""
-        return self._own("v", head)(x)
-
-    def _own(self, port: Port, head: int) -> Linear:
         index = head if port == "q" else head // self.group
-        linear: Linear = getattr(self, port)
-        return linear.outputs(index * self.d_head, (index + 1) * self.d_head)
+        own: Linear = getattr(self, port).outputs(index * self.d_head, (index + 1) * self.d_head)
+        return self._positioned(port, own(x), turns)
 
     def _positioned(self, port: Port, x: Tensor, turns: Turns) -> Tensor:
         if port == "v":

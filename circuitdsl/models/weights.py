@@ -149,22 +149,15 @@ def decompose(factors: Factors) -> Components:
     return Components(values.float(), reads.float(), writes.float())
 
 
-def component_map(
-    W_V: Float[Tensor, "d d_head"], W_O: Float[Tensor, "d_head d"], index: int
-) -> Float[Tensor, "d_head d_head"]:
-    """The matrix `P` on a head's `z` that picks one singular component of its output: `z P W_O = z W_O v v^T`.
-
-    `W_V` has the norm's gain folded in and `W_O` is centred, as `fold` gives them. `v` lies in the row space of this
-    `W_O`, so that such a matrix exists: `P = W_O v (W_O^+ v)^T`, with the pseudo-inverse.
-    """
-    reads, writes = component_factors(W_V, W_O)
-    return torch.outer(reads[index], writes[index])
-
-
 def component_factors(
     W_V: Float[Tensor, "*heads d d_head"], W_O: Float[Tensor, "*heads d_head d"]
 ) -> tuple[Float[Tensor, "*heads d_head d_head"], Float[Tensor, "*heads d_head d_head"]]:
-    """`W_O v` and `W_O^+ v` of every component: its `component_map` is the outer product of the two."""
+    """`W_O v` and `W_O^+ v` of every singular component of heads, which writes along its `v`.
+
+    `W_V` has the norm's gain folded in and `W_O` is centred, as `fold` gives them. `v` lies in the row space of this
+    `W_O`, so that the outer product of the two, `P = W_O v (W_O^+ v)^T` with the pseudo-inverse, picks one singular
+    component of a head's output out of its `z`: `z P W_O = z W_O v v^T`.
+    """
     _, r = torch.linalg.qr(W_V)
     _, _, vh = torch.linalg.svd(r @ W_O, full_matrices=False)
     return vh @ W_O.mT, vh @ torch.linalg.pinv(W_O)
@@ -209,7 +202,7 @@ def read_weights(name_or_dir: str | Path, revision: str | None = None) -> Attent
     config = configuration(directory)
     family = family_of(str(name_or_dir), config)
     tensors = _Tensors(directory)
-    refuse_more_layers(directory, tensors.names, config)
+    refuse_more_layers(directory, sorted(tensors), config)
     layers = tuple(_layer(directory, family, config, tensors, layer) for layer in range(config.num_hidden_layers))
     if not layers:
         raise UnsupportedModel(f"{name_or_dir} has no layers (see its config.json)")
@@ -265,10 +258,6 @@ class _Tensors(Mapping[str, Tensor]):
             except (OSError, SafetensorError) as error:
                 raise ModelUnavailable(f"{file} cannot be read: {error}") from None
             self.files |= dict.fromkeys(opened.keys(), opened)
-
-    @property
-    def names(self) -> list[str]:
-        return sorted(self.files)
 
     def __getitem__(self, name: str) -> Tensor:
         stored = self._stored(name)

@@ -42,7 +42,8 @@ def _copied(batch: Batch, request: Copying) -> Array:
     for head in request.heads:
         check_node(model, head)
         block = model.blocks[head.layer]
-        value = block.attn.value(head.head, block.attn_norm(resid))
+        turns = batch.runs.clean.turns[head.layer]  # values are not turned
+        value = block.attn.project_head("v", head.head, block.attn_norm(resid), turns)
         wrote = block.attn.out_head(head.head, value)
         logits = folded(model.final_norm, wrote.float()) @ model.W_U.float().T
         hit = _among_the_first(-logits if request.negated else logits, [pair.answers for pair in pairs])

@@ -73,9 +73,6 @@ class Pocket(nn.Module):
         return x @ self.wte.weight.T
 
 
-# --- batches ---------------------------------------------------------------------------------------
-
-
 def batch(examples: list[mixture.Example], ids: dict[str, int]) -> tuple[Tensor, Tensor]:
     """Token ids and target weights, padded on the right with end-of-text: [n, t] each."""
     rows, weights = [], []
@@ -96,9 +93,6 @@ def loss_sum(model: Pocket, tokens: Tensor, weights: Tensor) -> Tensor:
     return (each * weights[:, 1:][wanted]).sum()
 
 
-# --- measuring -------------------------------------------------------------------------------------
-
-
 @torch.no_grad()
 def accuracy(model: Pocket, ids: dict[str, int], task: str, n: int, seed: int) -> float:
     """Share of held-out prompts on which the best answer's logit beats every distractor's."""
@@ -113,31 +107,19 @@ def accuracy(model: Pocket, ids: dict[str, int], task: str, n: int, seed: int) -
     return right / n
 
 
-# --- the tokenizer: one token a word, with GPT-2's convention that a word carries the blank before it ----
+def save_tokenizer(vocabulary: list[str], directory: Path) -> None:
+    """Write `tokenizer.json` and `tokenizer_config.json` as Hugging Face reads them.
 
-
-def byte_level(piece: str) -> str:
-    """A token as GPT-2's byte-level alphabet writes it."""
-    return piece.replace(" ", "Ġ").replace("\n", "Ċ")
-
-
-def tokenizer_of(vocabulary: list[str]) -> Tokenizer:
-    """A word-level tokenizer of these tokens (ids: end of text, unknown, then the tokens in order)."""
-    ids = {token: i for i, token in enumerate([END_OF_TEXT, UNKNOWN, *map(byte_level, vocabulary)])}
-    tokenizer = Tokenizer(models.WordLevel(ids, unk_token=UNKNOWN))
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(TOKEN_PATTERN), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
+    One token is a word, with GPT-2's convention that it carries the blank before it, in its byte-level alphabet. Ids:
+    end of text, unknown, then the tokens in order.
+    """
+    tokens = [END_OF_TEXT, UNKNOWN, *(piece.replace(" ", "Ġ").replace("\n", "Ċ") for piece in vocabulary)]
+    tokenizer = Tokenizer(models.WordLevel({token: i for i, token in enumerate(tokens)}, unk_token=UNKNOWN))
+    split = pre_tokenizers.Split(Regex(TOKEN_PATTERN), "isolated")
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, byte_level])
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([END_OF_TEXT, UNKNOWN])
-    return tokenizer
-
-
-def save_tokenizer(tokenizer: Tokenizer, directory: Path) -> None:
-    """Write `tokenizer.json` and `tokenizer_config.json` as Hugging Face reads them."""
     tokenizer.save(str(directory / "tokenizer.json"))
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
@@ -147,9 +129,6 @@ def save_tokenizer(tokenizer: Tokenizer, directory: Path) -> None:
         "model_max_length": 96,
     }
     (directory / "tokenizer_config.json").write_text(json.dumps(config, indent=1) + "\n")
-
-
-# --- files -----------------------------------------------------------------------------------------
 
 
 def export(model: Pocket, vocabulary: list[str], directory: Path) -> None:
@@ -186,10 +165,7 @@ def export(model: Pocket, vocabulary: list[str], directory: Path) -> None:
         "dtype": "float32",
     }
     (directory / "config.json").write_text(json.dumps(config, indent=1) + "\n")
-    save_tokenizer(tokenizer_of(vocabulary), directory)
-
-
-# --- the loop --------------------------------------------------------------------------------------
+    save_tokenizer(vocabulary, directory)
 
 
 @dataclass
