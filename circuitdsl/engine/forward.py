@@ -39,7 +39,7 @@ class PatchedRun:
     batch: Batch
     flow: Flows
     tally: Tally
-    now: Written = field(default_factory=lambda: Written({}))
+    now: Written = field(init=False, default_factory=lambda: Written({}))
 
     @property
     def model(self) -> Transformer:

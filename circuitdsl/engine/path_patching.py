@@ -15,7 +15,7 @@ from torch import Tensor
 
 from circuitdsl.circuit.nodes import Node
 from circuitdsl.engine.batch_index import entry_jobs
-from circuitdsl.engine.batches import Limits, Progress, in_batches
+from circuitdsl.engine.batches import Limits, in_batches
 from circuitdsl.engine.experiment import Experiment, Positions, Readout, check_node
 from circuitdsl.engine.forward import (
     PatchedRun,
@@ -38,8 +38,6 @@ def effects(
     experiments: Sequence[Experiment],
     positions: Positions,
     readout: Readout,
-    *,
-    progress: Progress | None = None,
     **limits: Unpack[Limits],
 ) -> Float[Tensor, "experiments n width"]:
     """What the readout gives on every patched run.
@@ -61,7 +59,6 @@ def effects(
         positions,
         lambda base: baseline(model, base.clean, readout),
         lambda run: _to_the_end(run, readout),
-        progress,
         **limits,
     )
 

@@ -188,11 +188,7 @@ SHORT = (("ioi", 24), ("crowd", 64), ("greater_than", 12), ("repeated_list", 24)
 MEDIUM = (("laundry_list", 40), ("one_question", 48), ("statement", 32), ("color_of", 32))
 LONG = (("colored_objects", 32),)
 MAKERS: dict[str, Callable[[random.Random], Example]] = {
-    "crowd": crowd,
-    "repeated_list": repeated_list,
-    "one_question": one_question,
-    "statement": statement,
-    "color_of": color_of,
+    make.__name__: make for make in (crowd, repeated_list, one_question, statement, color_of)
 }
 
 
