@@ -19,9 +19,8 @@ from circuitdsl.circuit.vocabulary import METRICS, Metric
 from circuitdsl.engine.experiment import Readout
 from circuitdsl.engine.memory import refuse_too_little, vocabulary_rows
 from circuitdsl.engine.metrics import Scorer, scorer
-from circuitdsl.engine.prompts import Prompts
+from circuitdsl.engine.prompts import SIDES, Prompts, ends_of, read_ends, score_of
 from circuitdsl.engine.readers.head_score import SEQUENCES, sequence
-from circuitdsl.engine.scores import SIDES, ends_of, read_ends, score_of
 from circuitdsl.errors import UserError
 from circuitdsl.models.parts import Transformer
 from circuitdsl.tasks.dataset import Dataset, PromptPair, sample

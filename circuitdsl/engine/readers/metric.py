@@ -12,8 +12,7 @@ from circuitdsl.engine import runs as engine
 from circuitdsl.engine.experiment import experiment_of
 from circuitdsl.engine.intervene import Intervened
 from circuitdsl.engine.path_patching import effects
-from circuitdsl.engine.prompts import Array, Batch, Numbers, Prompts, scored
-from circuitdsl.engine.scores import behaviour
+from circuitdsl.engine.prompts import Array, Batch, Numbers, Prompts, behaviour, scored
 from circuitdsl.errors import UserError
 from circuitdsl.measurements.behaviour import Behaviour
 from circuitdsl.measurements.requests import Request
