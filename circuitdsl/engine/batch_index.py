@@ -429,12 +429,16 @@ class Jobs:
         head: the head of each job.
         number: the job of each head of each experiment, or -1: `[heads, experiments]`.
         job, points: where the jobs' `z` change, sorted by job; `job` are indices (job, prompt, step).
+        reads: the layer's patched inputs: of queries at the steps that are computed, of keys and values at all.
+        sites: its knocked-out heads.
     """
 
     head: Tensor
     number: Array
     job: tuple[Tensor, Tensor, Tensor]
     points: Points
+    reads: Mapping[Port, Reads | None]
+    sites: tuple[Sites, ...]
 
     def numbers(self, points: Points) -> Int[Tensor, " points"]:
         """The jobs of the heads at some points."""
@@ -450,12 +454,13 @@ def seen_from(keys: Bool[np.ndarray, "*n length"], window: int | None) -> Bool[n
     return count > 0
 
 
-def entry_jobs(batch: Batch, layer: int, reads: Mapping[Port, Reads | None], sites: Iterable[Sites]) -> Jobs:
-    """The heads that a batch enters through; `reads` have all steps, `sites` the layer's width."""
-    steps, width = batch.steps, batch.width(layer)
+def entry_jobs(batch: Batch, width: int, sites: tuple[Sites, ...] = ()) -> Jobs:
+    """The heads that a batch enters through, at the last `width` steps."""
+    steps, layer = batch.steps, batch.entry
+    reads = {port: batch.reads(layer, port, width if port == "q" else steps) for port in PORTS}
     changed = np.zeros((batch.model.n_heads, len(batch.plans), len(batch.rows), steps), dtype=bool)
     for port in PORTS:
-        if table := reads.get(port):
+        if table := reads[port]:
             n, e, s, head = table.points.host.T
             read = np.zeros_like(changed)
             read[head, e, n, s] = True
@@ -469,14 +474,15 @@ def entry_jobs(batch: Batch, layer: int, reads: Mapping[Port, Reads | None], sit
     every = changed[heads, experiments]
     j, n, s = every[:, :, steps - width :].nonzero()
     host = np.stack((n, experiments[j], s + steps - width, heads[j]), axis=1)
-    return Jobs(batch.ship(heads), number, (batch.ship(j), batch.ship(n), batch.ship(s)), Points(batch, host, width))
+    job, points = (batch.ship(j), batch.ship(n), batch.ship(s)), Points(batch, host, width)
+    return Jobs(batch.ship(heads), number, job, points, reads, sites)
 
 
 def touched(
-    batch: Batch, layer: int, jobs: Jobs, mlp_reads: Reads | None, mlp_sites: Iterable[Sites]
+    batch: Batch, jobs: Jobs, mlp_reads: Reads | None, mlp_sites: Iterable[Sites]
 ) -> tuple[Points, Int[Tensor, " through"]]:
     """The points at which an entry layer's output changes, and at which of them its MLP is recomputed."""
-    width = batch.width(layer)
+    width = jobs.points.width
     job_rows, site_rows = jobs.points.rows_of(width), [site.points.rows_of(width) for site in mlp_sites]
     read_rows = mlp_reads.points.rows_of(width) if mlp_reads else job_rows[:0]
     through = np.unique(read_rows if batch.model.parallel else np.concatenate((job_rows, read_rows)))

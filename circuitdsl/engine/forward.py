@@ -8,7 +8,7 @@ writes in this pass is subtracted and its term of the other run is added.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -54,7 +54,7 @@ class PatchedRun:
 def first_residual(run: PatchedRun) -> Float[Tensor, "N E W d"]:
     """The residual stream that the first layer to be recomputed whole reads."""
     if not run.batch.from_embed:
-        return enter(run, run.batch.entry)
+        return enter(run)
     resid = _put(run, EMBED, run.clean(run.runs.clean.embed, run.batch.steps))
     if EMBED in run.batch.kept_layers:
         run.now.kept[EMBED] = resid.clone()
@@ -115,18 +115,17 @@ def queries_keys_values(
         if reads:
             flat = tensor.view(-1, *tensor.shape[-2:])
             in_all_steps = batch.ship(reads.points.rows_of(batch.steps))
-            inputs = patched_inputs(run, flat_resid[in_all_steps], reads)
-            for head, a, b, new in _project(run, layer, port, reads, inputs):
+            for head, a, b, new in _project(run, layer, port, reads, flat_resid[in_all_steps]):
                 flat[reads.points.flat[a:b], head] = new
     return q, k, v, k_before, v_before
 
 
 def _project(
-    run: PatchedRun, layer: int, port: Port, reads: Reads, inputs: Float[Tensor, "points d"]
+    run: PatchedRun, layer: int, port: Port, reads: Reads, resid: Float[Tensor, "points d"]
 ) -> Iterator[tuple[int, int, int, Tensor]]:
     """(head, first point, last + 1, its new queries, keys or values): only the patched heads' columns."""
     block, turns = run.model.blocks[layer], run.runs.clean.turns[layer]
-    x = block.attn_norm(inputs)
+    x = block.attn_norm(patched_inputs(run, resid, reads))
     for head, a, b in reads.points.heads:
         yield head, a, b, block.attn.project_head(port, head, x[a:b], turns[reads.points.pos[a:b]])
 
@@ -134,20 +133,16 @@ def _project(
 # --- the entry layer --------------------------------------------------------------------------------
 
 
-def enter(run: PatchedRun, layer: int) -> Float[Tensor, "N E W d"]:
+def enter(run: PatchedRun) -> Float[Tensor, "N E W d"]:
     """The residual stream after the entry layer: clean, but for what its patched heads and MLP change."""
-    model, batch, cache = run.model, run.batch, run.runs.clean
-    width = batch.width(layer)
-    reads = {port: batch.reads(layer, port, width if port == "q" else batch.steps) for port in PORTS}
-    heads, mlp = Node("head", layer), Node("mlp", layer)
-    sites = batch.sites(heads, width)
-    mlp_reads = batch.reads(layer, "in", width)
-    jobs = entry_jobs(batch, layer, reads, sites)
-    points, through = touched(batch, layer, jobs, mlp_reads, batch.sites(mlp, width))
-    delta = _attention_changes(run, layer, points, jobs, reads, sites)
+    model, batch, cache, layer = run.model, run.batch, run.runs.clean, run.batch.entry
+    heads, mlp, width = Node("head", layer), Node("mlp", layer), batch.width(layer)
+    jobs, mlp_reads = entry_jobs(batch, width, batch.sites(heads, width)), batch.reads(layer, "in", width)
+    points, through = touched(batch, jobs, mlp_reads, batch.sites(mlp, width))
+    delta = _attention_changes(run, points, jobs)
     source = cache.mlp_in[layer][points.prompt, points.pos]
     old = cache.value(mlp)[points.prompt, points.pos]
-    out = _entry_mlp(run, layer, source if model.parallel else source + delta, old, points, through, mlp_reads)
+    out = _entry_mlp(run, source if model.parallel else source + delta, old, points, through, mlp_reads)
     resid = run.clean(cache.resid_pre[layer + 1] if layer + 1 < model.n_layers else cache.end[:, None], width)
     resid.view(-1, model.d_model)[points.flat] += delta + out - old
     _keep(run, mlp, points.flat, out)
@@ -162,51 +157,39 @@ def _keep(run: PatchedRun, of: Node, at: Tensor | tuple[Tensor, Tensor], values:
         run.now.kept[of] = kept
 
 
-def _attention_changes(
-    run: PatchedRun,
-    layer: int,
-    at: Points,
-    jobs: Jobs,
-    reads: Mapping[Port, Reads | None],
-    sites: tuple[Sites, ...],
-) -> Float[Tensor, "points d"]:
+def _attention_changes(run: PatchedRun, at: Points, jobs: Jobs) -> Float[Tensor, "points d"]:
     """The change of what the heads of the entry layer write, at some points."""
-    model, batch = run.model, run.batch
-    rows = torch.searchsorted(at.flat, jobs.points.flat)
-    q, k, v = job_inputs(run, layer, jobs, reads, batch.width(layer))
-    z = model.blocks[layer].attn.pattern(q @ k.mT).to(v.dtype) @ v
-    if model.blocks[layer].attn.post is not None and len(jobs.head):
-        return _rescaled_changes(run, layer, at, (rows, jobs.points.head), z[jobs.job], sites)
-    heads, points = Node("head", layer), jobs.points
-    for site in sites:
+    model, batch, points, heads = run.model, run.batch, jobs.points, Node("head", run.batch.entry)
+    attn = model.blocks[batch.entry].attn
+    q, k, v = job_inputs(run, jobs)
+    z = attn.pattern(q @ k.mT).to(v.dtype) @ v
+    if attn.post is not None and len(jobs.head):
+        return _rescaled_changes(run, at, jobs, z[jobs.job])
+    for site in jobs.sites:
         n, _, s, _ = site.points.host.T
-        place = jobs.numbers(site.points), batch.ship(n), batch.ship(s - (batch.steps - batch.width(layer)))
+        place = jobs.numbers(site.points), batch.ship(n), batch.ship(s - (batch.steps - points.width))
         z[place] = _replaced(run, heads, site, z[place])
     new = z[jobs.job]
     _keep(run, heads, (points.flat, points.head), new)
     delta = new - run.runs.clean.value(heads)[points.prompt, points.pos, points.head]
+    rows = torch.searchsorted(at.flat, points.flat)
     change = torch.zeros(len(at.host), model.d_model, dtype=model.dtype, device=model.device)
     for head, a, b in points.heads:  # no head writes twice at a point: they are added in order, on a GPU as well
-        change.index_add_(0, rows[a:b], model.blocks[layer].attn.out_head(head, delta[a:b]))
+        change.index_add_(0, rows[a:b], attn.out_head(head, delta[a:b]))
     return change
 
 
 def _rescaled_changes(
-    run: PatchedRun,
-    layer: int,
-    at: Points,
-    heads: tuple[Tensor, Tensor],
-    new: Float[Tensor, "jobs d_head"],
-    sites: tuple[Sites, ...],
+    run: PatchedRun, at: Points, jobs: Jobs, new: Float[Tensor, "jobs d_head"]
 ) -> Float[Tensor, "points d"]:
     """In a post-norm model one changed head changes the scale of its whole layer, so that all heads are recomputed."""
-    cache = run.runs.clean
+    cache, layer = run.runs.clean, run.batch.entry
     gathered = cache.gathered[layer][at.prompt, at.pos]
-    gathered[heads] = new
+    gathered[torch.searchsorted(at.flat, jobs.points.flat), jobs.points.head] = new
 
     def replaced(z: Float[Tensor, "points heads d_head"]) -> Float[Tensor, "points heads d_head"]:
-        out = z.clone() if sites else z
-        for site in sites:
+        out = z.clone() if jobs.sites else z
+        for site in jobs.sites:
             place = torch.searchsorted(at.flat, site.points.flat), site.points.head
             out[place] = _replaced(run, Node("head", layer), site, out[place])
         return out
@@ -218,28 +201,25 @@ def _rescaled_changes(
 
 
 def job_inputs(
-    run: PatchedRun, layer: int, jobs: Jobs, reads: Mapping[Port, Reads | None], width: int
+    run: PatchedRun, jobs: Jobs
 ) -> tuple[Float[Tensor, "J N W d_head"], Float[Tensor, "J N T d_head"], Float[Tensor, "J N T d_head"]]:
     """The entry layer's recomputed heads: clean queries, keys and values but for the patched ones."""
-    batch, cache, first = run.batch, run.runs.clean, run.runs.length - width
-    group = run.model.blocks[layer].attn.group
-    rows, heads = batch.prompts[None, :], jobs.head[:, None]
+    batch, cache, layer, first = run.batch, run.runs.clean, run.batch.entry, run.runs.length - jobs.points.width
+    rows, heads, group = batch.prompts[None, :], jobs.head[:, None], run.model.blocks[layer].attn.group
     q = cache.q[layer][rows, heads, first:]
     k, v = (tensor[layer][rows, heads // group] for tensor in (cache.k, cache.v))
     for port, tensor, skipped in zip(PORTS, (q, k, v), (first, 0, 0), strict=True):
-        table = reads[port]
-        if table:
+        if table := jobs.reads[port]:
             points = table.points
             job, n = jobs.numbers(points), batch.ship(points.host[:, 0])
             old = cache.resid_pre[layer][points.prompt, points.pos]
-            for _, a, b, new in _project(run, layer, port, table, patched_inputs(run, old, table)):
+            for _, a, b, new in _project(run, layer, port, table, old):
                 tensor[job[a:b], n[a:b], points.pos[a:b] - skipped] = new
     return q, k, v
 
 
 def _entry_mlp(
     run: PatchedRun,
-    layer: int,
     source: Float[Tensor, "points d"],
     old: Float[Tensor, "points d"],
     at: Points,
@@ -247,8 +227,8 @@ def _entry_mlp(
     reads: Reads | None,
 ) -> Float[Tensor, "points d"]:
     """The MLP's term at some points, recomputed at those rows at which its input changes."""
-    block = run.model.blocks[layer]
-    out, neurons = old.clone(), run.batch.neurons(layer)
+    layer = run.batch.entry
+    block, out, neurons = run.model.blocks[layer], old.clone(), run.batch.neurons(layer)
     for node in neurons:
         run.now.kept[node] = run.clean(run.runs.clean.value(node)[..., 0], run.batch.width(layer))
     if len(through):

@@ -27,7 +27,7 @@ from circuitdsl.engine.forward import (
     queries_keys_values,
 )
 from circuitdsl.engine.runs import Runs, Terms, baseline, patterns, read
-from circuitdsl.models.parts import PORTS, Transformer
+from circuitdsl.models.parts import Transformer
 from circuitdsl.models.writers import term
 
 
@@ -155,21 +155,20 @@ def _up_to_heads(run: PatchedRun, heads: Sequence[Node], out: Float[Tensor, "N E
     for layer in range(batch.entry, max(head.layer for head in heads) + 1):
         watched = [(i, head.head) for i, head in enumerate(heads) if head.layer == layer]
         if layer < next_layer(batch):
-            _watch_jobs(run, layer, watched, out)
+            _watch_jobs(run, watched, out)
         else:
             resid = first_residual(run) if resid is None else layer_after(run, layer - 1, resid)
             _watch_all(run, layer, resid, watched, out)
     return out
 
 
-def _watch_jobs(run: PatchedRun, layer: int, watched: Sequence[tuple[int, int]], out: Tensor) -> None:
+def _watch_jobs(run: PatchedRun, watched: Sequence[tuple[int, int]], out: Tensor) -> None:
     """Write the patterns of watched heads, (place in `out`, head), among those that the entry layer recomputes."""
     batch = run.batch
-    reads = {port: batch.reads(layer, port, batch.steps) for port in PORTS}
-    jobs = entry_jobs(batch, layer, reads, ())
+    jobs = entry_jobs(batch, batch.steps)
     if (jobs.number[[head for _, head in watched]] >= 0).any():
-        q, k, _ = job_inputs(run, layer, jobs, reads, batch.steps)
-        pattern = run.model.blocks[layer].attn.pattern(q @ k.mT)
+        q, k, _ = job_inputs(run, jobs)
+        pattern = run.model.blocks[batch.entry].attn.pattern(q @ k.mT)
         for i, head in watched:
             for e in np.flatnonzero(jobs.number[head] >= 0):
                 out[:, e, i, batch.start :] = pattern[jobs.number[head, e]]
