@@ -143,23 +143,17 @@ def patched_attention(
         return torch.stack([patterns(model, base.clean, head) for head in heads], dim=1)
 
     def patched(run: PatchedRun) -> Float[Tensor, "N E heads T T"]:
-        return _up_to_heads(run, heads, run.clean(unpatched(run.runs), len(heads)))
+        out, resid = run.clean(unpatched(run.runs), len(heads)), None
+        for layer in range(run.batch.entry, max(head.layer for head in heads) + 1):
+            watched = [(i, head.head) for i, head in enumerate(heads) if head.layer == layer]
+            if layer < next_layer(run.batch):
+                _watch_jobs(run, watched, out)
+            else:
+                resid = first_residual(run) if resid is None else layer_after(run, layer - 1, resid)
+                _watch_all(run, layer, resid, watched, out)
+        return out
 
     return in_batches(runs, experiments, positions, unpatched, patched, **limits)
-
-
-def _up_to_heads(run: PatchedRun, heads: Sequence[Node], out: Float[Tensor, "N E heads T T"]) -> Tensor:
-    """Write the patched patterns of heads over the clean ones in `out`; runs no further than the last of the heads."""
-    batch = run.batch
-    resid: Tensor | None = None
-    for layer in range(batch.entry, max(head.layer for head in heads) + 1):
-        watched = [(i, head.head) for i, head in enumerate(heads) if head.layer == layer]
-        if layer < next_layer(batch):
-            _watch_jobs(run, watched, out)
-        else:
-            resid = first_residual(run) if resid is None else layer_after(run, layer - 1, resid)
-            _watch_all(run, layer, resid, watched, out)
-    return out
 
 
 def _watch_jobs(run: PatchedRun, watched: Sequence[tuple[int, int]], out: Tensor) -> None:
