@@ -77,16 +77,18 @@ def read_parts(
     final_norm, embed, positions, unembed = family.names
     if rotary:
         _refuse_changing_rotary(name, config)
-    layers = range(config.num_hidden_layers)
-    blocks = (Block(*family.heads(config, weights, layer), *family.mlp(config, weights, layer)) for layer in layers)
-    turned = tuple(_turned(block, config, layer, rotary) for layer, block in enumerate(blocks))
-    if not turned:
+    blocks = []
+    for layer in range(config.num_hidden_layers):
+        norm, attn = family.heads(config, weights, layer)
+        turns = rotary.get("" if "" in rotary or not rotary else config.layer_types[layer])
+        blocks.append(Block(norm, replace(attn, rotary=turns), *family.mlp(config, weights, layer)))
+    if not blocks:
         raise UnsupportedModel(f"{name} has no layers (see its config.json)")
     return Transformer(
         name=name,
         family=config.model_type,
         n_ctx=config.max_position_embeddings,
-        blocks=turned,
+        blocks=tuple(blocks),
         final_norm=family.norm(weights, final_norm, getattr(config, family.eps)),
         W_E=weights[f"{embed}.weight"],
         W_pos=weights[f"{positions}.weight"] if positions else None,
@@ -97,12 +99,6 @@ def read_parts(
         original=original,
         **about,
     )
-
-
-def _turned(block: Block, config: Any, layer: int, rotary: Mapping[str, Rotary]) -> Block:
-    """A layer with the rotary positions of its kind."""
-    kind = "" if "" in rotary or not rotary else config.layer_types[layer]
-    return replace(block, attn=replace(block.attn, rotary=rotary.get(kind)))
 
 
 def activation(name: str) -> Activation:

@@ -140,8 +140,6 @@ class Attention:
         """Query heads to a key and value head."""
         return self.n_heads // self.n_kv_heads
 
-    # --- reading
-
     def project(self, port: Port, x: Float[Tensor, "*rows d"], turns: Turns) -> Float[Tensor, "*rows heads d_head"]:
         """Queries, keys or values of all heads from normed inputs; the positions broadcast to `[*rows]`."""
         out = getattr(self, port)(x)
@@ -161,8 +159,6 @@ class Attention:
         norm = self.q_norm if port == "q" else self.k_norm
         return turns(x if norm is None else norm(x))
 
-    # --- attending
-
     def hidden(self, width: int, length: int, device: torch.device) -> Bool[Tensor, "W T"] | None:
         """What the last `width` of `length` positions do not see; `None` where they see everything."""
         windowed = self.window is not None and length > self.window
@@ -179,8 +175,6 @@ class Attention:
             scores = self.softcap * torch.tanh(scores / self.softcap)
         hidden = self.hidden(scores.shape[-2], scores.shape[-1], scores.device)
         return (scores if hidden is None else scores.masked_fill_(hidden, float("-inf"))).softmax(dim=-1)
-
-    # --- writing
 
     def written(
         self, z: Float[Tensor, "*rows heads d_head"], replaced: Callable[[Tensor], Tensor] = lambda z: z
@@ -245,26 +239,21 @@ class Mlp:
 
         A post-norm divides by what the whole output has: each activation takes its scale along.
         """
-        out = self.down(self._hidden(x))
-        active = tuple(self._neuron(index, x) for index in neurons)
+        out = self.down(self._hidden(x, self.up, self.gate))
+        single = ((self.up.outputs(i, i + 1), self.gate and self.gate.outputs(i, i + 1)) for i in neurons)
+        active = tuple(self._hidden(x, *maps)[..., 0] for maps in single)
         if self.post is None:
             return out, active
         scale = self.post.scale(out)[..., 0]
         scaled = tuple((each.float() * scale).to(each.dtype) for each in active)
         return self.post(out), scaled
 
-    def _hidden(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows d_mlp"]:
-        if self.gate is not None:
-            return self.act(self.gate(x)).mul_(self.up(x))
+    def _hidden(self, x: Float[Tensor, "*rows d"], up: Linear, gate: Linear | None) -> Float[Tensor, "*rows d_mlp"]:
+        if gate is not None:
+            return self.act(gate(x)).mul_(up(x))
         if self.act is F.gelu or self.act is gelu_tanh:
-            return linear_gelu(x, self.up.weight, self.up.bias, "none" if self.act is F.gelu else "tanh")
-        return self.act(self.up(x))
-
-    def _neuron(self, index: int, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows"]:
-        up = self.up.outputs(index, index + 1)(x)
-        if self.gate is None:
-            return self.act(up)[..., 0]
-        return (self.act(self.gate.outputs(index, index + 1)(x)) * up)[..., 0]
+            return linear_gelu(x, up.weight, up.bias, "none" if self.act is F.gelu else "tanh")
+        return self.act(up(x))
 
     def out_neuron(self, index: int, activation: Float[Tensor, "*rows"]) -> Float[Tensor, "*rows d"]:
         """The term that a neuron writes: its activation times its output weights."""

@@ -172,30 +172,24 @@ def _result(claim: Claim, scores: Callable[[Input], Compositions]) -> ClaimResul
     else:
         whole = _mean(standings)
         verdict, reason = _all_of([_judge(test, whole) for test in tests])
-    members = tuple(_member(*each) for each in zip(found, judged, strict=True))
-    return record(
-        verdict=verdict,
-        reason=label + reason,
-        measured=measured(value=whole.composition, standing=whole),
-        members=members,
-    )
-
-
-def _member(found: tuple[Node, Input, Standing], judged: Judged | None) -> MemberResult:
-    sender, to, where = found
-    figures = f"composition {plain(where.composition, 3)}, rank {where.rank} of {where.of}, z {plain(where.z)}"
-    return MemberResult(
-        sender=str(sender),
-        receiver=str(to.node),
-        input=to.port,
-        position="",
-        effect=None,
-        ci=None,
-        delta=None,
-        verdict=judged[0] if judged else None,
-        reason=f"{sender} -> {to}: {figures}" if judged else figures,
-        standing=where,
-    )
+    members = []
+    for (sender, to, where), own in zip(found, judged, strict=True):
+        figures = f"composition {plain(where.composition, 3)}, rank {where.rank} of {where.of}, z {plain(where.z)}"
+        member = MemberResult(
+            sender=str(sender),
+            receiver=str(to.node),
+            input=to.port,
+            position="",
+            effect=None,
+            ci=None,
+            delta=None,
+            verdict=own[0] if own else None,
+            reason=f"{sender} -> {to}: {figures}" if own else figures,
+            standing=where,
+        )
+        members.append(member)
+    measures = measured(value=whole.composition, standing=whole)
+    return record(verdict=verdict, reason=label + reason, measured=measures, members=tuple(members))
 
 
 # --- judging ---------------------------------------------------------------------------------------

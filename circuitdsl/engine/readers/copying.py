@@ -17,10 +17,8 @@ from circuitdsl.engine.experiment import check_node
 from circuitdsl.engine.positions import token_indices
 from circuitdsl.engine.prompts import Array, Batch, Numbers
 from circuitdsl.engine.readers.attribution import folded, padded
-from circuitdsl.engine.runs import Cache
 from circuitdsl.measurements.copying import ANSWER, Copying
 from circuitdsl.measurements.requests import Request
-from circuitdsl.models.parts import Transformer
 
 #: a head copies where the answer is among this many tokens (Wang et al. 2022, section 3.1: the copy score)
 TOP = 5
@@ -36,25 +34,24 @@ def _copied(batch: Batch, request: Copying) -> Array:
     model, pairs = batch.model, batch.pairs
     places = token_indices(pairs, [ANSWER]).to(model.device)
     rows = torch.arange(len(pairs), device=model.device)[:, None]
-    resid = _after_first_mlp(model, batch.runs.clean)[rows, places.clamp_min(0)]
+    clean = batch.runs.clean
+    if model.n_layers > 1:
+        resid = clean.resid_pre[1]
+    else:
+        resid = clean.resid_pre[0] + model.blocks[0].attn.write(clean.z[0]) + clean.mlp[0]
+    resid = resid[rows, places.clamp_min(0)]
     here = places >= 0
     hits = torch.zeros(len(pairs), device=model.device)
     for head in request.heads:
         check_node(model, head)
         block = model.blocks[head.layer]
-        turns = batch.runs.clean.turns[head.layer]  # values are not turned
+        turns = clean.turns[head.layer]  # values are not turned
         value = block.attn.project_head("v", head.head, block.attn_norm(resid), turns)
         wrote = block.attn.out_head(head.head, value)
         logits = folded(model.final_norm, wrote.float()) @ model.W_U.float().T
         hit = _among_the_first(-logits if request.negated else logits, [pair.answers for pair in pairs])
         hits += (hit * here).sum(1) / here.sum(1).clamp_min(1)
     return (hits / len(request.heads)).cpu().double().numpy()
-
-
-def _after_first_mlp(model: Transformer, clean: Cache) -> Float[Tensor, "n T d"]:
-    if model.n_layers > 1:
-        return clean.resid_pre[1]
-    return clean.resid_pre[0] + model.blocks[0].attn.write(clean.z[0]) + clean.mlp[0]
 
 
 def _among_the_first(logits: Float[Tensor, "n k vocab"], answers: Sequence[Sequence[int]]) -> Float[Tensor, "n k"]:
