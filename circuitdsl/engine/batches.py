@@ -69,7 +69,7 @@ def in_batches(
         together = [experiment for experiment in distinct if experiment.direction == direction]
         base = runs if direction == "noise" else runs.swapped()
         plans = [plan(experiment, model) for experiment in together]
-        flow = flows(model, base, plans, where, rows, tally)
+        flow = flows(base, plans, where, rows, tally)
         values = unpatched(base)
         values = values.expand(len(plans), *values.shape).clone()
         for members, prompts, start in entries(plans, where, model.n_layers):

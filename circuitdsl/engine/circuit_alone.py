@@ -96,9 +96,6 @@ def _group(
     return torch.cat(values).view(len(group), runs.n, -1)
 
 
-# --- what is kept -----------------------------------------------------------------------------------
-
-
 @dataclass(eq=False)
 class _Batch:
     """Some runs, each of one subgraph on one prompt, and what they have written so far.
@@ -220,9 +217,6 @@ class _Batch:
         for rows, own in self.corrected(Input(node, "in"), inputs):
             inputs[rows] = own
         return inputs
-
-
-# --- the pass ---------------------------------------------------------------------------------------
 
 
 def _pass(batch: _Batch, readout: Readout) -> Float[Tensor, "B width"]:

@@ -80,9 +80,6 @@ def _entry(model: Transformer, what: Plan, where: Where) -> Int[np.ndarray, " n"
     return reads[:, -1].astype(int) if what.entry == model.n_layers - 1 else reads.sum(axis=1)
 
 
-# --- speed ------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class Machine:
     """Measured speed of a device: seconds of a layer for each position, and the least that a call of it takes."""

@@ -122,9 +122,6 @@ def _changed(edits: LocalCut | GlobalCut, run: Cache, firing: Firing, vectors: V
     return edits.score(run, firing) - firing.score, norm, cosine, len(vectors)
 
 
-# --- what is cut ------------------------------------------------------------------------------------
-
-
 def parts(tracer: Tracer, firing: Firing, vectors: Vectors) -> Iterator[tuple[Node, int, Float[Tensor, " d"]]]:
     """Each sender of a firing, its token, and the part of its term along some singular vectors.
 

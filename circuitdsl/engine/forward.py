@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from circuitdsl.circuit.nodes import EMBED, Node
@@ -179,15 +179,33 @@ def _own_values(
 
 
 def enter(run: PatchedRun) -> Float[Tensor, "N E W d"]:
-    """The residual stream after the entry layer: clean, but for what its patched heads and MLP change."""
+    """The residual stream after the entry layer: clean, but for what its patched heads and MLP change.
+
+    The MLP is recomputed at those points at which its input changes.
+    """
     model, batch, cache, layer = run.model, run.batch, run.runs.clean, run.batch.entry
     heads, mlp, width = Node("head", layer), Node("mlp", layer), batch.width(layer)
-    jobs, mlp_reads = entry_jobs(batch, width, batch.sites(heads, width)), batch.reads(layer, "in", width)
-    points, through = touched(batch, jobs, mlp_reads, batch.sites(mlp, width))
+    jobs, reads = entry_jobs(batch, width, batch.sites(heads, width)), batch.reads(layer, "in", width)
+    block, sites, neurons = model.blocks[layer], batch.sites(mlp, width), batch.neurons(layer)
+    points, through = touched(batch, jobs, reads, sites)
     delta = _attention_changes(run, points, jobs)
-    source = cache.mlp_in[layer][points.prompt, points.pos]
-    old = cache.value(mlp)[points.prompt, points.pos]
-    out = _entry_mlp(run, source if model.parallel else source + delta, old, points, through, mlp_reads)
+    source, old = (each[points.prompt, points.pos] for each in (cache.mlp_in[layer], cache.value(mlp)))
+    out = old.clone()
+    for node in neurons:
+        run.now.kept[node] = run.clean(cache.value(node)[..., 0], width)
+    if len(through):
+        source, flat = (source if model.parallel else source + delta)[through], points.flat[through]
+        x = block.mlp_norm(source)
+        if reads:
+            rows = torch.searchsorted(flat, reads.points.flat)
+            x[rows] = block.mlp_norm(patched_inputs(run, source[rows], reads))
+        out[through], activations = block.mlp.written(x, [node.index for node in neurons])
+        for node, activation in zip(neurons, activations, strict=True):
+            run.now.kept[node].view(-1)[flat] = activation
+        run.tally.block_positions += len(through)
+    for site in sites:
+        rows = torch.searchsorted(points.flat, site.points.flat)
+        out[rows] = _replaced(run, mlp, site, out[rows])
     resid = run.clean(cache.resid_pre[layer + 1] if layer + 1 < model.n_layers else cache.end[:, None], width)
     resid.view(-1, model.d_model)[points.flat] += delta + out - old
     _keep(run, mlp, points.flat, out)
@@ -261,35 +279,6 @@ def job_inputs(
             for _, a, b, new in _project(run, layer, port, table, old):
                 tensor[job[a:b], n[a:b], points.pos[a:b] - skipped] = new
     return q, k, v
-
-
-def _entry_mlp(
-    run: PatchedRun,
-    source: Float[Tensor, "points d"],
-    old: Float[Tensor, "points d"],
-    at: Points,
-    through: Int[Tensor, " through"],
-    reads: Reads | None,
-) -> Float[Tensor, "points d"]:
-    """The MLP's term at some points, recomputed at those rows at which its input changes."""
-    layer = run.batch.entry
-    block, out, neurons = run.model.blocks[layer], old.clone(), run.batch.neurons(layer)
-    for node in neurons:
-        run.now.kept[node] = run.clean(run.runs.clean.value(node)[..., 0], run.batch.width(layer))
-    if len(through):
-        source, flat = source[through], at.flat[through]
-        x = block.mlp_norm(source)
-        if reads:
-            rows = torch.searchsorted(flat, reads.points.flat)
-            x[rows] = block.mlp_norm(patched_inputs(run, source[rows], reads))
-        out[through], activations = block.mlp.written(x, [node.index for node in neurons])
-        for node, activation in zip(neurons, activations, strict=True):
-            run.now.kept[node].view(-1)[flat] = activation
-        run.tally.block_positions += len(through)
-    for site in run.batch.sites(Node("mlp", layer), run.batch.width(layer)):
-        rows = torch.searchsorted(at.flat, site.points.flat)
-        out[rows] = _replaced(run, Node("mlp", layer), site, out[rows])
-    return out
 
 
 # --- patched inputs and knocked-out terms -----------------------------------------------------------

@@ -125,7 +125,6 @@ class Intervened(Edits):
         return after
 
     def _mask(self, places: Sequence[Position]) -> Bool[Tensor, "n T"]:
-        """Where some positions stand in each prompt."""
         return ship(self.where.mask(frozenset(places)), self.runs.model.device)
 
 

@@ -82,9 +82,6 @@ def _after(run: PatchedRun, last: int) -> Float[Tensor, "N E W d"]:
     return resid
 
 
-# --- what nodes write -------------------------------------------------------------------------------
-
-
 def terms_at_end(model: Transformer, terms: Terms, nodes: Sequence[Node]) -> Float[Tensor, "n nodes d"]:
     """The terms that nodes write at END; raises `PatchError` where the model has no such node."""
     for node in nodes:
@@ -120,9 +117,6 @@ def patched_terms(
         return out
 
     return in_batches(runs, experiments, positions, unpatched, patched, kept=frozenset(nodes), **limits)
-
-
-# --- attention --------------------------------------------------------------------------------------
 
 
 @torch.inference_mode()

@@ -421,9 +421,6 @@ def _value(runs: Runs, node: Node, ablate: Ablation | None = None) -> Float[Tens
     return in_whole(runs.model, node, value) if node.kind == "head" else value
 
 
-# --- prompts of several lengths ---------------------------------------------------------------------
-
-
 def by_length(
     prompts: Sequence[Sequence[int]], at_once: Callable[[int], int]
 ) -> Iterator[tuple[Int[Tensor, " m"], Int[Tensor, "m T"]]]:

@@ -23,7 +23,6 @@ from circuitdsl.circuit.nodes import Node
 from circuitdsl.engine.batch_index import Array, Flow, Plan, Route, Senders, Where, all_names, sent_at, ship
 from circuitdsl.engine.count import Tally
 from circuitdsl.engine.runs import Runs
-from circuitdsl.models.parts import Transformer
 from circuitdsl.models.writers import neurons, term
 
 
@@ -80,7 +79,7 @@ def stops(where: Where, route: Route, node: Node) -> Bool[np.ndarray, "n T"]:
     return np.logical_or.reduce([np.zeros((where.n, where.length), dtype=bool), *sent, *held])
 
 
-def flows(model: Transformer, runs: Runs, plans: Sequence[Plan], where: Where, max_rows: int, tally: Tally) -> Flows:
+def flows(runs: Runs, plans: Sequence[Plan], where: Where, max_rows: int, tally: Tally) -> Flows:
     """The changes that MLPs add, for each route of some plans, at most `max_rows` points at a time."""
     fixed = any(plan.fixed for plan in plans)
     added = defaultdict[Flow, list[Tensor]](list)
@@ -99,15 +98,14 @@ def flows(model: Transformer, runs: Runs, plans: Sequence[Plan], where: Where, m
             chunks[-1].append(_Group(route, piece, slice(start, start + len(piece)), stages))
             room -= len(piece)
     for chunk in chunks:
-        for key, part in _flow(model, runs, chunk, where, tally).items():
+        for key, part in _flow(runs, chunk, where, tally).items():
             added[key].append(part)
     return Flows({key: torch.cat(parts) for key, parts in added.items()}, rows)
 
 
-def _flow(
-    model: Transformer, runs: Runs, groups: Sequence[_Group], where: Where, tally: Tally
-) -> dict[Flow, Float[Tensor, "points d"]]:
+def _flow(runs: Runs, groups: Sequence[_Group], where: Where, tally: Tally) -> dict[Flow, Float[Tensor, "points d"]]:
     """The changes that MLPs add at the points of some groups, by route and stage."""
+    model = runs.model
     prompt, pos = (ship(column, model.device) for column in np.concatenate([group.host for group in groups]).T)
     direct = torch.zeros(len(prompt), model.d_model, dtype=model.dtype, device=model.device)
     mediated = torch.zeros_like(direct)

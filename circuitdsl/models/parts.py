@@ -93,7 +93,6 @@ class Turns:
     sin: Float[Tensor, "*positions rot"]
 
     def __getitem__(self, index: Any) -> Turns:
-        """Those of some of the positions."""
         return Turns(self.cos[index], self.sin[index])
 
     def __call__(self, x: Float[Tensor, "*rows d_head"]) -> Float[Tensor, "*rows d_head"]:

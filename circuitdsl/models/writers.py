@@ -97,7 +97,6 @@ def layer_of(node: Node) -> Node:
 
 
 def is_neuron(node: Node) -> bool:
-    """Whether a node is a neuron of an MLP."""
     return node.kind == "mlp" and node.is_part
 
 

@@ -161,13 +161,3 @@ def test_running_out_of_memory_halves_the_batch(gpt2: Case, monkeypatch: pytest.
     monkeypatch.setattr(sweep.PatchedRun, "clean", clean)
     assert (logits(gpt2, *some) - whole).abs().max() < CLOSE
     assert max(sizes) > 2 >= min(sizes)
-
-
-def test_progress_counts_every_run(gpt2: Case) -> None:
-    seen: list[tuple[int, int]] = []
-    some = [
-        Experiment(frozenset([Edge(Node("embed"), Input(Node("mlp", layer), "in"), Position("B"))])) for layer in (1, 2)
-    ]
-    logits(gpt2, *some, *some, progress=lambda done, total: seen.append((done, total)))
-    assert seen[-1] == (6, 6)
-    assert [done for done, _ in seen] == sorted(done for done, _ in seen)

@@ -192,9 +192,6 @@ def _result(claim: Claim, scores: Callable[[Input], Compositions]) -> ClaimResul
     return record(verdict=verdict, reason=label + reason, measured=measures, members=tuple(members))
 
 
-# --- judging ---------------------------------------------------------------------------------------
-
-
 def _mean(standings: Sequence[Standing]) -> Standing:
     """Several pairs together: mean figures, the mean of their chance levels, no rank."""
     levels = [where.chance for where in standings if where.chance is not None]
