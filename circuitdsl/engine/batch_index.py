@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from circuitdsl.circuit.nodes import EMBED, EVERYWHERE, LOGITS, Ablation, Edge, Input, Node, Position, Site
+from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Ablation, Edge, Input, Node, Position, Site
 from circuitdsl.engine.experiment import Experiment, PatchError
 from circuitdsl.models.parts import PORTS, Port, Transformer
 from circuitdsl.models.writers import is_neuron, layer_of, neurons
@@ -60,7 +60,7 @@ class Plan:
         reads: patched inputs of each place: head (-1 for an MLP or the logits) -> its senders.
         flows: of edges via MLPs, the way to each place from the senders of each input there.
         sites: knocked-out nodes with their positions, by `layer_of` them.
-        entry: the first layer in which anything changes.
+        entry: the first layer in which anything changes; -1 where the embedding does.
         changing: the senders whose own terms can have changed when they are read.
     """
 
@@ -70,11 +70,6 @@ class Plan:
     sites: Mapping[Node, Mapping[Node, Names]]
     entry: int
     changing: frozenset[Node]
-
-    @property
-    def from_embed(self) -> bool:
-        """Whether it changes the embedding, so that layer 0 is recomputed whole."""
-        return EMBED in self.sites
 
     @property
     def fixed(self) -> bool:
@@ -106,7 +101,7 @@ def plan(experiment: Experiment, model: Transformer) -> Plan:
     first = min((site.node.stage(parallel) for site in patched), default=float("inf"))
     changing = frozenset(edge.sender for edge in edges if edge.sender.stage(parallel) >= first)
     entry = min((*(layer for layer, _ in reads), *(node.layer for node in sites)), default=model.n_layers)
-    return Plan(experiment, reads, flows, sites, max(entry, 0), changing)
+    return Plan(experiment, reads, flows, sites, entry, changing)
 
 
 def by_input(edges: Iterable[Edge]) -> dict[Input, dict[Node, Names]]:
@@ -313,10 +308,6 @@ class Batch:
     @property
     def entry(self) -> int:
         return self.plans[0].entry
-
-    @property
-    def from_embed(self) -> bool:
-        return self.plans[0].from_embed
 
     @property
     def steps(self) -> int:

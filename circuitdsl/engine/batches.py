@@ -82,10 +82,10 @@ def in_batches(
 
 def entries(plans: list[Plan], where: Where, n_layers: int) -> Iterator[tuple[list[int], Array, int]]:
     """Experiments that enter at the same layer and start at the same positions, with the prompts of each start."""
-    groups: dict[tuple[int, bool, bytes], tuple[Array, list[int]]] = {}
+    groups: dict[tuple[int, bytes], tuple[Array, list[int]]] = {}
     for i, one in enumerate(plans):
         start = where.start(one, n_layers)
-        groups.setdefault((one.entry, one.from_embed, start.tobytes()), (start, []))[1].append(i)
+        groups.setdefault((one.entry, start.tobytes()), (start, []))[1].append(i)
     for starts, members in groups.values():
         members.sort(key=lambda i: min(((p, *sorted(h)[:1]) for p, h in plans[i].reads.items()), default=()))
         for start in np.unique(starts[starts < where.length]):

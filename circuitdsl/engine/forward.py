@@ -52,17 +52,12 @@ class PatchedRun:
 
 def first_residual(run: PatchedRun) -> Float[Tensor, "N E W d"]:
     """The residual stream that the first layer to be recomputed whole reads."""
-    if not run.batch.from_embed:
+    if run.batch.entry >= 0:
         return enter(run)
     resid = _put(run, EMBED, run.clean(run.runs.clean.embed, run.batch.steps))
     if EMBED in run.batch.kept_layers:
         run.now.kept[EMBED] = resid.clone()
     return resid
-
-
-def next_layer(batch: Batch) -> int:
-    """The first layer that is recomputed whole."""
-    return batch.entry if batch.from_embed else batch.entry + 1
 
 
 # --- a layer that is recomputed whole ---------------------------------------------------------------

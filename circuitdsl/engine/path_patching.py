@@ -22,7 +22,6 @@ from circuitdsl.engine.forward import (
     first_residual,
     job_inputs,
     layer_after,
-    next_layer,
     patched_inputs,
     queries_keys_values,
 )
@@ -77,7 +76,7 @@ def _to_the_end(run: PatchedRun, readout: Readout) -> Float[Tensor, "N E width"]
 def _after(run: PatchedRun, last: int) -> Float[Tensor, "N E W d"]:
     """The residual stream after a layer, which is not below the entry layer."""
     resid = first_residual(run)
-    for layer in range(next_layer(run.batch), last + 1):
+    for layer in range(run.batch.entry + 1, last + 1):
         resid = layer_after(run, layer, resid)
     return resid
 
@@ -108,7 +107,7 @@ def patched_terms(
         return terms_at_end(model, base.clean, nodes)
 
     def patched(run: PatchedRun) -> Float[Tensor, "N E nodes d"]:
-        if run.batch.entry <= last or run.batch.from_embed:
+        if run.batch.entry <= last:
             _after(run, last)
         out = run.clean(unpatched(run.runs), len(nodes))
         for i, node in enumerate(nodes):
@@ -138,9 +137,9 @@ def patched_attention(
 
     def patched(run: PatchedRun) -> Float[Tensor, "N E heads T T"]:
         out, resid = run.clean(unpatched(run.runs), len(heads)), None
-        for layer in range(run.batch.entry, max(head.layer for head in heads) + 1):
+        for layer in range(max(run.batch.entry, 0), max(head.layer for head in heads) + 1):
             watched = [(i, head.head) for i, head in enumerate(heads) if head.layer == layer]
-            if layer < next_layer(run.batch):
+            if layer == run.batch.entry:
                 _watch_jobs(run, watched, out)
             else:
                 resid = first_residual(run) if resid is None else layer_after(run, layer - 1, resid)

@@ -356,8 +356,7 @@ def read(
         out = torch.cat([readout.reduce(model.logits(part).float(), at) for part, at in rows])
         return out.view(n, m, -1).float()
     tokens = readout.tokens.to(model.device)[prompts]
-    logits = model.final_norm(resid) @ model.W_U[tokens].transpose(1, 2)
-    return model.capped(logits if model.b_U is None else logits + model.b_U[tokens].unsqueeze(1)).float()
+    return model.capped(model.final_norm(resid) @ model.W_U[tokens].mT).float()
 
 
 @torch.inference_mode()

@@ -89,13 +89,9 @@ def covering(added: Sequence[tuple[Node, float]]) -> Added:
     total = sum(value for _, value in added)
     if total <= 0:
         return ()
-    kept, sum_so_far = [], 0.0
-    for node, value in sorted(added, key=lambda item: -item[1]):
-        kept.append((node, value))
-        sum_so_far += value
-        if sum_so_far >= COVERED * total:
-            break
-    return tuple(kept)
+    ordered = sorted(added, key=lambda item: -item[1])
+    reached = np.cumsum([value for _, value in ordered]) >= COVERED * total
+    return tuple(ordered[: int(reached.argmax()) + 1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,12 +201,8 @@ class Tracer:
             along = (direction @ attn.o.weight.float()).unflatten(0, (attn.n_heads, attn.d_head))
             values = (self.cache.z[below][prompt, token].float() * along).sum(-1).tolist()
             heads += [(Node("head", below, h), value) for h, value in enumerate(values)]
-        rest = [(EMBED, float(self.cache.embed[prompt, token].float() @ direction))]
-        rest += [
-            (Node("mlp", below), float(self.cache.mlp[below][prompt, token].float() @ direction))
-            for below in range(layer)
-        ]
-        return heads, tuple(rest)
+        rest = [EMBED, *(Node("mlp", below) for below in range(layer))]
+        return heads, tuple((node, float(self.cache.value(node)[prompt, token].float() @ direction)) for node in rest)
 
     def written(self, prompt: int, head: Node, token: int) -> Float[Tensor, " d"]:
         """The term that a head writes at a token."""

@@ -93,7 +93,6 @@ def read_parts(
         W_E=weights[f"{embed}.weight"],
         W_pos=weights[f"{positions}.weight"] if positions else None,
         W_U=weights[f"{unembed}.weight" if f"{unembed}.weight" in weights else "lm_head.weight"],
-        b_U=None,
         sha256=sha256,
         tokenizer=tokenizer,
         original=original,

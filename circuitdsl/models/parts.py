@@ -298,7 +298,6 @@ class Transformer:
     W_E: Float[Tensor, "vocab d"]
     W_pos: Float[Tensor, "n_ctx d"] | None
     W_U: Float[Tensor, "vocab d"]
-    b_U: Float[Tensor, " vocab"] | None
     embed_scale: float = 1.0
     softcap: float | None = None
     sha256: str = ""
@@ -359,7 +358,7 @@ class Transformer:
 
     def logits(self, resid: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows vocab"]:
         """Through the final norm and the unembedding."""
-        return self.capped(linear(self.final_norm(resid), self.W_U, self.b_U))
+        return self.capped(linear(self.final_norm(resid), self.W_U))
 
     def capped(self, logits: Float[Tensor, "*rows"]) -> Float[Tensor, "*rows"]:
         """Logits as the model gives them out."""

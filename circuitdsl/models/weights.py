@@ -89,14 +89,6 @@ class AttentionWeights:
     def n_heads(self) -> int:
         return self.layers[0][1].n_heads
 
-    @property
-    def d_model(self) -> int:
-        return self.layers[0][0].gain.shape[0]
-
-    @property
-    def d_head(self) -> int:
-        return self.layers[0][1].d_head
-
     def factors(self, layer: int) -> Factors:
         """The folded matrices of one layer; made anew at every call, for all layers together need much memory."""
         return fold(*self.layers[layer])
