@@ -23,7 +23,7 @@ from torch import Tensor
 from circuitdsl.circuit.nodes import Node, Position
 from circuitdsl.engine.prompts import Prompts, score_ends
 from circuitdsl.engine.runs import Cache, Edits, Rows, one_run
-from circuitdsl.engine.trace import SIDES, Firing, Tracer, centred, fired
+from circuitdsl.engine.trace import SIDES, Firing, Tracer, fired
 from circuitdsl.models.parts import Attention, attend
 from circuitdsl.models.weights import Factors
 
@@ -223,4 +223,4 @@ class GlobalCut(Edits):
                         block.attn.write(each.z[layer][firing.prompt, token]).float() - bias
                         for each in (self.tracer.cache, run)
                     )
-                    yield centred(block.attn_norm, old), centred(block.attn_norm, new + added[firing.prompt, token])
+                    yield block.attn_norm.centred(old), block.attn_norm.centred(new + added[firing.prompt, token])

@@ -27,7 +27,7 @@ from circuitdsl.engine import runs as engine
 from circuitdsl.engine.memory import run_at_once
 from circuitdsl.engine.positions import indices_of
 from circuitdsl.errors import UserError
-from circuitdsl.models.parts import Norm, Transformer
+from circuitdsl.models.parts import Transformer
 from circuitdsl.models.weights import AttentionWeights, weights_of
 from circuitdsl.tasks.dataset import PromptPair
 
@@ -60,17 +60,12 @@ class Omega:
 def omega(weights: AttentionWeights, head: Node) -> Omega:
     """Ω of a head with its biases, the softmax's scale included; of rank d_head, and never made as a matrix."""
     factors, norm, h = weights.factors(head.layer), weights.layers[head.layer][0], head.head
-    q = torch.cat((centred(norm, factors.W_Q[h], 0), factors.b_Q[h][None]))
-    k = torch.cat((centred(norm, factors.W_K[h], 0), factors.b_K[h][None]))
+    q = torch.cat((norm.centred(factors.W_Q[h], 0), factors.b_Q[h][None]))
+    k = torch.cat((norm.centred(factors.W_K[h], 0), factors.b_K[h][None]))
     left, left_r = torch.linalg.qr(q)
     right, right_r = torch.linalg.qr(k)
     u, values, vh = torch.linalg.svd(factors.scale * left_r @ right_r.T)
     return Omega(values.float(), (left @ u).T.float(), (vh @ right.T).float())
-
-
-def centred(norm: Norm, x: Tensor, dim: int = -1) -> Tensor:
-    """What a norm leaves of the residual stream's dimension: LayerNorm takes the mean out."""
-    return x - x.mean(dim, keepdim=True) if norm.kind == "layer" else x
 
 
 def signal(terms: Float[Tensor, " k"]) -> Int[Tensor, " s"]:
@@ -187,7 +182,7 @@ class Tracer:
     def normed(self, prompt: int, layer: int, token: int) -> tuple[Float[Tensor, " d_plus_1"], float]:
         """The normed residual that a layer's heads read, without the norm's gain and with a 1 appended; its scale."""
         norm = self.model.blocks[layer].attn_norm
-        x = centred(norm, self.cache.resid_pre[layer][prompt, token].float())
+        x = norm.centred(self.cache.resid_pre[layer][prompt, token].float())
         scale = float((x.square().mean() + norm.eps).sqrt())
         return torch.cat((x / scale, x.new_ones(1))), scale
 

@@ -62,6 +62,10 @@ class Norm:
             return F.layer_norm(x, self.gain.shape, self.gain, self.bias, self.eps)
         return (self.gain * (x.float() * self.scale(x))).to(x.dtype)
 
+    def centred(self, x: Tensor, dim: int = -1) -> Tensor:
+        """What the norm leaves of the residual stream's dimension: LayerNorm takes the mean out."""
+        return x - x.mean(dim, keepdim=True) if self.kind == "layer" else x
+
     def scale(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows 1"]:
         """What an RMSNorm multiplies by beside its gain, in float32."""
         return torch.rsqrt(x.float().square().mean(-1, keepdim=True) + self.eps)

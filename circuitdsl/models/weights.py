@@ -123,9 +123,7 @@ def fold(norm: Norm, attn: Attention) -> Factors:
     out = attn.o.weight.double().T.unflatten(0, (attn.n_heads, attn.d_head))
     if attn.post is not None:
         out = out * attn.post.gain.double()
-    if norm.kind == "layer":
-        out = out - out.mean(-1, keepdim=True)
-    return Factors(reads["q"], reads["k"], reads["v"], out, bias("q"), bias("k"), attn.scale)
+    return Factors(reads["q"], reads["k"], reads["v"], norm.centred(out), bias("q"), bias("k"), attn.scale)
 
 
 def decompose(factors: Factors) -> Components:

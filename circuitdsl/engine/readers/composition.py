@@ -110,13 +110,9 @@ def compositions(weights: AttentionWeights, receiver: Input) -> Compositions:
 def reading(weights: AttentionWeights, receiver: Input) -> Float[Tensor, "d d_head"]:
     """`L C^T` of a receiver input `M = L R`, `R^T = Q C`: what it reads, up to a rotation of what comes out."""
     factors, head = weights.factors(receiver.node.layer), receiver.node.head
-    match receiver.port:
-        case "q":
-            left, right = factors.W_Q[head], factors.W_K[head]
-        case "k":
-            left, right = factors.W_K[head], factors.W_Q[head]
-        case _:
-            left, right = factors.W_V[head], factors.W_O[head].T
+    w_q, w_k = factors.W_Q[head], factors.W_K[head]
+    read = {"q": (w_q, w_k), "k": (w_k, w_q), "v": (factors.W_V[head], factors.W_O[head].T)}
+    left, right = read[receiver.port]
     return (left @ torch.linalg.qr(right)[1].T).float()
 
 

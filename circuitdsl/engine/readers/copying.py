@@ -14,9 +14,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from circuitdsl.engine.experiment import check_node
+from circuitdsl.engine.metrics import padded
 from circuitdsl.engine.positions import token_indices
 from circuitdsl.engine.prompts import Array, Batch, Numbers
-from circuitdsl.engine.readers.attribution import folded, padded
+from circuitdsl.engine.readers.attribution import folded
 from circuitdsl.measurements.copying import ANSWER, Copying
 from circuitdsl.measurements.requests import Request
 
@@ -56,6 +57,6 @@ def _copied(batch: Batch, request: Copying) -> Array:
 
 def _among_the_first(logits: Float[Tensor, "n k vocab"], answers: Sequence[Sequence[int]]) -> Float[Tensor, "n k"]:
     """Whether the best answer is among the first `TOP` tokens; ties count against it, so that no output is no copy."""
-    ids = padded(answers).to(logits.device)
-    best = logits.gather(-1, ids[:, None].expand(-1, logits.shape[1], -1)).amax(-1, keepdim=True)
+    ids, there = (each.to(logits.device)[:, None].expand(-1, logits.shape[1], -1) for each in padded(answers))
+    best = logits.gather(-1, ids).masked_fill(~there, -torch.inf).amax(-1, keepdim=True)
     return ((logits >= best).sum(-1) <= TOP).to(logits.dtype)

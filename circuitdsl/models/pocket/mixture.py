@@ -183,10 +183,12 @@ def crowd(rng: random.Random) -> Example:
     return _answered(text, ("", f" {io}"))
 
 
-#: name, how to make one, how many per update, in batches of similar length
-SHORT = (("ioi", 24), ("crowd", 64), ("greater_than", 12), ("repeated_list", 24))
-MEDIUM = (("laundry_list", 40), ("one_question", 48), ("statement", 32), ("color_of", 32))
-LONG = (("colored_objects", 32),)
+#: batches of similar length: kinds of examples, and how many of each per update
+BATCHES = (
+    (("ioi", 24), ("crowd", 64), ("greater_than", 12), ("repeated_list", 24)),
+    (("laundry_list", 40), ("one_question", 48), ("statement", 32), ("color_of", 32)),
+    (("colored_objects", 32),),
+)
 MAKERS: dict[str, Callable[[random.Random], Example]] = {
     make.__name__: make for make in (crowd, repeated_list, one_question, statement, color_of)
 }

@@ -11,7 +11,6 @@ import csv
 import json
 import random
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -168,21 +167,15 @@ def export(model: Pocket, vocabulary: list[str], directory: Path) -> None:
     save_tokenizer(vocabulary, directory)
 
 
-@dataclass
 class Training:
     """All that changes while a model is trained."""
 
-    model: Pocket
-    rng: random.Random
-    updates: int
-    step: int = 0
-    optimizers: list[torch.optim.Optimizer] = field(init=False)
-
-    def __post_init__(self) -> None:
+    def __init__(self, model: Pocket, rng: random.Random, updates: int) -> None:
+        self.model, self.rng, self.updates, self.step = model, rng, updates, 0
         named = dict(self.model.named_parameters())
         matrices = [p for name, p in named.items() if name.startswith("blocks.") and p.ndim == 2]
         others = [p for name, p in named.items() if not (name.startswith("blocks.") and p.ndim == 2)]
-        self.optimizers = [
+        self.optimizers: list[torch.optim.Optimizer] = [
             torch.optim.Muon(matrices, weight_decay=DECAY, adjust_lr_fn="match_rms_adamw"),
             torch.optim.AdamW(others, lr=RATE, betas=(0.9, 0.98), weight_decay=0.0),
         ]
@@ -197,9 +190,8 @@ class Training:
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = self.rate() * (MUON if isinstance(optimizer, torch.optim.Muon) else 1.0)
-        batches = []
-        for kinds in (mixture.SHORT, mixture.MEDIUM, mixture.LONG):
-            batches.append(batch([mixture.example(kind, self.rng) for kind, n in kinds for _ in range(n)], ids))
+        groups = ([kind for kind, n in kinds for _ in range(n)] for kinds in mixture.BATCHES)
+        batches = [batch([mixture.example(kind, self.rng) for kind in group], ids) for group in groups]
         weight = float(sum(w[:, 1:].sum() for _, w in batches))
         total = 0.0
         for tokens, weights in batches:
@@ -215,7 +207,6 @@ class Training:
         return total
 
     def save(self, path: Path) -> None:
-        """Write all that a continued run needs."""
         optimizers = [optimizer.state_dict() for optimizer in self.optimizers]
         state = {"model": self.model.state_dict(), "optimizers": optimizers, "rng": self.rng.getstate()}
         torch.save(state | {"step": self.step}, path)
