@@ -63,7 +63,6 @@ def in_batches(
     distinct = list(dict.fromkeys(experiments))
     for experiment in distinct:
         check(model, experiment)
-    tally.experiments += len(distinct)
     found: dict[Experiment, Tensor] = {}
     for direction in dict.fromkeys(experiment.direction for experiment in distinct):
         together = [experiment for experiment in distinct if experiment.direction == direction]

@@ -92,7 +92,6 @@ def _group(
     for start in range(0, count, at_once):
         end = min(start + at_once, count)
         in_halves(work, start, end, lambda i: f"running a circuit alone on one prompt of {runs.length} tokens")
-    tally.experiments += len(group)
     return torch.cat(values).view(len(group), runs.n, -1)
 
 

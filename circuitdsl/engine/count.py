@@ -30,13 +30,11 @@ class Tally:
     Attributes:
         block_positions: recomputed downstream of patches.
         flow_positions: MLPs computed for edges via MLPs.
-        experiments: distinct experiments run.
         batches: forward passes over a batch.
     """
 
     block_positions: int = 0
     flow_positions: int = 0
-    experiments: int = 0
     batches: int = 0
 
 

@@ -184,11 +184,9 @@ def one_run(model: Transformer, tokens: Int[Tensor, "n T"], edits: Edits | None 
 
 
 @torch.inference_mode()
-def ends(
-    model: Transformer, tokens: Int[Tensor, "n T"], which: str = "clean", at_once: int = CHUNK
-) -> Float[Tensor, "n d"]:
+def ends(model: Transformer, tokens: Int[Tensor, "n T"]) -> Float[Tensor, "n d"]:
     """The residual streams at END, before the final norm, and nothing else; errors are those of `run`."""
-    parts = _checked(model, tokens, which).split(at_once)
+    parts = _checked(model, tokens, "clean").split(CHUNK)
     return torch.cat([_filled(model, part, _new_terms(model, part.shape)).end for part in parts])
 
 

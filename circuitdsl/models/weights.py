@@ -202,6 +202,7 @@ def read_weights(name_or_dir: str | Path, revision: str | None = None) -> Attent
 
 
 def _layer(directory: Path, family: Family, config: Any, tensors: _Tensors, layer: int) -> tuple[Norm, Attention]:
+    """A layer, once the rows and columns of every matrix are those that the configuration gives."""
     try:
         norm, attn = family.heads(config, tensors, layer)
     except _Missing as error:
@@ -211,12 +212,6 @@ def _layer(directory: Path, family: Family, config: Any, tensors: _Tensors, laye
         ) from None
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise BrokenWeights(f"layer {layer} in {directory} has not the shape that config.json gives: {error}") from None
-    _check_shapes(directory, norm, attn, layer)
-    return norm, attn
-
-
-def _check_shapes(directory: Path, norm: Norm, attn: Attention, layer: int) -> None:
-    """The rows and columns of every matrix are those that the configuration gives."""
     d, inner, grouped = norm.gain.shape[0], attn.n_heads * attn.d_head, attn.n_kv_heads * attn.d_head
     wanted = {"q": (inner, d), "k": (grouped, d), "v": (grouped, d), "o": (d, inner)}
     for port, shape in wanted.items():
@@ -228,6 +223,7 @@ def _check_shapes(directory: Path, norm: Norm, attn: Attention, layer: int) -> N
         for tensor in (linear.weight, linear.bias, norm.gain, norm.bias):
             if tensor is not None and not bool(tensor.isfinite().all()):
                 raise BrokenWeights(f"the attention of layer {layer} in {directory} holds NaN or infinity")
+    return norm, attn
 
 
 class _Missing(KeyError):
