@@ -200,10 +200,8 @@ def all_names(senders: Senders) -> Names:
 def sent_at(where: Where, names: Names, senders: Senders, sender: Node, fixed: bool) -> Bool[np.ndarray, "n length"]:
     """Where a sender's term is replaced; that of a part only where its whole is not replaced as well."""
     mask = where.mask(names, fixed)
-    for other, places in senders if sender.is_part else ():
-        if other == sender.whole:
-            mask = mask & ~where.mask(places, fixed)
-    return mask
+    whole = dict(senders).get(sender.whole) if sender.is_part else None
+    return mask if whole is None else mask & ~where.mask(whole, fixed)
 
 
 def ship(array: Array | Sequence[int], device: torch.device) -> Tensor:

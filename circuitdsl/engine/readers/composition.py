@@ -139,16 +139,8 @@ def judge(claims: Sequence[Claim], weights: AttentionWeights) -> list[ClaimResul
 
 def _result(claim: Claim, scores: Callable[[Input], Compositions]) -> ClaimResult:
     assert isinstance(claim.measurement, Composition)
-    record = partial(
-        ClaimResult,
-        id=claim.id,
-        line=claim.line,
-        text=claim.text,
-        kind=claim.kind,
-        task=None,
-        protocol=PROTOCOL,
-        citation=claim.citation,
-    )
+    given = claim.id, claim.line, claim.text, claim.kind
+    record = partial(ClaimResult, *given, task=None, protocol=PROTOCOL, citation=claim.citation)
     try:
         found = [(sender, to, scores(to).standing(sender)) for sender, to in claim.measurement.pairs]
     except UserError as error:

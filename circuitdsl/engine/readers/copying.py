@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from circuitdsl.engine.experiment import check_node
 from circuitdsl.engine.metrics import padded
@@ -41,6 +39,7 @@ def _copied(batch: Batch, request: Copying) -> Array:
     else:
         resid = clean.resid_pre[0] + model.blocks[0].attn.write(clean.z[0]) + clean.mlp[0]
     resid = resid[rows, places.clamp_min(0)]
+    ids, there = (each.to(model.device)[:, None] for each in padded([pair.answers for pair in pairs]))
     here = places >= 0
     hits = torch.zeros(len(pairs), device=model.device)
     for head in request.heads:
@@ -50,13 +49,9 @@ def _copied(batch: Batch, request: Copying) -> Array:
         value = block.attn.project_head("v", head.head, block.attn_norm(resid), turns)
         wrote = block.attn.out_head(head.head, value)
         logits = folded(model.final_norm, wrote.float()) @ model.W_U.float().T
-        hit = _among_the_first(-logits if request.negated else logits, [pair.answers for pair in pairs])
+        logits = -logits if request.negated else logits
+        answers = logits.gather(-1, ids.expand(-1, logits.shape[1], -1)).masked_fill(~there, -torch.inf)
+        # ties count against the answer, so that no output is no copy
+        hit = (logits >= answers.amax(-1, keepdim=True)).sum(-1) <= TOP
         hits += (hit * here).sum(1) / here.sum(1).clamp_min(1)
     return (hits / len(request.heads)).cpu().double().numpy()
-
-
-def _among_the_first(logits: Float[Tensor, "n k vocab"], answers: Sequence[Sequence[int]]) -> Float[Tensor, "n k"]:
-    """Whether the best answer is among the first `TOP` tokens; ties count against it, so that no output is no copy."""
-    ids, there = (each.to(logits.device)[:, None].expand(-1, logits.shape[1], -1) for each in padded(answers))
-    best = logits.gather(-1, ids).masked_fill(~there, -torch.inf).amax(-1, keepdim=True)
-    return ((logits >= best).sum(-1) <= TOP).to(logits.dtype)
