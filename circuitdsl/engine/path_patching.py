@@ -52,25 +52,18 @@ def effects(
     Raises:
         PatchError: an experiment that the model or the prompts cannot hold.
     """
+    layers = model.n_layers
+
+    def patched(run: PatchedRun) -> Float[Tensor, "N E width"]:
+        resid = run.clean(run.runs.clean.end[:, None], 1) if run.batch.entry == layers else _after(run, layers - 1)
+        if reads := run.batch.reads(layers, "in", 1):
+            flat = resid.view(-1, resid.shape[-1])
+            flat[reads.points.flat] = patched_inputs(run, flat[reads.points.flat], reads)
+        return read(model, resid[:, :, 0], run.batch.prompts, readout)
+
     return in_batches(
-        runs,
-        experiments,
-        positions,
-        lambda base: baseline(model, base.clean, readout),
-        lambda run: _to_the_end(run, readout),
-        **limits,
+        runs, experiments, positions, lambda base: baseline(model, base.clean, readout), patched, **limits
     )
-
-
-def _to_the_end(run: PatchedRun, readout: Readout) -> Float[Tensor, "N E width"]:
-    """One forward pass over the prompts and experiments of a batch, read at END."""
-    batch, layers = run.batch, run.model.n_layers
-    resid = run.clean(run.runs.clean.end[:, None], 1) if batch.entry == layers else _after(run, layers - 1)
-    reads = batch.reads(layers, "in", 1)
-    if reads:
-        flat = resid.view(-1, resid.shape[-1])
-        flat[reads.points.flat] = patched_inputs(run, flat[reads.points.flat], reads)
-    return read(batch.model, resid[:, :, 0], batch.prompts, readout)
 
 
 def _after(run: PatchedRun, last: int) -> Float[Tensor, "N E W d"]:

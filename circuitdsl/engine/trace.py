@@ -122,6 +122,9 @@ class Tracer:
     Attributes:
         omega: gives Ω of a head.
         pattern: gives where a head attends.
+        firing: gives the firing of a head from a token of a prompt (its row, the head, the token), or None where the
+            head does not fire. It fires where one token gets at least half of its attention, with a score of 0 or more.
+            Attention to the first token does not count: heads that find nothing attend there.
 
     Raises:
         NotTraced: the model turns queries and keys with the position.
@@ -133,7 +136,7 @@ class Tracer:
     omega: Callable[[Node], Omega]
     cache: engine.Cache = field(init=False)
     pattern: Callable[[Node], Float[Tensor, "n T T"]] = field(init=False)
-    _found: dict[tuple[int, Node, int], Firing | None] = field(default_factory=dict)
+    firing: Callable[[int, Node, int], Firing | None] = field(init=False)
 
     def __post_init__(self) -> None:
         if self.weights.rotary:
@@ -143,23 +146,14 @@ class Tracer:
             )
         self.cache = engine.one_run(self.model, self.tokens)
         self.pattern = cache(partial(engine.patterns, self.model, self.cache))
+        self.firing = cache(self._firing)
 
     @torch.inference_mode()
-    def firing(self, prompt: int, head: Node, destination: int) -> Firing | None:
-        """A head's firing from a token, or None where it does not fire.
-
-        A head fires where one token gets at least half of its attention, with a score of 0 or more. Attention to the
-        first token does not count: heads that find nothing attend there.
-        """
-        key = (prompt, head, destination)
-        if key not in self._found:
-            row = self.pattern(head)[prompt, destination]
-            source = int(row.argmax())
-            fires = head.layer > 0 and source > 0 and float(row[source]) >= FIRES
-            self._found[key] = self._explain(prompt, head, destination, source, float(row[source])) if fires else None
-        return self._found[key]
-
-    def _explain(self, prompt: int, head: Node, i: int, j: int, attention: float) -> Firing | None:
+    def _firing(self, prompt: int, head: Node, i: int) -> Firing | None:
+        row = self.pattern(head)[prompt, i]
+        j, attention = int(row.argmax()), float(row.max())
+        if head.layer == 0 or j == 0 or attention < FIRES:
+            return None
         parts = self.omega(head)
         (x_i, scale_i), (x_j, scale_j) = (self.normed(prompt, head.layer, token) for token in (i, j))
         along_i, along_j = parts.destination @ x_i, parts.source @ x_j

@@ -29,6 +29,8 @@ class NotWeights(UserError):
     """An intervention that is no change of weights."""
 
 
+#: files that are not the model's: code, caches, weights in other formats
+USELESS = ("__*", ".*", *(f"*.{kind}" for kind in "py bin pt pth msgpack h5 onnx svg csv".split()))
 #: a node (or a singular component), and what its writes are multiplied by
 Change = tuple[Node, float]
 
@@ -89,10 +91,7 @@ def save_edited(model: str | Path, weights: AttentionWeights, intervention: Inte
     found: set[Node] = set()
     with tempfile.TemporaryDirectory(dir=target.resolve().parent, prefix=f".{target.name}.") as name:
         made = Path(name) / "model"
-        names = {file.name for file in files}
-        shutil.copytree(
-            source, made, ignore=lambda _, inside: [each for each in inside if each in names or _useless(each)]
-        )
+        shutil.copytree(source, made, ignore=shutil.ignore_patterns(*USELESS, *(file.name for file in files)))
         for file in files:
             tensors = load_file(str(file))
             found |= _edit(tensors, weights, wanted)
@@ -100,12 +99,6 @@ def save_edited(model: str | Path, weights: AttentionWeights, intervention: Inte
         if missing := sorted({node for node, _ in wanted} - found):
             raise BrokenWeights(f"the weights in {source} lack what {', '.join(map(str, missing))} writes with", None)
         made.replace(target)
-
-
-def _useless(name: str) -> bool:
-    """Files that are not the model's: code, caches, weights in other formats."""
-    other = (".py", ".bin", ".pt", ".pth", ".msgpack", ".h5", ".onnx", ".svg", ".csv")
-    return name.endswith(other) or name.startswith(("__", "."))
 
 
 def _edit(tensors: dict[str, Tensor], weights: AttentionWeights, wanted: tuple[Change, ...]) -> set[Node]:

@@ -170,14 +170,9 @@ def component_of(
 
 def weights_of(model: Transformer) -> AttentionWeights:
     """The attention weights of a loaded model."""
-    return AttentionWeights(
-        name=model.name,
-        family=model.family,
-        layers=tuple((block.attn_norm, block.attn) for block in model.blocks),
-        rotary=any(block.attn.rotary is not None for block in model.blocks),
-        sha256=model.sha256,
-        dtype=str(model.dtype).removeprefix("torch."),
-    )
+    layers = tuple((block.attn_norm, block.attn) for block in model.blocks)
+    rotary, dtype = any(attn.rotary is not None for _, attn in layers), str(model.dtype).removeprefix("torch.")
+    return AttentionWeights(model.name, model.family, layers, rotary, model.sha256, dtype)
 
 
 def read_weights(name_or_dir: str | Path, revision: str | None = None) -> AttentionWeights:
@@ -205,7 +200,7 @@ def _layer(directory: Path, family: Family, config: Any, tensors: _Tensors, laye
     """A layer, once the rows and columns of every matrix are those that the configuration gives."""
     try:
         norm, attn = family.heads(config, tensors, layer)
-    except _Missing as error:
+    except KeyError as error:
         raise BrokenWeights(
             f"the weights in {directory} lack {error.args[0]}, which channels are computed from",
             "point --model at a directory whose safetensors hold every layer's attention and its norm",
@@ -226,10 +221,6 @@ def _layer(directory: Path, family: Family, config: Any, tensors: _Tensors, laye
     return norm, attn
 
 
-class _Missing(KeyError):
-    """A tensor that a model's files lack; its argument is the tensor's name."""
-
-
 class _Tensors(Mapping[str, Tensor]):
     """The tensors of a directory's safetensors, each read when it is asked for, in single precision."""
 
@@ -248,7 +239,7 @@ class _Tensors(Mapping[str, Tensor]):
     def __getitem__(self, name: str) -> Tensor:
         stored = self._stored(name)
         if stored is None:
-            raise _Missing(name)
+            raise KeyError(name)
         found = self.files[stored].get_tensor(stored)
         self.dtype = found.dtype
         return found.float()

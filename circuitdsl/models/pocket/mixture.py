@@ -42,9 +42,6 @@ def pieces(text: str) -> Iterator[tuple[str, int]]:
         yield match.group(), match.end()
 
 
-# --- what is held out ------------------------------------------------------------------------------
-
-
 def _tenth(*words: str) -> bool:
     """Whether a combination of words belongs to the tenth that training never sees."""
     return zlib.crc32(" ".join(words).encode()) % 10 == 0
@@ -99,9 +96,6 @@ def draw(task: str, rng: random.Random, keep: Callable[[str, Draft], bool] = _se
         draft = TASKS[task].draw(rng, ALL_WORDS[task], corruption, settings)
         if keep(task, draft):
             return draft
-
-
-# --- training examples -----------------------------------------------------------------------------
 
 
 def from_task(task: str, rng: random.Random) -> Example:
