@@ -40,6 +40,11 @@ class Experiment:
     via_mlps: bool = False
     direction: Direction = "noise"
 
+    @property
+    def positions(self) -> frozenset[Position]:
+        """Every position named in it."""
+        return frozenset(one.position for one in (*self.edges, *self.sites))
+
     def __str__(self) -> str:
         parts = [str(edge) for edge in sorted(self.edges)]
         parts += [f"{site.node} {self.ablate} at {site.position}" for site in sorted(self.sites)]

@@ -62,8 +62,7 @@ def attention(
 
 
 def _tokens_of(experiment: Experiment, positions: Positions, prompt: int, length: int) -> dict[Position, set[int]]:
-    wanted = {one.position for one in (*experiment.edges, *experiment.sites)}
-    return {position: _tokens_at(positions, position, prompt, length) for position in wanted}
+    return {position: _tokens_at(positions, position, prompt, length) for position in experiment.positions}
 
 
 def _tokens_at(positions: Positions, position: Position, prompt: int, length: int) -> set[int]:

@@ -228,10 +228,7 @@ def test_terms_of_patched_runs_are_those_of_brute_force(both: Pair, under: Patch
 
     terms = patched_terms(model, run(model, clean, corrupt), [experiment], places, nodes, max_rows=3)[0]
     for i in range(5):
-        at = {
-            p: set(range(7)) if p == EVERYWHERE else {6}
-            for p in {one.position for one in (*experiment.edges, *experiment.sites)}
-        }
+        at = {p: set(range(7)) if p == EVERYWHERE else {6} for p in experiment.positions}
         _, wrote = reference._patched(model, clean[i], corrupt[i], experiment, at, {})
         for j, node in enumerate(nodes):
             assert torch.allclose(terms[i, j], wrote[node][-1], atol=1e-4), node
