@@ -43,7 +43,7 @@ class Experiment:
     @property
     def positions(self) -> frozenset[Position]:
         """Every position named in it."""
-        return frozenset(one.position for one in (*self.edges, *self.sites))
+        return frozenset(e.position for e in self.edges) | frozenset(s.position for s in self.sites)
 
     def __str__(self) -> str:
         parts = [str(edge) for edge in sorted(self.edges)]

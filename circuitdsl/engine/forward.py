@@ -54,10 +54,7 @@ def first_residual(run: PatchedRun) -> Float[Tensor, "N E W d"]:
     """The residual stream that the first layer to be recomputed whole reads."""
     if run.batch.entry >= 0:
         return enter(run)
-    resid = _put(run, EMBED, run.clean(run.runs.clean.embed, run.batch.steps))
-    if EMBED in run.batch.kept_layers:
-        run.now.kept[EMBED] = resid.clone()
-    return resid
+    return _put(run, EMBED, run.clean(run.runs.clean.embed, run.batch.steps))
 
 
 # --- a layer that is recomputed whole ---------------------------------------------------------------
@@ -69,24 +66,18 @@ def layer_after(run: PatchedRun, layer: int, resid: Float[Tensor, "N E S d"]) ->
     block, width = model.blocks[layer], batch.width(layer)
     gathered = attend_from(block.attn, *queries_keys_values(run, layer, resid, width))
     heads, mlp = Node("head", layer), Node("mlp", layer)
-    z, attended = block.attn.written(gathered, partial(_put, run, heads))
-    if heads in batch.kept_layers:
-        run.now.kept[heads] = z
+    _, attended = block.attn.written(gathered, partial(_put, run, heads))
     resid = resid[:, :, resid.shape[2] - width :]
     mid = resid + attended
     source = (resid if model.parallel else mid).reshape(-1, model.d_model)
     x = block.mlp_norm(source)
-    reads = batch.reads(layer, "in", width)
-    if reads:
+    if reads := batch.reads(layer, "in", width):
         x[reads.points.flat] = block.mlp_norm(patched_inputs(run, source[reads.points.flat], reads))
     neurons = batch.neurons(layer)
     out, activations = block.mlp.written(x, [node.index for node in neurons])
     run.tally.block_positions += len(x)
     run.now.kept.update(zip(neurons, (each.view(mid.shape[:-1]) for each in activations), strict=True))
-    out = _put(run, mlp, out.view(mid.shape))
-    if mlp in batch.kept_layers:
-        run.now.kept[mlp] = out
-    return mid + out
+    return mid + _put(run, mlp, out.view(mid.shape))
 
 
 def queries_keys_values(
@@ -295,13 +286,15 @@ def patched_inputs(run: PatchedRun, resid: Float[Tensor, "points d"], reads: Rea
 
 
 def _put(run: PatchedRun, of: Node, values: Float[Tensor, "N E W *rest"]) -> Float[Tensor, "N E W *rest"]:
-    """The values of a layer's heads, its MLP or `embed`, with those that are knocked out replaced."""
+    """The values of a layer's heads, its MLP or `embed`, knocked-out ones replaced; kept where they are read later."""
     sites = run.batch.sites(of, values.shape[2])
     out = values.clone() if sites else values
     flat = out.view(-1, *values.shape[3:])
     for site in sites:
         rows = (site.points.flat, site.points.head) if of.kind == "head" else (site.points.flat,)
         flat[rows] = _replaced(run, of, site, flat[rows])
+    if of in run.batch.kept_layers:
+        run.now.kept[of] = out
     return out
 
 

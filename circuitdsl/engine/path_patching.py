@@ -136,7 +136,8 @@ def patched_attention(
                 _watch_jobs(run, watched, out)
             else:
                 resid = first_residual(run) if resid is None else layer_after(run, layer - 1, resid)
-                _watch_all(run, layer, resid, watched, out)
+                if watched:
+                    _watch_all(run, layer, resid, watched, out)
         return out
 
     return in_batches(runs, experiments, positions, unpatched, patched, **limits)
@@ -156,8 +157,6 @@ def _watch_jobs(run: PatchedRun, watched: Sequence[tuple[int, int]], out: Tensor
 
 def _watch_all(run: PatchedRun, layer: int, resid: Tensor, watched: Sequence[tuple[int, int]], out: Tensor) -> None:
     """Write the patterns of watched heads of a layer that is recomputed whole."""
-    if not watched:
-        return
     attn = run.model.blocks[layer].attn
     q, k, _, k_before, _ = queries_keys_values(run, layer, resid, run.batch.steps)
     group = attn.n_heads // k.shape[3]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -41,32 +40,31 @@ def changes(intervention: Intervention) -> tuple[Change, ...]:
     Raises:
         NotWeights: it does something that weights cannot say.
     """
-    return tuple(change for verb in intervention.verbs for change in _changes(intervention.name, verb))
-
-
-def _changes(name: str, verb: SetAttention | Scale | Replace) -> Iterator[Change]:
-    match verb:
-        case Scale(nodes=nodes, factor=factor):
-            yield from ((node, factor) for node in nodes)
-        case SetAttention():
-            raise NotWeights(
-                f"intervention {name} sets attention, which no weights do",
-                "edit takes scale, project out, replace with zero",
-            )
-        case Replace(sites=sites, ablate=ablate):
-            if ablate != "zero":
+    name, found = intervention.name, list[Change]()
+    for verb in intervention.verbs:
+        match verb:
+            case Scale(nodes=nodes, factor=factor):
+                found += [(node, factor) for node in nodes]
+            case SetAttention():
                 raise NotWeights(
-                    f"intervention {name} replaces with {ablate} terms, which depend on the prompt",
-                    "replace with zero, or scale",
+                    f"intervention {name} sets attention, which no weights do",
+                    "edit takes scale, project out, replace with zero",
                 )
-            for site in sites:
-                if site.position != EVERYWHERE:
-                    where = f"{site.node} at {site.position} alone"
+            case Replace(sites=sites, ablate=ablate):
+                if ablate != "zero":
                     raise NotWeights(
-                        f"intervention {name} silences {where}; weights act at all positions",
-                        f"write: scale {site.node} by 0",
+                        f"intervention {name} replaces with {ablate} terms, which depend on the prompt",
+                        "replace with zero, or scale",
                     )
-                yield site.node, 0.0
+                for site in sites:
+                    if site.position != EVERYWHERE:
+                        where = f"{site.node} at {site.position} alone"
+                        raise NotWeights(
+                            f"intervention {name} silences {where}; weights act at all positions",
+                            f"write: scale {site.node} by 0",
+                        )
+                    found.append((site.node, 0.0))
+    return tuple(found)
 
 
 def save_edited(model: str | Path, weights: AttentionWeights, intervention: Intervention, target: Path) -> None:

@@ -65,13 +65,10 @@ class Compositions:
         Raises:
             NotComposed: the component does not exist, or is noise.
         """
-        if sender.index < 0:
-            found, score = self.heads, self.heads[sender.layer, sender.head]
-        else:
-            found, own = self.components, self.components[sender.layer, sender.head]
-            if sender.index >= len(own):
-                raise NotComposed(f"{sender} does not exist: {sender.whole} has components 0 to {len(own) - 1}")
-            score = own[sender.index]
+        if sender.index >= (count := self.components.shape[-1]):
+            raise NotComposed(f"{sender} does not exist: {sender.whole} has components 0 to {count - 1}")
+        found, part = (self.components, (sender.index,)) if sender.is_part else (self.heads, ())
+        score = found[sender.layer, sender.head, *part]
         if not np.isfinite(score):
             raise NotComposed(
                 f"the singular value of {sender} is under 1 % of its head's largest: it writes next to nothing"

@@ -10,6 +10,7 @@ import re
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 from circuitdsl.tasks.colored_objects import COLORS, OBJECTS, STARTS, SURFACES
@@ -183,14 +184,11 @@ BATCHES = (
     (("laundry_list", 40), ("one_question", 48), ("statement", 32), ("color_of", 32)),
     (("colored_objects", 32),),
 )
+#: how to make an example of a task, or of a kind of practice
 MAKERS: dict[str, Callable[[random.Random], Example]] = {
-    make.__name__: make for make in (crowd, repeated_list, one_question, statement, color_of)
+    **{task: partial(from_task, task) for task in TASKS},
+    **{make.__name__: make for make in (crowd, repeated_list, one_question, statement, color_of)},
 }
-
-
-def example(kind: str, rng: random.Random) -> Example:
-    """One training example: of a task by its name, or of a kind of practice."""
-    return MAKERS[kind](rng) if kind in MAKERS else from_task(kind, rng)
 
 
 def vocabulary() -> list[str]:
@@ -201,7 +199,7 @@ def vocabulary() -> list[str]:
     for words in ALL_WORDS.values():
         listed = [word for name, each in words.items() if name != "two_digits" for word in each]
         found |= {piece for word in listed for piece, _ in pieces(f" {word}")}
-    for kind in (*TASKS, *MAKERS):
+    for make in MAKERS.values():
         for _ in range(2000):
-            found |= {piece for piece, _ in pieces(example(kind, rng).text)}
+            found |= {piece for piece, _ in pieces(make(rng).text)}
     return sorted(found)

@@ -191,7 +191,7 @@ class Training:
             for group in optimizer.param_groups:
                 group["lr"] = self.rate() * (MUON if isinstance(optimizer, torch.optim.Muon) else 1.0)
         groups = ([kind for kind, n in kinds for _ in range(n)] for kinds in mixture.BATCHES)
-        batches = [batch([mixture.example(kind, self.rng) for kind in group], ids) for group in groups]
+        batches = [batch([mixture.MAKERS[kind](self.rng) for kind in group], ids) for group in groups]
         weight = float(sum(w[:, 1:].sum() for _, w in batches))
         total = 0.0
         for tokens, weights in batches:
