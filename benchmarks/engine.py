@@ -190,7 +190,7 @@ def _row(at: Setting, load: Workload, peer_edges: int = 5, peers: bool = True) -
 
 
 def _patch(model: Transformer, runs: Runs, load: Workload, tally: Tally | None = None) -> torch.Tensor:
-    return effects(model, runs, load.experiments, load.positions, Readout(load.answers.to(model.device)), tally=tally)
+    return effects(runs, load.experiments, load.positions, Readout(load.answers.to(model.device)), tally=tally)
 
 
 def _peer(

@@ -152,7 +152,7 @@ def population(model: Transformer, task: str, prompts: int) -> dict[str, np.ndar
     for _, part in parts_of(first, np.arange(prompts), twice=True):
         runs = _runs(first, part, False, (), 2 * model.n_layers)
         readout = every_metric(scorers, torch.as_tensor(part), vocabulary_rows(model, None))
-        found = effects(model, runs, experiments, Batch(first, runs, part).places(patched), readout)
+        found = effects(runs, experiments, Batch(first, runs, part).places(patched), readout)
         values[:, :, part] = found.permute(2, 0, 1).cpu().numpy()
         seen = attention.read(Batch(first, runs, part), watched)
         for i, request in enumerate(watched):

@@ -317,7 +317,6 @@ class Batch:
         return self.ship(self.rows)
 
     def ship(self, array: Array | Sequence[int]) -> Tensor:
-        """Indices, on the model's device."""
         return ship(array, self.model.device)
 
     def width(self, layer: int) -> int:

@@ -37,7 +37,6 @@ from circuitdsl.models.writers import Written, in_whole, layer_of, term
 
 @torch.inference_mode()
 def subgraph_effects(
-    model: Transformer,
     runs: Runs,
     subgraphs: Sequence[Subgraph],
     positions: Positions,
@@ -61,8 +60,8 @@ def subgraph_effects(
     distinct = list(dict.fromkeys(subgraphs))
     for one in distinct:
         for site in one.sites:
-            check_node(model, site.node)
-        check(model, Experiment(edges=one.edges))
+            check_node(runs.model, site.node)
+        check(runs.model, Experiment(edges=one.edges))
     found: dict[Subgraph, Tensor] = {}
     for kind in dict.fromkeys(one.kind for one in distinct):
         group = [one for one in distinct if one.kind == kind]
@@ -125,11 +124,6 @@ class _Batch:
         """The prompt of each run, on the device."""
         return ship(self.prompts, self.model.device)
 
-    @property
-    def whole(self) -> bool:
-        """Whether nodes are kept, and not edges."""
-        return self.kind.keep == "nodes"
-
     @cached_property
     def rows(self) -> dict[int, slice]:
         """The runs of each subgraph that has some here."""
@@ -149,7 +143,7 @@ class _Batch:
         """
         stays = of.kind != "head" and not self.kind.mlps
         other = now if stays else self._other(of, now.shape[1])
-        if self.whole:
+        if self.kind.keep == "nodes":
             return now if stays else self._overwritten(of, now, other)
         if not stays:
             self.change.kept[of] = other - now
@@ -210,7 +204,7 @@ class _Batch:
 
     def read_by(self, node: Node, resid: Float[Tensor, "B W d"]) -> Float[Tensor, "B W d"]:
         """What an MLP or the logits read."""
-        if self.whole:
+        if self.kind.keep == "nodes":
             return resid
         inputs = self.patched(resid).clone()
         for rows, own in self.corrected(Input(node, "in"), inputs):
@@ -222,7 +216,7 @@ def _pass(batch: _Batch, readout: Readout) -> Float[Tensor, "B width"]:
     """The runs of a batch, from the tokens to END; the last layer is followed at END alone."""
     model, length = batch.model, batch.runs.length
     resid = batch.runs.clean.embed[batch.prompt]
-    if not batch.whole:
+    if batch.kind.keep == "edges":
         batch.written(EMBED, resid)
     for layer, block in enumerate(model.blocks):
         width = 1 if layer == model.n_layers - 1 else length

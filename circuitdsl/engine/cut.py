@@ -87,8 +87,6 @@ def cut(
     scores: list[float] = []
     found = [(prompts.ends()[0].clone(), list[_Row]()) for _ in range(2)]  # of the signal, and of its control
     for tracer, by_number in fired(prompts.model, prompts.pairs, head, [source], [target], prompts.max_memory):
-        if not by_number:
-            continue
         firings = list(by_number.values())
         indices += by_number
         scores += [firing.score for firing in firings]

@@ -32,7 +32,6 @@ from circuitdsl.models.writers import term
 
 @torch.inference_mode()
 def effects(
-    model: Transformer,
     runs: Runs,
     experiments: Sequence[Experiment],
     positions: Positions,
@@ -52,7 +51,7 @@ def effects(
     Raises:
         PatchError: an experiment that the model or the prompts cannot hold.
     """
-    layers = model.n_layers
+    model, layers = runs.model, runs.model.n_layers
 
     def patched(run: PatchedRun) -> Float[Tensor, "N E width"]:
         resid = run.clean(run.runs.clean.end[:, None], 1) if run.batch.entry == layers else _after(run, layers - 1)
@@ -83,7 +82,6 @@ def terms_at_end(model: Transformer, terms: Terms, nodes: Sequence[Node]) -> Flo
 
 @torch.inference_mode()
 def patched_terms(
-    model: Transformer,
     runs: Runs,
     experiments: Sequence[Experiment],
     positions: Positions,
@@ -94,7 +92,7 @@ def patched_terms(
 
     Recomputes no further than the last of the nodes. Arguments and errors are those of `effects`.
     """
-    last = max(node.layer for node in nodes)
+    model, last = runs.model, max(node.layer for node in nodes)
 
     def unpatched(base: Runs) -> Float[Tensor, "n nodes d"]:
         return terms_at_end(model, base.clean, nodes)
@@ -113,7 +111,6 @@ def patched_terms(
 
 @torch.inference_mode()
 def patched_attention(
-    model: Transformer,
     runs: Runs,
     experiments: Sequence[Experiment],
     positions: Positions,
@@ -126,7 +123,7 @@ def patched_attention(
     """
 
     def unpatched(base: Runs) -> Float[Tensor, "n heads T T"]:
-        return torch.stack([patterns(model, base.clean, head) for head in heads], dim=1)
+        return torch.stack([patterns(base.model, base.clean, head) for head in heads], dim=1)
 
     def patched(run: PatchedRun) -> Float[Tensor, "N E heads T T"]:
         out, resid = run.clean(unpatched(run.runs), len(heads)), None

@@ -426,9 +426,7 @@ def by_length(
     Args:
         at_once: the size of a group, given the length.
     """
-    places: dict[int, list[int]] = {}
-    for place, prompt in enumerate(prompts):
-        places.setdefault(len(prompt), []).append(place)
-    for length, same in sorted(places.items()):
-        for group in torch.tensor(same).split(at_once(length)):
+    lengths = torch.tensor([len(prompt) for prompt in prompts])
+    for length in lengths.unique().tolist():
+        for group in (lengths == length).nonzero()[:, 0].split(at_once(length)):
             yield group, torch.tensor([list(prompts[i]) for i in group]).view(len(group), length)

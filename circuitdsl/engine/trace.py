@@ -225,7 +225,7 @@ def fired(
     """The firings of a head from one of some positions to one of others, where it fires so.
 
     Yields:
-        Tracers of all prompts, each with the firings on its prompts by their numbers in `pairs`.
+        Tracers of the prompts on which it fires, each with the firings by the prompts' numbers in `pairs`.
 
     Raises:
         NotTraced: the model turns queries and keys with the position.
@@ -240,7 +240,8 @@ def fired(
             firings = (tracer.firing(place, head, token) for token in sources)
             if first := next((one for one in firings if one and one.source in targets), None):
                 found[number] = first
-        yield tracer, found
+        if found:
+            yield tracer, found
 
 
 def tracers(

@@ -100,9 +100,6 @@ class AttentionWeights:
         return self._components[layer]
 
 
-# --- folding and taking apart -----------------------------------------------------------------------
-
-
 def fold(norm: Norm, attn: Attention) -> Factors:
     """The heads as they read and write the residual stream, but for the norms' scales.
 
@@ -163,9 +160,6 @@ def component_of(
         block.known["components"] = tuple(each.to(block.attn.o.weight) for each in found)
     reads, writes = block.known["components"]
     return (z @ reads[head, index])[..., None] * writes[head, index]
-
-
-# --- where they come from ---------------------------------------------------------------------------
 
 
 def weights_of(model: Transformer) -> AttentionWeights:

@@ -34,7 +34,7 @@ quick = settings(
 
 
 def kept(case: Case, *subgraphs: Subgraph, **options) -> torch.Tensor:  # type: ignore[no-untyped-def]
-    return subgraph_effects(case.model, case.runs, subgraphs, case.positions, case.vocabulary, **options)
+    return subgraph_effects(case.runs, subgraphs, case.positions, case.vocabulary, **options)
 
 
 def with_means(case: Case) -> Case:
@@ -195,7 +195,6 @@ def test_the_complement_as_a_list_gives_the_same(case: Case) -> None:
     }
     sites = frozenset(Site(node, EVERYWHERE) for node in heads[2:])
     listed = effects(
-        model,
         case.runs,
         [Experiment(frozenset(outside - keep)), Experiment(sites=sites)],
         case.positions,

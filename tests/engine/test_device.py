@@ -55,12 +55,11 @@ def with_means(case: Case) -> Case:
 def found(case: Case, whole: bool = True) -> list[torch.Tensor]:
     """What the engine gives on some prompts, of every kind that runs in batches."""
     readout = case.vocabulary if whole else Readout(torch.tensor([[1, 2], [3, 4], [5, 6]]).to(case.model.device))
-    given = case.model, case.runs
     return [
-        effects(*given, EXPERIMENTS, case.positions, readout).cpu(),
-        subgraph_effects(*given, CIRCUITS, case.positions, readout).cpu(),
-        patched_attention(*given, EXPERIMENTS, case.positions, [HEAD]).cpu(),
-        patched_terms(*given, EXPERIMENTS, case.positions, [HEAD, Node("mlp", 1)]).cpu(),
+        effects(case.runs, EXPERIMENTS, case.positions, readout).cpu(),
+        subgraph_effects(case.runs, CIRCUITS, case.positions, readout).cpu(),
+        patched_attention(case.runs, EXPERIMENTS, case.positions, [HEAD]).cpu(),
+        patched_terms(case.runs, EXPERIMENTS, case.positions, [HEAD, Node("mlp", 1)]).cpu(),
     ]
 
 

@@ -33,7 +33,7 @@ def every_edge_into(model: Transformer, *receivers: Input) -> frozenset[Edge]:
 
 
 def logits(case: Case, *experiments: Experiment, **options) -> torch.Tensor:  # type: ignore[no-untyped-def]
-    return effects(case.model, case.runs, experiments, case.positions, case.vocabulary, **options)
+    return effects(case.runs, experiments, case.positions, case.vocabulary, **options)
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama", "gpt_neox", "gemma2"])
@@ -142,7 +142,7 @@ def test_positions_that_mean_the_same_token_patch_it_once(gpt2: Case) -> None:
     receiver = Input(Node("head", 2, 0), "k")
     edges = [Edge(Node("embed"), receiver, Position(name)) for name in ("A", "B")]
     one, both = effects(
-        gpt2.model, gpt2.runs, [Experiment(frozenset(edges[:1])), Experiment(frozenset(edges))], twice, gpt2.vocabulary
+        gpt2.runs, [Experiment(frozenset(edges[:1])), Experiment(frozenset(edges))], twice, gpt2.vocabulary
     )
     assert torch.equal(one, both)
 

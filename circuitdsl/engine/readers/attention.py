@@ -50,6 +50,5 @@ def patterns_of(batch: Batch, heads: Sequence[Node], under: PatchRequest | None)
     if under is None:
         return cache(partial(engine.patterns, batch.model, batch.runs.clean))
     heads = list(dict.fromkeys(heads))
-    places = batch.places([under])
-    (found,) = patched_attention(batch.model, batch.runs, [experiment_of(under)], places, heads, **batch.limits)
+    (found,) = patched_attention(batch.runs, [experiment_of(under)], batch.places([under]), heads, **batch.limits)
     return lambda head: found[:, heads.index(head)]

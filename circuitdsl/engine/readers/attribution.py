@@ -32,8 +32,7 @@ def read(batch: Batch, requests: Sequence[Attribution]) -> Mapping[Request, Numb
         if under is None:
             terms = terms_at_end(batch.model, batch.runs.clean, nodes)
         else:
-            places = batch.places([under])
-            terms = patched_terms(batch.model, batch.runs, [experiment_of(under)], places, nodes, **batch.limits)[0]
+            (terms,) = patched_terms(batch.runs, [experiment_of(under)], batch.places([under]), nodes, **batch.limits)
         logits = _logits(batch, terms).cpu().double().numpy()
         for request in together:
             found[request] = Numbers(logits[:, [nodes.index(node) for node in request.nodes]].sum(1))

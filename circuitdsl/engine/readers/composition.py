@@ -125,9 +125,6 @@ def _scores(components: Components, reads: Float[Tensor, "d k"]) -> tuple[NDArra
     return heads.cpu().numpy(), each.masked_fill(~components.kept, torch.nan).cpu().numpy()
 
 
-# --- claims ----------------------------------------------------------------------------------------
-
-
 def judge(claims: Sequence[Claim], weights: AttentionWeights) -> list[ClaimResult]:
     """The records of channel claims; every receiver's scores are computed once."""
     scores = cache(lambda receiver: compositions(weights, receiver))

@@ -29,7 +29,7 @@ def patched(batch: Batch, requests: Sequence[Request]) -> Mapping[Request, Numbe
         score = batch.prompts.scorer_of(metric)
         experiments = [experiment_of(request) for request in mine]
         readout = batch.prompts.readout(score, batch.part)
-        rows = effects(batch.model, batch.runs, experiments, batch.places(mine), readout, **batch.limits)
+        rows = effects(batch.runs, experiments, batch.places(mine), readout, **batch.limits)
         numbers = scored(score, rows, torch.as_tensor(batch.part))
         found |= {request: Numbers(row) for request, row in zip(mine, numbers, strict=True)}
     return found
@@ -39,7 +39,7 @@ def alone(batch: Batch, requests: Sequence[Subgraph]) -> Mapping[Request, Number
     """The metric when circuits run alone: everything outside is ablated, so that every prompt counts as changed."""
     prompts = batch.prompts
     readout = prompts.readout(prompts.scorer, batch.part)
-    rows = subgraph_effects(batch.model, batch.runs, requests, batch.places(requests), readout, **batch.limits)
+    rows = subgraph_effects(batch.runs, requests, batch.places(requests), readout, **batch.limits)
     numbers = scored(prompts.scorer, rows, torch.as_tensor(batch.part))
     return {request: Numbers(row, True) for request, row in zip(requests, numbers, strict=True)}
 

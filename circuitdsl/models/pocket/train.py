@@ -212,7 +212,6 @@ class Training:
         torch.save(state | {"step": self.step}, path)
 
     def load(self, path: Path) -> None:
-        """Go on from what `save` wrote."""
         state = torch.load(path, weights_only=True)
         self.model.load_state_dict(state["model"])
         for optimizer, known in zip(self.optimizers, state["optimizers"], strict=True):
