@@ -62,6 +62,7 @@ class Plan:
         sites: knocked-out nodes with their positions, by `layer_of` them.
         entry: the first layer in which anything changes; -1 where the embedding does.
         changing: the senders whose own terms can have changed when they are read.
+        fixed: it puts in values that are not those of the other run: they can differ at any position.
     """
 
     experiment: Experiment
@@ -70,11 +71,7 @@ class Plan:
     sites: Mapping[Node, Mapping[Node, Names]]
     entry: int
     changing: frozenset[Node]
-
-    @property
-    def fixed(self) -> bool:
-        """Whether it puts in values that are not those of the other run: they can differ at any position."""
-        return bool(self.experiment.sites) and self.experiment.ablate != "corrupt"
+    fixed: bool
 
 
 def plan(experiment: Experiment, model: Transformer) -> Plan:
@@ -101,7 +98,7 @@ def plan(experiment: Experiment, model: Transformer) -> Plan:
     first = min((site.node.stage(parallel) for site in patched), default=float("inf"))
     changing = frozenset(edge.sender for edge in edges if edge.sender.stage(parallel) >= first)
     entry = min((*(layer for layer, _ in reads), *(node.layer for node in sites)), default=model.n_layers)
-    return Plan(experiment, reads, flows, sites, entry, changing)
+    return Plan(experiment, reads, flows, sites, entry, changing, bool(sites) and experiment.ablate != "corrupt")
 
 
 def by_input(edges: Iterable[Edge]) -> dict[Input, dict[Node, Names]]:

@@ -214,10 +214,6 @@ def _gemma2_mlp(config: Any, w: Weights, layer: int) -> tuple[Norm, Mlp]:
     return pre, replace(_llama_mlp(config, w, layer, _gemma_norm)[1], post=post)
 
 
-def _about_gemma(name: str, config: Any) -> dict[str, Any]:
-    return {"embed_scale": config.hidden_size**0.5}
-
-
 def _about_gemma2(name: str, config: Any) -> dict[str, Any]:
     """Gemma 2 and the text models of Gemma 3: what heads and MLPs write goes through a norm of its own."""
     if config.use_bidirectional_attention:
@@ -226,7 +222,7 @@ def _about_gemma2(name: str, config: Any) -> dict[str, Any]:
         raise UnsupportedModel(f"{name} has an output bias inside its post-norm, whose share belongs to no node")
     if config.model_type == "gemma3_text" and config.attn_logit_softcapping is not None:
         raise UnsupportedModel(f"{name} asks for capped attention scores, which transformers leaves out in Gemma 3")
-    return _about_gemma(name, config) | {"softcap": config.final_logit_softcapping}
+    return {"embed_scale": config.hidden_size**0.5, "softcap": config.final_logit_softcapping}
 
 
 def _window(config: Any, layer: int) -> int | None:
@@ -263,7 +259,7 @@ _GEMMA = _LLAMA._replace(
     heads=partial(_llama_heads, norm=_gemma_norm),
     mlp=partial(_llama_mlp, norm=_gemma_norm),
     norm=_gemma_norm,
-    about=_about_gemma,
+    about=lambda name, config: {"embed_scale": config.hidden_size**0.5},
 )
 _GEMMA2 = _GEMMA._replace(heads=_gemma2_heads, mlp=_gemma2_mlp, about=_about_gemma2)
 FAMILIES: dict[str, Family] = {

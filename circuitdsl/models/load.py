@@ -226,20 +226,15 @@ def _pretrained(directory: Path, dtype: torch.dtype) -> Any:
     except Exception as error:  # transformers lets through whatever a wrong configuration runs into
         raise UnsupportedModel(f"transformers cannot load the model in {directory}: {first_line(error)}") from None
     if info["mismatched_keys"]:
-        key, has, wants = min(info["mismatched_keys"])
-        raise BrokenWeights(
-            f"the weights in {directory} do not fit its config.json: {key} is {_size_of(has)}, not {_size_of(wants)}"
-        )
+        key, *shapes = min(info["mismatched_keys"])
+        has, wants = (" × ".join(map(str, shape)) for shape in shapes)
+        raise BrokenWeights(f"the weights in {directory} do not fit its config.json: {key} is {has}, not {wants}")
     missing = sorted(info["missing_keys"])
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise BrokenWeights(f"the weights in {directory} lack {missing[0]}{more}; the model would be part random")
     refuse_more_layers(directory, sorted(info["unexpected_keys"]), model.config)
     return model
-
-
-def _size_of(shape: torch.Size) -> str:
-    return " × ".join(map(str, shape))
 
 
 def refuse_more_layers(directory: Path, unexpected: list[str], config: Any) -> None:

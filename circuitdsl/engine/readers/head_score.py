@@ -33,8 +33,7 @@ def of_prompts(prompts: Prompts, request: HeadScore, indices: Array) -> Array:
     model, bos = prompts.model, prompts.data.bos
     found = []
     at_once = run_at_once(model, 2 * BLOCK + 1, prompts.max_memory)
-    for start in range(0, len(indices), at_once):
-        some = indices[start : start + at_once]
+    for some in torch.as_tensor(indices).split(at_once):
         tokens = torch.tensor([sequence(model, prompts.data.seed, int(i), bos) for i in some])
         runs = engine.run(model, tokens, tokens)
         patterns = [engine.patterns(model, runs.clean, head) for head in request.heads]

@@ -234,20 +234,16 @@ def train(out: Path, updates: int, seed: int) -> None:
         loss = now.update(ids)
         if now.step % EVERY == 0 or now.step == updates:
             figures = {task: accuracy(now.model, ids, task, 200, 0) for task in mixture.TASKS}
-            _log(out, {"update": now.step, "seconds": round(time.time() - start), "loss": round(loss, 4), **figures})
+            row = {"update": now.step, "seconds": round(time.time() - start), "loss": round(loss, 4), **figures}
+            new = not (out / "log.csv").exists()
+            with (out / "log.csv").open("a", newline="") as file:
+                writer = csv.DictWriter(file, row)
+                if new:
+                    writer.writeheader()
+                writer.writerow(row)
+            print(row, flush=True)
             export(now.model, vocabulary, out)
             now.save(checkpoint)
-
-
-def _log(out: Path, row: dict[str, float]) -> None:
-    path = out / "log.csv"
-    new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, row)
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
-    print(row, flush=True)
 
 
 def main() -> None:
