@@ -201,7 +201,6 @@ class GlobalCut(Edits):
         return out + self.added[layer][rows].to(out.dtype) if layer in self.added else out
 
     def score(self, run: Cache, firing: Firing) -> float:
-        """The head's attention score along a firing's arrow."""
         attn, h = self.tracer.model.blocks[firing.head.layer].attn, firing.head.head
         query = run.q[firing.head.layer][firing.prompt, h, firing.destination]
         key = run.k[firing.head.layer][firing.prompt, h // attn.group, firing.source]

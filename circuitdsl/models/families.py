@@ -75,8 +75,12 @@ def read_parts(
     family = family_of(name, config)
     about: dict[str, Any] = {"parallel": False, **family.about(name, config)}
     final_norm, embed, positions, unembed = family.names
-    if rotary:
-        _refuse_changing_rotary(name, config)
+    given = (getattr(config, "rope_parameters", None) if rotary else None) or {}
+    kinds = [each.get("rope_type", "default") for each in (given, *given.values()) if isinstance(each, dict)]
+    if changing := [kind for kind in kinds if kind in ("dynamic", "longrope")]:  # they would make cached keys wrong
+        raise UnsupportedModel(
+            f"{name} scales its rotary positions with the prompt's length ({changing[0]}), which is not known"
+        )
     blocks = []
     for layer in range(config.num_hidden_layers):
         norm, attn = family.heads(config, weights, layer)
@@ -234,17 +238,6 @@ def _window(config: Any, layer: int) -> int | None:
     typed = config.model_type in ("gemma2", "gemma3_text", "qwen2", "qwen3")
     limited = config.layer_types[layer] == "sliding_attention" if typed else config.model_type == "mistral"
     return config.sliding_window if limited else None
-
-
-def _refuse_changing_rotary(name: str, config: Any) -> None:
-    """Rotary frequencies that depend on the prompt's length would make cached keys wrong."""
-    given = getattr(config, "rope_parameters", None) or {}
-    for each in (given, *(value for value in given.values() if isinstance(value, dict))):
-        kind = each.get("rope_type", "default")
-        if kind in ("dynamic", "longrope"):
-            raise UnsupportedModel(
-                f"{name} scales its rotary positions with the prompt's length ({kind}), which is not known"
-            )
 
 
 _LLAMA = Family(

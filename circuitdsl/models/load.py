@@ -128,9 +128,6 @@ def available_models() -> list[Available]:
     return found
 
 
-# --- where the files are ----------------------------------------------------------------------------
-
-
 def locate(name_or_dir: str | Path, revision: str | None = None, weights: bool = True) -> Path:
     """The directory that holds a model's files; downloads them from the hub where that is needed and possible.
 
@@ -200,9 +197,6 @@ def _has_weights(path: Path) -> bool:
 
 def _size(path: Path) -> int:
     return sum(file.stat().st_size for file in weight_files(path) if file.exists())
-
-
-# --- reading them -----------------------------------------------------------------------------------
 
 
 def _pretrained(directory: Path, dtype: torch.dtype) -> Any:
