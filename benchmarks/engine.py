@@ -169,7 +169,7 @@ def _row(at: Setting, load: Workload, peer_edges: int = 5, peers: bool = True) -
     model = at.model
     caches, runs = median_seconds(at.clock, lambda: run(model, load.clean, load.corrupt), at.repeats)
     ours, found = median_seconds(at.clock, lambda: _patch(model, runs, load), at.repeats)
-    unpatched = baseline(model, runs.clean, Readout.of_tokens(load.answers))
+    unpatched = baseline(model, runs.clean, Readout(load.answers.to(model.device)))
     tally = Tally()
     peak = peak_bytes(model.device, lambda: _patch(model, run(model, load.clean, load.corrupt), load, tally))
     row = Row(
@@ -190,7 +190,7 @@ def _row(at: Setting, load: Workload, peer_edges: int = 5, peers: bool = True) -
 
 
 def _patch(model: Transformer, runs: Runs, load: Workload, tally: Tally | None = None) -> torch.Tensor:
-    return effects(model, runs, load.experiments, load.positions, Readout.of_tokens(load.answers), tally=tally)
+    return effects(runs, load.experiments, load.positions, Readout(load.answers.to(model.device)), tally=tally)
 
 
 def _peer(
@@ -367,7 +367,7 @@ def _precision(device: str) -> Iterator[Precision]:
 
 def _differences(model: Transformer, load: Workload) -> tuple[torch.Tensor, torch.Tensor]:
     """Logit differences under each patch minus those of the clean prompts, and clean minus corrupt ones."""
-    readout = Readout.of_tokens(load.answers)
+    readout = Readout(load.answers.to(model.device))
     runs = run(model, load.clean, load.corrupt)
     clean, corrupt = (-baseline(model, one, readout).diff(dim=-1)[:, 0].cpu() for one in (runs.clean, runs.corrupt))
     return -_patch(model, runs, load).diff(dim=-1)[..., 0].cpu() - clean, clean - corrupt

@@ -11,7 +11,7 @@ import random
 from pathlib import Path
 
 from circuitdsl.circuit.vocabulary import Metric
-from circuitdsl.engine.scores import behaviour
+from circuitdsl.engine.prompts import behaviour
 from circuitdsl.models.load import POCKET, load_model
 from circuitdsl.models.parts import Transformer
 from circuitdsl.models.pocket import mixture

@@ -128,10 +128,9 @@ def every_metric(scorers: Sequence[Scorer], places: Tensor, at_once: int) -> Rea
     def one(score: Scorer, rows: Tensor, prompts: Tensor) -> Tensor:
         return score.score(rows if score.ids is None else rows.gather(1, score.ids[prompts]), prompts)
 
-    return Readout.of_vocabulary(
-        lambda rows, prompts: torch.stack([one(score, rows, places[prompts]) for score in scorers], -1),
-        len(scorers),
-        at_once,
+    return Readout(
+        reduce=lambda rows, prompts: torch.stack([one(score, rows, places[prompts]) for score in scorers], -1),
+        at_once=at_once,
     )
 
 
@@ -153,7 +152,7 @@ def population(model: Transformer, task: str, prompts: int) -> dict[str, np.ndar
     for _, part in parts_of(first, np.arange(prompts), twice=True):
         runs = _runs(first, part, False, (), 2 * model.n_layers)
         readout = every_metric(scorers, torch.as_tensor(part), vocabulary_rows(model, None))
-        found = effects(model, runs, experiments, Batch(first, runs, part).places(patched), readout)
+        found = effects(runs, experiments, Batch(first, runs, part).places(patched), readout)
         values[:, :, part] = found.permute(2, 0, 1).cpu().numpy()
         seen = attention.read(Batch(first, runs, part), watched)
         for i, request in enumerate(watched):

@@ -14,8 +14,7 @@ from circuitdsl.api import load, loads
 from circuitdsl.circuit.nodes import Node, Position
 from circuitdsl.circuit.traced import Place
 from circuitdsl.engine.cut import Reach, cut
-from circuitdsl.engine.trace import fired, tracers
-from circuitdsl.engine.trace_graph import token_names, trace_graph
+from circuitdsl.engine.trace import fired, token_names, trace_graph, tracers
 from circuitdsl.report.numbers import plain
 from circuitdsl.report.tables import shown
 from circuitdsl.verify.options import with_overrides

@@ -14,8 +14,7 @@ from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.discover.groups import Named, written
 from circuitdsl.discover.places import END, places
 from circuitdsl.discover.search import Found, Search, Sending
-from circuitdsl.engine.prompts import Prompts
-from circuitdsl.engine.scores import behaviour
+from circuitdsl.engine.prompts import Prompts, behaviour
 from circuitdsl.measurements.attention import Attention
 from circuitdsl.verdict.estimates import share
 from circuitdsl.verdict.means import mean

@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from circuitdsl.circuit.nodes import EMBED, EVERYWHERE, LOGITS, Ablation, Edge, Input, Node, Position, Site
+from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Ablation, Edge, Input, Node, Position, Site
 from circuitdsl.engine.experiment import Experiment, PatchError
 from circuitdsl.models.parts import PORTS, Port, Transformer
 from circuitdsl.models.writers import is_neuron, layer_of, neurons
@@ -38,15 +38,18 @@ class Route(NamedTuple):
 
     Attributes:
         senders: where it starts.
-        held: MLPs and neurons that it does not go through, each with the positions at which it does not.
+        first: the stage of its first sender.
+        held: MLPs and neurons that it does not go through, each with the positions at which it does not. They are
+            patched or knocked out themselves: the forward pass already carries their changes.
     """
 
     senders: Senders
-    held: Senders = ()
+    first: float
+    held: Senders
 
-    def first_stage(self, parallel: bool) -> float:
-        """The stage of its first sender."""
-        return min(sender.stage(parallel) for sender, _ in self.senders)
+
+#: a route, and the stage of a receiver that reads what has come along it
+Flow = tuple[Route, float]
 
 
 @dataclass(frozen=True)
@@ -55,38 +58,20 @@ class Plan:
 
     Attributes:
         reads: patched inputs of each place: head (-1 for an MLP or the logits) -> its senders.
+        flows: of edges via MLPs, the way to each place from the senders of each input there.
         sites: knocked-out nodes with their positions, by `layer_of` them.
-        entry: the first layer in which anything changes.
-        patched_mlps: MLPs and neurons that are patched or knocked out themselves. The forward pass already carries
-            their changes, so that no change via MLPs goes through them a second time.
+        entry: the first layer in which anything changes; -1 where the embedding does.
+        changing: the senders whose own terms can have changed when they are read.
+        fixed: it puts in values that are not those of the other run: they can differ at any position.
     """
 
     experiment: Experiment
     reads: Mapping[Place, Mapping[int, Senders]]
+    flows: Mapping[tuple[Place, Senders], Flow]
     sites: Mapping[Node, Mapping[Node, Names]]
     entry: int
-    first_stage: float
-    patched_mlps: Senders
-
-    def route(self, senders: Senders, stage: float, parallel: bool) -> Route:
-        """The way of the senders' change via MLPs to a receiver of a stage."""
-        first = Route(senders).first_stage(parallel)
-        held = tuple((mlp, names) for mlp, names in self.patched_mlps if first <= mlp.stage(parallel) < stage)
-        return Route(senders, held)
-
-    @property
-    def from_embed(self) -> bool:
-        """Whether it changes the embedding, so that layer 0 is recomputed whole."""
-        return EMBED in self.sites
-
-    @property
-    def fixed(self) -> bool:
-        """Whether it puts in values that are not those of the other run: they can differ at any position."""
-        return bool(self.experiment.sites) and self.experiment.ablate != "corrupt"
-
-    def changes(self, sender: Node, parallel: bool) -> bool:
-        """Whether a sender's own term can have changed in this experiment."""
-        return sender.stage(parallel) >= self.first_stage
+    changing: frozenset[Node]
+    fixed: bool
 
 
 def plan(experiment: Experiment, model: Transformer) -> Plan:
@@ -94,25 +79,26 @@ def plan(experiment: Experiment, model: Transformer) -> Plan:
 
     Sets are read in sorted order, so that sums of terms are rounded in the same way in every process.
     """
+    parallel, edges = model.parallel, experiment.edges
+    patched = [Site(edge.receiver.node, edge.position) for edge in edges] + list(experiment.sites)
+    mlps = by_node(site for site in patched if site.node.kind == "mlp")
     reads: dict[Place, dict[int, Senders]] = {}
-    for receiver, senders in by_input(experiment.edges).items():
-        layer = model.n_layers if receiver.node == LOGITS else receiver.node.layer
-        reads.setdefault((layer, receiver.port), {})[receiver.node.head] = tuple(senders.items())
+    flows: dict[tuple[Place, Senders], Flow] = {}
+    for receiver, by_sender in by_input(edges).items():
+        node, senders = receiver.node, tuple(by_sender.items())
+        place = (model.n_layers if node == LOGITS else node.layer, receiver.port)
+        reads.setdefault(place, {})[node.head] = senders
+        if experiment.via_mlps:
+            first, stage = min(sender.stage(parallel) for sender in by_sender), node.stage(parallel)
+            held = tuple((mlp, names) for mlp, names in mlps.items() if first <= mlp.stage(parallel) < stage)
+            flows[place, senders] = Route(senders, first, held), stage
     sites: dict[Node, dict[Node, Names]] = {}
     for node, names in by_node(experiment.sites).items():
         sites.setdefault(layer_of(node), {})[node] = names
-    patched = [Site(edge.receiver.node, edge.position) for edge in experiment.edges] + list(experiment.sites)
-    first = min((site.node.stage(model.parallel) for site in patched), default=float("inf"))
+    first = min((site.node.stage(parallel) for site in patched), default=float("inf"))
+    changing = frozenset(edge.sender for edge in edges if edge.sender.stage(parallel) >= first)
     entry = min((*(layer for layer, _ in reads), *(node.layer for node in sites)), default=model.n_layers)
-    held = by_node(site for site in patched if site.node.kind == "mlp")
-    return Plan(experiment, reads, sites, max(entry, 0), first, tuple(held.items()))
-
-
-def stage_of(place: Place, model: Transformer) -> float:
-    """The stage of the receivers of a place (see `Node.stage`)."""
-    layer, port = place
-    receiver = LOGITS if layer == model.n_layers else Node("mlp" if port == "in" else "head", layer)
-    return receiver.stage(model.parallel)
+    return Plan(experiment, reads, flows, sites, entry, changing, bool(sites) and experiment.ablate != "corrupt")
 
 
 def by_input(edges: Iterable[Edge]) -> dict[Input, dict[Node, Names]]:
@@ -211,10 +197,8 @@ def all_names(senders: Senders) -> Names:
 def sent_at(where: Where, names: Names, senders: Senders, sender: Node, fixed: bool) -> Bool[np.ndarray, "n length"]:
     """Where a sender's term is replaced; that of a part only where its whole is not replaced as well."""
     mask = where.mask(names, fixed)
-    for other, places in senders if sender.is_part else ():
-        if other == sender.whole:
-            mask = mask & ~where.mask(places, fixed)
-    return mask
+    whole = dict(senders).get(sender.whole) if sender.is_part else None
+    return mask if whole is None else mask & ~where.mask(whole, fixed)
 
 
 def ship(array: Array | Sequence[int], device: torch.device) -> Tensor:
@@ -273,44 +257,21 @@ class Points:
 
 
 @dataclass(frozen=True, eq=False)
-class Send:
-    """One sender's share of some changes.
-
-    Attributes:
-        changed: its term in this run can differ from the clean one.
-        into: the rows of the changes that it adds to.
-        points: where its term stands.
-    """
-
-    sender: Node
-    changed: bool
-    into: Tensor
-    points: Points
-
-
-@dataclass(frozen=True, eq=False)
-class Flow:
-    """Rows of the changes that a flow via MLPs adds to, and the rows of that flow (see `via_mlps.Flows`)."""
-
-    key: tuple[Route, float]
-    into: Tensor
-    rows: Tensor
-
-
-@dataclass(frozen=True, eq=False)
 class Reads:
     """The patched inputs of one place, sorted by head.
 
     Attributes:
         change: each point's row among `n_changes` changes; inputs with the same senders share theirs.
-        sends, flows: what the changes are made of.
+        sends: the senders' shares of the changes: (sender, whether its term in this run can differ from the clean one,
+            rows of the changes, where its term stands).
+        flows: what comes via MLPs: (its way, rows of the changes, rows of what comes, see `via_mlps.Flows`).
     """
 
     points: Points
     change: Tensor
     n_changes: int
-    sends: tuple[Send, ...]
-    flows: tuple[Flow, ...]
+    sends: tuple[tuple[Node, bool, Tensor, Points], ...]
+    flows: tuple[tuple[Flow, Tensor, Tensor], ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -341,11 +302,7 @@ class Batch:
 
     @property
     def entry(self) -> int:
-        return min(plan.entry for plan in self.plans)
-
-    @property
-    def from_embed(self) -> bool:
-        return self.plans[0].from_embed
+        return self.plans[0].entry
 
     @property
     def steps(self) -> int:
@@ -357,7 +314,6 @@ class Batch:
         return self.ship(self.rows)
 
     def ship(self, array: Array | Sequence[int]) -> Tensor:
-        """Indices, on the model's device."""
         return ship(array, self.model.device)
 
     def width(self, layer: int) -> int:
@@ -367,24 +323,16 @@ class Batch:
     @cached_property
     def kept_nodes(self) -> frozenset[Node]:
         """Nodes whose values are kept while this batch runs: senders that are read later, and `kept`."""
-        parallel = self.model.parallel
-        every = ((plan, senders) for plan in self.plans for heads in plan.reads.values() for senders in heads.values())
-        sent = {sender for plan, senders in every for sender, _ in senders if plan.changes(sender, parallel)}
-        return self.kept | sent
+        return self.kept.union(*(plan.changing for plan in self.plans))
 
     @cached_property
     def kept_layers(self) -> frozenset[Node]:
         """What stands for the heads of a layer, its MLP or `embed` (see `layer_of`) where their values are kept."""
         return frozenset(layer_of(node) for node in self.kept_nodes if not is_neuron(node))
 
-    @cached_property
-    def _sited(self) -> list[tuple[int, Plan]]:
-        """The experiments that knock nodes out."""
-        return [(e, plan) for e, plan in enumerate(self.plans) if plan.sites]
-
     def neurons(self, layer: int) -> tuple[Node, ...]:
         """The neurons of a layer whose activations are needed: to be replaced, or read by a later patched input."""
-        replaced = (node for _, plan in self._sited for node in plan.sites.get(Node("mlp", layer), ()))
+        replaced = (node for plan in self.plans for node in plan.sites.get(Node("mlp", layer), ()))
         return neurons((*replaced, *(node for node in self.kept_nodes if node.layer == layer)))
 
     def changed_at(self, e: int, names: Names, width: int, head: int) -> Int[np.ndarray, "points 4"]:
@@ -395,13 +343,13 @@ class Batch:
 
     def reads(self, layer: int, port: str, width: int) -> Reads | None:
         """The patched inputs of a place, or `None` where there is none."""
-        found = [(h, e, s) for e, plan in enumerate(self.plans) for h, s in plan.reads.get((layer, port), {}).items()]
-        stage, parallel = stage_of((layer, port), self.model), self.model.parallel
+        place = (layer, port)
+        found = [(h, e, s) for e, plan in enumerate(self.plans) for h, s in plan.reads.get(place, {}).items()]
         n_changes = 0
         inputs: list[tuple[Array, Array]] = []
         known: dict[tuple[int, Senders], Array] = {}
         sends: dict[tuple[Node, bool], list[tuple[Array, Array]]] = {}
-        flows: dict[Route, list[tuple[Array, Array]]] = {}
+        flows: dict[Flow, list[tuple[Array, Array]]] = {}
         for head, e, senders in sorted(found, key=lambda item: item[:2]):
             plan, everywhere = self.plans[e], all_names(senders)
             host = self.changed_at(e, everywhere, width, head)
@@ -415,28 +363,29 @@ class Batch:
                     sent: Array | slice = slice(None)
                     if names != everywhere or sender.is_part:
                         sent = sent_at(self.where, names, senders, sender, plan.fixed)[at]
-                    key = sender, plan.changes(sender, parallel)
+                    key = sender, sender in plan.changing
                     sends.setdefault(key, []).append((rows[sent], host[sent]))
-                if plan.experiment.via_mlps:
-                    route = plan.route(senders, stage, parallel)
-                    flows.setdefault(route, []).append((rows, self.flow_rows[senders][at]))
+                if plan.flows:
+                    flow = plan.flows[place, senders]
+                    flows.setdefault(flow, []).append((rows, self.flow_rows[senders][at]))
             inputs.append((host, known[e, senders]))
         if not inputs:
             return None
         host, change = _joined(inputs)
         sent_by = {key: _joined(parts) for key, parts in sends.items()}
+        come_by = {flow: _joined(parts) for flow, parts in flows.items()}
         return Reads(
             Points(self, host, width),
             self.ship(change),
             n_changes,
-            tuple(Send(*by, self.ship(a), Points(self, b, self.width(by[0].layer))) for by, (a, b) in sent_by.items()),
-            tuple(Flow((route, stage), *map(self.ship, _joined(parts))) for route, parts in flows.items()),
+            tuple((*by, self.ship(a), Points(self, b, self.width(by[0].layer))) for by, (a, b) in sent_by.items()),
+            tuple((flow, self.ship(a), self.ship(b)) for flow, (a, b) in come_by.items()),
         )
 
     def sites(self, of: Node, width: int) -> tuple[Sites, ...]:
         """The knocked-out nodes of a layer (see `layer_of`), parts of nodes before whole ones."""
         groups: dict[tuple[Ablation, Node | None], list[tuple[int, int, Names]]] = {}
-        for e, plan in self._sited:
+        for e, plan in enumerate(self.plans):
             for node, names in plan.sites.get(of, {}).items():
                 key = plan.experiment.ablate, node if node.is_part else None
                 groups.setdefault(key, []).append((node.head, e, names))
@@ -465,12 +414,16 @@ class Jobs:
         head: the head of each job.
         number: the job of each head of each experiment, or -1: `[heads, experiments]`.
         job, points: where the jobs' `z` change, sorted by job; `job` are indices (job, prompt, step).
+        reads: the layer's patched inputs: of queries at the steps that are computed, of keys and values at all.
+        sites: its knocked-out heads.
     """
 
     head: Tensor
     number: Array
     job: tuple[Tensor, Tensor, Tensor]
     points: Points
+    reads: Mapping[Port, Reads | None]
+    sites: tuple[Sites, ...]
 
     def numbers(self, points: Points) -> Int[Tensor, " points"]:
         """The jobs of the heads at some points."""
@@ -486,12 +439,13 @@ def seen_from(keys: Bool[np.ndarray, "*n length"], window: int | None) -> Bool[n
     return count > 0
 
 
-def entry_jobs(batch: Batch, layer: int, reads: Mapping[Port, Reads | None], sites: Iterable[Sites]) -> Jobs:
-    """The heads that a batch enters through; `reads` have all steps, `sites` the layer's width."""
-    steps, width = batch.steps, batch.width(layer)
+def entry_jobs(batch: Batch, width: int, sites: tuple[Sites, ...] = ()) -> Jobs:
+    """The heads that a batch enters through, at the last `width` steps."""
+    steps, layer = batch.steps, batch.entry
+    reads = {port: batch.reads(layer, port, width if port == "q" else steps) for port in PORTS}
     changed = np.zeros((batch.model.n_heads, len(batch.plans), len(batch.rows), steps), dtype=bool)
     for port in PORTS:
-        if table := reads.get(port):
+        if table := reads[port]:
             n, e, s, head = table.points.host.T
             read = np.zeros_like(changed)
             read[head, e, n, s] = True
@@ -505,14 +459,15 @@ def entry_jobs(batch: Batch, layer: int, reads: Mapping[Port, Reads | None], sit
     every = changed[heads, experiments]
     j, n, s = every[:, :, steps - width :].nonzero()
     host = np.stack((n, experiments[j], s + steps - width, heads[j]), axis=1)
-    return Jobs(batch.ship(heads), number, (batch.ship(j), batch.ship(n), batch.ship(s)), Points(batch, host, width))
+    job, points = (batch.ship(j), batch.ship(n), batch.ship(s)), Points(batch, host, width)
+    return Jobs(batch.ship(heads), number, job, points, reads, sites)
 
 
 def touched(
-    batch: Batch, layer: int, jobs: Jobs, mlp_reads: Reads | None, mlp_sites: Iterable[Sites]
+    batch: Batch, jobs: Jobs, mlp_reads: Reads | None, mlp_sites: Iterable[Sites]
 ) -> tuple[Points, Int[Tensor, " through"]]:
     """The points at which an entry layer's output changes, and at which of them its MLP is recomputed."""
-    width = batch.width(layer)
+    width = jobs.points.width
     job_rows, site_rows = jobs.points.rows_of(width), [site.points.rows_of(width) for site in mlp_sites]
     read_rows = mlp_reads.points.rows_of(width) if mlp_reads else job_rows[:0]
     through = np.unique(read_rows if batch.model.parallel else np.concatenate((job_rows, read_rows)))

@@ -20,9 +20,6 @@ from circuitdsl.engine.memory import batch_rows, out_of_memory, ran_out
 from circuitdsl.engine.runs import Runs, first_difference
 from circuitdsl.engine.via_mlps import flows
 
-#: called with (runs done, runs in all), one run being an experiment on a prompt
-Progress = Callable[[int, int], None]
-
 
 class Limits(TypedDict, total=False):
     """How much is computed at once.
@@ -45,7 +42,6 @@ def in_batches(
     positions: Positions,
     unpatched: Callable[[Runs], Float[Tensor, "n ..."]],
     patched: Callable[[PatchedRun], Float[Tensor, "N E ..."]],
-    progress: Progress | None = None,
     kept: frozenset[Node] = frozenset(),
     **limits: Unpack[Limits],
 ) -> Float[Tensor, "experiments n ..."]:
@@ -67,40 +63,28 @@ def in_batches(
     distinct = list(dict.fromkeys(experiments))
     for experiment in distinct:
         check(model, experiment)
-    tally.experiments += len(distinct)
-    done, total = 0, len(distinct) * runs.n
-
-    def count(more: int) -> None:
-        nonlocal done
-        done += more
-        if progress:
-            progress(done, total)
-
     found: dict[Experiment, Tensor] = {}
-    for direction in ("noise", "denoise"):
+    for direction in dict.fromkeys(experiment.direction for experiment in distinct):
         together = [experiment for experiment in distinct if experiment.direction == direction]
-        if not together:
-            continue
         base = runs if direction == "noise" else runs.swapped()
         plans = [plan(experiment, model) for experiment in together]
-        flow = flows(model, base, plans, where, rows, tally)
+        flow = flows(base, plans, where, rows, tally)
         values = unpatched(base)
         values = values.expand(len(plans), *values.shape).clone()
         for members, prompts, start in entries(plans, where, model.n_layers):
             batch = Batch(tuple(plans[i] for i in members), prompts, start, where, model, flow.rows, kept)
             target = ship(members, model.device)
-            _run_split(PatchedRun(base, batch, flow, tally), target, patched, rows, values, count)
+            _run_split(PatchedRun(base, batch, flow, tally), target, patched, rows, values)
         found |= zip(together, values, strict=True)
-    count(total - done)  # prompts in which an experiment changes no position
     return torch.stack([found[experiment] for experiment in experiments]) if found else torch.empty(0)
 
 
 def entries(plans: list[Plan], where: Where, n_layers: int) -> Iterator[tuple[list[int], Array, int]]:
     """Experiments that enter at the same layer and start at the same positions, with the prompts of each start."""
-    groups: dict[tuple[int, bool, bytes], tuple[Array, list[int]]] = {}
+    groups: dict[tuple[int, bytes], tuple[Array, list[int]]] = {}
     for i, one in enumerate(plans):
         start = where.start(one, n_layers)
-        groups.setdefault((one.entry, one.from_embed, start.tobytes()), (start, []))[1].append(i)
+        groups.setdefault((one.entry, start.tobytes()), (start, []))[1].append(i)
     for starts, members in groups.values():
         members.sort(key=lambda i: min(((p, *sorted(h)[:1]) for p, h in plans[i].reads.items()), default=()))
         for start in np.unique(starts[starts < where.length]):
@@ -108,12 +92,7 @@ def entries(plans: list[Plan], where: Where, n_layers: int) -> Iterator[tuple[li
 
 
 def _run_split(
-    run: PatchedRun,
-    target: Tensor,
-    patched: Callable[[PatchedRun], Tensor],
-    max_rows: int,
-    out: Tensor,
-    count: Callable[[int], None],
+    run: PatchedRun, target: Tensor, patched: Callable[[PatchedRun], Tensor], max_rows: int, out: Tensor
 ) -> None:
     """Run a batch in chunks that fit, first split by experiments, then by prompts; in halves where memory runs out."""
     batch = run.batch
@@ -122,25 +101,24 @@ def _run_split(
     for e in range(0, len(batch.plans), experiments):
         for n in range(0, len(batch.rows), prompts):
             part = replace(batch, plans=batch.plans[e : e + experiments], rows=batch.rows[n : n + prompts])
-            places, size = target[e : e + experiments], len(part.plans) * len(part.rows)
-            values = _tried(run, part, patched)
+            chunk, places = replace(run, batch=part), target[e : e + experiments]
+            values = _tried(chunk, patched)
             if values is None:
-                half = max(1, size * part.steps // 2)
-                _run_split(replace(run, batch=part), places, patched, half, out, count)
+                half = max(1, len(part.plans) * len(part.rows) * part.steps // 2)
+                _run_split(chunk, places, patched, half, out)
             else:
                 out[places[:, None], part.prompts[None, :]] = values.transpose(0, 1)
-                count(size)
 
 
-def _tried(run: PatchedRun, part: Batch, patched: Callable[[PatchedRun], Tensor]) -> Tensor | None:
-    """The measurement on a part of a batch, or `None` where memory ran out and the part can be halved."""
+def _tried(run: PatchedRun, patched: Callable[[PatchedRun], Tensor]) -> Tensor | None:
+    """The measurement on a batch, or `None` where memory ran out and the batch can be halved."""
     run.tally.batches += 1
     try:
-        return patched(PatchedRun(run.runs, part, run.flow, run.tally))
+        return patched(replace(run))  # a copy, which takes its tensors with it
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
-        if len(part.plans) * len(part.rows) == 1:
-            what = f"patching one prompt of {part.where.length} tokens ({part.plans[0].experiment})"
+        if len(run.batch.plans) * len(run.batch.rows) == 1:
+            what = f"patching one prompt of {run.runs.length} tokens ({run.batch.plans[0].experiment})"
             raise ran_out(what) from None
     return None

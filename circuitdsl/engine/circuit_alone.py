@@ -31,13 +31,12 @@ from circuitdsl.engine.experiment import Experiment, Positions, Readout, check, 
 from circuitdsl.engine.memory import all_terms, batch_rows, in_halves
 from circuitdsl.engine.runs import Runs, read
 from circuitdsl.measurements.requests import Subgraph
-from circuitdsl.models.parts import PORTS, Port, Transformer, attend
+from circuitdsl.models.parts import PORTS, Port, attend
 from circuitdsl.models.writers import Written, in_whole, layer_of, term
 
 
 @torch.inference_mode()
 def subgraph_effects(
-    model: Transformer,
     runs: Runs,
     subgraphs: Sequence[Subgraph],
     positions: Positions,
@@ -57,12 +56,12 @@ def subgraph_effects(
         PatchError: a node, edge or position that the model or the prompts do not have.
         OutOfMemory: there is not enough for one run.
     """
-    readout, where = readout.on(model.device), Where.of(positions, runs.n, runs.length)
+    where = Where.of(positions, runs.n, runs.length)
     distinct = list(dict.fromkeys(subgraphs))
     for one in distinct:
         for site in one.sites:
-            check_node(model, site.node)
-        check(model, Experiment(edges=one.edges))
+            check_node(runs.model, site.node)
+        check(runs.model, Experiment(edges=one.edges))
     found: dict[Subgraph, Tensor] = {}
     for kind in dict.fromkeys(one.kind for one in distinct):
         group = [one for one in distinct if one.kind == kind]
@@ -77,25 +76,22 @@ def _group(
     model, tally = runs.model, limits.get("tally") or Tally()
     nodes = [by_node(one.sites) for one in group]
     senders = [by_input(one.edges if one.keep == "edges" else ()) for one in group]
-    values = torch.empty(len(group) * runs.n, readout.width, device=model.device)
+    count = len(group) * runs.n
+    values: list[Tensor] = []
 
     def work(start: int, end: int) -> None:
         graph, prompt = np.divmod(np.arange(start, end), runs.n)
-        values[start:end] = _pass(_Batch(model, runs, where, group[0], nodes, senders, graph, prompt), readout)
+        values.append(_pass(_Batch(runs, where, group[0], nodes, senders, graph, prompt), readout))
         tally.batches += 1
         tally.block_positions += (end - start) * ((model.n_layers - 1) * runs.length + 1)
 
     held = all_terms(model) if group[0].keep == "edges" else 0
     rows = limits.get("max_rows") or batch_rows(model, runs.length, limits.get("max_memory"), held)
     at_once = max(1, rows // runs.length)
-    for start in range(0, len(values), at_once):
-        end = min(start + at_once, len(values))
+    for start in range(0, count, at_once):
+        end = min(start + at_once, count)
         in_halves(work, start, end, lambda i: f"running a circuit alone on one prompt of {runs.length} tokens")
-    tally.experiments += len(group)
-    return values.view(len(group), runs.n, -1)
-
-
-# --- what is kept -----------------------------------------------------------------------------------
+    return torch.cat(values).view(len(group), runs.n, -1)
 
 
 @dataclass(eq=False)
@@ -111,7 +107,6 @@ class _Batch:
         others: the residual stream `[B, T, d]` that an input reads if all edges into it are patched.
     """
 
-    model: Transformer
     runs: Runs
     where: Where
     kind: Subgraph
@@ -126,12 +121,7 @@ class _Batch:
     @cached_property
     def prompt(self) -> Int[Tensor, " B"]:
         """The prompt of each run, on the device."""
-        return ship(self.prompts, self.model.device)
-
-    @property
-    def whole(self) -> bool:
-        """Whether nodes are kept, and not edges."""
-        return self.kind.keep == "nodes"
+        return ship(self.prompts, self.runs.model.device)
 
     @cached_property
     def rows(self) -> dict[int, slice]:
@@ -142,7 +132,7 @@ class _Batch:
     def mask(self, at: Names, number: int) -> Bool[Tensor, "rows T"]:
         """Where some positions are in the runs of a subgraph."""
         if (at, number) not in self._masks:
-            self._masks[at, number] = ship(self.where.mask(at)[self.prompts[self.rows[number]]], self.model.device)
+            self._masks[at, number] = ship(self.where.mask(at)[self.prompts[self.rows[number]]], self.runs.model.device)
         return self._masks[at, number]
 
     def written(self, of: Node, now: Float[Tensor, "B W *rest"]) -> Tensor:
@@ -152,12 +142,12 @@ class _Batch:
         """
         stays = of.kind != "head" and not self.kind.mlps
         other = now if stays else self._other(of, now.shape[1])
-        if self.whole:
+        if self.kind.keep == "nodes":
             return now if stays else self._overwritten(of, now, other)
         if not stays:
             self.change.kept[of] = other - now
         if not self.kind.inverted:  # only the last positions of the stream of those that stand in are read any more
-            term = self.model.blocks[of.layer].attn.write(other) if of.kind == "head" else other
+            term = self.runs.model.blocks[of.layer].attn.write(other) if of.kind == "head" else other
             self.others = term if self.others is None else self.others[:, -term.shape[1] :] + term
         return now
 
@@ -179,13 +169,13 @@ class _Batch:
                 own = now[place]
                 if node.is_part:  # the other value with the node's part of this one in it
                     change = own - other[place] if of.kind == "head" else sign * self.change.value(node)[rows]
-                    own = other[place] + in_whole(self.model, node, change)
+                    own = other[place] + in_whole(self.runs.model, node, change)
                 other[place] = torch.where(keep, own, other[place])
         return other
 
     def mlp(self, layer: int, source: Float[Tensor, "B W d"]) -> Float[Tensor, "B W d"]:
         """The term of an MLP; the changes of its neurons are stored."""
-        block = self.model.blocks[layer]
+        block = self.runs.model.blocks[layer]
         watched = [node for node in self.runs.clean.neurons if self.kind.mlps and node.layer == layer]
         x = block.mlp_norm(self.read_by(Node("mlp", layer), source) if self.kind.mlps else source)
         out, activations = block.mlp.written(x, [node.index for node in watched])
@@ -208,12 +198,12 @@ class _Batch:
                         mask = sign * self.mask(at, number)[:, -width:, None]
                         if sender.is_part and sender.whole in senders:
                             mask = mask * ~self.mask(senders[sender.whole], number)[:, -width:, None]
-                        out += term(self.model, sender, self.change.value(sender)[rows, -width:]) * mask
+                        out += term(self.runs.model, sender, self.change.value(sender)[rows, -width:]) * mask
                 yield rows, out
 
     def read_by(self, node: Node, resid: Float[Tensor, "B W d"]) -> Float[Tensor, "B W d"]:
         """What an MLP or the logits read."""
-        if self.whole:
+        if self.kind.keep == "nodes":
             return resid
         inputs = self.patched(resid).clone()
         for rows, own in self.corrected(Input(node, "in"), inputs):
@@ -221,14 +211,11 @@ class _Batch:
         return inputs
 
 
-# --- the pass ---------------------------------------------------------------------------------------
-
-
 def _pass(batch: _Batch, readout: Readout) -> Float[Tensor, "B width"]:
     """The runs of a batch, from the tokens to END; the last layer is followed at END alone."""
-    model, length = batch.model, batch.runs.length
+    model, length = batch.runs.model, batch.runs.length
     resid = batch.runs.clean.embed[batch.prompt]
-    if not batch.whole:
+    if batch.kind.keep == "edges":
         batch.written(EMBED, resid)
     for layer, block in enumerate(model.blocks):
         width = 1 if layer == model.n_layers - 1 else length
@@ -253,7 +240,7 @@ def _projected(
     batch: _Batch, layer: int, port: Port, width: int, resid: Float[Tensor, "B T d"]
 ) -> Float[Tensor, "B W heads d_head"]:
     """Queries, keys or values at the last `width` positions, each of what its own input reads."""
-    block, first = batch.model.blocks[layer], resid.shape[1] - width
+    block, first = batch.runs.model.blocks[layer], resid.shape[1] - width
     turns = batch.runs.clean.turns[layer][first:]
     inputs = batch.patched(resid[:, first:])
     out = block.attn.project(port, block.attn_norm(inputs), turns)

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Int
 
 from circuitdsl.circuit.nodes import Node
-from circuitdsl.engine.batch_index import Plan, Where, all_names, plan, seen_from
+from circuitdsl.engine.batch_index import Where, all_names, plan, seen_from
 from circuitdsl.engine.experiment import Experiment
 from circuitdsl.engine.runs import run
 from circuitdsl.models.parts import Transformer
@@ -30,13 +30,11 @@ class Tally:
     Attributes:
         block_positions: recomputed downstream of patches.
         flow_positions: MLPs computed for edges via MLPs.
-        experiments: distinct experiments run.
         batches: forward passes over a batch.
     """
 
     block_positions: int = 0
     flow_positions: int = 0
-    experiments: int = 0
     batches: int = 0
 
 
@@ -56,31 +54,18 @@ def floor_by_prompt(
     upto = model.n_layers if layers is None else layers
     if what.entry >= upto:
         return np.zeros(where.n, dtype=int)
-    steps = where.length - starts
-    later = steps * max(0, min(upto, last) - what.entry - 1) + (1 if what.entry < last < upto else 0)
-    if what.from_embed:
-        first = steps if what.entry < last else np.ones(where.n, dtype=int)
-    else:
-        first = _entry(model, what, where)
-    return np.where(starts < where.length, first + later, 0)
-
-
-def _entry(model: Transformer, what: Plan, where: Where) -> Int[np.ndarray, " n"]:
-    """Positions at which the entry layer's MLP reads something else."""
-    reads = np.zeros((where.n, where.length), dtype=bool)
+    later = (where.length - starts) * max(0, min(upto, last) - what.entry - 1) + int(what.entry < last < upto)
+    reads = np.zeros((where.n, where.length), dtype=bool)  # where the entry layer's MLP reads something else
     for port, spread in (("q", False), ("k", True), ("v", True), ("in", False)):
         for senders in what.reads.get((what.entry, port), {}).values():
-            if model.parallel and port != "in":
-                continue
-            mask = where.mask(all_names(senders), what.fixed)
-            reads |= seen_from(mask, model.blocks[what.entry].attn.window) if spread else mask
+            if port == "in" or not model.parallel:
+                mask = where.mask(all_names(senders), what.fixed)
+                reads |= seen_from(mask, model.blocks[what.entry].attn.window) if spread else mask
     if not model.parallel:
         for names in what.sites.get(Node("head", what.entry), {}).values():
             reads |= where.mask(names, what.fixed)
-    return reads[:, -1].astype(int) if what.entry == model.n_layers - 1 else reads.sum(axis=1)
-
-
-# --- speed ------------------------------------------------------------------------------------------
+    first = reads[:, -1].astype(int) if what.entry == last else reads.sum(axis=1)
+    return np.where(starts < where.length, first + later, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +84,7 @@ def calibrate(model: Transformer, device: torch.device) -> Machine:
     """Measure the machine on one layer of a model's shape and number format; the model's weights are not needed."""
     few = torch.zeros(8, model.d_model, dtype=model.dtype, device=device)
     places = None if model.W_pos is None else few.new_zeros(model.n_ctx, model.d_model)
-    one = _made_up(replace(model, blocks=model.blocks[:1], W_E=few, W_U=few, W_pos=places, b_U=None), device)
+    one = _made_up(replace(model, blocks=model.blocks[:1], W_E=few, W_U=few, W_pos=places), device)
     length = min(TOKENS, model.n_ctx)
     many = torch.zeros(PROMPTS, length, dtype=torch.long)
     whole = _seconds(lambda: run(one, many, many), device) / 2

@@ -21,10 +21,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from circuitdsl.circuit.nodes import Node, Position
-from circuitdsl.engine.prompts import Prompts
+from circuitdsl.engine.prompts import Prompts, score_ends
 from circuitdsl.engine.runs import Cache, Edits, Rows, one_run
-from circuitdsl.engine.scores import score_ends
-from circuitdsl.engine.trace import SIDES, Firing, Tracer, centred, fired
+from circuitdsl.engine.trace import SIDES, Firing, Tracer, fired
 from circuitdsl.models.parts import Attention, attend
 from circuitdsl.models.weights import Factors
 
@@ -88,8 +87,6 @@ def cut(
     scores: list[float] = []
     found = [(prompts.ends()[0].clone(), list[_Row]()) for _ in range(2)]  # of the signal, and of its control
     for tracer, by_number in fired(prompts.model, prompts.pairs, head, [source], [target], prompts.max_memory):
-        if not by_number:
-            continue
         firings = list(by_number.values())
         indices += by_number
         scores += [firing.score for firing in firings]
@@ -121,9 +118,6 @@ def _changed(edits: LocalCut | GlobalCut, run: Cache, firing: Firing, vectors: V
     found = [(float(new.norm() / old.norm()), float(F.cosine_similarity(old, new, dim=0))) for old, new in pairs]
     norm, cosine = np.mean(found or [(1.0, 1.0)], axis=0).tolist()
     return edits.score(run, firing) - firing.score, norm, cosine, len(vectors)
-
-
-# --- what is cut ------------------------------------------------------------------------------------
 
 
 def parts(tracer: Tracer, firing: Firing, vectors: Vectors) -> Iterator[tuple[Node, int, Float[Tensor, " d"]]]:
@@ -207,7 +201,6 @@ class GlobalCut(Edits):
         return out + self.added[layer][rows].to(out.dtype) if layer in self.added else out
 
     def score(self, run: Cache, firing: Firing) -> float:
-        """The head's attention score along a firing's arrow."""
         attn, h = self.tracer.model.blocks[firing.head.layer].attn, firing.head.head
         query = run.q[firing.head.layer][firing.prompt, h, firing.destination]
         key = run.k[firing.head.layer][firing.prompt, h // attn.group, firing.source]
@@ -227,4 +220,4 @@ class GlobalCut(Edits):
                         block.attn.write(each.z[layer][firing.prompt, token]).float() - bias
                         for each in (self.tracer.cache, run)
                     )
-                    yield centred(block.attn_norm, old), centred(block.attn_norm, new + added[firing.prompt, token])
+                    yield block.attn_norm.centred(old), block.attn_norm.centred(new + added[firing.prompt, token])

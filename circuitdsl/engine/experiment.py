@@ -7,9 +7,8 @@ positions; the token indices of a name differ from prompt to prompt and are pass
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -59,30 +58,12 @@ class Readout:
     Attributes:
         tokens: token ids per prompt; only their logits are computed.
         reduce: takes logits `[m, vocab]` (float32) and the prompt of each row `[m]`, gives `[m, width]`.
-        width: numbers read per prompt.
         at_once: rows whose logits over the whole vocabulary are held together.
     """
 
-    tokens: Int[Tensor, "n width"] | None
-    reduce: Callable[[Float[Tensor, "m vocab"], Int[Tensor, " m"]], Float[Tensor, "m width"]] | None
-    width: int
+    tokens: Int[Tensor, "n width"] | None = None
+    reduce: Callable[[Float[Tensor, "m vocab"], Int[Tensor, " m"]], Float[Tensor, "m width"]] | None = None
     at_once: int = VOCAB_ROWS
-
-    def on(self, device: torch.device) -> Readout:
-        """The same with its tokens on a device."""
-        return self if self.tokens is None else replace(self, tokens=self.tokens.to(device))
-
-    @classmethod
-    def of_tokens(cls, tokens: Int[Tensor, "n width"]) -> Readout:
-        """Logits of these tokens, the same number for every prompt."""
-        return cls(tokens, None, tokens.shape[1])
-
-    @classmethod
-    def of_vocabulary(
-        cls, reduce: Callable[[Tensor, Tensor], Tensor], width: int, at_once: int = VOCAB_ROWS
-    ) -> Readout:
-        """A function of the whole vocabulary's logits, for softmax, argmax and KL divergence."""
-        return cls(None, reduce, width, at_once)
 
 
 def experiment_of(request: Request) -> Experiment:

@@ -8,21 +8,20 @@ writes in this pass is subtracted and its term of the other run is added.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from circuitdsl.circuit.nodes import EMBED, Node
-from circuitdsl.engine.attend import attend_from, pattern_of
 from circuitdsl.engine.batch_index import Batch, Jobs, Points, Reads, Sites, entry_jobs, touched
 from circuitdsl.engine.count import Tally
 from circuitdsl.engine.runs import Runs
 from circuitdsl.engine.via_mlps import Flows
-from circuitdsl.models.parts import PORTS, Port, Transformer
+from circuitdsl.models.parts import PORTS, Attention, Port, Transformer, attend
 from circuitdsl.models.writers import Written, in_whole, term
 
 
@@ -39,31 +38,23 @@ class PatchedRun:
     batch: Batch
     flow: Flows
     tally: Tally
-    now: Written = field(default_factory=lambda: Written({}))
+    now: Written = field(init=False, default_factory=lambda: Written({}))
 
     @property
     def model(self) -> Transformer:
         return self.batch.model
 
     def clean(self, tensor: Float[Tensor, "n T *rest"], width: int) -> Float[Tensor, "N E W *rest"]:
-        """A cached activation at the last `width` positions, once for each run of the batch."""
+        """What was read of the clean run, at the last `width` places of axis 1, once for each run of the batch."""
         cut = tensor[self.batch.prompts, tensor.shape[1] - width :]
         return cut.unsqueeze(1).repeat(1, len(self.batch.plans), *[1] * (cut.ndim - 1))
 
 
 def first_residual(run: PatchedRun) -> Float[Tensor, "N E W d"]:
     """The residual stream that the first layer to be recomputed whole reads."""
-    if not run.batch.from_embed:
-        return enter(run, run.batch.entry)
-    resid = _put(run, EMBED, run.clean(run.runs.clean.embed, run.batch.steps))
-    if EMBED in run.batch.kept_layers:
-        run.now.kept[EMBED] = resid.clone()
-    return resid
-
-
-def next_layer(batch: Batch) -> int:
-    """The first layer that is recomputed whole."""
-    return batch.entry if batch.from_embed else batch.entry + 1
+    if run.batch.entry >= 0:
+        return enter(run)
+    return _put(run, EMBED, run.clean(run.runs.clean.embed, run.batch.steps))
 
 
 # --- a layer that is recomputed whole ---------------------------------------------------------------
@@ -75,24 +66,18 @@ def layer_after(run: PatchedRun, layer: int, resid: Float[Tensor, "N E S d"]) ->
     block, width = model.blocks[layer], batch.width(layer)
     gathered = attend_from(block.attn, *queries_keys_values(run, layer, resid, width))
     heads, mlp = Node("head", layer), Node("mlp", layer)
-    z, attended = block.attn.written(gathered, partial(_put, run, heads))
-    if heads in batch.kept_layers:
-        run.now.kept[heads] = z
+    _, attended = block.attn.written(gathered, partial(_put, run, heads))
     resid = resid[:, :, resid.shape[2] - width :]
     mid = resid + attended
     source = (resid if model.parallel else mid).reshape(-1, model.d_model)
     x = block.mlp_norm(source)
-    reads = batch.reads(layer, "in", width)
-    if reads:
+    if reads := batch.reads(layer, "in", width):
         x[reads.points.flat] = block.mlp_norm(patched_inputs(run, source[reads.points.flat], reads))
     neurons = batch.neurons(layer)
     out, activations = block.mlp.written(x, [node.index for node in neurons])
     run.tally.block_positions += len(x)
     run.now.kept.update(zip(neurons, (each.view(mid.shape[:-1]) for each in activations), strict=True))
-    out = _put(run, mlp, out.view(mid.shape))
-    if mlp in batch.kept_layers:
-        run.now.kept[mlp] = out
-    return mid + out
+    return mid + _put(run, mlp, out.view(mid.shape))
 
 
 def queries_keys_values(
@@ -115,39 +100,98 @@ def queries_keys_values(
         if reads:
             flat = tensor.view(-1, *tensor.shape[-2:])
             in_all_steps = batch.ship(reads.points.rows_of(batch.steps))
-            inputs = patched_inputs(run, flat_resid[in_all_steps], reads)
-            for head, a, b, new in _project(run, layer, port, reads, inputs):
+            for head, a, b, new in _project(run, layer, port, reads, flat_resid[in_all_steps]):
                 flat[reads.points.flat[a:b], head] = new
     return q, k, v, k_before, v_before
 
 
 def _project(
-    run: PatchedRun, layer: int, port: Port, reads: Reads, inputs: Float[Tensor, "points d"]
+    run: PatchedRun, layer: int, port: Port, reads: Reads, resid: Float[Tensor, "points d"]
 ) -> Iterator[tuple[int, int, int, Tensor]]:
     """(head, first point, last + 1, its new queries, keys or values): only the patched heads' columns."""
     block, turns = run.model.blocks[layer], run.runs.clean.turns[layer]
-    x = block.attn_norm(inputs)
+    x = block.attn_norm(patched_inputs(run, resid, reads))
     for head, a, b in reads.points.heads:
         yield head, a, b, block.attn.project_head(port, head, x[a:b], turns[reads.points.pos[a:b]])
+
+
+def attend_from(
+    attn: Attention,
+    q: Float[Tensor, "N E W heads d_head"],
+    k: Float[Tensor, "N E S kv_heads d_head"],
+    v: Float[Tensor, "N E S kv_heads d_head"],
+    k_before: Float[Tensor, "N kv_heads P d_head"],
+    v_before: Float[Tensor, "N kv_heads P d_head"],
+) -> Float[Tensor, "N E W heads d_head"]:
+    """Causal attention of the last `W` of `S` positions over `P` earlier ones, which all runs of a prompt share."""
+    n, e, w, heads, d = q.shape
+    steps, kv = k.shape[2], k.shape[3]
+    if not k_before.shape[2] and w == steps:
+        z = attend(attn, *(x.flatten(0, 1).transpose(1, 2) for x in (q, k, v)))
+        return z.contiguous().view(n, e, w, heads, d)
+    g = heads // kv
+    q = q.view(n, e, w, kv, g, d)
+    shared = q.permute(0, 3, 4, 1, 2, 5).reshape(n, kv, g * e * w, d) @ k_before.transpose(2, 3)
+    own = _own_products(q, k)
+    products = torch.cat((shared.view(n, kv, g, e, w, -1), own.permute(0, 2, 3, 1, 4, 5)), dim=-1)
+    pattern = attn.pattern(products).to(v.dtype)
+    before, after = pattern.split((k_before.shape[2], steps), dim=-1)
+    z = (before.reshape(n, kv, g * e * w, -1) @ v_before).view(n, kv, g, e, w, d).permute(0, 3, 4, 1, 2, 5)
+    return (z + _own_values(after, v)).contiguous().view(n, e, w, heads, d)
+
+
+def _own_products(q: Float[Tensor, "N E W kv g d"], k: Float[Tensor, "N E S kv d"]) -> Float[Tensor, "N E kv g W S"]:
+    """Products with the keys of the recomputed positions."""
+    n, e, w, kv, g, d = q.shape
+    steps = k.shape[2]
+    if steps == 1:
+        return (q * k.unsqueeze(4)).sum(-1).permute(0, 1, 3, 4, 2).unsqueeze(-1)
+    own = q.permute(0, 1, 3, 4, 2, 5).reshape(n, e, kv, g * w, d) @ k.permute(0, 1, 3, 4, 2)
+    return own.view(n, e, kv, g, w, steps)
+
+
+def _own_values(
+    pattern: Float[Tensor, "N kv g E W S"], v: Float[Tensor, "N E S kv d"]
+) -> Float[Tensor, "N E W kv g d"]:
+    """What is read from the recomputed positions."""
+    n, kv, g, e, w, steps = pattern.shape
+    if steps == 1:
+        return pattern.permute(0, 3, 4, 1, 2, 5) * v.unsqueeze(4)
+    own = pattern.permute(0, 3, 1, 2, 4, 5).reshape(n, e, kv, g * w, steps) @ v.permute(0, 1, 3, 2, 4)
+    return own.view(n, e, kv, g, w, -1).permute(0, 1, 4, 2, 3, 5)
 
 
 # --- the entry layer --------------------------------------------------------------------------------
 
 
-def enter(run: PatchedRun, layer: int) -> Float[Tensor, "N E W d"]:
-    """The residual stream after the entry layer: clean, but for what its patched heads and MLP change."""
-    model, batch, cache = run.model, run.batch, run.runs.clean
-    width = batch.width(layer)
-    reads = {port: batch.reads(layer, port, width if port == "q" else batch.steps) for port in PORTS}
-    heads, mlp = Node("head", layer), Node("mlp", layer)
-    sites = batch.sites(heads, width)
-    mlp_reads = batch.reads(layer, "in", width)
-    jobs = entry_jobs(batch, layer, reads, sites)
-    points, through = touched(batch, layer, jobs, mlp_reads, batch.sites(mlp, width))
-    delta = _attention_changes(run, layer, points, jobs, reads, sites)
-    source = cache.mlp_in[layer][points.prompt, points.pos]
-    old = cache.value(mlp)[points.prompt, points.pos]
-    out = _entry_mlp(run, layer, source if model.parallel else source + delta, old, points, through, mlp_reads)
+def enter(run: PatchedRun) -> Float[Tensor, "N E W d"]:
+    """The residual stream after the entry layer: clean, but for what its patched heads and MLP change.
+
+    The MLP is recomputed at those points at which its input changes.
+    """
+    model, batch, cache, layer = run.model, run.batch, run.runs.clean, run.batch.entry
+    heads, mlp, width = Node("head", layer), Node("mlp", layer), batch.width(layer)
+    jobs, reads = entry_jobs(batch, width, batch.sites(heads, width)), batch.reads(layer, "in", width)
+    block, sites, neurons = model.blocks[layer], batch.sites(mlp, width), batch.neurons(layer)
+    points, through = touched(batch, jobs, reads, sites)
+    delta = _attention_changes(run, points, jobs)
+    source, old = (each[points.prompt, points.pos] for each in (cache.mlp_in[layer], cache.value(mlp)))
+    out = old.clone()
+    for node in neurons:
+        run.now.kept[node] = run.clean(cache.value(node)[..., 0], width)
+    if len(through):
+        source, flat = (source if model.parallel else source + delta)[through], points.flat[through]
+        x = block.mlp_norm(source)
+        if reads:
+            rows = torch.searchsorted(flat, reads.points.flat)
+            x[rows] = block.mlp_norm(patched_inputs(run, source[rows], reads))
+        out[through], activations = block.mlp.written(x, [node.index for node in neurons])
+        for node, activation in zip(neurons, activations, strict=True):
+            run.now.kept[node].view(-1)[flat] = activation
+        run.tally.block_positions += len(through)
+    for site in sites:
+        rows = torch.searchsorted(points.flat, site.points.flat)
+        out[rows] = _replaced(run, mlp, site, out[rows])
     resid = run.clean(cache.resid_pre[layer + 1] if layer + 1 < model.n_layers else cache.end[:, None], width)
     resid.view(-1, model.d_model)[points.flat] += delta + out - old
     _keep(run, mlp, points.flat, out)
@@ -162,51 +206,39 @@ def _keep(run: PatchedRun, of: Node, at: Tensor | tuple[Tensor, Tensor], values:
         run.now.kept[of] = kept
 
 
-def _attention_changes(
-    run: PatchedRun,
-    layer: int,
-    at: Points,
-    jobs: Jobs,
-    reads: Mapping[Port, Reads | None],
-    sites: tuple[Sites, ...],
-) -> Float[Tensor, "points d"]:
+def _attention_changes(run: PatchedRun, at: Points, jobs: Jobs) -> Float[Tensor, "points d"]:
     """The change of what the heads of the entry layer write, at some points."""
-    model, batch = run.model, run.batch
-    rows = torch.searchsorted(at.flat, jobs.points.flat)
-    q, k, v = job_inputs(run, layer, jobs, reads, batch.width(layer))
-    z = pattern_of(model.blocks[layer].attn, q, k).to(v.dtype) @ v
-    if model.blocks[layer].attn.post is not None and len(jobs.head):
-        return _rescaled_changes(run, layer, at, (rows, jobs.points.head), z[jobs.job], sites)
-    heads, points = Node("head", layer), jobs.points
-    for site in sites:
+    model, batch, points, heads = run.model, run.batch, jobs.points, Node("head", run.batch.entry)
+    attn = model.blocks[batch.entry].attn
+    q, k, v = job_inputs(run, jobs)
+    z = attn.pattern(q @ k.mT).to(v.dtype) @ v
+    if attn.post is not None and len(jobs.head):
+        return _rescaled_changes(run, at, jobs, z[jobs.job])
+    for site in jobs.sites:
         n, _, s, _ = site.points.host.T
-        place = jobs.numbers(site.points), batch.ship(n), batch.ship(s - (batch.steps - batch.width(layer)))
+        place = jobs.numbers(site.points), batch.ship(n), batch.ship(s - (batch.steps - points.width))
         z[place] = _replaced(run, heads, site, z[place])
     new = z[jobs.job]
     _keep(run, heads, (points.flat, points.head), new)
     delta = new - run.runs.clean.value(heads)[points.prompt, points.pos, points.head]
+    rows = torch.searchsorted(at.flat, points.flat)
     change = torch.zeros(len(at.host), model.d_model, dtype=model.dtype, device=model.device)
     for head, a, b in points.heads:  # no head writes twice at a point: they are added in order, on a GPU as well
-        change.index_add_(0, rows[a:b], model.blocks[layer].attn.out_head(head, delta[a:b]))
+        change.index_add_(0, rows[a:b], attn.out_head(head, delta[a:b]))
     return change
 
 
 def _rescaled_changes(
-    run: PatchedRun,
-    layer: int,
-    at: Points,
-    heads: tuple[Tensor, Tensor],
-    new: Float[Tensor, "jobs d_head"],
-    sites: tuple[Sites, ...],
+    run: PatchedRun, at: Points, jobs: Jobs, new: Float[Tensor, "jobs d_head"]
 ) -> Float[Tensor, "points d"]:
     """In a post-norm model one changed head changes the scale of its whole layer, so that all heads are recomputed."""
-    cache = run.runs.clean
+    cache, layer = run.runs.clean, run.batch.entry
     gathered = cache.gathered[layer][at.prompt, at.pos]
-    gathered[heads] = new
+    gathered[torch.searchsorted(at.flat, jobs.points.flat), jobs.points.head] = new
 
     def replaced(z: Float[Tensor, "points heads d_head"]) -> Float[Tensor, "points heads d_head"]:
-        out = z.clone() if sites else z
-        for site in sites:
+        out = z.clone() if jobs.sites else z
+        for site in jobs.sites:
             place = torch.searchsorted(at.flat, site.points.flat), site.points.head
             out[place] = _replaced(run, Node("head", layer), site, out[place])
         return out
@@ -218,53 +250,21 @@ def _rescaled_changes(
 
 
 def job_inputs(
-    run: PatchedRun, layer: int, jobs: Jobs, reads: Mapping[Port, Reads | None], width: int
+    run: PatchedRun, jobs: Jobs
 ) -> tuple[Float[Tensor, "J N W d_head"], Float[Tensor, "J N T d_head"], Float[Tensor, "J N T d_head"]]:
     """The entry layer's recomputed heads: clean queries, keys and values but for the patched ones."""
-    batch, cache, first = run.batch, run.runs.clean, run.runs.length - width
-    group = run.model.blocks[layer].attn.group
-    rows, heads = batch.prompts[None, :], jobs.head[:, None]
+    batch, cache, layer, first = run.batch, run.runs.clean, run.batch.entry, run.runs.length - jobs.points.width
+    rows, heads, group = batch.prompts[None, :], jobs.head[:, None], run.model.blocks[layer].attn.group
     q = cache.q[layer][rows, heads, first:]
     k, v = (tensor[layer][rows, heads // group] for tensor in (cache.k, cache.v))
     for port, tensor, skipped in zip(PORTS, (q, k, v), (first, 0, 0), strict=True):
-        table = reads[port]
-        if table:
+        if table := jobs.reads[port]:
             points = table.points
             job, n = jobs.numbers(points), batch.ship(points.host[:, 0])
             old = cache.resid_pre[layer][points.prompt, points.pos]
-            for _, a, b, new in _project(run, layer, port, table, patched_inputs(run, old, table)):
+            for _, a, b, new in _project(run, layer, port, table, old):
                 tensor[job[a:b], n[a:b], points.pos[a:b] - skipped] = new
     return q, k, v
-
-
-def _entry_mlp(
-    run: PatchedRun,
-    layer: int,
-    source: Float[Tensor, "points d"],
-    old: Float[Tensor, "points d"],
-    at: Points,
-    through: Int[Tensor, " through"],
-    reads: Reads | None,
-) -> Float[Tensor, "points d"]:
-    """The MLP's term at some points, recomputed at those rows at which its input changes."""
-    block = run.model.blocks[layer]
-    out, neurons = old.clone(), run.batch.neurons(layer)
-    for node in neurons:
-        run.now.kept[node] = run.clean(run.runs.clean.value(node)[..., 0], run.batch.width(layer))
-    if len(through):
-        source, flat = source[through], at.flat[through]
-        x = block.mlp_norm(source)
-        if reads:
-            rows = torch.searchsorted(flat, reads.points.flat)
-            x[rows] = block.mlp_norm(patched_inputs(run, source[rows], reads))
-        out[through], activations = block.mlp.written(x, [node.index for node in neurons])
-        for node, activation in zip(neurons, activations, strict=True):
-            run.now.kept[node].view(-1)[flat] = activation
-        run.tally.block_positions += len(through)
-    for site in run.batch.sites(Node("mlp", layer), run.batch.width(layer)):
-        rows = torch.searchsorted(at.flat, site.points.flat)
-        out[rows] = _replaced(run, Node("mlp", layer), site, out[rows])
-    return out
 
 
 # --- patched inputs and knocked-out terms -----------------------------------------------------------
@@ -273,27 +273,28 @@ def _entry_mlp(
 def patched_inputs(run: PatchedRun, resid: Float[Tensor, "points d"], reads: Reads) -> Float[Tensor, "points d"]:
     """Patched inputs: `resid` minus the current term of each sender, plus its term of the other run."""
     change = resid.new_zeros(reads.n_changes, resid.shape[-1])
-    for send in reads.sends:
-        points = send.points
-        then = run.runs.corrupt.value(send.sender)[points.prompt, points.pos]
-        if send.changed:
-            now = run.now.value(send.sender).flatten(0, 2)[points.flat]
+    for sender, changed, into, points in reads.sends:
+        then = run.runs.corrupt.value(sender)[points.prompt, points.pos]
+        if changed:
+            now = run.now.value(sender).flatten(0, 2)[points.flat]
         else:
-            now = run.runs.clean.value(send.sender)[points.prompt, points.pos]
-        change.index_add_(0, send.into, term(run.model, send.sender, then - now))
-    for flow in reads.flows:
-        change.index_add_(0, flow.into, run.flow.added[flow.key][flow.rows])
+            now = run.runs.clean.value(sender)[points.prompt, points.pos]
+        change.index_add_(0, into, term(run.model, sender, then - now))
+    for flow, into, rows in reads.flows:
+        change.index_add_(0, into, run.flow.added[flow][rows])
     return resid + change[reads.change]
 
 
 def _put(run: PatchedRun, of: Node, values: Float[Tensor, "N E W *rest"]) -> Float[Tensor, "N E W *rest"]:
-    """The values of a layer's heads, its MLP or `embed`, with those that are knocked out replaced."""
+    """The values of a layer's heads, its MLP or `embed`, knocked-out ones replaced; kept where they are read later."""
     sites = run.batch.sites(of, values.shape[2])
     out = values.clone() if sites else values
     flat = out.view(-1, *values.shape[3:])
     for site in sites:
         rows = (site.points.flat, site.points.head) if of.kind == "head" else (site.points.flat,)
         flat[rows] = _replaced(run, of, site, flat[rows])
+    if of in run.batch.kept_layers:
+        run.now.kept[of] = out
     return out
 
 

@@ -8,7 +8,7 @@ component of a head is a change of its weights: with `v` the direction along whi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Bool, Float
@@ -16,35 +16,11 @@ from torch import Tensor
 
 from circuitdsl.circuit.changes import Intervention, Replace, Scale, SetAttention
 from circuitdsl.circuit.nodes import Node, Position
-from circuitdsl.engine.attend import pattern_of
 from circuitdsl.engine.batch_index import Where, ship
 from circuitdsl.engine.experiment import PatchError, Positions, check_node
 from circuitdsl.engine.runs import Cache, Edits, Rows, Runs, one_run, patterns, unequal
-from circuitdsl.models.parts import Attention, Transformer, attend
+from circuitdsl.models.parts import Attention, attend
 from circuitdsl.models.writers import in_whole
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Intervened:
-    """The clean prompts as the changed model runs them.
-
-    Attributes:
-        cache: its activations; values of heads and MLPs are the changed ones.
-        edits: what was changed.
-    """
-
-    cache: Cache
-    edits: Changes
-
-    @property
-    def changed(self) -> Bool[Tensor, " n"]:
-        """On which prompts the intervention changed what some node writes or attends to."""
-        return self.edits.changed
-
-    def pattern(self, head: Node) -> Float[Tensor, "n T T"]:
-        """The attention pattern of a head: from each position (axis 1) to each (axis 2)."""
-        plain = patterns(self.edits.runs.model, self.cache, head)
-        return self.edits.set_pattern(head, plain, slice(None))
 
 
 @torch.inference_mode()
@@ -58,8 +34,7 @@ def intervene(runs: Runs, intervention: Intervention, positions: Positions) -> I
     Raises:
         PatchError: the intervention names a node that the model lacks, or that cannot be changed so.
     """
-    changed = torch.zeros(runs.n, dtype=torch.bool, device=runs.model.device)
-    edits = Changes(runs, intervention, Where.of(positions, runs.n, runs.length), changed)
+    where = Where.of(positions, runs.n, runs.length)
     for verb in intervention.verbs:
         match verb:
             case SetAttention(heads=nodes) | Scale(nodes=nodes):
@@ -67,21 +42,38 @@ def intervene(runs: Runs, intervention: Intervention, positions: Positions) -> I
             case Replace(sites=sites):
                 named = tuple(site.node for site in sites)
         for node in named:
-            _check(runs.model, node, verb)
-    return Intervened(one_run(runs.model, runs.clean_tokens, edits), edits)
+            check_node(runs.model, node)
+            if isinstance(verb, SetAttention) and node.kind != "head":
+                raise PatchError(f"{node} has no attention that could be set: only heads attend")
+            if node.kind not in ("head", "mlp"):
+                raise PatchError(f"an intervention changes heads and MLPs; {node} is neither")
+            if node.index >= 0 and (node.kind != "head" or not isinstance(verb, Scale)):
+                raise PatchError(f"{node}: only singular components of heads can be scaled or projected out")
+    changed = torch.zeros(runs.n, dtype=torch.bool, device=runs.model.device)
+    return Intervened(runs, intervention, where, changed)
 
 
-# --- the changes, as edits of the forward pass ------------------------------------------------------
+@dataclass(eq=False)
+class Intervened(Edits):
+    """The clean prompts as the changed model runs them.
 
-
-@dataclass(frozen=True, eq=False)
-class Changes(Edits):
-    """An intervention on prompts of one length; `changed` marks the prompts on which it changes anything."""
+    Attributes:
+        changed: on which prompts the intervention changed what some node writes or attends to.
+        cache: the changed model's activations; values of heads and MLPs are the changed ones.
+    """
 
     runs: Runs
     intervention: Intervention
     where: Where
     changed: Bool[Tensor, " n"]
+    cache: Cache = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.cache = one_run(self.runs.model, self.runs.clean_tokens, self)
+
+    def pattern(self, head: Node) -> Float[Tensor, "n T T"]:
+        """The attention pattern of a head: from each position (axis 1) to each (axis 2)."""
+        return self.set_pattern(head, patterns(self.runs.model, self.cache, head), slice(None))
 
     def attend(self, layer: int, attn: Attention, q: Tensor, k: Tensor, v: Tensor, rows: Rows) -> Tensor:
         heads = [Node("head", layer, h) for h in range(attn.n_heads)]
@@ -89,7 +81,7 @@ class Changes(Edits):
             return attend(attn, q, k, v)
         found = []
         for h, head in enumerate(heads):
-            before = pattern_of(attn, q[:, h], k[:, h // attn.group])
+            before = attn.pattern(q[:, h] @ k[:, h // attn.group].mT)
             pattern = self._noted(before, self.set_pattern(head, before, rows), rows)
             found.append(pattern.to(v.dtype) @ v[:, h // attn.group])
         return torch.stack(found, dim=2)
@@ -133,7 +125,6 @@ class Changes(Edits):
         return after
 
     def _mask(self, places: Sequence[Position]) -> Bool[Tensor, "n T"]:
-        """Where some positions stand in each prompt."""
         return ship(self.where.mask(frozenset(places)), self.runs.model.device)
 
 
@@ -157,13 +148,3 @@ def with_mass(
     scaled = rest * torch.where(left > 0, (1 - mass) / left.clamp_min(torch.finfo(pattern.dtype).tiny), 0)
     changed = scaled + seen * (mass / count.clamp_min(1))
     return torch.where(source[:, :, None] & (count > 0), changed, pattern)
-
-
-def _check(model: Transformer, node: Node, verb: SetAttention | Scale | Replace) -> None:
-    check_node(model, node)
-    if isinstance(verb, SetAttention) and node.kind != "head":
-        raise PatchError(f"{node} has no attention that could be set: only heads attend")
-    if node.kind not in ("head", "mlp"):
-        raise PatchError(f"an intervention changes heads and MLPs; {node} is neither")
-    if node.index >= 0 and (node.kind != "head" or not isinstance(verb, Scale)):
-        raise PatchError(f"{node}: only singular components of heads can be scaled or projected out")

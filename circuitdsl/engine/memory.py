@@ -71,12 +71,7 @@ def batch_rows(model: Transformer, length: int, max_memory: int | None = None, h
 
 def _row_bytes(model: Transformer, length: int, held: int) -> int:
     heads = model.n_heads * (6 * model.d_head + 4 * length)
-    return _size(model) * (8 * model.d_model + 3 * model.d_mlp + heads + held)
-
-
-def _size(model: Transformer) -> int:
-    """Bytes of a number."""
-    return torch.finfo(model.dtype).bits // 8
+    return model.dtype.itemsize * (8 * model.d_model + 3 * model.d_mlp + heads + held)
 
 
 def all_terms(model: Transformer) -> int:
@@ -115,7 +110,7 @@ def prompt_bytes(model: Transformer, length: int) -> int:
     residuals = model.d_model * (1 if model.parallel else 2)
     heads = model.n_heads * (1 if attn.post is None else 2)  # under a post-norm `z` is kept before and after it
     projected = (heads + 2 * attn.n_kv_heads) * model.d_head
-    return _size(model) * length * (model.n_layers * (2 * terms + residuals + projected) + 2 * model.d_model)
+    return model.dtype.itemsize * length * (model.n_layers * (2 * terms + residuals + projected) + 2 * model.d_model)
 
 
 def prompts_at_once(model: Transformer, length: int, max_memory: int | None = None, twice: bool = False) -> int:

@@ -138,8 +138,8 @@ def on_sides(
     Args:
         whole: whether log-probabilities over the whole vocabulary are read, and not the logits of these tokens alone.
     """
-    answers, a_mask = _rows([p.answers for p in pairs])
-    distractors, d_mask = _rows(others if others is not None else [p.distractors for p in pairs])
+    answers, a_mask = padded([p.answers for p in pairs])
+    distractors, d_mask = padded(others if others is not None else [p.distractors for p in pairs])
     table = _on_device(answers, a_mask, distractors, d_mask)
 
     def apply(logits: Float[Tensor, "m _"], prompts: Int[Tensor, " m"]) -> Float[Tensor, " m"]:
@@ -160,7 +160,7 @@ def _on_device(*tables: Tensor) -> Callable[[torch.device, Tensor], tuple[Tensor
     return lambda device, prompts: tuple(table[prompts.to(device)] for table in known(device))
 
 
-def _rows(rows: Sequence[tuple[int, ...]]) -> tuple[Int[Tensor, "n k"], Bool[Tensor, "n k"]]:
+def padded(rows: Sequence[Sequence[int]]) -> tuple[Int[Tensor, "n k"], Bool[Tensor, "n k"]]:
     """Token ids padded with 0 to the same number for each prompt, and which of them are not padding."""
-    ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(row, dtype=torch.long) for row in rows], batch_first=True)
+    ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(list(row), dtype=torch.long) for row in rows], batch_first=True)
     return ids, torch.arange(ids.shape[1]) < torch.tensor([[len(row)] for row in rows])

@@ -14,33 +14,28 @@ from jaxtyping import Float
 from torch import Tensor
 
 from circuitdsl.circuit.nodes import Node
-from circuitdsl.engine.attend import pattern_of
 from circuitdsl.engine.batch_index import entry_jobs
-from circuitdsl.engine.batches import Limits, Progress, in_batches
+from circuitdsl.engine.batches import Limits, in_batches
 from circuitdsl.engine.experiment import Experiment, Positions, Readout, check_node
 from circuitdsl.engine.forward import (
     PatchedRun,
     first_residual,
     job_inputs,
     layer_after,
-    next_layer,
     patched_inputs,
     queries_keys_values,
 )
 from circuitdsl.engine.runs import Runs, Terms, baseline, patterns, read
-from circuitdsl.models.parts import PORTS, Transformer
+from circuitdsl.models.parts import Transformer
 from circuitdsl.models.writers import term
 
 
 @torch.inference_mode()
 def effects(
-    model: Transformer,
     runs: Runs,
     experiments: Sequence[Experiment],
     positions: Positions,
     readout: Readout,
-    *,
-    progress: Progress | None = None,
     **limits: Unpack[Limits],
 ) -> Float[Tensor, "experiments n width"]:
     """What the readout gives on every patched run.
@@ -56,48 +51,37 @@ def effects(
     Raises:
         PatchError: an experiment that the model or the prompts cannot hold.
     """
-    readout = readout.on(model.device)
+    model, layers = runs.model, runs.model.n_layers
+
+    def patched(run: PatchedRun) -> Float[Tensor, "N E width"]:
+        resid = run.clean(run.runs.clean.end[:, None], 1) if run.batch.entry == layers else _after(run, layers - 1)
+        if reads := run.batch.reads(layers, "in", 1):
+            flat = resid.view(-1, resid.shape[-1])
+            flat[reads.points.flat] = patched_inputs(run, flat[reads.points.flat], reads)
+        return read(model, resid[:, :, 0], run.batch.prompts, readout)
+
     return in_batches(
-        runs,
-        experiments,
-        positions,
-        lambda base: baseline(model, base.clean, readout),
-        lambda run: _to_the_end(run, readout),
-        progress,
-        **limits,
+        runs, experiments, positions, lambda base: baseline(model, base.clean, readout), patched, **limits
     )
-
-
-def _to_the_end(run: PatchedRun, readout: Readout) -> Float[Tensor, "N E width"]:
-    """One forward pass over the prompts and experiments of a batch, read at END."""
-    batch, layers = run.batch, run.model.n_layers
-    resid = run.clean(run.runs.clean.end[:, None], 1) if batch.entry == layers else _after(run, layers - 1)
-    reads = batch.reads(layers, "in", 1)
-    if reads:
-        flat = resid.view(-1, resid.shape[-1])
-        flat[reads.points.flat] = patched_inputs(run, flat[reads.points.flat], reads)
-    return read(batch.model, resid[:, :, 0], batch.prompts, readout)
 
 
 def _after(run: PatchedRun, last: int) -> Float[Tensor, "N E W d"]:
     """The residual stream after a layer, which is not below the entry layer."""
     resid = first_residual(run)
-    for layer in range(next_layer(run.batch), last + 1):
+    for layer in range(run.batch.entry + 1, last + 1):
         resid = layer_after(run, layer, resid)
     return resid
 
 
-# --- what nodes write -------------------------------------------------------------------------------
-
-
 def terms_at_end(model: Transformer, terms: Terms, nodes: Sequence[Node]) -> Float[Tensor, "n nodes d"]:
-    """The terms that nodes write at END."""
+    """The terms that nodes write at END; raises `PatchError` where the model has no such node."""
+    for node in nodes:
+        check_node(model, node)
     return torch.stack([term(model, node, terms.value(node)[:, -1]) for node in nodes], dim=1)
 
 
 @torch.inference_mode()
 def patched_terms(
-    model: Transformer,
     runs: Runs,
     experiments: Sequence[Experiment],
     positions: Positions,
@@ -108,38 +92,25 @@ def patched_terms(
 
     Recomputes no further than the last of the nodes. Arguments and errors are those of `effects`.
     """
-    for node in nodes:
-        check_node(model, node)
-    last = max(node.layer for node in nodes)
+    model, last = runs.model, max(node.layer for node in nodes)
+
+    def unpatched(base: Runs) -> Float[Tensor, "n nodes d"]:
+        return terms_at_end(model, base.clean, nodes)
 
     def patched(run: PatchedRun) -> Float[Tensor, "N E nodes d"]:
-        batch = run.batch
-        if batch.entry <= last or batch.from_embed:
+        if run.batch.entry <= last:
             _after(run, last)
-        out = _for_each(run, terms_at_end(model, run.runs.clean, nodes))
+        out = run.clean(unpatched(run.runs), len(nodes))
         for i, node in enumerate(nodes):
             if node in run.now:
                 out[:, :, i] = term(model, node, run.now.value(node)[:, :, -1])
         return out
 
-    def unpatched(base: Runs) -> Float[Tensor, "n nodes d"]:
-        return terms_at_end(model, base.clean, nodes)
-
     return in_batches(runs, experiments, positions, unpatched, patched, kept=frozenset(nodes), **limits)
-
-
-def _for_each(run: PatchedRun, clean: Float[Tensor, "n k *rest"]) -> Float[Tensor, "N E k *rest"]:
-    """What was read of the clean run, once for each run of a batch."""
-    found = clean[run.batch.prompts].unsqueeze(1)
-    return found.repeat(1, len(run.batch.plans), *[1] * (found.ndim - 2))
-
-
-# --- attention --------------------------------------------------------------------------------------
 
 
 @torch.inference_mode()
 def patched_attention(
-    model: Transformer,
     runs: Runs,
     experiments: Sequence[Experiment],
     positions: Positions,
@@ -150,40 +121,32 @@ def patched_attention(
 
     Recomputes no further than the last of the heads. Arguments and errors are those of `effects`.
     """
-    for head in heads:
-        check_node(model, head)
 
     def unpatched(base: Runs) -> Float[Tensor, "n heads T T"]:
-        return torch.stack([patterns(model, base.clean, head) for head in heads], dim=1)
+        return torch.stack([patterns(base.model, base.clean, head) for head in heads], dim=1)
 
     def patched(run: PatchedRun) -> Float[Tensor, "N E heads T T"]:
-        return _up_to_heads(run, heads, _for_each(run, unpatched(run.runs)))
+        out, resid = run.clean(unpatched(run.runs), len(heads)), None
+        for layer in range(max(run.batch.entry, 0), max(head.layer for head in heads) + 1):
+            watched = [(i, head.head) for i, head in enumerate(heads) if head.layer == layer]
+            if layer == run.batch.entry:
+                _watch_jobs(run, watched, out)
+            else:
+                resid = first_residual(run) if resid is None else layer_after(run, layer - 1, resid)
+                if watched:
+                    _watch_all(run, layer, resid, watched, out)
+        return out
 
     return in_batches(runs, experiments, positions, unpatched, patched, **limits)
 
 
-def _up_to_heads(run: PatchedRun, heads: Sequence[Node], out: Float[Tensor, "N E heads T T"]) -> Tensor:
-    """Write the patched patterns of heads over the clean ones in `out`; runs no further than the last of the heads."""
-    batch = run.batch
-    resid: Tensor | None = None
-    for layer in range(batch.entry, max(head.layer for head in heads) + 1):
-        watched = [(i, head.head) for i, head in enumerate(heads) if head.layer == layer]
-        if layer < next_layer(batch):
-            _watch_jobs(run, layer, watched, out)
-        else:
-            resid = first_residual(run) if resid is None else layer_after(run, layer - 1, resid)
-            _watch_all(run, layer, resid, watched, out)
-    return out
-
-
-def _watch_jobs(run: PatchedRun, layer: int, watched: Sequence[tuple[int, int]], out: Tensor) -> None:
+def _watch_jobs(run: PatchedRun, watched: Sequence[tuple[int, int]], out: Tensor) -> None:
     """Write the patterns of watched heads, (place in `out`, head), among those that the entry layer recomputes."""
     batch = run.batch
-    reads = {port: batch.reads(layer, port, batch.steps) for port in PORTS}
-    jobs = entry_jobs(batch, layer, reads, ())
+    jobs = entry_jobs(batch, batch.steps)
     if (jobs.number[[head for _, head in watched]] >= 0).any():
-        q, k, _ = job_inputs(run, layer, jobs, reads, batch.steps)
-        pattern = pattern_of(run.model.blocks[layer].attn, q, k)
+        q, k, _ = job_inputs(run, jobs)
+        pattern = run.model.blocks[batch.entry].attn.pattern(q @ k.mT)
         for i, head in watched:
             for e in np.flatnonzero(jobs.number[head] >= 0):
                 out[:, e, i, batch.start :] = pattern[jobs.number[head, e]]
@@ -191,12 +154,10 @@ def _watch_jobs(run: PatchedRun, layer: int, watched: Sequence[tuple[int, int]],
 
 def _watch_all(run: PatchedRun, layer: int, resid: Tensor, watched: Sequence[tuple[int, int]], out: Tensor) -> None:
     """Write the patterns of watched heads of a layer that is recomputed whole."""
-    if not watched:
-        return
     attn = run.model.blocks[layer].attn
     q, k, _, k_before, _ = queries_keys_values(run, layer, resid, run.batch.steps)
     group = attn.n_heads // k.shape[3]
     for i, head in watched:
         own, before = k[:, :, :, head // group], k_before[:, head // group]
         keys = torch.cat((before.unsqueeze(1).expand(-1, k.shape[1], -1, -1), own), dim=2)
-        out[:, :, i, run.batch.start :] = pattern_of(attn, q[:, :, :, head], keys)
+        out[:, :, i, run.batch.start :] = attn.pattern(q[:, :, :, head] @ keys.mT)

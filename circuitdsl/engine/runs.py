@@ -14,7 +14,6 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from circuitdsl.circuit.nodes import EMBED, Ablation, Node
-from circuitdsl.engine.attend import pattern_of
 from circuitdsl.engine.batch_index import ship
 from circuitdsl.engine.experiment import PatchError, Readout, check_node
 from circuitdsl.engine.memory import CHUNK
@@ -185,11 +184,9 @@ def one_run(model: Transformer, tokens: Int[Tensor, "n T"], edits: Edits | None 
 
 
 @torch.inference_mode()
-def ends(
-    model: Transformer, tokens: Int[Tensor, "n T"], which: str = "clean", at_once: int = CHUNK
-) -> Float[Tensor, "n d"]:
+def ends(model: Transformer, tokens: Int[Tensor, "n T"]) -> Float[Tensor, "n d"]:
     """The residual streams at END, before the final norm, and nothing else; errors are those of `run`."""
-    parts = _checked(model, tokens, which).split(at_once)
+    parts = _checked(model, tokens, "clean").split(CHUNK)
     return torch.cat([_filled(model, part, _new_terms(model, part.shape)).end for part in parts])
 
 
@@ -355,17 +352,21 @@ def read(
         split = readout.at_once
         rows = zip(resid.flatten(0, 1).split(split), prompts.repeat_interleave(m).split(split), strict=True)
         out = torch.cat([readout.reduce(model.logits(part).float(), at) for part, at in rows])
-        return out.view(n, m, readout.width).float()
+        return out.view(n, m, -1).float()
     tokens = readout.tokens.to(model.device)[prompts]
-    logits = model.final_norm(resid) @ model.W_U[tokens].transpose(1, 2)
-    return model.capped(logits if model.b_U is None else logits + model.b_U[tokens].unsqueeze(1)).float()
+    return model.capped(model.final_norm(resid) @ model.W_U[tokens].mT).float()
 
 
 @torch.inference_mode()
 def patterns(model: Transformer, cache: Cache, head: Node) -> Float[Tensor, "n T T"]:
-    """The attention pattern of a head: from each position (axis 1) to each (axis 2)."""
+    """The attention pattern of a head: from each position (axis 1) to each (axis 2).
+
+    Raises:
+        PatchError: the model has no such head.
+    """
+    check_node(model, head)
     attn = model.blocks[head.layer].attn
-    return pattern_of(attn, cache.q[head.layer][:, head.head], cache.k[head.layer][:, head.head // attn.group])
+    return attn.pattern(cache.q[head.layer][:, head.head] @ cache.k[head.layer][:, head.head // attn.group].mT)
 
 
 def at(
@@ -417,9 +418,6 @@ def _value(runs: Runs, node: Node, ablate: Ablation | None = None) -> Float[Tens
     return in_whole(runs.model, node, value) if node.kind == "head" else value
 
 
-# --- prompts of several lengths ---------------------------------------------------------------------
-
-
 def by_length(
     prompts: Sequence[Sequence[int]], at_once: Callable[[int], int]
 ) -> Iterator[tuple[Int[Tensor, " m"], Int[Tensor, "m T"]]]:
@@ -428,9 +426,7 @@ def by_length(
     Args:
         at_once: the size of a group, given the length.
     """
-    places: dict[int, list[int]] = {}
-    for place, prompt in enumerate(prompts):
-        places.setdefault(len(prompt), []).append(place)
-    for length, same in sorted(places.items()):
-        for group in torch.tensor(same).split(at_once(length)):
+    lengths = torch.tensor([len(prompt) for prompt in prompts])
+    for length in lengths.unique().tolist():
+        for group in (lengths == length).nonzero()[:, 0].split(at_once(length)):
             yield group, torch.tensor([list(prompts[i]) for i in group]).view(len(group), length)

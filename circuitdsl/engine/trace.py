@@ -12,21 +12,22 @@ where it fires itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuitdsl.circuit.nodes import EMBED, Node, Position
-from circuitdsl.circuit.traced import Side
+from circuitdsl.circuit.traced import Fired, Link, Place, Side, TraceGraph
 from circuitdsl.engine import runs as engine
 from circuitdsl.engine.memory import run_at_once
 from circuitdsl.engine.positions import indices_of
 from circuitdsl.errors import UserError
-from circuitdsl.models.parts import Norm, Transformer
+from circuitdsl.models.parts import Transformer
 from circuitdsl.models.weights import AttentionWeights, weights_of
 from circuitdsl.tasks.dataset import PromptPair
 
@@ -34,6 +35,10 @@ from circuitdsl.tasks.dataset import PromptPair
 FIRES = 0.5
 #: the senders are the fewest heads that make up this share of what all upstream heads add
 COVERED = 0.7
+#: general names, which a task gives to tokens that have a name of their own as well
+GENERAL = ("ANSWER", "DISTRACTOR")
+#: a token without a name
+OTHER = "other"
 
 SIDES: tuple[Side, ...] = ("destination", "source")
 Added = tuple[tuple[Node, float], ...]
@@ -55,17 +60,12 @@ class Omega:
 def omega(weights: AttentionWeights, head: Node) -> Omega:
     """Ω of a head with its biases, the softmax's scale included; of rank d_head, and never made as a matrix."""
     factors, norm, h = weights.factors(head.layer), weights.layers[head.layer][0], head.head
-    q = torch.cat((centred(norm, factors.W_Q[h], 0), factors.b_Q[h][None]))
-    k = torch.cat((centred(norm, factors.W_K[h], 0), factors.b_K[h][None]))
+    q = torch.cat((norm.centred(factors.W_Q[h], 0), factors.b_Q[h][None]))
+    k = torch.cat((norm.centred(factors.W_K[h], 0), factors.b_K[h][None]))
     left, left_r = torch.linalg.qr(q)
     right, right_r = torch.linalg.qr(k)
     u, values, vh = torch.linalg.svd(factors.scale * left_r @ right_r.T)
     return Omega(values.float(), (left @ u).T.float(), (vh @ right.T).float())
-
-
-def centred(norm: Norm, x: Tensor, dim: int = -1) -> Tensor:
-    """What a norm leaves of the residual stream's dimension: LayerNorm takes the mean out."""
-    return x - x.mean(dim, keepdim=True) if norm.kind == "layer" else x
 
 
 def signal(terms: Float[Tensor, " k"]) -> Int[Tensor, " s"]:
@@ -84,13 +84,9 @@ def covering(added: Sequence[tuple[Node, float]]) -> Added:
     total = sum(value for _, value in added)
     if total <= 0:
         return ()
-    kept, sum_so_far = [], 0.0
-    for node, value in sorted(added, key=lambda item: -item[1]):
-        kept.append((node, value))
-        sum_so_far += value
-        if sum_so_far >= COVERED * total:
-            break
-    return tuple(kept)
+    ordered = sorted(added, key=lambda item: -item[1])
+    reached = np.cumsum([value for _, value in ordered]) >= COVERED * total
+    return tuple(ordered[: int(reached.argmax()) + 1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +119,13 @@ class Firing:
 class Tracer:
     """Prompts of one length with everything that traces read; results are kept.
 
+    Attributes:
+        omega: gives Ω of a head.
+        pattern: gives where a head attends.
+        firing: gives the firing of a head from a token of a prompt (its row, the head, the token), or None where the
+            head does not fire. It fires where one token gets at least half of its attention, with a score of 0 or more.
+            Attention to the first token does not count: heads that find nothing attend there.
+
     Raises:
         NotTraced: the model turns queries and keys with the position.
     """
@@ -130,10 +133,10 @@ class Tracer:
     model: Transformer
     tokens: Int[Tensor, "n T"]
     weights: AttentionWeights
+    omega: Callable[[Node], Omega]
     cache: engine.Cache = field(init=False)
-    omegas: dict[Node, Omega] = field(default_factory=dict)
-    _patterns: dict[int, Tensor] = field(default_factory=dict)
-    _found: dict[tuple[int, Node, int], Firing | None] = field(default_factory=dict)
+    pattern: Callable[[Node], Float[Tensor, "n T T"]] = field(init=False)
+    firing: Callable[[int, Node, int], Firing | None] = field(init=False)
 
     def __post_init__(self) -> None:
         if self.weights.rotary:
@@ -142,29 +145,15 @@ class Tracer:
                 "its attention scores"
             )
         self.cache = engine.one_run(self.model, self.tokens)
+        self.pattern = cache(partial(engine.patterns, self.model, self.cache))
+        self.firing = cache(self._firing)
 
     @torch.inference_mode()
-    def firing(self, prompt: int, head: Node, destination: int) -> Firing | None:
-        """A head's firing from a token, or None where it does not fire.
-
-        A head fires where one token gets at least half of its attention, with a score of 0 or more. Attention to the
-        first token does not count: heads that find nothing attend there.
-        """
-        key = (prompt, head, destination)
-        if key not in self._found:
-            row = self._pattern(head.layer)[prompt, head.head, destination]
-            source = int(row.argmax())
-            fires = head.layer > 0 and source > 0 and float(row[source]) >= FIRES
-            self._found[key] = self._explain(prompt, head, destination, source, float(row[source])) if fires else None
-        return self._found[key]
-
-    def _pattern(self, layer: int) -> Float[Tensor, "n heads T T"]:
-        if layer not in self._patterns:
-            heads = [Node("head", layer, h) for h in range(self.model.n_heads)]
-            self._patterns[layer] = torch.stack([engine.patterns(self.model, self.cache, each) for each in heads], 1)
-        return self._patterns[layer]
-
-    def _explain(self, prompt: int, head: Node, i: int, j: int, attention: float) -> Firing | None:
+    def _firing(self, prompt: int, head: Node, i: int) -> Firing | None:
+        row = self.pattern(head)[prompt, i]
+        j, attention = int(row.argmax()), float(row.max())
+        if head.layer == 0 or j == 0 or attention < FIRES:
+            return None
         parts = self.omega(head)
         (x_i, scale_i), (x_j, scale_j) = (self.normed(prompt, head.layer, token) for token in (i, j))
         along_i, along_j = parts.destination @ x_i, parts.source @ x_j
@@ -184,16 +173,10 @@ class Tracer:
             added[side] = dict(zip(("heads", "embed", "MLPs"), figures, strict=True))
         return Firing(prompt, head, i, j, attention, score, tuple(chosen.tolist()), senders, added)
 
-    def omega(self, head: Node) -> Omega:
-        """Ω of a head, worked out once."""
-        if head not in self.omegas:
-            self.omegas[head] = omega(self.weights, head)
-        return self.omegas[head]
-
     def normed(self, prompt: int, layer: int, token: int) -> tuple[Float[Tensor, " d_plus_1"], float]:
         """The normed residual that a layer's heads read, without the norm's gain and with a 1 appended; its scale."""
         norm = self.model.blocks[layer].attn_norm
-        x = centred(norm, self.cache.resid_pre[layer][prompt, token].float())
+        x = norm.centred(self.cache.resid_pre[layer][prompt, token].float())
         scale = float((x.square().mean() + norm.eps).sqrt())
         return torch.cat((x / scale, x.new_ones(1))), scale
 
@@ -207,12 +190,8 @@ class Tracer:
             along = (direction @ attn.o.weight.float()).unflatten(0, (attn.n_heads, attn.d_head))
             values = (self.cache.z[below][prompt, token].float() * along).sum(-1).tolist()
             heads += [(Node("head", below, h), value) for h, value in enumerate(values)]
-        rest = [(EMBED, float(self.cache.embed[prompt, token].float() @ direction))]
-        rest += [
-            (Node("mlp", below), float(self.cache.mlp[below][prompt, token].float() @ direction))
-            for below in range(layer)
-        ]
-        return heads, tuple(rest)
+        rest = [EMBED, *(Node("mlp", below) for below in range(layer))]
+        return heads, tuple((node, float(self.cache.value(node)[prompt, token].float() @ direction)) for node in rest)
 
     def written(self, prompt: int, head: Node, token: int) -> Float[Tensor, " d"]:
         """The term that a head writes at a token."""
@@ -246,7 +225,7 @@ def fired(
     """The firings of a head from one of some positions to one of others, where it fires so.
 
     Yields:
-        Tracers of all prompts, each with the firings on its prompts by their numbers in `pairs`.
+        Tracers of the prompts on which it fires, each with the firings by the prompts' numbers in `pairs`.
 
     Raises:
         NotTraced: the model turns queries and keys with the position.
@@ -261,13 +240,89 @@ def fired(
             firings = (tracer.firing(place, head, token) for token in sources)
             if first := next((one for one in firings if one and one.source in targets), None):
                 found[number] = first
-        yield tracer, found
+        if found:
+            yield tracer, found
 
 
 def tracers(
     model: Transformer, prompts: Sequence[Sequence[int]], max_memory: int | None = None
 ) -> Iterator[tuple[list[int], Tracer]]:
     """Tracers for prompts, by length and as many at once as fit: (their numbers, tracer)."""
-    weights, omegas = weights_of(model), dict[Node, Omega]()
+    weights = weights_of(model)
+    omega_of = cache(partial(omega, weights))
     for places, tokens in engine.by_length(prompts, partial(run_at_once, model, max_memory=max_memory)):
-        yield places.tolist(), Tracer(model, tokens, weights, omegas)
+        yield places.tolist(), Tracer(model, tokens, weights, omega_of)
+
+
+def trace_graph(
+    model: Transformer, pairs: Sequence[PromptPair], head: Node, source: Position, target: Position
+) -> TraceGraph:
+    """Trace a head's firings from one position to another, back to the first layer.
+
+    Raises:
+        NotTraced: the model turns queries and keys with the position.
+        UserError: the head never fires so.
+    """
+    starts: list[Firing] = []
+    dimensions: dict[Place, list[int]] = {}
+    weights: dict[tuple[Place, Place, Side], list[float]] = {}
+    tokens: dict[str, list[int]] = {}
+
+    def place(head: Node, token: int) -> Place:
+        name = names.get(token, OTHER)
+        tokens.setdefault(name, []).append(token)
+        return Place(head, name)
+
+    for tracer, firings in fired(model, pairs, head, [source], [target]):
+        for number, start in firings.items():
+            starts.append(start)
+            names = token_names(pairs[number])
+            here: dict[tuple[Place, Place, Side], float] = {}  # a link between tokens of the same names counts once
+            for firing in tracer.traced(start):
+                receiver = place(firing.head, firing.destination)
+                dimensions.setdefault(receiver, []).append(len(firing.signal))
+                for side in SIDES:
+                    for sender, value in firing.senders[side]:
+                        link = place(sender, firing.token(side)), receiver, side
+                        here[link] = here.get(link, 0.0) + value
+            for link, value in here.items():
+                weights.setdefault(link, []).append(value)
+    if not starts:
+        raise UserError(
+            f"{head} does not fire {source} -> {target} on any of {len(pairs)} prompts",
+            f"it fires where it gives one token, not the first, {FIRES:.0%} of its attention",
+        )
+    links = [Link(*key, len(values), float(np.mean(values))) for key, values in weights.items()]
+    return TraceGraph(
+        head=head,
+        source=str(source),
+        target=str(target),
+        prompts=len(pairs),
+        firings=len(starts),
+        d_head=model.d_head,
+        fired={p: Fired(len(d), float(np.mean(d)), min(d), max(d)) for p, d in dimensions.items()},
+        links=tuple(sorted(links, key=lambda link: (-link.count, -link.weight))),
+        parts={
+            side: {
+                name: float(np.mean([start.parts[side][name] for start in starts])) for name in starts[0].parts[side]
+            }
+            for side in SIDES
+        },
+        order=tuple(sorted(tokens, key=lambda name: (name == OTHER, float(np.mean(tokens[name]))))),
+    )
+
+
+def token_names(pair: PromptPair) -> dict[int, str]:
+    """What the tokens of a prompt are called: their own names before general ones, the token after a named one `S1+1`.
+
+    >>> token_names(PromptPair((1, 2, 3), (1, 2, 3), (4,), (5,), {"S1": (0,), "ANSWER": (0,), "END": (2,)}, ""))
+    {0: 'S1', 2: 'END', 1: 'S1+1'}
+    """
+    found: dict[int, str] = {}
+    for name in sorted(pair.positions, key=lambda name: name in GENERAL):
+        for index in pair.positions[name]:
+            found.setdefault(index, name)
+    for index, name in list(found.items()):
+        if index + 1 < len(pair.clean_tokens):
+            found.setdefault(index + 1, f"{name}+1")
+    return found

@@ -20,13 +20,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from circuitdsl.circuit.nodes import Node
-from circuitdsl.engine.batch_index import Array, Plan, Route, Senders, Where, all_names, sent_at, ship, stage_of
+from circuitdsl.engine.batch_index import Array, Flow, Plan, Route, Senders, Where, all_names, sent_at, ship
 from circuitdsl.engine.count import Tally
 from circuitdsl.engine.runs import Runs
-from circuitdsl.models.parts import Transformer
 from circuitdsl.models.writers import neurons, term
-
-Key = tuple[Route, float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,11 +31,11 @@ class Flows:
     """Changes that MLPs add.
 
     Attributes:
-        added: for every route and every stage at which a receiver reads them, `[points, d]`.
+        added: for every route and every stage at which a receiver reads it, `[points, d]`.
         rows: for each set of senders, the row of a (prompt, position) in `added`, or -1: `[n, T]`.
     """
 
-    added: Mapping[Key, Float[Tensor, "points d"]]
+    added: Mapping[Flow, Float[Tensor, "points d"]]
     rows: Mapping[Senders, Array]
 
 
@@ -50,30 +47,23 @@ class _Group:
         host: their prompts and positions, `[points, 2]`.
         at: their place among all points that are computed together.
         stages: at which the route is read.
-        first: the stage of its first sender.
     """
 
     route: Route
     host: Array
     at: slice
     stages: frozenset[float]
-    first: float
 
     def pick(self, mask: Bool[np.ndarray, "n T"]) -> Bool[np.ndarray, " points"]:
         """A mask over all tokens, at these points."""
         return mask[self.host[:, 0], self.host[:, 1]]
 
 
-def wanted(plans: Iterable[Plan], model: Transformer) -> dict[Route, frozenset[float]]:
+def wanted(plans: Iterable[Plan]) -> dict[Route, frozenset[float]]:
     """The routes whose flow is needed, with the stages at which it is read."""
     out: dict[Route, frozenset[float]] = {}
-    for plan in plans:
-        if plan.experiment.via_mlps:
-            for place, heads in plan.reads.items():
-                stage = stage_of(place, model)
-                for senders in heads.values():
-                    route = plan.route(senders, stage, model.parallel)
-                    out[route] = out.get(route, frozenset()) | {stage}
+    for route, stage in (flow for plan in plans for flow in plan.flows.values()):
+        out[route] = out.get(route, frozenset()) | {stage}
     return out
 
 
@@ -89,16 +79,15 @@ def stops(where: Where, route: Route, node: Node) -> Bool[np.ndarray, "n T"]:
     return np.logical_or.reduce([np.zeros((where.n, where.length), dtype=bool), *sent, *held])
 
 
-def flows(model: Transformer, runs: Runs, plans: Sequence[Plan], where: Where, max_rows: int, tally: Tally) -> Flows:
+def flows(runs: Runs, plans: Sequence[Plan], where: Where, max_rows: int, tally: Tally) -> Flows:
     """The changes that MLPs add, for each route of some plans, at most `max_rows` points at a time."""
     fixed = any(plan.fixed for plan in plans)
-    need = wanted(plans, model)
-    added = defaultdict[Key, list[Tensor]](list)
+    added = defaultdict[Flow, list[Tensor]](list)
     rows: dict[Senders, Array] = {}
     chunks: list[list[_Group]] = []
     room = 0
-    for route, stages in need.items():
-        senders, first = route.senders, route.first_stage(model.parallel)
+    for route, stages in wanted(plans).items():
+        senders = route.senders
         host = np.argwhere(where.mask(all_names(senders), fixed))
         rows[senders] = np.full((where.n, where.length), -1)
         rows[senders][host[:, 0], host[:, 1]] = np.arange(len(host))
@@ -106,22 +95,21 @@ def flows(model: Transformer, runs: Runs, plans: Sequence[Plan], where: Where, m
             if not chunks or len(piece) > room:
                 chunks, room = [*chunks, []], max_rows
             start = max_rows - room
-            chunks[-1].append(_Group(route, piece, slice(start, start + len(piece)), stages, first))
+            chunks[-1].append(_Group(route, piece, slice(start, start + len(piece)), stages))
             room -= len(piece)
     for chunk in chunks:
-        for key, part in _flow(model, runs, chunk, where, tally).items():
+        for key, part in _flow(runs, chunk, where, tally).items():
             added[key].append(part)
     return Flows({key: torch.cat(parts) for key, parts in added.items()}, rows)
 
 
-def _flow(
-    model: Transformer, runs: Runs, groups: Sequence[_Group], where: Where, tally: Tally
-) -> dict[Key, Float[Tensor, "points d"]]:
+def _flow(runs: Runs, groups: Sequence[_Group], where: Where, tally: Tally) -> dict[Flow, Float[Tensor, "points d"]]:
     """The changes that MLPs add at the points of some groups, by route and stage."""
+    model = runs.model
     prompt, pos = (ship(column, model.device) for column in np.concatenate([group.host for group in groups]).T)
     direct = torch.zeros(len(prompt), model.d_model, dtype=model.dtype, device=model.device)
     mediated = torch.zeros_like(direct)
-    found: dict[Key, Tensor] = {}
+    found: dict[Flow, Tensor] = {}
 
     def join(kind: str, layer: int) -> None:
         """Add the changes of a layer's senders of one kind to what the next MLPs read."""
@@ -140,7 +128,7 @@ def _flow(
 
     def through_mlp(layer: int, stage: float) -> None:
         mlp = Node("mlp", layer)
-        active = [g for g in groups if g.first < stage and max(g.stages) > stage]
+        active = [g for g in groups if g.route.first < stage and max(g.stages) > stage]
         rows = [g.pick(passing(where, g.route, mlp)).nonzero()[0] for g in active]
         if not sum(map(len, rows)):
             return

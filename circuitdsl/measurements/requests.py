@@ -341,7 +341,7 @@ class Subgraph(Request):
     ablate: Ablation = "corrupt"
     inverted: bool = False
 
-    reader: ClassVar[str] = f"{READERS}.alone:read"
+    reader: ClassVar[str] = f"{READERS}.metric:alone"
     effect: ClassVar[bool] = True
 
     def __repr__(self) -> str:

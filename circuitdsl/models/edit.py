@@ -1,7 +1,7 @@
 """Interventions written into weights: a model directory in which heads and MLPs write otherwise.
 
 Only what is a change of weights can be written: scaling heads, MLPs and singular components of heads, and silencing
-them everywhere. `W_O` of a head becomes `(I + (x - 1) P) W_O`, with the `P` of `weights.component_map`; the
+them everywhere. `W_O` of a head becomes `(I + (x - 1) P) W_O`, with the `P` of `weights.component_factors`; the
 saved model does what the intervention does.
 """
 
@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from circuitdsl.circuit.changes import Intervention, Replace, Scale, SetAttention
@@ -22,53 +21,50 @@ from circuitdsl.models.errors import BrokenWeights
 from circuitdsl.models.families import FAMILIES
 from circuitdsl.models.files import weight_files
 from circuitdsl.models.load import locate
-from circuitdsl.models.weights import AttentionWeights, component_map, fold
+from circuitdsl.models.weights import AttentionWeights, component_factors, fold
 
 
 class NotWeights(UserError):
     """An intervention that is no change of weights."""
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
-    """A node (or a singular component) whose writes are multiplied."""
-
-    node: Node
-    factor: float
+#: files that are not the model's: code, caches, weights in other formats
+USELESS = ("__*", ".*", *(f"*.{kind}" for kind in "py bin pt pth msgpack h5 onnx svg csv".split()))
+#: a node (or a singular component), and what its writes are multiplied by
+Change = tuple[Node, float]
 
 
 def changes(intervention: Intervention) -> tuple[Change, ...]:
-    """What an intervention does to weights, in order.
+    """What an intervention multiplies, in order.
 
     Raises:
         NotWeights: it does something that weights cannot say.
     """
-    return tuple(change for verb in intervention.verbs for change in _changes(intervention.name, verb))
-
-
-def _changes(name: str, verb: SetAttention | Scale | Replace) -> Iterator[Change]:
-    match verb:
-        case Scale(nodes=nodes, factor=factor):
-            yield from (Change(node, factor) for node in nodes)
-        case SetAttention():
-            raise NotWeights(
-                f"intervention {name} sets attention, which no weights do",
-                "edit takes scale, project out, replace with zero",
-            )
-        case Replace(sites=sites, ablate=ablate):
-            if ablate != "zero":
+    name, found = intervention.name, list[Change]()
+    for verb in intervention.verbs:
+        match verb:
+            case Scale(nodes=nodes, factor=factor):
+                found += [(node, factor) for node in nodes]
+            case SetAttention():
                 raise NotWeights(
-                    f"intervention {name} replaces with {ablate} terms, which depend on the prompt",
-                    "replace with zero, or scale",
+                    f"intervention {name} sets attention, which no weights do",
+                    "edit takes scale, project out, replace with zero",
                 )
-            for site in sites:
-                if site.position != EVERYWHERE:
-                    where = f"{site.node} at {site.position} alone"
+            case Replace(sites=sites, ablate=ablate):
+                if ablate != "zero":
                     raise NotWeights(
-                        f"intervention {name} silences {where}; weights act at all positions",
-                        f"write: scale {site.node} by 0",
+                        f"intervention {name} replaces with {ablate} terms, which depend on the prompt",
+                        "replace with zero, or scale",
                     )
-                yield Change(site.node, 0.0)
+                for site in sites:
+                    if site.position != EVERYWHERE:
+                        where = f"{site.node} at {site.position} alone"
+                        raise NotWeights(
+                            f"intervention {name} silences {where}; weights act at all positions",
+                            f"write: scale {site.node} by 0",
+                        )
+                    found.append((site.node, 0.0))
+    return tuple(found)
 
 
 def save_edited(model: str | Path, weights: AttentionWeights, intervention: Intervention, target: Path) -> None:
@@ -93,53 +89,40 @@ def save_edited(model: str | Path, weights: AttentionWeights, intervention: Inte
     found: set[Node] = set()
     with tempfile.TemporaryDirectory(dir=target.resolve().parent, prefix=f".{target.name}.") as name:
         made = Path(name) / "model"
-        names = {file.name for file in files}
-        shutil.copytree(
-            source, made, ignore=lambda _, inside: [each for each in inside if each in names or _useless(each)]
-        )
+        shutil.copytree(source, made, ignore=shutil.ignore_patterns(*USELESS, *(file.name for file in files)))
         for file in files:
             tensors = load_file(str(file))
             found |= _edit(tensors, weights, wanted)
             save_file(tensors, str(made / file.name), metadata={"format": "pt"})
-        if missing := sorted({change.node for change in wanted} - found):
+        if missing := sorted({node for node, _ in wanted} - found):
             raise BrokenWeights(f"the weights in {source} lack what {', '.join(map(str, missing))} writes with", None)
         made.replace(target)
-
-
-def _useless(name: str) -> bool:
-    """Files that are not the model's: code, caches, weights in other formats."""
-    other = (".py", ".bin", ".pt", ".pth", ".msgpack", ".h5", ".onnx", ".svg", ".csv")
-    return name.endswith(other) or name.startswith(("__", "."))
 
 
 def _edit(tensors: dict[str, Tensor], weights: AttentionWeights, wanted: tuple[Change, ...]) -> set[Node]:
     """Change tensors in place; returns the nodes whose tensors were among them."""
     found: set[Node] = set()
     of_heads, of_mlps = FAMILIES[weights.family].writes
-    for change in wanted:
-        node = change.node
+    for node, factor in wanted:
         endings = [of_heads] if node.kind == "head" else [f"{of_mlps}.weight", f"{of_mlps}.bias"]
-        for name in [name for name in tensors for each in endings if _is(name, each.format(node.layer))]:
+        for name in [n for n in tensors for each in endings if f".{n}".endswith(f".{each.format(node.layer)}")]:
             if node.kind == "head":
-                tensors[name] = _head_scaled(tensors[name], weights, change)
+                tensors[name] = _head_scaled(tensors[name], weights, node, factor)
             else:
-                tensors[name] = tensors[name] * change.factor
+                tensors[name] = tensors[name] * factor
             found.add(node)
     return found
 
 
-def _is(name: str, ending: str) -> bool:
-    return name == ending or name.endswith(f".{ending}")
-
-
-def _head_scaled(stored: Tensor, weights: AttentionWeights, change: Change) -> Tensor:
+def _head_scaled(stored: Tensor, weights: AttentionWeights, node: Node, factor: float) -> Tensor:
     """W_O of a layer with the rows of one head changed, as it is stored: GPT-2 stores its matrices `[in, out]`."""
-    node, (norm, attn) = change.node, weights.layers[change.node.layer]
+    norm, attn = weights.layers[node.layer]
     matrix = (stored if weights.family == "gpt2" else stored.T).clone()
     rows = slice(node.head * attn.d_head, (node.head + 1) * attn.d_head)
     own = part = matrix[rows].double()
     if node.is_part:
         folded = fold(norm, attn)
-        part = component_map(folded.W_V[node.head], folded.W_O[node.head], node.index) @ own
-    matrix[rows] = (own + (change.factor - 1) * part).to(matrix.dtype)
+        reads, writes = component_factors(folded.W_V[node.head], folded.W_O[node.head])
+        part = torch.outer(reads[node.index], writes[node.index]) @ own
+    matrix[rows] = (own + (factor - 1) * part).to(matrix.dtype)
     return (matrix if weights.family == "gpt2" else matrix.T).contiguous()

@@ -75,23 +75,28 @@ def read_parts(
     family = family_of(name, config)
     about: dict[str, Any] = {"parallel": False, **family.about(name, config)}
     final_norm, embed, positions, unembed = family.names
-    if rotary:
-        _refuse_changing_rotary(name, config)
-    layers = range(config.num_hidden_layers)
-    blocks = (Block(*family.heads(config, weights, layer), *family.mlp(config, weights, layer)) for layer in layers)
-    turned = tuple(_turned(block, config, layer, rotary) for layer, block in enumerate(blocks))
-    if not turned:
+    given = (getattr(config, "rope_parameters", None) if rotary else None) or {}
+    kinds = [each.get("rope_type", "default") for each in (given, *given.values()) if isinstance(each, dict)]
+    if changing := [kind for kind in kinds if kind in ("dynamic", "longrope")]:  # they would make cached keys wrong
+        raise UnsupportedModel(
+            f"{name} scales its rotary positions with the prompt's length ({changing[0]}), which is not known"
+        )
+    blocks = []
+    for layer in range(config.num_hidden_layers):
+        norm, attn = family.heads(config, weights, layer)
+        turns = rotary.get("" if "" in rotary or not rotary else config.layer_types[layer])
+        blocks.append(Block(norm, replace(attn, rotary=turns), *family.mlp(config, weights, layer)))
+    if not blocks:
         raise UnsupportedModel(f"{name} has no layers (see its config.json)")
     return Transformer(
         name=name,
         family=config.model_type,
         n_ctx=config.max_position_embeddings,
-        blocks=turned,
+        blocks=tuple(blocks),
         final_norm=family.norm(weights, final_norm, getattr(config, family.eps)),
         W_E=weights[f"{embed}.weight"],
         W_pos=weights[f"{positions}.weight"] if positions else None,
         W_U=weights[f"{unembed}.weight" if f"{unembed}.weight" in weights else "lm_head.weight"],
-        b_U=None,
         sha256=sha256,
         tokenizer=tokenizer,
         original=original,
@@ -99,23 +104,12 @@ def read_parts(
     )
 
 
-def _turned(block: Block, config: Any, layer: int, rotary: Mapping[str, Rotary]) -> Block:
-    """A layer with the rotary positions of its kind."""
-    kind = "" if "" in rotary or not rotary else config.layer_types[layer]
-    return replace(block, attn=replace(block.attn, rotary=rotary.get(kind)))
-
-
 def activation(name: str) -> Activation:
     """The function behind Hugging Face's name for it."""
-    match name:
-        case "gelu_new" | "gelu_fast" | "gelu_pytorch_tanh":
-            return gelu_tanh
-        case "gelu":
-            return F.gelu
-        case "silu" | "swish":
-            return F.silu
-        case "relu":
-            return F.relu
+    if name in ("gelu_new", "gelu_fast", "gelu_pytorch_tanh"):
+        return gelu_tanh
+    if name == "gelu":
+        return F.gelu
     from transformers.activations import ACT2FN
 
     return ACT2FN[name]
@@ -224,10 +218,6 @@ def _gemma2_mlp(config: Any, w: Weights, layer: int) -> tuple[Norm, Mlp]:
     return pre, replace(_llama_mlp(config, w, layer, _gemma_norm)[1], post=post)
 
 
-def _about_gemma(name: str, config: Any) -> dict[str, Any]:
-    return {"embed_scale": config.hidden_size**0.5}
-
-
 def _about_gemma2(name: str, config: Any) -> dict[str, Any]:
     """Gemma 2 and the text models of Gemma 3: what heads and MLPs write goes through a norm of its own."""
     if config.use_bidirectional_attention:
@@ -236,7 +226,7 @@ def _about_gemma2(name: str, config: Any) -> dict[str, Any]:
         raise UnsupportedModel(f"{name} has an output bias inside its post-norm, whose share belongs to no node")
     if config.model_type == "gemma3_text" and config.attn_logit_softcapping is not None:
         raise UnsupportedModel(f"{name} asks for capped attention scores, which transformers leaves out in Gemma 3")
-    return _about_gemma(name, config) | {"softcap": config.final_logit_softcapping}
+    return {"embed_scale": config.hidden_size**0.5, "softcap": config.final_logit_softcapping}
 
 
 def _window(config: Any, layer: int) -> int | None:
@@ -248,17 +238,6 @@ def _window(config: Any, layer: int) -> int | None:
     typed = config.model_type in ("gemma2", "gemma3_text", "qwen2", "qwen3")
     limited = config.layer_types[layer] == "sliding_attention" if typed else config.model_type == "mistral"
     return config.sliding_window if limited else None
-
-
-def _refuse_changing_rotary(name: str, config: Any) -> None:
-    """Rotary frequencies that depend on the prompt's length would make cached keys wrong."""
-    given = getattr(config, "rope_parameters", None) or {}
-    for each in (given, *(value for value in given.values() if isinstance(value, dict))):
-        kind = each.get("rope_type", "default")
-        if kind in ("dynamic", "longrope"):
-            raise UnsupportedModel(
-                f"{name} scales its rotary positions with the prompt's length ({kind}), which is not known"
-            )
 
 
 _LLAMA = Family(
@@ -273,7 +252,7 @@ _GEMMA = _LLAMA._replace(
     heads=partial(_llama_heads, norm=_gemma_norm),
     mlp=partial(_llama_mlp, norm=_gemma_norm),
     norm=_gemma_norm,
-    about=_about_gemma,
+    about=lambda name, config: {"embed_scale": config.hidden_size**0.5},
 )
 _GEMMA2 = _GEMMA._replace(heads=_gemma2_heads, mlp=_gemma2_mlp, about=_about_gemma2)
 FAMILIES: dict[str, Family] = {

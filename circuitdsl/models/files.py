@@ -104,15 +104,13 @@ def _shard(index: Path, name: str) -> Path:
 
 def weights_sha256(directory: Path) -> str:
     """SHA-256 of the weights: of `model.safetensors`, or of the list of its shards' own digests."""
-    digests = {file.name: _file_sha256(file) for file in weight_files(directory)}
+    digests = {}
+    for file in weight_files(directory):
+        with file.open("rb") as stream:
+            digests[file.name] = hashlib.file_digest(stream, "sha256").hexdigest()
     if len(digests) == 1:
         return next(iter(digests.values()))
     return hashlib.sha256("".join(f"{digests[name]}  {name}\n" for name in sorted(digests)).encode()).hexdigest()
-
-
-def _file_sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def read_json(file: Path) -> dict[str, Any]:

@@ -65,7 +65,10 @@ def load_model(
     """
     import torch
 
-    directory = locate(name_or_dir, revision)
+    from circuitdsl.models.families import read_parts
+    from circuitdsl.models.original import Original
+
+    name, directory = str(name_or_dir), locate(name_or_dir, revision)
     place = device_named(device)
     number_format = str(dtype).removeprefix("torch.")
     if number_format not in DTYPES:
@@ -74,7 +77,19 @@ def load_model(
     torch.backends.cudnn.allow_tf32 = False
     with quiet_and_offline():
         module = _pretrained(directory, getattr(torch, number_format)).to(place).eval()
-    return _view(str(name_or_dir), directory, module)
+    weights = {key: value.detach() for key, value in module.named_parameters(remove_duplicate=False)}
+    for key, value in weights.items():
+        if not bool(value.isfinite().all()):
+            raise BrokenWeights(f"the tensor {key} in {directory} holds NaN or infinity")
+    sha256, tokenizer = weights_sha256(directory), read_tokenizer(directory)
+    try:
+        original = Original(name, module)
+        view = read_parts(name, module.config, weights, _rotary(module), sha256, tokenizer, original)
+        check_sum(view, original)
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        kind = module.config.model_type
+        raise UnsupportedModel(f"{name} is not made as {kind} models are known to be: {first_line(error)}") from None
+    return view
 
 
 def load_tokenizer(name_or_dir: str | Path, revision: str | None = None) -> Any:
@@ -111,9 +126,6 @@ def available_models() -> list[Available]:
         if repo.repo_type == "model" and paths:
             found.append(Available(repo.repo_id, Path(paths[0]), "in the hub's cache", _size(Path(paths[0]))))
     return found
-
-
-# --- where the files are ----------------------------------------------------------------------------
 
 
 def locate(name_or_dir: str | Path, revision: str | None = None, weights: bool = True) -> Path:
@@ -187,9 +199,6 @@ def _size(path: Path) -> int:
     return sum(file.stat().st_size for file in weight_files(path) if file.exists())
 
 
-# --- reading them -----------------------------------------------------------------------------------
-
-
 def _pretrained(directory: Path, dtype: torch.dtype) -> Any:
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
@@ -211,20 +220,15 @@ def _pretrained(directory: Path, dtype: torch.dtype) -> Any:
     except Exception as error:  # transformers lets through whatever a wrong configuration runs into
         raise UnsupportedModel(f"transformers cannot load the model in {directory}: {first_line(error)}") from None
     if info["mismatched_keys"]:
-        key, has, wants = min(info["mismatched_keys"])
-        raise BrokenWeights(
-            f"the weights in {directory} do not fit its config.json: {key} is {_size_of(has)}, not {_size_of(wants)}"
-        )
+        key, *shapes = min(info["mismatched_keys"])
+        has, wants = (" × ".join(map(str, shape)) for shape in shapes)
+        raise BrokenWeights(f"the weights in {directory} do not fit its config.json: {key} is {has}, not {wants}")
     missing = sorted(info["missing_keys"])
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise BrokenWeights(f"the weights in {directory} lack {missing[0]}{more}; the model would be part random")
     refuse_more_layers(directory, sorted(info["unexpected_keys"]), model.config)
     return model
-
-
-def _size_of(shape: torch.Size) -> str:
-    return " × ".join(map(str, shape))
 
 
 def refuse_more_layers(directory: Path, unexpected: list[str], config: Any) -> None:
@@ -247,25 +251,6 @@ def configuration(directory: Path) -> Any:
         from transformers import AutoConfig
 
         return AutoConfig.from_pretrained(str(directory), local_files_only=True, trust_remote_code=False)
-
-
-def _view(name: str, directory: Path, module: Any) -> Transformer:
-    from circuitdsl.models.families import read_parts
-    from circuitdsl.models.original import Original
-
-    weights = {key: value.detach() for key, value in module.named_parameters(remove_duplicate=False)}
-    for key, value in weights.items():
-        if not bool(value.isfinite().all()):
-            raise BrokenWeights(f"the tensor {key} in {directory} holds NaN or infinity")
-    sha256, tokenizer = weights_sha256(directory), read_tokenizer(directory)
-    try:
-        original = Original(name, module)
-        view = read_parts(name, module.config, weights, _rotary(module), sha256, tokenizer, original)
-        check_sum(view, original)
-    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        kind = module.config.model_type
-        raise UnsupportedModel(f"{name} is not made as {kind} models are known to be: {first_line(error)}") from None
-    return view
 
 
 def check_sum(view: Transformer, original: Original) -> None:

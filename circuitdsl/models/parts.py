@@ -62,6 +62,10 @@ class Norm:
             return F.layer_norm(x, self.gain.shape, self.gain, self.bias, self.eps)
         return (self.gain * (x.float() * self.scale(x))).to(x.dtype)
 
+    def centred(self, x: Tensor, dim: int = -1) -> Tensor:
+        """What the norm leaves of the residual stream's dimension: LayerNorm takes the mean out."""
+        return x - x.mean(dim, keepdim=True) if self.kind == "layer" else x
+
     def scale(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows 1"]:
         """What an RMSNorm multiplies by beside its gain, in float32."""
         return torch.rsqrt(x.float().square().mean(-1, keepdim=True) + self.eps)
@@ -93,7 +97,6 @@ class Turns:
     sin: Float[Tensor, "*positions rot"]
 
     def __getitem__(self, index: Any) -> Turns:
-        """Those of some of the positions."""
         return Turns(self.cos[index], self.sin[index])
 
     def __call__(self, x: Float[Tensor, "*rows d_head"]) -> Float[Tensor, "*rows d_head"]:
@@ -140,8 +143,6 @@ class Attention:
         """Query heads to a key and value head."""
         return self.n_heads // self.n_kv_heads
 
-    # --- reading
-
     def project(self, port: Port, x: Float[Tensor, "*rows d"], turns: Turns) -> Float[Tensor, "*rows heads d_head"]:
         """Queries, keys or values of all heads from normed inputs; the positions broadcast to `[*rows]`."""
         out = getattr(self, port)(x)
@@ -151,24 +152,15 @@ class Attention:
         self, port: Port, head: int, x: Float[Tensor, "*rows d"], turns: Turns
     ) -> Float[Tensor, "*rows d_head"]:
         """What query head `head` has as its query, key or value: only that head's `d_head` columns are computed."""
-        return self._positioned(port, self._own(port, head)(x), turns)
-
-    def value(self, head: int, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows d_head"]:
-        """What query head `head` has as its value, which no position turns."""
-        return self._own("v", head)(x)
-
-    def _own(self, port: Port, head: int) -> Linear:
         index = head if port == "q" else head // self.group
-        linear: Linear = getattr(self, port)
-        return linear.outputs(index * self.d_head, (index + 1) * self.d_head)
+        own: Linear = getattr(self, port).outputs(index * self.d_head, (index + 1) * self.d_head)
+        return self._positioned(port, own(x), turns)
 
     def _positioned(self, port: Port, x: Tensor, turns: Turns) -> Tensor:
         if port == "v":
             return x
         norm = self.q_norm if port == "q" else self.k_norm
         return turns(x if norm is None else norm(x))
-
-    # --- attending
 
     def hidden(self, width: int, length: int, device: torch.device) -> Bool[Tensor, "W T"] | None:
         """What the last `width` of `length` positions do not see; `None` where they see everything."""
@@ -186,8 +178,6 @@ class Attention:
             scores = self.softcap * torch.tanh(scores / self.softcap)
         hidden = self.hidden(scores.shape[-2], scores.shape[-1], scores.device)
         return (scores if hidden is None else scores.masked_fill_(hidden, float("-inf"))).softmax(dim=-1)
-
-    # --- writing
 
     def written(
         self, z: Float[Tensor, "*rows heads d_head"], replaced: Callable[[Tensor], Tensor] = lambda z: z
@@ -252,26 +242,21 @@ class Mlp:
 
         A post-norm divides by what the whole output has: each activation takes its scale along.
         """
-        out = self.down(self._hidden(x))
-        active = tuple(self._neuron(index, x) for index in neurons)
+        out = self.down(self._hidden(x, self.up, self.gate))
+        single = ((self.up.outputs(i, i + 1), self.gate and self.gate.outputs(i, i + 1)) for i in neurons)
+        active = tuple(self._hidden(x, *maps)[..., 0] for maps in single)
         if self.post is None:
             return out, active
         scale = self.post.scale(out)[..., 0]
         scaled = tuple((each.float() * scale).to(each.dtype) for each in active)
         return self.post(out), scaled
 
-    def _hidden(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows d_mlp"]:
-        if self.gate is not None:
-            return self.act(self.gate(x)).mul_(self.up(x))
+    def _hidden(self, x: Float[Tensor, "*rows d"], up: Linear, gate: Linear | None) -> Float[Tensor, "*rows d_mlp"]:
+        if gate is not None:
+            return self.act(gate(x)).mul_(up(x))
         if self.act is F.gelu or self.act is gelu_tanh:
-            return linear_gelu(x, self.up.weight, self.up.bias, "none" if self.act is F.gelu else "tanh")
-        return self.act(self.up(x))
-
-    def _neuron(self, index: int, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows"]:
-        up = self.up.outputs(index, index + 1)(x)
-        if self.gate is None:
-            return self.act(up)[..., 0]
-        return (self.act(self.gate.outputs(index, index + 1)(x)) * up)[..., 0]
+            return linear_gelu(x, up.weight, up.bias, "none" if self.act is F.gelu else "tanh")
+        return self.act(up(x))
 
     def out_neuron(self, index: int, activation: Float[Tensor, "*rows"]) -> Float[Tensor, "*rows d"]:
         """The term that a neuron writes: its activation times its output weights."""
@@ -317,7 +302,6 @@ class Transformer:
     W_E: Float[Tensor, "vocab d"]
     W_pos: Float[Tensor, "n_ctx d"] | None
     W_U: Float[Tensor, "vocab d"]
-    b_U: Float[Tensor, " vocab"] | None
     embed_scale: float = 1.0
     softcap: float | None = None
     sha256: str = ""
@@ -378,7 +362,7 @@ class Transformer:
 
     def logits(self, resid: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows vocab"]:
         """Through the final norm and the unembedding."""
-        return self.capped(linear(self.final_norm(resid), self.W_U, self.b_U))
+        return self.capped(linear(self.final_norm(resid), self.W_U))
 
     def capped(self, logits: Float[Tensor, "*rows"]) -> Float[Tensor, "*rows"]:
         """Logits as the model gives them out."""

@@ -89,14 +89,6 @@ class AttentionWeights:
     def n_heads(self) -> int:
         return self.layers[0][1].n_heads
 
-    @property
-    def d_model(self) -> int:
-        return self.layers[0][0].gain.shape[0]
-
-    @property
-    def d_head(self) -> int:
-        return self.layers[0][1].d_head
-
     def factors(self, layer: int) -> Factors:
         """The folded matrices of one layer; made anew at every call, for all layers together need much memory."""
         return fold(*self.layers[layer])
@@ -106,9 +98,6 @@ class AttentionWeights:
         if layer not in self._components:
             self._components[layer] = decompose(self.factors(layer))
         return self._components[layer]
-
-
-# --- folding and taking apart -----------------------------------------------------------------------
 
 
 def fold(norm: Norm, attn: Attention) -> Factors:
@@ -131,9 +120,7 @@ def fold(norm: Norm, attn: Attention) -> Factors:
     out = attn.o.weight.double().T.unflatten(0, (attn.n_heads, attn.d_head))
     if attn.post is not None:
         out = out * attn.post.gain.double()
-    if norm.kind == "layer":
-        out = out - out.mean(-1, keepdim=True)
-    return Factors(reads["q"], reads["k"], reads["v"], out, bias("q"), bias("k"), attn.scale)
+    return Factors(reads["q"], reads["k"], reads["v"], norm.centred(out), bias("q"), bias("k"), attn.scale)
 
 
 def decompose(factors: Factors) -> Components:
@@ -149,22 +136,15 @@ def decompose(factors: Factors) -> Components:
     return Components(values.float(), reads.float(), writes.float())
 
 
-def component_map(
-    W_V: Float[Tensor, "d d_head"], W_O: Float[Tensor, "d_head d"], index: int
-) -> Float[Tensor, "d_head d_head"]:
-    """The matrix `P` on a head's `z` that picks one singular component of its output: `z P W_O = z W_O v v^T`.
-
-    `W_V` has the norm's gain folded in and `W_O` is centred, as `fold` gives them. `v` lies in the row space of this
-    `W_O`, so that such a matrix exists: `P = W_O v (W_O^+ v)^T`, with the pseudo-inverse.
-    """
-    reads, writes = component_factors(W_V, W_O)
-    return torch.outer(reads[index], writes[index])
-
-
 def component_factors(
     W_V: Float[Tensor, "*heads d d_head"], W_O: Float[Tensor, "*heads d_head d"]
 ) -> tuple[Float[Tensor, "*heads d_head d_head"], Float[Tensor, "*heads d_head d_head"]]:
-    """`W_O v` and `W_O^+ v` of every component: its `component_map` is the outer product of the two."""
+    """`W_O v` and `W_O^+ v` of every singular component of heads, which writes along its `v`.
+
+    `W_V` has the norm's gain folded in and `W_O` is centred, as `fold` gives them. `v` lies in the row space of this
+    `W_O`, so that the outer product of the two, `P = W_O v (W_O^+ v)^T` with the pseudo-inverse, picks one singular
+    component of a head's output out of its `z`: `z P W_O = z W_O v v^T`.
+    """
     _, r = torch.linalg.qr(W_V)
     _, _, vh = torch.linalg.svd(r @ W_O, full_matrices=False)
     return vh @ W_O.mT, vh @ torch.linalg.pinv(W_O)
@@ -182,19 +162,11 @@ def component_of(
     return (z @ reads[head, index])[..., None] * writes[head, index]
 
 
-# --- where they come from ---------------------------------------------------------------------------
-
-
 def weights_of(model: Transformer) -> AttentionWeights:
     """The attention weights of a loaded model."""
-    return AttentionWeights(
-        name=model.name,
-        family=model.family,
-        layers=tuple((block.attn_norm, block.attn) for block in model.blocks),
-        rotary=any(block.attn.rotary is not None for block in model.blocks),
-        sha256=model.sha256,
-        dtype=str(model.dtype).removeprefix("torch."),
-    )
+    layers = tuple((block.attn_norm, block.attn) for block in model.blocks)
+    rotary, dtype = any(attn.rotary is not None for _, attn in layers), str(model.dtype).removeprefix("torch.")
+    return AttentionWeights(model.name, model.family, layers, rotary, model.sha256, dtype)
 
 
 def read_weights(name_or_dir: str | Path, revision: str | None = None) -> AttentionWeights:
@@ -209,7 +181,7 @@ def read_weights(name_or_dir: str | Path, revision: str | None = None) -> Attent
     config = configuration(directory)
     family = family_of(str(name_or_dir), config)
     tensors = _Tensors(directory)
-    refuse_more_layers(directory, tensors.names, config)
+    refuse_more_layers(directory, sorted(tensors), config)
     layers = tuple(_layer(directory, family, config, tensors, layer) for layer in range(config.num_hidden_layers))
     if not layers:
         raise UnsupportedModel(f"{name_or_dir} has no layers (see its config.json)")
@@ -219,21 +191,16 @@ def read_weights(name_or_dir: str | Path, revision: str | None = None) -> Attent
 
 
 def _layer(directory: Path, family: Family, config: Any, tensors: _Tensors, layer: int) -> tuple[Norm, Attention]:
+    """A layer, once the rows and columns of every matrix are those that the configuration gives."""
     try:
         norm, attn = family.heads(config, tensors, layer)
-    except _Missing as error:
+    except KeyError as error:
         raise BrokenWeights(
             f"the weights in {directory} lack {error.args[0]}, which channels are computed from",
             "point --model at a directory whose safetensors hold every layer's attention and its norm",
         ) from None
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise BrokenWeights(f"layer {layer} in {directory} has not the shape that config.json gives: {error}") from None
-    _check_shapes(directory, norm, attn, layer)
-    return norm, attn
-
-
-def _check_shapes(directory: Path, norm: Norm, attn: Attention, layer: int) -> None:
-    """The rows and columns of every matrix are those that the configuration gives."""
     d, inner, grouped = norm.gain.shape[0], attn.n_heads * attn.d_head, attn.n_kv_heads * attn.d_head
     wanted = {"q": (inner, d), "k": (grouped, d), "v": (grouped, d), "o": (d, inner)}
     for port, shape in wanted.items():
@@ -245,10 +212,7 @@ def _check_shapes(directory: Path, norm: Norm, attn: Attention, layer: int) -> N
         for tensor in (linear.weight, linear.bias, norm.gain, norm.bias):
             if tensor is not None and not bool(tensor.isfinite().all()):
                 raise BrokenWeights(f"the attention of layer {layer} in {directory} holds NaN or infinity")
-
-
-class _Missing(KeyError):
-    """A tensor that a model's files lack; its argument is the tensor's name."""
+    return norm, attn
 
 
 class _Tensors(Mapping[str, Tensor]):
@@ -266,14 +230,10 @@ class _Tensors(Mapping[str, Tensor]):
                 raise ModelUnavailable(f"{file} cannot be read: {error}") from None
             self.files |= dict.fromkeys(opened.keys(), opened)
 
-    @property
-    def names(self) -> list[str]:
-        return sorted(self.files)
-
     def __getitem__(self, name: str) -> Tensor:
         stored = self._stored(name)
         if stored is None:
-            raise _Missing(name)
+            raise KeyError(name)
         found = self.files[stored].get_tensor(stored)
         self.dtype = found.dtype
         return found.float()

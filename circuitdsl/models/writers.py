@@ -5,7 +5,7 @@ A run keeps a *value* of each node, which `term` maps onto the term that the nod
     embed, MLP                  the term itself; an MLP's output bias is included
     head                        its `z`; the term is `z W_O` (`b_V` is inside, `b_O` belongs to no node)
     component of a head, 8.6[2] the head's `z`; the term is `z P W_O`, the part of the head's output along one singular
-                                direction of W_OV (`weights.component_map`). A head's components add up to its term.
+                                direction of W_OV (`weights.component_of`). A head's components add up to its term.
     neuron of an MLP, m9[1024]  its activation; the term is the activation times the neuron's output weights
 
 Both maps are linear, so that a difference of values gives a difference of terms. In post-norm models a value carries
@@ -97,7 +97,6 @@ def layer_of(node: Node) -> Node:
 
 
 def is_neuron(node: Node) -> bool:
-    """Whether a node is a neuron of an MLP."""
     return node.kind == "mlp" and node.is_part
 
 

@@ -216,11 +216,10 @@ def _patching(model: Transformer, experiments: Sequence[Experiment], where: Wher
     """Distinct patches of one direction on prompts of one length, followed through the MLPs of some layers."""
     plans = [sorted_out(experiment, model) for experiment in experiments]
     flow = 0
-    for route, stages in wanted(plans, model).items():
-        first = min(sender.stage(model.parallel) for sender, _ in route[0])
-        points = where.mask(all_names(route[0]), any(one.fixed for one in plans))
+    for route, stages in wanted(plans).items():
+        points = where.mask(all_names(route.senders), any(one.fixed for one in plans))
         for mlp in (Node("mlp", layer) for layer in range(model.n_layers)):
-            if first < mlp.stage(model.parallel) < max(stages):
+            if route.first < mlp.stage(model.parallel) < max(stages):
                 flow += int((passing(where, route, mlp) & points).sum())
     return Work(
         block_positions=sum(int(floor_by_prompt(model, e, where, layers).sum()) for e in experiments),

@@ -16,10 +16,9 @@ from circuitdsl.engine import runs as engine
 from circuitdsl.engine.memory import in_halves, in_parts, run_at_once
 from circuitdsl.engine.named import function_of, optional
 from circuitdsl.engine.positions import indices_of
-from circuitdsl.engine.prompts import Array, Batch, Numbers, Prompts
+from circuitdsl.engine.prompts import Array, Batch, Numbers, Prompts, tokens_of
 from circuitdsl.engine.readers.terms import changed_by
 from circuitdsl.engine.runs import Runs, Terms
-from circuitdsl.engine.scores import tokens_of
 from circuitdsl.measurements.requests import Request
 from circuitdsl.models.writers import neurons
 from circuitdsl.tasks.dataset import Dataset

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from circuitdsl.circuit.claims import Circuit, TaskUse
 from circuitdsl.circuit.vocabulary import METRICS, Metric
+from circuitdsl.engine.experiment import Readout
 from circuitdsl.engine.memory import refuse_too_little, vocabulary_rows
 from circuitdsl.engine.metrics import Scorer, scorer
-from circuitdsl.engine.prompts import Prompts
+from circuitdsl.engine.prompts import SIDES, Prompts, ends_of, read_ends, score_of
 from circuitdsl.engine.readers.head_score import SEQUENCES, sequence
-from circuitdsl.engine.scores import SIDES, ends_of, read_ends, score_of, vocabulary
 from circuitdsl.errors import UserError
 from circuitdsl.models.parts import Transformer
 from circuitdsl.tasks.dataset import Dataset, PromptPair, sample
@@ -146,7 +146,7 @@ def scored_prompts(
     refuse_too_little(model, max((len(pair.clean_tokens) for pair in data.pairs), default=1), max_memory)
     ends = cache(lambda: ends_of(model, data.pairs, max_memory))
     at_once = vocabulary_rows(model, max_memory)
-    whole = vocabulary(model, at_once)
+    whole = Readout(reduce=lambda rows, _: rows, at_once=at_once)
     logits = None if METRICS[metric.name].behaviour else read_ends(model, ends()[0], whole)
     score = scorer(metric, data.pairs, logits)
     reference = cache(more) if more else lambda: data.pairs
@@ -191,7 +191,7 @@ def random_prompts(model: Transformer, max_memory: int | None = None, known: Mem
     refuse_too_little(model, len(rows[0]), max_memory)
     data = Dataset("", "", 0, bos, tuple(PromptPair(row, row, (), (), {}, "") for row in rows))
     few = cache(lambda: ends_of(model, data.pairs[:FEW], max_memory)[0])
-    whole = vocabulary(model, vocabulary_rows(model, max_memory))
+    whole = Readout(reduce=lambda rows, _: rows, at_once=vocabulary_rows(model, max_memory))
     check_agreement(model, data.pairs[:FEW], lambda _, at: read_ends(model, few()[at], whole), known)
     nothing = np.zeros(SEQUENCES)
     ends = torch.empty(2, 0, model.d_model)

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from circuitdsl.engine.prompts import Prompts
-from circuitdsl.engine.scores import gap
+from circuitdsl.engine.prompts import Prompts, gap
 from circuitdsl.measurements.plan import Base, ClaimPlan, Part
 from circuitdsl.measurements.requests import Request
 from circuitdsl.report.report import MISSED

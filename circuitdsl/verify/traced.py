@@ -20,7 +20,7 @@ from circuitdsl.diagram.trace import picture
 from circuitdsl.engine.cut import Change, Reach
 from circuitdsl.engine.cut import cut as cut_signal
 from circuitdsl.engine.prompts import Prompts
-from circuitdsl.engine.trace_graph import trace_graph
+from circuitdsl.engine.trace import trace_graph
 from circuitdsl.errors import UsageError
 from circuitdsl.models.parts import Transformer
 from circuitdsl.report.report import Measured

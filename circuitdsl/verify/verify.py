@@ -17,8 +17,7 @@ import torch
 from circuitdsl.circuit.claims import Circuit, TaskUse
 from circuitdsl.circuit.criteria import NULL_PROMPTS
 from circuitdsl.circuit.vocabulary import Metric
-from circuitdsl.engine.prompts import Prompts
-from circuitdsl.engine.scores import behaviour
+from circuitdsl.engine.prompts import Prompts, behaviour
 from circuitdsl.errors import UserError
 from circuitdsl.measurements.kind import kind_of
 from circuitdsl.measurements.plan import RANDOM, ClaimPlan

@@ -61,7 +61,7 @@ class Case:
     @property
     def vocabulary(self) -> Readout:
         """All logits at END."""
-        return Readout.of_vocabulary(lambda logits, prompt: logits, self.model.n_vocab)
+        return Readout(reduce=lambda logits, prompt: logits)
 
     def on(self, rows: list[int]) -> Case:
         """The same with some of the prompts, in another order."""

@@ -123,7 +123,7 @@ def test_along_all_directions_a_sender_is_silenced(traced) -> None:
     ones = torch.ones(d, 1, dtype=torch.double)
     basis = torch.linalg.qr(torch.cat((ones, torch.eye(d, dtype=torch.double)), 1))[0][:, 1:].T
     whole = torch.cat((basis, torch.zeros(d - 1, 1)), 1).float()
-    blind = replace(tracer, omegas={firing.head: Omega(torch.ones(d - 1), whole, whole)})
+    blind = replace(tracer, omega=lambda _: Omega(torch.ones(d - 1), whole, whole))
     sender = firing.senders["source"][0]
     alone = replace(firing, senders={"destination": (), "source": (sender,)})
     hand = ByHand(str(path), tracer.tokens[firing.prompt])

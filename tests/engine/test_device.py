@@ -54,15 +54,14 @@ def with_means(case: Case) -> Case:
 
 def found(case: Case) -> list[torch.Tensor]:
     """What the engine gives on some prompts, of every kind that runs in batches."""
-    tokens = Readout.of_tokens(torch.tensor([[1, 2], [3, 4], [5, 6]]))
-    given = case.model, case.runs
+    tokens = Readout(torch.tensor([[1, 2], [3, 4], [5, 6]]).to(case.model.device))
     return [
-        effects(*given, EXPERIMENTS, case.positions, case.vocabulary).cpu(),
-        effects(*given, EXPERIMENTS[:4], case.positions, tokens).cpu(),
-        subgraph_effects(*given, CIRCUITS, case.positions, tokens).cpu(),
-        subgraph_effects(*given, CIRCUITS[:1], case.positions, case.vocabulary).cpu(),
-        patched_attention(*given, EXPERIMENTS, case.positions, [HEAD]).cpu(),
-        patched_terms(*given, EXPERIMENTS, case.positions, [HEAD, Node("mlp", 1)]).cpu(),
+        effects(case.runs, EXPERIMENTS, case.positions, case.vocabulary).cpu(),
+        effects(case.runs, EXPERIMENTS[:4], case.positions, tokens).cpu(),
+        subgraph_effects(case.runs, CIRCUITS, case.positions, tokens).cpu(),
+        subgraph_effects(case.runs, CIRCUITS[:1], case.positions, case.vocabulary).cpu(),
+        patched_attention(case.runs, EXPERIMENTS, case.positions, [HEAD]).cpu(),
+        patched_terms(case.runs, EXPERIMENTS, case.positions, [HEAD, Node("mlp", 1)]).cpu(),
     ]
 
 

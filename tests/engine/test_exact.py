@@ -51,7 +51,7 @@ def check_exact(case: Case, drawn: list[Experiment]) -> None:
     """Logits of all tokens, fast against slow, and no more work than the least there is."""
     case, means = with_means(case)
     tally = Tally()
-    fast = effects(case.model, case.runs, drawn, case.positions, case.vocabulary, tally=tally)
+    fast = effects(case.runs, drawn, case.positions, case.vocabulary, tally=tally)
     for experiment, logits in zip(drawn, fast, strict=True):
         slow = reference.logits(case.model, case.clean, case.corrupt, experiment, case.positions, means)
         assert (logits - slow).abs().max() < TOLERANCE, str(experiment)
@@ -76,7 +76,7 @@ def test_exact_with_one_dnn_too(
         with monkeypatch.context() as here:
             here.setattr(products, "FEWEST", 0)
             here.setattr(products, "prefers_one_dnn", lambda: True)
-            fast = effects(model, case.runs, some, case.positions, case.vocabulary)
+            fast = effects(case.runs, some, case.positions, case.vocabulary)
         for experiment, logits in zip(some, fast, strict=True):
             slow = reference.logits(model, case.clean, case.corrupt, experiment, case.positions, means)
             assert (logits - slow).abs().max() < TOLERANCE, str(experiment)
@@ -143,7 +143,6 @@ def test_single_edges_equal_transformer_lens(family: str, ports: str, tmp_path: 
         )
         readers = [(layer, head) for layer in range(2, case.model.n_layers) for head in range(3)]
         ours = effects(
-            case.model,
             case.runs,
             [
                 Experiment(
@@ -153,7 +152,7 @@ def test_single_edges_equal_transformer_lens(family: str, ports: str, tmp_path: 
                 for reader in readers
             ],
             {},
-            Readout.of_tokens(tokens),
+            Readout(tokens),
         )
         for reader, values in zip(readers, ours, strict=True):
             assert abs(float(values.mean()) - float(theirs[reader])) < TOLERANCE
@@ -172,7 +171,7 @@ def test_attention_under_any_experiment_equals_brute_force(
     @given(st.lists(without_means, min_size=1, max_size=2), some_heads, st.integers(0, 5))
     def check(some: list[Experiment], watched: list[Node], seed: int) -> None:
         case = make_case(model, seed)
-        fast = patched_attention(model, case.runs, some, case.positions, watched)
+        fast = patched_attention(case.runs, some, case.positions, watched)
         for experiment, patterns in zip(some, fast, strict=True):
             slow = reference.attention(model, case.clean, case.corrupt, experiment, case.positions, watched)
             assert (patterns - slow).abs().max() < 1e-4, str(experiment)
@@ -190,7 +189,7 @@ def test_attention_of_patched_runs_equals_brute_force(case: Case) -> None:
         Experiment(frozenset([Edge(Node("embed"), Input(Node("head", 2, 1), "q"), Position("*"))])),
         Experiment(frozenset([Edge(Node("mlp", 0), Input(Node("mlp", 1), "in"), Position("A"))])),
     ]
-    fast = patched_attention(model, case.runs, experiments, case.positions, heads)
+    fast = patched_attention(case.runs, experiments, case.positions, heads)
     for experiment, patterns in zip(experiments, fast, strict=True):
         slow = reference.attention(model, case.clean, case.corrupt, experiment, case.positions, heads)
         assert (patterns - slow).abs().max() < 1e-5

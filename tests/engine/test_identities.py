@@ -33,7 +33,7 @@ def every_edge_into(model: Transformer, *receivers: Input) -> frozenset[Edge]:
 
 
 def logits(case: Case, *experiments: Experiment, **options) -> torch.Tensor:  # type: ignore[no-untyped-def]
-    return effects(case.model, case.runs, experiments, case.positions, case.vocabulary, **options)
+    return effects(case.runs, experiments, case.positions, case.vocabulary, **options)
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama", "gpt_neox", "gemma2"])
@@ -142,7 +142,7 @@ def test_positions_that_mean_the_same_token_patch_it_once(gpt2: Case) -> None:
     receiver = Input(Node("head", 2, 0), "k")
     edges = [Edge(Node("embed"), receiver, Position(name)) for name in ("A", "B")]
     one, both = effects(
-        gpt2.model, gpt2.runs, [Experiment(frozenset(edges[:1])), Experiment(frozenset(edges))], twice, gpt2.vocabulary
+        gpt2.runs, [Experiment(frozenset(edges[:1])), Experiment(frozenset(edges))], twice, gpt2.vocabulary
     )
     assert torch.equal(one, both)
 
@@ -161,13 +161,3 @@ def test_running_out_of_memory_halves_the_batch(gpt2: Case, monkeypatch: pytest.
     monkeypatch.setattr(sweep.PatchedRun, "clean", clean)
     assert (logits(gpt2, *some) - whole).abs().max() < CLOSE
     assert max(sizes) > 2 >= min(sizes)
-
-
-def test_progress_counts_every_run(gpt2: Case) -> None:
-    seen: list[tuple[int, int]] = []
-    some = [
-        Experiment(frozenset([Edge(Node("embed"), Input(Node("mlp", layer), "in"), Position("B"))])) for layer in (1, 2)
-    ]
-    logits(gpt2, *some, *some, progress=lambda done, total: seen.append((done, total)))
-    assert seen[-1] == (6, 6)
-    assert [done for done, _ in seen] == sorted(done for done, _ in seen)

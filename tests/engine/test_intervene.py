@@ -70,7 +70,7 @@ def test_nothing_changed_changes_nothing(case: Case) -> None:
 def test_replacing_is_a_knock_out(case: Case, ablate: str) -> None:
     sites = (Site(Node("head", 1, 1), A), Site(Node("mlp", 0), B), Site(Node("head", 0, 2), EVERYWHERE))
     experiment = Experiment(sites=frozenset(sites), ablate=ablate)  # type: ignore[arg-type]
-    wanted = effects(case.model, case.runs, [experiment], case.positions, case.vocabulary)[0]
+    wanted = effects(case.runs, [experiment], case.positions, case.vocabulary)[0]
     assert torch.allclose(logits(case, Replace(sites, ablate)), wanted, atol=1e-4)  # type: ignore[arg-type]
 
 
@@ -78,9 +78,7 @@ def test_replacing_with_means_is_a_knock_out(case: Case) -> None:
     stratum = torch.tensor([0, 1, 0])
     runs = case.runs.with_means(mean_terms(case.model, case.corrupt, stratum, 2), stratum)
     sites = (Site(Node("head", 1, 1), A), Site(Node("mlp", 0), END))
-    wanted = effects(
-        case.model, runs, [Experiment(sites=frozenset(sites), ablate="mean")], case.positions, case.vocabulary
-    )
+    wanted = effects(runs, [Experiment(sites=frozenset(sites), ablate="mean")], case.positions, case.vocabulary)
     found = intervene(runs, Intervention("test", "", (Replace(sites, "mean"),)), case.positions)
     assert torch.allclose(case.model.logits(found.cache.end), wanted[0], atol=1e-4)
 
@@ -88,7 +86,7 @@ def test_replacing_with_means_is_a_knock_out(case: Case) -> None:
 def test_scaling_by_zero_is_zero_ablation(case: Case) -> None:
     head = Node("head", 1, 0)
     experiment = Experiment(sites=frozenset({Site(head, EVERYWHERE)}), ablate="zero")
-    wanted = effects(case.model, case.runs, [experiment], case.positions, case.vocabulary)[0]
+    wanted = effects(case.runs, [experiment], case.positions, case.vocabulary)[0]
     assert torch.allclose(logits(case, Scale((head,), 0.0)), wanted, atol=1e-4)
 
 

@@ -36,7 +36,7 @@ def test_all_parts_of_a_node_are_the_node(case: Case, node: Node) -> None:
             edges = frozenset(Edge(sender, receiver, EVERYWHERE) for sender in nodes)
             out += [Experiment(edges), Experiment(edges, via_mlps=True), Experiment(edges, direction="denoise")]
         out.append(Experiment(sites=frozenset(Site(sender, Position("A")) for sender in nodes)))
-    found = effects(case.model, case.runs, whole + together, case.positions, case.vocabulary)
+    found = effects(case.runs, whole + together, case.positions, case.vocabulary)
     clean = baseline(case.model, case.runs.clean, case.vocabulary)
     assert (found[0] - clean).abs().max() > 1e-2
     assert (found[: len(whole)] - found[len(whole) :]).abs().max() < CLOSE * 5
@@ -50,7 +50,7 @@ def test_attributed_terms_of_parts_add_up(case: Case) -> None:
     bias = model.blocks[2].mlp.down.bias
     patch = Experiment(frozenset([Edge(Node("mlp", 0), Input(Node("head", 1, 0), "v"), EVERYWHERE)]))
     clean = terms_at_end(model, case.runs.clean, nodes)
-    (live,) = patched_terms(model, case.runs, [patch], case.positions, nodes)
+    (live,) = patched_terms(case.runs, [patch], case.positions, nodes)
     assert (clean[:, 0] - live[:, 0]).abs().max() > 1e-3
     for terms in (clean, live):
         of_head, of_mlp = terms[:, 2 : 2 + model.d_head].sum(1), terms[:, 2 + model.d_head :].sum(1)
@@ -79,7 +79,6 @@ def test_a_part_changes_only_where_its_whole_does(case: Case) -> None:
 def test_parts_that_are_not_there_are_refused(gpt2: Case, node: Node, message: str) -> None:
     with pytest.raises(PatchError, match=message):
         effects(
-            gpt2.model,
             gpt2.runs,
             [Experiment(sites=frozenset([Site(node, EVERYWHERE)]))],
             gpt2.positions,
@@ -90,4 +89,4 @@ def test_parts_that_are_not_there_are_refused(gpt2: Case, node: Node, message: s
 def test_a_part_reads_nothing(gpt2: Case) -> None:
     edge = Edge(Node("embed"), Input(Node("head", 1, 0, 2), "q"), EVERYWHERE)
     with pytest.raises(PatchError, match="reads nothing"):
-        effects(gpt2.model, gpt2.runs, [Experiment(frozenset([edge]))], gpt2.positions, gpt2.vocabulary)
+        effects(gpt2.runs, [Experiment(frozenset([edge]))], gpt2.positions, gpt2.vocabulary)

@@ -128,7 +128,7 @@ def test_an_edge_is_what_hooks_make_of_it(case: Case, sender: Node, receiver: In
     with hooks(patched(model, receiver, change)):
         wanted, _ = run(model, case.clean)
     edge = Edge(sender, receiver, position)
-    (found,) = effects(case.model, case.runs, [Experiment(frozenset([edge]))], case.positions, case.vocabulary)
+    (found,) = effects(case.runs, [Experiment(frozenset([edge]))], case.positions, case.vocabulary)
     assert (found - wanted).abs().max() < 1e-4
     assert (wanted - plain).abs().max() > 1e-3
 
@@ -145,7 +145,7 @@ def test_a_knock_out_leaves_the_other_heads_as_they_are(case: Case, ablate: str)
     with hooks(norm.register_forward_hook(lambda _, x, y: y + change)):
         wanted, _ = run(model, case.clean)
     experiment = Experiment(sites=frozenset([Site(HEAD, EVERYWHERE)]), ablate=ablate)  # type: ignore[arg-type]
-    (found,) = effects(case.model, case.runs, [experiment], case.positions, case.vocabulary)
+    (found,) = effects(case.runs, [experiment], case.positions, case.vocabulary)
     assert (found - wanted).abs().max() < 1e-4
 
 
@@ -156,6 +156,6 @@ def test_a_patched_query_changes_the_scale_of_its_whole_layer(case: Case) -> Non
     reader, beside = Node("head", 1, 0), Node("head", 1, 1)
     experiment = Experiment(frozenset([Edge(HEAD, Input(reader, "q"), END)]))
     clean = terms_at_end(case.model, case.runs.clean, [beside])[:, 0]
-    live = patched_terms(case.model, case.runs, [experiment], case.positions, [beside])[0, :, 0]
+    live = patched_terms(case.runs, [experiment], case.positions, [beside])[0, :, 0]
     assert F.cosine_similarity(clean, live).min() > 1 - 1e-5
     assert (live.norm(dim=-1) / clean.norm(dim=-1) - 1).abs().min() > 1e-4

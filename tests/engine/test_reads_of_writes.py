@@ -226,7 +226,7 @@ def test_terms_of_patched_runs_are_those_of_brute_force(both: Pair, under: Patch
     places = {END: torch.full((5, 1), 6)}
     from circuitdsl.engine.runs import run
 
-    terms = patched_terms(model, run(model, clean, corrupt), [experiment], places, nodes, max_rows=3)[0]
+    terms = patched_terms(run(model, clean, corrupt), [experiment], places, nodes, max_rows=3)[0]
     for i in range(5):
         at = {p: set(range(7)) if p == EVERYWHERE else {6} for p in experiment.positions}
         _, wrote = reference._patched(model, clean[i], corrupt[i], experiment, at, {})

@@ -73,21 +73,21 @@ def test_a_corrupt_run_stops_where_no_term_is_taken_any_more(case: Case) -> None
         assert (len(short.corrupt.z), len(short.corrupt.mlp)) == ((stages + 1) // 2, stages // 2)
         assert not len(short.corrupt.end)
         experiment = Experiment(frozenset([Edge(sender, Input(LOGITS, "in"), EVERYWHERE)]))
-        whole, cut = (effects(case.model, runs, [experiment], {}, case.vocabulary) for runs in (case.runs, short))
+        whole, cut = (effects(runs, [experiment], {}, case.vocabulary) for runs in (case.runs, short))
         assert torch.equal(whole, cut)
 
 
 def test_readouts_agree(case: Case) -> None:
     tokens = torch.tensor([[1, 2], [3, 4], [5, 6]])
-    some = baseline(case.model, case.runs.clean, Readout.of_tokens(tokens))
+    some = baseline(case.model, case.runs.clean, Readout(tokens))
     assert torch.allclose(some, baseline(case.model, case.runs.clean, case.vocabulary).gather(1, tokens), atol=1e-5)
 
     def best(logits: torch.Tensor, prompt: torch.Tensor) -> torch.Tensor:
         return logits.gather(1, tokens[prompt]).amax(dim=1, keepdim=True)
 
     experiment = Experiment(frozenset([Edge(Node("embed"), Input(LOGITS, "in"), EVERYWHERE)]))
-    read = [Readout.of_tokens(tokens), Readout.of_vocabulary(best, 1)]
-    by_token, by_best = (effects(case.model, case.runs, [experiment], {}, readout) for readout in read)
+    read = [Readout(tokens), Readout(reduce=best)]
+    by_token, by_best = (effects(case.runs, [experiment], {}, readout) for readout in read)
     assert torch.allclose(by_token.amax(dim=2, keepdim=True), by_best, atol=1e-5)
 
 
@@ -163,17 +163,17 @@ def edge(sender: Node, receiver: Node, port: str, position: str = "A") -> Experi
 )
 def test_experiments_that_cannot_be_made(gpt2: Case, experiment: Experiment, message: str) -> None:
     with pytest.raises(PatchError, match=message):
-        effects(gpt2.model, gpt2.runs, [experiment], gpt2.positions, gpt2.vocabulary)
+        effects(gpt2.runs, [experiment], gpt2.positions, gpt2.vocabulary)
 
 
 def test_a_position_beyond_the_prompt_names_the_prompt(gpt2: Case) -> None:
     beyond = {Position("A"): torch.tensor([[1], [6], [2]])}
     with pytest.raises(PatchError, match="position A is token 6 of prompt 2, which has 6 tokens"):
-        effects(gpt2.model, gpt2.runs, [], beyond, gpt2.vocabulary)
+        effects(gpt2.runs, [], beyond, gpt2.vocabulary)
 
 
 def test_heads_beside_an_mlp_do_not_send_to_it(random_model) -> None:  # type: ignore[no-untyped-def]
     case = make_case(random_model("gpt_neox"))
     beside = edge(Node("head", 1, 0), Node("mlp", 1), "in")
     with pytest.raises(PatchError, match=r"1\.0 does not come before m1"):
-        effects(case.model, case.runs, [beside], case.positions, case.vocabulary)
+        effects(case.runs, [beside], case.positions, case.vocabulary)

@@ -156,7 +156,7 @@ def test_a_trace_goes_down_from_sender_to_sender(tracer: Tracer) -> None:
 def test_rotary_models_are_refused(pocket) -> None:
     tokens = torch.zeros(1, 4, dtype=torch.long)
     with pytest.raises(NotTraced, match=r"rotary.*no one matrix"):
-        Tracer(pocket, tokens, replace(weights_of(pocket), rotary=True))
+        Tracer(pocket, tokens, replace(weights_of(pocket), rotary=True), pytest.fail)
 
 
 # --- claims -----------------------------------------------------------------------------------------

@@ -42,7 +42,7 @@ def case(random_model: Callable[[str], Transformer]) -> Case:
 
 def counted(case: Case, experiments: Sequence[Experiment]) -> int:
     tally = Tally()
-    effects(case.model, case.runs, experiments, case.positions, case.vocabulary, tally=tally)
+    effects(case.runs, experiments, case.positions, case.vocabulary, tally=tally)
     return tally.block_positions
 
 

@@ -29,7 +29,8 @@ def same(one: AttentionWeights, other: AttentionWeights) -> bool:
 def test_files_give_the_weights_of_the_loaded_model(kind: str, tmp_path: Path) -> None:
     directory = save(kind, tmp_path / kind)
     read, loaded = read_weights(directory), weights_of(load_model(directory, device="cpu"))
-    assert (read.n_layers, read.n_heads, read.d_model, read.d_head) == (2, 2, 16, loaded.d_head)
+    norm, attn = read.layers[0]
+    assert (read.n_layers, read.n_heads, norm.gain.shape[0], attn.d_head) == (2, 2, 16, loaded.layers[0][1].d_head)
     assert (read.rotary, read.sha256, read.family) == (loaded.rotary, loaded.sha256, kind)
     assert read.rotary is (kind != "gpt2")
     assert same(read, loaded)
@@ -87,8 +88,8 @@ def test_components_are_the_singular_value_decomposition(pocket) -> None:
         ov = (factors.W_V[head] @ factors.W_O[head]).float()
         rebuilt = found.reads[head].T @ found.values[head].diag() @ found.writes[head]
         assert torch.allclose(rebuilt, ov, atol=1e-5)
-        assert torch.allclose(found.values[head], torch.linalg.svdvals(ov)[: weights.d_head], atol=1e-5)
-        assert torch.allclose(found.writes[head] @ found.writes[head].T, torch.eye(weights.d_head), atol=1e-5)
+        assert torch.allclose(found.values[head], torch.linalg.svdvals(ov)[: pocket.d_head], atol=1e-5)
+        assert torch.allclose(found.writes[head] @ found.writes[head].T, torch.eye(pocket.d_head), atol=1e-5)
     assert bool((found.values.diff(dim=1) <= 0).all())
     assert weights.components(2) is found
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 
 import torch
 from jaxtyping import Float
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from circuitdsl.circuit.nodes import Node
 from circuitdsl.engine import runs as engine
-from circuitdsl.engine.experiment import check_node, experiment_of
+from circuitdsl.engine.experiment import experiment_of
 from circuitdsl.engine.intervene import Intervened
 from circuitdsl.engine.path_patching import patched_attention
 from circuitdsl.engine.positions import token_indices
@@ -47,11 +47,8 @@ def attended(batch: Batch, request: Attention, pattern: Pattern) -> Array:
 
 def patterns_of(batch: Batch, heads: Sequence[Node], under: PatchRequest | None) -> Pattern:
     """The patterns of heads in the clean run, or in the run under a patch."""
-    heads = list(dict.fromkeys(heads))
-    for head in heads:
-        check_node(batch.model, head)
     if under is None:
-        return cache(lambda head: engine.patterns(batch.model, batch.runs.clean, head))
-    places = batch.places([under])
-    (found,) = patched_attention(batch.model, batch.runs, [experiment_of(under)], places, heads, **batch.limits)
+        return cache(partial(engine.patterns, batch.model, batch.runs.clean))
+    heads = list(dict.fromkeys(heads))
+    (found,) = patched_attention(batch.runs, [experiment_of(under)], batch.places([under]), heads, **batch.limits)
     return lambda head: found[:, heads.index(head)]

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from circuitdsl.engine.experiment import check_node, experiment_of
+from circuitdsl.engine.experiment import experiment_of
 from circuitdsl.engine.intervene import Intervened
+from circuitdsl.engine.metrics import padded
 from circuitdsl.engine.path_patching import patched_terms, terms_at_end
 from circuitdsl.engine.prompts import Array, Batch, Numbers
 from circuitdsl.measurements.attribution import Attribution
@@ -28,13 +29,10 @@ def read(batch: Batch, requests: Sequence[Attribution]) -> Mapping[Request, Numb
     for under in dict.fromkeys(request.under for request in requests):
         together = [request for request in requests if request.under == under]
         nodes = list(dict.fromkeys(node for request in together for node in request.nodes))
-        for node in nodes:
-            check_node(batch.model, node)
         if under is None:
             terms = terms_at_end(batch.model, batch.runs.clean, nodes)
         else:
-            places = batch.places([under])
-            terms = patched_terms(batch.model, batch.runs, [experiment_of(under)], places, nodes, **batch.limits)[0]
+            (terms,) = patched_terms(batch.runs, [experiment_of(under)], batch.places([under]), nodes, **batch.limits)
         logits = _logits(batch, terms).cpu().double().numpy()
         for request in together:
             found[request] = Numbers(logits[:, [nodes.index(node) for node in request.nodes]].sum(1))
@@ -44,8 +42,6 @@ def read(batch: Batch, requests: Sequence[Attribution]) -> Mapping[Request, Numb
 @torch.inference_mode()
 def of_changed(batch: Batch, request: Attribution, run: Intervened) -> Array:
     """The attribution of nodes in a changed model, at the unchanged run's norm scale."""
-    for node in request.nodes:
-        check_node(batch.model, node)
     logits = _logits(batch, terms_at_end(batch.model, run.cache, request.nodes))
     return logits.sum(1).cpu().double().numpy()
 
@@ -56,26 +52,16 @@ def _logits(batch: Batch, terms: Float[Tensor, "n nodes d"]) -> Float[Tensor, "n
     answer = _unembedding(model, [pair.answers for pair in pairs])
     distractor = _unembedding(model, [pair.distractors for pair in pairs])
     norm, end = model.final_norm, batch.runs.clean.end.float()
-    square = end.var(-1, correction=0) if norm.kind == "layer" else end.square().mean(-1)
-    scale = (square + norm.eps).sqrt()
+    scale = (norm.centred(end).square().mean(-1) + norm.eps).sqrt()
     return (folded(model.final_norm, terms.float()) * (answer - distractor)[:, None]).sum(-1) / scale[:, None]
 
 
 def _unembedding(model: Transformer, tokens: Sequence[Sequence[int]]) -> Float[Tensor, "n d"]:
     """The mean over a prompt's tokens of what the unembedding reads for them."""
-    count = torch.tensor([len(row) for row in tokens])[:, None]
-    ids = padded(tokens)
-    weight = (torch.arange(ids.shape[1]) < count) / count
-    return (model.W_U[ids.to(model.device)].float() * weight.to(model.device)[..., None]).sum(1)
-
-
-def padded(tokens: Sequence[Sequence[int]]) -> Int[Tensor, "n k"]:
-    """Tokens of each prompt, the first of them (or token 0) repeated where there are fewer than of others."""
-    width = max(1, *map(len, tokens))
-    return torch.tensor([[*row, *[row[0] if row else 0] * (width - len(row))] for row in tokens])
+    ids, there = (each.to(model.device) for each in padded(tokens))
+    return (model.W_U[ids].float() * there[..., None]).sum(1) / there.sum(-1, keepdim=True)
 
 
 def folded(norm: Norm, terms: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows d"]:
     """Terms as the unembedding sees them, but for the norm's scale: centred for LayerNorm, times the gain."""
-    centred = terms - terms.mean(-1, keepdim=True) if norm.kind == "layer" else terms
-    return centred * norm.gain.float()
+    return norm.centred(terms) * norm.gain.float()

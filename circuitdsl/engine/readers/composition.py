@@ -65,13 +65,10 @@ class Compositions:
         Raises:
             NotComposed: the component does not exist, or is noise.
         """
-        if sender.index < 0:
-            found, score = self.heads, self.heads[sender.layer, sender.head]
-        else:
-            found, own = self.components, self.components[sender.layer, sender.head]
-            if sender.index >= len(own):
-                raise NotComposed(f"{sender} does not exist: {sender.whole} has components 0 to {len(own) - 1}")
-            score = own[sender.index]
+        if sender.index >= (count := self.components.shape[-1]):
+            raise NotComposed(f"{sender} does not exist: {sender.whole} has components 0 to {count - 1}")
+        found, part = (self.components, (sender.index,)) if sender.is_part else (self.heads, ())
+        score = found[sender.layer, sender.head, *part]
         if not np.isfinite(score):
             raise NotComposed(
                 f"the singular value of {sender} is under 1 % of its head's largest: it writes next to nothing"
@@ -110,13 +107,9 @@ def compositions(weights: AttentionWeights, receiver: Input) -> Compositions:
 def reading(weights: AttentionWeights, receiver: Input) -> Float[Tensor, "d d_head"]:
     """`L C^T` of a receiver input `M = L R`, `R^T = Q C`: what it reads, up to a rotation of what comes out."""
     factors, head = weights.factors(receiver.node.layer), receiver.node.head
-    match receiver.port:
-        case "q":
-            left, right = factors.W_Q[head], factors.W_K[head]
-        case "k":
-            left, right = factors.W_K[head], factors.W_Q[head]
-        case _:
-            left, right = factors.W_V[head], factors.W_O[head].T
+    w_q, w_k = factors.W_Q[head], factors.W_K[head]
+    read = {"q": (w_q, w_k), "k": (w_k, w_q), "v": (factors.W_V[head], factors.W_O[head].T)}
+    left, right = read[receiver.port]
     return (left @ torch.linalg.qr(right)[1].T).float()
 
 
@@ -132,9 +125,6 @@ def _scores(components: Components, reads: Float[Tensor, "d k"]) -> tuple[NDArra
     return heads.cpu().numpy(), each.masked_fill(~components.kept, torch.nan).cpu().numpy()
 
 
-# --- claims ----------------------------------------------------------------------------------------
-
-
 def judge(claims: Sequence[Claim], weights: AttentionWeights) -> list[ClaimResult]:
     """The records of channel claims; every receiver's scores are computed once."""
     scores = cache(lambda receiver: compositions(weights, receiver))
@@ -143,16 +133,8 @@ def judge(claims: Sequence[Claim], weights: AttentionWeights) -> list[ClaimResul
 
 def _result(claim: Claim, scores: Callable[[Input], Compositions]) -> ClaimResult:
     assert isinstance(claim.measurement, Composition)
-    record = partial(
-        ClaimResult,
-        id=claim.id,
-        line=claim.line,
-        text=claim.text,
-        kind=claim.kind,
-        task=None,
-        protocol=PROTOCOL,
-        citation=claim.citation,
-    )
+    given = claim.id, claim.line, claim.text, claim.kind
+    record = partial(ClaimResult, *given, task=None, protocol=PROTOCOL, citation=claim.citation)
     try:
         found = [(sender, to, scores(to).standing(sender)) for sender, to in claim.measurement.pairs]
     except UserError as error:
@@ -172,33 +154,24 @@ def _result(claim: Claim, scores: Callable[[Input], Compositions]) -> ClaimResul
     else:
         whole = _mean(standings)
         verdict, reason = _all_of([_judge(test, whole) for test in tests])
-    members = tuple(_member(*each) for each in zip(found, judged, strict=True))
-    return record(
-        verdict=verdict,
-        reason=label + reason,
-        measured=measured(value=whole.composition, standing=whole),
-        members=members,
-    )
-
-
-def _member(found: tuple[Node, Input, Standing], judged: Judged | None) -> MemberResult:
-    sender, to, where = found
-    figures = f"composition {plain(where.composition, 3)}, rank {where.rank} of {where.of}, z {plain(where.z)}"
-    return MemberResult(
-        sender=str(sender),
-        receiver=str(to.node),
-        input=to.port,
-        position="",
-        effect=None,
-        ci=None,
-        delta=None,
-        verdict=judged[0] if judged else None,
-        reason=f"{sender} -> {to}: {figures}" if judged else figures,
-        standing=where,
-    )
-
-
-# --- judging ---------------------------------------------------------------------------------------
+    members = []
+    for (sender, to, where), own in zip(found, judged, strict=True):
+        figures = f"composition {plain(where.composition, 3)}, rank {where.rank} of {where.of}, z {plain(where.z)}"
+        member = MemberResult(
+            sender=str(sender),
+            receiver=str(to.node),
+            input=to.port,
+            position="",
+            effect=None,
+            ci=None,
+            delta=None,
+            verdict=own[0] if own else None,
+            reason=f"{sender} -> {to}: {figures}" if own else figures,
+            standing=where,
+        )
+        members.append(member)
+    measures = measured(value=whole.composition, standing=whole)
+    return record(verdict=verdict, reason=label + reason, measured=measures, members=tuple(members))
 
 
 def _mean(standings: Sequence[Standing]) -> Standing:

@@ -10,17 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from circuitdsl.engine.experiment import check_node
+from circuitdsl.engine.metrics import padded
 from circuitdsl.engine.positions import token_indices
 from circuitdsl.engine.prompts import Array, Batch, Numbers
-from circuitdsl.engine.readers.attribution import folded, padded
-from circuitdsl.engine.runs import Cache
+from circuitdsl.engine.readers.attribution import folded
 from circuitdsl.measurements.copying import ANSWER, Copying
 from circuitdsl.measurements.requests import Request
-from circuitdsl.models.parts import Transformer
 
 #: a head copies where the answer is among this many tokens (Wang et al. 2022, section 3.1: the copy score)
 TOP = 5
@@ -36,28 +33,25 @@ def _copied(batch: Batch, request: Copying) -> Array:
     model, pairs = batch.model, batch.pairs
     places = token_indices(pairs, [ANSWER]).to(model.device)
     rows = torch.arange(len(pairs), device=model.device)[:, None]
-    resid = _after_first_mlp(model, batch.runs.clean)[rows, places.clamp_min(0)]
+    clean = batch.runs.clean
+    if model.n_layers > 1:
+        resid = clean.resid_pre[1]
+    else:
+        resid = clean.resid_pre[0] + model.blocks[0].attn.write(clean.z[0]) + clean.mlp[0]
+    resid = resid[rows, places.clamp_min(0)]
+    ids, there = (each.to(model.device)[:, None] for each in padded([pair.answers for pair in pairs]))
     here = places >= 0
     hits = torch.zeros(len(pairs), device=model.device)
     for head in request.heads:
         check_node(model, head)
         block = model.blocks[head.layer]
-        value = block.attn.value(head.head, block.attn_norm(resid))
+        turns = clean.turns[head.layer]  # values are not turned
+        value = block.attn.project_head("v", head.head, block.attn_norm(resid), turns)
         wrote = block.attn.out_head(head.head, value)
         logits = folded(model.final_norm, wrote.float()) @ model.W_U.float().T
-        hit = _among_the_first(-logits if request.negated else logits, [pair.answers for pair in pairs])
+        logits = -logits if request.negated else logits
+        answers = logits.gather(-1, ids.expand(-1, logits.shape[1], -1)).masked_fill(~there, -torch.inf)
+        # ties count against the answer, so that no output is no copy
+        hit = (logits >= answers.amax(-1, keepdim=True)).sum(-1) <= TOP
         hits += (hit * here).sum(1) / here.sum(1).clamp_min(1)
     return (hits / len(request.heads)).cpu().double().numpy()
-
-
-def _after_first_mlp(model: Transformer, clean: Cache) -> Float[Tensor, "n T d"]:
-    if model.n_layers > 1:
-        return clean.resid_pre[1]
-    return clean.resid_pre[0] + model.blocks[0].attn.write(clean.z[0]) + clean.mlp[0]
-
-
-def _among_the_first(logits: Float[Tensor, "n k vocab"], answers: Sequence[Sequence[int]]) -> Float[Tensor, "n k"]:
-    """Whether the best answer is among the first `TOP` tokens; ties count against it, so that no output is no copy."""
-    ids = padded(answers).to(logits.device)
-    best = logits.gather(-1, ids[:, None].expand(-1, logits.shape[1], -1)).amax(-1, keepdim=True)
-    return ((logits >= best).sum(-1) <= TOP).to(logits.dtype)

@@ -17,7 +17,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from circuitdsl.engine import runs as engine
-from circuitdsl.engine.experiment import check_node
 from circuitdsl.engine.memory import run_at_once
 from circuitdsl.engine.prompts import Array, Prompts
 from circuitdsl.measurements.head_score import HeadScore, ScoreKind
@@ -32,12 +31,9 @@ SEQUENCES = 64
 def of_prompts(prompts: Prompts, request: HeadScore, indices: Array) -> Array:
     """A score on sequences, one number for each: the i-th sequence of a seed is always the same."""
     model, bos = prompts.model, prompts.data.bos
-    for head in request.heads:
-        check_node(model, head)
     found = []
     at_once = run_at_once(model, 2 * BLOCK + 1, prompts.max_memory)
-    for start in range(0, len(indices), at_once):
-        some = indices[start : start + at_once]
+    for some in torch.as_tensor(indices).split(at_once):
         tokens = torch.tensor([sequence(model, prompts.data.seed, int(i), bos) for i in some])
         runs = engine.run(model, tokens, tokens)
         patterns = [engine.patterns(model, runs.clean, head) for head in request.heads]

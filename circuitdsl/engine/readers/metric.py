@@ -1,4 +1,4 @@
-"""The task's metric, or another: of the clean run, of patched runs, of a changed model."""
+"""The task's metric, or another: of the clean run, of patched runs, of circuits alone, of a changed model."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import torch
 
 from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.engine import runs as engine
+from circuitdsl.engine.circuit_alone import subgraph_effects
 from circuitdsl.engine.experiment import experiment_of
 from circuitdsl.engine.intervene import Intervened
 from circuitdsl.engine.path_patching import effects
-from circuitdsl.engine.prompts import Array, Batch, Numbers, Prompts, scored
-from circuitdsl.engine.scores import behaviour
+from circuitdsl.engine.prompts import Array, Batch, Numbers, Prompts, behaviour, scored
 from circuitdsl.errors import UserError
 from circuitdsl.measurements.behaviour import Behaviour
-from circuitdsl.measurements.requests import Request
+from circuitdsl.measurements.requests import Request, Subgraph
 
 
 def patched(batch: Batch, requests: Sequence[Request]) -> Mapping[Request, Numbers]:
@@ -29,10 +29,19 @@ def patched(batch: Batch, requests: Sequence[Request]) -> Mapping[Request, Numbe
         score = batch.prompts.scorer_of(metric)
         experiments = [experiment_of(request) for request in mine]
         readout = batch.prompts.readout(score, batch.part)
-        rows = effects(batch.model, batch.runs, experiments, batch.places(mine), readout, **batch.limits)
+        rows = effects(batch.runs, experiments, batch.places(mine), readout, **batch.limits)
         numbers = scored(score, rows, torch.as_tensor(batch.part))
         found |= {request: Numbers(row) for request, row in zip(mine, numbers, strict=True)}
     return found
+
+
+def alone(batch: Batch, requests: Sequence[Subgraph]) -> Mapping[Request, Numbers]:
+    """The metric when circuits run alone: everything outside is ablated, so that every prompt counts as changed."""
+    prompts = batch.prompts
+    readout = prompts.readout(prompts.scorer, batch.part)
+    rows = subgraph_effects(batch.runs, requests, batch.places(requests), readout, **batch.limits)
+    numbers = scored(prompts.scorer, rows, torch.as_tensor(batch.part))
+    return {request: Numbers(row, True) for request, row in zip(requests, numbers, strict=True)}
 
 
 def of_prompts(prompts: Prompts, request: Behaviour, indices: Array) -> Array:

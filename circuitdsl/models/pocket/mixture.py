@@ -10,6 +10,7 @@ import re
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 from circuitdsl.tasks.colored_objects import COLORS, OBJECTS, STARTS, SURFACES
@@ -40,9 +41,6 @@ def pieces(text: str) -> Iterator[tuple[str, int]]:
     """The tokens of a text, each with its last character's index plus one."""
     for match in re.finditer(TOKEN_PATTERN, text):
         yield match.group(), match.end()
-
-
-# --- what is held out ------------------------------------------------------------------------------
 
 
 def _tenth(*words: str) -> bool:
@@ -99,9 +97,6 @@ def draw(task: str, rng: random.Random, keep: Callable[[str, Draft], bool] = _se
         draft = TASKS[task].draw(rng, ALL_WORDS[task], corruption, settings)
         if keep(task, draft):
             return draft
-
-
-# --- training examples -----------------------------------------------------------------------------
 
 
 def from_task(task: str, rng: random.Random) -> Example:
@@ -183,22 +178,17 @@ def crowd(rng: random.Random) -> Example:
     return _answered(text, ("", f" {io}"))
 
 
-#: name, how to make one, how many per update, in batches of similar length
-SHORT = (("ioi", 24), ("crowd", 64), ("greater_than", 12), ("repeated_list", 24))
-MEDIUM = (("laundry_list", 40), ("one_question", 48), ("statement", 32), ("color_of", 32))
-LONG = (("colored_objects", 32),)
+#: batches of similar length: kinds of examples, and how many of each per update
+BATCHES = (
+    (("ioi", 24), ("crowd", 64), ("greater_than", 12), ("repeated_list", 24)),
+    (("laundry_list", 40), ("one_question", 48), ("statement", 32), ("color_of", 32)),
+    (("colored_objects", 32),),
+)
+#: how to make an example of a task, or of a kind of practice
 MAKERS: dict[str, Callable[[random.Random], Example]] = {
-    "crowd": crowd,
-    "repeated_list": repeated_list,
-    "one_question": one_question,
-    "statement": statement,
-    "color_of": color_of,
+    **{task: partial(from_task, task) for task in TASKS},
+    **{make.__name__: make for make in (crowd, repeated_list, one_question, statement, color_of)},
 }
-
-
-def example(kind: str, rng: random.Random) -> Example:
-    """One training example: of a task by its name, or of a kind of practice."""
-    return MAKERS[kind](rng) if kind in MAKERS else from_task(kind, rng)
 
 
 def vocabulary() -> list[str]:
@@ -209,7 +199,7 @@ def vocabulary() -> list[str]:
     for words in ALL_WORDS.values():
         listed = [word for name, each in words.items() if name != "two_digits" for word in each]
         found |= {piece for word in listed for piece, _ in pieces(f" {word}")}
-    for kind in (*TASKS, *MAKERS):
+    for make in MAKERS.values():
         for _ in range(2000):
-            found |= {piece for piece, _ in pieces(example(kind, rng).text)}
+            found |= {piece for piece, _ in pieces(make(rng).text)}
     return sorted(found)

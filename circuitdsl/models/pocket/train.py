@@ -11,7 +11,6 @@ import csv
 import json
 import random
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -73,9 +72,6 @@ class Pocket(nn.Module):
         return x @ self.wte.weight.T
 
 
-# --- batches ---------------------------------------------------------------------------------------
-
-
 def batch(examples: list[mixture.Example], ids: dict[str, int]) -> tuple[Tensor, Tensor]:
     """Token ids and target weights, padded on the right with end-of-text: [n, t] each."""
     rows, weights = [], []
@@ -96,9 +92,6 @@ def loss_sum(model: Pocket, tokens: Tensor, weights: Tensor) -> Tensor:
     return (each * weights[:, 1:][wanted]).sum()
 
 
-# --- measuring -------------------------------------------------------------------------------------
-
-
 @torch.no_grad()
 def accuracy(model: Pocket, ids: dict[str, int], task: str, n: int, seed: int) -> float:
     """Share of held-out prompts on which the best answer's logit beats every distractor's."""
@@ -113,31 +106,19 @@ def accuracy(model: Pocket, ids: dict[str, int], task: str, n: int, seed: int) -
     return right / n
 
 
-# --- the tokenizer: one token a word, with GPT-2's convention that a word carries the blank before it ----
+def save_tokenizer(vocabulary: list[str], directory: Path) -> None:
+    """Write `tokenizer.json` and `tokenizer_config.json` as Hugging Face reads them.
 
-
-def byte_level(piece: str) -> str:
-    """A token as GPT-2's byte-level alphabet writes it."""
-    return piece.replace(" ", "Ġ").replace("\n", "Ċ")
-
-
-def tokenizer_of(vocabulary: list[str]) -> Tokenizer:
-    """A word-level tokenizer of these tokens (ids: end of text, unknown, then the tokens in order)."""
-    ids = {token: i for i, token in enumerate([END_OF_TEXT, UNKNOWN, *map(byte_level, vocabulary)])}
-    tokenizer = Tokenizer(models.WordLevel(ids, unk_token=UNKNOWN))
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(TOKEN_PATTERN), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
+    One token is a word, with GPT-2's convention that it carries the blank before it, in its byte-level alphabet. Ids:
+    end of text, unknown, then the tokens in order.
+    """
+    tokens = [END_OF_TEXT, UNKNOWN, *(piece.replace(" ", "Ġ").replace("\n", "Ċ") for piece in vocabulary)]
+    tokenizer = Tokenizer(models.WordLevel({token: i for i, token in enumerate(tokens)}, unk_token=UNKNOWN))
+    split = pre_tokenizers.Split(Regex(TOKEN_PATTERN), "isolated")
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, byte_level])
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([END_OF_TEXT, UNKNOWN])
-    return tokenizer
-
-
-def save_tokenizer(tokenizer: Tokenizer, directory: Path) -> None:
-    """Write `tokenizer.json` and `tokenizer_config.json` as Hugging Face reads them."""
     tokenizer.save(str(directory / "tokenizer.json"))
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
@@ -147,9 +128,6 @@ def save_tokenizer(tokenizer: Tokenizer, directory: Path) -> None:
         "model_max_length": 96,
     }
     (directory / "tokenizer_config.json").write_text(json.dumps(config, indent=1) + "\n")
-
-
-# --- files -----------------------------------------------------------------------------------------
 
 
 def export(model: Pocket, vocabulary: list[str], directory: Path) -> None:
@@ -186,27 +164,18 @@ def export(model: Pocket, vocabulary: list[str], directory: Path) -> None:
         "dtype": "float32",
     }
     (directory / "config.json").write_text(json.dumps(config, indent=1) + "\n")
-    save_tokenizer(tokenizer_of(vocabulary), directory)
+    save_tokenizer(vocabulary, directory)
 
 
-# --- the loop --------------------------------------------------------------------------------------
-
-
-@dataclass
 class Training:
     """All that changes while a model is trained."""
 
-    model: Pocket
-    rng: random.Random
-    updates: int
-    step: int = 0
-    optimizers: list[torch.optim.Optimizer] = field(init=False)
-
-    def __post_init__(self) -> None:
+    def __init__(self, model: Pocket, rng: random.Random, updates: int) -> None:
+        self.model, self.rng, self.updates, self.step = model, rng, updates, 0
         named = dict(self.model.named_parameters())
         matrices = [p for name, p in named.items() if name.startswith("blocks.") and p.ndim == 2]
         others = [p for name, p in named.items() if not (name.startswith("blocks.") and p.ndim == 2)]
-        self.optimizers = [
+        self.optimizers: list[torch.optim.Optimizer] = [
             torch.optim.Muon(matrices, weight_decay=DECAY, adjust_lr_fn="match_rms_adamw"),
             torch.optim.AdamW(others, lr=RATE, betas=(0.9, 0.98), weight_decay=0.0),
         ]
@@ -221,9 +190,8 @@ class Training:
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = self.rate() * (MUON if isinstance(optimizer, torch.optim.Muon) else 1.0)
-        batches = []
-        for kinds in (mixture.SHORT, mixture.MEDIUM, mixture.LONG):
-            batches.append(batch([mixture.example(kind, self.rng) for kind, n in kinds for _ in range(n)], ids))
+        groups = ([kind for kind, n in kinds for _ in range(n)] for kinds in mixture.BATCHES)
+        batches = [batch([mixture.MAKERS[kind](self.rng) for kind in group], ids) for group in groups]
         weight = float(sum(w[:, 1:].sum() for _, w in batches))
         total = 0.0
         for tokens, weights in batches:
@@ -239,13 +207,11 @@ class Training:
         return total
 
     def save(self, path: Path) -> None:
-        """Write all that a continued run needs."""
         optimizers = [optimizer.state_dict() for optimizer in self.optimizers]
         state = {"model": self.model.state_dict(), "optimizers": optimizers, "rng": self.rng.getstate()}
         torch.save(state | {"step": self.step}, path)
 
     def load(self, path: Path) -> None:
-        """Go on from what `save` wrote."""
         state = torch.load(path, weights_only=True)
         self.model.load_state_dict(state["model"])
         for optimizer, known in zip(self.optimizers, state["optimizers"], strict=True):
@@ -268,20 +234,16 @@ def train(out: Path, updates: int, seed: int) -> None:
         loss = now.update(ids)
         if now.step % EVERY == 0 or now.step == updates:
             figures = {task: accuracy(now.model, ids, task, 200, 0) for task in mixture.TASKS}
-            _log(out, {"update": now.step, "seconds": round(time.time() - start), "loss": round(loss, 4), **figures})
+            row = {"update": now.step, "seconds": round(time.time() - start), "loss": round(loss, 4), **figures}
+            new = not (out / "log.csv").exists()
+            with (out / "log.csv").open("a", newline="") as file:
+                writer = csv.DictWriter(file, row)
+                if new:
+                    writer.writeheader()
+                writer.writerow(row)
+            print(row, flush=True)
             export(now.model, vocabulary, out)
             now.save(checkpoint)
-
-
-def _log(out: Path, row: dict[str, float]) -> None:
-    path = out / "log.csv"
-    new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, row)
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
-    print(row, flush=True)
 
 
 def main() -> None:
