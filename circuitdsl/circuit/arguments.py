@@ -86,8 +86,8 @@ def heads_argument(
 
 def attention_arguments(
     scope: Scope, measurement: s.Measurement
-) -> tuple[tuple[Node, ...], tuple[Position, ...], tuple[Position, ...], str] | None:
-    """`attention(GROUP, FROM -> TO)`: the heads, both sides of the arrow, and the heads as written."""
+) -> tuple[tuple[Node, ...], tuple[Position, ...], tuple[Position, ...]] | None:
+    """`attention(GROUP, FROM -> TO)`: the heads, and both sides of the arrow."""
     found = sort_arguments(measurement.arguments)
     for edge in found.others:
         if isinstance(edge, s.Edge):  # `attention(mover, end -> io)`
@@ -108,7 +108,7 @@ def attention_arguments(
     if all(is_before(scope, a, b) for a in sources for b in targets):
         message = f"{sources[0]} stands before {targets[0]}: attention cannot look ahead, and is 0 there"
         scope.sink.warning("W072", message, found.source[0].span.to(found.target[-1].span))
-    return None if heads is None else (heads, sources, targets, written(found.nodes))
+    return None if heads is None else (heads, sources, targets)
 
 
 def positions_argument(scope: Scope, places: Iterable[s.Place]) -> tuple[Position, ...] | None:

@@ -49,16 +49,11 @@ class EdgePatch:
 
 @dataclass(frozen=True, slots=True)
 class NodePatch:
-    """Nodes that are replaced at their positions, everything downstream computed anew.
-
-    Attributes:
-        label: the nodes as the spec has them.
-    """
+    """Nodes that are replaced at their positions, everything downstream computed anew."""
 
     sites: tuple[Site, ...]
     ablate: Ablation = "corrupt"
     direction: Direction = "noise"
-    label: str = field(default="", compare=False)
 
     @property
     def positions(self) -> tuple[Position, ...]:

@@ -48,7 +48,7 @@ def resolve_condition(scope: Scope, block: s.WhenPatched | s.WhenKnockedOut) -> 
         patch = resolve_edge(scope, block.edge, scope.via_mlps)
     elif (members := evaluate(scope, block.nodes)) is not None:
         sites = sites_of(scope, members, block.nodes.span)
-        patch = None if sites is None else NodePatch(sites, label=written(block.nodes))
+        patch = None if sites is None else NodePatch(sites)
     return None if patch is None else Condition(patch, block.span.line, block.text)
 
 

@@ -41,7 +41,7 @@ def _verb(scope: Scope, line: s.Verb) -> Verb | None:
             elif mass is None:
                 message = f"attention is set to a share or to 'even', not '{value.text}'"
                 scope.sink.error("E121", message, value.span)
-            return None if found is None or mass is None else SetAttention(*found[:3], mass)
+            return None if found is None or mass is None else SetAttention(*found, mass)
         case s.Scale(nodes=nodes, factor=factor):
             members = _heads_and_mlps(scope, nodes, components=True)
             by = read(scope, factor, "plain", "a factor")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import inf
 from typing import ClassVar
 
@@ -14,7 +14,6 @@ from circuitdsl.circuit.scope import Scope
 from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import listing
-from circuitdsl.language.written import written
 from circuitdsl.measurements.kind import Reading
 from circuitdsl.measurements.requests import READERS, Figure
 
@@ -24,7 +23,6 @@ class Activation(Reading):
     """What neurons give, as it is multiplied with their output weights; the mean over neurons and positions."""
 
     sites: tuple[Site, ...]
-    label: str = field(default="", compare=False, repr=False)
 
     words: ClassVar[tuple[str, ...]] = ("activation",)
     reader: ClassVar[str] = f"{READERS}.activation:read"
@@ -50,7 +48,7 @@ class Activation(Reading):
         if not right or members is None or test is None:
             return None
         sites = tuple(Site(node, place) for node, places in members.items() for place in places or (END,))
-        return cls(sites, written(found.nodes)), (test,)
+        return cls(sites), (test,)
 
     @property
     def own_positions(self) -> tuple[Position, ...]:

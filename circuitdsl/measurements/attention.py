@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 from circuitdsl.circuit.arguments import attention_arguments, value_test
@@ -23,7 +23,6 @@ class Attention(Reading):
     source: tuple[Position, ...]
     target: tuple[Position, ...]
     under: PatchRequest | None = None
-    label: str = field(default="", compare=False, repr=False)
 
     words: ClassVar[tuple[str, ...]] = ("attention",)
     reader: ClassVar[str] = f"{READERS}.attention:read"
@@ -44,8 +43,7 @@ class Attention(Reading):
         test = value_test(scope, expect, "share", 0, 1)
         if found is None or test is None:
             return None
-        heads, source, target, label = found
-        return cls(heads, source, target, label=label), (test,)
+        return cls(*found), (test,)
 
     @property
     def own_positions(self) -> tuple[Position, ...]:

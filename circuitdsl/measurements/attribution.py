@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import inf
 from typing import ClassVar
 
@@ -12,7 +12,6 @@ from circuitdsl.circuit.nodes import LOGITS, Node
 from circuitdsl.circuit.scope import Scope
 from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.language import syntax as s
-from circuitdsl.language.written import written
 from circuitdsl.measurements.kind import Reading
 from circuitdsl.measurements.requests import READERS, Figure, PatchRequest
 
@@ -23,7 +22,6 @@ class Attribution(Reading):
 
     nodes: tuple[Node, ...]
     under: PatchRequest | None = None
-    label: str = field(default="", compare=False, repr=False)
 
     words: ClassVar[tuple[str, ...]] = ("attribution",)
     reader: ClassVar[str] = f"{READERS}.attribution:read"
@@ -49,7 +47,7 @@ class Attribution(Reading):
             return None
         if not right or members is None or test is None:
             return None
-        return cls(tuple(members), label=written(found.nodes)), (test,)
+        return cls(tuple(members)), (test,)
 
     def figure(self, metric: Metric) -> Figure:
         return Figure("attribution", "logits", -inf, inf, scale=Metric())

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 from circuitdsl.circuit.arguments import heads_argument, sort_arguments, value_test
@@ -14,7 +14,6 @@ from circuitdsl.circuit.nodes import Node, Position
 from circuitdsl.circuit.scope import Scope
 from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.language import syntax as s
-from circuitdsl.language.written import written
 from circuitdsl.measurements.kind import Reading
 from circuitdsl.measurements.requests import READERS, Figure
 
@@ -29,7 +28,6 @@ class Copying(Reading):
 
     heads: tuple[Node, ...]
     negated: bool = False
-    label: str = field(default="", compare=False, repr=False)
 
     words: ClassVar[tuple[str, ...]] = ("copying",)
     reader: ClassVar[str] = f"{READERS}.copying:read"
@@ -53,7 +51,7 @@ class Copying(Reading):
             return None
         negative, movers = scope.nodes_of_role(NEGATIVE), scope.nodes_of_role(MOVER)
         negated = bool(words) or all(node in negative and node not in movers for node in heads)
-        return cls(heads, negated, written(found.nodes)), (test,)
+        return cls(heads, negated), (test,)
 
     @property
     def own_positions(self) -> tuple[Position, ...]:

@@ -11,7 +11,6 @@ from circuitdsl.circuit.edges import resolve_edge
 from circuitdsl.circuit.measurement import Expected
 from circuitdsl.circuit.scope import Scope
 from circuitdsl.language import syntax as s
-from circuitdsl.language.written import written
 from circuitdsl.measurements.edge import EdgeEffect
 from circuitdsl.measurements.kind import Kind
 from circuitdsl.measurements.knockout import NodeEffect
@@ -46,6 +45,6 @@ class Denoise(Kind):
             effect, via_mlps = (EdgeEffect(patch), patch.via_mlps) if patch else (None, None)
         elif (members := group_argument(scope, measurement, found)) is not None:
             sites = sites_of(scope, members, found.nodes.span)
-            effect = NodeEffect(NodePatch(sites, direction="denoise", label=written(found.nodes))) if sites else None
+            effect = NodeEffect(NodePatch(sites, direction="denoise")) if sites else None
         tests = effect_tests(scope, expect, "denoise", via_mlps)
         return (effect, tests) if right and effect is not None and tests is not None else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import inf
 from typing import ClassVar
 
@@ -12,7 +12,6 @@ from circuitdsl.circuit.nodes import Node, Position
 from circuitdsl.circuit.scope import Scope
 from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.language import syntax as s
-from circuitdsl.language.written import written
 from circuitdsl.measurements.kind import Reading
 from circuitdsl.measurements.requests import READERS, Figure, PatchRequest
 
@@ -24,7 +23,6 @@ class Entropy(Reading):
     heads: tuple[Node, ...]
     source: tuple[Position, ...]
     under: PatchRequest | None = None
-    label: str = field(default="", compare=False, repr=False)
 
     words: ClassVar[tuple[str, ...]] = ("entropy",)
     reader: ClassVar[str] = f"{READERS}.entropy:read"
@@ -49,7 +47,7 @@ class Entropy(Reading):
             return None
         if heads is None or source is None or test is None:
             return None
-        return cls(heads, source, label=written(found.nodes)), (test,)
+        return cls(heads, source), (test,)
 
     @property
     def own_positions(self) -> tuple[Position, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar, Literal, cast
 
 from circuitdsl.circuit.arguments import heads_argument, sort_arguments, value_test
@@ -11,7 +11,6 @@ from circuitdsl.circuit.nodes import Node
 from circuitdsl.circuit.scope import Scope
 from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.language import syntax as s
-from circuitdsl.language.written import written
 from circuitdsl.measurements.kind import Reading
 from circuitdsl.measurements.requests import READERS, Figure
 
@@ -24,7 +23,6 @@ class HeadScore(Reading):
 
     kind: ScoreKind
     heads: tuple[Node, ...]
-    label: str = field(default="", compare=False, repr=False)
 
     words: ClassVar[tuple[str, ...]] = ("previous_token_score", "duplicate_token_score", "induction_score")
     reader: ClassVar[str] = f"{READERS}.head_score:read"
@@ -50,7 +48,7 @@ class HeadScore(Reading):
             return None
         if heads is None or test is None:
             return None
-        return cls(cast(ScoreKind, name.removesuffix("_score")), heads, written(found.nodes)), (test,)
+        return cls(cast(ScoreKind, name.removesuffix("_score")), heads), (test,)
 
     @property
     def needs_task(self) -> bool:

@@ -16,7 +16,6 @@ from circuitdsl.circuit.scope import Scope
 from circuitdsl.circuit.vocabulary import ABLATIONS
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import listing
-from circuitdsl.language.written import written
 from circuitdsl.measurements.kind import Kind
 from circuitdsl.measurements.nulls import Nulls, null_of
 from circuitdsl.measurements.plan import Part, patched
@@ -58,7 +57,7 @@ class NodeEffect(Kind):
             message = "under a condition knock-outs put in corrupt terms, as the condition does"
             scope.sink.error("E087", message, found.options[0].span)
             return None
-        return cls(NodePatch(sites, ablate, label=written(found.nodes))), tests
+        return cls(NodePatch(sites, ablate)), tests
 
     @property
     def positions(self) -> tuple[Position, ...]:
