@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import inf
-from typing import ClassVar
 
 from circuitdsl.circuit.arguments import group_argument, refuse_others, sort_arguments, value_test
 from circuitdsl.circuit.edges import END
@@ -24,15 +23,15 @@ class Activation(Reading):
 
     sites: tuple[Site, ...]
 
-    words: ClassVar[tuple[str, ...]] = ("activation",)
-    reader: ClassVar[str] = f"{READERS}.activation:read"
-    usage: ClassVar[tuple[str, ...]] = (
+    words = ("activation",)
+    reader = f"{READERS}.activation:read"
+    usage = (
         "`activation(NEURONS)` | the activation of neurons such as `m3[17]`, mean over neurons and prompts | plain",
     )
-    examples: ClassVar = ("expect activation(m1[17]) >= -1",)
-    false_examples: ClassVar = ("expect activation(m1[17]) >= 100",)
-    per_prompt: ClassVar[bool] = True
-    signed: ClassVar[bool] = True
+    examples = ("expect activation(m1[17]) >= -1",)
+    false_examples = ("expect activation(m1[17]) >= 100",)
+    per_prompt = True
+    signed = True
 
     @classmethod
     def resolve(cls, scope: Scope, expect: s.Expect) -> Expected | None:  # type: ignore[override]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from circuitdsl.circuit.arguments import attention_arguments, value_test
 from circuitdsl.circuit.measurement import Expected
@@ -24,18 +23,18 @@ class Attention(Reading):
     target: tuple[Position, ...]
     under: PatchRequest | None = None
 
-    words: ClassVar[tuple[str, ...]] = ("attention",)
-    reader: ClassVar[str] = f"{READERS}.attention:read"
-    reads_attention: ClassVar[bool] = True
-    usage: ClassVar[tuple[str, ...]] = (
+    words = ("attention",)
+    reader = f"{READERS}.attention:read"
+    reads_attention = True
+    usage = (
         "`attention(GROUP, FROM -> TO)`"
         " | the pattern summed over TO's positions, mean over FROM's positions, heads and prompts"
         " | a share",
     )
-    examples: ClassVar = ("expect attention(some, END -> IO) <= 90%",)
-    false_examples: ClassVar = ("expect attention(some, END -> IO) >= 99%",)
-    under_condition: ClassVar[bool] = True
-    per_prompt: ClassVar[bool] = True
+    examples = ("expect attention(some, END -> IO) <= 90%",)
+    false_examples = ("expect attention(some, END -> IO) >= 99%",)
+    under_condition = True
+    per_prompt = True
 
     @classmethod
     def resolve(cls, scope: Scope, expect: s.Expect) -> Expected | None:  # type: ignore[override]

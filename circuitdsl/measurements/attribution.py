@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import inf
-from typing import ClassVar
 
 from circuitdsl.circuit.arguments import group_argument, refuse_others, sort_arguments, value_test
 from circuitdsl.circuit.measurement import Expected
@@ -23,18 +22,18 @@ class Attribution(Reading):
     nodes: tuple[Node, ...]
     under: PatchRequest | None = None
 
-    words: ClassVar[tuple[str, ...]] = ("attribution",)
-    reader: ClassVar[str] = f"{READERS}.attribution:read"
-    usage: ClassVar[tuple[str, ...]] = (
+    words = ("attribution",)
+    reader = f"{READERS}.attribution:read"
+    usage = (
         "`attribution(GROUP)`"
         " | what it writes at END towards the answer and away from the distractor, directly"
         " | logits",
     )
-    examples: ClassVar = ("expect attribution(some) > -30",)
-    false_examples: ClassVar = ("expect attribution(some) >= 100",)
-    under_condition: ClassVar[bool] = True
-    per_prompt: ClassVar[bool] = True
-    signed: ClassVar[bool] = True
+    examples = ("expect attribution(some) > -30",)
+    false_examples = ("expect attribution(some) >= 100",)
+    under_condition = True
+    per_prompt = True
+    signed = True
 
     @classmethod
     def resolve(cls, scope: Scope, expect: s.Expect) -> Expected | None:  # type: ignore[override]

@@ -18,7 +18,7 @@ from circuitdsl.circuit.nodes import Input, Node
 from circuitdsl.circuit.scope import Scope
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import did_you_mean, listing, suggest
-from circuitdsl.measurements.kind import Kind, Source
+from circuitdsl.measurements.kind import Kind
 
 FIGURES = ("rank", "z")
 
@@ -32,12 +32,12 @@ class Composition(Kind):
 
     pairs: tuple[tuple[Node, Input], ...]
 
-    statement: ClassVar[type[s.Syntax] | None] = s.Channel
-    claim_kind: ClassVar[str] = "channel"
-    examples: ClassVar = ("channel 0.6 -> 1.6.q : composition >= 0",)
-    false_examples: ClassVar = ("channel 0.6 -> 1.6.q : composition >= 0.99",)
-    decided_by: ClassVar[Source] = "weights"
-    judge: ClassVar[str] = "circuitdsl.engine.readers.composition:judge"
+    statement = s.Channel
+    claim_kind = "channel"
+    examples = ("channel 0.6 -> 1.6.q : composition >= 0",)
+    false_examples = ("channel 0.6 -> 1.6.q : composition >= 0.99",)
+    decided_by = "weights"
+    judge = "circuitdsl.engine.readers.composition:judge"
     elsewhere: ClassVar = {"composition": "it is claimed of a channel: channel 8.10 -> 9.9.q : composition z >= 2.5"}
 
     @classmethod

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from circuitdsl.circuit.arguments import heads_argument, sort_arguments, value_test
 from circuitdsl.circuit.measurement import Expected
@@ -29,15 +28,15 @@ class Copying(Reading):
     heads: tuple[Node, ...]
     negated: bool = False
 
-    words: ClassVar[tuple[str, ...]] = ("copying",)
-    reader: ClassVar[str] = f"{READERS}.copying:read"
-    usage: ClassVar[tuple[str, ...]] = (
+    words = ("copying",)
+    reader = f"{READERS}.copying:read"
+    usage = (
         "`copying(GROUP)`, `copying(GROUP, negated)`"
         " | how often what stands at ANSWER is among the five tokens that the heads raise (negated: lower) most"
         " | a share",
     )
-    examples: ClassVar = ("expect copying(some) >= 0%",)
-    false_examples: ClassVar = ("expect copying(first) >= 95%",)
+    examples = ("expect copying(some) >= 0%",)
+    false_examples = ("expect copying(first) >= 95%",)
 
     @classmethod
     def resolve(cls, scope: Scope, expect: s.Expect) -> Expected | None:  # type: ignore[override]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from circuitdsl.circuit.arguments import group_argument, refuse_others, sites_of, sort_arguments
 from circuitdsl.circuit.bounds import effect_tests
 from circuitdsl.circuit.changes import NodePatch
@@ -19,13 +17,11 @@ from circuitdsl.measurements.knockout import NodeEffect
 class Denoise(Kind):
     """The word; what it measures is the effect of edges or nodes, the other way round."""
 
-    words: ClassVar[tuple[str, ...]] = ("denoise",)
-    usage: ClassVar[tuple[str, ...]] = (
-        "`denoise(GROUP)`, `denoise(A -> B.q at POS)` | the clean term put into the corrupt run | the same",
-    )
-    examples: ClassVar = ("expect denoise(some) : effect >= -30%",)
-    false_examples: ClassVar = ("expect denoise(some) : effect <= -50%",)
-    signed: ClassVar[bool] = True
+    words = ("denoise",)
+    usage = ("`denoise(GROUP)`, `denoise(A -> B.q at POS)` | the clean term put into the corrupt run | the same",)
+    examples = ("expect denoise(some) : effect >= -30%",)
+    false_examples = ("expect denoise(some) : effect <= -50%",)
+    signed = True
 
     @classmethod
     def resolve(cls, scope: Scope, expect: s.Expect) -> Expected | None:  # type: ignore[override]

@@ -27,11 +27,11 @@ class EdgeEffect(Kind):
 
     patch: EdgePatch
 
-    statement: ClassVar[type[s.Syntax] | None] = s.EdgeClaim
-    claim_kind: ClassVar[str] = "edge"
-    examples: ClassVar = ("some -> logits at END : effect <= 30%",)
-    false_examples: ClassVar = ("some -> logits at END : effect >= 50%",)
-    signed: ClassVar[bool] = True
+    statement = s.EdgeClaim
+    claim_kind = "edge"
+    examples = ("some -> logits at END : effect <= 30%",)
+    false_examples = ("some -> logits at END : effect >= 50%",)
+    signed = True
     instead_of_chance: ClassVar = dict.fromkeys(
         ("effect", "delta"), "what random edges do is what 'matters' compares with: write ': matters'"
     )

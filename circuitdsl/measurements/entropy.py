@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import inf
-from typing import ClassVar
 
 from circuitdsl.circuit.arguments import heads_argument, positions_argument, sort_arguments, value_test
 from circuitdsl.circuit.measurement import Expected
@@ -24,16 +23,14 @@ class Entropy(Reading):
     source: tuple[Position, ...]
     under: PatchRequest | None = None
 
-    words: ClassVar[tuple[str, ...]] = ("entropy",)
-    reader: ClassVar[str] = f"{READERS}.entropy:read"
-    reads_attention: ClassVar[bool] = True
-    usage: ClassVar[tuple[str, ...]] = (
-        "`entropy(GROUP, FROM)` | −Σ a ln a over the attention row at FROM, mean over heads and prompts | nats",
-    )
-    examples: ClassVar = ("expect entropy(some, END) > 0",)
-    false_examples: ClassVar = ("expect entropy(some, END) >= 5",)
-    under_condition: ClassVar[bool] = True
-    per_prompt: ClassVar[bool] = True
+    words = ("entropy",)
+    reader = f"{READERS}.entropy:read"
+    reads_attention = True
+    usage = ("`entropy(GROUP, FROM)` | −Σ a ln a over the attention row at FROM, mean over heads and prompts | nats",)
+    examples = ("expect entropy(some, END) > 0",)
+    false_examples = ("expect entropy(some, END) >= 5",)
+    under_condition = True
+    per_prompt = True
 
     @classmethod
     def resolve(cls, scope: Scope, expect: s.Expect) -> Expected | None:  # type: ignore[override]

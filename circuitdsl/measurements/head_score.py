@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, cast
+from typing import Literal, cast
 
 from circuitdsl.circuit.arguments import heads_argument, sort_arguments, value_test
 from circuitdsl.circuit.measurement import Expected
@@ -24,17 +24,17 @@ class HeadScore(Reading):
     kind: ScoreKind
     heads: tuple[Node, ...]
 
-    words: ClassVar[tuple[str, ...]] = ("previous_token_score", "duplicate_token_score", "induction_score")
-    reader: ClassVar[str] = f"{READERS}.head_score:read"
-    on_runs: ClassVar[bool] = False
-    counted: ClassVar[bool] = False
-    usage: ClassVar[tuple[str, ...]] = (
+    words = ("previous_token_score", "duplicate_token_score", "induction_score")
+    reader = f"{READERS}.head_score:read"
+    on_runs = False
+    counted = False
+    usage = (
         "`previous_token_score(GROUP)`, `duplicate_token_score(GROUP)`, `induction_score(GROUP)`"
         " | attention to that token on repeated random tokens; no task is needed"
         " | a share",
     )
-    examples: ClassVar = ("expect induction_score(some) <= 99%",)
-    false_examples: ClassVar = ("expect induction_score(some) >= 99%",)
+    examples = ("expect induction_score(some) <= 99%",)
+    false_examples = ("expect induction_score(some) >= 99%",)
 
     @classmethod
     def resolve(cls, scope: Scope, expect: s.Expect) -> Expected | None:  # type: ignore[override]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
-from typing import ClassVar, cast
+from typing import cast
 
 from circuitdsl.circuit.arguments import Arguments, group_argument, refuse_others, sites_of, sort_arguments
 from circuitdsl.circuit.bounds import effect_tests
@@ -28,20 +28,20 @@ class NodeEffect(Kind):
 
     patch: NodePatch
 
-    words: ClassVar[tuple[str, ...]] = ("knockout",)
-    usage: ClassVar[tuple[str, ...]] = (
+    words = ("knockout",)
+    usage = (
         "`knockout(GROUP)`, `knockout(GROUP, ablate = mean)`"
         " | the metric with all that the group writes replaced: `corrupt` (default), `mean`, `zero`"
         " | a claim, or a bound: `%` for the effect, a plain number for `delta`",
     )
-    examples: ClassVar = ("expect knockout(some) : effect <= 30%",)
-    false_examples: ClassVar = ("expect knockout(some) : effect >= 50%",)
-    under_condition: ClassVar[bool] = True
-    not_on_changed_model: ClassVar = (
+    examples = ("expect knockout(some) : effect <= 30%",)
+    false_examples = ("expect knockout(some) : effect >= 50%",)
+    under_condition = True
+    not_on_changed_model = (
         "knock-outs are not measured on a changed model",
         "write a verb instead: replace GROUP with corrupt",
     )
-    signed: ClassVar[bool] = True
+    signed = True
 
     @classmethod
     def resolve(cls, scope: Scope, expect: s.Expect) -> Expected | None:  # type: ignore[override]

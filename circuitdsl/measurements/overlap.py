@@ -16,7 +16,7 @@ from circuitdsl.circuit.scope import Scope
 from circuitdsl.circuit.shapes import near, shape_of
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import Sink
-from circuitdsl.measurements.kind import Kind, Source
+from circuitdsl.measurements.kind import Kind
 from circuitdsl.report.numbers import percent
 from circuitdsl.report.report import ClaimResult, Measured
 from circuitdsl.verdicts import Verdict
@@ -40,12 +40,12 @@ class Overlapping(Kind):
     what: What
     line: int = field(compare=False)
 
-    statement: ClassVar[type[s.Syntax] | None] = s.Compare
-    claim_kind: ClassVar[str] = "compare"
-    examples: ClassVar = ("compare battery with other\n  expect overlap >= 1%",)
-    false_examples: ClassVar = ("compare battery with other\n  expect overlap >= 99%",)
-    decided_by: ClassVar[Source] = "text"
-    judge: ClassVar[str] = "circuitdsl.measurements.overlap:judge"
+    statement = s.Compare
+    claim_kind = "compare"
+    examples = ("compare battery with other\n  expect overlap >= 1%",)
+    false_examples = ("compare battery with other\n  expect overlap >= 99%",)
+    decided_by = "text"
+    judge = "circuitdsl.measurements.overlap:judge"
     elsewhere: ClassVar = {
         "overlap": "two circuits overlap: write it below a line 'compare ONE with OTHER'",
         "roles": "two circuits agree in roles: write it below a line 'compare ONE with OTHER'",

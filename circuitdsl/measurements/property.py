@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from circuitdsl.circuit.bounds import read
 from circuitdsl.circuit.claims import Claim
@@ -14,7 +13,7 @@ from circuitdsl.circuit.nodes import Position
 from circuitdsl.circuit.scope import Scope
 from circuitdsl.language import syntax as s
 from circuitdsl.language.written import written
-from circuitdsl.measurements.kind import Kind, Reading, Source
+from circuitdsl.measurements.kind import Kind, Reading
 
 #: a larger share would need more prompts than a task can be asked for
 LARGEST_SHARE = 0.9999
@@ -48,11 +47,11 @@ class Property(Kind):
     checks: tuple[Check, ...]
     share: float | None
 
-    statement: ClassVar[type[s.Syntax] | None] = s.Property
-    claim_kind: ClassVar[str] = "property"
-    examples: ClassVar = ('property "right"\n  expect accuracy > 0%',)
-    false_examples: ClassVar = ('property "wrong"\n  expect accuracy < 50%',)
-    decided_by: ClassVar[Source] = "own sample"
+    statement = s.Property
+    claim_kind = "property"
+    examples = ('property "right"\n  expect accuracy > 0%',)
+    false_examples = ('property "wrong"\n  expect accuracy < 50%',)
+    decided_by = "own sample"
 
     @classmethod
     def resolve(cls, scope: Scope, statement: s.Property) -> Expected | None:  # type: ignore[override]

@@ -161,8 +161,8 @@ class _Patched(Request):
 
     __slots__ = ()
 
-    reader: ClassVar[str] = f"{READERS}.metric:patched"
-    effect: ClassVar[bool] = True
+    reader = f"{READERS}.metric:patched"
+    effect = True
 
     @property
     def scored(self) -> bool:
@@ -237,7 +237,7 @@ class TermRequest(Request):
     position: Position
     ablate: Ablation = "corrupt"
 
-    reader: ClassVar[str] = f"{READERS}.terms:read"
+    reader = f"{READERS}.terms:read"
 
     @property
     def own_positions(self) -> tuple[Position, ...]:
@@ -291,7 +291,7 @@ class ChangedRequest(Request):
     inner: Request
     intervention: Intervention
 
-    reader: ClassVar[str] = f"{READERS}.changed_model:read"
+    reader = f"{READERS}.changed_model:read"
 
     def figure(self, metric: Metric) -> Figure:
         return self.inner.figure(metric)
@@ -341,8 +341,8 @@ class Subgraph(Request):
     ablate: Ablation = "corrupt"
     inverted: bool = False
 
-    reader: ClassVar[str] = f"{READERS}.alone:read"
-    effect: ClassVar[bool] = True
+    reader = f"{READERS}.alone:read"
+    effect = True
 
     def __repr__(self) -> str:
         """The same for equal subgraphs, in every process: what is measured of them is kept under this name."""

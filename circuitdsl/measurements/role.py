@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 from circuitdsl.circuit.arguments import sort_arguments
 from circuitdsl.circuit.changes import Condition
@@ -49,11 +48,11 @@ class RoleChecks(Kind):
     checks: tuple[RoleCheck, ...]
     overrides: bool = False
 
-    words: ClassVar[tuple[str, ...]] = ("role",)
-    many_figures: ClassVar[bool] = True
-    usage: ClassVar[tuple[str, ...]] = ("`role(GROUP)` | every check of the group's role, on every head | nothing",)
-    examples: ClassVar = ("expect role(mover)",)
-    false_examples: ClassVar = ("expect role(induction)",)
+    words = ("role",)
+    many_figures = True
+    usage = ("`role(GROUP)` | every check of the group's role, on every head | nothing",)
+    examples = ("expect role(mover)",)
+    false_examples = ("expect role(induction)",)
 
     @classmethod
     def resolve(cls, scope: Scope, expect: s.Expect) -> Expected | None:  # type: ignore[override]

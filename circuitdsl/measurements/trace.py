@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 from circuitdsl.circuit.claims import Claim
 from circuitdsl.circuit.criteria import Test, Within
@@ -45,11 +45,11 @@ class Tracing(Kind):
     senders: tuple[Node, ...]
     side: Literal["destination", "source"]
 
-    statement: ClassVar[type[s.Syntax] | None] = s.Trace
-    claim_kind: ClassVar[str] = "trace"
-    many_figures: ClassVar[bool] = True
-    examples: ClassVar = ("trace 2.5 END -> IO includes 0.6",)
-    false_examples: ClassVar = ("trace 2.5 END -> IO includes 1.0",)
+    statement = s.Trace
+    claim_kind = "trace"
+    many_figures = True
+    examples = ("trace 2.5 END -> IO includes 0.6",)
+    false_examples = ("trace 2.5 END -> IO includes 1.0",)
 
     @classmethod
     def resolve(cls, scope: Scope, trace: s.Trace) -> Expected | None:  # type: ignore[override]
@@ -153,9 +153,9 @@ class TraceRequest(Request):
     sender: Node
     side: Literal["destination", "source"]
 
-    reader: ClassVar[str] = f"{READERS}.trace:read"
-    on_runs: ClassVar[bool] = False
-    counted: ClassVar[bool] = False
+    reader = f"{READERS}.trace:read"
+    on_runs = False
+    counted = False
 
     def figure(self, metric: Metric) -> Figure:
         return Figure("share of firings", hits=True)

@@ -71,8 +71,8 @@ class WholeCircuit(Kind):
     positions_kept: Literal["spec", "all"] = "spec"
     form: Literal["normalised", "wang"] = "normalised"
 
-    words: ClassVar[tuple[str, ...]] = ("faithfulness", "incompleteness", "minimality", "sufficiency")
-    usage: ClassVar[tuple[str, ...]] = (
+    words = ("faithfulness", "incompleteness", "minimality", "sufficiency")
+    usage = (
         "`faithfulness` | (circuit alone − corrupt) / (clean − corrupt) | a share, may pass 100 %",
         "`incompleteness`"
         " | the largest difference between circuit and model when the same parts are removed from both"
@@ -82,9 +82,9 @@ class WholeCircuit(Kind):
         " | a share of the gap",
         "`sufficiency` | the share of random circuits of the same shape that are further from the model | a share",
     )
-    examples: ClassVar = ("expect faithfulness >= -100%",)
-    false_examples: ClassVar = ("expect faithfulness >= 300%",)
-    of_whole: ClassVar[bool] = True
+    examples = ("expect faithfulness >= -100%",)
+    false_examples = ("expect faithfulness >= 300%",)
+    of_whole = True
     instead_of_chance: ClassVar = {
         "sufficiency": "it is the share of random circuits that do worse: write sufficiency >= 95%",
         "faithfulness": "random circuits of its shape are what sufficiency compares with: write sufficiency >= 95%",
