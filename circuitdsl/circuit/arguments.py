@@ -10,7 +10,7 @@ from circuitdsl.circuit.criteria import Test
 from circuitdsl.circuit.edges import is_before
 from circuitdsl.circuit.expressions import evaluate
 from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Node, Position, Site
-from circuitdsl.circuit.scope import Members, Scope
+from circuitdsl.circuit.scope import Members, Scope, complete
 from circuitdsl.circuit.vocabulary import Unit
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import Span, did_you_mean, listing, suggest
@@ -113,8 +113,7 @@ def attention_arguments(
 
 def positions_argument(scope: Scope, places: Iterable[s.Place]) -> tuple[Position, ...] | None:
     """Positions, each once; None where one is wrong, after a diagnostic was emitted."""
-    found = dict.fromkeys([scope.position(place) for place in places])
-    return None if None in found else tuple(place for place in found if place is not None)
+    return complete(dict.fromkeys(map(scope.position, places)))
 
 
 def refuse_others(scope: Scope, measurement: s.Measurement, found: Arguments, positions: bool, options: bool) -> bool:

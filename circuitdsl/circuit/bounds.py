@@ -8,7 +8,7 @@ from typing import Literal
 from circuitdsl.circuit.criteria import Matters, Moves, Negligible, Quantity, Signed, Stronger, Test, Within
 from circuitdsl.circuit.edges import resolve_edge
 from circuitdsl.circuit.nodes import Direction
-from circuitdsl.circuit.scope import Scope
+from circuitdsl.circuit.scope import Scope, complete
 from circuitdsl.circuit.vocabulary import METRICS, Unit
 from circuitdsl.language import syntax as s
 from circuitdsl.language.written import written
@@ -52,8 +52,7 @@ def resolve_claim(
         if one in words and other in words:
             scope.sink.error("E086", f"'{one}' and '{other}' exclude each other", parts[0].span.to(parts[-1].span))
             break
-    known = tuple(test for test in tests if test is not None)
-    return known if len(known) == len(tests) else None
+    return complete(tests)
 
 
 def moves(scope: Scope, change: s.Change, unit: Unit, name: str) -> Moves | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from circuitdsl.circuit.changes import EdgePatch
 from circuitdsl.circuit.claims import TaskUse
@@ -21,6 +21,14 @@ if TYPE_CHECKING:
 
 #: a node with the positions at which it acts; None where nothing says
 Members = dict[Node, tuple[Position, ...] | None]
+T = TypeVar("T")
+
+
+def complete(found: Iterable[T | None]) -> tuple[T, ...] | None:
+    """All of them; None where one is None, for which a diagnostic was emitted."""
+    every = list(found)
+    known = tuple(each for each in every if each is not None)
+    return known if len(known) == len(every) else None
 
 
 def add(found: Members, more: Members) -> None:
@@ -121,7 +129,7 @@ class Scope:
             if position is not None and position in found:
                 self.sink.error("E051", f"{position} is named twice", place.span)
             found[position] = None
-        return None if None in found else tuple(position for position in found if position is not None)
+        return complete(found)
 
     # -- nodes
 

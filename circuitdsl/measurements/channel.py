@@ -15,7 +15,7 @@ from circuitdsl.circuit.criteria import ChannelTest, Composed, ComposedAboveChan
 from circuitdsl.circuit.edges import ends_of, pairs_of
 from circuitdsl.circuit.measurement import Expected
 from circuitdsl.circuit.nodes import Input, Node
-from circuitdsl.circuit.scope import Scope
+from circuitdsl.circuit.scope import Scope, complete
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import did_you_mean, listing, suggest
 from circuitdsl.measurements.kind import Kind
@@ -43,8 +43,8 @@ class Composition(Kind):
     @classmethod
     def resolve(cls, scope: Scope, channel: s.Channel) -> Expected | None:  # type: ignore[override]
         pairs = _pairs(scope, channel)
-        tests = [_test(scope, part) for part in channel.claim]
-        if pairs is None or None in tests:
+        tests: tuple[ChannelTest, ...] | None = complete(_test(scope, part) for part in channel.claim)
+        if pairs is None or tests is None:
             return None
         if len(pairs) > 1 and not channel.each:
             ranked = next((part for part in channel.claim if part.kind is not None and part.kind.text == "rank"), None)
@@ -53,7 +53,7 @@ class Composition(Kind):
                 help = f"write: channel each {channel.text.split(maxsplit=1)[1]}"
                 scope.sink.error("E112", message, ranked.span, help)
                 return None
-        return cls(pairs), tuple(test for test in tests if test is not None)
+        return cls(pairs), tests
 
     @property
     def needs_task(self) -> bool:

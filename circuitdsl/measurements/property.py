@@ -10,7 +10,7 @@ from circuitdsl.circuit.collect import resolve_expect
 from circuitdsl.circuit.criteria import AboveChance, Within, is_between
 from circuitdsl.circuit.measurement import Expected, FindTasks
 from circuitdsl.circuit.nodes import Position
-from circuitdsl.circuit.scope import Scope
+from circuitdsl.circuit.scope import Scope, complete
 from circuitdsl.language import syntax as s
 from circuitdsl.language.written import written
 from circuitdsl.measurements.kind import Kind, Reading
@@ -56,18 +56,11 @@ class Property(Kind):
     @classmethod
     def resolve(cls, scope: Scope, statement: s.Property) -> Expected | None:  # type: ignore[override]
         share = _share(scope, statement)
-        right = share is not None or statement.share is None
-        checks: list[Check] = []
-        for line in statement.block:
-            found = _check(scope, line) if isinstance(line, s.Expect) else None
-            if found is None:
-                right = False
-            else:
-                checks.append(found)
-        if not right or not checks:
+        checks = complete(_check(scope, line) if isinstance(line, s.Expect) else None for line in statement.block)
+        if not checks or (share is None and statement.share is not None):
             return None
         tests = (Within("value", share, None, f">= {statement.share.text}"),) if statement.share else ()
-        return cls(tuple(checks), share), tests
+        return cls(checks, share), tests
 
     @property
     def in_family(self) -> bool:

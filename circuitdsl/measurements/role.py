@@ -14,7 +14,7 @@ from circuitdsl.circuit.criteria import Test
 from circuitdsl.circuit.measurement import Expected
 from circuitdsl.circuit.nodes import Node, Position
 from circuitdsl.circuit.roles import Body, built_in
-from circuitdsl.circuit.scope import Members, Scope
+from circuitdsl.circuit.scope import Members, Scope, complete
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import Sink
 from circuitdsl.measurements.kind import ByLabel, Kind
@@ -78,10 +78,9 @@ class RoleChecks(Kind):
                 help = f"write: heads {group.name} = … role mover"
                 sink.error("E041", f"the group {group.name} has no role", group.span, help)
             return None
-        checks = list(_checks(scope, expect, role, body, members))
-        known = [check for check in checks if check is not None]
+        checks = complete(_checks(scope, expect, role, body, members))
         overrides = role in scope.bodies and role in built_in()
-        return (cls(role, tuple(known), overrides), ()) if len(known) == len(checks) else None
+        return None if checks is None else (cls(role, checks, overrides), ())
 
     @property
     def positions(self) -> tuple[Position, ...]:

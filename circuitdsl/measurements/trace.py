@@ -16,7 +16,7 @@ from circuitdsl.circuit.criteria import Test, Within
 from circuitdsl.circuit.expressions import evaluate
 from circuitdsl.circuit.measurement import Expected
 from circuitdsl.circuit.nodes import Node, Position
-from circuitdsl.circuit.scope import Scope
+from circuitdsl.circuit.scope import Scope, complete
 from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import listing
@@ -55,7 +55,7 @@ class Tracing(Kind):
     def resolve(cls, scope: Scope, trace: s.Trace) -> Expected | None:  # type: ignore[override]
         head = _head(scope, trace)
         senders = _senders(scope, trace, head)
-        source, target = (_places(scope, places) for places in (trace.source, trace.target))
+        source, target = (complete(map(scope.position, places)) for places in (trace.source, trace.target))
         at = scope.places(trace.at)
         if head is None or senders is None or source is None or target is None or at is None:
             return None
@@ -132,12 +132,6 @@ def _senders(scope: Scope, trace: s.Trace, head: Node | None) -> tuple[Node, ...
         message = f"{listing(late)} {'is' if len(late) == 1 else 'are'} not upstream of {head}"
         scope.sink.error("E070", message, trace.includes.span)
     return None if others or late else tuple(found)
-
-
-def _places(scope: Scope, places: tuple[s.Place, ...]) -> tuple[Position, ...] | None:
-    found = [scope.position(place) for place in places]
-    known = tuple(position for position in found if position is not None)
-    return known if len(known) == len(found) else None
 
 
 @dataclass(frozen=True, slots=True)
