@@ -37,6 +37,7 @@ class Composition(Kind):
     examples = ("channel 0.6 -> 1.6.q : composition >= 0",)
     false_examples = ("channel 0.6 -> 1.6.q : composition >= 0.99",)
     decided_by = "weights"
+    needs_task = False
     judge = "circuitdsl.engine.readers.composition:judge"
     elsewhere: ClassVar = {"composition": "it is claimed of a channel: channel 8.10 -> 9.9.q : composition z >= 2.5"}
 
@@ -54,10 +55,6 @@ class Composition(Kind):
                 scope.sink.error("E112", message, ranked.span, help)
                 return None
         return cls(pairs), tests
-
-    @property
-    def needs_task(self) -> bool:
-        return False
 
 
 # --- pairs ----------------------------------------------------------------------------------------

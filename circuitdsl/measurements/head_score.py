@@ -27,7 +27,7 @@ class HeadScore(Reading):
     words = ("previous_token_score", "duplicate_token_score", "induction_score")
     reader = f"{READERS}.head_score:read"
     on_runs = False
-    counted = False
+    needs_task = False
     usage = (
         "`previous_token_score(GROUP)`, `duplicate_token_score(GROUP)`, `induction_score(GROUP)`"
         " | attention to that token on repeated random tokens; no task is needed"
@@ -49,10 +49,6 @@ class HeadScore(Reading):
         if heads is None or test is None:
             return None
         return cls(cast(ScoreKind, name.removesuffix("_score")), heads), (test,)
-
-    @property
-    def needs_task(self) -> bool:
-        return False
 
     def figure(self, metric: Metric) -> Figure:
         return Figure(f"{self.kind.replace('_', '-')} score", of_prompts=False)

@@ -76,10 +76,8 @@ class NodeEffect(Kind):
         return covered == set(self.patch.sites)
 
     def part(self, claim: Claim, nulls: Nulls) -> Part:
-        own = patch_request(self.patch)
-        assert isinstance(own, NodeRequest)
         under = None if claim.under is None else patch_request(cast(Patch, claim.under.effect))
-        request = replace(own, under=under)
+        request = replace(cast(NodeRequest, patch_request(self.patch)), under=under)
         part = patched("", request, null_of(request, claim, nulls))
         return part if under is None else replace(part, base=under)
 

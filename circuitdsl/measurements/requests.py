@@ -47,20 +47,21 @@ class Request:
 
     Attributes:
         reader: the function that reads the numbers, "module:name". Requests of one reader are read together.
-        on_runs: whether it reads runs of the prompts; otherwise it makes runs of its own, or needs none.
-        counted: whether its work is counted in block-positions.
+        on_runs: whether it reads runs of the prompts; otherwise it makes runs of its own, whose work is not counted.
         reads_attention: whether it reads attention patterns.
         effect: whether its numbers are the task's metric of a patched run, so that a difference has a gap beside it.
+        ablate: what it puts in the place of terms.
+        under: the patch that holds while it is measured.
     """
 
     __slots__ = ()
 
     reader: ClassVar[str] = ""
     on_runs: ClassVar[bool] = True
-    counted: ClassVar[bool] = True
     reads_attention: ClassVar[bool] = False
     effect: ClassVar[bool] = False
-    under: PatchRequest | None
+    ablate: Ablation = "corrupt"
+    under: PatchRequest | None = None
 
     # -- what it is about
 
@@ -87,8 +88,7 @@ class Request:
     @property
     def patches(self) -> tuple[PatchRequest, ...]:
         """The patches that it makes, each alone: its own, and its condition."""
-        under = getattr(self, "under", None)
-        return () if under is None else (under,)
+        return () if self.under is None else (self.under,)
 
     @property
     def changes(self) -> bool:
@@ -131,7 +131,7 @@ class Request:
     @property
     def uses_means(self) -> bool:
         """Whether its numbers depend on the means of other prompts."""
-        return any(isinstance(patch, NodeRequest) and patch.ablate == "mean" for patch in self.patches)
+        return "mean" in (self.ablate, *(patch.ablate for patch in self.patches))
 
     def corrupt_stages(self, n_layers: int) -> int:
         """How many stages of the corrupt run it takes terms from; a run the other way round takes all.
@@ -146,7 +146,7 @@ class Request:
     @property
     def together(self) -> Hashable:
         """Requests that are equal in this are read off the same patched runs."""
-        return type(self), getattr(self, "under", None)
+        return type(self), self.under
 
     def layers(self, n_layers: int) -> int:
         """How many layers have MLPs that matter to what is read."""
@@ -163,14 +163,8 @@ class _Patched(Request):
 
     reader = f"{READERS}.metric:patched"
     effect = True
-
-    @property
-    def scored(self) -> bool:
-        return True
-
-    @property
-    def together(self) -> Hashable:
-        return (None,)
+    scored = True
+    together = (None,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,8 +205,7 @@ class NodeRequest(_Patched):
 
     @property
     def patches(self) -> tuple[PatchRequest, ...]:
-        own = replace(self, under=None) if self.under else self
-        return (own,) if self.under is None else (own, self.under)
+        return (self,) if self.under is None else (replace(self, under=None), self.under)
 
     def protocol(self) -> dict[str, str]:
         return {"patch": "node", "direction": self.direction, "ablate": self.ablate, "at": _places(self.sites)}
@@ -247,10 +240,6 @@ class TermRequest(Request):
     def own_writers(self) -> tuple[Node, ...]:
         return (self.node,)
 
-    @property
-    def uses_means(self) -> bool:
-        return self.ablate == "mean"
-
     def corrupt_stages(self, n_layers: int) -> int:
         return 2 * (self.node.layer + 1) - (self.node.kind == "head")
 
@@ -260,18 +249,13 @@ PatchRequest = EdgeRequest | NodeRequest
 
 def replaced(patch: PatchRequest) -> tuple[TermRequest, ...]:
     """The terms that a patch replaces."""
-    ablate: Ablation = patch.ablate if isinstance(patch, NodeRequest) else "corrupt"
-    return tuple(TermRequest(node, position, ablate) for node, position in patch.writes)
+    return tuple(TermRequest(node, position, patch.ablate) for node, position in patch.writes)
 
 
 def patch_request(patch: Patch) -> PatchRequest:
     """A patch of the spec as what is asked of the prompts."""
-    return edge_request(patch.members, patch) if isinstance(patch, EdgePatch) else _node_request(patch)
-
-
-def _node_request(patch: Patch) -> NodeRequest:
-    """All of its sites as one patch."""
-    assert not isinstance(patch, EdgePatch)
+    if isinstance(patch, EdgePatch):
+        return edge_request(patch.members, patch)
     return NodeRequest(tuple(sorted(set(patch.sites))), patch.ablate, patch.direction)
 
 
@@ -292,6 +276,8 @@ class ChangedRequest(Request):
     intervention: Intervention
 
     reader = f"{READERS}.changed_model:read"
+    changes = True
+    runs_twice = True
 
     def figure(self, metric: Metric) -> Figure:
         return self.inner.figure(metric)
@@ -304,17 +290,9 @@ class ChangedRequest(Request):
         return (*self.inner.positions, *self.intervention.positions)
 
     @property
-    def changes(self) -> bool:
-        return True
-
-    @property
     def terms(self) -> tuple[TermRequest, ...]:
         verbs = [verb for verb in self.intervention.verbs if isinstance(verb, Replace)]
         return tuple(TermRequest(s.node, s.position, verb.ablate) for verb in verbs for s in verb.sites)
-
-    @property
-    def runs_twice(self) -> bool:
-        return True
 
     @property
     def uses_means(self) -> bool:
@@ -360,10 +338,6 @@ class Subgraph(Request):
     @property
     def own_writers(self) -> tuple[Node, ...]:
         return tuple({site.node for site in self.sites} | {edge.sender for edge in self.edges})
-
-    @property
-    def uses_means(self) -> bool:
-        return self.ablate == "mean"
 
     def corrupt_stages(self, n_layers: int) -> int:
         return 2 * n_layers

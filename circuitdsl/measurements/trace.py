@@ -149,7 +149,6 @@ class TraceRequest(Request):
 
     reader = f"{READERS}.trace:read"
     on_runs = False
-    counted = False
 
     def figure(self, metric: Metric) -> Figure:
         return Figure("share of firings", hits=True)
