@@ -10,7 +10,7 @@ from circuitdsl.circuit.scope import Members, Scope, add
 from circuitdsl.circuit.vocabulary import ROLES
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import did_you_mean, listing, shorten
-from circuitdsl.language.wording import as_node
+from circuitdsl.language.syntax_errors import as_node
 from circuitdsl.language.written import written
 
 MAX_CHAIN = 100

@@ -49,8 +49,7 @@ def _explain(given: argparse.Namespace) -> int:
     from rich.table import Table
     from rich.text import Text
 
-    from circuitdsl.language.codes import codes
-    from circuitdsl.language.diagnostics import did_you_mean, shorten, suggest
+    from circuitdsl.language.diagnostics import codes, did_you_mean, shorten, suggest
 
     terminal = console()
     if given.code is None:

@@ -13,10 +13,9 @@ from dataclasses import dataclass, replace
 from circuitdsl.errors import UserError
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import START, Diagnostic
-from circuitdsl.language.layout import Line, lay_out
+from circuitdsl.language.layout import Line, Row, lay_out, row_of
 from circuitdsl.language.lexer import Comment
 from circuitdsl.language.parse import parse
-from circuitdsl.language.rows import Row, row_of
 
 
 class NotFormatted(UserError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -9,7 +10,6 @@ from lark import Token, UnexpectedToken
 
 from circuitdsl.language.diagnostics import Diagnostic, Span, did_you_mean, listing, shorten, suggest
 from circuitdsl.language.lexer import BLOCK_HEADERS, KEYWORDS, STATEMENTS, span_of
-from circuitdsl.language.wording import CLAIMS, MEANT, as_node
 
 NAMES = {
     "STRING": "a \"string\"", "NAME": "a name", "POSITION": "a position such as END", "ARROW": "'->'",
@@ -28,6 +28,37 @@ OPERAND = frozenset({"NAME", "DECIMAL", "MLP", "LPAR"})
 SELDOM = frozenset({"PLUS", "MINUS", "LSQB", "PORT", "COMMA", "LPAR"})
 DEFINITIONS = frozenset({"CIRCUIT", "TASK", "HEADS", "MLPS", "NODES", "ROLE", "INTERVENTION", "METRIC"})
 CLAIM_WORDS = frozenset({"MATTERS", "NEGLIGIBLE", "LOWERS", "RAISES", "EFFECT", "DELTA", "STRONGER"})
+
+
+#: with what statements begin in other notations
+MEANT = {
+    "if": "when", "given": "when", "import": "use", "include": "use", "group": "heads", "nodeset": "nodes",
+    "assert": "expect", "require": "expect", "claim": "expect", "dataset": "task", "prompts": "task",
+    "title": "circuit", "name": "circuit",
+    "ablate": "replace", "zero": "replace … with zero", "knockout": "expect knockout(…)",
+    "remove": "replace", "multiply": "scale", "threshold": "margin", "citation": "source", "comment": "note",
+}  # fmt: skip
+#: what other notations claim of an edge
+CLAIMS = {
+    "falls": "lowers", "decreases": "lowers", "reduces": "lowers", "drops": "lowers", "hurts": "lowers",
+    "rises": "raises", "increases": "raises", "boosts": "raises", "helps": "raises", "improves": "raises",
+    "important": "matters", "significant": "matters", "strong": "matters", "weak": "negligible", "none": "negligible",
+    "nothing": "negligible", "zero": "negligible", "small": "negligible", "insignificant": "negligible",
+}  # fmt: skip
+_HEAD = re.compile(r"[LlAa](\d{1,3})[._]?[Hh](\d{1,3})")
+_MLP = re.compile(r"(?:[Mm][Ll][Pp]_?|M)(\d{1,3})")
+
+
+def as_node(word: str) -> str | None:
+    """A head or an MLP as other tools write it: `L9H6`, `a9.h6`, `mlp9`.
+
+    >>> as_node("L9H6"), as_node("mlp_9"), as_node("mover")
+    ('9.6', 'm9', None)
+    """
+    if head := _HEAD.fullmatch(word):
+        return f"{int(head[1])}.{int(head[2])}"
+    mlp = _MLP.fullmatch(word)
+    return f"m{int(mlp[1])}" if mlp else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,10 @@ from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Edge, Input, Node, Posi
 from circuitdsl.circuit.shapes import ModelShape
 from circuitdsl.measurements.nulls import Nulls
 from circuitdsl.measurements.requests import Subgraph
-from circuitdsl.measurements.subgraphs import (
+from circuitdsl.measurements.whole_circuit import (
     RANDOM_CIRCUITS,
     RANDOM_SUBSETS,
+    WholeCircuit,
     alone,
     contexts,
     groups,
@@ -23,7 +24,6 @@ from circuitdsl.measurements.subgraphs import (
     subsets,
     without,
 )
-from circuitdsl.measurements.whole_circuit import WholeCircuit
 
 END, S2 = Position("END"), Position("S2")
 SHAPE = ModelShape("m", 3, 6)
