@@ -14,7 +14,6 @@ from circuitdsl.circuit.scope import Members, Scope, complete
 from circuitdsl.circuit.vocabulary import Unit
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import Span, did_you_mean, listing, suggest
-from circuitdsl.language.written import written
 
 
 @dataclass
@@ -92,7 +91,7 @@ def attention_arguments(
     for edge in found.others:
         if isinstance(edge, s.Edge):  # `attention(mover, end -> io)`
             names = scope.position_names()
-            upper = [written(end).upper() for end in (edge.sender, edge.receiver)]
+            upper = [str(end).upper() for end in (edge.sender, edge.receiver)]
             guess = " -> ".join(suggest(end, names) or end for end in upper)
             message = f"attention goes from position to position, written in capitals{did_you_mean(guess)}"
             scope.sink.error("E044", message, edge.span)

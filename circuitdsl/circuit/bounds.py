@@ -11,7 +11,6 @@ from circuitdsl.circuit.nodes import Direction
 from circuitdsl.circuit.scope import Scope, complete
 from circuitdsl.circuit.vocabulary import METRICS, Unit
 from circuitdsl.language import syntax as s
-from circuitdsl.language.written import written
 
 #: how large a bound or a factor may be: squares and cubes of it must be numbers, too
 LARGEST = 1e9
@@ -45,7 +44,7 @@ def resolve_claim(
                 tests.append(within(scope, relation, delta_unit(scope), "delta", "delta"))
             case s.Stronger(edge=edge):
                 patch = resolve_edge(scope, edge, scope.via_mlps if via_mlps is None else via_mlps, direction)
-                name = f"{written(edge.sender)} -> {written(edge.receiver)}"
+                name = f"{edge.sender} -> {edge.receiver}"
                 tests.append(None if patch is None else Stronger(patch, name))
     words = {part.word for part in parts if isinstance(part, s.PlainClaim)}
     for one, other in _EXCLUSIVE:

@@ -18,7 +18,6 @@ from circuitdsl.circuit.scope import Scope
 from circuitdsl.circuit.vocabulary import METRICS
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import listing
-from circuitdsl.language.written import written
 
 
 def resolve_expect(scope: Scope, expect: s.Expect) -> Expected | None:
@@ -130,7 +129,7 @@ class Claims:
                 each=bool(getattr(statement, "each", False)),
                 margin=scope.margin,
                 tasks=tasks,
-                about=written(statement.measurement) if isinstance(statement, s.Expect) else "",
+                about=str(statement.measurement) if isinstance(statement, s.Expect) else "",
                 citation=citation.text if citation else None,
                 under=under,
                 lone_nodes=any(isinstance(part, s.Head | s.Mlp) for part in s.walk(statement)),

@@ -13,7 +13,6 @@ from circuitdsl.circuit.scope import Members, Scope
 from circuitdsl.circuit.vocabulary import GENERAL_POSITIONS, PORTS
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import did_you_mean, listing, suggest
-from circuitdsl.language.written import written
 
 MAX_PAIRS = 10_000
 END = Position("END")
@@ -33,11 +32,11 @@ class Ends:
     def receiver_name(self) -> str:
         """The receiver without its input."""
         receiver = self.edge.receiver
-        return written(receiver.inner if isinstance(receiver, s.WithPort) else receiver)
+        return str(receiver.inner if isinstance(receiver, s.WithPort) else receiver)
 
     @property
     def name(self) -> str:
-        return f"{written(self.edge.sender)} -> {written(self.edge.receiver)}"
+        return f"{self.edge.sender} -> {self.edge.receiver}"
 
 
 def resolve_edge(scope: Scope, edge: s.Edge, via_mlps: bool, direction: Direction = "noise") -> EdgePatch | None:
@@ -58,7 +57,7 @@ def resolve_edge(scope: Scope, edge: s.Edge, via_mlps: bool, direction: Directio
         return None
     if edge.protocol is not None:
         via_mlps = edge.protocol.via_mlps
-    patch = EdgePatch(members, via_mlps, direction, written(edge.sender), ends.receiver_name)
+    patch = EdgePatch(members, via_mlps, direction, str(edge.sender), ends.receiver_name)
     warned = tuple(scope.sink.found[before:])
     if all(warning.span == edge.span for warning in warned):
         scope.effects[key] = patch, warned
@@ -90,7 +89,7 @@ def _unlisted(scope: Scope, node: s.Set, port: str) -> bool:
     """Whether a list stands in brackets, as it must in an edge."""
     if not isinstance(node, s.Items):
         return True
-    first, *rest = (written(m.inner if isinstance(m, s.WithPort) else m) for m in node.members)
+    first, *rest = (str(m.inner if isinstance(m, s.WithPort) else m) for m in node.members)
     if "." in first and rest in (["q"], ["k"], ["v"]):
         scope.sink.error("E030", f"'{first}{rest[0]}' is no node", node.span, f"write {first}.{rest[0]}")
         return False
@@ -109,7 +108,7 @@ def _receiver(scope: Scope, receiver: s.Set) -> tuple[s.Set, Port | None, bool]:
         *others, last = receiver.operands
         if isinstance(last, s.WithPort):
             whole = s.Sum(receiver.span, receiver.signs, (*others, last.inner))
-            help = f"write ({written(whole)}).{last.port.text}"
+            help = f"write ({whole}).{last.port.text}"
             scope.sink.error("E071", f"'.{last.port.text}' is the input of all receivers", last.port.span, help)
             return receiver, None, False
     if not isinstance(receiver, s.WithPort):
@@ -246,7 +245,7 @@ def _report_mismatch(
 
 
 def _report_nowhere(scope: Scope, ends: Ends) -> None:
-    message = f"{ends.name} has no position: nothing says where {written(ends.edge.sender)} acts"
+    message = f"{ends.name} has no position: nothing says where {ends.edge.sender} acts"
     help = "add 'at POS' to this line, or to the sender's group"
     if ends.port in ("k", "v"):
         help += f"; for .{ends.port} it is where the key stands, not where the receiver acts"

@@ -15,9 +15,8 @@ from circuitdsl.circuit.claims import Circuit, Group, ModelUse, TaskUse
 from circuitdsl.circuit.collect import Claims
 from circuitdsl.circuit.expressions import find_homes, record, resolve_group, role_of
 from circuitdsl.circuit.header import margin_of, metric_of, model_use, task_use
-from circuitdsl.circuit.imports import Imports
 from circuitdsl.circuit.measurement import Kinds
-from circuitdsl.circuit.roles import Body, body_of, check_names
+from circuitdsl.circuit.roles import Body, Imports, body_of, check_names
 from circuitdsl.circuit.scope import Scope
 from circuitdsl.circuit.shapes import TaskShape, near, shape_of
 from circuitdsl.circuit.vocabulary import ROLES, Metric

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from circuitdsl.language import syntax as s
 from circuitdsl.language.lexer import STATEMENTS
-from circuitdsl.language.written import in_brackets, joined, listed, written
+from circuitdsl.language.syntax import in_brackets, joined, listed
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ def row_of(statement: s.Statement) -> Row:
     """
     match statement:
         case s.Info(kind=kind, text=text):
-            return Row("info", (kind, written(text)))
+            return Row("info", (kind, str(text)))
         case s.Language(version=version):
             return Row("", (f"language {version}",))
         case s.Model(name=path, options=options):
@@ -83,33 +83,33 @@ def row_of(statement: s.Statement) -> Row:
         case s.Metric(name=name, arguments=arguments):
             return Row("header", ("metric", name.text + in_brackets(arguments)))
         case s.Margin() | s.ProtocolLine():
-            return Row("header", tuple(written(statement).split(" ", 1)))
+            return Row("header", tuple(str(statement).split(" ", 1)))
         case s.Group(kind=kind, name=name, members=members, at=places, roles=roles, outside=outside):
             more = "  ".join((*(f"role {role.text}" for role in roles), *["outside"] * outside))
-            return Row("group", (kind, name.text, f"= {written(members)}", joined(*places), more))
+            return Row("group", (kind, name.text, f"= {members}", joined(*places), more))
         case s.EdgeClaim(each=each, edge=edge, claim=claim, on=on, citation=citation):
             first = joined("each" if each else "", edge.sender)
-            rest = f"-> {written(edge.receiver)}", written(edge.at), written(edge.protocol)
-            return Row("edge", (first, *rest, _claim(claim), _on(on)), written(citation))
+            rest = f"-> {edge.receiver}", joined(edge.at), joined(edge.protocol)
+            return Row("edge", (first, *rest, _claim(claim), _on(on)), joined(citation))
         case s.Expect(measurement=measurement, relation=relation, claim=claim, on=on, citation=citation):
-            cells = (f"expect {written(measurement)}", written(relation) or _claim(claim), _on(on))
-            return Row("expect", cells, written(citation), measurement.name.text)
+            cells = (f"expect {measurement}", joined(relation) or _claim(claim), _on(on))
+            return Row("expect", cells, joined(citation), measurement.name.text)
         case s.Channel(each=each, sender=sender, receiver=receiver, claim=claim, citation=citation):
             first = joined("each" if each else "", sender)
-            return Row("channel", ("channel", first, f"-> {written(receiver)}", _claim(claim)), written(citation))
+            return Row("channel", ("channel", first, f"-> {receiver}", _claim(claim)), joined(citation))
         case s.Trace(nodes=nodes, source=source, target=target, includes=includes, at=at, citation=citation):
             way = f"{listed(source)} -> {listed(target)}"
-            return Row("", (joined("trace", nodes, way, "includes", includes, at),), written(citation))
+            return Row("", (joined("trace", nodes, way, "includes", includes, at),), joined(citation))
         case s.Property(title=title, share=share, of=of):
             return Row("", (joined("property", title, *(("for", share, "of", of or "prompts") if share else ())),))
         case s.Broken(span=span, text=text):
             raise ValueError(f"line {span.line} could not be read: {text}")
-    return Row("", (written(statement),))
+    return Row("", (str(statement),))
 
 
 def _claim(parts: Sequence[s.Syntax]) -> str:
     """`: lowers and effect <= -20%`, or nothing."""
-    return f": {' and '.join(map(written, parts))}" if parts else ""
+    return f": {' and '.join(map(str, parts))}" if parts else ""
 
 
 def _on(task: s.Word | None) -> str:

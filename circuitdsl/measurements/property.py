@@ -12,7 +12,6 @@ from circuitdsl.circuit.measurement import Expected, FindTasks
 from circuitdsl.circuit.nodes import Position
 from circuitdsl.circuit.scope import Scope, complete
 from circuitdsl.language import syntax as s
-from circuitdsl.language.written import written
 from circuitdsl.measurements.kind import Kind, Reading
 
 #: a larger share would need more prompts than a task can be asked for
@@ -105,7 +104,7 @@ def _check(scope: Scope, line: s.Expect) -> Check | None:
         scope.sink.error("E088", message, line.relation.span, "write: expect accuracy > 0%, or expect logit_diff > 0")
         return None
     assert isinstance(measurement, Reading) and isinstance(test, Within)
-    return check_of(measurement, test, written(line.measurement), line.text)
+    return check_of(measurement, test, str(line.measurement), line.text)
 
 
 def check_of(measurement: Reading, test: Within, name: str, text: str) -> Check:

@@ -20,7 +20,6 @@ from circuitdsl.circuit.scope import Scope, complete
 from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import listing
-from circuitdsl.language.written import written
 from circuitdsl.measurements.kind import ByLabel, Kind
 from circuitdsl.measurements.nulls import Nulls
 from circuitdsl.measurements.plan import ClaimPlan, Part
@@ -111,7 +110,7 @@ def _head(scope: Scope, trace: s.Trace) -> Node | None:
         return None
     heads = list(found)
     if len(heads) > 1 or heads[0].kind != "head" or heads[0].index >= 0:
-        message = f"a trace starts at one head, and {written(trace.nodes)} is not one"
+        message = f"a trace starts at one head, and {trace.nodes} is not one"
         scope.sink.error("E113", message, trace.nodes.span, "write a line for each head")
         return None
     if heads[0].layer == 0:
