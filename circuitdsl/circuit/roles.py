@@ -16,8 +16,7 @@ from circuitdsl.circuit.scope import Scope
 from circuitdsl.circuit.vocabulary import METRICS, PORTS, ROLES
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import Diagnostic, Sink, place
-from circuitdsl.language.parse import parse
-from circuitdsl.language.source import read_source
+from circuitdsl.language.parse import parse, read_source
 
 FILE = Path(__file__).with_name("roles.circ")
 

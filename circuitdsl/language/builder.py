@@ -5,7 +5,7 @@ Every token is kept, so a node's span reaches from its first child to its last.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from lark import Token, Transformer
@@ -141,20 +141,17 @@ class Builder(Transformer[Token, Any]):
 
     # -- rules whose nodes are made alike
 
-    @staticmethod
-    def _of_nodes(kind: type[s.Syntax]) -> Callable[[Builder, list[Child]], s.Syntax]:
+    def _of_nodes(kind: Any) -> Any:
         """The fields are the nodes inside, in the order written; keywords and signs are left out."""
         return lambda self, c: kind(span(c), *every(c, s.Syntax))
 
-    @staticmethod
-    def _of_list(kind: type[s.Syntax]) -> Callable[[Builder, list[Child]], s.Syntax]:
+    def _of_list(kind: Any) -> Any:
         """The only field is a tuple of the nodes inside."""
-        return lambda self, c: kind(span(c), every(c, s.Syntax))  # type: ignore[call-arg]
+        return lambda self, c: kind(span(c), every(c, s.Syntax))
 
-    @staticmethod
-    def _of_word(kind: type[s.Syntax]) -> Callable[[Builder, list[Child]], s.Syntax]:
+    def _of_word(kind: Any) -> Any:
         """The first field is the first token as it is written; the others are the nodes inside."""
-        return lambda self, c: kind(span(c), str(c[0]), *every(c, s.Syntax))  # type: ignore[call-arg]
+        return lambda self, c: kind(span(c), str(c[0]), *every(c, s.Syntax))
 
     circuit, use, margin, protocol_line = map(_of_nodes, (s.Circuit, s.Use, s.Margin, s.ProtocolLine))
     when_patched, when_knocked_out, compare = map(_of_nodes, (s.WhenPatched, s.WhenKnockedOut, s.Compare))

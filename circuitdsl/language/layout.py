@@ -40,10 +40,6 @@ class Row:
         """With single blanks, without its citation."""
         return joined(*self.cells)
 
-    @property
-    def columns(self) -> tuple[Column, ...]:
-        return TABLES.get(self.table, (Column(0),))
-
 
 @dataclass(frozen=True, slots=True)
 class Column:
@@ -204,7 +200,7 @@ def _run(line: Line) -> tuple[str, str, int] | None:
 def _align(run: list[Line]) -> None:
     """Put the cells of rows that follow one another into their columns."""
     rows = [line.row for line in run]
-    columns = rows[0].columns
+    columns = TABLES.get(rows[0].table, (Column(0),))
     cells = [(*row.cells, *[""] * (len(columns) - len(row.cells))) for row in rows]
     used = [i for i in range(len(columns)) if any(row[i] for row in cells)]
     widths = {i: _width(columns[i], [row[i] for row in cells], [any(row[i + 1 :]) for row in cells]) for i in used}

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, fields
-from functools import cache, partial
+from dataclasses import dataclass, field
+from functools import partial
 from typing import ClassVar, dataclass_transform
 
 from circuitdsl.language.diagnostics import Span
@@ -443,24 +443,9 @@ class File:
 
 def walk(node: Syntax) -> Iterator[Syntax]:
     """The node and all syntax inside it, in the order written."""
-    stack: list[Syntax] = [node]
+    stack = [node]
     while stack:
         current = stack.pop()
         yield current
-        inside: list[Syntax] = []
-        for name in _holders(type(current)):  # type: ignore[arg-type]
-            value = getattr(current, name)
-            if isinstance(value, Syntax):
-                inside.append(value)
-            elif isinstance(value, tuple):
-                inside.extend(v for v in value if isinstance(v, Syntax))
-        stack.extend(reversed(inside))
-
-
-@cache
-def _holders(kind: type[Syntax]) -> tuple[str, ...]:
-    """The fields of a kind of node that may hold other nodes."""
-    return tuple(f.name for f in fields(kind) if f.name != "span" and f.type not in _PLAIN)
-
-
-_PLAIN = frozenset({"str", "int", "int | None", "float", "bool", "tuple[str, ...]"})
+        held = [each for value in vars(current).values() for each in (value if isinstance(value, tuple) else (value,))]
+        stack.extend(each for each in reversed(held) if isinstance(each, Syntax))

@@ -23,8 +23,7 @@ from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import codes, ordered, render_all
 from circuitdsl.language.format import dumps, format_text
 from circuitdsl.language.lexer import KEYWORDS
-from circuitdsl.language.parse import parse
-from circuitdsl.language.source import decode
+from circuitdsl.language.parse import decode, parse
 from circuitdsl.measurements import KINDS
 
 SECONDS = 2.0
