@@ -14,6 +14,7 @@ from circuitdsl.language import syntax as s
 
 #: how large a bound or a factor may be: squares and cubes of it must be numbers, too
 LARGEST = 1e9
+_PLAIN: dict[str, Test] = {str(test): test for test in (Matters(), Negligible(), Signed("lowers"), Signed("raises"))}
 #: words of which no effect can be both; the first pair that a claim holds is reported
 _EXCLUSIVE = (("lowers", "raises"), *(("negligible", word) for word in ("matters", "lowers", "raises")))
 
@@ -32,12 +33,8 @@ def resolve_claim(
     tests: list[Test | None] = [] if parts else [Matters()]
     for part in parts:
         match part:
-            case s.PlainClaim(word="matters"):
-                tests.append(Matters())
-            case s.PlainClaim(word="negligible"):
-                tests.append(Negligible())
             case s.PlainClaim(word=word):
-                tests.append(Signed("lowers" if word == "lowers" else "raises"))
+                tests.append(_PLAIN[word])
             case s.Bound(quantity="effect", relation=relation):
                 tests.append(within(scope, relation, "effect", "effect", "effect"))
             case s.Bound(relation=relation):
@@ -108,19 +105,6 @@ def within(
     It is None where the relation is wrong, after a diagnostic was emitted. A warning is emitted where no figure between
     `low` and `high` can fail it.
     """
-    found = _within(scope, relation, unit, quantity, name, low, high)
-    if found is None:
-        return None
-    ends = (-math.inf if low is None else low, math.inf if high is None else high)
-    if all(found.admits(end) for end in ends):
-        message = f"nothing can fail this: {name} {_limits(unit, low, high)}"
-        scope.sink.warning("W073", message, relation.span, "give a bound that a model could miss")
-    return found
-
-
-def _within(
-    scope: Scope, relation: s.Relation, unit: Unit, quantity: Quantity, name: str, low: float | None, high: float | None
-) -> Within | None:
     prefix = "" if quantity == "value" else f"{quantity} "
     match relation:
         case s.Compared(relation=sign, bound=number):
@@ -128,16 +112,16 @@ def _within(
             if value is None:
                 return None
             least, most = (value if sign.startswith(side) else None for side in "><")
-            return Within(quantity, least, most, f"{prefix}{sign} {number.text}", strict="=" not in sign)
+            found = Within(quantity, least, most, f"{prefix}{sign} {number.text}", strict="=" not in sign)
         case s.Between(low=first, high=second):
             least, most = (read(scope, number, unit, name, low, high) for number in (first, second))
             if least is None or most is None:
                 return None
-            if least <= most:
-                return Within(quantity, least, most, f"{prefix}in [{first.text}, {second.text}]")
-            message = f"the interval [{first.text}, {second.text}] is empty"
-            scope.sink.error("E082", message, relation.span, f"write [{second.text}, {first.text}]")
-            return None
+            if least > most:
+                message = f"the interval [{first.text}, {second.text}] is empty"
+                scope.sink.error("E082", message, relation.span, f"write [{second.text}, {first.text}]")
+                return None
+            found = Within(quantity, least, most, f"{prefix}in [{first.text}, {second.text}]")
         case s.AboveChance():
             message = f"'above chance' is said of accuracy, of a channel's composition and of overlap, not of {name}"
             help = scope.kinds.instead_of_chance(name) or f"write a bound: {prefix or name + ' '}>= …"
@@ -145,14 +129,16 @@ def _within(
             return None
         case s.Change(direction=word):
             where = "in a 'when' or 'intervention' block, where there is something to compare with"
-            message = f"'{word}' stands only {where}"
+            scope.sink.error("E083", f"'{word}' stands only {where}", relation.span)
+            return None
         case _:
-            message = "'agree' is said of roles only"
-    scope.sink.error("E083", message, relation.span)
-    return None
-
-
-# --- numbers --------------------------------------------------------------------------------------
+            scope.sink.error("E083", "'agree' is said of roles only", relation.span)
+            return None
+    ends = (-math.inf if low is None else low, math.inf if high is None else high)
+    if all(found.admits(end) for end in ends):
+        message = f"nothing can fail this: {name} {_limits(unit, low, high)}"
+        scope.sink.warning("W073", message, relation.span, "give a bound that a model could miss")
+    return found
 
 
 def read(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from circuitdsl.circuit.bounds import read
 from circuitdsl.circuit.claims import Claim
 from circuitdsl.circuit.collect import resolve_expect
-from circuitdsl.circuit.criteria import AboveChance, Within, is_between
+from circuitdsl.circuit.criteria import AboveChance, Within
 from circuitdsl.circuit.measurement import Expected, FindTasks
 from circuitdsl.circuit.nodes import Position
 from circuitdsl.circuit.scope import Scope, complete
@@ -20,23 +20,16 @@ LARGEST_SHARE = 0.9999
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What a property asks of every prompt; a strict bound (`>`, `<`) is itself outside.
+    """What a property asks of every prompt: the bounds on a mean (`test`), of each value.
 
     Attributes:
-        name: what is measured, as written; `bound` is what is asked of it, and `text` is both.
+        name: what is measured, as written; `text` is that with the bounds.
     """
 
     measurement: Reading
-    low: float | None
-    high: float | None
-    strict: bool
+    test: Within
     name: str
-    bound: str
     text: str
-
-    def admits(self, value: float) -> bool:
-        """Whether a prompt's value passes; what is not a number does not."""
-        return is_between(value, self.low, self.high, self.strict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +97,7 @@ def _check(scope: Scope, line: s.Expect) -> Check | None:
         scope.sink.error("E088", message, line.relation.span, "write: expect accuracy > 0%, or expect logit_diff > 0")
         return None
     assert isinstance(measurement, Reading) and isinstance(test, Within)
-    return check_of(measurement, test, str(line.measurement), line.text)
-
-
-def check_of(measurement: Reading, test: Within, name: str, text: str) -> Check:
-    """What a bound on a mean asks of every prompt; `text` is that of the line."""
-    return Check(measurement, test.low, test.high, test.strict, name, test.text, text.removeprefix("expect "))
+    return Check(measurement, test, str(line.measurement), line.text.removeprefix("expect "))
 
 
 def property_of(claim: Claim) -> Property | None:
@@ -120,7 +108,7 @@ def property_of(claim: Claim) -> Property | None:
     if isinstance(measured, Reading) and measured.per_prompt and claim.under is None:
         (test,) = claim.tests
         if isinstance(test, Within) and test.quantity == "value":
-            return Property((check_of(measured, test, claim.about, claim.text),), None)
+            return Property((Check(measured, test, claim.about, claim.text.removeprefix("expect ")),), None)
     return None
 
 
