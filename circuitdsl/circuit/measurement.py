@@ -89,12 +89,12 @@ class Measurement:
     @property
     def positions(self) -> tuple[Position, ...]:
         """Every position that it needs."""
-        return ()
+        return self.patch.positions if self.patch else ()
 
     @property
     def members(self) -> tuple[Member, ...]:
         """The pairs of edges that it is about."""
-        return ()
+        return getattr(self.patch, "members", ())
 
     @property
     def patch(self) -> Patch | None:
@@ -173,8 +173,8 @@ class Kinds(Sequence[type[Measurement]]):
 
     def instead_of_chance(self, figure: str) -> str | None:
         """What to write in place of `above chance`, of a figure that is not said to be."""
-        found = (kind.instead_of_chance.get(figure) for kind in self._kinds)
-        return next((text for text in found if text), None)
+        known = (kind.instead_of_chance for kind in self._kinds)
+        return next((instead[figure] for instead in known if figure in instead), None)
 
     def elsewhere(self, word: str) -> str | None:
         """What to write in place of a word that is no measurement."""

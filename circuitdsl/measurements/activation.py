@@ -8,9 +8,8 @@ from math import inf
 from circuitdsl.circuit.arguments import group_argument, refuse_others, sort_arguments, value_test
 from circuitdsl.circuit.edges import END
 from circuitdsl.circuit.measurement import Expected
-from circuitdsl.circuit.nodes import Node, Position, Site
+from circuitdsl.circuit.nodes import Site
 from circuitdsl.circuit.scope import Scope
-from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import listing
 from circuitdsl.measurements.kind import Reading
@@ -25,6 +24,7 @@ class Activation(Reading):
 
     words = ("activation",)
     reader = f"{READERS}.activation:read"
+    numbers = Figure("activation", "activation", -inf, inf)
     usage = (
         "`activation(NEURONS)` | the activation of neurons such as `m3[17]`, mean over neurons and prompts | plain",
     )
@@ -48,14 +48,3 @@ class Activation(Reading):
             return None
         sites = tuple(Site(node, place) for node, places in members.items() for place in places or (END,))
         return cls(sites), (test,)
-
-    @property
-    def own_positions(self) -> tuple[Position, ...]:
-        return tuple(site.position for site in self.sites)
-
-    def figure(self, metric: Metric) -> Figure:
-        return Figure("activation", "activation", -inf, inf)
-
-    @property
-    def own_writers(self) -> tuple[Node, ...]:
-        return tuple(site.node for site in self.sites)

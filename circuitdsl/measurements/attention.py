@@ -8,7 +8,6 @@ from circuitdsl.circuit.arguments import attention_arguments, value_test
 from circuitdsl.circuit.measurement import Expected
 from circuitdsl.circuit.nodes import Node, Position
 from circuitdsl.circuit.scope import Scope
-from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.language import syntax as s
 from circuitdsl.measurements.kind import Reading
 from circuitdsl.measurements.requests import READERS, Figure, PatchRequest
@@ -25,6 +24,7 @@ class Attention(Reading):
 
     words = ("attention",)
     reader = f"{READERS}.attention:read"
+    numbers = Figure("attention")
     reads_attention = True
     usage = (
         "`attention(GROUP, FROM -> TO)`"
@@ -40,16 +40,4 @@ class Attention(Reading):
     def resolve(cls, scope: Scope, expect: s.Expect) -> Expected | None:  # type: ignore[override]
         found = attention_arguments(scope, expect.measurement)
         test = value_test(scope, expect, "share", 0, 1)
-        if found is None or test is None:
-            return None
-        return cls(*found), (test,)
-
-    @property
-    def own_positions(self) -> tuple[Position, ...]:
-        return (*self.source, *self.target)
-
-    def figure(self, metric: Metric) -> Figure:
-        return Figure("attention")
-
-    def layers(self, n_layers: int) -> int:
-        return max(head.layer for head in self.heads)
+        return None if found is None or test is None else (cls(*found), (test,))

@@ -24,6 +24,7 @@ class Attribution(Reading):
 
     words = ("attribution",)
     reader = f"{READERS}.attribution:read"
+    numbers = Figure("attribution", "logits", -inf, inf, scale=Metric())
     usage = (
         "`attribution(GROUP)`"
         " | what it writes at END towards the answer and away from the distractor, directly"
@@ -44,19 +45,10 @@ class Attribution(Reading):
         if members is not None and LOGITS in members:
             scope.sink.error("E076", "logits writes nothing: nothing of it can be attributed", found.nodes.span)
             return None
-        if not right or members is None or test is None:
-            return None
-        return cls(tuple(members)), (test,)
-
-    def figure(self, metric: Metric) -> Figure:
-        return Figure("attribution", "logits", -inf, inf, scale=Metric())
+        return None if not right or members is None or test is None else (cls(tuple(members)), (test,))
 
     def protocol(self) -> dict[str, str]:
         return {"read": "attribution", "run": "clean", "norm": "clean"}
-
-    @property
-    def own_writers(self) -> tuple[Node, ...]:
-        return self.nodes
 
     def layers(self, n_layers: int) -> int:
         return 1 + max(node.layer for node in self.nodes)

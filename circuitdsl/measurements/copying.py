@@ -11,7 +11,6 @@ from circuitdsl.circuit.arguments import heads_argument, sort_arguments, value_t
 from circuitdsl.circuit.measurement import Expected
 from circuitdsl.circuit.nodes import Node, Position
 from circuitdsl.circuit.scope import Scope
-from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.language import syntax as s
 from circuitdsl.measurements.kind import Reading
 from circuitdsl.measurements.requests import READERS, Figure
@@ -30,6 +29,8 @@ class Copying(Reading):
 
     words = ("copying",)
     reader = f"{READERS}.copying:read"
+    numbers = Figure("copying", hits=True)
+    own_positions = (ANSWER,)
     usage = (
         "`copying(GROUP)`, `copying(GROUP, negated)`"
         " | how often what stands at ANSWER is among the five tokens that the heads raise (negated: lower) most"
@@ -51,13 +52,6 @@ class Copying(Reading):
         negative, movers = scope.nodes_of_role(NEGATIVE), scope.nodes_of_role(MOVER)
         negated = bool(words) or all(node in negative and node not in movers for node in heads)
         return cls(heads, negated), (test,)
-
-    @property
-    def own_positions(self) -> tuple[Position, ...]:
-        return (ANSWER,)
-
-    def figure(self, metric: Metric) -> Figure:
-        return Figure("copying", hits=True)
 
     def protocol(self) -> dict[str, str]:
         return {"read": "copying", "run": "clean", "output": "negated" if self.negated else "as it is"}

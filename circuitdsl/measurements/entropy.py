@@ -9,7 +9,6 @@ from circuitdsl.circuit.arguments import heads_argument, positions_argument, sor
 from circuitdsl.circuit.measurement import Expected
 from circuitdsl.circuit.nodes import Node, Position
 from circuitdsl.circuit.scope import Scope
-from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.language import syntax as s
 from circuitdsl.measurements.kind import Reading
 from circuitdsl.measurements.requests import READERS, Figure, PatchRequest
@@ -25,6 +24,7 @@ class Entropy(Reading):
 
     words = ("entropy",)
     reader = f"{READERS}.entropy:read"
+    numbers = Figure("entropy", "nats", 0.0, inf, size=1.0)
     reads_attention = True
     usage = ("`entropy(GROUP, FROM)` | −Σ a ln a over the attention row at FROM, mean over heads and prompts | nats",)
     examples = ("expect entropy(some, END) > 0",)
@@ -42,16 +42,4 @@ class Entropy(Reading):
             message = "entropy is that of the attention at a position: entropy(mover, END)"
             scope.sink.error("E084", message, expect.measurement.span)
             return None
-        if heads is None or source is None or test is None:
-            return None
-        return cls(heads, source), (test,)
-
-    @property
-    def own_positions(self) -> tuple[Position, ...]:
-        return self.source
-
-    def figure(self, metric: Metric) -> Figure:
-        return Figure("entropy", "nats", 0.0, inf, size=1.0)
-
-    def layers(self, n_layers: int) -> int:
-        return max(head.layer for head in self.heads)
+        return None if heads is None or source is None or test is None else (cls(heads, source), (test,))

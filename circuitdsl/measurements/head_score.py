@@ -46,9 +46,8 @@ class HeadScore(Reading):
             message = f"{name} is measured on random tokens: it has no task"
             scope.sink.error("E083", message, expect.on.span)
             return None
-        if heads is None or test is None:
-            return None
-        return cls(cast(ScoreKind, name.removesuffix("_score")), heads), (test,)
+        kind = cast(ScoreKind, name.removesuffix("_score"))
+        return None if heads is None or test is None else (cls(kind, heads), (test,))
 
     def figure(self, metric: Metric) -> Figure:
         return Figure(f"{self.kind.replace('_', '-')} score", of_prompts=False)

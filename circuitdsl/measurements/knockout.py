@@ -11,7 +11,7 @@ from circuitdsl.circuit.bounds import effect_tests
 from circuitdsl.circuit.changes import Intervention, NodePatch, Patch
 from circuitdsl.circuit.claims import Claim
 from circuitdsl.circuit.measurement import Expected
-from circuitdsl.circuit.nodes import EVERYWHERE, Ablation, Position, Site
+from circuitdsl.circuit.nodes import EVERYWHERE, Ablation, Site
 from circuitdsl.circuit.scope import Scope
 from circuitdsl.circuit.vocabulary import ABLATIONS
 from circuitdsl.language import syntax as s
@@ -60,20 +60,19 @@ class NodeEffect(Kind):
         return cls(NodePatch(sites, ablate)), tests
 
     @property
-    def positions(self) -> tuple[Position, ...]:
-        return self.patch.positions
-
-    @property
     def subject(self) -> Hashable:
         return frozenset(self.patch.sites), self.patch.ablate, self.patch.direction
 
     def is_void_under(self, change: Patch | Intervention) -> bool:
-        if not isinstance(change, NodePatch):
-            return False
-        out = set(change.sites)
-        nodes = ((site, node) for site in self.patch.sites for node in (site.node, site.node.whole))
-        covered = {site for site, node in nodes if {Site(node, site.position), Site(node, EVERYWHERE)} & out}
-        return covered == set(self.patch.sites)
+        out = change.sites if isinstance(change, NodePatch) else ()
+        return all(
+            any(
+                Site(node, place) in out
+                for node in (site.node, site.node.whole)
+                for place in (site.position, EVERYWHERE)
+            )
+            for site in self.patch.sites
+        )
 
     def part(self, claim: Claim, nulls: Nulls) -> Part:
         under = None if claim.under is None else patch_request(cast(Patch, claim.under.effect))
@@ -83,7 +82,6 @@ class NodeEffect(Kind):
 
 
 def _ablation(scope: Scope, found: Arguments) -> Ablation | None:
-    """What the nodes' term is replaced by."""
     value = "corrupt"
     for option in found.options:
         if option.key.text != "ablate":

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
+from itertools import groupby
 from math import inf
 from typing import ClassVar, Literal
 
@@ -43,10 +44,11 @@ class Figure:
 
 
 class Request:
-    """One number per prompt.
+    """One number per prompt. What it is about is found in its fields `heads`, `nodes`, `sites`, `source` and `target`.
 
     Attributes:
         reader: the function that reads the numbers, "module:name". Requests of one reader are read together.
+        numbers: what its numbers are, where that does not depend on a task's metric.
         on_runs: whether it reads runs of the prompts; otherwise it makes runs of its own, whose work is not counted.
         reads_attention: whether it reads attention patterns.
         effect: whether its numbers are the task's metric of a patched run, so that a difference has a gap beside it.
@@ -57,6 +59,7 @@ class Request:
     __slots__ = ()
 
     reader: ClassVar[str] = ""
+    numbers: ClassVar[Figure | None] = None
     on_runs: ClassVar[bool] = True
     reads_attention: ClassVar[bool] = False
     effect: ClassVar[bool] = False
@@ -67,7 +70,7 @@ class Request:
 
     def figure(self, metric: Metric) -> Figure:
         """What its numbers are; `metric` is the task's."""
-        return figure_of(metric)
+        return self.numbers or figure_of(metric)
 
     def protocol(self) -> dict[str, str]:
         """How they are measured, as reports have it."""
@@ -76,12 +79,13 @@ class Request:
     @property
     def own_positions(self) -> tuple[Position, ...]:
         """The positions that it names, those of patches apart."""
-        return ()
+        places = (site.position for site in getattr(self, "sites", ()))
+        return (*getattr(self, "source", ()), *getattr(self, "target", ()), *places)
 
     @property
     def own_writers(self) -> tuple[Node, ...]:
         """The nodes whose terms it looks at, those of patches apart."""
-        return ()
+        return (*getattr(self, "nodes", ()), *(site.node for site in getattr(self, "sites", ())))
 
     # -- what it changes
 
@@ -149,8 +153,9 @@ class Request:
         return type(self), self.under
 
     def layers(self, n_layers: int) -> int:
-        """How many layers have MLPs that matter to what is read."""
-        return n_layers
+        """How many layers have MLPs that matter to what is read; to attention, those below the heads."""
+        heads = getattr(self, "heads", ()) if self.reads_attention else ()
+        return max((head.layer for head in heads), default=n_layers)
 
 
 # --- patches --------------------------------------------------------------------------------------
@@ -213,12 +218,9 @@ class NodeRequest(_Patched):
 
 def _places(sites: tuple[Site, ...]) -> str:
     """`END`; where nodes differ, `2.2 2.5 at *, m1 at END`"""
-    places: dict[Node, list[str]] = {}
-    for site in sorted(sites):
-        places.setdefault(site.node, []).append(str(site.position))
     nodes: dict[str, list[str]] = {}
-    for node, at in places.items():
-        nodes.setdefault(" and ".join(at), []).append(str(node))
+    for node, own in groupby(sorted(sites), lambda site: site.node):
+        nodes.setdefault(" and ".join(str(site.position) for site in own), []).append(str(node))
     return next(iter(nodes)) if len(nodes) == 1 else ", ".join(f"{' '.join(n)} at {at}" for at, n in nodes.items())
 
 

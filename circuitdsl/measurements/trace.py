@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from circuitdsl.circuit.claims import Claim
 from circuitdsl.circuit.criteria import Test, Within
@@ -17,7 +16,7 @@ from circuitdsl.circuit.expressions import evaluate
 from circuitdsl.circuit.measurement import Expected
 from circuitdsl.circuit.nodes import Node, Position
 from circuitdsl.circuit.scope import Scope, complete
-from circuitdsl.circuit.vocabulary import Metric
+from circuitdsl.circuit.traced import Side
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import listing
 from circuitdsl.measurements.kind import ByLabel, Kind
@@ -42,7 +41,7 @@ class Tracing(Kind):
     source: tuple[Position, ...]
     target: tuple[Position, ...]
     senders: tuple[Node, ...]
-    side: Literal["destination", "source"]
+    side: Side
 
     statement = s.Trace
     claim_kind = "trace"
@@ -63,7 +62,7 @@ class Tracing(Kind):
             help = f"write: at {', '.join(map(str, source))}, or at {', '.join(map(str, target))}"
             scope.sink.error("E114", message, trace.at.span if trace.at else trace.span, help)
             return None
-        side: Literal["destination", "source"] = "source" if at and set(at) != set(source) else "destination"
+        side: Side = "source" if at and set(at) != set(source) else "destination"
         return cls(head, source, target, senders, side), HALF
 
     @property
@@ -71,12 +70,9 @@ class Tracing(Kind):
         return (*self.source, *self.target)
 
     def plan(self, claim: Claim, task: str, nulls: Nulls) -> ClaimPlan:
-        several = len(self.senders) > 1
-        parts = (Part(str(sender) if several else "", self._request(sender)) for sender in self.senders)
+        asked = (TraceRequest(self.head, self.source, self.target, sender, self.side) for sender in self.senders)
+        parts = (Part(str(each.sender) if len(self.senders) > 1 else "", each) for each in asked)
         return ClaimPlan(claim, task, tuple(parts))
-
-    def _request(self, sender: Node) -> TraceRequest:
-        return TraceRequest(self.head, self.source, self.target, sender, self.side)
 
     def member_results(
         self, plan: ClaimPlan, judged: ByLabel, values: Mapping[Request, Sequence[float]]
@@ -144,17 +140,11 @@ class TraceRequest(Request):
     source: tuple[Position, ...]
     target: tuple[Position, ...]
     sender: Node
-    side: Literal["destination", "source"]
+    side: Side
 
     reader = f"{READERS}.trace:read"
+    numbers = Figure("share of firings", hits=True)
     on_runs = False
-
-    def figure(self, metric: Metric) -> Figure:
-        return Figure("share of firings", hits=True)
 
     def protocol(self) -> dict[str, str]:
         return {"read": "trace", "run": "clean", "side": self.side}
-
-    @property
-    def own_positions(self) -> tuple[Position, ...]:
-        return (*self.source, *self.target)
