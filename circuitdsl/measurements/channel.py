@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from circuitdsl.circuit.bounds import within
-from circuitdsl.circuit.criteria import ChannelTest, Composed, ComposedAboveChance, Within
+from circuitdsl.circuit.criteria import ChannelTest, Composed, ComposedAboveChance
 from circuitdsl.circuit.edges import ends_of, pairs_of
 from circuitdsl.circuit.measurement import Expected
 from circuitdsl.circuit.nodes import Input, Node
@@ -57,13 +57,8 @@ class Composition(Kind):
         return cls(pairs), tests
 
 
-# --- pairs ----------------------------------------------------------------------------------------
-
-
 def _pairs(scope: Scope, channel: s.Channel) -> tuple[tuple[Node, Input], ...] | None:
-    ends = ends_of(
-        scope, s.Edge(channel.sender.span.to(channel.receiver.span), channel.sender, channel.receiver, None, None)
-    )
+    ends = ends_of(scope, s.Edge(channel.sender.span.to(channel.receiver.span), channel.sender, channel.receiver))
     if ends is None:
         return None
     right = _only_heads(scope, ends.senders, channel.sender) and _only_heads(scope, ends.receivers, channel.receiver)
@@ -86,9 +81,6 @@ def _only_heads(scope: Scope, nodes: Iterable[Node], where: s.Set) -> bool:
     return not others
 
 
-# --- what is claimed of them ----------------------------------------------------------------------
-
-
 def _test(scope: Scope, part: s.Composition) -> ChannelTest | None:
     if part.quantity.text != "composition":
         guess = did_you_mean(suggest(part.quantity.text, ("composition",)) or f"composition {part.quantity.text}")
@@ -107,16 +99,11 @@ def _test(scope: Scope, part: s.Composition) -> ChannelTest | None:
         return None
     low, high = {"rank": (1, None), "z": (None, None)}.get(figure, (0, 1))
     bounds = within(scope, part.relation, "plain", "value", figure, low, high)
-    if bounds is None or not _whole(scope, part, figure, bounds):
+    if bounds is None:
+        return None
+    found = [bound for bound in (bounds.low, bounds.high) if bound is not None and bound != int(bound)]
+    if figure == "rank" and found:
+        scope.sink.error("E081", f"a rank is a whole number, and {found[0]:g} is none", part.relation.span)
         return None
     words = "composition " + (f"{figure} " if part.kind else "") + bounds.text
     return Composed(figure, bounds.low, bounds.high, bounds.strict, words)  # type: ignore[arg-type]
-
-
-def _whole(scope: Scope, part: s.Composition, figure: str, bounds: Within) -> bool:
-    """Whether a rank is bounded by whole numbers."""
-    found = [bound for bound in (bounds.low, bounds.high) if bound is not None and bound != int(bound)]
-    if figure != "rank" or not found:
-        return True
-    scope.sink.error("E081", f"a rank is a whole number, and {found[0]:g} is none", part.relation.span)
-    return False

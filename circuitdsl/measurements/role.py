@@ -19,7 +19,7 @@ from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import Sink
 from circuitdsl.measurements.kind import ByLabel, Kind
 from circuitdsl.measurements.nulls import Nulls
-from circuitdsl.measurements.plan import ClaimPlan, Part
+from circuitdsl.measurements.plan import ClaimPlan
 from circuitdsl.measurements.requests import Request
 from circuitdsl.report.report import MemberResult
 from circuitdsl.verdicts import WORST_FIRST
@@ -92,7 +92,11 @@ class RoleChecks(Kind):
         return any(check.measurement.needs_task for check in self.checks)
 
     def plan(self, claim: Claim, task: str, nulls: Nulls) -> ClaimPlan:
-        return ClaimPlan(claim, task, tuple(_part(claim, check, nulls) for check in self.checks))
+        parts = []
+        for check in self.checks:
+            alone = replace(claim, measurement=check.measurement, tests=check.tests, under=check.under)
+            parts.append(replace(check.measurement.part(alone, nulls), label=check.text, tests=check.tests))
+        return ClaimPlan(claim, task, tuple(parts))
 
     def member_results(
         self, plan: ClaimPlan, judged: ByLabel, values: Mapping[Request, Sequence[float]]
@@ -123,11 +127,9 @@ def _checks(scope: Scope, expect: s.Expect, role: str, body: Body, members: Memb
 
 
 def _check(scope: Scope, node: Node, line: s.Expect, when: s.WhenPatched | s.WhenKnockedOut | None) -> RoleCheck | None:
-    under: Condition | None = None
-    if when is not None:
-        under = resolve_condition(scope, when)
-        if under is None:
-            return None
+    under = None if when is None else resolve_condition(scope, when)
+    if when is not None and under is None:
+        return None
     scope.under = when is not None
     expected = resolve_expect(scope, line)
     scope.under = False
@@ -135,13 +137,8 @@ def _check(scope: Scope, node: Node, line: s.Expect, when: s.WhenPatched | s.Whe
         return None
     measurement, tests = expected
     assert isinstance(measurement, Kind)
-    words = line.text.removeprefix("expect ") if under is None else f"{under.text}: {line.text.removeprefix('expect ')}"
+    words = (f"{under.text}: " if under else "") + line.text.removeprefix("expect ")
     return RoleCheck(node, re.sub(r"\bself\b", str(node), words), measurement, tests, under)
-
-
-def _part(claim: Claim, check: RoleCheck, nulls: Nulls) -> Part:
-    alone = replace(claim, measurement=check.measurement, tests=check.tests, under=check.under)
-    return replace(check.measurement.part(alone, nulls), label=check.text, tests=check.tests)
 
 
 def _member(check: RoleCheck, judged: ByLabel) -> MemberResult:

@@ -97,11 +97,8 @@ class WholeCircuit(Kind):
     @classmethod
     def besides(cls) -> tuple[Expected, ...]:
         """All of them, by their default protocol."""
-
-        def quantity(name: str) -> Quantity:
-            return "value" if name == "sufficiency" else "effect"
-
-        return tuple((cls(name), (Within(quantity(name), None, None, ""),)) for name in cls.words)
+        figures: dict[str, Quantity] = {"sufficiency": "value"}
+        return tuple((cls(name), (Within(figures.get(name, "effect"), None, None, ""),)) for name in cls.words)
 
     def lacks(self, whole: Membership) -> str:
         if self.keep == "edges":
@@ -122,7 +119,7 @@ class WholeCircuit(Kind):
                 return made((Part("", kept, peers=random_circuits(kept, nulls.shape)),))
             case "incompleteness":
                 sets = subsets(whole, kept)
-                parts = [Part(f"without {k}", without(kept, k_), model_without(kept, k_)) for k, k_ in sets.items()]
+                parts = [Part(f"without {k}", without(kept, k_), without(kept, k_, True)) for k, k_ in sets.items()]
                 return made(tuple(parts), extremes=(tuple(range(len(parts))),))
         parts, extremes = [], []
         for node in members(kept):
@@ -149,32 +146,27 @@ class WholeCircuit(Kind):
 
 
 def _with_options(scope: Scope, written: s.Measurement, found: WholeCircuit) -> WholeCircuit | None:
-    """The measurement with its options."""
     known = [name for name in OPTIONS if name != "form" or found.name == "faithfulness"]
     given: set[str] = set()
-    right = True
+    errors = len(scope.sink.found)
     for argument in written.arguments:
         if not isinstance(argument, s.Option):
             message = f"{found.name} is said of the whole circuit, and takes options only"
             scope.sink.error("E084", message, argument.span, f"write: {found.name}(keep = edges)")
-            right = False
             continue
         key, value = argument.key.text, argument.value
         if key not in known:
             scope.sink.unknown("E046", "option", key, argument.key.span, known, f" of {found.name}")
-            right = False
         elif key in given:
             scope.sink.error("E051", f"the option {key} is given twice", argument.span)
-            right = False
         elif not isinstance(value, s.Word) or value.text not in OPTIONS[key]:
             *others, last = OPTIONS[key]
             scope.sink.error("E047", f"{key} is {listing(others)} or {last}", value.span)
-            right = False
         else:
             attribute = "positions_kept" if key == "positions" else key
             found = replace(found, **{attribute: value.text})  # type: ignore[arg-type]
         given.add(key)
-    return found if right else None
+    return found if len(scope.sink.found) == errors else None
 
 
 def _test(scope: Scope, relation: s.Relation, measurement: WholeCircuit) -> Within | None:
@@ -209,23 +201,11 @@ def alone(whole: Membership, keep: Literal["nodes", "edges"], ablate: Ablation, 
     return Subgraph("edges", edges=edges, mlps=whole.mlps, ablate=ablate)
 
 
-def without(circuit: Subgraph, nodes: Nodes) -> Subgraph:
-    """The circuit less some of its nodes, or the edges at them."""
-    return replace(
-        circuit,
-        sites=frozenset(site for site in circuit.sites if site.node not in nodes),
-        edges=frozenset(edge for edge in circuit.edges if not _touches(edge, nodes)),
-    )
-
-
-def model_without(circuit: Subgraph, nodes: Nodes) -> Subgraph:
-    """The whole model less the same."""
-    return replace(
-        circuit,
-        inverted=True,
-        sites=frozenset(site for site in circuit.sites if site.node in nodes),
-        edges=frozenset(edge for edge in circuit.edges if _touches(edge, nodes)),
-    )
+def without(circuit: Subgraph, nodes: Nodes, of_model: bool = False) -> Subgraph:
+    """The circuit less some of its nodes, or the edges at them; or the whole model less the same."""
+    sites = frozenset(site for site in circuit.sites if (site.node in nodes) == of_model)
+    edges = frozenset(edge for edge in circuit.edges if _touches(edge, nodes) == of_model)
+    return replace(circuit, inverted=of_model, sites=sites, edges=edges)
 
 
 def _touches(edge: Edge, nodes: Nodes) -> bool:
@@ -254,14 +234,12 @@ def subsets(whole: Membership, circuit: Subgraph) -> dict[str, Nodes]:
     """What incompleteness takes out: the groups, then random subsets; always the same ones for a circuit."""
     found = groups(whole, circuit)
     nodes = members(circuit)
-    rng = random.Random(" ".join(map(str, nodes)))
-    known = set(found.values())
+    rng, most = random.Random(" ".join(map(str, nodes))), len(found) + RANDOM_SUBSETS
     for _ in range(10 * RANDOM_SUBSETS):
         drawn = frozenset(node for node in nodes if rng.random() < 0.5)
-        if drawn and drawn not in known:
-            known.add(drawn)
-            found[" ".join(str(node) for node in sorted(drawn))] = drawn
-        if len(known) == len(groups(whole, circuit)) + RANDOM_SUBSETS:
+        if drawn and drawn not in found.values():
+            found[" ".join(map(str, sorted(drawn)))] = drawn
+        if len(found) == most:
             break
     return found
 
