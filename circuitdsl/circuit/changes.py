@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 
 from circuitdsl.circuit.nodes import Ablation, Direction, Edge, Node, Position, Site
 
-# --- patches --------------------------------------------------------------------------------------
-
 
 @dataclass(frozen=True, slots=True)
 class Member:
@@ -61,8 +59,6 @@ class NodePatch:
 
 
 Patch = EdgePatch | NodePatch
-
-# --- interventions --------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

@@ -181,11 +181,6 @@ class Membership:
     groups: Mapping[str, frozenset[Site]]
 
     @property
-    def nodes(self) -> tuple[Node, ...]:
-        """The heads and MLPs of the circuit."""
-        return tuple(sorted({site.node for site in self.sites}))
-
-    @property
     def positions(self) -> tuple[Position, ...]:
         """Every position that it names, but for `*`."""
         found = {site.position for site in self.sites} | {edge.position for edge in self.edges}

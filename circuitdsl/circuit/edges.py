@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -51,9 +51,10 @@ def resolve_edge(scope: Scope, edge: s.Edge, via_mlps: bool, direction: Directio
         scope.sink.found.extend(replace(warning, span=edge.span) for warning in warned)
         return known
     ends, at = ends_of(scope, edge), scope.places(edge.at)
-    pairs = pairs_of(scope, ends) if ends is not None and at is not None else []
-    members = _members(scope, ends, pairs, at) if pairs and ends is not None and at is not None else None
-    if ends is None or members is None:
+    if ends is None or at is None:
+        return None
+    members = _members(scope, ends, pairs_of(scope, ends), at)
+    if not members:
         return None
     if edge.protocol is not None:
         via_mlps = edge.protocol.via_mlps
@@ -76,13 +77,12 @@ def ends_of(scope: Scope, edge: s.Edge) -> Ends | None:
         return None
     # an edge that does not say where takes it from a control group as well where nothing else says
     homes = scope.homes if edge.at else scope.any_homes
-    senders, receivers = (_with_homes(homes, side) for side in (senders, receivers))
+    senders, receivers = (
+        {node: at or homes.get(node) or homes.get(node.whole) for node, at in side.items()}
+        for side in (senders, receivers)
+    )
     ends = Ends(edge, senders, receivers, port)
     return ends if _inputs_exist(scope, ends) else None
-
-
-def _with_homes(homes: Mapping[Node, tuple[Position, ...]], members: Members) -> Members:
-    return {node: at or homes.get(node) or homes.get(node.whole) for node, at in members.items()}
 
 
 def _unlisted(scope: Scope, node: s.Set, port: str) -> bool:
@@ -206,7 +206,11 @@ def _positions(scope: Scope, ends: Ends, a: Node, b: Node, at: tuple[Position, .
     free = ends.port in ("k", "v") or (ends.port is None and b.kind == "head")
     reads = () if free else (END,) if b == LOGITS else ends.receivers[b] or ()
     if not writes and not reads:
-        _report_nowhere(scope, ends)
+        help = "add 'at POS' to this line, or to the sender's group"
+        if ends.port in ("k", "v"):
+            help += f"; for .{ends.port} it is where the key stands, not where the receiver acts"
+        message = f"{ends.name} has no position: nothing says where {ends.edge.sender} acts"
+        scope.sink.error("E072", message, ends.edge.span, help)
         return None
     if not writes or not reads or EVERYWHERE in reads:
         return writes or reads
@@ -242,14 +246,6 @@ def _report_mismatch(
         span = (edge.receiver if isinstance(edge.receiver, s.WithPort) else edge).span
         there = f"the sender writes at {there}"
     scope.sink.error("E073", f"{what} read at {here}, {there}{hint}", span)
-
-
-def _report_nowhere(scope: Scope, ends: Ends) -> None:
-    message = f"{ends.name} has no position: nothing says where {ends.edge.sender} acts"
-    help = "add 'at POS' to this line, or to the sender's group"
-    if ends.port in ("k", "v"):
-        help += f"; for .{ends.port} it is where the key stands, not where the receiver acts"
-    scope.sink.error("E072", message, ends.edge.span, help)
 
 
 def _warn_of_later_keys(scope: Scope, ends: Ends, members: Iterable[Member]) -> None:

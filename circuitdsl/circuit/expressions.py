@@ -59,7 +59,11 @@ def _combine(scope: Scope, whole: s.Set, signs: Iterable[str], operands: tuple[s
             _named_twice(scope, operand, members, found, by_name, named)
             add(found, members)
         elif not wrong:
-            wrong |= _subtract(scope, whole, operand, members, found)
+            if absent := [str(node) for node in members if node not in found]:
+                left = str(whole).rpartition(f" - {operand}")[0]
+                scope.sink.error("E052", f"{shorten(left)} does not hold {listing(absent)}", operand.span)
+                wrong = True
+            found = {node: places for node, places in found.items() if node not in members}
     for part in [node for node in found if node.is_part and node.whole in found]:
         scope.sink.error("E051", f"{part} is part of {part.whole}, which is named too", whole.span)
         wrong = True
@@ -89,20 +93,6 @@ def _named_twice(
     if twice and twice not in named:
         named.add(twice)
         scope.sink.error("E051", twice, operand.span)
-
-
-def _subtract(scope: Scope, whole: s.Set, operand: s.Set, members: Members, found: Members) -> bool:
-    """Take nodes out of others; whether some are absent there, which is an error."""
-    absent = [str(node) for node in members if node not in found]
-    for node in members:
-        found.pop(node, None)
-    if absent:
-        left = str(whole).rpartition(f" - {operand}")[0]
-        scope.sink.error("E052", f"{shorten(left)} does not hold {listing(absent)}", operand.span)
-    return bool(absent)
-
-
-# --- groups ---------------------------------------------------------------------------------------
 
 
 def _group_members(scope: Scope, ref: s.GroupRef) -> Members | None:

@@ -144,8 +144,6 @@ class Scope:
                 return EMBED
             case s.Special(name="logits"):
                 return LOGITS
-            case s.Special(name="self") if self.itself is not None:
-                return next(iter(self.itself))
             case _:
                 self.sink.error("E055", "'self' stands only in the checks of a role", written.span)
                 return None
