@@ -9,7 +9,7 @@ from circuitdsl.circuit.bounds import moves, within
 from circuitdsl.circuit.criteria import Test
 from circuitdsl.circuit.edges import is_before
 from circuitdsl.circuit.expressions import evaluate
-from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Node, Position, Site
+from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Node, Positions, Site
 from circuitdsl.circuit.scope import Members, Scope, complete
 from circuitdsl.circuit.vocabulary import Unit
 from circuitdsl.language import syntax as s
@@ -85,7 +85,7 @@ def heads_argument(
 
 def attention_arguments(
     scope: Scope, measurement: s.Measurement
-) -> tuple[tuple[Node, ...], tuple[Position, ...], tuple[Position, ...]] | None:
+) -> tuple[tuple[Node, ...], Positions, Positions] | None:
     """`attention(GROUP, FROM -> TO)`: the heads, and both sides of the arrow."""
     found = sort_arguments(measurement.arguments)
     for edge in found.others:
@@ -110,7 +110,7 @@ def attention_arguments(
     return None if heads is None else (heads, sources, targets)
 
 
-def positions_argument(scope: Scope, places: Iterable[s.Place]) -> tuple[Position, ...] | None:
+def positions_argument(scope: Scope, places: Iterable[s.Place]) -> Positions | None:
     """Positions, each once; None where one is wrong, after a diagnostic was emitted."""
     return complete(dict.fromkeys(map(scope.position, places)))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from circuitdsl.circuit.nodes import Ablation, Direction, Edge, Node, Position, Site
+from circuitdsl.circuit.nodes import Ablation, Direction, Edge, Node, Position, Positions, Site
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class EdgePatch:
         return tuple(edge for member in self.members for edge in member.edges)
 
     @property
-    def positions(self) -> tuple[Position, ...]:
+    def positions(self) -> Positions:
         return tuple(edge.position for edge in self.edges)
 
 
@@ -54,7 +54,7 @@ class NodePatch:
     direction: Direction = "noise"
 
     @property
-    def positions(self) -> tuple[Position, ...]:
+    def positions(self) -> Positions:
         return tuple(site.position for site in self.sites)
 
 
@@ -66,8 +66,8 @@ class SetAttention:
     """From the source positions the heads give `mass` to the targets, spread equally; the rest is scaled to fit."""
 
     heads: tuple[Node, ...]
-    source: tuple[Position, ...]
-    target: tuple[Position, ...]
+    source: Positions
+    target: Positions
     mass: float
 
 
@@ -100,7 +100,7 @@ class Intervention:
     line: int = field(default=0, compare=False)
 
     @property
-    def positions(self) -> tuple[Position, ...]:
+    def positions(self) -> Positions:
         """Every position that its verbs name, each once."""
         found: list[Position] = []
         for verb in self.verbs:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from circuitdsl.circuit.changes import Condition, Intervention, Member
 from circuitdsl.circuit.criteria import Negligible, Test
 from circuitdsl.circuit.measurement import Measurement
-from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Edge, Node, Position, Site
+from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Edge, Node, Positions, Site
 from circuitdsl.circuit.vocabulary import Metric
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class ModelUse:
 class Group:
     name: str
     nodes: tuple[Node, ...]
-    positions: tuple[Position, ...]
+    positions: Positions
     role: str | None
     outside: bool
     line: int = field(compare=False)
@@ -181,7 +181,7 @@ class Membership:
     groups: Mapping[str, frozenset[Site]]
 
     @property
-    def positions(self) -> tuple[Position, ...]:
+    def positions(self) -> Positions:
         """Every position that it names, but for `*`."""
         found = {site.position for site in self.sites} | {edge.position for edge in self.edges}
         return tuple(sorted(found - {EVERYWHERE}))

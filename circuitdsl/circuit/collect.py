@@ -13,7 +13,7 @@ from circuitdsl.circuit.edges import resolve_edge
 from circuitdsl.circuit.expressions import evaluate
 from circuitdsl.circuit.interventions import resolve_intervention
 from circuitdsl.circuit.measurement import Expected
-from circuitdsl.circuit.nodes import Position
+from circuitdsl.circuit.nodes import Positions
 from circuitdsl.circuit.scope import Scope
 from circuitdsl.circuit.vocabulary import METRICS
 from circuitdsl.language import syntax as s
@@ -157,9 +157,7 @@ class Claims:
                 self.no_task(list(claim.tasks), whole.positions, statement)
         self.claims = kept
 
-    def tasks(
-        self, on: s.Word | None, positions: tuple[Position, ...] | None, statement: s.Syntax
-    ) -> tuple[str, ...] | None:
+    def tasks(self, on: s.Word | None, positions: Positions | None, statement: s.Syntax) -> tuple[str, ...] | None:
         """The tasks that define every position of a claim; None where there is none, after a diagnostic was emitted.
 
         It is None too where the claim itself is wrong (`positions` is None then).
@@ -180,7 +178,7 @@ class Claims:
             self.no_task(names, positions, on or statement)
         return able or None
 
-    def no_task(self, names: list[str], positions: tuple[Position, ...], where: s.Syntax) -> None:
+    def no_task(self, names: list[str], positions: Positions, where: s.Syntax) -> None:
         scope = self.scope
         has = scope.positions_of_tasks(names)
         if len(names) == 1:

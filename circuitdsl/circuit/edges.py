@@ -8,7 +8,7 @@ from itertools import product
 
 from circuitdsl.circuit.changes import EdgePatch, Member
 from circuitdsl.circuit.expressions import evaluate
-from circuitdsl.circuit.nodes import EMBED, EVERYWHERE, LOGITS, Direction, Edge, Input, Node, Port, Position
+from circuitdsl.circuit.nodes import EMBED, EVERYWHERE, LOGITS, Direction, Edge, Input, Node, Port, Position, Positions
 from circuitdsl.circuit.scope import Members, Scope
 from circuitdsl.circuit.vocabulary import GENERAL_POSITIONS, PORTS
 from circuitdsl.language import syntax as s
@@ -181,9 +181,7 @@ def _why_none(ends: Ends, missing: list[tuple[Node, Node]], parallel: bool) -> s
 # --- positions ------------------------------------------------------------------------------------
 
 
-def _members(
-    scope: Scope, ends: Ends, pairs: Iterable[tuple[Node, Node]], at: tuple[Position, ...]
-) -> tuple[Member, ...] | None:
+def _members(scope: Scope, ends: Ends, pairs: Iterable[tuple[Node, Node]], at: Positions) -> tuple[Member, ...] | None:
     """Every pair with its edges; the first pair that has no position is reported for all."""
     members = []
     for a, b in pairs:
@@ -196,7 +194,7 @@ def _members(
     return tuple(members)
 
 
-def _positions(scope: Scope, ends: Ends, a: Node, b: Node, at: tuple[Position, ...]) -> tuple[Position, ...] | None:
+def _positions(scope: Scope, ends: Ends, a: Node, b: Node, at: Positions) -> Positions | None:
     """Where an edge lives: at the positions of its line, else where the sender acts, else where the receiver reads.
 
     It is None where there is no such position, after a diagnostic was emitted.
@@ -232,9 +230,7 @@ def _may_be_one(a: Position, b: Position) -> bool:
     return a.name in GENERAL_POSITIONS or b.name in GENERAL_POSITIONS
 
 
-def _report_mismatch(
-    scope: Scope, ends: Ends, receiver: Node, reads: tuple[Position, ...], writes: tuple[Position, ...]
-) -> None:
+def _report_mismatch(scope: Scope, ends: Ends, receiver: Node, reads: Positions, writes: Positions) -> None:
     """An input is read elsewhere than the sender writes."""
     here, there = (", ".join(map(str, places)) for places in (reads, writes))
     edge, query = ends.edge, ends.port == "q"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from circuitdsl.circuit.claims import Group
-from circuitdsl.circuit.nodes import EVERYWHERE, Node, Position, Site
+from circuitdsl.circuit.nodes import EVERYWHERE, Node, Positions, Site
 from circuitdsl.circuit.scope import Members, Scope, add
 from circuitdsl.circuit.vocabulary import ROLES
 from circuitdsl.language import syntax as s
@@ -170,8 +170,8 @@ def find_homes(scope: Scope) -> None:
     scope.homes, scope.any_homes = _agreed(inside.values()), _agreed(scope.groups.values())
 
 
-def _agreed(groups: Iterable[Members | None]) -> dict[Node, tuple[Position, ...]]:
-    places: dict[Node, set[tuple[Position, ...]]] = {}
+def _agreed(groups: Iterable[Members | None]) -> dict[Node, Positions]:
+    places: dict[Node, set[Positions]] = {}
     for members in groups:
         for node, positions in (members or {}).items():
             if positions:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from circuitdsl.circuit.changes import Intervention, Member, Patch
 from circuitdsl.circuit.criteria import Test
-from circuitdsl.circuit.nodes import Position
+from circuitdsl.circuit.nodes import Positions
 from circuitdsl.errors import UserError
 from circuitdsl.installed import loaded
 from circuitdsl.language import syntax as s
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 #: what is measured, and what is claimed of it
 Expected = tuple["Measurement", tuple[Test, ...]]
 #: finds the tasks that define some positions: (`on TASK`, the positions, the statement) -> their names
-FindTasks = Callable[[s.Word | None, tuple[Position, ...] | None, s.Syntax], tuple[str, ...] | None]
+FindTasks = Callable[[s.Word | None, Positions | None, s.Syntax], tuple[str, ...] | None]
 
 
 class Measurement:
@@ -87,7 +87,7 @@ class Measurement:
         raise NotImplementedError(f"{cls.__name__} compares no circuits")
 
     @property
-    def positions(self) -> tuple[Position, ...]:
+    def positions(self) -> Positions:
         """Every position that it needs."""
         return self.patch.positions if self.patch else ()
 
@@ -120,7 +120,7 @@ class Measurement:
         return ""
 
     def tasks(
-        self, scope: Scope, find: FindTasks, statement: s.Statement, positions: tuple[Position, ...]
+        self, scope: Scope, find: FindTasks, statement: s.Statement, positions: Positions
     ) -> tuple[str, ...] | None:
         """The tasks on which it can be measured; None where there is none, after a diagnostic was emitted."""
         return find(getattr(statement, "on", None), positions, statement)

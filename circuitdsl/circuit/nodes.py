@@ -95,6 +95,8 @@ class Position:
         return self.name if not self.offset else f"{self.name}{self.offset:+d}"
 
 
+Positions = tuple[Position, ...]
+
 EVERYWHERE = Position("*")
 
 

@@ -296,22 +296,18 @@ def _tasks(scope: Scope, file: _File, part: _Part) -> None:
 
 def _groups(scope: Scope, statements: Iterable[s.Statement]) -> tuple[Group, ...]:
     """All groups; they may be used above the line that defines them."""
-    defined = []
     for statement in statements:
         if isinstance(statement, s.Broken) and statement.keyword in ("heads", "mlps", "nodes"):
             scope.broken.add(statement.name)
         elif isinstance(statement, s.Group):
-            name = statement.name
-            if name.text in scope.definitions:
-                first = f"it is defined in line {scope.definitions[name.text].span.line} already"
-                scope.sink.error("E050", f"the group {name.text} is defined twice", name.span, None, first)
-            else:
-                scope.definitions[name.text] = statement
-                defined.append(statement)
+            earlier = scope.definitions.setdefault(statement.name.text, statement)
+            if earlier is not statement:
+                first = f"it is defined in line {earlier.span.line} already"
+                message = f"the group {statement.name.text} is defined twice"
+                scope.sink.error("E050", message, statement.name.span, None, first)
     records = []
-    for group in defined:
-        known = group.name.text in scope.groups
-        members = scope.groups[group.name.text] if known else resolve_group(scope, group)
+    for name, group in scope.definitions.items():
+        members = scope.groups[name] if name in scope.groups else resolve_group(scope, group)
         role = role_of(scope, group)
         if members is not None:
             records.append(record(group, members, role))

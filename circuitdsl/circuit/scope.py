@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from circuitdsl.circuit.changes import EdgePatch
 from circuitdsl.circuit.claims import TaskUse
 from circuitdsl.circuit.measurement import Kinds
-from circuitdsl.circuit.nodes import EMBED, EVERYWHERE, LOGITS, Node, Position
+from circuitdsl.circuit.nodes import EMBED, EVERYWHERE, LOGITS, Node, Position, Positions
 from circuitdsl.circuit.shapes import ModelShape, TaskShape
 from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.language import syntax as s
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from circuitdsl.circuit.roles import Body
 
 #: a node with the positions at which it acts; None where nothing says
-Members = dict[Node, tuple[Position, ...] | None]
+Members = dict[Node, Positions | None]
 T = TypeVar("T")
 
 
@@ -62,8 +62,8 @@ class Scope:
     #: a used file could not be read, so that roles and circuits may be missing
     imports: bool = False
     #: where a node acts when it is named alone, by the groups of the circuit; with control groups as well
-    homes: dict[Node, tuple[Position, ...]] = field(default_factory=dict)
-    any_homes: dict[Node, tuple[Position, ...]] = field(default_factory=dict)
+    homes: dict[Node, Positions] = field(default_factory=dict)
+    any_homes: dict[Node, Positions] = field(default_factory=dict)
     #: groups being worked out, in order
     resolving: dict[str, None] = field(default_factory=dict)
     no_task_reported: bool = False
@@ -121,7 +121,7 @@ class Scope:
         self.sink.error(code, message, place.span)
         return None
 
-    def places(self, at: s.At | None) -> tuple[Position, ...] | None:
+    def places(self, at: s.At | None) -> Positions | None:
         """All positions of an `at`, each once; None where one is wrong, after a diagnostic was emitted."""
         found: dict[Position | None, None] = {}
         for place in at.places if at else ():

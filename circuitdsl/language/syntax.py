@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from typing import ClassVar, dataclass_transform
 
 from circuitdsl.language.diagnostics import Span
@@ -44,16 +43,15 @@ class Syntax:
         """
         if not self.form:
             raise TypeError(f"no part of a statement: {self!r}")
-        return joined(*(_FIELD.sub(partial(_field, self), word) for word in self.form.split()))
+
+        def shown(name: re.Match[str]) -> str:
+            found = getattr(self, name[1])
+            return joined(*found) if isinstance(found, tuple) else joined(found)
+
+        return joined(*(_FIELD.sub(shown, word) for word in self.form.split()))
 
 
 _FIELD = re.compile(r"\{(\w+)\}")
-
-
-def _field(node: Syntax, name: re.Match[str]) -> str:
-    """The field of a node that a form names; nothing where it has no value."""
-    found = getattr(node, name[1])
-    return joined(*found) if isinstance(found, tuple) else joined(found)
 
 
 def joined(*parts: str | Syntax | None) -> str:

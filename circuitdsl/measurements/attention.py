@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from circuitdsl.circuit.arguments import attention_arguments, value_test
 from circuitdsl.circuit.measurement import Expected
-from circuitdsl.circuit.nodes import Node, Position
+from circuitdsl.circuit.nodes import Node, Positions
 from circuitdsl.circuit.scope import Scope
 from circuitdsl.language import syntax as s
 from circuitdsl.measurements.kind import Reading
@@ -18,8 +18,8 @@ class Attention(Reading):
     """The attention pattern of heads from one position to others, summed over the latter."""
 
     heads: tuple[Node, ...]
-    source: tuple[Position, ...]
-    target: tuple[Position, ...]
+    source: Positions
+    target: Positions
     under: PatchRequest | None = None
 
     words = ("attention",)

@@ -7,7 +7,7 @@ from math import inf
 
 from circuitdsl.circuit.arguments import heads_argument, positions_argument, sort_arguments, value_test
 from circuitdsl.circuit.measurement import Expected
-from circuitdsl.circuit.nodes import Node, Position
+from circuitdsl.circuit.nodes import Node, Positions
 from circuitdsl.circuit.scope import Scope
 from circuitdsl.language import syntax as s
 from circuitdsl.measurements.kind import Reading
@@ -19,7 +19,7 @@ class Entropy(Reading):
     """The entropy of the attention row of heads at some positions: 0 where a head looks at one token only."""
 
     heads: tuple[Node, ...]
-    source: tuple[Position, ...]
+    source: Positions
     under: PatchRequest | None = None
 
     words = ("entropy",)

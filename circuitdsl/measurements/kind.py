@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 Source = Literal["runs", "own sample", "weights", "text"]
 #: the decisions on the parts of a claim, by the part's label
 ByLabel = Mapping[str, Sequence["Decision"]]
+#: the numbers of each request, prompt by prompt
+Values = Mapping[Request, Sequence[float]]
 
 
 class Kind(Measurement):
@@ -74,15 +76,8 @@ class Kind(Measurement):
             return {**protocol, "run": "changed model", "under": under.text}
         return {**protocol, "run": "patched", "under": under.text.removeprefix("when ")}
 
-    def member_results(
-        self, plan: ClaimPlan, judged: ByLabel, values: Mapping[Request, Sequence[float]]
-    ) -> tuple[MemberResult, ...]:
-        """The records of its members, where it has members other than pairs of edges.
-
-        Args:
-            judged: the decisions on its parts, by their labels.
-            values: the numbers of each request, prompt by prompt.
-        """
+    def member_results(self, plan: ClaimPlan, judged: ByLabel, values: Values) -> tuple[MemberResult, ...]:
+        """The records of its members, where it has members other than pairs of edges."""
         return ()
 
     def notes(self) -> tuple[str, ...]:

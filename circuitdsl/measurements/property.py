@@ -9,7 +9,7 @@ from circuitdsl.circuit.claims import Claim
 from circuitdsl.circuit.collect import resolve_expect
 from circuitdsl.circuit.criteria import AboveChance, Within
 from circuitdsl.circuit.measurement import Expected, FindTasks
-from circuitdsl.circuit.nodes import Position
+from circuitdsl.circuit.nodes import Positions
 from circuitdsl.circuit.scope import Scope, complete
 from circuitdsl.language import syntax as s
 from circuitdsl.measurements.kind import Kind, Reading
@@ -64,7 +64,7 @@ class Property(Kind):
         return prompts_needed(self.share, members)
 
     def tasks(
-        self, scope: Scope, find: FindTasks, statement: s.Statement, positions: tuple[Position, ...]
+        self, scope: Scope, find: FindTasks, statement: s.Statement, positions: Positions
     ) -> tuple[str, ...] | None:
         """The tasks that each of the lines can be checked on."""
         assert isinstance(statement, s.Property)

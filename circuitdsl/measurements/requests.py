@@ -14,7 +14,7 @@ from math import inf
 from typing import ClassVar, Literal
 
 from circuitdsl.circuit.changes import EdgePatch, Intervention, Member, Patch, Replace
-from circuitdsl.circuit.nodes import EVERYWHERE, Ablation, Direction, Edge, Node, Position, Site
+from circuitdsl.circuit.nodes import EVERYWHERE, Ablation, Direction, Edge, Node, Position, Positions, Site
 from circuitdsl.circuit.vocabulary import CHANCE, METRICS, Metric
 
 READERS = "circuitdsl.engine.readers"
@@ -77,7 +77,7 @@ class Request:
         return {"read": type(self).__name__.lower(), "run": "clean"}
 
     @property
-    def own_positions(self) -> tuple[Position, ...]:
+    def own_positions(self) -> Positions:
         """The positions that it names, those of patches apart."""
         places = (site.position for site in getattr(self, "sites", ()))
         return (*getattr(self, "source", ()), *getattr(self, "target", ()), *places)
@@ -112,7 +112,7 @@ class Request:
     # -- what must be run for it
 
     @property
-    def positions(self) -> tuple[Position, ...]:
+    def positions(self) -> Positions:
         """Every position that it needs, but for `*`."""
         found = (*(place for patch in self.patches for _, place in patch.writes), *self.own_positions)
         return tuple(dict.fromkeys(position for position in found if position != EVERYWHERE))
@@ -235,7 +235,7 @@ class TermRequest(Request):
     reader = f"{READERS}.terms:read"
 
     @property
-    def own_positions(self) -> tuple[Position, ...]:
+    def own_positions(self) -> Positions:
         return (self.position,)
 
     @property
@@ -288,7 +288,7 @@ class ChangedRequest(Request):
         return self.inner.protocol()
 
     @property
-    def own_positions(self) -> tuple[Position, ...]:
+    def own_positions(self) -> Positions:
         return (*self.inner.positions, *self.intervention.positions)
 
     @property
@@ -334,7 +334,7 @@ class Subgraph(Request):
         return self.keep, self.mlps, self.ablate, self.inverted
 
     @property
-    def own_positions(self) -> tuple[Position, ...]:
+    def own_positions(self) -> Positions:
         return tuple(sorted({s.position for s in self.sites} | {e.position for e in self.edges}))
 
     @property

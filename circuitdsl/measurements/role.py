@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from circuitdsl.circuit.arguments import sort_arguments
@@ -12,15 +12,14 @@ from circuitdsl.circuit.claims import Claim
 from circuitdsl.circuit.collect import resolve_condition, resolve_expect
 from circuitdsl.circuit.criteria import Test
 from circuitdsl.circuit.measurement import Expected
-from circuitdsl.circuit.nodes import Node, Position
+from circuitdsl.circuit.nodes import Node, Positions
 from circuitdsl.circuit.roles import Body, built_in
 from circuitdsl.circuit.scope import Members, Scope, complete
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import Sink
-from circuitdsl.measurements.kind import ByLabel, Kind
+from circuitdsl.measurements.kind import ByLabel, Kind, Values
 from circuitdsl.measurements.nulls import Nulls
 from circuitdsl.measurements.plan import ClaimPlan
-from circuitdsl.measurements.requests import Request
 from circuitdsl.report.report import MemberResult
 from circuitdsl.verdicts import WORST_FIRST
 
@@ -83,7 +82,7 @@ class RoleChecks(Kind):
         return None if checks is None else (cls(role, checks, overrides), ())
 
     @property
-    def positions(self) -> tuple[Position, ...]:
+    def positions(self) -> Positions:
         own = [place for check in self.checks for place in check.measurement.positions]
         return (*own, *(place for check in self.checks if check.under for place in check.under.effect.positions))
 
@@ -98,9 +97,7 @@ class RoleChecks(Kind):
             parts.append(replace(check.measurement.part(alone, nulls), label=check.text, tests=check.tests))
         return ClaimPlan(claim, task, tuple(parts))
 
-    def member_results(
-        self, plan: ClaimPlan, judged: ByLabel, values: Mapping[Request, Sequence[float]]
-    ) -> tuple[MemberResult, ...]:
+    def member_results(self, plan: ClaimPlan, judged: ByLabel, values: Values) -> tuple[MemberResult, ...]:
         """Each check on each head; none where the claim as a whole could not be measured."""
         return tuple(_member(check, judged) for check in self.checks if check.text in judged)
 

@@ -7,19 +7,18 @@ it the first is meant, where the head asks.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from circuitdsl.circuit.claims import Claim
 from circuitdsl.circuit.criteria import Test, Within
 from circuitdsl.circuit.expressions import evaluate
 from circuitdsl.circuit.measurement import Expected
-from circuitdsl.circuit.nodes import Node, Position
+from circuitdsl.circuit.nodes import Node, Positions
 from circuitdsl.circuit.scope import Scope, complete
 from circuitdsl.circuit.traced import Side
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import listing
-from circuitdsl.measurements.kind import ByLabel, Kind
+from circuitdsl.measurements.kind import ByLabel, Kind, Values
 from circuitdsl.measurements.nulls import Nulls
 from circuitdsl.measurements.plan import ClaimPlan, Part
 from circuitdsl.measurements.requests import READERS, Figure, Request
@@ -38,8 +37,8 @@ class Tracing(Kind):
     """
 
     head: Node
-    source: tuple[Position, ...]
-    target: tuple[Position, ...]
+    source: Positions
+    target: Positions
     senders: tuple[Node, ...]
     side: Side
 
@@ -66,7 +65,7 @@ class Tracing(Kind):
         return cls(head, source, target, senders, side), HALF
 
     @property
-    def positions(self) -> tuple[Position, ...]:
+    def positions(self) -> Positions:
         return (*self.source, *self.target)
 
     def plan(self, claim: Claim, task: str, nulls: Nulls) -> ClaimPlan:
@@ -74,9 +73,7 @@ class Tracing(Kind):
         parts = (Part(str(each.sender) if len(self.senders) > 1 else "", each) for each in asked)
         return ClaimPlan(claim, task, tuple(parts))
 
-    def member_results(
-        self, plan: ClaimPlan, judged: ByLabel, values: Mapping[Request, Sequence[float]]
-    ) -> tuple[MemberResult, ...]:
+    def member_results(self, plan: ClaimPlan, judged: ByLabel, values: Values) -> tuple[MemberResult, ...]:
         """Each head that the trace includes, with its share of the firings."""
         found = []
         for part, sender in zip(plan.parts, self.senders, strict=True):
@@ -137,8 +134,8 @@ class TraceRequest(Request):
     """
 
     head: Node
-    source: tuple[Position, ...]
-    target: tuple[Position, ...]
+    source: Positions
+    target: Positions
     sender: Node
     side: Side
 
