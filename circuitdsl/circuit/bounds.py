@@ -167,9 +167,7 @@ def _unit_problem(number: s.Number, unit: Unit, name: str) -> str | None:
         return None
     bare = number.text.removesuffix(" points").removesuffix("%")
     match unit, number.unit:
-        case ("effect", "%") | ("share", "%") | ("points", "points") | ("plain", ""):
-            return None
-        case "share difference", "%" | "points":
+        case ("effect" | "share" | "share difference", "%") | ("points" | "share difference", "points") | ("plain", ""):
             return None
         case "effect", "":
             return f"an effect is a share of the gap: did you mean {_percent(number)}?"

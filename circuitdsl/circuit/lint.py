@@ -179,14 +179,10 @@ def _unused_groups(
     """
     if not circuit.claims:
         return  # a figure without claims: there is nothing to be named by
-    names: set[str] = set()
-    for statement in statements:
-        for piece in s.walk(statement):
-            if isinstance(piece, s.GroupRef):
-                names.add(piece.name)
-            elif isinstance(piece, s.Measurement):
-                kind = kinds.word(piece.name.text)
-                whole |= kind is not None and kind.of_whole
+    pieces = [piece for statement in statements for piece in s.walk(statement)]
+    names = {piece.name for piece in pieces if isinstance(piece, s.GroupRef)}
+    measured = [kinds.word(piece.name.text) for piece in pieces if isinstance(piece, s.Measurement)]
+    whole |= any(kind is not None and kind.of_whole for kind in measured)
     for group in circuit.groups:
         if group.name in names or group.role or (whole and not group.outside) or group.name not in groups:
             continue

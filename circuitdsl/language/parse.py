@@ -181,12 +181,13 @@ def _is_reserved(name: str) -> bool:
 
 
 VERBS = (s.SetAttention, s.Scale, s.Replace, s.ProjectOut)
-#: what may stand in a block, by its first word: as a message about a wrong line puts it, and one about an empty block
-HOLDS = {
-    "intervention": ("verbs and 'expect' lines", "set, scale, replace, project out or expect"),
-    "role": ("'expect' lines and 'when' blocks", "expect"),
+#: what may stand in a block besides 'expect' lines, by its first word; and all that may, as a message about a wrong
+#: line puts it, and one about an empty block
+HOLDS: dict[str, tuple[tuple[type[s.Syntax], ...], str, str]] = {
+    "intervention": (VERBS, "verbs and 'expect' lines", "set, scale, replace, project out or expect"),
+    "role": ((s.WhenPatched, s.WhenKnockedOut), "'expect' lines and 'when' blocks", "expect"),
 }
-OTHERS_HOLD = ("'expect' lines", "expect")
+OTHERS_HOLD = ((), "'expect' lines", "expect")
 
 
 def attach(lines: Iterable[tuple[int, s.Statement]], sink: Sink) -> tuple[s.Statement, ...]:
@@ -220,11 +221,7 @@ class _Block:
 
     def takes(self, statement: s.Statement) -> bool:
         """Whether the statement may stand in this block."""
-        if not self.word or isinstance(statement, s.Broken | s.Expect):
-            return True
-        if self.word == "role":
-            return _word(statement) == "when"
-        return self.word == "intervention" and isinstance(statement, VERBS)
+        return not self.word or isinstance(statement, (s.Broken, s.Expect, *HOLDS.get(self.word, OTHERS_HOLD)[0]))
 
 
 class _Layout:
@@ -256,13 +253,13 @@ class _Layout:
         while indent <= self.open[-1].indent:
             block = self.open.pop()
             if not block.inside and not isinstance(block.header, s.Broken):
-                help = f"indent its {HOLDS.get(block.word, OTHERS_HOLD)[1]} lines below it"
+                help = f"indent its {HOLDS.get(block.word, OTHERS_HOLD)[2]} lines below it"
                 self.sink.error("E026", f"this {block.word} block is empty", block.header.span, help)
             self.open[-1].inside.append(replace(block.header, block=tuple(block.inside)))  # type: ignore[arg-type]
 
     def misplaced(self, block: _Block, statement: s.Statement) -> None:
         """Report that the statement may not stand in the block; it is read as if it stood outside."""
-        message = f"a '{block.word}' block holds only {HOLDS.get(block.word, OTHERS_HOLD)[0]}"
+        message = f"a '{block.word}' block holds only {HOLDS.get(block.word, OTHERS_HOLD)[1]}"
         self.sink.error("E027", message, statement.span, "indent this line as far as the block's header")
         if not block.inside:
             block.inside.append(replace(_NOTHING, span=statement.span))

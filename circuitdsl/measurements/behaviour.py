@@ -77,9 +77,7 @@ class Behaviour(Reading):
     def scored(self) -> bool:
         return self.under is not None
 
-    @property
-    def needs_runs(self) -> bool:
-        return self.under is not None
+    needs_runs = scored
 
     @property
     def together(self) -> Hashable:

@@ -47,13 +47,12 @@ class Composition(Kind):
         tests: tuple[ChannelTest, ...] | None = complete(_test(scope, part) for part in channel.claim)
         if pairs is None or tests is None:
             return None
-        if len(pairs) > 1 and not channel.each:
-            ranked = next((part for part in channel.claim if part.kind is not None and part.kind.text == "rank"), None)
-            if ranked is not None:
-                message = f"a rank belongs to one pair, and there are {len(pairs)} here"
-                help = f"write: channel each {channel.text.split(maxsplit=1)[1]}"
-                scope.sink.error("E112", message, ranked.span, help)
-                return None
+        ranked = [part for part in channel.claim if part.kind is not None and part.kind.text == "rank"]
+        if ranked and len(pairs) > 1 and not channel.each:
+            message = f"a rank belongs to one pair, and there are {len(pairs)} here"
+            help = f"write: channel each {channel.text.split(maxsplit=1)[1]}"
+            scope.sink.error("E112", message, ranked[0].span, help)
+            return None
         return cls(pairs), tests
 
 
