@@ -93,8 +93,6 @@ class Scope:
         has = (f"has {listing(shape.positions)}" if shape else "may have any" for shape in shapes.values())
         return "; ".join(map(" ".join, zip(shapes, has, strict=True)))
 
-    # -- positions
-
     def position(self, place: s.Place) -> Position | None:
         """A position; None where it is wrong, after a diagnostic was emitted."""
         names, code = self.position_names(), "E044"
@@ -130,8 +128,6 @@ class Scope:
                 self.sink.error("E051", f"{position} is named twice", place.span)
             found[position] = None
         return complete(found)
-
-    # -- nodes
 
     def node(self, written: s.Head | s.Mlp | s.Special) -> Node | None:
         """A node that exists in the model; None where there is none, after a diagnostic was emitted."""
@@ -170,8 +166,6 @@ class Scope:
             return True
         self.sink.error(code, f"{few}: {node} does not exist ({spread})", span)
         return False
-
-    # -- roles and tasks
 
     def nodes_of_role(self, role: str) -> Members:
         """The members of all groups that have a role, by their own line or by their name."""

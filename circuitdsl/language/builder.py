@@ -44,8 +44,6 @@ def whole(digits: str) -> int:
 class Builder(Transformer[Token, Any]):
     """Makes the nodes of `syntax.py`: one method for each rule. Rules whose nodes are made alike stand at the end."""
 
-    # -- header
-
     def language(self, c: list[Child]) -> s.Language:
         return s.Language(span(c), whole(c[1]))
 
@@ -58,8 +56,6 @@ class Builder(Transformer[Token, Any]):
 
     def metric(self, c: list[Child]) -> s.Metric:
         return s.Metric(span(c[:2]), c[1], first(c, tuple) or ())
-
-    # -- groups and sets
 
     def group(self, c: list[Child]) -> s.Group:
         more = c[4:]
@@ -78,15 +74,11 @@ class Builder(Transformer[Token, Any]):
     def mlp(self, c: list[Child]) -> s.Mlp:
         return s.Mlp(span(c[:1]), whole(c[0][1:]), *map(whole, c[2:3]))
 
-    # -- positions
-
     def place(self, c: list[Child]) -> s.Place:
         offset = 0 if len(c) == 1 else whole(c[2]) * (1 if c[1].type == "PLUS" else -1)
         return s.Place(span(c), str(c[0]), offset)
 
     lower_place = place
-
-    # -- edges, claims and measurements
 
     def edge(self, c: list[Child]) -> s.Edge:
         place = first(c, s.Place)  # an edge that is an argument has one position: a comma would end it
@@ -115,8 +107,6 @@ class Builder(Transformer[Token, Any]):
 
     places = options
 
-    # -- other statements
-
     def channel(self, c: list[Child]) -> s.Channel:
         sender, receiver, *_ = every(c, s.Syntax)
         claim = every(c, s.Composition)
@@ -129,8 +119,6 @@ class Builder(Transformer[Token, Any]):
     def trace(self, c: list[Child]) -> s.Trace:
         return s.Trace(span(c), c[1], c[2], c[4], c[6], first(c, s.At), citation=first(c, s.Text))
 
-    # -- words and numbers
-
     def text(self, c: list[Child]) -> s.Text:
         return s.Text(span(c), c[0][1:-1] if c[0].endswith('"') else c[0][1:])
 
@@ -138,8 +126,6 @@ class Builder(Transformer[Token, Any]):
         unit = {"PERCENT": "%", "POINTS": "points"}.get(c[-1].type, "")
         digits = "".join(c[:-1] if unit else c)
         return s.Number(span(c), float(digits), unit, digits + (" points" if unit == "points" else unit))
-
-    # -- rules whose nodes are made alike
 
     def _of_nodes(kind: Any) -> Any:
         """The fields are the nodes inside, in the order written; keywords and signs are left out."""

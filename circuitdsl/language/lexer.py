@@ -153,8 +153,6 @@ class _Cutter:
         self.finish()
         return self.lines, self.comments
 
-    # -- tokens
-
     def add(self, kind: str, value: str, position: int, width: int | None = None) -> Token:
         column = position - self.row_start + 1
         end = column + (len(value) if width is None else width)
@@ -174,8 +172,6 @@ class _Cutter:
         elif kind in CLOSING and self.open:
             self.open.pop()
         return token
-
-    # -- line ends
 
     def newline(self, end: int) -> None:
         self.row += 1
@@ -205,8 +201,6 @@ class _Cutter:
             return True
         indent = len(match["indent"].expandtabs(8))
         return match["arrow"] is not None and indent <= self.current.indent
-
-    # -- trouble
 
     def complain(self, code: str, message: str, token: Token) -> None:
         assert self.current is not None

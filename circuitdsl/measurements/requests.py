@@ -66,8 +66,6 @@ class Request:
     ablate: Ablation = "corrupt"
     under: PatchRequest | None = None
 
-    # -- what it is about
-
     def figure(self, metric: Metric) -> Figure:
         """What its numbers are; `metric` is the task's."""
         return self.numbers or figure_of(metric)
@@ -86,8 +84,6 @@ class Request:
     def own_writers(self) -> tuple[Node, ...]:
         """The nodes whose terms it looks at, those of patches apart."""
         return (*getattr(self, "nodes", ()), *(site.node for site in getattr(self, "sites", ())))
-
-    # -- what it changes
 
     @property
     def patches(self) -> tuple[PatchRequest, ...]:
@@ -108,8 +104,6 @@ class Request:
     def terms(self) -> tuple[TermRequest, ...]:
         """The terms that it replaces besides others; a patch of a single one changes that, or nothing at all."""
         return tuple(term for patch in self.patches if len(patch.writes) > 1 for term in replaced(patch))
-
-    # -- what must be run for it
 
     @property
     def positions(self) -> Positions:
