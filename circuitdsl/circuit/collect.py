@@ -77,7 +77,14 @@ class Claims:
         """The expectations of a block, each measured under its condition."""
         self.scope.under = True
         for line in statement.block:
-            if isinstance(line, s.Expect) and not (isinstance(statement, s.Intervention) and self.is_refused(line)):
+            if not isinstance(line, s.Expect):
+                continue
+            name = line.measurement.name
+            kind = self.scope.kinds.word(name.text) if isinstance(statement, s.Intervention) else None
+            if kind is not None and kind.not_on_changed_model:
+                message, help = kind.not_on_changed_model
+                self.scope.sink.error("E087", message, name.span, help)
+            else:
                 self.state(line, under)
         self.scope.under = False
 
@@ -89,16 +96,6 @@ class Claims:
         change = resolve_intervention(self.scope, statement)
         self.interventions.setdefault(name.text, change)
         return Condition(change, statement.span.line, f"intervention {name.text}") if change else None
-
-    def is_refused(self, line: s.Expect) -> bool:
-        """Whether a line asks for what is not measured on a changed model; a diagnostic is emitted then."""
-        name = line.measurement.name
-        kind = self.scope.kinds.word(name.text)
-        if kind is None or kind.not_on_changed_model is None:
-            return False
-        message, help = kind.not_on_changed_model
-        self.scope.sink.error("E087", message, name.span, help)
-        return True
 
     def state(self, statement: s.Statement, under: Condition | None = None) -> None:
         """Add the claim of a statement, where it is right and some task has its positions."""

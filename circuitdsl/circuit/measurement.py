@@ -5,7 +5,7 @@ Resolution is given the list of kinds (`Kinds`) and asks them; no phase knows wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, ClassVar
 
@@ -143,13 +143,12 @@ class Kinds(Sequence[type[Measurement]]):
     def __len__(self) -> int:
         return len(self._kinds)
 
-    def _foreign(self) -> Iterator[str]:
-        return (each.name for each in entry_points(group=self._group)) if self._group else iter(())
-
     @property
     def words(self) -> tuple[str, ...]:
         """Every word that an `expect` line may begin with."""
-        return tuple(dict.fromkeys((*self._words, *(n for k in self._kinds for n in k.names()), *self._foreign())))
+        own = (name for kind in self._kinds for name in kind.names())
+        foreign = (entry.name for entry in entry_points(group=self._group)) if self._group else ()
+        return tuple(dict.fromkeys((*self._words, *own, *foreign)))
 
     def word(self, name: str) -> type[Measurement] | None:
         """The kind of a word.
@@ -158,8 +157,11 @@ class Kinds(Sequence[type[Measurement]]):
             UserError: another package registers the word, and its kind cannot be loaded.
         """
         found = self._words.get(name) or next((kind for kind in self._kinds if name in kind.names()), None)
-        if found is None and name in self._foreign():
-            found = self._words[name] = _loaded(self._group, name)
+        for entry in entry_points(group=self._group, name=name) if found is None and self._group else ():
+            found = loaded(entry, "measurement")
+            if not (isinstance(found, type) and issubclass(found, Measurement)):
+                raise UserError(f"{entry.value}, registered as the measurement {name}, is no kind of measurement")
+            self._words[name] = found
         return found
 
     def of_statement(self, statement: s.Statement) -> type[Measurement] | None:
@@ -179,11 +181,3 @@ class Kinds(Sequence[type[Measurement]]):
     def elsewhere(self, word: str) -> str | None:
         """What to write in place of a word that is no measurement."""
         return next((kind.elsewhere[word] for kind in self._kinds if word in kind.elsewhere), None)
-
-
-def _loaded(group: str, name: str) -> type[Measurement]:
-    (entry,) = entry_points(group=group, name=name)
-    found = loaded(entry, "measurement")
-    if not (isinstance(found, type) and issubclass(found, Measurement)):
-        raise UserError(f"{entry.value}, registered as the measurement {name}, is no kind of measurement")
-    return found

@@ -22,7 +22,6 @@ from circuitdsl.report.report import ClaimResult, Measured
 from circuitdsl.verdicts import Verdict
 
 What = Literal["heads", "edges", "roles"]
-PROTOCOL = {"read": "specs", "run": "none"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +154,7 @@ def _result(claim: Claim) -> ClaimResult:
         task=None,
         verdict=verdict,
         reason=reason,
-        protocol=PROTOCOL,
+        protocol={"read": "specs", "run": "none"},
         measured=None if roles else Measured("overlap", shared.jaccard, ci=None, n=0, unit="share"),
         notes=(note, *disagreeing) if roles else (note,),
         citation=claim.citation,
