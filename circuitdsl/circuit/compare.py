@@ -119,10 +119,8 @@ def compare(first: Circuit, second: Circuit, n_heads: int | None) -> Comparison:
 
 def heads_of(circuit: Circuit) -> frozenset[Node]:
     """The heads of a circuit: those of its groups (but for groups `outside`) and of its edges."""
-    outside, inside = (
-        {node.whole for group in circuit.groups if group.outside == side for node in group.nodes}
-        for side in (True, False)
-    )
+    sites = [(node.whole, group.outside) for group in circuit.groups for node in group.nodes]
+    inside, outside = ({node for node, out in sites if out == side} for side in (False, True))
     ends = {end for sender, receiver in edges_of(circuit) for end in (sender, receiver.node)}
     return frozenset(node for node in inside | (ends - outside) if node.kind == "head")
 

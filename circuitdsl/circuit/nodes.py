@@ -33,14 +33,10 @@ class Node:
     index: int = -1
 
     def __str__(self) -> str:
-        part = "" if self.index < 0 else f"[{self.index}]"
-        match self.kind:
-            case "head":
-                return f"{self.layer}.{self.head}{part}"
-            case "mlp":
-                return f"m{self.layer}{part}"
-            case _:
-                return self.kind
+        if self.kind not in ("head", "mlp"):
+            return self.kind
+        name = f"{self.layer}.{self.head}" if self.kind == "head" else f"m{self.layer}"
+        return f"{name}[{self.index}]" if self.is_part else name
 
     @property
     def is_part(self) -> bool:
@@ -57,15 +53,9 @@ class Node:
 
         An MLP comes after the heads of its layer, or beside them in parallel-attention models.
         """
-        match self.kind:
-            case "embed":
-                return -1
-            case "head":
-                return 2 * self.layer
-            case "mlp":
-                return 2 * self.layer + (0 if parallel else 1)
-            case _:
-                return float("inf")
+        if self.kind in ("head", "mlp"):
+            return 2 * self.layer + (self.kind == "mlp" and not parallel)
+        return -1 if self.kind == "embed" else float("inf")
 
 
 EMBED = Node("embed")

@@ -136,10 +136,8 @@ class Scope:
                 node = Node("head", layer, head, -1 if index is None else index)
             case s.Mlp(layer=layer, index=index):
                 node = Node("mlp", layer, index=-1 if index is None else index)
-            case s.Special(name="embed"):
-                return EMBED
-            case s.Special(name="logits"):
-                return LOGITS
+            case s.Special(name="embed" | "logits" as name):
+                return EMBED if name == "embed" else LOGITS
             case _:
                 self.sink.error("E055", "'self' stands only in the checks of a role", written.span)
                 return None
