@@ -86,9 +86,9 @@ def row_of(statement: s.Statement) -> Row:
         case s.EdgeClaim(each=each, edge=edge, claim=claim, on=on, citation=citation):
             first = joined("each" if each else "", edge.sender)
             rest = f"-> {edge.receiver}", joined(edge.at), joined(edge.protocol)
-            return Row("edge", (first, *rest, _claim(claim), _on(on)), joined(citation))
+            return Row("edge", (first, *rest, _claim(claim), f"on {on}" if on else ""), joined(citation))
         case s.Expect(measurement=measurement, relation=relation, claim=claim, on=on, citation=citation):
-            cells = (f"expect {measurement}", joined(relation) or _claim(claim), _on(on))
+            cells = (f"expect {measurement}", joined(relation) or _claim(claim), f"on {on}" if on else "")
             return Row("expect", cells, joined(citation), measurement.name.text)
         case s.Channel(each=each, sender=sender, receiver=receiver, claim=claim, citation=citation):
             first = joined("each" if each else "", sender)
@@ -106,10 +106,6 @@ def row_of(statement: s.Statement) -> Row:
 def _claim(parts: Sequence[s.Syntax]) -> str:
     """`: lowers and effect <= -20%`, or nothing."""
     return f": {' and '.join(map(str, parts))}" if parts else ""
-
-
-def _on(task: s.Word | None) -> str:
-    return f"on {task.text}" if task else ""
 
 
 WIDTH = 120

@@ -219,9 +219,9 @@ class _Block:
     indent: int = -1
     inside: list[s.Statement] = field(default_factory=list)
 
-    def takes(self, statement: s.Statement) -> bool:
-        """Whether the statement may stand in this block."""
-        return not self.word or isinstance(statement, (s.Broken, s.Expect, *HOLDS.get(self.word, OTHERS_HOLD)[0]))
+    @property
+    def holds(self) -> tuple[tuple[type[s.Syntax], ...], str, str]:
+        return HOLDS.get(self.word, OTHERS_HOLD)
 
 
 class _Layout:
@@ -237,8 +237,13 @@ class _Layout:
     def add(self, indent: int, statement: s.Statement) -> None:
         self.close(indent)
         block = self.open[-1]
-        if not block.takes(statement):
-            self.misplaced(block, statement)
+        if block.word and not isinstance(statement, (s.Broken, s.Expect, *block.holds[0])):
+            # it is read as if it stood outside
+            message = f"a '{block.word}' block holds only {block.holds[1]}"
+            self.sink.error("E027", message, statement.span, "indent this line as far as the block's header")
+            if not block.inside:
+                block.inside.append(replace(_NOTHING, span=statement.span))
+            self.file.inside.append(statement)
             return
         if block is self.file:
             self.check_indent(indent, statement)
@@ -253,28 +258,20 @@ class _Layout:
         while indent <= self.open[-1].indent:
             block = self.open.pop()
             if not block.inside and not isinstance(block.header, s.Broken):
-                help = f"indent its {HOLDS.get(block.word, OTHERS_HOLD)[2]} lines below it"
+                help = f"indent its {block.holds[2]} lines below it"
                 self.sink.error("E026", f"this {block.word} block is empty", block.header.span, help)
             self.open[-1].inside.append(replace(block.header, block=tuple(block.inside)))  # type: ignore[arg-type]
 
-    def misplaced(self, block: _Block, statement: s.Statement) -> None:
-        """Report that the statement may not stand in the block; it is read as if it stood outside."""
-        message = f"a '{block.word}' block holds only {HOLDS.get(block.word, OTHERS_HOLD)[1]}"
-        self.sink.error("E027", message, statement.span, "indent this line as far as the block's header")
-        if not block.inside:
-            block.inside.append(replace(_NOTHING, span=statement.span))
-        self.file.inside.append(statement)
-
     def check_indent(self, indent: int, statement: s.Statement) -> None:
         """A line may be deeper than the one above only below a header or a `circuit` line."""
+        if isinstance(statement, s.Info):
+            return  # `source`, `note` and `license` may be indented under their circuit, or not
         if isinstance(statement, VERBS):
             verb = "project out" if isinstance(statement, s.ProjectOut) else statement.text.split()[0]
             self.sink.error("E028", f"'{verb}' stands only in an 'intervention' block", statement.span)
-        elif indent > self.base and self.file.inside and not self.opens and not isinstance(statement, s.Info):
+        elif indent > self.base and self.file.inside and not self.opens:
             help = "only the lines of a block, and those below 'circuit', are indented"
             self.sink.error("E025", "this line is indented, but the line above opens no block", statement.span, help)
-        if isinstance(statement, s.Info):
-            return  # `source`, `note` and `license` may be indented under their circuit, or not
         broken = isinstance(statement, s.Broken) and statement.keyword == "circuit"
         self.opens = broken or isinstance(statement, s.Circuit)
         self.base = indent

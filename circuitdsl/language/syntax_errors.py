@@ -68,28 +68,19 @@ class Stop:
     Attributes:
         found: the token at which it stopped; `$END` where the line ends too early.
         place: which of the statement's tokens that is.
+        start: the statement's first token.
         expected: the terminals that may stand there.
+        kind: the terminal that was found.
+        before: the terminal before it; empty at the start.
     """
 
     found: Token
     place: int
     tokens: list[Token]
+    start: Token
     expected: frozenset[str]
-
-    @property
-    def start(self) -> Token:
-        """The statement's first token."""
-        return self.tokens[0]
-
-    @property
-    def before(self) -> str:
-        """The terminal before the one found; empty at the start."""
-        return self.tokens[self.place - 1].type if self.place else ""
-
-    @property
-    def kind(self) -> str:
-        """The terminal that was found."""
-        return self.found.type
+    kind: str
+    before: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +98,7 @@ def explain(error: UnexpectedToken, tokens: list[Token]) -> Diagnostic:
     found = error.token
     ended = found.type == "$END"
     place = len(tokens) if ended else next(i for i, t in enumerate(tokens) if t is found)
-    at = Stop(found, place, tokens, _expected(error))
+    at = Stop(found, place, tokens, tokens[0], _expected(error), found.type, tokens[place - 1].type if place else "")
     said = next((said for rule in RULES for said in rule(at)), None) or Said(_plainly(at))
     last = span_of(tokens[-1])
     after = Span(last.end_line, last.end_column, last.end_line, last.end_column + 1)
@@ -138,9 +129,6 @@ def _expected(error: UnexpectedToken) -> frozenset[str]:
     if state not in _EXPECTED:
         _EXPECTED[state] = frozenset(error.accepts or error.expected) - {"$END"}
     return _EXPECTED[state]
-
-
-# --- rules: each gives messages for one kind of mistake; the first message of all is used -----------
 
 
 def _conditions(at: Stop) -> Iterator[Said]:
@@ -275,6 +263,7 @@ def _claim(at: Stop) -> Iterator[Said]:
         yield Said(f"'{shorten(at.found)}' is not expected here; did you mean '{near}'?")
 
 
+#: each gives messages for one kind of mistake; the first message of all is used
 RULES = (_conditions, _not_a_statement, _habits, _keyword_as_name, _brackets_or_quotes, _mixed_set, _claim)
 
 
