@@ -75,11 +75,8 @@ def effect_tests(
         message = f"what {expect.measurement.name.text} does under a condition is an effect against the condition alone"
         scope.sink.error("E083", message, expect.relation.span, "write a claim on it, such as ': lowers'")
         return None
-    numbers = [part for part in s.walk(expect.relation) if isinstance(part, s.Number)]
-    if delta_unit(scope) == "points":
-        delta = any(number.unit == "points" for number in numbers)
-    else:
-        delta = bool(numbers) and not any(number.unit for number in numbers)
+    units = {part.unit for part in s.walk(expect.relation) if isinstance(part, s.Number)}
+    delta = "points" in units if delta_unit(scope) == "points" else units == {""}
     name: Quantity = "delta" if delta else "effect"
     test = within(scope, expect.relation, delta_unit(scope) if delta else "effect", name, name)
     return None if test is None else (test,)

@@ -223,11 +223,8 @@ def _positions(scope: Scope, ends: Ends, a: Node, b: Node, at: Positions) -> Pos
 
 def _may_be_one(a: Position, b: Position) -> bool:
     """Whether two positions can be one token: ANSWER, say, may stand where the task's IO does."""
-    if a == b:
-        return True
-    if "END" in (a.name, b.name):
-        return False
-    return a.name in GENERAL_POSITIONS or b.name in GENERAL_POSITIONS
+    names = {a.name, b.name}
+    return a == b or ("END" not in names and not names.isdisjoint(GENERAL_POSITIONS))
 
 
 def _report_mismatch(scope: Scope, ends: Ends, receiver: Node, reads: Positions, writes: Positions) -> None:

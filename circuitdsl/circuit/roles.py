@@ -40,11 +40,8 @@ def body_of(role: s.Role, wrong: bool = False) -> Body:
     """The checks of a role, in the order written."""
     found: list[tuple[s.Expect, s.WhenPatched | s.WhenKnockedOut | None]] = []
     for line in role.block:
-        match line:
-            case s.Expect():
-                found.append((line, None))
-            case s.WhenPatched(block=inside) | s.WhenKnockedOut(block=inside):
-                found += [(check, line) for check in inside if isinstance(check, s.Expect)]
+        when = line if isinstance(line, s.WhenPatched | s.WhenKnockedOut) else None
+        found += [(check, when) for check in (when.block if when else (line,)) if isinstance(check, s.Expect)]
     return Body(tuple(found), wrong or any(isinstance(part, s.Broken) for part in s.walk(role)))
 
 

@@ -17,7 +17,6 @@ from circuitdsl.measurements.requests import READERS, Figure
 
 ANSWER = Position("ANSWER")
 NEGATED = "negated"
-NEGATIVE, MOVER = "negative_mover", "mover"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +48,7 @@ class Copying(Reading):
         test = value_test(scope, expect, "share", 0, 1)
         if heads is None or test is None:
             return None
-        negative, movers = scope.nodes_of_role(NEGATIVE), scope.nodes_of_role(MOVER)
+        negative, movers = scope.nodes_of_role("negative_mover"), scope.nodes_of_role("mover")
         negated = bool(words) or all(node in negative and node not in movers for node in heads)
         return cls(heads, negated), (test,)
 

@@ -103,8 +103,7 @@ class Reading(Kind, Request):
 
     def base(self, claim: Claim) -> Base | None:
         """What its numbers are compared with, prompt by prompt: the run without the condition, where it `moves`."""
-        moves = claim.under is not None and any(isinstance(test, Moves) for test in claim.tests)
-        return self if moves else None
+        return self if claim.under and any(isinstance(test, Moves) for test in claim.tests) else None
 
     def part(self, claim: Claim, nulls: Nulls) -> Part:
         change, request = claim.under.effect if claim.under else None, cast(Request, self)

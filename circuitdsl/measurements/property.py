@@ -69,12 +69,11 @@ class Property(Kind):
         """The tasks that each of the lines can be checked on."""
         assert isinstance(statement, s.Property)
         lines = [line for line in statement.block if isinstance(line, s.Expect)]
-        able = [
-            find(line.on, check.measurement.positions, line) for line, check in zip(lines, self.checks, strict=True)
-        ]
-        if None in able:
+        pairs = zip(lines, self.checks, strict=True)
+        able = complete(find(line.on, check.measurement.positions, line) for line, check in pairs)
+        if able is None:
             return None
-        tasks = tuple(name for name in able[0] or () if all(name in (names or ()) for names in able))
+        tasks = tuple(name for name in able[0] if all(name in names for names in able))
         if not tasks:
             scope.sink.error("E092", "no task has the positions of all lines of this property", statement.span)
         return tasks or None

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from circuitdsl.circuit.claims import Claim
-from circuitdsl.circuit.criteria import Test, Within
+from circuitdsl.circuit.criteria import Within
 from circuitdsl.circuit.expressions import evaluate
 from circuitdsl.circuit.measurement import Expected
 from circuitdsl.circuit.nodes import Node, Positions
@@ -24,9 +24,6 @@ from circuitdsl.measurements.plan import ClaimPlan, Part
 from circuitdsl.measurements.requests import READERS, Figure, Request
 from circuitdsl.report.numbers import percent
 from circuitdsl.report.report import MemberResult
-
-#: in at least half of the head's firings
-HALF: tuple[Test, ...] = (Within("value", 0.5, None, ">= 50%"),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +59,7 @@ class Tracing(Kind):
             scope.sink.error("E114", message, trace.at.span if trace.at else trace.span, help)
             return None
         side: Side = "source" if at and set(at) != set(source) else "destination"
-        return cls(head, source, target, senders, side), HALF
+        return cls(head, source, target, senders, side), (Within("value", 0.5, None, ">= 50%"),)
 
     @property
     def positions(self) -> Positions:
