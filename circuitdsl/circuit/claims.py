@@ -161,9 +161,6 @@ class Circuit:
                 yield claim, member
 
 
-# --- what a circuit consists of (semantics: the circuit of a spec) ----------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class Membership:
     """The nodes and edges of a circuit.

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 NodeKind = Literal["embed", "head", "mlp", "logits"]
-
 Port = Literal["q", "k", "v", "in"]
 
 #: which run is patched: the clean one with terms of the corrupt run, or the other way round
@@ -59,7 +58,6 @@ class Node:
 
 
 EMBED = Node("embed")
-
 LOGITS = Node("logits")
 
 

@@ -92,9 +92,6 @@ def _used_circuits(file: _File, wanted: set[str]) -> dict[str, Circuit]:
     return found
 
 
-# --- the parts of a file --------------------------------------------------------------------------
-
-
 @dataclass
 class _Part:
     """The statements of one circuit."""
@@ -158,23 +155,18 @@ def _split(file: _File) -> None:
         help = 'begin with a line such as: circuit ioi "…"'
         file.sink.error("E090", f"this statement {what}", homeless[0].span, help)
     elif not file.parts:
-        _check_without_circuit(file)
+        # header lines alone say nothing; a file of roles may be used by others
+        alone = file.before or [each for each in file.shared if isinstance(each, s.Language)]
+        broken = any(isinstance(each, s.Broken) for each in alone)
+        if alone and not broken and (file.before or len(alone) == len(file.shared)):
+            help = 'add a line such as: circuit ioi "…"'
+            file.sink.error("E090", "the file has no 'circuit' line", alone[0].span, help)
     file.homeless = {g.name.text for g in homeless if isinstance(g, s.Group)}
     if not file.parts and (file.before or homeless):
         # resolved all the same, to find what else is wrong
         statements: list[s.Statement] = [b for b in file.syntax.statements if not isinstance(b, OF_THE_FILE)]
         file.parts.append(_Part(Path(file.syntax.path).stem or "circuit", statements=statements))
         file.before = []
-
-
-def _check_without_circuit(file: _File) -> None:
-    """Refuse a file of header lines alone, which says nothing; one of roles may be used by others."""
-    alone = file.before or [each for each in file.shared if isinstance(each, s.Language)]
-    if not alone or any(isinstance(each, s.Broken) for each in alone):
-        return
-    if file.before or len(alone) == len(file.shared):
-        help = 'add a line such as: circuit ioi "…"'
-        file.sink.error("E090", "the file has no 'circuit' line", alone[0].span, help)
 
 
 def _resolve_shared(file: _File) -> None:
@@ -200,9 +192,6 @@ def _resolve_shared(file: _File) -> None:
         known = len(sink.found)
         check_names(Scope(sink, file.kinds, roles=file.roles, imports=file.imports), role)
         file.bodies[role.name.text] = body_of(role, wrong=len(sink.found) > known)
-
-
-# --- one circuit ----------------------------------------------------------------------------------
 
 
 def _circuit(part: _Part, file: _File) -> Circuit:

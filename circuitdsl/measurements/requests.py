@@ -152,9 +152,6 @@ class Request:
         return max((head.layer for head in heads), default=n_layers)
 
 
-# --- patches --------------------------------------------------------------------------------------
-
-
 class _Patched(Request):
     """The metric of a patched run."""
 
@@ -261,9 +258,6 @@ def edge_request(members: tuple[Member, ...], patch: EdgePatch) -> EdgeRequest:
     return EdgeRequest(edges, patch.via_mlps, patch.direction)
 
 
-# --- changed models, circuits alone -----------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class ChangedRequest(Request):
     """What a request measures, of the model that an intervention has changed."""
@@ -337,9 +331,6 @@ class Subgraph(Request):
 
     def corrupt_stages(self, n_layers: int) -> int:
         return 2 * n_layers
-
-
-# --- metrics ----------------------------------------------------------------------------------------
 
 
 def figure_of(metric: Metric) -> Figure:

@@ -181,9 +181,6 @@ def _test(scope: Scope, relation: s.Relation, measurement: WholeCircuit) -> With
     return replace(found, text=found.text.removeprefix("effect ")) if found else found
 
 
-# --- circuits made from one another ---------------------------------------------------------------
-
-
 RANDOM_SUBSETS = 10
 RANDOM_CIRCUITS = 100
 
