@@ -18,8 +18,7 @@ from circuitdsl.circuit.shapes import TaskShape
 from circuitdsl.errors import SPEC_WRONG, UsageError, UserError
 from circuitdsl.language.diagnostics import Diagnostic, did_you_mean, has_errors, ordered, suggest
 from circuitdsl.language.diagnostics import render as rendered
-from circuitdsl.language.parse import parse
-from circuitdsl.language.source import read_source
+from circuitdsl.language.parse import parse, read_source
 from circuitdsl.measurements import KINDS
 from circuitdsl.tasks.registry import TASKS
 

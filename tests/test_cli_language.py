@@ -11,7 +11,7 @@ import pytest
 
 from circuitdsl import cli
 from circuitdsl.cli.parser import Verbs
-from circuitdsl.language.codes import codes
+from circuitdsl.language.diagnostics import codes
 
 UGLY, NEAT = 'circuit   a\nmodel "gpt2" # small\n', 'circuit a\nmodel "gpt2"  # small\n'
 WRONG = "circuit a\nheads Mover = 9.9\n"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from circuitdsl.api import load, loads
-from circuitdsl.language.codes import codes
+from circuitdsl.language.diagnostics import codes
 from circuitdsl.language.format import format_text
 from circuitdsl.language.lexer import KEYWORDS
 from circuitdsl.report.report import Report

@@ -9,12 +9,11 @@ from circuitdsl.circuit.bounds import moves, within
 from circuitdsl.circuit.criteria import Test
 from circuitdsl.circuit.edges import is_before
 from circuitdsl.circuit.expressions import evaluate
-from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Node, Position, Site
-from circuitdsl.circuit.scope import Members, Scope
+from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Node, Positions, Site
+from circuitdsl.circuit.scope import Members, Scope, complete
 from circuitdsl.circuit.vocabulary import Unit
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import Span, did_you_mean, listing, suggest
-from circuitdsl.language.written import written
 
 
 @dataclass
@@ -86,13 +85,13 @@ def heads_argument(
 
 def attention_arguments(
     scope: Scope, measurement: s.Measurement
-) -> tuple[tuple[Node, ...], tuple[Position, ...], tuple[Position, ...], str] | None:
-    """`attention(GROUP, FROM -> TO)`: the heads, both sides of the arrow, and the heads as written."""
+) -> tuple[tuple[Node, ...], Positions, Positions] | None:
+    """`attention(GROUP, FROM -> TO)`: the heads, and both sides of the arrow."""
     found = sort_arguments(measurement.arguments)
     for edge in found.others:
         if isinstance(edge, s.Edge):  # `attention(mover, end -> io)`
             names = scope.position_names()
-            upper = [written(end).upper() for end in (edge.sender, edge.receiver)]
+            upper = [str(end).upper() for end in (edge.sender, edge.receiver)]
             guess = " -> ".join(suggest(end, names) or end for end in upper)
             message = f"attention goes from position to position, written in capitals{did_you_mean(guess)}"
             scope.sink.error("E044", message, edge.span)
@@ -108,13 +107,12 @@ def attention_arguments(
     if all(is_before(scope, a, b) for a in sources for b in targets):
         message = f"{sources[0]} stands before {targets[0]}: attention cannot look ahead, and is 0 there"
         scope.sink.warning("W072", message, found.source[0].span.to(found.target[-1].span))
-    return None if heads is None else (heads, sources, targets, written(found.nodes))
+    return None if heads is None else (heads, sources, targets)
 
 
-def positions_argument(scope: Scope, places: Iterable[s.Place]) -> tuple[Position, ...] | None:
+def positions_argument(scope: Scope, places: Iterable[s.Place]) -> Positions | None:
     """Positions, each once; None where one is wrong, after a diagnostic was emitted."""
-    found = dict.fromkeys([scope.position(place) for place in places])
-    return None if None in found else tuple(place for place in found if place is not None)
+    return complete(dict.fromkeys(map(scope.position, places)))
 
 
 def refuse_others(scope: Scope, measurement: s.Measurement, found: Arguments, positions: bool, options: bool) -> bool:

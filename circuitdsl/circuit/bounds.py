@@ -8,13 +8,13 @@ from typing import Literal
 from circuitdsl.circuit.criteria import Matters, Moves, Negligible, Quantity, Signed, Stronger, Test, Within
 from circuitdsl.circuit.edges import resolve_edge
 from circuitdsl.circuit.nodes import Direction
-from circuitdsl.circuit.scope import Scope
+from circuitdsl.circuit.scope import Scope, complete
 from circuitdsl.circuit.vocabulary import METRICS, Unit
 from circuitdsl.language import syntax as s
-from circuitdsl.language.written import written
 
 #: how large a bound or a factor may be: squares and cubes of it must be numbers, too
 LARGEST = 1e9
+_PLAIN: dict[str, Test] = {str(test): test for test in (Matters(), Negligible(), Signed("lowers"), Signed("raises"))}
 #: words of which no effect can be both; the first pair that a claim holds is reported
 _EXCLUSIVE = (("lowers", "raises"), *(("negligible", word) for word in ("matters", "lowers", "raises")))
 
@@ -33,27 +33,22 @@ def resolve_claim(
     tests: list[Test | None] = [] if parts else [Matters()]
     for part in parts:
         match part:
-            case s.PlainClaim(word="matters"):
-                tests.append(Matters())
-            case s.PlainClaim(word="negligible"):
-                tests.append(Negligible())
             case s.PlainClaim(word=word):
-                tests.append(Signed("lowers" if word == "lowers" else "raises"))
+                tests.append(_PLAIN[word])
             case s.Bound(quantity="effect", relation=relation):
                 tests.append(within(scope, relation, "effect", "effect", "effect"))
             case s.Bound(relation=relation):
                 tests.append(within(scope, relation, delta_unit(scope), "delta", "delta"))
             case s.Stronger(edge=edge):
                 patch = resolve_edge(scope, edge, scope.via_mlps if via_mlps is None else via_mlps, direction)
-                name = f"{written(edge.sender)} -> {written(edge.receiver)}"
+                name = f"{edge.sender} -> {edge.receiver}"
                 tests.append(None if patch is None else Stronger(patch, name))
     words = {part.word for part in parts if isinstance(part, s.PlainClaim)}
     for one, other in _EXCLUSIVE:
         if one in words and other in words:
             scope.sink.error("E086", f"'{one}' and '{other}' exclude each other", parts[0].span.to(parts[-1].span))
             break
-    known = tuple(test for test in tests if test is not None)
-    return known if len(known) == len(tests) else None
+    return complete(tests)
 
 
 def moves(scope: Scope, change: s.Change, unit: Unit, name: str) -> Moves | None:
@@ -80,11 +75,8 @@ def effect_tests(
         message = f"what {expect.measurement.name.text} does under a condition is an effect against the condition alone"
         scope.sink.error("E083", message, expect.relation.span, "write a claim on it, such as ': lowers'")
         return None
-    numbers = [part for part in s.walk(expect.relation) if isinstance(part, s.Number)]
-    if delta_unit(scope) == "points":
-        delta = any(number.unit == "points" for number in numbers)
-    else:
-        delta = bool(numbers) and not any(number.unit for number in numbers)
+    units = {part.unit for part in s.walk(expect.relation) if isinstance(part, s.Number)}
+    delta = "points" in units if delta_unit(scope) == "points" else units == {""}
     name: Quantity = "delta" if delta else "effect"
     test = within(scope, expect.relation, delta_unit(scope) if delta else "effect", name, name)
     return None if test is None else (test,)
@@ -110,19 +102,6 @@ def within(
     It is None where the relation is wrong, after a diagnostic was emitted. A warning is emitted where no figure between
     `low` and `high` can fail it.
     """
-    found = _within(scope, relation, unit, quantity, name, low, high)
-    if found is None:
-        return None
-    ends = (-math.inf if low is None else low, math.inf if high is None else high)
-    if all(found.admits(end) for end in ends):
-        message = f"nothing can fail this: {name} {_limits(unit, low, high)}"
-        scope.sink.warning("W073", message, relation.span, "give a bound that a model could miss")
-    return found
-
-
-def _within(
-    scope: Scope, relation: s.Relation, unit: Unit, quantity: Quantity, name: str, low: float | None, high: float | None
-) -> Within | None:
     prefix = "" if quantity == "value" else f"{quantity} "
     match relation:
         case s.Compared(relation=sign, bound=number):
@@ -130,16 +109,16 @@ def _within(
             if value is None:
                 return None
             least, most = (value if sign.startswith(side) else None for side in "><")
-            return Within(quantity, least, most, f"{prefix}{sign} {number.text}", strict="=" not in sign)
+            found = Within(quantity, least, most, f"{prefix}{sign} {number.text}", strict="=" not in sign)
         case s.Between(low=first, high=second):
             least, most = (read(scope, number, unit, name, low, high) for number in (first, second))
             if least is None or most is None:
                 return None
-            if least <= most:
-                return Within(quantity, least, most, f"{prefix}in [{first.text}, {second.text}]")
-            message = f"the interval [{first.text}, {second.text}] is empty"
-            scope.sink.error("E082", message, relation.span, f"write [{second.text}, {first.text}]")
-            return None
+            if least > most:
+                message = f"the interval [{first.text}, {second.text}] is empty"
+                scope.sink.error("E082", message, relation.span, f"write [{second.text}, {first.text}]")
+                return None
+            found = Within(quantity, least, most, f"{prefix}in [{first.text}, {second.text}]")
         case s.AboveChance():
             message = f"'above chance' is said of accuracy, of a channel's composition and of overlap, not of {name}"
             help = scope.kinds.instead_of_chance(name) or f"write a bound: {prefix or name + ' '}>= …"
@@ -147,14 +126,16 @@ def _within(
             return None
         case s.Change(direction=word):
             where = "in a 'when' or 'intervention' block, where there is something to compare with"
-            message = f"'{word}' stands only {where}"
+            scope.sink.error("E083", f"'{word}' stands only {where}", relation.span)
+            return None
         case _:
-            message = "'agree' is said of roles only"
-    scope.sink.error("E083", message, relation.span)
-    return None
-
-
-# --- numbers --------------------------------------------------------------------------------------
+            scope.sink.error("E083", "'agree' is said of roles only", relation.span)
+            return None
+    ends = (-math.inf if low is None else low, math.inf if high is None else high)
+    if all(found.admits(end) for end in ends):
+        message = f"nothing can fail this: {name} {_limits(unit, low, high)}"
+        scope.sink.warning("W073", message, relation.span, "give a bound that a model could miss")
+    return found
 
 
 def read(
@@ -183,9 +164,7 @@ def _unit_problem(number: s.Number, unit: Unit, name: str) -> str | None:
         return None
     bare = number.text.removesuffix(" points").removesuffix("%")
     match unit, number.unit:
-        case ("effect", "%") | ("share", "%") | ("points", "points") | ("plain", ""):
-            return None
-        case "share difference", "%" | "points":
+        case ("effect" | "share" | "share difference", "%") | ("points" | "share difference", "points") | ("plain", ""):
             return None
         case "effect", "":
             return f"an effect is a share of the gap: did you mean {_percent(number)}?"

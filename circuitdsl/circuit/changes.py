@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from circuitdsl.circuit.nodes import Ablation, Direction, Edge, Node, Position, Site
-
-# --- patches --------------------------------------------------------------------------------------
+from circuitdsl.circuit.nodes import Ablation, Direction, Edge, Node, Position, Positions, Site
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,31 +41,24 @@ class EdgePatch:
         return tuple(edge for member in self.members for edge in member.edges)
 
     @property
-    def positions(self) -> tuple[Position, ...]:
+    def positions(self) -> Positions:
         return tuple(edge.position for edge in self.edges)
 
 
 @dataclass(frozen=True, slots=True)
 class NodePatch:
-    """Nodes that are replaced at their positions, everything downstream computed anew.
-
-    Attributes:
-        label: the nodes as the spec has them.
-    """
+    """Nodes that are replaced at their positions, everything downstream computed anew."""
 
     sites: tuple[Site, ...]
     ablate: Ablation = "corrupt"
     direction: Direction = "noise"
-    label: str = field(default="", compare=False)
 
     @property
-    def positions(self) -> tuple[Position, ...]:
+    def positions(self) -> Positions:
         return tuple(site.position for site in self.sites)
 
 
 Patch = EdgePatch | NodePatch
-
-# --- interventions --------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +66,8 @@ class SetAttention:
     """From the source positions the heads give `mass` to the targets, spread equally; the rest is scaled to fit."""
 
     heads: tuple[Node, ...]
-    source: tuple[Position, ...]
-    target: tuple[Position, ...]
+    source: Positions
+    target: Positions
     mass: float
 
 
@@ -109,7 +100,7 @@ class Intervention:
     line: int = field(default=0, compare=False)
 
     @property
-    def positions(self) -> tuple[Position, ...]:
+    def positions(self) -> Positions:
         """Every position that its verbs name, each once."""
         found: list[Position] = []
         for verb in self.verbs:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from circuitdsl.circuit.changes import Condition, Intervention, Member
 from circuitdsl.circuit.criteria import Negligible, Test
 from circuitdsl.circuit.measurement import Measurement
-from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Edge, Node, Position, Site
+from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Edge, Node, Positions, Site
 from circuitdsl.circuit.vocabulary import Metric
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class ModelUse:
 class Group:
     name: str
     nodes: tuple[Node, ...]
-    positions: tuple[Position, ...]
+    positions: Positions
     role: str | None
     outside: bool
     line: int = field(compare=False)
@@ -161,9 +161,6 @@ class Circuit:
                 yield claim, member
 
 
-# --- what a circuit consists of (semantics: the circuit of a spec) ----------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class Membership:
     """The nodes and edges of a circuit.
@@ -181,12 +178,7 @@ class Membership:
     groups: Mapping[str, frozenset[Site]]
 
     @property
-    def nodes(self) -> tuple[Node, ...]:
-        """The heads and MLPs of the circuit."""
-        return tuple(sorted({site.node for site in self.sites}))
-
-    @property
-    def positions(self) -> tuple[Position, ...]:
+    def positions(self) -> Positions:
         """Every position that it names, but for `*`."""
         found = {site.position for site in self.sites} | {edge.position for edge in self.edges}
         return tuple(sorted(found - {EVERYWHERE}))

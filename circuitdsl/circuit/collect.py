@@ -13,12 +13,11 @@ from circuitdsl.circuit.edges import resolve_edge
 from circuitdsl.circuit.expressions import evaluate
 from circuitdsl.circuit.interventions import resolve_intervention
 from circuitdsl.circuit.measurement import Expected
-from circuitdsl.circuit.nodes import Position
+from circuitdsl.circuit.nodes import Positions
 from circuitdsl.circuit.scope import Scope
 from circuitdsl.circuit.vocabulary import METRICS
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import listing
-from circuitdsl.language.written import written
 
 
 def resolve_expect(scope: Scope, expect: s.Expect) -> Expected | None:
@@ -48,7 +47,7 @@ def resolve_condition(scope: Scope, block: s.WhenPatched | s.WhenKnockedOut) -> 
         patch = resolve_edge(scope, block.edge, scope.via_mlps)
     elif (members := evaluate(scope, block.nodes)) is not None:
         sites = sites_of(scope, members, block.nodes.span)
-        patch = None if sites is None else NodePatch(sites, label=written(block.nodes))
+        patch = None if sites is None else NodePatch(sites)
     return None if patch is None else Condition(patch, block.span.line, block.text)
 
 
@@ -78,7 +77,14 @@ class Claims:
         """The expectations of a block, each measured under its condition."""
         self.scope.under = True
         for line in statement.block:
-            if isinstance(line, s.Expect) and not (isinstance(statement, s.Intervention) and self.is_refused(line)):
+            if not isinstance(line, s.Expect):
+                continue
+            name = line.measurement.name
+            kind = self.scope.kinds.word(name.text) if isinstance(statement, s.Intervention) else None
+            if kind is not None and kind.not_on_changed_model:
+                message, help = kind.not_on_changed_model
+                self.scope.sink.error("E087", message, name.span, help)
+            else:
                 self.state(line, under)
         self.scope.under = False
 
@@ -90,16 +96,6 @@ class Claims:
         change = resolve_intervention(self.scope, statement)
         self.interventions.setdefault(name.text, change)
         return Condition(change, statement.span.line, f"intervention {name.text}") if change else None
-
-    def is_refused(self, line: s.Expect) -> bool:
-        """Whether a line asks for what is not measured on a changed model; a diagnostic is emitted then."""
-        name = line.measurement.name
-        kind = self.scope.kinds.word(name.text)
-        if kind is None or kind.not_on_changed_model is None:
-            return False
-        message, help = kind.not_on_changed_model
-        self.scope.sink.error("E087", message, name.span, help)
-        return True
 
     def state(self, statement: s.Statement, under: Condition | None = None) -> None:
         """Add the claim of a statement, where it is right and some task has its positions."""
@@ -130,7 +126,7 @@ class Claims:
                 each=bool(getattr(statement, "each", False)),
                 margin=scope.margin,
                 tasks=tasks,
-                about=written(statement.measurement) if isinstance(statement, s.Expect) else "",
+                about=str(statement.measurement) if isinstance(statement, s.Expect) else "",
                 citation=citation.text if citation else None,
                 under=under,
                 lone_nodes=any(isinstance(part, s.Head | s.Mlp) for part in s.walk(statement)),
@@ -158,9 +154,7 @@ class Claims:
                 self.no_task(list(claim.tasks), whole.positions, statement)
         self.claims = kept
 
-    def tasks(
-        self, on: s.Word | None, positions: tuple[Position, ...] | None, statement: s.Syntax
-    ) -> tuple[str, ...] | None:
+    def tasks(self, on: s.Word | None, positions: Positions | None, statement: s.Syntax) -> tuple[str, ...] | None:
         """The tasks that define every position of a claim; None where there is none, after a diagnostic was emitted.
 
         It is None too where the claim itself is wrong (`positions` is None then).
@@ -181,7 +175,7 @@ class Claims:
             self.no_task(names, positions, on or statement)
         return able or None
 
-    def no_task(self, names: list[str], positions: tuple[Position, ...], where: s.Syntax) -> None:
+    def no_task(self, names: list[str], positions: Positions, where: s.Syntax) -> None:
         scope = self.scope
         has = scope.positions_of_tasks(names)
         if len(names) == 1:

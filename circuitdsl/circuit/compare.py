@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
-from itertools import product
 from typing import Generic, TypeVar
 
 from circuitdsl.circuit.claims import Circuit
@@ -113,24 +112,15 @@ def compare(first: Circuit, second: Circuit, n_heads: int | None) -> Comparison:
     heads = Overlap(heads_of(first), heads_of(second))
     mine, theirs = (dict(roles_of(circuit)) for circuit in (first, second))
     both = tuple((node, mine[node], theirs[node]) for node in sorted(heads.shared) if node in mine and node in theirs)
-    return Comparison(
-        first.name,
-        second.name,
-        heads,
-        Overlap(edges_of(first), edges_of(second)),
-        chance(heads, n_heads) if n_heads else None,
-        both,
-        tuple(parts_of(first)),
-        tuple(parts_of(second)),
-    )
+    edges, by_chance = Overlap(edges_of(first), edges_of(second)), chance(heads, n_heads) if n_heads else None
+    first_roles, second_roles = (tuple(parts_of(circuit)) for circuit in (first, second))
+    return Comparison(first.name, second.name, heads, edges, by_chance, both, first_roles, second_roles)
 
 
 def heads_of(circuit: Circuit) -> frozenset[Node]:
     """The heads of a circuit: those of its groups (but for groups `outside`) and of its edges."""
-    outside, inside = (
-        {node.whole for group in circuit.groups if group.outside == side for node in group.nodes}
-        for side in (True, False)
-    )
+    sites = [(node.whole, group.outside) for group in circuit.groups for node in group.nodes]
+    inside, outside = ({node for node, out in sites if out == side} for side in (False, True))
     ends = {end for sender, receiver in edges_of(circuit) for end in (sender, receiver.node)}
     return frozenset(node for node in inside | (ends - outside) if node.kind == "head")
 
@@ -163,17 +153,15 @@ def chance(heads: Overlap[Node], n_heads: int) -> Chance:
     In a layer of H heads of which the circuits have a and b, the number shared is hypergeometric; the total is the sum
     over layers, and its distribution is computed exactly.
     """
+    from numpy import arange, convolve, ones
     from scipy.stats import hypergeom
 
     a, b = (Counter(node.layer for node in side) for side in (heads.first, heads.second))
-    total = [1.0]
+    total = ones(1)
     for layer in sorted(a.keys() & b.keys()):
-        here = [float(hypergeom.pmf(k, n_heads, a[layer], b[layer])) for k in range(min(a[layer], b[layer]) + 1)]
-        sums = [0.0] * (len(total) + len(here) - 1)
-        for (i, p), (j, q) in product(enumerate(total), enumerate(here)):
-            sums[i + j] += p * q
-        total = sums
-    expected = sum(k * p for k, p in enumerate(total))
+        shared = arange(min(a[layer], b[layer]) + 1)
+        total = convolve(total, hypergeom.pmf(shared, n_heads, a[layer], b[layer]))
+    expected = float(total @ arange(len(total)))
     sizes = len(heads.first) + len(heads.second)
-    jaccard = sum(p * k / (sizes - k) for k, p in enumerate(total) if sizes > k)
-    return Chance(expected, jaccard, min(1.0, sum(total[len(heads.shared) :])))
+    jaccard = float(sum(p * k / (sizes - k) for k, p in enumerate(total) if sizes > k))
+    return Chance(expected, jaccard, min(1.0, float(total[len(heads.shared) :].sum())))

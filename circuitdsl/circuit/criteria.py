@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-if TYPE_CHECKING:
-    from circuitdsl.circuit.changes import EdgePatch
+from circuitdsl.circuit.changes import EdgePatch
 
 #: a share of the gap, a difference in the metric's unit, or a figure that is measured as it is
 Quantity = Literal["effect", "delta", "value"]
 
 #: effects are compared with those of matched random edges on so many of the first prompts
 NULL_PROMPTS = 32
-
-
-def is_between(value: float, low: float | None, high: float | None, strict: bool) -> bool:
-    """Whether a number is within bounds, which are open where they are None; what is not a number is not."""
-    if strict:
-        return value == value and (low is None or value > low) and (high is None or value < high)
-    return value == value and (low is None or value >= low) and (high is None or value <= high)
 
 
 class _Worded:
@@ -41,24 +33,25 @@ class _Bounded(_Worded):
     strict: bool
 
     def admits(self, value: float) -> bool:
-        """Whether a figure without sampling error is within the bounds."""
-        return is_between(value, self.low, self.high, self.strict)
+        """Whether a figure without sampling error is within the bounds; what is not a number is not."""
+        low, high = self.low, self.high
+        if self.strict:
+            return value == value and (low is None or value > low) and (high is None or value < high)
+        return value == value and (low is None or value >= low) and (high is None or value <= high)
 
 
 @dataclass(frozen=True, slots=True)
-class Matters:
+class Matters(_Worded):
     """Beyond the margin, and rarer than matched random edges."""
 
-    def __str__(self) -> str:
-        return "matters"
+    text = "matters"
 
 
 @dataclass(frozen=True, slots=True)
-class Negligible:
+class Negligible(_Worded):
     """The effect lies inside plus or minus the margin (an equivalence test)."""
 
-    def __str__(self) -> str:
-        return "negligible"
+    text = "negligible"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +107,10 @@ class Moves(_Worded):
 
 
 @dataclass(frozen=True, slots=True)
-class ComposedAboveChance:
+class ComposedAboveChance(_Worded):
     """Composition above the 95th percentile of all upstream senders."""
 
-    def __str__(self) -> str:
-        return "composition above chance"
+    text = "composition above chance"
 
 
 ChannelTest = Composed | ComposedAboveChance
@@ -134,23 +126,21 @@ class Beyond(_Worded):
 
 
 @dataclass(frozen=True, slots=True)
-class AboveChance:
+class AboveChance(_Worded):
     """More than by chance.
 
     Two circuits share more heads than random ones in the same layers do; or the model is right more often than guesses
     among a prompt's answers and distractors (`argmax`: in the whole vocabulary) are.
     """
 
-    def __str__(self) -> str:
-        return "above chance"
+    text = "above chance"
 
 
 @dataclass(frozen=True, slots=True)
-class RolesAgree:
+class RolesAgree(_Worded):
     """Shared heads play the same role in both circuits."""
 
-    def __str__(self) -> str:
-        return "agree"
+    text = "agree"
 
 
 Test = Matters | Negligible | Signed | Within | Beyond | Stronger | Moves | ChannelTest | AboveChance | RolesAgree

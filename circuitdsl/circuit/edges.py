@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import product
 
 from circuitdsl.circuit.changes import EdgePatch, Member
 from circuitdsl.circuit.expressions import evaluate
-from circuitdsl.circuit.nodes import EMBED, EVERYWHERE, LOGITS, Direction, Edge, Input, Node, Port, Position
+from circuitdsl.circuit.nodes import EMBED, EVERYWHERE, LOGITS, Direction, Edge, Input, Node, Port, Position, Positions
 from circuitdsl.circuit.scope import Members, Scope
 from circuitdsl.circuit.vocabulary import GENERAL_POSITIONS, PORTS
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import did_you_mean, listing, suggest
-from circuitdsl.language.written import written
 
 MAX_PAIRS = 10_000
 END = Position("END")
@@ -33,11 +32,11 @@ class Ends:
     def receiver_name(self) -> str:
         """The receiver without its input."""
         receiver = self.edge.receiver
-        return written(receiver.inner if isinstance(receiver, s.WithPort) else receiver)
+        return str(receiver.inner if isinstance(receiver, s.WithPort) else receiver)
 
     @property
     def name(self) -> str:
-        return f"{written(self.edge.sender)} -> {written(self.edge.receiver)}"
+        return f"{self.edge.sender} -> {self.edge.receiver}"
 
 
 def resolve_edge(scope: Scope, edge: s.Edge, via_mlps: bool, direction: Direction = "noise") -> EdgePatch | None:
@@ -52,13 +51,14 @@ def resolve_edge(scope: Scope, edge: s.Edge, via_mlps: bool, direction: Directio
         scope.sink.found.extend(replace(warning, span=edge.span) for warning in warned)
         return known
     ends, at = ends_of(scope, edge), scope.places(edge.at)
-    pairs = pairs_of(scope, ends) if ends is not None and at is not None else []
-    members = _members(scope, ends, pairs, at) if pairs and ends is not None and at is not None else None
-    if ends is None or members is None:
+    if ends is None or at is None:
+        return None
+    members = _members(scope, ends, pairs_of(scope, ends), at)
+    if not members:
         return None
     if edge.protocol is not None:
         via_mlps = edge.protocol.via_mlps
-    patch = EdgePatch(members, via_mlps, direction, written(edge.sender), ends.receiver_name)
+    patch = EdgePatch(members, via_mlps, direction, str(edge.sender), ends.receiver_name)
     warned = tuple(scope.sink.found[before:])
     if all(warning.span == edge.span for warning in warned):
         scope.effects[key] = patch, warned
@@ -77,20 +77,19 @@ def ends_of(scope: Scope, edge: s.Edge) -> Ends | None:
         return None
     # an edge that does not say where takes it from a control group as well where nothing else says
     homes = scope.homes if edge.at else scope.any_homes
-    senders, receivers = (_with_homes(homes, side) for side in (senders, receivers))
+    senders, receivers = (
+        {node: at or homes.get(node) or homes.get(node.whole) for node, at in side.items()}
+        for side in (senders, receivers)
+    )
     ends = Ends(edge, senders, receivers, port)
     return ends if _inputs_exist(scope, ends) else None
-
-
-def _with_homes(homes: Mapping[Node, tuple[Position, ...]], members: Members) -> Members:
-    return {node: at or homes.get(node) or homes.get(node.whole) for node, at in members.items()}
 
 
 def _unlisted(scope: Scope, node: s.Set, port: str) -> bool:
     """Whether a list stands in brackets, as it must in an edge."""
     if not isinstance(node, s.Items):
         return True
-    first, *rest = (written(m.inner if isinstance(m, s.WithPort) else m) for m in node.members)
+    first, *rest = (str(m.inner if isinstance(m, s.WithPort) else m) for m in node.members)
     if "." in first and rest in (["q"], ["k"], ["v"]):
         scope.sink.error("E030", f"'{first}{rest[0]}' is no node", node.span, f"write {first}.{rest[0]}")
         return False
@@ -109,7 +108,7 @@ def _receiver(scope: Scope, receiver: s.Set) -> tuple[s.Set, Port | None, bool]:
         *others, last = receiver.operands
         if isinstance(last, s.WithPort):
             whole = s.Sum(receiver.span, receiver.signs, (*others, last.inner))
-            help = f"write ({written(whole)}).{last.port.text}"
+            help = f"write ({whole}).{last.port.text}"
             scope.sink.error("E071", f"'.{last.port.text}' is the input of all receivers", last.port.span, help)
             return receiver, None, False
     if not isinstance(receiver, s.WithPort):
@@ -182,9 +181,7 @@ def _why_none(ends: Ends, missing: list[tuple[Node, Node]], parallel: bool) -> s
 # --- positions ------------------------------------------------------------------------------------
 
 
-def _members(
-    scope: Scope, ends: Ends, pairs: Iterable[tuple[Node, Node]], at: tuple[Position, ...]
-) -> tuple[Member, ...] | None:
+def _members(scope: Scope, ends: Ends, pairs: Iterable[tuple[Node, Node]], at: Positions) -> tuple[Member, ...] | None:
     """Every pair with its edges; the first pair that has no position is reported for all."""
     members = []
     for a, b in pairs:
@@ -197,7 +194,7 @@ def _members(
     return tuple(members)
 
 
-def _positions(scope: Scope, ends: Ends, a: Node, b: Node, at: tuple[Position, ...]) -> tuple[Position, ...] | None:
+def _positions(scope: Scope, ends: Ends, a: Node, b: Node, at: Positions) -> Positions | None:
     """Where an edge lives: at the positions of its line, else where the sender acts, else where the receiver reads.
 
     It is None where there is no such position, after a diagnostic was emitted.
@@ -207,7 +204,11 @@ def _positions(scope: Scope, ends: Ends, a: Node, b: Node, at: tuple[Position, .
     free = ends.port in ("k", "v") or (ends.port is None and b.kind == "head")
     reads = () if free else (END,) if b == LOGITS else ends.receivers[b] or ()
     if not writes and not reads:
-        _report_nowhere(scope, ends)
+        help = "add 'at POS' to this line, or to the sender's group"
+        if ends.port in ("k", "v"):
+            help += f"; for .{ends.port} it is where the key stands, not where the receiver acts"
+        message = f"{ends.name} has no position: nothing says where {ends.edge.sender} acts"
+        scope.sink.error("E072", message, ends.edge.span, help)
         return None
     if not writes or not reads or EVERYWHERE in reads:
         return writes or reads
@@ -222,16 +223,11 @@ def _positions(scope: Scope, ends: Ends, a: Node, b: Node, at: tuple[Position, .
 
 def _may_be_one(a: Position, b: Position) -> bool:
     """Whether two positions can be one token: ANSWER, say, may stand where the task's IO does."""
-    if a == b:
-        return True
-    if "END" in (a.name, b.name):
-        return False
-    return a.name in GENERAL_POSITIONS or b.name in GENERAL_POSITIONS
+    names = {a.name, b.name}
+    return a == b or ("END" not in names and not names.isdisjoint(GENERAL_POSITIONS))
 
 
-def _report_mismatch(
-    scope: Scope, ends: Ends, receiver: Node, reads: tuple[Position, ...], writes: tuple[Position, ...]
-) -> None:
+def _report_mismatch(scope: Scope, ends: Ends, receiver: Node, reads: Positions, writes: Positions) -> None:
     """An input is read elsewhere than the sender writes."""
     here, there = (", ".join(map(str, places)) for places in (reads, writes))
     edge, query = ends.edge, ends.port == "q"
@@ -243,14 +239,6 @@ def _report_mismatch(
         span = (edge.receiver if isinstance(edge.receiver, s.WithPort) else edge).span
         there = f"the sender writes at {there}"
     scope.sink.error("E073", f"{what} read at {here}, {there}{hint}", span)
-
-
-def _report_nowhere(scope: Scope, ends: Ends) -> None:
-    message = f"{ends.name} has no position: nothing says where {written(ends.edge.sender)} acts"
-    help = "add 'at POS' to this line, or to the sender's group"
-    if ends.port in ("k", "v"):
-        help += f"; for .{ends.port} it is where the key stands, not where the receiver acts"
-    scope.sink.error("E072", message, ends.edge.span, help)
 
 
 def _warn_of_later_keys(scope: Scope, ends: Ends, members: Iterable[Member]) -> None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from circuitdsl.circuit.claims import Group
-from circuitdsl.circuit.nodes import EVERYWHERE, Node, Position, Site
+from circuitdsl.circuit.nodes import EVERYWHERE, Node, Positions, Site
 from circuitdsl.circuit.scope import Members, Scope, add
 from circuitdsl.circuit.vocabulary import ROLES
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import did_you_mean, listing, shorten
-from circuitdsl.language.wording import as_node
-from circuitdsl.language.written import written
+from circuitdsl.language.syntax_errors import as_node
 
 MAX_CHAIN = 100
 
@@ -41,7 +40,7 @@ def evaluate(scope: Scope, node: s.Set) -> Members | None:
         case s.Brackets(inner=inner):
             return evaluate(scope, inner)
     message = f"'.{node.port.text}' stands only at the end of an edge's receiver"
-    head = as_node(written(node))
+    head = as_node(str(node))
     scope.sink.error("E071", message + did_you_mean(head), node.span if head else node.port.span)
     return None
 
@@ -60,12 +59,16 @@ def _combine(scope: Scope, whole: s.Set, signs: Iterable[str], operands: tuple[s
             _named_twice(scope, operand, members, found, by_name, named)
             add(found, members)
         elif not wrong:
-            wrong |= _subtract(scope, whole, operand, members, found)
+            if absent := [str(node) for node in members if node not in found]:
+                left = str(whole).rpartition(f" - {operand}")[0]
+                scope.sink.error("E052", f"{shorten(left)} does not hold {listing(absent)}", operand.span)
+                wrong = True
+            found = {node: places for node, places in found.items() if node not in members}
     for part in [node for node in found if node.is_part and node.whole in found]:
         scope.sink.error("E051", f"{part} is part of {part.whole}, which is named too", whole.span)
         wrong = True
     if not wrong and not found:
-        scope.sink.error("E056", f"{written(whole)} is empty", whole.span)
+        scope.sink.error("E056", f"{whole} is empty", whole.span)
         wrong = True
     return None if wrong else found
 
@@ -74,7 +77,7 @@ def _named_twice(
     scope: Scope, operand: s.Set, members: Members, found: Members, by_name: dict[Node, str], named: set[str]
 ) -> None:
     """A name may stand once in a list; groups that overlap may both stand there."""
-    name = written(operand)
+    name = str(operand)
     twice = None
     if name in named:
         twice = f"{name} is named twice"
@@ -90,20 +93,6 @@ def _named_twice(
     if twice and twice not in named:
         named.add(twice)
         scope.sink.error("E051", twice, operand.span)
-
-
-def _subtract(scope: Scope, whole: s.Set, operand: s.Set, members: Members, found: Members) -> bool:
-    """Take nodes out of others; whether some are absent there, which is an error."""
-    absent = [str(node) for node in members if node not in found]
-    for node in members:
-        found.pop(node, None)
-    if absent:
-        left = written(whole).rpartition(f" - {written(operand)}")[0]
-        scope.sink.error("E052", f"{shorten(left)} does not hold {listing(absent)}", operand.span)
-    return bool(absent)
-
-
-# --- groups ---------------------------------------------------------------------------------------
 
 
 def _group_members(scope: Scope, ref: s.GroupRef) -> Members | None:
@@ -145,9 +134,7 @@ def _right_kind(scope: Scope, group: s.Group, members: Members) -> bool:
     """Whether all members are of the kind that the group lists; `nodes` lists any."""
     kind = {"heads": "head", "mlps": "mlp"}.get(group.kind)
     wrong = [node for node in members if kind and node.kind != kind]
-    places = {
-        written(p): p.span for p in reversed([*s.walk(group.members)]) if isinstance(p, s.Head | s.Mlp | s.Special)
-    }
+    places = {str(p): p.span for p in reversed([*s.walk(group.members)]) if isinstance(p, s.Head | s.Mlp | s.Special)}
     for node in wrong:
         what = {"head": "a head", "mlp": "an MLP"}.get(node.kind, "neither a head nor an MLP")
         where = places.get(str(node), group.members.span)
@@ -183,8 +170,8 @@ def find_homes(scope: Scope) -> None:
     scope.homes, scope.any_homes = _agreed(inside.values()), _agreed(scope.groups.values())
 
 
-def _agreed(groups: Iterable[Members | None]) -> dict[Node, tuple[Position, ...]]:
-    places: dict[Node, set[tuple[Position, ...]]] = {}
+def _agreed(groups: Iterable[Members | None]) -> dict[Node, Positions]:
+    places: dict[Node, set[Positions]] = {}
     for members in groups:
         for node, positions in (members or {}).items():
             if positions:

@@ -17,25 +17,13 @@ from circuitdsl.language.diagnostics import Sink, listing, shorten
 Entries = Iterable[s.Option | s.Value]
 
 
-# --- model ----------------------------------------------------------------------------------------
-
-
 def model_use(sink: Sink, model: s.Model) -> ModelUse:
     """`model "gpt2", revision = "…"`"""
-    revision = None
-    for option in model.options:
-        if option.key.text != "revision":
-            sink.unknown("E046", "option", option.key.text, option.key.span, ("revision",), " of a model")
-        elif revision is not None:
-            sink.error("E054", "'revision' is given twice", option.key.span)
-        elif isinstance(option.value, s.Text | s.Word):
-            revision = option.value.text
+    options = _options(sink, model.options, ("revision",), "a model")
     if not model.name.text.strip():
         sink.error("E062", "the model has no name", model.name.span)
+    revision = options["revision"].text if options else None
     return ModelUse(model.name.text, revision, model.span.line)
-
-
-# --- tasks ----------------------------------------------------------------------------------------
 
 
 def task_use(sink: Sink, task: s.Task, tasks: Mapping[str, TaskShape]) -> TaskUse | None:
@@ -68,8 +56,8 @@ def _file_task(sink: Sink, task: s.Task) -> TaskUse | None:
     return _with_options(sink, TaskUse(name, None, file=path.text, line=task.span.line), options)
 
 
-def _options(sink: Sink, entries: Entries, known: tuple[str, ...], owner: str, only: str) -> dict[str, s.Value]:
-    """The options of a task.
+def _options(sink: Sink, entries: Entries, known: tuple[str, ...], owner: str, only: str = "") -> dict[str, s.Value]:
+    """The options of a model or a task.
 
     Args:
         only: the end of the message on an argument that is no option.
@@ -123,9 +111,6 @@ def _whole(sink: Sink, key: str, value: s.Value, low: int, high: int, default: i
     return default
 
 
-# --- metric and margin ----------------------------------------------------------------------------
-
-
 def metric_of(sink: Sink, name: s.Word, entries: Entries) -> Metric | None:
     """`logit_diff(against = max)`, `accuracy(argmax)`; None where it is wrong, after a diagnostic was emitted."""
     shape = METRICS.get(name.text)
@@ -135,8 +120,7 @@ def metric_of(sink: Sink, name: s.Word, entries: Entries) -> Metric | None:
     errors = len(sink.found)
     options: dict[str, str] = {}
     for entry in entries:
-        key = entry.key if isinstance(entry, s.Option) else entry
-        value = entry.value if isinstance(entry, s.Option) else None
+        key, value = (entry.key, entry.value) if isinstance(entry, s.Option) else (entry, None)
         if key.text not in shape.options:
             sink.unknown("E046", "option", key.text, key.span, shape.options, f" of {name.text}")
             continue

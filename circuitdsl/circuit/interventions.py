@@ -6,7 +6,7 @@ from circuitdsl.circuit.arguments import attention_arguments, sites_of
 from circuitdsl.circuit.bounds import read
 from circuitdsl.circuit.changes import Intervention, Replace, Scale, SetAttention, Verb
 from circuitdsl.circuit.expressions import evaluate
-from circuitdsl.circuit.scope import Members, Scope
+from circuitdsl.circuit.scope import Members, Scope, complete
 from circuitdsl.circuit.vocabulary import ABLATIONS
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import listing
@@ -19,12 +19,10 @@ def resolve_intervention(scope: Scope, block: s.Intervention) -> Intervention | 
     if block.block and not verbs and not broken:
         help = "add a verb, such as: set attention(mover, END -> IO) = 100%"
         scope.sink.error("E120", f"the intervention {block.name.text} changes nothing", block.name.span, help)
-    found = [_verb(scope, verb) for verb in verbs]
-    if not found or None in found or broken:
+    found: tuple[Verb, ...] | None = complete(_verb(scope, verb) for verb in verbs)
+    if not found or broken:
         return None
-    title = block.title.text if block.title else ""
-    known = tuple(verb for verb in found if verb is not None)
-    return Intervention(block.name.text, title, known, block.span.line)
+    return Intervention(block.name.text, block.title.text if block.title else "", found, block.span.line)
 
 
 def _verb(scope: Scope, line: s.Verb) -> Verb | None:
@@ -41,7 +39,7 @@ def _verb(scope: Scope, line: s.Verb) -> Verb | None:
             elif mass is None:
                 message = f"attention is set to a share or to 'even', not '{value.text}'"
                 scope.sink.error("E121", message, value.span)
-            return None if found is None or mass is None else SetAttention(*found[:3], mass)
+            return None if found is None or mass is None else SetAttention(*found, mass)
         case s.Scale(nodes=nodes, factor=factor):
             members = _heads_and_mlps(scope, nodes, components=True)
             by = read(scope, factor, "plain", "a factor")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
-from itertools import islice
+from dataclasses import fields, replace
+from functools import reduce
+from itertools import islice, product
 
 from circuitdsl.circuit.changes import EdgePatch
 from circuitdsl.circuit.claims import Circuit, Claim
@@ -71,24 +72,17 @@ def _lines(statements: Iterable[s.Statement]) -> Iterator[s.Statement]:
         yield from _lines(getattr(statement, "block", ()))
 
 
-# --- claims ---------------------------------------------------------------------------------------
-
 #: what a claim is, apart from what it is about
 _WORDING = frozenset({"id", "text", "tests", "margin", "tasks", "citation", "measurement", "each"})
 #: the other fields of a claim: its kind, the condition it stands under, …
 _ABOUT = tuple(each.name for each in fields(Claim) if each.compare and each.name not in _WORDING)
 
 
-@dataclass(frozen=True, slots=True)
-class _Subject:
-    """What a claim is about, whatever it says of it: all of it together; and with `each`, every pair for itself."""
-
-    claim: Claim
-    whole: Hashable
-    pairs: tuple[Hashable, ...]
+#: a claim, and what it is about, whatever it says of it: all together; and with `each`, every pair for itself
+Subject = tuple[Claim, Hashable, tuple[Hashable, ...]]
 
 
-def _subjects(claims: Iterable[Claim]) -> Iterator[_Subject]:
+def _subjects(claims: Iterable[Claim]) -> Iterator[Subject]:
     """The subjects of claims. Two spellings of one set of nodes have one number, for sets are compared slowly."""
     numbers: dict[Hashable, int] = {}
     for claim in claims:
@@ -99,52 +93,42 @@ def _subjects(claims: Iterable[Claim]) -> Iterator[_Subject]:
         if claim.each and isinstance(patch, EdgePatch) and len(patch.members) <= MAX_PAIRS:
             alone = [type(measured)(replace(patch, members=(member,))) for member in patch.members]  # type: ignore[call-arg]
             pairs = [(numbers.setdefault(pair.subject, len(numbers)), False, *about) for pair in alone]
-        yield _Subject(claim, whole, tuple(pairs))
+        yield claim, whole, tuple(pairs)
 
 
-def _repeated(subjects: Iterable[_Subject], spans: Mapping[int, Span], sink: Sink) -> None:
+def _repeated(subjects: Iterable[Subject], spans: Mapping[int, Span], sink: Sink) -> None:
     """A claim that an earlier one makes already, on all of its tasks."""
     seen: dict[Hashable, list[Claim]] = {}
-    for subject in subjects:
-        claim = subject.claim
-        same = seen.setdefault((subject.whole, frozenset(map(unworded, claim.tests))), [])
+    for claim, whole, _ in subjects:
+        same = seen.setdefault((whole, frozenset(map(unworded, claim.tests))), [])
         earlier = next((c for c in same if set(claim.tasks) <= set(c.tasks)), None)
         if earlier and claim.line in spans:
             sink.warning("W001", f"this claim stands in line {earlier.line} already", spans[claim.line])
         same.append(claim)
 
 
-@dataclass(slots=True)
-class _Stated:
-    """What the claims so far say of one subject on one task, all together: the values that fit them."""
-
-    claims: list[Claim] = field(default_factory=list)
-    allowed: Allowed = field(default_factory=dict)
-
-
-def _contradicting(circuit: Circuit, subjects: Iterable[_Subject], spans: Mapping[int, Span], sink: Sink) -> None:
+def _contradicting(circuit: Circuit, subjects: Iterable[Subject], spans: Mapping[int, Span], sink: Sink) -> None:
     """Claims on one subject and task that cannot both hold; a claim that alone cannot hold."""
     signs = not METRICS[circuit.metric.name].falls  # where the gap is negative, a delta above 0 is an effect below 0
-    stated: dict[Hashable, _Stated] = {}
-    for each in subjects:
-        claim, span = each.claim, spans.get(each.claim.line)
-        says = _allowed(claim, signs)
+    # the claims so far on one subject and task, and the values that fit them all
+    stated: dict[tuple[Hashable, str], tuple[list[Claim], Allowed]] = {}
+    for claim, _, pairs in subjects:
+        span, says = spans.get(claim.line), _allowed(claim, signs)
         if span is None or not says:
             continue
         if not all(says.values()):
             sink.warning("W002", "this claim contradicts itself: no value fits all that it says", span)
             continue
         against: dict[int, tuple[Claim, list[str]]] = {}
-        for subject in each.pairs:
-            for task in claim.tasks:
-                before = stated.setdefault((subject, task), _Stated())
-                both = _both(before.allowed, says)
-                earlier = islice(before.claims, MOST_COMPARED)
-                if all(both.values()):
-                    before.claims.append(claim)
-                    before.allowed = both
-                elif other := next((c for c in earlier if not all(_both(_allowed(c, signs), says).values())), None):
-                    against.setdefault(other.line, (other, []))[1].append(task)
+        for subject, task in product(pairs, claim.tasks):
+            before, allowed = stated.get((subject, task), ([], {}))
+            both = _both(allowed, says)
+            earlier = islice(before, MOST_COMPARED)
+            if all(both.values()):
+                before.append(claim)
+                stated[subject, task] = before, both
+            elif other := next((c for c in earlier if not all(_both(_allowed(c, signs), says).values())), None):
+                against.setdefault(other.line, (other, []))[1].append(task)
         for other, tasks in against.values():
             where = "" if len(circuit.tasks) < 2 else f" on {listing(dict.fromkeys(tasks))}"
             message = f"this contradicts line {other.line}: both cannot hold{where}"
@@ -153,10 +137,7 @@ def _contradicting(circuit: Circuit, subjects: Iterable[_Subject], spans: Mappin
 
 def _allowed(claim: Claim, signs: bool) -> Allowed:
     """The values that fit a claim; `signs`: whether effect and delta have the same sign."""
-    found: Allowed = {}
-    for test in claim.tests:
-        found = _both(found, _allows(test, claim.margin, signs))
-    return found
+    return reduce(_both, (_allows(test, claim.margin, signs) for test in claim.tests), Allowed())
 
 
 def _both(one: Allowed, other: Allowed) -> Allowed:
@@ -188,9 +169,6 @@ def _allows(test: Test, margin: float, signs: bool) -> Allowed:
     return {}
 
 
-# --- groups and roles -----------------------------------------------------------------------------
-
-
 def _unused_groups(
     statements: list[s.Statement], groups: Groups, circuit: Circuit, whole: bool, kinds: Kinds, sink: Sink
 ) -> None:
@@ -201,14 +179,10 @@ def _unused_groups(
     """
     if not circuit.claims:
         return  # a figure without claims: there is nothing to be named by
-    names: set[str] = set()
-    for statement in statements:
-        for piece in s.walk(statement):
-            if isinstance(piece, s.GroupRef):
-                names.add(piece.name)
-            elif isinstance(piece, s.Measurement):
-                kind = kinds.word(piece.name.text)
-                whole |= kind is not None and kind.of_whole
+    pieces = [piece for statement in statements for piece in s.walk(statement)]
+    names = {piece.name for piece in pieces if isinstance(piece, s.GroupRef)}
+    measured = [kinds.word(piece.name.text) for piece in pieces if isinstance(piece, s.Measurement)]
+    whole |= any(kind is not None and kind.of_whole for kind in measured)
     for group in circuit.groups:
         if group.name in names or group.role or (whole and not group.outside) or group.name not in groups:
             continue

@@ -5,13 +5,13 @@ Resolution is given the list of kinds (`Kinds`) and asks them; no phase knows wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, ClassVar
 
 from circuitdsl.circuit.changes import Intervention, Member, Patch
 from circuitdsl.circuit.criteria import Test
-from circuitdsl.circuit.nodes import Position
+from circuitdsl.circuit.nodes import Positions
 from circuitdsl.errors import UserError
 from circuitdsl.installed import loaded
 from circuitdsl.language import syntax as s
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 #: what is measured, and what is claimed of it
 Expected = tuple["Measurement", tuple[Test, ...]]
 #: finds the tasks that define some positions: (`on TASK`, the positions, the statement) -> their names
-FindTasks = Callable[[s.Word | None, tuple[Position, ...] | None, s.Syntax], tuple[str, ...] | None]
+FindTasks = Callable[[s.Word | None, Positions | None, s.Syntax], tuple[str, ...] | None]
 
 
 class Measurement:
@@ -87,14 +87,14 @@ class Measurement:
         raise NotImplementedError(f"{cls.__name__} compares no circuits")
 
     @property
-    def positions(self) -> tuple[Position, ...]:
+    def positions(self) -> Positions:
         """Every position that it needs."""
-        return ()
+        return self.patch.positions if self.patch else ()
 
     @property
     def members(self) -> tuple[Member, ...]:
         """The pairs of edges that it is about."""
-        return ()
+        return getattr(self.patch, "members", ())
 
     @property
     def patch(self) -> Patch | None:
@@ -120,7 +120,7 @@ class Measurement:
         return ""
 
     def tasks(
-        self, scope: Scope, find: FindTasks, statement: s.Statement, positions: tuple[Position, ...]
+        self, scope: Scope, find: FindTasks, statement: s.Statement, positions: Positions
     ) -> tuple[str, ...] | None:
         """The tasks on which it can be measured; None where there is none, after a diagnostic was emitted."""
         return find(getattr(statement, "on", None), positions, statement)
@@ -143,13 +143,12 @@ class Kinds(Sequence[type[Measurement]]):
     def __len__(self) -> int:
         return len(self._kinds)
 
-    def _foreign(self) -> Iterator[str]:
-        return (each.name for each in entry_points(group=self._group)) if self._group else iter(())
-
     @property
     def words(self) -> tuple[str, ...]:
         """Every word that an `expect` line may begin with."""
-        return tuple(dict.fromkeys((*self._words, *(n for k in self._kinds for n in k.names()), *self._foreign())))
+        own = (name for kind in self._kinds for name in kind.names())
+        foreign = (entry.name for entry in entry_points(group=self._group)) if self._group else ()
+        return tuple(dict.fromkeys((*self._words, *own, *foreign)))
 
     def word(self, name: str) -> type[Measurement] | None:
         """The kind of a word.
@@ -158,8 +157,11 @@ class Kinds(Sequence[type[Measurement]]):
             UserError: another package registers the word, and its kind cannot be loaded.
         """
         found = self._words.get(name) or next((kind for kind in self._kinds if name in kind.names()), None)
-        if found is None and name in self._foreign():
-            found = self._words[name] = _loaded(self._group, name)
+        for entry in entry_points(group=self._group, name=name) if found is None and self._group else ():
+            found = loaded(entry, "measurement")
+            if not (isinstance(found, type) and issubclass(found, Measurement)):
+                raise UserError(f"{entry.value}, registered as the measurement {name}, is no kind of measurement")
+            self._words[name] = found
         return found
 
     def of_statement(self, statement: s.Statement) -> type[Measurement] | None:
@@ -173,17 +175,9 @@ class Kinds(Sequence[type[Measurement]]):
 
     def instead_of_chance(self, figure: str) -> str | None:
         """What to write in place of `above chance`, of a figure that is not said to be."""
-        found = (kind.instead_of_chance.get(figure) for kind in self._kinds)
-        return next((text for text in found if text), None)
+        known = (kind.instead_of_chance for kind in self._kinds)
+        return next((instead[figure] for instead in known if figure in instead), None)
 
     def elsewhere(self, word: str) -> str | None:
         """What to write in place of a word that is no measurement."""
         return next((kind.elsewhere[word] for kind in self._kinds if word in kind.elsewhere), None)
-
-
-def _loaded(group: str, name: str) -> type[Measurement]:
-    (entry,) = entry_points(group=group, name=name)
-    found = loaded(entry, "measurement")
-    if not (isinstance(found, type) and issubclass(found, Measurement)):
-        raise UserError(f"{entry.value}, registered as the measurement {name}, is no kind of measurement")
-    return found

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 NodeKind = Literal["embed", "head", "mlp", "logits"]
-
 Port = Literal["q", "k", "v", "in"]
 
 #: which run is patched: the clean one with terms of the corrupt run, or the other way round
@@ -33,14 +32,10 @@ class Node:
     index: int = -1
 
     def __str__(self) -> str:
-        part = "" if self.index < 0 else f"[{self.index}]"
-        match self.kind:
-            case "head":
-                return f"{self.layer}.{self.head}{part}"
-            case "mlp":
-                return f"m{self.layer}{part}"
-            case _:
-                return self.kind
+        if self.kind not in ("head", "mlp"):
+            return self.kind
+        name = f"{self.layer}.{self.head}" if self.kind == "head" else f"m{self.layer}"
+        return f"{name}[{self.index}]" if self.is_part else name
 
     @property
     def is_part(self) -> bool:
@@ -57,19 +52,12 @@ class Node:
 
         An MLP comes after the heads of its layer, or beside them in parallel-attention models.
         """
-        match self.kind:
-            case "embed":
-                return -1
-            case "head":
-                return 2 * self.layer
-            case "mlp":
-                return 2 * self.layer + (0 if parallel else 1)
-            case _:
-                return float("inf")
+        if self.kind in ("head", "mlp"):
+            return 2 * self.layer + (self.kind == "mlp" and not parallel)
+        return -1 if self.kind == "embed" else float("inf")
 
 
 EMBED = Node("embed")
-
 LOGITS = Node("logits")
 
 
@@ -94,6 +82,8 @@ class Position:
     def __str__(self) -> str:
         return self.name if not self.offset else f"{self.name}{self.offset:+d}"
 
+
+Positions = tuple[Position, ...]
 
 EVERYWHERE = Position("*")
 

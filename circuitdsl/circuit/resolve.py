@@ -15,9 +15,8 @@ from circuitdsl.circuit.claims import Circuit, Group, ModelUse, TaskUse
 from circuitdsl.circuit.collect import Claims
 from circuitdsl.circuit.expressions import find_homes, record, resolve_group, role_of
 from circuitdsl.circuit.header import margin_of, metric_of, model_use, task_use
-from circuitdsl.circuit.imports import Imports
 from circuitdsl.circuit.measurement import Kinds
-from circuitdsl.circuit.roles import Body, body_of, check_names
+from circuitdsl.circuit.roles import Body, Imports, body_of, check_names
 from circuitdsl.circuit.scope import Scope
 from circuitdsl.circuit.shapes import TaskShape, near, shape_of
 from circuitdsl.circuit.vocabulary import ROLES, Metric
@@ -93,9 +92,6 @@ def _used_circuits(file: _File, wanted: set[str]) -> dict[str, Circuit]:
     return found
 
 
-# --- the parts of a file --------------------------------------------------------------------------
-
-
 @dataclass
 class _Part:
     """The statements of one circuit."""
@@ -159,23 +155,18 @@ def _split(file: _File) -> None:
         help = 'begin with a line such as: circuit ioi "…"'
         file.sink.error("E090", f"this statement {what}", homeless[0].span, help)
     elif not file.parts:
-        _check_without_circuit(file)
+        # header lines alone say nothing; a file of roles may be used by others
+        alone = file.before or [each for each in file.shared if isinstance(each, s.Language)]
+        broken = any(isinstance(each, s.Broken) for each in alone)
+        if alone and not broken and (file.before or len(alone) == len(file.shared)):
+            help = 'add a line such as: circuit ioi "…"'
+            file.sink.error("E090", "the file has no 'circuit' line", alone[0].span, help)
     file.homeless = {g.name.text for g in homeless if isinstance(g, s.Group)}
     if not file.parts and (file.before or homeless):
         # resolved all the same, to find what else is wrong
         statements: list[s.Statement] = [b for b in file.syntax.statements if not isinstance(b, OF_THE_FILE)]
         file.parts.append(_Part(Path(file.syntax.path).stem or "circuit", statements=statements))
         file.before = []
-
-
-def _check_without_circuit(file: _File) -> None:
-    """Refuse a file of header lines alone, which says nothing; one of roles may be used by others."""
-    alone = file.before or [each for each in file.shared if isinstance(each, s.Language)]
-    if not alone or any(isinstance(each, s.Broken) for each in alone):
-        return
-    if file.before or len(alone) == len(file.shared):
-        help = 'add a line such as: circuit ioi "…"'
-        file.sink.error("E090", "the file has no 'circuit' line", alone[0].span, help)
 
 
 def _resolve_shared(file: _File) -> None:
@@ -201,9 +192,6 @@ def _resolve_shared(file: _File) -> None:
         known = len(sink.found)
         check_names(Scope(sink, file.kinds, roles=file.roles, imports=file.imports), role)
         file.bodies[role.name.text] = body_of(role, wrong=len(sink.found) > known)
-
-
-# --- one circuit ----------------------------------------------------------------------------------
 
 
 def _circuit(part: _Part, file: _File) -> Circuit:
@@ -297,22 +285,18 @@ def _tasks(scope: Scope, file: _File, part: _Part) -> None:
 
 def _groups(scope: Scope, statements: Iterable[s.Statement]) -> tuple[Group, ...]:
     """All groups; they may be used above the line that defines them."""
-    defined = []
     for statement in statements:
         if isinstance(statement, s.Broken) and statement.keyword in ("heads", "mlps", "nodes"):
             scope.broken.add(statement.name)
         elif isinstance(statement, s.Group):
-            name = statement.name
-            if name.text in scope.definitions:
-                first = f"it is defined in line {scope.definitions[name.text].span.line} already"
-                scope.sink.error("E050", f"the group {name.text} is defined twice", name.span, None, first)
-            else:
-                scope.definitions[name.text] = statement
-                defined.append(statement)
+            earlier = scope.definitions.setdefault(statement.name.text, statement)
+            if earlier is not statement:
+                first = f"it is defined in line {earlier.span.line} already"
+                message = f"the group {statement.name.text} is defined twice"
+                scope.sink.error("E050", message, statement.name.span, None, first)
     records = []
-    for group in defined:
-        known = group.name.text in scope.groups
-        members = scope.groups[group.name.text] if known else resolve_group(scope, group)
+    for name, group in scope.definitions.items():
+        members = scope.groups[name] if name in scope.groups else resolve_group(scope, group)
         role = role_of(scope, group)
         if members is not None:
             records.append(record(group, members, role))

@@ -4,23 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from circuitdsl.circuit.changes import EdgePatch
 from circuitdsl.circuit.claims import TaskUse
 from circuitdsl.circuit.measurement import Kinds
-from circuitdsl.circuit.nodes import EMBED, EVERYWHERE, LOGITS, Node, Position
+from circuitdsl.circuit.nodes import EMBED, EVERYWHERE, LOGITS, Node, Position, Positions
 from circuitdsl.circuit.shapes import ModelShape, TaskShape
 from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import Diagnostic, Sink, Span, did_you_mean, listing, shorten, suggest
-from circuitdsl.language.wording import as_node
+from circuitdsl.language.syntax_errors import as_node
 
 if TYPE_CHECKING:
     from circuitdsl.circuit.roles import Body
 
 #: a node with the positions at which it acts; None where nothing says
-Members = dict[Node, tuple[Position, ...] | None]
+Members = dict[Node, Positions | None]
+T = TypeVar("T")
+
+
+def complete(found: Iterable[T | None]) -> tuple[T, ...] | None:
+    """All of them; None where one is None, for which a diagnostic was emitted."""
+    every = list(found)
+    known = tuple(each for each in every if each is not None)
+    return known if len(known) == len(every) else None
 
 
 def add(found: Members, more: Members) -> None:
@@ -54,8 +62,8 @@ class Scope:
     #: a used file could not be read, so that roles and circuits may be missing
     imports: bool = False
     #: where a node acts when it is named alone, by the groups of the circuit; with control groups as well
-    homes: dict[Node, tuple[Position, ...]] = field(default_factory=dict)
-    any_homes: dict[Node, tuple[Position, ...]] = field(default_factory=dict)
+    homes: dict[Node, Positions] = field(default_factory=dict)
+    any_homes: dict[Node, Positions] = field(default_factory=dict)
     #: groups being worked out, in order
     resolving: dict[str, None] = field(default_factory=dict)
     no_task_reported: bool = False
@@ -85,8 +93,6 @@ class Scope:
         has = (f"has {listing(shape.positions)}" if shape else "may have any" for shape in shapes.values())
         return "; ".join(map(" ".join, zip(shapes, has, strict=True)))
 
-    # -- positions
-
     def position(self, place: s.Place) -> Position | None:
         """A position; None where it is wrong, after a diagnostic was emitted."""
         names, code = self.position_names(), "E044"
@@ -113,7 +119,7 @@ class Scope:
         self.sink.error(code, message, place.span)
         return None
 
-    def places(self, at: s.At | None) -> tuple[Position, ...] | None:
+    def places(self, at: s.At | None) -> Positions | None:
         """All positions of an `at`, each once; None where one is wrong, after a diagnostic was emitted."""
         found: dict[Position | None, None] = {}
         for place in at.places if at else ():
@@ -121,9 +127,7 @@ class Scope:
             if position is not None and position in found:
                 self.sink.error("E051", f"{position} is named twice", place.span)
             found[position] = None
-        return None if None in found else tuple(position for position in found if position is not None)
-
-    # -- nodes
+        return complete(found)
 
     def node(self, written: s.Head | s.Mlp | s.Special) -> Node | None:
         """A node that exists in the model; None where there is none, after a diagnostic was emitted."""
@@ -132,12 +136,8 @@ class Scope:
                 node = Node("head", layer, head, -1 if index is None else index)
             case s.Mlp(layer=layer, index=index):
                 node = Node("mlp", layer, index=-1 if index is None else index)
-            case s.Special(name="embed"):
-                return EMBED
-            case s.Special(name="logits"):
-                return LOGITS
-            case s.Special(name="self") if self.itself is not None:
-                return next(iter(self.itself))
+            case s.Special(name="embed" | "logits" as name):
+                return EMBED if name == "embed" else LOGITS
             case _:
                 self.sink.error("E055", "'self' stands only in the checks of a role", written.span)
                 return None
@@ -164,8 +164,6 @@ class Scope:
             return True
         self.sink.error(code, f"{few}: {node} does not exist ({spread})", span)
         return False
-
-    # -- roles and tasks
 
     def nodes_of_role(self, role: str) -> Members:
         """The members of all groups that have a role, by their own line or by their name."""

@@ -183,12 +183,9 @@ def _number(config: Any, *keys: str) -> int | None:
 
 def _parallel(config: dict[str, Any]) -> bool:
     """Whether attention and MLP of a layer stand beside each other."""
-    match config.get("model_type"):
-        case "gpt_neox":
-            return bool(config.get("use_parallel_residual", True))
-        case "gptj" | "phi" | "codegen" | "cohere" | "cohere2":
-            return True
-        case "falcon":
-            return bool(config.get("parallel_attn", True) or config.get("new_decoder_architecture", False))
-        case _:
-            return False
+    kind = config.get("model_type")
+    if kind == "gpt_neox":
+        return bool(config.get("use_parallel_residual", True))
+    if kind == "falcon":
+        return bool(config.get("parallel_attn", True) or config.get("new_decoder_architecture", False))
+    return kind in ("gptj", "phi", "codegen", "cohere", "cohere2")

@@ -49,8 +49,7 @@ def _explain(given: argparse.Namespace) -> int:
     from rich.table import Table
     from rich.text import Text
 
-    from circuitdsl.language.codes import codes
-    from circuitdsl.language.diagnostics import did_you_mean, shorten, suggest
+    from circuitdsl.language.diagnostics import codes, did_you_mean, shorten, suggest
 
     terminal = console()
     if given.code is None:
@@ -101,7 +100,7 @@ def _fmt(given: argparse.Namespace) -> int:
 def _formatted(name: str) -> tuple[str, str | None]:
     """A file's text, and that text in the canonical layout; None after syntax errors, which are printed."""
     from circuitdsl.language.format import NotFormatted, format_text
-    from circuitdsl.language.source import MAX_BYTES, decode, read_source
+    from circuitdsl.language.parse import MAX_BYTES, decode, read_source
 
     stdin = name == "-"
     text, found = decode(sys.stdin.buffer.read(MAX_BYTES + 1)) if stdin else read_source(name)

@@ -5,8 +5,8 @@ Every token is kept, so a node's span reaches from its first child to its last.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 from lark import Token, Transformer
 
@@ -15,7 +15,6 @@ from circuitdsl.language.diagnostics import Span
 from circuitdsl.language.lexer import span_of
 
 Child = Any
-T = TypeVar("T")
 
 
 def span(children: Sequence[Child]) -> Span:
@@ -24,7 +23,7 @@ def span(children: Sequence[Child]) -> Span:
     return first.to(last)
 
 
-def first(children: Sequence[Child], kind: type[T]) -> T | None:
+def first(children: Sequence[Child], kind: Any) -> Any:
     """The first child of a kind, or None."""
     return next((c for c in children if isinstance(c, kind)), None)
 
@@ -45,8 +44,6 @@ def whole(digits: str) -> int:
 class Builder(Transformer[Token, Any]):
     """Makes the nodes of `syntax.py`: one method for each rule. Rules whose nodes are made alike stand at the end."""
 
-    # -- header
-
     def language(self, c: list[Child]) -> s.Language:
         return s.Language(span(c), whole(c[1]))
 
@@ -54,23 +51,15 @@ class Builder(Transformer[Token, Any]):
         return s.Model(span(c), c[1], every(c, s.Option))
 
     def task(self, c: list[Child]) -> s.Task:
-        *words, name = every(c, s.Word)
-        where = span(c[:-1]) if isinstance(c[-1], tuple) else span(c)
-        return s.Task(where, words[0] if words else None, name, c[-1] if isinstance(c[-1], tuple) else ())
+        *name, generator = every(c, s.Word)
+        return s.Task(span((c[0], generator)), first(name, s.Word), generator, first(c, tuple) or ())
 
     def metric(self, c: list[Child]) -> s.Metric:
-        return s.Metric(span(c[:2]), c[1], c[2] if len(c) > 2 else ())
-
-    # -- groups and sets
+        return s.Metric(span(c[:2]), c[1], first(c, tuple) or ())
 
     def group(self, c: list[Child]) -> s.Group:
         more = c[4:]
         return s.Group(span(c), str(c[0]), c[1], c[3], every(more, s.At), every(more, s.Word), has(more, "OUTSIDE"))
-
-    def modifier(self, c: list[Child]) -> Child:
-        return c[-1]
-
-    on = modifier
 
     def sum(self, c: list[Child]) -> s.Sum:
         return s.Sum(span(c), ("+", *map(str, c[1::2])), tuple(c[::2]))
@@ -80,23 +69,16 @@ class Builder(Transformer[Token, Any]):
 
     def head(self, c: list[Child]) -> s.Head:
         layer, head = map(whole, c[0].split("."))
-        return s.Head(span(c[:1]), layer, head, *c[1:])
+        return s.Head(span(c[:1]), layer, head, *map(whole, c[2:3]))
 
     def mlp(self, c: list[Child]) -> s.Mlp:
-        return s.Mlp(span(c[:1]), whole(c[0][1:]), *c[1:])
-
-    def index(self, c: list[Child]) -> int:
-        return whole(c[1])
-
-    # -- positions
+        return s.Mlp(span(c[:1]), whole(c[0][1:]), *map(whole, c[2:3]))
 
     def place(self, c: list[Child]) -> s.Place:
         offset = 0 if len(c) == 1 else whole(c[2]) * (1 if c[1].type == "PLUS" else -1)
         return s.Place(span(c), str(c[0]), offset)
 
     lower_place = place
-
-    # -- edges, claims and measurements
 
     def edge(self, c: list[Child]) -> s.Edge:
         place = first(c, s.Place)  # an edge that is an argument has one position: a comma would end it
@@ -109,36 +91,21 @@ class Builder(Transformer[Token, Any]):
         return s.Protocol(span(c), has(c, "VIA"))
 
     def edge_claim(self, c: list[Child]) -> s.EdgeClaim:
-        edge = c[1] if has(c, "EACH") else c[0]
-        return s.EdgeClaim(span(c), has(c, "EACH"), edge, _parts(c), first(c, s.Word), citation=first(c, s.Text))
-
-    def claim(self, c: list[Child]) -> _Parts:
-        return _Parts(c[1::2])
-
-    def change(self, c: list[Child]) -> s.Change:
-        return s.Change(span(c), str(c[0]), s.Compared(span(c[2:]), str(c[2]), c[3]) if len(c) > 1 else None)
+        each, edge = has(c, "EACH"), first(c, s.Edge)
+        claim, on = every(c, s.ClaimPart), first(c, s.Word)
+        return s.EdgeClaim(span(c), each, edge, claim, on, citation=first(c, s.Text))
 
     def expect(self, c: list[Child]) -> s.Expect:
-        relation = first(c, s.Compared | s.Between | s.AboveChance | s.Change | s.Agree)  # type: ignore[arg-type]
-        return s.Expect(span(c), c[1], relation, _parts(c), first(c, s.Word), citation=first(c, s.Text))
+        relation, claim, on = first(c, s.Relation), every(c, s.ClaimPart), first(c, s.Word)
+        return s.Expect(span(c), c[1], relation, claim, on, citation=first(c, s.Text))
 
     def measurement(self, c: list[Child]) -> s.Measurement:
-        name = s.Word(span_of(c[0]), str(c[0]))
-        if len(c) == 1:
-            return s.Measurement(name.span, name, ())
-        *arguments, end = c[1]
-        return s.Measurement(name.span.to(end), name, tuple(arguments))
-
-    def arguments(self, c: list[Child]) -> tuple[Child, ...]:
-        """The arguments, then the span of the closing bracket."""
-        return (*self.options(c), span_of(c[-1]))
+        return s.Measurement(span(c), s.Word(span_of(c[0]), str(c[0])), every(c, s.Syntax))
 
     def options(self, c: list[Child]) -> tuple[Child, ...]:
         return every(c, s.Syntax)
 
     places = options
-
-    # -- other statements
 
     def channel(self, c: list[Child]) -> s.Channel:
         sender, receiver, *_ = every(c, s.Syntax)
@@ -152,8 +119,6 @@ class Builder(Transformer[Token, Any]):
     def trace(self, c: list[Child]) -> s.Trace:
         return s.Trace(span(c), c[1], c[2], c[4], c[6], first(c, s.At), citation=first(c, s.Text))
 
-    # -- words and numbers
-
     def text(self, c: list[Child]) -> s.Text:
         return s.Text(span(c), c[0][1:-1] if c[0].endswith('"') else c[0][1:])
 
@@ -162,22 +127,17 @@ class Builder(Transformer[Token, Any]):
         digits = "".join(c[:-1] if unit else c)
         return s.Number(span(c), float(digits), unit, digits + (" points" if unit == "points" else unit))
 
-    # -- rules whose nodes are made alike
-
-    @staticmethod
-    def _of_nodes(kind: type[s.Syntax]) -> Callable[[Builder, list[Child]], s.Syntax]:
+    def _of_nodes(kind: Any) -> Any:
         """The fields are the nodes inside, in the order written; keywords and signs are left out."""
         return lambda self, c: kind(span(c), *every(c, s.Syntax))
 
-    @staticmethod
-    def _of_list(kind: type[s.Syntax]) -> Callable[[Builder, list[Child]], s.Syntax]:
+    def _of_list(kind: Any) -> Any:
         """The only field is a tuple of the nodes inside."""
-        return lambda self, c: kind(span(c), every(c, s.Syntax))  # type: ignore[call-arg]
+        return lambda self, c: kind(span(c), every(c, s.Syntax))
 
-    @staticmethod
-    def _of_word(kind: type[s.Syntax]) -> Callable[[Builder, list[Child]], s.Syntax]:
+    def _of_word(kind: Any) -> Any:
         """The first field is the first token as it is written; the others are the nodes inside."""
-        return lambda self, c: kind(span(c), str(c[0]), *every(c, s.Syntax))  # type: ignore[call-arg]
+        return lambda self, c: kind(span(c), str(c[0]), *every(c, s.Syntax))
 
     circuit, use, margin, protocol_line = map(_of_nodes, (s.Circuit, s.Use, s.Margin, s.ProtocolLine))
     when_patched, when_knocked_out, compare = map(_of_nodes, (s.WhenPatched, s.WhenKnockedOut, s.Compare))
@@ -187,17 +147,4 @@ class Builder(Transformer[Token, Any]):
     above_chance, agree, option, setting = map(_of_nodes, (s.AboveChance, s.Agree, s.Option, s.Option))
     items, bare_items, at = map(_of_list, (s.Items, s.Items, s.At))
     info, word, special, group_ref = map(_of_word, (s.Info, s.Word, s.Special, s.GroupRef))
-    plain_claim, bound, compared = map(_of_word, (s.PlainClaim, s.Bound, s.Compared))
-
-
-class _Parts:
-    """The parts of a claim, until its statement is made."""
-
-    def __init__(self, parts: Sequence[s.ClaimPart]) -> None:
-        self.parts = tuple(parts)
-        self.span = span(parts)
-
-
-def _parts(children: Sequence[Child]) -> tuple[s.ClaimPart, ...]:
-    claim = first(children, _Parts)
-    return claim.parts if claim else ()
+    plain_claim, bound, compared, change = map(_of_word, (s.PlainClaim, s.Bound, s.Compared, s.Change))

@@ -1,15 +1,17 @@
 """Diagnostics: what is wrong, where, and what was probably meant. They are all made here.
 
 A user's mistakes are values, never exceptions: each phase collects them, and they are shown together.
-The codes and their explanations are in `codes.py`.
+The codes are explained in `codes.md`.
 """
 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 Severity = Literal["error", "warning"]
@@ -180,3 +182,40 @@ def _cells(text: str) -> int:
     if text.isascii():
         return len(text)
     return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+
+
+# --- what the codes mean --------------------------------------------------------------------------
+
+
+PAGES = Path(__file__).with_name("codes.md")
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """A kind of diagnostic.
+
+    Attributes:
+        code: `E040`.
+        title: what is wrong, in a few words.
+        explanation: why it is wrong, and what to write instead.
+        example: a line, or a few, that gives this diagnostic; empty where no text does.
+    """
+
+    code: str
+    title: str
+    explanation: str
+    example: str
+
+
+@cache
+def codes() -> Mapping[str, Code]:
+    """All codes in the order of the pages."""
+    found = {}
+    for page in PAGES.read_text(encoding="utf-8").split("\n## ")[1:]:
+        header, _, body = page.partition("\n")
+        code, _, title = header.partition(": ")
+        lines = body.strip().split("\n")
+        example = "\n".join(line[4:] for line in lines if line.startswith("    "))
+        explanation = " ".join(line for line in lines if line and not line.startswith("    "))
+        found[code] = Code(code, title, explanation, example)
+    return found

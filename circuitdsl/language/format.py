@@ -13,10 +13,9 @@ from dataclasses import dataclass, replace
 from circuitdsl.errors import UserError
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import START, Diagnostic
-from circuitdsl.language.layout import Line, lay_out
+from circuitdsl.language.layout import Line, Row, lay_out, row_of
 from circuitdsl.language.lexer import Comment
 from circuitdsl.language.parse import parse
-from circuitdsl.language.rows import Row, row_of
 
 
 class NotFormatted(UserError):
@@ -59,9 +58,6 @@ def dumps(file: s.File) -> str:
 _COMMENT = Row("", ())
 
 
-# --- statements in order --------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class _Flat:
     """A statement, and the headers of the blocks in which it stands, outermost first."""
@@ -89,9 +85,6 @@ def _line(flat: _Flat, blank: bool, comment: str = "") -> Line:
     return Line(row_of(flat.statement), flat.depth, blank, comment, isinstance(flat.statement, s.Circuit))
 
 
-# --- without a text -------------------------------------------------------------------------------
-
-
 def _with_sections(file: s.File) -> Iterator[Line]:
     """The lines of a file without a text: a blank line stands where another kind of statement begins."""
     before = ""
@@ -101,9 +94,6 @@ def _with_sections(file: s.File) -> Iterator[Line]:
         line.blank = not flat.headers and (kind != before or kind in ("circuit", "block")) and kind != "info"
         before = "block" if flat.headers else kind
         yield line
-
-
-# --- with the comments of its text ----------------------------------------------------------------
 
 
 def _with_comments(file: s.File) -> Iterator[Line]:

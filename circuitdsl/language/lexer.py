@@ -138,7 +138,9 @@ class _Cutter:
             elif kind in ("DECIMAL", "INT", "ARROW", "RELATION", "PORT", "SCIENTIFIC"):
                 self.add(kind, value, position)
             elif kind == "STRING":
-                self.string(value, position)
+                token = self.add("STRING", value, position)
+                if unseen := UNSEEN.search(value):
+                    self.complain("E011", f"{describe(unseen[0])} cannot stand in a string", token)
             elif kind == "SIGN":
                 self.add(SIGNS[value], value, position)
             elif kind == "NEWLINE":
@@ -150,8 +152,6 @@ class _Cutter:
             position = match.end()
         self.finish()
         return self.lines, self.comments
-
-    # -- tokens
 
     def add(self, kind: str, value: str, position: int, width: int | None = None) -> Token:
         column = position - self.row_start + 1
@@ -172,13 +172,6 @@ class _Cutter:
         elif kind in CLOSING and self.open:
             self.open.pop()
         return token
-
-    def string(self, value: str, position: int) -> None:
-        token = self.add("STRING", value, position)
-        if unseen := UNSEEN.search(value):
-            self.complain("E011", f"{describe(unseen[0])} cannot stand in a string", token)
-
-    # -- line ends
 
     def newline(self, end: int) -> None:
         self.row += 1
@@ -209,8 +202,6 @@ class _Cutter:
         indent = len(match["indent"].expandtabs(8))
         return match["arrow"] is not None and indent <= self.current.indent
 
-    # -- trouble
-
     def complain(self, code: str, message: str, token: Token) -> None:
         assert self.current is not None
         self.current.broken = True
@@ -232,7 +223,11 @@ class _Cutter:
             token = self.add("STRING", f'"{value[1:-1]}"', position)
             self.alike(f"{value[0]}…{value[-1]}", '"…"', token)
         elif kind == "LOOKALIKE" and value in LOOKALIKES:
-            self.lookalike(value, position)
+            meant = LOOKALIKES[value]
+            if value == "=>" and self.current and self.current.tokens[0].type in ("EXPECT", "MARGIN"):
+                meant = ">="
+            kind = "ARROW" if meant == "->" else SIGNS.get(meant, "RELATION")
+            self.alike(value, meant, self.add(kind, meant, position, len(value)))
         else:
             code, message = "E011", f"{describe(value)} is not part of the language"
             if value == "@":
@@ -240,13 +235,6 @@ class _Cutter:
             elif value in "“”„«»‟‘’'":
                 code, message = "E010", f"'{value}' is not read here; strings are written \"like this\""
             self.complain(code, message, self.add("ODD", value, position))
-
-    def lookalike(self, value: str, position: int) -> None:
-        meant = LOOKALIKES[value]
-        if value == "=>" and self.current and self.current.tokens[0].type in ("EXPECT", "MARGIN"):
-            meant = ">="
-        kind = "ARROW" if meant == "->" else SIGNS.get(meant, "RELATION")
-        self.alike(value, meant, self.add(kind, meant, position, len(value)))
 
     def alike(self, written: str, meant: str, token: Token) -> None:
         self.sink.error("E010", f"'{written}' is not read here; did you mean '{meant}'?", span_of(token))

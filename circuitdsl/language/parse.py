@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,10 @@ from lark import Lark, Token, UnexpectedToken
 from lark.lexer import Lexer
 
 from circuitdsl.language import syntax as s
-from circuitdsl.language.blocks import attach
 from circuitdsl.language.builder import Builder
-from circuitdsl.language.diagnostics import START, Diagnostic, Sink, did_you_mean, ordered, suggest
-from circuitdsl.language.lexer import KEYWORDS, STATEMENTS, LogicalLine, logical_lines, span_of, text_of
-from circuitdsl.language.syntax_errors import explain
-from circuitdsl.language.wording import MEANT
+from circuitdsl.language.diagnostics import START, Diagnostic, Sink, Span, did_you_mean, ordered, suggest
+from circuitdsl.language.lexer import BLOCK_HEADERS, KEYWORDS, STATEMENTS, LogicalLine, logical_lines, span_of, text_of
+from circuitdsl.language.syntax_errors import MEANT, explain
 
 GRAMMAR = Path(__file__).with_name("grammar.lark")
 logging.getLogger("lark").setLevel(logging.CRITICAL)
@@ -177,3 +175,151 @@ def _check_name(node: s.Syntax, sink: Sink) -> None:
 
 def _is_reserved(name: str) -> bool:
     return name in KEYWORDS or re.fullmatch(r"m[0-9]+", name) is not None
+
+
+# --- blocks ---------------------------------------------------------------------------------------
+
+
+VERBS = (s.SetAttention, s.Scale, s.Replace, s.ProjectOut)
+#: what may stand in a block besides 'expect' lines, by its first word; and all that may, as a message about a wrong
+#: line puts it, and one about an empty block
+HOLDS: dict[str, tuple[tuple[type[s.Syntax], ...], str, str]] = {
+    "intervention": (VERBS, "verbs and 'expect' lines", "set, scale, replace, project out or expect"),
+    "role": ((s.WhenPatched, s.WhenKnockedOut), "'expect' lines and 'when' blocks", "expect"),
+}
+OTHERS_HOLD = ((), "'expect' lines", "expect")
+
+
+def attach(lines: Iterable[tuple[int, s.Statement]], sink: Sink) -> tuple[s.Statement, ...]:
+    """Put every line into the block under whose header it is indented."""
+    layout = _Layout(sink)
+    for indent, statement in lines:
+        layout.add(indent, statement)
+    layout.close(0)
+    return tuple(layout.file.inside)
+
+
+def _word(statement: s.Statement) -> str:
+    """The keyword with which a block begins; empty for a statement that begins none."""
+    if isinstance(statement, s.Broken):
+        return statement.keyword if statement.keyword in BLOCK_HEADERS else ""
+    return statement.text.split()[0] if isinstance(statement, s.Header) else ""
+
+
+#: stands in a block whose only line was misplaced, so that the block is not reported as empty as well
+_NOTHING = s.Broken(START, "", "", "")
+
+
+@dataclass(slots=True)
+class _Block:
+    """A block being filled; the whole file is one without a keyword."""
+
+    header: s.Statement = _NOTHING
+    word: str = ""
+    indent: int = -1
+    inside: list[s.Statement] = field(default_factory=list)
+
+    @property
+    def holds(self) -> tuple[tuple[type[s.Syntax], ...], str, str]:
+        return HOLDS.get(self.word, OTHERS_HOLD)
+
+
+class _Layout:
+    """The blocks being filled, outermost first, and the indentation that top-level lines have."""
+
+    def __init__(self, sink: Sink) -> None:
+        self.sink = sink
+        self.file = _Block()
+        self.open = [self.file]
+        #: indentation of the last top-level line, and whether a deeper line may follow it
+        self.base, self.opens = 0, False
+
+    def add(self, indent: int, statement: s.Statement) -> None:
+        self.close(indent)
+        block = self.open[-1]
+        if block.word and not isinstance(statement, (s.Broken, s.Expect, *block.holds[0])):
+            # it is read as if it stood outside
+            message = f"a '{block.word}' block holds only {block.holds[1]}"
+            self.sink.error("E027", message, statement.span, "indent this line as far as the block's header")
+            if not block.inside:
+                block.inside.append(replace(_NOTHING, span=statement.span))
+            self.file.inside.append(statement)
+            return
+        if block is self.file:
+            self.check_indent(indent, statement)
+        word = _word(statement)
+        if word and (not block.word or (block.word, word) == ("role", "when")):
+            self.open.append(_Block(statement, word, indent))
+        else:
+            block.inside.append(statement)
+
+    def close(self, indent: int) -> None:
+        """End the open blocks to which a line with this indentation does not belong."""
+        while indent <= self.open[-1].indent:
+            block = self.open.pop()
+            if not block.inside and not isinstance(block.header, s.Broken):
+                help = f"indent its {block.holds[2]} lines below it"
+                self.sink.error("E026", f"this {block.word} block is empty", block.header.span, help)
+            self.open[-1].inside.append(replace(block.header, block=tuple(block.inside)))  # type: ignore[arg-type]
+
+    def check_indent(self, indent: int, statement: s.Statement) -> None:
+        """A line may be deeper than the one above only below a header or a `circuit` line."""
+        if isinstance(statement, s.Info):
+            return  # `source`, `note` and `license` may be indented under their circuit, or not
+        if isinstance(statement, VERBS):
+            verb = "project out" if isinstance(statement, s.ProjectOut) else statement.text.split()[0]
+            self.sink.error("E028", f"'{verb}' stands only in an 'intervention' block", statement.span)
+        elif indent > self.base and self.file.inside and not self.opens:
+            help = "only the lines of a block, and those below 'circuit', are indented"
+            self.sink.error("E025", "this line is indented, but the line above opens no block", statement.span, help)
+        broken = isinstance(statement, s.Broken) and statement.keyword == "circuit"
+        self.opens = broken or isinstance(statement, s.Circuit)
+        self.base = indent
+
+
+# --- files, of which every failure becomes a diagnostic --------------------------------------------
+
+MAX_BYTES = 1_000_000
+
+
+def read_source(path: str | Path) -> tuple[str, tuple[Diagnostic, ...]]:
+    """The text of a file; an empty text and the reason where it cannot be read."""
+    path = Path(path)
+    try:
+        if path.is_dir():
+            return _refused("E001", f"{path} is a directory, not a circuit file")
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        return _refused("E001", f"there is no file {path}")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        return _refused("E001", f"{path} cannot be read: {reason}")
+    return decode(data)
+
+
+def decode(data: bytes) -> tuple[str, tuple[Diagnostic, ...]]:
+    """Bytes to text: UTF-8 without NUL bytes, with or without a byte-order mark, not too many."""
+    if len(data) > MAX_BYTES:
+        return _refused("E003", "the file is larger than 1 MB; a circuit file is text of a few kilobytes")
+    nul = data.find(b"\0")
+    if nul >= 0:
+        return _refused("E002", f"not a text file: byte {nul + 1} is NUL", _place(data, nul))
+    try:
+        return data.decode("utf-8-sig"), ()
+    except UnicodeDecodeError as error:
+        at = min(error.start + (3 if data.startswith(b"\xef\xbb\xbf") else 0), len(data) - 1)
+        message = f"not UTF-8 text: byte {at + 1} is 0x{data[at]:02x}"
+        return _refused("E002", message, _place(data, at))
+
+
+def _place(data: bytes, offset: int) -> Span:
+    """Line and column of a byte."""
+    before = data[:offset].replace(b"\r\n", b"\n")
+    line = before.count(b"\n") + 1
+    column = len(before[before.rfind(b"\n") + 1 :].decode("utf-8", "replace")) + 1
+    return Span(line, column, line, column + 1)
+
+
+def _refused(code: str, message: str, span: Span = START) -> tuple[str, tuple[Diagnostic, ...]]:
+    return "", (Diagnostic(code, "error", message, span),)

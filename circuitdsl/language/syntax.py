@@ -1,18 +1,18 @@
 """What a circuit file says, word for word: frozen nodes with the place where each was written.
 
-The `form` of a class, or the comment beside it, shows how such a node is written. Two nodes are equal when they say the
-same: their places and the blanks between their words do not count.
+`str` is the text of a node as it is canonically written, on one line. Two nodes are equal when they say the same: their
+places and the blanks between their words do not count.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
-from functools import cache
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import ClassVar, dataclass_transform
 
 from circuitdsl.language.diagnostics import Span
-from circuitdsl.language.lexer import Comment
+from circuitdsl.language.lexer import UNSEEN, Comment
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
@@ -21,7 +21,11 @@ class Syntax:
     """Any piece of syntax. Every class below it is a frozen dataclass.
 
     `form` is the text of such a node, with the names of its fields in braces; a field without a value is left out.
-    Nodes that no fixed text describes have no form: `written.py` knows how they are written.
+    Statements that no fixed text describes have no form: `layout.py` knows how they are written.
+
+    >>> from circuitdsl.language.diagnostics import START
+    >>> str(Brackets(START, Sum(START, ("+", "-"), (GroupRef(START, "a"), Head(START, 0, 1)))))
+    '(a - 0.1)'
     """
 
     form: ClassVar[str] = ""
@@ -30,6 +34,40 @@ class Syntax:
     def __init_subclass__(cls, form: str = "") -> None:
         cls.form = form
         dataclass(frozen=True)(cls)
+
+    def __str__(self) -> str:
+        """The node as it is written in a spec.
+
+        Raises:
+            ValueError: a string in it holds a double quote, a line end or a control character, which no spec can hold.
+        """
+        if not self.form:
+            raise TypeError(f"no part of a statement: {self!r}")
+
+        def shown(name: re.Match[str]) -> str:
+            found = getattr(self, name[1])
+            return joined(*found) if isinstance(found, tuple) else joined(found)
+
+        return joined(*(_FIELD.sub(shown, word) for word in self.form.split()))
+
+
+_FIELD = re.compile(r"\{(\w+)\}")
+
+
+def joined(*parts: str | Syntax | None) -> str:
+    """Words and pieces of syntax with blanks between them; what is empty is left out."""
+    return " ".join(word for part in parts if part is not None and (word := str(part)))
+
+
+def listed(nodes: Iterable[Syntax]) -> str:
+    """`a, b, c`"""
+    return ", ".join(map(str, nodes))
+
+
+def in_brackets(nodes: Iterable[Syntax]) -> str:
+    """`(corrupt = abc, seed = 0)`, or nothing."""
+    inside = listed(nodes)
+    return f"({inside})" if inside else ""
 
 
 class Line(Syntax):
@@ -60,6 +98,11 @@ class Word(Syntax, form="{text}"):  # a bare word: a name where it is defined, a
 class Text(Syntax):  # a quoted string, without its quotes
     text: str
 
+    def __str__(self) -> str:
+        if '"' in self.text or UNSEEN.search(self.text):
+            raise ValueError(f"a string of a spec holds no double quote, line end or control character: {self.text!r}")
+        return f'"{self.text}"'
+
 
 class Number(Syntax, form="{text}"):  # a number with the unit it was written with; text is as it was written
     value: float
@@ -86,10 +129,16 @@ class Head(Syntax):
     head: int
     index: int | None = None
 
+    def __str__(self) -> str:
+        return f"{self.layer}.{self.head}" + ("" if self.index is None else f"[{self.index}]")
+
 
 class Mlp(Syntax):  # m9, or its neuron m9[1024]
     layer: int
     index: int | None = None
+
+    def __str__(self) -> str:
+        return f"m{self.layer}" + ("" if self.index is None else f"[{self.index}]")
 
 
 class Special(Syntax, form="{name}"):  # embed, logits or self
@@ -107,6 +156,9 @@ class Items(Syntax, form="{members}"):  # a plain list: 9.6 9.9
 class Sum(Syntax):  # a + b - c, read from the left: signs[i] stands before operands[i]
     signs: tuple[str, ...]
     operands: tuple[Set, ...]
+
+    def __str__(self) -> str:
+        return " ".join(map(joined, self.signs, self.operands)).removeprefix("+ ")
 
 
 class WithPort(Syntax, form="{inner}.{port}"):  # 9.9.q: an input of the nodes inside
@@ -128,13 +180,24 @@ class Place(Syntax):  # a position, S1+1, or *
     name: str
     offset: int = 0
 
+    def __str__(self) -> str:
+        # small letters are refused later; until then their sign keeps the blanks without which it is no offset
+        offset = f"{self.offset:+d}" if self.offset else ""
+        return self.name + (offset if self.name.isupper() or not offset else f" {offset[0]} {offset[1:]}")
+
 
 class At(Syntax):  # at S1, S2
     places: tuple[Place, ...]
 
+    def __str__(self) -> str:
+        return f"at {listed(self.places)}"
+
 
 class Protocol(Syntax):  # via mlps or direct
     via_mlps: bool
+
+    def __str__(self) -> str:
+        return "via mlps" if self.via_mlps else "direct"
 
 
 class Edge(Syntax, form="{sender} -> {receiver} {at} {protocol}"):  # SENDER -> RECEIVER[.q] [at POS] [via mlps]
@@ -170,6 +233,9 @@ class Change(Syntax):  # rises, falls, rises by >= 10 points
     direction: str
     by: Compared | None = None
 
+    def __str__(self) -> str:
+        return self.direction + (f" by {self.by}" if self.by else "")
+
 
 class Agree(Syntax, form="agree"):
     """`agree`, as in `roles agree`"""
@@ -198,6 +264,9 @@ Argument = Option | Edge | Place | PlaceArrow | Text | Set
 class Measurement(Syntax):  # attention(mover, END -> IO), or accuracy, which has no arguments
     name: Word
     arguments: tuple[Argument, ...]
+
+    def __str__(self) -> str:
+        return f"{self.name}{in_brackets(self.arguments)}"
 
 
 class Composition(Syntax, form="{quantity} {kind} {relation}"):  # composition rank <= 3: what a channel claims
@@ -372,24 +441,9 @@ class File:
 
 def walk(node: Syntax) -> Iterator[Syntax]:
     """The node and all syntax inside it, in the order written."""
-    stack: list[Syntax] = [node]
+    stack = [node]
     while stack:
         current = stack.pop()
         yield current
-        inside: list[Syntax] = []
-        for name in _holders(type(current)):  # type: ignore[arg-type]
-            value = getattr(current, name)
-            if isinstance(value, Syntax):
-                inside.append(value)
-            elif isinstance(value, tuple):
-                inside.extend(v for v in value if isinstance(v, Syntax))
-        stack.extend(reversed(inside))
-
-
-@cache
-def _holders(kind: type[Syntax]) -> tuple[str, ...]:
-    """The fields of a kind of node that may hold other nodes."""
-    return tuple(f.name for f in fields(kind) if f.name != "span" and f.type not in _PLAIN)
-
-
-_PLAIN = frozenset({"str", "int", "int | None", "float", "bool", "tuple[str, ...]"})
+        held = [each for value in vars(current).values() for each in (value if isinstance(value, tuple) else (value,))]
+        stack.extend(each for each in reversed(held) if isinstance(each, Syntax))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -9,7 +10,6 @@ from lark import Token, UnexpectedToken
 
 from circuitdsl.language.diagnostics import Diagnostic, Span, did_you_mean, listing, shorten, suggest
 from circuitdsl.language.lexer import BLOCK_HEADERS, KEYWORDS, STATEMENTS, span_of
-from circuitdsl.language.wording import CLAIMS, MEANT, as_node
 
 NAMES = {
     "STRING": "a \"string\"", "NAME": "a name", "POSITION": "a position such as END", "ARROW": "'->'",
@@ -30,6 +30,37 @@ DEFINITIONS = frozenset({"CIRCUIT", "TASK", "HEADS", "MLPS", "NODES", "ROLE", "I
 CLAIM_WORDS = frozenset({"MATTERS", "NEGLIGIBLE", "LOWERS", "RAISES", "EFFECT", "DELTA", "STRONGER"})
 
 
+#: with what statements begin in other notations
+MEANT = {
+    "if": "when", "given": "when", "import": "use", "include": "use", "group": "heads", "nodeset": "nodes",
+    "assert": "expect", "require": "expect", "claim": "expect", "dataset": "task", "prompts": "task",
+    "title": "circuit", "name": "circuit",
+    "ablate": "replace", "zero": "replace … with zero", "knockout": "expect knockout(…)",
+    "remove": "replace", "multiply": "scale", "threshold": "margin", "citation": "source", "comment": "note",
+}  # fmt: skip
+#: what other notations claim of an edge
+CLAIMS = {
+    "falls": "lowers", "decreases": "lowers", "reduces": "lowers", "drops": "lowers", "hurts": "lowers",
+    "rises": "raises", "increases": "raises", "boosts": "raises", "helps": "raises", "improves": "raises",
+    "important": "matters", "significant": "matters", "strong": "matters", "weak": "negligible", "none": "negligible",
+    "nothing": "negligible", "zero": "negligible", "small": "negligible", "insignificant": "negligible",
+}  # fmt: skip
+_HEAD = re.compile(r"[LlAa](\d{1,3})[._]?[Hh](\d{1,3})")
+_MLP = re.compile(r"(?:[Mm][Ll][Pp]_?|M)(\d{1,3})")
+
+
+def as_node(word: str) -> str | None:
+    """A head or an MLP as other tools write it: `L9H6`, `a9.h6`, `mlp9`.
+
+    >>> as_node("L9H6"), as_node("mlp_9"), as_node("mover")
+    ('9.6', 'm9', None)
+    """
+    if head := _HEAD.fullmatch(word):
+        return f"{int(head[1])}.{int(head[2])}"
+    mlp = _MLP.fullmatch(word)
+    return f"m{int(mlp[1])}" if mlp else None
+
+
 @dataclass(frozen=True, slots=True)
 class Stop:
     """Where the parse of a statement stopped.
@@ -37,28 +68,19 @@ class Stop:
     Attributes:
         found: the token at which it stopped; `$END` where the line ends too early.
         place: which of the statement's tokens that is.
+        start: the statement's first token.
         expected: the terminals that may stand there.
+        kind: the terminal that was found.
+        before: the terminal before it; empty at the start.
     """
 
     found: Token
     place: int
     tokens: list[Token]
+    start: Token
     expected: frozenset[str]
-
-    @property
-    def start(self) -> Token:
-        """The statement's first token."""
-        return self.tokens[0]
-
-    @property
-    def before(self) -> str:
-        """The terminal before the one found; empty at the start."""
-        return self.tokens[self.place - 1].type if self.place else ""
-
-    @property
-    def kind(self) -> str:
-        """The terminal that was found."""
-        return self.found.type
+    kind: str
+    before: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +98,7 @@ def explain(error: UnexpectedToken, tokens: list[Token]) -> Diagnostic:
     found = error.token
     ended = found.type == "$END"
     place = len(tokens) if ended else next(i for i, t in enumerate(tokens) if t is found)
-    at = Stop(found, place, tokens, _expected(error))
+    at = Stop(found, place, tokens, tokens[0], _expected(error), found.type, tokens[place - 1].type if place else "")
     said = next((said for rule in RULES for said in rule(at)), None) or Said(_plainly(at))
     last = span_of(tokens[-1])
     after = Span(last.end_line, last.end_column, last.end_line, last.end_column + 1)
@@ -107,9 +129,6 @@ def _expected(error: UnexpectedToken) -> frozenset[str]:
     if state not in _EXPECTED:
         _EXPECTED[state] = frozenset(error.accepts or error.expected) - {"$END"}
     return _EXPECTED[state]
-
-
-# --- rules: each gives messages for one kind of mistake; the first message of all is used -----------
 
 
 def _conditions(at: Stop) -> Iterator[Said]:
@@ -244,6 +263,7 @@ def _claim(at: Stop) -> Iterator[Said]:
         yield Said(f"'{shorten(at.found)}' is not expected here; did you mean '{near}'?")
 
 
+#: each gives messages for one kind of mistake; the first message of all is used
 RULES = (_conditions, _not_a_statement, _habits, _keyword_as_name, _brackets_or_quotes, _mixed_set, _claim)
 
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import inf
-from typing import ClassVar
 
 from circuitdsl.circuit.arguments import group_argument, refuse_others, sort_arguments, value_test
 from circuitdsl.circuit.edges import END
 from circuitdsl.circuit.measurement import Expected
-from circuitdsl.circuit.nodes import Node, Position, Site
+from circuitdsl.circuit.nodes import Site
 from circuitdsl.circuit.scope import Scope
-from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import listing
-from circuitdsl.language.written import written
 from circuitdsl.measurements.kind import Reading
 from circuitdsl.measurements.requests import READERS, Figure
 
@@ -24,17 +21,17 @@ class Activation(Reading):
     """What neurons give, as it is multiplied with their output weights; the mean over neurons and positions."""
 
     sites: tuple[Site, ...]
-    label: str = field(default="", compare=False, repr=False)
 
-    words: ClassVar[tuple[str, ...]] = ("activation",)
-    reader: ClassVar[str] = f"{READERS}.activation:read"
-    usage: ClassVar[tuple[str, ...]] = (
+    words = ("activation",)
+    reader = f"{READERS}.activation:read"
+    numbers = Figure("activation", "activation", -inf, inf)
+    usage = (
         "`activation(NEURONS)` | the activation of neurons such as `m3[17]`, mean over neurons and prompts | plain",
     )
-    examples: ClassVar = ("expect activation(m1[17]) >= -1",)
-    false_examples: ClassVar = ("expect activation(m1[17]) >= 100",)
-    per_prompt: ClassVar[bool] = True
-    signed: ClassVar[bool] = True
+    examples = ("expect activation(m1[17]) >= -1",)
+    false_examples = ("expect activation(m1[17]) >= 100",)
+    per_prompt = True
+    signed = True
 
     @classmethod
     def resolve(cls, scope: Scope, expect: s.Expect) -> Expected | None:  # type: ignore[override]
@@ -50,15 +47,4 @@ class Activation(Reading):
         if not right or members is None or test is None:
             return None
         sites = tuple(Site(node, place) for node, places in members.items() for place in places or (END,))
-        return cls(sites, written(found.nodes)), (test,)
-
-    @property
-    def own_positions(self) -> tuple[Position, ...]:
-        return tuple(site.position for site in self.sites)
-
-    def figure(self, metric: Metric) -> Figure:
-        return Figure("activation", "activation", -inf, inf)
-
-    @property
-    def own_writers(self) -> tuple[Node, ...]:
-        return tuple(site.node for site in self.sites)
+        return cls(sites), (test,)

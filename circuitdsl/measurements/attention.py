@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import ClassVar
+from dataclasses import dataclass
 
 from circuitdsl.circuit.arguments import attention_arguments, value_test
 from circuitdsl.circuit.measurement import Expected
-from circuitdsl.circuit.nodes import Node, Position
+from circuitdsl.circuit.nodes import Node, Positions
 from circuitdsl.circuit.scope import Scope
-from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.language import syntax as s
 from circuitdsl.measurements.kind import Reading
 from circuitdsl.measurements.requests import READERS, Figure, PatchRequest
@@ -20,39 +18,26 @@ class Attention(Reading):
     """The attention pattern of heads from one position to others, summed over the latter."""
 
     heads: tuple[Node, ...]
-    source: tuple[Position, ...]
-    target: tuple[Position, ...]
+    source: Positions
+    target: Positions
     under: PatchRequest | None = None
-    label: str = field(default="", compare=False, repr=False)
 
-    words: ClassVar[tuple[str, ...]] = ("attention",)
-    reader: ClassVar[str] = f"{READERS}.attention:read"
-    reads_attention: ClassVar[bool] = True
-    usage: ClassVar[tuple[str, ...]] = (
+    words = ("attention",)
+    reader = f"{READERS}.attention:read"
+    numbers = Figure("attention")
+    reads_attention = True
+    usage = (
         "`attention(GROUP, FROM -> TO)`"
         " | the pattern summed over TO's positions, mean over FROM's positions, heads and prompts"
         " | a share",
     )
-    examples: ClassVar = ("expect attention(some, END -> IO) <= 90%",)
-    false_examples: ClassVar = ("expect attention(some, END -> IO) >= 99%",)
-    under_condition: ClassVar[bool] = True
-    per_prompt: ClassVar[bool] = True
+    examples = ("expect attention(some, END -> IO) <= 90%",)
+    false_examples = ("expect attention(some, END -> IO) >= 99%",)
+    under_condition = True
+    per_prompt = True
 
     @classmethod
     def resolve(cls, scope: Scope, expect: s.Expect) -> Expected | None:  # type: ignore[override]
         found = attention_arguments(scope, expect.measurement)
         test = value_test(scope, expect, "share", 0, 1)
-        if found is None or test is None:
-            return None
-        heads, source, target, label = found
-        return cls(heads, source, target, label=label), (test,)
-
-    @property
-    def own_positions(self) -> tuple[Position, ...]:
-        return (*self.source, *self.target)
-
-    def figure(self, metric: Metric) -> Figure:
-        return Figure("attention")
-
-    def layers(self, n_layers: int) -> int:
-        return max(head.layer for head in self.heads)
+        return None if found is None or test is None else (cls(*found), (test,))

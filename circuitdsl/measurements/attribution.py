@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import inf
-from typing import ClassVar
 
 from circuitdsl.circuit.arguments import group_argument, refuse_others, sort_arguments, value_test
 from circuitdsl.circuit.measurement import Expected
@@ -12,7 +11,6 @@ from circuitdsl.circuit.nodes import LOGITS, Node
 from circuitdsl.circuit.scope import Scope
 from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.language import syntax as s
-from circuitdsl.language.written import written
 from circuitdsl.measurements.kind import Reading
 from circuitdsl.measurements.requests import READERS, Figure, PatchRequest
 
@@ -23,20 +21,20 @@ class Attribution(Reading):
 
     nodes: tuple[Node, ...]
     under: PatchRequest | None = None
-    label: str = field(default="", compare=False, repr=False)
 
-    words: ClassVar[tuple[str, ...]] = ("attribution",)
-    reader: ClassVar[str] = f"{READERS}.attribution:read"
-    usage: ClassVar[tuple[str, ...]] = (
+    words = ("attribution",)
+    reader = f"{READERS}.attribution:read"
+    numbers = Figure("attribution", "logits", -inf, inf, scale=Metric())
+    usage = (
         "`attribution(GROUP)`"
         " | what it writes at END towards the answer and away from the distractor, directly"
         " | logits",
     )
-    examples: ClassVar = ("expect attribution(some) > -30",)
-    false_examples: ClassVar = ("expect attribution(some) >= 100",)
-    under_condition: ClassVar[bool] = True
-    per_prompt: ClassVar[bool] = True
-    signed: ClassVar[bool] = True
+    examples = ("expect attribution(some) > -30",)
+    false_examples = ("expect attribution(some) >= 100",)
+    under_condition = True
+    per_prompt = True
+    signed = True
 
     @classmethod
     def resolve(cls, scope: Scope, expect: s.Expect) -> Expected | None:  # type: ignore[override]
@@ -47,19 +45,10 @@ class Attribution(Reading):
         if members is not None and LOGITS in members:
             scope.sink.error("E076", "logits writes nothing: nothing of it can be attributed", found.nodes.span)
             return None
-        if not right or members is None or test is None:
-            return None
-        return cls(tuple(members), label=written(found.nodes)), (test,)
-
-    def figure(self, metric: Metric) -> Figure:
-        return Figure("attribution", "logits", -inf, inf, scale=Metric())
+        return None if not right or members is None or test is None else (cls(tuple(members)), (test,))
 
     def protocol(self) -> dict[str, str]:
         return {"read": "attribution", "run": "clean", "norm": "clean"}
-
-    @property
-    def own_writers(self) -> tuple[Node, ...]:
-        return self.nodes
 
     def layers(self, n_layers: int) -> int:
         return 1 + max(node.layer for node in self.nodes)

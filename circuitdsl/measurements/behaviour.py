@@ -26,23 +26,23 @@ class Behaviour(Reading):
     metric: Metric
     under: PatchRequest | None = None
 
-    words: ClassVar[tuple[str, ...]] = behaviours(own=True)
-    reader: ClassVar[str] = f"{READERS}.metric:patched"
-    usage: ClassVar[tuple[str, ...]] = (
+    words = behaviours(own=True)
+    reader = f"{READERS}.metric:patched"
+    usage = (
         "`accuracy`, `logit_diff`, `prob_diff`, `logprob`, with the options of the metric"
         " | the model as it is"
         " | a relation; `accuracy above chance`",
     )
-    examples: ClassVar = (
+    examples = (
         "expect accuracy >= 90%",
         "expect logit_diff > 0",
         "expect accuracy above chance",
     )
-    false_examples: ClassVar = ("expect accuracy <= 50%", "expect logit_diff <= 0")
+    false_examples = ("expect accuracy <= 50%", "expect logit_diff <= 0")
     instead_of_chance: ClassVar = {"logit_diff": "guesses have a logit_diff of 0: write logit_diff > 0"}
-    under_condition: ClassVar[bool] = True
-    per_prompt: ClassVar[bool] = True
-    level: ClassVar[bool] = True
+    under_condition = True
+    per_prompt = True
+    level = True
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
@@ -77,9 +77,7 @@ class Behaviour(Reading):
     def scored(self) -> bool:
         return self.under is not None
 
-    @property
-    def needs_runs(self) -> bool:
-        return self.under is not None
+    needs_runs = scored
 
     @property
     def together(self) -> Hashable:

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from circuitdsl.circuit.bounds import within
-from circuitdsl.circuit.criteria import ChannelTest, Composed, ComposedAboveChance, Within
+from circuitdsl.circuit.criteria import ChannelTest, Composed, ComposedAboveChance
 from circuitdsl.circuit.edges import ends_of, pairs_of
 from circuitdsl.circuit.measurement import Expected
 from circuitdsl.circuit.nodes import Input, Node
-from circuitdsl.circuit.scope import Scope
+from circuitdsl.circuit.scope import Scope, complete
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import did_you_mean, listing, suggest
-from circuitdsl.measurements.kind import Kind, Source
+from circuitdsl.measurements.kind import Kind
 
 FIGURES = ("rank", "z")
 
@@ -32,41 +32,32 @@ class Composition(Kind):
 
     pairs: tuple[tuple[Node, Input], ...]
 
-    statement: ClassVar[type[s.Syntax] | None] = s.Channel
-    claim_kind: ClassVar[str] = "channel"
-    examples: ClassVar = ("channel 0.6 -> 1.6.q : composition >= 0",)
-    false_examples: ClassVar = ("channel 0.6 -> 1.6.q : composition >= 0.99",)
-    decided_by: ClassVar[Source] = "weights"
-    judge: ClassVar[str] = "circuitdsl.engine.readers.composition:judge"
+    statement = s.Channel
+    claim_kind = "channel"
+    examples = ("channel 0.6 -> 1.6.q : composition >= 0",)
+    false_examples = ("channel 0.6 -> 1.6.q : composition >= 0.99",)
+    decided_by = "weights"
+    needs_task = False
+    judge = "circuitdsl.engine.readers.composition:judge"
     elsewhere: ClassVar = {"composition": "it is claimed of a channel: channel 8.10 -> 9.9.q : composition z >= 2.5"}
 
     @classmethod
     def resolve(cls, scope: Scope, channel: s.Channel) -> Expected | None:  # type: ignore[override]
         pairs = _pairs(scope, channel)
-        tests = [_test(scope, part) for part in channel.claim]
-        if pairs is None or None in tests:
+        tests: tuple[ChannelTest, ...] | None = complete(_test(scope, part) for part in channel.claim)
+        if pairs is None or tests is None:
             return None
-        if len(pairs) > 1 and not channel.each:
-            ranked = next((part for part in channel.claim if part.kind is not None and part.kind.text == "rank"), None)
-            if ranked is not None:
-                message = f"a rank belongs to one pair, and there are {len(pairs)} here"
-                help = f"write: channel each {channel.text.split(maxsplit=1)[1]}"
-                scope.sink.error("E112", message, ranked.span, help)
-                return None
-        return cls(pairs), tuple(test for test in tests if test is not None)
-
-    @property
-    def needs_task(self) -> bool:
-        return False
-
-
-# --- pairs ----------------------------------------------------------------------------------------
+        ranked = [part for part in channel.claim if part.kind is not None and part.kind.text == "rank"]
+        if ranked and len(pairs) > 1 and not channel.each:
+            message = f"a rank belongs to one pair, and there are {len(pairs)} here"
+            help = f"write: channel each {channel.text.split(maxsplit=1)[1]}"
+            scope.sink.error("E112", message, ranked[0].span, help)
+            return None
+        return cls(pairs), tests
 
 
 def _pairs(scope: Scope, channel: s.Channel) -> tuple[tuple[Node, Input], ...] | None:
-    ends = ends_of(
-        scope, s.Edge(channel.sender.span.to(channel.receiver.span), channel.sender, channel.receiver, None, None)
-    )
+    ends = ends_of(scope, s.Edge(channel.sender.span.to(channel.receiver.span), channel.sender, channel.receiver))
     if ends is None:
         return None
     right = _only_heads(scope, ends.senders, channel.sender) and _only_heads(scope, ends.receivers, channel.receiver)
@@ -89,9 +80,6 @@ def _only_heads(scope: Scope, nodes: Iterable[Node], where: s.Set) -> bool:
     return not others
 
 
-# --- what is claimed of them ----------------------------------------------------------------------
-
-
 def _test(scope: Scope, part: s.Composition) -> ChannelTest | None:
     if part.quantity.text != "composition":
         guess = did_you_mean(suggest(part.quantity.text, ("composition",)) or f"composition {part.quantity.text}")
@@ -110,16 +98,11 @@ def _test(scope: Scope, part: s.Composition) -> ChannelTest | None:
         return None
     low, high = {"rank": (1, None), "z": (None, None)}.get(figure, (0, 1))
     bounds = within(scope, part.relation, "plain", "value", figure, low, high)
-    if bounds is None or not _whole(scope, part, figure, bounds):
+    if bounds is None:
+        return None
+    found = [bound for bound in (bounds.low, bounds.high) if bound is not None and bound != int(bound)]
+    if figure == "rank" and found:
+        scope.sink.error("E081", f"a rank is a whole number, and {found[0]:g} is none", part.relation.span)
         return None
     words = "composition " + (f"{figure} " if part.kind else "") + bounds.text
     return Composed(figure, bounds.low, bounds.high, bounds.strict, words)  # type: ignore[arg-type]
-
-
-def _whole(scope: Scope, part: s.Composition, figure: str, bounds: Within) -> bool:
-    """Whether a rank is bounded by whole numbers."""
-    found = [bound for bound in (bounds.low, bounds.high) if bound is not None and bound != int(bound)]
-    if figure != "rank" or not found:
-        return True
-    scope.sink.error("E081", f"a rank is a whole number, and {found[0]:g} is none", part.relation.span)
-    return False

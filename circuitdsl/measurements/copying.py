@@ -5,22 +5,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import ClassVar
+from dataclasses import dataclass
 
 from circuitdsl.circuit.arguments import heads_argument, sort_arguments, value_test
 from circuitdsl.circuit.measurement import Expected
 from circuitdsl.circuit.nodes import Node, Position
 from circuitdsl.circuit.scope import Scope
-from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.language import syntax as s
-from circuitdsl.language.written import written
 from circuitdsl.measurements.kind import Reading
 from circuitdsl.measurements.requests import READERS, Figure
 
 ANSWER = Position("ANSWER")
 NEGATED = "negated"
-NEGATIVE, MOVER = "negative_mover", "mover"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +25,18 @@ class Copying(Reading):
 
     heads: tuple[Node, ...]
     negated: bool = False
-    label: str = field(default="", compare=False, repr=False)
 
-    words: ClassVar[tuple[str, ...]] = ("copying",)
-    reader: ClassVar[str] = f"{READERS}.copying:read"
-    usage: ClassVar[tuple[str, ...]] = (
+    words = ("copying",)
+    reader = f"{READERS}.copying:read"
+    numbers = Figure("copying", hits=True)
+    own_positions = (ANSWER,)
+    usage = (
         "`copying(GROUP)`, `copying(GROUP, negated)`"
         " | how often what stands at ANSWER is among the five tokens that the heads raise (negated: lower) most"
         " | a share",
     )
-    examples: ClassVar = ("expect copying(some) >= 0%",)
-    false_examples: ClassVar = ("expect copying(first) >= 95%",)
+    examples = ("expect copying(some) >= 0%",)
+    false_examples = ("expect copying(first) >= 95%",)
 
     @classmethod
     def resolve(cls, scope: Scope, expect: s.Expect) -> Expected | None:  # type: ignore[override]
@@ -51,16 +48,9 @@ class Copying(Reading):
         test = value_test(scope, expect, "share", 0, 1)
         if heads is None or test is None:
             return None
-        negative, movers = scope.nodes_of_role(NEGATIVE), scope.nodes_of_role(MOVER)
+        negative, movers = scope.nodes_of_role("negative_mover"), scope.nodes_of_role("mover")
         negated = bool(words) or all(node in negative and node not in movers for node in heads)
-        return cls(heads, negated, written(found.nodes)), (test,)
-
-    @property
-    def own_positions(self) -> tuple[Position, ...]:
-        return (ANSWER,)
-
-    def figure(self, metric: Metric) -> Figure:
-        return Figure("copying", hits=True)
+        return cls(heads, negated), (test,)
 
     def protocol(self) -> dict[str, str]:
         return {"read": "copying", "run": "clean", "output": "negated" if self.negated else "as it is"}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from circuitdsl.circuit.arguments import group_argument, refuse_others, sites_of, sort_arguments
 from circuitdsl.circuit.bounds import effect_tests
 from circuitdsl.circuit.changes import NodePatch
@@ -11,7 +9,6 @@ from circuitdsl.circuit.edges import resolve_edge
 from circuitdsl.circuit.measurement import Expected
 from circuitdsl.circuit.scope import Scope
 from circuitdsl.language import syntax as s
-from circuitdsl.language.written import written
 from circuitdsl.measurements.edge import EdgeEffect
 from circuitdsl.measurements.kind import Kind
 from circuitdsl.measurements.knockout import NodeEffect
@@ -20,13 +17,11 @@ from circuitdsl.measurements.knockout import NodeEffect
 class Denoise(Kind):
     """The word; what it measures is the effect of edges or nodes, the other way round."""
 
-    words: ClassVar[tuple[str, ...]] = ("denoise",)
-    usage: ClassVar[tuple[str, ...]] = (
-        "`denoise(GROUP)`, `denoise(A -> B.q at POS)` | the clean term put into the corrupt run | the same",
-    )
-    examples: ClassVar = ("expect denoise(some) : effect >= -30%",)
-    false_examples: ClassVar = ("expect denoise(some) : effect <= -50%",)
-    signed: ClassVar[bool] = True
+    words = ("denoise",)
+    usage = ("`denoise(GROUP)`, `denoise(A -> B.q at POS)` | the clean term put into the corrupt run | the same",)
+    examples = ("expect denoise(some) : effect >= -30%",)
+    false_examples = ("expect denoise(some) : effect <= -50%",)
+    signed = True
 
     @classmethod
     def resolve(cls, scope: Scope, expect: s.Expect) -> Expected | None:  # type: ignore[override]
@@ -46,6 +41,6 @@ class Denoise(Kind):
             effect, via_mlps = (EdgeEffect(patch), patch.via_mlps) if patch else (None, None)
         elif (members := group_argument(scope, measurement, found)) is not None:
             sites = sites_of(scope, members, found.nodes.span)
-            effect = NodeEffect(NodePatch(sites, direction="denoise", label=written(found.nodes))) if sites else None
+            effect = NodeEffect(NodePatch(sites, direction="denoise")) if sites else None
         tests = effect_tests(scope, expect, "denoise", via_mlps)
         return (effect, tests) if right and effect is not None and tests is not None else None

@@ -7,12 +7,11 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from circuitdsl.circuit.bounds import resolve_claim
-from circuitdsl.circuit.changes import EdgePatch, Member
+from circuitdsl.circuit.changes import EdgePatch
 from circuitdsl.circuit.claims import Claim
 from circuitdsl.circuit.criteria import Stronger
 from circuitdsl.circuit.edges import resolve_edge
 from circuitdsl.circuit.measurement import Expected
-from circuitdsl.circuit.nodes import Position
 from circuitdsl.circuit.scope import Scope
 from circuitdsl.language import syntax as s
 from circuitdsl.measurements.kind import Kind
@@ -27,11 +26,11 @@ class EdgeEffect(Kind):
 
     patch: EdgePatch
 
-    statement: ClassVar[type[s.Syntax] | None] = s.EdgeClaim
-    claim_kind: ClassVar[str] = "edge"
-    examples: ClassVar = ("some -> logits at END : effect <= 30%",)
-    false_examples: ClassVar = ("some -> logits at END : effect >= 50%",)
-    signed: ClassVar[bool] = True
+    statement = s.EdgeClaim
+    claim_kind = "edge"
+    examples = ("some -> logits at END : effect <= 30%",)
+    false_examples = ("some -> logits at END : effect >= 50%",)
+    signed = True
     instead_of_chance: ClassVar = dict.fromkeys(
         ("effect", "delta"), "what random edges do is what 'matters' compares with: write ': matters'"
     )
@@ -50,14 +49,6 @@ class EdgeEffect(Kind):
                 span = next(part.span for part in statement.claim if isinstance(part, s.Stronger))
                 scope.sink.error("E086", "no edge is stronger than itself", span)
         return cls(patch), tests
-
-    @property
-    def positions(self) -> tuple[Position, ...]:
-        return self.patch.positions
-
-    @property
-    def members(self) -> tuple[Member, ...]:
-        return self.patch.members
 
     @property
     def subject(self) -> Hashable:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import inf
-from typing import ClassVar
 
 from circuitdsl.circuit.arguments import heads_argument, positions_argument, sort_arguments, value_test
 from circuitdsl.circuit.measurement import Expected
-from circuitdsl.circuit.nodes import Node, Position
+from circuitdsl.circuit.nodes import Node, Positions
 from circuitdsl.circuit.scope import Scope
-from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.language import syntax as s
-from circuitdsl.language.written import written
 from circuitdsl.measurements.kind import Reading
 from circuitdsl.measurements.requests import READERS, Figure, PatchRequest
 
@@ -22,20 +19,18 @@ class Entropy(Reading):
     """The entropy of the attention row of heads at some positions: 0 where a head looks at one token only."""
 
     heads: tuple[Node, ...]
-    source: tuple[Position, ...]
+    source: Positions
     under: PatchRequest | None = None
-    label: str = field(default="", compare=False, repr=False)
 
-    words: ClassVar[tuple[str, ...]] = ("entropy",)
-    reader: ClassVar[str] = f"{READERS}.entropy:read"
-    reads_attention: ClassVar[bool] = True
-    usage: ClassVar[tuple[str, ...]] = (
-        "`entropy(GROUP, FROM)` | −Σ a ln a over the attention row at FROM, mean over heads and prompts | nats",
-    )
-    examples: ClassVar = ("expect entropy(some, END) > 0",)
-    false_examples: ClassVar = ("expect entropy(some, END) >= 5",)
-    under_condition: ClassVar[bool] = True
-    per_prompt: ClassVar[bool] = True
+    words = ("entropy",)
+    reader = f"{READERS}.entropy:read"
+    numbers = Figure("entropy", "nats", 0.0, inf, size=1.0)
+    reads_attention = True
+    usage = ("`entropy(GROUP, FROM)` | −Σ a ln a over the attention row at FROM, mean over heads and prompts | nats",)
+    examples = ("expect entropy(some, END) > 0",)
+    false_examples = ("expect entropy(some, END) >= 5",)
+    under_condition = True
+    per_prompt = True
 
     @classmethod
     def resolve(cls, scope: Scope, expect: s.Expect) -> Expected | None:  # type: ignore[override]
@@ -47,16 +42,4 @@ class Entropy(Reading):
             message = "entropy is that of the attention at a position: entropy(mover, END)"
             scope.sink.error("E084", message, expect.measurement.span)
             return None
-        if heads is None or source is None or test is None:
-            return None
-        return cls(heads, source, label=written(found.nodes)), (test,)
-
-    @property
-    def own_positions(self) -> tuple[Position, ...]:
-        return self.source
-
-    def figure(self, metric: Metric) -> Figure:
-        return Figure("entropy", "nats", 0.0, inf, size=1.0)
-
-    def layers(self, n_layers: int) -> int:
-        return max(head.layer for head in self.heads)
+        return None if heads is None or source is None or test is None else (cls(heads, source), (test,))

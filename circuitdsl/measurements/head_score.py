@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import ClassVar, Literal, cast
+from dataclasses import dataclass
+from typing import Literal, cast
 
 from circuitdsl.circuit.arguments import heads_argument, sort_arguments, value_test
 from circuitdsl.circuit.measurement import Expected
@@ -11,7 +11,6 @@ from circuitdsl.circuit.nodes import Node
 from circuitdsl.circuit.scope import Scope
 from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.language import syntax as s
-from circuitdsl.language.written import written
 from circuitdsl.measurements.kind import Reading
 from circuitdsl.measurements.requests import READERS, Figure
 
@@ -24,19 +23,18 @@ class HeadScore(Reading):
 
     kind: ScoreKind
     heads: tuple[Node, ...]
-    label: str = field(default="", compare=False, repr=False)
 
-    words: ClassVar[tuple[str, ...]] = ("previous_token_score", "duplicate_token_score", "induction_score")
-    reader: ClassVar[str] = f"{READERS}.head_score:read"
-    on_runs: ClassVar[bool] = False
-    counted: ClassVar[bool] = False
-    usage: ClassVar[tuple[str, ...]] = (
+    words = ("previous_token_score", "duplicate_token_score", "induction_score")
+    reader = f"{READERS}.head_score:read"
+    on_runs = False
+    needs_task = False
+    usage = (
         "`previous_token_score(GROUP)`, `duplicate_token_score(GROUP)`, `induction_score(GROUP)`"
         " | attention to that token on repeated random tokens; no task is needed"
         " | a share",
     )
-    examples: ClassVar = ("expect induction_score(some) <= 99%",)
-    false_examples: ClassVar = ("expect induction_score(some) >= 99%",)
+    examples = ("expect induction_score(some) <= 99%",)
+    false_examples = ("expect induction_score(some) >= 99%",)
 
     @classmethod
     def resolve(cls, scope: Scope, expect: s.Expect) -> Expected | None:  # type: ignore[override]
@@ -48,13 +46,8 @@ class HeadScore(Reading):
             message = f"{name} is measured on random tokens: it has no task"
             scope.sink.error("E083", message, expect.on.span)
             return None
-        if heads is None or test is None:
-            return None
-        return cls(cast(ScoreKind, name.removesuffix("_score")), heads, written(found.nodes)), (test,)
-
-    @property
-    def needs_task(self) -> bool:
-        return False
+        kind = cast(ScoreKind, name.removesuffix("_score"))
+        return None if heads is None or test is None else (cls(kind, heads), (test,))
 
     def figure(self, metric: Metric) -> Figure:
         return Figure(f"{self.kind.replace('_', '-')} score", of_prompts=False)

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 Source = Literal["runs", "own sample", "weights", "text"]
 #: the decisions on the parts of a claim, by the part's label
 ByLabel = Mapping[str, Sequence["Decision"]]
+#: the numbers of each request, prompt by prompt
+Values = Mapping[Request, Sequence[float]]
 
 
 class Kind(Measurement):
@@ -74,15 +76,8 @@ class Kind(Measurement):
             return {**protocol, "run": "changed model", "under": under.text}
         return {**protocol, "run": "patched", "under": under.text.removeprefix("when ")}
 
-    def member_results(
-        self, plan: ClaimPlan, judged: ByLabel, values: Mapping[Request, Sequence[float]]
-    ) -> tuple[MemberResult, ...]:
-        """The records of its members, where it has members other than pairs of edges.
-
-        Args:
-            judged: the decisions on its parts, by their labels.
-            values: the numbers of each request, prompt by prompt.
-        """
+    def member_results(self, plan: ClaimPlan, judged: ByLabel, values: Values) -> tuple[MemberResult, ...]:
+        """The records of its members, where it has members other than pairs of edges."""
         return ()
 
     def notes(self) -> tuple[str, ...]:
@@ -108,8 +103,7 @@ class Reading(Kind, Request):
 
     def base(self, claim: Claim) -> Base | None:
         """What its numbers are compared with, prompt by prompt: the run without the condition, where it `moves`."""
-        moves = claim.under is not None and any(isinstance(test, Moves) for test in claim.tests)
-        return self if moves else None
+        return self if claim.under and any(isinstance(test, Moves) for test in claim.tests) else None
 
     def part(self, claim: Claim, nulls: Nulls) -> Part:
         change, request = claim.under.effect if claim.under else None, cast(Request, self)

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
-from typing import ClassVar, cast
+from typing import cast
 
 from circuitdsl.circuit.arguments import Arguments, group_argument, refuse_others, sites_of, sort_arguments
 from circuitdsl.circuit.bounds import effect_tests
 from circuitdsl.circuit.changes import Intervention, NodePatch, Patch
 from circuitdsl.circuit.claims import Claim
 from circuitdsl.circuit.measurement import Expected
-from circuitdsl.circuit.nodes import EVERYWHERE, Ablation, Position, Site
+from circuitdsl.circuit.nodes import EVERYWHERE, Ablation, Site
 from circuitdsl.circuit.scope import Scope
 from circuitdsl.circuit.vocabulary import ABLATIONS
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import listing
-from circuitdsl.language.written import written
 from circuitdsl.measurements.kind import Kind
 from circuitdsl.measurements.nulls import Nulls, null_of
 from circuitdsl.measurements.plan import Part, patched
@@ -29,20 +28,20 @@ class NodeEffect(Kind):
 
     patch: NodePatch
 
-    words: ClassVar[tuple[str, ...]] = ("knockout",)
-    usage: ClassVar[tuple[str, ...]] = (
+    words = ("knockout",)
+    usage = (
         "`knockout(GROUP)`, `knockout(GROUP, ablate = mean)`"
         " | the metric with all that the group writes replaced: `corrupt` (default), `mean`, `zero`"
         " | a claim, or a bound: `%` for the effect, a plain number for `delta`",
     )
-    examples: ClassVar = ("expect knockout(some) : effect <= 30%",)
-    false_examples: ClassVar = ("expect knockout(some) : effect >= 50%",)
-    under_condition: ClassVar[bool] = True
-    not_on_changed_model: ClassVar = (
+    examples = ("expect knockout(some) : effect <= 30%",)
+    false_examples = ("expect knockout(some) : effect >= 50%",)
+    under_condition = True
+    not_on_changed_model = (
         "knock-outs are not measured on a changed model",
         "write a verb instead: replace GROUP with corrupt",
     )
-    signed: ClassVar[bool] = True
+    signed = True
 
     @classmethod
     def resolve(cls, scope: Scope, expect: s.Expect) -> Expected | None:  # type: ignore[override]
@@ -58,35 +57,31 @@ class NodeEffect(Kind):
             message = "under a condition knock-outs put in corrupt terms, as the condition does"
             scope.sink.error("E087", message, found.options[0].span)
             return None
-        return cls(NodePatch(sites, ablate, label=written(found.nodes))), tests
-
-    @property
-    def positions(self) -> tuple[Position, ...]:
-        return self.patch.positions
+        return cls(NodePatch(sites, ablate)), tests
 
     @property
     def subject(self) -> Hashable:
         return frozenset(self.patch.sites), self.patch.ablate, self.patch.direction
 
     def is_void_under(self, change: Patch | Intervention) -> bool:
-        if not isinstance(change, NodePatch):
-            return False
-        out = set(change.sites)
-        nodes = ((site, node) for site in self.patch.sites for node in (site.node, site.node.whole))
-        covered = {site for site, node in nodes if {Site(node, site.position), Site(node, EVERYWHERE)} & out}
-        return covered == set(self.patch.sites)
+        out = change.sites if isinstance(change, NodePatch) else ()
+        return all(
+            any(
+                Site(node, place) in out
+                for node in (site.node, site.node.whole)
+                for place in (site.position, EVERYWHERE)
+            )
+            for site in self.patch.sites
+        )
 
     def part(self, claim: Claim, nulls: Nulls) -> Part:
-        own = patch_request(self.patch)
-        assert isinstance(own, NodeRequest)
         under = None if claim.under is None else patch_request(cast(Patch, claim.under.effect))
-        request = replace(own, under=under)
+        request = replace(cast(NodeRequest, patch_request(self.patch)), under=under)
         part = patched("", request, null_of(request, claim, nulls))
         return part if under is None else replace(part, base=under)
 
 
 def _ablation(scope: Scope, found: Arguments) -> Ablation | None:
-    """What the nodes' term is replaced by."""
     value = "corrupt"
     for option in found.options:
         if option.key.text != "ablate":

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from os.path import normpath
-from typing import TYPE_CHECKING, ClassVar, Literal, cast
+from typing import ClassVar, Literal, cast
 
 from circuitdsl.circuit.bounds import within
 from circuitdsl.circuit.claims import Circuit, Claim
@@ -16,16 +16,12 @@ from circuitdsl.circuit.scope import Scope
 from circuitdsl.circuit.shapes import near, shape_of
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import Sink
-from circuitdsl.measurements.kind import Kind, Source
+from circuitdsl.measurements.kind import Kind
 from circuitdsl.report.numbers import percent
 from circuitdsl.report.report import ClaimResult, Measured
 from circuitdsl.verdicts import Verdict
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
 What = Literal["heads", "edges", "roles"]
-PROTOCOL = {"read": "specs", "run": "none"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +36,12 @@ class Overlapping(Kind):
     what: What
     line: int = field(compare=False)
 
-    statement: ClassVar[type[s.Syntax] | None] = s.Compare
-    claim_kind: ClassVar[str] = "compare"
-    examples: ClassVar = ("compare battery with other\n  expect overlap >= 1%",)
-    false_examples: ClassVar = ("compare battery with other\n  expect overlap >= 99%",)
-    decided_by: ClassVar[Source] = "text"
-    judge: ClassVar[str] = "circuitdsl.measurements.overlap:judge"
+    statement = s.Compare
+    claim_kind = "compare"
+    examples = ("compare battery with other\n  expect overlap >= 1%",)
+    false_examples = ("compare battery with other\n  expect overlap >= 99%",)
+    decided_by = "text"
+    judge = "circuitdsl.measurements.overlap:judge"
     elsewhere: ClassVar = {
         "overlap": "two circuits overlap: write it below a line 'compare ONE with OTHER'",
         "roles": "two circuits agree in roles: write it below a line 'compare ONE with OTHER'",
@@ -88,7 +84,7 @@ def _claim(scope: Scope, line: s.Expect, comparison: Comparison, header: int) ->
         scope.sink.error("E131", message, name.span, help)
         return None
     what = _what(line.measurement, scope.sink)
-    test = _test(scope, line, what)
+    test = None if what is None else _test(scope, line, what)
     if what is None or test is None:
         return None
     return Claim(
@@ -107,35 +103,29 @@ def _claim(scope: Scope, line: s.Expect, comparison: Comparison, header: int) ->
 
 def _what(measurement: s.Measurement, sink: Sink) -> What | None:
     """`overlap` and `overlap(of = heads)` are about heads, `overlap(of = edges)` about edges."""
-    if measurement.name.text == "roles":
-        return "roles"
-    if not measurement.arguments:
-        return "heads"
-    (argument, *more) = measurement.arguments
-    if not more and isinstance(argument, s.Option) and argument.key.text == "of":
-        found = argument.value.text
-        if found in ("heads", "edges"):
-            return cast(What, found)
+    match measurement:
+        case s.Measurement(name=s.Word(text="roles")):
+            return "roles"
+        case s.Measurement(arguments=()):
+            return "heads"
+        case s.Measurement(arguments=(s.Option(key=s.Word(text="of"), value=of),)) if of.text in ("heads", "edges"):
+            return cast(What, of.text)
     sink.error("E084", "overlap is that of heads, or overlap(of = edges)", measurement.span)
     return None
 
 
-def _test(scope: Scope, line: s.Expect, what: What | None) -> Test | None:
+def _test(scope: Scope, line: s.Expect, what: What) -> Test | None:
     match line.relation:
         case s.AboveChance() if what == "heads":
             return AboveChance()
         case s.Agree() if what == "roles":
             return RolesAgree()
-        case s.Compared() | s.Between() if what in ("heads", "edges"):
+        case s.Compared() | s.Between() if what != "roles":
             return within(scope, line.relation, "share", "value", "overlap", 0, 1)
-    if what is not None:
-        fits = {"heads": ">= 75% or 'above chance'", "edges": ">= 50%", "roles": "'agree'"}[what]
-        where = line.relation.span if line.relation else line.measurement.span
-        scope.sink.error("E131", f"of {line.measurement.name.text} this is not said; it takes {fits}", where)
+    fits = {"heads": ">= 75% or 'above chance'", "edges": ">= 50%", "roles": "'agree'"}[what]
+    where = line.relation.span if line.relation else line.measurement.span
+    scope.sink.error("E131", f"of {line.measurement.name.text} this is not said; it takes {fits}", where)
     return None
-
-
-# --- verdicts --------------------------------------------------------------------------------------
 
 
 def judge(claims: Sequence[Claim], weights: object = None) -> list[ClaimResult]:
@@ -164,7 +154,7 @@ def _result(claim: Claim) -> ClaimResult:
         task=None,
         verdict=verdict,
         reason=reason,
-        protocol=PROTOCOL,
+        protocol={"read": "specs", "run": "none"},
         measured=None if roles else Measured("overlap", shared.jaccard, ci=None, n=0, unit="share"),
         notes=(note, *disagreeing) if roles else (note,),
         citation=claim.citation,

@@ -45,9 +45,8 @@ class Part:
     @property
     def requests(self) -> tuple[Request, ...]:
         """What must be measured for it, its null apart."""
-        base = () if self.base is None or isinstance(self.base, str) else (self.base,)
-        others = (self.other, self.rival)
-        return (self.request, *base, *(other for other in others if other is not None))
+        others = (self.base, self.other, self.rival)
+        return (self.request, *(other for other in others if isinstance(other, Request)))
 
     @property
     def null_requests(self) -> tuple[Request, ...]:

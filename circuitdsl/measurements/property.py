@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from circuitdsl.circuit.bounds import read
 from circuitdsl.circuit.claims import Claim
 from circuitdsl.circuit.collect import resolve_expect
-from circuitdsl.circuit.criteria import AboveChance, Within, is_between
+from circuitdsl.circuit.criteria import AboveChance, Within
 from circuitdsl.circuit.measurement import Expected, FindTasks
-from circuitdsl.circuit.nodes import Position
-from circuitdsl.circuit.scope import Scope
+from circuitdsl.circuit.nodes import Positions
+from circuitdsl.circuit.scope import Scope, complete
 from circuitdsl.language import syntax as s
-from circuitdsl.language.written import written
-from circuitdsl.measurements.kind import Kind, Reading, Source
+from circuitdsl.measurements.kind import Kind, Reading
 
 #: a larger share would need more prompts than a task can be asked for
 LARGEST_SHARE = 0.9999
@@ -22,23 +20,16 @@ LARGEST_SHARE = 0.9999
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What a property asks of every prompt; a strict bound (`>`, `<`) is itself outside.
+    """What a property asks of every prompt: the bounds on a mean (`test`), of each value.
 
     Attributes:
-        name: what is measured, as written; `bound` is what is asked of it, and `text` is both.
+        name: what is measured, as written; `text` is that with the bounds.
     """
 
     measurement: Reading
-    low: float | None
-    high: float | None
-    strict: bool
+    test: Within
     name: str
-    bound: str
     text: str
-
-    def admits(self, value: float) -> bool:
-        """Whether a prompt's value passes; what is not a number does not."""
-        return is_between(value, self.low, self.high, self.strict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,27 +39,20 @@ class Property(Kind):
     checks: tuple[Check, ...]
     share: float | None
 
-    statement: ClassVar[type[s.Syntax] | None] = s.Property
-    claim_kind: ClassVar[str] = "property"
-    examples: ClassVar = ('property "right"\n  expect accuracy > 0%',)
-    false_examples: ClassVar = ('property "wrong"\n  expect accuracy < 50%',)
-    decided_by: ClassVar[Source] = "own sample"
+    statement = s.Property
+    claim_kind = "property"
+    examples = ('property "right"\n  expect accuracy > 0%',)
+    false_examples = ('property "wrong"\n  expect accuracy < 50%',)
+    decided_by = "own sample"
 
     @classmethod
     def resolve(cls, scope: Scope, statement: s.Property) -> Expected | None:  # type: ignore[override]
         share = _share(scope, statement)
-        right = share is not None or statement.share is None
-        checks: list[Check] = []
-        for line in statement.block:
-            found = _check(scope, line) if isinstance(line, s.Expect) else None
-            if found is None:
-                right = False
-            else:
-                checks.append(found)
-        if not right or not checks:
+        checks = complete(_check(scope, line) if isinstance(line, s.Expect) else None for line in statement.block)
+        if not checks or (share is None and statement.share is not None):
             return None
         tests = (Within("value", share, None, f">= {statement.share.text}"),) if statement.share else ()
-        return cls(tuple(checks), share), tests
+        return cls(checks, share), tests
 
     @property
     def in_family(self) -> bool:
@@ -80,17 +64,16 @@ class Property(Kind):
         return prompts_needed(self.share, members)
 
     def tasks(
-        self, scope: Scope, find: FindTasks, statement: s.Statement, positions: tuple[Position, ...]
+        self, scope: Scope, find: FindTasks, statement: s.Statement, positions: Positions
     ) -> tuple[str, ...] | None:
         """The tasks that each of the lines can be checked on."""
         assert isinstance(statement, s.Property)
         lines = [line for line in statement.block if isinstance(line, s.Expect)]
-        able = [
-            find(line.on, check.measurement.positions, line) for line, check in zip(lines, self.checks, strict=True)
-        ]
-        if None in able:
+        pairs = zip(lines, self.checks, strict=True)
+        able = complete(find(line.on, check.measurement.positions, line) for line, check in pairs)
+        if able is None:
             return None
-        tasks = tuple(name for name in able[0] or () if all(name in (names or ()) for names in able))
+        tasks = tuple(name for name in able[0] if all(name in names for names in able))
         if not tasks:
             scope.sink.error("E092", "no task has the positions of all lines of this property", statement.span)
         return tasks or None
@@ -113,12 +96,7 @@ def _check(scope: Scope, line: s.Expect) -> Check | None:
         scope.sink.error("E088", message, line.relation.span, "write: expect accuracy > 0%, or expect logit_diff > 0")
         return None
     assert isinstance(measurement, Reading) and isinstance(test, Within)
-    return check_of(measurement, test, written(line.measurement), line.text)
-
-
-def check_of(measurement: Reading, test: Within, name: str, text: str) -> Check:
-    """What a bound on a mean asks of every prompt; `text` is that of the line."""
-    return Check(measurement, test.low, test.high, test.strict, name, test.text, text.removeprefix("expect "))
+    return Check(measurement, test, str(line.measurement), line.text.removeprefix("expect "))
 
 
 def property_of(claim: Claim) -> Property | None:
@@ -129,7 +107,7 @@ def property_of(claim: Claim) -> Property | None:
     if isinstance(measured, Reading) and measured.per_prompt and claim.under is None:
         (test,) = claim.tests
         if isinstance(test, Within) and test.quantity == "value":
-            return Property((check_of(measured, test, claim.about, claim.text),), None)
+            return Property((Check(measured, test, claim.about, claim.text.removeprefix("expect ")),), None)
     return None
 
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
+from itertools import groupby
 from math import inf
 from typing import ClassVar, Literal
 
 from circuitdsl.circuit.changes import EdgePatch, Intervention, Member, Patch, Replace
-from circuitdsl.circuit.nodes import EVERYWHERE, Ablation, Direction, Edge, Node, Position, Site
+from circuitdsl.circuit.nodes import EVERYWHERE, Ablation, Direction, Edge, Node, Position, Positions, Site
 from circuitdsl.circuit.vocabulary import CHANCE, METRICS, Metric
 
 READERS = "circuitdsl.engine.readers"
@@ -43,52 +44,51 @@ class Figure:
 
 
 class Request:
-    """One number per prompt.
+    """One number per prompt. What it is about is found in its fields `heads`, `nodes`, `sites`, `source` and `target`.
 
     Attributes:
         reader: the function that reads the numbers, "module:name". Requests of one reader are read together.
-        on_runs: whether it reads runs of the prompts; otherwise it makes runs of its own, or needs none.
-        counted: whether its work is counted in block-positions.
+        numbers: what its numbers are, where that does not depend on a task's metric.
+        on_runs: whether it reads runs of the prompts; otherwise it makes runs of its own, whose work is not counted.
         reads_attention: whether it reads attention patterns.
         effect: whether its numbers are the task's metric of a patched run, so that a difference has a gap beside it.
+        ablate: what it puts in the place of terms.
+        under: the patch that holds while it is measured.
     """
 
     __slots__ = ()
 
     reader: ClassVar[str] = ""
+    numbers: ClassVar[Figure | None] = None
     on_runs: ClassVar[bool] = True
-    counted: ClassVar[bool] = True
     reads_attention: ClassVar[bool] = False
     effect: ClassVar[bool] = False
-    under: PatchRequest | None
-
-    # -- what it is about
+    ablate: Ablation = "corrupt"
+    under: PatchRequest | None = None
 
     def figure(self, metric: Metric) -> Figure:
         """What its numbers are; `metric` is the task's."""
-        return figure_of(metric)
+        return self.numbers or figure_of(metric)
 
     def protocol(self) -> dict[str, str]:
         """How they are measured, as reports have it."""
         return {"read": type(self).__name__.lower(), "run": "clean"}
 
     @property
-    def own_positions(self) -> tuple[Position, ...]:
+    def own_positions(self) -> Positions:
         """The positions that it names, those of patches apart."""
-        return ()
+        places = (site.position for site in getattr(self, "sites", ()))
+        return (*getattr(self, "source", ()), *getattr(self, "target", ()), *places)
 
     @property
     def own_writers(self) -> tuple[Node, ...]:
         """The nodes whose terms it looks at, those of patches apart."""
-        return ()
-
-    # -- what it changes
+        return (*getattr(self, "nodes", ()), *(site.node for site in getattr(self, "sites", ())))
 
     @property
     def patches(self) -> tuple[PatchRequest, ...]:
         """The patches that it makes, each alone: its own, and its condition."""
-        under = getattr(self, "under", None)
-        return () if under is None else (under,)
+        return () if self.under is None else (self.under,)
 
     @property
     def changes(self) -> bool:
@@ -105,10 +105,8 @@ class Request:
         """The terms that it replaces besides others; a patch of a single one changes that, or nothing at all."""
         return tuple(term for patch in self.patches if len(patch.writes) > 1 for term in replaced(patch))
 
-    # -- what must be run for it
-
     @property
-    def positions(self) -> tuple[Position, ...]:
+    def positions(self) -> Positions:
         """Every position that it needs, but for `*`."""
         found = (*(place for patch in self.patches for _, place in patch.writes), *self.own_positions)
         return tuple(dict.fromkeys(position for position in found if position != EVERYWHERE))
@@ -131,7 +129,7 @@ class Request:
     @property
     def uses_means(self) -> bool:
         """Whether its numbers depend on the means of other prompts."""
-        return any(isinstance(patch, NodeRequest) and patch.ablate == "mean" for patch in self.patches)
+        return "mean" in (self.ablate, *(patch.ablate for patch in self.patches))
 
     def corrupt_stages(self, n_layers: int) -> int:
         """How many stages of the corrupt run it takes terms from; a run the other way round takes all.
@@ -146,14 +144,12 @@ class Request:
     @property
     def together(self) -> Hashable:
         """Requests that are equal in this are read off the same patched runs."""
-        return type(self), getattr(self, "under", None)
+        return type(self), self.under
 
     def layers(self, n_layers: int) -> int:
-        """How many layers have MLPs that matter to what is read."""
-        return n_layers
-
-
-# --- patches --------------------------------------------------------------------------------------
+        """How many layers have MLPs that matter to what is read; to attention, those below the heads."""
+        heads = getattr(self, "heads", ()) if self.reads_attention else ()
+        return max((head.layer for head in heads), default=n_layers)
 
 
 class _Patched(Request):
@@ -161,16 +157,10 @@ class _Patched(Request):
 
     __slots__ = ()
 
-    reader: ClassVar[str] = f"{READERS}.metric:patched"
-    effect: ClassVar[bool] = True
-
-    @property
-    def scored(self) -> bool:
-        return True
-
-    @property
-    def together(self) -> Hashable:
-        return (None,)
+    reader = f"{READERS}.metric:patched"
+    effect = True
+    scored = True
+    together = (None,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,8 +201,7 @@ class NodeRequest(_Patched):
 
     @property
     def patches(self) -> tuple[PatchRequest, ...]:
-        own = replace(self, under=None) if self.under else self
-        return (own,) if self.under is None else (own, self.under)
+        return (self,) if self.under is None else (replace(self, under=None), self.under)
 
     def protocol(self) -> dict[str, str]:
         return {"patch": "node", "direction": self.direction, "ablate": self.ablate, "at": _places(self.sites)}
@@ -220,12 +209,9 @@ class NodeRequest(_Patched):
 
 def _places(sites: tuple[Site, ...]) -> str:
     """`END`; where nodes differ, `2.2 2.5 at *, m1 at END`"""
-    places: dict[Node, list[str]] = {}
-    for site in sorted(sites):
-        places.setdefault(site.node, []).append(str(site.position))
     nodes: dict[str, list[str]] = {}
-    for node, at in places.items():
-        nodes.setdefault(" and ".join(at), []).append(str(node))
+    for node, own in groupby(sorted(sites), lambda site: site.node):
+        nodes.setdefault(" and ".join(str(site.position) for site in own), []).append(str(node))
     return next(iter(nodes)) if len(nodes) == 1 else ", ".join(f"{' '.join(n)} at {at}" for at, n in nodes.items())
 
 
@@ -237,19 +223,15 @@ class TermRequest(Request):
     position: Position
     ablate: Ablation = "corrupt"
 
-    reader: ClassVar[str] = f"{READERS}.terms:read"
+    reader = f"{READERS}.terms:read"
 
     @property
-    def own_positions(self) -> tuple[Position, ...]:
+    def own_positions(self) -> Positions:
         return (self.position,)
 
     @property
     def own_writers(self) -> tuple[Node, ...]:
         return (self.node,)
-
-    @property
-    def uses_means(self) -> bool:
-        return self.ablate == "mean"
 
     def corrupt_stages(self, n_layers: int) -> int:
         return 2 * (self.node.layer + 1) - (self.node.kind == "head")
@@ -260,18 +242,13 @@ PatchRequest = EdgeRequest | NodeRequest
 
 def replaced(patch: PatchRequest) -> tuple[TermRequest, ...]:
     """The terms that a patch replaces."""
-    ablate: Ablation = patch.ablate if isinstance(patch, NodeRequest) else "corrupt"
-    return tuple(TermRequest(node, position, ablate) for node, position in patch.writes)
+    return tuple(TermRequest(node, position, patch.ablate) for node, position in patch.writes)
 
 
 def patch_request(patch: Patch) -> PatchRequest:
     """A patch of the spec as what is asked of the prompts."""
-    return edge_request(patch.members, patch) if isinstance(patch, EdgePatch) else _node_request(patch)
-
-
-def _node_request(patch: Patch) -> NodeRequest:
-    """All of its sites as one patch."""
-    assert not isinstance(patch, EdgePatch)
+    if isinstance(patch, EdgePatch):
+        return edge_request(patch.members, patch)
     return NodeRequest(tuple(sorted(set(patch.sites))), patch.ablate, patch.direction)
 
 
@@ -281,9 +258,6 @@ def edge_request(members: tuple[Member, ...], patch: EdgePatch) -> EdgeRequest:
     return EdgeRequest(edges, patch.via_mlps, patch.direction)
 
 
-# --- changed models, circuits alone -----------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class ChangedRequest(Request):
     """What a request measures, of the model that an intervention has changed."""
@@ -291,7 +265,9 @@ class ChangedRequest(Request):
     inner: Request
     intervention: Intervention
 
-    reader: ClassVar[str] = f"{READERS}.changed_model:read"
+    reader = f"{READERS}.changed_model:read"
+    changes = True
+    runs_twice = True
 
     def figure(self, metric: Metric) -> Figure:
         return self.inner.figure(metric)
@@ -300,21 +276,13 @@ class ChangedRequest(Request):
         return self.inner.protocol()
 
     @property
-    def own_positions(self) -> tuple[Position, ...]:
+    def own_positions(self) -> Positions:
         return (*self.inner.positions, *self.intervention.positions)
-
-    @property
-    def changes(self) -> bool:
-        return True
 
     @property
     def terms(self) -> tuple[TermRequest, ...]:
         verbs = [verb for verb in self.intervention.verbs if isinstance(verb, Replace)]
         return tuple(TermRequest(s.node, s.position, verb.ablate) for verb in verbs for s in verb.sites)
-
-    @property
-    def runs_twice(self) -> bool:
-        return True
 
     @property
     def uses_means(self) -> bool:
@@ -341,8 +309,8 @@ class Subgraph(Request):
     ablate: Ablation = "corrupt"
     inverted: bool = False
 
-    reader: ClassVar[str] = f"{READERS}.metric:alone"
-    effect: ClassVar[bool] = True
+    reader = f"{READERS}.metric:alone"
+    effect = True
 
     def __repr__(self) -> str:
         """The same for equal subgraphs, in every process: what is measured of them is kept under this name."""
@@ -354,22 +322,15 @@ class Subgraph(Request):
         return self.keep, self.mlps, self.ablate, self.inverted
 
     @property
-    def own_positions(self) -> tuple[Position, ...]:
+    def own_positions(self) -> Positions:
         return tuple(sorted({s.position for s in self.sites} | {e.position for e in self.edges}))
 
     @property
     def own_writers(self) -> tuple[Node, ...]:
         return tuple({site.node for site in self.sites} | {edge.sender for edge in self.edges})
 
-    @property
-    def uses_means(self) -> bool:
-        return self.ablate == "mean"
-
     def corrupt_stages(self, n_layers: int) -> int:
         return 2 * n_layers
-
-
-# --- metrics ----------------------------------------------------------------------------------------
 
 
 def figure_of(metric: Metric) -> Figure:

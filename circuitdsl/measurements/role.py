@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 from circuitdsl.circuit.arguments import sort_arguments
 from circuitdsl.circuit.changes import Condition
@@ -13,15 +12,14 @@ from circuitdsl.circuit.claims import Claim
 from circuitdsl.circuit.collect import resolve_condition, resolve_expect
 from circuitdsl.circuit.criteria import Test
 from circuitdsl.circuit.measurement import Expected
-from circuitdsl.circuit.nodes import Node, Position
+from circuitdsl.circuit.nodes import Node, Positions
 from circuitdsl.circuit.roles import Body, built_in
-from circuitdsl.circuit.scope import Members, Scope
+from circuitdsl.circuit.scope import Members, Scope, complete
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import Sink
-from circuitdsl.measurements.kind import ByLabel, Kind
+from circuitdsl.measurements.kind import ByLabel, Kind, Values
 from circuitdsl.measurements.nulls import Nulls
-from circuitdsl.measurements.plan import ClaimPlan, Part
-from circuitdsl.measurements.requests import Request
+from circuitdsl.measurements.plan import ClaimPlan
 from circuitdsl.report.report import MemberResult
 from circuitdsl.verdicts import WORST_FIRST
 
@@ -49,11 +47,11 @@ class RoleChecks(Kind):
     checks: tuple[RoleCheck, ...]
     overrides: bool = False
 
-    words: ClassVar[tuple[str, ...]] = ("role",)
-    many_figures: ClassVar[bool] = True
-    usage: ClassVar[tuple[str, ...]] = ("`role(GROUP)` | every check of the group's role, on every head | nothing",)
-    examples: ClassVar = ("expect role(mover)",)
-    false_examples: ClassVar = ("expect role(induction)",)
+    words = ("role",)
+    many_figures = True
+    usage = ("`role(GROUP)` | every check of the group's role, on every head | nothing",)
+    examples = ("expect role(mover)",)
+    false_examples = ("expect role(induction)",)
 
     @classmethod
     def resolve(cls, scope: Scope, expect: s.Expect) -> Expected | None:  # type: ignore[override]
@@ -79,13 +77,12 @@ class RoleChecks(Kind):
                 help = f"write: heads {group.name} = … role mover"
                 sink.error("E041", f"the group {group.name} has no role", group.span, help)
             return None
-        checks = list(_checks(scope, expect, role, body, members))
-        known = [check for check in checks if check is not None]
+        checks = complete(_checks(scope, expect, role, body, members))
         overrides = role in scope.bodies and role in built_in()
-        return (cls(role, tuple(known), overrides), ()) if len(known) == len(checks) else None
+        return None if checks is None else (cls(role, checks, overrides), ())
 
     @property
-    def positions(self) -> tuple[Position, ...]:
+    def positions(self) -> Positions:
         own = [place for check in self.checks for place in check.measurement.positions]
         return (*own, *(place for check in self.checks if check.under for place in check.under.effect.positions))
 
@@ -94,11 +91,13 @@ class RoleChecks(Kind):
         return any(check.measurement.needs_task for check in self.checks)
 
     def plan(self, claim: Claim, task: str, nulls: Nulls) -> ClaimPlan:
-        return ClaimPlan(claim, task, tuple(_part(claim, check, nulls) for check in self.checks))
+        parts = []
+        for check in self.checks:
+            alone = replace(claim, measurement=check.measurement, tests=check.tests, under=check.under)
+            parts.append(replace(check.measurement.part(alone, nulls), label=check.text, tests=check.tests))
+        return ClaimPlan(claim, task, tuple(parts))
 
-    def member_results(
-        self, plan: ClaimPlan, judged: ByLabel, values: Mapping[Request, Sequence[float]]
-    ) -> tuple[MemberResult, ...]:
+    def member_results(self, plan: ClaimPlan, judged: ByLabel, values: Values) -> tuple[MemberResult, ...]:
         """Each check on each head; none where the claim as a whole could not be measured."""
         return tuple(_member(check, judged) for check in self.checks if check.text in judged)
 
@@ -125,11 +124,9 @@ def _checks(scope: Scope, expect: s.Expect, role: str, body: Body, members: Memb
 
 
 def _check(scope: Scope, node: Node, line: s.Expect, when: s.WhenPatched | s.WhenKnockedOut | None) -> RoleCheck | None:
-    under: Condition | None = None
-    if when is not None:
-        under = resolve_condition(scope, when)
-        if under is None:
-            return None
+    under = None if when is None else resolve_condition(scope, when)
+    if when is not None and under is None:
+        return None
     scope.under = when is not None
     expected = resolve_expect(scope, line)
     scope.under = False
@@ -137,13 +134,8 @@ def _check(scope: Scope, node: Node, line: s.Expect, when: s.WhenPatched | s.Whe
         return None
     measurement, tests = expected
     assert isinstance(measurement, Kind)
-    words = line.text.removeprefix("expect ") if under is None else f"{under.text}: {line.text.removeprefix('expect ')}"
+    words = (f"{under.text}: " if under else "") + line.text.removeprefix("expect ")
     return RoleCheck(node, re.sub(r"\bself\b", str(node), words), measurement, tests, under)
-
-
-def _part(claim: Claim, check: RoleCheck, nulls: Nulls) -> Part:
-    alone = replace(claim, measurement=check.measurement, tests=check.tests, under=check.under)
-    return replace(check.measurement.part(alone, nulls), label=check.text, tests=check.tests)
 
 
 def _member(check: RoleCheck, judged: ByLabel) -> MemberResult:

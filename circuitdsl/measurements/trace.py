@@ -7,29 +7,23 @@ it the first is meant, where the head asks.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
 
 from circuitdsl.circuit.claims import Claim
-from circuitdsl.circuit.criteria import Test, Within
+from circuitdsl.circuit.criteria import Within
 from circuitdsl.circuit.expressions import evaluate
 from circuitdsl.circuit.measurement import Expected
-from circuitdsl.circuit.nodes import Node, Position
-from circuitdsl.circuit.scope import Scope
-from circuitdsl.circuit.vocabulary import Metric
+from circuitdsl.circuit.nodes import Node, Positions
+from circuitdsl.circuit.scope import Scope, complete
+from circuitdsl.circuit.traced import Side
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import listing
-from circuitdsl.language.written import written
-from circuitdsl.measurements.kind import ByLabel, Kind
+from circuitdsl.measurements.kind import ByLabel, Kind, Values
 from circuitdsl.measurements.nulls import Nulls
 from circuitdsl.measurements.plan import ClaimPlan, Part
 from circuitdsl.measurements.requests import READERS, Figure, Request
 from circuitdsl.report.numbers import percent
 from circuitdsl.report.report import MemberResult
-
-#: in at least half of the head's firings
-HALF: tuple[Test, ...] = (Within("value", 0.5, None, ">= 50%"),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,22 +34,22 @@ class Tracing(Kind):
     """
 
     head: Node
-    source: tuple[Position, ...]
-    target: tuple[Position, ...]
+    source: Positions
+    target: Positions
     senders: tuple[Node, ...]
-    side: Literal["destination", "source"]
+    side: Side
 
-    statement: ClassVar[type[s.Syntax] | None] = s.Trace
-    claim_kind: ClassVar[str] = "trace"
-    many_figures: ClassVar[bool] = True
-    examples: ClassVar = ("trace 2.5 END -> IO includes 0.6",)
-    false_examples: ClassVar = ("trace 2.5 END -> IO includes 1.0",)
+    statement = s.Trace
+    claim_kind = "trace"
+    many_figures = True
+    examples = ("trace 2.5 END -> IO includes 0.6",)
+    false_examples = ("trace 2.5 END -> IO includes 1.0",)
 
     @classmethod
     def resolve(cls, scope: Scope, trace: s.Trace) -> Expected | None:  # type: ignore[override]
         head = _head(scope, trace)
         senders = _senders(scope, trace, head)
-        source, target = (_places(scope, places) for places in (trace.source, trace.target))
+        source, target = (complete(map(scope.position, places)) for places in (trace.source, trace.target))
         at = scope.places(trace.at)
         if head is None or senders is None or source is None or target is None or at is None:
             return None
@@ -64,24 +58,19 @@ class Tracing(Kind):
             help = f"write: at {', '.join(map(str, source))}, or at {', '.join(map(str, target))}"
             scope.sink.error("E114", message, trace.at.span if trace.at else trace.span, help)
             return None
-        side: Literal["destination", "source"] = "source" if at and set(at) != set(source) else "destination"
-        return cls(head, source, target, senders, side), HALF
+        side: Side = "source" if at and set(at) != set(source) else "destination"
+        return cls(head, source, target, senders, side), (Within("value", 0.5, None, ">= 50%"),)
 
     @property
-    def positions(self) -> tuple[Position, ...]:
+    def positions(self) -> Positions:
         return (*self.source, *self.target)
 
     def plan(self, claim: Claim, task: str, nulls: Nulls) -> ClaimPlan:
-        several = len(self.senders) > 1
-        parts = (Part(str(sender) if several else "", self._request(sender)) for sender in self.senders)
+        asked = (TraceRequest(self.head, self.source, self.target, sender, self.side) for sender in self.senders)
+        parts = (Part(str(each.sender) if len(self.senders) > 1 else "", each) for each in asked)
         return ClaimPlan(claim, task, tuple(parts))
 
-    def _request(self, sender: Node) -> TraceRequest:
-        return TraceRequest(self.head, self.source, self.target, sender, self.side)
-
-    def member_results(
-        self, plan: ClaimPlan, judged: ByLabel, values: Mapping[Request, Sequence[float]]
-    ) -> tuple[MemberResult, ...]:
+    def member_results(self, plan: ClaimPlan, judged: ByLabel, values: Values) -> tuple[MemberResult, ...]:
         """Each head that the trace includes, with its share of the firings."""
         found = []
         for part, sender in zip(plan.parts, self.senders, strict=True):
@@ -111,7 +100,7 @@ def _head(scope: Scope, trace: s.Trace) -> Node | None:
         return None
     heads = list(found)
     if len(heads) > 1 or heads[0].kind != "head" or heads[0].index >= 0:
-        message = f"a trace starts at one head, and {written(trace.nodes)} is not one"
+        message = f"a trace starts at one head, and {trace.nodes} is not one"
         scope.sink.error("E113", message, trace.nodes.span, "write a line for each head")
         return None
     if heads[0].layer == 0:
@@ -134,12 +123,6 @@ def _senders(scope: Scope, trace: s.Trace, head: Node | None) -> tuple[Node, ...
     return None if others or late else tuple(found)
 
 
-def _places(scope: Scope, places: tuple[s.Place, ...]) -> tuple[Position, ...] | None:
-    found = [scope.position(place) for place in places]
-    known = tuple(position for position in found if position is not None)
-    return known if len(known) == len(found) else None
-
-
 @dataclass(frozen=True, slots=True)
 class TraceRequest(Request):
     """Whether a head is among the senders of another's firing, 1 or 0; prompts where that does not fire are left out.
@@ -148,21 +131,14 @@ class TraceRequest(Request):
     """
 
     head: Node
-    source: tuple[Position, ...]
-    target: tuple[Position, ...]
+    source: Positions
+    target: Positions
     sender: Node
-    side: Literal["destination", "source"]
+    side: Side
 
-    reader: ClassVar[str] = f"{READERS}.trace:read"
-    on_runs: ClassVar[bool] = False
-    counted: ClassVar[bool] = False
-
-    def figure(self, metric: Metric) -> Figure:
-        return Figure("share of firings", hits=True)
+    reader = f"{READERS}.trace:read"
+    numbers = Figure("share of firings", hits=True)
+    on_runs = False
 
     def protocol(self) -> dict[str, str]:
         return {"read": "trace", "run": "clean", "side": self.side}
-
-    @property
-    def own_positions(self) -> tuple[Position, ...]:
-        return (*self.source, *self.target)

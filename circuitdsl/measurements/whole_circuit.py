@@ -16,7 +16,8 @@ F the metric's mean over prompts,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import random
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar, Literal
@@ -25,8 +26,9 @@ from circuitdsl.circuit.bounds import delta_unit, within
 from circuitdsl.circuit.claims import Claim, Membership, membership
 from circuitdsl.circuit.criteria import NULL_PROMPTS, Quantity, Within
 from circuitdsl.circuit.measurement import Expected
-from circuitdsl.circuit.nodes import Ablation
+from circuitdsl.circuit.nodes import EVERYWHERE, Ablation, Edge, Input, Node, Site
 from circuitdsl.circuit.scope import Scope
+from circuitdsl.circuit.shapes import ModelShape
 from circuitdsl.circuit.vocabulary import ABLATIONS
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import listing
@@ -34,16 +36,6 @@ from circuitdsl.measurements.kind import Kind
 from circuitdsl.measurements.nulls import Nulls
 from circuitdsl.measurements.plan import ClaimPlan, Part
 from circuitdsl.measurements.requests import Subgraph
-from circuitdsl.measurements.subgraphs import (
-    alone,
-    contexts,
-    groups,
-    members,
-    model_without,
-    random_circuits,
-    subsets,
-    without,
-)
 
 #: the options, each with its values, the default first
 OPTIONS: Mapping[str, tuple[str, ...]] = {
@@ -71,8 +63,8 @@ class WholeCircuit(Kind):
     positions_kept: Literal["spec", "all"] = "spec"
     form: Literal["normalised", "wang"] = "normalised"
 
-    words: ClassVar[tuple[str, ...]] = ("faithfulness", "incompleteness", "minimality", "sufficiency")
-    usage: ClassVar[tuple[str, ...]] = (
+    words = ("faithfulness", "incompleteness", "minimality", "sufficiency")
+    usage = (
         "`faithfulness` | (circuit alone − corrupt) / (clean − corrupt) | a share, may pass 100 %",
         "`incompleteness`"
         " | the largest difference between circuit and model when the same parts are removed from both"
@@ -82,9 +74,9 @@ class WholeCircuit(Kind):
         " | a share of the gap",
         "`sufficiency` | the share of random circuits of the same shape that are further from the model | a share",
     )
-    examples: ClassVar = ("expect faithfulness >= -100%",)
-    false_examples: ClassVar = ("expect faithfulness >= 300%",)
-    of_whole: ClassVar[bool] = True
+    examples = ("expect faithfulness >= -100%",)
+    false_examples = ("expect faithfulness >= 300%",)
+    of_whole = True
     instead_of_chance: ClassVar = {
         "sufficiency": "it is the share of random circuits that do worse: write sufficiency >= 95%",
         "faithfulness": "random circuits of its shape are what sufficiency compares with: write sufficiency >= 95%",
@@ -105,11 +97,8 @@ class WholeCircuit(Kind):
     @classmethod
     def besides(cls) -> tuple[Expected, ...]:
         """All of them, by their default protocol."""
-
-        def quantity(name: str) -> Quantity:
-            return "value" if name == "sufficiency" else "effect"
-
-        return tuple((cls(name), (Within(quantity(name), None, None, ""),)) for name in cls.words)
+        figures: dict[str, Quantity] = {"sufficiency": "value"}
+        return tuple((cls(name), (Within(figures.get(name, "effect"), None, None, ""),)) for name in cls.words)
 
     def lacks(self, whole: Membership) -> str:
         if self.keep == "edges":
@@ -130,7 +119,7 @@ class WholeCircuit(Kind):
                 return made((Part("", kept, peers=random_circuits(kept, nulls.shape)),))
             case "incompleteness":
                 sets = subsets(whole, kept)
-                parts = [Part(f"without {k}", without(kept, k_), model_without(kept, k_)) for k, k_ in sets.items()]
+                parts = [Part(f"without {k}", without(kept, k_), without(kept, k_, True)) for k, k_ in sets.items()]
                 return made(tuple(parts), extremes=(tuple(range(len(parts))),))
         parts, extremes = [], []
         for node in members(kept):
@@ -157,32 +146,27 @@ class WholeCircuit(Kind):
 
 
 def _with_options(scope: Scope, written: s.Measurement, found: WholeCircuit) -> WholeCircuit | None:
-    """The measurement with its options."""
     known = [name for name in OPTIONS if name != "form" or found.name == "faithfulness"]
     given: set[str] = set()
-    right = True
+    errors = len(scope.sink.found)
     for argument in written.arguments:
         if not isinstance(argument, s.Option):
             message = f"{found.name} is said of the whole circuit, and takes options only"
             scope.sink.error("E084", message, argument.span, f"write: {found.name}(keep = edges)")
-            right = False
             continue
         key, value = argument.key.text, argument.value
         if key not in known:
             scope.sink.unknown("E046", "option", key, argument.key.span, known, f" of {found.name}")
-            right = False
         elif key in given:
             scope.sink.error("E051", f"the option {key} is given twice", argument.span)
-            right = False
         elif not isinstance(value, s.Word) or value.text not in OPTIONS[key]:
             *others, last = OPTIONS[key]
             scope.sink.error("E047", f"{key} is {listing(others)} or {last}", value.span)
-            right = False
         else:
             attribute = "positions_kept" if key == "positions" else key
             found = replace(found, **{attribute: value.text})  # type: ignore[arg-type]
         given.add(key)
-    return found if right else None
+    return found if len(scope.sink.found) == errors else None
 
 
 def _test(scope: Scope, relation: s.Relation, measurement: WholeCircuit) -> Within | None:
@@ -195,3 +179,108 @@ def _test(scope: Scope, relation: s.Relation, measurement: WholeCircuit) -> With
     found = within(scope, relation, "effect", "effect", name, None if name == "faithfulness" else 0)
     # the bounds are on a figure of its own name
     return replace(found, text=found.text.removeprefix("effect ")) if found else found
+
+
+RANDOM_SUBSETS = 10
+RANDOM_CIRCUITS = 100
+
+Nodes = frozenset[Node]
+
+
+def alone(whole: Membership, keep: Literal["nodes", "edges"], ablate: Ablation, everywhere: bool) -> Subgraph:
+    """The circuit with everything outside it ablated; at its own positions, or at all."""
+    sites, edges = whole.sites, whole.edges
+    if everywhere:
+        sites = frozenset(Site(site.node, EVERYWHERE) for site in sites)
+        edges = frozenset(replace(edge, position=EVERYWHERE) for edge in edges)
+    if keep == "nodes":
+        return Subgraph("nodes", sites=sites, mlps=whole.mlps, ablate=ablate)
+    return Subgraph("edges", edges=edges, mlps=whole.mlps, ablate=ablate)
+
+
+def without(circuit: Subgraph, nodes: Nodes, of_model: bool = False) -> Subgraph:
+    """The circuit less some of its nodes, or the edges at them; or the whole model less the same."""
+    sites = frozenset(site for site in circuit.sites if (site.node in nodes) == of_model)
+    edges = frozenset(edge for edge in circuit.edges if _touches(edge, nodes) == of_model)
+    return replace(circuit, inverted=of_model, sites=sites, edges=edges)
+
+
+def _touches(edge: Edge, nodes: Nodes) -> bool:
+    return edge.sender in nodes or edge.sender.whole in nodes or edge.receiver.node in nodes
+
+
+def members(circuit: Subgraph) -> tuple[Node, ...]:
+    """The heads and MLPs of a circuit."""
+    ends = (node for edge in circuit.edges for node in (edge.sender, edge.receiver.node))
+    found = {site.node for site in circuit.sites} | {node for node in ends if node.kind in ("head", "mlp")}
+    return tuple(sorted(found))
+
+
+def groups(whole: Membership, circuit: Subgraph) -> dict[str, Nodes]:
+    """The groups by name, as far as they are part of the circuit; each set of nodes once."""
+    inside = frozenset(members(circuit))
+    found: dict[Nodes, str] = {}
+    for name, sites in whole.groups.items():
+        nodes = frozenset(site.node for site in sites) & inside
+        if nodes:
+            found.setdefault(nodes, name)
+    return {name: nodes for nodes, name in found.items()}
+
+
+def subsets(whole: Membership, circuit: Subgraph) -> dict[str, Nodes]:
+    """What incompleteness takes out: the groups, then random subsets; always the same ones for a circuit."""
+    found = groups(whole, circuit)
+    nodes = members(circuit)
+    rng, most = random.Random(" ".join(map(str, nodes))), len(found) + RANDOM_SUBSETS
+    for _ in range(10 * RANDOM_SUBSETS):
+        drawn = frozenset(node for node in nodes if rng.random() < 0.5)
+        if drawn and drawn not in found.values():
+            found[" ".join(map(str, sorted(drawn)))] = drawn
+        if len(found) == most:
+            break
+    return found
+
+
+def contexts(node: Node, sets: Mapping[str, Nodes]) -> dict[str, Nodes]:
+    """What is taken out before a node is, for minimality: nothing, and every group without the node."""
+    found: dict[Nodes, str] = {frozenset(): ""}
+    for name, nodes in sets.items():
+        found.setdefault(nodes - {node}, f"{name} without {node}" if node in nodes else name)
+    return {name: nodes for nodes, name in found.items()}
+
+
+def random_circuits(circuit: Subgraph, shape: ModelShape) -> tuple[Subgraph, ...]:
+    """Independent draws of circuits of the same shape, the circuit itself left out; may repeat.
+
+    None where every circuit of this shape is the same one.
+    """
+    rng = random.Random(f"{sorted(circuit.sites)} {sorted(circuit.edges)}")
+    found: list[Subgraph] = []
+    for _ in range(20 * RANDOM_CIRCUITS):
+        drawn = _exchanged(circuit, _permutation(shape, rng))
+        if drawn != circuit:
+            found.append(drawn)
+        if len(found) == RANDOM_CIRCUITS:
+            break
+    return tuple(found)
+
+
+def _permutation(shape: ModelShape, rng: random.Random) -> dict[Node, Node]:
+    """The heads of every layer exchanged among themselves."""
+    swap: dict[Node, Node] = {}
+    for layer in range(shape.n_layers):
+        heads = [Node("head", layer, head) for head in range(shape.n_heads)]
+        swap |= zip(heads, rng.sample(heads, len(heads)), strict=True)
+    return swap
+
+
+def _exchanged(circuit: Subgraph, swap: Mapping[Node, Node]) -> Subgraph:
+    def of(node: Node) -> Node:
+        return replace(swap.get(node.whole, node.whole), index=node.index)
+
+    edges: Iterable[Edge] = circuit.edges
+    return replace(
+        circuit,
+        sites=frozenset(Site(of(site.node), site.position) for site in circuit.sites),
+        edges=frozenset(Edge(of(e.sender), Input(of(e.receiver.node), e.receiver.port), e.position) for e in edges),
+    )

@@ -239,8 +239,9 @@ class Probe:
             return None
         rooms = []
         for check, found in zip(self.wanted.checks, values, strict=True):
-            rooms += [] if check.low is None else [found - check.low]
-            rooms += [] if check.high is None else [check.high - found]
+            low, high = check.test.low, check.test.high
+            rooms += [] if low is None else [found - low]
+            rooms += [] if high is None else [high - found]
         return float(min(rooms, default=0.0))
 
 

@@ -18,10 +18,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from circuitdsl.circuit.claims import Circuit, Claim
-from circuitdsl.circuit.criteria import Negligible, Within, is_between
+from circuitdsl.circuit.criteria import Negligible, Within
 from circuitdsl.circuit.nodes import Node
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import Span
@@ -144,7 +144,7 @@ def _says_absence(claim: Claim) -> bool:
     """Whether no effect at all, or no attention, is what the claim asks for."""
 
     zero = (
-        is_between(0, test.low, test.high, strict=False) if isinstance(test, Within) else isinstance(test, Negligible)
+        replace(test, strict=False).admits(0) if isinstance(test, Within) else isinstance(test, Negligible)
         for test in claim.tests
     )
     return not claim.measurement.level and bool(claim.tests) and all(zero)

@@ -142,7 +142,7 @@ def _task_work(
     refuse_too_little(prompts.model, int(lengths.max()), prompts.max_memory)
     asked = [request for p in plans for request in p.requests]
     # a request for the task's metric under a condition asks for what the condition's own patch gives
-    under = {r: getattr(r, "under", None) if r.together == (metric,) else None for r in asked}
+    under = {r: r.under if r.together == (metric,) else None for r in asked}
     requests = [request if patch is None else patch for request, patch in under.items()]
     patches = [request for request in requests if request.scored]
     looks = plan_looks(len(data.pairs), early_stop).sizes
@@ -162,7 +162,7 @@ def _task_work(
         experiments=len({experiment_of(r) for r in patches}),
         nulls=len({experiment_of(r) for p in plans for part in p.parts for r in part.null}),
         reads=sum(request.reads_attention for request in requests),
-        uncounted=sum(not request.counted for request in requests),
+        uncounted=sum(not request.on_runs for request in requests),
         least=start + steps[0],
         most=sum(steps, start),
     )

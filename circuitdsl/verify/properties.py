@@ -156,7 +156,7 @@ def values_of(prompts: Prompts, requests: Sequence[Request], indices: np.ndarray
 
 def passes(property: Property, values: np.ndarray) -> np.ndarray:
     """Whether each prompt passes all checks [prompts]."""
-    rows = [[check.admits(float(v)) for v in row] for check, row in zip(property.checks, values, strict=True)]
+    rows = [[check.test.admits(float(v)) for v in row] for check, row in zip(property.checks, values, strict=True)]
     return np.logical_and.reduce(np.asarray(rows, bool))
 
 
@@ -166,7 +166,8 @@ def figures(property: Property, values: np.ndarray) -> list[str]:
     for check, found in zip(property.checks, values, strict=True):
         unit = check.measurement.figure(Metric()).unit
         number = value(Measured(check.text, float(found), None, 1, unit))
-        lines.append(f"{check.name} {number}" + ("" if check.admits(float(found)) else f", not {check.bound}"))
+        passed = check.test.admits(float(found))
+        lines.append(f"{check.name} {number}" + ("" if passed else f", not {check.test.text}"))
     return lines
 
 

@@ -14,8 +14,7 @@ from typing import Any
 
 import pytest
 
-from circuitdsl.language.codes import codes
-from circuitdsl.language.diagnostics import START
+from circuitdsl.language.diagnostics import START, codes
 
 CASES = sorted((Path(__file__).parent.parent / "fixtures" / "errors").glob("*.circ"))
 SOURCES = Path(__file__).parent.parent.parent / "circuitdsl"

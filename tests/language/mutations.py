@@ -20,12 +20,10 @@ from circuitdsl.circuit.lint import lint
 from circuitdsl.circuit.resolve import resolve
 from circuitdsl.circuit.shapes import TaskShape
 from circuitdsl.language import syntax as s
-from circuitdsl.language.codes import codes
-from circuitdsl.language.diagnostics import ordered, render_all
+from circuitdsl.language.diagnostics import codes, ordered, render_all
 from circuitdsl.language.format import dumps, format_text
 from circuitdsl.language.lexer import KEYWORDS
-from circuitdsl.language.parse import parse
-from circuitdsl.language.source import decode
+from circuitdsl.language.parse import decode, parse
 from circuitdsl.measurements import KINDS
 
 SECONDS = 2.0

@@ -16,7 +16,7 @@ WHOLE = (Path(__file__).parent.parent / "fixtures" / "whole.circ").read_text(enc
 
 def test_neither_language_nor_circuit_nor_measurements_import_anything_heavy() -> None:
     code = (
-        "import sys, circuitdsl.language.parse, circuitdsl.language.codes, circuitdsl.circuit.resolve, "
+        "import sys, circuitdsl.language.parse, circuitdsl.circuit.resolve, "
         "circuitdsl.measurements, "
         "circuitdsl.circuit.claims; heavy = {'torch', 'transformer_lens', 'numpy', 'networkx', 'rich'}; "
         "print(sorted(heavy & set(sys.modules)))"

@@ -7,7 +7,7 @@ import random
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from circuitdsl.language.source import decode
+from circuitdsl.language.parse import decode
 from tests.drawing import examples
 from tests.language.mutations import WORDS, mutated, read
 

@@ -11,19 +11,18 @@ from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Edge, Input, Node, Posi
 from circuitdsl.circuit.shapes import ModelShape
 from circuitdsl.measurements.nulls import Nulls
 from circuitdsl.measurements.requests import Subgraph
-from circuitdsl.measurements.subgraphs import (
+from circuitdsl.measurements.whole_circuit import (
     RANDOM_CIRCUITS,
     RANDOM_SUBSETS,
+    WholeCircuit,
     alone,
     contexts,
     groups,
     members,
-    model_without,
     random_circuits,
     subsets,
     without,
 )
-from circuitdsl.measurements.whole_circuit import WholeCircuit
 
 END, S2 = Position("END"), Position("S2")
 SHAPE = ModelShape("m", 3, 6)
@@ -76,11 +75,11 @@ def test_what_is_kept() -> None:
 def test_what_is_taken_out() -> None:
     kept = nodes_of()
     assert without(kept, frozenset([A, C])).sites == {Site(B, END), Site(M, END)}
-    rest = model_without(kept, frozenset([A, C]))
+    rest = without(kept, frozenset([A, C]), True)
     assert rest.inverted and rest.sites == {Site(A, S2), Site(C, END)}
     edges = edges_of()
     assert without(edges, frozenset([A])).edges == {Edge(B, Input(LOGITS, "in"), END)}
-    assert len(model_without(edges, frozenset([A])).edges) == 2
+    assert len(without(edges, frozenset([A]), True).edges) == 2
     assert members(edges) == (A, B)
     assert groups(WHOLE, edges) == {"early": {A}, "late": {B}}
 
