@@ -73,7 +73,7 @@ class Session:
     compare = _Verb("circuitdsl.verify.compared", "compare")
     channels = _Verb("circuitdsl.verify.upstream", "channels")
     trace = _Verb("circuitdsl.verify.traced", "trace")
-    discover = _Verb("circuitdsl.discover.drafting", "drafted")
+    discover = _Verb("circuitdsl.discover.discover", "drafted")
     mutate = _Verb("circuitdsl.testing.mutate", "mutate")
     falsify = _Verb("circuitdsl.testing.falsify", "searches")
 
