@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 from circuitdsl.api import check_prompt_files, loads
-from circuitdsl.discover.draft import Draft, Named, draft, named, role_line
+from circuitdsl.discover.draft import Draft, Named, draft, named
 from circuitdsl.discover.roles import Placed, remaining, roles_of
 from circuitdsl.discover.search import END, Found, Progress, Search, search
 from circuitdsl.engine.prompts import Prompts
@@ -133,7 +133,7 @@ def _settled(
     made = draft(prompts, found, groups, settings, head)
     dropped: list[str] = []
     while bad := _not_holding(made, check):
-        lost = {placed for group in groups if (claim := bad.get(role_line(group))) for placed in _failing(group, claim)}
+        lost = {placed for group in groups if (claim := bad.get(group.claim)) for placed in _failing(group, claim)}
         if lost:
             return _settled(prompts, found, remaining(roles, lost), settings, head, check)
         dropped += bad

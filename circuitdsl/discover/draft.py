@@ -39,8 +39,11 @@ class Named:
     @property
     def definition(self) -> str:
         said = f" role {self.role}" if self.role and self.role != self.name else ""
-        nodes = " ".join(map(str, self.group.nodes))
-        return f"{KEYWORDS[self.group.kind]} {self.name} = {nodes} at {self.group.position}{said}"
+        return f"{KEYWORDS[self.group.kind]} {self.name} = {self.group}{said}"
+
+    @property
+    def claim(self) -> str:
+        return f"expect role({self.name})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,41 +78,30 @@ def draft(prompts: Prompts, found: Found, groups: Sequence[Named], settings: Sea
         groups: the nodes that it found, as the spec calls them.
         head: the lines that open the spec: circuit, notes, model, task, metric.
     """
-    heads = [group for group in groups if group.group.kind == "head"]
     return Draft(
         tuple(head),
         tuple(groups),
         tuple(dict.fromkeys(_claim(sending, groups, settings.threshold) for sending in found.sendings)),
         (
             *_behaviour(prompts),
-            *(line for group in heads for line in _attention(prompts, group, settings)),
-            *(role_line(group) for group in groups if group.role),
+            *(line for group in groups if group.group.kind == "head" for line in _attention(prompts, group, settings)),
+            *(group.claim for group in groups if group.role),
         ),
     )
 
 
-def role_line(group: Named) -> str:
-    """`expect role(inhibition)`"""
-    return f"expect role({group.name})"
-
-
 def _claim(sending: Sending, groups: Sequence[Named], threshold: float) -> str:
-    """`GROUP -> GROUP.q at POS : effect <= -12%`"""
-    where = f"{written(sending.group, groups)} -> {_receiver(sending, groups)} at {sending.joint.position}"
+    """`GROUP -> GROUP.q at POS : effect <= -12%`; the receiver may be `(mover - 9.9).q` or `m1`."""
+    receivers = written(sending.receivers, groups)
+    if sending.receivers.kind == "head":
+        single = " " not in receivers or receivers.endswith(")")
+        receivers = f"{receivers if single else f'({receivers})'}.{sending.joint.port}"
+    where = f"{written(sending.group, groups)} -> {receivers} at {sending.joint.position}"
     near = sending.joint.high if sending.joint.lowers else sending.joint.low
     bound = _rounded(INSIDE * abs(near)) if near * sending.joint.effect > 0 else 0.0
     if bound <= threshold:
         return f"{where} : {'lowers' if sending.joint.lowers else 'raises'}"
     return f"{where} : effect {'<= -' if sending.joint.lowers else '>= '}{100 * bound:g}%"
-
-
-def _receiver(sending: Sending, groups: Sequence[Named]) -> str:
-    """`mover.q`, `(mover - 9.9).q`, `m1`"""
-    receivers = written(sending.receivers, groups)
-    if sending.receivers.kind != "head":
-        return receivers
-    single = " " not in receivers or receivers.endswith(")")
-    return f"{receivers if single else f'({receivers})'}.{sending.joint.port}"
 
 
 def _rounded(value: float) -> float:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from circuitdsl.circuit.nodes import EMBED, LOGITS, Edge, Input, Node, NodeKind, Port, Position
-from circuitdsl.circuit.vocabulary import METRICS
+from circuitdsl.circuit.vocabulary import GENERAL_POSITIONS, METRICS
 from circuitdsl.engine.prompts import Prompts
 from circuitdsl.measurements.requests import EdgeRequest
 from circuitdsl.tasks.dataset import PromptPair
@@ -28,8 +28,6 @@ END = Position("END")
 LEVEL = 0.05
 #: members of a group at most; the strongest are kept
 MOST = 16
-#: names that every task has for tokens which mostly have a name of the task's own
-GENERAL = ("ANSWER", "DISTRACTOR")
 #: a position is searched where this share of the prompts has it
 COMMON = 0.9
 
@@ -147,7 +145,7 @@ def places(prompts: Prompts) -> tuple[Position, ...]:
     Left out are positions that few prompts have, and such as name tokens that have names already.
     """
     named = dict.fromkeys(name for pair in prompts.pairs for name in pair.positions)
-    ordered = sorted(named, key=lambda name: (name in GENERAL, list(named).index(name)))
+    ordered = sorted(named, key=lambda name: (name in GENERAL_POSITIONS, list(named).index(name)))
     wanted = [END, *(Position(name) for name in ordered), *(Position(name, 1) for name in ordered)]
     found: list[Position] = []
     covered = [frozenset[int]() for _ in prompts.pairs]
