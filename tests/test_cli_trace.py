@@ -18,8 +18,8 @@ from circuitdsl.engine.trace import fired, tracers
 from circuitdsl.engine.trace_graph import token_names, trace_graph
 from circuitdsl.report.numbers import plain
 from circuitdsl.report.tables import shown
-from circuitdsl.verify.options import with_overrides
 from circuitdsl.verify.prompts import make_prompts, prompts_by_task
+from circuitdsl.verify.session import with_overrides
 
 HEAD, END, IO = Node("head", 2, 5), Position("END"), Position("IO")
 
