@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -119,7 +120,8 @@ def measure_anew(
     watched = neurons(node for request in wanted for node in request.writers)
     stages = max((request.corrupt_stages(prompts.model.n_layers) for request in wanted), default=0)
 
-    def measure_part(places: Array, part: Array) -> None:
+    def measure_part(places: Array, part: Array, start: int, end: int) -> None:
+        places, part = places[start:end], part[start:end]
         batch = Batch(prompts, _runs(prompts, part, means, watched, stages), part)
         for reader, mine in by_reader.items():
             for request, numbers in function_of(reader)(batch, mine).items():
@@ -131,22 +133,15 @@ def measure_anew(
         if done:
             done(len(wanted) * len(part))
 
+    def doing(part: Array, at: int) -> str:
+        return f"running prompt {part[at] + 1}"
+
     for places, part in parts_of(prompts, indices, twice) if read_off else ():
-        _in_memory(measure_part, places, part)
+        in_halves(partial(measure_part, places, part), 0, len(part), partial(doing, part))
     for request in wanted:
         if not request.needs_runs:
             values[request] = function_of(request.reader, "of_prompts")(prompts, request, indices)
     return {r: Series(indices, values[r], present(prompts, r, indices), changed[r]) for r in wanted}
-
-
-def _in_memory(work: Callable[[Array, Array], None], places: Array, part: Array) -> None:
-    """Do some work on prompts, or on one half of them after the other where memory runs out."""
-    in_halves(
-        lambda start, end: work(places[start:end], part[start:end]),
-        0,
-        len(part),
-        lambda i: f"running prompt {part[i] + 1}",
-    )
 
 
 def parts_of(prompts: Prompts, indices: Array, twice: bool = False) -> Iterator[tuple[Array, Array]]:
