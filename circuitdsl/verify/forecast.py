@@ -296,7 +296,7 @@ def _task_work(
     looks = plan_looks(len(data.pairs), early_stop).sizes
     # the nulls' patches, on the first prompts of each claim that has a null; the same prompts go together
     nulls = by_prompts((having(data, p.requests)[:NULL_PROMPTS], p.null_requests) for p in plans)
-    first = [_measuring(prompts, requests, indices) for indices, requests in nulls]
+    first = [_measuring(prompts, own, indices) for indices, own in nulls]
     start = sum(first, _runs(prompts, prompts.parts(everything)))
     if any(request.uses_means for request in patches):
         length = float(np.mean([len(pair.corrupt_tokens) for pair in data.pairs]))
