@@ -28,10 +28,10 @@ from circuitdsl.measurements.attention import Attention
 from circuitdsl.measurements.requests import ChangedRequest, EdgeRequest
 from circuitdsl.models.load import load_model
 from circuitdsl.models.parts import Transformer
+from circuitdsl.verify.compared import rank_correlation
 from circuitdsl.verify.measure import measure
-from circuitdsl.verify.options import with_overrides
-from circuitdsl.verify.profile import rank_correlation
 from circuitdsl.verify.prompts import make_prompts
+from circuitdsl.verify.session import with_overrides
 
 END = Position("END")
 TARGETS = (Position("ANSWER"), Position("DISTRACTOR"))

@@ -20,7 +20,7 @@ from circuitdsl.api import CATALOGUE, load, loads
 from circuitdsl.circuit.compare import compare
 from circuitdsl.models.load import load_model
 from circuitdsl.models.parts import Transformer
-from circuitdsl.verify.profile import Profile, correlation, profile
+from circuitdsl.verify.compared import Profile, correlation, profile
 from circuitdsl.verify.prompts import prompts_by_task
 
 CIRCUITS = ("ioi", "laundry_list", "induction", "colored_objects", "greater_than")

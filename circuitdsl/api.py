@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from html import escape
@@ -217,23 +216,16 @@ def _resolved(text: str, file: str | Path, found: tuple[Diagnostic, ...], wanted
     path, model = str(file), None if wanted is None else str(wanted)
     if found:
         return Spec(path, text, (), found, model)
-    with _without_collecting():
+    collecting = gc.isenabled()
+    gc.disable()  # the many small records of a spec are then made in half the time
+    try:
         syntax, problems = parse(text, path)
         circuits, more = resolve(syntax, tasks=CATALOGUE, kinds=KINDS, model_override=model, files=_file_shape(path))
         more += lint(syntax, circuits, CATALOGUE, KINDS)
-    return Spec(path, text, circuits, ordered([*problems, *more]), model)
-
-
-@contextmanager
-def _without_collecting() -> Iterator[None]:
-    """Switch the garbage collector off: the many small records of a spec are then made in half the time."""
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        yield
     finally:
         if collecting:
             gc.enable()
+    return Spec(path, text, circuits, ordered([*problems, *more]), model)
 
 
 def _file_shape(spec: str) -> Callable[[str], TaskShape | None]:

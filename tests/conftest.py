@@ -76,8 +76,8 @@ def pocket():
 def check(pocket):
     """Verify a spec given as text on the pocket model; `check(text)` returns the report."""
     from circuitdsl.api import loads
-    from circuitdsl.verify.options import Options
     from circuitdsl.verify.prompts import prompts_by_task
+    from circuitdsl.verify.session import Options
     from circuitdsl.verify.verify import verify
 
     def run(text: str, **options):

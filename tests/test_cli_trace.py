@@ -17,8 +17,8 @@ from circuitdsl.engine.cut import Reach, cut
 from circuitdsl.engine.trace import fired, token_names, trace_graph, tracers
 from circuitdsl.report.numbers import plain
 from circuitdsl.report.tables import shown
-from circuitdsl.verify.options import with_overrides
 from circuitdsl.verify.prompts import make_prompts, prompts_by_task
+from circuitdsl.verify.session import with_overrides
 
 HEAD, END, IO = Node("head", 2, 5), Position("END"), Position("IO")
 

@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
-from circuitdsl.discover.draft import Draft, draft, role_line
-from circuitdsl.discover.groups import Named, named
-from circuitdsl.discover.places import END
+from circuitdsl.api import check_prompt_files, loads
+from circuitdsl.discover.draft import Draft, Named, draft, named
 from circuitdsl.discover.roles import Placed, remaining, roles_of
-from circuitdsl.discover.search import Found, Progress, Search, search
+from circuitdsl.discover.search import END, Found, Progress, Search, search
 from circuitdsl.engine.prompts import Prompts
-from circuitdsl.errors import UserError
+from circuitdsl.errors import UsageError, UserError
 from circuitdsl.language.format import format_text
 from circuitdsl.report.report import ClaimResult, Report
 from circuitdsl.report.shown import Shown
+from circuitdsl.tasks.dataset import Dataset
 from circuitdsl.verdict.means import mean
+from circuitdsl.verify import verify as verification
+from circuitdsl.verify.prompts import make_data, scored_prompts
+from circuitdsl.verify.session import Session
 
+#: prompts that a draft is checked on, at most
+CHECKED = 256
+#: a prompt file with fewer prompts is not split: half of them would decide little
+FEWEST = 64
+#: what a draft that has no file yet is read under
+_ARGUMENT = "--task"
+#: a claim, without which nothing can be checked
+_ANYTHING = "expect accuracy >= 0%\n"
 #: verifies a text
 Check = Callable[[str], Report]
 
@@ -89,20 +105,7 @@ def discover(
     Raises:
         UserError: the model does not do the task, so that there is nothing to search for.
     """
-    settings = settings or Search()
-    _check_gap(prompts)
-    found = search(prompts, settings, progress)
-    seed = prompts.data.seed
-    senders = (sending.group for sending in found.sendings if sending.group.kind == "head")
-    heads = dict.fromkeys((node, group.position) for group in senders for node in group.nodes)
-    positions = {END.name} | {name for pair in prompts.pairs for name in pair.positions}
-    roles = roles_of(heads, positions, head(seed), seen or check)
-    made, dropped = _settled(prompts, found, roles, settings, head(seed + 1), check)
-    return Discovery(replace(made, head=tuple(head(seed + 2))), found, dropped)
-
-
-def _check_gap(prompts: Prompts) -> None:
-    gap = mean(prompts.clean - prompts.corrupt, prompts.strata)
+    settings, gap = settings or Search(), mean(prompts.clean - prompts.corrupt, prompts.strata)
     if not float(gap.above(0.0)) < 0.001:
         clean, corrupt = float(prompts.clean.mean()), float(prompts.corrupt.mean())
         raise UserError(
@@ -110,6 +113,13 @@ def _check_gap(prompts: Prompts) -> None:
             "corrupt, and effects are shares of that gap",
             hint="try another task, corruption or metric",
         )
+    found, seed = search(prompts, settings, progress), prompts.data.seed
+    senders = (sending.group for sending in found.sendings if sending.group.kind == "head")
+    heads = dict.fromkeys((node, group.position) for group in senders for node in group.nodes)
+    positions = {END.name} | {name for pair in prompts.pairs for name in pair.positions}
+    roles = roles_of(heads, positions, head(seed), seen or check)
+    made, dropped = _settled(prompts, found, roles, settings, head(seed + 1), check)
+    return Discovery(replace(made, head=tuple(head(seed + 2))), found, dropped)
 
 
 def _settled(
@@ -123,7 +133,7 @@ def _settled(
     made = draft(prompts, found, groups, settings, head)
     dropped: list[str] = []
     while bad := _not_holding(made, check):
-        lost = {placed for group in groups if (claim := bad.get(role_line(group))) for placed in _failing(group, claim)}
+        lost = {placed for group in groups if (claim := bad.get(group.claim)) for placed in _failing(group, claim)}
         if lost:
             return _settled(prompts, found, remaining(roles, lost), settings, head, check)
         dropped += bad
@@ -143,3 +153,139 @@ def _not_holding(made: Draft, check: Check) -> dict[str, ClaimResult]:
     lines = {"".join(line.split()): line for line in (*made.claims, *made.expectations)}
     claims = check(made.text()).claims
     return {lines["".join(claim.text.split())]: claim for claim in claims if claim.verdict != "holds"}
+
+
+# --- in a session -----------------------------------------------------------------------------------
+
+
+def drafted(
+    session: Session,
+    task: str,
+    metric: str = "logit_diff",
+    prompts: int = 96,
+    seed: int = 0,
+    threshold: float = 0.02,
+    depth: int = 6,
+    budget: float | None = None,
+    name: str | None = None,
+    target: Path | None = None,
+) -> Discovery:
+    """Search the session's model (by default `pocket`) for its circuit of a task, and draft a spec.
+
+    Args:
+        task, metric: as in a spec: `ioi`, `ioi(corrupt = flip)`.
+        prompts, seed: of the search; the draft is checked on others.
+        threshold: the smallest effect of interest, as a share of the gap.
+        depth: stages back from the logits.
+        budget: seconds after which the search stops.
+        name: the circuit's; by default the task's.
+        target: where the draft will lie; from there it names a prompt file.
+
+    Raises:
+        UsageError: the task or an option of it does not exist.
+        UserError: a prompt file or the model cannot be read, or the model does not do the task.
+    """
+    start = time.monotonic()
+    called, path = name or task.partition("(")[0].strip(), _ARGUMENT
+    said = f"drafted by a search on {prompts} prompts of seed {seed}"
+    opening = partial(_opening, session.name or "pocket", called, metric)
+    asked = partial(opening, notes=(said, "its bounds lie well inside what was measured there"))
+    spec = loads("\n".join([*asked(task, prompts, seed), _ANYTHING]), path)
+    check_prompt_files(spec)
+    file = next((use.file for circuit in spec.circuits for use in circuit.tasks if use.file), None)
+    if target is not None and file is not None:
+        path, task = str(target), task.replace(f'"{file}"', f'"{_beside(target, file)}"')
+        spec = loads("\n".join([*asked(task, prompts, seed), _ANYTHING]), path)
+    wrong = [d.message for d in spec.diagnostics if d.severity == "error"]
+    if wrong:
+        raise UsageError(wrong[0], hint="write the task as in a spec: --task 'ioi(corrupt = abc)'")
+    circuit = spec.circuits[0]
+    use, model = circuit.tasks[0], session.model_of(circuit)
+
+    def check(text: str, by_task: dict[str, Prompts] | None = None) -> Report:
+        """Verify a text; on its own prompts, unless others are given."""
+        found = loads(text, path)
+        assert found.ok, found.problems
+        one = found.circuits[0]
+        with session.busy("checking what was found"):
+            return verification.verify(one, session.model_of(one), by_task or session.prompts_by_task(one))
+
+    of_file, held, notes = use.file is not None, 0, tuple[str, ...]()
+    if of_file:
+        whole = make_data(circuit, replace(use, prompts=sys.maxsize), model)
+        data, held, notes = split(whole, prompts)
+        searched = scored_prompts(model, data, circuit.metric, store=session.store, max_memory=session.memory)
+    else:
+        searched = session.prompts_of(circuit, use)
+
+    def head(number: int) -> list[str]:
+        if of_file:
+            return opening(task, held or len(searched.pairs), searched.data.seed, notes)
+        return asked(task, CHECKED, number)
+
+    def seen(text: str) -> Report:
+        return check(text, {use.name: searched})
+
+    with session.busy("searching") as spinner:
+
+        def progress(edges: int, what: str) -> bool:
+            if spinner:
+                spinner.update(f"{what} ({edges} edges so far)")
+            return budget is None or time.monotonic() - start < budget
+
+        on_others = seen if of_file and not held else check
+        settings = Search(threshold, prompts, depth)
+        found = discover(searched, head, on_others, settings, progress, seen if of_file else None)
+    return replace(found, notes=notes, seconds=time.monotonic() - start)
+
+
+def _opening(model: str, name: str, metric: str, task: str, prompts: int, seed: int, notes: Sequence[str]) -> list[str]:
+    """The lines that open a draft; `task` may have options, as in a spec, and `name` is the circuit's."""
+    called, _, options = task.partition("(")
+    inside = options.rstrip().removesuffix(")").strip()
+    asked = ", ".join([*([inside] if inside else []), f"prompts = {prompts}", f"seed = {seed}"])
+    return [
+        f'circuit {name} "{name}, {model.rstrip("/").rpartition("/")[2]}"',
+        *(f'  note "{note}"' for note in notes),
+        "",
+        f'model "{model}"',
+        f"task {called.strip()}({asked})",
+        f"metric {metric}",
+    ]
+
+
+def split(whole: Dataset, prompts: int, most: int = CHECKED) -> tuple[Dataset, int, tuple[str, ...]]:
+    """All prompts of a file in two parts, strata in their shares (`whole` has every beginning so): to search, to check.
+
+    Args:
+        prompts: how many to search on, at most.
+        most: how many to hold back, at most.
+
+    Returns:
+        The prompts to search on; how many are held back, which are the first of the file in the order of its seed, so
+        that a spec can ask for them (0 where there are too few: the draft is checked on what was searched); and what a
+        spec says of both.
+    """
+    total = len(whole.pairs)
+    held = min(total // 2, most) if total >= FEWEST else 0
+    searched = replace(whole, pairs=whole.pairs[held:][:prompts])
+    found, bounds = len(searched.pairs), "its bounds lie well inside what was measured where it was found"
+    notes = (
+        f"found on {found} of the {total} prompts of its file, and checked on {held} others",
+        f"prompts = {held}, seed = {whole.seed} are these others; another number or seed mixes them",
+        bounds,
+    )
+    alike = (
+        f"found on {found} prompts and checked on the same: its file has {total}, too few to split",
+        f"{bounds}; whether it holds on others is open",
+    )
+    return searched, held, notes if held else alike
+
+
+def _beside(spec: Path, file: str) -> str:
+    """What a spec calls a file that is named from the current folder: the way to it from the spec's own folder."""
+    named = Path(file)
+    if named.is_absolute():
+        return file
+    where = named.parent.resolve() / named.name
+    return Path(os.path.relpath(where, spec.parent.resolve())).as_posix()

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from circuitdsl.circuit.nodes import Position
+from circuitdsl.circuit.nodes import Node, Position
 from circuitdsl.circuit.vocabulary import Metric
-from circuitdsl.discover.groups import Named, written
-from circuitdsl.discover.places import END, places
-from circuitdsl.discover.search import Found, Search, Sending
+from circuitdsl.discover.roles import Placed
+from circuitdsl.discover.search import END, Found, Group, Search, Sending, places
 from circuitdsl.engine.prompts import Prompts, behaviour
 from circuitdsl.measurements.attention import Attention
 from circuitdsl.verdict.estimates import share
@@ -24,6 +23,26 @@ from circuitdsl.verify.measure import measure
 INSIDE = 0.6
 #: heads that give a position less of their attention are not said to attend to it
 ATTENDS = 0.3
+#: the keyword that defines a group of a kind
+KEYWORDS = {"head": "heads", "mlp": "mlps"}
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A group with its name in the spec, and the role of its heads."""
+
+    name: str
+    group: Group
+    role: str | None = None
+
+    @property
+    def definition(self) -> str:
+        said = f" role {self.role}" if self.role and self.role != self.name else ""
+        return f"{KEYWORDS[self.group.kind]} {self.name} = {self.group}{said}"
+
+    @property
+    def claim(self) -> str:
+        return f"expect role({self.name})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,41 +77,30 @@ def draft(prompts: Prompts, found: Found, groups: Sequence[Named], settings: Sea
         groups: the nodes that it found, as the spec calls them.
         head: the lines that open the spec: circuit, notes, model, task, metric.
     """
-    heads = [group for group in groups if group.group.kind == "head"]
     return Draft(
         tuple(head),
         tuple(groups),
         tuple(dict.fromkeys(_claim(sending, groups, settings.threshold) for sending in found.sendings)),
         (
             *_behaviour(prompts),
-            *(line for group in heads for line in _attention(prompts, group, settings)),
-            *(role_line(group) for group in groups if group.role),
+            *(line for group in groups if group.group.kind == "head" for line in _attention(prompts, group, settings)),
+            *(group.claim for group in groups if group.role),
         ),
     )
 
 
-def role_line(group: Named) -> str:
-    """`expect role(inhibition)`"""
-    return f"expect role({group.name})"
-
-
 def _claim(sending: Sending, groups: Sequence[Named], threshold: float) -> str:
-    """`GROUP -> GROUP.q at POS : effect <= -12%`"""
-    where = f"{written(sending.group, groups)} -> {_receiver(sending, groups)} at {sending.joint.position}"
+    """`GROUP -> GROUP.q at POS : effect <= -12%`; the receiver may be `(mover - 9.9).q` or `m1`."""
+    receivers = written(sending.receivers, groups)
+    if sending.receivers.kind == "head":
+        single = " " not in receivers or receivers.endswith(")")
+        receivers = f"{receivers if single else f'({receivers})'}.{sending.joint.port}"
+    where = f"{written(sending.group, groups)} -> {receivers} at {sending.joint.position}"
     near = sending.joint.high if sending.joint.lowers else sending.joint.low
     bound = _rounded(INSIDE * abs(near)) if near * sending.joint.effect > 0 else 0.0
     if bound <= threshold:
         return f"{where} : {'lowers' if sending.joint.lowers else 'raises'}"
     return f"{where} : effect {'<= -' if sending.joint.lowers else '>= '}{100 * bound:g}%"
-
-
-def _receiver(sending: Sending, groups: Sequence[Named]) -> str:
-    """`mover.q`, `(mover - 9.9).q`, `m1`"""
-    receivers = written(sending.receivers, groups)
-    if sending.receivers.kind != "head":
-        return receivers
-    single = " " not in receivers or receivers.endswith(")")
-    return f"{receivers if single else f'({receivers})'}.{sending.joint.port}"
 
 
 def _rounded(value: float) -> float:
@@ -101,6 +109,55 @@ def _rounded(value: float) -> float:
     if percents >= 10:
         return math.floor(percents) / 100
     return math.floor(percents * 10) / 1000
+
+
+# --- groups -----------------------------------------------------------------------------------------
+
+
+def named(senders: Iterable[Group], roles: Mapping[Placed, str]) -> tuple[Named, ...]:
+    """Every node in one group for each position at which it acts, in the order in which they were found.
+
+    Heads of one role and position are together; what has no role is with those with which it was found to send first.
+    A group is called like its role, with its position where the role has several groups; without one, after its
+    position.
+    """
+    parts: dict[tuple[str, Position, str | int], set[Node]] = {}
+    homes: dict[Placed, tuple[str, Position, str | int]] = {}
+    for number, group in enumerate(group for group in senders if group.kind in KEYWORDS):
+        for node in group.nodes:
+            placed = node, group.position
+            homes.setdefault(placed, (group.kind, group.position, roles.get(placed, number)))
+            parts.setdefault(homes[placed], set()).add(node)
+    played = [role for _, _, role in parts]
+    result: list[Named] = []
+    for (kind, position, role), nodes in parts.items():
+        place = f"{position.name.lower()}{'_next' * position.offset}"
+        group = Group(tuple(sorted(nodes)), position)
+        if isinstance(role, str):
+            result.append(Named(role if played.count(role) == 1 else f"{role}_{place}", group, role))
+        else:
+            base = place if kind == "head" else f"{kind}_{place}"
+            taken = {each.name for each in result}
+            result.append(Named(next(n for n in (f"{base}_{i}" for i in range(1, 1000)) if n not in taken), group))
+    return tuple(result)
+
+
+def written(group: Group, known: Sequence[Named]) -> str:
+    """A set of nodes as the spec names it, by its groups: `inhibition`, `inhibition - 0.7 + end_1`, `m1`."""
+    wanted, said = set(group.nodes), list[str]()
+    for each in known:
+        here = [node for node in each.group.nodes if node in wanted and each.group.position == group.position]
+        missing = [node for node in each.group.nodes if node not in here]
+        if here:
+            wanted -= set(here)
+            short = not missing or 1 + len(missing) < len(here)
+            said.append(" - ".join([each.name, *map(str, missing)]) if short else _listed(here))
+    return " + ".join([*said, *([_listed(sorted(wanted))] if wanted else [])])
+
+
+def _listed(nodes: Sequence[Node]) -> str:
+    listed = " ".join(map(str, nodes))
+    return f"({listed})" if len(nodes) > 1 else listed
 
 
 # --- expectations -----------------------------------------------------------------------------------

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from circuitdsl.circuit.arguments import sort_arguments
 from circuitdsl.circuit.nodes import Node, Position
 from circuitdsl.circuit.roles import Body, built_in
-from circuitdsl.discover.places import END
+from circuitdsl.discover.search import END
 from circuitdsl.language import syntax as s
 from circuitdsl.report.report import Report
 
@@ -36,7 +36,7 @@ def roles_of(
     while ready := {
         role: body
         for role, body in built_in().items()
-        if role not in asked and _named(body) <= set(positions) and _others(body) <= set(found.values())
+        if role not in asked and _names(body) <= {END.name, *positions} and _others(body) <= set(found.values())
     }:
         asked |= set(ready)
         candidates = [
@@ -79,28 +79,27 @@ def _could_play(head: Placed, body: Body, found: Mapping[Placed, str]) -> bool:
     _, place = head
     others = _others(body)
     beside = {at for (_, at), role in found.items() if role in others}
-    return _looks_from(body) <= {place} and (not others or place in beside)
+    source, _ = _places(body)
+    return source <= {place} and (not others or place in beside)
 
 
 # --- what a role's checks are about -----------------------------------------------------------------
 
 
-def _places(body: Body) -> Iterator[tuple[Position, bool]]:
-    """The positions that checks name, each with whether it is where the head looks from."""
+def _places(body: Body) -> tuple[set[Position], set[Position]]:
+    """The positions that checks look from, and those that they look at."""
+    source, target = set[Position](), set[Position]()
     for line, _ in body.checks:
         found = sort_arguments(line.measurement.arguments)
-        for is_source, places in ((True, found.source), (False, found.target)):
-            yield from ((Position(place.name, place.offset), is_source) for place in places)
+        source |= {Position(place.name, place.offset) for place in found.source}
+        target |= {Position(place.name, place.offset) for place in found.target}
         if line.measurement.name.text == "attribution":
-            yield END, True
+            source.add(END)
+    return source, target
 
 
-def _named(body: Body) -> set[str]:
-    return {place.name for place, _ in _places(body)} - {END.name}
-
-
-def _looks_from(body: Body) -> set[Position]:
-    return {place for place, is_source in _places(body) if is_source}
+def _names(body: Body) -> set[str]:
+    return {place.name for places in _places(body) for place in places}
 
 
 def _others(body: Body) -> set[str]:

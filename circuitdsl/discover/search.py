@@ -14,21 +14,22 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from circuitdsl.circuit.nodes import EMBED, LOGITS, Edge, Input, Node, NodeKind, Port, Position
-from circuitdsl.circuit.vocabulary import METRICS
-from circuitdsl.discover.places import END, places
+from circuitdsl.circuit.vocabulary import GENERAL_POSITIONS, METRICS
 from circuitdsl.engine.prompts import Prompts
 from circuitdsl.measurements.requests import EdgeRequest
+from circuitdsl.tasks.dataset import PromptPair
 from circuitdsl.verdict.means import pair
 from circuitdsl.verdict.ratios import Ratio
 from circuitdsl.verdict.weighing import NULL_MEMBERS
 from circuitdsl.verify.measure import measure
 
+END = Position("END")
 #: false finds that a stage may have on average, were there nothing to find
 LEVEL = 0.05
 #: members of a group at most; the strongest are kept
 MOST = 16
-#: stages at most, the logits being the first
-DEPTH = 6
+#: a position is searched where this share of the prompts has it
+COMMON = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ class Sending:
 
     Attributes:
         links: the senders, each patched alone into all receivers; the strongest first.
-        joint: all of them patched together; `sender` is the first of them.
+        joint: all of them patched together; `sender` is one of them.
     """
 
     group: Group
@@ -89,11 +90,12 @@ class Search:
     Attributes:
         threshold: effects this small, as a share of the gap, are of no interest.
         prompts: how many of the prompts are used.
+        depth: stages at most, the logits being the first.
     """
 
     threshold: float = 0.02
     prompts: int = 96
-    depth: int = DEPTH
+    depth: int = 6
 
 
 @dataclass
@@ -123,8 +125,8 @@ def search(prompts: Prompts, settings: Search, progress: Progress | None = None)
             found.complete = False
             break
         candidates = list(_candidates(prompts, receivers, where))
-        found.edges += sum(len(request.edges) for *_, request in candidates)
-        for links in _buckets(_kept(prompts, receivers, candidates, settings)):
+        found.edges += sum(len(request.edges) for request in candidates)
+        for links in _buckets(_kept(prompts, candidates, settings)):
             found.sendings += _sendings(prompts, receivers, links, settings)
             senders, position = sorted(link.sender for link in links), links[0].position
             new = tuple(node for node in senders if (node, position) not in acting and node != EMBED)
@@ -136,19 +138,45 @@ def search(prompts: Prompts, settings: Search, progress: Progress | None = None)
 
 # --- candidates -------------------------------------------------------------------------------------
 
-Candidate = tuple[Node, Port, Position, EdgeRequest]
+
+def places(prompts: Prompts) -> tuple[Position, ...]:
+    """Positions to search: those of the task and the token after each, every token under one name.
+
+    Left out are positions that few prompts have, and such as name tokens that have names already.
+    """
+    named = dict.fromkeys(name for pair in prompts.pairs for name in pair.positions)
+    ordered = sorted(named, key=lambda name: (name in GENERAL_POSITIONS, list(named).index(name)))
+    wanted = [END, *(Position(name) for name in ordered), *(Position(name, 1) for name in ordered)]
+    found: list[Position] = []
+    covered = [frozenset[int]() for _ in prompts.pairs]
+    for place in wanted:
+        tokens = [_tokens(pair, place) for pair in prompts.pairs]
+        has = [bool(here) for here in tokens]
+        new = [not here & known for here, known in zip(tokens, covered, strict=True) if here]
+        if np.mean(has) >= COMMON and np.mean(new) >= COMMON:
+            found.append(place)
+            covered = [known | here for known, here in zip(covered, tokens, strict=True)]
+    return tuple(found)
 
 
-def _candidates(prompts: Prompts, receivers: Group, where: Sequence[Position]) -> Iterator[Candidate]:
+def _tokens(pair: PromptPair, place: Position) -> frozenset[int]:
+    """The tokens that a position stands for; the token after it only where it stands for one."""
+    length = len(pair.clean_tokens)
+    if place == END:
+        return frozenset({length - 1})
+    index = [i + place.offset for i in pair.positions.get(place.name, ())]
+    right = all(0 <= i < length for i in index) and not (place.offset and len(index) > 1)
+    return frozenset(index) if right else frozenset()
+
+
+def _candidates(prompts: Prompts, receivers: Group, where: Sequence[Position]) -> Iterator[EdgeRequest]:
     """Every sender into every input of the receivers, at every position where it can be read."""
     ports: tuple[Port, ...] = ("q", "k", "v") if receivers.kind == "head" else ("in",)
     for port in ports:
         for position in where if port in ("k", "v") else (receivers.position,):
             for sender in _nodes(prompts):
-                later = _later(prompts, sender, receivers)
-                edges = tuple(Edge(sender, Input(node, port), position) for node in later)
-                if edges:
-                    yield sender, port, position, EdgeRequest(edges)
+                if later := _later(prompts, sender, receivers):
+                    yield EdgeRequest(tuple(Edge(sender, Input(node, port), position) for node in later))
 
 
 def _later(prompts: Prompts, sender: Node, receivers: Group) -> tuple[Node, ...]:
@@ -167,38 +195,50 @@ def _nodes(prompts: Prompts) -> Iterator[Node]:
 # --- what is kept -----------------------------------------------------------------------------------
 
 
-def _kept(prompts: Prompts, receivers: Group, candidates: Sequence[Candidate], settings: Search) -> list[Link]:
-    """The candidates whose effect is beyond the threshold and stands out among those of their kind."""
-    beyond: list[tuple[Candidate, Ratio]] = []
+def _kept(prompts: Prompts, candidates: Sequence[EdgeRequest], settings: Search) -> list[Link]:
+    """The candidates whose effect is beyond the threshold and stands out among those of their kind and input.
+
+    It stands out where it is larger than 95 % of the weak ones, if there are enough to say.
+    """
+    beyond: list[tuple[Edge, Ratio]] = []
     weak: dict[tuple[NodeKind, Port], list[float]] = {}
-    for candidate, ratio in zip(candidates, _ratios(prompts, candidates, settings), strict=True):
-        if ratio is None:
-            continue
+    for edge, ratio in _ratios(prompts, candidates, settings):
         p = 2 * min(float(ratio.below(-settings.threshold)), float(ratio.above(settings.threshold)))
         if p * len(candidates) <= LEVEL:
-            beyond.append((candidate, ratio))
+            beyond.append((edge, ratio))
         else:
-            weak.setdefault(_kind(candidate), []).append(abs(float(ratio.value)))
-    return [_link(*one) for one in beyond if _stands_out(float(one[1].value), weak.get(_kind(one[0]), []))]
+            weak.setdefault((edge.sender.kind, edge.receiver.port), []).append(abs(float(ratio.value)))
+
+    def stands_out(edge: Edge, ratio: Ratio) -> bool:
+        others = weak.get((edge.sender.kind, edge.receiver.port), [])
+        return len(others) < NULL_MEMBERS or abs(float(ratio.value)) > float(np.quantile(others, 0.95))
+
+    return [_link(*one) for one in beyond if stands_out(*one)]
 
 
-def _ratios(prompts: Prompts, candidates: Sequence[Candidate], settings: Search) -> Iterator[Ratio | None]:
-    """The effect of every candidate; none where too few prompts have its position, or nothing is changed there."""
+def _ratios(prompts: Prompts, candidates: Sequence[EdgeRequest], settings: Search) -> Iterator[tuple[Edge, Ratio]]:
+    """The first edge of candidates with their effect; not where few prompts have its position, or nothing changes."""
     indices = np.arange(min(settings.prompts, len(prompts.pairs)))
-    series = measure(prompts, [request for *_, request in candidates], indices)
-    for *_, request in candidates:
+    series = measure(prompts, candidates, indices)
+    for request in candidates:
         one = series[request].only(series[request].present)
-        if len(one.indices) < len(indices) / 2 or not one.changed.any():
-            yield None
-            continue
-        d, gap = one.values - prompts.clean[one.indices], (prompts.clean - prompts.corrupt)[one.indices]
-        yield Ratio(pair(d, gap, prompts.strata[one.indices], METRICS[prompts.metric.name].range, "first"))
+        if len(one.indices) >= len(indices) / 2 and one.changed.any():
+            d, gap = one.values - prompts.clean[one.indices], (prompts.clean - prompts.corrupt)[one.indices]
+            paired = pair(d, gap, prompts.strata[one.indices], METRICS[prompts.metric.name].range, "first")
+            yield request.edges[0], Ratio(paired)
 
 
-def _link(candidate: Candidate, ratio: Ratio) -> Link:
-    sender, port, position, _ = candidate
+def _link(edge: Edge, ratio: Ratio) -> Link:
     low, high = (float(v) for v in ratio.interval())
-    return Link(sender, port, position, float(ratio.value), low, high)
+    return Link(edge.sender, edge.receiver.port, edge.position, float(ratio.value), low, high)
+
+
+def _buckets(links: Iterable[Link]) -> list[tuple[Link, ...]]:
+    """Links by kind of sender, input, position and sign: the strongest bucket first, and the strongest link of each."""
+    found: dict[tuple[str, Port, Position, bool], list[Link]] = {}
+    for link in sorted(links, key=lambda link: -abs(link.effect)):
+        found.setdefault((link.sender.kind, link.port, link.position, link.lowers), []).append(link)
+    return [tuple(bucket[:MOST]) for bucket in found.values()]
 
 
 def _sendings(prompts: Prompts, receivers: Group, links: Sequence[Link], settings: Search) -> Iterator[Sending]:
@@ -208,33 +248,6 @@ def _sendings(prompts: Prompts, receivers: Group, links: Sequence[Link], setting
         parts.setdefault(_later(prompts, link.sender, receivers), []).append(link)
     for later, part in parts.items():
         senders = Group(tuple(sorted(link.sender for link in part)), part[0].position)
-        yield Sending(senders, Group(later, receivers.position), tuple(part), _joint(prompts, later, part, settings))
-
-
-def _joint(prompts: Prompts, receivers: Sequence[Node], links: Sequence[Link], settings: Search) -> Link:
-    """All links patched together."""
-    first = links[0]
-    edges = (Edge(link.sender, Input(node, link.port), link.position) for link in links for node in receivers)
-    candidate = (first.sender, first.port, first.position, EdgeRequest(tuple(sorted(edges))))
-    (ratio,) = _ratios(prompts, [candidate], settings)
-    assert ratio is not None, "its members could be measured"
-    return _link(candidate, ratio)
-
-
-def _kind(candidate: Candidate) -> tuple[NodeKind, Port]:
-    """What candidates are compared with each other by."""
-    sender, port, *_ = candidate
-    return sender.kind, port
-
-
-def _stands_out(effect: float, weak: Sequence[float]) -> bool:
-    """Whether an effect is larger than 95 % of the weak ones of its kind, where there are enough to say."""
-    return len(weak) < NULL_MEMBERS or abs(effect) > float(np.quantile(weak, 0.95))
-
-
-def _buckets(links: Iterable[Link]) -> list[tuple[Link, ...]]:
-    """Links by kind of sender, input, position and sign: the strongest bucket first, and the strongest link of each."""
-    found: dict[tuple[str, Port, Position, bool], list[Link]] = {}
-    for link in sorted(links, key=lambda link: -abs(link.effect)):
-        found.setdefault((link.sender.kind, link.port, link.position, link.lowers), []).append(link)
-    return [tuple(bucket[:MOST]) for bucket in found.values()]
+        edges = (Edge(link.sender, Input(node, link.port), link.position) for link in part for node in later)
+        ((edge, ratio),) = _ratios(prompts, [EdgeRequest(tuple(sorted(edges)))], settings)
+        yield Sending(senders, Group(later, receivers.position), tuple(part), _link(edge, ratio))

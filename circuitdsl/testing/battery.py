@@ -46,7 +46,14 @@ session = cache(lambda: Session(device="cpu", cache=False))
 def check(kind: type[Measurement]) -> None:
     """What `circuitdsl.testing.check_measurement` does."""
     assert issubclass(kind, Kind), f"{kind.__name__} is no subclass of Kind"
-    _declares(kind)
+    assert kind.names() or kind.statement, f"{kind.__name__} has neither a word nor a statement of its own"
+    for word in kind.words:
+        assert KINDS.word(word) is kind, f"the word {word} belongs to {KINDS.word(word)}: register {kind.__name__}"
+    if kind.statement:
+        assert kind in KINDS, f"{kind.__name__} stands in no list of kinds"
+    else:
+        assert kind.usage, f"{kind.__name__} does not say how it is written (`usage`)"
+    assert kind.examples and kind.false_examples, f"{kind.__name__} has no examples, or no false ones"
     for line in (*kind.examples, *kind.false_examples):
         _reads(kind, line)
     spec = _spec("\n".join(_lines(kind)))
@@ -60,17 +67,6 @@ def check(kind: type[Measurement]) -> None:
         for claim in (*true, *false) if kind.per_prompt else ():
             _falsifies(circuit, claim)
         _mutates(spec, circuit)
-
-
-def _declares(kind: type[Kind]) -> None:
-    assert kind.names() or kind.statement, f"{kind.__name__} has neither a word nor a statement of its own"
-    for word in kind.words:
-        assert KINDS.word(word) is kind, f"the word {word} belongs to {KINDS.word(word)}: register {kind.__name__}"
-    if kind.statement:
-        assert kind in KINDS, f"{kind.__name__} stands in no list of kinds"
-    else:
-        assert kind.usage, f"{kind.__name__} does not say how it is written (`usage`)"
-    assert kind.examples and kind.false_examples, f"{kind.__name__} has no examples, or no false ones"
 
 
 def _spec(text: str) -> Spec:
@@ -114,24 +110,17 @@ def _plans(circuit: Circuit, claim: Claim) -> None:
     nulls = Nulls(circuit, shape_of(session().model_of(circuit)))
     plan = claim_plan(claim, claim.tasks[0] if claim.tasks else RANDOM, nulls)
     assert plan == claim_plan(claim, plan.task, nulls), f"{claim.text}: two plans of it differ"
+    places = {*claim.measurement.positions, *(claim.under.effect.positions if claim.under else ())}
+    places |= set(membership(circuit).positions) if claim.measurement.of_whole else set()
     for request in plan.asked:
         assert hash(request) == hash(request) and repr(request), f"{claim.text}: {request} is not hashable"
         reader = request.reader if request.needs_runs else request.reader.partition(":")[0] + ":of_prompts"
         assert callable(function_of(reader)), f"{claim.text}: {reader} is no function"
         figure = request.figure(circuit.metric)
         assert figure.name and figure.low < figure.high, f"{claim.text}: its figure has no name, or no range"
-        assert set(request.positions) <= set(_positions(circuit, claim)), f"{claim.text}: positions it does not name"
+        assert set(request.positions) <= places, f"{claim.text}: positions it does not name"
     protocol = kind.protocol_of(plan)
     assert protocol and all(isinstance(value, str) for value in protocol.values()), f"{claim.text}: protocol"
-
-
-def _positions(circuit: Circuit, claim: Claim) -> Iterator[object]:
-    """Positions of a claim, of its condition, and of the whole circuit where the claim is about that."""
-    yield from claim.measurement.positions
-    if claim.under:
-        yield from claim.under.effect.positions
-    if claim.measurement.of_whole:
-        yield from membership(circuit).positions
 
 
 def _reports(kind: type[Kind], circuit: Circuit, false: Iterable[Claim], report: Report) -> None:

@@ -33,24 +33,15 @@ from circuitdsl.tasks.registry import TASKS
 from circuitdsl.tasks.task import Draft
 from circuitdsl.tasks.tokens import Tokens
 from circuitdsl.testing.strategies import drafts
-from circuitdsl.verify.measure import present
+from circuitdsl.verify.measure import having
 from circuitdsl.verify.prompts import make_data, scored_prompts
-from circuitdsl.verify.properties import figures, passes, record, requests_of, says, values_of
+from circuitdsl.verify.properties import Counterexample, passes, values_of
 from circuitdsl.verify.session import HOW_CLAIMS_ARE_NAMED, Session
 
 #: prompts that a search looks at before it shrinks, where nothing else is said; within `verify`
 BUDGET, BRIEF = 1000, 200
 #: prompts by which a model is checked before a search
 SOME = 32
-
-
-@dataclass(frozen=True, slots=True)
-class Counterexample:
-    """A prompt that breaks a property, with what its checks found [checks]."""
-
-    property: Property
-    pair: PromptPair
-    values: np.ndarray
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +57,8 @@ class Search(Shown):
 
     def to_json(self) -> dict[str, Any]:
         """The search as plain values; the counterexample as a line of a prompt file, with what was found on it."""
-        found = self.found
         what = {"line": self.claim.line, "text": self.claim.text, "task": self.task, "tried": self.tried}
-        return what | {"found": None if found is None else record(found.property, found.pair, found.values)}
+        return what | {"found": self.found.record() if self.found else None}
 
     def show(self, console: Console) -> None:
         """Print the counterexample, its figures and its tokens; or that none was found."""
@@ -93,7 +83,7 @@ class Search(Shown):
         pair, tokenizer = found.pair, self.tokenizer
         if pair.clean:
             yield pair.clean, "bold"
-        for line in figures(found.property, found.values):
+        for line in found.figures():
             yield line, "red" if ", not " in line else ""
         answers = tuple(text.strip() for text in pair.answer_texts) or pair.answers
         distractors = tuple(text.strip() for text in pair.distractor_texts) or pair.distractors
@@ -149,12 +139,12 @@ def falsify(
     probe = Probe(circuit, replace(model, original=None), wanted, use, max_memory)
     found = _in_file(probe, budget) if use.file is not None else _in_space(probe, budget, seed)
     if found is None:
-        return Search(claim, task, probe.tried, None, model.tokenizer)
+        return Search(claim, task, len(probe.seen), None, model.tokenizer)
     scored_prompts(model, probe.data(found), circuit.metric, max_memory=max_memory)
     values = probe.values(found)
     assert values is not None
     broken = Counterexample(wanted, found, values)
-    return Search(claim, task, probe.tried, broken, model.tokenizer)
+    return Search(claim, task, len(probe.seen), broken, model.tokenizer)
 
 
 def searches(
@@ -210,18 +200,13 @@ class Probe:
     max_memory: int | None = None
     seen: dict[Hashable, np.ndarray | None] = field(default_factory=dict)
 
-    @property
-    def tried(self) -> int:
-        return len(self.seen)
-
     def values(self, pair: PromptPair) -> np.ndarray | None:
         """What the checks find on a prompt [checks]; None where it lacks a position."""
         if pair.measured not in self.seen:
-            data, only = self.data(pair), np.arange(1)
+            data = self.data(pair)
             one = scored_prompts(self.model, data, self.circuit.metric, max_memory=self.max_memory)
-            requests = requests_of(self.wanted)
-            here = all(bool(present(data, request, only)[0]) for request in requests)
-            self.seen[pair.measured] = values_of(one, requests, only)[:, 0] if here else None
+            here = having(data, [check.measurement for check in self.wanted.checks])
+            self.seen[pair.measured] = values_of(one, self.wanted, here)[:, 0] if len(here) else None
         return self.seen[pair.measured]
 
     def data(self, pair: PromptPair) -> Dataset:
@@ -277,9 +262,6 @@ def _in_file(probe: Probe, budget: int) -> PromptPair | None:
     return min(broken, key=lambda pair: len(pair.clean_tokens), default=None)
 
 
-# --- in a report ----------------------------------------------------------------------------------
-
-
 def with_simplest(report: Report, circuit: Circuit, model: Transformer, budget: int = BRIEF) -> Report:
     """A report whose failed properties show the simplest counterexample that a short search finds."""
     claims = {claim.id: claim for claim in circuit.claims}
@@ -288,8 +270,7 @@ def with_simplest(report: Report, circuit: Circuit, model: Transformer, budget: 
         if result.kind == "property" and result.verdict == "fails" and result.task:
             found = falsify(circuit, model, claims[result.id], result.task, budget).found
             if found is not None:
-                note = f"the simplest found by a search: {says(found.property, found.pair, found.values)}"
-                shown = record(found.property, found.pair, found.values)
-                result = replace(result, notes=(*result.notes, note), counterexample=shown)
+                notes = *result.notes, f"the simplest found by a search: {found}"
+                result = replace(result, notes=notes, counterexample=found.record())
         results.append(result)
     return replace(report, claims=tuple(results))

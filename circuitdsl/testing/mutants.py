@@ -30,6 +30,8 @@ from circuitdsl.language.diagnostics import Span
 Outsider = Callable[[s.Head | s.Mlp], str | None]
 #: (a position as it is written) -> another place, None where there is none
 Elsewhere = Callable[[s.Place], str | None]
+#: what is replaced, by which text, and what that is called
+Edit = tuple[Span, str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +43,6 @@ class Mutant:
     before: str
     after: str
     text: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Edit:
-    span: Span
-    new: str
-    what: str
 
 
 def mutants(file: s.File, circuits: Sequence[Circuit], shape: tuple[int, int], elsewhere: Elsewhere) -> list[Mutant]:
@@ -63,12 +58,13 @@ def mutants(file: s.File, circuits: Sequence[Circuit], shape: tuple[int, int], e
     outsider = _outsider(circuits, shape)
     found = []
     for statement in _lines(file.statements):
+        edits: list[Edit] = []
         if isinstance(statement, s.Group) and not statement.outside:
-            found += [_mutant(file.text, edit) for edit in _of_group(statement, outsider)]
+            edits += _of_group(statement, outsider)
         claim = claims.get(statement.span.line)
         if claim and isinstance(statement, s.EdgeClaim | s.Expect):
-            edits = _of_claim(statement, claim, outsider, elsewhere)
-            found += [_mutant(file.text, edit) for edit in edits]
+            edits += _of_claim(statement, claim, outsider, elsewhere)
+        found += [_mutant(file.text, *edit) for edit in edits]
     return found
 
 
@@ -79,26 +75,26 @@ def _lines(statements: Sequence[s.Statement]) -> Iterator[s.Statement]:
             yield from statement.block
 
 
-def _mutant(text: str, edit: _Edit) -> Mutant:
-    span, lines = edit.span, text.split("\n")
+def _mutant(text: str, span: Span, new: str, what: str) -> Mutant:
+    lines = text.split("\n")
     first = "\n".join((*lines[: span.line - 1], lines[span.line - 1][: span.column - 1]))
     last = "\n".join((lines[span.end_line - 1][span.end_column - 1 :], *lines[span.end_line :]))
-    changed = first + edit.new + last
+    changed = first + new + last
     # the line as it was and as it is, with single blanks, without its comment
     before, after = (" ".join(each.split("\n")[span.line - 1].partition("#")[0].split()) for each in (text, changed))
-    return Mutant(span.line, edit.what, before, after, changed)
+    return Mutant(span.line, what, before, after, changed)
 
 
 # --- groups -----------------------------------------------------------------------------------------
 
 
-def _of_group(group: s.Group, outsider: Outsider) -> Iterator[_Edit]:
+def _of_group(group: s.Group, outsider: Outsider) -> Iterator[Edit]:
     for node in s.walk(group.members):
         if isinstance(node, s.Head | s.Mlp) and (other := outsider(node)):
-            yield _Edit(node.span, other, "member swapped")
+            yield node.span, other, "member swapped"
     members = group.members.members if isinstance(group.members, s.Items) else ()
     if len(members) > 1:
-        yield from (_Edit(member.span, "", "member dropped") for member in members)
+        yield from ((member.span, "", "member dropped") for member in members)
 
 
 def _outsider(circuits: Sequence[Circuit], shape: tuple[int, int]) -> Outsider:
@@ -124,16 +120,16 @@ _NEXT = {"q": "k", "k": "v", "v": "k"}
 
 def _of_claim(
     statement: s.EdgeClaim | s.Expect, claim: Claim, outsider: Outsider, elsewhere: Elsewhere
-) -> Iterator[_Edit]:
+) -> Iterator[Edit]:
     if not _says_absence(claim):
         about = statement.edge if isinstance(statement, s.EdgeClaim) else statement.measurement
         yield from _of_subject(about, outsider, elsewhere)
     if isinstance(statement, s.EdgeClaim) and not statement.claim:
         end = statement.edge.span
-        yield _Edit(Span(end.end_line, end.end_column, end.end_line, end.end_column), " : negligible", "matters turned")
+        yield Span(end.end_line, end.end_column, end.end_line, end.end_column), " : negligible", "matters turned"
     for part in statement.claim:
         if isinstance(part, s.PlainClaim):
-            yield _Edit(part.span, *_TURNED[part.word])
+            yield part.span, *_TURNED[part.word]
         elif isinstance(part, s.Bound):
             yield from _of_relation(part.relation, signed=True)
     if isinstance(statement, s.Expect) and statement.relation is not None:
@@ -150,17 +146,17 @@ def _says_absence(claim: Claim) -> bool:
     return not claim.measurement.level and bool(claim.tests) and all(zero)
 
 
-def _of_subject(about: s.Syntax, outsider: Outsider, elsewhere: Elsewhere) -> Iterator[_Edit]:
+def _of_subject(about: s.Syntax, outsider: Outsider, elsewhere: Elsewhere) -> Iterator[Edit]:
     for node in s.walk(about):
         match node:
             case s.Head() | s.Mlp():
                 if other := outsider(node):
-                    yield _Edit(node.span, other, "head swapped" if isinstance(node, s.Head) else "MLP swapped")
+                    yield node.span, other, "head swapped" if isinstance(node, s.Head) else "MLP swapped"
             case s.WithPort(port=port):
-                yield _Edit(port.span, f".{_NEXT[port.text]}", "input changed")
+                yield port.span, f".{_NEXT[port.text]}", "input changed"
             case s.Place():
                 if place := elsewhere(node):
-                    yield _Edit(node.span, place, "position changed")
+                    yield node.span, place, "position changed"
 
 
 #: for each word of a claim, its opposite, and what is changed
@@ -172,28 +168,28 @@ _TURNED = {
 }
 
 
-def _of_relation(relation: s.Relation, signed: bool) -> Iterator[_Edit]:
+def _of_relation(relation: s.Relation, signed: bool) -> Iterator[Edit]:
     """The bound twice as tight, and turned round; `signed` figures are effects and differences, others are levels."""
     match relation:
         case s.Compared(relation=sign, bound=number):
             if tight := _tighter(number, sign.startswith(">"), signed):
-                yield _Edit(number.span, tight, "bound tightened")
+                yield number.span, tight, "bound tightened"
             turned = sign.translate(str.maketrans("<>", "><"))
             value = -number.value if signed else number.value
-            yield _Edit(relation.span, f"{turned} {_written(value, number)}", "sign turned")
+            yield relation.span, f"{turned} {_written(value, number)}", "sign turned"
         case s.Between(low=low, high=high):
             middle, reach = (low.value + high.value) / 2, (high.value - low.value) / 4
             inner = f"in [{_written(middle - reach, low)}, {_written(middle + reach, high)}]"
-            yield _Edit(relation.span, inner, "bound tightened")
+            yield relation.span, inner, "bound tightened"
             if signed and low.value != -high.value:
                 turned = f"in [{_written(-high.value, high)}, {_written(-low.value, low)}]"
-                yield _Edit(relation.span, turned, "sign turned")
+                yield relation.span, turned, "sign turned"
         case s.Change(direction=word, by=by):
             other = "falls" if word == "rises" else "rises"
             new = other if by is None else f"{other} by {by.relation} {by.bound.text}"
-            yield _Edit(relation.span, new, "sign turned")
+            yield relation.span, new, "sign turned"
             if by is not None and (tight := _tighter(by.bound, True, True)):
-                yield _Edit(by.bound.span, tight, "bound tightened")
+                yield by.bound.span, tight, "bound tightened"
 
 
 def _tighter(number: s.Number, above: bool, signed: bool) -> str | None:

@@ -13,10 +13,10 @@ to begin with. These three are left out of the share.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from rich.console import Console
 from rich.text import Text
@@ -24,25 +24,24 @@ from rich.text import Text
 from circuitdsl.api import Spec, loads
 from circuitdsl.circuit.claims import Circuit
 from circuitdsl.circuit.criteria import unworded
-from circuitdsl.circuit.shapes import ModelShape
 from circuitdsl.engine.prompts import Prompts
 from circuitdsl.errors import UserError
 from circuitdsl.language import syntax as s
 from circuitdsl.language.parse import parse
 from circuitdsl.measurements.plan import ClaimPlan
-from circuitdsl.models.parts import Transformer
 from circuitdsl.report.numbers import percent
 from circuitdsl.report.shown import Shown
 from circuitdsl.testing.mutants import Elsewhere, Mutant, mutants
 from circuitdsl.verdict.decide import decide_family
 from circuitdsl.verdict.weighing import Evidence
-from circuitdsl.verify.options import with_overrides
 from circuitdsl.verify.plan import plan, shape_of
-from circuitdsl.verify.session import Session
-from circuitdsl.verify.verify import Progress, weigh_plans
+from circuitdsl.verify.session import Session, with_overrides
+from circuitdsl.verify.verify import weigh_plans
 
 Fate = Literal["killed", "survived", "equivalent", "impossible", "open"]
-FATES: tuple[Fate, ...] = ("killed", "survived", "equivalent", "impossible", "open")
+FATES: tuple[Fate, ...] = get_args(Fate)
+#: the plans of all claims of a circuit, in its order
+Plans = tuple[ClaimPlan, ...]
 #: how outcomes are listed: under which title, in which style, and whether always
 _TITLES: dict[Fate, tuple[str, str, bool]] = {
     "killed": ("killed", "green", False),
@@ -125,15 +124,6 @@ class Mutation(Shown):
         console.print(Text.assemble("  ", share, (left_out, "dim")))
 
 
-@dataclass(frozen=True, slots=True)
-class _Case:
-    """A mutant with its plans: those of the original where nothing is changed, new ones where something is."""
-
-    mutant: Mutant
-    plans: tuple[ClaimPlan, ...]
-    changed: tuple[int, ...]
-
-
 def mutate(
     session: Session,
     spec: Spec | str | Path,
@@ -156,51 +146,50 @@ def mutate(
 
 def _mutated(session: Session, spec: Spec, circuit: Circuit, prompts: int | None, seed: int | None) -> Mutation:
     """All mutants of a circuit, made and judged."""
-    model = session.model_of(circuit)
-    shape = shape_of(model)
-    circuit = with_overrides(circuit, prompts, seed)
-    original = plan(circuit, shape)
+    model, circuit = session.model_of(circuit), with_overrides(circuit, prompts, seed)
+
+    def planned(one: Circuit) -> Plans:
+        return plan(with_overrides(one, prompts, seed), shape_of(model))
+
+    original = planned(circuit)
     if not original:
         raise UserError(f"circuit {circuit.name} has no claim on a task: there is nothing to mutate")
     with session.meter() as progress:
         by_task = session.prompts_by_task(circuit)
         file, _ = parse(spec.text, spec.path)
         made = mutants(file, [circuit], (model.n_layers, model.n_heads), _elsewhere(by_task))
-        found = {mutant: _case(mutant, spec, circuit, shape, original, prompts, seed) for mutant in made}
-        cases = [case for case in found.values() if isinstance(case, _Case)]
-        plans = [*original, *(case.plans[i] for case in cases for i in case.changed)]
-        evidence = _evidence(plans, model, by_task, progress)
+        found = {mutant: _plans(mutant, spec, circuit, original, planned) for mutant in made}
+        cases = [case for case in found.values() if not isinstance(case, Outcome)]
+        changed = [p for case in cases for p, own in zip(case, original, strict=True) if p is not own]
+        # each kind of plan once; members are not measured beside a joint patch
+        unique = {_key(p): replace(p, members=()) for p in (*original, *changed)}
+        family = len({_place(p) for p in (*original, *changed)})
+        weighed = weigh_plans(list(unique.values()), model, by_task, family, progress)
+        evidence = dict(zip(unique, weighed, strict=True))
     holding = [d.verdict == "holds" for d in decide_family([evidence[_key(p)] for p in original])]
-    outcomes = (_judge(case, evidence, holding) if isinstance(case, _Case) else case for case in found.values())
+    outcomes = (
+        case if isinstance(case, Outcome) else _judge(mutant, case, original, evidence, holding)
+        for mutant, case in found.items()
+    )
     return Mutation(circuit.name, spec.path, tuple(outcomes))
 
 
 # --- mutants as specs -------------------------------------------------------------------------------
 
 
-def _case(
-    mutant: Mutant,
-    spec: Spec,
-    circuit: Circuit,
-    shape: ModelShape,
-    original: Sequence[ClaimPlan],
-    prompts: int | None,
-    seed: int | None,
-) -> _Case | Outcome:
-    """The mutant's plans, or why it is none."""
+def _plans(
+    mutant: Mutant, spec: Spec, circuit: Circuit, original: Plans, planned: Callable[[Circuit], Plans]
+) -> Plans | Outcome:
+    """The mutant's plans, those of the original where nothing is changed; or why it has none."""
     read = loads(mutant.text, spec.path, circuit.model.name if circuit.model else None)
     if not read.ok:
         because = next(d.message for d in read.diagnostics if d.severity == "error")
         return Outcome(mutant, "impossible", reason=because)
-    other = next(c for c in read.circuits if c.name == circuit.name)
-    plans = plan(with_overrides(other, prompts, seed), shape)
+    plans = planned(next(c for c in read.circuits if c.name == circuit.name))
     if [_place(p) for p in plans] != [_place(p) for p in original]:
         return Outcome(mutant, "impossible", reason="it is not checked on the same tasks")
-    changed = tuple(i for i, (a, b) in enumerate(zip(plans, original, strict=True)) if _said(a) != _said(b))
-    if not changed:
-        return Outcome(mutant, "equivalent", reason="no claim says anything else")
-    mine = tuple(a if i in changed else b for i, (a, b) in enumerate(zip(plans, original, strict=True)))
-    return _Case(mutant, mine, changed)
+    mine = tuple(own if _said(p) == _said(own) else p for p, own in zip(plans, original, strict=True))
+    return Outcome(mutant, "equivalent", reason="no claim says anything else") if mine == original else mine
 
 
 def _place(p: ClaimPlan) -> tuple[int, str]:
@@ -241,23 +230,17 @@ def _key(p: ClaimPlan) -> tuple[object, ...]:
     return p.task, p.parts, p.extremes, p.claim.tests, p.claim.margin, p.claim.each, p.claim.under
 
 
-def _evidence(
-    plans: Sequence[ClaimPlan], model: Transformer, by_task: Mapping[str, Prompts], progress: Progress | None
-) -> dict[tuple[object, ...], Evidence]:
-    """Evidence for all plans, each kind once; members are not measured beside a joint patch."""
-    unique = {_key(p): replace(p, members=()) for p in plans}
-    family = len({_place(p) for p in plans})
-    return dict(zip(unique, weigh_plans(list(unique.values()), model, by_task, family, progress), strict=True))
-
-
-def _judge(case: _Case, evidence: Mapping[tuple[object, ...], Evidence], holding: Sequence[bool]) -> Outcome:
+def _judge(
+    mutant: Mutant, plans: Plans, original: Plans, evidence: Mapping[Any, Evidence], holding: Sequence[bool]
+) -> Outcome:
     """The fate of a mutant in the family of its spec."""
-    decisions = decide_family([evidence[_key(p)] for p in case.plans])
-    judged = [(case.plans[i], decisions[i]) for i in case.changed if holding[i]]
+    decisions = decide_family([evidence[_key(p)] for p in plans])
+    asked = zip(plans, decisions, original, holding, strict=True)
+    judged = [(p, decision) for p, decision, own, held in asked if p is not own and held]
     if not judged:
-        return Outcome(case.mutant, "open", reason="the claim that it changes does not hold to begin with")
+        return Outcome(mutant, "open", reason="the claim that it changes does not hold to begin with")
     rank = ("fails", "undecided", "error", "holds")
     p, worst = min(judged, key=lambda pair: (rank.index(pair[1].verdict), -pair[1].p_holds))
     fate: Fate = "survived" if worst.verdict == "holds" else "killed"
     reason = worst.reason if worst.verdict in ("holds", "fails") else f"{worst.verdict}: {worst.reason}"
-    return Outcome(case.mutant, fate, len({p.claim.line for p, _ in judged}), p.claim.text, p.task, reason)
+    return Outcome(mutant, fate, len({p.claim.line for p, _ in judged}), p.claim.text, p.task, reason)

@@ -12,22 +12,26 @@ Prompts shrink to the simplest their task can make: the first template, the firs
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from circuitdsl.errors import UsageError
+from circuitdsl.language import syntax as s
+from circuitdsl.language.diagnostics import START
+from circuitdsl.language.lexer import KEYWORDS, UNSEEN, word_kind
 from circuitdsl.tasks.dataset import PromptPair, encode
 from circuitdsl.tasks.registry import TASKS
 from circuitdsl.tasks.task import Draft, Options, Task
 from circuitdsl.tasks.tokens import Tokens
-from circuitdsl.testing.spec_trees import specs
 
 if TYPE_CHECKING:
     from circuitdsl.models.parts import Transformer
 
 __all__ = ["drafts", "prompt_pairs", "small_models", "specs"]
+T = TypeVar("T")
 
 
 def drafts(
@@ -89,17 +93,8 @@ def _random_model(family: str, layers: int, heads: int, seed: int, vocabulary: i
     from circuitdsl.models.load import load_model
 
     width = heads * HEAD_WIDTH
-    sizes = (
-        {"n_layer": layers, "n_head": heads, "n_embd": width, "n_positions": 64}
-        if family == "gpt2"
-        else {
-            "num_hidden_layers": layers,
-            "num_attention_heads": heads,
-            "hidden_size": width,
-            "intermediate_size": 2 * width,
-            "max_position_embeddings": 64,
-        }
-    )
+    sizes = {"num_hidden_layers": layers, "num_attention_heads": heads, "hidden_size": width}
+    sizes |= {"max_position_embeddings": 64} | ({} if family == "gpt2" else {"intermediate_size": 2 * width})
     special = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), 0)
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, vocab_size=vocabulary, **special, **sizes))
     drawn = torch.Generator().manual_seed(seed)
@@ -110,3 +105,170 @@ def _random_model(family: str, layers: int, heads: int, seed: int, vocabulary: i
     with tempfile.TemporaryDirectory() as directory:
         model.save_pretrained(directory)
         return load_model(directory, device="cpu")
+
+
+# --- specs: every construct of the language, as syntax without places -------------------------------
+
+
+def _maybe(drawn: SearchStrategy[T]) -> SearchStrategy[T | None]:
+    return st.none() | drawn
+
+
+def _node(kind: Callable[..., T], *parts: SearchStrategy[Any], **named: SearchStrategy[Any]) -> SearchStrategy[T]:
+    """A piece of syntax with drawn parts, which stands nowhere in particular."""
+    return st.builds(kind, st.just(START), *parts, **named)
+
+
+def _several(drawn: SearchStrategy[T], least: int = 1, most: int = 3) -> SearchStrategy[tuple[T, ...]]:
+    return st.lists(drawn, min_size=least, max_size=most).map(tuple)
+
+
+# --- words, numbers, options ----------------------------------------------------------------------
+
+NAMES = st.from_regex(r"[a-z][a-z0-9_]{0,9}", fullmatch=True).filter(
+    lambda name: name not in KEYWORDS and word_kind(name) == "NAME"
+)
+POSITIONS = st.sampled_from(("END", "IO", "S1", "S2", "ANSWER", "QUERY_2", "X"))
+SMALL = st.integers(0, 40)
+
+words = _node(s.Word, NAMES)
+writable = st.text(st.characters(exclude_characters='"', exclude_categories=["Cs"]), max_size=20)
+texts = _node(s.Text, writable.filter(lambda text: not UNSEEN.search(text)))
+digits = st.one_of(
+    SMALL.map(str),
+    st.tuples(SMALL, SMALL).map(lambda pair: f"{pair[0]}.{pair[1]}"),
+    st.tuples(SMALL, st.integers(-20, 20)).map(lambda pair: f"{pair[0]}e{pair[1]}"),
+)
+
+
+@st.composite
+def numbers(draw: st.DrawFn, units: tuple[str, ...] = ("", "%", "points")) -> s.Number:
+    """A number with its sign and unit."""
+    written, unit = draw(st.sampled_from(("", "-", "+"))) + draw(digits), draw(st.sampled_from(units))
+    return s.Number(START, float(written), unit, written + (" points" if unit == "points" else unit))
+
+
+values = st.one_of(words, texts, numbers())
+options = _node(s.Option, words, values)
+entries = _several(st.one_of(options, values), 0)
+
+# --- nodes, sets, positions -----------------------------------------------------------------------
+
+nodes = st.one_of(
+    _node(s.Head, SMALL, SMALL, _maybe(SMALL)),
+    _node(s.Mlp, SMALL, _maybe(SMALL)),
+    _node(s.Special, st.sampled_from(("embed", "logits", "self"))),
+    _node(s.GroupRef, NAMES),
+)
+ports = _node(s.Word, st.sampled_from(("q", "k", "v")))
+
+
+@st.composite
+def sums(draw: st.DrawFn, operands: SearchStrategy[s.Set]) -> s.Sum:
+    """`a + b - c`"""
+    drawn = draw(_several(operands, 2))
+    signs = draw(st.lists(st.sampled_from("+-"), min_size=len(drawn) - 1, max_size=len(drawn) - 1))
+    return s.Sum(START, ("+", *signs), drawn)
+
+
+def _larger(inner: SearchStrategy[s.Set]) -> SearchStrategy[s.Set]:
+    lists = _node(s.Items, _several(inner, 2, 4))
+    return _node(s.Brackets, st.one_of(inner, lists, sums(inner)))
+
+
+inner_sets: SearchStrategy[s.Set] = st.recursive(nodes, _larger, max_leaves=6)
+operands: SearchStrategy[s.Set] = st.one_of(inner_sets, _node(s.WithPort, inner_sets, ports))
+sets: SearchStrategy[s.Set] = st.one_of(operands, _node(s.Items, _several(operands, 2, 9)), sums(operands))
+
+places = st.one_of(_node(s.Place, POSITIONS, st.integers(-12, 12)), st.just(s.Place(START, "*")))
+ats = _node(s.At, _several(places))
+protocols = _node(s.Protocol, st.booleans())
+edges = _node(s.Edge, sets, sets, _maybe(ats), _maybe(protocols))
+arrows = _node(s.PlaceArrow, places, places)
+
+# --- measurements and claims ----------------------------------------------------------------------
+
+comparisons = _node(s.Compared, st.sampled_from((">=", "<=", ">", "<")), numbers())
+changes = _node(s.Change, st.sampled_from(("rises", "falls")), _maybe(comparisons))
+relations = st.one_of(
+    comparisons, _node(s.Between, numbers(), numbers()), st.just(s.AboveChance(START)), changes, st.just(s.Agree(START))
+)
+claims = _several(
+    st.one_of(
+        _node(s.PlainClaim, st.sampled_from(("matters", "negligible", "lowers", "raises"))),
+        _node(s.Bound, st.sampled_from(("effect", "delta")), relations),
+        _node(s.Stronger, edges),
+    )
+)
+argument_edges = _node(s.Edge, sets, sets, _maybe(_node(s.At, _several(places, 1, 1))), _maybe(protocols))
+arguments: SearchStrategy[s.Argument] = st.one_of(options, texts, places, arrows, sets, argument_edges)
+measurements = _node(
+    s.Measurement,
+    _node(s.Word, st.one_of(NAMES, st.sampled_from(("role", "attention", "accuracy")))),
+    _several(arguments, 0),
+)
+maybe_claims = st.one_of(st.just(()), claims)
+#: `expect MEASUREMENT RELATION` or `expect MEASUREMENT : CLAIM`, or neither
+expectations = st.one_of(
+    _node(s.Expect, measurements, relations, st.just(()), _maybe(words), citation=_maybe(texts)),
+    _node(s.Expect, measurements, st.none(), maybe_claims, _maybe(words), citation=_maybe(texts)),
+)
+expected = _several(expectations)
+
+# --- statements -----------------------------------------------------------------------------------
+
+headers: SearchStrategy[s.Statement] = st.one_of(
+    _node(s.Info, st.sampled_from(("source", "note", "license")), texts),
+    _node(s.Language, SMALL),
+    _node(s.Model, texts, _several(_node(s.Option, words, words | texts), 0)),
+    _node(s.Task, _maybe(words), words, entries),
+    _node(s.Metric, words, entries),
+    _node(s.Margin, numbers()),
+    _node(s.ProtocolLine, protocols),
+    _node(s.Use, texts),
+)
+groups = _node(
+    s.Group,
+    st.sampled_from(("heads", "mlps", "nodes")),
+    words,
+    sets,
+    _several(ats, 0, 1),
+    _several(words | st.just(s.Word(START, "none")), 0, 1),
+    st.booleans(),
+)
+edge_claims = _node(s.EdgeClaim, st.booleans(), edges, maybe_claims, _maybe(words), citation=_maybe(texts))
+compositions = _node(s.Composition, words, _maybe(words), relations)
+channels = _node(s.Channel, st.booleans(), sets, sets, _several(compositions), citation=_maybe(texts))
+traces = _node(s.Trace, sets, _several(places), _several(places), sets, _maybe(ats), citation=_maybe(texts))
+verbs: SearchStrategy[s.Statement] = st.one_of(
+    _node(s.SetAttention, measurements, st.one_of(numbers(("%",)), words)),
+    _node(s.Scale, sets, numbers()),
+    _node(s.Replace, sets, words),
+    _node(s.ProjectOut, sets),
+)
+#: `property "…" for 99% of prompts`, or of every one
+properties = st.one_of(
+    _node(s.Property, texts, numbers(), st.just(s.Word(START, "prompts")), block=expected),
+    _node(s.Property, texts, st.none(), st.none(), block=expected),
+)
+conditions: SearchStrategy[s.Statement] = st.one_of(
+    _node(s.WhenPatched, edges, block=expected), _node(s.WhenKnockedOut, sets, block=expected)
+)
+blocks: SearchStrategy[s.Statement] = st.one_of(
+    conditions,
+    _node(s.Role, words, _maybe(texts), block=_several(st.one_of(expectations, conditions))),
+    _node(s.Intervention, words, _maybe(texts), block=_several(st.one_of(verbs, expectations))),
+    properties,
+    _node(s.Compare, words, words, block=expected),
+)
+statements: SearchStrategy[s.Statement] = st.one_of(
+    *(_node(s.Circuit, words, _maybe(texts)), headers, groups, edge_claims, expectations, channels, traces, blocks)
+)
+
+
+def specs(most: int = 12) -> SearchStrategy[s.File]:
+    """Whole files of up to `most` statements: `format.dumps` gives their text.
+
+    A drawn spec is grammatical; whether its groups, heads and positions exist is left to chance.
+    """
+    return st.builds(s.File, st.just(""), _several(statements, 1, most))

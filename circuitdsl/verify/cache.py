@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -56,12 +56,11 @@ class Memory:
     found: int = 0
     _names: dict[Request, bytes] = field(default_factory=dict, repr=False)
     _prompts: dict[tuple[object, ...], list[bytes]] = field(default_factory=dict, repr=False)
-    _means_digest: bytes = b""
 
     def name(self, request: Request) -> bytes:
         """The hash under which a request's numbers are kept."""
         if request not in self._names:
-            means = self._digest_of_means() if request.uses_means else b""
+            means = self._digest_of_means if request.uses_means else b""
             self._names[request] = digest(self.context, repr(request).encode(), means)
         return self._names[request]
 
@@ -76,13 +75,12 @@ class Memory:
         places = [(str(position), list(pair.positions.get(position.name, ()))) for position in positions]
         return _hash([_scored(pair), sorted(places), pair.stratum if means else ""])
 
+    @cached_property
     def _digest_of_means(self) -> bytes:
         """A hash of the prompts that means are taken over; thousands are not made only to be recognised."""
-        if not self._means_digest:
-            known = bool(self.means_are) and len(self.pairs) >= RECOGNISED
-            prompts = [(pair.corrupt_tokens, pair.stratum) for pair in (self.pairs if known else self.means())]
-            self._means_digest = _hash([self.means_are if known else "", prompts])
-        return self._means_digest
+        known = bool(self.means_are) and len(self.pairs) >= RECOGNISED
+        prompts = [(pair.corrupt_tokens, pair.stratum) for pair in (self.pairs if known else self.means())]
+        return _hash([self.means_are if known else "", prompts])
 
     def read(self, requests: Sequence[Request], indices: Array) -> Iterator[tuple[Request, Array, Array, Array]]:
         """For each request its numbers on some prompts, whether anything was changed there, and which are known."""
@@ -103,7 +101,7 @@ class Memory:
 
     def of_means(self, what: str, compute: Callable[[], float]) -> float:
         """Something about the prompts that means are taken over, known or computed."""
-        name = digest(self.context, what.encode(), self._digest_of_means())
+        name = digest(self.context, what.encode(), self._digest_of_means)
         return float(self._all(name, [_hash(what)], lambda: np.asarray([compute()]))[0])
 
     def scores(self, side: str, metric: Metric, compute: Callable[[], Array]) -> Array:

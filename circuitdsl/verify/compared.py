@@ -1,32 +1,70 @@
-"""Two circuits of one model compared: what they have in common, and how alike their heads matter to the two tasks."""
+"""Two circuits of one model compared: what they have in common, and how alike their heads matter to the two tasks.
+
+Overlap compares what two specs say. Importance compares what every head of the model does for two tasks, whatever was
+written down (after Merullo et al. 2023, arXiv 2310.08744, section 4, who correlate importance across tasks).
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from rich.console import Console
 from rich.text import Text
 
 from circuitdsl.circuit import compare as overlap
 from circuitdsl.circuit.claims import Circuit
+from circuitdsl.circuit.nodes import EVERYWHERE, Node, Site
 from circuitdsl.circuit.shapes import ModelShape, near, shape_of
 from circuitdsl.diagram.comparison import picture
 from circuitdsl.diagram.formats import write_picture
+from circuitdsl.engine.prompts import Prompts
 from circuitdsl.errors import UsageError, UserError
+from circuitdsl.measurements.requests import NodeRequest
 from circuitdsl.report.numbers import percent
 from circuitdsl.report.shown import Shown
 from circuitdsl.report.tables import comparison_to_json, show_comparison, table_of
-from circuitdsl.verify.options import with_overrides
-from circuitdsl.verify.profile import Correlation, Profile, correlation, profile
-from circuitdsl.verify.session import Session
+from circuitdsl.verify.measure import measure as measured
+from circuitdsl.verify.session import Session, with_overrides
 
 if TYPE_CHECKING:
     from circuitdsl.api import Spec
 
 #: heads that the table of measured effects shows
 _SHOWN = 12
+PERMUTATIONS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """The total effect of every head on one task: the share of the gap that its corruption at all positions costs.
+
+    Attributes:
+        task: its name in the spec.
+        heads: all heads of the model.
+        effects: mean of (patched − clean) over mean of (clean − corrupt), for each of them.
+        n: prompts that it was measured on.
+    """
+
+    task: str
+    heads: tuple[Node, ...]
+    effects: tuple[float, ...]
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Correlation:
+    """Spearman's rank correlation of two figures of the same heads.
+
+    `p` is the share of random pairings of heads within each layer that correlate at least as well: heads of one layer
+    are alike in what they can reach, which alone makes profiles similar.
+    """
+
+    rho: float
+    p: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +78,7 @@ class Importance(Shown):
     def to_json(self) -> dict[str, Any]:
         """The effects as plain values; shares of the gap as fractions."""
         effects = {str(head): {self.first.task: a, self.second.task: b} for head, a, b in self._rows()}
-        prompts = [self.first.n, self.second.n]
-        return {"rho": self.found.rho, "p": self.found.p, "prompts": prompts, "effects": effects}
+        return {**asdict(self.found), "prompts": [self.first.n, self.second.n], "effects": effects}
 
     def show(self, console: Console) -> None:
         """Print the correlation and the heads with the largest effects."""
@@ -157,6 +194,48 @@ def _importance(session: Session, circuits: list[Circuit], prompts: int) -> Impo
             if progress:
                 progress(done, whole, "measuring every head")
 
-        names = [circuit.tasks[0].name for circuit in circuits]
-        first, second = (profile(*pair, prompts, count) for pair in zip(by_task, names, strict=True))
+        pairs = zip(by_task, circuits, strict=True)
+        first, second = (profile(each, circuit.tasks[0].name, prompts, count) for each, circuit in pairs)
     return Importance(first, second, correlation(first, second))
+
+
+# --- importance -------------------------------------------------------------------------------------
+
+
+def profile(prompts: Prompts, task: str, count: int, done: Callable[[int], None] | None = None) -> Profile:
+    """Measure the importance of every head on the first `count` prompts.
+
+    Raises:
+        UserError: the metric is the same on clean and corrupt prompts, so that there is nothing to take a share of.
+    """
+    model = prompts.model
+    heads = tuple(Node("head", layer, head) for layer in range(model.n_layers) for head in range(model.n_heads))
+    indices = np.arange(min(count, len(prompts.pairs)))
+    requests = [NodeRequest((Site(head, EVERYWHERE),)) for head in heads]
+    found = measured(prompts, requests, indices, done)
+    gap = float((prompts.clean - prompts.corrupt)[indices].mean())
+    if not gap:
+        raise UserError(f"task {task} has no gap: {prompts.metric} is the same on clean and corrupt prompts")
+    effects = (float((found[request].values - prompts.clean[indices]).mean()) / gap for request in requests)
+    return Profile(task, heads, tuple(effects), len(indices))
+
+
+def correlation(first: Profile, second: Profile, seed: int = 0) -> Correlation:
+    """How alike the sizes of the effects of all heads are on two tasks."""
+    return rank_correlation(first.heads, np.abs(first.effects), np.abs(second.effects), seed)
+
+
+def rank_correlation(heads: Sequence[Node], first: np.ndarray, second: np.ndarray, seed: int = 0) -> Correlation:
+    """How alike two figures rank some heads [heads]."""
+    from scipy.stats import rankdata
+
+    x, y = (ranks - ranks.mean() for ranks in (rankdata(first), rankdata(second)))
+    size, product = float(np.sqrt((x @ x) * (y @ y))), float(x @ y)
+    layers = np.asarray([head.layer for head in heads])
+    rng = np.random.default_rng(seed)
+    shuffled = np.tile(y, (PERMUTATIONS, 1))
+    for layer in np.unique(layers):
+        here = np.flatnonzero(layers == layer)
+        shuffled[:, here] = rng.permuted(shuffled[:, here], axis=1)
+    as_high = int(np.count_nonzero(shuffled @ x >= product - 1e-12 * size))
+    return Correlation(product / size if size else 0.0, (1 + as_high) / (1 + PERMUTATIONS))

@@ -1,30 +1,107 @@
-"""What verifying a circuit will run and about how long it takes, without loading weights."""
+"""What verifying a circuit will run and about how long it takes: no weight is read, and one layer is timed.
+
+Work is counted from prompts and shapes alone. Counts follow `verify`: behaviour and nulls first, then looks at more and
+more prompts. How many looks a claim needs is known only once it is measured, so that work is a range: the first look,
+and all prompts.
+"""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from circuitdsl.circuit.claims import Circuit
+from circuitdsl.circuit.criteria import NULL_PROMPTS
+from circuitdsl.circuit.nodes import Node
 from circuitdsl.circuit.shapes import place_of
-from circuitdsl.engine.count import calibrate
+from circuitdsl.engine.batch_index import Where, all_names
+from circuitdsl.engine.batch_index import plan as sorted_out
+from circuitdsl.engine.batches import entries
+from circuitdsl.engine.count import Machine, calibrate, floor_by_prompt
+from circuitdsl.engine.experiment import Experiment, experiment_of
+from circuitdsl.engine.memory import BATCH, CHUNK, allowed, in_parts, prompt_bytes, prompts_at_once, refuse_too_little
+from circuitdsl.engine.positions import token_indices
+from circuitdsl.engine.prompts import tokens_of
+from circuitdsl.engine.runs import first_difference
+from circuitdsl.engine.via_mlps import passing, wanted
 from circuitdsl.errors import UserError
+from circuitdsl.measurements.plan import ClaimPlan
+from circuitdsl.measurements.requests import ChangedRequest, Request, Subgraph
 from circuitdsl.models.load import device_named
-from circuitdsl.models.outline import outline, parameters
+from circuitdsl.models.outline import outline, parameters, products
+from circuitdsl.models.parts import Transformer
 from circuitdsl.report.shown import Shown
-from circuitdsl.verify.cost import TaskWork, memory, seconds, workload
-from circuitdsl.verify.options import with_overrides
+from circuitdsl.tasks.dataset import Dataset
+from circuitdsl.verdict.sampling import plan_looks
+from circuitdsl.verify.measure import by_prompts, having
+from circuitdsl.verify.plan import plan as plans_of
+from circuitdsl.verify.plan import shape_of
 from circuitdsl.verify.prompts import MEAN_PROMPTS, make_data, tasks_in_use
-from circuitdsl.verify.session import Session
+from circuitdsl.verify.session import Session, with_overrides
 
 if TYPE_CHECKING:
     from circuitdsl.api import Spec
+
+#: what weighing one claim takes, in layers of a plain run on one token
+_WEIGHING = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Counted work.
+
+    Attributes:
+        block_positions: blocks recomputed downstream of patches, at one position of one run each.
+        flow_positions: MLPs computed for edges via MLPs, at one position each.
+        run_tokens: tokens that go through the whole model: clean and corrupt runs, and runs for means.
+        passes: live passes, and whole runs, each of them many small operations a layer.
+    """
+
+    block_positions: int = 0
+    flow_positions: int = 0
+    run_tokens: int = 0
+    passes: int = 0
+
+    def __add__(self, other: Work) -> Work:
+        return Work(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+
+@dataclass(frozen=True, slots=True)
+class TaskWork:
+    """What one task of a circuit takes.
+
+    Attributes:
+        looks: prompts measured at each look.
+        tokens: the shortest and the longest prompt.
+        claims: claims that are checked on the task.
+        requests: what these ask for, every claim counted alone.
+        experiments: distinct patches among that, after merging over claims.
+        nulls: distinct patches of matched random edges and nodes.
+        reads: distinct readings of attention in the clean run.
+        least, most: work if every claim is decided at the first look, and if one needs all prompts.
+        uncounted: traces, and scores on random tokens, which make runs of their own that this count leaves out.
+    """
+
+    task: str
+    prompts: int
+    looks: tuple[int, ...]
+    tokens: tuple[int, int]
+    claims: int
+    requests: int
+    experiments: int
+    nulls: int
+    reads: int
+    least: Work
+    most: Work
+    uncounted: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,26 +204,17 @@ def _forecast(session: Session, circuit: Circuit, early_stop: bool) -> Forecast:
     with session.busy(f"counting {circuit.name}"):
         model, device = outline(place, session.dtype, revision), device_named(session.device)
         datasets = {use.name: make_data(circuit, use, model) for use in tasks_in_use(circuit)}
-        work = workload(circuit, model, datasets, MEAN_PROMPTS, early_stop, session.memory)
+        work = workload(circuit, model, datasets, early_stop, session.memory)
         session.use_threads(model.d_model, device.type)
         machine = calibrate(model, device)
-    size = parameters(model)
+    size, shape = parameters(model), {"name": name, "n_layers": model.n_layers, "n_heads": model.n_heads}
+    least, most = (sum(seconds(model, t, getattr(t, end), machine) for t in work) for end in ("least", "most"))
     return Forecast(
         circuit=circuit.name,
         path=circuit.path,
-        model={
-            "name": name,
-            "n_layers": model.n_layers,
-            "n_heads": model.n_heads,
-            "parameters": size,
-            "device": device.type,
-            "dtype": session.dtype,
-        },
+        model=shape | {"parameters": size, "device": device.type, "dtype": session.dtype},
         tasks=work,
-        seconds=(
-            sum(seconds(model, task, task.least, machine) for task in work),
-            sum(seconds(model, task, task.most, machine) for task in work),
-        ),
+        seconds=(least, most),
         weights=size * torch.finfo(model.dtype).bits // 8,
         memory=memory(model, work, device, session.memory),
     )
@@ -168,3 +236,156 @@ def _duration(seconds: float) -> str:
 
 def _bytes(size: int) -> str:
     return f"{size / 1e6:,.0f} MB" if size < 2e9 else f"{size / 1e9:,.1f} GB"
+
+
+# --- work counted ---------------------------------------------------------------------------------
+
+
+def workload(
+    circuit: Circuit,
+    model: Transformer,
+    datasets: Mapping[str, Dataset],
+    early_stop: bool = True,
+    max_memory: int | None = None,
+) -> tuple[TaskWork, ...]:
+    """What `verify` would run for each task.
+
+    Args:
+        model: only its shape is looked at.
+        datasets: the prompts of each task, by its name in the spec.
+        max_memory: bytes that measuring may take beside the model.
+
+    Raises:
+        UserError: that is too little for a single prompt.
+    """
+    plans = plans_of(circuit, shape_of(model))
+    tasks = {name: _Prompts(model, data, max_memory) for name, data in datasets.items()}
+    return tuple(
+        _task_work([p for p in plans if p.task == name], prompts, name, circuit, early_stop)
+        for name, prompts in tasks.items()
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Prompts:
+    """The prompts of one task on a model, and the memory that they may take."""
+
+    model: Transformer
+    data: Dataset
+    max_memory: int | None
+
+    def lengths(self, indices: np.ndarray) -> np.ndarray:
+        return np.asarray([len(self.data.pairs[i].clean_tokens) for i in indices])
+
+    def parts(self, indices: np.ndarray, twice: bool = False) -> list[np.ndarray]:
+        """Prompts of one length, as many at a time as are measured together."""
+        return [indices[places] for places in in_parts(self.model, self.lengths(indices), self.max_memory, twice)]
+
+
+def _task_work(
+    plans: Sequence[ClaimPlan], prompts: _Prompts, name: str, circuit: Circuit, early_stop: bool
+) -> TaskWork:
+    data, everything = prompts.data, np.arange(len(prompts.data.pairs))
+    lengths = prompts.lengths(everything)
+    refuse_too_little(prompts.model, int(lengths.max()), prompts.max_memory)
+    asked = [request for p in plans for request in p.requests]
+    # a request for the task's metric under a condition asks for what the condition's own patch gives
+    under = {r: r.under if r.together == (circuit.metric,) else None for r in asked}
+    requests = [request if patch is None else patch for request, patch in under.items()]
+    patches = [request for request in requests if request.scored]
+    looks = plan_looks(len(data.pairs), early_stop).sizes
+    # the nulls' patches, on the first prompts of each claim that has a null; the same prompts go together
+    nulls = by_prompts((having(data, p.requests)[:NULL_PROMPTS], p.null_requests) for p in plans)
+    first = [_measuring(prompts, own, indices) for indices, own in nulls]
+    start = sum(first, _runs(prompts, prompts.parts(everything)))
+    if any(request.uses_means for request in patches):
+        length = float(np.mean([len(pair.corrupt_tokens) for pair in data.pairs]))
+        count = max(MEAN_PROMPTS, len(data.pairs))
+        start += Work(run_tokens=round(count * length), passes=-(-count // CHUNK))
+    steps = [_measuring(prompts, requests, everything[a:b]) for a, b in zip((0, *looks), looks, strict=False)]
+    return TaskWork(
+        task=name,
+        prompts=len(data.pairs),
+        looks=looks,
+        tokens=(int(lengths.min()), int(lengths.max())),
+        claims=len(plans),
+        requests=len(asked),
+        experiments=len({experiment_of(r) for r in patches}),
+        nulls=len({experiment_of(r) for p in plans for part in p.parts for r in part.null}),
+        reads=sum(request.reads_attention for request in requests),
+        uncounted=sum(not request.on_runs for request in requests),
+        least=start + steps[0],
+        most=sum(steps, start),
+    )
+
+
+def _runs(prompts: _Prompts, parts: Sequence[np.ndarray], times: int = 2) -> Work:
+    """Whole runs of some prompts: the clean and the corrupt one, or more of them."""
+    tokens = sum(int(prompts.lengths(part).sum()) for part in parts)
+    return Work(run_tokens=times * tokens, passes=times * len(parts))
+
+
+def _measuring(prompts: _Prompts, requests: Sequence[Request], indices: np.ndarray) -> Work:
+    """One call of `measure`: the runs of its prompts, and every distinct patch on them."""
+    if not any(request.needs_runs for request in requests):
+        return Work()
+    parts = prompts.parts(indices, any(request.runs_twice for request in requests))
+    swapped = any(patch.direction == "denoise" for request in requests for patch in request.patches)
+    changed = {request.intervention for request in requests if isinstance(request, ChangedRequest)}
+    runs = _runs(prompts, parts, 2 + 2 * swapped + len(changed))
+    return sum((_on_part(prompts, requests, part) for part in parts), runs)
+
+
+def _on_part(prompts: _Prompts, requests: Sequence[Request], part: np.ndarray) -> Work:
+    """What runs in batches, on prompts of one length."""
+    model, pairs = prompts.model, [prompts.data.pairs[i] for i in part]
+    circuits = {request for request in requests if isinstance(request, Subgraph)}
+    whole = (model.n_layers - 1) * len(pairs[0].clean_tokens) + 1  # in the last layer END alone goes on
+    alone = len(circuits) * len(pairs) * whole
+    work = Work(block_positions=alone, passes=len({circuit.kind for circuit in circuits}))
+    clean, corrupt = (tokens_of(pairs, side) for side in ("clean_tokens", "corrupt_tokens"))
+    names = dict.fromkeys(p for request in requests if request.patches for p in request.positions)
+    places = {p: token_indices(pairs, [p]) for p in names}
+    where = Where.of(places, len(pairs), clean.shape[1], first_difference(clean, corrupt))
+    # distinct patches that run together, each with how many layers have MLPs that matter to what is looked at
+    groups: dict[tuple[Hashable, str], dict[Experiment, int]] = {}
+    for request in requests:
+        if request.patches:
+            experiment = experiment_of(request)
+            group = groups.setdefault((request.together, experiment.direction), {})
+            group[experiment] = max(request.layers(model.n_layers), group.get(experiment, 0))
+    return sum((_patching(model, list(group), where, max(group.values())) for group in groups.values()), work)
+
+
+def _patching(model: Transformer, experiments: Sequence[Experiment], where: Where, layers: int) -> Work:
+    """Distinct patches of one direction on prompts of one length, followed through the MLPs of some layers."""
+    plans = [sorted_out(experiment, model) for experiment in experiments]
+    flow = 0
+    for route, stages in wanted(plans).items():
+        points = where.mask(all_names(route.senders), any(one.fixed for one in plans))
+        for mlp in (Node("mlp", layer) for layer in range(model.n_layers)):
+            if route.first < mlp.stage(model.parallel) < max(stages):
+                flow += int((passing(where, route, mlp) & points).sum())
+    return Work(
+        block_positions=sum(int(floor_by_prompt(model, e, where, layers).sum()) for e in experiments),
+        flow_positions=flow,
+        passes=sum(1 for _ in entries(plans, where, model.n_layers)),
+    )
+
+
+def seconds(model: Transformer, task: TaskWork, work: Work, machine: Machine) -> float:
+    """An estimate of the time that work takes: of measuring and weighing, without loading and making prompts."""
+    block = products(model.blocks[0])
+    positions = work.block_positions + work.run_tokens * model.n_layers
+    mlps = work.flow_positions * products(model.blocks[0].mlp) / block
+    return machine.seconds(positions + mlps, work.passes, model.n_layers) + task.claims * _WEIGHING * machine.layer
+
+
+def memory(model: Transformer, work: Sequence[TaskWork], device: torch.device, max_memory: int | None = None) -> int:
+    """Bytes that measuring takes at the most, weights aside: the runs of some prompts, and one batch of patched runs.
+
+    Counts activations only; a Python process with torch and transformers takes about half a gigabyte besides.
+    """
+    together = [min(prompts_at_once(model, t.tokens[1], max_memory), t.prompts) for t in work]
+    most = [n * prompt_bytes(model, t.tokens[1]) for n, t in zip(together, work, strict=True)]
+    return max(most, default=0) + int(allowed(device, max_memory) * BATCH)

@@ -50,24 +50,13 @@ def verify_without_model(
     if "weights" in deciding:
         own = weights()
         model = ModelInfo(own.name, own.sha256, own.n_layers, own.n_heads, "cpu", own.dtype, bos=False)
-    else:
-        model = _not_looked_at(circuit)
-    found = judged(claims, weights)
-    return Report(
-        spec=SpecInfo(circuit.path, circuit.name, circuit.sha256),
-        model=model,
-        tasks=(),
-        claims=in_order(circuit, found),
-        seconds=time.perf_counter() - start,
-    )
-
-
-def _not_looked_at(circuit: Circuit) -> ModelInfo:
-    """The model that a circuit names, as far as that is known without loading it."""
-    name = circuit.model.name if circuit.model else ""
-    shape = shape_of(near(name, circuit.path))[0] if name else None
-    layers, heads = (shape.n_layers, shape.n_heads) if shape else (0, 0)
-    return ModelInfo(name, "", layers, heads, "none", "none", bos=False)
+    else:  # of a model that is not looked at, what is known without loading it
+        name = circuit.model.name if circuit.model else ""
+        shape = shape_of(near(name, circuit.path))[0] if name else None
+        layers, heads = (shape.n_layers, shape.n_heads) if shape else (0, 0)
+        model = ModelInfo(name, "", layers, heads, "none", "none", bos=False)
+    spec, found = SpecInfo(circuit.path, circuit.name, circuit.sha256), in_order(circuit, judged(claims, weights))
+    return Report(spec, model, (), found, time.perf_counter() - start)
 
 
 def in_order(circuit: Circuit, claims: Sequence[ClaimResult]) -> tuple[ClaimResult, ...]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from circuitdsl.engine import runs as engine
 from circuitdsl.engine.memory import in_halves, in_parts, run_at_once
 from circuitdsl.engine.named import function_of, optional
 from circuitdsl.engine.positions import indices_of
-from circuitdsl.engine.prompts import Array, Batch, Numbers, Prompts, tokens_of
+from circuitdsl.engine.prompts import Array, Batch, Prompts, tokens_of
 from circuitdsl.engine.readers.terms import changed_by
 from circuitdsl.engine.runs import Runs, Terms
 from circuitdsl.measurements.requests import Request
@@ -86,10 +87,12 @@ def by_prompts(asked: Iterable[tuple[Array, Iterable[Request]]]) -> list[tuple[A
     return [(indices, list(wanted)) for indices, wanted in groups.values()]
 
 
-def trouble(prompts: Prompts, request: Request, missing: bool) -> str:
-    """Why a request cannot be read on these prompts, or is on none of them; empty where nothing is wrong."""
-    why = optional(request.reader, "absent" if missing else "trouble")
-    return str(why(prompts, request)) if why else ""
+def trouble(prompts: Prompts, task: str, requests: Sequence[Request], indices: Array) -> str:
+    """Why requests cannot be read on those prompts of a task that have their positions; empty where they can."""
+    hooks = ((optional(request.reader, "trouble" if len(indices) else "absent"), request) for request in requests)
+    why = next((said for hook, request in hooks if hook and (said := str(hook(prompts, request)))), "")
+    places = dict.fromkeys(str(place) for request in requests for place in request.positions)
+    return why if why or len(indices) else f"no prompt of {task} has all of its positions: {', '.join(places)}"
 
 
 # --- measuring -------------------------------------------------------------------------------------
@@ -109,46 +112,35 @@ def measure_anew(
     values = {request: np.full(len(indices), np.nan) for request in wanted}
     changed = {request: np.zeros(len(indices), bool) for request in wanted}
     read_off = [request for request in wanted if request.needs_runs]
+    by_reader: dict[str, list[Request]] = {}
+    for request in read_off:
+        by_reader.setdefault(request.reader, []).append(request)
     means, twice = (any(getattr(r, name) for r in wanted) for name in ("uses_means", "runs_twice"))
     watched = neurons(node for request in wanted for node in request.writers)
     stages = max((request.corrupt_stages(prompts.model.n_layers) for request in wanted), default=0)
 
-    def measure_part(places: Array, part: Array) -> None:
+    def measure_part(places: Array, part: Array, start: int, end: int) -> None:
+        places, part = places[start:end], part[start:end]
         batch = Batch(prompts, _runs(prompts, part, means, watched, stages), part)
-        for request, numbers in _read(batch, read_off):
-            values[request][places] = numbers.values
-            if numbers.changed is not None:
-                changed[request][places] = numbers.changed
+        for reader, mine in by_reader.items():
+            for request, numbers in function_of(reader)(batch, mine).items():
+                values[request][places] = numbers.values
+                if numbers.changed is not None:
+                    changed[request][places] = numbers.changed
         for request, differs in changed_by(batch, read_off).items():
             changed[request][places] = differs
         if done:
             done(len(wanted) * len(part))
 
+    def doing(part: Array, at: int) -> str:
+        return f"running prompt {part[at] + 1}"
+
     for places, part in parts_of(prompts, indices, twice) if read_off else ():
-        _in_memory(measure_part, places, part)
+        in_halves(partial(measure_part, places, part), 0, len(part), partial(doing, part))
     for request in wanted:
         if not request.needs_runs:
             values[request] = function_of(request.reader, "of_prompts")(prompts, request, indices)
     return {r: Series(indices, values[r], present(prompts, r, indices), changed[r]) for r in wanted}
-
-
-def _read(batch: Batch, requests: Sequence[Request]) -> Iterator[tuple[Request, Numbers]]:
-    """Everything that is read off the runs, the requests of one reader together."""
-    by_reader: dict[str, list[Request]] = {}
-    for request in requests:
-        by_reader.setdefault(request.reader, []).append(request)
-    for reader, mine in by_reader.items():
-        yield from function_of(reader)(batch, mine).items()
-
-
-def _in_memory(work: Callable[[Array, Array], None], places: Array, part: Array) -> None:
-    """Do some work on prompts, or on one half of them after the other where memory runs out."""
-    in_halves(
-        lambda start, end: work(places[start:end], part[start:end]),
-        0,
-        len(part),
-        lambda i: f"running prompt {part[i] + 1}",
-    )
 
 
 def parts_of(prompts: Prompts, indices: Array, twice: bool = False) -> Iterator[tuple[Array, Array]]:

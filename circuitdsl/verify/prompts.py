@@ -1,4 +1,9 @@
-"""The prompts of a circuit's tasks, made for a model, run once and scored."""
+"""The prompts of a circuit's tasks, made for a model, run once and scored.
+
+Before anything is measured, the engine's logits of some prompts are compared with those of the model as its library
+runs it. A model is checked when it is loaded, on random tokens (`load.check_sum`). The numbers are about a task's own
+prompts, the longest among them: these decide.
+"""
 
 from __future__ import annotations
 
@@ -17,25 +22,29 @@ from torch import Tensor
 from circuitdsl.circuit.claims import Circuit, TaskUse
 from circuitdsl.circuit.vocabulary import METRICS, Metric
 from circuitdsl.engine.experiment import Readout
-from circuitdsl.engine.memory import refuse_too_little, vocabulary_rows
+from circuitdsl.engine.memory import out_of_memory, ran_out, refuse_too_little, vocabulary_rows
 from circuitdsl.engine.metrics import Scorer, scorer
-from circuitdsl.engine.prompts import SIDES, Prompts, ends_of, read_ends, score_of
+from circuitdsl.engine.prompts import SIDES, Prompts, ends_of, read_ends, score_of, tokens_of
 from circuitdsl.engine.readers.head_score import SEQUENCES, sequence
 from circuitdsl.errors import UserError
+from circuitdsl.models.errors import UnsupportedModel
 from circuitdsl.models.parts import Transformer
 from circuitdsl.tasks.dataset import Dataset, PromptPair, sample
 from circuitdsl.tasks.from_file import read_prompts
 from circuitdsl.tasks.registry import TASKS
 from circuitdsl.tasks.tokens import Tokens
-from circuitdsl.verify.agreement import FEW, check_agreement, check_rounding
 from circuitdsl.verify.cache import Memory, memory
-from circuitdsl.verify.properties import own_samples, own_use, sample_name
+from circuitdsl.verify.properties import OWN_SEED, own_samples, sample_name
 from circuitdsl.verify.store import Store
 
 #: prompts of a generated task that mean ablation averages over, at the least
 MEAN_PROMPTS = 2000
 #: prompts of each other corruption that are looked at for advice
 ADVICE = 4
+#: prompts of each length whose logits are compared with the library's, and tokens that it runs at once
+FEW, TOKENS = 2, 512
+#: prompts that tell how much prompts differ
+SPREAD = 64
 
 
 def make_data(circuit: Circuit, use: TaskUse, model: Transformer, every: bool = False) -> Dataset:
@@ -85,18 +94,13 @@ def make_prompts(
         for name in task.corruptions
         if name != data.corrupt
     }
-    drawn_by = _source(task.draw)
+    try:
+        drawn_by = inspect.getsource(sys.modules[task.draw.__module__])
+    except (OSError, TypeError, KeyError):  # it cannot be read
+        drawn_by = ""
     words = sorted(Tokens(model.tokenizer, model.name, use.bos).words(task).items())
     more_are = repr((task.name, count, use.seed, data.corrupt, sorted(dict(use.options).items()), words, drawn_by))
     return scored_prompts(model, data, circuit.metric, others, more, store, max_memory, more_are if drawn_by else "")
-
-
-def _source(function: Callable[..., object]) -> str:
-    """The text of the module that a function stands in; empty where it cannot be read."""
-    try:
-        return inspect.getsource(sys.modules[function.__module__])
-    except (OSError, TypeError, KeyError):
-        return ""
 
 
 def prompts_by_task(
@@ -107,7 +111,9 @@ def prompts_by_task(
     needed = own_samples(circuit)
     for use in circuit.tasks:
         if use.name in needed:
-            data = make_data(circuit, own_use(use, needed[use.name]), model)
+            # other prompts than those that means are taken over, and enough of them
+            own = replace(use, prompts=needed[use.name], seed=use.seed + OWN_SEED)
+            data = make_data(circuit, own, model)
             scored = scored_prompts(model, data, circuit.metric, store=store, max_memory=max_memory)
             found[sample_name(use.name)] = scored
     return found
@@ -142,7 +148,11 @@ def scored_prompts(
             partner, the model gives no finite numbers on it, the memory allowed is too little for a single one, or the
             engine's logits are not those of the model as its library runs it, or too coarse to tell the prompts apart.
     """
-    _check_pairs(data.pairs)
+    for i, pair in enumerate(data.pairs):
+        if pair.clean_tokens == pair.corrupt_tokens:
+            raise UserError(
+                f"prompt {i + 1} ({pair.clean!r}) is the same as its corrupt partner, so that no patch could change it"
+            )
     refuse_too_little(model, max((len(pair.clean_tokens) for pair in data.pairs), default=1), max_memory)
     ends = cache(lambda: ends_of(model, data.pairs, max_memory))
     at_once = vocabulary_rows(model, max_memory)
@@ -165,15 +175,6 @@ def scored_prompts(
     check_rounding(model, data.pairs, logits_of)
     clean, corrupt = map(scores, SIDES)
     return Prompts(model, data, metric, score, clean, corrupt, ends, others or {}, reference, max_memory, cache=known)
-
-
-def _check_pairs(pairs: Sequence[PromptPair]) -> None:
-    """Raises `UserError` where a prompt is its own partner."""
-    for i, pair in enumerate(pairs):
-        if pair.clean_tokens == pair.corrupt_tokens:
-            raise UserError(
-                f"prompt {i + 1} ({pair.clean!r}) is the same as its corrupt partner, so that no patch could change it"
-            )
 
 
 def random_prompts(model: Transformer, max_memory: int | None = None, known: Memory | None = None) -> Prompts:
@@ -209,3 +210,85 @@ def smallest_mean(prompts: Prompts) -> int:
 
     what, known = f"smallest mean of {sorted(lengths)}", prompts.cache
     return prompts.once(what, lambda: int(known.of_means(what, counted)) if isinstance(known, Memory) else counted())
+
+
+# --- agreement with the model as its library runs it ------------------------------------------------
+
+
+def check_agreement(
+    model: Transformer,
+    pairs: Sequence[PromptPair],
+    logits: Callable[[str, Sequence[int]], Tensor],
+    known: Memory | None = None,
+) -> None:
+    """Compare the logits at END of a few prompts of each length, and of their partners, with the model's own.
+
+    Args:
+        logits: gives the engine's [n, vocab], of one side of the prompts at some places.
+        known: what a store knows; what is found is kept there.
+
+    Raises:
+        UnsupportedModel: they differ by more than rounding does.
+        OutOfMemory: memory ran out on a single prompt.
+    """
+    original, groups = model.original, list[list[int]]()
+    if original is None:
+        return
+    lengths = np.asarray([len(pair.clean_tokens) for pair in pairs])
+    for length in np.unique(lengths):  # the first prompts of each length, no more together than run at once
+        few = np.flatnonzero(lengths == length)[:FEW].tolist()
+        size = max(1, TOKENS // (len(SIDES) * max(1, int(length))))
+        groups += [few[start : start + size] for start in range(0, len(few), size)]
+    places = [i for group in groups for i in group]
+
+    def off_of(group: list[int]) -> np.ndarray:
+        """How far logits of prompts of one length, or those of their partners, are from the model's own."""
+        ours = torch.cat([logits(side, group) for side in SIDES])
+        tokens = torch.cat([tokens_of([pairs[i] for i in group], f"{side}_tokens") for side in SIDES])
+        try:
+            found = original.off(ours[:, None], tokens.to(original.module.device))
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            raise ran_out(f"running the prompt {pairs[group[0]].clean!r}") from None
+        return found.view(len(SIDES), -1).amax(0).double().cpu().numpy()
+
+    def compute() -> np.ndarray:
+        return np.concatenate([off_of(group) for group in groups])
+
+    off = known.of_model(original.digest, [pairs[i] for i in places], compute) if known else compute()
+    for i in np.flatnonzero(off != 0)[:1]:
+        pair = pairs[places[i]]
+        raise UnsupportedModel(
+            f"the engine does not compute what transformers computes with {model.name}: on prompt {places[i] + 1} "
+            f"({pair.clean!r}) or its partner, logits at END are off by {off[i]:.1e} of the largest, so no number "
+            "would be true of the model",
+            "measure another model, and report this one with its config.json",
+        )
+
+
+def check_rounding(
+    model: Transformer, pairs: Sequence[PromptPair], logits: Callable[[str, Sequence[int]], Tensor]
+) -> None:
+    """In half precision, prompts must differ by more than one step of the number format at the size of the logits.
+
+    Rounding averages out over prompts that differ. Where they do not, every prompt is rounded alike, and an effect may
+    be off by a whole step on all of them, with no spread to show it.
+
+    Raises:
+        UserError: they do not.
+    """
+    if model.dtype == torch.float32:
+        return
+    few = range(min(len(pairs), SPREAD))
+    rows = logits("clean", few)
+    answers = (rows - rows.mean(-1, keepdim=True))[few, [pairs[i].answers[0] for i in few]]
+    largest = float(rows.abs().max())
+    step = torch.finfo(model.dtype).eps * largest
+    if len(few) > 1 and float(answers.std()) < step:
+        name = str(model.dtype).removeprefix("torch.")
+        raise UserError(
+            f"logits at END are as large as {largest:.0f}, where {name} has steps of {step:.2g}, and these prompts "
+            "differ by less: what is rounded alike on all of them does not average out",
+            hint="use --dtype float32",
+        )

@@ -3,56 +3,73 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from functools import cache
+from typing import Any, cast
 
 import numpy as np
 
 from circuitdsl.circuit.changes import Member
+from circuitdsl.circuit.claims import Circuit, Claim, membership
 from circuitdsl.circuit.criteria import NULL_PROMPTS, Moves, Signed, Stronger, Test, Within
+from circuitdsl.circuit.nodes import LOGITS, Position
+from circuitdsl.circuit.shapes import ModelShape
+from circuitdsl.engine.positions import token_indices
 from circuitdsl.engine.prompts import Prompts
-from circuitdsl.measurements.kind import kind_of
+from circuitdsl.errors import UserError
+from circuitdsl.measurements import KINDS
+from circuitdsl.measurements.kind import Kind, kind_of
+from circuitdsl.measurements.nulls import Nulls
 from circuitdsl.measurements.plan import ClaimPlan, patched
-from circuitdsl.measurements.requests import ChangedRequest, EdgeRequest
+from circuitdsl.measurements.requests import ChangedRequest, Subgraph
 from circuitdsl.report.numbers import percent
-from circuitdsl.report.report import ClaimResult, Detail, Interval, Measured, MemberResult, Null
-from circuitdsl.verdict.decide import Decision
+from circuitdsl.report.report import ClaimResult, Detail, Interval, Measured, MeasurementResult, MemberResult, Null
+from circuitdsl.tasks.dataset import PromptPair
+from circuitdsl.verdict.decide import Decision, rule
 from circuitdsl.verdict.families import FAMILY
 from circuitdsl.verdict.ratios import Ratio, intervals
 from circuitdsl.verdict.samples import Sample, effect_of
+from circuitdsl.verdict.sampling import Looks
 from circuitdsl.verdicts import WORST_FIRST
-from circuitdsl.verify.kept import kept_share
 from circuitdsl.verify.measure import Series, having, measure
 from circuitdsl.verify.plan import shape_of
 from circuitdsl.verify.prompts import smallest_mean
-from circuitdsl.verify.samples import Collected, sample_of
-from circuitdsl.verify.unchanged import idle_notes
+from circuitdsl.verify.samples import Collected
+from circuitdsl.verify.weigh import idle_notes, weigh_nulls, weigh_plan
 
 #: means over fewer prompts are hardly means
 FEW = 8
 #: of what can be ablated; a circuit that keeps more of it is nearly the model
 NEARLY_ALL = 0.9
 
+#: prompts on which `--full` takes what needs many runs
+FULL_PROMPTS = 64
+
 #: an effect with its plain 95 % interval
 Effect = tuple[float | None, Interval | None]
+#: a pair of a claim's edge that was measured by itself
+Alone = tuple[Member, Series, Sample, Effect]
 
 
 def claim_results(decided: Sequence[tuple[Collected, Decision]]) -> list[ClaimResult]:
     """The records of claims, each on one task; the intervals of all pairs of their edges are found together."""
-    samples = [[own.sample(patched("", request)) for _, request in _pairs(own)] for own, _ in decided]
-    effects = iter(_effects([sample for each in samples for sample in each]))
+    alone = [
+        [(pair, own.series[r], own.sample(patched("", r))) for pair, r in own.plan.members if r in own.series]
+        for own, _ in decided
+    ]
+    effects = iter(_effects([sample for each in alone for *_, sample in each]))
     return [
-        _result(own, decision, [(sample, next(effects)) for sample in each])
-        for (own, decision), each in zip(decided, samples, strict=True)
+        _result(own, decision, [(*one, next(effects)) for one in each])
+        for (own, decision), each in zip(decided, alone, strict=True)
     ]
 
 
-def _result(own: Collected, decision: Decision, pairs: Sequence[tuple[Sample, Effect]]) -> ClaimResult:
+def _result(own: Collected, decision: Decision, pairs: Sequence[Alone]) -> ClaimResult:
     """The record of one claim on one task; `pairs` are the pairs of its edge, each patched alone."""
     plan, null = own.plan, decision.null
     claim, kind = plan.claim, kind_of(plan.claim)
-    shares = kept(plan, own.prompts)
+    shares, warnings = kept(plan, own.prompts)
     return ClaimResult(
         id=claim.id,
         line=claim.line,
@@ -65,7 +82,7 @@ def _result(own: Collected, decision: Decision, pairs: Sequence[tuple[Sample, Ef
         measured=measured(own, decision),
         null=Null(null.percentile, null.size) if null else None,
         members=_members(own, decision, pairs),
-        notes=(*warnings(plan, shares), *kind.notes(), *_notes(own, decision)),
+        notes=(*warnings, *kind.notes(), *_notes(own, decision)),
         citation=claim.citation,
         block=claim.under.text if claim.under else None,
         block_line=claim.under.line if claim.under else None,
@@ -93,9 +110,14 @@ def measured(own: Collected, decision: Decision) -> Measured | None:
     """The figure of a decision; median and quartiles are those over prompts, shares being of the mean gap."""
     if decision.value is None or not np.isfinite(decision.value):
         return None
-    plan = own.plan
+    plan, tests = own.plan, own.plan.claim.tests
     part = next((p for p in plan.parts if p.label == decision.label), plan.parts[0])
-    pair = _pair(plan, decision.label)
+    pairs = plan.claim.measurement.members
+    # the only pair of its edge, or the one that decided a claim about `each`
+    pair = pairs[0] if len(pairs) == 1 else next((pair for pair in pairs if str(pair) == decision.label), None)
+    # a figure is shown with its name where the claim's text does not say which figure it is
+    bounded = "delta" in {test.quantity for test in tests if isinstance(test, Within)}
+    unnamed = kind_of(plan.claim).many_figures or (decision.name == "delta" and not bounded)
     figure = Measured(
         name=decision.name,
         value=decision.value,
@@ -106,50 +128,44 @@ def measured(own: Collected, decision: Decision) -> Measured | None:
         delta=decision.delta,
         sender=str(pair.sender) if pair else "",
         receiver=str(pair.receiver) if pair else "",
-        named=_is_named(plan, decision.name),
+        named=bounded if plan.called else unnamed,
     )
     if part.peers is not None:  # a rank among circuits: there is nothing prompt by prompt
         return replace(figure, n=min(NULL_PROMPTS, len(own.series[part.request].values)), delta=None)
-    sample, of_gap = own.sample(part), _is_of_gap(plan, decision)
-    spread = _per_prompt(sample, of_gap)
-    low, median, high = (float(q) for q in np.quantile(spread, (0.25, 0.5, 0.75)))
+    sample = own.sample(part)
     differences = sample.unit == "points" and not plan.called  # of shares
     unit = "points" if differences else part.request.figure(own.prompts.metric).unit
-    return replace(
-        figure,
-        unit="gap" if of_gap else unit,
-        median=median,
-        iqr=(low, high),
-        right_sign=_right_sign(plan.tests(part), decision, spread, sample.falls),
-    )
+    called = bool(plan.called) and isinstance(tests[0], Within) and tests[0].quantity == "effect"
+    spread = np.asarray(sample.value if sample.d is None else sample.d, float)
+    if called or decision.name == "effect":  # over the mean gap, so that no prompt divides by its own
+        unit, spread = "gap", spread / float(np.mean(sample.array("g")))
+    low, median, high = (float(q) for q in np.quantile(spread, (0.25, 0.5, 0.75)))
+    right = _right_sign(plan.tests(part), decision, spread, sample.falls)
+    return replace(figure, unit=unit, median=median, iqr=(low, high), right_sign=right)
 
 
-def _pair(plan: ClaimPlan, label: str) -> Member | None:
-    """The pair that a figure is of: the only one of its edge, or the one that decided a claim about `each`."""
-    pairs = plan.claim.measurement.members
-    return pairs[0] if len(pairs) == 1 else next((pair for pair in pairs if str(pair) == label), None)
+def _right_sign(tests: Sequence[Test], decision: Decision, spread: np.ndarray, falls: bool) -> float | None:
+    """Share of prompts whose figure has the claimed sign, where a test gives its figure one."""
+    for about, sign in (_claimed_sign(test, falls) for test in tests):
+        if sign and about == decision.name:
+            return float(np.mean(sign * spread > 0))
+    return None
 
 
-def _is_named(plan: ClaimPlan, name: str) -> bool:
-    """Whether a figure is shown with its name, since the claim's text does not say which figure it is."""
-    bounds = {test.quantity for test in plan.claim.tests if isinstance(test, Within)}
-    if plan.called:
-        return "delta" in bounds
-    return kind_of(plan.claim).many_figures or (name == "delta" and name not in bounds)
+def _claimed_sign(test: Test, falls: bool) -> tuple[str, int]:
+    """The figure of a test and the sign that it claims for it; 0 where it claims none.
 
-
-def _is_of_gap(plan: ClaimPlan, decision: Decision) -> bool:
-    """Whether the figure is a share of the gap: an effect, by that name or by one of its own."""
-    tests = plan.claim.tests
-    named = bool(plan.called) and isinstance(tests[0], Within) and tests[0].quantity == "effect"
-    return named or decision.name == "effect"
-
-
-def _per_prompt(sample: Sample, of_gap: bool) -> np.ndarray:
-    """The figure prompt by prompt; effects over the mean gap, so that no prompt divides by its own."""
-    if of_gap:
-        return sample.array("d") / float(np.mean(sample.array("g")))
-    return np.asarray(sample.value if sample.d is None else sample.d, float)
+    Raising a metric with a gap below 0 is an effect below 0.
+    """
+    match test:
+        case Moves(direction=direction):
+            return "change", 1 if direction == "rises" else -1
+        case Signed(direction=direction):
+            return "effect", (1 if direction == "raises" else -1) * (-1 if falls else 1)
+        case Within(quantity=quantity, low=low, high=high):
+            return quantity, -1 if high is not None and high <= 0 else 1 if low is not None and low >= 0 else 0
+        case _:
+            return "", 0
 
 
 def details(own: Collected) -> tuple[Detail, ...]:
@@ -172,78 +188,91 @@ def details(own: Collected) -> tuple[Detail, ...]:
     return tuple(Detail(plan.parts[i].label, effects[i], ci) for i, ci in zip(shown, limits, strict=True))
 
 
-def kept(plan: ClaimPlan, prompts: Prompts) -> dict[str, float] | None:
-    """What share of the nodes (or edges) that can be ablated the circuit keeps, on all prompts with its positions."""
-    if plan.circuit is None:
-        return None
-    pairs = [prompts.pairs[i] for i in having(prompts, [plan.circuit])]
-    return {plan.circuit.keep: kept_share(plan.circuit, shape_of(prompts.model), pairs)} if pairs else None
+def kept(plan: ClaimPlan, prompts: Prompts) -> tuple[dict[str, float] | None, tuple[str, ...]]:
+    """What share of the nodes (or edges) that can be ablated the circuit keeps, on all prompts with its positions.
 
-
-def warnings(plan: ClaimPlan, shares: Mapping[str, float] | None) -> tuple[str, ...]:
-    """A warning where a circuit keeps so much that a figure says little of it."""
+    With a warning where it keeps so much that a figure says little of it.
+    """
     circuit = plan.circuit
-    if not shares or circuit is None or (share := shares[circuit.keep]) <= NEARLY_ALL:
-        return ()
+    pairs = [prompts.pairs[i] for i in having(prompts, [circuit])] if circuit else []
+    if circuit is None or not pairs:
+        return None, ()
+    share = kept_share(circuit, shape_of(prompts.model), pairs)
+    if share <= NEARLY_ALL:
+        return {circuit.keep: share}, ()
     what = "edges" if circuit.keep == "edges" else f"heads{' and MLPs' * circuit.mlps} at their positions"
     says = "nothing" if share == 1 else "little"
     name = getattr(plan.claim.measurement, "name", plan.called)
-    return (f"the circuit keeps {percent(share)} of the model's {what}: {name} says {says} of it",)
+    note = f"the circuit keeps {percent(share)} of the model's {what}: {name} says {says} of it"
+    return {circuit.keep: share}, (note,)
 
 
-def _right_sign(tests: Sequence[Test], decision: Decision, spread: np.ndarray, falls: bool) -> float | None:
-    """Share of prompts whose figure has the claimed sign, where a test gives its figure one."""
-    for test in tests:
-        sign = _claimed_sign(test, falls)
-        about = "change" if isinstance(test, Moves) else test.quantity if isinstance(test, Within) else "effect"
-        if sign and about == decision.name:
-            return float(np.mean(sign * spread > 0))
-    return None
+def kept_share(circuit: Subgraph, shape: ModelShape, pairs: Sequence[PromptPair]) -> float:
+    """What is kept over what can be ablated, both counted token by token over all of some prompts.
+
+    Of nodes that is every head at every token, and every MLP where the circuit ablates those it does not name. Of edges
+    it is every (sender, receiver input, token) from heads to `q`, `k` and `v` of later heads and to the logits; where
+    MLPs are ablated, every edge of the model. What the last layer writes and reads counts at END alone (its keys and
+    values everywhere): nothing else of it reaches the logits. A part of a node counts as the node.
+    """
+    lengths = [len(pair.clean_tokens) for pair in pairs]
+
+    @cache
+    def tokens(names: frozenset[Position], end: bool) -> int:
+        """At how many tokens some positions are, or at how many ENDs."""
+        rows = token_indices(pairs, names).tolist()
+        return sum(i >= 0 and (i == n - 1 or not end) for row, n in zip(rows, lengths, strict=True) for i in row)
+
+    places: dict[tuple[object, bool], set[Position]] = {}
+    for what, end, position in _kept(circuit, shape):
+        places.setdefault((what, end), set()).add(position)
+    kept = sum(tokens(frozenset(names), end) for (_, end), names in places.items())
+    return kept / sum(count * (len(pairs) if end else sum(lengths)) for count, end in _units(circuit, shape))
 
 
-def _claimed_sign(test: Test, falls: bool) -> int:
-    """The sign a test claims for its figure; 0 where it claims none. Raising a metric with a gap below 0 is an effect
-    below 0."""
-    match test:
-        case Moves(direction=direction):
-            return 1 if direction == "rises" else -1
-        case Signed(direction=direction):
-            return (1 if direction == "raises" else -1) * (-1 if falls else 1)
-        case Within(low=low, high=high):
-            return -1 if high is not None and high <= 0 else 1 if low is not None and low >= 0 else 0
-        case _:
-            return 0
+def _kept(circuit: Subgraph, shape: ModelShape) -> Iterator[tuple[object, bool, Position]]:
+    """What a circuit keeps of what can be ablated: (node or edge, whether it counts at END alone, position)."""
+    last = shape.n_layers - 1
+    for site in circuit.sites:
+        yield site.node.whole, site.node.layer == last, site.position
+    for edge in circuit.edges:
+        node, port = edge.receiver.node, edge.receiver.port
+        if circuit.mlps or (edge.sender.kind == "head" and node.kind != "mlp"):
+            end = node == LOGITS or (node.layer == last and port not in ("k", "v"))
+            yield (edge.sender.whole, edge.receiver), end, edge.position
+
+
+def _units(circuit: Subgraph, shape: ModelShape) -> Iterator[tuple[int, bool]]:
+    """How many nodes or edges can be ablated, layer by layer and by receiver, and whether that is at END alone."""
+    heads, mlps = shape.n_heads, int(circuit.mlps)
+    for layer in range(shape.n_layers):
+        before, end = layer * (heads + mlps) + mlps, layer == shape.n_layers - 1  # with `embed`, where MLPs count
+        if circuit.keep == "nodes":
+            yield heads + mlps, end
+            continue
+        yield heads * before, end  # q
+        yield 2 * heads * before, False  # k and v
+        yield mlps * (before + (0 if shape.parallel else heads)), end
+    if circuit.keep != "nodes":
+        yield shape.n_layers * (heads + mlps) + mlps, True
 
 
 # --- the pairs of a group edge ---------------------------------------------------------------------
 
 
-def _pairs(own: Collected) -> list[tuple[Member, EdgeRequest]]:
-    """The pairs of a claim's edge that were measured by themselves."""
-    return [(pair, request) for pair, request in own.plan.members if request in own.series]
-
-
-def _members(own: Collected, decision: Decision, pairs: Sequence[tuple[Sample, Effect]]) -> tuple[MemberResult, ...]:
+def _members(own: Collected, decision: Decision, pairs: Sequence[Alone]) -> tuple[MemberResult, ...]:
     values: dict[Any, Any] = {request: found.values for request, found in own.series.items()}
-    judged = _by_label(decision)
+    judged: dict[str, list[Decision]] = {}
+    for part in decision.parts or (decision,):
+        judged.setdefault(part.label, []).append(part)
     if found := kind_of(own.plan.claim).member_results(own.plan, judged, values):
         return found
     judged = judged if own.plan.claim.each else {}
-    return tuple(
-        _member(pair, *alone, bool(own.series[request].changed.any()), judged.get(str(pair), ()))
-        for (pair, request), alone in zip(_pairs(own), pairs, strict=True)
-    )
+    return tuple(_member(*each, judged.get(str(each[0]), ())) for each in pairs)
 
 
-def _by_label(decision: Decision) -> dict[str, tuple[Decision, ...]]:
-    parts: dict[str, tuple[Decision, ...]] = {}
-    for part in decision.parts or (decision,):
-        parts[part.label] = (*parts.get(part.label, ()), part)
-    return parts
-
-
-def _member(pair: Member, sample: Sample, found: Effect, changed: bool, judged: Sequence[Decision]) -> MemberResult:
-    effect, ci = found
+def _member(pair: Member, found: Series, sample: Sample, effect: Effect, judged: Sequence[Decision]) -> MemberResult:
+    (value, ci), changed = effect, bool(found.changed.any())
     worst = min(judged, key=lambda part: WORST_FIRST.index(part.verdict)) if judged else None
     reason = f"{pair}: {worst.reason}" if worst else ("" if changed else "the corruption does not change it")
     return MemberResult(
@@ -251,7 +280,7 @@ def _member(pair: Member, sample: Sample, found: Effect, changed: bool, judged: 
         receiver=str(pair.receiver),
         input="".join(sorted({edge.receiver.port for edge in pair.edges}, key="qkvin".index)),
         position=", ".join(dict.fromkeys(str(edge.position) for edge in pair.edges)),
-        effect=effect if changed else None,
+        effect=value if changed else None,
         ci=ci,
         delta=float(np.mean(sample.array("d"))),
         n=sample.n,
@@ -297,7 +326,7 @@ def _notes(own: Collected, decision: Decision) -> tuple[str, ...]:
         if not request.changes or request not in series:
             continue
         if part.other:
-            both = [_clear(sample_of(prompts, replace(part, request=r), series)) for r in (request, part.other)]
+            both = [_clear(own.sample(replace(part, request=r))) for r in (request, part.other)]
             here, there = (float(figure.value) if figure else math.nan for figure in both)
             if abs(here - there) > plan.claim.margin:
                 n = len(series[request].indices)
@@ -310,3 +339,40 @@ def _notes(own: Collected, decision: Decision) -> tuple[str, ...]:
     if any(request.uses_means for request in plan.requests) and (count := smallest_mean(prompts)) < FEW:
         notes.append(f"some means are over {count} prompts of one template and length alone")
     return tuple(notes)
+
+
+# --- everything about the whole circuit (`--full`) ----------------------------------------------------
+
+
+def full(circuit: Circuit, shape: ModelShape, prompts: Mapping[str, Prompts]) -> tuple[MeasurementResult, ...]:
+    """All measurements of the whole circuit on every task, by their default protocol; nothing is claimed of them."""
+    whole, nulls = membership(circuit), Nulls(circuit, shape)
+    if not whole.sites or any(site.node.index >= 0 for site in whole.sites):
+        return ()
+    found = []
+    for task in (use.name for use in circuit.tasks if use.name in prompts):
+        for how, tests in (expected for kind in KINDS for expected in cast(type[Kind], kind).besides()):
+            name = str(getattr(how, "name", ""))
+            claim = Claim(name, 0, name, "expect", how, tests, False, circuit.margin, (task,))
+            found.append(_full(kind_of(claim).plan(claim, task, nulls), prompts[task]))
+    return tuple(found)
+
+
+def _full(plan: ClaimPlan, prompts: Prompts) -> MeasurementResult:
+    blank = MeasurementResult(plan.claim.id, plan.task, kind_of(plan.claim).protocol_of(plan))
+    member = Collected.of(plan, prompts)
+    if not len(member.indices):
+        return replace(blank, reason=f"no prompt of {plan.task} has all of the circuit's positions")
+    if plan.extremes or plan.parts[0].peers is not None:
+        member.indices = member.indices[:FULL_PROMPTS]
+        member.looks = Looks((len(member.indices),))
+    try:
+        member.series = measure(prompts, plan.requests, member.indices)
+        if nulls := member.plan.null_requests:
+            weigh_nulls(member, measure(prompts, nulls, member.indices[:NULL_PROMPTS]))
+    except UserError as error:
+        return replace(blank, reason=error.message)
+    decision = rule(weigh_plan(member))
+    figure, (shares, notes) = measured(member, decision), kept(plan, prompts)
+    reason = "" if figure else decision.reason
+    return replace(blank, kept=shares, notes=notes, measured=figure, details=details(member), reason=reason)

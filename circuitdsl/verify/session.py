@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from importlib import import_module
 from pathlib import Path
@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from circuitdsl.circuit.claims import Circuit, TaskUse
 from circuitdsl.circuit.shapes import place_of
 from circuitdsl.errors import UsageError, UserError
-from circuitdsl.limits import memory_of
+from circuitdsl.limits import memory_of, prompts_of, seed_of
 from circuitdsl.report.report import Report, Reports
-from circuitdsl.verify.options import Options, with_overrides
 
 if TYPE_CHECKING:
     from circuitdsl.api import Spec
@@ -38,6 +37,64 @@ SMALL_WIDTH = 256
 HOW_CLAIMS_ARE_NAMED = "a claim is named by its line in the spec, or c01, c02, …"
 
 
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to verify. Nothing here changes what a claim means.
+
+    Attributes:
+        claim: the id or the line of a single claim; it is judged at the level that it has among all of them.
+        each_at: judge claims one by one at this level, instead of all together by Holm's procedure.
+        generalise: whether verdicts are about `prompts` from the same templates, or about other `templates` (all
+            prompts are measured then; see `verdict.samples.by_stratum`).
+        early_stop: stop measuring a claim once it is decided.
+        full: measure the whole circuit besides, whether or not something is claimed of it.
+        memory: bytes that claims without a task may take beside the model; the prompts of tasks have their own limit.
+        task, ids: verify only these claims on this task, each at the level that it has among all claims.
+
+    Raises:
+        UsageError: a level or a word that is none.
+    """
+
+    claim: str | None = None
+    each_at: float | None = None
+    generalise: str = "prompts"
+    early_stop: bool = True
+    full: bool = False
+    memory: int | None = None
+    task: str | None = None
+    ids: frozenset[str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.each_at is not None and not 0 < self.each_at < 1:
+            raise UsageError(f"each_at = {self.each_at!r} is not a level between 0 and 1")
+        if self.generalise not in ("prompts", "templates"):
+            raise UsageError(f"generalise = {self.generalise!r} is neither prompts nor templates")
+
+    @property
+    def templates(self) -> bool:
+        """Whether verdicts are about prompts from other templates."""
+        return self.generalise == "templates"
+
+    @property
+    def holm(self) -> bool:
+        """Whether claims are judged all together."""
+        return self.each_at is None
+
+    @property
+    def alpha(self) -> float:
+        """The level of a claim, or of all claims together."""
+        from circuitdsl.verdict.families import FAMILY
+
+        return FAMILY if self.each_at is None else self.each_at
+
+
+def with_overrides(circuit: Circuit, prompts: int | None = None, seed: int | None = None) -> Circuit:
+    """The circuit with another number of prompts and another seed for every task; raises `UsageError`."""
+    given: dict[str, Any] = {"prompts": prompts_of(prompts), "seed": seed_of(seed)}
+    changes = {name: value for name, value in given.items() if value is not None}
+    return replace(circuit, tasks=tuple(replace(use, **changes) for use in circuit.tasks))
+
+
 class _Verb:
     """A method that is a function of another module: the module is imported when the method is first asked for."""
 
@@ -49,7 +106,7 @@ class _Verb:
         return function if session is None else MethodType(function, session)
 
 
-class Session:
+class Session(AbstractContextManager["Session"]):
     """What a program holds while it works on models: each is loaded once, and the cache of numbers is opened once.
 
     It is a context manager: leaving it closes the cache and gives torch back its number of threads. Wherever a method
@@ -72,8 +129,8 @@ class Session:
     plan = _Verb("circuitdsl.verify.forecast", "plan")
     compare = _Verb("circuitdsl.verify.compared", "compare")
     channels = _Verb("circuitdsl.verify.upstream", "channels")
-    trace = _Verb("circuitdsl.verify.traced", "trace")
-    discover = _Verb("circuitdsl.discover.drafting", "drafted")
+    trace = _Verb("circuitdsl.verify.upstream", "trace")
+    discover = _Verb("circuitdsl.discover.discover", "drafted")
     mutate = _Verb("circuitdsl.testing.mutate", "mutate")
     falsify = _Verb("circuitdsl.testing.falsify", "searches")
 
@@ -93,19 +150,15 @@ class Session:
         if progress is not None and not callable(progress):
             raise UsageError(f"progress = {progress!r} is nothing that can be called")
         self.own: Transformer | None = None
-        if model is not None and not isinstance(model, str | Path):
+        if not isinstance(model, str | Path | None):
             from circuitdsl.models.parts import Transformer
 
             self.own = model if isinstance(model, Transformer) else None
         self.name = self.own.name if self.own else None if model is None else str(model)
         self.device, self.dtype, self.cache, self.memory = device, dtype, cache, memory_of(memory)
         self.busy, self.meter, self.warn = busy, meter or (lambda: nullcontext(progress)), warn
-        self._models: dict[tuple[str, str | None], Transformer] = {}
-        self._weights: dict[tuple[str, str | None], AttentionWeights] = {}
+        self._known: dict[str, dict[Any, Any]] = {}
         self._threads: int | None = None
-
-    def __enter__(self) -> Session:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -167,10 +220,8 @@ class Session:
         """
         from circuitdsl.models.load import load_model
 
-        def load(place: str, revision: str | None) -> Transformer:
-            return load_model(place, self.device, self.dtype, revision)
-
-        found = self.own or self._named(circuit, load, "loading", self._models)
+        how = self.device, self.dtype
+        found = self.own or self._named(circuit, lambda place, at: load_model(place, *how, at), "loading")
         self.use_threads(found.d_model, found.device.type)
         return found
 
@@ -182,19 +233,16 @@ class Session:
         """
         from circuitdsl.models.weights import read_weights, weights_of
 
-        return (
-            weights_of(self.own)
-            if self.own
-            else self._named(circuit, read_weights, "reading the weights of", self._weights)
-        )
+        return weights_of(self.own) if self.own else self._named(circuit, read_weights, "reading the weights of")
 
-    def _named(self, circuit: Circuit | None, read: Callable[..., T], doing: str, known: dict[Any, T]) -> T:
+    def _named(self, circuit: Circuit | None, read: Callable[..., T], doing: str) -> T:
         """What is read of the model that a circuit names, or of the session's; each is read once."""
-        name, *where = place_of(circuit, self.name)
-        if tuple(where) not in known:
+        name, place, revision = place_of(circuit, self.name)
+        known = self._known.setdefault(doing, {})
+        if (place, revision) not in known:
             with self.busy(f"{doing} {name}"):
-                known[tuple(where)] = replace(read(*where), name=name)  # type: ignore[type-var]
-        return known[tuple(where)]
+                known[place, revision] = replace(read(place, revision), name=name)  # type: ignore[type-var]
+        return known[place, revision]
 
     def use_threads(self, width: int, device: str) -> None:
         """Set the number of threads that suits a model of this width."""
@@ -283,7 +331,7 @@ class Session:
 
     def _report(self, circuit: Circuit, how: Options, other_corruptions: bool, per_prompt: PerPrompt | None) -> Report:
         from circuitdsl.verify.judged import verify_without_model
-        from circuitdsl.verify.verify import verify
+        from circuitdsl.verify.verify import under_other_corruptions, verify
 
         known = None if self.own else verify_without_model(circuit, partial(self.weights_of, circuit), how.claim)
         if known:
@@ -294,8 +342,6 @@ class Session:
             by_task = self.prompts_by_task(circuit)
             report = verify(circuit, model, by_task, how, progress, record)
             if other_corruptions and not report.interrupted:
-                from circuitdsl.verify.corruptions import under_other_corruptions
-
                 report = under_other_corruptions(self, circuit, by_task, report, how)
         return replace(report, seconds=time.perf_counter() - start)
 

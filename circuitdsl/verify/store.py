@@ -10,11 +10,10 @@ import os
 import sqlite3
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
@@ -33,14 +32,13 @@ _TABLE = (
 Array = np.ndarray
 #: a number for each of some prompts, and whether the patch changed anything there [prompts]
 Numbers = tuple[Array, Array]
-T = TypeVar("T")
 #: a number, whether the patch changed anything, and whether this was known before the store was opened
 Known = tuple[float, bool, bool]
 #: what may go wrong with a file that others use, too, or that is no longer what it was
 _TROUBLE = (sqlite3.Error, OSError, ValueError, TypeError, OverflowError, MemoryError)
 
 
-class Store:
+class Store(AbstractContextManager["Store"]):
     """Numbers by the hash of what was asked and the hash of the prompt. Never raises; a failure is warned of once."""
 
     def __init__(self, path: Path, limit: int = LIMIT, warn: Callable[[str], None] | None = None) -> None:
@@ -51,36 +49,40 @@ class Store:
         self.written: set[tuple[bytes, bytes]] = set()
         self.connection: sqlite3.Connection | None = None
         try:
-            self.connection = _opened(path)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # changes are made for all rows of a statement or for none, also when it is interrupted
+            self.connection = sqlite3.connect(path, timeout=2, isolation_level="IMMEDIATE")
+            self.connection.execute("PRAGMA synchronous = OFF")  # what a crash of the machine tears, checksums find
+            self.connection.execute(_TABLE)
         except _TROUBLE as error:
             self._give_up(error)
 
     def read(self, requests: Sequence[bytes]) -> Mapping[bytes, Mapping[bytes, Known]]:
         """For each request that is known, its number on each prompt for which it is."""
-
-        def call(connection: sqlite3.Connection) -> dict[bytes, dict[bytes, Known]]:
-            known: dict[bytes, dict[bytes, Known]] = {}
+        known: dict[bytes, dict[bytes, Known]] = {}
+        if self.connection is None:
+            return known
+        with self._guarded():
             for request in requests:
-                rows = connection.execute("SELECT prompts, data FROM numbers WHERE request = ?", (request,))
+                rows = self.connection.execute("SELECT prompts, data FROM numbers WHERE request = ?", (request,))
                 for prompts, data in rows.fetchall():
                     before = (request, prompts) not in self.written
                     known.setdefault(request, {}).update(_unpacked(request, prompts, data, before))
             self.used.update(known)
             return known
-
-        return self._tried(call) or {}
+        return {}
 
     def write(self, found: Mapping[bytes, Numbers], prompts: Mapping[bytes, Sequence[bytes]]) -> None:
         """Keep the numbers of requests on their prompts, all or none of them."""
         now = int(time.time())
         rows = [(*_packed(request, prompts[request], numbers), now) for request, numbers in found.items()]
-
-        def call(connection: sqlite3.Connection) -> None:
-            _change(connection, "INSERT OR REPLACE INTO numbers VALUES (?, ?, ?, ?)", rows)
+        if self.connection is None:
+            return
+        with self._guarded():
+            with self.connection:
+                self.connection.executemany("INSERT OR REPLACE INTO numbers VALUES (?, ?, ?, ?)", rows)
             self.written.update((request, which) for request, which, _, _ in rows)
-            self._shrink(connection)
-
-        self._tried(call)
+            self._shrink(self.connection)
 
     def _shrink(self, connection: sqlite3.Connection) -> None:
         """Drop what was not used for longest, where the file has outgrown its limit."""
@@ -96,32 +98,30 @@ class Store:
                 break
             old.append((request, prompts))
             excess -= length
-        _change(connection, "DELETE FROM numbers WHERE request = ? AND prompts = ?", old)
+        with connection:
+            connection.executemany("DELETE FROM numbers WHERE request = ? AND prompts = ?", old)
 
     def close(self) -> None:
         """Note what was used, and let go of the file."""
-        rows = [(int(time.time()), request) for request in self.used]
-        self._tried(lambda connection: _change(connection, "UPDATE numbers SET used = ? WHERE request = ?", rows))
+        if self.connection is not None:
+            rows = [(int(time.time()), request) for request in self.used]
+            with self._guarded(), self.connection:
+                self.connection.executemany("UPDATE numbers SET used = ? WHERE request = ?", rows)
         self._let_go()
-
-    def __enter__(self) -> Store:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
     # -- what may fail
 
-    def _tried(self, call: Callable[[sqlite3.Connection], T]) -> T | None:
-        """What a call gives; where it fails, the store is left alone from then on (once, where another has it)."""
-        if self.connection is None:
-            return None
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """Where what is done fails, the store is left alone from then on (once, where another has it)."""
         try:
-            return call(self.connection)
+            yield
         except _TROUBLE as error:
             if "locked" not in str(error):
                 self._give_up(error)
-            return None
 
     def _let_go(self) -> None:
         if self.connection is not None:
@@ -137,29 +137,6 @@ class Store:
                     path.unlink(missing_ok=True)
         what = "is damaged, and is begun anew next time" if damaged else f"cannot be used ({error})"
         self.warn(f"the cache of measurements {self.path} {what}; everything is measured")
-
-
-def _opened(path: Path) -> sqlite3.Connection:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    connection = sqlite3.connect(path, timeout=2, isolation_level=None)
-    try:
-        connection.execute("PRAGMA synchronous = OFF")  # what a crash of the machine tears, checksums find
-        connection.execute(_TABLE)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _change(connection: sqlite3.Connection, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
-    """Run a statement for every row: for all or for none, also when it is interrupted."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        connection.executemany(statement, rows)
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
-    connection.execute("COMMIT")
 
 
 def default_path() -> Path:

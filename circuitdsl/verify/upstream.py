@@ -1,4 +1,7 @@
-"""Which heads write what a receiver input reads, from weights alone: the search behind channel claims."""
+"""Which heads write what a head reads: from weights alone, as channel claims have it, or traced back on prompts.
+
+A trace also tells what changes without the signal of the senders.
+"""
 
 from __future__ import annotations
 
@@ -8,29 +11,43 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from rich.console import Console
 
 from circuitdsl.circuit.claims import Circuit
-from circuitdsl.circuit.nodes import Input, Node
+from circuitdsl.circuit.nodes import Input, Node, Position
+from circuitdsl.circuit.traced import TraceGraph
+from circuitdsl.circuit.vocabulary import METRICS
 from circuitdsl.diagram.formats import write_picture
 from circuitdsl.diagram.heatmap import map_of_readers, map_of_senders, picture
+from circuitdsl.diagram.trace import picture as trace_picture
+from circuitdsl.engine.cut import Change, Reach
+from circuitdsl.engine.cut import cut as cut_signal
+from circuitdsl.engine.prompts import Prompts
 from circuitdsl.engine.readers.composition import compositions
+from circuitdsl.engine.trace import trace_graph
 from circuitdsl.errors import UsageError
 from circuitdsl.models.errors import ModelUnavailable
 from circuitdsl.models.files import MODEL_FILES, MODEL_HINT
 from circuitdsl.models.parts import Transformer
 from circuitdsl.models.weights import AttentionWeights
-from circuitdsl.report.report import Standing
+from circuitdsl.report.report import Measured, Standing
 from circuitdsl.report.shown import Shown
-from circuitdsl.report.tables import Standings, show_senders
-from circuitdsl.verify.session import Session
+from circuitdsl.report.tables import ChangeFigures, CutFigures, Standings, show_cuts, show_senders, show_trace, shown
+from circuitdsl.verdict.estimates import limits_of
+from circuitdsl.verdict.families import FAMILY
+from circuitdsl.verdict.means import mean
+from circuitdsl.verify.session import Session, with_overrides
 
 if TYPE_CHECKING:
     from circuitdsl.api import Spec
 
 #: senders that a table lists, and components that a picture outlines
 TOP = 20
+#: senders on a smaller share of the firings are not shown
+LEAST = 0.25
 _HEAD = re.compile(r"(0|[1-9]\d{0,3})\.(0|[1-9]\d{0,3})(?:\[(0|[1-9]\d{0,4})\])?")
+_POSITION = re.compile(r"([A-Z][A-Z0-9_]*)([+-]\d{1,4})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,3 +182,110 @@ def _standings(weights: AttentionWeights, reader: Input, wanted: Sequence[Node],
     senders = [node for node in found.senders(components) if not wanted or (node.layer, node.head) in whole]
     senders += [node for node in early if node.index >= 0 and node not in senders]
     return {node: Standing(**asdict(found.standing(node))) for node in senders}
+
+
+# --- traces ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Traced(Shown):
+    """The traces of many prompts as one graph, and what changes where the signal is cut, or added once more."""
+
+    model: str
+    graph: TraceGraph
+    cuts: tuple[CutFigures, ...]
+    boost: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """Links and cuts as plain values."""
+        graph = self.graph
+        links = [{**asdict(each), "sender": str(each.sender), "receiver": str(each.receiver)} for each in graph.links]
+        counts = {"prompts": graph.prompts, "firings": graph.firings}
+        names = {"model": self.model, "head": str(graph.head), "source": graph.source, "target": graph.target}
+        return {**names, **counts, "links": links, "boost": self.boost, "cuts": [asdict(each) for each in self.cuts]}
+
+    def show(self, console: Console, least: float = LEAST) -> None:
+        """Print who sends what, on at least this share of the firings, and what the cuts change."""
+        show_trace(console, self.graph, least)
+        if self.cuts:
+            console.print()
+            show_cuts(console, self.graph, self.cuts, self.boost)
+
+    def draw(self, path: str | Path, least: float = LEAST) -> None:
+        """Draw the graph into a file: .svg or .png."""
+        write_picture(trace_picture(self.graph, shown(self.graph, least), least, self.model), path)
+
+
+def trace(
+    session: Session,
+    spec: Spec | str | Path,
+    head: str,
+    source: str,
+    target: str,
+    cut: Sequence[Reach] = (),
+    boost: bool = False,
+    task: str | None = None,
+    prompts: int | None = None,
+    seed: int | None = None,
+    circuit: str | None = None,
+) -> Traced:
+    """Which heads made a head attend from one position to another, back to the first layer.
+
+    Args:
+        head, source, target: as in a spec: "9.9", "END", "IO".
+        cut: take the signal out of what the head reads (`local`) or of what its senders write (`global`).
+        boost: add the signal once more instead.
+        task: which task, where the spec has several.
+        prompts, seed: of the task, instead of the spec's.
+
+    Raises:
+        UserError: a name that does not exist, or the head never attends so.
+    """
+    wanted = with_overrides(session.circuit(spec, circuit), prompts, seed)
+    uses = {use.name: use for use in wanted.tasks}
+    if not uses:
+        raise UsageError(f"circuit {wanted.name} has no task to take prompts from")
+    if task is not None and task not in uses:
+        raise UsageError(f"there is no task {task}", hint=f"the circuit has {', '.join(uses)}")
+    use = uses[task] if task else wanted.tasks[0]
+    start, end = _position(source), _position(target)
+    node = head_named(head, session.model_of(wanted))
+    if node is None or node.index >= 0:
+        raise UsageError(f"'{head}' is no head", hint="heads are written 9.9")
+    if node.layer == 0:
+        raise UsageError(f"no head is upstream of {node}")
+    found = session.prompts_of(wanted, use)
+    names = {name for pair in found.pairs for name in pair.positions}
+    for position in (start, end):
+        if position.name not in names:
+            hint = f"it has {', '.join(sorted(names))}"
+            raise UsageError(f"the task {use.name} has no position {position.name}", hint=hint)
+    with session.busy(f"tracing {node} on {len(found.pairs)} prompts"):
+        graph = trace_graph(found.model, found.pairs, node, start, end)
+    with session.busy("cutting the signal"):
+        figures = tuple(_cut(found, node, start, end, reach, boost) for reach in dict.fromkeys(cut))
+    return Traced(found.model.name, graph, figures, boost)
+
+
+def _position(word: str) -> Position:
+    found = _POSITION.fullmatch(word)
+    if found is None:
+        raise UsageError(f"'{word}' is no position", hint="positions are written END, IO, S1+1")
+    return Position(found[1], int(found[2] or 0))
+
+
+def _cut(prompts: Prompts, head: Node, source: Position, target: Position, reach: Reach, boost: bool) -> CutFigures:
+    """What a cut changes, with intervals over prompts."""
+    found = cut_signal(prompts, head, source, target, reach, boost)
+    strata, metric_unit = prompts.strata[found.indices], METRICS[prompts.metric.name].shown
+
+    def measured(name: str, values: np.ndarray, unit: str) -> Measured:
+        return Measured(name, float(values.mean()), limits_of(mean(values, strata), FAMILY), len(values), unit)
+
+    def figures(change: Change) -> ChangeFigures:
+        metric = measured(str(prompts.metric), change.metric, "points" if metric_unit == "share" else metric_unit)
+        score = measured("score", change.score, "score")
+        return ChangeFigures(metric, score, float(change.norm.mean()), float(change.cosine.mean()))
+
+    fewer = int((found.control.vectors < found.signal.vectors).sum())
+    return CutFigures(reach, float(found.score.mean()), figures(found.signal), figures(found.control), fewer)

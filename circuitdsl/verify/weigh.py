@@ -9,19 +9,22 @@ from itertools import islice, zip_longest
 import numpy as np
 import torch
 
-from circuitdsl.circuit.criteria import NULL_PROMPTS, Test, Within
+from circuitdsl.circuit.criteria import NULL_PROMPTS, Negligible, Test, Within
 from circuitdsl.engine.prompts import Prompts
 from circuitdsl.measurements.plan import Part
-from circuitdsl.measurements.requests import ChangedRequest, PatchRequest, Request, replaced
+from circuitdsl.measurements.requests import ChangedRequest, PatchRequest, Request, TermRequest, replaced
+from circuitdsl.verdict.decide import Decision
 from circuitdsl.verdict.reasons import too_few
 from circuitdsl.verdict.samples import Sample
 from circuitdsl.verdict.strata import SMALL
 from circuitdsl.verdict.weighing import Evidence, unmeasured, weigh, weigh_extreme
 from circuitdsl.verdict.weighing import Part as Weighed
-from circuitdsl.verify.measure import measure, trouble
+from circuitdsl.verdicts import WORST_FIRST
+from circuitdsl.verify.measure import measure
 from circuitdsl.verify.samples import Collected, Found, base_of
-from circuitdsl.verify.unchanged import instead, said, untested
 
+#: terms that are named before the rest is counted
+_NAMED = 3
 #: the scores of two circuits are tied where they differ by less than so many roundings of the gap's square
 ROUNDED = 8
 
@@ -38,72 +41,126 @@ def weigh_plan(member: Collected) -> Evidence:
         sets = [[samples[i] for i in one] for one in plan.extremes]
         return weigh_extreme(test, sets, name=plan.called, looks=member.looks, templates=member.templates)
     parts: list[Weighed] = []
-    before = iter(member.evidence.parts)
-    for i, part in enumerate(plan.parts):
+    before, everything = iter(member.evidence.parts), member.measured == len(member.prompts.pairs)
+    for part, null in zip_longest(plan.parts, member.nulls):
         tests = plan.tests(part)
-        earlier = tuple(islice(before, len(tests)))
-        if member.measured == len(member.prompts.pairs) and _is_unchanged(member, part):
+        earlier = tuple(islice(before, len(tests)))  # what came of them at the look before
+        # whether some patch or intervention that the part is about has changed nothing on any prompt so far
+        idle = any(request.changes and not member.series[request].changed.any() for request in part.requests)
+        if idle and everything:
             parts += unmeasured(tests[0], _why_unchanged(member, part), part.label).parts
-        else:
-            parts += _weigh_part(member, part, tests, member.nulls[i] if member.nulls else None, earlier)
+            continue
+        sample, margin = member.sample(part), plan.claim.margin
+        templates = member.templates and part.request.figure(member.prompts.metric).of_prompts
+        weighed = [
+            weigh(test, sample, margin=margin, looks=member.looks, null=null, templates=templates, before=last)
+            for test, last in zip_longest(tests, earlier)
+        ]
+        # later prompts may differ from those at which nothing has changed: these must not settle the claim yet
+        if idle:
+            weighed = [replace(p, p_holds=1.0, p_fails=1.0, final=False) for p in weighed]
+        elif not everything and untested(part, tests, member.series):
+            weighed = [replace(p, p_holds=1.0, final=False) for p in weighed]
+        parts += weighed
     return Evidence(tuple(parts))
 
 
-def _weigh_part(
-    member: Collected, part: Part, tests: Sequence[Test], null: np.ndarray | None, before: Sequence[Weighed]
-) -> Sequence[Weighed]:
-    """Weigh one part of a claim; `before` is what came of it at the look before."""
-    sample, margin = member.sample(part), member.plan.claim.margin
-    templates = member.templates and part.request.figure(member.prompts.metric).of_prompts
-    weighed = [
-        weigh(test, sample, margin=margin, looks=member.looks, null=null, templates=templates, before=earlier)
-        for test, earlier in zip_longest(tests, before)
-    ]
-    # later prompts may differ from those at which nothing has changed: these must not settle the claim yet
-    if _is_unchanged(member, part):
-        return [replace(p, p_holds=1.0, p_fails=1.0, final=False) for p in weighed]
-    if member.measured < len(member.prompts.pairs) and untested(part, tests, member.series):
-        return [replace(p, p_holds=1.0, final=False) for p in weighed]
-    return weighed
-
-
 # --- patches that change nothing -------------------------------------------------------------------
-
-
-def _is_unchanged(member: Collected, part: Part) -> bool:
-    """Whether some patch or intervention that the part is about has changed nothing on any prompt so far."""
-    return any(request.changes and not member.series[request].changed.any() for request in part.requests)
 
 
 def _why_unchanged(member: Collected, part: Part) -> str:
     request = part.request
     if isinstance(request, ChangedRequest):
         return f"{request.intervention.name} changes nothing of what the model does on these prompts"
-    terms = replaced(_idle_patch(member, part))
+    patches = [patch for request in part.requests for patch in request.patches]
+    found = measure(member.prompts, patches, member.indices) if len(patches) > 1 else {}
+    terms = replaced(next((patch for patch in patches if found and not found[patch].changed.any()), patches[0]))
     return said(terms) + instead(terms, member.prompts)
 
 
-def _idle_patch(member: Collected, part: Part) -> PatchRequest:
-    """The patch that has replaced nothing: a request may make two of them."""
-    patches = [patch for request in part.requests for patch in request.patches]
-    if len(patches) > 1:
-        found = measure(member.prompts, patches, member.indices)
-        return next((patch for patch in patches if not found[patch].changed.any()), patches[0])
-    return patches[0]
+def unchanged(request: Request, found: Found) -> tuple[TermRequest, ...]:
+    """The terms that a request replaces by the same on every prompt so far, where it changes others."""
+    if request not in found or not found[request].changed.any():
+        return ()
+    return tuple(term for term in request.terms if term in found and not found[term].changed.any())
 
 
-# --- claims that cannot be measured ----------------------------------------------------------------
+def untested(part: Part, tests: Sequence[Test], found: Found) -> tuple[TermRequest, ...]:
+    """The unchanged terms of a part whose tests an effect of 0 satisfies: they hold, and say nothing of these.
+
+    Conditions are left out: what is claimed to be small is not their effect.
+    """
+    meets = (
+        test.quantity != "value" and test.admits(0.0) if isinstance(test, Within) else isinstance(test, Negligible)
+        for test in tests
+    )
+    if not isinstance(part.request, PatchRequest) or not all(meets):
+        return ()
+    own = part.request.patches[0]
+    return tuple(term for term in unchanged(part.request, found) if term in own.terms)
 
 
-def trouble_of(member: Collected) -> str:
-    """Why a claim cannot be measured on its task; empty where it can."""
-    missing = not len(member.indices)
-    requests = member.plan.requests if missing else [part.request for part in member.plan.parts]
-    why = next((why for request in requests if (why := trouble(member.prompts, request, missing))), "")
-    if why or not missing:
-        return why
-    places = dict.fromkeys(p for request in member.plan.requests for p in request.positions)
-    return f"no prompt of {member.plan.task} has all of its positions: {', '.join(map(str, places))}"
+def unless_untested(member: Collected, decision: Decision) -> Decision:
+    """A decision, with an error in place of a `holds` that says nothing of some terms."""
+    empty: dict[str, tuple[TermRequest, ...]] = {}
+    for part in member.plan.parts:  # those of one label are one claim: one that needs an effect is enough
+        terms = untested(part, member.plan.tests(part), member.series)
+        empty[part.label] = empty.get(part.label, terms) and terms
+
+    def judged(one: Decision) -> Decision:
+        terms = empty.get(one.label)
+        if not terms or one.verdict != "holds":
+            return one
+        because = f"{said(terms)}, and a bound that 0 meets says nothing of it: leave that out"
+        return replace(one, verdict="error", reason=because + instead(terms, member.prompts))
+
+    if not decision.parts:
+        return judged(decision)
+    parts = tuple(map(judged, decision.parts))
+    worst = min(parts, key=lambda one: WORST_FIRST.index(one.verdict))
+    if worst.verdict == decision.verdict:
+        return replace(decision, parts=parts)
+    reason = f"{worst.label}: {worst.reason}" if worst.label else worst.reason
+    return replace(worst, reason=reason, p_holds=decision.p_holds, p_fails=decision.p_fails, parts=parts)
+
+
+def idle_notes(part: Part, found: Found, reason: str) -> list[str]:
+    """What a part's patches and intervention leave as it is, though they change something; once, where the reason of
+    the verdict does not name it."""
+    terms = dict.fromkeys(term for request in part.requests for term in unchanged(request, found))
+    kinds = dict.fromkeys(term.ablate for term in terms)
+    texts = {said([term for term in terms if term.ablate == kind]): kind for kind in kinds}
+    same = ": the same is written there on both prompts"
+    return [text + same * (kind == "corrupt") for text, kind in texts.items() if text not in reason]
+
+
+def said(terms: Sequence[TermRequest]) -> str:
+    """`this corruption does not change 0.3 at IO`"""
+    names = [f"{term.node} at {term.position}" for term in terms]
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    what = "this corruption" if terms[0].ablate == "corrupt" else f"ablate = {terms[0].ablate}"
+    return f"{what} does not change {', '.join(names[:_NAMED])}{more}"
+
+
+def instead(terms: Sequence[TermRequest], prompts: Prompts) -> str:
+    """` (try corrupt = abc)`, where another corruption of the task changes one of these terms."""
+    if terms[0].ablate != "corrupt":
+        return ""
+    better = next((name for name in prompts.others if any(_could_change(t, prompts, name) for t in terms)), None)
+    return f" (try corrupt = {better})" if better else ""
+
+
+def _could_change(term: TermRequest, prompts: Prompts, corruption: str) -> bool:
+    """Whether another corruption changes some token at or before a term."""
+    for pair in prompts.others[corruption]:
+        differ = (i for i, (a, b) in enumerate(zip(pair.clean_tokens, pair.corrupt_tokens, strict=True)) if a != b)
+        first = next(differ, len(pair.clean_tokens))
+        at = [i + term.position.offset for i in pair.positions.get(term.position.name, (len(pair.clean_tokens) - 1,))]
+        if any(pair.clean_tokens[i] != pair.corrupt_tokens[i] for i in at if i < len(pair.clean_tokens)):
+            return True
+        if term.node.kind != "embed" and any(first <= i for i in at):
+            return True
+    return False
 
 
 # --- nulls and rivals ------------------------------------------------------------------------------

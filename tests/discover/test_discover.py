@@ -15,11 +15,9 @@ from circuitdsl.api import Spec, load, loads
 from circuitdsl.circuit.claims import Circuit
 from circuitdsl.circuit.compare import heads_of
 from circuitdsl.circuit.nodes import Node, Position
-from circuitdsl.discover.discover import Discovery, discover
-from circuitdsl.discover.groups import Named, named, written
-from circuitdsl.discover.held_out import parts
-from circuitdsl.discover.places import END, places
-from circuitdsl.discover.search import Found, Group, Search, search
+from circuitdsl.discover.discover import Discovery, discover, split
+from circuitdsl.discover.draft import Named, named, written
+from circuitdsl.discover.search import END, Found, Group, Search, places, search
 from circuitdsl.engine.prompts import Prompts
 from circuitdsl.errors import UserError
 from circuitdsl.language.format import format_text
@@ -307,10 +305,10 @@ def test_halves_have_the_strata_in_their_shares(folder: Path) -> None:
     pairs = prompts_of('task ioi(prompts = 90, seed = 5)\nmodel "pocket"')
     strata = [replace(pair, stratum="few" if i < 30 else "many") for i, pair in enumerate(pairs)]
     whole = Dataset("t", "file", 0, False, tuple(spread(strata)))
-    found = parts(whole, prompts=96, most=256)
-    assert Counter(pair.stratum for pair in found.searched.pairs) == {"few": 15, "many": 30}
-    assert parts(whole, prompts=20, most=30).checked == 30
-    assert len(parts(whole, prompts=20, most=30).searched.pairs) == 20
+    assert Counter(pair.stratum for pair in split(whole, prompts=96, most=256)[0].pairs) == {"few": 15, "many": 30}
+    searched, held, _ = split(whole, prompts=20, most=30)
+    assert held == 30
+    assert len(searched.pairs) == 20
 
 
 def test_a_draft_names_its_prompt_file_from_where_it_lies(of_forty, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,8 @@ from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.engine.prompts import Prompts
 from circuitdsl.models.load import load_model
 from circuitdsl.report.report import Report
-from circuitdsl.verify.options import Options
 from circuitdsl.verify.prompts import scored_prompts
+from circuitdsl.verify.session import Options
 from circuitdsl.verify.verify import verify
 from tests.known_answers.hand_set import save_hand_set
 from tests.known_answers.hand_set_claims import DESIGNS, PROMPTS, KnownClaim, Population, spec

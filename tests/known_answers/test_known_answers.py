@@ -12,8 +12,8 @@ import torch
 from circuitdsl.circuit.nodes import EMBED, Edge, Input, Node, Position, Site
 from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.engine.experiment import Experiment
-from circuitdsl.verify.options import Options
 from circuitdsl.verify.prompts import scored_prompts
+from circuitdsl.verify.session import Options
 from tests.engine import reference
 from tests.known_answers.hand_set import MODELS
 from tests.known_answers.hand_set_claims import (

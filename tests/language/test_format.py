@@ -14,7 +14,7 @@ from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import START
 from circuitdsl.language.format import NotFormatted, dumps, format_text
 from circuitdsl.language.parse import parse
-from circuitdsl.testing.spec_trees import specs
+from circuitdsl.testing.strategies import specs
 from tests.drawing import examples
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"

@@ -144,7 +144,7 @@ def test_a_value_that_is_no_number_is_an_error(pocket) -> None:
 
 
 def test_one_property_is_judged_at_the_level_it_has_among_all(pocket) -> None:
-    from circuitdsl.verify.options import Options
+    from circuitdsl.verify.session import Options
 
     (circuit,) = loads(HEAD + SHARE + "expect accuracy >= 50%\nsuppressor -> logits at END : lowers\n").circuits
     benches = prompts_by_task(circuit, pocket)

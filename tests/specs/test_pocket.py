@@ -15,9 +15,8 @@ from circuitdsl.models.load import POCKET
 from circuitdsl.models.pocket import mixture
 from circuitdsl.report.report import schema
 from circuitdsl.tasks.registry import TASKS
-from circuitdsl.verify.options import with_overrides
 from circuitdsl.verify.prompts import prompts_by_task
-from circuitdsl.verify.session import Session
+from circuitdsl.verify.session import Session, with_overrides
 from circuitdsl.verify.verify import verify
 
 SPECS = sorted((shipped_specs() / "pocket").glob("*.circ"))

@@ -23,9 +23,9 @@ from circuitdsl.verify import cache as memory_module
 from circuitdsl.verify import prompts
 from circuitdsl.verify.cache import _machine, memory, model_digest
 from circuitdsl.verify.measure import measure
-from circuitdsl.verify.options import Options
 from circuitdsl.verify.prompts import MEAN_PROMPTS, prompts_by_task
 from circuitdsl.verify.prompts import scored_prompts as make_bench
+from circuitdsl.verify.session import Options
 from circuitdsl.verify.store import Store, default_path, digest
 from circuitdsl.verify.verify import verify
 from tests.drawing import examples

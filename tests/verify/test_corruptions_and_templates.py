@@ -44,7 +44,7 @@ def test_other_corruptions_are_noted_beside_what_matters(verified) -> None:
 
 def test_one_line_says_what_a_claim_is_under_each_corruption() -> None:
     from circuitdsl.report.report import ClaimResult, Measured
-    from circuitdsl.verify.corruptions import _note
+    from circuitdsl.verify.verify import _note
 
     def result(verdict, effect: float | None = None, reason: str = "") -> ClaimResult:
         measured = None if effect is None else Measured("effect", effect, None, 64, "gap")

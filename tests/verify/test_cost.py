@@ -13,9 +13,9 @@ from circuitdsl import cli
 from circuitdsl.api import load, loads
 from circuitdsl.models.load import POCKET
 from circuitdsl.models.outline import outline, parameters, products
-from circuitdsl.verify.cost import workload
-from circuitdsl.verify.options import Options
-from circuitdsl.verify.prompts import MEAN_PROMPTS, make_data, prompts_by_task, tasks_in_use
+from circuitdsl.verify.forecast import workload
+from circuitdsl.verify.prompts import make_data, prompts_by_task, tasks_in_use
+from circuitdsl.verify.session import Options
 from circuitdsl.verify.verify import verify
 
 MEASURED = Path(__file__).parents[1] / "fixtures" / "measured.circ"
@@ -30,7 +30,7 @@ def shape():
 def planned(spec, shape, early_stop: bool = True):
     (circuit,) = spec.circuits
     data = {use.name: make_data(circuit, use, shape) for use in tasks_in_use(circuit)}
-    return circuit, workload(circuit, shape, data, MEAN_PROMPTS, early_stop)
+    return circuit, workload(circuit, shape, data, early_stop)
 
 
 def measured(circuit, pocket):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import jsonschema
@@ -17,9 +18,9 @@ from circuitdsl.report.report import schema
 from circuitdsl.report.terminal import show
 from circuitdsl.verify import prompts
 from circuitdsl.verify import verify as verification
-from circuitdsl.verify.options import Options
-from circuitdsl.verify.per_prompt import rows
+from circuitdsl.verify.per_prompt import PerPrompt
 from circuitdsl.verify.prompts import prompts_by_task
+from circuitdsl.verify.session import Options
 from circuitdsl.verify.store import Store
 from circuitdsl.verify.verify import verify
 from tests.conftest import ROOT
@@ -66,9 +67,9 @@ def test_claims_of_every_kind_may_be_missing(ready, pocket, monkeypatch, capsys,
     circuit, benches = ready
     kinds = {type(claim.measurement).__name__ for claim in circuit.claims}
     assert {"RoleChecks", "Tracing", "Property", "Composition", "Overlapping", "WholeCircuit"} <= kinds
-    table: list[tuple[object, ...]] = []
+    table = PerPrompt()
     stopped(monkeypatch, after)
-    report = verify(circuit, pocket, benches, Options(), record=lambda *found: table.extend(rows(circuit.name, *found)))
+    report = verify(circuit, pocket, benches, Options(), record=partial(table.record, circuit.name))
     assert report.interrupted
     assert [claim.id for claim in report.claims] == [claim.id for claim in circuit.claims]
     missing = [claim for claim in report.claims if claim.missed]

@@ -10,8 +10,8 @@ from circuitdsl.api import loads
 from circuitdsl.circuit.changes import Intervention, Scale, SetAttention
 from circuitdsl.models.load import POCKET
 from circuitdsl.report.report import Report
-from circuitdsl.verify.options import Options
 from circuitdsl.verify.prompts import prompts_by_task
+from circuitdsl.verify.session import Options
 from circuitdsl.verify.verify import verify
 
 HEADER = """circuit changed

@@ -11,7 +11,7 @@ from circuitdsl.circuit.shapes import ModelShape
 from circuitdsl.engine.positions import indices_of
 from circuitdsl.measurements.requests import Subgraph
 from circuitdsl.tasks.dataset import PromptPair
-from circuitdsl.verify.kept import kept_share
+from circuitdsl.verify.results import kept_share
 
 END, A, B = Position("END"), Position("A"), Position("B")
 PAIRS = [PromptPair(row := tuple(range(n)), row, (), (), {"A": (1,), "B": (1, 2), "END": (n - 1,)}, "") for n in (4, 6)]

@@ -13,8 +13,8 @@ import pytest
 
 from circuitdsl.api import loads
 from circuitdsl.report.report import schema
-from circuitdsl.verify.options import Options
 from circuitdsl.verify.prompts import prompts_by_task
+from circuitdsl.verify.session import Options
 from circuitdsl.verify.store import Store
 from circuitdsl.verify.verify import verify
 
