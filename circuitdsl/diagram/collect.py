@@ -59,9 +59,7 @@ def _arrows(circuit: Circuit, boxes: Sequence[Box]) -> tuple[Arrow, ...]:
     for claim, effect in ends_of.drawn(circuit):
         for arrow in _arrows_of(claim, effect, known, mixed):
             claims.setdefault(arrow, {})[claim] = None
-    return tuple(
-        replace(arrow, key=f"e{index}", claims=tuple(stated)) for index, (arrow, stated) in enumerate(claims.items())
-    )
+    return tuple(replace(arrow, claims=tuple(stated)) for arrow, stated in claims.items())
 
 
 def _said_once(arrows: Iterable[Arrow]) -> tuple[Arrow, ...]:
@@ -84,7 +82,7 @@ def _said_once(arrows: Iterable[Arrow]) -> tuple[Arrow, ...]:
 def _arrows_of(claim: Claim, effect: EdgePatch, known: Mapping[str, Box], mixed: bool) -> Iterator[Arrow]:
     """The arrows of one claim: one between two groups, several where a set expression joins groups.
 
-    They have no key and no claims yet, so that the arrows of two claims about the same edge are equal.
+    They have no claims yet, so that the arrows of two claims about the same edge are equal.
     """
     sent = {str(edge.position) for edge in effect.edges}
     read = {str(edge.position) for edge in effect.edges if edge.receiver.port in ("q", "in")}
@@ -107,7 +105,7 @@ def _arrows_of(claim: Claim, effect: EdgePatch, known: Mapping[str, Box], mixed:
         in_order = tuple(port for port in ("q", "k", "v", "in") if port in ports)
         tone: Tone = in_order[0] if len(in_order) == 1 else "several"
         outside = known[one.box].outside or known[other.box].outside
-        yield Arrow("", one, other, in_order, tone, ", ".join(words), negligible, outside, joint=joint)
+        yield Arrow(one, other, in_order, tone, ", ".join(words), negligible, outside, joint=joint)
 
 
 def _within(one: End, other: End, members: tuple[Member, ...]) -> list[tuple[End, End, tuple[Member, ...]]]:

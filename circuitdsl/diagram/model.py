@@ -109,7 +109,6 @@ class Arrow:
         quiet: another part of it says that figure.
     """
 
-    key: str
     sender: End
     receiver: End
     ports: tuple[str, ...]
