@@ -4,9 +4,8 @@
     >>> to_svg(drawing), to_html(drawing)
     >>> render(circuit, "ioi.svg")
 
-What is drawn (`model`, `ends`, `collect`) is kept apart from where (`shapes`, `labels`, `layout`, `page`) and from how
-(`svg`, `html`, `dot`, `mermaid`; `formats` lists them). Heat maps, traces and comparisons of circuits are pictures
-of their own.
+What is drawn (`model`, `collect`) is kept apart from where (`shapes`, `layout`, `page`) and from how (`svg`, `html`,
+`dot`, `mermaid`; `formats` lists them). Heat maps, traces and comparisons of circuits are pictures of their own.
 """
 
 from __future__ import annotations

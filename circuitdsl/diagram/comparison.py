@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from circuitdsl.circuit.compare import Comparison
 from circuitdsl.circuit.nodes import Node
 from circuitdsl.diagram import palette
-from circuitdsl.diagram.elements import Pen, Span, block, document, line
-from circuitdsl.diagram.geometry import Rect
+from circuitdsl.diagram.elements import Pen, Rect, Span, block, document, line
 from circuitdsl.report.numbers import percent
 
 FIRST, SECOND, BOTH, NEITHER = "#7fb2dc", "#e8b06c", "#5a9e7a", "#eef1f4"

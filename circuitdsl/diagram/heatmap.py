@@ -9,9 +9,7 @@ from dataclasses import dataclass
 
 from circuitdsl.circuit.nodes import Input, Node
 from circuitdsl.diagram import palette
-from circuitdsl.diagram.elements import Pen, Span, block, document, group, line
-from circuitdsl.diagram.geometry import Rect
-from circuitdsl.diagram.text import width, wrap
+from circuitdsl.diagram.elements import Pen, Rect, Span, block, document, group, line, width, wrap
 from circuitdsl.report.numbers import plain
 from circuitdsl.report.tables import Standings
 

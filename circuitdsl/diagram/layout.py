@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from circuitdsl.diagram.geometry import Curve, Point, Rect, flowing, spread, straight
+from circuitdsl.diagram.elements import Curve, Point, Rect, flowing, straight
 from circuitdsl.diagram.shapes import Shape
 
 LANE, CLEAR, GAP = 15.0, 13.0, 36.0  # between two arrows; between an arrow and a box; between two boxes
@@ -224,6 +224,22 @@ def _spread(ports: Sequence[Port], wide: float) -> Iterator[float]:
     firm = [1.0 if port.x is None else 50.0 for port in ports]
     for port, x in zip(ports, spread(targets, gaps, _EDGE, wide - _EDGE, firm), strict=True):
         yield x if port.x is None else min(max(x, port.x - port.reach), port.x + port.reach)
+
+
+def spread(
+    targets: Sequence[float], gaps: Sequence[float], low: float, high: float, firm: Sequence[float]
+) -> list[float]:
+    """Places in [low, high], as near to `targets` (least squares, weighted by `firm`) as the order and gaps let them.
+
+    `gaps[i]` lies between places i and i + 1; gaps shrink where they do not fit.
+    """
+    from scipy.optimize import isotonic_regression
+
+    needed = sum(gaps)
+    shrink = min(1.0, max(high - low, 0.0) / needed) if needed else 1.0
+    before = list(itertools.accumulate((gap * shrink for gap in gaps), initial=0.0))
+    flat = isotonic_regression([at - ahead for at, ahead in zip(targets, before, strict=True)], weights=firm).x
+    return [min(max(float(x), low), high - before[-1]) + ahead for x, ahead in zip(flat, before, strict=True)]
 
 
 def _across(chains: _Chains, meetings: _Meetings, columns: int) -> tuple[list[float], list[float]]:

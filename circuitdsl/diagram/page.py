@@ -8,12 +8,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from circuitdsl.diagram.geometry import Curve, Point, Rect, bounds, straight
-from circuitdsl.diagram.labels import Label, label
+from circuitdsl.diagram.elements import Curve, Point, Rect, bounds, straight
 from circuitdsl.diagram.layout import GAP, Link, Port, place
 from circuitdsl.diagram.model import Arrow, Box, Drawing, End
 from circuitdsl.diagram.palette import tints as tints_of
-from circuitdsl.diagram.shapes import ARC, ARC_LABEL, ARC_STEP, Needs, Shape, shape
+from circuitdsl.diagram.shapes import ARC, ARC_LABEL, ARC_STEP, Label, Needs, Shape, label, shape
 
 _WIDEST = 1120.0  # wider than this is no longer readable at 900 px
 _COLUMNS = 6

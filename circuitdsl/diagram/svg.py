@@ -8,12 +8,10 @@ from dataclasses import dataclass
 
 from circuitdsl.diagram import palette
 from circuitdsl.diagram.collect import measured_in, pairs
-from circuitdsl.diagram.elements import Pen, Span, block, document, group, line, path
-from circuitdsl.diagram.geometry import Curve, Rect, bounds, polyline
-from circuitdsl.diagram.labels import sign
+from circuitdsl.diagram.elements import Pen, Rect, Span, block, bounds, document, group, line, path, polyline, wrap
 from circuitdsl.diagram.model import Arrow, Box, Drawing, scaled
 from circuitdsl.diagram.page import OUTSIDE, Page, PlacedArrow, lay_out
-from circuitdsl.diagram.text import width, wrap
+from circuitdsl.diagram.shapes import sign
 from circuitdsl.report import numbers
 from circuitdsl.report.report import Verdict
 
@@ -59,7 +57,7 @@ def _packed(facts: Iterable[str], size: float, room: float) -> list[str]:
     """Facts side by side, as many to a line as fit; one that is too long by itself is broken."""
     lines: list[str] = []
     for fact in facts:
-        if lines and width(f"{lines[-1]} · {fact}", size) <= room:
+        if lines and Span(f"{lines[-1]} · {fact}", size).width <= room:
             lines[-1] += f" · {fact}"
         else:
             lines += wrap(fact, size, room)
@@ -97,7 +95,7 @@ class _Item:
 
     @property
     def width(self) -> float:
-        return 40 + width(self.words, 12) + _APART
+        return 40 + Span(self.words, 12).width + _APART
 
 
 def _legend(drawing: Drawing, room: float) -> tuple[list[str], float]:
@@ -184,7 +182,7 @@ def _arrow(placed: PlacedArrow) -> str:
     pen = Pen(stroke=colour, width=placed.width, dash=(7, 5) if arrow.negligible else None)
     return group(
         f"edge {arrow.finding.verdict}" if arrow.finding else "edge",
-        [path(placed.curves, pen), path(_head(placed), Pen(fill=colour))],
+        [path(placed.curves, pen), _head(placed, colour)],
         _story(arrow),
         palette.opacity(arrow),
         edge=_name(arrow),
@@ -205,11 +203,11 @@ def _story(arrow: Arrow) -> str:
     return "\n".join(lines)
 
 
-def _head(placed: PlacedArrow) -> tuple[Curve, ...]:
+def _head(placed: PlacedArrow, colour: str) -> str:
     """A triangle from the end of the line to the tip."""
     (x, y), (ex, ey) = placed.tip, placed.curves[-1].end
     length = max(1e-6, ((x - ex) ** 2 + (y - ey) ** 2) ** 0.5)
     half = 3.4 + 0.75 * placed.width
     nx, ny = (ey - y) / length * half, (x - ex) / length * half
     bx, by = ex - (x - ex) / length, ey - (y - ey) / length
-    return polyline((x, y), (bx + nx, by + ny), (bx - nx, by - ny), (x, y))
+    return path(polyline((x, y), (bx + nx, by + ny), (bx - nx, by - ny), (x, y)), Pen(fill=colour))

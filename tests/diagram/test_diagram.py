@@ -21,13 +21,13 @@ from circuitdsl.circuit.criteria import Matters, Negligible, Signed
 from circuitdsl.circuit.nodes import Edge, Input, Node, Position
 from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.diagram import collect, layout, render, to_dot, to_html, to_svg
+from circuitdsl.diagram.elements import Curve, Point, Rect, width, wrap
 from circuitdsl.diagram.formats import FORMATS, to_png
-from circuitdsl.diagram.geometry import Curve, Point, Rect, spread
+from circuitdsl.diagram.layout import spread
 from circuitdsl.diagram.model import Drawing
 from circuitdsl.diagram.page import OUTSIDE, Page, PlacedArrow, in_order, lay_out
 from circuitdsl.diagram.palette import TONES
 from circuitdsl.diagram.svg import layers
-from circuitdsl.diagram.text import width, wrap
 from circuitdsl.errors import UserError
 from circuitdsl.measurements.edge import EdgeEffect
 from circuitdsl.report.report import ClaimResult, Measured, MemberResult, ModelInfo, Report, SpecInfo
