@@ -27,9 +27,9 @@ from circuitdsl.verdict import extremes, reasons
 from circuitdsl.verdict.estimates import Estimate, Limits, limits_of
 from circuitdsl.verdict.extremes import Extreme
 from circuitdsl.verdict.families import FAMILY, Levels, family_levels
+from circuitdsl.verdict.means import SMALL
 from circuitdsl.verdict.ratios import Ratio, intervals
 from circuitdsl.verdict.samples import figure_of, quantity_of
-from circuitdsl.verdict.strata import SMALL
 from circuitdsl.verdict.weighing import FEWEST, Evidence, Part, Rarity
 from circuitdsl.verdicts import WORST_FIRST, Verdict
 

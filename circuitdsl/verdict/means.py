@@ -21,26 +21,31 @@ at least one gap (`ONE_SIDED`). The error rates hold only as far as this assumpt
 sample to show may change the metric by so much, and not by much more. Values are centred in their strata first.
 
 `benchmarks/rates.py` checks both on the effects that patching has; docs/verdicts.md gives the results.
+
+**Strata.** Prompts of one template differ by chance; the differences between templates are fixed. The population is the
+prompts that the task's own templates (strata) make, in the sample's mix: the mean is `sum_s (n_s / n) mu_s` and only
+the spread *within* strata is sampling error (Cochran 1977, *Sampling Techniques*, ch. 5).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from circuitdsl.verdict.estimates import Array, Estimate, Number
+from circuitdsl.verdict.estimates import Array, Estimate, Number, falls_to
 from circuitdsl.verdict.gaffke import tails
-from circuitdsl.verdict.roots import falls_to
-from circuitdsl.verdict.strata import centred
 
 #: how far beyond a bound an unseen prompt may lie where no range is known: a multiple of the distance of the farthest
 #: seen prompt from the mean, and at least a multiple of the gap; `ONE_SIDED` where one end of the range is known
 OPEN, ONE_SIDED = (1.0, 0.2), (2.0, 1.0)
 UNKNOWN = (-np.inf, np.inf)
+#: smaller strata are not tested alone
+SMALL = 8
 
 Range = tuple[float, float]
 #: a difference of two scores is compared with another difference: which score of that one it has too, if any
@@ -183,3 +188,34 @@ def pair(
     if not np.all(np.isfinite(ends)):
         d, other = centred(d, strata), centred(other, strata)
     return Pair(d, other, ends, shared, size)
+
+
+# --- strata ----------------------------------------------------------------------------------------
+
+
+def centred(y: Array, strata: ArrayLike | None) -> Array:
+    """Values [..., n] moved so that all strata (None: one) have the mean of all: only the spread within them is left.
+
+    Deviations from the mean of k prompts are too small by `sqrt((k - 1) / k)`; they are made larger by as much.
+    """
+    codes = np.unique(np.zeros(y.shape[-1]) if strata is None else strata, return_inverse=True)[1].ravel()
+    stratum, means, larger = _divided(codes.tobytes())
+    return (y - (y @ means)[..., stratum]) * larger + y.mean(-1, keepdims=True)
+
+
+@lru_cache(maxsize=64)
+def _divided(codes: bytes) -> tuple[NDArray[np.intp], Array, Array]:
+    """The stratum of each prompt, weights [n, strata] that make their means, and the factor of deviations [n].
+
+    A stratum of one prompt says nothing about the spread within it. All such strata are joined into one; if there is
+    only one of them, it joins the smallest other stratum.
+    """
+    stratum = np.frombuffer(codes, np.intp)
+    sizes = np.bincount(stratum)
+    single = np.flatnonzero(sizes == 1)
+    if len(single) and len(sizes) > 1:
+        home = single[0] if len(single) > 1 else int(np.argmin(np.where(sizes == 1, len(codes), sizes)))
+        stratum = np.unique(np.where(np.isin(stratum, single), home, stratum), return_inverse=True)[1].ravel()
+        sizes = np.bincount(stratum)
+    means = np.eye(len(sizes))[stratum] / sizes
+    return stratum, means, np.sqrt(sizes / np.maximum(sizes - 1, 1))[stratum]

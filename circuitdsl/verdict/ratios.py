@@ -8,9 +8,8 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
-from circuitdsl.verdict.estimates import Array, Estimate, Limits, Number, limits_of
+from circuitdsl.verdict.estimates import Array, Estimate, Limits, Number, falls_to, limits_of
 from circuitdsl.verdict.means import Mean, Pair, Range, first_step
-from circuitdsl.verdict.roots import falls_to
 
 
 @dataclass(frozen=True)

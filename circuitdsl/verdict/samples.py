@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,8 +14,8 @@ from circuitdsl.circuit.criteria import AboveChance, Beyond, Matters, Moves, Neg
 from circuitdsl.verdict.estimates import Array, Estimate, share
 from circuitdsl.verdict.means import UNKNOWN, Mean, Pair, Range, Shared, mean, pair
 from circuitdsl.verdict.ratios import Ratio
-from circuitdsl.verdict.words import Unit
 
+Unit = Literal["percent", "points", "plain"]
 #: fewer strata say too little about how templates differ
 FEWEST_STRATA = 15
 _MEASURED = ("d", "g", "value", "other")

@@ -16,10 +16,10 @@ from circuitdsl.verdict import reasons
 from circuitdsl.verdict.estimates import Estimate
 from circuitdsl.verdict.extremes import Extreme, leaf_tests
 from circuitdsl.verdict.families import FAMILY, all_of, any_of, strictest
+from circuitdsl.verdict.means import SMALL
 from circuitdsl.verdict.ratios import Ratio
 from circuitdsl.verdict.samples import FEWEST_STRATA, Larger, Region, Sample, by_stratum, figure_of, region_of
 from circuitdsl.verdict.sampling import Looks
-from circuitdsl.verdict.strata import SMALL
 from circuitdsl.verdicts import Verdict
 
 #: fewer prompts decide nothing: they say too little about how prompts differ
