@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Literal
 
 from circuitdsl.language.diagnostics import Diagnostic
-from circuitdsl.report import diff_view, terminal
+from circuitdsl.report import diff as diffs
+from circuitdsl.report import terminal
 from circuitdsl.report.diff import Diff
 from circuitdsl.report.formats import View
 from circuitdsl.report.numbers import interval, value
@@ -38,7 +39,7 @@ def reports_text(reports: Iterable[Report], view: View) -> str:
 
 def diff_text(diff: Diff, view: View) -> str:
     """A comparison as a screen shows it, and the annotations."""
-    return diff_view.diff_text(diff, view) + "".join(f"{line}\n" for line in of_diff(diff))
+    return diffs.diff_text(diff, view) + "".join(f"{line}\n" for line in of_diff(diff))
 
 
 def of_reports(reports: Iterable[Report], allow_undecided: bool = False) -> Iterator[str]:
