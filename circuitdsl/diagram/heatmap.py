@@ -153,9 +153,6 @@ def _short(value: float) -> str:
     return text[1:] if text.startswith("0.") else text
 
 
-# --- compositions ---------------------------------------------------------------------------------
-
-
 def map_of_senders(model: str, receiver: Input, found: Standings, shape: tuple[int, int], top: int) -> HeatMap:
     """Every sender into one receiver input: layers × heads, layer 0 at the bottom; of components the strongest."""
     layers, heads = shape

@@ -68,9 +68,6 @@ def place(
     return _drawn(chains, meetings, x, borders)
 
 
-# --- chains -----------------------------------------------------------------------------------------
-
-
 @dataclass(slots=True)
 class _Vertex:
     """A box with its column, or an arrow in one row or gap; `label` is the height of the label that stands there.
@@ -192,8 +189,6 @@ class _Chains:
         return found
 
 
-# --- across -----------------------------------------------------------------------------------------
-
 _Meetings = Mapping[tuple[int, bool], float]  # of a link and its end (upper or not): from the middle of the box
 
 
@@ -301,9 +296,6 @@ def _distances(chains: _Chains) -> Iterator[tuple[int, int, float]]:
         labels = [v for v in level if chains.vertices[v].label]
         for a, b in zip(labels, labels[layers:], strict=False) if layers > 1 else ():
             yield a, b, (chains.vertices[a].width + chains.vertices[b].width) / 2 + _LABEL
-
-
-# --- heights and routes -----------------------------------------------------------------------------
 
 
 def _drawn(chains: _Chains, meetings: _Meetings, x: Sequence[float], borders: Sequence[float]) -> Plan:

@@ -88,9 +88,6 @@ def _page(drawing: Drawing, shapes: Mapping[str, Shape], row: Mapping[str, int],
     return Page(bounds(rects).grown(_MARGIN), shapes, plan.boxes, tuple(arrows), marks, row)
 
 
-# --- rows and columns -------------------------------------------------------------------------------
-
-
 def rows(boxes: Sequence[Box], arrows: Sequence[Arrow]) -> dict[str, int]:
     """The row of each box, from the bottom.
 
@@ -165,9 +162,6 @@ def _parts(name: str) -> tuple[str, int, int]:
     return match[1], int(match[2] or 0), int(match[3] or 0)
 
 
-# --- arrows between boxes ---------------------------------------------------------------------------
-
-
 def _ordered(arrow: Arrow, row: Mapping[str, int]) -> tuple[End, End]:
     """The lower and the upper end."""
     ends = arrow.sender, arrow.receiver
@@ -206,9 +200,6 @@ def _routed(
 
 def _head_length(width: float) -> float:
     return 6.5 + 1.25 * width
-
-
-# --- arrows within a box ----------------------------------------------------------------------------
 
 
 def _is_arc(arrow: Arrow) -> bool:

@@ -40,9 +40,6 @@ def to_svg(drawing: Drawing) -> str:
     return document(wide, below + _PAD, drawing.title, "; ".join((drawing.name, *drawing.facts)), parts)
 
 
-# --- title, what does not hold, legend --------------------------------------------------------------
-
-
 def _heading(drawing: Drawing, room: float) -> tuple[list[str], float]:
     """Title, then what was drawn, then where it comes from; and the height of all."""
     spans = [Span(words, 18.0, bold=True) for words in wrap(drawing.title, 18, room, bold=True)]
@@ -136,9 +133,6 @@ def _widths(drawing: Drawing) -> list[_Item]:
     ]
 
 
-# --- the plot ---------------------------------------------------------------------------------------
-
-
 def _plot(drawing: Drawing, page: Page) -> Iterator[str]:
     """From back to front: columns, layers, boxes, arrows, labels."""
     area = page.area
@@ -172,9 +166,6 @@ def layers(drawing: Drawing, page: Page) -> Iterator[tuple[int, int, float]]:
     for row in rows.values():
         found = [node.layer for box in row for node in box.nodes]
         yield min(found), max(found), bounds(page.boxes[box.key] for box in row).centre[1]
-
-
-# --- arrows -----------------------------------------------------------------------------------------
 
 
 def _arrow(placed: PlacedArrow) -> str:

@@ -179,8 +179,6 @@ def _setting(report: Report) -> dict[str, str]:
     return found
 
 
-# --- on a screen -----------------------------------------------------------------------------------
-
 #: for each kind of change: its style, its title, its name in the singular and in the plural
 _KINDS: dict[Kind, tuple[str, str, str, str]] = {
     "regression": ("bold red", "held before, and does not now", "regression", "regressions"),

@@ -25,8 +25,6 @@ def table_of(*headings: str, left: Collection[str] = ()) -> Table:
     return table
 
 
-# --- senders ---------------------------------------------------------------------------------------
-
 #: the standing of every sender into one receiver input
 Standings = Mapping[Node, Standing]
 
@@ -46,9 +44,6 @@ def show_senders(console: Console, receiver: Input, found: Standings, top: int) 
     console.print(table)
     if len(ranked) > top:
         console.print(Text(f"  {len(ranked) - top} more (--top)", "dim"))
-
-
-# --- traces ----------------------------------------------------------------------------------------
 
 
 def show_trace(console: Console, found: TraceGraph, least: float) -> None:
@@ -145,9 +140,6 @@ def show_cuts(console: Console, of: TraceGraph, found: Sequence[CutFigures], boo
     console.print(Text(f"  control: along as many singular vectors outside the signal, at random{fewer}", "dim"))
     console.print(Text(f"  score: of attention {of.source} -> {of.target}, {plain(first.score)} before", "dim"))
     console.print(Text(f"  norm, cosine: of what it is {verb}, after against before", "dim"))
-
-
-# --- two circuits ----------------------------------------------------------------------------------
 
 
 def show_comparison(found: Comparison, console: Console, controls: Sequence[Comparison] = ()) -> None:

@@ -50,9 +50,6 @@ def show(report: Report, console: Console, verbose: bool = False) -> None:
         console.print(line)
 
 
-# --- what was run ----------------------------------------------------------------------------------
-
-
 def _header(report: Report, width: int) -> Text:
     model = report.model
     first = Text.assemble(
@@ -81,8 +78,6 @@ def task_line(task: TaskResult) -> Text:
         f" · up to {task.prompts} prompts, seed {task.seed}{', with BOS' if task.bos else ''}{left_out}"
     )
 
-
-# --- the claims, one under the other ---------------------------------------------------------------
 
 #: the alignment and the style of a claim's figure, of its interval, of its prompts, and of its other remarks
 _CELLS = ((">", "bold"), ("<", "dim"), ("<", "dim"), ("<", "dim"))
@@ -236,9 +231,6 @@ def _member_line(member: MemberResult) -> str:
     return f"{member.sender} -> {member.receiver}{port} at {member.position}: {_effect(member.effect, member.ci)}"
 
 
-# --- claims × tasks --------------------------------------------------------------------------------
-
-
 def _matrix(report: Report) -> Table:
     """One row a claim, one column a task."""
     table = Table(box=None, padding=(0, 2), pad_edge=True, header_style="bold")
@@ -274,9 +266,6 @@ def _remarks(report: Report, width: int, verbose: bool) -> Iterator[Text]:
             yield from (_indented(line, 8, width, style) for line in _wrapped(" ".join(rest), width - 8))
 
 
-# --- measurements without a claim ------------------------------------------------------------------
-
-
 def _besides(report: Report, width: int, verbose: bool) -> Iterator[Text]:
     """Measurements of the whole circuit about which the spec claims nothing; they have no verdict."""
     if report.measurements:
@@ -290,9 +279,6 @@ def _besides(report: Report, width: int, verbose: bool) -> Iterator[Text]:
             yield _indented(text, 8, width, "dim")
         if verbose:
             yield from (_indented(_detail(detail), 10, width, "dim") for detail in one.details)
-
-
-# --- the end ---------------------------------------------------------------------------------------
 
 
 def _footnotes(report: Report) -> list[Text]:

@@ -50,7 +50,6 @@ class Decision:
     ci: Limits | None = None
     ci_used: Limits | None = None
     delta: float | None = None
-    gap: float | None = None
     n: int = 0
     p_holds: float = 1.0
     p_fails: float = 1.0
@@ -125,9 +124,10 @@ def _rule_extreme(evidence: Evidence, extreme: Extreme, levels: Levels) -> Decis
     value, ci, of = extremes.found(extreme, parts, lambda part: part.looks.display(FAMILY))
     leaf = parts[of]
     used = extremes.found(extreme, parts, lambda part: part.looks.nominal(level, len(part.figures) - 1))[1]
-    decision = Decision(verdict, "", extreme.name, "", value, ci, used, n=n, level=level, label=leaf.sample.label)
-    decision = replace(decision, p_holds=evidence.p_holds, p_fails=evidence.p_fails)
-    decision = _with_differences(decision, leaf.figures[-1], leaf)
+    decision = Decision(
+        verdict, "", extreme.name, "", value, ci, used, leaf.change, n, evidence.p_holds, evidence.p_fails
+    )
+    decision = replace(decision, level=level, label=leaf.sample.label)
     return replace(decision, reason=reasons.extreme(extreme, decision, leaf))
 
 
@@ -148,7 +148,7 @@ def _described(part: Part, decision: Decision, limits: Sequence[Limits | None]) 
     if not part.figures or (limits and few and decision.n == 1):
         return decision
     figure = part.figures[-1]
-    decision = replace(_with_differences(decision, figure, part), p_holds=part.p_holds, p_fails=part.p_fails)
+    decision = replace(decision, delta=part.change, p_holds=part.p_holds, p_fails=part.p_fails)
     if not limits:
         return decision
     plain, last = limits
@@ -159,13 +159,6 @@ def _described(part: Part, decision: Decision, limits: Sequence[Limits | None]) 
     used = _shown(part, _used(part, decision.level, last))
     decision = replace(decision, ci_used=used, disagree=_disagreeing(part, decision.verdict))
     return replace(decision, reason=reasons.reason(part, decision))
-
-
-def _with_differences(decision: Decision, figure: Estimate, part: Part) -> Decision:
-    """Add `delta` and, for effects, the gap."""
-    if isinstance(figure, Ratio):
-        return replace(decision, delta=float(figure.numerator.value), gap=float(figure.denominator.value))
-    return decision if part.sample.d is None else replace(decision, delta=float(np.mean(part.sample.array("d"))))
 
 
 def name_of(part: Part) -> str:

@@ -190,9 +190,6 @@ def pair(
     return Pair(d, other, ends, shared, size)
 
 
-# --- strata ----------------------------------------------------------------------------------------
-
-
 def centred(y: Array, strata: ArrayLike | None) -> Array:
     """Values [..., n] moved so that all strata (None: one) have the mean of all: only the spread within them is left.
 

@@ -32,10 +32,6 @@ class Ratio(Estimate):
             return self.pair.mean[..., 0] / self.pair.mean[..., 1]
 
     @cached_property
-    def numerator(self) -> Mean:
-        return self.pair.combine(1.0, 0.0)
-
-    @cached_property
     def denominator(self) -> Mean:
         return self.pair.combine(0.0, 1.0)
 

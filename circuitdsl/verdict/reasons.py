@@ -191,9 +191,6 @@ def prompts_to_decide(part: Part, level: float) -> int | None:
     return -(-needed // step) * step
 
 
-# --- numbers ---------------------------------------------------------------------------------------
-
-
 def written(unit: Unit, value: float, limits: Limits | None = None, bounds: Sequence[float] = ()) -> str:
     """A figure with its interval.
 

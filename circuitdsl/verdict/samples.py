@@ -123,9 +123,6 @@ def by_stratum(sample: Sample) -> Sample:
     return sample.changed(np.zeros(len(counts)), lambda y: np.bincount(codes.ravel(), y) / counts)
 
 
-# --- figures ----------------------------------------------------------------------------------------
-
-
 def quantity_of(test: Test) -> str:
     """What a test is about: an effect, which needs a gap; a difference; or a value that was measured as it is."""
     if isinstance(test, Within | Beyond):
@@ -156,9 +153,6 @@ def _pair(sample: Sample, other: str, shared: Shared) -> Pair:
     """`d` and another quantity, measured on the same prompts."""
     size = sample.size if sample.g is None else float(np.mean(sample.array("g")))
     return pair(sample.array("d"), sample.array(other), sample.strata, sample.range, shared, size)
-
-
-# --- regions ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,6 +82,11 @@ class Part:
     because: str = ""
     cause: str = ""  # of an error: why, without its numbers
 
+    @property
+    def change(self) -> float | None:
+        """The mean change of the metric, where it was measured."""
+        return None if self.sample.d is None else float(np.mean(self.sample.array("d")))
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evidence:
