@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import NoReturn
 
-from circuitdsl.cli.parser import Parser
+from circuitdsl.cli.arguments import Parser
 from circuitdsl.cli.terminal import PLAIN, say
 from circuitdsl.errors import INTERRUPTED, NOT_RUN, SPEC_WRONG, UserError
 from circuitdsl.version import __version__

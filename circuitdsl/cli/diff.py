@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from circuitdsl.cli.parser import Verbs
+from circuitdsl.cli.arguments import Verbs
 from circuitdsl.cli.terminal import console
 from circuitdsl.report.formats import FORMATS, View
 

@@ -7,9 +7,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from circuitdsl.cli.arguments import add_circuit, add_spec
+from circuitdsl.cli.arguments import Parser, Verbs, add_circuit, add_spec
 from circuitdsl.cli.files import check_model, load_one, output, write
-from circuitdsl.cli.parser import Parser, Verbs
 from circuitdsl.cli.terminal import say
 from circuitdsl.errors import UsageError
 

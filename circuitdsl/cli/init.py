@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from circuitdsl.cli.parser import Verbs
+from circuitdsl.cli.arguments import Verbs
 from circuitdsl.cli.tasks import task_named
 from circuitdsl.cli.terminal import say
 from circuitdsl.errors import UsageError, UserError

@@ -7,9 +7,8 @@ import difflib
 import sys
 from pathlib import Path
 
-from circuitdsl.cli.arguments import add_spec
+from circuitdsl.cli.arguments import Verbs, add_spec
 from circuitdsl.cli.files import check_model, load_all
-from circuitdsl.cli.parser import Verbs
 from circuitdsl.cli.terminal import console, say, say_diagnostics
 from circuitdsl.errors import SPEC_WRONG, UsageError
 

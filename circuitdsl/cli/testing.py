@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 
-from circuitdsl.cli.arguments import add_prompts, add_session, add_spec, fraction, session
+from circuitdsl.cli.arguments import Verbs, add_prompts, add_session, add_spec, fraction, session
 from circuitdsl.cli.files import load_one, output, write_prompts
-from circuitdsl.cli.parser import Verbs
 from circuitdsl.cli.terminal import console, present
 from circuitdsl.limits import positive, seed
 
