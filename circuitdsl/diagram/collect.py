@@ -77,7 +77,8 @@ def _with_group(found: list[Box], group: Group) -> list[Box]:
     for box in found:
         shared = [node for node in left if node in box.nodes] if _is_at(box, places) else []
         left = [node for node in left if node not in shared]
-        after.append(box.sharing(group.name, shared) if shared else box)
+        said = (f"{group.name}: {' '.join(map(str, shared))}",) if shared else ()
+        after.append(replace(box, shared=box.shared + said))
     if left:
         after.append(Box(group.name, "group", tuple(left), places, group.role, group.outside))
     return after
@@ -113,25 +114,17 @@ def _end(box: Box, part: list[Node]) -> End:
         return End(box.key)
     if len(part) == 1:
         return End(box.key, part[0])
-    fewer = f"without {_listed(missing)}" if len(missing) <= len(part) else f"only {_listed(part)}"
-    return End(box.key, but=fewer)
-
-
-def _listed(nodes: Iterable[Node]) -> str:
-    return " ".join(map(str, nodes))
+    word, named = ("without", missing) if len(missing) <= len(part) else ("only", part)
+    return End(box.key, but=" ".join((word, *map(str, named))))
 
 
 def _lone_box(node: Node, members: Iterable[Member]) -> Box:
+    """A node without a group acts where it sends, or reads queries or (an MLP) its input."""
     if node.kind in ("embed", "logits"):
         return Box(str(node), node.kind, (node,))
-    return Box(str(node), "node", (node,), _acts_at(node, members))
-
-
-def _acts_at(node: Node, members: Iterable[Member]) -> tuple[str, ...]:
-    """Where a node without a group acts: where it sends, or reads queries or (an MLP) its input."""
-    edges = [edge for member in members for edge in member.edges]
+    edges = (edge for member in members for edge in member.edges)
     acts = (e for e in edges if e.sender == node or (e.receiver.node == node and e.receiver.port in ("q", "in")))
-    return tuple(dict.fromkeys(str(edge.position) for edge in acts))
+    return Box(str(node), "node", (node,), tuple(dict.fromkeys(str(edge.position) for edge in acts)))
 
 
 # --- arrows -----------------------------------------------------------------------------------------
@@ -154,13 +147,10 @@ def _said_once(arrows: Iterable[Arrow]) -> tuple[Arrow, ...]:
     found = []
     for arrow in arrows:
         if arrow.joint and arrow.finding:
-            if (arrow.joint, arrow.claims) in said:
-                arrow = replace(
-                    arrow, quiet=True, note=", ".join(end.but for end in (arrow.sender, arrow.receiver) if end.but)
-                )
-            else:
-                said.add((arrow.joint, arrow.claims))
-                arrow = replace(arrow, note=arrow.note.replace("jointly", f"jointly {arrow.joint}", 1))
+            key, note = (arrow.joint, arrow.claims), arrow.note.replace("jointly", f"jointly {arrow.joint}", 1)
+            but = ", ".join(end.but for end in (arrow.sender, arrow.receiver) if end.but)
+            arrow = replace(arrow, quiet=key in said, note=but if key in said else note)
+            said.add(key)
         found.append(arrow)
     return tuple(found)
 
@@ -246,7 +236,7 @@ def _figures(said: Sequence[tuple[Claim, ClaimResult]], several: bool) -> tuple[
     for (test, _), result in worst.items():
         alike.setdefault((test, result.verdict), []).append(result)
     return tuple(
-        Figure(_joined(words, test), verdict)
+        Figure(f"{words} {test}".strip(), verdict)
         for (test, verdict), found in alike.items()
         for words in _of_tasks(found, several)
     )
@@ -256,17 +246,13 @@ def _of_tasks(results: Sequence[ClaimResult], several: bool) -> list[str]:
     """The figures of tasks with one verdict: one by one, or of many the range."""
     found = sorted((measured.value, i) for i, each in enumerate(results) if (measured := measured_in(each)))
     if len(results) <= _LISTED or len(found) < len(results):
-        return [_joined((each.task or "") if several else "", _shown(each)[1]) for each in results]
+        return [f"{each.task or '' if several else ''} {_shown(each)[1]}".strip() for each in results]
     extremes = dict.fromkeys(_shown(results[i])[1] for _, i in (found[0], found[-1]))
     return [f"{len(results)} tasks {' to '.join(extremes)}"]
 
 
 def _badness(result: ClaimResult) -> int:
     return WORST_FIRST.index(result.verdict)
-
-
-def _joined(*parts: str) -> str:
-    return " ".join(part for part in parts if part)
 
 
 def measured_in(result: ClaimResult) -> Measured | None:

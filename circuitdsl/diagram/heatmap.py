@@ -102,7 +102,8 @@ def _cells(found: HeatMap, grid: Rect, wide: float, span: tuple[float, float]) -
             if cell is None:
                 yield block(rect, 2, Pen(_ABSENT))
                 continue
-            share = _share(cell.value, span)
+            low, high = span
+            share = 0.5 if high <= low or not math.isfinite(cell.value) else (cell.value - low) / (high - low)
             figure = _figure(cell, rect, share) if wide == _WIDE else ()
             yield group("cell", [block(rect, 2, Pen(_colour(share))), *figure], story=cell.story)
             if cell.outlined:
@@ -131,11 +132,6 @@ def _scale(found: HeatMap, grid: Rect, span: tuple[float, float]) -> Iterator[st
     yield line(grid.x + long - high.width, y + 20, high)
     yield block(Rect(grid.x, y + 34, 14, 11), 2, _OUTLINE)
     yield line(grid.x + 22, y + 39.5, _small(found.outline))
-
-
-def _share(value: float, span: tuple[float, float]) -> float:
-    low, high = span
-    return 0.5 if high <= low or not math.isfinite(value) else (value - low) / (high - low)
 
 
 def _colour(share: float) -> str:

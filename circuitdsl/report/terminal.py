@@ -109,7 +109,7 @@ def _total(widths: list[int]) -> int:
 def _claims(report: Report, width: int, verbose: bool) -> Iterator[Text]:
     """A line for each claim, with its numbers where it has one task and they fit beside it; else a line for each task.
 
-    Below the numbers stands the reason of whatever does not hold.
+    Below the numbers stand those remarks that do not fit beside them, and the reason of whatever does not hold.
     """
     several, widths = len(report.tasks) > 1, _widths(report.reached)
     tasks = max((len(claim.task or "weights") for claim in report.reached), default=0)
@@ -126,7 +126,11 @@ def _claims(report: Report, width: int, verbose: bool) -> Iterator[Text]:
         yield head
         for each in found.values():
             if not beside:
-                yield from _own_line(f"{each.task or 'weights':<{tasks}}  " if several else "", each, widths, width)
+                name = f"      {each.task or 'weights':<{tasks}}  " if several else " " * 6
+                fits = len(name) + _total(widths) <= width
+                yield Text.assemble(name, _numbers(each, widths, shown=(0, 1, 2, 3) if fits else (0, 1, 2)))
+                if not fits and (extra := _extra(each)):
+                    yield _indented(extra, 8, width, "dim")
             yield from (_indented(text, by, width, style) for by, text, style in _said(each, verbose))
 
 
@@ -137,15 +141,6 @@ def _by_task(report: Report) -> Iterator[tuple[ClaimResult, str, dict[str | None
         found.setdefault(claim.id, {})[claim.task] = claim
     for claim, header in with_headers(next(iter(each.values())) for each in found.values()):
         yield claim, header, found[claim.id]
-
-
-def _own_line(name: str, claim: ClaimResult, widths: list[int], width: int) -> Iterator[Text]:
-    """The numbers on a line of their own; what does not fit beside them stands below."""
-    head = f"      {name}"
-    fits = len(head) + _total(widths) <= width
-    yield Text.assemble(head, _numbers(claim, widths, shown=(0, 1, 2, 3) if fits else (0, 1, 2)))
-    if not fits and (extra := _extra(claim)):
-        yield _indented(extra, 8, width, "dim")
 
 
 def _said(claim: ClaimResult, verbose: bool) -> Iterator[tuple[int, str, str]]:
