@@ -44,14 +44,7 @@ class Link:
     label: tuple[float, float] = (0.0, 0.0)
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """Boxes; of every link the route from its lower end and the corner of its label; left and right of each column."""
-
-    boxes: dict[str, Rect]
-    routes: list[tuple[Curve, ...]]
-    labels: list[Point]
-    columns: list[tuple[float, float]]
+Plan = tuple[dict[str, Rect], list[tuple[Curve, ...]], list[Point], list[tuple[float, float]]]
 
 
 def place(
@@ -59,7 +52,8 @@ def place(
 ) -> Plan:
     """Place boxes and route arrows, so that no box, label or arrow lies over another box or label.
 
-    A box without a column may stand in any.
+    A box without a column may stand in any. Returns where the boxes are; of every link the route from its lower end,
+    and the corner of its label; and the left and right of each column.
     """
     chains = _Chains(shapes, row, column, links)
     chains.sort()
@@ -332,7 +326,7 @@ def _drawn(chains: _Chains, meetings: _Meetings, x: Sequence[float], borders: Se
         pieces = enumerate(itertools.pairwise(points))
         routes.append(tuple((flowing if i % 2 else straight)(a, b) for i, (a, b) in pieces if a != b))
         labels.append(next(((x[v] - vertices[v].width / 2, tops[v]) for v in passed if v in tops), (0.0, 0.0)))
-    return Plan(boxes, routes, labels, list(itertools.pairwise(borders)))
+    return boxes, routes, labels, list(itertools.pairwise(borders))
 
 
 def _slope(chains: _Chains, level: int, x: Sequence[float]) -> float:

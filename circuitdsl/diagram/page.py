@@ -77,15 +77,16 @@ def _page(drawing: Drawing, shapes: Mapping[str, Shape], row: Mapping[str, int],
     between = [arrow for arrow in drawing.arrows if not arrow.within]
     labels = [label(arrow) for arrow in between]
     links = [_link(arrow, text, shapes, row) for arrow, text in zip(between, labels, strict=True)]
-    plan = place(shapes, row, {key: names.index(column) for key, column in columns.items()}, links)
-    ways = zip(between, labels, plan.routes, plan.labels, strict=True)
+    column = {key: names.index(name) for key, name in columns.items()}
+    boxes, routes, corners, borders = place(shapes, row, column, links)
+    ways = zip(between, labels, routes, corners, strict=True)
     arrows = [_routed(arrow, row, curves, drawing.width(arrow), text, at) for arrow, text, curves, at in ways]
-    arrows += _within(drawing, shapes, plan.boxes)
-    rects = [*plan.boxes.values(), *(rect for arrow in arrows if (rect := arrow.label_rect))]
+    arrows += _within(drawing, shapes, boxes)
+    rects = [*boxes.values(), *(rect for arrow in arrows if (rect := arrow.label_rect))]
     rects += [Rect(x, y, 0, 0).grown(a.width) for a in arrows for curve in a.curves for x, y in curve]
-    named = zip(names, plan.columns, strict=True) if len(names) > 1 else ()
+    named = zip(names, borders, strict=True) if len(names) > 1 else ()
     marks = tuple((name, low, high) for name, (low, high) in named if name != ALL)
-    return Page(bounds(rects).grown(_MARGIN), shapes, plan.boxes, tuple(arrows), marks, row)
+    return Page(bounds(rects).grown(_MARGIN), shapes, boxes, tuple(arrows), marks, row)
 
 
 def rows(boxes: Sequence[Box], arrows: Sequence[Arrow]) -> dict[str, int]:

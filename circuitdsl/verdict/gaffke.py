@@ -48,7 +48,7 @@ def _tails(v: Array) -> Array:
     q = v / (1 - s * v)
     squares = q * q
     spread = squares.sum(-1)
-    k3, k4 = 2 * _dot(squares, q) / spread**1.5, 6 * _dot(squares, squares) / spread**2
+    k3, k4 = 2 * np.vecdot(squares, q) / spread**1.5, 6 * np.vecdot(squares, squares) / spread**2
     w = np.sqrt(np.maximum(2 * np.log1p(-s * v).sum(-1), 1e-24))
     u = np.maximum(s[:, 0] * np.sqrt(spread), 1e-12)
     second = (k4 / 8 - 5 * k3**2 / 24) / u - u**-3.0 - k3 / (2 * u * u) + w**-3.0
@@ -62,10 +62,10 @@ def _saddles(v: Array) -> Array:
     Newton's method is used on that sum times `1 - s`; where it leaves the bracket of the root, the bracket is halved.
     """
     low, high = np.zeros((len(v), 1)), np.ones((len(v), 1))
-    s = np.minimum(-v.sum(-1, keepdims=True) / _dot(v, v)[:, None], 0.9)
+    s = np.minimum(-v.sum(-1, keepdims=True) / np.vecdot(v, v)[:, None], 0.9)
     for _ in range(_STEPS):
         q = v / (1 - s * v)
-        slope, spread = q.sum(-1, keepdims=True), _dot(q, q)[:, None]
+        slope, spread = q.sum(-1, keepdims=True), np.vecdot(q, q)[:, None]
         low, high = np.where(slope < 0, s, low), np.where(slope < 0, high, s)
         step = s - (1 - s) * slope / ((1 - s) * spread - slope)
         step = np.where((low <= step) & (step <= high), step, (low + high) / 2)
@@ -74,8 +74,3 @@ def _saddles(v: Array) -> Array:
         if np.all(near):
             break
     return s
-
-
-def _dot(a: Array, b: Array) -> Array:
-    """The product of each row with the row of another [m]."""
-    return np.einsum("ij,ij->i", a, b)

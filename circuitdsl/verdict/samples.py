@@ -241,13 +241,14 @@ class Larger:
 def region_of(test: Test, margin: float, sign: int = 1) -> Region | Larger:
     """The region a test claims; of effects for `Matters`, `Negligible`, `Signed`. `sign` is that of the gap.
 
-    `lowers` is `delta < -margin * |gap|`, hence an effect below -margin, or above +margin where the gap is negative.
+    What lies strictly below or above a bound is outside of all the rest, to which the bound belongs. `lowers` is
+    `delta < -margin * |gap|`, hence an effect below -margin, or above +margin where the gap is negative.
     """
     match test:
         case Within(low=low, high=None, strict=True) if low is not None:
-            return _above(low)
+            return Region(high=low, inside=False)
         case Within(low=None, high=high, strict=True) if high is not None:
-            return _below(high)
+            return Region(low=high, inside=False)
         case Within(low=low, high=high):
             return Region(-math.inf if low is None else low, math.inf if high is None else high)
         case Beyond(bound=bound):
@@ -261,19 +262,10 @@ def region_of(test: Test, margin: float, sign: int = 1) -> Region | Larger:
         case Moves(direction=direction, by=by) if by:
             return Region(low=by) if direction == "rises" else Region(high=-by)
         case Moves(direction="falls"):
-            return _below(0.0)
+            return Region(low=0.0, inside=False)
         case Moves() | AboveChance():
-            return _above(0.0)
+            return Region(high=0.0, inside=False)
         case Signed(direction=direction):
-            return _below(-margin) if (direction == "lowers") == (sign > 0) else _above(margin)
+            below = (direction == "lowers") == (sign > 0)
+            return Region(low=-margin, inside=False) if below else Region(high=margin, inside=False)
     raise TypeError(f"no such test: {test!r}")
-
-
-def _above(bound: float) -> Region:
-    """Above a bound that does not belong to the region."""
-    return Region(high=bound, inside=False)
-
-
-def _below(bound: float) -> Region:
-    """Below a bound that does not belong to the region."""
-    return Region(low=bound, inside=False)

@@ -1,15 +1,20 @@
 """From measured prompts to p-values for a claim and against it.
 
 Nothing is decided here: evidence is weighed once, look by look, and `decide.py` judges it afterwards at any level.
+
+A property of single prompts that is claimed for a share of them is an exact binomial test on its own sample, and a
+member of Holm's family. A property claimed of every prompt fails on one counterexample; without one, all that is known
+is the number of prompts searched. It belongs to no family and has no percentage.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from circuitdsl.circuit.criteria import NULL_PROMPTS, Beyond, Matters, Test, Within
 from circuitdsl.verdict import reasons
@@ -29,6 +34,8 @@ NULL_MEMBERS = 19
 RARE = 0.05
 #: effects that differ by less are tied
 TIED = 1e-6
+#: prompts for a property without a share; the failures that a sample has on average at the claimed share, at least
+EVERY, EXPECTED = 500, 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,3 +235,27 @@ def untested(test: Test, verdict: Verdict, because: str, prompts: int = 0, label
 def unmeasured(test: Test, because: str, label: str = "") -> Evidence:
     """The evidence of a claim that could not be measured: it stays in the family, and its verdict is an error."""
     return untested(test, "error", because, label=label)
+
+
+def prompts_needed(share: float | None, members: int, alpha: float = FAMILY) -> int:
+    """Prompts with which a property holds if none fails, however the other members of its family come out.
+
+    With no failure among n the two-sided p-value for "more than `share`" is `2 share^n`. For 99 % never under 500.
+    """
+    if share is None:
+        return EVERY
+    level = strictest(members, alpha).holds
+    return max(math.ceil(math.log(level / 2) / math.log(share)), math.ceil(EXPECTED / (1 - share) - 1e-9))
+
+
+def weigh_share(test: Within, hits: NDArray[np.bool_], strata: ArrayLike) -> Evidence:
+    """Evidence on the share of prompts that have a property."""
+    sample = Sample(np.asarray(strata), value=hits.astype(float), name="share", unit="percent", hits=True)
+    return Evidence((weigh(test, sample),))
+
+
+def judge_every(hits: NDArray[np.bool_]) -> Evidence:
+    """A property claimed of every prompt: it fails with one."""
+    n, broken = len(hits), int(np.count_nonzero(~hits))
+    because = f"{broken} of {n} prompts break it" if broken else f"no counterexample in {n} prompts"
+    return untested(Within("value", None, None, "on every prompt"), "fails" if broken else "holds", because, n)
