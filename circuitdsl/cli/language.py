@@ -83,8 +83,10 @@ def _fmt(given: argparse.Namespace) -> int:
     for name, before, after in texts:
         if after is None:
             continue
-        if given.diff:
-            sys.stdout.write(_diff(name, before, after))
+        if given.diff:  # different line ends alone are not shown
+            old, new = (text.replace("\r\n", "\n").split("\n") for text in (before, after))
+            lines = difflib.unified_diff(old, new, name, f"{name} (formatted)", lineterm="")
+            sys.stdout.write("".join(f"{line}\n" for line in lines))
         elif name == "-" and not given.check:
             sys.stdout.write(after)
         elif name in changed and given.check:
@@ -112,9 +114,3 @@ def _formatted(name: str) -> tuple[str, str | None]:
         found = refused.diagnostics
     say_diagnostics(found, text, shown)
     return text, None
-
-
-def _diff(name: str, before: str, after: str) -> str:
-    """A unified diff. Different line ends alone are not shown."""
-    old, new = (text.replace("\r\n", "\n").split("\n") for text in (before, after))
-    return "".join(f"{line}\n" for line in difflib.unified_diff(old, new, name, f"{name} (formatted)", lineterm=""))

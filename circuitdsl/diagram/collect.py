@@ -47,9 +47,6 @@ def draw(circuit: Circuit, report: Report | None = None) -> Drawing:
     )
 
 
-# --- boxes ----------------------------------------------------------------------------------------
-
-
 def _drawn(circuit: Circuit) -> list[tuple[Claim, EdgePatch]]:
     """The claims that are arrows: edges as the spec states them, not what `expect` asks about them."""
     edges = ((claim, claim.measurement.patch) for claim in circuit.claims if claim.kind == "edge")
@@ -125,9 +122,6 @@ def _lone_box(node: Node, members: Iterable[Member]) -> Box:
     edges = (edge for member in members for edge in member.edges)
     acts = (e for e in edges if e.sender == node or (e.receiver.node == node and e.receiver.port in ("q", "in")))
     return Box(str(node), "node", (node,), tuple(dict.fromkeys(str(edge.position) for edge in acts)))
-
-
-# --- arrows -----------------------------------------------------------------------------------------
 
 
 def _arrows(circuit: Circuit, boxes: Sequence[Box]) -> tuple[Arrow, ...]:
@@ -206,9 +200,6 @@ def _protocol(effect: EdgePatch, members: Iterable[Member], sender: Box, mixed: 
         yield "denoised"
 
 
-# --- the report -------------------------------------------------------------------------------------
-
-
 def _with_finding(arrow: Arrow, results: _Results, several: bool) -> Arrow:
     said = [(claim, result) for claim in arrow.claims for result in results.get(claim.id, ())]
     if not said:
@@ -267,18 +258,13 @@ def _shown(result: ClaimResult) -> tuple[float | None, str]:
         return measured.value, numbers.value(measured)
     effects = [member.effect for member in result.members if member.effect is not None]
     strongest = max(effects, key=abs, default=None)
-    if measured:
-        return strongest, _with_unit(measured)
-    return strongest, numbers.percent(strongest) if strongest is not None else ""
-
-
-def _with_unit(measured: Measured) -> str:
-    """A figure that stands alone: with its unit, and two digits that mean something."""
+    if not measured:
+        return strongest, numbers.percent(strongest) if strongest is not None else ""
     if measured.unit in ("gap", "share", "points"):
-        return numbers.value(measured)
-    size = abs(measured.value)
+        return strongest, numbers.value(measured)
+    size = abs(measured.value)  # it stands alone: with its unit, and two digits that mean something
     digits = min(4, 1 - math.floor(math.log10(size))) if 0 < size < 0.1 else 2
-    return f"{numbers.plain(measured.value, digits)} {measured.unit}".rstrip()
+    return strongest, f"{numbers.plain(measured.value, digits)} {measured.unit}".rstrip()
 
 
 def pairs(members: Iterable[MemberResult]) -> Iterator[tuple[str, str]]:
@@ -296,9 +282,6 @@ def _full(arrows: Iterable[Arrow]) -> float:
     return next((full for full in (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0) if full >= strongest), strongest)
 
 
-# --- the table --------------------------------------------------------------------------------------
-
-
 def _claims(circuit: Circuit, results: _Results) -> Iterator[Claim | ClaimResult]:
     """Every claim of the spec on every task, then what the report has beyond them."""
     for claim in circuit.claims:
@@ -306,9 +289,6 @@ def _claims(circuit: Circuit, results: _Results) -> Iterator[Claim | ClaimResult
     known = {claim.id for claim in circuit.claims}
     for key, found in results.items():
         yield from found if key not in known else ()
-
-
-# --- the caption ------------------------------------------------------------------------------------
 
 
 def _facts(circuit: Circuit, report: Report | None, boxes: Sequence[Box]) -> tuple[str, ...]:
@@ -325,7 +305,10 @@ def _facts(circuit: Circuit, report: Report | None, boxes: Sequence[Box]) -> tup
     ]
     if report is not None:
         stale = report.spec.sha256 and circuit.sha256 and report.spec.sha256 != circuit.sha256
-        facts += [_counts(report), "the report is of another version of this spec" if stale else ""]
+        found, total = Counter(claim.verdict for claim in report.claims), len(report.claims)
+        counts = ", ".join(counted(found[verdict], verdict) for verdict in VERDICTS if found[verdict])
+        facts.append(f"{total} claim{'s' * (total != 1)}: {counts}" if counts else "")
+        facts += ["the report is of another version of this spec"] * bool(stale)
     return tuple(fact for fact in facts if fact)
 
 
@@ -340,9 +323,3 @@ def _heads(boxes: Sequence[Box]) -> str:
         return ""
     heads = f"{len(inside)} head{'s' * (len(inside) != 1)}"
     return f"{heads}, {len(outside)} outside" if outside else heads
-
-
-def _counts(report: Report) -> str:
-    found, total = Counter(claim.verdict for claim in report.claims), len(report.claims)
-    parts = [counted(found[verdict], verdict) for verdict in VERDICTS if found[verdict]]
-    return f"{total} claim{'s' * (total != 1)}: {', '.join(parts)}" if parts else ""

@@ -104,20 +104,17 @@ def _cells(found: HeatMap, grid: Rect, wide: float, span: tuple[float, float]) -
                 continue
             low, high = span
             share = 0.5 if high <= low or not math.isfinite(cell.value) else (cell.value - low) / (high - low)
-            figure = _figure(cell, rect, share) if wide == _WIDE else ()
-            yield group("cell", [block(rect, 2, Pen(_colour(share))), *figure], story=cell.story)
+            elements, (x, y) = [block(rect, 2, Pen(_colour(share)))], rect.centre
+            ink = palette.PAPER if share > 0.62 else palette.INK
+            if wide == _WIDE:
+                number = Span(_short(cell.value), _SMALL, ink, bold=cell.outlined)
+                elements.append(line(x, y - 5.5 if cell.words else y, number, centred=True))
+            if wide == _WIDE and cell.words:
+                elements.append(line(x, y + 6.5, Span(cell.words, 8.5, ink), centred=True))
+            yield group("cell", elements, story=cell.story)
             if cell.outlined:
                 outlined.append(block(rect.grown(0.25), 2, _OUTLINE))
     yield from outlined  # over their neighbours
-
-
-def _figure(cell: Cell, rect: Rect, share: float) -> Iterator[str]:
-    x, y = rect.centre
-    ink = palette.PAPER if share > 0.62 else palette.INK
-    number = Span(_short(cell.value), _SMALL, ink, bold=cell.outlined)
-    yield line(x, y - 5.5 if cell.words else y, number, centred=True)
-    if cell.words:
-        yield line(x, y + 6.5, Span(cell.words, 8.5, ink), centred=True)
 
 
 def _scale(found: HeatMap, grid: Rect, span: tuple[float, float]) -> Iterator[str]:

@@ -300,7 +300,10 @@ def _drawn(chains: _Chains, meetings: _Meetings, x: Sequence[float], borders: Se
     spans: list[tuple[float, float]] = []  # bottom and top of each level
     y = 0.0
     for number, level in enumerate(chains.order):
-        y -= _slope(chains, number, x)
+        far = max((abs(x[v] - x[u]) for v in level for u, _ in vertices[v].below), default=0.0)
+        y -= (
+            14.0 + min(0.15 * far, 70.0) if number else 0.0
+        )  # arrows run sideways into a level: more where they run far
         bottom = y
         if number % 2 == 0:
             inside = [(v, chains.shapes[vertices[v].box]) for v in level if vertices[v].box]
@@ -327,9 +330,3 @@ def _drawn(chains: _Chains, meetings: _Meetings, x: Sequence[float], borders: Se
         routes.append(tuple((flowing if i % 2 else straight)(a, b) for i, (a, b) in pieces if a != b))
         labels.append(next(((x[v] - vertices[v].width / 2, tops[v]) for v in passed if v in tops), (0.0, 0.0)))
     return boxes, routes, labels, list(itertools.pairwise(borders))
-
-
-def _slope(chains: _Chains, level: int, x: Sequence[float]) -> float:
-    """The height in which arrows run sideways into a level: more where they run far."""
-    far = max((abs(x[v] - x[u]) for v in chains.order[level] for u, _ in chains.vertices[v].below), default=0.0)
-    return 0.0 if level == 0 else 14.0 + min(0.15 * far, 70.0)

@@ -209,7 +209,6 @@ def _is_arc(arrow: Arrow) -> bool:
 
 
 def _needs(box: Box, drawing: Drawing, row: Mapping[str, int]) -> Needs:
-    """What arrows ask of a box."""
     above, below = set(), set()
     arcs: list[Label | None] = []
     loops: list[Label | None] = []
@@ -248,7 +247,7 @@ def _arc(arrow: Arrow, shape: Shape, rect: Rect, lane: int, width: float) -> Pla
     """From chip to chip, through the room between the chips and the name of the box; labels are stacked beyond."""
     assert arrow.sender.node and arrow.receiver.node
     one, other = (shape.chips[node].moved(rect.x, rect.y) for node in (arrow.sender.node, arrow.receiver.node))
-    up = -1 if shape.arcs_above else 1
+    up = 1 if shape.needs.above else -1
     edge = one.y if up < 0 else one.bottom
     out = edge + up * (ARC + ARC_STEP * lane)
     way = 1 if other.x > one.x else -1
@@ -264,7 +263,7 @@ def _arc(arrow: Arrow, shape: Shape, rect: Rect, lane: int, width: float) -> Pla
     text = _short_label(arrow)
     assert text
     x = min(max((a + b - text.width) / 2, rect.x + 4), rect.right - text.width - 4)
-    beyond = edge + up * (ARC + ARC_STEP * (shape.arcs - 1) + ARC_LABEL * (lane + 0.5) + 2)
+    beyond = edge + up * (ARC + ARC_STEP * (shape.needs.arcs - 1) + ARC_LABEL * (lane + 0.5) + 2)
     return PlacedArrow(arrow, curves, (b, edge), width, text, (x, beyond - text.height / 2))
 
 

@@ -39,19 +39,18 @@ class Needs:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A box drawn: its size, its SVG elements, and where its chips are; `beside` is room to keep free on its right."""
+    """A box drawn: its size, its SVG elements, where its chips are, and what arrows ask of it."""
 
     width: float
     height: float
     elements: tuple[str, ...]
     chips: Mapping[Node, Rect]
-    beside: float = 0.0
-    arcs: int = 0
-    arcs_above: bool = False
+    needs: Needs
 
     @property
     def room(self) -> float:
-        return self.width + self.beside
+        """Its width with the room to keep free on its right."""
+        return self.width + self.needs.beside
 
 
 def shape(box: Box, needs: Needs, fill: str, border: str) -> Shape:
@@ -61,7 +60,7 @@ def shape(box: Box, needs: Needs, fill: str, border: str) -> Shape:
         return _lone(box, needs, border)
     pill, pen = Rect(0, 0, 132, 34), Pen("#eef1f4", "#7b8794", 1.3)
     name = line(*pill.centre, Span(box.title, _TITLE, bold=True), centred=True)
-    return Shape(pill.width, pill.height, (block(pill, 17, pen, box.title), name), {box.nodes[0]: pill}, needs.beside)
+    return Shape(pill.width, pill.height, (block(pill, 17, pen, box.title), name), {box.nodes[0]: pill}, needs)
 
 
 def _lone(box: Box, needs: Needs, border: str) -> Shape:
@@ -74,7 +73,7 @@ def _lone(box: Box, needs: Needs, border: str) -> Shape:
     if box.place:
         elements += _pill(tag, middle - (tag.width + _AROUND) / 2, 34, border)
     elements.append(line(middle, 15 if box.place else 16, Span(box.title, _CHIP), centred=True))
-    return Shape(chip.width, chip.height, tuple(elements), {box.nodes[0]: chip}, needs.beside)
+    return Shape(chip.width, chip.height, tuple(elements), {box.nodes[0]: chip}, needs)
 
 
 def _group(box: Box, needs: Needs, fill: str, border: str) -> Shape:
@@ -102,7 +101,7 @@ def _group(box: Box, needs: Needs, fill: str, border: str) -> Shape:
         elements.append(line(*chip.centre, Span(str(node), _CHIP, ink), centred=True))
     for span, x, y, pill in head:
         elements += _pill(span, PAD + x, head_y + y, border) if pill else [line(PAD + x, head_y + y, span)]
-    return Shape(frame.width, frame.height, tuple(elements), placed, needs.beside, needs.arcs, not needs.above)
+    return Shape(frame.width, frame.height, tuple(elements), placed, needs)
 
 
 def _header(box: Box, room: float, ink: str) -> tuple[list[tuple[Span, float, float, bool]], float, float]:
@@ -114,7 +113,7 @@ def _header(box: Box, room: float, ink: str) -> tuple[list[tuple[Span, float, fl
     titles = [Span(words, _TITLE, ink, bold=True) for words in wrap(box.title, _TITLE, most, bold=True)]
     found = [(span, 0.0, 9.0 + 18 * i, False) for i, span in enumerate(titles)]
     y, beside = 18.0 * len(titles), titles[-1].width + 10
-    for tag in _tags(box, most):
+    for tag in (Span(words, _NOTE, palette.SOFT) for words in (wrap(box.place, _NOTE, most) if box.place else ())):
         if len(found) == len(titles) and beside + tag.width + _AROUND <= room:
             found.append((tag, beside, y - 9, True))
         else:
@@ -140,11 +139,6 @@ def _grid(box: Box, needs: Needs) -> dict[Node, Rect]:
     across, down = wide + CHIP_GAP, CHIP_HEIGHT + CHIP_GAP
     shift = max(0.0, needs.arc_room - per_row * across + CHIP_GAP) / 2
     return {node: chip.moved(shift + i % per_row * across, i // per_row * down) for i, node in enumerate(nodes)}
-
-
-def _tags(box: Box, room: float) -> list[Span]:
-    """Where the nodes of a box act, in lines."""
-    return [Span(words, _NOTE, palette.SOFT) for words in wrap(box.place, _NOTE, room)] if box.place else []
 
 
 def _pill(span: Span, x: float, y: float, border: str) -> list[str]:

@@ -220,7 +220,8 @@ def show_diff(diff: Diff, console: Console) -> None:
 
 def _rows(changes: Sequence[Change], several: bool, width: int) -> Iterator[Text]:
     """The changes by kind, the worst first; where columns do not fit side by side, the claim has a line of its own."""
-    texts = [_claim(change, several) for change in changes]
+    tasks = [f"  {change.claim.task or ''}" if several else "" for change in changes]
+    texts = [Text.assemble(each.claim.statement, (task, "cyan")) for each, task in zip(changes, tasks, strict=True)]
     cells = [(*_number(each.old, each.moved), ("→", "dim"), *_number(each.new, each.moved)) for each in changes]
     widths = [max(len(cell) for cell, _ in column) for column in zip(*cells, strict=True)]
     longest = max(map(len, texts))
@@ -232,7 +233,7 @@ def _rows(changes: Sequence[Change], several: bool, width: int) -> Iterator[Text
             yield Text(f"      {_KINDS[kind][1]}", _KINDS[kind][0])
         for i in mine:
             head = Text.assemble((f"{changes[i].claim.line:>4}  ", "dim"), texts[i])
-            columns = zip(cells[i], widths, _ALIGN, strict=True)
+            columns = zip(cells[i], widths, "><<><", strict=True)
             padded = [Text(f"{cell:{align}{size}}", style) for (cell, style), size, align in columns]
             numbers = Text("  ").join((*padded, _verdicts(changes[i])))
             if fits:
@@ -241,14 +242,6 @@ def _rows(changes: Sequence[Change], several: bool, width: int) -> Iterator[Text
             else:
                 yield head
                 yield Text(" " * 8) + numbers
-
-
-#: how a figure, its interval and the arrow to the new ones are aligned
-_ALIGN = "><<><"
-
-
-def _claim(change: Change, several: bool) -> Text:
-    return Text.assemble(change.claim.statement, (f"  {change.claim.task or ''}" if several else "", "cyan"))
 
 
 def _number(claim: ClaimResult | None, moved: bool) -> tuple[tuple[str, str], tuple[str, str]]:

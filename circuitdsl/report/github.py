@@ -25,7 +25,10 @@ _PROPERTY = _DATA | str.maketrans({":": "%3A", ",": "%2C"})
 
 def annotation(level: Level, message: str, title: str, file: str = "", **where: int) -> str:
     """One workflow command; `where` may give line, endLine, col and endColumn."""
-    properties = {"file": _relative(file), **where, "title": title}
+    path = Path(file)
+    if file and path.is_absolute() and path.is_relative_to(Path.cwd()):  # the repository's root
+        file = path.relative_to(Path.cwd()).as_posix()
+    properties = {"file": file, **where, "title": title}
     inside = ",".join(f"{key}={str(given).translate(_PROPERTY)}" for key, given in properties.items() if given)
     return f"::{level} {inside}::{message.translate(_DATA)}"
 
@@ -88,11 +91,3 @@ def _found(claim: ClaimResult | None) -> str:
     if claim is None or claim.measured is None:
         return claim.verdict if claim else ""
     return f"{claim.verdict}, {value(claim.measured)} {interval(claim.measured)}".rstrip()
-
-
-def _relative(file: str) -> str:
-    """The path from the folder of the run, which is the repository's root; another path as it is."""
-    path = Path(file)
-    if file and path.is_absolute() and path.is_relative_to(Path.cwd()):
-        return path.relative_to(Path.cwd()).as_posix()
-    return file

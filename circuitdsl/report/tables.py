@@ -178,7 +178,10 @@ def show_comparison(found: Comparison, console: Console, controls: Sequence[Comp
     if elsewhere := found.heads.shared - named_alike:
         console.print(Text(f"  in both circuits, under other names: {_listed(elsewhere)}", "dim"))
     console.print()
-    console.print(_layers(found))
+    layers = table_of("layer", f"only {found.first}", "both", f"only {found.second}")
+    for layer, counts in found.by_layer().items():
+        layers.add_row(str(layer), *(str(n) if n else "–" for n in counts))
+    console.print(layers)
     for node, one, other in found.disagreements:
         console.print(Text(f"  {node} is {one} in {found.first} and {other} in {found.second}", "yellow"))
 
@@ -195,13 +198,6 @@ def _roles(found: Comparison) -> Table:
         table.add_column(heading, overflow="fold")
     for role, (first, second) in found.by_role().items():
         table.add_row(role, _listed(first - second), Text(_listed(first & second), "green"), _listed(second - first))
-    return table
-
-
-def _layers(found: Comparison) -> Table:
-    table = table_of("layer", f"only {found.first}", "both", f"only {found.second}")
-    for layer, counts in found.by_layer().items():
-        table.add_row(str(layer), *(str(n) if n else "–" for n in counts))
     return table
 
 

@@ -12,11 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from circuitdsl.report.formats import View
-from circuitdsl.report.numbers import bracket, figure, interval, percent, plain, value
+from circuitdsl.report.numbers import bracket, figure, interval, of_gap, percent, plain, value
 from circuitdsl.report.report import (
     ClaimResult,
     Detail,
-    Interval,
     MeasurementResult,
     MemberResult,
     Report,
@@ -90,7 +89,6 @@ def _cells(claim: ClaimResult) -> tuple[str, ...]:
 
 
 def _widths(claims: Iterable[ClaimResult]) -> list[int]:
-    """The widths of the columns that hold the numbers of these claims."""
     return [max(map(len, column)) for column in zip(*map(_cells, claims), strict=True)]
 
 
@@ -152,7 +150,6 @@ def _said(claim: ClaimResult, verbose: bool) -> Iterator[tuple[int, str, str]]:
 
 
 def _indented(text: str, by: int, width: int, style: str) -> Text:
-    """A paragraph, all of its lines indented."""
     return Text("\n".join(" " * by + line for line in _wrapped(text, width - by)), style)
 
 
@@ -187,12 +184,7 @@ def whole_protocol(found: ClaimResult | MeasurementResult) -> str:
 
 
 def _detail(detail: Detail) -> str:
-    return f"{detail.name}: {_effect(detail.value, detail.ci)}"
-
-
-def _effect(share: float, ci: Interval | None) -> str:
-    """A share of the gap with its interval."""
-    return f"{percent(share)} {bracket(ci, 'gap')}" if ci else percent(share)
+    return f"{detail.name}: {of_gap(detail.value, detail.ci)}"
 
 
 def _extra(claim: ClaimResult) -> str:
@@ -223,7 +215,7 @@ def _member_line(member: MemberResult) -> str:
     port = f".{member.input}" if member.input in ("q", "k", "v") else ""
     if member.effect is None:
         return f"{member.sender} -> {member.receiver}{port}: {member.reason}"
-    return f"{member.sender} -> {member.receiver}{port} at {member.position}: {_effect(member.effect, member.ci)}"
+    return f"{member.sender} -> {member.receiver}{port} at {member.position}: {of_gap(member.effect, member.ci)}"
 
 
 def _matrix(report: Report) -> Table:

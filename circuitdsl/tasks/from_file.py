@@ -83,11 +83,12 @@ def spread(pairs: Sequence[PromptPair]) -> list[PromptPair]:
     """Prompts in an order in which the first k, for every k, have the strata in about the shares of the whole."""
     sizes = Counter(pair.stratum for pair in pairs)
     seen: Counter[str] = Counter()
-    places = []
-    for pair in pairs:
-        places.append((seen[pair.stratum] + 0.5) / sizes[pair.stratum])
+
+    def place(pair: PromptPair) -> float:
         seen[pair.stratum] += 1
-    return [pairs[i] for i in sorted(range(len(pairs)), key=places.__getitem__)]
+        return (seen[pair.stratum] - 0.5) / sizes[pair.stratum]
+
+    return sorted(pairs, key=place)
 
 
 def check_file(path: Path) -> None:
@@ -406,7 +407,6 @@ def _positions(record: Mapping[str, Any], text: str, clean: Encoded) -> dict[str
 
 
 def _indices(name: str, place: object, text: str, clean: Encoded) -> tuple[int, ...]:
-    """The tokens that a position names."""
     if not _POSITION.fullmatch(name):
         raise BadLine(f"position {name!r} is not written in capitals (A to Z, 0 to 9, _)")
     places = place if isinstance(place, list) else [place]
