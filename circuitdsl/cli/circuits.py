@@ -106,7 +106,6 @@ def _circuit(name: str, model: str | None) -> Circuit:
 
 
 def _draw(found: Any, target: Path | None, *view: float) -> None:
-    """Draw a result into the file that `-o` names, if it does."""
     if target:
         found.draw(target, *view)
         say(f"wrote {target}")

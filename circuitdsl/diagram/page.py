@@ -140,18 +140,14 @@ def _columns(drawing: Drawing) -> dict[str, Column]:
 def in_order(columns: Iterable[Column]) -> list[Column]:
     """Columns from left to right, as the prompt is read: S1, S1+1, S2, END as far as names tell; outside last."""
     found = list(dict.fromkeys(columns))
-    letters: dict[str, int] = {}
-    for column in found:
-        for name in column:
-            letters.setdefault(_parts(name)[0], len(letters))
+    letters = list(dict.fromkeys(_parts(name)[0] for column in found for name in column))
 
     def where(name: str) -> tuple[float, float, float]:
         prefix, number, offset = _parts(name)
-        return (99.0 if prefix == "END" else letters[prefix], number, offset)
+        return (99.0 if prefix == "END" else letters.index(prefix), number, offset)
 
     def key(column: Column) -> tuple[bool, tuple[float, ...], int]:
-        places = sorted(where(name) for name in column)
-        return column == OUTSIDE, places[-1] if places else (), len(column)
+        return column == OUTSIDE, max(map(where, column), default=()), len(column)
 
     return sorted(found, key=key)
 

@@ -302,7 +302,6 @@ def _some(texts: tuple[str, ...]) -> str:
 
 
 def _change(draft: Draft) -> str:
-    """The words that the corrupt prompt changes."""
     clean, corrupt = draft.clean.text.split(), draft.corrupt.text.split()
     changes = [f"{a.strip('.,?')} → {b.strip('.,?')}" for a, b in zip(clean, corrupt, strict=False) if a != b]
     return "; ".join(changes[:4]) + ("; …" if len(changes) > 4 else "")

@@ -154,7 +154,15 @@ def _records(path: Path) -> Iterator[tuple[int, Any]]:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise PromptFileError(f"cannot read the prompt file {path}: {reason}") from None
-    yield from (_csv_records(text) if path.suffix.lower() == ".csv" else _json_records(text))
+    if path.suffix.lower() == ".csv":
+        yield from _csv_records(text)
+        return
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            try:
+                yield number, json.loads(line.removesuffix("\r"))
+            except (ValueError, RecursionError) as error:
+                yield number, BadLine(f"not JSON: {error}")
 
 
 def _object_of(record: Any) -> dict[str, Any]:
@@ -173,15 +181,6 @@ def _object_of(record: Any) -> dict[str, Any]:
 @lru_cache(1000)
 def _meant(key: str) -> str | None:
     return suggest(key, OPTIONAL)
-
-
-def _json_records(text: str) -> Iterator[tuple[int, Any]]:
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            try:
-                yield number, json.loads(line.removesuffix("\r"))
-            except (ValueError, RecursionError) as error:
-                yield number, BadLine(f"not JSON: {error}")
 
 
 def _csv_records(text: str) -> list[tuple[int, Any]]:

@@ -17,8 +17,7 @@ from circuitdsl.verdict.sampling import EARLY
 
 if TYPE_CHECKING:
     from circuitdsl.verdict.decide import Decision
-    from circuitdsl.verdict.extremes import Extreme
-    from circuitdsl.verdict.weighing import Part
+    from circuitdsl.verdict.weighing import Extreme, Part
 
 #: why a part is undecided whose looks passed both tests
 CLASH = "one look shows the claim true and another shows it false"
