@@ -16,7 +16,7 @@ from circuitdsl.errors import INTERRUPTED, NOT_RUN, SPEC_WRONG, UserError
 from circuitdsl.version import __version__
 
 #: the modules beside this one, in the order in which --help lists their verbs
-MODULES = ("verify", "init", "language", "drawings", "circuits", "diff", "testing", "tasks")
+MODULES = ("verify", "language", "drawings", "circuits", "testing", "tasks")
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
