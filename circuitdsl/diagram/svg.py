@@ -99,7 +99,7 @@ def _legend(drawing: Drawing, room: float) -> tuple[list[str], float]:
     """Entries flowing into as many rows as they need; and the height of all."""
     elements: list[str] = []
     x, y = 0.0, 22.0
-    for items in (*([item] for item in _items(drawing)), _widths(drawing)):
+    for items in _items(drawing):
         if x and x + sum(item.width for item in items) - _APART > room:
             x, y = 0.0, y + 22
         for item in items:
@@ -112,24 +112,20 @@ def _legend(drawing: Drawing, room: float) -> tuple[list[str], float]:
     return elements, y + 14
 
 
-def _items(drawing: Drawing) -> Iterator[_Item]:
+def _items(drawing: Drawing) -> Iterator[list[_Item]]:
+    """The entries, those in a list together on a line where they fit; the last list says what the widths mean."""
     for tone in palette.tones(drawing):
         verdict = tone if tone in ("holds", "fails", "undecided", "error") else None
-        yield _Item(palette.MEANINGS[tone], Pen(stroke=palette.TONES[tone], width=2.2), verdict)
+        yield [_Item(palette.MEANINGS[tone], Pen(stroke=palette.TONES[tone], width=2.2), verdict)]
     faint = [arrow for arrow in drawing.arrows if arrow.negligible]
     if faint:
         like = min(faint, key=palette.opacity)
         pen = Pen(stroke=palette.colour(like), width=1.8, dash=(7, 5))
-        yield _Item("claimed negligible", pen, opacity=palette.opacity(like))
-
-
-def _widths(drawing: Drawing) -> list[_Item]:
-    """What the widths of arrows mean, together on a line where they fit."""
-    if not any(arrow.finding and arrow.finding.effect is not None for arrow in drawing.arrows):
-        return []
-    return [
+        yield [_Item("claimed negligible", pen, opacity=palette.opacity(like))]
+    measured = any(arrow.finding and arrow.finding.effect is not None for arrow in drawing.arrows)
+    yield [
         _Item(f"effect ±{100 * drawing.full * share:.3g} %", Pen(stroke=palette.SOFT, width=scaled(share)))
-        for share in (0.1, 0.5, 1.0)
+        for share in ((0.1, 0.5, 1.0) if measured else ())
     ]
 
 

@@ -78,10 +78,6 @@ def task_line(task: TaskResult) -> Text:
     )
 
 
-#: the alignment and the style of a claim's figure, of its interval, of its prompts, and of its other remarks
-_CELLS = ((">", "bold"), ("<", "dim"), ("<", "dim"), ("<", "dim"))
-
-
 def _cells(claim: ClaimResult) -> tuple[str, ...]:
     """A claim's figure, its interval, its number of prompts (weights alone have none), and its other remarks."""
     found = claim.measured
@@ -93,9 +89,9 @@ def _widths(claims: Iterable[ClaimResult]) -> list[int]:
 
 
 def _numbers(claim: ClaimResult, widths: list[int], shown: tuple[int, ...] = (0, 1, 2, 3)) -> Text:
-    """The cells whose numbers are in `shown`, each as wide as its column, and the verdict."""
+    """The cells whose numbers are in `shown`, each as wide as its column, and the verdict; the figure stands out."""
     cells = _cells(claim)
-    parts = ((f"{cells[i]:{_CELLS[i][0]}{widths[i]}}  ", _CELLS[i][1]) for i in shown)
+    parts = ((f"{cells[i]:{'<' if i else '>'}{widths[i]}}  ", "dim" if i else "bold") for i in shown)
     return Text.assemble(*parts, (claim.verdict, _STYLE[claim.verdict]))
 
 
