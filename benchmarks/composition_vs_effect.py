@@ -21,9 +21,8 @@ from scipy.stats import spearmanr
 from circuitdsl.api import loads
 from circuitdsl.circuit.nodes import EVERYWHERE, Edge, Input, Node
 from circuitdsl.diagram import palette
-from circuitdsl.diagram.elements import Pen, Span, block, document, dot, line
+from circuitdsl.diagram.elements import Pen, Rect, Span, block, document, dot, line
 from circuitdsl.diagram.formats import to_png
-from circuitdsl.diagram.geometry import Rect
 from circuitdsl.engine.readers.composition import compositions
 from circuitdsl.measurements.requests import EdgeRequest
 from circuitdsl.models.load import load_model

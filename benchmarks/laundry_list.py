@@ -23,8 +23,7 @@ from circuitdsl.circuit.changes import Intervention, Scale
 from circuitdsl.circuit.nodes import Node
 from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.diagram import palette
-from circuitdsl.diagram.elements import Pen, Span, block, document, dot, line
-from circuitdsl.diagram.geometry import Rect
+from circuitdsl.diagram.elements import Pen, Rect, Span, block, document, dot, line
 from circuitdsl.engine.prompts import Prompts
 from circuitdsl.measurements.behaviour import Behaviour
 from circuitdsl.measurements.requests import ChangedRequest

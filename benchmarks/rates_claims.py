@@ -13,11 +13,10 @@ from circuitdsl.circuit.criteria import Moves, Negligible, Signed, Stronger, Tes
 from circuitdsl.verdict.decide import _judge
 from circuitdsl.verdict.families import Levels, family_levels
 from circuitdsl.verdict.means import pair
-from circuitdsl.verdict.properties import weigh_share
 from circuitdsl.verdict.ratios import Ratio
 from circuitdsl.verdict.samples import Sample
 from circuitdsl.verdict.sampling import Looks
-from circuitdsl.verdict.weighing import Evidence, weigh
+from circuitdsl.verdict.weighing import Evidence, weigh, weigh_share
 
 Index = NDArray[np.intp]
 #: the samples of a claim on some prompts, whose strata come second

@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 
 from circuitdsl import cli
-from circuitdsl.report.report import schema
+from tests.schema import schema
 
 GOOD = 'circuit t\nmodel "pocket"\ntask ioi(prompts = 64)\nexpect accuracy >= 90%\n'
 

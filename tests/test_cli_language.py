@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from circuitdsl import cli
-from circuitdsl.cli.parser import Verbs
+from circuitdsl.cli.arguments import Verbs
 from circuitdsl.language.diagnostics import codes
 
 UGLY, NEAT = 'circuit   a\nmodel "gpt2" # small\n', 'circuit a\nmodel "gpt2"  # small\n'

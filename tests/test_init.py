@@ -9,7 +9,7 @@ import pytest
 
 from circuitdsl import cli
 from circuitdsl.api import load, loads
-from circuitdsl.cli.init import starter
+from circuitdsl.cli.language import starter
 from circuitdsl.language.format import format_text
 from circuitdsl.tasks.registry import SHIPPED
 

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import NoReturn
 
-from circuitdsl.cli.parser import Parser
+from circuitdsl.cli.arguments import Parser
 from circuitdsl.cli.terminal import PLAIN, say
 from circuitdsl.errors import INTERRUPTED, NOT_RUN, SPEC_WRONG, UserError
 from circuitdsl.version import __version__
 
 #: the modules beside this one, in the order in which --help lists their verbs
-MODULES = ("verify", "init", "language", "drawings", "circuits", "diff", "testing", "tasks")
+MODULES = ("verify", "language", "drawings", "circuits", "testing", "tasks")
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

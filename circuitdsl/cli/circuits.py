@@ -6,9 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from circuitdsl.cli.arguments import add_circuit, add_prompts, add_session, add_spec, level, seconds, session, share
+from circuitdsl.cli.arguments import Verbs, add_circuit, add_prompts, add_session, add_spec, level, session, share, time
 from circuitdsl.cli.files import check_folder, load_one, output, picture, write
-from circuitdsl.cli.parser import Verbs
 from circuitdsl.cli.terminal import console, present, say
 from circuitdsl.errors import UsageError
 from circuitdsl.limits import positive, seed
@@ -26,7 +25,7 @@ def register(verbs: Verbs) -> None:
     discover.add_argument("--seed", type=seed, default=0, help="of these; the draft is checked on others")
     discover.add_argument("--threshold", type=share, default=0.02, help="smallest effect of interest (default: 2%%)")
     discover.add_argument("--depth", type=positive, default=6, help="stages back from the logits (default: 6)")
-    discover.add_argument("--budget", type=seconds, metavar="TIME", help="stop searching after this time: 90, 90s, 5m")
+    discover.add_argument("--budget", type=time, metavar="TIME", help="stop searching after this time: 90, 90s, 5m")
     discover.add_argument("--name", help="name of the circuit (default: the task's)")
     discover.add_argument("-o", "--output", help="write the spec to this file (default: standard output)")
 
@@ -107,7 +106,6 @@ def _circuit(name: str, model: str | None) -> Circuit:
 
 
 def _draw(found: Any, target: Path | None, *view: float) -> None:
-    """Draw a result into the file that `-o` names, if it does."""
     if target:
         found.draw(target, *view)
         say(f"wrote {target}")

@@ -7,9 +7,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from circuitdsl.cli.arguments import add_circuit, add_spec
+from circuitdsl.cli.arguments import Parser, Verbs, add_circuit, add_spec
 from circuitdsl.cli.files import check_model, load_one, output, write
-from circuitdsl.cli.parser import Parser, Verbs
 from circuitdsl.cli.terminal import say
 from circuitdsl.errors import UsageError
 
@@ -68,7 +67,18 @@ def _read_report(path: Path, circuit: str) -> Report:
 
 def _graph(given: argparse.Namespace) -> int:
     circuit, target = _circuit(given), output(given.output)
-    write(target, _written(circuit, given.format or _format_of(target)))
+    form = given.format or _format_of(target)
+    if form == "json":
+        import networkx
+
+        data = networkx.node_link_data(circuit.graph, edges="edges")
+        text = json.dumps(data, indent=1, ensure_ascii=False) + "\n"
+    else:
+        from circuitdsl.diagram import draw
+        from circuitdsl.diagram.formats import FORMATS
+
+        text = str(next(row for row in FORMATS if row.name == form).write(draw(circuit)))
+    write(target, text)
     return 0
 
 
@@ -84,14 +94,3 @@ def _format_of(target: Path | None) -> str:
         known = ", ".join(suffixes)
         raise UsageError(f"the name {target} does not say what to write", hint=f"end it in {known}, or give --format")
     return suffixes.get(suffix, "json")
-
-
-def _written(circuit: Circuit, form: str) -> str:
-    if form != "json":
-        from circuitdsl.diagram import draw
-        from circuitdsl.diagram.formats import FORMATS
-
-        return str(next(row for row in FORMATS if row.name == form).write(draw(circuit)))
-    import networkx
-
-    return json.dumps(networkx.node_link_data(circuit.graph, edges="edges"), indent=1, ensure_ascii=False) + "\n"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from circuitdsl.cli.arguments import Verbs
 from circuitdsl.cli.files import output, write_prompts
-from circuitdsl.cli.parser import Verbs
 from circuitdsl.cli.terminal import console, say
 from circuitdsl.errors import UsageError, UserError
 from circuitdsl.limits import positive, seed
@@ -53,7 +53,7 @@ def _list(given: argparse.Namespace) -> int:
 
 
 def _show(given: argparse.Namespace) -> int:
-    from circuitdsl.report.task_view import show_task
+    from circuitdsl.report.tables import show_task
 
     show_task(task_named(given.task), given.seed, console())
     return 0

@@ -1,18 +1,30 @@
-"""`falsify` and `mutate`: prompts that break a property, and changes of a spec that its claims do not notice."""
+"""`diff`, `falsify` and `mutate`: two reports compared, prompts that break a property, and mutants that claims miss."""
 
 from __future__ import annotations
 
 import argparse
 import os
+import sys
+from pathlib import Path
 
-from circuitdsl.cli.arguments import add_prompts, add_session, add_spec, fraction, session
+from circuitdsl.cli.arguments import Verbs, add_prompts, add_session, add_spec, fraction, session
 from circuitdsl.cli.files import load_one, output, write_prompts
-from circuitdsl.cli.parser import Verbs
 from circuitdsl.cli.terminal import console, present
 from circuitdsl.limits import positive, seed
+from circuitdsl.report.formats import FORMATS, View
 
 
 def register(verbs: Verbs) -> None:
+    diff = verbs.verb(
+        _diff,
+        "diff",
+        "compare two reports: verdicts that changed, numbers that moved",
+        epilog="exit status: 1 where a claim that held does not any more, or is gone; 2 for a file that is no report",
+    )
+    diff.add_argument("old", help="a report made by verify --format json")
+    diff.add_argument("new", help="a later one")
+    diff.add_argument("--format", choices=[row.name for row in FORMATS.values() if row.of_diff], default="text")
+
     falsify = verbs.verb(
         _falsify,
         "falsify",
@@ -40,6 +52,15 @@ def register(verbs: Verbs) -> None:
     mutate.add_argument("--at-least", type=least, default=0.0, metavar="SHARE", help="the share to kill, such as 90%%")
     mutate.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
     mutate.add_argument("-v", "--verbose", action="store_true", help="list the killed and the equivalent mutants too")
+
+
+def _diff(given: argparse.Namespace) -> int:
+    from circuitdsl.report.diff import compare
+    from circuitdsl.report.report import read_reports
+
+    found = compare(read_reports(Path(given.old)), read_reports(Path(given.new)))
+    sys.stdout.write(FORMATS[given.format].diff(found, View(console)))
+    return found.exit_status()
 
 
 def _falsify(given: argparse.Namespace) -> int:

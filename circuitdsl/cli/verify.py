@@ -6,9 +6,8 @@ import argparse
 from functools import partial
 from typing import TYPE_CHECKING
 
-from circuitdsl.cli.arguments import add_prompts, add_session, add_spec, level, session
+from circuitdsl.cli.arguments import Verbs, add_prompts, add_session, add_spec, level, session
 from circuitdsl.cli.files import load_all, output, write
-from circuitdsl.cli.parser import Verbs
 from circuitdsl.cli.terminal import as_json, console, say
 from circuitdsl.errors import INTERRUPTED, UserError
 from circuitdsl.report.formats import FORMATS, View, format_of

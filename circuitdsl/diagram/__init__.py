@@ -4,34 +4,18 @@
     >>> to_svg(drawing), to_html(drawing)
     >>> render(circuit, "ioi.svg")
 
-What is drawn (`model`, `ends`, `collect`) is kept apart from where (`shapes`, `labels`, `layout`, `page`) and from how
-(`svg`, `html`, `dot`, `mermaid`; `formats` lists them). Heat maps, traces and comparisons of circuits are pictures
-of their own.
+What is drawn (`model`, `collect`) is kept apart from where (`shapes`, `layout`, `page`) and from how (`svg`, `html`,
+`dot`, `mermaid`; `formats` lists them). Heat maps, traces and comparisons of circuits are pictures of their own.
 """
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
-from circuitdsl.circuit.claims import Circuit
 from circuitdsl.diagram.collect import draw
 from circuitdsl.diagram.dot import to_dot
-from circuitdsl.diagram.formats import format_of
+from circuitdsl.diagram.formats import render
 from circuitdsl.diagram.html import to_html
 from circuitdsl.diagram.mermaid import to_mermaid
 from circuitdsl.diagram.model import Drawing
 from circuitdsl.diagram.svg import to_svg
-from circuitdsl.report.report import Report, write_whole
 
 __all__ = ["Drawing", "draw", "render", "to_dot", "to_html", "to_mermaid", "to_svg"]
-
-
-def render(circuit: Circuit, path: str | os.PathLike[str], report: Report | None = None) -> None:
-    """Draw a circuit into a file, whole or not at all.
-
-    Raises:
-        UsageError: the suffix asks for no known format.
-        UserError: the file cannot be written.
-    """
-    write_whole(Path(path), format_of(path).write(draw(circuit, report)))

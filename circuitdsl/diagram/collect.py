@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from circuitdsl.circuit.changes import EdgePatch, Member
-from circuitdsl.circuit.claims import Circuit, Claim
+from circuitdsl.circuit.claims import Circuit, Claim, Group
 from circuitdsl.circuit.criteria import Negligible
 from circuitdsl.circuit.nodes import Node
-from circuitdsl.diagram import ends as ends_of
 from circuitdsl.diagram.model import Arrow, Box, Drawing, End, Figure, Finding, Tone
 from circuitdsl.report import numbers
 from circuitdsl.report.report import ClaimResult, Measured, MemberResult, Report, counted
@@ -27,7 +26,7 @@ _Results = Mapping[str, Sequence[ClaimResult]]
 
 def draw(circuit: Circuit, report: Report | None = None) -> Drawing:
     """What a diagram of a circuit shows; with a report, what became of every edge as well."""
-    boxes = ends_of.boxes(circuit)
+    boxes = _boxes(circuit)
     results: dict[str, list[ClaimResult]] = {}
     for result in report.claims if report else ():
         results.setdefault(result.id, []).append(result)
@@ -48,20 +47,92 @@ def draw(circuit: Circuit, report: Report | None = None) -> Drawing:
     )
 
 
-# --- arrows -----------------------------------------------------------------------------------------
+def _drawn(circuit: Circuit) -> list[tuple[Claim, EdgePatch]]:
+    """The claims that are arrows: edges as the spec states them, not what `expect` asks about them."""
+    edges = ((claim, claim.measurement.patch) for claim in circuit.claims if claim.kind == "edge")
+    return [(claim, patch) for claim, patch in edges if isinstance(patch, EdgePatch)]
+
+
+def _boxes(circuit: Circuit) -> tuple[Box, ...]:
+    """Every group, then every node that edges name and no group holds. A node is drawn once at a position.
+
+    Of several groups that hold it, the first draws it; those outside the circuit come last.
+    """
+    found: list[Box] = []
+    for group in sorted(circuit.groups, key=lambda group: group.outside):
+        found = _with_group(found, group)
+    held = {node for box in found for node in box.nodes}
+    members = [member for _, effect in _drawn(circuit) for member in effect.members]
+    alone = dict.fromkeys(node for m in members for node in (m.sender, m.receiver) if node not in held)
+    return (*found, *(_lone_box(node, members) for node in sorted(alone, key=lambda n: (n.stage(), n.head))))
+
+
+def _with_group(found: list[Box], group: Group) -> list[Box]:
+    """The boxes so far and that of a group. Nodes that an earlier box holds stay there, and it says so."""
+    places = tuple(map(str, group.positions))
+    left, after = list(group.nodes), []
+    for box in found:
+        shared = [node for node in left if node in box.nodes] if _is_at(box, places) else []
+        left = [node for node in left if node not in shared]
+        said = (f"{group.name}: {' '.join(map(str, shared))}",) if shared else ()
+        after.append(replace(box, shared=box.shared + said))
+    if left:
+        after.append(Box(group.name, "group", tuple(left), places, group.role, group.outside))
+    return after
+
+
+def _is_at(box: Box, places: Collection[str]) -> bool:
+    """Whether the nodes of a box act at some of these places."""
+    return not box.positions or not places or "*" in (*places, *box.positions) or bool(set(places) & set(box.positions))
+
+
+def _ends(nodes: Iterable[Node], named: str, places: Collection[str], known: Sequence[Box]) -> list[End]:
+    """The boxes, and nodes in boxes, that make up a set of nodes.
+
+    Args:
+        named: how the spec calls it.
+        places: where the nodes act; boxes of other places stand for them only where there is none of these.
+    """
+    wanted = list(dict.fromkeys(nodes))
+    for box in known:
+        if box.key == named and set(wanted) <= set(box.nodes):
+            return [End(box.key)]
+    by_home: dict[Box, list[Node]] = {}
+    for node in wanted:
+        homes = (box for box in known if node in box.nodes)
+        home = min(homes, key=lambda box: (not _is_at(box, places), set(box.nodes) != set(wanted), box.outside))
+        by_home.setdefault(home, []).append(node)
+    return [_end(box, part) for box, part in by_home.items()]
+
+
+def _end(box: Box, part: list[Node]) -> End:
+    missing = [node for node in box.nodes if node not in part]
+    if not missing:
+        return End(box.key)
+    if len(part) == 1:
+        return End(box.key, part[0])
+    word, named = ("without", missing) if len(missing) <= len(part) else ("only", part)
+    return End(box.key, but=" ".join((word, *map(str, named))))
+
+
+def _lone_box(node: Node, members: Iterable[Member]) -> Box:
+    """A node without a group acts where it sends, or reads queries or (an MLP) its input."""
+    if node.kind in ("embed", "logits"):
+        return Box(str(node), node.kind, (node,))
+    edges = (edge for member in members for edge in member.edges)
+    acts = (e for e in edges if e.sender == node or (e.receiver.node == node and e.receiver.port in ("q", "in")))
+    return Box(str(node), "node", (node,), tuple(dict.fromkeys(str(edge.position) for edge in acts)))
 
 
 def _arrows(circuit: Circuit, boxes: Sequence[Box]) -> tuple[Arrow, ...]:
     """The arrows of all edges. Claims whose arrows differ in nothing share one arrow."""
-    mixed = len({effect.via_mlps for _, effect in ends_of.drawn(circuit)}) > 1
+    mixed = len({effect.via_mlps for _, effect in _drawn(circuit)}) > 1
     known = {box.key: box for box in boxes}
     claims: dict[Arrow, dict[Claim, None]] = {}
-    for claim, effect in ends_of.drawn(circuit):
+    for claim, effect in _drawn(circuit):
         for arrow in _arrows_of(claim, effect, known, mixed):
             claims.setdefault(arrow, {})[claim] = None
-    return tuple(
-        replace(arrow, key=f"e{index}", claims=tuple(stated)) for index, (arrow, stated) in enumerate(claims.items())
-    )
+    return tuple(replace(arrow, claims=tuple(stated)) for arrow, stated in claims.items())
 
 
 def _said_once(arrows: Iterable[Arrow]) -> tuple[Arrow, ...]:
@@ -70,13 +141,10 @@ def _said_once(arrows: Iterable[Arrow]) -> tuple[Arrow, ...]:
     found = []
     for arrow in arrows:
         if arrow.joint and arrow.finding:
-            if (arrow.joint, arrow.claims) in said:
-                arrow = replace(
-                    arrow, quiet=True, note=", ".join(end.but for end in (arrow.sender, arrow.receiver) if end.but)
-                )
-            else:
-                said.add((arrow.joint, arrow.claims))
-                arrow = replace(arrow, note=arrow.note.replace("jointly", f"jointly {arrow.joint}", 1))
+            key, note = (arrow.joint, arrow.claims), arrow.note.replace("jointly", f"jointly {arrow.joint}", 1)
+            but = ", ".join(end.but for end in (arrow.sender, arrow.receiver) if end.but)
+            arrow = replace(arrow, quiet=key in said, note=but if key in said else note)
+            said.add(key)
         found.append(arrow)
     return tuple(found)
 
@@ -84,13 +152,13 @@ def _said_once(arrows: Iterable[Arrow]) -> tuple[Arrow, ...]:
 def _arrows_of(claim: Claim, effect: EdgePatch, known: Mapping[str, Box], mixed: bool) -> Iterator[Arrow]:
     """The arrows of one claim: one between two groups, several where a set expression joins groups.
 
-    They have no key and no claims yet, so that the arrows of two claims about the same edge are equal.
+    They have no claims yet, so that the arrows of two claims about the same edge are equal.
     """
     sent = {str(edge.position) for edge in effect.edges}
     read = {str(edge.position) for edge in effect.edges if edge.receiver.port in ("q", "in")}
     boxes = tuple(known.values())
-    senders = ends_of.ends((m.sender for m in effect.members), effect.sender, sent, boxes)
-    receivers = ends_of.ends((m.receiver for m in effect.members), effect.receiver, read, boxes)
+    senders = _ends((m.sender for m in effect.members), effect.sender, sent, boxes)
+    receivers = _ends((m.receiver for m in effect.members), effect.receiver, read, boxes)
     pairs = [
         (one, other, tuple(m for m in effect.members if _at(m.sender, one, known) and _at(m.receiver, other, known)))
         for one in senders
@@ -107,7 +175,7 @@ def _arrows_of(claim: Claim, effect: EdgePatch, known: Mapping[str, Box], mixed:
         in_order = tuple(port for port in ("q", "k", "v", "in") if port in ports)
         tone: Tone = in_order[0] if len(in_order) == 1 else "several"
         outside = known[one.box].outside or known[other.box].outside
-        yield Arrow("", one, other, in_order, tone, ", ".join(words), negligible, outside, joint=joint)
+        yield Arrow(one, other, in_order, tone, ", ".join(words), negligible, outside, joint=joint)
 
 
 def _within(one: End, other: End, members: tuple[Member, ...]) -> list[tuple[End, End, tuple[Member, ...]]]:
@@ -130,9 +198,6 @@ def _protocol(effect: EdgePatch, members: Iterable[Member], sender: Box, mixed: 
         yield "via MLPs"
     if effect.direction == "denoise":
         yield "denoised"
-
-
-# --- the report -------------------------------------------------------------------------------------
 
 
 def _with_finding(arrow: Arrow, results: _Results, several: bool) -> Arrow:
@@ -162,7 +227,7 @@ def _figures(said: Sequence[tuple[Claim, ClaimResult]], several: bool) -> tuple[
     for (test, _), result in worst.items():
         alike.setdefault((test, result.verdict), []).append(result)
     return tuple(
-        Figure(_joined(words, test), verdict)
+        Figure(f"{words} {test}".strip(), verdict)
         for (test, verdict), found in alike.items()
         for words in _of_tasks(found, several)
     )
@@ -172,17 +237,13 @@ def _of_tasks(results: Sequence[ClaimResult], several: bool) -> list[str]:
     """The figures of tasks with one verdict: one by one, or of many the range."""
     found = sorted((measured.value, i) for i, each in enumerate(results) if (measured := measured_in(each)))
     if len(results) <= _LISTED or len(found) < len(results):
-        return [_joined((each.task or "") if several else "", _shown(each)[1]) for each in results]
+        return [f"{each.task or '' if several else ''} {_shown(each)[1]}".strip() for each in results]
     extremes = dict.fromkeys(_shown(results[i])[1] for _, i in (found[0], found[-1]))
     return [f"{len(results)} tasks {' to '.join(extremes)}"]
 
 
 def _badness(result: ClaimResult) -> int:
     return WORST_FIRST.index(result.verdict)
-
-
-def _joined(*parts: str) -> str:
-    return " ".join(part for part in parts if part)
 
 
 def measured_in(result: ClaimResult) -> Measured | None:
@@ -197,18 +258,13 @@ def _shown(result: ClaimResult) -> tuple[float | None, str]:
         return measured.value, numbers.value(measured)
     effects = [member.effect for member in result.members if member.effect is not None]
     strongest = max(effects, key=abs, default=None)
-    if measured:
-        return strongest, _with_unit(measured)
-    return strongest, numbers.percent(strongest) if strongest is not None else ""
-
-
-def _with_unit(measured: Measured) -> str:
-    """A figure that stands alone: with its unit, and two digits that mean something."""
+    if not measured:
+        return strongest, numbers.percent(strongest) if strongest is not None else ""
     if measured.unit in ("gap", "share", "points"):
-        return numbers.value(measured)
-    size = abs(measured.value)
+        return strongest, numbers.value(measured)
+    size = abs(measured.value)  # it stands alone: with its unit, and two digits that mean something
     digits = min(4, 1 - math.floor(math.log10(size))) if 0 < size < 0.1 else 2
-    return f"{numbers.plain(measured.value, digits)} {measured.unit}".rstrip()
+    return strongest, f"{numbers.plain(measured.value, digits)} {measured.unit}".rstrip()
 
 
 def pairs(members: Iterable[MemberResult]) -> Iterator[tuple[str, str]]:
@@ -226,9 +282,6 @@ def _full(arrows: Iterable[Arrow]) -> float:
     return next((full for full in (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0) if full >= strongest), strongest)
 
 
-# --- the table --------------------------------------------------------------------------------------
-
-
 def _claims(circuit: Circuit, results: _Results) -> Iterator[Claim | ClaimResult]:
     """Every claim of the spec on every task, then what the report has beyond them."""
     for claim in circuit.claims:
@@ -238,14 +291,11 @@ def _claims(circuit: Circuit, results: _Results) -> Iterator[Claim | ClaimResult
         yield from found if key not in known else ()
 
 
-# --- the caption ------------------------------------------------------------------------------------
-
-
 def _facts(circuit: Circuit, report: Report | None, boxes: Sequence[Box]) -> tuple[str, ...]:
     """Model, task and protocol; with a report, what it found."""
     model = report.model.name if report else circuit.model.name if circuit.model else ""
     tasks = ", ".join(f"{t.name} ({t.corrupt})" if t.corrupt else t.name for t in circuit.tasks)
-    protocols = {effect.via_mlps for _, effect in ends_of.drawn(circuit)}
+    protocols = {effect.via_mlps for _, effect in _drawn(circuit)}
     facts = [
         f"model {model}" if model else "",
         f"task {tasks}" if tasks else "",
@@ -255,7 +305,10 @@ def _facts(circuit: Circuit, report: Report | None, boxes: Sequence[Box]) -> tup
     ]
     if report is not None:
         stale = report.spec.sha256 and circuit.sha256 and report.spec.sha256 != circuit.sha256
-        facts += [_counts(report), "the report is of another version of this spec" if stale else ""]
+        found, total = Counter(claim.verdict for claim in report.claims), len(report.claims)
+        counts = ", ".join(counted(found[verdict], verdict) for verdict in VERDICTS if found[verdict])
+        facts.append(f"{total} claim{'s' * (total != 1)}: {counts}" if counts else "")
+        facts += ["the report is of another version of this spec"] * bool(stale)
     return tuple(fact for fact in facts if fact)
 
 
@@ -270,9 +323,3 @@ def _heads(boxes: Sequence[Box]) -> str:
         return ""
     heads = f"{len(inside)} head{'s' * (len(inside) != 1)}"
     return f"{heads}, {len(outside)} outside" if outside else heads
-
-
-def _counts(report: Report) -> str:
-    found, total = Counter(claim.verdict for claim in report.claims), len(report.claims)
-    parts = [counted(found[verdict], verdict) for verdict in VERDICTS if found[verdict]]
-    return f"{total} claim{'s' * (total != 1)}: {', '.join(parts)}" if parts else ""

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from circuitdsl.circuit.compare import Comparison
 from circuitdsl.circuit.nodes import Node
 from circuitdsl.diagram import palette
-from circuitdsl.diagram.elements import Pen, Span, block, document, line
-from circuitdsl.diagram.geometry import Rect
+from circuitdsl.diagram.elements import Pen, Rect, Span, block, document, line
 from circuitdsl.report.numbers import percent
 
 FIRST, SECOND, BOTH, NEITHER = "#7fb2dc", "#e8b06c", "#5a9e7a", "#eef1f4"
@@ -33,17 +30,14 @@ def picture(found: Comparison, n_layers: int, n_heads: int) -> str:
         y = top + (n_layers - 1 - layer) * (_CELL + _GAP)
         elements.append(line(_PAD, y + _CELL / 2, Span(f"L{layer}", 12, palette.SOFT)))
         for head in range(n_heads):
-            elements += _cell(found, Node("head", layer, head), left + head * (_CELL + _GAP), y)
+            node, x = Node("head", layer, head), left + head * (_CELL + _GAP)
+            here, there = node in found.heads.first, node in found.heads.second
+            fill = BOTH if here and there else FIRST if here else SECOND if there else NEITHER
+            ink = palette.PAPER if here and there else palette.INK if here or there else palette.FAINT
+            name = line(x + _CELL / 2, y + _CELL / 2, Span(str(node), 10.5, ink), centred=True)
+            elements += [block(Rect(x, y, _CELL, _CELL), 5, Pen(fill), str(node)), name]
     x, y = _PAD, top + down + 18
     for colour, words in keys:
         elements += [block(Rect(x, y - 7, 14, 14), 3, Pen(colour)), line(x + 20, y, words)]
         x += words.width + 40
     return document(wide, top + down + 44, title.words, counts, elements)
-
-
-def _cell(found: Comparison, node: Node, x: float, y: float) -> Iterator[str]:
-    here, there = node in found.heads.first, node in found.heads.second
-    fill = BOTH if here and there else FIRST if here else SECOND if there else NEITHER
-    ink = palette.PAPER if here and there else palette.INK if here or there else palette.FAINT
-    yield block(Rect(x, y, _CELL, _CELL), 5, Pen(fill), str(node))
-    yield line(x + _CELL / 2, y + _CELL / 2, Span(str(node), 10.5, ink), centred=True)

@@ -1,19 +1,133 @@
-"""The few SVG elements that pictures are made of, as text: no font, script or style from anywhere else."""
+"""What pictures are made of: rectangles, curves and words, and the few SVG elements that show them.
+
+y grows downwards, as in SVG. Elements are text, without a font, script or style from anywhere else. The widths of
+words are those of DejaVu Sans, the widest of the usual sans-serif fonts.
+"""
 
 from __future__ import annotations
 
+import itertools
 import re
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 from xml.sax.saxutils import escape, quoteattr
 
 from circuitdsl.diagram import palette
-from circuitdsl.diagram.geometry import Curve, Point, Rect
-from circuitdsl.diagram.text import width
 
 FONT = "'Helvetica Neue', Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif"
 BLANK = 5.0  # between the words of different styles on a line
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_EMS = {
+    0.28: "ijlI'|",
+    0.33: " .,:;!()[]/\\-",
+    0.41: 'frt"·',
+    0.52: "_*?`",
+    0.54: "ckszJ",
+    0.61: "abdeghnopquvxyLFETYZ",
+    0.64: "0123456789$",
+    0.70: "ABCDKNPRSVXU",
+    0.79: "GHOQw",
+    0.84: "+<>=−~#",
+    0.98: "mMW%@&",
+}
+_EM = {char: em for em, chars in _EMS.items() for char in chars}
+_BOLD = 1.1
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Rect:
+    x: float
+    y: float
+    width: float
+    height: float
+
+    @property
+    def right(self) -> float:
+        return self.x + self.width
+
+    @property
+    def bottom(self) -> float:
+        return self.y + self.height
+
+    @property
+    def centre(self) -> Point:
+        return self.x + self.width / 2, self.y + self.height / 2
+
+    def moved(self, dx: float, dy: float) -> Rect:
+        return Rect(self.x + dx, self.y + dy, self.width, self.height)
+
+    def grown(self, by: float) -> Rect:
+        return Rect(self.x - by, self.y - by, self.width + 2 * by, self.height + 2 * by)
+
+
+class Curve(NamedTuple):
+    """The control points of a cubic Bézier curve, which stays between them."""
+
+    start: Point
+    leave: Point
+    arrive: Point
+    end: Point
+
+
+def straight(start: Point, end: Point) -> Curve:
+    return Curve(start, start, end, end)
+
+
+def flowing(start: Point, end: Point) -> Curve:
+    """A curve that leaves and arrives vertically."""
+    half = (end[1] - start[1]) / 2
+    return Curve(start, (start[0], start[1] + half), (end[0], end[1] - half), end)
+
+
+def bounds(rects: Iterable[Rect]) -> Rect:
+    """The smallest rectangle around all; an empty one around none."""
+    found = list(rects) or [Rect(0, 0, 0, 0)]
+    x, y = min(r.x for r in found), min(r.y for r in found)
+    return Rect(x, y, max(r.right for r in found) - x, max(r.bottom for r in found) - y)
+
+
+def polyline(*points: Point) -> tuple[Curve, ...]:
+    """Straight pieces from point to point."""
+    return tuple(straight(a, b) for a, b in itertools.pairwise(points))
+
+
+def width(words: str, size: float, bold: bool = False) -> float:
+    """Width in pixels of a line of text."""
+    return size * (_BOLD if bold else 1.0) * sum(_em(char) for char in words)
+
+
+def wrap(words: str, size: float, room: float, bold: bool = False) -> list[str]:
+    """Break text into lines no wider than `room`: at blanks and underscores, inside a word only where it must be."""
+    lines = [""]
+    for piece in re.findall(r"[^\s_]*_+|\S+\s*|\s+", words):
+        for part in _fitting(piece, size, room, bold):
+            if lines[-1] and width((lines[-1] + part).rstrip(), size, bold) > room:
+                lines.append("")
+            lines[-1] += part
+    return [line.strip() for line in lines if line.strip()] or [""]
+
+
+def _fitting(piece: str, size: float, room: float, bold: bool) -> list[str]:
+    """A piece cut into parts that each fit the room."""
+    parts = [""]
+    for char in piece:
+        if parts[-1] and width((parts[-1] + char).rstrip(), size, bold) > room:
+            parts.append("")
+        parts[-1] += char
+    return parts
+
+
+def _em(char: str) -> float:
+    if char in _EM:
+        return _EM[char]
+    if unicodedata.combining(char):
+        return 0.0
+    if unicodedata.east_asian_width(char) in "WF":
+        return 1.05
+    return 0.75 if ord(char) < 0x2000 else 1.0
 
 
 def document(wide: float, tall: float, title: str, description: str, elements: Iterable[str]) -> str:

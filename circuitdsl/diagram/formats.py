@@ -7,13 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from circuitdsl.circuit.claims import Circuit
+from circuitdsl.diagram.collect import draw
 from circuitdsl.diagram.dot import to_dot
 from circuitdsl.diagram.html import to_html
 from circuitdsl.diagram.mermaid import to_mermaid
 from circuitdsl.diagram.model import Drawing
 from circuitdsl.diagram.svg import to_svg
 from circuitdsl.errors import UsageError
-from circuitdsl.report.report import write_whole
+from circuitdsl.report.report import Report, write_whole
 
 _SCALE = 2  # pixels of a PNG for each unit of the drawing
 
@@ -58,6 +60,16 @@ def format_of(path: str | os.PathLike[str], painted: bool = False) -> Format:
             f"cannot draw into {path}: the suffix says what to draw", hint=f"use {', '.join(others)} or {last}"
         )
     return found
+
+
+def render(circuit: Circuit, path: str | os.PathLike[str], report: Report | None = None) -> None:
+    """Draw a circuit into a file, whole or not at all.
+
+    Raises:
+        UsageError: the suffix asks for no known format.
+        UserError: the file cannot be written.
+    """
+    write_whole(Path(path), format_of(path).write(draw(circuit, report)))
 
 
 def write_picture(svg: str, path: str | os.PathLike[str]) -> None:

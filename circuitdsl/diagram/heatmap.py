@@ -9,9 +9,7 @@ from dataclasses import dataclass
 
 from circuitdsl.circuit.nodes import Input, Node
 from circuitdsl.diagram import palette
-from circuitdsl.diagram.elements import Pen, Span, block, document, group, line
-from circuitdsl.diagram.geometry import Rect
-from circuitdsl.diagram.text import width, wrap
+from circuitdsl.diagram.elements import Pen, Rect, Span, block, document, group, line, width, wrap
 from circuitdsl.report.numbers import plain
 from circuitdsl.report.tables import Standings
 
@@ -104,21 +102,19 @@ def _cells(found: HeatMap, grid: Rect, wide: float, span: tuple[float, float]) -
             if cell is None:
                 yield block(rect, 2, Pen(_ABSENT))
                 continue
-            share = _share(cell.value, span)
-            figure = _figure(cell, rect, share) if wide == _WIDE else ()
-            yield group("cell", [block(rect, 2, Pen(_colour(share))), *figure], story=cell.story)
+            low, high = span
+            share = 0.5 if high <= low or not math.isfinite(cell.value) else (cell.value - low) / (high - low)
+            elements, (x, y) = [block(rect, 2, Pen(_colour(share)))], rect.centre
+            ink = palette.PAPER if share > 0.62 else palette.INK
+            if wide == _WIDE:
+                number = Span(_short(cell.value), _SMALL, ink, bold=cell.outlined)
+                elements.append(line(x, y - 5.5 if cell.words else y, number, centred=True))
+            if wide == _WIDE and cell.words:
+                elements.append(line(x, y + 6.5, Span(cell.words, 8.5, ink), centred=True))
+            yield group("cell", elements, story=cell.story)
             if cell.outlined:
                 outlined.append(block(rect.grown(0.25), 2, _OUTLINE))
     yield from outlined  # over their neighbours
-
-
-def _figure(cell: Cell, rect: Rect, share: float) -> Iterator[str]:
-    x, y = rect.centre
-    ink = palette.PAPER if share > 0.62 else palette.INK
-    number = Span(_short(cell.value), _SMALL, ink, bold=cell.outlined)
-    yield line(x, y - 5.5 if cell.words else y, number, centred=True)
-    if cell.words:
-        yield line(x, y + 6.5, Span(cell.words, 8.5, ink), centred=True)
 
 
 def _scale(found: HeatMap, grid: Rect, span: tuple[float, float]) -> Iterator[str]:
@@ -135,11 +131,6 @@ def _scale(found: HeatMap, grid: Rect, span: tuple[float, float]) -> Iterator[st
     yield line(grid.x + 22, y + 39.5, _small(found.outline))
 
 
-def _share(value: float, span: tuple[float, float]) -> float:
-    low, high = span
-    return 0.5 if high <= low or not math.isfinite(value) else (value - low) / (high - low)
-
-
 def _colour(share: float) -> str:
     """A colour of the ramp, in the space between its two nearest steps."""
     place = min(max(share, 0.0), 1.0) * (len(_RAMP) - 1)
@@ -153,9 +144,6 @@ def _short(value: float) -> str:
     """Three decimals without the leading zero, as such scores are printed in papers."""
     text = f"{value:.3f}"
     return text[1:] if text.startswith("0.") else text
-
-
-# --- compositions ---------------------------------------------------------------------------------
 
 
 def map_of_senders(model: str, receiver: Input, found: Standings, shape: tuple[int, int], top: int) -> HeatMap:

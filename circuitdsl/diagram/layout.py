@@ -14,7 +14,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from circuitdsl.diagram.geometry import Curve, Point, Rect, flowing, spread, straight
+from circuitdsl.diagram.elements import Curve, Point, Rect, flowing, straight
+from circuitdsl.diagram.shapes import Shape
 
 LANE, CLEAR, GAP = 15.0, 13.0, 36.0  # between two arrows; between an arrow and a box; between two boxes
 BAND = 16.0  # above and below the boxes of a row: room for the heads of arrows
@@ -22,21 +23,6 @@ _STEP, _CHIP_STEP, _EDGE = 46.0, 11.0, 14.0  # between arrows at a box, at a chi
 _LABEL, _ROOM = 6.0, 640.0  # between labels; labels that need more room than this stand one above the other
 _SWEEPS = 24
 _FIRM, _LOOSE, _WEAK = 8.0, 2.0, 0.05  # the price of bending a long arrow, of bending at a box, of leaving the middle
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """A box to be placed: `column` is None where it may stand in any; `beside` is room to keep free on its right."""
-
-    width: float
-    height: float
-    row: int
-    column: int | None = None
-    beside: float = 0.0
-
-    @property
-    def room(self) -> float:
-        return self.width + self.beside
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,31 +44,27 @@ class Link:
     label: tuple[float, float] = (0.0, 0.0)
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """Boxes, arrows from their lower to their upper end, the corners of labels, and left and right of each column."""
-
-    boxes: dict[str, Rect]
-    routes: dict[str, tuple[Curve, ...]]
-    labels: dict[str, Point]
-    columns: list[tuple[float, float]]
+Plan = tuple[dict[str, Rect], list[tuple[Curve, ...]], list[Point], list[tuple[float, float]]]
 
 
-def place(blocks: Mapping[str, Block], links: Mapping[str, Link], columns: int) -> Plan:
-    """Place boxes and route arrows, so that no box, label or arrow lies over another box or label."""
-    chains = _Chains(blocks, links)
+def place(
+    shapes: Mapping[str, Shape], row: Mapping[str, int], column: Mapping[str, int], links: Sequence[Link]
+) -> Plan:
+    """Place boxes and route arrows, so that no box, label or arrow lies over another box or label.
+
+    A box without a column may stand in any. Returns where the boxes are; of every link the route from its lower end,
+    and the corner of its label; and the left and right of each column.
+    """
+    chains = _Chains(shapes, row, column, links)
     chains.sort()
     meetings = _meetings(chains)
-    x, borders = _across(chains, meetings, columns)
+    x, borders = _across(chains, meetings, max(column.values(), default=0) + 1)
     return _drawn(chains, meetings, x, borders)
-
-
-# --- chains -----------------------------------------------------------------------------------------
 
 
 @dataclass(slots=True)
 class _Vertex:
-    """A box, or an arrow in one row or gap; `label` is the height of the label that stands there.
+    """A box with its column, or an arrow in one row or gap; `label` is the height of the label that stands there.
 
     `start` says where it stands at first: a box in its column, an arrow between its boxes. Neighbours come with the
     place where the arrow meets them: from their middle, as a share of their width.
@@ -91,7 +73,8 @@ class _Vertex:
     level: int
     width: float
     start: float
-    block: Block | None = None
+    box: str = ""
+    column: int | None = None
     label: float = 0.0
     below: list[tuple[int, float]] = field(default_factory=list)
     above: list[tuple[int, float]] = field(default_factory=list)
@@ -100,17 +83,19 @@ class _Vertex:
 class _Chains:
     """Vertices by level: row i is level 2 i, the gap above it level 2 i + 1."""
 
-    def __init__(self, blocks: Mapping[str, Block], links: Mapping[str, Link]) -> None:
-        self.blocks, self.links = blocks, links
+    def __init__(
+        self, shapes: Mapping[str, Shape], row: Mapping[str, int], column: Mapping[str, int], links: Sequence[Link]
+    ) -> None:
+        self.shapes, self.row, self.links = shapes, row, links
         self.vertices: list[_Vertex] = []
         self.box = {
-            key: self._add(_Vertex(2 * block.row, block.room, block.column or 0, block))
-            for key, block in blocks.items()
+            key: self._add(_Vertex(2 * row[key], shape.room, column.get(key, 0), key, column.get(key)))
+            for key, shape in shapes.items()
         }
-        self.chain: dict[str, list[int]] = {}  # of each link: lower box, vertices, upper box
+        self.chain: dict[int, list[int]] = {}  # of each link: lower box, vertices, upper box
         self.widths: dict[int, float] = defaultdict(float)  # of the labels in a gap
-        for key, link in sorted(links.items(), key=lambda item: len(self._passed(item[1]))):
-            self.chain[key] = self._chain(link)
+        for i in sorted(range(len(links)), key=lambda i: len(self._passed(links[i]))):
+            self.chain[i] = self._chain(links[i])
         self.order: list[list[int]] = [[] for _ in range(max((v.level for v in self.vertices), default=-1) + 1)]
         for i in sorted(range(len(self.vertices)), key=lambda i: self.vertices[i].start):
             self.order[self.vertices[i].level].append(i)
@@ -120,7 +105,7 @@ class _Chains:
         return len(self.vertices) - 1
 
     def _passed(self, link: Link) -> range:
-        return range(2 * self.blocks[link.low.box].row + 1, 2 * self.blocks[link.high.box].row)
+        return range(2 * self.row[link.low.box] + 1, 2 * self.row[link.high.box])
 
     def _chain(self, link: Link) -> list[int]:
         """The vertices of an arrow; its label stands in the gap that has most room left."""
@@ -129,7 +114,8 @@ class _Chains:
         wide, high = link.label
         labelled = min(levels[::2], key=lambda level: (self.widths[level], abs(level - middle)))
         chain = [self.box[link.low.box]]
-        ends = [c for port in (link.low, link.high) if (c := self.blocks[port.box].column) is not None]
+        columns = (self.vertices[self.box[port.box]].column for port in (link.low, link.high))
+        ends = [column for column in columns if column is not None]
         start = sum(ends) / len(ends) if ends else 0.0
         for level in levels:
             here = level == labelled and high > 0
@@ -142,7 +128,7 @@ class _Chains:
         return chain
 
     def _share(self, port: Port) -> float:
-        return 0.0 if port.x is None else port.x / self.blocks[port.box].room - 0.5
+        return 0.0 if port.x is None else port.x / self.shapes[port.box].room - 0.5
 
     def layers(self, level: int) -> int:
         """How many labels stand one above the other in a gap: with one or two, none has to cover another arrow."""
@@ -174,7 +160,7 @@ class _Chains:
         for v in level:
             near = self.vertices[v].below if upwards else self.vertices[v].above
             key[v] = sum(place[u] + share for u, share in near) / len(near) if near else place[v]
-        in_columns = [(b.column, key[v], v) for v in level if (b := self.vertices[v].block) and b.column is not None]
+        in_columns = [(c, key[v], v) for v in level if (c := self.vertices[v].column) is not None]
         least = float("-inf")
         for _, found, v in sorted(in_columns):
             least = key[v] = max(found, least + 1e-6)
@@ -197,27 +183,25 @@ class _Chains:
         return found
 
 
-# --- across -----------------------------------------------------------------------------------------
-
-_Meetings = Mapping[tuple[str, bool], float]  # of a link and its end (upper or not): from the middle of the box
+_Meetings = Mapping[tuple[int, bool], float]  # of a link and its end (upper or not): from the middle of the box
 
 
 def _meetings(chains: _Chains) -> _Meetings:
     """The arrows at each side of each box spread in their order, those to single chips near these."""
     place = chains.place()
-    sides: dict[tuple[str, bool], list[str]] = defaultdict(list)
-    for key, link in chains.links.items():
-        sides[link.low.box, False].append(key)
-        sides[link.high.box, True].append(key)
+    sides: dict[tuple[str, bool], list[int]] = defaultdict(list)
+    for link, ends in enumerate(chains.links):
+        sides[ends.low.box, False].append(link)
+        sides[ends.high.box, True].append(link)
     found = {}
-    for (box, upper), keys in sides.items():
-        keys.sort(key=lambda key: place[chains.chain[key][-2 if upper else 1]])
-        ports = [chains.links[key].high if upper else chains.links[key].low for key in keys]
+    for (box, upper), links in sides.items():
+        links.sort(key=lambda link: place[chains.chain[link][-2 if upper else 1]])
+        ports = [chains.links[link].high if upper else chains.links[link].low for link in links]
         chips = iter(sorted((i for i, port in enumerate(ports) if port.x is not None), key=lambda i: (ports[i].x, i)))
         turn = [next(chips) if port.x is not None else i for i, port in enumerate(ports)]
-        block = chains.blocks[box]
-        for i, x in zip(turn, _spread([ports[i] for i in turn], block.width), strict=True):
-            found[keys[i], upper] = x - block.room / 2
+        shape = chains.shapes[box]
+        for i, x in zip(turn, _spread([ports[i] for i in turn], shape.width), strict=True):
+            found[links[i], upper] = x - shape.room / 2
     return found
 
 
@@ -229,6 +213,22 @@ def _spread(ports: Sequence[Port], wide: float) -> Iterator[float]:
     firm = [1.0 if port.x is None else 50.0 for port in ports]
     for port, x in zip(ports, spread(targets, gaps, _EDGE, wide - _EDGE, firm), strict=True):
         yield x if port.x is None else min(max(x, port.x - port.reach), port.x + port.reach)
+
+
+def spread(
+    targets: Sequence[float], gaps: Sequence[float], low: float, high: float, firm: Sequence[float]
+) -> list[float]:
+    """Places in [low, high], as near to `targets` (least squares, weighted by `firm`) as the order and gaps let them.
+
+    `gaps[i]` lies between places i and i + 1; gaps shrink where they do not fit.
+    """
+    from scipy.optimize import isotonic_regression
+
+    needed = sum(gaps)
+    shrink = min(1.0, max(high - low, 0.0) / needed) if needed else 1.0
+    before = list(itertools.accumulate((gap * shrink for gap in gaps), initial=0.0))
+    flat = isotonic_regression([at - ahead for at, ahead in zip(targets, before, strict=True)], weights=firm).x
+    return [min(max(float(x), low), high - before[-1]) + ahead for x, ahead in zip(flat, before, strict=True)]
 
 
 def _across(chains: _Chains, meetings: _Meetings, columns: int) -> tuple[list[float], list[float]]:
@@ -257,15 +257,15 @@ def _across(chains: _Chains, meetings: _Meetings, columns: int) -> tuple[list[fl
     for a, b, distance in _distances(chains):
         at_most(-distance, (a, 1.0), (b, -1.0))
     for v, vertex in enumerate(chains.vertices):
-        if vertex.block and vertex.block.column is not None:
-            left = count + vertex.block.column
+        if vertex.column is not None:
+            left = count + vertex.column
             at_most(-(vertex.width + GAP) / 2, (left, 1.0), (v, -1.0))
             at_most(-(vertex.width + GAP) / 2, (v, 1.0), (left + 1, -1.0))
             near(_WEAK, 0.0, (v, 1.0), (left, -0.5), (left + 1, -0.5))
-    for key, chain in chains.chain.items():
+    for link, chain in chains.chain.items():
         last = len(chain) - 2
         for i, (a, b) in enumerate(itertools.pairwise(chain)):
-            offset = (meetings[key, False] if i == 0 else 0.0) - (meetings[key, True] if i == last else 0.0)
+            offset = (meetings[link, False] if i == 0 else 0.0) - (meetings[link, True] if i == last else 0.0)
             near(_LOOSE if i in (0, last) else _FIRM, offset, (a, 1.0), (b, -1.0))
     for border in range(count, count + columns):
         at_most(0.0, (border, 1.0), (border + 1, -1.0))
@@ -284,7 +284,7 @@ def _distances(chains: _Chains) -> Iterator[tuple[int, int, float]]:
         layers = chains.layers(number)
         for a, b in itertools.pairwise(level):
             one, other = chains.vertices[a], chains.vertices[b]
-            boxes = bool(one.block) + bool(other.block)
+            boxes = bool(one.box) + bool(other.box)
             wide = one.width + other.width if layers == 1 else max(one.width, other.width) if layers == 2 else 0.0
             yield a, b, wide / 2 + (_LABEL, CLEAR, GAP)[boxes] if wide else lane
         labels = [v for v in level if chains.vertices[v].label]
@@ -292,56 +292,41 @@ def _distances(chains: _Chains) -> Iterator[tuple[int, int, float]]:
             yield a, b, (chains.vertices[a].width + chains.vertices[b].width) / 2 + _LABEL
 
 
-# --- heights and routes -----------------------------------------------------------------------------
-
-
 def _drawn(chains: _Chains, meetings: _Meetings, x: Sequence[float], borders: Sequence[float]) -> Plan:
     """Rows from the bottom up, with room in the gaps for labels and for arrows that run sideways."""
+    vertices = chains.vertices
     boxes: dict[str, Rect] = {}
     tops: dict[int, float] = {}  # of labels
     spans: list[tuple[float, float]] = []  # bottom and top of each level
-    keys = {v: key for key, v in chains.box.items()}
     y = 0.0
     for number, level in enumerate(chains.order):
-        y -= _slope(chains, number, x)
+        far = max((abs(x[v] - x[u]) for v in level for u, _ in vertices[v].below), default=0.0)
+        y -= (
+            14.0 + min(0.15 * far, 70.0) if number else 0.0
+        )  # arrows run sideways into a level: more where they run far
         bottom = y
         if number % 2 == 0:
-            y -= max(chains.blocks[keys[v]].height for v in level if v in keys) + 2 * BAND
-            for v in level:
-                if v in keys:
-                    block = chains.blocks[keys[v]]
-                    middle = (bottom + y) / 2
-                    boxes[keys[v]] = Rect(x[v] - block.room / 2, middle - block.height / 2, block.width, block.height)
+            inside = [(v, chains.shapes[vertices[v].box]) for v in level if vertices[v].box]
+            y -= max(shape.height for _, shape in inside) + 2 * BAND
+            for v, shape in inside:
+                top = (bottom + y) / 2 - shape.height / 2
+                boxes[vertices[v].box] = Rect(x[v] - shape.room / 2, top, shape.width, shape.height)
         else:
-            shown = [v for v in level if chains.vertices[v].label]
+            shown = [v for v in level if vertices[v].label]
             layers = chains.layers(number)
             for layer in range(min(layers, len(shown))):
-                tall = max(chains.vertices[v].label for v in shown[layer::layers])
-                tops.update((v, y - (tall + chains.vertices[v].label) / 2) for v in shown[layer::layers])
+                tall = max(vertices[v].label for v in shown[layer::layers])
+                tops.update((v, y - (tall + vertices[v].label) / 2) for v in shown[layer::layers])
                 y -= tall + _LABEL
         spans.append((bottom, y))
-    routes = {}
-    for key, chain in chains.chain.items():
-        link = chains.links[key]
-        low, high = chains.box[link.low.box], chains.box[link.high.box]
-        points = [(x[low] + meetings[key, False], boxes[link.low.box].y + link.low.y)]
-        points.append((points[0][0], spans[chains.vertices[low].level][1]))
-        for v in chain[1:-1]:
-            points += [(x[v], edge) for edge in spans[chains.vertices[v].level]]
-        end = x[high] + meetings[key, True]
-        points += [(end, spans[chains.vertices[high].level][0]), (end, boxes[link.high.box].y + link.high.y)]
+    routes, labels = [], []
+    for i, link in enumerate(chains.links):
+        low, *passed, high = chains.chain[i]
+        start, end = x[low] + meetings[i, False], x[high] + meetings[i, True]
+        points = [(start, boxes[link.low.box].y + link.low.y), (start, spans[vertices[low].level][1])]
+        points += [(x[v], edge) for v in passed for edge in spans[vertices[v].level]]
+        points += [(end, spans[vertices[high].level][0]), (end, boxes[link.high.box].y + link.high.y)]
         pieces = enumerate(itertools.pairwise(points))
-        routes[key] = tuple((flowing if i % 2 else straight)(a, b) for i, (a, b) in pieces if a != b)
-    labels = {
-        key: (x[v] - chains.vertices[v].width / 2, tops[v])
-        for key, chain in chains.chain.items()
-        for v in chain
-        if v in tops
-    }
-    return Plan(boxes, routes, labels, list(itertools.pairwise(borders)))
-
-
-def _slope(chains: _Chains, level: int, x: Sequence[float]) -> float:
-    """The height in which arrows run sideways into a level: more where they run far."""
-    far = max((abs(x[v] - x[u]) for v in chains.order[level] for u, _ in chains.vertices[v].below), default=0.0)
-    return 0.0 if level == 0 else 14.0 + min(0.15 * far, 70.0)
+        routes.append(tuple((flowing if i % 2 else straight)(a, b) for i, (a, b) in pieces if a != b))
+        labels.append(next(((x[v] - vertices[v].width / 2, tops[v]) for v in passed if v in tops), (0.0, 0.0)))
+    return boxes, routes, labels, list(itertools.pairwise(borders))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
-from types import MappingProxyType
 from typing import Literal
 
 from circuitdsl.circuit.claims import Claim
@@ -31,10 +30,6 @@ class Box:
     role: str | None = None
     outside: bool = False
     shared: tuple[str, ...] = ()
-
-    def sharing(self, group: str, nodes: Sequence[Node]) -> Box:
-        """The box where a later group holds some of its nodes."""
-        return replace(self, shared=(*self.shared, f"{group}: {' '.join(map(str, nodes))}"))
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -109,7 +104,6 @@ class Arrow:
         quiet: another part of it says that figure.
     """
 
-    key: str
     sender: End
     receiver: End
     ports: tuple[str, ...]
@@ -160,7 +154,7 @@ class Drawing:
 
     @cached_property
     def box(self) -> Mapping[str, Box]:
-        return MappingProxyType({box.key: box for box in self.boxes})
+        return {box.key: box for box in self.boxes}
 
     @property
     def results(self) -> list[ClaimResult]:

@@ -5,16 +5,14 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import fmean
 
-from circuitdsl.circuit.nodes import Node
-from circuitdsl.diagram.geometry import Curve, Point, Rect, bounds, straight
-from circuitdsl.diagram.labels import Label, label
-from circuitdsl.diagram.layout import GAP, Block, Link, Plan, Port, place
+from circuitdsl.diagram.elements import Curve, Point, Rect, bounds, straight
+from circuitdsl.diagram.layout import GAP, Link, Port, place
 from circuitdsl.diagram.model import Arrow, Box, Drawing, End
 from circuitdsl.diagram.palette import tints as tints_of
-from circuitdsl.diagram.shapes import ARC, ARC_LABEL, ARC_STEP, Needs, Shape, shape
+from circuitdsl.diagram.shapes import ARC, ARC_LABEL, ARC_STEP, Label, Needs, Shape, label, shape
 
 _WIDEST = 1120.0  # wider than this is no longer readable at 900 px
 _COLUMNS = 6
@@ -53,9 +51,6 @@ class Page:
     columns: tuple[tuple[Column, float, float], ...]
     row: Mapping[str, int]
 
-    def chip(self, box: str, node: Node) -> Rect:
-        return self.shapes[box].chips[node].moved(self.boxes[box].x, self.boxes[box].y)
-
 
 def lay_out(drawing: Drawing) -> Page:
     """Rows by layer, and columns by position where these fit the page."""
@@ -78,25 +73,20 @@ def _fit(row: Mapping[str, int], columns: Mapping[str, Column], shapes: Mapping[
 
 
 def _page(drawing: Drawing, shapes: Mapping[str, Shape], row: Mapping[str, int], columns: Mapping[str, Column]) -> Page:
-    names = in_order(columns.values()) or [ALL]
-    blocks = {
-        key: Block(s.width, s.height, row[key], names.index(columns[key]) if key in columns else None, s.beside)
-        for key, s in shapes.items()
-    }
+    names = in_order(columns.values())
     between = [arrow for arrow in drawing.arrows if not arrow.within]
-    labels = {arrow.key: label(arrow) for arrow in between}
-    plan = place(blocks, {arrow.key: _link(arrow, labels[arrow.key], shapes, row) for arrow in between}, len(names))
-    arrows = [_routed(arrow, plan, labels[arrow.key], drawing.width(arrow), row) for arrow in between]
-    named = zip(names, plan.columns, strict=True) if len(names) > 1 else ()
+    labels = [label(arrow) for arrow in between]
+    links = [_link(arrow, text, shapes, row) for arrow, text in zip(between, labels, strict=True)]
+    column = {key: names.index(name) for key, name in columns.items()}
+    boxes, routes, corners, borders = place(shapes, row, column, links)
+    ways = zip(between, labels, routes, corners, strict=True)
+    arrows = [_routed(arrow, row, curves, drawing.width(arrow), text, at) for arrow, text, curves, at in ways]
+    arrows += _within(drawing, shapes, boxes)
+    rects = [*boxes.values(), *(rect for arrow in arrows if (rect := arrow.label_rect))]
+    rects += [Rect(x, y, 0, 0).grown(a.width) for a in arrows for curve in a.curves for x, y in curve]
+    named = zip(names, borders, strict=True) if len(names) > 1 else ()
     marks = tuple((name, low, high) for name, (low, high) in named if name != ALL)
-    page = Page(Rect(0, 0, 0, 0), shapes, plan.boxes, tuple(arrows), marks, row)
-    page = replace(page, arrows=(*arrows, *_within(drawing, page)))
-    rects = [*plan.boxes.values(), *(rect for arrow in page.arrows if (rect := arrow.label_rect))]
-    rects += [Rect(x, y, 0, 0).grown(a.width) for a in page.arrows for curve in a.curves for x, y in curve]
-    return replace(page, area=bounds(rects).grown(_MARGIN))
-
-
-# --- rows and columns -------------------------------------------------------------------------------
+    return Page(bounds(rects).grown(_MARGIN), shapes, boxes, tuple(arrows), marks, row)
 
 
 def rows(boxes: Sequence[Box], arrows: Sequence[Arrow]) -> dict[str, int]:
@@ -150,18 +140,14 @@ def _columns(drawing: Drawing) -> dict[str, Column]:
 def in_order(columns: Iterable[Column]) -> list[Column]:
     """Columns from left to right, as the prompt is read: S1, S1+1, S2, END as far as names tell; outside last."""
     found = list(dict.fromkeys(columns))
-    letters: dict[str, int] = {}
-    for column in found:
-        for name in column:
-            letters.setdefault(_parts(name)[0], len(letters))
+    letters = list(dict.fromkeys(_parts(name)[0] for column in found for name in column))
 
     def where(name: str) -> tuple[float, float, float]:
         prefix, number, offset = _parts(name)
-        return (99.0 if prefix == "END" else letters[prefix], number, offset)
+        return (99.0 if prefix == "END" else letters.index(prefix), number, offset)
 
     def key(column: Column) -> tuple[bool, tuple[float, ...], int]:
-        places = sorted(where(name) for name in column)
-        return column == OUTSIDE, places[-1] if places else (), len(column)
+        return column == OUTSIDE, max(map(where, column), default=()), len(column)
 
     return sorted(found, key=key)
 
@@ -171,9 +157,6 @@ def _parts(name: str) -> tuple[str, int, int]:
     match = re.fullmatch(r"(.*?)(\d*)([+-]\d+)?", name)
     assert match
     return match[1], int(match[2] or 0), int(match[3] or 0)
-
-
-# --- arrows between boxes ---------------------------------------------------------------------------
 
 
 def _ordered(arrow: Arrow, row: Mapping[str, int]) -> tuple[End, End]:
@@ -200,23 +183,20 @@ def _port(end: End, shape: Shape, upper: bool) -> Port:
     return Port(end.box, y, chip.centre[0], chip.width / 2 - 6)
 
 
-def _routed(arrow: Arrow, plan: Plan, text: Label | None, width: float, row: Mapping[str, int]) -> PlacedArrow:
+def _routed(
+    arrow: Arrow, row: Mapping[str, int], curves: tuple[Curve, ...], width: float, text: Label | None, at: Point
+) -> PlacedArrow:
     """The route from the sender on, cut where the head begins."""
-    curves = plan.routes[arrow.key]
     if _ordered(arrow, row)[0] is not arrow.sender:
         curves = tuple(Curve(*curve[::-1]) for curve in reversed(curves))
     *before, last = curves
     (x, y), start = last.end, last.start
     neck = y + _head_length(width) * (1 if start[1] > y else -1)
-    at = plan.labels[arrow.key] if text else (0.0, 0.0)
     return PlacedArrow(arrow, (*before, straight(start, (x, neck))), (x, y), width, text, at)
 
 
 def _head_length(width: float) -> float:
     return 6.5 + 1.25 * width
-
-
-# --- arrows within a box ----------------------------------------------------------------------------
 
 
 def _is_arc(arrow: Arrow) -> bool:
@@ -225,7 +205,6 @@ def _is_arc(arrow: Arrow) -> bool:
 
 
 def _needs(box: Box, drawing: Drawing, row: Mapping[str, int]) -> Needs:
-    """What arrows ask of a box."""
     above, below = set(), set()
     arcs: list[Label | None] = []
     loops: list[Label | None] = []
@@ -248,24 +227,23 @@ def _short_label(arrow: Arrow) -> Label | None:
     return label(arrow, about if sender or receiver else "", room=_ANY, tall=False)
 
 
-def _within(drawing: Drawing, page: Page) -> Iterator[PlacedArrow]:
+def _within(drawing: Drawing, shapes: Mapping[str, Shape], boxes: Mapping[str, Rect]) -> Iterator[PlacedArrow]:
     """Arrows that stay in their box: arcs under its chips, loops at its right side."""
     seen: Counter[tuple[str, bool]] = Counter()
     for arrow in drawing.arrows:
         if arrow.within:
-            kind = (arrow.sender.box, _is_arc(arrow))
+            key = arrow.sender.box
+            kind = (key, _is_arc(arrow))
             thick = min(drawing.width(arrow), 3.0)  # they are short
-            yield (_arc if kind[1] else _loop)(arrow, page, seen[kind], thick)
+            yield (_arc if kind[1] else _loop)(arrow, shapes[key], boxes[key], seen[kind], thick)
             seen[kind] += 1
 
 
-def _arc(arrow: Arrow, page: Page, lane: int, width: float) -> PlacedArrow:
+def _arc(arrow: Arrow, shape: Shape, rect: Rect, lane: int, width: float) -> PlacedArrow:
     """From chip to chip, through the room between the chips and the name of the box; labels are stacked beyond."""
     assert arrow.sender.node and arrow.receiver.node
-    key = arrow.sender.box
-    shape, rect = page.shapes[key], page.boxes[key]
-    one, other = page.chip(key, arrow.sender.node), page.chip(key, arrow.receiver.node)
-    up = -1 if shape.arcs_above else 1
+    one, other = (shape.chips[node].moved(rect.x, rect.y) for node in (arrow.sender.node, arrow.receiver.node))
+    up = 1 if shape.needs.above else -1
     edge = one.y if up < 0 else one.bottom
     out = edge + up * (ARC + ARC_STEP * lane)
     way = 1 if other.x > one.x else -1
@@ -281,12 +259,12 @@ def _arc(arrow: Arrow, page: Page, lane: int, width: float) -> PlacedArrow:
     text = _short_label(arrow)
     assert text
     x = min(max((a + b - text.width) / 2, rect.x + 4), rect.right - text.width - 4)
-    beyond = edge + up * (ARC + ARC_STEP * (shape.arcs - 1) + ARC_LABEL * (lane + 0.5) + 2)
+    beyond = edge + up * (ARC + ARC_STEP * (shape.needs.arcs - 1) + ARC_LABEL * (lane + 0.5) + 2)
     return PlacedArrow(arrow, curves, (b, edge), width, text, (x, beyond - text.height / 2))
 
 
-def _loop(arrow: Arrow, page: Page, lane: int, width: float) -> PlacedArrow:
-    rect, text = page.boxes[arrow.sender.box], _short_label(arrow)
+def _loop(arrow: Arrow, shape: Shape, rect: Rect, lane: int, width: float) -> PlacedArrow:
+    text = _short_label(arrow)
     x, y, head = rect.right, rect.y + 21 + 30.0 * lane, _head_length(width)
     curve = Curve((x, y + 9), (x + 1.5 * _LOOP, y + 15), (x + 1.5 * _LOOP, y - 9), (x + head, y - 9))
     at = (x + _LOOP + 4, y - text.height / 2) if text else (0.0, 0.0)

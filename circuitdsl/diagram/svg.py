@@ -8,12 +8,10 @@ from dataclasses import dataclass
 
 from circuitdsl.diagram import palette
 from circuitdsl.diagram.collect import measured_in, pairs
-from circuitdsl.diagram.elements import Pen, Span, block, document, group, line, path
-from circuitdsl.diagram.geometry import Curve, Rect, bounds, polyline
-from circuitdsl.diagram.labels import sign
+from circuitdsl.diagram.elements import Pen, Rect, Span, block, bounds, document, group, line, path, polyline, wrap
 from circuitdsl.diagram.model import Arrow, Box, Drawing, scaled
 from circuitdsl.diagram.page import OUTSIDE, Page, PlacedArrow, lay_out
-from circuitdsl.diagram.text import width, wrap
+from circuitdsl.diagram.shapes import sign
 from circuitdsl.report import numbers
 from circuitdsl.report.report import Verdict
 
@@ -42,9 +40,6 @@ def to_svg(drawing: Drawing) -> str:
     return document(wide, below + _PAD, drawing.title, "; ".join((drawing.name, *drawing.facts)), parts)
 
 
-# --- title, what does not hold, legend --------------------------------------------------------------
-
-
 def _heading(drawing: Drawing, room: float) -> tuple[list[str], float]:
     """Title, then what was drawn, then where it comes from; and the height of all."""
     spans = [Span(words, 18.0, bold=True) for words in wrap(drawing.title, 18, room, bold=True)]
@@ -59,7 +54,7 @@ def _packed(facts: Iterable[str], size: float, room: float) -> list[str]:
     """Facts side by side, as many to a line as fit; one that is too long by itself is broken."""
     lines: list[str] = []
     for fact in facts:
-        if lines and width(f"{lines[-1]} · {fact}", size) <= room:
+        if lines and Span(f"{lines[-1]} · {fact}", size).width <= room:
             lines[-1] += f" · {fact}"
         else:
             lines += wrap(fact, size, room)
@@ -97,14 +92,14 @@ class _Item:
 
     @property
     def width(self) -> float:
-        return 40 + width(self.words, 12) + _APART
+        return 40 + Span(self.words, 12).width + _APART
 
 
 def _legend(drawing: Drawing, room: float) -> tuple[list[str], float]:
     """Entries flowing into as many rows as they need; and the height of all."""
     elements: list[str] = []
     x, y = 0.0, 22.0
-    for items in (*([item] for item in _items(drawing)), _widths(drawing)):
+    for items in _items(drawing):
         if x and x + sum(item.width for item in items) - _APART > room:
             x, y = 0.0, y + 22
         for item in items:
@@ -117,28 +112,21 @@ def _legend(drawing: Drawing, room: float) -> tuple[list[str], float]:
     return elements, y + 14
 
 
-def _items(drawing: Drawing) -> Iterator[_Item]:
+def _items(drawing: Drawing) -> Iterator[list[_Item]]:
+    """The entries, those in a list together on a line where they fit; the last list says what the widths mean."""
     for tone in palette.tones(drawing):
         verdict = tone if tone in ("holds", "fails", "undecided", "error") else None
-        yield _Item(palette.MEANINGS[tone], Pen(stroke=palette.TONES[tone], width=2.2), verdict)
+        yield [_Item(palette.MEANINGS[tone], Pen(stroke=palette.TONES[tone], width=2.2), verdict)]
     faint = [arrow for arrow in drawing.arrows if arrow.negligible]
     if faint:
         like = min(faint, key=palette.opacity)
         pen = Pen(stroke=palette.colour(like), width=1.8, dash=(7, 5))
-        yield _Item("claimed negligible", pen, opacity=palette.opacity(like))
-
-
-def _widths(drawing: Drawing) -> list[_Item]:
-    """What the widths of arrows mean, together on a line where they fit."""
-    if not any(arrow.finding and arrow.finding.effect is not None for arrow in drawing.arrows):
-        return []
-    return [
+        yield [_Item("claimed negligible", pen, opacity=palette.opacity(like))]
+    measured = any(arrow.finding and arrow.finding.effect is not None for arrow in drawing.arrows)
+    yield [
         _Item(f"effect ±{100 * drawing.full * share:.3g} %", Pen(stroke=palette.SOFT, width=scaled(share)))
-        for share in (0.1, 0.5, 1.0)
+        for share in ((0.1, 0.5, 1.0) if measured else ())
     ]
-
-
-# --- the plot ---------------------------------------------------------------------------------------
 
 
 def _plot(drawing: Drawing, page: Page) -> Iterator[str]:
@@ -176,15 +164,12 @@ def layers(drawing: Drawing, page: Page) -> Iterator[tuple[int, int, float]]:
         yield min(found), max(found), bounds(page.boxes[box.key] for box in row).centre[1]
 
 
-# --- arrows -----------------------------------------------------------------------------------------
-
-
 def _arrow(placed: PlacedArrow) -> str:
     arrow, colour = placed.arrow, palette.colour(placed.arrow)
     pen = Pen(stroke=colour, width=placed.width, dash=(7, 5) if arrow.negligible else None)
     return group(
         f"edge {arrow.finding.verdict}" if arrow.finding else "edge",
-        [path(placed.curves, pen), path(_head(placed), Pen(fill=colour))],
+        [path(placed.curves, pen), _head(placed, colour)],
         _story(arrow),
         palette.opacity(arrow),
         edge=_name(arrow),
@@ -205,11 +190,11 @@ def _story(arrow: Arrow) -> str:
     return "\n".join(lines)
 
 
-def _head(placed: PlacedArrow) -> tuple[Curve, ...]:
+def _head(placed: PlacedArrow, colour: str) -> str:
     """A triangle from the end of the line to the tip."""
     (x, y), (ex, ey) = placed.tip, placed.curves[-1].end
     length = max(1e-6, ((x - ex) ** 2 + (y - ey) ** 2) ** 0.5)
     half = 3.4 + 0.75 * placed.width
     nx, ny = (ey - y) / length * half, (x - ex) / length * half
     bx, by = ex - (x - ex) / length, ey - (y - ey) / length
-    return polyline((x, y), (bx + nx, by + ny), (bx - nx, by - ny), (x, y))
+    return path(polyline((x, y), (bx + nx, by + ny), (bx - nx, by - ny), (x, y)), Pen(fill=colour))

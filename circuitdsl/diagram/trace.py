@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from circuitdsl.circuit.traced import Link, Place, TraceGraph
 from circuitdsl.diagram import palette
-from circuitdsl.diagram.elements import Pen, Span, block, document, group, line, path
-from circuitdsl.diagram.geometry import Curve, Point, Rect, straight
+from circuitdsl.diagram.elements import Curve, Pen, Point, Rect, Span, block, document, group, line, path, straight
 from circuitdsl.report.numbers import percent, plain
 
 _PAD, _CHIP, _GAP, _ROW, _TOP = 24.0, 46.0, 8.0, 92.0, 112.0

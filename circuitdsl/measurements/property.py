@@ -59,7 +59,7 @@ class Property(Kind):
         return self.share is not None
 
     def sample_size(self, members: int) -> int:
-        from circuitdsl.verdict.properties import prompts_needed
+        from circuitdsl.verdict.weighing import prompts_needed
 
         return prompts_needed(self.share, members)
 

@@ -67,7 +67,7 @@ class Format:
 FORMATS = {
     row.name: row
     for row in (
-        Format("text", "circuitdsl.report.terminal:reports_text", "circuitdsl.report.diff_view:diff_text"),
+        Format("text", "circuitdsl.report.terminal:reports_text", "circuitdsl.report.diff:diff_text"),
         Format("json", "circuitdsl.report.report:as_text", "circuitdsl.report.report:as_text", ".json"),
         Format("github", "circuitdsl.report.github:reports_text", "circuitdsl.report.github:diff_text"),
         Format("html", "circuitdsl.report.notebook:page", suffix=".html"),

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Literal
 
 from circuitdsl.language.diagnostics import Diagnostic
-from circuitdsl.report import diff_view, terminal
+from circuitdsl.report import diff as diffs
+from circuitdsl.report import terminal
 from circuitdsl.report.diff import Diff
 from circuitdsl.report.formats import View
 from circuitdsl.report.numbers import interval, value
@@ -24,7 +25,10 @@ _PROPERTY = _DATA | str.maketrans({":": "%3A", ",": "%2C"})
 
 def annotation(level: Level, message: str, title: str, file: str = "", **where: int) -> str:
     """One workflow command; `where` may give line, endLine, col and endColumn."""
-    properties = {"file": _relative(file), **where, "title": title}
+    path = Path(file)
+    if file and path.is_absolute() and path.is_relative_to(Path.cwd()):  # the repository's root
+        file = path.relative_to(Path.cwd()).as_posix()
+    properties = {"file": file, **where, "title": title}
     inside = ",".join(f"{key}={str(given).translate(_PROPERTY)}" for key, given in properties.items() if given)
     return f"::{level} {inside}::{message.translate(_DATA)}"
 
@@ -38,7 +42,7 @@ def reports_text(reports: Iterable[Report], view: View) -> str:
 
 def diff_text(diff: Diff, view: View) -> str:
     """A comparison as a screen shows it, and the annotations."""
-    return diff_view.diff_text(diff, view) + "".join(f"{line}\n" for line in of_diff(diff))
+    return diffs.diff_text(diff, view) + "".join(f"{line}\n" for line in of_diff(diff))
 
 
 def of_reports(reports: Iterable[Report], allow_undecided: bool = False) -> Iterator[str]:
@@ -87,11 +91,3 @@ def _found(claim: ClaimResult | None) -> str:
     if claim is None or claim.measured is None:
         return claim.verdict if claim else ""
     return f"{claim.verdict}, {value(claim.measured)} {interval(claim.measured)}".rstrip()
-
-
-def _relative(file: str) -> str:
-    """The path from the folder of the run, which is the repository's root; another path as it is."""
-    path = Path(file)
-    if file and path.is_absolute() and path.is_relative_to(Path.cwd()):
-        return path.relative_to(Path.cwd()).as_posix()
-    return file

@@ -93,7 +93,6 @@ def _claims(report: Report) -> Iterator[str]:
 
 
 def _numbers(shown: str, found: Measured | None) -> list[str]:
-    """The cells of a figure, its interval and its number of prompts."""
     return [_plain(shown), _plain(interval(found)), str(found.n)] if found else ["", "", ""]
 
 

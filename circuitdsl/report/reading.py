@@ -56,12 +56,8 @@ def _record(kind: Any, given: dict[str, Any], where: str) -> Any:
     return kind(**found)
 
 
-@cache
-def _types(kind: Any) -> dict[str, Any]:
-    """The types of a record's fields, by name."""
-    return get_type_hints(kind)
-
-
+#: the types of a record's fields, by name
+_types = cache(get_type_hints)
 _NAMES = {
     dict: "an object", list: "a list", str: "a text", int: "a whole number", float: "a number", bool: "true or false",
 }  # fmt: skip

@@ -419,11 +419,6 @@ def ascii_reason(reason: str) -> str:
     return spelled.replace("\N{MINUS SIGN}", "-").replace(" %", "%").replace("\N{INFINITY}", "inf")
 
 
-def schema() -> dict[str, Any]:
-    """The JSON Schema of a report."""
-    return json.loads((Path(__file__).parent / "schema.json").read_text())
-
-
 def _plain(value: Any) -> Any:
     """JSON values only: tuples become lists; a number that is not finite becomes null."""
     if isinstance(value, dict):

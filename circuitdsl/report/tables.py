@@ -1,8 +1,13 @@
-"""Tables of what other verbs than `verify` find: strong senders, the trace of a head, two circuits side by side."""
+"""Tables of what other verbs than `verify` find or list.
+
+Strong senders, the trace of a head, two circuits side by side, and a task with its positions marked on an example.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import random
+import textwrap
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +20,12 @@ from circuitdsl.circuit.nodes import Input, Node
 from circuitdsl.circuit.traced import Link, TraceGraph
 from circuitdsl.report.numbers import interval, percent, plain, value
 from circuitdsl.report.report import Measured, Standing
+from circuitdsl.tasks.task import Draft, Task
+from circuitdsl.tasks.template import Marked
+
+#: the width of an example prompt
+_WIDTH = 92
+Span = tuple[int, int, str]
 
 
 def table_of(*headings: str, left: Collection[str] = ()) -> Table:
@@ -24,8 +35,6 @@ def table_of(*headings: str, left: Collection[str] = ()) -> Table:
         table.add_column(heading, justify="left" if heading in left else "right")
     return table
 
-
-# --- senders ---------------------------------------------------------------------------------------
 
 #: the standing of every sender into one receiver input
 Standings = Mapping[Node, Standing]
@@ -46,9 +55,6 @@ def show_senders(console: Console, receiver: Input, found: Standings, top: int) 
     console.print(table)
     if len(ranked) > top:
         console.print(Text(f"  {len(ranked) - top} more (--top)", "dim"))
-
-
-# --- traces ----------------------------------------------------------------------------------------
 
 
 def show_trace(console: Console, found: TraceGraph, least: float) -> None:
@@ -147,9 +153,6 @@ def show_cuts(console: Console, of: TraceGraph, found: Sequence[CutFigures], boo
     console.print(Text(f"  norm, cosine: of what it is {verb}, after against before", "dim"))
 
 
-# --- two circuits ----------------------------------------------------------------------------------
-
-
 def show_comparison(found: Comparison, console: Console, controls: Sequence[Comparison] = ()) -> None:
     """Print a comparison; `controls` compare the first and the second circuit with one of another task."""
     console.print(Text.assemble((found.first, "bold"), " and ", (found.second, "bold")))
@@ -175,7 +178,10 @@ def show_comparison(found: Comparison, console: Console, controls: Sequence[Comp
     if elsewhere := found.heads.shared - named_alike:
         console.print(Text(f"  in both circuits, under other names: {_listed(elsewhere)}", "dim"))
     console.print()
-    console.print(_layers(found))
+    layers = table_of("layer", f"only {found.first}", "both", f"only {found.second}")
+    for layer, counts in found.by_layer().items():
+        layers.add_row(str(layer), *(str(n) if n else "–" for n in counts))
+    console.print(layers)
     for node, one, other in found.disagreements:
         console.print(Text(f"  {node} is {one} in {found.first} and {other} in {found.second}", "yellow"))
 
@@ -192,13 +198,6 @@ def _roles(found: Comparison) -> Table:
         table.add_column(heading, overflow="fold")
     for role, (first, second) in found.by_role().items():
         table.add_row(role, _listed(first - second), Text(_listed(first & second), "green"), _listed(second - first))
-    return table
-
-
-def _layers(found: Comparison) -> Table:
-    table = table_of("layer", f"only {found.first}", "both", f"only {found.second}")
-    for layer, counts in found.by_layer().items():
-        table.add_row(str(layer), *(str(n) if n else "–" for n in counts))
     return table
 
 
@@ -228,3 +227,93 @@ def _json_overlap(found: Overlap[Any]) -> dict[str, Any]:
     shared = [" -> ".join(map(str, each)) if isinstance(each, tuple) else str(each) for each in names]
     sizes = {"first": len(found.first), "second": len(found.second)}
     return {**sizes, "shared": shared, "jaccard": found.jaccard, "of_first": found.of_first}
+
+
+def show_task(task: Task, seed: int, console: Console) -> None:
+    """Print a task: example, positions, corruptions, options."""
+    words, settings = {name: each.words for name, each in task.lists.items()}, task.settings({})
+    examples = {name: task.draw(random.Random(f"show/{seed}"), words, name, settings) for name in task.corruptions}
+    first = next(iter(examples.values()))
+    console.print(Text.assemble((task.name, "bold"), f"  {task.title}", (f"  ({task.source})", "dim")))
+    console.print()
+    for line in marked_lines(first.clean.text, _spans(task, first.clean)):
+        console.print(line, soft_wrap=True)
+    answers = _some(first.answers), _some(first.distractors)
+    console.print(Text.assemble("  answer ", (answers[0], "bold green"), ", not ", (answers[1], "bold red")))
+    console.print(f"  usual metric {task.metric}")
+    console.print()
+    _table(console, "positions", task.positions)
+    _table(console, "corruptions", {n: f"{says}\n{_change(examples[n])}" for n, says in task.corruptions.items()})
+    if task.options:
+        _table(console, "options", {n: f"{o.says} ({', '.join(map(str, o.values))})" for n, o in task.options.items()})
+
+
+def marked_lines(text: str, spans: Iterable[Span], width: int = _WIDTH) -> Iterator[Text]:
+    """The lines of a text; below each line stand the names of the positions in it."""
+    spans = sorted(spans)
+    for start, line in _wrapped(text, width):
+        inside = [(a - start, b - start, name) for a, b, name in spans if start < b <= start + len(line)]
+        shown = Text("  " + line)
+        for a, b, _ in inside:
+            shown.stylize("bold cyan", 2 + max(a, 0), 2 + b)
+        yield shown
+        yield from (Text("  " + row, "cyan") for row in _rows(inside))
+
+
+def _wrapped(text: str, width: int) -> Iterator[tuple[int, str]]:
+    """Lines no wider than `width`, each with where in the text it starts."""
+    at = 0
+    for paragraph in text.split("\n"):
+        for line in textwrap.wrap(paragraph, width, drop_whitespace=False) or [""]:
+            yield at, line
+            at += len(line)
+        at += 1
+
+
+def _rows(spans: list[Span]) -> list[str]:
+    """Names below their words, on as many rows as are needed so that no two overlap."""
+    rows: list[str] = []
+    for a, b, name in spans:
+        column = max(0, a if len(name) <= b - a or a + len(name) < _WIDTH else b - len(name))
+        for i, row in enumerate(rows):
+            if len(row) < column:
+                rows[i] = row.ljust(column) + name
+                break
+        else:
+            rows.append(" " * column + name)
+    return rows
+
+
+def _spans(task: Task, text: Marked) -> list[Span]:
+    """Every position of the task in a text; names that share a place are joined."""
+    places: dict[tuple[int, int], list[str]] = {}
+    for name in task.positions:
+        for mark in task.marks_of(name):
+            for span in text.marks.get(mark, ()):
+                places.setdefault(span, []).append(name)
+    last = len(text.text)
+    start = max((text.text.rfind(" ") + 1, *(a for a, b in places if b == last)))
+    places.setdefault((start, last), []).append("END")
+    return [(a, b, "=".join(dict.fromkeys(names))) for (a, b), names in places.items()]
+
+
+def _some(texts: tuple[str, ...]) -> str:
+    return ", ".join(text.strip() for text in texts[:4]) + (", …" if len(texts) > 4 else "")
+
+
+def _change(draft: Draft) -> str:
+    clean, corrupt = draft.clean.text.split(), draft.corrupt.text.split()
+    changes = [f"{a.strip('.,?')} → {b.strip('.,?')}" for a, b in zip(clean, corrupt, strict=False) if a != b]
+    return "; ".join(changes[:4]) + ("; …" if len(changes) > 4 else "")
+
+
+def _table(console: Console, title: str, rows: Mapping[str, str]) -> None:
+    console.print(Text(title, "bold"))
+    table = Table.grid(padding=(0, 2), pad_edge=True)
+    table.add_column(style="cyan", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, says in rows.items():
+        head, _, rest = says.partition("\n")
+        table.add_row(name, Text.assemble(head, (f"\n{rest}" if rest else "", "dim")))
+    console.print(table)
+    console.print()

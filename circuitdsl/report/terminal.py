@@ -12,11 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from circuitdsl.report.formats import View
-from circuitdsl.report.numbers import bracket, figure, interval, percent, plain, value
+from circuitdsl.report.numbers import bracket, figure, interval, of_gap, percent, plain, value
 from circuitdsl.report.report import (
     ClaimResult,
     Detail,
-    Interval,
     MeasurementResult,
     MemberResult,
     Report,
@@ -50,9 +49,6 @@ def show(report: Report, console: Console, verbose: bool = False) -> None:
         console.print(line)
 
 
-# --- what was run ----------------------------------------------------------------------------------
-
-
 def _header(report: Report, width: int) -> Text:
     model = report.model
     first = Text.assemble(
@@ -82,12 +78,6 @@ def task_line(task: TaskResult) -> Text:
     )
 
 
-# --- the claims, one under the other ---------------------------------------------------------------
-
-#: the alignment and the style of a claim's figure, of its interval, of its prompts, and of its other remarks
-_CELLS = ((">", "bold"), ("<", "dim"), ("<", "dim"), ("<", "dim"))
-
-
 def _cells(claim: ClaimResult) -> tuple[str, ...]:
     """A claim's figure, its interval, its number of prompts (weights alone have none), and its other remarks."""
     found = claim.measured
@@ -95,14 +85,13 @@ def _cells(claim: ClaimResult) -> tuple[str, ...]:
 
 
 def _widths(claims: Iterable[ClaimResult]) -> list[int]:
-    """The widths of the columns that hold the numbers of these claims."""
     return [max(map(len, column)) for column in zip(*map(_cells, claims), strict=True)]
 
 
 def _numbers(claim: ClaimResult, widths: list[int], shown: tuple[int, ...] = (0, 1, 2, 3)) -> Text:
-    """The cells whose numbers are in `shown`, each as wide as its column, and the verdict."""
+    """The cells whose numbers are in `shown`, each as wide as its column, and the verdict; the figure stands out."""
     cells = _cells(claim)
-    parts = ((f"{cells[i]:{_CELLS[i][0]}{widths[i]}}  ", _CELLS[i][1]) for i in shown)
+    parts = ((f"{cells[i]:{'<' if i else '>'}{widths[i]}}  ", "dim" if i else "bold") for i in shown)
     return Text.assemble(*parts, (claim.verdict, _STYLE[claim.verdict]))
 
 
@@ -114,7 +103,7 @@ def _total(widths: list[int]) -> int:
 def _claims(report: Report, width: int, verbose: bool) -> Iterator[Text]:
     """A line for each claim, with its numbers where it has one task and they fit beside it; else a line for each task.
 
-    Below the numbers stands the reason of whatever does not hold.
+    Below the numbers stand those remarks that do not fit beside them, and the reason of whatever does not hold.
     """
     several, widths = len(report.tasks) > 1, _widths(report.reached)
     tasks = max((len(claim.task or "weights") for claim in report.reached), default=0)
@@ -131,7 +120,11 @@ def _claims(report: Report, width: int, verbose: bool) -> Iterator[Text]:
         yield head
         for each in found.values():
             if not beside:
-                yield from _own_line(f"{each.task or 'weights':<{tasks}}  " if several else "", each, widths, width)
+                name = f"      {each.task or 'weights':<{tasks}}  " if several else " " * 6
+                fits = len(name) + _total(widths) <= width
+                yield Text.assemble(name, _numbers(each, widths, shown=(0, 1, 2, 3) if fits else (0, 1, 2)))
+                if not fits and (extra := _extra(each)):
+                    yield _indented(extra, 8, width, "dim")
             yield from (_indented(text, by, width, style) for by, text, style in _said(each, verbose))
 
 
@@ -144,15 +137,6 @@ def _by_task(report: Report) -> Iterator[tuple[ClaimResult, str, dict[str | None
         yield claim, header, found[claim.id]
 
 
-def _own_line(name: str, claim: ClaimResult, widths: list[int], width: int) -> Iterator[Text]:
-    """The numbers on a line of their own; what does not fit beside them stands below."""
-    head = f"      {name}"
-    fits = len(head) + _total(widths) <= width
-    yield Text.assemble(head, _numbers(claim, widths, shown=(0, 1, 2, 3) if fits else (0, 1, 2)))
-    if not fits and (extra := _extra(claim)):
-        yield _indented(extra, 8, width, "dim")
-
-
 def _said(claim: ClaimResult, verbose: bool) -> Iterator[tuple[int, str, str]]:
     """The paragraphs below a claim, each as (indent, text, style)."""
     if verbose or claim.verdict != "holds":
@@ -162,7 +146,6 @@ def _said(claim: ClaimResult, verbose: bool) -> Iterator[tuple[int, str, str]]:
 
 
 def _indented(text: str, by: int, width: int, style: str) -> Text:
-    """A paragraph, all of its lines indented."""
     return Text("\n".join(" " * by + line for line in _wrapped(text, width - by)), style)
 
 
@@ -197,12 +180,7 @@ def whole_protocol(found: ClaimResult | MeasurementResult) -> str:
 
 
 def _detail(detail: Detail) -> str:
-    return f"{detail.name}: {_effect(detail.value, detail.ci)}"
-
-
-def _effect(share: float, ci: Interval | None) -> str:
-    """A share of the gap with its interval."""
-    return f"{percent(share)} {bracket(ci, 'gap')}" if ci else percent(share)
+    return f"{detail.name}: {of_gap(detail.value, detail.ci)}"
 
 
 def _extra(claim: ClaimResult) -> str:
@@ -233,10 +211,7 @@ def _member_line(member: MemberResult) -> str:
     port = f".{member.input}" if member.input in ("q", "k", "v") else ""
     if member.effect is None:
         return f"{member.sender} -> {member.receiver}{port}: {member.reason}"
-    return f"{member.sender} -> {member.receiver}{port} at {member.position}: {_effect(member.effect, member.ci)}"
-
-
-# --- claims × tasks --------------------------------------------------------------------------------
+    return f"{member.sender} -> {member.receiver}{port} at {member.position}: {of_gap(member.effect, member.ci)}"
 
 
 def _matrix(report: Report) -> Table:
@@ -274,9 +249,6 @@ def _remarks(report: Report, width: int, verbose: bool) -> Iterator[Text]:
             yield from (_indented(line, 8, width, style) for line in _wrapped(" ".join(rest), width - 8))
 
 
-# --- measurements without a claim ------------------------------------------------------------------
-
-
 def _besides(report: Report, width: int, verbose: bool) -> Iterator[Text]:
     """Measurements of the whole circuit about which the spec claims nothing; they have no verdict."""
     if report.measurements:
@@ -290,9 +262,6 @@ def _besides(report: Report, width: int, verbose: bool) -> Iterator[Text]:
             yield _indented(text, 8, width, "dim")
         if verbose:
             yield from (_indented(_detail(detail), 10, width, "dim") for detail in one.details)
-
-
-# --- the end ---------------------------------------------------------------------------------------
 
 
 def _footnotes(report: Report) -> list[Text]:

@@ -7,17 +7,21 @@ capitals is a position. All bad lines are reported before anything runs.
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeGuard, TypeVar
 
+from circuitdsl.errors import UserError
+from circuitdsl.language.diagnostics import did_you_mean, shorten, suggest
 from circuitdsl.tasks.dataset import Dataset, PromptPair
-from circuitdsl.tasks.records import BadLine, PromptFileError, object_of, records
 from circuitdsl.tasks.tokens import Encoded, Tokens
 
 T = TypeVar("T")
@@ -27,6 +31,22 @@ _NTH = re.compile(r"(.+)#([0-9]{1,9})", re.DOTALL)
 _LARGE = 64 * 2**20
 #: an error names at most so many bad lines
 _NAMED = 100
+#: keys whose value may be a list
+ANSWERS = ("answer", "distractor", "corrupt_answer")
+#: optional keys; an unknown key that resembles one is refused, as it is probably misspelt
+OPTIONAL = ("positions", "stratum", "corrupt_answer")
+#: all keys that are read; authors may add others
+KEYS = frozenset({"clean", "corrupt", "clean_tokens", "corrupt_tokens", *ANSWERS, *OPTIONAL})
+
+
+class PromptFileError(UserError):
+    """A prompt file that cannot be used; the message lists its bad lines."""
+
+    status = 2
+
+
+class BadLine(Exception):
+    """Why one line cannot be used."""
 
 
 def read_prompts(
@@ -63,11 +83,12 @@ def spread(pairs: Sequence[PromptPair]) -> list[PromptPair]:
     """Prompts in an order in which the first k, for every k, have the strata in about the shares of the whole."""
     sizes = Counter(pair.stratum for pair in pairs)
     seen: Counter[str] = Counter()
-    places = []
-    for pair in pairs:
-        places.append((seen[pair.stratum] + 0.5) / sizes[pair.stratum])
+
+    def place(pair: PromptPair) -> float:
         seen[pair.stratum] += 1
-    return [pairs[i] for i in sorted(range(len(pairs)), key=places.__getitem__)]
+        return (seen[pair.stratum] - 0.5) / sizes[pair.stratum]
+
+    return sorted(pairs, key=place)
 
 
 def check_file(path: Path) -> None:
@@ -78,7 +99,7 @@ def check_file(path: Path) -> None:
     """
 
     def check(record: Any) -> None:
-        sides = object_of(record)
+        sides = _object_of(record)
         if missing := [side for side in ("clean", "corrupt") if not {side, f"{side}_tokens"} & set(sides)]:
             raise BadLine(f"there is no {missing[0]} prompt")
 
@@ -94,7 +115,7 @@ def positions_in(path: Path) -> tuple[str, ...] | None:
     try:
         if not path.is_file() or path.stat().st_size > _LARGE:
             return None
-        for _, record in records(path):
+        for _, record in _records(path):
             given = record.get("positions") if isinstance(record, dict) else None
             if isinstance(given, dict):
                 found |= dict.fromkeys(name for name in given if _POSITION.fullmatch(name))
@@ -110,7 +131,7 @@ def _each(path: Path, read: Callable[[Any], T]) -> list[tuple[int, T]]:
         PromptFileError: a file with bad lines, or with no line at all.
     """
     found, problems = [], []
-    for number, record in records(path):
+    for number, record in _records(path):
         try:
             found.append((number, read(record)))
         except BadLine as reason:
@@ -124,7 +145,101 @@ def _each(path: Path, read: Callable[[Any], T]) -> list[tuple[int, T]]:
     return found
 
 
-# --- one pair --------------------------------------------------------------------------------------
+def _records(path: Path) -> Iterator[tuple[int, Any]]:
+    """The number of each line, and its JSON value or a `BadLine` that says why there is none."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise PromptFileError(f"cannot read the prompt file {path}: it is not UTF-8 text") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise PromptFileError(f"cannot read the prompt file {path}: {reason}") from None
+    if path.suffix.lower() == ".csv":
+        yield from _csv_records(text)
+        return
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            try:
+                yield number, json.loads(line.removesuffix("\r"))
+            except (ValueError, RecursionError) as error:
+                yield number, BadLine(f"not JSON: {error}")
+
+
+def _object_of(record: Any) -> dict[str, Any]:
+    """The JSON object of a line; raises `BadLine` where it holds something else, or a misspelt key."""
+    if isinstance(record, BadLine):
+        raise record
+    if not isinstance(record, dict):
+        raise BadLine("a prompt pair is a JSON object, {…}")
+    for key in record:
+        meant = None if key in KEYS else _meant(key)
+        if meant and not record.get(meant):
+            raise BadLine(f"there is no field {shorten(key)!r}{did_you_mean(meant)}")
+    return record
+
+
+@lru_cache(1000)
+def _meant(key: str) -> str | None:
+    return suggest(key, OPTIONAL)
+
+
+def _csv_records(text: str) -> list[tuple[int, Any]]:
+    """The rows that are not empty, each with the line on which it begins; the first names the columns."""
+    found: list[tuple[int, Any]] = []
+    columns: list[str] = []
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    usual = csv.field_size_limit(max(csv.field_size_limit(), len(text)))
+    try:
+        while True:
+            number = reader.line_num + 1
+            try:
+                row = next(reader)
+            except csv.Error as error:
+                found.append((number, BadLine(f"not CSV: {error}")))
+                continue
+            if any(row) and columns:
+                found.append((number, _record(columns, row)))
+            elif any(row):
+                columns = [name.strip() for name in row]
+                if twice := [name for name in columns if name and columns.count(name) > 1]:
+                    found.append((number, BadLine(f"two columns are named {twice[0]}")))
+                if "positions" in columns:
+                    found.append((number, BadLine("every position is a column of its own, named in capitals")))
+    except StopIteration:
+        return found
+    finally:
+        csv.field_size_limit(usual)
+
+
+def _record(columns: Sequence[str], row: Sequence[str]) -> dict[str, Any] | BadLine:
+    """A CSV row as the object that a line of JSON would be."""
+    if len(row) != len(columns):
+        hint = " (a text with a comma needs quotes)" if len(row) > len(columns) else ""
+        return BadLine(f"{len(row)} cells under {len(columns)} columns{hint}")
+    record: dict[str, Any] = {}
+    positions: dict[str, Any] = {}
+    for key, cell in zip(columns, row, strict=True):
+        if not key or not cell:
+            continue
+        if key.isupper():
+            positions[key] = _cell(cell)
+        elif key.endswith("_tokens"):
+            record[key] = _cell(cell)
+        elif key in ANSWERS and cell.startswith("["):
+            record[key] = _cell(cell)
+            if not isinstance(record[key], list):
+                return BadLine(f"{key} {cell!r} begins with [ and is not a list as JSON writes it")
+        else:
+            record[key] = cell
+    return record | {"positions": positions}
+
+
+def _cell(cell: str) -> Any:
+    """A CSV cell: a number, a list or an object as JSON writes it, else the text itself."""
+    try:
+        return json.loads(cell)
+    except (ValueError, RecursionError):
+        return cell
 
 
 class _Reasons(list[str]):
@@ -153,7 +268,7 @@ class _Reader:
 
     def pair(self, record: Any) -> PromptPair:
         """The pair of a record; raises `BadLine` with everything that is wrong with it."""
-        record, why = object_of(record), _Reasons()
+        record, why = _object_of(record), _Reasons()
         text, other, stratum = (why.unless(partial(_text, record, key)) for key in ("clean", "corrupt", "stratum"))
         clean = None if text is None else why.unless(lambda: self.prompt(record, "clean", text))
         corrupt = None if other is None else why.unless(lambda: self.prompt(record, "corrupt", other))
@@ -276,9 +391,6 @@ def _texts(given: object) -> tuple[str, ...]:
     return texts if len(texts) == len(listed) else ()
 
 
-# --- positions -------------------------------------------------------------------------------------
-
-
 def _positions(record: Mapping[str, Any], text: str, clean: Encoded) -> dict[str, tuple[int, ...]]:
     given = record.get("positions", {})
     if not isinstance(given, dict):
@@ -294,7 +406,6 @@ def _positions(record: Mapping[str, Any], text: str, clean: Encoded) -> dict[str
 
 
 def _indices(name: str, place: object, text: str, clean: Encoded) -> tuple[int, ...]:
-    """The tokens that a position names."""
     if not _POSITION.fullmatch(name):
         raise BadLine(f"position {name!r} is not written in capitals (A to Z, 0 to 9, _)")
     places = place if isinstance(place, list) else [place]

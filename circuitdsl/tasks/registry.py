@@ -32,7 +32,16 @@ class _Tasks(Mapping[str, Task]):
     """All tasks by name; an installed one is loaded when it is looked up, which raises `TaskError` if it cannot be."""
 
     def __getitem__(self, name: str) -> Task:
-        return SHIPPED[name] if name in SHIPPED else _loaded(_installed()[name])
+        if name in SHIPPED:
+            return SHIPPED[name]
+        point = _installed()[name]
+        task, package = loaded(point, "task", TaskError), package_of(point)
+        if not isinstance(task, Task):
+            kind = article(type(task).__name__)
+            raise TaskError(f"the task {name} of {package} is no circuitdsl.tasks.task.Task, but {kind}")
+        if task.name != name:
+            raise TaskError(f"the entry point {name} of {package} gives a task that calls itself {task.name}")
+        return task
 
     def __iter__(self) -> Iterator[str]:
         yield from SHIPPED
@@ -51,13 +60,3 @@ TASKS: Mapping[str, Task] = _Tasks()
 def _installed() -> dict[str, EntryPoint]:
     """The entry points of installed packages, which are not loaded."""
     return {point.name: point for point in entry_points(group=GROUP) if _NAME.fullmatch(point.name)}
-
-
-def _loaded(point: EntryPoint) -> Task:
-    task, package = loaded(point, "task", TaskError), package_of(point)
-    if not isinstance(task, Task):
-        kind = article(type(task).__name__)
-        raise TaskError(f"the task {point.name} of {package} is no circuitdsl.tasks.task.Task, but {kind}")
-    if task.name != point.name:
-        raise TaskError(f"the entry point {point.name} of {package} gives a task that calls itself {task.name}")
-    return task

@@ -16,21 +16,20 @@ A figure that is the same on every prompt is not certain: every test allows for 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
 import numpy as np
 
 from circuitdsl.circuit.criteria import AboveChance, Moves
-from circuitdsl.verdict import extremes, reasons
-from circuitdsl.verdict.estimates import Estimate, Limits, limits_of
-from circuitdsl.verdict.extremes import Extreme
+from circuitdsl.verdict import reasons
+from circuitdsl.verdict.estimates import Array, Estimate, Limits, limits_of
 from circuitdsl.verdict.families import FAMILY, Levels, family_levels
+from circuitdsl.verdict.means import SMALL
 from circuitdsl.verdict.ratios import Ratio, intervals
 from circuitdsl.verdict.samples import figure_of, quantity_of
-from circuitdsl.verdict.strata import SMALL
-from circuitdsl.verdict.weighing import FEWEST, Evidence, Part, Rarity
+from circuitdsl.verdict.weighing import FEWEST, Evidence, Extreme, Part, Rarity
 from circuitdsl.verdicts import WORST_FIRST, Verdict
 
 
@@ -50,7 +49,6 @@ class Decision:
     ci: Limits | None = None
     ci_used: Limits | None = None
     delta: float | None = None
-    gap: float | None = None
     n: int = 0
     p_holds: float = 1.0
     p_fails: float = 1.0
@@ -115,20 +113,51 @@ def _whole(evidence: Evidence, parts: tuple[Decision, ...]) -> Decision:
 
 
 def _rule_extreme(evidence: Evidence, extreme: Extreme, levels: Levels) -> Decision:
-    """The verdict on a claim about the largest of many figures (see `extremes.py`)."""
+    """The verdict on a claim about the largest of many figures."""
     parts = evidence.parts
     stuck = next((part for part in parts if part.forced in ("error", "undecided")), None)
     verdict, level = _verdict(evidence, stuck.forced if stuck else None, levels.holds, levels.fails)
     n = parts[0].sample.n
     if stuck:
         return Decision(verdict, stuck.because, extreme.name, stuck.cause, n=n, level=level)
-    value, ci, of = extremes.found(extreme, parts, lambda part: part.looks.display(FAMILY))
+    value, ci, of = largest(extreme, parts, lambda part: part.looks.display(FAMILY))
     leaf = parts[of]
-    used = extremes.found(extreme, parts, lambda part: part.looks.nominal(level, len(part.figures) - 1))[1]
-    decision = Decision(verdict, "", extreme.name, "", value, ci, used, n=n, level=level, label=leaf.sample.label)
-    decision = replace(decision, p_holds=evidence.p_holds, p_fails=evidence.p_fails)
-    decision = _with_differences(decision, leaf.figures[-1], leaf)
+    used = largest(extreme, parts, lambda part: part.looks.nominal(level, len(part.figures) - 1))[1]
+    decision = Decision(
+        verdict, "", extreme.name, "", value, ci, used, leaf.change, n, evidence.p_holds, evidence.p_fails
+    )
+    decision = replace(decision, level=level, label=leaf.sample.label)
     return replace(decision, reason=reasons.extreme(extreme, decision, leaf))
+
+
+def largest(
+    extreme: Extreme, parts: Sequence[Part], level: Callable[[Part], float]
+) -> tuple[float, Limits | None, int]:
+    """E on the prompts of the last look, its limits at a level, and the place of the part whose figure it is.
+
+    `level` gives the level of the interval by the looks of that part. The interval combines the leaves' limits. With k
+    leaves, max |figure| is at least every leaf's lower limit at alpha / k. It is at most the largest of the upper
+    limits at alpha each, since it is itself one of the leaves'. The minimum over m sets is at least the smallest of
+    the sets' lower limits, and at most every set's upper limit, each at alpha / m.
+    """
+    sizes = [np.abs([float(parts[i].figures[-1].value) for i in one]) for one in extreme.leaves]
+    of_set = int(np.argmin([max(one) for one in sizes]))
+    leaf = extreme.leaves[of_set][int(np.argmax(sizes[of_set]))]
+    alpha = level(parts[leaf])
+    every = [parts[i] for one in extreme.leaves for i in one]
+    counts = np.array([len(one) for one in extreme.leaves])
+    low = _limits(every, np.repeat(alpha / counts, counts))[0]
+    high = _limits(every, np.full(len(every), alpha / len(counts)))[1]
+    ends = np.cumsum(counts)[:-1]
+    lowest, highest = (float(min(map(max, np.split(side, ends)))) for side in (low, high))
+    return float(max(sizes[of_set])), None if np.isnan((lowest, highest)).any() else (lowest, highest), leaf
+
+
+def _limits(parts: Sequence[Part], alpha: Array) -> tuple[Array, Array]:
+    """Limits of the size of every leaf at its level."""
+    found = intervals([(part.figures[-1], level) for part, level in zip(parts, alpha.tolist(), strict=True)])
+    low, high = np.array([limits or (np.nan, np.nan) for limits in found]).T
+    return np.maximum(0.0, np.maximum(low, -high)), np.maximum(np.abs(low), np.abs(high))
 
 
 def _asked(part: Part, decision: Decision) -> list[tuple[Estimate, float]]:
@@ -148,7 +177,7 @@ def _described(part: Part, decision: Decision, limits: Sequence[Limits | None]) 
     if not part.figures or (limits and few and decision.n == 1):
         return decision
     figure = part.figures[-1]
-    decision = replace(_with_differences(decision, figure, part), p_holds=part.p_holds, p_fails=part.p_fails)
+    decision = replace(decision, delta=part.change, p_holds=part.p_holds, p_fails=part.p_fails)
     if not limits:
         return decision
     plain, last = limits
@@ -159,13 +188,6 @@ def _described(part: Part, decision: Decision, limits: Sequence[Limits | None]) 
     used = _shown(part, _used(part, decision.level, last))
     decision = replace(decision, ci_used=used, disagree=_disagreeing(part, decision.verdict))
     return replace(decision, reason=reasons.reason(part, decision))
-
-
-def _with_differences(decision: Decision, figure: Estimate, part: Part) -> Decision:
-    """Add `delta` and, for effects, the gap."""
-    if isinstance(figure, Ratio):
-        return replace(decision, delta=float(figure.numerator.value), gap=float(figure.denominator.value))
-    return decision if part.sample.d is None else replace(decision, delta=float(np.mean(part.sample.array("d"))))
 
 
 def name_of(part: Part) -> str:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 import numpy as np
 
-from circuitdsl.verdict.estimates import Array, Estimate, Limits, Number, limits_of
+from circuitdsl.verdict.estimates import Array, Estimate, Limits, Number, falls_to, limits_of
 from circuitdsl.verdict.means import Mean, Pair, Range, first_step
-from circuitdsl.verdict.roots import falls_to
 
 
 @dataclass(frozen=True)
@@ -31,10 +30,6 @@ class Ratio(Estimate):
     def value(self) -> Array:
         with np.errstate(divide="ignore", invalid="ignore"):
             return self.pair.mean[..., 0] / self.pair.mean[..., 1]
-
-    @cached_property
-    def numerator(self) -> Mean:
-        return self.pair.combine(1.0, 0.0)
 
     @cached_property
     def denominator(self) -> Mean:
@@ -87,14 +82,10 @@ def intervals(asked: Sequence[tuple[Estimate, float]]) -> list[Limits | None]:
             found[i] = limits_of(figure, level)
     for members in alike.values():
         ratios = [figure for i in members if isinstance(figure := asked[i][0], Ratio)]
-        low, high = _stacked(ratios).interval(np.array([asked[i][1] for i in members]))
+        names, first = ("d", "other", "size"), ratios[0]
+        d, other, size = (np.stack([getattr(ratio.pair, name) for ratio in ratios]) for name in names)
+        batch = Ratio(replace(first.pair, d=d, other=other, size=size), first.sign)
+        low, high = batch.interval(np.array([asked[i][1] for i in members]))
         pairs = zip(low.tolist(), high.tolist(), strict=True)
         found |= {i: None if np.isnan(pair).any() else pair for i, pair in zip(members, pairs, strict=True)}
     return [found[i] for i in range(len(asked))]
-
-
-def _stacked(ratios: Sequence[Ratio]) -> Ratio:
-    """Single ratios as a batch."""
-    first, pairs = ratios[0], [ratio.pair for ratio in ratios]
-    d, other, size = (np.stack([getattr(pair, name) for pair in pairs]) for name in ("d", "other", "size"))
-    return Ratio(Pair(d, other, first.pair.ends, first.pair.shared, size), first.sign)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,19 +12,18 @@ import numpy as np
 from circuitdsl.circuit.criteria import AboveChance, Matters, Negligible, Signed, Stronger
 from circuitdsl.verdict.estimates import Limits, limits_of
 from circuitdsl.verdict.ratios import Ratio
-from circuitdsl.verdict.samples import Region, Versus, quantity_of
+from circuitdsl.verdict.samples import Region, Unit, Versus, quantity_of
 from circuitdsl.verdict.sampling import EARLY
-from circuitdsl.verdict.words import Unit, confidence, exact, written
 
 if TYPE_CHECKING:
     from circuitdsl.verdict.decide import Decision
-    from circuitdsl.verdict.extremes import Extreme
-    from circuitdsl.verdict.weighing import Part
+    from circuitdsl.verdict.weighing import Extreme, Part
 
 #: why a part is undecided whose looks passed both tests
 CLASH = "one look shows the claim true and another shows it false"
 #: a sample is repeated at most so many times, and to at most so many prompts, to find how many would decide
 MOST_TIMES, MOST_PROMPTS = 64, 50_000
+_SUFFIX: Mapping[Unit, str] = {"percent": " %", "points": " points", "plain": ""}
 
 
 def reason(part: Part, decision: Decision) -> str:
@@ -188,3 +188,38 @@ def prompts_to_decide(part: Part, level: float) -> int | None:
     needed = n * bisect_left(range(times), True, times // 2 + 1, times, key=decided)
     step = 10 ** max(0, int(math.log10(needed)) - 1)
     return -(-needed // step) * step
+
+
+def written(unit: Unit, value: float, limits: Limits | None = None, bounds: Sequence[float] = ()) -> str:
+    """A figure with its interval.
+
+    The width of the interval says how many decimals are shown; there are more where rounding would move a number onto
+    a bound.
+    """
+    factor = _factor(unit)
+    shown = [factor * x for x in (value, *(limits or ())) if math.isfinite(x)]
+    width = factor * (limits[1] - limits[0]) if limits else abs(shown[0]) / 10 if shown else 1.0
+    decimals = 0 if not 0 < width < math.inf else min(max(math.ceil(0.5 - math.log10(width)), 0), 4)
+    apart = [(x, factor * bound) for x in shown for bound in bounds if x != factor * bound]
+    while decimals < 4 and any(round(x, decimals) == round(bound, decimals) for x, bound in apart):
+        decimals += 1
+
+    def number(x: float) -> str:
+        return f"{round(x * factor, decimals) + 0.0:.{decimals}f}".replace("-", "−").replace("inf", "∞")
+
+    interval = f" [{number(limits[0])}, {number(limits[1])}]" if limits else ""
+    return number(value) + _SUFFIX[unit] + interval
+
+
+def confidence(level: float) -> str:
+    """`99.8 %` for an interval of level 0.2 %, which is given to two digits."""
+    return f"{100 - float(f'{100 * level:.2g}'):g} %"
+
+
+def exact(unit: Unit, x: float) -> str:
+    """A bound or a margin as it was written: 0.2 is `20 %`."""
+    return f"{round(x * _factor(unit), 6):g}".replace("-", "−") + _SUFFIX[unit]
+
+
+def _factor(unit: Unit) -> int:
+    return 1 if unit == "plain" else 100

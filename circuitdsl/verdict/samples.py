@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,8 +14,8 @@ from circuitdsl.circuit.criteria import AboveChance, Beyond, Matters, Moves, Neg
 from circuitdsl.verdict.estimates import Array, Estimate, share
 from circuitdsl.verdict.means import UNKNOWN, Mean, Pair, Range, Shared, mean, pair
 from circuitdsl.verdict.ratios import Ratio
-from circuitdsl.verdict.words import Unit
 
+Unit = Literal["percent", "points", "plain"]
 #: fewer strata say too little about how templates differ
 FEWEST_STRATA = 15
 _MEASURED = ("d", "g", "value", "other")
@@ -123,9 +123,6 @@ def by_stratum(sample: Sample) -> Sample:
     return sample.changed(np.zeros(len(counts)), lambda y: np.bincount(codes.ravel(), y) / counts)
 
 
-# --- figures ----------------------------------------------------------------------------------------
-
-
 def quantity_of(test: Test) -> str:
     """What a test is about: an effect, which needs a gap; a difference; or a value that was measured as it is."""
     if isinstance(test, Within | Beyond):
@@ -156,9 +153,6 @@ def _pair(sample: Sample, other: str, shared: Shared) -> Pair:
     """`d` and another quantity, measured on the same prompts."""
     size = sample.size if sample.g is None else float(np.mean(sample.array("g")))
     return pair(sample.array("d"), sample.array(other), sample.strata, sample.range, shared, size)
-
-
-# --- regions ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,13 +241,14 @@ class Larger:
 def region_of(test: Test, margin: float, sign: int = 1) -> Region | Larger:
     """The region a test claims; of effects for `Matters`, `Negligible`, `Signed`. `sign` is that of the gap.
 
-    `lowers` is `delta < -margin * |gap|`, hence an effect below -margin, or above +margin where the gap is negative.
+    What lies strictly below or above a bound is outside of all the rest, to which the bound belongs. `lowers` is
+    `delta < -margin * |gap|`, hence an effect below -margin, or above +margin where the gap is negative.
     """
     match test:
         case Within(low=low, high=None, strict=True) if low is not None:
-            return _above(low)
+            return Region(high=low, inside=False)
         case Within(low=None, high=high, strict=True) if high is not None:
-            return _below(high)
+            return Region(low=high, inside=False)
         case Within(low=low, high=high):
             return Region(-math.inf if low is None else low, math.inf if high is None else high)
         case Beyond(bound=bound):
@@ -267,19 +262,10 @@ def region_of(test: Test, margin: float, sign: int = 1) -> Region | Larger:
         case Moves(direction=direction, by=by) if by:
             return Region(low=by) if direction == "rises" else Region(high=-by)
         case Moves(direction="falls"):
-            return _below(0.0)
+            return Region(low=0.0, inside=False)
         case Moves() | AboveChance():
-            return _above(0.0)
+            return Region(high=0.0, inside=False)
         case Signed(direction=direction):
-            return _below(-margin) if (direction == "lowers") == (sign > 0) else _above(margin)
+            below = (direction == "lowers") == (sign > 0)
+            return Region(low=-margin, inside=False) if below else Region(high=margin, inside=False)
     raise TypeError(f"no such test: {test!r}")
-
-
-def _above(bound: float) -> Region:
-    """Above a bound that does not belong to the region."""
-    return Region(high=bound, inside=False)
-
-
-def _below(bound: float) -> Region:
-    """Below a bound that does not belong to the region."""
-    return Region(low=bound, inside=False)

@@ -1,25 +1,29 @@
 """From measured prompts to p-values for a claim and against it.
 
 Nothing is decided here: evidence is weighed once, look by look, and `decide.py` judges it afterwards at any level.
+
+A property of single prompts that is claimed for a share of them is an exact binomial test on its own sample, and a
+member of Holm's family. A property claimed of every prompt fails on one counterexample; without one, all that is known
+is the number of prompts searched. It belongs to no family and has no percentage.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from circuitdsl.circuit.criteria import NULL_PROMPTS, Beyond, Matters, Test, Within
 from circuitdsl.verdict import reasons
 from circuitdsl.verdict.estimates import Estimate
-from circuitdsl.verdict.extremes import Extreme, leaf_tests
 from circuitdsl.verdict.families import FAMILY, all_of, any_of, strictest
+from circuitdsl.verdict.means import SMALL
 from circuitdsl.verdict.ratios import Ratio
 from circuitdsl.verdict.samples import FEWEST_STRATA, Larger, Region, Sample, by_stratum, figure_of, region_of
 from circuitdsl.verdict.sampling import Looks
-from circuitdsl.verdict.strata import SMALL
 from circuitdsl.verdicts import Verdict
 
 #: fewer prompts decide nothing: they say too little about how prompts differ
@@ -29,6 +33,10 @@ NULL_MEMBERS = 19
 RARE = 0.05
 #: effects that differ by less are tied
 TIED = 1e-6
+#: prompts for a property without a share; the failures that a sample has on average at the claimed share, at least
+EVERY, EXPECTED = 500, 5
+
+Sets = tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +89,57 @@ class Part:
     forced: Verdict | None = None
     because: str = ""
     cause: str = ""  # of an error: why, without its numbers
+
+    @property
+    def change(self) -> float | None:
+        """The mean change of the metric, where it was measured."""
+        return None if self.sample.d is None else float(np.mean(self.sample.array("d")))
+
+
+@dataclass(frozen=True, slots=True)
+class Extreme:
+    """A claim about the largest, or the smallest of several largest, of many figures: incompleteness and minimality.
+
+    Each leaf is one figure (an effect, or a difference); only its *size* counts. With sets of leaves, the claim is
+    about
+
+        E = min over sets of (max over the leaves of a set of |figure|),
+
+    with one set for incompleteness (all K), and one set a member for minimality (its K). For one leaf E is |figure|. A
+    bound on E is a bound on leaves, joined by "all" and "some":
+
+        E <= b   some set has all of its leaves within +/- b
+        E >= a   every set has some leaf beyond +/- a
+
+    The p-values of "all" and of "some" are those of `families.py`. Both are valid under any dependence between the
+    leaves, which are measured on the same prompts, and so are combinations of them. No statement about E depends on
+    which leaf happened to look largest.
+
+    Attributes:
+        name: what E is called.
+        test: the claimed bounds on E.
+        within, beyond: for each set, the places of the parts that test its leaves for being within the upper bound,
+            and beyond the lower one; empty where that bound is not claimed.
+        leaves: for each set, one part for each of its leaves.
+    """
+
+    name: str
+    test: Within
+    within: Sets
+    beyond: Sets
+    leaves: Sets
+
+    def p_holds(self, p: Sequence[float]) -> float:
+        """p-value for "E is as claimed" from those for "this part holds"."""
+        upper = any_of([all_of([p[i] for i in one]) for one in self.within]) if self.within else 0.0
+        lower = all_of([any_of([p[i] for i in one]) for one in self.beyond]) if self.beyond else 0.0
+        return max(upper, lower)
+
+    def p_fails(self, p: Sequence[float]) -> float:
+        """p-value for "E is not as claimed" from those for "this part fails"."""
+        over = [all_of([any_of([p[i] for i in one]) for one in self.within])] if self.within else []
+        under = [any_of([all_of([p[i] for i in one]) for one in self.beyond])] if self.beyond else []
+        return any_of([*over, *under]) if over or under else 1.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -190,6 +249,17 @@ def _filter_by_null(part: Part, first: Sample, null: ArrayLike | None) -> Part:
     return replace(part, forced="fails", because=because, final=True)
 
 
+def leaf_tests(test: Within) -> tuple[Within | None, Beyond | None]:
+    """The tests of one leaf that a bound on E asks for: within the upper bound, beyond the lower one.
+
+    E is a size: `>= 0` asks for nothing, `> 0` for a figure that is clearly not 0.
+    """
+    within = None if test.high is None else Within(test.quantity, -test.high, test.high, test.text)
+    asked = test.low if test.low or test.strict else None
+    beyond = None if asked is None else Beyond(test.quantity, asked, test.text)
+    return within, beyond
+
+
 def weigh_extreme(
     test: Within,
     sets: Sequence[Sequence[Sample]],
@@ -223,3 +293,27 @@ def untested(test: Test, verdict: Verdict, because: str, prompts: int = 0, label
 def unmeasured(test: Test, because: str, label: str = "") -> Evidence:
     """The evidence of a claim that could not be measured: it stays in the family, and its verdict is an error."""
     return untested(test, "error", because, label=label)
+
+
+def prompts_needed(share: float | None, members: int, alpha: float = FAMILY) -> int:
+    """Prompts with which a property holds if none fails, however the other members of its family come out.
+
+    With no failure among n the two-sided p-value for "more than `share`" is `2 share^n`. For 99 % never under 500.
+    """
+    if share is None:
+        return EVERY
+    level = strictest(members, alpha).holds
+    return max(math.ceil(math.log(level / 2) / math.log(share)), math.ceil(EXPECTED / (1 - share) - 1e-9))
+
+
+def weigh_share(test: Within, hits: NDArray[np.bool_], strata: ArrayLike) -> Evidence:
+    """Evidence on the share of prompts that have a property."""
+    sample = Sample(np.asarray(strata), value=hits.astype(float), name="share", unit="percent", hits=True)
+    return Evidence((weigh(test, sample),))
+
+
+def judge_every(hits: NDArray[np.bool_]) -> Evidence:
+    """A property claimed of every prompt: it fails with one."""
+    n, broken = len(hits), int(np.count_nonzero(~hits))
+    because = f"{broken} of {n} prompts break it" if broken else f"no counterexample in {n} prompts"
+    return untested(Within("value", None, None, "on every prompt"), "fails" if broken else "holds", because, n)

@@ -18,8 +18,7 @@ from circuitdsl.report.numbers import value
 from circuitdsl.report.report import MISSED, ClaimResult, Measured
 from circuitdsl.tasks.dataset import PromptPair
 from circuitdsl.verdict.decide import Decision
-from circuitdsl.verdict.properties import judge_every, weigh_share
-from circuitdsl.verdict.weighing import Evidence, unmeasured
+from circuitdsl.verdict.weighing import Evidence, judge_every, unmeasured, weigh_share
 from circuitdsl.verify.measure import having, measure, trouble
 
 #: added to a task's seed for the sample of its properties; seeds of specs are smaller, so that the two never meet

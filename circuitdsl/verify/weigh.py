@@ -14,9 +14,9 @@ from circuitdsl.engine.prompts import Prompts
 from circuitdsl.measurements.plan import Part
 from circuitdsl.measurements.requests import ChangedRequest, PatchRequest, Request, TermRequest, replaced
 from circuitdsl.verdict.decide import Decision
+from circuitdsl.verdict.means import SMALL
 from circuitdsl.verdict.reasons import too_few
 from circuitdsl.verdict.samples import Sample
-from circuitdsl.verdict.strata import SMALL
 from circuitdsl.verdict.weighing import Evidence, unmeasured, weigh, weigh_extreme
 from circuitdsl.verdict.weighing import Part as Weighed
 from circuitdsl.verdicts import WORST_FIRST

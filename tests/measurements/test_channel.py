@@ -14,8 +14,8 @@ from circuitdsl.circuit.nodes import Input, Node
 from circuitdsl.measurements.channel import Composition
 from circuitdsl.models import load as loading
 from circuitdsl.models.weights import weights_of
-from circuitdsl.report.report import schema
 from circuitdsl.verify.judged import verify_without_model
+from tests.schema import schema
 
 HEAD = 'circuit t\nmodel "pocket"\n'
 

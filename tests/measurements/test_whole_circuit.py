@@ -6,7 +6,8 @@ import jsonschema
 import pytest
 
 from circuitdsl.measurements.whole_circuit import WholeCircuit
-from circuitdsl.report.report import Report, schema
+from circuitdsl.report.report import Report
+from tests.schema import schema
 
 HEAD = """circuit t "a test"
 model "pocket"

@@ -11,8 +11,7 @@ import pytest
 from rich.console import Console
 
 from circuitdsl import cli
-from circuitdsl.report.diff import compare, has_moved
-from circuitdsl.report.diff_view import show_diff
+from circuitdsl.report.diff import compare, has_moved, show_diff
 from circuitdsl.report.report import ClaimResult, Measured, ModelInfo, Report, Reports, SpecInfo, as_text, read_reports
 
 TEXT = """circuit t

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 import circuitdsl
 from circuitdsl.errors import UsageError
-from circuitdsl.report.report import ClaimResult, Interval, Report, Reports, as_text, schema
+from circuitdsl.report.report import ClaimResult, Interval, Report, Reports, as_text
 from circuitdsl.verdicts import VERDICTS, Verdict
+from tests.schema import schema
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 FINITE = st.floats(allow_nan=False, allow_infinity=False)

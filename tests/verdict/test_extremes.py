@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from circuitdsl.circuit.criteria import Within
-from circuitdsl.verdict.decide import rule
-from circuitdsl.verdict.extremes import found
+from circuitdsl.verdict.decide import largest, rule
 from circuitdsl.verdict.families import FAMILY, Levels
 from circuitdsl.verdict.samples import Sample
 from circuitdsl.verdict.sampling import plan_looks
@@ -115,7 +114,7 @@ def test_the_interval_covers_the_extreme() -> None:
         rows = []
         for seed in range(1, 150):
             evidence = weighed(at_most(9.0), *sets, seed=seed)
-            value, limits, _ = found(evidence.extreme, evidence.parts, lambda part: part.looks.display(FAMILY))
+            value, limits, _ = largest(evidence.extreme, evidence.parts, lambda part: part.looks.display(FAMILY))
             rows.append((value, *limits))
         return tuple(np.array(rows).T)
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from circuitdsl.verdict.gaffke import tails
+from circuitdsl.verdict.means import tails
 from tests.drawing import examples
 from tests.verdict.exact_tail import exact_tail
 

@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from circuitdsl.verdict.estimates import Estimate, Share, limits_of, share
-from circuitdsl.verdict.means import ONE_SIDED, OPEN, Shared, mean, pair
+from circuitdsl.verdict.means import ONE_SIDED, OPEN, Shared, centred, mean, pair
 from circuitdsl.verdict.ratios import Ratio, intervals
-from circuitdsl.verdict.strata import centred
 from tests.drawing import examples
 
 UNIT = (0.0, 1.0)

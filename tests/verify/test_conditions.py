@@ -7,10 +7,10 @@ import io
 import pytest
 from rich.console import Console
 
-from circuitdsl.report.report import schema
 from circuitdsl.report.terminal import show
 from circuitdsl.tasks.dataset import sample
 from circuitdsl.tasks.registry import TASKS
+from tests.schema import schema
 
 HEAD = """circuit t "a test"
 model "pocket"

@@ -14,7 +14,6 @@ from circuitdsl import cli
 from circuitdsl.api import loads
 from circuitdsl.cli.terminal import console
 from circuitdsl.report.github import of_reports
-from circuitdsl.report.report import schema
 from circuitdsl.report.terminal import show
 from circuitdsl.verify import prompts
 from circuitdsl.verify import verify as verification
@@ -24,6 +23,7 @@ from circuitdsl.verify.session import Options
 from circuitdsl.verify.store import Store
 from circuitdsl.verify.verify import verify
 from tests.conftest import ROOT
+from tests.schema import schema
 
 MORE = """
 heads reader = 2.4 2.5 at END role mover

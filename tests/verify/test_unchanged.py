@@ -12,11 +12,11 @@ import jsonschema
 import pytest
 
 from circuitdsl.api import loads
-from circuitdsl.report.report import schema
 from circuitdsl.verify.prompts import prompts_by_task
 from circuitdsl.verify.session import Options
 from circuitdsl.verify.store import Store
 from circuitdsl.verify.verify import verify
+from tests.schema import schema
 
 HEAD = """circuit t
 model "pocket"
