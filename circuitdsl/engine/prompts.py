@@ -16,7 +16,7 @@ from circuitdsl.circuit.vocabulary import METRICS, Metric
 from circuitdsl.engine import runs as engine
 from circuitdsl.engine.count import Tally
 from circuitdsl.engine.experiment import Positions, Readout
-from circuitdsl.engine.memory import VOCAB_ROWS, run_at_once, vocabulary_rows
+from circuitdsl.engine.memory import CACHES, VOCAB_ROWS, allowed, prompt_bytes, run_at_once, vocabulary_rows
 from circuitdsl.engine.metrics import Scorer, scorer
 from circuitdsl.engine.positions import token_indices
 from circuitdsl.errors import UserError
@@ -52,6 +52,7 @@ class Prompts:
         more: makes the prompts over which mean ablation takes its means (these among them); by default these alone.
         max_memory: bytes that measuring may take beside the model; by default what `engine.memory` finds right.
         cache: numbers that are known from earlier.
+        kept: runs that were made for the scores, with the places of their prompts.
     """
 
     model: Transformer
@@ -66,6 +67,7 @@ class Prompts:
     max_memory: int | None = None
     tally: Tally = field(default_factory=Tally)
     cache: Known | None = None
+    kept: Sequence[tuple[list[int], engine.Runs]] = ()
     _made: dict[Hashable, Any] = field(default_factory=dict, repr=False)
 
     @property
@@ -198,8 +200,16 @@ def tokens_of(pairs: Sequence[PromptPair], side: str) -> Int[Tensor, "n T"]:
     return torch.tensor([getattr(pair, side) for pair in pairs])
 
 
-def ends_of(model: Transformer, pairs: Sequence[PromptPair], max_memory: int | None) -> Ends:
+def ends_of(
+    model: Transformer,
+    pairs: Sequence[PromptPair],
+    max_memory: int | None,
+    kept: list[tuple[list[int], engine.Runs]] | None = None,
+) -> Ends:
     """The residual streams at END of all clean and all corrupt prompts.
+
+    Args:
+        kept: takes the first runs with the places of their prompts, as many as memory has room for.
 
     Raises:
         UserError: some are not finite.
@@ -209,6 +219,9 @@ def ends_of(model: Transformer, pairs: Sequence[PromptPair], max_memory: int | N
     def run(places: Tensor, tokens: Tensor) -> None:
         runs = engine.run(model, tokens, tokens_of([pairs[i] for i in places], "corrupt_tokens"))
         ends[0, places], ends[1, places] = runs.clean.end, runs.corrupt.end
+        held = sum(other.n * prompt_bytes(model, other.length) for _, other in (*(kept or ()), (places, runs)))
+        if kept is not None and max_memory is None and held <= allowed(model.device) * CACHES:
+            kept.append((places.tolist(), runs))
 
     for group in engine.by_length(
         [pair.clean_tokens for pair in pairs], partial(run_at_once, model, max_memory=max_memory)

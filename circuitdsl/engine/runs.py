@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from itertools import pairwise
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -36,6 +36,16 @@ class Terms(Written):
     """
 
     end: Float[Tensor, "n d"]
+
+    def first(self: T, n: int) -> T:
+        """The first `n` prompts, without a copy."""
+
+        def cut(values: Any) -> Any:
+            if isinstance(values, dict):
+                return {key: value[:n] for key, value in values.items()}
+            return tuple(value[:n] for value in values) if isinstance(values, tuple) else values[:n]
+
+        return replace(self, **{f.name: cut(getattr(self, f.name)) for f in fields(self) if f.name != "turns"})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,6 +101,11 @@ class Runs:
         """The same prompts with clean and corrupt exchanged, for denoising. Runs the model again."""
         other = run(self.model, self.corrupt_tokens, self.clean_tokens, tuple(self.clean.neurons))
         return replace(other, means=self.means, stratum=self.stratum)
+
+    def first(self, n: int) -> Runs:
+        """The runs of the first `n` prompts, without a copy."""
+        tokens = self.clean_tokens[:n], self.corrupt_tokens[:n]
+        return Runs(self.model, *tokens, self.clean.first(n), self.corrupt.first(n))
 
     def with_means(self, means: Terms, stratum: Int[Tensor, " n"]) -> Runs:
         """The same runs, with the values that mean ablation puts in."""

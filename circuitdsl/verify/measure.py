@@ -151,9 +151,12 @@ def parts_of(prompts: Prompts, indices: Array, twice: bool = False) -> Iterator[
 
 
 def _runs(prompts: Prompts, part: Array, means: bool, watched: Sequence[Node], corrupt_stages: int) -> Runs:
-    pairs = [prompts.pairs[i] for i in part]
-    clean, corrupt = (tokens_of(pairs, side) for side in ("clean_tokens", "corrupt_tokens"))
-    runs = engine.run(prompts.model, clean, corrupt, watched, corrupt_stages)
+    known = (runs.first(len(part)) for places, runs in prompts.kept if places[: len(part)] == part.tolist())
+    runs = None if watched else next(known, None)
+    if runs is None:
+        pairs = [prompts.pairs[i] for i in part]
+        clean, corrupt = (tokens_of(pairs, side) for side in ("clean_tokens", "corrupt_tokens"))
+        runs = engine.run(prompts.model, clean, corrupt, watched, corrupt_stages)
     if not means:
         return runs
     terms, stratum = _mean_terms(prompts, runs.length, watched)

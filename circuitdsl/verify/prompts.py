@@ -12,7 +12,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,7 @@ from circuitdsl.engine.memory import out_of_memory, ran_out, refuse_too_little, 
 from circuitdsl.engine.metrics import Scorer, scorer
 from circuitdsl.engine.prompts import SIDES, Prompts, ends_of, read_ends, score_of, tokens_of
 from circuitdsl.engine.readers.head_score import SEQUENCES, sequence
+from circuitdsl.engine.runs import Runs
 from circuitdsl.errors import UserError
 from circuitdsl.models.errors import UnsupportedModel
 from circuitdsl.models.parts import Transformer
@@ -154,7 +155,8 @@ def scored_prompts(
                 f"prompt {i + 1} ({pair.clean!r}) is the same as its corrupt partner, so that no patch could change it"
             )
     refuse_too_little(model, max((len(pair.clean_tokens) for pair in data.pairs), default=1), max_memory)
-    ends = cache(lambda: ends_of(model, data.pairs, max_memory))
+    kept: list[tuple[list[int], Runs]] = []
+    ends = cache(lambda: ends_of(model, data.pairs, max_memory, kept))
     at_once = vocabulary_rows(model, max_memory)
     whole = Readout(reduce=lambda rows, _: rows, at_once=at_once)
     logits = None if METRICS[metric.name].behaviour else read_ends(model, ends()[0], whole)
@@ -174,7 +176,8 @@ def scored_prompts(
     check_agreement(model, data.pairs, logits_of, known)
     check_rounding(model, data.pairs, logits_of)
     clean, corrupt = map(scores, SIDES)
-    return Prompts(model, data, metric, score, clean, corrupt, ends, others or {}, reference, max_memory, cache=known)
+    made = partial(Prompts, model, data, metric, score, clean, corrupt, ends, others or {}, reference, max_memory)
+    return made(cache=known, kept=kept)
 
 
 def random_prompts(model: Transformer, max_memory: int | None = None, known: Memory | None = None) -> Prompts:
