@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from pathlib import Path
 
@@ -31,10 +32,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason="takes a minute or more: run with CIRCUITDSL_LONG=1"))
 
 
+@pytest.fixture(scope="session")
+def caches(tmp_path_factory):
+    """Folders for caches, one after the other; none is made before something is kept in it."""
+    return map(str, map(tmp_path_factory.mktemp("caches").joinpath, map(str, itertools.count())))
+
+
 @pytest.fixture(autouse=True)
-def cache_of_its_own(tmp_path_factory, monkeypatch):
+def cache_of_its_own(caches, monkeypatch):
     """No test reads what another (or the user) has measured."""
-    monkeypatch.setenv("CIRCUITDSL_CACHE", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.setenv("CIRCUITDSL_CACHE", next(caches))
 
 
 @pytest.fixture(scope="session")

@@ -250,8 +250,15 @@ def test_without_pandas_it_is_said(report, monkeypatch) -> None:
         report.to_frame()
 
 
+@pytest.fixture(scope="module")
+def page_cache(caches) -> str:
+    return next(caches)
+
+
 @pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL))
-def test_the_examples_of_the_page_run(code: str, capsys) -> None:
+def test_the_examples_of_the_page_run(code: str, page_cache: str, capsys, monkeypatch) -> None:
+    """One after the other, as a reader would: what one has measured, the next one finds."""
+    monkeypatch.setenv("CIRCUITDSL_CACHE", page_cache)
     if "to_frame" in code:
         pytest.importorskip("pandas")
     exec(compile(code, str(DOCS), "exec"), {})

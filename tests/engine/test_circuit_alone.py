@@ -26,7 +26,7 @@ from tests.engine.small_models import FAMILIES, Case, make_case, neurons
 
 CLOSE = 1e-4
 quick = settings(
-    max_examples=examples(6, 25),
+    max_examples=examples(4, 25),
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],

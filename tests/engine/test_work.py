@@ -25,6 +25,7 @@ from circuitdsl.models.parts import Transformer
 from circuitdsl.verify.measure import measure
 from circuitdsl.verify.plan import plan
 from circuitdsl.verify.prompts import prompts_by_task
+from circuitdsl.verify.session import with_overrides
 from tests.engine.small_models import Case, make_case
 
 END, S2 = Position("END"), Position("S2")
@@ -115,14 +116,14 @@ def test_equal_experiments_are_run_once(case: Case) -> None:
 
 @pytest.mark.parametrize("name", ["ioi", "induction", "greater_than", "colored_objects", "laundry_list"])
 def test_shipped_specs_are_measured_at_the_floor(pocket: Transformer, name: str) -> None:
-    (circuit,) = load(f"pocket/{name}").circuits
+    circuit = with_overrides(load(f"pocket/{name}").circuit(), prompts=12)
     plans = plan(circuit, ModelShape(pocket.name, pocket.n_layers, pocket.n_heads, pocket.parallel))
     for task, bench in prompts_by_task(circuit, pocket).items():
         asked = [r for p in plans if p.task == task for r in p.requests if isinstance(r, EdgeRequest | NodeRequest)]
         bench.tally.block_positions = 0
         measure(bench, asked, np.arange(12))
         least = 0
-        for pair in bench.pairs[:12]:
+        for pair in bench.pairs:
             clean, corrupt = (torch.tensor([t]) for t in (pair.clean_tokens, pair.corrupt_tokens))
             positions = {p: token_indices([pair], [p]) for r in asked for p in r.positions}
             where = Where.of(positions, 1, clean.shape[1], first_difference(clean, corrupt))

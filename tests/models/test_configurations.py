@@ -22,6 +22,7 @@ from circuitdsl.errors import UserError
 from circuitdsl.models.load import load_model
 from circuitdsl.models.original import TOLERANCE
 from circuitdsl.models.weights import read_weights
+from tests.drawing import examples
 from tests.models.test_load import KINDS, SMALL
 
 #: lengths of the prompts that are compared: within and beyond every window below
@@ -129,11 +130,13 @@ def test_what_other_families_have(kind: str, tmp_path: Path) -> None:
     assert save(kind, tmp_path, {})
     config = json.loads((tmp_path / "config.json").read_text())
     verdicts = []
-    for name, values in FOREIGN.items():
-        value = values[list(KINDS).index(kind) % len(values)]
+    place = list(KINDS).index(kind)
+    share = examples(3, 1)  # of the names: all families together are given all of them
+    for name, values in list(FOREIGN.items())[place % share :: share]:
+        value = values[place % len(values)]
         (tmp_path / "config.json").write_text(json.dumps(config | {name: value}))
         verdicts.append(judge(tmp_path))
-    assert verdicts.count("loaded") >= 10
+    assert verdicts.count("loaded") >= 10 // share
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "gpt_neox", "llama", "gemma"])

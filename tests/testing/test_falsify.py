@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
@@ -164,9 +160,8 @@ def test_a_spec_without_a_property_is_status_2(run, tmp_path) -> None:
     assert "has no property" in err and "--claim LINE" in err
 
 
-def test_the_search_leaves_nothing_in_the_folder(tmp_path) -> None:
+def test_the_search_leaves_nothing_in_the_folder(tmp_path, monkeypatch) -> None:
     (tmp_path / "t.circ").write_text(SPEC)
-    command = [sys.executable, "-m", "circuitdsl", "falsify", "t.circ", "--property", "never", "--budget", "1"]
-    place = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "CIRCUITDSL_CACHE": str(tmp_path / "cache")}
-    assert subprocess.run(command, cwd=tmp_path, env=place, capture_output=True, check=False).returncode == 0
-    assert {path.name for path in tmp_path.iterdir()} <= {"t.circ", "cache"}
+    monkeypatch.chdir(tmp_path)
+    assert cli.run(["falsify", "t.circ", "--property", "never", "--budget", "1"]) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"t.circ"}

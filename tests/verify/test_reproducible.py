@@ -16,10 +16,12 @@ from circuitdsl.report.report import Report
 from tests.far_device import far_device, sent
 
 MEASURED = Path(__file__).parents[1] / "fixtures" / "measured.circ"
-PRINTED = """
+#: enough for every claim to be measured
+PROMPTS = 16
+PRINTED = f"""
 import sys
 from circuitdsl import api
-for claim in api.load(sys.argv[1]).verify(device="cpu", cache=False).claims:
+for claim in api.load(sys.argv[1]).verify(device="cpu", cache=False, prompts={PROMPTS}).claims:
     print(claim.line, claim.verdict, claim.measured, claim.null, claim.members)
 """
 
@@ -27,7 +29,7 @@ for claim in api.load(sys.argv[1]).verify(device="cpu", cache=False).claims:
 @pytest.fixture(scope="module")
 def here() -> Report:
     """The numbers of this process."""
-    found = api.load(MEASURED).verify(device="cpu", cache=False)
+    found = api.load(MEASURED).verify(device="cpu", cache=False, prompts=PROMPTS)
     assert isinstance(found, Report) and "error" not in {claim.verdict for claim in found.claims}
     return found
 
@@ -53,7 +55,7 @@ def test_numbers_do_not_depend_on_the_device(here: Report, monkeypatch: pytest.M
     """On one that is only pretended: it has the CPU's numbers, and none of its forgiveness."""
     model = load_model("pocket", device="cpu")
     with far_device(monkeypatch) as device:
-        far = api.load(MEASURED).verify(model=sent(model), cache=False)
+        far = api.load(MEASURED).verify(model=sent(model), cache=False, prompts=PROMPTS)
     assert device.ran > 10_000
     assert_same(here, far, 1e-4)
 
