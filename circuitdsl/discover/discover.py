@@ -33,7 +33,7 @@ from circuitdsl.verify.session import Session
 CHECKED = 256
 #: a prompt file with fewer prompts is not split: half of them would decide little
 FEWEST = 64
-#: what a draft that has no file yet is read under
+#: the name under which a draft is read that has no file yet
 _ARGUMENT = "--task"
 #: a claim, without which nothing can be checked
 _ANYTHING = "expect accuracy >= 0%\n"
@@ -255,7 +255,9 @@ def _opening(model: str, name: str, metric: str, task: str, prompts: int, seed: 
 
 
 def split(whole: Dataset, prompts: int, most: int = CHECKED) -> tuple[Dataset, int, tuple[str, ...]]:
-    """All prompts of a file in two parts, strata in their shares (`whole` has every beginning so): to search, to check.
+    """Split the prompts of a file in two: some to check on, which come first, and the others to search on.
+
+    Both parts have the strata in their shares, since `whole` is ordered so that every beginning of it has.
 
     Args:
         prompts: how many to search on, at most.

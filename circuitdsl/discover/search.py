@@ -70,7 +70,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Sending:
-    """Nodes that send to others through one input, at one position, with one sign, every one of them to every other.
+    """Senders and receivers: every sender acts on every receiver, through one input, at one position, with one sign.
 
     Attributes:
         links: the senders, each patched alone into all receivers; the strongest first.
@@ -142,7 +142,7 @@ def search(prompts: Prompts, settings: Search, progress: Progress | None = None)
 def places(prompts: Prompts) -> tuple[Position, ...]:
     """Positions to search: those of the task and the token after each, every token under one name.
 
-    Left out are positions that few prompts have, and such as name tokens that have names already.
+    Positions that few prompts have are left out, and so are those whose tokens have names already.
     """
     named = dict.fromkeys(name for pair in prompts.pairs for name in pair.positions)
     ordered = sorted(named, key=lambda name: (name in GENERAL_POSITIONS, list(named).index(name)))

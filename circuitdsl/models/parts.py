@@ -184,7 +184,7 @@ class Attention:
     ) -> tuple[Float[Tensor, "*rows heads d_head"], Float[Tensor, "*rows d"]]:
         """What the heads write, as `z` that `out_head` maps onto their terms, and what the layer's heads add up to.
 
-        A post-norm divides by what the whole sum has: each `z` takes its scale along, and so knows its own run.
+        A post-norm divides by the size of the whole sum. Each `z` contains that factor, which belongs to its own run.
 
         Args:
             z: the values that each head has gathered.
@@ -240,7 +240,7 @@ class Mlp:
     ) -> tuple[Float[Tensor, "*rows d"], tuple[Float[Tensor, "*rows"], ...]]:
         """The MLP's term, and the activations of some neurons, which `out_neuron` maps onto theirs.
 
-        A post-norm divides by what the whole output has: each activation takes its scale along.
+        A post-norm divides by the size of the whole output. Each activation contains that factor.
         """
         out = self.down(self._hidden(x, self.up, self.gate))
         single = ((self.up.outputs(i, i + 1), self.gate and self.gate.outputs(i, i + 1)) for i in neurons)
@@ -290,7 +290,7 @@ class Transformer:
         sha256: of the weight files.
         tokenizer: a Hugging Face tokenizer, or `None` for a model that has none.
         original: the model as its library runs it, on the same weights. What is measured is compared with it first;
-            `None` for a model that is like no other, as one is whose parts were exchanged.
+            `None` for a model that the library does not have, such as one whose parts were exchanged.
     """
 
     name: str

@@ -2,8 +2,8 @@
 
 PyTorch gives float32 products on a CPU to MKL, which leaves the 512-bit instructions of AMD processors unused. oneDNN,
 which PyTorch ships as well, uses them and is about twice as fast there. Both add up the same products in float32, in
-other orders, and oneDNN's loses more: its rounding error grows to twice MKL's at 3072 inputs. Taken `PIECE` inputs at a
-time it is MKL's again (1.1 times), at hardly any cost.
+another order. oneDNN rounds more: at 3072 inputs its error is twice that of MKL. With `PIECE` inputs at a time, the
+error is about that of MKL (1.1 times), at hardly any cost.
 """
 
 from __future__ import annotations

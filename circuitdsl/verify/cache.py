@@ -1,9 +1,12 @@
 """What is known already of a task on a model: which numbers a store holds, and under which names.
 
-A number is found again only where everything is the same that it depends on: the weights and what the model computes
-with them, the code that measures, torch, the device, the number format and the number of threads, the metric, the
-patch, and of the prompt its tokens, its answers and where the positions in question stand; for mean ablation also the
-prompts that the means are taken over.
+A number is found again only if everything that it depends on is the same:
+
+- the weights, and what the model computes with them
+- the code that measures, torch, the device, the number format and the number of threads
+- the metric and the patch
+- the prompt's tokens, its answers, and the places of the positions in question
+- for mean ablation, the prompts that the means are taken over
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ from circuitdsl.verify.store import Store, digest
 from circuitdsl.version import __version__
 
 Array = np.ndarray
-#: prompts by which a generator's further prompts are recognised: another word list, say, would have changed them
+#: the first prompts of a generator, which tell its other prompts: another word list would have changed them
 RECOGNISED = 32
 #: folders of the package whose code makes the numbers
 _CODE = ("engine", "measurements", "models", "verify")
@@ -42,8 +45,8 @@ class Memory:
         model: hash of the model, of the code that measures, and of the machine.
         context: hash of everything but the request and the prompt.
         means: makes the prompts that means are taken over.
-        means_are: what fixes these, if the first of them are `pairs`; empty where only they themselves say it.
-        asked, found: numbers asked for, but for those that this run made, and those among them that were known.
+        means_are: a text that tells which prompts these are, given that `pairs` come first; empty if there is none.
+        asked, found: numbers asked for, without those that this run has measured, and those of them that were known.
     """
 
     store: Store
@@ -77,7 +80,7 @@ class Memory:
 
     @cached_property
     def _digest_of_means(self) -> bytes:
-        """A hash of the prompts that means are taken over; thousands are not made only to be recognised."""
+        """A hash of the prompts that means are taken over, without making thousands of them if that can be avoided."""
         known = bool(self.means_are) and len(self.pairs) >= RECOGNISED
         prompts = [(pair.corrupt_tokens, pair.stratum) for pair in (self.pairs if known else self.means())]
         return _hash([self.means_are if known else "", prompts])
@@ -159,7 +162,7 @@ def _machine(model: Transformer) -> bytes:
 
 @torch.inference_mode()
 def model_digest(model: Transformer) -> bytes:
-    """The weights' own hash, and one of what the model makes of a few tokens: its configuration counts as well."""
+    """The hash of the weights, and one of the logits on a few tokens, which change with the configuration."""
     length = min(24, model.n_ctx)
     tokens = torch.arange(2 * length).view(2, length) % model.n_vocab
     found = ends(model, tokens)

@@ -79,7 +79,7 @@ def having(data: Prompts | Dataset, requests: Iterable[Request]) -> Array:
 
 
 def by_prompts(asked: Iterable[tuple[Array, Iterable[Request]]]) -> list[tuple[Array, list[Request]]]:
-    """Requests that are asked of the same prompts, together: (prompts, requests). What is asked of none is left out."""
+    """Requests grouped by the prompts that they are asked of: (prompts, requests). Those asked of none are left out."""
     groups: dict[bytes, tuple[Array, dict[Request, None]]] = {}
     for indices, requests in asked:
         if len(indices) and (wanted := dict.fromkeys(requests)):

@@ -28,7 +28,7 @@ _MISSED = unmeasured(_ANY, MISSED)
 
 
 def family_size(claims: Sequence[Claim]) -> int:
-    """Members of Holm's family: claims × tasks, but for what is not sampled and for properties of every prompt."""
+    """Members of Holm's family: claims × tasks, without what is not sampled and without properties of every prompt."""
     return sum(max(1, len(claim.tasks)) for claim in claims if kind_of(claim).in_family)  # scores need no task
 
 

@@ -38,9 +38,9 @@ from circuitdsl.verify.prompts import smallest_mean
 from circuitdsl.verify.samples import Collected
 from circuitdsl.verify.weigh import idle_notes, weigh_nulls, weigh_plan
 
-#: means over fewer prompts are hardly means
+#: a mean over fewer prompts than this is no good estimate
 FEW = 8
-#: of what can be ablated; a circuit that keeps more of it is nearly the model
+#: a circuit that keeps more than this share of what can be ablated is nearly the model
 NEARLY_ALL = 0.9
 
 #: prompts on which `--full` takes what needs many runs
@@ -107,7 +107,7 @@ def _reason(plan: ClaimPlan, decision: Decision) -> str:
 
 
 def measured(own: Collected, decision: Decision) -> Measured | None:
-    """The figure of a decision; median and quartiles are those over prompts, shares being of the mean gap."""
+    """The figure of a decision. Median and quartiles are over prompts; their shares are of the mean gap."""
     if decision.value is None or not np.isfinite(decision.value):
         return None
     plan, tests = own.plan, own.plan.claim.tests

@@ -19,7 +19,7 @@ import numpy as np
 
 #: the layout of the file; a file of another layout is another file
 LAYOUT = 1
-#: bytes that the numbers may take; beyond it those go that were not used for longest
+#: bytes that the numbers may take; beyond it, the least recently used are dropped
 LIMIT = 256 * 2**20
 #: bytes of a hash: of a prompt, of a checksum
 HASH = 16
@@ -34,7 +34,7 @@ Array = np.ndarray
 Numbers = tuple[Array, Array]
 #: a number, whether the patch changed anything, and whether this was known before the store was opened
 Known = tuple[float, bool, bool]
-#: what may go wrong with a file that others use, too, or that is no longer what it was
+#: errors of a file that another process uses or that is damaged
 _TROUBLE = (sqlite3.Error, OSError, ValueError, TypeError, OverflowError, MemoryError)
 
 
@@ -85,7 +85,7 @@ class Store(AbstractContextManager["Store"]):
             self._shrink(self.connection)
 
     def _shrink(self, connection: sqlite3.Connection) -> None:
-        """Drop what was not used for longest, where the file has outgrown its limit."""
+        """Drop the least recently used numbers if the file is larger than its limit."""
         figures = ("page_count", "freelist_count", "page_size")
         pages, free, page = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in figures)
         size = (pages - free) * page
@@ -116,7 +116,7 @@ class Store(AbstractContextManager["Store"]):
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
-        """Where what is done fails, the store is left alone from then on (once, where another has it)."""
+        """After an error the store is not used any more; while another process has it, only this once."""
         try:
             yield
         except _TROUBLE as error:

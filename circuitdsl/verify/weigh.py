@@ -23,7 +23,7 @@ from circuitdsl.verdicts import WORST_FIRST
 from circuitdsl.verify.measure import measure
 from circuitdsl.verify.samples import Collected, Found, base_of
 
-#: terms that are named before the rest is counted
+#: so many terms are named; the others are only counted
 _NAMED = 3
 #: the scores of two circuits are tied where they differ by less than so many roundings of the gap's square
 ROUNDED = 8
@@ -79,16 +79,16 @@ def _why_unchanged(member: Collected, part: Part) -> str:
 
 
 def unchanged(request: Request, found: Found) -> tuple[TermRequest, ...]:
-    """The terms that a request replaces by the same on every prompt so far, where it changes others."""
+    """The terms that a request replaces by equal ones on every prompt so far, if it changes any other term."""
     if request not in found or not found[request].changed.any():
         return ()
     return tuple(term for term in request.terms if term in found and not found[term].changed.any())
 
 
 def untested(part: Part, tests: Sequence[Test], found: Found) -> tuple[TermRequest, ...]:
-    """The unchanged terms of a part whose tests an effect of 0 satisfies: they hold, and say nothing of these.
+    """The unchanged terms of a part, if an effect of 0 passes its tests: such a `holds` says nothing of these terms.
 
-    Conditions are left out: what is claimed to be small is not their effect.
+    The patch of a condition is left out: its effect is not what is claimed to be small.
     """
     meets = (
         test.quantity != "value" and test.admits(0.0) if isinstance(test, Within) else isinstance(test, Negligible)
@@ -101,7 +101,7 @@ def untested(part: Part, tests: Sequence[Test], found: Found) -> tuple[TermReque
 
 
 def unless_untested(member: Collected, decision: Decision) -> Decision:
-    """A decision, with an error in place of a `holds` that says nothing of some terms."""
+    """The decision; an error takes the place of a `holds` that says nothing of some terms."""
     empty: dict[str, tuple[TermRequest, ...]] = {}
     for part in member.plan.parts:  # those of one label are one claim: one that needs an effect is enough
         terms = untested(part, member.plan.tests(part), member.series)
@@ -125,8 +125,10 @@ def unless_untested(member: Collected, decision: Decision) -> Decision:
 
 
 def idle_notes(part: Part, found: Found, reason: str) -> list[str]:
-    """What a part's patches and intervention leave as it is, though they change something; once, where the reason of
-    the verdict does not name it."""
+    """The terms that a part's patches and intervention leave as they are, though they change others.
+
+    What the reason of the verdict names already is not said again.
+    """
     terms = dict.fromkeys(term for request in part.requests for term in unchanged(request, found))
     kinds = dict.fromkeys(term.ablate for term in terms)
     texts = {said([term for term in terms if term.ablate == kind]): kind for kind in kinds}
