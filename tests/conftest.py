@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 from pathlib import Path
 
 import pytest
+
+from tests.drawing import examples
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the models here are too small to share: waiting costs more
 
@@ -42,6 +45,13 @@ def caches(tmp_path_factory):
 def cache_of_its_own(caches, monkeypatch):
     """No test reads what another (or the user) has measured."""
     monkeypatch.setenv("CIRCUITDSL_CACHE", next(caches))
+
+
+@pytest.fixture(autouse=True)
+def means_over_few_prompts(monkeypatch):
+    """Means are taken over fewer prompts than users get. Tests whose verdicts need all of them override this."""
+    if loaded := sys.modules.get("circuitdsl.verify.prompts"):
+        monkeypatch.setattr(loaded, "MEAN_PROMPTS", examples(300, loaded.MEAN_PROMPTS))
 
 
 @pytest.fixture(scope="session")

@@ -103,6 +103,11 @@ def refuse_too_little(model: Transformer, length: int, max_memory: int | None) -
         )
 
 
+def kept_bytes(device: torch.device, max_memory: int | None = None) -> int:
+    """Bytes of runs that are kept for each task once its prompts are scored; none where memory is limited."""
+    return 0 if max_memory is not None else int(allowed(device) * CACHES / 2)
+
+
 def prompt_bytes(model: Transformer, length: int) -> int:
     """Bytes of one prompt's clean run and of its partner's terms, as they are cached."""
     attn = model.blocks[0].attn

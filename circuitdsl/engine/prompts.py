@@ -16,7 +16,7 @@ from circuitdsl.circuit.vocabulary import METRICS, Metric
 from circuitdsl.engine import runs as engine
 from circuitdsl.engine.count import Tally
 from circuitdsl.engine.experiment import Positions, Readout
-from circuitdsl.engine.memory import CACHES, VOCAB_ROWS, allowed, prompt_bytes, run_at_once, vocabulary_rows
+from circuitdsl.engine.memory import VOCAB_ROWS, kept_bytes, prompt_bytes, run_at_once, vocabulary_rows
 from circuitdsl.engine.metrics import Scorer, scorer
 from circuitdsl.engine.positions import token_indices
 from circuitdsl.errors import UserError
@@ -209,7 +209,7 @@ def ends_of(
     """The residual streams at END of all clean and all corrupt prompts.
 
     Args:
-        kept: takes the first runs with the places of their prompts, as many as memory has room for.
+        kept: takes the first runs with the places of their prompts, as many as `kept_bytes` allows.
 
     Raises:
         UserError: some are not finite.
@@ -220,7 +220,7 @@ def ends_of(
         runs = engine.run(model, tokens, tokens_of([pairs[i] for i in places], "corrupt_tokens"))
         ends[0, places], ends[1, places] = runs.clean.end, runs.corrupt.end
         held = sum(other.n * prompt_bytes(model, other.length) for _, other in (*(kept or ()), (places, runs)))
-        if kept is not None and max_memory is None and held <= allowed(model.device) * CACHES:
+        if kept is not None and held <= kept_bytes(model.device, max_memory):
             kept.append((places.tolist(), runs))
 
     for group in engine.by_length(

@@ -27,7 +27,16 @@ from circuitdsl.engine.batch_index import plan as sorted_out
 from circuitdsl.engine.batches import entries
 from circuitdsl.engine.count import Machine, calibrate, floor_by_prompt
 from circuitdsl.engine.experiment import Experiment, experiment_of
-from circuitdsl.engine.memory import BATCH, CHUNK, allowed, in_parts, prompt_bytes, prompts_at_once, refuse_too_little
+from circuitdsl.engine.memory import (
+    BATCH,
+    CHUNK,
+    allowed,
+    in_parts,
+    kept_bytes,
+    prompt_bytes,
+    prompts_at_once,
+    refuse_too_little,
+)
 from circuitdsl.engine.positions import token_indices
 from circuitdsl.engine.prompts import tokens_of
 from circuitdsl.engine.runs import first_difference
@@ -382,10 +391,11 @@ def seconds(model: Transformer, task: TaskWork, work: Work, machine: Machine) ->
 
 
 def memory(model: Transformer, work: Sequence[TaskWork], device: torch.device, max_memory: int | None = None) -> int:
-    """Bytes that measuring takes at the most, weights aside: the runs of some prompts, and one batch of patched runs.
+    """Bytes that measuring takes at the most, weights aside: runs of prompts, and one batch of patched runs.
 
     Counts activations only; a Python process with torch and transformers takes about half a gigabyte besides.
     """
     together = [min(prompts_at_once(model, t.tokens[1], max_memory), t.prompts) for t in work]
     most = [n * prompt_bytes(model, t.tokens[1]) for n, t in zip(together, work, strict=True)]
-    return max(most, default=0) + int(allowed(device, max_memory) * BATCH)
+    kept = sum(min(kept_bytes(device, max_memory), t.prompts * prompt_bytes(model, t.tokens[1])) for t in work)
+    return kept + max(most, default=0) + int(allowed(device, max_memory) * BATCH)

@@ -18,6 +18,8 @@ from circuitdsl.engine.path_patching import effects, patched_attention, patched_
 from circuitdsl.engine.runs import mean_terms
 from circuitdsl.measurements.requests import Subgraph
 from circuitdsl.models.load import load_model
+from circuitdsl.models.parts import Transformer
+from tests.drawing import examples
 from tests.engine.small_models import SIZES, Case, make_case, neurons, save_random
 from tests.far_device import FAR, FarDevice, far_device, sent
 
@@ -91,8 +93,12 @@ def test_a_far_device_notices_what_a_gpu_would_not_forgive(monkeypatch: pytest.M
             assert device.waits
 
 
-def test_another_device_gives_the_same_and_is_never_waited_for(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("family", examples(("gpt2", "qwen3", "gemma2"), tuple(SIZES)))
+def test_another_device_gives_the_same_and_is_never_waited_for(
+    family: str, random_model: Callable[[str], Transformer], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """All that runs in batches, on a device that is only pretended."""
+    case = make_case(random_model(family))
     near = found(with_means(case))
     with far_device(monkeypatch) as device:
         batches = [watched(monkeypatch, device, *where) for where in ((batches_module, "_tried"), (subgraph, "_pass"))]

@@ -28,7 +28,7 @@ from tests.engine.small_models import FAMILIES, Case, make_case, neurons, save_r
 
 TOLERANCE = 1e-4
 drawn = settings(
-    max_examples=examples(15, 75),
+    max_examples=examples(10, 75),
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
@@ -60,7 +60,7 @@ def check_exact(case: Case, drawn: list[Experiment]) -> None:
     assert tally.block_positions == sum(least)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", examples(("gpt2", "gemma2"), FAMILIES))
 def test_exact_with_one_dnn_too(
     family: str, random_model: Callable[[str], Transformer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -69,7 +69,7 @@ def test_exact_with_one_dnn_too(
         pytest.skip("this PyTorch was built without oneDNN")
     model = random_model(family)
 
-    @settings(drawn, max_examples=examples(4, 20))
+    @settings(drawn, max_examples=examples(8, 20))
     @given(st.lists(experiments(model), min_size=1, max_size=3), st.integers(0, 5))
     def check(some: list[Experiment], seed: int) -> None:
         case, means = with_means(make_case(model, seed))
@@ -167,7 +167,7 @@ def test_attention_under_any_experiment_equals_brute_force(
     some_heads = st.lists(st.sampled_from(heads), min_size=1, max_size=3, unique=True)
     without_means = experiments(model).filter(lambda e: e.ablate != "mean")
 
-    @settings(drawn, max_examples=examples(8, 15))
+    @settings(drawn, max_examples=examples(5, 15))
     @given(st.lists(without_means, min_size=1, max_size=2), some_heads, st.integers(0, 5))
     def check(some: list[Experiment], watched: list[Node], seed: int) -> None:
         case = make_case(model, seed)

@@ -45,15 +45,16 @@ def test_mutated_specs() -> None:
 
 
 def test_large_and_hostile_texts_end_soon() -> None:
+    size = examples(40_000, 100_000)
     chain = "circuit a\n" + "".join(f"heads g{i} = g{i + 1} + 1.{i % 12}\n" for i in range(3000))
     pairs = "circuit a\nheads a = " + " ".join(f"{i // 100}.{i % 100}" for i in range(4000)) + " at END\na -> a.q\n"
     for text in (
-        "(" * 100_000,
-        "(\n" * 100_000,
-        "→" * 100_000,
-        '"' * 100_000,
-        "heads a = " + "9.9 " * 50_000,
-        "heads a = 9.9" + " + 9.8" * 50_000,
+        "(" * size,
+        "(\n" * size,
+        "→" * size,
+        '"' * size,
+        "heads a = " + "9.9 " * (size // 2),
+        "heads a = 9.9" + " + 9.8" * (size // 2),
         "heads\n" * 2_000,
         "circuit a\n" * 2_000,
         "a -> b.q\n" * 2_000,

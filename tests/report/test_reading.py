@@ -64,7 +64,7 @@ def test_any_reports_come_back_from_their_text(reports: Reports) -> None:
 
 @pytest.mark.parametrize("name", [FIXTURES / "measured.circ", "pocket/shared"])
 def test_measured_reports_come_back(pocket, name: Path | str) -> None:
-    found = circuitdsl.load(name).verify(prompts=32)
+    found = circuitdsl.load(name).verify(prompts=16)
     reports = Reports([found] if isinstance(found, Report) else found)
     for claim in (claim for report in reports for claim in report.claims if claim.kind == "edge" and claim.measured):
         pairs = [(member.sender, member.receiver) for member in claim.members]

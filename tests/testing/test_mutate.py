@@ -114,6 +114,11 @@ def fates(found: Mutation) -> dict[str, str]:
     return {outcome.mutant.after: outcome.fate for outcome in found.outcomes}
 
 
+@pytest.fixture(autouse=True)
+def means_over_few_prompts() -> None:
+    """Whether a mutant is noticed depends on the means."""
+
+
 @pytest.fixture
 def judged(pocket):
     def run(lines: str) -> Mutation:

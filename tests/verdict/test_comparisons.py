@@ -9,6 +9,7 @@ from circuitdsl.circuit.changes import EdgePatch
 from circuitdsl.circuit.criteria import Moves, Stronger
 from circuitdsl.verdict.samples import Sample
 from circuitdsl.verdict.sampling import plan_looks
+from tests.drawing import examples
 from tests.verdict.deciding import decide, verdict_of, weigh_claim
 
 TEST = Stronger(EdgePatch(()), "7.9 -> 9.9.q")
@@ -40,12 +41,12 @@ def test_equal_sizes_are_not_stronger() -> None:
 @pytest.mark.parametrize(("mean_a", "mean_b"), [(0.0, 0.0), (0.3, 0.3), (0.3, -0.3), (-0.3, 0.3)])
 @pytest.mark.parametrize("spread_b", [0.0, 0.2, 1.0])
 def test_ties_pass_no_more_often_than_the_level_says(mean_a: float, mean_b: float, spread_b: float) -> None:
-    """At 5 % two-sided a wrong "holds" comes out at most 2.5 % of the time; 400 draws, three standard errors."""
+    """At 5 % two-sided a wrong "holds" comes out at most 2.5 % of the time, within three standard errors."""
     rng = np.random.default_rng(2)
-    looks = plan_looks(128)
-    samples = (two(mean_a + rng.normal(size=128), mean_b + spread_b * rng.normal(size=128)) for _ in range(400))
+    looks, draws = plan_looks(128), examples(200, 400)
+    samples = (two(mean_a + rng.normal(size=128), mean_b + spread_b * rng.normal(size=128)) for _ in range(draws))
     wrong = sum(verdict_of(weigh_claim([TEST], [sample], looks=looks)) == "holds" for sample in samples)
-    assert wrong <= 400 * 0.025 + 3 * np.sqrt(400 * 0.025 * 0.975)
+    assert wrong <= draws * 0.025 + 3 * np.sqrt(draws * 0.025 * 0.975)
 
 
 def test_accuracy_that_no_prompt_changes_is_not_compared_by_its_value() -> None:

@@ -23,7 +23,7 @@ from circuitdsl.verify import cache as memory_module
 from circuitdsl.verify import prompts
 from circuitdsl.verify.cache import _machine, memory, model_digest
 from circuitdsl.verify.measure import measure
-from circuitdsl.verify.prompts import MEAN_PROMPTS, prompts_by_task
+from circuitdsl.verify.prompts import prompts_by_task
 from circuitdsl.verify.prompts import scored_prompts as make_bench
 from circuitdsl.verify.session import Options
 from circuitdsl.verify.store import Store, default_path, digest
@@ -93,13 +93,13 @@ def test_prompts_for_means_are_made_only_where_a_mean_is_new(run, monkeypatch: p
     monkeypatch.setattr(prompts, "sample", sample)
     again = run(SPEC.replace("knockout(mover) : effect <= 50%", "knockout(mover) : effect <= 40%"))
     assert (first.cached, again.cached) == (0, 1)
-    assert drawn and max(drawn) < MEAN_PROMPTS
+    assert drawn and max(drawn) < prompts.MEAN_PROMPTS
     names = TASKS["ioi"].lists["names"]
     other = replace(TASKS["ioi"], lists=TASKS["ioi"].lists | {"names": replace(names, words=names.words[:-1])})
     # means are then of other prompts, even where those that are measured are the same
     monkeypatch.setattr(prompts, "TASKS", {"ioi": other})
     assert run().cached < 1
-    assert max(drawn) == MEAN_PROMPTS
+    assert max(drawn) == prompts.MEAN_PROMPTS
 
 
 def test_an_edited_spec_measures_what_is_new(run) -> None:
