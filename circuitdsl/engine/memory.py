@@ -104,7 +104,7 @@ def refuse_too_little(model: Transformer, length: int, max_memory: int | None) -
 
 
 def kept_bytes(device: torch.device, max_memory: int | None = None) -> int:
-    """Bytes of runs that are kept for each task once its prompts are scored; none where memory is limited."""
+    """Bytes of runs that are kept once the prompts of a task are scored; none where memory is limited."""
     return 0 if max_memory is not None else int(allowed(device) * CACHES / 2)
 
 

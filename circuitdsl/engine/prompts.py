@@ -67,7 +67,7 @@ class Prompts:
     max_memory: int | None = None
     tally: Tally = field(default_factory=Tally)
     cache: Known | None = None
-    kept: Sequence[tuple[list[int], engine.Runs]] = ()
+    kept: list[tuple[list[int], engine.Runs]] = field(default_factory=list, repr=False)
     _made: dict[Hashable, Any] = field(default_factory=dict, repr=False)
 
     @property

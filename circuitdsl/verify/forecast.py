@@ -397,5 +397,4 @@ def memory(model: Transformer, work: Sequence[TaskWork], device: torch.device, m
     """
     together = [min(prompts_at_once(model, t.tokens[1], max_memory), t.prompts) for t in work]
     most = [n * prompt_bytes(model, t.tokens[1]) for n, t in zip(together, work, strict=True)]
-    kept = sum(min(kept_bytes(device, max_memory), t.prompts * prompt_bytes(model, t.tokens[1])) for t in work)
-    return kept + max(most, default=0) + int(allowed(device, max_memory) * BATCH)
+    return max(most, default=0) + int(allowed(device, max_memory) * BATCH) + kept_bytes(device, max_memory)

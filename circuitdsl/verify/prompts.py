@@ -117,6 +117,8 @@ def prompts_by_task(
             data = make_data(circuit, own, model)
             scored = scored_prompts(model, data, circuit.metric, store=store, max_memory=max_memory)
             found[sample_name(use.name)] = scored
+    for prompts in list(found.values())[1:]:  # memory is for the runs of one task, the first that is measured
+        prompts.kept.clear()
     return found
 
 
