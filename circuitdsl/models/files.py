@@ -50,7 +50,7 @@ def check_files(directory: Path) -> None:
 def check_configuration(directory: Path) -> None:
     """Check what of a configuration decides which files are read, and how much memory they take.
 
-    A model is made before its weights are read, and a slip of the pen here would take all the memory there is.
+    A model is made before its weights are read: a typing error here could take all of the memory.
 
     Raises:
         ModelUnavailable: there is no configuration, or it has more layers than any model has.

@@ -26,8 +26,8 @@ POCKET = Path(__file__).parent / "pocket"
 DTYPES = ("float32", "bfloat16", "float16")
 #: tokens at the start of a context and at its end whose logits are checked at load
 SHORT = 12
-#: tokens of the longest prompt that is checked at load, where no window is longer: no more than `LONGEST`, and than
-#: these multiplications pay for, but `LEAST` in any case
+#: tokens of the long prompt that is checked at load; where a window is longer, the prompt is longer too. It has at most
+#: `LONGEST` tokens, and at most as many as these multiplications allow, but at least `LEAST`
 LONG, LONGEST, MULTIPLICATIONS, LEAST = 128, 1024, 8e9, 32
 WANTED = ["*.json", "*.safetensors", "merges.txt", "vocab.txt", "*.model"]
 UNWANTED = ["*/*", "consolidated*", "training_args*"]
@@ -259,7 +259,7 @@ def check_sum(view: Transformer, original: Original) -> None:
     Random tokens are run in three ways. A short prompt shows whether weights, norms and activations are read rightly.
     Another at the last positions that the model has shows its last learned positions, and rotary ones turned furthest.
     A prompt longer than every window shows what is seen through these, as far as that is cheap. What it leaves out is
-    seen on a task's own prompts before they are measured (`measure.agreement`).
+    seen on a task's own prompts before they are measured (`verify.prompts.check_agreement`).
 
     Raises:
         UnsupportedModel: logits differ by more than rounding does, or transformers cannot run the model.

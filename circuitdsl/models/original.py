@@ -13,8 +13,8 @@ from circuitdsl.models.errors import UnsupportedModel, first_line
 
 #: how far our logits may be from the model's own, relative to the largest of them
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
-#: how many times further than one rounding of its embedded tokens moves them, and how far at the most, where a model
-#: amplifies rounding to more than that
+#: for a model that amplifies rounding beyond that: how far they may be, as a multiple of how far one rounding of the
+#: embedded tokens moves the model's own logits, and in any case
 AMPLIFIED, MOST = 10, 5e-2
 
 
