@@ -120,7 +120,7 @@ def own(kind: str) -> dict[str, list[Any]]:
 def test_a_familys_own_flags(kind: str, tmp_path: Path) -> None:
     flags, drawn = own(kind), random.Random(0)
     options = [{name: value} for name, values in flags.items() for value in values]
-    share = examples(3, 1)  # of the flags: each is in several families
+    share = examples(3, 1)  # by default every third flag, from another one on in each family
     options = options[list(KINDS).index(kind) % share :: share]
     options += [{name: drawn.choice(values) for name, values in flags.items()} for _ in range(4)]
     places = [tmp_path / str(i) for i, each in enumerate(options) if save(kind, tmp_path / str(i), each)]
@@ -133,7 +133,7 @@ def test_what_other_families_have(kind: str, tmp_path: Path) -> None:
     config = json.loads((tmp_path / "config.json").read_text())
     verdicts = []
     place = list(KINDS).index(kind)
-    share = examples(3, 1)  # of the names: all families together are given all of them
+    share = examples(3, 1)  # by default every third name: the families together are given all of them
     for name, values in list(FOREIGN.items())[place % share :: share]:
         value = values[place % len(values)]
         (tmp_path / "config.json").write_text(json.dumps(config | {name: value}))

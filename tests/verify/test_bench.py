@@ -39,6 +39,22 @@ def data(pocket_tokens):
     return sample(TASKS["ioi"], pocket_tokens, 48, seed=2)
 
 
+def test_runs_made_for_scores_are_measured_as_well(pocket, data, monkeypatch) -> None:
+    """The same numbers, without a second run of a pair; nothing that reads the runs changes them."""
+    prompts, first = scored_prompts(pocket, data, Metric()), np.arange(16)
+    twice = [r for r in REQUESTS if any(patch.direction == "denoise" for patch in r.patches)]  # they swap the sides
+    once = [request for request in REQUESTS if request not in twice]
+    with monkeypatch.context() as patch:
+        patch.setattr("circuitdsl.engine.runs.run", None)
+        kept = [measure(prompts, once, first) for _ in range(2)]
+    prompts.kept.clear()
+    anew = measure(prompts, once, first)
+    for request, series in anew.items():
+        for found in kept:
+            np.testing.assert_allclose(found[request].values, series.values, atol=1e-5)
+            assert (found[request].changed == series.changed).all()
+
+
 @pytest.mark.parametrize("name", ["logit_diff", "prob_diff", "logprob", "accuracy", "kl"])
 def test_prompts_do_not_depend_on_their_company(pocket, data, name: str) -> None:
     """Prompts of many lengths, in any order, give what each gives alone; means are over the whole dataset."""
