@@ -13,7 +13,7 @@ from circuitdsl.circuit.changes import Intervention, Member, Patch
 from circuitdsl.circuit.criteria import Test
 from circuitdsl.circuit.nodes import Positions
 from circuitdsl.errors import UserError
-from circuitdsl.installed import loaded
+from circuitdsl.installed import loaded, package_of
 from circuitdsl.language import syntax as s
 
 if TYPE_CHECKING:
@@ -154,10 +154,16 @@ class Kinds(Sequence[type[Measurement]]):
         """The kind of a word.
 
         Raises:
-            UserError: another package registers the word, and its kind cannot be loaded.
+            UserError: another package registers the word, and its kind cannot be loaded, or several packages do.
         """
         found = self._words.get(name) or next((kind for kind in self._kinds if name in kind.names()), None)
-        for entry in entry_points(group=self._group, name=name) if found is None and self._group else ():
+        entries = list(entry_points(group=self._group, name=name)) if found is None and self._group else []
+        if len(entries) > 1:
+            packages = ", ".join(sorted(map(package_of, entries)))
+            raise UserError(
+                f"several packages register the measurement {name}: {packages}", hint="uninstall all but one of them"
+            )
+        for entry in entries:
             found = loaded(entry, "measurement")
             if not (isinstance(found, type) and issubclass(found, Measurement)):
                 raise UserError(f"{entry.value}, registered as the measurement {name}, is no kind of measurement")
