@@ -32,11 +32,11 @@ from benchmarks.engine_peers import Hooks, Peer, TransformerLens
 from benchmarks.engine_workloads import Workload
 from circuitdsl import api
 from circuitdsl.circuit.shapes import ModelShape
-from circuitdsl.engine.count import Tally
 from circuitdsl.engine.experiment import Readout
 from circuitdsl.engine.path_patching import effects
 from circuitdsl.engine.prompts import Prompts
 from circuitdsl.engine.runs import Runs, baseline, run
+from circuitdsl.engine.tally import Tally
 from circuitdsl.measurements.plan import ClaimPlan
 from circuitdsl.measurements.requests import Request
 from circuitdsl.models.load import load_model

@@ -26,10 +26,10 @@ from torch import Tensor
 from circuitdsl.circuit.nodes import EMBED, LOGITS, Input, Node
 from circuitdsl.engine.batch_index import Array, Names, Where, by_input, by_node, ship
 from circuitdsl.engine.batches import Limits
-from circuitdsl.engine.count import Tally
 from circuitdsl.engine.experiment import Experiment, Positions, Readout, check, check_node
 from circuitdsl.engine.memory import all_terms, batch_rows, in_halves
 from circuitdsl.engine.runs import Runs, read
+from circuitdsl.engine.tally import Tally
 from circuitdsl.measurements.requests import Subgraph
 from circuitdsl.models.parts import PORTS, Port, attend
 from circuitdsl.models.writers import Written, in_whole, layer_of, term

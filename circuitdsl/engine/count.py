@@ -23,21 +23,6 @@ PROMPTS, TOKENS, SECONDS = 32, 20, 0.2
 MORE_CALLS = 2
 
 
-@dataclass
-class Tally:
-    """Work done so far, to be passed to `effects`. A block-position is one layer's MLP at one position of one run.
-
-    Attributes:
-        block_positions: recomputed downstream of patches.
-        flow_positions: MLPs computed for edges via MLPs.
-        batches: forward passes over a batch.
-    """
-
-    block_positions: int = 0
-    flow_positions: int = 0
-    batches: int = 0
-
-
 def floor_by_prompt(
     model: Transformer, experiment: Experiment, where: Where, layers: int | None = None
 ) -> Int[np.ndarray, " n"]:

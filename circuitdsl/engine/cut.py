@@ -21,7 +21,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from circuitdsl.circuit.nodes import Node, Position
-from circuitdsl.engine.prompts import Prompts, score_ends
+from circuitdsl.engine.ends import score_ends
+from circuitdsl.engine.prompts import Prompts
 from circuitdsl.engine.runs import Cache, Edits, Rows, one_run
 from circuitdsl.engine.trace import SIDES, Firing, Tracer, fired
 from circuitdsl.models.parts import Attention, attend

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from circuitdsl.circuit.nodes import EMBED, Node
 from circuitdsl.engine.batch_index import Batch, Jobs, Points, Reads, Sites, entry_jobs, touched
-from circuitdsl.engine.count import Tally
 from circuitdsl.engine.runs import Runs
+from circuitdsl.engine.tally import Tally
 from circuitdsl.engine.via_mlps import Flows
 from circuitdsl.models.parts import PORTS, Attention, Port, Transformer, attend
 from circuitdsl.models.writers import Written, in_whole, term

@@ -21,5 +21,5 @@ def function_of(name: str, other: str = "") -> Callable[..., Any]:
 
 
 def optional(name: str, other: str) -> Callable[..., Any] | None:
-    """Another function of the module of "module:name", where it has one."""
-    return getattr(import_module(name.partition(":")[0]), other, None)
+    """A function of a module, where both are there; the module may be given as "module:name"."""
+    return getattr(import_module(name.partition(":")[0]), other, None) if name else None

@@ -1,33 +1,34 @@
-"""A task's prompts on a model, as readers of numbers see them, and scores of their unpatched runs at END."""
+"""A task's prompts on a model, as readers of numbers see them.
+
+Nothing here imports torch: where all numbers are known from earlier, none is computed.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
-import torch
-from jaxtyping import Float, Int
-from torch import Tensor
 
-from circuitdsl.circuit.vocabulary import METRICS, Metric
-from circuitdsl.engine import runs as engine
-from circuitdsl.engine.count import Tally
-from circuitdsl.engine.experiment import Positions, Readout
-from circuitdsl.engine.memory import VOCAB_ROWS, kept_bytes, prompt_bytes, run_at_once, vocabulary_rows
-from circuitdsl.engine.metrics import Scorer, scorer
+from circuitdsl.circuit.vocabulary import CHANCE, METRICS, Metric
 from circuitdsl.engine.positions import token_indices
-from circuitdsl.errors import UserError
+from circuitdsl.engine.tally import Tally
 from circuitdsl.measurements.requests import Request
-from circuitdsl.models.parts import Transformer
+from circuitdsl.models.model import Model
 from circuitdsl.tasks.dataset import Dataset, PromptPair
+
+if TYPE_CHECKING:
+    from circuitdsl.engine.ends import Ends
+    from circuitdsl.engine.experiment import Positions, Readout
+    from circuitdsl.engine.metrics import Scorer
+    from circuitdsl.engine.runs import Runs
+    from circuitdsl.models.parts import Transformer
 
 Array = np.ndarray
 SIDES = ("clean", "corrupt")
 T = TypeVar("T")
-Ends = tuple[Float[Tensor, "n d"], Float[Tensor, "n d"]]
 
 
 class Known(Protocol):
@@ -45,6 +46,7 @@ class Prompts:
     """A task's prompts on a model, with their clean and corrupt scores.
 
     Attributes:
+        source: the model, which is loaded when something is computed.
         clean: the metric on each clean prompt [n].
         corrupt: the metric on each corrupt prompt, scored with the clean one's answers [n].
         ends: gives the residual streams at END of all clean and of all corrupt prompts, before the final norm.
@@ -55,10 +57,9 @@ class Prompts:
         kept: runs that were made for the scores, with the places of their prompts.
     """
 
-    model: Transformer
+    source: Model
     data: Dataset
     metric: Metric
-    scorer: Scorer
     clean: Array
     corrupt: Array
     ends: Callable[[], Ends]
@@ -67,8 +68,13 @@ class Prompts:
     max_memory: int | None = None
     tally: Tally = field(default_factory=Tally)
     cache: Known | None = None
-    kept: list[tuple[list[int], engine.Runs]] = field(default_factory=list, repr=False)
+    kept: list[tuple[list[int], Runs]] = field(default_factory=list, repr=False)
     _made: dict[Hashable, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def model(self) -> Transformer:
+        """The parts of the model, which are read now if they were not."""
+        return self.source.parts
 
     @property
     def pairs(self) -> tuple[PromptPair, ...]:
@@ -95,12 +101,19 @@ class Prompts:
         return self._made[what]
 
     def scorer_of(self, metric: Metric) -> Scorer:
-        """What scores these prompts by a metric."""
-        return self.scorer if metric == self.metric else scorer(metric, self.pairs)
+        """What scores these prompts by a metric; raises `UserError` where it cannot be taken on them."""
+        from circuitdsl.engine.ends import clean_logits
+        from circuitdsl.engine.metrics import scorer
+
+        alone = METRICS[metric.name.removeprefix(CHANCE)].behaviour
+        made = partial(scorer, metric, self.pairs)
+        return self.once(("scorer", metric), lambda: made() if alone else made(clean_logits(self)))
 
     def readout(self, score: Scorer, part: Array) -> Readout:
         """What a scorer reads of some prompts."""
-        return readout(score, torch.as_tensor(part), self.model.device, vocabulary_rows(self.model, self.max_memory))
+        from circuitdsl.engine.ends import readout
+
+        return readout(self.model, score, part, self.max_memory)
 
 
 @dataclass(frozen=True)
@@ -112,7 +125,7 @@ class Batch:
     """
 
     prompts: Prompts
-    runs: engine.Runs
+    runs: Runs
     part: Array
 
     @property
@@ -142,30 +155,15 @@ class Numbers:
     changed: Array | bool | None = None
 
 
-def readout(score: Scorer, places: Int[Tensor, " m"], device: torch.device, at_once: int) -> Readout:
-    """What a scorer reads of the prompts at `places`; whole-vocabulary metrics are reduced to their score at once."""
-    if score.ids is not None:
-        return Readout(score.ids[places].to(device))
-    there = places.to(device)
-    return Readout(reduce=lambda rows, prompts: score.score(rows, there[prompts])[:, None], at_once=at_once)
-
-
-def scored(score: Scorer, found: Float[Tensor, "e n k"], places: Int[Tensor, " n"]) -> Array:
-    """One number for each run and prompt [e, n]."""
-    if score.ids is None:
-        return found[..., 0].double().cpu().numpy()
-    e, n, k = found.shape
-    rows = score.score(found.reshape(e * n, k).cpu(), places.repeat(e))
-    return rows.view(e, n).double().numpy()
-
-
 def behaviour(prompts: Prompts, metric: Metric, side: str = "clean") -> Array:
     """Any metric of the clean or the corrupt run, on every prompt."""
     if metric == prompts.metric:
         return prompts.clean if side == "clean" else prompts.corrupt
 
     def compute() -> Array:
-        return score_ends(prompts, prompts.ends()[SIDES.index(side)], scorer(metric, prompts.pairs))
+        from circuitdsl.engine.ends import score_ends
+
+        return score_ends(prompts, prompts.ends()[SIDES.index(side)], metric)
 
     known = prompts.cache
     return prompts.once((metric, side), lambda: known.scores(side, metric, compute) if known else compute())
@@ -174,65 +172,3 @@ def behaviour(prompts: Prompts, metric: Metric, side: str = "clean") -> Array:
 def gap(prompts: Prompts, metric: Metric) -> float:
     """How far the corrupt prompts are from the clean ones by a metric, on average."""
     return abs(float(np.mean(behaviour(prompts, metric) - behaviour(prompts, metric, "corrupt"))))
-
-
-def score_ends(prompts: Prompts, ends: Float[Tensor, "n d"], score: Scorer | None = None) -> Array:
-    """A metric (by default the task's) of residual streams at END, one for each of the prompts."""
-    return score_of(prompts.model, ends, score or prompts.scorer, vocabulary_rows(prompts.model, prompts.max_memory))
-
-
-def score_of(model: Transformer, ends: Float[Tensor, "n d"], score: Scorer, at_once: int) -> Array:
-    """A metric of residual streams at END, one for each prompt of the scorer."""
-    everything = torch.arange(len(ends))
-    found = read_ends(model, ends, readout(score, everything, model.device, at_once))
-    return scored(score, found[None], everything)[0]
-
-
-@torch.inference_mode()
-def read_ends(model: Transformer, ends: Float[Tensor, "n d"], readout: Readout) -> Float[Tensor, "n k"]:
-    """What a readout gives on residual streams at END."""
-    parts = torch.arange(len(ends), device=ends.device).split(VOCAB_ROWS)
-    return torch.cat([engine.read(model, ends[here][:, None], here, readout)[:, 0].cpu() for here in parts])
-
-
-def tokens_of(pairs: Sequence[PromptPair], side: str) -> Int[Tensor, "n T"]:
-    """The tokens of prompts of one length; `side` is `clean_tokens` or `corrupt_tokens`."""
-    return torch.tensor([getattr(pair, side) for pair in pairs])
-
-
-def ends_of(
-    model: Transformer,
-    pairs: Sequence[PromptPair],
-    max_memory: int | None,
-    kept: list[tuple[list[int], engine.Runs]] | None = None,
-) -> Ends:
-    """The residual streams at END of all clean and all corrupt prompts.
-
-    Args:
-        kept: takes the first runs with the places of their prompts, as many as `kept_bytes` allows.
-
-    Raises:
-        UserError: some are not finite.
-    """
-    ends = torch.empty(2, len(pairs), model.d_model, dtype=model.dtype, device=model.device)
-
-    def run(places: Tensor, tokens: Tensor) -> None:
-        runs = engine.run(model, tokens, tokens_of([pairs[i] for i in places], "corrupt_tokens"))
-        ends[0, places], ends[1, places] = runs.clean.end, runs.corrupt.end
-        held = sum(other.n * prompt_bytes(model, other.length) for _, other in (*(kept or ()), (places, runs)))
-        if kept is not None and held <= kept_bytes(model.device, max_memory):
-            kept.append((places.tolist(), runs))
-
-    for group in engine.by_length(
-        [pair.clean_tokens for pair in pairs], partial(run_at_once, model, max_memory=max_memory)
-    ):
-        run(*group)  # in a function, so that the runs of a group are freed before the next group is run
-    for side, end in zip(SIDES, ends, strict=True):
-        broken = (~end.isfinite().all(dim=1)).nonzero().flatten().tolist()
-        if broken:
-            raise UserError(
-                f"the model gives NaN or infinity on {len(broken)} of {len(pairs)} {side} prompts, the first of them "
-                f"prompt {broken[0] + 1} ({getattr(pairs[broken[0]], side)!r})",
-                hint="float16 overflows easily: try bfloat16 or float32" if model.dtype == torch.float16 else None,
-            )
-    return ends[0], ends[1]

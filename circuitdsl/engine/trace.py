@@ -27,6 +27,7 @@ from circuitdsl.engine import runs as engine
 from circuitdsl.engine.memory import run_at_once
 from circuitdsl.engine.positions import indices_of
 from circuitdsl.errors import UserError
+from circuitdsl.models.errors import NotTraced
 from circuitdsl.models.parts import Transformer
 from circuitdsl.models.weights import AttentionWeights, weights_of
 from circuitdsl.tasks.dataset import PromptPair
@@ -42,10 +43,6 @@ OTHER = "other"
 
 SIDES: tuple[Side, ...] = ("destination", "source")
 Added = tuple[tuple[Node, float], ...]
-
-
-class NotTraced(UserError):
-    """A model whose attention scores are not those of one matrix."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -21,8 +21,8 @@ from torch import Tensor
 
 from circuitdsl.circuit.nodes import Node
 from circuitdsl.engine.batch_index import Array, Flow, Plan, Route, Senders, Where, all_names, sent_at, ship
-from circuitdsl.engine.count import Tally
 from circuitdsl.engine.runs import Runs
+from circuitdsl.engine.tally import Tally
 from circuitdsl.models.writers import neurons, term
 
 

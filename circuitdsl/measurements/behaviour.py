@@ -28,6 +28,7 @@ class Behaviour(Reading):
 
     words = behaviours(own=True)
     reader = f"{READERS}.metric:patched"
+    hooks = f"{READERS}.behaviour"
     usage = (
         "`accuracy`, `logit_diff`, `prob_diff`, `logprob`, with the options of the metric"
         " | the model as it is"

@@ -25,7 +25,7 @@ class HeadScore(Reading):
     heads: tuple[Node, ...]
 
     words = ("previous_token_score", "duplicate_token_score", "induction_score")
-    reader = f"{READERS}.head_score:read"
+    hooks = f"{READERS}.head_score"
     on_runs = False
     needs_task = False
     usage = (

@@ -48,6 +48,8 @@ class Request:
 
     Attributes:
         reader: the function that reads the numbers, "module:name". Requests of one reader are read together.
+        hooks: the module, as text, of what else is known of it: `of_prompts` gives the numbers of a request that reads
+            no runs of a batch, `present` the prompts that it can be read on, `trouble` and `absent` why it cannot be.
         numbers: what its numbers are, where that does not depend on a task's metric.
         on_runs: whether it reads runs of the prompts; otherwise it makes runs of its own, whose work is not counted.
         reads_attention: whether it reads attention patterns.
@@ -59,6 +61,7 @@ class Request:
     __slots__ = ()
 
     reader: ClassVar[str] = ""
+    hooks: ClassVar[str] = ""
     numbers: ClassVar[Figure | None] = None
     on_runs: ClassVar[bool] = True
     reads_attention: ClassVar[bool] = False
@@ -158,6 +161,7 @@ class _Patched(Request):
     __slots__ = ()
 
     reader = f"{READERS}.metric:patched"
+    hooks = f"{READERS}.behaviour"
     effect = True
     scored = True
     together = (None,)
@@ -310,6 +314,7 @@ class Subgraph(Request):
     inverted: bool = False
 
     reader = f"{READERS}.metric:alone"
+    hooks = f"{READERS}.behaviour"
     effect = True
 
     def __repr__(self) -> str:

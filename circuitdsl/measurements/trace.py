@@ -136,7 +136,7 @@ class TraceRequest(Request):
     sender: Node
     side: Side
 
-    reader = f"{READERS}.trace:read"
+    hooks = f"{READERS}.trace"
     numbers = Figure("share of firings", hits=True)
     on_runs = False
 

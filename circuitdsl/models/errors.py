@@ -20,6 +20,10 @@ class BrokenWeights(UserError):
     """Weights that are missing, of the wrong shape, or not finite; the message names the tensor."""
 
 
+class NotTraced(UserError):
+    """A model whose attention scores are not those of one matrix."""
+
+
 class PatchError(UserError):
     """A patch that cannot be made: a node or position that does not exist, a sender that comes too late."""
 

@@ -104,12 +104,16 @@ def read_parts(
     )
 
 
+#: by torch itself, without importing transformers
+_PLAIN: dict[str, Activation] = {"gelu": F.gelu, "silu": F.silu, "relu": F.relu}
+
+
 def activation(name: str) -> Activation:
     """The function behind Hugging Face's name for it."""
     if name in ("gelu_new", "gelu_fast", "gelu_pytorch_tanh"):
         return gelu_tanh
-    if name == "gelu":
-        return F.gelu
+    if name in _PLAIN:
+        return _PLAIN[name]
     from transformers.activations import ACT2FN
 
     return ACT2FN[name]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -104,10 +105,17 @@ def _shard(index: Path, name: str) -> Path:
 
 def weights_sha256(directory: Path) -> str:
     """SHA-256 of the weights: of `model.safetensors`, or of the list of its shards' own digests."""
-    digests = {}
-    for file in weight_files(directory):
-        with file.open("rb") as stream:
-            digests[file.name] = hashlib.file_digest(stream, "sha256").hexdigest()
+    return one_sha256({file.name: file_sha256(file) for file in weight_files(directory)})
+
+
+def file_sha256(file: Path) -> str:
+    """SHA-256 of what a file holds."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def one_sha256(digests: Mapping[str, str]) -> str:
+    """The digest of a single file, or that of a list of files' digests by their names."""
     if len(digests) == 1:
         return next(iter(digests.values()))
     return hashlib.sha256("".join(f"{digests[name]}  {name}\n" for name in sorted(digests)).encode()).hexdigest()

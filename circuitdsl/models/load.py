@@ -7,7 +7,10 @@ that came with a model is run.
 
 from __future__ import annotations
 
+import hashlib
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,6 +49,38 @@ class Available:
         return self.name
 
 
+@dataclass(frozen=True)
+class Notes:
+    """What reading a model has found out, so that it can be read again without transformers.
+
+    Attributes:
+        config: what the family asked of the configuration.
+        lacks: what it asked and the configuration does not have.
+        rotary: the rotary frequencies by kind of layer, with their scaling.
+        weights: the parameters by their published names.
+    """
+
+    config: dict[str, Any]
+    lacks: set[str]
+    rotary: dict[str, Rotary]
+    weights: dict[str, torch.Tensor]
+
+
+class Noted:
+    """A configuration that notes what is asked of it."""
+
+    def __init__(self, config: Any, notes: Notes) -> None:
+        self._config, self._notes = config, notes
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            self._notes.config[name] = getattr(self._config, name)
+        except AttributeError:
+            self._notes.lacks.add(name)
+            raise
+        return self._notes.config[name]
+
+
 def load_model(
     name_or_dir: str | Path, device: str = "auto", dtype: str = "float32", revision: str | None = None
 ) -> Transformer:
@@ -63,33 +98,56 @@ def load_model(
             load other weights than those that are hashed.
         BrokenWeights: weights are missing, or not finite.
     """
+    return read_whole(str(name_or_dir), locate(name_or_dir, revision), str(device), dtype_name(dtype))[0]
+
+
+def read_whole(name: str, directory: Path, device: str, dtype: str) -> tuple[Transformer, Notes]:
+    """A model as transformers loads it, and what was found out by it; raises what `load_model` raises."""
     import torch
 
     from circuitdsl.models.families import read_parts
     from circuitdsl.models.original import Original
 
-    name, directory = str(name_or_dir), locate(name_or_dir, revision)
+    exactly()
     place = device_named(device)
-    number_format = str(dtype).removeprefix("torch.")
-    if number_format not in DTYPES:
-        raise ModelUnavailable(f"dtype {number_format} is not known; use one of {', '.join(DTYPES)}")
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
     with quiet_and_offline():
-        module = _pretrained(directory, getattr(torch, number_format)).to(place).eval()
+        module = _pretrained(directory, getattr(torch, dtype)).to(place).eval()
     weights = {key: value.detach() for key, value in module.named_parameters(remove_duplicate=False)}
     for key, value in weights.items():
         if not bool(value.isfinite().all()):
             raise BrokenWeights(f"the tensor {key} in {directory} holds NaN or infinity")
     sha256, tokenizer = weights_sha256(directory), read_tokenizer(directory)
-    try:
-        original = Original(name, module)
-        view = read_parts(name, module.config, weights, _rotary(module), sha256, tokenizer, original)
+    with readable(name, module.config.model_type):
+        original = Original.of(name, module)
+        notes = Notes({}, set(), _rotary(module), weights)
+        view = read_parts(name, Noted(module.config, notes), weights, notes.rotary, sha256, tokenizer, original)
         check_sum(view, original)
+    return view, notes
+
+
+def exactly() -> None:
+    """Keep CUDA from rounding the factors of products."""
+    import torch
+
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+
+
+@contextmanager
+def readable(name: str, kind: str) -> Iterator[None]:
+    """Raise `UnsupportedModel` where a model is not made as its family is."""
+    try:
+        yield
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        kind = module.config.model_type
         raise UnsupportedModel(f"{name} is not made as {kind} models are known to be: {first_line(error)}") from None
-    return view
+
+
+def dtype_name(dtype: str) -> str:
+    """`float32`, `bfloat16` or `float16`; raises `ModelUnavailable` for another number format."""
+    name = str(dtype).removeprefix("torch.")
+    if name not in DTYPES:
+        raise ModelUnavailable(f"dtype {name} is not known; use one of {', '.join(DTYPES)}")
+    return name
 
 
 def load_tokenizer(name_or_dir: str | Path, revision: str | None = None) -> Any:
@@ -285,9 +343,10 @@ def check_sum(view: Transformer, original: Original) -> None:
 
 def _beyond_windows(view: Transformer, original: Original) -> int:
     """Tokens of a prompt that is longer than every window, the model's or ours, as far as a run of it is cheap."""
-    cheap = int(MULTIPLICATIONS / sum(tensor.numel() for tensor in original.module.parameters()))
-    windows = [block.attn.window or 0 for block in view.blocks]
-    windows.append(getattr(original.module.config, "sliding_window", None) or 0)
+    from circuitdsl.models.outline import parameters
+
+    cheap = int(MULTIPLICATIONS / parameters(view))
+    windows = [*(block.attn.window or 0 for block in view.blocks), original.window]
     return max(LEAST, min(max(LONG, *(window + 4 for window in windows)), cheap, LONGEST))
 
 
@@ -308,6 +367,20 @@ def forward(model: Transformer, tokens: torch.Tensor, start: int = 0, last: int 
         mid = resid + block.attn.write(z)  # the sum of the heads' terms
         resid = mid + block.mlp(block.mlp_norm(resid if model.parallel else mid))
     return model.logits(resid[:, -last:])
+
+
+def logits_digest(model: Transformer) -> bytes:
+    """A hash of what a model computes on a few tokens: of its weights, and of what its configuration makes of them."""
+    import torch
+
+    length = min(24, model.n_ctx)
+    tokens = (torch.arange(2 * length).view(2, length) % model.n_vocab).to(model.device)
+    with torch.inference_mode():
+        logits = forward(model, tokens)
+    heads = [(b.attn.n_heads, b.attn.n_kv_heads, b.attn.scale, b.attn.window) for b in model.blocks]
+    made = hashlib.blake2b(f"{model.sha256} {heads} {model.n_ctx}".encode(), digest_size=16)
+    made.update(logits.double().cpu().numpy().tobytes())
+    return made.digest()
 
 
 def _rotary(model: Any) -> dict[str, Rotary]:

@@ -39,7 +39,8 @@ def outline(name_or_dir: str | Path, dtype: str = "float32", revision: str | Non
 
 def parameters(model: Transformer) -> int:
     """How many numbers a model's parts hold; a tensor that serves twice (tied embeddings) counts once."""
-    return sum({id(part): part.numel() for part in _parts(model) if isinstance(part, torch.Tensor)}.values())
+    tensors = (part for part in _parts(model) if isinstance(part, torch.Tensor))
+    return sum({each.data_ptr() or id(each): each.numel() for each in tensors}.values())
 
 
 def products(part: Any) -> int:

@@ -86,6 +86,11 @@ def prefers_one_dnn() -> bool:
         return False
 
 
+def products_by() -> str:
+    """What multiplies float32 matrices on this machine."""
+    return "oneDNN" if prefers_one_dnn() else "default"
+
+
 def _is_amd() -> bool:
     try:
         return "AuthenticAMD" in Path("/proc/cpuinfo").read_text()

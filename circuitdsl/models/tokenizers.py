@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,97 @@ def read_tokenizer(directory: Path) -> Any:
                 hint="put the model's own tokenizer.json there",
             ) from None
     return None
+
+
+@dataclass(frozen=True)
+class TokenizerNotes:
+    """What is remembered of a tokenizer that transformers has set up.
+
+    Attributes:
+        text: the tokenizer as the library `tokenizers` writes it; empty where it is `tokenizer.json` as it stands.
+    """
+
+    text: str
+    bos_token: str | None
+    bos_token_id: int | None
+    unk_token_id: int | None
+    all_special_ids: list[int]
+
+
+def notes_of(tokenizer: Any, directory: Path) -> TokenizerNotes | None:
+    """What to remember of a tokenizer; None of one that the library `tokenizers` does not run, or not alone."""
+    from tokenizers import Tokenizer
+
+    if isinstance(tokenizer, KnownTokenizer):
+        return tokenizer.notes
+    if not getattr(tokenizer, "is_fast", False) or getattr(tokenizer, "clean_up_tokenization_spaces", False):
+        return None
+    text, file = tokenizer.backend_tokenizer.to_str(), directory / "tokenizer.json"
+    if file.is_file() and Tokenizer.from_file(str(file)).to_str() == text:
+        text = ""
+    special = [int(each) for each in tokenizer.all_special_ids]
+    return TokenizerNotes(text, tokenizer.bos_token, tokenizer.bos_token_id, tokenizer.unk_token_id, special)
+
+
+class KnownTokenizer:
+    """A Hugging Face fast tokenizer without transformers, as far as tasks ask; for the rest that one is loaded.
+
+    Args:
+        whole: reads the Hugging Face tokenizer.
+    """
+
+    is_fast = True
+
+    def __init__(self, notes: TokenizerNotes, directory: Path, whole: Callable[[], Any]) -> None:
+        self.notes, self._directory, self._whole = notes, directory, whole
+        self.bos_token, self.bos_token_id, self.unk_token_id = notes.bos_token, notes.bos_token_id, notes.unk_token_id
+        self.all_special_ids = notes.all_special_ids
+
+    @cached_property
+    def backend_tokenizer(self) -> Any:
+        """The tokenizer of the library `tokenizers`."""
+        from tokenizers import Tokenizer
+
+        known, file = self.notes.text, str(self._directory / "tokenizer.json")
+        made = Tokenizer.from_str(known) if known else Tokenizer.from_file(file)
+        made.no_truncation()
+        made.no_padding()
+        return made
+
+    def __call__(
+        self,
+        text: str | Sequence[str],
+        add_special_tokens: bool = True,
+        return_offsets_mapping: bool = False,
+        return_attention_mask: bool = False,
+    ) -> dict[str, Any]:
+        """The token ids of texts, and with `return_offsets_mapping` the span of characters of each."""
+        if isinstance(text, str):
+            given = self([text], add_special_tokens, return_offsets_mapping, return_attention_mask)
+            return {name: rows[0] for name, rows in given.items()}
+        rows = self.backend_tokenizer.encode_batch(list(text), add_special_tokens=add_special_tokens)
+        found = {"input_ids": [row.ids for row in rows]}
+        if return_offsets_mapping:
+            found["offset_mapping"] = [row.offsets for row in rows]
+        if return_attention_mask:
+            found["attention_mask"] = [row.attention_mask for row in rows]
+        return found
+
+    def decode(self, ids: Sequence[int] | int) -> str:
+        """The text of token ids, special ones included."""
+        return str(self.backend_tokenizer.decode([ids] if isinstance(ids, int) else list(ids), False))
+
+    def __len__(self) -> int:
+        return int(self.backend_tokenizer.get_vocab_size())
+
+    @cached_property
+    def _loaded(self) -> Any:
+        return self._whole()
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self._loaded, name)
 
 
 @contextmanager

@@ -114,7 +114,7 @@ def _plans(circuit: Circuit, claim: Claim) -> None:
     places |= set(membership(circuit).positions) if claim.measurement.of_whole else set()
     for request in plan.asked:
         assert hash(request) == hash(request) and repr(request), f"{claim.text}: {request} is not hashable"
-        reader = request.reader if request.needs_runs else request.reader.partition(":")[0] + ":of_prompts"
+        reader = request.reader if request.needs_runs else f"{request.hooks}:of_prompts"
         assert callable(function_of(reader)), f"{claim.text}: {reader} is no function"
         figure = request.figure(circuit.metric)
         assert figure.name and figure.low < figure.high, f"{claim.text}: its figure has no name, or no range"

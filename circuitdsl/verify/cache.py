@@ -14,27 +14,22 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property
-from pathlib import Path
+from functools import cached_property
+from importlib.metadata import version
 
 import numpy as np
-import torch
 
 from circuitdsl.circuit.nodes import Position
 from circuitdsl.circuit.vocabulary import Metric
-from circuitdsl.engine.runs import ends
 from circuitdsl.measurements.requests import Request
-from circuitdsl.models.parts import Transformer
-from circuitdsl.models.products import prefers_one_dnn
+from circuitdsl.models.model import Model
+from circuitdsl.models.record import code_digest
 from circuitdsl.tasks.dataset import PromptPair
 from circuitdsl.verify.store import Store, digest
-from circuitdsl.version import __version__
 
 Array = np.ndarray
 #: the first prompts of a generator, which tell its other prompts: another word list would have changed them
 RECOGNISED = 32
-#: folders of the package whose code makes the numbers
-_CODE = ("engine", "measurements", "models", "verify")
 
 
 @dataclass
@@ -132,44 +127,21 @@ class Memory:
 
 def memory(
     store: Store,
-    model: Transformer,
+    model: Model,
     pairs: Sequence[PromptPair],
     metric: Metric,
     means: Callable[[], Sequence[PromptPair]],
     means_are: str = "",
 ) -> Memory:
     """What a store knows of some prompts on a model, scored by a metric."""
-    of_model = digest(_code(), _machine(model), model_digest(model))
+    how = f"{model.device} {model.dtype} {model.suitable_threads} {model.products}"
+    if model.device.startswith("cuda"):
+        import torch
+
+        how += torch.cuda.get_device_name(model.device)
+    libraries = f"{version('torch')} {version('numpy')}"
+    of_model = digest(code_digest(), libraries.encode(), how.encode(), model.digest)
     return Memory(store, of_model, digest(of_model, str(metric).encode()), pairs, means, means_are)
-
-
-@cache
-def _code() -> bytes:
-    """The code that measures, and the library that it computes with."""
-    root = Path(__file__).parent.parent
-    files = sorted(file for folder in _CODE for file in (root / folder).rglob("*.py"))
-    versions = f"{__version__} {torch.__version__} {np.__version__}"
-    return digest(versions.encode(), *(file.read_bytes() for file in files))
-
-
-def _machine(model: Transformer) -> bytes:
-    kind = model.device.type
-    if kind == "cuda":
-        return f"{kind} {torch.cuda.get_device_name(model.device)} {model.dtype}".encode()
-    products = "oneDNN" if prefers_one_dnn() else "default"
-    return f"{kind} {torch.get_num_threads()} {products} {model.dtype}".encode()
-
-
-@torch.inference_mode()
-def model_digest(model: Transformer) -> bytes:
-    """The hash of the weights, and one of the logits on a few tokens, which change with the configuration."""
-    length = min(24, model.n_ctx)
-    tokens = torch.arange(2 * length).view(2, length) % model.n_vocab
-    found = ends(model, tokens)
-    sample = model.logits(found)[:, :64]
-    heads = [(b.attn.n_heads, b.attn.n_kv_heads, b.attn.scale, b.attn.window) for b in model.blocks]
-    numbers = (t.double().cpu().numpy().tobytes() for t in (found, sample))
-    return digest(model.sha256.encode(), repr((heads, model.n_ctx)).encode(), *numbers)
 
 
 def _scored(pair: PromptPair) -> list[Sequence[int]]:

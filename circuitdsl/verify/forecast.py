@@ -26,6 +26,7 @@ from circuitdsl.engine.batch_index import Where, all_names
 from circuitdsl.engine.batch_index import plan as sorted_out
 from circuitdsl.engine.batches import entries
 from circuitdsl.engine.count import Machine, calibrate, floor_by_prompt
+from circuitdsl.engine.ends import tokens_of
 from circuitdsl.engine.experiment import Experiment, experiment_of
 from circuitdsl.engine.memory import (
     BATCH,
@@ -38,13 +39,13 @@ from circuitdsl.engine.memory import (
     refuse_too_little,
 )
 from circuitdsl.engine.positions import token_indices
-from circuitdsl.engine.prompts import tokens_of
 from circuitdsl.engine.runs import first_difference
 from circuitdsl.engine.via_mlps import passing, wanted
 from circuitdsl.errors import UserError
 from circuitdsl.measurements.plan import ClaimPlan
 from circuitdsl.measurements.requests import ChangedRequest, Request, Subgraph
 from circuitdsl.models.load import device_named
+from circuitdsl.models.model import suitable_threads, torch_threads, use_threads
 from circuitdsl.models.outline import outline, parameters, products
 from circuitdsl.models.parts import Transformer
 from circuitdsl.report.shown import Shown
@@ -214,7 +215,7 @@ def _forecast(session: Session, circuit: Circuit, early_stop: bool) -> Forecast:
         model, device = outline(place, session.dtype, revision), device_named(session.device)
         datasets = {use.name: make_data(circuit, use, model) for use in tasks_in_use(circuit)}
         work = workload(circuit, model, datasets, early_stop, session.memory)
-        session.use_threads(model.d_model, device.type)
+        use_threads(suitable_threads(model.d_model, device.type, torch_threads()))
         machine = calibrate(model, device)
     size, shape = parameters(model), {"name": name, "n_layers": model.n_layers, "n_heads": model.n_heads}
     least, most = (sum(seconds(model, t, getattr(t, end), machine) for t in work) for end in ("least", "most"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from circuitdsl.circuit.claims import Circuit, Claim
 from circuitdsl.circuit.criteria import Stronger
@@ -12,10 +13,13 @@ from circuitdsl.measurements.kind import kind_of
 from circuitdsl.measurements.nulls import Nulls
 from circuitdsl.measurements.plan import RANDOM, ClaimPlan, Part
 from circuitdsl.measurements.requests import edge_request
-from circuitdsl.models.parts import Transformer
+from circuitdsl.models.model import Model
+
+if TYPE_CHECKING:
+    from circuitdsl.models.parts import Transformer
 
 
-def shape_of(model: Transformer) -> ModelShape:
+def shape_of(model: Model | Transformer) -> ModelShape:
     """The size of a loaded model, or of its outline."""
     return ModelShape(model.name, model.n_layers, model.n_heads, model.parallel, model.d_head, model.d_mlp)
 

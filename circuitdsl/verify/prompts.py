@@ -13,23 +13,18 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from circuitdsl.circuit.claims import Circuit, TaskUse
-from circuitdsl.circuit.vocabulary import METRICS, Metric
-from circuitdsl.engine.experiment import Readout
-from circuitdsl.engine.memory import out_of_memory, ran_out, refuse_too_little, vocabulary_rows
-from circuitdsl.engine.metrics import Scorer, scorer
-from circuitdsl.engine.prompts import SIDES, Prompts, ends_of, read_ends, score_of, tokens_of
-from circuitdsl.engine.readers.head_score import SEQUENCES, sequence
-from circuitdsl.engine.runs import Runs
+from circuitdsl.circuit.vocabulary import Metric
+from circuitdsl.engine.prompts import SIDES, Prompts
 from circuitdsl.errors import UserError
 from circuitdsl.models.errors import UnsupportedModel
-from circuitdsl.models.parts import Transformer
+from circuitdsl.models.model import Model, as_model
 from circuitdsl.tasks.dataset import Dataset, PromptPair, sample
 from circuitdsl.tasks.from_file import read_prompts
 from circuitdsl.tasks.registry import TASKS
@@ -38,17 +33,20 @@ from circuitdsl.verify.cache import Memory, memory
 from circuitdsl.verify.properties import OWN_SEED, own_samples, sample_name
 from circuitdsl.verify.store import Store
 
+if TYPE_CHECKING:
+    from circuitdsl.engine.ends import Ends
+    from circuitdsl.engine.runs import Runs
+    from circuitdsl.models.parts import Transformer
+
 #: prompts of a generated task that mean ablation averages over, at the least
 MEAN_PROMPTS = 2000
 #: prompts of each other corruption that are looked at for advice
 ADVICE = 4
 #: prompts of each length whose logits are compared with the library's, and tokens that it runs at once
 FEW, TOKENS = 2, 512
-#: prompts that tell how much prompts differ
-SPREAD = 64
 
 
-def make_data(circuit: Circuit, use: TaskUse, model: Transformer, every: bool = False) -> Dataset:
+def make_data(circuit: Circuit, use: TaskUse, model: Model | Transformer, every: bool = False) -> Dataset:
     """A task's prompts for a model.
 
     Args:
@@ -70,7 +68,11 @@ def make_data(circuit: Circuit, use: TaskUse, model: Transformer, every: bool = 
 
 
 def make_prompts(
-    circuit: Circuit, use: TaskUse, model: Transformer, store: Store | None = None, max_memory: int | None = None
+    circuit: Circuit,
+    use: TaskUse,
+    model: Model | Transformer,
+    store: Store | None = None,
+    max_memory: int | None = None,
 ) -> Prompts:
     """A task's prompts for a model, ready to be measured. Numbers that the store knows are not measured again.
 
@@ -105,9 +107,10 @@ def make_prompts(
 
 
 def prompts_by_task(
-    circuit: Circuit, model: Transformer, store: Store | None = None, max_memory: int | None = None
+    circuit: Circuit, model: Model | Transformer, store: Store | None = None, max_memory: int | None = None
 ) -> dict[str, Prompts]:
     """The prompts of every task that some claim is checked on, and those for the properties of a task."""
+    model = as_model(model)
     found = {use.name: make_prompts(circuit, use, model, store, max_memory) for use in tasks_in_use(circuit)}
     needed = own_samples(circuit)
     for use in circuit.tasks:
@@ -132,7 +135,7 @@ def tasks_in_use(circuit: Circuit) -> tuple[TaskUse, ...]:
 
 
 def scored_prompts(
-    model: Transformer,
+    model: Model | Transformer,
     data: Dataset,
     metric: Metric,
     others: Mapping[str, tuple[PromptPair, ...]] | None = None,
@@ -156,33 +159,38 @@ def scored_prompts(
             raise UserError(
                 f"prompt {i + 1} ({pair.clean!r}) is the same as its corrupt partner, so that no patch could change it"
             )
-    refuse_too_little(model, max((len(pair.clean_tokens) for pair in data.pairs), default=1), max_memory)
+    source = as_model(model)
     kept: list[tuple[list[int], Runs]] = []
-    ends = cache(lambda: ends_of(model, data.pairs, max_memory, kept))
-    at_once = vocabulary_rows(model, max_memory)
-    whole = Readout(reduce=lambda rows, _: rows, at_once=at_once)
-    logits = None if METRICS[metric.name].behaviour else read_ends(model, ends()[0], whole)
-    score = scorer(metric, data.pairs, logits)
-    reference = cache(more) if more else lambda: data.pairs
-    known = memory(store, model, data.pairs, metric, reference, more_are) if store else None
 
-    def logits_of(side: str, at: Sequence[int]) -> Tensor:
-        return read_ends(model, ends()[SIDES.index(side)][at], whole)
+    @cache
+    def ends() -> Ends:
+        from circuitdsl.engine.ends import ends_of
+        from circuitdsl.engine.memory import refuse_too_little
+
+        refuse_too_little(source.parts, max((len(pair.clean_tokens) for pair in data.pairs), default=1), max_memory)
+        return ends_of(source.parts, data.pairs, max_memory, kept)
+
+    reference = cache(more) if more else lambda: data.pairs
+    known = memory(store, source, data.pairs, metric, reference, more_are) if store else None
+    nothing = np.zeros(len(data.pairs))
+    made = Prompts(source, data, metric, nothing, nothing, ends, others or {}, reference, max_memory)
+    made = replace(made, cache=known, kept=kept)
+    check_agreement(made)
+    if source.dtype != "float32":
+        import_module("circuitdsl.engine.ends").check_rounding(made)
 
     def scores(side: str) -> np.ndarray:
         def compute() -> np.ndarray:
-            return score_of(model, ends()[SIDES.index(side)], score, at_once)
+            found: np.ndarray = import_module("circuitdsl.engine.ends").score_ends(made, ends()[SIDES.index(side)])
+            return found
 
         return known.scores(side, metric, compute) if known else compute()
 
-    check_agreement(model, data.pairs, logits_of, known)
-    check_rounding(model, data.pairs, logits_of)
     clean, corrupt = map(scores, SIDES)
-    made = partial(Prompts, model, data, metric, score, clean, corrupt, ends, others or {}, reference, max_memory)
-    return made(cache=known, kept=kept)
+    return replace(made, clean=clean, corrupt=corrupt)
 
 
-def random_prompts(model: Transformer, max_memory: int | None = None, known: Memory | None = None) -> Prompts:
+def random_prompts(model: Model | Transformer, max_memory: int | None = None, known: Memory | None = None) -> Prompts:
     """Repeated random tokens, for what needs no task: nothing is scored on them.
 
     Args:
@@ -192,17 +200,23 @@ def random_prompts(model: Transformer, max_memory: int | None = None, known: Mem
         UserError: the memory allowed is too little for a single sequence, or the engine's logits are not those of the
             model as its library runs it.
     """
-    bos = model.tokenizer is not None and Tokens(model.tokenizer, model.name).adds_bos
-    rows = [tuple(sequence(model, 0, i, bos)) for i in range(SEQUENCES)]
-    refuse_too_little(model, len(rows[0]), max_memory)
-    data = Dataset("", "", 0, bos, tuple(PromptPair(row, row, (), (), {}, "") for row in rows))
-    few = cache(lambda: ends_of(model, data.pairs[:FEW], max_memory)[0])
-    whole = Readout(reduce=lambda rows, _: rows, at_once=vocabulary_rows(model, max_memory))
-    check_agreement(model, data.pairs[:FEW], lambda _, at: read_ends(model, few()[at], whole), known)
-    nothing = np.zeros(SEQUENCES)
-    ends = torch.empty(2, 0, model.d_model)
-    score = Scorer(None, lambda logits, _: logits[:, 0])
-    return Prompts(model, data, Metric(), score, nothing, nothing, lambda: (ends[0], ends[1]), max_memory=max_memory)
+    from circuitdsl.engine.ends import ends_of
+    from circuitdsl.engine.memory import refuse_too_little
+    from circuitdsl.engine.readers.head_score import SEQUENCES, sequence
+
+    source = as_model(model)
+    bos = source.tokenizer is not None and Tokens(source.tokenizer, source.name).adds_bos
+    rows = [tuple(sequence(source, 0, i, bos)) for i in range(SEQUENCES)]
+    refuse_too_little(source.parts, len(rows[0]), max_memory)
+    pairs = tuple(PromptPair(row, row, (), (), {}, "") for row in rows)
+
+    def made(some: tuple[PromptPair, ...], cache: Memory | None) -> Prompts:
+        nothing, data = np.zeros(len(some)), Dataset("", "", 0, bos, some)
+        ends = partial(ends_of, source.parts, some, max_memory)
+        return Prompts(source, data, Metric(), nothing, nothing, ends, max_memory=max_memory, cache=cache)
+
+    check_agreement(made(pairs[:FEW], known))
+    return made(pairs, None)
 
 
 def smallest_mean(prompts: Prompts) -> int:
@@ -217,27 +231,15 @@ def smallest_mean(prompts: Prompts) -> int:
     return prompts.once(what, lambda: int(known.of_means(what, counted)) if isinstance(known, Memory) else counted())
 
 
-# --- agreement with the model as its library runs it ------------------------------------------------
-
-
-def check_agreement(
-    model: Transformer,
-    pairs: Sequence[PromptPair],
-    logits: Callable[[str, Sequence[int]], Tensor],
-    known: Memory | None = None,
-) -> None:
+def check_agreement(prompts: Prompts) -> None:
     """Compare the logits at END of a few prompts of each length, and of their partners, with the model's own.
-
-    Args:
-        logits: gives the engine's [n, vocab], of one side of the prompts at some places.
-        known: what a store knows; what is found is kept there.
 
     Raises:
         UnsupportedModel: they differ by more than rounding does.
         OutOfMemory: memory ran out on a single prompt.
     """
-    original, groups = model.original, list[list[int]]()
-    if original is None:
+    source, pairs, groups = prompts.source, prompts.pairs, list[list[int]]()
+    if source.library is None:
         return
     lengths = np.asarray([len(pair.clean_tokens) for pair in pairs])
     for length in np.unique(lengths):  # the first prompts of each length, no more together than run at once
@@ -246,54 +248,17 @@ def check_agreement(
         groups += [few[start : start + size] for start in range(0, len(few), size)]
     places = [i for group in groups for i in group]
 
-    def off_of(group: list[int]) -> np.ndarray:
-        """How far logits of prompts of one length, or those of their partners, are from the model's own."""
-        ours = torch.cat([logits(side, group) for side in SIDES])
-        tokens = torch.cat([tokens_of([pairs[i] for i in group], f"{side}_tokens") for side in SIDES])
-        try:
-            found = original.off(ours[:, None], tokens.to(original.module.device))
-        except (MemoryError, RuntimeError) as error:
-            if not out_of_memory(error):
-                raise
-            raise ran_out(f"running the prompt {pairs[group[0]].clean!r}") from None
-        return found.view(len(SIDES), -1).amax(0).double().cpu().numpy()
-
     def compute() -> np.ndarray:
-        return np.concatenate([off_of(group) for group in groups])
+        found: np.ndarray = import_module("circuitdsl.engine.ends").off_of_library(prompts, groups)
+        return found
 
-    off = known.of_model(original.digest, [pairs[i] for i in places], compute) if known else compute()
+    known, checked = prompts.cache, [pairs[i] for i in places]
+    off = known.of_model(source.library, checked, compute) if isinstance(known, Memory) else compute()
     for i in np.flatnonzero(off != 0)[:1]:
         pair = pairs[places[i]]
         raise UnsupportedModel(
-            f"the engine does not compute what transformers computes with {model.name}: on prompt {places[i] + 1} "
+            f"the engine does not compute what transformers computes with {source.name}: on prompt {places[i] + 1} "
             f"({pair.clean!r}) or its partner, logits at END are off by {off[i]:.1e} of the largest, so no number "
             "would be true of the model",
             "measure another model, and report this one with its config.json",
-        )
-
-
-def check_rounding(
-    model: Transformer, pairs: Sequence[PromptPair], logits: Callable[[str, Sequence[int]], Tensor]
-) -> None:
-    """In half precision, prompts must differ by more than one step of the number format at the size of the logits.
-
-    Rounding averages out over prompts that differ. Where they do not, every prompt is rounded alike, and an effect may
-    be off by a whole step on all of them, with no spread to show it.
-
-    Raises:
-        UserError: they do not.
-    """
-    if model.dtype == torch.float32:
-        return
-    few = range(min(len(pairs), SPREAD))
-    rows = logits("clean", few)
-    answers = (rows - rows.mean(-1, keepdim=True))[few, [pairs[i].answers[0] for i in few]]
-    largest = float(rows.abs().max())
-    step = torch.finfo(model.dtype).eps * largest
-    if len(few) > 1 and float(answers.std()) < step:
-        name = str(model.dtype).removeprefix("torch.")
-        raise UserError(
-            f"logits at END are as large as {largest:.0f}, where {name} has steps of {step:.2g}, and these prompts "
-            "differ by less: what is rounded alike on all of them does not average out",
-            hint="use --dtype float32",
         )

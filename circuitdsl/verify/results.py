@@ -15,7 +15,7 @@ from circuitdsl.circuit.claims import Circuit, Claim, membership
 from circuitdsl.circuit.criteria import NULL_PROMPTS, Moves, Signed, Stronger, Test, Within
 from circuitdsl.circuit.nodes import LOGITS, Position
 from circuitdsl.circuit.shapes import ModelShape
-from circuitdsl.engine.positions import token_indices
+from circuitdsl.engine.positions import places_of
 from circuitdsl.engine.prompts import Prompts
 from circuitdsl.errors import UserError
 from circuitdsl.measurements import KINDS
@@ -197,7 +197,7 @@ def kept(plan: ClaimPlan, prompts: Prompts) -> tuple[dict[str, float] | None, tu
     pairs = [prompts.pairs[i] for i in having(prompts, [circuit])] if circuit else []
     if circuit is None or not pairs:
         return None, ()
-    share = kept_share(circuit, shape_of(prompts.model), pairs)
+    share = kept_share(circuit, shape_of(prompts.source), pairs)
     if share <= NEARLY_ALL:
         return {circuit.keep: share}, ()
     what = "edges" if circuit.keep == "edges" else f"heads{' and MLPs' * circuit.mlps} at their positions"
@@ -220,8 +220,8 @@ def kept_share(circuit: Subgraph, shape: ModelShape, pairs: Sequence[PromptPair]
     @cache
     def tokens(names: frozenset[Position], end: bool) -> int:
         """At how many tokens some positions are, or at how many ENDs."""
-        rows = token_indices(pairs, names).tolist()
-        return sum(i >= 0 and (i == n - 1 or not end) for row, n in zip(rows, lengths, strict=True) for i in row)
+        rows = zip(places_of(pairs, names), lengths, strict=True)
+        return sum(i == n - 1 or not end for row, n in rows for i in row)
 
     places: dict[tuple[object, bool], set[Position]] = {}
     for what, end, position in _kept(circuit, shape):

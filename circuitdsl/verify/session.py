@@ -19,6 +19,7 @@ from circuitdsl.circuit.claims import Circuit, TaskUse
 from circuitdsl.circuit.shapes import place_of
 from circuitdsl.errors import UsageError, UserError
 from circuitdsl.limits import memory_of, prompts_of, seed_of
+from circuitdsl.models.model import Model, as_model, restore_threads, use_threads
 from circuitdsl.report.report import Report, Reports
 
 if TYPE_CHECKING:
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: models up to this width run on one thread: sharing such small matrices costs more than it saves
-SMALL_WIDTH = 256
 HOW_CLAIMS_ARE_NAMED = "a claim is named by its line in the spec, or c01, c02, …"
 
 
@@ -158,7 +157,6 @@ class Session(AbstractContextManager["Session"]):
         self.device, self.dtype, self.cache, self.memory = device, dtype, cache, memory_of(memory)
         self.busy, self.meter, self.warn = busy, meter or (lambda: nullcontext(progress)), warn
         self._known: dict[str, dict[Any, Any]] = {}
-        self._threads: int | None = None
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -167,10 +165,7 @@ class Session(AbstractContextManager["Session"]):
         """Close the cache, and give torch back its number of threads. The session can be used again."""
         if store := self.__dict__.pop("store", None):
             store.close()
-        if self._threads is not None:
-            import torch
-
-            torch.set_num_threads(self._threads)
+        restore_threads()
 
     # --- what it holds
 
@@ -218,11 +213,26 @@ class Session(AbstractContextManager["Session"]):
         Raises:
             UserError: the circuit names none, or it cannot be loaded.
         """
-        from circuitdsl.models.load import load_model
+        return self.source_of(circuit).parts
 
-        how = self.device, self.dtype
-        found = self.own or self._named(circuit, lambda place, at: load_model(place, *how, at), "loading")
-        self.use_threads(found.d_model, found.device.type)
+    def source_of(self, circuit: Circuit) -> Model:
+        """What is known of the model to verify a circuit on; its parts are read when they are needed.
+
+        Raises:
+            UserError: the circuit names none, or it cannot be loaded.
+        """
+        from circuitdsl.models.record import open_model
+
+        folder = self.store.path.parent if self.store else None
+
+        def opened(name: str, place: str, revision: str | None) -> Model:
+            return open_model(place, self.device, self.dtype, revision, folder, name)
+
+        known = self._known.setdefault("own", {})
+        if self.own is not None and not known:
+            known[None] = as_model(self.own)
+        found: Model = known[None] if known else self._named(circuit, opened, "loading")
+        use_threads(found.suitable_threads)
         return found
 
     def weights_of(self, circuit: Circuit | None) -> AttentionWeights:
@@ -233,7 +243,10 @@ class Session(AbstractContextManager["Session"]):
         """
         from circuitdsl.models.weights import read_weights, weights_of
 
-        return weights_of(self.own) if self.own else self._named(circuit, read_weights, "reading the weights of")
+        def read(name: str, place: str, revision: str | None) -> AttentionWeights:
+            return replace(read_weights(place, revision), name=name)
+
+        return weights_of(self.own) if self.own else self._named(circuit, read, "reading the weights of")
 
     def _named(self, circuit: Circuit | None, read: Callable[..., T], doing: str) -> T:
         """What is read of the model that a circuit names, or of the session's; each is read once."""
@@ -241,28 +254,20 @@ class Session(AbstractContextManager["Session"]):
         known = self._known.setdefault(doing, {})
         if (place, revision) not in known:
             with self.busy(f"{doing} {name}"):
-                known[place, revision] = replace(read(place, revision), name=name)  # type: ignore[type-var]
+                known[place, revision] = read(name, place, revision)
         return known[place, revision]
-
-    def use_threads(self, width: int, device: str) -> None:
-        """Set the number of threads that suits a model of this width."""
-        import torch
-
-        if self._threads is None:
-            self._threads = torch.get_num_threads()
-        torch.set_num_threads(1 if device == "cpu" and width <= SMALL_WIDTH else self._threads)
 
     def prompts_of(self, circuit: Circuit, use: TaskUse) -> Prompts:
         """A task's prompts on the circuit's model, scored; raises what `make_prompts` raises."""
         from circuitdsl.verify.prompts import make_prompts
 
-        return make_prompts(circuit, use, self.model_of(circuit), self.store, self.memory)
+        return make_prompts(circuit, use, self.source_of(circuit), self.store, self.memory)
 
     def prompts_by_task(self, circuit: Circuit) -> dict[str, Prompts]:
         """The prompts of every task that some claim is checked on; raises what `make_prompts` raises."""
         from circuitdsl.verify.prompts import prompts_by_task
 
-        return prompts_by_task(circuit, self.model_of(circuit), self.store, self.memory)
+        return prompts_by_task(circuit, self.source_of(circuit), self.store, self.memory)
 
     # --- verbs
 
@@ -336,7 +341,7 @@ class Session(AbstractContextManager["Session"]):
         known = None if self.own else verify_without_model(circuit, partial(self.weights_of, circuit), how.claim)
         if known:
             return known
-        model, start = self.model_of(circuit), time.perf_counter()
+        model, start = self.source_of(circuit), time.perf_counter()
         record = None if per_prompt is None else partial(per_prompt.record, circuit.name)
         with self.meter() as progress:
             by_task = self.prompts_by_task(circuit)

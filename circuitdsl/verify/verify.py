@@ -9,10 +9,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from importlib import import_module
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from circuitdsl.circuit.claims import Circuit, TaskUse
 from circuitdsl.circuit.criteria import NULL_PROMPTS, Matters
@@ -21,8 +22,7 @@ from circuitdsl.engine.prompts import Prompts, behaviour
 from circuitdsl.errors import UserError
 from circuitdsl.measurements.kind import kind_of
 from circuitdsl.measurements.plan import RANDOM, ClaimPlan
-from circuitdsl.models.parts import Transformer
-from circuitdsl.models.weights import weights_of
+from circuitdsl.models.model import Model, as_model
 from circuitdsl.report.numbers import value
 from circuitdsl.report.report import ClaimResult, MeasurementResult, ModelInfo, Report, SpecInfo, TaskResult
 from circuitdsl.verdict.decide import decide_family, rule
@@ -41,6 +41,9 @@ from circuitdsl.verify.samples import Collected, Found
 from circuitdsl.verify.session import Options, Session
 from circuitdsl.verify.weigh import unless_untested, weigh_nulls, weigh_plan
 
+if TYPE_CHECKING:
+    from circuitdsl.models.parts import Transformer
+
 #: called with (work done, work that may still be needed at most, what is going on)
 Progress = Callable[[int, int, str], None]
 Record = Callable[[ClaimPlan, Found, Prompts], None]
@@ -55,7 +58,7 @@ _WORDS: dict[Verdict, str] = {
 
 def verify(
     circuit: Circuit,
-    model: Transformer,
+    model: Model | Transformer,
     by_task: Mapping[str, Prompts],
     options: Options | None = None,
     progress: Progress | None = None,
@@ -76,7 +79,7 @@ def verify(
     Raises:
         UserError: a task has too few templates to speak of others.
     """
-    options = options or Options()
+    options, model = options or Options(), as_model(model)
     if options.templates:
         for name, prompts in by_task.items():
             strata = len(set(prompts.strata.tolist()))
@@ -119,18 +122,17 @@ def verify(
     found += [each.result(d) for each, d in zip(sampled, decisions[len(members) :], strict=True)]
     found += [each.result(rule(each.evidence)) for each in properties if not each.wanted.in_family]
     if options.task is None:
-        found += judged(claims, lambda: weights_of(model))
-    device, dtype = str(model.device), str(model.dtype).removeprefix("torch.")
+        found += judged(claims, lambda: import_module("circuitdsl.models.weights").weights_of(model.parts))
     bos = any(prompts.data.bos for prompts in by_task.values())
     memories = [prompts.cache for prompts in by_task.values() if isinstance(prompts.cache, Memory)]
     return Report(
         spec=SpecInfo(circuit.path, circuit.name, circuit.sha256),
-        model=ModelInfo(model.name, model.sha256, model.n_layers, model.n_heads, device, dtype, bos),
+        model=ModelInfo(model.name, model.sha256, model.n_layers, model.n_heads, model.device, model.dtype, bos),
         tasks=tuple(_task_result(by_task[use.name], use) for use in circuit.tasks if use.name in by_task),
         claims=in_order(circuit, found),
         seconds=time.perf_counter() - start,
         versions={name: version(name) for name in ("torch", "transformers", "transformer-lens", "numpy", "scipy")},
-        threads=torch.get_num_threads(),
+        threads=model.suitable_threads,
         level=f"{'Holm' if options.holm else 'each at'} {100 * options.alpha:g} %, {family} claims × tasks",
         early_stop=options.early_stop,
         cached=sum(m.found for m in memories) / max(1, sum(m.asked for m in memories)),
@@ -143,7 +145,7 @@ def verify(
 
 def weigh_plans(
     plans: Sequence[ClaimPlan],
-    model: Transformer,
+    model: Model | Transformer,
     by_task: Mapping[str, Prompts],
     family: int,
     progress: Progress | None = None,
@@ -157,7 +159,10 @@ def weigh_plans(
 
 
 def _with_random(
-    plans: Sequence[ClaimPlan], model: Transformer, by_task: Mapping[str, Prompts], max_memory: int | None = None
+    plans: Sequence[ClaimPlan],
+    model: Model | Transformer,
+    by_task: Mapping[str, Prompts],
+    max_memory: int | None = None,
 ) -> Mapping[str, Prompts]:
     """The prompts of each task, and those of random tokens where a plan needs them."""
     if all(p.task != RANDOM for p in plans):
@@ -276,7 +281,7 @@ def under_other_corruptions(
                 changed = replace(circuit, tasks=tuple(other if each is use else each for each in circuit.tasks))
                 kept = replace(how, claim=None, full=False, ids=ids, task=use.name)
                 prompts = session.prompts_of(changed, other)
-                again = verify(changed, prompts.model, {**by_task, use.name: prompts}, kept)
+                again = verify(changed, prompts.source, {**by_task, use.name: prompts}, kept)
                 if again.interrupted:
                     raise KeyboardInterrupt
                 for claim in again.claims:

@@ -7,7 +7,6 @@ from dataclasses import replace
 from itertools import islice, zip_longest
 
 import numpy as np
-import torch
 
 from circuitdsl.circuit.criteria import NULL_PROMPTS, Negligible, Test, Within
 from circuitdsl.engine.prompts import Prompts
@@ -187,7 +186,7 @@ def _won(part: Part, prompts: Prompts, found: Found, indices: np.ndarray) -> np.
     A tie is no win, nor is what rounding may have made of one.
     """
     clean, corrupt = prompts.clean[indices], prompts.corrupt[indices]
-    rounding = ROUNDED * torch.finfo(prompts.model.dtype).eps * float(np.mean((clean - corrupt) ** 2))
+    rounding = ROUNDED * prompts.source.rounding * float(np.mean((clean - corrupt) ** 2))
 
     def loss(request: Request) -> float:
         return float(np.mean((found[request].values - clean) ** 2))

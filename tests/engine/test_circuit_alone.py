@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from circuitdsl.circuit.nodes import EMBED, EVERYWHERE, LOGITS, Edge, Input, Node, Position, Site
 from circuitdsl.engine.circuit_alone import subgraph_effects
-from circuitdsl.engine.count import Tally
 from circuitdsl.engine.experiment import Experiment, PatchError
 from circuitdsl.engine.path_patching import effects
 from circuitdsl.engine.runs import baseline, mean_terms
+from circuitdsl.engine.tally import Tally
 from circuitdsl.measurements.requests import Subgraph
 from circuitdsl.models.parts import Transformer
 from tests.drawing import examples

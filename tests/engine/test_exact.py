@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from circuitdsl.circuit.nodes import Edge, Input, Node, Position
 from circuitdsl.engine.batch_index import Where
-from circuitdsl.engine.count import Tally, floor_by_prompt
+from circuitdsl.engine.count import floor_by_prompt
 from circuitdsl.engine.experiment import Experiment, Readout
 from circuitdsl.engine.path_patching import effects, patched_attention
 from circuitdsl.engine.runs import first_difference, mean_terms
+from circuitdsl.engine.tally import Tally
 from circuitdsl.models import products
 from circuitdsl.models.load import load_model
 from circuitdsl.models.parts import Transformer

@@ -15,11 +15,12 @@ from circuitdsl.api import load
 from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Edge, Input, Node, Position, Site
 from circuitdsl.circuit.shapes import ModelShape
 from circuitdsl.engine.batch_index import Where
-from circuitdsl.engine.count import Tally, floor_by_prompt
+from circuitdsl.engine.count import floor_by_prompt
 from circuitdsl.engine.experiment import Experiment, experiment_of
 from circuitdsl.engine.path_patching import effects
 from circuitdsl.engine.positions import token_indices
 from circuitdsl.engine.runs import first_difference
+from circuitdsl.engine.tally import Tally
 from circuitdsl.measurements.requests import EdgeRequest, NodeRequest
 from circuitdsl.models.parts import Transformer
 from circuitdsl.verify.measure import measure

@@ -20,6 +20,7 @@ from circuitdsl.engine import runs as engine
 from circuitdsl.engine.memory import run_at_once
 from circuitdsl.engine.prompts import Array, Prompts
 from circuitdsl.measurements.head_score import HeadScore, ScoreKind
+from circuitdsl.models.model import Model
 from circuitdsl.models.parts import Transformer
 
 #: tokens in a block, where the model can hold two of them
@@ -41,7 +42,7 @@ def of_prompts(prompts: Prompts, request: HeadScore, indices: Array) -> Array:
     return torch.cat(found).cpu().double().numpy()
 
 
-def sequence(model: Transformer, seed: int, index: int, bos: bool) -> list[int]:
+def sequence(model: Model | Transformer, seed: int, index: int, bos: bool) -> list[int]:
     """A block of different random tokens, none of them special, twice; before it, where asked for, the first token
     of every prompt."""
     begin = [int(model.tokenizer.bos_token_id)] if bos else []

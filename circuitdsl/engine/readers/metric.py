@@ -1,20 +1,19 @@
-"""The task's metric, or another: of the clean run, of patched runs, of circuits alone, of a changed model."""
+"""The task's metric, or another: of patched runs, of circuits alone, of a changed model."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 
 from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.engine import runs as engine
 from circuitdsl.engine.circuit_alone import subgraph_effects
+from circuitdsl.engine.ends import scored
 from circuitdsl.engine.experiment import experiment_of
 from circuitdsl.engine.intervene import Intervened
 from circuitdsl.engine.path_patching import effects
-from circuitdsl.engine.prompts import Array, Batch, Numbers, Prompts, behaviour, scored
-from circuitdsl.errors import UserError
+from circuitdsl.engine.prompts import Array, Batch, Numbers
 from circuitdsl.measurements.behaviour import Behaviour
 from circuitdsl.measurements.requests import Request, Subgraph
 
@@ -37,16 +36,11 @@ def patched(batch: Batch, requests: Sequence[Request]) -> Mapping[Request, Numbe
 
 def alone(batch: Batch, requests: Sequence[Subgraph]) -> Mapping[Request, Numbers]:
     """The metric when circuits run alone: everything outside is ablated, so that every prompt counts as changed."""
-    prompts = batch.prompts
-    readout = prompts.readout(prompts.scorer, batch.part)
+    prompts, score = batch.prompts, batch.prompts.scorer_of(batch.prompts.metric)
+    readout = prompts.readout(score, batch.part)
     rows = subgraph_effects(batch.runs, requests, batch.places(requests), readout, **batch.limits)
-    numbers = scored(prompts.scorer, rows, torch.as_tensor(batch.part))
+    numbers = scored(score, rows, torch.as_tensor(batch.part))
     return {request: Numbers(row, True) for request, row in zip(requests, numbers, strict=True)}
-
-
-def of_prompts(prompts: Prompts, request: Behaviour, indices: Array) -> Array:
-    """The metric of the clean run, which was scored when the prompts were made ready."""
-    return behaviour(prompts, request.metric)[indices]
 
 
 def of_changed(batch: Batch, request: Behaviour, run: Intervened) -> Array:
@@ -54,12 +48,3 @@ def of_changed(batch: Batch, request: Behaviour, run: Intervened) -> Array:
     score = batch.prompts.scorer_of(request.metric)
     rows = engine.baseline(batch.model, run.cache, batch.prompts.readout(score, batch.part))
     return scored(score, rows[None], torch.as_tensor(batch.part))[0]
-
-
-def trouble(prompts: Prompts, request: Any) -> str:
-    """Why a metric cannot be taken on these prompts; empty where it can."""
-    try:
-        behaviour(prompts, getattr(request, "metric", prompts.metric))
-    except UserError as error:
-        return error.message
-    return ""

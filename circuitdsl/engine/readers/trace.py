@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-from jaxtyping import Bool, Float
 
 from circuitdsl.engine.prompts import Array, Prompts
-from circuitdsl.engine.trace import FIRES, Firing, NotTraced, fired
 from circuitdsl.measurements.trace import TraceRequest
+from circuitdsl.models.errors import NotTraced
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float
+
+    from circuitdsl.engine.trace import Firing
 
 
 def of_prompts(prompts: Prompts, request: TraceRequest, indices: Array) -> Float[Array, " n"]:
@@ -39,6 +45,8 @@ def absent(prompts: Prompts, request: TraceRequest) -> str:
         _firings(prompts, request)
     except NotTraced as error:
         return error.message
+    from circuitdsl.engine.trace import FIRES
+
     arrow = " -> ".join(", ".join(map(str, places)) for places in (request.source, request.target))
     return (
         f"{request.head} does not fire {arrow} on any of {len(prompts.pairs)} prompts: nowhere does it give one token "
@@ -48,6 +56,8 @@ def absent(prompts: Prompts, request: TraceRequest) -> str:
 
 def _firings(prompts: Prompts, request: TraceRequest) -> list[Firing | None]:
     """Each prompt's firing of a traced head from one position to another, or None; found once."""
+    from circuitdsl.engine.trace import fired
+
     what = request.head, request.source, request.target
 
     def make() -> list[Firing | None]:

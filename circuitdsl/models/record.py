@@ -1,0 +1,285 @@
+"""What is remembered of a model that was loaded and checked once, so that it opens without transformers.
+
+Importing transformers takes seconds. What it says of a model is small: the configuration with the defaults of its
+family, the rotary frequencies, the tokenizer as it was set up, and that the model computes what our view of it does.
+A record keeps that in one file beside the cached numbers. It is found under a hash of everything that it depends on:
+the model's files, the number format, the versions of the libraries, our code and the machine.
+
+The pocket model ships with such a record, and with logits that transformers computed (`pocket/logits.safetensors`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import cache, partial
+from hashlib import blake2b, sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from circuitdsl.models.errors import UnsupportedModel
+from circuitdsl.models.files import file_sha256, one_sha256, weight_files
+from circuitdsl.models.load import (
+    POCKET,
+    Notes,
+    check_sum,
+    dtype_name,
+    exactly,
+    load_model,
+    locate,
+    read_whole,
+    readable,
+)
+from circuitdsl.models.model import SIZES, Model, device_name, machine, torch_threads
+from circuitdsl.models.tokenizers import KnownTokenizer, TokenizerNotes, notes_of, read_tokenizer
+from circuitdsl.version import __version__
+
+if TYPE_CHECKING:
+    from circuitdsl.models.parts import Transformer
+
+#: files that say how a model is read, beside its weights
+_SAYING = ("*.json", "merges.txt", "vocab.txt", "*.model")
+#: the record of the pocket model, and logits of it as transformers computes them
+SHIPPED, LOGITS = POCKET / "record", POCKET / "record" / "logits.safetensors"
+#: folders of the package whose code makes numbers
+_CODE = ("engine", "measurements", "models", "verify")
+_LIBRARIES = ("torch", "transformers", "tokenizers", "numpy")
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is remembered of a model. All of it is text and numbers.
+
+    Attributes:
+        sizes: what `Model` says of its size.
+        config, lacks: what the family asks of the configuration, and what that does not have.
+        rotary: rotary frequencies by kind of layer, with their scaling.
+        tensors: the name that each parameter has in the files of the weights.
+        tokenizer: None for a model without one.
+        digest, library: as `Model` has them.
+        products, threads: as `Model` has them, of the machine that made the record.
+        window: as `Original` has it.
+    """
+
+    sizes: dict[str, Any]
+    config: dict[str, Any]
+    lacks: list[str]
+    rotary: dict[str, tuple[list[float], float]]
+    tensors: dict[str, str]
+    tokenizer: TokenizerNotes | None
+    digest: str
+    library: str
+    products: str
+    threads: int
+    window: int
+
+
+def open_model(
+    name_or_dir: str | Path,
+    device: str = "auto",
+    dtype: str = "float32",
+    revision: str | None = None,
+    folder: Path | None = None,
+    name: str = "",
+) -> Model:
+    """A model that was loaded and checked, now or earlier.
+
+    Args:
+        folder: where records are kept; None keeps none.
+        name: what it is called, where that is not its place.
+
+    Raises:
+        UserError: what `load_model` raises.
+    """
+    name, directory = name or str(name_or_dir), locate(name_or_dir, revision)
+    digests = _digests(directory)
+    where, kind = device_name(str(device)), dtype_name(dtype)
+    key = _hash(digests, where, kind, machine())
+    weights = one_sha256({file.name: digests[file.name] for file in weight_files(directory)})
+    file = folder / "models" / f"{key.hex()}.json" if folder else None
+    if file and (known := _read(file)):
+        return _recalled(name, directory, weights, where, kind, known)
+    if directory == POCKET and kind == "float32" and (shipped := _read(SHIPPED / f"{weights}.json")):
+        view = _view(name, directory, weights, where, kind, shipped, recorded=True)
+        check_sum(view, view.original)  # type: ignore[arg-type]
+        made = Model.of(view, _hash(digests, kind))
+        _keep(file, replace(shipped, products=made.products, threads=made.threads, digest=made.digest.hex()))
+        return made
+    view, notes = read_whole(name, directory, where, kind)
+    made = Model.of(view, _hash(digests, kind))
+    if file and (record := record_of(made, notes, directory)):
+        _keep(file, record)
+    return made
+
+
+def record_of(model: Model, notes: Notes, directory: Path) -> Record | None:
+    """What to remember of a model; None where it could not be read again without transformers."""
+    tensors, original = _tensors(notes, directory), model.parts.original
+    tokenizer = None if model.tokenizer is None else notes_of(model.tokenizer, directory)
+    if tensors is None or original is None or json.loads(json.dumps(notes.config)) != notes.config:
+        return None
+    if model.tokenizer is not None and tokenizer is None:
+        return None
+    return Record(
+        sizes={name: getattr(model, name) for name in SIZES},
+        config=notes.config,
+        lacks=sorted(notes.lacks),
+        rotary={kind: (each.inv_freq.tolist(), each.scaling) for kind, each in notes.rotary.items()},
+        tensors=tensors,
+        tokenizer=tokenizer,
+        digest=model.digest.hex(),
+        library=original.digest.hex(),
+        products=model.products,
+        threads=torch_threads(),
+        window=original.window,
+    )
+
+
+# --- reading without transformers ------------------------------------------------------------------
+
+
+class _Remembered:
+    """A configuration, as far as its family has asked."""
+
+    def __init__(self, record: Record) -> None:
+        self.__dict__.update(record.config)
+        self._lacks = record.lacks
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self.__dict__["_lacks"]:
+            raise AttributeError(name)
+        raise UnsupportedModel(f"the record of this model does not say its {name}", "remove the cache and try again")
+
+
+def _recalled(name: str, directory: Path, weights: str, device: str, dtype: str, record: Record) -> Model:
+    """A model whose tensors are read when they are needed."""
+    return Model(
+        **record.sizes,
+        name=name,
+        sha256=weights,
+        device=device,
+        dtype=dtype,
+        digest=bytes.fromhex(record.digest),
+        library=bytes.fromhex(record.library),
+        products=record.products,
+        threads=torch_threads() if "torch" in sys.modules else record.threads,
+        tokenizer=_tokenizer(directory, record),
+        read=partial(_view, name, directory, weights, device, dtype, record, directory == POCKET),
+        whole=None if directory == POCKET else partial(read_view, name, directory, device, dtype),
+    )
+
+
+def read_view(name: str, directory: Path, device: str, dtype: str) -> Transformer:
+    """The view of a model as transformers loads it."""
+    return read_whole(name, directory, device, dtype)[0]
+
+
+def _view(
+    name: str, directory: Path, weights: str, device: str, dtype: str, record: Record, recorded: bool
+) -> Transformer:
+    """The view of a model, read from its files."""
+    import torch
+    from safetensors.torch import load_file
+
+    from circuitdsl.models.families import read_parts
+    from circuitdsl.models.original import Original
+    from circuitdsl.models.parts import Rotary
+
+    exactly()
+    held = {key: value for file in weight_files(directory) for key, value in load_file(file).items()}
+    kind = getattr(torch, dtype)
+    ready = {stored: held[stored].to(device, kind) for stored in set(record.tensors.values())}
+    named = {key: ready[stored] for key, stored in record.tensors.items()}
+    rotary = {
+        which: Rotary(torch.tensor(numbers, dtype=torch.float32, device=device), scaling)
+        for which, (numbers, scaling) in record.rotary.items()
+    }
+
+    def whole() -> Any:
+        found = load_model(directory, device, dtype).original
+        assert found is not None
+        return found.module
+
+    known = load_file(LOGITS) if recorded else {}
+    original = Original(name, whole, bytes.fromhex(record.library), kind, record.window, known)
+    with readable(name, record.config["model_type"]):
+        return read_parts(name, _Remembered(record), named, rotary, weights, _tokenizer(directory, record), original)
+
+
+def _tokenizer(directory: Path, record: Record) -> Any:
+    if record.tokenizer is None:
+        return None
+    return KnownTokenizer(record.tokenizer, directory, lambda: read_tokenizer(directory))
+
+
+def _tensors(notes: Notes, directory: Path) -> dict[str, str] | None:
+    """The name that each parameter has in the files; None where one does not stand there as it is."""
+    from safetensors.torch import load_file
+
+    held = {key: value for file in weight_files(directory) for key, value in load_file(file).items()}
+    found = {}
+    for key, value in notes.weights.items():
+        ends = [stored for stored in held if key == stored or key.endswith(f".{stored}") or stored.endswith(f".{key}")]
+        tied = [stored for stored, tensor in held.items() if stored not in ends and tensor.shape == value.shape]
+        same = (s for s in (*ends, *tied) if held[s].shape == value.shape and _same(held[s], value))
+        if (stored := next(same, None)) is None:
+            return None
+        found[key] = stored
+    return found
+
+
+def _same(stored: Any, value: Any) -> bool:
+    return bool((stored.to(value.device, value.dtype) == value).all())
+
+
+# --- files -----------------------------------------------------------------------------------------
+
+
+def _digests(directory: Path) -> dict[str, str]:
+    """The hash of each file that a model or its tokenizer is read from."""
+    names = {file for pattern in _SAYING for file in directory.glob(pattern) if file.is_file()}
+    return {file.name: file_sha256(file) for file in sorted({*names, *weight_files(directory)})}
+
+
+def _hash(digests: Mapping[str, str], *more: str) -> bytes:
+    """What a record depends on."""
+    text = json.dumps([sorted(digests.items()), more, [version(name) for name in _LIBRARIES]])
+    return blake2b(text.encode() + code_digest(), digest_size=16).digest()
+
+
+@cache
+def code_digest() -> bytes:
+    """A hash of the code that makes numbers."""
+    root = Path(__file__).parent.parent
+    files = sorted(file for folder in _CODE for file in (root / folder).rglob("*.py"))
+    made = sha256(__version__.encode())
+    for file in files:
+        made.update(file.read_bytes())
+    return made.digest()
+
+
+def _read(file: Path) -> Record | None:
+    """A record; None where there is none that can be read."""
+    try:
+        given = json.loads(file.read_text(encoding="utf-8"))
+        tokenizer = given.pop("tokenizer")
+        return Record(**given, tokenizer=tokenizer and TokenizerNotes(**tokenizer))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def _keep(file: Path | None, record: Record) -> None:
+    """Write a record, whole or not at all. One that cannot be written is made again next time."""
+    if file is None:
+        return
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        part = file.with_name(f"{file.name}.{os.getpid()}")
+        part.write_text(json.dumps(asdict(record)), encoding="utf-8")
+        part.replace(file)
+    except OSError:
+        pass

@@ -1,0 +1,104 @@
+"""Requests measured on runs: each is read by the function that it names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+import numpy as np
+import torch
+
+from circuitdsl.circuit.nodes import Node
+from circuitdsl.engine import runs as engine
+from circuitdsl.engine.ends import tokens_of
+from circuitdsl.engine.memory import in_halves, in_parts, run_at_once
+from circuitdsl.engine.named import function_of
+from circuitdsl.engine.prompts import Array, Batch, Prompts
+from circuitdsl.engine.readers.terms import changed_by
+from circuitdsl.engine.runs import Runs, Terms
+from circuitdsl.measurements.requests import Request
+from circuitdsl.models.writers import neurons
+from circuitdsl.verify.measure import Done, Series, of_prompts, present
+
+
+def measure_anew(
+    prompts: Prompts, requests: Sequence[Request], indices: Array, done: Done | None = None
+) -> dict[Request, Series]:
+    """Measure requests on some prompts, whatever the cache knows.
+
+    Args:
+        requests: what to measure; equal requests are measured once.
+        indices: which prompts, in the order in which the results come.
+        done: called with the number of (request, prompt) pairs just measured.
+    """
+    wanted = list(dict.fromkeys(requests))
+    values = {request: np.full(len(indices), np.nan) for request in wanted}
+    changed = {request: np.zeros(len(indices), bool) for request in wanted}
+    read_off = [request for request in wanted if request.needs_runs]
+    by_reader: dict[str, list[Request]] = {}
+    for request in read_off:
+        by_reader.setdefault(request.reader, []).append(request)
+    means, twice = (any(getattr(r, name) for r in wanted) for name in ("uses_means", "runs_twice"))
+    watched = neurons(node for request in wanted for node in request.writers)
+    stages = max((request.corrupt_stages(prompts.model.n_layers) for request in wanted), default=0)
+
+    def measure_part(places: Array, part: Array, start: int, end: int) -> None:
+        places, part = places[start:end], part[start:end]
+        batch = Batch(prompts, _runs(prompts, part, means, watched, stages), part)
+        for reader, mine in by_reader.items():
+            for request, numbers in function_of(reader)(batch, mine).items():
+                values[request][places] = numbers.values
+                if numbers.changed is not None:
+                    changed[request][places] = numbers.changed
+        for request, differs in changed_by(batch, read_off).items():
+            changed[request][places] = differs
+        if done:
+            done(len(wanted) * len(part))
+
+    def doing(part: Array, at: int) -> str:
+        return f"running prompt {part[at] + 1}"
+
+    found: dict[Request, Series] = {}
+    for places, part in parts_of(prompts, indices, twice) if read_off else ():
+        in_halves(partial(measure_part, places, part), 0, len(part), partial(doing, part))
+    for request in wanted:
+        if request.needs_runs:
+            found[request] = Series(indices, values[request], present(prompts, request, indices), changed[request])
+        else:
+            found[request] = of_prompts(prompts, request, indices)
+    return found
+
+
+def parts_of(prompts: Prompts, indices: Array, twice: bool = False) -> Iterator[tuple[Array, Array]]:
+    """Prompts of one length, as many at a time as memory takes: (places in `indices`, indices)."""
+    lengths = np.asarray([len(prompts.pairs[i].clean_tokens) for i in indices])
+    for places in in_parts(prompts.model, lengths, prompts.max_memory, twice):
+        yield places, indices[places]
+
+
+def _runs(prompts: Prompts, part: Array, means: bool, watched: Sequence[Node], corrupt_stages: int) -> Runs:
+    known = (runs.first(len(part)) for places, runs in prompts.kept if places[: len(part)] == part.tolist())
+    runs = None if watched else next(known, None)
+    if runs is None:
+        pairs = [prompts.pairs[i] for i in part]
+        clean, corrupt = (tokens_of(pairs, side) for side in ("clean_tokens", "corrupt_tokens"))
+        runs = engine.run(prompts.model, clean, corrupt, watched, corrupt_stages)
+    if not means:
+        return runs
+    terms, stratum = _mean_terms(prompts, runs.length, watched)
+    return runs.with_means(terms, torch.as_tensor(stratum[part]))
+
+
+def _mean_terms(prompts: Prompts, length: int, watched: Sequence[Node]) -> tuple[Terms, Array]:
+    """Mean terms over all corrupt prompts of a stratum and length, and every prompt's stratum (-1: other length)."""
+    made: dict[str, tuple[Terms, Array]] = prompts.once(("means", length), dict)
+    if "terms" not in made or not set(watched) <= made["terms"][0].neurons.keys():
+        known = [pair for pair in prompts.reference if len(pair.corrupt_tokens) == length]
+        names, codes = np.unique([pair.stratum for pair in known], return_inverse=True)
+        tokens = tokens_of(known, "corrupt_tokens")
+        at_once = run_at_once(prompts.model, length, prompts.max_memory)
+        terms = engine.mean_terms(prompts.model, tokens, torch.as_tensor(codes), len(names), watched, at_once)
+        number = {str(name): i for i, name in enumerate(names)}
+        stratum = [number[p.stratum] if len(p.corrupt_tokens) == length else -1 for p in prompts.pairs]
+        made["terms"] = terms, np.asarray(stratum)
+    return made["terms"]
