@@ -91,6 +91,11 @@ class Model:
         return suitable_threads(self.d_model, self.device, self.threads)
 
     @property
+    def threads_in_use(self) -> int:
+        """How many threads it runs on: those that are set, or those that will be when it is read."""
+        return int(sys.modules["torch"].get_num_threads()) if self.is_read else self.suitable_threads
+
+    @property
     def rounding(self) -> float:
         """The smallest number that changes 1 when it is added, in the model's number format."""
         return 2.0 ** -{"float32": 23, "float16": 10, "bfloat16": 7}[self.dtype]

@@ -40,7 +40,7 @@ def outline(name_or_dir: str | Path, dtype: str = "float32", revision: str | Non
 def parameters(model: Transformer) -> int:
     """How many numbers a model's parts hold; a tensor that serves twice (tied embeddings) counts once."""
     tensors = (part for part in _parts(model) if isinstance(part, torch.Tensor))
-    return sum({each.data_ptr() or id(each): each.numel() for each in tensors}.values())
+    return sum({id(each) if each.is_meta else each.data_ptr(): each.numel() for each in tensors}.values())
 
 
 def products(part: Any) -> int:

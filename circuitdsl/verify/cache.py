@@ -134,14 +134,19 @@ def memory(
     means_are: str = "",
 ) -> Memory:
     """What a store knows of some prompts on a model, scored by a metric."""
-    how = f"{model.device} {model.dtype} {model.suitable_threads} {model.products}"
+    libraries = f"{version('torch')} {version('numpy')}"
+    of_model = digest(code_digest(), libraries.encode(), machine_of(model).encode(), model.digest)
+    return Memory(store, of_model, digest(of_model, str(metric).encode()), pairs, means, means_are)
+
+
+def machine_of(model: Model) -> str:
+    """What computes a model's numbers, and in which number format."""
+    name = ""
     if model.device.startswith("cuda"):
         import torch
 
-        how += torch.cuda.get_device_name(model.device)
-    libraries = f"{version('torch')} {version('numpy')}"
-    of_model = digest(code_digest(), libraries.encode(), how.encode(), model.digest)
-    return Memory(store, of_model, digest(of_model, str(metric).encode()), pairs, means, means_are)
+        name = torch.cuda.get_device_name(model.device)
+    return f"{model.device} {name} {model.dtype} {model.threads_in_use} {model.products}"
 
 
 def _scored(pair: PromptPair) -> list[Sequence[int]]:

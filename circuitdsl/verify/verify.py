@@ -132,7 +132,7 @@ def verify(
         claims=in_order(circuit, found),
         seconds=time.perf_counter() - start,
         versions={name: version(name) for name in ("torch", "transformers", "transformer-lens", "numpy", "scipy")},
-        threads=model.suitable_threads,
+        threads=model.threads_in_use,
         level=f"{'Holm' if options.holm else 'each at'} {100 * options.alpha:g} %, {family} claims × tasks",
         early_stop=options.early_stop,
         cached=sum(m.found for m in memories) / max(1, sum(m.asked for m in memories)),

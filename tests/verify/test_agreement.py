@@ -15,6 +15,7 @@ from circuitdsl.api import loads
 from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.errors import UserError
 from circuitdsl.models.errors import UnsupportedModel
+from circuitdsl.models.model import Model
 from circuitdsl.models.original import Original
 from circuitdsl.models.parts import Transformer
 from circuitdsl.tasks.dataset import Dataset, sample
@@ -46,13 +47,13 @@ def wrong(pocket: Transformer) -> Transformer:
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many tokens the library's own model was given, at every run of it."""
     runs: list[int] = []
-    true = Original._logits
+    true = Original.logits
 
     def logits(self, tokens, *rest, **more):
         runs.append(tokens.numel())
         return true(self, tokens, *rest, **more)
 
-    monkeypatch.setattr(Original, "_logits", logits)
+    monkeypatch.setattr(Original, "logits", logits)
     return runs
 
 
@@ -120,7 +121,7 @@ COMMANDS = [
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_refuses_it(command: str, wrong: Transformer, tmp_path: Path, monkeypatch, capsys) -> None:
-    monkeypatch.setattr("circuitdsl.models.load.load_model", lambda *_: wrong)
+    monkeypatch.setattr("circuitdsl.models.record.open_model", lambda *_: Model.of(wrong))
     spec = tmp_path / "t.circ"
     spec.write_text(SPEC)
     assert cli.run(command.format(spec=spec).split()) == 3
@@ -135,7 +136,7 @@ def test_python_refuses_it(wrong: Transformer) -> None:
 
 
 def test_the_plugin_refuses_it(wrong: Transformer, pytester: pytest.Pytester, monkeypatch) -> None:
-    monkeypatch.setattr("circuitdsl.models.load.load_model", lambda *_: wrong)
+    monkeypatch.setattr("circuitdsl.models.record.open_model", lambda *_: Model.of(wrong))
     (pytester.path / "t.circ").write_text(SPEC)
     result = pytester.runpytest_inprocess("-p", "no:circuitdsl", "-p", "circuitdsl.testing.plugin")
     assert REFUSED in result.stdout.str() and "passed" not in result.stdout.str()
@@ -170,7 +171,7 @@ def test_it_is_not_taken_for_another(what: str, pocket: Transformer, counted: li
         case "weights":
             model = replace(pocket, sha256="other")
         case "configuration" | "version":
-            other = Original("pocket", pocket.original.module)
+            other = Original.of("pocket", pocket.original.module)
             other.digest = b"other"
             model = replace(pocket, original=other)
     benches(model, text, cache=what != "no cache")

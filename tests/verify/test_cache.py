@@ -16,12 +16,15 @@ from circuitdsl.api import loads
 from circuitdsl.circuit.nodes import Edge, Input, Node, Position, Site
 from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.measurements.requests import EdgeRequest, NodeRequest, Subgraph
+from circuitdsl.models import record
+from circuitdsl.models.load import logits_digest
+from circuitdsl.models.model import Model
 from circuitdsl.models.products import prefers_one_dnn
 from circuitdsl.tasks.dataset import PromptPair, sample
 from circuitdsl.tasks.registry import TASKS
-from circuitdsl.verify import cache as memory_module
 from circuitdsl.verify import prompts
-from circuitdsl.verify.cache import _machine, memory, model_digest
+from circuitdsl.verify.cache import machine_of
+from circuitdsl.verify.cache import memory as memory_of
 from circuitdsl.verify.measure import measure
 from circuitdsl.verify.prompts import prompts_by_task
 from circuitdsl.verify.prompts import scored_prompts as make_bench
@@ -121,7 +124,7 @@ def test_traces_are_found_again(run, monkeypatch) -> None:
     lines = SPEC.split("heads")[0] + "trace 0.6 END -> S2 includes 0.5 at END\ntrace 2.5 END -> IO includes 1.5 at IO\n"
     first = run(lines)
     with monkeypatch.context() as patch:
-        patch.setattr("circuitdsl.engine.readers.trace.fired", lambda *_: pytest.fail("a known trace is made again"))
+        patch.setattr("circuitdsl.engine.trace.fired", lambda *_: pytest.fail("a known trace is made again"))
         assert numbers(run(lines)) == numbers(first)
     assert numbers(run(lines, store=False)) == numbers(first)
 
@@ -157,7 +160,7 @@ def test_the_model_is_known_by_what_it_computes(run, pocket) -> None:
     gain = pocket.final_norm.gain.clone()
     gain[3] += 1e-3
     other = replace(pocket, final_norm=replace(pocket.final_norm, gain=gain))
-    assert model_digest(other) != model_digest(pocket)
+    assert logits_digest(other) != logits_digest(pocket)
     report = run(SMALL, model=other)
     assert report.cached == 0
     assert numbers(report) == numbers(run(SMALL, model=other, store=False))
@@ -166,14 +169,14 @@ def test_the_model_is_known_by_what_it_computes(run, pocket) -> None:
 def test_threads_and_number_format_are_part_of_what_a_number_depends_on(pocket, path: Path) -> None:
     before = torch.get_num_threads()
     with Store(path) as store:
-        one = memory(store, pocket, (), Metric(), tuple).context
-        assert memory(store, pocket, (), Metric(), tuple).context == one
-        assert memory(store, pocket, (), Metric("kl"), tuple).context != one
+        one = memory_of(store, Model.of(pocket), (), Metric(), tuple).context
+        assert memory_of(store, Model.of(pocket), (), Metric(), tuple).context == one
+        assert memory_of(store, Model.of(pocket), (), Metric("kl"), tuple).context != one
         half = replace(pocket, W_E=pocket.W_E.bfloat16())
-        assert _machine(half) != _machine(pocket)
+        assert machine_of(Model.of(half)) != machine_of(Model.of(pocket))
         torch.set_num_threads(before + 1)
         try:
-            assert memory(store, pocket, (), Metric(), tuple).context != one
+            assert memory_of(store, Model.of(pocket), (), Metric(), tuple).context != one
         finally:
             torch.set_num_threads(before)
 
@@ -197,7 +200,7 @@ def key(pocket, path: Path, pair: PromptPair):
 
     def call(request, prompt: PromptPair = pair, means: tuple[PromptPair, ...] = (pair,)) -> tuple[bytes, bytes]:
         with Store(path) as store:
-            known = memory(store, pocket, (prompt,), Metric(), lambda: means)
+            known = memory_of(store, Model.of(pocket), (prompt,), Metric(), lambda: means)
             return known.name(request), known.prompts(request, np.arange(1))[0]
 
     return call
@@ -223,21 +226,22 @@ def test_a_mean_depends_on_its_stratum_and_on_the_prompts_it_is_a_mean_of(key, p
 
 def test_prompts_of_means_have_hashes_of_their_own(pocket, path: Path, pair: PromptPair) -> None:
     with Store(path) as store:
-        known = memory(store, pocket, (pair,), Metric(), lambda: (pair,))
+        known = memory_of(store, Model.of(pocket), (pair,), Metric(), lambda: (pair,))
         assert known.prompts(EDGE, np.arange(1)) != known.prompts(MEAN, np.arange(1))
 
 
 def test_a_number_depends_on_the_model_the_machine_and_the_code(pocket, monkeypatch: pytest.MonkeyPatch) -> None:
-    digests = [model_digest(one) for one in (pocket, replace(pocket, sha256="x"), replace(pocket, n_ctx=90))]
+    digests = [logits_digest(one) for one in (pocket, replace(pocket, sha256="x"), replace(pocket, n_ctx=90))]
     assert len(set(digests)) == 3
-    machine = _machine(pocket)
-    monkeypatch.setattr(memory_module, "prefers_one_dnn", lambda: not prefers_one_dnn())
-    assert _machine(pocket) != machine
-    code = memory_module._code()
-    memory_module._code.cache_clear()
-    monkeypatch.setattr(memory_module, "_CODE", ("measurements", "models"))
-    assert memory_module._code() != code
-    memory_module._code.cache_clear()
+    machine = machine_of(Model.of(pocket))
+    was = prefers_one_dnn()
+    monkeypatch.setattr("circuitdsl.models.products.prefers_one_dnn", lambda: not was)
+    assert machine_of(Model.of(pocket)) != machine
+    code = record.code_digest()
+    record.code_digest.cache_clear()
+    monkeypatch.setattr(record, "_CODE", ("measurements", "models"))
+    assert record.code_digest() != code
+    record.code_digest.cache_clear()
 
 
 def test_circuits_that_differ_in_anything_have_other_names() -> None:
