@@ -23,12 +23,12 @@ from circuitdsl.language.builder import Builder
 from circuitdsl.language.diagnostics import START, Diagnostic, Sink, Span, did_you_mean, ordered, suggest
 from circuitdsl.language.lexer import BLOCK_HEADERS, KEYWORDS, STATEMENTS, LogicalLine, logical_lines, span_of, text_of
 from circuitdsl.language.syntax_errors import MEANT, explain
+from circuitdsl.language.tables import parser
 
-GRAMMAR = Path(__file__).with_name("grammar.lark")
 logging.getLogger("lark").setLevel(logging.CRITICAL)
 
 
-class _Tokens(Lexer):
+class Tokens(Lexer):
     """Hands Lark the tokens that `lexer.py` made."""
 
     def __init__(self, conf: Any) -> None:
@@ -40,16 +40,8 @@ class _Tokens(Lexer):
 
 @cache
 def grammar() -> Lark:
-    """The parser of one statement; building its tables takes about 0.1 s, so it is built once."""
-    return Lark(
-        GRAMMAR.read_text(encoding="utf-8"),
-        parser="lalr",
-        start="line",
-        lexer=_Tokens,
-        transformer=Builder(),
-        keep_all_tokens=True,
-        maybe_placeholders=False,
-    )
+    """The parser of one statement; it is made once."""
+    return parser(Tokens, Builder())
 
 
 def parse(text: str, path: str = "") -> tuple[s.File, tuple[Diagnostic, ...]]:

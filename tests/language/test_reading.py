@@ -8,7 +8,8 @@ import pytest
 
 from circuitdsl.language.diagnostics import Diagnostic, Sink, Span, ordered, pieces, render, render_all, suggest
 from circuitdsl.language.lexer import KEYWORDS, STATEMENTS, logical_lines
-from circuitdsl.language.parse import GRAMMAR, decode, grammar, parse, read_source
+from circuitdsl.language.parse import decode, grammar, parse, read_source
+from circuitdsl.language.tables import GRAMMAR
 
 
 def test_reading_a_file(tmp_path: Path) -> None:
