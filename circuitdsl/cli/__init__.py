@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import NoReturn
 
 from circuitdsl.cli.arguments import Parser
-from circuitdsl.cli.terminal import PLAIN, say
+from circuitdsl.cli.terminal import PLAIN, say, say_error
 from circuitdsl.errors import INTERRUPTED, NOT_RUN, SPEC_WRONG, UserError
 from circuitdsl.version import __version__
 
@@ -51,10 +51,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(given.run(given))
     except UserError as error:
-        if error.message:
-            say(f"error: {error.message}")
-        if error.hint:
-            say(f"  help: {error.hint}")
+        say_error(error)
         return error.status
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.status import Status
 
+    from circuitdsl.errors import UserError
     from circuitdsl.language.diagnostics import Diagnostic
     from circuitdsl.verify.verify import Progress
 
@@ -37,6 +38,14 @@ codecs.register_error(PLAIN, _plain)
 def say(text: str) -> None:
     """Print a line on standard error."""
     print(text, file=sys.stderr)
+
+
+def say_error(error: UserError) -> None:
+    """Print what is wrong and what to do on standard error."""
+    if error.message:
+        say(f"error: {error.message}")
+    if error.hint:
+        say(f"  help: {error.hint}")
 
 
 #: how a terminal shows the pieces of a diagnostic

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from circuitdsl.cli.arguments import Verbs, add_prompts, add_session, add_spec, level, session
 from circuitdsl.cli.files import load_all, output, write
-from circuitdsl.cli.terminal import as_json, console, say
-from circuitdsl.errors import INTERRUPTED, UserError
+from circuitdsl.cli.terminal import as_json, console, say, say_error
+from circuitdsl.errors import INTERRUPTED, UsageError, UserError
 from circuitdsl.report.formats import FORMATS, View, format_of
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def register(verbs: Verbs) -> None:
     )
     verify.add_argument("--each-at", type=level, metavar="LEVEL", help="judge claims one by one at this level (5%%)")
     verify.add_argument("--allow-undecided", action="store_true", help="exit with 0 where nothing fails")
+    verify.add_argument("--watch", action="store_true", help="verify again whenever the spec is saved, until Ctrl-C")
     verify.add_argument("--per-prompt", metavar="FILE.csv", help="write the numbers of every prompt to this file")
 
     plan = verbs.verb(_plan, "plan", "say what verify will run, and about how long it takes")
@@ -54,16 +56,18 @@ def _verify(given: argparse.Namespace) -> int:
     from circuitdsl.report.terminal import summary_line
     from circuitdsl.verify.per_prompt import PerPrompt
 
+    names = ("prompts", "seed", "other_corruptions", "claim", "each_at", "generalise", "full")
+    wanted = {name: getattr(given, name) for name in names} | {"early_stop": not given.no_early_stop}
+    if given.watch:
+        return _watch(given, wanted)
     specs = load_all(given.spec, given.model, annotate=given.format == "github")
     target, numbers = output(given.output), output(given.per_prompt)
     table = PerPrompt() if numbers else None
-    names = ("prompts", "seed", "other_corruptions", "claim", "each_at", "generalise", "full")
-    wanted = {name: getattr(given, name) for name in names}
     reports: list[Report] = []
     trouble: UserError | KeyboardInterrupt | None = None
     with session(given) as running:
         try:
-            for report in running.reports(specs, per_prompt=table, early_stop=not given.no_early_stop, **wanted):
+            for report in running.reports(specs, per_prompt=table, **wanted):
                 reports.append(report)
         except (UserError, KeyboardInterrupt) as error:  # the reports made by then are written first
             trouble = error
@@ -81,6 +85,35 @@ def _verify(given: argparse.Namespace) -> int:
     if any(report.interrupted for report in reports):
         return INTERRUPTED
     return exit_status(reports, given.allow_undecided)
+
+
+def _watch(given: argparse.Namespace, wanted: dict[str, Any]) -> int:
+    """Print the first reports, and after every change of a file what is other than before."""
+    from circuitdsl.report.diff import diff_text
+    from circuitdsl.report.report import Reports, exit_status
+    from circuitdsl.report.terminal import summary_line
+
+    for name in ("output", "format", "per_prompt"):
+        if getattr(given, name):
+            raise UsageError(f"--watch writes to the terminal: leave out --{name.replace('_', '-')}")
+    view, last = View(console, given.verbose, given.allow_undecided), Reports(())
+    with session(given) as running:
+        try:
+            for turn in running.watch(given.spec, **wanted):
+                if turn.trouble:
+                    say_error(turn.trouble)
+                elif turn.changes is None:
+                    write(None, FORMATS["text"].reports(turn.reports, view))
+                else:
+                    write(None, f"\n{datetime.now():%H:%M:%S}  {turn.seconds:.1f} s after the change\n\n")
+                    write(None, diff_text(turn.changes, view))
+                    lines = (f"{each.spec.circuit}:{summary_line(each).plain}\n" for each in turn.reports)
+                    write(None, "".join(lines))
+                last = turn.reports or last
+                say("watching; Ctrl-C ends")
+        except KeyboardInterrupt:
+            say("")
+    return exit_status(last, given.allow_undecided) if last else INTERRUPTED
 
 
 def _plan(given: argparse.Namespace) -> int:

@@ -114,10 +114,19 @@ class Diff:
         }
 
 
-def compare(old: Sequence[Report], new: Sequence[Report]) -> Diff:
-    """What changed from some reports to others, in the order of the new ones; what is gone comes last."""
-    before = dict(_keyed(old))
-    changes = [_change(spec, before.pop(key, (spec, None))[1], claim) for key, (spec, claim) in _keyed(new)]
+def compare(old: Sequence[Report], new: Sequence[Report], edited: bool = False) -> Diff:
+    """What changed from some reports to others, in the order of the new ones; what is gone comes last.
+
+    Args:
+        edited: the new reports are of the same file, edited: a new claim on the line of one that is gone is that one,
+            and every number that shows differently has moved.
+    """
+    before, after = dict(_keyed(old)), dict(_keyed(new))
+    if edited:
+        gone = {_where(*before[key]): key for key in before.keys() - after.keys()}
+        moved = {key: gone[_where(*after[key])] for key in after.keys() - before.keys() if _where(*after[key]) in gone}
+        before |= {key: before.pop(was) for key, was in moved.items()}
+    changes = [_change(spec, before.pop(key, (spec, None))[1], claim, edited) for key, (spec, claim) in after.items()]
     changes += [_change(spec, claim, None) for spec, claim in before.values()]
     return Diff(tuple(changes), tuple(_settings(old, new)))
 
@@ -132,8 +141,14 @@ def _keyed(reports: Iterable[Report]) -> Iterator[tuple[tuple, tuple[SpecInfo, C
             seen[key] += 1
 
 
-def _change(spec: SpecInfo, old: ClaimResult | None, new: ClaimResult | None) -> Change:
-    moved = bool(old and new and old.measured and new.measured and has_moved(old.measured, new.measured))
+def _where(spec: SpecInfo, claim: ClaimResult) -> tuple[object, ...]:
+    """Where a claim stands in its file."""
+    return spec.circuit, claim.task, claim.line, claim.kind
+
+
+def _change(spec: SpecInfo, old: ClaimResult | None, new: ClaimResult | None, exact: bool = False) -> Change:
+    differ = has_changed if exact else has_moved
+    moved = bool(old and new and old.measured and new.measured and differ(old.measured, new.measured))
     kind: Kind = "moved" if moved else "same"
     if old is None:
         kind = "new"
@@ -144,6 +159,11 @@ def _change(spec: SpecInfo, old: ClaimResult | None, new: ClaimResult | None) ->
     elif old.verdict != new.verdict:
         kind = "mended" if new.verdict == "holds" else "verdict"
     return Change(kind, spec, old, new, moved)
+
+
+def has_changed(old: Measured, new: Measured) -> bool:
+    """Whether two measurements show different numbers. On the same prompts nothing but an edit can make them differ."""
+    return (value(old), interval(old), old.name) != (value(new), interval(new), new.name)
 
 
 def has_moved(old: Measured, new: Measured) -> bool:

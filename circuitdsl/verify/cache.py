@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import version
 
@@ -54,6 +54,11 @@ class Memory:
     found: int = 0
     _names: dict[Request, bytes] = field(default_factory=dict, repr=False)
     _prompts: dict[tuple[object, ...], list[bytes]] = field(default_factory=dict, repr=False)
+
+    def again(self) -> Memory:
+        """The same for another run: what was measured until now counts as known."""
+        self.store.written.clear()
+        return replace(self, asked=0, found=0)
 
     def name(self, request: Request) -> bytes:
         """The hash under which a request's numbers are kept."""

@@ -22,6 +22,7 @@ import numpy as np
 from circuitdsl.circuit.claims import Circuit, TaskUse
 from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.engine.prompts import SIDES, Prompts
+from circuitdsl.engine.tally import Tally
 from circuitdsl.errors import UserError
 from circuitdsl.models.errors import UnsupportedModel
 from circuitdsl.models.model import Model, as_model
@@ -106,23 +107,58 @@ def make_prompts(
     return scored_prompts(model, data, circuit.metric, others, more, store, max_memory, more_are if drawn_by else "")
 
 
+#: prompts that are kept between runs, by the circuit and the name of the task, with what they depend on
+Keep = dict[tuple[str, str, str], tuple[tuple[object, ...], Prompts]]
+
+
 def prompts_by_task(
-    circuit: Circuit, model: Model | Transformer, store: Store | None = None, max_memory: int | None = None
+    circuit: Circuit,
+    model: Model | Transformer,
+    store: Store | None = None,
+    max_memory: int | None = None,
+    keep: Keep | None = None,
 ) -> dict[str, Prompts]:
-    """The prompts of every task that some claim is checked on, and those for the properties of a task."""
+    """The prompts of every task that some claim is checked on, and those for the properties of a task.
+
+    Args:
+        keep: prompts of earlier runs, which are taken where nothing has changed; what is made is kept there.
+    """
     model = as_model(model)
-    found = {use.name: make_prompts(circuit, use, model, store, max_memory) for use in tasks_in_use(circuit)}
+    uses = {use.name: use for use in tasks_in_use(circuit)}
     needed = own_samples(circuit)
-    for use in circuit.tasks:
-        if use.name in needed:
-            # other prompts than those that means are taken over, and enough of them
-            own = replace(use, prompts=needed[use.name], seed=use.seed + OWN_SEED)
-            data = make_data(circuit, own, model)
-            scored = scored_prompts(model, data, circuit.metric, store=store, max_memory=max_memory)
-            found[sample_name(use.name)] = scored
+    # other prompts than those that means are taken over, and enough of them
+    own = {
+        sample_name(use.name): replace(use, prompts=needed[use.name], seed=use.seed + OWN_SEED)
+        for use in circuit.tasks
+        if use.name in needed
+    }
+
+    def made(name: str, use: TaskUse) -> Prompts:
+        if name in uses:
+            return make_prompts(circuit, use, model, store, max_memory)
+        return scored_prompts(model, make_data(circuit, use, model), circuit.metric, store=store, max_memory=max_memory)
+
+    found: dict[str, Prompts] = {}
+    for name, use in (uses | own).items():
+        place, what = (circuit.path, circuit.name, name), (model.digest, use, circuit.metric, _file_bytes(circuit, use))
+        known = (keep or {}).get(place)
+        found[name] = _again(known[1]) if known and known[0] == what else made(name, use)
+        if keep is not None:
+            keep[place] = what, found[name]
     for prompts in list(found.values())[1:]:  # memory is for the runs of one task, the first that is measured
         prompts.kept.clear()
     return found
+
+
+def _again(prompts: Prompts) -> Prompts:
+    """The same prompts for another run, which counts its work anew."""
+    known = prompts.cache
+    return replace(prompts, tally=Tally(), cache=known.again() if isinstance(known, Memory) else known)
+
+
+def _file_bytes(circuit: Circuit, use: TaskUse) -> bytes:
+    """What a task's prompt file holds."""
+    return (Path(circuit.path).parent / use.file).read_bytes() if use.file else b""
 
 
 def tasks_in_use(circuit: Circuit) -> tuple[TaskUse, ...]:

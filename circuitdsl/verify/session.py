@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from circuitdsl.models.parts import Transformer
     from circuitdsl.models.weights import AttentionWeights
     from circuitdsl.verify.per_prompt import PerPrompt
+    from circuitdsl.verify.prompts import Keep
     from circuitdsl.verify.store import Store
     from circuitdsl.verify.verify import Progress
 
@@ -132,6 +133,7 @@ class Session(AbstractContextManager["Session"]):
     discover = _Verb("circuitdsl.discover.discover", "drafted")
     mutate = _Verb("circuitdsl.testing.mutate", "mutate")
     falsify = _Verb("circuitdsl.testing.falsify", "searches")
+    watch = _Verb("circuitdsl.verify.watch", "watch")
 
     def __init__(
         self,
@@ -157,6 +159,7 @@ class Session(AbstractContextManager["Session"]):
         self.device, self.dtype, self.cache, self.memory = device, dtype, cache, memory_of(memory)
         self.busy, self.meter, self.warn = busy, meter or (lambda: nullcontext(progress)), warn
         self._known: dict[str, dict[Any, Any]] = {}
+        self._prompts: Keep | None = None
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -267,7 +270,15 @@ class Session(AbstractContextManager["Session"]):
         """The prompts of every task that some claim is checked on; raises what `make_prompts` raises."""
         from circuitdsl.verify.prompts import prompts_by_task
 
-        return prompts_by_task(circuit, self.source_of(circuit), self.store, self.memory)
+        return prompts_by_task(circuit, self.source_of(circuit), self.store, self.memory, self._prompts)
+
+    def keep_prompts(self) -> None:
+        """Keep prompts and their runs between verifications, and numbers even without the cache on disk."""
+        from circuitdsl.verify.store import Store
+
+        self._prompts = {} if self._prompts is None else self._prompts
+        if self.store is None:
+            self.__dict__["store"] = Store(Path(":memory:"), warn=self.warn)
 
     # --- verbs
 

@@ -1,0 +1,109 @@
+"""Verify again whenever a file changes: the model, the prompts and their runs stay in memory between the runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from circuitdsl.api import find_spec, loads
+from circuitdsl.errors import UserError
+from circuitdsl.language import syntax as s
+from circuitdsl.language.parse import parse, read_source
+from circuitdsl.report.diff import Diff, compare
+from circuitdsl.report.report import Reports
+
+if TYPE_CHECKING:
+    from circuitdsl.verify.session import Session
+
+#: seconds between two looks at the files
+PAUSE = 0.1
+Stamps = dict[Path, tuple[int, int] | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One run of a watch.
+
+    Attributes:
+        reports: what was found; empty where there is trouble.
+        changes: what is other than at the last run that ended; None for the first.
+        trouble: why nothing could be verified.
+        seconds: from the change to the verdicts.
+    """
+
+    reports: Reports
+    changes: Diff | None
+    trouble: UserError | None
+    seconds: float
+
+
+def watch(
+    session: Session,
+    specs: Sequence[str | Path],
+    wait: Callable[[], object] = lambda: time.sleep(PAUSE),
+    **how: Any,
+) -> Iterator[Turn]:
+    """Verify some specs now, and again after every change of a file that they are made of. It ends with Ctrl-C.
+
+    A spec with errors is no end: the next change may mend it.
+
+    Args:
+        wait: called between two looks at the files.
+        how: the arguments of `Session.reports`.
+    """
+    session.keep_prompts()
+    last: Reports | None = None
+    while True:
+        start, files = time.perf_counter(), files_of(specs)
+        stamps = _stamps(files)
+        try:
+            reports = Reports(session.reports(specs, **how))
+        except UserError as error:
+            yield Turn(Reports(()), None, error, time.perf_counter() - start)
+        else:
+            changes = None if last is None else compare(last, reports, edited=True)
+            yield Turn(reports, changes, None, time.perf_counter() - start)
+            if any(report.interrupted for report in reports):
+                return
+            last = reports
+        while _stamps(files) == stamps:
+            wait()
+
+
+def _stamps(files: Iterable[Path]) -> Stamps:
+    """When each file was changed last, and its size; None for a file that is not there."""
+    found: Stamps = {}
+    for path in files:
+        try:
+            seen = path.stat()
+            found[path] = seen.st_mtime_ns, seen.st_size
+        except OSError:
+            found[path] = None
+    return found
+
+
+def files_of(specs: Iterable[str | Path]) -> set[Path]:
+    """The files that some specs are made of: their own, those that they use, and their prompt files."""
+    found: set[Path] = set()
+    waiting = [_path(name) for name in specs]
+    while waiting:
+        path = waiting.pop()
+        if path in found:
+            continue
+        found.add(path)
+        text, _ = read_source(path)
+        file, _ = parse(text, str(path))
+        waiting += [path.parent / each.path.text for each in file.statements if isinstance(each, s.Use)]
+        found |= {path.parent / use.file for one in loads(text, path).circuits for use in one.tasks if use.file}
+    return found
+
+
+def _path(name: str | Path) -> Path:
+    """Where a spec is, or where it would be."""
+    try:
+        return find_spec(str(name))
+    except UserError:
+        return Path(name)
