@@ -9,7 +9,7 @@ checked on: when it is loaded, and on the first prompts of each length of the po
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -46,12 +46,12 @@ def recording() -> Iterator[dict[str, torch.Tensor]]:
         Original.logits = computed  # type: ignore[method-assign]
 
 
-def made() -> tuple[Record, dict[str, torch.Tensor], str]:
-    """The record, the logits by name, and the hash of the weights."""
+def made(specs: Sequence[Path] = SPECS) -> tuple[Record, dict[str, torch.Tensor], str]:
+    """The record, the logits that some specs need by name, and the hash of the weights."""
     with recording() as logits:
         view, notes = read_whole("pocket", POCKET, "cpu", "float32")
         model = Model.of(view)
-        for path in SPECS:
+        for path in specs:
             for circuit in load(path).circuits:
                 prompts_by_task(circuit, model)
         random_prompts(model)

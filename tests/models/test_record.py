@@ -1,0 +1,221 @@
+"""A model that was loaded once opens without transformers, and is the same model; anything that changed is noticed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from benchmarks.pocket_record import SPECS, made
+from circuitdsl.api import loads
+from circuitdsl.errors import UserError
+from circuitdsl.models import record
+from circuitdsl.models.errors import UnsupportedModel
+from circuitdsl.models.load import POCKET, load_model
+from circuitdsl.models.model import Model
+from circuitdsl.models.record import LOGITS, SHIPPED, open_model
+from circuitdsl.models.tokenizers import KnownTokenizer, read_tokenizer
+from circuitdsl.tasks.tokens import Tokens
+from circuitdsl.verify.session import Session
+from tests.drawing import examples
+
+TEXTS = ["Once upon a time, Lily said: “Hello!”", " a", "", "\n\n  two", "<s>she</s>", "naïve café 42"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def copy(stories: Path, tmp_path: Path) -> Path:
+    """A model that may be changed."""
+    return Path(shutil.copytree(stories, tmp_path / "model"))
+
+
+@pytest.fixture
+def no_transformers(monkeypatch: pytest.MonkeyPatch):
+    """Call it, and nothing is loaded by transformers any more."""
+
+    def forbid() -> None:
+        for name in ("_pretrained", "read_whole"):
+            monkeypatch.setattr(f"circuitdsl.models.load.{name}", lambda *_: pytest.fail("transformers is asked"))
+        monkeypatch.setattr("circuitdsl.models.record.read_whole", lambda *_: pytest.fail("transformers is asked"))
+
+    return forbid
+
+
+def tensors(part: object) -> list[torch.Tensor]:
+    """All tensors of a model, in order."""
+    if isinstance(part, torch.Tensor):
+        return [part]
+    if isinstance(part, tuple):
+        return [each for one in part for each in tensors(one)]
+    fields = getattr(part, "__dataclass_fields__", {})
+    return [each for name in fields if name not in ("original", "tokenizer") for each in tensors(getattr(part, name))]
+
+
+def test_the_second_time_it_is_the_same_model(copy: Path, folder: Path, no_transformers) -> None:
+    first = open_model(copy, "cpu", folder=folder)
+    no_transformers()
+    again = open_model(copy, "cpu", folder=folder)
+    assert not again.is_read and first.is_read
+    same = [getattr(again, name) == getattr(first, name) for name in asdict(first) if name not in _OBJECTS]
+    assert all(same) and len(same) > 12
+    ours, theirs = tensors(again.parts), tensors(first.parts)
+    assert len(ours) == len(theirs) > 40
+    assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+    plain = ("family", "parallel", "n_ctx", "embed_scale", "softcap", "sha256")
+    assert all(getattr(again.parts, name) == getattr(first.parts, name) for name in plain)
+    assert [b.attn.scale for b in again.parts.blocks] == [b.attn.scale for b in first.parts.blocks]
+
+
+_OBJECTS = ("read", "whole", "tokenizer")
+
+
+@pytest.mark.parametrize("where", ["stories", "pocket"])
+def test_its_tokenizer_gives_the_same_tokens(where: str, request, folder: Path) -> None:
+    place = POCKET if where == "pocket" else request.getfixturevalue("stories")
+    open_model(place, "cpu", folder=folder)
+    known, whole = open_model(place, "cpu", folder=folder).tokenizer, read_tokenizer(place)
+    assert isinstance(known, KnownTokenizer)
+    for special in (True, False):
+        ours, theirs = (each(TEXTS, add_special_tokens=special, return_offsets_mapping=True) for each in (known, whole))
+        assert ours["input_ids"] == theirs["input_ids"]
+        assert [list(map(tuple, row)) for row in ours["offset_mapping"]] == theirs["offset_mapping"]
+    ids = whole(TEXTS[0])["input_ids"]
+    assert known(TEXTS[0])["input_ids"] == ids and known.decode(ids) == whole.decode(ids)
+    names = ("bos_token", "bos_token_id", "unk_token_id", "all_special_ids", "eos_token", "vocab_size")
+    assert all(getattr(known, name) == getattr(whole, name) for name in names)
+    assert Tokens(known).encode(TEXTS[:1]) == Tokens(whole).encode(TEXTS[:1])
+
+
+@pytest.mark.parametrize("what", ["weights", "config.json", "tokenizer.json", "the library", "the code", "the machine"])
+def test_what_has_changed_is_loaded_anew(what: str, copy: Path, folder: Path, monkeypatch) -> None:
+    first = open_model(copy, "cpu", folder=folder)
+    match what:
+        case "weights":
+            held = load_file(copy / "model.safetensors")
+            held["model.norm.weight"] += 1
+            save_file(held, copy / "model.safetensors", {"format": "pt"})
+        case "config.json" | "tokenizer.json":
+            given = json.loads((copy / what).read_text())
+            more = {"rms_norm_eps": 1e-3} if what == "config.json" else {}
+            (copy / what).write_text(json.dumps(given | more, indent=3))
+        case "the library":
+            monkeypatch.setattr(record, "version", lambda name: "other")
+        case "the code":
+            monkeypatch.setattr(record, "code_digest", lambda: b"other")
+        case _:
+            monkeypatch.setattr(record, "machine", lambda: "other")
+    again = open_model(copy, "cpu", folder=folder)
+    assert again.is_read, "a record of something else was taken"
+    assert (again.digest != first.digest) or what == "the machine"
+
+
+def test_number_formats_have_records_of_their_own(copy: Path, folder: Path) -> None:
+    open_model(copy, "cpu", folder=folder)
+    half = open_model(copy, "cpu", "bfloat16", folder=folder)
+    again = open_model(copy, "cpu", "bfloat16", folder=folder)
+    assert half.is_read and not again.is_read
+    assert again.parts.dtype == torch.bfloat16 and again.rounding == torch.finfo(torch.bfloat16).eps
+    assert all(torch.equal(a, b) for a, b in zip(tensors(again.parts), tensors(half.parts), strict=True))
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"sizes": 1}', '{"tokenizer": 3}'])
+def test_a_damaged_record_is_passed_over(damage: str, copy: Path, folder: Path) -> None:
+    open_model(copy, "cpu", folder=folder)
+    (file,) = (folder / "models").iterdir()
+    file.write_text(damage)
+    assert open_model(copy, "cpu", folder=folder).is_read
+    assert not open_model(copy, "cpu", folder=folder).is_read
+
+
+def test_a_model_is_refused_the_second_time_as_well(copy: Path, folder: Path) -> None:
+    open_model(copy, "cpu", folder=folder)
+    (copy / "pytorch_model.bin").write_bytes(b"")
+    (copy / "adapter_config.json").write_text("{}")
+    with pytest.raises(UnsupportedModel, match="adapter_config"):
+        open_model(copy, "cpu", folder=folder)
+
+
+def test_other_prompts_are_compared_with_the_library_again(copy: Path, folder: Path, monkeypatch) -> None:
+    text = f'circuit t\nmodel "{copy}"\nmetric logprob\ntask {{task}}\nexpect logprob <= 0\n'
+    rows = '{{"clean_tokens": [1, {0}, 300], "corrupt_tokens": [1, {0}, 301], "answer": 302, "distractor": 303}}\n'
+    for name, start in (("a", 310), ("b", 320)):
+        (folder.parent / f"{name}.jsonl").write_text(rows.format(start))
+    spec = str(folder.parent / "t.circ")
+    asked: list[int] = []
+    true = record.read_whole
+    monkeypatch.setenv("CIRCUITDSL_CACHE", str(folder))
+    monkeypatch.setattr(record, "read_whole", lambda *given: asked.append(1) or true(*given))
+    for name, times in (("a", 1), ("a", 1), ("b", 2), ("b", 2)):
+        with Session(device="cpu") as session:
+            session.verify(loads(text.format(task=f'file("{name}.jsonl")'), spec))
+        assert len(asked) == times, name
+
+
+# --- the pocket model -------------------------------------------------------------------------------
+
+
+def test_the_pocket_model_opens_without_transformers(pocket, folder: Path, no_transformers) -> None:
+    no_transformers()
+    opened = open_model("pocket", "cpu", folder=folder)
+    assert all(torch.equal(a, b) for a, b in zip(tensors(opened.parts), tensors(pocket), strict=True))
+    again = open_model("pocket", "cpu", folder=folder)
+    assert not again.is_read and again.digest == opened.digest
+
+
+def test_it_is_checked_against_what_transformers_computed(tmp_path: Path, monkeypatch) -> None:
+    wrong = {name: logits.roll(1, -1) for name, logits in load_file(LOGITS).items()}
+    save_file(wrong, tmp_path / "logits.safetensors")
+    monkeypatch.setattr(record, "LOGITS", tmp_path / "logits.safetensors")
+    with pytest.raises(UnsupportedModel, match="is not the sum of the terms"):
+        open_model("pocket", "cpu")
+
+
+def test_what_ships_is_what_transformers_says(pocket) -> None:
+    """The record and the logits are those that are found now; other prompts than the recorded ones are few."""
+    (file,) = SHIPPED.glob("*.json")
+    assert file.stem == pocket.sha256, "run python -m benchmarks.pocket_record"
+    found, logits, _ = made(examples(SPECS[3:4], SPECS))
+    kept, recorded = json.loads(file.read_text()), load_file(LOGITS)
+    on_any_machine = ("sizes", "config", "lacks", "rotary", "tensors", "tokenizer", "window")
+    fresh = json.loads(json.dumps(asdict(found)))
+    assert {name: kept[name] for name in on_any_machine} == {name: fresh[name] for name in on_any_machine}
+    assert logits.keys() <= recorded.keys(), "run python -m benchmarks.pocket_record"
+    for name, row in logits.items():
+        assert torch.allclose(row, recorded[name], atol=1e-4, rtol=0)
+
+
+def test_a_model_that_cannot_be_remembered_is_loaded(copy: Path, folder: Path, monkeypatch) -> None:
+    monkeypatch.setattr(record, "_tensors", lambda *_: None)
+    assert open_model(copy, "cpu", folder=folder).is_read and not (folder / "models").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_no_hindrance(copy: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert open_model(copy, "cpu", folder=tmp_path / "file").is_read
+
+
+def test_a_device_that_is_none_is_refused_without_torch() -> None:
+    code = "from circuitdsl.models.model import device_name\nfrom circuitdsl.errors import UserError\nimport sys\n"
+    code += "try: device_name('gpu')\nexcept UserError as error: print(error.message, 'torch' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=True)
+    assert run.stdout == "device gpu is not known; use auto, cpu or cuda False\n"
+    with pytest.raises(UserError, match="dtype int8 is not known"):
+        open_model("pocket", "cpu", "int8")
+
+
+def test_what_is_loaded_is_known(pocket) -> None:
+    model = Model.of(pocket)
+    assert model.parts is pocket and model.is_read and (model.device, model.dtype) == ("cpu", "float32")
+    assert model.digest == Model.of(load_model("pocket", "cpu")).digest
