@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from circuitdsl.errors import UsageError, UserError
 from circuitdsl.report.reading import read
+from circuitdsl.tasks.tokens import Token
 from circuitdsl.verdicts import VERDICTS, Verdict
 from circuitdsl.version import __version__
 
@@ -179,6 +180,13 @@ class ClaimResult:
 
 @dataclass(frozen=True, slots=True)
 class TaskResult:
+    """One task of a report.
+
+    Attributes:
+        answers, distractors: the first few different tokens that are scored.
+        notes: warnings about the task's prompts.
+    """
+
     name: str
     corrupt: str
     prompts: int
@@ -190,6 +198,9 @@ class TaskResult:
     accuracy: float | None
     bos: bool = False
     repeats: int = 0
+    answers: tuple[Token, ...] = ()
+    distractors: tuple[Token, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
