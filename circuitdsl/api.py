@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from circuitdsl.models.parts import Transformer
     from circuitdsl.report.diff import Diff
+    from circuitdsl.report.prompts import Prompts
     from circuitdsl.report.report import Report, Reports
     from circuitdsl.verify.verify import Progress
 
@@ -237,6 +238,48 @@ def _file_shape(spec: str) -> Callable[[str], TaskShape | None]:
         return TaskShape(name, dict.fromkeys(found, "as the file says"), {}) if found else None
 
     return cache(shape)
+
+
+def circuit_of_task(task: str) -> Circuit:
+    """A circuit that has nothing but a task; files are named from here.
+
+    Args:
+        task: as in a spec (`ioi`, `file("prompts.jsonl")`), or the path of a prompt file.
+
+    Raises:
+        UsageError: there is no such task, or it is not written as in a spec.
+    """
+    if Path(task).suffix.lower() in (".jsonl", ".csv"):
+        task = f'file("{task}")'
+    spec = loads(f'circuit looked_at\nmodel "pocket"\ntask {task}\nexpect accuracy >= 0%\n', "the task")
+    wrong = [found.message for found in spec.diagnostics if found.severity == "error"]
+    if wrong or len(spec.circuits[0].tasks) != 1:
+        said = wrong[0] if wrong else f"'{task}' is not a task"
+        raise UsageError(said, hint="write it as in a spec: ioi, 'ioi(corrupt = flip)', 'file(\"prompts.jsonl\")'")
+    return spec.circuits[0]
+
+
+def prompts(
+    task: str,
+    model: str | Path | Transformer | None = None,
+    n: int = 4,
+    seed: int | None = None,
+    corrupt: str | None = None,
+    device: str = "auto",
+    **how: Any,
+) -> Prompts:
+    """Prompts of a task as a model sees them: tokens, positions, answers, and what it predicts.
+
+    Args:
+        task, n, seed, corrupt: as `Session.prompts` takes them, whose errors these are too.
+        model: a name, a directory or a loaded model; by default `pocket`.
+        how: other arguments of `Session`.
+    """
+    from circuitdsl.verify.session import Session
+
+    with Session(model, device, **how) as session:
+        found: Prompts = session.prompts(task, n, seed, corrupt)
+        return found
 
 
 def check_prompt_files(spec: Spec, model: str | None = None) -> None:

@@ -62,6 +62,20 @@ class Checked(Generic[T]):
         rest = n - len(shown)
         return [*found, f"… and {rest} more (circuitdsl tasks check {self.path} lists all)"] if rest else found
 
+    def good_records(self) -> list[Any]:
+        """The lines that can be used, as lines of a prompt file."""
+        return [line.value for line, _ in self.good]
+
+    def bad_records(self) -> list[dict[str, Any]]:
+        """The others, each with its `reason`; what is no object is given as the `text` of its `line`."""
+        return [
+            {
+                **(line.value if isinstance(line.value, dict) else {"line": line.number, "text": line.text}),
+                "reason": why,
+            }
+            for line, why in self.bad
+        ]
+
     def refuse(self) -> Checked[T]:
         """The file itself; raises `PromptFileError` where a line is bad, or there is none."""
         if self.bad:

@@ -126,6 +126,7 @@ class Session(AbstractContextManager["Session"]):
         UserError: an argument is out of range.
     """
 
+    prompts = _Verb("circuitdsl.verify.look", "prompts")
     plan = _Verb("circuitdsl.verify.forecast", "plan")
     compare = _Verb("circuitdsl.verify.compared", "compare")
     channels = _Verb("circuitdsl.verify.upstream", "channels")
