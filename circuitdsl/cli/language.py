@@ -15,6 +15,7 @@ from circuitdsl.cli.terminal import console, say, say_diagnostics
 from circuitdsl.errors import SPEC_WRONG, UsageError, UserError
 
 if TYPE_CHECKING:
+    from circuitdsl.api import CheckedFile
     from circuitdsl.tasks.task import Task
 
 WOULD_CHANGE = 1
@@ -118,14 +119,32 @@ def starter(task: Task, model: str) -> str:
 
 
 def _check(given: argparse.Namespace) -> int:
+    from circuitdsl.api import checked_files
+
     check_model(given.model)
-    for spec in load_all(given.spec, given.model):
+    specs = load_all(given.spec, given.model)
+    files = [checked_files(spec, given.model) for spec in specs]
+    for spec, read in zip(specs, files, strict=True):
         claims = sum(len(circuit.claims) for circuit in spec.circuits)
         names = ", ".join(circuit.name for circuit in spec.circuits)
         warned = sum(diagnostic.severity == "warning" for diagnostic in spec.diagnostics)
         warnings = f", {warned} warning{'s' * (warned != 1)}" if warned else ""
         print(f"{spec.path}: {names}: {claims} claim{'s' * (claims != 1)}, no errors{warnings}")
+        for file in read:
+            print(f"  {file.name}: {_read(file)}")
     return 0
+
+
+def _read(file: CheckedFile) -> str:
+    """What `check` says of a prompt file: what is scored, or that its tokens are not known."""
+    count = f"{file.prompts} prompt{'s' * (file.prompts != 1)}"
+    if not file.by_tokens:
+        return (
+            f"{count}; not checked: their tokens, as the model's tokenizer is not at hand (--model DIR names another)"
+        )
+    from circuitdsl.report.terminal import listed
+
+    return f"{count}, answer tokens {listed(file.answers)} against {listed(file.distractors)}"
 
 
 def _explain(given: argparse.Namespace) -> int:

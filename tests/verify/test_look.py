@@ -79,7 +79,9 @@ def test_every_token_stands_in_a_column_with_its_index_and_positions(found: Prom
                 if index in pair.positions["S2"]:
                     assert lines[number + 2][at:].startswith("S2")
     assert seen == list(range(len(pair.clean.tokens)))
-    assert "indices are those that a prompt file may give; they count BOS, which is token 0" in " ".join(" ".join(lines).split())
+    assert "indices are those that a prompt file may give; they count BOS, which is token 0" in " ".join(
+        " ".join(lines).split()
+    )
 
 
 def test_as_a_page_and_as_json(found: Prompts, tmp_path: Path) -> None:
