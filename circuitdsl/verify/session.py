@@ -132,6 +132,7 @@ class Session(AbstractContextManager["Session"]):
     channels = _Verb("circuitdsl.verify.upstream", "channels")
     trace = _Verb("circuitdsl.verify.upstream", "trace")
     discover = _Verb("circuitdsl.discover.discover", "drafted")
+    starter = _Verb("circuitdsl.discover.starter", "starter")
     mutate = _Verb("circuitdsl.testing.mutate", "mutate")
     falsify = _Verb("circuitdsl.testing.falsify", "searches")
 
