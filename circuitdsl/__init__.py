@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from circuitdsl.version import __version__
 
 if TYPE_CHECKING:
-    from circuitdsl.api import Spec, SpecError, diff, dumps, load, loads, render
+    from circuitdsl.api import Spec, SpecError, diff, dumps, load, loads, prompts, render
     from circuitdsl.errors import UserError
     from circuitdsl.models.load import load_model
     from circuitdsl.report.report import Report, Reports
@@ -22,11 +22,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PerPrompt", "Report", "Reports", "Session", "Spec", "SpecError", "UserError", "__version__",
-    "diff", "dumps", "load", "load_model", "loads", "render",
+    "diff", "dumps", "load", "load_model", "loads", "prompts", "render",
 ]  # fmt: skip
 
 #: where each name comes from; nothing is imported before it is asked for
-_HOMES = dict.fromkeys(("Spec", "SpecError", "diff", "dumps", "load", "loads", "render"), "circuitdsl.api") | {
+_HOMES = dict.fromkeys(
+    ("Spec", "SpecError", "diff", "dumps", "load", "loads", "prompts", "render"), "circuitdsl.api"
+) | {
     "PerPrompt": "circuitdsl.verify.per_prompt",
     "Report": "circuitdsl.report.report",
     "Reports": "circuitdsl.report.report",

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
     from circuitdsl.models.parts import Transformer
     from circuitdsl.report.diff import Diff
+    from circuitdsl.report.prompts import Prompts
     from circuitdsl.report.report import Report, Reports
+    from circuitdsl.tasks.tokens import Token, Tokens
     from circuitdsl.verify.verify import Progress
 
 
@@ -239,6 +241,48 @@ def _file_shape(spec: str) -> Callable[[str], TaskShape | None]:
     return cache(shape)
 
 
+def circuit_of_task(task: str) -> Circuit:
+    """A circuit that has nothing but a task; files are named from here.
+
+    Args:
+        task: as in a spec (`ioi`, `file("prompts.jsonl")`), or the path of a prompt file.
+
+    Raises:
+        UsageError: there is no such task, or it is not written as in a spec.
+    """
+    if Path(task).suffix.lower() in (".jsonl", ".csv"):
+        task = f'file("{task}")'
+    spec = loads(f'circuit looked_at\nmodel "pocket"\ntask {task}\nexpect accuracy >= 0%\n', "the task")
+    wrong = [found.message for found in spec.diagnostics if found.severity == "error"]
+    if wrong or len(spec.circuits[0].tasks) != 1:
+        said = wrong[0] if wrong else f"'{task}' is not a task"
+        raise UsageError(said, hint="write it as in a spec: ioi, 'ioi(corrupt = flip)', 'file(\"prompts.jsonl\")'")
+    return spec.circuits[0]
+
+
+def prompts(
+    task: str,
+    model: str | Path | Transformer | None = None,
+    n: int = 4,
+    seed: int | None = None,
+    corrupt: str | None = None,
+    device: str = "auto",
+    **how: Any,
+) -> Prompts:
+    """Prompts of a task as a model sees them: tokens, positions, answers, and what it predicts.
+
+    Args:
+        task, n, seed, corrupt: as `Session.prompts` takes them, whose errors these are too.
+        model: a name, a directory or a loaded model; by default `pocket`.
+        how: other arguments of `Session`.
+    """
+    from circuitdsl.verify.session import Session
+
+    with Session(model, device, **how) as session:
+        found: Prompts = session.prompts(task, n, seed, corrupt)
+        return found
+
+
 def check_prompt_files(spec: Spec, model: str | None = None) -> None:
     """Raise `PromptFileError` for a prompt file of the spec that is missing or has bad lines.
 
@@ -246,34 +290,86 @@ def check_prompt_files(spec: Spec, model: str | None = None) -> None:
         model: the model to use instead of the spec's own. If its tokenizer is at hand, bad lines that only a tokenizer
             can find are named as well.
     """
-    from circuitdsl.tasks.from_file import PromptFileError, check_file
+    from circuitdsl.tasks.from_file import PromptFileError, check_file, checked
 
-    for circuit in spec.circuits:
-        for use in circuit.tasks:
-            if use.file is not None:
-                path = Path(circuit.path).parent / use.file
-                try:
-                    check_file(path)
-                except PromptFileError:
-                    _check_with_tokenizer(circuit, use, path, model)
-                    raise
+    for circuit, use, path in _file_tasks(spec):
+        try:
+            check_file(path)
+        except PromptFileError:
+            if (at_hand := _tokens_at_hand(circuit, use, model)) is not None:
+                checked(path, *at_hand).refuse()
+            raise
 
 
-def _check_with_tokenizer(circuit: Circuit, use: TaskUse, path: Path, model: str | None) -> None:
-    """Raise `PromptFileError` with all that is wrong with a prompt file; do nothing without a tokenizer at hand."""
+def _file_tasks(spec: Spec) -> list[tuple[Circuit, TaskUse, Path]]:
+    """The tasks of a spec that are prompt files, each file once for every model and setting of BOS."""
+    uses = {(c.path, use.file, use.bos, c.model): (c, use) for c in spec.circuits for use in c.tasks if use.file}
+    return [(circuit, use, Path(circuit.path).parent / str(use.file)) for circuit, use in uses.values()]
+
+
+def _tokens_at_hand(circuit: Circuit, use: TaskUse, model: str | None) -> tuple[Tokens | None, int | None] | None:
+    """The tokenizer of a task's model, None where the model has none, and how many tokens the model has.
+
+    None where its files are not at hand: nothing is downloaded.
+    """
     from circuitdsl.circuit.shapes import place_of
-    from circuitdsl.models.load import load_tokenizer, vocabulary_size
-    from circuitdsl.models.tokenizers import quiet_and_offline
-    from circuitdsl.tasks.from_file import read_prompts
+    from circuitdsl.models.load import locate, vocabulary_size
+    from circuitdsl.models.tokenizers import quiet_and_offline, read_tokenizer
     from circuitdsl.tasks.tokens import Tokens
 
     try:
         name, place, revision = place_of(circuit, model)
         with quiet_and_offline():
-            tokens, size = Tokens(load_tokenizer(place, revision), name, use.bos), vocabulary_size(place, revision)
+            tokenizer = read_tokenizer(locate(place, revision, weights=False))
+            size = vocabulary_size(place, revision)
+        return None if tokenizer is None else Tokens(tokenizer, name, use.bos), size
     except UserError:
-        return
-    read_prompts(path, tokens, use.name, n_vocab=size)
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedFile:
+    """A prompt file of a spec without bad lines.
+
+    Attributes:
+        prompts: how many lines it has.
+        answers, distractors: the first few different tokens that are scored.
+        by_tokens: whether its lines were read with the tokenizer of the model; it may not be at hand.
+    """
+
+    name: str
+    prompts: int
+    answers: tuple[Token, ...] = ()
+    distractors: tuple[Token, ...] = ()
+    by_tokens: bool = True
+
+
+def checked_files(spec: Spec, model: str | None = None) -> tuple[CheckedFile, ...]:
+    """The prompt files of a spec, read with the tokenizers of its models as far as these are at hand.
+
+    Args:
+        model: the model to use instead of the spec's own.
+
+    Raises:
+        PromptFileError: a file cannot be read, or has bad lines; those of all files are named.
+    """
+    from circuitdsl.tasks.dataset import scored_tokens
+    from circuitdsl.tasks.from_file import PromptFileError, check_file, checked
+
+    found, wrong = [], []
+    for circuit, use, path in _file_tasks(spec):
+        file, at_hand = str(use.file), _tokens_at_hand(circuit, use, model)
+        try:
+            if at_hand is None:
+                found.append(CheckedFile(file, len(check_file(path).good), by_tokens=False))
+            else:
+                pairs = [pair for _, pair in checked(path, *at_hand).refuse().good]
+                found.append(CheckedFile(file, len(pairs), **scored_tokens(pairs, at_hand[0])))
+        except PromptFileError as error:
+            wrong.append(error.message)
+    if wrong:
+        raise PromptFileError("\n".join(dict.fromkeys(wrong)))
+    return tuple(dict.fromkeys(found))
 
 
 # --- reports and pictures --------------------------------------------------------------------------

@@ -8,42 +8,18 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from circuitdsl.cli.arguments import Verbs, add_spec
+from circuitdsl.cli.arguments import Verbs, add_spec, session
 from circuitdsl.cli.files import check_model, load_all
 from circuitdsl.cli.tasks import task_named
 from circuitdsl.cli.terminal import console, say, say_diagnostics
 from circuitdsl.errors import SPEC_WRONG, UsageError, UserError
 
 if TYPE_CHECKING:
-    from circuitdsl.tasks.task import Task
+    from circuitdsl.api import CheckedFile
 
 WOULD_CHANGE = 1
 #: how `explain` shows a code, by its first letter
 _STYLES = {"E": "bold red", "W": "bold yellow", "N": "bold blue"}
-_STARTER = """\
-# A starter: it verifies as it is, but its heads are a guess, and claims may fail. Put your own circuit in their place.
-circuit {name} "{title}"
-  # source "who found it, and where"
-
-model "{model}"
-task {task}(corrupt = {corrupt}, prompts = 256, seed = 0)
-metric {metric}
-# corruptions of {task}: {corruptions}
-# positions: {positions}
-
-# who takes part, and where: LAYER.HEAD, counted from 0; m{layer} is an MLP
-heads writer = {layer}.0 {layer}.1 at END
-
-# who talks to whom: sender -> receiver.q, .k or .v; without a claim the edge must matter
-writer -> logits at END
-# each earlier -> writer.q at END : lowers
-# earlier -> writer.v at {place} : negligible
-
-# what the whole does
-expect accuracy >= 50%
-expect knockout(writer) : effect <= 20%
-# expect attention(writer, END -> {place}) >= 30%
-"""
 
 
 def register(verbs: Verbs) -> None:
@@ -51,7 +27,7 @@ def register(verbs: Verbs) -> None:
     init.add_argument("file", nargs="?", help="the file to write (default: TASK.circ); one that exists is left alone")
     init.add_argument("-o", "--output", metavar="FILE", help="the same")
     init.add_argument("--model", default="pocket", help="a model's name or directory (default: pocket)")
-    init.add_argument("--task", default="ioi", help="one of those that `circuitdsl tasks` lists (default: ioi)")
+    init.add_argument("--task", default="ioi", help="a task as in a spec, or a prompt file, x.jsonl (default: ioi)")
 
     check = verbs.verb(_check, "check", "find mistakes in specs without loading a model")
     add_spec(check, "+")
@@ -69,63 +45,52 @@ def register(verbs: Verbs) -> None:
 
 
 def _init(given: argparse.Namespace) -> int:
+    from circuitdsl.api import circuit_of_task
     from circuitdsl.report.report import write_whole
 
-    task = task_named(given.task)
+    if given.task.isidentifier():
+        task_named(given.task)
     if given.file and given.output and given.file != given.output:
         raise UsageError(f"two files are named, {given.file} and {given.output}", hint="-o FILE is the same as FILE")
-    path = Path(given.file or given.output or f"{given.task}.circ")
+    path = Path(given.file or given.output or f"{circuit_of_task(given.task).tasks[0].name}.circ")
     if path.exists() or path.is_symlink():
         raise UserError(f"{path} is there already, and is left as it is", hint="name another file")
-    write_whole(path, starter(task, given.model))
+    with session(given) as running:
+        found = running.starter(given.task, path)
+    write_whole(path, found.text)
+    for warning in found.warnings:
+        say(f"warning: {warning}")
     print(f"wrote {path}; try: circuitdsl verify {path}")
     return 0
 
 
-def starter(task: Task, model: str) -> str:
-    """The text of a starter spec, in the layout that `fmt` gives.
-
-    Raises:
-        UserError: the model is a directory that is none, or its name cannot stand in a spec.
-    """
-    from circuitdsl.circuit.shapes import shape_of
-    from circuitdsl.language.format import format_text
-
-    if not model.isprintable() or '"' in model or "\\" in model:
-        raise UsageError(f"a model cannot be called {model!r} in a spec")
-    shape, problem = shape_of(model)
-    if problem:
-        raise UserError(problem)
-    if shape is None:
-        say(
-            f"warning: {model} is not known here: whether it is a model, and has these heads, is seen when it is loaded"
-        )
-    places = [name for name in task.positions if name != "END"]
-    return format_text(
-        _STARTER.format(
-            name=task.name,
-            title=task.title.replace('"', "'"),
-            model=model,
-            task=task.name,
-            corrupt=next(iter(task.corruptions)),
-            corruptions=", ".join(task.corruptions),
-            positions=", ".join(task.positions),
-            metric=task.metric,
-            layer=shape.n_layers - 1 if shape else 0,
-            place="ANSWER" if "ANSWER" in places else (places or ["END"])[0],
-        )
-    )
-
-
 def _check(given: argparse.Namespace) -> int:
+    from circuitdsl.api import checked_files
+
     check_model(given.model)
-    for spec in load_all(given.spec, given.model):
+    specs = load_all(given.spec, given.model)
+    files = [checked_files(spec, given.model) for spec in specs]
+    for spec, read in zip(specs, files, strict=True):
         claims = sum(len(circuit.claims) for circuit in spec.circuits)
         names = ", ".join(circuit.name for circuit in spec.circuits)
         warned = sum(diagnostic.severity == "warning" for diagnostic in spec.diagnostics)
         warnings = f", {warned} warning{'s' * (warned != 1)}" if warned else ""
         print(f"{spec.path}: {names}: {claims} claim{'s' * (claims != 1)}, no errors{warnings}")
+        for file in read:
+            print(f"  {file.name}: {_read(file)}")
     return 0
+
+
+def _read(file: CheckedFile) -> str:
+    """What `check` says of a prompt file: what is scored, or that its tokens are not known."""
+    count = f"{file.prompts} prompt{'s' * (file.prompts != 1)}"
+    if not file.by_tokens:
+        return (
+            f"{count}; not checked: their tokens, as the model's tokenizer is not at hand (--model DIR names another)"
+        )
+    from circuitdsl.report.terminal import listed
+
+    return f"{count}, answer tokens {listed(file.answers)} against {listed(file.distractors)}"
 
 
 def _explain(given: argparse.Namespace) -> int:

@@ -1,26 +1,49 @@
-"""`tasks` and `models`: the tasks, one of them on an example, or prompts of it; the models that can be loaded here."""
+"""`tasks` and `models`: tasks listed, shown on prompts, checked or sampled; the models that can be loaded here."""
 
 from __future__ import annotations
 
 import argparse
+import json
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from circuitdsl.cli.arguments import Verbs
-from circuitdsl.cli.files import output, write_prompts
+from circuitdsl.cli.arguments import Verbs, add_session, session
+from circuitdsl.cli.files import output, write, write_prompts
 from circuitdsl.cli.terminal import console, say
-from circuitdsl.errors import UsageError, UserError
+from circuitdsl.errors import SPEC_WRONG, UsageError, UserError
 from circuitdsl.limits import positive, seed
+from circuitdsl.report.formats import FORMATS, View, format_of
 
 if TYPE_CHECKING:
     from circuitdsl.tasks.task import Task
 
 
 def register(verbs: Verbs) -> None:
-    tasks = verbs.verb(_list, "tasks", "list tasks, show one, or make prompts")
-    inner = tasks.add_verbs(metavar="show | sample")
-    show = inner.verb(_show, "show", "mark the positions of a task on an example")
-    show.add_argument("task")
-    show.add_argument("--seed", type=seed, default=0)
+    tasks = verbs.verb(_list, "tasks", "list tasks, show the prompts of one, check a prompt file, or make prompts")
+    inner = tasks.add_verbs(metavar="show | check | sample")
+    show = inner.verb(_show, "show", "show a task's prompts token by token, and what a model makes of them")
+    show.add_argument("task", help="a task as in a spec, 'ioi(order = abba)', or a prompt file, x.jsonl")
+    show.add_argument("-n", type=positive, help="how many pairs (default: 4)")
+    show.add_argument("--seed", type=seed)
+    show.add_argument("--corrupt", help="which corruption (default: the task's first)")
+    forms = [row.name for row in FORMATS.values() if row.of_prompts]
+    show.add_argument("--format", choices=forms, help="default: text, or what the suffix of -o says")
+    show.add_argument("-o", "--output", help="write to this file: .html, .json")
+    add_session(show, "to show tokens and predictions; without it, a task is described")
+
+    check = inner.verb(
+        _check,
+        "check",
+        "list all bad lines of a prompt file, with the reasons",
+        epilog="exit status: 0 every line can be used; 2 some cannot; 3 there is no tokenizer",
+    )
+    check.add_argument("file", help="a prompt file, .jsonl or .csv")
+    check.add_argument("--model", default="pocket", help="whose tokenizer to use (default: pocket)")
+    check.add_argument("--bos", choices=("yes", "no"), help="as in the spec; default: what the tokenizer does")
+    check.add_argument("--good", metavar="FILE.jsonl", help="write the lines that can be used to this file")
+    check.add_argument("--bad", metavar="FILE.jsonl", help="write the others to this file, each with its `reason`")
+
     sample = inner.verb(_sample, "sample", "print prompt pairs as JSON Lines")
     sample.add_argument("task")
     sample.add_argument("--model", default="pocket", help="whose tokenizer to use (default: pocket)")
@@ -55,8 +78,44 @@ def _list(given: argparse.Namespace) -> int:
 def _show(given: argparse.Namespace) -> int:
     from circuitdsl.report.tables import show_task
 
-    show_task(task_named(given.task), given.seed, console())
+    target = output(given.output)
+    form = format_of(given.format, target)
+    if given.task.isidentifier():
+        task = task_named(given.task)
+        if given.model is given.n is given.corrupt is given.format is given.output is None:
+            show_task(task, given.seed or 0, console())
+            return 0
+    with session(given) as running:
+        wanted = {name: getattr(given, name) for name in ("n", "seed", "corrupt")}
+        found = running.prompts(given.task, **{name: value for name, value in wanted.items() if value is not None})
+    write(target, form.prompts(found, View(partial(console, plain=target is not None))))
     return 0
+
+
+def _check(given: argparse.Namespace) -> int:
+    from circuitdsl.models.load import load_tokenizer, vocabulary_size
+    from circuitdsl.report.terminal import listed
+    from circuitdsl.tasks.dataset import scored_tokens
+    from circuitdsl.tasks.from_file import checked
+    from circuitdsl.tasks.tokens import Tokens
+
+    path, targets = Path(given.file), (output(given.good), output(given.bad))
+    if len({path.resolve(), *(t.resolve() for t in targets if t)}) < 1 + sum(t is not None for t in targets):
+        raise UsageError("two of the files that are named are the same", hint="the prompt file is never written over")
+    bos = None if given.bos is None else given.bos == "yes"
+    tokens = Tokens(load_tokenizer(given.model), given.model, bos)
+    found = checked(path, tokens, vocabulary_size(given.model))
+    for line in found.problems()[1:]:
+        print(line)
+    good, bad = len(found.good), len(found.bad)
+    print(f"{path}: {good + bad} line{'s' * (good + bad != 1)}, {good} can be used, {bad} cannot")
+    if good:
+        scored = scored_tokens((pair for _, pair in found.good), tokens)
+        print(f"answer tokens {listed(scored['answers'])} against {listed(scored['distractors'])}")
+    for target, records in zip(targets, (found.good_records(), found.bad_records()), strict=True):
+        if target:
+            write(target, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
+    return SPEC_WRONG if found.bad or not found.good else 0
 
 
 def _sample(given: argparse.Namespace) -> int:

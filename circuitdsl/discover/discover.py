@@ -194,7 +194,7 @@ def drafted(
     check_prompt_files(spec)
     file = next((use.file for circuit in spec.circuits for use in circuit.tasks if use.file), None)
     if target is not None and file is not None:
-        path, task = str(target), task.replace(f'"{file}"', f'"{_beside(target, file)}"')
+        path, task = str(target), task.replace(f'"{file}"', f'"{beside(target, file)}"')
         spec = loads("\n".join([*asked(task, prompts, seed), _ANYTHING]), path)
     wrong = [d.message for d in spec.diagnostics if d.severity == "error"]
     if wrong:
@@ -284,7 +284,7 @@ def split(whole: Dataset, prompts: int, most: int = CHECKED) -> tuple[Dataset, i
     return searched, held, notes if held else alike
 
 
-def _beside(spec: Path, file: str) -> str:
+def beside(spec: Path, file: str) -> str:
     """What a spec calls a file that is named from the current folder: the way to it from the spec's own folder."""
     named = Path(file)
     if named.is_absolute():

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from circuitdsl.report.diff import Diff
+    from circuitdsl.report.prompts import Prompts
     from circuitdsl.report.report import Reports
 
 
@@ -48,12 +49,14 @@ class Format:
         of_reports: where its function of reports and a view is, as `module:function`; the function returns a text.
         of_diff: where its function of a `Diff` and a view is; empty where comparisons are not written in it.
         suffix: of the files that are written in it unless another format is named.
+        of_prompts: where its function of a task's `Prompts` and a view is, as `of_diff`.
     """
 
     name: str
     of_reports: str
     of_diff: str = ""
     suffix: str = ""
+    of_prompts: str = ""
 
     def reports(self, reports: Reports, view: View) -> str:
         """Reports in this format."""
@@ -63,14 +66,28 @@ class Format:
         """A comparison in this format."""
         return resolve_name(self.of_diff)(diff, view)
 
+    def prompts(self, prompts: Prompts, view: View) -> str:
+        """The prompts of a task in this format."""
+        return resolve_name(self.of_prompts)(prompts, view)
+
 
 FORMATS = {
     row.name: row
     for row in (
-        Format("text", "circuitdsl.report.terminal:reports_text", "circuitdsl.report.diff:diff_text"),
-        Format("json", "circuitdsl.report.report:as_text", "circuitdsl.report.report:as_text", ".json"),
+        Format(
+            "text",
+            "circuitdsl.report.terminal:reports_text",
+            "circuitdsl.report.diff:diff_text",
+            of_prompts="circuitdsl.report.prompts:text",
+        ),
+        Format("json", *["circuitdsl.report.report:as_text"] * 2, ".json", "circuitdsl.report.report:as_text"),
         Format("github", "circuitdsl.report.github:reports_text", "circuitdsl.report.github:diff_text"),
-        Format("html", "circuitdsl.report.notebook:page", suffix=".html"),
+        Format(
+            "html",
+            "circuitdsl.report.notebook:page",
+            suffix=".html",
+            of_prompts="circuitdsl.report.prompts_html:page",
+        ),
     )
 }
 

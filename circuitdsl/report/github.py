@@ -48,6 +48,9 @@ def diff_text(diff: Diff, view: View) -> str:
 def of_reports(reports: Iterable[Report], allow_undecided: bool = False) -> Iterator[str]:
     """An annotation for every claim that does not hold; one for all those that an interruption left out."""
     for report in reports:
+        for task in report.tasks:
+            for note in task.notes:
+                yield annotation("warning", note, f"prompts: {_on(report.spec.circuit, task.name)}", report.spec.path)
         for claim in report.reached:
             if claim.verdict != "holds":
                 level: Level = "warning" if allow_undecided and claim.verdict == "undecided" else "error"

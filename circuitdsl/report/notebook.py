@@ -9,13 +9,14 @@ from typing import Any
 from circuitdsl.report.formats import View
 from circuitdsl.report.numbers import figure, interval, value
 from circuitdsl.report.report import Measured, MeasurementResult, Report, Reports, with_headers
-from circuitdsl.report.terminal import task_line, whole_protocol
+from circuitdsl.report.terminal import task_line, task_remarks, whole_protocol
 
 _COLOURS = {
     "holds": "#00875f", "fails": "#d93025", "undecided": "#b06f00", "error": "#7b8794", "interrupted": "#b06f00",
 }  # fmt: skip
 _CELL = "text-align:left;vertical-align:top;padding:.25em 1em .25em 0"
 _FADED = "opacity:.65"
+_WARNING = "color:#b06f00"
 
 
 def to_html(report: Report) -> str:
@@ -69,6 +70,8 @@ def _head(report: Report) -> Iterator[str]:
     yield f"<div><b>{escape(report.spec.circuit)}</b> · {escape(shape)}</div>"
     for task in report.tasks:
         yield f'<div style="{_FADED}">{escape(task_line(task).plain)}</div>'
+        for text, style in task_remarks(task, len(report.tasks) > 1):
+            yield f'<div style="{_WARNING if style == "yellow" else _FADED}">{escape(text)}</div>'
 
 
 def _row(cells: Iterable[str]) -> str:

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from circuitdsl.errors import UsageError, UserError
 from circuitdsl.report.reading import read
+from circuitdsl.tasks.tokens import Token
 from circuitdsl.verdicts import VERDICTS, Verdict
 from circuitdsl.version import __version__
 
 if TYPE_CHECKING:
     from circuitdsl.report.diff import Diff
     from circuitdsl.report.formats import View
+    from circuitdsl.report.prompts import Prompts
 
 #: the reason of a claim that was not measured before Ctrl-C ended the run
 MISSED = "the run was interrupted before this was measured"
@@ -179,6 +181,13 @@ class ClaimResult:
 
 @dataclass(frozen=True, slots=True)
 class TaskResult:
+    """One task of a report.
+
+    Attributes:
+        answers, distractors: the first few different tokens that are scored.
+        notes: warnings about the task's prompts.
+    """
+
     name: str
     corrupt: str
     prompts: int
@@ -190,6 +199,9 @@ class TaskResult:
     accuracy: float | None
     bos: bool = False
     repeats: int = 0
+    answers: tuple[Token, ...] = ()
+    distractors: tuple[Token, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -408,8 +420,8 @@ def write_whole(path: Path, text: str | bytes) -> None:
         raise UserError(f"cannot write {path}: {error.strerror}", hint="is the folder there, and writable?") from None
 
 
-def as_text(found: Reports | Diff, view: View | None = None) -> str:
-    """Reports, or a comparison of them, as the text of their JSON."""
+def as_text(found: Reports | Diff | Prompts, view: View | None = None) -> str:
+    """Reports, a comparison of them, or a task's prompts, as the text of their JSON."""
     return json.dumps(found.to_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 

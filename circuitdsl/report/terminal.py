@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -22,9 +22,12 @@ from circuitdsl.report.report import (
     TaskResult,
     with_headers,
 )
+from circuitdsl.tasks.tokens import Token
 
 #: how many pairs of one claim are listed without `verbose`
 _SHOWN = 10
+#: how many of the tokens that are scored are listed
+_TOKENS = 4
 #: the width of a screen on which every table has room
 _ANY = 10_000
 _STYLE = {"holds": "green", "fails": "bold red", "undecided": "yellow", "error": "magenta", "interrupted": "yellow"}
@@ -38,7 +41,7 @@ def reports_text(reports: Iterable[Report], view: View) -> str:
 def show(report: Report, console: Console, verbose: bool = False) -> None:
     """Print a report. `verbose` gives the reason of every claim and the members of group edges."""
     width, table = console.width, _matrix(report) if len(report.tasks) > 1 else None
-    console.print(_header(report, width))
+    console.print(_header(report, width, verbose))
     console.print()
     if table and console.measure(table, options=console.options.update(width=_ANY)).maximum <= width:
         console.print(table)
@@ -49,7 +52,7 @@ def show(report: Report, console: Console, verbose: bool = False) -> None:
         console.print(line)
 
 
-def _header(report: Report, width: int) -> Text:
+def _header(report: Report, width: int, verbose: bool) -> Text:
     model = report.model
     first = Text.assemble(
         (report.spec.circuit, "bold"),
@@ -59,6 +62,9 @@ def _header(report: Report, width: int) -> Text:
     parts = [first, *map(task_line, report.tasks)]
     one_line = Text(" · ").join(parts)
     head = one_line if len(report.tasks) == 1 and len(one_line) <= width else Text("\n").join(parts)
+    for task in report.tasks:
+        for text, style in task_remarks(task, len(report.tasks) > 1, verbose):
+            head.append("\n" + "\n".join(_wrapped(text, width)), style)
     if report.generalise == "templates":
         head.append("\nverdicts are about other templates of these tasks: n counts templates")
     return head
@@ -76,6 +82,22 @@ def task_line(task: TaskResult) -> Text:
         f"{task.name}: {task.metric} {clean} clean, {corrupt} corrupt ({task.corrupt}){accuracy}"
         f" · up to {task.prompts} prompts, seed {task.seed}{', with BOS' if task.bos else ''}{left_out}"
     )
+
+
+def task_remarks(task: TaskResult, named: bool = False, verbose: bool = False) -> Iterator[tuple[str, str]]:
+    """What else is said of a task, each text with its style: the tokens that are scored, and what is wrong with them.
+
+    The tokens are given of a prompt file, whose author wrote texts, and otherwise with `verbose`.
+    """
+    name = f"{task.name}: " * named
+    if task.answers and (verbose or task.corrupt == "file"):
+        yield f"{name}answer tokens {listed(task.answers)} against {listed(task.distractors)}", "dim"
+    yield from ((f"warning: {name}{note}", "yellow") for note in task.notes)
+
+
+def listed(tokens: Sequence[Token]) -> str:
+    """`' Mary' ' John' ' Anna' …`"""
+    return " ".join([*map(str, tokens[:_TOKENS]), *["…"] * (len(tokens) > _TOKENS)])
 
 
 def _cells(claim: ClaimResult) -> tuple[str, ...]:

@@ -9,10 +9,14 @@ import random
 from collections import deque
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from circuitdsl.tasks.task import Draft, Options, Task, TaskError
 from circuitdsl.tasks.template import Marked
-from circuitdsl.tasks.tokens import Encoded, Tokens
+from circuitdsl.tasks.tokens import Encoded, Token, Tokens
+
+#: so many different answers of a task are named, and so many distractors
+DIFFERENT = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +27,7 @@ class PromptPair:
         answers, distractors, corrupt_answers: token ids that are scored at END.
         positions: token indices by name; they are the same in both prompts.
         line: the line of the prompt file that the pair comes from.
+        first: whether answers and distractors of several tokens count by their first one.
     """
 
     clean_tokens: tuple[int, ...]
@@ -38,6 +43,7 @@ class PromptPair:
     distractor_texts: tuple[str, ...] = ()
     corrupt_answer_texts: tuple[str, ...] = ()
     line: int | None = field(default=None, compare=False)
+    first: bool = False
 
     @property
     def scored(self) -> tuple[tuple[int, ...], ...]:
@@ -58,6 +64,7 @@ class PromptPair:
             "answer": _one(self.answer_texts or self.answers),
             "distractor": _one(self.distractor_texts or self.distractors),
             **({"corrupt_answer": _one(asked)} if asked else {}),
+            **({"answer_tokens": "first"} if self.first else {}),
             "positions": {name: _one(index) for name, index in self.positions.items()},
             "stratum": self.stratum,
             "clean_tokens": list(self.clean_tokens),
@@ -87,6 +94,18 @@ class Dataset:
         for pair in self.pairs:
             digest.update(json.dumps([pair.record(), pair.scored], sort_keys=True).encode())
         return digest.hexdigest()
+
+
+def scored_tokens(pairs: Iterable[PromptPair], tokens: Tokens | None) -> dict[str, tuple[Token, ...]]:
+    """The first few different tokens that are scored in some pairs, as `answers` and `distractors`."""
+    found: dict[str, dict[int, None]] = {"answers": {}, "distractors": {}}
+    for pair in pairs:
+        for side, ids in found.items():
+            ids |= dict.fromkeys(getattr(pair, side)) if len(ids) < DIFFERENT else {}
+    return {
+        side: tuple(Token(tokens.text_of(i) if tokens else "", i) for i in islice(ids, DIFFERENT))
+        for side, ids in found.items()
+    }
 
 
 def sample(
@@ -147,20 +166,18 @@ def _pair(task: Task, tokens: Tokens, draft: Draft, clean: Encoded, corrupt: Enc
             f"{draft.clean.text!r} and {draft.corrupt.text!r}"
         )
 
-    def first(texts: tuple[str, ...]) -> tuple[int, ...]:
-        return tuple(dict.fromkeys(tokens.continuation(task.answer_after, text)[0] for text in texts))
+    def ids(texts: tuple[str, ...]) -> tuple[int, ...]:
+        return tuple(dict.fromkeys(_answer(task, tokens, text) for text in texts))
 
-    answers, distractors = first(draft.answers), first(draft.distractors)
+    answers, distractors = ids(draft.answers), ids(draft.distractors)
     if set(answers) & set(distractors):
-        raise TaskError(
-            f"task {task.name}: answer and distractor of {draft.clean.text!r} do not differ in their first token"
-        )
+        raise TaskError(f"task {task.name}: answer and distractor of {draft.clean.text!r} are the same token")
     return PromptPair(
         clean_tokens=clean.ids,
         corrupt_tokens=corrupt.ids,
         answers=answers,
         distractors=distractors,
-        corrupt_answers=first(draft.corrupt_answers),
+        corrupt_answers=ids(draft.corrupt_answers),
         positions=positions,
         stratum=draft.stratum,
         clean=draft.clean.text,
@@ -168,6 +185,19 @@ def _pair(task: Task, tokens: Tokens, draft: Draft, clean: Encoded, corrupt: Enc
         answer_texts=draft.answers,
         distractor_texts=draft.distractors,
         corrupt_answer_texts=draft.corrupt_answers,
+    )
+
+
+def _answer(task: Task, tokens: Tokens, text: str) -> int:
+    """The token of an answer; raises `TaskError` where it is not one."""
+    found = tokens.continuation(task.answer_after, text)
+    if len(found) == 1:
+        return found[0]
+    split = " + ".join(repr(tokens.text_of(token)) for token in found) or "none of its own"
+    raise TaskError(
+        f"task {task.name}: the answer {text!r} is not one token after {task.answer_after!r} under the tokenizer of "
+        f"{tokens.name}, but {split}",
+        hint="words of a task's lists are left out where they are not one token (WordList)",
     )
 
 

@@ -3,25 +3,25 @@
 A line has `clean` and `corrupt` texts (or `clean_tokens` and `corrupt_tokens`), `answer` and `distractor` (texts, token
 ids, or lists of them). It may have a `corrupt_answer`, `positions` and a `stratum`. In CSV every column named in
 capitals is a position. All bad lines are reported before anything runs.
+
+A metric reads one token at END, so that an answer is one token. One of several tokens is a bad line, unless the line
+says `"answer_tokens": "first"`: answers and distractors then count by their first token.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, TypeGuard, TypeVar
+from typing import Any, Generic, TypeGuard, TypeVar
 
-from circuitdsl.errors import UserError
 from circuitdsl.language.diagnostics import did_you_mean, shorten, suggest
 from circuitdsl.tasks.dataset import Dataset, PromptPair
+from circuitdsl.tasks.records import ANSWERS, BadLine, Line, PromptFileError, lines_of
 from circuitdsl.tasks.tokens import Encoded, Tokens
 
 T = TypeVar("T")
@@ -31,22 +31,58 @@ _NTH = re.compile(r"(.+)#([0-9]{1,9})", re.DOTALL)
 _LARGE = 64 * 2**20
 #: an error names at most so many bad lines
 _NAMED = 100
-#: keys whose value may be a list
-ANSWERS = ("answer", "distractor", "corrupt_answer")
 #: optional keys; an unknown key that resembles one is refused, as it is probably misspelt
-OPTIONAL = ("positions", "stratum", "corrupt_answer")
+OPTIONAL = ("positions", "stratum", "corrupt_answer", "answer_tokens")
+#: the only value of `answer_tokens`
+FIRST = "first"
 #: all keys that are read; authors may add others
 KEYS = frozenset({"clean", "corrupt", "clean_tokens", "corrupt_tokens", *ANSWERS, *OPTIONAL})
 
 
-class PromptFileError(UserError):
-    """A prompt file that cannot be used; the message lists its bad lines."""
+@dataclass(frozen=True, slots=True)
+class Checked(Generic[T]):
+    """A prompt file, line by line.
 
-    status = 2
+    Attributes:
+        good: the lines that can be used, each with what was made of it.
+        bad: the others, each with all reasons against it.
+    """
 
+    path: Path
+    good: tuple[tuple[Line, T], ...]
+    bad: tuple[tuple[Line, str], ...]
 
-class BadLine(Exception):
-    """Why one line cannot be used."""
+    def problems(self, most: int | None = None) -> list[str]:
+        """How many lines are bad, and each of them with its reasons; at most so many. Empty where none is bad."""
+        if not self.bad:
+            return []
+        n, shown = len(self.bad), self.bad[:most]
+        found = [f"{n} bad line{'s' * (n != 1)} in {self.path}"]
+        found += [f"{self.path}:{line.number}: {reason}" for line, reason in shown]
+        rest = n - len(shown)
+        return [*found, f"… and {rest} more (circuitdsl tasks check {self.path} lists all)"] if rest else found
+
+    def good_records(self) -> list[Any]:
+        """The lines that can be used, as lines of a prompt file."""
+        return [line.value for line, _ in self.good]
+
+    def bad_records(self) -> list[dict[str, Any]]:
+        """The others, each with its `reason`; what is no object is given as the `text` of its `line`."""
+        return [
+            {
+                **(line.value if isinstance(line.value, dict) else {"line": line.number, "text": line.text}),
+                "reason": why,
+            }
+            for line, why in self.bad
+        ]
+
+    def refuse(self) -> Checked[T]:
+        """The file itself; raises `PromptFileError` where a line is bad, or there is none."""
+        if self.bad:
+            raise PromptFileError("\n".join(self.problems(_NAMED)))
+        if not self.good:
+            raise PromptFileError(f"{self.path} has no prompts")
+        return self
 
 
 def read_prompts(
@@ -68,8 +104,7 @@ def read_prompts(
     Raises:
         PromptFileError: the file cannot be read, or some of its lines cannot be used; all are named.
     """
-    reader = _Reader(tokens, n_vocab)
-    found = [replace(pair, line=number) for number, pair in _each(path, reader.pair)]
+    found = [pair for _, pair in checked(path, tokens, n_vocab).refuse().good]
     random.Random(f"file/{seed}").shuffle(found)
     once: dict[Hashable, PromptPair] = {}
     for pair in found:
@@ -91,19 +126,30 @@ def spread(pairs: Sequence[PromptPair]) -> list[PromptPair]:
     return sorted(pairs, key=place)
 
 
-def check_file(path: Path) -> None:
+def checked(path: Path, tokens: Tokens | None, n_vocab: int | None = None) -> Checked[PromptPair]:
+    """What a model's tokenizer makes of every line of a prompt file.
+
+    Raises:
+        PromptFileError: the file cannot be read.
+    """
+    reader = _Reader(tokens, n_vocab)
+    found = _each(path, reader.pair)
+    return replace(found, good=tuple((line, replace(pair, line=line.number)) for line, pair in found.good))
+
+
+def check_file(path: Path) -> Checked[None]:
     """Check what can be known of a prompt file without a model: that it exists and that its lines can be read.
 
     Raises:
         PromptFileError: the file cannot be read, or some of its lines can be used with no model; all are named.
     """
 
-    def check(record: Any) -> None:
-        sides = _object_of(record)
+    def check(value: Any) -> None:
+        sides = _object_of(value)
         if missing := [side for side in ("clean", "corrupt") if not {side, f"{side}_tokens"} & set(sides)]:
             raise BadLine(f"there is no {missing[0]} prompt")
 
-    _each(path, check)
+    return _each(path, check).refuse()
 
 
 def positions_in(path: Path) -> tuple[str, ...] | None:
@@ -115,8 +161,8 @@ def positions_in(path: Path) -> tuple[str, ...] | None:
     try:
         if not path.is_file() or path.stat().st_size > _LARGE:
             return None
-        for _, record in _records(path):
-            given = record.get("positions") if isinstance(record, dict) else None
+        for line in lines_of(path):
+            given = line.value.get("positions") if isinstance(line.value, dict) else None
             if isinstance(given, dict):
                 found |= dict.fromkeys(name for name in given if _POSITION.fullmatch(name))
     except (PromptFileError, OSError, ValueError):
@@ -124,45 +170,15 @@ def positions_in(path: Path) -> tuple[str, ...] | None:
     return tuple(found | {"END": None})
 
 
-def _each(path: Path, read: Callable[[Any], T]) -> list[tuple[int, T]]:
-    """Read every line of a file; each result comes with the number of its line.
-
-    Raises:
-        PromptFileError: a file with bad lines, or with no line at all.
-    """
-    found, problems = [], []
-    for number, record in _records(path):
+def _each(path: Path, read: Callable[[Any], T]) -> Checked[T]:
+    """What a function makes of the value of every line of a file, or why it raises `BadLine`."""
+    good, bad = [], []
+    for line in lines_of(path):
         try:
-            found.append((number, read(record)))
+            good.append((line, read(line.value)))
         except BadLine as reason:
-            problems.append(f"{path}:{number}: {reason}")
-    if problems:
-        plural = "s" if len(problems) > 1 else ""
-        more = [f"… and {len(problems) - _NAMED} more"] if len(problems) > _NAMED else []
-        raise PromptFileError("\n".join([f"{len(problems)} bad line{plural} in {path}", *problems[:_NAMED], *more]))
-    if not found:
-        raise PromptFileError(f"{path} has no prompts")
-    return found
-
-
-def _records(path: Path) -> Iterator[tuple[int, Any]]:
-    """The number of each line, and its JSON value or a `BadLine` that says why there is none."""
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise PromptFileError(f"cannot read the prompt file {path}: it is not UTF-8 text") from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise PromptFileError(f"cannot read the prompt file {path}: {reason}") from None
-    if path.suffix.lower() == ".csv":
-        yield from _csv_records(text)
-        return
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            try:
-                yield number, json.loads(line.removesuffix("\r"))
-            except (ValueError, RecursionError) as error:
-                yield number, BadLine(f"not JSON: {error}")
+            bad.append((line, str(reason)))
+    return Checked(path, tuple(good), tuple(bad))
 
 
 def _object_of(record: Any) -> dict[str, Any]:
@@ -181,65 +197,6 @@ def _object_of(record: Any) -> dict[str, Any]:
 @lru_cache(1000)
 def _meant(key: str) -> str | None:
     return suggest(key, OPTIONAL)
-
-
-def _csv_records(text: str) -> list[tuple[int, Any]]:
-    """The rows that are not empty, each with the line on which it begins; the first names the columns."""
-    found: list[tuple[int, Any]] = []
-    columns: list[str] = []
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    usual = csv.field_size_limit(max(csv.field_size_limit(), len(text)))
-    try:
-        while True:
-            number = reader.line_num + 1
-            try:
-                row = next(reader)
-            except csv.Error as error:
-                found.append((number, BadLine(f"not CSV: {error}")))
-                continue
-            if any(row) and columns:
-                found.append((number, _record(columns, row)))
-            elif any(row):
-                columns = [name.strip() for name in row]
-                if twice := [name for name in columns if name and columns.count(name) > 1]:
-                    found.append((number, BadLine(f"two columns are named {twice[0]}")))
-                if "positions" in columns:
-                    found.append((number, BadLine("every position is a column of its own, named in capitals")))
-    except StopIteration:
-        return found
-    finally:
-        csv.field_size_limit(usual)
-
-
-def _record(columns: Sequence[str], row: Sequence[str]) -> dict[str, Any] | BadLine:
-    """A CSV row as the object that a line of JSON would be."""
-    if len(row) != len(columns):
-        hint = " (a text with a comma needs quotes)" if len(row) > len(columns) else ""
-        return BadLine(f"{len(row)} cells under {len(columns)} columns{hint}")
-    record: dict[str, Any] = {}
-    positions: dict[str, Any] = {}
-    for key, cell in zip(columns, row, strict=True):
-        if not key or not cell:
-            continue
-        if key.isupper():
-            positions[key] = _cell(cell)
-        elif key.endswith("_tokens"):
-            record[key] = _cell(cell)
-        elif key in ANSWERS and cell.startswith("["):
-            record[key] = _cell(cell)
-            if not isinstance(record[key], list):
-                return BadLine(f"{key} {cell!r} begins with [ and is not a list as JSON writes it")
-        else:
-            record[key] = cell
-    return record | {"positions": positions}
-
-
-def _cell(cell: str) -> Any:
-    """A CSV cell: a number, a list or an object as JSON writes it, else the text itself."""
-    try:
-        return json.loads(cell)
-    except (ValueError, RecursionError):
-        return cell
 
 
 class _Reasons(list[str]):
@@ -273,18 +230,22 @@ class _Reader:
         clean = None if text is None else why.unless(lambda: self.prompt(record, "clean", text))
         corrupt = None if other is None else why.unless(lambda: self.prompt(record, "corrupt", other))
         answers = distractors = corrupt_answers = None
+        first = bool(why.unless(partial(_by_first_token, record)))
         if text or clean:
-            asked = (partial(self.answers, record, key, text or "") for key in ("answer", "distractor"))
+            before = text or self.text_of(clean)
+            asked = (partial(self.answers, record, key, before, first) for key in ("answer", "distractor"))
             answers, distractors = map(why.unless, asked)
         if (other or corrupt) and record.get("corrupt_answer") is not None:
-            corrupt_answers = why.unless(lambda: self.answers(record, "corrupt_answer", other or ""))
-        positions = None if clean is None else why.unless(lambda: _positions(record, text or "", clean))
+            before_other = other or self.text_of(corrupt)
+            corrupt_answers = why.unless(lambda: self.answers(record, "corrupt_answer", before_other, first))
+        bos = self.tokens is not None and clean is not None and self.tokens.begins(clean.ids)
+        positions = None if clean is None else why.unless(lambda: _positions(record, text or "", clean, bos))
         if clean and corrupt and len(clean.ids) != len(corrupt.ids):
             why.append(f"the clean prompt has {len(clean.ids)} tokens and the corrupt one {len(corrupt.ids)}")
         elif clean and corrupt and clean.ids == corrupt.ids:
             why.append("the clean and the corrupt prompt are the same")
         if answers and distractors and (shared := set(answers) & set(distractors)):
-            why.append(f"an answer and a distractor share their first token, {min(shared)}")
+            why.append(f"an answer and a distractor share their first token, {self.named(min(shared))}")
         why.refuse()
         assert clean and corrupt and answers and distractors and positions is not None
         return PromptPair(
@@ -300,6 +261,7 @@ class _Reader:
             answer_texts=_texts(record.get("answer")),
             distractor_texts=_texts(record.get("distractor")),
             corrupt_answer_texts=_texts(record.get("corrupt_answer")),
+            first=first,
         )
 
     def prompt(self, record: Mapping[str, Any], side: str, text: str) -> Encoded:
@@ -311,10 +273,11 @@ class _Reader:
                 raise BadLine(f"{key} is not a list of token ids")
             self.check_ids(given, key)
         if text and self.tokens:
-            (encoded,) = self.tokens.encode([text])
+            encoded = self.tokens.encode_as(text, given)
             if given is not None and encoded.ids != tuple(given):
                 raise BadLine(
-                    f"{key} is not what the tokenizer of {self.tokens.name} makes of '{side}' (leave one out)"
+                    f"{key} is not what the tokenizer of {self.tokens.name} makes of '{side}'{self.tokens.forced} "
+                    "(leave one out)"
                 )
             self.check_words(text, encoded, f"the {side} prompt")
             self.check_ids(encoded.ids, f"the {side} prompt")
@@ -325,17 +288,17 @@ class _Reader:
             raise BadLine(f"there is no {side} prompt (a text in '{side}', or ids in '{key}')")
         return Encoded(tuple(given), ())
 
-    def answers(self, record: Mapping[str, Any], key: str, prompt: str) -> tuple[int, ...]:
-        """The first tokens of the answers or distractors, as they follow a prompt."""
+    def answers(self, record: Mapping[str, Any], key: str, prompt: str, first: bool) -> tuple[int, ...]:
+        """The tokens of the answers or distractors, as they follow a prompt; `first`: the first of each."""
         given = record.get(key)
         listed = given if isinstance(given, list) else [given]
         if given is None or not listed:
             raise BadLine(f"there is no {key}")
-        ids = tuple(dict.fromkeys(self.first(each, key, prompt) for each in listed))
+        ids = tuple(dict.fromkeys(self.token(each, key, prompt, first) for each in listed))
         self.check_ids(ids, key)
         return ids
 
-    def first(self, given: object, key: str, prompt: str) -> int:
+    def token(self, given: object, key: str, prompt: str, first: bool) -> int:
         if _is_id(given):
             return given
         if not isinstance(given, str) or not given or not _is_whole(given):
@@ -343,12 +306,36 @@ class _Reader:
         if self.tokens is None:
             raise BadLine(f"the model has no tokenizer; give {key} as a token id")
         self.check_words(given, self.tokens.encode([given])[0], f"{key} {given!r}")
-        ids = (prompt and self.tokens.continuation(prompt, given)) or self.tokens.whole(given)
+        ids = self.tokens.continuation(prompt, given) or self.tokens.whole(given)
         if not ids:
-            if not prompt:
-                raise BadLine(f"{key} {given!r} is not one token, and the prompt has no text that it could follow")
-            raise BadLine(f"{key} {given!r} does not follow the prompt as tokens of its own (does it lack a blank?)")
+            raise BadLine(
+                f"{key} {given!r} does not follow the prompt as tokens of its own ({self.mended(given, prompt)})"
+            )
+        if len(ids) > 1 and not first:
+            split = " + ".join(map(self.named, ids))
+            raise BadLine(f"{key} {given!r} is {len(ids)} tokens, {split} ({self.mended(given, prompt)})")
         return ids[0]
+
+    def mended(self, given: str, prompt: str) -> str:
+        """What to do about an answer that is not one token."""
+        assert self.tokens
+        if prompt[-1:].isspace():
+            return "the prompt ends in a blank: take it out there, and let answers begin with it"
+        blank = f" {given}"
+        if not given[0].isspace() and len(self.tokens.continuation(prompt, blank)) == 1:
+            return f"with a blank before it, {blank!r}, it is one token"
+        return f'give one that is one token, or write "answer_tokens": "{FIRST}" on the line to score first tokens'
+
+    def named(self, token: int) -> str:
+        """A token as it is named to the author: its text, or its id where there is no tokenizer."""
+        return repr(self.tokens.text_of(token)) if self.tokens else str(token)
+
+    def text_of(self, prompt: Encoded | None) -> str:
+        """The text of token ids that have none beside them; empty where the tokenizer makes other ids of it."""
+        if self.tokens is None or prompt is None:
+            return ""
+        text: str = self.tokens.tokenizer.decode(prompt.ids, skip_special_tokens=True)
+        return text if self.tokens.encode_as(text, prompt.ids).ids == prompt.ids else ""
 
     def check_words(self, text: str, encoded: Encoded, what: str) -> None:
         if self.tokens and (word := self.tokens.unknown(text, encoded)) is not None:
@@ -371,6 +358,14 @@ def _text(record: Mapping[str, Any], key: str) -> str:
     return given
 
 
+def _by_first_token(record: Mapping[str, Any]) -> bool:
+    """Whether answers and distractors count by their first token."""
+    given = record.get("answer_tokens")
+    if given not in (None, "", FIRST):
+        raise BadLine(f"'answer_tokens' is \"{FIRST}\" or left out, not {given!r} (token ids stand in 'answer' itself)")
+    return bool(given)
+
+
 def _is_whole(text: str) -> bool:
     r"""Whether a text has no lone surrogates, which JSON can write (`"\ud800"`)."""
     return not any("\ud800" <= character <= "\udfff" for character in text)
@@ -391,13 +386,14 @@ def _texts(given: object) -> tuple[str, ...]:
     return texts if len(texts) == len(listed) else ()
 
 
-def _positions(record: Mapping[str, Any], text: str, clean: Encoded) -> dict[str, tuple[int, ...]]:
+def _positions(record: Mapping[str, Any], text: str, clean: Encoded, bos: bool) -> dict[str, tuple[int, ...]]:
+    """Token indices of the positions of a record; `bos`: the first token stands before the text."""
     given = record.get("positions", {})
     if not isinstance(given, dict):
         raise BadLine("'positions' is not an object of names and places")
     end = (len(clean.ids) - 1,)
     why = _Reasons()
-    found = {name: why.unless(partial(_indices, name, place, text, clean)) for name, place in given.items()}
+    found = {name: why.unless(partial(_indices, name, place, text, clean, bos)) for name, place in given.items()}
     if (other := found.get("END")) and other != end:
         at = " and ".join(map(str, other))
         why.append(f"position END is token {at}; the metric is read at END, which is the last token ({end[0]})")
@@ -405,20 +401,28 @@ def _positions(record: Mapping[str, Any], text: str, clean: Encoded) -> dict[str
     return {"END": end} | {name: indices for name, indices in found.items() if indices}
 
 
-def _indices(name: str, place: object, text: str, clean: Encoded) -> tuple[int, ...]:
+def _indices(name: str, place: object, text: str, clean: Encoded, bos: bool) -> tuple[int, ...]:
     if not _POSITION.fullmatch(name):
         raise BadLine(f"position {name!r} is not written in capitals (A to Z, 0 to 9, _)")
     places = place if isinstance(place, list) else [place]
     if not places:
         raise BadLine(f"position {name} is an empty list")
-    return tuple(sorted({_index(name, each, text, clean) for each in places}))
+    return tuple(sorted({_index(name, each, text, clean, bos) for each in places}))
 
 
-def _index(name: str, place: object, text: str, clean: Encoded) -> int:
+def _index(name: str, place: object, text: str, clean: Encoded, bos: bool) -> int:
     if _is_integer(place):
         length = len(clean.ids)
         if not -length <= place < length:
-            raise BadLine(f"position {name} is token {place} of a prompt of {length} tokens")
+            counted = "; token 0 is the beginning-of-sequence token" if bos else ""
+            raise BadLine(
+                f"position {name} is token {place} of a prompt of {length} tokens, 0 to {length - 1}{counted}"
+            )
+        if bos and place % length == 0 and name != "BOS":
+            raise BadLine(
+                f"position {name} is token {place}, the beginning-of-sequence token: indices count it, and the text "
+                "begins at 1 (name the position BOS where it is meant)"
+            )
         return place % length
     if not clean.spans:
         raise BadLine(f"position {name}: only token indices can be used with token ids alone")

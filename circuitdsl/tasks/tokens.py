@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from circuitdsl.tasks.task import Task, TaskError, WordList, Words
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token as it stands in a text, with the blank that it begins with; a model without a tokenizer has no texts."""
+
+    text: str
+    id: int
+
+    def __str__(self) -> str:
+        return repr(self.text) if self.text else str(self.id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +67,20 @@ class Tokens:
             for ids, spans in zip(out["input_ids"], out["offset_mapping"], strict=True)
         ]
 
+    def encode_as(self, text: str, ids: Sequence[int] | None) -> Encoded:
+        """Encode one text; if that does not give these ids, then with or without BOS, where nothing forces either."""
+        (own,) = self.encode([text])
+        if ids is None or own.ids == tuple(ids) or self.bos is not None:
+            return own
+        forced = (False,) if self.tokenizer.bos_token_id is None else (False, True)
+        others = (replace(self, bos=bos).encode([text])[0] for bos in forced)
+        return next((other for other in others if other.ids == tuple(ids)), own)
+
+    @property
+    def forced(self) -> str:
+        """What a task says of BOS, for a message; empty where it says nothing."""
+        return "" if self.bos is None else f" with bos = {'yes' if self.bos else 'no'}"
+
     @property
     def adds_bos(self) -> bool:
         """Whether prompts begin with the beginning-of-sequence token."""
@@ -82,7 +107,9 @@ class Tokens:
         return self.continuations(before, [text])[0]
 
     def continuations(self, before: str, texts: Sequence[str]) -> list[tuple[int, ...]]:
-        """The continuation of each text."""
+        """The continuation of each text; empty for all of them where nothing stands before it."""
+        if not before:
+            return [()] * len(texts)
         new = [text for text in texts if (before, text) not in self._continuations]
         if new:
             short, *rest = self.tokenizer([before, *(before + text for text in new)], add_special_tokens=False)[
@@ -93,9 +120,22 @@ class Tokens:
         return [self._continuations[before, text] for text in texts]
 
     def whole(self, text: str) -> tuple[int, ...]:
-        """The id of a text that is one token by itself; empty where it is not."""
+        """The id of a text that is one token by itself; empty where it is not.
+
+        Some tokenizers put a blank before every text. The token is then another than the text asks for.
+        """
         ids = tuple(self.tokenizer([text], add_special_tokens=False)["input_ids"][0])
-        return ids if len(ids) == 1 else ()
+        return () if len(ids) != 1 or (self.text_of(ids[0])[:1].isspace() and not text[0].isspace()) else ids
+
+    def text_of(self, token: int) -> str:
+        """A token as it stands in a text, with the blank that it begins with."""
+        piece = self.tokenizer.convert_ids_to_tokens(token)
+        if piece is None:  # an embedding that the tokenizer does not use
+            return f"<{token}>"
+        if "▁" in piece:  # SentencePiece writes blanks so, and decoding would drop the first
+            return str(piece.replace("▁", " "))
+        decoded = self.tokenizer.decode([token], clean_up_tokenization_spaces=False)
+        return piece if "\ufffd" in decoded else decoded
 
     def usable(self, words: WordList) -> tuple[str, ...]:
         """The words of a list that are the tokens the list asks for, all of them known."""

@@ -117,6 +117,10 @@ class Memory:
         prompts = [_hash([pair.clean_tokens, pair.corrupt_tokens]) for pair in pairs]
         return self._all(digest(self.model, what), prompts, compute)
 
+    def of_answers(self, what: str, pairs: Sequence[PromptPair], compute: Callable[[], Array]) -> Array:
+        """Something about the scored tokens of some prompts, on the unpatched runs, known or computed."""
+        return self._all(digest(self.model, what.encode()), [_hash(_scored(pair)) for pair in pairs], compute)
+
     def of_prompts(self, request: Request, compute: Callable[[], Array]) -> Array:
         """A request's numbers on all prompts, known or computed."""
         return self._all(self.name(request), self.prompts(request, np.arange(len(self.pairs))), compute)

@@ -57,12 +57,19 @@ def make_data(circuit: Circuit, use: TaskUse, model: Model | Transformer, every:
         UserError: the model has no tokenizer, or the task cannot be made with it.
     """
     tokens = None if model.tokenizer is None else Tokens(model.tokenizer, model.name, use.bos)
+    return data_for(circuit, use, tokens, model.name, model.n_vocab, every)
+
+
+def data_for(
+    circuit: Circuit, use: TaskUse, tokens: Tokens | None, name: str, n_vocab: int | None, every: bool = False
+) -> Dataset:
+    """A task's prompts for the tokenizer of a model of that name; raises what `make_data` raises."""
     if use.file is not None:
         path = Path(circuit.path).parent / use.file
-        return read_prompts(path, tokens, use.name, use.prompts, model.n_vocab, use.seed, every)
+        return read_prompts(path, tokens, use.name, use.prompts, n_vocab, use.seed, every)
     if tokens is None:
         raise UserError(
-            f"{model.name} has no tokenizer, and task {use.name} needs one to make its prompts",
+            f"{name} has no tokenizer, and task {use.name} needs one to make its prompts",
             hint="put tokenizer.json beside the weights, or give prompts as token ids in a prompt file",
         )
     return sample(TASKS[use.generator or use.name], tokens, use.prompts, use.seed, use.corrupt, dict(use.options))

@@ -126,11 +126,13 @@ class Session(AbstractContextManager["Session"]):
         UserError: an argument is out of range.
     """
 
+    prompts = _Verb("circuitdsl.verify.look", "prompts")
     plan = _Verb("circuitdsl.verify.forecast", "plan")
     compare = _Verb("circuitdsl.verify.compared", "compare")
     channels = _Verb("circuitdsl.verify.upstream", "channels")
     trace = _Verb("circuitdsl.verify.upstream", "trace")
     discover = _Verb("circuitdsl.discover.discover", "drafted")
+    starter = _Verb("circuitdsl.discover.starter", "starter")
     mutate = _Verb("circuitdsl.testing.mutate", "mutate")
     falsify = _Verb("circuitdsl.testing.falsify", "searches")
     watch = _Verb("circuitdsl.verify.watch", "watch")

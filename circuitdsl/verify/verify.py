@@ -30,6 +30,7 @@ from circuitdsl.verdict.samples import FEWEST_STRATA
 from circuitdsl.verdict.sampling import plan_looks
 from circuitdsl.verdict.weighing import Evidence
 from circuitdsl.verdicts import Verdict
+from circuitdsl.verify.answers import notes_on, tokens_of
 from circuitdsl.verify.cache import Memory
 from circuitdsl.verify.judged import in_order, judged, wanted
 from circuitdsl.verify.measure import Done, by_prompts, measure, trouble
@@ -253,6 +254,8 @@ def _task_result(prompts: Prompts, use: TaskUse) -> TaskResult:
         accuracy=float(behaviour(prompts, Metric("accuracy")).mean()),
         bos=prompts.data.bos,
         repeats=prompts.data.repeats,
+        notes=notes_on(prompts, use),
+        **tokens_of(prompts),
     )
 
 

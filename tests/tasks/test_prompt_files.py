@@ -166,7 +166,8 @@ def test_of_very_many_bad_lines_a_hundred_are_named(tmp_path) -> None:
     path = tmp_path / "p.jsonl"
     path.write_text("x\n" * 5000)
     lines = reason(path, None).splitlines()
-    assert (lines[0], lines[-1], len(lines)) == (f"5000 bad lines in {path}", "… and 4900 more", 102)
+    rest = f"… and 4900 more (circuitdsl tasks check {path} lists all)"
+    assert (lines[0], lines[-1], len(lines)) == (f"5000 bad lines in {path}", rest, 102)
 
 
 @pytest.mark.parametrize("name", ["postions", "Positions", "strata", "corrupt_answers"])
@@ -207,7 +208,8 @@ def test_words_that_the_tokenizer_does_not_know_are_named(tmp_path, pocket_token
 
 def test_the_beginning_of_a_text_may_be_written_out(tmp_path, gpt2_tokens) -> None:
     """GPT-2's unknown token is its beginning-of-sequence token, and people put it before their prompts."""
-    record = GOOD | {side: f"<|endoftext|>{GOOD[side]}" for side in ("clean", "corrupt")}
+    texts = {side: f"<|endoftext|>{GOOD[side]}" for side in ("clean", "corrupt")}
+    record = GOOD | texts | {"positions": {"BOS": 0, "FIRST": 1}}
     data = read_prompts(write(tmp_path / "p.jsonl", record), gpt2_tokens, "mine")
     assert data.pairs[0].clean_tokens[0] == 50256
     assert data.bos
@@ -350,7 +352,7 @@ def test_token_ids_may_go_with_answers_that_are_one_token(tmp_path, gpt2_tokens)
     (pair,) = read_prompts(path, gpt2_tokens, "ids").pairs
     assert gpt2_tokens.tokenizer.decode(pair.answers) == " Mary"
     message = reason(write(tmp_path / "q.jsonl", IDS | {"clean": None, "answer": " Mary John"}), gpt2_tokens)
-    assert "answer ' Mary John' is not one token, and the prompt has no text that it could follow" in message
+    assert "answer ' Mary John' is 2 tokens, ' Mary' + ' John' (give one that is one token" in message
 
 
 # --- there and back --------------------------------------------------------------------------------

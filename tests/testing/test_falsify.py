@@ -112,6 +112,24 @@ def test_a_counterexample_is_saved_and_read_back(run, tmp_path) -> None:
     assert status == 1
 
 
+@pytest.mark.parametrize("bos", ["", ", bos = yes", ", bos = no"])
+def test_a_counterexample_is_read_back_whatever_the_task_says_of_bos(run, tmp_path, bos: str) -> None:
+    path, out = tmp_path / "t.circ", tmp_path / "broken.jsonl"
+    path.write_text(SPEC.replace("prompts = 32", f"prompts = 32{bos}"))
+    status, first, _ = run("falsify", str(path), "--property", "far behind", "--budget", "40", "-o", str(out))
+    assert status == 1
+    begins = json.loads(out.read_text())["clean_tokens"][0] == 0
+    assert begins is (bos == ", bos = yes")
+    for given in ("", bos):
+        asked = f'broken = file("broken.jsonl"{given})'
+        path.write_text(SPEC.replace("ioi(prompts = 32)", asked).replace(" for 95% of prompts", ""))
+        assert run("check", str(path))[0] == 0
+        status, again, _ = run("falsify", str(path), "--property", "5")
+        assert status == 1
+        tokens = [line for line in (*first.splitlines(), *again.splitlines()) if line.strip().startswith("tokens ")]
+        assert len(tokens) == 2 and tokens[0] == tokens[1]
+
+
 def test_one_prompt_with_other_answers_is_another_prompt(pocket, pocket_tokens, tmp_path) -> None:
     (pair,) = sample(TASKS["ioi"], pocket_tokens, 1).pairs
     right = pair.record()

@@ -1,0 +1,119 @@
+"""The lines of a prompt file, JSON Lines or CSV, each as the value that a line of JSON would have."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from circuitdsl.errors import UserError
+
+#: keys whose value may be a list
+ANSWERS = ("answer", "distractor", "corrupt_answer")
+
+
+class PromptFileError(UserError):
+    """A prompt file that cannot be used; the message lists its bad lines."""
+
+    status = 2
+
+
+class BadLine(Exception):
+    """Why one line cannot be used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a prompt file: its number, its text, and its JSON value or a `BadLine` that says why it has none."""
+
+    number: int
+    text: str
+    value: Any
+
+
+def lines_of(path: Path) -> Iterator[Line]:
+    """The lines of a file that are not empty; raises `PromptFileError` where it cannot be read."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise PromptFileError(f"cannot read the prompt file {path}: it is not UTF-8 text") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise PromptFileError(f"cannot read the prompt file {path}: {reason}") from None
+    if path.suffix.lower() == ".csv":
+        yield from _rows(text)
+        return
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            try:
+                yield Line(number, line, json.loads(line.removesuffix("\r")))
+            except (ValueError, RecursionError) as error:
+                yield Line(number, line, BadLine(f"not JSON: {error}"))
+
+
+def _rows(text: str) -> list[Line]:
+    """The rows of a table that are not empty, each with the line on which it begins; the first names the columns."""
+    found: list[Line] = []
+    given = text.split("\n")
+
+    def add(value: Any) -> None:
+        found.append(Line(number, "\n".join(given[number - 1 : reader.line_num]), value))
+
+    columns: list[str] = []
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    usual = csv.field_size_limit(max(csv.field_size_limit(), len(text)))
+    try:
+        while True:
+            number = reader.line_num + 1
+            try:
+                row = next(reader)
+            except csv.Error as error:
+                add(BadLine(f"not CSV: {error}"))
+                continue
+            if any(row) and columns:
+                add(_record(columns, row))
+            elif any(row):
+                columns = [name.strip() for name in row]
+                if twice := [name for name in columns if name and columns.count(name) > 1]:
+                    add(BadLine(f"two columns are named {twice[0]}"))
+                if "positions" in columns:
+                    add(BadLine("every position is a column of its own, named in capitals"))
+    except StopIteration:
+        return found
+    finally:
+        csv.field_size_limit(usual)
+
+
+def _record(columns: Sequence[str], row: Sequence[str]) -> dict[str, Any] | BadLine:
+    """A CSV row as the object that a line of JSON would be."""
+    if len(row) != len(columns):
+        hint = " (a text with a comma needs quotes)" if len(row) > len(columns) else ""
+        return BadLine(f"{len(row)} cells under {len(columns)} columns{hint}")
+    record: dict[str, Any] = {}
+    positions: dict[str, Any] = {}
+    for key, cell in zip(columns, row, strict=True):
+        if not key or not cell:
+            continue
+        if key.isupper():
+            positions[key] = _cell(cell)
+        elif key.endswith("_tokens"):
+            record[key] = _cell(cell)
+        elif key in ANSWERS and cell.startswith("["):
+            record[key] = _cell(cell)
+            if not isinstance(record[key], list):
+                return BadLine(f"{key} {cell!r} begins with [ and is not a list as JSON writes it")
+        else:
+            record[key] = cell
+    return record | {"positions": positions}
+
+
+def _cell(cell: str) -> Any:
+    """A CSV cell: a number, a list or an object as JSON writes it, else the text itself."""
+    try:
+        return json.loads(cell)
+    except (ValueError, RecursionError):
+        return cell
