@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from circuitdsl.cli.arguments import Verbs, add_prompts, add_session, add_spec, level, session
 from circuitdsl.cli.files import load_all, output, write
 from circuitdsl.cli.terminal import as_json, console, say
-from circuitdsl.errors import INTERRUPTED, UserError
+from circuitdsl.errors import INTERRUPTED, UsageError, UserError
 from circuitdsl.report.formats import FORMATS, View, format_of
 
 if TYPE_CHECKING:
@@ -39,6 +39,9 @@ def register(verbs: Verbs) -> None:
     verify.add_argument("--each-at", type=level, metavar="LEVEL", help="judge claims one by one at this level (5%%)")
     verify.add_argument("--allow-undecided", action="store_true", help="exit with 0 where nothing fails")
     verify.add_argument("--per-prompt", metavar="FILE.csv", help="write the numbers of every prompt to this file")
+    verify.add_argument(
+        "--per-prompt-pairs", action="store_true", help="with --per-prompt: the other parts and pairs of claims as well"
+    )
 
     plan = verbs.verb(_plan, "plan", "say what verify will run, and about how long it takes")
     add_spec(plan, "+")
@@ -54,9 +57,11 @@ def _verify(given: argparse.Namespace) -> int:
     from circuitdsl.report.terminal import summary_line
     from circuitdsl.verify.per_prompt import PerPrompt
 
+    if given.per_prompt_pairs and not given.per_prompt:
+        raise UsageError("--per-prompt-pairs adds rows to a file", hint="name it with --per-prompt FILE.csv")
     specs = load_all(given.spec, given.model, annotate=given.format == "github")
     target, numbers = output(given.output), output(given.per_prompt)
-    table = PerPrompt() if numbers else None
+    table = PerPrompt(given.per_prompt_pairs) if numbers else None
     names = ("prompts", "seed", "other_corruptions", "claim", "each_at", "generalise", "full")
     wanted = {name: getattr(given, name) for name in names}
     reports: list[Report] = []
