@@ -41,6 +41,9 @@ def register(verbs: Verbs) -> None:
     verify.add_argument("--allow-undecided", action="store_true", help="exit with 0 where nothing fails")
     verify.add_argument("--watch", action="store_true", help="verify again whenever the spec is saved, until Ctrl-C")
     verify.add_argument("--per-prompt", metavar="FILE.csv", help="write the numbers of every prompt to this file")
+    verify.add_argument(
+        "--per-prompt-pairs", action="store_true", help="with --per-prompt: the other parts and pairs of claims as well"
+    )
 
     plan = verbs.verb(_plan, "plan", "say what verify will run, and about how long it takes")
     add_spec(plan, "+")
@@ -60,9 +63,11 @@ def _verify(given: argparse.Namespace) -> int:
     wanted = {name: getattr(given, name) for name in names} | {"early_stop": not given.no_early_stop}
     if given.watch:
         return _watch(given, wanted)
+    if given.per_prompt_pairs and not given.per_prompt:
+        raise UsageError("--per-prompt-pairs adds rows to a file", hint="name it with --per-prompt FILE.csv")
     specs = load_all(given.spec, given.model, annotate=given.format == "github")
     target, numbers = output(given.output), output(given.per_prompt)
-    table = PerPrompt() if numbers else None
+    table = PerPrompt(given.per_prompt_pairs) if numbers else None
     reports: list[Report] = []
     trouble: UserError | KeyboardInterrupt | None = None
     with session(given) as running:

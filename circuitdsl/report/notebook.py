@@ -9,7 +9,7 @@ from typing import Any
 from circuitdsl.report.formats import View
 from circuitdsl.report.numbers import figure, interval, value
 from circuitdsl.report.report import Measured, MeasurementResult, Report, Reports, with_headers
-from circuitdsl.report.terminal import task_line, task_remarks, whole_protocol
+from circuitdsl.report.terminal import extra, task_line, task_remarks, whole_protocol
 
 _COLOURS = {
     "holds": "#00875f", "fails": "#d93025", "undecided": "#b06f00", "error": "#7b8794", "interrupted": "#b06f00",
@@ -92,7 +92,8 @@ def _claims(report: Report) -> Iterator[str]:
         task = [escape(claim.task or "")] * several
         yield _row([_faded(str(claim.line)), _code(claim.text), *task, *numbers, verdict])
         reason = claim.reason if claim.verdict != "holds" else ""
-        yield from _remarks((reason, whole_protocol(claim) if "keep" in claim.protocol else "", *claim.notes), several)
+        protocol = whole_protocol(claim) if "keep" in claim.protocol else ""
+        yield from _remarks((extra(claim), reason, protocol, *claim.notes), several)
 
 
 def _numbers(shown: str, found: Measured | None) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from circuitdsl.report.report import Interval, Measured
+from circuitdsl.report.report import ClaimResult, Interval, Measured
 
 _MINUS = "\N{MINUS SIGN}"
 
@@ -39,6 +39,26 @@ def figure(found: Measured | None) -> str:
         return ""
     shown = f"{value(found)} {found.unit}" if found.unit in ("logits", "nats") else value(found)
     return f"{found.name} {shown}" if found.named else shown
+
+
+def part(claim: ClaimResult) -> str:
+    """Which part of its claim the figure is of, in short: `weakest 0.6`; empty where the claim has only one.
+
+    Of a pair of an edge, the end is named in which the pairs differ.
+    """
+    found, judged = claim.measured, [m for m in claim.members if m.verdict]
+    if found is None or not found.part or len(judged) == 1:
+        return ""
+    if not judged:  # the largest, or the smallest, of many
+        return found.part
+    senders, receivers = {m.sender for m in judged}, {(m.receiver, m.input) for m in judged}
+    name = found.part
+    if found.sender and len(receivers) == 1:
+        name = found.sender
+    elif found.sender and len(senders) == 1:
+        port = next(m.input for m in judged if m.receiver == found.receiver)
+        name = f"{found.receiver}.{port}" if port in ("q", "k", "v") else found.receiver
+    return f"weakest {name}"
 
 
 def interval(measured: Measured) -> str:

@@ -49,7 +49,8 @@ class Measured:
 
     `ci_used` is the interval at the level that the verdict used (wider, where many claims are made). `unit` is
     `share`, `gap` (a fraction of clean minus corrupt), `composition`, or the metric's own unit. `right_sign` is
-    the share of prompts on which the figure has the claimed sign. `sender` and `receiver` are the pair that the figure
+    the share of prompts on which the figure has the claimed sign. `part` names the part that the figure
+    is of, where the claim has several: its weakest one (docs/verdicts.md). `sender` and `receiver` are the pair that it
     is of, where it is of a single one. `named`: the claim does not say what its figure is, so that the figure is shown
     with its name.
     """
@@ -65,6 +66,7 @@ class Measured:
     iqr: Interval | None = None
     right_sign: float | None = None
     standing: Standing | None = None
+    part: str = ""
     sender: str = ""
     receiver: str = ""
     named: bool = False
@@ -100,11 +102,15 @@ class MemberResult:
 
 @dataclass(frozen=True, slots=True)
 class Detail:
-    """One of the figures of which the claim's own is the largest or the smallest, as a share of the gap."""
+    """One of the figures behind the claim's own, which is the largest or the smallest of them; or the figure of one of
+    several tests, with its verdict. `unit` is as in `Measured`.
+    """
 
     name: str
     value: float
     ci: Interval | None
+    unit: str = "gap"
+    verdict: Verdict | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from circuitdsl.report.formats import View
-from circuitdsl.report.numbers import bracket, figure, interval, of_gap, percent, plain, value
+from circuitdsl.report.numbers import bracket, figure, interval, of_gap, part, percent, plain, value
 from circuitdsl.report.report import (
     ClaimResult,
     Detail,
+    Measured,
     MeasurementResult,
     MemberResult,
     Report,
@@ -28,6 +29,8 @@ from circuitdsl.tasks.tokens import Token
 _SHOWN = 10
 #: how many of the tokens that are scored are listed
 _TOKENS = 4
+#: a part of a claim with a name longer than this is named below the claim
+_SHORT = 24
 #: the width of a screen on which every table has room
 _ANY = 10_000
 _STYLE = {"holds": "green", "fails": "bold red", "undecided": "yellow", "error": "magenta", "interrupted": "yellow"}
@@ -103,7 +106,7 @@ def listed(tokens: Sequence[Token]) -> str:
 def _cells(claim: ClaimResult) -> tuple[str, ...]:
     """A claim's figure, its interval, its number of prompts (weights alone have none), and its other remarks."""
     found = claim.measured
-    return figure(found), interval(found) if found else "", f"n {found.n}" if found and found.n else "", _extra(claim)
+    return figure(found), interval(found) if found else "", f"n {found.n}" if found and found.n else "", extra(claim)
 
 
 def _widths(claims: Iterable[ClaimResult]) -> list[int]:
@@ -145,8 +148,8 @@ def _claims(report: Report, width: int, verbose: bool) -> Iterator[Text]:
                 name = f"      {each.task or 'weights':<{tasks}}  " if several else " " * 6
                 fits = len(name) + _total(widths) <= width
                 yield Text.assemble(name, _numbers(each, widths, shown=(0, 1, 2, 3) if fits else (0, 1, 2)))
-                if not fits and (extra := _extra(each)):
-                    yield _indented(extra, 8, width, "dim")
+                if not fits and (besides := extra(each)):
+                    yield _indented(besides, 8, width, "dim")
             yield from (_indented(text, by, width, style) for by, text, style in _said(each, verbose))
 
 
@@ -184,8 +187,11 @@ def _notes(claim: ClaimResult, verbose: bool) -> Iterator[str]:
     at, found = claim.protocol.get("at"), claim.measured
     if at and (verbose or claim.lone_nodes):  # the line of a group says where it is replaced
         yield "replaced " + (at if " at " in at else f"at {at}").replace("at *", "everywhere")
-    if claim.verdict == "holds" and not verbose and claim.against:
-        yield claim.reason
+    if claim.verdict == "holds" and not verbose:  # else the reason stands there
+        if claim.against:
+            yield claim.reason
+        if len(name := part(claim)) > _SHORT:
+            yield name
     if verbose and found and found.median is not None:
         quartiles = f", quartiles {bracket(found.iqr, found.unit)}" if found.iqr else ""
         sign = "" if found.right_sign is None else f", claimed sign on {percent(found.right_sign)}"
@@ -202,15 +208,21 @@ def whole_protocol(found: ClaimResult | MeasurementResult) -> str:
 
 
 def _detail(detail: Detail) -> str:
-    return f"{detail.name}: {of_gap(detail.value, detail.ci)}"
+    figure = Measured("", detail.value, detail.ci, 0, detail.unit)
+    shown = f"{detail.name}: {value(figure)} {interval(figure)}".rstrip()
+    return f"{shown}, {detail.verdict}" if detail.verdict else shown
 
 
-def _extra(claim: ClaimResult) -> str:
-    """How many members pass (`each`); rank among random edges (`matters`) or among all senders (channels)."""
+def extra(claim: ClaimResult) -> str:
+    """How many members pass, and which one the figure is of (`each`); the rank among random edges (`matters`) or among
+    all senders (channels).
+    """
     parts = []
     judged = [m for m in claim.members if m.verdict]
     if judged:
         parts.append(f"{sum(m.verdict == 'holds' for m in judged)} of {len(judged)}")
+    if len(name := part(claim)) <= _SHORT:
+        parts += [name] * bool(name)
     where = claim.measured.standing if claim.measured else None
     if where:
         parts += [f"rank {where.rank} of {where.of}"] * (where.rank is not None) + [f"z {plain(where.z)}"]

@@ -38,7 +38,7 @@ class Decision:
     """A verdict with the numbers behind it; None where there is no such number.
 
     `ci` is the plain 95 % interval, and `ci_used` the one that the verdict used, at `level`. For a claim with several
-    parts the numbers are those of the part that decided; `parts` has the decisions on all of them.
+    parts the numbers are those of the weakest part; `parts` has the decisions on all of them.
     """
 
     verdict: Verdict
@@ -103,12 +103,16 @@ def _judge(part: Part, levels: Levels, parts: int) -> Decision:
 
 
 def _whole(evidence: Evidence, parts: tuple[Decision, ...]) -> Decision:
-    """The verdict on a claim from those on its parts."""
+    """The verdict on a claim from those on its parts, with the numbers of the weakest one.
+
+    The weakest is the part with the least room, of those that have the claim's verdict. Room goes by point estimates:
+    p-values depend on the looks that were taken.
+    """
     if len(parts) == 1:
         return parts[0]
-    worst = min(parts, key=lambda part: (WORST_FIRST.index(part.verdict), part.p_fails, -part.p_holds))
-    named = worst.verdict != "holds" and worst.label
-    reason = f"{worst.label}: {worst.reason}" if named else worst.reason
+    pairs = zip(parts, evidence.parts, strict=True)
+    worst = min(pairs, key=lambda pair: (WORST_FIRST.index(pair[0].verdict), pair[1].room))[0]
+    reason = f"{worst.label}: {worst.reason}" if worst.label else worst.reason
     return replace(worst, reason=reason, p_holds=evidence.p_holds, p_fails=evidence.p_fails, parts=parts)
 
 

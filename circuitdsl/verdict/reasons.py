@@ -34,7 +34,7 @@ def reason(part: Part, decision: Decision) -> str:
     if decision.value is None:
         return f"{decision.name} is no number: the gap is not clear enough"
     limits = decision.ci_used or decision.ci
-    shown = written(_unit(part), decision.value, limits, part.region.bounds) + _at_level(decision, part)
+    shown = written(unit_of(part), decision.value, limits, part.region.bounds) + _at_level(decision, part)
     finding = _comparison(part, decision) if isinstance(part.test, Stronger) else _finding(part, decision)
     text = f"{decision.name} {shown} {finding}"
     if decision.reason:
@@ -93,7 +93,7 @@ def few_strata(strata: int, needed: int) -> str:
 
 def extreme(claim: Extreme, decision: Decision, leaf: Part) -> str:
     """Why a claim about the largest of many figures came out as it did, with the one that it is."""
-    value, limits, unit = decision.value or 0.0, decision.ci_used or decision.ci, _unit(leaf)
+    value, limits, unit = decision.value or 0.0, decision.ci_used or decision.ci, unit_of(leaf)
     bounds = [bound for bound in (claim.test.low, claim.test.high) if bound is not None]
     shown = written(unit, value, limits, bounds) + _at_level(decision, leaf)
     said = " and ".join(exact(unit, bound) for bound in bounds)
@@ -108,13 +108,14 @@ def extreme(claim: Extreme, decision: Decision, leaf: Part) -> str:
     return f"{claim.name} {shown}{where} {finding}".rstrip()
 
 
-def _unit(part: Part) -> Unit:
+def unit_of(part: Part) -> Unit:
+    """The unit of a part's figure."""
     return "percent" if quantity_of(part.test) == "effect" else part.sample.unit
 
 
 def _finding(part: Part, decision: Decision) -> str:
     """Where the interval lies with respect to the region."""
-    limits, unit = decision.ci_used, _unit(part)
+    limits, unit = decision.ci_used, unit_of(part)
     low, high = limits or (decision.value or 0.0,) * 2
     crossed = [bound for bound in part.region.bounds if low < bound < high]
     if crossed and (decision.verdict == "undecided" or part.forced):
@@ -122,7 +123,7 @@ def _finding(part: Part, decision: Decision) -> str:
     if decision.verdict == "undecided" and not decision.reason:
         unclear = ": the gap is not clear enough" if quantity_of(part.test) == "effect" else ""
         return f"decides nothing{unclear} at this level"
-    return f"is {_place(part, decision.value or 0.0, (low, high), unit)}"
+    return f"is {place(part, decision.value or 0.0, (low, high), unit)}"
 
 
 def _comparison(part: Part, decision: Decision) -> str:
@@ -137,7 +138,7 @@ def _comparison(part: Part, decision: Decision) -> str:
     return f"{finding} {shown} of {part.test.name}"
 
 
-def _place(part: Part, value: float, limits: Limits, unit: Unit) -> str:
+def place(part: Part, value: float, limits: Limits, unit: Unit) -> str:
     """Where a figure lies whose interval crosses no bound."""
     if isinstance(part.test, Matters | Negligible | Signed):
         margin = exact(unit, part.margin)
@@ -190,15 +191,17 @@ def prompts_to_decide(part: Part, level: float) -> int | None:
     return -(-needed // step) * step
 
 
-def written(unit: Unit, value: float, limits: Limits | None = None, bounds: Sequence[float] = ()) -> str:
+def written(
+    unit: Unit, value: float, limits: Limits | None = None, bounds: Sequence[float] = (), like: Limits | None = None
+) -> str:
     """A figure with its interval.
 
-    The width of the interval says how many decimals are shown; there are more where rounding would move a number onto
-    a bound.
+    The width of the interval says how many decimals are shown (without one, that of the interval `like`); there are
+    more where rounding would move a number onto a bound.
     """
-    factor = _factor(unit)
+    factor, span = _factor(unit), limits or like
     shown = [factor * x for x in (value, *(limits or ())) if math.isfinite(x)]
-    width = factor * (limits[1] - limits[0]) if limits else abs(shown[0]) / 10 if shown else 1.0
+    width = factor * (span[1] - span[0]) if span else abs(shown[0]) / 10 if shown else 1.0
     decimals = 0 if not 0 < width < math.inf else min(max(math.ceil(0.5 - math.log10(width)), 0), 4)
     apart = [(x, factor * bound) for x in shown for bound in bounds if x != factor * bound]
     while decimals < 4 and any(round(x, decimals) == round(bound, decimals) for x, bound in apart):

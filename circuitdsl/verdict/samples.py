@@ -170,6 +170,12 @@ class Region:
     def contains(self, figure: Estimate) -> bool:
         return (self.low <= float(figure.value) <= self.high) == self.inside
 
+    def room(self, figure: Estimate) -> float:
+        """How far inside the region a figure lies (below 0: how far outside), in the figure's unit."""
+        value = float(figure.value)
+        between = min(value - self.low, self.high - value)
+        return between if self.inside else -between
+
     def p_values(self, figure: Estimate) -> dict[str, float]:
         """One-sided p-values against every bound: `in_low` for "above low", `out_low` for "below low", and so on."""
         below, above = figure.sides(self.bounds).tolist()
@@ -222,6 +228,11 @@ class Larger:
     def contains(self, figure: Estimate) -> bool:
         assert isinstance(figure, Versus)
         return abs(float(figure.value)) > abs(float(figure.other.value))
+
+    def room(self, figure: Estimate) -> float:
+        """By how much |a| is larger than |b|, in the unit of both."""
+        assert isinstance(figure, Versus)
+        return abs(float(figure.value)) - abs(float(figure.other.value))
 
     def p_values(self, figure: Estimate) -> dict[str, float]:
         """One-sided p-values for each sign of `a - b` and `a + b`."""

@@ -95,6 +95,21 @@ class Part:
         """The mean change of the metric, where it was measured."""
         return None if self.sample.d is None else float(np.mean(self.sample.array("d")))
 
+    @property
+    def room(self) -> float:
+        """How far inside what is claimed the last figure lies (below 0: how far outside), by its point estimate.
+
+        As a fraction, so that parts with other figures compare: a figure in the metric's unit is taken as a share of
+        the gap. Without a figure there is no room at all.
+        """
+        if not self.figures:
+            return -math.inf
+        figure, sample = self.figures[-1], self.sample
+        gap = abs(float(np.mean(sample.array("g")))) if sample.g is not None else sample.size
+        size = gap if gap and sample.unit == "plain" and not isinstance(figure, Ratio) else 1.0
+        room = self.region.room(figure) / size
+        return -math.inf if math.isnan(room) else room
+
 
 @dataclass(frozen=True, slots=True)
 class Extreme:

@@ -1,52 +1,75 @@
-"""All numbers behind a report, prompt by prompt, as flat rows."""
+"""The numbers behind a report, prompt by prompt, as flat rows."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from circuitdsl.engine.prompts import Prompts
 from circuitdsl.errors import UserError
-from circuitdsl.measurements.plan import Base, ClaimPlan
-from circuitdsl.measurements.requests import Request
-from circuitdsl.verify.measure import Series
-from circuitdsl.verify.samples import base_of
+from circuitdsl.measurements.plan import Part, patched
+from circuitdsl.verdict.decide import Decision
+from circuitdsl.verify.figures import figures_of, part_of
+from circuitdsl.verify.samples import Collected
 
-#: what a row holds; `value` is measured, `delta` the difference from `base`, `effect` delta over the task's mean gap
+#: what a row holds. The mean of `figure` over the rows of a claim is the figure in its report; `value` is measured,
+#: `delta` its difference from `base`, and `effect` that over the mean gap of the rows
 COLUMNS = (
-    *("circuit", "claim", "line", "text", "task", "member", "prompt", "stratum", "clean_text"),
-    *("clean", "corrupt", "value", "base", "delta", "effect", "changed", "corrupt_text", "file_line"),
+    *("circuit", "claim", "line", "text", "task", "row", "member", "prompt", "stratum", "clean_text"),
+    *("clean", "corrupt", "value", "base", "delta", "effect", "figure", "changed", "corrupt_text", "file_line"),
 )
 
 
 class PerPrompt(list[tuple[object, ...]]):
-    """The rows of a run, as `COLUMNS` names them; `Session.verify(spec, per_prompt=rows)` adds to them."""
+    """The rows of a run, as `COLUMNS` names them; `Session.verify(spec, per_prompt=rows)` adds to them.
 
-    def record(self, circuit: str, plan: ClaimPlan, series: Mapping[Request, Series], prompts: Prompts) -> None:
-        """Add a row for each part and member of a claim and each prompt that was measured for it."""
-        seen = set()
-        asked: list[tuple[str, Request, Base | None]] = [(part.label, part.request, part.base) for part in plan.parts]
-        asked += [(str(m), r, "clean" if r.direction == "noise" else "corrupt") for m, r in plan.members]
-        for label, request, base in asked:
-            if request in series and (label, request) not in seen:
-                seen.add((label, request))
-                found, claim = series[request], plan.claim
-                head = (circuit, claim.id, claim.line, claim.text, plan.task, label)
-                before = None if base is None else base_of(prompts, base, series, found.indices)
-                gap = float(np.mean((prompts.clean - prompts.corrupt)[found.indices])) if isinstance(base, str) else 0.0
-                for place, index in enumerate(found.indices):
-                    pair, value = prompts.pairs[index], float(found.values[place])
-                    start = None if before is None else float(before[place])
-                    delta = None if start is None else value - start
-                    effect = None if delta is None or not gap else delta / gap
-                    numbers = (float(prompts.clean[index]), float(prompts.corrupt[index]), value, start, delta, effect)
-                    changed = bool(found.changed[place])
-                    own = int(index), pair.stratum, pair.clean, *numbers, changed, pair.corrupt, pair.line
-                    self.append((*head, *own))
+    There is one row for each claim, task and prompt, of the part that the report's figure is of (`row` is `figure`).
+
+    Args:
+        pairs: add rows for the claim's other parts (`part`), and for the pairs of an edge that were patched alone
+            beside a joint patch (`pair`).
+    """
+
+    def __init__(self, pairs: bool = False) -> None:
+        super().__init__()
+        self.pairs = pairs
+
+    def record(self, circuit: str, own: Collected, decision: Decision) -> None:
+        """Add the rows of a claim on a task, as far as it was measured."""
+        shown = part_of(own, decision)
+        self._add(circuit, own, "figure", shown, decision)
+        if self.pairs:
+            parts = {each.label: each for each in decision.parts}
+            for part in own.plan.parts:
+                if part is not shown:
+                    self._add(circuit, own, "part", part, parts.get(part.label))
+            known = {part.request for part in own.plan.parts}
+            for member, request in own.plan.members:
+                if request not in known:
+                    self._add(circuit, own, "pair", patched(str(member), request), None)
+
+    def _add(self, circuit: str, own: Collected, kind: str, part: Part, decision: Decision | None) -> None:
+        if any(request not in own.series for request in part.requests):
+            return
+        prompts, claim, found = own.prompts, own.plan.claim, own.series[part.request]
+        sample, figures = own.sample(part), figures_of(own, decision) if decision else None
+        empty = [None] * sample.n
+        change = None if sample.d is None else np.asarray(sample.d, float)
+        effect = None if change is None or sample.g is None else change / np.mean(sample.array("g"))
+        figure = figures.values if figures else effect if kind == "pair" else None
+        if figures and figures.unit == "gap":  # of a claim about the size of an effect, it has no sign
+            effect = figures.values
+        base = None if change is None else found.values - change
+        columns = [empty if y is None else np.asarray(y, float).tolist() for y in (base, change, effect, figure)]
+        head = (circuit, claim.id, claim.line, claim.text, own.plan.task, kind, part.label)
+        for place, (index, *numbers) in enumerate(zip(found.indices, *columns, strict=True)):
+            pair = prompts.pairs[index]
+            scores = float(prompts.clean[index]), float(prompts.corrupt[index]), float(found.values[place])
+            changed = bool(found.changed[place])
+            row = int(index), pair.stratum, pair.clean, *scores, *numbers, changed, pair.corrupt, pair.line
+            self.append((*head, *row))
 
     def to_csv(self) -> str:
         """The rows as comma-separated lines under a line of headings."""

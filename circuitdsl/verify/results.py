@@ -12,7 +12,7 @@ import numpy as np
 
 from circuitdsl.circuit.changes import Member
 from circuitdsl.circuit.claims import Circuit, Claim, membership
-from circuitdsl.circuit.criteria import NULL_PROMPTS, Moves, Signed, Stronger, Test, Within
+from circuitdsl.circuit.criteria import NULL_PROMPTS, Stronger
 from circuitdsl.circuit.nodes import LOGITS, Position
 from circuitdsl.circuit.shapes import ModelShape
 from circuitdsl.engine.positions import places_of
@@ -24,14 +24,16 @@ from circuitdsl.measurements.nulls import Nulls
 from circuitdsl.measurements.plan import ClaimPlan, patched
 from circuitdsl.measurements.requests import ChangedRequest, Subgraph
 from circuitdsl.report.numbers import percent
-from circuitdsl.report.report import ClaimResult, Detail, Interval, Measured, MeasurementResult, MemberResult, Null
+from circuitdsl.report.report import ClaimResult, Interval, MeasurementResult, MemberResult, Null
 from circuitdsl.tasks.dataset import PromptPair
 from circuitdsl.verdict.decide import Decision, rule
 from circuitdsl.verdict.families import FAMILY
+from circuitdsl.verdict.hidden import one_stratum, other_prompts
 from circuitdsl.verdict.ratios import Ratio, intervals
 from circuitdsl.verdict.samples import Sample, effect_of
 from circuitdsl.verdict.sampling import Looks
 from circuitdsl.verdicts import WORST_FIRST
+from circuitdsl.verify.figures import details, measured
 from circuitdsl.verify.measure import Series, having, measure
 from circuitdsl.verify.plan import shape_of
 from circuitdsl.verify.prompts import smallest_mean
@@ -86,7 +88,7 @@ def _result(own: Collected, decision: Decision, pairs: Sequence[Alone]) -> Claim
         citation=claim.citation,
         block=claim.under.text if claim.under else None,
         block_line=claim.under.line if claim.under else None,
-        details=details(own),
+        details=details(own, decision),
         kept=shares,
         cause=decision.cause,
         against=next((test.name for test in claim.tests if isinstance(test, Stronger)), ""),
@@ -101,91 +103,6 @@ def _reason(plan: ClaimPlan, decision: Decision) -> str:
         return decision.reason
     beaten = "" if decision.value is None else f"closer to the model than {round(decision.value * len(rivals))} of "
     return f"{decision.reason}; {beaten}{len(rivals)} random circuits of its shape, on the first {NULL_PROMPTS} prompts"
-
-
-# --- the number that decided -----------------------------------------------------------------------
-
-
-def measured(own: Collected, decision: Decision) -> Measured | None:
-    """The figure of a decision. Median and quartiles are over prompts; their shares are of the mean gap."""
-    if decision.value is None or not np.isfinite(decision.value):
-        return None
-    plan, tests = own.plan, own.plan.claim.tests
-    part = next((p for p in plan.parts if p.label == decision.label), plan.parts[0])
-    pairs = plan.claim.measurement.members
-    # the only pair of its edge, or the one that decided a claim about `each`
-    pair = pairs[0] if len(pairs) == 1 else next((pair for pair in pairs if str(pair) == decision.label), None)
-    # a figure is shown with its name where the claim's text does not say which figure it is
-    bounded = "delta" in {test.quantity for test in tests if isinstance(test, Within)}
-    unnamed = kind_of(plan.claim).many_figures or (decision.name == "delta" and not bounded)
-    figure = Measured(
-        name=decision.name,
-        value=decision.value,
-        ci=decision.ci,
-        ci_used=decision.ci_used,
-        n=decision.n,
-        unit="share",
-        delta=decision.delta,
-        sender=str(pair.sender) if pair else "",
-        receiver=str(pair.receiver) if pair else "",
-        named=bounded if plan.called else unnamed,
-    )
-    if part.peers is not None:  # a rank among circuits: there is nothing prompt by prompt
-        return replace(figure, n=min(NULL_PROMPTS, len(own.series[part.request].values)), delta=None)
-    sample = own.sample(part)
-    differences = sample.unit == "points" and not plan.called  # of shares
-    unit = "points" if differences else part.request.figure(own.prompts.metric).unit
-    called = bool(plan.called) and isinstance(tests[0], Within) and tests[0].quantity == "effect"
-    spread = np.asarray(sample.value if sample.d is None else sample.d, float)
-    if called or decision.name == "effect":  # over the mean gap, so that no prompt divides by its own
-        unit, spread = "gap", spread / float(np.mean(sample.array("g")))
-    low, median, high = (float(q) for q in np.quantile(spread, (0.25, 0.5, 0.75)))
-    right = _right_sign(plan.tests(part), decision, spread, sample.falls)
-    return replace(figure, unit=unit, median=median, iqr=(low, high), right_sign=right)
-
-
-def _right_sign(tests: Sequence[Test], decision: Decision, spread: np.ndarray, falls: bool) -> float | None:
-    """Share of prompts whose figure has the claimed sign, where a test gives its figure one."""
-    for about, sign in (_claimed_sign(test, falls) for test in tests):
-        if sign and about == decision.name:
-            return float(np.mean(sign * spread > 0))
-    return None
-
-
-def _claimed_sign(test: Test, falls: bool) -> tuple[str, int]:
-    """The figure of a test and the sign that it claims for it; 0 where it claims none.
-
-    Raising a metric with a gap below 0 is an effect below 0.
-    """
-    match test:
-        case Moves(direction=direction):
-            return "change", 1 if direction == "rises" else -1
-        case Signed(direction=direction):
-            return "effect", (1 if direction == "raises" else -1) * (-1 if falls else 1)
-        case Within(quantity=quantity, low=low, high=high):
-            return quantity, -1 if high is not None and high <= 0 else 1 if low is not None and low >= 0 else 0
-        case _:
-            return "", 0
-
-
-def details(own: Collected) -> tuple[Detail, ...]:
-    """What the figure is the largest (or smallest) of: for each set of parts the one with the largest size.
-
-    For a single set, every part. None without a gap to take shares of.
-    """
-    plan = own.plan
-    if not plan.extremes or len(plan.parts) == 1 or any(request not in own.series for request in plan.requests):
-        return ()
-    samples = [own.sample(part) for part in plan.parts]
-    if samples[0].n < 2 or effect_of(samples[0]).unclear > FAMILY / 2:
-        return ()
-    effects = [float(np.mean(s.array("d")) / np.mean(s.array("g"))) for s in samples]
-    if len(plan.extremes) == 1:
-        shown = list(plan.extremes[0])
-    else:
-        shown = [max(one, key=lambda i: abs(effects[i])) for one in plan.extremes]
-    limits = intervals([(effect_of(samples[i]), FAMILY) for i in shown])
-    return tuple(Detail(plan.parts[i].label, effects[i], ci) for i, ci in zip(shown, limits, strict=True))
 
 
 def kept(plan: ClaimPlan, prompts: Prompts) -> tuple[dict[str, float] | None, tuple[str, ...]]:
@@ -336,9 +253,26 @@ def _notes(own: Collected, decision: Decision) -> tuple[str, ...]:
             what = "corruption changes what is patched" if request.patches else "intervention changes something"
             notes.append(f"{label}the {what} on {percent(share)} of the prompts")
         notes += [label + note for note in idle_notes(part, series, decision.reason)]
+    notes += _hidden(own, decision)
     if any(request.uses_means for request in plan.requests) and (count := smallest_mean(prompts)) < FEW:
         notes.append(f"some means are over {count} prompts of one template and length alone")
     return tuple(notes)
+
+
+def _hidden(own: Collected, decision: Decision) -> Iterator[str]:
+    """What the means of a claim hide: said of the part whose figure is shown, or else of the first that hides it."""
+    weighed, plan = own.evidence.parts, own.plan
+    if own.evidence.extreme or own.templates or plan.parts[0].peers is not None:
+        return
+    hits = {part.label for part in plan.parts if part.request.figure(own.prompts.metric).hits}
+    pairs = list(zip(weighed, decision.parts or (decision,), strict=True))
+    signed = [(part, each) for part, each in pairs if each.label not in hits]
+    for find, among in ((other_prompts, signed), (one_stratum, pairs)):
+        said = {each.label: text for part, each in among if (text := find(part, each))}
+        if said:
+            label = decision.label if decision.label in said else next(iter(said))
+            more = f"; the like is true of {len(said) - 1} more of its {len(plan.parts)} parts" if len(said) > 1 else ""
+            yield f"{label}: {said[label]}{more}" if label else said[label] + more
 
 
 # --- everything about the whole circuit (`--full`) ----------------------------------------------------
@@ -375,4 +309,4 @@ def _full(plan: ClaimPlan, prompts: Prompts) -> MeasurementResult:
     decision = rule(weigh_plan(member))
     figure, (shares, notes) = measured(member, decision), kept(plan, prompts)
     reason = "" if figure else decision.reason
-    return replace(blank, kept=shares, notes=notes, measured=figure, details=details(member), reason=reason)
+    return replace(blank, kept=shares, notes=notes, measured=figure, details=details(member, decision), reason=reason)

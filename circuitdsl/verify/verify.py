@@ -25,7 +25,7 @@ from circuitdsl.measurements.plan import RANDOM, ClaimPlan
 from circuitdsl.models.model import Model, as_model
 from circuitdsl.report.numbers import value
 from circuitdsl.report.report import ClaimResult, MeasurementResult, ModelInfo, Report, SpecInfo, TaskResult
-from circuitdsl.verdict.decide import decide_family, rule
+from circuitdsl.verdict.decide import Decision, decide_family, rule
 from circuitdsl.verdict.samples import FEWEST_STRATA
 from circuitdsl.verdict.sampling import plan_looks
 from circuitdsl.verdict.weighing import Evidence
@@ -38,7 +38,7 @@ from circuitdsl.verify.plan import plan, shape_of
 from circuitdsl.verify.prompts import random_prompts
 from circuitdsl.verify.properties import Tested, family_size, sample_name
 from circuitdsl.verify.results import claim_results, full
-from circuitdsl.verify.samples import Collected, Found
+from circuitdsl.verify.samples import Collected
 from circuitdsl.verify.session import Options, Session
 from circuitdsl.verify.weigh import unless_untested, weigh_nulls, weigh_plan
 
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 #: called with (work done, work that may still be needed at most, what is going on)
 Progress = Callable[[int, int, str], None]
-Record = Callable[[ClaimPlan, Found, Prompts], None]
+Record = Callable[[Collected, Decision], None]
 #: the words of each verdict before the corruptions that have it, in the order of a note
 _WORDS: dict[Verdict, str] = {
     "holds": "holds under",
@@ -72,7 +72,7 @@ def verify(
         by_task: the prompts of each task that some claim is checked on, by the task's name in the spec.
         options: early stopping, multiplicity, a single claim (judged at the level it has among all of them).
         progress: called as work is done.
-        record: called with each claim's plan, its numbers prompt by prompt, and its prompts.
+        record: called with what was measured of each claim on each task, and its decision.
 
     Returns:
         The report. Ctrl-C ends the run early; what was measured by then is reported.
@@ -117,8 +117,8 @@ def verify(
     decisions = decide_family(evidence, alpha=alpha, adjust=options.holm)
     ours = [(m, unless_untested(m, d)) for m, d in zip(members, decisions, strict=False)]
     if record:
-        for m in members:
-            record(m.plan, m.series, m.prompts)
+        for member, decision in ours:
+            record(member, decision)
     found = claim_results(ours)
     found += [each.result(d) for each, d in zip(sampled, decisions[len(members) :], strict=True)]
     found += [each.result(rule(each.evidence)) for each in properties if not each.wanted.in_family]

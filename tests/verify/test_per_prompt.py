@@ -31,9 +31,18 @@ def specs(tmp_path: Path) -> list[str]:
     return [str(tmp_path / "a.circ"), str(tmp_path / "b.circ")]
 
 
+def means(rows: list[dict[str, str]], column: str, *by: str) -> dict[tuple[str, ...], float]:
+    """`groupby(by)[column].mean()`: what is empty is left out."""
+    groups: dict[tuple[str, ...], list[float]] = {}
+    for row in rows:
+        if row[column]:
+            groups.setdefault(tuple(row[name] for name in by), []).append(float(row[column]))
+    return {key: sum(found) / len(found) for key, found in groups.items()}
+
+
 def test_every_number_is_there_and_gives_the_report(specs, tmp_path: Path) -> None:
     table, report = tmp_path / "n.csv", tmp_path / "r.json"
-    options = ("--no-early-stop", "--per-prompt", str(table), "-o", str(report))
+    options = ("--no-early-stop", "--per-prompt", str(table), "--per-prompt-pairs", "-o", str(report))
     assert cli.run(["verify", *specs, *options]) == 0
     rows = list(csv.DictReader(table.open()))
     assert {row["circuit"] for row in rows} == {"a", "b"}
@@ -43,15 +52,77 @@ def test_every_number_is_there_and_gives_the_report(specs, tmp_path: Path) -> No
             assert len({r["prompt"] for r in mine}) == claim["measured"]["n"] == 40
             assert all(r["clean_text"] and r["stratum"] for r in mine)
             assert all(r["corrupt_text"] and not r["file_line"] for r in mine)
-            key = "effect" if claim["measured"]["name"] == "effect" else "value"
-            means = []
-            for member in dict.fromkeys(r["member"] for r in mine):
-                numbers = [float(r[key]) for r in mine if r["member"] == member]
-                assert len(numbers) == 40
-                means.append(sum(numbers) / 40)
-            assert any(mean == pytest.approx(claim["measured"]["value"], abs=1e-6) for mean in means)
+            assert len(mine) == 40 * max(1, len(claim["members"]) + (claim["line"] == 6))
+            one = [r for r in mine if r["row"] == "figure"]
+            assert len(one) == 40
+            assert means(one, "figure", "line") == {(str(claim["line"]),): pytest.approx(claim["measured"]["value"])}
+            effects = means(mine, "effect", "member").values()
             for member in claim["members"]:
-                assert any(mean == pytest.approx(member["effect"], abs=1e-6) for mean in means)
+                assert any(mean == pytest.approx(member["effect"], abs=1e-6) for mean in effects)
+
+
+#: a claim of every kind that is decided by runs of the prompts
+KINDS = """circuit kinds
+model "pocket"
+task ioi(prompts = 64)
+heads mover = 2.4 2.5 at END
+heads suppressor = 0.3 0.5 0.6 at END
+suppressor -> logits at END : lowers
+suppressor -> logits at END
+each suppressor -> logits at END : effect <= -1%
+suppressor -> mover.q at END : effect in [-50%, 50%] and delta >= -9
+suppressor -> logits at END : delta <= -1
+suppressor -> logits at END : stronger than mover -> logits at END
+expect knockout(suppressor) : lowers
+expect denoise(suppressor) : effect >= -50%
+expect attention(mover, END -> IO) >= 10%
+expect entropy(mover, END) >= 0
+expect attribution(suppressor) >= -99
+expect copying(mover) >= 1%
+expect role(mover)
+expect accuracy >= 50%
+expect accuracy above chance
+expect logit_diff >= 1
+expect faithfulness >= -100%
+expect faithfulness(form = wang) >= 0
+expect incompleteness <= 100%
+expect minimality >= 0%
+expect sufficiency >= 0%
+when suppressor -> logits at END is patched
+  expect logit_diff falls
+  expect attention(mover, END -> IO) falls
+  expect knockout(mover) : effect in [-50%, 50%]
+"""
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_the_obvious_mean_is_the_figure_of_every_kind_of_claim(pocket, early: bool) -> None:
+    import circuitdsl
+
+    table = circuitdsl.PerPrompt()
+    spec = circuitdsl.loads(KINDS)
+    assert spec.ok, spec.problems
+    with circuitdsl.Session(pocket) as session:
+        report = session.verify(spec, per_prompt=table, early_stop=early)
+    rows = list(csv.DictReader(table.to_csv().splitlines()))
+    assert {row["row"] for row in rows} == {"figure"}
+    counts = {line: sum(row["line"] == line for row in rows) for line in {row["line"] for row in rows}}
+    figures, effects = means(rows, "figure", "line"), means(rows, "effect", "line")
+    for claim in report.claims:
+        line = str(claim.line)
+        assert claim.measured, claim.text
+        if claim.text == "expect sufficiency >= 0%":  # a rank among circuits is of no prompt
+            assert (line,) not in figures
+            continue
+        assert counts[line] == claim.measured.n, claim.text
+        assert figures[line,] == pytest.approx(claim.measured.value, abs=1e-9), claim.text
+        if claim.measured.unit == "gap":
+            assert effects[line,] == pytest.approx(claim.measured.value, abs=1e-9), claim.text
+
+
+def test_pairs_are_asked_of_a_file(specs, capsys) -> None:
+    assert cli.run(["verify", specs[0], "--per-prompt-pairs"]) == 2
+    assert "name it with --per-prompt FILE.csv" in capsys.readouterr().err
 
 
 def test_the_partner_that_was_drawn_is_named(tmp_path: Path) -> None:

@@ -146,10 +146,11 @@ def _result(claim: Claim, scores: Callable[[Input], Compositions]) -> ClaimResul
     judged: list[Judged | None] = [None] * len(found)
     if claim.each or len(found) == 1:
         each = [_all_of([_judge(test, where) for test in tests]) for where in standings]
-        worst = min(range(len(found)), key=lambda i: WORST_FIRST.index(each[i][0]))
+        worst = min(range(len(found)), key=lambda i: (WORST_FIRST.index(each[i][0]), _room(tests[0], standings[i])))
         (sender, to, whole), (verdict, reason) = found[worst], each[worst]
-        label = "" if len(found) == 1 else f"{sender} -> {to}: "
-        measured = partial(measured, sender=str(sender), receiver=str(to.node))
+        part = "" if len(found) == 1 else f"{sender} -> {to}"
+        label = f"{part}: " if part else ""
+        measured = partial(measured, part=part, sender=str(sender), receiver=str(to.node))
         judged = [*each] if claim.each else judged
     else:
         whole = _mean(standings)
@@ -205,6 +206,15 @@ def _judge(test: ChannelTest, where: Standing) -> Judged:
     if where.composition > where.chance:
         return "holds", f"composition {shown} is above {chance}"
     return "fails", f"composition {shown} is not above {chance}"
+
+
+def _room(test: ChannelTest, where: Standing) -> float:
+    """How far inside what is claimed a figure lies; below 0, how far outside."""
+    if not isinstance(test, Composed):
+        return where.composition - (where.chance or 0.0)
+    figure = getattr(where, test.figure)
+    low, high = (-np.inf if test.low is None else test.low), (np.inf if test.high is None else test.high)
+    return min(figure - low, high - figure)
 
 
 def _all_of(parts: Sequence[Judged]) -> Judged:

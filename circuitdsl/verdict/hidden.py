@@ -1,0 +1,75 @@
+"""What a mean does not show: prompts that go the other way, and a stratum without which the claim is another one."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from circuitdsl.circuit.criteria import Matters, Moves, Signed, Stronger, Test, Within
+from circuitdsl.verdict import reasons
+from circuitdsl.verdict.decide import Decision
+from circuitdsl.verdict.ratios import Ratio
+from circuitdsl.verdict.samples import figure_of, quantity_of
+from circuitdsl.verdict.weighing import FEWEST, Part
+
+#: a mean of which at least this share of the prompts has the sign hides nothing
+MOST = 0.6
+
+
+def directed(test: Test) -> bool:
+    """Whether a test is about a figure on one side of 0."""
+    if isinstance(test, Within):
+        return (test.low is not None and test.low >= 0) or (test.high is not None and test.high <= 0)
+    return isinstance(test, Signed | Moves | Matters)
+
+
+def other_prompts(part: Part, decision: Decision) -> str:
+    """A sentence where a mean is clearly not 0, and its sign is that of fewer prompts than `MOST`; else empty.
+
+    Hits and misses have no sign, and a figure on either side of 0 claims none.
+    """
+    if not _told(part, decision) or not directed(part.test) or decision.ci is None:
+        return ""
+    y = part.sample.array("value" if part.sample.d is None else "d")
+    if quantity_of(part.test) == "effect":
+        y = y / np.mean(part.sample.array("g"))
+    low, high = decision.ci
+    share = float(np.mean(np.sign(y) == np.sign(np.mean(y))))
+    if low <= 0 <= high or share >= MOST:
+        return ""
+    median = reasons.written(reasons.unit_of(part), float(np.median(y)), like=decision.ci)
+    return f"only {100 * share:.0f} % of the prompts have the sign of the mean; the median is {median}"
+
+
+def one_stratum(part: Part, decision: Decision) -> str:
+    """A sentence where the figure without one stratum would be on the other side of what is claimed; else empty.
+
+    The figure of the others must also lie outside the 95 % interval of the whole. Of several such strata, the one is
+    named that moves the figure most.
+    """
+    names, codes, counts = np.unique(part.sample.strata, return_inverse=True, return_counts=True)
+    if not _told(part, decision) or decision.ci is None or len(names) < 2:
+        return ""
+    inside, (low, high) = part.region.contains(part.figures[-1]), decision.ci
+    found: list[tuple[float, int, float]] = []
+    for k in np.flatnonzero(part.sample.n - counts >= FEWEST):
+        figure = figure_of(part.test, part.sample.take(codes.ravel() != k))
+        if isinstance(figure, Ratio) and not figure.sign * figure.denominator.value > 0:
+            continue
+        value = float(figure.value)
+        if part.region.contains(figure) != inside and not low <= value <= high:
+            found.append((abs(value - float(decision.value or 0.0)), int(k), value))
+    if not found:
+        return ""
+    _, k, value = max(found)
+    unit = reasons.unit_of(part)
+    if isinstance(part.test, Stronger):
+        side = f"{'weaker' if inside else 'stronger'} than {part.test.name}"
+    else:
+        side = reasons.place(part, value, (value, value), unit)
+    shown = reasons.written(unit, value, None, part.region.bounds, decision.ci)
+    return f"without the {counts[k]} prompts of the stratum {names[k]} it is {shown}, {side}"
+
+
+def _told(part: Part, decision: Decision) -> bool:
+    """Whether there is a mean over enough prompts to speak of."""
+    return decision.value is not None and decision.verdict != "error" and part.sample.n >= FEWEST and bool(part.figures)
