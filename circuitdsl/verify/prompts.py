@@ -195,7 +195,7 @@ def random_prompts(model: Transformer, max_memory: int | None = None, known: Mem
     bos = model.tokenizer is not None and Tokens(model.tokenizer, model.name).adds_bos
     rows = [tuple(sequence(model, 0, i, bos)) for i in range(SEQUENCES)]
     refuse_too_little(model, len(rows[0]), max_memory)
-    data = Dataset("", "", 0, bos, tuple(PromptPair(row, row, (), (), {}, "") for row in rows))
+    data = Dataset("", "", 0, bos, tuple(PromptPair(row, row, (), (), {}, "") for row in rows), available=len(rows))
     few = cache(lambda: ends_of(model, data.pairs[:FEW], max_memory)[0])
     whole = Readout(reduce=lambda rows, _: rows, at_once=vocabulary_rows(model, max_memory))
     check_agreement(model, data.pairs[:FEW], lambda _, at: read_ends(model, few()[at], whole), known)
