@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 from circuitdsl.circuit.criteria import Matters, Moves, Negligible, Quantity, Signed, Stronger, Test, Within
 from circuitdsl.circuit.edges import resolve_edge
@@ -204,7 +204,7 @@ def _percent(number: s.Number) -> str:
 
 def _as_shares(relation: s.Relation) -> s.Relation:
     """A relation with the percent signs that it lacks."""
-    numbers = {name: part for name, part in vars(relation).items() if isinstance(part, s.Number)}
+    numbers: dict[str, Any] = {name: part for name, part in vars(relation).items() if isinstance(part, s.Number)}
     return replace(relation, **{name: replace(part, text=_percent(part)) for name, part in numbers.items()})
 
 
