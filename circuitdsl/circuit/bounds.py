@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from dataclasses import replace
+from typing import Any, Literal
 
 from circuitdsl.circuit.criteria import Matters, Moves, Negligible, Quantity, Signed, Stronger, Test, Within
 from circuitdsl.circuit.edges import resolve_edge
@@ -68,15 +69,26 @@ def moves(scope: Scope, change: s.Change, unit: Unit, name: str) -> Moves | None
 def effect_tests(
     scope: Scope, expect: s.Expect, direction: Direction = "noise", via_mlps: bool | None = None
 ) -> tuple[Test, ...] | None:
-    """`: CLAIM`, or a relation whose unit tells an effect (a share of the gap) from a delta."""
+    """`: CLAIM`, or a relation whose unit says of what: `%` of the effect, a share of the gap; `points` of the delta.
+
+    A number without a unit says neither, but for 0: it is an error, for a share that lacks its sign would be read as a
+    bound in logits, which holds much sooner.
+    """
     if expect.relation is None:
         return resolve_claim(scope, expect.claim, direction, via_mlps)
     if isinstance(expect.relation, s.Change) and scope.under:
         message = f"what {expect.measurement.name.text} does under a condition is an effect against the condition alone"
         scope.sink.error("E083", message, expect.relation.span, "write a claim on it, such as ': lowers'")
         return None
-    units = {part.unit for part in s.walk(expect.relation) if isinstance(part, s.Number)}
-    delta = "points" in units if delta_unit(scope) == "points" else units == {""}
+    numbers = [part for part in s.walk(expect.relation) if isinstance(part, s.Number)]
+    units, plain = {number.unit for number in numbers}, delta_unit(scope) == "plain"
+    bare = next((number for number in numbers if plain and units == {""} and number.value), None)
+    if bare and isinstance(expect.relation, s.Compared | s.Between):
+        message = f"{bare.text} could be a share of the gap or a change of {scope.metric.name}"
+        guess = f"did you mean ': effect {_as_shares(expect.relation)}' or ': delta {expect.relation}'?"
+        scope.sink.error("E080", f"{message}: {guess}", expect.relation.span)
+        return None
+    delta = units == {""} if plain else "points" in units
     name: Quantity = "delta" if delta else "effect"
     test = within(scope, expect.relation, delta_unit(scope) if delta else "effect", name, name)
     return None if test is None else (test,)
@@ -188,6 +200,12 @@ def _percent(number: s.Number) -> str:
     value = number.value
     small = abs(value) <= 1 and "." in number.text
     return f"{value * 100:g}%" if small else f"{number.text}%"
+
+
+def _as_shares(relation: s.Relation) -> s.Relation:
+    """A relation with the percent signs that it lacks."""
+    numbers: dict[str, Any] = {name: part for name, part in vars(relation).items() if isinstance(part, s.Number)}
+    return replace(relation, **{name: replace(part, text=_percent(part)) for name, part in numbers.items()})
 
 
 def _limits(unit: Unit, low: float | None, high: float | None) -> str:

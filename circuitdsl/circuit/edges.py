@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -39,13 +39,18 @@ class Ends:
         return f"{self.edge.sender} -> {self.edge.receiver}"
 
 
-def resolve_edge(scope: Scope, edge: s.Edge, via_mlps: bool, direction: Direction = "noise") -> EdgePatch | None:
+def resolve_edge(
+    scope: Scope, edge: s.Edge, via_mlps: bool, direction: Direction = "noise", negligible: bool = False
+) -> EdgePatch | None:
     """The pairs of an edge with their inputs and positions; None where it is wrong, after a diagnostic was emitted.
 
     An edge that stands in many lines is worked out once, and its warnings are emitted for every line.
+
+    Args:
+        negligible: whether its effect is claimed to be, for a warning.
     """
     itself = tuple((scope.itself or {}).items())  # in the checks of a role, words mean something else for every head
-    key, before = (edge, via_mlps, direction, scope.itself is None, itself), len(scope.sink.found)
+    key, before = (edge, via_mlps, direction, scope.itself is None, itself, negligible), len(scope.sink.found)
     if key in scope.effects:
         known, warned = scope.effects[key]
         scope.sink.found.extend(replace(warning, span=edge.span) for warning in warned)
@@ -56,6 +61,7 @@ def resolve_edge(scope: Scope, edge: s.Edge, via_mlps: bool, direction: Directio
     members = _members(scope, ends, pairs_of(scope, ends), at)
     if not members:
         return None
+    _warn_of_other_places(scope, ends, at, negligible)
     if edge.protocol is not None:
         via_mlps = edge.protocol.via_mlps
     patch = EdgePatch(members, via_mlps, direction, str(edge.sender), ends.receiver_name)
@@ -251,6 +257,38 @@ def _warn_of_later_keys(scope: Scope, ends: Ends, members: Iterable[Member]) -> 
                 message = f"{member.receiver} acts at {where}, before {edge.position}: it cannot read there"
                 scope.sink.warning("W071", message, ends.edge.span)
                 return
+
+
+def _warn_of_other_places(scope: Scope, ends: Ends, at: Positions, negligible: bool) -> None:
+    """A line says where an edge is, and it is nowhere that a group of its senders acts.
+
+    A head that other groups have at that place acts there, too. Heads that the line names itself may act anywhere.
+    """
+    named = (part.name for part in s.walk(ends.edge.sender) if isinstance(part, s.GroupRef))
+    for name in dict.fromkeys(named) if at and scope.itself is None else ():
+        group = scope.groups.get(name) or {}
+        nodes = [node for node in ends.senders if node in group]
+        acts = {place for node in nodes for place in group[node] or (EVERYWHERE,)}
+        places = _elsewhere(at, acts)
+        if places:
+            every = (members[n] for members in scope.groups.values() for n in nodes if members and n in members)
+            places = _elsewhere(places, {place for own in every for place in own or ()})
+        if not places or not nodes:
+            continue
+        here, there = listing(map(str, sorted(acts))), listing(map(str, places))
+        message = f"{name} acts at {here}, but this edge is patched at {there}"
+        if negligible:
+            message += f": 'negligible' there says nothing of what {name} does"
+        help = (
+            f"an edge without 'at' is where its sender acts; to try {there}, list the nodes, or a group of them there"
+        )
+        scope.sink.warning("W074", message, ends.edge.span, help)
+
+
+def _elsewhere(at: Iterable[Position], acts: Collection[Position]) -> tuple[Position, ...]:
+    """The positions that are surely none of those at which something acts."""
+    known = EVERYWHERE not in acts
+    return tuple(p for p in at if known and p != EVERYWHERE and not any(_may_be_one(p, place) for place in acts))
 
 
 def is_before(scope: Scope, early: Position, late: Position) -> bool:

@@ -40,7 +40,8 @@ class EdgeEffect(Kind):
 
     @classmethod
     def resolve(cls, scope: Scope, statement: s.EdgeClaim) -> Expected | None:  # type: ignore[override]
-        patch = resolve_edge(scope, statement.edge, scope.via_mlps)
+        negligible = any(isinstance(part, s.PlainClaim) and part.word == "negligible" for part in statement.claim)
+        patch = resolve_edge(scope, statement.edge, scope.via_mlps, negligible=negligible)
         tests = resolve_claim(scope, statement.claim, via_mlps=None if patch is None else patch.via_mlps)
         if patch is None or tests is None:
             return None

@@ -32,7 +32,7 @@ class NodeEffect(Kind):
     usage = (
         "`knockout(GROUP)`, `knockout(GROUP, ablate = mean)`"
         " | the metric with all that the group writes replaced: `corrupt` (default), `mean`, `zero`"
-        " | a claim, or a bound: `%` for the effect, a plain number for `delta`",
+        " | a claim; or a bound with `%`, on the effect",
     )
     examples = ("expect knockout(some) : effect <= 30%",)
     false_examples = ("expect knockout(some) : effect >= 50%",)

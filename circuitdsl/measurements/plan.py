@@ -8,6 +8,7 @@ from typing import Literal
 from circuitdsl.circuit.changes import Member
 from circuitdsl.circuit.claims import Claim
 from circuitdsl.circuit.criteria import Test
+from circuitdsl.measurements.peers import Peers
 from circuitdsl.measurements.requests import EdgeRequest, PatchRequest, Request, Subgraph
 
 #: what numbers are compared with, prompt by prompt: an unpatched run scored by the task's metric, or another request
@@ -28,7 +29,7 @@ class Part:
         other: the same patch without its MLPs, for via-MLP edges.
         rival: the patch that `stronger than` names.
         tests: the part's own; empty for those of the claim.
-        peers: circuits of the same shape that the request's is ranked among, on the first prompts; None without a rank.
+        peers: the circuits that the request's is ranked among, on the first prompts; None without a rank.
         called: what its effect is called, where it has a name of its own.
     """
 
@@ -39,7 +40,7 @@ class Part:
     other: EdgeRequest | None = None
     rival: EdgeRequest | None = None
     tests: tuple[Test, ...] = ()
-    peers: tuple[Subgraph, ...] | None = None
+    peers: Peers | None = None
     called: str = ""
 
     @property
@@ -50,9 +51,12 @@ class Part:
 
     @property
     def null_requests(self) -> tuple[Request, ...]:
-        """What must be measured on the null's prompts, where it has one: the null, and what that is compared with."""
+        """What must be measured on the null's prompts, where it has one: the null, and what that is compared with.
+
+        Of the peers these are the last round's.
+        """
         if self.peers:
-            return (*self.null, *self.peers, *self.requests)
+            return (*self.null, *self.peers.drawn, *self.requests)
         return (*self.null, *self.requests[1:]) if self.null else ()
 
 

@@ -9,15 +9,13 @@ F the metric's mean over prompts,
 * minimality asks of each node v for the K that lets it show most: F(C without K and v) against F(C without K). K runs
   over the empty set and every group (without v): Wang et al. take v's own class for most heads, and for backups the
   heads that they stand in for, which are groups too;
-* sufficiency compares the circuit with random ones of the same shape (Shi et al. 2024): its heads exchanged, in every
-  layer by a random permutation, so that each has as many heads in each layer, at the same positions, joined alike. MLPs
-  have none to be exchanged with, and stay.
+* sufficiency compares the circuit with random ones of the same shape (Shi et al. 2024; `peers.py`).
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar, Literal
@@ -26,14 +24,14 @@ from circuitdsl.circuit.bounds import delta_unit, within
 from circuitdsl.circuit.claims import Claim, Membership, membership
 from circuitdsl.circuit.criteria import NULL_PROMPTS, Quantity, Within
 from circuitdsl.circuit.measurement import Expected
-from circuitdsl.circuit.nodes import EVERYWHERE, Ablation, Edge, Input, Node, Site
+from circuitdsl.circuit.nodes import EVERYWHERE, Ablation, Edge, Node, Site
 from circuitdsl.circuit.scope import Scope
-from circuitdsl.circuit.shapes import ModelShape
 from circuitdsl.circuit.vocabulary import ABLATIONS
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import listing
 from circuitdsl.measurements.kind import Kind
 from circuitdsl.measurements.nulls import Nulls
+from circuitdsl.measurements.peers import Peers
 from circuitdsl.measurements.plan import ClaimPlan, Part
 from circuitdsl.measurements.requests import Subgraph
 
@@ -116,7 +114,7 @@ class WholeCircuit(Kind):
             case "faithfulness":
                 return made((Part("", kept, "clean"),), extremes=((0,),))
             case "sufficiency":
-                return made((Part("", kept, peers=random_circuits(kept, nulls.shape)),))
+                return made((Part("", kept, peers=Peers(kept, nulls.shape)),))
             case "incompleteness":
                 sets = subsets(whole, kept)
                 parts = [Part(f"without {k}", without(kept, k_), without(kept, k_, True)) for k, k_ in sets.items()]
@@ -182,7 +180,6 @@ def _test(scope: Scope, relation: s.Relation, measurement: WholeCircuit) -> With
 
 
 RANDOM_SUBSETS = 10
-RANDOM_CIRCUITS = 100
 
 Nodes = frozenset[Node]
 
@@ -247,40 +244,3 @@ def contexts(node: Node, sets: Mapping[str, Nodes]) -> dict[str, Nodes]:
     for name, nodes in sets.items():
         found.setdefault(nodes - {node}, f"{name} without {node}" if node in nodes else name)
     return {name: nodes for nodes, name in found.items()}
-
-
-def random_circuits(circuit: Subgraph, shape: ModelShape) -> tuple[Subgraph, ...]:
-    """Independent draws of circuits of the same shape, the circuit itself left out; may repeat.
-
-    None where every circuit of this shape is the same one.
-    """
-    rng = random.Random(f"{sorted(circuit.sites)} {sorted(circuit.edges)}")
-    found: list[Subgraph] = []
-    for _ in range(20 * RANDOM_CIRCUITS):
-        drawn = _exchanged(circuit, _permutation(shape, rng))
-        if drawn != circuit:
-            found.append(drawn)
-        if len(found) == RANDOM_CIRCUITS:
-            break
-    return tuple(found)
-
-
-def _permutation(shape: ModelShape, rng: random.Random) -> dict[Node, Node]:
-    """The heads of every layer exchanged among themselves."""
-    swap: dict[Node, Node] = {}
-    for layer in range(shape.n_layers):
-        heads = [Node("head", layer, head) for head in range(shape.n_heads)]
-        swap |= zip(heads, rng.sample(heads, len(heads)), strict=True)
-    return swap
-
-
-def _exchanged(circuit: Subgraph, swap: Mapping[Node, Node]) -> Subgraph:
-    def of(node: Node) -> Node:
-        return replace(swap.get(node.whole, node.whole), index=node.index)
-
-    edges: Iterable[Edge] = circuit.edges
-    return replace(
-        circuit,
-        sites=frozenset(Site(of(site.node), site.position) for site in circuit.sites),
-        edges=frozenset(Edge(of(e.sender), Input(of(e.receiver.node), e.receiver.port), e.position) for e in edges),
-    )

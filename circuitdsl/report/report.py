@@ -141,6 +141,7 @@ class ClaimResult:
         counterexample: a prompt that breaks a property, as a line of a prompt file, with what was `found` on it.
         block, block_line: the header of the block that the claim stands in, and its line.
         kept: of the whole circuit, as in `MeasurementResult`.
+        more_may_decide: whether more prompts may decide what is undecided, and can be had.
     """
 
     id: str
@@ -164,6 +165,7 @@ class ClaimResult:
     cause: str = ""
     against: str = ""
     lone_nodes: bool = False
+    more_may_decide: bool = False
 
     @property
     def missed(self) -> bool:

@@ -302,9 +302,7 @@ def _footnotes(report: Report) -> list[Text]:
     notes = []
     if any(claim.measured and claim.measured.named for claim in report.claims):
         notes.append(Text("  a figure without a name is its claim's, or an effect: % of clean − corrupt", "dim"))
-    prompts = {task.name: task.prompts for task in report.tasks}
-    undecided = (claim for claim in report.claims if claim.verdict == "undecided" and claim.kind != "property")
-    if any(claim.measured and claim.task and claim.measured.n >= prompts[claim.task] for claim in undecided):
+    if any(claim.more_may_decide for claim in report.claims) and not report.interrupted:
         notes.append(Text("  undecided on all prompts: more of them may decide (--prompts)", "yellow"))
     if report.interrupted:
         every, missing = len(report.claims), len(report.claims) - len(report.reached)

@@ -78,6 +78,7 @@ class Dataset:
 
     Attributes:
         repeats: the number of pairs of a prompt file that are left out, because other pairs have their clean prompts.
+        available: how many pairs there are to take these from; None where any number can be drawn.
     """
 
     task: str
@@ -86,6 +87,12 @@ class Dataset:
     bos: bool
     pairs: tuple[PromptPair, ...]
     repeats: int = 0
+    available: int | None = None
+
+    @property
+    def from_file(self) -> bool:
+        """Whether the pairs are those of a prompt file, which have one partner each."""
+        return self.corrupt == "file"
 
     @property
     def sha256(self) -> str:

@@ -111,7 +111,7 @@ def read_prompts(
         once.setdefault(pair.measured if every else pair.clean_tokens, pair)
     pairs = spread(list(once.values()))
     bos = tokens is not None and all(tokens.begins(pair.clean_tokens) for pair in pairs)
-    return Dataset(task, "file", seed, bos, tuple(pairs[:limit]), repeats=len(found) - len(once))
+    return Dataset(task, "file", seed, bos, tuple(pairs[:limit]), len(found) - len(once), len(pairs))
 
 
 def spread(pairs: Sequence[PromptPair]) -> list[PromptPair]:

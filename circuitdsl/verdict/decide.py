@@ -28,7 +28,7 @@ from circuitdsl.verdict.estimates import Array, Estimate, Limits, limits_of
 from circuitdsl.verdict.families import FAMILY, Levels, family_levels
 from circuitdsl.verdict.means import SMALL
 from circuitdsl.verdict.ratios import Ratio, intervals
-from circuitdsl.verdict.samples import figure_of, quantity_of
+from circuitdsl.verdict.samples import Sample, figure_of, quantity_of
 from circuitdsl.verdict.weighing import FEWEST, Evidence, Extreme, Part, Rarity
 from circuitdsl.verdicts import WORST_FIRST, Verdict
 
@@ -38,7 +38,8 @@ class Decision:
     """A verdict with the numbers behind it; None where there is no such number.
 
     `ci` is the plain 95 % interval, and `ci_used` the one that the verdict used, at `level`. For a claim with several
-    parts the numbers are those of the weakest part; `parts` has the decisions on all of them.
+    parts the numbers are those of the weakest part; `parts` has the decisions on all of them. `more`: whether more
+    prompts, which there can be, may decide what is undecided.
     """
 
     verdict: Verdict
@@ -56,6 +57,7 @@ class Decision:
     null: Rarity | None = None
     disagree: tuple[str, ...] = ()
     label: str = ""
+    more: bool = False
     parts: tuple[Decision, ...] = field(default=(), repr=False)
 
 
@@ -130,7 +132,8 @@ def _rule_extreme(evidence: Evidence, extreme: Extreme, levels: Levels) -> Decis
     decision = Decision(
         verdict, "", extreme.name, "", value, ci, used, leaf.change, n, evidence.p_holds, evidence.p_fails
     )
-    decision = replace(decision, level=level, label=leaf.sample.label)
+    more = verdict == "undecided" and _may_have(leaf.sample, n + 1)
+    decision = replace(decision, level=level, label=leaf.sample.label, more=more)
     return replace(decision, reason=reasons.extreme(extreme, decision, leaf))
 
 
@@ -188,10 +191,17 @@ def _described(part: Part, decision: Decision, limits: Sequence[Limits | None]) 
     value = None if plain is None and isinstance(figure, Ratio) else float(figure.value)
     decision = replace(decision, name=name_of(part), value=value, ci=_shown(part, plain))
     if few:
-        return decision
+        return replace(decision, more=decision.verdict == "undecided" and _may_have(part.sample, FEWEST))
     used = _shown(part, _used(part, decision.level, last))
     decision = replace(decision, ci_used=used, disagree=_disagreeing(part, decision.verdict))
-    return replace(decision, reason=reasons.reason(part, decision))
+    needed = reasons.prompts_to_decide(part, decision.level) if reasons.is_open(part, decision) else None
+    decision = replace(decision, more=needed is not None and _may_have(part.sample, needed))
+    return replace(decision, reason=reasons.reason(part, decision, needed))
+
+
+def _may_have(sample: Sample, n: int) -> bool:
+    """Whether so many prompts can be had."""
+    return sample.rows == "prompts" and sample.can_have(n)
 
 
 def name_of(part: Part) -> str:

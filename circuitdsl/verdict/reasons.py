@@ -26,10 +26,11 @@ MOST_TIMES, MOST_PROMPTS = 64, 50_000
 _SUFFIX: Mapping[Unit, str] = {"percent": " %", "points": " points", "plain": ""}
 
 
-def reason(part: Part, decision: Decision) -> str:
+def reason(part: Part, decision: Decision, needed: int | None = None) -> str:
     """Why a claim came out as it did, in one sentence, with the interval that the verdict used and its level.
 
-    `decision.reason` is what is known without the numbers, such as the comparison with a null.
+    `decision.reason` is what is known without the numbers, such as the comparison with a null. `needed` is what
+    `prompts_to_decide` found, where the claim `is_open`.
     """
     if decision.value is None:
         return f"{decision.name} is no number: the gap is not clear enough"
@@ -42,14 +43,20 @@ def reason(part: Part, decision: Decision) -> str:
     elif part.rare and decision.verdict == "holds":
         text += f", rarer than {part.rare.stronger} of {part.rare.size}"
     text += _none_differs(part, decision)
-    if decision.verdict == "undecided" and part.final and not decision.reason:
-        needed = prompts_to_decide(part, decision.level)
-        most = min(decision.n * MOST_TIMES, MOST_PROMPTS)
-        text += f"; about {needed} prompts like these would" if needed else f"; {most} prompts like these would not"
+    if is_open(part, decision):
+        rows, most = part.sample.rows, min(decision.n * MOST_TIMES, MOST_PROMPTS)
+        text += f"; about {needed} {rows} like these would" if needed else f"; {most} {rows} like these would not"
         text += " decide"
+        if needed and not part.sample.can_have(needed):
+            text += f", but {part.sample.limit}"
     if decision.disagree:
         text += f"; strata that disagree: {', '.join(decision.disagree)}"
     return text
+
+
+def is_open(part: Part, decision: Decision) -> bool:
+    """Whether all that was to be measured was, and the numbers do not decide."""
+    return decision.verdict == "undecided" and part.final and not decision.reason
 
 
 def _at_level(decision: Decision, part: Part) -> str:
@@ -174,12 +181,12 @@ def prompts_to_decide(part: Part, level: float) -> int | None:
     An estimate, as the sample is repeated as a whole; rounded up to two digits. None where `MOST_TIMES` as many prompts
     would not decide.
     """
-    n = part.figures[-1].n
+    n, last = part.figures[-1].n, min(1 - EARLY, part.looks.shares[-1])
 
     def decided(times: int) -> bool:
         figure = part.figures[-1].repeated(times)
         p = min(part.region.combine(part.region.p_values(figure)))
-        return (max(p, 2 * float(figure.unclear)) if isinstance(figure, Ratio) else p) <= level * (1 - EARLY)
+        return (max(p, 2 * float(figure.unclear)) if isinstance(figure, Ratio) else p) <= level * last
 
     most, times = min(MOST_TIMES, MOST_PROMPTS // n), 2
     while times <= most and not decided(times):

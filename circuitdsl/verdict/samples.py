@@ -41,6 +41,8 @@ class Sample:
             differences of two. Intervals are shown within it. Where both ends are finite, tests use it.
         shared: which score of `g` is the base of `d`: the first (clean) or the second (corrupt).
         size: the gap of the scores where there is no `g`.
+        rows: what there would have to be more of, where these do not decide.
+        most: how many of these there can be, and `limit` why there are no more; None where there is no end.
     """
 
     strata: NDArray[np.generic]
@@ -57,6 +59,9 @@ class Sample:
     range: Range = UNKNOWN
     shared: Shared = ""
     size: float | None = None
+    rows: str = "prompts"
+    most: int | None = None
+    limit: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "strata", np.asarray(self.strata))
@@ -71,6 +76,10 @@ class Sample:
     @property
     def n(self) -> int:
         return len(self.strata)
+
+    def can_have(self, n: int) -> bool:
+        """Whether there can be so many rows."""
+        return self.most is None or n <= self.most
 
     @property
     def sign(self) -> int:
@@ -120,7 +129,8 @@ def by_stratum(sample: Sample) -> Sample:
     on clustered errors and on why a few clusters are not enough).
     """
     _, codes, counts = np.unique(sample.strata, return_inverse=True, return_counts=True)
-    return sample.changed(np.zeros(len(counts)), lambda y: np.bincount(codes.ravel(), y) / counts)
+    means = sample.changed(np.zeros(len(counts)), lambda y: np.bincount(codes.ravel(), y) / counts)
+    return replace(means, rows="templates", most=None)
 
 
 def quantity_of(test: Test) -> str:

@@ -30,15 +30,20 @@ AFTER_LOOKING = 0.8
 
 @dataclass(frozen=True, slots=True)
 class Looks:
-    """The numbers of prompts at which a design looks, the last one being all of them."""
+    """The numbers of prompts at which a design looks, the last one being all of them.
+
+    Attributes:
+        early: the share of the level that all looks but the last one get together.
+    """
 
     sizes: tuple[int, ...]
+    early: float = EARLY
 
     @property
     def shares(self) -> tuple[float, ...]:
         """The share of the level that each look gets."""
         early = len(self.sizes) - 1
-        return (*(EARLY / early for _ in range(early)), 1 - EARLY) if early else (1.0,)
+        return (*(self.early / early for _ in range(early)), 1 - self.early) if early else (1.0,)
 
     def reached(self, n: int) -> tuple[int, ...]:
         """Looks that n prompts allow."""

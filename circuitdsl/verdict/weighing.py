@@ -324,6 +324,7 @@ def prompts_needed(share: float | None, members: int, alpha: float = FAMILY) -> 
 def weigh_share(test: Within, hits: NDArray[np.bool_], strata: ArrayLike) -> Evidence:
     """Evidence on the share of prompts that have a property."""
     sample = Sample(np.asarray(strata), value=hits.astype(float), name="share", unit="percent", hits=True)
+    sample = replace(sample, most=len(hits), limit=f"the property's own sample has {len(hits)}")
     return Evidence((weigh(test, sample),))
 
 

@@ -42,6 +42,7 @@ from circuitdsl.engine.positions import token_indices
 from circuitdsl.engine.runs import first_difference
 from circuitdsl.engine.via_mlps import passing, wanted
 from circuitdsl.errors import UserError
+from circuitdsl.measurements.peers import ROUNDS
 from circuitdsl.measurements.plan import ClaimPlan
 from circuitdsl.measurements.requests import ChangedRequest, Request, Subgraph
 from circuitdsl.models.load import device_named
@@ -98,6 +99,7 @@ class TaskWork:
         reads: distinct readings of attention in the clean run.
         least, most: work if every claim is decided at the first look, and if one needs all prompts.
         uncounted: traces, and scores on random tokens, which make runs of their own that this count leaves out.
+        ranked: claims about a rank among random circuits, of which the first round alone is counted.
     """
 
     task: str
@@ -112,6 +114,7 @@ class TaskWork:
     least: Work
     most: Work
     uncounted: int = 0
+    ranked: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +188,10 @@ class Forecast(Shown):
         if left_out := sum(task.uncounted for task in self.tasks):
             what = "trace or score on random tokens" if left_out == 1 else "traces and scores on random tokens"
             lines.append(f"  not counted: {left_out} {what}, which run the model by themselves")
+        if any(task.ranked for task in self.tasks):
+            lines.append(
+                f"  counted: {ROUNDS[0]} random circuits; where these do not decide, up to {ROUNDS[-1]} are drawn"
+            )
         return lines
 
 
@@ -324,6 +331,7 @@ def _task_work(
         nulls=len({experiment_of(r) for p in plans for part in p.parts for r in part.null}),
         reads=sum(request.reads_attention for request in requests),
         uncounted=sum(not request.on_runs for request in requests),
+        ranked=sum(part.peers is not None for p in plans for part in p.parts),
         least=start + steps[0],
         most=sum(steps, start),
     )

@@ -254,7 +254,7 @@ def random_prompts(model: Model | Transformer, max_memory: int | None = None, kn
     pairs = tuple(PromptPair(row, row, (), (), {}, "") for row in rows)
 
     def made(some: tuple[PromptPair, ...], cache: Memory | None) -> Prompts:
-        nothing, data = np.zeros(len(some)), Dataset("", "", 0, bos, some)
+        nothing, data = np.zeros(len(some)), Dataset("", "", 0, bos, some, available=len(some))
         ends = partial(ends_of, source.parts, some, max_memory)
         return Prompts(source, data, Metric(), nothing, nothing, ends, max_memory=max_memory, cache=cache)
 

@@ -93,6 +93,7 @@ def _result(own: Collected, decision: Decision, pairs: Sequence[Alone]) -> Claim
         cause=decision.cause,
         against=next((test.name for test in claim.tests if isinstance(test, Stronger)), ""),
         lone_nodes=claim.lone_nodes,
+        more_may_decide=decision.more,
     )
 
 
@@ -101,8 +102,9 @@ def _reason(plan: ClaimPlan, decision: Decision) -> str:
     rivals = plan.parts[0].peers
     if not rivals or decision.verdict == "error":
         return decision.reason
-    beaten = "" if decision.value is None else f"closer to the model than {round(decision.value * len(rivals))} of "
-    return f"{decision.reason}; {beaten}{len(rivals)} random circuits of its shape, on the first {NULL_PROMPTS} prompts"
+    n = decision.n
+    beaten = "" if decision.value is None else f"closer to the model than {round(decision.value * n)} of "
+    return f"{decision.reason}; {beaten}{n} random circuits of its shape, on the first {NULL_PROMPTS} prompts"
 
 
 def kept(plan: ClaimPlan, prompts: Prompts) -> tuple[dict[str, float] | None, tuple[str, ...]]:

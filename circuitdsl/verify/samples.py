@@ -16,6 +16,8 @@ from circuitdsl.verdict.sampling import FIRST_LOOK, Looks, plan_looks
 from circuitdsl.verdict.weighing import Evidence, unmeasured
 from circuitdsl.verify.measure import Series, having
 
+#: where the number of sequences of random tokens is fixed
+NO_MORE = "no more are drawn"
 Found = Mapping[Request, Series]
 
 
@@ -73,6 +75,7 @@ def sample_of(prompts: Prompts, part: Part, found: Found) -> Sample:
     series, request = found[part.request], part.request
     figure = request.figure(prompts.metric)
     strata = prompts.strata[series.indices]
+    taken, there = len(prompts.pairs), prompts.data.available
     plain = Sample(
         strata if figure.of_prompts else np.zeros(len(strata)),
         value=series.values,
@@ -82,6 +85,8 @@ def sample_of(prompts: Prompts, part: Part, found: Found) -> Sample:
         label=part.label,
         range=(figure.low, figure.high),
         size=gap(prompts, figure.scale) if figure.scale else figure.size,
+        most=None if there is None else len(strata) * max(there, taken) // taken,
+        limit=f"the prompt file has {'no more' if there == taken else there}" if prompts.data.from_file else NO_MORE,
     )
     if part.base is None:
         return plain

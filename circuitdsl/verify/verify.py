@@ -40,7 +40,7 @@ from circuitdsl.verify.properties import Tested, family_size, sample_name
 from circuitdsl.verify.results import claim_results, full
 from circuitdsl.verify.samples import Collected
 from circuitdsl.verify.session import Options, Session
-from circuitdsl.verify.weigh import unless_untested, weigh_nulls, weigh_plan
+from circuitdsl.verify.weigh import draws_more, unless_untested, weigh_nulls, weigh_plan
 
 if TYPE_CHECKING:
     from circuitdsl.models.parts import Transformer
@@ -203,7 +203,7 @@ def _measure_task(members: list[Collected], prompts: Prompts, family: int, optio
     for member in members:
         if why := trouble(prompts, member.plan.task, member.plan.requests, member.indices):
             member.evidence, member.settled = member.broken(why), True
-    _measure_nulls([member for member in members if not member.settled], prompts, add)
+    _measure_nulls([member for member in members if not member.settled], prompts, family, options, add)
     done = 0
     for size in plan_looks(len(prompts.pairs), options.early_stop).sizes:
         pending = [m for m in members if not m.settled]
@@ -230,15 +230,20 @@ def _measure_look(pending: list[Collected], prompts: Prompts, indices: np.ndarra
         member.series = series  # all at once: an interruption leaves every request on the same prompts
 
 
-def _measure_nulls(members: list[Collected], prompts: Prompts, add: Done) -> None:
-    """The nulls' effects on the first 32 prompts of each claim that needs them; shared between claims."""
+def _measure_nulls(members: list[Collected], prompts: Prompts, family: int, options: Options, add: Done) -> None:
+    """The nulls' effects on the first 32 prompts of each claim that needs them; shared between claims.
+
+    Random circuits are drawn in rounds, until the claims that are compared with them are decided.
+    """
     waiting = [member for member in members if member.plan.null_requests]
-    asked = by_prompts((member.indices[:NULL_PROMPTS], member.plan.null_requests) for member in waiting)
-    for first, requests in asked:
-        found = measure(prompts, requests, first, add)
-        for member in waiting:
-            if np.array_equal(member.indices[:NULL_PROMPTS], first):
-                weigh_nulls(member, found)
+    while waiting:
+        asked = by_prompts((member.indices[:NULL_PROMPTS], member.plan.null_requests) for member in waiting)
+        for first, requests in asked:
+            found = measure(prompts, requests, first, add)
+            for member in waiting:
+                if np.array_equal(member.indices[:NULL_PROMPTS], first):
+                    weigh_nulls(member, found)
+        waiting = [m for m in waiting if draws_more(m, family, options.alpha, options.holm)]
 
 
 def _task_result(prompts: Prompts, use: TaskUse) -> TaskResult:

@@ -10,12 +10,14 @@ import numpy as np
 
 from circuitdsl.circuit.criteria import NULL_PROMPTS, Negligible, Test, Within
 from circuitdsl.engine.prompts import Prompts
+from circuitdsl.measurements.peers import ROUNDS
 from circuitdsl.measurements.plan import Part
 from circuitdsl.measurements.requests import ChangedRequest, PatchRequest, Request, TermRequest, replaced
 from circuitdsl.verdict.decide import Decision
 from circuitdsl.verdict.means import SMALL
 from circuitdsl.verdict.reasons import too_few
 from circuitdsl.verdict.samples import Sample
+from circuitdsl.verdict.sampling import Looks
 from circuitdsl.verdict.weighing import Evidence, unmeasured, weigh, weigh_extreme
 from circuitdsl.verdict.weighing import Part as Weighed
 from circuitdsl.verdicts import WORST_FIRST
@@ -168,16 +170,26 @@ def _could_change(term: TermRequest, prompts: Prompts, corruption: str) -> bool:
 
 
 def weigh_nulls(member: Collected, found: Found) -> None:
-    """Take note of how the nulls and the rivals of a claim did on its first prompts."""
+    """Take note of how the nulls and the rivals of a claim did on its first prompts; of rivals, those drawn last."""
     prompts, first = member.prompts, member.indices[:NULL_PROMPTS]
     if ranked := next((part for part in member.plan.parts if part.peers), None):
-        member.wins = _won(ranked, prompts, found, first)
+        earlier = [] if member.wins is None else [member.wins]
+        member.wins = np.concatenate([*earlier, _won(ranked, prompts, found, first)])
     gap = float(np.mean((prompts.clean - prompts.corrupt)[first]))
     member.nulls = [
         np.asarray([np.mean(found[r].values - base_of(prompts, part.base or "clean", found, first)) for r in part.null])
         / gap
         for part in member.plan.parts
     ]
+
+
+def draws_more(member: Collected, family: int, alpha: float, holm: bool) -> bool:
+    """Whether a claim about a rank is still open and draws one more round of rivals; they are then in its plan."""
+    part, *_ = member.plan.parts
+    if part.peers is None or weigh_plan(member).settled(family, alpha, holm) or (more := part.peers.more) is None:
+        return False
+    member.plan = replace(member.plan, parts=(replace(part, peers=more),))
+    return True
 
 
 def _won(part: Part, prompts: Prompts, found: Found, indices: np.ndarray) -> np.ndarray:
@@ -192,21 +204,24 @@ def _won(part: Part, prompts: Prompts, found: Found, indices: np.ndarray) -> np.
         return float(np.mean((found[request].values - clean) ** 2))
 
     own = loss(part.request) + rounding
-    return np.asarray([own < loss(rival) for rival in part.peers or ()], bool)
+    assert part.peers is not None
+    return np.asarray([own < loss(rival) for rival in part.peers.drawn], bool)
 
 
 def _weigh_wins(member: Collected) -> Evidence:
     """The share of circuits of this shape that the circuit is better than, from a random sample of them.
 
     The rivals are independent draws, the prompts are fixed: hits and misses are binomial, and what the verdict says is
-    about circuits on these prompts.
+    about circuits on these prompts. Rounds of draws are looks: each gets the same share of the level (Bonferroni), so
+    that a wrong verdict in any round is no more likely than the level, however many rounds there are.
     """
     (test,), wins = member.plan.claim.tests, member.wins
     if wins is None or not len(wins):
         return unmeasured(test, "every circuit of this shape is this one: there is none to compare it with")
-    n = min(NULL_PROMPTS, len(member.series[member.plan.parts[0].request].values))
     sample = Sample(np.zeros(len(wins)), value=wins, name=member.plan.called, unit="percent", hits=True)
-    weighed = weigh(test, sample)
-    if n < SMALL:
-        weighed = replace(weighed, forced="undecided", because=too_few(n, SMALL))
+    limit = f"no more than {ROUNDS[-1]} are drawn"
+    sample = replace(sample, rows="random circuits", most=ROUNDS[-1], limit=limit)
+    weighed = weigh(test, sample, looks=Looks(ROUNDS, early=1 - 1 / len(ROUNDS)))
+    if (n := len(member.indices[:NULL_PROMPTS])) < SMALL:
+        weighed = replace(weighed, forced="undecided", because=too_few(n, SMALL), final=True)
     return Evidence((weighed,))

@@ -347,7 +347,8 @@ def test_attention(sound: Sound, argument: str, heads: int, source: list[str], t
         ("expect knockout(mover)", 3, "corrupt", Matters()),
         ("expect knockout(mover, ablate = mean) : lowers", 3, "mean", Signed("lowers")),
         ("expect knockout(mover + late) <= -20%", 5, "corrupt", Within("effect", None, -0.2, "effect <= -20%")),
-        ("expect knockout(mover 7.3) <= -0.5", 4, "corrupt", Within("delta", None, -0.5, "delta <= -0.5")),
+        ("expect knockout(mover 7.3) : delta <= -0.5", 4, "corrupt", Within("delta", None, -0.5, "delta <= -0.5")),
+        ("expect knockout(mover 7.3) < 0", 4, "corrupt", Within("delta", None, 0.0, "delta < 0", strict=True)),
         ("heads two = 1.1 1.2 at S1, S2\nexpect knockout(two, ablate = zero) : negligible", 4, "zero", Negligible()),
     ],
 )

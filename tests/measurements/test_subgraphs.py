@@ -10,16 +10,15 @@ from circuitdsl.circuit.claims import Claim, Membership, membership
 from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Edge, Input, Node, Position, Site
 from circuitdsl.circuit.shapes import ModelShape
 from circuitdsl.measurements.nulls import Nulls
+from circuitdsl.measurements.peers import ROUNDS, Peers
 from circuitdsl.measurements.requests import Subgraph
 from circuitdsl.measurements.whole_circuit import (
-    RANDOM_CIRCUITS,
     RANDOM_SUBSETS,
     WholeCircuit,
     alone,
     contexts,
     groups,
     members,
-    random_circuits,
     subsets,
     without,
 )
@@ -104,13 +103,13 @@ def test_random_circuits_have_the_same_shape() -> None:
         return Counter((site.node.kind, site.node.layer, site.position) for site in sites)
 
     kept = nodes_of()
-    found = random_circuits(kept, SHAPE)
-    assert len(found) == RANDOM_CIRCUITS and kept not in found
+    found = Peers(kept, SHAPE).drawn
+    assert len(found) == ROUNDS[0] and kept not in found
     assert all(shape(one.sites) == shape(kept.sites) and Site(M, END) in one.sites for one in found)
     assert len(set(found)) > 40
-    assert found == random_circuits(kept, SHAPE)
+    assert found == Peers(kept, SHAPE).drawn
     edges = edges_of()
-    for one in random_circuits(edges, SHAPE):
+    for one in Peers(edges, SHAPE).drawn:
         by_kind = {(e.sender.kind, e.receiver.node.kind, e.receiver.port, e.position): e for e in one.edges}
         assert len(by_kind) == 3
         assert by_kind["head", "head", "v", S2].receiver.node == by_kind["head", "logits", "in", END].sender  # a path
@@ -119,12 +118,27 @@ def test_random_circuits_have_the_same_shape() -> None:
 def test_where_every_head_is_kept_there_is_no_other_circuit() -> None:
     everything = frozenset(Site(head(0, h), END) for h in range(6))
     whole = Membership(everything, frozenset(), False, {})
-    assert random_circuits(nodes_of(whole), SHAPE) == ()
+    none = Peers(nodes_of(whole), SHAPE)
+    assert (none.drawn, len(none), none.more) == ((), 0, None)
+
+
+def test_later_rounds_go_on_where_the_earlier_ones_ended() -> None:
+    kept, drawn, sizes, peers = nodes_of(), list[Subgraph](), list[int](), Peers(nodes_of(), SHAPE)
+    while True:
+        drawn += peers.drawn
+        sizes.append(len(peers))
+        assert len(drawn) == len(peers)
+        if (more := peers.more) is None:
+            break
+        peers = more
+    assert tuple(sizes) == ROUNDS
+    assert len(set(drawn[: ROUNDS[0]]) & set(drawn[ROUNDS[0] : 2 * ROUNDS[0]])) < ROUNDS[0], "not the same once more"
+    assert drawn[: ROUNDS[0]] == list(Peers(kept, SHAPE).drawn)
 
 
 def test_random_circuits_are_drawn_alike() -> None:
     """Every other head of the layer is as likely: one of five, in the long run 20 of 100."""
     whole = Membership(frozenset([Site(A, END)]), frozenset(), False, {})
-    drawn = Counter(next(iter(one.sites)).node for one in random_circuits(nodes_of(whole), SHAPE))
+    drawn = Counter(next(iter(one.sites)).node for one in Peers(nodes_of(whole), SHAPE).drawn)
     assert set(drawn) == {head(0, h) for h in range(6)} - {A}
     assert max(drawn.values()) <= 40

@@ -1,6 +1,7 @@
 """Verdicts: each kind of claim, the gap rules, what cannot be decided, and how often a false claim holds."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -294,6 +295,15 @@ class TestEnough:
         """Of 128 probabilities none changes: 1 % of a gap of 1 is excluded by some 750 prompts, not by these."""
         still = Sample(STRATA[:128], d=np.zeros(128), g=np.ones(128), range=(-1.0, 1.0), shared="first", unit="points")
         assert decide(Negligible(), still).reason.endswith("about 900 prompts like these would decide")
+
+    @pytest.mark.parametrize(
+        ("most", "end", "more"), [(64, ", but that is all", False), (10**4, "", True), (None, "", True)]
+    )
+    def test_where_there_are_no_more_it_says_so(self, most: int | None, end: str, more: bool) -> None:
+        few = replace(effects(0.0, 0.9), most=most, limit="that is all")
+        decision = decide(Negligible(), few)
+        assert re.search(rf"about \d+ prompts like these would decide{end}$", decision.reason)
+        assert (decision.verdict, decision.more) == ("undecided", more)
 
     def test_on_the_bound_none_would(self) -> None:
         reason = decide(within(high=-1.0), TestWithoutVariance.flip).reason

@@ -321,6 +321,23 @@ def from_file(tmp_path, pocket_tokens):
     return lambda n, *lines: head.format(n) + "\n".join(lines)
 
 
+def test_a_used_up_prompt_file_is_not_asked_for_more(check, from_file) -> None:
+    """The file has 120 prompts."""
+
+    def said(n: int, bound: str) -> tuple[str, bool]:
+        report = check(from_file(n, f"0.6 -> logits at END : effect <= {bound}"))
+        console = Console(width=200)
+        with console.capture() as shown:
+            show(report, console)
+        assert report.claims[0].verdict == "undecided"
+        return report.claims[0].reason.partition("; ")[2], "(--prompts)" in shown.get()
+
+    would = "would decide"
+    assert said(64, "-9%") == (f"about 320 prompts like these {would}, but the prompt file has 120", False)
+    assert said(120, "-9.3%") == (f"about 3600 prompts like these {would}, but the prompt file has no more", False)
+    assert said(48, "-8%") == (f"about 96 prompts like these {would}", True)
+
+
 def test_means_over_a_prompt_file_are_those_of_the_whole_file(pocket, from_file) -> None:
     """Of 8 prompts in 8 templates each would be its own mean."""
     claims = ("expect accuracy >= 0%",)
