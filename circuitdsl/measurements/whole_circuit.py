@@ -17,7 +17,7 @@ F the metric's mean over prompts,
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar, Literal
@@ -105,9 +105,18 @@ class WholeCircuit(Kind):
             return "" if whole.edges else "the circuit has no edge: no line claims one that is not negligible"
         return "" if whole.sites else "the circuit has no heads: no group is part of it, and no edge is claimed"
 
+    def kept(self, whole: Membership) -> Subgraph:
+        """The circuit alone, by its protocol."""
+        return alone(whole, self.keep, self.ablate, everywhere=self.positions_kept == "all")
+
+    def takes(self, whole: Membership) -> Hashable:
+        kept = self.kept(whole)
+        of_groups = self.name in ("incompleteness", "minimality")
+        return kept, tuple(groups(whole, kept).items()) if of_groups else ()
+
     def plan(self, claim: Claim, task: str, nulls: Nulls) -> ClaimPlan:
         whole = membership(nulls.circuit)
-        kept = alone(whole, self.keep, self.ablate, everywhere=self.positions_kept == "all")
+        kept = self.kept(whole)
         called = "|F(M) − F(C)|" if self.form == "wang" else self.name
         made = partial(ClaimPlan, claim, task, circuit=kept, called=called)
         match self.name:
@@ -276,7 +285,7 @@ def _permutation(shape: ModelShape, rng: random.Random) -> dict[Node, Node]:
 
 def _exchanged(circuit: Subgraph, swap: Mapping[Node, Node]) -> Subgraph:
     def of(node: Node) -> Node:
-        return replace(swap.get(node.whole, node.whole), index=node.index)
+        return replace(swap.get(node.whole, node.whole), index=node.index) if node.is_part else swap.get(node, node)
 
     edges: Iterable[Edge] = circuit.edges
     return replace(
