@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from circuitdsl.report.report import Report, Reports
     from circuitdsl.tasks.tokens import Token, Tokens
     from circuitdsl.verify.verify import Progress
+
+#: circuits, and what is wrong with their file
+Resolved = tuple[tuple[Circuit, ...], tuple[Diagnostic, ...]]
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -218,16 +222,28 @@ def _resolved(text: str, file: str | Path, found: tuple[Diagnostic, ...], wanted
     path, model = str(file), None if wanted is None else str(wanted)
     if found:
         return Spec(path, text, (), found, model)
-    collecting = gc.isenabled()
-    gc.disable()  # the many small records of a spec are then made in half the time
-    try:
+    with quickly():
         syntax, problems = parse(text, path)
-        circuits, more = resolve(syntax, tasks=CATALOGUE, kinds=KINDS, model_override=model, files=_file_shape(path))
+        circuits, more = resolver(path, model)(syntax)
         more += lint(syntax, circuits, CATALOGUE, KINDS)
+    return Spec(path, text, circuits, ordered([*problems, *more]), model)
+
+
+def resolver(path: str, model: str | None = None) -> Callable[..., Resolved]:
+    """`resolve` for what the file at a path may say; for a model, instead of the one that it names."""
+    return partial(resolve, tasks=CATALOGUE, kinds=KINDS, model_override=model, files=_file_shape(path))
+
+
+@contextmanager
+def quickly() -> Iterator[None]:
+    """Without collecting garbage: the many small records of a spec are then made in half the time."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
     finally:
         if collecting:
             gc.enable()
-    return Spec(path, text, circuits, ordered([*problems, *more]), model)
 
 
 def _file_shape(spec: str) -> Callable[[str], TaskShape | None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from circuitdsl.circuit.arguments import sites_of
@@ -52,11 +52,15 @@ def resolve_condition(scope: Scope, block: s.WhenPatched | s.WhenKnockedOut) -> 
 
 
 class Claims:
-    """Collects the claims of a circuit in the order of its lines: `edges via mlps` counts from its line on."""
+    """Collects the claims of a circuit in the order of its lines: `edges via mlps` counts from its line on.
 
-    def __init__(self, scope: Scope, circuit: str) -> None:
+    `known` has claims that are taken as they are, by their line; none of them is about the whole circuit.
+    """
+
+    def __init__(self, scope: Scope, circuit: str, known: Mapping[int, Claim]) -> None:
         self.scope = scope
         self.circuit = circuit
+        self.known = known
         self.claims: list[Claim] = []
         self.interventions: dict[str, Intervention | None] = {}
         #: the statements of claims about the whole circuit, which is known once every line has been read
@@ -99,6 +103,10 @@ class Claims:
 
     def state(self, statement: s.Statement, under: Condition | None = None) -> None:
         """Add the claim of a statement, where it is right and some task has its positions."""
+        number = f"c{len(self.claims) + 1:02d}"
+        if known := self.known.get(statement.span.line):
+            self.claims.append(replace(known, id=number))
+            return
         scope, kind = self.scope, self.scope.kinds.of_statement(statement)
         expected = kind.resolve(scope, statement) if kind else resolve_expect(scope, statement)  # type: ignore[arg-type]
         if scope.under and under is None:
@@ -117,7 +125,7 @@ class Claims:
         if tasks is not None:
             citation = getattr(statement, "citation", None)
             claim = Claim(
-                id=f"c{len(self.claims) + 1:02d}",
+                id=number,
                 line=statement.span.line,
                 text=str(getattr(statement, "text", "")),
                 kind=kind.claim_kind if kind else "expect",

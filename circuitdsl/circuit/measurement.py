@@ -119,6 +119,10 @@ class Measurement:
         """What the circuit does not have that it needs, in a sentence; empty where nothing is missing."""
         return ""
 
+    def takes(self, whole: Membership) -> Hashable:
+        """Of a measurement of the whole circuit, what it takes of it: where that is the same, the same is run."""
+        return whole.sites, whole.edges, whole.mlps, tuple(whole.groups.items())
+
     def tasks(
         self, scope: Scope, find: FindTasks, statement: s.Statement, positions: Positions
     ) -> tuple[str, ...] | None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
-from circuitdsl.circuit.claims import Circuit, Group, ModelUse, TaskUse
+from circuitdsl.circuit.claims import Circuit, Claim, Group, ModelUse, TaskUse
 from circuitdsl.circuit.collect import Claims
 from circuitdsl.circuit.expressions import find_homes, record, resolve_group, role_of
 from circuitdsl.circuit.header import margin_of, metric_of, model_use, task_use
@@ -38,6 +38,7 @@ def resolve(
     kinds: Kinds,
     model_override: str | None = None,
     files: Callable[[str], TaskShape | None] = lambda _: None,
+    known: Mapping[int, Claim] | None = None,
 ) -> tuple[tuple[Circuit, ...], tuple[Diagnostic, ...]]:
     """The circuits of a file, and what is wrong with it.
 
@@ -47,9 +48,10 @@ def resolve(
         kinds: what can be measured.
         model_override: resolve against this model instead of the one that the file names.
         files: what is known of the task that a prompt file makes, by the file's name in the spec.
+        known: claims by their line, where they are the same as before; their lines are not resolved again.
     """
     sink = Sink()
-    file = _File(syntax, tasks, kinds, model_override, files, sink, Imports(syntax.path, kinds, sink))
+    file = _File(syntax, tasks, kinds, model_override, files, sink, Imports(syntax.path, kinds, sink), known or {})
     _split(file)
     _resolve_shared(file)
     circuits = tuple(_circuit(part, file) for part in file.parts)
@@ -120,6 +122,7 @@ class _File:
     files: Callable[[str], TaskShape | None]
     sink: Sink
     used: Imports
+    known: Mapping[int, Claim]
     before: list[s.Statement] = field(default_factory=list)
     shared: list[s.Statement] = field(default_factory=list)
     parts: list[_Part] = field(default_factory=list)
@@ -206,7 +209,7 @@ def _circuit(part: _Part, file: _File) -> Circuit:
     if margin := _last(scope, file, part, s.Margin, "margin"):
         scope.margin = margin_of(scope, margin) or scope.margin
     groups = _groups(scope, part.statements)
-    claims = Claims(scope, part.name)
+    claims = Claims(scope, part.name, file.known)
     for statement in statements:
         claims.add(statement)
     claims.finish(groups)

@@ -93,7 +93,7 @@ def _claim(sending: Sending, groups: Sequence[Named], threshold: float) -> str:
     """`GROUP -> GROUP.q at POS : effect <= -12%`; the receiver may be `(mover - 9.9).q` or `m1`."""
     receivers = written(sending.receivers, groups)
     if sending.receivers.kind == "head":
-        single = " " not in receivers or receivers.endswith(")")
+        single = re.fullmatch(r"\S+|\([^()]*\)", receivers)
         receivers = f"{receivers if single else f'({receivers})'}.{sending.joint.port}"
     where = f"{written(sending.group, groups)} -> {receivers} at {sending.joint.position}"
     near = sending.joint.high if sending.joint.lowers else sending.joint.low

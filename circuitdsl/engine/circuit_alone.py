@@ -12,7 +12,7 @@ however many edges are patched.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import pairwise, starmap
@@ -23,7 +23,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from circuitdsl.circuit.nodes import EMBED, LOGITS, Input, Node
+from circuitdsl.circuit.nodes import EMBED, LOGITS, Input, Node, Site
 from circuitdsl.engine.batch_index import Array, Names, Where, by_input, by_node, ship
 from circuitdsl.engine.batches import Limits
 from circuitdsl.engine.experiment import Experiment, Positions, Readout, check, check_node
@@ -58,10 +58,9 @@ def subgraph_effects(
     """
     where = Where.of(positions, runs.n, runs.length)
     distinct = list(dict.fromkeys(subgraphs))
-    for one in distinct:
-        for site in one.sites:
-            check_node(runs.model, site.node)
-        check(runs.model, Experiment(edges=one.edges))
+    for node in {site.node for one in distinct for site in one.sites}:
+        check_node(runs.model, node)
+    check(runs.model, Experiment(edges=frozenset().union(*(one.edges for one in distinct))))
     found: dict[Subgraph, Tensor] = {}
     for kind in dict.fromkeys(one.kind for one in distinct):
         group = [one for one in distinct if one.kind == kind]
@@ -74,7 +73,7 @@ def _group(
 ) -> Float[Tensor, "subgraphs n width"]:
     """Subgraphs of one kind, as many runs at once as fit."""
     model, tally = runs.model, limits.get("tally") or Tally()
-    nodes = [by_node(one.sites) for one in group]
+    nodes = [_by_layer(one.sites) for one in group]
     senders = [by_input(one.edges if one.keep == "edges" else ()) for one in group]
     count = len(group) * runs.n
     values: list[Tensor] = []
@@ -94,13 +93,21 @@ def _group(
     return torch.cat(values).view(len(group), runs.n, -1)
 
 
+def _by_layer(sites: Iterable[Site]) -> dict[Node, dict[Node, Names]]:
+    found: dict[Node, dict[Node, Names]] = {}
+    for node, names in by_node(sites).items():
+        found.setdefault(layer_of(node), {})[node] = names
+    return found
+
+
 @dataclass(eq=False)
 class _Batch:
     """Some runs, each of one subgraph on one prompt, and what they have written so far.
 
     Attributes:
         kind: one of the subgraphs, which are all of a kind.
-        nodes: for each subgraph, the nodes that it keeps with their positions (that it ablates, where it is inverted).
+        nodes: for each subgraph, by `layer_of` them, the nodes that it keeps with their positions (that it ablates,
+            where it is inverted).
         senders: likewise, for each receiver input, the senders of the edges that it keeps.
         graph, prompts: the subgraph and the prompt of each run, on the host, `[B]`; sorted by subgraph.
         change: replacements minus the values now written, `[B, T, ...]`; of neurons `[B, W]`.
@@ -110,7 +117,7 @@ class _Batch:
     runs: Runs
     where: Where
     kind: Subgraph
-    nodes: Sequence[Mapping[Node, Names]]
+    nodes: Sequence[Mapping[Node, Mapping[Node, Names]]]
     senders: Sequence[Mapping[Input, Mapping[Node, Names]]]
     graph: Array
     prompts: Array
@@ -159,19 +166,24 @@ class _Batch:
         self, of: Node, now: Float[Tensor, "B W *rest"], other: Float[Tensor, "B W *rest"]
     ) -> Float[Tensor, "B W *rest"]:
         """The values that are kept, and the replacements of all others."""
-        now, other = (other.clone(), now.clone()) if self.kind.inverted else (now, other)
-        sign = 1 if self.kind.inverted else -1
+        now, other = (other, now) if self.kind.inverted else (now, other)
+        sign, width = 1 if self.kind.inverted else -1, now.shape[1]
+        heads = now.shape[2] if of.kind == "head" else 1
+        keep = np.zeros((len(self.graph), width, heads), bool)  # of whole nodes, which override their parts
+        cloned = False
         for number, rows in self.rows.items():
-            here = [node for node in self.nodes[number] if layer_of(node) == of]
-            for node in sorted(here, key=lambda node: not node.is_part):  # a whole node overrides its parts
-                keep = self.mask(self.nodes[number][node], number)[:, -now.shape[1] :, None]
+            for node, names in self.nodes[number].get(of, {}).items():
+                if not node.is_part:
+                    keep[rows, :, max(node.head, 0)] |= self.where.mask(names)[self.prompts[rows], -width:]
+                    continue
+                other, cloned = other if cloned else other.clone(), True
                 place = (rows, slice(None), node.head) if of.kind == "head" else (rows,)
-                own = now[place]
-                if node.is_part:  # the other value with the node's part of this one in it
-                    change = own - other[place] if of.kind == "head" else sign * self.change.value(node)[rows]
-                    own = other[place] + in_whole(self.runs.model, node, change)
-                other[place] = torch.where(keep, own, other[place])
-        return other
+                # the other value with the node's part of this one in it
+                change = now[place] - other[place] if of.kind == "head" else sign * self.change.value(node)[rows]
+                own = other[place] + in_whole(self.runs.model, node, change)
+                other[place] = torch.where(self.mask(names, number)[:, -width:, None], own, other[place])
+        kept = ship(keep, now.device)
+        return torch.where(kept[..., None] if of.kind == "head" else kept, now, other)
 
     def mlp(self, layer: int, source: Float[Tensor, "B W d"]) -> Float[Tensor, "B W d"]:
         """The term of an MLP; the changes of its neurons are stored."""

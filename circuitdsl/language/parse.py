@@ -57,6 +57,29 @@ def parse(text: str, path: str = "") -> tuple[s.File, tuple[Diagnostic, ...]]:
     return file, ordered(_without_echoes(sink.found, lines, refused))
 
 
+def with_line(file: s.File, text: str, line: int) -> tuple[s.File, s.Statement, tuple[Diagnostic, ...]]:
+    """The file of a text that says something else in one statement, which alone is read; and that statement.
+
+    Args:
+        file: what the text was before, without errors. Its comments stay as they were.
+        line: a line of the statement, which stands in the same lines as before.
+    """
+    sink, found = Sink(), list[s.Statement]()
+
+    def changed(old: s.Statement) -> s.Statement:
+        if isinstance(old, s.Block):
+            return replace(old, block=tuple(map(changed, old.block)))  # type: ignore[type-var]
+        first, last = old.span.line, old.span.end_line
+        if not first <= line <= last:
+            return old
+        (own,), _ = logical_lines("\n" * (first - 1) + "\n".join(text.split("\n")[first - 1 : last]), sink)
+        found.append(_statement(own, sink))
+        return found[0]
+
+    statements = tuple(map(changed, file.statements))
+    return replace(file, statements=statements, text=text), found[0], ordered(sink.found)
+
+
 def _without_echoes(found: list[Diagnostic], lines: list[LogicalLine], refused: list[s.Word]) -> list[Diagnostic]:
     """A group with a reserved name is refused where it is defined, and not again wherever it is used."""
     names, defined = {name.text for name in refused}, {name.span.line for name in refused}

@@ -319,7 +319,7 @@ class Subgraph(Request):
 
     def __repr__(self) -> str:
         """The same for equal subgraphs, in every process: what is measured of them is kept under this name."""
-        return f"Subgraph{(*self.kind, sorted(self.sites), sorted(self.edges))}"
+        return f"Subgraph{(*self.kind, sorted(map(repr, self.sites)), sorted(map(repr, self.edges)))}"
 
     @property
     def kind(self) -> tuple[str, bool, str, bool]:

@@ -15,7 +15,7 @@ F the metric's mean over prompts,
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar, Literal
@@ -103,9 +103,18 @@ class WholeCircuit(Kind):
             return "" if whole.edges else "the circuit has no edge: no line claims one that is not negligible"
         return "" if whole.sites else "the circuit has no heads: no group is part of it, and no edge is claimed"
 
+    def kept(self, whole: Membership) -> Subgraph:
+        """The circuit alone, by its protocol."""
+        return alone(whole, self.keep, self.ablate, everywhere=self.positions_kept == "all")
+
+    def takes(self, whole: Membership) -> Hashable:
+        kept = self.kept(whole)
+        of_groups = self.name in ("incompleteness", "minimality")
+        return kept, tuple(groups(whole, kept).items()) if of_groups else ()
+
     def plan(self, claim: Claim, task: str, nulls: Nulls) -> ClaimPlan:
         whole = membership(nulls.circuit)
-        kept = alone(whole, self.keep, self.ablate, everywhere=self.positions_kept == "all")
+        kept = self.kept(whole)
         called = "|F(M) − F(C)|" if self.form == "wang" else self.name
         made = partial(ClaimPlan, claim, task, circuit=kept, called=called)
         match self.name:

@@ -1,9 +1,10 @@
 """Mutation testing of specs: which changes of a spec its own claims would notice.
 
 Every mutant is resolved as a spec of its own; the claims that differ from the original's are measured, all mutants
-together, on the model that is loaded anyway. A mutant is *killed* when some claim of it does not hold. It is judged in
-the original's family, its own claims in their places, so that no claim has another level than it would have. Asked are
-claims on tasks; channels, comparisons and properties are not.
+together, on the model that is loaded anyway (`noticed.py`). A mutant is *killed* when some claim of it does not hold;
+once that is certain, its other claims are not measured. It is judged in the original's family, its own claims in their
+places, so that no claim has another level than it would have. Asked are claims on tasks; channels, comparisons and
+properties are not.
 
 A *survivor* is a change that nothing notices: the claim says less than it seems. *Equivalent* mutants ask for the same
 tests of the same measurements; *impossible* ones are refused as specs; *open* ones change a claim that does not hold
@@ -13,35 +14,28 @@ to begin with. These three are left out of the share.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from rich.console import Console
 from rich.text import Text
 
-from circuitdsl.api import Spec, loads
+from circuitdsl.api import Spec, quickly
 from circuitdsl.circuit.claims import Circuit
-from circuitdsl.circuit.criteria import unworded
 from circuitdsl.engine.prompts import Prompts
 from circuitdsl.errors import UserError
 from circuitdsl.language import syntax as s
-from circuitdsl.language.parse import parse
-from circuitdsl.measurements.plan import ClaimPlan
 from circuitdsl.report.numbers import percent
 from circuitdsl.report.shown import Shown
 from circuitdsl.testing.mutants import Elsewhere, Mutant, mutants
-from circuitdsl.verdict.decide import decide_family
-from circuitdsl.verdict.weighing import Evidence
-from circuitdsl.verify.plan import plan, shape_of
+from circuitdsl.testing.noticed import Case, Cases, Judged
+from circuitdsl.verify.plan import shape_of
 from circuitdsl.verify.session import Session, with_overrides
-from circuitdsl.verify.verify import weigh_plans
 
 Fate = Literal["killed", "survived", "equivalent", "impossible", "open"]
 FATES: tuple[Fate, ...] = get_args(Fate)
-#: the plans of all claims of a circuit, in its order
-Plans = tuple[ClaimPlan, ...]
 #: how outcomes are listed: under which title, in which style, and whether always
 _TITLES: dict[Fate, tuple[str, str, bool]] = {
     "killed": ("killed", "green", False),
@@ -56,7 +50,10 @@ LOOKED_AT = 16
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a mutant; `reason` is that of the claim that does not hold, or of the one that nearly does not."""
+    """What became of a mutant; `reason` is that of the claim that does not hold, or of the one that nearly does not.
+
+    `claims` is how many claims it changes, without those that do not hold in the original.
+    """
 
     mutant: Mutant
     fate: Fate
@@ -147,60 +144,22 @@ def mutate(
 def _mutated(session: Session, spec: Spec, circuit: Circuit, prompts: int | None, seed: int | None) -> Mutation:
     """All mutants of a circuit, made and judged."""
     model, circuit = session.model_of(circuit), with_overrides(circuit, prompts, seed)
-
-    def planned(one: Circuit) -> Plans:
-        return plan(with_overrides(one, prompts, seed), shape_of(model))
-
-    original = planned(circuit)
-    if not original:
+    cases = Cases(spec, circuit, shape_of(model))
+    if not cases.own:
         raise UserError(f"circuit {circuit.name} has no claim on a task: there is nothing to mutate")
     with session.meter() as progress:
         by_task = session.prompts_by_task(circuit)
-        file, _ = parse(spec.text, spec.path)
-        made = mutants(file, [circuit], (model.n_layers, model.n_heads), _elsewhere(by_task))
-        found = {mutant: _plans(mutant, spec, circuit, original, planned) for mutant in made}
-        cases = [case for case in found.values() if not isinstance(case, Outcome)]
-        changed = [p for case in cases for p, own in zip(case, original, strict=True) if p is not own]
-        # each kind of plan once; members are not measured beside a joint patch
-        unique = {_key(p): replace(p, members=()) for p in (*original, *changed)}
-        family = len({_place(p) for p in (*original, *changed)})
-        weighed = weigh_plans(list(unique.values()), model, by_task, family, progress)
-        evidence = dict(zip(unique, weighed, strict=True))
-    holding = [d.verdict == "holds" for d in decide_family([evidence[_key(p)] for p in original])]
+        with quickly():
+            made = mutants(cases.file, [circuit], (model.n_layers, model.n_heads), _elsewhere(by_task))
+            found = [cases.case(mutant) for mutant in made]
+        measured = [case for case in found if isinstance(case, Case)]
+        cases.weigh(measured, model, by_task, progress)
+    judged = iter(cases.judged(measured))
     outcomes = (
-        case if isinstance(case, Outcome) else _judge(mutant, case, original, evidence, holding)
-        for mutant, case in found.items()
+        Outcome(mutant, "impossible", reason=case) if isinstance(case, str) else _outcome(next(judged))
+        for mutant, case in zip(made, found, strict=True)
     )
     return Mutation(circuit.name, spec.path, tuple(outcomes))
-
-
-# --- mutants as specs -------------------------------------------------------------------------------
-
-
-def _plans(
-    mutant: Mutant, spec: Spec, circuit: Circuit, original: Plans, planned: Callable[[Circuit], Plans]
-) -> Plans | Outcome:
-    """The mutant's plans, those of the original where nothing is changed; or why it has none."""
-    read = loads(mutant.text, spec.path, circuit.model.name if circuit.model else None)
-    if not read.ok:
-        because = next(d.message for d in read.diagnostics if d.severity == "error")
-        return Outcome(mutant, "impossible", reason=because)
-    plans = planned(next(c for c in read.circuits if c.name == circuit.name))
-    if [_place(p) for p in plans] != [_place(p) for p in original]:
-        return Outcome(mutant, "impossible", reason="it is not checked on the same tasks")
-    mine = tuple(own if _said(p) == _said(own) else p for p, own in zip(plans, original, strict=True))
-    return Outcome(mutant, "equivalent", reason="no claim says anything else") if mine == original else mine
-
-
-def _place(p: ClaimPlan) -> tuple[int, str]:
-    return p.claim.line, p.task
-
-
-def _said(p: ClaimPlan) -> tuple[object, ...]:
-    """What a claim asks for, whatever its wording; of the whole circuit, what the spec has that consist of."""
-    claim, measured = p.claim, p.claim.measurement
-    circuit = p.parts if measured.of_whole else ()
-    return measured.subject, circuit, tuple(map(unworded, claim.tests)), claim.each, claim.margin, claim.under
 
 
 def _elsewhere(by_task: Mapping[str, Prompts]) -> Elsewhere:
@@ -222,25 +181,15 @@ def _elsewhere(by_task: Mapping[str, Prompts]) -> Elsewhere:
     return other
 
 
-# --- judging ----------------------------------------------------------------------------------------
-
-
-def _key(p: ClaimPlan) -> tuple[object, ...]:
-    """Plans that are measured and tested alike."""
-    return p.task, p.parts, p.extremes, p.claim.tests, p.claim.margin, p.claim.each, p.claim.under
-
-
-def _judge(
-    mutant: Mutant, plans: Plans, original: Plans, evidence: Mapping[Any, Evidence], holding: Sequence[bool]
-) -> Outcome:
-    """The fate of a mutant in the family of its spec."""
-    decisions = decide_family([evidence[_key(p)] for p in plans])
-    asked = zip(plans, decisions, original, holding, strict=True)
-    judged = [(p, decision) for p, decision, own, held in asked if p is not own and held]
-    if not judged:
+def _outcome(found: Judged) -> Outcome:
+    """The fate of a mutant by what was decided of the claims that it changes, those apart that did not hold before."""
+    mutant = found.case.mutant
+    if not found.case.concerned:
+        return Outcome(mutant, "equivalent", reason="no claim says anything else")
+    if not found.decided:
         return Outcome(mutant, "open", reason="the claim that it changes does not hold to begin with")
     rank = ("fails", "undecided", "error", "holds")
-    p, worst = min(judged, key=lambda pair: (rank.index(pair[1].verdict), -pair[1].p_holds))
+    claim, task, worst = min(found.decided, key=lambda one: (rank.index(one[2].verdict), -one[2].p_holds))
     fate: Fate = "survived" if worst.verdict == "holds" else "killed"
     reason = worst.reason if worst.verdict in ("holds", "fails") else f"{worst.verdict}: {worst.reason}"
-    return Outcome(mutant, fate, len({p.claim.line for p, _ in judged}), p.claim.text, p.task, reason)
+    return Outcome(mutant, fate, found.claims, claim.text, task, reason)

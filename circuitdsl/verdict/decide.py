@@ -63,15 +63,20 @@ class Decision:
 
 def decide_family(evidence: Sequence[Evidence], *, alpha: float = FAMILY, adjust: bool = True) -> list[Decision]:
     """Verdicts on all members (claim x task) of a spec, by Holm's procedure unless `adjust` is off."""
-    return _ruled(evidence, family_levels([e.p_holds for e in evidence], [e.p_fails for e in evidence], alpha, adjust))
+    return ruled(evidence, levels_of(evidence, alpha, adjust))
+
+
+def levels_of(evidence: Sequence[Evidence], alpha: float = FAMILY, adjust: bool = True) -> tuple[Levels, ...]:
+    """The levels at which the members of a family are judged."""
+    return family_levels([e.p_holds for e in evidence], [e.p_fails for e in evidence], alpha, adjust)
 
 
 def rule(evidence: Evidence, levels: Levels | None = None) -> Decision:
     """The verdict on one claim at its levels: it fails with any part, and holds with all."""
-    return _ruled([evidence], [levels or Levels()])[0]
+    return ruled([evidence], [levels or Levels()])[0]
 
 
-def _ruled(evidence: Sequence[Evidence], levels: Sequence[Levels]) -> list[Decision]:
+def ruled(evidence: Sequence[Evidence], levels: Sequence[Levels]) -> list[Decision]:
     """The verdict on every claim at its levels; the intervals of all claims are computed together."""
     members = list(zip(evidence, levels, strict=True))
     parts = [(part, level, len(one.parts)) for one, level in members if not one.extreme for part in one.parts]
@@ -83,6 +88,20 @@ def _ruled(evidence: Sequence[Evidence], levels: Sequence[Levels]) -> list[Decis
         _rule_extreme(one, one.extreme, level) if one.extreme else _whole(one, tuple(islice(described, len(one.parts))))
         for one, level in members
     ]
+
+
+def verdict_of(evidence: Evidence, levels: Levels) -> Verdict:
+    """The verdict on one claim at its levels, without its numbers."""
+    if evidence.extreme:
+        stuck = _stuck(evidence)
+        return _verdict(evidence, stuck.forced if stuck else None, levels.holds, levels.fails)[0]
+    parts = [_judge(part, levels, len(evidence.parts)).verdict for part in evidence.parts]
+    return min(parts, key=WORST_FIRST.index)
+
+
+def _stuck(evidence: Evidence) -> Part | None:
+    """The first part that cannot be decided, without which the largest figure is not known."""
+    return next((part for part in evidence.parts if part.forced in ("error", "undecided")), None)
 
 
 def _verdict(by: Part | Evidence, forced: Verdict | None, holds_at: float, fails_at: float) -> tuple[Verdict, float]:
@@ -121,7 +140,7 @@ def _whole(evidence: Evidence, parts: tuple[Decision, ...]) -> Decision:
 def _rule_extreme(evidence: Evidence, extreme: Extreme, levels: Levels) -> Decision:
     """The verdict on a claim about the largest of many figures."""
     parts = evidence.parts
-    stuck = next((part for part in parts if part.forced in ("error", "undecided")), None)
+    stuck = _stuck(evidence)
     verdict, level = _verdict(evidence, stuck.forced if stuck else None, levels.holds, levels.fails)
     n = parts[0].sample.n
     if stuck:

@@ -22,6 +22,7 @@ from circuitdsl.circuit.claims import Circuit
 from circuitdsl.circuit.criteria import NULL_PROMPTS
 from circuitdsl.circuit.nodes import Node
 from circuitdsl.circuit.shapes import place_of
+from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.engine.batch_index import Where, all_names
 from circuitdsl.engine.batch_index import plan as sorted_out
 from circuitdsl.engine.batches import entries
@@ -275,10 +276,21 @@ def workload(
     Raises:
         UserError: that is too little for a single prompt.
     """
-    plans = plans_of(circuit, shape_of(model))
+    return work_of(plans_of(circuit, shape_of(model)), model, datasets, circuit.metric, early_stop, max_memory)
+
+
+def work_of(
+    plans: Sequence[ClaimPlan],
+    model: Transformer,
+    datasets: Mapping[str, Dataset],
+    metric: Metric,
+    early_stop: bool = True,
+    max_memory: int | None = None,
+) -> tuple[TaskWork, ...]:
+    """What measuring some plans runs for each task; arguments and errors are those of `workload`."""
     tasks = {name: _Prompts(model, data, max_memory) for name, data in datasets.items()}
     return tuple(
-        _task_work([p for p in plans if p.task == name], prompts, name, circuit, early_stop)
+        _task_work([p for p in plans if p.task == name], prompts, name, metric, early_stop)
         for name, prompts in tasks.items()
     )
 
@@ -299,15 +311,13 @@ class _Prompts:
         return [indices[places] for places in in_parts(self.model, self.lengths(indices), self.max_memory, twice)]
 
 
-def _task_work(
-    plans: Sequence[ClaimPlan], prompts: _Prompts, name: str, circuit: Circuit, early_stop: bool
-) -> TaskWork:
+def _task_work(plans: Sequence[ClaimPlan], prompts: _Prompts, name: str, metric: Metric, early_stop: bool) -> TaskWork:
     data, everything = prompts.data, np.arange(len(prompts.data.pairs))
     lengths = prompts.lengths(everything)
     refuse_too_little(prompts.model, int(lengths.max()), prompts.max_memory)
     asked = [request for p in plans for request in p.requests]
     # a request for the task's metric under a condition asks for what the condition's own patch gives
-    under = {r: r.under if r.together == (circuit.metric,) else None for r in asked}
+    under = {r: r.under if r.together == (metric,) else None for r in asked}
     requests = [request if patch is None else patch for request, patch in under.items()]
     patches = [request for request in requests if request.scored]
     looks = plan_looks(len(data.pairs), early_stop).sizes

@@ -27,12 +27,14 @@ def shape_of(model: Model | Transformer) -> ModelShape:
 def plan(circuit: Circuit, shape: ModelShape) -> tuple[ClaimPlan, ...]:
     """The plans of all claims that runs decide, on all their tasks, in the spec's order."""
     nulls = Nulls(circuit, shape)
-    return tuple(
-        claim_plan(claim, task, nulls)
-        for claim in circuit.claims
-        if kind_of(claim).decided_by == "runs"
-        for task in (claim.tasks if claim.measurement.needs_task else (RANDOM,))
-    )
+    return tuple(claim_plan(claim, task, nulls) for claim, task in on_runs(circuit))
+
+
+def on_runs(circuit: Circuit) -> Iterator[tuple[Claim, str]]:
+    """The claims that runs decide, each on all of its tasks, in the spec's order."""
+    for claim in circuit.claims:
+        if kind_of(claim).decided_by == "runs":
+            yield from ((claim, task) for task in (claim.tasks if claim.measurement.needs_task else (RANDOM,)))
 
 
 def claim_plan(claim: Claim, task: str, nulls: Nulls) -> ClaimPlan:
