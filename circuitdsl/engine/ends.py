@@ -22,7 +22,7 @@ from circuitdsl.engine.memory import (
     run_at_once,
     vocabulary_rows,
 )
-from circuitdsl.engine.metrics import Scorer
+from circuitdsl.engine.metrics import Scorer, Side, on_sides
 from circuitdsl.engine.prompts import SIDES, Array, Prompts
 from circuitdsl.errors import UserError
 from circuitdsl.models.parts import Transformer
@@ -66,6 +66,19 @@ def score_ends(prompts: Prompts, ends: Float[Tensor, "n d"], metric: Metric | No
     """A metric (by default the task's) of residual streams at END, one for each of the prompts."""
     score, everything = prompts.scorer_of(metric or prompts.metric), np.arange(len(ends))
     found = read_ends(prompts.model, ends, prompts.readout(score, everything))
+    return scored(score, found[None], torch.as_tensor(everything))[0]
+
+
+def more_probable(prompts: Prompts, places: Sequence[int], pairs: Sequence[PromptPair]) -> Array:
+    """The logarithm of how many times as probable, after some clean prompts, the answers of pairs are as their
+    distractors, each side together."""
+
+    def ratio(answers: Side, others: Side, _: Tensor) -> Float[Tensor, " n"]:
+        a, b = (side.values.masked_fill(~side.mask, -torch.inf).logsumexp(-1) for side in (answers, others))
+        return a - b
+
+    score, everything = on_sides(pairs, None, False, ratio), np.arange(len(pairs))
+    found = read_ends(prompts.model, prompts.ends()[0][list(places)], prompts.readout(score, everything))
     return scored(score, found[None], torch.as_tensor(everything))[0]
 
 

@@ -109,8 +109,15 @@ class KnownTokenizer:
             found["attention_mask"] = [row.attention_mask for row in rows]
         return found
 
-    def decode(self, ids: Sequence[int] | int) -> str:
+    def convert_ids_to_tokens(self, token: int) -> str | None:
+        """A token as the vocabulary has it; None of an id that it does not have."""
+        found: str | None = self.backend_tokenizer.id_to_token(token)
+        return found
+
+    def decode(self, ids: Sequence[int] | int, clean_up_tokenization_spaces: bool = False) -> str:
         """The text of token ids, special ones included."""
+        if clean_up_tokenization_spaces:
+            return str(self._loaded.decode(ids, clean_up_tokenization_spaces=True))
         return str(self.backend_tokenizer.decode([ids] if isinstance(ids, int) else list(ids), False))
 
     def __len__(self) -> int:

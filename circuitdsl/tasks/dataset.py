@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import Any
 
 from circuitdsl.tasks.task import Draft, Options, Task, TaskError
 from circuitdsl.tasks.template import Marked
@@ -103,7 +104,7 @@ class Dataset:
         return digest.hexdigest()
 
 
-def scored_tokens(pairs: Iterable[PromptPair], tokens: Tokens | None) -> dict[str, tuple[Token, ...]]:
+def scored_tokens(pairs: Iterable[PromptPair], tokens: Tokens | None) -> dict[str, Any]:
     """The first few different tokens that are scored in some pairs, as `answers` and `distractors`."""
     found: dict[str, dict[int, None]] = {"answers": {}, "distractors": {}}
     for pair in pairs:

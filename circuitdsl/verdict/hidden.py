@@ -51,13 +51,13 @@ def one_stratum(part: Part, decision: Decision) -> str:
         return ""
     inside, (low, high) = part.region.contains(part.figures[-1]), decision.ci
     found: list[tuple[float, int, float]] = []
-    for k in np.flatnonzero(part.sample.n - counts >= FEWEST):
+    for k in np.flatnonzero(part.sample.n - counts >= FEWEST).tolist():
         figure = figure_of(part.test, part.sample.take(codes.ravel() != k))
         if isinstance(figure, Ratio) and not figure.sign * figure.denominator.value > 0:
             continue
         value = float(figure.value)
         if part.region.contains(figure) != inside and not low <= value <= high:
-            found.append((abs(value - float(decision.value or 0.0)), int(k), value))
+            found.append((abs(value - float(decision.value or 0.0)), k, value))
     if not found:
         return ""
     _, k, value = max(found)

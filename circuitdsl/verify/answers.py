@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
+from importlib import import_module
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from circuitdsl.circuit.claims import TaskUse
-from circuitdsl.engine.memory import vocabulary_rows
-from circuitdsl.engine.metrics import Side, on_sides
-from circuitdsl.engine.prompts import Prompts, score_of
-from circuitdsl.models.parts import Transformer
+from circuitdsl.engine.prompts import Prompts
 from circuitdsl.report.numbers import percent, plain
 from circuitdsl.tasks.dataset import PromptPair, scored_tokens
 from circuitdsl.tasks.registry import SHIPPED
@@ -29,7 +24,7 @@ CLEARLY = 2.0
 
 def tokens_of(prompts: Prompts) -> dict[str, tuple[Token, ...]]:
     """The first few different tokens that are scored, as fields of a `TaskResult`."""
-    return scored_tokens(prompts.pairs, _tokens(prompts.model))
+    return scored_tokens(prompts.pairs, _tokens(prompts))
 
 
 def notes_on(prompts: Prompts, use: TaskUse) -> tuple[str, ...]:
@@ -40,7 +35,7 @@ def notes_on(prompts: Prompts, use: TaskUse) -> tuple[str, ...]:
     decides nothing. Both tokens follow one prompt, so that their logits tell the ratio. Numbers that are known are not
     measured again. The tasks that ship are not looked at: their answers are known to be right.
     """
-    tokens = _tokens(prompts.model)
+    tokens = _tokens(prompts)
     if tokens is None or use.generator in SHIPPED:
         return ()
     looked_at = ((i, _with_blanks(pair, tokens)) for i, pair in enumerate(prompts.pairs[:SOME]))
@@ -50,8 +45,8 @@ def notes_on(prompts: Prompts, use: TaskUse) -> tuple[str, ...]:
     places, pairs = list(found), list(found.values())
 
     def compute() -> np.ndarray:
-        model, scorer = prompts.model, on_sides(pairs, None, False, _more_probable)
-        return score_of(model, prompts.ends()[0][places], scorer, vocabulary_rows(model, prompts.max_memory))
+        ratios: np.ndarray = import_module("circuitdsl.engine.ends").more_probable(prompts, places, pairs)
+        return ratios
 
     known = prompts.cache
     ratios = (
@@ -68,7 +63,8 @@ def notes_on(prompts: Prompts, use: TaskUse) -> tuple[str, ...]:
     )
 
 
-def _tokens(model: Transformer) -> Tokens | None:
+def _tokens(prompts: Prompts) -> Tokens | None:
+    model = prompts.source
     return None if model.tokenizer is None else Tokens(model.tokenizer, model.name)
 
 
@@ -79,10 +75,3 @@ def _with_blanks(pair: PromptPair, tokens: Tokens) -> PromptPair | None:
     other = dict.fromkeys(ids[0] for ids in found if ids and (len(ids) == 1 or pair.first))
     wanted = tuple(token for token in other if token not in pair.answers)
     return replace(pair, answers=wanted, distractors=pair.answers) if wanted else None
-
-
-def _more_probable(answers: Side, others: Side, _: Tensor) -> Tensor:
-    """The logarithm of how many times as probable the answers are, all together."""
-    both: Sequence[Side] = (answers, others)
-    a, b = (side.values.masked_fill(~side.mask, -torch.inf).logsumexp(-1) for side in both)
-    return a - b

@@ -14,8 +14,7 @@ from circuitdsl.circuit.claims import Circuit, TaskUse
 from circuitdsl.circuit.shapes import place_of
 from circuitdsl.circuit.vocabulary import CHANCE, Metric
 from circuitdsl.engine import prompts as engine
-from circuitdsl.engine.experiment import Readout
-from circuitdsl.engine.memory import vocabulary_rows
+from circuitdsl.engine.ends import ends_of, read_ends, whole_vocabulary
 from circuitdsl.errors import UsageError
 from circuitdsl.models.errors import ModelUnavailable
 from circuitdsl.models.load import load_tokenizer, vocabulary_size
@@ -68,8 +67,8 @@ def prompts(
     try:
         model = session.model_of(circuit)
     except ModelUnavailable as missing:
-        tokens, name, n_vocab = _tokenizer(session, circuit, use, missing)
-        found = _blank(circuit, use, data_for(circuit, use, tokens, name, n_vocab), tokens, name, n)
+        own, name, n_vocab = _tokenizer(session, circuit, use, missing)
+        found = _blank(circuit, use, data_for(circuit, use, own, name, n_vocab), own, name, n)
         return replace(found, notes=(f"the model was not run: {missing.message}",))
     tokens = None if model.tokenizer is None else Tokens(model.tokenizer, model.name, use.bos)
     try:
@@ -161,7 +160,7 @@ def _trouble(scored: engine.Prompts, right: np.ndarray) -> str:
     """In which way the model does not do the task; empty where it does."""
     gap = scored.clean - scored.corrupt
     sure = float(mean(gap, scored.strata).above(0.0)) < SURELY if len(gap) > 1 else gap[0] > 0
-    name, clean, corrupt = scored.model.name, float(scored.clean.mean()), float(scored.corrupt.mean())
+    name, clean, corrupt = scored.source.name, float(scored.clean.mean()), float(scored.corrupt.mean())
     if not sure:
         figures = f"{scored.metric} is {plain(clean)} clean and {plain(corrupt)} corrupt"
         return f"{name} does not do this task: {figures}, and effects are shares of that gap"
@@ -178,10 +177,9 @@ def _tops(
     model: Transformer, pairs: Sequence[PromptPair], tokens: Tokens | None, memory: int | None
 ) -> list[list[tuple[Guess, ...]]]:
     """The most probable tokens after each clean prompt, and after each corrupt one."""
-    whole = Readout(reduce=lambda rows, _: rows, at_once=vocabulary_rows(model, memory))
-    found = []
-    for ends in engine.ends_of(model, pairs, memory):
-        values, ids = engine.read_ends(model, ends, whole).float().softmax(-1).topk(TOP)
+    whole, found = whole_vocabulary(model, memory), []
+    for ends in ends_of(model, pairs, memory):
+        values, ids = read_ends(model, ends, whole).float().softmax(-1).topk(TOP)
         rows = zip(values.tolist(), ids.tolist(), strict=True)
         found.append([tuple(Guess(_token(i, tokens), p) for p, i in zip(*row, strict=True)) for row in rows])
     return found
