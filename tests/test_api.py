@@ -283,10 +283,10 @@ def test_claims_of_a_block_are_shown_with_its_header(pocket):
 
 
 def test_a_session_loads_a_model_once_and_gives_back_threads(monkeypatch) -> None:
-    from circuitdsl.models import load
+    from circuitdsl.models import record
 
-    loaded, before, original = [], torch.get_num_threads(), load.load_model
-    monkeypatch.setattr(load, "load_model", lambda *given: loaded.append(given) or original(*given))
+    loaded, before, original = [], torch.get_num_threads(), record.open_model
+    monkeypatch.setattr(record, "open_model", lambda *given: loaded.append(given) or original(*given))
     with circuitdsl.Session(device="cpu") as session:
         first = session.verify(circuitdsl.loads(TEXT))
         again = session.verify(circuitdsl.loads(TEXT))

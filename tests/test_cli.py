@@ -419,7 +419,7 @@ def test_output_onto_a_folder_is_refused_before_anything_runs(run, good, tmp_pat
 def test_output_that_cannot_be_written_is_refused_before_anything_runs(run, tmp_path, monkeypatch, line: str) -> None:
     import os
 
-    monkeypatch.setattr("circuitdsl.models.load.load_model", None)  # nothing is loaded, let alone measured
+    monkeypatch.setattr("circuitdsl.models.record.open_model", None)  # nothing is loaded, let alone measured
     status, out, err = run(*line.format(tmp_path / "nowhere").split())
     assert (status, out) == (3, "")
     assert "there is no folder" in err and "nowhere" in err

@@ -27,7 +27,8 @@ from circuitdsl.measurements.trace import TraceRequest
 from circuitdsl.models.parts import Transformer
 from circuitdsl.tasks.dataset import sample
 from circuitdsl.tasks.registry import TASKS
-from circuitdsl.verify.measure import measure, parts_of
+from circuitdsl.verify.anew import parts_of
+from circuitdsl.verify.measure import measure
 from circuitdsl.verify.prompts import random_prompts, scored_prompts
 
 H06, H07, H25, END = Node("head", 0, 6), Node("head", 0, 7), Node("head", 2, 5), Position("END")

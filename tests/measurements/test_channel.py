@@ -12,7 +12,6 @@ from circuitdsl.api import loads
 from circuitdsl.circuit.criteria import Composed
 from circuitdsl.circuit.nodes import Input, Node
 from circuitdsl.measurements.channel import Composition
-from circuitdsl.models import load as loading
 from circuitdsl.models.weights import weights_of
 from circuitdsl.verify.judged import verify_without_model
 from tests.schema import schema
@@ -103,7 +102,7 @@ def test_channels_stand_among_other_claims_and_cost_them_nothing(check) -> None:
 
 def test_channels_are_judged_on_no_model(gpt2_attention, monkeypatch, tmp_path, capsys) -> None:
     """The command reads the attention weights and builds nothing, even where other lines would need a model."""
-    monkeypatch.setattr(loading, "load_model", lambda *_: pytest.fail("a model was built"))
+    monkeypatch.setattr("circuitdsl.models.record.open_model", lambda *_: pytest.fail("a model was built"))
     out = tmp_path / "report.json"
     assert cli.run(["verify", "gpt2-small/channels", "--model", str(gpt2_attention), "-o", str(out)]) == 0
     found = json.loads(out.read_text())

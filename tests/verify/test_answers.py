@@ -12,6 +12,7 @@ from rich.console import Console
 
 from circuitdsl.api import loads
 from circuitdsl.engine.prompts import Prompts
+from circuitdsl.models.model import Model
 from circuitdsl.report.formats import View
 from circuitdsl.report.github import reports_text
 from circuitdsl.report.report import Report
@@ -61,7 +62,7 @@ def test_the_blank_must_help_clearly_and_on_most_prompts(spec_of, pocket, monkey
 
     def said(*ratios: float) -> bool:
         values = list(ratios) * (12 // len(ratios))
-        monkeypatch.setattr("circuitdsl.verify.answers.score_of", lambda *_: np.asarray(values))
+        monkeypatch.setattr("circuitdsl.engine.ends.more_probable", lambda *_: np.asarray(values))
         return bool(notes_on(prompts, circuit.tasks[0]))
 
     assert said(1.0) and said(3.0, 3.0, -1.0)
@@ -88,7 +89,7 @@ def _never() -> None:
 def test_a_model_without_a_tokenizer_has_tokens_without_texts(spec_of, pocket) -> None:
     circuit = loads(spec_of("")).circuits[0]
     made = make_prompts(circuit, circuit.tasks[0], pocket)
-    prompts: Prompts = replace(made, model=replace(pocket, tokenizer=None))
+    prompts: Prompts = replace(made, source=Model.of(replace(pocket, tokenizer=None)))
     assert notes_on(prompts, circuit.tasks[0]) == ()
     assert {str(token) for token in tokens_of(prompts)["answers"]} <= {str(p.answers[0]) for p in made.pairs}
 
