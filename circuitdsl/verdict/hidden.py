@@ -51,12 +51,14 @@ def one_stratum(part: Part, decision: Decision) -> str:
         return ""
     inside, (low, high) = part.region.contains(part.figures[-1]), decision.ci
     found: list[tuple[float, int, float]] = []
-    for k in np.flatnonzero(part.sample.n - counts >= FEWEST).tolist():
+    values = _without_each(part, codes.ravel(), counts)
+    outside = (part.sample.n - counts >= FEWEST) & ~((low <= values) & (values <= high))
+    for k in np.flatnonzero(outside).tolist():
         figure = figure_of(part.test, part.sample.take(codes.ravel() != k))
         if isinstance(figure, Ratio) and not figure.sign * figure.denominator.value > 0:
             continue
         value = float(figure.value)
-        if part.region.contains(figure) != inside and not low <= value <= high:
+        if part.region.contains(figure) != inside:
             found.append((abs(value - float(decision.value or 0.0)), k, value))
     if not found:
         return ""
@@ -68,6 +70,22 @@ def one_stratum(part: Part, decision: Decision) -> str:
         side = reasons.place(part, value, (value, value), unit)
     shown = reasons.written(unit, value, None, part.region.bounds, decision.ci)
     return f"without the {counts[k]} prompts of the stratum {names[k]} it is {shown}, {side}"
+
+
+def _without_each(part: Part, codes: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """The figure without each stratum [strata]."""
+
+    def means(name: str) -> np.ndarray:
+        y = part.sample.array(name)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            left: np.ndarray = (y.sum() - np.bincount(codes, y)) / (part.sample.n - counts)
+        return left
+
+    quantity = quantity_of(part.test)
+    if quantity == "value":
+        return means("value")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return means("d") / means("g") if quantity == "effect" else means("d")
 
 
 def _told(part: Part, decision: Decision) -> bool:
