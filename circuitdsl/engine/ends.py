@@ -26,7 +26,7 @@ from circuitdsl.engine.metrics import Scorer, Side, on_sides
 from circuitdsl.engine.prompts import SIDES, Array, Prompts
 from circuitdsl.errors import UserError
 from circuitdsl.models.parts import Transformer
-from circuitdsl.tasks.dataset import PromptPair
+from circuitdsl.tasks.dataset import Corrupt, PromptPair
 
 #: prompts that tell how much prompts differ
 SPREAD = 64
@@ -89,7 +89,7 @@ def read_ends(model: Transformer, ends: Float[Tensor, "n d"], readout: Readout) 
     return torch.cat([engine.read(model, ends[here][:, None], here, readout)[:, 0].cpu() for here in parts])
 
 
-def tokens_of(pairs: Sequence[PromptPair], side: str) -> Int[Tensor, "n T"]:
+def tokens_of(pairs: Sequence[PromptPair | Corrupt], side: str) -> Int[Tensor, "n T"]:
     """The tokens of prompts of one length; `side` is `clean_tokens` or `corrupt_tokens`."""
     return torch.tensor([getattr(pair, side) for pair in pairs])
 

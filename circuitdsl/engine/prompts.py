@@ -17,7 +17,7 @@ from circuitdsl.engine.positions import token_indices
 from circuitdsl.engine.tally import Tally
 from circuitdsl.measurements.requests import Request
 from circuitdsl.models.model import Model
-from circuitdsl.tasks.dataset import Dataset, PromptPair
+from circuitdsl.tasks.dataset import Corrupt, Dataset, PromptPair
 
 if TYPE_CHECKING:
     from circuitdsl.engine.ends import Ends
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 Array = np.ndarray
 SIDES = ("clean", "corrupt")
 T = TypeVar("T")
+#: what means are taken over: the corrupt prompts of these
+Means = Sequence[PromptPair | Corrupt]
 
 
 class Known(Protocol):
@@ -64,7 +66,7 @@ class Prompts:
     corrupt: Array
     ends: Callable[[], Ends]
     others: Mapping[str, tuple[PromptPair, ...]] = field(default_factory=dict)
-    more: Callable[[], Sequence[PromptPair]] | None = None
+    more: Callable[[], Means] | None = None
     max_memory: int | None = None
     tally: Tally = field(default_factory=Tally)
     cache: Known | None = None
@@ -81,7 +83,7 @@ class Prompts:
         return self.data.pairs
 
     @cached_property
-    def reference(self) -> Sequence[PromptPair]:
+    def reference(self) -> Means:
         """The prompts that mean ablation averages over."""
         return self.more() if self.more else self.pairs
 

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from circuitdsl.tasks.task import Draft, Options, Task, TaskError
 from circuitdsl.tasks.template import Marked
@@ -130,13 +130,36 @@ def sample(
         UsageError: unknown corruption or option.
         TaskError: too few usable words in a list, or a pair that does not align.
     """
+    corruption, drafts = _drafts(task, tokens, seed, corrupt, options)
+    return Dataset(task.name, corruption, seed, tokens.adds_bos, encode(task, tokens, itertools.islice(drafts, n)))
+
+
+class Corrupt(NamedTuple):
+    """What means are taken over: a corrupt prompt alone."""
+
+    corrupt_tokens: tuple[int, ...]
+    stratum: str
+
+
+def corrupt_prompts(
+    task: Task, tokens: Tokens, n: int, seed: int = 0, corrupt: str | None = None, options: Options | None = None
+) -> tuple[Corrupt, ...]:
+    """The corrupt prompts of the pairs that `sample` draws."""
+    drafts = list(itertools.islice(_drafts(task, tokens, seed, corrupt, options)[1], n))
+    encoded = tokens.encode([draft.corrupt.text for draft in drafts])
+    return tuple(Corrupt(each.ids, draft.stratum) for each, draft in zip(encoded, drafts, strict=True))
+
+
+def _drafts(
+    task: Task, tokens: Tokens, seed: int, corrupt: str | None, options: Options | None
+) -> tuple[str, Iterator[Draft]]:
+    """The corruption, and drafts of prompt pairs without end."""
     corruption = task.corruption(corrupt)
     settings = task.settings(options or {})
     words = tokens.words(task)
     rng = random.Random(f"{task.name}/{seed}")
     drawn = (task.draw(rng, words, corruption, settings) for _ in itertools.count())
-    drafts = dealt(drawn, task.strata(words, settings), random.Random(f"{task.name}/{seed}/deal"))
-    return Dataset(task.name, corruption, seed, tokens.adds_bos, encode(task, tokens, itertools.islice(drafts, n)))
+    return corruption, dealt(drawn, task.strata(words, settings), random.Random(f"{task.name}/{seed}/deal"))
 
 
 def dealt(drafts: Iterator[Draft], strata: Sequence[str], rng: random.Random) -> Iterator[Draft]:

@@ -21,6 +21,7 @@ import numpy as np
 
 from circuitdsl.circuit.nodes import Position
 from circuitdsl.circuit.vocabulary import Metric
+from circuitdsl.engine.prompts import Means
 from circuitdsl.measurements.requests import Request
 from circuitdsl.models.model import Model
 from circuitdsl.models.record import code_digest
@@ -48,7 +49,7 @@ class Memory:
     model: bytes
     context: bytes
     pairs: Sequence[PromptPair]
-    means: Callable[[], Sequence[PromptPair]]
+    means: Callable[[], Means]
     means_are: str = ""
     asked: int = 0
     found: int = 0
@@ -139,7 +140,7 @@ def memory(
     model: Model,
     pairs: Sequence[PromptPair],
     metric: Metric,
-    means: Callable[[], Sequence[PromptPair]],
+    means: Callable[[], Means],
     means_are: str = "",
 ) -> Memory:
     """What a store knows of some prompts on a model, scored by a metric."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache, partial
 from importlib import import_module
@@ -21,12 +21,12 @@ import numpy as np
 
 from circuitdsl.circuit.claims import Circuit, TaskUse
 from circuitdsl.circuit.vocabulary import Metric
-from circuitdsl.engine.prompts import SIDES, Prompts
+from circuitdsl.engine.prompts import SIDES, Means, Prompts
 from circuitdsl.engine.tally import Tally
 from circuitdsl.errors import UserError
 from circuitdsl.models.errors import UnsupportedModel
 from circuitdsl.models.model import Model, as_model
-from circuitdsl.tasks.dataset import Dataset, PromptPair, sample
+from circuitdsl.tasks.dataset import Corrupt, Dataset, PromptPair, corrupt_prompts, sample
 from circuitdsl.tasks.from_file import read_prompts
 from circuitdsl.tasks.registry import TASKS
 from circuitdsl.tasks.tokens import Tokens
@@ -91,15 +91,18 @@ def make_prompts(
         UserError: the model has no tokenizer, or the task cannot be made with it.
     """
     data = make_data(circuit, use, model)
-    count = sys.maxsize if use.file else max(MEAN_PROMPTS, use.prompts)
-
-    def more() -> tuple[PromptPair, ...]:
-        """Enough prompts for means that do not depend on how many are measured; the measured ones come first."""
-        return make_data(circuit, replace(use, prompts=count), model).pairs
-
     if use.file:
-        return scored_prompts(model, data, circuit.metric, more=more, store=store, max_memory=max_memory)
-    task = TASKS[use.generator or use.name]
+        every = partial(make_data, circuit, replace(use, prompts=sys.maxsize), model)
+        return scored_prompts(
+            model, data, circuit.metric, more=lambda: every().pairs, store=store, max_memory=max_memory
+        )
+    task, count = TASKS[use.generator or use.name], max(MEAN_PROMPTS, use.prompts)
+    tokens = Tokens(model.tokenizer, model.name, use.bos)
+
+    def more() -> tuple[Corrupt, ...]:
+        """Enough prompts for means that do not depend on how many are measured; the measured ones come first."""
+        return corrupt_prompts(task, tokens, count, use.seed, use.corrupt, dict(use.options))
+
     others = {
         name: make_data(circuit, replace(use, prompts=ADVICE, corrupt=name), model).pairs
         for name in task.corruptions
@@ -109,7 +112,7 @@ def make_prompts(
         drawn_by = inspect.getsource(sys.modules[task.draw.__module__])
     except (OSError, TypeError, KeyError):  # it cannot be read
         drawn_by = ""
-    words = sorted(Tokens(model.tokenizer, model.name, use.bos).words(task).items())
+    words = sorted(tokens.words(task).items())
     more_are = repr((task.name, count, use.seed, data.corrupt, sorted(dict(use.options).items()), words, drawn_by))
     return scored_prompts(model, data, circuit.metric, others, more, store, max_memory, more_are if drawn_by else "")
 
@@ -182,7 +185,7 @@ def scored_prompts(
     data: Dataset,
     metric: Metric,
     others: Mapping[str, tuple[PromptPair, ...]] | None = None,
-    more: Callable[[], Sequence[PromptPair]] | None = None,
+    more: Callable[[], Means] | None = None,
     store: Store | None = None,
     max_memory: int | None = None,
     more_are: str = "",

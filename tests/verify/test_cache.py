@@ -87,22 +87,22 @@ def test_the_numbers_are_the_same_with_and_without(run) -> None:
 
 
 def test_prompts_for_means_are_made_only_where_a_mean_is_new(run, monkeypatch: pytest.MonkeyPatch) -> None:
-    first, real, drawn = run(), prompts.sample, []
+    first, real, drawn = run(), prompts.corrupt_prompts, []
 
-    def sample(task, tokens, n: int, *rest):
+    def corrupt_prompts(task, tokens, n: int, *rest):
         drawn.append(n)
         return real(task, tokens, n, *rest)
 
-    monkeypatch.setattr(prompts, "sample", sample)
+    monkeypatch.setattr(prompts, "corrupt_prompts", corrupt_prompts)
     again = run(SPEC.replace("knockout(mover) : effect <= 50%", "knockout(mover) : effect <= 40%"))
     assert (first.cached, again.cached) == (0, 1)
-    assert drawn and max(drawn) < prompts.MEAN_PROMPTS
+    assert not drawn
     names = TASKS["ioi"].lists["names"]
     other = replace(TASKS["ioi"], lists=TASKS["ioi"].lists | {"names": replace(names, words=names.words[:-1])})
     # means are then of other prompts, even where those that are measured are the same
     monkeypatch.setattr(prompts, "TASKS", {"ioi": other})
     assert run().cached < 1
-    assert max(drawn) == prompts.MEAN_PROMPTS
+    assert drawn == [prompts.MEAN_PROMPTS]
 
 
 def test_an_edited_spec_measures_what_is_new(run) -> None:
