@@ -110,8 +110,8 @@ def _check(given: argparse.Namespace) -> int:
     good, bad = len(found.good), len(found.bad)
     print(f"{path}: {good + bad} line{'s' * (good + bad != 1)}, {good} can be used, {bad} cannot")
     if good:
-        scored = scored_tokens((pair for _, pair in found.good), tokens)
-        print(f"answer tokens {listed(scored['answers'])} against {listed(scored['distractors'])}")
+        answers, distractors = scored_tokens((pair for _, pair in found.good), tokens)
+        print(f"answer tokens {listed(answers)} against {listed(distractors)}")
     for target, records in zip(targets, (found.good_records(), found.bad_records()), strict=True):
         if target:
             write(target, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))

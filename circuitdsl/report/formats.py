@@ -71,6 +71,7 @@ class Format:
         return resolve_name(self.of_prompts)(prompts, view)
 
 
+_JSON = "circuitdsl.report.report:as_text"
 FORMATS = {
     row.name: row
     for row in (
@@ -80,7 +81,7 @@ FORMATS = {
             "circuitdsl.report.diff:diff_text",
             of_prompts="circuitdsl.report.prompts:text",
         ),
-        Format("json", *["circuitdsl.report.report:as_text"] * 2, ".json", "circuitdsl.report.report:as_text"),
+        Format("json", _JSON, _JSON, ".json", of_prompts=_JSON),
         Format("github", "circuitdsl.report.github:reports_text", "circuitdsl.report.github:diff_text"),
         Format(
             "html",

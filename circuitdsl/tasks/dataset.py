@@ -96,16 +96,18 @@ class Dataset:
         return digest.hexdigest()
 
 
-def scored_tokens(pairs: Iterable[PromptPair], tokens: Tokens | None) -> dict[str, tuple[Token, ...]]:
-    """The first few different tokens that are scored in some pairs, as `answers` and `distractors`."""
-    found: dict[str, dict[int, None]] = {"answers": {}, "distractors": {}}
+def scored_tokens(pairs: Iterable[PromptPair], tokens: Tokens | None) -> tuple[tuple[Token, ...], tuple[Token, ...]]:
+    """The first few different tokens that are scored in some pairs: answers, distractors."""
+    answers: dict[int, None] = {}
+    distractors: dict[int, None] = {}
     for pair in pairs:
-        for side, ids in found.items():
-            ids |= dict.fromkeys(getattr(pair, side)) if len(ids) < DIFFERENT else {}
-    return {
-        side: tuple(Token(tokens.text_of(i) if tokens else "", i) for i in islice(ids, DIFFERENT))
-        for side, ids in found.items()
-    }
+        for ids, more in ((answers, pair.answers), (distractors, pair.distractors)):
+            ids.update(dict.fromkeys(more if len(ids) < DIFFERENT else ()))
+
+    def first(ids: Iterable[int]) -> tuple[Token, ...]:
+        return tuple(Token(tokens.text_of(i) if tokens else "", i) for i in islice(ids, DIFFERENT))
+
+    return first(answers), first(distractors)
 
 
 def sample(

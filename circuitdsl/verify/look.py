@@ -68,8 +68,8 @@ def prompts(
     try:
         model = session.model_of(circuit)
     except ModelUnavailable as missing:
-        tokens, name, n_vocab = _tokenizer(session, circuit, use, missing)
-        found = _blank(circuit, use, data_for(circuit, use, tokens, name, n_vocab), tokens, name, n)
+        alone, name, n_vocab = _tokenizer(session, circuit, use, missing)
+        found = _blank(circuit, use, data_for(circuit, use, alone, name, n_vocab), alone, name, n)
         return replace(found, notes=(f"the model was not run: {missing.message}",))
     tokens = None if model.tokenizer is None else Tokens(model.tokenizer, model.name, use.bos)
     try:
@@ -101,6 +101,7 @@ def _blank(circuit: Circuit, use: TaskUse, whole: Dataset, tokens: Tokens | None
     pairs = whole.pairs[:MOST]
     sizes = Counter(pair.stratum for pair in pairs)
     lengths = Counter(len(pair.clean_tokens) for pair in pairs)
+    answers, distractors = scored_tokens(pairs, tokens)
     return Prompts(
         task=use.name,
         about=use.file or TASKS[use.generator or use.name].title,
@@ -112,10 +113,11 @@ def _blank(circuit: Circuit, use: TaskUse, whole: Dataset, tokens: Tokens | None
         all=Behaviour(len(pairs)),
         strata={stratum: Behaviour(sizes[stratum]) for stratum in sorted(sizes)},
         lengths=dict(sorted(lengths.items())),
+        answers=answers,
+        distractors=distractors,
         pairs=tuple(_pair(pair, tokens) for pair in pairs[:n]),
         available=len(whole.pairs) if use.file else None,
         repeats=whole.repeats,
-        **scored_tokens(pairs, tokens),
     )
 
 
