@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def register(verbs: Verbs) -> None:
-    tasks = verbs.verb(_list, "tasks", "list tasks, show the prompts of one, check a prompt file, or make prompts")
+    tasks = verbs.verb(_list, "tasks", "list tasks; show, check or make prompts")
     inner = tasks.add_verbs(metavar="show | check | sample")
     show = inner.verb(_show, "show", "show a task's prompts token by token, and what a model makes of them")
     show.add_argument("task", help="a task as in a spec, 'ioi(order = abba)', or a prompt file, x.jsonl")
