@@ -93,7 +93,7 @@ class Prompts(Shown):
         lengths: how many prompts have so many tokens.
         answers, distractors: the first few different tokens that are scored.
         notes: warnings, and why there are no predictions if there are none.
-        does_task: whether the model does the task; None where it was not run.
+        does_task: whether the model is seen to do the task; None where it was not run. `notes` begin with why not.
         pairs: the first prompts, in the order in which they are measured.
     """
 
