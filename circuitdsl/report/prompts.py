@@ -234,7 +234,7 @@ def _grid(pair: Pair, width: int) -> Iterator[Text]:
 def _grid_lines(rows: list[tuple[str, ...]], shown: range, differs: frozenset[int]) -> Iterator[Text]:
     depth = max(len(rows[i]) for i in shown)
     for level, label in zip(range(depth), ("", "clean", "corrupt", *[""] * depth), strict=False):
-        text = Text(f"  {label:<8}", "dim" if level < 3 else "")
+        text = Text.assemble((f"  {label:<8}", "dim"))
         for i in shown:
             cell = rows[i][level] if level < len(rows[i]) else ""
             marked = _CHANGED if i in differs and level in (1, 2) else ""

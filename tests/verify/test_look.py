@@ -118,7 +118,7 @@ def test_a_few_prompts_cannot_tell_whether_a_model_does_a_task(pocket, tmp_path,
     assert does or "cannot tell whether pocket does this task: logit_diff is " in found.notes[0]
     text = f'circuit t\nmodel "pocket"\ntask p = file("{path}")\n0.6 -> logits at END : lowers\n'
     verdict = circuitdsl.loads(text).verify(pocket, cache=False).claims[0].verdict
-    assert (verdict in ("holds", "fails")) is does
+    assert does or verdict == "undecided"
 
 
 def test_without_weights_the_tokens_are_shown(tmp_path: Path, capsys) -> None:
