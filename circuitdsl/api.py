@@ -380,7 +380,7 @@ def checked_files(spec: Spec, model: str | None = None) -> tuple[CheckedFile, ..
                 found.append(CheckedFile(file, len(check_file(path).good), by_tokens=False))
             else:
                 pairs = [pair for _, pair in checked(path, *at_hand).refuse().good]
-                found.append(CheckedFile(file, len(pairs), **scored_tokens(pairs, at_hand[0])))
+                found.append(CheckedFile(file, len(pairs), *scored_tokens(pairs, at_hand[0])))
         except PromptFileError as error:
             wrong.append(error.message)
     if wrong:

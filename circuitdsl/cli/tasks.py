@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def register(verbs: Verbs) -> None:
-    tasks = verbs.verb(_list, "tasks", "list tasks, show the prompts of one, check a prompt file, or make prompts")
+    tasks = verbs.verb(_list, "tasks", "list tasks; show, check or make prompts")
     inner = tasks.add_verbs(metavar="show | check | sample")
     show = inner.verb(_show, "show", "show a task's prompts token by token, and what a model makes of them")
     show.add_argument("task", help="a task as in a spec, 'ioi(order = abba)', or a prompt file, x.jsonl")
@@ -110,8 +110,8 @@ def _check(given: argparse.Namespace) -> int:
     good, bad = len(found.good), len(found.bad)
     print(f"{path}: {good + bad} line{'s' * (good + bad != 1)}, {good} can be used, {bad} cannot")
     if good:
-        scored = scored_tokens((pair for _, pair in found.good), tokens)
-        print(f"answer tokens {listed(scored['answers'])} against {listed(scored['distractors'])}")
+        answers, distractors = scored_tokens((pair for _, pair in found.good), tokens)
+        print(f"answer tokens {listed(answers)} against {listed(distractors)}")
     for target, records in zip(targets, (found.good_records(), found.bad_records()), strict=True):
         if target:
             write(target, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))

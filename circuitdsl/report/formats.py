@@ -71,7 +71,7 @@ class Format:
         return resolve_name(self.of_prompts)(prompts, view)
 
 
-_AS_TEXT = "circuitdsl.report.report:as_text"
+_JSON = "circuitdsl.report.report:as_text"
 FORMATS = {
     row.name: row
     for row in (
@@ -81,7 +81,7 @@ FORMATS = {
             "circuitdsl.report.diff:diff_text",
             of_prompts="circuitdsl.report.prompts:text",
         ),
-        Format("json", _AS_TEXT, _AS_TEXT, ".json", _AS_TEXT),
+        Format("json", _JSON, _JSON, ".json", of_prompts=_JSON),
         Format("github", "circuitdsl.report.github:reports_text", "circuitdsl.report.github:diff_text"),
         Format(
             "html",

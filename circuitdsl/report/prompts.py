@@ -93,7 +93,7 @@ class Prompts(Shown):
         lengths: how many prompts have so many tokens.
         answers, distractors: the first few different tokens that are scored.
         notes: warnings, and why there are no predictions if there are none.
-        does_task: whether the model does the task; None where it was not run.
+        does_task: whether the model is seen to do the task; None where it was not run. `notes` begin with why not.
         pairs: the first prompts, in the order in which they are measured.
     """
 
@@ -234,7 +234,7 @@ def _grid(pair: Pair, width: int) -> Iterator[Text]:
 def _grid_lines(rows: list[tuple[str, ...]], shown: range, differs: frozenset[int]) -> Iterator[Text]:
     depth = max(len(rows[i]) for i in shown)
     for level, label in zip(range(depth), ("", "clean", "corrupt", *[""] * depth), strict=False):
-        text = Text(f"  {label:<8}", "dim" if level < 3 else "")
+        text = Text.assemble((f"  {label:<8}", "dim"))
         for i in shown:
             cell = rows[i][level] if level < len(rows[i]) else ""
             marked = _CHANGED if i in differs and level in (1, 2) else ""

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from circuitdsl.tasks.task import Draft, Options, Task, TaskError
 from circuitdsl.tasks.template import Marked
@@ -104,16 +104,18 @@ class Dataset:
         return digest.hexdigest()
 
 
-def scored_tokens(pairs: Iterable[PromptPair], tokens: Tokens | None) -> dict[str, Any]:
-    """The first few different tokens that are scored in some pairs, as `answers` and `distractors`."""
-    found: dict[str, dict[int, None]] = {"answers": {}, "distractors": {}}
+def scored_tokens(pairs: Iterable[PromptPair], tokens: Tokens | None) -> tuple[tuple[Token, ...], tuple[Token, ...]]:
+    """The first few different tokens that are scored in some pairs: answers, distractors."""
+    answers: dict[int, None] = {}
+    distractors: dict[int, None] = {}
     for pair in pairs:
-        for side, ids in found.items():
-            ids |= dict.fromkeys(getattr(pair, side)) if len(ids) < DIFFERENT else {}
-    return {
-        side: tuple(Token(tokens.text_of(i) if tokens else "", i) for i in islice(ids, DIFFERENT))
-        for side, ids in found.items()
-    }
+        for ids, more in ((answers, pair.answers), (distractors, pair.distractors)):
+            ids.update(dict.fromkeys(more if len(ids) < DIFFERENT else ()))
+
+    def first(ids: Iterable[int]) -> tuple[Token, ...]:
+        return tuple(Token(tokens.text_of(i) if tokens else "", i) for i in islice(ids, DIFFERENT))
+
+    return first(answers), first(distractors)
 
 
 def sample(

@@ -11,7 +11,6 @@ says `"answer_tokens": "first"`: answers and distractors then count by their fir
 from __future__ import annotations
 
 import random
-import re
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,12 +20,11 @@ from typing import Any, Generic, TypeGuard, TypeVar
 
 from circuitdsl.language.diagnostics import did_you_mean, shorten, suggest
 from circuitdsl.tasks.dataset import Dataset, PromptPair
-from circuitdsl.tasks.records import ANSWERS, BadLine, Line, PromptFileError, lines_of
+from circuitdsl.tasks.places import POSITION, positions_of
+from circuitdsl.tasks.records import ANSWERS, BadLine, Line, PromptFileError, Reasons, is_integer, lines_of
 from circuitdsl.tasks.tokens import Encoded, Tokens
 
 T = TypeVar("T")
-_POSITION = re.compile(r"[A-Z][A-Z0-9_]*")
-_NTH = re.compile(r"(.+)#([0-9]{1,9})", re.DOTALL)
 #: the positions of a prompt file with more bytes are not looked up before it is used
 _LARGE = 64 * 2**20
 #: an error names at most so many bad lines
@@ -164,7 +162,7 @@ def positions_in(path: Path) -> tuple[str, ...] | None:
         for line in lines_of(path):
             given = line.value.get("positions") if isinstance(line.value, dict) else None
             if isinstance(given, dict):
-                found |= dict.fromkeys(name for name in given if _POSITION.fullmatch(name))
+                found |= dict.fromkeys(name for name in given if POSITION.fullmatch(name))
     except (PromptFileError, OSError, ValueError):
         return None
     return tuple(found | {"END": None})
@@ -199,23 +197,6 @@ def _meant(key: str) -> str | None:
     return suggest(key, OPTIONAL)
 
 
-class _Reasons(list[str]):
-    """The reasons why one line cannot be used."""
-
-    def unless(self, make: Callable[[], T]) -> T | None:
-        """What `make` returns; where it raises `BadLine`, None, and the reason is added."""
-        try:
-            return make()
-        except BadLine as reason:
-            self.append(str(reason))
-            return None
-
-    def refuse(self) -> None:
-        """Raise `BadLine` with all reasons, if there are any."""
-        if self:
-            raise BadLine("; ".join(self))
-
-
 @dataclass(frozen=True, slots=True)
 class _Reader:
     """Makes prompt pairs of records, for one model."""
@@ -225,7 +206,7 @@ class _Reader:
 
     def pair(self, record: Any) -> PromptPair:
         """The pair of a record; raises `BadLine` with everything that is wrong with it."""
-        record, why = _object_of(record), _Reasons()
+        record, why = _object_of(record), Reasons()
         text, other, stratum = (why.unless(partial(_text, record, key)) for key in ("clean", "corrupt", "stratum"))
         clean = None if text is None else why.unless(lambda: self.prompt(record, "clean", text))
         corrupt = None if other is None else why.unless(lambda: self.prompt(record, "corrupt", other))
@@ -239,7 +220,7 @@ class _Reader:
             before_other = other or self.text_of(corrupt)
             corrupt_answers = why.unless(lambda: self.answers(record, "corrupt_answer", before_other, first))
         bos = self.tokens is not None and clean is not None and self.tokens.begins(clean.ids)
-        positions = None if clean is None else why.unless(lambda: _positions(record, text or "", clean, bos))
+        positions = None if clean is None else why.unless(lambda: positions_of(record, text or "", clean, bos))
         if clean and corrupt and len(clean.ids) != len(corrupt.ids):
             why.append(f"the clean prompt has {len(clean.ids)} tokens and the corrupt one {len(corrupt.ids)}")
         elif clean and corrupt and clean.ids == corrupt.ids:
@@ -351,7 +332,7 @@ def _text(record: Mapping[str, Any], key: str) -> str:
     given = record.get(key)
     if given is None:
         return ""
-    if key == "stratum" and _is_integer(given):
+    if key == "stratum" and is_integer(given):
         return str(given)
     if not isinstance(given, str) or not _is_whole(given):
         raise BadLine(f"'{key}' is not a text: {given!r}")
@@ -371,12 +352,8 @@ def _is_whole(text: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
-def _is_integer(value: object) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
 def _is_id(value: object) -> TypeGuard[int]:
-    return _is_integer(value) and value >= 0
+    return is_integer(value) and value >= 0
 
 
 def _texts(given: object) -> tuple[str, ...]:
@@ -384,71 +361,3 @@ def _texts(given: object) -> tuple[str, ...]:
     listed = given if isinstance(given, list) else [given]
     texts = tuple(each for each in listed if isinstance(each, str))
     return texts if len(texts) == len(listed) else ()
-
-
-def _positions(record: Mapping[str, Any], text: str, clean: Encoded, bos: bool) -> dict[str, tuple[int, ...]]:
-    """Token indices of the positions of a record; `bos`: the first token stands before the text."""
-    given = record.get("positions", {})
-    if not isinstance(given, dict):
-        raise BadLine("'positions' is not an object of names and places")
-    end = (len(clean.ids) - 1,)
-    why = _Reasons()
-    found = {name: why.unless(partial(_indices, name, place, text, clean, bos)) for name, place in given.items()}
-    if (other := found.get("END")) and other != end:
-        at = " and ".join(map(str, other))
-        why.append(f"position END is token {at}; the metric is read at END, which is the last token ({end[0]})")
-    why.refuse()
-    return {"END": end} | {name: indices for name, indices in found.items() if indices}
-
-
-def _indices(name: str, place: object, text: str, clean: Encoded, bos: bool) -> tuple[int, ...]:
-    if not _POSITION.fullmatch(name):
-        raise BadLine(f"position {name!r} is not written in capitals (A to Z, 0 to 9, _)")
-    places = place if isinstance(place, list) else [place]
-    if not places:
-        raise BadLine(f"position {name} is an empty list")
-    return tuple(sorted({_index(name, each, text, clean, bos) for each in places}))
-
-
-def _index(name: str, place: object, text: str, clean: Encoded, bos: bool) -> int:
-    if _is_integer(place):
-        length = len(clean.ids)
-        if not -length <= place < length:
-            counted = "; token 0 is the beginning-of-sequence token" if bos else ""
-            raise BadLine(
-                f"position {name} is token {place} of a prompt of {length} tokens, 0 to {length - 1}{counted}"
-            )
-        if bos and place % length == 0 and name != "BOS":
-            raise BadLine(
-                f"position {name} is token {place}, the beginning-of-sequence token: indices count it, and the text "
-                "begins at 1 (name the position BOS where it is meant)"
-            )
-        return place % length
-    if not clean.spans:
-        raise BadLine(f"position {name}: only token indices can be used with token ids alone")
-    chars = place.get("chars") if isinstance(place, dict) else None
-    if isinstance(place, str) and place:
-        end = _end_of(name, place, text)
-    elif isinstance(chars, list) and len(chars) == 2 and all(map(_is_integer, chars)):
-        start, end = chars
-        if not 0 <= start < end <= len(text):
-            raise BadLine(f"position {name} is characters {start} to {end} of a prompt of {len(text)}")
-    else:
-        raise BadLine(f'position {name} is none of: a text, {{"chars": [start, end]}}, a token index')
-    try:
-        return clean.token_before(end)
-    except ValueError:
-        raise BadLine(f"position {name}: no token holds the character before {end}") from None
-
-
-def _end_of(name: str, place: str, text: str) -> int:
-    """Where a substring ends in a text; `#2` asks for its second occurrence."""
-    found = _NTH.fullmatch(place)
-    wanted, nth = (found[1], int(found[2])) if found else (place, 1)
-    if nth == 0:
-        raise BadLine(f"position {name}: {place!r} asks for occurrence 0; they count from 1")
-    starts = [match.start() for match in re.finditer(f"(?={re.escape(wanted)})", text)]
-    if nth > len(starts):
-        hint = " (an occurrence is written #1, #2, …)" if "#" in wanted else ""
-        raise BadLine(f"position {name}: {wanted!r} stands {len(starts)} times in the clean prompt, not {nth}{hint}")
-    return starts[nth - 1] + len(wanted)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard, TypeVar
 
 from circuitdsl.errors import UserError
 
+T = TypeVar("T")
 #: keys whose value may be a list
 ANSWERS = ("answer", "distractor", "corrupt_answer")
 
@@ -24,6 +25,27 @@ class PromptFileError(UserError):
 
 class BadLine(Exception):
     """Why one line cannot be used."""
+
+
+class Reasons(list[str]):
+    """The reasons why one line cannot be used."""
+
+    def unless(self, make: Callable[[], T]) -> T | None:
+        """What `make` returns; where it raises `BadLine`, None, and the reason is added."""
+        try:
+            return make()
+        except BadLine as reason:
+            self.append(str(reason))
+            return None
+
+    def refuse(self) -> None:
+        """Raise `BadLine` with all reasons, if there are any."""
+        if self:
+            raise BadLine("; ".join(self))
+
+
+def is_integer(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,7 +85,7 @@ class Task:
     strata: Callable[[Words, Options], tuple[str, ...]] = field(default=lambda words, options: ())
     #: what the task's paper measures
     metric: str = "logit_diff"
-    #: text before an answer, for finding the answer's first token
+    #: text before an answer, for finding the token that the answer is
     answer_after: str = "to"
 
     def before(self) -> dict[str, frozenset[str]]:

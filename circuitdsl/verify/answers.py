@@ -22,8 +22,8 @@ SOME, FEW = 64, 4
 CLEARLY = 2.0
 
 
-def tokens_of(prompts: Prompts) -> dict[str, tuple[Token, ...]]:
-    """The first few different tokens that are scored, as fields of a `TaskResult`."""
+def tokens_of(prompts: Prompts) -> tuple[tuple[Token, ...], tuple[Token, ...]]:
+    """The first few different tokens that are scored: answers, distractors."""
     return scored_tokens(prompts.pairs, _tokens(prompts))
 
 

@@ -25,6 +25,7 @@ from circuitdsl.tasks.dataset import Dataset, PromptPair, scored_tokens
 from circuitdsl.tasks.records import PromptFileError
 from circuitdsl.tasks.registry import TASKS
 from circuitdsl.tasks.tokens import Token, Tokens
+from circuitdsl.verdict.families import FAMILY
 from circuitdsl.verdict.means import mean
 from circuitdsl.verify.answers import notes_on
 from circuitdsl.verify.prompts import data_for, scored_prompts
@@ -34,8 +35,6 @@ from circuitdsl.verify.session import Session
 SHOWN, MADE, MOST = 4, 64, 1024
 #: tokens that are shown of what the model predicts
 TOP = 5
-#: how unlikely a gap must be by chance, for a model to do the task
-SURELY = 0.001
 
 
 def prompts(
@@ -67,8 +66,8 @@ def prompts(
     try:
         model = session.model_of(circuit)
     except ModelUnavailable as missing:
-        own, name, n_vocab = _tokenizer(session, circuit, use, missing)
-        found = _blank(circuit, use, data_for(circuit, use, own, name, n_vocab), own, name, n)
+        alone, name, n_vocab = _tokenizer(session, circuit, use, missing)
+        found = _blank(circuit, use, data_for(circuit, use, alone, name, n_vocab), alone, name, n)
         return replace(found, notes=(f"the model was not run: {missing.message}",))
     tokens = None if model.tokenizer is None else Tokens(model.tokenizer, model.name, use.bos)
     try:
@@ -100,6 +99,7 @@ def _blank(circuit: Circuit, use: TaskUse, whole: Dataset, tokens: Tokens | None
     pairs = whole.pairs[:MOST]
     sizes = Counter(pair.stratum for pair in pairs)
     lengths = Counter(len(pair.clean_tokens) for pair in pairs)
+    answers, distractors = scored_tokens(pairs, tokens)
     return Prompts(
         task=use.name,
         about=use.file or TASKS[use.generator or use.name].title,
@@ -111,10 +111,11 @@ def _blank(circuit: Circuit, use: TaskUse, whole: Dataset, tokens: Tokens | None
         all=Behaviour(len(pairs)),
         strata={stratum: Behaviour(sizes[stratum]) for stratum in sorted(sizes)},
         lengths=dict(sorted(lengths.items())),
+        answers=answers,
+        distractors=distractors,
         pairs=tuple(_pair(pair, tokens) for pair in pairs[:n]),
         available=len(whole.pairs) if use.file else None,
         repeats=whole.repeats,
-        **scored_tokens(pairs, tokens),
     )
 
 
@@ -157,19 +158,21 @@ def _measured(
 
 
 def _trouble(scored: engine.Prompts, right: np.ndarray) -> str:
-    """In which way the model does not do the task; empty where it does."""
-    gap = scored.clean - scored.corrupt
-    sure = float(mean(gap, scored.strata).above(0.0)) < SURELY if len(gap) > 1 else gap[0] > 0
+    """In which way the model does not do the task, or is not known to; empty where it does.
+
+    Effects are shares of the gap. Where its 95 % interval includes 0, `verify` decides no claim on effects either.
+    """
+    gap, n = scored.clean - scored.corrupt, len(scored.clean)
     name, clean, corrupt = scored.source.name, float(scored.clean.mean()), float(scored.corrupt.mean())
-    if not sure:
-        figures = f"{scored.metric} is {plain(clean)} clean and {plain(corrupt)} corrupt"
+    figures = f"{scored.metric} is {plain(clean)} clean and {plain(corrupt)} corrupt"
+    if gap.mean() <= 0:
         return f"{name} does not do this task: {figures}, and effects are shares of that gap"
-    guessed = float(engine.behaviour(scored, Metric(f"{CHANCE}accuracy")).mean())
-    if float(right.mean()) <= guessed:
-        shares = (
-            f"it is right on {percent(float(right.mean()))} of the prompts, and guesses would be on {percent(guessed)}"
-        )
+    guessed, hits = float(engine.behaviour(scored, Metric(f"{CHANCE}accuracy")).mean()), float(right.mean())
+    if hits <= guessed:
+        shares = f"it is right on {percent(hits)} of the prompts, and guesses would be on {percent(guessed)}"
         return f"{name} does not do this task: {shares}"
+    if n == 1 or float(mean(gap, scored.strata).above(0.0)) > FAMILY / 2:
+        return f"{n} prompt{'s' * (n != 1)} cannot tell whether {name} does this task: {figures}"
     return ""
 
 

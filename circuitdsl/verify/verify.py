@@ -247,6 +247,7 @@ def _measure_nulls(members: list[Collected], prompts: Prompts, family: int, opti
 
 
 def _task_result(prompts: Prompts, use: TaskUse) -> TaskResult:
+    answers, distractors = tokens_of(prompts)
     return TaskResult(
         name=use.name,
         corrupt=prompts.data.corrupt,
@@ -259,8 +260,9 @@ def _task_result(prompts: Prompts, use: TaskUse) -> TaskResult:
         accuracy=float(behaviour(prompts, Metric("accuracy")).mean()),
         bos=prompts.data.bos,
         repeats=prompts.data.repeats,
+        answers=answers,
+        distractors=distractors,
         notes=notes_on(prompts, use),
-        **tokens_of(prompts),
     )
 
 

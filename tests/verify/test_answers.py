@@ -91,7 +91,7 @@ def test_a_model_without_a_tokenizer_has_tokens_without_texts(spec_of, pocket) -
     made = make_prompts(circuit, circuit.tasks[0], pocket)
     prompts: Prompts = replace(made, source=Model.of(replace(pocket, tokenizer=None)))
     assert notes_on(prompts, circuit.tasks[0]) == ()
-    assert {str(token) for token in tokens_of(prompts)["answers"]} <= {str(p.answers[0]) for p in made.pairs}
+    assert {str(token) for token in tokens_of(prompts)[0]} <= {str(p.answers[0]) for p in made.pairs}
 
 
 def test_every_format_shows_it(spec_of, check) -> None:

@@ -97,7 +97,7 @@ def test_as_a_page_and_as_json(found: Prompts, tmp_path: Path) -> None:
 
 
 def test_a_model_that_does_not_do_a_task_is_said_not_to(pocket, tmp_path: Path, pocket_tokens) -> None:
-    """The wrong way round there is a gap below 0; between random names there is none, and guesses are as good."""
+    """With answers and distractors exchanged the gap is below 0."""
     lines = []
     for pair in sample(TASKS["ioi"], pocket_tokens, 30).pairs:
         record = pair.record()
@@ -106,6 +106,19 @@ def test_a_model_that_does_not_do_a_task_is_said_not_to(pocket, tmp_path: Path, 
     found = circuitdsl.prompts(str(tmp_path / "p.jsonl"), pocket, cache=False)
     assert found.does_task is False
     assert found.notes[0].startswith("pocket does not do this task: logit_diff is −")
+
+
+@pytest.mark.parametrize(("n", "does"), [(1, False), (2, False), (12, True)])
+def test_a_few_prompts_cannot_tell_whether_a_model_does_a_task(pocket, tmp_path, pocket_tokens, n, does) -> None:
+    """As in `verify`, which then decides no claim on effects."""
+    path = tmp_path / "p.jsonl"
+    path.write_text("\n".join(json.dumps(pair.record()) for pair in sample(TASKS["ioi"], pocket_tokens, n).pairs))
+    found = circuitdsl.prompts(str(path), pocket, cache=False)
+    assert found.does_task is does
+    assert does or "cannot tell whether pocket does this task: logit_diff is " in found.notes[0]
+    text = f'circuit t\nmodel "pocket"\ntask p = file("{path}")\n0.6 -> logits at END : lowers\n'
+    verdict = circuitdsl.loads(text).verify(pocket, cache=False).claims[0].verdict
+    assert does or verdict == "undecided"
 
 
 def test_without_weights_the_tokens_are_shown(tmp_path: Path, capsys) -> None:

@@ -1,0 +1,82 @@
+"""Where the positions of a prompt file stand: substrings, characters and indices become token indices."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from circuitdsl.tasks.records import BadLine, Reasons, is_integer
+from circuitdsl.tasks.tokens import Encoded
+
+POSITION = re.compile(r"[A-Z][A-Z0-9_]*")
+_NTH = re.compile(r"(.+)#([0-9]{1,9})", re.DOTALL)
+
+
+def positions_of(record: Mapping[str, Any], text: str, clean: Encoded, bos: bool) -> dict[str, tuple[int, ...]]:
+    """Token indices of the positions of a record; `bos`: the first token stands before the text."""
+    given = record.get("positions", {})
+    if not isinstance(given, dict):
+        raise BadLine("'positions' is not an object of names and places")
+    end = (len(clean.ids) - 1,)
+    why = Reasons()
+    found = {name: why.unless(partial(_indices, name, place, text, clean, bos)) for name, place in given.items()}
+    if (other := found.get("END")) and other != end:
+        at = " and ".join(map(str, other))
+        why.append(f"position END is token {at}; the metric is read at END, which is the last token ({end[0]})")
+    why.refuse()
+    return {"END": end} | {name: indices for name, indices in found.items() if indices}
+
+
+def _indices(name: str, place: object, text: str, clean: Encoded, bos: bool) -> tuple[int, ...]:
+    if not POSITION.fullmatch(name):
+        raise BadLine(f"position {name!r} is not written in capitals (A to Z, 0 to 9, _)")
+    places = place if isinstance(place, list) else [place]
+    if not places:
+        raise BadLine(f"position {name} is an empty list")
+    return tuple(sorted({_index(name, each, text, clean, bos) for each in places}))
+
+
+def _index(name: str, place: object, text: str, clean: Encoded, bos: bool) -> int:
+    if is_integer(place):
+        length = len(clean.ids)
+        if not -length <= place < length:
+            counted = "; token 0 is the beginning-of-sequence token" if bos else ""
+            raise BadLine(
+                f"position {name} is token {place} of a prompt of {length} tokens, 0 to {length - 1}{counted}"
+            )
+        if bos and place % length == 0 and name != "BOS":
+            raise BadLine(
+                f"position {name} is token {place}, the beginning-of-sequence token: indices count it, and the text "
+                "begins at 1 (name the position BOS where it is meant)"
+            )
+        return place % length
+    if not clean.spans:
+        raise BadLine(f"position {name}: only token indices can be used with token ids alone")
+    chars = place.get("chars") if isinstance(place, dict) else None
+    if isinstance(place, str) and place:
+        end = _end_of(name, place, text)
+    elif isinstance(chars, list) and len(chars) == 2 and all(map(is_integer, chars)):
+        start, end = chars
+        if not 0 <= start < end <= len(text):
+            raise BadLine(f"position {name} is characters {start} to {end} of a prompt of {len(text)}")
+    else:
+        raise BadLine(f'position {name} is none of: a text, {{"chars": [start, end]}}, a token index')
+    try:
+        return clean.token_before(end)
+    except ValueError:
+        raise BadLine(f"position {name}: no token holds the character before {end}") from None
+
+
+def _end_of(name: str, place: str, text: str) -> int:
+    """Where a substring ends in a text; `#2` asks for its second occurrence."""
+    found = _NTH.fullmatch(place)
+    wanted, nth = (found[1], int(found[2])) if found else (place, 1)
+    if nth == 0:
+        raise BadLine(f"position {name}: {place!r} asks for occurrence 0; they count from 1")
+    starts = [match.start() for match in re.finditer(f"(?={re.escape(wanted)})", text)]
+    if nth > len(starts):
+        hint = " (an occurrence is written #1, #2, …)" if "#" in wanted else ""
+        raise BadLine(f"position {name}: {wanted!r} stands {len(starts)} times in the clean prompt, not {nth}{hint}")
+    return starts[nth - 1] + len(wanted)
