@@ -172,6 +172,7 @@ def _setting(report: Report) -> dict[str, str]:
     """What was run, by what it is called."""
     model = report.model
     found = {"model": model.name, "weights": model.sha256, "device": f"{model.device} {model.dtype}"}
+    found |= {"circuitdsl": report.circuitdsl} | {k: v for k, v in report.versions.items() if k == "torch"}
     for task in report.tasks:
         found[f"task {task.name}"] = f"{task.corrupt}, {task.prompts} prompts, seed {task.seed}"
         found[f"prompts of {task.name}"] = task.sha256
@@ -242,6 +243,9 @@ def _rows(changes: Sequence[Change], several: bool, width: int) -> Iterator[Text
             else:
                 yield head
                 yield Text(" " * 8) + numbers
+            both = (each.measured.part if each and each.measured else "" for each in (changes[i].old, changes[i].new))
+            if all(named := tuple(both)) and len(set(named)) > 1:
+                yield Text(f"        the figures are of its weakest parts: {' → '.join(named)}", "dim")
 
 
 def _number(claim: ClaimResult | None, moved: bool) -> tuple[tuple[str, str], tuple[str, str]]:

@@ -9,7 +9,7 @@ from typing import Any
 from circuitdsl.report.formats import View
 from circuitdsl.report.numbers import figure, interval, value
 from circuitdsl.report.report import Measured, MeasurementResult, Report, Reports, with_headers
-from circuitdsl.report.terminal import extra, task_line, whole_protocol
+from circuitdsl.report.terminal import extra, provenance, task_line, whole_protocol
 
 _COLOURS = {
     "holds": "#00875f", "fails": "#d93025", "undecided": "#b06f00", "error": "#7b8794", "interrupted": "#b06f00",
@@ -30,6 +30,7 @@ def to_html(report: Report) -> str:
             *(row for found in report.measurements for row in _measurement(found, len(report.tasks) > 1)),
             "</table>",
             f"<div>{counts} {_faded(f'{report.seconds:.1f} s')}</div>",
+            *(f'<div style="{_FADED};font-size:smaller">{escape(s)}</div>' for s in provenance(report, verbose=True)),
             "</div>",
         )
     )

@@ -238,6 +238,8 @@ class Report:
     cached: float = 0.0
     interrupted: bool = False
     measurements: tuple[MeasurementResult, ...] = ()
+    #: the version of this package that made it
+    circuitdsl: str = __version__
     #: what verdicts are about: `prompts` from the same templates, or from other `templates` (n then counts templates)
     generalise: str = "prompts"
 
@@ -294,7 +296,7 @@ class Report:
         """The report as schema version 1 has it."""
         body = _plain(asdict(replace(self, claims=())))
         body["claims"] = [claim.to_json() for claim in self.claims]
-        return {"schema": SCHEMA, "circuitdsl": __version__, **body, "summary": self.summary}
+        return {"schema": SCHEMA, "circuitdsl": self.circuitdsl, **body, "summary": self.summary}
 
     @classmethod
     def from_json(cls, given: str | bytes | dict[str, Any]) -> Report:

@@ -26,6 +26,8 @@ from circuitdsl.report.report import (
 
 #: how many pairs of one claim are listed without `verbose`
 _SHOWN = 10
+#: so many digits of a hash are shown
+_HASH = 12
 #: a part of a claim with a name longer than this is named below the claim
 _SHORT = 24
 #: the width of a screen on which every table has room
@@ -50,6 +52,8 @@ def show(report: Report, console: Console, verbose: bool = False) -> None:
         claims = _claims(report, width, verbose)
     for line in (*claims, *_besides(report, width, verbose), *_footnotes(report), Text(""), summary_line(report)):
         console.print(line)
+    for said in provenance(report, verbose):
+        console.print(_indented(said, 2, width, "dim"))
 
 
 def _header(report: Report, width: int) -> Text:
@@ -72,11 +76,13 @@ def task_line(task: TaskResult) -> Text:
     share = task.metric.startswith("accuracy")
     write = percent if share else plain
     clean, corrupt = ("no number" if v is None else write(v) for v in (task.clean, task.corrupt_value))
+    both = task.clean is not None and task.corrupt_value is not None
+    gap = f", gap {write(task.clean - task.corrupt_value)}" if both else ""
     accuracy = "" if share or task.accuracy is None else f", accuracy {percent(task.accuracy)}"
     lines = f"{task.repeats} line{'s' * (task.repeats != 1)}"
     left_out = f", {lines} left out whose clean prompt stands in another" if task.repeats else ""
     return Text(
-        f"{task.name}: {task.metric} {clean} clean, {corrupt} corrupt ({task.corrupt}){accuracy}"
+        f"{task.name}: {task.metric} {clean} clean, {corrupt} corrupt ({task.corrupt}){gap}{accuracy}"
         f" · up to {task.prompts} prompts, seed {task.seed}{', with BOS' if task.bos else ''}{left_out}"
     )
 
@@ -238,9 +244,7 @@ def _matrix(report: Report) -> Table:
     for claim, header, found in _by_task(report):
         if header:
             table.add_row(Text(str(claim.block_line), "dim"), Text(header, "dim"))
-        cells = [
-            _numbers(found[name], widths[name], shown=(0, 2)) if name in found else Text("–", "dim") for name in columns
-        ]
+        cells = [_numbers(found[name], widths[name]) if name in found else Text("–", "dim") for name in columns]
         table.add_row(Text(str(claim.line), "dim"), Text(claim.text), *cells)
     return table
 
@@ -301,3 +305,16 @@ def summary_line(report: Report) -> Text:
     known = f", {percent(report.cached)} of the numbers known from earlier runs" if report.cached else ""
     head = Text(f"  {ids} claim{'s' * (ids != 1)}{tasks}: ")
     return Text.assemble(head, Text(", ").join(parts), (f"   {report.seconds:.1f} s{known}", "dim"))
+
+
+def provenance(report: Report, verbose: bool = False) -> Iterator[str]:
+    """What a report that is read by itself is of: version and hashes; with `verbose` all versions and the rules."""
+    known = {"circuitdsl": report.circuitdsl, **report.versions}
+    versions = [f"{name} {number}" for name, number in known.items() if verbose or name in ("circuitdsl", "torch")]
+    several = len(report.tasks) > 1
+    hashes = {"spec": report.spec.sha256, "weights": report.model.sha256}
+    hashes |= {f"prompts{f' of {task.name}' * several}": task.sha256 for task in report.tasks}
+    yield " · ".join((*versions, *(f"{name} {digest[:_HASH]}" for name, digest in hashes.items() if digest)))
+    if verbose and report.tasks:
+        looks = "early looks" if report.early_stop else "no early looks"
+        yield f"{report.spec.path} · {report.level} · {looks} · {report.threads} thread{'s' * (report.threads != 1)}"
