@@ -1,11 +1,12 @@
 """What changed between two verifications: verdicts, and numbers that moved by more than chance.
 
-Claims are the same when circuit, task and text are; their line may move. A number has *moved* when the 95 % interval of
-the difference excludes 0. That interval is made from the two plain 95 % intervals by the method of variance estimates
-recovery (Zou and Donner 2008, Statistics in Medicine 27; Newcombe's hybrid for any figure): a difference of independent
-figures lies beyond its standard error when `|new - old| > sqrt(a² + b²)`, where a and b are the arms of the two
-intervals on the sides that face each other. Two runs on the same prompts are less than independent, for which the rule
-is cautious. A figure without an interval (weights alone, or the same on every prompt) counts as exact.
+Claims are the same when circuit, task and text are; their line may move, and blanks do not count. A number has *moved*
+when the 95 % interval of the difference excludes 0. That interval is made from the two plain 95 % intervals by the
+method of variance estimates recovery (Zou and Donner 2008, Statistics in Medicine 27; Newcombe's hybrid for any
+figure): a difference of independent figures lies beyond its standard error when `|new - old| > sqrt(a² + b²)`, where a
+and b are the arms of the two intervals on the sides that face each other. Two runs on the same prompts are less than
+independent, for which the rule is cautious. A figure without an interval (weights alone, or the same on every prompt)
+counts as exact.
 """
 
 from __future__ import annotations
@@ -123,11 +124,12 @@ def compare(old: Sequence[Report], new: Sequence[Report]) -> Diff:
 
 
 def _keyed(reports: Iterable[Report]) -> Iterator[tuple[tuple, tuple[SpecInfo, ClaimResult]]]:
-    """Every claim by circuit, task, block, text, and how many like it came before."""
+    """Every claim by circuit, task, block, text without blanks, and how many like it came before."""
     seen: Counter[tuple] = Counter()
     for report in reports:
         for claim in report.claims:
-            key = (report.spec.circuit, claim.task, claim.block, claim.text)
+            block, text = ("".join(said.split()) for said in (claim.block or "", claim.text))
+            key = (report.spec.circuit, claim.task, block, text)
             yield (*key, seen[key]), (report.spec, claim)
             seen[key] += 1
 

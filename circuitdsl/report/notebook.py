@@ -58,7 +58,9 @@ def rows(report: Report) -> list[dict[str, Any]]:
             "high": found.ci[1] if found and found.ci else None,
             "unit": found.unit if found else None,
             "n": found.n if found else 0,
+            "part": found.part if found else "",
             "reason": claim.reason,
+            "notes": "; ".join(claim.notes),
         }
         for claim in report.claims
     ]

@@ -17,6 +17,7 @@ from circuitdsl.verdicts import VERDICTS, Verdict
 from circuitdsl.version import __version__
 
 if TYPE_CHECKING:
+    from circuitdsl.circuit.claims import Circuit
     from circuitdsl.report.diff import Diff
     from circuitdsl.report.formats import View
 
@@ -200,9 +201,18 @@ class TaskResult:
 
 @dataclass(frozen=True, slots=True)
 class SpecInfo:
+    """The spec of a report: `sha256` is of its text, `meaning` of what it says, whatever its layout and comments."""
+
     path: str
     circuit: str
     sha256: str
+    meaning: str = ""
+
+    def says_what(self, circuit: Circuit) -> bool:
+        """Whether the spec says what a circuit's does now; true where that is not known."""
+        if self.meaning and circuit.meaning:
+            return self.meaning == circuit.meaning
+        return not (self.sha256 and circuit.sha256) or self.sha256 == circuit.sha256
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,14 +96,18 @@ class CircFile(pytest.File):
         return spec
 
 
-#: what a test's name has for what a claim is written with; `-k` and a shell take all that is in a name
-_SPELLED = {"->": " to ", "<=": " le ", ">=": " ge ", "<": " lt ", ">": " gt ", "%": "pct", " + ": " plus "}
+#: what a test's name has for signs that `-k` or a shell would not take
+_SPELLED = {"->": " to ", "<=": " le ", ">=": " ge ", "<": " lt ", ">": " gt "}
 
 
 def slug(text: str) -> str:
-    """A claim's text as one word: `mover -> logits : effect <= -5%` is `mover_to_logits_effect_le_-5pct`."""
+    """A claim's text as one word: `mover -> logits : effect <= -5%` is `mover_to_logits_effect_le_-5pct`.
+
+    It is the same however the text is spaced.
+    """
     for sign, word in _SPELLED.items():
         text = text.replace(sign, word)
+    text = re.sub(r"\s*%", "pct", re.sub(r"(?<=\w)\s*([+-])\s+(?=\w)|\s+(\+)", r"\1\2", text))
     return re.sub(r"[^\w.+-]+", "_", text).strip("_")
 
 

@@ -249,6 +249,19 @@ def test_names_stay_where_lines_move_and_are_unique(run) -> None:
     assert twice == [*before, "expect_logit_diff_ge_1-2"]
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("(a+b)->logits at S1+1:effect<=-5 %", "(a + b) -> logits at S1+1 : effect <= -5%"),
+        ("(a-b)->logits:lowers", "(a - b) -> logits : lowers"),
+        ("expect attention(a,END->IO)in[1%,2%]", "expect attention(a, END -> IO) in [1%, 2%]"),
+    ],
+)
+def test_names_do_not_depend_on_blanks(one: str, other: str) -> None:
+    assert slug(one) == slug(other)
+    assert slug("a -> b : effect <= -5%") != slug("a -> b : effect <= 5%") != slug("a -> b : effect >= 5%")
+
+
 def test_names_select_and_deselect(run) -> None:
     name = names(run("--collect-only", "-q", spec=BLOCK))[0]
     run(f"spec.circ::{name}").assert_outcomes(passed=1)
