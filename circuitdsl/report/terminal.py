@@ -50,7 +50,7 @@ def show(report: Report, console: Console, verbose: bool = False) -> None:
         claims = _remarks(report, width, verbose)
     else:
         claims = _claims(report, width, verbose)
-    for line in (*claims, *_besides(report, width, verbose), *_footnotes(report), Text(""), summary_line(report)):
+    for line in (*claims, *_besides(report, width, verbose), *footnotes(report), Text(""), summary_line(report)):
         console.print(line)
     for said in provenance(report, verbose):
         console.print(_indented(said, 2, width, "dim"))
@@ -118,7 +118,7 @@ def _claims(report: Report, width: int, verbose: bool) -> Iterator[Text]:
     tasks = max((len(claim.task or "weights") for claim in report.reached), default=0)
     longest = max((len(claim.text) for claim in report.reached), default=0)
     beside = not several and 6 + longest + 2 + _total(widths) <= width
-    for claim, header, found in _by_task(report):
+    for claim, header, found in by_task(report):
         if header:
             yield Text(f"{claim.block_line:>4}  {header}", "dim")
         text = "\n      ".join(_wrapped(claim.text, width - 6)) if several else claim.text
@@ -134,10 +134,10 @@ def _claims(report: Report, width: int, verbose: bool) -> Iterator[Text]:
                 yield Text.assemble(name, _numbers(each, widths, shown=(0, 1, 2, 3) if fits else (0, 1, 2)))
                 if not fits and (besides := extra(each)):
                     yield _indented(besides, 8, width, "dim")
-            yield from (_indented(text, by, width, style) for by, text, style in _said(each, verbose))
+            yield from (_indented(text, by, width, style) for by, text, style in paragraphs(each, verbose))
 
 
-def _by_task(report: Report) -> Iterator[tuple[ClaimResult, str, dict[str | None, ClaimResult]]]:
+def by_task(report: Report) -> Iterator[tuple[ClaimResult, str, dict[str | None, ClaimResult]]]:
     """Each claim as it stands on the first task, the header of its block if one begins, and the claim on each task."""
     found: dict[str, dict[str | None, ClaimResult]] = {}
     for claim in report.reached:
@@ -146,7 +146,7 @@ def _by_task(report: Report) -> Iterator[tuple[ClaimResult, str, dict[str | None
         yield claim, header, found[claim.id]
 
 
-def _said(claim: ClaimResult, verbose: bool) -> Iterator[tuple[int, str, str]]:
+def paragraphs(claim: ClaimResult, verbose: bool) -> Iterator[tuple[int, str, str]]:
     """The paragraphs below a claim, each as (indent, text, style)."""
     if verbose or claim.verdict != "holds":
         yield 8, claim.reason, "dim" if claim.verdict == "holds" else ""
@@ -241,7 +241,7 @@ def _matrix(report: Report) -> Table:
     for name in columns:
         table.add_column(name or "weights")
     widths = {name: _widths(claim for claim in report.reached if claim.task == name) for name in columns}
-    for claim, header, found in _by_task(report):
+    for claim, header, found in by_task(report):
         if header:
             table.add_row(Text(str(claim.block_line), "dim"), Text(header, "dim"))
         cells = [_numbers(found[name], widths[name]) if name in found else Text("–", "dim") for name in columns]
@@ -252,7 +252,7 @@ def _matrix(report: Report) -> Table:
 def _remarks(report: Report, width: int, verbose: bool) -> Iterator[Text]:
     """The reason of each claim that does not hold (with `verbose` of every claim), and all notes."""
     for claim in report.reached:
-        said = list(_said(claim, verbose))
+        said = list(paragraphs(claim, verbose))
         for i, (by, text, style) in enumerate(said):
             if i:
                 yield _indented(text, by, width, style)
@@ -280,7 +280,7 @@ def _besides(report: Report, width: int, verbose: bool) -> Iterator[Text]:
             yield from (_indented(_detail(detail), 10, width, "dim") for detail in one.details)
 
 
-def _footnotes(report: Report) -> list[Text]:
+def footnotes(report: Report) -> list[Text]:
     notes = []
     if any(claim.measured and claim.measured.named for claim in report.claims):
         notes.append(Text("  a figure without a name is its claim's, or an effect: % of clean − corrupt", "dim"))
