@@ -76,8 +76,9 @@ def task_line(task: TaskResult) -> Text:
     share = task.metric.startswith("accuracy")
     write = percent if share else plain
     clean, corrupt = ("no number" if v is None else write(v) for v in (task.clean, task.corrupt_value))
-    both = task.clean is not None and task.corrupt_value is not None
-    gap = f", gap {write(task.clean - task.corrupt_value)}" if both else ""
+    gap = ""
+    if task.clean is not None and task.corrupt_value is not None:
+        gap = f", gap {write(task.clean - task.corrupt_value)}"
     accuracy = "" if share or task.accuracy is None else f", accuracy {percent(task.accuracy)}"
     lines = f"{task.repeats} line{'s' * (task.repeats != 1)}"
     left_out = f", {lines} left out whose clean prompt stands in another" if task.repeats else ""
