@@ -96,7 +96,9 @@ class Circuit:
     margin: float = 0.01
     interventions: tuple[Intervention, ...] = ()
     path: str = ""
+    #: the hash of the spec's text with what it uses; `meaning` is the same without layout and comments
     sha256: str = field(default="", compare=False)
+    meaning: str = field(default="", compare=False)
 
     def __repr__(self) -> str:
         """One line: the fields are every head and every claim."""

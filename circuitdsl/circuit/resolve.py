@@ -230,6 +230,7 @@ def _circuit(part: _Part, file: _File) -> Circuit:
         interventions=tuple(each for each in claims.interventions.values() if each is not None),
         path=file.syntax.path,
         sha256=file.used.sha256(file.syntax.text),
+        meaning=file.used.meaning(file.syntax),
     )
 
 

@@ -16,6 +16,7 @@ from circuitdsl.circuit.scope import Scope
 from circuitdsl.circuit.vocabulary import METRICS, PORTS, ROLES
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import Diagnostic, Sink, place
+from circuitdsl.language.format import bare
 from circuitdsl.language.parse import parse, read_source
 
 FILE = Path(__file__).with_name("roles.circ")
@@ -81,7 +82,7 @@ class Imports:
         sink: takes what is wrong in a used file, at the line of the spec that brought it in.
         roles: their checks, those of the first file that has them.
         circuits: by the name of a circuit, the first file that has it, and the line that brought it in.
-        texts: what was read, in order: it belongs to the spec's hash.
+        texts, meanings: what was read, in order, as it stands, and without layout and comments: for the spec's hashes.
         missing: whether something could not be read, so that names may be missing.
     """
 
@@ -91,15 +92,17 @@ class Imports:
     roles: dict[str, Body] = field(default_factory=dict)
     circuits: dict[str, tuple[s.File, s.Use]] = field(default_factory=dict)
     texts: list[str] = field(default_factory=list)
+    meanings: list[str] = field(default_factory=list)
     missing: bool = False
     seen: set[Path] = field(default_factory=set)
 
     def sha256(self, text: str) -> str:
         """The hash of a spec together with what it uses."""
-        hashes = [hashlib.sha256(each.encode("utf-8", "replace")) for each in (text, *self.texts)]
-        for used in hashes[1:]:
-            hashes[0].update(used.digest())
-        return hashes[0].hexdigest()
+        return _hash(text, self.texts)
+
+    def meaning(self, file: s.File) -> str:
+        """The same of what they say, whatever their layout and comments."""
+        return _hash(bare(file), self.meanings)
 
     def read(self, statements: Iterable[s.Statement]) -> None:
         """Read the files that the statements of the spec use, and those that these use."""
@@ -145,6 +148,7 @@ class Imports:
         file, more = parse(text, str(target)) if not problems else (s.File(str(target), ()), ())
         self.refuse((*problems, *more), str(target), line)
         self.texts.append(text)
+        self.meanings.append(bare(file))
         roles = [statement for statement in file.statements if isinstance(statement, s.Role)]
         for role in roles:
             self.roles.setdefault(role.name.text, body_of(role))
@@ -159,6 +163,13 @@ class Imports:
             if inner.found and self.roles[role.name.text] == body_of(role):
                 self.roles[role.name.text] = body_of(role, wrong=True)
             self.refuse(inner.found, str(target), line)
+
+
+def _hash(text: str, used: Iterable[str]) -> str:
+    first, *others = (hashlib.sha256(each.encode("utf-8", "replace")) for each in (text, *used))
+    for other in others:
+        first.update(other.digest())
+    return first.hexdigest()
 
 
 def _real(path: Path) -> Path:

@@ -304,11 +304,10 @@ def _facts(circuit: Circuit, report: Report | None, boxes: Sequence[Box]) -> tup
         "edges via MLPs" if protocols == {True} else "",
     ]
     if report is not None:
-        stale = report.spec.sha256 and circuit.sha256 and report.spec.sha256 != circuit.sha256
         found, total = Counter(claim.verdict for claim in report.claims), len(report.claims)
         counts = ", ".join(counted(found[verdict], verdict) for verdict in VERDICTS if found[verdict])
         facts.append(f"{total} claim{'s' * (total != 1)}: {counts}" if counts else "")
-        facts += ["the report is of another version of this spec"] * bool(stale)
+        facts += ["the report is of another version of this spec"] * (not report.spec.says_what(circuit))
     return tuple(fact for fact in facts if fact)
 
 

@@ -54,6 +54,17 @@ def dumps(file: s.File) -> str:
     return lay_out(list(_with_comments(file) if file.text else _with_sections(file)))
 
 
+def bare(file: s.File) -> str:
+    """The canonical text of a parsed file without its comments; the text as it is where some of it could not be read.
+
+    Files of which it is the same say the same.
+    """
+    try:
+        return dumps(replace(file, text="", comments=()))
+    except ValueError:
+        return file.text
+
+
 #: stands for a statement where a line holds a comment alone
 _COMMENT = Row("", ())
 

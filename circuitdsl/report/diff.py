@@ -1,11 +1,12 @@
 """What changed between two verifications: verdicts, and numbers that moved by more than chance.
 
-Claims are the same when circuit, task and text are; their line may move. A number has *moved* when the 95 % interval of
-the difference excludes 0. That interval is made from the two plain 95 % intervals by the method of variance estimates
-recovery (Zou and Donner 2008, Statistics in Medicine 27; Newcombe's hybrid for any figure): a difference of independent
-figures lies beyond its standard error when `|new - old| > sqrt(a² + b²)`, where a and b are the arms of the two
-intervals on the sides that face each other. Two runs on the same prompts are less than independent, for which the rule
-is cautious. A figure without an interval (weights alone, or the same on every prompt) counts as exact.
+Claims are the same when circuit, task and text are; their line may move, and blanks do not count. A number has *moved*
+when the 95 % interval of the difference excludes 0. That interval is made from the two plain 95 % intervals by the
+method of variance estimates recovery (Zou and Donner 2008, Statistics in Medicine 27; Newcombe's hybrid for any
+figure): a difference of independent figures lies beyond its standard error when `|new - old| > sqrt(a² + b²)`, where a
+and b are the arms of the two intervals on the sides that face each other. Two runs on the same prompts are less than
+independent, for which the rule is cautious. A figure without an interval (weights alone, or the same on every prompt)
+counts as exact.
 """
 
 from __future__ import annotations
@@ -132,11 +133,12 @@ def compare(old: Sequence[Report], new: Sequence[Report], edited: bool = False) 
 
 
 def _keyed(reports: Iterable[Report]) -> Iterator[tuple[tuple, tuple[SpecInfo, ClaimResult]]]:
-    """Every claim by circuit, task, block, text, and how many like it came before."""
+    """Every claim by circuit, task, block, text without blanks, and how many like it came before."""
     seen: Counter[tuple] = Counter()
     for report in reports:
         for claim in report.claims:
-            key = (report.spec.circuit, claim.task, claim.block, claim.text)
+            block, text = ("".join(said.split()) for said in (claim.block or "", claim.text))
+            key = (report.spec.circuit, claim.task, block, text)
             yield (*key, seen[key]), (report.spec, claim)
             seen[key] += 1
 
@@ -192,6 +194,7 @@ def _setting(report: Report) -> dict[str, str]:
     """What was run, by what it is called."""
     model = report.model
     found = {"model": model.name, "weights": model.sha256, "device": f"{model.device} {model.dtype}"}
+    found |= {"circuitdsl": report.circuitdsl} | {k: v for k, v in report.versions.items() if k == "torch"}
     for task in report.tasks:
         found[f"task {task.name}"] = f"{task.corrupt}, {task.prompts} prompts, seed {task.seed}"
         found[f"prompts of {task.name}"] = task.sha256
@@ -262,6 +265,9 @@ def _rows(changes: Sequence[Change], several: bool, width: int) -> Iterator[Text
             else:
                 yield head
                 yield Text(" " * 8) + numbers
+            both = (each.measured.part if each and each.measured else "" for each in (changes[i].old, changes[i].new))
+            if all(named := tuple(both)) and len(set(named)) > 1:
+                yield Text(f"        the figures are of its weakest parts: {' → '.join(named)}", "dim")
 
 
 def _number(claim: ClaimResult | None, moved: bool) -> tuple[tuple[str, str], tuple[str, str]]:

@@ -8,29 +8,44 @@ from typing import Any
 
 from circuitdsl.report.formats import View
 from circuitdsl.report.numbers import figure, interval, value
-from circuitdsl.report.report import Measured, MeasurementResult, Report, Reports, with_headers
-from circuitdsl.report.terminal import extra, task_line, task_remarks, whole_protocol
+from circuitdsl.report.report import Measured, MeasurementResult, Report
+from circuitdsl.report.terminal import (
+    by_task,
+    extra,
+    footnotes,
+    paragraphs,
+    provenance,
+    task_line,
+    task_remarks,
+    whole_protocol,
+)
 
 _COLOURS = {
     "holds": "#00875f", "fails": "#d93025", "undecided": "#b06f00", "error": "#7b8794", "interrupted": "#b06f00",
 }  # fmt: skip
-_CELL = "text-align:left;vertical-align:top;padding:.25em 1em .25em 0"
+_CELL = "vertical-align:top;padding:.3em 1.2em .3em 0"
+_RIGHT = "text-align:right;font-variant-numeric:tabular-nums"
+_LEFT = "text-align:left"
 _FADED = "opacity:.65"
 _WARNING = "color:#b06f00"
+_RULE = "border-top:1px solid rgba(128,128,128,.3)"
+_PAGE = "body{font-family:system-ui,sans-serif;margin:2em}hr{margin:2.5em 0}"
 
 
-def to_html(report: Report) -> str:
-    """The report as the terminal shows it: what was run, a row for each claim, a count."""
+def to_html(report: Report, verbose: bool = False) -> str:
+    """The report as the terminal shows it: what was run, a count, a row for each claim."""
     counts = ", ".join(_coloured(words, verdict) for verdict, words in report.counts())
     return "\n".join(
         (
             '<div style="font-size:14px;line-height:1.45">',
             *_head(report),
+            f'<div style="margin-top:.7em">{counts or "no claims"} {_faded(f"· {report.seconds:.1f} s")}</div>',
             '<table style="font-size:inherit;border-collapse:collapse;margin:.7em 0">',
-            *_claims(report),
+            *_claims(report, verbose),
             *(row for found in report.measurements for row in _measurement(found, len(report.tasks) > 1)),
             "</table>",
-            f"<div>{counts} {_faded(f'{report.seconds:.1f} s')}</div>",
+            *(_small(note.plain.strip()) for note in footnotes(report) if note),
+            *map(_small, provenance(report, verbose=True)),
             "</div>",
         )
     )
@@ -38,7 +53,10 @@ def to_html(report: Report) -> str:
 
 def page(reports: Iterable[Report], view: View | None = None) -> str:
     """Reports as a page of their own."""
-    return f'<!doctype html>\n<meta charset="utf-8">\n{Reports(reports)._repr_html_()}\n'
+    found = list(reports)
+    title = escape(", ".join(dict.fromkeys(report.spec.circuit for report in found)))
+    body = "\n<hr>\n".join(to_html(report, bool(view and view.verbose)) for report in found)
+    return f'<!doctype html>\n<meta charset="utf-8">\n<title>{title}</title>\n<style>{_PAGE}</style>\n{body}\n'
 
 
 def rows(report: Report) -> list[dict[str, Any]]:
@@ -58,7 +76,9 @@ def rows(report: Report) -> list[dict[str, Any]]:
             "high": found.ci[1] if found and found.ci else None,
             "unit": found.unit if found else None,
             "n": found.n if found else 0,
+            "part": found.part if found else "",
             "reason": claim.reason,
+            "notes": "; ".join(claim.notes),
         }
         for claim in report.claims
     ]
@@ -67,51 +87,64 @@ def rows(report: Report) -> list[dict[str, Any]]:
 def _head(report: Report) -> Iterator[str]:
     model = report.model
     shape = f"{model.name} ({model.n_layers} layers × {model.n_heads} heads) · {model.device} {model.dtype}"
-    yield f"<div><b>{escape(report.spec.circuit)}</b> · {escape(shape)}</div>"
+    yield f'<div><b style="font-size:larger">{escape(report.spec.circuit)}</b> · {escape(shape)}</div>'
     for task in report.tasks:
         yield f'<div style="{_FADED}">{escape(task_line(task).plain)}</div>'
         for text, style in task_remarks(task, len(report.tasks) > 1):
             yield f'<div style="{_WARNING if style == "yellow" else _FADED}">{escape(text)}</div>'
 
 
-def _row(cells: Iterable[str]) -> str:
-    inside = "".join(f'<td style="{_CELL}">{cell}</td>' for cell in cells)
-    return f'<tr style="border-top:1px solid rgba(128,128,128,.3);background:transparent">{inside}</tr>'
+def _row(cells: Iterable[tuple[str, str]], rule: bool = True) -> str:
+    """A row of cells, each as (content, how it is aligned); a line above it says that something else begins."""
+    inside = "".join(f'<td style="{_CELL};{align}">{cell}</td>' for cell, align in cells)
+    return f'<tr style="{f"{_RULE};" * rule}background:transparent">{inside}</tr>'
 
 
-def _claims(report: Report) -> Iterator[str]:
-    """The headings, and the rows of all claims; those of a block stand below its header."""
+def _claims(report: Report, verbose: bool) -> Iterator[str]:
+    """The headings, and the rows of all claims: those of a block below its header, other tasks below the first."""
     several = len(report.tasks) > 1
-    names = ("line", "claim", *["task"] * several, "measured", "95 % interval", "n", "verdict")
-    cells = "".join(f'<th style="{_CELL};font-weight:600;{_FADED}">{name}</th>' for name in names)
+    names = [("line", _RIGHT), ("claim", _LEFT), *[("task", _LEFT)] * several, ("measured", _RIGHT)]
+    names += [("95 % interval", _LEFT), ("n", _RIGHT), ("", _LEFT), ("verdict", _LEFT)]
+    cells = "".join(
+        f'<th style="{_CELL};{align};font-weight:600;white-space:nowrap;{_FADED}">{name}</th>' for name, align in names
+    )
     yield f"<tr>{cells}</tr>"
-    for claim, header in with_headers(report.reached):
+    for claim, header, found in by_task(report):
         if header:
-            yield _row([_faded(str(claim.block_line)), _faded(_code(header)), *[""] * (4 + several)])
-        numbers, verdict = _numbers(figure(claim.measured), claim.measured), _coloured(claim.verdict, claim.verdict)
-        task = [escape(claim.task or "")] * several
-        yield _row([_faded(str(claim.line)), _code(claim.text), *task, *numbers, verdict])
-        reason = claim.reason if claim.verdict != "holds" else ""
-        protocol = whole_protocol(claim) if "keep" in claim.protocol else ""
-        yield from _remarks((extra(claim), reason, protocol, *claim.notes), several)
+            yield _row([(_faded(str(claim.block_line)), _RIGHT), (_faded(_code(header)), _LEFT)])
+        for i, each in enumerate(found.values()):
+            about = ("", "") if i else (_faded(str(claim.line)), _code(claim.text))
+            task = [(escape(each.task or "weights"), _LEFT)] * several
+            verdict = _coloured(each.verdict, each.verdict)
+            numbers = _numbers(figure(each.measured), each.measured, extra(each))
+            yield _row([(about[0], _RIGHT), (about[1], _LEFT), *task, *numbers, (verdict, _LEFT)], rule=not i)
+            yield from _remarks(((by, text) for by, text, _ in paragraphs(each, verbose)), several)
 
 
-def _numbers(shown: str, found: Measured | None) -> list[str]:
-    return [_plain(shown), _plain(interval(found)), str(found.n)] if found else ["", "", ""]
+def _numbers(shown: str, found: Measured | None, besides: str = "") -> list[tuple[str, str]]:
+    cells = (shown, interval(found), str(found.n or "")) if found else ("", "", "")
+    aligned = zip(map(_plain, cells), (_RIGHT, _LEFT, _RIGHT), strict=True)
+    return [*aligned, (_faded(_plain(besides)) if besides else "", _LEFT)]
 
 
-def _remarks(remarks: Iterable[str], tasks: bool) -> Iterator[str]:
-    """Rows below a figure, for what else is said of it."""
-    for remark in filter(None, remarks):
-        text = f'<td></td><td colspan="{5 + tasks}" style="{_CELL};padding-top:0;{_FADED}">{escape(remark)}</td>'
-        yield f'<tr style="background:transparent">{text}</tr>'
+def _remarks(remarks: Iterable[tuple[int, str]], tasks: bool) -> Iterator[str]:
+    """Rows below a figure, for what else is said of it: each with its indent, as on a terminal."""
+    for by, text in remarks:
+        inside = f"padding-top:0;padding-left:{(by - 8) / 2}em;{_LEFT};{_FADED}"
+        cell = f'<td></td><td colspan="{6 + tasks}" style="{_CELL};{inside}">{escape(text)}</td>'
+        yield f'<tr style="background:transparent">{cell}</tr>'
 
 
 def _measurement(found: MeasurementResult, tasks: bool) -> Iterator[str]:
-    task, measured = [escape(found.task)] * tasks, found.measured
+    task, measured = [(escape(found.task), _LEFT)] * tasks, found.measured
     numbers = _numbers(value(measured) if measured else "", measured)
-    yield _row(["", escape(found.name), *task, *numbers, "" if measured else _faded(escape(found.reason))])
-    yield from _remarks((whole_protocol(found), *found.notes), tasks)
+    reason = "" if measured else _faded(escape(found.reason))
+    yield _row([("", _RIGHT), (escape(found.name), _LEFT), *task, *numbers, (reason, _LEFT)])
+    yield from _remarks(((8, text) for text in (whole_protocol(found), *found.notes) if text), tasks)
+
+
+def _small(text: str) -> str:
+    return f'<div style="{_FADED};font-size:smaller">{escape(text)}</div>'
 
 
 def _coloured(text: str, verdict: str) -> str:

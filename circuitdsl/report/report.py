@@ -18,6 +18,7 @@ from circuitdsl.verdicts import VERDICTS, Verdict
 from circuitdsl.version import __version__
 
 if TYPE_CHECKING:
+    from circuitdsl.circuit.claims import Circuit
     from circuitdsl.report.diff import Diff
     from circuitdsl.report.formats import View
     from circuitdsl.report.prompts import Prompts
@@ -214,9 +215,18 @@ class TaskResult:
 
 @dataclass(frozen=True, slots=True)
 class SpecInfo:
+    """The spec of a report: `sha256` is of its text, `meaning` of what it says, whatever its layout and comments."""
+
     path: str
     circuit: str
     sha256: str
+    meaning: str = ""
+
+    def says_what(self, circuit: Circuit) -> bool:
+        """Whether the spec says what a circuit's does now; true where that is not known."""
+        if self.meaning and circuit.meaning:
+            return self.meaning == circuit.meaning
+        return not (self.sha256 and circuit.sha256) or self.sha256 == circuit.sha256
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +262,8 @@ class Report:
     cached: float = 0.0
     interrupted: bool = False
     measurements: tuple[MeasurementResult, ...] = ()
+    #: the version of this package that made it
+    circuitdsl: str = __version__
     #: what verdicts are about: `prompts` from the same templates, or from other `templates` (n then counts templates)
     generalise: str = "prompts"
 
@@ -308,7 +320,7 @@ class Report:
         """The report as schema version 1 has it."""
         body = _plain(asdict(replace(self, claims=())))
         body["claims"] = [claim.to_json() for claim in self.claims]
-        return {"schema": SCHEMA, "circuitdsl": __version__, **body, "summary": self.summary}
+        return {"schema": SCHEMA, "circuitdsl": self.circuitdsl, **body, "summary": self.summary}
 
     @classmethod
     def from_json(cls, given: str | bytes | dict[str, Any]) -> Report:

@@ -29,6 +29,8 @@ from circuitdsl.tasks.tokens import Token
 _SHOWN = 10
 #: how many of the tokens that are scored are listed
 _TOKENS = 4
+#: so many digits of a hash are shown
+_HASH = 12
 #: a part of a claim with a name longer than this is named below the claim
 _SHORT = 24
 #: the width of a screen on which every table has room
@@ -51,8 +53,10 @@ def show(report: Report, console: Console, verbose: bool = False) -> None:
         claims = _remarks(report, width, verbose)
     else:
         claims = _claims(report, width, verbose)
-    for line in (*claims, *_besides(report, width, verbose), *_footnotes(report), Text(""), summary_line(report)):
+    for line in (*claims, *_besides(report, width, verbose), *footnotes(report), Text(""), summary_line(report)):
         console.print(line)
+    for said in provenance(report, verbose):
+        console.print(_indented(said, 2, width, "dim"))
 
 
 def _header(report: Report, width: int, verbose: bool) -> Text:
@@ -78,11 +82,14 @@ def task_line(task: TaskResult) -> Text:
     share = task.metric.startswith("accuracy")
     write = percent if share else plain
     clean, corrupt = ("no number" if v is None else write(v) for v in (task.clean, task.corrupt_value))
+    gap = ""
+    if task.clean is not None and task.corrupt_value is not None:
+        gap = f", gap {write(task.clean - task.corrupt_value)}"
     accuracy = "" if share or task.accuracy is None else f", accuracy {percent(task.accuracy)}"
     lines = f"{task.repeats} line{'s' * (task.repeats != 1)}"
     left_out = f", {lines} left out whose clean prompt stands in another" if task.repeats else ""
     return Text(
-        f"{task.name}: {task.metric} {clean} clean, {corrupt} corrupt ({task.corrupt}){accuracy}"
+        f"{task.name}: {task.metric} {clean} clean, {corrupt} corrupt ({task.corrupt}){gap}{accuracy}"
         f" · up to {task.prompts} prompts, seed {task.seed}{', with BOS' if task.bos else ''}{left_out}"
     )
 
@@ -134,7 +141,7 @@ def _claims(report: Report, width: int, verbose: bool) -> Iterator[Text]:
     tasks = max((len(claim.task or "weights") for claim in report.reached), default=0)
     longest = max((len(claim.text) for claim in report.reached), default=0)
     beside = not several and 6 + longest + 2 + _total(widths) <= width
-    for claim, header, found in _by_task(report):
+    for claim, header, found in by_task(report):
         if header:
             yield Text(f"{claim.block_line:>4}  {header}", "dim")
         text = "\n      ".join(_wrapped(claim.text, width - 6)) if several else claim.text
@@ -150,10 +157,10 @@ def _claims(report: Report, width: int, verbose: bool) -> Iterator[Text]:
                 yield Text.assemble(name, _numbers(each, widths, shown=(0, 1, 2, 3) if fits else (0, 1, 2)))
                 if not fits and (besides := extra(each)):
                     yield _indented(besides, 8, width, "dim")
-            yield from (_indented(text, by, width, style) for by, text, style in _said(each, verbose))
+            yield from (_indented(text, by, width, style) for by, text, style in paragraphs(each, verbose))
 
 
-def _by_task(report: Report) -> Iterator[tuple[ClaimResult, str, dict[str | None, ClaimResult]]]:
+def by_task(report: Report) -> Iterator[tuple[ClaimResult, str, dict[str | None, ClaimResult]]]:
     """Each claim as it stands on the first task, the header of its block if one begins, and the claim on each task."""
     found: dict[str, dict[str | None, ClaimResult]] = {}
     for claim in report.reached:
@@ -162,7 +169,7 @@ def _by_task(report: Report) -> Iterator[tuple[ClaimResult, str, dict[str | None
         yield claim, header, found[claim.id]
 
 
-def _said(claim: ClaimResult, verbose: bool) -> Iterator[tuple[int, str, str]]:
+def paragraphs(claim: ClaimResult, verbose: bool) -> Iterator[tuple[int, str, str]]:
     """The paragraphs below a claim, each as (indent, text, style)."""
     if verbose or claim.verdict != "holds":
         yield 8, claim.reason, "dim" if claim.verdict == "holds" else ""
@@ -257,12 +264,10 @@ def _matrix(report: Report) -> Table:
     for name in columns:
         table.add_column(name or "weights")
     widths = {name: _widths(claim for claim in report.reached if claim.task == name) for name in columns}
-    for claim, header, found in _by_task(report):
+    for claim, header, found in by_task(report):
         if header:
             table.add_row(Text(str(claim.block_line), "dim"), Text(header, "dim"))
-        cells = [
-            _numbers(found[name], widths[name], shown=(0, 2)) if name in found else Text("–", "dim") for name in columns
-        ]
+        cells = [_numbers(found[name], widths[name]) if name in found else Text("–", "dim") for name in columns]
         table.add_row(Text(str(claim.line), "dim"), Text(claim.text), *cells)
     return table
 
@@ -270,7 +275,7 @@ def _matrix(report: Report) -> Table:
 def _remarks(report: Report, width: int, verbose: bool) -> Iterator[Text]:
     """The reason of each claim that does not hold (with `verbose` of every claim), and all notes."""
     for claim in report.reached:
-        said = list(_said(claim, verbose))
+        said = list(paragraphs(claim, verbose))
         for i, (by, text, style) in enumerate(said):
             if i:
                 yield _indented(text, by, width, style)
@@ -298,7 +303,7 @@ def _besides(report: Report, width: int, verbose: bool) -> Iterator[Text]:
             yield from (_indented(_detail(detail), 10, width, "dim") for detail in one.details)
 
 
-def _footnotes(report: Report) -> list[Text]:
+def footnotes(report: Report) -> list[Text]:
     notes = []
     if any(claim.measured and claim.measured.named for claim in report.claims):
         notes.append(Text("  a figure without a name is its claim's, or an effect: % of clean − corrupt", "dim"))
@@ -321,3 +326,16 @@ def summary_line(report: Report) -> Text:
     known = f", {percent(report.cached)} of the numbers known from earlier runs" if report.cached else ""
     head = Text(f"  {ids} claim{'s' * (ids != 1)}{tasks}: ")
     return Text.assemble(head, Text(", ").join(parts), (f"   {report.seconds:.1f} s{known}", "dim"))
+
+
+def provenance(report: Report, verbose: bool = False) -> Iterator[str]:
+    """What a report that is read by itself is of: version and hashes; with `verbose` all versions and the rules."""
+    known = {"circuitdsl": report.circuitdsl, **report.versions}
+    versions = [f"{name} {number}" for name, number in known.items() if verbose or name in ("circuitdsl", "torch")]
+    several = len(report.tasks) > 1
+    hashes = {"spec": report.spec.sha256, "weights": report.model.sha256}
+    hashes |= {f"prompts{f' of {task.name}' * several}": task.sha256 for task in report.tasks}
+    yield " · ".join((*versions, *(f"{name} {digest[:_HASH]}" for name, digest in hashes.items() if digest)))
+    if verbose and report.tasks:
+        looks = "early looks" if report.early_stop else "no early looks"
+        yield f"{report.spec.path} · {report.level} · {looks} · {report.threads} thread{'s' * (report.threads != 1)}"

@@ -9,6 +9,7 @@ Nothing heavy is imported before a claim runs.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -64,15 +65,16 @@ class CircFile(pytest.File):
 
     def collect(self) -> Iterator[pytest.Item]:
         spec = self._spec()
-        several = len(spec.circuits) > 1
+        several, known = len(spec.circuits) > 1, set[str]()
         for circuit in spec.circuits:
             run = Run(replace(spec, circuits=(circuit,)), self.config)
-            prefix = f"{circuit.name}: " if several else ""
             for claim in circuit.claims:
                 for task in claim.tasks or (None,):  # a channel has no task
                     on = f" on {task}" if task and len(circuit.tasks) > 1 and f" on {task}" not in claim.text else ""
-                    name = f"L{claim.line} {prefix}{claim.text}{on}"
-                    yield ClaimItem.from_parent(self, name=name, run=run, claim=claim, task=task)
+                    parts = (circuit.name if several else "", claim.under.text if claim.under else "", claim.text + on)
+                    title = ": ".join(part for part in parts if part)
+                    name = unique("-".join(slug(part) for part in parts if part), known)
+                    yield ClaimItem.from_parent(self, name=name, title=title, run=run, claim=claim, task=task)
 
     def _spec(self) -> Spec:
         """The spec, or its mistakes as an error of collection."""
@@ -92,6 +94,31 @@ class CircFile(pytest.File):
             if diagnostic.severity == "warning":
                 self.warn(SpecWarning(render(diagnostic, spec.text, spec.path)))
         return spec
+
+
+#: what a test's name has for signs that `-k` or a shell would not take
+_SPELLED = {"->": " to ", "<=": " le ", ">=": " ge ", "<": " lt ", ">": " gt "}
+
+
+def slug(text: str) -> str:
+    """A claim's text as one word: `mover -> logits : effect <= -5%` is `mover_to_logits_effect_le_-5pct`.
+
+    It is the same however the text is spaced.
+    """
+    for sign, word in _SPELLED.items():
+        text = text.replace(sign, word)
+    text = re.sub(r"\s*%", "pct", re.sub(r"(?<=\w)\s*([+-])\s+(?=\w)|\s+(\+)", r"\1\2", text))
+    return re.sub(r"[^\w.+-]+", "_", text).strip("_")
+
+
+def unique(name: str, known: set[str]) -> str:
+    """The name, or the first of `name-2`, `name-3`, … that is not known yet; it is then known."""
+    found, number = name, 1
+    while found in known:
+        number += 1
+        found = f"{name}-{number}"
+    known.add(found)
+    return found
 
 
 class Run:
@@ -131,10 +158,14 @@ class Run:
 
 
 class ClaimItem(pytest.Item):
-    """One claim on one task."""
+    """One claim on one task.
 
-    def __init__(self, *, run: Run, claim: Claim, task: str | None, **given: Any) -> None:
+    Its name is made of the claim's text, so that it is the same wherever the claim stands. Its title is the text.
+    """
+
+    def __init__(self, *, title: str, run: Run, claim: Claim, task: str | None, **given: Any) -> None:
         super().__init__(**given)
+        self.title = title
         self.run = run
         self.claim = claim
         self.task = task
@@ -158,17 +189,16 @@ class ClaimItem(pytest.Item):
 
             result = error.result
             on = f" on {result.task}" if result.task else ""
-            lines = (result.text, f"{result.verdict}{on}: {result.reason}")
+            lines = (result.statement, f"{result.verdict}{on}: {result.reason}")
             more = (*member_lines(result), *result.notes, *([f"cited: {result.citation}"] if result.citation else []))
             return Failure((*lines, *(f"  {line}" for line in more)), where)
         if isinstance(error, UserError):
-            return Failure((self.claim.text, f"could not be run: {_say(error)}"), where)
+            return Failure((self.title, f"could not be run: {_say(error)}"), where)
         return super().repr_failure(excinfo)
 
     def reportinfo(self) -> tuple[Path, int, str]:
         """Where the claim stands and its headline; that is not the name, in which pytest writes `::` for every dot."""
-        line, _, text = self.name.partition(" ")
-        return self.path, self.claim.line - 1, f"line {line[1:]}: {text}"
+        return self.path, self.claim.line - 1, f"line {self.claim.line}: {self.title}"
 
 
 @dataclass(frozen=True)

@@ -62,14 +62,14 @@ def one_stratum(part: Part, decision: Decision) -> str:
             found.append((abs(value - float(decision.value or 0.0)), k, value))
     if not found:
         return ""
-    _, k, value = max(found)
+    _, at, value = max(found)
     unit = reasons.unit_of(part)
     if isinstance(part.test, Stronger):
         side = f"{'weaker' if inside else 'stronger'} than {part.test.name}"
     else:
         side = reasons.place(part, value, (value, value), unit)
     shown = reasons.written(unit, value, None, part.region.bounds, decision.ci)
-    return f"without the {counts[k]} prompts of the stratum {names[k]} it is {shown}, {side}"
+    return f"without the {counts[at]} prompts of the stratum {names[at]} it is {shown}, {side}"
 
 
 def _without_each(part: Part, codes: np.ndarray, counts: np.ndarray) -> np.ndarray:

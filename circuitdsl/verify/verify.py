@@ -127,7 +127,7 @@ def verify(
     bos = any(prompts.data.bos for prompts in by_task.values())
     memories = [prompts.cache for prompts in by_task.values() if isinstance(prompts.cache, Memory)]
     return Report(
-        spec=SpecInfo(circuit.path, circuit.name, circuit.sha256),
+        spec=SpecInfo(circuit.path, circuit.name, circuit.sha256, circuit.meaning),
         model=ModelInfo(model.name, model.sha256, model.n_layers, model.n_heads, model.device, model.dtype, bos),
         tasks=tuple(_task_result(by_task[use.name], use) for use in circuit.tasks if use.name in by_task),
         claims=in_order(circuit, found),

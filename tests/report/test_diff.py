@@ -169,3 +169,21 @@ def test_a_report_reads_back_as_it_was_written(check, tmp_path) -> None:
     path = tmp_path / "r.json"
     path.write_text(as_text(Reports([report, report])))
     assert read_reports(path) == (report, report)
+
+
+def test_another_weakest_part_and_another_version_are_told() -> None:
+    before, after = (
+        past(claim("holds", found=replace(measured(v, None), part=p))) for v, p in ((-0.4, "x"), (-0.2, "y"))
+    )
+    after = [replace(after[0], circuitdsl="9.9", versions={"torch": "9.1"})]
+    console = Console(width=120, file=io.StringIO())
+    with console.capture() as capture:
+        show_diff(compare(before, after), console)
+    text = capture.get()
+    assert "the figures are of its weakest parts: x → y" in text
+    assert "other circuitdsl: 0.1.0 → 9.9" in text and "torch" not in text  # of which one report says nothing
+
+
+def test_blanks_make_no_other_claim() -> None:
+    found = compare(past(claim("holds", "a->b:lowers")), past(claim("holds", "a -> b : lowers")))
+    assert [change.kind for change in found.changes] == ["same"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -11,10 +12,20 @@ from rich.console import Console
 
 from circuitdsl.report.diff import compare
 from circuitdsl.report.formats import FORMATS, View, format_of
-from circuitdsl.report.report import ClaimResult, ModelInfo, Report, Reports, SpecInfo
+from circuitdsl.report.report import (
+    ClaimResult,
+    Measured,
+    MemberResult,
+    ModelInfo,
+    Report,
+    Reports,
+    SpecInfo,
+    TaskResult,
+)
 
 CLAIM = ClaimResult("c01", 1, "a -> b : lowers", "edge", None, "fails", "because <of> it")
 REPORTS = Reports([Report(SpecInfo("t.circ", "t", ""), ModelInfo("m", "", 1, 1, "cpu", "", False), (), (CLAIM,), 1.0)])
+PARTS = (("0.3", -0.2), ("0.5", -0.4))
 VIEW = View(partial(Console, width=100, no_color=True, color_system=None))
 
 
@@ -47,3 +58,19 @@ def test_a_page_is_whole_and_escaped() -> None:
 
 def test_json_reads_back() -> None:
     assert Reports.from_json(json.loads(FORMATS["json"].reports(REPORTS, VIEW))) == REPORTS
+
+
+def test_a_page_has_each_claim_once_and_what_the_screen_says_below_it() -> None:
+    """With several tasks their figures stand below each other; with -v the page has all reasons and parts."""
+    parts = tuple(MemberResult(s, "logits", "in", "END", v, None, None, 9, "holds", f"{s}: so") for s, v in PARTS)
+    found = Measured(
+        "effect", -0.2, (-0.3, -0.1), 9, "gap", part="0.3 -> logits at END", sender="0.3", receiver="logits"
+    )
+    both = [replace(CLAIM, task=name, verdict="holds", members=parts, measured=found) for name in ("one", "two")]
+    tasks = [TaskResult(name, "abc", 9, 0, "", "logit_diff", 1.0, 0.0, 1.0) for name in ("one", "two")]
+    reports = Reports([replace(REPORTS[0], tasks=tuple(tasks), claims=tuple(both))])
+    page = FORMATS["html"].reports(reports, VIEW)
+    assert page.count("a -&gt; b : lowers") == 1 and page.count("2 of 2, weakest 0.3") == 2
+    assert "0.5: so" not in page and "<title>t</title>" in page
+    page = FORMATS["html"].reports(reports, replace(VIEW, verbose=True))
+    assert page.count("because &lt;of&gt; it") == page.count("0.5: so") == 2

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
+from circuitdsl.report.notebook import to_html
 from circuitdsl.report.report import (
     ClaimResult,
     Measured,
@@ -20,6 +21,7 @@ from circuitdsl.report.report import (
 )
 from circuitdsl.report.terminal import show
 from circuitdsl.verdicts import Verdict
+from circuitdsl.version import __version__
 
 
 def task(name: str) -> TaskResult:
@@ -77,9 +79,9 @@ def test_what_is_stronger_is_told_with_what_it_is_compared_with() -> None:
 
 
 def test_tasks_stand_side_by_side_where_they_fit() -> None:
-    wide, narrow = shown(160, "ioi", "flip"), shown(80, "ioi", "flip")
+    wide, narrow = shown(200, "ioi", "flip"), shown(80, "ioi", "flip")
     (row,) = (line for line in wide.splitlines() if "attribution" in line)
-    assert row.count("2.89 logits") == 2
+    assert row.count("2.89 logits") == row.count("[2.88, 2.90]") == row.count("n 64") == 2
     assert not [line for line in narrow.splitlines() if "attribution" in line and "logits" in line]
     assert "[2.88, 2.90]" in narrow
 
@@ -89,3 +91,29 @@ def test_what_does_not_fit_beside_the_numbers_stands_below() -> None:
     long = claim(1, "each a -> b at END : lowers", "|F(M) − F(C)|", -3.0, "logits", n=64)
     lines = text_of(80, ["ioi"], [replace(long, members=(pair, pair), null=Null(1.0, 23))]).splitlines()
     assert any(line.endswith("n 64  holds") for line in lines) and "        2 of 2, rarer than 23 of 23" in lines
+
+
+@pytest.mark.parametrize("tasks", [("ioi",), ("ioi", "flip")])
+def test_a_report_says_what_it_is_of(tasks: tuple[str, ...]) -> None:
+    """On a screen and on a page: metric, gap, accuracy, prompts, seed, corruption, device, versions and hashes."""
+    made = [replace(task(name), sha256=f"{name}abcdef0123456789") for name in tasks]
+    model = ModelInfo("pocket", "a1cbd008af92ffff", 4, 8, "cpu", "float32", False)
+    spec = SpecInfo("specs/t.circ", "t", "4877dcdf2007ffff")
+    claims = tuple(replace(stated, task=name) for stated in CLAIMS for name in tasks)
+    report = Report(spec, model, tuple(made), claims, 1.0, {"torch": "9.1", "numpy": "8.2"}, 2, early_stop=False)
+    console = Console(width=160, no_color=True, color_system=None)
+    found = {}
+    for verbose in (False, True):
+        with console.capture() as capture:
+            show(report, console, verbose)
+        found[verbose] = capture.get()
+    page = to_html(report)
+    for text in (*found.values(), page):
+        assert text.count("logit_diff 14.77 clean, −0.91 corrupt (abc), gap 15.68, accuracy 100 %") == len(tasks)
+        assert text.count("up to 64 prompts, seed 0") == len(tasks) and "cpu float32" in text
+        assert f"circuitdsl {__version__} · torch 9.1" in text
+        assert "spec 4877dcdf2007 · weights a1cbd008af92 · prompts" in text
+        assert all(f"{one.sha256[:12]}" in text for one in made)
+    for text in (found[True], page):
+        assert "numpy 8.2" in text and "specs/t.circ · Holm 5 % · no early looks · 2 threads" in text
+    assert "numpy" not in found[False]

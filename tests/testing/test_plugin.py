@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 import pytest
 
 from circuitdsl.api import load
+from circuitdsl.testing.plugin import slug
 from tests.conftest import ROOT
 
 pytest_plugins = ["pytester"]
@@ -45,7 +46,7 @@ def test_every_claim_is_a_test(run) -> None:
     result = run("-v", good=SPEC.replace("-10%", "-1%"))
     result.assert_outcomes(passed=3)
     result.stdout.fnmatch_lines(
-        ["good.circ::L5 suppressor -> logits at END : lowers PASSED*", "*::L7 expect accuracy*"]
+        ["good.circ::suppressor_to_logits_at_END_lowers PASSED*", "*::expect_accuracy_ge_90pct PASSED*"]
     )
 
 
@@ -62,7 +63,7 @@ def test_a_claim_that_does_not_hold_fails_with_its_reason(run, monkeypatch) -> N
     )
     monkeypatch.setenv("COLUMNS", "200")
     result = run("-rf")
-    result.stdout.fnmatch_lines(["FAILED bad.circ::L6 each suppressor -> logits at END : * - fails: 0.3 -> *"])
+    result.stdout.fnmatch_lines(["FAILED bad.circ::each_suppressor_to_logits_*_effect_le_-10pct - fails: 0.3 -> *"])
 
 
 def test_a_circuit_is_verified_once_and_whole_however_tests_are_selected(run, monkeypatch) -> None:
@@ -84,7 +85,7 @@ def test_a_circuit_is_verified_once_and_whole_however_tests_are_selected(run, mo
     seen.clear()
     run("-k", "accuracy", "one.circ").assert_outcomes(passed=1, deselected=2)
     assert [claims for _, claims in seen] == [3]
-    run("one.circ::L7 expect accuracy >= 90%").assert_outcomes(passed=1)
+    run("one.circ::expect_accuracy_ge_90pct").assert_outcomes(passed=1)
 
 
 def test_one_item_a_task_and_a_circuit(run) -> None:
@@ -99,10 +100,10 @@ expect logit_diff >= 5 on ioi
 """
     result = run("--collect-only", "-q", several=text)
     assert [line for line in result.outlines if "::" in line] == [
-        "several.circ::L5 a: expect logit_diff >= 5 on ioi",
-        "several.circ::L5 a: expect logit_diff >= 5 on flip",
-        "several.circ::L6 a: expect logit_diff >= 6 on flip",
-        "several.circ::L8 b: expect logit_diff >= 5 on ioi",
+        "several.circ::a-expect_logit_diff_ge_5_on_ioi",
+        "several.circ::a-expect_logit_diff_ge_5_on_flip",
+        "several.circ::a-expect_logit_diff_ge_6_on_flip",
+        "several.circ::b-expect_logit_diff_ge_5_on_ioi",
     ]
     run("several.circ").assert_outcomes(passed=4)
 
@@ -164,7 +165,7 @@ def test_junit_names_the_claim_and_its_reason(run, pytester) -> None:
     cases = ElementTree.parse(pytester.path / "out.xml").getroot().findall(".//testcase")
     failed = {case.get("name"): case.find("failure") for case in cases if case.find("failure") is not None}
     ((name, failure),) = failed.items()
-    assert name == "L6 each suppressor -> logits at END : effect <= -10%"
+    assert name == "each_suppressor_to_logits_at_END_effect_le_-10pct"
     assert failure is not None
     assert "is above −10 %" in str(failure.get("message"))
     assert {case.get("classname") for case in cases} == {"bad.circ"}
@@ -193,7 +194,7 @@ def test_the_entry_point_is_declared() -> None:
 def test_channels_are_tests_without_a_task(run) -> None:
     result = run("-v", weights='circuit w\nmodel "pocket"\nchannel 0.3 -> 2.4.v : composition >= 0.9\n')
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*::L3 channel 0.3 -> 2.4.v : composition >= 0.9 FAILED*", "fails: composition *"])
+    result.stdout.fnmatch_lines(["*::channel_0.3_to_2.4.v_composition_ge_0.9 FAILED*", "fails: composition *"])
 
 
 def test_a_failing_property_shows_the_simplest_prompt_that_breaks_it(run) -> None:
@@ -208,11 +209,73 @@ def test_a_failing_property_shows_the_simplest_prompt_that_breaks_it(run) -> Non
     )
 
 
+BLOCK = """circuit t
+model "pocket"
+task ioi(prompts = 64)
+heads suppressor = 0.3 0.5 0.6 at END
+expect logit_diff >= 1
+when suppressor -> logits at END is patched
+  expect logit_diff >= 100
+  expect logit_diff falls
+when suppressor is knocked out
+  expect logit_diff falls
+"""
+
+
+def test_a_claim_in_a_block_is_told_with_its_condition(run) -> None:
+    result = run("-v", block=BLOCK)
+    result.assert_outcomes(passed=3, failed=1)
+    when = "when suppressor -> logits at END is patched"
+    result.stdout.fnmatch_lines(
+        [
+            "block.circ::when_suppressor_to_logits_at_END_is_patched-expect_logit_diff_ge_100 FAILED*",
+            f"_* line 7: {when}: expect logit_diff >= 100 _*",
+            f"{when}: expect logit_diff >= 100",
+            "fails on ioi: *",
+        ]
+    )
+
+
+def names(result: pytest.RunResult) -> list[str]:
+    return [line.partition("::")[2] for line in result.outlines if "::" in line]
+
+
+def test_names_stay_where_lines_move_and_are_unique(run) -> None:
+    before = names(run("--collect-only", "-q", spec=BLOCK))
+    assert before and not any(re.search(r"[^\w.+-]", name) for name in before)
+    moved = BLOCK.replace("expect logit_diff >= 1\n", "# why\n\nexpect   logit_diff >= 1\n")
+    assert names(run("--collect-only", "-q", spec=moved)) == before
+    twice = names(run("--collect-only", "-q", spec=BLOCK + "expect logit_diff >= 1\n"))
+    assert twice == [*before, "expect_logit_diff_ge_1-2"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("(a+b)->logits at S1+1:effect<=-5 %", "(a + b) -> logits at S1+1 : effect <= -5%"),
+        ("(a-b)->logits:lowers", "(a - b) -> logits : lowers"),
+        ("expect attention(a,END->IO)in[1%,2%]", "expect attention(a, END -> IO) in [1%, 2%]"),
+    ],
+)
+def test_names_do_not_depend_on_blanks(one: str, other: str) -> None:
+    assert slug(one) == slug(other)
+    assert slug("a -> b : effect <= -5%") != slug("a -> b : effect <= 5%") != slug("a -> b : effect >= 5%")
+
+
+def test_names_select_and_deselect(run) -> None:
+    name = names(run("--collect-only", "-q", spec=BLOCK))[0]
+    run(f"spec.circ::{name}").assert_outcomes(passed=1)
+    run(f"--deselect=spec.circ::{name}", "-k", "not ge_100").assert_outcomes(passed=2, deselected=2)
+    run("-k", "is_patched-expect_logit_diff_falls").assert_outcomes(passed=1, deselected=3)
+
+
 def test_the_claims_that_the_page_names_can_be_named() -> None:
-    named = re.findall(r'pytest "(specs/\S+\.circ)::(.+?)"', (ROOT / "docs" / "testing.md").read_text())
-    assert named
+    page = (ROOT / "docs" / "testing.md").read_text()
+    named = re.findall(r"pytest (specs/\S+\.circ)::(\S+)", page)
+    named += [(path, name) for path, name in re.findall(r"--deselect (specs/\S+\.circ)::(\S+)", page)]
+    assert len(named) == 2
     for path, name in named:
-        assert name in {f"L{claim.line} {claim.text}" for claim in load(ROOT / path).circuit().claims}
+        assert name in {slug(claim.text) for claim in load(ROOT / path).circuit().claims}
 
 
 def test_a_second_run_takes_numbers_from_the_cache(run, monkeypatch) -> None:
