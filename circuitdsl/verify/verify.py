@@ -66,7 +66,7 @@ def verify(
     Args:
         circuit: a resolved circuit.
         by_task: the prompts of each task that some claim is checked on, by the task's name in the spec.
-        options: early stopping, multiplicity, a single claim (judged at the level it has among all of them).
+        options: early stopping, multiplicity, single claims (judged at the level they have among all of them).
         progress: called as work is done.
         record: called with each claim's plan, its numbers prompt by prompt, and its prompts.
 
@@ -86,7 +86,7 @@ def verify(
         options = replace(options, early_stop=False)
     start = time.perf_counter()
     shape = shape_of(model)
-    claims = wanted(circuit, options.claim)
+    claims = wanted(circuit, options.claims)
     chosen = {claim.id for claim in claims if options.ids is None or claim.id in options.ids}
     plans = [p for p in plan(circuit, shape) if p.claim.id in chosen and options.task in (None, p.task)]
     by_task = _with_random(plans, model, by_task, options.memory)
