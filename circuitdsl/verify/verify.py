@@ -292,12 +292,12 @@ def under_other_corruptions(
     except KeyboardInterrupt:
         report = replace(report, interrupted=True)
     own = {task.name: task.corrupt for task in report.tasks}
-    ids = {claim.id for claim in matters}
+    asked = {claim.id for claim in matters}
 
     def notes(claim: ClaimResult) -> list[str]:
         if others := found.get((claim.id, claim.task)):
             return [_note(claim, own[str(claim.task)], others)]
-        return [f"no other corruption: {only[claim.task]}"] if claim.id in ids and claim.task in only else []
+        return [f"no other corruption: {only[claim.task]}"] if claim.id in asked and claim.task in only else []
 
     return replace(report, claims=tuple(replace(c, notes=(*c.notes, *notes(c))) for c in report.claims))
 
