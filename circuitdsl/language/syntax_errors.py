@@ -218,7 +218,9 @@ def _brackets_or_quotes(at: Stop) -> Iterator[Said]:
     """`expect knockout mover`, `task ioi corrupt = abc`, `model gpt2`, `circuit my-circuit`"""
     start, tokens, word = at.start.type, at.tokens, at.found
     if start == "EXPECT" and at.place == 2 and at.kind in OPERAND | {"POSITION"}:
-        yield Said(f"what is measured of something has it in brackets: {shorten(f'{tokens[1]}({word} …)')}")
+        yield Said(
+            f"what is measured stands before brackets, and its nodes in them: {shorten(f'{tokens[1]}({word} …)')}"
+        )
     if start in ("TASK", "METRIC") and at.place == 2 and at.kind in ("NAME", "COMMA"):
         yield Said(f"options stand in brackets: {shorten(tokens[1])}(…)")
     if start == "TASK" and at.kind == "STRING" and at.place in (1, 3):
