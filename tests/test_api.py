@@ -302,8 +302,15 @@ def test_a_session_says_what_verify_says(pocket, report) -> None:
         whole = session.verify(circuitdsl.loads(TEXT), per_prompt=rows)
         assert whole.claims == report.claims
         one = session.verify(circuitdsl.loads(TEXT), claim="6", each_at=0.1, full=True, early_stop=False)
-        with pytest.raises(circuitdsl.UserError, match="there is no claim 99"):
-            session.verify(circuitdsl.loads(TEXT), claim="99")
+        some = [session.verify(circuitdsl.loads(TEXT), claim=names).claims for names in (["6", "c01"], 6)]
+        assert [[claim.line for claim in found] for found in some] == [[whole.claims[0].line, 6], [6]]
+        for names, why in (
+            ("99", "there is no claim 99"),
+            (["6", "99"], "there is no claim 99"),
+            ([], "no claim is named"),
+        ):
+            with pytest.raises(circuitdsl.UserError, match=why):
+                session.verify(circuitdsl.loads(TEXT), claim=names)
         for wrong in ({"each_at": 5}, {"generalise": "models"}):
             with pytest.raises(circuitdsl.UserError):
                 session.verify(circuitdsl.loads(TEXT), **wrong)

@@ -242,6 +242,16 @@ def test_one_claim_alone(run, tmp_path) -> None:
     assert run("verify", str(path), "--claim", "5")[0] == 1
 
 
+def test_several_claims_alone(run, tmp_path) -> None:
+    path = tmp_path / "three.circ"
+    path.write_text(GOOD + "expect logit_diff >= 1000\nexpect accuracy >= 50%\n")
+    for named in (["--claim", "4", "--claim", "6"], ["--claim", "c01,6"], ["--claim", "4, c03"]):
+        status, out, _ = run("verify", str(path), *named, "--format", "json")
+        assert (status, [claim["line"] for claim in json.loads(out)["claims"]]) == (0, [4, 6])
+    status, out, err = run("verify", str(path), "--claim", "4", "--claim", "44")
+    assert (status, out) == (2, "") and "there is no claim 44" in err
+
+
 def test_prompts_and_seed_override_the_spec(run, good) -> None:
     _, out, _ = run("verify", good, "--prompts", "40", "--seed", "9", "--format", "json")
     (task,) = json.loads(out)["tasks"]

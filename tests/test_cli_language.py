@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import stat
 import sys
 from pathlib import Path
 
@@ -50,6 +51,14 @@ def test_a_file_is_formatted_once(run, ugly: Path) -> None:
     assert ugly.read_text() == NEAT
     assert run("fmt", str(ugly)) == (0, "", "")
     assert [path.name for path in ugly.parent.iterdir()] == ["a.circ"]
+
+
+def test_a_file_keeps_its_mode(run, ugly: Path) -> None:
+    for mode in (0o600, 0o664):
+        ugly.write_text(UGLY)
+        ugly.chmod(mode)
+        assert run("fmt", str(ugly))[0] == 0
+        assert stat.S_IMODE(ugly.stat().st_mode) == mode
 
 
 def test_check_says_what_would_change_and_writes_nothing(run, ugly: Path, tmp_path: Path) -> None:

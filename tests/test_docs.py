@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from circuitdsl import cli
 from circuitdsl.api import loads, shipped_specs
 
 ROOT = Path(__file__).parent.parent
@@ -49,3 +50,15 @@ def test_shipped_specs_pass_check(path: Path) -> None:
     spec = loads(path.read_text(), str(path))
     assert spec.ok, [d.message for d in spec.diagnostics]
     assert spec.circuits
+
+
+def test_the_readme_has_a_row_for_every_verb_with_options_that_it_has(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = dict(re.findall(r"^\| `circuitdsl (\w+)(.*)\|$", (ROOT / "README.md").read_text(), re.MULTILINE))
+    with pytest.raises(SystemExit):
+        cli.run(["--help"])
+    assert sorted(rows) == sorted(re.findall(r"^    (\w+) +\S", capsys.readouterr().out, re.MULTILINE))
+    for verb, row in rows.items():
+        with pytest.raises(SystemExit):
+            cli.run([verb, "--help"])
+        taken = capsys.readouterr().out
+        assert [option for option in re.findall(r"(?<=[ `])--?[a-z]+\b", row) if option not in taken] == []

@@ -14,6 +14,7 @@ from circuitdsl.circuit.scope import Members, Scope, complete
 from circuitdsl.circuit.vocabulary import Unit
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import Span, did_you_mean, listing, suggest
+from circuitdsl.language.syntax_errors import as_node
 
 
 @dataclass
@@ -43,6 +44,8 @@ def sort_arguments(arguments: Iterable[s.Argument]) -> Arguments:
         match argument:
             case s.Option():
                 found.options.append(argument)
+            case s.Place(name=name) if not found.sets and as_node(name):  # `knockout(MLP0)`: it names a node
+                found.sets.append(s.GroupRef(argument.span, name))
             case s.Place():
                 (found.target if found.arrows else found.source).append(argument)
             case s.PlaceArrow(source=source, target=target):

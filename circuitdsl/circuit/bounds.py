@@ -77,7 +77,9 @@ def effect_tests(
     if expect.relation is None:
         return resolve_claim(scope, expect.claim, direction, via_mlps)
     if isinstance(expect.relation, s.Change) and scope.under:
-        message = f"what {expect.measurement.name.text} does under a condition is an effect against the condition alone"
+        message = (
+            f"under a condition, {expect.measurement.name.text} has an effect: the change from the condition alone"
+        )
         scope.sink.error("E083", message, expect.relation.span, "write a claim on it, such as ': lowers'")
         return None
     numbers = [part for part in s.walk(expect.relation) if isinstance(part, s.Number)]

@@ -49,7 +49,9 @@ def _verb(scope: Scope, line: s.Verb) -> Verb | None:
             whole = [str(node) for node in members or () if not node.is_part]
             if whole:
                 help = f"name one, such as {whole[0]}[0]; to silence a whole node write: replace {whole[0]} with zero"
-                scope.sink.error("E121", f"{listing(whole)}: singular components are projected out", nodes.span, help)
+                scope.sink.error(
+                    "E121", f"only singular components are projected out, not {listing(whole)}", nodes.span, help
+                )
                 return None
             return None if members is None else Scale(tuple(members), 0.0)
         case s.Replace(nodes=nodes, value=word):

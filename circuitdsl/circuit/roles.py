@@ -62,7 +62,9 @@ def check_names(scope: Scope, role: s.Role) -> None:
     for part in s.walk(role):
         match part:
             case s.GroupRef(name=name) if not (part.span in options or name in scope.roles or scope.imports):
-                scope.sink.unknown("E041", "role", name, part.span, scope.roles, ", and a role's checks name roles")
+                scope.sink.unknown(
+                    "E041", "role", name, part.span, scope.roles, " (the checks of a role name roles, not groups)"
+                )
             case s.WithPort(port=port) if port.text not in PORTS:
                 message = f"there is no input '.{port.text}'; heads have .q, .k and .v"
                 scope.sink.error("E071", message, port.span)

@@ -51,7 +51,7 @@ def register(verbs: Verbs) -> None:
     least = fraction("share such as 90%", 0.0, 1.0)
     mutate.add_argument("--at-least", type=least, default=0.0, metavar="SHARE", help="the share to kill, such as 90%%")
     mutate.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
-    mutate.add_argument("-v", "--verbose", action="store_true", help="list the killed and the equivalent mutants too")
+    mutate.add_argument("-v", "--verbose", action="store_true", help="list all other mutants too")
 
 
 def _diff(given: argparse.Namespace) -> int:

@@ -37,6 +37,7 @@ TOKEN = re.compile(
       (?P<BLANK>[{BLANK}]+)
     | (?P<WORD>[A-Za-z_][A-Za-z0-9_]*)
     | (?P<SCIENTIFIC>[0-9]+(?:\.[0-9]+)?[eE][+-]?[0-9]+(?![A-Za-z0-9_]))
+    | (?P<LAYER>[0-9]+\.\*)
     | (?P<DECIMAL>[0-9]+\.[0-9]+)
     | (?P<INT>[0-9]+)
     | (?P<PORT>\.[A-Za-z_][A-Za-z0-9_]*)
@@ -222,6 +223,12 @@ class _Cutter:
         elif kind == "CURLY_STRING":
             token = self.add("STRING", f'"{value[1:-1]}"', position)
             self.alike(f"{value[0]}…{value[-1]}", '"…"', token)
+        elif kind == "LAYER":
+            message = f"'{value}' is not read: list the heads of the layer, {value[:-1]}0 {value[:-1]}1 …"
+            self.complain("E020", message, self.add("ODD", value, position))
+        elif value == "==" and not self.open and self.claims():
+            message = "'==' is no relation; did you mean '>=' or '<=', or an interval: in [38%, 42%]?"
+            self.complain("E010", message, self.add("RELATION", value, position))
         elif kind == "LOOKALIKE" and value in LOOKALIKES:
             meant = LOOKALIKES[value]
             if value == "=>" and self.current and self.current.tokens[0].type in ("EXPECT", "MARGIN"):
@@ -235,6 +242,11 @@ class _Cutter:
             elif value in "“”„«»‟‘’'":
                 code, message = "E010", f"'{value}' is not read here; strings are written \"like this\""
             self.complain(code, message, self.add("ODD", value, position))
+
+    def claims(self) -> bool:
+        """Whether a relation may stand here: in an `expect` line, or after a colon."""
+        tokens = self.current.tokens if self.current else []
+        return any(token.type in ("EXPECT", "COLON") for token in tokens)
 
     def alike(self, written: str, meant: str, token: Token) -> None:
         self.sink.error("E010", f"'{written}' is not read here; did you mean '{meant}'?", span_of(token))

@@ -149,6 +149,8 @@ def _not_a_statement(at: Stop) -> Iterator[Said]:
     name = shorten(start)
     if start.type == "NAME" and str(start) in MEANT and at.place < 3 and len(at.tokens) > 1:
         yield Said(f"no statement begins with '{start}'{did_you_mean(MEANT[str(start)])}", None, here, "E029")
+    if at.place < 2 and len(at.tokens) > 1 and at.tokens[1].type == "ARROW" and (node := as_node(start)):
+        yield Said(f"'{name}' is no node here; did you mean '{node}'?", None, here)
     if at.place == 0 and at.kind != "$END":
         guess = suggest(str(start), STATEMENTS) if start.type in ("NAME", "POSITION") else None
         yield Said(f"no statement begins with {_quoted(start)}{did_you_mean(guess)}", code="E029")
@@ -216,7 +218,9 @@ def _brackets_or_quotes(at: Stop) -> Iterator[Said]:
     """`expect knockout mover`, `task ioi corrupt = abc`, `model gpt2`, `circuit my-circuit`"""
     start, tokens, word = at.start.type, at.tokens, at.found
     if start == "EXPECT" and at.place == 2 and at.kind in OPERAND | {"POSITION"}:
-        yield Said(f"what is measured of something has it in brackets: {shorten(f'{tokens[1]}({word} …)')}")
+        yield Said(
+            f"what is measured stands before brackets, and its nodes in them: {shorten(f'{tokens[1]}({word} …)')}"
+        )
     if start in ("TASK", "METRIC") and at.place == 2 and at.kind in ("NAME", "COMMA"):
         yield Said(f"options stand in brackets: {shorten(tokens[1])}(…)")
     if start == "TASK" and at.kind == "STRING" and at.place in (1, 3):

@@ -41,7 +41,7 @@ class Activation(Reading):
         test = value_test(scope, expect, "plain", None, None)
         others = [str(node) for node in members or () if node.kind != "mlp" or not node.is_part]
         if others:
-            message = f"activation is that of neurons, such as m3[17]; {listing(others)} is none"
+            message = f"activation is said of neurons such as m3[17], not of {listing(others)}"
             scope.sink.error("E076", message, found.nodes.span)
             return None
         if not right or members is None or test is None:

@@ -43,7 +43,7 @@ class Attribution(Reading):
         members = group_argument(scope, expect.measurement, found)
         test = value_test(scope, expect, "plain", None, None)
         if members is not None and LOGITS in members:
-            scope.sink.error("E076", "logits writes nothing: nothing of it can be attributed", found.nodes.span)
+            scope.sink.error("E076", "logits writes nothing: there is nothing to attribute", found.nodes.span)
             return None
         return None if not right or members is None or test is None else (cls(tuple(members)), (test,))
 

@@ -75,7 +75,7 @@ def _pairs(scope: Scope, channel: s.Channel) -> tuple[tuple[Node, Input], ...] |
 def _only_heads(scope: Scope, nodes: Iterable[Node], where: s.Set) -> bool:
     others = [str(node) for node in nodes if node.kind != "head"]
     if others:
-        message = f"a channel joins heads, and {listing(others)} {'is none' if len(others) == 1 else 'are none'}"
+        message = f"a channel joins heads only, not {listing(others)}"
         scope.sink.error("E110", message, where.span)
     return not others
 
@@ -102,7 +102,7 @@ def _test(scope: Scope, part: s.Composition) -> ChannelTest | None:
         return None
     found = [bound for bound in (bounds.low, bounds.high) if bound is not None and bound != int(bound)]
     if figure == "rank" and found:
-        scope.sink.error("E081", f"a rank is a whole number, and {found[0]:g} is none", part.relation.span)
+        scope.sink.error("E081", f"a rank is a whole number, not {found[0]:g}", part.relation.span)
         return None
     words = "composition " + (f"{figure} " if part.kind else "") + bounds.text
     return Composed(figure, bounds.low, bounds.high, bounds.strict, words)  # type: ignore[arg-type]

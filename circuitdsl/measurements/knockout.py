@@ -54,7 +54,7 @@ class NodeEffect(Kind):
         if not right or sites is None or ablate is None or tests is None:
             return None
         if scope.under and ablate != "corrupt":
-            message = "under a condition knock-outs put in corrupt terms, as the condition does"
+            message = "under a condition, knock-outs put in corrupt terms only, as the condition itself does"
             scope.sink.error("E087", message, found.options[0].span)
             return None
         return cls(NodePatch(sites, ablate)), tests

@@ -110,7 +110,7 @@ def _what(measurement: s.Measurement, sink: Sink) -> What | None:
             return "heads"
         case s.Measurement(arguments=(s.Option(key=s.Word(text="of"), value=of),)) if of.text in ("heads", "edges"):
             return cast(What, of.text)
-    sink.error("E084", "overlap is that of heads, or overlap(of = edges)", measurement.span)
+    sink.error("E084", "overlap is said of heads, or of edges: overlap(of = edges)", measurement.span)
     return None
 
 
@@ -124,7 +124,7 @@ def _test(scope: Scope, line: s.Expect, what: What) -> Test | None:
             return within(scope, line.relation, "share", "value", "overlap", 0, 1)
     fits = {"heads": ">= 75% or 'above chance'", "edges": ">= 50%", "roles": "'agree'"}[what]
     where = line.relation.span if line.relation else line.measurement.span
-    scope.sink.error("E131", f"of {line.measurement.name.text} this is not said; it takes {fits}", where)
+    scope.sink.error("E131", f"{line.measurement.name.text} takes {fits}, and nothing else", where)
     return None
 
 

@@ -75,7 +75,9 @@ class Property(Kind):
             return None
         tasks = tuple(name for name in able[0] if all(name in names for names in able))
         if not tasks:
-            scope.sink.error("E092", "no task has the positions of all lines of this property", statement.span)
+            scope.sink.error(
+                "E092", "no task has all of the positions that the lines of this property name", statement.span
+            )
         return tasks or None
 
 
@@ -92,7 +94,7 @@ def _check(scope: Scope, line: s.Expect) -> Check | None:
         return None
     measurement, (test,) = expected
     if isinstance(test, AboveChance) and line.relation is not None:
-        message = "one prompt is answered rightly or not: nothing is above chance on every one"
+        message = "'above chance' is said of many prompts: a single one is answered rightly or wrongly"
         scope.sink.error("E088", message, line.relation.span, "write: expect accuracy > 0%, or expect logit_diff > 0")
         return None
     assert isinstance(measurement, Reading) and isinstance(test, Within)
@@ -118,7 +120,7 @@ def _share(scope: Scope, statement: s.Property) -> float | None:
     if statement.of.text != "prompts":
         scope.sink.error("E083", "a property holds for a share of prompts", statement.of.span, "write: of prompts")
         return None
-    value = read(scope, statement.share, "share", "it", 0, 1)
+    value = read(scope, statement.share, "share", "a part of the prompts", 0, 1)
     if value is not None and not 0 < value <= LARGEST_SHARE:
         limit = f"{100 * LARGEST_SHARE:g}%"
         message = f"no sample shows a share of {statement.share.text}: it lies above 0%, up to {limit}"

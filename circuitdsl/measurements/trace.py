@@ -116,7 +116,7 @@ def _senders(scope: Scope, trace: s.Trace, head: Node | None) -> tuple[Node, ...
     others = [str(node) for node in found if node.kind != "head" or node.index >= 0]
     late = [str(node) for node in found if node.kind == "head" and node.layer >= head.layer]
     if others:
-        scope.sink.error("E113", f"a trace includes whole heads, and {listing(others)} is none", trace.includes.span)
+        scope.sink.error("E113", f"a trace includes whole heads only, not {listing(others)}", trace.includes.span)
     elif late:
         message = f"{listing(late)} {'is' if len(late) == 1 else 'are'} not upstream of {head}"
         scope.sink.error("E070", message, trace.includes.span)

@@ -88,12 +88,18 @@ def save_edited(model: str | Path, weights: AttentionWeights, intervention: Inte
     files = weight_files(source)
     found: set[Node] = set()
     with tempfile.TemporaryDirectory(dir=target.resolve().parent, prefix=f".{target.name}.") as name:
-        made = Path(name) / "model"
-        shutil.copytree(source, made, ignore=shutil.ignore_patterns(*USELESS, *(file.name for file in files)))
+        made, useless = Path(name) / "model", shutil.ignore_patterns(*USELESS, *(file.name for file in files))
+        made.mkdir()
+        usual = made.stat().st_mode
+        shutil.copytree(source, made, ignore=useless, copy_function=shutil.copyfile, dirs_exist_ok=True)
+        made.chmod(usual)  # `copytree` gives a folder the mode of its source
         for file in files:
-            tensors = load_file(str(file))
+            tensors, saved = load_file(str(file)), made / file.name
             found |= _edit(tensors, weights, wanted)
-            save_file(tensors, str(made / file.name), metadata={"format": "pt"})
+            saved.touch()
+            usual = saved.stat().st_mode
+            save_file(tensors, str(saved), metadata={"format": "pt"})
+            saved.chmod(usual)  # `save_file` makes files that their owner alone can read
         if missing := sorted({node for node, _ in wanted} - found):
             raise BrokenWeights(f"the weights in {source} lack what {', '.join(map(str, missing))} writes with", None)
         made.replace(target)

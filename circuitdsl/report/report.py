@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
@@ -419,7 +420,7 @@ def with_headers(claims: Iterable[ClaimResult]) -> Iterator[tuple[ClaimResult, s
 def write_whole(path: Path, text: str | bytes) -> None:
     """Write a file completely or not at all: a temporary file beside it is written, then renamed.
 
-    Links are followed. Pipes and devices are written to directly.
+    A file that is there keeps its mode. Links are followed. Pipes and devices are written to directly.
 
     Raises:
         UserError: the folder is missing or cannot be written.
@@ -433,6 +434,8 @@ def write_whole(path: Path, text: str | bytes) -> None:
         path = path.resolve()
         beside = path.with_name(f".{path.name}.{os.getpid()}")
         beside.write_bytes(data)
+        if path.exists():
+            shutil.copymode(path, beside)
         beside.replace(path)
     except OSError as error:
         if beside:

@@ -67,8 +67,9 @@ class Outcome:
         mutant = self.mutant
         console.print(Text.assemble((f"{mutant.line:>4}  ", "dim"), mutant.after, (f"   {mutant.what}", "cyan")))
         console.print(Text(f"        was: {mutant.before}", "dim"))
+        where = f" on {self.task}" if self.task else ""  # scores on random tokens are of no task
         named = self.by and (self.claims > 1 or self.by != mutant.after)
-        console.print(Text(f"        {f'{self.by} on {self.task}: ' if named else ''}{self.reason}", "dim"))
+        console.print(Text(f"        {f'{self.by}{where}: ' if named else ''}{self.reason}", "dim"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from circuitdsl.models.weights import AttentionWeights
 
 
-def wanted(circuit: Circuit, only: str | None = None) -> list[Claim]:
-    """The claims of a circuit, or the one of that id or line."""
-    return [claim for claim in circuit.claims if only is None or claim.answers_to(only)]
+def wanted(circuit: Circuit, only: Sequence[str] | None = None) -> list[Claim]:
+    """The claims of a circuit, or those of some ids or lines."""
+    return [claim for claim in circuit.claims if only is None or any(map(claim.answers_to, only))]
 
 
 def judged(claims: Sequence[Claim], weights: Callable[[], AttentionWeights]) -> list[ClaimResult]:
@@ -36,7 +36,7 @@ def judged(claims: Sequence[Claim], weights: Callable[[], AttentionWeights]) -> 
 
 
 def verify_without_model(
-    circuit: Circuit, weights: Callable[[], AttentionWeights], only: str | None = None
+    circuit: Circuit, weights: Callable[[], AttentionWeights], only: Sequence[str] | None = None
 ) -> Report | None:
     """The report where the text, or weights that are loaded if need be, decide all claims; None where a model must run.
 

@@ -42,7 +42,7 @@ class Options:
     """How to verify. Nothing here changes what a claim means.
 
     Attributes:
-        claim: the id or the line of a single claim; it is judged at the level that it has among all of them.
+        claim: the id or the line of a single claim, or several; each is judged at the level that it has among all.
         each_at: judge claims one by one at this level, instead of all together by Holm's procedure.
         generalise: whether verdicts are about `prompts` from the same templates, or about other `templates` (all
             prompts are measured then; see `verdict.samples.by_stratum`).
@@ -55,7 +55,7 @@ class Options:
         UsageError: a level or a word that is none.
     """
 
-    claim: str | None = None
+    claim: str | Sequence[str] | None = None
     each_at: float | None = None
     generalise: str = "prompts"
     early_stop: bool = True
@@ -69,6 +69,13 @@ class Options:
             raise UsageError(f"each_at = {self.each_at!r} is not a level between 0 and 1")
         if self.generalise not in ("prompts", "templates"):
             raise UsageError(f"generalise = {self.generalise!r} is neither prompts nor templates")
+
+    @property
+    def claims(self) -> tuple[str, ...] | None:
+        """The ids and lines of the claims to verify; None for all claims."""
+        if self.claim is None:
+            return None
+        return tuple(map(str, (self.claim,) if isinstance(self.claim, str | int) else self.claim))
 
     @property
     def templates(self) -> bool:
@@ -310,7 +317,7 @@ class Session(AbstractContextManager["Session"]):
         other_corruptions: bool = False,
         per_prompt: PerPrompt | None = None,
         simplest: bool = False,
-        claim: str | None = None,
+        claim: str | Sequence[str] | None = None,
         **how: Any,
     ) -> Iterator[Report]:
         """Reports on the circuits of some specs, one by one as they are made, up to one that was interrupted.
@@ -320,19 +327,24 @@ class Session(AbstractContextManager["Session"]):
             other_corruptions: note beside each `matters` claim what it is under the task's other corruptions.
             per_prompt: is given the numbers of every prompt.
             simplest: show with each property that fails the simplest counterexample that a short search finds.
-            claim: the id or the line of a single claim.
+            claim: the id or the line of a single claim, or several of these.
             how: the other fields of `Options`.
 
         Raises:
             UserError: there is no claim to verify, or not the one that is named.
         """
+        from circuitdsl.verify.judged import wanted
+
         circuits = [circuit for spec in specs for circuit in self.spec(spec).circuits]
         if not any(circuit.claims for circuit in circuits):
             raise UserError("nothing to verify: the spec makes no claim that can be measured")
-        chosen = [one for one in circuits if any(claim is None or each.answers_to(claim) for each in one.claims)]
-        if not chosen:
-            raise UsageError(f"there is no claim {claim}", hint=HOW_CLAIMS_ARE_NAMED)
         settings = Options(claim, memory=self.memory, **how)
+        for name in settings.claims or ():
+            if not any(each.answers_to(name) for one in circuits for each in one.claims):
+                raise UsageError(f"there is no claim {name}", hint=HOW_CLAIMS_ARE_NAMED)
+        chosen = [one for one in circuits if wanted(one, settings.claims)]
+        if not chosen:
+            raise UsageError("no claim is named", hint=HOW_CLAIMS_ARE_NAMED)
 
         def made() -> Iterator[Report]:
             for circuit in (with_overrides(one, prompts, seed) for one in chosen):
@@ -351,7 +363,7 @@ class Session(AbstractContextManager["Session"]):
         from circuitdsl.verify.judged import verify_without_model
         from circuitdsl.verify.verify import under_other_corruptions, verify
 
-        known = None if self.own else verify_without_model(circuit, partial(self.weights_of, circuit), how.claim)
+        known = None if self.own else verify_without_model(circuit, partial(self.weights_of, circuit), how.claims)
         if known:
             return known
         model, start = self.source_of(circuit), time.perf_counter()

@@ -70,7 +70,7 @@ def verify(
     Args:
         circuit: a resolved circuit.
         by_task: the prompts of each task that some claim is checked on, by the task's name in the spec.
-        options: early stopping, multiplicity, a single claim (judged at the level it has among all of them).
+        options: early stopping, multiplicity, single claims (judged at the level they have among all of them).
         progress: called as work is done.
         record: called with what was measured of each claim on each task, and its decision.
 
@@ -90,7 +90,7 @@ def verify(
         options = replace(options, early_stop=False)
     start = time.perf_counter()
     shape = shape_of(model)
-    claims = wanted(circuit, options.claim)
+    claims = wanted(circuit, options.claims)
     chosen = {claim.id for claim in claims if options.ids is None or claim.id in options.ids}
     plans = [p for p in plan(circuit, shape) if p.claim.id in chosen and options.task in (None, p.task)]
     by_task = _with_random(plans, model, by_task, options.memory)
@@ -283,9 +283,12 @@ def under_other_corruptions(
     reported = {claim.id for claim in report.claims}
     matters = [c for c in circuit.claims if c.id in reported and any(isinstance(test, Matters) for test in c.tests)]
     found: dict[tuple[str, str | None], list[tuple[str, ClaimResult]]] = {}
+    only: dict[str | None, str] = {}  # why a task has no other corruption
     try:
         for use in circuit.tasks:
             ids = frozenset(claim.id for claim in matters if use.name in claim.tasks)
+            if ids and not by_task[use.name].others:
+                only[use.name] = "a prompt has one partner in its file" if use.file else "the task has no other"
             for corruption in by_task[use.name].others if ids else ():
                 other = replace(use, corrupt=corruption)
                 changed = replace(circuit, tasks=tuple(other if each is use else each for each in circuit.tasks))
@@ -299,13 +302,14 @@ def under_other_corruptions(
     except KeyboardInterrupt:
         report = replace(report, interrupted=True)
     own = {task.name: task.corrupt for task in report.tasks}
-    claims = (
-        replace(claim, notes=(*claim.notes, _note(claim, own[str(claim.task)], others)))
-        if (others := found.get((claim.id, claim.task)))
-        else claim
-        for claim in report.claims
-    )
-    return replace(report, claims=tuple(claims))
+    asked = {claim.id for claim in matters}
+
+    def notes(claim: ClaimResult) -> list[str]:
+        if others := found.get((claim.id, claim.task)):
+            return [_note(claim, own[str(claim.task)], others)]
+        return [f"no other corruption: {only[claim.task]}"] if claim.id in asked and claim.task in only else []
+
+    return replace(report, claims=tuple(replace(c, notes=(*c.notes, *notes(c))) for c in report.claims))
 
 
 def _note(claim: ClaimResult, own: str, others: Sequence[tuple[str, ClaimResult]]) -> str:

@@ -152,4 +152,4 @@ def test_roles_of_used_files_may_name_one_another(tmp_path: Path) -> None:
     assert checks(spec) == ["when helper is knocked out: knockout(2.4) : lowers"]
     wrong = one.replace("helper", "helpers")
     (said,) = messages(write(tmp_path, spec='use "one.circ"\n' + SPEC, one=wrong, two=two))
-    assert "unknown role 'helpers', and a role's checks name roles; did you mean 'helper'?" in said
+    assert "unknown role 'helpers' (the checks of a role name roles, not groups); did you mean 'helper'?" in said

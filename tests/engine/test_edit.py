@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import stat
 from pathlib import Path
 
 import pytest
@@ -91,3 +94,21 @@ def test_which_intervention_must_be_clear(tmp_path: Path, capsys: pytest.Capture
     assert cli.run([*arguments, "--intervention", "look"]) == 3
     assert "sets attention" in capsys.readouterr().err
     assert cli.run([*arguments, "--intervention", "push"]) == 0
+
+
+def test_an_edited_model_can_be_read_by_whom_other_files_can(tmp_path) -> None:
+    """Whatever the modes of the model's own files are."""
+    source, target = tmp_path / "own", tmp_path / "edited"
+    shutil.copytree(POCKET, source)
+    for file in source.rglob("*"):
+        file.chmod(0o500 if file.is_dir() else 0o400)
+    source.chmod(0o500)
+    before = os.umask(0o022)
+    try:
+        save_edited(source, read_weights(source), Intervention("x", "", VERBS["heads"]), target)
+    finally:
+        os.umask(before)
+        source.chmod(0o700)
+    assert stat.S_IMODE(target.stat().st_mode) == 0o755
+    modes = {file.name: oct(stat.S_IMODE(file.stat().st_mode)) for file in target.iterdir() if file.is_file()}
+    assert "model.safetensors" in modes and set(modes.values()) == {"0o644"}

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 
 import pytest
+from rich.console import Console
 
 from circuitdsl import cli
 from circuitdsl.api import loads
 from circuitdsl.language.parse import parse
-from circuitdsl.testing.mutants import mutants
-from circuitdsl.testing.mutate import Mutation
+from circuitdsl.testing.mutants import Mutant, mutants
+from circuitdsl.testing.mutate import Mutation, Outcome
 from circuitdsl.verify.session import Session
 
 HEAD = """circuit t
@@ -201,3 +202,13 @@ def test_from_the_command_line(pocket, capsys, tmp_path) -> None:
     assert body["summary"] == {"killed": 1, "survived": 1, "equivalent": 6, "impossible": 0, "open": 0}
     path.write_text(HEAD)
     assert cli.run(["mutate", str(path)]) == 3
+
+
+@pytest.mark.parametrize(("task", "said"), [("ioi", "score >= 5% on ioi: 3 %"), ("", "score >= 5%: 3 %")])
+def test_a_claim_of_no_task_is_named_without_one(task: str, said: str) -> None:
+    """Scores on random tokens have no task."""
+    outcome = Outcome(Mutant(4, "bound", "a", "b", ""), "killed", 2, "score >= 5%", task, "3 %")
+    console = Console(width=100)
+    with console.capture() as shown:
+        outcome.show(console)
+    assert shown.get().splitlines()[-1].strip() == said

@@ -42,6 +42,16 @@ def test_other_corruptions_are_noted_beside_what_matters(verified) -> None:
     assert status in (0, 1)
 
 
+def test_a_prompt_file_has_no_other_corruption_and_says_so(verified, tmp_path) -> None:
+    assert run(["tasks", "sample", "ioi", "-n", "64", "--model", "pocket", "-o", str(tmp_path / "mine.jsonl")]) == 0
+    task = 'abc, prompts = 64, seed = 3)\ntask mine = file("mine.jsonl"'
+    _, report = verified(task, "--other-corruptions")
+    of_file = [claim for claim in report["claims"] if claim["task"] == "mine"]
+    note = "no other corruption: a prompt has one partner in its file"
+    assert [note in claim["notes"] for claim in of_file] == [True, True, False]
+    assert not any(note in claim["notes"] for claim in report["claims"] if claim["task"] == "ioi")
+
+
 def test_one_line_says_what_a_claim_is_under_each_corruption() -> None:
     from circuitdsl.report.report import ClaimResult, Measured
     from circuitdsl.verify.verify import _note
