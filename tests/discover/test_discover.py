@@ -16,8 +16,8 @@ from circuitdsl.circuit.claims import Circuit
 from circuitdsl.circuit.compare import heads_of
 from circuitdsl.circuit.nodes import Node, Position
 from circuitdsl.discover.discover import Discovery, discover, split
-from circuitdsl.discover.draft import Named, named, written
-from circuitdsl.discover.search import END, Found, Group, Search, places, search
+from circuitdsl.discover.draft import Named, _claim, named, written
+from circuitdsl.discover.search import END, Found, Group, Link, Search, Sending, places, search
 from circuitdsl.engine.prompts import Prompts
 from circuitdsl.errors import UserError
 from circuitdsl.language.format import format_text
@@ -159,6 +159,17 @@ def without_role(head: Node, report: Report) -> Report:
 def test_a_set_is_written_by_its_groups(nodes: str, written_as: str) -> None:
     known = [Named("four", group("0.1 0.2 0.3 0.4")), Named("one", group("1.1")), Named("far", group("2.2", "S2"))]
     assert written(group(nodes), known) == written_as
+
+
+@pytest.mark.parametrize(
+    ("nodes", "receives"),
+    [("0.3", "0.3.v"), ("0.1 0.2", "(0.1 0.2).v"), ("0.1 0.2 1.1 1.2", "((0.1 0.2) + (1.1 1.2)).v")],
+)
+def test_a_set_that_receives_is_in_brackets(nodes: str, receives: str) -> None:
+    known = [Named("four", group("0.1 0.2 0.3 0.4")), Named("three", group("1.1 1.2 1.3"))]
+    joint = Link(Node("head", 0, 1), "v", Position("END"), -0.5, -0.6, -0.4)
+    claim = _claim(Sending(group("0.1"), group(nodes), (), joint), known, 0.02)
+    assert f"-> {receives} at END" in claim
 
 
 def test_every_node_is_in_one_group_for_each_position() -> None:
