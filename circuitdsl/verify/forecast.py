@@ -172,7 +172,7 @@ class Forecast(Shown):
             least, most = (sum(getattr(getattr(t, side), field) for t in self.tasks) for side in ("least", "most"))
             if most:
                 table.add_row(f"  {says}", f"{least:,}", f"{most:,}")
-        table.add_row("  time, estimated", *map(_duration, self.seconds), style="bold")
+        table.add_row("  time, estimated", *map(duration, self.seconds), style="bold")
         return table
 
     def _remarks(self) -> list[str]:
@@ -238,7 +238,8 @@ def _table(first: str, *others: str) -> Table:
     return table
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """`4.1 s`, `12 min`, `1.5 h`"""
     if seconds < 90:
         return f"{seconds:.1f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
