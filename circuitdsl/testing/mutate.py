@@ -47,6 +47,8 @@ _TITLES: dict[Fate, tuple[str, str, bool]] = {
     "equivalent": ("equivalent: they say the same", "dim", False),
     "impossible": ("impossible: no such spec", "dim", False),
 }
+#: what weighing and judging one claim of a mutant takes, in layers of a plain run on one token; no pairs are reported
+WEIGHING = 30
 #: prompts that are looked at to see whether two positions are one place
 LOOKED_AT = 16
 
@@ -216,7 +218,7 @@ def _to_measure(
         return work_of([cases.plans[i] for i in numbers], model, datasets, circuit.metric, max_memory=max_memory)
 
     def time_of(end: Literal["least", "most"], tasks: Iterable[TaskWork]) -> float:
-        return sum(seconds(model, task, getattr(task, end), machine) for task in tasks)
+        return sum(seconds(model, task, getattr(task, end), machine, WEIGHING) for task in tasks)
 
     first = work(cases.missing(judged, [i for i in range(len(cases.own)) if i not in whole]))
     of_whole = sum(many * time_of("most", work([cases.own[i]])) for i, many in whole.items())

@@ -393,12 +393,15 @@ def _patching(model: Transformer, experiments: Sequence[Experiment], where: Wher
     )
 
 
-def seconds(model: Transformer, task: TaskWork, work: Work, machine: Machine) -> float:
-    """An estimate of the time that work takes: of measuring and weighing, without loading and making prompts."""
+def seconds(model: Transformer, task: TaskWork, work: Work, machine: Machine, weighing: float = _WEIGHING) -> float:
+    """An estimate of the time that work takes: of measuring and weighing, without loading and making prompts.
+
+    `weighing` is what weighing one claim takes, in layers of a plain run on one token.
+    """
     block = products(model.blocks[0])
     positions = work.block_positions + work.run_tokens * model.n_layers
     mlps = work.flow_positions * products(model.blocks[0].mlp) / block
-    return machine.seconds(positions + mlps, work.passes, model.n_layers) + task.claims * _WEIGHING * machine.layer
+    return machine.seconds(positions + mlps, work.passes, model.n_layers) + task.claims * weighing * machine.layer
 
 
 def memory(model: Transformer, work: Sequence[TaskWork], device: torch.device, max_memory: int | None = None) -> int:
