@@ -76,7 +76,7 @@ def with_line(file: s.File, text: str, line: int) -> tuple[s.File, s.Statement, 
 
     def changed(old: s.Statement) -> s.Statement:
         if isinstance(old, s.Block):
-            return replace(old, block=tuple(map(changed, old.block)))  # type: ignore[type-var]
+            return replace(old, block=tuple(map(changed, old.block)))
         first, last = old.span.line, old.span.end_line
         if not first <= line <= last:
             return old

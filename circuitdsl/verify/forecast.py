@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -118,7 +119,9 @@ class TaskWork:
 class Forecast(Shown):
     """What one circuit takes: counts that are exact, and estimates of time (seconds) and memory (bytes).
 
-    `seconds` are those if every claim is decided at the first look, and those if one needs all prompts.
+    `seconds` are those if every claim is decided at the first look, and those if one needs all prompts. `edited` are
+    those of them that an edit costs again where it changes which nodes or edges belong to the circuit: for the claims
+    about the whole circuit. `threads` are those of the trial that the estimate is made from.
     """
 
     circuit: str
@@ -128,6 +131,8 @@ class Forecast(Shown):
     seconds: tuple[float, float]
     weights: int
     memory: int
+    edited: tuple[float, float] = (0.0, 0.0)
+    threads: int = 1
 
     def to_json(self) -> dict[str, Any]:
         """The forecast as plain values."""
@@ -177,14 +182,27 @@ class Forecast(Shown):
 
     def _remarks(self) -> list[str]:
         looks = "; ".join(dict.fromkeys(", ".join(map(str, task.looks)) for task in self.tasks))
+        on = "one thread" if self.threads == 1 else f"{self.threads} threads"
         lines = [
             f"  looks at {looks} prompts: a claim that is settled is measured no further",
             f"  memory: weights {_bytes(self.weights)}, and at most {_bytes(self.memory)} for measuring",
-            "  the time is an estimate from a moment's trial of one layer on this machine, without loading the model",
+            f"  the time is for this machine as busy as it was in a moment's trial of one layer, on {on}",
+            "  it leaves out loading the model, and counts nothing as known from earlier runs",
+            *self._after_edits(),
         ]
         if left_out := sum(task.uncounted for task in self.tasks):
             what = "trace or score on random tokens" if left_out == 1 else "traces and scores on random tokens"
             lines.append(f"  not counted: {left_out} {what}, which run the model by themselves")
+        return lines
+
+    def _after_edits(self) -> list[str]:
+        """What is measured again once all of this is known."""
+        lines = ["  after an edit: a changed bound runs nothing, a new or changed claim its own patches alone"]
+        if self.edited[1]:
+            times = " to ".join(map(duration, self.edited))
+            lines.append(
+                f"  claims about the whole circuit, {times} of that: only where other nodes or edges belong to it"
+            )
         return lines
 
 
@@ -214,19 +232,29 @@ def _forecast(session: Session, circuit: Circuit, early_stop: bool) -> Forecast:
     with session.busy(f"counting {circuit.name}"):
         model, device = outline(place, session.dtype, revision), device_named(session.device)
         datasets = {use.name: make_data(circuit, use, model) for use in tasks_in_use(circuit)}
-        work = workload(circuit, model, datasets, early_stop, session.memory)
+        plans = plans_of(circuit, shape_of(model))
+        whole = [p for p in plans if p.claim.measurement.of_whole]
+        counted = partial(work_of, model=model, datasets=datasets, metric=circuit.metric, early_stop=early_stop)
+        counted = partial(counted, max_memory=session.memory)
+        work, work_of_whole = counted(plans), counted(whole) if whole else ()
         session.use_threads(model.d_model, device.type)
         machine = calibrate(model, device)
     size, shape = parameters(model), {"name": name, "n_layers": model.n_layers, "n_heads": model.n_heads}
-    least, most = (sum(seconds(model, t, getattr(t, end), machine) for t in work) for end in ("least", "most"))
+
+    def time_of(tasks: Sequence[TaskWork]) -> tuple[float, float]:
+        least, most = (sum(seconds(model, t, getattr(t, end), machine) for t in tasks) for end in ("least", "most"))
+        return least, most
+
     return Forecast(
         circuit=circuit.name,
         path=circuit.path,
         model=shape | {"parameters": size, "device": device.type, "dtype": session.dtype},
         tasks=work,
-        seconds=(least, most),
+        seconds=time_of(work),
         weights=size * torch.finfo(model.dtype).bits // 8,
         memory=memory(model, work, device, session.memory),
+        edited=time_of(work_of_whole),
+        threads=torch.get_num_threads(),
     )
 
 
