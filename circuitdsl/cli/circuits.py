@@ -26,7 +26,7 @@ def register(verbs: Verbs) -> None:
     discover.add_argument("--threshold", type=share, default=0.02, help="smallest effect of interest (default: 2%%)")
     discover.add_argument("--depth", type=positive, default=6, help="stages back from the logits (default: 6)")
     discover.add_argument("--budget", type=time, metavar="TIME", help="stop searching after this time: 90, 90s, 5m")
-    discover.add_argument("--name", help="name of the circuit (default: the task's)")
+    discover.add_argument("--name", help="name of the circuit (default: the task's, or its file's)")
     discover.add_argument("-o", "--output", help="write the spec to this file (default: standard output)")
 
     compare = verbs.verb(_compare, "compare", "compare the heads and edges of two circuits, against chance")

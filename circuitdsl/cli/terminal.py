@@ -5,9 +5,11 @@ from __future__ import annotations
 import codecs
 import json
 import sys
+import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -103,23 +105,62 @@ def as_json(found: Sequence[Any]) -> str:
     return json.dumps(bodies[0] if len(bodies) == 1 else bodies, indent=1, ensure_ascii=False) + "\n"
 
 
-def status(text: str) -> AbstractContextManager[Status | None]:
-    """A spinner with a line of text, on a terminal only."""
-    from rich.console import Console
+#: seconds between two lines about long work, off a terminal
+EVERY = 10.0
 
-    console = Console(stderr=True)
-    return console.status(text) if console.is_terminal else nullcontext()
+
+class Told:
+    """What long work says of itself off a terminal; of several inside one another, the innermost is told."""
+
+    innermost: ClassVar[list[Told]] = []
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def update(self, text: str) -> None:
+        """Say something else from now on."""
+        self.text = text
 
 
 @contextmanager
-def progress() -> Iterator[Progress | None]:
-    """A progress bar with an upper bound of the time left, on a terminal only."""
+def told(text: str) -> Iterator[Told]:
+    """A line on standard error every `EVERY` seconds, as long as the work takes."""
+    work, start, over = Told(text), time.monotonic(), threading.Event()
+
+    def tell() -> None:
+        while not over.wait(EVERY):
+            if Told.innermost[-1:] == [work]:
+                say(f"{work.text} ({time.monotonic() - start:.0f} s so far)")
+
+    Told.innermost.append(work)
+    teller = threading.Thread(target=tell, daemon=True)
+    teller.start()
+    try:
+        yield work
+    finally:
+        over.set()
+        teller.join()
+        Told.innermost.remove(work)
+
+
+def status(text: str) -> AbstractContextManager[Status | Told]:
+    """A spinner with a line of text on a terminal; elsewhere a line now and then."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    return console.status(text) if console.is_terminal else told(text)
+
+
+@contextmanager
+def progress() -> Iterator[Progress]:
+    """A progress bar with an upper bound of the time left on a terminal; elsewhere a line now and then."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield None
+        with told("measuring") as line:
+            yield lambda done, total, text: line.update(f"{text}, {done / max(total, 1):.0%} of the most it can take")
         return
     text, percentage = TextColumn("{task.description}"), TextColumn("{task.percentage:>3.0f} %")
     with Progress(text, BarColumn(), percentage, TimeRemainingColumn(), console=console, transient=True) as bar:

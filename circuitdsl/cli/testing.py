@@ -9,7 +9,7 @@ from pathlib import Path
 
 from circuitdsl.cli.arguments import Verbs, add_prompts, add_session, add_spec, fraction, session
 from circuitdsl.cli.files import load_one, output, write_prompts
-from circuitdsl.cli.terminal import console, present
+from circuitdsl.cli.terminal import console, present, say
 from circuitdsl.limits import positive, seed
 from circuitdsl.report.formats import FORMATS, View
 
@@ -86,6 +86,6 @@ def _falsify(given: argparse.Namespace) -> int:
 def _mutate(given: argparse.Namespace) -> int:
     spec = load_one(given.spec, given.model)
     with session(given) as running:
-        found = running.mutate(spec, given.prompts, given.seed)
+        found = running.mutate(spec, given.prompts, given.seed, announce=lambda takes: say(str(takes)))
     present(found, given.format, verbose=given.verbose)
     return 1 if any(each.share < given.at_least for each in found) else 0

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,14 @@ from rich.console import Console
 from rich.text import Text
 
 from circuitdsl.api import check_prompt_files, loads
+from circuitdsl.discover.complete import Complete, completed
 from circuitdsl.discover.draft import Draft, Named, draft, named
 from circuitdsl.discover.roles import Placed, remaining, roles_of
 from circuitdsl.discover.search import END, Found, Progress, Search, search
 from circuitdsl.engine.prompts import Prompts
 from circuitdsl.errors import UsageError, UserError
 from circuitdsl.language.format import format_text
+from circuitdsl.language.parse import is_reserved
 from circuitdsl.report.report import ClaimResult, Report
 from circuitdsl.report.shown import Shown
 from circuitdsl.tasks.dataset import Dataset
@@ -49,6 +52,7 @@ class Discovery(Shown):
         draft: the spec in parts.
         found: what the search found.
         dropped: lines of the first draft that did not hold on other prompts.
+        complete: how much of the behaviour its circuit has; None where it has no head, or that could not be measured.
         notes: how the prompts of a file were divided.
         seconds: how long all of it took.
     """
@@ -56,6 +60,7 @@ class Discovery(Shown):
     draft: Draft
     found: Found
     dropped: tuple[str, ...]
+    complete: Complete | None = None
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
 
@@ -71,6 +76,7 @@ class Discovery(Shown):
         end = "" if self.found.complete else "; the time was up before the search was through"
         return (
             f"{groups} groups and {claims} claims from {self.found.edges} edges in {self.seconds:.0f} s{end}",
+            *([str(self.complete)] if self.complete else []),
             *(f"dropped, not clear on other prompts: {line}" for line in self.dropped),
             *self.notes[:1],
         )
@@ -78,7 +84,8 @@ class Discovery(Shown):
     def to_json(self) -> dict[str, Any]:
         """The draft's text, and what the search took."""
         counts = {"edges": self.found.edges, "complete": self.found.complete, "seconds": self.seconds}
-        return {"spec": self.text, **counts, "dropped": list(self.dropped), "notes": list(self.notes)}
+        alone = asdict(self.complete) if self.complete else None
+        return {"spec": self.text, **counts, "alone": alone, "dropped": list(self.dropped), "notes": list(self.notes)}
 
     def show(self, console: Console) -> None:
         """Print the draft."""
@@ -119,7 +126,20 @@ def discover(
     positions = {END.name} | {name for pair in prompts.pairs for name in pair.positions}
     roles = roles_of(heads, positions, head(seed), seen or check)
     made, dropped = _settled(prompts, found, roles, settings, head(seed + 1), check)
-    return Discovery(replace(made, head=tuple(head(seed + 2))), found, dropped)
+
+    def where_found(text: str) -> Report:
+        return (seen or check)(text.replace("\n".join(made.head), "\n".join(head(seed)), 1))
+
+    made, complete = completed(made, str(prompts.metric), where_found, check)
+    where = "on the prompts on which it was found" if check is seen else "on prompts held back"
+    opening = _with_note(head(seed + 2), [f"{where}, {complete}"] if complete else [])
+    return Discovery(replace(made, head=opening), found, dropped, complete)
+
+
+def _with_note(head: list[str], said: list[str]) -> tuple[str, ...]:
+    """The lines that open a spec, with more notes after the others."""
+    last = max((i for i, line in enumerate(head) if line.startswith("  note")), default=0)
+    return (*head[: last + 1], *(f'  note "{text}"' for text in said), *head[last + 1 :])
 
 
 def _settled(
@@ -178,7 +198,7 @@ def drafted(
         threshold: the smallest effect of interest, as a share of the gap.
         depth: stages back from the logits.
         budget: seconds after which the search stops.
-        name: the circuit's; by default the task's.
+        name: the circuit's; by default the task's, or that of its prompt file.
         target: where the draft will lie; from there it names a prompt file.
 
     Raises:
@@ -186,7 +206,7 @@ def drafted(
         UserError: a prompt file or the model cannot be read, or the model does not do the task.
     """
     start = time.monotonic()
-    called, path = name or task.partition("(")[0].strip(), _ARGUMENT
+    called, path = name or name_of(task), _ARGUMENT
     said = f"drafted by a search on {prompts} prompts of seed {seed}"
     opening = partial(_opening, session.name or "pocket", called, metric)
     asked = partial(opening, notes=(said, "its bounds lie well inside what was measured there"))
@@ -237,6 +257,16 @@ def drafted(
         settings = Search(threshold, prompts, depth)
         found = discover(searched, head, on_others, settings, progress, seen if of_file else None)
     return replace(found, notes=notes, seconds=time.monotonic() - start)
+
+
+def name_of(task: str) -> str:
+    """What a circuit of a task is called: `ioi` of `ioi(corrupt = flip)`, `names` of `file("data/Names.jsonl")`."""
+    word, _, options = task.partition("(")
+    if word.strip() != "file" or not (file := re.search(r'"([^"]*)"', options)):
+        return word.strip()
+    name = re.sub(r"[^a-z0-9]+", "_", Path(file[1]).stem.lower()).strip("_")
+    name = name if name[:1].isalpha() else f"prompts_{name}".rstrip("_")
+    return f"{name}_" if is_reserved(name) else name
 
 
 def _opening(model: str, name: str, metric: str, task: str, prompts: int, seed: int, notes: Sequence[str]) -> list[str]:

@@ -12,9 +12,9 @@ however many edges are patched.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from itertools import pairwise, starmap
 from typing import Unpack
 
@@ -93,7 +93,9 @@ def _group(
     return torch.cat(values).view(len(group), runs.n, -1)
 
 
-def _by_layer(sites: Iterable[Site]) -> dict[Node, dict[Node, Names]]:
+@lru_cache(maxsize=2**13)
+def _by_layer(sites: frozenset[Site]) -> Mapping[Node, Mapping[Node, Names]]:
+    """Nodes with their positions, by `layer_of` them; asked for again with every part of the prompts."""
     found: dict[Node, dict[Node, Names]] = {}
     for node, names in by_node(sites).items():
         found.setdefault(layer_of(node), {})[node] = names

@@ -50,7 +50,7 @@ def parse(text: str, path: str = "") -> tuple[s.File, tuple[Diagnostic, ...]]:
     text = text.removeprefix("\ufeff")
     lines, comments = logical_lines(text, sink)
     statements = [(line.indent, _statement(line, sink)) for line in lines]
-    refused = [node.name for _, node in statements if isinstance(node, s.Group) and _is_reserved(node.name.text)]
+    refused = [node.name for _, node in statements if isinstance(node, s.Group) and is_reserved(node.name.text)]
     if not statements and not sink.found:
         sink.error("E004", "the file holds no statement", START, 'a spec begins with a line such as: circuit ioi "…"')
     file = s.File(path, attach(statements, sink), tuple(comments), text)
@@ -180,7 +180,7 @@ def _check_name(node: s.Syntax, sink: Sink) -> None:
             what = "task"
         case _:
             return
-    if _is_reserved(name.text):
+    if is_reserved(name.text):
         sink.error("E021", f"'{name.text}' is reserved and cannot name a {what}", name.span, f"try '{name.text}_'")
     elif not _NAME.fullmatch(name.text):
         lower = name.text.lower().strip("_")
@@ -188,7 +188,8 @@ def _check_name(node: s.Syntax, sink: Sink) -> None:
         sink.error("E022", f"a {what}'s name is written in small letters, digits and '_'{guess}", name.span)
 
 
-def _is_reserved(name: str) -> bool:
+def is_reserved(name: str) -> bool:
+    """Whether a word means something in the language, so that nothing can be named by it."""
     return name in KEYWORDS or re.fullmatch(r"m[0-9]+", name) is not None
 
 

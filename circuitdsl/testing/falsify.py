@@ -9,7 +9,7 @@ says nothing about how many prompts break a property.
 from __future__ import annotations
 
 import random
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -121,12 +121,14 @@ def falsify(
     budget: int = BUDGET,
     seed: int = 0,
     max_memory: int | None = None,
+    looked: Callable[[int], None] = lambda _: None,
 ) -> Search:
     """Look for a prompt of a task that breaks a claim.
 
     Args:
         budget: prompts to look at before what is found is shrunk.
         max_memory: bytes that measuring may take beside the model; by default what is free decides.
+        looked: called with the number of prompts looked at so far.
 
     Raises:
         UsageError: the claim is not about single prompts.
@@ -136,7 +138,7 @@ def falsify(
     use = next(use for use in circuit.tasks if use.name == task)
     # prompts are refused for a model that is not computed rightly: some before the search, and what it found
     scored_prompts(model, make_data(circuit, replace(use, prompts=SOME), model), circuit.metric, max_memory=max_memory)
-    probe = Probe(circuit, replace(model, original=None), wanted, use, max_memory)
+    probe = Probe(circuit, replace(model, original=None), wanted, use, max_memory, looked)
     found = _in_file(probe, budget) if use.file is not None else _in_space(probe, budget, seed)
     if found is None:
         return Search(claim, task, len(probe.seen), None, model.tokenizer)
@@ -182,11 +184,18 @@ def searches(
             raise UsageError(f"there is no property {title}", hint=f"the spec has: {known}")
     for _, one in chosen:
         searchable(one)
-    return (
-        falsify(circuit, session.model_of(circuit), one, task, budget, seed, session.memory)
-        for circuit, one in chosen
-        for task in one.tasks
-    )
+
+    def search(circuit: Circuit, one: Claim, task: str) -> Search:
+        what, model = f"looking for a prompt of {task} that breaks line {one.line}", session.model_of(circuit)
+        with session.busy(what) as spinner:
+
+            def looked(prompts: int) -> None:
+                if spinner:
+                    spinner.update(f"{what}: {prompts} looked at")
+
+            return falsify(circuit, model, one, task, budget, seed, session.memory, looked)
+
+    return (search(circuit, one, task) for circuit, one in chosen for task in one.tasks)
 
 
 @dataclass
@@ -198,11 +207,13 @@ class Probe:
     wanted: Property
     use: TaskUse
     max_memory: int | None = None
+    looked: Callable[[int], None] = lambda _: None
     seen: dict[Hashable, np.ndarray | None] = field(default_factory=dict)
 
     def values(self, pair: PromptPair) -> np.ndarray | None:
         """What the checks find on a prompt [checks]; None where it lacks a position."""
         if pair.measured not in self.seen:
+            self.looked(len(self.seen))
             data = self.data(pair)
             one = scored_prompts(self.model, data, self.circuit.metric, max_memory=self.max_memory)
             here = having(data, [check.measurement for check in self.wanted.checks])

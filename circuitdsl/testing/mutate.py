@@ -14,7 +14,7 @@ to begin with. These three are left out of the share.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -24,13 +24,16 @@ from rich.text import Text
 
 from circuitdsl.api import Spec, quickly
 from circuitdsl.circuit.claims import Circuit
+from circuitdsl.engine.count import calibrate
 from circuitdsl.engine.prompts import Prompts
 from circuitdsl.errors import UserError
 from circuitdsl.language import syntax as s
+from circuitdsl.models.parts import Transformer
 from circuitdsl.report.numbers import percent
 from circuitdsl.report.shown import Shown
 from circuitdsl.testing.mutants import Elsewhere, Mutant, mutants
 from circuitdsl.testing.noticed import Case, Cases, Judged
+from circuitdsl.verify.forecast import TaskWork, duration, seconds, work_of
 from circuitdsl.verify.plan import shape_of
 from circuitdsl.verify.session import Session, with_overrides
 
@@ -44,6 +47,8 @@ _TITLES: dict[Fate, tuple[str, str, bool]] = {
     "equivalent": ("equivalent: they say the same", "dim", False),
     "impossible": ("impossible: no such spec", "dim", False),
 }
+#: what weighing and judging one claim of a mutant takes, in layers of a plain run on one token; no pairs are reported
+WEIGHING = 30
 #: prompts that are looked at to see whether two positions are one place
 LOOKED_AT = 16
 
@@ -122,29 +127,61 @@ class Mutation(Shown):
         console.print(Text.assemble("  ", share, (left_out, "dim")))
 
 
+@dataclass(frozen=True, slots=True)
+class ToMeasure:
+    """What judging the mutants of a circuit takes.
+
+    Attributes:
+        mutants: all of them; `judged` are those that are specs and may say something else.
+        prompts: of all tasks together.
+        experiments: distinct patches that edges and heads ask for, nulls included.
+        circuits: claims about whole circuits, of the spec and of every mutant that is another circuit, at the most.
+        seconds: if every claim is decided at the first look and no circuit is run, and at the most; on this machine as
+            busy as it is now.
+    """
+
+    circuit: str
+    mutants: int
+    judged: int
+    prompts: int
+    experiments: int
+    circuits: int
+    seconds: tuple[float, float]
+
+    def __str__(self) -> str:
+        whole = f" and at most {self.circuits:,} figures of whole circuits" if self.circuits else ""
+        return (
+            f"{self.circuit}: {self.mutants:,} mutants, {self.judged:,} of them to judge: {self.experiments:,} "
+            f"experiments{whole} on {self.prompts:,} prompts; about {duration(self.seconds[0])} to "
+            f"{duration(self.seconds[1])} on this machine as busy as it is now, less what is known from earlier runs"
+        )
+
+
 def mutate(
     session: Session,
     spec: Spec | str | Path,
     prompts: int | None = None,
     seed: int | None = None,
     circuit: str | None = None,
+    announce: Callable[[ToMeasure], None] | None = None,
 ) -> tuple[Mutation, ...]:
     """Change each circuit of a spec line by line, and see what its claims notice.
 
     Args:
         prompts, seed: for every task, instead of the spec's.
         circuit: the name of one circuit, where the file has several.
+        announce: called for each circuit before its mutants are measured, with what that takes.
 
     Raises:
         UserError: a circuit has no claim about a task, or its model cannot be loaded.
     """
     found = session.spec(spec, circuit)
-    return tuple(_mutated(session, found, one, prompts, seed) for one in found.circuits)
+    return tuple(_mutated(session, found, with_overrides(one, prompts, seed), announce) for one in found.circuits)
 
 
-def _mutated(session: Session, spec: Spec, circuit: Circuit, prompts: int | None, seed: int | None) -> Mutation:
+def _mutated(session: Session, spec: Spec, circuit: Circuit, announce: Callable[[ToMeasure], None] | None) -> Mutation:
     """All mutants of a circuit, made and judged."""
-    model, circuit = session.model_of(circuit), with_overrides(circuit, prompts, seed)
+    model = session.model_of(circuit)
     cases = Cases(spec, circuit, shape_of(model))
     if not cases.own:
         raise UserError(f"circuit {circuit.name} has no claim on a task: there is nothing to mutate")
@@ -154,6 +191,8 @@ def _mutated(session: Session, spec: Spec, circuit: Circuit, prompts: int | None
             made = mutants(cases.file, [circuit], (model.n_layers, model.n_heads), _elsewhere(by_task))
             found = [cases.case(mutant) for mutant in made]
         measured = [case for case in found if isinstance(case, Case)]
+        if announce:
+            announce(_to_measure(cases, measured, len(made), model, by_task, session.memory))
         cases.weigh(measured, model, by_task, progress)
     judged = iter(cases.judged(measured))
     outcomes = (
@@ -161,6 +200,38 @@ def _mutated(session: Session, spec: Spec, circuit: Circuit, prompts: int | None
         for mutant, case in zip(made, found, strict=True)
     )
     return Mutation(circuit.name, spec.path, tuple(outcomes))
+
+
+def _to_measure(
+    cases: Cases,
+    found: Sequence[Case],
+    mutants: int,
+    model: Transformer,
+    by_task: Mapping[str, Prompts],
+    max_memory: int | None,
+) -> ToMeasure:
+    circuit, machine = cases.circuit, calibrate(model, model.device)
+    datasets = {task: by_task[task].data for _, task in cases.asked if task in by_task}
+    judged = [case for case in found if case.concerned]
+    whole = {i: 1 + sum(i in case.concerned for case in judged) for i in cases.whole_claims}
+
+    def work(numbers: Iterable[int]) -> tuple[TaskWork, ...]:
+        return work_of([cases.plans[i] for i in numbers], model, datasets, circuit.metric, max_memory=max_memory)
+
+    def time_of(end: Literal["least", "most"], tasks: Iterable[TaskWork]) -> float:
+        return sum(seconds(model, task, getattr(task, end), machine, WEIGHING) for task in tasks)
+
+    first = work(cases.missing(judged, [i for i in range(len(cases.own)) if i not in whole]))
+    of_whole = sum(many * time_of("most", work([cases.own[i]])) for i, many in whole.items())
+    return ToMeasure(
+        circuit=circuit.name,
+        mutants=mutants,
+        judged=len(judged),
+        prompts=sum(len(data.pairs) for data in datasets.values()),
+        experiments=sum(task.experiments + task.nulls for task in first),
+        circuits=sum(whole.values()),
+        seconds=(time_of("least", first), time_of("most", first) + of_whole),
+    )
 
 
 def _elsewhere(by_task: Mapping[str, Prompts]) -> Elsewhere:

@@ -97,6 +97,7 @@ class Cases:
     Attributes:
         plans: by number.
         own: the numbers of the original's.
+        whole_claims: the places of claims about the whole circuit, the cheapest first.
         rounds: places that are measured together, one after the other.
     """
 
@@ -114,8 +115,8 @@ class Cases:
         places = range(len(self.own))
         about_all = [i for i in places if self.asked[i][0].measurement.of_whole]
         cost = {i: len(self.plans[self.own[i]].requests + self.plans[self.own[i]].null_requests) for i in about_all}
-        rest = [i for i in places if i not in cost]
-        self.rounds = [*([rest] if rest else []), *([i] for i in sorted(about_all, key=cost.__getitem__))]
+        rest, self.whole_claims = [i for i in places if i not in cost], sorted(about_all, key=cost.__getitem__)
+        self.rounds = [*([rest] if rest else []), *([i] for i in self.whole_claims)]
         self.evidence: dict[int, Evidence] = {}
 
     def _number(self, found: ClaimPlan) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -122,7 +123,9 @@ class TaskWork:
 class Forecast(Shown):
     """What one circuit takes: counts that are exact, and estimates of time (seconds) and memory (bytes).
 
-    `seconds` are those if every claim is decided at the first look, and those if one needs all prompts.
+    `seconds` are those if every claim is decided at the first look, and those if one needs all prompts. `edited` are
+    those of them that an edit costs again where it changes which nodes or edges belong to the circuit: for the claims
+    about the whole circuit. `threads` are those of the trial that the estimate is made from.
     """
 
     circuit: str
@@ -132,6 +135,8 @@ class Forecast(Shown):
     seconds: tuple[float, float]
     weights: int
     memory: int
+    edited: tuple[float, float] = (0.0, 0.0)
+    threads: int = 1
 
     def to_json(self) -> dict[str, Any]:
         """The forecast as plain values."""
@@ -176,15 +181,18 @@ class Forecast(Shown):
             least, most = (sum(getattr(getattr(t, side), field) for t in self.tasks) for side in ("least", "most"))
             if most:
                 table.add_row(f"  {says}", f"{least:,}", f"{most:,}")
-        table.add_row("  time, estimated", *map(_duration, self.seconds), style="bold")
+        table.add_row("  time, estimated", *map(duration, self.seconds), style="bold")
         return table
 
     def _remarks(self) -> list[str]:
         looks = "; ".join(dict.fromkeys(", ".join(map(str, task.looks)) for task in self.tasks))
+        on = "one thread" if self.threads == 1 else f"{self.threads} threads"
         lines = [
             f"  looks at {looks} prompts: a claim that is settled is measured no further",
             f"  memory: weights {_bytes(self.weights)}, and at most {_bytes(self.memory)} for measuring",
-            "  the time is an estimate from a moment's trial of one layer on this machine, without loading the model",
+            f"  the time is for this machine as busy as it was in a moment's trial of one layer, on {on}",
+            "  it leaves out loading the model, and counts nothing as known from earlier runs",
+            *self._after_edits(),
         ]
         if left_out := sum(task.uncounted for task in self.tasks):
             what = "trace or score on random tokens" if left_out == 1 else "traces and scores on random tokens"
@@ -192,6 +200,16 @@ class Forecast(Shown):
         if any(task.ranked for task in self.tasks):
             lines.append(
                 f"  counted: {ROUNDS[0]} random circuits; where these do not decide, up to {ROUNDS[-1]} are drawn"
+            )
+        return lines
+
+    def _after_edits(self) -> list[str]:
+        """What is measured again once all of this is known."""
+        lines = ["  after an edit: a changed bound runs nothing, a new or changed claim its own patches alone"]
+        if self.edited[1]:
+            times = " to ".join(map(duration, self.edited))
+            lines.append(
+                f"  claims about the whole circuit, {times} of that: only where other nodes or edges belong to it"
             )
         return lines
 
@@ -222,19 +240,29 @@ def _forecast(session: Session, circuit: Circuit, early_stop: bool) -> Forecast:
     with session.busy(f"counting {circuit.name}"):
         model, device = outline(place, session.dtype, revision), device_named(session.device)
         datasets = {use.name: make_data(circuit, use, model) for use in tasks_in_use(circuit)}
-        work = workload(circuit, model, datasets, early_stop, session.memory)
+        plans = plans_of(circuit, shape_of(model))
+        whole = [p for p in plans if p.claim.measurement.of_whole]
+        counted = partial(work_of, model=model, datasets=datasets, metric=circuit.metric, early_stop=early_stop)
+        counted = partial(counted, max_memory=session.memory)
+        work, work_of_whole = counted(plans), counted(whole) if whole else ()
         use_threads(suitable_threads(model.d_model, device.type, torch_threads()))
         machine = calibrate(model, device)
     size, shape = parameters(model), {"name": name, "n_layers": model.n_layers, "n_heads": model.n_heads}
-    least, most = (sum(seconds(model, t, getattr(t, end), machine) for t in work) for end in ("least", "most"))
+
+    def time_of(tasks: Sequence[TaskWork]) -> tuple[float, float]:
+        least, most = (sum(seconds(model, t, getattr(t, end), machine) for t in tasks) for end in ("least", "most"))
+        return least, most
+
     return Forecast(
         circuit=circuit.name,
         path=circuit.path,
         model=shape | {"parameters": size, "device": device.type, "dtype": session.dtype},
         tasks=work,
-        seconds=(least, most),
+        seconds=time_of(work),
         weights=size * torch.finfo(model.dtype).bits // 8,
         memory=memory(model, work, device, session.memory),
+        edited=time_of(work_of_whole),
+        threads=torch.get_num_threads(),
     )
 
 
@@ -246,7 +274,8 @@ def _table(first: str, *others: str) -> Table:
     return table
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """`4.1 s`, `12 min`, `1.5 h`"""
     if seconds < 90:
         return f"{seconds:.1f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
@@ -401,12 +430,15 @@ def _patching(model: Transformer, experiments: Sequence[Experiment], where: Wher
     )
 
 
-def seconds(model: Transformer, task: TaskWork, work: Work, machine: Machine) -> float:
-    """An estimate of the time that work takes: of measuring and weighing, without loading and making prompts."""
+def seconds(model: Transformer, task: TaskWork, work: Work, machine: Machine, weighing: float = _WEIGHING) -> float:
+    """An estimate of the time that work takes: of measuring and weighing, without loading and making prompts.
+
+    `weighing` is what weighing one claim takes, in layers of a plain run on one token.
+    """
     block = products(model.blocks[0])
     positions = work.block_positions + work.run_tokens * model.n_layers
     mlps = work.flow_positions * products(model.blocks[0].mlp) / block
-    return machine.seconds(positions + mlps, work.passes, model.n_layers) + task.claims * _WEIGHING * machine.layer
+    return machine.seconds(positions + mlps, work.passes, model.n_layers) + task.claims * weighing * machine.layer
 
 
 def memory(model: Transformer, work: Sequence[TaskWork], device: torch.device, max_memory: int | None = None) -> int:

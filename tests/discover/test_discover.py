@@ -15,9 +15,10 @@ from circuitdsl.api import Spec, load, loads
 from circuitdsl.circuit.claims import Circuit
 from circuitdsl.circuit.compare import heads_of
 from circuitdsl.circuit.nodes import Node, Position
-from circuitdsl.discover.discover import Discovery, discover, split
-from circuitdsl.discover.draft import Named, named, written
-from circuitdsl.discover.search import END, Found, Group, Search, places, search
+from circuitdsl.discover.complete import completed
+from circuitdsl.discover.discover import Discovery, discover, name_of, split
+from circuitdsl.discover.draft import Draft, Named, _claim, named, written
+from circuitdsl.discover.search import END, Found, Group, Link, Search, Sending, places, search
 from circuitdsl.engine.prompts import Prompts
 from circuitdsl.errors import UserError
 from circuitdsl.language.format import format_text
@@ -161,6 +162,17 @@ def test_a_set_is_written_by_its_groups(nodes: str, written_as: str) -> None:
     assert written(group(nodes), known) == written_as
 
 
+@pytest.mark.parametrize(
+    ("nodes", "receives"),
+    [("0.3", "0.3.v"), ("0.1 0.2", "(0.1 0.2).v"), ("0.1 0.2 1.1 1.2", "((0.1 0.2) + (1.1 1.2)).v")],
+)
+def test_a_set_that_receives_is_in_brackets(nodes: str, receives: str) -> None:
+    known = [Named("four", group("0.1 0.2 0.3 0.4")), Named("three", group("1.1 1.2 1.3"))]
+    joint = Link(Node("head", 0, 1), "v", Position("END"), -0.5, -0.6, -0.4)
+    claim = _claim(Sending(group("0.1"), group(nodes), (), joint), known, 0.02)
+    assert f"-> {receives} at END" in claim
+
+
 def test_every_node_is_in_one_group_for_each_position() -> None:
     senders = [group("0.1 0.2 1.1"), group("0.1 0.2 0.3"), group("0.1 0.3", "S2")]
     roles = {(Node("head", 0, 1), END): "mover", (Node("head", 0, 3), END): "mover"}
@@ -224,6 +236,62 @@ def test_a_wrong_task_is_said(task: str, why: str, capsys: pytest.CaptureFixture
     assert why in capsys.readouterr().err
 
 
+# --- how complete a draft is ------------------------------------------------------------------------
+
+
+def test_a_draft_says_how_much_its_circuit_does_alone(draft: Discovery, model: Transformer) -> None:
+    """On prompts that the search has not seen, and as claims that hold there."""
+    assert draft.complete is not None and draft.complete.without is not None
+    assert draft.complete.alone.value > 0.8
+    assert f'note "on prompts held back, {draft.complete}"' in " ".join(draft.text.split())
+    assert str(draft.complete) in draft.summary
+    assert "fragment" not in draft.text
+    (bound,) = (line for line in draft.draft.expectations if "faithfulness" in line)
+    circuit = loads(draft.text.replace(bound, "expect faithfulness(ablate = mean) >= 0%")).circuits[0]
+    again = verify(circuit, model, prompts_by_task(circuit, model))
+    (alone,) = (claim.measured for claim in again.claims if "faithfulness" in claim.text)
+    assert alone is not None and alone.value == pytest.approx(draft.complete.alone.value, abs=0.1)
+
+
+def test_a_fragment_is_called_one(model: Transformer, bench: Prompts) -> None:
+    """A circuit without most of what a whole one has does little alone, and no bound is claimed that it misses."""
+
+    def check(text: str) -> Report:
+        circuit = loads(text).circuits[0]
+        return verify(circuit, model, prompts_by_task(circuit, model))
+
+    mover = Named("mover", group("2.5"))
+    few = Draft(tuple(head(3, prompts=64)), (mover,), ("mover -> logits at END : lowers",), ())
+    made, complete = completed(few, "logit_diff", check, check)
+    assert complete is not None and complete.alone.value < 0.3
+    assert "of logit_diff: it is a fragment; its incompleteness is" in str(complete)
+    report = check(made.text())
+    assert {claim.verdict for claim in report.claims if "completeness" in claim.text} == {"holds"}
+    assert all(claim.verdict == "holds" for claim in report.claims if "faithfulness" in claim.text)
+
+
+def test_a_draft_without_heads_is_not_run_alone(model: Transformer) -> None:
+    few = Draft(tuple(head(3)), (), ("embed -> logits at END : lowers",), ())
+    assert completed(few, "logit_diff", pytest.fail, pytest.fail) == (few, None)
+
+
+@pytest.mark.parametrize(
+    ("task", "name"),
+    [
+        ("ioi(corrupt = flip)", "ioi"),
+        ("ioi", "ioi"),
+        ('file("data/Pronouns of 2024.jsonl")', "pronouns_of_2024"),
+        ('file("7 names.csv", seed = 1)', "prompts_7_names"),
+        ('file("heads.jsonl")', "heads_"),
+        ('file("m3.jsonl")', "m3_"),
+        ('file("…")', "prompts"),
+    ],
+)
+def test_a_circuit_is_named_after_its_task_or_its_prompts(task: str, name: str) -> None:
+    assert name_of(task) == name
+    assert loads(f'circuit {name}\nmodel "pocket"\ntask ioi\nexpect accuracy >= 1%\n').ok
+
+
 # --- prompt files -----------------------------------------------------------------------------------
 
 
@@ -281,7 +349,10 @@ def test_a_draft_of_a_prompt_file_is_checked_on_prompts_held_back(
     data = make_data(spec.circuits[0], use, load_model("pocket", "cpu"))
     assert {pair.measured for pair in data.pairs} == checked  # the draft asks for those that were held back
     said = "found on 50 of the 100 prompts of its file, and checked on 50 others"
-    assert said in spec.text and said in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert said in spec.text and said in err
+    assert spec.circuits[0].name == "p"
+    assert "on prompts held back, alone this circuit recovers" in spec.text and "alone this circuit recovers" in err
 
 
 @pytest.fixture(scope="module")
@@ -299,6 +370,7 @@ def test_too_few_prompts_are_not_split_and_the_draft_says_so(of_forty) -> None:
     _, spec, seen = of_forty
     assert len({frozenset(pair.measured for pair in pairs) for pairs in seen}) == 1
     assert "found on 40 prompts and checked on the same" in spec.text
+    assert "on the prompts on which it was found, alone this circuit recovers" in spec.text
 
 
 def test_halves_have_the_strata_in_their_shares(folder: Path) -> None:

@@ -9,10 +9,15 @@ from rich.console import Console
 
 from circuitdsl import cli
 from circuitdsl.api import loads
+from circuitdsl.circuit.shapes import ModelShape
 from circuitdsl.language.parse import parse
+from circuitdsl.testing import noticed
 from circuitdsl.testing.mutants import Mutant, mutants
 from circuitdsl.testing.mutate import Mutation, Outcome
+from circuitdsl.verify import anew
+from circuitdsl.verify.anew import measure_anew
 from circuitdsl.verify.session import Session
+from circuitdsl.verify.verify import weigh_plans
 
 HEAD = """circuit t
 model "pocket"
@@ -166,6 +171,64 @@ def test_whoever_is_in_the_circuit_is_noticed_by_what_it_does_alone(judged) -> N
     assert "killed" in {o.fate for o in of_group}
     (turned,) = [o for o in found.outcomes if o.mutant.what == "negligible turned"]
     assert (turned.fate, turned.claims) == ("killed", 2)  # its own line, and what is said of the whole circuit
+
+
+def test_what_is_refuted_is_measured_no_further(judged, monkeypatch) -> None:
+    """What is said of whole circuits is the most work; a mutant that fails by its own line does not ask for it."""
+    rounds: list[list[str]] = []
+
+    def noted(plans, *rest):  # type: ignore[no-untyped-def]
+        rounds.append([plan.claim.text for plan in plans])
+        return weigh_plans(plans, *rest)
+
+    monkeypatch.setattr(noticed, "weigh_plans", noted)
+    whole = "expect incompleteness <= 300%"
+    found = judged(f"{whole}\nsuppressor -> logits at END : effect <= -22%\nexpect logit_diff >= 12\n")
+    first, second = rounds
+    assert not any("incompleteness" in text for text in first) and all("incompleteness" in text for text in second)
+    groups = [o for o in found.outcomes if o.mutant.line == 4]
+    refuted = [o for o in groups if o.fate == "killed" and o.by != whole and "undecided" not in o.reason]
+    assert 0 < len(refuted) < len(groups)
+    # the spec's own, its two other bounds, and the mutants of the group that nothing refuted
+    assert len(second) == 1 + 2 + len(groups) - len(refuted)
+    assert all(o.claims == 2 for o in groups)
+
+
+def test_requests_of_several_mutants_are_measured_once(judged, monkeypatch) -> None:
+    asked: list[tuple[object, int]] = []
+
+    def noted(prompts, requests, indices, done=None):  # type: ignore[no-untyped-def]
+        asked.extend((request, i) for request in requests for i in indices.tolist())
+        return measure_anew(prompts, requests, indices, done)
+
+    monkeypatch.setattr(anew, "measure_anew", noted)
+    found = judged("suppressor -> logits at END : lowers\n0.6 -> logits at END : lowers\nexpect logit_diff >= 12\n")
+    assert len(found.outcomes) > 10
+    assert len(asked) == len(set(asked))
+
+
+@pytest.mark.parametrize(
+    ("line", "changed"),
+    [
+        ("embed -> suppressor.v at S2 : lowers", "embed -> suppressor.v at S2 : raises"),
+        ("each embed -> suppressor.v at S2 : effect <= -1%", "each embed -> suppressor.v at S2 : effect <= 4 points"),
+        ("heads suppressor = 0.3 0.5 0.6 at END", "heads suppressor = 0.3 0.5 at END"),
+        ("when 0.6 is knocked out\n  expect accuracy rises", "when 0.6 is knocked out\n  expect accuracy falls"),
+        ("expect attention(suppressor,\n  END -> S2) >= 80%", "expect attention(suppressor,\n  END -> S1) >= 80%"),
+    ],
+)
+def test_a_mutant_says_what_its_text_says(line: str, changed: str) -> None:
+    """It is read and resolved in one statement, and comes out as the whole text does."""
+    text = (HEAD + "suppressor -> logits at END\nexpect faithfulness >= 1%\n") + (line + "\n") * (line not in HEAD)
+    spec, whole = loads(text, "t.circ"), loads(text.replace(line, changed), "t.circ")
+    row = 1 + next(i for i, (a, b) in enumerate(zip(text.split("\n"), whole.text.split("\n"), strict=True)) if a != b)
+    cases = noticed.Cases(spec, spec.circuits[0], ModelShape("pocket", 4, 8))
+    case = cases.case(Mutant(row, "", "", "", whole.text))
+    if isinstance(case, str):
+        assert case in whole.problems
+    else:
+        assert case.circuit == whole.circuits[0]
+        assert [claim.line for claim in case.circuit.claims] == [claim.line for claim in whole.circuits[0].claims]
 
 
 @pytest.mark.parametrize(

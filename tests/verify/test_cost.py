@@ -130,3 +130,22 @@ def test_claims_on_weights_alone_take_no_runs(tmp_path, capsys) -> None:
     (tmp_path / "t.circ").write_text(HEAD + "channel 0.6 -> 2.5.v : composition rank <= 30\n")
     assert cli.run(["plan", str(tmp_path / "t.circ")]) == 0
     assert "nothing is run" in capsys.readouterr().out
+
+
+def test_plan_says_what_is_measured_again_after_an_edit(capsys) -> None:
+    """Of the time, the part of claims about the whole circuit, where there is one."""
+    assert cli.run(["plan", "pocket/ioi", "--format", "json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert 0 < found["edited"][0] <= found["edited"][1] < found["seconds"][1]
+    assert found["threads"] >= 1
+    assert cli.run(["plan", "pocket/ioi"]) == 0
+    out = capsys.readouterr().out
+    assert "of that: only where other nodes or edges belong to it" in out
+    assert "as busy as it was in a moment's trial" in out and "nothing as known" in out
+
+
+def test_plan_says_nothing_of_a_whole_circuit_where_no_claim_is_about_one(capsys, tmp_path: Path) -> None:
+    path = tmp_path / "t.circ"
+    path.write_text(HEAD + "task ioi(prompts = 40)\n0.6 -> logits at END : lowers\n")
+    assert cli.run(["plan", str(path)]) == 0
+    assert "belong to it" not in capsys.readouterr().out
