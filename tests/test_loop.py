@@ -57,6 +57,20 @@ def test_what_each_edit_imports(run) -> None:
     assert seconds < SLACK * 2.5
 
 
+def test_pytest_on_what_is_known_imports_nothing_heavy(run, tmp_path) -> None:
+    """The second run takes little more than pytest itself."""
+    text = SPEC.read_text().replace("prompts = 256", "prompts = 32")
+    (tmp_path / "ioi.circ").write_text(text)
+    env = os.environ | {"CIRCUITDSL_CACHE": str(tmp_path / "cache")}
+    code = "import sys, pytest; status = pytest.main(['-q', '-p', 'no:xdist', 'ioi.circ']); "
+    code += f"print([name for name in {HEAVY[:3]} if name in sys.modules], file=sys.stderr)"
+    heavy = [
+        subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, env=env).stderr
+        for _ in range(2)
+    ]
+    assert heavy == ["['torch']\n", "[]\n"]
+
+
 def test_a_check_imports_little(run) -> None:
     status, heavy, modules, seconds = run(SPEC.read_text(), "check")
     assert status == 0 and not heavy and modules < 420

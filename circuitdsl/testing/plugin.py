@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -122,13 +122,21 @@ def unique(name: str, known: set[str]) -> str:
 
 
 class Run:
-    """The verification of one circuit, which is run when its first claim asks for a result."""
+    """The verification of one circuit, which is run when its first claim asks for a result.
+
+    Of its claims those are verified that are selected, each at the level that it has among all.
+    """
 
     def __init__(self, spec: Spec, config: pytest.Config) -> None:
         self.spec, self.config = spec, config
+        self.selected: Sequence[str] = ()
         self._told: Claim | None = None
 
-    def result(self, claim: Claim, task: str | None) -> ClaimResult:
+    def result(self, item: ClaimItem) -> ClaimResult:
+        claim, task = item.claim, item.task
+        if not self.selected:
+            mine = (each.claim.id for each in item.session.items if isinstance(each, ClaimItem) and each.run is self)
+            self.selected = tuple(dict.fromkeys((claim.id, *mine)))
         found = self._outcome
         if isinstance(found, UserError) and self._told is not None:
             raise UserError(f"for the reason given at line {self._told.line}")
@@ -148,7 +156,7 @@ class Run:
             stash[_SESSION] = Session(option("--circ-model"), option("--circ-device"))
         try:
             given = option("--circ-prompts"), option("--circ-seed")
-            (report,) = stash[_SESSION].reports([self.spec], *given, simplest=True)
+            (report,) = stash[_SESSION].reports([self.spec], *given, simplest=True, claim=self.selected)
         except UserError as error:
             own = option("--circ-model") is None
             return _Skip(_say(error)) if own and isinstance(error, ModelUnavailable) else error
@@ -172,7 +180,7 @@ class ClaimItem(pytest.Item):
 
     def runtest(self) -> None:
         try:
-            result = self.run.result(self.claim, self.task)
+            result = self.run.result(self)
         except _Skip as reason:
             pytest.skip(str(reason))
         if result.verdict == "undecided" and self.config.getoption("--circ-allow-undecided"):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from importlib import import_module
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from circuitdsl.circuit.claims import Circuit, TaskUse
+from circuitdsl.circuit.claims import Circuit, Claim, TaskUse
 from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.engine.prompts import SIDES, Means, Prompts
 from circuitdsl.engine.tally import Tally
@@ -127,15 +127,17 @@ def prompts_by_task(
     store: Store | None = None,
     max_memory: int | None = None,
     keep: Keep | None = None,
+    claims: Sequence[Claim] | None = None,
 ) -> dict[str, Prompts]:
     """The prompts of every task that some claim is checked on, and those for the properties of a task.
 
     Args:
+        claims: those that are to be checked; by default all of the circuit.
         keep: prompts of earlier runs, which are taken where nothing has changed; what is made is kept there.
     """
     model = as_model(model)
-    uses = {use.name: use for use in tasks_in_use(circuit)}
-    needed = own_samples(circuit)
+    uses = {use.name: use for use in tasks_in_use(circuit, claims)}
+    needed = own_samples(circuit, claims)
     # other prompts than those that means are taken over, and enough of them
     own = {
         sample_name(use.name): replace(use, prompts=needed[use.name], seed=use.seed + OWN_SEED)
@@ -171,9 +173,9 @@ def _file_bytes(circuit: Circuit, use: TaskUse) -> bytes:
     return (Path(circuit.path).parent / use.file).read_bytes() if use.file else b""
 
 
-def tasks_in_use(circuit: Circuit) -> tuple[TaskUse, ...]:
-    """The tasks on which some claim is checked."""
-    wanted = {name for claim in circuit.claims for name in claim.tasks}
+def tasks_in_use(circuit: Circuit, claims: Sequence[Claim] | None = None) -> tuple[TaskUse, ...]:
+    """The tasks on which some claim, of the circuit or of these, is checked."""
+    wanted = {name for claim in (circuit.claims if claims is None else claims) for name in claim.tasks}
     return tuple(use for use in circuit.tasks if use.name in wanted)
 
 

@@ -37,10 +37,10 @@ def sample_name(task: str) -> str:
     return f"properties of {task}"
 
 
-def own_samples(circuit: Circuit) -> dict[str, int]:
-    """The tasks whose properties are claimed, with the prompts that these take."""
+def own_samples(circuit: Circuit, claims: Sequence[Claim] | None = None) -> dict[str, int]:
+    """The tasks whose properties are claimed, by the circuit or by some of its claims, with the prompts they take."""
     members, found = family_size(circuit.claims), dict[str, int]()
-    for claim in circuit.claims:
+    for claim in circuit.claims if claims is None else claims:
         if kind_of(claim).decided_by == "own sample":
             for task in claim.tasks:
                 found[task] = max(found.get(task, 0), kind_of(claim).sample_size(members))

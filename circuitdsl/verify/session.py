@@ -15,7 +15,7 @@ from pathlib import Path
 from types import MethodType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from circuitdsl.circuit.claims import Circuit, TaskUse
+from circuitdsl.circuit.claims import Circuit, Claim, TaskUse
 from circuitdsl.circuit.shapes import place_of
 from circuitdsl.errors import UsageError, UserError
 from circuitdsl.limits import memory_of, prompts_of, seed_of
@@ -275,11 +275,11 @@ class Session(AbstractContextManager["Session"]):
 
         return make_prompts(circuit, use, self.source_of(circuit), self.store, self.memory)
 
-    def prompts_by_task(self, circuit: Circuit) -> dict[str, Prompts]:
-        """The prompts of every task that some claim is checked on; raises what `make_prompts` raises."""
+    def prompts_by_task(self, circuit: Circuit, claims: Sequence[Claim] | None = None) -> dict[str, Prompts]:
+        """The prompts of every task that some claim (of these) is checked on; raises what `make_prompts` raises."""
         from circuitdsl.verify.prompts import prompts_by_task
 
-        return prompts_by_task(circuit, self.source_of(circuit), self.store, self.memory, self._prompts)
+        return prompts_by_task(circuit, self.source_of(circuit), self.store, self.memory, self._prompts, claims)
 
     def keep_prompts(self) -> None:
         """Keep prompts and their runs between verifications, and numbers even without the cache on disk."""
@@ -360,7 +360,7 @@ class Session(AbstractContextManager["Session"]):
         return made()
 
     def _report(self, circuit: Circuit, how: Options, other_corruptions: bool, per_prompt: PerPrompt | None) -> Report:
-        from circuitdsl.verify.judged import verify_without_model
+        from circuitdsl.verify.judged import verify_without_model, wanted
         from circuitdsl.verify.verify import under_other_corruptions, verify
 
         known = None if self.own else verify_without_model(circuit, partial(self.weights_of, circuit), how.claims)
@@ -369,7 +369,7 @@ class Session(AbstractContextManager["Session"]):
         model, start = self.source_of(circuit), time.perf_counter()
         record = None if per_prompt is None else partial(per_prompt.record, circuit.name)
         with self.meter() as progress:
-            by_task = self.prompts_by_task(circuit)
+            by_task = self.prompts_by_task(circuit, wanted(circuit, how.claims))
             report = verify(circuit, model, by_task, how, progress, record)
             if other_corruptions and not report.interrupted:
                 report = under_other_corruptions(self, circuit, by_task, report, how)

@@ -66,15 +66,18 @@ def test_a_claim_that_does_not_hold_fails_with_its_reason(run, monkeypatch) -> N
     result.stdout.fnmatch_lines(["FAILED bad.circ::each_suppressor_to_logits_*_effect_le_-10pct - fails: 0.3 -> *"])
 
 
-def test_a_circuit_is_verified_once_and_whole_however_tests_are_selected(run, monkeypatch) -> None:
+def test_a_circuit_is_verified_once_for_the_claims_that_are_selected(run, monkeypatch) -> None:
+    """Each is judged at the level that it has among all of them."""
     from circuitdsl.verify import verify as module
 
     seen: list[tuple[int, int]] = []
+    levels: set[str] = set()
     original = module.verify
 
     def verify(circuit, model, benches, *rest):
         report = original(circuit, model, benches, *rest)
         seen.append((id(model), len(report.claims)))
+        levels.add(report.level)
         return report
 
     monkeypatch.setattr(module, "verify", verify)
@@ -84,8 +87,21 @@ def test_a_circuit_is_verified_once_and_whole_however_tests_are_selected(run, mo
     assert len({model for model, _ in seen}) == 1  # one model for both
     seen.clear()
     run("-k", "accuracy", "one.circ").assert_outcomes(passed=1, deselected=2)
-    assert [claims for _, claims in seen] == [3]
+    assert [claims for _, claims in seen] == [1]
     run("one.circ::expect_accuracy_ge_90pct").assert_outcomes(passed=1)
+    assert len(levels) == 1
+
+
+def test_a_selected_claim_runs_no_prompts_of_other_tasks(run, monkeypatch) -> None:
+    from circuitdsl.verify import prompts
+
+    made: list[str] = []
+    original = prompts.make_prompts
+    monkeypatch.setattr(prompts, "make_prompts", lambda c, use, *more: made.append(use.name) or original(c, use, *more))
+    text = SPEC.replace("task ioi(prompts = 64)", "task ioi(prompts = 64)\ntask again = ioi(prompts = 32, seed = 2)")
+    text = text.replace("accuracy >= 90%", "accuracy >= 50%  on again")
+    run("-k", "accuracy", one=text).assert_outcomes(passed=1, deselected=4)
+    assert made == ["again"]
 
 
 def test_one_item_a_task_and_a_circuit(run) -> None:
