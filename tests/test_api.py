@@ -163,7 +163,7 @@ def test_a_report_shows_itself_escaped(report) -> None:
 
 def test_every_kind_of_report_is_whole_html(report) -> None:
     odd = dataclasses.replace(
-        report.claims[0], text="a <b> & c", verdict="error", reason="x < y", measured=None, notes=("n > 1",)
+        report.claims[0], id="c99", text="a <b> & c", verdict="error", reason="x < y", measured=None, notes=("n > 1",)
     )
     several = dataclasses.replace(report, claims=(odd, *report.claims), tasks=report.tasks * 2, interrupted=True)
     html = circuitdsl.Reports((report, several))._repr_html_()
