@@ -39,7 +39,7 @@ class Complete:
     def __str__(self) -> str:
         fragment = ": it is a fragment" if self.alone.value < FRAGMENT else ""
         more = f"; its incompleteness is {_figure(self.without)}" if self.without else ""
-        return f"alone this circuit recovers {_figure(self.alone)} of {self.metric}{fragment}{more}"
+        return f"alone this circuit recovers {_figure(self.alone)} of the gap in {self.metric}{fragment}{more}"
 
 
 def _figure(found: Measured) -> str:

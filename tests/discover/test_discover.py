@@ -264,7 +264,7 @@ def test_a_fragment_is_called_one(model: Transformer, bench: Prompts) -> None:
     few = Draft(tuple(head(3, prompts=64)), (mover,), ("mover -> logits at END : lowers",), ())
     made, complete = completed(few, "logit_diff", check, check)
     assert complete is not None and complete.alone.value < 0.3
-    assert "of logit_diff: it is a fragment; its incompleteness is" in str(complete)
+    assert "of the gap in logit_diff: it is a fragment; its incompleteness is" in str(complete)
     report = check(made.text())
     assert {claim.verdict for claim in report.claims if "completeness" in claim.text} == {"holds"}
     assert all(claim.verdict == "holds" for claim in report.claims if "faithfulness" in claim.text)
