@@ -25,7 +25,7 @@ from circuitdsl.measurements.plan import RANDOM, ClaimPlan
 from circuitdsl.models.model import Model, as_model
 from circuitdsl.report.numbers import value
 from circuitdsl.report.report import ClaimResult, MeasurementResult, ModelInfo, Report, SpecInfo, TaskResult
-from circuitdsl.verdict.decide import Decision, decide_family, rule
+from circuitdsl.verdict.decide import Decision, levels_of, rule, ruled
 from circuitdsl.verdict.samples import FEWEST_STRATA
 from circuitdsl.verdict.sampling import plan_looks
 from circuitdsl.verdict.weighing import Evidence
@@ -34,6 +34,7 @@ from circuitdsl.verify.answers import notes_on, tokens_of
 from circuitdsl.verify.cache import Memory
 from circuitdsl.verify.judged import in_order, judged, wanted
 from circuitdsl.verify.measure import Done, by_prompts, measure, trouble
+from circuitdsl.verify.more import on_more_prompts
 from circuitdsl.verify.plan import plan, shape_of
 from circuitdsl.verify.prompts import random_prompts
 from circuitdsl.verify.properties import Tested, family_size, sample_name
@@ -114,13 +115,15 @@ def verify(
         interrupted = True
     evidence = [*(m.evidence for m in members), *(each.evidence for each in sampled)]
     alpha = options.alpha * (len(evidence) / family if options.holm and family else 1)
-    decisions = decide_family(evidence, alpha=alpha, adjust=options.holm)
-    ours = [(m, unless_untested(m, d)) for m, d in zip(members, decisions, strict=False)]
+    levels = levels_of(evidence, alpha, options.holm)
+    decisions, count = ruled(evidence, levels), len(members)
+    decided = on_more_prompts(members, decisions[:count], levels[:count])
+    ours = [(member, unless_untested(member, decision)) for member, decision in decided]
     if record:
         for member, decision in ours:
             record(member, decision)
     found = claim_results(ours)
-    found += [each.result(d) for each, d in zip(sampled, decisions[len(members) :], strict=True)]
+    found += [each.result(d) for each, d in zip(sampled, decisions[count:], strict=True)]
     found += [each.result(rule(each.evidence)) for each in properties if not each.wanted.in_family]
     if options.task is None:
         found += judged(claims, lambda: import_module("circuitdsl.models.weights").weights_of(model.parts))
