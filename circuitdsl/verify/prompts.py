@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from importlib import import_module
@@ -75,6 +75,22 @@ def data_for(
     return sample(TASKS[use.generator or use.name], tokens, use.prompts, use.seed, use.corrupt, dict(use.options))
 
 
+class Later(Mapping[str, tuple[PromptPair, ...]]):
+    """Prompts by name, which are made when they are first looked at."""
+
+    def __init__(self, names: Sequence[str], make: Callable[[str], tuple[PromptPair, ...]]) -> None:
+        self.names, self.made = names, cache(make)
+
+    def __getitem__(self, name: str) -> tuple[PromptPair, ...]:
+        return self.made(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
 def make_prompts(
     circuit: Circuit,
     use: TaskUse,
@@ -103,11 +119,10 @@ def make_prompts(
         """Enough prompts for means that do not depend on how many are measured; the measured ones come first."""
         return corrupt_prompts(task, tokens, count, use.seed, use.corrupt, dict(use.options))
 
-    others = {
-        name: make_data(circuit, replace(use, prompts=ADVICE, corrupt=name), model).pairs
-        for name in task.corruptions
-        if name != data.corrupt
-    }
+    others = Later(
+        [name for name in task.corruptions if name != data.corrupt],
+        lambda name: make_data(circuit, replace(use, prompts=ADVICE, corrupt=name), model).pairs,
+    )
     try:
         drawn_by = inspect.getsource(sys.modules[task.draw.__module__])
     except (OSError, TypeError, KeyError):  # it cannot be read
