@@ -26,7 +26,7 @@ from circuitdsl.measurements.requests import Request
 from circuitdsl.models.model import Model
 from circuitdsl.models.record import code_digest
 from circuitdsl.tasks.dataset import PromptPair
-from circuitdsl.verify.store import Store, digest
+from circuitdsl.verify.store import Known, Store, digest
 
 Array = np.ndarray
 #: the first prompts of a generator, which tell its other prompts: another word list would have changed them
@@ -55,11 +55,12 @@ class Memory:
     found: int = 0
     _names: dict[Request, bytes] = field(default_factory=dict, repr=False)
     _prompts: dict[tuple[object, ...], list[bytes]] = field(default_factory=dict, repr=False)
+    _read: dict[bytes, dict[bytes, Known]] = field(default_factory=dict, repr=False)
 
     def again(self) -> Memory:
         """The same for another run: what was measured until now counts as known."""
         self.store.written.clear()
-        return replace(self, asked=0, found=0)
+        return replace(self, asked=0, found=0, _read={})
 
     def name(self, request: Request) -> bytes:
         """The hash under which a request's numbers are kept."""
@@ -88,9 +89,11 @@ class Memory:
 
     def read(self, requests: Sequence[Request], indices: Array) -> Iterator[tuple[Request, Array, Array, Array]]:
         """For each request its numbers on some prompts, whether anything was changed there, and which are known."""
-        stored = self.store.read([self.name(request) for request in requests])
+        new = [name for name in map(self.name, requests) if name not in self._read]
+        stored = self.store.read(new)
+        self._read |= {name: dict(stored.get(name, {})) for name in new}
         for request in requests:
-            numbers = stored.get(self.name(request), {})
+            numbers = self._read[self.name(request)]
             rows = [numbers.get(prompt) for prompt in self.prompts(request, indices)]
             values = np.asarray([np.nan if row is None else row[0] for row in rows], float)
             changed = np.asarray([row is not None and row[1] for row in rows], bool)
@@ -101,7 +104,12 @@ class Memory:
     def write(self, found: Mapping[Request, tuple[Array, Array]], indices: Array) -> None:
         """Keep what was measured on some prompts: for each request its numbers, and whether anything was changed."""
         numbers = {self.name(request): pair for request, pair in found.items()}
-        self.store.write(numbers, {self.name(request): self.prompts(request, indices) for request in found})
+        prompts = {self.name(request): self.prompts(request, indices) for request in found}
+        for name, (values, changed) in numbers.items():
+            if name in self._read:
+                rows = zip(prompts[name], values.tolist(), changed.tolist(), strict=True)
+                self._read[name].update({prompt: (value, bool(change), False) for prompt, value, change in rows})
+        self.store.write(numbers, prompts)
 
     def of_means(self, what: str, compute: Callable[[], float]) -> float:
         """Something about the prompts that means are taken over, known or computed."""
