@@ -58,7 +58,8 @@ def test_the_readme_has_a_row_for_every_verb_with_options_that_it_has(capsys: py
         cli.run(["--help"])
     assert sorted(rows) == sorted(re.findall(r"^    (\w+) +\S", capsys.readouterr().out, re.MULTILINE))
     for verb, row in rows.items():
-        with pytest.raises(SystemExit):
-            cli.run([verb, "--help"])
+        for words in ([verb], *([verb, inner] for inner in re.findall(rf"{verb} ([a-z]+)", row))):
+            with pytest.raises(SystemExit):
+                cli.run([*words, "--help"])
         taken = capsys.readouterr().out
         assert [option for option in re.findall(r"(?<=[ `])--?[a-z]+\b", row) if option not in taken] == []

@@ -85,6 +85,7 @@ class Imports:
         roles: their checks, those of the first file that has them.
         circuits: by the name of a circuit, the first file that has it, and the line that brought it in.
         texts, meanings: what was read, in order, as it stands, and without layout and comments: for the spec's hashes.
+        said: the hash of what all of it says, once it is asked for.
         missing: whether something could not be read, so that names may be missing.
     """
 
@@ -95,6 +96,7 @@ class Imports:
     circuits: dict[str, tuple[s.File, s.Use]] = field(default_factory=dict)
     texts: list[str] = field(default_factory=list)
     meanings: list[str] = field(default_factory=list)
+    said: str = ""
     missing: bool = False
     seen: set[Path] = field(default_factory=set)
 
@@ -103,8 +105,10 @@ class Imports:
         return _hash(text, self.texts)
 
     def meaning(self, file: s.File) -> str:
-        """The same of what they say, whatever their layout and comments."""
-        return _hash(bare(file), self.meanings)
+        """The same of what they say, whatever their layout and comments; found once for all circuits of the file."""
+        if not self.said:
+            self.said = _hash(bare(file), self.meanings)
+        return self.said
 
     def read(self, statements: Iterable[s.Statement]) -> None:
         """Read the files that the statements of the spec use, and those that these use."""

@@ -114,11 +114,16 @@ class KnownTokenizer:
         found: str | None = self.backend_tokenizer.id_to_token(token)
         return found
 
-    def decode(self, ids: Sequence[int] | int, clean_up_tokenization_spaces: bool = False) -> str:
-        """The text of token ids, special ones included."""
+    def decode(
+        self,
+        ids: Sequence[int] | int,
+        skip_special_tokens: bool = False,
+        clean_up_tokenization_spaces: bool = False,
+    ) -> str:
+        """The text of token ids."""
         if clean_up_tokenization_spaces:
-            return str(self._loaded.decode(ids, clean_up_tokenization_spaces=True))
-        return str(self.backend_tokenizer.decode([ids] if isinstance(ids, int) else list(ids), False))
+            return str(self._loaded.decode(ids, skip_special_tokens, clean_up_tokenization_spaces=True))
+        return str(self.backend_tokenizer.decode([ids] if isinstance(ids, int) else list(ids), skip_special_tokens))
 
     def __len__(self) -> int:
         return int(self.backend_tokenizer.get_vocab_size())

@@ -6,8 +6,8 @@ import pytest
 
 from circuitdsl.api import loads
 from circuitdsl.measurements.requests import Subgraph
-from circuitdsl.verify import measure
-from circuitdsl.verify.measure import measure_anew
+from circuitdsl.verify import anew as measuring
+from circuitdsl.verify.anew import measure_anew
 from circuitdsl.verify.session import Session
 
 GROUPS = """circuit t
@@ -37,7 +37,7 @@ def anew(pocket, monkeypatch):
         run.append(len(indices) * sum(isinstance(request, Subgraph) for request in requests))
         return measure_anew(prompts, requests, indices, done)
 
-    monkeypatch.setattr(measure, "measure_anew", noted)
+    monkeypatch.setattr(measuring, "measure_anew", noted)
 
     def verify(text: str) -> int:
         spec = loads(text)
