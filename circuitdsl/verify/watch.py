@@ -39,6 +39,14 @@ class Turn:
     trouble: UserError | None
     seconds: float
 
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "reports": [report.to_json() for report in self.reports],
+            "changes": self.changes and self.changes.to_json(),
+            "trouble": self.trouble and self.trouble.message,
+            "seconds": self.seconds,
+        }
+
 
 def watch(
     session: Session,

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from circuitdsl.circuit.resolve import resolve
-from circuitdsl.language.parse import parse
+from circuitdsl.language import tables
+from circuitdsl.language.builder import Builder
+from circuitdsl.language.parse import Tokens, parse
 from circuitdsl.measurements import KINDS
+from tests.conftest import ROOT
 
 WHOLE = (Path(__file__).parent.parent / "fixtures" / "whole.circ").read_text(encoding="utf-8")
 
@@ -46,3 +52,22 @@ def test_a_thousand_lines_are_read_in_half_a_second() -> None:
     expects = "".join(f"expect attention(mover, END -> IO) >= {i / 10}%\n" for i in range(492))
     assert (groups + claims + expects).count("\n") == 1000
     assert best_of(3, groups + claims + expects) < 0.5
+
+
+def test_the_tables_are_those_of_the_grammar(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where they are not, every command builds them: python -m circuitdsl.language.tables writes them anew."""
+    assert json.loads(tables.TABLES.read_text())["of"] == tables.tables(tables.build(Tokens, None))["of"]
+    texts = [path.read_text() for path in sorted((ROOT / "specs").rglob("*.circ"))]
+    read = [parse(text) for text in texts]
+    built = tables.build(Tokens, Builder())
+    monkeypatch.setattr("circuitdsl.language.parse.grammar", lambda: built)
+    assert len(texts) > 12 and read == [parse(text) for text in texts]
+
+
+@pytest.mark.parametrize("damage", ["", "{}", "[]", '{"of": "another grammar"}'])
+def test_other_tables_are_built(damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tables.json").write_text(damage)
+    monkeypatch.setattr(tables, "TABLES", tmp_path / "tables.json")
+    made = tables.parser(Tokens, Builder())
+    monkeypatch.setattr("circuitdsl.language.parse.grammar", lambda: made)
+    assert parse('circuit a "b"\nmodel "pocket"\n')[1] == ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -63,6 +64,7 @@ def test_an_edited_bound_runs_nothing(turns) -> None:
     assert again.changes.summary["regression"] == 1 and again.changes.summary["same"] == 2
     (change,) = (each for each in again.changes.changes if each.kind == "regression")
     assert (change.old.verdict, change.new.verdict, change.new.text) == ("holds", "fails", "expect logit_diff >= 30")
+    assert json.loads(json.dumps(again.to_json()))["changes"]["summary"]["regression"] == 1
 
 
 def test_an_edited_edge_runs_that_edge(turns, monkeypatch) -> None:
