@@ -1,11 +1,24 @@
-"""What installed packages register under a name: tasks, metrics and measurements."""
+"""Installed packages: their versions, and what they register under a name (tasks, metrics and measurements)."""
 
 from __future__ import annotations
 
-from importlib.metadata import EntryPoint
+import re
+from functools import cache
+from importlib.metadata import Distribution, EntryPoint
 from typing import Any
 
 from circuitdsl.errors import UserError
+
+
+@cache
+def version(name: str) -> str:
+    """The version of an installed package; raises `PackageNotFoundError`.
+
+    The folder of a package's metadata is named `NAME-VERSION.dist-info`. Reading the file in it takes longer.
+    """
+    found = Distribution.from_name(name)
+    folder = re.fullmatch(r"[^-]+-(.+)\.dist-info", getattr(getattr(found, "_path", None), "name", ""))
+    return folder[1] if folder else found.version
 
 
 def package_of(point: EntryPoint) -> str:

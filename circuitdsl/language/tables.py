@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 from hashlib import sha256
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from lark import Lark
 from lark.grammar import Rule
 from lark.lexer import Lexer, TerminalDef
+
+from circuitdsl.installed import version
 
 GRAMMAR, TABLES = (Path(__file__).with_name(name) for name in ("grammar.lark", "tables.json"))
 

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from circuitdsl.installed import version
 from circuitdsl.models.errors import ModelUnavailable
 
 if TYPE_CHECKING:

@@ -17,10 +17,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from hashlib import blake2b, sha256
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from circuitdsl.installed import version
 from circuitdsl.models.errors import UnsupportedModel
 from circuitdsl.models.files import file_sha256, one_sha256, weight_files
 from circuitdsl.models.load import (

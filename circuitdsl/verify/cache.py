@@ -15,13 +15,13 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from importlib.metadata import version
 
 import numpy as np
 
 from circuitdsl.circuit.nodes import Position
 from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.engine.prompts import Means
+from circuitdsl.installed import version
 from circuitdsl.measurements.requests import Request
 from circuitdsl.models.model import Model
 from circuitdsl.models.record import code_digest

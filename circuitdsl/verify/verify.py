@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +19,7 @@ from circuitdsl.circuit.criteria import NULL_PROMPTS, Matters
 from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.engine.prompts import Prompts, behaviour
 from circuitdsl.errors import UserError
+from circuitdsl.installed import version
 from circuitdsl.measurements.kind import kind_of
 from circuitdsl.measurements.plan import RANDOM, ClaimPlan
 from circuitdsl.models.model import Model, as_model

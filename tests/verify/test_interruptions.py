@@ -105,7 +105,7 @@ def test_tasks_beside_each_other_list_what_was_measured(pocket, monkeypatch, cap
 
 def main(capsys, *arguments: str) -> tuple[int, str, str]:
     with pytest.raises(SystemExit) as stop:
-        cli.main(arguments)
+        cli.leave(arguments)
     said = capsys.readouterr()
     assert isinstance(stop.value.code, int)
     return stop.value.code, said.out, said.err
