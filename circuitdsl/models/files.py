@@ -112,9 +112,12 @@ def weights_sha256(directory: Path) -> str:
 
 
 def file_sha256(file: Path) -> str:
-    """SHA-256 of what a file holds."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    """SHA-256 of what a file holds; raises `ModelUnavailable` where it cannot be read."""
+    try:
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise ModelUnavailable(f"{file} cannot be read: {error.strerror}", MODEL_HINT) from None
 
 
 def one_sha256(digests: Mapping[str, str]) -> str:

@@ -14,6 +14,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from hashlib import blake2b, sha256
@@ -62,7 +63,8 @@ class Record:
         tensors: the name that each parameter has in the files of the weights.
         tokenizer: None for a model without one.
         digest, library: as `Model` has them.
-        products, threads: as `Model` has them, of the machine that made the record.
+        products: as `Model` has them, of the machine that made the record.
+        threads: torch's own number of threads there; 0 where it is not known.
         window: as `Original` has it.
     """
 
@@ -97,6 +99,7 @@ def open_model(
         UserError: what `load_model` raises.
     """
     name, directory = name or str(name_or_dir), locate(name_or_dir, revision)
+    own = "torch" not in sys.modules  # a program that has imported torch may have set its number of threads
     before = stamps(_files(directory))
     digests = _digests(before)
     where, kind = device_name(str(device)), dtype_name(dtype)
@@ -104,17 +107,21 @@ def open_model(
     weights = one_sha256({file.name: digests[file.name] for file in weight_files(directory)})
     file = folder / "models" / f"{key.hex()}.json" if folder else None
     if file and (known := _read(file)):
+        if own and not known.threads:
+            known = replace(known, threads=torch_threads())
+            _keep(file, known)
         return _recalled(name, directory, before, weights, where, kind, known)
     if _has_logits(directory, kind) and (shipped := _read(shipped_for(digests))):
         view = _view(name, directory, weights, where, kind, shipped)
         check_sum(view, view.original)  # type: ignore[arg-type]
         made = Model.of(view, _hash(digests, kind))
-        _keep(file, replace(shipped, products=made.products, threads=made.threads, digest=made.digest.hex()))
-        return made
-    view, notes = _unchanged(directory, before, partial(read_whole, name, directory, where, kind))
-    made = Model.of(view, _hash(digests, kind))
-    if file and (record := record_of(made, notes, directory)):
-        _keep(file, record)
+        record: Record | None = replace(shipped, products=made.products, digest=made.digest.hex())
+    else:
+        view, notes = _unchanged(directory, before, partial(read_whole, name, directory, where, kind))
+        made = Model.of(view, _hash(digests, kind))
+        record = record_of(made, notes, directory) if file else None
+    if file and record:
+        _keep(file, replace(record, threads=made.threads if own else 0))
     return made
 
 
@@ -136,7 +143,7 @@ def record_of(model: Model, notes: Notes, directory: Path) -> Record | None:
         digest=model.digest.hex(),
         library=original.digest.hex(),
         products=model.products,
-        threads=torch_threads(),
+        threads=0,
         window=original.window,
     )
 
@@ -320,14 +327,13 @@ def _sum(file: Path, given: Mapping[str, Any]) -> str:
     return blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def _keep(file: Path | None, record: Record) -> None:
+def _keep(file: Path, record: Record) -> None:
     """Write a record, whole or not at all. One that cannot be written is made again next time."""
-    if file is None:
-        return
-    try:
+    part = file.with_name(f"{file.name}.{os.getpid()}")
+    with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_name(f"{file.name}.{os.getpid()}")
-        part.write_text(text_of(file, record), encoding="utf-8")
-        part.replace(file)
-    except OSError:
-        pass
+        try:
+            part.write_text(text_of(file, record), encoding="utf-8")
+            part.replace(file)
+        finally:
+            part.unlink(missing_ok=True)

@@ -280,6 +280,14 @@ def test_what_ships_is_what_transformers_says(pocket) -> None:
         assert torch.allclose(row, recorded[name], atol=1e-4, rtol=0)
 
 
+def test_a_shard_that_is_not_there_is_named(copy: Path, folder: Path) -> None:
+    (copy / "model.safetensors").unlink()
+    index = {"weight_map": {"model.norm.weight": "model-00002-of-00002.safetensors"}}
+    (copy / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(ModelUnavailable, match=r"model-00002-of-00002.* cannot be read: No such file"):
+        open_model(copy, "cpu", folder=folder)
+
+
 def test_a_model_that_cannot_be_remembered_is_loaded(copy: Path, folder: Path, monkeypatch) -> None:
     monkeypatch.setattr(record, "_tensors", lambda *_: None)
     assert open_model(copy, "cpu", folder=folder).is_read and not (folder / "models").exists()
@@ -288,6 +296,33 @@ def test_a_model_that_cannot_be_remembered_is_loaded(copy: Path, folder: Path, m
 def test_a_folder_that_cannot_be_written_is_no_hindrance(copy: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert open_model(copy, "cpu", folder=tmp_path / "file").is_read
+
+
+def test_a_record_that_cannot_be_written_leaves_nothing(copy: Path, folder: Path, monkeypatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    assert open_model(copy, "cpu", folder=folder).is_read and not list((folder / "models").iterdir())
+
+
+def test_threads_that_a_program_has_set_are_not_those_of_the_machine(folder: Path) -> None:
+    code = """
+import sys
+from pathlib import Path
+from circuitdsl.models.record import open_model
+model = open_model("pocket", "cpu", folder=Path(sys.argv[1]))
+import torch
+print(model.threads, torch.get_num_threads(), model.is_read)
+"""
+
+    def opened(before: str = "") -> list[str]:
+        command = [sys.executable, "-c", before + code, str(folder)]
+        return subprocess.run(command, capture_output=True, text=True, env=os.environ, check=True).stdout.split()
+
+    assert opened("import torch\ntorch.set_num_threads(7)\n") == ["7", "7", "True"]
+    (own, now, read), again = opened(), opened()
+    assert own == now != "7" and read == "False" and again == [own, now, read]
 
 
 def test_a_device_that_is_none_is_refused_without_torch() -> None:
