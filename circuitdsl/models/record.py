@@ -47,8 +47,8 @@ T = TypeVar("T")
 _SAYING = ("*.json", "*.txt", "*.model", "*.codes", "*.tokenizer")
 #: the record of the pocket model, and logits of it as transformers computes them
 SHIPPED, LOGITS = POCKET / "record", POCKET / "record" / "logits.safetensors"
-#: folders of the package whose code makes numbers
-_CODE = ("engine", "measurements", "models", "verify")
+#: folders of the package whose code makes numbers; tasks draw the prompts that means are taken over
+_CODE = ("engine", "measurements", "models", "tasks", "verify")
 _LIBRARIES = ("torch", "transformers", "tokenizers", "numpy")
 
 

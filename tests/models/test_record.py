@@ -127,6 +127,15 @@ def test_what_has_changed_is_loaded_anew(what: str, copy: Path, folder: Path, mo
     assert (again.digest != first.digest) or what == "the machine"
 
 
+@pytest.mark.parametrize("file", ["engine/runs.py", "engine/readers/metric.py", "models/parts.py", "tasks/dataset.py"])
+def test_code_that_makes_numbers_is_in_the_hash(file: str, tmp_path: Path, monkeypatch) -> None:
+    package = Path(shutil.copytree(Path(record.__file__).parents[1], tmp_path / "p", ignore=lambda *_: ["record"]))
+    monkeypatch.setattr(record, "__file__", str(package / "models" / "record.py"))
+    before = record.code_digest.__wrapped__()
+    (package / file).write_text((package / file).read_text() + "# another line\n")
+    assert before == record.code_digest() != record.code_digest.__wrapped__()
+
+
 def test_number_formats_have_records_of_their_own(copy: Path, folder: Path) -> None:
     open_model(copy, "cpu", folder=folder)
     half = open_model(copy, "cpu", "bfloat16", folder=folder)
