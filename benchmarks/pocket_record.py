@@ -8,10 +8,8 @@ checked on: when it is loaded, and on the first prompts of each length of the po
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -21,7 +19,7 @@ from circuitdsl.api import load
 from circuitdsl.models.load import POCKET, read_whole
 from circuitdsl.models.model import Model
 from circuitdsl.models.original import Original, row_name
-from circuitdsl.models.record import LOGITS, SHIPPED, Record, record_of
+from circuitdsl.models.record import LOGITS, SHIPPED, Record, record_of, shipped_for, text_of
 from circuitdsl.verify.prompts import prompts_by_task, random_prompts
 
 SPECS = sorted((Path(__file__).parent.parent / "specs" / "pocket").glob("*.circ"))
@@ -46,8 +44,8 @@ def recording() -> Iterator[dict[str, torch.Tensor]]:
         Original.logits = computed  # type: ignore[method-assign]
 
 
-def made(specs: Sequence[Path] = SPECS) -> tuple[Record, dict[str, torch.Tensor], str]:
-    """The record, the logits that some specs need by name, and the hash of the weights."""
+def made(specs: Sequence[Path] = SPECS) -> tuple[Record, dict[str, torch.Tensor]]:
+    """The record, and by name the logits that some specs need."""
     with recording() as logits:
         view, notes = read_whole("pocket", POCKET, "cpu", "float32")
         model = Model.of(view)
@@ -57,16 +55,17 @@ def made(specs: Sequence[Path] = SPECS) -> tuple[Record, dict[str, torch.Tensor]
         random_prompts(model)
     record = record_of(model, notes, POCKET)
     assert record is not None, "the pocket model can be read without transformers"
-    return record, logits, view.sha256
+    return record, logits
 
 
 def main() -> None:
     """Write both files."""
-    record, logits, sha256 = made()
+    record, logits = made()
     SHIPPED.mkdir(exist_ok=True)
     for old in SHIPPED.glob("*.json"):
         old.unlink()
-    (SHIPPED / f"{sha256}.json").write_text(json.dumps(asdict(record), indent=1) + "\n", encoding="utf-8")
+    file = shipped_for()
+    file.write_text(text_of(file, record), encoding="utf-8")
     save_file(logits, LOGITS)
     print(f"{len(logits)} rows, {LOGITS.stat().st_size} bytes")
 

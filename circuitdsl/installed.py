@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 from functools import cache
+from hashlib import sha256
 from importlib.metadata import Distribution, EntryPoint
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from circuitdsl.errors import UserError
@@ -34,3 +37,26 @@ def loaded(point: EntryPoint, what: str, error: type[UserError] = UserError) -> 
         said = (str(reason).strip() or "no reason given").splitlines()[0]
         message = f"the {what} {point.name} of {package_of(point)} cannot be loaded: {type(reason).__name__}: {said}"
         raise error(message, hint=f"its entry point is {point.value}") from None
+
+
+@cache
+def code_of(module: str) -> bytes:
+    """A hash of the code of the package that a module, or a "module:name", is in; empty for our own and for no package.
+
+    Nothing is imported by it.
+    """
+    package = module.partition(":")[0].partition(".")[0]
+    if package in ("", "circuitdsl", "__main__"):
+        return b""
+    try:
+        found = find_spec(package)
+    except (ImportError, ValueError):  # a module that was made without a file
+        found = None
+    folders = (found.submodule_search_locations if found else None) or ()
+    files = {file for folder in folders for file in Path(folder).rglob("*.py")}
+    if found and not folders and found.origin:
+        files = {Path(found.origin)}
+    made = sha256(package.encode())
+    for file in sorted(files):
+        made.update(file.read_bytes())
+    return made.digest()

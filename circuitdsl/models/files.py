@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,9 @@ WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 _OTHER_WEIGHTS = ("transformers_weights", "configuration_files", "quantization_config", "fusion_config")
 #: files that transformers reads in the place of `WEIGHTS`, or besides
 _OTHER_FILES = re.compile(r"adapter_config\.json|shard-\d{5}-model-\d{5}-of-\d{5}\.safetensors")
+
+#: of each file what changes when it is written, replaced or removed
+Stamps = dict[Path, tuple[int, ...] | None]
 
 
 def check_files(directory: Path) -> None:
@@ -109,9 +112,12 @@ def weights_sha256(directory: Path) -> str:
 
 
 def file_sha256(file: Path) -> str:
-    """SHA-256 of what a file holds."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    """SHA-256 of what a file holds; raises `ModelUnavailable` where it cannot be read."""
+    try:
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise ModelUnavailable(f"{file} cannot be read: {error.strerror}", MODEL_HINT) from None
 
 
 def one_sha256(digests: Mapping[str, str]) -> str:
@@ -134,3 +140,15 @@ def read_json(file: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ModelUnavailable(f"{file} is not a JSON object")
     return content
+
+
+def stamps(files: Iterable[Path]) -> Stamps:
+    """When each file was changed last, its size, and which file it is; None for one that is not there."""
+    found: Stamps = {}
+    for path in files:
+        try:
+            seen = path.stat()
+            found[path] = seen.st_mtime_ns, seen.st_ctime_ns, seen.st_size, seen.st_ino
+        except OSError:
+            found[path] = None
+    return found

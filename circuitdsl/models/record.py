@@ -5,7 +5,7 @@ family, the rotary frequencies, the tokenizer as it was set up, and that the mod
 A record keeps that in one file beside the cached numbers. It is found under a hash of everything that it depends on:
 the model's files, the number format, the versions of the libraries, our code and the machine.
 
-The pocket model ships with such a record, and with logits that transformers computed (`pocket/logits.safetensors`).
+The pocket model ships with such a record, and with logits that transformers computed (`pocket/record`).
 """
 
 from __future__ import annotations
@@ -13,16 +13,17 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from hashlib import blake2b, sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from circuitdsl.installed import version
-from circuitdsl.models.errors import UnsupportedModel
-from circuitdsl.models.files import file_sha256, one_sha256, weight_files
+from circuitdsl.models.errors import ModelUnavailable, UnsupportedModel
+from circuitdsl.models.files import Stamps, file_sha256, one_sha256, stamps, weight_files
 from circuitdsl.models.load import (
     POCKET,
     Notes,
@@ -41,12 +42,13 @@ from circuitdsl.version import __version__
 if TYPE_CHECKING:
     from circuitdsl.models.parts import Transformer
 
+T = TypeVar("T")
 #: files that say how a model is read, beside its weights
-_SAYING = ("*.json", "merges.txt", "vocab.txt", "*.model")
+_SAYING = ("*.json", "*.txt", "*.model", "*.codes", "*.tokenizer")
 #: the record of the pocket model, and logits of it as transformers computes them
 SHIPPED, LOGITS = POCKET / "record", POCKET / "record" / "logits.safetensors"
-#: folders of the package whose code makes numbers
-_CODE = ("engine", "measurements", "models", "verify")
+#: folders of the package whose code makes numbers; tasks draw the prompts that means are taken over
+_CODE = ("engine", "measurements", "models", "tasks", "verify")
 _LIBRARIES = ("torch", "transformers", "tokenizers", "numpy")
 
 
@@ -61,7 +63,8 @@ class Record:
         tensors: the name that each parameter has in the files of the weights.
         tokenizer: None for a model without one.
         digest, library: as `Model` has them.
-        products, threads: as `Model` has them, of the machine that made the record.
+        products: as `Model` has them, of the machine that made the record.
+        threads: torch's own number of threads there; 0 where it is not known.
         window: as `Original` has it.
     """
 
@@ -96,23 +99,29 @@ def open_model(
         UserError: what `load_model` raises.
     """
     name, directory = name or str(name_or_dir), locate(name_or_dir, revision)
-    digests = _digests(directory)
+    own = "torch" not in sys.modules  # a program that has imported torch may have set its number of threads
+    before = stamps(_files(directory))
+    digests = _digests(before)
     where, kind = device_name(str(device)), dtype_name(dtype)
     key = _hash(digests, where, kind, machine())
     weights = one_sha256({file.name: digests[file.name] for file in weight_files(directory)})
     file = folder / "models" / f"{key.hex()}.json" if folder else None
     if file and (known := _read(file)):
-        return _recalled(name, directory, weights, where, kind, known)
-    if directory == POCKET and kind == "float32" and (shipped := _read(SHIPPED / f"{weights}.json")):
-        view = _view(name, directory, weights, where, kind, shipped, recorded=True)
+        if own and not known.threads:
+            known = replace(known, threads=torch_threads())
+            _keep(file, known)
+        return _recalled(name, directory, before, weights, where, kind, known)
+    if _has_logits(directory, kind) and (shipped := _read(shipped_for(digests))):
+        view = _view(name, directory, weights, where, kind, shipped)
         check_sum(view, view.original)  # type: ignore[arg-type]
         made = Model.of(view, _hash(digests, kind))
-        _keep(file, replace(shipped, products=made.products, threads=made.threads, digest=made.digest.hex()))
-        return made
-    view, notes = read_whole(name, directory, where, kind)
-    made = Model.of(view, _hash(digests, kind))
-    if file and (record := record_of(made, notes, directory)):
-        _keep(file, record)
+        record: Record | None = replace(shipped, products=made.products, digest=made.digest.hex())
+    else:
+        view, notes = _unchanged(directory, before, partial(read_whole, name, directory, where, kind))
+        made = Model.of(view, _hash(digests, kind))
+        record = record_of(made, notes, directory) if file else None
+    if file and record:
+        _keep(file, replace(record, threads=made.threads if own else 0))
     return made
 
 
@@ -134,7 +143,7 @@ def record_of(model: Model, notes: Notes, directory: Path) -> Record | None:
         digest=model.digest.hex(),
         library=original.digest.hex(),
         products=model.products,
-        threads=torch_threads(),
+        threads=0,
         window=original.window,
     )
 
@@ -155,8 +164,12 @@ class _Remembered:
         raise UnsupportedModel(f"the record of this model does not say its {name}", "remove the cache and try again")
 
 
-def _recalled(name: str, directory: Path, weights: str, device: str, dtype: str, record: Record) -> Model:
+def _recalled(
+    name: str, directory: Path, before: Stamps, weights: str, device: str, dtype: str, record: Record
+) -> Model:
     """A model whose tensors are read when they are needed."""
+    view = partial(_view, name, directory, weights, device, dtype, record)
+    whole = partial(read_view, name, directory, device, dtype)
     return Model(
         **record.sizes,
         name=name,
@@ -168,9 +181,31 @@ def _recalled(name: str, directory: Path, weights: str, device: str, dtype: str,
         products=record.products,
         threads=torch_threads() if "torch" in sys.modules else record.threads,
         tokenizer=_tokenizer(directory, record),
-        read=partial(_view, name, directory, weights, device, dtype, record, directory == POCKET),
-        whole=None if directory == POCKET else partial(read_view, name, directory, device, dtype),
+        read=partial(_unchanged, directory, before, view),
+        whole=None if _has_logits(directory, dtype) else partial(_unchanged, directory, before, whole),
     )
+
+
+def _unchanged(directory: Path, before: Stamps, read: Callable[[], T]) -> T:
+    """What is read of a model's files, which may be long after they were hashed.
+
+    Raises:
+        ModelUnavailable: they have changed since.
+    """
+    try:
+        return read()
+    finally:
+        if stamps(_files(directory)) != before:
+            raise ModelUnavailable(
+                f"the files in {directory} have changed since they were looked at, so that numbers would be taken for "
+                "another model's",
+                "run this again",
+            ) from None
+
+
+def _has_logits(directory: Path, dtype: str) -> bool:
+    """Whether the model's own logits ship with it."""
+    return directory == POCKET and dtype == "float32"
 
 
 def read_view(name: str, directory: Path, device: str, dtype: str) -> Transformer:
@@ -178,9 +213,7 @@ def read_view(name: str, directory: Path, device: str, dtype: str) -> Transforme
     return read_whole(name, directory, device, dtype)[0]
 
 
-def _view(
-    name: str, directory: Path, weights: str, device: str, dtype: str, record: Record, recorded: bool
-) -> Transformer:
+def _view(name: str, directory: Path, weights: str, device: str, dtype: str, record: Record) -> Transformer:
     """The view of a model, read from its files."""
     import torch
     from safetensors.torch import load_file
@@ -204,7 +237,7 @@ def _view(
         assert found is not None
         return found.module
 
-    known = load_file(LOGITS) if recorded else {}
+    known = load_file(LOGITS) if _has_logits(directory, dtype) else {}
     original = Original(name, whole, bytes.fromhex(record.library), kind, record.window, known)
     with readable(name, record.config["model_type"]):
         return read_parts(name, _Remembered(record), named, rotary, weights, _tokenizer(directory, record), original)
@@ -239,10 +272,19 @@ def _same(stored: Any, value: Any) -> bool:
 # --- files -----------------------------------------------------------------------------------------
 
 
-def _digests(directory: Path) -> dict[str, str]:
-    """The hash of each file that a model or its tokenizer is read from."""
+def _files(directory: Path) -> list[Path]:
+    """The files that a model or its tokenizer is read from."""
     names = {file for pattern in _SAYING for file in directory.glob(pattern) if file.is_file()}
-    return {file.name: file_sha256(file) for file in sorted({*names, *weight_files(directory)})}
+    return sorted({*names, *weight_files(directory)})
+
+
+def _digests(files: Iterable[Path]) -> dict[str, str]:
+    return {file.name: file_sha256(file) for file in files}
+
+
+def shipped_for(digests: Mapping[str, str] | None = None) -> Path:
+    """Where the record of the pocket model is that ships for files of these hashes, by default those that are there."""
+    return SHIPPED / f"{one_sha256(digests or _digests(_files(POCKET)))}.json"
 
 
 def _hash(digests: Mapping[str, str], *more: str) -> bytes:
@@ -263,23 +305,35 @@ def code_digest() -> bytes:
 
 
 def _read(file: Path) -> Record | None:
-    """A record; None where there is none that can be read."""
+    """A record; None where there is none, or not as it was written there."""
     try:
         given = json.loads(file.read_text(encoding="utf-8"))
+        if given.pop("sum") != _sum(file, given):
+            return None
         tokenizer = given.pop("tokenizer")
         return Record(**given, tokenizer=tokenizer and TokenizerNotes(**tokenizer))
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
 
 
-def _keep(file: Path | None, record: Record) -> None:
+def text_of(file: Path, record: Record) -> str:
+    """A record as it is written in a file, with a checksum of it and of the file's name."""
+    given = json.loads(json.dumps(asdict(record)))
+    return json.dumps({"sum": _sum(file, given), **given}, indent=1) + "\n"
+
+
+def _sum(file: Path, given: Mapping[str, Any]) -> str:
+    text = f"{file.name}\n{json.dumps(given, sort_keys=True)}"
+    return blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _keep(file: Path, record: Record) -> None:
     """Write a record, whole or not at all. One that cannot be written is made again next time."""
-    if file is None:
-        return
-    try:
+    part = file.with_name(f"{file.name}.{os.getpid()}")
+    with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_name(f"{file.name}.{os.getpid()}")
-        part.write_text(json.dumps(asdict(record)), encoding="utf-8")
-        part.replace(file)
-    except OSError:
-        pass
+        try:
+            part.write_text(text_of(file, record), encoding="utf-8")
+            part.replace(file)
+        finally:
+            part.unlink(missing_ok=True)

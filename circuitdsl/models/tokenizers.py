@@ -51,12 +51,13 @@ class TokenizerNotes:
 
 
 def notes_of(tokenizer: Any, directory: Path) -> TokenizerNotes | None:
-    """What to remember of a tokenizer; None of one that the library `tokenizers` does not run, or not alone."""
+    """What to remember of a tokenizer; None of one for which the library `tokenizers` does not do all of the work."""
     from tokenizers import Tokenizer
 
     if isinstance(tokenizer, KnownTokenizer):
         return tokenizer.notes
-    if not getattr(tokenizer, "is_fast", False) or getattr(tokenizer, "clean_up_tokenization_spaces", False):
+    beyond = ("clean_up_tokenization_spaces", "split_special_tokens")  # what transformers does besides
+    if not getattr(tokenizer, "is_fast", False) or any(getattr(tokenizer, name, False) for name in beyond):
         return None
     text, file = tokenizer.backend_tokenizer.to_str(), directory / "tokenizer.json"
     if file.is_file() and Tokenizer.from_file(str(file)).to_str() == text:
@@ -115,10 +116,7 @@ class KnownTokenizer:
         return found
 
     def decode(
-        self,
-        ids: Sequence[int] | int,
-        skip_special_tokens: bool = False,
-        clean_up_tokenization_spaces: bool = False,
+        self, ids: Sequence[int] | int, skip_special_tokens: bool = False, clean_up_tokenization_spaces: bool = False
     ) -> str:
         """The text of token ids."""
         if clean_up_tokenization_spaces:

@@ -3,7 +3,8 @@
 A number is found again only if everything that it depends on is the same:
 
 - the weights, and what the model computes with them
-- the code that measures, torch, the device, the number format and the number of threads
+- the code that measures, ours and that of the package that a measurement or metric is from
+- torch, the device, the number format and the number of threads
 - the metric and the patch
 - the prompt's tokens, its answers, and the places of the positions in question
 - for mean ablation, the prompts that the means are taken over
@@ -19,9 +20,9 @@ from functools import cached_property
 import numpy as np
 
 from circuitdsl.circuit.nodes import Position
-from circuitdsl.circuit.vocabulary import Metric
+from circuitdsl.circuit.vocabulary import CHANCE, METRICS, Metric
 from circuitdsl.engine.prompts import Means
-from circuitdsl.installed import version
+from circuitdsl.installed import code_of, version
 from circuitdsl.measurements.requests import Request
 from circuitdsl.models.model import Model
 from circuitdsl.models.record import code_digest
@@ -65,8 +66,10 @@ class Memory:
     def name(self, request: Request) -> bytes:
         """The hash under which a request's numbers are kept."""
         if request not in self._names:
-            means = self._digest_of_means if request.uses_means else b""
-            self._names[request] = digest(self.context, repr(request).encode(), means)
+            means, kind = self._digest_of_means if request.uses_means else b"", type(request)
+            what = f"{kind.__module__}.{kind.__qualname__} {request!r}".encode()
+            code = code_of(kind.__module__) + code_of(request.reader)
+            self._names[request] = digest(self.context, what, code, means)
         return self._names[request]
 
     def prompts(self, request: Request, indices: Array) -> list[bytes]:
@@ -118,7 +121,7 @@ class Memory:
 
     def scores(self, side: str, metric: Metric, compute: Callable[[], Array]) -> Array:
         """A metric of the unpatched runs of all prompts, known or computed."""
-        name = digest(self.context, f"{side} run: {metric}".encode())
+        name = digest(self.context, f"{side} run: ".encode(), _of_metric(metric))
         return self._all(name, [_hash(_scored(pair)) for pair in self.pairs], compute)
 
     def of_model(self, what: bytes, pairs: Sequence[PromptPair], compute: Callable[[], Array]) -> Array:
@@ -154,7 +157,7 @@ def memory(
     """What a store knows of some prompts on a model, scored by a metric."""
     libraries = f"{version('torch')} {version('numpy')}"
     of_model = digest(code_digest(), libraries.encode(), machine_of(model).encode(), model.digest)
-    return Memory(store, of_model, digest(of_model, str(metric).encode()), pairs, means, means_are)
+    return Memory(store, of_model, digest(of_model, _of_metric(metric)), pairs, means, means_are)
 
 
 def machine_of(model: Model) -> str:
@@ -165,6 +168,11 @@ def machine_of(model: Model) -> str:
 
         name = torch.cuda.get_device_name(model.device)
     return f"{model.device} {name} {model.dtype} {model.threads_in_use} {model.products}"
+
+
+def _of_metric(metric: Metric) -> bytes:
+    """What a metric is: its text, and the code of the package that it is from."""
+    return str(metric).encode() + code_of(METRICS[metric.name.removeprefix(CHANCE)].scorer)
 
 
 def _scored(pair: PromptPair) -> list[Sequence[int]]:

@@ -12,6 +12,7 @@ from circuitdsl.api import find_spec, loads
 from circuitdsl.errors import UserError
 from circuitdsl.language import syntax as s
 from circuitdsl.language.parse import parse, read_source
+from circuitdsl.models.files import stamps
 from circuitdsl.report.diff import Diff, compare
 from circuitdsl.report.report import Reports
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 #: seconds between two looks at the files
 PAUSE = 0.1
-Stamps = dict[Path, tuple[int, int] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ def watch(
     last: Reports | None = None
     while True:
         start, files = time.perf_counter(), files_of(specs)
-        stamps = _stamps(files)
+        before = stamps(files)
         try:
             reports = Reports(session.reports(specs, **how))
         except UserError as error:
@@ -77,20 +77,8 @@ def watch(
             if any(report.interrupted for report in reports):
                 return
             last = reports
-        while _stamps(files) == stamps:
+        while stamps(files) == before:
             wait()
-
-
-def _stamps(files: Iterable[Path]) -> Stamps:
-    """When each file was changed last, and its size; None for a file that is not there."""
-    found: Stamps = {}
-    for path in files:
-        try:
-            seen = path.stat()
-            found[path] = seen.st_mtime_ns, seen.st_size
-        except OSError:
-            found[path] = None
-    return found
 
 
 def files_of(specs: Iterable[str | Path]) -> set[Path]:

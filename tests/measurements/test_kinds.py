@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,9 +17,13 @@ import circuitdsl
 from circuitdsl import cli
 from circuitdsl.api import loads
 from circuitdsl.circuit.measurement import Measurement
+from circuitdsl.circuit.nodes import Node, Position
 from circuitdsl.circuit.vocabulary import METRICS
 from circuitdsl.measurements import KINDS
+from circuitdsl.measurements.attention import Attention
 from circuitdsl.testing import check_measurement
+from circuitdsl.verify.cache import Memory
+from circuitdsl.verify.store import Store
 
 PACKAGE = Path(circuitdsl.__file__).parent
 PAGE = PACKAGE.parent / "docs" / "language.md"
@@ -119,6 +126,37 @@ def test_a_metric_of_another_package_is_measured(stranger: type[Measurement]) ->
     odds, accuracy = report.claims
     assert (odds.verdict, odds.measured.unit, accuracy.verdict) == ("holds", "nats", "holds")
     assert report.tasks[0].metric == "odds"
+
+
+def test_edited_code_of_another_package_is_measured_anew(tmp_path: Path) -> None:
+    shutil.copytree(STRANGER, tmp_path / "site")
+    text = (
+        'circuit c\nmodel "pocket"\ntask ioi(prompts = 64)\nmetric odds\nexpect odds > 0\nexpect peak(2.5, END) > 1%\n'
+    )
+    (tmp_path / "t.circ").write_text(text)
+    path = os.pathsep.join([str(tmp_path / "site"), *sys.path])
+    given = os.environ | {"PYTHONPATH": path, "CIRCUITDSL_CACHE": str(tmp_path / "cache")}
+    command = [sys.executable, "-m", "circuitdsl", "verify", str(tmp_path / "t.circ"), "--format", "json"]
+
+    def values() -> tuple[list[float], float]:
+        run = subprocess.run(command, capture_output=True, text=True, env=given)
+        report = json.loads(run.stdout)
+        return [claim["measured"]["value"] for claim in report["claims"]], report["cached"]
+
+    before, _ = values()
+    assert values() == (before, 1)
+    for name, line, more in (("odds", "return p.log() - (1 - p).log()", " + 5"), ("reader", ".mean(0)", ".div(2)")):
+        file = tmp_path / "site" / "stranger" / f"{name}.py"
+        file.write_text(file.read_text().replace(line, line + more))
+    after, cached = values()
+    assert after == pytest.approx([before[0] + 5, before[1] / 2]) and cached == 0
+
+
+def test_a_request_of_another_package_is_not_taken_for_ours() -> None:
+    ours = Attention((Node("head", 1, 2),), (Position("END"),), (Position("IO"),))
+    theirs = type("Attention", (Attention,), {"__module__": "stranger.attention"})(ours.heads, ours.source, ours.target)
+    memory = Memory(Store(Path(":memory:")), b"", b"", (), tuple)
+    assert repr(theirs) == repr(ours) and memory.name(theirs) != memory.name(ours)
 
 
 def test_a_word_that_nobody_registers_is_unknown() -> None:

@@ -18,7 +18,7 @@ from benchmarks.pocket_record import SPECS, made
 from circuitdsl.api import loads
 from circuitdsl.errors import UserError
 from circuitdsl.models import record
-from circuitdsl.models.errors import UnsupportedModel
+from circuitdsl.models.errors import ModelUnavailable, UnsupportedModel
 from circuitdsl.models.load import POCKET, load_model
 from circuitdsl.models.model import Model
 from circuitdsl.models.record import LOGITS, SHIPPED, open_model
@@ -92,13 +92,17 @@ def test_its_tokenizer_gives_the_same_tokens(where: str, request, folder: Path) 
         assert ours["input_ids"] == theirs["input_ids"]
         assert [list(map(tuple, row)) for row in ours["offset_mapping"]] == theirs["offset_mapping"]
     ids = whole(TEXTS[0])["input_ids"]
-    assert known(TEXTS[0])["input_ids"] == ids and known.decode(ids) == whole.decode(ids)
+    assert known(TEXTS[0])["input_ids"] == ids
+    for options in ({}, {"skip_special_tokens": True}, {"clean_up_tokenization_spaces": True}):
+        assert known.decode(ids, **options) == whole.decode(ids, **options)
     names = ("bos_token", "bos_token_id", "unk_token_id", "all_special_ids", "eos_token", "vocab_size")
     assert all(getattr(known, name) == getattr(whole, name) for name in names)
     assert Tokens(known).encode(TEXTS[:1]) == Tokens(whole).encode(TEXTS[:1])
 
 
-@pytest.mark.parametrize("what", ["weights", "config.json", "tokenizer.json", "the library", "the code", "the machine"])
+@pytest.mark.parametrize(
+    "what", ["weights", "config.json", "tokenizer.json", "bpe.codes", "the library", "the code", "the machine"]
+)
 def test_what_has_changed_is_loaded_anew(what: str, copy: Path, folder: Path, monkeypatch) -> None:
     first = open_model(copy, "cpu", folder=folder)
     match what:
@@ -110,6 +114,8 @@ def test_what_has_changed_is_loaded_anew(what: str, copy: Path, folder: Path, mo
             given = json.loads((copy / what).read_text())
             more = {"rms_norm_eps": 1e-3} if what == "config.json" else {}
             (copy / what).write_text(json.dumps(given | more, indent=3))
+        case "bpe.codes":  # from which some tokenizers are read
+            (copy / what).write_text("a b\n")
         case "the library":
             monkeypatch.setattr(record, "version", lambda name: "other")
         case "the code":
@@ -119,6 +125,15 @@ def test_what_has_changed_is_loaded_anew(what: str, copy: Path, folder: Path, mo
     again = open_model(copy, "cpu", folder=folder)
     assert again.is_read, "a record of something else was taken"
     assert (again.digest != first.digest) or what == "the machine"
+
+
+@pytest.mark.parametrize("file", ["engine/runs.py", "engine/readers/metric.py", "models/parts.py", "tasks/dataset.py"])
+def test_code_that_makes_numbers_is_in_the_hash(file: str, tmp_path: Path, monkeypatch) -> None:
+    package = Path(shutil.copytree(Path(record.__file__).parents[1], tmp_path / "p", ignore=lambda *_: ["record"]))
+    monkeypatch.setattr(record, "__file__", str(package / "models" / "record.py"))
+    before = record.code_digest.__wrapped__()
+    (package / file).write_text((package / file).read_text() + "# another line\n")
+    assert before == record.code_digest() != record.code_digest.__wrapped__()
 
 
 def test_number_formats_have_records_of_their_own(copy: Path, folder: Path) -> None:
@@ -137,6 +152,67 @@ def test_a_damaged_record_is_passed_over(damage: str, copy: Path, folder: Path) 
     file.write_text(damage)
     assert open_model(copy, "cpu", folder=folder).is_read
     assert not open_model(copy, "cpu", folder=folder).is_read
+
+
+def edited(given: dict, what: str) -> dict:
+    """A record that says something else of the model."""
+    config, tensors = given["config"], given["tensors"]
+    one, other = (f"model.layers.{layer}.self_attn.q_proj.weight" for layer in (0, 1))
+    return {
+        "eps": lambda: given | {"config": config | {"rms_norm_eps": 0.1}},
+        "tensors": lambda: given | {"tensors": tensors | {one: tensors[other], other: tensors[one]}},
+        "sizes": lambda: given | {"sizes": {}},
+        "threads": lambda: given | {"threads": None},
+        "no sum": lambda: {key: value for key, value in given.items() if key != "sum"},
+    }[what]()
+
+
+@pytest.mark.parametrize("what", ["eps", "tensors", "sizes", "threads", "no sum"])
+def test_a_record_that_was_edited_is_passed_over(what: str, copy: Path, folder: Path) -> None:
+    open_model(copy, "cpu", folder=folder)
+    (file,) = (folder / "models").iterdir()
+    file.write_text(json.dumps(edited(json.loads(file.read_text()), what)))
+    assert open_model(copy, "cpu", folder=folder).is_read
+    assert not open_model(copy, "cpu", folder=folder).is_read
+
+
+def test_a_record_of_another_model_is_passed_over(copy: Path, folder: Path) -> None:
+    open_model(copy, "cpu", folder=folder)
+    (file,) = (folder / "models").iterdir()
+    given = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(given | {"rms_norm_eps": 1e-3}))
+    open_model(copy, "cpu", folder=folder)
+    (other,) = set((folder / "models").iterdir()) - {file}
+    shutil.copy(file, other)
+    again = open_model(copy, "cpu", folder=folder)
+    assert again.is_read and again.parts.final_norm.eps == 1e-3
+
+
+@pytest.mark.parametrize("what", ["weights", "a file that is gone", "the whole model"])
+def test_files_that_change_before_they_are_read_are_noticed(what: str, copy: Path, folder: Path) -> None:
+    open_model(copy, "cpu", folder=folder)
+    again = open_model(copy, "cpu", folder=folder)
+    if what == "a file that is gone":
+        (copy / "model.safetensors").unlink()
+    else:
+        held = load_file(copy / "model.safetensors")
+        save_file({name: value + 1 for name, value in held.items()}, copy / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ModelUnavailable, match="have changed since they were looked at"):
+        again.original if what == "the whole model" else again.parts  # noqa: B018
+    assert not again.is_read
+
+
+def test_files_that_change_while_they_are_read_are_noticed(copy: Path, folder: Path, monkeypatch) -> None:
+    true = record.read_whole
+
+    def read(*given: object) -> object:
+        (copy / "config.json").write_text((copy / "config.json").read_text() + "\n")
+        return true(*given)
+
+    monkeypatch.setattr(record, "read_whole", read)
+    with pytest.raises(ModelUnavailable, match="have changed since they were looked at"):
+        open_model(copy, "cpu", folder=folder)
+    assert not folder.exists()
 
 
 def test_a_model_is_refused_the_second_time_as_well(copy: Path, folder: Path) -> None:
@@ -163,6 +239,16 @@ def test_other_prompts_are_compared_with_the_library_again(copy: Path, folder: P
         assert len(asked) == times, name
 
 
+@pytest.mark.parametrize("setting", ["split_special_tokens", "clean_up_tokenization_spaces"])
+def test_a_tokenizer_that_transformers_adds_to_is_not_remembered(setting: str, copy: Path, folder: Path) -> None:
+    file = copy / "tokenizer_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {setting: True}))
+    for _ in range(2):
+        opened = open_model(copy, "cpu", folder=folder)
+        assert not isinstance(opened.tokenizer, KnownTokenizer)
+        assert opened.tokenizer("a <s> b")["input_ids"] == read_tokenizer(copy)("a <s> b")["input_ids"]
+
+
 # --- the pocket model -------------------------------------------------------------------------------
 
 
@@ -172,6 +258,13 @@ def test_the_pocket_model_opens_without_transformers(pocket, folder: Path, no_tr
     assert all(torch.equal(a, b) for a, b in zip(tensors(opened.parts), tensors(pocket), strict=True))
     again = open_model("pocket", "cpu", folder=folder)
     assert not again.is_read and again.digest == opened.digest
+
+
+def test_logits_are_those_of_a_number_format(folder: Path) -> None:
+    open_model("pocket", "cpu", "bfloat16", folder=folder)
+    again = open_model("pocket", "cpu", "bfloat16", folder=folder)
+    assert not again.is_read and not again.original.recorded
+    assert open_model("pocket", "cpu", folder=folder).original.recorded
 
 
 def test_it_is_checked_against_what_transformers_computed(tmp_path: Path, monkeypatch) -> None:
@@ -185,8 +278,8 @@ def test_it_is_checked_against_what_transformers_computed(tmp_path: Path, monkey
 def test_what_ships_is_what_transformers_says(pocket) -> None:
     """The record and the logits are those that are found now; other prompts than the recorded ones are few."""
     (file,) = SHIPPED.glob("*.json")
-    assert file.stem == pocket.sha256, "run python -m benchmarks.pocket_record"
-    found, logits, _ = made(examples(SPECS[3:4], SPECS))
+    assert file == record.shipped_for() and record._read(file), "run python -m benchmarks.pocket_record"
+    found, logits = made(examples(SPECS[3:4], SPECS))
     kept, recorded = json.loads(file.read_text()), load_file(LOGITS)
     on_any_machine = ("sizes", "config", "lacks", "rotary", "tensors", "tokenizer", "window")
     fresh = json.loads(json.dumps(asdict(found)))
@@ -194,6 +287,14 @@ def test_what_ships_is_what_transformers_says(pocket) -> None:
     assert logits.keys() <= recorded.keys(), "run python -m benchmarks.pocket_record"
     for name, row in logits.items():
         assert torch.allclose(row, recorded[name], atol=1e-4, rtol=0)
+
+
+def test_a_shard_that_is_not_there_is_named(copy: Path, folder: Path) -> None:
+    (copy / "model.safetensors").unlink()
+    index = {"weight_map": {"model.norm.weight": "model-00002-of-00002.safetensors"}}
+    (copy / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(ModelUnavailable, match=r"model-00002-of-00002.* cannot be read: No such file"):
+        open_model(copy, "cpu", folder=folder)
 
 
 def test_a_model_that_cannot_be_remembered_is_loaded(copy: Path, folder: Path, monkeypatch) -> None:
@@ -204,6 +305,33 @@ def test_a_model_that_cannot_be_remembered_is_loaded(copy: Path, folder: Path, m
 def test_a_folder_that_cannot_be_written_is_no_hindrance(copy: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert open_model(copy, "cpu", folder=tmp_path / "file").is_read
+
+
+def test_a_record_that_cannot_be_written_leaves_nothing(copy: Path, folder: Path, monkeypatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    assert open_model(copy, "cpu", folder=folder).is_read and not list((folder / "models").iterdir())
+
+
+def test_threads_that_a_program_has_set_are_not_those_of_the_machine(folder: Path) -> None:
+    code = """
+import sys
+from pathlib import Path
+from circuitdsl.models.record import open_model
+model = open_model("pocket", "cpu", folder=Path(sys.argv[1]))
+import torch
+print(model.threads, torch.get_num_threads(), model.is_read)
+"""
+
+    def opened(before: str = "") -> list[str]:
+        command = [sys.executable, "-c", before + code, str(folder)]
+        return subprocess.run(command, capture_output=True, text=True, env=os.environ, check=True).stdout.split()
+
+    assert opened("import torch\ntorch.set_num_threads(7)\n") == ["7", "7", "True"]
+    (own, now, read), again = opened(), opened()
+    assert own == now != "7" and read == "False" and again == [own, now, read]
 
 
 def test_a_device_that_is_none_is_refused_without_torch() -> None:
