@@ -71,6 +71,7 @@ def watch(
             last = reports
         while _stamps(files) == stamps:
             wait()
+        wait()  # an editor may empty a file, or take it away, before it writes it
 
 
 def _stamps(files: Iterable[Path]) -> Stamps:

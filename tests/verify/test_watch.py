@@ -48,7 +48,7 @@ def turns(spec: Path) -> Iterator[Callable[..., Turn]]:
             def save() -> None:
                 path.write_text(text + "#" * next(count) + "\n")  # another size, whatever the clock says
 
-            edits = iter([lambda: None, save] if text else [])
+            edits = iter([lambda: None, save, lambda: None] if text else [])
             return next(watched)
 
         yield turn
@@ -63,6 +63,23 @@ def test_an_edited_bound_runs_nothing(turns) -> None:
     assert again.changes.summary["regression"] == 1 and again.changes.summary["same"] == 2
     (change,) = (each for each in again.changes.changes if each.kind == "regression")
     assert (change.old.verdict, change.new.verdict, change.new.text) == ("holds", "fails", "expect logit_diff >= 30")
+
+
+def test_an_edited_claim_with_the_same_verdict_is_told(turns) -> None:
+    turns()
+    again = turns(SPEC.replace(">= 3", ">=  3.5"))
+    (change,) = (each for each in again.changes.changes if each.kind == "edited")
+    assert (change.new.text, change.new.verdict) == ("expect logit_diff >= 3.5", "holds")
+    assert again.changes.summary["same"] == 2 and not again.changes.settings
+    assert turns(SPEC.replace(">= 3", ">= 3.5")).changes.summary["same"] == 3
+
+
+def test_a_file_that_is_half_written_is_not_read(spec: Path) -> None:
+    edits = iter([lambda: spec.write_text(""), lambda: spec.write_text(SPEC + "# again\n")])
+    with Session(device="cpu") as session:
+        watched = session.watch([spec], lambda: next(edits)())
+        next(watched)
+        assert next(watched).trouble is None
 
 
 def test_an_edited_edge_runs_that_edge(turns, monkeypatch) -> None:
@@ -105,7 +122,7 @@ def test_what_a_spec_uses_is_watched(turns, spec: Path) -> None:
 
 
 def test_without_a_cache_numbers_stay_in_memory(spec: Path) -> None:
-    edits = iter([lambda: spec.write_text(SPEC.replace(">= 3", ">= 30"))])
+    edits = iter([lambda: spec.write_text(SPEC.replace(">= 3", ">= 30")), lambda: None])
     with Session(device="cpu", cache=False) as session:
         watched = session.watch([spec], lambda: next(edits)())
         first, again = next(watched), next(watched)
