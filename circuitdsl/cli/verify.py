@@ -113,7 +113,7 @@ def _watch(given: argparse.Namespace, wanted: dict[str, Any]) -> int:
                 else:
                     write(None, f"\n{datetime.now():%H:%M:%S}  {turn.seconds:.1f} s after the change\n\n")
                     write(None, diff_text(turn.changes, view))
-                    lines = (f"{each.spec.circuit}:{summary_line(each).plain}\n" for each in turn.reports)
+                    lines = (f"{each.spec.circuit}: {summary_line(each).plain.strip()}\n" for each in turn.reports)
                     write(None, "".join(lines))
                 last = turn.reports or last
                 say("watching; Ctrl-C ends")

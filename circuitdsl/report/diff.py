@@ -276,6 +276,8 @@ def _rows(changes: Sequence[Change], several: bool, width: int) -> Iterator[Text
             both = (each.measured.part if each and each.measured else "" for each in (changes[i].old, changes[i].new))
             if all(named := tuple(both)) and len(set(named)) > 1:
                 yield Text(f"        the figures are of its weakest parts: {' → '.join(named)}", "dim")
+            if (now := changes[i].new) and now.verdict != "holds":
+                yield Text(f"        {now.reason}", "dim")
 
 
 def _number(claim: ClaimResult | None, moved: bool) -> tuple[tuple[str, str], tuple[str, str]]:

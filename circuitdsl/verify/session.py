@@ -235,7 +235,7 @@ class Session(AbstractContextManager["Session"]):
         """
         from circuitdsl.models.record import open_model
 
-        folder = self.store.path.parent if self.store else None
+        folder = self.store.folder if self.store else None
 
         def opened(name: str, place: str, revision: str | None) -> Model:
             return open_model(place, self.device, self.dtype, revision, folder, name)
@@ -283,11 +283,11 @@ class Session(AbstractContextManager["Session"]):
 
     def keep_prompts(self) -> None:
         """Keep prompts and their runs between verifications, and numbers even without the cache on disk."""
-        from circuitdsl.verify.store import Store
+        from circuitdsl.verify.store import IN_MEMORY, Store
 
         self._prompts = {} if self._prompts is None else self._prompts
         if self.store is None:
-            self.__dict__["store"] = Store(Path(":memory:"), warn=self.warn)
+            self.__dict__["store"] = Store(IN_MEMORY, warn=self.warn)
 
     # --- verbs
 

@@ -121,9 +121,12 @@ def test_what_a_spec_uses_is_watched(turns, spec: Path) -> None:
     assert files_of([spec]) == {spec, spec.with_name("lab.circ"), spec.with_name("p.jsonl")}
 
 
-def test_without_a_cache_numbers_stay_in_memory(spec: Path) -> None:
+def test_without_a_cache_numbers_stay_in_memory(spec: Path, monkeypatch) -> None:
+    monkeypatch.chdir(spec.parent)
+    before = set(spec.parent.rglob("*"))
     edits = iter([lambda: spec.write_text(SPEC.replace(">= 3", ">= 30")), lambda: None])
     with Session(device="cpu", cache=False) as session:
         watched = session.watch([spec], lambda: next(edits)())
         first, again = next(watched), next(watched)
     assert first.reports[0].cached == 0 and again.reports[0].cached == 1
+    assert set(spec.parent.rglob("*")) == before, "what is remembered of a model is not kept either"
