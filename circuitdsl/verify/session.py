@@ -374,7 +374,7 @@ class Session(AbstractContextManager["Session"]):
         record = None if per_prompt is None else partial(per_prompt.record, circuit.name)
         with self.meter() as progress:
             by_task = self.prompts_by_task(circuit, wanted(circuit, how.claims))
-            report = verify(circuit, model, by_task, how, progress, record)
+            report = verify(circuit, model, by_task, how, progress, record, self.store)
             if other_corruptions and not report.interrupted:
                 report = under_other_corruptions(self, circuit, by_task, report, how)
         return replace(report, seconds=time.perf_counter() - start)
