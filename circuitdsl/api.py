@@ -257,6 +257,11 @@ def _file_shape(spec: str) -> Callable[[str], TaskShape | None]:
     return cache(shape)
 
 
+def as_task(given: str) -> str:
+    """A task as it is written in a spec; of the path of a prompt file, `file("…")`."""
+    return f'file("{given}")' if Path(given).suffix.lower() in (".jsonl", ".csv") else given
+
+
 def circuit_of_task(task: str) -> Circuit:
     """A circuit that has nothing but a task; files are named from here.
 
@@ -266,9 +271,7 @@ def circuit_of_task(task: str) -> Circuit:
     Raises:
         UsageError: there is no such task, or it is not written as in a spec.
     """
-    if Path(task).suffix.lower() in (".jsonl", ".csv"):
-        task = f'file("{task}")'
-    spec = loads(f'circuit looked_at\nmodel "pocket"\ntask {task}\nexpect accuracy >= 0%\n', "the task")
+    spec = loads(f'circuit looked_at\nmodel "pocket"\ntask {as_task(task)}\nexpect accuracy >= 0%\n', "the task")
     wrong = [found.message for found in spec.diagnostics if found.severity == "error"]
     if wrong or len(spec.circuits[0].tasks) != 1:
         said = wrong[0] if wrong else f"'{task}' is not a task"

@@ -307,6 +307,7 @@ def test_a_session_says_what_verify_says(pocket, report) -> None:
         for names, why in (
             ("99", "there is no claim 99"),
             (["6", "99"], "there is no claim 99"),
+            ("6,99", "there is no claim 99"),
             ([], "no claim is named"),
         ):
             with pytest.raises(circuitdsl.UserError, match=why):

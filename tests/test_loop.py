@@ -57,6 +57,13 @@ def test_what_each_edit_imports(run) -> None:
     assert seconds < SLACK * 2.5
 
 
+def test_scores_on_random_tokens_are_known_again(run) -> None:
+    text = 'circuit t\nmodel "pocket"\nexpect induction_score(1.0) <= 90%\n'
+    for also, heavy in (("", ["torch"]), ("", []), ("expect previous_token_score(1.0) <= 90%\n", ["torch"])):
+        status, found, *_ = run(text + also)
+        assert (status, found) == (0, heavy)
+
+
 def test_pytest_on_what_is_known_imports_nothing_heavy(run, tmp_path) -> None:
     """The second run takes little more than pytest itself."""
     text = SPEC.read_text().replace("prompts = 256", "prompts = 32")

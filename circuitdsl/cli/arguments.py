@@ -90,11 +90,6 @@ def time(text: str) -> float:
     return value
 
 
-def listed(text: str) -> list[str]:
-    """Read names with commas between them: `27,28`."""
-    return [name.strip() for name in text.split(",")]
-
-
 def size(text: str) -> int:
     """Read a number of bytes: `2GB`, `500 MB`, `1.5GiB`."""
     try:

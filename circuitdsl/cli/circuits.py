@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def register(verbs: Verbs) -> None:
     discover = verbs.verb(_discover, "discover", "search a model for its circuit of a task, and draft a spec")
     add_session(discover, "pocket unless named")
-    discover.add_argument("--task", required=True, help="a task, with options as in a spec: ioi, 'ioi(corrupt = flip)'")
+    discover.add_argument("--task", required=True, help="a task as in a spec, or a prompt file, x.jsonl")
     discover.add_argument("--metric", default="logit_diff", help="as in a spec (default: logit_diff)")
     discover.add_argument("--prompts", type=positive, default=96, help="prompts to search on (default: 96)")
     discover.add_argument("--seed", type=seed, default=0, help="of these; the draft is checked on others")

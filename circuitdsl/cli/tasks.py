@@ -39,7 +39,7 @@ def register(verbs: Verbs) -> None:
         epilog="exit status: 0 every line can be used; 2 some cannot; 3 there is no tokenizer",
     )
     check.add_argument("file", help="a prompt file, .jsonl or .csv")
-    check.add_argument("--model", default="pocket", help="whose tokenizer to use (default: pocket)")
+    check.add_argument("--model", help="whose tokenizer to use (default: pocket)")
     check.add_argument("--bos", choices=("yes", "no"), help="as in the spec; default: what the tokenizer does")
     check.add_argument("--good", metavar="FILE.jsonl", help="write the lines that can be used to this file")
     check.add_argument("--bad", metavar="FILE.jsonl", help="write the others to this file, each with its `reason`")
@@ -103,12 +103,15 @@ def _check(given: argparse.Namespace) -> int:
     if len({path.resolve(), *(t.resolve() for t in targets if t)}) < 1 + sum(t is not None for t in targets):
         raise UsageError("two of the files that are named are the same", hint="the prompt file is never written over")
     bos = None if given.bos is None else given.bos == "yes"
-    tokens = Tokens(load_tokenizer(given.model), given.model, bos)
-    found = checked(path, tokens, vocabulary_size(given.model))
+    model = given.model or "pocket"
+    tokens = Tokens(load_tokenizer(model), model, bos)
+    found = checked(path, tokens, vocabulary_size(model))
     for line in found.problems()[1:]:
         print(line)
     good, bad = len(found.good), len(found.bad)
     print(f"{path}: {good + bad} line{'s' * (good + bad != 1)}, {good} can be used, {bad} cannot")
+    if bad and given.model is None:
+        print(f"no model is named: these are the tokens of {model} (--model)")
     if good:
         answers, distractors = scored_tokens((pair for _, pair in found.good), tokens)
         print(f"answer tokens {listed(answers)} against {listed(distractors)}")

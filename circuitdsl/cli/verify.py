@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from circuitdsl.cli.arguments import Verbs, add_prompts, add_session, add_spec, level, listed, session
+from circuitdsl.cli.arguments import Verbs, add_prompts, add_session, add_spec, level, session
 from circuitdsl.cli.files import load_all, output, write
 from circuitdsl.cli.terminal import as_json, console, say, say_error
 from circuitdsl.errors import INTERRUPTED, UsageError, UserError
@@ -23,7 +23,7 @@ def register(verbs: Verbs) -> None:
     add_session(verify)
     add_prompts(verify)
     some = "verify some claims alone, by their lines or as c07: 27, or 27,28"
-    verify.add_argument("--claim", metavar="ID", type=listed, action="extend", help=some)
+    verify.add_argument("--claim", metavar="ID", action="append", help=some)
     verify.add_argument("--format", choices=FORMATS, help="default: text, or what the suffix of -o says")
     verify.add_argument("-o", "--output", help="write the report to this file")
     verify.add_argument("-v", "--verbose", action="store_true", help="give all reasons, and the pairs of group edges")
@@ -113,7 +113,7 @@ def _watch(given: argparse.Namespace, wanted: dict[str, Any]) -> int:
                 else:
                     write(None, f"\n{datetime.now():%H:%M:%S}  {turn.seconds:.1f} s after the change\n\n")
                     write(None, diff_text(turn.changes, view))
-                    lines = (f"{each.spec.circuit}:{summary_line(each).plain}\n" for each in turn.reports)
+                    lines = (f"{each.spec.circuit}: {summary_line(each).plain.strip()}\n" for each in turn.reports)
                     write(None, "".join(lines))
                 last = turn.reports or last
                 say("watching; Ctrl-C ends")

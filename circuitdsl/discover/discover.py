@@ -15,7 +15,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from circuitdsl.api import check_prompt_files, loads
+from circuitdsl.api import as_task, check_prompt_files, loads
 from circuitdsl.discover.complete import Complete, completed
 from circuitdsl.discover.draft import Draft, Named, draft, named
 from circuitdsl.discover.roles import Placed, remaining, roles_of
@@ -193,7 +193,7 @@ def drafted(
     """Search the session's model (by default `pocket`) for its circuit of a task, and draft a spec.
 
     Args:
-        task, metric: as in a spec: `ioi`, `ioi(corrupt = flip)`.
+        task, metric: as in a spec: `ioi`, `ioi(corrupt = flip)`; the task may be the path of a prompt file.
         prompts, seed: of the search; the draft is checked on others.
         threshold: the smallest effect of interest, as a share of the gap.
         depth: stages back from the logits.
@@ -205,7 +205,7 @@ def drafted(
         UsageError: the task or an option of it does not exist.
         UserError: a prompt file or the model cannot be read, or the model does not do the task.
     """
-    start = time.monotonic()
+    start, task = time.monotonic(), as_task(task)
     called, path = name or name_of(task), _ARGUMENT
     said = f"drafted by a search on {prompts} prompts of seed {seed}"
     opening = partial(_opening, session.name or "pocket", called, metric)

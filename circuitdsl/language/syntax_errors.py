@@ -261,6 +261,9 @@ def _claim(at: Stop) -> Iterator[Said]:
         yield Said(f"'{at.found}' is no claim; did you mean '{CLAIMS[at.found]}'?")
     if "LOWERS" in at.expected and at.found == "composition":
         yield Said("a composition is claimed of a channel", "begin the line with 'channel', and leave 'at' out")
+    if at.before in ("LOWERS", "RAISES") and at.found == "by":
+        bound = "effect <= -20%" if at.before == "LOWERS" else "effect >= 20%"
+        yield Said("'lowers' and 'raises' take no size", f"write a bound on the effect: {bound}")
     # a word that is nearly one of those that may stand here
     near = suggest(at.found, (t.lower() for t in at.expected if t.lower() in KEYWORDS))
     if near and at.kind in ("NAME", "POSITION"):

@@ -44,7 +44,7 @@ class Overlapping(Kind):
     judge = "circuitdsl.measurements.overlap:judge"
     elsewhere: ClassVar = {
         "overlap": "two circuits overlap: write it below a line 'compare ONE with OTHER'",
-        "roles": "two circuits agree in roles: write it below a line 'compare ONE with OTHER'",
+        "roles": "write: role(GROUP); that two circuits agree in roles stands below 'compare ONE with OTHER'",
     }
 
     @classmethod

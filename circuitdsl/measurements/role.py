@@ -117,7 +117,7 @@ def _checks(scope: Scope, expect: s.Expect, role: str, body: Body, members: Memb
             if check is None:
                 if problems:  # else it names something whose own mistake was reported
                     message = f"the role {role} cannot be checked: {problems[0].message}"
-                    outer.error("E089", message, expect.measurement.span, line.text)
+                    outer.error("E089", message, expect.measurement.span, f"the role asks for: {line.text}")
                 yield None
                 return
             yield check

@@ -25,9 +25,9 @@ from circuitdsl.report.formats import View
 from circuitdsl.report.numbers import interval, value
 from circuitdsl.report.report import ClaimResult, Measured, Report, SpecInfo
 
-Kind = Literal["regression", "mended", "verdict", "moved", "new", "gone", "same"]
+Kind = Literal["regression", "mended", "verdict", "moved", "edited", "new", "gone", "same"]
 #: in the order in which they are shown
-KINDS: tuple[Kind, ...] = ("regression", "mended", "verdict", "moved", "new", "gone", "same")
+KINDS: tuple[Kind, ...] = ("regression", "mended", "verdict", "moved", "edited", "new", "gone", "same")
 #: exact figures differ when they do so by more than rounding (a share of the larger one)
 ROUNDING = 1e-9
 
@@ -39,7 +39,7 @@ class Change:
     Attributes:
         kind: `regression` where the claim held and no longer does, or is gone; `mended` where it holds now; `verdict`
             where it has another verdict that is neither; `moved` where it has the same verdict and another number;
-            `new`; `gone` where it did not hold; or `same`.
+            `edited` where its text alone is another; `new`; `gone` where it did not hold; or `same`.
     """
 
     kind: Kind
@@ -129,7 +129,7 @@ def compare(old: Sequence[Report], new: Sequence[Report], edited: bool = False) 
         before |= {key: before.pop(was) for key, was in moved.items()}
     changes = [_change(spec, before.pop(key, (spec, None))[1], claim, edited) for key, (spec, claim) in after.items()]
     changes += [_change(spec, claim, None) for spec, claim in before.values()]
-    return Diff(tuple(changes), tuple(_settings(old, new)))
+    return Diff(tuple(changes), tuple(each for each in _settings(old, new) if not edited or each.what != "spec"))
 
 
 def _keyed(reports: Iterable[Report]) -> Iterator[tuple[tuple, tuple[SpecInfo, ClaimResult]]]:
@@ -137,10 +137,14 @@ def _keyed(reports: Iterable[Report]) -> Iterator[tuple[tuple, tuple[SpecInfo, C
     seen: Counter[tuple] = Counter()
     for report in reports:
         for claim in report.claims:
-            block, text = ("".join(said.split()) for said in (claim.block or "", claim.text))
-            key = (report.spec.circuit, claim.task, block, text)
+            key = (report.spec.circuit, claim.task, *_text(claim))
             yield (*key, seen[key]), (report.spec, claim)
             seen[key] += 1
+
+
+def _text(claim: ClaimResult) -> tuple[str, str]:
+    """The header of a claim's block and its text, without blanks."""
+    return "".join((claim.block or "").split()), "".join(claim.text.split())
 
 
 def _where(spec: SpecInfo, claim: ClaimResult) -> tuple[object, ...]:
@@ -152,6 +156,8 @@ def _change(spec: SpecInfo, old: ClaimResult | None, new: ClaimResult | None, ex
     differ = has_changed if exact else has_moved
     moved = bool(old and new and old.measured and new.measured and differ(old.measured, new.measured))
     kind: Kind = "moved" if moved else "same"
+    if exact and kind == "same" and old and new and _text(old) != _text(new):
+        kind = "edited"
     if old is None:
         kind = "new"
     elif old.verdict == "holds" and (new is None or new.verdict != "holds"):
@@ -186,14 +192,15 @@ def _settings(old: Sequence[Report], new: Sequence[Report]) -> Iterator[Setting]
         was = before.get(report.spec.circuit, {})
         for what, now in _setting(report).items():
             if was.get(what, now) != now:
-                end = 12 if what == "weights" or what.startswith("prompts of") else None
+                end = 12 if what in ("spec", "weights") or what.startswith("prompts of") else None
                 yield Setting(report.spec.circuit, what, was[what][:end], now[:end])
 
 
 def _setting(report: Report) -> dict[str, str]:
     """What was run, by what it is called."""
     model = report.model
-    found = {"model": model.name, "weights": model.sha256, "device": f"{model.device} {model.dtype}"}
+    found = {"spec": report.spec.meaning} if report.spec.meaning else {}
+    found |= {"model": model.name, "weights": model.sha256, "device": f"{model.device} {model.dtype}"}
     found |= {"circuitdsl": report.circuitdsl} | {k: v for k, v in report.versions.items() if k == "torch"}
     for task in report.tasks:
         found[f"task {task.name}"] = f"{task.corrupt}, {task.prompts} prompts, seed {task.seed}"
@@ -208,6 +215,7 @@ _KINDS: dict[Kind, tuple[str, str, str, str]] = {
     "mended": ("green", "holds now", "mended", "mended"),
     "verdict": ("yellow", "other verdict", "other verdict", "other verdicts"),
     "moved": ("yellow", "same verdict, another number", "number moved", "numbers moved"),
+    "edited": ("cyan", "edited, with the same verdict and number", "edited", "edited"),
     "new": ("cyan", "new", "new", "new"),
     "gone": ("cyan", "gone", "gone", "gone"),
     "same": ("dim", "as before", "as before", "as before"),
@@ -268,6 +276,8 @@ def _rows(changes: Sequence[Change], several: bool, width: int) -> Iterator[Text
             both = (each.measured.part if each and each.measured else "" for each in (changes[i].old, changes[i].new))
             if all(named := tuple(both)) and len(set(named)) > 1:
                 yield Text(f"        the figures are of its weakest parts: {' → '.join(named)}", "dim")
+            if (now := changes[i].new) and now.verdict != "holds":
+                yield Text(f"        {now.reason}", "dim")
 
 
 def _number(claim: ClaimResult | None, moved: bool) -> tuple[tuple[str, str], tuple[str, str]]:

@@ -11,6 +11,7 @@ says `"answer_tokens": "first"`: answers and distractors then count by their fir
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -29,7 +30,7 @@ T = TypeVar("T")
 _LARGE = 64 * 2**20
 #: an error names at most so many bad lines
 _NAMED = 100
-#: optional keys; an unknown key that resembles one is refused, as it is probably misspelt
+#: optional keys; an unknown key that resembles one, or an answer that is missing, is refused as probably misspelt
 OPTIONAL = ("positions", "stratum", "corrupt_answer", "answer_tokens")
 #: the only value of `answer_tokens`
 FIRST = "first"
@@ -194,7 +195,7 @@ def _object_of(record: Any) -> dict[str, Any]:
 
 @lru_cache(1000)
 def _meant(key: str) -> str | None:
-    return suggest(key, OPTIONAL)
+    return suggest(key, (*OPTIONAL, *ANSWERS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +223,8 @@ class _Reader:
         bos = self.tokens is not None and clean is not None and self.tokens.begins(clean.ids)
         positions = None if clean is None else why.unless(lambda: positions_of(record, text or "", clean, bos))
         if clean and corrupt and len(clean.ids) != len(corrupt.ids):
-            why.append(f"the clean prompt has {len(clean.ids)} tokens and the corrupt one {len(corrupt.ids)}")
+            counts = f"the clean prompt has {len(clean.ids)} tokens and the corrupt one {len(corrupt.ids)}"
+            why.append(counts + unequal_words(text or "", other or "", clean, corrupt))
         elif clean and corrupt and clean.ids == corrupt.ids:
             why.append("the clean and the corrupt prompt are the same")
         if answers and distractors and (shared := set(answers) & set(distractors)):
@@ -325,6 +327,26 @@ class _Reader:
     def check_ids(self, ids: tuple[int, ...] | list[int], what: str) -> None:
         if self.n_vocab is not None and max(ids, default=0) >= self.n_vocab:
             raise BadLine(f"{what} has token {max(ids)}, beyond the model's vocabulary of {self.n_vocab}")
+
+
+def unequal_words(text: str, other: str, clean: Encoded, corrupt: Encoded) -> str:
+    """The first words that differ in their number of tokens: ` (Mia is 2 tokens, Tom 1)`; empty where none are found.
+
+    They are the n-th word of either text, so that texts of different numbers of words have none.
+    """
+    sides = [[(word[0], word.span()) for word in re.finditer(r"\S+", each)] for each in (text, other)]
+    if len(sides[0]) != len(sides[1]) or not (clean.spans and corrupt.spans):
+        return ""
+    for (word, place), (partner, there) in zip(*sides, strict=True):
+        n, m = _tokens_in(clean, *place), _tokens_in(corrupt, *there)
+        if n != m:
+            return f" ({shorten(word)!r} is {n} token{'s' * (n != 1)}, {shorten(partner)!r} {m})"
+    return ""
+
+
+def _tokens_in(prompt: Encoded, start: int, end: int) -> int:
+    """How many tokens end within some characters of a prompt."""
+    return sum(start < last <= end for _, last in prompt.spans)
 
 
 def _text(record: Mapping[str, Any], key: str) -> str:

@@ -1,8 +1,8 @@
 """The pytest plugin: every claim of a `.circ` file, on every task, is a test.
 
-Files are collected wherever pytest looks for tests, and where they are named. A circuit is verified when its first
-claim runs, all claims at once, so that verdicts are those of `circuitdsl verify` however tests are selected; numbers
-that earlier runs have measured are taken from the cache. A claim that does not hold fails with the report's reason.
+Files are collected wherever pytest looks for tests, and where they are named. When the first claim of a circuit runs,
+all of its claims that are selected are verified at once, each at the level that it has among all claims. Numbers that
+earlier runs have measured are taken from the cache. A claim that does not hold fails with the report's reason.
 Nothing heavy is imported before a claim runs.
 """
 

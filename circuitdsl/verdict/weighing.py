@@ -61,7 +61,12 @@ class Rarity:
         Counting the effect itself keeps the rate at 5 % for effects that are drawn like the null's (Phipson and Smyth
         2010, Stat. Appl. Genet. Mol. Biol. 9).
         """
-        return self.enough and (1 + self.size - self.stronger) / (self.size + 1) <= RARE + 1e-12
+        return self.enough and self.stronger >= self.needed
+
+    @property
+    def needed(self) -> int:
+        """How many of the null an effect must be stronger than, to be rare."""
+        return 1 + self.size - math.floor((RARE + 1e-12) * (self.size + 1))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -260,7 +265,7 @@ def _filter_by_null(part: Part, first: Sample, null: ArrayLike | None) -> Part:
         return replace(part, because=f"null too small: {rare.size} comparable effects, {NULL_MEMBERS} are needed")
     if rare.rare:
         return part
-    because = f"not rare: stronger than {rare.stronger} of {rare.size} comparable effects"
+    because = f"not rare: stronger than {rare.stronger} of {rare.size} comparable effects, and {rare.needed} are needed"
     return replace(part, forced="fails", because=because, final=True)
 
 

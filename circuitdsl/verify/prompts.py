@@ -22,8 +22,10 @@ import numpy as np
 from circuitdsl.circuit.claims import Circuit, Claim, TaskUse
 from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.engine.prompts import SIDES, Means, Prompts
+from circuitdsl.engine.random_tokens import SEQUENCES, sequence
 from circuitdsl.engine.tally import Tally
 from circuitdsl.errors import UserError
+from circuitdsl.measurements.plan import RANDOM
 from circuitdsl.models.errors import UnsupportedModel
 from circuitdsl.models.model import Model, as_model
 from circuitdsl.tasks.dataset import Corrupt, Dataset, PromptPair, corrupt_prompts, sample
@@ -253,33 +255,34 @@ def scored_prompts(
     return replace(made, clean=clean, corrupt=corrupt)
 
 
-def random_prompts(model: Model | Transformer, max_memory: int | None = None, known: Memory | None = None) -> Prompts:
+def random_prompts(model: Model | Transformer, max_memory: int | None = None, store: Store | None = None) -> Prompts:
     """Repeated random tokens, for what needs no task: nothing is scored on them.
 
     Args:
-        known: what a store knows of another task on the model.
+        store: has numbers that are known from earlier.
 
     Raises:
         UserError: the memory allowed is too little for a single sequence, or the engine's logits are not those of the
             model as its library runs it.
     """
-    from circuitdsl.engine.ends import ends_of
-    from circuitdsl.engine.memory import refuse_too_little
-    from circuitdsl.engine.readers.head_score import SEQUENCES, sequence
-
     source = as_model(model)
     bos = source.tokenizer is not None and Tokens(source.tokenizer, source.name).adds_bos
     rows = [tuple(sequence(source, 0, i, bos)) for i in range(SEQUENCES)]
-    refuse_too_little(source.parts, len(rows[0]), max_memory)
+    if max_memory is not None:
+        import_module("circuitdsl.engine.memory").refuse_too_little(source.parts, len(rows[0]), max_memory)
     pairs = tuple(PromptPair(row, row, (), (), {}, "") for row in rows)
 
-    def made(some: tuple[PromptPair, ...], cache: Memory | None) -> Prompts:
-        nothing, data = np.zeros(len(some)), Dataset("", "", 0, bos, some, available=len(some))
-        ends = partial(ends_of, source.parts, some, max_memory)
-        return Prompts(source, data, Metric(), nothing, nothing, ends, max_memory=max_memory, cache=cache)
+    def made(some: tuple[PromptPair, ...]) -> Prompts:
+        def ends() -> Ends:
+            found: Ends = import_module("circuitdsl.engine.ends").ends_of(source.parts, some, max_memory)
+            return found
 
-    check_agreement(made(pairs[:FEW], known))
-    return made(pairs, None)
+        known = memory(store, source, some, Metric(), lambda: some) if store else None
+        nothing, data = np.zeros(len(some)), Dataset(RANDOM, "", 0, bos, some, available=len(some))
+        return Prompts(source, data, Metric(), nothing, nothing, ends, max_memory=max_memory, cache=known)
+
+    check_agreement(made(pairs[:FEW]))
+    return made(pairs)
 
 
 def smallest_mean(prompts: Prompts) -> int:

@@ -91,7 +91,9 @@ class Tested:
             pairs = self.prompts.pairs
             first = min(broken, key=lambda i: (len(pairs[self.indices[i]].clean_tokens), i))
             shown = Counterexample(self.wanted, pairs[self.indices[first]], self.values[:, first])
-            notes = (f"broken by {len(broken)} of {len(self.hits)} prompts, such as {shown}",)
+            # the reason of a property of every prompt has the number
+            number = f"broken by {len(broken)} of {len(self.hits)} prompts, " if self.claim.tests else ""
+            notes = (f"{number}such as {shown}",)
         elif not self.claim.tests and decision.verdict == "holds":
             notes = (decision.reason,)
         share = None

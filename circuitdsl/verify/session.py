@@ -42,7 +42,8 @@ class Options:
     """How to verify. Nothing here changes what a claim means.
 
     Attributes:
-        claim: the id or the line of a single claim, or several; each is judged at the level that it has among all.
+        claim: the id or the line of a claim, or several (`"27,28"`, `["27", "28"]`); each is judged at the level that
+            it has among all.
         each_at: judge claims one by one at this level, instead of all together by Holm's procedure.
         generalise: whether verdicts are about `prompts` from the same templates, or about other `templates` (all
             prompts are measured then; see `verdict.samples.by_stratum`).
@@ -55,7 +56,7 @@ class Options:
         UsageError: a level or a word that is none.
     """
 
-    claim: str | Sequence[str] | None = None
+    claim: str | int | Sequence[str | int] | None = None
     each_at: float | None = None
     generalise: str = "prompts"
     early_stop: bool = True
@@ -75,7 +76,8 @@ class Options:
         """The ids and lines of the claims to verify; None for all claims."""
         if self.claim is None:
             return None
-        return tuple(map(str, (self.claim,) if isinstance(self.claim, str | int) else self.claim))
+        given = (self.claim,) if isinstance(self.claim, str | int) else self.claim
+        return tuple(name.strip() for each in given for name in str(each).split(","))
 
     @property
     def templates(self) -> bool:
@@ -235,7 +237,7 @@ class Session(AbstractContextManager["Session"]):
         """
         from circuitdsl.models.record import open_model
 
-        folder = self.store.path.parent if self.store else None
+        folder = self.store.folder if self.store else None
 
         def opened(name: str, place: str, revision: str | None) -> Model:
             return open_model(place, self.device, self.dtype, revision, folder, name)
@@ -283,11 +285,11 @@ class Session(AbstractContextManager["Session"]):
 
     def keep_prompts(self) -> None:
         """Keep prompts and their runs between verifications, and numbers even without the cache on disk."""
-        from circuitdsl.verify.store import Store
+        from circuitdsl.verify.store import IN_MEMORY, Store
 
         self._prompts = {} if self._prompts is None else self._prompts
         if self.store is None:
-            self.__dict__["store"] = Store(Path(":memory:"), warn=self.warn)
+            self.__dict__["store"] = Store(IN_MEMORY, warn=self.warn)
 
     # --- verbs
 
@@ -317,7 +319,7 @@ class Session(AbstractContextManager["Session"]):
         other_corruptions: bool = False,
         per_prompt: PerPrompt | None = None,
         simplest: bool = False,
-        claim: str | Sequence[str] | None = None,
+        claim: str | int | Sequence[str | int] | None = None,
         **how: Any,
     ) -> Iterator[Report]:
         """Reports on the circuits of some specs, one by one as they are made, up to one that was interrupted.
@@ -327,7 +329,7 @@ class Session(AbstractContextManager["Session"]):
             other_corruptions: note beside each `matters` claim what it is under the task's other corruptions.
             per_prompt: is given the numbers of every prompt.
             simplest: show with each property that fails the simplest counterexample that a short search finds.
-            claim: the id or the line of a single claim, or several of these.
+            claim: the id or the line of a claim, or several (`"27,28"`, `["27", "28"]`).
             how: the other fields of `Options`.
 
         Raises:
@@ -341,7 +343,9 @@ class Session(AbstractContextManager["Session"]):
         settings = Options(claim, memory=self.memory, **how)
         for name in settings.claims or ():
             if not any(each.answers_to(name) for one in circuits for each in one.claims):
-                raise UsageError(f"there is no claim {name}", hint=HOW_CLAIMS_ARE_NAMED)
+                lines = sorted({each.line for one in circuits for each in one.claims})
+                here = f"{HOW_CLAIMS_ARE_NAMED}; here are lines {', '.join(map(str, lines))}"
+                raise UsageError(f"there is no claim {name}", hint=here)
         chosen = [one for one in circuits if wanted(one, settings.claims)]
         if not chosen:
             raise UsageError("no claim is named", hint=HOW_CLAIMS_ARE_NAMED)
@@ -370,7 +374,7 @@ class Session(AbstractContextManager["Session"]):
         record = None if per_prompt is None else partial(per_prompt.record, circuit.name)
         with self.meter() as progress:
             by_task = self.prompts_by_task(circuit, wanted(circuit, how.claims))
-            report = verify(circuit, model, by_task, how, progress, record)
+            report = verify(circuit, model, by_task, how, progress, record, self.store)
             if other_corruptions and not report.interrupted:
                 report = under_other_corruptions(self, circuit, by_task, report, how)
         return replace(report, seconds=time.perf_counter() - start)

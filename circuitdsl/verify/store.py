@@ -21,6 +21,8 @@ import numpy as np
 LAYOUT = 1
 #: bytes that the numbers may take; beyond it, the least recently used are dropped
 LIMIT = 256 * 2**20
+#: the path of a store in memory, as SQLite names it
+IN_MEMORY = Path(":memory:")
 #: bytes of a hash: of a prompt, of a checksum
 HASH = 16
 _ROW = np.dtype([("prompt", f"V{HASH}"), ("value", "<f8"), ("changed", "u1")])
@@ -56,6 +58,11 @@ class Store(AbstractContextManager["Store"]):
             self.connection.execute(_TABLE)
         except _TROUBLE as error:
             self._give_up(error)
+
+    @property
+    def folder(self) -> Path | None:
+        """Where other files can be kept beside the numbers; None for a store that is in memory."""
+        return None if self.path == IN_MEMORY else self.path.parent
 
     def read(self, requests: Sequence[bytes]) -> Mapping[bytes, Mapping[bytes, Known]]:
         """For each request that is known, its number on each prompt for which it is."""

@@ -41,6 +41,7 @@ from circuitdsl.verify.properties import Tested, family_size, sample_name
 from circuitdsl.verify.results import claim_results, full
 from circuitdsl.verify.samples import Collected
 from circuitdsl.verify.session import Options, Session
+from circuitdsl.verify.store import Store
 from circuitdsl.verify.weigh import draws_more, unless_untested, weigh_nulls, weigh_plan
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def verify(
     options: Options | None = None,
     progress: Progress | None = None,
     record: Record | None = None,
+    store: Store | None = None,
 ) -> Report:
     """Verify every claim of a circuit.
 
@@ -74,6 +76,7 @@ def verify(
         options: early stopping, multiplicity, single claims (judged at the level they have among all of them).
         progress: called as work is done.
         record: called with what was measured of each claim on each task, and its decision.
+        store: has the numbers of claims without a task that are known from earlier.
 
     Returns:
         The report. Ctrl-C ends the run early; what was measured by then is reported.
@@ -94,7 +97,7 @@ def verify(
     claims = wanted(circuit, options.claims)
     chosen = {claim.id for claim in claims if options.ids is None or claim.id in options.ids}
     plans = [p for p in plan(circuit, shape) if p.claim.id in chosen and options.task in (None, p.task)]
-    by_task = _with_random(plans, model, by_task, options.memory)
+    by_task = _with_random(plans, model, by_task, options.memory, store)
     members = [Collected.of(p, by_task[p.task], options.early_stop, options.templates) for p in plans]
     properties = [
         Tested(claim, task, by_task.get(sample_name(task)))
@@ -167,12 +170,13 @@ def _with_random(
     model: Model | Transformer,
     by_task: Mapping[str, Prompts],
     max_memory: int | None = None,
+    store: Store | None = None,
 ) -> Mapping[str, Prompts]:
     """The prompts of each task, and those of random tokens where a plan needs them."""
     if all(p.task != RANDOM for p in plans):
         return by_task
-    known = next((prompts.cache for prompts in by_task.values()), None)
-    return {**by_task, RANDOM: random_prompts(model, max_memory, known if isinstance(known, Memory) else None)}
+    of_tasks = (prompts.cache.store for prompts in by_task.values() if isinstance(prompts.cache, Memory))
+    return {**by_task, RANDOM: random_prompts(model, max_memory, store or next(of_tasks, None))}
 
 
 # --- measuring, look by look -----------------------------------------------------------------------

@@ -79,6 +79,7 @@ def watch(
             last = reports
         while stamps(files) == before:
             wait()
+        wait()  # an editor may empty a file, or take it away, before it writes it
 
 
 def files_of(specs: Iterable[str | Path]) -> set[Path]:

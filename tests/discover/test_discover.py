@@ -333,7 +333,7 @@ def drafted_from_file(
     monkeypatch.setattr(module, "search", searching)
     monkeypatch.setattr(verification, "verify", verifying)
     written_prompts(folder / "p.jsonl", n)
-    assert cli.run(["discover", "--task", 'file("p.jsonl")', "--depth", "1", "-o", "sub/d.circ"]) == 0
+    assert cli.run(["discover", "--task", "p.jsonl", "--depth", "1", "-o", "sub/d.circ"]) == 0
     return load("sub/d.circ")
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Literal
 
 import numpy as np
@@ -92,6 +94,14 @@ def test_attention_on_random_tokens_takes_as_little(pocket: Transformer) -> None
     )
 
 
+def test_scores_of_a_role_are_not_taken_from_the_numbers_of_a_task(ioi: Prompts) -> None:
+    """Its n-th prompt says nothing of the n-th sequence."""
+    known = SimpleNamespace(of_prompts=lambda *_: pytest.fail("a sequence is looked up by a prompt"))
+    request = HeadScore("induction", (H06,))
+    (found,) = measure(replace(ioi, cache=known), [request], np.arange(3)).values()
+    assert found.values == pytest.approx(measure(ioi, [request], np.arange(3))[request].values)
+
+
 def test_what_is_too_little_for_one_prompt_is_said(ioi: Prompts, pocket: Transformer) -> None:
     with pytest.raises(memory.OutOfMemory, match=r"1 MB are too little .* one prompt of \d+ tokens needs 3 MB") as said:
         scored_prompts(pocket, ioi.data, Metric(), max_memory=10**6)
@@ -150,7 +160,9 @@ def test_a_prompt_that_never_fits_is_named(ioi: Prompts, monkeypatch: pytest.Mon
 
 SCRIPT = """
 import sys, torch, numpy as np
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Literal
 from benchmarks import engine_workloads as workloads
 from benchmarks.engine_meter import peak_bytes

@@ -16,7 +16,7 @@ from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.engine.experiment import Experiment
 from circuitdsl.engine.path_patching import patched_terms
 from circuitdsl.engine.prompts import Prompts
-from circuitdsl.engine.readers.head_score import sequence
+from circuitdsl.engine.random_tokens import sequence
 from circuitdsl.measurements.attribution import Attribution
 from circuitdsl.measurements.copying import Copying
 from circuitdsl.measurements.head_score import HeadScore

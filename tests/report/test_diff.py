@@ -184,6 +184,15 @@ def test_another_weakest_part_and_another_version_are_told() -> None:
     assert "other circuitdsl: 0.1.0 → 9.9" in text and "torch" not in text  # of which one report says nothing
 
 
+def test_what_does_not_hold_now_has_its_reason() -> None:
+    console = Console(width=120, file=io.StringIO())
+    old, new = (replace(claim(verdict), reason=f"it {verdict}") for verdict in ("holds", "fails"))
+    with console.capture() as capture:
+        show_diff(compare(past(old), past(new)), console)
+        show_diff(compare(past(new), past(old)), console)
+    assert capture.get().count("        it fails\n") == 1 and "it holds" not in capture.get()
+
+
 def test_blanks_make_no_other_claim() -> None:
     found = compare(past(claim("holds", "a->b:lowers")), past(claim("holds", "a -> b : lowers")))
     assert [change.kind for change in found.changes] == ["same"]

@@ -49,6 +49,18 @@ def test_formatting_orphans_no_report(spec: Path, tmp_path: Path, capsys) -> Non
     assert "another version of this spec" in Path(picture).read_text()
 
 
+def test_a_comparison_says_that_a_group_is_another_one(spec: Path, tmp_path: Path, capsys) -> None:
+    """No claim has another text, though some are about other heads."""
+    old, new = (str(tmp_path / name) for name in ("old.json", "new.json"))
+    cli.run(["verify", str(spec), "-o", old, "--claim", "9"])
+    spec.write_text(SPEC.replace("2.4 2.5", "2.4"))
+    cli.run(["verify", str(spec), "-o", new, "--claim", "9"])
+    capsys.readouterr()
+    assert cli.run(["diff", old, new]) == 0
+    first, other, *_, last = capsys.readouterr().out.splitlines()
+    assert first == "t" and other.startswith("  other spec: ") and last == "  1 as before"
+
+
 def test_what_a_spec_uses_is_part_of_what_it_says(tmp_path: Path) -> None:
     roles, spec = tmp_path / "roles.circ", tmp_path / "t.circ"
     spec.write_text('use "roles.circ"\n' + SPEC)

@@ -15,9 +15,9 @@ from circuitdsl.api import check_prompt_files, loads
 from circuitdsl.report.report import TaskResult
 from circuitdsl.report.terminal import task_line
 from circuitdsl.tasks.dataset import Dataset, sample
-from circuitdsl.tasks.from_file import PromptFileError, read_prompts
+from circuitdsl.tasks.from_file import PromptFileError, read_prompts, unequal_words
 from circuitdsl.tasks.registry import TASKS
-from circuitdsl.tasks.tokens import Tokens
+from circuitdsl.tasks.tokens import Encoded, Tokens
 from tests.conftest import ROOT, shared
 from tests.drawing import examples
 
@@ -124,6 +124,23 @@ def test_bad_lines_are_named(tmp_path, gpt2_tokens, change, says) -> None:
     message = reason(path, gpt2_tokens)
     assert f"{path}:2: " in message
     assert says in message
+
+
+def test_a_misspelt_answer_is_named(tmp_path) -> None:
+    path = write(tmp_path / "p.jsonl", IDS | {"answer": None, "answr": 1})
+    assert "there is no field 'answr'; did you mean 'answer'?" in reason(path, None)
+    assert len(read_prompts(write(path, IDS | {"answers": 1}), None, "mine").pairs) == 1  # a field of the author's own
+
+
+def test_the_first_words_of_other_lengths_are_named() -> None:
+    """Lily is one token, Sam is ` S` and `am`; the end of a text may be one token with what stands before it."""
+    clean, corrupt = "Lily saw Tom.", "Sam saw Mia."
+    one = Encoded((1, 2, 3, 4, 5), ((0, 4), (4, 8), (8, 10), (10, 12), (12, 13)))
+    other = Encoded((6, 7, 2, 8, 9, 5), ((0, 1), (1, 3), (3, 7), (7, 9), (9, 11), (11, 12)))
+    assert unequal_words(clean, corrupt, one, other) == " ('Lily' is 1 token, 'Sam' 2)"
+    assert unequal_words(corrupt, clean, other, one) == " ('Sam' is 2 tokens, 'Lily' 1)"
+    assert unequal_words(clean, corrupt + " So", one, other) == ""
+    assert unequal_words("", "", Encoded((1, 2), ()), Encoded((1,), ())) == ""
 
 
 def test_all_bad_lines_are_reported_at_once(tmp_path, gpt2_tokens) -> None:

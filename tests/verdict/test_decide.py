@@ -160,7 +160,7 @@ class TestMatters:
     def test_common_effects_do_not_matter(self) -> None:
         decision = decide(Matters(), effects(-0.43), null=np.r_[NULL, [-0.9] * 10])
         assert decision.verdict == "fails"
-        assert decision.reason.endswith("not rare: stronger than 40 of 50 comparable effects")
+        assert decision.reason.endswith("not rare: stronger than 40 of 50 comparable effects, and 49 are needed")
         assert decision.null is not None and decision.null.percentile == 0.8
 
     @pytest.mark.parametrize("null", [None, [], NULL[:18]])

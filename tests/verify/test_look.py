@@ -169,6 +169,7 @@ def test_all_bad_lines_are_listed_and_both_kinds_are_written(prompt_file: Path, 
     said = capsys.readouterr().out
     assert f"{prompt_file}:2: the tokenizer of pocket does not know 'Zork' in answer ' Zork'" in said
     assert f"{prompt_file}:20: not JSON" in said
+    assert "no model is named: these are the tokens of pocket" in said
     assert f"{prompt_file}: 20 lines, 18 can be used, 2 cannot" in said and "answer tokens ' " in said
     lines = prompt_file.read_text().splitlines()
     assert list(map(json.loads, good.read_text().splitlines())) == [json.loads(x) for x in (lines[0], *lines[2:19])]
@@ -176,6 +177,8 @@ def test_all_bad_lines_are_listed_and_both_kinds_are_written(prompt_file: Path, 
     assert first == json.loads(lines[1]) | {"reason": first["reason"]} and "Zork" in first["reason"]
     assert (second["line"], second["text"]) == (20, "{oops") and second["reason"].startswith("not JSON")
     assert cli.run(["tasks", "check", str(good)]) == 0
+    assert cli.run(["tasks", "check", str(prompt_file), "--model", "pocket"]) == 2
+    assert "no model is named" not in capsys.readouterr().out
 
 
 def test_more_than_a_hundred_bad_lines_are_listed(tmp_path: Path, capsys) -> None:

@@ -49,7 +49,7 @@ def turns(spec: Path) -> Iterator[Callable[..., Turn]]:
             def save() -> None:
                 path.write_text(text + "#" * next(count) + "\n")  # another size, whatever the clock says
 
-            edits = iter([lambda: None, save] if text else [])
+            edits = iter([lambda: None, save, lambda: None] if text else [])
             return next(watched)
 
         yield turn
@@ -65,6 +65,23 @@ def test_an_edited_bound_runs_nothing(turns) -> None:
     (change,) = (each for each in again.changes.changes if each.kind == "regression")
     assert (change.old.verdict, change.new.verdict, change.new.text) == ("holds", "fails", "expect logit_diff >= 30")
     assert json.loads(json.dumps(again.to_json()))["changes"]["summary"]["regression"] == 1
+
+
+def test_an_edited_claim_with_the_same_verdict_is_told(turns) -> None:
+    turns()
+    again = turns(SPEC.replace(">= 3", ">=  3.5"))
+    (change,) = (each for each in again.changes.changes if each.kind == "edited")
+    assert (change.new.text, change.new.verdict) == ("expect logit_diff >= 3.5", "holds")
+    assert again.changes.summary["same"] == 2 and not again.changes.settings
+    assert turns(SPEC.replace(">= 3", ">= 3.5")).changes.summary["same"] == 3
+
+
+def test_a_file_that_is_half_written_is_not_read(spec: Path) -> None:
+    edits = iter([lambda: spec.write_text(""), lambda: spec.write_text(SPEC + "# again\n")])
+    with Session(device="cpu") as session:
+        watched = session.watch([spec], lambda: next(edits)())
+        next(watched)
+        assert next(watched).trouble is None
 
 
 def test_an_edited_edge_runs_that_edge(turns, monkeypatch) -> None:
@@ -106,9 +123,12 @@ def test_what_a_spec_uses_is_watched(turns, spec: Path) -> None:
     assert files_of([spec]) == {spec, spec.with_name("lab.circ"), spec.with_name("p.jsonl")}
 
 
-def test_without_a_cache_numbers_stay_in_memory(spec: Path) -> None:
-    edits = iter([lambda: spec.write_text(SPEC.replace(">= 3", ">= 30"))])
+def test_without_a_cache_numbers_stay_in_memory(spec: Path, monkeypatch) -> None:
+    monkeypatch.chdir(spec.parent)
+    before = set(spec.parent.rglob("*"))
+    edits = iter([lambda: spec.write_text(SPEC.replace(">= 3", ">= 30")), lambda: None])
     with Session(device="cpu", cache=False) as session:
         watched = session.watch([spec], lambda: next(edits)())
         first, again = next(watched), next(watched)
     assert first.reports[0].cached == 0 and again.reports[0].cached == 1
+    assert set(spec.parent.rglob("*")) == before, "what is remembered of a model is not kept either"

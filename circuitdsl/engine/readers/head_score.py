@@ -10,27 +10,37 @@ Heads": prefix matching on repeated random tokens). The score of a head is the m
 
 from __future__ import annotations
 
-import random
+from typing import TYPE_CHECKING
 
-import torch
+import numpy as np
 from jaxtyping import Float
-from torch import Tensor
 
-from circuitdsl.engine import runs as engine
-from circuitdsl.engine.memory import run_at_once
 from circuitdsl.engine.prompts import Array, Prompts
+from circuitdsl.engine.random_tokens import BLOCK, sequence
 from circuitdsl.measurements.head_score import HeadScore, ScoreKind
-from circuitdsl.models.model import Model
-from circuitdsl.models.parts import Transformer
+from circuitdsl.measurements.plan import RANDOM
 
-#: tokens in a block, where the model can hold two of them
-BLOCK = 25
-#: sequences of a score that stands outside of any task
-SEQUENCES = 64
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def of_prompts(prompts: Prompts, request: HeadScore, indices: Array) -> Array:
-    """A score on sequences, one number for each: the i-th sequence of a seed is always the same."""
+    """A score on sequences, one number for each: the i-th sequence of a seed is always the same.
+
+    Where the prompts are the sequences themselves, the cache knows their numbers.
+    """
+    known = prompts.cache if prompts.data.task == RANDOM else None
+    if known is None:
+        return _read(prompts, request, indices)
+    return known.of_prompts(request, lambda: _read(prompts, request, np.arange(len(prompts.pairs))))[indices]
+
+
+def _read(prompts: Prompts, request: HeadScore, indices: Array) -> Array:
+    import torch
+
+    from circuitdsl.engine import runs as engine
+    from circuitdsl.engine.memory import run_at_once
+
     model, bos = prompts.model, prompts.data.bos
     found = []
     at_once = run_at_once(model, 2 * BLOCK + 1, prompts.max_memory)
@@ -39,22 +49,8 @@ def of_prompts(prompts: Prompts, request: HeadScore, indices: Array) -> Array:
         runs = engine.run(model, tokens, tokens)
         patterns = [engine.patterns(model, runs.clean, head) for head in request.heads]
         found.append(torch.stack([_score(p, request.kind, bos) for p in patterns]).mean(0))
-    return torch.cat(found).cpu().double().numpy()
-
-
-def sequence(model: Model | Transformer, seed: int, index: int, bos: bool) -> list[int]:
-    """A block of different random tokens, none of them special, twice; before it, where asked for, the first token
-    of every prompt."""
-    begin = [int(model.tokenizer.bos_token_id)] if bos else []
-    special = set() if model.tokenizer is None else set(model.tokenizer.all_special_ids)
-    length = min(BLOCK, (model.n_ctx - len(begin)) // 2, (model.n_vocab - len(special)) // 2)
-    rng = random.Random(f"{seed} {index}")
-    block: dict[int, None] = {}
-    while len(block) < length:
-        token = rng.randrange(model.n_vocab)
-        if token not in special:
-            block[token] = None
-    return begin + 2 * list(block)
+    values: Array = torch.cat(found).cpu().double().numpy()
+    return values
 
 
 def _score(pattern: Float[Tensor, "n T T"], kind: ScoreKind, bos: bool) -> Float[Tensor, " n"]:
