@@ -27,6 +27,8 @@ from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.engine.batch_index import Where, all_names
 from circuitdsl.engine.batch_index import plan as sorted_out
 from circuitdsl.engine.batches import entries
+from circuitdsl.engine.circuit_alone import grouped
+from circuitdsl.engine.circuit_alone import work as work_alone
 from circuitdsl.engine.count import Machine, calibrate, floor_by_prompt
 from circuitdsl.engine.ends import tokens_of
 from circuitdsl.engine.experiment import Experiment, experiment_of
@@ -396,14 +398,15 @@ def _measuring(prompts: _Prompts, requests: Sequence[Request], indices: np.ndarr
 def _on_part(prompts: _Prompts, requests: Sequence[Request], part: np.ndarray) -> Work:
     """What runs in batches, on prompts of one length."""
     model, pairs = prompts.model, [prompts.data.pairs[i] for i in part]
-    circuits = {request for request in requests if isinstance(request, Subgraph)}
-    whole = (model.n_layers - 1) * len(pairs[0].clean_tokens) + 1  # in the last layer END alone goes on
-    alone = len(circuits) * len(pairs) * whole
-    work = Work(block_positions=alone, passes=len({circuit.kind for circuit in circuits}))
     clean, corrupt = (tokens_of(pairs, side) for side in ("clean_tokens", "corrupt_tokens"))
-    names = dict.fromkeys(p for request in requests if request.patches for p in request.positions)
+    circuits = dict.fromkeys(request for request in requests if isinstance(request, Subgraph))
+    placed = (*circuits, *(request for request in requests if request.patches))
+    names = dict.fromkeys(p for request in placed for p in request.positions)
     places = {p: token_indices(pairs, [p]) for p in names}
     where = Where.of(places, len(pairs), clean.shape[1], first_difference(clean, corrupt))
+    together = grouped(circuits)
+    alone = sum(len(group) * int(work_alone(where, group, model.n_layers).sum()) for group in together)
+    work = Work(block_positions=alone, passes=len(together))
     # distinct patches that run together, each with how many layers have MLPs that matter to what is looked at
     groups: dict[tuple[Hashable, str], dict[Experiment, int]] = {}
     for request in requests:
