@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, partial
 from itertools import pairwise, starmap
 from typing import Unpack
 
@@ -23,16 +23,16 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from circuitdsl.circuit.nodes import EMBED, LOGITS, Input, Node, Site
+from circuitdsl.circuit.nodes import EMBED, LOGITS, Input, Node
 from circuitdsl.engine.batch_index import Array, Names, Where, by_input, ship
 from circuitdsl.engine.batches import Limits
 from circuitdsl.engine.experiment import Experiment, Positions, Readout, check, check_node
-from circuitdsl.engine.kept_nodes import Group, KeptNodes
+from circuitdsl.engine.kept_nodes import Group, KeptNodes, together
 from circuitdsl.engine.memory import all_terms, batch_rows, in_halves
 from circuitdsl.engine.runs import Runs, read
 from circuitdsl.engine.tally import Tally
 from circuitdsl.measurements.requests import Subgraph
-from circuitdsl.models.parts import PORTS, Port, attend
+from circuitdsl.models.parts import PORTS, Port, Transformer, attend
 from circuitdsl.models.writers import Written, term
 
 
@@ -68,37 +68,31 @@ def subgraph_effects(
     return torch.stack([found[one] for one in subgraphs])
 
 
-def grouped(subgraphs: Iterable[Subgraph]) -> list[list[Subgraph]]:
-    """Subgraphs that run together: those of one kind, and where nodes are kept those at the same positions."""
+def grouped(subgraphs: Iterable[Subgraph]) -> list[tuple[Subgraph, ...]]:
+    """Subgraphs that run together: those of one kind, and where nodes are kept those that differ at the same places."""
     found: dict[Hashable, list[Subgraph]] = {}
     for one in subgraphs:
-        found.setdefault((one.kind, one.keep == "nodes" and positions_of(one.sites)), []).append(one)
-    return list(found.values())
+        found.setdefault((one.kind, one.keep == "nodes" and together(one)), []).append(one)
+    return list(map(tuple, found.values()))
 
 
-@lru_cache(maxsize=2**13)
-def positions_of(sites: frozenset[Site]) -> Names:
-    """Where some nodes are."""
-    return frozenset(site.position for site in sites)
-
-
-def work(where: Where, group: Sequence[Subgraph], n_layers: int) -> Int[np.ndarray, " n"]:
-    """Blocks at one position that one run of each prompt computes, for subgraphs that run together."""
-    if group[0].keep == "nodes":
-        return Group(where, group[:1], n_layers).block_positions()
-    return np.full(where.n, (n_layers - 1) * where.length + 1)
+def work(model: Transformer, where: Where, kind: Subgraph) -> Int[np.ndarray, " n"]:
+    """Blocks at one position that one run of each prompt computes, for a subgraph and those that run with it."""
+    if kind.keep == "nodes":
+        return Group(where, (kind,), model.n_layers, model.n_heads).block_positions()
+    return np.full(where.n, (model.n_layers - 1) * where.length + 1)
 
 
 def _group(
-    runs: Runs, where: Where, group: Sequence[Subgraph], readout: Readout, **limits: Unpack[Limits]
+    runs: Runs, where: Where, group: tuple[Subgraph, ...], readout: Readout, **limits: Unpack[Limits]
 ) -> Float[Tensor, "subgraphs n width"]:
     """Subgraphs that run together, as many runs at once as fit."""
     model, tally = runs.model, limits.get("tally") or Tally()
-    nodes = Group(where, group, model.n_layers) if group[0].keep == "nodes" else None
+    nodes = Group(where, group, model.n_layers, model.n_heads) if group[0].keep == "nodes" else None
     senders = [by_input(one.edges) for one in group]
     count = len(group) * runs.n
     values: list[Tensor] = []
-    each = work(where, group, model.n_layers)
+    each = work(model, where, group[0])
 
     def run(start: int, end: int) -> None:
         graph, prompt = np.divmod(np.arange(start, end), runs.n)

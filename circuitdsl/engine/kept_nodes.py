@@ -9,7 +9,7 @@ attend to nothing, and no MLP is computed that is ablated in all runs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
 
@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from circuitdsl.circuit.nodes import Node, Site
+from circuitdsl.circuit.nodes import Node, Position, Site
 from circuitdsl.engine.batch_index import Array, Names, Where, by_node, ship
 from circuitdsl.engine.experiment import Readout
 from circuitdsl.engine.runs import Runs, read
@@ -27,45 +27,77 @@ from circuitdsl.models.parts import Attention, Block, Port, attend
 from circuitdsl.models.writers import Written, in_whole, layer_of
 
 
-@dataclass(eq=False)
-class Group:
-    """Subgraphs of one kind that name the same positions, on some prompts.
+@dataclass(frozen=True, slots=True, eq=False)
+class Named:
+    """What the subgraphs of a group name of the heads of a layer, or of its MLP, at some positions.
 
     Attributes:
-        nodes: for each subgraph, by `layer_of` them, the nodes that it keeps with their positions (that it ablates,
-            where it is inverted).
+        whole: for each subgraph, which heads it names whole; an MLP counts as one head.
+        parts: (number of the subgraph, node), of those that it names only in part.
+    """
+
+    whole: Bool[np.ndarray, "subgraphs heads"]
+    parts: list[tuple[int, Node]] = field(default_factory=list)
+
+
+@lru_cache(maxsize=2**13)
+def by_layer(sites: frozenset[Site]) -> Mapping[Node, Mapping[Node, Names]]:
+    """Nodes with their positions, by `layer_of` them."""
+    found: dict[Node, dict[Node, Names]] = {}
+    for node, names in by_node(sites).items():
+        found.setdefault(layer_of(node), {})[node] = names
+    return found
+
+
+@lru_cache(maxsize=2**7)
+def named(subgraphs: tuple[Subgraph, ...], heads: int) -> Mapping[Node, Mapping[Names, Named]]:
+    """What subgraphs name, by layer and positions; asked for again with every part of the prompts."""
+    found: dict[Node, dict[Names, Named]] = {}
+    for number, one in enumerate(subgraphs):
+        for of, nodes in by_layer(one.sites).items():
+            into = found.setdefault(of, {})
+            for node, names in nodes.items():
+                if names not in into:
+                    into[names] = Named(np.zeros((len(subgraphs), heads if of.kind == "head" else 1), bool))
+                if node.is_part:
+                    into[names].parts.append((number, node))
+                else:
+                    into[names].whole[number, max(node.head, 0)] = True
+    return found
+
+
+@lru_cache(maxsize=2**13)
+def together(one: Subgraph) -> tuple[frozenset[Position], int]:
+    """Which subgraphs of a kind run together: where their nodes are, and the first layer that they change."""
+    first = min((site.node.layer for site in one.sites), default=-1) if one.inverted else 0
+    return frozenset(site.position for site in one.sites), first
+
+
+@dataclass(eq=False)
+class Group:
+    """Subgraphs that run together, on some prompts.
+
+    Attributes:
+        kind: the first of them.
+        first_layer: the first layer in which a run differs from the clean one.
     """
 
     where: Where
-    subgraphs: Sequence[Subgraph]
+    subgraphs: tuple[Subgraph, ...]
     n_layers: int
-    nodes: Sequence[Mapping[Node, Mapping[Node, Names]]] = field(init=False)
+    n_heads: int
 
     def __post_init__(self) -> None:
-        self.nodes = [by_layer(one.sites) for one in self.subgraphs]
-
-    @cached_property
-    def named(self) -> dict[Node, dict[Names, list[tuple[int, Node]]]]:
-        """By `layer_of` them and by their positions, the nodes of all subgraphs: (number of the subgraph, node)."""
-        found: dict[Node, dict[Names, list[tuple[int, Node]]]] = {}
-        for number, of_layers in enumerate(self.nodes):
-            for of, nodes in of_layers.items():
-                for node, names in nodes.items():
-                    found.setdefault(of, {}).setdefault(names, []).append((number, node))
-        return found
-
-    @cached_property
-    def first_layer(self) -> int:
-        """The first layer in which a run differs from the clean one."""
-        inverted = self.subgraphs[0].inverted
-        return min((of.layer for of in self.named), default=self.n_layers - 1) if inverted else 0
+        self.kind = self.subgraphs[0]
+        self.places, first = together(self.kind)
+        self.first_layer = first if first >= 0 else self.n_layers - 1
+        self.named = named(self.subgraphs, self.n_heads)
 
     @cached_property
     def active(self) -> Bool[np.ndarray, "n T"]:
         """Where runs may differ from their base; END is among these."""
-        names = frozenset(name for by_names in self.named.values() for some in by_names for name in some)
-        found = self.where.mask(names).copy()
-        if self.subgraphs[0].inverted:
+        found = self.where.mask(self.places).copy()
+        if self.kind.inverted:
             np.logical_or.accumulate(found, axis=1, out=found)
         found[:, -1] = True
         return found
@@ -80,15 +112,6 @@ class Group:
     def block_positions(self) -> Int[np.ndarray, " n"]:
         """Blocks at one position that one run of each prompt computes; in the last layer that is END alone."""
         return (self.n_layers - 1 - self.first_layer) * self.active.sum(axis=1) + 1
-
-
-@lru_cache(maxsize=2**13)
-def by_layer(sites: frozenset[Site]) -> Mapping[Node, Mapping[Node, Names]]:
-    """Nodes with their positions, by `layer_of` them; asked for again with every part of the prompts."""
-    found: dict[Node, dict[Node, Names]] = {}
-    for node, names in by_node(sites).items():
-        found.setdefault(layer_of(node), {})[node] = names
-    return found
 
 
 @dataclass(eq=False)
@@ -139,7 +162,7 @@ class KeptNodes:
     _hidden: dict[int | None, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.kind, self.device = self.group.subgraphs[0], self.runs.model.device
+        self.kind, self.device = self.group.kind, self.runs.model.device
         self.columns: Int[np.ndarray, "B W"] = self.group.columns[self.prompts]
         self.at, self.prompt = ship(self.columns, self.device), ship(self.prompts, self.device)
 
@@ -168,25 +191,19 @@ class KeptNodes:
         width, heads = now.shape[1], now.shape[2] if of.kind == "head" else 1
         other = self.other(of, width)
         now, other = (other, now) if inverted else (now, other)
-        other = self._with_parts(of, named, now, other)
+        other = self._with_parts(of, now, other)
         keep = torch.zeros(len(now), width, heads, dtype=torch.bool, device=self.device)  # of whole nodes
         for names, nodes in named.items():
-            listed = np.zeros((len(self.group.subgraphs), heads), bool)
-            for number, node in nodes:
-                if not node.is_part:
-                    listed[number, max(node.head, 0)] = True
             where = ship(self.mask(names, slice(None), width), self.device)
-            keep |= where[..., None] & ship(listed[self.graph], self.device)[:, None]
+            keep |= where[..., None] & ship(nodes.whole[self.graph], self.device)[:, None]
         return torch.where(keep[..., None] if of.kind == "head" else keep, now, other)
 
-    def _with_parts(
-        self, of: Node, named: Mapping[Names, Sequence[tuple[int, Node]]], now: Tensor, other: Tensor
-    ) -> Float[Tensor, "B W *rest"]:
+    def _with_parts(self, of: Node, now: Tensor, other: Tensor) -> Float[Tensor, "B W *rest"]:
         """The other values with those parts in them that are listed by themselves; whole nodes override their parts."""
         sign, width, cloned = 1 if self.kind.inverted else -1, now.shape[1], False
-        for names, nodes in named.items():
-            for number, node in nodes:
-                if not node.is_part or number not in self.rows:
+        for names, nodes in self.group.named.get(of, {}).items():
+            for number, node in nodes.parts:
+                if number not in self.rows:
                     continue
                 other, cloned = other if cloned else other.clone(), True
                 rows = self.rows[number]

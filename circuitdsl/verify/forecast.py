@@ -405,7 +405,7 @@ def _on_part(prompts: _Prompts, requests: Sequence[Request], part: np.ndarray) -
     places = {p: token_indices(pairs, [p]) for p in names}
     where = Where.of(places, len(pairs), clean.shape[1], first_difference(clean, corrupt))
     together = grouped(circuits)
-    alone = sum(len(group) * int(work_alone(where, group, model.n_layers).sum()) for group in together)
+    alone = sum(len(group) * int(work_alone(model, where, group[0]).sum()) for group in together)
     work = Work(block_positions=alone, passes=len(together))
     # distinct patches that run together, each with how many layers have MLPs that matter to what is looked at
     groups: dict[tuple[Hashable, str], dict[Experiment, int]] = {}
