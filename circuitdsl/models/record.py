@@ -96,11 +96,8 @@ def open_model(
         UserError: what `load_model` raises.
     """
     name, directory = name or str(name_or_dir), locate(name_or_dir, revision)
-    digests = _digests(directory)
     where, kind = device_name(str(device)), dtype_name(dtype)
-    key = _hash(digests, where, kind, machine())
-    weights = one_sha256({file.name: digests[file.name] for file in weight_files(directory)})
-    file = folder / "models" / f"{key.hex()}.json" if folder else None
+    digests, weights, file = _record_of(directory, where, kind, folder)
     if file and (known := _read(file)):
         return _recalled(name, directory, weights, where, kind, known)
     if directory == POCKET and kind == "float32" and (shipped := _read(SHIPPED / f"{weights}.json")):
@@ -114,6 +111,33 @@ def open_model(
     if file and (record := record_of(made, notes, directory)):
         _keep(file, record)
     return made
+
+
+def remembered(
+    name_or_dir: str | Path, device: str, dtype: str, revision: str | None, folder: Path, name: str
+) -> Model | None:
+    """The model that `open_model` gives, where that has a record of it; nothing is loaded, and no weights are fetched.
+
+    Raises:
+        UserError: there is no such model, device or number format.
+    """
+    directory = locate(name_or_dir, revision, weights=False)
+    if not (folder / "models").is_dir() or not weight_files(directory):
+        return None
+    where, kind = device_name(str(device)), dtype_name(dtype)
+    _, weights, file = _record_of(directory, where, kind, folder)
+    known = _read(file) if file else None
+    return known and _recalled(name, directory, weights, where, kind, known)
+
+
+def _record_of(
+    directory: Path, device: str, dtype: str, folder: Path | None
+) -> tuple[dict[str, str], str, Path | None]:
+    """The hashes of a model's files, that of its weights, and where its record is kept."""
+    digests = _digests(directory)
+    key = _hash(digests, device, dtype, machine())
+    weights = one_sha256({file.name: digests[file.name] for file in weight_files(directory)})
+    return digests, weights, folder / "models" / f"{key.hex()}.json" if folder else None
 
 
 def record_of(model: Model, notes: Notes, directory: Path) -> Record | None:
