@@ -33,7 +33,7 @@ class Forecast(Shown):
     edited: tuple[float, float] = (0.0, 0.0)
     threads: int = 1
     new_seconds: float = 0.0
-    cache: bool = True
+    all_new: str = ""
 
     @property
     def measurements(self) -> int:
@@ -81,8 +81,8 @@ class Forecast(Shown):
     def _news(self) -> str:
         """How much of it is known, and what the rest takes."""
         every = self.measurements
-        if not self.cache:
-            return f"  all {every:,} measurements count as new (--no-cache)"
+        if self.all_new:
+            return f"  all {every:,} measurements count as new: {self.all_new}"
         if not self.new:
             return f"  all {every:,} measurements are known from earlier runs, as far as the first look goes"
         if self.new == every:

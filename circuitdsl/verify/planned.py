@@ -84,7 +84,11 @@ def _forecast(session: Session, circuit: Circuit, early_stop: bool) -> Forecast:
         edited=time_of(work_of_whole),
         threads=torch.get_num_threads(),
         new_seconds=sum(seconds(model, task, task.anew, machine, weighing=0) for task in work),
-        cache=session.store is not None,
+        all_new=""
+        if known
+        else "the cache is not used"
+        if session.store is None
+        else "the model was not loaded before",
     )
 
 

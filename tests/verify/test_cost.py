@@ -169,6 +169,8 @@ def test_plan_says_what_a_verification_would_measure_now(tmp_path, monkeypatch, 
     spec.write_text(HEAD + EDGES)
     every, new, time = news(capsys, spec)
     assert every == new == 2 and time > 0
+    assert cli.run(["plan", str(spec)]) == 0
+    assert "all 2 measurements count as new: the model was not loaded before" in capsys.readouterr().out
     cli.run(["verify", str(spec)])
     assert news(capsys, spec) == (2, 0, 0)
     assert news(capsys, spec, "--no-cache")[:2] == (2, 2)
