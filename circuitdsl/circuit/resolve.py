@@ -49,9 +49,10 @@ def resolve(
         model_override: resolve against this model instead of the one that the file names.
         files: what is known of the task that a prompt file makes, by the file's name in the spec.
         known: claims by their line, where they are the same as before; their lines are not resolved again.
+            Such a circuit is no spec that is reported: it has no `meaning`.
     """
     sink = Sink()
-    file = _File(syntax, tasks, kinds, model_override, files, sink, Imports(syntax.path, kinds, sink), known or {})
+    file = _File(syntax, tasks, kinds, model_override, files, sink, Imports(syntax.path, kinds, sink), known)
     _split(file)
     _resolve_shared(file)
     circuits = tuple(_circuit(part, file) for part in file.parts)
@@ -122,7 +123,7 @@ class _File:
     files: Callable[[str], TaskShape | None]
     sink: Sink
     used: Imports
-    known: Mapping[int, Claim]
+    known: Mapping[int, Claim] | None
     before: list[s.Statement] = field(default_factory=list)
     shared: list[s.Statement] = field(default_factory=list)
     parts: list[_Part] = field(default_factory=list)
@@ -209,7 +210,7 @@ def _circuit(part: _Part, file: _File) -> Circuit:
     if margin := _last(scope, file, part, s.Margin, "margin"):
         scope.margin = margin_of(scope, margin) or scope.margin
     groups = _groups(scope, part.statements)
-    claims = Claims(scope, part.name, file.known)
+    claims = Claims(scope, part.name, file.known or {})
     for statement in statements:
         claims.add(statement)
     claims.finish(groups)
@@ -230,7 +231,7 @@ def _circuit(part: _Part, file: _File) -> Circuit:
         interventions=tuple(each for each in claims.interventions.values() if each is not None),
         path=file.syntax.path,
         sha256=file.used.sha256(file.syntax.text),
-        meaning=file.used.meaning(file.syntax),
+        meaning=file.used.meaning(file.syntax) if file.known is None else "",
     )
 
 

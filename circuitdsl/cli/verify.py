@@ -48,7 +48,7 @@ def register(verbs: Verbs) -> None:
 
     plan = verbs.verb(_plan, "plan", "say what verify will run, and about how long it takes")
     add_spec(plan, "+")
-    add_session(plan, cache=False)
+    add_session(plan)
     add_prompts(plan)
     plan.add_argument("--no-early-stop", action="store_true", help="plan for all prompts for every claim")
     plan.add_argument("--format", choices=("text", "json"), help="default: text, or json for -o FILE.json")

@@ -1,8 +1,8 @@
 """Runs in which everything outside a circuit is ablated, in one forward pass each.
 
 The complement of a circuit is nearly the whole model: every node at most positions, or tens of thousands of edges. It
-is never listed here. Where nodes are kept, all others are overwritten. Where edges are kept, an input reads the
-replacements `other_s` of *all* its senders, corrected for the few kept ones:
+is never listed here. Where nodes are kept, all others are overwritten (`kept_nodes.py`). Where edges are kept, an
+input reads the replacements `other_s` of *all* its senders, corrected for the few kept ones:
 
     input = sum_s other_s + sum_{kept s} (now_s - other_s)
 
@@ -12,9 +12,9 @@ however many edges are patched.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, partial
 from itertools import pairwise, starmap
 from typing import Unpack
 
@@ -23,16 +23,17 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from circuitdsl.circuit.nodes import EMBED, LOGITS, Input, Node, Site
-from circuitdsl.engine.batch_index import Array, Names, Where, by_input, by_node, ship
+from circuitdsl.circuit.nodes import EMBED, LOGITS, Input, Node
+from circuitdsl.engine.batch_index import Array, Names, Where, by_input, ship
 from circuitdsl.engine.batches import Limits
 from circuitdsl.engine.experiment import Experiment, Positions, Readout, check, check_node
+from circuitdsl.engine.kept_nodes import Group, KeptNodes, together
 from circuitdsl.engine.memory import all_terms, batch_rows, in_halves
 from circuitdsl.engine.runs import Runs, read
 from circuitdsl.engine.tally import Tally
 from circuitdsl.measurements.requests import Subgraph
-from circuitdsl.models.parts import PORTS, Port, attend
-from circuitdsl.models.writers import Written, in_whole, layer_of, term
+from circuitdsl.models.parts import PORTS, Port, Transformer, attend
+from circuitdsl.models.writers import Written, term
 
 
 @torch.inference_mode()
@@ -62,55 +63,68 @@ def subgraph_effects(
         check_node(runs.model, node)
     check(runs.model, Experiment(edges=frozenset().union(*(one.edges for one in distinct))))
     found: dict[Subgraph, Tensor] = {}
-    for kind in dict.fromkeys(one.kind for one in distinct):
-        group = [one for one in distinct if one.kind == kind]
+    for group in grouped(distinct):
         found |= zip(group, _group(runs, where, group, readout, **limits), strict=True)
     return torch.stack([found[one] for one in subgraphs])
 
 
+def grouped(subgraphs: Iterable[Subgraph]) -> list[tuple[Subgraph, ...]]:
+    """Subgraphs that run together: those of one kind, and where nodes are kept those that differ at the same places."""
+    found: dict[Hashable, list[Subgraph]] = {}
+    for one in subgraphs:
+        found.setdefault((one.kind, one.keep == "nodes" and together(one)), []).append(one)
+    return list(map(tuple, found.values()))
+
+
+def work(model: Transformer, where: Where, kind: Subgraph) -> Int[np.ndarray, " n"]:
+    """Blocks at one position that one run of each prompt computes, for a subgraph and those that run with it."""
+    if kind.keep == "nodes":
+        return Group(where, (kind,), model.n_layers, model.n_heads).block_positions()
+    return np.full(where.n, (model.n_layers - 1) * where.length + 1)
+
+
 def _group(
-    runs: Runs, where: Where, group: Sequence[Subgraph], readout: Readout, **limits: Unpack[Limits]
+    runs: Runs, where: Where, group: tuple[Subgraph, ...], readout: Readout, **limits: Unpack[Limits]
 ) -> Float[Tensor, "subgraphs n width"]:
-    """Subgraphs of one kind, as many runs at once as fit."""
+    """Subgraphs that run together, as many runs at once as fit."""
     model, tally = runs.model, limits.get("tally") or Tally()
-    nodes = [_by_layer(one.sites) for one in group]
-    senders = [by_input(one.edges if one.keep == "edges" else ()) for one in group]
+    nodes = Group(where, group, model.n_layers, model.n_heads) if group[0].keep == "nodes" else None
+    senders = [by_input(one.edges) for one in group]
     count = len(group) * runs.n
     values: list[Tensor] = []
+    each = work(model, where, group[0])
 
-    def work(start: int, end: int) -> None:
+    def run(start: int, end: int) -> None:
         graph, prompt = np.divmod(np.arange(start, end), runs.n)
-        values.append(_pass(_Batch(runs, where, group[0], nodes, senders, graph, prompt), readout))
+        alone = (
+            KeptNodes(runs, nodes, graph, prompt) if nodes else _Batch(runs, where, group[0], senders, graph, prompt)
+        )
+        values.append(_pass(alone, readout))
         tally.batches += 1
-        tally.block_positions += (end - start) * ((model.n_layers - 1) * runs.length + 1)
+        tally.block_positions += int(each[prompt].sum())
 
     held = all_terms(model) if group[0].keep == "edges" else 0
     rows = limits.get("max_rows") or batch_rows(model, runs.length, limits.get("max_memory"), held)
     at_once = max(1, rows // runs.length)
     for start in range(0, count, at_once):
         end = min(start + at_once, count)
-        in_halves(work, start, end, lambda i: f"running a circuit alone on one prompt of {runs.length} tokens")
+        in_halves(run, start, end, lambda i: f"running a circuit alone on one prompt of {runs.length} tokens")
     return torch.cat(values).view(len(group), runs.n, -1)
 
 
-@lru_cache(maxsize=2**13)
-def _by_layer(sites: frozenset[Site]) -> Mapping[Node, Mapping[Node, Names]]:
-    """Nodes with their positions, by `layer_of` them; asked for again with every part of the prompts."""
-    found: dict[Node, dict[Node, Names]] = {}
-    for node, names in by_node(sites).items():
-        found.setdefault(layer_of(node), {})[node] = names
-    return found
+def _pass(batch: _Batch | KeptNodes, readout: Readout) -> Float[Tensor, "B width"]:
+    """The runs of a batch, from the tokens to END; the last layer is followed at END alone."""
+    return batch.run(readout)
 
 
 @dataclass(eq=False)
 class _Batch:
-    """Some runs, each of one subgraph on one prompt, and what they have written so far.
+    """Some runs, each of one subgraph of edges on one prompt, and what they have written so far.
 
     Attributes:
         kind: one of the subgraphs, which are all of a kind.
-        nodes: for each subgraph, by `layer_of` them, the nodes that it keeps with their positions (that it ablates,
-            where it is inverted).
-        senders: likewise, for each receiver input, the senders of the edges that it keeps.
+        senders: for each subgraph and receiver input, the senders of the edges that it keeps (that it ablates, where
+            it is inverted).
         graph, prompts: the subgraph and the prompt of each run, on the host, `[B]`; sorted by subgraph.
         change: replacements minus the values now written, `[B, T, ...]`; of neurons `[B, W]`.
         others: the residual stream `[B, T, d]` that an input reads if all edges into it are patched.
@@ -119,7 +133,6 @@ class _Batch:
     runs: Runs
     where: Where
     kind: Subgraph
-    nodes: Sequence[Mapping[Node, Mapping[Node, Names]]]
     senders: Sequence[Mapping[Input, Mapping[Node, Names]]]
     graph: Array
     prompts: Array
@@ -145,14 +158,9 @@ class _Batch:
         return self._masks[at, number]
 
     def written(self, of: Node, now: Float[Tensor, "B W *rest"]) -> Tensor:
-        """The values of `embed` or of a layer's heads or MLP at the last positions, with those not kept replaced.
-
-        Where edges are kept, no value is replaced: the replacements are stored for the inputs that read them.
-        """
+        """The values of `embed`, a layer's heads or its MLP; their replacements are stored for those who read them."""
         stays = of.kind != "head" and not self.kind.mlps
         other = now if stays else self._other(of, now.shape[1])
-        if self.kind.keep == "nodes":
-            return now if stays else self._overwritten(of, now, other)
         if not stays:
             self.change.kept[of] = other - now
         if not self.kind.inverted:  # only the last positions of the stream of those that stand in are read any more
@@ -163,29 +171,6 @@ class _Batch:
     def _other(self, of: Node, width: int) -> Float[Tensor, "B W *rest"]:
         """The replacements of the values that are not kept, at the last positions."""
         return self.runs.substitute(self.kind.ablate, of, self.prompt)[:, -width:]
-
-    def _overwritten(
-        self, of: Node, now: Float[Tensor, "B W *rest"], other: Float[Tensor, "B W *rest"]
-    ) -> Float[Tensor, "B W *rest"]:
-        """The values that are kept, and the replacements of all others."""
-        now, other = (other, now) if self.kind.inverted else (now, other)
-        sign, width = 1 if self.kind.inverted else -1, now.shape[1]
-        heads = now.shape[2] if of.kind == "head" else 1
-        keep = np.zeros((len(self.graph), width, heads), bool)  # of whole nodes, which override their parts
-        cloned = False
-        for number, rows in self.rows.items():
-            for node, names in self.nodes[number].get(of, {}).items():
-                if not node.is_part:
-                    keep[rows, :, max(node.head, 0)] |= self.where.mask(names)[self.prompts[rows], -width:]
-                    continue
-                other, cloned = other if cloned else other.clone(), True
-                place = (rows, slice(None), node.head) if of.kind == "head" else (rows,)
-                # the other value with the node's part of this one in it
-                change = now[place] - other[place] if of.kind == "head" else sign * self.change.value(node)[rows]
-                own = other[place] + in_whole(self.runs.model, node, change)
-                other[place] = torch.where(self.mask(names, number)[:, -width:, None], own, other[place])
-        kept = ship(keep, now.device)
-        return torch.where(kept[..., None] if of.kind == "head" else kept, now, other)
 
     def mlp(self, layer: int, source: Float[Tensor, "B W d"]) -> Float[Tensor, "B W d"]:
         """The term of an MLP; the changes of its neurons are stored."""
@@ -217,51 +202,48 @@ class _Batch:
 
     def read_by(self, node: Node, resid: Float[Tensor, "B W d"]) -> Float[Tensor, "B W d"]:
         """What an MLP or the logits read."""
-        if self.kind.keep == "nodes":
-            return resid
         inputs = self.patched(resid).clone()
         for rows, own in self.corrected(Input(node, "in"), inputs):
             inputs[rows] = own
         return inputs
 
+    def run(self, readout: Readout) -> Float[Tensor, "B width"]:
+        """The runs, up to END in the last layer."""
+        model, length = self.runs.model, self.runs.length
+        resid = self.runs.clean.embed[self.prompt]
+        self.written(EMBED, resid)
+        for layer, block in enumerate(model.blocks):
+            width = 1 if layer == model.n_layers - 1 else length
+            before = self.others
+            widths = (width, length, length)
+            q, k, v = (self._projected(layer, *each, resid) for each in zip(PORTS, widths, strict=True))
+            most = max(k.shape[2], v.shape[2])  # patched keys or values have one head for each query head
+            parts = (x.repeat_interleave(max(1, most // x.shape[2]), dim=2).transpose(1, 2) for x in (q, k, v))
+            gathered = attend(block.attn, *parts)
+            resid = resid[:, length - width :]
+            mid = resid + block.attn.written(gathered, partial(self.written, Node("head", layer)))[1]
+            after = self.others
+            if model.parallel:  # the MLP reads what the heads of its layer read
+                self.others = before
+            out = self.mlp(layer, resid if model.parallel else mid)
+            self.others = after
+            resid = mid + self.written(Node("mlp", layer), out)
+        return read(model, self.read_by(LOGITS, resid), self.prompt, readout)[:, 0]
 
-def _pass(batch: _Batch, readout: Readout) -> Float[Tensor, "B width"]:
-    """The runs of a batch, from the tokens to END; the last layer is followed at END alone."""
-    model, length = batch.runs.model, batch.runs.length
-    resid = batch.runs.clean.embed[batch.prompt]
-    if batch.kind.keep == "edges":
-        batch.written(EMBED, resid)
-    for layer, block in enumerate(model.blocks):
-        width = 1 if layer == model.n_layers - 1 else length
-        before = batch.others
-        widths = (width, length, length)
-        q, k, v = (_projected(batch, layer, *each, resid) for each in zip(PORTS, widths, strict=True))
-        most = max(k.shape[2], v.shape[2])  # patched keys or values have one head for each query head
-        parts = (x.repeat_interleave(max(1, most // x.shape[2]), dim=2).transpose(1, 2) for x in (q, k, v))
-        gathered = attend(block.attn, *parts)
-        resid = resid[:, length - width :]
-        mid = resid + block.attn.written(gathered, partial(batch.written, Node("head", layer)))[1]
-        after = batch.others
-        if model.parallel:  # the MLP reads what the heads of its layer read
-            batch.others = before
-        out = batch.mlp(layer, resid if model.parallel else mid)
-        batch.others = after
-        resid = mid + batch.written(Node("mlp", layer), out)
-    return read(model, batch.read_by(LOGITS, resid), batch.prompt, readout)[:, 0]
-
-
-def _projected(
-    batch: _Batch, layer: int, port: Port, width: int, resid: Float[Tensor, "B T d"]
-) -> Float[Tensor, "B W heads d_head"]:
-    """Queries, keys or values at the last `width` positions, each of what its own input reads."""
-    block, first = batch.runs.model.blocks[layer], resid.shape[1] - width
-    turns = batch.runs.clean.turns[layer][first:]
-    inputs = batch.patched(resid[:, first:])
-    out = block.attn.project(port, block.attn_norm(inputs), turns)
-    heads = {to.node.head for by_input in batch.senders for to in by_input if (to.node.layer, to.port) == (layer, port)}
-    if heads and port != "q" and block.attn.group > 1:  # a patched key or value is read by one query head alone
-        out = out.repeat_interleave(block.attn.group, dim=-2)
-    for head in sorted(heads):
-        for rows, own in batch.corrected(Input(Node("head", layer, head), port), inputs):
-            out[rows, :, head] = block.attn.project_head(port, head, block.attn_norm(own), turns)
-    return out
+    def _projected(
+        self, layer: int, port: Port, width: int, resid: Float[Tensor, "B T d"]
+    ) -> Float[Tensor, "B W heads d_head"]:
+        """Queries, keys or values at the last `width` positions, each of what its own input reads."""
+        block, first = self.runs.model.blocks[layer], resid.shape[1] - width
+        turns = self.runs.clean.turns[layer][first:]
+        inputs = self.patched(resid[:, first:])
+        out = block.attn.project(port, block.attn_norm(inputs), turns)
+        heads = {
+            to.node.head for by_input in self.senders for to in by_input if (to.node.layer, to.port) == (layer, port)
+        }
+        if heads and port != "q" and block.attn.group > 1:  # a patched key or value is read by one query head alone
+            out = out.repeat_interleave(block.attn.group, dim=-2)
+        for head in sorted(heads):
+            for rows, own in self.corrected(Input(Node("head", layer, head), port), inputs):
+                out[rows, :, head] = block.attn.project_head(port, head, block.attn_norm(own), turns)
+        return out

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import islice
 
 from circuitdsl.circuit.nodes import Edge, Input, Node, Site
@@ -35,8 +36,7 @@ class Peers:
     @property
     def drawn(self) -> tuple[Subgraph, ...]:
         """The circuits of the last of these rounds."""
-        before = ROUNDS[self.rounds - 2] if self.rounds > 1 else 0
-        return tuple(islice(self._draws(), before, ROUNDS[self.rounds - 1]))
+        return _drawn(self)
 
     @property
     def more(self) -> Peers | None:
@@ -60,6 +60,13 @@ class Peers:
             same = same + 1 if drawn == self.circuit else 0
             if not same:
                 yield drawn
+
+
+@lru_cache(maxsize=2**7)
+def _drawn(peers: Peers) -> tuple[Subgraph, ...]:
+    """The circuits of the last round; they are asked for at every step of a measurement."""
+    before = ROUNDS[peers.rounds - 2] if peers.rounds > 1 else 0
+    return tuple(islice(peers._draws(), before, ROUNDS[peers.rounds - 1]))
 
 
 def _exchanged(circuit: Subgraph, swap: Mapping[Node, Node]) -> Subgraph:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import groupby
 from math import inf
 from typing import ClassVar, Literal
@@ -328,7 +329,7 @@ class Subgraph(Request):
 
     @property
     def own_positions(self) -> Positions:
-        return tuple(sorted({s.position for s in self.sites} | {e.position for e in self.edges}))
+        return _places_of(self.sites, self.edges)
 
     @property
     def own_writers(self) -> tuple[Node, ...]:
@@ -336,6 +337,12 @@ class Subgraph(Request):
 
     def corrupt_stages(self, n_layers: int) -> int:
         return 2 * n_layers
+
+
+@lru_cache(maxsize=2**14)
+def _places_of(sites: frozenset[Site], edges: frozenset[Edge]) -> Positions:
+    """Where some nodes and edges are; asked for with every step of a measurement."""
+    return tuple(sorted({site.position for site in sites} | {edge.position for edge in edges}))
 
 
 def figure_of(metric: Metric) -> Figure:

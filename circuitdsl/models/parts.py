@@ -171,12 +171,24 @@ class Attention:
         later = every.triu(1 + length - width)
         return later | every.tril(length - width - self.window) if windowed else later  # type: ignore[operator]
 
-    def pattern(self, products: Float[Tensor, "*runs W T"]) -> Float[Tensor, "*runs W T"]:
-        """Where the last `W` of `T` positions attend, in float32, given their queries' products with the keys."""
+    def hidden_from(self, at: Int[Tensor, "*runs W"], length: int) -> Bool[Tensor, "*runs W T"]:
+        """What some positions do not see, of `length`."""
+        every, own = torch.arange(length, device=at.device), at[..., None]
+        return every > own if self.window is None else (every > own) | (every <= own - self.window)
+
+    def pattern(
+        self, products: Float[Tensor, "*runs W T"], hidden: Bool[Tensor, "*runs W T"] | None = None
+    ) -> Float[Tensor, "*runs W T"]:
+        """Where positions attend, in float32, given their queries' products with the keys.
+
+        Args:
+            hidden: what each of them does not see; by default they are the last `W` of `T`.
+        """
         scores = products.float() * self.scale
         if self.softcap is not None:
             scores = self.softcap * torch.tanh(scores / self.softcap)
-        hidden = self.hidden(scores.shape[-2], scores.shape[-1], scores.device)
+        if hidden is None:
+            hidden = self.hidden(scores.shape[-2], scores.shape[-1], scores.device)
         return (scores if hidden is None else scores.masked_fill_(hidden, float("-inf"))).softmax(dim=-1)
 
     def written(
@@ -374,17 +386,26 @@ def attend(
     q: Float[Tensor, "n heads W d_head"],
     k: Float[Tensor, "n kv_heads T d_head"],
     v: Float[Tensor, "n kv_heads T d_head"],
+    hidden: Bool[Tensor, "n W T"] | None = None,
 ) -> Float[Tensor, "n W heads d_head"]:
-    """`z` of every head at the last `W` of `T` positions: causal attention, grouped keys and values."""
+    """`z` of every head at `W` positions: causal attention, grouped keys and values.
+
+    Args:
+        hidden: what each position does not see; by default they are the last `W` of `T`.
+    """
     group = q.shape[1] // k.shape[1]
     if attn.softcap is not None:
         products = q.unflatten(1, (-1, group)) @ k.unsqueeze(2).transpose(-1, -2)
-        z = (attn.pattern(products).to(v.dtype) @ v.unsqueeze(2)).flatten(1, 2)
+        masked = None if hidden is None else hidden[:, None, None]
+        z = (attn.pattern(products, masked).to(v.dtype) @ v.unsqueeze(2)).flatten(1, 2)
     else:
         width, length = q.shape[2], k.shape[2]
-        plain = width == length and (attn.window is None or length <= attn.window)
-        hidden = None if plain else attn.hidden(width, length, q.device)
-        seen = None if hidden is None else ~hidden
+        plain = hidden is None and width == length and (attn.window is None or length <= attn.window)
+        seen: Tensor | None = None
+        if hidden is not None:
+            seen = ~hidden[:, None]
+        elif not plain and (unseen := attn.hidden(width, length, q.device)) is not None:
+            seen = ~unseen
         z = F.scaled_dot_product_attention(
             q, k, v, attn_mask=seen, is_causal=plain, scale=attn.scale, enable_gqa=group > 1
         )

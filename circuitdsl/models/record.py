@@ -101,11 +101,8 @@ def open_model(
     name, directory = name or str(name_or_dir), locate(name_or_dir, revision)
     own = "torch" not in sys.modules  # a program that has imported torch may have set its number of threads
     before = stamps(_files(directory))
-    digests = _digests(before)
     where, kind = device_name(str(device)), dtype_name(dtype)
-    key = _hash(digests, where, kind, machine())
-    weights = one_sha256({file.name: digests[file.name] for file in weight_files(directory)})
-    file = folder / "models" / f"{key.hex()}.json" if folder else None
+    digests, weights, file = _record_of(directory, before, where, kind, folder)
     if file and (known := _read(file)):
         if own and not known.threads:
             known = replace(known, threads=torch_threads())
@@ -123,6 +120,33 @@ def open_model(
     if file and record:
         _keep(file, replace(record, threads=made.threads if own else 0))
     return made
+
+
+def remembered(
+    name_or_dir: str | Path, device: str, dtype: str, revision: str | None, folder: Path, name: str
+) -> Model | None:
+    """The model that `open_model` gives, where that has a record of it; nothing is loaded, and no weights are fetched.
+
+    Raises:
+        UserError: there is no such model, device or number format.
+    """
+    directory = locate(name_or_dir, revision, weights=False)
+    if not (folder / "models").is_dir() or not weight_files(directory):
+        return None
+    where, kind, before = device_name(str(device)), dtype_name(dtype), stamps(_files(directory))
+    _, weights, file = _record_of(directory, before, where, kind, folder)
+    known = _read(file) if file else None
+    return _recalled(name, directory, before, weights, where, kind, known) if known else None
+
+
+def _record_of(
+    directory: Path, before: Stamps, device: str, dtype: str, folder: Path | None
+) -> tuple[dict[str, str], str, Path | None]:
+    """The hashes of a model's files, that of its weights, and where its record is kept."""
+    digests = _digests(before)
+    key = _hash(digests, device, dtype, machine())
+    weights = one_sha256({file.name: digests[file.name] for file in weight_files(directory)})
+    return digests, weights, folder / "models" / f"{key.hex()}.json" if folder else None
 
 
 def record_of(model: Model, notes: Notes, directory: Path) -> Record | None:

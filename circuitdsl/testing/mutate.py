@@ -33,9 +33,10 @@ from circuitdsl.report.numbers import percent
 from circuitdsl.report.shown import Shown
 from circuitdsl.testing.mutants import Elsewhere, Mutant, mutants
 from circuitdsl.testing.noticed import Case, Cases, Judged
-from circuitdsl.verify.forecast import TaskWork, duration, seconds, work_of
+from circuitdsl.verify.forecast import duration
 from circuitdsl.verify.plan import shape_of
 from circuitdsl.verify.session import Session, with_overrides
+from circuitdsl.verify.work import TaskWork, seconds, work_of
 
 Fate = Literal["killed", "survived", "equivalent", "impossible", "open"]
 FATES: tuple[Fate, ...] = get_args(Fate)

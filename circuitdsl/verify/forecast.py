@@ -1,122 +1,17 @@
-"""What verifying a circuit will run and about how long it takes: no weight is read, and one layer is timed.
-
-Work is counted from prompts and shapes alone. Counts follow `verify`: behaviour and nulls first, then looks at more and
-more prompts. How many looks a claim needs is known only once it is measured, so that work is a range: the first look,
-and all prompts.
-"""
+"""A forecast of a verification, and how it is said."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass
+from typing import Any
 
-import numpy as np
-import torch
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from circuitdsl.circuit.claims import Circuit
-from circuitdsl.circuit.criteria import NULL_PROMPTS
-from circuitdsl.circuit.nodes import Node
-from circuitdsl.circuit.shapes import place_of
-from circuitdsl.circuit.vocabulary import Metric
-from circuitdsl.engine.batch_index import Where, all_names
-from circuitdsl.engine.batch_index import plan as sorted_out
-from circuitdsl.engine.batches import entries
-from circuitdsl.engine.count import Machine, calibrate, floor_by_prompt
-from circuitdsl.engine.ends import tokens_of
-from circuitdsl.engine.experiment import Experiment, experiment_of
-from circuitdsl.engine.memory import (
-    BATCH,
-    CHUNK,
-    allowed,
-    in_parts,
-    kept_bytes,
-    prompt_bytes,
-    prompts_at_once,
-    refuse_too_little,
-)
-from circuitdsl.engine.positions import token_indices
-from circuitdsl.engine.runs import first_difference
-from circuitdsl.engine.via_mlps import passing, wanted
-from circuitdsl.errors import UserError
 from circuitdsl.measurements.peers import ROUNDS
-from circuitdsl.measurements.plan import ClaimPlan
-from circuitdsl.measurements.requests import ChangedRequest, Request, Subgraph
-from circuitdsl.models.load import device_named
-from circuitdsl.models.model import suitable_threads, torch_threads, use_threads
-from circuitdsl.models.outline import outline, parameters, products
-from circuitdsl.models.parts import Transformer
 from circuitdsl.report.shown import Shown
-from circuitdsl.tasks.dataset import Dataset
-from circuitdsl.verdict.sampling import plan_looks
-from circuitdsl.verify.measure import by_prompts, having
-from circuitdsl.verify.plan import plan as plans_of
-from circuitdsl.verify.plan import shape_of
-from circuitdsl.verify.prompts import MEAN_PROMPTS, make_data, tasks_in_use
-from circuitdsl.verify.session import Session, with_overrides
-
-if TYPE_CHECKING:
-    from circuitdsl.api import Spec
-
-#: what weighing one claim takes, in layers of a plain run on one token
-_WEIGHING = 200
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """Counted work.
-
-    Attributes:
-        block_positions: blocks recomputed downstream of patches, at one position of one run each.
-        flow_positions: MLPs computed for edges via MLPs, at one position each.
-        run_tokens: tokens that go through the whole model: clean and corrupt runs, and runs for means.
-        passes: live passes, and whole runs, each of them many small operations a layer.
-    """
-
-    block_positions: int = 0
-    flow_positions: int = 0
-    run_tokens: int = 0
-    passes: int = 0
-
-    def __add__(self, other: Work) -> Work:
-        return Work(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
-
-
-@dataclass(frozen=True, slots=True)
-class TaskWork:
-    """What one task of a circuit takes.
-
-    Attributes:
-        looks: prompts measured at each look.
-        tokens: the shortest and the longest prompt.
-        claims: claims that are checked on the task.
-        requests: what these ask for, every claim counted alone.
-        experiments: distinct patches among that, after merging over claims.
-        nulls: distinct patches of matched random edges and nodes.
-        reads: distinct readings of attention in the clean run.
-        least, most: work if every claim is decided at the first look, and if one needs all prompts.
-        uncounted: traces, and scores on random tokens, which make runs of their own that this count leaves out.
-        ranked: claims about a rank among random circuits, of which the first round alone is counted.
-    """
-
-    task: str
-    prompts: int
-    looks: tuple[int, ...]
-    tokens: tuple[int, int]
-    claims: int
-    requests: int
-    experiments: int
-    nulls: int
-    reads: int
-    least: Work
-    most: Work
-    uncounted: int = 0
-    ranked: int = 0
+from circuitdsl.verify.work import TaskWork
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,10 +32,22 @@ class Forecast(Shown):
     memory: int
     edited: tuple[float, float] = (0.0, 0.0)
     threads: int = 1
+    new_seconds: float = 0.0
+    all_new: str = ""
+
+    @property
+    def measurements(self) -> int:
+        """Distinct requests on all tasks, nulls included."""
+        return sum(task.measurements for task in self.tasks)
+
+    @property
+    def new(self) -> int:
+        """Those of them that are not known from earlier runs."""
+        return sum(task.new for task in self.tasks)
 
     def to_json(self) -> dict[str, Any]:
         """The forecast as plain values."""
-        return asdict(self)
+        return asdict(self) | {"measurements": self.measurements, "new": self.new}
 
     def show(self, console: Console) -> None:
         """Print the model, a row for each task, the work, and what the figures mean."""
@@ -167,8 +74,24 @@ class Forecast(Shown):
         console.print()
         console.print(self._work())
         console.print()
+        console.print(Text(self._news()))
         for line in self._remarks():
             console.print(Text(line, "dim"))
+
+    def _news(self) -> str:
+        """How much of it is known, and what the rest takes."""
+        every = self.measurements
+        if self.all_new:
+            return f"  all {every:,} measurements count as new: {self.all_new}"
+        if not self.new:
+            return f"  all {every:,} measurements are known from earlier runs, as far as the first look goes"
+        if self.new == every:
+            return f"  none of the {every:,} measurements is known from earlier runs"
+        verb = "is" if self.new == 1 else "are"
+        about = duration(self.new_seconds)
+        return (
+            f"  {self.new:,} of {every:,} measurements {verb} new: about {about} at the first look, the rest is known"
+        )
 
     def _work(self) -> Table:
         table = _table("work", "at the first look", "on all prompts")
@@ -191,7 +114,7 @@ class Forecast(Shown):
             f"  looks at {looks} prompts: a claim that is settled is measured no further",
             f"  memory: weights {_bytes(self.weights)}, and at most {_bytes(self.memory)} for measuring",
             f"  the time is for this machine as busy as it was in a moment's trial of one layer, on {on}",
-            "  it leaves out loading the model, and counts nothing as known from earlier runs",
+            "  the table leaves out loading the model, and counts nothing as known from earlier runs",
             *self._after_edits(),
         ]
         if left_out := sum(task.uncounted for task in self.tasks):
@@ -214,58 +137,6 @@ class Forecast(Shown):
         return lines
 
 
-def plan(
-    session: Session,
-    *specs: Spec | str | Path,
-    prompts: int | None = None,
-    seed: int | None = None,
-    early_stop: bool = True,
-) -> tuple[Forecast, ...]:
-    """What verifying some specs runs, and about how long it takes: a forecast for each circuit that makes claims.
-
-    No weights are loaded, and nothing is measured: one layer of the model's shape is timed.
-
-    Raises:
-        UserError: the specs make no claim, the model's shape is not known, prompts cannot be made, or the memory is too
-            little for one of them.
-    """
-    circuits = [circuit for spec in specs for circuit in session.spec(spec).circuits if circuit.claims]
-    if not circuits:
-        raise UserError("nothing to plan: the spec makes no claim that can be measured")
-    return tuple(_forecast(session, with_overrides(circuit, prompts, seed), early_stop) for circuit in circuits)
-
-
-def _forecast(session: Session, circuit: Circuit, early_stop: bool) -> Forecast:
-    name, place, revision = place_of(circuit, session.name)
-    with session.busy(f"counting {circuit.name}"):
-        model, device = outline(place, session.dtype, revision), device_named(session.device)
-        datasets = {use.name: make_data(circuit, use, model) for use in tasks_in_use(circuit)}
-        plans = plans_of(circuit, shape_of(model))
-        whole = [p for p in plans if p.claim.measurement.of_whole]
-        counted = partial(work_of, model=model, datasets=datasets, metric=circuit.metric, early_stop=early_stop)
-        counted = partial(counted, max_memory=session.memory)
-        work, work_of_whole = counted(plans), counted(whole) if whole else ()
-        use_threads(suitable_threads(model.d_model, device.type, torch_threads()))
-        machine = calibrate(model, device)
-    size, shape = parameters(model), {"name": name, "n_layers": model.n_layers, "n_heads": model.n_heads}
-
-    def time_of(tasks: Sequence[TaskWork]) -> tuple[float, float]:
-        least, most = (sum(seconds(model, t, getattr(t, end), machine) for t in tasks) for end in ("least", "most"))
-        return least, most
-
-    return Forecast(
-        circuit=circuit.name,
-        path=circuit.path,
-        model=shape | {"parameters": size, "device": device.type, "dtype": session.dtype},
-        tasks=work,
-        seconds=time_of(work),
-        weights=size * torch.finfo(model.dtype).bits // 8,
-        memory=memory(model, work, device, session.memory),
-        edited=time_of(work_of_whole),
-        threads=torch.get_num_threads(),
-    )
-
-
 def _table(first: str, *others: str) -> Table:
     table = Table(box=None, padding=(0, 3, 0, 0), header_style="dim", pad_edge=False)
     table.add_column(f"  {first}")
@@ -283,169 +154,3 @@ def duration(seconds: float) -> str:
 
 def _bytes(size: int) -> str:
     return f"{size / 1e6:,.0f} MB" if size < 2e9 else f"{size / 1e9:,.1f} GB"
-
-
-# --- work counted ---------------------------------------------------------------------------------
-
-
-def workload(
-    circuit: Circuit,
-    model: Transformer,
-    datasets: Mapping[str, Dataset],
-    early_stop: bool = True,
-    max_memory: int | None = None,
-) -> tuple[TaskWork, ...]:
-    """What `verify` would run for each task.
-
-    Args:
-        model: only its shape is looked at.
-        datasets: the prompts of each task, by its name in the spec.
-        max_memory: bytes that measuring may take beside the model.
-
-    Raises:
-        UserError: that is too little for a single prompt.
-    """
-    return work_of(plans_of(circuit, shape_of(model)), model, datasets, circuit.metric, early_stop, max_memory)
-
-
-def work_of(
-    plans: Sequence[ClaimPlan],
-    model: Transformer,
-    datasets: Mapping[str, Dataset],
-    metric: Metric,
-    early_stop: bool = True,
-    max_memory: int | None = None,
-) -> tuple[TaskWork, ...]:
-    """What measuring some plans runs for each task; arguments and errors are those of `workload`."""
-    tasks = {name: _Prompts(model, data, max_memory) for name, data in datasets.items()}
-    return tuple(
-        _task_work([p for p in plans if p.task == name], prompts, name, metric, early_stop)
-        for name, prompts in tasks.items()
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _Prompts:
-    """The prompts of one task on a model, and the memory that they may take."""
-
-    model: Transformer
-    data: Dataset
-    max_memory: int | None
-
-    def lengths(self, indices: np.ndarray) -> np.ndarray:
-        return np.asarray([len(self.data.pairs[i].clean_tokens) for i in indices])
-
-    def parts(self, indices: np.ndarray, twice: bool = False) -> list[np.ndarray]:
-        """Prompts of one length, as many at a time as are measured together."""
-        return [indices[places] for places in in_parts(self.model, self.lengths(indices), self.max_memory, twice)]
-
-
-def _task_work(plans: Sequence[ClaimPlan], prompts: _Prompts, name: str, metric: Metric, early_stop: bool) -> TaskWork:
-    data, everything = prompts.data, np.arange(len(prompts.data.pairs))
-    lengths = prompts.lengths(everything)
-    refuse_too_little(prompts.model, int(lengths.max()), prompts.max_memory)
-    asked = [request for p in plans for request in p.requests]
-    # a request for the task's metric under a condition asks for what the condition's own patch gives
-    under = {r: r.under if r.together == (metric,) else None for r in asked}
-    requests = [request if patch is None else patch for request, patch in under.items()]
-    patches = [request for request in requests if request.scored]
-    looks = plan_looks(len(data.pairs), early_stop).sizes
-    # the nulls' patches, on the first prompts of each claim that has a null; the same prompts go together
-    nulls = by_prompts((having(data, p.requests)[:NULL_PROMPTS], p.null_requests) for p in plans)
-    first = [_measuring(prompts, own, indices) for indices, own in nulls]
-    start = sum(first, _runs(prompts, prompts.parts(everything)))
-    if any(request.uses_means for request in patches):
-        length = float(np.mean([len(pair.corrupt_tokens) for pair in data.pairs]))
-        count = max(MEAN_PROMPTS, len(data.pairs))
-        start += Work(run_tokens=round(count * length), passes=-(-count // CHUNK))
-    steps = [_measuring(prompts, requests, everything[a:b]) for a, b in zip((0, *looks), looks, strict=False)]
-    return TaskWork(
-        task=name,
-        prompts=len(data.pairs),
-        looks=looks,
-        tokens=(int(lengths.min()), int(lengths.max())),
-        claims=len(plans),
-        requests=len(asked),
-        experiments=len({experiment_of(r) for r in patches}),
-        nulls=len({experiment_of(r) for p in plans for part in p.parts for r in part.null}),
-        reads=sum(request.reads_attention for request in requests),
-        uncounted=sum(not request.on_runs for request in requests),
-        ranked=sum(part.peers is not None for p in plans for part in p.parts),
-        least=start + steps[0],
-        most=sum(steps, start),
-    )
-
-
-def _runs(prompts: _Prompts, parts: Sequence[np.ndarray], times: int = 2) -> Work:
-    """Whole runs of some prompts: the clean and the corrupt one, or more of them."""
-    tokens = sum(int(prompts.lengths(part).sum()) for part in parts)
-    return Work(run_tokens=times * tokens, passes=times * len(parts))
-
-
-def _measuring(prompts: _Prompts, requests: Sequence[Request], indices: np.ndarray) -> Work:
-    """One call of `measure`: the runs of its prompts, and every distinct patch on them."""
-    if not any(request.needs_runs for request in requests):
-        return Work()
-    parts = prompts.parts(indices, any(request.runs_twice for request in requests))
-    swapped = any(patch.direction == "denoise" for request in requests for patch in request.patches)
-    changed = {request.intervention for request in requests if isinstance(request, ChangedRequest)}
-    runs = _runs(prompts, parts, 2 + 2 * swapped + len(changed))
-    return sum((_on_part(prompts, requests, part) for part in parts), runs)
-
-
-def _on_part(prompts: _Prompts, requests: Sequence[Request], part: np.ndarray) -> Work:
-    """What runs in batches, on prompts of one length."""
-    model, pairs = prompts.model, [prompts.data.pairs[i] for i in part]
-    circuits = {request for request in requests if isinstance(request, Subgraph)}
-    whole = (model.n_layers - 1) * len(pairs[0].clean_tokens) + 1  # in the last layer END alone goes on
-    alone = len(circuits) * len(pairs) * whole
-    work = Work(block_positions=alone, passes=len({circuit.kind for circuit in circuits}))
-    clean, corrupt = (tokens_of(pairs, side) for side in ("clean_tokens", "corrupt_tokens"))
-    names = dict.fromkeys(p for request in requests if request.patches for p in request.positions)
-    places = {p: token_indices(pairs, [p]) for p in names}
-    where = Where.of(places, len(pairs), clean.shape[1], first_difference(clean, corrupt))
-    # distinct patches that run together, each with how many layers have MLPs that matter to what is looked at
-    groups: dict[tuple[Hashable, str], dict[Experiment, int]] = {}
-    for request in requests:
-        if request.patches:
-            experiment = experiment_of(request)
-            group = groups.setdefault((request.together, experiment.direction), {})
-            group[experiment] = max(request.layers(model.n_layers), group.get(experiment, 0))
-    return sum((_patching(model, list(group), where, max(group.values())) for group in groups.values()), work)
-
-
-def _patching(model: Transformer, experiments: Sequence[Experiment], where: Where, layers: int) -> Work:
-    """Distinct patches of one direction on prompts of one length, followed through the MLPs of some layers."""
-    plans = [sorted_out(experiment, model) for experiment in experiments]
-    flow = 0
-    for route, stages in wanted(plans).items():
-        points = where.mask(all_names(route.senders), any(one.fixed for one in plans))
-        for mlp in (Node("mlp", layer) for layer in range(model.n_layers)):
-            if route.first < mlp.stage(model.parallel) < max(stages):
-                flow += int((passing(where, route, mlp) & points).sum())
-    return Work(
-        block_positions=sum(int(floor_by_prompt(model, e, where, layers).sum()) for e in experiments),
-        flow_positions=flow,
-        passes=sum(1 for _ in entries(plans, where, model.n_layers)),
-    )
-
-
-def seconds(model: Transformer, task: TaskWork, work: Work, machine: Machine, weighing: float = _WEIGHING) -> float:
-    """An estimate of the time that work takes: of measuring and weighing, without loading and making prompts.
-
-    `weighing` is what weighing one claim takes, in layers of a plain run on one token.
-    """
-    block = products(model.blocks[0])
-    positions = work.block_positions + work.run_tokens * model.n_layers
-    mlps = work.flow_positions * products(model.blocks[0].mlp) / block
-    return machine.seconds(positions + mlps, work.passes, model.n_layers) + task.claims * weighing * machine.layer
-
-
-def memory(model: Transformer, work: Sequence[TaskWork], device: torch.device, max_memory: int | None = None) -> int:
-    """Bytes that measuring takes at the most, weights aside: runs of prompts, and one batch of patched runs.
-
-    Counts activations only; a Python process with torch and transformers takes about half a gigabyte besides.
-    """
-    together = [min(prompts_at_once(model, t.tokens[1], max_memory), t.prompts) for t in work]
-    most = [n * prompt_bytes(model, t.tokens[1]) for n, t in zip(together, work, strict=True)]
-    return max(most, default=0) + int(allowed(device, max_memory) * BATCH) + kept_bytes(device, max_memory)

@@ -12,7 +12,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cache, partial
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -109,29 +109,37 @@ def make_prompts(
         UserError: the model has no tokenizer, or the task cannot be made with it.
     """
     data = make_data(circuit, use, model)
+    more, more_are = means_over(circuit, use, model, data)
+    corruptions = () if use.file else TASKS[use.generator or use.name].corruptions
+    others = Later(
+        [name for name in corruptions if name != data.corrupt],
+        lambda name: make_data(circuit, replace(use, prompts=ADVICE, corrupt=name), model).pairs,
+    )
+    return scored_prompts(model, data, circuit.metric, others, more, store, max_memory, more_are)
+
+
+def means_over(
+    circuit: Circuit, use: TaskUse, model: Model | Transformer, data: Dataset
+) -> tuple[Callable[[], Means], str]:
+    """What makes the prompts that means are taken over, and a text that tells which these are.
+
+    They do not depend on how many are measured; the measured ones come first. The text is empty where none tells.
+    """
     if use.file:
-        every = partial(make_data, circuit, replace(use, prompts=sys.maxsize), model)
-        return scored_prompts(
-            model, data, circuit.metric, more=lambda: every().pairs, store=store, max_memory=max_memory
-        )
+        every = replace(use, prompts=sys.maxsize)
+        return lambda: make_data(circuit, every, model).pairs, ""
     task, count = TASKS[use.generator or use.name], max(MEAN_PROMPTS, use.prompts)
     tokens = Tokens(model.tokenizer, model.name, use.bos)
 
     def more() -> tuple[Corrupt, ...]:
-        """Enough prompts for means that do not depend on how many are measured; the measured ones come first."""
         return corrupt_prompts(task, tokens, count, use.seed, use.corrupt, dict(use.options))
 
-    others = Later(
-        [name for name in task.corruptions if name != data.corrupt],
-        lambda name: make_data(circuit, replace(use, prompts=ADVICE, corrupt=name), model).pairs,
-    )
     try:
         drawn_by = inspect.getsource(sys.modules[task.draw.__module__])
     except (OSError, TypeError, KeyError):  # it cannot be read
-        drawn_by = ""
+        return more, ""
     words = sorted(tokens.words(task).items())
-    more_are = repr((task.name, count, use.seed, data.corrupt, sorted(dict(use.options).items()), words, drawn_by))
-    return scored_prompts(model, data, circuit.metric, others, more, store, max_memory, more_are if drawn_by else "")
+    return more, repr((task.name, count, use.seed, data.corrupt, sorted(dict(use.options).items()), words, drawn_by))
 
 
 #: prompts that are kept between runs, by the circuit and the name of the task, with what they depend on

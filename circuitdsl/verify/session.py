@@ -136,7 +136,7 @@ class Session(AbstractContextManager["Session"]):
     """
 
     prompts = _Verb("circuitdsl.verify.look", "prompts")
-    plan = _Verb("circuitdsl.verify.forecast", "plan")
+    plan = _Verb("circuitdsl.verify.planned", "plan")
     compare = _Verb("circuitdsl.verify.compared", "compare")
     channels = _Verb("circuitdsl.verify.upstream", "channels")
     trace = _Verb("circuitdsl.verify.upstream", "trace")

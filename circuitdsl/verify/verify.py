@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -192,13 +193,19 @@ def _measure(
     """Measure claims, task by task; work is counted in patched prompts, and what is to come is an upper bound."""
     done = 0
 
+    @cache
+    def to_come(still: tuple[int, ...], _: int) -> int:
+        open = [members[i] for i in still]
+        left = {(m.plan.task, r): len(m.prompts.pairs) - m.measured for m in open for r in m.plan.asked}
+        return sum(left.values())
+
     def add(work: int) -> None:
         nonlocal done
         done += work
         if progress:
-            still = [m for m in members if not m.settled]
-            left = {(m.plan.task, r): len(m.prompts.pairs) - m.measured for m in still for r in m.plan.asked}
-            progress(done, done + sum(left.values()), f"{len(still)} claims open")
+            still = tuple(i for i, m in enumerate(members) if not m.settled)
+            most = to_come(still, sum(members[i].measured for i in still))
+            progress(done, done + most, f"{len(still)} claims open")
 
     for name, prompts in by_task.items():
         if mine := [member for member in members if member.plan.task == name]:

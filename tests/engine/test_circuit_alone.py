@@ -220,6 +220,26 @@ def test_work_is_that_of_plain_passes(gpt2: Case) -> None:
     assert tally.block_positions == passes
 
 
+def test_kept_nodes_are_run_only_where_they_can_change_something(gpt2: Case) -> None:
+    """Elsewhere and in earlier layers the run is the one without the circuit, or the clean one."""
+    layers, n = gpt2.model.n_layers, len(gpt2.clean)
+    ends = {name for name, at in gpt2.positions.items() if bool((at == gpt2.runs.length - 1).all())}
+    end = next(iter(ends))
+    sites = frozenset([Site(Node("head", 0, 0), end), Site(Node("head", layers - 1, 0), end)])
+
+    def work(*subgraphs: Subgraph) -> int:
+        tally = Tally()
+        kept(gpt2, *subgraphs, tally=tally)
+        return tally.block_positions
+
+    assert work(Subgraph("nodes", sites)) == n * layers, "END alone in every layer"
+    last = frozenset([Site(Node("head", layers - 1, 0), end)])
+    assert work(Subgraph("nodes", last, inverted=True)) == n, "END alone in the last layer"
+    everywhere = frozenset([Site(Node("head", 1, 0), EVERYWHERE)])
+    both = Subgraph("nodes", sites), Subgraph("nodes", everywhere)
+    assert work(*both) == work(both[0]) + work(both[1]), "one that is everywhere costs the other nothing"
+
+
 def test_what_the_model_lacks_is_refused(gpt2: Case) -> None:
     with pytest.raises(PatchError, match=r"no 9\.0"):
         kept(gpt2, Subgraph("nodes", frozenset([Site(Node("head", 9, 0), EVERYWHERE)])))

@@ -13,10 +13,10 @@ from circuitdsl import cli
 from circuitdsl.api import load, loads
 from circuitdsl.models.load import POCKET
 from circuitdsl.models.outline import outline, parameters, products
-from circuitdsl.verify.forecast import workload
 from circuitdsl.verify.prompts import make_data, prompts_by_task, tasks_in_use
 from circuitdsl.verify.session import Options
 from circuitdsl.verify.verify import verify
+from circuitdsl.verify.work import workload
 
 MEASURED = Path(__file__).parents[1] / "fixtures" / "measured.circ"
 HEAD = 'circuit t\nmodel "pocket"\n'
@@ -149,3 +149,52 @@ def test_plan_says_nothing_of_a_whole_circuit_where_no_claim_is_about_one(capsys
     path.write_text(HEAD + "task ioi(prompts = 40)\n0.6 -> logits at END : lowers\n")
     assert cli.run(["plan", str(path)]) == 0
     assert "belong to it" not in capsys.readouterr().out
+
+
+EDGES = "task ioi(prompts = 64)\n0.6 -> 2.5.k at END : lowers\n0.3 -> logits at END : effect <= 50%\n"
+
+
+def news(capsys, spec: Path, *options: str) -> tuple[int, int, float]:
+    """(measurements, those that are new, seconds for these)"""
+    capsys.readouterr()
+    assert cli.run(["plan", str(spec), "--format", "json", *options]) == 0
+    found = json.loads(capsys.readouterr().out)
+    return found["measurements"], found["new"], found["new_seconds"]
+
+
+def test_plan_says_what_a_verification_would_measure_now(tmp_path, monkeypatch, capsys) -> None:
+    """Everything at first, nothing once it was measured; after an edit what the edited line asks for."""
+    monkeypatch.setenv("CIRCUITDSL_CACHE", str(tmp_path / "cache"))
+    spec = tmp_path / "t.circ"
+    spec.write_text(HEAD + EDGES)
+    every, new, time = news(capsys, spec)
+    assert every == new == 2 and time > 0
+    assert cli.run(["plan", str(spec)]) == 0
+    assert "all 2 measurements count as new: the model was not loaded before" in capsys.readouterr().out
+    cli.run(["verify", str(spec)])
+    assert news(capsys, spec) == (2, 0, 0)
+    assert news(capsys, spec, "--no-cache")[:2] == (2, 2)
+    spec.write_text(HEAD + EDGES.replace("50%", "40%"))
+    assert news(capsys, spec) == (2, 0, 0), "an edited bound"
+    spec.write_text(HEAD + EDGES.replace("0.3 ->", "0.2 ->"))
+    every, new, time = news(capsys, spec)
+    assert (every, new) == (2, 1) and time > 0, "an edited edge"
+    assert news(capsys, spec)[1] == 1, "planning measures nothing"
+    spec.write_text(HEAD + EDGES.replace("logits", "m3"))
+    assert news(capsys, spec, "--seed", "1")[:2] == (2, 2), "other prompts"
+
+
+def test_plan_knows_the_nulls_and_whole_circuits_of_earlier_runs(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("CIRCUITDSL_CACHE", str(tmp_path / "cache"))
+    spec, line = tmp_path / "t.circ", "expect faithfulness(ablate = mean) >= 0%\n"
+    spec.write_text(HEAD + "task ioi(prompts = 64)\nheads a = 0.6 2.5 at END\n0.6 -> logits at END : matters\n" + line)
+    every, new, _ = news(capsys, spec)
+    assert every == new > 20
+    cli.run(["verify", str(spec)])
+    assert news(capsys, spec)[:2] == (every, 0)
+    assert cli.run(["plan", str(spec)]) == 0
+    assert f"all {every} measurements are known from earlier runs" in capsys.readouterr().out
+    spec.write_text(spec.read_text().replace("heads a = 0.6 2.5", "heads a = 0.6 2.5 2.4"))
+    assert news(capsys, spec)[1] >= 1, "another circuit"
+    assert cli.run(["plan", str(spec)]) == 0
+    assert "at the first look, the rest is known" in " ".join(capsys.readouterr().out.split())
