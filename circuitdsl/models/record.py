@@ -127,7 +127,7 @@ def remembered(
     where, kind = device_name(str(device)), dtype_name(dtype)
     _, weights, file = _record_of(directory, where, kind, folder)
     known = _read(file) if file else None
-    return known and _recalled(name, directory, weights, where, kind, known)
+    return _recalled(name, directory, weights, where, kind, known) if known else None
 
 
 def _record_of(
