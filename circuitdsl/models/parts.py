@@ -401,11 +401,8 @@ def attend(
     else:
         width, length = q.shape[2], k.shape[2]
         plain = hidden is None and width == length and (attn.window is None or length <= attn.window)
-        seen: Tensor | None = None
-        if hidden is not None:
-            seen = ~hidden[:, None]
-        elif not plain and (unseen := attn.hidden(width, length, q.device)) is not None:
-            seen = ~unseen
+        own = hidden[:, None] if hidden is not None else None if plain else attn.hidden(width, length, q.device)
+        seen = None if own is None else ~own
         z = F.scaled_dot_product_attention(
             q, k, v, attn_mask=seen, is_causal=plain, scale=attn.scale, enable_gqa=group > 1
         )
