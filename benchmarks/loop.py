@@ -32,9 +32,11 @@ PAGE = """# From an edit to its verdict
 
 Written by `python -m benchmarks.loop -o docs/loop.md`; run it to measure your own machine.
 
-Machine: {machine}. Seconds on the clock, the shortest of {repeats} runs, of whole processes: `circuitdsl verify
-pocket/ioi` (25 claims, 256 prompts), or what the row says. Each case begins with a cache of its own. *Imports* are
-shares of the time, measured in a run of their own.
+Machine: {machine}.
+
+Seconds on the clock, the shortest of {repeats} runs, of whole processes: `circuitdsl verify pocket/ioi` (25 claims,
+256 prompts), or what the row says. Each case begins with a cache of its own. *Imports* are shares of the time,
+measured in a run of their own.
 
 | | seconds | aim | CPU seconds | imports: torch | numpy, scipy | others |
 |---|---|---|---|---|---|---|
@@ -105,7 +107,7 @@ def watched(folder: Path) -> float:
     os.environ["CIRCUITDSL_CACHE"] = str(folder / "watch")
     edits: Iterator[Callable[[], object]] = iter([lambda: spec.write_text(SPEC.read_text() + EDGE)])
     with Session() as session:
-        _, turn = islice(session.watch([spec], lambda: next(edits)()), 2)
+        _, turn = islice(session.watch([spec], lambda: next(edits, lambda: None)()), 2)
     return turn.seconds
 
 

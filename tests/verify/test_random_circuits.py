@@ -22,6 +22,7 @@ from circuitdsl.verdict.families import Levels
 from circuitdsl.verdict.sampling import Looks
 from circuitdsl.verify.samples import Collected
 from circuitdsl.verify.weigh import draws_more, weigh_plan
+from tests.drawing import examples
 
 HEAD = 'circuit t\nmodel "pocket"\ntask ioi(corrupt = abc, prompts = 64)\nheads suppressor = 0.3 0.5 0.6 at END\n'
 HEAD += "heads reader = 0.0 0.7 at END\nmlps decider = m1 m2 m3 at END\n"
@@ -52,7 +53,7 @@ def decided(share: float, rng: np.random.Generator, low: float = BOUND, family: 
 
 def test_rounds_make_no_wrong_verdict_more_frequent() -> None:
     """At the bound itself `holds` and `fails` are both wrong; each may come out 2.5 % of the time."""
-    samples, rng = 1500, np.random.default_rng(0)
+    samples, rng = examples(500, 1500), np.random.default_rng(0)
     found = Counter(decided(BOUND, rng)[0].verdict for _ in range(samples))
     most = samples * (ALPHA / 2 + 2 * np.sqrt(ALPHA / 2 * (1 - ALPHA / 2) / samples))
     assert 0 < found["holds"] <= most and 0 < found["fails"] <= most

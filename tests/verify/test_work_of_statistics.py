@@ -30,7 +30,7 @@ class Work:
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.searches = self.tests = self.figures = self.looks = 0
         falls_to, tails = ratios.falls_to, means.tails
-        figure_of, decide_family = weighing.figure_of, verification.decide_family
+        figure_of, ruled = weighing.figure_of, verification.ruled
 
         def counted_search(*args: object) -> object:
             self.searches += 1
@@ -44,14 +44,14 @@ class Work:
             self.figures += 1
             return figure_of(*args)  # type: ignore[arg-type]
 
-        def counted_looks(evidence: Sequence[weighing.Evidence], **options: object) -> object:
+        def counted_looks(evidence: Sequence[weighing.Evidence], *levels: object) -> object:
             self.looks += sum(len(part.figures) for one in evidence for part in one.parts)
-            return decide_family(evidence, **options)  # type: ignore[arg-type]
+            return ruled(evidence, *levels)  # type: ignore[arg-type]
 
         patch.setattr(ratios, "falls_to", counted_search)
         patch.setattr(means, "tails", counted_tails)
         patch.setattr(weighing, "figure_of", counted_figure)
-        patch.setattr(verification, "decide_family", counted_looks)
+        patch.setattr(verification, "ruled", counted_looks)
 
 
 @pytest.mark.parametrize("claims", [CLAIMS[:2], CLAIMS])
