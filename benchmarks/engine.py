@@ -42,7 +42,8 @@ from circuitdsl.measurements.requests import Request
 from circuitdsl.models.load import load_model
 from circuitdsl.models.parts import Transformer
 from circuitdsl.verdict.weighing import NULL_PROMPTS
-from circuitdsl.verify.measure import measure, measure_anew
+from circuitdsl.verify.anew import measure_anew
+from circuitdsl.verify.measure import measure
 from circuitdsl.verify.plan import plan
 from circuitdsl.verify.prompts import prompts_by_task
 from circuitdsl.verify.store import Store

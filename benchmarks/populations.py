@@ -49,7 +49,8 @@ from circuitdsl.models.parts import Transformer
 from circuitdsl.tasks.dataset import sample
 from circuitdsl.tasks.registry import SHIPPED
 from circuitdsl.tasks.tokens import Tokens
-from circuitdsl.verify.measure import _runs, measure, parts_of
+from circuitdsl.verify.anew import _runs, parts_of
+from circuitdsl.verify.measure import measure
 from circuitdsl.verify.prompts import scored_prompts
 
 METRICS = ("logit_diff", "prob_diff", "logprob", "accuracy", "kl")
@@ -144,7 +145,7 @@ def population(model: Transformer, task: str, prompts: int) -> dict[str, np.ndar
     forms = chosen(model, task, few)
     patched = [request for form in COUNTS if form != "attention" for request in forms[form]]
     watched = forms["attention"]
-    scorers = [each.scorer for each in benches.values()]
+    scorers = [each.scorer_of(each.metric) for each in benches.values()]
     values = np.zeros((len(METRICS), len(patched), prompts), np.float32)
     looked = np.zeros((len(watched), prompts), np.float32)
     experiments = [experiment_of(request) for request in patched]

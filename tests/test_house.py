@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import resource
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -47,3 +49,17 @@ def test_readme_and_ci_run_the_same_tests() -> None:
     assert "pytest" in command
     assert "-c constraints.txt" in command
     assert "test command" in (ROOT / ".ci" / "run").read_text()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda path: path.stem)
+def test_a_benchmark_imports_what_there_is(path: Path) -> None:
+    """Benchmarks are run by hand: a name that has moved would be noticed too late."""
+    names = [
+        (statement.module, name.name)
+        for statement in ast.walk(ast.parse(path.read_text()))
+        if isinstance(statement, ast.ImportFrom) and (statement.module or "").startswith("circuitdsl")
+        for name in statement.names
+    ]
+    for module, name in names:
+        found = import_module(str(module))
+        assert hasattr(found, name) or import_module(f"{module}.{name}"), f"{module} has no {name}"
