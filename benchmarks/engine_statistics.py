@@ -20,7 +20,7 @@ from circuitdsl.verify.prompts import prompts_by_task
 
 SPECS = ("ioi", "colored_objects", "greater_than", "induction", "laundry_list", "shared")
 #: everything in a verification that is neither a prompt, a run nor a patch
-PARTS = ("_weigh", "_effects", "decide_family", "claim_results")
+PARTS = ("weigh_nulls", "weigh_plan", "ruled", "on_more_prompts", "claim_results")
 
 
 def measured(repeats: int) -> Iterator[Statistics]:
