@@ -161,6 +161,11 @@ def behaviour(prompts: Prompts, metric: Metric, side: str = "clean") -> Array:
     """Any metric of the clean or the corrupt run, on every prompt."""
     if metric == prompts.metric:
         return prompts.clean if side == "clean" else prompts.corrupt
+    return prompts.once((metric, side), lambda: scores_of(prompts, metric, side))
+
+
+def scores_of(prompts: Prompts, metric: Metric, side: str) -> Array:
+    """A metric of the clean or the corrupt run, known or computed; a field of the prompts need not have it yet."""
 
     def compute() -> Array:
         from circuitdsl.engine.ends import score_ends
@@ -168,7 +173,7 @@ def behaviour(prompts: Prompts, metric: Metric, side: str = "clean") -> Array:
         return score_ends(prompts, prompts.ends()[SIDES.index(side)], metric)
 
     known = prompts.cache
-    return prompts.once((metric, side), lambda: known.scores(side, metric, compute) if known else compute())
+    return known.scores(side, metric, compute) if known else compute()
 
 
 def gap(prompts: Prompts, metric: Metric) -> float:

@@ -11,7 +11,6 @@ The pocket model ships with such a record, and with logits that transformers com
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -21,6 +20,7 @@ from hashlib import blake2b, sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from circuitdsl.errors import UserError
 from circuitdsl.installed import version
 from circuitdsl.models.errors import ModelUnavailable, UnsupportedModel
 from circuitdsl.models.files import Stamps, file_sha256, one_sha256, stamps, weight_files
@@ -37,6 +37,7 @@ from circuitdsl.models.load import (
 )
 from circuitdsl.models.model import SIZES, Model, device_name, machine, torch_threads
 from circuitdsl.models.tokenizers import KnownTokenizer, TokenizerNotes, notes_of, read_tokenizer
+from circuitdsl.report.report import write_whole
 from circuitdsl.version import __version__
 
 if TYPE_CHECKING:
@@ -353,11 +354,6 @@ def _sum(file: Path, given: Mapping[str, Any]) -> str:
 
 def _keep(file: Path, record: Record) -> None:
     """Write a record, whole or not at all. One that cannot be written is made again next time."""
-    part = file.with_name(f"{file.name}.{os.getpid()}")
-    with suppress(OSError):
+    with suppress(OSError, UserError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            part.write_text(text_of(file, record), encoding="utf-8")
-            part.replace(file)
-        finally:
-            part.unlink(missing_ok=True)
+        write_whole(file, text_of(file, record))

@@ -438,9 +438,10 @@ def write_whole(path: Path, text: str | bytes) -> None:
             shutil.copymode(path, beside)
         beside.replace(path)
     except OSError as error:
-        if beside:
-            beside.unlink(missing_ok=True)
         raise UserError(f"cannot write {path}: {error.strerror}", hint="is the folder there, and writable?") from None
+    finally:
+        if beside:  # it is still there after an error, or where the run was interrupted
+            beside.unlink(missing_ok=True)
 
 
 def as_text(found: Reports | Diff | Prompts, view: View | None = None) -> str:

@@ -21,7 +21,7 @@ import numpy as np
 
 from circuitdsl.circuit.claims import Circuit, Claim, TaskUse
 from circuitdsl.circuit.vocabulary import Metric
-from circuitdsl.engine.prompts import SIDES, Means, Prompts
+from circuitdsl.engine.prompts import SIDES, Means, Prompts, scores_of
 from circuitdsl.engine.random_tokens import SEQUENCES, sequence
 from circuitdsl.engine.tally import Tally
 from circuitdsl.errors import UserError
@@ -251,15 +251,7 @@ def scored_prompts(
     check_agreement(made)
     if source.dtype != "float32":
         import_module("circuitdsl.engine.ends").check_rounding(made)
-
-    def scores(side: str) -> np.ndarray:
-        def compute() -> np.ndarray:
-            found: np.ndarray = import_module("circuitdsl.engine.ends").score_ends(made, ends()[SIDES.index(side)])
-            return found
-
-        return known.scores(side, metric, compute) if known else compute()
-
-    clean, corrupt = map(scores, SIDES)
+    clean, corrupt = (scores_of(made, metric, side) for side in SIDES)
     return replace(made, clean=clean, corrupt=corrupt)
 
 
