@@ -61,13 +61,8 @@ class Decision:
     parts: tuple[Decision, ...] = field(default=(), repr=False)
 
 
-def decide_family(evidence: Sequence[Evidence], *, alpha: float = FAMILY, adjust: bool = True) -> list[Decision]:
-    """Verdicts on all members (claim x task) of a spec, by Holm's procedure unless `adjust` is off."""
-    return ruled(evidence, levels_of(evidence, alpha, adjust))
-
-
 def levels_of(evidence: Sequence[Evidence], alpha: float = FAMILY, adjust: bool = True) -> tuple[Levels, ...]:
-    """The levels at which the members of a family are judged."""
+    """The levels of all members (claim x task) of a spec, by Holm's procedure unless `adjust` is off."""
     return family_levels([e.p_holds for e in evidence], [e.p_fails for e in evidence], alpha, adjust)
 
 

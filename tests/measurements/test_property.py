@@ -10,12 +10,13 @@ import pytest
 
 from circuitdsl.api import loads
 from circuitdsl.circuit.criteria import Within
-from circuitdsl.verdict.decide import decide_family, rule
+from circuitdsl.verdict.decide import rule
 from circuitdsl.verdict.weighing import judge_every, prompts_needed, weigh_share
 from circuitdsl.verify.prompts import prompts_by_task
 from circuitdsl.verify.properties import OWN_SEED, family_size, own_samples, sample_name
 from circuitdsl.verify.verify import verify
 from tests.schema import schema
+from tests.verdict.deciding import decide_family
 
 HEAD = """circuit t
 model "pocket"

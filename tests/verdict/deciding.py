@@ -8,8 +8,8 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from circuitdsl.circuit.criteria import Test
-from circuitdsl.verdict.decide import Decision, _judge, _verdict, rule
-from circuitdsl.verdict.families import Levels
+from circuitdsl.verdict.decide import Decision, _judge, _verdict, levels_of, rule, ruled
+from circuitdsl.verdict.families import FAMILY, Levels
 from circuitdsl.verdict.samples import Sample
 from circuitdsl.verdict.sampling import Looks
 from circuitdsl.verdict.weighing import Evidence, Verdict, weigh
@@ -46,3 +46,8 @@ def verdict_of(evidence: Evidence, level: float = 0.05) -> Verdict:
         return _verdict(evidence, None, level, level)[0]
     (part,) = evidence.parts
     return _judge(part, Levels(level, level), 1).verdict
+
+
+def decide_family(evidence: Sequence[Evidence], *, alpha: float = FAMILY, adjust: bool = True) -> list[Decision]:
+    """Verdicts on all members of a family."""
+    return ruled(evidence, levels_of(evidence, alpha, adjust))

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from circuitdsl.circuit.criteria import Matters, Negligible, Signed, Test, Within
 from circuitdsl.report.report import ascii_reason
-from circuitdsl.verdict.decide import Decision, _judge, decide_family, rule
+from circuitdsl.verdict.decide import Decision, _judge, rule
 from circuitdsl.verdict.families import Levels, family_levels
 from circuitdsl.verdict.samples import Sample
 from circuitdsl.verdict.sampling import plan_looks
 from circuitdsl.verdict.weighing import rarity, unmeasured, weigh
-from tests.verdict.deciding import decide, weigh_claim
+from tests.verdict.deciding import decide, decide_family, weigh_claim
 
 N = 256
 STRATA = np.array(["ABBA", "BABA"])[np.arange(N) % 2]

@@ -12,8 +12,8 @@ import circuitdsl
 from benchmarks.rates_claims import Claim, claims, hopeless, on_values, sample, verdicts
 from benchmarks.rates_populations import Population
 from circuitdsl.circuit.criteria import Negligible
-from circuitdsl.verdict.decide import decide_family
 from circuitdsl.verdict.sampling import plan_looks
+from tests.verdict.deciding import decide_family
 
 ROOT = Path(__file__).parents[2]
 #: the most that may be wrong, and two standard errors of 400 samples
