@@ -22,12 +22,8 @@ def drawn(edges: int, heads: int, layers: int = 8) -> str:
     ]
     if len(lines) < edges:
         raise ValueError(f"{heads} heads have {len(lines)} edges, not {edges}")
-    return (
-        "\n".join(
-            ["circuit many", 'model "gpt2-small"', "task ioi(prompts = 32)", *lines[:: len(lines) // edges][:edges]]
-        )
-        + "\n"
-    )
+    head = ["circuit many", 'model "gpt2-small"', "task ioi(prompts = 32)"]
+    return "\n".join(head + lines[:: len(lines) // edges][:edges]) + "\n"
 
 
 def _render(edges: int, heads: int, aim: float | None) -> Case:
