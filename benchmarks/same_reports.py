@@ -92,7 +92,7 @@ def compare(before: Path, after: Path) -> int:
         differing += bool(found)
         print(f"{file.name}: {'same' if not found else f'{len(found)} differ'}")
         for line in found[:10]:
-            print(f"    {line}")
+            print(f"    {line[:300]}")
     return differing
 
 
