@@ -72,9 +72,12 @@ class PerPrompt(list[tuple[object, ...]]):
             self.append((*head, *row))
 
     def to_csv(self) -> str:
-        """The rows as comma-separated lines under a line of headings."""
+        """The rows as comma-separated lines under a line of headings.
+
+        A text that a spreadsheet would run as a formula has an apostrophe before it.
+        """
         out = io.StringIO()
-        csv.writer(out, lineterminator="\n").writerows([COLUMNS, *self])
+        csv.writer(out, lineterminator="\n").writerows([COLUMNS, *(map(_inert, row) for row in self)])
         return out.getvalue()
 
     def to_frame(self) -> Any:
@@ -84,3 +87,7 @@ class PerPrompt(list[tuple[object, ...]]):
         except ImportError:
             raise UserError("to_frame needs pandas, which is not installed", hint="pip install pandas") from None
         return pandas.DataFrame(list(self), columns=list(COLUMNS))
+
+
+def _inert(cell: object) -> object:
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
