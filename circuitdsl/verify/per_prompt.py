@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import io
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -76,9 +76,10 @@ class PerPrompt(list[tuple[object, ...]]):
 
         A text that a spreadsheet would run as a formula has an apostrophe before it.
         """
-        out = io.StringIO()
-        csv.writer(out, lineterminator="\n").writerows([COLUMNS, *(map(_inert, row) for row in self)])
-        return out.getvalue()
+        lines: list[str] = []
+        out = SimpleNamespace(write=lines.append)
+        csv.writer(out, lineterminator="\r\n").writerows([COLUMNS, *(map(_inert, row) for row in self)])
+        return "".join(f"{line[:-2]}\n" for line in lines)  # only with that end is a cell with "\r" in it quoted
 
     def to_frame(self) -> Any:
         """The rows as a pandas data frame; raises `UserError` where pandas is not installed."""
