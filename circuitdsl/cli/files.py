@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from circuitdsl.tasks.dataset import PromptPair
 
 
-def load_all(names: Sequence[str], model: str | None, annotate: bool = False) -> list[Spec]:
-    """Read all specs and print their diagnostics; with `annotate` they are printed for GitHub as well.
+def load_all(names: Sequence[str], model: str | None, annotate: bool = False, every: bool = False) -> list[Spec]:
+    """Read all specs and print the foremost of their diagnostics; with `every` all of them.
+
+    With `annotate` they are printed for GitHub as well.
 
     Raises:
         SpecError: some spec has errors, which were printed.
@@ -28,11 +30,12 @@ def load_all(names: Sequence[str], model: str | None, annotate: bool = False) ->
 
     specs = [load(name, model) for name in names]
     for spec in specs:
-        say_diagnostics(spec.diagnostics, spec.text, spec.path)
+        say_diagnostics(spec.diagnostics, spec.text, spec.path, every)
         if annotate:
+            from circuitdsl.language.diagnostics import foremost
             from circuitdsl.report.github import of_diagnostics
 
-            for line in of_diagnostics(spec.diagnostics, spec.path):
+            for line in of_diagnostics(foremost(spec.diagnostics)[0], spec.path):
                 print(line)
         check_prompt_files(spec, model)
     wrong = [d.code for spec in specs for d in spec.diagnostics if d.severity == "error"]
