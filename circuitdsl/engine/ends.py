@@ -145,8 +145,9 @@ def ends_of(
 def _what_fits(model: Transformer, shape: torch.Size, room: int, reads: Callable[[], Kept] | None) -> tuple[Kept, int]:
     """What is kept of runs in so many bytes, and how many it takes: everything, what is read, or nothing."""
     n, length = shape
-    for make in (partial(everything, model.n_layers), *([reads] if reads else [])):
-        wanted = make() if room else Kept()
+    makers: list[Callable[[], Kept]] = [lambda: everything(model.n_layers), *([reads] if reads else [])]
+    for make in makers if room else []:
+        wanted = make()
         size = n * prompt_bytes(model, length, wanted | ENDS)
         if size <= room:
             return wanted, size

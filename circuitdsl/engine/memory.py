@@ -24,7 +24,7 @@ CACHES, BATCH = 0.45, 0.4
 #: the most prompts whose runs are cached together, by kind of device
 MOST_PROMPTS = {"cpu": 64, "cuda": 1024}
 #: prompts that go through the model at once, and tokens, by kind of device
-CHUNK, TOKENS = 64, {"cpu": 2048, "cuda": 65536}
+CHUNK, TOKENS = 64, {"cpu": 1024, "cuda": 65536}
 #: rows whose logits over the whole vocabulary are held at once, and copies of them
 VOCAB_ROWS, VOCAB_COPIES = 256, 3
 
