@@ -122,7 +122,7 @@ def measure(
     if done and len(indices) and (count := sum(len(indices) - len(places) for places in missing.values())):
         done(count)
     for lacking, asked in by_prompts((places, [request]) for request, places in missing.items()):
-        for places, part in anew().parts_of(prompts, indices[lacking]):
+        for places, part in anew().parts_of(prompts, indices[lacking], asked):
             fresh = anew().measure_anew(prompts, asked, part)
             where = lacking[places]
             for request, series in fresh.items():
