@@ -18,7 +18,7 @@ from circuitdsl.engine.runs import run
 from circuitdsl.models.parts import Transformer
 
 #: prompts and tokens of the runs that are timed, and seconds that each timing may take
-PROMPTS, TOKENS, SECONDS = 32, 20, 0.2
+PROMPTS, TOKENS, SECONDS = 32, 20, 0.05
 #: a pass over a batch makes about so many times the tensor operations of a plain run
 MORE_CALLS = 2
 

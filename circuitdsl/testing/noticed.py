@@ -4,7 +4,8 @@ A mutant is planned where it says something else; the rest is the original's. Wh
 once. The original comes first: a mutant that changes nothing but claims that do not hold is open, and is not measured.
 Then come claims about single edges and heads. Each claim about the whole circuit follows in a round of its own, the
 cheapest first: it takes hundreds of runs for every mutant that is another circuit, and most mutants are refuted by
-their own line before.
+their own line before. For the same reason a mutant that claims that something `matters` is first measured without the
+random edges that it is compared with: an effect inside the margin refutes it, whatever those do.
 
 A mutant is refuted when a claim that it changes fails, or cannot be measured, at the level that this claim has if
 nothing is known of those to come. Holm's procedure gives a claim no stricter level once more is known, so that a
@@ -13,13 +14,13 @@ mutant is killed by then, and is measured no further.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 
 from circuitdsl.api import Spec, resolver
 from circuitdsl.circuit.claims import Circuit, Claim, membership
-from circuitdsl.circuit.criteria import NULL_PROMPTS, unworded
+from circuitdsl.circuit.criteria import NULL_PROMPTS, Beyond, Matters, Test, unworded
 from circuitdsl.circuit.shapes import ModelShape
 from circuitdsl.engine.prompts import Prompts
 from circuitdsl.language import syntax as s
@@ -50,6 +51,7 @@ class Case:
         plans: for each of these, the number of its plan. What is said of a whole circuit that is another one is
             planned when it is its turn, and is None until then.
         changed: the places of those that are not the original's, as far as they are planned.
+        unmatched: those of them that are planned without the random edges that they must stand out from.
     """
 
     mutant: Mutant
@@ -57,6 +59,7 @@ class Case:
     circuit: Circuit
     plans: list[int | None]
     changed: list[int] = field(default_factory=list)
+    unmatched: list[int] = field(default_factory=list)
 
     @property
     def concerned(self) -> list[int]:
@@ -103,7 +106,7 @@ class Cases:
         plans: by number.
         own: the numbers of the original's.
         whole_claims: the places of claims about the whole circuit, the cheapest first.
-        rounds: places that are measured together, one after the other.
+        rounds: places that are measured together, one after the other; the second time with what is to be matched.
         held: the places at which the original's claims hold, once that is measured.
     """
 
@@ -122,7 +125,7 @@ class Cases:
         about_all = [i for i in places if self.asked[i][0].measurement.of_whole]
         cost = {i: len(self.plans[self.own[i]].requests + self.plans[self.own[i]].null_requests) for i in about_all}
         rest, self.whole_claims = [i for i in places if i not in cost], sorted(about_all, key=cost.__getitem__)
-        self.rounds = [*([rest] if rest else []), *([i] for i in self.whole_claims)]
+        self.rounds = [rest, rest, *([i] for i in self.whole_claims)]
         self.evidence: dict[int, Evidence] = {}
         self.held: frozenset[int] = frozenset()
 
@@ -156,16 +159,21 @@ class Cases:
                 case.plans[i] = None
             elif _said(claim) != _said(before):
                 case.changed.append(i)
+        case.unmatched = [i for i in case.changed if any(isinstance(test, Matters) for test in asked[i][0].tests)]
         self._plan(case, case.changed)
         return case
 
     def _plan(self, case: Case, places: Iterable[int]) -> None:
         nulls = Nulls(case.circuit, self.shape)
         for i in places:
-            case.plans[i] = self._number(claim_plan(*case.claims[i], nulls))
+            claim, task = case.claims[i]
+            claim = replace(claim, tests=tuple(map(_beyond(claim), claim.tests))) if i in case.unmatched else claim
+            case.plans[i] = self._number(claim_plan(claim, task, nulls))
 
-    def _plan_whole(self, case: Case, places: Iterable[int]) -> None:
-        """Plan what a case says of its whole circuit."""
+    def _plan_more(self, case: Case, places: Iterable[int]) -> None:
+        """Plan what a case says of its whole circuit, at some places, and what it is to be matched with."""
+        unmatched, case.unmatched = case.unmatched, []
+        self._plan(case, unmatched)
         if mine := [i for i in places if case.plans[i] is None]:
             self._plan(case, mine)
             case.changed += mine
@@ -184,7 +192,8 @@ class Cases:
         concerned, everywhere = [case for case in cases if case.concerned], range(len(self.own))
 
         def measure(mutants: Sequence[Case], places: Sequence[int]) -> None:
-            numbers = self.missing(mutants, places)
+            if not (numbers := self.missing(mutants, places)):
+                return
             found = weigh_plans([self.plans[i] for i in numbers], model, by_task, family, done)
             self.evidence |= zip(numbers, found, strict=True)
 
@@ -194,8 +203,8 @@ class Cases:
         self.held = self._held()
         alive = [case for case in concerned if not self.held.isdisjoint(case.concerned)]
         for number, places in enumerate(self.rounds):
-            for case in alive:
-                self._plan_whole(case, places)
+            for case in alive if number else ():
+                self._plan_more(case, places)
             if progress:
                 later = sum(self._most(i, alive, by_task) for i in chain(*self.rounds[number + 1 :]))
                 done = Done(done.work, progress, later, f"{len(alive)} mutants open")
@@ -241,7 +250,7 @@ class Cases:
         """What is decided of the claims that each case changes and that held, in the family of its spec."""
         weakest = [self._weakest(case) for case in cases]
         chosen = [each for each in weakest if each]
-        decisions = iter(ruled([evidence for _, evidence, _ in chosen], [levels for *_, levels in chosen]))
+        decisions = iter(ruled([_as_claimed(evidence) for _, evidence, _ in chosen], [levels for *_, levels in chosen]))
         found = []
         for case, one in zip(cases, weakest, strict=True):
             lines = {case.claims[i][0].line for i in self.held.intersection(case.concerned)}
@@ -264,6 +273,19 @@ class Cases:
 
 def _place(claim: Claim, task: str) -> tuple[int, str]:
     return claim.line, task
+
+
+def _beyond(claim: Claim) -> Callable[[Test], Test]:
+    """`matters` without the comparison with random edges, and other tests as they are."""
+    return lambda test: Beyond("effect", claim.margin, test.text) if isinstance(test, Matters) else test
+
+
+def _as_claimed(evidence: Evidence) -> Evidence:
+    """Evidence of what `_beyond` made of tests, as evidence of these."""
+    if evidence.extreme:
+        return evidence
+    parts = (replace(part, test=Matters()) if isinstance(part.test, Beyond) else part for part in evidence.parts)
+    return replace(evidence, parts=tuple(parts))
 
 
 def _said(claim: Claim) -> tuple[object, ...]:
