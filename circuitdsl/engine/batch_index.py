@@ -9,9 +9,9 @@ waits for the device.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -73,20 +73,32 @@ class Plan:
     changing: frozenset[Node]
     fixed: bool
 
+    @cached_property
+    def shape(self) -> Hashable:
+        """The places and positions that it changes: where these are equal, so are the start and the least work."""
+        reads = frozenset((place, all_names(one)) for place, heads in self.reads.items() for one in heads.values())
+        sites = frozenset((at, names) for at, nodes in self.sites.items() for names in nodes.values())
+        return self.entry, self.fixed, reads, sites
+
 
 def plan(experiment: Experiment, model: Transformer) -> Plan:
-    """Sort an experiment's edges and sites by the layer at which they act.
+    """Sort an experiment's edges and sites by the layer at which they act; each experiment is sorted once.
 
     Sets are read in sorted order, so that sums of terms are rounded in the same way in every process.
     """
-    parallel, edges = model.parallel, experiment.edges
+    return _sorted_out(experiment, model.n_layers, model.parallel)
+
+
+@lru_cache(maxsize=2**14)
+def _sorted_out(experiment: Experiment, n_layers: int, parallel: bool) -> Plan:
+    edges = experiment.edges
     patched = [Site(edge.receiver.node, edge.position) for edge in edges] + list(experiment.sites)
     mlps = by_node(site for site in patched if site.node.kind == "mlp")
     reads: dict[Place, dict[int, Senders]] = {}
     flows: dict[tuple[Place, Senders], Flow] = {}
     for receiver, by_sender in by_input(edges).items():
         node, senders = receiver.node, tuple(by_sender.items())
-        place = (model.n_layers if node == LOGITS else node.layer, receiver.port)
+        place = (n_layers if node == LOGITS else node.layer, receiver.port)
         reads.setdefault(place, {})[node.head] = senders
         if experiment.via_mlps:
             first, stage = min(sender.stage(parallel) for sender in by_sender), node.stage(parallel)
@@ -97,7 +109,7 @@ def plan(experiment: Experiment, model: Transformer) -> Plan:
         sites.setdefault(layer_of(node), {})[node] = names
     first = min((site.node.stage(parallel) for site in patched), default=float("inf"))
     changing = frozenset(edge.sender for edge in edges if edge.sender.stage(parallel) >= first)
-    entry = min((*(layer for layer, _ in reads), *(node.layer for node in sites)), default=model.n_layers)
+    entry = min((*(layer for layer, _ in reads), *(node.layer for node in sites)), default=n_layers)
     return Plan(experiment, reads, flows, sites, entry, changing, bool(sites) and experiment.ablate != "corrupt")
 
 
@@ -134,6 +146,7 @@ class Where:
     length: int
     first: Array | None = None
     _masks: dict[tuple[Names, bool], Array] = field(default_factory=dict, repr=False)
+    _starts: dict[tuple[Hashable, int], Array] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, positions: Mapping[Position, Tensor], n: int, length: int, first: Array | None = None) -> Where:
@@ -167,6 +180,11 @@ class Where:
 
     def start(self, plan: Plan, n_layers: int) -> Int[np.ndarray, " n"]:
         """The first position that an experiment changes in each prompt; `length` where it changes none."""
+        if (known := (plan.shape, n_layers)) not in self._starts:
+            self._starts[known] = self._start(plan, n_layers)
+        return self._starts[known]
+
+    def _start(self, plan: Plan, n_layers: int) -> Int[np.ndarray, " n"]:
         out = np.full(self.n, self.length)
         inner = {names for heads in plan.sites.values() for names in heads.values()}
         for (layer, _), heads in plan.reads.items():

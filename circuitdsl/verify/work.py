@@ -6,22 +6,23 @@ known only once it is measured, so that work is a range: the first look, and all
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass
+from collections import Counter
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass, replace
 
 import numpy as np
 import torch
 
 from circuitdsl.circuit.claims import Circuit
 from circuitdsl.circuit.criteria import NULL_PROMPTS
-from circuitdsl.circuit.nodes import Node
+from circuitdsl.circuit.nodes import Node, Position
 from circuitdsl.circuit.vocabulary import Metric
-from circuitdsl.engine.batch_index import Where, all_names
+from circuitdsl.engine.batch_index import Plan, Where, all_names
 from circuitdsl.engine.batch_index import plan as sorted_out
 from circuitdsl.engine.batches import entries
 from circuitdsl.engine.circuit_alone import grouped
 from circuitdsl.engine.circuit_alone import work as work_alone
-from circuitdsl.engine.count import Machine, floor_by_prompt
+from circuitdsl.engine.count import Machine, floor_of
 from circuitdsl.engine.ends import tokens_of
 from circuitdsl.engine.experiment import Experiment, experiment_of
 from circuitdsl.engine.memory import (
@@ -93,6 +94,7 @@ class TaskWork:
         ranked: claims about a rank among random circuits, of which the first round alone is counted.
         measurements: distinct requests, nulls included.
         new: those of them that some prompt of the first look is not known of; `anew` is the work that they take there.
+            These three are 0 where nobody asked what is known.
     """
 
     task: str
@@ -146,11 +148,11 @@ def work_of(
     """What measuring some plans runs for each task; other arguments and errors are those of `workload`.
 
     Args:
-        known: what earlier runs have measured, by task.
+        known: what earlier runs have measured, by task; where it is given, what is new is counted beside the rest.
     """
     tasks = {name: _Prompts(model, data, max_memory) for name, data in datasets.items()}
     return tuple(
-        _task_work([p for p in plans if p.task == name], prompts, name, metric, early_stop, (known or {}).get(name))
+        _task_work([p for p in plans if p.task == name], prompts, name, metric, early_stop, known)
         for name, prompts in tasks.items()
     )
 
@@ -178,7 +180,7 @@ def _task_work(
     name: str,
     metric: Metric,
     early_stop: bool,
-    known: Memory | None,
+    known: Mapping[str, Memory] | None,
 ) -> TaskWork:
     data, everything = prompts.data, np.arange(len(prompts.data.pairs))
     lengths = prompts.lengths(everything)
@@ -196,11 +198,7 @@ def _task_work(
         count = max(MEAN_PROMPTS, len(data.pairs))
         start += Work(run_tokens=round(count * length), passes=-(-count // CHUNK))
     steps = [_measuring(prompts, requests, everything[a:b]) for a, b in zip((0, *looks), looks, strict=False)]
-    # on what the first look measures, and on what it does not know
-    groups = by_prompts((everything[: looks[0]], p.asked) for p in plans if len(having(data, p.requests)))
-    wanted = [(ids, [r for r in own if r.needs_runs]) for ids, own in (*nulls, *groups)]
-    lacking = [(ids, list(_unknown(own, ids, known))) for ids, own in wanted]
-    return TaskWork(
+    found = TaskWork(
         task=name,
         prompts=len(data.pairs),
         looks=looks,
@@ -214,6 +212,15 @@ def _task_work(
         ranked=sum(part.peers is not None for p in plans for part in p.parts),
         least=start + steps[0],
         most=sum(steps, start),
+    )
+    if known is None:
+        return found
+    # on what the first look measures, and on what it does not know
+    groups = by_prompts((everything[: looks[0]], p.asked) for p in plans if len(having(data, p.requests)))
+    wanted = [(ids, [r for r in own if r.needs_runs]) for ids, own in (*nulls, *groups)]
+    lacking = [(ids, list(_unknown(own, ids, known.get(name)))) for ids, own in wanted]
+    return replace(
+        found,
         measurements=len({request for _, own in wanted for request in own}),
         new=len({request for _, own in lacking for request in own}),
         anew=sum((_measuring(prompts, _as_run(own, metric), ids) for ids, own in lacking), Work()),
@@ -260,7 +267,11 @@ def _measuring(prompts: _Prompts, requests: Sequence[Request], indices: np.ndarr
         run_tokens=round(times * int(prompts.lengths(indices).sum())),
         passes=(2 + 2 * swapped + len(changed)) * len(parts),
     )
-    return sum((_on_part(prompts, requests, part) for part in parts), runs)
+    circuits = grouped(dict.fromkeys(request for request in requests if isinstance(request, Subgraph)))
+    patched = _patched(prompts.model, requests)
+    placed = (request for request in requests if request.patches or isinstance(request, Subgraph))
+    names = dict.fromkeys(position for request in placed for position in request.positions)
+    return sum((_on_part(prompts, circuits, patched, names, part) for part in parts), runs)
 
 
 def _held(prompts: _Prompts, requests: Sequence[Request], indices: np.ndarray) -> int:
@@ -270,41 +281,47 @@ def _held(prompts: _Prompts, requests: Sequence[Request], indices: np.ndarray) -
     return max((n * prompt_bytes(prompts.model, length, kept) * (1 + twice) for n, length in sizes), default=0)
 
 
-def _on_part(prompts: _Prompts, requests: Sequence[Request], part: np.ndarray) -> Work:
-    """What runs in batches, on prompts of one length."""
-    model, pairs = prompts.model, [prompts.data.pairs[i] for i in part]
-    clean, corrupt = (tokens_of(pairs, side) for side in ("clean_tokens", "corrupt_tokens"))
-    circuits = dict.fromkeys(request for request in requests if isinstance(request, Subgraph))
-    placed = (*circuits, *(request for request in requests if request.patches))
-    names = dict.fromkeys(p for request in placed for p in request.positions)
-    places = {p: token_indices(pairs, [p]) for p in names}
-    where = Where.of(places, len(pairs), clean.shape[1], first_difference(clean, corrupt))
-    together = grouped(circuits)
-    alone = sum(len(group) * int(work_alone(model, where, group[0]).sum()) for group in together)
-    work = Work(block_positions=alone, passes=len(together))
-    # distinct patches that run together, each with how many layers have MLPs that matter to what is looked at
+def _patched(model: Transformer, requests: Sequence[Request]) -> list[tuple[list[Plan], int]]:
+    """Distinct patches that run together, with how many layers have MLPs that matter to what is looked at."""
     groups: dict[tuple[Hashable, str], dict[Experiment, int]] = {}
     for request in requests:
         if request.patches:
             experiment = experiment_of(request)
             group = groups.setdefault((request.together, experiment.direction), {})
             group[experiment] = max(request.layers(model.n_layers), group.get(experiment, 0))
-    return sum((_patching(model, list(group), where, max(group.values())) for group in groups.values()), work)
+    return [([sorted_out(one, model) for one in group], max(group.values())) for group in groups.values()]
 
 
-def _patching(model: Transformer, experiments: Sequence[Experiment], where: Where, layers: int) -> Work:
+def _on_part(
+    prompts: _Prompts,
+    circuits: Sequence[Sequence[Subgraph]],
+    patched: Sequence[tuple[list[Plan], int]],
+    names: Iterable[Position],
+    part: np.ndarray,
+) -> Work:
+    """What runs in batches, on prompts of one length."""
+    model, pairs = prompts.model, [prompts.data.pairs[i] for i in part]
+    clean, corrupt = (tokens_of(pairs, side) for side in ("clean_tokens", "corrupt_tokens"))
+    places = {p: token_indices(pairs, [p]) for p in names}
+    where = Where.of(places, len(pairs), clean.shape[1], first_difference(clean, corrupt))
+    alone = sum(len(group) * int(work_alone(model, where, group[0]).sum()) for group in circuits)
+    work = Work(block_positions=alone, passes=len(circuits))
+    return sum((_patching(model, plans, where, layers) for plans, layers in patched), work)
+
+
+def _patching(model: Transformer, plans: Sequence[Plan], where: Where, layers: int) -> Work:
     """Distinct patches of one direction on prompts of one length, followed through the MLPs of some layers."""
-    plans = [sorted_out(experiment, model) for experiment in experiments]
     flow = 0
     for route, stages in wanted(plans).items():
         points = where.mask(all_names(route.senders), any(one.fixed for one in plans))
         for mlp in (Node("mlp", layer) for layer in range(model.n_layers)):
             if route.first < mlp.stage(model.parallel) < max(stages):
                 flow += int((passing(where, route, mlp) & points).sum())
+    alike, count = {one.shape: one for one in plans}, Counter(one.shape for one in plans)
     return Work(
-        block_positions=sum(int(floor_by_prompt(model, e, where, layers).sum()) for e in experiments),
+        block_positions=sum(count[key] * int(floor_of(model, one, where, layers).sum()) for key, one in alike.items()),
         flow_positions=flow,
-        passes=sum(1 for _ in entries(plans, where, model.n_layers)),
+        passes=sum(1 for _ in entries(list(alike.values()), where, model.n_layers)),
     )
 
 
