@@ -332,15 +332,16 @@ def _tokens_at_hand(circuit: Circuit, use: TaskUse, model: str | None) -> tuple[
     None where its files are not at hand: nothing is downloaded.
     """
     from circuitdsl.circuit.shapes import place_of
-    from circuitdsl.models.load import locate, vocabulary_size
+    from circuitdsl.models.files import files_of
+    from circuitdsl.models.load import locate
     from circuitdsl.models.tokenizers import quiet_and_offline, read_tokenizer
     from circuitdsl.tasks.tokens import Tokens
 
     try:
         name, place, revision = place_of(circuit, model)
         with quiet_and_offline():
-            tokenizer = read_tokenizer(locate(place, revision, weights=False))
-            size = vocabulary_size(place, revision)
+            files = files_of(locate(place, revision, weights=False), weights=False)
+            tokenizer, size = read_tokenizer(files), files.n_vocab
         return None if tokenizer is None else Tokens(tokenizer, name, use.bos), size
     except UserError:
         return None

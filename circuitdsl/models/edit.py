@@ -94,7 +94,7 @@ def save_edited(model: str | Path, weights: AttentionWeights, intervention: Inte
         shutil.copytree(source, made, ignore=useless, copy_function=shutil.copyfile, dirs_exist_ok=True)
         made.chmod(usual)  # `copytree` gives a folder the mode of its source
         for file in files:
-            tensors, saved = load_file(str(file)), made / file.name
+            tensors, saved = load_file(str(file), backend="pread"), made / file.name
             found |= _edit(tensors, weights, wanted)
             saved.touch()
             usual = saved.stat().st_mode

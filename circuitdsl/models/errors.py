@@ -33,6 +33,8 @@ def refusing(problem: str) -> Iterator[None]:
     """Raise whatever transformers raises on a wrong configuration as `UnsupportedModel`, with `problem` before it."""
     try:
         yield
+    except (UserError, MemoryError):
+        raise
     except Exception as error:
         raise UnsupportedModel(f"{problem}: {first_line(error)}") from None
 

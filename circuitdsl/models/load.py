@@ -8,15 +8,17 @@ that came with a model is run.
 from __future__ import annotations
 
 import hashlib
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from circuitdsl.models.errors import BrokenWeights, ModelUnavailable, UnsupportedModel, first_line, refusing
-from circuitdsl.models.files import INDEX, MODEL_HINT, WEIGHTS, check_files, read_json, weight_files, weights_sha256
+from circuitdsl.models.files import INDEX, MODEL_HINT, WEIGHTS, ModelFiles, files_of, weight_files
 from circuitdsl.models.tokenizers import quiet_and_offline, read_tokenizer
 
 if TYPE_CHECKING:
@@ -27,6 +29,10 @@ if TYPE_CHECKING:
 
 POCKET = Path(__file__).parent / "pocket"
 DTYPES = ("float32", "bfloat16", "float16")
+#: number formats of weights, as safetensors call them
+FLOATS = ("F64", "F32", "F16", "BF16")
+#: weights that a model may have beyond twice those of its files, before it is refused without being made
+SLACK = 10**7
 #: tokens at the start of a context and at its end whose logits are checked at load
 SHORT = 12
 #: tokens of the long prompt that is checked at load; where a window is longer, the prompt is longer too. It has at most
@@ -98,11 +104,16 @@ def load_model(
             load other weights than those that are hashed.
         BrokenWeights: weights are missing, or not finite.
     """
-    return read_whole(str(name_or_dir), locate(name_or_dir, revision), str(device), dtype_name(dtype))[0]
+    files = files_of(locate(name_or_dir, revision))
+    return read_whole(str(name_or_dir), files, str(device), dtype_name(dtype))[0]
 
 
-def read_whole(name: str, directory: Path, device: str, dtype: str) -> tuple[Transformer, Notes]:
+def read_whole(name: str, files: ModelFiles, device: str, dtype: str) -> tuple[Transformer, Notes]:
     """A model as transformers loads it, and what was found out by it; raises what `load_model` raises."""
+    return files.unchanged(partial(_read_whole, name, files, device, dtype))
+
+
+def _read_whole(name: str, files: ModelFiles, device: str, dtype: str) -> tuple[Transformer, Notes]:
     import torch
 
     from circuitdsl.models.families import read_parts
@@ -111,16 +122,16 @@ def read_whole(name: str, directory: Path, device: str, dtype: str) -> tuple[Tra
     exactly()
     place = device_named(device)
     with quiet_and_offline():
-        module = _pretrained(directory, getattr(torch, dtype)).to(place).eval()
+        module = _pretrained(files, getattr(torch, dtype)).to(place).eval()
     weights = {key: value.detach() for key, value in module.named_parameters(remove_duplicate=False)}
     for key, value in weights.items():
         if not bool(value.isfinite().all()):
-            raise BrokenWeights(f"the tensor {key} in {directory} holds NaN or infinity")
-    sha256, tokenizer = weights_sha256(directory), read_tokenizer(directory)
+            raise BrokenWeights(f"the tensor {key} in {files.directory} holds NaN or infinity")
+    tokenizer = read_tokenizer(files)
     with readable(name, module.config.model_type):
         original = Original.of(name, module)
         notes = Notes({}, set(), _rotary(module), weights)
-        view = read_parts(name, Noted(module.config, notes), weights, notes.rotary, sha256, tokenizer, original)
+        view = read_parts(name, Noted(module.config, notes), weights, notes.rotary, tokenizer, original, files.hashes)
         check_sum(view, original)
     return view, notes
 
@@ -156,8 +167,7 @@ def load_tokenizer(name_or_dir: str | Path, revision: str | None = None) -> Any:
     Raises:
         ModelUnavailable: there is none.
     """
-    directory = locate(name_or_dir, revision, weights=False)
-    tokenizer = read_tokenizer(directory)
+    tokenizer = read_tokenizer(files_of(locate(name_or_dir, revision, weights=False), weights=False))
     if tokenizer is None:
         raise ModelUnavailable(f"{name_or_dir} has no tokenizer (no tokenizer.json, no vocab.json and merges.txt)")
     return tokenizer
@@ -165,8 +175,7 @@ def load_tokenizer(name_or_dir: str | Path, revision: str | None = None) -> Any:
 
 def vocabulary_size(name_or_dir: str | Path, revision: str | None = None) -> int | None:
     """How many tokens a model has, as its configuration says; None where that does not say."""
-    found = read_json(locate(name_or_dir, revision, weights=False) / "config.json").get("vocab_size")
-    return found if isinstance(found, int) else None
+    return files_of(locate(name_or_dir, revision, weights=False), weights=False).n_vocab
 
 
 def available_models() -> list[Available]:
@@ -190,7 +199,7 @@ def locate(name_or_dir: str | Path, revision: str | None = None, weights: bool =
     """The directory that holds a model's files; downloads them from the hub where that is needed and possible.
 
     Args:
-        weights: they are needed, and their files are checked (`check_files`, whose errors these are too).
+        weights: they are needed.
 
     Raises:
         ModelUnavailable: with what was looked for, where, and what to do.
@@ -208,8 +217,6 @@ def locate(name_or_dir: str | Path, revision: str | None = None, weights: bool =
             raise ModelUnavailable(found if path.exists() else f"there is no model directory {path}", MODEL_HINT)
     else:
         path = _from_hub(str(name_or_dir), revision, weights)
-    if weights:
-        check_files(path)
     return path
 
 
@@ -257,26 +264,20 @@ def _size(path: Path) -> int:
     return sum(file.stat().st_size for file in weight_files(path) if file.exists())
 
 
-def _pretrained(directory: Path, dtype: torch.dtype) -> Any:
-    from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM
-
-    try:
-        model, info = AutoModelForCausalLM.from_pretrained(
-            str(directory),
+def _pretrained(files: ModelFiles, dtype: torch.dtype) -> Any:
+    directory, config, tensors = files.directory, configuration(files), stored_tensors(files)
+    with refusing(f"transformers cannot load the model in {directory}"):
+        outline = shapes_alone(config, dtype)
+        _check_tensors(directory, outline, tensors)
+        model, info = type(outline).from_pretrained(
+            None,
+            config=outline.config,
+            state_dict=tensors,
             dtype=dtype,
-            use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=True,
             output_loading_info=True,
             attn_implementation="eager",
-            return_dict=True,
             ignore_mismatched_sizes=True,  # which is an error below, in our words
         )
-    except (OSError, SafetensorError) as error:
-        raise ModelUnavailable(f"the model in {directory} cannot be read: {first_line(error)}") from None
-    except Exception as error:  # transformers lets through whatever a wrong configuration runs into
-        raise UnsupportedModel(f"transformers cannot load the model in {directory}: {first_line(error)}") from None
     if info["mismatched_keys"]:
         key, *shapes = min(info["mismatched_keys"])
         has, wants = (" × ".join(map(str, shape)) for shape in shapes)
@@ -299,16 +300,76 @@ def refuse_more_layers(directory: Path, unexpected: list[str], config: Any) -> N
             )
 
 
-def configuration(directory: Path) -> Any:
+def stored_tensors(files: ModelFiles) -> dict[str, Any]:
+    """The tensors of a model by their names in its files, each read when it is indexed by `...`.
+
+    They are read into memory of their own: a map of the file would change with the file.
+
+    Raises:
+        ModelUnavailable: the files are no safetensors.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    found = {}
+    for file in files.weights:
+        try:
+            held = safe_open(str(file), "pt", backend="pread")
+        except (OSError, SafetensorError) as error:
+            raise ModelUnavailable(f"{file} cannot be read: {first_line(error)}") from None
+        found |= {key: held.get_slice(key) for key in held.keys()}  # noqa: SIM118 - it is no mapping
+    return found
+
+
+def shapes_alone(config: Any, dtype: torch.dtype) -> Any:
+    """A model of a configuration whose tensors have no numbers, on the `meta` device."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(
+            config, dtype=dtype, attn_implementation="eager", trust_remote_code=False
+        )
+
+
+def _check_tensors(directory: Path, model: Any, tensors: Mapping[str, Any]) -> None:
+    """Refuse weights that are no floating-point numbers, and a model that is far larger than its weights.
+
+    Tensors that the files lack would be made before anyone could say that they are missing.
+    """
+    wanted = dict(model.named_parameters())
+    for name, stored in tensors.items():
+        if any(f".{key}".endswith(f".{name}") for key in wanted):
+            refuse_whole_numbers(directory, name, stored)
+    numbers = sum(math.prod(stored.get_shape()) for stored in tensors.values())
+    if (expected := sum(each.numel() for each in wanted.values())) > 2 * numbers + SLACK:
+        raise BrokenWeights(
+            f"config.json in {directory} makes a model of {expected:.1e} weights, and the files hold {numbers:.1e}",
+            "put the model's own config.json beside its weights",
+        )
+
+
+def refuse_whole_numbers(directory: Path, name: str, stored: Any) -> None:
+    """Raise `BrokenWeights` where a stored tensor holds truth values, whole numbers, or numbers that need a scale."""
+    if stored.get_dtype() not in FLOATS:
+        raise BrokenWeights(
+            f"the tensor {name} in {directory} holds {stored.get_dtype()}, not numbers as they are",
+            f"save the weights as one of {', '.join(FLOATS)}",
+        )
+
+
+def configuration(files: ModelFiles) -> Any:
     """A model's configuration, with the defaults of its family.
 
     Raises:
         UnsupportedModel: transformers does not know it.
     """
-    with quiet_and_offline(), refusing(f"transformers cannot read the configuration in {directory}"):
+    problem = f"transformers cannot read the configuration in {files.directory}"
+    with quiet_and_offline(), refusing(problem), files.copied() as folder:
         from transformers import AutoConfig
 
-        return AutoConfig.from_pretrained(str(directory), local_files_only=True, trust_remote_code=False)
+        found = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    found.return_dict, found.output_attentions, found.output_hidden_states = True, False, False
+    return found
 
 
 def check_sum(view: Transformer, original: Original) -> None:

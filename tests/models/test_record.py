@@ -19,6 +19,7 @@ from circuitdsl.api import loads
 from circuitdsl.errors import UserError
 from circuitdsl.models import record
 from circuitdsl.models.errors import ModelUnavailable, UnsupportedModel
+from circuitdsl.models.files import files_of
 from circuitdsl.models.load import POCKET, load_model
 from circuitdsl.models.model import Model
 from circuitdsl.models.record import LOGITS, SHIPPED, open_model
@@ -85,7 +86,7 @@ _OBJECTS = ("read", "whole", "tokenizer")
 def test_its_tokenizer_gives_the_same_tokens(where: str, request, folder: Path) -> None:
     place = POCKET if where == "pocket" else request.getfixturevalue("stories")
     open_model(place, "cpu", folder=folder)
-    known, whole = open_model(place, "cpu", folder=folder).tokenizer, read_tokenizer(place)
+    known, whole = open_model(place, "cpu", folder=folder).tokenizer, read_tokenizer(files_of(place))
     assert isinstance(known, KnownTokenizer)
     for special in (True, False):
         ours, theirs = (each(TEXTS, add_special_tokens=special, return_offsets_mapping=True) for each in (known, whole))
@@ -246,7 +247,7 @@ def test_a_tokenizer_that_transformers_adds_to_is_not_remembered(setting: str, c
     for _ in range(2):
         opened = open_model(copy, "cpu", folder=folder)
         assert not isinstance(opened.tokenizer, KnownTokenizer)
-        assert opened.tokenizer("a <s> b")["input_ids"] == read_tokenizer(copy)("a <s> b")["input_ids"]
+        assert opened.tokenizer("a <s> b")["input_ids"] == read_tokenizer(files_of(copy))("a <s> b")["input_ids"]
 
 
 # --- the pocket model -------------------------------------------------------------------------------
