@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Int
 
-from circuitdsl.errors import UserError
+from circuitdsl.errors import UserError, out_of_memory
 from circuitdsl.models.parts import Transformer
 
 #: bytes that caches and a batch may take together on a CPU, and the share of what is free that they may take
@@ -143,11 +143,6 @@ def in_parts(
 def run_at_once(model: Transformer, length: int, max_memory: int | None = None) -> int:
     """How many prompts run together where little of each is kept."""
     return CHUNK if max_memory is None else min(CHUNK, prompts_at_once(model, length, max_memory))
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
 def in_halves(work: Callable[[int, int], None], start: int, end: int, doing: Callable[[int], str]) -> None:

@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from circuitdsl.errors import out_of_memory
 from circuitdsl.models.errors import BrokenWeights, ModelUnavailable, UnsupportedModel, first_line, refusing
 from circuitdsl.models.files import INDEX, MODEL_HINT, WEIGHTS, ModelFiles, files_of, weight_files
 from circuitdsl.models.tokenizers import quiet_and_offline, read_tokenizer
@@ -150,6 +151,8 @@ def readable(name: str, kind: str) -> Iterator[None]:
     try:
         yield
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        if out_of_memory(error):
+            raise
         raise UnsupportedModel(f"{name} is not made as {kind} models are known to be: {first_line(error)}") from None
 
 

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from circuitdsl.errors import out_of_memory
 from circuitdsl.models.errors import ModelUnavailable, first_line
 from circuitdsl.models.files import TOKENIZER, ModelFiles
 
@@ -27,9 +28,9 @@ def read_tokenizer(files: ModelFiles) -> Any:
             if found is None or len(found):
                 return found
             said = "it has no tokens"
-        except (MemoryError, ImportError):
-            raise
         except Exception as error:  # the tokenizers library raises bare Exception
+            if out_of_memory(error):
+                raise
             said = first_line(error).replace(str(folder), str(files.directory))
     raise ModelUnavailable(
         f"the tokenizer in {files.directory} cannot be read: {said}", hint="put the model's own tokenizer.json there"

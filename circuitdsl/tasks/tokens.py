@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from circuitdsl.errors import out_of_memory
 from circuitdsl.language.diagnostics import shorten
 from circuitdsl.tasks.task import Task, TaskError, WordList, Words
 
@@ -73,6 +74,8 @@ class Tokens:
         try:
             return self.tokenizer(list(texts), **how)
         except Exception as error:  # the tokenizers library raises bare Exception
+            if out_of_memory(error):
+                raise
             said = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise TaskError(
                 f"the tokenizer of {self.name} cannot read {shorten(texts[0])!r}: {said}",
