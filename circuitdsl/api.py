@@ -186,9 +186,12 @@ class SpecError(UserError):
 def is_spec(name: str) -> bool:
     """Whether a name is a spec and not a model: a file, or a shipped spec that no directory hides."""
     path = Path(name)
-    if name.endswith(".circ") or path.is_file():
-        return True
-    return not path.is_dir() and (shipped_specs() / f"{name}.circ").is_file()
+    try:
+        if name.endswith(".circ") or path.is_file():
+            return True
+        return not path.is_dir() and (shipped_specs() / f"{name}.circ").is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
 
 
 def dumps(spec: Spec) -> str:

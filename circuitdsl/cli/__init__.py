@@ -65,16 +65,14 @@ def leave(arguments: Sequence[str] | None = None) -> NoReturn:
         status = INTERRUPTED
     except SystemExit:
         raise
-    except OSError as error:
-        if out_of_memory(error):
-            say_crash(error, debug)
-        elif not isinstance(error, BrokenPipeError):  # that one says only that nobody reads on, as after `head`
-            say(f"error: cannot write the output: {error.strerror or error}")
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = NOT_RUN
     except BaseException as error:  # an uncaught one would end the process as if a claim had failed
-        say_crash(error, debug)
         status = NOT_RUN
+        if not isinstance(error, OSError) or error.filename is not None or out_of_memory(error):
+            say_crash(error, debug)
+        else:
+            if not isinstance(error, BrokenPipeError):  # that one says only that nobody reads on, as after `head`
+                say(f"error: cannot write the output: {error.strerror or error}")
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(status)
 
 

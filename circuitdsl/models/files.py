@@ -227,19 +227,30 @@ def _weights(directory: Path, names: frozenset[str], content: bytes) -> tuple[Pa
     return tuple(_own(directory / name) for name in sorted(set(shards.values())))
 
 
-def _own(file: Path) -> Path:
-    """A file, once it lies in its directory itself, or in the hub's cache of the files that this directory links to.
+def is_own(file: Path) -> bool:
+    """Whether a file or folder lies in its directory: a link may lead to another file there.
 
-    Raises:
-        ModelUnavailable: it lies elsewhere, or it is no ordinary file.
+    A link of the hub's cache may lead to the files that the cache keeps of the same model. Pipes and devices are none.
     """
-    if file.is_symlink():
-        home, lies = file.parent.resolve(), Path(os.path.realpath(file)).parent
-        if lies != home and not (home.parent.name == "snapshots" and lies == home.parent.parent / "blobs"):
-            raise ModelUnavailable(
-                f"{file} is a link to a file in {lies}, which is not the model's directory",
-                "copy the file itself into the model's directory",
-            )
+    return not _elsewhere(file) and (file.is_file() or file.is_dir())
+
+
+def _elsewhere(file: Path) -> Path | None:
+    """The directory that a link leads to, where that is another one."""
+    if not file.is_symlink():
+        return None
+    home, lies = file.parent.resolve(), Path(os.path.realpath(file)).parent
+    of_hub = home.parent.name == "snapshots" and lies == home.parent.parent / "blobs"
+    return None if lies == home or of_hub else lies
+
+
+def _own(file: Path) -> Path:
+    """A file, once it lies in its directory; raises `ModelUnavailable` where it does not, or is no ordinary one."""
+    if lies := _elsewhere(file):
+        raise ModelUnavailable(
+            f"{file} is a link to a file in {lies}, which is not the model's directory",
+            "copy the file itself into the model's directory",
+        )
     try:
         with opened(file):
             return file

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from circuitdsl.errors import out_of_memory
+from circuitdsl.language.diagnostics import shorten
 from circuitdsl.models.errors import BrokenWeights, ModelUnavailable, UnsupportedModel, first_line, refusing
 from circuitdsl.models.files import INDEX, MODEL_HINT, WEIGHTS, ModelFiles, files_of, weight_files
 from circuitdsl.models.tokenizers import quiet_and_offline, read_tokenizer
@@ -213,11 +214,15 @@ def locate(name_or_dir: str | Path, revision: str | None = None, weights: bool =
         if weights and not _has_weights(POCKET):
             raise ModelUnavailable(f"the pocket model is not in this installation (looked in {POCKET})", MODEL_HINT)
         return POCKET
-    path = Path(name_or_dir).expanduser()
-    if path.exists() or str(name_or_dir).startswith((".", "/", "~")):
+    try:
+        path = Path(name_or_dir).expanduser()
+        there = path.exists()
+    except (OSError, ValueError, RuntimeError):
+        raise ModelUnavailable(f"{shorten(str(name_or_dir), 60)!r} is no usable path", MODEL_HINT) from None
+    if there or str(name_or_dir).startswith((".", "/", "~")):
         if not path.is_dir():
             found = f"{path} is a file; a model is a directory"
-            raise ModelUnavailable(found if path.exists() else f"there is no model directory {path}", MODEL_HINT)
+            raise ModelUnavailable(found if there else f"there is no model directory {path}", MODEL_HINT)
     else:
         path = _from_hub(str(name_or_dir), revision, weights)
     return path
