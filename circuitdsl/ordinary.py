@@ -6,8 +6,8 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 
 class Unreadable(Exception):
@@ -15,7 +15,7 @@ class Unreadable(Exception):
 
 
 @contextmanager
-def opened(path: Path, limit: int | None = None) -> Iterator[BinaryIO]:
+def opened(path: Path, limit: int | None = None) -> Iterator[BufferedReader]:
     """A file, open for reading.
 
     A pipe or a device is not opened: reading it may never end, and opening it may do something.

@@ -59,7 +59,7 @@ def read_parts(
     rotary: Mapping[str, Rotary],
     tokenizer: Any = None,
     original: Original | None = None,
-    hashes: Mapping[str, str] | None = None,
+    hashes: Mapping[str, Any] | None = None,
 ) -> Transformer:
     """The view of a Hugging Face model.
 

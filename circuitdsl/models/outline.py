@@ -12,8 +12,9 @@ import torch
 from circuitdsl.models.errors import refusing
 from circuitdsl.models.families import read_parts
 from circuitdsl.models.files import files_of
-from circuitdsl.models.load import configuration, locate, readable, shapes_alone
+from circuitdsl.models.load import locate, readable
 from circuitdsl.models.parts import Linear, Transformer
+from circuitdsl.models.pretrained import configuration, shapes_alone
 from circuitdsl.models.tokenizers import quiet_and_offline, read_tokenizer
 
 

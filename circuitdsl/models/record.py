@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from hashlib import blake2b, sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from circuitdsl.errors import UserError
 from circuitdsl.installed import version
@@ -33,9 +33,9 @@ from circuitdsl.models.load import (
     locate,
     read_whole,
     readable,
-    stored_tensors,
 )
 from circuitdsl.models.model import SIZES, Model, device_name, machine, torch_threads
+from circuitdsl.models.pretrained import stored_tensors
 from circuitdsl.models.tokenizers import KnownTokenizer, TokenizerNotes, notes_of
 from circuitdsl.report.report import write_whole
 from circuitdsl.version import __version__
@@ -185,7 +185,7 @@ def _recalled(name: str, files: ModelFiles, device: str, dtype: str, record: Rec
     view = partial(_view, name, files, device, dtype, record)
     return Model(
         **record.sizes,
-        **files.hashes,
+        **cast("dict[str, Any]", files.hashes),
         name=name,
         device=device,
         dtype=dtype,

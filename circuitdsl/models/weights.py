@@ -21,8 +21,9 @@ from torch import Tensor
 from circuitdsl.models.errors import BrokenWeights, UnsupportedModel
 from circuitdsl.models.families import Family, family_of
 from circuitdsl.models.files import ModelFiles, files_of
-from circuitdsl.models.load import configuration, locate, refuse_more_layers, refuse_whole_numbers, stored_tensors
+from circuitdsl.models.load import locate
 from circuitdsl.models.parts import PORTS, Attention, Block, Norm, Port, Transformer
+from circuitdsl.models.pretrained import configuration, refuse_more_layers, refuse_whole_numbers, stored_tensors
 
 #: what Hugging Face's files leave out where they hold the model without its unembedding, as the one of `gpt2` does
 PREFIXES = ("transformer.", "gpt_neox.", "model.")

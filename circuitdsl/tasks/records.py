@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, TypeGuard, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 from circuitdsl.errors import UserError
 from circuitdsl.ordinary import Unreadable, opened
@@ -73,7 +73,7 @@ def lines_of(path: Path) -> Iterator[Line]:
         raise PromptFileError(f"cannot read the prompt file {path}: {reason}") from None
 
 
-def _texts(stream: BinaryIO) -> Iterator[str | BadLine]:
+def _texts(stream: io.BufferedReader) -> Iterator[str | BadLine]:
     """Each line of a file with its end, or why it is not read."""
     start = codecs.BOM_UTF8
     while line := stream.readline(LINE_BYTES + 1):

@@ -47,7 +47,7 @@ def no_transformers(monkeypatch: pytest.MonkeyPatch):
     """Call it, and nothing is loaded by transformers any more."""
 
     def forbid() -> None:
-        for name in ("_pretrained", "read_whole"):
+        for name in ("pretrained", "read_whole"):
             monkeypatch.setattr(f"circuitdsl.models.load.{name}", lambda *_: pytest.fail("transformers is asked"))
         monkeypatch.setattr("circuitdsl.models.record.read_whole", lambda *_: pytest.fail("transformers is asked"))
 
