@@ -187,9 +187,12 @@ class SpecError(UserError):
 def is_spec(name: str) -> bool:
     """Whether a name is a spec and not a model: a file, or a shipped spec that no directory hides."""
     path = Path(name)
-    if name.endswith(".circ") or path.is_file():
-        return True
-    return not path.is_dir() and (shipped_specs() / f"{name}.circ").is_file()
+    try:
+        if name.endswith(".circ") or path.is_file():
+            return True
+        return not path.is_dir() and (shipped_specs() / f"{name}.circ").is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
 
 
 def dumps(spec: Spec) -> str:
@@ -343,15 +346,16 @@ def _tokens_at_hand(circuit: Circuit, use: TaskUse, model: str | None) -> tuple[
     None where its files are not at hand: nothing is downloaded.
     """
     from circuitdsl.circuit.shapes import place_of
-    from circuitdsl.models.load import locate, vocabulary_size
+    from circuitdsl.models.files import files_of
+    from circuitdsl.models.load import locate
     from circuitdsl.models.tokenizers import quiet_and_offline, read_tokenizer
     from circuitdsl.tasks.tokens import Tokens
 
     try:
         name, place, revision = place_of(circuit, model)
         with quiet_and_offline():
-            tokenizer = read_tokenizer(locate(place, revision, weights=False))
-            size = vocabulary_size(place, revision)
+            files = files_of(locate(place, revision, weights=False), weights=False)
+            tokenizer, size = read_tokenizer(files), files.n_vocab
         return None if tokenizer is None else Tokens(tokenizer, name, use.bos), size
     except UserError:
         return None

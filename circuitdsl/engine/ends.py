@@ -17,7 +17,6 @@ from circuitdsl.engine.experiment import Readout
 from circuitdsl.engine.memory import (
     VOCAB_ROWS,
     kept_bytes,
-    out_of_memory,
     prompt_bytes,
     ran_out,
     run_at_once,
@@ -25,7 +24,7 @@ from circuitdsl.engine.memory import (
 )
 from circuitdsl.engine.metrics import Scorer, Side, on_sides
 from circuitdsl.engine.prompts import SIDES, Array, Prompts
-from circuitdsl.errors import UserError
+from circuitdsl.errors import UserError, out_of_memory
 from circuitdsl.measurements.kept import Kept, everything
 from circuitdsl.models.parts import Transformer
 from circuitdsl.tasks.dataset import Corrupt, PromptPair

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Int
 
 from circuitdsl.circuit.nodes import Node
-from circuitdsl.errors import UserError
+from circuitdsl.errors import UserError, out_of_memory
 from circuitdsl.measurements.kept import Kept, everything
 from circuitdsl.models.parts import Transformer
 
@@ -165,11 +165,6 @@ def together(device: torch.device, length: int) -> int:
 def run_at_once(model: Transformer, length: int, max_memory: int | None = None) -> int:
     """How many prompts run together where little of each is kept."""
     return CHUNK if max_memory is None else min(CHUNK, prompts_at_once(model, length, max_memory))
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
 def in_halves(work: Callable[[int, int], None], start: int, end: int, doing: Callable[[int], str]) -> None:
