@@ -16,7 +16,7 @@ from circuitdsl.circuit.lint import lint
 from circuitdsl.circuit.resolve import resolve
 from circuitdsl.circuit.shapes import TaskShape
 from circuitdsl.errors import SPEC_WRONG, UsageError, UserError
-from circuitdsl.language.diagnostics import Diagnostic, did_you_mean, has_errors, ordered, suggest
+from circuitdsl.language.diagnostics import Diagnostic, did_you_mean, has_errors, ordered, render_foremost, suggest
 from circuitdsl.language.diagnostics import render as rendered
 from circuitdsl.language.parse import parse, read_source
 from circuitdsl.measurements import KINDS
@@ -124,12 +124,12 @@ class Spec:
         from circuitdsl.diagram import draw, to_svg
 
         if not self.ok:
-            return f"<pre>{escape(self.problems)}</pre>"
+            return f"<pre>{escape(render_foremost(self.diagnostics, self.text, self.path))}</pre>"
         return "\n".join(f"<div>{to_svg(draw(circuit))}</div>" for circuit in self.circuits)
 
     @property
     def problems(self) -> str:
-        """All diagnostics as `check` prints them; empty where there are none."""
+        """All diagnostics as `check --all` prints them; empty where there are none."""
         return "\n".join(rendered(found, self.text, self.path) for found in self.diagnostics)
 
 

@@ -18,8 +18,12 @@ if TYPE_CHECKING:
     from circuitdsl.tasks.dataset import PromptPair
 
 
-def load_all(names: Sequence[str], given: argparse.Namespace, annotate: bool = False) -> list[Spec]:
-    """Read all specs with the options of a verb, and print their diagnostics; with `annotate` for GitHub as well.
+def load_all(
+    names: Sequence[str], given: argparse.Namespace, annotate: bool = False, every: bool = False
+) -> list[Spec]:
+    """Read all specs with the options of a verb, and print the foremost of their diagnostics; with `every` all of them.
+
+    With `annotate` they are printed for GitHub as well.
 
     Raises:
         SpecError: some spec has errors, which were printed.
@@ -30,11 +34,12 @@ def load_all(names: Sequence[str], given: argparse.Namespace, annotate: bool = F
     model: str | None = given.model
     specs = [load(name, model, allow_outside=given.allow_outside) for name in names]
     for spec in specs:
-        say_diagnostics(spec.diagnostics, spec.text, spec.path)
+        say_diagnostics(spec.diagnostics, spec.text, spec.path, every)
         if annotate:
+            from circuitdsl.language.diagnostics import foremost
             from circuitdsl.report.github import of_diagnostics
 
-            for line in of_diagnostics(spec.diagnostics, spec.path):
+            for line in of_diagnostics(foremost(spec.diagnostics)[0], spec.path):
                 print(line)
         check_prompt_files(spec, model)
     wrong = [d.code for spec in specs for d in spec.diagnostics if d.severity == "error"]

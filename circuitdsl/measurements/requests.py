@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, replace
-from functools import lru_cache, reduce
+from functools import cached_property, lru_cache, reduce
 from itertools import groupby
 from math import inf
 from operator import or_
@@ -114,8 +114,7 @@ class Request:
     @property
     def positions(self) -> Positions:
         """Every position that it needs, but for `*`."""
-        found = (*(place for patch in self.patches for _, place in patch.writes), *self.own_positions)
-        return tuple(dict.fromkeys(position for position in found if position != EVERYWHERE))
+        return positions_of(self)
 
     @property
     def writers(self) -> set[Node]:
@@ -157,9 +156,7 @@ class Request:
 
 
 class _Patched(Request):
-    """The metric of a patched run."""
-
-    __slots__ = ()
+    """The metric of a patched run. What is asked of it with every batch of prompts is found once."""
 
     reader = f"{READERS}.metric:patched"
     hooks = f"{READERS}.behaviour"
@@ -170,8 +167,12 @@ class _Patched(Request):
     def kept(self, n_layers: int) -> Kept:
         return Kept(clean=frozenset([LOGITS])) | self.patched(n_layers)
 
+    @cached_property
+    def positions(self) -> Positions:  # type: ignore[override]
+        return positions_of(self)
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True)
 class EdgeRequest(_Patched):
     """The metric when these edges are patched, all of them in one run."""
 
@@ -179,7 +180,7 @@ class EdgeRequest(_Patched):
     via_mlps: bool = False
     direction: Direction = "noise"
 
-    @property
+    @cached_property
     def writes(self) -> tuple[tuple[Node, Position], ...]:
         """The terms that are replaced."""
         return tuple(dict.fromkeys((edge.sender, edge.position) for edge in self.edges))
@@ -202,7 +203,7 @@ class EdgeRequest(_Patched):
         return {"patch": patch, "direction": self.direction, "ablate": "corrupt"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class NodeRequest(_Patched):
     """The metric when these nodes are replaced and all that follows is computed anew; under a condition, with both."""
 
@@ -211,7 +212,7 @@ class NodeRequest(_Patched):
     direction: Direction = "noise"
     under: PatchRequest | None = None
 
-    @property
+    @cached_property
     def writes(self) -> tuple[tuple[Node, Position], ...]:
         """The terms that are replaced."""
         return tuple((site.node, site.position) for site in self.sites)
@@ -265,6 +266,12 @@ class TermRequest(Request):
 
 
 PatchRequest = EdgeRequest | NodeRequest
+
+
+def positions_of(request: Request) -> Positions:
+    """Every position that a request needs, but for `*`."""
+    found = (*(place for patch in request.patches for _, place in patch.writes), *request.own_positions)
+    return tuple(dict.fromkeys(position for position in found if position != EVERYWHERE))
 
 
 def replaced(patch: PatchRequest) -> tuple[TermRequest, ...]:

@@ -34,8 +34,9 @@ def measure_anew(
         done: called with the number of (request, prompt) pairs just measured.
     """
     wanted = list(dict.fromkeys(requests))
-    values = {request: np.full(len(indices), np.nan) for request in wanted}
-    changed = {request: np.zeros(len(indices), bool) for request in wanted}
+    shape = len(wanted), len(indices)
+    values = dict(zip(wanted, np.full(shape, np.nan), strict=True))
+    changed = dict(zip(wanted, np.zeros(shape, bool), strict=True))
     read_off = [request for request in wanted if request.needs_runs]
     by_reader: dict[str, list[Request]] = {}
     for request in read_off:

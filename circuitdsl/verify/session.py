@@ -201,6 +201,7 @@ class Session(AbstractContextManager["Session"]):
             UserError: there is no such spec or circuit, or a prompt file has errors.
         """
         from circuitdsl.api import SpecError, check_prompt_files, load, loads
+        from circuitdsl.language.diagnostics import render_foremost
 
         text = isinstance(given, str | Path)
         found = load(given, self.name, allow_outside=self.allow_outside) if text else given
@@ -209,7 +210,7 @@ class Session(AbstractContextManager["Session"]):
             found = loads(found.text, found.path, self.name, allow_outside=found.allow_outside)
             found = replace(found, circuits=tuple(one for one in found.circuits if one.name in names))
         if not found.ok:
-            raise SpecError(found.problems)
+            raise SpecError(render_foremost(found.diagnostics, found.text, found.path))
         check_prompt_files(found, self.name)
         return found if circuit is None else replace(found, circuits=(found.circuit(circuit),))
 
