@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import sys
@@ -17,8 +18,10 @@ if TYPE_CHECKING:
     from circuitdsl.tasks.dataset import PromptPair
 
 
-def load_all(names: Sequence[str], model: str | None, annotate: bool = False, every: bool = False) -> list[Spec]:
-    """Read all specs and print the foremost of their diagnostics; with `every` all of them.
+def load_all(
+    names: Sequence[str], given: argparse.Namespace, annotate: bool = False, every: bool = False
+) -> list[Spec]:
+    """Read all specs with the options of a verb, and print the foremost of their diagnostics; with `every` all of them.
 
     With `annotate` they are printed for GitHub as well.
 
@@ -28,7 +31,8 @@ def load_all(names: Sequence[str], model: str | None, annotate: bool = False, ev
     """
     from circuitdsl.api import SpecError, check_prompt_files, load
 
-    specs = [load(name, model) for name in names]
+    model: str | None = given.model
+    specs = [load(name, model, allow_outside=given.allow_outside) for name in names]
     for spec in specs:
         say_diagnostics(spec.diagnostics, spec.text, spec.path, every)
         if annotate:
@@ -45,9 +49,9 @@ def load_all(names: Sequence[str], model: str | None, annotate: bool = False, ev
     return specs
 
 
-def load_one(name: str, model: str | None) -> Spec:
+def load_one(name: str, given: argparse.Namespace) -> Spec:
     """One spec; raises what `load_all` raises."""
-    return load_all([name], model)[0]
+    return load_all([name], given)[0]
 
 
 def check_model(name: str | None) -> None:

@@ -46,7 +46,7 @@ def register(verbs: Verbs) -> None:
 
 
 def _init(given: argparse.Namespace) -> int:
-    from circuitdsl.api import circuit_of_task
+    from circuitdsl.api import circuit_of_task, load
     from circuitdsl.report.report import write_whole
 
     if given.task.isidentifier():
@@ -61,7 +61,7 @@ def _init(given: argparse.Namespace) -> int:
     write_whole(path, found.text)
     for warning in found.warnings:
         say(f"warning: {warning}")
-    print(f"wrote {path}; try: circuitdsl verify {path}")
+    print(f"wrote {path}; try: circuitdsl verify {'' if load(path).ok else '--allow-outside '}{path}")
     return 0
 
 
@@ -69,7 +69,7 @@ def _check(given: argparse.Namespace) -> int:
     from circuitdsl.api import checked_files
 
     check_model(given.model)
-    specs = load_all(given.spec, given.model, every=given.all)
+    specs = load_all(given.spec, given, every=given.all)
     files = [checked_files(spec, given.model) for spec in specs]
     for spec, read in zip(specs, files, strict=True):
         claims = sum(len(circuit.claims) for circuit in spec.circuits)

@@ -36,6 +36,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--circ-device", default="auto", choices=("auto", "cpu", "cuda"), help="where models run")
     group.addoption("--circ-prompts", type=positive, metavar="N", help="prompts per task at most")
     group.addoption("--circ-seed", type=seed, metavar="N", help="seed of the prompts, instead of the specs'")
+    group.addoption("--circ-allow-outside", action="store_true", help="let specs name prompt files elsewhere")
     group.addoption("--circ-allow-undecided", action="store_true", help="skip undecided claims, rather than fail them")
 
 
@@ -83,7 +84,7 @@ class CircFile(pytest.File):
 
         try:
             model = self.config.getoption("--circ-model")
-            spec = load(self.path, model)
+            spec = load(self.path, model, allow_outside=self.config.getoption("--circ-allow-outside"))
             wrong = [d for d in spec.diagnostics if d.severity == "error"]
             if wrong:
                 raise self.CollectError(render_foremost(wrong, spec.text, spec.path))

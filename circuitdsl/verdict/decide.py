@@ -90,13 +90,14 @@ def ruled(evidence: Sequence[Evidence], levels: Sequence[Levels]) -> list[Decisi
     ]
 
 
-def verdict_of(evidence: Evidence, levels: Levels) -> Verdict:
-    """The verdict on one claim at its levels, without its numbers."""
+def verdict_of(evidence: Evidence, levels: Levels) -> tuple[Verdict, float]:
+    """The verdict on one claim at its levels and its p-value for "holds", as `ruled` has them, without the rest."""
     if evidence.extreme:
         stuck = _stuck(evidence)
-        return _verdict(evidence, stuck.forced if stuck else None, levels.holds, levels.fails)[0]
+        verdict = _verdict(evidence, stuck.forced if stuck else None, levels.holds, levels.fails)[0]
+        return verdict, 1.0 if stuck else evidence.p_holds
     parts = [_judge(part, levels, len(evidence.parts)).verdict for part in evidence.parts]
-    return min(parts, key=WORST_FIRST.index)
+    return min(parts, key=WORST_FIRST.index), evidence.p_holds
 
 
 def _stuck(evidence: Evidence) -> Part | None:

@@ -158,7 +158,7 @@ def measure(
         done(count)
     for lacking, asked in by_prompts((places, [request]) for request, places in missing.items()):
         with _kept(memory, asked, found) as keep:
-            for places, part in anew().parts_of(prompts, indices[lacking]):
+            for places, part in anew().parts_of(prompts, indices[lacking], asked):
                 fresh = anew().measure_anew(prompts, asked, part)
                 where = lacking[places]
                 for request, series in fresh.items():

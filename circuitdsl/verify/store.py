@@ -18,6 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
+from circuitdsl.errors import UserError
+
 #: the layout of the file; a file of another layout is another file
 LAYOUT = 1
 #: bytes that the numbers may take; beyond it, the least recently used are dropped
@@ -172,11 +174,18 @@ class Store(AbstractContextManager["Store"]):
 
 
 def default_path() -> Path:
-    """The user's cache: `results-1.sqlite` in `CIRCUITDSL_CACHE`, or where the system keeps such things."""
+    """The user's cache: `results-1.sqlite` in `CIRCUITDSL_CACHE`, or where the system keeps such things.
+
+    Raises:
+        UserError: that variable names the home of nobody.
+    """
     import platformdirs
 
     folder = os.environ.get("CIRCUITDSL_CACHE") or platformdirs.user_cache_dir("circuitdsl", appauthor=False)
-    return Path(folder).expanduser() / f"results-{LAYOUT}.sqlite"
+    try:
+        return Path(folder).expanduser() / f"results-{LAYOUT}.sqlite"
+    except RuntimeError:
+        raise UserError(f"CIRCUITDSL_CACHE is {folder}, and there is no such user", "name another folder") from None
 
 
 def digest(*parts: bytes) -> bytes:
