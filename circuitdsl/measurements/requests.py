@@ -168,7 +168,7 @@ class _Patched(Request):
         return _kept_for_patched(self, n_layers)
 
     @cached_property
-    def positions(self) -> Positions:  # type: ignore[override]
+    def positions(self) -> Positions:
         return positions_of(self)
 
 

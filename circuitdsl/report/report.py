@@ -479,7 +479,7 @@ def _fields(kind: type) -> tuple[str, ...]:
 
 def _plain(value: Any) -> Any:
     """JSON values only: records become objects, tuples lists; a number that is not finite becomes null."""
-    if names := _fields(type(value)):
+    if names := _fields(value.__class__):
         return {name: _plain(getattr(value, name)) for name in names}
     if isinstance(value, dict):
         return {key: _plain(each) for key, each in value.items()}

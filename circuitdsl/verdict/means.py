@@ -37,7 +37,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from circuitdsl.verdict.estimates import Array, Estimate, Number, falls_to
+from circuitdsl.verdict.estimates import Array, Estimate, Number, Times, falls_to
 
 #: how far beyond a bound an unseen prompt may lie where no range is known: a multiple of the distance of the farthest
 #: seen prompt from the mean, and at least a multiple of the gap; `ONE_SIDED` where one end of the range is known
@@ -71,7 +71,7 @@ class Mean(Estimate):
     low: Number
     high: Number
     reach: Number
-    times: int | Array = field(default=1, kw_only=True)
+    times: Times = field(default=1, kw_only=True)
 
     @property
     def n(self) -> int:
@@ -102,7 +102,7 @@ class Mean(Estimate):
         low, high = falls_to(lambda bound: self.p_value(side, bound), p, self.value, step)
         return np.maximum(low, self.low), np.minimum(high, self.high)
 
-    def repeated(self, times: int | Array) -> Mean:
+    def repeated(self, times: Times) -> Mean:
         return replace(self, times=self.times * times)
 
     def _end(self, side: Number, bound: Number) -> Array:
@@ -157,7 +157,7 @@ class Pair:
     ends: Range
     shared: Shared
     size: Number
-    times: int | Array = 1
+    times: Times = 1
 
     @property
     def mean(self) -> Array:
@@ -172,7 +172,7 @@ class Pair:
             return Mean(y, -end, end, end, times=self.times)
         return Mean(y, *UNKNOWN, _reach(y, self.size, self.ends), times=self.times)
 
-    def repeated(self, times: int | Array) -> Pair:
+    def repeated(self, times: Times) -> Pair:
         return replace(self, times=self.times * times)
 
     def _end(self, a: Array, b: Array) -> Array:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from circuitdsl.circuit.criteria import AboveChance, Beyond, Matters, Moves, Negligible, Signed, Stronger, Test, Within
-from circuitdsl.verdict.estimates import Array, Estimate, share
+from circuitdsl.verdict.estimates import Array, Estimate, Times, share
 from circuitdsl.verdict.means import UNKNOWN, Mean, Pair, Range, Shared, mean, pair
 from circuitdsl.verdict.ratios import Ratio
 
@@ -218,7 +218,7 @@ class Versus(Mean):
     def other(self) -> Mean:
         return self.both.combine(0.0, 1.0)
 
-    def repeated(self, times: int | Array) -> Versus:
+    def repeated(self, times: Times) -> Versus:
         return replace(self, times=self.times * times, both=self.both.repeated(times))
 
 
