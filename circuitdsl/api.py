@@ -239,8 +239,8 @@ def _resolved(
 
 def resolver(path: str, model: str | None = None, allow_outside: bool = False) -> Callable[..., Resolved]:
     """`resolve` for what the file at a path may say; for a model, instead of the one that it names."""
-    known = {"tasks": CATALOGUE, "kinds": KINDS, "files": _file_shape(path)}
-    return partial(resolve, model_override=model, allow_outside=allow_outside, **known)
+    bound = partial(resolve, tasks=CATALOGUE, kinds=KINDS, files=_file_shape(path))
+    return partial(bound, model_override=model, allow_outside=allow_outside)
 
 
 def _file_shape(spec: str) -> Callable[[str], TaskShape | None]:

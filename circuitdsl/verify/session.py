@@ -204,8 +204,8 @@ class Session(AbstractContextManager["Session"]):
         from circuitdsl.api import SpecError, check_prompt_files, load, loads
         from circuitdsl.language.diagnostics import render_foremost
 
-        text = isinstance(given, str | Path)
-        found = load(given, self.name, allow_outside=self.allow_outside) if text else given
+        allow = self.allow_outside
+        found = load(given, self.name, allow_outside=allow) if isinstance(given, str | Path) else given
         if self.name is not None and found.model != self.name:
             names = {one.name for one in found.circuits}
             found = loads(found.text, found.path, self.name, allow_outside=found.allow_outside)
