@@ -31,7 +31,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -206,9 +206,22 @@ def centred(y: Array, strata: ArrayLike | None) -> Array:
 
     Deviations from the mean of k prompts are too small by `sqrt((k - 1) / k)`; they are made larger by as much.
     """
-    codes = np.unique(np.zeros(y.shape[-1]) if strata is None else strata, return_inverse=True)[1].ravel()
+    codes = np.zeros(y.shape[-1], np.intp) if strata is None else strata_of(strata)[1]
     stratum, means, larger = _divided(codes.tobytes())
     return (y - (y @ means)[..., stratum]) * larger + y.mean(-1, keepdims=True)
+
+
+def strata_of(strata: ArrayLike) -> tuple[NDArray[np.generic], NDArray[np.intp], NDArray[np.intp]]:
+    """The names of strata in order, the place of each prompt's among them [n], and how many prompts each has."""
+    of = np.asarray(strata)
+    return _strata_of(of.tobytes(), of.dtype)
+
+
+@lru_cache(maxsize=64)
+def _strata_of(strata: bytes, kind: np.dtype[Any]) -> tuple[NDArray[np.generic], NDArray[np.intp], NDArray[np.intp]]:
+    """Most claims are measured on the same prompts."""
+    names, codes, counts = np.unique(np.frombuffer(strata, kind), return_inverse=True, return_counts=True)
+    return names, codes.ravel(), counts
 
 
 @lru_cache(maxsize=64)
