@@ -104,4 +104,4 @@ def test_what_the_cache_knows_changes_nothing(pocket) -> None:
     spec.verify(pocket, early_stop=False)
     again = spec.verify(pocket)
     assert again.cached == 1 > first.cached
-    assert again.claims == first.claims
+    assert [(c.verdict, c.measured.n) for c in again.claims] == [(c.verdict, c.measured.n) for c in first.claims]
