@@ -21,6 +21,11 @@ from circuitdsl.circuit.vocabulary import CHANCE, METRICS, Metric
 from circuitdsl.measurements.kept import Kept, everything, recomputed, replacing, through_mlps, values
 
 READERS = "circuitdsl.engine.readers"
+#: layers and positions at which a run is changed first; what the logits read is after all layers
+Entries = tuple[tuple[float, Position], ...]
+
+#: the whole run is changed
+WHOLE: Entries = ((0, EVERYWHERE),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +154,16 @@ class Request:
         """Requests that are equal in this are read off the same patched runs."""
         return type(self), self.under
 
+    @property
+    def changed_run(self) -> Hashable | None:
+        """Requests that are equal in this are read off the same changed run; None where runs are read as they are."""
+        return (self.together, self.patches) if self.patches else None
+
+    @property
+    def enters(self) -> Entries:
+        """Where its changed run begins: a layer and a position for each change (semantics §5, cheap)."""
+        return tuple(entry for patch in self.patches for entry in patch.enters)
+
     def layers(self, n_layers: int) -> int:
         """How many layers have MLPs that matter to what is read; to attention, those below the heads."""
         heads = getattr(self, "heads", ()) if self.reads_attention else ()
@@ -186,6 +201,11 @@ class EdgeRequest(_Patched):
         return tuple(dict.fromkeys((edge.sender, edge.position) for edge in self.edges))
 
     @property
+    def enters(self) -> Entries:
+        receivers = ((edge.receiver.node, edge.position) for edge in self.edges)
+        return tuple((inf if node == LOGITS else node.layer, position) for node, position in receivers)
+
+    @property
     def patches(self) -> tuple[PatchRequest, ...]:
         return (self,)
 
@@ -216,6 +236,10 @@ class NodeRequest(_Patched):
     def writes(self) -> tuple[tuple[Node, Position], ...]:
         """The terms that are replaced."""
         return tuple((site.node, site.position) for site in self.sites)
+
+    @property
+    def enters(self) -> Entries:
+        return (*((node.layer, position) for node, position in self.writes), *(self.under.enters if self.under else ()))
 
     @property
     def patches(self) -> tuple[PatchRequest, ...]:
@@ -308,6 +332,11 @@ class ChangedRequest(Request):
     reader = f"{READERS}.changed_model:read"
     changes = True
     runs_twice = True
+    enters = WHOLE
+
+    @property
+    def changed_run(self) -> Hashable:
+        return self.intervention
 
     def figure(self, metric: Metric) -> Figure:
         return self.inner.figure(metric)
@@ -356,6 +385,11 @@ class Subgraph(Request):
     reader = f"{READERS}.metric:alone"
     hooks = f"{READERS}.behaviour"
     effect = True
+    enters = WHOLE
+
+    @property
+    def changed_run(self) -> Hashable:
+        return self
 
     def __repr__(self) -> str:
         """The same for equal subgraphs, in every process: what is measured of them is kept under this name."""

@@ -262,7 +262,7 @@ def _used(part: Part, level: float, last: Limits | None) -> Limits | None:
     low, high = last
     for k, figure in enumerate(part.figures[:-1]):
         alpha = part.looks.nominal(level, k)
-        if min(float(figure.sides(low)[1]), float(figure.sides(high)[0])) > alpha / 2:
+        if np.min(figure.p_value(np.array([-1.0, 1.0]), np.array([low, high]))) > alpha / 2:
             continue  # the limits of this look lie further out, which is nearly always so
         if there := limits_of(figure, alpha):
             low, high = max(low, there[0]), min(high, there[1])

@@ -64,7 +64,7 @@ def test_nothing_that_is_measured_is_left_out_but_what_runs_the_model_by_itself(
     assert task.uncounted == 1, "the trace; scores on random tokens are no part of the task"
 
 
-def test_claims_that_ask_for_the_same_are_merged(shape) -> None:
+def test_claims_that_ask_for_the_same_are_merged(shape, all_looks) -> None:
     lines = "0.6 -> logits at END : lowers\n0.6 -> logits at END : effect <= -5%\n0.1 -> logits at END : lowers\n"
     _, (task,) = planned(loads(HEAD + "task ioi(prompts = 128)\n" + lines), shape)
     assert (task.claims, task.requests, task.experiments, task.nulls) == (3, 3, 2, 0)
@@ -81,7 +81,7 @@ def test_an_outline_has_the_shape_of_the_model(pocket, shape) -> None:
     assert parameters(shape) > shape.n_layers * products(shape.blocks[0])
 
 
-def test_planning_needs_no_weights(tmp_path, capsys) -> None:
+def test_planning_needs_no_weights(tmp_path, capsys, all_looks) -> None:
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
         shutil.copy(POCKET / name, tmp_path)
     assert cli.run(["plan", "pocket/ioi", "--model", str(tmp_path), "--prompts", "128", "--format", "json"]) == 0
