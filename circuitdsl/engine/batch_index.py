@@ -48,6 +48,8 @@ class Route(NamedTuple):
     held: Senders
 
 
+#: points that follow each other: (the first of them, its row of changes, how many)
+Stretch = tuple[int, int, int]
 #: a route, and the stage of a receiver that reads what has come along it
 Flow = tuple[Route, float]
 
@@ -207,6 +209,7 @@ class Where:
         return out
 
 
+@lru_cache(maxsize=2**12)
 def all_names(senders: Senders) -> Names:
     """The positions of some senders, together."""
     return frozenset(name for _, names in senders for name in names)
@@ -317,6 +320,7 @@ class Batch:
     flow_rows: Mapping[Senders, Array] = field(default_factory=dict)
     #: nodes whose values are read afterwards
     kept: frozenset[Node] = frozenset()
+    _changed: dict[tuple[Names, bool, int], Array] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def entry(self) -> int:
@@ -353,50 +357,67 @@ class Batch:
         replaced = (node for plan in self.plans for node in plan.sites.get(Node("mlp", layer), ()))
         return neurons((*replaced, *(node for node in self.kept_nodes if node.layer == layer)))
 
-    def changed_at(self, e: int, names: Names, width: int, head: int) -> Int[np.ndarray, "points 4"]:
-        """Where an experiment changes any of these positions, among the last `width` steps (see `Points.host`)."""
-        first = self.where.length - width
-        n, t = self.where.mask(names, self.plans[e].fixed)[self.rows][:, first:].nonzero()
-        return np.stack((n, np.full(len(n), e), t + first - self.start, np.full(len(n), head)), axis=1)
+    def changed_at(self, names: Names, fixed: bool, width: int) -> Int[np.ndarray, "points 2"]:
+        """Where any of these positions is, among the last `width` steps: (prompt, step), as in `Points.host`."""
+        if (key := (names, fixed, width)) not in self._changed:
+            first = self.where.length - width
+            n, t = self.where.mask(names, fixed)[self.rows][:, first:].nonzero()
+            self._changed[key] = np.stack((n, t + first - self.start), axis=1)
+        return self._changed[key]
+
+    @cached_property
+    def _reads(self) -> Mapping[Place, list[tuple[int, int, Senders]]]:
+        """The patched inputs of each place, by head and experiment: (head, experiment, senders)."""
+        found: dict[Place, list[tuple[int, int, Senders]]] = {}
+        for e, plan in enumerate(self.plans):
+            for place, heads in plan.reads.items():
+                found.setdefault(place, []).extend((head, e, senders) for head, senders in heads.items())
+        return {place: sorted(inputs, key=lambda item: item[:2]) for place, inputs in found.items()}
 
     def reads(self, layer: int, port: str, width: int) -> Reads | None:
         """The patched inputs of a place, or `None` where there is none."""
-        place = (layer, port)
-        found = [(h, e, s) for e, plan in enumerate(self.plans) for h, s in plan.reads.get(place, {}).items()]
-        n_changes = 0
-        inputs: list[tuple[Array, Array]] = []
-        known: dict[tuple[int, Senders], Array] = {}
-        sends: dict[tuple[Node, bool], list[tuple[Array, Array]]] = {}
+        place, n_changes, end = (layer, port), 0, 0
+        inputs: list[tuple[Array, int, int, int]] = []  # (where, experiment, head, first change) of each input
+        known: dict[tuple[int, Senders], int] = {}
+        sends: dict[tuple[Node, bool], list[Stretch]] = {}
         flows: dict[Flow, list[tuple[Array, Array]]] = {}
-        for head, e, senders in sorted(found, key=lambda item: item[:2]):
+        for head, e, senders in self._reads.get(place, ()):
             plan, everywhere = self.plans[e], all_names(senders)
-            host = self.changed_at(e, everywhere, width, head)
-            if not len(host):
+            where = self.changed_at(everywhere, plan.fixed, width)
+            if not (count := len(where)):
                 continue
             if (e, senders) not in known:
-                rows = known[e, senders] = np.arange(n_changes, n_changes + len(host))
-                n_changes += len(host)
-                at = self.rows[host[:, 0]], host[:, 2] + self.start
+                first = known[e, senders] = n_changes
+                n_changes += count
+                at = self.rows[where[:, 0]], where[:, 1] + self.start
                 for sender, names in senders:
-                    sent: Array | slice = slice(None)
-                    if names != everywhere or sender.is_part:
+                    stretches = sends.setdefault((sender, sender in plan.changing), [])
+                    if names == everywhere and not sender.is_part:
+                        stretches.append((end, first, count))
+                    else:
                         sent = sent_at(self.where, names, senders, sender, plan.fixed)[at]
-                    key = sender, sender in plan.changing
-                    sends.setdefault(key, []).append((rows[sent], host[sent]))
+                        stretches += [(end + i, first + i, 1) for i in np.flatnonzero(sent).tolist()]
                 if plan.flows:
                     flow = plan.flows[place, senders]
-                    flows.setdefault(flow, []).append((rows, self.flow_rows[senders][at]))
-            inputs.append((host, known[e, senders]))
+                    flows.setdefault(flow, []).append((np.arange(first, n_changes), self.flow_rows[senders][at]))
+            inputs.append((where, e, head, known[e, senders]))
+            end += count
         if not inputs:
             return None
-        host, change = _joined(inputs)
-        sent_by = {key: _joined(parts) for key, parts in sends.items()}
+        wheres, experiments, heads, firsts = zip(*inputs, strict=True)
+        counts = np.asarray([len(where) for where in wheres])
+        n, s = np.concatenate(wheres).T
+        host = np.stack((n, np.repeat(experiments, counts), s, np.repeat(heads, counts)), axis=1)
         come_by = {flow: _joined(parts) for flow, parts in flows.items()}
+        sent_by = {key: _counted_off(stretches) for key, stretches in sends.items() if stretches}
         return Reads(
             Points(self, host, width),
-            self.ship(change),
+            self.ship(_ranges(np.asarray(firsts), counts)),
             n_changes,
-            tuple((*by, self.ship(a), Points(self, b, self.width(by[0].layer))) for by, (a, b) in sent_by.items()),
+            tuple(
+                (*by, self.ship(rows), Points(self, host[at], self.width(by[0].layer)))
+                for by, (at, rows) in sent_by.items()
+            ),
             tuple((flow, self.ship(a), self.ship(b)) for flow, (a, b) in come_by.items()),
         )
 
@@ -409,10 +430,25 @@ class Batch:
                 groups.setdefault(key, []).append((node.head, e, names))
         out = []
         for (ablate, part), items in sorted(groups.items(), key=lambda group: group[0][1] is None):
-            host = np.concatenate([self.changed_at(e, names, width, head) for head, e, names in items])
+            wheres = [self.changed_at(names, self.plans[e].fixed, width) for _, e, names in items]
+            counts = [len(where) for where in wheres]
+            n, s = np.concatenate(wheres).T
+            heads, experiments, _ = zip(*items, strict=True)
+            host = np.stack((n, np.repeat(experiments, counts), s, np.repeat(heads, counts)), axis=1)
             if len(host):
                 out.append(Sites(ablate, part, Points(self, host, width)))
         return tuple(out)
+
+
+def _ranges(first: Array, counts: Array) -> Array:
+    """From each of some numbers, as many as there are to count: `[5, 2], [2, 3]` gives `5 6 2 3 4`."""
+    return np.repeat(first - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
+
+
+def _counted_off(stretches: Sequence[Stretch]) -> tuple[Array, Array]:
+    """The points of some stretches, and their rows of changes."""
+    at, first, counts = np.asarray(stretches).T
+    return _ranges(at, counts), _ranges(first, counts)
 
 
 def _joined(parts: Iterable[tuple[Array, Array]]) -> tuple[Array, Array]:

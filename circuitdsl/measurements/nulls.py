@@ -16,7 +16,6 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterator, Mapping, Set
-from dataclasses import replace
 from math import perm, prod
 
 from circuitdsl.circuit.changes import NodePatch
@@ -42,7 +41,7 @@ class Nulls:
         self.shape = shape
         self.claimed = {edge for _, member in circuit.edges() for edge in member.edges}
         #: the same of the whole nodes whose parts are claimed
-        self.with_parts = {replace(edge, sender=edge.sender.whole) for edge in self.claimed if edge.sender.is_part}
+        self.with_parts = {edge._replace(sender=edge.sender.whole) for edge in self.claimed if edge.sender.is_part}
         patches = [claim.measurement.patch for claim in circuit.claims]
         patches += [claim.under.effect for claim in circuit.claims if claim.under]  # type: ignore[misc]
         self.named = {node for group in circuit.groups for node in group.nodes}
@@ -117,7 +116,7 @@ class Nulls:
         if edge in self.claimed:
             return True
         if edge.sender.kind == "head" and edge.sender.is_part:
-            return replace(edge, sender=edge.sender.whole) in self.claimed
+            return edge._replace(sender=edge.sender.whole) in self.claimed
         return edge in self.with_parts
 
     def _free(self, edge: Edge) -> bool:

@@ -32,14 +32,15 @@ from circuitdsl.engine.memory import (
     in_parts,
     kept_bytes,
     prompt_bytes,
-    prompts_at_once,
     refuse_too_little,
+    run_at_once,
 )
 from circuitdsl.engine.positions import token_indices
 from circuitdsl.engine.runs import first_difference
 from circuitdsl.engine.via_mlps import passing, wanted
+from circuitdsl.measurements.kept import Kept
 from circuitdsl.measurements.plan import ClaimPlan
-from circuitdsl.measurements.requests import ChangedRequest, Request, Subgraph
+from circuitdsl.measurements.requests import ChangedRequest, Request, Subgraph, kept_for
 from circuitdsl.models.outline import products
 from circuitdsl.models.parts import Transformer
 from circuitdsl.tasks.dataset import Dataset
@@ -61,7 +62,8 @@ class Work:
     Attributes:
         block_positions: blocks recomputed downstream of patches, at one position of one run each.
         flow_positions: MLPs computed for edges via MLPs, at one position each.
-        run_tokens: tokens that go through the whole model: clean and corrupt runs, and runs for means.
+        run_tokens: tokens that go through the whole model: clean and corrupt runs, and runs for means. Of runs that end
+            earlier, the same share of the tokens.
         passes: live passes, and whole runs, each of them many small operations a layer.
     """
 
@@ -81,6 +83,7 @@ class TaskWork:
     Attributes:
         looks: prompts measured at each look.
         tokens: the shortest and the longest prompt.
+        held: bytes of runs that are held at once, at the most, while something is measured.
         claims: claims that are checked on the task.
         requests: what these ask for, every claim counted alone.
         experiments: distinct patches among that, after merging over claims.
@@ -110,6 +113,7 @@ class TaskWork:
     measurements: int = 0
     new: int = 0
     anew: Work = Work()
+    held: int = 0
 
 
 def workload(
@@ -164,9 +168,10 @@ class _Prompts:
     def lengths(self, indices: np.ndarray) -> np.ndarray:
         return np.asarray([len(self.data.pairs[i].clean_tokens) for i in indices])
 
-    def parts(self, indices: np.ndarray, twice: bool = False) -> list[np.ndarray]:
-        """Prompts of one length, as many at a time as are measured together."""
-        return [indices[places] for places in in_parts(self.model, self.lengths(indices), self.max_memory, twice)]
+    def parts(self, indices: np.ndarray, kept: Kept, twice: bool = False) -> list[np.ndarray]:
+        """Prompts of one length, as many at a time as are measured together where so much is kept of them."""
+        lengths = self.lengths(indices)
+        return [indices[places] for places in in_parts(self.model, lengths, self.max_memory, twice, kept)]
 
 
 def _task_work(
@@ -187,7 +192,7 @@ def _task_work(
     # the nulls' patches, on the first prompts of each claim that has a null; the same prompts go together
     nulls = by_prompts((having(data, p.requests)[:NULL_PROMPTS], p.null_requests) for p in plans)
     first = [_measuring(prompts, own, indices) for indices, own in nulls]
-    start = sum(first, _runs(prompts, prompts.parts(everything)))
+    start = sum(first, _scoring(prompts))
     if any(request.uses_means for request in patches):
         length = float(np.mean([len(pair.corrupt_tokens) for pair in data.pairs]))
         count = max(MEAN_PROMPTS, len(data.pairs))
@@ -219,6 +224,7 @@ def _task_work(
         measurements=len({request for _, own in wanted for request in own}),
         new=len({request for _, own in lacking for request in own}),
         anew=sum((_measuring(prompts, _as_run(own, metric), ids) for ids, own in lacking), Work()),
+        held=max((_held(prompts, own, ids) for ids, own in (*nulls, (everything, requests))), default=0),
     )
 
 
@@ -238,25 +244,41 @@ def _unknown(requests: Sequence[Request], indices: np.ndarray, known: Memory | N
             yield request
 
 
-def _runs(prompts: _Prompts, parts: Sequence[np.ndarray], times: int = 2) -> Work:
-    """Whole runs of some prompts: the clean and the corrupt one, or more of them."""
-    tokens = sum(int(prompts.lengths(part).sum()) for part in parts)
-    return Work(run_tokens=times * tokens, passes=times * len(parts))
+def _scoring(prompts: _Prompts) -> Work:
+    """The whole clean and corrupt runs that all prompts are scored by."""
+    lengths = prompts.lengths(np.arange(len(prompts.data.pairs)))
+    groups = sum(
+        -(-int(count) // run_at_once(prompts.model, int(length), prompts.max_memory))
+        for length, count in zip(*np.unique(lengths, return_counts=True), strict=True)
+    )
+    return Work(run_tokens=2 * int(lengths.sum()), passes=2 * groups)
 
 
 def _measuring(prompts: _Prompts, requests: Sequence[Request], indices: np.ndarray) -> Work:
     """One call of `measure`: the runs of its prompts, and every distinct patch on them."""
     if not any(request.needs_runs for request in requests):
         return Work()
-    parts = prompts.parts(indices, any(request.runs_twice for request in requests))
+    kept, layers = kept_for(requests, prompts.model.n_layers), prompts.model.n_layers
+    parts = prompts.parts(indices, kept, any(request.runs_twice for request in requests))
     swapped = any(patch.direction == "denoise" for request in requests for patch in request.patches)
     changed = {request.intervention for request in requests if isinstance(request, ChangedRequest)}
-    runs = _runs(prompts, parts, 2 + 2 * swapped + len(changed))
+    times = (1 + swapped) * (kept.clean_share(layers) + kept.corrupt_share(layers)) + len(changed)
+    runs = Work(
+        run_tokens=round(times * int(prompts.lengths(indices).sum())),
+        passes=(2 + 2 * swapped + len(changed)) * len(parts),
+    )
     circuits = grouped(dict.fromkeys(request for request in requests if isinstance(request, Subgraph)))
     patched = _patched(prompts.model, requests)
     placed = (request for request in requests if request.patches or isinstance(request, Subgraph))
     names = dict.fromkeys(position for request in placed for position in request.positions)
     return sum((_on_part(prompts, circuits, patched, names, part) for part in parts), runs)
+
+
+def _held(prompts: _Prompts, requests: Sequence[Request], indices: np.ndarray) -> int:
+    """Bytes of the runs that one call of `measure` holds at once."""
+    kept, twice = kept_for(requests, prompts.model.n_layers), any(request.runs_twice for request in requests)
+    sizes = ((len(part), int(prompts.lengths(part[:1])[0])) for part in prompts.parts(indices, kept, twice))
+    return max((n * prompt_bytes(prompts.model, length, kept) * (1 + twice) for n, length in sizes), default=0)
 
 
 def _patched(model: Transformer, requests: Sequence[Request]) -> list[tuple[list[Plan], int]]:
@@ -319,6 +341,5 @@ def memory(model: Transformer, work: Sequence[TaskWork], device: torch.device, m
 
     Counts activations only; a Python process with torch and transformers takes about half a gigabyte besides.
     """
-    together = [min(prompts_at_once(model, t.tokens[1], max_memory), t.prompts) for t in work]
-    most = [n * prompt_bytes(model, t.tokens[1]) for n, t in zip(together, work, strict=True)]
-    return max(most, default=0) + int(allowed(device, max_memory) * BATCH) + kept_bytes(device, max_memory)
+    held = max((task.held for task in work), default=0)
+    return held + int(allowed(device, max_memory) * BATCH) + kept_bytes(device, max_memory)
