@@ -11,8 +11,10 @@ import torch
 
 from circuitdsl import cli
 from circuitdsl.api import load, loads
+from circuitdsl.engine.count import floor_of
 from circuitdsl.models.load import POCKET
 from circuitdsl.models.outline import outline, parameters, products
+from circuitdsl.verify import work
 from circuitdsl.verify.prompts import make_data, prompts_by_task, tasks_in_use
 from circuitdsl.verify.session import Options
 from circuitdsl.verify.verify import verify
@@ -198,3 +200,20 @@ def test_plan_knows_the_nulls_and_whole_circuits_of_earlier_runs(tmp_path, monke
     assert news(capsys, spec)[1] >= 1, "another circuit"
     assert cli.run(["plan", str(spec)]) == 0
     assert "at the first look, the rest is known" in " ".join(capsys.readouterr().out.split())
+
+
+def test_patches_at_the_same_places_are_counted_once(shape, monkeypatch) -> None:
+    """Whoever sends: a null of 40 edges takes as many steps of counting as one edge."""
+    counted: list[object] = []
+
+    def noted(model, what, *rest):  # type: ignore[no-untyped-def]
+        counted.append(what.shape)
+        return floor_of(model, what, *rest)
+
+    monkeypatch.setattr(work, "floor_of", noted)
+    _, (task,) = planned(loads(HEAD + "task ioi(prompts = 40)\n0.6 -> 2.5.q at END\n"), shape)
+    assert task.nulls == 40
+    lengths = task.tokens[1] - task.tokens[0] + 1
+    assert len(set(counted)) == 1, "the receiver and its layer are the same for all"
+    assert len(counted) <= 2 * lengths, "once for the null and once for the look, for prompts of each length"
+    assert task.least.block_positions > 0
