@@ -17,7 +17,7 @@ from circuitdsl.circuit.nodes import EMBED, Ablation, Node
 from circuitdsl.engine.batch_index import ship
 from circuitdsl.engine.experiment import PatchError, Readout, check_node
 from circuitdsl.engine.memory import CHUNK
-from circuitdsl.models.parts import PORTS, Attention, Transformer, Turns, attend
+from circuitdsl.models.parts import Attention, Transformer, Turns, attend
 from circuitdsl.models.writers import Written, in_whole
 
 T = TypeVar("T", bound="Terms")
@@ -288,7 +288,7 @@ def _fill(
         if heads not in out:
             return
         x = block.attn_norm(resid)
-        q, k, v = (block.attn.project(port, x, turns[layer][start:]).transpose(1, 2) for port in PORTS)
+        q, k, v = (each.transpose(1, 2) for each in block.attn.project_all(x, turns[layer][start:]))
         if before is not None and start:
             k, v = (
                 torch.cat((seen[layer][rows, :, :start], own), dim=2) for seen, own in ((before.k, k), (before.v, v))

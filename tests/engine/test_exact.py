@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from circuitdsl.circuit.nodes import Edge, Input, Node, Position
+from circuitdsl.engine import narrow
 from circuitdsl.engine.batch_index import Where
 from circuitdsl.engine.count import floor_by_prompt
 from circuitdsl.engine.experiment import Experiment, Readout
@@ -81,6 +82,34 @@ def test_exact_with_one_dnn_too(
         for experiment, logits in zip(some, fast, strict=True):
             slow = reference.logits(model, case.clean, case.corrupt, experiment, case.positions, means)
             assert (logits - slow).abs().max() < TOLERANCE, str(experiment)
+
+    check()
+
+
+@pytest.mark.parametrize(
+    "family", [family for family in FAMILIES if family not in ("gpt_neox", "gemma2", "gemma3_text")]
+)
+def test_an_mlp_behind_one_head_is_exact_through_few_directions(
+    family: str, random_model: Callable[[str], Transformer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As for models and batches that are large enough for it to pay."""
+    model, calls = random_model(family), []
+    real = narrow.mlp_of_heads
+    monkeypatch.setattr(narrow, "FEWEST", 0)
+    monkeypatch.setattr(narrow, "WORTH", float("inf"))
+    monkeypatch.setattr(narrow, "mlp_of_heads", lambda *given: calls.append(1) or real(*given))
+    edges = [
+        Edge(Node("head", 0, i), Input(Node("head", layer, head), port), Position(name))
+        for layer in range(1, model.n_layers)
+        for i, head, port, name in ((0, 1, "q", "END"), (1, 1, "k", "A"), (1, 0, "v", "*"), (0, 2, "q", "B"))
+    ]
+    check_exact(make_case(model), [Experiment(frozenset([edge])) for edge in edges])
+    assert len(calls) >= model.n_layers - 1
+
+    @drawn
+    @given(st.lists(experiments(model), min_size=1, max_size=3), st.integers(0, 5))
+    def check(some: list[Experiment], seed: int) -> None:
+        check_exact(make_case(model, seed), some)
 
     check()
 
