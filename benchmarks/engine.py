@@ -30,6 +30,7 @@ from benchmarks.engine_meter import clock_of, median_seconds, peak_bytes
 from benchmarks.engine_page import Edited, Growth, Machine, Page, Precision, Row, Spec, write
 from benchmarks.engine_peers import Hooks, Peer, TransformerLens
 from benchmarks.engine_workloads import Workload
+from benchmarks.marked import write_part
 from circuitdsl import api
 from circuitdsl.circuit.shapes import ModelShape
 from circuitdsl.engine.experiment import Readout
@@ -96,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for section in _sections(page, folder, shape, given):
             print(f"{section} done", file=sys.stderr, flush=True)
             if given.output and page.rows:
-                Path(given.output).write_text(write(page), encoding="utf-8")
+                write_part(given.output, "engine", write(page))
     print(write(page))
 
 
@@ -131,7 +132,7 @@ def _options() -> argparse.ArgumentParser:
     parser.add_argument("--prompts", type=int, default=32)
     parser.add_argument("--tokens", type=int, default=20, help="tokens in each prompt")
     parser.add_argument("--repeats", type=int, default=5, help="runs of which the median is taken")
-    parser.add_argument("-o", "--output", help="write the page here as well")
+    parser.add_argument("-o", "--output", type=Path, help="replace the part of this page that is marked `engine`")
     return parser
 
 

@@ -194,9 +194,7 @@ def _head(page: Page) -> str:
         if m.gpu
         else f"CPU seconds of the process, medians of {page.repeats} runs (W5 and growth: one run)"
     )
-    return f"""# What patching costs
-
-Written by `{page.command} -o docs/performance.md`; run it to measure your own machine.
+    return f"""Written by `{page.command} -o docs/performance.md`; run it to measure your own machine.
 
 Machine: {where}.
 {m.system}; {libraries}; {page.dtype}.

@@ -35,7 +35,7 @@ def commands() -> dict[str, list[str]]:
 
 def write(folder: Path) -> None:
     """Run every command and keep its report in `folder`."""
-    from circuitdsl.cli import main
+    from circuitdsl.cli import leave
 
     folder.mkdir(parents=True, exist_ok=True)
     for name, command in commands().items():
@@ -44,7 +44,7 @@ def write(folder: Path) -> None:
             to_files += ["--per-prompt", str(folder / f"{Path(name).stem}.csv")]
         with io.StringIO() as printed, contextlib.redirect_stdout(printed):
             try:
-                main([*command, *to_files])
+                leave([*command, *to_files])
             except SystemExit as end:
                 print(f"{name}: exit {end.code}", file=sys.stderr, flush=True)
             if not to_files:
@@ -92,7 +92,7 @@ def compare(before: Path, after: Path) -> int:
         differing += bool(found)
         print(f"{file.name}: {'same' if not found else f'{len(found)} differ'}")
         for line in found[:10]:
-            print(f"    {line}")
+            print(f"    {line[:300]}")
     return differing
 
 

@@ -27,6 +27,9 @@ from circuitdsl.engine.via_mlps import Flows
 from circuitdsl.models.parts import PORTS, Attention, Port, Transformer, attend
 from circuitdsl.models.writers import Written, in_whole, term
 
+#: positions from which on attention makes no matrix of all scores
+LONG = 32
+
 
 @dataclass
 class PatchedRun:
@@ -135,6 +138,8 @@ def attend_from(
     if not k_before.shape[2] and w == steps:
         z = attend(attn, *(x.flatten(0, 1).transpose(1, 2) for x in (q, k, v)))
         return z.contiguous().view(n, e, w, heads, d)
+    if steps == w >= LONG and attn.softcap is None:
+        return _attend_long(attn, q, k, v, k_before, v_before)
     g, before = heads // kv, k_before.shape[2]
     q = q.view(n, e, w, kv, g, d)
     rows = q.permute(0, 3, 4, 1, 2, 5).reshape(n, kv, g * e * w, d)
@@ -143,6 +148,22 @@ def attend_from(
     pattern = attn.pattern(products).to(v.dtype)
     z = (pattern[..., :before].flatten(2, 4) @ v_before).view(n, kv, g, e, w, d).permute(0, 3, 4, 1, 2, 5)
     return torch.add(z, _own_values(pattern[..., before:], v), out=q.new_empty(z.shape)).view(n, e, w, heads, d)
+
+
+def _attend_long(
+    attn: Attention, q: Tensor, k: Tensor, v: Tensor, k_before: Tensor, v_before: Tensor
+) -> Float[Tensor, "N E W heads d_head"]:
+    """The same where no matrix of all scores is made. The keys that runs share are repeated for each."""
+    n, e, w, heads, d = q.shape
+    earlier = k_before.shape[2]
+    keys, values = (
+        torch.cat((before.unsqueeze(1).expand(-1, e, -1, -1, -1), own.transpose(2, 3)), dim=3).flatten(0, 1)
+        for before, own in ((k_before, k), (v_before, v))
+    )
+    queries = q.flatten(0, 1).transpose(1, 2)
+    if 3 * earlier <= w:  # a square is masked faster than a rectangle: some queries that nobody asked for go before
+        queries = F.pad(queries, (0, 0, earlier, 0))
+    return attend(attn, queries, keys, values)[:, -w:].contiguous().view(n, e, w, heads, d)
 
 
 def _own_products(q: Float[Tensor, "N E W kv g d"], k: Float[Tensor, "N E S kv d"]) -> Float[Tensor, "N E kv g W S"]:

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from circuitdsl.engine.batch_index import Points
-from circuitdsl.engine.runs import Cache
+from circuitdsl.engine.terms import Cache
 from circuitdsl.models.parts import Linear, Mlp, Transformer
 
 #: multiplications of the usual product below which the preparations cost more than is saved

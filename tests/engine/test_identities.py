@@ -155,7 +155,7 @@ def test_running_out_of_memory_halves_the_batch(gpt2: Case, monkeypatch: pytest.
     def entered(run: forward.PatchedRun) -> torch.Tensor:
         sizes.append(len(run.batch.plans) * len(run.batch.rows))
         if sizes[-1] > 2:
-            raise torch.OutOfMemoryError
+            raise torch.OutOfMemoryError("CUDA out of memory")
         return enter(run)
 
     monkeypatch.setattr(forward, "enter", entered)

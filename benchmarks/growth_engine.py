@@ -1,0 +1,178 @@
+"""Growth with edges, tokens and threads: the engine alone, at GPT-2 small's shape with random weights."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from benchmarks import engine_workloads as workloads
+from benchmarks.engine_floor import Rates, needed
+from benchmarks.engine_meter import peak_bytes
+from benchmarks.engine_workloads import END, Workload
+from benchmarks.growth import Case, Figure
+from circuitdsl.circuit.nodes import LOGITS, Edge, Input, Node
+from circuitdsl.engine.experiment import Experiment, Readout
+from circuitdsl.engine.path_patching import effects
+from circuitdsl.engine.runs import Runs, run
+from circuitdsl.models.load import load_model
+from circuitdsl.models.parts import Transformer
+from circuitdsl.tasks.dataset import sample
+from circuitdsl.tasks.registry import TASKS
+from circuitdsl.tasks.tokens import Tokens
+
+N, LENGTH = 32, 20
+
+
+def model_in(folder: Path, dtype: str = "float32") -> Transformer:
+    """The model, made in a folder."""
+    return load_model(workloads.random_weights("gpt2-small", folder, getattr(torch, dtype)), dtype=dtype)
+
+
+def patch(model: Transformer, runs: Runs, load: Workload, experiments: Sequence[Experiment] | None = None) -> None:
+    effects(runs, experiments or load.experiments, load.positions, Readout(load.answers))
+
+
+def best(work: Callable[[], object], times: int = 3, clock: Callable[[], float] = time.process_time) -> float:
+    """The fewest seconds of several runs."""
+    taken = []
+    for _ in range(times):
+        start = clock()
+        work()
+        taken.append(clock() - start)
+    return min(taken)
+
+
+def mixed(model: Transformer, load: Workload, n: int) -> list[Workload]:
+    """A workload's edges on IOI prompts as they are drawn: a workload for each length."""
+    pairs = sample(TASKS["ioi"], Tokens(model.tokenizer, model.name), n, 0, "abc").pairs
+    found = []
+    for length in sorted(Counter(len(pair.clean_tokens) for pair in pairs)):
+        same = [pair for pair in pairs if len(pair.clean_tokens) == length]
+        clean, corrupt = (torch.tensor([getattr(p, f"{side}_tokens") for p in same]) for side in ("clean", "corrupt"))
+        places = {place: torch.tensor([p.positions[place.name] for p in same]) for place in load.positions}
+        answers = torch.tensor([[p.answers[0], p.distractors[0]] for p in same])
+        found.append(replace(load, clean=clean, corrupt=corrupt, positions=places, answers=answers))
+    return found
+
+
+def over_floor(model: Transformer, loads: Sequence[Workload]) -> float:
+    """CPU seconds of all workloads over those of their arithmetic."""
+    rates = Rates(model, time.process_time)
+    runs = [run(model, load.clean, load.corrupt) for load in loads]
+    taken = best(lambda: [patch(model, one, load) for one, load in zip(runs, loads, strict=True)])
+    return taken / sum(rates.seconds(needed(model, load)) for load in loads)
+
+
+def _floor(name: str, says: str, aim: float, make: Callable[[Transformer], Workload], mix: bool = False) -> Case:
+    def work(folder: Path) -> list[Figure]:
+        model = model_in(folder)
+        load = make(model)
+        return [Figure("time over floor", over_floor(model, mixed(model, load, N) if mix else [load]), "×", aim)]
+
+    return Case(name, f"{says}, {N} prompts", work)
+
+
+def w2(model: Transformer) -> Workload:
+    return workloads.queries_at_end(model, 52, N, LENGTH)
+
+
+def w3(model: Transformer) -> Workload:
+    return workloads.keys_and_values_at_s2(model, N, LENGTH)
+
+
+def w4(model: Transformer) -> Workload:
+    return replace(workloads.anywhere(model, 52, N, LENGTH))
+
+
+def end_edges(model: Transformer) -> list[Edge]:
+    """Every edge between heads at END, and every edge from a head to the logits."""
+    heads = [Node("head", layer, head) for layer in range(model.n_layers) for head in range(model.n_heads)]
+    pairs = ((a, b) for a in heads for b in heads if a.layer < b.layer)
+    return [Edge(a, Input(b, port), END) for a, b in pairs for port in "qkv"] + [
+        Edge(a, Input(LOGITS, "in"), END) for a in heads
+    ]
+
+
+def sweep(folder: Path) -> list[Figure]:
+    """All edges between heads at END, from a sample of them."""
+    model = model_in(folder)
+    edges = end_edges(model)
+    some = random.Random(0).sample(edges, 1200)
+    load = replace(w2(model), edges=tuple(some))
+    runs = run(model, load.clean, load.corrupt)
+    seconds = best(lambda: patch(model, runs, load), 1)
+    return [
+        Figure(f"{len(edges)} edges, from {len(some)}", seconds * len(edges) / len(some), "CPU s", 250.0),
+        Figure("an edge and prompt", 1000 * seconds / len(some) / N, "CPU ms"),
+    ]
+
+
+def threads(folder: Path) -> list[Figure]:
+    """The clock with one thread over the clock with two."""
+    model = model_in(folder)
+    figures = []
+    for load in (w2(model), w3(model), w4(model)):
+        runs = run(model, load.clean, load.corrupt)
+        taken = []
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            taken.append(best(lambda runs=runs, load=load: patch(model, runs, load), 3, time.perf_counter))
+        figures.append(Figure(load.name, taken[0] / taken[1], "× as fast", 1.7, at_least=True))
+    return figures
+
+
+def long_runs(folder: Path) -> list[Figure]:
+    """The clean and the corrupt run of long prompts."""
+    model = model_in(folder)
+    clean, corrupt, _, _ = workloads.prompts(model, 8, 1000)
+    taken: list[float] = []
+    peak = peak_bytes(model.device, lambda: taken.append(best(lambda: run(model, clean, corrupt), 1)))
+    return [Figure("clean and corrupt run", taken[0], "CPU s", 25.0), Figure("peak", peak / 1e6, "MB", 1000.0)]
+
+
+def position_5(folder: Path) -> list[Figure]:
+    """An edge at position 5 of short and of long prompts: its growth over that of the floor."""
+    model = model_in(folder)
+    rates = Rates(model, time.process_time)
+    edge = Edge(Node("head", 3, 1), Input(Node("head", 7, 2), "v"), END)
+    taken, floor = [], []
+    for length in (128, 1000):
+        clean, corrupt, _, answers = workloads.prompts(model, 2, length)
+        load = Workload("", "", (edge,), clean, corrupt, {END: torch.full((2, 1), 5)}, answers)
+        runs = run(model, clean, corrupt)
+        taken.append(best(lambda runs=runs, load=load: patch(model, runs, load)))
+        floor.append(rates.seconds(needed(model, load)))
+    grown, needs = taken[1] / taken[0], floor[1] / floor[0]
+    return [Figure("growth", grown, "×"), Figure("growth over the floor's", grown / needs, "×", 1.1)]
+
+
+def bfloat16(folder: Path) -> list[Figure]:
+    """The three workloads in half precision against single precision."""
+    taken = {}
+    for dtype in ("float32", "bfloat16"):
+        (folder / dtype).mkdir()
+        model = model_in(folder / dtype, dtype)
+        for load in (w2(model), w3(model), w4(model)):
+            runs = run(model, load.clean, load.corrupt)
+            taken[dtype, load.name] = best(lambda runs=runs, load=load: patch(model, runs, load), 2)  # noqa: B023
+    return [
+        Figure(f"{w}, bfloat16 / float32", taken["bfloat16", w] / taken["float32", w], "×") for w in ("W2", "W3", "W4")
+    ]
+
+
+CASES = (
+    _floor("w2_mixed", "52 q edges at END (W2), mixed lengths", 1.2, w2, mix=True),
+    _floor("w3", "k and v edges at S2 (W3)", 1.15, w3),
+    _floor("w4", "edges at all positions (W4)", 1.15, w4),
+    Case("sweep", f"every edge between heads and to the logits at END, {N} prompts", sweep),
+    Case("threads", "two threads against one, by the clock", threads, threads=2),
+    Case("long_runs", "clean and corrupt run, 8 prompts × 1000 tokens", long_runs),
+    Case("position_5", "a v edge at position 5, 2 prompts of 128 and of 1000 tokens", position_5),
+    Case("bfloat16", "weights and products in bfloat16 on the CPU", bfloat16),
+)
