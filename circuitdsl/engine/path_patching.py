@@ -21,6 +21,7 @@ from circuitdsl.engine.forward import (
     PatchedRun,
     first_residual,
     job_inputs,
+    keys_before,
     layer_after,
     patched_inputs,
     queries_keys_values,
@@ -147,10 +148,12 @@ def _watch_jobs(run: PatchedRun, watched: Sequence[tuple[int, int]], out: Tensor
     jobs = entry_jobs(batch, batch.steps)
     if (jobs.number[[head for _, head in watched]] >= 0).any():
         q, k, _ = job_inputs(run, jobs)
-        pattern = run.model.blocks[batch.entry].attn.pattern(q @ k.mT)
+        attn = run.model.blocks[batch.entry].attn
         for i, head in watched:
+            before = keys_before(run, "k", head // attn.group)
             for e in np.flatnonzero(jobs.number[head] >= 0):
-                out[:, e, i, batch.start :] = pattern[jobs.number[head, e]]
+                job = jobs.number[head, e]
+                out[:, e, i, batch.start :] = attn.pattern(q[job] @ torch.cat((before, k[job]), dim=1).mT)
 
 
 def _watch_all(run: PatchedRun, layer: int, resid: Tensor, watched: Sequence[tuple[int, int]], out: Tensor) -> None:
