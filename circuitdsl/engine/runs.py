@@ -14,9 +14,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from circuitdsl.circuit.nodes import EMBED, Ablation, Node
-from circuitdsl.engine.batch_index import ship
+from circuitdsl.engine.batch_index import Array, ship
 from circuitdsl.engine.experiment import PatchError, Readout, check_node
 from circuitdsl.engine.memory import CHUNK
+from circuitdsl.engine.workers import each, in_equal_parts, measuring, unit_rows
 from circuitdsl.models.parts import PORTS, Attention, Transformer, Turns, attend
 from circuitdsl.models.writers import Written, in_whole
 
@@ -145,7 +146,7 @@ class Edits:
         return term
 
 
-@torch.inference_mode()
+@measuring()
 def run(
     model: Transformer,
     clean_tokens: Int[Tensor, "n T"],
@@ -173,39 +174,45 @@ def run(
         check_node(model, node)
     cache = _filled(model, clean, _new_cache(model, clean.shape, neurons))
     terms = _new_terms(model, clean.shape, neurons, corrupt_stages)
-    for rows, start in starts(first_difference(clean, corrupt)):
-        here = ship(rows, model.device)
-        _fill(model, corrupt[here], terms, here, start=min(start, clean.shape[1] - 1), before=cache)
+
+    def fill(unit: tuple[Array, int]) -> None:
+        here, start = ship(unit[0], model.device), min(unit[1], clean.shape[1] - 1)
+        _fill(model, corrupt[here], terms, here, start=start, before=cache)
+
+    n, length = clean.shape
+    units = list(starts(first_difference(clean, corrupt), _at_once(model, n, length)))
+    units.sort(key=lambda unit: len(unit[0]) * (length - unit[1]), reverse=True)
+    each(model, fill, units, [len(rows) * (length - start) for rows, start in units], CHUNK * length)
     return Runs(model, clean, corrupt, cache, terms)
 
 
-def starts(first: Int[np.ndarray, " n"]) -> Iterator[tuple[Int[np.ndarray, " m"], int]]:
-    """Groups of prompts, each with a position before which none of them differs from its partner."""
+def starts(first: Int[np.ndarray, " n"], most: int) -> Iterator[tuple[Int[np.ndarray, " m"], int]]:
+    """Groups of at most so many prompts, each with a position before which none of them differs from its partner."""
     order = np.argsort(first, kind="stable")
     edges = [0, *(1 + np.flatnonzero(np.diff(first[order]))), len(first)]
     if len(edges) > MOST_STARTS + 1:  # in about equal parts
         edges = sorted({edges[np.searchsorted(edges, i * len(first) // MOST_STARTS)] for i in range(MOST_STARTS + 1)})
     for a, b in pairwise(edges):
-        for at in range(a, b, CHUNK):
-            rows = np.sort(order[at : min(at + CHUNK, b)])
+        for at, end in in_equal_parts(b - a, most):
+            rows = np.sort(order[a + at : a + end])
             yield rows, int(first[rows].min())
 
 
-@torch.inference_mode()
+@measuring()
 def one_run(model: Transformer, tokens: Int[Tensor, "n T"], edits: Edits | None = None) -> Cache:
     """Run prompts without partners, with some of the forward pass changed; errors are those of `run`."""
     tokens = _checked(model, tokens, "clean")
     return _filled(model, tokens, _new_cache(model, tokens.shape), edits)
 
 
-@torch.inference_mode()
+@measuring()
 def ends(model: Transformer, tokens: Int[Tensor, "n T"]) -> Float[Tensor, "n d"]:
     """The residual streams at END, before the final norm, and nothing else; errors are those of `run`."""
     parts = _checked(model, tokens, "clean").split(CHUNK)
     return torch.cat([_filled(model, part, _new_terms(model, part.shape)).end for part in parts])
 
 
-@torch.inference_mode()
+@measuring()
 def mean_terms(
     model: Transformer,
     tokens: Int[Tensor, "n T"],
@@ -226,8 +233,7 @@ def mean_terms(
     for tensor in sums:
         tensor.zero_()
     for some, group in zip(tokens.split(at_once), stratum.split(at_once), strict=True):
-        part = _new_terms(model, some.shape, neurons)
-        _fill(model, some, part, slice(None))
+        part = _filled(model, some, _new_terms(model, some.shape, neurons))
         member = torch.nn.functional.one_hot(group, strata).T.to(model.dtype)
         for tensor, more in zip(sums, (part.end, *part.kept.values()), strict=True):
             tensor.add_((member @ more.flatten(1)).view_as(tensor))  # on a GPU `index_add_` adds in any order
@@ -256,10 +262,17 @@ def _checked(model: Transformer, tokens: Tensor, which: str) -> Int[Tensor, "n T
 
 def _filled(model: Transformer, tokens: Tensor, out: T, edits: Edits | None = None) -> T:
     """Run prompts up to the last heads or MLP that `out` has room for."""
-    for start in range(0, len(tokens), CHUNK):
-        rows = slice(start, start + CHUNK)
-        _fill(model, tokens[rows], out, rows, edits)
+    length = tokens.shape[1]
+    units = [slice(*part) for part in in_equal_parts(len(tokens), _at_once(model, len(tokens), length))]
+    sizes = [(rows.stop - rows.start) * length for rows in units]
+    each(model, lambda rows: _fill(model, tokens[rows], out, rows, edits), units, sizes, CHUNK * length)
     return out
+
+
+def _at_once(model: Transformer, n: int, length: int) -> int:
+    """Of `n` prompts, those that go through the model together: in units of about the full size, an even number."""
+    pairs = round(n * length / (2 * unit_rows(model)))
+    return min(CHUNK, -(-n // max(1, 2 * pairs)))
 
 
 def _fill(
@@ -351,7 +364,7 @@ def _new_cache(model: Transformer, shape: Sequence[int], neurons: Sequence[Node]
 # --- reading them -----------------------------------------------------------------------------------
 
 
-@torch.inference_mode()
+@measuring()
 def baseline(model: Transformer, terms: Terms, readout: Readout) -> Float[Tensor, "n width"]:
     """What the readout gives on a run that is not patched (`runs.clean` or `runs.corrupt`), in float32."""
     return read(model, terms.end[:, None], torch.arange(len(terms.end), device=model.device), readout)[:, 0]
@@ -372,7 +385,7 @@ def read(
     return model.capped(model.final_norm(resid) @ model.W_U[tokens].mT).float()
 
 
-@torch.inference_mode()
+@measuring()
 def patterns(model: Transformer, cache: Cache, head: Node) -> Float[Tensor, "n T T"]:
     """The attention pattern of a head: from each position (axis 1) to each (axis 2).
 
@@ -394,7 +407,7 @@ def at(
     return looked * ((source >= 0)[:, :, None] & (target >= 0)[:, None, :])
 
 
-@torch.inference_mode()
+@measuring()
 def changed(
     runs: Runs, sender: Node, index: Int[Tensor, "n k"] | None = None, ablate: Ablation = "corrupt"
 ) -> Bool[Tensor, " n"]:

@@ -16,11 +16,13 @@ from circuitdsl.engine.named import function_of
 from circuitdsl.engine.prompts import Array, Batch, Prompts
 from circuitdsl.engine.readers.terms import changed_by
 from circuitdsl.engine.runs import Runs, Terms
+from circuitdsl.engine.workers import measuring
 from circuitdsl.measurements.requests import Request
 from circuitdsl.models.writers import neurons
 from circuitdsl.verify.measure import Done, Series, of_prompts, present
 
 
+@measuring()
 def measure_anew(
     prompts: Prompts, requests: Sequence[Request], indices: Array, done: Done | None = None
 ) -> dict[Request, Series]:

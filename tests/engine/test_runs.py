@@ -58,7 +58,7 @@ def terms_in(terms: Terms) -> list[torch.Tensor]:
 @pytest.mark.parametrize("kinds", [1, 3, 4, 5, 30])
 def test_prompts_start_together_in_a_few_parts(kinds: int) -> None:
     first = np.random.default_rng(kinds).integers(0, kinds, 100)
-    parts = list(starts(first))
+    parts = list(starts(first, CHUNK))
     assert len(parts) <= max(MOST_STARTS, 1) + 100 // CHUNK
     assert sorted(np.concatenate([rows for rows, _ in parts]).tolist()) == list(range(100))
     for rows, start in parts:
