@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from itertools import pairwise
+from threading import BoundedSemaphore
 from typing import Any, TypeVar
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch import Tensor
 from circuitdsl.circuit.nodes import EMBED, Ablation, Node
 from circuitdsl.engine.batch_index import Array, ship
 from circuitdsl.engine.experiment import PatchError, Readout, check_node
-from circuitdsl.engine.memory import CHUNK
+from circuitdsl.engine.memory import CHUNK, VOCAB_THREADS
 from circuitdsl.engine.workers import each, in_equal_parts, measuring, unit_rows
 from circuitdsl.models.parts import PORTS, Attention, Transformer, Turns, attend
 from circuitdsl.models.writers import Written, in_whole
@@ -26,6 +27,8 @@ T = TypeVar("T", bound="Terms")
 Rows = slice | Int[Tensor, " m"]
 #: partners are run from the first token on that differs; they are grouped so that there are at most so many starts
 MOST_STARTS = 4
+#: held while logits over the whole vocabulary are
+_VOCABULARY = BoundedSemaphore(VOCAB_THREADS)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -379,7 +382,8 @@ def read(
         n, m, _ = resid.shape
         split = readout.at_once
         rows = zip(resid.flatten(0, 1).split(split), prompts.repeat_interleave(m).split(split), strict=True)
-        out = torch.cat([readout.reduce(model.logits(part).float(), at) for part, at in rows])
+        with _VOCABULARY:
+            out = torch.cat([readout.reduce(model.logits(part).float(), at) for part, at in rows])
         return out.view(n, m, -1).float()
     tokens = readout.tokens.to(model.device)[prompts]
     return model.capped(model.final_norm(resid) @ model.W_U[tokens].mT).float()
