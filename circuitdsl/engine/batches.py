@@ -15,11 +15,12 @@ from circuitdsl.circuit.nodes import Node
 from circuitdsl.engine.batch_index import Array, Batch, Plan, Where, plan, ship
 from circuitdsl.engine.experiment import Experiment, Positions, check
 from circuitdsl.engine.forward import PatchedRun
-from circuitdsl.engine.memory import batch_rows, out_of_memory, ran_out
+from circuitdsl.engine.memory import batch_rows, ran_out
 from circuitdsl.engine.runs import Runs, first_difference
 from circuitdsl.engine.tally import Tally
 from circuitdsl.engine.via_mlps import Flows, flows
 from circuitdsl.engine.workers import each, in_equal_parts, unit_rows
+from circuitdsl.errors import out_of_memory
 
 #: a batch, and the rows of the result that its experiments have
 Unit = tuple[Batch, Tensor]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from circuitdsl.errors import UserError
+from circuitdsl.errors import UserError, out_of_memory
 
 
 class ModelUnavailable(UserError):
@@ -33,7 +33,11 @@ def refusing(problem: str) -> Iterator[None]:
     """Raise whatever transformers raises on a wrong configuration as `UnsupportedModel`, with `problem` before it."""
     try:
         yield
+    except UserError:
+        raise
     except Exception as error:
+        if out_of_memory(error):
+            raise
         raise UnsupportedModel(f"{problem}: {first_line(error)}") from None
 
 

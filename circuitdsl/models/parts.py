@@ -299,7 +299,7 @@ class Transformer:
         n_ctx: the longest prompt, in tokens.
         embed_scale: what token embeddings are multiplied by.
         softcap: what no logit exceeds, as for attention scores.
-        sha256: of the weight files.
+        sha256, config_sha256, tokenizer_sha256: of the files that it was read from.
         tokenizer: a Hugging Face tokenizer, or `None` for a model that has none.
         original: the model as its library runs it, on the same weights. What is measured is compared with it first;
             `None` for a model that the library does not have, such as one whose parts were exchanged.
@@ -317,6 +317,8 @@ class Transformer:
     embed_scale: float = 1.0
     softcap: float | None = None
     sha256: str = ""
+    config_sha256: str = ""
+    tokenizer_sha256: str = ""
     tokenizer: Any = None
     original: Original | None = None
 

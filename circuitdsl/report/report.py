@@ -232,6 +232,14 @@ class SpecInfo:
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
+    """The model of a report.
+
+    Attributes:
+        sha256, config_sha256, tokenizer_sha256: of the files that were read: of the weights, the configuration and the
+            tokenizer. That of several files is of the list of their digests, as `sha256sum` writes it. It is "" where
+            no file was read.
+    """
+
     name: str
     sha256: str
     n_layers: int
@@ -239,6 +247,13 @@ class ModelInfo:
     device: str
     dtype: str
     bos: bool
+    config_sha256: str = ""
+    tokenizer_sha256: str = ""
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """The hashes of its files by what they are of."""
+        return {"weights": self.sha256, "config": self.config_sha256, "tokenizer": self.tokenizer_sha256}
 
 
 def counted(n: int, verdict: str) -> str:

@@ -333,7 +333,7 @@ def provenance(report: Report, verbose: bool = False) -> Iterator[str]:
     known = {"circuitdsl": report.circuitdsl, **report.versions}
     versions = [f"{name} {number}" for name, number in known.items() if verbose or name in ("circuitdsl", "torch")]
     several = len(report.tasks) > 1
-    hashes = {"spec": report.spec.sha256, "weights": report.model.sha256}
+    hashes = {"spec": report.spec.sha256} | report.model.hashes
     hashes |= {f"prompts{f' of {task.name}' * several}": task.sha256 for task in report.tasks}
     yield " · ".join((*versions, *(f"{name} {digest[:_HASH]}" for name, digest in hashes.items() if digest)))
     if verbose and report.tasks:

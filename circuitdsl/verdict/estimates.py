@@ -63,7 +63,7 @@ class Estimate(ABC):
         """Limits of the two-sided interval of level `1 - alpha` (of several, for an array); NaN where there is none."""
 
     @abstractmethod
-    def repeated(self, times: int) -> Estimate:
+    def repeated(self, times: int | Array) -> Estimate:
         """The figure as if every prompt had been seen so many times, which more prompts like these would show."""
 
 
@@ -108,8 +108,8 @@ class Share(Estimate):
         high = np.where(k < n, special.betainccinv(k + 1, np.maximum(n - k, 1), alpha / 2), 1.0)
         return low, high
 
-    def repeated(self, times: int) -> Share:
-        return Share(self.k * times, self.n * times)
+    def repeated(self, times: int | Array) -> Share:
+        return Share(self.k * times, self.n * int(times))
 
 
 def share(hits: ArrayLike) -> Share:

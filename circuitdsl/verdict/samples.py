@@ -218,8 +218,8 @@ class Versus(Mean):
     def other(self) -> Mean:
         return self.both.combine(0.0, 1.0)
 
-    def repeated(self, times: int) -> Versus:
-        return Versus(**vars(Mean.repeated(self, times)), both=self.both.repeated(times))
+    def repeated(self, times: int | Array) -> Versus:
+        return replace(self, times=self.times * times, both=self.both.repeated(times))
 
 
 @dataclass(frozen=True, slots=True)

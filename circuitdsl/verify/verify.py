@@ -135,7 +135,17 @@ def verify(
     memories = [prompts.cache for prompts in by_task.values() if isinstance(prompts.cache, Memory)]
     return Report(
         spec=SpecInfo(circuit.path, circuit.name, circuit.sha256, circuit.meaning),
-        model=ModelInfo(model.name, model.sha256, model.n_layers, model.n_heads, model.device, model.dtype, bos),
+        model=ModelInfo(
+            model.name,
+            model.sha256,
+            model.n_layers,
+            model.n_heads,
+            model.device,
+            model.dtype,
+            bos,
+            model.config_sha256,
+            model.tokenizer_sha256,
+        ),
         tasks=tuple(_task_result(by_task[use.name], use) for use in circuit.tasks if use.name in by_task),
         claims=in_order(circuit, found),
         seconds=time.perf_counter() - start,

@@ -341,7 +341,8 @@ def test_a_used_up_prompt_file_is_not_asked_for_more(check, from_file) -> None:
 def test_means_over_a_prompt_file_are_those_of_the_whole_file(pocket, from_file) -> None:
     """Of 8 prompts in 8 templates each would be its own mean."""
     claims = ("expect accuracy >= 0%",)
-    few, many = (prompts_by_task(loads(from_file(n, *claims)).circuits[0], pocket)["mine"] for n in (8, 120))
+    specs = (loads(from_file(n, *claims), allow_outside=True) for n in (8, 120))
+    few, many = (prompts_by_task(spec.circuits[0], pocket)["mine"] for spec in specs)
     request, first = NodeRequest((Site(Node("mlp", 1), EVERYWHERE),), "mean"), np.arange(8)
     a, b = (measure(bench, [request], first)[request].values for bench in (few, many))
     assert few.pairs == many.pairs[:8]

@@ -36,9 +36,9 @@ class Work:
             self.searches += 1
             return falls_to(*args)  # type: ignore[arg-type]
 
-        def counted_tails(values: np.ndarray) -> object:
+        def counted_tails(values: np.ndarray, counts: np.ndarray) -> object:
             self.tests += 1
-            return tails(values)
+            return tails(values, counts)
 
         def counted_figure(*args: object) -> object:
             self.figures += 1

@@ -61,7 +61,7 @@ def _copied(batch: Batch, request: Copying) -> Array:
         hit = (logits >= answers.amax(-1, keepdim=True)).sum(-1) <= TOP
         return (hit * here).sum(1) / here.sum(1).clamp_min(1)
 
-    rows = places.numel() * model.W_U.numel() // products(model.blocks[0])  # of which a layer takes as long
-    sizes = [rows] * len(request.heads)
-    hits = torch.stack(each(model, copied_by, request.heads, sizes, VOCAB_THREADS * rows)).sum(0)
+    size = places.numel() * model.W_U.numel() // products(model.blocks[0])  # rows of which a layer takes as long
+    sizes = [size] * len(request.heads)
+    hits = torch.stack(each(model, copied_by, request.heads, sizes, VOCAB_THREADS * size)).sum(0)
     return (hits / len(request.heads)).cpu().double().numpy()
