@@ -341,6 +341,11 @@ class Batch:
         """Positions from the start on."""
         return self.where.length - self.start
 
+    @property
+    def rows_run(self) -> int:
+        """Residual-stream vectors that run at once."""
+        return len(self.plans) * len(self.rows) * self.steps
+
     @cached_property
     def prompts(self) -> Tensor:
         return self.ship(self.rows)

@@ -28,11 +28,12 @@ from circuitdsl.engine.forward import (
 )
 from circuitdsl.engine.runs import Runs, baseline, patterns, read
 from circuitdsl.engine.terms import Terms
+from circuitdsl.engine.workers import measuring
 from circuitdsl.models.parts import Transformer
 from circuitdsl.models.writers import term
 
 
-@torch.inference_mode()
+@measuring()
 def effects(
     runs: Runs,
     experiments: Sequence[Experiment],
@@ -82,7 +83,7 @@ def terms_at_end(model: Transformer, terms: Terms, nodes: Sequence[Node]) -> Flo
     return torch.stack([term(model, node, terms.value(node)[:, -1]) for node in nodes], dim=1)
 
 
-@torch.inference_mode()
+@measuring()
 def patched_terms(
     runs: Runs,
     experiments: Sequence[Experiment],
@@ -111,7 +112,7 @@ def patched_terms(
     return in_batches(runs, experiments, positions, unpatched, patched, kept=frozenset(nodes), **limits)
 
 
-@torch.inference_mode()
+@measuring()
 def patched_attention(
     runs: Runs,
     experiments: Sequence[Experiment],
