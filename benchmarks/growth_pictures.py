@@ -12,6 +12,8 @@ from circuitdsl import api
 from circuitdsl.report.formats import FORMATS, View
 from circuitdsl.report.report import Reports
 
+KINDS = ("svg", "png")
+
 
 def drawn(edges: int, heads: int, layers: int = 8) -> str:
     """A spec with so many edges between single heads, spread over some heads of GPT-2 small's first layers."""
@@ -31,11 +33,15 @@ def _render(edges: int, heads: int, aim: float | None) -> Case:
         found = api.loads(drawn(edges, heads))
         if not found.ok:
             raise ValueError(found.problems)
-        start = time.process_time()
-        api.render(found, folder / "many.svg")
-        return [Figure("to SVG", time.process_time() - start, "CPU s", aim)]
+        return [Figure(f"to {kind.upper()}", _written(found, folder / f"many.{kind}"), "CPU s", aim) for kind in KINDS]
 
     return Case(f"render_{edges}", f"`render`, {edges} edges between {heads} heads", work)
+
+
+def _written(found: api.Spec, path: Path) -> float:
+    start = time.process_time()
+    api.render(found, path)
+    return time.process_time() - start
 
 
 def _html(claims: int, aim: float) -> Case:

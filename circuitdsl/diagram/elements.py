@@ -155,21 +155,22 @@ def group(
     kind: str,
     elements: Iterable[str],
     story: str = "",
-    opacity: float = 1.0,
     at: Point = (0.0, 0.0),
     **about: str,
 ) -> str:
     """Elements that belong together: their class, what the pointer shows, and (`about`) data attributes."""
     data = "".join(f" data-{key}={attribute(value)}" for key, value in about.items())
-    faint = f' opacity="{opacity:g}"' if opacity < 1 else ""
     moved = f' transform="translate({at[0]:.1f} {at[1]:.1f})"' if at != (0.0, 0.0) else ""
     told = (f"<title>{plain(story)}</title>",) if story else ()
-    return "\n".join((f'<g class="{kind}"{data}{faint}{moved}>', *told, *elements, "</g>"))
+    return "\n".join((f'<g class="{kind}"{data}{moved}>', *told, *elements, "</g>"))
 
 
 @dataclass(frozen=True, slots=True)
 class Pen:
-    """How a shape is painted: no colour, no paint."""
+    """How a shape is painted: no colour, no paint. Colours may end in how opaque they are, as `#ffffffbf` does.
+
+    A group that is faint as a whole would be painted on a page of its own first, which takes seconds for 100 arrows.
+    """
 
     fill: str = ""
     stroke: str = ""
@@ -178,15 +179,18 @@ class Pen:
 
     def __str__(self) -> str:
         """The attributes of an SVG element."""
-        fill, alpha = self.fill[:7] or "none", self.fill[7:]
         return "".join(
             (
-                f' fill="{fill}"',
-                f' fill-opacity="{int(alpha, 16) / 255:.2f}"' if alpha else "",
-                f' stroke="{self.stroke}" stroke-width="{self.width:.2f}"' if self.stroke else "",
+                _paint("fill", self.fill or "none"),
+                f'{_paint("stroke", self.stroke)} stroke-width="{self.width:.2f}"' if self.stroke else "",
                 f' stroke-dasharray="{self.dash[0]} {self.dash[1]}"' if self.dash else "",
             )
         )
+
+
+def _paint(kind: str, colour: str) -> str:
+    alpha = f' {kind}-opacity="{int(colour[7:], 16) / 255:.2f}"' if colour[7:] else ""
+    return f' {kind}="{colour[:7]}"{alpha}'
 
 
 def block(rect: Rect, radius: float, pen: Pen, node: str = "") -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,8 @@ from circuitdsl.diagram.svg import to_svg
 from circuitdsl.errors import UsageError
 from circuitdsl.report.report import Report, write_whole
 
-_SCALE = 2  # pixels of a PNG for each unit of the drawing
+#: pixels of a PNG for each unit of a drawing; fewer, but at least one, where there would be more than `_MOST`
+_SCALE, _MOST = 2.0, 2.0**24
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +33,13 @@ class Format:
 
 
 def to_png(svg: str) -> bytes:
-    """The picture at twice its size, painted by resvg. Its text is set in the fonts of the machine."""
+    """The picture at twice its size, a large one at less, painted by resvg in the fonts of the machine."""
     import resvg_py
 
-    return bytes(resvg_py.svg_to_bytes(svg_string=svg, zoom=_SCALE))
+    size = re.search(r'width="(\d+)" height="(\d+)"', svg)
+    assert size
+    most = (_MOST / max(1, int(size[1]) * int(size[2]))) ** 0.5
+    return bytes(resvg_py.svg_to_bytes(svg_string=svg, zoom=min(_SCALE, max(1.0, most))))
 
 
 FORMATS = (

@@ -205,7 +205,7 @@ def _is_arc(arrow: Arrow) -> bool:
 
 
 def _needs(box: Box, drawing: Drawing, row: Mapping[str, int]) -> Needs:
-    above, below = set(), set()
+    above, below, arched = set(), set(), set()
     arcs: list[Label | None] = []
     loops: list[Label | None] = []
     for arrow in drawing.arrows:
@@ -215,9 +215,11 @@ def _needs(box: Box, drawing: Drawing, row: Mapping[str, int]) -> Needs:
             below |= {high.node} if high.box == box.key and high.node else set()
         elif arrow.sender.box == box.key:
             (arcs if _is_arc(arrow) else loops).append(_short_label(arrow))
+            arched |= {arrow.sender.node, arrow.receiver.node} if _is_arc(arrow) else set()
     room = max((found.width for found in arcs if found), default=0.0)
     beside = max((found.width for found in loops if found), default=0.0)
-    return Needs(frozenset(above), frozenset(below), len(arcs), len(loops), room, beside + _LOOP + 6 if loops else 0.0)
+    found = frozenset(above), frozenset(below), len(arcs), frozenset(arched), len(loops)
+    return Needs(*found, room, beside + _LOOP + 6 if loops else 0.0)
 
 
 def _short_label(arrow: Arrow) -> Label | None:
@@ -247,7 +249,8 @@ def _arc(arrow: Arrow, shape: Shape, rect: Rect, lane: int, width: float) -> Pla
     edge = one.y if up < 0 else one.bottom
     out = edge + up * (ARC + ARC_STEP * lane)
     way = 1 if other.x > one.x else -1
-    a, b = one.centre[0] + way * (4 + 3 * lane), other.centre[0] - way * (4 + 3 * lane)
+    inwards = way * (4 + 3 * (lane % 6))  # from the middle of a chip
+    a, b = one.centre[0] + inwards, other.centre[0] - inwards
     turn = min(6.0, abs(b - a) / 2)
     curves = (
         straight((a, edge), (a, out - up * turn)),

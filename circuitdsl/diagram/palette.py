@@ -62,6 +62,10 @@ def colour(arrow: Arrow) -> str:
     return TONES[arrow.tone]
 
 
+def faded(colour: str, opacity: float) -> str:
+    return f"{colour}{round(255 * opacity):02x}"
+
+
 def opacity(arrow: Arrow) -> float:
     """What is claimed to be negligible is faint, unless that claim does not hold."""
     if not arrow.negligible:

@@ -32,6 +32,7 @@ class Needs:
     above: frozenset[Node] = frozenset()
     below: frozenset[Node] = frozenset()
     arcs: int = 0
+    arched: frozenset[Node] = frozenset()  # the chips that arcs join
     loops: int = 0
     arc_room: float = 0.0  # for the labels of arcs
     beside: float = 0.0  # for loops, right of the box
@@ -126,19 +127,26 @@ def _header(box: Box, room: float, ink: str) -> tuple[list[tuple[Span, float, fl
 
 
 def _grid(box: Box, needs: Needs) -> dict[Node, Rect]:
-    """Chips in rows about equally long. Chips that arrows reach stand in one row, or in the outer rows of many."""
+    """Chips in rows about equally long. Chips that arrows reach stand in one row, or in the outer rows of many.
+
+    Those that arcs join stand in one row on the side of the arcs, however many they are.
+    """
     nodes, count = list(box.nodes), len(box.nodes)
     most = 4 if count <= 8 else 5 if count <= 15 else 8
     if needs.above or needs.below or needs.arcs:
         most = max(_MANY, -(-count // 3))
-    per_row = -(-count // -(-count // most))
+    per_row = max(-(-count // -(-count // most)), len(needs.arched))
     if per_row < count:
-        nodes.sort(key=lambda node: (node in needs.below) - (node in needs.above and node not in needs.below))
+        side = 2 if needs.above else -2  # of the arcs, as in `_group`
+        below, above = needs.below, needs.above - needs.below
+        nodes.sort(key=lambda node: side * (node in needs.arched) + (node in below) - (node in above))
+    first = -count % per_row if needs.arcs and needs.above else 0  # the row of the arcs is full
     wide = max(_chip_width(node) for node in nodes)
     chip = Rect(0, 0, wide, CHIP_HEIGHT)
     across, down = wide + CHIP_GAP, CHIP_HEIGHT + CHIP_GAP
     shift = max(0.0, needs.arc_room - per_row * across + CHIP_GAP) / 2
-    return {node: chip.moved(shift + i % per_row * across, i // per_row * down) for i, node in enumerate(nodes)}
+    places = (divmod(i, per_row) for i in range(first, first + count))
+    return {node: chip.moved(shift + x * across, y * down) for node, (y, x) in zip(nodes, places, strict=True)}
 
 
 def _pill(span: Span, x: float, y: float, border: str) -> list[str]:

@@ -88,7 +88,6 @@ class _Item:
     words: str
     pen: Pen
     verdict: Verdict | None = None
-    opacity: float = 1.0
 
     @property
     def width(self) -> float:
@@ -105,7 +104,7 @@ def _legend(drawing: Drawing, room: float) -> tuple[list[str], float]:
         for item in items:
             if x and x + item.width - _APART > room:
                 x, y = 0.0, y + 22
-            elements.append(group("plot", [path(polyline((x, y), (x + 32, y)), item.pen)], opacity=item.opacity))
+            elements.append(path(polyline((x, y), (x + 32, y)), item.pen))
             elements.append(line(x + 40, y, Span(item.words, 12, palette.SOFT)))
             elements += sign(item.verdict, (x + 16, y)) if item.verdict else ()
             x += item.width
@@ -120,8 +119,8 @@ def _items(drawing: Drawing) -> Iterator[list[_Item]]:
     faint = [arrow for arrow in drawing.arrows if arrow.negligible]
     if faint:
         like = min(faint, key=palette.opacity)
-        pen = Pen(stroke=palette.colour(like), width=1.8, dash=(7, 5))
-        yield [_Item("claimed negligible", pen, opacity=palette.opacity(like))]
+        colour = palette.faded(palette.colour(like), palette.opacity(like))
+        yield [_Item("claimed negligible", Pen(stroke=colour, width=1.8, dash=(7, 5)))]
     measured = any(arrow.finding and arrow.finding.effect is not None for arrow in drawing.arrows)
     yield [
         _Item(f"effect ±{100 * drawing.full * share:.3g} %", Pen(stroke=palette.SOFT, width=scaled(share)))
@@ -165,13 +164,13 @@ def layers(drawing: Drawing, page: Page) -> Iterator[tuple[int, int, float]]:
 
 
 def _arrow(placed: PlacedArrow) -> str:
-    arrow, colour = placed.arrow, palette.colour(placed.arrow)
+    arrow = placed.arrow
+    colour = palette.faded(palette.colour(arrow), palette.opacity(arrow))
     pen = Pen(stroke=colour, width=placed.width, dash=(7, 5) if arrow.negligible else None)
     return group(
         f"edge {arrow.finding.verdict}" if arrow.finding else "edge",
         [path(placed.curves, pen), _head(placed, colour)],
         _story(arrow),
-        palette.opacity(arrow),
         edge=_name(arrow),
         claims=" ".join(said.id for said in arrow.claims),
     )

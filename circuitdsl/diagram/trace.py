@@ -63,9 +63,9 @@ def _curve(link: Link, at: dict[Place, Point], firings: int) -> str:
     curve = Curve(start, (x0, start[1] - bend), (x1, end[1] + bend), end)
     share = min(link.count / firings, 1.0)
     counts = f"{link.count} of {firings} firings, adds {plain(link.weight)}"
-    pen = Pen(stroke=_COLOURS[link.side], width=0.8 + 4.2 * share)
+    pen = Pen(stroke=palette.faded(_COLOURS[link.side], 0.3 + 0.5 * share), width=0.8 + 4.2 * share)
     story = f"{link.sender} -> {link.receiver}, {link.side}: {counts}"
-    return group("link", [path((curve,), pen)], story=story, opacity=0.3 + 0.5 * share)
+    return group("link", [path((curve,), pen)], story=story)
 
 
 def _chip(place: Place, point: Point, first: bool) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from circuitdsl.circuit.nodes import LOGITS
 from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.engine import runs as engine
 from circuitdsl.engine.experiment import Readout
@@ -24,6 +25,7 @@ from circuitdsl.engine.memory import (
 from circuitdsl.engine.metrics import Scorer, Side, on_sides
 from circuitdsl.engine.prompts import SIDES, Array, Prompts
 from circuitdsl.errors import UserError, out_of_memory
+from circuitdsl.measurements.kept import Kept, everything
 from circuitdsl.models.parts import Transformer
 from circuitdsl.tasks.dataset import Corrupt, PromptPair
 
@@ -31,6 +33,8 @@ from circuitdsl.tasks.dataset import Corrupt, PromptPair
 SPREAD = 64
 
 Ends = tuple[Float[Tensor, "n d"], Float[Tensor, "n d"]]
+#: what is read of runs for their scores
+ENDS = Kept(frozenset([LOGITS]), frozenset([LOGITS]))
 
 
 def readout(model: Transformer, score: Scorer, part: Array, max_memory: int | None = None) -> Readout:
@@ -98,23 +102,29 @@ def ends_of(
     pairs: Sequence[PromptPair],
     max_memory: int | None,
     kept: list[tuple[list[int], engine.Runs]] | None = None,
+    reads: Callable[[], Kept] | None = None,
 ) -> Ends:
     """The residual streams at END of all clean and all corrupt prompts.
 
     Args:
         kept: takes the first runs with the places of their prompts, as many as `kept_bytes` allows.
+        reads: says what will be read of them: that is kept where there is no room for everything.
 
     Raises:
         UserError: some are not finite.
     """
     ends = torch.empty(2, len(pairs), model.d_model, dtype=model.dtype, device=model.device)
 
+    room = 0 if kept is None else kept_bytes(model.device, max_memory)
+
     def run(places: Tensor, tokens: Tensor) -> None:
-        runs = engine.run(model, tokens, tokens_of([pairs[i] for i in places], "corrupt_tokens"))
+        nonlocal room
+        wanted, size = _what_fits(model, tokens.shape, room, reads)
+        runs = engine.run(model, tokens, tokens_of([pairs[i] for i in places], "corrupt_tokens"), kept=wanted | ENDS)
         ends[0, places], ends[1, places] = runs.clean.end, runs.corrupt.end
-        held = sum(other.n * prompt_bytes(model, other.length) for _, other in (*(kept or ()), (places, runs)))
-        if kept is not None and held <= kept_bytes(model.device, max_memory):
+        if kept is not None and size:
             kept.append((places.tolist(), runs))
+            room -= size
 
     for group in engine.by_length(
         [pair.clean_tokens for pair in pairs], partial(run_at_once, model, max_memory=max_memory)
@@ -129,6 +139,18 @@ def ends_of(
                 hint="float16 overflows easily: try bfloat16 or float32" if model.dtype == torch.float16 else None,
             )
     return ends[0], ends[1]
+
+
+def _what_fits(model: Transformer, shape: torch.Size, room: int, reads: Callable[[], Kept] | None) -> tuple[Kept, int]:
+    """What is kept of runs in so many bytes, and how many it takes: everything, what is read, or nothing."""
+    n, length = shape
+    makers: list[Callable[[], Kept]] = [lambda: everything(model.n_layers), *([reads] if reads else [])]
+    for make in makers if room else []:
+        wanted = make()
+        size = n * prompt_bytes(model, length, wanted | ENDS)
+        if size <= room:
+            return wanted, size
+    return Kept(), 0
 
 
 # --- before anything is measured -------------------------------------------------------------------

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -23,6 +24,9 @@ from circuitdsl.engine.tally import Tally
 from circuitdsl.engine.via_mlps import Flows
 from circuitdsl.models.parts import PORTS, Attention, Port, Transformer, attend
 from circuitdsl.models.writers import Written, in_whole, term
+
+#: positions from which on attention makes no matrix of all scores
+LONG = 32
 
 
 @dataclass
@@ -129,6 +133,8 @@ def attend_from(
     if not k_before.shape[2] and w == steps:
         z = attend(attn, *(x.flatten(0, 1).transpose(1, 2) for x in (q, k, v)))
         return z.contiguous().view(n, e, w, heads, d)
+    if steps == w >= LONG and attn.softcap is None:
+        return _attend_long(attn, q, k, v, k_before, v_before)
     g = heads // kv
     q = q.view(n, e, w, kv, g, d)
     shared = q.permute(0, 3, 4, 1, 2, 5).reshape(n, kv, g * e * w, d) @ k_before.transpose(2, 3)
@@ -138,6 +144,22 @@ def attend_from(
     before, after = pattern.split((k_before.shape[2], steps), dim=-1)
     z = (before.reshape(n, kv, g * e * w, -1) @ v_before).view(n, kv, g, e, w, d).permute(0, 3, 4, 1, 2, 5)
     return (z + _own_values(after, v)).contiguous().view(n, e, w, heads, d)
+
+
+def _attend_long(
+    attn: Attention, q: Tensor, k: Tensor, v: Tensor, k_before: Tensor, v_before: Tensor
+) -> Float[Tensor, "N E W heads d_head"]:
+    """The same where no matrix of all scores is made. The keys that runs share are repeated for each."""
+    n, e, w, heads, d = q.shape
+    earlier = k_before.shape[2]
+    keys, values = (
+        torch.cat((before.unsqueeze(1).expand(-1, e, -1, -1, -1), own.transpose(2, 3)), dim=3).flatten(0, 1)
+        for before, own in ((k_before, k), (v_before, v))
+    )
+    queries = q.flatten(0, 1).transpose(1, 2)
+    if 3 * earlier <= w:  # a square is masked faster than a rectangle: some queries that nobody asked for go before
+        queries = F.pad(queries, (0, 0, earlier, 0))
+    return attend(attn, queries, keys, values)[:, -w:].contiguous().view(n, e, w, heads, d)
 
 
 def _own_products(q: Float[Tensor, "N E W kv g d"], k: Float[Tensor, "N E S kv d"]) -> Float[Tensor, "N E kv g W S"]:

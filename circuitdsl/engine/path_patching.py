@@ -25,7 +25,8 @@ from circuitdsl.engine.forward import (
     patched_inputs,
     queries_keys_values,
 )
-from circuitdsl.engine.runs import Runs, Terms, baseline, patterns, read
+from circuitdsl.engine.runs import Runs, baseline, patterns, read
+from circuitdsl.engine.terms import Terms
 from circuitdsl.models.parts import Transformer
 from circuitdsl.models.writers import term
 

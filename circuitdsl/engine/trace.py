@@ -26,6 +26,7 @@ from circuitdsl.circuit.traced import Fired, Link, Place, Side, TraceGraph
 from circuitdsl.engine import runs as engine
 from circuitdsl.engine.memory import run_at_once
 from circuitdsl.engine.positions import indices_of
+from circuitdsl.engine.terms import Cache
 from circuitdsl.errors import UserError
 from circuitdsl.models.errors import NotTraced
 from circuitdsl.models.parts import Transformer
@@ -131,7 +132,7 @@ class Tracer:
     tokens: Int[Tensor, "n T"]
     weights: AttentionWeights
     omega: Callable[[Node], Omega]
-    cache: engine.Cache = field(init=False)
+    cache: Cache = field(init=False)
     pattern: Callable[[Node], Float[Tensor, "n T T"]] = field(init=False)
     firing: Callable[[int, Node, int], Firing | None] = field(init=False)
 

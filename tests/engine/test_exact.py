@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from circuitdsl.circuit.nodes import Edge, Input, Node, Position
+from circuitdsl.engine import forward
 from circuitdsl.engine.batch_index import Where
 from circuitdsl.engine.count import floor_by_prompt
 from circuitdsl.engine.experiment import Experiment, Readout
@@ -20,12 +21,12 @@ from circuitdsl.engine.runs import first_difference, mean_terms
 from circuitdsl.engine.tally import Tally
 from circuitdsl.models import products
 from circuitdsl.models.load import load_model
-from circuitdsl.models.parts import Transformer
+from circuitdsl.models.parts import Attention, Transformer
 from tests.drawing import examples
 from tests.engine import reference
 from tests.engine.bridge import bridge_of
 from tests.engine.random_experiments import experiments
-from tests.engine.small_models import FAMILIES, Case, make_case, neurons, save_random
+from tests.engine.small_models import FAMILIES, LENGTH, Case, make_case, neurons, save_random
 
 TOLERANCE = 1e-4
 drawn = settings(
@@ -95,6 +96,42 @@ def test_any_experiment_equals_brute_force(family: str, random_model: Callable[[
         check_exact(make_case(model, seed), some)
 
     check()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_long_prompts_equal_brute_force(
+    family: str, random_model: Callable[[str], Transformer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if prompts of a few tokens were long; no matrix of all scores is made for many positions."""
+    monkeypatch.setattr(forward, "LONG", 2)
+    model = random_model(family)
+
+    @drawn
+    @given(st.lists(experiments(model), min_size=1, max_size=3), st.integers(0, 5))
+    def check(some: list[Experiment], seed: int) -> None:
+        check_exact(make_case(model, seed), some)
+
+    check()
+
+
+def test_a_long_prompt_has_no_matrix_of_scores(gpt2: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    widths: list[int] = []
+    true_pattern = Attention.pattern
+
+    def pattern(self: Attention, products: torch.Tensor, *hidden: torch.Tensor) -> torch.Tensor:
+        widths.append(products.shape[-2])
+        return true_pattern(self, products, *hidden)
+
+    monkeypatch.setattr(Attention, "pattern", pattern)
+    edge = Experiment(frozenset([Edge(Node("head", 0, 1), Input(Node("head", 1, 0), "q"), Position("A"))]))
+    for long, layers in (
+        (LENGTH, 2),
+        (2, 1),
+    ):  # the edge's own, and the one below the last
+        monkeypatch.setattr(forward, "LONG", long)
+        effects(gpt2.runs, [edge], gpt2.positions, gpt2.vocabulary)
+        assert sum(width > 1 for width in widths) == layers * 3  # each prompt has a start of its own
+        widths.clear()
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ CLOSE = 2e-5
 
 def every_part(case: Case, node: Node) -> list[Node]:
     many = case.model.d_head if node.kind == "head" else case.model.d_mlp
-    return [replace(node, index=i) for i in range(many)]
+    return [node._replace(index=i) for i in range(many)]
 
 
 def with_neurons(case: Case, layer: int) -> Case:

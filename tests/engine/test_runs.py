@@ -10,10 +10,11 @@ import torch
 
 from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Edge, Input, Node, Position, Site
 from circuitdsl.engine.experiment import Experiment, PatchError, Readout, experiment_of
-from circuitdsl.engine.memory import CHUNK
 from circuitdsl.engine.path_patching import effects
-from circuitdsl.engine.runs import MOST_STARTS, Terms, at, baseline, by_length, changed, patterns, run, starts
+from circuitdsl.engine.runs import MOST_STARTS, at, baseline, by_length, changed, patterns, run, starts
+from circuitdsl.engine.terms import Terms
 from circuitdsl.measurements.requests import EdgeRequest
+from circuitdsl.models.writers import layer_of
 from tests.engine import reference
 from tests.engine.small_models import LENGTH, Case, make_case, neurons
 
@@ -59,7 +60,7 @@ def terms_in(terms: Terms) -> list[torch.Tensor]:
 def test_prompts_start_together_in_a_few_parts(kinds: int) -> None:
     first = np.random.default_rng(kinds).integers(0, kinds, 100)
     parts = list(starts(first))
-    assert len(parts) <= max(MOST_STARTS, 1) + 100 // CHUNK
+    assert len(parts) <= MOST_STARTS
     assert sorted(np.concatenate([rows for rows, _ in parts]).tolist()) == list(range(100))
     for rows, start in parts:
         assert start == first[rows].min()
@@ -68,13 +69,14 @@ def test_prompts_start_together_in_a_few_parts(kinds: int) -> None:
 
 
 def test_a_corrupt_run_stops_where_no_term_is_taken_any_more(case: Case) -> None:
-    for stages, sender in enumerate([Node("embed"), Node("head", 0, 1), Node("mlp", 0), Node("head", 1, 2)]):
-        short = run(case.model, case.clean, case.corrupt, corrupt_stages=stages)
-        assert (len(short.corrupt.z), len(short.corrupt.mlp)) == ((stages + 1) // 2, stages // 2)
+    for sender in (Node("embed"), Node("head", 0, 1), Node("mlp", 0), Node("head", 1, 2)):
+        request = EdgeRequest((Edge(sender, Input(LOGITS, "in"), EVERYWHERE),))
+        short = run(case.model, case.clean, case.corrupt, kept=request.kept(case.model.n_layers))
+        assert list(short.corrupt.kept) == [layer_of(sender)]
         assert not len(short.corrupt.end)
-        experiment = Experiment(frozenset([Edge(sender, Input(LOGITS, "in"), EVERYWHERE)]))
+        experiment = experiment_of(request)
         whole, cut = (effects(runs, [experiment], {}, case.vocabulary) for runs in (case.runs, short))
-        assert torch.equal(whole, cut)
+        assert torch.allclose(whole, cut, atol=1e-5)
 
 
 def test_readouts_agree(case: Case) -> None:
