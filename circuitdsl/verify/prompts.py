@@ -182,7 +182,8 @@ def prompts_by_task(
 
     found: dict[str, Prompts] = {}
     for name, use in (uses | own).items():
-        place, what = (circuit.path, circuit.name, name), (model.digest, use, circuit.metric, _file_bytes(circuit, use))
+        file = b"" if keep is None else _file_bytes(circuit, use)
+        place, what = (circuit.path, circuit.name, name), (model.digest, use, circuit.metric, file)
         known = (keep or {}).get(place)
         found[name] = _again(known[1]) if known and known[0] == what else made(name, use)
         if keep is not None:
