@@ -198,3 +198,14 @@ def test_plan_knows_the_nulls_and_whole_circuits_of_earlier_runs(tmp_path, monke
     assert news(capsys, spec)[1] >= 1, "another circuit"
     assert cli.run(["plan", str(spec)]) == 0
     assert "at the first look, the rest is known" in " ".join(capsys.readouterr().out.split())
+
+
+def test_memory_is_that_of_the_batches_that_there_are(shape) -> None:
+    """Not of the largest batch that is allowed: a few prompts take less than many, and one patch less than ten."""
+
+    def planned_memory(prompts: int, patches: int) -> int:
+        lines = "".join(f"0.{i} -> 1.0.k at S2 : lowers\n" for i in range(patches))
+        _, work = planned(loads(HEAD + f"task ioi(prompts = {prompts})\n" + lines), shape)
+        return memory(shape, work, torch.device("cpu"))
+
+    assert planned_memory(8, 1) < planned_memory(8, 8) < planned_memory(64, 8) < 200e6
