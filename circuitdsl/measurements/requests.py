@@ -180,10 +180,10 @@ class _Patched(Request):
     together = (None,)
 
     def kept(self, n_layers: int) -> Kept:
-        return Kept(clean=frozenset([LOGITS])) | self.patched(n_layers)
+        return _kept_for_patched(self, n_layers)
 
     @cached_property
-    def positions(self) -> Positions:  # type: ignore[override]
+    def positions(self) -> Positions:
         return positions_of(self)
 
 
@@ -260,6 +260,12 @@ def _places(sites: tuple[Site, ...]) -> str:
     for node, own in groupby(sorted(sites), lambda site: site.node):
         nodes.setdefault(" and ".join(str(site.position) for site in own), []).append(str(node))
     return next(iter(nodes)) if len(nodes) == 1 else ", ".join(f"{' '.join(n)} at {at}" for at, n in nodes.items())
+
+
+@lru_cache(maxsize=2**14)
+def _kept_for_patched(request: _Patched, n_layers: int) -> Kept:
+    """What a request for a patched run reads of others; asked for with every batch of prompts."""
+    return Kept(clean=frozenset([LOGITS])) | request.patched(n_layers)
 
 
 def kept_for(requests: Iterable[Request], n_layers: int) -> Kept:

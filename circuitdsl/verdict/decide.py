@@ -26,7 +26,7 @@ from circuitdsl.circuit.criteria import AboveChance, Moves
 from circuitdsl.verdict import reasons
 from circuitdsl.verdict.estimates import Array, Estimate, Limits, limits_of
 from circuitdsl.verdict.families import FAMILY, Levels, family_levels
-from circuitdsl.verdict.means import SMALL
+from circuitdsl.verdict.means import SMALL, strata_of
 from circuitdsl.verdict.needed import prompts_to_decide
 from circuitdsl.verdict.ratios import Ratio, intervals
 from circuitdsl.verdict.samples import Sample, figure_of, quantity_of
@@ -271,13 +271,13 @@ def _used(part: Part, level: float, last: Limits | None) -> Limits | None:
 
 def _disagreeing(part: Part, verdict: Verdict) -> tuple[str, ...]:
     """Strata of at least `SMALL` prompts that show the opposite, each tested at 5 % divided by their number."""
-    names, codes, counts = np.unique(part.sample.strata, return_inverse=True, return_counts=True)
+    names, codes, counts = strata_of(part.sample.strata)
     if verdict not in ("holds", "fails") or part.forced or len(names) < 2:
         return ()
     level = FAMILY / max(int(np.sum(counts >= SMALL)), 1)
     against = []
     for k in np.flatnonzero(counts >= SMALL):
-        figure = figure_of(part.test, part.sample.take(codes.ravel() == k))
+        figure = figure_of(part.test, part.sample.take(codes == k))
         if part.region.contains(figure) == (verdict == "holds"):
             continue
         gap = figure.sign * figure.denominator.value if isinstance(figure, Ratio) else 1.0

@@ -223,6 +223,8 @@ def _task_work(
         ranked=sum(part.peers is not None for p in plans for part in p.parts),
         least=start + steps[0],
         most=sum(steps, start),
+        all_runs=sum(prompt_bytes(prompts.model, int(length)) for length in lengths),
+        held=max((_held(prompts, own, ids) for ids, own in (*nulls, (everything, requests))), default=0),
     )
     if known is None:
         return found
@@ -235,8 +237,6 @@ def _task_work(
         measurements=len({request for _, own in wanted for request in own}),
         new=len({request for _, own in lacking for request in own}),
         anew=sum((_measuring(prompts, _as_run(own, metric), ids) for ids, own in lacking), Work()),
-        all_runs=sum(prompt_bytes(prompts.model, int(length)) for length in lengths),
-        held=max((_held(prompts, own, ids) for ids, own in (*nulls, (everything, requests))), default=0),
     )
 
 
@@ -363,4 +363,5 @@ def memory(model: Transformer, work: Sequence[TaskWork], device: torch.device, m
     Counts activations only; a Python process with torch and transformers takes about half a gigabyte besides.
     """
     most = max((task.held + task.most.batch for task in work), default=0)
-    return BASE + most + sum(min(kept_bytes(device, max_memory), task.all_runs) for task in work)
+    base = BASE if max_memory is None else 0  # a limit is of tensors
+    return base + most + sum(min(kept_bytes(device, max_memory), task.all_runs) for task in work)

@@ -11,12 +11,14 @@ import torch
 
 from circuitdsl import cli
 from circuitdsl.api import load, loads
+from circuitdsl.engine.count import floor_of
 from circuitdsl.models.load import POCKET
 from circuitdsl.models.outline import outline, parameters, products
+from circuitdsl.verify import work
 from circuitdsl.verify.prompts import make_data, prompts_by_task, tasks_in_use
 from circuitdsl.verify.session import Options
 from circuitdsl.verify.verify import verify
-from circuitdsl.verify.work import workload
+from circuitdsl.verify.work import memory, workload
 
 MEASURED = Path(__file__).parents[1] / "fixtures" / "measured.circ"
 HEAD = 'circuit t\nmodel "pocket"\n'
@@ -205,7 +207,24 @@ def test_memory_is_that_of_the_batches_that_there_are(shape) -> None:
 
     def planned_memory(prompts: int, patches: int) -> int:
         lines = "".join(f"0.{i} -> 1.0.k at S2 : lowers\n" for i in range(patches))
-        _, work = planned(loads(HEAD + f"task ioi(prompts = {prompts})\n" + lines), shape)
-        return memory(shape, work, torch.device("cpu"))
+        _, tasks = planned(loads(HEAD + f"task ioi(prompts = {prompts})\n" + lines), shape)
+        return memory(shape, tasks, torch.device("cpu"))
 
     assert planned_memory(8, 1) < planned_memory(8, 8) < planned_memory(64, 8) < 200e6
+
+
+def test_patches_at_the_same_places_are_counted_once(shape, monkeypatch) -> None:
+    """Whoever sends: a null of 40 edges takes as many steps of counting as one edge."""
+    counted: list[object] = []
+
+    def noted(model, what, *rest):  # type: ignore[no-untyped-def]
+        counted.append(what.shape)
+        return floor_of(model, what, *rest)
+
+    monkeypatch.setattr(work, "floor_of", noted)
+    _, (task,) = planned(loads(HEAD + "task ioi(prompts = 40)\n0.6 -> 2.5.q at END\n"), shape)
+    assert task.nulls == 40
+    lengths = task.tokens[1] - task.tokens[0] + 1
+    assert len(set(counted)) == 1, "the receiver and its layer are the same for all"
+    assert len(counted) <= 2 * lengths, "once for the null and once for the look, for prompts of each length"
+    assert task.least.block_positions > 0
