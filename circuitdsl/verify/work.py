@@ -210,6 +210,7 @@ def _task_work(
         reads=sum(request.reads_attention for request in requests),
         uncounted=sum(not request.on_runs for request in requests),
         ranked=sum(part.peers is not None for p in plans for part in p.parts),
+        held=max((_held(prompts, own, ids) for ids, own in (*nulls, (everything, requests))), default=0),
         least=start + steps[0],
         most=sum(steps, start),
     )
@@ -224,7 +225,6 @@ def _task_work(
         measurements=len({request for _, own in wanted for request in own}),
         new=len({request for _, own in lacking for request in own}),
         anew=sum((_measuring(prompts, _as_run(own, metric), ids) for ids, own in lacking), Work()),
-        held=max((_held(prompts, own, ids) for ids, own in (*nulls, (everything, requests))), default=0),
     )
 
 
