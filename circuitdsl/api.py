@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from html import escape
@@ -16,6 +14,7 @@ from circuitdsl.circuit.lint import lint
 from circuitdsl.circuit.resolve import resolve
 from circuitdsl.circuit.shapes import TaskShape
 from circuitdsl.errors import SPEC_WRONG, UsageError, UserError
+from circuitdsl.garbage import quickly
 from circuitdsl.language.diagnostics import Diagnostic, did_you_mean, has_errors, ordered, render_foremost, suggest
 from circuitdsl.language.diagnostics import render as rendered
 from circuitdsl.language.parse import parse, read_source
@@ -242,18 +241,6 @@ def resolver(path: str, model: str | None = None, allow_outside: bool = False) -
     """`resolve` for what the file at a path may say; for a model, instead of the one that it names."""
     bound = partial(resolve, tasks=CATALOGUE, kinds=KINDS, files=_file_shape(path))
     return partial(bound, model_override=model, allow_outside=allow_outside)
-
-
-@contextmanager
-def quickly() -> Iterator[None]:
-    """Without collecting garbage: the many small records of a spec are then made in half the time."""
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collecting:
-            gc.enable()
 
 
 def _file_shape(spec: str) -> Callable[[str], TaskShape | None]:

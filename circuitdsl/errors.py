@@ -34,4 +34,5 @@ def out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out."""
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         return True
-    return isinstance(error, ImportError | RuntimeError) and any(said in str(error).lower() for said in _NO_MEMORY)
+    says_so = type(error).__name__ == "OutOfMemoryError" or any(said in str(error).lower() for said in _NO_MEMORY)
+    return isinstance(error, ImportError | RuntimeError) and says_so

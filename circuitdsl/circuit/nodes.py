@@ -27,7 +27,7 @@ class Node(NamedTuple):
     kind: NodeKind
     layer: int = -1
     head: int = -1
-    index: int = -1
+    index: int = -1  # type: ignore[assignment]
 
     def __str__(self) -> str:
         if self.kind not in ("head", "mlp"):

@@ -15,16 +15,13 @@ from circuitdsl.cli.arguments import Parser
 from circuitdsl.cli.crash import say_crash, too_little_memory
 from circuitdsl.cli.terminal import PLAIN, say, say_error
 from circuitdsl.errors import INTERRUPTED, NOT_RUN, SPEC_WRONG, UserError, out_of_memory
+from circuitdsl.garbage import RARELY
 from circuitdsl.version import __version__
 
 #: the modules beside this one, in the order in which --help lists their verbs
 MODULES = ("verify", "language", "drawings", "circuits", "testing", "tasks")
-
-
 #: the option that shows tracebacks, wherever it stands
 DEBUG = "--debug"
-#: new objects after which cycles among them are looked for: a run makes millions that stay
-OBJECTS = 100_000
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -32,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
     The process ends without taking torch and all objects down first, which takes as long as importing them.
     """
-    gc.set_threshold(OBJECTS, 50, 50)
+    gc.set_threshold(*RARELY)
     try:
         leave(arguments)
     except SystemExit as end:

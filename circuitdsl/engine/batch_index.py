@@ -232,6 +232,13 @@ def ship(array: Array | Sequence[int], device: torch.device) -> Tensor:
 # --- a batch ----------------------------------------------------------------------------------------
 
 
+def runs_of(numbers: Int[np.ndarray, " n"]) -> tuple[tuple[int, int, int], ...]:
+    """(number, first place, last place + 1) of each number, where they are sorted."""
+    found, first = np.unique(numbers, return_index=True)
+    ends = pairwise([*first.tolist(), len(numbers)])
+    return tuple((number, *end) for number, end in zip(found.tolist(), ends, strict=True))
+
+
 @dataclass(frozen=True, eq=False)
 class Points:
     """Points of the residual stream.
@@ -272,9 +279,12 @@ class Points:
     @cached_property
     def heads(self) -> tuple[tuple[int, int, int], ...]:
         """(head, first point, last point + 1), where the points are sorted by head."""
-        found, first = np.unique(self.host[:, 3], return_index=True)
-        ends = pairwise([*first.tolist(), len(self.host)])
-        return tuple((head, *end) for head, end in zip(found.tolist(), ends, strict=True))
+        return runs_of(self.host[:, 3])
+
+    @cached_property
+    def clean_rows(self) -> Int[np.ndarray, " points"]:
+        """Rows in a tensor `[n, T, ...]` of whole runs with its first two axes flattened, on the host."""
+        return self.batch.rows[self.host[:, 0]] * self.batch.where.length + self.host[:, 2] + self.batch.start
 
 
 @dataclass(frozen=True, eq=False)
@@ -330,6 +340,11 @@ class Batch:
     def steps(self) -> int:
         """Positions from the start on."""
         return self.where.length - self.start
+
+    @property
+    def rows_run(self) -> int:
+        """Residual-stream vectors that run at once."""
+        return len(self.plans) * len(self.rows) * self.steps
 
     @cached_property
     def prompts(self) -> Tensor:
@@ -466,6 +481,7 @@ class Jobs:
 
     Attributes:
         head: the head of each job.
+        by_head: (head, first job, last job + 1).
         number: the job of each head of each experiment, or -1: `[heads, experiments]`.
         job, points: where the jobs' `z` change, sorted by job; `job` are indices (job, prompt, step).
         reads: the layer's patched inputs: of queries at the steps that are computed, of keys and values at all.
@@ -473,6 +489,7 @@ class Jobs:
     """
 
     head: Tensor
+    by_head: tuple[tuple[int, int, int], ...]
     number: Array
     job: tuple[Tensor, Tensor, Tensor]
     points: Points
@@ -514,7 +531,7 @@ def entry_jobs(batch: Batch, width: int, sites: tuple[Sites, ...] = ()) -> Jobs:
     j, n, s = every[:, :, steps - width :].nonzero()
     host = np.stack((n, experiments[j], s + steps - width, heads[j]), axis=1)
     job, points = (batch.ship(j), batch.ship(n), batch.ship(s)), Points(batch, host, width)
-    return Jobs(batch.ship(heads), number, job, points, reads, sites)
+    return Jobs(batch.ship(heads), runs_of(heads), number, job, points, reads, sites)
 
 
 def touched(

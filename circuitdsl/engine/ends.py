@@ -24,6 +24,7 @@ from circuitdsl.engine.memory import (
 )
 from circuitdsl.engine.metrics import Scorer, Side, on_sides
 from circuitdsl.engine.prompts import SIDES, Array, Prompts
+from circuitdsl.engine.workers import measuring
 from circuitdsl.errors import UserError, out_of_memory
 from circuitdsl.measurements.kept import Kept, everything
 from circuitdsl.models.parts import Transformer
@@ -85,7 +86,7 @@ def more_probable(prompts: Prompts, places: Sequence[int], pairs: Sequence[Promp
     return scored(score, found[None], torch.as_tensor(everything))[0]
 
 
-@torch.inference_mode()
+@measuring()
 def read_ends(model: Transformer, ends: Float[Tensor, "n d"], readout: Readout) -> Float[Tensor, "n k"]:
     """What a readout gives on residual streams at END."""
     parts = torch.arange(len(ends), device=ends.device).split(VOCAB_ROWS)

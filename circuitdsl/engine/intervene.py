@@ -21,11 +21,12 @@ from circuitdsl.engine.experiment import PatchError, Positions, check_node
 from circuitdsl.engine.passes import Edits
 from circuitdsl.engine.runs import Runs, one_run, patterns, unequal
 from circuitdsl.engine.terms import Cache, Rows
+from circuitdsl.engine.workers import measuring
 from circuitdsl.models.parts import Attention, attend
 from circuitdsl.models.writers import in_whole
 
 
-@torch.inference_mode()
+@measuring()
 def intervene(runs: Runs, intervention: Intervention, positions: Positions) -> Intervened:
     """Run the clean prompts through the changed model.
 

@@ -25,8 +25,8 @@ CACHES, BATCH = 0.45, 0.4
 MOST_PROMPTS = {"cpu": 64, "cuda": 1024}
 #: prompts that go through the model at once, and tokens, by kind of device
 CHUNK, TOKENS = 64, {"cpu": 1024, "cuda": 65536}
-#: rows whose logits over the whole vocabulary are held at once, and copies of them
-VOCAB_ROWS, VOCAB_COPIES = 256, 3
+#: rows whose logits over the whole vocabulary are held at once, copies of them, and threads that hold some
+VOCAB_ROWS, VOCAB_COPIES, VOCAB_THREADS = 128, 3, 2
 
 
 class OutOfMemory(UserError):
@@ -86,7 +86,7 @@ def vocabulary_rows(model: Transformer, max_memory: int | None = None) -> int:
     if max_memory is None:
         return VOCAB_ROWS
     rest = allowed(model.device, max_memory) * (1 - CACHES - BATCH)
-    return max(1, min(VOCAB_ROWS, int(rest / (VOCAB_COPIES * 4 * model.n_vocab))))
+    return max(1, min(VOCAB_ROWS, int(rest / (VOCAB_THREADS * VOCAB_COPIES * 4 * model.n_vocab))))
 
 
 def refuse_too_little(model: Transformer, length: int, max_memory: int | None) -> None:

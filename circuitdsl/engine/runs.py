@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import inf
+from threading import BoundedSemaphore
 
 import numpy as np
 import torch
@@ -15,15 +16,18 @@ from torch import Tensor
 from circuitdsl.circuit.nodes import LOGITS, Ablation, Node
 from circuitdsl.engine.batch_index import Array, ship
 from circuitdsl.engine.experiment import PatchError, Readout, check_node
-from circuitdsl.engine.memory import CHUNK, together
+from circuitdsl.engine.memory import CHUNK, VOCAB_THREADS, together
 from circuitdsl.engine.passes import PLAIN, Edits, Pass
 from circuitdsl.engine.terms import Cache, Rows, Terms, new_cache, new_terms
+from circuitdsl.engine.workers import each, in_equal_parts, measuring, unit_rows
 from circuitdsl.measurements.kept import Kept, everything
 from circuitdsl.models.parts import Transformer
 from circuitdsl.models.writers import in_whole
 
 #: partners are run from the first token on that differs; they are grouped so that there are at most so many starts
 MOST_STARTS = 4
+#: held while logits over the whole vocabulary are
+_VOCABULARY = BoundedSemaphore(VOCAB_THREADS)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,7 +88,7 @@ class Runs:
         return found if ablate == "corrupt" else torch.zeros_like(found)
 
 
-@torch.inference_mode()
+@measuring()
 def run(
     model: Transformer,
     clean_tokens: Int[Tensor, "n T"],
@@ -114,9 +118,13 @@ def run(
     (_, length), first = clean.shape, first_difference(clean, corrupt)
     cache, terms = new_cache(model, clean.shape, kept), new_terms(model, clean.shape, kept.corrupt)
     runs = Runs(model, clean, corrupt, cache, terms, kept)
-    order, size = np.argsort(first, kind="stable"), together(model.device, length)
-    for rows in (np.sort(order[at : at + size]) for at in range(0, len(order), size)):
+    order = np.argsort(first, kind="stable")
+
+    def run_some(part: slice) -> None:
+        rows = np.sort(order[part])
         _run_some(runs, rows, [(some, min(start, length - 1)) for some, start in starts(first[rows])])
+
+    _on_parts(model, run_some, clean)
     return runs
 
 
@@ -152,7 +160,7 @@ def starts(first: Int[np.ndarray, " n"]) -> Iterator[tuple[Int[np.ndarray, " m"]
         yield rows, int(first[rows].min())
 
 
-@torch.inference_mode()
+@measuring()
 def one_run(model: Transformer, tokens: Int[Tensor, "n T"], edits: Edits = PLAIN, kept: Kept | None = None) -> Cache:
     """Run prompts without partners, with some of the forward pass changed; other arguments and errors as for `run`."""
     tokens, kept = _checked(model, tokens, "clean"), kept or everything(model.n_layers)
@@ -161,7 +169,7 @@ def one_run(model: Transformer, tokens: Int[Tensor, "n T"], edits: Edits = PLAIN
     return cache
 
 
-@torch.inference_mode()
+@measuring()
 def ends(model: Transformer, tokens: Int[Tensor, "n T"]) -> Float[Tensor, "n d"]:
     """The residual streams at END, before the final norm, and nothing else; errors are those of `run`."""
     tokens = _checked(model, tokens, "clean")
@@ -172,15 +180,26 @@ def ends(model: Transformer, tokens: Int[Tensor, "n T"]) -> Float[Tensor, "n d"]
 
 def _fill(model: Transformer, tokens: Int[Tensor, "n T"], out: Terms, steps: float = inf, edits: Edits = PLAIN) -> None:
     """Run prompts and write down what there is room for."""
-    size = together(model.device, tokens.shape[1])
-    for at in range(0, len(tokens), size):
-        rows = slice(at, at + size)
+
+    def run_some(rows: slice) -> None:
         some = Pass(model, tokens[rows], out, rows, steps, edits)
         for layer in range(model.n_layers):
             some.layer(layer)
 
+    _on_parts(model, run_some, tokens)
 
-@torch.inference_mode()
+
+def _on_parts(model: Transformer, work: Callable[[slice], None], tokens: Int[Tensor, "n T"]) -> None:
+    """Do some work on parts of the prompts: on an even number of them, of about as many rows as a full unit has."""
+    n, length = tokens.shape
+    most = together(model.device, length)
+    pairs = max(1, 2 * round(n * length / (2 * unit_rows(model))))
+    parts = [slice(*part) for part in in_equal_parts(n, min(most, -(-n // pairs)))]
+    sizes = [(part.stop - part.start) * length for part in parts]
+    each(model, work, parts, sizes, max(most * length, 2 * max(sizes)))
+
+
+@measuring()
 def mean_terms(
     model: Transformer,
     tokens: Int[Tensor, "n T"],
@@ -230,7 +249,7 @@ def _checked(model: Transformer, tokens: Tensor, which: str) -> Int[Tensor, "n T
 # --- reading them -----------------------------------------------------------------------------------
 
 
-@torch.inference_mode()
+@measuring()
 def baseline(model: Transformer, terms: Terms, readout: Readout) -> Float[Tensor, "n width"]:
     """What the readout gives on a run that is not patched (`runs.clean` or `runs.corrupt`), in float32."""
     return read(model, terms.end[:, None], torch.arange(len(terms.end), device=model.device), readout)[:, 0]
@@ -245,13 +264,14 @@ def read(
         n, m, _ = resid.shape
         split = readout.at_once
         rows = zip(resid.flatten(0, 1).split(split), prompts.repeat_interleave(m).split(split), strict=True)
-        out = torch.cat([readout.reduce(model.logits(part).float(), at) for part, at in rows])
+        with _VOCABULARY:
+            out = torch.cat([readout.reduce(model.logits(part).float(), at) for part, at in rows])
         return out.view(n, m, -1).float()
     tokens = readout.tokens.to(model.device)[prompts]
     return model.capped(model.final_norm(resid) @ model.W_U[tokens].mT).float()
 
 
-@torch.inference_mode()
+@measuring()
 def patterns(
     model: Transformer, cache: Cache, head: Node, at: Int[Tensor, "n a"] | None = None
 ) -> Float[Tensor, "n a T"]:
@@ -278,7 +298,7 @@ def rows_at(values: Float[Tensor, "n T _"], at: Int[Tensor, "n a"]) -> Float[Ten
     return values[torch.arange(len(values), device=values.device)[:, None], at]
 
 
-@torch.inference_mode()
+@measuring()
 def changed(
     runs: Runs, sender: Node, index: Int[Tensor, "n k"] | None = None, ablate: Ablation = "corrupt"
 ) -> Bool[Tensor, " n"]:

@@ -27,6 +27,7 @@ from circuitdsl.engine import runs as engine
 from circuitdsl.engine.memory import run_at_once
 from circuitdsl.engine.positions import indices_of
 from circuitdsl.engine.terms import Cache
+from circuitdsl.engine.workers import measuring
 from circuitdsl.errors import UserError
 from circuitdsl.models.errors import NotTraced
 from circuitdsl.models.parts import Transformer
@@ -146,7 +147,7 @@ class Tracer:
         self.pattern = cache(partial(engine.patterns, self.model, self.cache))
         self.firing = cache(self._firing)
 
-    @torch.inference_mode()
+    @measuring()
     def _firing(self, prompt: int, head: Node, i: int) -> Firing | None:
         row = self.pattern(head)[prompt, i]
         j, attention = int(row.argmax()), float(row.max())

@@ -21,6 +21,11 @@ from circuitdsl.circuit.vocabulary import CHANCE, METRICS, Metric
 from circuitdsl.measurements.kept import Kept, everything, recomputed, replacing, through_mlps, values
 
 READERS = "circuitdsl.engine.readers"
+#: layers and positions at which a run is changed first; what the logits read is after all layers
+Entries = tuple[tuple[float, Position], ...]
+
+#: the whole run is changed
+WHOLE: Entries = ((0, EVERYWHERE),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +154,16 @@ class Request:
         """Requests that are equal in this are read off the same patched runs."""
         return type(self), self.under
 
+    @property
+    def changed_run(self) -> Hashable | None:
+        """Requests that are equal in this are read off the same changed run; None where runs are read as they are."""
+        return (self.together, self.patches) if self.patches else None
+
+    @property
+    def enters(self) -> Entries:
+        """Where its changed run begins: a layer and a position for each change (semantics §5, cheap)."""
+        return tuple(entry for patch in self.patches for entry in patch.enters)
+
     def layers(self, n_layers: int) -> int:
         """How many layers have MLPs that matter to what is read; to attention, those below the heads."""
         heads = getattr(self, "heads", ()) if self.reads_attention else ()
@@ -165,10 +180,10 @@ class _Patched(Request):
     together = (None,)
 
     def kept(self, n_layers: int) -> Kept:
-        return Kept(clean=frozenset([LOGITS])) | self.patched(n_layers)
+        return _kept_for_patched(self, n_layers)
 
     @cached_property
-    def positions(self) -> Positions:  # type: ignore[override]
+    def positions(self) -> Positions:
         return positions_of(self)
 
 
@@ -184,6 +199,11 @@ class EdgeRequest(_Patched):
     def writes(self) -> tuple[tuple[Node, Position], ...]:
         """The terms that are replaced."""
         return tuple(dict.fromkeys((edge.sender, edge.position) for edge in self.edges))
+
+    @property
+    def enters(self) -> Entries:
+        receivers = ((edge.receiver.node, edge.position) for edge in self.edges)
+        return tuple((inf if node == LOGITS else node.layer, position) for node, position in receivers)
 
     @property
     def patches(self) -> tuple[PatchRequest, ...]:
@@ -218,6 +238,10 @@ class NodeRequest(_Patched):
         return tuple((site.node, site.position) for site in self.sites)
 
     @property
+    def enters(self) -> Entries:
+        return (*((node.layer, position) for node, position in self.writes), *(self.under.enters if self.under else ()))
+
+    @property
     def patches(self) -> tuple[PatchRequest, ...]:
         return (self,) if self.under is None else (replace(self, under=None), self.under)
 
@@ -236,6 +260,12 @@ def _places(sites: tuple[Site, ...]) -> str:
     for node, own in groupby(sorted(sites), lambda site: site.node):
         nodes.setdefault(" and ".join(str(site.position) for site in own), []).append(str(node))
     return next(iter(nodes)) if len(nodes) == 1 else ", ".join(f"{' '.join(n)} at {at}" for at, n in nodes.items())
+
+
+@lru_cache(maxsize=2**14)
+def _kept_for_patched(request: _Patched, n_layers: int) -> Kept:
+    """What a request for a patched run reads of others; asked for with every batch of prompts."""
+    return Kept(clean=frozenset([LOGITS])) | request.patched(n_layers)
 
 
 def kept_for(requests: Iterable[Request], n_layers: int) -> Kept:
@@ -302,6 +332,11 @@ class ChangedRequest(Request):
     reader = f"{READERS}.changed_model:read"
     changes = True
     runs_twice = True
+    enters = WHOLE
+
+    @property
+    def changed_run(self) -> Hashable:
+        return self.intervention
 
     def figure(self, metric: Metric) -> Figure:
         return self.inner.figure(metric)
@@ -350,6 +385,11 @@ class Subgraph(Request):
     reader = f"{READERS}.metric:alone"
     hooks = f"{READERS}.behaviour"
     effect = True
+    enters = WHOLE
+
+    @property
+    def changed_run(self) -> Hashable:
+        return self
 
     def __repr__(self) -> str:
         """The same for equal subgraphs, in every process: what is measured of them is kept under this name."""

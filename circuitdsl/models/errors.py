@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from circuitdsl.errors import UserError, out_of_memory
 
@@ -29,8 +30,11 @@ class PatchError(UserError):
 
 
 @contextmanager
-def refusing(problem: str) -> Iterator[None]:
-    """Raise whatever transformers raises on a wrong configuration as `UnsupportedModel`, with `problem` before it."""
+def refusing(problem: str, folder: Path | None = None) -> Iterator[None]:
+    """Raise whatever transformers raises on a wrong configuration as `UnsupportedModel`, with `problem` before it.
+
+    Where it names the folder, it says "it".
+    """
     try:
         yield
     except UserError:
@@ -38,7 +42,7 @@ def refusing(problem: str) -> Iterator[None]:
     except Exception as error:
         if out_of_memory(error):
             raise
-        raise UnsupportedModel(f"{problem}: {first_line(error)}") from None
+        raise UnsupportedModel(f"{problem}: {first_line(error).replace(str(folder), 'it')}") from None
 
 
 def first_line(error: Exception) -> str:

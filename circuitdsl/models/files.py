@@ -70,26 +70,11 @@ class ModelFiles:
     def config(self) -> dict[str, Any]:
         """What config.json says, without keys that name code, kernels or files.
 
-        A model is made before its weights are read: a typing error here could take all of the memory.
-
         Raises:
             ModelUnavailable: there is none, it is no JSON object, or a number in it is beyond those of any model.
             UnsupportedModel: by it, transformers would load other weights than those that are hashed.
         """
-        file = self.directory / CONFIG
-        if CONFIG not in self.contents:
-            message = f"{self.directory} has no {CONFIG}, so it is not a model in Hugging Face's layout"
-            raise ModelUnavailable(message, MODEL_HINT)
-        given = _object(file, self.contents[CONFIG])
-        if wrong := out_of_range(given):
-            raise ModelUnavailable(f"{file} {wrong}", "put the model's own config.json there")
-        for key in _OTHER_WEIGHTS:
-            if any(part.get(key) is not None for part in _objects(given)):
-                raise UnsupportedModel(
-                    f"{file} has {key}, by which transformers would load other weights than those of {WEIGHTS}",
-                    f"save the model as it is to be measured with transformers' save_pretrained, or remove {key}",
-                )
-        return _clean(given)
+        return _clean(_configuration(self.directory, self.contents))
 
     @property
     def n_vocab(self) -> int | None:
@@ -163,18 +148,17 @@ def files_of(directory: Path, weights: bool = True) -> ModelFiles:
     """
     names = _names(directory)
     wanted = dict.fromkeys(TOKENIZER, TOKENIZER_BYTES) | {CONFIG: CONFIG_BYTES}
-    if weights:
-        _check_weights(directory, names)
-        wanted |= {} if WEIGHTS in names else {INDEX: INDEX_BYTES}
+    if weights and WEIGHTS not in names:
+        wanted[INDEX] = INDEX_BYTES
     contents = {name: _content(directory / name, limit) for name, limit in wanted.items() if name in names}
+    if weights:
+        _configuration(directory, contents)
+        _check_weights(directory, names)
     files = _weights(directory, names, contents.get(INDEX, b"")) if weights else ()
     before = stamps(files)
     times = [max(seen[:2]) for seen in before.values() if seen]
     recently = max(times, default=0) > time.time_ns() - _TELLS
-    found = ModelFiles(directory, contents, files, before, recently)
-    if weights:
-        found.config  # noqa: B018 - refused before anything is read
-    return found
+    return ModelFiles(directory, contents, files, before, recently)
 
 
 def _names(directory: Path) -> frozenset[str]:
@@ -184,6 +168,27 @@ def _names(directory: Path) -> frozenset[str]:
         raise ModelUnavailable(f"the model directory {directory} cannot be read: {error.strerror}") from None
 
 
+def _configuration(directory: Path, contents: Mapping[str, bytes]) -> dict[str, Any]:
+    """What config.json says, once that can be.
+
+    A model is made before its weights are read: a typing error here could take all of the memory.
+    """
+    file = directory / CONFIG
+    if CONFIG not in contents:
+        message = f"{directory} has no {CONFIG}, so it is not a model in Hugging Face's layout"
+        raise ModelUnavailable(message, MODEL_HINT)
+    given = _object(file, contents[CONFIG])
+    if wrong := out_of_range(given):
+        raise ModelUnavailable(f"{file} {wrong}", "put the model's own config.json there")
+    for key in _OTHER_WEIGHTS:
+        if any(part.get(key) is not None for part in _objects(given)):
+            raise UnsupportedModel(
+                f"{file} has {key}, by which transformers would load other weights than those of {WEIGHTS}",
+                f"save the model as it is to be measured with transformers' save_pretrained, or remove {key}",
+            )
+    return given
+
+
 def _check_weights(directory: Path, names: frozenset[str]) -> None:
     """Raise where there are no safetensors, or others that transformers would read as well."""
     if other := min(filter(_OTHER_FILES.fullmatch, names), default=None):
@@ -191,7 +196,7 @@ def _check_weights(directory: Path, names: frozenset[str]) -> None:
             f"{directory} holds {other}, from which transformers would take weights that stand in no hash of ours",
             f"save the whole model with transformers' save_pretrained (an adapter merged into it), or remove {other}",
         )
-    if CONFIG not in names or names & {WEIGHTS, INDEX}:
+    if names & {WEIGHTS, INDEX}:
         return
     if pickled := min((name for name in names if name.endswith((".bin", ".pt", ".pth", ".h5"))), default=None):
         raise ModelUnavailable(

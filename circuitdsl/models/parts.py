@@ -9,7 +9,8 @@ Weights are those that were published; nothing is folded, centred or copied wher
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -47,6 +48,19 @@ class Linear:
         return Linear(self.weight[start:end], None if self.bias is None else self.bias[start:end])
 
 
+def joined(*maps: Linear) -> Linear | None:
+    """Maps of the same inputs whose weights follow each other in one tensor, as one map; `None` where they do not."""
+    weights, biases = [each.weight for each in maps], [each.bias for each in maps if each.bias is not None]
+    for one, other in pairwise(weights):
+        same = one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr() and one.stride() == other.stride()
+        if not same or other.storage_offset() != one.storage_offset() + one.shape[0] * one.stride(0):
+            return None
+    if len(biases) not in (0, len(maps)):
+        return None
+    weight = weights[0].as_strided((sum(map(len, weights)), weights[0].shape[1]), weights[0].stride())
+    return Linear(weight, torch.cat(biases) if biases else None)
+
+
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Norm:
     """LayerNorm or RMSNorm; its scale is recomputed at every call."""
@@ -69,7 +83,9 @@ class Norm:
         return x - x.mean(dim, keepdim=True) if self.kind == "layer" else x
 
     def scale(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows 1"]:
-        """What an RMSNorm multiplies by beside its gain, in float32."""
+        """What the norm multiplies centred inputs by, beside its gain, in float32."""
+        if self.kind == "layer":
+            return torch.native_layer_norm(x.float(), self.gain.shape, None, None, self.eps)[2]
         return torch.rsqrt(x.float().square().mean(-1, keepdim=True) + self.eps)
 
 
@@ -149,6 +165,17 @@ class Attention:
         """Queries, keys or values of all heads from normed inputs; the positions broadcast to `[*rows]`."""
         out = getattr(self, port)(x)
         return self._positioned(port, out.unflatten(-1, (-1, self.d_head)), turns[..., None, :])
+
+    def project_all(
+        self, x: Float[Tensor, "*rows d"], turns: Turns
+    ) -> tuple[Float[Tensor, "*rows heads d_head"], Float[Tensor, "*rows kv_heads d_head"], Tensor]:
+        """Queries, keys and values of all heads: one product, where the weights are parts of one tensor."""
+        whole = joined(self.q, self.k, self.v)
+        if whole is None:
+            return tuple(self.project(port, x, turns) for port in PORTS)  # type: ignore[return-value]
+        found = whole(x).unflatten(-1, (-1, self.d_head)).split((self.n_heads, self.n_kv_heads, self.n_kv_heads), -2)
+        at = turns[..., None, :]
+        return tuple(self._positioned(port, each, at) for port, each in zip(PORTS, found, strict=True))  # type: ignore
 
     def project_head(
         self, port: Port, head: int, x: Float[Tensor, "*rows d"], turns: Turns
@@ -279,6 +306,20 @@ class Mlp:
         if self.act is F.gelu or self.act is gelu_tanh:
             return linear_gelu(x, up.weight, up.bias, "none" if self.act is F.gelu else "tanh")
         return self.act(up(x))
+
+    def along(self, norm: Norm, directions: Float[Tensor, "k d"]) -> Mlp:
+        """The MLP as a function of `c norm.scale(c D)`, where the residual is `c D`: a sum of `k` directions.
+
+        Products with `k` columns then take the place of those with `d`.
+        """
+        seen = norm.centred(directions) * norm.gain
+
+        def reads(of: Linear) -> Linear:
+            shift = None if norm.bias is None else linear(norm.bias, of.weight)
+            biases = [each for each in (shift, of.bias) if each is not None]
+            return Linear(linear(seen, of.weight).T, sum(biases[1:], biases[0]) if biases else None)
+
+        return replace(self, up=reads(self.up), gate=self.gate and reads(self.gate))
 
     def out_neuron(self, index: int, activation: Float[Tensor, "*rows"]) -> Float[Tensor, "*rows d"]:
         """The term that a neuron writes: its activation times its output weights."""

@@ -129,10 +129,11 @@ def configuration(files: ModelFiles) -> Any:
     Raises:
         UnsupportedModel: transformers does not know it.
     """
-    problem = f"transformers cannot read the configuration in {files.directory}"
-    with quiet_and_offline(), refusing(problem), files.copied() as folder:
+    files.config  # noqa: B018 - what is wrong with it is said in our words
+    with quiet_and_offline(), files.copied() as folder:
         from transformers import AutoConfig
 
-        found = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+        with refusing(f"transformers cannot read the configuration in {files.directory}", folder):
+            found = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     found.return_dict, found.output_attentions, found.output_hidden_states = True, False, False
     return found

@@ -26,7 +26,7 @@ from circuitdsl.circuit.criteria import AboveChance, Moves
 from circuitdsl.verdict import reasons
 from circuitdsl.verdict.estimates import Array, Estimate, Limits, limits_of
 from circuitdsl.verdict.families import FAMILY, Levels, family_levels
-from circuitdsl.verdict.means import SMALL
+from circuitdsl.verdict.means import SMALL, strata_of
 from circuitdsl.verdict.needed import prompts_to_decide
 from circuitdsl.verdict.ratios import Ratio, intervals
 from circuitdsl.verdict.samples import Sample, figure_of, quantity_of
@@ -262,7 +262,7 @@ def _used(part: Part, level: float, last: Limits | None) -> Limits | None:
     low, high = last
     for k, figure in enumerate(part.figures[:-1]):
         alpha = part.looks.nominal(level, k)
-        if min(float(figure.sides(low)[1]), float(figure.sides(high)[0])) > alpha / 2:
+        if np.min(figure.p_value(np.array([-1.0, 1.0]), np.array([low, high]))) > alpha / 2:
             continue  # the limits of this look lie further out, which is nearly always so
         if there := limits_of(figure, alpha):
             low, high = max(low, there[0]), min(high, there[1])
@@ -271,13 +271,13 @@ def _used(part: Part, level: float, last: Limits | None) -> Limits | None:
 
 def _disagreeing(part: Part, verdict: Verdict) -> tuple[str, ...]:
     """Strata of at least `SMALL` prompts that show the opposite, each tested at 5 % divided by their number."""
-    names, codes, counts = np.unique(part.sample.strata, return_inverse=True, return_counts=True)
+    names, codes, counts = strata_of(part.sample.strata)
     if verdict not in ("holds", "fails") or part.forced or len(names) < 2:
         return ()
     level = FAMILY / max(int(np.sum(counts >= SMALL)), 1)
     against = []
     for k in np.flatnonzero(counts >= SMALL):
-        figure = figure_of(part.test, part.sample.take(codes.ravel() == k))
+        figure = figure_of(part.test, part.sample.take(codes == k))
         if part.region.contains(figure) == (verdict == "holds"):
             continue
         gap = figure.sign * figure.denominator.value if isinstance(figure, Ratio) else 1.0

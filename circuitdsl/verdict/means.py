@@ -31,13 +31,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from circuitdsl.verdict.estimates import Array, Estimate, Number, falls_to
+from circuitdsl.verdict.estimates import Array, Estimate, Number, Times, falls_to
 
 #: how far beyond a bound an unseen prompt may lie where no range is known: a multiple of the distance of the farthest
 #: seen prompt from the mean, and at least a multiple of the gap; `ONE_SIDED` where one end of the range is known
@@ -71,7 +71,7 @@ class Mean(Estimate):
     low: Number
     high: Number
     reach: Number
-    times: int | Array = field(default=1, kw_only=True)
+    times: Times = field(default=1, kw_only=True)
 
     @property
     def n(self) -> int:
@@ -102,7 +102,7 @@ class Mean(Estimate):
         low, high = falls_to(lambda bound: self.p_value(side, bound), p, self.value, step)
         return np.maximum(low, self.low), np.minimum(high, self.high)
 
-    def repeated(self, times: int | Array) -> Mean:
+    def repeated(self, times: Times) -> Mean:
         return replace(self, times=self.times * times)
 
     def _end(self, side: Number, bound: Number) -> Array:
@@ -157,7 +157,7 @@ class Pair:
     ends: Range
     shared: Shared
     size: Number
-    times: int | Array = 1
+    times: Times = 1
 
     @property
     def mean(self) -> Array:
@@ -172,7 +172,7 @@ class Pair:
             return Mean(y, -end, end, end, times=self.times)
         return Mean(y, *UNKNOWN, _reach(y, self.size, self.ends), times=self.times)
 
-    def repeated(self, times: int | Array) -> Pair:
+    def repeated(self, times: Times) -> Pair:
         return replace(self, times=self.times * times)
 
     def _end(self, a: Array, b: Array) -> Array:
@@ -206,9 +206,22 @@ def centred(y: Array, strata: ArrayLike | None) -> Array:
 
     Deviations from the mean of k prompts are too small by `sqrt((k - 1) / k)`; they are made larger by as much.
     """
-    codes = np.unique(np.zeros(y.shape[-1]) if strata is None else strata, return_inverse=True)[1].ravel()
+    codes = np.zeros(y.shape[-1], np.intp) if strata is None else strata_of(strata)[1]
     stratum, means, larger = _divided(codes.tobytes())
     return (y - (y @ means)[..., stratum]) * larger + y.mean(-1, keepdims=True)
+
+
+def strata_of(strata: ArrayLike) -> tuple[NDArray[np.generic], NDArray[np.intp], NDArray[np.intp]]:
+    """The names of strata in order, the place of each prompt's among them [n], and how many prompts each has."""
+    of = np.asarray(strata)
+    return _strata_of(of.tobytes(), of.dtype)
+
+
+@lru_cache(maxsize=64)
+def _strata_of(strata: bytes, kind: np.dtype[Any]) -> tuple[NDArray[np.generic], NDArray[np.intp], NDArray[np.intp]]:
+    """Most claims are measured on the same prompts."""
+    names, codes, counts = np.unique(np.frombuffer(strata, kind), return_inverse=True, return_counts=True)
+    return names, codes.ravel(), counts
 
 
 @lru_cache(maxsize=64)

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
-from circuitdsl.verdict.estimates import Array, Estimate, Limits, Number, falls_to, limits_of
+from circuitdsl.verdict.estimates import Array, Estimate, Limits, Number, Times, falls_to, limits_of
 from circuitdsl.verdict.means import Mean, Pair, Range, first_step
 
 #: values that are looked at together, prompts times ratios
@@ -50,12 +51,12 @@ class Ratio(Estimate):
         turn = self.sign * np.asarray(side)
         return self.pair.combine(turn, -turn * np.asarray(bound, float)).below(0.0)
 
-    def only(self, some: Array) -> Ratio:
+    def only(self, some: NDArray[np.intp]) -> Ratio:
         """Some of a batch."""
         pair = self.pair
         return Ratio(replace(pair, d=pair.d[some], other=pair.other[some], size=np.asarray(pair.size)[some]), self.sign)
 
-    def repeated(self, times: int | Array) -> Ratio:
+    def repeated(self, times: Times) -> Ratio:
         return Ratio(self.pair.repeated(times), self.sign)
 
     def interval(self, alpha: Number = 0.05) -> tuple[Array, Array]:

@@ -17,12 +17,14 @@ from circuitdsl.engine.prompts import Array, Batch, Prompts
 from circuitdsl.engine.readers.terms import changed_by
 from circuitdsl.engine.runs import Runs
 from circuitdsl.engine.terms import Terms
+from circuitdsl.engine.workers import measuring
 from circuitdsl.measurements.kept import Kept
 from circuitdsl.measurements.requests import Request, kept_for
 from circuitdsl.models.writers import neurons
 from circuitdsl.verify.measure import Done, Series, of_prompts, present
 
 
+@measuring()
 def measure_anew(
     prompts: Prompts, requests: Sequence[Request], indices: Array, done: Done | None = None
 ) -> dict[Request, Series]:

@@ -4,7 +4,7 @@ A number is found again only if everything that it depends on is the same:
 
 - the weights, and what the model computes with them
 - the code that measures, ours and that of the package that a measurement or metric is from
-- torch, the device, the number format and the number of threads
+- torch, the device and the number format; not the number of threads (`engine.workers`)
 - the metric and the patch
 - the prompt's tokens, its answers, and the places of the positions in question
 - for mean ablation, the prompts that the means are taken over
@@ -184,7 +184,7 @@ def machine_of(model: Model) -> str:
         import torch
 
         name = torch.cuda.get_device_name(model.device)
-    return f"{model.device} {name} {model.dtype} {model.threads_in_use} {model.products}"
+    return f"{model.device} {name} {model.dtype} {model.products}"
 
 
 def _of_metric(metric: Metric) -> bytes:

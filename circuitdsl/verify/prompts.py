@@ -182,7 +182,8 @@ def prompts_by_task(
 
     found: dict[str, Prompts] = {}
     for name, use in (uses | own).items():
-        place, what = (circuit.path, circuit.name, name), (model.digest, use, circuit.metric, _file_bytes(circuit, use))
+        file = b"" if keep is None else _file_bytes(circuit, use)
+        place, what = (circuit.path, circuit.name, name), (model.digest, use, circuit.metric, file)
         known = (keep or {}).get(place)
         found[name] = _again(known[1]) if known and known[0] == what else made(name, use)
         if keep is not None:
@@ -194,11 +195,9 @@ def prompts_by_task(
 
 def reads_of(circuit: Circuit, model: Model | Transformer, task: str, claims: Sequence[Claim] | None = None) -> Kept:
     """What the claims on a task, all of them or these, read of the runs of its prompts."""
-    plans = [
-        each
-        for each in plan(circuit, shape_of(model))
-        if each.task == task and (claims is None or each.claim in claims)
-    ]
+    wanted = None if claims is None else {claim.id for claim in claims}
+    every = plan(circuit, shape_of(model))
+    plans = [each for each in every if each.task == task and (wanted is None or each.claim.id in wanted)]
     return kept_for((request for each in plans for request in (*each.asked, *each.null_requests)), model.n_layers)
 
 

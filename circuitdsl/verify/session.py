@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from circuitdsl.circuit.claims import Circuit, Claim, TaskUse
 from circuitdsl.circuit.shapes import place_of
 from circuitdsl.errors import UsageError, UserError
+from circuitdsl.garbage import rarely_collected
 from circuitdsl.limits import memory_of, prompts_of, seed_of
 from circuitdsl.models.model import Model, as_model, restore_threads, use_threads
 from circuitdsl.report.report import Report, Reports
@@ -377,7 +378,7 @@ class Session(AbstractContextManager["Session"]):
             return known
         model, start = self.source_of(circuit), time.perf_counter()
         record = None if per_prompt is None else partial(per_prompt.record, circuit.name)
-        with self.meter() as progress:
+        with rarely_collected(), self.meter() as progress:
             by_task = self.prompts_by_task(circuit, wanted(circuit, how.claims))
             report = verify(circuit, model, by_task, how, progress, record, self.store)
             if other_corruptions and not report.interrupted:

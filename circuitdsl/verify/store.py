@@ -137,8 +137,8 @@ class Store(AbstractContextManager["Store"]):
             if len(good) > 1:
                 found = np.concatenate([np.frombuffer(raw, _ROW) for _, raw in good])
                 _, first = np.unique(found["prompt"], return_index=True)
-                rows = found[np.sort(first)]
-                row = _packed(request, digest(*rows["prompt"].tolist()), rows.tobytes())
+                whole = found[np.sort(first)]
+                row = _packed(request, digest(*whole["prompt"].tolist()), whole.tobytes())
                 gone = [(request, which) for which, _ in good]
                 connection.executemany("DELETE FROM numbers WHERE request = ? AND prompts = ?", gone)
                 connection.execute("INSERT OR REPLACE INTO numbers VALUES (?, ?, ?, ?)", (*row, int(time.time())))

@@ -44,8 +44,8 @@ from circuitdsl.measurements.requests import ChangedRequest, Request, Subgraph, 
 from circuitdsl.models.outline import products
 from circuitdsl.models.parts import Transformer
 from circuitdsl.tasks.dataset import Dataset
-from circuitdsl.verdict.sampling import plan_looks
 from circuitdsl.verify.cache import Memory
+from circuitdsl.verify.early_looks import early_looks
 from circuitdsl.verify.measure import by_prompts, having
 from circuitdsl.verify.plan import plan as plans_of
 from circuitdsl.verify.plan import shape_of
@@ -144,13 +144,15 @@ def work_of(
     early_stop: bool = True,
     max_memory: int | None = None,
     known: Mapping[str, Memory] | None = None,
+    device: str = "cpu",
 ) -> tuple[TaskWork, ...]:
     """What measuring some plans runs for each task; other arguments and errors are those of `workload`.
 
     Args:
         known: what earlier runs have measured, by task; where it is given, what is new is counted beside the rest.
+        device: where it would run, `cpu` or `cuda`: the looks depend on it.
     """
-    tasks = {name: _Prompts(model, data, max_memory) for name, data in datasets.items()}
+    tasks = {name: _Prompts(model, data, max_memory, device) for name, data in datasets.items()}
     return tuple(
         _task_work([p for p in plans if p.task == name], prompts, name, metric, early_stop, known)
         for name, prompts in tasks.items()
@@ -164,6 +166,7 @@ class _Prompts:
     model: Transformer
     data: Dataset
     max_memory: int | None
+    device: str
 
     def lengths(self, indices: np.ndarray) -> np.ndarray:
         return np.asarray([len(self.data.pairs[i].clean_tokens) for i in indices])
@@ -188,7 +191,7 @@ def _task_work(
     asked = [request for p in plans for request in p.requests]
     requests = _as_run(asked, metric)
     patches = [request for request in requests if request.scored]
-    looks = plan_looks(len(data.pairs), early_stop).sizes
+    looks = early_looks(plans, data.pairs, prompts.model, prompts.device, early_stop)
     # the nulls' patches, on the first prompts of each claim that has a null; the same prompts go together
     nulls = by_prompts((having(data, p.requests)[:NULL_PROMPTS], p.null_requests) for p in plans)
     first = [_measuring(prompts, own, indices) for indices, own in nulls]

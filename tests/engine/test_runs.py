@@ -14,6 +14,7 @@ from circuitdsl.engine.path_patching import effects
 from circuitdsl.engine.runs import MOST_STARTS, baseline, by_length, changed, patterns, run, starts
 from circuitdsl.engine.terms import Terms
 from circuitdsl.measurements.requests import EdgeRequest
+from circuitdsl.models.parts import PORTS, joined
 from circuitdsl.models.writers import layer_of
 from tests.engine import reference
 from tests.engine.small_models import LENGTH, Case, make_case, neurons
@@ -179,3 +180,17 @@ def test_heads_beside_an_mlp_do_not_send_to_it(random_model) -> None:  # type: i
     beside = edge(Node("head", 1, 0), Node("mlp", 1), "in")
     with pytest.raises(PatchError, match=r"1\.0 does not come before m1"):
         effects(case.runs, [beside], case.positions, case.vocabulary)
+
+
+def test_queries_keys_and_values_in_one_product(case: Case) -> None:
+    """GPT-2 keeps the three weights in one tensor; the others do not."""
+    block, turns = case.model.blocks[1], case.runs.clean.turns[1]
+    x = block.attn_norm(case.runs.clean.resid_pre[1])
+    together = block.attn.project_all(x, turns)
+    for port, found in zip(PORTS, together, strict=True):
+        torch.testing.assert_close(found, block.attn.project(port, x, turns))
+    whole = joined(block.attn.q, block.attn.k, block.attn.v)
+    assert (whole is not None) == (case.model.family == "gpt2")
+    if whole is not None:
+        assert whole.weight.untyped_storage().data_ptr() == block.attn.q.weight.untyped_storage().data_ptr()
+        assert joined(block.attn.k, block.attn.q) is None

@@ -92,7 +92,7 @@ def test_each_must_hold_for_every_pair(check) -> None:
     assert apart.reason.startswith("3.3 -> logits at END: ")
 
 
-def test_reasons_in_json_are_plain_ascii_and_have_the_level_of_their_interval(check) -> None:
+def test_reasons_in_json_are_plain_ascii_and_have_the_level_of_their_interval(check, all_looks) -> None:
     report = check(spec("heads s = 0.5 0.6 at END", "each s -> logits : lowers", "expect accuracy >= 50%", prompts=128))
     claim = report.to_json()["claims"][0]
     for one in (claim, *claim["members"]):
@@ -121,7 +121,7 @@ def test_same_spec_same_numbers(check) -> None:
     assert first == second
 
 
-def test_stopping_early_only_saves_prompts(check) -> None:
+def test_stopping_early_only_saves_prompts(check, all_looks) -> None:
     lines = ("0.6 -> m1 at END : lowers", "m3 -> logits at END : lowers", "expect accuracy >= 90%")
     fast, slow = check(spec(*lines, prompts=256)), check(spec(*lines, prompts=256), early_stop=False)
     assert verdicts(fast) == verdicts(slow)
