@@ -114,4 +114,4 @@ def _cpu() -> Any:
     return torch.device("cpu")
 
 
-CASES = (_many(1000, 4.0, None), _many(10_000, 40.0, 1000.0), _groups(1000, 13.3), _looks(25), _looks(100), _looks(400))
+CASES = (_many(1000, 4.0, None), _many(10_000, 40.0, 1000.0), _groups(1000, 4.0), _looks(25), _looks(100), _looks(400))

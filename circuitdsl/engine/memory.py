@@ -71,6 +71,11 @@ def batch_rows(model: Transformer, length: int, max_memory: int | None = None, h
     return max(length, int(allowed(model.device, max_memory) * BATCH) // _row_bytes(model, length, held))
 
 
+def batch_bytes(model: Transformer, length: int, rows: int, held: int = 0, max_memory: int | None = None) -> int:
+    """Bytes of a batch of residual-stream vectors, or of as many of them as are held at once."""
+    return min(rows, batch_rows(model, length, max_memory, held)) * _row_bytes(model, length, held)
+
+
 def _row_bytes(model: Transformer, length: int, held: int) -> int:
     heads = model.n_heads * (6 * model.d_head + 4 * length)
     return model.dtype.itemsize * (8 * model.d_model + 3 * model.d_mlp + heads + held)

@@ -54,11 +54,16 @@ _DEVICES = {"cpu": _Device(80, 3.5, 64), "cuda": _Device(8_000, 500, 1024)}
 class Size(Protocol):
     """What is asked of a model: its size."""
 
-    n_layers: int
-    n_heads: int
-    d_model: int
-    d_head: int
-    d_mlp: int
+    @property
+    def n_layers(self) -> int: ...
+    @property
+    def n_heads(self) -> int: ...
+    @property
+    def d_model(self) -> int: ...
+    @property
+    def d_head(self) -> int: ...
+    @property
+    def d_mlp(self) -> int: ...
 
 
 def early_looks(

@@ -7,8 +7,9 @@ known only once it is measured, so that work is a range: the first look, and all
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -26,9 +27,9 @@ from circuitdsl.engine.count import Machine, floor_of
 from circuitdsl.engine.ends import tokens_of
 from circuitdsl.engine.experiment import Experiment, experiment_of
 from circuitdsl.engine.memory import (
-    BATCH,
     CHUNK,
-    allowed,
+    all_terms,
+    batch_bytes,
     in_parts,
     kept_bytes,
     prompt_bytes,
@@ -51,6 +52,8 @@ from circuitdsl.verify.plan import plan as plans_of
 from circuitdsl.verify.plan import shape_of
 from circuitdsl.verify.prompts import MEAN_PROMPTS
 
+#: bytes of libraries that measuring imports, and of records
+BASE = 30_000_000
 #: what weighing one claim takes, in layers of a plain run on one token
 _WEIGHING = 200
 
@@ -65,15 +68,18 @@ class Work:
         run_tokens: tokens that go through the whole model: clean and corrupt runs, and runs for means. Of runs that end
             earlier, the same share of the tokens.
         passes: live passes, and whole runs, each of them many small operations a layer.
+        batch: bytes of the largest batch of patched runs.
     """
 
     block_positions: int = 0
     flow_positions: int = 0
     run_tokens: int = 0
     passes: int = 0
+    batch: int = 0
 
     def __add__(self, other: Work) -> Work:
-        return Work(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+        added = Work(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+        return replace(added, batch=max(self.batch, other.batch))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +90,7 @@ class TaskWork:
         looks: prompts measured at each look.
         tokens: the shortest and the longest prompt.
         held: bytes of runs that are held at once, at the most, while something is measured.
+        all_runs: bytes of the runs of all prompts, which are kept from scoring on as far as there is room.
         claims: claims that are checked on the task.
         requests: what these ask for, every claim counted alone.
         experiments: distinct patches among that, after merging over claims.
@@ -114,6 +121,7 @@ class TaskWork:
     new: int = 0
     anew: Work = Work()
     held: int = 0
+    all_runs: int = 0
 
 
 def workload(
@@ -213,9 +221,10 @@ def _task_work(
         reads=sum(request.reads_attention for request in requests),
         uncounted=sum(not request.on_runs for request in requests),
         ranked=sum(part.peers is not None for p in plans for part in p.parts),
-        held=max((_held(prompts, own, ids) for ids, own in (*nulls, (everything, requests))), default=0),
         least=start + steps[0],
         most=sum(steps, start),
+        all_runs=sum(prompt_bytes(prompts.model, int(length)) for length in lengths),
+        held=max((_held(prompts, own, ids) for ids, own in (*nulls, (everything, requests))), default=0),
     )
     if known is None:
         return found
@@ -308,11 +317,14 @@ def _on_part(
     places = {p: token_indices(pairs, [p]) for p in names}
     where = Where.of(places, len(pairs), clean.shape[1], first_difference(clean, corrupt))
     alone = sum(len(group) * int(work_alone(model, where, group[0]).sum()) for group in circuits)
-    work = Work(block_positions=alone, passes=len(circuits))
-    return sum((_patching(model, plans, where, layers) for plans, layers in patched), work)
+    fits = partial(batch_bytes, model, where.length, max_memory=prompts.max_memory)
+    runs = [(len(group) * where.n, all_terms(model) if group[0].keep == "edges" else 0) for group in circuits]
+    largest = max((fits(rows=count * where.length, held=held) for count, held in runs), default=0)
+    work = Work(block_positions=alone, passes=len(circuits), batch=largest)
+    return sum((_patching(model, plans, where, layers, fits) for plans, layers in patched), work)
 
 
-def _patching(model: Transformer, plans: Sequence[Plan], where: Where, layers: int) -> Work:
+def _patching(model: Transformer, plans: Sequence[Plan], where: Where, layers: int, fits: Callable[..., int]) -> Work:
     """Distinct patches of one direction on prompts of one length, followed through the MLPs of some layers."""
     flow = 0
     for route, stages in wanted(plans).items():
@@ -321,10 +333,16 @@ def _patching(model: Transformer, plans: Sequence[Plan], where: Where, layers: i
             if route.first < mlp.stage(model.parallel) < max(stages):
                 flow += int((passing(where, route, mlp) & points).sum())
     alike, count = {one.shape: one for one in plans}, Counter(one.shape for one in plans)
+    distinct = list(alike.values())
+    batches = [
+        sum(count[distinct[i].shape] for i in members) * len(some) * (where.length - start)
+        for members, some, start in entries(distinct, where, model.n_layers)
+    ]
     return Work(
         block_positions=sum(count[key] * int(floor_of(model, one, where, layers).sum()) for key, one in alike.items()),
         flow_positions=flow,
-        passes=sum(1 for _ in entries(list(alike.values()), where, model.n_layers)),
+        passes=len(batches),
+        batch=fits(rows=max(batches, default=0)),
     )
 
 
@@ -344,5 +362,6 @@ def memory(model: Transformer, work: Sequence[TaskWork], device: torch.device, m
 
     Counts activations only; a Python process with torch and transformers takes about half a gigabyte besides.
     """
-    held = max((task.held for task in work), default=0)
-    return held + int(allowed(device, max_memory) * BATCH) + kept_bytes(device, max_memory)
+    most = max((task.held + task.most.batch for task in work), default=0)
+    base = BASE if max_memory is None else 0  # a limit is of tensors
+    return base + most + sum(min(kept_bytes(device, max_memory), task.all_runs) for task in work)

@@ -194,7 +194,7 @@ HARMLESS: dict[str, Attack] = {
 }  # fmt: skip
 #: prompt files, refused before a model is looked at
 PROMPTS: dict[str, tuple[Attack, str]] = {
-    "a device": (link("p.jsonl", "/dev/zero"), r"cannot read the prompt file .*p\.jsonl: it is not an ordinary file"),
+    "a device": (link("p.jsonl", "/dev/zero"), r"p\.jsonl(: it is not an ordinary| leads out of the)"),
     "a pipe": (pipe("p.jsonl"), r"p\.jsonl: it is not an ordinary file"),
     "a folder": (lambda folder: (folder / "p.jsonl").mkdir(), r"p\.jsonl: it is a directory"),
     "2 GB": (together(holds("p.jsonl", ""), large("p.jsonl", 2 * 10**9)), r"it has 2,000\.0 MB, and 1,000 MB are read"),

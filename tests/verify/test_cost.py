@@ -18,7 +18,7 @@ from circuitdsl.verify import work
 from circuitdsl.verify.prompts import make_data, prompts_by_task, tasks_in_use
 from circuitdsl.verify.session import Options
 from circuitdsl.verify.verify import verify
-from circuitdsl.verify.work import workload
+from circuitdsl.verify.work import memory, workload
 
 MEASURED = Path(__file__).parents[1] / "fixtures" / "measured.circ"
 HEAD = 'circuit t\nmodel "pocket"\n'
@@ -209,6 +209,17 @@ def test_plan_knows_the_nulls_and_whole_circuits_of_earlier_runs(tmp_path, monke
     assert news(capsys, spec)[1] >= 1, "another circuit"
     assert cli.run(["plan", str(spec)]) == 0
     assert "at the first look, the rest is known" in " ".join(capsys.readouterr().out.split())
+
+
+def test_memory_is_that_of_the_batches_that_there_are(shape) -> None:
+    """Not of the largest batch that is allowed: a few prompts take less than many, and one patch less than ten."""
+
+    def planned_memory(prompts: int, patches: int) -> int:
+        lines = "".join(f"0.{i} -> 1.0.k at S2 : lowers\n" for i in range(patches))
+        _, tasks = planned(loads(HEAD + f"task ioi(prompts = {prompts})\n" + lines), shape)
+        return memory(shape, tasks, torch.device("cpu"))
+
+    assert planned_memory(8, 1) < planned_memory(8, 8) < planned_memory(64, 8) < 200e6
 
 
 def test_patches_at_the_same_places_are_counted_once(shape, monkeypatch) -> None:
