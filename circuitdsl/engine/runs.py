@@ -272,25 +272,30 @@ def read(
 
 
 @measuring()
-def patterns(model: Transformer, cache: Cache, head: Node) -> Float[Tensor, "n T T"]:
-    """The attention pattern of a head: from each position (axis 1) to each (axis 2).
+def patterns(
+    model: Transformer, cache: Cache, head: Node, at: Int[Tensor, "n a"] | None = None
+) -> Float[Tensor, "n a T"]:
+    """The attention pattern of a head: from some positions (axis 1), by default from each, to each (axis 2).
+
+    Args:
+        at: the positions; where an index is -1, the row means nothing.
 
     Raises:
         PatchError: the model has no such head.
     """
     check_node(model, head)
     attn = model.blocks[head.layer].attn
-    return attn.pattern(cache.q[head.layer][:, head.head] @ cache.k[head.layer][:, head.head // attn.group].mT)
+    q, k = cache.q[head.layer][:, head.head], cache.k[head.layer][:, head.head // attn.group]
+    if at is None:
+        return attn.pattern(q @ k.mT)
+    at = at.to(q.device).clamp_min(0)
+    return attn.pattern(rows_at(q, at) @ k.mT, attn.hidden_from(at, k.shape[1]))
 
 
-def at(
-    pattern: Float[Tensor, "n T T"], source: Int[Tensor, "n a"], target: Int[Tensor, "n b"]
-) -> Float[Tensor, "n a b"]:
-    """A pattern from each source to each target position; 0 where an index is -1."""
-    source, target = source.to(pattern.device), target.to(pattern.device)
-    rows = torch.arange(len(pattern), device=pattern.device)[:, None, None]
-    looked = pattern[rows, source[:, :, None], target[:, None, :]]
-    return looked * ((source >= 0)[:, :, None] & (target >= 0)[:, None, :])
+def rows_at(values: Float[Tensor, "n T _"], at: Int[Tensor, "n a"]) -> Float[Tensor, "n a _"]:
+    """What stands at some positions of each prompt; where an index is -1, what stands there means nothing."""
+    at = at.to(values.device).clamp_min(0)
+    return values[torch.arange(len(values), device=values.device)[:, None], at]
 
 
 @measuring()

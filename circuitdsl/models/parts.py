@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 Port = Literal["q", "k", "v"]
 PORTS: tuple[Port, ...] = ("q", "k", "v")
 Activation = Callable[[Tensor], Tensor]
+#: numbers inside an MLP that are made at once on a CPU: they stay in its cache until they are read
+AT_ONCE = 2**20
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -281,7 +283,7 @@ class Mlp:
 
         A post-norm divides by the size of the whole output. Each activation contains that factor.
         """
-        out = self.down(self._hidden(x, self.up, self.gate))
+        out = self._out(x)
         single = ((self.up.outputs(i, i + 1), self.gate and self.gate.outputs(i, i + 1)) for i in neurons)
         active = tuple(self._hidden(x, *maps)[..., 0] for maps in single)
         if self.post is None:
@@ -289,6 +291,14 @@ class Mlp:
         scale = self.post.scale(out)[..., 0]
         scaled = tuple((each.float() * scale).to(each.dtype) for each in active)
         return self.post(out), scaled
+
+    def _out(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows d"]:
+        """The output, on a CPU some rows at a time."""
+        flat, size = x.reshape(-1, x.shape[-1]), AT_ONCE // self.up.weight.shape[0]
+        if x.device.type != "cpu" or len(flat) < 2 * size:
+            return self.down(self._hidden(x, self.up, self.gate))
+        parts = [self.down(self._hidden(some, self.up, self.gate)) for some in flat.split(max(1, size))]
+        return torch.cat(parts).view(*x.shape[:-1], -1)
 
     def _hidden(self, x: Float[Tensor, "*rows d"], up: Linear, gate: Linear | None) -> Float[Tensor, "*rows d_mlp"]:
         if gate is not None:

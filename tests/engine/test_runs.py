@@ -11,7 +11,7 @@ import torch
 from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Edge, Input, Node, Position, Site
 from circuitdsl.engine.experiment import Experiment, PatchError, Readout, experiment_of
 from circuitdsl.engine.path_patching import effects
-from circuitdsl.engine.runs import MOST_STARTS, at, baseline, by_length, changed, patterns, run, starts
+from circuitdsl.engine.runs import MOST_STARTS, baseline, by_length, changed, patterns, run, starts
 from circuitdsl.engine.terms import Terms
 from circuitdsl.measurements.requests import EdgeRequest
 from circuitdsl.models.parts import PORTS, joined
@@ -95,14 +95,14 @@ def test_readouts_agree(case: Case) -> None:
 
 
 def test_attention_is_that_of_the_model(case: Case) -> None:
-    source, target = torch.tensor([[5], [4], [5]]), torch.tensor([[0, 1], [2, -1], [3, 4]])
-    head = Node("head", 1, 2)
-    got = at(patterns(case.model, case.runs.clean, Node("head", 1, 2)), source, target)
+    source, head = torch.tensor([[5, 1], [4, -1], [5, 3]]), Node("head", 1, 2)
+    some, whole = (patterns(case.model, case.runs.clean, head, at) for at in (source, None))
     none = Experiment()
     slow = reference.attention(case.model, case.clean, case.corrupt, none, {}, [head])[:, 0]
     for i in range(3):
-        for j, t in enumerate(target[i]):
-            assert got[i, 0, j] == pytest.approx(float(slow[i, source[i, 0], t]) if t >= 0 else 0, abs=1e-5)
+        assert torch.allclose(whole[i], slow[i], atol=1e-5)
+        for row, place in enumerate(source[i]):
+            assert place < 0 or torch.allclose(some[i, row], slow[i, place], atol=1e-5)
 
 
 def test_changed_says_where_a_corruption_arrives(gpt2: Case) -> None:

@@ -75,6 +75,15 @@ def test_claims_that_ask_for_the_same_are_merged(shape, all_looks) -> None:
     assert task.least.run_tokens < task.most.run_tokens
 
 
+def test_a_run_that_ends_early_counts_for_its_share(shape) -> None:
+    """Every prompt is scored by whole runs; a head of layer 2 is read off the clean run before its values are used."""
+    circuit, (task,) = planned(loads(HEAD + "task ioi(prompts = 64)\nexpect attention(2.5, END -> IO) >= 1%\n"), shape)
+    tokens = sum(len(pair.clean_tokens) for pair in make_data(circuit, circuit.tasks[0], shape).pairs)
+    assert task.most.run_tokens == 2 * tokens + round(tokens * 7 / 12)
+    _, (other,) = planned(loads(HEAD + "task ioi(prompts = 64)\n0.6 -> 2.5.q at END : lowers\n"), shape)
+    assert 0 < task.held < other.held
+
+
 def test_an_outline_has_the_shape_of_the_model(pocket, shape) -> None:
     assert shape.W_E.device == torch.device("meta")
     for name in ("n_layers", "n_heads", "d_model", "d_head", "d_mlp", "n_vocab", "n_ctx", "parallel"):
