@@ -25,6 +25,7 @@ from circuitdsl.engine.memory import (
 from circuitdsl.engine.metrics import Scorer, Side, on_sides
 from circuitdsl.engine.prompts import SIDES, Array, Prompts
 from circuitdsl.errors import UserError
+from circuitdsl.models.agreement import exactly
 from circuitdsl.models.parts import Transformer
 from circuitdsl.tasks.dataset import Corrupt, PromptPair
 
@@ -153,7 +154,8 @@ def off_of_library(prompts: Prompts, groups: Sequence[Sequence[int]]) -> Array:
         pairs = [prompts.pairs[i] for i in group]
         tokens = torch.cat([tokens_of(pairs, f"{side}_tokens") for side in SIDES])
         try:
-            found = original.off(ours[:, None], tokens)
+            exact = exactly(prompts.model, tokens.to(prompts.model.device), last=1)
+            found = original.off(ours[:, None], tokens, exact=exact)
         except (MemoryError, RuntimeError) as error:
             if not out_of_memory(error):
                 raise

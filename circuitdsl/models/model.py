@@ -108,7 +108,7 @@ class Model:
     @classmethod
     def of(cls, parts: Transformer, digest: bytes | None = None) -> Model:
         """What is known of a model that is loaded."""
-        from circuitdsl.models.load import logits_digest
+        from circuitdsl.models.agreement import logits_digest
         from circuitdsl.models.products import products_by
 
         made = cls(

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from circuitdsl.models import families, load, original
+from circuitdsl.models import agreement, families, original
 from circuitdsl.models.errors import BrokenWeights, ModelUnavailable, UnsupportedModel
 from circuitdsl.models.files import weights_sha256
 from circuitdsl.models.load import available_models, load_model, load_tokenizer
@@ -81,7 +81,7 @@ def test_every_family_is_the_sum_of_its_terms(kind: str, tmp_path: Path) -> None
     with torch.no_grad():
         theirs = AutoModelForCausalLM.from_pretrained(path)(tokens).logits
     with torch.inference_mode():
-        assert torch.allclose(load.forward(model, tokens), theirs, atol=1e-4)
+        assert torch.allclose(agreement.forward(model, tokens), theirs, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_a_trained_llama_and_its_tokenizer() -> None:
     model = load_model(path, device="cpu")
     tokens = torch.tensor([model.tokenizer("Once upon a time there was a little")["input_ids"]])
     with torch.inference_mode():
-        best = int(load.forward(model, tokens)[0, -1].argmax())
+        best = int(agreement.forward(model, tokens)[0, -1].argmax())
     assert model.tokenizer.decode([best]).strip() in ("girl", "boy", "g", "b")
 
 
@@ -574,8 +574,8 @@ def test_rounding_that_a_model_amplifies_is_not_an_error(tmp_path: Path, monkeyp
     model = load_model(save("gpt2", tmp_path), device="cpu")
     tokens = torch.arange(12)[None]
     with torch.inference_mode():
-        ours = load.forward(model, tokens)
-    monkeypatch.setattr(original, "TOLERANCE", {torch.float32: 1e-12})
+        ours = agreement.forward(model, tokens)
+    monkeypatch.setattr(original, "TOLERANCE", 1e-12)
     assert model.original is not None
     assert float(model.original.off(ours, tokens)) == 0
     assert float(model.original.off(ours * (1 + 1e-3), tokens)) > 5e-4
