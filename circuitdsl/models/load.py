@@ -21,7 +21,6 @@ from circuitdsl.models.tokenizers import quiet_and_offline, read_tokenizer
 if TYPE_CHECKING:
     import torch
 
-    from circuitdsl.models.original import Original
     from circuitdsl.models.parts import Rotary, Transformer
 
 POCKET = Path(__file__).parent / "pocket"
@@ -78,7 +77,7 @@ class Noted:
 def load_model(
     name_or_dir: str | Path, device: str = "auto", dtype: str = "float32", revision: str | None = None
 ) -> Transformer:
-    """Load a model and check, on random tokens, that its residual stream is the sum of its terms (`agreement.check_sum`).
+    """Load a model and check on random tokens that its residual stream is the sum of its terms (`agreement.check_sum`).
 
     Args:
         name_or_dir: `pocket`, a directory, or a name on the Hugging Face hub.

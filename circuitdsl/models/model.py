@@ -119,7 +119,7 @@ class Model:
             dtype=str(parts.dtype).removeprefix("torch."),
             digest=digest or logits_digest(parts),
             library=parts.original.digest if parts.original else None,
-            products=products_by(),
+            products=products_by(parts.dtype, str(parts.device)),
             threads=torch_threads(),
             tokenizer=parts.tokenizer,
             read=lambda: parts,
