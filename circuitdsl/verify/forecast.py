@@ -135,9 +135,7 @@ class Forecast(Shown):
         if dtype == "float32":
             return []
         if self.slower > 1:
-            return [
-                f"  {dtype} takes {self.slower:.1f} times as long as float32 on this machine: it saves memory alone"
-            ]
+            return [f"  {dtype} takes {self.slower:.1f} times as long as float32 here: it saves memory alone"]
         return [f"  {dtype} takes {self.slower:.2f} of the time of float32 here"]
 
     def _after_edits(self) -> list[str]:

@@ -605,7 +605,7 @@ def test_half_precision_hides_no_wrong_view(
         if wrong == "scale":
             return replace(attn, scale=1.02 * attn.scale)
         assert attn.o.bias is not None
-        return replace(attn, o=replace(attn.o, bias=attn.o.bias + 0.005))
+        return replace(attn, o=replace(attn.o, bias=1.1 * attn.o.bias))
 
     spoilt(monkeypatch, "gpt2", change)
     monkeypatch.setattr(original, "ROUNDED", 1e9)  # what is rounded decides nothing
