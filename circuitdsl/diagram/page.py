@@ -215,7 +215,7 @@ def _needs(box: Box, drawing: Drawing, row: Mapping[str, int]) -> Needs:
             below |= {high.node} if high.box == box.key and high.node else set()
         elif arrow.sender.box == box.key:
             (arcs if _is_arc(arrow) else loops).append(_short_label(arrow))
-            arched |= {arrow.sender.node, arrow.receiver.node} if _is_arc(arrow) else set()
+            arched |= {end.node for end in (arrow.sender, arrow.receiver) if end.node and _is_arc(arrow)}
     room = max((found.width for found in arcs if found), default=0.0)
     beside = max((found.width for found in loops if found), default=0.0)
     found = frozenset(above), frozenset(below), len(arcs), frozenset(arched), len(loops)

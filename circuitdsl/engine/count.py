@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,7 +14,7 @@ from circuitdsl.circuit.nodes import Node
 from circuitdsl.engine.batch_index import Plan, Where, all_names, plan, seen_from
 from circuitdsl.engine.experiment import Experiment
 from circuitdsl.engine.runs import run
-from circuitdsl.models.parts import Transformer
+from circuitdsl.models.parts import Transformer, changed
 
 #: prompts and tokens of the runs that are timed, and seconds that each timing may take
 PROMPTS, TOKENS, SECONDS = 32, 20, 0.05
@@ -73,24 +72,13 @@ def calibrate(model: Transformer, device: torch.device) -> Machine:
     """Measure the machine on one layer of a model's shape and number format; the model's weights are not needed."""
     few = torch.zeros(8, model.d_model, dtype=model.dtype, device=device)
     places = None if model.W_pos is None else few.new_zeros(model.n_ctx, model.d_model)
-    one = _made_up(replace(model, blocks=model.blocks[:1], W_E=few, W_U=few, W_pos=places), device)
+    one = replace(model, blocks=model.blocks[:1], W_E=few, W_U=few, W_pos=places)
+    one = changed(one, lambda tensor: torch.full_like(tensor, 0.01, device=device))
     length = min(TOKENS, model.n_ctx)
     many = torch.zeros(PROMPTS, length, dtype=torch.long)
     whole = _seconds(lambda: run(one, many, many), device) / 2
     least = _seconds(lambda: run(one, many[:1, :1], many[:1, :1]), device) / 2
     return Machine(whole / (PROMPTS * length), least)
-
-
-def _made_up(part: Any, device: torch.device) -> Any:
-    """A part with made-up numbers in the place of its tensors."""
-    if isinstance(part, torch.Tensor):
-        return torch.full_like(part, 0.01, device=device)
-    if isinstance(part, tuple):
-        return tuple(_made_up(inner, device) for inner in part)
-    if is_dataclass(part) and not isinstance(part, type):
-        inside = {field.name: getattr(part, field.name) for field in fields(part) if field.init}
-        return replace(part, **{k: _made_up(v, device) for k, v in inside.items() if k != "tokenizer"})
-    return part
 
 
 def _seconds(call: Callable[[], object], device: torch.device) -> float:

@@ -7,7 +7,6 @@ that came with a model is run.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,16 +25,10 @@ from circuitdsl.models.tokenizers import quiet_and_offline, read_tokenizer
 if TYPE_CHECKING:
     import torch
 
-    from circuitdsl.models.original import Original
     from circuitdsl.models.parts import Rotary, Transformer
 
 POCKET = Path(__file__).parent / "pocket"
 DTYPES = ("float32", "bfloat16", "float16")
-#: tokens at the start of a context and at its end whose logits are checked at load
-SHORT = 12
-#: tokens of the long prompt that is checked at load; where a window is longer, the prompt is longer too. It has at most
-#: `LONGEST` tokens, and at most as many as these multiplications allow, but at least `LEAST`
-LONG, LONGEST, MULTIPLICATIONS, LEAST = 128, 1024, 8e9, 32
 WANTED = ["*.json", "*.safetensors", "merges.txt", "vocab.txt", "*.model"]
 UNWANTED = ["*/*", "consolidated*", "training_args*"]
 
@@ -88,7 +81,7 @@ class Noted:
 def load_model(
     name_or_dir: str | Path, device: str = "auto", dtype: str = "float32", revision: str | None = None
 ) -> Transformer:
-    """Load a model and check, on random tokens, that its residual stream is the sum of its terms (`check_sum`).
+    """Load a model and check on random tokens that its residual stream is the sum of its terms (`agreement.check_sum`).
 
     Args:
         name_or_dir: `pocket`, a directory, or a name on the Hugging Face hub.
@@ -114,6 +107,7 @@ def read_whole(name: str, files: ModelFiles, device: str, dtype: str) -> tuple[T
 def _read_whole(name: str, files: ModelFiles, device: str, dtype: str) -> tuple[Transformer, Notes]:
     import torch
 
+    from circuitdsl.models.agreement import check_sum
     from circuitdsl.models.families import read_parts
     from circuitdsl.models.original import Original
 
@@ -266,78 +260,6 @@ def _has_weights(path: Path) -> bool:
 
 def _size(path: Path) -> int:
     return sum(file.stat().st_size for file in weight_files(path) if file.exists())
-
-
-def check_sum(view: Transformer, original: Original) -> None:
-    """Refuse a model whose own logits are not what the terms of its residual stream add up to.
-
-    Random tokens are run in three ways. A short prompt shows whether weights, norms and activations are read rightly.
-    Another at the last positions that the model has shows its last learned positions, and rotary ones turned furthest.
-    A prompt longer than every window shows what is seen through these, as far as that is cheap. What it leaves out is
-    seen on a task's own prompts before they are measured (`verify.prompts.check_agreement`).
-
-    Raises:
-        UnsupportedModel: logits differ by more than rounding does, or transformers cannot run the model.
-    """
-    import torch
-
-    if view.n_ctx < 1:
-        raise UnsupportedModel(f"{view.name} has no positions (see its config.json)")
-    generator = torch.Generator().manual_seed(0)
-    short, long = min(SHORT, view.n_ctx), min(_beyond_windows(view, original), view.n_ctx)
-    for rows, length, start, last in ((2, short, 0, short), (1, short, view.n_ctx - short, short), (1, long, 0, 1)):
-        tokens = torch.randint(view.n_vocab, (rows, length), generator=generator).to(view.device)
-        with torch.inference_mode():
-            ours = forward(view, tokens, start, last)
-        off = original.off(ours, tokens, start)
-        if bool((off != 0).any()):
-            raise UnsupportedModel(
-                f"the residual stream of {view.name} ({view.family}) is not the sum of the terms that its heads and "
-                f"MLPs write: on tokens {start + 1} to {start + length} logits computed from the terms are off by "
-                f"{float(off.max()):.1e} of the largest, so patching would be wrong"
-            )
-
-
-def _beyond_windows(view: Transformer, original: Original) -> int:
-    """Tokens of a prompt that is longer than every window, the model's or ours, as far as a run of it is cheap."""
-    from circuitdsl.models.outline import parameters
-
-    cheap = int(MULTIPLICATIONS / parameters(view))
-    windows = [*(block.attn.window or 0 for block in view.blocks), original.window]
-    return max(LEAST, min(max(LONG, *(window + 4 for window in windows)), cheap, LONGEST))
-
-
-def forward(model: Transformer, tokens: torch.Tensor, start: int = 0, last: int = 0) -> torch.Tensor:
-    """Logits `[n, last, vocab]` of tokens `[n, T]`, computed from the model's terms alone.
-
-    Args:
-        start: the position of the first token.
-        last: the tokens at the end whose logits are wanted; 0 for all.
-    """
-    from circuitdsl.models.parts import attend
-
-    resid = model.embed(tokens, start)
-    for block, turns in zip(model.blocks, model.turns(tokens.shape[1], start), strict=True):
-        x = block.attn_norm(resid)
-        q, k, v = (block.attn.project(port, x, turns).transpose(1, 2) for port in ("q", "k", "v"))
-        z, _ = block.attn.written(attend(block.attn, q, k, v))
-        mid = resid + block.attn.write(z)  # the sum of the heads' terms
-        resid = mid + block.mlp(block.mlp_norm(resid if model.parallel else mid))
-    return model.logits(resid[:, -last:])
-
-
-def logits_digest(model: Transformer) -> bytes:
-    """A hash of what a model computes on a few tokens: of its weights, and of what its configuration makes of them."""
-    import torch
-
-    length = min(24, model.n_ctx)
-    tokens = (torch.arange(2 * length).view(2, length) % model.n_vocab).to(model.device)
-    with torch.inference_mode():
-        logits = forward(model, tokens)
-    heads = [(b.attn.n_heads, b.attn.n_kv_heads, b.attn.scale, b.attn.window) for b in model.blocks]
-    made = hashlib.blake2b(f"{model.sha256} {heads} {model.n_ctx}".encode(), digest_size=16)
-    made.update(logits.double().cpu().numpy().tobytes())
-    return made.digest()
 
 
 def _rotary(model: Any) -> dict[str, Rotary]:

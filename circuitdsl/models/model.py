@@ -110,7 +110,7 @@ class Model:
     @classmethod
     def of(cls, parts: Transformer, digest: bytes | None = None) -> Model:
         """What is known of a model that is loaded."""
-        from circuitdsl.models.load import logits_digest
+        from circuitdsl.models.agreement import logits_digest
         from circuitdsl.models.products import products_by
 
         made = cls(
@@ -120,7 +120,7 @@ class Model:
             dtype=str(parts.dtype).removeprefix("torch."),
             digest=digest or logits_digest(parts),
             library=parts.original.digest if parts.original else None,
-            products=products_by(),
+            products=products_by(parts.dtype, str(parts.device)),
             threads=torch_threads(),
             tokenizer=parts.tokenizer,
             read=lambda: parts,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
-from functools import cached_property
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -15,10 +16,13 @@ from circuitdsl.errors import out_of_memory
 from circuitdsl.models.errors import UnsupportedModel, first_line
 
 #: how far our logits may be from the model's own, relative to the largest of them
-TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
+TOLERANCE = 1e-4
 #: for a model that amplifies rounding beyond that: how far they may be, as a multiple of how far one rounding of the
 #: embedded tokens moves the model's own logits, and in any case
 AMPLIFIED, MOST = 10, 5e-2
+#: in half precision: how far our logits may be from those of single precision, as a multiple of how far the model's own
+#: are, and of what a rounding changes; and how far the model's own may be
+ROUNDED, USEFUL = 8, 0.5
 
 
 class Original:
@@ -60,30 +64,68 @@ class Original:
         return self.load()
 
     def off(
-        self, ours: Float[Tensor, "n last vocab"], tokens: Int[Tensor, "n T"], start: int = 0
+        self,
+        ours: Float[Tensor, "n last vocab"],
+        tokens: Int[Tensor, "n T"],
+        start: int = 0,
+        exact: Float[Tensor, "n last vocab"] | None = None,
     ) -> Float[Tensor, " n"]:
         """How far our logits of the last tokens of prompts are from the model's own, relative to the largest of these.
 
-        It is 0 where rounding explains it: up to `TOLERANCE`, or as far as rounding moves the model's own logits.
+        It is 0 where rounding explains it: up to `TOLERANCE`, or as far as rounding moves the model's own logits. Half
+        precision would hide much. So our logits in single precision are held to that, and those in half precision may
+        be as far from them as the model's own are, times `ROUNDED`.
 
         Args:
             start: the position of the first token.
+            exact: our logits in single precision, where `ours` are in half precision.
 
         Raises:
-            UnsupportedModel: the library cannot run the model as it is configured.
+            UnsupportedModel: the library cannot run the model as it is configured, or half precision gives other logits
+                than single precision.
         """
-        last = ours.shape[1]
-        theirs = self.logits(tokens, start, last)
-        ours = ours.to(theirs.device)
-        found, allowed = _difference(ours, theirs), TOLERANCE[self.dtype]
+        logits = partial(self.logits, tokens, start, ours.shape[1])
+        if self.dtype == torch.float32:
+            return self._off(ours, logits)
+        assert exact is not None
+        true = logits(exactly=True)
+        wrong = self._off(exact, partial(logits, exactly=True))
+        theirs = _difference(logits(), true)
+        if not bool((theirs <= USEFUL).all()):
+            kind = str(self.dtype).removeprefix("torch.")
+            raise UnsupportedModel(
+                f"in {kind} the logits of {self.name} are off by {float(theirs.max()):.1e} of the largest, so that no "
+                "number would be true of the model",
+                "use --dtype float32",
+            )
+        found = _difference(ours.to(true.device), true)
+        rounding = found <= ROUNDED * max(float(theirs.max()), torch.finfo(self.dtype).eps)
+        return torch.where(wrong != 0, wrong, torch.where(rounding, 0.0, found))
+
+    @staticmethod
+    def _off(ours: Float[Tensor, "n last vocab"], logits: Callable[..., Tensor]) -> Float[Tensor, " n"]:
+        """`off` in single precision."""
+        theirs = logits()
+        found, allowed = _difference(ours.to(theirs.device), theirs), TOLERANCE
         if not bool((found <= allowed).all()):
-            moved = _difference(self.logits(tokens, start, last, rounded=True), theirs)
+            moved = _difference(logits(rounded=True), theirs)
             allowed = max(allowed, min(MOST, AMPLIFIED * float(moved.max())))
         return torch.where(found <= allowed, 0.0, found)
 
-    @torch.inference_mode()
-    def logits(self, tokens: Tensor, start: int, last: int, rounded: bool = False) -> Float[Tensor, "n last vocab"]:
-        """Logits as the library gives them; `rounded`: with each number of the embedded tokens moved by a rounding."""
+    @torch.no_grad()
+    def logits(
+        self, tokens: Tensor, start: int, last: int, rounded: bool = False, exactly: bool = False
+    ) -> Float[Tensor, "n last vocab"]:
+        """Logits as the library gives them.
+
+        Args:
+            rounded: with each number of the embedded tokens moved by a rounding.
+            exactly: in single precision, on the weights as they are.
+        """
+        with in_float32(self.module) if exactly else nullcontext():
+            return self._logits(tokens, start, last, rounded)
+
+    def _logits(self, tokens: Tensor, start: int, last: int, rounded: bool) -> Float[Tensor, "n last vocab"]:
         rows = [self.recorded.get(row_name(row, start, last)) for row in tokens.tolist() if self.recorded]
         if rows and not rounded and all(row is not None for row in rows):
             return torch.stack(rows).to(tokens.device)  # type: ignore[arg-type]
@@ -102,6 +144,30 @@ class Original:
             if out_of_memory(error):
                 raise
             raise UnsupportedModel(f"transformers cannot run {self.name}: {first_line(error)}") from None
+
+
+@contextmanager
+def in_float32(module: Any) -> Iterator[None]:
+    """Let every part of a model read its weights in single precision; they are converted when they are read."""
+    narrow: dict[Any, list[tuple[Any, Tensor]]] = {}
+
+    def widen(part: Any, _: Any) -> None:
+        narrow[part] = [(weight, weight.data) for weight in part.parameters(recurse=False)]
+        for weight, data in narrow[part]:
+            weight.data = data.float()
+
+    def restore(part: Any, *_: Any) -> None:
+        for weight, data in narrow.pop(part, ()):
+            weight.data = data
+
+    parts = [part for part in module.modules() if list(part.parameters(recurse=False))]
+    hooks = [part.register_forward_pre_hook(widen) for part in parts]
+    hooks += [part.register_forward_hook(restore, always_call=True) for part in parts]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def row_name(tokens: list[int], start: int, last: int) -> str:

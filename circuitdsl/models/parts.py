@@ -9,7 +9,7 @@ Weights are those that were published; nothing is folded, centred or copied wher
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -432,6 +432,21 @@ class Transformer:
     def capped(self, logits: Float[Tensor, "*rows"]) -> Float[Tensor, "*rows"]:
         """Logits as the model gives them out."""
         return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
+
+
+def changed(part: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """A part of a model, or all of it, with every tensor changed."""
+    if isinstance(part, Tensor):
+        return change(part)
+    if isinstance(part, tuple):
+        return tuple(changed(inner, change) for inner in part)
+    if isinstance(part, _PARTS):
+        inside = {each.name: getattr(part, each.name) for each in fields(part) if each.init}
+        return replace(part, **{name: changed(value, change) for name, value in inside.items()})
+    return part
+
+
+_PARTS = (Linear, Norm, Rotary, Attention, Mlp, Block, Transformer)
 
 
 def attend(

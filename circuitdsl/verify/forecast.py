@@ -20,7 +20,8 @@ class Forecast(Shown):
 
     `seconds` are those if every claim is decided at the first look, and those if one needs all prompts. `edited` are
     those of them that an edit costs again where it changes which nodes or edges belong to the circuit: for the claims
-    about the whole circuit. `threads` are those of the trial that the estimate is made from.
+    about the whole circuit. `threads` are those of the trial that the estimate is made from; there the number format
+    took `slower` times as long as float32.
     """
 
     circuit: str
@@ -32,6 +33,7 @@ class Forecast(Shown):
     memory: int
     edited: tuple[float, float] = (0.0, 0.0)
     threads: int = 1
+    slower: float = 1.0
     new_seconds: float = 0.0
     all_new: str = ""
 
@@ -116,6 +118,7 @@ class Forecast(Shown):
             f"  looks at {looks} prompts: {why}",
             f"  memory: weights {_bytes(self.weights)}, and at most {_bytes(self.memory)} for measuring",
             f"  the time is for this machine as busy as it was in a moment's trial of one layer, on {on}",
+            *self._half_precision(),
             "  the table leaves out loading the model, and counts nothing as known from earlier runs",
             *self._after_edits(),
         ]
@@ -127,6 +130,15 @@ class Forecast(Shown):
                 f"  counted: {ROUNDS[0]} random circuits; where these do not decide, up to {ROUNDS[-1]} are drawn"
             )
         return lines
+
+    def _half_precision(self) -> list[str]:
+        """How its speed compares with that of float32."""
+        dtype = self.model["dtype"]
+        if dtype == "float32":
+            return []
+        if self.slower > 1:
+            return [f"  {dtype} takes {self.slower:.1f} times as long as float32 here: it saves memory alone"]
+        return [f"  {dtype} takes {self.slower:.2f} of the time of float32 here"]
 
     def _after_edits(self) -> list[str]:
         """What is measured again once all of this is known."""

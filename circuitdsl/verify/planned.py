@@ -16,6 +16,7 @@ from circuitdsl.errors import UserError
 from circuitdsl.models.load import device_named
 from circuitdsl.models.model import Model, suitable_threads, torch_threads, use_threads
 from circuitdsl.models.outline import outline, parameters
+from circuitdsl.models.parts import changed
 from circuitdsl.models.record import remembered
 from circuitdsl.tasks.dataset import Dataset
 from circuitdsl.verify.cache import Memory
@@ -67,6 +68,7 @@ def _forecast(session: Session, circuit: Circuit, early_stop: bool) -> Forecast:
         work, work_of_whole = counted(plans, known=known), counted(whole) if whole else ()
         use_threads(suitable_threads(model.d_model, device.type, torch_threads()))
         machine = calibrate(model, device)
+        single = machine if session.dtype == "float32" else calibrate(changed(model, torch.Tensor.float), device)
     size, shape = parameters(model), {"name": name, "n_layers": model.n_layers, "n_heads": model.n_heads}
 
     def time_of(tasks: Sequence[TaskWork]) -> tuple[float, float]:
@@ -83,6 +85,7 @@ def _forecast(session: Session, circuit: Circuit, early_stop: bool) -> Forecast:
         memory=memory(model, work, device, session.memory),
         edited=time_of(work_of_whole),
         threads=torch.get_num_threads(),
+        slower=machine.position / single.position,
         new_seconds=sum(seconds(model, task, task.anew, machine, weighing=0) for task in work),
         all_new=""
         if known

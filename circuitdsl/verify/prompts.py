@@ -1,8 +1,8 @@
 """The prompts of a circuit's tasks, made for a model, run once and scored.
 
 Before anything is measured, the engine's logits of some prompts are compared with those of the model as its library
-runs it. A model is checked when it is loaded, on random tokens (`load.check_sum`). The numbers are about a task's own
-prompts, the longest among them: these decide.
+runs it. A model is checked when it is loaded, on random tokens (`agreement.check_sum`). The numbers are about a task's
+own prompts, the longest among them: these decide.
 """
 
 from __future__ import annotations

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import torch
 
-from circuitdsl.models.load import forward, load_model
+from circuitdsl.models.agreement import forward
+from circuitdsl.models.load import load_model
 from circuitdsl.models.parts import Transformer
 from circuitdsl.tasks.dataset import Dataset, PromptPair
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from circuitdsl.models import families, load, original
+from circuitdsl.models import agreement, families, original
 from circuitdsl.models.errors import BrokenWeights, ModelUnavailable, UnsupportedModel
 from circuitdsl.models.load import available_models, load_model, load_tokenizer
 from circuitdsl.models.parts import Attention, Mlp, Transformer
@@ -80,7 +80,7 @@ def test_every_family_is_the_sum_of_its_terms(kind: str, tmp_path: Path) -> None
     with torch.no_grad():
         theirs = AutoModelForCausalLM.from_pretrained(path)(tokens).logits
     with torch.inference_mode():
-        assert torch.allclose(load.forward(model, tokens), theirs, atol=1e-4)
+        assert torch.allclose(agreement.forward(model, tokens), theirs, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_a_trained_llama_and_its_tokenizer() -> None:
     model = load_model(path, device="cpu")
     tokens = torch.tensor([model.tokenizer("Once upon a time there was a little")["input_ids"]])
     with torch.inference_mode():
-        best = int(load.forward(model, tokens)[0, -1].argmax())
+        best = int(agreement.forward(model, tokens)[0, -1].argmax())
     assert model.tokenizer.decode([best]).strip() in ("girl", "boy", "g", "b")
 
 
@@ -573,12 +573,62 @@ def test_rounding_that_a_model_amplifies_is_not_an_error(tmp_path: Path, monkeyp
     model = load_model(save("gpt2", tmp_path), device="cpu")
     tokens = torch.arange(12)[None]
     with torch.inference_mode():
-        ours = load.forward(model, tokens)
-    monkeypatch.setattr(original, "TOLERANCE", {torch.float32: 1e-12})
+        ours = agreement.forward(model, tokens)
+    monkeypatch.setattr(original, "TOLERANCE", 1e-12)
     assert model.original is not None
     assert float(model.original.off(ours, tokens)) == 0
     assert float(model.original.off(ours * (1 + 1e-3), tokens)) > 5e-4
     assert bool(model.original.off(ours * float("nan"), tokens).isnan())
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("kind", ["llama", "qwen2"])
+def test_a_scaled_model_is_not_refused_in_half_precision(kind: str, dtype: str, tmp_path: Path) -> None:
+    """Where the model's own logits are rounded as much, a difference of 5 % says nothing."""
+    path = save(kind, tmp_path)
+    scaled = {name: 3 * weight for name, weight in load_file(path / "model.safetensors").items()}
+    save_file(scaled, path / "model.safetensors", {"format": "pt"})
+    model = load_model(path, device="cpu", dtype=dtype)
+    assert {weight.dtype for weight in model.original.module.parameters()} == {getattr(torch, dtype)}  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("wrong", ["scale", "bias"])
+def test_half_precision_hides_no_wrong_view(
+    wrong: str, dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error that is smaller than what half precision rounds away is seen in single precision."""
+    path = save("gpt2", tmp_path)
+
+    def change(attn: Attention) -> Attention:
+        if wrong == "scale":
+            return replace(attn, scale=1.02 * attn.scale)
+        assert attn.o.bias is not None
+        return replace(attn, o=replace(attn.o, bias=1.1 * attn.o.bias))
+
+    spoilt(monkeypatch, "gpt2", change)
+    monkeypatch.setattr(original, "ROUNDED", 1e9)  # what is rounded decides nothing
+    with pytest.raises(UnsupportedModel, match="is not the sum of the terms"):
+        load_model(path, device="cpu", dtype=dtype)
+
+
+def test_what_only_half_precision_gets_wrong_is_refused(tmp_path: Path) -> None:
+    model = load_model(save("gpt2", tmp_path), device="cpu", dtype="bfloat16")
+    tokens = torch.arange(12)[None]
+    exact = agreement.exactly(model, tokens)
+    with torch.inference_mode():
+        ours = agreement.forward(model, tokens)
+    assert model.original is not None and exact is not None
+    assert float(model.original.off(ours, tokens, exact=exact)) == 0
+    assert float(model.original.off(ours.roll(1, -1), tokens, exact=exact)) > 0.1
+    assert bool(model.original.off(ours * float("nan"), tokens, exact=exact).isnan())
+
+
+def test_a_model_that_half_precision_makes_useless_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(original, "USEFUL", 1e-4)
+    with pytest.raises(UnsupportedModel, match=r"in bfloat16 the logits of .* are off by") as error:
+        load_model(save("gpt2", tmp_path), device="cpu", dtype="bfloat16")
+    assert error.value.hint == "use --dtype float32"
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from circuitdsl.models import products
-from circuitdsl.models.products import linear, linear_gelu, prefers_one_dnn
+from circuitdsl.models.products import linear, linear_gelu, prefers_one_dnn, products_by
 
 
 @pytest.fixture
@@ -113,3 +113,27 @@ def test_rounding_errors_are_no_larger_than_mkls(inputs: int, transposed: bool) 
     with torch.inference_mode():
         errors = [float((made - exact).square().mean().sqrt()) for made in (linear(x, weight), x @ weight.T)]
     assert errors[0] <= 1.25 * errors[1]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_multiplied_in_float32_where_that_is_faster(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, weight, bias = (torch.randn(size).to(dtype) for size in ((3, 40), (20, 40), (20,)))
+    seen: list[torch.dtype] = []
+    true = torch.nn.functional.linear
+
+    def counted(x: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
+        seen.append(x.dtype)
+        return true(x, *rest)
+
+    monkeypatch.setattr(products.F, "linear", counted)
+    monkeypatch.setattr(products, "prefers_one_dnn", lambda: False)
+    for instructions, by in (("flags : avx2", torch.float32), ("flags : avx512_bf16 avx512_fp16", dtype), ("", dtype)):
+        monkeypatch.setattr(products, "_processor", lambda instructions=instructions: instructions)
+        products.has_instructions.cache_clear()
+        found = linear(x, weight, bias)
+        assert (found.dtype, seen.pop()) == (dtype, by)
+        assert torch.allclose(found.float(), true(x.float(), weight.float(), bias.float()), atol=0.1)
+        assert products_by(dtype).endswith(" in float32") == (by == torch.float32)
+    products.has_instructions.cache_clear()

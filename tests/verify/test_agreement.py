@@ -76,8 +76,8 @@ def test_either_side_is_looked_at(
 ) -> None:
     true = Original.off
 
-    def off(self, ours, tokens, start=0):
-        found = true(self, ours, tokens, start)
+    def off(self, ours, tokens, start=0, exact=None):
+        found = true(self, ours, tokens, start, exact)
         mine = [list(getattr(pair, f"{side}_tokens")) for pair in data.pairs]
         return found + torch.tensor([float(row in mine) for row in tokens.tolist()])
 

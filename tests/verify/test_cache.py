@@ -17,7 +17,7 @@ from circuitdsl.circuit.nodes import Edge, Input, Node, Position, Site
 from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.measurements.requests import EdgeRequest, NodeRequest, Subgraph
 from circuitdsl.models import record
-from circuitdsl.models.load import logits_digest
+from circuitdsl.models.agreement import logits_digest
 from circuitdsl.models.model import Model
 from circuitdsl.models.products import prefers_one_dnn
 from circuitdsl.tasks.dataset import PromptPair, sample

@@ -11,7 +11,7 @@ import torch
 
 from circuitdsl import cli
 from circuitdsl.api import load, loads
-from circuitdsl.engine.count import floor_of
+from circuitdsl.engine.count import Machine, floor_of
 from circuitdsl.models.load import POCKET
 from circuitdsl.models.outline import outline, parameters, products
 from circuitdsl.verify import work
@@ -153,6 +153,19 @@ def test_plan_says_what_is_measured_again_after_an_edit(capsys) -> None:
     out = capsys.readouterr().out
     assert "of that: only where other nodes or edges belong to it" in out
     assert "as busy as it was in a moment's trial" in out and "nothing as known" in out
+
+
+def test_plan_says_how_fast_half_precision_is(monkeypatch, capsys) -> None:
+    speed = {torch.float32: 1.0, torch.bfloat16: 1.7, torch.float16: 0.5}
+    monkeypatch.setattr("circuitdsl.verify.planned.calibrate", lambda model, _: Machine(speed[model.dtype], 0.1))
+    for dtype, said in (
+        ("bfloat16", "bfloat16 takes 1.7 times as long as float32 here: it saves memory alone"),
+        ("float16", "float16 takes 0.50 of the time of float32 here"),
+        ("float32", None),
+    ):
+        assert cli.run(["plan", "pocket/induction", "--dtype", dtype]) == 0
+        out = " ".join(capsys.readouterr().out.split())
+        assert said in out if said else "float32 here" not in out
 
 
 def test_plan_says_nothing_of_a_whole_circuit_where_no_claim_is_about_one(capsys, tmp_path: Path) -> None:
