@@ -1,11 +1,12 @@
-"""The floor: the arithmetic that no exact method can leave out, at the rate this machine multiplies matrices.
+"""The floor: the arithmetic of what must be recomputed, at the rate this machine multiplies matrices.
 
 Only matrix products are counted, two operations to a multiply and add; norms, activations, softmax, index tables and
 memory traffic are left out. An experiment needs its sender's change mapped through W_O, its receiver's input mapped
 onto one head, that head's attention, the rest of its layer where that head changed, and every later layer at the
 positions from the first changed one on; at `*`, none before the first token that differs between the two prompts. In
 the last layer only END is followed, and of the logits two are read.
-What depends on the sender alone is counted once for all edges.
+What depends on the sender alone is counted once for all edges. The first product of the receiver's MLP is counted as
+usual, though the engine does it with fewer columns where that pays (docs/performance.md).
 """
 
 from __future__ import annotations

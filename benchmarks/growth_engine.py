@@ -7,13 +7,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from benchmarks import engine_workloads as workloads
 from benchmarks.engine_floor import Rates, needed
-from benchmarks.engine_meter import peak_bytes
 from benchmarks.engine_workloads import END, Workload
 from benchmarks.growth import Case, Figure
 from circuitdsl.circuit.nodes import LOGITS, Edge, Input, Node
@@ -114,42 +114,19 @@ def sweep(folder: Path) -> list[Figure]:
 
 
 def threads(folder: Path) -> list[Figure]:
-    """The clock with one thread over the clock with two."""
+    """The clock with one thread over the clock with two: the runs of prompts, then some edges of each workload."""
     model = model_in(folder)
-    figures = []
-    for load in (w2(model), w3(model), w4(model)):
-        runs = run(model, load.clean, load.corrupt)
-        taken = []
-        for count in (1, 2):
-            torch.set_num_threads(count)
-            taken.append(best(lambda runs=runs, load=load: patch(model, runs, load), 3, time.perf_counter))
-        figures.append(Figure(load.name, taken[0] / taken[1], "× as fast", 1.7, at_least=True))
-    return figures
+    few = w2(model), w3(model), workloads.anywhere(model, 13, N, LENGTH)
+    runs = [run(model, load.clean, load.corrupt) for load in few]
+    works: dict[str, Callable[[], object]] = {"runs": lambda: run(model, few[0].clean, few[0].corrupt)}
+    works |= {load.name: partial(patch, model, own, load) for load, own in zip(few, runs, strict=True)}
 
+    def seconds(count: int, work: Callable[[], object]) -> float:
+        torch.set_num_threads(count)
+        return best(work, 2, time.perf_counter)
 
-def long_runs(folder: Path) -> list[Figure]:
-    """The clean and the corrupt run of long prompts."""
-    model = model_in(folder)
-    clean, corrupt, _, _ = workloads.prompts(model, 8, 1000)
-    taken: list[float] = []
-    peak = peak_bytes(model.device, lambda: taken.append(best(lambda: run(model, clean, corrupt), 1)))
-    return [Figure("clean and corrupt run", taken[0], "CPU s", 25.0), Figure("peak", peak / 1e6, "MB", 1000.0)]
-
-
-def position_5(folder: Path) -> list[Figure]:
-    """An edge at position 5 of short and of long prompts: its growth over that of the floor."""
-    model = model_in(folder)
-    rates = Rates(model, time.process_time)
-    edge = Edge(Node("head", 3, 1), Input(Node("head", 7, 2), "v"), END)
-    taken, floor = [], []
-    for length in (128, 1000):
-        clean, corrupt, _, answers = workloads.prompts(model, 2, length)
-        load = Workload("", "", (edge,), clean, corrupt, {END: torch.full((2, 1), 5)}, answers)
-        runs = run(model, clean, corrupt)
-        taken.append(best(lambda runs=runs, load=load: patch(model, runs, load)))
-        floor.append(rates.seconds(needed(model, load)))
-    grown, needs = taken[1] / taken[0], floor[1] / floor[0]
-    return [Figure("growth", grown, "×"), Figure("growth over the floor's", grown / needs, "×", 1.1)]
+    ratios = {name: seconds(1, work) / seconds(2, work) for name, work in works.items()}
+    return [Figure(name, ratio, "× as fast", 1.7, at_least=True) for name, ratio in ratios.items()]
 
 
 def bfloat16(folder: Path) -> list[Figure]:
@@ -172,7 +149,5 @@ CASES = (
     _floor("w4", "edges at all positions (W4)", 1.15, w4),
     Case("sweep", f"every edge between heads and to the logits at END, {N} prompts", sweep),
     Case("threads", "two threads against one, by the clock", threads, threads=2),
-    Case("long_runs", "clean and corrupt run, 8 prompts × 1000 tokens", long_runs),
-    Case("position_5", "a v edge at position 5, 2 prompts of 128 and of 1000 tokens", position_5),
     Case("bfloat16", "weights and products in bfloat16 on the CPU", bfloat16),
 )

@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import save_file
 
 from circuitdsl.api import load
+from circuitdsl.models.files import files_of
 from circuitdsl.models.load import POCKET, read_whole
 from circuitdsl.models.model import Model
 from circuitdsl.models.original import Original, row_name
@@ -47,13 +48,13 @@ def recording() -> Iterator[dict[str, torch.Tensor]]:
 def made(specs: Sequence[Path] = SPECS) -> tuple[Record, dict[str, torch.Tensor]]:
     """The record, and by name the logits that some specs need."""
     with recording() as logits:
-        view, notes = read_whole("pocket", POCKET, "cpu", "float32")
+        view, notes = read_whole("pocket", files_of(POCKET), "cpu", "float32")
         model = Model.of(view)
         for path in specs:
             for circuit in load(path).circuits:
                 prompts_by_task(circuit, model)
         random_prompts(model)
-    record = record_of(model, notes, POCKET)
+    record = record_of(model, notes, files_of(POCKET))
     assert record is not None, "the pocket model can be read without transformers"
     return record, logits
 

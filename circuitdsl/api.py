@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from html import escape
@@ -16,7 +14,8 @@ from circuitdsl.circuit.lint import lint
 from circuitdsl.circuit.resolve import resolve
 from circuitdsl.circuit.shapes import TaskShape
 from circuitdsl.errors import SPEC_WRONG, UsageError, UserError
-from circuitdsl.language.diagnostics import Diagnostic, did_you_mean, has_errors, ordered, suggest
+from circuitdsl.garbage import quickly
+from circuitdsl.language.diagnostics import Diagnostic, did_you_mean, has_errors, ordered, render_foremost, suggest
 from circuitdsl.language.diagnostics import render as rendered
 from circuitdsl.language.parse import parse, read_source
 from circuitdsl.measurements import KINDS
@@ -48,8 +47,9 @@ class Spec:
     text: str
     circuits: tuple[Circuit, ...]
     diagnostics: tuple[Diagnostic, ...]
-    #: the model that it was resolved for, instead of its own
+    #: the model that it was resolved for, instead of its own, and whether its prompt files may lie elsewhere
     model: str | None = None
+    allow_outside: bool = False
 
     def __repr__(self) -> str:
         """One line: the fields are the whole file, and everything that it says."""
@@ -123,12 +123,12 @@ class Spec:
         from circuitdsl.diagram import draw, to_svg
 
         if not self.ok:
-            return f"<pre>{escape(self.problems)}</pre>"
+            return f"<pre>{escape(render_foremost(self.diagnostics, self.text, self.path))}</pre>"
         return "\n".join(f"<div>{to_svg(draw(circuit))}</div>" for circuit in self.circuits)
 
     @property
     def problems(self) -> str:
-        """All diagnostics as `check` prints them; empty where there are none."""
+        """All diagnostics as `check --all` prints them; empty where there are none."""
         return "\n".join(rendered(found, self.text, self.path) for found in self.diagnostics)
 
 
@@ -186,9 +186,12 @@ class SpecError(UserError):
 def is_spec(name: str) -> bool:
     """Whether a name is a spec and not a model: a file, or a shipped spec that no directory hides."""
     path = Path(name)
-    if name.endswith(".circ") or path.is_file():
-        return True
-    return not path.is_dir() and (shipped_specs() / f"{name}.circ").is_file()
+    try:
+        if name.endswith(".circ") or path.is_file():
+            return True
+        return not path.is_dir() and (shipped_specs() / f"{name}.circ").is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
 
 
 def dumps(spec: Spec) -> str:
@@ -198,52 +201,46 @@ def dumps(spec: Spec) -> str:
     return format_text(spec.text, spec.path)
 
 
-def load(name: str | Path, model: str | Path | None = None) -> Spec:
+def load(name: str | Path, model: str | Path | None = None, *, allow_outside: bool = False) -> Spec:
     """Read, parse and resolve a spec; whatever is wrong with it stands in `diagnostics`.
 
     Args:
         name: a path, or the name of a shipped spec.
         model: checked against this model instead of the spec's own.
+        allow_outside: prompt files may lie outside the spec's folder; for specs that you trust.
     """
     path = find_spec(str(name))
     text, found = read_source(path)
-    return _resolved(text, path, tuple(found), model)
+    return _resolved(text, path, tuple(found), model, allow_outside)
 
 
-def loads(text: str, path: str | Path = "<text>", model: str | Path | None = None) -> Spec:
-    """Parse and resolve a spec given as text; raises `UsageError` where that is no text."""
+def loads(
+    text: str, path: str | Path = "<text>", model: str | Path | None = None, *, allow_outside: bool = False
+) -> Spec:
+    """Parse and resolve a spec given as text; raises `UsageError` where that is no text. Arguments as for `load`."""
     if not isinstance(text, str):
         raise UsageError(f"loads takes the text of a spec, not {type(text).__name__}", hint="load reads a file")
-    return _resolved(text, path, (), model)
+    return _resolved(text, path, (), model, allow_outside)
 
 
-def _resolved(text: str, file: str | Path, found: tuple[Diagnostic, ...], wanted: str | Path | None) -> Spec:
+def _resolved(
+    text: str, file: str | Path, found: tuple[Diagnostic, ...], wanted: str | Path | None, allow_outside: bool
+) -> Spec:
     """The spec of a text, for the wanted model or its own; `found` are what hinders reading it."""
     path, model = str(file), None if wanted is None else str(wanted)
     if found:
-        return Spec(path, text, (), found, model)
+        return Spec(path, text, (), found, model, allow_outside)
     with quickly():
         syntax, problems = parse(text, path)
-        circuits, more = resolver(path, model)(syntax)
+        circuits, more = resolver(path, model, allow_outside)(syntax)
         more += lint(syntax, circuits, CATALOGUE, KINDS)
-    return Spec(path, text, circuits, ordered([*problems, *more]), model)
+    return Spec(path, text, circuits, ordered([*problems, *more]), model, allow_outside)
 
 
-def resolver(path: str, model: str | None = None) -> Callable[..., Resolved]:
+def resolver(path: str, model: str | None = None, allow_outside: bool = False) -> Callable[..., Resolved]:
     """`resolve` for what the file at a path may say; for a model, instead of the one that it names."""
-    return partial(resolve, tasks=CATALOGUE, kinds=KINDS, model_override=model, files=_file_shape(path))
-
-
-@contextmanager
-def quickly() -> Iterator[None]:
-    """Without collecting garbage: the many small records of a spec are then made in half the time."""
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collecting:
-            gc.enable()
+    bound = partial(resolve, tasks=CATALOGUE, kinds=KINDS, files=_file_shape(path))
+    return partial(bound, model_override=model, allow_outside=allow_outside)
 
 
 def _file_shape(spec: str) -> Callable[[str], TaskShape | None]:
@@ -271,7 +268,11 @@ def circuit_of_task(task: str) -> Circuit:
     Raises:
         UsageError: there is no such task, or it is not written as in a spec.
     """
-    spec = loads(f'circuit looked_at\nmodel "pocket"\ntask {as_task(task)}\nexpect accuracy >= 0%\n', "the task")
+    spec = loads(
+        f'circuit looked_at\nmodel "pocket"\ntask {as_task(task)}\nexpect accuracy >= 0%\n',
+        "the task",
+        allow_outside=True,
+    )
     wrong = [found.message for found in spec.diagnostics if found.severity == "error"]
     if wrong or len(spec.circuits[0].tasks) != 1:
         said = wrong[0] if wrong else f"'{task}' is not a task"
@@ -332,15 +333,16 @@ def _tokens_at_hand(circuit: Circuit, use: TaskUse, model: str | None) -> tuple[
     None where its files are not at hand: nothing is downloaded.
     """
     from circuitdsl.circuit.shapes import place_of
-    from circuitdsl.models.load import locate, vocabulary_size
+    from circuitdsl.models.files import files_of
+    from circuitdsl.models.load import locate
     from circuitdsl.models.tokenizers import quiet_and_offline, read_tokenizer
     from circuitdsl.tasks.tokens import Tokens
 
     try:
         name, place, revision = place_of(circuit, model)
         with quiet_and_offline():
-            tokenizer = read_tokenizer(locate(place, revision, weights=False))
-            size = vocabulary_size(place, revision)
+            files = files_of(locate(place, revision, weights=False), weights=False)
+            tokenizer, size = read_tokenizer(files), files.n_vocab
         return None if tokenizer is None else Tokens(tokenizer, name, use.bos), size
     except UserError:
         return None

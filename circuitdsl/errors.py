@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+
+#: how libraries say that there is no memory, where they raise something else than `MemoryError`
+_NO_MEMORY = ("allocate memory", "failed to map segment", "not enough memory", "out of memory", "start new thread")
 #: exit statuses of the command line, besides 0 and 1
 SPEC_WRONG, NOT_RUN, INTERRUPTED = 2, 3, 130
 
@@ -24,3 +28,11 @@ class UsageError(UserError):
     """A wrong word on the command line, or a name that does not exist."""
 
     status = SPEC_WRONG
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out."""
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        return True
+    says_so = type(error).__name__ == "OutOfMemoryError" or any(said in str(error).lower() for said in _NO_MEMORY)
+    return isinstance(error, ImportError | RuntimeError) and says_so

@@ -178,7 +178,7 @@ def test_a_model_that_is_none_is_refused_by_every_verb(run, good, tmp_path, verb
     for content, says in (
         (None, "has no config.json"),
         ("{", "config.json"),
-        ('{"model_type": "gpt2", "n_layer": 400000, "n_head": 8}', "400000 layers; 1000 are the most"),
+        ('{"model_type": "gpt2", "n_layer": 400000, "n_head": 8}', "n_layer = 400000; it is a number from 1 to 1000"),
     ):
         if content:
             (model / "config.json").write_text(content)

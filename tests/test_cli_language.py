@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from circuitdsl import cli
+from circuitdsl.api import SpecError, loads
 from circuitdsl.cli.arguments import Verbs
-from circuitdsl.language.diagnostics import codes
+from circuitdsl.language.diagnostics import Diagnostic, codes, foremost
+from circuitdsl.verify.session import Session
 
 UGLY, NEAT = 'circuit   a\nmodel "gpt2" # small\n', 'circuit a\nmodel "gpt2"  # small\n'
 WRONG = "circuit a\nheads Mover = 9.9\n"
@@ -164,3 +166,44 @@ def test_the_list_of_verbs_fits_a_terminal(monkeypatch: pytest.MonkeyPatch, caps
         with pytest.raises(SystemExit):
             cli.run([verb, "--help"])
         assert f"{said[0].upper()}{said[1:]}." in capsys.readouterr().out
+
+
+# --- many mistakes --------------------------------------------------------------------------------
+
+MANY = 'circuit many\nmodel "pocket"\ntask ioi\n' + "\n".join(f"nobody{i} -> logits : lowers" for i in range(70))
+
+
+@pytest.mark.parametrize("verb", ["check", "verify", "plan", "render", "graph", "mutate", "falsify"])
+def test_of_many_mistakes_the_first_are_shown_and_the_others_counted(run, tmp_path: Path, verb: str) -> None:
+    (tmp_path / "many.circ").write_text(MANY)
+    status, out, err = run(verb, str(tmp_path / "many.circ"))
+    assert (status, out, err.count("error[E0")) == (2, "", 50)
+    assert "and 20 more: circuitdsl check --all shows them\n70 errors; circuitdsl explain" in err
+
+
+def test_all_mistakes_are_shown_where_they_are_asked_for(run, tmp_path: Path) -> None:
+    (tmp_path / "many.circ").write_text(MANY)
+    _, _, err = run("check", "--all", str(tmp_path / "many.circ"))
+    assert err.count("error[E0") == 70 and "more:" not in err
+
+
+def test_syntax_errors_and_annotations_are_counted_as_well(run, tmp_path: Path) -> None:
+    (tmp_path / "many.circ").write_text("circuit many\n" + "heads = \n" * 70)
+    _, _, err = run("fmt", str(tmp_path / "many.circ"))
+    assert err.count("error[E0") == 50 and "and 20 more" in err
+    _, out, _ = run("verify", "--format", "github", str(tmp_path / "many.circ"))
+    assert out.count("::error") == 50
+
+
+def test_warnings_do_not_hide_an_error() -> None:
+    found = [Diagnostic("W003", "warning", f"unused {i}") for i in range(70)] + [Diagnostic("E040", "error", "unknown")]
+    shown, more = foremost(found)
+    assert list(shown) == [*found[:49], found[-1]] and more.startswith("and 21 more")
+    assert foremost(found[:50]) == (found[:50], "")
+
+
+def test_an_error_of_a_program_counts_them_too(tmp_path: Path) -> None:
+    with pytest.raises(SpecError) as refused, Session() as session:
+        session.spec(loads(MANY))
+    assert str(refused.value).count("error[") == 50 and "and 20 more" in str(refused.value)
+    assert loads(MANY).problems.count("error[") == 70

@@ -78,6 +78,22 @@ def test_pytest_on_what_is_known_imports_nothing_heavy(run, tmp_path) -> None:
     assert heavy == ["['torch']\n", "[]\n"]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "imported"),
+    [
+        (["compare", "pocket/ioi", "pocket/colored_objects"], []),
+        (["compare", "pocket/ioi", "pocket/colored_objects", "--measure", "--prompts", "32"], ["torch"]),
+        (["trace", "pocket/ioi", "--head", "2.5", "--from", "END", "--to", "IO", "--prompts", "32"], ["torch"]),
+    ],
+)
+def test_what_other_verbs_import(arguments: list[str], imported: list[str], tmp_path) -> None:
+    code = CODE.format(heavy=HEAVY)
+    env = os.environ | {"CIRCUITDSL_CACHE": str(tmp_path / "cache")}
+    made = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, env=env)
+    status, heavy, *_ = json.loads(made.stderr.splitlines()[-1])
+    assert (status, heavy) == (0, imported)
+
+
 def test_a_check_imports_little(run) -> None:
     status, heavy, modules, seconds = run(SPEC.read_text(), "check")
     assert status == 0 and not heavy and modules < 420

@@ -123,4 +123,4 @@ class Condition:
 
     effect: Patch | Intervention
     line: int = field(compare=False)
-    text: str
+    text: str = field(compare=False)

@@ -26,7 +26,7 @@ class Claim:
 
     id: str
     line: int = field(compare=False)
-    text: str
+    text: str = field(compare=False)
     kind: str
     measurement: Measurement
     tests: tuple[Test, ...]

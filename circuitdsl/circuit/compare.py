@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
+from math import comb
 from typing import Generic, TypeVar
 
 from circuitdsl.circuit.claims import Circuit
@@ -154,13 +155,13 @@ def chance(heads: Overlap[Node], n_heads: int) -> Chance:
     over layers, and its distribution is computed exactly.
     """
     from numpy import arange, convolve, ones
-    from scipy.stats import hypergeom
 
     a, b = (Counter(node.layer for node in side) for side in (heads.first, heads.second))
     total = ones(1)
     for layer in sorted(a.keys() & b.keys()):
-        shared = arange(min(a[layer], b[layer]) + 1)
-        total = convolve(total, hypergeom.pmf(shared, n_heads, a[layer], b[layer]))
+        m, n = a[layer], b[layer]
+        ways = [comb(m, shared) * comb(n_heads - m, n - shared) for shared in range(min(m, n) + 1)]
+        total = convolve(total, [way / comb(n_heads, n) for way in ways])
     expected = float(total @ arange(len(total)))
     sizes = len(heads.first) + len(heads.second)
     jaccard = float(sum(p * k / (sizes - k) for k, p in enumerate(total) if sizes > k))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from circuitdsl.circuit.changes import EdgePatch
@@ -71,7 +71,7 @@ class Within(_Bounded):
     quantity: Quantity
     low: float | None
     high: float | None
-    text: str
+    text: str = field(compare=False)
     strict: bool = False
 
 
@@ -83,7 +83,7 @@ class Composed(_Bounded):
     low: float | None
     high: float | None
     strict: bool
-    text: str
+    text: str = field(compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ class Moves(_Worded):
 
     direction: Literal["rises", "falls"]
     by: float
-    text: str
+    text: str = field(compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ class Beyond(_Worded):
 
     quantity: Quantity
     bound: float
-    text: str
+    text: str = field(compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,7 @@ a sum of terms, a *node* writes one of them, a *receiver input* reads the sum th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 NodeKind = Literal["embed", "head", "mlp", "logits"]
 Port = Literal["q", "k", "v", "in"]
@@ -19,8 +18,7 @@ Direction = Literal["noise", "denoise"]
 Ablation = Literal["corrupt", "mean", "zero"]
 
 
-@dataclass(frozen=True, order=True, slots=True)
-class Node:
+class Node(NamedTuple):
     """A writer of one term of the residual stream, or `logits`, which only reads.
 
     `index` picks a singular component of a head's output or a neuron of an MLP; -1 means the whole node.
@@ -29,7 +27,7 @@ class Node:
     kind: NodeKind
     layer: int = -1
     head: int = -1
-    index: int = -1
+    index: int = -1  # type: ignore[assignment]
 
     def __str__(self) -> str:
         if self.kind not in ("head", "mlp"):
@@ -61,8 +59,7 @@ EMBED = Node("embed")
 LOGITS = Node("logits")
 
 
-@dataclass(frozen=True, order=True, slots=True)
-class Input:
+class Input(NamedTuple):
     """A receiver input: `q`, `k` or `v` of a head; `in` of an MLP or of the logits."""
 
     node: Node
@@ -72,8 +69,7 @@ class Input:
         return str(self.node) if self.port == "in" else f"{self.node}.{self.port}"
 
 
-@dataclass(frozen=True, order=True, slots=True)
-class Position:
+class Position(NamedTuple):
     """A position the task names, with an offset in tokens; `*` stands for every position."""
 
     name: str
@@ -88,8 +84,7 @@ Positions = tuple[Position, ...]
 EVERYWHERE = Position("*")
 
 
-@dataclass(frozen=True, order=True, slots=True)
-class Edge:
+class Edge(NamedTuple):
     """(sender, receiver input, position): the term as written there and read there."""
 
     sender: Node
@@ -100,8 +95,7 @@ class Edge:
         return f"{self.sender} -> {self.receiver} at {self.position}"
 
 
-@dataclass(frozen=True, order=True, slots=True)
-class Site:
+class Site(NamedTuple):
     """A node at one position: what a knock-out replaces."""
 
     node: Node

@@ -16,6 +16,7 @@ from circuitdsl.circuit.collect import Claims
 from circuitdsl.circuit.expressions import find_homes, record, resolve_group, role_of
 from circuitdsl.circuit.header import margin_of, metric_of, model_use, task_use
 from circuitdsl.circuit.measurement import Kinds
+from circuitdsl.circuit.paths import leaves
 from circuitdsl.circuit.roles import Body, Imports, body_of, check_names
 from circuitdsl.circuit.scope import Scope
 from circuitdsl.circuit.shapes import TaskShape, near, shape_of
@@ -39,6 +40,7 @@ def resolve(
     model_override: str | None = None,
     files: Callable[[str], TaskShape | None] = lambda _: None,
     known: Mapping[int, Claim] | None = None,
+    allow_outside: bool = False,
 ) -> tuple[tuple[Circuit, ...], tuple[Diagnostic, ...]]:
     """The circuits of a file, and what is wrong with it.
 
@@ -50,9 +52,11 @@ def resolve(
         files: what is known of the task that a prompt file makes, by the file's name in the spec.
         known: claims by their line, where they are the same as before; their lines are not resolved again.
             Such a circuit is no spec that is reported: it has no `meaning`.
+        allow_outside: prompt files may lie outside the folder of the file.
     """
     sink = Sink()
-    file = _File(syntax, tasks, kinds, model_override, files, sink, Imports(syntax.path, kinds, sink), known)
+    used = Imports(syntax.path, kinds, sink)
+    file = _File(syntax, tasks, kinds, model_override, files, sink, used, known, allow_outside)
     _split(file)
     _resolve_shared(file)
     circuits = tuple(_circuit(part, file) for part in file.parts)
@@ -88,7 +92,13 @@ def _used_circuits(file: _File, wanted: set[str]) -> dict[str, Circuit]:
     for name in sorted(wanted & file.used.circuits.keys()):
         syntax, line = file.used.circuits[name]
         alone = replace(syntax, statements=tuple(x for x in syntax.statements if not isinstance(x, s.Compare)))
-        circuits, wrong = resolve(alone, tasks=file.tasks, kinds=file.kinds, model_override=file.model_override)
+        circuits, wrong = resolve(
+            alone,
+            tasks=file.tasks,
+            kinds=file.kinds,
+            model_override=file.model_override,
+            allow_outside=file.allow_outside,
+        )
         new = [each for each in wrong if each.code != "E032"]  # what it uses was read already
         file.used.refuse(new, syntax.path, line)
         found |= {circuit.name: circuit for circuit in circuits if circuit.name == name}
@@ -124,6 +134,7 @@ class _File:
     sink: Sink
     used: Imports
     known: Mapping[int, Claim] | None
+    allow_outside: bool
     before: list[s.Statement] = field(default_factory=list)
     shared: list[s.Statement] = field(default_factory=list)
     parts: list[_Part] = field(default_factory=list)
@@ -273,7 +284,7 @@ def _tasks(scope: Scope, file: _File, part: _Part) -> None:
             if not isinstance(statement, s.Task):
                 continue
             use, name = task_use(scope.sink, statement, file.tasks), statement.name or statement.generator
-            if use is None:
+            if use is None or not _may_be_read(scope, file, use, statement):
                 scope.tasks_broken = True
                 scope.broken.add(name.text)
             elif use.name in own:
@@ -286,6 +297,18 @@ def _tasks(scope: Scope, file: _File, part: _Part) -> None:
     scope.shapes = {
         use.name: file.tasks.get(use.generator) if use.generator else file.files(use.file or "") for use in scope.tasks
     }
+
+
+def _may_be_read(scope: Scope, file: _File, use: TaskUse, statement: s.Task) -> bool:
+    """Whether a task has no prompt file, or one that may be opened; else a diagnostic was emitted."""
+    folder = Path(file.syntax.path).parent
+    problem = leaves(use.file, folder, folder) if use.file and not file.allow_outside else None
+    if problem:
+        message = f"{problem}: a prompt file lies in the spec's own folder or below"
+        scope.sink.error(
+            "E032", message, statement.span, "move it there, or run with --allow-outside if you trust the spec"
+        )
+    return problem is None
 
 
 def _groups(scope: Scope, statements: Iterable[s.Statement]) -> tuple[Group, ...]:

@@ -9,9 +9,10 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 
 from circuitdsl.circuit.measurement import Kinds
+from circuitdsl.circuit.paths import leaves, real
 from circuitdsl.circuit.scope import Scope
 from circuitdsl.circuit.vocabulary import METRICS, PORTS, ROLES
 from circuitdsl.language import syntax as s
@@ -112,7 +113,7 @@ class Imports:
 
     def read(self, statements: Iterable[s.Statement]) -> None:
         """Read the files that the statements of the spec use, and those that these use."""
-        self._follow(statements, Path(self.path).parent, (_real(Path(self.path)),), None)
+        self._follow(statements, Path(self.path).parent, (real(Path(self.path)),), None)
 
     def refuse(self, wrong: Iterable[Diagnostic], file: str, line: s.Use) -> None:
         """Report errors in a used file at the line of the spec that brought it in."""
@@ -139,13 +140,9 @@ class Imports:
 
     def _target(self, written: str, folder: Path, above: tuple[Path, ...]) -> Path | str:
         """The file that is meant, or why it cannot be used."""
-        if PurePosixPath(written).is_absolute() or PureWindowsPath(written).drive or written.startswith(("\\", "~")):
-            return f"{written} is an absolute path: a used file stands in the spec's own folder or below"
-        if ".." in PurePosixPath(written.replace("\\", "/")).parts:
-            return f"{written} leads out of the folder: a used file stands in the spec's own folder or below"
-        target = _real(folder / written)
-        if not target.is_relative_to(_real(Path(self.path).parent)):
-            return f"{written} leads out of the spec's own folder"
+        if problem := leaves(written, folder, Path(self.path).parent):
+            return f"{problem}: a used file stands in the spec's own folder or below"
+        target = real(folder / written)
         return f"{written} is used by a file that it uses itself" if target in above else target
 
     def _take(self, target: Path, above: tuple[Path, ...], line: s.Use) -> None:
@@ -176,11 +173,3 @@ def _hash(text: str, used: Iterable[str]) -> str:
     for other in others:
         first.update(other.digest())
     return first.hexdigest()
-
-
-def _real(path: Path) -> Path:
-    """Links followed; a path that cannot be looked up stays as it is."""
-    try:
-        return path.resolve()
-    except (OSError, RuntimeError, ValueError):
-        return path.absolute()

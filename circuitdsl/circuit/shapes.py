@@ -6,16 +6,31 @@ The size of a model comes from a table of well-known models, or from the `config
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from circuitdsl.circuit.claims import Circuit
 from circuitdsl.errors import UserError
+from circuitdsl.ordinary import Unreadable, read_ordinary
 
-#: layers of a model at the most
-MOST_LAYERS = 1000
+#: the file of a model's configuration, and how many bytes of it are read at the most
+CONFIG, CONFIG_BYTES = "config.json", 10**6
+#: objects in objects of a configuration at the most
+DEEPEST = 20
+_LAYERS, _HEADS, _WIDTH, _INNER, _PLACES = (1, 1000), (1, 4096), (1, 2**17), (1, 2**21), (1, 2**27)
+#: between which numbers those of a configuration lie, for any model that there is
+RANGES: dict[str, tuple[int, int]] = {
+    **dict.fromkeys(("n_layer", "num_hidden_layers", "num_layers"), _LAYERS),
+    **dict.fromkeys(("n_head", "num_attention_heads", "num_heads", "num_key_value_heads"), _HEADS),
+    **dict.fromkeys(("n_embd", "hidden_size", "head_dim"), _WIDTH),
+    **dict.fromkeys(("n_inner", "intermediate_size"), _INNER),
+    **dict.fromkeys(("n_positions", "max_position_embeddings"), _PLACES),
+    "vocab_size": (1, 2**22),
+    "num_labels": (0, 10_000),
+}
 POCKET = Path(__file__).parent.parent / "models" / "pocket"
 
 
@@ -143,20 +158,21 @@ def well_known(name: str) -> ModelShape | None:
 
 def read_directory(path: Path, title: str) -> tuple[ModelShape | None, str | None]:
     """The shape that a directory's `config.json` gives."""
+    file = path / CONFIG
+    if not os.path.lexists(file):
+        return None, f"{path} has no {CONFIG}, so it is not a model in Hugging Face's layout"
     try:
-        config = json.loads((path / "config.json").read_bytes())
-    except FileNotFoundError:
-        return None, f"{path} has no config.json, so it is not a model in Hugging Face's layout"
-    except OSError as error:
-        return None, f"{path / 'config.json'} cannot be read: {error.strerror}"
+        config = json.loads(read_ordinary(file, CONFIG_BYTES))
+    except Unreadable as reason:
+        return None, f"{file} cannot be read: {reason}"
     except (ValueError, RecursionError):
-        return None, f"{path / 'config.json'} is not JSON"
+        return None, f"{file} is not JSON"
+    if wrong := out_of_range(config):
+        return None, f"{file} {wrong}"
     layers = _number(config, "n_layer", "num_hidden_layers", "num_layers")
     heads = _number(config, "n_head", "num_attention_heads", "num_heads")
     if layers is None or heads is None:
-        return None, f"{path / 'config.json'} does not give the numbers of layers and heads"
-    if layers > MOST_LAYERS:
-        return None, too_deep(path / "config.json", layers)
+        return None, f"{file} does not give the numbers of layers and heads"
     width = _number(config, "n_embd", "hidden_size")
     d_head = _number(config, "head_dim") or (width // heads if width else None)
     # GPT-2 may leave out the width of its MLPs, which is four times its own
@@ -165,9 +181,21 @@ def read_directory(path: Path, title: str) -> tuple[ModelShape | None, str | Non
     return ModelShape(title, layers, heads, _parallel(config), d_head, d_mlp), None
 
 
-def too_deep(config: Path, layers: int) -> str:
-    """What is wrong with a configuration of more layers than any model has."""
-    return f"{config} gives the model {layers} layers; {MOST_LAYERS} are the most"
+def out_of_range(config: Any) -> str | None:
+    """What a configuration says that is true of no model, to be read after its file's name; None where all can be."""
+    parts = [config]
+    for _ in range(DEEPEST):
+        for part in parts:
+            for key, value in part.items() if isinstance(part, dict) else ():
+                low, high = RANGES.get(key, (0, 0))
+                if key in RANGES and isinstance(value, int | float) and not low <= value <= high:
+                    return f"has {key} = {str(value)[:40]}; it is a number from {low} to {high}"
+        parts = [each for part in parts for each in _inside(part)]
+    return f"has objects in objects, more than {DEEPEST} deep" if parts else None
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
 
 
 def _number(config: Any, *keys: str) -> int | None:

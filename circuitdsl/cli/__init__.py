@@ -12,16 +12,16 @@ from importlib import import_module
 from typing import NoReturn
 
 from circuitdsl.cli.arguments import Parser
+from circuitdsl.cli.crash import say_crash, too_little_memory
 from circuitdsl.cli.terminal import PLAIN, say, say_error
-from circuitdsl.errors import INTERRUPTED, NOT_RUN, SPEC_WRONG, UserError
+from circuitdsl.errors import INTERRUPTED, NOT_RUN, SPEC_WRONG, UserError, out_of_memory
+from circuitdsl.garbage import RARELY
 from circuitdsl.version import __version__
 
 #: the modules beside this one, in the order in which --help lists their verbs
 MODULES = ("verify", "language", "drawings", "circuits", "testing", "tasks")
-
-
-#: new objects after which cycles among them are looked for: a run makes millions that stay
-OBJECTS = 100_000
+#: the option that shows tracebacks, wherever it stands
+DEBUG = "--debug"
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
     The process ends without taking torch and all objects down first, which takes as long as importing them.
     """
-    gc.set_threshold(OBJECTS, 50, 50)
+    gc.set_threshold(*RARELY)
     try:
         leave(arguments)
     except SystemExit as end:
@@ -50,24 +50,33 @@ def leave(arguments: Sequence[str] | None = None) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=PLAIN)  # so that a report can be written where there is no minus sign
+    given = sys.argv[1:] if arguments is None else arguments
+    debug = DEBUG in given
     try:
-        status = run(arguments)
+        if too_little_memory():
+            raise MemoryError
+        status = run([word for word in given if word != DEBUG])
         sys.stdout.flush()
     except KeyboardInterrupt:
         say("interrupted")
         status = INTERRUPTED
-    except OSError as error:
-        if not isinstance(error, BrokenPipeError):  # that one says only that nobody reads on, as after `head`
-            say(f"error: cannot write the output: {error.strerror or error}")
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except SystemExit:
+        raise
+    except BaseException as error:  # an uncaught one would end the process as if a claim had failed
         status = NOT_RUN
+        if not isinstance(error, OSError) or error.filename is not None or out_of_memory(error):
+            say_crash(error, debug)
+        else:
+            if not isinstance(error, BrokenPipeError):  # that one says only that nobody reads on, as after `head`
+                say(f"error: cannot write the output: {error.strerror or error}")
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(status)
 
 
-def run(arguments: Sequence[str] | None = None) -> int:
+def run(arguments: Sequence[str]) -> int:
     """Run the command line; returns the exit status (0 holds, 1 fails, 2 spec wrong, 3 could not be run)."""
     parser = _parser()
-    if not (sys.argv[1:] if arguments is None else arguments):
+    if not arguments:
         parser.print_help(sys.stderr)
         return SPEC_WRONG
     given = parser.parse_args(arguments)
@@ -84,6 +93,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Verify circuits of transformers, written as text, claim by claim against the real model.",
         epilog="exit status: 0 every claim holds; 1 some fail or are undecided; 2 a wrong spec; 3 it could not run",
     )
+    parser.add_argument(DEBUG, action="store_true", help="print the traceback of a mistake of circuitdsl's own")
     parser.add_argument("--version", action="version", version=f"circuitdsl {__version__}")
     verbs = parser.add_verbs(title="verbs", required=True, metavar="VERB")
     for module in MODULES:

@@ -101,6 +101,13 @@ def size(text: str) -> int:
 def add_spec(verb: argparse.ArgumentParser, nargs: str | None = None) -> None:
     """Add the name of a spec; with `nargs`, of several."""
     verb.add_argument("spec", nargs=nargs, help="a .circ file, or a shipped spec such as pocket/ioi")
+    add_outside(verb)
+
+
+def add_outside(verb: argparse.ArgumentParser) -> None:
+    """Add the option for specs that are trusted to open files."""
+    what = "let specs name prompt files outside their folders"
+    verb.add_argument("--allow-outside", action="store_true", help=what)
 
 
 def add_circuit(verb: argparse.ArgumentParser) -> None:
@@ -131,6 +138,10 @@ def session(given: argparse.Namespace, model: str | None = None) -> Session:
     """The session that the options ask for; a verb that has only `--model` gets the defaults of the others."""
     from circuitdsl.verify.session import Session
 
-    named = {name: getattr(given, name) for name in ("device", "dtype", "cache", "memory") if hasattr(given, name)}
+    named = {
+        name: getattr(given, name)
+        for name in ("device", "dtype", "cache", "memory", "allow_outside")
+        if hasattr(given, name)
+    }
     warn = lambda text: say(f"warning: {text}")  # noqa: E731
     return Session(given.model or model, **named, busy=status, meter=progress, warn=warn)

@@ -6,7 +6,18 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from circuitdsl.cli.arguments import Verbs, add_circuit, add_prompts, add_session, add_spec, level, session, share, time
+from circuitdsl.cli.arguments import (
+    Verbs,
+    add_circuit,
+    add_outside,
+    add_prompts,
+    add_session,
+    add_spec,
+    level,
+    session,
+    share,
+    time,
+)
 from circuitdsl.cli.files import check_folder, load_one, output, picture, write
 from circuitdsl.cli.terminal import console, present, say
 from circuitdsl.errors import UsageError
@@ -37,6 +48,7 @@ def register(verbs: Verbs) -> None:
     compare.add_argument("--prompts", type=positive, default=128, help="prompts a task for --measure (default: 128)")
     compare.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
     compare.add_argument("-o", "--output", help="draw the model's heads into this file: .svg or .png")
+    add_outside(compare)
     add_session(compare)
 
     verb = verbs.verb(_channels, "channels", "find which heads write what a head reads, from weights alone")
@@ -46,6 +58,7 @@ def register(verbs: Verbs) -> None:
     verb.add_argument("--components", action="store_true", help="single singular components instead of whole heads")
     verb.add_argument("--top", type=positive, default=20, help="how many to list (default: 20)")
     verb.add_argument("--model", help="the model of a spec, instead of its own")
+    add_outside(verb)
     add_circuit(verb)
     verb.add_argument("-o", "--output", help="draw a heat map into this file: .svg or .png")
 
@@ -91,8 +104,8 @@ def _discover(given: argparse.Namespace) -> int:
 
 def _compare(given: argparse.Namespace) -> int:
     target = picture(given.output)
-    first, second = (_circuit(name, given.model) for name in (given.first, given.second))
-    control = _circuit(given.control, given.model) if given.control else None
+    first, second = (_circuit(name, given) for name in (given.first, given.second))
+    control = _circuit(given.control, given) if given.control else None
     with session(given) as running:
         found = running.compare(first, second, control, given.measure, given.prompts)
     _draw(found, target)
@@ -100,9 +113,9 @@ def _compare(given: argparse.Namespace) -> int:
     return 0
 
 
-def _circuit(name: str, model: str | None) -> Circuit:
+def _circuit(name: str, given: argparse.Namespace) -> Circuit:
     path, _, circuit = name.partition("#")
-    return load_one(path, model).first(circuit or None)
+    return load_one(path, given).first(circuit or None)
 
 
 def _draw(found: Any, target: Path | None, *view: float) -> None:
@@ -115,7 +128,7 @@ def _channels(given: argparse.Namespace) -> int:
     from circuitdsl.api import is_spec
 
     target = picture(given.output)
-    spec = load_one(given.source, given.model) if is_spec(given.source) else None
+    spec = load_one(given.source, given) if is_spec(given.source) else None
     if spec is None and given.model is not None:
         raise UsageError("--model is for specs; here the model is named already", hint=f"{given.source} is a model")
     with session(given, None if spec else given.source) as running:
@@ -126,7 +139,7 @@ def _channels(given: argparse.Namespace) -> int:
 
 
 def _edit(given: argparse.Namespace) -> int:
-    spec, target = load_one(given.spec, given.model), Path(given.output)
+    spec, target = load_one(given.spec, given), Path(given.output)
     check_folder(target)
     with session(given) as running:
         name = running.edit(spec, target, given.intervention, given.circuit)
@@ -139,7 +152,7 @@ def _trace(given: argparse.Namespace) -> int:
     if given.boost and given.cut is None:
         raise UsageError("--boost says what a cut does instead", hint="give --cut as well")
     target, cut = picture(given.output), () if given.cut is None else given.cut or ("local",)
-    spec = load_one(given.spec, given.model)
+    spec = load_one(given.spec, given)
     wanted = {name: getattr(given, name) for name in ("boost", "task", "prompts", "seed", "circuit")}
     with session(given) as running:
         found = running.trace(spec, given.head, given.source, given.target, cut, **wanted)

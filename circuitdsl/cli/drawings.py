@@ -40,7 +40,7 @@ def _add_circuit(verb: Parser) -> None:
 
 def _circuit(given: argparse.Namespace) -> Circuit:
     check_model(given.model)
-    return load_one(given.spec, given.model).first(given.circuit)
+    return load_one(given.spec, given).first(given.circuit)
 
 
 def _render(given: argparse.Namespace) -> int:

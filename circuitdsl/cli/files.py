@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import sys
@@ -17,8 +18,12 @@ if TYPE_CHECKING:
     from circuitdsl.tasks.dataset import PromptPair
 
 
-def load_all(names: Sequence[str], model: str | None, annotate: bool = False) -> list[Spec]:
-    """Read all specs and print their diagnostics; with `annotate` they are printed for GitHub as well.
+def load_all(
+    names: Sequence[str], given: argparse.Namespace, annotate: bool = False, every: bool = False
+) -> list[Spec]:
+    """Read all specs with the options of a verb, and print the foremost of their diagnostics; with `every` all of them.
+
+    With `annotate` they are printed for GitHub as well.
 
     Raises:
         SpecError: some spec has errors, which were printed.
@@ -26,13 +31,15 @@ def load_all(names: Sequence[str], model: str | None, annotate: bool = False) ->
     """
     from circuitdsl.api import SpecError, check_prompt_files, load
 
-    specs = [load(name, model) for name in names]
+    model: str | None = given.model
+    specs = [load(name, model, allow_outside=given.allow_outside) for name in names]
     for spec in specs:
-        say_diagnostics(spec.diagnostics, spec.text, spec.path)
+        say_diagnostics(spec.diagnostics, spec.text, spec.path, every)
         if annotate:
+            from circuitdsl.language.diagnostics import foremost
             from circuitdsl.report.github import of_diagnostics
 
-            for line in of_diagnostics(spec.diagnostics, spec.path):
+            for line in of_diagnostics(foremost(spec.diagnostics)[0], spec.path):
                 print(line)
         check_prompt_files(spec, model)
     wrong = [d.code for spec in specs for d in spec.diagnostics if d.severity == "error"]
@@ -42,9 +49,9 @@ def load_all(names: Sequence[str], model: str | None, annotate: bool = False) ->
     return specs
 
 
-def load_one(name: str, model: str | None) -> Spec:
+def load_one(name: str, given: argparse.Namespace) -> Spec:
     """One spec; raises what `load_all` raises."""
-    return load_all([name], model)[0]
+    return load_all([name], given)[0]
 
 
 def check_model(name: str | None) -> None:

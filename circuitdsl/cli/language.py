@@ -32,6 +32,7 @@ def register(verbs: Verbs) -> None:
     check = verbs.verb(_check, "check", "find mistakes in specs without loading a model")
     add_spec(check, "+")
     check.add_argument("--model", help="check against this model instead of the spec's own")
+    check.add_argument("--all", action="store_true", help="show all mistakes of a file, not the first 50 alone")
 
     explain = verbs.verb(_explain, "explain", "say what the code of a diagnostic means")
     explain.add_argument("code", nargs="?", help="such as E012; without one, all codes are listed")
@@ -45,7 +46,7 @@ def register(verbs: Verbs) -> None:
 
 
 def _init(given: argparse.Namespace) -> int:
-    from circuitdsl.api import circuit_of_task
+    from circuitdsl.api import circuit_of_task, load
     from circuitdsl.report.report import write_whole
 
     if given.task.isidentifier():
@@ -60,7 +61,7 @@ def _init(given: argparse.Namespace) -> int:
     write_whole(path, found.text)
     for warning in found.warnings:
         say(f"warning: {warning}")
-    print(f"wrote {path}; try: circuitdsl verify {path}")
+    print(f"wrote {path}; try: circuitdsl verify {'' if load(path).ok else '--allow-outside '}{path}")
     return 0
 
 
@@ -68,7 +69,7 @@ def _check(given: argparse.Namespace) -> int:
     from circuitdsl.api import checked_files
 
     check_model(given.model)
-    specs = load_all(given.spec, given.model)
+    specs = load_all(given.spec, given, every=given.all)
     files = [checked_files(spec, given.model) for spec in specs]
     for spec, read in zip(specs, files, strict=True):
         claims = sum(len(circuit.claims) for circuit in spec.circuits)

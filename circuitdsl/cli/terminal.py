@@ -7,7 +7,7 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -57,23 +57,28 @@ STYLES = {
 }  # fmt: skip
 
 
-def say_diagnostics(found: Iterable[Diagnostic], text: str, path: str) -> None:
-    """Print diagnostics on standard error, each with its source line; in colours on a terminal."""
-    from circuitdsl.language.diagnostics import pieces
+def say_diagnostics(found: Sequence[Diagnostic], text: str, path: str, every: bool = False) -> None:
+    """Print the foremost diagnostics, or every one, on standard error, each with its source line.
 
-    lines = text.split("\n")
-    if not sys.stderr.isatty():
-        for diagnostic in found:
+    On a terminal they are in colours.
+    """
+    from circuitdsl.language.diagnostics import foremost, pieces
+
+    lines, (first, more) = text.split("\n"), (found, "") if every else foremost(found)
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.text import Text
+
+        shown = Console(stderr=True, highlight=False)
+        for diagnostic in first:
+            carets = {"caret": STYLES[diagnostic.severity]}
+            styled = ((piece, {**STYLES, **carets}[style]) for style, piece in pieces(diagnostic, lines, path))
+            shown.print(Text.assemble(*styled), soft_wrap=True)
+    else:
+        for diagnostic in first:
             say("".join(piece for _, piece in pieces(diagnostic, lines, path)))
-        return
-    from rich.console import Console
-    from rich.text import Text
-
-    shown = Console(stderr=True, highlight=False)
-    for diagnostic in found:
-        carets = {"caret": STYLES[diagnostic.severity]}
-        styled = ((piece, {**STYLES, **carets}[style]) for style, piece in pieces(diagnostic, lines, path))
-        shown.print(Text.assemble(*styled), soft_wrap=True)
+    if more:
+        say(more)
 
 
 def console(plain: bool = False) -> Console:

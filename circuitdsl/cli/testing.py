@@ -66,7 +66,7 @@ def _diff(given: argparse.Namespace) -> int:
 def _falsify(given: argparse.Namespace) -> int:
     from circuitdsl.verify.store import default_path
 
-    spec, target = load_one(given.spec, given.model), output(given.output)
+    spec, target = load_one(given.spec, given), output(given.output)
     # Hypothesis keeps its files beside the cache of numbers, not in the current folder
     os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(default_path().parent / "hypothesis"))
     found = []
@@ -84,7 +84,7 @@ def _falsify(given: argparse.Namespace) -> int:
 
 
 def _mutate(given: argparse.Namespace) -> int:
-    spec = load_one(given.spec, given.model)
+    spec = load_one(given.spec, given)
     with session(given) as running:
         found = running.mutate(spec, given.prompts, given.seed, announce=lambda takes: say(str(takes)))
     present(found, given.format, verbose=given.verbose)

@@ -66,7 +66,7 @@ def _verify(given: argparse.Namespace) -> int:
         return _watch(given, wanted)
     if given.per_prompt_pairs and not given.per_prompt:
         raise UsageError("--per-prompt-pairs adds rows to a file", hint="name it with --per-prompt FILE.csv")
-    specs = load_all(given.spec, given.model, annotate=given.format == "github")
+    specs = load_all(given.spec, given, annotate=given.format == "github")
     target, numbers = output(given.output), output(given.per_prompt)
     table = PerPrompt(given.per_prompt_pairs) if numbers else None
     reports: list[Report] = []
@@ -123,7 +123,7 @@ def _watch(given: argparse.Namespace, wanted: dict[str, Any]) -> int:
 
 
 def _plan(given: argparse.Namespace) -> int:
-    specs, target = load_all(given.spec, given.model), output(given.output)
+    specs, target = load_all(given.spec, given), output(given.output)
     with session(given) as running:
         found = running.plan(*specs, prompts=given.prompts, seed=given.seed, early_stop=not given.no_early_stop)
     if format_of(given.format, target).name == "json":

@@ -210,12 +210,12 @@ def drafted(
     said = f"drafted by a search on {prompts} prompts of seed {seed}"
     opening = partial(_opening, session.name or "pocket", called, metric)
     asked = partial(opening, notes=(said, "its bounds lie well inside what was measured there"))
-    spec = loads("\n".join([*asked(task, prompts, seed), _ANYTHING]), path)
+    spec = loads("\n".join([*asked(task, prompts, seed), _ANYTHING]), path, allow_outside=True)
     check_prompt_files(spec)
     file = next((use.file for circuit in spec.circuits for use in circuit.tasks if use.file), None)
     if target is not None and file is not None:
         path, task = str(target), task.replace(f'"{file}"', f'"{beside(target, file)}"')
-        spec = loads("\n".join([*asked(task, prompts, seed), _ANYTHING]), path)
+        spec = loads("\n".join([*asked(task, prompts, seed), _ANYTHING]), path, allow_outside=True)
     wrong = [d.message for d in spec.diagnostics if d.severity == "error"]
     if wrong:
         raise UsageError(wrong[0], hint="write the task as in a spec: --task 'ioi(corrupt = abc)'")
@@ -224,7 +224,7 @@ def drafted(
 
     def check(text: str, by_task: dict[str, Prompts] | None = None) -> Report:
         """Verify a text; on its own prompts, unless others are given."""
-        found = loads(text, path)
+        found = loads(text, path, allow_outside=True)
         assert found.ok, found.problems
         one = found.circuits[0]
         with session.busy("checking what was found"):
@@ -315,9 +315,12 @@ def split(whole: Dataset, prompts: int, most: int = CHECKED) -> tuple[Dataset, i
 
 
 def beside(spec: Path, file: str) -> str:
-    """What a spec calls a file that is named from the current folder: the way to it from the spec's own folder."""
-    named = Path(file)
-    if named.is_absolute():
-        return file
+    """What a spec calls a file that is named from the current folder: the way to it from the spec's own folder.
+
+    An absolute path stays one where the file does not lie in that folder or below.
+    """
+    named, folder = Path(file), spec.parent.resolve()
     where = named.parent.resolve() / named.name
-    return Path(os.path.relpath(where, spec.parent.resolve())).as_posix()
+    if named.is_absolute() and not where.is_relative_to(folder):
+        return file
+    return Path(os.path.relpath(where, folder)).as_posix()

@@ -145,7 +145,7 @@ def starter_text(
     for name in (slug, "mine"):  # the name of a file may be a keyword, or begin with a digit
         named = task if known else re.sub(r"^[^=]+=", f"{name} =", task)
         text = _TEXT.format(name=name, task=named, **fields)
-        if loads(text, str(target)).ok:
+        if loads(text, str(target), allow_outside=True).ok:
             break
     return format_text(text)
 

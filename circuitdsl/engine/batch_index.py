@@ -9,9 +9,9 @@ waits for the device.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -48,6 +48,8 @@ class Route(NamedTuple):
     held: Senders
 
 
+#: points that follow each other: (the first of them, its row of changes, how many)
+Stretch = tuple[int, int, int]
 #: a route, and the stage of a receiver that reads what has come along it
 Flow = tuple[Route, float]
 
@@ -73,20 +75,32 @@ class Plan:
     changing: frozenset[Node]
     fixed: bool
 
+    @cached_property
+    def shape(self) -> Hashable:
+        """The places and positions that it changes: where these are equal, so are the start and the least work."""
+        reads = frozenset((place, all_names(one)) for place, heads in self.reads.items() for one in heads.values())
+        sites = frozenset((at, names) for at, nodes in self.sites.items() for names in nodes.values())
+        return self.entry, self.fixed, reads, sites
+
 
 def plan(experiment: Experiment, model: Transformer) -> Plan:
-    """Sort an experiment's edges and sites by the layer at which they act.
+    """Sort an experiment's edges and sites by the layer at which they act; each experiment is sorted once.
 
     Sets are read in sorted order, so that sums of terms are rounded in the same way in every process.
     """
-    parallel, edges = model.parallel, experiment.edges
+    return _sorted_out(experiment, model.n_layers, model.parallel)
+
+
+@lru_cache(maxsize=2**14)
+def _sorted_out(experiment: Experiment, n_layers: int, parallel: bool) -> Plan:
+    edges = experiment.edges
     patched = [Site(edge.receiver.node, edge.position) for edge in edges] + list(experiment.sites)
     mlps = by_node(site for site in patched if site.node.kind == "mlp")
     reads: dict[Place, dict[int, Senders]] = {}
     flows: dict[tuple[Place, Senders], Flow] = {}
     for receiver, by_sender in by_input(edges).items():
         node, senders = receiver.node, tuple(by_sender.items())
-        place = (model.n_layers if node == LOGITS else node.layer, receiver.port)
+        place = (n_layers if node == LOGITS else node.layer, receiver.port)
         reads.setdefault(place, {})[node.head] = senders
         if experiment.via_mlps:
             first, stage = min(sender.stage(parallel) for sender in by_sender), node.stage(parallel)
@@ -97,7 +111,7 @@ def plan(experiment: Experiment, model: Transformer) -> Plan:
         sites.setdefault(layer_of(node), {})[node] = names
     first = min((site.node.stage(parallel) for site in patched), default=float("inf"))
     changing = frozenset(edge.sender for edge in edges if edge.sender.stage(parallel) >= first)
-    entry = min((*(layer for layer, _ in reads), *(node.layer for node in sites)), default=model.n_layers)
+    entry = min((*(layer for layer, _ in reads), *(node.layer for node in sites)), default=n_layers)
     return Plan(experiment, reads, flows, sites, entry, changing, bool(sites) and experiment.ablate != "corrupt")
 
 
@@ -134,6 +148,7 @@ class Where:
     length: int
     first: Array | None = None
     _masks: dict[tuple[Names, bool], Array] = field(default_factory=dict, repr=False)
+    _starts: dict[tuple[Hashable, int], Array] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, positions: Mapping[Position, Tensor], n: int, length: int, first: Array | None = None) -> Where:
@@ -167,6 +182,11 @@ class Where:
 
     def start(self, plan: Plan, n_layers: int) -> Int[np.ndarray, " n"]:
         """The first position that an experiment changes in each prompt; `length` where it changes none."""
+        if (known := (plan.shape, n_layers)) not in self._starts:
+            self._starts[known] = self._start(plan, n_layers)
+        return self._starts[known]
+
+    def _start(self, plan: Plan, n_layers: int) -> Int[np.ndarray, " n"]:
         out = np.full(self.n, self.length)
         inner = {names for heads in plan.sites.values() for names in heads.values()}
         for (layer, _), heads in plan.reads.items():
@@ -189,6 +209,7 @@ class Where:
         return out
 
 
+@lru_cache(maxsize=2**12)
 def all_names(senders: Senders) -> Names:
     """The positions of some senders, together."""
     return frozenset(name for _, names in senders for name in names)
@@ -209,6 +230,13 @@ def ship(array: Array | Sequence[int], device: torch.device) -> Tensor:
 
 
 # --- a batch ----------------------------------------------------------------------------------------
+
+
+def runs_of(numbers: Int[np.ndarray, " n"]) -> tuple[tuple[int, int, int], ...]:
+    """(number, first place, last place + 1) of each number, where they are sorted."""
+    found, first = np.unique(numbers, return_index=True)
+    ends = pairwise([*first.tolist(), len(numbers)])
+    return tuple((number, *end) for number, end in zip(found.tolist(), ends, strict=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -251,9 +279,12 @@ class Points:
     @cached_property
     def heads(self) -> tuple[tuple[int, int, int], ...]:
         """(head, first point, last point + 1), where the points are sorted by head."""
-        found, first = np.unique(self.host[:, 3], return_index=True)
-        ends = pairwise([*first.tolist(), len(self.host)])
-        return tuple((head, *end) for head, end in zip(found.tolist(), ends, strict=True))
+        return runs_of(self.host[:, 3])
+
+    @cached_property
+    def clean_rows(self) -> Int[np.ndarray, " points"]:
+        """Rows in a tensor `[n, T, ...]` of whole runs with its first two axes flattened, on the host."""
+        return self.batch.rows[self.host[:, 0]] * self.batch.where.length + self.host[:, 2] + self.batch.start
 
 
 @dataclass(frozen=True, eq=False)
@@ -299,6 +330,7 @@ class Batch:
     flow_rows: Mapping[Senders, Array] = field(default_factory=dict)
     #: nodes whose values are read afterwards
     kept: frozenset[Node] = frozenset()
+    _changed: dict[tuple[Names, bool, int], Array] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def entry(self) -> int:
@@ -308,6 +340,11 @@ class Batch:
     def steps(self) -> int:
         """Positions from the start on."""
         return self.where.length - self.start
+
+    @property
+    def rows_run(self) -> int:
+        """Residual-stream vectors that run at once."""
+        return len(self.plans) * len(self.rows) * self.steps
 
     @cached_property
     def prompts(self) -> Tensor:
@@ -335,50 +372,67 @@ class Batch:
         replaced = (node for plan in self.plans for node in plan.sites.get(Node("mlp", layer), ()))
         return neurons((*replaced, *(node for node in self.kept_nodes if node.layer == layer)))
 
-    def changed_at(self, e: int, names: Names, width: int, head: int) -> Int[np.ndarray, "points 4"]:
-        """Where an experiment changes any of these positions, among the last `width` steps (see `Points.host`)."""
-        first = self.where.length - width
-        n, t = self.where.mask(names, self.plans[e].fixed)[self.rows][:, first:].nonzero()
-        return np.stack((n, np.full(len(n), e), t + first - self.start, np.full(len(n), head)), axis=1)
+    def changed_at(self, names: Names, fixed: bool, width: int) -> Int[np.ndarray, "points 2"]:
+        """Where any of these positions is, among the last `width` steps: (prompt, step), as in `Points.host`."""
+        if (key := (names, fixed, width)) not in self._changed:
+            first = self.where.length - width
+            n, t = self.where.mask(names, fixed)[self.rows][:, first:].nonzero()
+            self._changed[key] = np.stack((n, t + first - self.start), axis=1)
+        return self._changed[key]
+
+    @cached_property
+    def _reads(self) -> Mapping[Place, list[tuple[int, int, Senders]]]:
+        """The patched inputs of each place, by head and experiment: (head, experiment, senders)."""
+        found: dict[Place, list[tuple[int, int, Senders]]] = {}
+        for e, plan in enumerate(self.plans):
+            for place, heads in plan.reads.items():
+                found.setdefault(place, []).extend((head, e, senders) for head, senders in heads.items())
+        return {place: sorted(inputs, key=lambda item: item[:2]) for place, inputs in found.items()}
 
     def reads(self, layer: int, port: str, width: int) -> Reads | None:
         """The patched inputs of a place, or `None` where there is none."""
-        place = (layer, port)
-        found = [(h, e, s) for e, plan in enumerate(self.plans) for h, s in plan.reads.get(place, {}).items()]
-        n_changes = 0
-        inputs: list[tuple[Array, Array]] = []
-        known: dict[tuple[int, Senders], Array] = {}
-        sends: dict[tuple[Node, bool], list[tuple[Array, Array]]] = {}
+        place, n_changes, end = (layer, port), 0, 0
+        inputs: list[tuple[Array, int, int, int]] = []  # (where, experiment, head, first change) of each input
+        known: dict[tuple[int, Senders], int] = {}
+        sends: dict[tuple[Node, bool], list[Stretch]] = {}
         flows: dict[Flow, list[tuple[Array, Array]]] = {}
-        for head, e, senders in sorted(found, key=lambda item: item[:2]):
+        for head, e, senders in self._reads.get(place, ()):
             plan, everywhere = self.plans[e], all_names(senders)
-            host = self.changed_at(e, everywhere, width, head)
-            if not len(host):
+            where = self.changed_at(everywhere, plan.fixed, width)
+            if not (count := len(where)):
                 continue
             if (e, senders) not in known:
-                rows = known[e, senders] = np.arange(n_changes, n_changes + len(host))
-                n_changes += len(host)
-                at = self.rows[host[:, 0]], host[:, 2] + self.start
+                first = known[e, senders] = n_changes
+                n_changes += count
+                at = self.rows[where[:, 0]], where[:, 1] + self.start
                 for sender, names in senders:
-                    sent: Array | slice = slice(None)
-                    if names != everywhere or sender.is_part:
+                    stretches = sends.setdefault((sender, sender in plan.changing), [])
+                    if names == everywhere and not sender.is_part:
+                        stretches.append((end, first, count))
+                    else:
                         sent = sent_at(self.where, names, senders, sender, plan.fixed)[at]
-                    key = sender, sender in plan.changing
-                    sends.setdefault(key, []).append((rows[sent], host[sent]))
+                        stretches += [(end + i, first + i, 1) for i in np.flatnonzero(sent).tolist()]
                 if plan.flows:
                     flow = plan.flows[place, senders]
-                    flows.setdefault(flow, []).append((rows, self.flow_rows[senders][at]))
-            inputs.append((host, known[e, senders]))
+                    flows.setdefault(flow, []).append((np.arange(first, n_changes), self.flow_rows[senders][at]))
+            inputs.append((where, e, head, known[e, senders]))
+            end += count
         if not inputs:
             return None
-        host, change = _joined(inputs)
-        sent_by = {key: _joined(parts) for key, parts in sends.items()}
+        wheres, experiments, heads, firsts = zip(*inputs, strict=True)
+        counts = np.asarray([len(where) for where in wheres])
+        n, s = np.concatenate(wheres).T
+        host = np.stack((n, np.repeat(experiments, counts), s, np.repeat(heads, counts)), axis=1)
         come_by = {flow: _joined(parts) for flow, parts in flows.items()}
+        sent_by = {key: _counted_off(stretches) for key, stretches in sends.items() if stretches}
         return Reads(
             Points(self, host, width),
-            self.ship(change),
+            self.ship(_ranges(np.asarray(firsts), counts)),
             n_changes,
-            tuple((*by, self.ship(a), Points(self, b, self.width(by[0].layer))) for by, (a, b) in sent_by.items()),
+            tuple(
+                (*by, self.ship(rows), Points(self, host[at], self.width(by[0].layer)))
+                for by, (at, rows) in sent_by.items()
+            ),
             tuple((flow, self.ship(a), self.ship(b)) for flow, (a, b) in come_by.items()),
         )
 
@@ -391,10 +445,25 @@ class Batch:
                 groups.setdefault(key, []).append((node.head, e, names))
         out = []
         for (ablate, part), items in sorted(groups.items(), key=lambda group: group[0][1] is None):
-            host = np.concatenate([self.changed_at(e, names, width, head) for head, e, names in items])
+            wheres = [self.changed_at(names, self.plans[e].fixed, width) for _, e, names in items]
+            counts = [len(where) for where in wheres]
+            n, s = np.concatenate(wheres).T
+            heads, experiments, _ = zip(*items, strict=True)
+            host = np.stack((n, np.repeat(experiments, counts), s, np.repeat(heads, counts)), axis=1)
             if len(host):
                 out.append(Sites(ablate, part, Points(self, host, width)))
         return tuple(out)
+
+
+def _ranges(first: Array, counts: Array) -> Array:
+    """From each of some numbers, as many as there are to count: `[5, 2], [2, 3]` gives `5 6 2 3 4`."""
+    return np.repeat(first - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
+
+
+def _counted_off(stretches: Sequence[Stretch]) -> tuple[Array, Array]:
+    """The points of some stretches, and their rows of changes."""
+    at, first, counts = np.asarray(stretches).T
+    return _ranges(at, counts), _ranges(first, counts)
 
 
 def _joined(parts: Iterable[tuple[Array, Array]]) -> tuple[Array, Array]:
@@ -412,6 +481,7 @@ class Jobs:
 
     Attributes:
         head: the head of each job.
+        by_head: (head, first job, last job + 1).
         number: the job of each head of each experiment, or -1: `[heads, experiments]`.
         job, points: where the jobs' `z` change, sorted by job; `job` are indices (job, prompt, step).
         reads: the layer's patched inputs: of queries at the steps that are computed, of keys and values at all.
@@ -419,6 +489,7 @@ class Jobs:
     """
 
     head: Tensor
+    by_head: tuple[tuple[int, int, int], ...]
     number: Array
     job: tuple[Tensor, Tensor, Tensor]
     points: Points
@@ -460,7 +531,7 @@ def entry_jobs(batch: Batch, width: int, sites: tuple[Sites, ...] = ()) -> Jobs:
     j, n, s = every[:, :, steps - width :].nonzero()
     host = np.stack((n, experiments[j], s + steps - width, heads[j]), axis=1)
     job, points = (batch.ship(j), batch.ship(n), batch.ship(s)), Points(batch, host, width)
-    return Jobs(batch.ship(heads), number, job, points, reads, sites)
+    return Jobs(batch.ship(heads), runs_of(heads), number, job, points, reads, sites)
 
 
 def touched(

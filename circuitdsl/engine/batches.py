@@ -15,10 +15,15 @@ from circuitdsl.circuit.nodes import Node
 from circuitdsl.engine.batch_index import Array, Batch, Plan, Where, plan, ship
 from circuitdsl.engine.experiment import Experiment, Positions, check
 from circuitdsl.engine.forward import PatchedRun
-from circuitdsl.engine.memory import batch_rows, out_of_memory, ran_out
+from circuitdsl.engine.memory import batch_rows, ran_out
 from circuitdsl.engine.runs import Runs, first_difference
 from circuitdsl.engine.tally import Tally
-from circuitdsl.engine.via_mlps import flows
+from circuitdsl.engine.via_mlps import Flows, flows
+from circuitdsl.engine.workers import each, in_equal_parts, unit_rows
+from circuitdsl.errors import out_of_memory
+
+#: a batch, and the rows of the result that its experiments have
+Unit = tuple[Batch, Tensor]
 
 
 class Limits(TypedDict, total=False):
@@ -71,10 +76,24 @@ def in_batches(
         flow = flows(base, plans, where, rows, tally)
         values = unpatched(base)
         values = values.expand(len(plans), *values.shape).clone()
-        for members, prompts, start in entries(plans, where, model.n_layers):
-            batch = Batch(tuple(plans[i] for i in members), prompts, start, where, model, flow.rows, kept)
-            target = ship(members, model.device)
-            _run_split(PatchedRun(base, batch, flow, tally), target, patched, rows, values)
+        units = [
+            unit
+            for members, prompts, start in entries(plans, where, model.n_layers)
+            for unit in _units(
+                Batch(tuple(plans[i] for i in members), prompts, start, where, model, flow.rows, kept),
+                ship(members, model.device),
+                min(rows, unit_rows(model)),
+            )
+        ]
+        units.sort(key=lambda unit: unit[0].rows_run * (model.n_layers - unit[0].entry), reverse=True)
+
+        def run(unit: Unit, base: Runs = base, flow: Flows = flow, values: Tensor = values) -> Tally:
+            own = Tally()
+            _run(PatchedRun(base, unit[0], flow, own), unit[1], patched, values)
+            return own
+
+        for own in each(model, run, units, [batch.rows_run for batch, _ in units], rows):
+            tally += own
         found |= zip(together, values, strict=True)
     return torch.stack([found[experiment] for experiment in experiments]) if found else torch.empty(0)
 
@@ -91,23 +110,23 @@ def entries(plans: list[Plan], where: Where, n_layers: int) -> Iterator[tuple[li
             yield members, (starts == start).nonzero()[0], int(start)
 
 
-def _run_split(
-    run: PatchedRun, target: Tensor, patched: Callable[[PatchedRun], Tensor], max_rows: int, out: Tensor
-) -> None:
-    """Run a batch in chunks that fit, first split by experiments, then by prompts; in halves where memory runs out."""
-    batch = run.batch
+def _units(batch: Batch, target: Tensor, max_rows: int) -> Iterator[Unit]:
+    """Batches of at most so many rows, if possible, with their places: split by experiments, then by prompts."""
     experiments = max(1, max_rows // (len(batch.rows) * batch.steps))
     prompts = len(batch.rows) if experiments > 1 else max(1, max_rows // batch.steps)
-    for e in range(0, len(batch.plans), experiments):
-        for n in range(0, len(batch.rows), prompts):
-            part = replace(batch, plans=batch.plans[e : e + experiments], rows=batch.rows[n : n + prompts])
-            chunk, places = replace(run, batch=part), target[e : e + experiments]
-            values = _tried(chunk, patched)
-            if values is None:
-                half = max(1, len(part.plans) * len(part.rows) * part.steps // 2)
-                _run_split(chunk, places, patched, half, out)
-            else:
-                out[places[:, None], part.prompts[None, :]] = values.transpose(0, 1)
+    for e, last in in_equal_parts(len(batch.plans), experiments):
+        for n, end in in_equal_parts(len(batch.rows), prompts):
+            yield replace(batch, plans=batch.plans[e:last], rows=batch.rows[n:end]), target[e:last]
+
+
+def _run(run: PatchedRun, target: Tensor, patched: Callable[[PatchedRun], Tensor], out: Tensor) -> None:
+    """Run a batch; in halves where memory runs out."""
+    batch, values = run.batch, _tried(run, patched)
+    if values is not None:
+        out[target[:, None], batch.prompts[None, :]] = values.transpose(0, 1)
+        return
+    for half, places in _units(batch, target, max(1, batch.rows_run // 2)):
+        _run(replace(run, batch=half), places, patched, out)
 
 
 def _tried(run: PatchedRun, patched: Callable[[PatchedRun], Tensor]) -> Tensor | None:

@@ -15,8 +15,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from itertools import pairwise, starmap
-from typing import Unpack
+from itertools import chain, pairwise, starmap
+from typing import NamedTuple, Unpack
 
 import numpy as np
 import torch
@@ -31,12 +31,13 @@ from circuitdsl.engine.kept_nodes import Group, KeptNodes, together
 from circuitdsl.engine.memory import all_terms, batch_rows, in_halves
 from circuitdsl.engine.runs import Runs, read
 from circuitdsl.engine.tally import Tally
+from circuitdsl.engine.workers import each, in_equal_parts, measuring, unit_rows
 from circuitdsl.measurements.requests import Subgraph
 from circuitdsl.models.parts import PORTS, Port, Transformer, attend
 from circuitdsl.models.writers import Written, term
 
 
-@torch.inference_mode()
+@measuring()
 def subgraph_effects(
     runs: Runs,
     subgraphs: Sequence[Subgraph],
@@ -87,29 +88,43 @@ def _group(
     runs: Runs, where: Where, group: tuple[Subgraph, ...], readout: Readout, **limits: Unpack[Limits]
 ) -> Float[Tensor, "subgraphs n width"]:
     """Subgraphs that run together, as many runs at once as fit."""
-    model, tally = runs.model, limits.get("tally") or Tally()
+    model, length, tally = runs.model, runs.length, limits.get("tally") or Tally()
     nodes = Group(where, group, model.n_layers, model.n_heads) if group[0].keep == "nodes" else None
     senders = [by_input(one.edges) for one in group]
-    count = len(group) * runs.n
-    values: list[Tensor] = []
-    each = work(model, where, group[0])
+    positions = work(model, where, group[0])
 
-    def run(start: int, end: int) -> None:
-        graph, prompt = np.divmod(np.arange(start, end), runs.n)
+    def run(found: list[_Found], start: int, end: int) -> None:
+        prompt, graph = np.divmod(np.arange(start, end), len(group))  # units share what is run once for a prompt
+        order = np.argsort(graph, kind="stable")
+        graph, prompt = graph[order], prompt[order]
         alone = (
             KeptNodes(runs, nodes, graph, prompt) if nodes else _Batch(runs, where, group[0], senders, graph, prompt)
         )
-        values.append(_pass(alone, readout))
-        tally.batches += 1
-        tally.block_positions += int(each[prompt].sum())
+        found.append(_Found(graph, prompt, _pass(alone, readout)))
+
+    def unit(part: tuple[int, int]) -> list[_Found]:
+        found: list[_Found] = []
+        in_halves(partial(run, found), *part, lambda i: f"running a circuit alone on one prompt of {length} tokens")
+        return found
 
     held = all_terms(model) if group[0].keep == "edges" else 0
-    rows = limits.get("max_rows") or batch_rows(model, runs.length, limits.get("max_memory"), held)
-    at_once = max(1, rows // runs.length)
-    for start in range(0, count, at_once):
-        end = min(start + at_once, count)
-        in_halves(run, start, end, lambda i: f"running a circuit alone on one prompt of {runs.length} tokens")
-    return torch.cat(values).view(len(group), runs.n, -1)
+    rows = limits.get("max_rows") or batch_rows(model, length, limits.get("max_memory"), held)
+    at_once = max(1, min(rows, unit_rows(model)) // length)
+    parts = list(in_equal_parts(len(group) * runs.n, at_once))
+    found = list(chain.from_iterable(each(model, unit, parts, [(b - a) * length for a, b in parts], rows)))
+    graph, prompt = (np.concatenate([getattr(one, name) for one in found]) for name in ("graph", "prompt"))
+    tally.batches += len(found)
+    tally.block_positions += int(positions[prompt].sum())
+    values = torch.cat([one.values for one in found])
+    return values[ship(np.lexsort((prompt, graph)), model.device)].view(len(group), runs.n, -1)
+
+
+class _Found(NamedTuple):
+    """What the readout gives on some runs of subgraphs `[B, width]`, and the subgraph and prompt of each."""
+
+    graph: Array
+    prompt: Array
+    values: Tensor
 
 
 def _pass(batch: _Batch | KeptNodes, readout: Readout) -> Float[Tensor, "B width"]:

@@ -11,13 +11,13 @@ import torch
 from jaxtyping import Int
 
 from circuitdsl.circuit.nodes import Node
-from circuitdsl.engine.batch_index import Where, all_names, plan, seen_from
+from circuitdsl.engine.batch_index import Plan, Where, all_names, plan, seen_from
 from circuitdsl.engine.experiment import Experiment
 from circuitdsl.engine.runs import run
 from circuitdsl.models.parts import Transformer, changed
 
 #: prompts and tokens of the runs that are timed, and seconds that each timing may take
-PROMPTS, TOKENS, SECONDS = 32, 20, 0.2
+PROMPTS, TOKENS, SECONDS = 32, 20, 0.05
 #: a pass over a batch makes about so many times the tensor operations of a plain run
 MORE_CALLS = 2
 
@@ -33,7 +33,11 @@ def floor_by_prompt(
     Args:
         layers: how many layers have MLPs that affect what is read; by default all.
     """
-    what = plan(experiment, model)
+    return floor_of(model, plan(experiment, model), where, layers)
+
+
+def floor_of(model: Transformer, what: Plan, where: Where, layers: int | None = None) -> Int[np.ndarray, " n"]:
+    """`floor_by_prompt` of an experiment that is sorted out; what touches the same is as much work."""
     starts, last = where.start(what, model.n_layers), model.n_layers - 1
     upto = model.n_layers if layers is None else layers
     if what.entry >= upto:

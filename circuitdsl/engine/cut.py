@@ -22,9 +22,12 @@ from torch import Tensor
 
 from circuitdsl.circuit.nodes import Node, Position
 from circuitdsl.engine.ends import score_ends
+from circuitdsl.engine.passes import Edits
 from circuitdsl.engine.prompts import Prompts
-from circuitdsl.engine.runs import Cache, Edits, Rows, one_run
+from circuitdsl.engine.runs import one_run
+from circuitdsl.engine.terms import Cache, Rows
 from circuitdsl.engine.trace import SIDES, Firing, Tracer, fired
+from circuitdsl.engine.workers import measuring
 from circuitdsl.models.parts import Attention, attend
 from circuitdsl.models.weights import Factors
 
@@ -70,7 +73,7 @@ class Cut:
     control: Change
 
 
-@torch.inference_mode()
+@measuring()
 def cut(
     prompts: Prompts, head: Node, source: Position, target: Position, reach: Reach, boost: bool = False, seed: int = 0
 ) -> Cut:

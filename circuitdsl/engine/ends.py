@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -10,13 +10,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from circuitdsl.circuit.nodes import LOGITS
 from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.engine import runs as engine
 from circuitdsl.engine.experiment import Readout
 from circuitdsl.engine.memory import (
     VOCAB_ROWS,
     kept_bytes,
-    out_of_memory,
     prompt_bytes,
     ran_out,
     run_at_once,
@@ -24,7 +24,9 @@ from circuitdsl.engine.memory import (
 )
 from circuitdsl.engine.metrics import Scorer, Side, on_sides
 from circuitdsl.engine.prompts import SIDES, Array, Prompts
-from circuitdsl.errors import UserError
+from circuitdsl.engine.workers import measuring
+from circuitdsl.errors import UserError, out_of_memory
+from circuitdsl.measurements.kept import Kept, everything
 from circuitdsl.models.agreement import exactly
 from circuitdsl.models.parts import Transformer
 from circuitdsl.tasks.dataset import Corrupt, PromptPair
@@ -33,6 +35,8 @@ from circuitdsl.tasks.dataset import Corrupt, PromptPair
 SPREAD = 64
 
 Ends = tuple[Float[Tensor, "n d"], Float[Tensor, "n d"]]
+#: what is read of runs for their scores
+ENDS = Kept(frozenset([LOGITS]), frozenset([LOGITS]))
 
 
 def readout(model: Transformer, score: Scorer, part: Array, max_memory: int | None = None) -> Readout:
@@ -83,7 +87,7 @@ def more_probable(prompts: Prompts, places: Sequence[int], pairs: Sequence[Promp
     return scored(score, found[None], torch.as_tensor(everything))[0]
 
 
-@torch.inference_mode()
+@measuring()
 def read_ends(model: Transformer, ends: Float[Tensor, "n d"], readout: Readout) -> Float[Tensor, "n k"]:
     """What a readout gives on residual streams at END."""
     parts = torch.arange(len(ends), device=ends.device).split(VOCAB_ROWS)
@@ -100,23 +104,29 @@ def ends_of(
     pairs: Sequence[PromptPair],
     max_memory: int | None,
     kept: list[tuple[list[int], engine.Runs]] | None = None,
+    reads: Callable[[], Kept] | None = None,
 ) -> Ends:
     """The residual streams at END of all clean and all corrupt prompts.
 
     Args:
         kept: takes the first runs with the places of their prompts, as many as `kept_bytes` allows.
+        reads: says what will be read of them: that is kept where there is no room for everything.
 
     Raises:
         UserError: some are not finite.
     """
     ends = torch.empty(2, len(pairs), model.d_model, dtype=model.dtype, device=model.device)
 
+    room = 0 if kept is None else kept_bytes(model.device, max_memory)
+
     def run(places: Tensor, tokens: Tensor) -> None:
-        runs = engine.run(model, tokens, tokens_of([pairs[i] for i in places], "corrupt_tokens"))
+        nonlocal room
+        wanted, size = _what_fits(model, tokens.shape, room, reads)
+        runs = engine.run(model, tokens, tokens_of([pairs[i] for i in places], "corrupt_tokens"), kept=wanted | ENDS)
         ends[0, places], ends[1, places] = runs.clean.end, runs.corrupt.end
-        held = sum(other.n * prompt_bytes(model, other.length) for _, other in (*(kept or ()), (places, runs)))
-        if kept is not None and held <= kept_bytes(model.device, max_memory):
+        if kept is not None and size:
             kept.append((places.tolist(), runs))
+            room -= size
 
     for group in engine.by_length(
         [pair.clean_tokens for pair in pairs], partial(run_at_once, model, max_memory=max_memory)
@@ -131,6 +141,18 @@ def ends_of(
                 hint="float16 overflows easily: try bfloat16 or float32" if model.dtype == torch.float16 else None,
             )
     return ends[0], ends[1]
+
+
+def _what_fits(model: Transformer, shape: torch.Size, room: int, reads: Callable[[], Kept] | None) -> tuple[Kept, int]:
+    """What is kept of runs in so many bytes, and how many it takes: everything, what is read, or nothing."""
+    n, length = shape
+    makers: list[Callable[[], Kept]] = [lambda: everything(model.n_layers), *([reads] if reads else [])]
+    for make in makers if room else []:
+        wanted = make()
+        size = n * prompt_bytes(model, length, wanted | ENDS)
+        if size <= room:
+            return wanted, size
+    return Kept(), 0
 
 
 # --- before anything is measured -------------------------------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -66,8 +67,12 @@ class Readout:
     at_once: int = VOCAB_ROWS
 
 
+@lru_cache(maxsize=2**14)
 def experiment_of(request: Request) -> Experiment:
-    """All patches that a request makes, together: edges with edges, nodes with nodes, replaced alike in all of them."""
+    """All patches that a request makes, together: edges with edges, nodes with nodes, replaced alike in all of them.
+
+    Asked for again with every part of the prompts.
+    """
     patches = request.patches
     edges = [patch for patch in patches if isinstance(patch, EdgeRequest)]
     nodes = [patch for patch in patches if isinstance(patch, NodeRequest)]

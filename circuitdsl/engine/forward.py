@@ -12,17 +12,23 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from circuitdsl.circuit.nodes import EMBED, Node
+from circuitdsl.engine import narrow
 from circuitdsl.engine.batch_index import Batch, Jobs, Points, Reads, Sites, entry_jobs, touched
 from circuitdsl.engine.runs import Runs
 from circuitdsl.engine.tally import Tally
 from circuitdsl.engine.via_mlps import Flows
 from circuitdsl.models.parts import PORTS, Attention, Port, Transformer, attend
 from circuitdsl.models.writers import Written, in_whole, term
+
+#: positions from which on attention makes no matrix of all scores
+LONG = 32
 
 
 @dataclass
@@ -87,8 +93,11 @@ def queries_keys_values(
     batch, cache, start = run.batch, run.runs.clean, run.batch.start
     attn, turns = run.model.blocks[layer].attn, cache.turns[layer]
     x = run.model.blocks[layer].attn_norm(resid)
-    q = attn.project("q", x[:, :, batch.steps - width :], turns[run.runs.length - width :])
-    k, v = (attn.project(port, x, turns[start:]) for port in PORTS[1:])
+    if width == batch.steps:
+        q, k, v = attn.project_all(x, turns[start:])
+    else:
+        q = attn.project("q", x[:, :, batch.steps - width :], turns[run.runs.length - width :])
+        k, v = (attn.project(port, x, turns[start:]) for port in PORTS[1:])
     k_before, v_before = (tensor[layer][batch.prompts, :, :start] for tensor in (cache.k, cache.v))
     key_reads, value_reads = batch.reads(layer, "k", batch.steps), batch.reads(layer, "v", batch.steps)
     if attn.group > 1 and (key_reads or value_reads):  # a patched key or value is read by one query head alone
@@ -129,15 +138,32 @@ def attend_from(
     if not k_before.shape[2] and w == steps:
         z = attend(attn, *(x.flatten(0, 1).transpose(1, 2) for x in (q, k, v)))
         return z.contiguous().view(n, e, w, heads, d)
-    g = heads // kv
+    if steps == w >= LONG and attn.softcap is None:
+        return _attend_long(attn, q, k, v, k_before, v_before)
+    g, before = heads // kv, k_before.shape[2]
     q = q.view(n, e, w, kv, g, d)
-    shared = q.permute(0, 3, 4, 1, 2, 5).reshape(n, kv, g * e * w, d) @ k_before.transpose(2, 3)
-    own = _own_products(q, k)
-    products = torch.cat((shared.view(n, kv, g, e, w, -1), own.permute(0, 2, 3, 1, 4, 5)), dim=-1)
+    rows = q.permute(0, 3, 4, 1, 2, 5).reshape(n, kv, g * e * w, d)
+    products = (rows @ F.pad(k_before, (0, 0, 0, steps)).mT).view(n, kv, g, e, w, -1)
+    products[..., before:] = _own_products(q, k).permute(0, 2, 3, 1, 4, 5)
     pattern = attn.pattern(products).to(v.dtype)
-    before, after = pattern.split((k_before.shape[2], steps), dim=-1)
-    z = (before.reshape(n, kv, g * e * w, -1) @ v_before).view(n, kv, g, e, w, d).permute(0, 3, 4, 1, 2, 5)
-    return (z + _own_values(after, v)).contiguous().view(n, e, w, heads, d)
+    z = (pattern[..., :before].flatten(2, 4) @ v_before).view(n, kv, g, e, w, d).permute(0, 3, 4, 1, 2, 5)
+    return torch.add(z, _own_values(pattern[..., before:], v), out=q.new_empty(z.shape)).view(n, e, w, heads, d)
+
+
+def _attend_long(
+    attn: Attention, q: Tensor, k: Tensor, v: Tensor, k_before: Tensor, v_before: Tensor
+) -> Float[Tensor, "N E W heads d_head"]:
+    """The same where no matrix of all scores is made. The keys that runs share are repeated for each."""
+    n, e, w, heads, d = q.shape
+    earlier = k_before.shape[2]
+    keys, values = (
+        torch.cat((before.unsqueeze(1).expand(-1, e, -1, -1, -1), own.transpose(2, 3)), dim=3).flatten(0, 1)
+        for before, own in ((k_before, k), (v_before, v))
+    )
+    queries = q.flatten(0, 1).transpose(1, 2)
+    if 3 * earlier <= w:  # a square is masked faster than a rectangle: some queries that nobody asked for go before
+        queries = F.pad(queries, (0, 0, earlier, 0))
+    return attend(attn, queries, keys, values)[:, -w:].contiguous().view(n, e, w, heads, d)
 
 
 def _own_products(q: Float[Tensor, "N E W kv g d"], k: Float[Tensor, "N E S kv d"]) -> Float[Tensor, "N E kv g W S"]:
@@ -174,17 +200,24 @@ def enter(run: PatchedRun) -> Float[Tensor, "N E W d"]:
     jobs, reads = entry_jobs(batch, width, batch.sites(heads, width)), batch.reads(layer, "in", width)
     block, sites, neurons = model.blocks[layer], batch.sites(mlp, width), batch.neurons(layer)
     points, through = touched(batch, jobs, reads, sites)
-    delta = _attention_changes(run, points, jobs)
-    source, old = (each[points.prompt, points.pos] for each in (cache.mlp_in[layer], cache.value(mlp)))
-    out = old.clone()
+    delta, moved = _attention_changes(run, points, jobs)
+    source = cache.mlp_in[layer][points.prompt, points.pos]
+    if not model.parallel:
+        source += delta
+    everywhere = len(through) == len(points.host)
+    out = torch.empty_like(source) if everywhere else cache.value(mlp)[points.prompt, points.pos]
     for node in neurons:
         run.now.kept[node] = run.clean(cache.value(node)[..., 0], width)
-    if len(through):
-        source, flat = (source if model.parallel else source + delta)[through], points.flat[through]
-        x = block.mlp_norm(source)
+    if moved is not None and not (reads or neurons or model.parallel) and narrow.pays(model, jobs.points, moved):
+        rows = torch.searchsorted(points.flat, jobs.points.flat)
+        out[rows] = narrow.mlp_of_heads(model, cache, jobs.points, moved, block.mlp_norm.scale(source)[rows])
+        run.tally.block_positions += len(through)
+    elif len(through):
+        at, flat = (source, points.flat) if everywhere else (source[through], points.flat[through])
+        x = block.mlp_norm(at)
         if reads:
             rows = torch.searchsorted(flat, reads.points.flat)
-            x[rows] = block.mlp_norm(patched_inputs(run, source[rows], reads))
+            x[rows] = block.mlp_norm(patched_inputs(run, at[rows], reads))
         out[through], activations = block.mlp.written(x, [node.index for node in neurons])
         for node, activation in zip(neurons, activations, strict=True):
             run.now.kept[node].view(-1)[flat] = activation
@@ -192,9 +225,12 @@ def enter(run: PatchedRun) -> Float[Tensor, "N E W d"]:
     for site in sites:
         rows = torch.searchsorted(points.flat, site.points.flat)
         out[rows] = _replaced(run, mlp, site, out[rows])
-    resid = run.clean(cache.resid_pre[layer + 1] if layer + 1 < model.n_layers else cache.end[:, None], width)
-    resid.view(-1, model.d_model)[points.flat] += delta + out - old
     _keep(run, mlp, points.flat, out)
+    shape = len(batch.rows), len(batch.plans), width, model.d_model
+    if everywhere and not model.parallel and len(out) == np.prod(shape[:3]):
+        return source.add_(out).view(shape)
+    resid = run.clean(cache.resid_pre[layer + 1] if layer + 1 < model.n_layers else cache.end[:, None], width)
+    resid.view(-1, model.d_model)[points.flat] += delta + out - cache.value(mlp)[points.prompt, points.pos]
     return resid
 
 
@@ -206,26 +242,27 @@ def _keep(run: PatchedRun, of: Node, at: Tensor | tuple[Tensor, Tensor], values:
         run.now.kept[of] = kept
 
 
-def _attention_changes(run: PatchedRun, at: Points, jobs: Jobs) -> Float[Tensor, "points d"]:
-    """The change of what the heads of the entry layer write, at some points."""
+def _attention_changes(
+    run: PatchedRun, at: Points, jobs: Jobs
+) -> tuple[Float[Tensor, "points d"], Float[Tensor, "job_points d_head"] | None]:
+    """The change of what the heads of the entry layer write, at some points; and of their `z`, where it is known."""
     model, batch, points, heads = run.model, run.batch, jobs.points, Node("head", run.batch.entry)
     attn = model.blocks[batch.entry].attn
-    q, k, v = job_inputs(run, jobs)
-    z = attn.pattern(q @ k.mT).to(v.dtype) @ v
+    z = _job_values(run, jobs)
     if attn.post is not None and len(jobs.head):
-        return _rescaled_changes(run, at, jobs, z[jobs.job])
+        return _rescaled_changes(run, at, jobs, z[jobs.job]), None
     for site in jobs.sites:
         n, _, s, _ = site.points.host.T
         place = jobs.numbers(site.points), batch.ship(n), batch.ship(s - (batch.steps - points.width))
         z[place] = _replaced(run, heads, site, z[place])
     new = z[jobs.job]
     _keep(run, heads, (points.flat, points.head), new)
-    delta = new - run.runs.clean.value(heads)[points.prompt, points.pos, points.head]
+    moved = new - run.runs.clean.value(heads)[points.prompt, points.pos, points.head]
     rows = torch.searchsorted(at.flat, points.flat)
     change = torch.zeros(len(at.host), model.d_model, dtype=model.dtype, device=model.device)
     for head, a, b in points.heads:  # no head writes twice at a point: they are added in order, on a GPU as well
-        change.index_add_(0, rows[a:b], attn.out_head(head, delta[a:b]))
-    return change
+        change.index_add_(0, rows[a:b], attn.out_head(head, moved[a:b]))
+    return change, moved
 
 
 def _rescaled_changes(
@@ -249,15 +286,36 @@ def _rescaled_changes(
     return resid_pre + attended - mlp_in
 
 
+def _job_values(run: PatchedRun, jobs: Jobs) -> Float[Tensor, "J N W d_head"]:
+    """What the entry layer's recomputed heads gather."""
+    attn = run.model.blocks[run.batch.entry].attn
+    q, k, v = job_inputs(run, jobs)
+    z = torch.empty_like(q)
+    for head, a, b in jobs.by_head:
+        own = (each[a:b].transpose(0, 1).unsqueeze(3) for each in (q, k, v))
+        before = (keys_before(run, port, head // attn.group).unsqueeze(1) for port in PORTS[1:])
+        z[a:b] = attend_from(attn, *own, *before)[:, :, :, 0].transpose(0, 1)
+    return z
+
+
+def keys_before(run: PatchedRun, port: Port, head: int) -> Float[Tensor, "N P d_head"]:
+    """The keys or values of a key and value head of the entry layer before the batch's start."""
+    batch, cache = run.batch, run.runs.clean
+    return (cache.k if port == "k" else cache.v)[batch.entry][batch.prompts, head, : batch.start]
+
+
 def job_inputs(
     run: PatchedRun, jobs: Jobs
-) -> tuple[Float[Tensor, "J N W d_head"], Float[Tensor, "J N T d_head"], Float[Tensor, "J N T d_head"]]:
-    """The entry layer's recomputed heads: clean queries, keys and values but for the patched ones."""
+) -> tuple[Float[Tensor, "J N W d_head"], Float[Tensor, "J N S d_head"], Float[Tensor, "J N S d_head"]]:
+    """The entry layer's recomputed heads: clean queries, keys and values but for the patched ones.
+
+    Keys and values are those from the batch's start on.
+    """
     batch, cache, layer, first = run.batch, run.runs.clean, run.batch.entry, run.runs.length - jobs.points.width
     rows, heads, group = batch.prompts[None, :], jobs.head[:, None], run.model.blocks[layer].attn.group
     q = cache.q[layer][rows, heads, first:]
-    k, v = (tensor[layer][rows, heads // group] for tensor in (cache.k, cache.v))
-    for port, tensor, skipped in zip(PORTS, (q, k, v), (first, 0, 0), strict=True):
+    k, v = (tensor[layer][rows, heads // group, batch.start :] for tensor in (cache.k, cache.v))
+    for port, tensor, skipped in zip(PORTS, (q, k, v), (first, batch.start, batch.start), strict=True):
         if table := jobs.reads[port]:
             points = table.points
             job, n = jobs.numbers(points), batch.ship(points.host[:, 0])
@@ -282,7 +340,7 @@ def patched_inputs(run: PatchedRun, resid: Float[Tensor, "points d"], reads: Rea
         change.index_add_(0, into, term(run.model, sender, then - now))
     for flow, into, rows in reads.flows:
         change.index_add_(0, into, run.flow.added[flow][rows])
-    return resid + change[reads.change]
+    return resid + (change if reads.n_changes == len(resid) else change[reads.change])
 
 
 def _put(run: PatchedRun, of: Node, values: Float[Tensor, "N E W *rest"]) -> Float[Tensor, "N E W *rest"]:

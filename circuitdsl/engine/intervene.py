@@ -18,12 +18,15 @@ from circuitdsl.circuit.changes import Intervention, Replace, Scale, SetAttentio
 from circuitdsl.circuit.nodes import Node, Position
 from circuitdsl.engine.batch_index import Where, ship
 from circuitdsl.engine.experiment import PatchError, Positions, check_node
-from circuitdsl.engine.runs import Cache, Edits, Rows, Runs, one_run, patterns, unequal
+from circuitdsl.engine.passes import Edits
+from circuitdsl.engine.runs import Runs, one_run, patterns, unequal
+from circuitdsl.engine.terms import Cache, Rows
+from circuitdsl.engine.workers import measuring
 from circuitdsl.models.parts import Attention, attend
 from circuitdsl.models.writers import in_whole
 
 
-@torch.inference_mode()
+@measuring()
 def intervene(runs: Runs, intervention: Intervention, positions: Positions) -> Intervened:
     """Run the clean prompts through the changed model.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from math import ceil
 from pathlib import Path
 
@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from jaxtyping import Int
 
-from circuitdsl.errors import UserError
+from circuitdsl.circuit.nodes import Node
+from circuitdsl.errors import UserError, out_of_memory
+from circuitdsl.measurements.kept import Kept, everything
 from circuitdsl.models.parts import Transformer
 
 #: bytes that caches and a batch may take together on a CPU, and the share of what is free that they may take
@@ -21,10 +23,10 @@ LIMIT_SHARE = 0.75
 CACHES, BATCH = 0.45, 0.4
 #: the most prompts whose runs are cached together, by kind of device
 MOST_PROMPTS = {"cpu": 64, "cuda": 1024}
-#: prompts that go through the model at once
-CHUNK = 64
-#: rows whose logits over the whole vocabulary are held at once, and copies of them
-VOCAB_ROWS, VOCAB_COPIES = 256, 3
+#: prompts that go through the model at once, and tokens, by kind of device
+CHUNK, TOKENS = 64, {"cpu": 1024, "cuda": 65536}
+#: rows whose logits over the whole vocabulary are held at once, copies of them, and threads that hold some
+VOCAB_ROWS, VOCAB_COPIES, VOCAB_THREADS = 128, 3, 2
 
 
 class OutOfMemory(UserError):
@@ -69,6 +71,11 @@ def batch_rows(model: Transformer, length: int, max_memory: int | None = None, h
     return max(length, int(allowed(model.device, max_memory) * BATCH) // _row_bytes(model, length, held))
 
 
+def batch_bytes(model: Transformer, length: int, rows: int, held: int = 0, max_memory: int | None = None) -> int:
+    """Bytes of a batch of residual-stream vectors, or of as many of them as are held at once."""
+    return min(rows, batch_rows(model, length, max_memory, held)) * _row_bytes(model, length, held)
+
+
 def _row_bytes(model: Transformer, length: int, held: int) -> int:
     heads = model.n_heads * (6 * model.d_head + 4 * length)
     return model.dtype.itemsize * (8 * model.d_model + 3 * model.d_mlp + heads + held)
@@ -84,7 +91,7 @@ def vocabulary_rows(model: Transformer, max_memory: int | None = None) -> int:
     if max_memory is None:
         return VOCAB_ROWS
     rest = allowed(model.device, max_memory) * (1 - CACHES - BATCH)
-    return max(1, min(VOCAB_ROWS, int(rest / (VOCAB_COPIES * 4 * model.n_vocab))))
+    return max(1, min(VOCAB_ROWS, int(rest / (VOCAB_THREADS * VOCAB_COPIES * 4 * model.n_vocab))))
 
 
 def refuse_too_little(model: Transformer, length: int, max_memory: int | None) -> None:
@@ -108,46 +115,61 @@ def kept_bytes(device: torch.device, max_memory: int | None = None) -> int:
     return 0 if max_memory is not None else int(allowed(device) * CACHES / 2)
 
 
-def prompt_bytes(model: Transformer, length: int) -> int:
-    """Bytes of one prompt's clean run and of its partner's terms, as they are cached."""
-    attn = model.blocks[0].attn
-    terms = model.n_heads * model.d_head + model.d_model
-    residuals = model.d_model * (1 if model.parallel else 2)
-    heads = model.n_heads * (1 if attn.post is None else 2)  # under a post-norm `z` is kept before and after it
-    projected = (heads + 2 * attn.n_kv_heads) * model.d_head
-    return model.dtype.itemsize * length * (model.n_layers * (2 * terms + residuals + projected) + 2 * model.d_model)
+def prompt_bytes(model: Transformer, length: int, kept: Kept | None = None) -> int:
+    """Bytes of what is kept of one prompt's clean run and of its partner's terms; by default of everything."""
+    kept, attn = kept or everything(model.n_layers), model.blocks[0].attn
+    heads, keys = model.n_heads * model.d_head, attn.n_kv_heads * model.d_head
+    clean, corrupt = (_values(model, nodes) for nodes in (kept.clean, kept.corrupt))
+    gathered = 0 if attn.post is None else heads * sum(node.kind == "head" for node in kept.clean)
+    inputs = len(kept.resid_pre | kept.mlp_in if model.parallel else kept.resid_pre) * model.d_model
+    inputs += 0 if model.parallel else len(kept.mlp_in) * model.d_model
+    projected = len(kept.q) * heads + (len(kept.k) + len(kept.v)) * keys
+    return model.dtype.itemsize * length * (clean + corrupt + gathered + inputs + projected)
 
 
-def prompts_at_once(model: Transformer, length: int, max_memory: int | None = None, twice: bool = False) -> int:
+def _values(model: Transformer, nodes: Iterable[Node]) -> int:
+    """Numbers at one position in the values of nodes."""
+    one = {"embed": model.d_model, "head": model.n_heads * model.d_head, "mlp": model.d_model}
+    return sum(1 if node.is_part else one.get(node.kind, 0) for node in nodes)
+
+
+def prompts_at_once(
+    model: Transformer, length: int, max_memory: int | None = None, twice: bool = False, kept: Kept | None = None
+) -> int:
     """How many prompts are cached together; one at the least.
 
     Args:
         twice: their runs are held a second time, swapped for denoising or changed by an intervention.
+        kept: what is cached of them; by default everything.
     """
     budget = allowed(model.device, max_memory) * CACHES
-    fit = int(budget // (prompt_bytes(model, length) * (2 if twice else 1)))
+    fit = int(budget // max(1, prompt_bytes(model, length, kept) * (2 if twice else 1)))
     return max(1, min(fit, MOST_PROMPTS.get(model.device.type, 64)))
 
 
 def in_parts(
-    model: Transformer, lengths: Int[np.ndarray, " n"], max_memory: int | None = None, twice: bool = False
+    model: Transformer,
+    lengths: Int[np.ndarray, " n"],
+    max_memory: int | None = None,
+    twice: bool = False,
+    kept: Kept | None = None,
 ) -> Iterator[Int[np.ndarray, " m"]]:
     """Places of prompts of one length, as many at a time as are cached together; arguments as in `prompts_at_once`."""
     for length in np.unique(lengths):
         places = np.flatnonzero(lengths == length)
-        size = prompts_at_once(model, int(length), max_memory, twice)
+        size = prompts_at_once(model, int(length), max_memory, twice, kept)
         for start in range(0, len(places), size):
             yield places[start : start + size]
+
+
+def together(device: torch.device, length: int) -> int:
+    """How many prompts go through the model at once."""
+    return max(1, min(CHUNK, TOKENS.get(device.type, CHUNK * length) // length))
 
 
 def run_at_once(model: Transformer, length: int, max_memory: int | None = None) -> int:
     """How many prompts run together where little of each is kept."""
     return CHUNK if max_memory is None else min(CHUNK, prompts_at_once(model, length, max_memory))
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
 def in_halves(work: Callable[[int, int], None], start: int, end: int, doing: Callable[[int], str]) -> None:

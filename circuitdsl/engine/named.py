@@ -20,6 +20,7 @@ def function_of(name: str, other: str = "") -> Callable[..., Any]:
     return found
 
 
+@cache
 def optional(name: str, other: str) -> Callable[..., Any] | None:
     """A function of a module, where both are there; the module may be given as "module:name"."""
     return getattr(import_module(name.partition(":")[0]), other, None) if name else None

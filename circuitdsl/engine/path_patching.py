@@ -21,16 +21,19 @@ from circuitdsl.engine.forward import (
     PatchedRun,
     first_residual,
     job_inputs,
+    keys_before,
     layer_after,
     patched_inputs,
     queries_keys_values,
 )
-from circuitdsl.engine.runs import Runs, Terms, baseline, patterns, read
+from circuitdsl.engine.runs import Runs, baseline, patterns, read
+from circuitdsl.engine.terms import Terms
+from circuitdsl.engine.workers import measuring
 from circuitdsl.models.parts import Transformer
 from circuitdsl.models.writers import term
 
 
-@torch.inference_mode()
+@measuring()
 def effects(
     runs: Runs,
     experiments: Sequence[Experiment],
@@ -80,7 +83,7 @@ def terms_at_end(model: Transformer, terms: Terms, nodes: Sequence[Node]) -> Flo
     return torch.stack([term(model, node, terms.value(node)[:, -1]) for node in nodes], dim=1)
 
 
-@torch.inference_mode()
+@measuring()
 def patched_terms(
     runs: Runs,
     experiments: Sequence[Experiment],
@@ -109,7 +112,7 @@ def patched_terms(
     return in_batches(runs, experiments, positions, unpatched, patched, kept=frozenset(nodes), **limits)
 
 
-@torch.inference_mode()
+@measuring()
 def patched_attention(
     runs: Runs,
     experiments: Sequence[Experiment],
@@ -146,10 +149,12 @@ def _watch_jobs(run: PatchedRun, watched: Sequence[tuple[int, int]], out: Tensor
     jobs = entry_jobs(batch, batch.steps)
     if (jobs.number[[head for _, head in watched]] >= 0).any():
         q, k, _ = job_inputs(run, jobs)
-        pattern = run.model.blocks[batch.entry].attn.pattern(q @ k.mT)
+        attn = run.model.blocks[batch.entry].attn
         for i, head in watched:
+            before = keys_before(run, "k", head // attn.group)
             for e in np.flatnonzero(jobs.number[head] >= 0):
-                out[:, e, i, batch.start :] = pattern[jobs.number[head, e]]
+                job = jobs.number[head, e]
+                out[:, e, i, batch.start :] = attn.pattern(q[job] @ torch.cat((before, k[job]), dim=1).mT)
 
 
 def _watch_all(run: PatchedRun, layer: int, resid: Tensor, watched: Sequence[tuple[int, int]], out: Tensor) -> None:

@@ -3,70 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
-from functools import partial
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, TypeVar
+from math import inf
+from threading import BoundedSemaphore
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from circuitdsl.circuit.nodes import EMBED, Ablation, Node
-from circuitdsl.engine.batch_index import ship
+from circuitdsl.circuit.nodes import LOGITS, Ablation, Node
+from circuitdsl.engine.batch_index import Array, ship
 from circuitdsl.engine.experiment import PatchError, Readout, check_node
-from circuitdsl.engine.memory import CHUNK
-from circuitdsl.models.parts import PORTS, Attention, Transformer, Turns, attend
-from circuitdsl.models.writers import Written, in_whole
+from circuitdsl.engine.memory import CHUNK, VOCAB_THREADS, together
+from circuitdsl.engine.passes import PLAIN, Edits, Pass
+from circuitdsl.engine.terms import Cache, Rows, Terms, new_cache, new_terms
+from circuitdsl.engine.workers import each, in_equal_parts, measuring, unit_rows
+from circuitdsl.measurements.kept import Kept, everything
+from circuitdsl.models.parts import Transformer
+from circuitdsl.models.writers import in_whole
 
-T = TypeVar("T", bound="Terms")
-#: some of the prompts
-Rows = slice | Int[Tensor, " m"]
 #: partners are run from the first token on that differs; they are grouped so that there are at most so many starts
 MOST_STARTS = 4
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Terms(Written):
-    """What the nodes of whole runs write, for prompts of one length: values are `[n, T, ...]`.
-
-    Attributes:
-        end: the residual stream at END, before the final norm; empty if the run stopped before the last MLP.
-    """
-
-    end: Float[Tensor, "n d"]
-
-    def first(self: T, n: int) -> T:
-        """The first `n` prompts, without a copy."""
-
-        def cut(values: Any) -> Any:
-            if isinstance(values, dict):
-                return {key: value[:n] for key, value in values.items()}
-            return tuple(value[:n] for value in values) if isinstance(values, tuple) else values[:n]
-
-        return replace(self, **{f.name: cut(getattr(self, f.name)) for f in fields(self) if f.name != "turns"})
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Cache(Terms):
-    """A run with everything that is needed to recompute it from any layer on, by layer.
-
-    Attributes:
-        resid_pre: the residual stream that the heads read.
-        gathered: in layers with a post-norm, each head's `z` before it takes on a scale.
-        mlp_in: the residual stream that the MLP reads: `resid_mid`, or `resid_pre` in parallel models.
-        q, k, v: queries, keys (both turned by their positions) and values.
-        turns: how positions turn queries and keys.
-    """
-
-    resid_pre: tuple[Float[Tensor, "n T d"], ...]
-    gathered: dict[int, Float[Tensor, "n T heads d_head"]]
-    mlp_in: tuple[Float[Tensor, "n T d"], ...]
-    q: tuple[Float[Tensor, "n heads T d_head"], ...]
-    k: tuple[Float[Tensor, "n kv_heads T d_head"], ...]
-    v: tuple[Float[Tensor, "n kv_heads T d_head"], ...]
-    turns: tuple[Turns, ...]
+#: held while logits over the whole vocabulary are
+_VOCABULARY = BoundedSemaphore(VOCAB_THREADS)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,6 +37,7 @@ class Runs:
     Attributes:
         clean: the run that is patched.
         corrupt: the terms that are put into it.
+        kept: what the two hold.
         means: for mean ablation, mean terms of each stratum (its first axis counts strata).
         stratum: each prompt's stratum in `means`.
     """
@@ -85,6 +47,7 @@ class Runs:
     corrupt_tokens: Int[Tensor, "n T"]
     clean: Cache
     corrupt: Terms
+    kept: Kept
     means: Terms | None = None
     stratum: Int[Tensor, " n"] | None = None
 
@@ -99,13 +62,13 @@ class Runs:
 
     def swapped(self) -> Runs:
         """The same prompts with clean and corrupt exchanged, for denoising. Runs the model again."""
-        other = run(self.model, self.corrupt_tokens, self.clean_tokens, tuple(self.clean.neurons))
+        other = run(self.model, self.corrupt_tokens, self.clean_tokens, kept=self.kept)
         return replace(other, means=self.means, stratum=self.stratum)
 
     def first(self, n: int) -> Runs:
         """The runs of the first `n` prompts, without a copy."""
         tokens = self.clean_tokens[:n], self.corrupt_tokens[:n]
-        return Runs(self.model, *tokens, self.clean.first(n), self.corrupt.first(n))
+        return Runs(self.model, *tokens, self.clean.first(n), self.corrupt.first(n), self.kept)
 
     def with_means(self, means: Terms, stratum: Int[Tensor, " n"]) -> Runs:
         """The same runs, with the values that mean ablation puts in."""
@@ -125,40 +88,19 @@ class Runs:
         return found if ablate == "corrupt" else torch.zeros_like(found)
 
 
-class Edits:
-    """Changes of a forward pass, for some rows of the prompts. The methods of this class change nothing."""
-
-    def attend(self, layer: int, attn: Attention, q: Tensor, k: Tensor, v: Tensor, rows: Rows) -> Tensor:
-        """`z` of every head [m, T, heads, d_head]; arguments as for `parts.attend`."""
-        return attend(attn, q, k, v)
-
-    def heads(self, layer: int, z: Tensor, rows: Rows) -> Tensor:
-        """The values of the heads of a layer [m, T, heads, d_head]."""
-        return z
-
-    def attn_out(self, layer: int, out: Tensor, rows: Rows) -> Tensor:
-        """What the heads of a layer write together, `b_O` included [m, T, d]."""
-        return out
-
-    def mlp(self, layer: int, term: Tensor, rows: Rows) -> Tensor:
-        """What the MLP of a layer writes [m, T, d]."""
-        return term
-
-
-@torch.inference_mode()
+@measuring()
 def run(
     model: Transformer,
     clean_tokens: Int[Tensor, "n T"],
     corrupt_tokens: Int[Tensor, "n T"],
     neurons: Sequence[Node] = (),
-    corrupt_stages: int | None = None,
+    kept: Kept | None = None,
 ) -> Runs:
-    """Run clean prompts and their corrupt partners once and keep what patching needs.
+    """Run clean prompts and their corrupt partners once and keep what is read later.
 
     Args:
-        neurons: those that experiments on these runs name.
-        corrupt_stages: how many stages of the corrupt run are kept: the heads of a layer are one, its MLP the next. By
-            default all.
+        neurons: those that experiments on these runs name, where everything is kept.
+        kept: what is kept instead of everything.
 
     Raises:
         PatchError: the prompts of a pair differ in length, are empty, too long, or hold a token the model lacks.
@@ -169,14 +111,42 @@ def run(
             "must be as many and as long as each other"
         )
     clean, corrupt = _checked(model, clean_tokens, "clean"), _checked(model, corrupt_tokens, "corrupt")
-    for node in neurons:
+    kept = kept or everything(model.n_layers, frozenset(neurons))
+    heads = {Node("head", layer, 0) for layer in (*kept.q, *(n.layer for n in kept.clean if n.kind == "head"))}
+    for node in (*heads, *(n for n in kept.clean if n.kind == "mlp")):
         check_node(model, node)
-    cache = _filled(model, clean, _new_cache(model, clean.shape, neurons))
-    terms = _new_terms(model, clean.shape, neurons, corrupt_stages)
-    for rows, start in starts(first_difference(clean, corrupt)):
-        here = ship(rows, model.device)
-        _fill(model, corrupt[here], terms, here, start=min(start, clean.shape[1] - 1), before=cache)
-    return Runs(model, clean, corrupt, cache, terms)
+    (_, length), first = clean.shape, first_difference(clean, corrupt)
+    cache, terms = new_cache(model, clean.shape, kept), new_terms(model, clean.shape, kept.corrupt)
+    runs = Runs(model, clean, corrupt, cache, terms, kept)
+    order = np.argsort(first, kind="stable")
+
+    def run_some(part: slice) -> None:
+        rows = np.sort(order[part])
+        _run_some(runs, rows, [(some, min(start, length - 1)) for some, start in starts(first[rows])])
+
+    _on_parts(model, run_some, clean)
+    return runs
+
+
+def _run_some(runs: Runs, rows: Array, parts: Sequence[tuple[Array, int]]) -> None:
+    """Run some prompts, and beside them their partners, which take what is before their start from the former.
+
+    Args:
+        parts: places in `rows` of partners that start together, and where they start.
+    """
+    model, kept, turns = runs.model, runs.kept, runs.clean.turns
+    here = ship(rows, model.device)
+    clean = Pass(model, runs.clean_tokens[here], runs.clean, here, kept.clean_steps, turns=turns)
+    partners = []
+    for some, start in parts if kept.corrupt else ():
+        own = ship(rows[some], model.device)
+        one = Pass(model, runs.corrupt_tokens[own], runs.corrupt, own, kept.corrupt_steps, start=start, turns=turns)
+        partners.append((one, ship(some, model.device)))
+    for layer in range(model.n_layers):
+        found = clean.layer(layer)
+        for one, within in partners:
+            if found is not None and kept.corrupt_steps > 3 * layer:
+                one.layer(layer, found.before(within, one.start) if one.start else None)
 
 
 def starts(first: Int[np.ndarray, " n"]) -> Iterator[tuple[Int[np.ndarray, " m"], int]]:
@@ -186,26 +156,50 @@ def starts(first: Int[np.ndarray, " n"]) -> Iterator[tuple[Int[np.ndarray, " m"]
     if len(edges) > MOST_STARTS + 1:  # in about equal parts
         edges = sorted({edges[np.searchsorted(edges, i * len(first) // MOST_STARTS)] for i in range(MOST_STARTS + 1)})
     for a, b in pairwise(edges):
-        for at in range(a, b, CHUNK):
-            rows = np.sort(order[at : min(at + CHUNK, b)])
-            yield rows, int(first[rows].min())
+        rows = np.sort(order[a:b])
+        yield rows, int(first[rows].min())
 
 
-@torch.inference_mode()
-def one_run(model: Transformer, tokens: Int[Tensor, "n T"], edits: Edits | None = None) -> Cache:
-    """Run prompts without partners, with some of the forward pass changed; errors are those of `run`."""
-    tokens = _checked(model, tokens, "clean")
-    return _filled(model, tokens, _new_cache(model, tokens.shape), edits)
+@measuring()
+def one_run(model: Transformer, tokens: Int[Tensor, "n T"], edits: Edits = PLAIN, kept: Kept | None = None) -> Cache:
+    """Run prompts without partners, with some of the forward pass changed; other arguments and errors as for `run`."""
+    tokens, kept = _checked(model, tokens, "clean"), kept or everything(model.n_layers)
+    cache = new_cache(model, tokens.shape, kept)
+    _fill(model, tokens, cache, kept.clean_steps, edits)
+    return cache
 
 
-@torch.inference_mode()
+@measuring()
 def ends(model: Transformer, tokens: Int[Tensor, "n T"]) -> Float[Tensor, "n d"]:
     """The residual streams at END, before the final norm, and nothing else; errors are those of `run`."""
-    parts = _checked(model, tokens, "clean").split(CHUNK)
-    return torch.cat([_filled(model, part, _new_terms(model, part.shape)).end for part in parts])
+    tokens = _checked(model, tokens, "clean")
+    terms = new_terms(model, tokens.shape, [LOGITS])
+    _fill(model, tokens, terms)
+    return terms.end
 
 
-@torch.inference_mode()
+def _fill(model: Transformer, tokens: Int[Tensor, "n T"], out: Terms, steps: float = inf, edits: Edits = PLAIN) -> None:
+    """Run prompts and write down what there is room for."""
+
+    def run_some(rows: slice) -> None:
+        some = Pass(model, tokens[rows], out, rows, steps, edits)
+        for layer in range(model.n_layers):
+            some.layer(layer)
+
+    _on_parts(model, run_some, tokens)
+
+
+def _on_parts(model: Transformer, work: Callable[[slice], None], tokens: Int[Tensor, "n T"]) -> None:
+    """Do some work on parts of the prompts: on an even number of them, of about as many rows as a full unit has."""
+    n, length = tokens.shape
+    most = together(model.device, length)
+    pairs = max(1, 2 * round(n * length / (2 * unit_rows(model))))
+    parts = [slice(*part) for part in in_equal_parts(n, min(most, -(-n // pairs)))]
+    sizes = [(part.stop - part.start) * length for part in parts]
+    each(model, work, parts, sizes, max(most * length, 2 * max(sizes)))
+
+
+@measuring()
 def mean_terms(
     model: Transformer,
     tokens: Int[Tensor, "n T"],
@@ -221,15 +215,16 @@ def mean_terms(
         at_once: prompts that run together.
     """
     tokens, stratum = _checked(model, tokens, "corrupt"), stratum.to(model.device)
-    total = _new_terms(model, (strata, tokens.shape[1]), neurons)
-    sums = [total.end, *total.kept.values()]
+    nodes = everything(model.n_layers, frozenset(neurons)).corrupt - {LOGITS}
+    total = new_terms(model, (strata, tokens.shape[1]), nodes)
+    sums = list(total.kept.values())
     for tensor in sums:
         tensor.zero_()
     for some, group in zip(tokens.split(at_once), stratum.split(at_once), strict=True):
-        part = _new_terms(model, some.shape, neurons)
-        _fill(model, some, part, slice(None))
+        part = new_terms(model, some.shape, nodes)
+        _fill(model, some, part)
         member = torch.nn.functional.one_hot(group, strata).T.to(model.dtype)
-        for tensor, more in zip(sums, (part.end, *part.kept.values()), strict=True):
+        for tensor, more in zip(sums, part.kept.values(), strict=True):
             tensor.add_((member @ more.flatten(1)).view_as(tensor))  # on a GPU `index_add_` adds in any order
     count = torch.bincount(stratum, minlength=strata)
     for tensor in sums:
@@ -251,107 +246,10 @@ def _checked(model: Transformer, tokens: Tensor, which: str) -> Int[Tensor, "n T
     return tokens
 
 
-# --- filling the caches -----------------------------------------------------------------------------
-
-
-def _filled(model: Transformer, tokens: Tensor, out: T, edits: Edits | None = None) -> T:
-    """Run prompts up to the last heads or MLP that `out` has room for."""
-    for start in range(0, len(tokens), CHUNK):
-        rows = slice(start, start + CHUNK)
-        _fill(model, tokens[rows], out, rows, edits)
-    return out
-
-
-def _fill(
-    model: Transformer,
-    tokens: Int[Tensor, "m T"],
-    out: Terms,
-    rows: Rows,
-    edits: Edits | None = None,
-    start: int = 0,
-    before: Cache | None = None,
-) -> None:
-    """Run prompts and write their activations into `rows` of a cache, as far as it has room.
-
-    Args:
-        start: the first position that is run; activations of earlier ones are copied from the same rows of `before`.
-    """
-    full = out if isinstance(out, Cache) else None
-    edits, neurons = edits or Edits(), tuple(out.neurons)
-    here = rows, slice(start, None)
-    for node, into in out.kept.items() if before is not None and start else ():
-        into[rows, :start] = before.kept[node][rows, :start]  # type: ignore[union-attr]
-    resid = out.kept[EMBED][here] = model.embed(tokens)[:, start:]
-    turns = full.turns if full else model.turns(tokens.shape[1])
-    for layer, block in enumerate(model.blocks):
-        heads, mlp = Node("head", layer), Node("mlp", layer)
-        if heads not in out:
-            return
-        x = block.attn_norm(resid)
-        q, k, v = (block.attn.project(port, x, turns[layer][start:]).transpose(1, 2) for port in PORTS)
-        if before is not None and start:
-            k, v = (
-                torch.cat((seen[layer][rows, :, :start], own), dim=2) for seen, own in ((before.k, k), (before.v, v))
-            )
-        gathered = edits.attend(layer, block.attn, q, k, v, rows)
-        out.kept[heads][here], attended = block.attn.written(gathered, partial(edits.heads, layer, rows=rows))
-        if mlp not in out:
-            return
-        mid = resid + edits.attn_out(layer, attended, rows)
-        watched = [node for node in neurons if node.layer == layer]
-        x = block.mlp_norm(resid if model.parallel else mid)
-        term, activations = block.mlp.written(x, [node.index for node in watched])
-        for node, activation in zip(watched, activations, strict=True):
-            out.kept[node][here] = activation
-        term = out.kept[mlp][here] = edits.mlp(layer, term, rows)
-        if full:
-            full.resid_pre[layer][rows] = resid
-            if layer in full.gathered:
-                full.gathered[layer][rows] = gathered
-            full.q[layer][rows], full.k[layer][rows], full.v[layer][rows] = q, k, v
-            if not model.parallel:
-                full.mlp_in[layer][rows] = mid
-        resid = mid + term
-    out.end[rows] = resid[:, -1]
-
-
-def _new_terms(
-    model: Transformer, shape: Sequence[int], neurons: Sequence[Node] = (), stages: int | None = None
-) -> Terms:
-    """Room for the terms of some stages of the runs of tokens `[n, T]`; by default of all."""
-    n, length = shape
-    new = partial(torch.empty, dtype=model.dtype, device=model.device)
-    kept = {EMBED: new((n, length, model.d_model))}
-    for stage in range(2 * model.n_layers if stages is None else stages):
-        if stage % 2:
-            kept[Node("mlp", stage // 2)] = new((n, length, model.d_model))
-        else:
-            kept[Node("head", stage // 2)] = new((n, length, model.n_heads, model.d_head))
-    kept |= {node: new((n, length)) for node in neurons}
-    return Terms(kept, new((n if Node("mlp", model.n_layers - 1) in kept else 0, model.d_model)))
-
-
-def _new_cache(model: Transformer, shape: Sequence[int], neurons: Sequence[Node] = ()) -> Cache:
-    (n, length), layers, terms = shape, [block.attn for block in model.blocks], _new_terms(model, shape, neurons)
-    new = terms.embed.new_empty
-    resid_pre = tuple(torch.empty_like(terms.embed) for _ in layers)
-    return Cache(
-        terms.kept,
-        terms.end,
-        resid_pre=resid_pre,
-        gathered={layer: torch.empty_like(z) for layer, z in enumerate(terms.z) if layers[layer].post},
-        mlp_in=resid_pre if model.parallel else tuple(map(torch.empty_like, resid_pre)),
-        q=tuple(new(n, attn.n_heads, length, attn.d_head) for attn in layers),
-        k=tuple(new(n, attn.n_kv_heads, length, attn.d_head) for attn in layers),
-        v=tuple(new(n, attn.n_kv_heads, length, attn.d_head) for attn in layers),
-        turns=model.turns(length),
-    )
-
-
 # --- reading them -----------------------------------------------------------------------------------
 
 
-@torch.inference_mode()
+@measuring()
 def baseline(model: Transformer, terms: Terms, readout: Readout) -> Float[Tensor, "n width"]:
     """What the readout gives on a run that is not patched (`runs.clean` or `runs.corrupt`), in float32."""
     return read(model, terms.end[:, None], torch.arange(len(terms.end), device=model.device), readout)[:, 0]
@@ -366,35 +264,41 @@ def read(
         n, m, _ = resid.shape
         split = readout.at_once
         rows = zip(resid.flatten(0, 1).split(split), prompts.repeat_interleave(m).split(split), strict=True)
-        out = torch.cat([readout.reduce(model.logits(part).float(), at) for part, at in rows])
+        with _VOCABULARY:
+            out = torch.cat([readout.reduce(model.logits(part).float(), at) for part, at in rows])
         return out.view(n, m, -1).float()
     tokens = readout.tokens.to(model.device)[prompts]
     return model.capped(model.final_norm(resid) @ model.W_U[tokens].mT).float()
 
 
-@torch.inference_mode()
-def patterns(model: Transformer, cache: Cache, head: Node) -> Float[Tensor, "n T T"]:
-    """The attention pattern of a head: from each position (axis 1) to each (axis 2).
+@measuring()
+def patterns(
+    model: Transformer, cache: Cache, head: Node, at: Int[Tensor, "n a"] | None = None
+) -> Float[Tensor, "n a T"]:
+    """The attention pattern of a head: from some positions (axis 1), by default from each, to each (axis 2).
+
+    Args:
+        at: the positions; where an index is -1, the row means nothing.
 
     Raises:
         PatchError: the model has no such head.
     """
     check_node(model, head)
     attn = model.blocks[head.layer].attn
-    return attn.pattern(cache.q[head.layer][:, head.head] @ cache.k[head.layer][:, head.head // attn.group].mT)
+    q, k = cache.q[head.layer][:, head.head], cache.k[head.layer][:, head.head // attn.group]
+    if at is None:
+        return attn.pattern(q @ k.mT)
+    at = at.to(q.device).clamp_min(0)
+    return attn.pattern(rows_at(q, at) @ k.mT, attn.hidden_from(at, k.shape[1]))
 
 
-def at(
-    pattern: Float[Tensor, "n T T"], source: Int[Tensor, "n a"], target: Int[Tensor, "n b"]
-) -> Float[Tensor, "n a b"]:
-    """A pattern from each source to each target position; 0 where an index is -1."""
-    source, target = source.to(pattern.device), target.to(pattern.device)
-    rows = torch.arange(len(pattern), device=pattern.device)[:, None, None]
-    looked = pattern[rows, source[:, :, None], target[:, None, :]]
-    return looked * ((source >= 0)[:, :, None] & (target >= 0)[:, None, :])
+def rows_at(values: Float[Tensor, "n T _"], at: Int[Tensor, "n a"]) -> Float[Tensor, "n a _"]:
+    """What stands at some positions of each prompt; where an index is -1, what stands there means nothing."""
+    at = at.to(values.device).clamp_min(0)
+    return values[torch.arange(len(values), device=values.device)[:, None], at]
 
 
-@torch.inference_mode()
+@measuring()
 def changed(
     runs: Runs, sender: Node, index: Int[Tensor, "n k"] | None = None, ablate: Ablation = "corrupt"
 ) -> Bool[Tensor, " n"]:

@@ -18,3 +18,10 @@ class Tally:
     block_positions: int = 0
     flow_positions: int = 0
     batches: int = 0
+
+    def __iadd__(self, more: Tally) -> Tally:
+        """Add the work of another tally."""
+        self.block_positions += more.block_positions
+        self.flow_positions += more.flow_positions
+        self.batches += more.batches
+        return self

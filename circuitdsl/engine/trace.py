@@ -26,6 +26,8 @@ from circuitdsl.circuit.traced import Fired, Link, Place, Side, TraceGraph
 from circuitdsl.engine import runs as engine
 from circuitdsl.engine.memory import run_at_once
 from circuitdsl.engine.positions import indices_of
+from circuitdsl.engine.terms import Cache
+from circuitdsl.engine.workers import measuring
 from circuitdsl.errors import UserError
 from circuitdsl.models.errors import NotTraced
 from circuitdsl.models.parts import Transformer
@@ -131,7 +133,7 @@ class Tracer:
     tokens: Int[Tensor, "n T"]
     weights: AttentionWeights
     omega: Callable[[Node], Omega]
-    cache: engine.Cache = field(init=False)
+    cache: Cache = field(init=False)
     pattern: Callable[[Node], Float[Tensor, "n T T"]] = field(init=False)
     firing: Callable[[int, Node, int], Firing | None] = field(init=False)
 
@@ -145,7 +147,7 @@ class Tracer:
         self.pattern = cache(partial(engine.patterns, self.model, self.cache))
         self.firing = cache(self._firing)
 
-    @torch.inference_mode()
+    @measuring()
     def _firing(self, prompt: int, head: Node, i: int) -> Firing | None:
         row = self.pattern(head)[prompt, i]
         j, attention = int(row.argmax()), float(row.max())

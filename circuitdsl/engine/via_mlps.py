@@ -23,6 +23,7 @@ from circuitdsl.circuit.nodes import Node
 from circuitdsl.engine.batch_index import Array, Flow, Plan, Route, Senders, Where, all_names, sent_at, ship
 from circuitdsl.engine.runs import Runs
 from circuitdsl.engine.tally import Tally
+from circuitdsl.engine.workers import each, unit_rows
 from circuitdsl.models.writers import neurons, term
 
 
@@ -85,20 +86,27 @@ def flows(runs: Runs, plans: Sequence[Plan], where: Where, max_rows: int, tally:
     added = defaultdict[Flow, list[Tensor]](list)
     rows: dict[Senders, Array] = {}
     chunks: list[list[_Group]] = []
-    room = 0
+    room, most = 0, min(max_rows, unit_rows(runs.model))
     for route, stages in wanted(plans).items():
         senders = route.senders
         host = np.argwhere(where.mask(all_names(senders), fixed))
         rows[senders] = np.full((where.n, where.length), -1)
         rows[senders][host[:, 0], host[:, 1]] = np.arange(len(host))
-        for piece in (host[i : i + max_rows] for i in range(0, max(1, len(host)), max_rows)):
+        for piece in (host[i : i + most] for i in range(0, max(1, len(host)), most)):
             if not chunks or len(piece) > room:
-                chunks, room = [*chunks, []], max_rows
-            start = max_rows - room
+                chunks, room = [*chunks, []], most
+            start = most - room
             chunks[-1].append(_Group(route, piece, slice(start, start + len(piece)), stages))
             room -= len(piece)
-    for chunk in chunks:
-        for key, part in _flow(runs, chunk, where, tally).items():
+
+    def work(chunk: list[_Group]) -> tuple[dict[Flow, Tensor], Tally]:
+        own = Tally()
+        return _flow(runs, chunk, where, own), own
+
+    sizes = [sum(len(group.host) for group in chunk) for chunk in chunks]
+    for parts, own in each(runs.model, work, chunks, sizes, max_rows):
+        tally += own
+        for key, part in parts.items():
             added[key].append(part)
     return Flows({key: torch.cat(parts) for key, parts in added.items()}, rows)
 

@@ -7,7 +7,7 @@ The codes are explained in `codes.md`.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
@@ -113,6 +113,8 @@ def has_errors(diagnostics: Iterable[Diagnostic]) -> bool:
 Style = Literal["place", "error", "warning", "note", "message", "gutter", "source", "caret", "help"]
 Piece = tuple[Style, str]
 WINDOW = 100
+#: so many are shown, unless all are asked for, and what is said of the others
+FIRST, MORE = 50, "and {} more: circuitdsl check --all shows them"
 
 
 def render(diagnostic: Diagnostic, text: str = "", path: str = "") -> str:
@@ -130,6 +132,23 @@ def render_all(diagnostics: Iterable[Diagnostic], text: str = "", path: str = ""
     """All of them, a blank line between two."""
     lines = text.split("\n")
     return "\n\n".join("".join(piece for _, piece in pieces(d, lines, path)) for d in diagnostics)
+
+
+def foremost(diagnostics: Sequence[Diagnostic], most: int = FIRST) -> tuple[Sequence[Diagnostic], str]:
+    """Those that are shown where there are many, and a line that counts the others; it is empty where there are none.
+
+    Warnings are left out before errors; the order stays.
+    """
+    if len(diagnostics) <= most:
+        return diagnostics, ""
+    chosen = set(sorted(diagnostics, key=lambda each: each.severity != "error")[:most])
+    return [each for each in diagnostics if each in chosen], MORE.format(len(diagnostics) - most)
+
+
+def render_foremost(diagnostics: Sequence[Diagnostic], text: str = "", path: str = "") -> str:
+    """The `foremost` as plain text, a blank line between two."""
+    shown, more = foremost(diagnostics)
+    return "\n\n".join([render_all(shown, text, path), *([more] if more else [])])
 
 
 def place(diagnostic: Diagnostic, path: str) -> str:

@@ -12,6 +12,7 @@ from circuitdsl.circuit.nodes import Site
 from circuitdsl.circuit.scope import Scope
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import listing
+from circuitdsl.measurements.kept import Kept, values
 from circuitdsl.measurements.kind import Reading
 from circuitdsl.measurements.requests import READERS, Figure
 
@@ -48,3 +49,6 @@ class Activation(Reading):
             return None
         sites = tuple(Site(node, place) for node, places in members.items() for place in places or (END,))
         return cls(sites), (test,)
+
+    def kept(self, n_layers: int) -> Kept:
+        return Kept(clean=values(*self.own_writers))

@@ -9,6 +9,7 @@ from circuitdsl.circuit.measurement import Expected
 from circuitdsl.circuit.nodes import Node, Positions
 from circuitdsl.circuit.scope import Scope
 from circuitdsl.language import syntax as s
+from circuitdsl.measurements.kept import Kept, attention_of
 from circuitdsl.measurements.kind import Reading
 from circuitdsl.measurements.requests import READERS, Figure, PatchRequest
 
@@ -41,3 +42,6 @@ class Attention(Reading):
         found = attention_arguments(scope, expect.measurement)
         test = value_test(scope, expect, "share", 0, 1)
         return None if found is None or test is None else (cls(*found), (test,))
+
+    def kept(self, n_layers: int) -> Kept:
+        return attention_of(self.heads) | self.patched(n_layers)

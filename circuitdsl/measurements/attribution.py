@@ -11,6 +11,7 @@ from circuitdsl.circuit.nodes import LOGITS, Node
 from circuitdsl.circuit.scope import Scope
 from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.language import syntax as s
+from circuitdsl.measurements.kept import Kept, values
 from circuitdsl.measurements.kind import Reading
 from circuitdsl.measurements.requests import READERS, Figure, PatchRequest
 
@@ -52,3 +53,6 @@ class Attribution(Reading):
 
     def layers(self, n_layers: int) -> int:
         return 1 + max(node.layer for node in self.nodes)
+
+    def kept(self, n_layers: int) -> Kept:
+        return Kept(clean=values(LOGITS, *self.nodes)) | self.patched(n_layers)

@@ -11,9 +11,11 @@ from circuitdsl.circuit.claims import Claim
 from circuitdsl.circuit.criteria import AboveChance
 from circuitdsl.circuit.header import metric_of
 from circuitdsl.circuit.measurement import Expected
+from circuitdsl.circuit.nodes import LOGITS
 from circuitdsl.circuit.scope import Scope
 from circuitdsl.circuit.vocabulary import CHANCE, METRICS, Metric, behaviours
 from circuitdsl.language import syntax as s
+from circuitdsl.measurements.kept import Kept
 from circuitdsl.measurements.kind import Reading
 from circuitdsl.measurements.plan import Base
 from circuitdsl.measurements.requests import READERS, Figure, PatchRequest, figure_of
@@ -79,6 +81,9 @@ class Behaviour(Reading):
         return self.under is not None
 
     needs_runs = scored
+
+    def kept(self, n_layers: int) -> Kept:
+        return Kept(clean=frozenset([LOGITS])) | self.patched(n_layers)
 
     @property
     def together(self) -> Hashable:

@@ -12,6 +12,7 @@ from circuitdsl.circuit.measurement import Expected
 from circuitdsl.circuit.nodes import Node, Position
 from circuitdsl.circuit.scope import Scope
 from circuitdsl.language import syntax as s
+from circuitdsl.measurements.kept import Kept, everything
 from circuitdsl.measurements.kind import Reading
 from circuitdsl.measurements.requests import READERS, Figure
 
@@ -54,3 +55,7 @@ class Copying(Reading):
 
     def protocol(self) -> dict[str, str]:
         return {"read": "copying", "run": "clean", "output": "negated" if self.negated else "as it is"}
+
+    def kept(self, n_layers: int) -> Kept:
+        """The residual stream after the first MLP."""
+        return Kept(resid_pre=frozenset([1])) if n_layers > 1 else everything(n_layers)

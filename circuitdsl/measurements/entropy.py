@@ -10,6 +10,7 @@ from circuitdsl.circuit.measurement import Expected
 from circuitdsl.circuit.nodes import Node, Positions
 from circuitdsl.circuit.scope import Scope
 from circuitdsl.language import syntax as s
+from circuitdsl.measurements.kept import Kept, attention_of
 from circuitdsl.measurements.kind import Reading
 from circuitdsl.measurements.requests import READERS, Figure, PatchRequest
 
@@ -43,3 +44,6 @@ class Entropy(Reading):
             scope.sink.error("E084", message, expect.measurement.span)
             return None
         return None if heads is None or source is None or test is None else (cls(heads, source), (test,))
+
+    def kept(self, n_layers: int) -> Kept:
+        return attention_of(self.heads) | self.patched(n_layers)

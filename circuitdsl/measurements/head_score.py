@@ -11,6 +11,7 @@ from circuitdsl.circuit.nodes import Node
 from circuitdsl.circuit.scope import Scope
 from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.language import syntax as s
+from circuitdsl.measurements.kept import Kept, attention_of
 from circuitdsl.measurements.kind import Reading
 from circuitdsl.measurements.requests import READERS, Figure
 
@@ -54,3 +55,6 @@ class HeadScore(Reading):
 
     def protocol(self) -> dict[str, str]:
         return {"read": f"{self.kind}_score", "run": "random repeated tokens"}
+
+    def kept(self, n_layers: int) -> Kept:
+        return attention_of(self.heads)

@@ -14,8 +14,9 @@ of the cases at the most.
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Iterator, Mapping, Set
-from dataclasses import replace
+from math import perm, prod
 
 from circuitdsl.circuit.changes import NodePatch
 from circuitdsl.circuit.claims import Circuit, Claim
@@ -40,7 +41,7 @@ class Nulls:
         self.shape = shape
         self.claimed = {edge for _, member in circuit.edges() for edge in member.edges}
         #: the same of the whole nodes whose parts are claimed
-        self.with_parts = {replace(edge, sender=edge.sender.whole) for edge in self.claimed if edge.sender.is_part}
+        self.with_parts = {edge._replace(sender=edge.sender.whole) for edge in self.claimed if edge.sender.is_part}
         patches = [claim.measurement.patch for claim in circuit.claims]
         patches += [claim.under.effect for claim in circuit.claims if claim.under]  # type: ignore[misc]
         self.named = {node for group in circuit.groups for node in group.nodes}
@@ -66,7 +67,7 @@ class Nulls:
         named = self.named - set(nodes) if len(nodes) > 1 else self.named
         pools = {kind: [n for n in self._nodes(kind) if _unnamed(n, named)] for kind in map(_kind, nodes)}
         found: dict[tuple[Site, ...], None] = {}
-        for swap in _draws(nodes, pools, rng):
+        for swap in _distinct(_draws(nodes, pools, rng), _exchanges(nodes, pools)):
             sites = tuple(sorted(Site(swap[site.node], site.position) for site in request.sites))
             if set(sites) != set(request.sites):
                 found[sites] = None
@@ -90,8 +91,11 @@ class Nulls:
             yield from ({senders[0]: other} for other in rng.sample(pool, len(pool)))
         else:
             yield from _draws(senders, free, rng)
-        for swap in _draws(senders, early, rng):
-            yield swap | self._other_receivers(receivers, rng)
+        # these are the last that are drawn, and come to an end where every exchange has been met
+        heads = Counter(node.layer for node in receivers if node.kind == "head")
+        most = _exchanges(senders, early) * prod(perm(self.shape.n_heads, many) for many in heads.values())
+        both = (swap | self._other_receivers(receivers, rng) for swap in _draws(senders, early, rng))
+        yield from _distinct(both, most)
 
     def _other_receivers(self, receivers: list[Node], rng: random.Random) -> Swap:
         """Every receiving head exchanged for one of its layer, no two for the same."""
@@ -112,7 +116,7 @@ class Nulls:
         if edge in self.claimed:
             return True
         if edge.sender.kind == "head" and edge.sender.is_part:
-            return replace(edge, sender=edge.sender.whole) in self.claimed
+            return edge._replace(sender=edge.sender.whole) in self.claimed
         return edge in self.with_parts
 
     def _free(self, edge: Edge) -> bool:
@@ -158,6 +162,22 @@ def _unnamed(node: Node, named: Set[Node]) -> bool:
 def _swapped(edge: Edge, swap: Swap) -> Edge:
     receiver = Input(swap.get(edge.receiver.node, edge.receiver.node), edge.receiver.port)
     return Edge(swap.get(edge.sender, edge.sender), receiver, edge.position)
+
+
+def _exchanges(nodes: list[Node], pools: Mapping[Node, list[Node]]) -> int:
+    """How many different exchanges `_draws` can give."""
+    return prod(perm(len(pools[kind]), many) for kind, many in Counter(map(_kind, nodes)).items())
+
+
+def _distinct(swaps: Iterator[Swap], possible: int) -> Iterator[Swap]:
+    """Each exchange once, until all that are possible were drawn."""
+    met = set[tuple[tuple[Node, Node], ...]]()
+    for swap in swaps:
+        if (key := tuple(swap.items())) not in met:
+            met.add(key)
+            yield swap
+        if len(met) == possible:
+            return
 
 
 def _draws(nodes: list[Node], pools: Mapping[Node, list[Node]], rng: random.Random) -> Iterator[Swap]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from circuitdsl.circuit.bounds import read
 from circuitdsl.circuit.claims import Claim
@@ -28,8 +28,8 @@ class Check:
 
     measurement: Reading
     test: Within
-    name: str
-    text: str
+    name: str = field(compare=False)
+    text: str = field(compare=False)
 
 
 @dataclass(frozen=True, slots=True)

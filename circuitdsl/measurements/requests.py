@@ -7,18 +7,25 @@ belongs to one kind of measurement is in that kind's file.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache, reduce
 from itertools import groupby
 from math import inf
+from operator import or_
 from typing import ClassVar, Literal
 
 from circuitdsl.circuit.changes import EdgePatch, Intervention, Member, Patch, Replace
-from circuitdsl.circuit.nodes import EVERYWHERE, Ablation, Direction, Edge, Node, Position, Positions, Site
+from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Ablation, Direction, Edge, Node, Position, Positions, Site
 from circuitdsl.circuit.vocabulary import CHANCE, METRICS, Metric
+from circuitdsl.measurements.kept import Kept, everything, recomputed, replacing, through_mlps, values
 
 READERS = "circuitdsl.engine.readers"
+#: layers and positions at which a run is changed first; what the logits read is after all layers
+Entries = tuple[tuple[float, Position], ...]
+
+#: the whole run is changed
+WHOLE: Entries = ((0, EVERYWHERE),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +119,7 @@ class Request:
     @property
     def positions(self) -> Positions:
         """Every position that it needs, but for `*`."""
-        found = (*(place for patch in self.patches for _, place in patch.writes), *self.own_positions)
-        return tuple(dict.fromkeys(position for position in found if position != EVERYWHERE))
+        return positions_of(self)
 
     @property
     def writers(self) -> set[Node]:
@@ -135,20 +141,28 @@ class Request:
         """Whether its numbers depend on the means of other prompts."""
         return "mean" in (self.ablate, *(patch.ablate for patch in self.patches))
 
-    def corrupt_stages(self, n_layers: int) -> int:
-        """How many stages of the corrupt run it takes terms from; a run the other way round takes all.
+    def kept(self, n_layers: int) -> Kept:
+        """What of the runs it reads. A kind that does not say it is given all of the clean run."""
+        return replace(everything(n_layers, values(*self.own_writers)), corrupt=frozenset()) | self.patched(n_layers)
 
-        The heads of a layer are one stage, its MLP the next.
-        """
-        if self.runs_twice:
-            return 2 * n_layers
-        nodes = [node for patch in self.patches for node, _ in patch.writes]
-        return max((2 * (node.layer + 1) - (node.kind == "head") for node in nodes), default=0)
+    def patched(self, n_layers: int) -> Kept:
+        """What its patched runs take from the clean and the corrupt run."""
+        return reduce(or_, (patch.takes(self.layers(n_layers), n_layers) for patch in self.patches), Kept())
 
     @property
     def together(self) -> Hashable:
         """Requests that are equal in this are read off the same patched runs."""
         return type(self), self.under
+
+    @property
+    def changed_run(self) -> Hashable | None:
+        """Requests that are equal in this are read off the same changed run; None where runs are read as they are."""
+        return (self.together, self.patches) if self.patches else None
+
+    @property
+    def enters(self) -> Entries:
+        """Where its changed run begins: a layer and a position for each change (semantics §5, cheap)."""
+        return tuple(entry for patch in self.patches for entry in patch.enters)
 
     def layers(self, n_layers: int) -> int:
         """How many layers have MLPs that matter to what is read; to attention, those below the heads."""
@@ -157,9 +171,7 @@ class Request:
 
 
 class _Patched(Request):
-    """The metric of a patched run."""
-
-    __slots__ = ()
+    """The metric of a patched run. What is asked of it with every batch of prompts is found once."""
 
     reader = f"{READERS}.metric:patched"
     hooks = f"{READERS}.behaviour"
@@ -167,8 +179,15 @@ class _Patched(Request):
     scored = True
     together = (None,)
 
+    def kept(self, n_layers: int) -> Kept:
+        return _kept_for_patched(self, n_layers)
 
-@dataclass(frozen=True, slots=True)
+    @cached_property
+    def positions(self) -> Positions:
+        return positions_of(self)
+
+
+@dataclass(frozen=True)
 class EdgeRequest(_Patched):
     """The metric when these edges are patched, all of them in one run."""
 
@@ -176,21 +195,35 @@ class EdgeRequest(_Patched):
     via_mlps: bool = False
     direction: Direction = "noise"
 
-    @property
+    @cached_property
     def writes(self) -> tuple[tuple[Node, Position], ...]:
         """The terms that are replaced."""
         return tuple(dict.fromkeys((edge.sender, edge.position) for edge in self.edges))
 
     @property
+    def enters(self) -> Entries:
+        receivers = ((edge.receiver.node, edge.position) for edge in self.edges)
+        return tuple((inf if node == LOGITS else node.layer, position) for node, position in receivers)
+
+    @property
     def patches(self) -> tuple[PatchRequest, ...]:
         return (self,)
+
+    def takes(self, upto: int, n_layers: int) -> Kept:
+        """What runs with this patch take from others, if nothing above layer `upto` is read of them."""
+        senders = tuple(dict.fromkeys(edge.sender for edge in self.edges))
+        readers = [n_layers if edge.receiver.node == LOGITS else edge.receiver.node.layer for edge in self.edges]
+        found = recomputed(min(readers), upto, n_layers) | replacing(senders)
+        if self.via_mlps:
+            found |= through_mlps(min(node.layer for node in senders), min(max(readers), n_layers - 1))
+        return found
 
     def protocol(self) -> dict[str, str]:
         patch = "via_mlps" if self.via_mlps else "direct"
         return {"patch": patch, "direction": self.direction, "ablate": "corrupt"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class NodeRequest(_Patched):
     """The metric when these nodes are replaced and all that follows is computed anew; under a condition, with both."""
 
@@ -199,14 +232,23 @@ class NodeRequest(_Patched):
     direction: Direction = "noise"
     under: PatchRequest | None = None
 
-    @property
+    @cached_property
     def writes(self) -> tuple[tuple[Node, Position], ...]:
         """The terms that are replaced."""
         return tuple((site.node, site.position) for site in self.sites)
 
     @property
+    def enters(self) -> Entries:
+        return (*((node.layer, position) for node, position in self.writes), *(self.under.enters if self.under else ()))
+
+    @property
     def patches(self) -> tuple[PatchRequest, ...]:
         return (self,) if self.under is None else (replace(self, under=None), self.under)
+
+    def takes(self, upto: int, n_layers: int) -> Kept:
+        """What runs with this patch take from others, if nothing above layer `upto` is read of them."""
+        nodes = tuple(dict.fromkeys(site.node for site in self.sites))
+        return recomputed(min(node.layer for node in nodes), upto, n_layers) | replacing(nodes, self.ablate)
 
     def protocol(self) -> dict[str, str]:
         return {"patch": "node", "direction": self.direction, "ablate": self.ablate, "at": _places(self.sites)}
@@ -218,6 +260,17 @@ def _places(sites: tuple[Site, ...]) -> str:
     for node, own in groupby(sorted(sites), lambda site: site.node):
         nodes.setdefault(" and ".join(str(site.position) for site in own), []).append(str(node))
     return next(iter(nodes)) if len(nodes) == 1 else ", ".join(f"{' '.join(n)} at {at}" for at, n in nodes.items())
+
+
+@lru_cache(maxsize=2**14)
+def _kept_for_patched(request: _Patched, n_layers: int) -> Kept:
+    """What a request for a patched run reads of others; asked for with every batch of prompts."""
+    return Kept(clean=frozenset([LOGITS])) | request.patched(n_layers)
+
+
+def kept_for(requests: Iterable[Request], n_layers: int) -> Kept:
+    """What some requests read of the runs of a batch, together."""
+    return reduce(or_, {request.kept(n_layers) for request in requests if request.needs_runs}, Kept())
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,11 +291,17 @@ class TermRequest(Request):
     def own_writers(self) -> tuple[Node, ...]:
         return (self.node,)
 
-    def corrupt_stages(self, n_layers: int) -> int:
-        return 2 * (self.node.layer + 1) - (self.node.kind == "head")
+    def kept(self, n_layers: int) -> Kept:
+        return replacing((self.node,), self.ablate)
 
 
 PatchRequest = EdgeRequest | NodeRequest
+
+
+def positions_of(request: Request) -> Positions:
+    """Every position that a request needs, but for `*`."""
+    found = (*(place for patch in request.patches for _, place in patch.writes), *request.own_positions)
+    return tuple(dict.fromkeys(position for position in found if position != EVERYWHERE))
 
 
 def replaced(patch: PatchRequest) -> tuple[TermRequest, ...]:
@@ -273,6 +332,11 @@ class ChangedRequest(Request):
     reader = f"{READERS}.changed_model:read"
     changes = True
     runs_twice = True
+    enters = WHOLE
+
+    @property
+    def changed_run(self) -> Hashable:
+        return self.intervention
 
     def figure(self, metric: Metric) -> Figure:
         return self.inner.figure(metric)
@@ -292,6 +356,10 @@ class ChangedRequest(Request):
     @property
     def uses_means(self) -> bool:
         return self.intervention.means
+
+    def kept(self, n_layers: int) -> Kept:
+        other = (replacing((term.node,), term.ablate) for term in self.terms)
+        return reduce(or_, other, self.inner.kept(n_layers))
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -317,6 +385,11 @@ class Subgraph(Request):
     reader = f"{READERS}.metric:alone"
     hooks = f"{READERS}.behaviour"
     effect = True
+    enters = WHOLE
+
+    @property
+    def changed_run(self) -> Hashable:
+        return self
 
     def __repr__(self) -> str:
         """The same for equal subgraphs, in every process: what is measured of them is kept under this name."""
@@ -335,8 +408,8 @@ class Subgraph(Request):
     def own_writers(self) -> tuple[Node, ...]:
         return tuple({site.node for site in self.sites} | {edge.sender for edge in self.edges})
 
-    def corrupt_stages(self, n_layers: int) -> int:
-        return 2 * n_layers
+    def kept(self, n_layers: int) -> Kept:
+        return everything(n_layers, values(*self.own_writers))
 
 
 @lru_cache(maxsize=2**14)

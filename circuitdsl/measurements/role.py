@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from circuitdsl.circuit.arguments import sort_arguments
 from circuitdsl.circuit.changes import Condition
@@ -29,7 +29,7 @@ class RoleCheck:
     """One check of a role on one head."""
 
     node: Node
-    text: str
+    text: str = field(compare=False)
     measurement: Kind
     tests: tuple[Test, ...]
     under: Condition | None = None

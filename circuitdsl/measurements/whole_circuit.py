@@ -198,7 +198,7 @@ def alone(whole: Membership, keep: Literal["nodes", "edges"], ablate: Ablation, 
     sites, edges = whole.sites, whole.edges
     if everywhere:
         sites = frozenset(Site(site.node, EVERYWHERE) for site in sites)
-        edges = frozenset(replace(edge, position=EVERYWHERE) for edge in edges)
+        edges = frozenset(edge._replace(position=EVERYWHERE) for edge in edges)
     if keep == "nodes":
         return Subgraph("nodes", sites=sites, mlps=whole.mlps, ablate=ablate)
     return Subgraph("edges", edges=edges, mlps=whole.mlps, ablate=ablate)

@@ -19,7 +19,7 @@ from circuitdsl.circuit.nodes import EVERYWHERE, Node
 from circuitdsl.errors import UserError
 from circuitdsl.models.errors import BrokenWeights
 from circuitdsl.models.families import FAMILIES
-from circuitdsl.models.files import weight_files
+from circuitdsl.models.files import is_own, weight_files
 from circuitdsl.models.load import locate
 from circuitdsl.models.weights import AttentionWeights, component_factors, fold
 
@@ -68,7 +68,7 @@ def changes(intervention: Intervention) -> tuple[Change, ...]:
 
 
 def save_edited(model: str | Path, weights: AttentionWeights, intervention: Intervention, target: Path) -> None:
-    """Write a model directory that differs from another by an intervention; all other files are copied.
+    """Write a model directory that differs from another by an intervention; all other files of it are copied.
 
     Raises:
         NotWeights: the intervention is no change of weights.
@@ -89,12 +89,16 @@ def save_edited(model: str | Path, weights: AttentionWeights, intervention: Inte
     found: set[Node] = set()
     with tempfile.TemporaryDirectory(dir=target.resolve().parent, prefix=f".{target.name}.") as name:
         made, useless = Path(name) / "model", shutil.ignore_patterns(*USELESS, *(file.name for file in files))
+
+        def left_out(folder: str, names: list[str]) -> set[str]:
+            return useless(folder, names) | {each for each in names if not is_own(Path(folder) / each)}
+
         made.mkdir()
         usual = made.stat().st_mode
-        shutil.copytree(source, made, ignore=useless, copy_function=shutil.copyfile, dirs_exist_ok=True)
+        shutil.copytree(source, made, ignore=left_out, copy_function=shutil.copyfile, dirs_exist_ok=True)
         made.chmod(usual)  # `copytree` gives a folder the mode of its source
         for file in files:
-            tensors, saved = load_file(str(file)), made / file.name
+            tensors, saved = load_file(str(file), backend="pread"), made / file.name
             found |= _edit(tensors, weights, wanted)
             saved.touch()
             usual = saved.stat().st_mode

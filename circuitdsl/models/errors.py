@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
-from circuitdsl.errors import UserError
+from circuitdsl.errors import UserError, out_of_memory
 
 
 class ModelUnavailable(UserError):
@@ -29,12 +30,19 @@ class PatchError(UserError):
 
 
 @contextmanager
-def refusing(problem: str) -> Iterator[None]:
-    """Raise whatever transformers raises on a wrong configuration as `UnsupportedModel`, with `problem` before it."""
+def refusing(problem: str, folder: Path | None = None) -> Iterator[None]:
+    """Raise whatever transformers raises on a wrong configuration as `UnsupportedModel`, with `problem` before it.
+
+    Where it names the folder, it says "it".
+    """
     try:
         yield
+    except UserError:
+        raise
     except Exception as error:
-        raise UnsupportedModel(f"{problem}: {first_line(error)}") from None
+        if out_of_memory(error):
+            raise
+        raise UnsupportedModel(f"{problem}: {first_line(error).replace(str(folder), 'it')}") from None
 
 
 def first_line(error: Exception) -> str:

@@ -57,9 +57,9 @@ def read_parts(
     config: Any,
     weights: Weights,
     rotary: Mapping[str, Rotary],
-    sha256: str = "",
     tokenizer: Any = None,
     original: Original | None = None,
+    hashes: Mapping[str, Any] | None = None,
 ) -> Transformer:
     """The view of a Hugging Face model.
 
@@ -68,6 +68,7 @@ def read_parts(
         weights: its parameters under their published names.
         rotary: its rotary frequencies by kind of layer (see `config.layer_types`), or under "" those of all layers.
         original: the model itself.
+        hashes: of the files that it is read from, as `ModelFiles.hashes` has them.
 
     Raises:
         UnsupportedModel: the family is not known, or the model uses something that the view cannot express.
@@ -97,9 +98,9 @@ def read_parts(
         W_E=weights[f"{embed}.weight"],
         W_pos=weights[f"{positions}.weight"] if positions else None,
         W_U=weights[f"{unembed}.weight" if f"{unembed}.weight" in weights else "lm_head.weight"],
-        sha256=sha256,
         tokenizer=tokenizer,
         original=original,
+        **(hashes or {}),
         **about,
     )
 

@@ -11,11 +11,15 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from circuitdsl.models.errors import BrokenWeights, ModelUnavailable, UnsupportedModel, first_line, refusing
-from circuitdsl.models.files import INDEX, MODEL_HINT, WEIGHTS, check_files, read_json, weight_files, weights_sha256
+from circuitdsl.errors import out_of_memory
+from circuitdsl.language.diagnostics import shorten
+from circuitdsl.models.errors import BrokenWeights, ModelUnavailable, UnsupportedModel, first_line
+from circuitdsl.models.files import INDEX, MODEL_HINT, WEIGHTS, ModelFiles, files_of, weight_files
+from circuitdsl.models.pretrained import pretrained
 from circuitdsl.models.tokenizers import quiet_and_offline, read_tokenizer
 
 if TYPE_CHECKING:
@@ -91,11 +95,16 @@ def load_model(
             load other weights than those that are hashed.
         BrokenWeights: weights are missing, or not finite.
     """
-    return read_whole(str(name_or_dir), locate(name_or_dir, revision), str(device), dtype_name(dtype))[0]
+    files = files_of(locate(name_or_dir, revision))
+    return read_whole(str(name_or_dir), files, str(device), dtype_name(dtype))[0]
 
 
-def read_whole(name: str, directory: Path, device: str, dtype: str) -> tuple[Transformer, Notes]:
+def read_whole(name: str, files: ModelFiles, device: str, dtype: str) -> tuple[Transformer, Notes]:
     """A model as transformers loads it, and what was found out by it; raises what `load_model` raises."""
+    return files.unchanged(partial(_read_whole, name, files, device, dtype))
+
+
+def _read_whole(name: str, files: ModelFiles, device: str, dtype: str) -> tuple[Transformer, Notes]:
     import torch
 
     from circuitdsl.models.agreement import check_sum
@@ -105,16 +114,16 @@ def read_whole(name: str, directory: Path, device: str, dtype: str) -> tuple[Tra
     exactly()
     place = device_named(device)
     with quiet_and_offline():
-        module = _pretrained(directory, getattr(torch, dtype)).to(place).eval()
+        module = pretrained(files, getattr(torch, dtype)).to(place).eval()
     weights = {key: value.detach() for key, value in module.named_parameters(remove_duplicate=False)}
     for key, value in weights.items():
         if not bool(value.isfinite().all()):
-            raise BrokenWeights(f"the tensor {key} in {directory} holds NaN or infinity")
-    sha256, tokenizer = weights_sha256(directory), read_tokenizer(directory)
+            raise BrokenWeights(f"the tensor {key} in {files.directory} holds NaN or infinity")
+    tokenizer = read_tokenizer(files)
     with readable(name, module.config.model_type):
         original = Original.of(name, module)
         notes = Notes({}, set(), _rotary(module), weights)
-        view = read_parts(name, Noted(module.config, notes), weights, notes.rotary, sha256, tokenizer, original)
+        view = read_parts(name, Noted(module.config, notes), weights, notes.rotary, tokenizer, original, files.hashes)
         check_sum(view, original)
     return view, notes
 
@@ -133,6 +142,8 @@ def readable(name: str, kind: str) -> Iterator[None]:
     try:
         yield
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        if out_of_memory(error):
+            raise
         raise UnsupportedModel(f"{name} is not made as {kind} models are known to be: {first_line(error)}") from None
 
 
@@ -150,8 +161,7 @@ def load_tokenizer(name_or_dir: str | Path, revision: str | None = None) -> Any:
     Raises:
         ModelUnavailable: there is none.
     """
-    directory = locate(name_or_dir, revision, weights=False)
-    tokenizer = read_tokenizer(directory)
+    tokenizer = read_tokenizer(files_of(locate(name_or_dir, revision, weights=False), weights=False))
     if tokenizer is None:
         raise ModelUnavailable(f"{name_or_dir} has no tokenizer (no tokenizer.json, no vocab.json and merges.txt)")
     return tokenizer
@@ -159,8 +169,7 @@ def load_tokenizer(name_or_dir: str | Path, revision: str | None = None) -> Any:
 
 def vocabulary_size(name_or_dir: str | Path, revision: str | None = None) -> int | None:
     """How many tokens a model has, as its configuration says; None where that does not say."""
-    found = read_json(locate(name_or_dir, revision, weights=False) / "config.json").get("vocab_size")
-    return found if isinstance(found, int) else None
+    return files_of(locate(name_or_dir, revision, weights=False), weights=False).n_vocab
 
 
 def available_models() -> list[Available]:
@@ -184,7 +193,7 @@ def locate(name_or_dir: str | Path, revision: str | None = None, weights: bool =
     """The directory that holds a model's files; downloads them from the hub where that is needed and possible.
 
     Args:
-        weights: they are needed, and their files are checked (`check_files`, whose errors these are too).
+        weights: they are needed.
 
     Raises:
         ModelUnavailable: with what was looked for, where, and what to do.
@@ -195,15 +204,17 @@ def locate(name_or_dir: str | Path, revision: str | None = None, weights: bool =
         if weights and not _has_weights(POCKET):
             raise ModelUnavailable(f"the pocket model is not in this installation (looked in {POCKET})", MODEL_HINT)
         return POCKET
-    path = Path(name_or_dir).expanduser()
-    if path.exists() or str(name_or_dir).startswith((".", "/", "~")):
+    try:
+        path = Path(name_or_dir).expanduser()
+        there = path.exists()
+    except (OSError, ValueError, RuntimeError):
+        raise ModelUnavailable(f"{shorten(str(name_or_dir), 60)!r} is no usable path", MODEL_HINT) from None
+    if there or str(name_or_dir).startswith((".", "/", "~")):
         if not path.is_dir():
             found = f"{path} is a file; a model is a directory"
-            raise ModelUnavailable(found if path.exists() else f"there is no model directory {path}", MODEL_HINT)
+            raise ModelUnavailable(found if there else f"there is no model directory {path}", MODEL_HINT)
     else:
         path = _from_hub(str(name_or_dir), revision, weights)
-    if weights:
-        check_files(path)
     return path
 
 
@@ -249,60 +260,6 @@ def _has_weights(path: Path) -> bool:
 
 def _size(path: Path) -> int:
     return sum(file.stat().st_size for file in weight_files(path) if file.exists())
-
-
-def _pretrained(directory: Path, dtype: torch.dtype) -> Any:
-    from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM
-
-    try:
-        model, info = AutoModelForCausalLM.from_pretrained(
-            str(directory),
-            dtype=dtype,
-            use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=True,
-            output_loading_info=True,
-            attn_implementation="eager",
-            return_dict=True,
-            ignore_mismatched_sizes=True,  # which is an error below, in our words
-        )
-    except (OSError, SafetensorError) as error:
-        raise ModelUnavailable(f"the model in {directory} cannot be read: {first_line(error)}") from None
-    except Exception as error:  # transformers lets through whatever a wrong configuration runs into
-        raise UnsupportedModel(f"transformers cannot load the model in {directory}: {first_line(error)}") from None
-    if info["mismatched_keys"]:
-        key, *shapes = min(info["mismatched_keys"])
-        has, wants = (" × ".join(map(str, shape)) for shape in shapes)
-        raise BrokenWeights(f"the weights in {directory} do not fit its config.json: {key} is {has}, not {wants}")
-    missing = sorted(info["missing_keys"])
-    if missing:
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise BrokenWeights(f"the weights in {directory} lack {missing[0]}{more}; the model would be part random")
-    refuse_more_layers(directory, sorted(info["unexpected_keys"]), model.config)
-    return model
-
-
-def refuse_more_layers(directory: Path, unexpected: list[str], config: Any) -> None:
-    """Raise `BrokenWeights` where the files hold layers that the configuration leaves out."""
-    layers = int(config.num_hidden_layers)
-    for key in unexpected:
-        if any(part.isdigit() and int(part) >= layers for part in key.split(".")):
-            raise BrokenWeights(
-                f"config.json in {directory} gives the model {layers} layers, and the weights have more: {key}"
-            )
-
-
-def configuration(directory: Path) -> Any:
-    """A model's configuration, with the defaults of its family.
-
-    Raises:
-        UnsupportedModel: transformers does not know it.
-    """
-    with quiet_and_offline(), refusing(f"transformers cannot read the configuration in {directory}"):
-        from transformers import AutoConfig
-
-        return AutoConfig.from_pretrained(str(directory), local_files_only=True, trust_remote_code=False)
 
 
 def _rotary(model: Any) -> dict[str, Rotary]:

@@ -34,7 +34,7 @@ class Model:
 
     Attributes:
         name: as the user gave it.
-        sha256: of the weight files.
+        sha256, config_sha256, tokenizer_sha256: of the files that it is read from; "" for none.
         n_ctx: the longest prompt, in tokens.
         device, dtype: where it runs and in which number format, as text.
         digest: a hash of what it computes: of its files, or of its logits where it comes from none.
@@ -48,6 +48,8 @@ class Model:
 
     name: str
     sha256: str
+    config_sha256: str
+    tokenizer_sha256: str
     n_layers: int
     n_heads: int
     d_model: int
@@ -112,9 +114,8 @@ class Model:
         from circuitdsl.models.products import products_by
 
         made = cls(
-            **{name: getattr(parts, name) for name in SIZES},
+            **{name: getattr(parts, name) for name in (*SIZES, *HASHES)},
             name=parts.name,
-            sha256=parts.sha256,
             device=str(parts.device),
             dtype=str(parts.dtype).removeprefix("torch."),
             digest=digest or logits_digest(parts),
@@ -128,7 +129,8 @@ class Model:
         return made
 
 
-#: what a model and its parts both say of their size
+#: what a model and its parts both say of the files that they are read from, and of their size
+HASHES = ("sha256", "config_sha256", "tokenizer_sha256")
 SIZES = ("n_layers", "n_heads", "d_model", "d_head", "d_mlp", "n_ctx", "n_vocab", "parallel")
 
 

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from circuitdsl.errors import out_of_memory
 from circuitdsl.models.errors import UnsupportedModel, first_line
 
 #: how far our logits may be from the model's own, relative to the largest of them
@@ -139,9 +140,9 @@ class Original:
             given["position_ids"] = torch.arange(start, start + tokens.shape[1], device=tokens.device)[None]
         try:
             return self.module(**given, use_cache=False, logits_to_keep=last).logits.float()
-        except (MemoryError, torch.OutOfMemoryError):
-            raise
         except Exception as error:  # transformers lets through whatever a wrong configuration runs into
+            if out_of_memory(error):
+                raise
             raise UnsupportedModel(f"transformers cannot run {self.name}: {first_line(error)}") from None
 
 

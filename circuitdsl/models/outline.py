@@ -11,9 +11,10 @@ import torch
 
 from circuitdsl.models.errors import refusing
 from circuitdsl.models.families import read_parts
-from circuitdsl.models.files import check_configuration
-from circuitdsl.models.load import locate
+from circuitdsl.models.files import files_of
+from circuitdsl.models.load import locate, readable
 from circuitdsl.models.parts import Linear, Transformer
+from circuitdsl.models.pretrained import configuration, shapes_alone
 from circuitdsl.models.tokenizers import quiet_and_offline, read_tokenizer
 
 
@@ -24,17 +25,15 @@ def outline(name_or_dir: str | Path, dtype: str = "float32", revision: str | Non
         ModelUnavailable: the configuration or the tokenizer is not at hand.
         UnsupportedModel: the family is not known.
     """
-    directory = locate(name_or_dir, revision, weights=False)
-    check_configuration(directory)
-    with quiet_and_offline(), refusing(f"transformers cannot make the model in {directory}"):
-        from transformers import AutoConfig, AutoModelForCausalLM
-
-        config = AutoConfig.from_pretrained(str(directory), local_files_only=True, trust_remote_code=False)
-        with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype), trust_remote_code=False)
+    files = files_of(locate(name_or_dir, revision, weights=False), weights=False)
+    config = configuration(files)
+    with quiet_and_offline(), refusing(f"transformers cannot make the model in {files.directory}"):
+        model = shapes_alone(config, getattr(torch, dtype))
     once = {id(value): value.detach() for value in model.parameters()}
     weights = {name: once[id(value)] for name, value in model.named_parameters(remove_duplicate=False)}
-    return read_parts(str(name_or_dir), config, weights, {}, tokenizer=read_tokenizer(directory))
+    name = str(name_or_dir)
+    with readable(name, config.model_type):
+        return read_parts(name, config, weights, {}, read_tokenizer(files))
 
 
 def parameters(model: Transformer) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 Port = Literal["q", "k", "v"]
 PORTS: tuple[Port, ...] = ("q", "k", "v")
 Activation = Callable[[Tensor], Tensor]
+#: numbers inside an MLP that are made at once on a CPU: they stay in its cache until they are read
+AT_ONCE = 2**20
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -43,6 +46,19 @@ class Linear:
     def outputs(self, start: int, end: int) -> Linear:
         """The map onto outputs `start:end` alone."""
         return Linear(self.weight[start:end], None if self.bias is None else self.bias[start:end])
+
+
+def joined(*maps: Linear) -> Linear | None:
+    """Maps of the same inputs whose weights follow each other in one tensor, as one map; `None` where they do not."""
+    weights, biases = [each.weight for each in maps], [each.bias for each in maps if each.bias is not None]
+    for one, other in pairwise(weights):
+        same = one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr() and one.stride() == other.stride()
+        if not same or other.storage_offset() != one.storage_offset() + one.shape[0] * one.stride(0):
+            return None
+    if len(biases) not in (0, len(maps)):
+        return None
+    weight = weights[0].as_strided((sum(map(len, weights)), weights[0].shape[1]), weights[0].stride())
+    return Linear(weight, torch.cat(biases) if biases else None)
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -67,7 +83,9 @@ class Norm:
         return x - x.mean(dim, keepdim=True) if self.kind == "layer" else x
 
     def scale(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows 1"]:
-        """What an RMSNorm multiplies by beside its gain, in float32."""
+        """What the norm multiplies centred inputs by, beside its gain, in float32."""
+        if self.kind == "layer":
+            return torch.native_layer_norm(x.float(), self.gain.shape, None, None, self.eps)[2]
         return torch.rsqrt(x.float().square().mean(-1, keepdim=True) + self.eps)
 
 
@@ -147,6 +165,17 @@ class Attention:
         """Queries, keys or values of all heads from normed inputs; the positions broadcast to `[*rows]`."""
         out = getattr(self, port)(x)
         return self._positioned(port, out.unflatten(-1, (-1, self.d_head)), turns[..., None, :])
+
+    def project_all(
+        self, x: Float[Tensor, "*rows d"], turns: Turns
+    ) -> tuple[Float[Tensor, "*rows heads d_head"], Float[Tensor, "*rows kv_heads d_head"], Tensor]:
+        """Queries, keys and values of all heads: one product, where the weights are parts of one tensor."""
+        whole = joined(self.q, self.k, self.v)
+        if whole is None:
+            return tuple(self.project(port, x, turns) for port in PORTS)  # type: ignore[return-value]
+        found = whole(x).unflatten(-1, (-1, self.d_head)).split((self.n_heads, self.n_kv_heads, self.n_kv_heads), -2)
+        at = turns[..., None, :]
+        return tuple(self._positioned(port, each, at) for port, each in zip(PORTS, found, strict=True))  # type: ignore
 
     def project_head(
         self, port: Port, head: int, x: Float[Tensor, "*rows d"], turns: Turns
@@ -254,7 +283,7 @@ class Mlp:
 
         A post-norm divides by the size of the whole output. Each activation contains that factor.
         """
-        out = self.down(self._hidden(x, self.up, self.gate))
+        out = self._out(x)
         single = ((self.up.outputs(i, i + 1), self.gate and self.gate.outputs(i, i + 1)) for i in neurons)
         active = tuple(self._hidden(x, *maps)[..., 0] for maps in single)
         if self.post is None:
@@ -263,12 +292,34 @@ class Mlp:
         scaled = tuple((each.float() * scale).to(each.dtype) for each in active)
         return self.post(out), scaled
 
+    def _out(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows d"]:
+        """The output, on a CPU some rows at a time."""
+        flat, size = x.reshape(-1, x.shape[-1]), AT_ONCE // self.up.weight.shape[0]
+        if x.device.type != "cpu" or len(flat) < 2 * size:
+            return self.down(self._hidden(x, self.up, self.gate))
+        parts = [self.down(self._hidden(some, self.up, self.gate)) for some in flat.split(max(1, size))]
+        return torch.cat(parts).view(*x.shape[:-1], -1)
+
     def _hidden(self, x: Float[Tensor, "*rows d"], up: Linear, gate: Linear | None) -> Float[Tensor, "*rows d_mlp"]:
         if gate is not None:
             return self.act(gate(x)).mul_(up(x))
         if self.act is F.gelu or self.act is gelu_tanh:
             return linear_gelu(x, up.weight, up.bias, "none" if self.act is F.gelu else "tanh")
         return self.act(up(x))
+
+    def along(self, norm: Norm, directions: Float[Tensor, "k d"]) -> Mlp:
+        """The MLP as a function of `c norm.scale(c D)`, where the residual is `c D`: a sum of `k` directions.
+
+        Products with `k` columns then take the place of those with `d`.
+        """
+        seen = norm.centred(directions) * norm.gain
+
+        def reads(of: Linear) -> Linear:
+            shift = None if norm.bias is None else linear(norm.bias, of.weight)
+            biases = [each for each in (shift, of.bias) if each is not None]
+            return Linear(linear(seen, of.weight).T, sum(biases[1:], biases[0]) if biases else None)
+
+        return replace(self, up=reads(self.up), gate=self.gate and reads(self.gate))
 
     def out_neuron(self, index: int, activation: Float[Tensor, "*rows"]) -> Float[Tensor, "*rows d"]:
         """The term that a neuron writes: its activation times its output weights."""
@@ -299,7 +350,7 @@ class Transformer:
         n_ctx: the longest prompt, in tokens.
         embed_scale: what token embeddings are multiplied by.
         softcap: what no logit exceeds, as for attention scores.
-        sha256: of the weight files.
+        sha256, config_sha256, tokenizer_sha256: of the files that it was read from.
         tokenizer: a Hugging Face tokenizer, or `None` for a model that has none.
         original: the model as its library runs it, on the same weights. What is measured is compared with it first;
             `None` for a model that the library does not have, such as one whose parts were exchanged.
@@ -317,6 +368,8 @@ class Transformer:
     embed_scale: float = 1.0
     softcap: float | None = None
     sha256: str = ""
+    config_sha256: str = ""
+    tokenizer_sha256: str = ""
     tokenizer: Any = None
     original: Original | None = None
 

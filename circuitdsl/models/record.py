@@ -12,40 +12,37 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from hashlib import blake2b, sha256
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, cast
 
 from circuitdsl.errors import UserError
 from circuitdsl.installed import version
-from circuitdsl.models.errors import ModelUnavailable, UnsupportedModel
-from circuitdsl.models.files import Stamps, file_sha256, one_sha256, stamps, weight_files
+from circuitdsl.models.errors import UnsupportedModel
+from circuitdsl.models.files import ModelFiles, files_of, one_sha256, weight_files
 from circuitdsl.models.load import (
     POCKET,
     Notes,
     dtype_name,
     exactly,
-    load_model,
     locate,
     read_whole,
     readable,
 )
 from circuitdsl.models.model import SIZES, Model, device_name, machine, torch_threads
-from circuitdsl.models.tokenizers import KnownTokenizer, TokenizerNotes, notes_of, read_tokenizer
+from circuitdsl.models.pretrained import stored_tensors
+from circuitdsl.models.tokenizers import KnownTokenizer, TokenizerNotes, notes_of
 from circuitdsl.report.report import write_whole
 from circuitdsl.version import __version__
 
 if TYPE_CHECKING:
     from circuitdsl.models.parts import Transformer
 
-T = TypeVar("T")
-#: files that say how a model is read, beside its weights
-_SAYING = ("*.json", "*.txt", "*.model", "*.codes", "*.tokenizer")
 #: the record of the pocket model, and logits of it as transformers computes them
 SHIPPED, LOGITS = POCKET / "record", POCKET / "record" / "logits.safetensors"
 #: folders of the package whose code makes numbers; tasks draw the prompts that means are taken over
@@ -99,25 +96,24 @@ def open_model(
     Raises:
         UserError: what `load_model` raises.
     """
-    name, directory = name or str(name_or_dir), locate(name_or_dir, revision)
+    name, files = name or str(name_or_dir), files_of(locate(name_or_dir, revision))
     own = "torch" not in sys.modules  # a program that has imported torch may have set its number of threads
-    before = stamps(_files(directory))
     where, kind = device_name(str(device)), dtype_name(dtype)
-    digests, weights, file = _record_of(directory, before, where, kind, folder)
+    file = _record_of(files, where, kind, folder)
     if file and (known := _read(file)):
         if own and not known.threads:
             known = replace(known, threads=torch_threads())
             _keep(file, known)
-        return _recalled(name, directory, before, weights, where, kind, known)
-    if _has_logits(directory, kind) and (shipped := _read(shipped_for(digests))):
-        view = _view(name, directory, weights, where, kind, shipped)
+        return _recalled(name, files, where, kind, known)
+    if _has_logits(files, kind) and (shipped := _read(shipped_for(files))):
+        view = files.unchanged(partial(_view, name, files, where, kind, shipped))
         import_module("circuitdsl.models.agreement").check_sum(view, view.original)
-        made = Model.of(view, _hash(digests, kind))
+        made = Model.of(view, _hash(files, kind))
         record: Record | None = replace(shipped, products=made.products, digest=made.digest.hex())
     else:
-        view, notes = _unchanged(directory, before, partial(read_whole, name, directory, where, kind))
-        made = Model.of(view, _hash(digests, kind))
-        record = record_of(made, notes, directory) if file else None
+        view, notes = read_whole(name, files, where, kind)
+        made = Model.of(view, _hash(files, kind))
+        record = files.unchanged(partial(record_of, made, notes, files)) if file else None
     if file and record:
         _keep(file, replace(record, threads=made.threads if own else 0))
     return made
@@ -134,26 +130,21 @@ def remembered(
     directory = locate(name_or_dir, revision, weights=False)
     if not (folder / "models").is_dir() or not weight_files(directory):
         return None
-    where, kind, before = device_name(str(device)), dtype_name(dtype), stamps(_files(directory))
-    _, weights, file = _record_of(directory, before, where, kind, folder)
+    where, kind, files = device_name(str(device)), dtype_name(dtype), files_of(directory)
+    file = _record_of(files, where, kind, folder)
     known = _read(file) if file else None
-    return _recalled(name, directory, before, weights, where, kind, known) if known else None
+    return _recalled(name, files, where, kind, known) if known else None
 
 
-def _record_of(
-    directory: Path, before: Stamps, device: str, dtype: str, folder: Path | None
-) -> tuple[dict[str, str], str, Path | None]:
-    """The hashes of a model's files, that of its weights, and where its record is kept."""
-    digests = _digests(before)
-    key = _hash(digests, device, dtype, machine())
-    weights = one_sha256({file.name: digests[file.name] for file in weight_files(directory)})
-    return digests, weights, folder / "models" / f"{key.hex()}.json" if folder else None
+def _record_of(files: ModelFiles, device: str, dtype: str, folder: Path | None) -> Path | None:
+    """Where the record of a model is kept."""
+    return folder / "models" / f"{_hash(files, device, dtype, machine()).hex()}.json" if folder else None
 
 
-def record_of(model: Model, notes: Notes, directory: Path) -> Record | None:
+def record_of(model: Model, notes: Notes, files: ModelFiles) -> Record | None:
     """What to remember of a model; None where it could not be read again without transformers."""
-    tensors, original = _tensors(notes, directory), model.parts.original
-    tokenizer = None if model.tokenizer is None else notes_of(model.tokenizer, directory)
+    tensors, original = _tensors(notes, files), model.parts.original
+    tokenizer = None if model.tokenizer is None else notes_of(model.tokenizer, files)
     if tensors is None or original is None or json.loads(json.dumps(notes.config)) != notes.config:
         return None
     if model.tokenizer is not None and tokenizer is None:
@@ -189,56 +180,31 @@ class _Remembered:
         raise UnsupportedModel(f"the record of this model does not say its {name}", "remove the cache and try again")
 
 
-def _recalled(
-    name: str, directory: Path, before: Stamps, weights: str, device: str, dtype: str, record: Record
-) -> Model:
+def _recalled(name: str, files: ModelFiles, device: str, dtype: str, record: Record) -> Model:
     """A model whose tensors are read when they are needed."""
-    view = partial(_view, name, directory, weights, device, dtype, record)
-    whole = partial(read_view, name, directory, device, dtype)
+    view = partial(_view, name, files, device, dtype, record)
     return Model(
         **record.sizes,
+        **cast("dict[str, Any]", files.hashes),
         name=name,
-        sha256=weights,
         device=device,
         dtype=dtype,
         digest=bytes.fromhex(record.digest),
         library=bytes.fromhex(record.library),
         products=record.products,
         threads=torch_threads() if "torch" in sys.modules else record.threads,
-        tokenizer=_tokenizer(directory, record),
-        read=partial(_unchanged, directory, before, view),
-        whole=None if _has_logits(directory, dtype) else partial(_unchanged, directory, before, whole),
+        tokenizer=_tokenizer(files, record),
+        read=partial(files.unchanged, view),
+        whole=None if _has_logits(files, dtype) else lambda: read_whole(name, files, device, dtype)[0],
     )
 
 
-def _unchanged(directory: Path, before: Stamps, read: Callable[[], T]) -> T:
-    """What is read of a model's files, which may be long after they were hashed.
-
-    Raises:
-        ModelUnavailable: they have changed since.
-    """
-    try:
-        return read()
-    finally:
-        if stamps(_files(directory)) != before:
-            raise ModelUnavailable(
-                f"the files in {directory} have changed since they were looked at, so that numbers would be taken for "
-                "another model's",
-                "run this again",
-            ) from None
-
-
-def _has_logits(directory: Path, dtype: str) -> bool:
+def _has_logits(files: ModelFiles, dtype: str) -> bool:
     """Whether the model's own logits ship with it."""
-    return directory == POCKET and dtype == "float32"
+    return files.directory == POCKET and dtype == "float32"
 
 
-def read_view(name: str, directory: Path, device: str, dtype: str) -> Transformer:
-    """The view of a model as transformers loads it."""
-    return read_whole(name, directory, device, dtype)[0]
-
-
-def _view(name: str, directory: Path, weights: str, device: str, dtype: str, record: Record) -> Transformer:
+def _view(name: str, files: ModelFiles, device: str, dtype: str, record: Record) -> Transformer:
     """The view of a model, read from its files."""
     import torch
     from safetensors.torch import load_file
@@ -248,9 +214,8 @@ def _view(name: str, directory: Path, weights: str, device: str, dtype: str, rec
     from circuitdsl.models.parts import Rotary
 
     exactly()
-    held = {key: value for file in weight_files(directory) for key, value in load_file(file).items()}
-    kind = getattr(torch, dtype)
-    ready = {stored: held[stored].to(device, kind) for stored in set(record.tensors.values())}
+    held, kind = stored_tensors(files), getattr(torch, dtype)
+    ready = {stored: held[stored][...].to(device, kind) for stored in set(record.tensors.values())}
     named = {key: ready[stored] for key, stored in record.tensors.items()}
     rotary = {
         which: Rotary(torch.tensor(numbers, dtype=torch.float32, device=device), scaling)
@@ -258,32 +223,28 @@ def _view(name: str, directory: Path, weights: str, device: str, dtype: str, rec
     }
 
     def whole() -> Any:
-        found = load_model(directory, device, dtype).original
+        found = read_whole(name, files, device, dtype)[0].original
         assert found is not None
         return found.module
 
-    known = load_file(LOGITS) if _has_logits(directory, dtype) else {}
+    known = load_file(LOGITS, backend="pread") if _has_logits(files, dtype) else {}
     original = Original(name, whole, bytes.fromhex(record.library), kind, record.window, known)
     with readable(name, record.config["model_type"]):
-        return read_parts(name, _Remembered(record), named, rotary, weights, _tokenizer(directory, record), original)
+        tokenizer = _tokenizer(files, record)
+        return read_parts(name, _Remembered(record), named, rotary, tokenizer, original, files.hashes)
 
 
-def _tokenizer(directory: Path, record: Record) -> Any:
-    if record.tokenizer is None:
-        return None
-    return KnownTokenizer(record.tokenizer, directory, lambda: read_tokenizer(directory))
+def _tokenizer(files: ModelFiles, record: Record) -> Any:
+    return record.tokenizer and KnownTokenizer(record.tokenizer, files)
 
 
-def _tensors(notes: Notes, directory: Path) -> dict[str, str] | None:
+def _tensors(notes: Notes, files: ModelFiles) -> dict[str, str] | None:
     """The name that each parameter has in the files; None where one does not stand there as it is."""
-    from safetensors.torch import load_file
-
-    held = {key: value for file in weight_files(directory) for key, value in load_file(file).items()}
-    found = {}
+    held, found = stored_tensors(files), {}
     for key, value in notes.weights.items():
-        ends = [stored for stored in held if key == stored or key.endswith(f".{stored}") or stored.endswith(f".{key}")]
-        tied = [stored for stored, tensor in held.items() if stored not in ends and tensor.shape == value.shape]
-        same = (s for s in (*ends, *tied) if held[s].shape == value.shape and _same(held[s], value))
+        alike = [stored for stored, tensor in held.items() if tensor.get_shape() == list(value.shape)]
+        ends = [stored for stored in alike if f".{key}".endswith(f".{stored}") or stored.endswith(f".{key}")]
+        same = (s for s in (*ends, *(s for s in alike if s not in ends)) if _same(held[s][...], value))
         if (stored := next(same, None)) is None:
             return None
         found[key] = stored
@@ -294,27 +255,17 @@ def _same(stored: Any, value: Any) -> bool:
     return bool((stored.to(value.device, value.dtype) == value).all())
 
 
-# --- files -----------------------------------------------------------------------------------------
+# --- where a record is -----------------------------------------------------------------------------
 
 
-def _files(directory: Path) -> list[Path]:
-    """The files that a model or its tokenizer is read from."""
-    names = {file for pattern in _SAYING for file in directory.glob(pattern) if file.is_file()}
-    return sorted({*names, *weight_files(directory)})
+def shipped_for(files: ModelFiles | None = None) -> Path:
+    """Where the record of the pocket model is that ships for these files, by default for those that are there."""
+    return SHIPPED / f"{one_sha256((files or files_of(POCKET)).digests)}.json"
 
 
-def _digests(files: Iterable[Path]) -> dict[str, str]:
-    return {file.name: file_sha256(file) for file in files}
-
-
-def shipped_for(digests: Mapping[str, str] | None = None) -> Path:
-    """Where the record of the pocket model is that ships for files of these hashes, by default those that are there."""
-    return SHIPPED / f"{one_sha256(digests or _digests(_files(POCKET)))}.json"
-
-
-def _hash(digests: Mapping[str, str], *more: str) -> bytes:
+def _hash(files: ModelFiles, *more: str) -> bytes:
     """What a record depends on."""
-    text = json.dumps([sorted(digests.items()), more, [version(name) for name in _LIBRARIES]])
+    text = json.dumps([sorted(files.digests.items()), more, [version(name) for name in _LIBRARIES]])
     return blake2b(text.encode() + code_digest(), digest_size=16).digest()
 
 

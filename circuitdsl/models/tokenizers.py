@@ -1,37 +1,53 @@
-"""Tokenizers as `transformers` reads them: from a directory, without the network."""
+"""Tokenizers as `transformers` reads them, without the network and without other files than the model's own."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from circuitdsl.errors import out_of_memory
 from circuitdsl.models.errors import ModelUnavailable, first_line
+from circuitdsl.models.files import TOKENIZER, ModelFiles
 
 
-def read_tokenizer(directory: Path) -> Any:
-    """The tokenizer in a directory, or `None` where there is none."""
-    names = {file.name for file in directory.iterdir()}
-    with quiet_and_offline():
-        from transformers import AutoTokenizer, GPT2TokenizerFast, PreTrainedTokenizerFast
+def read_tokenizer(files: ModelFiles) -> Any:
+    """The tokenizer of a model, or `None` where there is none.
 
+    Raises:
+        ModelUnavailable: it cannot be read, or has no tokens.
+    """
+    if not set(TOKENIZER) & set(files.contents):
+        return None
+    with quiet_and_offline(), files.copied() as folder:
         try:
-            if "tokenizer_config.json" in names:
-                return AutoTokenizer.from_pretrained(str(directory), local_files_only=True, trust_remote_code=False)
-            if "tokenizer.json" in names:
-                return PreTrainedTokenizerFast(tokenizer_file=str(directory / "tokenizer.json"))
-            if {"vocab.json", "merges.txt"} <= names:
-                return GPT2TokenizerFast.from_pretrained(str(directory), local_files_only=True)
-            if "tokenizer.model" in names:
-                return AutoTokenizer.from_pretrained(str(directory), local_files_only=True, trust_remote_code=False)
+            found = _read(folder, set(files.contents))
+            if found is None or len(found):
+                return found
+            said = "it has no tokens"
         except Exception as error:  # the tokenizers library raises bare Exception
-            raise ModelUnavailable(
-                f"the tokenizer in {directory} cannot be read: {first_line(error)}",
-                hint="put the model's own tokenizer.json there",
-            ) from None
+            if out_of_memory(error):
+                raise
+            said = first_line(error).replace(str(folder), str(files.directory))
+    raise ModelUnavailable(
+        f"the tokenizer in {files.directory} cannot be read: {said}", hint="put the model's own tokenizer.json there"
+    )
+
+
+def _read(folder: Path, names: set[str]) -> Any:
+    from transformers import AutoTokenizer, GPT2TokenizerFast, PreTrainedTokenizerFast
+
+    if "tokenizer_config.json" in names:
+        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    if "tokenizer.json" in names:
+        return PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))
+    if {"vocab.json", "merges.txt"} <= names:
+        return GPT2TokenizerFast.from_pretrained(str(folder), local_files_only=True)
+    if "tokenizer.model" in names:
+        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     return None
 
 
@@ -50,7 +66,7 @@ class TokenizerNotes:
     all_special_ids: list[int]
 
 
-def notes_of(tokenizer: Any, directory: Path) -> TokenizerNotes | None:
+def notes_of(tokenizer: Any, files: ModelFiles) -> TokenizerNotes | None:
     """What to remember of a tokenizer; None of one for which the library `tokenizers` does not do all of the work."""
     from tokenizers import Tokenizer
 
@@ -59,8 +75,8 @@ def notes_of(tokenizer: Any, directory: Path) -> TokenizerNotes | None:
     beyond = ("clean_up_tokenization_spaces", "split_special_tokens")  # what transformers does besides
     if not getattr(tokenizer, "is_fast", False) or any(getattr(tokenizer, name, False) for name in beyond):
         return None
-    text, file = tokenizer.backend_tokenizer.to_str(), directory / "tokenizer.json"
-    if file.is_file() and Tokenizer.from_file(str(file)).to_str() == text:
+    text, own = tokenizer.backend_tokenizer.to_str(), files.contents.get("tokenizer.json")
+    if own and Tokenizer.from_buffer(own).to_str() == text:
         text = ""
     special = [int(each) for each in tokenizer.all_special_ids]
     return TokenizerNotes(text, tokenizer.bos_token, tokenizer.bos_token_id, tokenizer.unk_token_id, special)
@@ -70,13 +86,13 @@ class KnownTokenizer:
     """A Hugging Face fast tokenizer without transformers, as far as tasks ask; for the rest that one is loaded.
 
     Args:
-        whole: reads the Hugging Face tokenizer.
+        files: whose tokenizer it is.
     """
 
     is_fast = True
 
-    def __init__(self, notes: TokenizerNotes, directory: Path, whole: Callable[[], Any]) -> None:
-        self.notes, self._directory, self._whole = notes, directory, whole
+    def __init__(self, notes: TokenizerNotes, files: ModelFiles) -> None:
+        self.notes, self._files = notes, files
         self.bos_token, self.bos_token_id, self.unk_token_id = notes.bos_token, notes.bos_token_id, notes.unk_token_id
         self.all_special_ids = notes.all_special_ids
 
@@ -85,8 +101,8 @@ class KnownTokenizer:
         """The tokenizer of the library `tokenizers`."""
         from tokenizers import Tokenizer
 
-        known, file = self.notes.text, str(self._directory / "tokenizer.json")
-        made = Tokenizer.from_str(known) if known else Tokenizer.from_file(file)
+        known = self.notes.text
+        made = Tokenizer.from_str(known) if known else Tokenizer.from_buffer(self._files.contents["tokenizer.json"])
         made.no_truncation()
         made.no_padding()
         return made
@@ -128,7 +144,7 @@ class KnownTokenizer:
 
     @cached_property
     def _loaded(self) -> Any:
-        return self._whole()
+        return read_tokenizer(self._files)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from circuitdsl.models.errors import BrokenWeights, ModelUnavailable, UnsupportedModel
+from circuitdsl.models.errors import BrokenWeights, UnsupportedModel
 from circuitdsl.models.families import Family, family_of
-from circuitdsl.models.files import weight_files, weights_sha256
-from circuitdsl.models.load import configuration, locate, refuse_more_layers
+from circuitdsl.models.files import ModelFiles, files_of
+from circuitdsl.models.load import locate
 from circuitdsl.models.parts import PORTS, Attention, Block, Norm, Port, Transformer
+from circuitdsl.models.pretrained import configuration, refuse_more_layers, refuse_whole_numbers, stored_tensors
 
 #: what Hugging Face's files leave out where they hold the model without its unembedding, as the one of `gpt2` does
 PREFIXES = ("transformer.", "gpt_neox.", "model.")
@@ -69,7 +71,7 @@ class AttentionWeights:
     Attributes:
         layers: of every layer, the norm that its heads read through, and the heads.
         rotary: positions turn queries and keys, so that W_QK depends on the distance.
-        sha256: of the weight files.
+        sha256, config_sha256: of the files that they were read from.
         dtype: as stored, for the report.
     """
 
@@ -78,6 +80,7 @@ class AttentionWeights:
     layers: tuple[tuple[Norm, Attention], ...]
     rotary: bool
     sha256: str = ""
+    config_sha256: str = ""
     dtype: str = "float32"
     _components: dict[int, Components] = field(default_factory=dict, init=False, repr=False)
 
@@ -166,7 +169,7 @@ def weights_of(model: Transformer) -> AttentionWeights:
     """The attention weights of a loaded model."""
     layers = tuple((block.attn_norm, block.attn) for block in model.blocks)
     rotary, dtype = any(attn.rotary is not None for _, attn in layers), str(model.dtype).removeprefix("torch.")
-    return AttentionWeights(model.name, model.family, layers, rotary, model.sha256, dtype)
+    return AttentionWeights(model.name, model.family, layers, rotary, model.sha256, model.config_sha256, dtype)
 
 
 def read_weights(name_or_dir: str | Path, revision: str | None = None) -> AttentionWeights:
@@ -177,17 +180,22 @@ def read_weights(name_or_dir: str | Path, revision: str | None = None) -> Attent
         UnsupportedModel: the family is not known.
         BrokenWeights: attention weights are missing, of the wrong shape, or not finite; the message names them.
     """
-    directory = locate(name_or_dir, revision)
-    config = configuration(directory)
-    family = family_of(str(name_or_dir), config)
-    tensors = _Tensors(directory)
+    files = files_of(locate(name_or_dir, revision))
+    return files.unchanged(partial(_read, str(name_or_dir), files))
+
+
+def _read(name: str, files: ModelFiles) -> AttentionWeights:
+    directory, config = files.directory, configuration(files)
+    family = family_of(name, config)
+    tensors = _Tensors(files)
     refuse_more_layers(directory, sorted(tensors), config)
     layers = tuple(_layer(directory, family, config, tensors, layer) for layer in range(config.num_hidden_layers))
     if not layers:
-        raise UnsupportedModel(f"{name_or_dir} has no layers (see its config.json)")
+        raise UnsupportedModel(f"{name} has no layers (see its config.json)")
     rotary = config.model_type != "gpt2"
     dtype = str(tensors.dtype).removeprefix("torch.")
-    return AttentionWeights(str(name_or_dir), config.model_type, layers, rotary, weights_sha256(directory), dtype)
+    known = files.hashes
+    return AttentionWeights(name, config.model_type, layers, rotary, known["sha256"], known["config_sha256"], dtype)
 
 
 def _layer(directory: Path, family: Family, config: Any, tensors: _Tensors, layer: int) -> tuple[Norm, Attention]:
@@ -216,25 +224,18 @@ def _layer(directory: Path, family: Family, config: Any, tensors: _Tensors, laye
 
 
 class _Tensors(Mapping[str, Tensor]):
-    """The tensors of a directory's safetensors, each read when it is asked for, in single precision."""
+    """The tensors of a model's files, each read when it is asked for, in single precision."""
 
-    def __init__(self, directory: Path) -> None:
-        from safetensors import SafetensorError, safe_open
-
-        self.files: dict[str, Any] = {}
+    def __init__(self, files: ModelFiles) -> None:
+        self.directory, self.stored = files.directory, stored_tensors(files)
         self.dtype = torch.float32
-        for file in weight_files(directory):
-            try:
-                opened = safe_open(str(file), "pt")
-            except (OSError, SafetensorError) as error:
-                raise ModelUnavailable(f"{file} cannot be read: {error}") from None
-            self.files |= dict.fromkeys(opened.keys(), opened)
 
     def __getitem__(self, name: str) -> Tensor:
         stored = self._stored(name)
         if stored is None:
             raise KeyError(name)
-        found = self.files[stored].get_tensor(stored)
+        refuse_whole_numbers(self.directory, stored, self.stored[stored])
+        found = self.stored[stored][...]
         self.dtype = found.dtype
         return found.float()
 
@@ -244,10 +245,10 @@ class _Tensors(Mapping[str, Tensor]):
     def _stored(self, name: str) -> str | None:
         """The name in the files: as it is, or without the prefix of the model's body."""
         short = next((name.removeprefix(p) for p in PREFIXES if name.startswith(p)), name)
-        return next((each for each in (name, short) if each in self.files), None)
+        return next((each for each in (name, short) if each in self.stored), None)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.files)
+        return iter(self.stored)
 
     def __len__(self) -> int:
-        return len(self.files)
+        return len(self.stored)

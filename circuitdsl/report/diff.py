@@ -192,7 +192,7 @@ def _settings(old: Sequence[Report], new: Sequence[Report]) -> Iterator[Setting]
         was = before.get(report.spec.circuit, {})
         for what, now in _setting(report).items():
             if was.get(what, now) != now:
-                end = 12 if what in ("spec", "weights") or what.startswith("prompts of") else None
+                end = 12 if what in ("spec", *report.model.hashes) or what.startswith("prompts of") else None
                 yield Setting(report.spec.circuit, what, was[what][:end], now[:end])
 
 
@@ -200,7 +200,8 @@ def _setting(report: Report) -> dict[str, str]:
     """What was run, by what it is called."""
     model = report.model
     found = {"spec": report.spec.meaning} if report.spec.meaning else {}
-    found |= {"model": model.name, "weights": model.sha256, "device": f"{model.device} {model.dtype}"}
+    found |= {"model": model.name, "device": f"{model.device} {model.dtype}"}
+    found |= {what: digest for what, digest in model.hashes.items() if digest}
     found |= {"circuitdsl": report.circuitdsl} | {k: v for k, v in report.versions.items() if k == "torch"}
     for task in report.tasks:
         found[f"task {task.name}"] = f"{task.corrupt}, {task.prompts} prompts, seed {task.seed}"

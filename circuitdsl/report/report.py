@@ -8,7 +8,8 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -181,7 +182,7 @@ class ClaimResult:
 
     def to_json(self) -> dict[str, Any]:
         """The claim as a report has it: reasons are ASCII, and `reason_shown` has one as people read it."""
-        body = _plain(asdict(self))
+        body: dict[str, Any] = _plain(self)
         for one in (body, *body["members"]):
             shown, one["reason"] = one["reason"], ascii_reason(one["reason"])
             if shown != one["reason"]:
@@ -232,6 +233,14 @@ class SpecInfo:
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
+    """The model of a report.
+
+    Attributes:
+        sha256, config_sha256, tokenizer_sha256: of the files that were read: of the weights, the configuration and the
+            tokenizer. That of several files is of the list of their digests, as `sha256sum` writes it. It is "" where
+            no file was read.
+    """
+
     name: str
     sha256: str
     n_layers: int
@@ -239,6 +248,13 @@ class ModelInfo:
     device: str
     dtype: str
     bos: bool
+    config_sha256: str = ""
+    tokenizer_sha256: str = ""
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """The hashes of its files by what they are of."""
+        return {"weights": self.sha256, "config": self.config_sha256, "tokenizer": self.tokenizer_sha256}
 
 
 def counted(n: int, verdict: str) -> str:
@@ -319,7 +335,7 @@ class Report:
 
     def to_json(self) -> dict[str, Any]:
         """The report as schema version 1 has it."""
-        body = _plain(asdict(replace(self, claims=())))
+        body: dict[str, Any] = _plain(replace(self, claims=()))
         body["claims"] = [claim.to_json() for claim in self.claims]
         return {"schema": SCHEMA, "circuitdsl": self.circuitdsl, **body, "summary": self.summary}
 
@@ -455,8 +471,16 @@ def ascii_reason(reason: str) -> str:
     return spelled.replace("\N{MINUS SIGN}", "-").replace(" %", "%").replace("\N{INFINITY}", "inf")
 
 
+@cache
+def _fields(kind: type) -> tuple[str, ...]:
+    """The names of a record's fields; none where it is no record."""
+    return tuple(each.name for each in fields(kind)) if is_dataclass(kind) else ()
+
+
 def _plain(value: Any) -> Any:
-    """JSON values only: tuples become lists; a number that is not finite becomes null."""
+    """JSON values only: records become objects, tuples lists; a number that is not finite becomes null."""
+    if names := _fields(value.__class__):
+        return {name: _plain(getattr(value, name)) for name in names}
     if isinstance(value, dict):
         return {key: _plain(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):

@@ -224,7 +224,7 @@ def comparison_to_json(found: Comparison) -> dict[str, Any]:
 
 def _json_overlap(found: Overlap[Any]) -> dict[str, Any]:
     names = sorted(found.shared)
-    shared = [" -> ".join(map(str, each)) if isinstance(each, tuple) else str(each) for each in names]
+    shared = [str(each) if isinstance(each, Node) else " -> ".join(map(str, each)) for each in names]
     sizes = {"first": len(found.first), "second": len(found.second)}
     return {**sizes, "shared": shared, "jaccard": found.jaccard, "of_first": found.of_first}
 

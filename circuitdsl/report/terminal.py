@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -328,14 +328,20 @@ def summary_line(report: Report) -> Text:
     return Text.assemble(head, Text(", ").join(parts), (f"   {report.seconds:.1f} s{known}", "dim"))
 
 
+def _named(hashes: Mapping[str, str]) -> list[str]:
+    return [f"{name} {digest[:_HASH]}" for name, digest in hashes.items() if digest]
+
+
 def provenance(report: Report, verbose: bool = False) -> Iterator[str]:
     """What a report that is read by itself is of: version and hashes; with `verbose` all versions and the rules."""
     known = {"circuitdsl": report.circuitdsl, **report.versions}
     versions = [f"{name} {number}" for name, number in known.items() if verbose or name in ("circuitdsl", "torch")]
     several = len(report.tasks) > 1
-    hashes = {"spec": report.spec.sha256, "weights": report.model.sha256}
+    hashes = {"spec": report.spec.sha256}
     hashes |= {f"prompts{f' of {task.name}' * several}": task.sha256 for task in report.tasks}
-    yield " · ".join((*versions, *(f"{name} {digest[:_HASH]}" for name, digest in hashes.items() if digest)))
+    yield " · ".join((*versions, *_named(hashes)))
+    if model := " · ".join(_named(report.model.hashes)):
+        yield model
     if verbose and report.tasks:
         looks = "early looks" if report.early_stop else "no early looks"
         yield f"{report.spec.path} · {report.level} · {looks} · {report.threads} thread{'s' * (report.threads != 1)}"

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard, TypeVar
 
 from circuitdsl.errors import UserError
+from circuitdsl.ordinary import Unreadable, opened
 
 T = TypeVar("T")
+#: bytes of a line, and of a file, at the most
+LINE_BYTES, FILE_BYTES = 10**6, 10**9
 #: keys whose value may be a list
 ANSWERS = ("answer", "distractor", "corrupt_answer")
 
@@ -60,37 +64,63 @@ class Line:
 def lines_of(path: Path) -> Iterator[Line]:
     """The lines of a file that are not empty; raises `PromptFileError` where it cannot be read."""
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        with opened(path, FILE_BYTES) as stream:
+            yield from (_rows if path.suffix.lower() == ".csv" else _objects)(_texts(stream))
     except UnicodeDecodeError:
         raise PromptFileError(f"cannot read the prompt file {path}: it is not UTF-8 text") from None
-    except (OSError, ValueError) as error:
+    except (Unreadable, OSError) as error:
         reason = getattr(error, "strerror", None) or error
         raise PromptFileError(f"cannot read the prompt file {path}: {reason}") from None
-    if path.suffix.lower() == ".csv":
-        yield from _rows(text)
-        return
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
+
+
+def _texts(stream: io.BufferedReader) -> Iterator[str | BadLine]:
+    """Each line of a file with its end, or why it is not read."""
+    start = codecs.BOM_UTF8
+    while line := stream.readline(LINE_BYTES + 1):
+        if len(line) <= LINE_BYTES or line.endswith(b"\n"):
+            yield line.removeprefix(start).decode()
+        else:
+            while (rest := stream.readline(LINE_BYTES)) and not rest.endswith(b"\n"):
+                pass
+            yield BadLine(f"the line has more than {LINE_BYTES / 1e6:.0f} MB")
+        start = b""
+
+
+def _objects(texts: Iterable[str | BadLine]) -> Iterator[Line]:
+    for number, text in enumerate(texts, start=1):
+        if isinstance(text, BadLine):
+            yield Line(number, "", text)
+        elif text.strip():
+            line = text.removesuffix("\n")
             try:
                 yield Line(number, line, json.loads(line.removesuffix("\r")))
             except (ValueError, RecursionError) as error:
                 yield Line(number, line, BadLine(f"not JSON: {error}"))
 
 
-def _rows(text: str) -> list[Line]:
+def _rows(texts: Iterable[str | BadLine]) -> list[Line]:
     """The rows of a table that are not empty, each with the line on which it begins; the first names the columns."""
     found: list[Line] = []
-    given = text.split("\n")
+    taken: list[str] = []
+
+    def given() -> Iterator[str]:
+        for text in texts:
+            if isinstance(text, BadLine):
+                found.append(Line(reader.line_num + 1, "", text))
+            for line in [""] if isinstance(text, BadLine) else io.StringIO(text, newline=""):
+                taken.append(line)
+                yield line
 
     def add(value: Any) -> None:
-        found.append(Line(number, "\n".join(given[number - 1 : reader.line_num]), value))
+        found.append(Line(number, "".join(taken).removesuffix("\n"), value))
 
     columns: list[str] = []
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    usual = csv.field_size_limit(max(csv.field_size_limit(), len(text)))
+    reader = csv.reader(given(), strict=True)
+    usual = csv.field_size_limit(LINE_BYTES)
     try:
         while True:
             number = reader.line_num + 1
+            taken.clear()
             try:
                 row = next(reader)
             except csv.Error as error:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from circuitdsl.errors import out_of_memory
+from circuitdsl.language.diagnostics import shorten
 from circuitdsl.tasks.task import Task, TaskError, WordList, Words
 
 
@@ -58,14 +60,27 @@ class Tokens:
 
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
         """Encode texts as `tokenizer(text)` does, special tokens included."""
-        out = self.tokenizer(
-            list(texts), add_special_tokens=self.bos is None, return_offsets_mapping=True, return_attention_mask=False
+        out = self._read(
+            texts, add_special_tokens=self.bos is None, return_offsets_mapping=True, return_attention_mask=False
         )
         first = ((self.tokenizer.bos_token_id,), ((0, 0),)) if self.bos else ((), ())
         return [
             Encoded(first[0] + tuple(ids), first[1] + tuple(spans))
             for ids, spans in zip(out["input_ids"], out["offset_mapping"], strict=True)
         ]
+
+    def _read(self, texts: Sequence[str], **how: bool) -> Any:
+        """What the tokenizer makes of texts; raises `TaskError` where it fails."""
+        try:
+            return self.tokenizer(list(texts), **how)
+        except Exception as error:  # the tokenizers library raises bare Exception
+            if out_of_memory(error):
+                raise
+            said = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise TaskError(
+                f"the tokenizer of {self.name} cannot read {shorten(texts[0])!r}: {said}",
+                hint="put the model's own tokenizer.json into its directory",
+            ) from None
 
     def encode_as(self, text: str, ids: Sequence[int] | None) -> Encoded:
         """Encode one text; if that does not give these ids, then with or without BOS, where nothing forces either."""
@@ -112,9 +127,8 @@ class Tokens:
             return [()] * len(texts)
         new = [text for text in texts if (before, text) not in self._continuations]
         if new:
-            short, *rest = self.tokenizer([before, *(before + text for text in new)], add_special_tokens=False)[
-                "input_ids"
-            ]
+            asked = [before, *(before + text for text in new)]
+            short, *rest = self._read(asked, add_special_tokens=False)["input_ids"]
             for text, long in zip(new, rest, strict=True):
                 self._continuations[before, text] = tuple(long[len(short) :]) if long[: len(short)] == short else ()
         return [self._continuations[before, text] for text in texts]
@@ -124,7 +138,7 @@ class Tokens:
 
         Some tokenizers put a blank before every text. The token is then another than the text asks for.
         """
-        ids = tuple(self.tokenizer([text], add_special_tokens=False)["input_ids"][0])
+        ids = tuple(self._read([text], add_special_tokens=False)["input_ids"][0])
         return () if len(ids) != 1 or (self.text_of(ids[0])[:1].isspace() and not text[0].isspace()) else ids
 
     def text_of(self, token: int) -> str:

@@ -35,7 +35,9 @@ from circuitdsl.testing.mutants import Elsewhere, Mutant, mutants
 from circuitdsl.testing.noticed import Case, Cases, Judged
 from circuitdsl.verify.forecast import duration
 from circuitdsl.verify.plan import shape_of
+from circuitdsl.verify.prompts import prompts_by_task
 from circuitdsl.verify.session import Session, with_overrides
+from circuitdsl.verify.store import IN_MEMORY, Store
 from circuitdsl.verify.work import TaskWork, seconds, work_of
 
 Fate = Literal["killed", "survived", "equivalent", "impossible", "open"]
@@ -69,10 +71,12 @@ class Outcome:
     reason: str = ""
 
     def show(self, console: Console) -> None:
-        """Print what was changed into what, and why it was noticed or not."""
+        """Print what was changed into what, and why it was noticed or not, where its title does not say that."""
         mutant = self.mutant
         console.print(Text.assemble((f"{mutant.line:>4}  ", "dim"), mutant.after, (f"   {mutant.what}", "cyan")))
         console.print(Text(f"        was: {mutant.before}", "dim"))
+        if self.fate in ("open", "equivalent"):
+            return
         where = f" on {self.task}" if self.task else ""  # scores on random tokens are of no task
         named = self.by and (self.claims > 1 or self.by != mutant.after)
         console.print(Text(f"        {f'{self.by}{where}: ' if named else ''}{self.reason}", "dim"))
@@ -151,10 +155,11 @@ class ToMeasure:
 
     def __str__(self) -> str:
         whole = f" and at most {self.circuits:,} figures of whole circuits" if self.circuits else ""
+        time = " to ".join(dict.fromkeys(map(duration, self.seconds)))
         return (
             f"{self.circuit}: {self.mutants:,} mutants, {self.judged:,} of them to judge: {self.experiments:,} "
-            f"experiments{whole} on {self.prompts:,} prompts; about {duration(self.seconds[0])} to "
-            f"{duration(self.seconds[1])} on this machine as busy as it is now, less what is known from earlier runs"
+            f"experiments{whole} on {self.prompts:,} prompts; about {time} on this machine as busy as it is now, "
+            "less what is known from earlier runs"
         )
 
 
@@ -187,7 +192,8 @@ def _mutated(session: Session, spec: Spec, circuit: Circuit, announce: Callable[
     if not cases.own:
         raise UserError(f"circuit {circuit.name} has no claim on a task: there is nothing to mutate")
     with session.meter() as progress:
-        by_task = session.prompts_by_task(circuit)
+        store = session.store or Store(IN_MEMORY)  # what the original asks for, its mutants ask for again
+        by_task = prompts_by_task(circuit, session.source_of(circuit), store, session.memory)
         with quickly():
             made = mutants(cases.file, [circuit], (model.n_layers, model.n_heads), _elsewhere(by_task))
             found = [cases.case(mutant) for mutant in made]
@@ -259,10 +265,9 @@ def _outcome(found: Judged) -> Outcome:
     mutant = found.case.mutant
     if not found.case.concerned:
         return Outcome(mutant, "equivalent", reason="no claim says anything else")
-    if not found.decided:
+    if not found.weakest:
         return Outcome(mutant, "open", reason="the claim that it changes does not hold to begin with")
-    rank = ("fails", "undecided", "error", "holds")
-    claim, task, worst = min(found.decided, key=lambda one: (rank.index(one[2].verdict), -one[2].p_holds))
+    claim, task, worst = found.weakest
     fate: Fate = "survived" if worst.verdict == "holds" else "killed"
     reason = worst.reason if worst.verdict in ("holds", "fails") else f"{worst.verdict}: {worst.reason}"
     return Outcome(mutant, fate, found.claims, claim.text, task, reason)

@@ -1,9 +1,11 @@
 """Which mutants the claims of a circuit notice, measured for all mutants together.
 
 A mutant is planned where it says something else; the rest is the original's. What several mutants ask for is measured
-once. Claims about single edges and heads come first. Each claim about the whole circuit follows in a round of its own,
-the cheapest first: it takes hundreds of runs for every mutant that is another circuit, and most mutants are refuted by
-their own line before.
+once. The original comes first: a mutant that changes nothing but claims that do not hold is open, and is not measured.
+Then come claims about single edges and heads. Each claim about the whole circuit follows in a round of its own, the
+cheapest first: it takes hundreds of runs for every mutant that is another circuit, and most mutants are refuted by
+their own line before. For the same reason a mutant that claims that something `matters` is first measured without the
+random edges that it is compared with: an effect inside the margin refutes it, whatever those do.
 
 A mutant is refuted when a claim that it changes fails, or cannot be measured, at the level that this claim has if
 nothing is known of those to come. Holm's procedure gives a claim no stricter level once more is known, so that a
@@ -12,13 +14,13 @@ mutant is killed by then, and is measured no further.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 
 from circuitdsl.api import Spec, resolver
 from circuitdsl.circuit.claims import Circuit, Claim, membership
-from circuitdsl.circuit.criteria import NULL_PROMPTS, unworded
+from circuitdsl.circuit.criteria import NULL_PROMPTS, Beyond, Matters, Test, unworded
 from circuitdsl.circuit.shapes import ModelShape
 from circuitdsl.engine.prompts import Prompts
 from circuitdsl.language import syntax as s
@@ -31,8 +33,12 @@ from circuitdsl.testing.mutants import Mutant
 from circuitdsl.verdict.decide import Decision, levels_of, ruled, verdict_of
 from circuitdsl.verdict.families import Levels
 from circuitdsl.verdict.weighing import Evidence, unmeasured
+from circuitdsl.verdicts import Verdict
 from circuitdsl.verify.plan import claim_plan, on_runs
 from circuitdsl.verify.verify import Progress, weigh_plans
+
+#: what a mutant is killed by is the first of these that it has
+_WORST_FIRST: tuple[Verdict, ...] = ("fails", "undecided", "error", "holds")
 
 
 @dataclass
@@ -45,6 +51,7 @@ class Case:
         plans: for each of these, the number of its plan. What is said of a whole circuit that is another one is
             planned when it is its turn, and is None until then.
         changed: the places of those that are not the original's, as far as they are planned.
+        unmatched: those of them that are planned without the random edges that they must stand out from.
     """
 
     mutant: Mutant
@@ -52,6 +59,7 @@ class Case:
     circuit: Circuit
     plans: list[int | None]
     changed: list[int] = field(default_factory=list)
+    unmatched: list[int] = field(default_factory=list)
 
     @property
     def concerned(self) -> list[int]:
@@ -61,11 +69,11 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A case, how many of the claims that it changes are not known to be open, and what was decided of these."""
+    """A case, how many of the claims that it changes held before, and the decision on the weakest of these, if any."""
 
     case: Case
     claims: int
-    decided: tuple[tuple[Claim, str, Decision], ...]
+    weakest: tuple[Claim, str, Decision] | None
 
 
 @dataclass
@@ -98,13 +106,14 @@ class Cases:
         plans: by number.
         own: the numbers of the original's.
         whole_claims: the places of claims about the whole circuit, the cheapest first.
-        rounds: places that are measured together, one after the other.
+        rounds: places that are measured together, one after the other; the second time with what is to be matched.
+        held: the places at which the original's claims hold, once that is measured.
     """
 
     def __init__(self, spec: Spec, circuit: Circuit, shape: ModelShape) -> None:
         self.circuit, self.shape = circuit, shape
         self.file, _ = parse(spec.text, spec.path)
-        self.resolved = resolver(spec.path, spec.model)
+        self.resolved = resolver(spec.path, spec.model, spec.allow_outside)
         claims = [claim for each in spec.circuits for claim in each.claims]
         self.known = {claim.line: claim for claim in claims if not claim.measurement.of_whole}
         self.plans: list[ClaimPlan] = []
@@ -116,8 +125,9 @@ class Cases:
         about_all = [i for i in places if self.asked[i][0].measurement.of_whole]
         cost = {i: len(self.plans[self.own[i]].requests + self.plans[self.own[i]].null_requests) for i in about_all}
         rest, self.whole_claims = [i for i in places if i not in cost], sorted(about_all, key=cost.__getitem__)
-        self.rounds = [*([rest] if rest else []), *([i] for i in self.whole_claims)]
+        self.rounds = [rest, rest, *([i] for i in self.whole_claims)]
         self.evidence: dict[int, Evidence] = {}
+        self.held: frozenset[int] = frozenset()
 
     def _number(self, found: ClaimPlan) -> int:
         """The number of a plan; plans that are measured and tested alike have one."""
@@ -149,16 +159,21 @@ class Cases:
                 case.plans[i] = None
             elif _said(claim) != _said(before):
                 case.changed.append(i)
+        case.unmatched = [i for i in case.changed if any(isinstance(test, Matters) for test in asked[i][0].tests)]
         self._plan(case, case.changed)
         return case
 
     def _plan(self, case: Case, places: Iterable[int]) -> None:
         nulls = Nulls(case.circuit, self.shape)
         for i in places:
-            case.plans[i] = self._number(claim_plan(*case.claims[i], nulls))
+            claim, task = case.claims[i]
+            claim = replace(claim, tests=tuple(map(_beyond(claim), claim.tests))) if i in case.unmatched else claim
+            case.plans[i] = self._number(claim_plan(claim, task, nulls))
 
-    def _plan_whole(self, case: Case, places: Iterable[int]) -> None:
-        """Plan what a case says of its whole circuit."""
+    def _plan_more(self, case: Case, places: Iterable[int]) -> None:
+        """Plan what a case says of its whole circuit, at some places, and what it is to be matched with."""
+        unmatched, case.unmatched = case.unmatched, []
+        self._plan(case, unmatched)
         if mine := [i for i in places if case.plans[i] is None]:
             self._plan(case, mine)
             case.changed += mine
@@ -172,22 +187,29 @@ class Cases:
         by_task: Mapping[str, Prompts],
         progress: Progress | None = None,
     ) -> None:
-        """Measure the original and the cases, each as long as nothing refutes it."""
-        family, before = len({_place(*one) for one in self.asked}), 0
-        alive = [case for case in cases if case.concerned]
-        for number, places in enumerate(self.rounds):
-            if not alive:
+        """Measure the original, then the cases that change what holds there, each as long as nothing refutes it."""
+        family, done = len({_place(*one) for one in self.asked}), Done(0, progress)
+        concerned, everywhere = [case for case in cases if case.concerned], range(len(self.own))
+
+        def measure(mutants: Sequence[Case], places: Sequence[int]) -> None:
+            if not (numbers := self.missing(mutants, places)):
                 return
-            for case in alive:
-                self._plan_whole(case, places)
-            missing, done = self.missing(alive, places), Done(before, progress)
+            found = weigh_plans([self.plans[i] for i in numbers], model, by_task, family, done)
+            self.evidence |= zip(numbers, found, strict=True)
+
+        if progress:
+            done.later, done.says = sum(self._most(i, concerned, by_task) for i in everywhere), "the spec itself"
+        measure((), everywhere)
+        self.held = self._held()
+        alive = [case for case in concerned if not self.held.isdisjoint(case.concerned)]
+        for number, places in enumerate(self.rounds):
+            for case in alive if number else ():
+                self._plan_more(case, places)
             if progress:
-                done.later = sum(self._most(i, alive, by_task) for i in chain(*self.rounds[number + 1 :]))
-                done.says = f"{len(alive)} mutants open"
-            found = weigh_plans([self.plans[i] for i in missing], model, by_task, family, done)
-            self.evidence |= zip(missing, found, strict=True)
-            before, held = done.work, self._held(places)
-            alive = [case for case in alive if not self._refuted(case, held)]
+                later = sum(self._most(i, alive, by_task) for i in chain(*self.rounds[number + 1 :]))
+                done = Done(done.work, progress, later, f"{len(alive)} mutants open")
+            measure(alive, places)
+            alive = [case for case in alive if not self._refuted(case)]
 
     def missing(self, cases: Sequence[Case], places: Sequence[int]) -> list[int]:
         """The numbers of plans at some places of the original and of cases that are not weighed yet."""
@@ -195,8 +217,8 @@ class Cases:
         return [number for number in wanted if number is not None and number not in self.evidence]
 
     def _most(self, place: int, cases: Sequence[Case], by_task: Mapping[str, Prompts]) -> int:
-        """Patched prompts that one place of the original and of some cases takes at the most."""
-        found, many = self.plans[self.own[place]], 1 + sum(place in case.concerned for case in cases)
+        """Patched prompts that one place of some cases takes at the most."""
+        found, many = self.plans[self.own[place]], sum(place in case.concerned for case in cases)
         prompts = len(by_task[found.task].pairs) if found.task in by_task else 0
         return many * (len(found.requests) * prompts + len(found.null_requests) * NULL_PROMPTS)
 
@@ -208,38 +230,62 @@ class Cases:
         evidence = [nothing if number is None else self.evidence.get(number, nothing) for number in plans]
         return evidence, levels_of(evidence)
 
-    def _held(self, places: Sequence[int] | None = None) -> set[int]:
-        """The places at which the original's claims hold, among some."""
-        evidence, levels = self._levels(self.own)
-        places = range(len(evidence)) if places is None else places
-        return {i for i in places if verdict_of(evidence[i], levels[i]) == "holds"}
+    def _held(self) -> frozenset[int]:
+        """The places at which the original's claims hold."""
+        found = map(verdict_of, *self._levels(self.own))
+        return frozenset(i for i, (verdict, _) in enumerate(found) if verdict == "holds")
 
-    def _refuted(self, case: Case, held: set[int]) -> bool:
+    def _refuted(self, case: Case) -> bool:
         """Whether a claim that held before does not hold in a mutant, whatever comes of those not measured yet."""
-        if not (places := [i for i in case.changed if i in held]):
+        if not (places := self._judged(case)):
             return False
         evidence, levels = self._levels(case.plans)
-        return any(verdict_of(evidence[i], levels[i]) in ("fails", "error") for i in places)
+        return not {"fails", "error"}.isdisjoint(verdict_of(evidence[i], levels[i])[0] for i in places)
+
+    def _judged(self, case: Case) -> list[int]:
+        """The places of the claims that a case changes, that held before, and that are measured."""
+        return [i for i in sorted(case.changed) if i in self.held and case.plans[i] in self.evidence]
 
     def judged(self, cases: Sequence[Case]) -> list[Judged]:
         """What is decided of the claims that each case changes and that held, in the family of its spec."""
-        held, asked = self._held(), list[list[int]]()
-        evidence, levels = list[Evidence](), list[Levels]()
-        for case in cases:
-            asked.append([i for i in sorted(case.changed) if i in held and case.plans[i] in self.evidence])
-            everything, at = self._levels(case.plans)
-            evidence += [everything[i] for i in asked[-1]]
-            levels += [at[i] for i in asked[-1]]
-        decisions = iter(ruled(evidence, levels))
+        weakest = [self._weakest(case) for case in cases]
+        chosen = [each for each in weakest if each]
+        decisions = iter(ruled([_as_claimed(evidence) for _, evidence, _ in chosen], [levels for *_, levels in chosen]))
         found = []
-        for case, places in zip(cases, asked, strict=True):
-            lines = {case.claims[i][0].line for i in case.concerned if i in held or self.own[i] not in self.evidence}
-            found.append(Judged(case, len(lines), tuple((*case.claims[i], next(decisions)) for i in places)))
+        for case, one in zip(cases, weakest, strict=True):
+            lines = {case.claims[i][0].line for i in self.held.intersection(case.concerned)}
+            found.append(Judged(case, len(lines), (*case.claims[one[0]], next(decisions)) if one else None))
         return found
+
+    def _weakest(self, case: Case) -> tuple[int, Evidence, Levels] | None:
+        """The place of the claim that held before and does worst in a mutant, the first of those that do as badly."""
+        if not (places := self._judged(case)):
+            return None
+        evidence, levels = self._levels(case.plans)
+
+        def order(i: int) -> tuple[int, float]:
+            verdict, p_holds = verdict_of(evidence[i], levels[i])
+            return _WORST_FIRST.index(verdict), -p_holds
+
+        worst = min(places, key=order)
+        return worst, evidence[worst], levels[worst]
 
 
 def _place(claim: Claim, task: str) -> tuple[int, str]:
     return claim.line, task
+
+
+def _beyond(claim: Claim) -> Callable[[Test], Test]:
+    """`matters` without the comparison with random edges, and other tests as they are."""
+    return lambda test: Beyond("effect", claim.margin, test.text) if isinstance(test, Matters) else test
+
+
+def _as_claimed(evidence: Evidence) -> Evidence:
+    """Evidence of what `_beyond` made of tests, as evidence of these."""
+    if evidence.extreme:
+        return evidence
+    parts = (replace(part, test=Matters()) if isinstance(part.test, Beyond) else part for part in evidence.parts)
+    return replace(evidence, parts=tuple(parts))
 
 
 def _said(claim: Claim) -> tuple[object, ...]:

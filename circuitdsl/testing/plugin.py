@@ -36,6 +36,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--circ-device", default="auto", choices=("auto", "cpu", "cuda"), help="where models run")
     group.addoption("--circ-prompts", type=positive, metavar="N", help="prompts per task at most")
     group.addoption("--circ-seed", type=seed, metavar="N", help="seed of the prompts, instead of the specs'")
+    group.addoption("--circ-allow-outside", action="store_true", help="let specs name prompt files elsewhere")
     group.addoption("--circ-allow-undecided", action="store_true", help="skip undecided claims, rather than fail them")
 
 
@@ -79,20 +80,20 @@ class CircFile(pytest.File):
     def _spec(self) -> Spec:
         """The spec, or its mistakes as an error of collection."""
         from circuitdsl.api import check_prompt_files, load
-        from circuitdsl.language.diagnostics import render, render_all
+        from circuitdsl.language.diagnostics import foremost, render, render_foremost
 
         try:
             model = self.config.getoption("--circ-model")
-            spec = load(self.path, model)
+            spec = load(self.path, model, allow_outside=self.config.getoption("--circ-allow-outside"))
             wrong = [d for d in spec.diagnostics if d.severity == "error"]
             if wrong:
-                raise self.CollectError(render_all(wrong, spec.text, spec.path))
+                raise self.CollectError(render_foremost(wrong, spec.text, spec.path))
             check_prompt_files(spec, model)
         except UserError as error:
             raise self.CollectError(_say(error)) from None
-        for diagnostic in spec.diagnostics:
-            if diagnostic.severity == "warning":
-                self.warn(SpecWarning(render(diagnostic, spec.text, spec.path)))
+        shown, more = foremost(spec.diagnostics)  # warnings all of them
+        for text in (*(render(each, spec.text, spec.path) for each in shown), *([more] if more else [])):
+            self.warn(SpecWarning(text))
         return spec
 
 

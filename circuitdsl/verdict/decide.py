@@ -26,7 +26,8 @@ from circuitdsl.circuit.criteria import AboveChance, Moves
 from circuitdsl.verdict import reasons
 from circuitdsl.verdict.estimates import Array, Estimate, Limits, limits_of
 from circuitdsl.verdict.families import FAMILY, Levels, family_levels
-from circuitdsl.verdict.means import SMALL
+from circuitdsl.verdict.means import SMALL, strata_of
+from circuitdsl.verdict.needed import prompts_to_decide
 from circuitdsl.verdict.ratios import Ratio, intervals
 from circuitdsl.verdict.samples import Sample, figure_of, quantity_of
 from circuitdsl.verdict.weighing import FEWEST, Evidence, Extreme, Part, Rarity
@@ -78,20 +79,25 @@ def ruled(evidence: Sequence[Evidence], levels: Sequence[Levels]) -> list[Decisi
     judged = [(part, _judge(part, level, count)) for part, level, count in parts]
     asked = [_asked(part, decision) for part, decision in judged]
     limits = iter(intervals([pair for pairs in asked for pair in pairs]))
-    described = (_described(*one, list(islice(limits, len(pairs)))) for one, pairs in zip(judged, asked, strict=True))
+    counted = [_counted(*one, list(islice(limits, len(pairs)))) for one, pairs in zip(judged, asked, strict=True)]
+    shown = [(part, one) for (part, _), one in zip(judged, counted, strict=True)]
+    still = [i for i, pair in enumerate(shown) if _shows(*pair) and reasons.is_open(*pair)]
+    needed = dict(zip(still, prompts_to_decide([(shown[i][0], shown[i][1].level) for i in still]), strict=True))
+    described = (_described(*pair, needed.get(i)) for i, pair in enumerate(shown))
     return [
         _rule_extreme(one, one.extreme, level) if one.extreme else _whole(one, tuple(islice(described, len(one.parts))))
         for one, level in members
     ]
 
 
-def verdict_of(evidence: Evidence, levels: Levels) -> Verdict:
-    """The verdict on one claim at its levels, without its numbers."""
+def verdict_of(evidence: Evidence, levels: Levels) -> tuple[Verdict, float]:
+    """The verdict on one claim at its levels and its p-value for "holds", as `ruled` has them, without the rest."""
     if evidence.extreme:
         stuck = _stuck(evidence)
-        return _verdict(evidence, stuck.forced if stuck else None, levels.holds, levels.fails)[0]
+        verdict = _verdict(evidence, stuck.forced if stuck else None, levels.holds, levels.fails)[0]
+        return verdict, 1.0 if stuck else evidence.p_holds
     parts = [_judge(part, levels, len(evidence.parts)).verdict for part in evidence.parts]
-    return min(parts, key=WORST_FIRST.index)
+    return min(parts, key=WORST_FIRST.index), evidence.p_holds
 
 
 def _stuck(evidence: Evidence) -> Part | None:
@@ -189,12 +195,22 @@ def _asked(part: Part, decision: Decision) -> list[tuple[Estimate, float]]:
     return [(part.figures[-1], level) for level in levels]
 
 
-def _described(part: Part, decision: Decision, limits: Sequence[Limits | None]) -> Decision:
+def _few(part: Part, decision: Decision) -> bool:
+    """Whether there are too few prompts to say more than what they show."""
+    return decision.n < FEWEST and not part.sample.hits
+
+
+def _shows(part: Part, decision: Decision) -> bool:
+    """Whether a decision has a figure that says something of the claim."""
+    return bool(decision.name) and not _few(part, decision)
+
+
+def _counted(part: Part, decision: Decision, limits: Sequence[Limits | None]) -> Decision:
     """The verdict on a part with its numbers; `limits` are the intervals that `_asked` asked for.
 
     A ratio whose gap is unclear has no value.
     """
-    few = decision.n < FEWEST and not part.sample.hits
+    few = _few(part, decision)
     if not part.figures or (limits and few and decision.n == 1):
         return decision
     figure = part.figures[-1]
@@ -207,8 +223,13 @@ def _described(part: Part, decision: Decision, limits: Sequence[Limits | None]) 
     if few:
         return replace(decision, more=decision.verdict == "undecided" and _may_have(part.sample, FEWEST))
     used = _shown(part, _used(part, decision.level, last))
-    decision = replace(decision, ci_used=used, disagree=_disagreeing(part, decision.verdict))
-    needed = reasons.prompts_to_decide(part, decision.level) if reasons.is_open(part, decision) else None
+    return replace(decision, ci_used=used, disagree=_disagreeing(part, decision.verdict))
+
+
+def _described(part: Part, decision: Decision, needed: int | None) -> Decision:
+    """The verdict on a part with its reason; `needed` prompts would decide it, where it is open."""
+    if not _shows(part, decision):
+        return decision
     decision = replace(decision, more=needed is not None and _may_have(part.sample, needed))
     return replace(decision, reason=reasons.reason(part, decision, needed))
 
@@ -241,7 +262,7 @@ def _used(part: Part, level: float, last: Limits | None) -> Limits | None:
     low, high = last
     for k, figure in enumerate(part.figures[:-1]):
         alpha = part.looks.nominal(level, k)
-        if min(float(figure.sides(low)[1]), float(figure.sides(high)[0])) > alpha / 2:
+        if np.min(figure.p_value(np.array([-1.0, 1.0]), np.array([low, high]))) > alpha / 2:
             continue  # the limits of this look lie further out, which is nearly always so
         if there := limits_of(figure, alpha):
             low, high = max(low, there[0]), min(high, there[1])
@@ -250,13 +271,13 @@ def _used(part: Part, level: float, last: Limits | None) -> Limits | None:
 
 def _disagreeing(part: Part, verdict: Verdict) -> tuple[str, ...]:
     """Strata of at least `SMALL` prompts that show the opposite, each tested at 5 % divided by their number."""
-    names, codes, counts = np.unique(part.sample.strata, return_inverse=True, return_counts=True)
+    names, codes, counts = strata_of(part.sample.strata)
     if verdict not in ("holds", "fails") or part.forced or len(names) < 2:
         return ()
     level = FAMILY / max(int(np.sum(counts >= SMALL)), 1)
     against = []
     for k in np.flatnonzero(counts >= SMALL):
-        figure = figure_of(part.test, part.sample.take(codes.ravel() == k))
+        figure = figure_of(part.test, part.sample.take(codes == k))
         if part.region.contains(figure) == (verdict == "holds"):
             continue
         gap = figure.sign * figure.denominator.value if isinstance(figure, Ratio) else 1.0

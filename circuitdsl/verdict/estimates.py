@@ -17,6 +17,8 @@ from scipy import special
 Array = NDArray[np.float64]
 Number = float | Array
 Limits = tuple[float, float]
+#: how often each prompt was seen, of one figure or of each in a batch
+Times = int | NDArray[np.intp]
 #: for `falls_to`: the most rounds that widen brackets and that narrow them, and the tolerance on the normal scale
 _WIDEN, _NARROW, _NEAR = 60, 40, 1e-6
 #: larger p-values are taken for this one, on the normal scale
@@ -63,7 +65,7 @@ class Estimate(ABC):
         """Limits of the two-sided interval of level `1 - alpha` (of several, for an array); NaN where there is none."""
 
     @abstractmethod
-    def repeated(self, times: int) -> Estimate:
+    def repeated(self, times: Times) -> Estimate:
         """The figure as if every prompt had been seen so many times, which more prompts like these would show."""
 
 
@@ -108,8 +110,8 @@ class Share(Estimate):
         high = np.where(k < n, special.betainccinv(k + 1, np.maximum(n - k, 1), alpha / 2), 1.0)
         return low, high
 
-    def repeated(self, times: int) -> Share:
-        return Share(self.k * times, self.n * times)
+    def repeated(self, times: Times) -> Share:
+        return Share(self.k * times, self.n * int(times))
 
 
 def share(hits: ArrayLike) -> Share:

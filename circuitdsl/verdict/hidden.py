@@ -7,6 +7,7 @@ import numpy as np
 from circuitdsl.circuit.criteria import Matters, Moves, Signed, Stronger, Test, Within
 from circuitdsl.verdict import reasons
 from circuitdsl.verdict.decide import Decision
+from circuitdsl.verdict.means import strata_of
 from circuitdsl.verdict.ratios import Ratio
 from circuitdsl.verdict.samples import figure_of, quantity_of
 from circuitdsl.verdict.weighing import FEWEST, Part
@@ -46,15 +47,15 @@ def one_stratum(part: Part, decision: Decision) -> str:
     The figure of the others must also lie outside the 95 % interval of the whole. Of several such strata, the one is
     named that moves the figure most.
     """
-    names, codes, counts = np.unique(part.sample.strata, return_inverse=True, return_counts=True)
+    names, codes, counts = strata_of(part.sample.strata)
     if not _told(part, decision) or decision.ci is None or len(names) < 2:
         return ""
     inside, (low, high) = part.region.contains(part.figures[-1]), decision.ci
     found: list[tuple[float, int, float]] = []
-    values = _without_each(part, codes.ravel(), counts)
+    values = _without_each(part, codes, counts)
     outside = (part.sample.n - counts >= FEWEST) & ~((low <= values) & (values <= high))
     for k in np.flatnonzero(outside).tolist():
-        figure = figure_of(part.test, part.sample.take(codes.ravel() != k))
+        figure = figure_of(part.test, part.sample.take(codes != k))
         if isinstance(figure, Ratio) and not figure.sign * figure.denominator.value > 0:
             continue
         value = float(figure.value)

@@ -29,15 +29,15 @@ the spread *within* strata is sampling error (Cochran 1977, *Sampling Techniques
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from circuitdsl.verdict.estimates import Array, Estimate, Number, falls_to
+from circuitdsl.verdict.estimates import Array, Estimate, Number, Times, falls_to
 
 #: how far beyond a bound an unseen prompt may lie where no range is known: a multiple of the distance of the farthest
 #: seen prompt from the mean, and at least a multiple of the gap; `ONE_SIDED` where one end of the range is known
@@ -64,16 +64,18 @@ class Mean(Estimate):
     Attributes:
         low, high: the ends of the range that the values cannot leave [...]; infinite where none is known.
         reach: how far beyond a bound an unseen prompt may lie, where no end is known [...].
+        times: how many prompts there are for each value [...].
     """
 
     y: Array
     low: Number
     high: Number
     reach: Number
+    times: Times = field(default=1, kw_only=True)
 
     @property
     def n(self) -> int:
-        return self.y.shape[-1]
+        return int(self.y.shape[-1] * self.times)
 
     @property
     def value(self) -> Array:
@@ -87,7 +89,9 @@ class Mean(Estimate):
         side, b = np.broadcast_arrays(side, np.asarray(bound, float))
         y = side[..., None] * (self.y - b[..., None])
         end = np.broadcast_to(self._end(side, b), y.shape[:-1])
-        return np.where(np.isnan(end), 1.0, tails(np.concatenate([y, end[..., None]], -1)))
+        counts = np.ones((*y.shape[:-1], y.shape[-1] + 1))
+        counts[..., :-1] *= np.asarray(self.times)[..., None]
+        return np.where(np.isnan(end), 1.0, tails(np.concatenate([y, end[..., None]], -1), counts))
 
     def interval(self, alpha: Number = 0.05) -> tuple[Array, Array]:
         p = np.asarray(alpha, float) / 2
@@ -98,8 +102,8 @@ class Mean(Estimate):
         low, high = falls_to(lambda bound: self.p_value(side, bound), p, self.value, step)
         return np.maximum(low, self.low), np.minimum(high, self.high)
 
-    def repeated(self, times: int) -> Mean:
-        return Mean(np.tile(self.y, times), self.low, self.high, self.reach)
+    def repeated(self, times: Times) -> Mean:
+        return replace(self, times=self.times * times)
 
     def _end(self, side: Number, bound: Number) -> Array:
         """How far beyond a bound an unseen prompt may lie; NaN where that is not known."""
@@ -145,6 +149,7 @@ class Pair:
         shared: which score of `other` is the base of `d`: the first (clean, where a clean run is patched), the second
             (corrupt, or the base of both changes), or none.
         size: the gap of such scores [...].
+        times: how many prompts there are for each of these values [...].
     """
 
     d: Array
@@ -152,6 +157,7 @@ class Pair:
     ends: Range
     shared: Shared
     size: Number
+    times: Times = 1
 
     @property
     def mean(self) -> Array:
@@ -163,11 +169,11 @@ class Pair:
         y = a[..., None] * self.d + b[..., None] * self.other
         if np.all(np.isfinite(self.ends)):
             end = self._end(a, b)
-            return Mean(y, -end, end, end)
-        return Mean(y, *UNKNOWN, _reach(y, self.size, self.ends))
+            return Mean(y, -end, end, end, times=self.times)
+        return Mean(y, *UNKNOWN, _reach(y, self.size, self.ends), times=self.times)
 
-    def repeated(self, times: int) -> Pair:
-        return replace(self, d=np.tile(self.d, times), other=np.tile(self.other, times))
+    def repeated(self, times: Times) -> Pair:
+        return replace(self, times=self.times * times)
 
     def _end(self, a: Array, b: Array) -> Array:
         """How far from 0 a combination can be on one prompt.
@@ -200,9 +206,22 @@ def centred(y: Array, strata: ArrayLike | None) -> Array:
 
     Deviations from the mean of k prompts are too small by `sqrt((k - 1) / k)`; they are made larger by as much.
     """
-    codes = np.unique(np.zeros(y.shape[-1]) if strata is None else strata, return_inverse=True)[1].ravel()
+    codes = np.zeros(y.shape[-1], np.intp) if strata is None else strata_of(strata)[1]
     stratum, means, larger = _divided(codes.tobytes())
     return (y - (y @ means)[..., stratum]) * larger + y.mean(-1, keepdims=True)
+
+
+def strata_of(strata: ArrayLike) -> tuple[NDArray[np.generic], NDArray[np.intp], NDArray[np.intp]]:
+    """The names of strata in order, the place of each prompt's among them [n], and how many prompts each has."""
+    of = np.asarray(strata)
+    return _strata_of(of.tobytes(), of.dtype)
+
+
+@lru_cache(maxsize=64)
+def _strata_of(strata: bytes, kind: np.dtype[Any]) -> tuple[NDArray[np.generic], NDArray[np.intp], NDArray[np.intp]]:
+    """Most claims are measured on the same prompts."""
+    names, codes, counts = np.unique(np.frombuffer(strata, kind), return_inverse=True, return_counts=True)
+    return names, codes.ravel(), counts
 
 
 @lru_cache(maxsize=64)
@@ -223,8 +242,10 @@ def _divided(codes: bytes) -> tuple[NDArray[np.intp], Array, Array]:
     return stratum, means, np.sqrt(sizes / np.maximum(sizes - 1, 1))[stratum]
 
 
-def tails(values: ArrayLike) -> Array:
+def tails(values: ArrayLike, counts: ArrayLike = 1.0) -> Array:
     """The p-value of Gaffke's test: P(sum_j values[..., j] E[j] >= 0) for independent standard exponential E[j].
+
+    `counts` [..., j] says how often each value is there.
 
     Gaffke 2005, "Three test statistics for a nonparametric one-sided hypothesis on the mean of a nonnegative variable".
     Random weights that are uniform on the simplex are such variables over their sum. Where the values add up to 0 or
@@ -232,44 +253,47 @@ def tails(values: ArrayLike) -> Array:
     """
     v = np.asarray(values, float)
     rows = v.reshape(-1, v.shape[-1])
-    below = rows.sum(-1) < 0
+    c = np.broadcast_to(np.asarray(counts, float), v.shape).reshape(rows.shape)
+    below = np.vecdot(c, rows) < 0
     found = np.where(below, 0.0, 1.0)
     (here,) = np.nonzero(below & (rows.max(-1) > 0))
     if len(here):
-        found[here] = _tails(rows[here])
+        found[here] = _tails(rows[here], c[here])
     return found.reshape(v.shape[:-1])
 
 
-def _tails(v: Array) -> Array:
-    """The tails of rows of values of both signs whose sums are below 0.
+def _tails(v: Array, c: Array) -> Array:
+    """The tails of rows of values of both signs, each there c times, whose sums are below 0.
 
     The saddlepoint approximation of Lugannani and Rice (1980, Adv. Appl. Prob. 12) with its second-order term (Daniels
     1987, Int. Stat. Rev. 55), within 3 % of the probability, however small that is (`tests/verdict/test_gaffke.py`),
     and made larger by as much.
     """
     v = v / v.max(-1, keepdims=True)
-    s = _saddles(v)
+    s = _saddles(v, c)
     q = v / (1 - s * v)
     squares = q * q
-    spread = squares.sum(-1)
-    k3, k4 = 2 * np.vecdot(squares, q) / spread**1.5, 6 * np.vecdot(squares, squares) / spread**2
-    w = np.sqrt(np.maximum(2 * np.log1p(-s * v).sum(-1), 1e-24))
+    counted = c * squares
+    spread = counted.sum(-1)
+    k3, k4 = 2 * np.vecdot(counted, q) / spread**1.5, 6 * np.vecdot(counted, squares) / spread**2
+    w = np.sqrt(np.maximum(2 * np.vecdot(c, np.log1p(-s * v)), 1e-24))
     u = np.maximum(s[:, 0] * np.sqrt(spread), 1e-12)
     second = (k4 / 8 - 5 * k3**2 / 24) / u - u**-3.0 - k3 / (2 * u * u) + w**-3.0
     ends = 1 / u - 1 / w + np.where(w > _NEAR_HALF, second, 0.0)
     return np.clip(_SAFE * (special.ndtr(-w) + np.exp(-w * w / 2) / np.sqrt(2 * np.pi) * ends), 0.0, 1.0)
 
 
-def _saddles(v: Array) -> Array:
-    """Where `sum_j v[j] / (1 - s v[j])` is 0 in (0, 1), one for each row [m, 1]; the largest of each is 1.
+def _saddles(v: Array, c: Array) -> Array:
+    """Where `sum_j c[j] v[j] / (1 - s v[j])` is 0 in (0, 1), one for each row [m, 1]; the largest v of each is 1.
 
     Newton's method is used on that sum times `1 - s`; where it leaves the bracket of the root, the bracket is halved.
     """
     low, high = np.zeros((len(v), 1)), np.ones((len(v), 1))
-    s = np.minimum(-v.sum(-1, keepdims=True) / np.vecdot(v, v)[:, None], 0.9)
+    s = np.minimum(-np.vecdot(c, v) / np.vecdot(c * v, v), 0.9)[:, None]
     for _ in range(_STEPS):
         q = v / (1 - s * v)
-        slope, spread = q.sum(-1, keepdims=True), np.vecdot(q, q)[:, None]
+        counted = c * q
+        slope, spread = counted.sum(-1, keepdims=True), np.vecdot(counted, q)[:, None]
         low, high = np.where(slope < 0, s, low), np.where(slope < 0, high, s)
         step = s - (1 - s) * slope / ((1 - s) * spread - slope)
         step = np.where((low <= step) & (step <= high), step, (low + high) / 2)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -11,9 +10,9 @@ import numpy as np
 
 from circuitdsl.circuit.criteria import AboveChance, Matters, Negligible, Signed, Stronger
 from circuitdsl.verdict.estimates import Limits, limits_of
+from circuitdsl.verdict.needed import MOST_PROMPTS, MOST_TIMES
 from circuitdsl.verdict.ratios import Ratio
 from circuitdsl.verdict.samples import Region, Unit, Versus, quantity_of
-from circuitdsl.verdict.sampling import EARLY
 
 if TYPE_CHECKING:
     from circuitdsl.verdict.decide import Decision
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
 
 #: why a part is undecided whose looks passed both tests
 CLASH = "one look shows the claim true and another shows it false"
-#: a sample is repeated at most so many times, and to at most so many prompts, to find how many would decide
-MOST_TIMES, MOST_PROMPTS = 64, 50_000
 _SUFFIX: Mapping[Unit, str] = {"percent": " %", "points": " points", "plain": ""}
 
 
@@ -173,29 +170,6 @@ def _none_differs(part: Part, decision: Decision) -> str:
     what = "unchanged" if not np.any(part.sample.array("d")) else "changed alike"
     what = "alike" if isinstance(part.test, AboveChance) else what
     return f"; all {n} prompts are {what}, but up to {written('percent', share)} of others may differ"
-
-
-def prompts_to_decide(part: Part, level: float) -> int | None:
-    """The fewest prompts at which the last figure, were further prompts like those seen, is decided at a level.
-
-    An estimate, as the sample is repeated as a whole; rounded up to two digits. None where `MOST_TIMES` as many prompts
-    would not decide.
-    """
-    n, last = part.figures[-1].n, min(1 - EARLY, part.looks.shares[-1])
-
-    def decided(times: int) -> bool:
-        figure = part.figures[-1].repeated(times)
-        p = min(part.region.combine(part.region.p_values(figure)))
-        return (max(p, 2 * float(figure.unclear)) if isinstance(figure, Ratio) else p) <= level * last
-
-    most, times = min(MOST_TIMES, MOST_PROMPTS // n), 2
-    while times <= most and not decided(times):
-        times *= 2
-    if times > most:
-        return None
-    needed = n * bisect_left(range(times), True, times // 2 + 1, times, key=decided)
-    step = 10 ** max(0, int(math.log10(needed)) - 1)
-    return -(-needed // step) * step
 
 
 def written(

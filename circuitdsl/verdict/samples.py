@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from circuitdsl.circuit.criteria import AboveChance, Beyond, Matters, Moves, Negligible, Signed, Stronger, Test, Within
-from circuitdsl.verdict.estimates import Array, Estimate, share
-from circuitdsl.verdict.means import UNKNOWN, Mean, Pair, Range, Shared, mean, pair
+from circuitdsl.verdict.estimates import Array, Estimate, Times, share
+from circuitdsl.verdict.means import UNKNOWN, Mean, Pair, Range, Shared, mean, pair, strata_of
 from circuitdsl.verdict.ratios import Ratio
 
 Unit = Literal["percent", "points", "plain"]
@@ -102,6 +102,10 @@ class Sample:
         """The sample on some of its prompts."""
         return self.changed(self.strata[index], lambda y: y[index])
 
+    def first(self, n: int) -> Sample:
+        """The sample on its first prompts."""
+        return self if n >= self.n else self.changed(self.strata[:n], lambda y: y[:n])
+
     def changed(self, strata: NDArray[np.generic], change: Callable[[Array], Array]) -> Sample:
         """The sample with other strata, and with all measured numbers changed in the same way."""
         measured = [(name, y) for name in _MEASURED if (y := getattr(self, name)) is not None]
@@ -128,8 +132,8 @@ def by_stratum(sample: Sample) -> Sample:
     with the same weight, and their spread is the one between strata (Cameron and Miller 2015, J. Human Resources 50,
     on clustered errors and on why a few clusters are not enough).
     """
-    _, codes, counts = np.unique(sample.strata, return_inverse=True, return_counts=True)
-    means = sample.changed(np.zeros(len(counts)), lambda y: np.bincount(codes.ravel(), y) / counts)
+    _, codes, counts = strata_of(sample.strata)
+    means = sample.changed(np.zeros(len(counts)), lambda y: np.bincount(codes, y) / counts)
     return replace(means, rows="templates", most=None)
 
 
@@ -218,8 +222,8 @@ class Versus(Mean):
     def other(self) -> Mean:
         return self.both.combine(0.0, 1.0)
 
-    def repeated(self, times: int) -> Versus:
-        return Versus(**vars(Mean.repeated(self, times)), both=self.both.repeated(times))
+    def repeated(self, times: Times) -> Versus:
+        return replace(self, times=self.times * times, both=self.both.repeated(times))
 
 
 @dataclass(frozen=True, slots=True)

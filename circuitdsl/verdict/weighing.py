@@ -20,7 +20,7 @@ from circuitdsl.circuit.criteria import NULL_PROMPTS, Beyond, Matters, Test, Wit
 from circuitdsl.verdict import reasons
 from circuitdsl.verdict.estimates import Estimate
 from circuitdsl.verdict.families import FAMILY, all_of, any_of, strictest
-from circuitdsl.verdict.means import SMALL
+from circuitdsl.verdict.means import SMALL, strata_of
 from circuitdsl.verdict.ratios import Ratio
 from circuitdsl.verdict.samples import FEWEST_STRATA, Larger, Region, Sample, by_stratum, figure_of, region_of
 from circuitdsl.verdict.sampling import Looks
@@ -205,18 +205,18 @@ def weigh(
         templates: the verdict is about prompts from other strata, which are then what is counted; in one look.
         before: the result for the first of these prompts, whose looks are not taken again.
     """
-    first, strata = sample.take(slice(NULL_PROMPTS)), sample.strata
+    every = sample
     if templates:
         sample, looks, before = by_stratum(sample), None, None
     looks = looks or Looks((max(sample.n, 1),))
     sizes = looks.reached(sample.n) or (sample.n,)
-    sample = sample.take(slice(sizes[-1]))
+    sample = sample.first(sizes[-1])
     region = region_of(test, margin, sample.sign)
     part = Part(test, sample, looks, margin, region, final=sample.n >= looks.sizes[-1])
     trouble = sample.trouble()
     if not trouble and null is not None and not np.all(np.isfinite(np.asarray(null, float))):
         trouble = "an effect of the null is not a number"
-    if not trouble and templates and (there := len(np.unique(strata))) < FEWEST_STRATA:
+    if not trouble and templates and (there := len(strata_of(every.strata)[0])) < FEWEST_STRATA:
         trouble = reasons.few_strata(there, FEWEST_STRATA)
     if trouble:
         return replace(part, final=True, forced="error", because=trouble)
@@ -228,7 +228,7 @@ def weigh(
         return replace(part, forced="error", because=": ".join(no_gap), cause=no_gap[0])
     p_holds, p_fails = _sequential(part)
     part = replace(part, p_holds=p_holds, p_fails=p_fails)
-    return _filter_by_null(part, first, null) if isinstance(test, Matters) else part
+    return _filter_by_null(part, every.first(NULL_PROMPTS), null) if isinstance(test, Matters) else part
 
 
 def _looked(part: Part, sizes: Sequence[int], before: Part | None) -> Part:
@@ -236,7 +236,7 @@ def _looked(part: Part, sizes: Sequence[int], before: Part | None) -> Part:
     same = sum(figure.n == size for figure, size in zip(before.figures, sizes, strict=False)) if before else 0
     figures, against = (before.figures[:same], before.against[:same]) if before else ((), ())
     for size in sizes[same:]:
-        figure = figure_of(part.test, part.sample.take(slice(size)))
+        figure = figure_of(part.test, part.sample.first(size))
         gap = {"gap": float(figure.unclear)} if isinstance(figure, Ratio) else {}
         figures, against = (*figures, figure), (*against, part.region.p_values(figure) | gap)
     return replace(part, figures=figures, against=against)

@@ -15,12 +15,16 @@ from circuitdsl.engine.memory import in_halves, in_parts, run_at_once
 from circuitdsl.engine.named import function_of
 from circuitdsl.engine.prompts import Array, Batch, Prompts
 from circuitdsl.engine.readers.terms import changed_by
-from circuitdsl.engine.runs import Runs, Terms
-from circuitdsl.measurements.requests import Request
+from circuitdsl.engine.runs import Runs
+from circuitdsl.engine.terms import Terms
+from circuitdsl.engine.workers import measuring
+from circuitdsl.measurements.kept import Kept
+from circuitdsl.measurements.requests import Request, kept_for
 from circuitdsl.models.writers import neurons
 from circuitdsl.verify.measure import Done, Series, of_prompts, present
 
 
+@measuring()
 def measure_anew(
     prompts: Prompts, requests: Sequence[Request], indices: Array, done: Done | None = None
 ) -> dict[Request, Series]:
@@ -32,19 +36,19 @@ def measure_anew(
         done: called with the number of (request, prompt) pairs just measured.
     """
     wanted = list(dict.fromkeys(requests))
-    values = {request: np.full(len(indices), np.nan) for request in wanted}
-    changed = {request: np.zeros(len(indices), bool) for request in wanted}
+    shape = len(wanted), len(indices)
+    values = dict(zip(wanted, np.full(shape, np.nan), strict=True))
+    changed = dict(zip(wanted, np.zeros(shape, bool), strict=True))
     read_off = [request for request in wanted if request.needs_runs]
     by_reader: dict[str, list[Request]] = {}
     for request in read_off:
         by_reader.setdefault(request.reader, []).append(request)
-    means, twice = (any(getattr(r, name) for r in wanted) for name in ("uses_means", "runs_twice"))
-    watched = neurons(node for request in wanted for node in request.writers)
-    stages = max((request.corrupt_stages(prompts.model.n_layers) for request in wanted), default=0)
+    means = any(request.uses_means for request in wanted)
+    kept = kept_for(read_off, prompts.model.n_layers)
 
     def measure_part(places: Array, part: Array, start: int, end: int) -> None:
         places, part = places[start:end], part[start:end]
-        batch = Batch(prompts, _runs(prompts, part, means, watched, stages), part)
+        batch = Batch(prompts, _runs(prompts, part, kept, means), part)
         for reader, mine in by_reader.items():
             for request, numbers in function_of(reader)(batch, mine).items():
                 values[request][places] = numbers.values
@@ -59,7 +63,7 @@ def measure_anew(
         return f"running prompt {part[at] + 1}"
 
     found: dict[Request, Series] = {}
-    for places, part in parts_of(prompts, indices, twice) if read_off else ():
+    for places, part in parts_of(prompts, indices, read_off) if read_off else ():
         in_halves(partial(measure_part, places, part), 0, len(part), partial(doing, part))
     for request in wanted:
         if request.needs_runs:
@@ -69,23 +73,24 @@ def measure_anew(
     return found
 
 
-def parts_of(prompts: Prompts, indices: Array, twice: bool = False) -> Iterator[tuple[Array, Array]]:
-    """Prompts of one length, as many at a time as memory takes: (places in `indices`, indices)."""
+def parts_of(prompts: Prompts, indices: Array, requests: Sequence[Request]) -> Iterator[tuple[Array, Array]]:
+    """Prompts of one length, as many at a time as memory takes for some requests: (places in `indices`, indices)."""
+    kept, twice = kept_for(requests, prompts.model.n_layers), any(request.runs_twice for request in requests)
     lengths = np.asarray([len(prompts.pairs[i].clean_tokens) for i in indices])
-    for places in in_parts(prompts.model, lengths, prompts.max_memory, twice):
+    for places in in_parts(prompts.model, lengths, prompts.max_memory, twice, kept):
         yield places, indices[places]
 
 
-def _runs(prompts: Prompts, part: Array, means: bool, watched: Sequence[Node], corrupt_stages: int) -> Runs:
-    known = (runs.first(len(part)) for places, runs in prompts.kept if places[: len(part)] == part.tolist())
-    runs = None if watched else next(known, None)
+def _runs(prompts: Prompts, part: Array, kept: Kept, means: bool) -> Runs:
+    known = (runs for places, runs in prompts.kept if places[: len(part)] == part.tolist())
+    runs = next((runs.first(len(part)) for runs in known if runs.kept.covers(kept)), None)
     if runs is None:
         pairs = [prompts.pairs[i] for i in part]
         clean, corrupt = (tokens_of(pairs, side) for side in ("clean_tokens", "corrupt_tokens"))
-        runs = engine.run(prompts.model, clean, corrupt, watched, corrupt_stages)
+        runs = engine.run(prompts.model, clean, corrupt, kept=kept)
     if not means:
         return runs
-    terms, stratum = _mean_terms(prompts, runs.length, watched)
+    terms, stratum = _mean_terms(prompts, runs.length, neurons(kept.clean))
     return runs.with_means(terms, torch.as_tensor(stratum[part]))
 
 

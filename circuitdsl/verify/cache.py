@@ -4,7 +4,7 @@ A number is found again only if everything that it depends on is the same:
 
 - the weights, and what the model computes with them
 - the code that measures, ours and that of the package that a measurement or metric is from
-- torch, the device, the number format and the number of threads
+- torch, the device and the number format; not the number of threads (`engine.workers`)
 - the metric and the patch
 - the prompt's tokens, its answers, and the places of the positions in question
 - for mean ablation, the prompts that the means are taken over
@@ -32,6 +32,8 @@ from circuitdsl.verify.store import Known, Store, digest
 Array = np.ndarray
 #: the first prompts of a generator, which tell its other prompts: another word list would have changed them
 RECOGNISED = 32
+#: what is known of a number: that it is known, that its patch changed something, that this run has not measured it
+KNOWN, CHANGED, EARLIER = 1, 2, 4
 
 
 @dataclass
@@ -56,7 +58,7 @@ class Memory:
     found: int = 0
     _names: dict[Request, bytes] = field(default_factory=dict, repr=False)
     _prompts: dict[tuple[object, ...], list[bytes]] = field(default_factory=dict, repr=False)
-    _read: dict[bytes, dict[bytes, Known]] = field(default_factory=dict, repr=False)
+    _read: dict[bytes, tuple[Array, Array]] = field(default_factory=dict, repr=False)
 
     def again(self) -> Memory:
         """The same for another run: what was measured until now counts as known."""
@@ -74,10 +76,14 @@ class Memory:
 
     def prompts(self, request: Request, indices: Array) -> list[bytes]:
         """Hashes of prompts, as far as a request depends on them."""
+        every = self._every(request)
+        return [every[i] for i in indices]
+
+    def _every(self, request: Request) -> list[bytes]:
         key = (request.positions, request.uses_means)
         if key not in self._prompts:
             self._prompts[key] = [self._prompt(pair, *key) for pair in self.pairs]
-        return [self._prompts[key][i] for i in indices]
+        return self._prompts[key]
 
     def _prompt(self, pair: PromptPair, positions: Sequence[Position], means: bool) -> bytes:
         places = [(str(position), list(pair.positions.get(position.name, ()))) for position in positions]
@@ -92,26 +98,37 @@ class Memory:
 
     def read(self, requests: Sequence[Request], indices: Array) -> Iterator[tuple[Request, Array, Array, Array]]:
         """For each request its numbers on some prompts, whether anything was changed there, and which are known."""
-        new = [name for name in map(self.name, requests) if name not in self._read]
-        stored = self.store.read(new)
-        self._read |= {name: dict(stored.get(name, {})) for name in new}
+        new = {name: request for request in requests if (name := self.name(request)) not in self._read}
+        stored = self.store.read(list(new))
+        self._read |= {name: self._numbers(request, stored.get(name, {})) for name, request in new.items()}
         for request in requests:
-            numbers = self._read[self.name(request)]
-            rows = [numbers.get(prompt) for prompt in self.prompts(request, indices)]
-            values = np.asarray([np.nan if row is None else row[0] for row in rows], float)
-            changed = np.asarray([row is not None and row[1] for row in rows], bool)
-            self.asked += sum(row is None or row[2] for row in rows)
-            self.found += sum(row is not None and row[2] for row in rows)
-            yield request, values, changed, np.asarray([row is not None for row in rows], bool)
+            values, state = (each[indices] for each in self._read[self.name(request)])
+            known, earlier = state & KNOWN > 0, int(np.count_nonzero(state & EARLIER))
+            self.asked += earlier + int(np.count_nonzero(~known))
+            self.found += earlier
+            yield request, values, state & CHANGED > 0, known
+
+    def _numbers(self, request: Request, stored: Mapping[bytes, Known]) -> tuple[Array, Array]:
+        """A request's numbers on all prompts, and what is known of each."""
+        values, state = np.full(len(self.pairs), np.nan), np.zeros(len(self.pairs), np.uint8)
+        for i, prompt in enumerate(self._every(request)) if stored else ():
+            if prompt in stored:
+                values[i], changed, earlier = stored[prompt]
+                state[i] = KNOWN | CHANGED * changed | EARLIER * earlier
+        return values, state
 
     def write(self, found: Mapping[Request, tuple[Array, Array]], indices: Array) -> None:
         """Keep what was measured on some prompts: for each request its numbers, and whether anything was changed."""
-        numbers = {self.name(request): pair for request, pair in found.items()}
-        prompts = {self.name(request): self.prompts(request, indices) for request in found}
-        for name, (values, changed) in numbers.items():
+        numbers, prompts = dict[bytes, tuple[Array, Array]](), dict[bytes, Sequence[bytes]]()
+        chosen: dict[int, list[bytes]] = {}  # requests of the same positions share their list
+        for request, (values, changed) in found.items():
+            name, every = self.name(request), self._every(request)
+            if id(every) not in chosen:
+                chosen[id(every)] = [every[i] for i in indices]
+            numbers[name], prompts[name] = (values, changed), chosen[id(every)]
             if name in self._read:
-                rows = zip(prompts[name], values.tolist(), changed.tolist(), strict=True)
-                self._read[name].update({prompt: (value, bool(change), False) for prompt, value, change in rows})
+                known, state = self._read[name]
+                known[indices], state[indices] = values, KNOWN | CHANGED * changed
         self.store.write(numbers, prompts)
 
     def of_means(self, what: str, compute: Callable[[], float]) -> float:
@@ -167,7 +184,7 @@ def machine_of(model: Model) -> str:
         import torch
 
         name = torch.cuda.get_device_name(model.device)
-    return f"{model.device} {name} {model.dtype} {model.threads_in_use} {model.products}"
+    return f"{model.device} {name} {model.dtype} {model.products}"
 
 
 def _of_metric(metric: Metric) -> bytes:

@@ -227,9 +227,7 @@ def correlation(first: Profile, second: Profile, seed: int = 0) -> Correlation:
 
 def rank_correlation(heads: Sequence[Node], first: np.ndarray, second: np.ndarray, seed: int = 0) -> Correlation:
     """How alike two figures rank some heads [heads]."""
-    from scipy.stats import rankdata
-
-    x, y = (ranks - ranks.mean() for ranks in (rankdata(first), rankdata(second)))
+    x, y = (ranks - ranks.mean() for ranks in map(_ranks, (first, second)))
     size, product = float(np.sqrt((x @ x) * (y @ y))), float(x @ y)
     layers = np.asarray([head.layer for head in heads])
     rng = np.random.default_rng(seed)
@@ -239,3 +237,9 @@ def rank_correlation(heads: Sequence[Node], first: np.ndarray, second: np.ndarra
         shuffled[:, here] = rng.permuted(shuffled[:, here], axis=1)
     as_high = int(np.count_nonzero(shuffled @ x >= product - 1e-12 * size))
     return Correlation(product / size if size else 0.0, (1 + as_high) / (1 + PERMUTATIONS))
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """The rank of each value [values]; equal ones have the mean of theirs."""
+    _, which, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[which]

@@ -111,9 +111,11 @@ class Forecast(Shown):
 
     def _remarks(self) -> list[str]:
         looks = "; ".join(dict.fromkeys(", ".join(map(str, task.looks)) for task in self.tasks))
+        early = any(len(task.looks) > 1 for task in self.tasks)
+        why = "a claim that is settled is measured no further" if early else "looking earlier costs more than it saves"
         on = "one thread" if self.threads == 1 else f"{self.threads} threads"
         lines = [
-            f"  looks at {looks} prompts: a claim that is settled is measured no further",
+            f"  looks at {looks} prompts: {why}",
             f"  memory: weights {_bytes(self.weights)}, and at most {_bytes(self.memory)} for measuring",
             f"  the time is for this machine as busy as it was in a moment's trial of one layer, on {on}",
             *self._half_precision(),

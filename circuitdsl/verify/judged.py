@@ -49,7 +49,7 @@ def verify_without_model(
         return None
     if "weights" in deciding:
         own = weights()
-        model = ModelInfo(own.name, own.sha256, own.n_layers, own.n_heads, "cpu", own.dtype, bos=False)
+        model = ModelInfo(own.name, own.sha256, own.n_layers, own.n_heads, "cpu", own.dtype, False, own.config_sha256)
     else:  # of a model that is not looked at, what is known without loading it
         name = circuit.model.name if circuit.model else ""
         shape = shape_of(near(name, circuit.path))[0] if name else None

@@ -1,11 +1,13 @@
-"""Requests in, one number per prompt out. The cache is asked first; what is measured is kept at once.
+"""Requests in, one number per prompt out. The cache is asked first; what is measured is kept within seconds.
 
 What measures, and imports torch, is `verify.anew`. It is imported when something is missing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -20,6 +22,8 @@ from circuitdsl.tasks.dataset import Dataset
 from circuitdsl.verify.cache import Memory
 
 Done = Callable[[int], None]
+#: seconds between two times at which numbers are written to the cache
+PAUSE = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +107,41 @@ def anew() -> Any:
     return import_module("circuitdsl.verify.anew")
 
 
+@contextmanager
+def _kept(
+    memory: Memory, asked: Sequence[Request], found: Mapping[Request, Series]
+) -> Iterator[Callable[[Array], None]]:
+    """Gives what is called with the places in `found` that were just measured.
+
+    Their numbers are written together, `PAUSE` later at the most or when measuring ends: a row for each batch of
+    prompts would have to be joined to the others later.
+    """
+    waiting, last = list[Array](), time.monotonic()
+
+    def write() -> None:
+        if waiting:
+            places = np.concatenate(waiting)
+            waiting.clear()
+            numbers = {request: (found[request].values[places], found[request].changed[places]) for request in asked}
+            memory.write(numbers, found[asked[0]].indices[places])
+
+    def keep(places: Array) -> None:
+        nonlocal last
+        waiting.append(places)
+        if time.monotonic() - last > PAUSE:
+            write()
+            last = time.monotonic()
+
+    try:
+        yield keep
+    finally:
+        write()
+
+
 def measure(
     prompts: Prompts, requests: Sequence[Request], indices: Array, done: Done | None = None
 ) -> dict[Request, Series]:
-    """Measure requests on some prompts, but for what the cache knows; what is measured is kept at once.
+    """Measure requests on some prompts, but for what the cache knows; what is measured is kept within seconds.
 
     Arguments and results are those of `measure_anew`. Numbers that are measured here and not known come from batches
     of what is missing, so that they are those of a run without a cache up to rounding.
@@ -122,14 +157,15 @@ def measure(
     if done and len(indices) and (count := sum(len(indices) - len(places) for places in missing.values())):
         done(count)
     for lacking, asked in by_prompts((places, [request]) for request, places in missing.items()):
-        for places, part in anew().parts_of(prompts, indices[lacking]):
-            fresh = anew().measure_anew(prompts, asked, part)
-            where = lacking[places]
-            for request, series in fresh.items():
-                found[request].values[where], found[request].changed[where] = series.values, series.changed
-            memory.write({request: (series.values, series.changed) for request, series in fresh.items()}, part)
-            if done:
-                done(len(asked) * len(part))
+        with _kept(memory, asked, found) as keep:
+            for places, part in anew().parts_of(prompts, indices[lacking], asked):
+                fresh = anew().measure_anew(prompts, asked, part)
+                where = lacking[places]
+                for request, series in fresh.items():
+                    found[request].values[where], found[request].changed[where] = series.values, series.changed
+                keep(where)
+                if done:
+                    done(len(asked) * len(part))
     for request in wanted:
         if not request.needs_runs:
             found[request] = of_prompts(prompts, request, indices)

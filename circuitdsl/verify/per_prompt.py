@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import io
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -72,10 +72,14 @@ class PerPrompt(list[tuple[object, ...]]):
             self.append((*head, *row))
 
     def to_csv(self) -> str:
-        """The rows as comma-separated lines under a line of headings."""
-        out = io.StringIO()
-        csv.writer(out, lineterminator="\n").writerows([COLUMNS, *self])
-        return out.getvalue()
+        """The rows as comma-separated lines under a line of headings.
+
+        A text that a spreadsheet would run as a formula has an apostrophe before it.
+        """
+        lines: list[str] = []
+        out = SimpleNamespace(write=lines.append)
+        csv.writer(out, lineterminator="\r\n").writerows([COLUMNS, *(map(_inert, row) for row in self)])
+        return "".join(f"{line[:-2]}\n" for line in lines)  # only with that end is a cell with "\r" in it quoted
 
     def to_frame(self) -> Any:
         """The rows as a pandas data frame; raises `UserError` where pandas is not installed."""
@@ -84,3 +88,7 @@ class PerPrompt(list[tuple[object, ...]]):
         except ImportError:
             raise UserError("to_frame needs pandas, which is not installed", hint="pip install pandas") from None
         return pandas.DataFrame(list(self), columns=list(COLUMNS))
+
+
+def _inert(cell: object) -> object:
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell

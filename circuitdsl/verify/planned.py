@@ -64,7 +64,7 @@ def _forecast(session: Session, circuit: Circuit, early_stop: bool) -> Forecast:
         known = _known(session, circuit, datasets)
         whole = [p for p in plans if p.claim.measurement.of_whole]
         counted = partial(work_of, model=model, datasets=datasets, metric=circuit.metric, early_stop=early_stop)
-        counted = partial(counted, max_memory=session.memory)
+        counted = partial(counted, max_memory=session.memory, device=device.type)
         work, work_of_whole = counted(plans, known=known), counted(whole) if whole else ()
         use_threads(suitable_threads(model.d_model, device.type, torch_threads()))
         machine = calibrate(model, device)

@@ -12,7 +12,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +25,9 @@ from circuitdsl.engine.prompts import SIDES, Means, Prompts, scores_of
 from circuitdsl.engine.random_tokens import SEQUENCES, sequence
 from circuitdsl.engine.tally import Tally
 from circuitdsl.errors import UserError
+from circuitdsl.measurements.kept import Kept
 from circuitdsl.measurements.plan import RANDOM
+from circuitdsl.measurements.requests import kept_for
 from circuitdsl.models.errors import UnsupportedModel
 from circuitdsl.models.model import Model, as_model
 from circuitdsl.tasks.dataset import Corrupt, Dataset, PromptPair, corrupt_prompts, sample
@@ -33,6 +35,7 @@ from circuitdsl.tasks.from_file import read_prompts
 from circuitdsl.tasks.registry import TASKS
 from circuitdsl.tasks.tokens import Tokens
 from circuitdsl.verify.cache import Memory, memory
+from circuitdsl.verify.plan import plan, shape_of
 from circuitdsl.verify.properties import OWN_SEED, own_samples, sample_name
 from circuitdsl.verify.store import Store
 
@@ -99,11 +102,13 @@ def make_prompts(
     model: Model | Transformer,
     store: Store | None = None,
     max_memory: int | None = None,
+    reads: Callable[[], Kept] | None = None,
 ) -> Prompts:
     """A task's prompts for a model, ready to be measured. Numbers that the store knows are not measured again.
 
     Args:
         max_memory: bytes that measuring may take beside the model; by default what is free decides.
+        reads: says what will be read of the runs.
 
     Raises:
         UserError: the model has no tokenizer, or the task cannot be made with it.
@@ -115,7 +120,7 @@ def make_prompts(
         [name for name in corruptions if name != data.corrupt],
         lambda name: make_data(circuit, replace(use, prompts=ADVICE, corrupt=name), model).pairs,
     )
-    return scored_prompts(model, data, circuit.metric, others, more, store, max_memory, more_are)
+    return scored_prompts(model, data, circuit.metric, others, more, store, max_memory, more_are, reads)
 
 
 def means_over(
@@ -172,12 +177,13 @@ def prompts_by_task(
 
     def made(name: str, use: TaskUse) -> Prompts:
         if name in uses:
-            return make_prompts(circuit, use, model, store, max_memory)
+            return make_prompts(circuit, use, model, store, max_memory, partial(reads_of, circuit, model, name, claims))
         return scored_prompts(model, make_data(circuit, use, model), circuit.metric, store=store, max_memory=max_memory)
 
     found: dict[str, Prompts] = {}
     for name, use in (uses | own).items():
-        place, what = (circuit.path, circuit.name, name), (model.digest, use, circuit.metric, _file_bytes(circuit, use))
+        file = b"" if keep is None else _file_bytes(circuit, use)
+        place, what = (circuit.path, circuit.name, name), (model.digest, use, circuit.metric, file)
         known = (keep or {}).get(place)
         found[name] = _again(known[1]) if known and known[0] == what else made(name, use)
         if keep is not None:
@@ -185,6 +191,14 @@ def prompts_by_task(
     for prompts in list(found.values())[1:]:  # memory is for the runs of one task, the first that is measured
         prompts.kept.clear()
     return found
+
+
+def reads_of(circuit: Circuit, model: Model | Transformer, task: str, claims: Sequence[Claim] | None = None) -> Kept:
+    """What the claims on a task, all of them or these, read of the runs of its prompts."""
+    wanted = None if claims is None else {claim.id for claim in claims}
+    every = plan(circuit, shape_of(model))
+    plans = [each for each in every if each.task == task and (wanted is None or each.claim.id in wanted)]
+    return kept_for((request for each in plans for request in (*each.asked, *each.null_requests)), model.n_layers)
 
 
 def _again(prompts: Prompts) -> Prompts:
@@ -216,11 +230,13 @@ def scored_prompts(
     store: Store | None = None,
     max_memory: int | None = None,
     more_are: str = "",
+    reads: Callable[[], Kept] | None = None,
 ) -> Prompts:
     """Run all prompts once and score them, unless a store knows their scores. Some are compared with the model's own.
 
     Args:
         more_are: what says which prompts `more` makes, where these are the first of them.
+        reads: says what will be read of the runs.
 
     Raises:
         UserError: the metric cannot be taken on this task, a prompt does not fit the model or is the same as its
@@ -241,7 +257,7 @@ def scored_prompts(
         from circuitdsl.engine.memory import refuse_too_little
 
         refuse_too_little(source.parts, max((len(pair.clean_tokens) for pair in data.pairs), default=1), max_memory)
-        return ends_of(source.parts, data.pairs, max_memory, kept)
+        return ends_of(source.parts, data.pairs, max_memory, kept, reads)
 
     reference = cache(more) if more else lambda: data.pairs
     known = memory(store, source, data.pairs, metric, reference, more_are) if store else None

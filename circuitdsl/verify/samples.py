@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -12,8 +12,9 @@ from circuitdsl.measurements.plan import Base, ClaimPlan, Part
 from circuitdsl.measurements.requests import Request
 from circuitdsl.report.report import MISSED
 from circuitdsl.verdict.samples import Sample
-from circuitdsl.verdict.sampling import FIRST_LOOK, Looks, plan_looks
+from circuitdsl.verdict.sampling import FIRST_LOOK, Looks
 from circuitdsl.verdict.weighing import Evidence, unmeasured
+from circuitdsl.verify.early_looks import free
 from circuitdsl.verify.measure import Series, having
 
 #: where the number of sequences of random tokens is fixed
@@ -51,10 +52,15 @@ class Collected:
         self.evidence = self.broken(MISSED)
 
     @classmethod
-    def of(cls, plan: ClaimPlan, prompts: Prompts, early_stop: bool = False, templates: bool = False) -> Collected:
-        """Nothing so far. Of the task's looks, those stay at which enough prompts have all positions of the claim."""
-        indices = having(prompts, plan.requests)
-        counts = [int(np.count_nonzero(indices < n)) for n in plan_looks(len(prompts.pairs), early_stop).sizes]
+    def of(
+        cls, plan: ClaimPlan, prompts: Prompts, looks: Sequence[int] | None = None, templates: bool = False
+    ) -> Collected:
+        """Nothing so far. Of the task's looks, those stay at which enough prompts have all positions of the claim.
+
+        By default there is one look, as for a claim whose numbers are there on all prompts anyway.
+        """
+        indices, everything = having(prompts, plan.requests), (len(prompts.pairs),)
+        counts = [int(np.count_nonzero(indices < n)) for n in (everything if free(plan) else looks or everything)]
         sizes = dict.fromkeys(n for n in counts if n == counts[-1] or n >= FIRST_LOOK)
         return cls(plan, prompts, Looks(tuple(sizes) if counts[-1] else (1,)), indices, templates)
 

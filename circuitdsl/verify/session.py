@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from circuitdsl.circuit.claims import Circuit, Claim, TaskUse
 from circuitdsl.circuit.shapes import place_of
 from circuitdsl.errors import UsageError, UserError
+from circuitdsl.garbage import rarely_collected
 from circuitdsl.limits import memory_of, prompts_of, seed_of
 from circuitdsl.models.model import Model, as_model, restore_threads, use_threads
 from circuitdsl.report.report import Report, Reports
@@ -126,6 +127,7 @@ class Session(AbstractContextManager["Session"]):
         device, dtype: where models run, and in which number format.
         cache: use the numbers that earlier runs have measured, and keep new ones.
         memory: bytes that measuring may take beside the model, or a size ("2GB"); by default what is free decides.
+        allow_outside: the prompt files of specs may lie outside their folders.
         progress: called with (work done, work that may still be needed at most, what is going on).
         busy: entered with a sentence while something is read or searched: a place for a spinner.
         meter: entered while a circuit is measured; gives what to call as `progress`, or None.
@@ -154,6 +156,7 @@ class Session(AbstractContextManager["Session"]):
         *,
         cache: bool = True,
         memory: int | str | None = None,
+        allow_outside: bool = False,
         progress: Progress | None = None,
         busy: Callable[[str], AbstractContextManager[Any]] = lambda _: nullcontext(),
         meter: Callable[[], AbstractContextManager[Progress | None]] | None = None,
@@ -168,6 +171,7 @@ class Session(AbstractContextManager["Session"]):
             self.own = model if isinstance(model, Transformer) else None
         self.name = self.own.name if self.own else None if model is None else str(model)
         self.device, self.dtype, self.cache, self.memory = device, dtype, cache, memory_of(memory)
+        self.allow_outside = allow_outside
         self.busy, self.meter, self.warn = busy, meter or (lambda: nullcontext(progress)), warn
         self._known: dict[str, dict[Any, Any]] = {}
         self._prompts: Keep | None = None
@@ -198,14 +202,16 @@ class Session(AbstractContextManager["Session"]):
             UserError: there is no such spec or circuit, or a prompt file has errors.
         """
         from circuitdsl.api import SpecError, check_prompt_files, load, loads
+        from circuitdsl.language.diagnostics import render_foremost
 
-        found = load(given, self.name) if isinstance(given, str | Path) else given
+        allow = self.allow_outside
+        found = load(given, self.name, allow_outside=allow) if isinstance(given, str | Path) else given
         if self.name is not None and found.model != self.name:
             names = {one.name for one in found.circuits}
-            found = loads(found.text, found.path, self.name)
+            found = loads(found.text, found.path, self.name, allow_outside=found.allow_outside)
             found = replace(found, circuits=tuple(one for one in found.circuits if one.name in names))
         if not found.ok:
-            raise SpecError(found.problems)
+            raise SpecError(render_foremost(found.diagnostics, found.text, found.path))
         check_prompt_files(found, self.name)
         return found if circuit is None else replace(found, circuits=(found.circuit(circuit),))
 
@@ -372,7 +378,7 @@ class Session(AbstractContextManager["Session"]):
             return known
         model, start = self.source_of(circuit), time.perf_counter()
         record = None if per_prompt is None else partial(per_prompt.record, circuit.name)
-        with self.meter() as progress:
+        with rarely_collected(), self.meter() as progress:
             by_task = self.prompts_by_task(circuit, wanted(circuit, how.claims))
             report = verify(circuit, model, by_task, how, progress, record, self.store)
             if other_corruptions and not report.interrupted:

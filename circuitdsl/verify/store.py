@@ -10,12 +10,15 @@ import os
 import sqlite3
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
+
+from circuitdsl.errors import UserError
 
 #: the layout of the file; a file of another layout is another file
 LAYOUT = 1
@@ -82,7 +85,15 @@ class Store(AbstractContextManager["Store"]):
     def write(self, found: Mapping[bytes, Numbers], prompts: Mapping[bytes, Sequence[bytes]]) -> None:
         """Keep the numbers of requests on their prompts, all or none of them."""
         now = int(time.time())
-        rows = [(*_packed(request, prompts[request], numbers), now) for request, numbers in found.items()]
+        columns = {id(some): some for some in prompts.values()}  # many requests share their prompts
+        blank = {at: (_column(some), digest(*some)) for at, some in columns.items()}
+
+        def row(request: bytes, numbers: Numbers) -> tuple[bytes, bytes, bytes, int]:
+            rows, which = blank[id(prompts[request])]
+            rows["value"], rows["changed"] = numbers
+            return (*_packed(request, which, rows.tobytes()), now)
+
+        rows = [row(request, numbers) for request, numbers in found.items()]
         if self.connection is None:
             return
         with self._guarded():
@@ -119,13 +130,15 @@ class Store(AbstractContextManager["Store"]):
 
     def _join(self, connection: sqlite3.Connection) -> None:
         """Make one row of the rows of each request that was written; a hundred short ones take longer to read."""
-        for request in {request for request, _ in self.written}:
+        rows_of = Counter(request for request, _ in self.written)
+        for request in (request for request, rows in rows_of.items() if rows > 1 or request in self.used):
             rows = connection.execute("SELECT prompts, data FROM numbers WHERE request = ?", (request,)).fetchall()
             good = [(which, raw) for which, data in rows if (raw := _raw(request, which, data)) is not None]
             if len(good) > 1:
                 found = np.concatenate([np.frombuffer(raw, _ROW) for _, raw in good])
                 _, first = np.unique(found["prompt"], return_index=True)
-                row = _whole(request, found[np.sort(first)])
+                whole = found[np.sort(first)]
+                row = _packed(request, digest(*whole["prompt"].tolist()), whole.tobytes())
                 gone = [(request, which) for which, _ in good]
                 connection.executemany("DELETE FROM numbers WHERE request = ? AND prompts = ?", gone)
                 connection.execute("INSERT OR REPLACE INTO numbers VALUES (?, ?, ?, ?)", (*row, int(time.time())))
@@ -161,11 +174,18 @@ class Store(AbstractContextManager["Store"]):
 
 
 def default_path() -> Path:
-    """The user's cache: `results-1.sqlite` in `CIRCUITDSL_CACHE`, or where the system keeps such things."""
+    """The user's cache: `results-1.sqlite` in `CIRCUITDSL_CACHE`, or where the system keeps such things.
+
+    Raises:
+        UserError: that variable names the home of nobody.
+    """
     import platformdirs
 
     folder = os.environ.get("CIRCUITDSL_CACHE") or platformdirs.user_cache_dir("circuitdsl", appauthor=False)
-    return Path(folder).expanduser() / f"results-{LAYOUT}.sqlite"
+    try:
+        return Path(folder).expanduser() / f"results-{LAYOUT}.sqlite"
+    except RuntimeError:
+        raise UserError(f"CIRCUITDSL_CACHE is {folder}, and there is no such user", "name another folder") from None
 
 
 def digest(*parts: bytes) -> bytes:
@@ -180,17 +200,15 @@ def digest(*parts: bytes) -> bytes:
 # --- a row -----------------------------------------------------------------------------------------
 
 
-def _packed(request: bytes, prompts: Sequence[bytes], numbers: Numbers) -> tuple[bytes, bytes, bytes]:
-    """(request, prompts, data): a checksum, then prompt, value and change, one row after the other."""
+def _column(prompts: Sequence[bytes]) -> Array:
+    """Rows of numbers on some prompts, all of them 0."""
     rows = np.zeros(len(prompts), _ROW)
     rows["prompt"] = np.frombuffer(b"".join(prompts), f"V{HASH}")
-    rows["value"], rows["changed"] = numbers
-    return _whole(request, rows)
+    return rows
 
 
-def _whole(request: bytes, rows: np.ndarray) -> tuple[bytes, bytes, bytes]:
-    """(request, prompts, data) of some rows of numbers."""
-    which, raw = digest(*(prompt.tobytes() for prompt in rows["prompt"])), rows.tobytes()
+def _packed(request: bytes, which: bytes, raw: bytes) -> tuple[bytes, bytes, bytes]:
+    """(request, prompts, data) of the bytes of some rows, with a checksum before them."""
     return request, which, digest(request, which, raw) + raw
 
 

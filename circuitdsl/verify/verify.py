@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from importlib import import_module
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,11 +29,11 @@ from circuitdsl.report.numbers import value
 from circuitdsl.report.report import ClaimResult, MeasurementResult, ModelInfo, Report, SpecInfo, TaskResult
 from circuitdsl.verdict.decide import Decision, levels_of, rule, ruled
 from circuitdsl.verdict.samples import FEWEST_STRATA
-from circuitdsl.verdict.sampling import plan_looks
 from circuitdsl.verdict.weighing import Evidence
 from circuitdsl.verdicts import Verdict
 from circuitdsl.verify.answers import notes_on, tokens_of
 from circuitdsl.verify.cache import Memory
+from circuitdsl.verify.early_looks import early_looks, free
 from circuitdsl.verify.judged import in_order, judged, wanted
 from circuitdsl.verify.measure import Done, by_prompts, measure, trouble
 from circuitdsl.verify.more import on_more_prompts
@@ -51,6 +52,8 @@ if TYPE_CHECKING:
 #: called with (work done, work that may still be needed at most, what is going on)
 Progress = Callable[[int, int, str], None]
 Record = Callable[[Collected, Decision], None]
+#: the numbers of prompts at which the claims of each task are weighed
+Looks = Mapping[str, tuple[int, ...]]
 #: the words of each verdict before the corruptions that have it, in the order of a note
 _WORDS: dict[Verdict, str] = {
     "holds": "holds under",
@@ -97,9 +100,11 @@ def verify(
     shape = shape_of(model)
     claims = wanted(circuit, options.claims)
     chosen = {claim.id for claim in claims if options.ids is None or claim.id in options.ids}
-    plans = [p for p in plan(circuit, shape) if p.claim.id in chosen and options.task in (None, p.task)]
+    every = plan(circuit, shape)
+    plans = [p for p in every if p.claim.id in chosen and options.task in (None, p.task)]
     by_task = _with_random(plans, model, by_task, options.memory, store)
-    members = [Collected.of(p, by_task[p.task], options.early_stop, options.templates) for p in plans]
+    looks = _looks(every, model, by_task, options.early_stop)
+    members = [Collected.of(p, by_task[p.task], looks[p.task], options.templates) for p in plans]
     properties = [
         Tested(claim, task, by_task.get(sample_name(task)))
         for claim in claims
@@ -111,7 +116,7 @@ def verify(
     interrupted = False
     besides: tuple[MeasurementResult, ...] = ()
     try:
-        _measure(members, by_task, family, options, progress)
+        _measure(members, by_task, looks, family, options, progress)
         for each in properties:
             each.measure()
         besides = full(circuit, shape, by_task) if options.full else ()
@@ -135,7 +140,17 @@ def verify(
     memories = [prompts.cache for prompts in by_task.values() if isinstance(prompts.cache, Memory)]
     return Report(
         spec=SpecInfo(circuit.path, circuit.name, circuit.sha256, circuit.meaning),
-        model=ModelInfo(model.name, model.sha256, model.n_layers, model.n_heads, model.device, model.dtype, bos),
+        model=ModelInfo(
+            model.name,
+            model.sha256,
+            model.n_layers,
+            model.n_heads,
+            model.device,
+            model.dtype,
+            bos,
+            model.config_sha256,
+            model.tokenizer_sha256,
+        ),
         tasks=tuple(_task_result(by_task[use.name], use) for use in circuit.tasks if use.name in by_task),
         claims=in_order(circuit, found),
         seconds=time.perf_counter() - start,
@@ -161,8 +176,9 @@ def weigh_plans(
     """Evidence for claims that are measured in one batch but judged in families of `family` members, elsewhere."""
     options = Options()
     by_task = _with_random(plans, model, by_task)
-    members = [Collected.of(p, by_task[p.task], options.early_stop) for p in plans]
-    _measure(members, by_task, family, options, progress)
+    looks = _looks(plans, as_model(model), by_task, options.early_stop)
+    members = [Collected.of(p, by_task[p.task], looks[p.task]) for p in plans]
+    _measure(members, by_task, looks, family, options, progress)
     return [member.evidence for member in members]
 
 
@@ -180,12 +196,22 @@ def _with_random(
     return {**by_task, RANDOM: random_prompts(model, max_memory, store or next(of_tasks, None))}
 
 
+def _looks(plans: Sequence[ClaimPlan], model: Model, by_task: Mapping[str, Prompts], early_stop: bool) -> Looks:
+    """The looks of each task: those of all claims of the spec, whichever are verified."""
+    mine = {name: [p for p in plans if p.task == name] for name in by_task}
+    return {
+        name: early_looks(mine[name], prompts.pairs, model, model.device, early_stop)
+        for name, prompts in by_task.items()
+    }
+
+
 # --- measuring, look by look -----------------------------------------------------------------------
 
 
 def _measure(
     members: Sequence[Collected],
     by_task: Mapping[str, Prompts],
+    looks: Looks,
     family: int,
     options: Options,
     progress: Progress | None,
@@ -209,22 +235,26 @@ def _measure(
 
     for name, prompts in by_task.items():
         if mine := [member for member in members if member.plan.task == name]:
-            _measure_task(mine, prompts, family, options, add)
+            _measure_task(mine, prompts, looks[name], family, options, add)
 
 
-def _measure_task(members: list[Collected], prompts: Prompts, family: int, options: Options, add: Done) -> None:
-    """Measure the claims of one task, dropping each as soon as it is settled."""
+def _measure_task(
+    members: list[Collected], prompts: Prompts, looks: Sequence[int], family: int, options: Options, add: Done
+) -> None:
+    """Measure the claims of one task, dropping each as soon as it is settled.
+
+    Those whose numbers are there on all prompts anyway are weighed once.
+    """
     for member in members:
         if why := trouble(prompts, member.plan.task, member.plan.requests, member.indices):
             member.evidence, member.settled = member.broken(why), True
     _measure_nulls([member for member in members if not member.settled], prompts, family, options, add)
-    done = 0
-    for size in plan_looks(len(prompts.pairs), options.early_stop).sizes:
-        pending = [m for m in members if not m.settled]
+    steps = [(0, len(prompts.pairs), True), *((a, b, False) for a, b in pairwise((0, *looks)))]
+    for done, size, at_once in steps:
+        pending = [m for m in members if not m.settled and free(m.plan) == at_once]
         if not pending:
-            return
+            continue
         _measure_look(pending, prompts, np.arange(done, size), add)
-        done = size
         for member in pending:
             member.measured = size
             if np.count_nonzero(member.indices < size) >= member.looks.sizes[0]:

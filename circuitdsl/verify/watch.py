@@ -94,7 +94,12 @@ def files_of(specs: Iterable[str | Path]) -> set[Path]:
         text, _ = read_source(path)
         file, _ = parse(text, str(path))
         waiting += [path.parent / each.path.text for each in file.statements if isinstance(each, s.Use)]
-        found |= {path.parent / use.file for one in loads(text, path).circuits for use in one.tasks if use.file}
+        found |= {
+            path.parent / use.file
+            for one in loads(text, path, allow_outside=True).circuits
+            for use in one.tasks
+            if use.file
+        }
     return found
 
 

@@ -6,49 +6,54 @@ known only once it is measured, so that work is a range: the first look, and all
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
 
 from circuitdsl.circuit.claims import Circuit
 from circuitdsl.circuit.criteria import NULL_PROMPTS
-from circuitdsl.circuit.nodes import Node
+from circuitdsl.circuit.nodes import Node, Position
 from circuitdsl.circuit.vocabulary import Metric
-from circuitdsl.engine.batch_index import Where, all_names
+from circuitdsl.engine.batch_index import Plan, Where, all_names
 from circuitdsl.engine.batch_index import plan as sorted_out
 from circuitdsl.engine.batches import entries
 from circuitdsl.engine.circuit_alone import grouped
 from circuitdsl.engine.circuit_alone import work as work_alone
-from circuitdsl.engine.count import Machine, floor_by_prompt
+from circuitdsl.engine.count import Machine, floor_of
 from circuitdsl.engine.ends import tokens_of
 from circuitdsl.engine.experiment import Experiment, experiment_of
 from circuitdsl.engine.memory import (
-    BATCH,
     CHUNK,
-    allowed,
+    all_terms,
+    batch_bytes,
     in_parts,
     kept_bytes,
     prompt_bytes,
-    prompts_at_once,
     refuse_too_little,
+    run_at_once,
 )
 from circuitdsl.engine.positions import token_indices
 from circuitdsl.engine.runs import first_difference
 from circuitdsl.engine.via_mlps import passing, wanted
+from circuitdsl.measurements.kept import Kept
 from circuitdsl.measurements.plan import ClaimPlan
-from circuitdsl.measurements.requests import ChangedRequest, Request, Subgraph
+from circuitdsl.measurements.requests import ChangedRequest, Request, Subgraph, kept_for
 from circuitdsl.models.outline import products
 from circuitdsl.models.parts import Transformer
 from circuitdsl.tasks.dataset import Dataset
-from circuitdsl.verdict.sampling import plan_looks
 from circuitdsl.verify.cache import Memory
+from circuitdsl.verify.early_looks import early_looks
 from circuitdsl.verify.measure import by_prompts, having
 from circuitdsl.verify.plan import plan as plans_of
 from circuitdsl.verify.plan import shape_of
 from circuitdsl.verify.prompts import MEAN_PROMPTS
 
+#: bytes of libraries that measuring imports, and of records
+BASE = 30_000_000
 #: what weighing one claim takes, in layers of a plain run on one token
 _WEIGHING = 200
 
@@ -60,17 +65,21 @@ class Work:
     Attributes:
         block_positions: blocks recomputed downstream of patches, at one position of one run each.
         flow_positions: MLPs computed for edges via MLPs, at one position each.
-        run_tokens: tokens that go through the whole model: clean and corrupt runs, and runs for means.
+        run_tokens: tokens that go through the whole model: clean and corrupt runs, and runs for means. Of runs that end
+            earlier, the same share of the tokens.
         passes: live passes, and whole runs, each of them many small operations a layer.
+        batch: bytes of the largest batch of patched runs.
     """
 
     block_positions: int = 0
     flow_positions: int = 0
     run_tokens: int = 0
     passes: int = 0
+    batch: int = 0
 
     def __add__(self, other: Work) -> Work:
-        return Work(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+        added = Work(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+        return replace(added, batch=max(self.batch, other.batch))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +89,8 @@ class TaskWork:
     Attributes:
         looks: prompts measured at each look.
         tokens: the shortest and the longest prompt.
+        held: bytes of runs that are held at once, at the most, while something is measured.
+        all_runs: bytes of the runs of all prompts, which are kept from scoring on as far as there is room.
         claims: claims that are checked on the task.
         requests: what these ask for, every claim counted alone.
         experiments: distinct patches among that, after merging over claims.
@@ -90,6 +101,7 @@ class TaskWork:
         ranked: claims about a rank among random circuits, of which the first round alone is counted.
         measurements: distinct requests, nulls included.
         new: those of them that some prompt of the first look is not known of; `anew` is the work that they take there.
+            These three are 0 where nobody asked what is known.
     """
 
     task: str
@@ -108,6 +120,8 @@ class TaskWork:
     measurements: int = 0
     new: int = 0
     anew: Work = Work()
+    held: int = 0
+    all_runs: int = 0
 
 
 def workload(
@@ -138,15 +152,17 @@ def work_of(
     early_stop: bool = True,
     max_memory: int | None = None,
     known: Mapping[str, Memory] | None = None,
+    device: str = "cpu",
 ) -> tuple[TaskWork, ...]:
     """What measuring some plans runs for each task; other arguments and errors are those of `workload`.
 
     Args:
-        known: what earlier runs have measured, by task.
+        known: what earlier runs have measured, by task; where it is given, what is new is counted beside the rest.
+        device: where it would run, `cpu` or `cuda`: the looks depend on it.
     """
-    tasks = {name: _Prompts(model, data, max_memory) for name, data in datasets.items()}
+    tasks = {name: _Prompts(model, data, max_memory, device) for name, data in datasets.items()}
     return tuple(
-        _task_work([p for p in plans if p.task == name], prompts, name, metric, early_stop, (known or {}).get(name))
+        _task_work([p for p in plans if p.task == name], prompts, name, metric, early_stop, known)
         for name, prompts in tasks.items()
     )
 
@@ -158,13 +174,15 @@ class _Prompts:
     model: Transformer
     data: Dataset
     max_memory: int | None
+    device: str
 
     def lengths(self, indices: np.ndarray) -> np.ndarray:
         return np.asarray([len(self.data.pairs[i].clean_tokens) for i in indices])
 
-    def parts(self, indices: np.ndarray, twice: bool = False) -> list[np.ndarray]:
-        """Prompts of one length, as many at a time as are measured together."""
-        return [indices[places] for places in in_parts(self.model, self.lengths(indices), self.max_memory, twice)]
+    def parts(self, indices: np.ndarray, kept: Kept, twice: bool = False) -> list[np.ndarray]:
+        """Prompts of one length, as many at a time as are measured together where so much is kept of them."""
+        lengths = self.lengths(indices)
+        return [indices[places] for places in in_parts(self.model, lengths, self.max_memory, twice, kept)]
 
 
 def _task_work(
@@ -173,7 +191,7 @@ def _task_work(
     name: str,
     metric: Metric,
     early_stop: bool,
-    known: Memory | None,
+    known: Mapping[str, Memory] | None,
 ) -> TaskWork:
     data, everything = prompts.data, np.arange(len(prompts.data.pairs))
     lengths = prompts.lengths(everything)
@@ -181,21 +199,17 @@ def _task_work(
     asked = [request for p in plans for request in p.requests]
     requests = _as_run(asked, metric)
     patches = [request for request in requests if request.scored]
-    looks = plan_looks(len(data.pairs), early_stop).sizes
+    looks = early_looks(plans, data.pairs, prompts.model, prompts.device, early_stop)
     # the nulls' patches, on the first prompts of each claim that has a null; the same prompts go together
     nulls = by_prompts((having(data, p.requests)[:NULL_PROMPTS], p.null_requests) for p in plans)
     first = [_measuring(prompts, own, indices) for indices, own in nulls]
-    start = sum(first, _runs(prompts, prompts.parts(everything)))
+    start = sum(first, _scoring(prompts))
     if any(request.uses_means for request in patches):
         length = float(np.mean([len(pair.corrupt_tokens) for pair in data.pairs]))
         count = max(MEAN_PROMPTS, len(data.pairs))
         start += Work(run_tokens=round(count * length), passes=-(-count // CHUNK))
     steps = [_measuring(prompts, requests, everything[a:b]) for a, b in zip((0, *looks), looks, strict=False)]
-    # on what the first look measures, and on what it does not know
-    groups = by_prompts((everything[: looks[0]], p.asked) for p in plans if len(having(data, p.requests)))
-    wanted = [(ids, [r for r in own if r.needs_runs]) for ids, own in (*nulls, *groups)]
-    lacking = [(ids, list(_unknown(own, ids, known))) for ids, own in wanted]
-    return TaskWork(
+    found = TaskWork(
         task=name,
         prompts=len(data.pairs),
         looks=looks,
@@ -209,6 +223,17 @@ def _task_work(
         ranked=sum(part.peers is not None for p in plans for part in p.parts),
         least=start + steps[0],
         most=sum(steps, start),
+        all_runs=sum(prompt_bytes(prompts.model, int(length)) for length in lengths),
+        held=max((_held(prompts, own, ids) for ids, own in (*nulls, (everything, requests))), default=0),
+    )
+    if known is None:
+        return found
+    # on what the first look measures, and on what it does not know
+    groups = by_prompts((everything[: looks[0]], p.asked) for p in plans if len(having(data, p.requests)))
+    wanted = [(ids, [r for r in own if r.needs_runs]) for ids, own in (*nulls, *groups)]
+    lacking = [(ids, list(_unknown(own, ids, known.get(name)))) for ids, own in wanted]
+    return replace(
+        found,
         measurements=len({request for _, own in wanted for request in own}),
         new=len({request for _, own in lacking for request in own}),
         anew=sum((_measuring(prompts, _as_run(own, metric), ids) for ids, own in lacking), Work()),
@@ -231,58 +256,93 @@ def _unknown(requests: Sequence[Request], indices: np.ndarray, known: Memory | N
             yield request
 
 
-def _runs(prompts: _Prompts, parts: Sequence[np.ndarray], times: int = 2) -> Work:
-    """Whole runs of some prompts: the clean and the corrupt one, or more of them."""
-    tokens = sum(int(prompts.lengths(part).sum()) for part in parts)
-    return Work(run_tokens=times * tokens, passes=times * len(parts))
+def _scoring(prompts: _Prompts) -> Work:
+    """The whole clean and corrupt runs that all prompts are scored by."""
+    lengths = prompts.lengths(np.arange(len(prompts.data.pairs)))
+    groups = sum(
+        -(-int(count) // run_at_once(prompts.model, int(length), prompts.max_memory))
+        for length, count in zip(*np.unique(lengths, return_counts=True), strict=True)
+    )
+    return Work(run_tokens=2 * int(lengths.sum()), passes=2 * groups)
 
 
 def _measuring(prompts: _Prompts, requests: Sequence[Request], indices: np.ndarray) -> Work:
     """One call of `measure`: the runs of its prompts, and every distinct patch on them."""
     if not any(request.needs_runs for request in requests):
         return Work()
-    parts = prompts.parts(indices, any(request.runs_twice for request in requests))
+    kept, layers = kept_for(requests, prompts.model.n_layers), prompts.model.n_layers
+    parts = prompts.parts(indices, kept, any(request.runs_twice for request in requests))
     swapped = any(patch.direction == "denoise" for request in requests for patch in request.patches)
     changed = {request.intervention for request in requests if isinstance(request, ChangedRequest)}
-    runs = _runs(prompts, parts, 2 + 2 * swapped + len(changed))
-    return sum((_on_part(prompts, requests, part) for part in parts), runs)
+    times = (1 + swapped) * (kept.clean_share(layers) + kept.corrupt_share(layers)) + len(changed)
+    runs = Work(
+        run_tokens=round(times * int(prompts.lengths(indices).sum())),
+        passes=(2 + 2 * swapped + len(changed)) * len(parts),
+    )
+    circuits = grouped(dict.fromkeys(request for request in requests if isinstance(request, Subgraph)))
+    patched = _patched(prompts.model, requests)
+    placed = (request for request in requests if request.patches or isinstance(request, Subgraph))
+    names = dict.fromkeys(position for request in placed for position in request.positions)
+    return sum((_on_part(prompts, circuits, patched, names, part) for part in parts), runs)
 
 
-def _on_part(prompts: _Prompts, requests: Sequence[Request], part: np.ndarray) -> Work:
-    """What runs in batches, on prompts of one length."""
-    model, pairs = prompts.model, [prompts.data.pairs[i] for i in part]
-    clean, corrupt = (tokens_of(pairs, side) for side in ("clean_tokens", "corrupt_tokens"))
-    circuits = dict.fromkeys(request for request in requests if isinstance(request, Subgraph))
-    placed = (*circuits, *(request for request in requests if request.patches))
-    names = dict.fromkeys(p for request in placed for p in request.positions)
-    places = {p: token_indices(pairs, [p]) for p in names}
-    where = Where.of(places, len(pairs), clean.shape[1], first_difference(clean, corrupt))
-    together = grouped(circuits)
-    alone = sum(len(group) * int(work_alone(model, where, group[0]).sum()) for group in together)
-    work = Work(block_positions=alone, passes=len(together))
-    # distinct patches that run together, each with how many layers have MLPs that matter to what is looked at
+def _held(prompts: _Prompts, requests: Sequence[Request], indices: np.ndarray) -> int:
+    """Bytes of the runs that one call of `measure` holds at once."""
+    kept, twice = kept_for(requests, prompts.model.n_layers), any(request.runs_twice for request in requests)
+    sizes = ((len(part), int(prompts.lengths(part[:1])[0])) for part in prompts.parts(indices, kept, twice))
+    return max((n * prompt_bytes(prompts.model, length, kept) * (1 + twice) for n, length in sizes), default=0)
+
+
+def _patched(model: Transformer, requests: Sequence[Request]) -> list[tuple[list[Plan], int]]:
+    """Distinct patches that run together, with how many layers have MLPs that matter to what is looked at."""
     groups: dict[tuple[Hashable, str], dict[Experiment, int]] = {}
     for request in requests:
         if request.patches:
             experiment = experiment_of(request)
             group = groups.setdefault((request.together, experiment.direction), {})
             group[experiment] = max(request.layers(model.n_layers), group.get(experiment, 0))
-    return sum((_patching(model, list(group), where, max(group.values())) for group in groups.values()), work)
+    return [([sorted_out(one, model) for one in group], max(group.values())) for group in groups.values()]
 
 
-def _patching(model: Transformer, experiments: Sequence[Experiment], where: Where, layers: int) -> Work:
+def _on_part(
+    prompts: _Prompts,
+    circuits: Sequence[Sequence[Subgraph]],
+    patched: Sequence[tuple[list[Plan], int]],
+    names: Iterable[Position],
+    part: np.ndarray,
+) -> Work:
+    """What runs in batches, on prompts of one length."""
+    model, pairs = prompts.model, [prompts.data.pairs[i] for i in part]
+    clean, corrupt = (tokens_of(pairs, side) for side in ("clean_tokens", "corrupt_tokens"))
+    places = {p: token_indices(pairs, [p]) for p in names}
+    where = Where.of(places, len(pairs), clean.shape[1], first_difference(clean, corrupt))
+    alone = sum(len(group) * int(work_alone(model, where, group[0]).sum()) for group in circuits)
+    fits = partial(batch_bytes, model, where.length, max_memory=prompts.max_memory)
+    runs = [(len(group) * where.n, all_terms(model) if group[0].keep == "edges" else 0) for group in circuits]
+    largest = max((fits(rows=count * where.length, held=held) for count, held in runs), default=0)
+    work = Work(block_positions=alone, passes=len(circuits), batch=largest)
+    return sum((_patching(model, plans, where, layers, fits) for plans, layers in patched), work)
+
+
+def _patching(model: Transformer, plans: Sequence[Plan], where: Where, layers: int, fits: Callable[..., int]) -> Work:
     """Distinct patches of one direction on prompts of one length, followed through the MLPs of some layers."""
-    plans = [sorted_out(experiment, model) for experiment in experiments]
     flow = 0
     for route, stages in wanted(plans).items():
         points = where.mask(all_names(route.senders), any(one.fixed for one in plans))
         for mlp in (Node("mlp", layer) for layer in range(model.n_layers)):
             if route.first < mlp.stage(model.parallel) < max(stages):
                 flow += int((passing(where, route, mlp) & points).sum())
+    alike, count = {one.shape: one for one in plans}, Counter(one.shape for one in plans)
+    distinct = list(alike.values())
+    batches = [
+        sum(count[distinct[i].shape] for i in members) * len(some) * (where.length - start)
+        for members, some, start in entries(distinct, where, model.n_layers)
+    ]
     return Work(
-        block_positions=sum(int(floor_by_prompt(model, e, where, layers).sum()) for e in experiments),
+        block_positions=sum(count[key] * int(floor_of(model, one, where, layers).sum()) for key, one in alike.items()),
         flow_positions=flow,
-        passes=sum(1 for _ in entries(plans, where, model.n_layers)),
+        passes=len(batches),
+        batch=fits(rows=max(batches, default=0)),
     )
 
 
@@ -302,6 +362,6 @@ def memory(model: Transformer, work: Sequence[TaskWork], device: torch.device, m
 
     Counts activations only; a Python process with torch and transformers takes about half a gigabyte besides.
     """
-    together = [min(prompts_at_once(model, t.tokens[1], max_memory), t.prompts) for t in work]
-    most = [n * prompt_bytes(model, t.tokens[1]) for n, t in zip(together, work, strict=True)]
-    return max(most, default=0) + int(allowed(device, max_memory) * BATCH) + kept_bytes(device, max_memory)
+    most = max((task.held + task.most.batch for task in work), default=0)
+    base = BASE if max_memory is None else 0  # a limit is of tensors
+    return base + most + sum(min(kept_bytes(device, max_memory), task.all_runs) for task in work)

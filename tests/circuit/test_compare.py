@@ -6,14 +6,17 @@ import io
 import itertools
 import random
 
+import numpy as np
 import pytest
 from rich.console import Console
+from scipy.stats import spearmanr
 
 from circuitdsl.api import load, loads
 from circuitdsl.circuit.claims import Circuit
 from circuitdsl.circuit.compare import Overlap, chance, compare, heads_of
 from circuitdsl.circuit.nodes import Node
 from circuitdsl.report.tables import show_comparison
+from circuitdsl.verify.compared import rank_correlation
 
 HEADER = 'model "pocket"\ntask ioi\n'
 
@@ -93,6 +96,14 @@ def test_the_chance_level_is_that_of_random_sets_with_the_same_layers() -> None:
     assert found.expected == pytest.approx(sum(totals) / draws, abs=0.02)
     assert found.jaccard == pytest.approx(sum(overlaps) / draws, abs=0.005)
     assert found.p == pytest.approx(sum(t >= 3 for t in totals) / draws, abs=0.01)
+
+
+def test_equal_effects_share_the_mean_of_their_ranks() -> None:
+    heads = [Node("head", layer, head) for layer in range(2) for head in range(4)]
+    first, second = (np.asarray(values, float) for values in ([3, 1, 1, 2, 5, 5, 5, 0], [2, 2, 0, 1, 4, 3, 3, 3]))
+    found = rank_correlation(heads, first, second)
+    assert found.rho == pytest.approx(spearmanr(first, second).statistic, abs=1e-12)
+    assert 0 < found.p < 1
 
 
 def test_layers_used_whole_are_no_evidence() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from hypothesis import strategies as st
 
 from circuitdsl.circuit.nodes import LOGITS, Edge, Input, Node, Position, Site
@@ -24,7 +22,7 @@ def inputs(model: Transformer) -> list[Input]:
 def parts(model: Transformer) -> list[Node]:
     """A few singular components of every head, and neurons of every MLP."""
     every = {"head": (0, 1, model.d_head - 1), "mlp": NEURONS}
-    return [replace(node, index=i) for node in nodes(model) for i in every.get(node.kind, ())]
+    return [node._replace(index=i) for node in nodes(model) for i in every.get(node.kind, ())]
 
 
 def senders(model: Transformer, receiver: Node) -> list[Node]:

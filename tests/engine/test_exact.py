@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from circuitdsl.circuit.nodes import Edge, Input, Node, Position
+from circuitdsl.engine import forward, narrow
 from circuitdsl.engine.batch_index import Where
 from circuitdsl.engine.count import floor_by_prompt
 from circuitdsl.engine.experiment import Experiment, Readout
@@ -20,12 +21,12 @@ from circuitdsl.engine.runs import first_difference, mean_terms
 from circuitdsl.engine.tally import Tally
 from circuitdsl.models import products
 from circuitdsl.models.load import load_model
-from circuitdsl.models.parts import Transformer
+from circuitdsl.models.parts import Attention, Transformer
 from tests.drawing import examples
 from tests.engine import reference
 from tests.engine.bridge import bridge_of
 from tests.engine.random_experiments import experiments
-from tests.engine.small_models import FAMILIES, Case, make_case, neurons, save_random
+from tests.engine.small_models import FAMILIES, LENGTH, Case, make_case, neurons, save_random
 
 TOLERANCE = 1e-4
 drawn = settings(
@@ -85,6 +86,34 @@ def test_exact_with_one_dnn_too(
     check()
 
 
+@pytest.mark.parametrize(
+    "family", [family for family in FAMILIES if family not in ("gpt_neox", "gemma2", "gemma3_text")]
+)
+def test_an_mlp_behind_one_head_is_exact_through_few_directions(
+    family: str, random_model: Callable[[str], Transformer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As for models and batches that are large enough for it to pay."""
+    model, calls = random_model(family), []
+    real = narrow.mlp_of_heads
+    monkeypatch.setattr(narrow, "FEWEST", 0)
+    monkeypatch.setattr(narrow, "WORTH", float("inf"))
+    monkeypatch.setattr(narrow, "mlp_of_heads", lambda *given: calls.append(1) or real(*given))
+    edges = [
+        Edge(Node("head", 0, i), Input(Node("head", layer, head), port), Position(name))
+        for layer in range(1, model.n_layers)
+        for i, head, port, name in ((0, 1, "q", "END"), (1, 1, "k", "A"), (1, 0, "v", "*"), (0, 2, "q", "B"))
+    ]
+    check_exact(make_case(model), [Experiment(frozenset([edge])) for edge in edges])
+    assert len(calls) >= model.n_layers - 1
+
+    @drawn
+    @given(st.lists(experiments(model), min_size=1, max_size=3), st.integers(0, 5))
+    def check(some: list[Experiment], seed: int) -> None:
+        check_exact(make_case(model, seed), some)
+
+    check()
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_any_experiment_equals_brute_force(family: str, random_model: Callable[[str], Transformer]) -> None:
     model = random_model(family)
@@ -95,6 +124,39 @@ def test_any_experiment_equals_brute_force(family: str, random_model: Callable[[
         check_exact(make_case(model, seed), some)
 
     check()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_long_prompts_equal_brute_force(
+    family: str, random_model: Callable[[str], Transformer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if prompts of a few tokens were long; no matrix of all scores is made for many positions."""
+    monkeypatch.setattr(forward, "LONG", 2)
+    model = random_model(family)
+
+    @drawn
+    @given(st.lists(experiments(model), min_size=1, max_size=3), st.integers(0, 5))
+    def check(some: list[Experiment], seed: int) -> None:
+        check_exact(make_case(model, seed), some)
+
+    check()
+
+
+def test_a_long_prompt_has_no_matrix_of_scores(gpt2: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    widths: list[int] = []
+    true_pattern = Attention.pattern
+
+    def pattern(self: Attention, products: torch.Tensor, *hidden: torch.Tensor) -> torch.Tensor:
+        widths.append(products.shape[-2])
+        return true_pattern(self, products, *hidden)
+
+    monkeypatch.setattr(Attention, "pattern", pattern)
+    edge = Experiment(frozenset([Edge(Node("head", 0, 1), Input(Node("head", 1, 0), "q"), Position("A"))]))
+    for long, layers in ((LENGTH, 2), (2, 0)):  # the edge's own, and the one below the last; or none
+        monkeypatch.setattr(forward, "LONG", long)
+        effects(gpt2.runs, [edge], gpt2.positions, gpt2.vocabulary)
+        assert sum(width > 1 for width in widths) == layers * 3  # each prompt has a start of its own
+        widths.clear()
 
 
 @pytest.fixture(scope="module")

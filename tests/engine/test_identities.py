@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Edge, Input, Node, Position, Site
-from circuitdsl.engine import batches as sweep
+from circuitdsl.engine import forward
 from circuitdsl.engine.experiment import Experiment
 from circuitdsl.engine.path_patching import effects
 from circuitdsl.engine.runs import baseline, run
@@ -150,14 +150,14 @@ def test_positions_that_mean_the_same_token_patch_it_once(gpt2: Case) -> None:
 def test_running_out_of_memory_halves_the_batch(gpt2: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     receivers = [Input(Node("head", 2, head), port) for head in range(3) for port in ("q", "k", "v")]
     some = [Experiment(frozenset([Edge(Node("embed"), receiver, EVERYWHERE)])) for receiver in receivers]
-    whole, sizes, true_clean = logits(gpt2, *some), [], sweep.PatchedRun.clean
+    whole, sizes, enter = logits(gpt2, *some), [], forward.enter
 
-    def clean(run, tensor, width):  # type: ignore[no-untyped-def]
+    def entered(run: forward.PatchedRun) -> torch.Tensor:
         sizes.append(len(run.batch.plans) * len(run.batch.rows))
         if sizes[-1] > 2:
-            raise torch.OutOfMemoryError
-        return true_clean(run, tensor, width)
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return enter(run)
 
-    monkeypatch.setattr(sweep.PatchedRun, "clean", clean)
+    monkeypatch.setattr(forward, "enter", entered)
     assert (logits(gpt2, *some) - whole).abs().max() < CLOSE
     assert max(sizes) > 2 >= min(sizes)

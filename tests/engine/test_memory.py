@@ -80,7 +80,7 @@ LITTLE = 3 * 10**6
 @pytest.mark.parametrize("metric", [Metric(), Metric("logprob")], ids=str)
 def test_a_small_allowance_changes_no_number(ioi: Prompts, pocket: Transformer, metric: Metric) -> None:
     whole, small = (scored_prompts(pocket, ioi.data, metric, max_memory=limit) for limit in (None, LITTLE))
-    assert len(list(parts_of(small, ALL))) > len(list(parts_of(whole, ALL)))
+    assert len(list(parts_of(small, ALL, REQUESTS))) > len(list(parts_of(whole, ALL, REQUESTS)))
     for before, parts in zip(numbers(whole), numbers(small), strict=True):
         assert parts == pytest.approx(before, abs=2e-4, nan_ok=True)
     assert small.tally.batches > whole.tally.batches
@@ -136,10 +136,10 @@ def test_running_out_on_whole_circuits_halves_the_runs(
 def failing(limit: int) -> Callable:
     """Memory for the runs of so many prompts at once."""
 
-    def run(model: Transformer, clean: torch.Tensor, *others: object) -> runs.Runs:
+    def run(model: Transformer, clean: torch.Tensor, *others: object, **kept: object) -> runs.Runs:
         if len(clean) > limit:
             raise torch.OutOfMemoryError
-        return true_run(model, clean, *others)  # type: ignore[arg-type]
+        return true_run(model, clean, *others, **kept)  # type: ignore[arg-type]
 
     true_run = runs.run
     return run

@@ -11,6 +11,8 @@ from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Edge, Input, Node, Posi
 from circuitdsl.engine.experiment import Experiment, PatchError
 from circuitdsl.engine.path_patching import effects, patched_terms, terms_at_end
 from circuitdsl.engine.runs import baseline, changed, run
+from circuitdsl.models import parts
+from circuitdsl.models.parts import Mlp
 from tests.engine.small_models import Case
 
 CLOSE = 2e-5
@@ -18,7 +20,7 @@ CLOSE = 2e-5
 
 def every_part(case: Case, node: Node) -> list[Node]:
     many = case.model.d_head if node.kind == "head" else case.model.d_mlp
-    return [replace(node, index=i) for i in range(many)]
+    return [node._replace(index=i) for i in range(many)]
 
 
 def with_neurons(case: Case, layer: int) -> Case:
@@ -90,3 +92,12 @@ def test_a_part_reads_nothing(gpt2: Case) -> None:
     edge = Edge(Node("embed"), Input(Node("head", 1, 0, 2), "q"), EVERYWHERE)
     with pytest.raises(PatchError, match="reads nothing"):
         effects(gpt2.runs, [Experiment(frozenset([edge]))], gpt2.positions, gpt2.vocabulary)
+
+
+def test_an_mlp_of_many_rows_is_computed_some_at_a_time(gpt2: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    mlp, x, rows = gpt2.model.blocks[1].mlp, gpt2.runs.clean.mlp_in[1], []
+    whole, true_hidden = mlp(x), Mlp._hidden
+    monkeypatch.setattr(Mlp, "_hidden", lambda self, x, *maps: rows.append(len(x)) or true_hidden(self, x, *maps))
+    monkeypatch.setattr(parts, "AT_ONCE", 4 * gpt2.model.d_mlp)
+    assert torch.allclose(mlp(x), whole, atol=1e-5)
+    assert rows == [4, 4, 4, 4, 2]

@@ -10,10 +10,12 @@ import torch
 
 from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Edge, Input, Node, Position, Site
 from circuitdsl.engine.experiment import Experiment, PatchError, Readout, experiment_of
-from circuitdsl.engine.memory import CHUNK
 from circuitdsl.engine.path_patching import effects
-from circuitdsl.engine.runs import MOST_STARTS, Terms, at, baseline, by_length, changed, patterns, run, starts
+from circuitdsl.engine.runs import MOST_STARTS, baseline, by_length, changed, patterns, run, starts
+from circuitdsl.engine.terms import Terms
 from circuitdsl.measurements.requests import EdgeRequest
+from circuitdsl.models.parts import PORTS, joined
+from circuitdsl.models.writers import layer_of
 from tests.engine import reference
 from tests.engine.small_models import LENGTH, Case, make_case, neurons
 
@@ -59,7 +61,7 @@ def terms_in(terms: Terms) -> list[torch.Tensor]:
 def test_prompts_start_together_in_a_few_parts(kinds: int) -> None:
     first = np.random.default_rng(kinds).integers(0, kinds, 100)
     parts = list(starts(first))
-    assert len(parts) <= max(MOST_STARTS, 1) + 100 // CHUNK
+    assert len(parts) <= MOST_STARTS
     assert sorted(np.concatenate([rows for rows, _ in parts]).tolist()) == list(range(100))
     for rows, start in parts:
         assert start == first[rows].min()
@@ -68,13 +70,14 @@ def test_prompts_start_together_in_a_few_parts(kinds: int) -> None:
 
 
 def test_a_corrupt_run_stops_where_no_term_is_taken_any_more(case: Case) -> None:
-    for stages, sender in enumerate([Node("embed"), Node("head", 0, 1), Node("mlp", 0), Node("head", 1, 2)]):
-        short = run(case.model, case.clean, case.corrupt, corrupt_stages=stages)
-        assert (len(short.corrupt.z), len(short.corrupt.mlp)) == ((stages + 1) // 2, stages // 2)
+    for sender in (Node("embed"), Node("head", 0, 1), Node("mlp", 0), Node("head", 1, 2)):
+        request = EdgeRequest((Edge(sender, Input(LOGITS, "in"), EVERYWHERE),))
+        short = run(case.model, case.clean, case.corrupt, kept=request.kept(case.model.n_layers))
+        assert list(short.corrupt.kept) == [layer_of(sender)]
         assert not len(short.corrupt.end)
-        experiment = Experiment(frozenset([Edge(sender, Input(LOGITS, "in"), EVERYWHERE)]))
+        experiment = experiment_of(request)
         whole, cut = (effects(runs, [experiment], {}, case.vocabulary) for runs in (case.runs, short))
-        assert torch.equal(whole, cut)
+        assert torch.allclose(whole, cut, atol=1e-5)
 
 
 def test_readouts_agree(case: Case) -> None:
@@ -92,14 +95,14 @@ def test_readouts_agree(case: Case) -> None:
 
 
 def test_attention_is_that_of_the_model(case: Case) -> None:
-    source, target = torch.tensor([[5], [4], [5]]), torch.tensor([[0, 1], [2, -1], [3, 4]])
-    head = Node("head", 1, 2)
-    got = at(patterns(case.model, case.runs.clean, Node("head", 1, 2)), source, target)
+    source, head = torch.tensor([[5, 1], [4, -1], [5, 3]]), Node("head", 1, 2)
+    some, whole = (patterns(case.model, case.runs.clean, head, at) for at in (source, None))
     none = Experiment()
     slow = reference.attention(case.model, case.clean, case.corrupt, none, {}, [head])[:, 0]
     for i in range(3):
-        for j, t in enumerate(target[i]):
-            assert got[i, 0, j] == pytest.approx(float(slow[i, source[i, 0], t]) if t >= 0 else 0, abs=1e-5)
+        assert torch.allclose(whole[i], slow[i], atol=1e-5)
+        for row, place in enumerate(source[i]):
+            assert place < 0 or torch.allclose(some[i, row], slow[i, place], atol=1e-5)
 
 
 def test_changed_says_where_a_corruption_arrives(gpt2: Case) -> None:
@@ -177,3 +180,17 @@ def test_heads_beside_an_mlp_do_not_send_to_it(random_model) -> None:  # type: i
     beside = edge(Node("head", 1, 0), Node("mlp", 1), "in")
     with pytest.raises(PatchError, match=r"1\.0 does not come before m1"):
         effects(case.runs, [beside], case.positions, case.vocabulary)
+
+
+def test_queries_keys_and_values_in_one_product(case: Case) -> None:
+    """GPT-2 keeps the three weights in one tensor; the others do not."""
+    block, turns = case.model.blocks[1], case.runs.clean.turns[1]
+    x = block.attn_norm(case.runs.clean.resid_pre[1])
+    together = block.attn.project_all(x, turns)
+    for port, found in zip(PORTS, together, strict=True):
+        torch.testing.assert_close(found, block.attn.project(port, x, turns))
+    whole = joined(block.attn.q, block.attn.k, block.attn.v)
+    assert (whole is not None) == (case.model.family == "gpt2")
+    if whole is not None:
+        assert whole.weight.untyped_storage().data_ptr() == block.attn.q.weight.untyped_storage().data_ptr()
+        assert joined(block.attn.k, block.attn.q) is None

@@ -173,6 +173,7 @@ def read(text: str) -> None:
         again, wrong = parse(formatted, "fuzz.circ")
         assert not wrong
         assert again == file
+        assert resolve(again, tasks=TASKS, kinds=KINDS)[0] == circuits
         assert sorted(c.text.rstrip() for c in again.comments) == sorted(c.text.rstrip() for c in file.comments)
         assert format_text(formatted, "fuzz.circ") == formatted
 

@@ -13,6 +13,7 @@ from circuitdsl.circuit.criteria import Matters
 from circuitdsl.circuit.nodes import LOGITS, Edge, Input, Node, Position, Site
 from circuitdsl.circuit.shapes import ModelShape
 from circuitdsl.circuit.vocabulary import Metric
+from circuitdsl.measurements import nulls
 from circuitdsl.measurements.edge import EdgeEffect
 from circuitdsl.measurements.knockout import NodeEffect
 from circuitdsl.measurements.requests import EdgeRequest, NodeRequest
@@ -88,6 +89,23 @@ def test_a_null_can_be_too_small() -> None:
     assert null_of(*(group(e) for e in every[:20])) != ()
     assert len(null_of(*(group(e) for e in every[:20]))) == 12
     assert null_of(*(group(e) for e in every)) == ()
+
+
+def test_drawing_ends_where_every_exchange_was_met(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two MLPs can send to m2: more than a few draws give nothing new."""
+    drawn: list[nulls.Swap] = []
+
+    def noted(*given):  # type: ignore[no-untyped-def]
+        for swap in draws(*given):
+            drawn.append(swap)
+            yield swap
+
+    draws = nulls._draws
+    monkeypatch.setattr(nulls, "_draws", noted)
+    mine = Edge(Node("mlp", 0), Input(Node("mlp", 2), "in"), END)
+    (other,) = null_of(group(mine))
+    assert [e.sender for e in other.edges] == [Node("mlp", 1)]
+    assert len(drawn) < 30
 
 
 @pytest.mark.parametrize("size", [1, 3])

@@ -15,7 +15,6 @@ from safetensors.torch import load_file, save_file
 
 from circuitdsl.models import agreement, families, original
 from circuitdsl.models.errors import BrokenWeights, ModelUnavailable, UnsupportedModel
-from circuitdsl.models.files import weights_sha256
 from circuitdsl.models.load import available_models, load_model, load_tokenizer
 from circuitdsl.models.parts import Attention, Mlp, Transformer
 from circuitdsl.models.weights import read_weights
@@ -141,7 +140,7 @@ def test_a_tokenizer_file_is_read_as_it_stands(copy: Path) -> None:
 
 def test_the_digest_is_that_of_the_file(gpt2_dir: Path) -> None:
     digest = hashlib.sha256((gpt2_dir / "model.safetensors").read_bytes()).hexdigest()
-    assert weights_sha256(gpt2_dir) == digest == load_model(gpt2_dir, device="cpu").sha256
+    assert digest == load_model(gpt2_dir, device="cpu").sha256
 
 
 def test_shards_are_read(tmp_path: Path) -> None:
@@ -242,7 +241,7 @@ def test_weights_that_are_not_finite(copy: Path, bad: float) -> None:
 def test_code_that_comes_with_a_model_is_not_run(copy: Path) -> None:
     edit_config(copy, model_type="mine", auto_map={"AutoConfig": "mine.C", "AutoModelForCausalLM": "mine.M"})
     (copy / "mine.py").write_text(f"open({str(copy / 'ran')!r}, 'w')")
-    with pytest.raises(UnsupportedModel, match="transformers cannot load"):
+    with pytest.raises(UnsupportedModel, match="transformers cannot read the configuration"):
         load_model(copy, device="cpu")
     assert not (copy / "ran").exists()
 
@@ -394,7 +393,7 @@ def test_a_model_of_impossible_depth_is_refused_before_it_is_made(copy: Path) ->
     config = json.loads((copy / "config.json").read_text())
     key = "n_layer" if "n_layer" in config else "num_hidden_layers"
     (copy / "config.json").write_text(json.dumps(config | {key: 400_000}))
-    with pytest.raises(ModelUnavailable, match="400000 layers"):
+    with pytest.raises(ModelUnavailable, match="= 400000; it is a number from 1 to 1000"):
         load_model(copy, device="cpu")
 
 
@@ -492,7 +491,7 @@ def test_shards_that_are_links(tmp_path: Path) -> None:
     first = sorted(model.glob("*.safetensors"))[0]
     shutil.move(first, tmp_path / "elsewhere.safetensors")
     first.symlink_to(tmp_path / "elsewhere.safetensors")
-    with pytest.raises(ModelUnavailable, match="not a safetensors file in that directory itself"):
+    with pytest.raises(ModelUnavailable, match=r"is a link to a file in .*, which is not the model's directory"):
         load_model(model)
 
 

@@ -63,6 +63,15 @@ def test_the_same_by_either(one_dnn: list[tuple[int, ...]], kind: str, bias: boo
     assert one_dnn == [tuple(x.shape)] * 10
 
 
+def test_a_gelu_follows_in_the_same_call(one_dnn: list[tuple[int, ...]]) -> None:
+    x, weight = torch.randn(4, 1100), torch.randn(6, 1100) / 1100**0.5
+    for inputs, calls in ((1024, 1), (1025, 5)):
+        made = linear_gelu(x[:, :inputs], weight[:, :inputs], None, "tanh")
+        torch.testing.assert_close(made, F.gelu(x[:, :inputs] @ weight[:, :inputs].T, approximate="tanh"))
+        assert len(one_dnn) == calls
+        one_dnn.clear()
+
+
 def test_the_two_gelus_differ(one_dnn: list[tuple[int, ...]]) -> None:
     x = torch.linspace(-4, 4, 81)[:, None]
     exact, tanh = (linear_gelu(x, torch.ones(1, 1), None, how) for how in ("none", "tanh"))

@@ -19,6 +19,7 @@ from circuitdsl.api import loads
 from circuitdsl.errors import UserError
 from circuitdsl.models import record
 from circuitdsl.models.errors import ModelUnavailable, UnsupportedModel
+from circuitdsl.models.files import files_of
 from circuitdsl.models.load import POCKET, load_model
 from circuitdsl.models.model import Model
 from circuitdsl.models.record import LOGITS, SHIPPED, open_model
@@ -46,7 +47,7 @@ def no_transformers(monkeypatch: pytest.MonkeyPatch):
     """Call it, and nothing is loaded by transformers any more."""
 
     def forbid() -> None:
-        for name in ("_pretrained", "read_whole"):
+        for name in ("pretrained", "read_whole"):
             monkeypatch.setattr(f"circuitdsl.models.load.{name}", lambda *_: pytest.fail("transformers is asked"))
         monkeypatch.setattr("circuitdsl.models.record.read_whole", lambda *_: pytest.fail("transformers is asked"))
 
@@ -85,7 +86,7 @@ _OBJECTS = ("read", "whole", "tokenizer")
 def test_its_tokenizer_gives_the_same_tokens(where: str, request, folder: Path) -> None:
     place = POCKET if where == "pocket" else request.getfixturevalue("stories")
     open_model(place, "cpu", folder=folder)
-    known, whole = open_model(place, "cpu", folder=folder).tokenizer, read_tokenizer(place)
+    known, whole = open_model(place, "cpu", folder=folder).tokenizer, read_tokenizer(files_of(place))
     assert isinstance(known, KnownTokenizer)
     for special in (True, False):
         ours, theirs = (each(TEXTS, add_special_tokens=special, return_offsets_mapping=True) for each in (known, whole))
@@ -101,7 +102,7 @@ def test_its_tokenizer_gives_the_same_tokens(where: str, request, folder: Path) 
 
 
 @pytest.mark.parametrize(
-    "what", ["weights", "config.json", "tokenizer.json", "bpe.codes", "the library", "the code", "the machine"]
+    "what", ["weights", "config.json", "tokenizer.json", "merges.txt", "the library", "the code", "the machine"]
 )
 def test_what_has_changed_is_loaded_anew(what: str, copy: Path, folder: Path, monkeypatch) -> None:
     first = open_model(copy, "cpu", folder=folder)
@@ -114,7 +115,7 @@ def test_what_has_changed_is_loaded_anew(what: str, copy: Path, folder: Path, mo
             given = json.loads((copy / what).read_text())
             more = {"rms_norm_eps": 1e-3} if what == "config.json" else {}
             (copy / what).write_text(json.dumps(given | more, indent=3))
-        case "bpe.codes":  # from which some tokenizers are read
+        case "merges.txt":  # from which some tokenizers are read
             (copy / what).write_text("a b\n")
         case "the library":
             monkeypatch.setattr(record, "version", lambda name: "other")
@@ -206,13 +207,65 @@ def test_files_that_change_while_they_are_read_are_noticed(copy: Path, folder: P
     true = record.read_whole
 
     def read(*given: object) -> object:
-        (copy / "config.json").write_text((copy / "config.json").read_text() + "\n")
+        with (copy / "model.safetensors").open("r+b") as file:
+            file.seek(-100, os.SEEK_END)
+            file.write(b"\0" * 100)
         return true(*given)
 
     monkeypatch.setattr(record, "read_whole", read)
     with pytest.raises(ModelUnavailable, match="have changed since they were looked at"):
         open_model(copy, "cpu", folder=folder)
     assert not folder.exists()
+
+
+def test_a_change_that_leaves_no_trace_is_noticed(copy: Path, folder: Path, monkeypatch) -> None:
+    """Files that were written a moment ago can change again without changing their times."""
+    times = {file: [0, 0, 0, 0] for file in [copy / "model.safetensors"]}
+    monkeypatch.setattr("circuitdsl.models.files.stamps", lambda files: {file: times[file] for file in files})
+    times[copy / "model.safetensors"][0] = 2**63
+    opened = open_model(copy, "cpu", folder=folder)
+    assert opened.is_read
+    again = open_model(copy, "cpu", folder=folder)
+    held = load_file(copy / "model.safetensors")
+    save_file({name: value + 1 for name, value in held.items()}, copy / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ModelUnavailable, match="have changed since they were looked at"):
+        again.parts  # noqa: B018
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_weights_in_memory_do_not_change_with_their_file(times: int, copy: Path, folder: Path) -> None:
+    for _ in range(times):
+        parts = open_model(copy, "cpu", folder=folder).parts
+    file = copy / "model.safetensors"
+    before, size = [each.clone() for each in tensors(parts)], file.stat().st_size
+    with file.open("r+b") as opened:
+        opened.seek(20_000)
+        opened.write(b"\0" * (size - 20_000))
+    assert all(torch.equal(a, b) for a, b in zip(before, tensors(parts), strict=True))
+
+
+def test_a_tokenizer_and_a_configuration_are_those_that_were_hashed(copy: Path, folder: Path) -> None:
+    """They are read once: whatever the files say later, it stands under another hash."""
+    open_model(copy, "cpu", folder=folder)
+    known, plain = open_model(copy, "cpu", folder=folder), read_tokenizer(files_of(copy))
+    for name in ("tokenizer.json", "tokenizer_config.json", "config.json"):
+        (copy / name).write_text("{}")
+    assert known.tokenizer(TEXTS)["input_ids"] == plain(TEXTS)["input_ids"]
+    assert known.tokenizer.eos_token == plain.eos_token
+    assert known.original.module.config.hidden_size == known.d_model
+
+
+def test_a_second_file_of_weights_is_not_read(copy: Path, folder: Path) -> None:
+    first = open_model(copy, "cpu", folder=folder)
+    held = {name: value * 0 for name, value in load_file(copy / "model.safetensors").items()}
+    save_file(held, copy / "model-00001-of-00001.safetensors", {"format": "pt"})
+    index = {"weight_map": dict.fromkeys(held, "model-00001-of-00001.safetensors")}
+    (copy / "model.safetensors.index.json").write_text(json.dumps(index))
+    (copy / "pytorch_model.bin").write_bytes(b"")
+    again = open_model(copy, "cpu", folder=folder)
+    assert not again.is_read and torch.equal(again.parts.W_E, first.parts.W_E)
+    whole = load_model(copy, "cpu")
+    assert torch.equal(whole.W_E, first.parts.W_E) and whole.sha256 == first.sha256
 
 
 def test_a_model_is_refused_the_second_time_as_well(copy: Path, folder: Path) -> None:
@@ -246,7 +299,7 @@ def test_a_tokenizer_that_transformers_adds_to_is_not_remembered(setting: str, c
     for _ in range(2):
         opened = open_model(copy, "cpu", folder=folder)
         assert not isinstance(opened.tokenizer, KnownTokenizer)
-        assert opened.tokenizer("a <s> b")["input_ids"] == read_tokenizer(copy)("a <s> b")["input_ids"]
+        assert opened.tokenizer("a <s> b")["input_ids"] == read_tokenizer(files_of(copy))("a <s> b")["input_ids"]
 
 
 # --- the pocket model -------------------------------------------------------------------------------

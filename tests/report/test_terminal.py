@@ -97,7 +97,7 @@ def test_what_does_not_fit_beside_the_numbers_stands_below() -> None:
 def test_a_report_says_what_it_is_of(tasks: tuple[str, ...]) -> None:
     """On a screen and on a page: metric, gap, accuracy, prompts, seed, corruption, device, versions and hashes."""
     made = [replace(task(name), sha256=f"{name}abcdef0123456789") for name in tasks]
-    model = ModelInfo("pocket", "a1cbd008af92ffff", 4, 8, "cpu", "float32", False)
+    model = ModelInfo("pocket", "a1cbd008af92ffff", 4, 8, "cpu", "float32", False, "c73aae24ba53ff", "d199ba0e2ecbff")
     spec = SpecInfo("specs/t.circ", "t", "4877dcdf2007ffff")
     claims = tuple(replace(stated, task=name) for stated in CLAIMS for name in tasks)
     report = Report(spec, model, tuple(made), claims, 1.0, {"torch": "9.1", "numpy": "8.2"}, 2, early_stop=False)
@@ -112,7 +112,8 @@ def test_a_report_says_what_it_is_of(tasks: tuple[str, ...]) -> None:
         assert text.count("logit_diff 14.77 clean, −0.91 corrupt (abc), gap 15.68, accuracy 100 %") == len(tasks)
         assert text.count("up to 64 prompts, seed 0") == len(tasks) and "cpu float32" in text
         assert f"circuitdsl {__version__} · torch 9.1" in text
-        assert "spec 4877dcdf2007 · weights a1cbd008af92 · prompts" in text
+        assert "spec 4877dcdf2007 · prompts" in text
+        assert "weights a1cbd008af92 · config c73aae24ba53 · tokenizer d199ba0e2ecb" in text
         assert all(f"{one.sha256[:12]}" in text for one in made)
     for text in (found[True], page):
         assert "numpy 8.2" in text and "specs/t.circ · Holm 5 % · no early looks · 2 threads" in text

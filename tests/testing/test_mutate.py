@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -13,9 +14,11 @@ from circuitdsl.circuit.shapes import ModelShape
 from circuitdsl.language.parse import parse
 from circuitdsl.testing import noticed
 from circuitdsl.testing.mutants import Mutant, mutants
-from circuitdsl.testing.mutate import Mutation, Outcome
+from circuitdsl.testing.mutate import Mutation, Outcome, ToMeasure
+from circuitdsl.verdict.decide import ruled, verdict_of
 from circuitdsl.verify import anew
 from circuitdsl.verify.anew import measure_anew
+from circuitdsl.verify.prompts import prompts_by_task
 from circuitdsl.verify.session import Session
 from circuitdsl.verify.verify import weigh_plans
 
@@ -184,14 +187,87 @@ def test_what_is_refuted_is_measured_no_further(judged, monkeypatch) -> None:
     monkeypatch.setattr(noticed, "weigh_plans", noted)
     whole = "expect incompleteness <= 300%"
     found = judged(f"{whole}\nsuppressor -> logits at END : effect <= -22%\nexpect logit_diff >= 12\n")
-    first, second = rounds
+    own, first, second = rounds
+    assert len(own) == 3, "the spec itself comes first"
     assert not any("incompleteness" in text for text in first) and all("incompleteness" in text for text in second)
     groups = [o for o in found.outcomes if o.mutant.line == 4]
     refuted = [o for o in groups if o.fate == "killed" and o.by != whole and "undecided" not in o.reason]
     assert 0 < len(refuted) < len(groups)
-    # the spec's own, its two other bounds, and the mutants of the group that nothing refuted
-    assert len(second) == 1 + 2 + len(groups) - len(refuted)
+    # the two other bounds, and the mutants of the group that nothing refuted
+    assert len(second) == 2 + len(groups) - len(refuted)
     assert all(o.claims == 2 for o in groups)
+
+
+def test_open_mutants_are_not_measured(judged, monkeypatch) -> None:
+    """What changes nothing but claims that do not hold is open, whatever could be measured of it."""
+    measured: list[str] = []
+
+    def noted(plans, *rest):  # type: ignore[no-untyped-def]
+        measured.extend(plan.claim.text for plan in plans)
+        return weigh_plans(plans, *rest)
+
+    monkeypatch.setattr(noticed, "weigh_plans", noted)
+    found = judged("suppressor -> logits at END : raises\nexpect logit_diff >= 12\n")
+    opened = [o.mutant.after for o in found.of("open")]
+    assert "suppressor -> logits at END : lowers" in opened and "heads suppressor = 0.5 0.6 at END" in opened
+    lines = ["suppressor -> logits at END : raises", "expect logit_diff >= 12"]
+    assert measured == [*lines, "expect logit_diff >= 24", "expect logit_diff <= 12"]
+
+
+def test_random_edges_are_measured_where_nothing_else_decides(judged, monkeypatch) -> None:
+    """An effect inside the margin does not matter, whatever random edges do."""
+    nulls: list[tuple[str, int]] = []
+
+    def noted(plans, *rest):  # type: ignore[no-untyped-def]
+        nulls.extend((str(plan.claim), len(plan.null_requests)) for plan in plans if plan.null_requests)
+        return weigh_plans(plans, *rest)
+
+    monkeypatch.setattr(noticed, "weigh_plans", noted)
+    found = judged("margin 3%\nidle -> logits at END : negligible\nsuppressor -> logits at END : lowers\n")
+    (turned,) = (o for o in found.outcomes if o.mutant.what == "negligible turned")
+    assert turned.fate == "killed" and turned.reason.endswith("is inside the margin of 3 %")
+    assert not nulls
+    found = judged("suppressor -> logits at END\nexpect logit_diff >= 12\n")
+    groups = [o for o in found.outcomes if o.mutant.line == 4]
+    assert len(groups) == 6 and "survived" in {o.fate for o in groups}
+    assert len(nulls) == 1 + sum("inside the margin" not in o.reason for o in groups)
+
+
+def test_the_weakest_claim_is_the_one_that_all_verdicts_have(pocket) -> None:
+    """One verdict of each mutant is written out; it is the one that writing out all of them would have picked."""
+    lines = "suppressor -> logits at END\neach suppressor -> m1 at END : effect <= -2%\nexpect incompleteness <= 90%\n"
+    spec = loads(HEAD + lines, "t.circ")
+    cases = noticed.Cases(spec, spec.circuits[0], ModelShape("pocket", 4, 8))
+    by_task = prompts_by_task(spec.circuits[0], pocket)
+    made = mutants(cases.file, spec.circuits, (4, 8), lambda _: None)
+    found = [case for case in map(cases.case, made) if not isinstance(case, str)]
+    cases.weigh(found, pocket, by_task)
+    several = 0
+    for case, judged in zip(found, cases.judged(found), strict=True):
+        evidence, levels = cases._levels(case.plans)
+        places = [i for i in sorted(case.changed) if i in cases.held and case.plans[i] in cases.evidence]
+        several += len(places) > 1
+        decided = ruled([evidence[i] for i in places], [levels[i] for i in places])
+        for i, one in zip(places, decided, strict=True):
+            assert verdict_of(evidence[i], levels[i]) == (one.verdict, one.p_holds)
+        rank = ("fails", "undecided", "error", "holds")
+        worst = min(decided, key=lambda one: (rank.index(one.verdict), -one.p_holds), default=None)
+        assert (judged.weakest and judged.weakest[2].value) == (worst and worst.value)
+    assert several > 2
+
+
+def test_what_a_title_says_is_not_said_again() -> None:
+    mutant = Mutant(4, "bound", "a", "b", "")
+    console = Console(width=100)
+    with console.capture() as shown:
+        Outcome(mutant, "open", reason="the claim that it changes does not hold to begin with").show(console)
+    assert shown.get() == "   4  b   bound\n        was: a\n"
+
+
+def test_a_forecast_says_one_time_where_two_would_be_the_same() -> None:
+    takes = ToMeasure("t", 9, 8, 64, 100, 0, (8.11, 8.12))
+    assert "about 8.1 s on this machine" in str(takes)
+    assert "about 8.1 s to 9.0 s on" in str(replace(takes, seconds=(8.1, 9.0)))
 
 
 def test_requests_of_several_mutants_are_measured_once(judged, monkeypatch) -> None:

@@ -248,7 +248,7 @@ def test_what_is_rounded_alike_on_all_prompts_is_refused(tmp_path: Path, offset:
     prompts = tmp_path / "alike.jsonl"
     prompts.write_text("\n".join(map(json.dumps, rows)))
     text = f'circuit t\ntask file("{prompts}")\nexpect logit_diff >= 1\n'
-    spec = loads(text, model=with_offset(tmp_path / "model", offset))
+    spec = loads(text, model=with_offset(tmp_path / "model", offset), allow_outside=True)
     if dtype != "float32":
         with pytest.raises(UserError, match=rf"where {dtype} has steps of .* rounded alike"):
             spec.verify(dtype=dtype, cache=False)

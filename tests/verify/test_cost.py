@@ -11,13 +11,14 @@ import torch
 
 from circuitdsl import cli
 from circuitdsl.api import load, loads
-from circuitdsl.engine.count import Machine
+from circuitdsl.engine.count import Machine, floor_of
 from circuitdsl.models.load import POCKET
 from circuitdsl.models.outline import outline, parameters, products
+from circuitdsl.verify import work
 from circuitdsl.verify.prompts import make_data, prompts_by_task, tasks_in_use
 from circuitdsl.verify.session import Options
 from circuitdsl.verify.verify import verify
-from circuitdsl.verify.work import workload
+from circuitdsl.verify.work import memory, workload
 
 MEASURED = Path(__file__).parents[1] / "fixtures" / "measured.circ"
 HEAD = 'circuit t\nmodel "pocket"\n'
@@ -65,13 +66,22 @@ def test_nothing_that_is_measured_is_left_out_but_what_runs_the_model_by_itself(
     assert task.uncounted == 1, "the trace; scores on random tokens are no part of the task"
 
 
-def test_claims_that_ask_for_the_same_are_merged(shape) -> None:
+def test_claims_that_ask_for_the_same_are_merged(shape, all_looks) -> None:
     lines = "0.6 -> logits at END : lowers\n0.6 -> logits at END : effect <= -5%\n0.1 -> logits at END : lowers\n"
     _, (task,) = planned(loads(HEAD + "task ioi(prompts = 128)\n" + lines), shape)
     assert (task.claims, task.requests, task.experiments, task.nulls) == (3, 3, 2, 0)
     assert task.looks == (64, 128)
     assert task.least.block_positions == 0, "what goes into the logits recomputes no block"
     assert task.least.run_tokens < task.most.run_tokens
+
+
+def test_a_run_that_ends_early_counts_for_its_share(shape) -> None:
+    """Every prompt is scored by whole runs; a head of layer 2 is read off the clean run before its values are used."""
+    circuit, (task,) = planned(loads(HEAD + "task ioi(prompts = 64)\nexpect attention(2.5, END -> IO) >= 1%\n"), shape)
+    tokens = sum(len(pair.clean_tokens) for pair in make_data(circuit, circuit.tasks[0], shape).pairs)
+    assert task.most.run_tokens == 2 * tokens + round(tokens * 7 / 12)
+    _, (other,) = planned(loads(HEAD + "task ioi(prompts = 64)\n0.6 -> 2.5.q at END : lowers\n"), shape)
+    assert 0 < task.held < other.held
 
 
 def test_an_outline_has_the_shape_of_the_model(pocket, shape) -> None:
@@ -82,7 +92,7 @@ def test_an_outline_has_the_shape_of_the_model(pocket, shape) -> None:
     assert parameters(shape) > shape.n_layers * products(shape.blocks[0])
 
 
-def test_planning_needs_no_weights(tmp_path, capsys) -> None:
+def test_planning_needs_no_weights(tmp_path, capsys, all_looks) -> None:
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
         shutil.copy(POCKET / name, tmp_path)
     assert cli.run(["plan", "pocket/ioi", "--model", str(tmp_path), "--prompts", "128", "--format", "json"]) == 0
@@ -212,3 +222,31 @@ def test_plan_knows_the_nulls_and_whole_circuits_of_earlier_runs(tmp_path, monke
     assert news(capsys, spec)[1] >= 1, "another circuit"
     assert cli.run(["plan", str(spec)]) == 0
     assert "at the first look, the rest is known" in " ".join(capsys.readouterr().out.split())
+
+
+def test_memory_is_that_of_the_batches_that_there_are(shape) -> None:
+    """Not of the largest batch that is allowed: a few prompts take less than many, and one patch less than ten."""
+
+    def planned_memory(prompts: int, patches: int) -> int:
+        lines = "".join(f"0.{i} -> 1.0.k at S2 : lowers\n" for i in range(patches))
+        _, tasks = planned(loads(HEAD + f"task ioi(prompts = {prompts})\n" + lines), shape)
+        return memory(shape, tasks, torch.device("cpu"))
+
+    assert planned_memory(8, 1) < planned_memory(8, 8) < planned_memory(64, 8) < 200e6
+
+
+def test_patches_at_the_same_places_are_counted_once(shape, monkeypatch) -> None:
+    """Whoever sends: a null of 40 edges takes as many steps of counting as one edge."""
+    counted: list[object] = []
+
+    def noted(model, what, *rest):  # type: ignore[no-untyped-def]
+        counted.append(what.shape)
+        return floor_of(model, what, *rest)
+
+    monkeypatch.setattr(work, "floor_of", noted)
+    _, (task,) = planned(loads(HEAD + "task ioi(prompts = 40)\n0.6 -> 2.5.q at END\n"), shape)
+    assert task.nulls == 40
+    lengths = task.tokens[1] - task.tokens[0] + 1
+    assert len(set(counted)) == 1, "the receiver and its layer are the same for all"
+    assert len(counted) <= 2 * lengths, "once for the null and once for the look, for prompts of each length"
+    assert task.least.block_positions > 0

@@ -117,7 +117,7 @@ def test_a_few_prompts_cannot_tell_whether_a_model_does_a_task(pocket, tmp_path,
     assert found.does_task is does
     assert does or "cannot tell whether pocket does this task: logit_diff is " in found.notes[0]
     text = f'circuit t\nmodel "pocket"\ntask p = file("{path}")\n0.6 -> logits at END : lowers\n'
-    verdict = circuitdsl.loads(text).verify(pocket, cache=False).claims[0].verdict
+    verdict = circuitdsl.loads(text, allow_outside=True).verify(pocket, cache=False).claims[0].verdict
     assert does or verdict == "undecided"
 
 

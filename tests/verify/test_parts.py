@@ -29,8 +29,8 @@ def shown(report: Report, verbose: bool = False, name: str = "text") -> str:
     return FORMATS[name].reports(Reports([report]), view)
 
 
-@pytest.fixture(scope="module")
-def found(pocket) -> list[Report]:
+@pytest.fixture
+def found(pocket, all_looks) -> list[Report]:
     from circuitdsl.api import loads
 
     return [loads(SPEC).verify(pocket, cache=False, early_stop=early) for early in (True, False)]

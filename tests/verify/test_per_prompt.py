@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 import json
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from circuitdsl import cli
 from circuitdsl.cli.arguments import size
+from circuitdsl.verify.per_prompt import PerPrompt
 
 SPEC = """circuit {name}
 model "pocket"
@@ -140,6 +142,14 @@ def test_the_partner_that_was_drawn_is_named(tmp_path: Path) -> None:
     (row,) = rows
     assert int(row["file_line"]) in (1, 3, 5, 7)
     assert row["corrupt_text"] == partners[int(row["file_line"]) // 2]
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-2+3", "@SUM(A1)", "\t=1", "\r=1"])
+def test_a_text_is_no_formula_of_a_spreadsheet(text: str) -> None:
+    rows = PerPrompt()
+    rows.append((text, -1.5, "1=1"))
+    (cells,) = list(csv.reader(io.StringIO(rows.to_csv(), newline="")))[1:]
+    assert cells == ["'" + text, "-1.5", "1=1"]
 
 
 def test_a_place_that_cannot_be_written_is_said_before_anything_runs(specs, capsys) -> None:

@@ -92,7 +92,7 @@ def test_each_must_hold_for_every_pair(check) -> None:
     assert apart.reason.startswith("3.3 -> logits at END: ")
 
 
-def test_reasons_in_json_are_plain_ascii_and_have_the_level_of_their_interval(check) -> None:
+def test_reasons_in_json_are_plain_ascii_and_have_the_level_of_their_interval(check, all_looks) -> None:
     report = check(spec("heads s = 0.5 0.6 at END", "each s -> logits : lowers", "expect accuracy >= 50%", prompts=128))
     claim = report.to_json()["claims"][0]
     for one in (claim, *claim["members"]):
@@ -121,7 +121,7 @@ def test_same_spec_same_numbers(check) -> None:
     assert first == second
 
 
-def test_stopping_early_only_saves_prompts(check) -> None:
+def test_stopping_early_only_saves_prompts(check, all_looks) -> None:
     lines = ("0.6 -> m1 at END : lowers", "m3 -> logits at END : lowers", "expect accuracy >= 90%")
     fast, slow = check(spec(*lines, prompts=256)), check(spec(*lines, prompts=256), early_stop=False)
     assert verdicts(fast) == verdicts(slow)
@@ -341,7 +341,8 @@ def test_a_used_up_prompt_file_is_not_asked_for_more(check, from_file) -> None:
 def test_means_over_a_prompt_file_are_those_of_the_whole_file(pocket, from_file) -> None:
     """Of 8 prompts in 8 templates each would be its own mean."""
     claims = ("expect accuracy >= 0%",)
-    few, many = (prompts_by_task(loads(from_file(n, *claims)).circuits[0], pocket)["mine"] for n in (8, 120))
+    specs = (loads(from_file(n, *claims), allow_outside=True) for n in (8, 120))
+    few, many = (prompts_by_task(spec.circuits[0], pocket)["mine"] for spec in specs)
     request, first = NodeRequest((Site(Node("mlp", 1), EVERYWHERE),), "mean"), np.arange(8)
     a, b = (measure(bench, [request], first)[request].values for bench in (few, many))
     assert few.pairs == many.pairs[:8]

@@ -36,9 +36,9 @@ class Work:
             self.searches += 1
             return falls_to(*args)  # type: ignore[arg-type]
 
-        def counted_tails(values: np.ndarray) -> object:
+        def counted_tails(values: np.ndarray, counts: np.ndarray) -> object:
             self.tests += 1
-            return tails(values)
+            return tails(values, counts)
 
         def counted_figure(*args: object) -> object:
             self.figures += 1
@@ -55,7 +55,9 @@ class Work:
 
 
 @pytest.mark.parametrize("claims", [CLAIMS[:2], CLAIMS])
-def test_intervals_are_sought_together_however_many_claims_there_are(check, monkeypatch, claims: list[str]) -> None:
+def test_intervals_are_sought_together_however_many_claims_there_are(
+    check, all_looks, monkeypatch, claims: list[str]
+) -> None:
     """Once for each number of prompts, of the claims and of the pairs of their edges; and in few rounds."""
     work = Work(monkeypatch)
     report = check(SPEC.format(claims="\n".join(claims)))
@@ -65,7 +67,7 @@ def test_intervals_are_sought_together_however_many_claims_there_are(check, monk
     assert 0 < work.tests <= 12 * work.searches + 8 * work.looks
 
 
-def test_every_look_is_taken_once(check, monkeypatch) -> None:
+def test_every_look_is_taken_once(check, all_looks, monkeypatch) -> None:
     """What was weighed at a look is not weighed again at the next."""
     work = Work(monkeypatch)
     report = check(SPEC.format(claims="\n".join(CLAIMS)))

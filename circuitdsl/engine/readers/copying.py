@@ -10,14 +10,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
+from circuitdsl.circuit.nodes import Node
 from circuitdsl.engine.experiment import check_node
+from circuitdsl.engine.memory import VOCAB_THREADS
 from circuitdsl.engine.metrics import padded
 from circuitdsl.engine.positions import token_indices
 from circuitdsl.engine.prompts import Array, Batch, Numbers
 from circuitdsl.engine.readers.attribution import folded
+from circuitdsl.engine.workers import each, measuring
 from circuitdsl.measurements.copying import ANSWER, Copying
 from circuitdsl.measurements.requests import Request
+from circuitdsl.models.outline import products
 
 #: a head copies where the answer is among this many tokens (Wang et al. 2022, section 3.1: the copy score)
 TOP = 5
@@ -28,7 +34,7 @@ def read(batch: Batch, requests: Sequence[Copying]) -> Mapping[Request, Numbers]
     return {request: Numbers(_copied(batch, request)) for request in requests}
 
 
-@torch.inference_mode()
+@measuring()
 def _copied(batch: Batch, request: Copying) -> Array:
     model, pairs = batch.model, batch.pairs
     places = token_indices(pairs, [ANSWER]).to(model.device)
@@ -41,8 +47,8 @@ def _copied(batch: Batch, request: Copying) -> Array:
     resid = resid[rows, places.clamp_min(0)]
     ids, there = (each.to(model.device)[:, None] for each in padded([pair.answers for pair in pairs]))
     here = places >= 0
-    hits = torch.zeros(len(pairs), device=model.device)
-    for head in request.heads:
+
+    def copied_by(head: Node) -> Float[Tensor, " n"]:
         check_node(model, head)
         block = model.blocks[head.layer]
         turns = clean.turns[head.layer]  # values are not turned
@@ -53,5 +59,9 @@ def _copied(batch: Batch, request: Copying) -> Array:
         answers = logits.gather(-1, ids.expand(-1, logits.shape[1], -1)).masked_fill(~there, -torch.inf)
         # ties count against the answer, so that no output is no copy
         hit = (logits >= answers.amax(-1, keepdim=True)).sum(-1) <= TOP
-        hits += (hit * here).sum(1) / here.sum(1).clamp_min(1)
+        return (hit * here).sum(1) / here.sum(1).clamp_min(1)
+
+    size = places.numel() * model.W_U.numel() // products(model.blocks[0])  # rows of which a layer takes as long
+    sizes = [size] * len(request.heads)
+    hits = torch.stack(each(model, copied_by, request.heads, sizes, VOCAB_THREADS * size)).sum(0)
     return (hits / len(request.heads)).cpu().double().numpy()

@@ -46,8 +46,8 @@ def _read(prompts: Prompts, request: HeadScore, indices: Array) -> Array:
     at_once = run_at_once(model, 2 * BLOCK + 1, prompts.max_memory)
     for some in torch.as_tensor(indices).split(at_once):
         tokens = torch.tensor([sequence(model, prompts.data.seed, int(i), bos) for i in some])
-        runs = engine.run(model, tokens, tokens)
-        patterns = [engine.patterns(model, runs.clean, head) for head in request.heads]
+        cache = engine.one_run(model, tokens, kept=request.kept(model.n_layers))
+        patterns = [engine.patterns(model, cache, head) for head in request.heads]
         found.append(torch.stack([_score(p, request.kind, bos) for p in patterns]).mean(0))
     values: Array = torch.cat(found).cpu().double().numpy()
     return values

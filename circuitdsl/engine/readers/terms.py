@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache, reduce
+from functools import cache
 
-import torch
-from torch import Tensor
+import numpy as np
 
+from circuitdsl.circuit.nodes import Ablation, Node, Position
 from circuitdsl.engine import runs as engine
 from circuitdsl.engine.positions import token_indices
 from circuitdsl.engine.prompts import Array, Batch, Numbers
-from circuitdsl.measurements.requests import PatchRequest, Request, TermRequest, replaced
+from circuitdsl.measurements.requests import PatchRequest, Request, TermRequest
 
 
 def read(batch: Batch, requests: Sequence[TermRequest]) -> Mapping[Request, Numbers]:
     """1 where a term differs from its replacement, else 0."""
     differs = _differs(batch)
-    found = {request: differs(request).cpu().numpy() for request in requests}
+    found = {request: differs(request.node, request.position, request.ablate) for request in requests}
     return {request: Numbers(changed.astype(float), changed) for request, changed in found.items()}
 
 
@@ -26,20 +26,20 @@ def changed_by(batch: Batch, requests: Sequence[Request]) -> Mapping[Request, Ar
     differs = _differs(batch)
 
     @cache
-    def change(patch: PatchRequest) -> Tensor:
-        return reduce(torch.logical_or, map(differs, replaced(patch)))
+    def change(patch: PatchRequest) -> Array:
+        return np.logical_or.reduce([differs(node, position, patch.ablate) for node, position in patch.writes])
 
     return {
-        request: reduce(torch.logical_and, map(change, request.patches)).cpu().numpy()
+        request: np.logical_and.reduce([change(patch) for patch in request.patches])
         for request in requests
         if request.patches
     }
 
 
-def _differs(batch: Batch) -> Callable[[TermRequest], Tensor]:
+def _differs(batch: Batch) -> Callable[[Node, Position, Ablation], Array]:
     @cache
-    def differs(term: TermRequest) -> Tensor:
-        places = token_indices(batch.pairs, [term.position])
-        return engine.changed(batch.runs, term.node, places, term.ablate)
+    def differs(node: Node, position: Position, ablate: Ablation) -> Array:
+        places = token_indices(batch.pairs, [position])
+        return engine.changed(batch.runs, node, places, ablate).cpu().numpy()
 
     return differs

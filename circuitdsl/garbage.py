@@ -1,0 +1,33 @@
+"""How often Python looks for garbage: a run makes very many records that stay, and looking through them takes time."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+#: new objects after which cycles among them are looked for, and how much rarer older ones are looked through
+RARELY = 100_000, 50, 50
+
+
+@contextmanager
+def rarely_collected() -> Iterator[None]:
+    """Garbage is looked for rarely, as the command line does it; afterwards as before."""
+    before = gc.get_threshold()
+    gc.set_threshold(*max(RARELY, before))
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+
+
+@contextmanager
+def quickly() -> Iterator[None]:
+    """Without collecting garbage: the many small records of a spec are then made in half the time."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()

@@ -1,0 +1,139 @@
+"""What transformers makes of a model's files: its configuration, and the model itself.
+
+It is given a configuration and tensors. It opens no file of a model by itself, but for copies of the small ones.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from circuitdsl.models.errors import BrokenWeights, ModelUnavailable, first_line, refusing
+from circuitdsl.models.files import ModelFiles
+from circuitdsl.models.tokenizers import quiet_and_offline
+
+if TYPE_CHECKING:
+    import torch
+
+#: number formats of weights, as safetensors call them
+FLOATS = ("F64", "F32", "F16", "BF16")
+#: weights that a model may have beyond twice those of its files, before it is refused without being made
+SLACK = 10**7
+
+
+def pretrained(files: ModelFiles, dtype: torch.dtype) -> Any:
+    """A model with its weights, as transformers makes it of the tensors in the files.
+
+    Raises:
+        ModelUnavailable: the files are no safetensors.
+        UnsupportedModel: transformers cannot make it.
+        BrokenWeights: the weights are not those of the configuration.
+    """
+    directory, config, tensors = files.directory, configuration(files), stored_tensors(files)
+    with refusing(f"transformers cannot load the model in {directory}"):
+        outline = shapes_alone(config, dtype)
+        _check_tensors(directory, outline, tensors)
+        model, info = type(outline).from_pretrained(
+            None,
+            config=outline.config,
+            state_dict=tensors,
+            dtype=dtype,
+            output_loading_info=True,
+            attn_implementation="eager",
+            ignore_mismatched_sizes=True,  # which is an error below, in our words
+        )
+    if info["mismatched_keys"]:
+        key, *shapes = min(info["mismatched_keys"])
+        has, wants = (" × ".join(map(str, shape)) for shape in shapes)
+        raise BrokenWeights(f"the weights in {directory} do not fit its config.json: {key} is {has}, not {wants}")
+    missing = sorted(info["missing_keys"])
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise BrokenWeights(f"the weights in {directory} lack {missing[0]}{more}; the model would be part random")
+    refuse_more_layers(directory, sorted(info["unexpected_keys"]), model.config)
+    return model
+
+
+def refuse_more_layers(directory: Path, unexpected: list[str], config: Any) -> None:
+    """Raise `BrokenWeights` where the files hold layers that the configuration leaves out."""
+    layers = int(config.num_hidden_layers)
+    for key in unexpected:
+        if any(part.isdigit() and int(part) >= layers for part in key.split(".")):
+            raise BrokenWeights(
+                f"config.json in {directory} gives the model {layers} layers, and the weights have more: {key}"
+            )
+
+
+def stored_tensors(files: ModelFiles) -> dict[str, Any]:
+    """The tensors of a model by their names in its files, each read when it is indexed by `...`.
+
+    They are read into memory of their own: a map of the file would change with the file.
+
+    Raises:
+        ModelUnavailable: the files are no safetensors.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    found: dict[str, Any] = {}
+    for file in files.weights:
+        try:
+            held = safe_open(str(file), "pt", backend="pread")
+        except (OSError, SafetensorError) as error:
+            raise ModelUnavailable(f"{file} cannot be read: {first_line(error)}") from None
+        found |= {key: held.get_slice(key) for key in held.keys()}  # noqa: SIM118 - it is no mapping
+    return found
+
+
+def shapes_alone(config: Any, dtype: torch.dtype) -> Any:
+    """A model of a configuration whose tensors have no numbers, on the `meta` device."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(
+            config, dtype=dtype, attn_implementation="eager", trust_remote_code=False
+        )
+
+
+def _check_tensors(directory: Path, model: Any, tensors: Mapping[str, Any]) -> None:
+    """Refuse weights that are no floating-point numbers, and a model that is far larger than its weights.
+
+    Tensors that the files lack would be made before anyone could say that they are missing.
+    """
+    wanted = dict(model.named_parameters())
+    for name, stored in tensors.items():
+        if any(f".{key}".endswith(f".{name}") for key in wanted):
+            refuse_whole_numbers(directory, name, stored)
+    numbers = sum(math.prod(stored.get_shape()) for stored in tensors.values())
+    if (expected := sum(each.numel() for each in wanted.values())) > 2 * numbers + SLACK:
+        raise BrokenWeights(
+            f"config.json in {directory} makes a model of {expected:.1e} weights, and the files hold {numbers:.1e}",
+            "put the model's own config.json beside its weights",
+        )
+
+
+def refuse_whole_numbers(directory: Path, name: str, stored: Any) -> None:
+    """Raise `BrokenWeights` where a stored tensor holds truth values, whole numbers, or numbers that need a scale."""
+    if stored.get_dtype() not in FLOATS:
+        raise BrokenWeights(
+            f"the tensor {name} in {directory} holds {stored.get_dtype()}, not numbers as they are",
+            f"save the weights as one of {', '.join(FLOATS)}",
+        )
+
+
+def configuration(files: ModelFiles) -> Any:
+    """A model's configuration, with the defaults of its family.
+
+    Raises:
+        UnsupportedModel: transformers does not know it.
+    """
+    files.config  # noqa: B018 - what is wrong with it is said in our words
+    with quiet_and_offline(), files.copied() as folder:
+        from transformers import AutoConfig
+
+        with refusing(f"transformers cannot read the configuration in {files.directory}", folder):
+            found = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    found.return_dict, found.output_attentions, found.output_hidden_states = True, False, False
+    return found
