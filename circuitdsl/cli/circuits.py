@@ -90,6 +90,8 @@ def register(verbs: Verbs) -> None:
 
 
 def _discover(given: argparse.Namespace) -> int:
+    from circuitdsl.api import load
+
     target = output(given.output)
     if target and target.is_file():
         raise UsageError(f"{target} is there already", hint="drafts replace nothing: choose another name, or remove it")
@@ -99,6 +101,8 @@ def _discover(given: argparse.Namespace) -> int:
     write(target, found.text)
     for line in found.summary:
         say(line)
+    if target and not load(target).ok:
+        say(f"{target} names a prompt file outside its folder: run it with --allow-outside")
     return 0
 
 

@@ -99,8 +99,9 @@ def test_directories(tmp_path: Path, config: dict[str, Any], shape: tuple[Any, .
         (b"{", "{0}/config.json is not JSON"),
         (b"\xff\xfe\0", "{0}/config.json is not JSON"),
         (b"[1]", "{0}/config.json does not give the numbers of layers and heads"),
-        (b'{"n_layer": 1001, "n_head": 8}', "{0}/config.json gives the model 1001 layers; 1000 are the most"),
-        (b'{"n_layer": "4", "n_head": -1}', "{0}/config.json does not give the numbers of layers and heads"),
+        (b'{"n_layer": 1001, "n_head": 8}', "{0}/config.json has n_layer = 1001; it is a number from 1 to 1000"),
+        (b'{"n_layer": "4", "n_head": 1}', "{0}/config.json does not give the numbers of layers and heads"),
+        (b'{"n_layer": 4, "n_head": -1}', "{0}/config.json has n_head = -1; it is a number from 1 to 4096"),
     ],
 )
 def test_unreadable_directories(tmp_path: Path, content: bytes | None, problem: str) -> None:

@@ -311,7 +311,8 @@ def written_prompts(path: Path, n: int) -> set[object]:
 
 
 def prompts_of(lines: str, path: str = "<text>") -> tuple[PromptPair, ...]:
-    circuit = loads(f"circuit t\n{lines}\nexpect accuracy >= 0%\n", path).circuits[0]
+    spec = loads(f"circuit t\n{lines}\nexpect accuracy >= 0%\n", path, allow_outside=True)
+    circuit = spec.circuits[0]
     return make_data(circuit, circuit.tasks[0], load_model("pocket", "cpu")).pairs
 
 
@@ -334,7 +335,7 @@ def drafted_from_file(
     monkeypatch.setattr(verification, "verify", verifying)
     written_prompts(folder / "p.jsonl", n)
     assert cli.run(["discover", "--task", "p.jsonl", "--depth", "1", "-o", "sub/d.circ"]) == 0
-    return load("sub/d.circ")
+    return load("sub/d.circ", allow_outside=True)
 
 
 def test_a_draft_of_a_prompt_file_is_checked_on_prompts_held_back(
@@ -351,6 +352,7 @@ def test_a_draft_of_a_prompt_file_is_checked_on_prompts_held_back(
     said = "found on 50 of the 100 prompts of its file, and checked on 50 others"
     err = capsys.readouterr().err
     assert said in spec.text and said in err
+    assert "run it with --allow-outside" in err
     assert spec.circuits[0].name == "p"
     assert "on prompts held back, alone this circuit recovers" in spec.text and "alone this circuit recovers" in err
 
