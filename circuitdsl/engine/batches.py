@@ -22,6 +22,8 @@ from circuitdsl.engine.via_mlps import Flows, flows
 from circuitdsl.engine.workers import each, in_equal_parts, unit_rows
 from circuitdsl.errors import out_of_memory
 
+#: units of work that run as one batch at the most: smaller batches of patched runs take up to a quarter longer a row
+UNITS = 4
 #: a batch, and the rows of the result that its experiments have
 Unit = tuple[Batch, Tensor]
 
@@ -82,7 +84,7 @@ def in_batches(
             for unit in _units(
                 Batch(tuple(plans[i] for i in members), prompts, start, where, model, flow.rows, kept),
                 ship(members, model.device),
-                min(rows, unit_rows(model)),
+                min(rows, UNITS * unit_rows(model)),
             )
         ]
         units.sort(key=lambda unit: unit[0].rows_run * (model.n_layers - unit[0].entry), reverse=True)

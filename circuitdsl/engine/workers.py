@@ -23,10 +23,10 @@ from circuitdsl.models.parts import Transformer
 
 U = TypeVar("U")
 R = TypeVar("R")
-#: multiplications of one layer at which a unit is as fast as a larger one, and rows that are worth reading weights for
-WORK, ROWS = 2**33, 256
+#: multiplications of one layer that hide what Python does beside them, and rows that are worth reading its weights for
+WORK, ROWS = 2**31, 256
 #: units that are smaller than this share of a full one, on the average, are not worth a second thread
-SMALLEST = 1 / 16
+SMALLEST = 0.25
 #: threads that units may take; 0 outside of `measuring`
 _FREE = ContextVar("_FREE", default=0)
 

@@ -127,7 +127,7 @@ def test_small_units_and_units_that_memory_holds_one_by_one_stay_on_one_thread(
     full = workers.unit_rows(model)
     assert not here(model, full, 2 * full)
     assert here(model, full, 2 * full - 1)
-    assert here(model, full // 32, 2 * full)
+    assert here(model, full // 8, 2 * full)
     assert here(pocket, 64 * 20, ALL)  # the runs of as many prompts as are run at once
 
 
