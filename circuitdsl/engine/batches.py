@@ -23,7 +23,7 @@ from circuitdsl.engine.workers import each, in_equal_parts, unit_rows
 from circuitdsl.errors import out_of_memory
 
 #: units of work that run as one batch at the most: smaller batches of patched runs take up to a quarter longer a row
-UNITS = 4
+UNITS = 2
 #: a batch, and the rows of the result that its experiments have
 Unit = tuple[Batch, Tensor]
 
