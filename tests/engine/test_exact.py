@@ -62,6 +62,17 @@ def check_exact(case: Case, drawn: list[Experiment]) -> None:
     assert tally.block_positions == sum(least)
 
 
+def check_drawn(model: Transformer) -> None:
+    """Any experiments on a model equal brute force."""
+
+    @drawn
+    @given(st.lists(experiments(model), min_size=1, max_size=3), st.integers(0, 5))
+    def check(some: list[Experiment], seed: int) -> None:
+        check_exact(make_case(model, seed), some)
+
+    check()
+
+
 @pytest.mark.parametrize("family", examples(("gpt2", "gemma2"), FAMILIES))
 def test_exact_with_one_dnn_too(
     family: str, random_model: Callable[[str], Transformer], monkeypatch: pytest.MonkeyPatch
@@ -105,25 +116,12 @@ def test_an_mlp_behind_one_head_is_exact_through_few_directions(
     ]
     check_exact(make_case(model), [Experiment(frozenset([edge])) for edge in edges])
     assert len(calls) >= model.n_layers - 1
-
-    @drawn
-    @given(st.lists(experiments(model), min_size=1, max_size=3), st.integers(0, 5))
-    def check(some: list[Experiment], seed: int) -> None:
-        check_exact(make_case(model, seed), some)
-
-    check()
+    check_drawn(model)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_any_experiment_equals_brute_force(family: str, random_model: Callable[[str], Transformer]) -> None:
-    model = random_model(family)
-
-    @drawn
-    @given(st.lists(experiments(model), min_size=1, max_size=3), st.integers(0, 5))
-    def check(some: list[Experiment], seed: int) -> None:
-        check_exact(make_case(model, seed), some)
-
-    check()
+    check_drawn(random_model(family))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -132,14 +130,7 @@ def test_long_prompts_equal_brute_force(
 ) -> None:
     """As if prompts of a few tokens were long; no matrix of all scores is made for many positions."""
     monkeypatch.setattr(forward, "LONG", 2)
-    model = random_model(family)
-
-    @drawn
-    @given(st.lists(experiments(model), min_size=1, max_size=3), st.integers(0, 5))
-    def check(some: list[Experiment], seed: int) -> None:
-        check_exact(make_case(model, seed), some)
-
-    check()
+    check_drawn(random_model(family))
 
 
 def test_a_long_prompt_has_no_matrix_of_scores(gpt2: Case, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from circuitdsl import cli
 from circuitdsl.models.load import POCKET
-from tests.hostile.attacks import CONFIGURATIONS, HARMLESS, LOADED, PROMPTS, TOKENIZERS, WEIGHTS
+from tests.hostile.attacks import CONFIGURATIONS, HARMLESS, LOADED, PROMPTS, TOKENIZERS, WEIGHTS, Attack
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no named pipes")
 
@@ -90,27 +90,23 @@ def refused(run: Callable[..., tuple[int, str, str]], command: list[str], senten
     assert not out or command[0] == "check"
 
 
-@pytest.mark.parametrize("name", CONFIGURATIONS)
-def test_a_configuration_is_refused_by_all(name: str, model: Path, run: Any) -> None:
-    attack, sentence = CONFIGURATIONS[name]
+@pytest.mark.parametrize(
+    ("attack", "sentence", "verbs"),
+    [
+        pytest.param(*attacks[name], verbs, id=name)
+        for attacks, verbs in (
+            (CONFIGURATIONS, ("verify", "plan", "channels")),
+            (LOADED, ("verify", "channels")),
+            (TOKENIZERS, ("verify", "plan", "sample")),
+        )
+        for name in attacks
+    ],
+)
+def test_a_model_is_refused_by_all(
+    attack: Attack, sentence: str, verbs: tuple[str, ...], model: Path, run: Any
+) -> None:
     attack(model)
-    for command in commands(model, "verify", "plan", "channels"):
-        refused(run, command, sentence)
-
-
-@pytest.mark.parametrize("name", LOADED)
-def test_weights_are_refused(name: str, model: Path, run: Any) -> None:
-    attack, sentence = LOADED[name]
-    attack(model)
-    for command in commands(model, "verify", "channels"):
-        refused(run, command, sentence)
-
-
-@pytest.mark.parametrize("name", TOKENIZERS)
-def test_a_tokenizer_is_refused(name: str, model: Path, run: Any) -> None:
-    attack, sentence = TOKENIZERS[name]
-    attack(model)
-    for command in commands(model, "verify", "plan", "sample"):
+    for command in commands(model, *verbs):
         refused(run, command, sentence)
 
 
