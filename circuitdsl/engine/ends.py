@@ -27,7 +27,7 @@ from circuitdsl.engine.prompts import SIDES, Array, Prompts
 from circuitdsl.engine.workers import measuring
 from circuitdsl.errors import UserError, out_of_memory
 from circuitdsl.measurements.kept import Kept, everything
-from circuitdsl.models.agreement import exactly
+from circuitdsl.models.agreement import in_single_precision
 from circuitdsl.models.parts import Transformer
 from circuitdsl.tasks.dataset import Corrupt, PromptPair
 
@@ -176,7 +176,7 @@ def off_of_library(prompts: Prompts, groups: Sequence[Sequence[int]]) -> Array:
         pairs = [prompts.pairs[i] for i in group]
         tokens = torch.cat([tokens_of(pairs, f"{side}_tokens") for side in SIDES])
         try:
-            exact = exactly(prompts.model, tokens.to(prompts.model.device), last=1)
+            exact = in_single_precision(prompts.model, tokens.to(prompts.model.device), last=1)
             found = original.off(ours[:, None], tokens, exact=exact)
         except (MemoryError, RuntimeError) as error:
             if not out_of_memory(error):

@@ -42,7 +42,7 @@ def check_sum(view: Transformer, original: Original) -> None:
         tokens = torch.randint(view.n_vocab, (rows, length), generator=generator).to(view.device)
         with torch.inference_mode():
             ours = forward(view, tokens, start, last)
-        off = original.off(ours, tokens, start, exactly(view, tokens, start, last))
+        off = original.off(ours, tokens, start, in_single_precision(view, tokens, start, last))
         if bool((off != 0).any()):
             raise UnsupportedModel(
                 f"the residual stream of {view.name} ({view.family}) is not the sum of the terms that its heads and "
@@ -59,7 +59,7 @@ def _beyond_windows(view: Transformer, original: Original) -> int:
 
 
 @torch.inference_mode()
-def exactly(
+def in_single_precision(
     model: Transformer, tokens: Int[Tensor, "n T"], start: int = 0, last: int = 0
 ) -> Float[Tensor, "n last vocab"] | None:
     """What `forward` gives in single precision on the weights as they are; None where it does so anyway.

@@ -615,7 +615,7 @@ def test_half_precision_hides_no_wrong_view(
 def test_what_only_half_precision_gets_wrong_is_refused(tmp_path: Path) -> None:
     model = load_model(save("gpt2", tmp_path), device="cpu", dtype="bfloat16")
     tokens = torch.arange(12)[None]
-    exact = agreement.exactly(model, tokens)
+    exact = agreement.in_single_precision(model, tokens)
     with torch.inference_mode():
         ours = agreement.forward(model, tokens)
     assert model.original is not None and exact is not None
