@@ -17,8 +17,9 @@ from benchmarks.engine_floor import Rates, needed
 from benchmarks.engine_workloads import END, Workload
 from benchmarks.growth import Case, Figure
 from circuitdsl.circuit.nodes import LOGITS, Edge, Input, Node
+from circuitdsl.engine.batches import Group
 from circuitdsl.engine.experiment import Experiment, Readout
-from circuitdsl.engine.path_patching import effects
+from circuitdsl.engine.path_patching import effects, effects_side_by_side
 from circuitdsl.engine.runs import Runs, run
 from circuitdsl.models.load import load_model
 from circuitdsl.models.parts import Transformer
@@ -65,7 +66,9 @@ def over_floor(model: Transformer, loads: Sequence[Workload]) -> float:
     """CPU seconds of all workloads over those of their arithmetic."""
     rates = Rates(model, time.process_time)
     runs = [run(model, load.clean, load.corrupt) for load in loads]
-    taken = best(lambda: [patch(model, one, load) for one, load in zip(runs, loads, strict=True)])
+    groups = [Group(one, load.positions) for one, load in zip(runs, loads, strict=True)]
+    readouts = [Readout(load.answers) for load in loads]
+    taken = best(lambda: effects_side_by_side(groups, loads[0].experiments, readouts))
     return taken / sum(rates.seconds(needed(model, load)) for load in loads)
 
 

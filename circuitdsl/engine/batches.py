@@ -1,10 +1,13 @@
-"""Experiments in batches that fit into memory, grouped by entry layer and start; results come back in order."""
+"""Experiments in batches that fit into memory, grouped by entry layer and start; results come back in order.
+
+Batches that run side by side are a *unit* of work. Units are cut by what there is to do.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from typing import TypedDict, Unpack
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple, TypedDict, Unpack
 
 import numpy as np
 import torch
@@ -14,18 +17,32 @@ from torch import Tensor
 from circuitdsl.circuit.nodes import Node
 from circuitdsl.engine.batch_index import Array, Batch, Plan, Where, plan, ship
 from circuitdsl.engine.experiment import Experiment, Positions, check
-from circuitdsl.engine.forward import PatchedRun
+from circuitdsl.engine.forward import Passes, PatchedRun
 from circuitdsl.engine.memory import batch_rows, ran_out
 from circuitdsl.engine.runs import Runs, first_difference
 from circuitdsl.engine.tally import Tally
-from circuitdsl.engine.via_mlps import Flows, flows
+from circuitdsl.engine.via_mlps import flows
 from circuitdsl.engine.workers import each, in_equal_parts, unit_rows
 from circuitdsl.errors import out_of_memory
 
 #: units of work that run as one batch at the most: smaller batches of patched runs take up to a quarter longer a row
 UNITS = 2
-#: a batch, and the rows of the result that its experiments have
-Unit = tuple[Batch, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Prompts of one length, and the token indices of positions on them."""
+
+    runs: Runs
+    positions: Positions
+
+
+class Pass(NamedTuple):
+    """A pass over a batch, and where its results go: these rows of the values of its group."""
+
+    run: PatchedRun
+    target: Tensor
+    values: Tensor
 
 
 class Limits(TypedDict, total=False):
@@ -44,60 +61,95 @@ class Limits(TypedDict, total=False):
 
 
 def in_batches(
-    runs: Runs,
+    groups: Sequence[Group],
     experiments: Sequence[Experiment],
-    positions: Positions,
-    unpatched: Callable[[Runs], Float[Tensor, "n ..."]],
-    patched: Callable[[PatchedRun], Float[Tensor, "N E ..."]],
+    unpatched: Sequence[Callable[[Runs], Float[Tensor, "n ..."]]],
+    patched: Callable[[Passes], Iterable[Float[Tensor, "N E ..."]]],
     kept: frozenset[Node] = frozenset(),
     **limits: Unpack[Limits],
-) -> Float[Tensor, "experiments n ..."]:
-    """Something measured on every patched run, each distinct experiment once, in batches that fit.
+) -> list[Float[Tensor, "experiments n ..."]]:
+    """Something measured on every patched run, each distinct experiment once, in batches that fit: for each group.
 
     Args:
-        unpatched: the measurement on the clean prompts, which holds wherever an experiment changes no position.
-        patched: the measurement on one batch.
-        positions: as for `path_patching.effects`.
+        unpatched: for each group the measurement on its clean prompts, which holds wherever an experiment changes no
+            position.
+        patched: the measurement on passes that run side by side, for each of them.
         kept: nodes whose values the measurement reads.
 
     Raises:
         PatchError: an experiment that the model or the prompts cannot hold.
         OutOfMemory: there is not enough for one experiment on one prompt.
     """
-    model, tally = runs.model, limits.get("tally") or Tally()
-    where = Where.of(positions, runs.n, runs.length, first_difference(runs.clean_tokens, runs.corrupt_tokens))
-    rows = limits.get("max_rows") or batch_rows(model, runs.length, limits.get("max_memory"))
+    model, tally = groups[0].runs.model, limits.get("tally") or Tally()
+    longest = max(group.runs.length for group in groups)
+    most = limits.get("max_rows") or batch_rows(model, longest, limits.get("max_memory"))
     distinct = list(dict.fromkeys(experiments))
     for experiment in distinct:
         check(model, experiment)
-    found: dict[Experiment, Tensor] = {}
+    if not distinct:
+        return [torch.empty(0)] * len(groups)
+    found: list[dict[Experiment, Tensor]] = [{} for _ in groups]
     for direction in dict.fromkeys(experiment.direction for experiment in distinct):
         together = [experiment for experiment in distinct if experiment.direction == direction]
-        base = runs if direction == "noise" else runs.swapped()
-        plans = [plan(experiment, model) for experiment in together]
-        flow = flows(base, plans, where, rows, tally)
-        values = unpatched(base)
-        values = values.expand(len(plans), *values.shape).clone()
-        units = [
-            unit
-            for members, prompts, start in entries(plans, where, model.n_layers)
-            for unit in _units(
-                Batch(tuple(plans[i] for i in members), prompts, start, where, model, flow.rows, kept),
-                ship(members, model.device),
-                min(rows, UNITS * unit_rows(model)),
-            )
-        ]
-        units.sort(key=lambda unit: unit[0].rows_run * (model.n_layers - unit[0].entry), reverse=True)
+        passes = []
+        for i, (group, clean) in enumerate(zip(groups, unpatched, strict=True)):
+            base = group.runs if direction == "noise" else group.runs.swapped()
+            values = clean(base)
+            values = values.expand(len(together), *values.shape).clone()
+            passes += _passes(i, base, group.positions, together, values, kept, most, tally)
+            found[i] |= zip(together, values, strict=True)
+        units = list(_side_by_side(passes, min(most, UNITS * unit_rows(model))))
+        rows = [sum(one.run.batch.rows_run for one in unit) for unit in units]
 
-        def run(unit: Unit, base: Runs = base, flow: Flows = flow, values: Tensor = values) -> Tally:
+        def run(unit: list[Pass]) -> Tally:
             own = Tally()
-            _run(PatchedRun(base, unit[0], flow, own), unit[1], patched, values)
+            _run([one._replace(run=replace(one.run, tally=own)) for one in unit], patched)
             return own
 
-        for own in each(model, run, units, [batch.rows_run for batch, _ in units], rows):
+        for own in each(model, run, units, rows, most):
             tally += own
-        found |= zip(together, values, strict=True)
-    return torch.stack([found[experiment] for experiment in experiments]) if found else torch.empty(0)
+    return [torch.stack([values[experiment] for experiment in experiments]) for values in found]
+
+
+def _passes(
+    group: int,
+    base: Runs,
+    positions: Positions,
+    experiments: Sequence[Experiment],
+    values: Float[Tensor, "E n ..."],
+    kept: frozenset[Node],
+    most: int,
+    tally: Tally,
+) -> list[Pass]:
+    """Experiments of one direction on one group, in batches of at most so many rows, if possible."""
+    model = base.model
+    where = Where.of(positions, base.n, base.length, first_difference(base.clean_tokens, base.corrupt_tokens))
+    plans = [plan(experiment, model) for experiment in experiments]
+    flow = flows(base, plans, where, most, tally)
+    return [
+        Pass(PatchedRun(group, base, part, flow, tally), target, values)
+        for members, prompts, start in entries(plans, where, model.n_layers)
+        for part, target in _parts(
+            Batch(tuple(plans[i] for i in members), prompts, start, where, model, flow.rows, kept),
+            ship(members, model.device),
+            min(most, UNITS * unit_rows(model)),
+        )
+    ]
+
+
+def _side_by_side(passes: list[Pass], most: int) -> Iterator[list[Pass]]:
+    """Passes that run together, of at most so many rows; those that enter at neighbouring layers, the dearest first."""
+    passes.sort(key=lambda one: (one.run.batch.entry, -one.run.batch.rows_run))
+    unit, room = list[Pass](), most
+    for one in passes:
+        rows = one.run.batch.rows_run
+        if unit and rows > room:
+            yield unit
+            unit, room = [], most
+        unit.append(one)
+        room -= rows
+    if unit:
+        yield unit
 
 
 def entries(plans: list[Plan], where: Where, n_layers: int) -> Iterator[tuple[list[int], Array, int]]:
@@ -112,7 +164,7 @@ def entries(plans: list[Plan], where: Where, n_layers: int) -> Iterator[tuple[li
             yield members, (starts == start).nonzero()[0], int(start)
 
 
-def _units(batch: Batch, target: Tensor, max_rows: int) -> Iterator[Unit]:
+def _parts(batch: Batch, target: Tensor, max_rows: int) -> Iterator[tuple[Batch, Tensor]]:
     """Batches of at most so many rows, if possible, with their places: split by experiments, then by prompts."""
     experiments = max(1, max_rows // (len(batch.rows) * batch.steps))
     prompts = len(batch.rows) if experiments > 1 else max(1, max_rows // batch.steps)
@@ -121,25 +173,37 @@ def _units(batch: Batch, target: Tensor, max_rows: int) -> Iterator[Unit]:
             yield replace(batch, plans=batch.plans[e:last], rows=batch.rows[n:end]), target[e:last]
 
 
-def _run(run: PatchedRun, target: Tensor, patched: Callable[[PatchedRun], Tensor], out: Tensor) -> None:
-    """Run a batch; in halves where memory runs out."""
-    batch, values = run.batch, _tried(run, patched)
-    if values is not None:
-        out[target[:, None], batch.prompts[None, :]] = values.transpose(0, 1)
-        return
-    for half, places in _units(batch, target, max(1, batch.rows_run // 2)):
-        _run(replace(run, batch=half), places, patched, out)
+def _run(unit: Sequence[Pass], patched: Callable[[Passes], Iterable[Tensor]]) -> None:
+    """Run passes side by side; in halves where memory runs out."""
+    if not _done(unit, patched):
+        for half in _halves(unit):
+            _run(half, patched)
 
 
-def _tried(run: PatchedRun, patched: Callable[[PatchedRun], Tensor]) -> Tensor | None:
-    """The measurement on a batch, or `None` where memory ran out and the batch can be halved."""
-    run.tally.batches += 1
+def _done(unit: Sequence[Pass], patched: Callable[[Passes], Iterable[Tensor]]) -> bool:
+    """Whether the results were written; not so where memory ran out and the unit can be halved."""
+    first = unit[0].run
+    first.tally.batches += 1
     try:
-        return patched(replace(run))  # a copy, which takes its tensors with it
+        runs = [replace(one.run) for one in unit]  # copies, which take their tensors with them
+        for (run, target, values), result in zip(unit, patched(runs), strict=True):
+            values[target[:, None], run.batch.prompts[None, :]] = result.transpose(0, 1)
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
-        if len(run.batch.plans) * len(run.batch.rows) == 1:
-            what = f"patching one prompt of {run.runs.length} tokens ({run.batch.plans[0].experiment})"
+        if len(unit) == len(first.batch.plans) == len(first.batch.rows) == 1:
+            what = f"patching one prompt of {first.runs.length} tokens ({first.batch.plans[0].experiment})"
             raise ran_out(what) from None
-    return None
+        return False
+    return True
+
+
+def _halves(unit: Sequence[Pass]) -> Iterator[Sequence[Pass]]:
+    """The passes of a unit in halves; a single one's batch in halves."""
+    if len(unit) > 1:
+        middle = len(unit) // 2
+        yield from (unit[:middle], unit[middle:])
+        return
+    run, target, values = unit[0]
+    for half, places in _parts(run.batch, target, max(1, run.batch.rows_run // 2)):
+        yield [Pass(replace(run, batch=half), places, values)]

@@ -1,14 +1,17 @@
-"""One forward pass over a batch, from its entry layer and first patched position onwards.
+"""Forward passes over batches, each from its entry layer and first patched position onwards.
 
 In the entry layer only the patched heads and the MLP are recomputed. From the next layer on, all positions from the
 start are recomputed; keys and values of earlier positions come from the clean cache. In the last layer only END is
 computed. A patched input is the residual stream of this pass; for each of its senders, the term that the sender
 writes in this pass is subtracted and its term of the other run is added.
+
+Batches go through the layers side by side, since products of small matrices are slow. What acts on one position at a
+time (norms, projections, MLPs) is computed for all of them at once, attention for one after the other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -22,6 +25,7 @@ from circuitdsl.circuit.nodes import EMBED, Node
 from circuitdsl.engine import narrow
 from circuitdsl.engine.batch_index import Batch, Jobs, Points, Reads, Sites, entry_jobs, touched
 from circuitdsl.engine.runs import Runs
+from circuitdsl.engine.side_by_side import apart, in_a_row, last
 from circuitdsl.engine.tally import Tally
 from circuitdsl.engine.via_mlps import Flows
 from circuitdsl.models.parts import PORTS, Attention, Port, Transformer, attend
@@ -36,10 +40,12 @@ class PatchedRun:
     """A forward pass over a batch.
 
     Attributes:
+        group: which of the prompts that are measured together it is a pass over.
         flow: the changes that arrive via MLPs.
         now: the values, `[N, E, W, ...]`, that later patched inputs subtract or that are read at the end.
     """
 
+    group: int
     runs: Runs
     batch: Batch
     flow: Flows
@@ -56,55 +62,93 @@ class PatchedRun:
         return cut.unsqueeze(1).repeat(1, len(self.batch.plans), *[1] * (cut.ndim - 1))
 
 
-def first_residual(run: PatchedRun) -> Float[Tensor, "N E W d"]:
-    """The residual stream that the first layer to be recomputed whole reads."""
-    if run.batch.entry >= 0:
-        return enter(run)
-    return _put(run, EMBED, run.clean(run.runs.clean.embed, run.batch.steps))
+#: passes that go through the layers side by side
+Passes = Sequence[PatchedRun]
+
+
+def residuals_after(runs: Passes, until: int) -> list[Float[Tensor, "N E W d"]]:
+    """The residual streams after a layer; a pass that enters above it has its clean stream at END."""
+    found: dict[int, Tensor] = {}
+    for layer in range(min(run.batch.entry for run in runs), until + 1):
+        going, entering = list(found), [i for i, run in enumerate(runs) if run.batch.entry == layer]
+        if going:
+            found = dict(zip(going, layer_after([runs[i] for i in going], layer, list(found.values())), strict=True))
+        if entering:
+            found |= zip(entering, first_residuals([runs[i] for i in entering]), strict=True)
+    return [found[i] if i in found else run.clean(run.runs.clean.end[:, None], 1) for i, run in enumerate(runs)]
+
+
+def first_residuals(runs: Passes) -> list[Float[Tensor, "N E W d"]]:
+    """The residual streams that the first layer to be recomputed whole reads; all enter at the same layer."""
+    if runs[0].batch.entry >= 0:
+        return enter(runs)
+    return [_put(run, EMBED, run.clean(run.runs.clean.embed, run.batch.steps)) for run in runs]
 
 
 # --- a layer that is recomputed whole ---------------------------------------------------------------
 
 
-def layer_after(run: PatchedRun, layer: int, resid: Float[Tensor, "N E S d"]) -> Float[Tensor, "N E W d"]:
-    """A layer recomputed at every position of the batch; in the last, only END goes on."""
-    model, batch = run.model, run.batch
-    block, width = model.blocks[layer], batch.width(layer)
-    gathered = attend_from(block.attn, *queries_keys_values(run, layer, resid, width))
-    heads, mlp = Node("head", layer), Node("mlp", layer)
-    _, attended = block.attn.written(gathered, partial(_put, run, heads))
-    resid = resid[:, :, resid.shape[2] - width :]
+def layer_after(runs: Passes, layer: int, resids: Sequence[Float[Tensor, "N E S d"]]) -> list[Float[Tensor, "N E W d"]]:
+    """A layer recomputed at every position of the batches; in the last, only END goes on."""
+    model, batches = runs[0].model, [run.batch for run in runs]
+    block, widths = model.blocks[layer], [batch.width(layer) for batch in batches]
+    gathered = in_a_row([attend_from(block.attn, *each) for each in queries_keys_values(runs, layer, resids, widths)])
+    _, attended = block.attn.written(gathered, partial(_put_all, runs, Node("head", layer), widths))
+    resid = in_a_row([last(each, width) for each, width in zip(resids, widths, strict=True)])
     mid = resid + attended
-    source = (resid if model.parallel else mid).reshape(-1, model.d_model)
+    source = resid if model.parallel else mid
     x = block.mlp_norm(source)
-    if reads := batch.reads(layer, "in", width):
-        x[reads.points.flat] = block.mlp_norm(patched_inputs(run, source[reads.points.flat], reads))
-    neurons = batch.neurons(layer)
-    out, activations = block.mlp.written(x, [node.index for node in neurons])
-    run.tally.block_positions += len(x)
-    run.now.kept.update(zip(neurons, (each.view(mid.shape[:-1]) for each in activations), strict=True))
-    return mid + _put(run, mlp, out.view(mid.shape))
+    for run, own, normed in zip(runs, apart(source, batches, widths), apart(x, batches, widths), strict=True):
+        if reads := run.batch.reads(layer, "in", run.batch.width(layer)):
+            at = reads.points.flat
+            normed.view(-1, model.d_model)[at] = block.mlp_norm(patched_inputs(run, own.flatten(0, 2)[at], reads))
+    out, activations = _mlp(runs, layer, x)
+    for node, values in activations.items():
+        for run, own in zip(runs, apart(values, batches, widths), strict=True):
+            if node in run.batch.neurons(layer):
+                run.now.kept[node] = own
+    for run, width in zip(runs, widths, strict=True):
+        run.tally.block_positions += len(run.batch.rows) * len(run.batch.plans) * width
+    return apart(mid + _put_all(runs, Node("mlp", layer), widths, out), batches, widths)
+
+
+def _mlp(runs: Passes, layer: int, x: Float[Tensor, "rows d"]) -> tuple[Tensor, dict[Node, Float[Tensor, " rows"]]]:
+    """What the MLP writes, and the activations of the neurons that any of the passes asks for."""
+    neurons = sorted({node for run in runs for node in run.batch.neurons(layer)})
+    out, activations = runs[0].model.blocks[layer].mlp.written(x, [node.index for node in neurons])
+    return out, dict(zip(neurons, activations, strict=True))
 
 
 def queries_keys_values(
-    run: PatchedRun, layer: int, resid: Float[Tensor, "N E S d"], width: int
+    runs: Passes, layer: int, resids: Sequence[Float[Tensor, "N E S d"]], widths: Sequence[int]
+) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor, Tensor]]:
+    """For each pass queries (of the last `W` positions), keys and values, then keys and values before its start."""
+    block, batches = runs[0].model.blocks[layer], [run.batch for run in runs]
+    x, steps = block.attn_norm(in_a_row(resids)), [batch.steps for batch in batches]
+    ends = [last(own, width) for own, width in zip(apart(x, batches, steps), widths, strict=True)]
+    found = block.attn.unturned(x, None if steps == widths else in_a_row(ends))
+    each = zip(*(apart(part, batches, at) for part, at in zip(found, (widths, steps, steps), strict=True)), strict=True)
+    for run, resid, own in zip(runs, resids, each, strict=True):
+        yield _with_reads(run, layer, resid, *own)
+
+
+def _with_reads(
+    run: PatchedRun, layer: int, resid: Float[Tensor, "N E S d"], q: Tensor, k: Tensor, v: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Queries (of the last `width` positions), keys and values, then keys and values before the batch's start."""
-    batch, cache, start = run.batch, run.runs.clean, run.batch.start
+    """The same of one pass: turned, its patched queries, keys and values put in."""
+    batch, cache, start, width = run.batch, run.runs.clean, run.batch.start, q.shape[2]
     attn, turns = run.model.blocks[layer].attn, cache.turns[layer]
-    x = run.model.blocks[layer].attn_norm(resid)
-    if width == batch.steps:
-        q, k, v = attn.project_all(x, turns[start:])
-    else:
-        q = attn.project("q", x[:, :, batch.steps - width :], turns[run.runs.length - width :])
-        k, v = (attn.project(port, x, turns[start:]) for port in PORTS[1:])
+    q, k = attn.turned("q", q, turns[run.runs.length - width :]), attn.turned("k", k, turns[start:])
     k_before, v_before = (tensor[layer][batch.prompts, :, :start] for tensor in (cache.k, cache.v))
-    key_reads, value_reads = batch.reads(layer, "k", batch.steps), batch.reads(layer, "v", batch.steps)
-    if attn.group > 1 and (key_reads or value_reads):  # a patched key or value is read by one query head alone
+    all_reads = (
+        batch.reads(layer, "q", width),
+        batch.reads(layer, "k", batch.steps),
+        batch.reads(layer, "v", batch.steps),
+    )
+    if attn.group > 1 and any(all_reads[1:]):  # a patched key or value is read by one query head alone
         k, v = (tensor.repeat_interleave(attn.group, dim=-2) for tensor in (k, v))
         k_before, v_before = (tensor.repeat_interleave(attn.group, dim=1) for tensor in (k_before, v_before))
-    flat_resid = resid.view(-1, resid.shape[-1])
-    all_reads = (batch.reads(layer, "q", width), key_reads, value_reads)
+    flat_resid = resid.flatten(0, 2)
     for port, tensor, reads in zip(PORTS, (q, k, v), all_reads, strict=True):
         if reads:
             flat = tensor.view(-1, *tensor.shape[-2:])
@@ -112,6 +156,15 @@ def queries_keys_values(
             for head, a, b, new in _project(run, layer, port, reads, flat_resid[in_all_steps]):
                 flat[reads.points.flat[a:b], head] = new
     return q, k, v, k_before, v_before
+
+
+def _put_all(
+    runs: Passes, of: Node, widths: Sequence[int], rows: Float[Tensor, "rows ..."]
+) -> Float[Tensor, "rows ..."]:
+    """The values of a layer's heads or its MLP after `_put`; the same tensor where none is replaced."""
+    own = apart(rows, [run.batch for run in runs], widths)
+    put = [_put(run, of, values) for run, values in zip(runs, own, strict=True)]
+    return rows if all(new is old for new, old in zip(put, own, strict=True)) else in_a_row(put)
 
 
 def _project(
@@ -190,11 +243,25 @@ def _own_values(
 # --- the entry layer --------------------------------------------------------------------------------
 
 
-def enter(run: PatchedRun) -> Float[Tensor, "N E W d"]:
-    """The residual stream after the entry layer: clean, but for what its patched heads and MLP change.
+def enter(runs: Passes) -> list[Float[Tensor, "N E W d"]]:
+    """The residual streams after the entry layer, the same for all: clean, but for what patched heads and MLP change.
 
     The MLP is recomputed at those points at which its input changes.
     """
+    entering = [_entering(run) for run in runs]
+    inputs = [next(each) for each in entering]
+    sizes = [len(x) for x in inputs]
+    out, activations = _mlp(runs, runs[0].batch.entry, torch.cat(inputs))
+    own = [
+        dict(zip(activations, each, strict=True))
+        for each in zip(*(a.split(sizes) for a in activations.values()), strict=True)
+    ]
+    written = zip(out.split(sizes), own or [{}] * len(runs), strict=True)
+    return [each.send(of_mlp) for each, of_mlp in zip(entering, written, strict=True)]
+
+
+def _entering(run: PatchedRun) -> Generator[Tensor, tuple[Tensor, dict[Node, Tensor]], None]:
+    """A pass through its entry layer: gives the MLP's inputs, takes what it writes, gives the residual stream."""
     model, batch, cache, layer = run.model, run.batch, run.runs.clean, run.batch.entry
     heads, mlp, width = Node("head", layer), Node("mlp", layer), batch.width(layer)
     jobs, reads = entry_jobs(batch, width, batch.sites(heads, width)), batch.reads(layer, "in", width)
@@ -208,30 +275,30 @@ def enter(run: PatchedRun) -> Float[Tensor, "N E W d"]:
     out = torch.empty_like(source) if everywhere else cache.value(mlp)[points.prompt, points.pos]
     for node in neurons:
         run.now.kept[node] = run.clean(cache.value(node)[..., 0], width)
+    run.tally.block_positions += len(through)
     if moved is not None and not (reads or neurons or model.parallel) and narrow.pays(model, jobs.points, moved):
         rows = torch.searchsorted(points.flat, jobs.points.flat)
         out[rows] = narrow.mlp_of_heads(model, cache, jobs.points, moved, block.mlp_norm.scale(source)[rows])
-        run.tally.block_positions += len(through)
-    elif len(through):
-        at, flat = (source, points.flat) if everywhere else (source[through], points.flat[through])
-        x = block.mlp_norm(at)
-        if reads:
-            rows = torch.searchsorted(flat, reads.points.flat)
-            x[rows] = block.mlp_norm(patched_inputs(run, at[rows], reads))
-        out[through], activations = block.mlp.written(x, [node.index for node in neurons])
-        for node, activation in zip(neurons, activations, strict=True):
-            run.now.kept[node].view(-1)[flat] = activation
-        run.tally.block_positions += len(through)
+        through = through[:0]
+    at, flat = (source, points.flat) if len(through) == len(source) else (source[through], points.flat[through])
+    x = block.mlp_norm(at)
+    if reads:
+        rows = torch.searchsorted(flat, reads.points.flat)
+        x[rows] = block.mlp_norm(patched_inputs(run, at[rows], reads))
+    out[through], activations = yield x
+    for node in neurons:
+        run.now.kept[node].view(-1)[flat] = activations[node]
     for site in sites:
         rows = torch.searchsorted(points.flat, site.points.flat)
         out[rows] = _replaced(run, mlp, site, out[rows])
     _keep(run, mlp, points.flat, out)
     shape = len(batch.rows), len(batch.plans), width, model.d_model
-    if everywhere and not model.parallel and len(out) == np.prod(shape[:3]):
-        return source.add_(out).view(shape)
+    if not model.parallel and len(out) == np.prod(shape[:3]):
+        yield source.add_(out).view(shape)
+        return
     resid = run.clean(cache.resid_pre[layer + 1] if layer + 1 < model.n_layers else cache.end[:, None], width)
     resid.view(-1, model.d_model)[points.flat] += delta + out - cache.value(mlp)[points.prompt, points.pos]
-    return resid
+    yield resid
 
 
 def _keep(run: PatchedRun, of: Node, at: Tensor | tuple[Tensor, Tensor], values: Tensor) -> None:

@@ -162,6 +162,26 @@ def in_parts(
             yield places[start : start + size]
 
 
+def in_groups(
+    model: Transformer,
+    lengths: Int[np.ndarray, " n"],
+    max_memory: int | None = None,
+    twice: bool = False,
+    kept: Kept | None = None,
+) -> Iterator[list[Int[np.ndarray, " m"]]]:
+    """Parts, as of `in_parts`, that are cached beside each other."""
+    group, room = list[Int[np.ndarray, " m"]](), 1.0
+    for part in in_parts(model, lengths, max_memory, twice, kept):
+        share = len(part) / prompts_at_once(model, int(lengths[part[0]]), max_memory, twice, kept)
+        if group and share > room:
+            yield group
+            group, room = [], 1.0
+        group.append(part)
+        room -= share
+    if group:
+        yield group
+
+
 def together(device: torch.device, length: int) -> int:
     """How many prompts go through the model at once."""
     return max(1, min(CHUNK, TOKENS.get(device.type, CHUNK * length) // length))

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 Array = np.ndarray
 SIDES = ("clean", "corrupt")
 T = TypeVar("T")
+R = TypeVar("R", bound=Callable[..., Any])
 #: what means are taken over: the corrupt prompts of these
 Means = Sequence[PromptPair | Corrupt]
 
@@ -147,6 +148,12 @@ class Batch:
     def limits(self) -> Mapping[str, Any]:
         """Memory and tally, as the engine takes them."""
         return {"max_memory": self.prompts.max_memory, "tally": self.prompts.tally}
+
+
+def reads_several(read: R) -> R:
+    """Mark a reader that takes several batches at once and gives a mapping for each of them. Others take one."""
+    read.reads_several = True  # type: ignore[attr-defined]
+    return read
 
 
 @dataclass(frozen=True)

@@ -163,19 +163,28 @@ class Attention:
 
     def project(self, port: Port, x: Float[Tensor, "*rows d"], turns: Turns) -> Float[Tensor, "*rows heads d_head"]:
         """Queries, keys or values of all heads from normed inputs; the positions broadcast to `[*rows]`."""
-        out = getattr(self, port)(x)
-        return self._positioned(port, out.unflatten(-1, (-1, self.d_head)), turns[..., None, :])
+        return self.turned(port, getattr(self, port)(x).unflatten(-1, (-1, self.d_head)), turns)
 
-    def project_all(
-        self, x: Float[Tensor, "*rows d"], turns: Turns
-    ) -> tuple[Float[Tensor, "*rows heads d_head"], Float[Tensor, "*rows kv_heads d_head"], Tensor]:
-        """Queries, keys and values of all heads: one product, where the weights are parts of one tensor."""
-        whole = joined(self.q, self.k, self.v)
+    def turned(
+        self, port: Port, unturned: Float[Tensor, "*rows heads d_head"], turns: Turns
+    ) -> Float[Tensor, "*rows heads d_head"]:
+        """Queries, keys or values of what `unturned` gives."""
+        return self._positioned(port, unturned, turns[..., None, :])
+
+    def unturned(
+        self, x: Float[Tensor, "*rows d"], of_queries: Float[Tensor, "*others d"] | None = None
+    ) -> tuple[Float[Tensor, "*others heads d_head"], Float[Tensor, "*rows kv_heads d_head"], Tensor]:
+        """Queries, keys and values of all heads before positions matter; `turned` takes each of them further.
+
+        Args:
+            of_queries: the inputs of the queries, where they are others.
+        """
+        whole = joined(self.q, self.k, self.v) if of_queries is None else None
         if whole is None:
-            return tuple(self.project(port, x, turns) for port in PORTS)  # type: ignore[return-value]
-        found = whole(x).unflatten(-1, (-1, self.d_head)).split((self.n_heads, self.n_kv_heads, self.n_kv_heads), -2)
-        at = turns[..., None, :]
-        return tuple(self._positioned(port, each, at) for port, each in zip(PORTS, found, strict=True))  # type: ignore
+            inputs = zip(PORTS, (x if of_queries is None else of_queries, x, x), strict=True)
+            return tuple(getattr(self, port)(each).unflatten(-1, (-1, self.d_head)) for port, each in inputs)
+        found = whole(x).unflatten(-1, (-1, self.d_head))
+        return found.split((self.n_heads, self.n_kv_heads, self.n_kv_heads), -2)
 
     def project_head(
         self, port: Port, head: int, x: Float[Tensor, "*rows d"], turns: Turns

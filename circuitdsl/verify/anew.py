@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,13 +12,14 @@ import torch
 from circuitdsl.circuit.nodes import Node
 from circuitdsl.engine import runs as engine
 from circuitdsl.engine.ends import tokens_of
-from circuitdsl.engine.memory import in_halves, in_parts, run_at_once
+from circuitdsl.engine.memory import in_groups, in_halves, run_at_once
 from circuitdsl.engine.named import function_of
-from circuitdsl.engine.prompts import Array, Batch, Prompts
+from circuitdsl.engine.prompts import Array, Batch, Numbers, Prompts
 from circuitdsl.engine.readers.terms import changed_by
 from circuitdsl.engine.runs import Runs
 from circuitdsl.engine.terms import Terms
 from circuitdsl.engine.workers import measuring
+from circuitdsl.garbage import give_back
 from circuitdsl.measurements.kept import Kept
 from circuitdsl.measurements.requests import Request, kept_for
 from circuitdsl.models.writers import neurons
@@ -48,14 +50,17 @@ def measure_anew(
 
     def measure_part(places: Array, part: Array, start: int, end: int) -> None:
         places, part = places[start:end], part[start:end]
-        batch = Batch(prompts, _runs(prompts, part, kept, means), part)
+        alike = _alike(prompts, part)
+        batches = [Batch(prompts, _runs(prompts, part[some], kept, means), part[some]) for some in alike]
         for reader, mine in by_reader.items():
-            for request, numbers in function_of(reader)(batch, mine).items():
-                values[request][places] = numbers.values
-                if numbers.changed is not None:
-                    changed[request][places] = numbers.changed
-        for request, differs in changed_by(batch, read_off).items():
-            changed[request][places] = differs
+            for some, numbers in zip(alike, _read(function_of(reader), batches, mine), strict=True):
+                for request, own in numbers.items():
+                    values[request][places[some]] = own.values
+                    if own.changed is not None:
+                        changed[request][places[some]] = own.changed
+        for some, batch in zip(alike, batches, strict=True):
+            for request, differs in changed_by(batch, read_off).items():
+                changed[request][places[some]] = differs
         if done:
             done(len(wanted) * len(part))
 
@@ -65,6 +70,7 @@ def measure_anew(
     found: dict[Request, Series] = {}
     for places, part in parts_of(prompts, indices, read_off) if read_off else ():
         in_halves(partial(measure_part, places, part), 0, len(part), partial(doing, part))
+        give_back()
     for request in wanted:
         if request.needs_runs:
             found[request] = Series(indices, values[request], present(prompts, request, indices), changed[request])
@@ -74,11 +80,31 @@ def measure_anew(
 
 
 def parts_of(prompts: Prompts, indices: Array, requests: Sequence[Request]) -> Iterator[tuple[Array, Array]]:
-    """Prompts of one length, as many at a time as memory takes for some requests: (places in `indices`, indices)."""
+    """Prompts by length, as many at a time as memory takes for some requests: (places in `indices`, indices)."""
     kept, twice = kept_for(requests, prompts.model.n_layers), any(request.runs_twice for request in requests)
-    lengths = np.asarray([len(prompts.pairs[i].clean_tokens) for i in indices])
-    for places in in_parts(prompts.model, lengths, prompts.max_memory, twice, kept):
+    for group in in_groups(prompts.model, _lengths(prompts, indices), prompts.max_memory, twice, kept):
+        places = np.concatenate(group)
         yield places, indices[places]
+
+
+def _lengths(prompts: Prompts, indices: Array) -> Array:
+    return np.asarray([len(prompts.pairs[i].clean_tokens) for i in indices])
+
+
+def _alike(prompts: Prompts, part: Array) -> list[Array]:
+    """Places of the prompts of each length."""
+    lengths = _lengths(prompts, part)
+    return [np.flatnonzero(lengths == length) for length in np.unique(lengths)]
+
+
+def _read(
+    read: Callable[..., Any], batches: Sequence[Batch], requests: Sequence[Request]
+) -> Sequence[Mapping[Request, Numbers]]:
+    """What a reader finds in each batch."""
+    if getattr(read, "reads_several", False):
+        found: Sequence[Mapping[Request, Numbers]] = read(batches, requests)
+        return found
+    return [read(batch, requests) for batch in batches]
 
 
 def _runs(prompts: Prompts, part: Array, kept: Kept, means: bool) -> Runs:

@@ -20,7 +20,7 @@ from circuitdsl.circuit.nodes import Node, Position
 from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.engine.batch_index import Plan, Where, all_names
 from circuitdsl.engine.batch_index import plan as sorted_out
-from circuitdsl.engine.batches import entries
+from circuitdsl.engine.batches import UNITS, entries
 from circuitdsl.engine.circuit_alone import grouped
 from circuitdsl.engine.circuit_alone import work as work_alone
 from circuitdsl.engine.count import Machine, floor_of
@@ -30,7 +30,8 @@ from circuitdsl.engine.memory import (
     CHUNK,
     all_terms,
     batch_bytes,
-    in_parts,
+    batch_rows,
+    in_groups,
     kept_bytes,
     prompt_bytes,
     refuse_too_little,
@@ -39,6 +40,7 @@ from circuitdsl.engine.memory import (
 from circuitdsl.engine.positions import token_indices
 from circuitdsl.engine.runs import first_difference
 from circuitdsl.engine.via_mlps import passing, wanted
+from circuitdsl.engine.workers import unit_rows
 from circuitdsl.measurements.kept import Kept
 from circuitdsl.measurements.plan import ClaimPlan
 from circuitdsl.measurements.requests import ChangedRequest, Request, Subgraph, kept_for
@@ -179,10 +181,10 @@ class _Prompts:
     def lengths(self, indices: np.ndarray) -> np.ndarray:
         return np.asarray([len(self.data.pairs[i].clean_tokens) for i in indices])
 
-    def parts(self, indices: np.ndarray, kept: Kept, twice: bool = False) -> list[np.ndarray]:
-        """Prompts of one length, as many at a time as are measured together where so much is kept of them."""
-        lengths = self.lengths(indices)
-        return [indices[places] for places in in_parts(self.model, lengths, self.max_memory, twice, kept)]
+    def groups(self, indices: np.ndarray, kept: Kept, twice: bool = False) -> list[list[np.ndarray]]:
+        """Prompts of one length beside those of others, as many as are measured at once where so much is kept."""
+        groups = in_groups(self.model, self.lengths(indices), self.max_memory, twice, kept)
+        return [[indices[places] for places in group] for group in groups]
 
 
 def _task_work(
@@ -271,26 +273,30 @@ def _measuring(prompts: _Prompts, requests: Sequence[Request], indices: np.ndarr
     if not any(request.needs_runs for request in requests):
         return Work()
     kept, layers = kept_for(requests, prompts.model.n_layers), prompts.model.n_layers
-    parts = prompts.parts(indices, kept, any(request.runs_twice for request in requests))
+    groups = prompts.groups(indices, kept, any(request.runs_twice for request in requests))
     swapped = any(patch.direction == "denoise" for request in requests for patch in request.patches)
     changed = {request.intervention for request in requests if isinstance(request, ChangedRequest)}
     times = (1 + swapped) * (kept.clean_share(layers) + kept.corrupt_share(layers)) + len(changed)
     runs = Work(
         run_tokens=round(times * int(prompts.lengths(indices).sum())),
-        passes=(2 + 2 * swapped + len(changed)) * len(parts),
+        passes=(2 + 2 * swapped + len(changed)) * sum(map(len, groups)),
     )
     circuits = grouped(dict.fromkeys(request for request in requests if isinstance(request, Subgraph)))
     patched = _patched(prompts.model, requests)
     placed = (request for request in requests if request.patches or isinstance(request, Subgraph))
     names = dict.fromkeys(position for request in placed for position in request.positions)
-    return sum((_on_part(prompts, circuits, patched, names, part) for part in parts), runs)
+    return sum((_on_group(prompts, circuits, patched, names, group) for group in groups), runs)
 
 
 def _held(prompts: _Prompts, requests: Sequence[Request], indices: np.ndarray) -> int:
     """Bytes of the runs that one call of `measure` holds at once."""
     kept, twice = kept_for(requests, prompts.model.n_layers), any(request.runs_twice for request in requests)
-    sizes = ((len(part), int(prompts.lengths(part[:1])[0])) for part in prompts.parts(indices, kept, twice))
-    return max((n * prompt_bytes(prompts.model, length, kept) * (1 + twice) for n, length in sizes), default=0)
+
+    def held(group: list[np.ndarray]) -> int:
+        sizes = ((len(part), int(prompts.lengths(part[:1])[0])) for part in group)
+        return sum(n * prompt_bytes(prompts.model, length, kept) * (1 + twice) for n, length in sizes)
+
+    return max(map(held, prompts.groups(indices, kept, twice)), default=0)
 
 
 def _patched(model: Transformer, requests: Sequence[Request]) -> list[tuple[list[Plan], int]]:
@@ -304,24 +310,40 @@ def _patched(model: Transformer, requests: Sequence[Request]) -> list[tuple[list
     return [([sorted_out(one, model) for one in group], max(group.values())) for group in groups.values()]
 
 
-def _on_part(
+def _on_group(
     prompts: _Prompts,
     circuits: Sequence[Sequence[Subgraph]],
     patched: Sequence[tuple[list[Plan], int]],
     names: Iterable[Position],
-    part: np.ndarray,
+    group: Sequence[np.ndarray],
 ) -> Work:
-    """What runs in batches, on prompts of one length."""
-    model, pairs = prompts.model, [prompts.data.pairs[i] for i in part]
-    clean, corrupt = (tokens_of(pairs, side) for side in ("clean_tokens", "corrupt_tokens"))
-    places = {p: token_indices(pairs, [p]) for p in names}
-    where = Where.of(places, len(pairs), clean.shape[1], first_difference(clean, corrupt))
-    alone = sum(len(group) * int(work_alone(model, where, group[0]).sum()) for group in circuits)
-    fits = partial(batch_bytes, model, where.length, max_memory=prompts.max_memory)
+    """What runs in batches, on groups of prompts that are measured together."""
+    model, alone, patching = prompts.model, Work(), list[Work]()
+    for part in group:
+        pairs = [prompts.data.pairs[i] for i in part]
+        clean, corrupt = (tokens_of(pairs, side) for side in ("clean_tokens", "corrupt_tokens"))
+        places = {p: token_indices(pairs, [p]) for p in names}
+        where = Where.of(places, len(pairs), clean.shape[1], first_difference(clean, corrupt))
+        fits = partial(batch_bytes, model, where.length, max_memory=prompts.max_memory)
+        alone += _alone(model, circuits, where, fits)
+        patching += [_patching(model, plans, where, layers, fits) for plans, layers in patched]
+    beside = min(sum(each.batch for each in patching), _units(prompts, int(prompts.lengths(group[-1]).max())))
+    return alone + replace(sum(patching, Work()), batch=beside)
+
+
+def _units(prompts: _Prompts, length: int) -> int:
+    """Bytes of the units of work that run at once, each on a thread."""
+    most, unit = batch_rows(prompts.model, length, prompts.max_memory), max(length, UNITS * unit_rows(prompts.model))
+    threads = max(1, min(torch.get_num_threads(), most // unit))
+    return batch_bytes(prompts.model, length, threads * unit, max_memory=prompts.max_memory)
+
+
+def _alone(model: Transformer, circuits: Sequence[Sequence[Subgraph]], where: Where, fits: Callable[..., int]) -> Work:
+    """Circuits that run alone on prompts of one length."""
+    positions = sum(len(group) * int(work_alone(model, where, group[0]).sum()) for group in circuits)
     runs = [(len(group) * where.n, all_terms(model) if group[0].keep == "edges" else 0) for group in circuits]
     largest = max((fits(rows=count * where.length, held=held) for count, held in runs), default=0)
-    work = Work(block_positions=alone, passes=len(circuits), batch=largest)
-    return sum((_patching(model, plans, where, layers, fits) for plans, layers in patched), work)
+    return Work(block_positions=positions, passes=len(circuits), batch=largest)
 
 
 def _patching(model: Transformer, plans: Sequence[Plan], where: Where, layers: int, fits: Callable[..., int]) -> Work:
@@ -342,7 +364,7 @@ def _patching(model: Transformer, plans: Sequence[Plan], where: Where, layers: i
         block_positions=sum(count[key] * int(floor_of(model, one, where, layers).sum()) for key, one in alike.items()),
         flow_positions=flow,
         passes=len(batches),
-        batch=fits(rows=max(batches, default=0)),
+        batch=fits(rows=sum(batches)),
     )
 
 

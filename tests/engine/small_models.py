@@ -95,17 +95,17 @@ def save_random(kind: str, path: Path, **options: int) -> Path:
     return path
 
 
-def make_case(model: Transformer, seed: int = 0) -> Case:
+def make_case(model: Transformer, seed: int = 0, length: int = LENGTH) -> Case:
     """Prompts that differ from their partners at a token or two."""
     draw = torch.Generator().manual_seed(seed)
-    clean = torch.randint(model.n_vocab, (PROMPTS, LENGTH), generator=draw)
+    clean = torch.randint(model.n_vocab, (PROMPTS, length), generator=draw)
     corrupt = clean.clone()
     corrupt[:, 1] = torch.randint(model.n_vocab, (PROMPTS,), generator=draw)
     corrupt[0, 3] = (clean[0, 3] + 1) % model.n_vocab
     positions = {
         Position("A"): torch.tensor([[1], [3], [2]]),
         Position("B"): torch.tensor([[4, 2], [3, -1], [-1, -1]]),
-        Position("END"): torch.full((PROMPTS, 1), LENGTH - 1),
+        Position("END"): torch.full((PROMPTS, 1), length - 1),
     }
     return Case(model, clean, corrupt, run(model, clean, corrupt, neurons(model)), positions)
 

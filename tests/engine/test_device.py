@@ -101,7 +101,7 @@ def test_another_device_gives_the_same_and_is_never_waited_for(
     case = make_case(random_model(family))
     near = found(with_means(case))
     with far_device(monkeypatch) as device:
-        batches = [watched(monkeypatch, device, *where) for where in ((batches_module, "_tried"), (subgraph, "_pass"))]
+        batches = [watched(monkeypatch, device, *where) for where in ((batches_module, "_done"), (subgraph, "_pass"))]
         far = found(with_means(make_case(sent(case.model))))
     assert min(map(len, batches)) >= 4
     for here, there in zip(near, far, strict=True):
@@ -132,7 +132,7 @@ def test_a_gpu_gives_the_numbers_of_the_cpu_and_is_never_waited_for(
     path = save_random(family, tmp_path)
     near = found(with_means(make_case(load_model(path, device="cpu"))))
     case = with_means(make_case(load_model(path, device="cuda")))
-    for module, name in ((batches_module, "_tried"), (subgraph, "_pass")):
+    for module, name in ((batches_module, "_done"), (subgraph, "_pass")):
         monkeypatch.setattr(module, name, refusing_to_wait(getattr(module, name)))
     assert not torch.backends.cuda.matmul.allow_tf32
     for here, there in zip(near, found(case), strict=True):

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from circuitdsl.circuit.nodes import Edge, Input, Node, Position
 from circuitdsl.engine import forward, narrow
 from circuitdsl.engine.batch_index import Where
+from circuitdsl.engine.batches import Group
 from circuitdsl.engine.count import floor_by_prompt
 from circuitdsl.engine.experiment import Experiment, Readout
-from circuitdsl.engine.path_patching import effects, patched_attention
+from circuitdsl.engine.path_patching import effects, effects_side_by_side, patched_attention
 from circuitdsl.engine.runs import first_difference, mean_terms
 from circuitdsl.engine.tally import Tally
 from circuitdsl.models import products
@@ -69,6 +70,32 @@ def check_drawn(model: Transformer) -> None:
     @given(st.lists(experiments(model), min_size=1, max_size=3), st.integers(0, 5))
     def check(some: list[Experiment], seed: int) -> None:
         check_exact(make_case(model, seed), some)
+
+    check()
+
+
+@pytest.mark.parametrize("family", examples(("gpt2", "gemma2"), FAMILIES))
+def test_prompts_of_several_lengths_side_by_side_are_exact(
+    family: str, random_model: Callable[[str], Transformer]
+) -> None:
+    """Each group equals brute force, and what it gives alone; nothing is computed twice."""
+    model = random_model(family)
+
+    @settings(drawn, max_examples=examples(6, 40))
+    @given(st.lists(experiments(model), min_size=1, max_size=3), st.integers(0, 5))
+    def check(some: list[Experiment], seed: int) -> None:
+        cases = [with_means(make_case(model, seed, length)) for length in (LENGTH, LENGTH + 3, LENGTH - 1)]
+        readouts = [case.vocabulary for case, _ in cases]
+        together, alone = Tally(), Tally()
+        groups = [Group(case.runs, case.positions) for case, _ in cases]
+        found = effects_side_by_side(groups, some, readouts, tally=together)
+        for (case, means), every in zip(cases, found, strict=True):
+            assert (every - effects(case.runs, some, case.positions, case.vocabulary, tally=alone)).abs().max() < 1e-5
+            for experiment, logits in zip(some, every, strict=True):
+                slow = reference.logits(model, case.clean, case.corrupt, experiment, case.positions, means)
+                assert (logits - slow).abs().max() < TOLERANCE, str(experiment)
+        assert together.block_positions == alone.block_positions
+        assert together.batches <= alone.batches
 
     check()
 

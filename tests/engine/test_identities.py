@@ -152,11 +152,11 @@ def test_running_out_of_memory_halves_the_batch(gpt2: Case, monkeypatch: pytest.
     some = [Experiment(frozenset([Edge(Node("embed"), receiver, EVERYWHERE)])) for receiver in receivers]
     whole, sizes, enter = logits(gpt2, *some), [], forward.enter
 
-    def entered(run: forward.PatchedRun) -> torch.Tensor:
-        sizes.append(len(run.batch.plans) * len(run.batch.rows))
+    def entered(runs: forward.Passes) -> list[torch.Tensor]:
+        sizes.append(sum(len(run.batch.plans) * len(run.batch.rows) for run in runs))
         if sizes[-1] > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return enter(run)
+        return enter(runs)
 
     monkeypatch.setattr(forward, "enter", entered)
     assert (logits(gpt2, *some) - whole).abs().max() < CLOSE

@@ -172,7 +172,7 @@ def test_experiments_that_cannot_be_made(gpt2: Case, experiment: Experiment, mes
 def test_a_position_beyond_the_prompt_names_the_prompt(gpt2: Case) -> None:
     beyond = {Position("A"): torch.tensor([[1], [6], [2]])}
     with pytest.raises(PatchError, match="position A is token 6 of prompt 2, which has 6 tokens"):
-        effects(gpt2.runs, [], beyond, gpt2.vocabulary)
+        effects(gpt2.runs, [edge(Node("embed"), Node("head", 0, 1), "q")], beyond, gpt2.vocabulary)
 
 
 def test_heads_beside_an_mlp_do_not_send_to_it(random_model) -> None:  # type: ignore[no-untyped-def]
@@ -186,9 +186,9 @@ def test_queries_keys_and_values_in_one_product(case: Case) -> None:
     """GPT-2 keeps the three weights in one tensor; the others do not."""
     block, turns = case.model.blocks[1], case.runs.clean.turns[1]
     x = block.attn_norm(case.runs.clean.resid_pre[1])
-    together = block.attn.project_all(x, turns)
-    for port, found in zip(PORTS, together, strict=True):
-        torch.testing.assert_close(found, block.attn.project(port, x, turns))
+    for together in (block.attn.unturned(x), block.attn.unturned(x, of_queries=x)):
+        for port, found in zip(PORTS, together, strict=True):
+            torch.testing.assert_close(block.attn.turned(port, found, turns), block.attn.project(port, x, turns))
     whole = joined(block.attn.q, block.attn.k, block.attn.v)
     assert (whole is not None) == (case.model.family == "gpt2")
     if whole is not None:

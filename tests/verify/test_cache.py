@@ -385,7 +385,7 @@ def test_what_was_finished_before_ctrl_c_is_kept(run) -> None:
     def stop(done: int, total: int, text: str) -> None:
         nonlocal calls
         calls += 1
-        if calls == 6:
+        if calls == 3:
             raise KeyboardInterrupt
 
     broken = run(progress=stop, early_stop=False)
