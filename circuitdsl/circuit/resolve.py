@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -242,7 +243,7 @@ def _circuit(part: _Part, file: _File) -> Circuit:
         interventions=tuple(each for each in claims.interventions.values() if each is not None),
         path=file.syntax.path,
         sha256=file.used.sha256(file.syntax.text),
-        meaning=file.used.meaning(file.syntax) if file.known is None else "",
+        said=partial(file.used.meaning, file.syntax) if file.known is None else str,
     )
 
 

@@ -11,8 +11,6 @@ import re
 import unicodedata
 from dataclasses import dataclass, field
 
-from lark import Token
-
 from circuitdsl.language.diagnostics import Sink, Span, shorten
 
 BLOCK_HEADERS = frozenset({"when", "role", "property", "compare", "intervention"})
@@ -28,7 +26,8 @@ STATEMENTS = BLOCK_HEADERS.union(_STATEMENTS.split())
 KEYWORDS = STATEMENTS.union(_INSIDE.split())
 
 MAX_DEPTH = 40
-MAX_TOKENS = 10_000
+#: words and signs of a statement and of a file, and statements of a file
+MAX_TOKENS, MAX_TOKENS_OF_ALL, MAX_STATEMENTS = 10_000, 300_000, 30_000
 MAX_TROUBLES_A_LINE = 5
 BLANK = r" \t\f\v\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000\ufeff"
 
@@ -46,7 +45,7 @@ TOKEN = re.compile(
     | (?P<SLASHES>//[^\r\n]*)
     | (?P<STRING>"[^"\r\n]*")
     | (?P<OPEN_STRING>"[^"\r\n]*)
-    | (?P<CURLY_STRING>[“”„«‟][^“”„«»‟"\r\n]*[“”„»‟"]|['‘‚][^'‘’\r\n]*['’‘])
+    | (?P<CURLY_STRING>[“”„«‟][^“”„«»‟"\r\n]*[“”„»‟"]|['‘‚][^'‘‚’\r\n]*['’‘])
     | (?P<ARROW>->)
     | (?P<LOOKALIKE>--?->|==>|~>|=>|==|=<|[–—−‐‑‒―－][>＞]|[→⟶➔➜⇒⟹﹣–—−‐‑‒―－≥≤⩾⩽＞＜＝＋：，（）［］％＊“”„«»‟‘’])
     | (?P<RELATION>>=|<=|>|<)
@@ -70,7 +69,25 @@ LOOKALIKES = {
     "==": "=", "=<": "<=", "≥": ">=", "⩾": ">=", "≤": "<=", "⩽": "<=", "＞": ">", "＜": "<",
     "＝": "=", "＋": "+", "：": ":", "，": ",", "（": "(", "）": ")", "［": "[", "］": "]", "％": "%", "＊": "*",
 }  # fmt: skip
+#: terminals by the names of their groups
+_AS_WRITTEN = frozenset({"DECIMAL", "INT", "ARROW", "RELATION", "PORT", "SCIENTIFIC"})
 OPENING, CLOSING = frozenset({"LPAR", "LSQB"}), frozenset({"RPAR", "RSQB"})
+
+
+class Token(str):
+    """A word or sign, `type` being its terminal."""
+
+    __slots__ = ("end_pos", "span", "start_pos", "type")
+
+    type: str
+    start_pos: int
+    end_pos: int
+    span: Span
+
+    def __new__(cls, type: str, value: str, start_pos: int, end_pos: int, span: Span) -> Token:
+        made = str.__new__(cls, value)
+        made.type, made.start_pos, made.end_pos, made.span = type, start_pos, end_pos, span
+        return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +109,7 @@ class LogicalLine:
 
     @property
     def span(self) -> Span:
-        return span_of(self.tokens[0]).to(span_of(self.tokens[-1]))
-
-
-def span_of(token: Token) -> Span:
-    """Where a token stands."""
-    return Span(token.line, token.column, token.end_line, token.end_column)  # type: ignore[arg-type]
+        return self.tokens[0].span.to(self.tokens[-1].span)
 
 
 def word_kind(word: str) -> str:
@@ -124,48 +136,47 @@ class _Cutter:
         self.comments: list[Comment] = []
         self.current: LogicalLine | None = None
         self.open: list[Token] = []
+        self.tokens = 0
         self.row = 1
         self.row_start = 0
         self.troubles = 0
 
     def cut(self) -> tuple[list[LogicalLine], list[Comment]]:
-        text, match_at, position, end = self.text, TOKEN.match, 0, len(self.text)
-        while position < end:
-            match = match_at(text, position)
-            assert match is not None  # the last alternative takes any character
-            kind, value = match.lastgroup or "ODD", match.group()
+        for match in TOKEN.finditer(self.text):  # its last alternative takes any character
+            kind, value = match.lastgroup, match.group()
             if kind == "WORD":
-                self.add(word_kind(value), value, position)
-            elif kind in ("DECIMAL", "INT", "ARROW", "RELATION", "PORT", "SCIENTIFIC"):
-                self.add(kind, value, position)
+                self.add(word_kind(value), value, match.start())
+            elif kind == "SIGN":
+                self.add(SIGNS[value], value, match.start())
+            elif kind in _AS_WRITTEN:
+                self.add(kind, value, match.start())
             elif kind == "STRING":
-                token = self.add("STRING", value, position)
+                token = self.add("STRING", value, match.start())
                 if unseen := UNSEEN.search(value):
                     self.complain("E011", f"{describe(unseen[0])} cannot stand in a string", token)
-            elif kind == "SIGN":
-                self.add(SIGNS[value], value, position)
             elif kind == "NEWLINE":
                 self.newline(match.end())
             elif kind == "COMMENT":
-                self.comments.append(Comment(self.row, position - self.row_start + 1, value))
+                self.comments.append(Comment(self.row, match.start() - self.row_start + 1, value))
             elif kind != "BLANK":
-                self.trouble(kind, value, position)
-            position = match.end()
+                self.trouble(kind or "ODD", value, match.start())
+            if self.sink.stopped:
+                break
         self.finish()
         return self.lines, self.comments
 
     def add(self, kind: str, value: str, position: int, width: int | None = None) -> Token:
-        column = position - self.row_start + 1
-        end = column + (len(value) if width is None else width)
-        token = Token(kind, value, position, self.row, column, self.row, end, position + end - column)
+        column, length = position - self.row_start + 1, len(value) if width is None else width
+        span = Span(self.row, column, self.row, column + length)
+        token = Token(kind, value, position, position + length, span)
         if self.current is None:
             # columns before the first token; a tab goes to the next multiple of eight
             before = self.text[self.row_start : position].replace("\ufeff", "")
             self.current = LogicalLine(len(before.expandtabs(8)))
-        if len(self.current.tokens) < MAX_TOKENS:
-            self.current.tokens.append(token)
-        elif not self.current.broken:
-            self.complain("E016", f"this statement has more than {MAX_TOKENS} words and signs", self.current.tokens[0])
+        self.current.tokens.append(token)
+        if len(self.current.tokens) > MAX_TOKENS:
+            self.current.broken = True
+            self.sink.stop(f"this statement has more than {MAX_TOKENS} words and signs", self.current.tokens[0].span)
         if kind in OPENING:
             self.open.append(token)
             if len(self.open) == MAX_DEPTH + 1:
@@ -189,6 +200,11 @@ class _Cutter:
             if self.open and not self.current.broken:
                 self.complain("E014", f"'{self.open[-1]}' is never closed", self.open[-1])
             self.lines.append(self.current)
+            self.tokens += len(self.current.tokens)
+            many = f"{MAX_STATEMENTS:,} statements" if len(self.lines) > MAX_STATEMENTS else ""
+            many = f"{MAX_TOKENS_OF_ALL:,} words and signs" if self.tokens > MAX_TOKENS_OF_ALL else many
+            if many:
+                self.sink.stop(f"the file has more than {many}", self.current.span, "make several files of it")
         self.current = None
         self.open.clear()
 
@@ -206,7 +222,7 @@ class _Cutter:
     def complain(self, code: str, message: str, token: Token) -> None:
         assert self.current is not None
         self.current.broken = True
-        self.sink.error(code, message, span_of(token))
+        self.sink.error(code, message, token.span)
 
     def trouble(self, kind: str, value: str, position: int) -> None:
         self.troubles += 1
@@ -249,7 +265,7 @@ class _Cutter:
         return any(token.type in ("EXPECT", "COLON") for token in tokens)
 
     def alike(self, written: str, meant: str, token: Token) -> None:
-        self.sink.error("E010", f"'{written}' is not read here; did you mean '{meant}'?", span_of(token))
+        self.sink.error("E010", f"'{written}' is not read here; did you mean '{meant}'?", token.span)
 
 
 _STATEMENT_START = re.compile(

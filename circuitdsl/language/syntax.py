@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import ClassVar, dataclass_transform
 
 from circuitdsl.language.diagnostics import Span
 from circuitdsl.language.lexer import UNSEEN, Comment
+
+
+#: the types of fields that hold no syntax
+_PLAIN = frozenset({"Span", "str", "int", "int | None", "float", "bool", "tuple[str, ...]"})
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
@@ -29,11 +33,14 @@ class Syntax:
     """
 
     form: ClassVar[str] = ""
+    #: the fields that hold syntax, the last one first
+    inside: ClassVar[tuple[str, ...]] = ()
     span: Span = field(compare=False)
 
     def __init_subclass__(cls, form: str = "") -> None:
         cls.form = form
         dataclass(frozen=True)(cls)
+        cls.inside = tuple(each.name for each in reversed(fields(cls)) if each.type not in _PLAIN)
 
     def __str__(self) -> str:
         """The node as it is written in a spec.
@@ -445,5 +452,9 @@ def walk(node: Syntax) -> Iterator[Syntax]:
     while stack:
         current = stack.pop()
         yield current
-        held = [each for value in vars(current).values() for each in (value if isinstance(value, tuple) else (value,))]
-        stack.extend(each for each in reversed(held) if isinstance(each, Syntax))
+        for name in current.inside:
+            held = getattr(current, name)
+            if isinstance(held, tuple):
+                stack += reversed(held)
+            elif held is not None:
+                stack.append(held)
