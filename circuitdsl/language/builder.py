@@ -25,11 +25,14 @@ def span(children: Sequence[Child]) -> Span:
 
 def first(children: Sequence[Child], kind: Any) -> Any:
     """The first child of a kind, or None."""
-    return next((c for c in children if isinstance(c, kind)), None)
+    for child in children:
+        if isinstance(child, kind):
+            return child
+    return None
 
 
 def every(children: Sequence[Child], kind: Any) -> tuple[Any, ...]:
-    return tuple(c for c in children if isinstance(c, kind))
+    return tuple([child for child in children if isinstance(child, kind)])
 
 
 def has(children: Sequence[Child], *kinds: str) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from circuitdsl.language.diagnostics import Sink, Span, shorten
 
@@ -33,8 +34,8 @@ BLANK = r" \t\f\v\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000\ufeff"
 
 TOKEN = re.compile(
     rf"""
-      (?P<BLANK>[{BLANK}]+)
-    | (?P<WORD>[A-Za-z_][A-Za-z0-9_]*)
+    [{BLANK}]*(?:
+      (?P<WORD>[A-Za-z_][A-Za-z0-9_]*)
     | (?P<SCIENTIFIC>[0-9]+(?:\.[0-9]+)?[eE][+-]?[0-9]+(?![A-Za-z0-9_]))
     | (?P<LAYER>[0-9]+\.\*)
     | (?P<DECIMAL>[0-9]+\.[0-9]+)
@@ -50,7 +51,9 @@ TOKEN = re.compile(
     | (?P<LOOKALIKE>--?->|==>|~>|=>|==|=<|[–—−‐‑‒―－][>＞]|[→⟶➔➜⇒⟹﹣–—−‐‑‒―－≥≤⩾⩽＞＜＝＋：，（）［］％＊“”„«»‟‘’])
     | (?P<RELATION>>=|<=|>|<)
     | (?P<SIGN>[=:,()\[\]+\-*%])
+    | (?P<BLANK>[{BLANK}])
     | (?P<ODD>@|[^\W]+|\.+|.)
+    )
     """,
     re.VERBOSE | re.DOTALL,
 )
@@ -112,6 +115,7 @@ class LogicalLine:
         return self.tokens[0].span.to(self.tokens[-1].span)
 
 
+@lru_cache(4096)
 def word_kind(word: str) -> str:
     """The terminal of a word: a keyword, an MLP, a position (capitals), or a name."""
     if word in KEYWORDS:
@@ -142,24 +146,25 @@ class _Cutter:
         self.troubles = 0
 
     def cut(self) -> tuple[list[LogicalLine], list[Comment]]:
-        for match in TOKEN.finditer(self.text):  # its last alternative takes any character
-            kind, value = match.lastgroup, match.group()
+        for match in TOKEN.finditer(self.text):  # the last alternative takes any character
+            kind = match.lastgroup or "ODD"
+            value, start = match[kind], match.start(kind)
             if kind == "WORD":
-                self.add(word_kind(value), value, match.start())
+                self.add(word_kind(value), value, start)
             elif kind == "SIGN":
-                self.add(SIGNS[value], value, match.start())
+                self.add(SIGNS[value], value, start)
             elif kind in _AS_WRITTEN:
-                self.add(kind, value, match.start())
+                self.add(kind, value, start)
             elif kind == "STRING":
-                token = self.add("STRING", value, match.start())
+                token = self.add("STRING", value, start)
                 if unseen := UNSEEN.search(value):
                     self.complain("E011", f"{describe(unseen[0])} cannot stand in a string", token)
             elif kind == "NEWLINE":
                 self.newline(match.end())
             elif kind == "COMMENT":
-                self.comments.append(Comment(self.row, match.start() - self.row_start + 1, value))
+                self.comments.append(Comment(self.row, start - self.row_start + 1, value))
             elif kind != "BLANK":
-                self.trouble(kind or "ODD", value, match.start())
+                self.trouble(kind, value, start)
             if self.sink.stopped:
                 break
         self.finish()
@@ -168,15 +173,15 @@ class _Cutter:
     def add(self, kind: str, value: str, position: int, width: int | None = None) -> Token:
         column, length = position - self.row_start + 1, len(value) if width is None else width
         span = Span(self.row, column, self.row, column + length)
-        token = Token(kind, value, position, position + length, span)
-        if self.current is None:
+        token, line = Token(kind, value, position, position + length, span), self.current
+        if line is None:
             # columns before the first token; a tab goes to the next multiple of eight
             before = self.text[self.row_start : position].replace("\ufeff", "")
-            self.current = LogicalLine(len(before.expandtabs(8)))
-        self.current.tokens.append(token)
-        if len(self.current.tokens) > MAX_TOKENS:
-            self.current.broken = True
-            self.sink.stop(f"this statement has more than {MAX_TOKENS} words and signs", self.current.tokens[0].span)
+            line = self.current = LogicalLine(len(before.expandtabs(8)))
+        line.tokens.append(token)
+        if len(line.tokens) > MAX_TOKENS:
+            line.broken = True
+            self.sink.stop(f"this statement has more than {MAX_TOKENS} words and signs", line.tokens[0].span)
         if kind in OPENING:
             self.open.append(token)
             if len(self.open) == MAX_DEPTH + 1:
@@ -283,5 +288,8 @@ def describe(text: str) -> str:
 
 def text_of(tokens: list[Token]) -> str:
     """The text of tokens, with one blank wherever there are blanks between two."""
-    blanks = (" " * (i > 0 and token.start_pos != tokens[i - 1].end_pos) for i, token in enumerate(tokens))
-    return "".join(blank + token for blank, token in zip(blanks, tokens, strict=True))
+    words, end = list[str](), tokens[0].start_pos
+    for token in tokens:
+        words += (token,) if token.start_pos == end else (" ", token)
+        end = token.end_pos
+    return "".join(words)
