@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
-from functools import cache
+import sys
+from functools import cache, lru_cache
 from hashlib import sha256
-from importlib.metadata import Distribution, EntryPoint
+from importlib.metadata import Distribution, EntryPoint, entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,23 @@ def version(name: str) -> str:
     found = Distribution.from_name(name)
     folder = re.fullmatch(r"[^-]+-(.+)\.dist-info", getattr(getattr(found, "_path", None), "name", ""))
     return folder[1] if folder else found.version
+
+
+def registered(group: str) -> tuple[EntryPoint, ...]:
+    """The entry points of a group; they are looked for again once a folder that packages are imported from changes."""
+    return _registered(group, tuple((folder, _changed(folder)) for folder in sys.path))
+
+
+@lru_cache(16)
+def _registered(group: str, folders: tuple[tuple[str, int], ...]) -> tuple[EntryPoint, ...]:
+    return tuple(entry_points(group=group))
+
+
+def _changed(folder: str) -> int:
+    try:
+        return os.stat(folder or ".").st_mtime_ns
+    except OSError:
+        return 0
 
 
 def package_of(point: EntryPoint) -> str:

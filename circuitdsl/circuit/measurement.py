@@ -6,14 +6,13 @@ Resolution is given the list of kinds (`Kinds`) and asks them; no phase knows wh
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, ClassVar
 
 from circuitdsl.circuit.changes import Intervention, Member, Patch
 from circuitdsl.circuit.criteria import Test
 from circuitdsl.circuit.nodes import Positions
 from circuitdsl.errors import UserError
-from circuitdsl.installed import loaded, package_of
+from circuitdsl.installed import loaded, package_of, registered
 from circuitdsl.language import syntax as s
 
 if TYPE_CHECKING:
@@ -151,8 +150,7 @@ class Kinds(Sequence[type[Measurement]]):
     def words(self) -> tuple[str, ...]:
         """Every word that an `expect` line may begin with."""
         own = (name for kind in self._kinds for name in kind.names())
-        foreign = (entry.name for entry in entry_points(group=self._group)) if self._group else ()
-        return tuple(dict.fromkeys((*self._words, *own, *foreign)))
+        return tuple(dict.fromkeys((*self._words, *own, *(entry.name for entry in registered(self._group)))))
 
     def word(self, name: str) -> type[Measurement] | None:
         """The kind of a word.
@@ -161,7 +159,7 @@ class Kinds(Sequence[type[Measurement]]):
             UserError: another package registers the word, and its kind cannot be loaded, or several packages do.
         """
         found = self._words.get(name) or next((kind for kind in self._kinds if name in kind.names()), None)
-        entries = list(entry_points(group=self._group, name=name)) if found is None and self._group else []
+        entries = [entry for entry in registered(self._group) if entry.name == name] if found is None else []
         if len(entries) > 1:
             packages = ", ".join(sorted(map(package_of, entries)))
             raise UserError(

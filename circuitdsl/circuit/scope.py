@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING, TypeVar
 
 from circuitdsl.circuit.changes import EdgePatch
@@ -39,6 +40,17 @@ def add(found: Members, more: Members) -> None:
         found[node] = (EVERYWHERE,) if both and EVERYWHERE in both else both
 
 
+#: the most that a file may ask for, in steps of about half a microsecond: a short text can name very many nodes
+MAX_WORK = 2_000_000
+
+
+@dataclass
+class Work:
+    """The steps that a file may still ask for."""
+
+    left: int = MAX_WORK
+
+
 @dataclass
 class Scope:
     """The names of one circuit."""
@@ -46,6 +58,8 @@ class Scope:
     sink: Sink
     #: what can be measured
     kinds: Kinds
+    #: shared by the circuits of a file
+    work: Work = field(default_factory=Work)
     model: ModelShape | None = None
     tasks: list[TaskUse] = field(default_factory=list)
     #: what is known of each task; a file's tasks are not known here, and may define any position
@@ -64,6 +78,8 @@ class Scope:
     #: where a node acts when it is named alone, by the groups of the circuit; with control groups as well
     homes: dict[Node, Positions] = field(default_factory=dict)
     any_homes: dict[Node, Positions] = field(default_factory=dict)
+    #: every position at which some group of the circuit has a node
+    places_of: dict[Node, set[Position]] = field(default_factory=dict)
     #: groups being worked out, in order
     resolving: dict[str, None] = field(default_factory=dict)
     no_task_reported: bool = False
@@ -77,6 +93,14 @@ class Scope:
     itself: Members | None = None
     #: the checks of the file's own roles
     bodies: dict[str, Body] = field(default_factory=dict)
+
+    def affords(self, steps: int, span: Span) -> bool:
+        """Whether the file may ask for so many more steps; else a diagnostic was emitted."""
+        self.work.left -= steps
+        if self.work.left < 0:
+            help = "a set that stands in many lines counts in each: make several files, or fewer and smaller groups"
+            self.sink.stop("this file names too many nodes, edges and checks in all", span, help)
+        return self.work.left >= 0
 
     def defines(self, task: str, position: Position) -> bool:
         shape = self.shapes.get(task)
@@ -180,7 +204,7 @@ class Scope:
         if node := as_node(ref.name):
             self.sink.error("E040", f"unknown group '{ref.name}'; did you mean '{node}'?", ref.span)
         else:
-            self.sink.unknown("E040", "group", ref.name, ref.span, (*self.definitions, "embed", "logits"))
+            self.sink.unknown("E040", "group", ref.name, ref.span, chain(self.definitions, ("embed", "logits")))
 
     def check_task(self, word: s.Word | None) -> bool:
         """Whether `on TASK` names a task of the circuit."""

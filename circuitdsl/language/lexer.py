@@ -288,8 +288,8 @@ def describe(text: str) -> str:
 
 def text_of(tokens: list[Token]) -> str:
     """The text of tokens, with one blank wherever there are blanks between two."""
-    words, end = list[str](), tokens[0].start_pos
+    words, end = list[str](), 0
     for token in tokens:
-        words += (token,) if token.start_pos == end else (" ", token)
+        words += (" ", token) if words and token.start_pos != end else (token,)
         end = token.end_pos
     return "".join(words)

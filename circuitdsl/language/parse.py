@@ -8,6 +8,7 @@ is reported once, not again at every use.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -18,12 +19,24 @@ from circuitdsl.language import syntax as s
 from circuitdsl.language.automaton import Automaton, Stuck
 from circuitdsl.language.builder import Builder
 from circuitdsl.language.diagnostics import START, Diagnostic, Sink, Span, did_you_mean, ordered, suggest
-from circuitdsl.language.lexer import BLOCK_HEADERS, KEYWORDS, STATEMENTS, LogicalLine, Token, logical_lines, text_of
+from circuitdsl.language.lexer import (
+    BLOCK_HEADERS,
+    KEYWORDS,
+    MAX_STATEMENTS,
+    STATEMENTS,
+    LogicalLine,
+    Token,
+    logical_lines,
+    text_of,
+)
 from circuitdsl.language.syntax_errors import MEANT, explain
 from circuitdsl.language.tables import parser
 
 #: a file with more mistakes in its syntax is not read further
 MAX_MISTAKES = 1000
+#: the statements of which a file has only some: each of them is looked at together with all of another kind
+MOST: dict[type[s.Syntax], int] = dict.fromkeys((s.Circuit, s.Task, s.Use, s.Compare), 100)
+MOST |= dict.fromkeys((s.Info, s.Model, s.Metric, s.Margin, s.ProtocolLine, s.Role), 1000)
 
 
 @cache
@@ -37,11 +50,16 @@ def parse(text: str, path: str = "") -> tuple[s.File, tuple[Diagnostic, ...]]:
     sink = Sink()
     text = text.removeprefix("\ufeff")
     lines, comments = logical_lines(text, sink)
-    statements = []
+    statements, kinds = [], Counter[type[s.Syntax]]()
     for line in lines if not sink.stopped else ():
-        statements.append((line.indent, _statement(line, sink)))
+        node = _statement(line, sink)
+        statements.append((line.indent, node))
+        kinds[type(node)] += 1
         if len(sink.found) > MAX_MISTAKES:
             sink.stop(f"the file has more than {MAX_MISTAKES} mistakes, and is not read further", line.span)
+        elif kinds[type(node)] > MOST.get(type(node), MAX_STATEMENTS):
+            sink.stop(f"the file has more than {MOST[type(node)]} lines like this", line.span, "make several files of it")
+        if sink.stopped:
             break
     if sink.stopped:  # what follows from a part of the file alone may be wrong
         return s.File(path, (), (), text), ordered(sink.found)
