@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
+import time
 from functools import cache, lru_cache
 from hashlib import sha256
 from importlib.metadata import Distribution, EntryPoint, entry_points
@@ -27,20 +27,13 @@ def version(name: str) -> str:
 
 
 def registered(group: str) -> tuple[EntryPoint, ...]:
-    """The entry points of a group; they are looked for again once a folder that packages are imported from changes."""
-    return _registered(group, tuple((folder, _changed(folder)) for folder in sys.path))
+    """The entry points of a group. They are looked for once a second: a spec may have thousands of unknown names."""
+    return _registered(group, tuple(sys.path), int(time.monotonic()))
 
 
 @lru_cache(16)
-def _registered(group: str, folders: tuple[tuple[str, int], ...]) -> tuple[EntryPoint, ...]:
+def _registered(group: str, folders: tuple[str, ...], second: int) -> tuple[EntryPoint, ...]:
     return tuple(entry_points(group=group))
-
-
-def _changed(folder: str) -> int:
-    try:
-        return os.stat(folder or ".").st_mtime_ns
-    except OSError:
-        return 0
 
 
 def package_of(point: EntryPoint) -> str:

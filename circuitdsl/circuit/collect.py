@@ -36,7 +36,7 @@ def resolve_expect(scope: Scope, expect: s.Expect) -> Expected | None:
     elif instead := kinds.elsewhere(name.text):
         scope.sink.error("E048", f"{name.text} is not measured on its own", name.span, instead)
     else:
-        scope.sink.unknown("E048", "measurement", name.text, name.span, kinds.words)
+        scope.sink.unknown("E048", "measurement", name.text, name.span, scope.words)
     return None
 
 

@@ -42,7 +42,7 @@ def lint(
     sink = Sink()
     spans = {line.span.line: line.span for line in _lines(syntax.statements)}
     broken = any(isinstance(line, s.Broken | s.Use) for line in _lines(syntax.statements))
-    roles = {each.name.text: each for each in syntax.statements if isinstance(each, s.Role)}
+    needs = {each.name.text: _needs(each) for each in syntax.statements if isinstance(each, s.Role)}
     compared = any(isinstance(each, s.Compare) for each in syntax.statements)
     for statements, circuit in zip(_parts(syntax), circuits, strict=False):
         subjects = list(_subjects(circuit.claims))
@@ -51,7 +51,7 @@ def lint(
         if not broken:
             groups = {each.name.text: each for each in statements if isinstance(each, s.Group)}
             _unused_groups(statements, groups, circuit, compared, kinds, sink)
-            _roles_out_of_place(roles, groups, circuit, tasks, sink)
+            _roles_out_of_place(needs, groups, circuit, tasks, sink)
     return ordered(sink.found)
 
 
@@ -199,8 +199,16 @@ def _unused_groups(
         sink.warning("W003", message, groups[group.name].name.span, "name it in a claim, give it a role, or delete it")
 
 
+def _needs(role: s.Role) -> dict[frozenset[str], s.Statement]:
+    """The positions that the checks of a role need together, each time with the first such check."""
+    needed: dict[frozenset[str], s.Statement] = {}
+    for check in role.block:
+        needed.setdefault(frozenset(p.name for p in s.walk(check) if isinstance(p, s.Place)) - {"*"}, check)
+    return needed
+
+
 def _roles_out_of_place(
-    roles: Mapping[str, s.Role], groups: Groups, circuit: Circuit, tasks: Mapping[str, TaskShape], sink: Sink
+    needs: Mapping[str, Mapping[frozenset[str], s.Statement]], groups: Groups, circuit: Circuit, tasks: Mapping[str, TaskShape], sink: Sink
 ) -> None:
     """A role of the file's own whose checks need positions that no task of the circuit has."""
     shapes = [tasks.get(use.generator or "") for use in circuit.tasks]
@@ -208,9 +216,8 @@ def _roles_out_of_place(
         return  # a task from a file may have any position
     known = [set(shape.positions) for shape in shapes if shape]
     for group in circuit.groups:
-        role, written = roles.get(group.role or ""), groups.get(group.name)
-        for check in role.block if role and written else ():
-            needed = {p.name for p in s.walk(check) if isinstance(p, s.Place)} - {"*"}
+        written = groups.get(group.name)
+        for needed, check in needs.get(group.role or "", {}).items() if written else ():
             if needed and not any(needed <= positions for positions in known) and written:
                 missing = sorted(needed - set().union(*known))
                 lack = "no task of this circuit has" if missing else "no task of this circuit has all of"

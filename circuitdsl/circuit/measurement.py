@@ -138,6 +138,8 @@ class Kinds(Sequence[type[Measurement]]):
     def __init__(self, kinds: Sequence[type[Measurement]], group: str = "") -> None:
         self._kinds, self._group = tuple(kinds), group
         self._words = {word: kind for kind in self._kinds for word in kind.words}
+        #: kinds whose words are not known before other packages are looked at
+        self._open = [kind for kind in self._kinds if "names" in vars(kind)]
         self._statements = {kind.statement: kind for kind in self._kinds if kind.statement}
 
     def __getitem__(self, index):  # type: ignore[no-untyped-def]
@@ -158,7 +160,7 @@ class Kinds(Sequence[type[Measurement]]):
         Raises:
             UserError: another package registers the word, and its kind cannot be loaded, or several packages do.
         """
-        found = self._words.get(name) or next((kind for kind in self._kinds if name in kind.names()), None)
+        found = self._words.get(name) or next((kind for kind in self._open if name in kind.names()), None)
         entries = [entry for entry in registered(self._group) if entry.name == name] if found is None else []
         if len(entries) > 1:
             packages = ", ".join(sorted(map(package_of, entries)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING, TypeVar
 
@@ -93,6 +94,11 @@ class Scope:
     itself: Members | None = None
     #: the checks of the file's own roles
     bodies: dict[str, Body] = field(default_factory=dict)
+
+    @cached_property
+    def words(self) -> tuple[str, ...]:
+        """Everything that can be measured."""
+        return self.kinds.words
 
     def affords(self, steps: int, span: Span) -> bool:
         """Whether the file may ask for so many more steps; else a diagnostic was emitted."""
