@@ -208,7 +208,11 @@ def _needs(role: s.Role) -> dict[frozenset[str], s.Statement]:
 
 
 def _roles_out_of_place(
-    needs: Mapping[str, Mapping[frozenset[str], s.Statement]], groups: Groups, circuit: Circuit, tasks: Mapping[str, TaskShape], sink: Sink
+    needs: Mapping[str, Mapping[frozenset[str], s.Statement]],
+    groups: Groups,
+    circuit: Circuit,
+    tasks: Mapping[str, TaskShape],
+    sink: Sink,
 ) -> None:
     """A role of the file's own whose checks need positions that no task of the circuit has."""
     shapes = [tasks.get(use.generator or "") for use in circuit.tasks]

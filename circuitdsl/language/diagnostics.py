@@ -14,6 +14,8 @@ from functools import cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from circuitdsl.brief import brief, quoted
+
 Severity = Literal["error", "warning"]
 
 
@@ -43,6 +45,14 @@ class Diagnostic:
     span: Span = START
     notes: tuple[str, ...] = ()
     help: str | None = None
+
+    def __post_init__(self) -> None:
+        """What is very long in a message is cut."""
+        object.__setattr__(self, "message", brief(self.message))
+        if self.notes:
+            object.__setattr__(self, "notes", tuple(map(brief, self.notes)))
+        if self.help:
+            object.__setattr__(self, "help", brief(self.help))
 
     def __str__(self) -> str:
         return f"{self.severity}[{self.code}]: {self.message}"
@@ -160,7 +170,7 @@ def render_foremost(diagnostics: Sequence[Diagnostic], text: str = "", path: str
 
 def place(diagnostic: Diagnostic, path: str) -> str:
     """`specs/ioi.circ:19:5`"""
-    return f"{path}:{diagnostic.span.line}:{diagnostic.span.column}" if path else f"line {diagnostic.span.line}"
+    return f"{quoted(path)}:{diagnostic.span.line}:{diagnostic.span.column}" if path else f"line {diagnostic.span.line}"
 
 
 def pieces(diagnostic: Diagnostic, lines: list[str], path: str = "") -> Iterator[Piece]:

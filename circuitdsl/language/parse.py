@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from circuitdsl.brief import quoted
 from circuitdsl.language import syntax as s
 from circuitdsl.language.automaton import Automaton, Stuck
 from circuitdsl.language.builder import Builder
@@ -58,7 +59,9 @@ def parse(text: str, path: str = "") -> tuple[s.File, tuple[Diagnostic, ...]]:
         if len(sink.found) > MAX_MISTAKES:
             sink.stop(f"the file has more than {MAX_MISTAKES} mistakes, and is not read further", line.span)
         elif kinds[type(node)] > MOST.get(type(node), MAX_STATEMENTS):
-            sink.stop(f"the file has more than {MOST[type(node)]} lines like this", line.span, "make several files of it")
+            sink.stop(
+                f"the file has more than {MOST[type(node)]} lines like this", line.span, "make several files of it"
+            )
         if sink.stopped:
             break
     if sink.stopped:  # what follows from a part of the file alone may be wrong
@@ -313,16 +316,17 @@ MAX_BYTES = 1_000_000
 def read_source(path: str | Path) -> tuple[str, tuple[Diagnostic, ...]]:
     """The text of a file; an empty text and the reason where it cannot be read."""
     path = Path(path)
+    name = quoted(str(path))
     try:
         if path.is_dir():
-            return _refused("E001", f"{path} is a directory, not a circuit file")
+            return _refused("E001", f"{name} is a directory, not a circuit file")
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
-        return _refused("E001", f"there is no file {path}")
+        return _refused("E001", f"there is no file {name}")
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        return _refused("E001", f"{path} cannot be read: {reason}")
+        return _refused("E001", f"{name} cannot be read: {reason}")
     return decode(data)
 
 

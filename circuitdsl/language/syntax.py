@@ -14,7 +14,6 @@ from typing import ClassVar, dataclass_transform
 from circuitdsl.language.diagnostics import Span
 from circuitdsl.language.lexer import UNSEEN, Comment
 
-
 _FIELD = re.compile(r"\{(\w+)\}")
 #: the types of fields that hold no syntax
 _PLAIN = frozenset({"Span", "str", "int", "int | None", "float", "bool", "tuple[str, ...]"})

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from circuitdsl.brief import quoted
 from circuitdsl.language.diagnostics import Diagnostic, Span, did_you_mean, listing, shorten, suggest
 from circuitdsl.language.lexer import BLOCK_HEADERS, KEYWORDS, STATEMENTS, Token
 
@@ -210,7 +211,9 @@ def _brackets_or_quotes(at: Stop) -> Iterator[Said]:
     if start in ("TASK", "METRIC") and at.place == 2 and at.kind in ("NAME", "COMMA"):
         yield Said(f"options stand in brackets: {shorten(tokens[1])}(…)")
     if start == "TASK" and at.kind == "STRING" and at.place in (1, 3):
-        yield Said("a prompt file is a task made by 'file'", f"write: task {'mine = ' * (at.place > 1)}file({word})")
+        yield Said(
+            "a prompt file is a task made by 'file'", f"write: task {'mine = ' * (at.place > 1)}file({quoted(word)})"
+        )
     if at.expected == {"STRING"} and at.kind in ("NAME", "POSITION", "DECIMAL"):
         yield Said(f'expected a "string", found {_quoted(at.found)}', f'put it into quotes: "{shorten(word)}"')
     if start in DEFINITIONS and at.place == 2 and at.kind == "MINUS" and len(tokens) > 3:

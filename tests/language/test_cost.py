@@ -12,8 +12,8 @@ import pytest
 
 from circuitdsl.circuit.resolve import resolve
 from circuitdsl.language import tables
-from circuitdsl.language.builder import Builder
 from circuitdsl.language.automaton import Automaton
+from circuitdsl.language.builder import Builder
 from circuitdsl.language.parse import parse
 from circuitdsl.measurements import KINDS
 from tests.conftest import ROOT

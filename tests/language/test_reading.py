@@ -9,8 +9,7 @@ import pytest
 from circuitdsl.language.diagnostics import Diagnostic, Sink, Span, ordered, pieces, render, render_all, suggest
 from circuitdsl.language.lexer import KEYWORDS, STATEMENTS, logical_lines
 from circuitdsl.language.parse import decode, parse, read_source
-from circuitdsl.language.tables import build
-from circuitdsl.language.tables import GRAMMAR
+from circuitdsl.language.tables import GRAMMAR, build
 
 
 def test_reading_a_file(tmp_path: Path) -> None:
