@@ -42,7 +42,7 @@ def add(found: Members, more: Members) -> None:
 
 
 #: the most that a file may ask for, in steps of about half a microsecond: a short text can name very many nodes
-MAX_WORK = 2_000_000
+MAX_WORK = 1_000_000
 
 
 @dataclass
@@ -114,8 +114,14 @@ class Scope:
 
     def position_names(self) -> list[str]:
         """The positions of all tasks, in the tasks' order."""
-        shapes = (self.shapes.get(task.name) for task in self.tasks)
-        return list(dict.fromkeys(name for shape in shapes if shape for name in shape.positions))
+        return self._position_names[0]
+
+    @cached_property
+    def _position_names(self) -> tuple[list[str], bool]:
+        """They, and whether the tasks have no others. It is asked for once the tasks are known."""
+        shapes = [self.shapes.get(task.name) for task in self.tasks]
+        names = dict.fromkeys(name for shape in shapes if shape for name in shape.positions)
+        return list(names), bool(self.tasks) and not self.tasks_broken and None not in shapes
 
     def positions_of_tasks(self, tasks: Iterable[str]) -> str:
         """`ioi has END, IO; flip has END`, for messages."""
@@ -125,8 +131,7 @@ class Scope:
 
     def position(self, place: s.Place) -> Position | None:
         """A position; None where it is wrong, after a diagnostic was emitted."""
-        names, code = self.position_names(), "E044"
-        known = bool(self.tasks) and not self.tasks_broken and all(self.shapes[t.name] is not None for t in self.tasks)
+        (names, known), code = self._position_names, "E044"
         if place.name == "*":
             return EVERYWHERE
         if not place.name.isupper():

@@ -28,7 +28,7 @@ KEYWORDS = STATEMENTS.union(_INSIDE.split())
 
 MAX_DEPTH = 40
 #: words and signs of a statement and of a file, and statements of a file
-MAX_TOKENS, MAX_TOKENS_OF_ALL, MAX_STATEMENTS = 10_000, 300_000, 30_000
+MAX_TOKENS, MAX_TOKENS_OF_ALL, MAX_STATEMENTS = 10_000, 250_000, 30_000
 MAX_TROUBLES_A_LINE = 5
 BLANK = r" \t\f\v\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000\ufeff"
 
