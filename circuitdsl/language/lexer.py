@@ -27,9 +27,9 @@ STATEMENTS = BLOCK_HEADERS.union(_STATEMENTS.split())
 KEYWORDS = STATEMENTS.union(_INSIDE.split())
 
 MAX_DEPTH = 40
-#: words and signs of a statement and of a file, and statements of a file
+#: words and signs of a statement and of a file, statements of a file, and mistakes in its syntax
 MAX_TOKENS, MAX_TOKENS_OF_ALL, MAX_STATEMENTS = 10_000, 250_000, 30_000
-MAX_TROUBLES_A_LINE = 5
+MAX_MISTAKES, MAX_TROUBLES_A_LINE = 1000, 5
 BLANK = r" \t\f\v\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000\ufeff"
 
 TOKEN = re.compile(
@@ -206,10 +206,14 @@ class _Cutter:
                 self.complain("E014", f"'{self.open[-1]}' is never closed", self.open[-1])
             self.lines.append(self.current)
             self.tokens += len(self.current.tokens)
-            many = f"{MAX_STATEMENTS:,} statements" if len(self.lines) > MAX_STATEMENTS else ""
-            many = f"{MAX_TOKENS_OF_ALL:,} words and signs" if self.tokens > MAX_TOKENS_OF_ALL else many
-            if many:
-                self.sink.stop(f"the file has more than {many}", self.current.span, "make several files of it")
+            counted = (
+                (self.tokens, MAX_TOKENS_OF_ALL, "words and signs"),
+                (len(self.lines), MAX_STATEMENTS, "statements"),
+                (len(self.sink.found), MAX_MISTAKES, "mistakes"),
+            )
+            for count, most, what in counted:
+                if count > most:
+                    self.sink.stop(f"the file has more than {most:,} {what}", self.current.span)
         self.current = None
         self.open.clear()
 

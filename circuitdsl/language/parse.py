@@ -23,6 +23,7 @@ from circuitdsl.language.diagnostics import START, Diagnostic, Sink, Span, did_y
 from circuitdsl.language.lexer import (
     BLOCK_HEADERS,
     KEYWORDS,
+    MAX_MISTAKES,
     MAX_STATEMENTS,
     STATEMENTS,
     LogicalLine,
@@ -33,8 +34,6 @@ from circuitdsl.language.lexer import (
 from circuitdsl.language.syntax_errors import MEANT, explain
 from circuitdsl.language.tables import parser
 
-#: a file with more mistakes in its syntax is not read further
-MAX_MISTAKES = 1000
 #: the statements of which a file has only some: each of them is looked at together with all of another kind
 MOST: dict[type[s.Syntax], int] = dict.fromkeys((s.Circuit, s.Task, s.Use, s.Compare), 100)
 MOST |= dict.fromkeys((s.Info, s.Model, s.Metric, s.Margin, s.ProtocolLine, s.Role), 1000)
@@ -57,7 +56,7 @@ def parse(text: str, path: str = "") -> tuple[s.File, tuple[Diagnostic, ...]]:
         statements.append((line.indent, node))
         kinds[type(node)] += 1
         if len(sink.found) > MAX_MISTAKES:
-            sink.stop(f"the file has more than {MAX_MISTAKES} mistakes, and is not read further", line.span)
+            sink.stop(f"the file has more than {MAX_MISTAKES:,} mistakes", line.span)
         elif kinds[type(node)] > MOST.get(type(node), MAX_STATEMENTS):
             sink.stop(
                 f"the file has more than {MOST[type(node)]} lines like this", line.span, "make several files of it"
