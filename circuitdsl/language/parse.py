@@ -24,7 +24,6 @@ from circuitdsl.language.lexer import (
     BLOCK_HEADERS,
     KEYWORDS,
     MAX_MISTAKES,
-    MAX_STATEMENTS,
     STATEMENTS,
     LogicalLine,
     Token,
@@ -57,10 +56,8 @@ def parse(text: str, path: str = "") -> tuple[s.File, tuple[Diagnostic, ...]]:
         kinds[type(node)] += 1
         if len(sink.found) > MAX_MISTAKES:
             sink.stop(f"the file has more than {MAX_MISTAKES:,} mistakes", line.span)
-        elif kinds[type(node)] > MOST.get(type(node), MAX_STATEMENTS):
-            sink.stop(
-                f"the file has more than {MOST[type(node)]} lines like this", line.span, "make several files of it"
-            )
+        elif kinds[type(node)] > (most := MOST.get(type(node), len(lines))):
+            sink.stop(f"the file has more than {most:,} lines like this", line.span)
         if sink.stopped:
             break
     if sink.stopped:  # what follows from a part of the file alone may be wrong
