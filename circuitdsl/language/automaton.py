@@ -40,7 +40,7 @@ class Automaton:
     """
 
     def __init__(self, built: Lark) -> None:
-        parser: Any = built.parser.parser  # type: ignore[attr-defined]
+        parser: Any = built.parser.parser
         self.states, self.callbacks = parser._parse_table.states, parser.parser.callbacks
         self.first, self.last = parser._parse_table.start_states["line"], parser._parse_table.end_states["line"]
         self.known: dict[tuple[str, ...], list[Step]] = {}

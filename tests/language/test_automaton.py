@@ -20,7 +20,7 @@ from tests.language.mutations import mutated
 
 def by_lark(built: Lark, tokens: list[Token]) -> Any:
     """The node of a statement, or the number of the token at which it stops and what Lark would take there."""
-    parser: Any = built.parser.parser  # type: ignore[attr-defined]
+    parser: Any = built.parser.parser
     running = parser.parser.parse(SimpleNamespace(_Token=LarkToken), "line", start_interactive=True)
     for place, token in enumerate([*tokens, Token(END, "", 0, 0, tokens[-1].span)]):
         try:
