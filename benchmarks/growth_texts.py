@@ -20,18 +20,22 @@ def _slowest(texts: dict[str, Callable[[], str]], *verbs: str) -> Callable[[Path
         for verb in verbs:
             taken = {}
             for number, (name, text) in enumerate(texts.items()):
-                spec = folder / f"{verb}{number}.circ"
+                spec = folder / f"{number}.circ"
                 spec.write_text(text())
-                taken[name], _ = process(folder, verb, str(spec), worst=2)
+                taken[name], _ = process(folder, *verb.split(), str(spec), worst=2)
             name = max(taken, key=taken.__getitem__)
-            figures.append(Figure(f"`{verb}`, the slowest: {name!r}".replace("|", "\\|"), taken[name], "CPU s", AIM))
+            slowest = f", the slowest: {name!r}" if len(taken) > 1 else ""
+            figures.append(Figure(f"`{verb}`{slowest}", taken[name], "CPU s", AIM))
         return figures
 
     return work
 
 
 CASES = (
-    Case("texts_broken", f"1 MB that is no spec, {len(BROKEN)} kinds", _slowest({**BROKEN}, "check", "fmt")),
+    Case("texts_broken", f"1 MB that is no spec, {len(BROKEN)} kinds", _slowest({**BROKEN}, "check", "fmt --check")),
     Case("texts_many", f"short texts that name too much, {len(MANY)} kinds", _slowest({**MANY}, "check")),
-    *(Case(f"texts_{at}", name, _slowest({name: WHOLE[name]}, "check", "fmt")) for at, name in enumerate(WHOLE)),
+    *(
+        Case(f"texts_{at}", name, _slowest({name: WHOLE[name]}, "check", "fmt --check"))
+        for at, name in enumerate(WHOLE)
+    ),
 )
