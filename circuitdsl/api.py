@@ -9,6 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from circuitdsl.brief import quoted
 from circuitdsl.circuit.claims import Circuit, TaskUse
 from circuitdsl.circuit.lint import lint
 from circuitdsl.circuit.resolve import resolve
@@ -173,7 +174,7 @@ def find_spec(name: str) -> Path:
     names = sorted(str(p.relative_to(shipped_specs()).with_suffix("")) for p in shipped_specs().rglob("*.circ"))
     guess = did_you_mean(f"pocket/{name}" if f"pocket/{name}" in names else suggest(name, names))
     raise UsageError(
-        f"there is no file {name}, and no shipped spec of that name{guess}", f"shipped: {', '.join(names)}"
+        f"there is no file {quoted(name)}, and no shipped spec of that name{guess}", f"shipped: {', '.join(names)}"
     )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 
+from circuitdsl.brief import brief
+
 #: how libraries say that there is no memory, where they raise something else than `MemoryError`
 _NO_MEMORY = ("allocate memory", "failed to map segment", "not enough memory", "out of memory", "start new thread")
 #: exit statuses of the command line, besides 0 and 1
@@ -13,15 +15,17 @@ SPEC_WRONG, NOT_RUN, INTERRUPTED = 2, 3, 130
 class UserError(Exception):
     """Something that the user can put right; `hint` says how, if that is known.
 
+    What is very long in them is cut.
+
     `status` is the exit status of the command line: 3 if it could not be run, 2 if a spec or a task file is wrong.
     """
 
     status = NOT_RUN
 
     def __init__(self, message: str, hint: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message = brief(message)
+        self.hint = hint and brief(hint)
+        super().__init__(self.message)
 
 
 class UsageError(UserError):

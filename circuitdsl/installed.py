@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from functools import cache
+import sys
+import time
+from functools import cache, lru_cache
 from hashlib import sha256
-from importlib.metadata import Distribution, EntryPoint
+from importlib.metadata import Distribution, EntryPoint, entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,16 @@ def version(name: str) -> str:
     found = Distribution.from_name(name)
     folder = re.fullmatch(r"[^-]+-(.+)\.dist-info", getattr(getattr(found, "_path", None), "name", ""))
     return folder[1] if folder else found.version
+
+
+def registered(group: str) -> tuple[EntryPoint, ...]:
+    """The entry points of a group. They are looked for once a second: a spec may have thousands of unknown names."""
+    return _registered(group, tuple(sys.path), int(time.monotonic()))
+
+
+@lru_cache(16)
+def _registered(group: str, folders: tuple[str, ...], second: int) -> tuple[EntryPoint, ...]:
+    return tuple(entry_points(group=group))
 
 
 def package_of(point: EntryPoint) -> str:

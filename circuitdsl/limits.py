@@ -8,6 +8,7 @@ from collections.abc import Callable
 from operator import index
 from typing import Any
 
+from circuitdsl.brief import quoted
 from circuitdsl.circuit.vocabulary import MAX_PROMPTS
 from circuitdsl.errors import UsageError
 
@@ -22,10 +23,10 @@ def size_of(text: str) -> int:
     """Bytes: `2GB`, `500 MB`, `1.5GiB`; raises `UsageError` where the text is no size, or the size is too small."""
     found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([kmgt]i?)b?", text.strip().lower(), re.ASCII)
     if not found:
-        raise UsageError(f"{text} is not a size such as 2GB or 500MB")
+        raise UsageError(f"{quoted(text)} is not a size such as 2GB or 500MB")
     value = int(float(found[1]) * _SIZES[found[2]])
     if value < LEAST_MEMORY:
-        raise UsageError(f"{text} is too little to measure in; at least {LEAST_MEMORY // 10**6}MB")
+        raise UsageError(f"{quoted(text)} is too little to measure in; at least {LEAST_MEMORY // 10**6}MB")
     return value
 
 
@@ -36,7 +37,9 @@ def memory_of(given: Any) -> int | None:
     if isinstance(given, str):
         return size_of(given)
     if not _is_whole(given) or given <= 0:
-        raise UsageError(f"memory = {given!r} is neither a number of bytes nor a size", hint='write it as "2GB"')
+        raise UsageError(
+            f"memory = {quoted(repr(given))} is neither a number of bytes nor a size", hint='write it as "2GB"'
+        )
     return index(given)
 
 
@@ -51,7 +54,7 @@ def _checked(name: str, low: int, high: int) -> Callable[[Any], int | None]:
         if given is None:
             return None
         if not _is_whole(given) or not low <= given <= high:
-            raise UsageError(f"{name} = {given!r} is not a whole number from {low} to {high}")
+            raise UsageError(f"{name} = {quoted(repr(given))} is not a whole number from {low} to {high}")
         return index(given)
 
     return check
@@ -62,7 +65,7 @@ def _read(low: int, high: int) -> Callable[[str], int]:
 
     def read(text: str) -> int:
         if not (text.isascii() and text.isdigit() and low <= int(text) <= high):
-            raise argparse.ArgumentTypeError(f"{text} is not a whole number from {low} to {high}")
+            raise argparse.ArgumentTypeError(f"{quoted(text)} is not a whole number from {low} to {high}")
         return int(text)
 
     return read

@@ -6,7 +6,7 @@ say the same, on whatever line.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -96,13 +96,18 @@ class Circuit:
     margin: float = 0.01
     interventions: tuple[Intervention, ...] = ()
     path: str = ""
-    #: the hash of the spec's text with what it uses; `meaning` is the same without layout and comments
+    #: the hash of the spec's text with what it uses; `said` gives the same without layout and comments
     sha256: str = field(default="", compare=False)
-    meaning: str = field(default="", compare=False)
+    said: Callable[[], str] = field(default=str, compare=False)
 
     def __repr__(self) -> str:
         """One line: the fields are every head and every claim."""
         return f"<Circuit {self.name}: {len(self.groups)} groups, {len(self.claims)} claims>"
+
+    @property
+    def meaning(self) -> str:
+        """The hash of what the spec says, whatever its layout and comments; empty where it has no text."""
+        return self.said()
 
     @property
     def graph(self) -> networkx.MultiDiGraph:

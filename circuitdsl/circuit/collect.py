@@ -36,7 +36,7 @@ def resolve_expect(scope: Scope, expect: s.Expect) -> Expected | None:
     elif instead := kinds.elsewhere(name.text):
         scope.sink.error("E048", f"{name.text} is not measured on its own", name.span, instead)
     else:
-        scope.sink.unknown("E048", "measurement", name.text, name.span, kinds.words)
+        scope.sink.unknown("E048", "measurement", name.text, name.span, scope.words)
     return None
 
 
@@ -122,7 +122,9 @@ class Claims:
         named = [*measurement.positions, *(p for t in tests if isinstance(t, Stronger) for p in t.patch.positions)]
         positions = tuple(dict.fromkeys((*named, *(under.effect.positions if under else ()))))
         tasks = measurement.tasks(scope, self.tasks, statement, positions) if measurement.needs_task else ()
-        if tasks is not None:
+        each = bool(getattr(statement, "each", False))
+        pairs = len(measurement.members) if each else 0
+        if tasks is not None and scope.affords(5 * len(tasks) * pairs, statement.span):
             citation = getattr(statement, "citation", None)
             claim = Claim(
                 id=number,
@@ -131,7 +133,7 @@ class Claims:
                 kind=kind.claim_kind if kind else "expect",
                 measurement=measurement,
                 tests=tests,
-                each=bool(getattr(statement, "each", False)),
+                each=each,
                 margin=scope.margin,
                 tasks=tasks,
                 about=str(statement.measurement) if isinstance(statement, s.Expect) else "",
@@ -149,6 +151,7 @@ class Claims:
             return
         scope = self.scope
         whole = membership(Circuit(self.circuit, "", None, (), scope.metric, tuple(groups), tuple(self.claims)))
+        fits = {task.name: all(scope.defines(task.name, p) for p in whole.positions) for task in scope.tasks}
         kept = []
         for claim in self.claims:
             statement = self.whole.get(claim.id)
@@ -156,7 +159,7 @@ class Claims:
                 kept.append(claim)
             elif trouble := claim.measurement.lacks(whole):
                 scope.sink.error("E093", trouble, getattr(statement, "measurement", statement).span)
-            elif able := tuple(t for t in claim.tasks if all(scope.defines(t, p) for p in whole.positions)):
+            elif able := tuple(task for task in claim.tasks if fits[task]):
                 kept.append(replace(claim, tasks=able))
             else:
                 self.no_task(list(claim.tasks), whole.positions, statement)
@@ -178,6 +181,8 @@ class Claims:
             scope.no_task_reported = True
             return None
         names = [on.text] if on else [task.name for task in scope.tasks]
+        if not scope.affords(len(names) * (len(positions) + 5), statement.span):
+            return None
         able = tuple(name for name in names if all(scope.defines(name, p) for p in positions))
         if not able:
             self.no_task(names, positions, on or statement)

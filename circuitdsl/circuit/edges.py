@@ -158,6 +158,8 @@ def pairs_of(scope: Scope, ends: Ends) -> list[tuple[Node, Node]]:
         message = f"{ends.name} joins {count} pairs; at most {MAX_PAIRS} can be checked"
         scope.sink.error("E075", message, ends.edge.span)
         return []
+    if not scope.affords(3 * count, ends.edge.span):
+        return []
     parallel = scope.model is not None and scope.model.parallel
     pairs: list[tuple[Node, Node]] = []
     missing: list[tuple[Node, Node]] = []
@@ -193,7 +195,7 @@ def _members(scope: Scope, ends: Ends, pairs: Iterable[tuple[Node, Node]], at: P
     for a, b in pairs:
         ports: tuple[Port, ...] = (ends.port,) if ends.port else QKV if b.kind == "head" else ("in",)
         positions = _positions(scope, ends, a, b, at)
-        if not positions:
+        if not positions or not scope.affords(8 * len(ports) * len(positions), ends.edge.span):
             return None
         members.append(Member(a, b, tuple(Edge(a, Input(b, port), p) for port in ports for p in positions)))
     _warn_of_later_keys(scope, ends, members)
@@ -220,6 +222,8 @@ def _positions(scope: Scope, ends: Ends, a: Node, b: Node, at: Positions) -> Pos
         return writes or reads
     if EVERYWHERE in writes:
         return reads if b == LOGITS or not at else writes
+    if not scope.affords(len(writes) * len(reads), ends.edge.span):
+        return None
     met = tuple(p for p in writes if any(_may_be_one(p, r) for r in reads))
     if met and not (at and len(met) < len(at)):
         return met
@@ -271,8 +275,7 @@ def _warn_of_other_places(scope: Scope, ends: Ends, at: Positions, negligible: b
         acts = {place for node in nodes for place in group[node] or (EVERYWHERE,)}
         places = _elsewhere(at, acts)
         if places:
-            every = (members[n] for members in scope.groups.values() for n in nodes if members and n in members)
-            places = _elsewhere(places, {place for own in every for place in own or ()})
+            places = _elsewhere(places, set().union(*(scope.places_of.get(node, ()) for node in nodes)))
         if not places or not nodes:
             continue
         here, there = listing(map(str, sorted(acts))), listing(map(str, places))

@@ -12,7 +12,8 @@ from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import did_you_mean, listing, shorten
 from circuitdsl.language.syntax_errors import as_node
 
-MAX_CHAIN = 100
+#: groups that are defined through one another, and members of the wrong kind that are named
+MAX_CHAIN, MAX_WRONG = 100, 50
 
 
 def evaluate(scope: Scope, node: s.Set) -> Members | None:
@@ -24,12 +25,15 @@ def evaluate(scope: Scope, node: s.Set) -> Members | None:
             found = scope.node(node)
             return None if found is None else {found: scope.homes.get(found) or scope.homes.get(found.whole)}
         case s.GroupRef(name=name) if scope.itself is not None and name in scope.roles:
+            if not scope.affords(len(scope.definitions), node.span):
+                return None
             of_role = scope.nodes_of_role(name)
             if not of_role:
                 scope.sink.error("E041", f"the circuit has no group of the role {name}", node.span)
             return of_role or None
         case s.GroupRef(name=name) if name in scope.definitions:
-            return _group_members(scope, node)
+            members = _group_members(scope, node)
+            return members if scope.affords(len(members or ()), node.span) else None
         case s.GroupRef(name=name):
             scope.unknown_group(node)
             return None
@@ -53,7 +57,7 @@ def _combine(scope: Scope, whole: s.Set, signs: Iterable[str], operands: tuple[s
     wrong = False
     for sign, operand in zip(signs, operands, strict=True):
         members = evaluate(scope, operand)
-        if members is None:
+        if members is None or not scope.affords(5 * len(members if sign == "+" else found), operand.span):
             wrong = True
         elif sign == "+":
             _named_twice(scope, operand, members, found, by_name, named)
@@ -135,7 +139,7 @@ def _right_kind(scope: Scope, group: s.Group, members: Members) -> bool:
     kind = {"heads": "head", "mlps": "mlp"}.get(group.kind)
     wrong = [node for node in members if kind and node.kind != kind]
     places = {str(p): p.span for p in reversed([*s.walk(group.members)]) if isinstance(p, s.Head | s.Mlp | s.Special)}
-    for node in wrong:
+    for node in wrong[:MAX_WRONG]:
         what = {"head": "a head", "mlp": "an MLP"}.get(node.kind, "neither a head nor an MLP")
         where = places.get(str(node), group.members.span)
         help = f"write: nodes {group.name.text} = …"
@@ -148,7 +152,7 @@ def role_of(scope: Scope, group: s.Group) -> str | None:
     for extra in group.roles[1:]:
         scope.sink.error("E054", "a second 'role'; a group has one", extra.span)
     if not group.roles:
-        return group.name.text if group.name.text in (*ROLES, *scope.roles) else None
+        return group.name.text if group.name.text in ROLES or group.name.text in scope.roles else None
     role, span = group.roles[0].text, group.roles[0].span
     if role == "none" or role in scope.roles or scope.imports:
         return None if role == "none" else role
@@ -168,6 +172,9 @@ def find_homes(scope: Scope) -> None:
     """Find where a node acts when it is named alone: where its groups act, if they agree."""
     inside = {name: members for name, members in scope.groups.items() if not scope.definitions[name].outside}
     scope.homes, scope.any_homes = _agreed(inside.values()), _agreed(scope.groups.values())
+    for members in scope.groups.values():
+        for node, positions in (members or {}).items():
+            scope.places_of.setdefault(node, set()).update(positions or ())
 
 
 def _agreed(groups: Iterable[Members | None]) -> dict[Node, Positions]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import fields, replace
 from functools import reduce
-from itertools import islice, product
+from itertools import count, islice, product
 
 from circuitdsl.circuit.changes import EdgePatch
 from circuitdsl.circuit.claims import Circuit, Claim
@@ -19,8 +19,8 @@ from circuitdsl.language.diagnostics import Diagnostic, Sink, Span, listing, ord
 
 #: an `each` claim of more pairs is compared as a whole only
 MAX_PAIRS = 32
-#: claims on one subject that are looked through for the one that a later claim contradicts
-MOST_COMPARED = 200
+#: claims on one subject that are looked through for the one that a later claim contradicts, and all that are
+MOST_COMPARED, MOST_OF_ALL = 200, 20_000
 
 #: by quantity (effect, delta, value), the intervals of values that fit; quantities without a bound are left out
 Allowed = dict[str, list[tuple[float, float]]]
@@ -42,7 +42,7 @@ def lint(
     sink = Sink()
     spans = {line.span.line: line.span for line in _lines(syntax.statements)}
     broken = any(isinstance(line, s.Broken | s.Use) for line in _lines(syntax.statements))
-    roles = {each.name.text: each for each in syntax.statements if isinstance(each, s.Role)}
+    needs = {each.name.text: _needs(each) for each in syntax.statements if isinstance(each, s.Role)}
     compared = any(isinstance(each, s.Compare) for each in syntax.statements)
     for statements, circuit in zip(_parts(syntax), circuits, strict=False):
         subjects = list(_subjects(circuit.claims))
@@ -51,7 +51,7 @@ def lint(
         if not broken:
             groups = {each.name.text: each for each in statements if isinstance(each, s.Group)}
             _unused_groups(statements, groups, circuit, compared, kinds, sink)
-            _roles_out_of_place(roles, groups, circuit, tasks, sink)
+            _roles_out_of_place(needs, groups, circuit, tasks, sink)
     return ordered(sink.found)
 
 
@@ -102,15 +102,17 @@ def _repeated(subjects: Iterable[Subject], spans: Mapping[int, Span], sink: Sink
     for claim, whole, _ in subjects:
         same = seen.setdefault((whole, frozenset(map(unworded, claim.tests))), [])
         earlier = next((c for c in same if set(claim.tasks) <= set(c.tasks)), None)
-        if earlier and claim.line in spans:
+        if earlier is None:
+            same.append(claim)
+        elif claim.line in spans:
             sink.warning("W001", f"this claim stands in line {earlier.line} already", spans[claim.line])
-        same.append(claim)
 
 
 def _contradicting(circuit: Circuit, subjects: Iterable[Subject], spans: Mapping[int, Span], sink: Sink) -> None:
     """Claims on one subject and task that cannot both hold; a claim that alone cannot hold."""
     signs = not METRICS[circuit.metric.name].falls  # where the gap is negative, a delta above 0 is an effect below 0
     # the claims so far on one subject and task, and the values that fit them all
+    compared = count()
     stated: dict[tuple[Hashable, str], tuple[list[Claim], Allowed]] = {}
     for claim, _, pairs in subjects:
         span, says = spans.get(claim.line), _allowed(claim, signs)
@@ -127,7 +129,9 @@ def _contradicting(circuit: Circuit, subjects: Iterable[Subject], spans: Mapping
             if all(both.values()):
                 before.append(claim)
                 stated[subject, task] = before, both
-            elif other := next((c for c in earlier if not all(_both(_allowed(c, signs), says).values())), None):
+            elif other := next(
+                (c for c in earlier if next(compared) < MOST_OF_ALL and not _agree(_allowed(c, signs), says)), None
+            ):
                 against.setdefault(other.line, (other, []))[1].append(task)
         for other, tasks in against.values():
             where = "" if len(circuit.tasks) < 2 else f" on {listing(dict.fromkeys(tasks))}"
@@ -138,6 +142,11 @@ def _contradicting(circuit: Circuit, subjects: Iterable[Subject], spans: Mapping
 def _allowed(claim: Claim, signs: bool) -> Allowed:
     """The values that fit a claim; `signs`: whether effect and delta have the same sign."""
     return reduce(_both, (_allows(test, claim.margin, signs) for test in claim.tests), Allowed())
+
+
+def _agree(one: Allowed, other: Allowed) -> bool:
+    """Whether some values fit both."""
+    return all(_both(one, other).values())
 
 
 def _both(one: Allowed, other: Allowed) -> Allowed:
@@ -190,8 +199,20 @@ def _unused_groups(
         sink.warning("W003", message, groups[group.name].name.span, "name it in a claim, give it a role, or delete it")
 
 
+def _needs(role: s.Role) -> dict[frozenset[str], s.Statement]:
+    """The positions that the checks of a role need together, each time with the first such check."""
+    needed: dict[frozenset[str], s.Statement] = {}
+    for check in role.block:
+        needed.setdefault(frozenset(p.name for p in s.walk(check) if isinstance(p, s.Place)) - {"*"}, check)
+    return needed
+
+
 def _roles_out_of_place(
-    roles: Mapping[str, s.Role], groups: Groups, circuit: Circuit, tasks: Mapping[str, TaskShape], sink: Sink
+    needs: Mapping[str, Mapping[frozenset[str], s.Statement]],
+    groups: Groups,
+    circuit: Circuit,
+    tasks: Mapping[str, TaskShape],
+    sink: Sink,
 ) -> None:
     """A role of the file's own whose checks need positions that no task of the circuit has."""
     shapes = [tasks.get(use.generator or "") for use in circuit.tasks]
@@ -199,9 +220,8 @@ def _roles_out_of_place(
         return  # a task from a file may have any position
     known = [set(shape.positions) for shape in shapes if shape]
     for group in circuit.groups:
-        role, written = roles.get(group.role or ""), groups.get(group.name)
-        for check in role.block if role and written else ():
-            needed = {p.name for p in s.walk(check) if isinstance(p, s.Place)} - {"*"}
+        written = groups.get(group.name)
+        for needed, check in needs.get(group.role or "", {}).items() if written else ():
             if needed and not any(needed <= positions for positions in known) and written:
                 missing = sorted(needed - set().union(*known))
                 lack = "no task of this circuit has" if missing else "no task of this circuit has all of"

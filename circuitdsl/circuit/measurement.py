@@ -6,14 +6,13 @@ Resolution is given the list of kinds (`Kinds`) and asks them; no phase knows wh
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, ClassVar
 
 from circuitdsl.circuit.changes import Intervention, Member, Patch
 from circuitdsl.circuit.criteria import Test
 from circuitdsl.circuit.nodes import Positions
 from circuitdsl.errors import UserError
-from circuitdsl.installed import loaded, package_of
+from circuitdsl.installed import loaded, package_of, registered
 from circuitdsl.language import syntax as s
 
 if TYPE_CHECKING:
@@ -139,6 +138,8 @@ class Kinds(Sequence[type[Measurement]]):
     def __init__(self, kinds: Sequence[type[Measurement]], group: str = "") -> None:
         self._kinds, self._group = tuple(kinds), group
         self._words = {word: kind for kind in self._kinds for word in kind.words}
+        #: kinds whose words are not known before other packages are looked at
+        self._open = [kind for kind in self._kinds if "names" in vars(kind)]
         self._statements = {kind.statement: kind for kind in self._kinds if kind.statement}
 
     def __getitem__(self, index):  # type: ignore[no-untyped-def]
@@ -151,8 +152,7 @@ class Kinds(Sequence[type[Measurement]]):
     def words(self) -> tuple[str, ...]:
         """Every word that an `expect` line may begin with."""
         own = (name for kind in self._kinds for name in kind.names())
-        foreign = (entry.name for entry in entry_points(group=self._group)) if self._group else ()
-        return tuple(dict.fromkeys((*self._words, *own, *foreign)))
+        return tuple(dict.fromkeys((*self._words, *own, *(entry.name for entry in registered(self._group)))))
 
     def word(self, name: str) -> type[Measurement] | None:
         """The kind of a word.
@@ -160,8 +160,8 @@ class Kinds(Sequence[type[Measurement]]):
         Raises:
             UserError: another package registers the word, and its kind cannot be loaded, or several packages do.
         """
-        found = self._words.get(name) or next((kind for kind in self._kinds if name in kind.names()), None)
-        entries = list(entry_points(group=self._group, name=name)) if found is None and self._group else []
+        found = self._words.get(name) or next((kind for kind in self._open if name in kind.names()), None)
+        entries = [entry for entry in registered(self._group) if entry.name == name] if found is None else []
         if len(entries) > 1:
             packages = ", ".join(sorted(map(package_of, entries)))
             raise UserError(

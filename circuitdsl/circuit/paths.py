@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+from circuitdsl.brief import quoted
+
 
 def leaves(written: str, folder: Path, root: Path) -> str | None:
     """Why a path, as a file in `folder` names it, is not in `root` or below; None where it is."""
+    name = quoted(written)
     if PurePosixPath(written).is_absolute() or PureWindowsPath(written).drive or written.startswith(("\\", "~")):
-        return f"{written} is an absolute path"
+        return f"{name} is an absolute path"
     if ".." in PurePosixPath(written.replace("\\", "/")).parts:
-        return f"{written} leads out of the folder"
-    return (
-        None if real(folder / written).is_relative_to(real(root)) else f"{written} leads out of the spec's own folder"
-    )
+        return f"{name} leads out of the folder"
+    return None if real(folder / written).is_relative_to(real(root)) else f"{name} leads out of the spec's own folder"
 
 
 def real(path: Path) -> Path:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,7 +19,7 @@ from circuitdsl.circuit.header import margin_of, metric_of, model_use, task_use
 from circuitdsl.circuit.measurement import Kinds
 from circuitdsl.circuit.paths import leaves
 from circuitdsl.circuit.roles import Body, Imports, body_of, check_names
-from circuitdsl.circuit.scope import Scope
+from circuitdsl.circuit.scope import Scope, Work
 from circuitdsl.circuit.shapes import TaskShape, near, shape_of
 from circuitdsl.circuit.vocabulary import ROLES, Metric
 from circuitdsl.language import syntax as s
@@ -142,6 +143,7 @@ class _File:
     roles: set[str] = field(default_factory=lambda: set(ROLES))
     bodies: dict[str, Body] = field(default_factory=dict)
     imports: bool = False
+    work: Work = field(default_factory=Work)
 
 
 def _split(file: _File) -> None:
@@ -210,7 +212,7 @@ def _resolve_shared(file: _File) -> None:
 
 
 def _circuit(part: _Part, file: _File) -> Circuit:
-    scope = Scope(file.sink, file.kinds, roles=file.roles, imports=file.imports, broken=set(file.homeless))
+    scope = Scope(file.sink, file.kinds, file.work, roles=file.roles, imports=file.imports, broken=set(file.homeless))
     scope.bodies = file.bodies
     # what stands before the first circuit is resolved with each of them, and reported once (see `ordered`)
     statements = [*file.before, *part.statements]
@@ -242,7 +244,7 @@ def _circuit(part: _Part, file: _File) -> Circuit:
         interventions=tuple(each for each in claims.interventions.values() if each is not None),
         path=file.syntax.path,
         sha256=file.used.sha256(file.syntax.text),
-        meaning=file.used.meaning(file.syntax) if file.known is None else "",
+        said=partial(file.used.meaning, file.syntax) if file.known is None else str,
     )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING, TypeVar
 
 from circuitdsl.circuit.changes import EdgePatch
@@ -39,6 +41,17 @@ def add(found: Members, more: Members) -> None:
         found[node] = (EVERYWHERE,) if both and EVERYWHERE in both else both
 
 
+#: the most that a file may ask for, in steps of about half a microsecond: a short text can name very many nodes
+MAX_WORK = 1_000_000
+
+
+@dataclass
+class Work:
+    """The steps that a file may still ask for."""
+
+    left: int = MAX_WORK
+
+
 @dataclass
 class Scope:
     """The names of one circuit."""
@@ -46,6 +59,8 @@ class Scope:
     sink: Sink
     #: what can be measured
     kinds: Kinds
+    #: shared by the circuits of a file
+    work: Work = field(default_factory=Work)
     model: ModelShape | None = None
     tasks: list[TaskUse] = field(default_factory=list)
     #: what is known of each task; a file's tasks are not known here, and may define any position
@@ -64,6 +79,8 @@ class Scope:
     #: where a node acts when it is named alone, by the groups of the circuit; with control groups as well
     homes: dict[Node, Positions] = field(default_factory=dict)
     any_homes: dict[Node, Positions] = field(default_factory=dict)
+    #: every position at which some group of the circuit has a node
+    places_of: dict[Node, set[Position]] = field(default_factory=dict)
     #: groups being worked out, in order
     resolving: dict[str, None] = field(default_factory=dict)
     no_task_reported: bool = False
@@ -78,14 +95,33 @@ class Scope:
     #: the checks of the file's own roles
     bodies: dict[str, Body] = field(default_factory=dict)
 
+    @cached_property
+    def words(self) -> tuple[str, ...]:
+        """Everything that can be measured."""
+        return self.kinds.words
+
+    def affords(self, steps: int, span: Span) -> bool:
+        """Whether the file may ask for so many more steps; else a diagnostic was emitted."""
+        self.work.left -= steps
+        if self.work.left < 0:
+            help = "a set that stands in many lines counts in each: make several files, or fewer and smaller groups"
+            self.sink.stop("this file names too many nodes, edges and checks in all", span, help)
+        return self.work.left >= 0
+
     def defines(self, task: str, position: Position) -> bool:
         shape = self.shapes.get(task)
         return shape is None or position == EVERYWHERE or position.name in shape.positions
 
     def position_names(self) -> list[str]:
         """The positions of all tasks, in the tasks' order."""
-        shapes = (self.shapes.get(task.name) for task in self.tasks)
-        return list(dict.fromkeys(name for shape in shapes if shape for name in shape.positions))
+        return self._position_names[0]
+
+    @cached_property
+    def _position_names(self) -> tuple[list[str], bool]:
+        """They, and whether the tasks have no others. It is asked for once the tasks are known."""
+        shapes = [self.shapes.get(task.name) for task in self.tasks]
+        names = dict.fromkeys(name for shape in shapes if shape for name in shape.positions)
+        return list(names), bool(self.tasks) and not self.tasks_broken and None not in shapes
 
     def positions_of_tasks(self, tasks: Iterable[str]) -> str:
         """`ioi has END, IO; flip has END`, for messages."""
@@ -95,8 +131,7 @@ class Scope:
 
     def position(self, place: s.Place) -> Position | None:
         """A position; None where it is wrong, after a diagnostic was emitted."""
-        names, code = self.position_names(), "E044"
-        known = bool(self.tasks) and not self.tasks_broken and all(self.shapes[t.name] is not None for t in self.tasks)
+        (names, known), code = self._position_names, "E044"
         if place.name == "*":
             return EVERYWHERE
         if not place.name.isupper():
@@ -180,7 +215,7 @@ class Scope:
         if node := as_node(ref.name):
             self.sink.error("E040", f"unknown group '{ref.name}'; did you mean '{node}'?", ref.span)
         else:
-            self.sink.unknown("E040", "group", ref.name, ref.span, (*self.definitions, "embed", "logits"))
+            self.sink.unknown("E040", "group", ref.name, ref.span, chain(self.definitions, ("embed", "logits")))
 
     def check_task(self, word: s.Word | None) -> bool:
         """Whether `on TASK` names a task of the circuit."""

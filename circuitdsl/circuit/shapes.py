@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from circuitdsl.brief import quoted
 from circuitdsl.circuit.claims import Circuit
 from circuitdsl.errors import UserError
 from circuitdsl.ordinary import Unreadable, read_ordinary
@@ -119,7 +120,7 @@ def shape_of(name: str) -> tuple[ModelShape | None, str | None]:
     except (OSError, ValueError, RuntimeError):
         return None, f"'{name[:60]}' is no usable path"
     if name.startswith((".", "/", "~")):
-        return None, f"there is no model directory {name}"
+        return None, f"there is no model directory {quoted(name)}"
     return well_known(name), None
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
 from math import inf
 from typing import Literal
 
 from circuitdsl.errors import UserError
-from circuitdsl.installed import loaded
+from circuitdsl.installed import loaded, registered
 
 Unit = Literal["share", "share difference", "plain", "effect", "points"]
 
@@ -73,7 +72,8 @@ class _Metrics(Mapping[str, MetricShape]):
         self.own = dict(own)
 
     def __getitem__(self, name: str) -> MetricShape:
-        for entry in entry_points(group=self.group, name=name) if name not in self.own else ():
+        found = [entry for entry in registered(self.group) if entry.name == name] if name not in self.own else []
+        for entry in found:
             shape = loaded(entry, "metric")
             if not isinstance(shape, MetricShape):
                 raise UserError(f"{entry.value}, registered as the metric {name}, is no MetricShape")
@@ -81,7 +81,7 @@ class _Metrics(Mapping[str, MetricShape]):
         return self.own[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(dict.fromkeys((*self.own, *(entry.name for entry in entry_points(group=self.group)))))
+        return iter(dict.fromkeys((*self.own, *(entry.name for entry in registered(self.group)))))
 
     def __len__(self) -> int:
         return len(list(iter(self)))

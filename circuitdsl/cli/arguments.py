@@ -8,8 +8,9 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
+from circuitdsl.brief import brief, quoted
 from circuitdsl.cli.terminal import progress, say, status
 from circuitdsl.errors import UsageError
 from circuitdsl.limits import positive, seed, size_of
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 
 class Parser(argparse.ArgumentParser):
     """One of these reads a verb's arguments; `argparse` makes them all of the class of the first."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong under the usage; what is very long in it is cut."""
+        super().error(brief(message))
 
     def add_verbs(self, **described: Any) -> Verbs:
         """Take a verb as the next argument; `described` are the options of `add_subparsers`."""
@@ -40,7 +45,9 @@ class Parser(argparse.ArgumentParser):
         if action.choices is not None and value not in action.choices:
             known = list(map(str, action.choices))
             guess = _guess(str(value), known) if isinstance(action, argparse._SubParsersAction) else ""
-            raise argparse.ArgumentError(action, f"invalid choice: {value!r} (choose from {', '.join(known)}){guess}")
+            raise argparse.ArgumentError(
+                action, f"invalid choice: {quoted(repr(value))} (choose from {', '.join(known)}){guess}"
+            )
 
 
 class Verbs(argparse._SubParsersAction):
@@ -68,7 +75,7 @@ def fraction(what: str, low: float = 1e-9, high: float = math.nextafter(1.0, 0.0
         except ValueError:
             value = -1.0
         if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"{text} is not a {what}")
+            raise argparse.ArgumentTypeError(f"{quoted(text)} is not a {what}")
         return value
 
     return read
@@ -86,7 +93,7 @@ def time(text: str) -> float:
     except ValueError:
         value = 0.0
     if not 0 < value < 1e7:
-        raise argparse.ArgumentTypeError(f"{text} is not a time such as 90s or 5m")
+        raise argparse.ArgumentTypeError(f"{quoted(text)} is not a time such as 90s or 5m")
     return value
 
 
@@ -143,5 +150,5 @@ def session(given: argparse.Namespace, model: str | None = None) -> Session:
         for name in ("device", "dtype", "cache", "memory", "allow_outside")
         if hasattr(given, name)
     }
-    warn = lambda text: say(f"warning: {text}")  # noqa: E731
+    warn = lambda text: say(f"warning: {brief(text)}")  # noqa: E731
     return Session(given.model or model, **named, busy=status, meter=progress, warn=warn)

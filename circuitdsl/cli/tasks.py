@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from circuitdsl.brief import quoted
 from circuitdsl.cli.arguments import Verbs, add_session, session
 from circuitdsl.cli.files import output, write, write_prompts
 from circuitdsl.cli.terminal import console, say
@@ -138,7 +139,7 @@ def task_named(name: str) -> Task:
     from circuitdsl.tasks.registry import TASKS
 
     if name not in TASKS:
-        raise UsageError(f"there is no task {name}", hint=f"tasks: {', '.join(TASKS)}")
+        raise UsageError(f"there is no task {quoted(name)}", hint=f"tasks: {', '.join(TASKS)}")
     return TASKS[name]
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from circuitdsl.brief import quoted
 from circuitdsl.circuit.claims import Circuit
 from circuitdsl.diagram.collect import draw
 from circuitdsl.diagram.dot import to_dot
@@ -62,7 +63,8 @@ def format_of(path: str | os.PathLike[str], painted: bool = False) -> Format:
     if found is None:
         *others, last = known
         raise UsageError(
-            f"cannot draw into {path}: the suffix says what to draw", hint=f"use {', '.join(others)} or {last}"
+            f"cannot draw into {quoted(str(path))}: the suffix says what to draw",
+            hint=f"use {', '.join(others)} or {last}",
         )
     return found
 

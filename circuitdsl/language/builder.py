@@ -8,28 +8,31 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from lark import Token, Transformer
+from lark import Transformer
 
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import Span
-from circuitdsl.language.lexer import span_of
+from circuitdsl.language.lexer import Token
 
 Child = Any
 
 
 def span(children: Sequence[Child]) -> Span:
     """From the first child to the last."""
-    first, last = (span_of(child) if isinstance(child, Token) else child.span for child in (children[0], children[-1]))
-    return first.to(last)
+    first: Span = children[0].span
+    return first.to(children[-1].span) if len(children) > 1 else first
 
 
 def first(children: Sequence[Child], kind: Any) -> Any:
     """The first child of a kind, or None."""
-    return next((c for c in children if isinstance(c, kind)), None)
+    for child in children:
+        if isinstance(child, kind):
+            return child
+    return None
 
 
 def every(children: Sequence[Child], kind: Any) -> tuple[Any, ...]:
-    return tuple(c for c in children if isinstance(c, kind))
+    return tuple([child for child in children if isinstance(child, kind)])
 
 
 def has(children: Sequence[Child], *kinds: str) -> bool:
@@ -65,7 +68,7 @@ class Builder(Transformer[Token, Any]):
         return s.Sum(span(c), ("+", *map(str, c[1::2])), tuple(c[::2]))
 
     def with_port(self, c: list[Child]) -> s.WithPort:
-        return s.WithPort(span(c), c[0], s.Word(span_of(c[1]), c[1][1:]))
+        return s.WithPort(span(c), c[0], s.Word(c[1].span, c[1][1:]))
 
     def head(self, c: list[Child]) -> s.Head:
         layer, head = map(whole, c[0].split("."))
@@ -100,7 +103,7 @@ class Builder(Transformer[Token, Any]):
         return s.Expect(span(c), c[1], relation, claim, on, citation=first(c, s.Text))
 
     def measurement(self, c: list[Child]) -> s.Measurement:
-        return s.Measurement(span(c), s.Word(span_of(c[0]), str(c[0])), every(c, s.Syntax))
+        return s.Measurement(span(c), s.Word(c[0].span, str(c[0])), every(c, s.Syntax))
 
     def options(self, c: list[Child]) -> tuple[Child, ...]:
         return every(c, s.Syntax)
@@ -113,7 +116,7 @@ class Builder(Transformer[Token, Any]):
         return s.Channel(span(c), has(c, "EACH"), sender, receiver, claim, citation=first(c, s.Text))
 
     def composition(self, c: list[Child]) -> s.Composition:
-        quantity, kind = (*(s.Word(span_of(part), str(part)) for part in c[:-1]), None)[:2]
+        quantity, kind = (*(s.Word(part.span, str(part)) for part in c[:-1]), None)[:2]
         return s.Composition(span(c), quantity, kind, c[-1])  # type: ignore[arg-type]
 
     def trace(self, c: list[Child]) -> s.Trace:

@@ -14,6 +14,8 @@ from functools import cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from circuitdsl.brief import brief, quoted
+
 Severity = Literal["error", "warning"]
 
 
@@ -44,19 +46,28 @@ class Diagnostic:
     notes: tuple[str, ...] = ()
     help: str | None = None
 
+    def __post_init__(self) -> None:
+        """What is very long in a message is cut."""
+        object.__setattr__(self, "message", brief(self.message))
+        if self.notes:
+            object.__setattr__(self, "notes", tuple(map(brief, self.notes)))
+        if self.help:
+            object.__setattr__(self, "help", brief(self.help))
+
     def __str__(self) -> str:
         return f"{self.severity}[{self.code}]: {self.message}"
 
 
 class Sink:
-    """Collects the diagnostics of a phase."""
+    """Collects the diagnostics of a phase; `stopped` says that the file was not read to its end."""
 
-    #: difflib is slow: a file with thousands of unknown names gets suggestions for the first ones only
-    MAX_SUGGESTIONS = 100
+    #: difflib is slow: where there are thousands of unknown names, the first ones alone are compared with known names
+    MAX_COMPARED = 20_000
 
     def __init__(self) -> None:
         self.found: list[Diagnostic] = []
-        self._suggested = 0
+        self.stopped = False
+        self._compared = 0
 
     def error(self, code: str, message: str, span: Span, help: str | None = None, *notes: str) -> None:
         self.found.append(Diagnostic(code, "error", message, span, notes, help))
@@ -64,11 +75,17 @@ class Sink:
     def warning(self, code: str, message: str, span: Span, help: str | None = None, *notes: str) -> None:
         self.found.append(Diagnostic(code, "warning", message, span, notes, help))
 
+    def stop(self, message: str, span: Span, help: str | None = None) -> None:
+        """Report, once, why the rest of the file is not read."""
+        if not self.stopped:
+            self.error("E016", message, span, help)
+        self.stopped = True
+
     def unknown(self, code: str, what: str, name: str, span: Span, known: Iterable[str], reason: str = "") -> None:
         """`unknown group 'inhibiton'; did you mean 'inhibition'?`"""
-        known = sorted(known)
-        self._suggested += 1
-        guess = suggest(name, known) if self._suggested <= self.MAX_SUGGESTIONS else None
+        known = sorted(known) if self._compared < self.MAX_COMPARED else []
+        self._compared += len(known)
+        guess = suggest(name, known)
         help = None if guess or not known else f"known: {listing(known)}"
         self.error(code, f"unknown {what} '{shorten(name)}'{reason}{did_you_mean(guess)}", span, help)
 
@@ -153,7 +170,7 @@ def render_foremost(diagnostics: Sequence[Diagnostic], text: str = "", path: str
 
 def place(diagnostic: Diagnostic, path: str) -> str:
     """`specs/ioi.circ:19:5`"""
-    return f"{path}:{diagnostic.span.line}:{diagnostic.span.column}" if path else f"line {diagnostic.span.line}"
+    return f"{quoted(path)}:{diagnostic.span.line}:{diagnostic.span.column}" if path else f"line {diagnostic.span.line}"
 
 
 def pieces(diagnostic: Diagnostic, lines: list[str], path: str = "") -> Iterator[Piece]:

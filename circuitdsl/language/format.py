@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from circuitdsl.errors import UserError
+from circuitdsl.garbage import quickly
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import START, Diagnostic
 from circuitdsl.language.layout import Line, Row, lay_out, row_of
@@ -37,10 +38,11 @@ def format_text(text: str, path: str = "") -> str:
     Raises:
         NotFormatted: the text has syntax errors.
     """
-    file, found = parse(text, path)
-    if found:
-        raise NotFormatted(path, found)
-    return dumps(file)
+    with quickly():
+        file, found = parse(text, path)
+        if found:
+            raise NotFormatted(path, found)
+        return dumps(file)
 
 
 def dumps(file: s.File) -> str:
@@ -170,7 +172,9 @@ class _Source:
 
     def of(self, statement: s.Statement, end: tuple[int, int]) -> tuple[list[str], str]:
         """(comments between the lines of a statement, the one at its end)."""
-        inside, trailing = [], ""
+        inside, trailing = list[str](), ""
+        if not self.comments or (self.comments[-1].line, self.comments[-1].column) >= end:
+            return inside, trailing
         header = replace(statement, block=()) if isinstance(statement, s.Block) else statement
         last = max(part.span.end_line for part in s.walk(header))
         while self.comments:

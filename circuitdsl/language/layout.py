@@ -246,7 +246,7 @@ def wrapped(indent: str, text: str) -> list[str]:
         return [indent + text]
     for word in _WORDS.finditer(text):
         piece = text[word.start() : word.end()]
-        blank = " " if text[: word.start()].endswith(" ") else ""
+        blank = " " if word.start() and text[word.start() - 1] == " " else ""
         # a keyword at the start of a line would be taken for a statement
         if depth and blank and len(line) + 1 + len(piece) > WIDTH and piece not in STATEMENTS:
             lines.append(line)

@@ -10,8 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import dataclass, field
-
-from lark import Token
+from functools import lru_cache
 
 from circuitdsl.language.diagnostics import Sink, Span, shorten
 
@@ -28,14 +27,15 @@ STATEMENTS = BLOCK_HEADERS.union(_STATEMENTS.split())
 KEYWORDS = STATEMENTS.union(_INSIDE.split())
 
 MAX_DEPTH = 40
-MAX_TOKENS = 10_000
-MAX_TROUBLES_A_LINE = 5
+#: words and signs of a statement and of a file, statements of a file, and mistakes in its syntax
+MAX_TOKENS, MAX_TOKENS_OF_ALL, MAX_STATEMENTS = 10_000, 250_000, 30_000
+MAX_MISTAKES, MAX_TROUBLES_A_LINE = 1000, 5
 BLANK = r" \t\f\v\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000\ufeff"
 
 TOKEN = re.compile(
     rf"""
-      (?P<BLANK>[{BLANK}]+)
-    | (?P<WORD>[A-Za-z_][A-Za-z0-9_]*)
+    [{BLANK}]*(?:
+      (?P<WORD>[A-Za-z_][A-Za-z0-9_]*)
     | (?P<SCIENTIFIC>[0-9]+(?:\.[0-9]+)?[eE][+-]?[0-9]+(?![A-Za-z0-9_]))
     | (?P<LAYER>[0-9]+\.\*)
     | (?P<DECIMAL>[0-9]+\.[0-9]+)
@@ -46,12 +46,14 @@ TOKEN = re.compile(
     | (?P<SLASHES>//[^\r\n]*)
     | (?P<STRING>"[^"\r\n]*")
     | (?P<OPEN_STRING>"[^"\r\n]*)
-    | (?P<CURLY_STRING>[“”„«‟][^“”„«»‟"\r\n]*[“”„»‟"]|['‘‚][^'‘’\r\n]*['’‘])
+    | (?P<CURLY_STRING>[“”„«‟][^“”„«»‟"\r\n]*[“”„»‟"]|['‘‚][^'‘‚’\r\n]*['’‘])
     | (?P<ARROW>->)
     | (?P<LOOKALIKE>--?->|==>|~>|=>|==|=<|[–—−‐‑‒―－][>＞]|[→⟶➔➜⇒⟹﹣–—−‐‑‒―－≥≤⩾⩽＞＜＝＋：，（）［］％＊“”„«»‟‘’])
     | (?P<RELATION>>=|<=|>|<)
     | (?P<SIGN>[=:,()\[\]+\-*%])
+    | (?P<BLANK>[{BLANK}])
     | (?P<ODD>@|[^\W]+|\.+|.)
+    )
     """,
     re.VERBOSE | re.DOTALL,
 )
@@ -70,7 +72,25 @@ LOOKALIKES = {
     "==": "=", "=<": "<=", "≥": ">=", "⩾": ">=", "≤": "<=", "⩽": "<=", "＞": ">", "＜": "<",
     "＝": "=", "＋": "+", "：": ":", "，": ",", "（": "(", "）": ")", "［": "[", "］": "]", "％": "%", "＊": "*",
 }  # fmt: skip
+#: terminals by the names of their groups
+_AS_WRITTEN = frozenset({"DECIMAL", "INT", "ARROW", "RELATION", "PORT", "SCIENTIFIC"})
 OPENING, CLOSING = frozenset({"LPAR", "LSQB"}), frozenset({"RPAR", "RSQB"})
+
+
+class Token(str):
+    """A word or sign, `type` being its terminal."""
+
+    __slots__ = ("end_pos", "span", "start_pos", "type")
+
+    type: str
+    start_pos: int
+    end_pos: int
+    span: Span
+
+    def __new__(cls, type: str, value: str, start_pos: int, end_pos: int, span: Span) -> Token:
+        made = str.__new__(cls, value)
+        made.type, made.start_pos, made.end_pos, made.span = type, start_pos, end_pos, span
+        return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,14 +112,10 @@ class LogicalLine:
 
     @property
     def span(self) -> Span:
-        return span_of(self.tokens[0]).to(span_of(self.tokens[-1]))
+        return self.tokens[0].span.to(self.tokens[-1].span)
 
 
-def span_of(token: Token) -> Span:
-    """Where a token stands."""
-    return Span(token.line, token.column, token.end_line, token.end_column)  # type: ignore[arg-type]
-
-
+@lru_cache(4096)
 def word_kind(word: str) -> str:
     """The terminal of a word: a keyword, an MLP, a position (capitals), or a name."""
     if word in KEYWORDS:
@@ -124,48 +140,48 @@ class _Cutter:
         self.comments: list[Comment] = []
         self.current: LogicalLine | None = None
         self.open: list[Token] = []
+        self.tokens = 0
         self.row = 1
         self.row_start = 0
         self.troubles = 0
 
     def cut(self) -> tuple[list[LogicalLine], list[Comment]]:
-        text, match_at, position, end = self.text, TOKEN.match, 0, len(self.text)
-        while position < end:
-            match = match_at(text, position)
-            assert match is not None  # the last alternative takes any character
-            kind, value = match.lastgroup or "ODD", match.group()
+        for match in TOKEN.finditer(self.text):  # the last alternative takes any character
+            kind = match.lastgroup or "ODD"
+            value, start = match[kind], match.start(kind)
             if kind == "WORD":
-                self.add(word_kind(value), value, position)
-            elif kind in ("DECIMAL", "INT", "ARROW", "RELATION", "PORT", "SCIENTIFIC"):
-                self.add(kind, value, position)
+                self.add(word_kind(value), value, start)
+            elif kind == "SIGN":
+                self.add(SIGNS[value], value, start)
+            elif kind in _AS_WRITTEN:
+                self.add(kind, value, start)
             elif kind == "STRING":
-                token = self.add("STRING", value, position)
+                token = self.add("STRING", value, start)
                 if unseen := UNSEEN.search(value):
                     self.complain("E011", f"{describe(unseen[0])} cannot stand in a string", token)
-            elif kind == "SIGN":
-                self.add(SIGNS[value], value, position)
             elif kind == "NEWLINE":
                 self.newline(match.end())
             elif kind == "COMMENT":
-                self.comments.append(Comment(self.row, position - self.row_start + 1, value))
+                self.comments.append(Comment(self.row, start - self.row_start + 1, value))
             elif kind != "BLANK":
-                self.trouble(kind, value, position)
-            position = match.end()
+                self.trouble(kind, value, start)
+            if self.sink.stopped:
+                break
         self.finish()
         return self.lines, self.comments
 
     def add(self, kind: str, value: str, position: int, width: int | None = None) -> Token:
-        column = position - self.row_start + 1
-        end = column + (len(value) if width is None else width)
-        token = Token(kind, value, position, self.row, column, self.row, end, position + end - column)
-        if self.current is None:
+        column, length = position - self.row_start + 1, len(value) if width is None else width
+        span = Span(self.row, column, self.row, column + length)
+        token, line = Token(kind, value, position, position + length, span), self.current
+        if line is None:
             # columns before the first token; a tab goes to the next multiple of eight
             before = self.text[self.row_start : position].replace("\ufeff", "")
-            self.current = LogicalLine(len(before.expandtabs(8)))
-        if len(self.current.tokens) < MAX_TOKENS:
-            self.current.tokens.append(token)
-        elif not self.current.broken:
-            self.complain("E016", f"this statement has more than {MAX_TOKENS} words and signs", self.current.tokens[0])
+            line = self.current = LogicalLine(len(before.expandtabs(8)))
+        line.tokens.append(token)
+        if len(line.tokens) > MAX_TOKENS:
+            line.broken = True
+            self.sink.stop(f"this statement has more than {MAX_TOKENS} words and signs", line.tokens[0].span)
         if kind in OPENING:
             self.open.append(token)
             if len(self.open) == MAX_DEPTH + 1:
@@ -189,6 +205,15 @@ class _Cutter:
             if self.open and not self.current.broken:
                 self.complain("E014", f"'{self.open[-1]}' is never closed", self.open[-1])
             self.lines.append(self.current)
+            self.tokens += len(self.current.tokens)
+            counted = (
+                (self.tokens, MAX_TOKENS_OF_ALL, "words and signs"),
+                (len(self.lines), MAX_STATEMENTS, "statements"),
+                (len(self.sink.found), MAX_MISTAKES, "mistakes"),
+            )
+            for count, most, what in counted:
+                if count > most:
+                    self.sink.stop(f"the file has more than {most:,} {what}", self.current.span)
         self.current = None
         self.open.clear()
 
@@ -206,7 +231,7 @@ class _Cutter:
     def complain(self, code: str, message: str, token: Token) -> None:
         assert self.current is not None
         self.current.broken = True
-        self.sink.error(code, message, span_of(token))
+        self.sink.error(code, message, token.span)
 
     def trouble(self, kind: str, value: str, position: int) -> None:
         self.troubles += 1
@@ -249,7 +274,7 @@ class _Cutter:
         return any(token.type in ("EXPECT", "COLON") for token in tokens)
 
     def alike(self, written: str, meant: str, token: Token) -> None:
-        self.sink.error("E010", f"'{written}' is not read here; did you mean '{meant}'?", span_of(token))
+        self.sink.error("E010", f"'{written}' is not read here; did you mean '{meant}'?", token.span)
 
 
 _STATEMENT_START = re.compile(
@@ -267,5 +292,8 @@ def describe(text: str) -> str:
 
 def text_of(tokens: list[Token]) -> str:
     """The text of tokens, with one blank wherever there are blanks between two."""
-    blanks = (" " * (i > 0 and token.start_pos != tokens[i - 1].end_pos) for i, token in enumerate(tokens))
-    return "".join(blank + token for blank, token in zip(blanks, tokens, strict=True))
+    words, end = list[str](), 0
+    for token in tokens:
+        words += (" ", token) if words and token.start_pos != end else (token,)
+        end = token.end_pos
+    return "".join(words)

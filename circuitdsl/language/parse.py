@@ -7,49 +7,61 @@ is reported once, not again at every use.
 
 from __future__ import annotations
 
-import logging
 import re
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from lark import Lark, Token, UnexpectedToken
-from lark.lexer import Lexer
-
+from circuitdsl.brief import quoted
 from circuitdsl.language import syntax as s
+from circuitdsl.language.automaton import Automaton, Stuck
 from circuitdsl.language.builder import Builder
 from circuitdsl.language.diagnostics import START, Diagnostic, Sink, Span, did_you_mean, ordered, suggest
-from circuitdsl.language.lexer import BLOCK_HEADERS, KEYWORDS, STATEMENTS, LogicalLine, logical_lines, span_of, text_of
+from circuitdsl.language.lexer import (
+    BLOCK_HEADERS,
+    KEYWORDS,
+    MAX_MISTAKES,
+    STATEMENTS,
+    LogicalLine,
+    Token,
+    logical_lines,
+    text_of,
+)
 from circuitdsl.language.syntax_errors import MEANT, explain
 from circuitdsl.language.tables import parser
 
-logging.getLogger("lark").setLevel(logging.CRITICAL)
-
-
-class Tokens(Lexer):
-    """Hands Lark the tokens that `lexer.py` made."""
-
-    def __init__(self, conf: Any) -> None:
-        pass
-
-    def lex(self, tokens: list[Token]) -> Iterator[Token]:  # type: ignore[override]
-        return iter(tokens)
+#: the statements of which a file has only some: each of them is looked at together with all of another kind
+MOST: dict[type[s.Syntax], int] = dict.fromkeys((s.Circuit, s.Task, s.Use, s.Compare), 100)
+MOST |= dict.fromkeys((s.Info, s.Model, s.Metric, s.Margin, s.ProtocolLine, s.Role), 1000)
 
 
 @cache
-def grammar() -> Lark:
+def automaton() -> Automaton:
     """The parser of one statement; it is made once."""
-    return parser(Tokens, Builder())
+    return Automaton(parser(Builder()))
 
 
 def parse(text: str, path: str = "") -> tuple[s.File, tuple[Diagnostic, ...]]:
-    """Parse a whole file. The file holds every statement, broken ones included."""
+    """Parse a whole file. The file holds every statement, broken ones included; none where it has far too many."""
     sink = Sink()
     text = text.removeprefix("\ufeff")
     lines, comments = logical_lines(text, sink)
-    statements = [(line.indent, _statement(line, sink)) for line in lines]
+    statements, kinds = [], Counter[type[s.Syntax]]()
+    for line in lines if not sink.stopped else ():
+        node = _statement(line, sink)
+        statements.append((line.indent, node))
+        kinds[type(node)] += 1
+        if len(sink.found) > MAX_MISTAKES:
+            sink.stop(f"the file has more than {MAX_MISTAKES:,} mistakes", line.span)
+        elif kinds[type(node)] > (most := MOST.get(type(node), len(lines))):
+            sink.stop(f"the file has more than {most:,} lines like this", line.span)
+        if sink.stopped:
+            break
+    if sink.stopped:  # what follows from a part of the file alone may be wrong
+        return s.File(path, (), (), text), ordered(sink.found)
     refused = [node.name for _, node in statements if isinstance(node, s.Group) and is_reserved(node.name.text)]
     if not statements and not sink.found:
         sink.error("E004", "the file holds no statement", START, 'a spec begins with a line such as: circuit ioi "…"')
@@ -96,17 +108,16 @@ def _statement(line: LogicalLine, sink: Sink) -> s.Statement:
     """One logical line as a statement."""
     if line.broken:
         return _broken(line)
-    try:
-        node: Any = grammar().parse(line.tokens)
-    except UnexpectedToken as error:
-        sink.found.append(explain(error, line.tokens))
+    node: Any = automaton().parse(line.tokens)
+    if isinstance(node, Stuck):
+        sink.found.append(explain(line.tokens, node.place, automaton().expected(node.states)))
         return _broken(line)
     if not _signs_apart(line.tokens, sink):
         return _broken(line)
     _check_zeros(node, line.tokens, sink)
     _check_name(node, sink)
     if isinstance(node, s.Line):
-        node = replace(node, text=_text(line.tokens))
+        object.__setattr__(node, "text", _text(line.tokens))  # nobody else has the node yet
     return node
 
 
@@ -148,7 +159,7 @@ def _signs_apart(tokens: list[Token], sink: Sink) -> bool:
         if sign.type not in ("PLUS", "MINUS") or before.type not in _OPERAND_END:
             continue
         if before.end_pos == sign.start_pos or sign.end_pos == after.start_pos:
-            span = span_of(before).to(span_of(after))
+            span = before.span.to(after.span)
             heads = before.type == after.type == "DECIMAL"
             help = "there are no ranges: list every head" if heads and sign == "-" else None
             sink.error("E024", f"write blanks around '{sign}': {before} {sign} {after}", span, help)
@@ -158,7 +169,7 @@ def _signs_apart(tokens: list[Token], sink: Sink) -> bool:
 
 def _check_zeros(node: s.Syntax, tokens: list[Token], sink: Sink) -> None:
     """Report heads and MLPs that are written with leading zeros, such as `09.9`."""
-    suspects = {span_of(t): t for t in tokens if t.type in ("DECIMAL", "MLP") and _PADDED_HEAD.match(t)}
+    suspects = {t.span: t for t in tokens if t.type in ("DECIMAL", "MLP") and _PADDED_HEAD.match(t)}
     if not suspects:
         return
     for part in s.walk(node):
@@ -301,16 +312,17 @@ MAX_BYTES = 1_000_000
 def read_source(path: str | Path) -> tuple[str, tuple[Diagnostic, ...]]:
     """The text of a file; an empty text and the reason where it cannot be read."""
     path = Path(path)
+    name = quoted(str(path))
     try:
         if path.is_dir():
-            return _refused("E001", f"{path} is a directory, not a circuit file")
+            return _refused("E001", f"{name} is a directory, not a circuit file")
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
-        return _refused("E001", f"there is no file {path}")
+        return _refused("E001", f"there is no file {name}")
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        return _refused("E001", f"{path} cannot be read: {reason}")
+        return _refused("E001", f"{name} cannot be read: {reason}")
     return decode(data)
 
 

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import ClassVar, dataclass_transform
 
 from circuitdsl.language.diagnostics import Span
 from circuitdsl.language.lexer import UNSEEN, Comment
+
+_FIELD = re.compile(r"\{(\w+)\}")
+#: the types of fields that hold no syntax
+_PLAIN = frozenset({"Span", "str", "int", "int | None", "float", "bool", "tuple[str, ...]"})
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
@@ -29,11 +33,16 @@ class Syntax:
     """
 
     form: ClassVar[str] = ""
+    #: the words of the form, each in pieces: those at odd places are names of fields
+    words: ClassVar[tuple[list[str], ...]] = ()
+    #: the fields that hold syntax, the last one first
+    inside: ClassVar[tuple[str, ...]] = ()
     span: Span = field(compare=False)
 
     def __init_subclass__(cls, form: str = "") -> None:
-        cls.form = form
+        cls.form, cls.words = form, tuple(map(_FIELD.split, form.split()))
         dataclass(frozen=True)(cls)
+        cls.inside = tuple(each.name for each in reversed(fields(cls)) if each.type not in _PLAIN)
 
     def __str__(self) -> str:
         """The node as it is written in a spec.
@@ -44,14 +53,15 @@ class Syntax:
         if not self.form:
             raise TypeError(f"no part of a statement: {self!r}")
 
-        def shown(name: re.Match[str]) -> str:
-            found = getattr(self, name[1])
-            return joined(*found) if isinstance(found, tuple) else joined(found)
+        return joined(*[self._word(pieces) for pieces in self.words])
 
-        return joined(*(_FIELD.sub(shown, word) for word in self.form.split()))
-
-
-_FIELD = re.compile(r"\{(\w+)\}")
+    def _word(self, pieces: list[str]) -> str:
+        """A word of the form with the text of its fields."""
+        shown = pieces.copy()
+        for place in range(1, len(pieces), 2):
+            found = getattr(self, pieces[place])
+            shown[place] = joined(*found) if isinstance(found, tuple) else joined(found)
+        return "".join(shown)
 
 
 def joined(*parts: str | Syntax | None) -> str:
@@ -445,5 +455,9 @@ def walk(node: Syntax) -> Iterator[Syntax]:
     while stack:
         current = stack.pop()
         yield current
-        held = [each for value in vars(current).values() for each in (value if isinstance(value, tuple) else (value,))]
-        stack.extend(each for each in reversed(held) if isinstance(each, Syntax))
+        for name in current.inside:
+            held = getattr(current, name)
+            if isinstance(held, tuple):
+                stack += reversed(held)
+            elif held is not None:
+                stack.append(held)

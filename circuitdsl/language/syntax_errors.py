@@ -6,10 +6,9 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from lark import Token, UnexpectedToken
-
+from circuitdsl.brief import quoted
 from circuitdsl.language.diagnostics import Diagnostic, Span, did_you_mean, listing, shorten, suggest
-from circuitdsl.language.lexer import BLOCK_HEADERS, KEYWORDS, STATEMENTS, span_of
+from circuitdsl.language.lexer import BLOCK_HEADERS, KEYWORDS, STATEMENTS, Token
 
 NAMES = {
     "STRING": "a \"string\"", "NAME": "a name", "POSITION": "a position such as END", "ARROW": "'->'",
@@ -93,16 +92,19 @@ class Said:
     code: str = "E020"
 
 
-def explain(error: UnexpectedToken, tokens: list[Token]) -> Diagnostic:
-    """The diagnostic for a statement that stopped making sense at `error.token`."""
-    found = error.token
-    ended = found.type == "$END"
-    place = len(tokens) if ended else next(i for i, t in enumerate(tokens) if t is found)
-    at = Stop(found, place, tokens, tokens[0], _expected(error), found.type, tokens[place - 1].type if place else "")
-    said = next((said for rule in RULES for said in rule(at)), None) or Said(_plainly(at))
-    last = span_of(tokens[-1])
+def explain(tokens: list[Token], place: int, expected: frozenset[str]) -> Diagnostic:
+    """The diagnostic for a statement that stopped making sense at one of its tokens, or at its end.
+
+    Args:
+        place: the number of that token.
+        expected: the terminals that may stand there.
+    """
+    last = tokens[-1].span
     after = Span(last.end_line, last.end_column, last.end_line, last.end_column + 1)
-    where = said.where or (after if ended else span_of(found))
+    found = tokens[place] if place < len(tokens) else Token("$END", "", tokens[-1].end_pos, tokens[-1].end_pos, after)
+    at = Stop(found, place, tokens, tokens[0], expected, found.type, tokens[place - 1].type if place else "")
+    said = next((said for rule in RULES for said in rule(at)), None) or Said(_plainly(at))
+    where = said.where or found.span
     return Diagnostic(said.code, "error", said.message, where, (), said.help)
 
 
@@ -114,21 +116,6 @@ def _plainly(at: Stop) -> str:
     if at.kind == "ODD" or not wanted:
         return f"{_quoted(at.found)} is not expected here"
     return f"expected {wanted}, found {_quoted(at.found)}"
-
-
-#: what the parser accepts, by its state: that is slow to find out, and many broken lines stop in the same state
-_EXPECTED: dict[tuple[int, ...], frozenset[str]] = {}
-
-
-def _expected(error: UnexpectedToken) -> frozenset[str]:
-    """The terminals that may stand where the parse stopped."""
-    parser = error.interactive_parser
-    state = tuple(parser.parser_state.state_stack) if parser is not None else ()
-    if len(state) > 30:
-        return frozenset(error.expected)
-    if state not in _EXPECTED:
-        _EXPECTED[state] = frozenset(error.accepts or error.expected) - {"$END"}
-    return _EXPECTED[state]
 
 
 def _conditions(at: Stop) -> Iterator[Said]:
@@ -145,7 +132,7 @@ def _conditions(at: Stop) -> Iterator[Said]:
 
 def _not_a_statement(at: Stop) -> Iterator[Said]:
     """`head mover = 9.9`, `mover = 9.9`, `via mlps`."""
-    start, here = at.start, span_of(at.start)
+    start, here = at.start, at.start.span
     name = shorten(start)
     if start.type == "NAME" and str(start) in MEANT and at.place < 3 and len(at.tokens) > 1:
         yield Said(f"no statement begins with '{start}'{did_you_mean(MEANT[str(start)])}", None, here, "E029")
@@ -196,7 +183,7 @@ def _habits(at: Stop) -> Iterator[Said]:
     if word == "logits" and "PERCENT" in expected:
         yield Said("logits are plain numbers: leave 'logits' out")
     if word == ":" and at.before == "STRING" and at.start.type != "CHANNEL":
-        where = span_of(at.tokens[at.place - 1])
+        where = at.tokens[at.place - 1].span
         yield Said("the citation stands at the end of the line, after the claim", None, where)
     if word == ":" and at.place == len(at.tokens) - 1 and str(at.start) in BLOCK_HEADERS:
         yield Said("the first line of a block ends without ':'", "its lines are indented below it")
@@ -207,7 +194,7 @@ def _habits(at: Stop) -> Iterator[Said]:
 def _keyword_as_name(at: Stop) -> Iterator[Said]:
     """`source -> mover.q`, `expect knockout(edges)`: the word is reserved."""
     if at.place == 1 and at.kind == "ARROW" and str(at.start) in KEYWORDS:
-        yield Said(f"'{at.start}' is a keyword and cannot stand for a group", None, span_of(at.start), "E021")
+        yield Said(f"'{at.start}' is a keyword and cannot stand for a group", None, at.start.span, "E021")
     if at.found in KEYWORDS and "NAME" in at.expected and at.kind not in ("AT", "ON", "VIA", "DIRECT"):
         inside = at.place < 2 or at.before in ("ARROW", "LPAR", "COMMA")
         if inside or at.found not in STATEMENTS:
@@ -224,12 +211,14 @@ def _brackets_or_quotes(at: Stop) -> Iterator[Said]:
     if start in ("TASK", "METRIC") and at.place == 2 and at.kind in ("NAME", "COMMA"):
         yield Said(f"options stand in brackets: {shorten(tokens[1])}(…)")
     if start == "TASK" and at.kind == "STRING" and at.place in (1, 3):
-        yield Said("a prompt file is a task made by 'file'", f"write: task {'mine = ' * (at.place > 1)}file({word})")
+        yield Said(
+            "a prompt file is a task made by 'file'", f"write: task {'mine = ' * (at.place > 1)}file({quoted(word)})"
+        )
     if at.expected == {"STRING"} and at.kind in ("NAME", "POSITION", "DECIMAL"):
         yield Said(f'expected a "string", found {_quoted(at.found)}', f'put it into quotes: "{shorten(word)}"')
     if start in DEFINITIONS and at.place == 2 and at.kind == "MINUS" and len(tokens) > 3:
         guess = did_you_mean(shorten(f"{tokens[1]}_{tokens[3]}"))
-        where = span_of(tokens[1]).to(span_of(tokens[3]))
+        where = tokens[1].span.to(tokens[3].span)
         yield Said(f"a name is written in small letters, digits and '_'{guess}", None, where, "E022")
     if at.kind == "POSITION" and "NAME" in at.expected and "COMMA" in at.expected:
         yield Said(f"a comma is missing before {word}", "write: attention(mover, END -> IO)")

@@ -21,23 +21,33 @@ from circuitdsl.installed import version
 GRAMMAR, TABLES = (Path(__file__).with_name(name) for name in ("grammar.lark", "tables.json"))
 
 
-def parser(lexer: type[Lexer], transformer: Any) -> Lark:
+class _NoLexer(Lexer):
+    """`lexer.py` makes the tokens, and `automaton.py` reads them."""
+
+    def __init__(self, conf: Any) -> None:
+        pass
+
+    def lex(self, lexer_state: Any, parser_state: Any) -> Any:
+        raise NotImplementedError
+
+
+def parser(transformer: Any) -> Lark:
     """The parser of one statement, from the tables where they are those of the grammar."""
     try:
         known = json.loads(TABLES.read_text(encoding="utf-8"), object_pairs_hook=_numbered)
         fresh = known["of"] == _of()
     except (OSError, ValueError, KeyError, TypeError):
         fresh = False
-    return _read(known, lexer, transformer) if fresh else build(lexer, transformer)
+    return _read(known, transformer) if fresh else build(transformer)
 
 
-def build(lexer: type[Lexer], transformer: Any) -> Lark:
+def build(transformer: Any) -> Lark:
     """The parser, built from the grammar."""
     return Lark(
         GRAMMAR.read_text(encoding="utf-8"),
         parser="lalr",
         start="line",
-        lexer=lexer,
+        lexer=_NoLexer,
         transformer=transformer,
         keep_all_tokens=True,
         maybe_placeholders=False,
@@ -52,9 +62,9 @@ def tables(built: Lark) -> dict[str, Any]:
     return {"of": _of(), "data": data, "memo": memo}
 
 
-def _read(known: dict[str, Any], lexer: type[Lexer], transformer: Any) -> Lark:
+def _read(known: dict[str, Any], transformer: Any) -> Lark:
     data = known["data"]
-    data["options"]["lexer"] = data["parser"]["lexer_conf"]["lexer_type"] = lexer
+    data["options"]["lexer"] = data["parser"]["lexer_conf"]["lexer_type"] = _NoLexer
     return Lark._load_from_dict(data, known["memo"], transformer=transformer)
 
 
@@ -69,6 +79,4 @@ def _numbered(pairs: list[tuple[str, Any]]) -> dict[str | int, Any]:
 
 
 if __name__ == "__main__":
-    from circuitdsl.language.parse import Tokens
-
-    TABLES.write_text(json.dumps(tables(build(Tokens, None)), separators=(",", ":")) + "\n", encoding="utf-8")
+    TABLES.write_text(json.dumps(tables(build(None)), separators=(",", ":")) + "\n", encoding="utf-8")

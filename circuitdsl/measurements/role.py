@@ -110,6 +110,9 @@ def _checks(scope: Scope, expect: s.Expect, role: str, body: Body, members: Memb
     outer, via_mlps = scope.sink, scope.via_mlps
     for line, when in body.checks:
         for node, places in members.items():
+            if not scope.affords(100, expect.measurement.span):
+                yield None
+                return
             scope.sink, scope.itself, scope.via_mlps = Sink(), {node: places}, False
             check = _check(scope, node, line, when)
             problems = [d for d in scope.sink.found if d.severity == "error"]

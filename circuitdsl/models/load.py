@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from circuitdsl.brief import quoted
 from circuitdsl.errors import out_of_memory
 from circuitdsl.language.diagnostics import shorten
 from circuitdsl.models.errors import BrokenWeights, ModelUnavailable, UnsupportedModel, first_line
@@ -212,7 +213,7 @@ def locate(name_or_dir: str | Path, revision: str | None = None, weights: bool =
     if there or str(name_or_dir).startswith((".", "/", "~")):
         if not path.is_dir():
             found = f"{path} is a file; a model is a directory"
-            raise ModelUnavailable(found if there else f"there is no model directory {path}", MODEL_HINT)
+            raise ModelUnavailable(found if there else f"there is no model directory {quoted(str(path))}", MODEL_HINT)
     else:
         path = _from_hub(str(name_or_dir), revision, weights)
     return path
@@ -235,7 +236,7 @@ def _from_hub(name: str, revision: str | None, weights: bool) -> Path:
         if not weights or (cached / WEIGHTS).is_file() or (cached / INDEX).is_file():
             return cached
     except HFValidationError:
-        message = f"{name!r} is neither a directory nor a name on the Hugging Face hub"
+        message = f"{quoted(repr(name))} is neither a directory nor a name on the Hugging Face hub"
         raise ModelUnavailable(message, MODEL_HINT) from None
     except LocalEntryNotFoundError:
         pass

@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from circuitdsl.brief import quoted
 from circuitdsl.errors import UsageError, UserError
 from circuitdsl.report.reading import read
 from circuitdsl.tasks.tokens import Token
@@ -411,7 +412,7 @@ def read_reports(path: Path) -> Reports:
     try:
         return Reports.from_json(path.read_bytes(), str(path))
     except OSError as error:
-        raise UsageError(f"cannot read the report {path}: {error.strerror or error}") from None
+        raise UsageError(f"cannot read the report {quoted(str(path))}: {error.strerror or error}") from None
 
 
 def exit_status(reports: Iterable[Report], allow_undecided: bool = False) -> int:

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 
-from circuitdsl.installed import loaded, package_of
+from circuitdsl.installed import loaded, package_of, registered
 from circuitdsl.tasks.colored_objects import COLORED_OBJECTS
 from circuitdsl.tasks.greater_than import GREATER_THAN
 from circuitdsl.tasks.induction import INDUCTION
@@ -59,4 +59,4 @@ TASKS: Mapping[str, Task] = _Tasks()
 
 def _installed() -> dict[str, EntryPoint]:
     """The entry points of installed packages, which are not loaded."""
-    return {point.name: point for point in entry_points(group=GROUP) if _NAME.fullmatch(point.name)}
+    return {point.name: point for point in registered(GROUP) if _NAME.fullmatch(point.name)}

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import MethodType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from circuitdsl.brief import quoted
 from circuitdsl.circuit.claims import Circuit, Claim, TaskUse
 from circuitdsl.circuit.shapes import place_of
 from circuitdsl.errors import UsageError, UserError
@@ -351,7 +352,7 @@ class Session(AbstractContextManager["Session"]):
             if not any(each.answers_to(name) for one in circuits for each in one.claims):
                 lines = sorted({each.line for one in circuits for each in one.claims})
                 here = f"{HOW_CLAIMS_ARE_NAMED}; here are lines {', '.join(map(str, lines))}"
-                raise UsageError(f"there is no claim {name}", hint=here)
+                raise UsageError(f"there is no claim {quoted(name)}", hint=here)
         chosen = [one for one in circuits if wanted(one, settings.claims)]
         if not chosen:
             raise UsageError("no claim is named", hint=HOW_CLAIMS_ARE_NAMED)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich.console import Console
 
+from circuitdsl.brief import quoted
 from circuitdsl.circuit.claims import Circuit
 from circuitdsl.circuit.nodes import Input, Node, Position
 from circuitdsl.circuit.traced import TraceGraph
@@ -151,7 +152,9 @@ def head_named(word: str, model: AttentionWeights | Transformer) -> Node | None:
 def _readers(word: str, circuit: Circuit | None, weights: AttentionWeights) -> list[Input]:
     base, _, port = word.rpartition(".")
     if port not in ("q", "k", "v") or not base:
-        raise UsageError(f"'{word}' is no receiver input", hint="write a head or a group with .q, .k or .v: 9.9.q")
+        raise UsageError(
+            f"'{quoted(word)}' is no receiver input", hint="write a head or a group with .q, .k or .v: 9.9.q"
+        )
     nodes = _nodes(base, circuit, weights)
     if any(node.index >= 0 for node in nodes):
         raise UsageError(f"'{word}': a channel ends in a whole head, not in a component of its output")
@@ -165,7 +168,7 @@ def _nodes(word: str, circuit: Circuit | None, weights: AttentionWeights) -> lis
     groups = {group.name: group for group in circuit.groups} if circuit else {}
     if word not in groups:
         known = f"groups: {', '.join(groups)}" if groups else "heads are written 9.9, components 8.6[2]"
-        raise UsageError(f"'{word}' is neither a head nor a group", hint=known)
+        raise UsageError(f"'{quoted(word)}' is neither a head nor a group", hint=known)
     heads = [node for node in groups[word].nodes if node.kind == "head"]
     if not heads:
         raise UsageError(f"the group {word} has no heads")
@@ -246,12 +249,12 @@ def trace(
     if not uses:
         raise UsageError(f"circuit {wanted.name} has no task to take prompts from")
     if task is not None and task not in uses:
-        raise UsageError(f"there is no task {task}", hint=f"the circuit has {', '.join(uses)}")
+        raise UsageError(f"there is no task {quoted(task)}", hint=f"the circuit has {', '.join(uses)}")
     use = uses[task] if task else wanted.tasks[0]
     start, end = _position(source), _position(target)
     node = head_named(head, session.model_of(wanted))
     if node is None or node.index >= 0:
-        raise UsageError(f"'{head}' is no head", hint="heads are written 9.9")
+        raise UsageError(f"'{quoted(head)}' is no head", hint="heads are written 9.9")
     if node.layer == 0:
         raise UsageError(f"no head is upstream of {node}")
     found = session.prompts_of(wanted, use)
@@ -270,7 +273,7 @@ def trace(
 def _position(word: str) -> Position:
     found = _POSITION.fullmatch(word)
     if found is None:
-        raise UsageError(f"'{word}' is no position", hint="positions are written END, IO, S1+1")
+        raise UsageError(f"'{quoted(word)}' is no position", hint="positions are written END, IO, S1+1")
     return Position(found[1], int(found[2] or 0))
 
 

@@ -12,8 +12,9 @@ import pytest
 
 from circuitdsl.circuit.resolve import resolve
 from circuitdsl.language import tables
+from circuitdsl.language.automaton import Automaton
 from circuitdsl.language.builder import Builder
-from circuitdsl.language.parse import Tokens, parse
+from circuitdsl.language.parse import parse
 from circuitdsl.measurements import KINDS
 from tests.conftest import ROOT
 
@@ -56,11 +57,11 @@ def test_a_thousand_lines_are_read_in_half_a_second() -> None:
 
 def test_the_tables_are_those_of_the_grammar(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where they are not, every command builds them: python -m circuitdsl.language.tables writes them anew."""
-    assert json.loads(tables.TABLES.read_text())["of"] == tables.tables(tables.build(Tokens, None))["of"]
+    assert json.loads(tables.TABLES.read_text())["of"] == tables.tables(tables.build(None))["of"]
     texts = [path.read_text() for path in sorted((ROOT / "specs").rglob("*.circ"))]
     read = [parse(text) for text in texts]
-    built = tables.build(Tokens, Builder())
-    monkeypatch.setattr("circuitdsl.language.parse.grammar", lambda: built)
+    built = tables.build(Builder())
+    monkeypatch.setattr("circuitdsl.language.parse.automaton", lambda: Automaton(built))
     assert len(texts) > 12 and read == [parse(text) for text in texts]
 
 
@@ -68,6 +69,6 @@ def test_the_tables_are_those_of_the_grammar(monkeypatch: pytest.MonkeyPatch) ->
 def test_other_tables_are_built(damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "tables.json").write_text(damage)
     monkeypatch.setattr(tables, "TABLES", tmp_path / "tables.json")
-    made = tables.parser(Tokens, Builder())
-    monkeypatch.setattr("circuitdsl.language.parse.grammar", lambda: made)
+    made = tables.parser(Builder())
+    monkeypatch.setattr("circuitdsl.language.parse.automaton", lambda: Automaton(made))
     assert parse('circuit a "b"\nmodel "pocket"\n')[1] == ()

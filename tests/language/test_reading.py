@@ -8,8 +8,8 @@ import pytest
 
 from circuitdsl.language.diagnostics import Diagnostic, Sink, Span, ordered, pieces, render, render_all, suggest
 from circuitdsl.language.lexer import KEYWORDS, STATEMENTS, logical_lines
-from circuitdsl.language.parse import decode, grammar, parse, read_source
-from circuitdsl.language.tables import GRAMMAR
+from circuitdsl.language.parse import decode, parse, read_source
+from circuitdsl.language.tables import GRAMMAR, build
 
 
 def test_reading_a_file(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_every_keyword_is_a_terminal_of_the_grammar_and_a_word() -> None:
         for name in line.split()[1:]
     }
     assert declared == {keyword.upper() for keyword in KEYWORDS}
-    word = {symbol.name for rule in grammar().rules if rule.origin.name == "word" for symbol in rule.expansion}
+    word = {symbol.name for rule in build(None).rules if rule.origin.name == "word" for symbol in rule.expansion}
     assert word == declared | {"NAME", "POSITION", "MLP"}
     assert STATEMENTS < KEYWORDS
 
