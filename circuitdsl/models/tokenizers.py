@@ -126,6 +126,10 @@ class KnownTokenizer:
             found["attention_mask"] = [row.attention_mask for row in rows]
         return found
 
+    def num_special_tokens_to_add(self) -> int:
+        """How many tokens `add_special_tokens` adds to a text."""
+        return int(self.backend_tokenizer.num_special_tokens_to_add(False))
+
     def convert_ids_to_tokens(self, token: int) -> str | None:
         """A token as the vocabulary has it; None of an id that it does not have."""
         found: str | None = self.backend_tokenizer.id_to_token(token)
