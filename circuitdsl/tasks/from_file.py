@@ -337,7 +337,7 @@ class _Reader:
 
     def check_ids(self, ids: tuple[int, ...] | list[int], what: str) -> None:
         if self.n_vocab is not None and max(ids, default=0) >= self.n_vocab:
-            raise BadLine(f"{what} has token {max(ids)}, beyond the model's vocabulary of {self.n_vocab}")
+            raise BadLine(f"{what} has token {echo(max(ids))}, beyond the model's vocabulary of {self.n_vocab}")
 
 
 def unequal_words(text: str, other: str, clean: Encoded, corrupt: Encoded) -> str:

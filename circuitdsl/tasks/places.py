@@ -52,7 +52,7 @@ def _index(name: str, place: object, text: str, clean: Encoded, bos: bool) -> in
         if not -length <= place < length:
             counted = "; token 0 is the beginning-of-sequence token" if bos else ""
             raise BadLine(
-                f"position {name} is token {place} of a prompt of {length} tokens, 0 to {length - 1}{counted}"
+                f"position {name} is token {echo(place)} of a prompt of {length} tokens, 0 to {length - 1}{counted}"
             )
         if bos and place % length == 0 and name != "BOS":
             raise BadLine(

@@ -40,9 +40,7 @@ _SCHEMA = {
     "numbers": "CREATE TABLE numbers (request BLOB, prompts BLOB, data BLOB, used INTEGER)",
     "places": "CREATE UNIQUE INDEX places ON numbers (request, prompts)",
 }
-_READ = (
-    f"SELECT prompts, data FROM numbers WHERE request = ? AND typeof(data) = 'blob' AND length(data) <= {_LARGEST}"
-)
+_READ = f"SELECT prompts, data FROM numbers WHERE request = ? AND typeof(data) = 'blob' AND length(data) <= {_LARGEST}"
 
 Array = np.ndarray
 #: a number for each of some prompts, and whether the patch changed anything there [prompts]
