@@ -299,7 +299,7 @@ class _Reader:
             raise BadLine(f"{key} {echo(given)} is neither a text nor a token id")
         if self.tokens is None:
             raise BadLine(f"the model has no tokenizer; give {key} as a token id")
-        self.check_words(given, self.tokens.encode([given])[0], key, given)
+        self.check_words(given, self.tokens.encode_one(given), key, given)
         ids = self.tokens.continuation(prompt, given) or self.tokens.whole(given)
         if len(ids) == 1 or (ids and first):
             return ids[0]
@@ -382,7 +382,7 @@ def _by_first_token(record: Mapping[str, Any]) -> bool:
 
 def _is_text(given: object) -> TypeGuard[str]:
     r"""Whether it is a text that is not empty, without lone surrogates, which JSON can write (`"\ud800"`)."""
-    return isinstance(given, str) and bool(given) and not _SURROGATE.search(given)
+    return isinstance(given, str) and bool(given) and (given.isascii() or not _SURROGATE.search(given))
 
 
 def _is_id(value: object) -> TypeGuard[int]:

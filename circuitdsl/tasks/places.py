@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from circuitdsl.tasks.records import BadLine, Reasons, echo, is_integer
@@ -26,7 +27,12 @@ def positions_of(record: Mapping[str, Any], text: str, clean: Encoded, bos: bool
         raise BadLine(f"the name of a position is too long: {echo(long)}")
     end = (len(clean.ids) - 1,)
     why = Reasons()
-    found = {name: why.unless(_indices, name, place, text, clean, bos) for name, place in given.items()}
+    found = {
+        name: (place,)  # so it is in most lines
+        if type(place) is int and 0 < place <= end[0] and _is_name(name)
+        else why.unless(_indices, name, place, text, clean, bos)
+        for name, place in given.items()
+    }
     if (other := found.get("END")) and other != end:
         at = " and ".join(map(str, other))
         why.append(f"position END is token {at}; the metric is read at END, which is the last token ({end[0]})")
@@ -34,8 +40,13 @@ def positions_of(record: Mapping[str, Any], text: str, clean: Encoded, bos: bool
     return {"END": end} | {name: indices for name, indices in found.items() if indices}
 
 
+@lru_cache(1000)
+def _is_name(name: str) -> bool:
+    return POSITION.fullmatch(name) is not None
+
+
 def _indices(name: str, place: object, text: str, clean: Encoded, bos: bool) -> tuple[int, ...]:
-    if not POSITION.fullmatch(name):
+    if not _is_name(name):
         raise BadLine(f"position {echo(name)} is not written in capitals (A to Z, 0 to 9, _)")
     if not isinstance(place, list):
         return (_index(name, place, text, clean, bos),)

@@ -13,7 +13,7 @@ from circuitdsl.language.diagnostics import shorten
 from circuitdsl.tasks.task import Task, TaskError, WordList, Words
 
 #: texts that are kept as tokens while a prompt file is read, before all are forgotten
-KEPT = 2**15
+KEPT = 2**16
 #: texts on which transformers is compared with the library `tokenizers`
 PROBES = ("a", "The girl's 12 dogs,  and a boy.\n", " \u00fc\u4e2d")
 
@@ -67,12 +67,14 @@ class Tokens:
 
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
         """Encode texts as `tokenizer(text)` does, special tokens included."""
-        if all(text in self._known for text in texts):
-            return [self._known[text] for text in texts]
         special, (ids, spans) = self._first
         out = self._read(texts, add_special_tokens=special, return_offsets_mapping=True, return_attention_mask=False)
         rows = zip(out["input_ids"], out["offset_mapping"], strict=True)
         return [Encoded(ids + tuple(found), spans + tuple(places)) for found, places in rows]
+
+    def encode_one(self, text: str) -> Encoded:
+        """Encode one text, which may have been prepared."""
+        return self._known.get(text) or self.encode([text])[0]
 
     def prepare(self, texts: Iterable[str], followed: Iterable[tuple[str, str]]) -> None:
         """Encode texts, and what follows some of them, all at once: many calls of a tokenizer take much longer.
@@ -145,7 +147,7 @@ class Tokens:
 
     def encode_as(self, text: str, ids: Sequence[int] | None) -> Encoded:
         """Encode one text; if that does not give these ids, then with or without BOS, where nothing forces either."""
-        (own,) = self.encode([text])
+        own = self.encode_one(text)
         if ids is None or own.ids == tuple(ids) or self.bos is not None:
             return own
         forced = (False,) if self.tokenizer.bos_token_id is None else (False, True)

@@ -210,7 +210,8 @@ class Store(AbstractContextManager["Store"]):
             for path in (self.path, *self._journals):
                 with suppress(OSError):
                     path.unlink(missing_ok=True)
-        what = "is damaged, and is begun anew next time" if damaged else f"cannot be used ({error})"
+        reason = getattr(error, "strerror", None) or error
+        what = "is damaged, and is begun anew next time" if damaged else f"cannot be used ({reason})"
         self.warn(f"the cache of measurements {self.path} {what}; everything is measured")
 
 
