@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -158,7 +159,7 @@ class KnownTokenizer:
 
 @contextmanager
 def quiet_and_offline() -> Iterator[None]:
-    """No request to the hub, no progress bars and no advice on standard error."""
+    """No request to the hub, no progress bars, no advice and no warnings on standard error."""
     from huggingface_hub import constants
     from transformers.utils import logging
 
@@ -167,7 +168,8 @@ def quiet_and_offline() -> Iterator[None]:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings(action="ignore"):
+            yield
     finally:
         constants.HF_HUB_OFFLINE = offline
         logging.set_verbosity(verbosity)
