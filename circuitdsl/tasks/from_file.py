@@ -14,7 +14,6 @@ import random
 import re
 import sys
 from array import array
-from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -30,7 +29,7 @@ from circuitdsl.tasks.dataset import Dataset, PromptPair
 from circuitdsl.tasks.places import POSITION, positions_of
 from circuitdsl.tasks.reading import Reading, each_line
 from circuitdsl.tasks.records import ANSWERS, BadLine, Line, PromptFileError, Reasons, echo, is_integer, lines_of
-from circuitdsl.tasks.tokens import Encoded, Tokens
+from circuitdsl.tasks.tokens import Encoded, Tokens, unequal_words
 
 T = TypeVar("T")
 #: the two prompts of a pair
@@ -338,25 +337,6 @@ class _Reader:
     def check_ids(self, ids: tuple[int, ...] | list[int], what: str) -> None:
         if self.n_vocab is not None and max(ids, default=0) >= self.n_vocab:
             raise BadLine(f"{what} has token {echo(max(ids))}, beyond the model's vocabulary of {self.n_vocab}")
-
-
-def unequal_words(text: str, other: str, clean: Encoded, corrupt: Encoded) -> str:
-    """The first words that differ in their number of tokens: ` (Mia is 2 tokens, Tom 1)`; empty where none are found.
-
-    They are the n-th word of either text, so that texts of different numbers of words have none.
-    """
-    sides = [[(word[0], word.span()) for word in re.finditer(r"\S+", each)] for each in (text, other)]
-    if len(sides[0]) != len(sides[1]) or not (clean.spans and corrupt.spans):
-        return ""
-    ends = [sorted(last for _, last in each.spans) for each in (clean, corrupt)]
-    for (word, place), (partner, there) in zip(*sides, strict=True):
-        n, m = (
-            bisect_right(each, end) - bisect_right(each, start)
-            for each, (start, end) in zip(ends, (place, there), strict=True)
-        )
-        if n != m:
-            return f" ({shorten(word)!r} is {n} token{'s' * (n != 1)}, {shorten(partner)!r} {m})"
-    return ""
 
 
 def _text(record: Mapping[str, Any], key: str) -> str:

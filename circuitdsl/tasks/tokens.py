@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -250,6 +251,25 @@ class Tokens:
                     hint="words must be single tokens of the model's tokenizer; another model or task may serve",
                 )
         return usable
+
+
+def unequal_words(text: str, other: str, clean: Encoded, corrupt: Encoded) -> str:
+    """The first words that differ in their number of tokens: ` (Mia is 2 tokens, Tom 1)`; empty where none are found.
+
+    They are the n-th word of either text, so that texts of different numbers of words have none.
+    """
+    sides = [[(word[0], word.span()) for word in re.finditer(r"\S+", each)] for each in (text, other)]
+    if len(sides[0]) != len(sides[1]) or not (clean.spans and corrupt.spans):
+        return ""
+    ends = [sorted(last for _, last in each.spans) for each in (clean, corrupt)]
+    for (word, place), (partner, there) in zip(*sides, strict=True):
+        n, m = (
+            bisect_right(each, end) - bisect_right(each, start)
+            for each, (start, end) in zip(ends, (place, there), strict=True)
+        )
+        if n != m:
+            return f" ({shorten(word)!r} is {n} token{'s' * (n != 1)}, {shorten(partner)!r} {m})"
+    return ""
 
 
 def _rest(short: tuple[int, ...], long: Sequence[int]) -> tuple[int, ...]:

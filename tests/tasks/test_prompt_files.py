@@ -15,9 +15,9 @@ from circuitdsl.api import check_prompt_files, loads
 from circuitdsl.report.report import TaskResult
 from circuitdsl.report.terminal import task_line
 from circuitdsl.tasks.dataset import Dataset, sample
-from circuitdsl.tasks.from_file import PromptFileError, read_prompts, unequal_words
+from circuitdsl.tasks.from_file import PromptFileError, read_prompts
 from circuitdsl.tasks.registry import TASKS
-from circuitdsl.tasks.tokens import Encoded, Tokens
+from circuitdsl.tasks.tokens import Encoded, Tokens, unequal_words
 from tests.conftest import ROOT, shared
 from tests.drawing import examples
 
