@@ -47,12 +47,13 @@ def repeated() -> Iterator[dict[str, Any]]:
 
 
 def different() -> Iterator[dict[str, Any]]:
-    """Prompts of 14 to 20 tokens, all different: half of the names of each are drawn anew."""
-    rows, draw = list(drawn(DIFFERENT)), random.Random(0)
+    """Prompts of 14 to 20 tokens, all different: the first sentence of one, the second of another."""
+    rows = [row for row in drawn(DIFFERENT) if all(". " in row[side] for side in ("clean", "corrupt"))]
+    draw = random.Random(0)
     for row in islice(cycle(rows), LINES):
-        other = draw.choice(rows)
-        start = f"{other['clean'].partition('.')[0]}. "
-        yield row | {"clean": start + row["clean"], "corrupt": start + row["corrupt"], "positions": {}}
+        first = draw.choice(rows)["clean"].partition(". ")[0]
+        sides = {side: f"{first}. {row[side].partition('. ')[2]}" for side in ("clean", "corrupt")}
+        yield row | sides | {"positions": {}}
 
 
 def lines(rows: Callable[[], Iterator[dict[str, Any]]], folder: Path) -> list[Figure]:
