@@ -103,8 +103,10 @@ def _drawn(keys: Sequence[bytes], rng: random.Random) -> list[int]:
     """The places of keys in random order, of equal ones the first."""
     order = list(range(len(keys)))
     rng.shuffle(order)
-    seen = set[bytes]()
-    return [i for i in order if keys[i] not in seen and not seen.add(keys[i])]
+    first: dict[bytes, int] = {}
+    for i in order:
+        first.setdefault(keys[i], i)
+    return list(first.values())
 
 
 def spread(some: Sequence[T], stratum: Callable[[T], str]) -> list[T]:

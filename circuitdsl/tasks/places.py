@@ -94,10 +94,10 @@ def _end_of(name: str, place: str, text: str) -> int:
     wanted, nth = (found[1], int(found[2])) if found else (place, 1)
     if nth == 0:
         raise BadLine(f"position {name}: {echo(place)} asks for occurrence 0; they count from 1")
-    start, found = -1, 0
-    while found < nth and (start := text.find(wanted, start + 1)) >= 0:
-        found += 1
-    if found < nth:
+    start, count = -1, 0
+    while count < nth and (start := text.find(wanted, start + 1)) >= 0:
+        count += 1
+    if count < nth:
         hint = " (an occurrence is written #1, #2, …)" if "#" in wanted else ""
-        raise BadLine(f"position {name}: {echo(wanted)} stands {found} times in the clean prompt, not {nth}{hint}")
+        raise BadLine(f"position {name}: {echo(wanted)} stands {count} times in the clean prompt, not {nth}{hint}")
     return start + len(wanted)

@@ -119,18 +119,20 @@ def _cannot(path: Path, reason: object) -> PromptFileError:
 
 
 def _texts(stream: io.BufferedReader, look: Callable[[], None]) -> Iterator[str | BadLine]:
-    """Each line of a file with its end, or why it is not read; `look` is called every few thousand lines."""
-    start, count = codecs.BOM_UTF8, 0
+    """Each line of a file with its end, or why it is not read; `look` is called every megabyte."""
+    start, size = codecs.BOM_UTF8, 0
     while line := stream.readline(LINE_BYTES + 1):
+        size += len(line)
         if len(line) <= LINE_BYTES or line.endswith(b"\n"):
             yield line.removeprefix(start).decode()
         else:
             while (rest := stream.readline(LINE_BYTES)) and not rest.endswith(b"\n"):
-                pass
+                look()
             yield BadLine(f"the line has more than {LINE_BYTES / 1e6:.0f} MB")
-        start, count = b"", count + 1
-        if count % 4096 == 0:
+        start = b""
+        if size >= LINE_BYTES:
             look()
+            size = 0
 
 
 def _objects(texts: Iterable[str | BadLine], only: Container[int] | None) -> Iterator[Line]:
