@@ -311,15 +311,32 @@ def check_prompt_files(spec: Spec, model: str | None = None) -> None:
         model: the model to use instead of the spec's own. If its tokenizer is at hand, bad lines that only a tokenizer
             can find are named as well.
     """
-    from circuitdsl.tasks.from_file import PromptFileError, check_file, checked
+    from circuitdsl.tasks.from_file import PromptFileError, check_file
 
     for circuit, use, path in _file_tasks(spec):
         try:
             check_file(path)
         except PromptFileError:
             if (at_hand := _tokens_at_hand(circuit, use, model)) is not None:
-                checked(path, *at_hand).refuse()
+                _scored(path, *at_hand)
             raise
+
+
+def _scored(path: Path, tokens: Tokens | None, n_vocab: int | None) -> tuple[int, tuple[Token, ...], tuple[Token, ...]]:
+    """How many prompts a file has for a tokenizer, and the first tokens that are scored: answers, distractors.
+
+    Raises:
+        PromptFileError: the file cannot be read, or has bad lines, which are named.
+    """
+    from circuitdsl.tasks.dataset import scored_tokens
+    from circuitdsl.tasks.from_file import pairs_in
+    from circuitdsl.tasks.reading import Reading
+
+    found = Reading(path)
+    with pairs_in(path, tokens, n_vocab) as each:
+        scored = scored_tokens((pair for _, pair in found.usable(each)), tokens)
+    found.refuse()
+    return found.good, *scored
 
 
 def _file_tasks(spec: Spec) -> list[tuple[Circuit, TaskUse, Path]]:
@@ -375,18 +392,16 @@ def checked_files(spec: Spec, model: str | None = None) -> tuple[CheckedFile, ..
     Raises:
         PromptFileError: a file cannot be read, or has bad lines; those of all files are named.
     """
-    from circuitdsl.tasks.dataset import scored_tokens
-    from circuitdsl.tasks.from_file import PromptFileError, check_file, checked
+    from circuitdsl.tasks.from_file import PromptFileError, check_file
 
     found, wrong = [], []
     for circuit, use, path in _file_tasks(spec):
         file, at_hand = str(use.file), _tokens_at_hand(circuit, use, model)
         try:
             if at_hand is None:
-                found.append(CheckedFile(file, len(check_file(path).good), by_tokens=False))
+                found.append(CheckedFile(file, check_file(path), by_tokens=False))
             else:
-                pairs = [pair for _, pair in checked(path, *at_hand).refuse().good]
-                found.append(CheckedFile(file, len(pairs), *scored_tokens(pairs, at_hand[0])))
+                found.append(CheckedFile(file, *_scored(path, *at_hand)))
         except PromptFileError as error:
             wrong.append(error.message)
     if wrong:

@@ -7,7 +7,14 @@ import errno
 from circuitdsl.brief import brief
 
 #: how libraries say that there is no memory, where they raise something else than `MemoryError`
-_NO_MEMORY = ("allocate memory", "failed to map segment", "not enough memory", "out of memory", "start new thread")
+_NO_MEMORY = (
+    "allocate memory",
+    "failed to map segment",
+    "not enough memory",
+    "out of memory",
+    "start new thread",
+    "bad_alloc",
+)
 #: exit statuses of the command line, besides 0 and 1
 SPEC_WRONG, NOT_RUN, INTERRUPTED = 2, 3, 130
 

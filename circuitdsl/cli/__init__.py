@@ -12,10 +12,12 @@ from importlib import import_module
 from typing import NoReturn
 
 from circuitdsl.cli.arguments import Parser
-from circuitdsl.cli.crash import say_crash, too_little_memory
-from circuitdsl.cli.terminal import PLAIN, say, say_error
+from circuitdsl.cli.crash import say_crash
+from circuitdsl.cli.room import look_ahead
+from circuitdsl.cli.terminal import PLAIN, say, say_error, status
 from circuitdsl.errors import INTERRUPTED, NOT_RUN, SPEC_WRONG, UserError, out_of_memory
 from circuitdsl.garbage import RARELY
+from circuitdsl.shown import SHOW
 from circuitdsl.version import __version__
 
 #: the modules beside this one, in the order in which --help lists their verbs
@@ -53,8 +55,7 @@ def leave(arguments: Sequence[str] | None = None) -> NoReturn:
     given = sys.argv[1:] if arguments is None else arguments
     debug = DEBUG in given
     try:
-        if too_little_memory():
-            raise MemoryError
+        look_ahead()
         status = run([word for word in given if word != DEBUG])
         sys.stdout.flush()
     except KeyboardInterrupt:
@@ -80,6 +81,7 @@ def run(arguments: Sequence[str]) -> int:
         parser.print_help(sys.stderr)
         return SPEC_WRONG
     given = parser.parse_args(arguments)
+    SHOW.set(status)
     try:
         return int(given.run(given))
     except UserError as error:

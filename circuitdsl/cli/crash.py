@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import traceback
 from pathlib import Path
 
@@ -10,32 +9,20 @@ from circuitdsl.cli.terminal import say
 from circuitdsl.errors import out_of_memory
 from circuitdsl.version import __version__
 
-#: bytes of address space without which NumPy's library ends the process itself, as if a claim had failed
-LEAST = 256 * 2**20
-
 
 def say_crash(error: BaseException, debug: bool) -> None:
     """Say in a sentence what went wrong, and what to do; with `debug` the traceback stands before it."""
     if debug:
         traceback.print_exception(error)
     if out_of_memory(error):
-        say("error: the memory does not suffice")
+        why = str(error) if isinstance(error, MemoryError) else ""
+        say(f"error: the memory does not suffice{f': {why}' * bool(why)}")
         say("  help: close other programs, or give less: fewer --prompts, --dtype bfloat16, --memory, a smaller model")
         return
     said = " ".join(str(error).split())[:200]
     say(f"error: circuitdsl {__version__} failed: {type(error).__name__}{f': {said}' * bool(said)} ({_place(error)})")
     more = "this sentence" if debug else "this sentence and what --debug prints"
     say(f"  help: this is a mistake of circuitdsl and says nothing of the spec; please report {more}")
-
-
-def too_little_memory() -> bool:
-    """Whether this process may take so little memory that libraries would end it."""
-    if sys.platform == "win32":
-        return False
-    import resource
-
-    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-    return limit != resource.RLIM_INFINITY and limit < LEAST
 
 
 def _place(error: BaseException) -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -118,3 +120,39 @@ def write(target: Path | None, text: str) -> None:
 def write_prompts(target: Path | None, pairs: Iterable[PromptPair]) -> None:
     """Write a prompt file, as JSON Lines."""
     write(target, "".join(json.dumps(pair.record(), ensure_ascii=False) + "\n" for pair in pairs))
+
+
+@contextmanager
+def json_lines(target: Path | None) -> Iterator[Callable[[object], object]]:
+    """A function that adds a record to a file as a line; without a file it does nothing.
+
+    The file is there when all is written: until then it has another name. Pipes and devices are written to directly.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    if target is None:
+        yield lambda record: None
+        return
+    direct = target.exists() and not target.is_file()
+    target = target if direct else target.resolve()
+    beside = target if direct else target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        with beside.open("wb") as file:
+            yield lambda record: file.write(_line(record))
+        if not direct:
+            if target.exists():
+                shutil.copymode(target, beside)
+            beside.replace(target)
+    except OSError as error:
+        raise UserError(f"cannot write {target}: {error.strerror}", hint="is there room on the disk?") from None
+    finally:
+        if not direct:
+            beside.unlink(missing_ok=True)
+
+
+def _line(record: object) -> bytes:
+    try:
+        return f"{json.dumps(record, ensure_ascii=False)}\n".encode()
+    except UnicodeEncodeError:  # half of a character, which JSON can write as an escape
+        return f"{json.dumps(record)}\n".encode()

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import argparse
-import json
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from circuitdsl.brief import quoted
 from circuitdsl.cli.arguments import Verbs, add_session, session
-from circuitdsl.cli.files import output, write, write_prompts
+from circuitdsl.cli.files import json_lines, output, write, write_prompts
 from circuitdsl.cli.terminal import console, say
 from circuitdsl.errors import SPEC_WRONG, UsageError, UserError
 from circuitdsl.limits import positive, seed
 from circuitdsl.report.formats import FORMATS, View, format_of
+from circuitdsl.shown import SHOW
 
 if TYPE_CHECKING:
+    from circuitdsl.tasks.dataset import PromptPair
+    from circuitdsl.tasks.records import Line
     from circuitdsl.tasks.task import Task
 
 
@@ -36,12 +40,13 @@ def register(verbs: Verbs) -> None:
     check = inner.verb(
         _check,
         "check",
-        "list all bad lines of a prompt file, with the reasons",
+        "list the bad lines of a prompt file, with the reasons",
         epilog="exit status: 0 every line can be used; 2 some cannot; 3 there is no tokenizer",
     )
     check.add_argument("file", help="a prompt file, .jsonl or .csv")
     check.add_argument("--model", help="whose tokenizer to use (default: pocket)")
     check.add_argument("--bos", choices=("yes", "no"), help="as in the spec; default: what the tokenizer does")
+    check.add_argument("--all", action="store_true", help="list all bad lines, not the first 50 alone")
     check.add_argument("--good", metavar="FILE.jsonl", help="write the lines that can be used to this file")
     check.add_argument("--bad", metavar="FILE.jsonl", help="write the others to this file, each with its `reason`")
 
@@ -97,7 +102,9 @@ def _check(given: argparse.Namespace) -> int:
     from circuitdsl.models.load import load_tokenizer, vocabulary_size
     from circuitdsl.report.terminal import listed
     from circuitdsl.tasks.dataset import scored_tokens
-    from circuitdsl.tasks.from_file import checked
+    from circuitdsl.tasks.from_file import pairs_in
+    from circuitdsl.tasks.reading import Reading, as_bad
+    from circuitdsl.tasks.records import BadLine
     from circuitdsl.tasks.tokens import Tokens
 
     path, targets = Path(given.file), (output(given.good), output(given.bad))
@@ -105,21 +112,35 @@ def _check(given: argparse.Namespace) -> int:
         raise UsageError("two of the files that are named are the same", hint="the prompt file is never written over")
     bos = None if given.bos is None else given.bos == "yes"
     model = given.model or "pocket"
-    tokens = Tokens(load_tokenizer(model), model, bos)
-    found = checked(path, tokens, vocabulary_size(model))
-    for line in found.problems()[1:]:
-        print(line)
-    good, bad = len(found.good), len(found.bad)
+    tokens, found = Tokens(load_tokenizer(model), model, bos), Reading(path)
+
+    def usable(lines: Iterable[tuple[Line, PromptPair | BadLine]]) -> Iterator[PromptPair]:
+        for line, pair in lines:
+            if found.note(line, pair) and not isinstance(pair, BadLine):
+                keep(line.value)
+                yield pair
+            elif isinstance(pair, BadLine):
+                leave_out(as_bad(line, pair))
+                if given.all:
+                    print(found.place(line, pair))
+
+    with ExitStack() as stack:
+        if given.all:  # the lines show by themselves how far it is
+            stack.callback(SHOW.reset, SHOW.set(lambda _: nullcontext()))
+        keep, leave_out = (stack.enter_context(json_lines(target)) for target in targets)
+        lines = stack.enter_context(pairs_in(path, tokens, vocabulary_size(model)))
+        answers, distractors = scored_tokens(usable(lines), tokens)
+    for named in [] if given.all else [*found.named, *found.rest()]:
+        print(named)
+    good, bad = found.good, found.bad
     print(f"{path}: {good + bad} line{'s' * (good + bad != 1)}, {good} can be used, {bad} cannot")
     if bad and given.model is None:
         print(f"no model is named: these are the tokens of {model} (--model)")
     if good:
-        answers, distractors = scored_tokens((pair for _, pair in found.good), tokens)
         print(f"answer tokens {listed(answers)} against {listed(distractors)}")
-    for target, records in zip(targets, (found.good_records(), found.bad_records()), strict=True):
-        if target:
-            write(target, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
-    return SPEC_WRONG if found.bad or not found.good else 0
+    for target in filter(None, targets):
+        say(f"wrote {target}")
+    return SPEC_WRONG if bad or not good else 0
 
 
 def _sample(given: argparse.Namespace) -> int:

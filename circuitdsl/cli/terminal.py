@@ -148,12 +148,32 @@ def told(text: str) -> Iterator[Told]:
         Told.innermost.remove(work)
 
 
+#: what moves on the terminal now, the innermost last: two at once would write over each other
+_LIVE: list[Any] = []
+
+
+@contextmanager
+def _live(display: Any) -> Iterator[Any]:
+    """Show a spinner or a bar; the one around it rests meanwhile."""
+    for outer in _LIVE[-1:]:
+        outer.stop()
+    _LIVE.append(display)
+    display.start()
+    try:
+        yield display
+    finally:
+        display.stop()
+        _LIVE.pop()
+        for outer in _LIVE[-1:]:
+            outer.start()
+
+
 def status(text: str) -> AbstractContextManager[Status | Told]:
     """A spinner with a line of text on a terminal; elsewhere a line now and then."""
     from rich.console import Console
 
     console = Console(stderr=True)
-    return console.status(text) if console.is_terminal else told(text)
+    return _live(console.status(text)) if console.is_terminal else told(text)
 
 
 @contextmanager
@@ -168,6 +188,7 @@ def progress() -> Iterator[Progress]:
             yield lambda done, total, text: line.update(f"{text}, {done / max(total, 1):.0%} of the most it can take")
         return
     text, percentage = TextColumn("{task.description}"), TextColumn("{task.percentage:>3.0f} %")
-    with Progress(text, BarColumn(), percentage, TimeRemainingColumn(), console=console, transient=True) as bar:
+    columns = text, BarColumn(), percentage, TimeRemainingColumn()
+    with _live(Progress(*columns, console=console, transient=True)) as bar:
         task = bar.add_task("measuring", total=None)
         yield lambda done, total, text: bar.update(task, completed=done, total=total, description=text)

@@ -316,6 +316,8 @@ def read_source(path: str | Path) -> tuple[str, tuple[Diagnostic, ...]]:
     try:
         if path.is_dir():
             return _refused("E001", f"{name} is a directory, not a circuit file")
+        if path.is_fifo() and not path.is_relative_to("/dev"):  # a shell's <(…) is a pipe in /dev that has a writer
+            return _refused("E001", f"{name} is a pipe, not a circuit file")
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except FileNotFoundError:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, cast
 from circuitdsl.errors import UserError
 from circuitdsl.installed import version
 from circuitdsl.models.errors import UnsupportedModel
-from circuitdsl.models.files import ModelFiles, files_of, one_sha256, weight_files
+from circuitdsl.models.files import TOKENIZER_BYTES, ModelFiles, files_of, one_sha256, weight_files
 from circuitdsl.models.load import (
     POCKET,
     Notes,
@@ -37,6 +37,7 @@ from circuitdsl.models.load import (
 from circuitdsl.models.model import SIZES, Model, device_name, machine, torch_threads
 from circuitdsl.models.pretrained import stored_tensors
 from circuitdsl.models.tokenizers import KnownTokenizer, TokenizerNotes, notes_of
+from circuitdsl.ordinary import Unreadable, read_ordinary
 from circuitdsl.report.report import write_whole
 from circuitdsl.version import __version__
 
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
 SHIPPED, LOGITS = POCKET / "record", POCKET / "record" / "logits.safetensors"
 #: folders of the package whose code makes numbers; tasks draw the prompts that means are taken over
 _CODE = ("engine", "measurements", "models", "tasks", "verify")
+#: bytes of a record, at the most; the tokenizer's text is most of them
+RECORD_BYTES = 2 * TOKENIZER_BYTES
 _LIBRARIES = ("torch", "transformers", "tokenizers", "numpy")
 
 
@@ -283,12 +286,12 @@ def code_digest() -> bytes:
 def _read(file: Path) -> Record | None:
     """A record; None where there is none, or not as it was written there."""
     try:
-        given = json.loads(file.read_text(encoding="utf-8"))
+        given = json.loads(read_ordinary(file, RECORD_BYTES).decode("utf-8"))
         if given.pop("sum") != _sum(file, given):
             return None
         tokenizer = given.pop("tokenizer")
         return Record(**given, tokenizer=tokenizer and TokenizerNotes(**tokenizer))
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (Unreadable, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
 
 
@@ -307,4 +310,5 @@ def _keep(file: Path, record: Record) -> None:
     """Write a record, whole or not at all. One that cannot be written is made again next time."""
     with suppress(OSError, UserError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(file, text_of(file, record))
+        if file.is_file() or not file.exists():
+            write_whole(file, text_of(file, record))

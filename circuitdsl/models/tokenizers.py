@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -126,6 +127,10 @@ class KnownTokenizer:
             found["attention_mask"] = [row.attention_mask for row in rows]
         return found
 
+    def num_special_tokens_to_add(self) -> int:
+        """How many tokens `add_special_tokens` adds to a text."""
+        return int(self.backend_tokenizer.num_special_tokens_to_add(False))
+
     def convert_ids_to_tokens(self, token: int) -> str | None:
         """A token as the vocabulary has it; None of an id that it does not have."""
         found: str | None = self.backend_tokenizer.id_to_token(token)
@@ -154,7 +159,7 @@ class KnownTokenizer:
 
 @contextmanager
 def quiet_and_offline() -> Iterator[None]:
-    """No request to the hub, no progress bars and no advice on standard error."""
+    """No request to the hub, no progress bars, no advice and no warnings on standard error."""
     from huggingface_hub import constants
     from transformers.utils import logging
 
@@ -163,7 +168,8 @@ def quiet_and_offline() -> Iterator[None]:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings(action="ignore"):
+            yield
     finally:
         constants.HF_HUB_OFFLINE = offline
         logging.set_verbosity(verbosity)

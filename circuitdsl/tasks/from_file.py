@@ -12,76 +12,43 @@ from __future__ import annotations
 
 import random
 import re
+import sys
+from array import array
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import blake2b
+from itertools import islice
 from pathlib import Path
-from typing import Any, Generic, TypeGuard, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 from circuitdsl.language.diagnostics import did_you_mean, shorten, suggest
 from circuitdsl.tasks.dataset import Dataset, PromptPair
 from circuitdsl.tasks.places import POSITION, positions_of
-from circuitdsl.tasks.records import ANSWERS, BadLine, Line, PromptFileError, Reasons, is_integer, lines_of
-from circuitdsl.tasks.tokens import Encoded, Tokens
+from circuitdsl.tasks.reading import Reading, each_line
+from circuitdsl.tasks.records import ANSWERS, BadLine, Line, PromptFileError, Reasons, echo, is_integer, lines_of
+from circuitdsl.tasks.tokens import Encoded, Tokens, unequal_words
 
 T = TypeVar("T")
+#: the two prompts of a pair
+SIDES = ("clean", "corrupt")
 #: the positions of a prompt file with more bytes are not looked up before it is used
 _LARGE = 64 * 2**20
-#: an error names at most so many bad lines
-_NAMED = 100
+#: pairs that are kept while a file is read, where most of them are not wanted in the end
+KEPT = 2**14
+#: characters that answers and distractors of a line may follow, over all of them
+FOLLOWED = 10**7
+#: tokens of an answer that are named, and keys of a line that are compared with those known
+TOKENS, COMPARED = 8, 100
+_SURROGATE = re.compile("[\ud800-\udfff]")
 #: optional keys; an unknown key that resembles one, or an answer that is missing, is refused as probably misspelt
 OPTIONAL = ("positions", "stratum", "corrupt_answer", "answer_tokens")
 #: the only value of `answer_tokens`
 FIRST = "first"
 #: all keys that are read; authors may add others
 KEYS = frozenset({"clean", "corrupt", "clean_tokens", "corrupt_tokens", *ANSWERS, *OPTIONAL})
-
-
-@dataclass(frozen=True, slots=True)
-class Checked(Generic[T]):
-    """A prompt file, line by line.
-
-    Attributes:
-        good: the lines that can be used, each with what was made of it.
-        bad: the others, each with all reasons against it.
-    """
-
-    path: Path
-    good: tuple[tuple[Line, T], ...]
-    bad: tuple[tuple[Line, str], ...]
-
-    def problems(self, most: int | None = None) -> list[str]:
-        """How many lines are bad, and each of them with its reasons; at most so many. Empty where none is bad."""
-        if not self.bad:
-            return []
-        n, shown = len(self.bad), self.bad[:most]
-        found = [f"{n} bad line{'s' * (n != 1)} in {self.path}"]
-        found += [f"{self.path}:{line.number}: {reason}" for line, reason in shown]
-        rest = n - len(shown)
-        return [*found, f"… and {rest} more (circuitdsl tasks check {self.path} lists all)"] if rest else found
-
-    def good_records(self) -> list[Any]:
-        """The lines that can be used, as lines of a prompt file."""
-        return [line.value for line, _ in self.good]
-
-    def bad_records(self) -> list[dict[str, Any]]:
-        """The others, each with its `reason`; what is no object is given as the `text` of its `line`."""
-        return [
-            {
-                **(line.value if isinstance(line.value, dict) else {"line": line.number, "text": line.text}),
-                "reason": why,
-            }
-            for line, why in self.bad
-        ]
-
-    def refuse(self) -> Checked[T]:
-        """The file itself; raises `PromptFileError` where a line is bad, or there is none."""
-        if self.bad:
-            raise PromptFileError("\n".join(self.problems(_NAMED)))
-        if not self.good:
-            raise PromptFileError(f"{self.path} has no prompts")
-        return self
 
 
 def read_prompts(
@@ -103,52 +70,88 @@ def read_prompts(
     Raises:
         PromptFileError: the file cannot be read, or some of its lines cannot be used; all are named.
     """
-    found = [pair for _, pair in checked(path, tokens, n_vocab).refuse().good]
-    random.Random(f"file/{seed}").shuffle(found)
-    once: dict[Hashable, PromptPair] = {}
-    for pair in found:
-        once.setdefault(pair.measured if every else pair.clean_tokens, pair)
-    pairs = spread(list(once.values()))
-    bos = tokens is not None and all(tokens.begins(pair.clean_tokens) for pair in pairs)
-    return Dataset(task, "file", seed, bos, tuple(pairs[:limit]), len(found) - len(once), len(pairs))
+    found, lines, keys, strata = Reading(path), array("q"), list[bytes](), list[str]()
+    kept, most, bos = dict[int, PromptPair](), limit or sys.maxsize, tokens is not None
+    with pairs_in(path, tokens, n_vocab) as each:
+        for line, pair in found.usable(each):
+            lines.append(line.number)
+            keys.append(_key(pair, every))
+            strata.append(sys.intern(pair.stratum))
+            bos = bos and tokens is not None and tokens.begins(pair.clean_tokens)
+            if len(kept) < max(KEPT, most):
+                kept[line.number] = pair
+    found.refuse()
+    once = _drawn(keys, random.Random(f"file/{seed}"))
+    chosen = spread(once, strata.__getitem__)[:limit]
+    missing = {lines[i]: keys[i] for i in chosen if lines[i] not in kept}
+    if missing:
+        with pairs_in(path, tokens, n_vocab, missing) as each:
+            again = Reading(path).usable(each)
+            kept |= {line.number: pair for line, pair in again if _key(pair, every) == missing[line.number]}
+    if any(lines[i] not in kept for i in chosen):
+        raise PromptFileError(f"the prompt file {path} has changed while it was read")
+    pairs = tuple(kept[lines[i]] for i in chosen)
+    return Dataset(task, "file", seed, bos, pairs, len(keys) - len(once), len(once))
 
 
-def spread(pairs: Sequence[PromptPair]) -> list[PromptPair]:
+def _key(pair: PromptPair, every: bool) -> bytes:
+    """What tells a pair from others: a hash of its clean prompt, or of all that is measured."""
+    return blake2b(repr(pair.measured if every else pair.clean_tokens).encode(), digest_size=16).digest()
+
+
+def _drawn(keys: Sequence[bytes], rng: random.Random) -> list[int]:
+    """The places of keys in random order, of equal ones the first."""
+    order = list(range(len(keys)))
+    rng.shuffle(order)
+    first: dict[bytes, int] = {}
+    for i in order:
+        first.setdefault(keys[i], i)
+    return list(first.values())
+
+
+def spread(some: Sequence[T], stratum: Callable[[T], str]) -> list[T]:
     """Prompts in an order in which the first k, for every k, have the strata in about the shares of the whole."""
-    sizes = Counter(pair.stratum for pair in pairs)
+    sizes = Counter(map(stratum, some))
     seen: Counter[str] = Counter()
 
-    def place(pair: PromptPair) -> float:
-        seen[pair.stratum] += 1
-        return (seen[pair.stratum] - 0.5) / sizes[pair.stratum]
+    def place(one: T) -> float:
+        name = stratum(one)
+        seen[name] += 1
+        return (seen[name] - 0.5) / sizes[name]
 
-    return sorted(pairs, key=place)
+    return sorted(some, key=place)
 
 
-def checked(path: Path, tokens: Tokens | None, n_vocab: int | None = None) -> Checked[PromptPair]:
-    """What a model's tokenizer makes of every line of a prompt file.
+def pairs_in(
+    path: Path, tokens: Tokens | None, n_vocab: int | None = None, only: Container[int] | None = None
+) -> AbstractContextManager[Iterator[tuple[Line, PromptPair | BadLine]]]:
+    """What a model's tokenizer makes of every line of a prompt file, or of some.
 
     Raises:
         PromptFileError: the file cannot be read.
     """
     reader = _Reader(tokens, n_vocab)
-    found = _each(path, reader.pair)
-    return replace(found, good=tuple((line, replace(pair, line=line.number)) for line, pair in found.good))
+    return each_line(path, reader.pair, reader.prepare, only)
 
 
-def check_file(path: Path) -> Checked[None]:
-    """Check what can be known of a prompt file without a model: that it exists and that its lines can be read.
+def check_file(path: Path) -> int:
+    """How many prompts a file has, of which all is checked that can be known without a model.
 
     Raises:
         PromptFileError: the file cannot be read, or some of its lines can be used with no model; all are named.
     """
 
-    def check(value: Any) -> None:
-        sides = _object_of(value)
-        if missing := [side for side in ("clean", "corrupt") if not {side, f"{side}_tokens"} & set(sides)]:
+    def check(line: Line) -> None:
+        sides = _object_of(line.value)
+        if missing := [side for side in ("clean", "corrupt") if not (side in sides or f"{side}_tokens" in sides)]:
             raise BadLine(f"there is no {missing[0]} prompt")
 
-    return _each(path, check).refuse()
+    found = Reading(path)
+    with each_line(path, check) as each:
+        for _ in found.usable(each):
+            pass
+    found.refuse()
+    return found.good
 
 
 def positions_in(path: Path) -> tuple[str, ...] | None:
@@ -160,24 +163,14 @@ def positions_in(path: Path) -> tuple[str, ...] | None:
     try:
         if not path.is_file() or path.stat().st_size > _LARGE:
             return None
-        for line in lines_of(path):
-            given = line.value.get("positions") if isinstance(line.value, dict) else None
-            if isinstance(given, dict):
-                found |= dict.fromkeys(name for name in given if POSITION.fullmatch(name))
+        with lines_of(path) as lines:
+            for line in lines:
+                given = line.value.get("positions") if isinstance(line.value, dict) else None
+                if isinstance(given, dict) and not given.keys() <= found.keys():
+                    found |= dict.fromkeys(name for name in given if POSITION.fullmatch(name))
     except (PromptFileError, OSError, ValueError):
         return None
     return tuple(found | {"END": None})
-
-
-def _each(path: Path, read: Callable[[Any], T]) -> Checked[T]:
-    """What a function makes of the value of every line of a file, or why it raises `BadLine`."""
-    good, bad = [], []
-    for line in lines_of(path):
-        try:
-            good.append((line, read(line.value)))
-        except BadLine as reason:
-            bad.append((line, str(reason)))
-    return Checked(path, tuple(good), tuple(bad))
 
 
 def _object_of(record: Any) -> dict[str, Any]:
@@ -186,7 +179,7 @@ def _object_of(record: Any) -> dict[str, Any]:
         raise record
     if not isinstance(record, dict):
         raise BadLine("a prompt pair is a JSON object, {…}")
-    for key in record:
+    for key in islice(record, COMPARED):
         meant = None if key in KEYS else _meant(key)
         if meant and not record.get(meant):
             raise BadLine(f"there is no field {shorten(key)!r}{did_you_mean(meant)}")
@@ -205,23 +198,37 @@ class _Reader:
     tokens: Tokens | None
     n_vocab: int | None
 
-    def pair(self, record: Any) -> PromptPair:
-        """The pair of a record; raises `BadLine` with everything that is wrong with it."""
-        record, why = _object_of(record), Reasons()
-        text, other, stratum = (why.unless(partial(_text, record, key)) for key in ("clean", "corrupt", "stratum"))
-        clean = None if text is None else why.unless(lambda: self.prompt(record, "clean", text))
-        corrupt = None if other is None else why.unless(lambda: self.prompt(record, "corrupt", other))
+    def prepare(self, values: Sequence[Any]) -> None:
+        """Tokenize the texts of some lines at once."""
+        texts, followed = list[str](), list[tuple[str, str]]()
+        for record in values if self.tokens else ():
+            if not isinstance(record, dict):
+                continue
+            sides = {side: text for side in SIDES if _is_text(text := record.get(side))}
+            texts += sides.values()
+            for key, side in ANSWERS.items():
+                given = [each for each in _listed(record.get(key)) if _is_text(each)]
+                texts += given
+                if side in sides and len(given) * len(sides[side]) <= FOLLOWED:
+                    followed += [(sides[side], each) for each in given]
+        if self.tokens:
+            self.tokens.prepare(texts, followed)
+
+    def pair(self, line: Line) -> PromptPair:
+        """The pair of a line; raises `BadLine` with everything that is wrong with it."""
+        record, why = _object_of(line.value), Reasons()
+        text, other, stratum = (why.unless(_text, record, key) for key in (*SIDES, "stratum"))
+        clean = None if text is None else why.unless(self.prompt, record, "clean", text)
+        corrupt = None if other is None else why.unless(self.prompt, record, "corrupt", other)
         answers = distractors = corrupt_answers = None
-        first = bool(why.unless(partial(_by_first_token, record)))
+        first = bool(why.unless(_by_first_token, record))
         if text or clean:
-            before = text or self.text_of(clean)
-            asked = (partial(self.answers, record, key, before, first) for key in ("answer", "distractor"))
-            answers, distractors = map(why.unless, asked)
+            answers = why.unless(self.answers, record, "answer", text, clean, first)
+            distractors = why.unless(self.answers, record, "distractor", text, clean, first)
         if (other or corrupt) and record.get("corrupt_answer") is not None:
-            before_other = other or self.text_of(corrupt)
-            corrupt_answers = why.unless(lambda: self.answers(record, "corrupt_answer", before_other, first))
+            corrupt_answers = why.unless(self.answers, record, "corrupt_answer", other, corrupt, first)
         bos = self.tokens is not None and clean is not None and self.tokens.begins(clean.ids)
-        positions = None if clean is None else why.unless(lambda: positions_of(record, text or "", clean, bos))
+        positions = None if clean is None else why.unless(positions_of, record, text or "", clean, bos)
         if clean and corrupt and len(clean.ids) != len(corrupt.ids):
             counts = f"the clean prompt has {len(clean.ids)} tokens and the corrupt one {len(corrupt.ids)}"
             why.append(counts + unequal_words(text or "", other or "", clean, corrupt))
@@ -244,6 +251,7 @@ class _Reader:
             answer_texts=_texts(record.get("answer")),
             distractor_texts=_texts(record.get("distractor")),
             corrupt_answer_texts=_texts(record.get("corrupt_answer")),
+            line=line.number,
             first=first,
         )
 
@@ -271,33 +279,36 @@ class _Reader:
             raise BadLine(f"there is no {side} prompt (a text in '{side}', or ids in '{key}')")
         return Encoded(tuple(given), ())
 
-    def answers(self, record: Mapping[str, Any], key: str, prompt: str, first: bool) -> tuple[int, ...]:
+    def answers(
+        self, record: Mapping[str, Any], key: str, text: str | None, prompt: Encoded | None, first: bool
+    ) -> tuple[int, ...]:
         """The tokens of the answers or distractors, as they follow a prompt; `first`: the first of each."""
-        given = record.get(key)
-        listed = given if isinstance(given, list) else [given]
-        if given is None or not listed:
+        listed = _listed(record.get(key))
+        if not listed:
             raise BadLine(f"there is no {key}")
-        ids = tuple(dict.fromkeys(self.token(each, key, prompt, first) for each in listed))
+        before = text if text or all(map(is_integer, listed)) else self.text_of(prompt)
+        if len(listed) * len(before or "") > FOLLOWED:
+            raise BadLine(f"{key} has {len(listed)} values, too many for a prompt of {len(before or '')} characters")
+        ids = tuple(dict.fromkeys(self.token(each, key, before or "", first) for each in listed))
         self.check_ids(ids, key)
         return ids
 
     def token(self, given: object, key: str, prompt: str, first: bool) -> int:
         if _is_id(given):
             return given
-        if not isinstance(given, str) or not given or not _is_whole(given):
-            raise BadLine(f"{key} {given!r} is neither a text nor a token id")
+        if not _is_text(given):
+            raise BadLine(f"{key} {echo(given)} is neither a text nor a token id")
         if self.tokens is None:
             raise BadLine(f"the model has no tokenizer; give {key} as a token id")
-        self.check_words(given, self.tokens.encode([given])[0], f"{key} {given!r}")
+        self.check_words(given, self.tokens.encode_one(given), key, given)
         ids = self.tokens.continuation(prompt, given) or self.tokens.whole(given)
+        if len(ids) == 1 or (ids and first):
+            return ids[0]
+        said = f"{key} {echo(given)}"
         if not ids:
-            raise BadLine(
-                f"{key} {given!r} does not follow the prompt as tokens of its own ({self.mended(given, prompt)})"
-            )
-        if len(ids) > 1 and not first:
-            split = " + ".join(map(self.named, ids))
-            raise BadLine(f"{key} {given!r} is {len(ids)} tokens, {split} ({self.mended(given, prompt)})")
-        return ids[0]
+            raise BadLine(f"{said} does not follow the prompt as tokens of its own ({self.mended(given, prompt)})")
+        split = " + ".join(map(self.named, ids[:TOKENS])) + " + …" * (len(ids) > TOKENS)
+        raise BadLine(f"{said} is {len(ids)} tokens, {split} ({self.mended(given, prompt)})")
 
     def mended(self, given: str, prompt: str) -> str:
         """What to do about an answer that is not one token."""
@@ -306,7 +317,7 @@ class _Reader:
             return "the prompt ends in a blank: take it out there, and let answers begin with it"
         blank = f" {given}"
         if not given[0].isspace() and len(self.tokens.continuation(prompt, blank)) == 1:
-            return f"with a blank before it, {blank!r}, it is one token"
+            return f"with a blank before it, {echo(blank)}, it is one token"
         return f'give one that is one token, or write "answer_tokens": "{FIRST}" on the line to score first tokens'
 
     def named(self, token: int) -> str:
@@ -320,33 +331,14 @@ class _Reader:
         text: str = self.tokens.tokenizer.decode(prompt.ids, skip_special_tokens=True)
         return text if self.tokens.encode_as(text, prompt.ids).ids == prompt.ids else ""
 
-    def check_words(self, text: str, encoded: Encoded, what: str) -> None:
+    def check_words(self, text: str, encoded: Encoded, what: str, *said: str) -> None:
         if self.tokens and (word := self.tokens.unknown(text, encoded)) is not None:
-            raise BadLine(f"the tokenizer of {self.tokens.name} does not know {word!r} in {what}")
+            where = " ".join([what, *map(echo, said)])
+            raise BadLine(f"the tokenizer of {self.tokens.name} does not know {echo(word)} in {where}")
 
     def check_ids(self, ids: tuple[int, ...] | list[int], what: str) -> None:
         if self.n_vocab is not None and max(ids, default=0) >= self.n_vocab:
-            raise BadLine(f"{what} has token {max(ids)}, beyond the model's vocabulary of {self.n_vocab}")
-
-
-def unequal_words(text: str, other: str, clean: Encoded, corrupt: Encoded) -> str:
-    """The first words that differ in their number of tokens: ` (Mia is 2 tokens, Tom 1)`; empty where none are found.
-
-    They are the n-th word of either text, so that texts of different numbers of words have none.
-    """
-    sides = [[(word[0], word.span()) for word in re.finditer(r"\S+", each)] for each in (text, other)]
-    if len(sides[0]) != len(sides[1]) or not (clean.spans and corrupt.spans):
-        return ""
-    for (word, place), (partner, there) in zip(*sides, strict=True):
-        n, m = _tokens_in(clean, *place), _tokens_in(corrupt, *there)
-        if n != m:
-            return f" ({shorten(word)!r} is {n} token{'s' * (n != 1)}, {shorten(partner)!r} {m})"
-    return ""
-
-
-def _tokens_in(prompt: Encoded, start: int, end: int) -> int:
-    """How many tokens end within some characters of a prompt."""
-    return sum(start < last <= end for _, last in prompt.spans)
+            raise BadLine(f"{what} has token {echo(max(ids))}, beyond the model's vocabulary of {self.n_vocab}")
 
 
 def _text(record: Mapping[str, Any], key: str) -> str:
@@ -356,8 +348,8 @@ def _text(record: Mapping[str, Any], key: str) -> str:
         return ""
     if key == "stratum" and is_integer(given):
         return str(given)
-    if not isinstance(given, str) or not _is_whole(given):
-        raise BadLine(f"'{key}' is not a text: {given!r}")
+    if given != "" and not _is_text(given):
+        raise BadLine(f"'{key}' is not a text: {echo(given)}")
     return given
 
 
@@ -365,17 +357,23 @@ def _by_first_token(record: Mapping[str, Any]) -> bool:
     """Whether answers and distractors count by their first token."""
     given = record.get("answer_tokens")
     if given not in (None, "", FIRST):
-        raise BadLine(f"'answer_tokens' is \"{FIRST}\" or left out, not {given!r} (token ids stand in 'answer' itself)")
+        said = f"'answer_tokens' is \"{FIRST}\" or left out, not {echo(given)}"
+        raise BadLine(f"{said} (token ids stand in 'answer' itself)")
     return bool(given)
 
 
-def _is_whole(text: str) -> bool:
-    r"""Whether a text has no lone surrogates, which JSON can write (`"\ud800"`)."""
-    return not any("\ud800" <= character <= "\udfff" for character in text)
+def _is_text(given: object) -> TypeGuard[str]:
+    r"""Whether it is a text that is not empty, without lone surrogates, which JSON can write (`"\ud800"`)."""
+    return isinstance(given, str) and bool(given) and (given.isascii() or not _SURROGATE.search(given))
 
 
 def _is_id(value: object) -> TypeGuard[int]:
     return is_integer(value) and value >= 0
+
+
+def _listed(given: object) -> list[Any]:
+    """Answers as a list; empty where there are none."""
+    return given if isinstance(given, list) else [] if given is None else [given]
 
 
 def _texts(given: object) -> tuple[str, ...]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import partial
+from functools import lru_cache
 from typing import Any
 
-from circuitdsl.tasks.records import BadLine, Reasons, is_integer
+from circuitdsl.tasks.records import BadLine, Reasons, echo, is_integer
 from circuitdsl.tasks.tokens import Encoded
 
 POSITION = re.compile(r"[A-Z][A-Z0-9_]*")
+#: positions of a line, and places of a position, at the most; characters of a name
+MOST, LONGEST = 1000, 100
 _NTH = re.compile(r"(.+)#([0-9]{1,9})", re.DOTALL)
 
 
@@ -19,9 +21,18 @@ def positions_of(record: Mapping[str, Any], text: str, clean: Encoded, bos: bool
     given = record.get("positions", {})
     if not isinstance(given, dict):
         raise BadLine("'positions' is not an object of names and places")
+    if len(given) > MOST:
+        raise BadLine(f"there are {len(given)} positions; a line may have {MOST}")
+    if long := next((name for name in given if len(name) > LONGEST), None):
+        raise BadLine(f"the name of a position is too long: {echo(long)}")
     end = (len(clean.ids) - 1,)
     why = Reasons()
-    found = {name: why.unless(partial(_indices, name, place, text, clean, bos)) for name, place in given.items()}
+    found = {
+        name: (place,)  # so it is in most lines
+        if type(place) is int and 0 < place <= end[0] and _is_name(name)
+        else why.unless(_indices, name, place, text, clean, bos)
+        for name, place in given.items()
+    }
     if (other := found.get("END")) and other != end:
         at = " and ".join(map(str, other))
         why.append(f"position END is token {at}; the metric is read at END, which is the last token ({end[0]})")
@@ -29,13 +40,21 @@ def positions_of(record: Mapping[str, Any], text: str, clean: Encoded, bos: bool
     return {"END": end} | {name: indices for name, indices in found.items() if indices}
 
 
+@lru_cache(1000)
+def _is_name(name: str) -> bool:
+    return POSITION.fullmatch(name) is not None
+
+
 def _indices(name: str, place: object, text: str, clean: Encoded, bos: bool) -> tuple[int, ...]:
-    if not POSITION.fullmatch(name):
-        raise BadLine(f"position {name!r} is not written in capitals (A to Z, 0 to 9, _)")
-    places = place if isinstance(place, list) else [place]
-    if not places:
+    if not _is_name(name):
+        raise BadLine(f"position {echo(name)} is not written in capitals (A to Z, 0 to 9, _)")
+    if not isinstance(place, list):
+        return (_index(name, place, text, clean, bos),)
+    if not place:
         raise BadLine(f"position {name} is an empty list")
-    return tuple(sorted({_index(name, each, text, clean, bos) for each in places}))
+    if len(place) > MOST:
+        raise BadLine(f"position {name} is a list of {len(place)} places; it may have {MOST}")
+    return tuple(sorted({_index(name, each, text, clean, bos) for each in place}))
 
 
 def _index(name: str, place: object, text: str, clean: Encoded, bos: bool) -> int:
@@ -44,7 +63,7 @@ def _index(name: str, place: object, text: str, clean: Encoded, bos: bool) -> in
         if not -length <= place < length:
             counted = "; token 0 is the beginning-of-sequence token" if bos else ""
             raise BadLine(
-                f"position {name} is token {place} of a prompt of {length} tokens, 0 to {length - 1}{counted}"
+                f"position {name} is token {echo(place)} of a prompt of {length} tokens, 0 to {length - 1}{counted}"
             )
         if bos and place % length == 0 and name != "BOS":
             raise BadLine(
@@ -74,9 +93,11 @@ def _end_of(name: str, place: str, text: str) -> int:
     found = _NTH.fullmatch(place)
     wanted, nth = (found[1], int(found[2])) if found else (place, 1)
     if nth == 0:
-        raise BadLine(f"position {name}: {place!r} asks for occurrence 0; they count from 1")
-    starts = [match.start() for match in re.finditer(f"(?={re.escape(wanted)})", text)]
-    if nth > len(starts):
+        raise BadLine(f"position {name}: {echo(place)} asks for occurrence 0; they count from 1")
+    start, count = -1, 0
+    while count < nth and (start := text.find(wanted, start + 1)) >= 0:
+        count += 1
+    if count < nth:
         hint = " (an occurrence is written #1, #2, …)" if "#" in wanted else ""
-        raise BadLine(f"position {name}: {wanted!r} stands {len(starts)} times in the clean prompt, not {nth}{hint}")
-    return starts[nth - 1] + len(wanted)
+        raise BadLine(f"position {name}: {echo(wanted)} stands {count} times in the clean prompt, not {nth}{hint}")
+    return start + len(wanted)

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from circuitdsl.errors import out_of_memory
 from circuitdsl.language.diagnostics import shorten
 from circuitdsl.tasks.task import Task, TaskError, WordList, Words
+
+#: texts that are kept as tokens while a prompt file is read, before all are forgotten
+KEPT = 2**16
+#: texts on which transformers is compared with the library `tokenizers`
+PROBES = ("a", "The girl's 12 dogs,  and a boy.\n", " \u00fc\u4e2d")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +56,7 @@ class Tokens:
     name: str = "this model"
     bos: bool | None = None
     _continuations: dict[tuple[str, str], tuple[int, ...]] = field(default_factory=dict, repr=False, compare=False)
+    _known: dict[str, Encoded] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not getattr(self.tokenizer, "is_fast", False):
@@ -60,14 +68,70 @@ class Tokens:
 
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
         """Encode texts as `tokenizer(text)` does, special tokens included."""
-        out = self._read(
-            texts, add_special_tokens=self.bos is None, return_offsets_mapping=True, return_attention_mask=False
-        )
-        first = ((self.tokenizer.bos_token_id,), ((0, 0),)) if self.bos else ((), ())
-        return [
-            Encoded(first[0] + tuple(ids), first[1] + tuple(spans))
-            for ids, spans in zip(out["input_ids"], out["offset_mapping"], strict=True)
-        ]
+        special, (ids, spans) = self._first
+        out = self._read(texts, add_special_tokens=special, return_offsets_mapping=True, return_attention_mask=False)
+        rows = zip(out["input_ids"], out["offset_mapping"], strict=True)
+        return [Encoded(ids + tuple(found), spans + tuple(places)) for found, places in rows]
+
+    def encode_one(self, text: str) -> Encoded:
+        """Encode one text, which may have been prepared."""
+        return self._known.get(text) or self.encode([text])[0]
+
+    def prepare(self, texts: Iterable[str], followed: Iterable[tuple[str, str]]) -> None:
+        """Encode texts, and what follows some of them, all at once: many calls of a tokenizer take much longer.
+
+        Only the texts of the last few calls are kept.
+
+        Args:
+            followed: (before, text) as `continuation` takes them; `before` is one of the texts.
+        """
+        if len(self._known) > KEPT:
+            self._known.clear()
+            self._continuations.clear()
+        new = list(dict.fromkeys(text for text in texts if text not in self._known))
+        asked = [pair for pair in dict.fromkeys(followed) if pair not in self._continuations]
+        try:
+            if not self._is_plain:
+                return
+            special, first = self._first
+            for text, row in zip(new, self._rows(new, special), strict=True):
+                self._known[text] = Encoded(first[0] + tuple(row.ids), first[1] + tuple(row.offsets))
+            if asked and self._before is not None:
+                rows = self._rows([before + text for before, text in asked], False)
+                for (before, text), row in zip(asked, rows, strict=True):
+                    self._continuations[before, text] = _rest(self._known[before].ids[self._before :], row.ids)
+        except Exception as error:  # it is raised again where one text is asked for, which is then named
+            if out_of_memory(error):
+                raise
+
+    def _rows(self, texts: list[str], special: bool) -> Any:
+        """What the library `tokenizers` makes of texts, without what transformers puts around it."""
+        return self.tokenizer.backend_tokenizer.encode_batch(texts, add_special_tokens=special) if texts else []
+
+    @cached_property
+    def _is_plain(self) -> bool:
+        """Whether the library `tokenizers` does all of the work. It neither cuts off nor pads once it was called."""
+        for special in (True, False):
+            out = self._read(PROBES, add_special_tokens=special, return_offsets_mapping=True)
+            rows = self._rows(list(PROBES), special)
+            if [[list(row.ids), list(row.offsets)] for row in rows] != [
+                [list(ids), list(spans)] for ids, spans in zip(out["input_ids"], out["offset_mapping"], strict=True)
+            ]:
+                return False
+        return True
+
+    @property
+    def _first(self) -> tuple[bool, tuple[tuple[int, ...], tuple[tuple[int, int], ...]]]:
+        """Whether the tokenizer adds its special tokens to a prompt; and what is put before it: ids, spans."""
+        return self.bos is None, ((self._bos,), ((0, 0),)) if self.bos and self._bos is not None else ((), ())
+
+    @cached_property
+    def _before(self) -> int | None:
+        """How many tokens are put before every text, and none after it; None where that is not known."""
+        if self.bos is not None:
+            return int(self.bos)
+        count = getattr(self.tokenizer, "num_special_tokens_to_add", lambda: None)()
+        return count if count == 0 or (count == 1 and self.adds_bos) else None
 
     def _read(self, texts: Sequence[str], **how: bool) -> Any:
         """What the tokenizer makes of texts; raises `TaskError` where it fails."""
@@ -84,7 +148,7 @@ class Tokens:
 
     def encode_as(self, text: str, ids: Sequence[int] | None) -> Encoded:
         """Encode one text; if that does not give these ids, then with or without BOS, where nothing forces either."""
-        (own,) = self.encode([text])
+        own = self.encode_one(text)
         if ids is None or own.ids == tuple(ids) or self.bos is not None:
             return own
         forced = (False,) if self.tokenizer.bos_token_id is None else (False, True)
@@ -103,7 +167,15 @@ class Tokens:
 
     def begins(self, ids: Sequence[int]) -> bool:
         """Whether these ids begin with the beginning-of-sequence token."""
-        return self.tokenizer.bos_token_id is not None and ids[0] == self.tokenizer.bos_token_id
+        return self._bos is not None and ids[0] == self._bos
+
+    @cached_property
+    def _bos(self) -> int | None:
+        return self.tokenizer.bos_token_id
+
+    @cached_property
+    def _unknown(self) -> int | None:
+        return self.tokenizer.unk_token_id
 
     def unknown(self, text: str, encoded: Encoded) -> str | None:
         """The first word of a text that the tokenizer does not know; None where it knows all.
@@ -111,7 +183,10 @@ class Tokens:
         Some tokenizers use one token both for unknown words and for the beginning of a sequence, such as GPT-2's. Where
         that token is written out in the text, it is no unknown word.
         """
-        unknown, known = self.tokenizer.unk_token_id, self.tokenizer.bos_token
+        unknown = self._unknown
+        if unknown not in encoded.ids:
+            return None
+        known = self.tokenizer.bos_token
         for token, (start, end) in zip(encoded.ids, encoded.spans, strict=True):
             if token == unknown and start < end and text[start:end].strip() != known:
                 return _word(text, start, end)
@@ -130,7 +205,7 @@ class Tokens:
             asked = [before, *(before + text for text in new)]
             short, *rest = self._read(asked, add_special_tokens=False)["input_ids"]
             for text, long in zip(new, rest, strict=True):
-                self._continuations[before, text] = tuple(long[len(short) :]) if long[: len(short)] == short else ()
+                self._continuations[before, text] = _rest(tuple(short), long)
         return [self._continuations[before, text] for text in texts]
 
     def whole(self, text: str) -> tuple[int, ...]:
@@ -176,6 +251,30 @@ class Tokens:
                     hint="words must be single tokens of the model's tokenizer; another model or task may serve",
                 )
         return usable
+
+
+def unequal_words(text: str, other: str, clean: Encoded, corrupt: Encoded) -> str:
+    """The first words that differ in their number of tokens: ` (Mia is 2 tokens, Tom 1)`; empty where none are found.
+
+    They are the n-th word of either text, so that texts of different numbers of words have none.
+    """
+    sides = [[(word[0], word.span()) for word in re.finditer(r"\S+", each)] for each in (text, other)]
+    if len(sides[0]) != len(sides[1]) or not (clean.spans and corrupt.spans):
+        return ""
+    ends = [sorted(last for _, last in each.spans) for each in (clean, corrupt)]
+    for (word, place), (partner, there) in zip(*sides, strict=True):
+        n, m = (
+            bisect_right(each, end) - bisect_right(each, start)
+            for each, (start, end) in zip(ends, (place, there), strict=True)
+        )
+        if n != m:
+            return f" ({shorten(word)!r} is {n} token{'s' * (n != 1)}, {shorten(partner)!r} {m})"
+    return ""
+
+
+def _rest(short: tuple[int, ...], long: Sequence[int]) -> tuple[int, ...]:
+    """The ids that are added to others; none where those are changed."""
+    return tuple(long[len(short) :]) if tuple(long[: len(short)]) == short else ()
 
 
 def _word(text: str, start: int, end: int) -> str:

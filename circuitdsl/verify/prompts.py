@@ -7,6 +7,7 @@ own prompts, the longest among them: these decide.
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import sys
 from collections import Counter
@@ -30,6 +31,7 @@ from circuitdsl.measurements.plan import RANDOM
 from circuitdsl.measurements.requests import kept_for
 from circuitdsl.models.errors import UnsupportedModel
 from circuitdsl.models.model import Model, as_model
+from circuitdsl.ordinary import Unreadable, opened
 from circuitdsl.tasks.dataset import Corrupt, Dataset, PromptPair, corrupt_prompts, sample
 from circuitdsl.tasks.from_file import read_prompts
 from circuitdsl.tasks.registry import TASKS
@@ -182,7 +184,7 @@ def prompts_by_task(
 
     found: dict[str, Prompts] = {}
     for name, use in (uses | own).items():
-        file = b"" if keep is None else _file_bytes(circuit, use)
+        file = b"" if keep is None else _file_digest(circuit, use)
         place, what = (circuit.path, circuit.name, name), (model.digest, use, circuit.metric, file)
         known = (keep or {}).get(place)
         found[name] = _again(known[1]) if known and known[0] == what else made(name, use)
@@ -207,9 +209,13 @@ def _again(prompts: Prompts) -> Prompts:
     return replace(prompts, tally=Tally(), cache=known.again() if isinstance(known, Memory) else known)
 
 
-def _file_bytes(circuit: Circuit, use: TaskUse) -> bytes:
-    """What a task's prompt file holds."""
-    return (Path(circuit.path).parent / use.file).read_bytes() if use.file else b""
+def _file_digest(circuit: Circuit, use: TaskUse) -> bytes:
+    """A hash of a task's prompt file; empty where there is none that can be read."""
+    try:
+        with opened(Path(circuit.path).parent / (use.file or "")) as stream:
+            return hashlib.file_digest(stream, "sha256").digest()
+    except (Unreadable, OSError):
+        return b""
 
 
 def tasks_in_use(circuit: Circuit, claims: Sequence[Claim] | None = None) -> tuple[TaskUse, ...]:

@@ -1,13 +1,16 @@
 """Finished measurements on disk, so that an edited spec measures only what is new.
 
 One SQLite file holds blobs of plain numbers, each with a checksum. The file is a convenience and never an authority:
-whatever is damaged, unreadable or locked is passed over and measured again.
+whatever is damaged, unreadable or locked is passed over and measured again. A file that others have made costs little:
+no row beyond the size of our own is read, and the index that rows are found by has no long keys.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
+import stat
 import time
 import warnings
 from collections import Counter
@@ -18,10 +21,11 @@ from pathlib import Path
 
 import numpy as np
 
+from circuitdsl.circuit.vocabulary import MAX_PROMPTS
 from circuitdsl.errors import UserError
 
 #: the layout of the file; a file of another layout is another file
-LAYOUT = 1
+LAYOUT = 2
 #: bytes that the numbers may take; beyond it, the least recently used are dropped
 LIMIT = 256 * 2**20
 #: the path of a store in memory, as SQLite names it
@@ -29,10 +33,14 @@ IN_MEMORY = Path(":memory:")
 #: bytes of a hash: of a prompt, of a checksum
 HASH = 16
 _ROW = np.dtype([("prompt", f"V{HASH}"), ("value", "<f8"), ("changed", "u1")])
-_TABLE = (
-    "CREATE TABLE IF NOT EXISTS numbers (request BLOB, prompts BLOB, data BLOB, used INTEGER,"
-    " PRIMARY KEY (request, prompts)) WITHOUT ROWID"
-)
+#: bytes of a row's numbers, and seconds in which a file is opened, at the most
+_LARGEST, _SOON = HASH + MAX_PROMPTS * _ROW.itemsize, 1.0
+#: the numbers, found by an index of short keys: SQLite reads the whole of a key that it compares with another
+_SCHEMA = {
+    "numbers": "CREATE TABLE numbers (request BLOB, prompts BLOB, data BLOB, used INTEGER)",
+    "places": "CREATE UNIQUE INDEX places ON numbers (request, prompts)",
+}
+_READ = f"SELECT prompts, data FROM numbers WHERE request = ? AND typeof(data) = 'blob' AND length(data) <= {_LARGEST}"
 
 Array = np.ndarray
 #: a number for each of some prompts, and whether the patch changed anything there [prompts]
@@ -55,12 +63,46 @@ class Store(AbstractContextManager["Store"]):
         self.connection: sqlite3.Connection | None = None
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            if path != IN_MEMORY:
+                self._check_size()
             # changes are made for all rows of a statement or for none, also when it is interrupted
             self.connection = sqlite3.connect(path, timeout=2, isolation_level="IMMEDIATE")
-            self.connection.execute("PRAGMA synchronous = OFF")  # what a crash of the machine tears, checksums find
-            self.connection.execute(_TABLE)
+            self._prepare(self.connection)
         except _TROUBLE as error:
             self._give_up(error)
+
+    def _check_size(self) -> None:
+        """Raise where the file, or the journal that SQLite would read, is none of ours."""
+        for path in (self.path, *self._journals):
+            with suppress(FileNotFoundError):
+                seen = path.stat()
+                if not stat.S_ISREG(seen.st_mode):
+                    raise OSError(errno.EINVAL, f"{path.name} is not an ordinary file")
+                if seen.st_size > 2 * self.limit + 2 * _LARGEST:
+                    raise sqlite3.DatabaseError(f"it has {seen.st_size / 1e6:,.0f} MB")
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        """Make the table in a new file; raises `sqlite3.DatabaseError` where the file has another, or long keys."""
+        end = time.monotonic() + _SOON
+        connection.set_progress_handler(lambda: time.monotonic() > end, 10_000)
+        connection.execute("PRAGMA synchronous = OFF")  # what a crash of the machine tears, checksums find
+        found = dict(connection.execute("SELECT name, sql FROM sqlite_master LIMIT 9").fetchall())
+        if not found:
+            with connection:
+                connection.execute("BEGIN IMMEDIATE")
+                for name, statement in _SCHEMA.items():  # another process may have made them by now
+                    connection.execute(statement.replace(f" {name} ", f" IF NOT EXISTS {name} ", 1))
+        elif found != _SCHEMA:
+            raise sqlite3.DatabaseError("it has another layout")
+        elif self.path != IN_MEMORY and self.path.stat().st_size > _LARGEST:
+            long = f"typeof(request) != 'blob' OR length(request) > {HASH} OR typeof(prompts) != 'blob'"
+            if connection.execute(f"SELECT 1 FROM numbers WHERE {long} OR length(prompts) > {HASH} LIMIT 1").fetchone():
+                raise sqlite3.DatabaseError("it has long keys")
+        connection.set_progress_handler(None, 0)
+
+    @property
+    def _journals(self) -> list[Path]:
+        return [self.path.with_name(self.path.name + end) for end in ("-journal", "-wal", "-shm")]
 
     @property
     def folder(self) -> Path | None:
@@ -74,8 +116,7 @@ class Store(AbstractContextManager["Store"]):
             return known
         with self._guarded():
             for request in requests:
-                rows = self.connection.execute("SELECT prompts, data FROM numbers WHERE request = ?", (request,))
-                for prompts, data in rows.fetchall():
+                for prompts, data in self.connection.execute(_READ, (request,)):
                     before = (request, prompts) not in self.written
                     known.setdefault(request, {}).update(_unpacked(request, prompts, data, before))
             self.used.update(known)
@@ -132,7 +173,7 @@ class Store(AbstractContextManager["Store"]):
         """Make one row of the rows of each request that was written; a hundred short ones take longer to read."""
         rows_of = Counter(request for request, _ in self.written)
         for request in (request for request, rows in rows_of.items() if rows > 1 or request in self.used):
-            rows = connection.execute("SELECT prompts, data FROM numbers WHERE request = ?", (request,)).fetchall()
+            rows = connection.execute(_READ, (request,)).fetchall()
             good = [(which, raw) for which, data in rows if (raw := _raw(request, which, data)) is not None]
             if len(good) > 1:
                 found = np.concatenate([np.frombuffer(raw, _ROW) for _, raw in good])
@@ -166,15 +207,16 @@ class Store(AbstractContextManager["Store"]):
         damaged = isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError)
         self._let_go()
         if damaged:
-            for path in (self.path, self.path.with_name(f"{self.path.name}-journal")):
+            for path in (self.path, *self._journals):
                 with suppress(OSError):
                     path.unlink(missing_ok=True)
-        what = "is damaged, and is begun anew next time" if damaged else f"cannot be used ({error})"
+        reason = getattr(error, "strerror", None) or error
+        what = "is damaged, and is begun anew next time" if damaged else f"cannot be used ({reason})"
         self.warn(f"the cache of measurements {self.path} {what}; everything is measured")
 
 
 def default_path() -> Path:
-    """The user's cache: `results-1.sqlite` in `CIRCUITDSL_CACHE`, or where the system keeps such things.
+    """The user's cache: `results-2.sqlite` in `CIRCUITDSL_CACHE`, or where the system keeps such things.
 
     Raises:
         UserError: that variable names the home of nobody.

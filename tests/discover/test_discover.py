@@ -378,7 +378,7 @@ def test_too_few_prompts_are_not_split_and_the_draft_says_so(of_forty) -> None:
 def test_halves_have_the_strata_in_their_shares(folder: Path) -> None:
     pairs = prompts_of('task ioi(prompts = 90, seed = 5)\nmodel "pocket"')
     strata = [replace(pair, stratum="few" if i < 30 else "many") for i, pair in enumerate(pairs)]
-    whole = Dataset("t", "file", 0, False, tuple(spread(strata)))
+    whole = Dataset("t", "file", 0, False, tuple(spread(strata, lambda pair: pair.stratum)))
     assert Counter(pair.stratum for pair in split(whole, prompts=96, most=256)[0].pairs) == {"few": 15, "many": 30}
     searched, held, _ = split(whole, prompts=20, most=30)
     assert held == 30

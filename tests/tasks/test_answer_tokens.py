@@ -10,7 +10,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from circuitdsl.tasks.dataset import PromptPair, encode
-from circuitdsl.tasks.from_file import PromptFileError, checked, read_prompts
+from circuitdsl.tasks.from_file import PromptFileError, pairs_in, read_prompts
+from circuitdsl.tasks.reading import Reading
 from circuitdsl.tasks.registry import TASKS
 from circuitdsl.tasks.task import Draft, TaskError
 from circuitdsl.tasks.template import Marked
@@ -127,14 +128,16 @@ def test_indices_count_bos_and_messages_say_so(tmp_path) -> None:
     assert "token 3 of a prompt of 3 tokens, 0 to 2; token 0 is the beginning-of-sequence" in caught.value.message
 
 
-def test_every_line_is_kept_with_what_was_made_of_it(tmp_path) -> None:
+def test_every_line_comes_with_what_was_made_of_it(tmp_path) -> None:
     path = tmp_path / "p.jsonl"
     lines = [json.dumps(PAIR), "{", json.dumps(PAIR | {"answer": " girls"}), json.dumps(PAIR)]
     path.write_text("\n".join(lines))
-    found = checked(path, like_llama())
-    assert [(line.number, line.text, pair.line) for line, pair in found.good] == [(1, lines[0], 1), (4, lines[3], 4)]
-    assert [(line.number, line.text) for line, _ in found.bad] == [(2, "{"), (3, lines[2])]
-    assert found.problems()[0] == f"2 bad lines in {path}"
+    found = Reading(path)
+    with pairs_in(path, like_llama()) as each:
+        good = [(line.number, line.text, pair.line) for line, pair in found.usable(each)]
+    assert good == [(1, lines[0], 1), (4, lines[3], 4)]
+    assert (found.good, found.bad) == (2, 2)
+    assert [named.split(": ")[0] for named in found.named] == [f"{path}:2", f"{path}:3"]
 
 
 def test_an_answer_of_several_tokens_makes_no_prompt_of_a_task() -> None:
