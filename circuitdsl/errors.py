@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 
+from circuitdsl.visible import visible
+
 #: how libraries say that there is no memory, where they raise something else than `MemoryError`
 _NO_MEMORY = ("allocate memory", "failed to map segment", "not enough memory", "out of memory", "start new thread")
 #: exit statuses of the command line, besides 0 and 1
@@ -14,14 +16,16 @@ class UserError(Exception):
     """Something that the user can put right; `hint` says how, if that is known.
 
     `status` is the exit status of the command line: 3 if it could not be run, 2 if a spec or a task file is wrong.
+    `keep` is what stays of a message that cannot be seen: it is one line, unless line ends are kept.
     """
 
     status = NOT_RUN
+    keep = ""
 
     def __init__(self, message: str, hint: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message = visible(message, self.keep)
+        self.hint = hint and visible(hint)
+        super().__init__(self.message)
 
 
 class UsageError(UserError):

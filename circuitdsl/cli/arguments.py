@@ -8,11 +8,12 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from circuitdsl.cli.terminal import progress, say, status
 from circuitdsl.errors import UsageError
 from circuitdsl.limits import positive, seed, size_of
+from circuitdsl.visible import harmless, visible
 
 if TYPE_CHECKING:
     from circuitdsl.verify.session import Session
@@ -35,6 +36,10 @@ class Parser(argparse.ArgumentParser):
                 self.error(f"there is no option {name}{_guess(name, self._option_string_actions)}")
             self.error(f"'{unknown[0]}' is one argument too many")
         return found, unknown
+
+    def error(self, message: str) -> NoReturn:
+        """End with the usage of this verb and the message, which stays one line, whatever it quotes."""
+        super().error(harmless(visible(message)))
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:

@@ -17,7 +17,8 @@ LEAST = 256 * 2**20
 def say_crash(error: BaseException, debug: bool) -> None:
     """Say in a sentence what went wrong, and what to do; with `debug` the traceback stands before it."""
     if debug:
-        traceback.print_exception(error)
+        for line in "".join(traceback.format_exception(error)).splitlines():
+            say(line)
     if out_of_memory(error):
         say("error: the memory does not suffice")
         say("  help: close other programs, or give less: fewer --prompts, --dtype bfloat16, --memory, a smaller model")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from circuitdsl.cli.terminal import say, say_diagnostics
 from circuitdsl.errors import UserError
+from circuitdsl.visible import json_text, lines
 
 if TYPE_CHECKING:
     from circuitdsl.api import Spec
@@ -115,6 +115,11 @@ def write(target: Path | None, text: str) -> None:
     say(f"wrote {target}")
 
 
+def write_spec(target: Path | None, text: str) -> None:
+    """Write the text of a spec as `write` does; on a terminal, what is not seen in it is spelled out."""
+    write(target, lines(text) if target is None and sys.stdout.isatty() else text)
+
+
 def write_prompts(target: Path | None, pairs: Iterable[PromptPair]) -> None:
     """Write a prompt file, as JSON Lines."""
-    write(target, "".join(json.dumps(pair.record(), ensure_ascii=False) + "\n" for pair in pairs))
+    write(target, "".join(json_text(pair.record()) + "\n" for pair in pairs))

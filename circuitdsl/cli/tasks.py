@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import json
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from circuitdsl.cli.arguments import Verbs, add_session, session
 from circuitdsl.cli.files import output, write, write_prompts
-from circuitdsl.cli.terminal import console, say
+from circuitdsl.cli.terminal import console, say, tell
 from circuitdsl.errors import SPEC_WRONG, UsageError, UserError
 from circuitdsl.limits import positive, seed
 from circuitdsl.report.formats import FORMATS, View, format_of
+from circuitdsl.visible import json_text
 
 if TYPE_CHECKING:
     from circuitdsl.tasks.task import Task
@@ -107,17 +107,17 @@ def _check(given: argparse.Namespace) -> int:
     tokens = Tokens(load_tokenizer(model), model, bos)
     found = checked(path, tokens, vocabulary_size(model))
     for line in found.problems()[1:]:
-        print(line)
+        tell(line)
     good, bad = len(found.good), len(found.bad)
-    print(f"{path}: {good + bad} line{'s' * (good + bad != 1)}, {good} can be used, {bad} cannot")
+    tell(f"{path}: {good + bad} line{'s' * (good + bad != 1)}, {good} can be used, {bad} cannot")
     if bad and given.model is None:
-        print(f"no model is named: these are the tokens of {model} (--model)")
+        tell(f"no model is named: these are the tokens of {model} (--model)")
     if good:
         answers, distractors = scored_tokens((pair for _, pair in found.good), tokens)
-        print(f"answer tokens {listed(answers)} against {listed(distractors)}")
+        tell(f"answer tokens {listed(answers)} against {listed(distractors)}")
     for target, records in zip(targets, (found.good_records(), found.bad_records()), strict=True):
         if target:
-            write(target, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
+            write(target, "".join(json_text(record) + "\n" for record in records))
     return SPEC_WRONG if found.bad or not found.good else 0
 
 
@@ -148,6 +148,6 @@ def _models(given: argparse.Namespace) -> int:
     found = available_models()
     width = max((len(model.name) for model in found), default=0)
     for model in found:
-        print(f"{model.name:<{width}}  {model.size / 1e6:8.1f} MB  {model.where}: {model.path}")
-    print("any directory in Hugging Face's layout: --model DIR; any name on its hub, where that can be reached")
+        tell(f"{model.name:<{width}}  {model.size / 1e6:8.1f} MB  {model.where}: {model.path}")
+    tell("any directory in Hugging Face's layout: --model DIR; any name on its hub, where that can be reached")
     return 0

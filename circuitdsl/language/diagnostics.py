@@ -14,6 +14,8 @@ from functools import cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from circuitdsl.visible import visible
+
 Severity = Literal["error", "warning"]
 
 
@@ -88,7 +90,7 @@ def did_you_mean(guess: str | None) -> str:
 
 def shorten(text: str, length: int = 40) -> str:
     """A name or snippet as it may stand in a one-line message: short, and printable throughout."""
-    text = "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text[:length])
+    text = visible(text[:length])
     return text if len(text) < length else text[: length - 1] + "…"
 
 
@@ -158,9 +160,9 @@ def place(diagnostic: Diagnostic, path: str) -> str:
 
 def pieces(diagnostic: Diagnostic, lines: list[str], path: str = "") -> Iterator[Piece]:
     """The rendered diagnostic in styled pieces, for a terminal that colours; `lines` are the text's."""
-    yield "place", f"{place(diagnostic, path)}: "
+    yield "place", f"{visible(place(diagnostic, path))}: "
     yield diagnostic.severity, f"{diagnostic.severity}[{diagnostic.code}]"
-    yield "message", f": {diagnostic.message}"
+    yield "message", f": {visible(diagnostic.message)}"
     gutter = "  "
     span = diagnostic.span
     if span != START and 1 <= span.line <= len(lines):
@@ -174,7 +176,7 @@ def pieces(diagnostic: Diagnostic, lines: list[str], path: str = "") -> Iterator
     for label, remark in (*(("note", n) for n in diagnostic.notes), ("help", diagnostic.help)):
         if remark:
             yield "gutter", f"\n{gutter} = "
-            yield "help", f"{label}: {remark}"
+            yield "help", f"{label}: {visible(remark)}"
 
 
 def _excerpt(line: str, span: Span) -> tuple[str, int, int]:
@@ -192,8 +194,8 @@ def _excerpt(line: str, span: Span) -> tuple[str, int, int]:
 
 
 def _visible(text: str) -> str:
-    """The text with characters of no fixed width, such as tabs, replaced by some of width 1."""
-    return "".join(" " if c.isspace() else c if c.isprintable() else "\ufffd" for c in text)
+    """The text with tabs as blanks, and with what is not seen spelled out."""
+    return visible(text.replace("\t", " "))
 
 
 def _cells(text: str) -> int:

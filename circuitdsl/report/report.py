@@ -18,6 +18,7 @@ from circuitdsl.report.reading import read
 from circuitdsl.tasks.tokens import Token
 from circuitdsl.verdicts import VERDICTS, Verdict
 from circuitdsl.version import __version__
+from circuitdsl.visible import json_text
 
 if TYPE_CHECKING:
     from circuitdsl.circuit.claims import Circuit
@@ -441,7 +442,7 @@ def write_whole(path: Path, text: str | bytes) -> None:
     Raises:
         UserError: the folder is missing or cannot be written.
     """
-    data = text.encode() if isinstance(text, str) else text
+    data = text.encode(errors="backslashreplace") if isinstance(text, str) else text
     beside: Path | None = None
     try:
         if path.exists() and not path.is_file():
@@ -462,7 +463,7 @@ def write_whole(path: Path, text: str | bytes) -> None:
 
 def as_text(found: Reports | Diff | Prompts, view: View | None = None) -> str:
     """Reports, a comparison of them, or a task's prompts, as the text of their JSON."""
-    return json.dumps(found.to_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return json_text(found.to_json(), indent=1, allow_nan=False) + "\n"
 
 
 def ascii_reason(reason: str) -> str:

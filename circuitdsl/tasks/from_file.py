@@ -24,6 +24,7 @@ from circuitdsl.tasks.dataset import Dataset, PromptPair
 from circuitdsl.tasks.places import POSITION, positions_of
 from circuitdsl.tasks.records import ANSWERS, BadLine, Line, PromptFileError, Reasons, is_integer, lines_of
 from circuitdsl.tasks.tokens import Encoded, Tokens
+from circuitdsl.visible import visible
 
 T = TypeVar("T")
 #: the positions of a prompt file with more bytes are not looked up before it is used
@@ -57,7 +58,7 @@ class Checked(Generic[T]):
             return []
         n, shown = len(self.bad), self.bad[:most]
         found = [f"{n} bad line{'s' * (n != 1)} in {self.path}"]
-        found += [f"{self.path}:{line.number}: {reason}" for line, reason in shown]
+        found += [visible(f"{self.path}:{line.number}: {reason}") for line, reason in shown]
         rest = n - len(shown)
         return [*found, f"… and {rest} more (circuitdsl tasks check {self.path} lists all)"] if rest else found
 

@@ -21,6 +21,7 @@ import pytest
 
 from circuitdsl.errors import UserError
 from circuitdsl.limits import positive, seed
+from circuitdsl.visible import visible
 
 if TYPE_CHECKING:
     from circuitdsl.api import Spec
@@ -57,7 +58,7 @@ class ClaimFailed(Exception):
     """A claim does not hold."""
 
     def __init__(self, result: ClaimResult) -> None:
-        super().__init__(f"{result.verdict}: {result.reason}")
+        super().__init__(visible(f"{result.verdict}: {result.reason}"))
         self.result = result
 
 
@@ -75,7 +76,7 @@ class CircFile(pytest.File):
                     parts = (circuit.name if several else "", claim.under.text if claim.under else "", claim.text + on)
                     title = ": ".join(part for part in parts if part)
                     name = unique("-".join(slug(part) for part in parts if part), known)
-                    yield ClaimItem.from_parent(self, name=name, title=title, run=run, claim=claim, task=task)
+                    yield ClaimItem.from_parent(self, name=name, title=visible(title), run=run, claim=claim, task=task)
 
     def _spec(self) -> Spec:
         """The spec, or its mistakes as an error of collection."""
@@ -191,7 +192,7 @@ class ClaimItem(pytest.Item):
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         error = excinfo.value
-        path = os.path.relpath(self.path, self.config.invocation_params.dir)
+        path = visible(os.path.relpath(self.path, self.config.invocation_params.dir))
         where = SimpleNamespace(path=path, lineno=self.claim.line, message=str(error))
         if isinstance(error, ClaimFailed):
             from circuitdsl.report.terminal import member_lines
@@ -200,7 +201,7 @@ class ClaimItem(pytest.Item):
             on = f" on {result.task}" if result.task else ""
             lines = (result.statement, f"{result.verdict}{on}: {result.reason}")
             more = (*member_lines(result), *result.notes, *([f"cited: {result.citation}"] if result.citation else []))
-            return Failure((*lines, *(f"  {line}" for line in more)), where)
+            return Failure((*map(visible, lines), *(f"  {visible(line)}" for line in more)), where)
         if isinstance(error, UserError):
             return Failure((self.title, f"could not be run: {_say(error)}"), where)
         return super().repr_failure(excinfo)
