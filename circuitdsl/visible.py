@@ -47,7 +47,8 @@ def harmless(text: str) -> str:
 
 def escape(text: str) -> str:
     """A text for HTML or XML, between tags or in the quotes of an attribute."""
-    return visible(text, "\n\t").translate(_MARKUP)
+    shown = visible(text, "\n\t").translate(_MARKUP)
+    return _COMMAND.sub(lambda found: f"{found[0][:-1]}&#{ord(found[0][-1])};", shown)
 
 
 def json_text(value: Any, **how: Any) -> str:
