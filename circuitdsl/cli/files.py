@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from circuitdsl.cli.terminal import say, say_diagnostics
 from circuitdsl.errors import UserError
+from circuitdsl.language.diagnostics import shorten
 from circuitdsl.visible import json_text, lines
 
 if TYPE_CHECKING:
@@ -72,12 +73,22 @@ def output(name: str | None) -> Path | None:
     if not name:
         return None
     target = Path(name)
-    if target.is_dir():
+    if not exists(target):
+        check_folder(target)
+    elif target.is_dir():
         raise UserError(f"cannot write {target}: it is a folder", hint="name a file in it")
-    if target.exists() and not target.is_file():  # a pipe or a device
-        return target
-    check_folder(target)
+    elif target.is_file():  # and no pipe or device
+        check_folder(target)
     return target
+
+
+def exists(target: Path) -> bool:
+    """Whether there is a file of that name; raises `UserError` where no file can have it."""
+    try:
+        return target.exists() or target.is_symlink()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot write {shorten(str(target), 200)}: {reason}", hint="name another file") from None
 
 
 def check_folder(target: Path) -> None:

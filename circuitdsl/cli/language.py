@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from circuitdsl.cli.arguments import Verbs, add_spec, session
-from circuitdsl.cli.files import check_model, load_all, write_spec
+from circuitdsl.cli.files import check_model, exists, load_all, write_spec
 from circuitdsl.cli.tasks import task_named
 from circuitdsl.cli.terminal import console, say, say_diagnostics, tell
 from circuitdsl.errors import SPEC_WRONG, UsageError, UserError
@@ -54,7 +54,7 @@ def _init(given: argparse.Namespace) -> int:
     if given.file and given.output and given.file != given.output:
         raise UsageError(f"two files are named, {given.file} and {given.output}", hint="-o FILE is the same as FILE")
     path = Path(given.file or given.output or f"{circuit_of_task(given.task).tasks[0].name}.circ")
-    if path.exists() or path.is_symlink():
+    if exists(path):
         raise UserError(f"{path} is there already, and is left as it is", hint="name another file")
     with session(given) as running:
         found = running.starter(given.task, path)

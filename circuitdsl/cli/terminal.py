@@ -70,9 +70,9 @@ def say_diagnostics(found: Sequence[Diagnostic], text: str, path: str, every: bo
 
     On a terminal they are in colours.
     """
-    from circuitdsl.language.diagnostics import foremost, pieces
+    from circuitdsl.language.diagnostics import foremost, lines_of, pieces
 
-    lines, (first, more) = text.split("\n"), (found, "") if every else foremost(found)
+    lines, (first, more) = lines_of(text), (found, "") if every else foremost(found)
     if sys.stderr.isatty():
         from rich.text import Text
 

@@ -119,6 +119,11 @@ WINDOW = 100
 FIRST, MORE = 50, "and {} more: circuitdsl check --all shows them"
 
 
+def lines_of(text: str) -> list[str]:
+    """The lines that spans count, whichever ends they have."""
+    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+
+
 def render(diagnostic: Diagnostic, text: str = "", path: str = "") -> str:
     """The diagnostic as plain text, with the line it is about and a caret under the wrong part.
 
@@ -127,12 +132,12 @@ def render(diagnostic: Diagnostic, text: str = "", path: str = "") -> str:
       1 | a -> b.q
         | ^
     """
-    return "".join(piece for _, piece in pieces(diagnostic, text.split("\n"), path))
+    return "".join(piece for _, piece in pieces(diagnostic, lines_of(text), path))
 
 
 def render_all(diagnostics: Iterable[Diagnostic], text: str = "", path: str = "") -> str:
     """All of them, a blank line between two."""
-    lines = text.split("\n")
+    lines = lines_of(text)
     return "\n\n".join("".join(piece for _, piece in pieces(d, lines, path)) for d in diagnostics)
 
 

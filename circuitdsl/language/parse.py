@@ -20,10 +20,11 @@ from lark.lexer import Lexer
 
 from circuitdsl.language import syntax as s
 from circuitdsl.language.builder import Builder
-from circuitdsl.language.diagnostics import START, Diagnostic, Sink, Span, did_you_mean, ordered, suggest
+from circuitdsl.language.diagnostics import START, Diagnostic, Sink, Span, did_you_mean, lines_of, ordered, suggest
 from circuitdsl.language.lexer import BLOCK_HEADERS, KEYWORDS, STATEMENTS, LogicalLine, logical_lines, span_of, text_of
 from circuitdsl.language.syntax_errors import MEANT, explain
 from circuitdsl.language.tables import parser
+from circuitdsl.ordinary import Unreadable, read_named
 
 logging.getLogger("lark").setLevel(logging.CRITICAL)
 
@@ -47,7 +48,7 @@ def grammar() -> Lark:
 def parse(text: str, path: str = "") -> tuple[s.File, tuple[Diagnostic, ...]]:
     """Parse a whole file. The file holds every statement, broken ones included."""
     sink = Sink()
-    text = text.removeprefix("\ufeff")
+    text = "\n".join(lines_of(text.removeprefix("\ufeff")))
     lines, comments = logical_lines(text, sink)
     statements = [(line.indent, _statement(line, sink)) for line in lines]
     refused = [node.name for _, node in statements if isinstance(node, s.Group) and is_reserved(node.name.text)]
@@ -304,14 +305,12 @@ def read_source(path: str | Path) -> tuple[str, tuple[Diagnostic, ...]]:
     try:
         if path.is_dir():
             return _refused("E001", f"{path} is a directory, not a circuit file")
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-    except FileNotFoundError:
-        return _refused("E001", f"there is no file {path}")
-    except (OSError, ValueError) as error:
+        if not path.exists():
+            return _refused("E001", f"there is no file {path}")
+        return decode(read_named(path, MAX_BYTES))
+    except (OSError, ValueError, Unreadable) as error:
         reason = getattr(error, "strerror", None) or error
         return _refused("E001", f"{path} cannot be read: {reason}")
-    return decode(data)
 
 
 def decode(data: bytes) -> tuple[str, tuple[Diagnostic, ...]]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from circuitdsl.errors import UsageError, UserError
+from circuitdsl.ordinary import Unreadable, read_named
 from circuitdsl.report.reading import read
 from circuitdsl.tasks.tokens import Token
 from circuitdsl.verdicts import VERDICTS, Verdict
@@ -400,6 +401,8 @@ class Reports(tuple[Report, ...]):
         return cls(found)
 
 
+#: bytes of a file of reports at the most
+BYTES = 256 * 10**6
 _HOW = "make one with: circuitdsl verify SPEC --format json -o report.json"
 
 
@@ -410,9 +413,12 @@ def read_reports(path: Path) -> Reports:
         UsageError: the file cannot be read, or holds something else.
     """
     try:
-        return Reports.from_json(path.read_bytes(), str(path))
-    except OSError as error:
-        raise UsageError(f"cannot read the report {path}: {error.strerror or error}") from None
+        content = read_named(path, BYTES)
+    except Unreadable as reason:
+        raise UsageError(f"cannot read the report {path}: {reason}") from None
+    if len(content) > BYTES:
+        raise UsageError(f"cannot read the report {path}: it has more than {BYTES / 1e6:.0f} MB")
+    return Reports.from_json(content, str(path))
 
 
 def exit_status(reports: Iterable[Report], allow_undecided: bool = False) -> int:
