@@ -8,6 +8,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -464,7 +465,8 @@ def write_whole(path: Path, text: str | bytes) -> None:
         raise UserError(f"cannot write {path}: {error.strerror}", hint="is the folder there, and writable?") from None
     finally:
         if beside:  # it is still there after an error, or where the run was interrupted
-            beside.unlink(missing_ok=True)
+            with suppress(OSError):
+                beside.unlink(missing_ok=True)
 
 
 def as_text(found: Reports | Diff | Prompts, view: View | None = None) -> str:

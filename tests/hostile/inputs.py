@@ -28,7 +28,7 @@ PAIR = {
 WORDS = (
     *(text for text in TEXTS.values() if not {"\0", "\ud800"} & set(text)), "\udc80", "", "-", ".", "/", "/dev/zero",
     "/dev/null/x", "../up", "~nosuchuser/x", "~", "a" * 3000, "9" * 400, "nan", "-1", "1e999", "0x10", "x=y", "0.0.q",
-    "pocket/ioi#", "pocket/ioi", 'file("p.jsonl")', "ioi(prompts = -1)", "ioi(", "*", "$HOME", "%s{}", "𝟘", "é" * 300,
+    "pocket/ioi#", 'file("p.jsonl")', "ioi(prompts = -1)", "ioi(", "*", "$HOME", "%s{}", "𝟘", "é" * 300,
 )  # fmt: skip
 
 

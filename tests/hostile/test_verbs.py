@@ -6,6 +6,7 @@ import argparse
 import io
 import itertools
 import json
+import os
 import random
 import shutil
 import sys
@@ -133,7 +134,7 @@ def answered(run: Run, given: list[str], folder: Path) -> None:
         "t.svg",
         "ioi.circ",
     }
-    named = {folder / word for word in words if word and len(word) < 200}
+    named = {Path(os.path.abspath(folder / word)) for word in words if word and len(word) < 200}
     assert all(named & {path, *path.parents} for path in new), (given, new)
 
 
