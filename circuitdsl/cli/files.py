@@ -92,7 +92,8 @@ def exists(target: Path) -> bool:
 
 
 def check_folder(target: Path) -> None:
-    """Raise `UserError` where no file can be made in the folder of the target."""
+    """Raise `UserError` where no file of that name can be made in the folder of the target."""
+    exists(target)
     folder = target.resolve().parent
     if not folder.is_dir():
         raise UserError(f"cannot write {target}: there is no folder {target.parent}", hint="make it, or name another")
