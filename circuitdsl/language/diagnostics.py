@@ -37,7 +37,10 @@ START = Span(1, 1, 1, 1)
 
 @dataclass(frozen=True, slots=True)
 class Diagnostic:
-    """Something to tell the author of a file. Its place is `START` where it concerns the whole file."""
+    """Something to tell the author of a file. Its place is `START` where it concerns the whole file.
+
+    The message is one line, whatever it quotes; what cannot be seen in it is spelled out.
+    """
 
     code: str
     severity: Severity
@@ -45,6 +48,9 @@ class Diagnostic:
     span: Span = START
     notes: tuple[str, ...] = ()
     help: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "message", visible(self.message))
 
     def __str__(self) -> str:
         return f"{self.severity}[{self.code}]: {self.message}"
@@ -167,7 +173,7 @@ def pieces(diagnostic: Diagnostic, lines: list[str], path: str = "") -> Iterator
     """The rendered diagnostic in styled pieces, for a terminal that colours; `lines` are the text's."""
     yield "place", f"{visible(place(diagnostic, path))}: "
     yield diagnostic.severity, f"{diagnostic.severity}[{diagnostic.code}]"
-    yield "message", f": {visible(diagnostic.message)}"
+    yield "message", f": {diagnostic.message}"
     gutter = "  "
     span = diagnostic.span
     if span != START and 1 <= span.line <= len(lines):

@@ -45,6 +45,8 @@ FILES = {
 }  # fmt: skip
 #: the verbs that are given all files; what others read is read by the same functions
 WHOLE = ("check", "fmt", "diff", "tasks check")
+#: what is written where no name is given
+UNNAMED = {"t.svg", "ioi.circ", "p.circ"}
 OUTPUTS = ("output", "per_prompt", "good", "bad")
 
 
@@ -130,11 +132,8 @@ def answered(run: Run, given: list[str], folder: Path) -> None:
     assert not commands(said), (given, commands(said)[:3])
     assert status == 0 or err or given[0] in ("fmt", "tasks", "diff", "falsify", "verify", "mutate"), given
     new = contents(folder) - before
-    words = {word.partition("=")[2] if "=" in word and word[0] == "-" else word for word in given} | {
-        "t.svg",
-        "ioi.circ",
-    }
-    named = {Path(os.path.abspath(folder / word)) for word in words if word and len(word) < 200}
+    words = {word.partition("=")[2] if "=" in word and word[0] == "-" else word for word in given}
+    named = {Path(os.path.abspath(folder / word)) for word in words | UNNAMED if word}
     assert all(named & {path, *path.parents} for path in new), (given, new)
 
 
