@@ -4,8 +4,9 @@
     nice -n 19 python -m benchmarks.hostile --only kills --size kills=10    # one part, another size
     python -m benchmarks.hostile --show -o docs/security.md                 # writes its part of the page
 
-One process, one thread. What was done is kept in a state file, so that a run goes on where the last one ended. Every
-input has a number, from which alone it is made: `--only texts --again 17` makes number 17 again, and lets it fail.
+One process, one thread. What was done is kept in a state file, so that a run goes on where the last one ended; what
+ended in an exception is tried again first. Every input has a number, from which alone it is made: `--only texts --again
+17` makes number 17 again, and lets it fail.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,7 +32,8 @@ from circuitdsl.version import __version__
 #: how many of each part are tried unless another size is given
 SIZES = {"prompt files": 10_000, "verifications": 1_000, "kills": 100, "configs": 10_000, "texts": 1_000_000}
 #: failures that are kept, and seconds between two writings of the state
-FAILURES, EVERY = 20, 20.0
+FAILURES, EVERY = 1000, 20.0
+FAILED = "an exception"
 STATE = Path("hostile.json")
 
 
@@ -63,11 +66,24 @@ class Tally:
         self.seconds += seconds
         self.slowest = max(self.slowest, (seconds, number))
 
-    def fail(self, number: int, error: BaseException) -> None:
+    def fail(self, number: int, error: BaseException) -> str:
         """Count an input that ended in an exception."""
         self.failures += 1
         if len(self.failed) < FAILURES:
             self.failed[str(number)] = f"{type(error).__name__}: {error}"[:300]
+        return FAILED
+
+    def again(self, one: Callable[[int], str]) -> None:
+        """Try again what ended in an exception, with code that may be newer."""
+        for number in map(int, list(self.failed)):
+            try:
+                outcome = one(number)
+            except Exception:
+                continue
+            del self.failed[str(number)]
+            self.failures -= 1
+            self.found[FAILED] -= 1
+            self.found[outcome] = self.found.get(outcome, 0) + 1
 
 
 def read_state(path: Path) -> dict[str, Tally]:
@@ -83,20 +99,20 @@ def write_state(path: Path, state: dict[str, Tally]) -> None:
 def run(part: str, size: int, state: dict[str, Tally], path: Path) -> None:
     """Try the inputs of a part that were not tried yet."""
     tally = state.setdefault(part, Tally())
-    if tally.done >= size:
+    if tally.done >= size and not tally.failed:
         return
     written = time.monotonic()
     with TemporaryDirectory(prefix="hostile-") as folder:
         os.environ["CIRCUITDSL_CACHE"] = str(Path(folder) / "cache")
         one = PARTS[part](Path(folder))
         try:
+            tally.again(one)
             for number in range(tally.done, size):
                 start = time.process_time()
                 try:
                     outcome = one(number)
                 except Exception as error:
-                    tally.fail(number, error)
-                    outcome = "an exception"
+                    outcome = tally.fail(number, error)
                     print(f"{part} {number}: {type(error).__name__}: {error}"[:1000], flush=True)
                 tally.add(number, outcome, time.process_time() - start)
                 if time.monotonic() - written > EVERY:
@@ -123,9 +139,8 @@ def table(state: dict[str, Tally]) -> str:
     ]
     for part in SIZES:
         if tally := state.get(part):
-            ends = ", ".join(
-                f"{count:,} {outcome}" for outcome, count in sorted(tally.found.items(), key=lambda end: -end[1])
-            )
+            ranked = sorted(tally.found.items(), key=lambda end: -end[1])
+            ends = ", ".join(f"{count:,} {outcome}" for outcome, count in ranked if count)
             failed = f"{tally.failures:,}"
             when = f"{tally.last}, {tally.version}"
             rows.append(f"| {part} | {tally.done:,} | {failed} | {ends} | {tally.slowest[0]:.2f} s | {when} |")
