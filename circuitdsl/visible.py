@@ -18,7 +18,7 @@ _UNSEEN = re.compile(
     "\U000e0000-\U000e0fff]"
 )
 #: what a service that runs tests reads as a command: `::error …` at the start of a line, `##[…]` or `##vso[…]` anywhere
-_COMMAND = re.compile(r"##(?=\w*\[)|^\s*:(?=:)", re.MULTILINE)
+_COMMAND = re.compile(r"##(?=\w*\[)|^[^\S\n]*:(?=:)", re.MULTILINE)
 _MARKUP = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#x27;"})
 
 
@@ -35,8 +35,13 @@ def _spelled(keep: str, found: re.Match[str]) -> str:
     return found[0] if found[0] in keep else found[0].encode("unicode_escape").decode()
 
 
+def line(text: str) -> str:
+    """A text as one line of a terminal or a log: what is not seen is spelled out, and nothing is read as a command."""
+    return harmless(visible(text))
+
+
 def lines(text: str) -> str:
-    """Lines for a terminal or a log: what is not seen is spelled out, and nothing is read as a command."""
+    """As `line`, but line ends and tabs stay."""
     return harmless(visible(text, "\n\t"))
 
 

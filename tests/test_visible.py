@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import circuitdsl
 from circuitdsl.visible import escape, harmless, json_text, lines, visible
 from tests.hostile.texts import TEXTS, commands, unseen
 
@@ -38,9 +41,20 @@ def test_the_form_is_that_of_python(text: str, shown: str) -> None:
 @given(st.text(st.characters()))
 def test_json_means_the_same(text: str) -> None:
     written = json_text({"a": [text]}, indent=1)
-    assert json.loads(written) == {"a": [text]}
+    assert json.loads(written) == json.loads(json.dumps({"a": [text]}))
     assert not unseen(written) and not commands(written)
     written.encode()
+
+
+def test_nothing_is_printed_past_it() -> None:
+    """A terminal is written to by `say`, `tell` and `Screen`; all others call these."""
+    package, found = Path(circuitdsl.__file__).parent, set()
+    for path in package.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            called = node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
+            if called == "Console" or (called == "print" and node.args):
+                found.add(path.relative_to(package).as_posix())
+    assert found == {"cli/terminal.py", "models/pocket/train.py"}
 
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 from circuitdsl.cli.terminal import progress, say, status
 from circuitdsl.errors import UsageError
 from circuitdsl.limits import positive, seed, size_of
-from circuitdsl.visible import harmless, visible
+from circuitdsl.visible import line
 
 if TYPE_CHECKING:
     from circuitdsl.verify.session import Session
@@ -39,7 +39,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """End with the usage of this verb and the message, which stays one line, whatever it quotes."""
-        super().error(harmless(visible(message)))
+        super().error(line(message))
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:

@@ -41,7 +41,7 @@ def load_all(
             from circuitdsl.report.github import of_diagnostics
 
             for line in of_diagnostics(foremost(spec.diagnostics)[0], spec.path):
-                print(line)
+                write(None, f"{line}\n")
         check_prompt_files(spec, model)
     wrong = [d.code for spec in specs for d in spec.diagnostics if d.severity == "error"]
     if wrong:

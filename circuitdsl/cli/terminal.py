@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from circuitdsl.report.formats import View
-from circuitdsl.visible import harmless, json_text, visible
+from circuitdsl.visible import json_text, line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,18 +42,18 @@ codecs.register_error(PLAIN, _plain)
 
 def say(text: str) -> None:
     """Print a line on standard error. Whatever it quotes, nothing in it is obeyed, and it stays one line."""
-    print(harmless(visible(text)), file=sys.stderr)
+    print(line(text), file=sys.stderr)
 
 
 def tell(text: str) -> None:
     """Print a line on standard output, as `say` does on standard error."""
-    print(harmless(visible(text)))
+    print(line(text))
 
 
 def say_error(error: UserError) -> None:
     """Print what is wrong and what to do on standard error."""
-    for number, line in enumerate(error.message.split("\n") if error.message else ()):
-        say(line if number else f"error: {line}")
+    for number, said in enumerate(error.message.split("\n") if error.message else ()):
+        say(said if number else f"error: {said}")
     if error.hint:
         say(f"  help: {error.hint}")
 
@@ -85,8 +85,8 @@ def say_diagnostics(found: Sequence[Diagnostic], text: str, path: str, every: bo
             shown.print(Text.assemble(*styled), soft_wrap=True)
     else:
         for diagnostic in first:
-            for line in "".join(piece for _, piece in pieces(diagnostic, lines, path)).split("\n"):
-                say(line)
+            for said in "".join(piece for _, piece in pieces(diagnostic, lines, path)).split("\n"):
+                say(said)
     if more:
         say(more)
 

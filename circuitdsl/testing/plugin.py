@@ -21,7 +21,7 @@ import pytest
 
 from circuitdsl.errors import UserError
 from circuitdsl.limits import positive, seed
-from circuitdsl.visible import harmless, visible
+from circuitdsl.visible import harmless, line, visible
 
 if TYPE_CHECKING:
     from circuitdsl.api import Spec
@@ -63,7 +63,7 @@ class ClaimFailed(Exception):
     """A claim does not hold."""
 
     def __init__(self, result: ClaimResult) -> None:
-        super().__init__(shown(f"{result.verdict}: {result.reason}"))
+        super().__init__(line(f"{result.verdict}: {result.reason}"))
         self.result = result
 
 
@@ -81,7 +81,7 @@ class CircFile(pytest.File):
                     parts = (circuit.name if several else "", claim.under.text if claim.under else "", claim.text + on)
                     title = ": ".join(part for part in parts if part)
                     name = unique("-".join(slug(part) for part in parts if part), known)
-                    yield ClaimItem.from_parent(self, name=name, title=shown(title), run=run, claim=claim, task=task)
+                    yield ClaimItem.from_parent(self, name=name, title=line(title), run=run, claim=claim, task=task)
 
     def _spec(self) -> Spec:
         """The spec, or its mistakes as an error of collection."""
@@ -197,7 +197,7 @@ class ClaimItem(pytest.Item):
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         error = excinfo.value
-        path = shown(os.path.relpath(self.path, self.config.invocation_params.dir))
+        path = line(os.path.relpath(self.path, self.config.invocation_params.dir))
         where = SimpleNamespace(path=path, lineno=self.claim.line, message=str(error))
         if isinstance(error, ClaimFailed):
             from circuitdsl.report.terminal import member_lines
@@ -206,7 +206,7 @@ class ClaimItem(pytest.Item):
             on = f" on {result.task}" if result.task else ""
             lines = (result.statement, f"{result.verdict}{on}: {result.reason}")
             more = (*member_lines(result), *result.notes, *([f"cited: {result.citation}"] if result.citation else []))
-            return Failure((*map(shown, lines), *(f"  {shown(line)}" for line in more)), where)
+            return Failure((*map(line, lines), *(f"  {line(said)}" for said in more)), where)
         if isinstance(error, UserError):
             return Failure((self.title, f"could not be run: {_say(error)}"), where)
         return super().repr_failure(excinfo)
@@ -232,8 +232,8 @@ class Failure:
     def toterminal(self, writer: Any) -> None:
         first, *rest = self.lines
         writer.line(first, bold=True)
-        for line in rest:
-            writer.line(line, red=not line.startswith("  "))
+        for said in rest:
+            writer.line(said, red=not said.startswith("  "))
         writer.line(f"{self.reprcrash.path}:{self.reprcrash.lineno}")
 
 
@@ -245,8 +245,3 @@ def _say(error: UserError) -> str:
     """The error with its hint; options of the command line are given the names that they have in pytest."""
     said = f"{error.message} ({error.hint.replace('--', '--circ-')})" if error.hint else error.message
     return harmless(said)
-
-
-def shown(text: str) -> str:
-    """A line as pytest may print it: nothing in it is obeyed."""
-    return harmless(visible(text))
