@@ -67,7 +67,7 @@ SPECS: dict[str, Make] = {
     "brackets": _spec(HEAD + "expect " + "(" * 5000),
     "quotes": _spec(HEAD + '"' * 5000),
     "minus signs": _spec(HEAD + "a -> 2.4.q at END : effect >= " + "-" * 5000 + "1%"),
-    "many claims": _spec(HEAD + "expect accuracy >= 5%\n" * 300 + "expect acuracy >= 5%\n" * 300),
+    "many claims": _spec(HEAD + "expect accuracy >= 5%\n" * 300 + "expect acuracy >= 5%\n" * 60),
     "long names": _spec(HEAD + f"{'x' * 3000} -> {'y' * 3000}.q at END\n"),
     "large numbers": _spec(HEAD + f"expect accuracy >= {'9' * 3000}%\nheads b = {'9' * 3000}.1\n"),
     "many circuits": _spec("".join(f"circuit c{i}\nexpect accuracy >= 5%\n" for i in range(100))),
