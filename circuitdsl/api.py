@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +20,7 @@ from circuitdsl.language.diagnostics import render as rendered
 from circuitdsl.language.parse import parse, read_source
 from circuitdsl.measurements import KINDS
 from circuitdsl.tasks.registry import TASKS
+from circuitdsl.visible import escape
 
 if TYPE_CHECKING:
     import networkx

@@ -14,6 +14,7 @@ from circuitdsl.brief import brief, quoted
 from circuitdsl.cli.terminal import progress, say, status
 from circuitdsl.errors import UsageError
 from circuitdsl.limits import positive, seed, size_of
+from circuitdsl.visible import line
 
 if TYPE_CHECKING:
     from circuitdsl.verify.session import Session
@@ -21,10 +22,6 @@ if TYPE_CHECKING:
 
 class Parser(argparse.ArgumentParser):
     """One of these reads a verb's arguments; `argparse` makes them all of the class of the first."""
-
-    def error(self, message: str) -> NoReturn:
-        """Say what is wrong under the usage; what is very long in it is cut."""
-        super().error(brief(message))
 
     def add_verbs(self, **described: Any) -> Verbs:
         """Take a verb as the next argument; `described` are the options of `add_subparsers`."""
@@ -40,6 +37,10 @@ class Parser(argparse.ArgumentParser):
                 self.error(f"there is no option {name}{_guess(name, self._option_string_actions)}")
             self.error(f"'{unknown[0]}' is one argument too many")
         return found, unknown
+
+    def error(self, message: str) -> NoReturn:
+        """End with the usage of this verb and the message, which stays one short line, whatever it quotes."""
+        super().error(brief(line(message)))
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:

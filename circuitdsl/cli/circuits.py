@@ -18,8 +18,8 @@ from circuitdsl.cli.arguments import (
     share,
     time,
 )
-from circuitdsl.cli.files import check_folder, load_one, output, picture, write
-from circuitdsl.cli.terminal import console, present, say
+from circuitdsl.cli.files import check_folder, load_one, output, picture, write_spec
+from circuitdsl.cli.terminal import present, say, tell
 from circuitdsl.errors import UsageError
 from circuitdsl.limits import positive, seed
 
@@ -98,7 +98,7 @@ def _discover(given: argparse.Namespace) -> int:
     wanted = ("metric", "prompts", "seed", "threshold", "depth", "budget", "name")
     with session(given, "pocket") as running:
         found = running.discover(given.task, **{name: getattr(given, name) for name in wanted}, target=target)
-    write(target, found.text)
+    write_spec(target, found.text)
     for line in found.summary:
         say(line)
     if target and not load(target).ok:
@@ -137,7 +137,7 @@ def _channels(given: argparse.Namespace) -> int:
         raise UsageError("--model is for specs; here the model is named already", hint=f"{given.source} is a model")
     with session(given, None if spec else given.source) as running:
         found = running.channels(given.to, given.senders or (), given.components, spec, given.circuit)
-    found.show(console(), given.top)
+    present([found], "text", top=given.top)
     _draw(found, target, given.top)
     return 0
 
@@ -148,7 +148,7 @@ def _edit(given: argparse.Namespace) -> int:
     with session(given) as running:
         name = running.edit(spec, target, given.intervention, given.circuit)
     circuit = spec.first(given.circuit).name
-    print(f"wrote {target}: {name} of {circuit}, in weights; use it with --model {target}")
+    tell(f"wrote {target}: {name} of {circuit}, in weights; use it with --model {target}")
     return 0
 
 
@@ -160,6 +160,6 @@ def _trace(given: argparse.Namespace) -> int:
     wanted = {name: getattr(given, name) for name in ("boost", "task", "prompts", "seed", "circuit")}
     with session(given) as running:
         found = running.trace(spec, given.head, given.source, given.target, cut, **wanted)
-    found.show(console(), given.least)
+    present([found], "text", least=given.least)
     _draw(found, target, given.least)
     return 0

@@ -13,7 +13,8 @@ from circuitdsl.version import __version__
 def say_crash(error: BaseException, debug: bool) -> None:
     """Say in a sentence what went wrong, and what to do; with `debug` the traceback stands before it."""
     if debug:
-        traceback.print_exception(error)
+        for line in "".join(traceback.format_exception(error)).splitlines():
+            say(line)
     if out_of_memory(error):
         why = str(error) if isinstance(error, MemoryError) else ""
         say(f"error: the memory does not suffice{f': {why}' * bool(why)}")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from circuitdsl.cli.arguments import Parser, Verbs, add_circuit, add_spec
 from circuitdsl.cli.files import check_model, load_one, output, write
-from circuitdsl.cli.terminal import say
+from circuitdsl.cli.terminal import say, tell
 from circuitdsl.errors import UsageError
+from circuitdsl.visible import json_text
 
 if TYPE_CHECKING:
     from circuitdsl.circuit.claims import Circuit
@@ -52,7 +52,7 @@ def _render(given: argparse.Namespace) -> int:
         say(f"warning: {given.report} is a report on another version of {given.spec}")
     path = Path(given.output or f"{circuit.name}.svg")
     render(circuit, path, report)
-    print(f"wrote {path}")
+    tell(f"wrote {path}")
     return 0
 
 
@@ -72,7 +72,7 @@ def _graph(given: argparse.Namespace) -> int:
         import networkx
 
         data = networkx.node_link_data(circuit.graph, edges="edges")
-        text = json.dumps(data, indent=1, ensure_ascii=False) + "\n"
+        text = json_text(data, indent=1) + "\n"
     else:
         from circuitdsl.diagram import draw
         from circuitdsl.diagram.formats import FORMATS

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import sys
@@ -14,6 +13,8 @@ from typing import TYPE_CHECKING
 
 from circuitdsl.cli.terminal import say, say_diagnostics
 from circuitdsl.errors import UserError
+from circuitdsl.language.diagnostics import shorten
+from circuitdsl.visible import json_text, lines
 
 if TYPE_CHECKING:
     from circuitdsl.api import Spec
@@ -42,7 +43,7 @@ def load_all(
             from circuitdsl.report.github import of_diagnostics
 
             for line in of_diagnostics(foremost(spec.diagnostics)[0], spec.path):
-                print(line)
+                write(None, f"{line}\n")
         check_prompt_files(spec, model)
     wrong = [d.code for spec in specs for d in spec.diagnostics if d.severity == "error"]
     if wrong:
@@ -74,16 +75,27 @@ def output(name: str | None) -> Path | None:
     if not name:
         return None
     target = Path(name)
-    if target.is_dir():
+    if not exists(target):
+        check_folder(target)
+    elif target.is_dir():
         raise UserError(f"cannot write {target}: it is a folder", hint="name a file in it")
-    if target.exists() and not target.is_file():  # a pipe or a device
-        return target
-    check_folder(target)
+    elif target.is_file():  # and no pipe or device
+        check_folder(target)
     return target
 
 
+def exists(target: Path) -> bool:
+    """Whether there is a file of that name; raises `UserError` where no file can have it."""
+    try:
+        return target.exists() or target.is_symlink()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot write {shorten(str(target), 200)}: {reason}", hint="name another file") from None
+
+
 def check_folder(target: Path) -> None:
-    """Raise `UserError` where no file can be made in the folder of the target."""
+    """Raise `UserError` where no file of that name can be made in the folder of the target."""
+    exists(target)
     folder = target.resolve().parent
     if not folder.is_dir():
         raise UserError(f"cannot write {target}: there is no folder {target.parent}", hint="make it, or name another")
@@ -117,9 +129,14 @@ def write(target: Path | None, text: str) -> None:
     say(f"wrote {target}")
 
 
+def write_spec(target: Path | None, text: str) -> None:
+    """Write the text of a spec as `write` does; on a terminal, what is not seen in it is spelled out."""
+    write(target, lines(text) if target is None and sys.stdout.isatty() else text)
+
+
 def write_prompts(target: Path | None, pairs: Iterable[PromptPair]) -> None:
     """Write a prompt file, as JSON Lines."""
-    write(target, "".join(json.dumps(pair.record(), ensure_ascii=False) + "\n" for pair in pairs))
+    write(target, "".join(json_text(pair.record()) + "\n" for pair in pairs))
 
 
 @contextmanager
@@ -139,7 +156,7 @@ def json_lines(target: Path | None) -> Iterator[Callable[[object], object]]:
     beside = target if direct else target.with_name(f".{target.name}.{os.getpid()}")
     try:
         with beside.open("wb") as file:
-            yield lambda record: file.write(_line(record))
+            yield lambda record: file.write(f"{json_text(record)}\n".encode())
         if not direct:
             if target.exists():
                 shutil.copymode(target, beside)
@@ -149,10 +166,3 @@ def json_lines(target: Path | None) -> Iterator[Callable[[object], object]]:
     finally:
         if not direct:
             beside.unlink(missing_ok=True)
-
-
-def _line(record: object) -> bytes:
-    try:
-        return f"{json.dumps(record, ensure_ascii=False)}\n".encode()
-    except UnicodeEncodeError:  # half of a character, which JSON can write as an escape
-        return f"{json.dumps(record)}\n".encode()

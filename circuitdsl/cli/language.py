@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from circuitdsl.cli.arguments import Verbs, add_spec, session
-from circuitdsl.cli.files import check_model, load_all
+from circuitdsl.cli.files import check_model, exists, load_all, write_spec
 from circuitdsl.cli.tasks import task_named
-from circuitdsl.cli.terminal import console, say, say_diagnostics
+from circuitdsl.cli.terminal import console, say, say_diagnostics, tell
 from circuitdsl.errors import SPEC_WRONG, UsageError, UserError
 
 if TYPE_CHECKING:
@@ -54,14 +54,14 @@ def _init(given: argparse.Namespace) -> int:
     if given.file and given.output and given.file != given.output:
         raise UsageError(f"two files are named, {given.file} and {given.output}", hint="-o FILE is the same as FILE")
     path = Path(given.file or given.output or f"{circuit_of_task(given.task).tasks[0].name}.circ")
-    if path.exists() or path.is_symlink():
+    if exists(path):
         raise UserError(f"{path} is there already, and is left as it is", hint="name another file")
     with session(given) as running:
         found = running.starter(given.task, path)
     write_whole(path, found.text)
     for warning in found.warnings:
         say(f"warning: {warning}")
-    print(f"wrote {path}; try: circuitdsl verify {'' if load(path).ok else '--allow-outside '}{path}")
+    tell(f"wrote {path}; try: circuitdsl verify {'' if load(path).ok else '--allow-outside '}{path}")
     return 0
 
 
@@ -76,9 +76,9 @@ def _check(given: argparse.Namespace) -> int:
         names = ", ".join(circuit.name for circuit in spec.circuits)
         warned = sum(diagnostic.severity == "warning" for diagnostic in spec.diagnostics)
         warnings = f", {warned} warning{'s' * (warned != 1)}" if warned else ""
-        print(f"{spec.path}: {names}: {claims} claim{'s' * (claims != 1)}, no errors{warnings}")
+        tell(f"{spec.path}: {names}: {claims} claim{'s' * (claims != 1)}, no errors{warnings}")
         for file in read:
-            print(f"  {file.name}: {_read(file)}")
+            tell(f"  {file.name}: {_read(file)}")
     return 0
 
 
@@ -134,15 +134,15 @@ def _fmt(given: argparse.Namespace) -> int:
             continue
         if given.diff:  # different line ends alone are not shown
             old, new = (text.replace("\r\n", "\n").split("\n") for text in (before, after))
-            lines = difflib.unified_diff(old, new, name, f"{name} (formatted)", lineterm="")
-            sys.stdout.write("".join(f"{line}\n" for line in lines))
+            for line in difflib.unified_diff(old, new, name, f"{name} (formatted)", lineterm=""):
+                tell(line)
         elif name == "-" and not given.check:
-            sys.stdout.write(after)
+            write_spec(None, after)
         elif name in changed and given.check:
             say(f"{name} would change")
         elif name in changed:
             write_whole(Path(name), after)
-            print(f"{name} formatted")
+            tell(f"{name} formatted")
     if any(after is None for _, _, after in texts):
         return SPEC_WRONG
     return WOULD_CHANGE if given.check and changed else 0

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from circuitdsl.brief import quoted
 from circuitdsl.cli.arguments import Verbs, add_session, session
 from circuitdsl.cli.files import json_lines, output, write, write_prompts
-from circuitdsl.cli.terminal import console, say
+from circuitdsl.cli.terminal import console, say, tell
 from circuitdsl.errors import SPEC_WRONG, UsageError, UserError
 from circuitdsl.limits import positive, seed
 from circuitdsl.report.formats import FORMATS, View, format_of
@@ -122,7 +122,7 @@ def _check(given: argparse.Namespace) -> int:
             elif isinstance(pair, BadLine):
                 leave_out(as_bad(line, pair))
                 if given.all:
-                    print(found.place(line, pair))
+                    tell(found.place(line, pair))
 
     with ExitStack() as stack:
         if given.all:  # the lines show by themselves how far it is
@@ -131,13 +131,13 @@ def _check(given: argparse.Namespace) -> int:
         lines = stack.enter_context(pairs_in(path, tokens, vocabulary_size(model)))
         answers, distractors = scored_tokens(usable(lines), tokens)
     for named in [] if given.all else [*found.named, *found.rest()]:
-        print(named)
+        tell(named)
     good, bad = found.good, found.bad
-    print(f"{path}: {good + bad} line{'s' * (good + bad != 1)}, {good} can be used, {bad} cannot")
+    tell(f"{path}: {good + bad} line{'s' * (good + bad != 1)}, {good} can be used, {bad} cannot")
     if bad and given.model is None:
-        print(f"no model is named: these are the tokens of {model} (--model)")
+        tell(f"no model is named: these are the tokens of {model} (--model)")
     if good:
-        print(f"answer tokens {listed(answers)} against {listed(distractors)}")
+        tell(f"answer tokens {listed(answers)} against {listed(distractors)}")
     for target in filter(None, targets):
         say(f"wrote {target}")
     return SPEC_WRONG if bad or not good else 0
@@ -170,6 +170,6 @@ def _models(given: argparse.Namespace) -> int:
     found = available_models()
     width = max((len(model.name) for model in found), default=0)
     for model in found:
-        print(f"{model.name:<{width}}  {model.size / 1e6:8.1f} MB  {model.where}: {model.path}")
-    print("any directory in Hugging Face's layout: --model DIR; any name on its hub, where that can be reached")
+        tell(f"{model.name:<{width}}  {model.size / 1e6:8.1f} MB  {model.where}: {model.path}")
+    tell("any directory in Hugging Face's layout: --model DIR; any name on its hub, where that can be reached")
     return 0

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import codecs
-import json
 import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
+
+from circuitdsl.report.formats import View
+from circuitdsl.visible import json_text, line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -38,14 +41,19 @@ codecs.register_error(PLAIN, _plain)
 
 
 def say(text: str) -> None:
-    """Print a line on standard error."""
-    print(text, file=sys.stderr)
+    """Print a line on standard error. Whatever it quotes, nothing in it is obeyed, and it stays one line."""
+    print(line(text), file=sys.stderr)
+
+
+def tell(text: str) -> None:
+    """Print a line on standard output, as `say` does on standard error."""
+    print(line(text))
 
 
 def say_error(error: UserError) -> None:
     """Print what is wrong and what to do on standard error."""
-    if error.message:
-        say(f"error: {error.message}")
+    for number, said in enumerate(error.message.split("\n") if error.message else ()):
+        say(said if number else f"error: {said}")
     if error.hint:
         say(f"  help: {error.hint}")
 
@@ -62,36 +70,34 @@ def say_diagnostics(found: Sequence[Diagnostic], text: str, path: str, every: bo
 
     On a terminal they are in colours.
     """
-    from circuitdsl.language.diagnostics import foremost, pieces
+    from circuitdsl.language.diagnostics import foremost, lines_of, pieces
 
-    lines, (first, more) = text.split("\n"), (found, "") if every else foremost(found)
+    lines, (first, more) = lines_of(text), (found, "") if every else foremost(found)
     if sys.stderr.isatty():
-        from rich.console import Console
         from rich.text import Text
 
-        shown = Console(stderr=True, highlight=False)
+        from circuitdsl.report.screen import Screen
+
+        shown = Screen(stderr=True)
         for diagnostic in first:
             carets = {"caret": STYLES[diagnostic.severity]}
             styled = ((piece, {**STYLES, **carets}[style]) for style, piece in pieces(diagnostic, lines, path))
             shown.print(Text.assemble(*styled), soft_wrap=True)
     else:
         for diagnostic in first:
-            say("".join(piece for _, piece in pieces(diagnostic, lines, path)))
+            for said in "".join(piece for _, piece in pieces(diagnostic, lines, path)).split("\n"):
+                say(said)
     if more:
         say(more)
 
 
 def console(plain: bool = False) -> Console:
     """Standard output: colours and the terminal's width on a terminal, plain wide text elsewhere."""
-    from rich.console import Console
+    from circuitdsl.report.screen import Screen
 
-    class Screen(Console):
-        def on_broken_pipe(self) -> None:
-            raise BrokenPipeError  # rich would exit with 1, which says that a claim fails
-
-    found = Screen(highlight=False, no_color=plain or None)
+    found = Screen(no_color=plain or None)
     if plain or not found.is_terminal:
-        found = Screen(highlight=False, no_color=True, width=160, color_system=None)
+        found = Screen(no_color=True, width=160, color_system=None)
     return found
 
 
@@ -101,13 +107,13 @@ def present(found: Sequence[Any], form: str, **view: Any) -> None:
         sys.stdout.write(as_json(found))
     else:
         for each in found:
-            each.show(console(), **view)
+            sys.stdout.write(View(console).text([partial(each.show, **view)]))
 
 
 def as_json(found: Sequence[Any]) -> str:
     """Records that have `to_json` as text: one as an object, several as a list."""
     bodies = [each.to_json() for each in found]
-    return json.dumps(bodies[0] if len(bodies) == 1 else bodies, indent=1, ensure_ascii=False) + "\n"
+    return json_text(bodies[0] if len(bodies) == 1 else bodies, indent=1) + "\n"
 
 
 #: seconds between two lines about long work, off a terminal
@@ -170,24 +176,25 @@ def _live(display: Any) -> Iterator[Any]:
 
 def status(text: str) -> AbstractContextManager[Status | Told]:
     """A spinner with a line of text on a terminal; elsewhere a line now and then."""
-    from rich.console import Console
+    from circuitdsl.report.screen import Screen, Spinner
 
-    console = Console(stderr=True)
-    return _live(console.status(text)) if console.is_terminal else told(text)
+    console = Screen(stderr=True)
+    return _live(Spinner(text, console)) if console.is_terminal else told(text)
 
 
 @contextmanager
 def progress() -> Iterator[Progress]:
     """A progress bar with an upper bound of the time left on a terminal; elsewhere a line now and then."""
-    from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    console = Console(stderr=True)
+    from circuitdsl.report.screen import Screen
+
+    console = Screen(stderr=True)
     if not console.is_terminal:
         with told("measuring") as line:
             yield lambda done, total, text: line.update(f"{text}, {done / max(total, 1):.0%} of the most it can take")
         return
-    text, percentage = TextColumn("{task.description}"), TextColumn("{task.percentage:>3.0f} %")
+    text, percentage = TextColumn("{task.description}", markup=False), TextColumn("{task.percentage:>3.0f} %")
     columns = text, BarColumn(), percentage, TimeRemainingColumn()
     with _live(Progress(*columns, console=console, transient=True)) as bar:
         task = bar.add_task("measuring", total=None)

@@ -75,7 +75,7 @@ def _falsify(given: argparse.Namespace) -> int:
         for number, search in enumerate(searches):
             if number:
                 print()
-            search.show(console())
+            present([search], "text")
             if search.found:
                 found.append(search.found.pair)
     if target:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator
 
 from circuitdsl.circuit.nodes import Node
 from circuitdsl.diagram import palette
 from circuitdsl.diagram.model import Arrow, Box, Drawing, End
 from circuitdsl.diagram.page import rows
+from circuitdsl.visible import harmless, visible
 
+_ENTITY = re.compile(r"&(?=#?\w+;)")
 _FONT = "Helvetica,Arial,sans-serif"
 
 
@@ -108,6 +111,6 @@ def _quoted(words: str) -> str:
 
 
 def _escaped(words: str) -> str:
-    """What stands between quotes: no escapes, no control characters. Between quotes nothing is read as HTML."""
-    clean = "".join(char if char.isprintable() else " " for char in words)
-    return clean.replace("\\", "\\\\").replace('"', '\\"')
+    """What stands between quotes: no escapes, nothing unseen. Between quotes nothing is read as HTML but entities."""
+    clean = harmless(visible(words)).replace("\\", "\\\\").replace('"', '\\"')
+    return _ENTITY.sub("&amp;", clean)

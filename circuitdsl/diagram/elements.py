@@ -12,13 +12,12 @@ import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
-from xml.sax.saxutils import escape, quoteattr
 
 from circuitdsl.diagram import palette
+from circuitdsl.visible import escape
 
 FONT = "'Helvetica Neue', Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif"
 BLANK = 5.0  # between the words of different styles on a line
-_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _EMS = {
     0.28: "ijlI'|",
     0.33: " .,:;!()[]/\\-",
@@ -142,13 +141,13 @@ def document(wide: float, tall: float, title: str, description: str, elements: I
 
 
 def plain(words: str) -> str:
-    """Words as XML text; characters that XML cannot hold become replacement characters."""
-    return escape(_NOT_XML.sub("\N{REPLACEMENT CHARACTER}", words))
+    """Words as XML text."""
+    return escape(words)
 
 
 def attribute(words: str) -> str:
     """Words as an XML attribute in its quotes."""
-    return quoteattr(_NOT_XML.sub("\N{REPLACEMENT CHARACTER}", words))
+    return f'"{escape(words)}"'
 
 
 def group(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from circuitdsl.circuit.nodes import Node
 from circuitdsl.diagram.model import Arrow, Box, Drawing, End
+from circuitdsl.visible import visible
 
 
 def to_mermaid(drawing: Drawing) -> str:
@@ -51,5 +52,4 @@ def _name(names: dict[str, str], box: Box, node: Node) -> str:
 
 def _text(words: str) -> str:
     """Text between double quotes: what Mermaid would read as its own is written by number."""
-    clean = "".join(char if char.isprintable() else " " for char in words)
-    return "".join(f"#{ord(char)};" if char in '"#;<>&`\\[]{}|' else char for char in clean)
+    return "".join(f"#{ord(char)};" if char in '"#;<>&`\\[]{}|' else char for char in visible(words))

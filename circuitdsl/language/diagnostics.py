@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from circuitdsl.brief import brief, quoted
+from circuitdsl.visible import visible
 
 Severity = Literal["error", "warning"]
 
@@ -37,7 +38,10 @@ START = Span(1, 1, 1, 1)
 
 @dataclass(frozen=True, slots=True)
 class Diagnostic:
-    """Something to tell the author of a file. Its place is `START` where it concerns the whole file."""
+    """Something to tell the author of a file. Its place is `START` where it concerns the whole file.
+
+    The message is one line, whatever it quotes; what cannot be seen in it is spelled out.
+    """
 
     code: str
     severity: Severity
@@ -47,8 +51,8 @@ class Diagnostic:
     help: str | None = None
 
     def __post_init__(self) -> None:
-        """What is very long in a message is cut."""
-        object.__setattr__(self, "message", brief(self.message))
+        """What is very long in a message is cut, what cannot be seen in it is spelled out."""
+        object.__setattr__(self, "message", brief(visible(self.message)))
         if self.notes:
             object.__setattr__(self, "notes", tuple(map(brief, self.notes)))
         if self.help:
@@ -105,7 +109,7 @@ def did_you_mean(guess: str | None) -> str:
 
 def shorten(text: str, length: int = 40) -> str:
     """A name or snippet as it may stand in a one-line message: short, and printable throughout."""
-    text = "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text[:length])
+    text = visible(text[:length])
     return text if len(text) < length else text[: length - 1] + "…"
 
 
@@ -134,6 +138,11 @@ WINDOW = 100
 FIRST, MORE = 50, "and {} more: circuitdsl check --all shows them"
 
 
+def lines_of(text: str) -> list[str]:
+    """The lines that spans count, whichever ends they have."""
+    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+
+
 def render(diagnostic: Diagnostic, text: str = "", path: str = "") -> str:
     """The diagnostic as plain text, with the line it is about and a caret under the wrong part.
 
@@ -142,12 +151,12 @@ def render(diagnostic: Diagnostic, text: str = "", path: str = "") -> str:
       1 | a -> b.q
         | ^
     """
-    return "".join(piece for _, piece in pieces(diagnostic, text.split("\n"), path))
+    return "".join(piece for _, piece in pieces(diagnostic, lines_of(text), path))
 
 
 def render_all(diagnostics: Iterable[Diagnostic], text: str = "", path: str = "") -> str:
     """All of them, a blank line between two."""
-    lines = text.split("\n")
+    lines = lines_of(text)
     return "\n\n".join("".join(piece for _, piece in pieces(d, lines, path)) for d in diagnostics)
 
 
@@ -175,7 +184,7 @@ def place(diagnostic: Diagnostic, path: str) -> str:
 
 def pieces(diagnostic: Diagnostic, lines: list[str], path: str = "") -> Iterator[Piece]:
     """The rendered diagnostic in styled pieces, for a terminal that colours; `lines` are the text's."""
-    yield "place", f"{place(diagnostic, path)}: "
+    yield "place", f"{visible(place(diagnostic, path))}: "
     yield diagnostic.severity, f"{diagnostic.severity}[{diagnostic.code}]"
     yield "message", f": {diagnostic.message}"
     gutter = "  "
@@ -191,7 +200,7 @@ def pieces(diagnostic: Diagnostic, lines: list[str], path: str = "") -> Iterator
     for label, remark in (*(("note", n) for n in diagnostic.notes), ("help", diagnostic.help)):
         if remark:
             yield "gutter", f"\n{gutter} = "
-            yield "help", f"{label}: {remark}"
+            yield "help", f"{label}: {visible(remark)}"
 
 
 def _excerpt(line: str, span: Span) -> tuple[str, int, int]:
@@ -209,8 +218,8 @@ def _excerpt(line: str, span: Span) -> tuple[str, int, int]:
 
 
 def _visible(text: str) -> str:
-    """The text with characters of no fixed width, such as tabs, replaced by some of width 1."""
-    return "".join(" " if c.isspace() else c if c.isprintable() else "\ufffd" for c in text)
+    """The text with tabs as blanks, and with what is not seen spelled out."""
+    return visible(text.replace("\t", " "))
 
 
 def _cells(text: str) -> int:

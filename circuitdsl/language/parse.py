@@ -19,7 +19,7 @@ from circuitdsl.brief import quoted
 from circuitdsl.language import syntax as s
 from circuitdsl.language.automaton import Automaton, Stuck
 from circuitdsl.language.builder import Builder
-from circuitdsl.language.diagnostics import START, Diagnostic, Sink, Span, did_you_mean, ordered, suggest
+from circuitdsl.language.diagnostics import START, Diagnostic, Sink, Span, did_you_mean, lines_of, ordered, suggest
 from circuitdsl.language.lexer import (
     BLOCK_HEADERS,
     KEYWORDS,
@@ -32,6 +32,7 @@ from circuitdsl.language.lexer import (
 )
 from circuitdsl.language.syntax_errors import MEANT, explain
 from circuitdsl.language.tables import parser
+from circuitdsl.ordinary import Unreadable, read_named
 
 #: the statements of which a file has only some: each of them is looked at together with all of another kind
 MOST: dict[type[s.Syntax], int] = dict.fromkeys((s.Circuit, s.Task, s.Use, s.Compare), 100)
@@ -47,7 +48,7 @@ def automaton() -> Automaton:
 def parse(text: str, path: str = "") -> tuple[s.File, tuple[Diagnostic, ...]]:
     """Parse a whole file. The file holds every statement, broken ones included; none where it has far too many."""
     sink = Sink()
-    text = text.removeprefix("\ufeff")
+    text = "\n".join(lines_of(text.removeprefix("\ufeff")))
     lines, comments = logical_lines(text, sink)
     statements, kinds = [], Counter[type[s.Syntax]]()
     for line in lines if not sink.stopped else ():
@@ -316,16 +317,12 @@ def read_source(path: str | Path) -> tuple[str, tuple[Diagnostic, ...]]:
     try:
         if path.is_dir():
             return _refused("E001", f"{name} is a directory, not a circuit file")
-        if path.is_fifo() and not path.is_relative_to("/dev"):  # a shell's <(…) is a pipe in /dev that has a writer
-            return _refused("E001", f"{name} is a pipe, not a circuit file")
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-    except FileNotFoundError:
-        return _refused("E001", f"there is no file {name}")
-    except (OSError, ValueError) as error:
+        if not path.exists():
+            return _refused("E001", f"there is no file {name}")
+        return decode(read_named(path, MAX_BYTES))
+    except (OSError, ValueError, Unreadable) as error:
         reason = getattr(error, "strerror", None) or error
         return _refused("E001", f"{name} cannot be read: {reason}")
-    return decode(data)
 
 
 def decode(data: bytes) -> tuple[str, tuple[Diagnostic, ...]]:

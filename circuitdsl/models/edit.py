@@ -87,7 +87,7 @@ def save_edited(model: str | Path, weights: AttentionWeights, intervention: Inte
     source = locate(model)
     files = weight_files(source)
     found: set[Node] = set()
-    with tempfile.TemporaryDirectory(dir=target.resolve().parent, prefix=f".{target.name}.") as name:
+    with tempfile.TemporaryDirectory(dir=target.resolve().parent, prefix=".circuitdsl-") as name:
         made, useless = Path(name) / "model", shutil.ignore_patterns(*USELESS, *(file.name for file in files))
 
         def left_out(folder: str, names: list[str]) -> set[str]:

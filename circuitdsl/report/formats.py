@@ -8,6 +8,8 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING
 
+from circuitdsl.visible import harmless
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -31,14 +33,14 @@ class View:
     allow_undecided: bool = False
 
     def text(self, shows: Iterable[Callable[[Console], None]]) -> str:
-        """What these functions print, an empty line between."""
+        """What these functions print, an empty line between; no service that runs tests finds a command in it."""
         console = self.console()
         with console.capture() as capture:
             for number, show in enumerate(shows):
                 if number:
                     console.print()
                 show(console)
-        return capture.get()
+        return harmless(capture.get())
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from circuitdsl.report.diff import Diff
 from circuitdsl.report.formats import View
 from circuitdsl.report.numbers import interval, value
 from circuitdsl.report.report import ClaimResult, Report
+from circuitdsl.visible import visible
 
 Level = Literal["error", "warning", "notice"]
 _DATA = str.maketrans({"%": "%25", "\r": "%0D", "\n": "%0A"})
@@ -29,8 +30,8 @@ def annotation(level: Level, message: str, title: str, file: str = "", **where: 
     if file and path.is_absolute() and path.is_relative_to(Path.cwd()):  # the repository's root
         file = path.relative_to(Path.cwd()).as_posix()
     properties = {"file": file, **where, "title": title}
-    inside = ",".join(f"{key}={str(given).translate(_PROPERTY)}" for key, given in properties.items() if given)
-    return f"::{level} {inside}::{message.translate(_DATA)}"
+    inside = ",".join(f"{key}={visible(str(given)).translate(_PROPERTY)}" for key, given in properties.items() if given)
+    return f"::{level} {inside}::" + visible(message, "\n").translate(_DATA)
 
 
 def reports_text(reports: Iterable[Report], view: View) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from html import escape
 from typing import Any
 
 from circuitdsl.report.formats import View
@@ -19,6 +18,7 @@ from circuitdsl.report.terminal import (
     task_remarks,
     whole_protocol,
 )
+from circuitdsl.visible import escape
 
 _COLOURS = {
     "holds": "#00875f", "fails": "#d93025", "undecided": "#b06f00", "error": "#7b8794", "interrupted": "#b06f00",

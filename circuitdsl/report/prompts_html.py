@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from html import escape
 
 from circuitdsl.report.formats import View
 from circuitdsl.report.numbers import percent, plain
@@ -21,6 +20,7 @@ from circuitdsl.report.prompts import (
 )
 from circuitdsl.report.prompts import summary as summary_of
 from circuitdsl.report.terminal import listed
+from circuitdsl.visible import escape
 
 _FADED = "opacity:.65"
 _RIGHT, _WRONG, _PLACE, _WARNING = "#00875f", "#d93025", "#0067a8", "#b06f00"

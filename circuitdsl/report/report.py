@@ -8,6 +8,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -15,10 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from circuitdsl.brief import quoted
 from circuitdsl.errors import UsageError, UserError
+from circuitdsl.ordinary import Unreadable, read_named
 from circuitdsl.report.reading import read
 from circuitdsl.tasks.tokens import Token
 from circuitdsl.verdicts import VERDICTS, Verdict
 from circuitdsl.version import __version__
+from circuitdsl.visible import json_text
 
 if TYPE_CHECKING:
     from circuitdsl.circuit.claims import Circuit
@@ -400,6 +403,8 @@ class Reports(tuple[Report, ...]):
         return cls(found)
 
 
+#: bytes of a file of reports at the most
+BYTES = 256 * 10**6
 _HOW = "make one with: circuitdsl verify SPEC --format json -o report.json"
 
 
@@ -410,9 +415,12 @@ def read_reports(path: Path) -> Reports:
         UsageError: the file cannot be read, or holds something else.
     """
     try:
-        return Reports.from_json(path.read_bytes(), str(path))
-    except OSError as error:
-        raise UsageError(f"cannot read the report {quoted(str(path))}: {error.strerror or error}") from None
+        content = read_named(path, BYTES)
+    except Unreadable as reason:
+        raise UsageError(f"cannot read the report {quoted(str(path))}: {reason}") from None
+    if len(content) > BYTES:
+        raise UsageError(f"cannot read the report {quoted(str(path))}: it has more than {BYTES / 1e6:.0f} MB")
+    return Reports.from_json(content, str(path))
 
 
 def exit_status(reports: Iterable[Report], allow_undecided: bool = False) -> int:
@@ -442,7 +450,7 @@ def write_whole(path: Path, text: str | bytes) -> None:
     Raises:
         UserError: the folder is missing or cannot be written.
     """
-    data = text.encode() if isinstance(text, str) else text
+    data = text.encode(errors="backslashreplace") if isinstance(text, str) else text
     beside: Path | None = None
     try:
         if path.exists() and not path.is_file():
@@ -458,12 +466,13 @@ def write_whole(path: Path, text: str | bytes) -> None:
         raise UserError(f"cannot write {path}: {error.strerror}", hint="is the folder there, and writable?") from None
     finally:
         if beside:  # it is still there after an error, or where the run was interrupted
-            beside.unlink(missing_ok=True)
+            with suppress(OSError):
+                beside.unlink(missing_ok=True)
 
 
 def as_text(found: Reports | Diff | Prompts, view: View | None = None) -> str:
     """Reports, a comparison of them, or a task's prompts, as the text of their JSON."""
-    return json.dumps(found.to_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return json_text(found.to_json(), indent=1, allow_nan=False) + "\n"
 
 
 def ascii_reason(reason: str) -> str:

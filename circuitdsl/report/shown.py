@@ -20,10 +20,11 @@ class Shown:
         raise NotImplementedError
 
     def __rich__(self) -> Text:
-        from rich.console import Console
         from rich.text import Text
 
-        screen = Console(file=StringIO(), force_terminal=True, highlight=False, width=120)
+        from circuitdsl.report.screen import Screen
+
+        screen = Screen(file=StringIO(), force_terminal=True, width=120)
         with screen.capture() as capture:
             self.show(screen)
         return Text.from_ansi(capture.get())
@@ -32,8 +33,8 @@ class Shown:
         return self.__rich__().plain
 
     def _repr_html_(self) -> str:
-        from rich.console import Console
+        from circuitdsl.report.screen import Screen
 
-        screen = Console(file=StringIO(), record=True, highlight=False, width=120)
+        screen = Screen(file=StringIO(), record=True, width=120)
         self.show(screen)
         return screen.export_html(inline_styles=True, code_format="<pre>{code}</pre>")

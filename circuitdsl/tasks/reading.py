@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from circuitdsl.tasks.records import BadLine, Line, PromptFileError, lines_of
+from circuitdsl.visible import visible
 
 T = TypeVar("T")
 #: so many bad lines of a file are named, and the others counted
@@ -49,7 +50,7 @@ class Reading:
 
     def place(self, line: Line, reason: BadLine) -> str:
         """A bad line as it is named."""
-        return f"{self.path}:{line.number}: {reason}"
+        return visible(f"{self.path}:{line.number}: {reason}")
 
     def rest(self) -> list[str]:
         """That there are more bad lines than are named; empty where there are not."""

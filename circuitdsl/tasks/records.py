@@ -32,6 +32,7 @@ class PromptFileError(UserError):
     """A prompt file that cannot be used; the message lists its bad lines."""
 
     status = 2
+    keep = "\n"
 
 
 class BadLine(Exception):

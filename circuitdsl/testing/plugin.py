@@ -21,6 +21,7 @@ import pytest
 
 from circuitdsl.errors import UserError
 from circuitdsl.limits import positive, seed
+from circuitdsl.visible import harmless, line, visible
 
 if TYPE_CHECKING:
     from circuitdsl.api import Spec
@@ -41,7 +42,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
-    return CircFile.from_parent(parent, path=file_path) if file_path.suffix == ".circ" else None
+    if file_path.suffix != ".circ":
+        return None
+    found = CircFile.from_parent(parent, path=file_path)
+    if visible(found.nodeid) == found.nodeid:
+        return found
+    return CircFile.from_parent(parent, path=file_path, name=visible(found.name), nodeid=visible(found.nodeid))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -57,7 +63,7 @@ class ClaimFailed(Exception):
     """A claim does not hold."""
 
     def __init__(self, result: ClaimResult) -> None:
-        super().__init__(f"{result.verdict}: {result.reason}")
+        super().__init__(line(f"{result.verdict}: {result.reason}"))
         self.result = result
 
 
@@ -75,7 +81,7 @@ class CircFile(pytest.File):
                     parts = (circuit.name if several else "", claim.under.text if claim.under else "", claim.text + on)
                     title = ": ".join(part for part in parts if part)
                     name = unique("-".join(slug(part) for part in parts if part), known)
-                    yield ClaimItem.from_parent(self, name=name, title=title, run=run, claim=claim, task=task)
+                    yield ClaimItem.from_parent(self, name=name, title=line(title), run=run, claim=claim, task=task)
 
     def _spec(self) -> Spec:
         """The spec, or its mistakes as an error of collection."""
@@ -87,13 +93,13 @@ class CircFile(pytest.File):
             spec = load(self.path, model, allow_outside=self.config.getoption("--circ-allow-outside"))
             wrong = [d for d in spec.diagnostics if d.severity == "error"]
             if wrong:
-                raise self.CollectError(render_foremost(wrong, spec.text, spec.path))
+                raise self.CollectError(harmless(render_foremost(wrong, spec.text, spec.path)))
             check_prompt_files(spec, model)
         except UserError as error:
             raise self.CollectError(_say(error)) from None
         shown, more = foremost(spec.diagnostics)  # warnings all of them
         for text in (*(render(each, spec.text, spec.path) for each in shown), *([more] if more else [])):
-            self.warn(SpecWarning(text))
+            self.warn(SpecWarning(harmless(text)))
         return spec
 
 
@@ -192,7 +198,7 @@ class ClaimItem(pytest.Item):
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         error = excinfo.value
-        path = os.path.relpath(self.path, self.config.invocation_params.dir)
+        path = line(os.path.relpath(self.path, self.config.invocation_params.dir))
         where = SimpleNamespace(path=path, lineno=self.claim.line, message=str(error))
         if isinstance(error, ClaimFailed):
             from circuitdsl.report.terminal import member_lines
@@ -201,7 +207,7 @@ class ClaimItem(pytest.Item):
             on = f" on {result.task}" if result.task else ""
             lines = (result.statement, f"{result.verdict}{on}: {result.reason}")
             more = (*member_lines(result), *result.notes, *([f"cited: {result.citation}"] if result.citation else []))
-            return Failure((*lines, *(f"  {line}" for line in more)), where)
+            return Failure((*map(line, lines), *(f"  {line(said)}" for said in more)), where)
         if isinstance(error, UserError):
             return Failure((self.title, f"could not be run: {_say(error)}"), where)
         return super().repr_failure(excinfo)
@@ -227,8 +233,8 @@ class Failure:
     def toterminal(self, writer: Any) -> None:
         first, *rest = self.lines
         writer.line(first, bold=True)
-        for line in rest:
-            writer.line(line, red=not line.startswith("  "))
+        for said in rest:
+            writer.line(said, red=not said.startswith("  "))
         writer.line(f"{self.reprcrash.path}:{self.reprcrash.lineno}")
 
 
@@ -238,4 +244,5 @@ class _Skip(Exception):
 
 def _say(error: UserError) -> str:
     """The error with its hint; options of the command line are given the names that they have in pytest."""
-    return f"{error.message} ({error.hint.replace('--', '--circ-')})" if error.hint else error.message
+    said = f"{error.message} ({error.hint.replace('--', '--circ-')})" if error.hint else error.message
+    return harmless(said)

@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from circuitdsl import cli
 from circuitdsl.models.load import POCKET
 from tests.hostile.attacks import CONFIGURATIONS, HARMLESS, LOADED, PROMPTS, TOKENIZERS, WEIGHTS, Attack
 
@@ -29,20 +27,6 @@ embed -> 0.6.v at S2 : effect <= 90%
 FILES = ("config.json", WEIGHTS, "tokenizer.json", "tokenizer_config.json")
 
 
-@pytest.fixture(autouse=True)
-def in_time() -> Iterator[None]:
-    """What never ends is ended."""
-
-    def stop(*_: object) -> None:
-        raise AssertionError("this does not end")
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(120)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
-
-
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     """A model's directory, to be spoilt."""
@@ -51,19 +35,6 @@ def model(tmp_path: Path) -> Path:
     for name in FILES:
         shutil.copy(POCKET / name, folder / name)
     return folder
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Run the command line in this process: (status, standard output, standard error)."""
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as end:
-            cli.leave(arguments)
-        out, err = capsys.readouterr()
-        return int(end.value.code or 0), out, err
-
-    return call
 
 
 def commands(model: Path, *verbs: str) -> list[list[str]]:

@@ -20,7 +20,7 @@ from circuitdsl.circuit.lint import lint
 from circuitdsl.circuit.resolve import resolve
 from circuitdsl.circuit.shapes import TaskShape
 from circuitdsl.language import syntax as s
-from circuitdsl.language.diagnostics import codes, ordered, render_all
+from circuitdsl.language.diagnostics import Diagnostic, codes, ordered, render_all
 from circuitdsl.language.format import dumps, format_text
 from circuitdsl.language.lexer import KEYWORDS
 from circuitdsl.language.parse import decode, parse
@@ -65,9 +65,9 @@ def characters() -> dict[str, tuple[str, ...]]:
 # --- making texts ---------------------------------------------------------------------------------
 
 
-def mutated(rng: random.Random) -> str:
-    """A spec with a few bytes, characters, words or lines changed."""
-    text = rng.choice(seeds())
+def mutated(rng: random.Random, text: str | None = None) -> str:
+    """A text, by default one of the seeds, with a few bytes, characters, words or lines changed."""
+    text = rng.choice(seeds()) if text is None else text
     for _ in range(rng.randint(1, 4)):
         text = rng.choice(MUTATIONS)(text, rng)
     return text
@@ -151,8 +151,8 @@ MUTATIONS = (
 # --- what every text must keep to -----------------------------------------------------------------
 
 
-def read(text: str) -> None:
-    """Parse, resolve, lint, show and format a text, and check what every text must keep to."""
+def read(text: str) -> tuple[Diagnostic, ...]:
+    """Parse, resolve, lint, show and format a text, check what every text must keep to, and return what is wrong."""
     start = time.process_time()
     file, found = parse(text, "fuzz.circ")
     circuits, more = resolve(file, tasks=TASKS, kinds=KINDS)
@@ -176,6 +176,7 @@ def read(text: str) -> None:
         assert resolve(again, tasks=TASKS, kinds=KINDS)[0] == circuits
         assert sorted(c.text.rstrip() for c in again.comments) == sorted(c.text.rstrip() for c in file.comments)
         assert format_text(formatted, "fuzz.circ") == formatted
+    return every
 
 
 def main() -> int:

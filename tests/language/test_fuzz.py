@@ -21,6 +21,7 @@ from tests.language.mutations import WORDS, mutated, read
 @example("heads a = " + "9" * 5000 + ".1 m" + "9" * 5000)
 @example("a -> b at S1+" + "9" * 5000)
 @example('model ""\ntask file("")\n')
+@example('model "./no/\u2028such\ufeff"\n')
 def test_any_text(text: str) -> None:
     read(text)
 
