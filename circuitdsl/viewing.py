@@ -26,7 +26,9 @@ def pictures(specs: Iterable[Spec]) -> Callable[[Report], str]:
     return picture
 
 
-def page_of(reports: Reports, specs: Iterable[Spec] | None = None, folder: Path | None = None, live: bool = False) -> str:
+def page_of(
+    reports: Reports, specs: Iterable[Spec] | None = None, folder: Path | None = None, live: bool = False
+) -> str:
     """The page of some reports; arguments as for `at_hand` and `report.page.build.page`."""
     return page(reports, _view(reports, specs, folder), live)
 
@@ -70,7 +72,11 @@ def _same(path: Path, report: Report) -> Spec | None:
     except (OSError, ValueError, UserError):  # it cannot be read, or is no name of a file
         return None
     hashes = report.spec.meaning or report.spec.sha256
-    return spec if hashes and any(c.name == report.spec.circuit and report.spec.says_what(c) for c in spec.circuits) else None
+    return (
+        spec
+        if hashes and any(c.name == report.spec.circuit and report.spec.says_what(c) for c in spec.circuits)
+        else None
+    )
 
 
 def _view(reports: Reports, specs: Iterable[Spec] | None, folder: Path | None) -> View:

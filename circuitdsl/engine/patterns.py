@@ -14,9 +14,7 @@ from circuitdsl.measurements.kept import attention_of
 from circuitdsl.models.parts import Transformer
 
 
-def patterns_on(
-    model: Transformer, tokens: Sequence[int], heads: Sequence[Node]
-) -> list[Float[Array, "T T"]]:
+def patterns_on(model: Transformer, tokens: Sequence[int], heads: Sequence[Node]) -> list[Float[Array, "T T"]]:
     """The pattern of each head on one prompt: from each position (axis 0) to each (axis 1)."""
     if not heads:
         return []

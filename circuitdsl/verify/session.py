@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from circuitdsl.verdict.decide import Decision
     from circuitdsl.verify.per_prompt import PerPrompt
     from circuitdsl.verify.prompts import Keep
-    from circuitdsl.verify.store import Store
     from circuitdsl.verify.samples import Collected
+    from circuitdsl.verify.store import Store
     from circuitdsl.verify.verify import Progress, Record
 
 T = TypeVar("T")

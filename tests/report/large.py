@@ -55,7 +55,13 @@ def large(claims: int = 500, tasks: int = 8, prompts: int = 256, seed: int = 0, 
         tasks=tuple(TaskResult(n, "abc", prompts, 0, "2" * 64, "logit_diff", 4.0, -4.0, 0.99) for n in names),
         claims=tuple(results),
         seconds=12.5,
-        behind=Behind("2026-11-30T12:00:00+00:00", f"circuitdsl verify{text}", dict.fromkeys(names, shown), tuple(numbers), patterns),
+        behind=Behind(
+            "2026-11-30T12:00:00+00:00",
+            f"circuitdsl verify{text}",
+            dict.fromkeys(names, shown),
+            tuple(numbers),
+            patterns,
+        ),
     )
 
 
@@ -69,7 +75,8 @@ def _claim(
     reason = f"effect {100 * mean:.0f} % is {'' if verdict == 'holds' else 'not '}below the margin of 1 %{text}"
     result = ClaimResult(
         name, line, claim, "edge", task, verdict, reason, {"patch": "direct"}, found, Null(0.9, 20), members,
-        notes=(f"a note{text}",) if text else (), block=f"when x{text}:" if text else None, block_line=1 if text else None,
+        notes=(f"a note{text}",) if text else (),
+        block=f"when x{text}:" if text else None, block_line=1 if text else None,
     )  # fmt: skip
     null = tuple(np.round(rng.normal(0, 0.02, 20), 4).tolist())
     behind = ClaimNumbers(

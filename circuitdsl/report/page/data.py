@@ -218,7 +218,9 @@ def _finite(number: float) -> float | None:
 
 def _full(found: dict[str, Any]) -> dict[str, Any]:
     """The results without what is empty."""
-    found["results"] = [{key: each for key, each in row.items() if each not in (None, "", [])} for row in found["results"]]
+    found["results"] = [
+        {key: each for key, each in row.items() if each not in (None, "", [])} for row in found["results"]
+    ]
     return found
 
 

@@ -35,7 +35,7 @@ function detail(report, result, others, choose) {
   }
   for (const [title, rows] of [["pairs", result.members], ["figures behind it", result.details]]) {
     const drawn = rows?.length ? forest(rows, result.unit) : null;
-    if (drawn) node.append(h("section", { class: "of-parts" }, h("h4", {}, title), drawn));
+    if (drawn) node.append(h("section", { class: "of-parts" }, h("h2", { class: "minor" }, title), drawn));
   }
   if (prompts.length) {
     node.append(h("section", { class: "prompts" }, endsOf(report, result, show), shown));
@@ -63,7 +63,7 @@ function facts(result) {
 function endsOf(report, result, show) {
   const order = report.sorted(result), values = report.values(result), n = Math.min(AT_AN_END, Math.ceil(order.length / 2));
   const button = (place) => h("button", { type: "button", class: "end", "data-i": place, on: { click: () => show(place) } }, figure(values[place], result.behind.unit));
-  return h("div", { class: "ends" }, h("h4", {}, "prompts"),
+  return h("div", { class: "ends" }, h("h2", { class: "minor" }, "prompts"),
     h("span", {}, "lowest"), order.slice(0, n).map(button),
     h("span", {}, "highest"), order.slice(-n).reverse().map(button),
     h("span", { class: "keys" }, h("kbd", {}, "\u2190"), " ", h("kbd", {}, "\u2192"), " next"));
@@ -104,7 +104,7 @@ function patternsOn(report, result, index, tokens, named, show) {
     heads.map((each) => h("option", { value: each, selected: each === head }, each)));
   if (at) draw(head);
   return h("section", { class: "patterns" },
-    h("h4", {}, "attention of ", at ? select : "its heads"),
+    h("h2", { class: "minor" }, "attention of ", at ? select : "its heads"),
     others.length ? h("p", { class: "elsewhere" }, at ? "also on " : "is kept on ", others) : "", at && body);
 }
 

@@ -3,10 +3,10 @@
 class Diagram {
   /** `over` is called with the ids of an arrow's claims or null, `chosen` with these, `group` with a group's name. */
   constructor(text, { over, chosen, group }) {
-    const svg = new DOMParser().parseFromString(text, "image/svg+xml").documentElement;
-    this.node = h("div", { class: "diagram" });
+    this.node = h("div", { class: "diagram", tabindex: "0", role: "group", "aria-label": "circuit" });
     this.button = h("button", { class: "chip size", type: "button", "aria-pressed": "false", on: { click: () => this.enlarge() } }, "full size");
-    if (svg.localName !== "svg") return;
+    const svg = text && new DOMParser().parseFromString(text, "image/svg+xml").documentElement;
+    if (!svg || svg.localName !== "svg") return;
     svg.querySelectorAll("script, foreignObject, style, a, image, use").forEach((each) => each.remove());
     [...svg.children].filter((each) => !["g", "title", "desc"].includes(each.localName)).forEach((each) => each.remove());
     svg.querySelector(".unmet")?.remove();

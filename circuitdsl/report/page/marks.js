@@ -30,7 +30,7 @@ function filled(element, about, inside) {
     if (key === "on") for (const [kind, does] of Object.entries(value)) element.addEventListener(kind, does);
     else if (value !== null && value !== undefined && value !== false) element.setAttribute(key, value === true ? "" : value);
   }
-  element.append(...inside.flat(3).filter((each) => each !== null && each !== undefined && each !== "" && each !== false));
+  element.append(...inside.flat(Infinity).filter((each) => each !== null && each !== undefined && each !== "" && each !== false));
   return element;
 }
 

@@ -32,7 +32,7 @@ class Found {
   }
 
   isAbout(claim, group) {
-    return `${claim.text} ${claim.block ?? ""}`.split(/[^\w.]+/).includes(group);
+    return `${claim.text} ${claim.block ?? ""}`.split(/[^\p{L}\p{N}_]+/u).includes(group);
   }
 }
 
@@ -198,7 +198,7 @@ class View {
       else if (typing) typing.blur();
       else if (this.state.open) { const { current } = this.claims; this.claims.close(); current?.button.focus(); }
       else this.set({ words: "", group: "", task: "", verdicts: new Set() });
-    } else if (typing) return;
+    } else if (typing || (key.startsWith("Arrow") && event.target.closest?.(".diagram"))) return;
     else if (key === "j" || key === "ArrowDown") this.claims.move(1);
     else if (key === "k" || key === "ArrowUp") this.claims.move(-1);
     else if (key === "ArrowLeft" || key === "ArrowRight") this.claims.rows.find((row) => row.detail)?.detail.step(key === "ArrowLeft" ? -1 : 1);
