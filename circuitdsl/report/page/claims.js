@@ -152,7 +152,7 @@ class Claims {
 
 /** A claim as code, with arrows and bounds that do not break. */
 function written(text) {
-  const parts = text.split(/(->|[<>]=? ?-?[\d.]+ ?%?)/);
+  const parts = text.split(/(->|: \S+|[<>]=? ?-?[\d.]+ ?%?)/);
   return h("code", {}, parts.map((part, i) => (i % 2 ? h("span", { class: "nobr" }, part) : part)));
 }
 
