@@ -17,6 +17,8 @@ from pathlib import Path
 import jsonschema
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from rich.console import Console
 
 import circuitdsl
@@ -26,7 +28,9 @@ from circuitdsl.report.page.build import SCRIPTS, as_json, page
 from circuitdsl.report.page.data import DIGITS, of_report, packed
 from circuitdsl.report.report import Report, Reports, as_text
 from circuitdsl.viewing import at_hand, page_of, pictures, view
+from tests.drawing import examples
 from tests.report.large import large, spec_of
+from tests.report.test_reading import REPORTS
 from tests.schema import schema
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
@@ -103,6 +107,13 @@ def test_every_kind_of_claim_has_a_page(pocket, spec: Path | str) -> None:
         assert len(data["results"]) == len(report.claims)
         assert [claim["id"] for claim in data["claims"]] == list(dict.fromkeys(c.id for c in report.claims))
     assert page(reports).count("</script>") == 2
+
+
+@settings(max_examples=examples(40, 400), deadline=None)
+@given(st.lists(REPORTS, max_size=2).map(Reports))
+def test_whatever_a_report_holds_has_a_page(reports: Reports) -> None:
+    found = json.loads(parts(page(Reports.from_json(as_text(reports)) if reports else reports)).texts["script"][0])
+    assert len(found["reports"]) == len(reports)
 
 
 # --- the page

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, Phase, given, settings
 from rich.console import Console
 
 import circuitdsl
@@ -17,9 +18,11 @@ from circuitdsl.report.formats import View
 from circuitdsl.report.page.build import page as page_text
 from circuitdsl.report.report import Report
 from circuitdsl.viewing import pictures
+from tests.drawing import examples
 from tests.report.browser import Noise, chromium
 from tests.report.large import large
 from tests.report.test_page import HOSTILE
+from tests.report.test_reading import REPORTS
 
 PLAIN = View(partial(Console, width=100))
 
@@ -221,6 +224,21 @@ def test_a_hostile_report_is_shown_as_text(tab, tmp_path: Path) -> None:
         assert "onerror=alert(2)" in "".join(tab.locator(selector).all_text_contents()), selector
     assert tab.locator("img, iframe, body script:not([type]) ~ script").count() == 0
     assert tab.locator(".diagram script, .diagram [onclick], .diagram [onload]").count() == 0
+
+
+@settings(
+    max_examples=examples(15, 300),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    phases=[Phase.generate],
+)
+@given(REPORTS)
+def test_whatever_a_report_holds_is_shown(tab, tmp_path: Path, report: Report) -> None:
+    tab.goto(written(tmp_path, report))
+    tab.goto(f"{tab.url.split('#')[0]}#own=1")
+    tab.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert tab.locator(".claim").count() == len({claim.id for claim in report.reached})
+    tab.evaluate("document.querySelectorAll('.claim .head').forEach((each) => each.click())")
 
 
 def test_the_page_can_reach_nothing(browser, several: str) -> None:

@@ -59,7 +59,7 @@ class Claims {
   }
 
   draw({ result, place }) {
-    const domain = this.state.own ? (result.value === undefined ? null : ownDomain(result)) : this.report.domains.get(result.unit);
+    const domain = this.state.own ? ownDomain(result) : this.report.domains.get(result.unit);
     place.replaceChildren(strip(result, domain));
   }
 

@@ -77,7 +77,7 @@ def packed(values: Sequence[float] | np.ndarray) -> list[Any]:
     """The smallest number, the largest, and all as text, each in two digits of base 64."""
     given = np.asarray(values, float)
     low, high = float(given.min()), float(given.max())
-    steps = np.rint((given - low) / ((high - low) or 1) * _STEPS).astype(int)
+    steps = np.rint((given / 2 - low / 2) / ((high / 2 - low / 2) or 1) * _STEPS).astype(int)  # halves stay finite
     letters = np.stack((_LETTERS[steps >> 6], _LETTERS[steps & 63]), -1)
     return [low, high, letters.tobytes().decode()]
 
@@ -175,7 +175,7 @@ def _prompt(prompt: ShownPrompt, words: _Numbered) -> list[Any]:
         [[words[name], *at] for name, at in prompt.positions.items()],
         [words[token] for token in prompt.answers],
         [words[token] for token in prompt.distractors],
-        list(prompt.scores),
+        _ends(prompt.scores),
         words[prompt.stratum],
         prompt.line,
     ]
@@ -213,7 +213,8 @@ def _ends(ends: tuple[float, float] | None) -> list[float | None] | None:
 
 
 def _finite(number: float) -> float | None:
-    return float(f"{number:.5g}") if math.isfinite(number) else None
+    rounded = float(f"{number:.5g}")
+    return rounded if math.isfinite(rounded) else None
 
 
 def _full(found: dict[str, Any]) -> dict[str, Any]:

@@ -98,6 +98,7 @@ function patternsOn(report, result, index, tokens, named, show) {
   const draw = (chosen) => {
     report.head = chosen;
     const rows = rowsOf(report.patterns.get(`${result.t} ${chosen}`).get(index)), say = h("figcaption", {}, "\u00a0");
+    if (rows.length !== tokens.length) return body.replaceChildren("this pattern is of another prompt");
     body.replaceChildren(h("figure", {}, heat(rows, tokens, named, (words) => say.replaceChildren(words)), say));
   };
   const select = h("select", { "aria-label": "head", on: { change: (event) => draw(event.target.value) } },

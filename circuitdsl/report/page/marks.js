@@ -46,6 +46,7 @@ function unpacked([low, high, text]) {
 const MINUS = "\u2212";
 
 function plain(value, digits = 2) {
+  if (!Number.isFinite(value)) return "\u2013";
   const text = value.toFixed(digits);
   return Number(text) === 0 ? text.replace("-", "") : text.replace("-", MINUS);
 }

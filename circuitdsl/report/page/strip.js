@@ -27,11 +27,11 @@ function columns(values, x, width) {
 
 /** The strip of one line: how many prompts are where, the interval, the mean, zero, and where the figure has to lie. */
 function strip(result, domain) {
-  const { width, height } = STRIP, x = scale(domain, width), behind = result.behind;
+  const { width, height } = STRIP, behind = result.behind;
   const about = { class: `strip ${result.v}`, viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", role: "img" };
   const label = `${result.fig ?? "no figure"} ${result.ci ?? ""}`;
-  if (!domain || result.value === undefined) return s("svg", { ...about, "aria-label": label });
-  const parts = [regions(behind?.holds, domain, width, height)];
+  if (!domain || !Number.isFinite(result.value)) return s("svg", { ...about, "aria-label": label });
+  const x = scale(domain, width), parts = [regions(behind?.holds, domain, width, height)];
   parts.push(s("line", { class: "zero", x1: x(0), x2: x(0), y1: 0, y2: height }));
   if (behind) {
     parts.push(s("path", { class: "counts", d: columns(unpacked(behind.values), x, width) }));
