@@ -87,7 +87,10 @@ def test_an_arrow_lights_its_line_and_a_line_its_arrow(tab, ioi: str) -> None:
     assert tab.locator(".edge.on").count() == 1 and arrow.get_attribute("class").endswith(" on")
     tab.locator(".head", has_text="decider -> logits").last.click()
     assert tab.text_content(".claim.open .number") == "31"
-    assert tab.get_attribute(".edge.on", "data-edge") == "decider -> logits"
+    assert (
+        tab.get_attribute(".edge.on", "data-edge") == tab.get_attribute(".label.on", "data-edge") == "decider -> logits"
+    )
+    assert tab.locator(".label.on").count() == 1
     tab.locator('.box[data-box="mover"]').dispatch_event("click")
     assert shown(tab) == ["21", "40"]
 

@@ -19,14 +19,14 @@ class Diagram {
     this.svg.removeAttribute("width");
     this.svg.removeAttribute("height");
     this.arrows = [...this.svg.querySelectorAll(".edge[data-claims]")].map((node) => ({
-      node, name: node.dataset.edge, ids: node.dataset.claims.split(" "),
+      node, ids: node.dataset.claims.split(" "),
     }));
     for (const arrow of this.arrows) {
       const line = arrow.node.querySelector("path"), wide = line.cloneNode();
       wide.setAttribute("class", "reach");
       wide.removeAttribute("stroke-dasharray");
       arrow.node.prepend(wide);
-      arrow.labels = [...this.svg.querySelectorAll(".label")].filter((each) => each.dataset.edge === arrow.name);
+      arrow.labels = [...this.svg.querySelectorAll(".label")].filter(({ dataset }) => dataset.edge === arrow.node.dataset.edge && dataset.of === arrow.node.dataset.claims);
       for (const part of [arrow.node, ...arrow.labels]) {
         part.addEventListener("pointerenter", () => (this.mark(arrow.ids), over(arrow.ids)));
         part.addEventListener("pointerleave", () => over(null));

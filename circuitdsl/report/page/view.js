@@ -65,6 +65,7 @@ class View {
       this.foot(), this.help());
     this.root.classList.toggle("several", report.several);
     this.root.classList.toggle("drawn", Boolean(report.svg));
+    this.root.classList.toggle("sparse", (this.diagram.arrows ?? []).length < 3);
     this.diagram.fit();
     this.over(null);
     const row = this.claims.find(this.state.open);
