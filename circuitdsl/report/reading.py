@@ -31,8 +31,9 @@ def read(kind: Any, value: Any, where: str = "") -> Any:
     if origin is dict:
         return {key: read(inside[1], each, f"{where}.{key}") for key, each in _checked(dict, value, where).items()}
     if origin is tuple and inside[-1] is ...:
-        if inside[0] in (str, int) and type(value) is list and set(map(type, value)) <= {inside[0]}:
-            return tuple(value)  # many of them, at once
+        if inside[0] in (str, int, float) and type(value) is list and set(map(type, value)) <= {inside[0]}:
+            if inside[0] is not float or all(map(math.isfinite, value)):
+                return tuple(value)  # many of them, at once
         return tuple(read(inside[0], each, f"{where}[{i}]") for i, each in enumerate(_checked(list, value, where)))
     if origin is tuple:
         if len(_checked(list, value, where)) != 2:

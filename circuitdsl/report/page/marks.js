@@ -36,7 +36,7 @@ function filled(element, about, inside) {
 
 /** The numbers that Python packed: the smallest, the largest, and two digits for each. */
 function unpacked([low, high, text]) {
-  const found = new Float64Array(text.length / 2), step = (high - low) / 4095;
+  const found = new Float64Array(text.length / 2), step = high / 4095 - low / 4095;
   for (let i = 0; i < found.length; i++) {
     found[i] = low + step * (64 * PLACE[text.charCodeAt(2 * i)] + PLACE[text.charCodeAt(2 * i + 1)]);
   }
@@ -84,9 +84,11 @@ function ends([low, high]) {
   return [low ?? -Infinity, high ?? Infinity];
 }
 
+const MOST = 1e300;  // so that differences are finite
+
 /** Lows and highs around everything given, with 0 among them, and a little room. */
 function around(numbers) {
-  const finite = numbers.filter((each) => Number.isFinite(each));
+  const finite = numbers.filter((each) => Number.isFinite(each)).map((each) => Math.max(-MOST, Math.min(MOST, each)));
   const low = Math.min(0, ...finite), high = Math.max(0, ...finite), room = 0.03 * (high - low || 1);
   return [low - room, high + room];
 }
