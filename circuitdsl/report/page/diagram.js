@@ -21,12 +21,17 @@ class Diagram {
     this.arrows = [...this.svg.querySelectorAll(".edge[data-claims]")].map((node) => ({
       node, ids: node.dataset.claims.split(" "),
     }));
+    const labels = new Map();
+    for (const label of this.svg.querySelectorAll(".label")) {
+      const key = `${label.dataset.of} ${label.dataset.edge}`;
+      labels.set(key, [...(labels.get(key) ?? []), label]);
+    }
     for (const arrow of this.arrows) {
       const line = arrow.node.querySelector("path"), wide = line.cloneNode();
       wide.setAttribute("class", "reach");
       wide.removeAttribute("stroke-dasharray");
       arrow.node.prepend(wide);
-      arrow.labels = [...this.svg.querySelectorAll(".label")].filter(({ dataset }) => dataset.edge === arrow.node.dataset.edge && dataset.of === arrow.node.dataset.claims);
+      arrow.labels = labels.get(`${arrow.node.dataset.claims} ${arrow.node.dataset.edge}`) ?? [];
       for (const part of [arrow.node, ...arrow.labels]) {
         part.addEventListener("pointerenter", () => (this.mark(arrow.ids), over(arrow.ids)));
         part.addEventListener("pointerleave", () => over(null));
