@@ -70,6 +70,8 @@ def _verify(given: argparse.Namespace) -> int:
     names = ("prompts", "seed", "other_corruptions", "claim", "each_at", "generalise", "full")
     wanted = {name: getattr(given, name) for name in names} | {"early_stop": not given.no_early_stop}
     form = format_of(given.format, Path(given.output) if given.output else None)
+    if given.with_prompts and form.name not in ("json", "html"):
+        raise UsageError("--with-prompts keeps numbers in a JSON report", hint="name it with -o FILE.json")
     if given.view or given.with_prompts or form.name == "html":
         wanted["behind"] = given.command
     if given.watch:

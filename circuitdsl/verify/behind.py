@@ -55,7 +55,7 @@ class Gathered:
             )
         )
 
-    def behind(self, circuit: Circuit, by_task: Mapping[str, Prompts]) -> Behind:
+    def behind(self, circuit: Circuit, by_task: Mapping[str, Prompts], patterns: bool = True) -> Behind:
         """All of it, with the prompts, and attention patterns on those at the ends of the claims' numbers."""
         used = {each.task for each in self.numbers}
         return Behind(
@@ -63,7 +63,7 @@ class Gathered:
             self.command,
             {name: tuple(_shown(prompts)) for name, prompts in by_task.items() if name in used},
             tuple(self.numbers),
-            tuple(self._patterns(circuit, by_task)),
+            tuple(self._patterns(circuit, by_task)) if patterns else (),
         )
 
     def _patterns(self, circuit: Circuit, by_task: Mapping[str, Prompts]) -> Iterator[Pattern]:

@@ -403,7 +403,7 @@ class Session(AbstractContextManager["Session"]):
             if other_corruptions and not report.interrupted:
                 report = under_other_corruptions(self, circuit, by_task, report, how)
             if behind:
-                report = replace(report, behind=gathered.behind(circuit, by_task))
+                report = replace(report, behind=gathered.behind(circuit, by_task, not report.interrupted))
         return replace(report, seconds=time.perf_counter() - start)
 
     def edit(

@@ -256,6 +256,19 @@ def test_verify_keeps_numbers_where_a_page_wants_them(pocket, tmp_path: Path, mo
     assert data["results"][0]["behind"]["heads"] == ["0.6"] and "<svg" in data["svg"]
 
 
+def test_verify_opens_the_page_and_has_no_numbers_for_a_screen(pocket, tmp_path: Path, capsys, monkeypatch) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    monkeypatch.setenv("DISPLAY", ":9")
+    common = ["verify", "pocket/ioi", "--claim", "28", "--prompts", "32"]
+    assert cli.run([*common, "--view", "--allow-undecided"]) == 0
+    path = Path(capsys.readouterr().out.splitlines()[-1])
+    assert opened == [path.as_uri()] and "svg xmlns" in path.read_text()
+    path.unlink()
+    assert cli.run([*common, "--with-prompts"]) == 2
+    assert "-o FILE.json" in capsys.readouterr().err
+
+
 def test_a_live_page_is_for_this_machine_and_whoever_knows_its_address(capsys, monkeypatch) -> None:
     from circuitdsl.cli.live import Live
 
