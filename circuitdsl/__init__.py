@@ -19,10 +19,11 @@ if TYPE_CHECKING:
     from circuitdsl.report.report import Report, Reports
     from circuitdsl.verify.per_prompt import PerPrompt
     from circuitdsl.verify.session import Session
+    from circuitdsl.viewing import view
 
 __all__ = [
     "PerPrompt", "Report", "Reports", "Session", "Spec", "SpecError", "UserError", "__version__",
-    "diff", "dumps", "load", "load_model", "loads", "prompts", "render",
+    "diff", "dumps", "load", "load_model", "loads", "prompts", "render", "view",
 ]  # fmt: skip
 
 #: where each name comes from; nothing is imported before it is asked for
@@ -35,6 +36,7 @@ _HOMES = dict.fromkeys(
     "Session": "circuitdsl.verify.session",
     "UserError": "circuitdsl.errors",
     "load_model": "circuitdsl.models.load",
+    "view": "circuitdsl.viewing",
 }
 
 

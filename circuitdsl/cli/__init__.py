@@ -6,6 +6,7 @@ import argparse
 import gc
 import io
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -21,7 +22,7 @@ from circuitdsl.shown import SHOW
 from circuitdsl.version import __version__
 
 #: the modules beside this one, in the order in which --help lists their verbs
-MODULES = ("verify", "language", "drawings", "circuits", "testing", "tasks")
+MODULES = ("verify", "view", "language", "drawings", "circuits", "testing", "tasks")
 #: the option that shows tracebacks, wherever it stands
 DEBUG = "--debug"
 
@@ -82,6 +83,7 @@ def run(arguments: Sequence[str]) -> int:
         return SPEC_WRONG
     given = parser.parse_args(arguments)
     SHOW.set(status)
+    given.command = shlex.join(("circuitdsl", *arguments))
     try:
         return int(given.run(given))
     except UserError as error:

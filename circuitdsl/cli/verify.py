@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from circuitdsl.cli.arguments import Verbs, add_prompts, add_session, add_spec, level, session
 from circuitdsl.cli.files import load_all, output, write
 from circuitdsl.cli.terminal import as_json, console, say, say_error
+from circuitdsl.cli.view import show
 from circuitdsl.errors import INTERRUPTED, UsageError, UserError
 from circuitdsl.report.formats import FORMATS, View, format_of
 
 if TYPE_CHECKING:
+    from circuitdsl.api import Spec
+    from circuitdsl.cli.live import Live
     from circuitdsl.report.report import Report
 
 
@@ -41,6 +46,8 @@ def register(verbs: Verbs) -> None:
     verify.add_argument("--each-at", type=level, metavar="LEVEL", help="judge claims one by one at this level (5%%)")
     verify.add_argument("--allow-undecided", action="store_true", help="exit with 0 where nothing fails")
     verify.add_argument("--watch", action="store_true", help="verify again whenever the spec is saved, until Ctrl-C")
+    verify.add_argument("--view", action="store_true", help="open the page in a browser; with --watch it follows")
+    verify.add_argument("--with-prompts", action="store_true", help="keep all numbers in the JSON report, for view")
     verify.add_argument("--per-prompt", metavar="FILE.csv", help="write the numbers of every prompt to this file")
     verify.add_argument(
         "--per-prompt-pairs", action="store_true", help="with --per-prompt: the other parts and pairs of claims as well"
@@ -62,6 +69,11 @@ def _verify(given: argparse.Namespace) -> int:
 
     names = ("prompts", "seed", "other_corruptions", "claim", "each_at", "generalise", "full")
     wanted = {name: getattr(given, name) for name in names} | {"early_stop": not given.no_early_stop}
+    form = format_of(given.format, Path(given.output) if given.output else None)
+    if given.with_prompts and form.name not in ("json", "html"):
+        raise UsageError("--with-prompts keeps numbers in a JSON report", hint="name it with -o FILE.json")
+    if given.view or given.with_prompts or form.name == "html":
+        wanted["behind"] = given.command
     if given.watch:
         return _watch(given, wanted)
     if given.per_prompt_pairs and not given.per_prompt:
@@ -79,11 +91,14 @@ def _verify(given: argparse.Namespace) -> int:
             trouble = error
     if trouble and not reports:
         raise trouble
-    view = View(partial(console, plain=target is not None), given.verbose, given.allow_undecided)
-    text = format_of(given.format, target).reports(Reports(reports), view)
+    plain = partial(console, plain=target is not None)
+    view = View(plain, given.verbose, given.allow_undecided, partial(_picture, specs))
+    text = form.reports(Reports(reports), view)
     if numbers and table is not None:
         write(numbers, table.to_csv())
     write(target, text)
+    if given.view:
+        show(FORMATS["html"].reports(Reports(reports), view), None)
     for report in reports if target else ():
         say(f"{report.spec.circuit}: {summary_line(report).plain.strip()}")
     if trouble:
@@ -91,6 +106,12 @@ def _verify(given: argparse.Namespace) -> int:
     if any(report.interrupted for report in reports):
         return INTERRUPTED
     return exit_status(reports, given.allow_undecided)
+
+
+def _picture(specs: Sequence[Spec], report: Report) -> str:
+    from circuitdsl.viewing import pictures
+
+    return pictures(specs)(report)
 
 
 def _watch(given: argparse.Namespace, wanted: dict[str, Any]) -> int:
@@ -103,6 +124,7 @@ def _watch(given: argparse.Namespace, wanted: dict[str, Any]) -> int:
         if getattr(given, name):
             raise UsageError(f"--watch writes to the terminal: leave out --{name.replace('_', '-')}")
     view, last = View(console, given.verbose, given.allow_undecided), Reports(())
+    live = _live() if given.view else None
     with session(given) as running:
         try:
             for turn in running.watch(given.spec, **wanted):
@@ -115,11 +137,19 @@ def _watch(given: argparse.Namespace, wanted: dict[str, Any]) -> int:
                     write(None, diff_text(turn.changes, view))
                     lines = (f"{each.spec.circuit}: {summary_line(each).plain.strip()}\n" for each in turn.reports)
                     write(None, "".join(lines))
+                if live and turn.reports:
+                    live.show(turn.reports)
                 last = turn.reports or last
                 say("watching; Ctrl-C ends")
         except KeyboardInterrupt:
             say("")
     return exit_status(last, given.allow_undecided) if last else INTERRUPTED
+
+
+def _live() -> Live:
+    from circuitdsl.cli.live import Live
+
+    return Live()
 
 
 def _plan(given: argparse.Namespace) -> int:

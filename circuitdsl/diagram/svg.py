@@ -149,7 +149,8 @@ def _plot(drawing: Drawing, page: Page) -> Iterator[str]:
         yield _arrow(arrow)
     for arrow in page.arrows:
         if arrow.label:
-            yield group("label", arrow.label.elements, at=arrow.label_at, edge=_name(arrow.arrow))
+            about = {"edge": _name(arrow.arrow), "of": _claims(arrow.arrow)}
+            yield group("label", arrow.label.elements, at=arrow.label_at, **about)
 
 
 def layers(drawing: Drawing, page: Page) -> Iterator[tuple[int, int, float]]:
@@ -172,12 +173,16 @@ def _arrow(placed: PlacedArrow) -> str:
         [path(placed.curves, pen), _head(placed, colour)],
         _story(arrow),
         edge=_name(arrow),
-        claims=" ".join(said.id for said in arrow.claims),
+        claims=_claims(arrow),
     )
 
 
 def _name(arrow: Arrow) -> str:
     return f"{arrow.sender} -> {arrow.receiver}"
+
+
+def _claims(arrow: Arrow) -> str:
+    return " ".join(said.id for said in arrow.claims)
 
 
 def _story(arrow: Arrow) -> str:

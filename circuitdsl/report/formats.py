@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from circuitdsl.report.diff import Diff
     from circuitdsl.report.prompts import Prompts
-    from circuitdsl.report.report import Reports
+    from circuitdsl.report.report import Report, Reports
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +26,13 @@ class View:
         console: makes the console whose width and colours a text has.
         verbose: whether all reasons are given.
         allow_undecided: whether an undecided claim counts as no error.
+        picture: draws the circuit of a report as SVG; gives an empty text where it is not at hand.
     """
 
     console: Callable[[], Console]
     verbose: bool = False
     allow_undecided: bool = False
+    picture: Callable[[Report], str] | None = None
 
     def text(self, shows: Iterable[Callable[[Console], None]]) -> str:
         """What these functions print, an empty line between; no service that runs tests finds a command in it."""
@@ -87,7 +89,7 @@ FORMATS = {
         Format("github", "circuitdsl.report.github:reports_text", "circuitdsl.report.github:diff_text"),
         Format(
             "html",
-            "circuitdsl.report.notebook:page",
+            "circuitdsl.report.page.build:page",
             suffix=".html",
             of_prompts="circuitdsl.report.prompts_html:page",
         ),

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from circuitdsl.report.formats import View
 from circuitdsl.report.numbers import figure, interval, value
 from circuitdsl.report.report import Measured, MeasurementResult, Report
 from circuitdsl.report.terminal import (
@@ -29,7 +28,6 @@ _LEFT = "text-align:left"
 _FADED = "opacity:.65"
 _WARNING = "color:#b06f00"
 _RULE = "border-top:1px solid rgba(128,128,128,.3)"
-_PAGE = "body{font-family:system-ui,sans-serif;margin:2em}hr{margin:2.5em 0}"
 
 
 def to_html(report: Report, verbose: bool = False) -> str:
@@ -49,14 +47,6 @@ def to_html(report: Report, verbose: bool = False) -> str:
             "</div>",
         )
     )
-
-
-def page(reports: Iterable[Report], view: View | None = None) -> str:
-    """Reports as a page of their own."""
-    found = list(reports)
-    title = escape(", ".join(dict.fromkeys(report.spec.circuit for report in found)))
-    body = "\n<hr>\n".join(to_html(report, bool(view and view.verbose)) for report in found)
-    return f'<!doctype html>\n<meta charset="utf-8">\n<title>{title}</title>\n<style>{_PAGE}</style>\n{body}\n'
 
 
 def rows(report: Report) -> list[dict[str, Any]]:

@@ -56,7 +56,7 @@ def part(claim: ClaimResult) -> str:
     if found.sender and len(receivers) == 1:
         name = found.sender
     elif found.sender and len(senders) == 1:
-        port = next(m.input for m in judged if m.receiver == found.receiver)
+        port = next((m.input for m in judged if m.receiver == found.receiver), "")
         name = f"{found.receiver}.{port}" if port in ("q", "k", "v") else found.receiver
     return f"weakest {name}"
 

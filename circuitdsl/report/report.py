@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from circuitdsl.brief import quoted
 from circuitdsl.errors import UsageError, UserError
 from circuitdsl.ordinary import Unreadable, read_named
+from circuitdsl.report.behind import Behind, Interval
 from circuitdsl.report.reading import read
 from circuitdsl.tasks.tokens import Token
 from circuitdsl.verdicts import VERDICTS, Verdict
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 MISSED = "the run was interrupted before this was measured"
 #: the version of the JSON's layout
 SCHEMA = 1
-Interval = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,6 +287,8 @@ class Report:
     circuitdsl: str = __version__
     #: what verdicts are about: `prompts` from the same templates, or from other `templates` (n then counts templates)
     generalise: str = "prompts"
+    #: the numbers on every prompt, where they were asked for
+    behind: Behind | None = None
 
     @property
     def summary(self) -> dict[str, int]:
@@ -341,6 +343,8 @@ class Report:
         """The report as schema version 1 has it."""
         body: dict[str, Any] = _plain(replace(self, claims=()))
         body["claims"] = [claim.to_json() for claim in self.claims]
+        if self.behind is None:
+            del body["behind"]
         return {"schema": SCHEMA, "circuitdsl": self.circuitdsl, **body, "summary": self.summary}
 
     @classmethod
@@ -471,8 +475,9 @@ def write_whole(path: Path, text: str | bytes) -> None:
 
 
 def as_text(found: Reports | Diff | Prompts, view: View | None = None) -> str:
-    """Reports, a comparison of them, or a task's prompts, as the text of their JSON."""
-    return json_text(found.to_json(), indent=1, allow_nan=False) + "\n"
+    """Reports, a comparison of them, or a task's prompts, as the text of their JSON; with all numbers on one line."""
+    long = isinstance(found, Reports) and any(report.behind for report in found)
+    return json_text(found.to_json(), indent=None if long else 1, allow_nan=False) + "\n"
 
 
 def ascii_reason(reason: str) -> str:

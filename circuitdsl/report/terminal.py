@@ -234,7 +234,7 @@ def extra(claim: ClaimResult) -> str:
     if where:
         parts += [f"rank {where.rank} of {where.of}"] * (where.rank is not None) + [f"z {plain(where.z)}"]
     if claim.null and claim.null.size:
-        parts.append(f"rarer than {round(claim.null.percentile * claim.null.size)} of {claim.null.size}")
+        parts.append(f"rarer than {claim.null.percentile * claim.null.size:.0f} of {claim.null.size}")
     return ", ".join(parts)
 
 

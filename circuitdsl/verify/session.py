@@ -29,10 +29,12 @@ if TYPE_CHECKING:
     from circuitdsl.engine.prompts import Prompts
     from circuitdsl.models.parts import Transformer
     from circuitdsl.models.weights import AttentionWeights
+    from circuitdsl.verdict.decide import Decision
     from circuitdsl.verify.per_prompt import PerPrompt
     from circuitdsl.verify.prompts import Keep
+    from circuitdsl.verify.samples import Collected
     from circuitdsl.verify.store import Store
-    from circuitdsl.verify.verify import Progress
+    from circuitdsl.verify.verify import Progress, Record
 
 T = TypeVar("T")
 
@@ -325,6 +327,7 @@ class Session(AbstractContextManager["Session"]):
         seed: int | None = None,
         other_corruptions: bool = False,
         per_prompt: PerPrompt | None = None,
+        behind: bool | str = False,
         simplest: bool = False,
         claim: str | int | Sequence[str | int] | None = None,
         **how: Any,
@@ -335,6 +338,7 @@ class Session(AbstractContextManager["Session"]):
             prompts, seed: for every task, instead of the spec's.
             other_corruptions: note beside each `matters` claim what it is under the task's other corruptions.
             per_prompt: is given the numbers of every prompt.
+            behind: keep in the reports what a page shows beside them; a text is the command that asked for it.
             simplest: show with each property that fails the simplest counterexample that a short search finds.
             claim: the id or the line of a claim, or several (`"27,28"`, `["27", "28"]`).
             how: the other fields of `Options`.
@@ -359,7 +363,7 @@ class Session(AbstractContextManager["Session"]):
 
         def made() -> Iterator[Report]:
             for circuit in (with_overrides(one, prompts, seed) for one in chosen):
-                report = self._report(circuit, settings, other_corruptions, per_prompt)
+                report = self._report(circuit, settings, other_corruptions, per_prompt, behind)
                 failing = (each for each in report.claims if each.kind == "property" and each.verdict == "fails")
                 if simplest and any(failing) and not report.interrupted:
                     with_simplest = import_module("circuitdsl.testing.falsify").with_simplest  # imports Hypothesis
@@ -370,7 +374,14 @@ class Session(AbstractContextManager["Session"]):
 
         return made()
 
-    def _report(self, circuit: Circuit, how: Options, other_corruptions: bool, per_prompt: PerPrompt | None) -> Report:
+    def _report(
+        self,
+        circuit: Circuit,
+        how: Options,
+        other_corruptions: bool,
+        per_prompt: PerPrompt | None,
+        behind: bool | str,
+    ) -> Report:
         from circuitdsl.verify.judged import verify_without_model, wanted
         from circuitdsl.verify.verify import under_other_corruptions, verify
 
@@ -378,12 +389,22 @@ class Session(AbstractContextManager["Session"]):
         if known:
             return known
         model, start = self.source_of(circuit), time.perf_counter()
-        record = None if per_prompt is None else partial(per_prompt.record, circuit.name)
+        records: list[Record] = [] if per_prompt is None else [partial(per_prompt.record, circuit.name)]
+        if behind:
+            gathered = import_module("circuitdsl.verify.behind").Gathered(behind if isinstance(behind, str) else "")
+            records.append(gathered.record)
+
+        def record(own: Collected, decision: Decision) -> None:
+            for one in records:
+                one(own, decision)
+
         with rarely_collected(), self.meter() as progress:
             by_task = self.prompts_by_task(circuit, wanted(circuit, how.claims))
-            report = verify(circuit, model, by_task, how, progress, record, self.store)
+            report = verify(circuit, model, by_task, how, progress, record if records else None, self.store)
             if other_corruptions and not report.interrupted:
                 report = under_other_corruptions(self, circuit, by_task, report, how)
+            if behind:
+                report = replace(report, behind=gathered.behind(circuit, by_task, not report.interrupted))
         return replace(report, seconds=time.perf_counter() - start)
 
     def edit(

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from circuitdsl.report.diff import compare
 from circuitdsl.report.formats import FORMATS, View, format_of
+from circuitdsl.report.notebook import to_html
 from circuitdsl.report.report import (
     ClaimResult,
     Measured,
@@ -50,18 +51,12 @@ def test_a_format_is_chosen_by_name_or_else_by_suffix(name: str | None, target: 
     assert format_of(name, Path(target) if target else None).name == found
 
 
-def test_a_page_is_whole_and_escaped() -> None:
-    page = FORMATS["html"].reports(REPORTS, VIEW)
-    assert page.startswith('<!doctype html>\n<meta charset="utf-8">')
-    assert "because &lt;of&gt; it" in page
-
-
 def test_json_reads_back() -> None:
     assert Reports.from_json(json.loads(FORMATS["json"].reports(REPORTS, VIEW))) == REPORTS
 
 
-def test_a_page_has_each_claim_once_and_what_the_screen_says_below_it() -> None:
-    """With several tasks their figures stand below each other; with -v the page has all reasons and parts."""
+def test_a_table_has_each_claim_once_and_what_the_screen_says_below_it() -> None:
+    """With several tasks their figures stand below each other; verbose, it has all reasons and parts."""
     parts = tuple(MemberResult(s, "logits", "in", "END", v, None, None, 9, "holds", f"{s}: so") for s, v in PARTS)
     found = Measured(
         "effect", -0.2, (-0.3, -0.1), 9, "gap", part="0.3 -> logits at END", sender="0.3", receiver="logits"
@@ -69,8 +64,8 @@ def test_a_page_has_each_claim_once_and_what_the_screen_says_below_it() -> None:
     both = [replace(CLAIM, task=name, verdict="holds", members=parts, measured=found) for name in ("one", "two")]
     tasks = [TaskResult(name, "abc", 9, 0, "", "logit_diff", 1.0, 0.0, 1.0) for name in ("one", "two")]
     reports = Reports([replace(REPORTS[0], tasks=tuple(tasks), claims=tuple(both))])
-    page = FORMATS["html"].reports(reports, VIEW)
-    assert page.count("a -&gt; b : lowers") == 1 and page.count("2 of 2, weakest 0.3") == 2
-    assert "0.5: so" not in page and "<title>t</title>" in page
-    page = FORMATS["html"].reports(reports, replace(VIEW, verbose=True))
-    assert page.count("because &lt;of&gt; it") == page.count("0.5: so") == 2
+    table = to_html(reports[0])
+    assert table.count("a -&gt; b : lowers") == 1 and table.count("2 of 2, weakest 0.3") == 2
+    assert "0.5: so" not in table
+    table = to_html(reports[0], verbose=True)
+    assert table.count("because &lt;of&gt; it") == table.count("0.5: so") == 2
