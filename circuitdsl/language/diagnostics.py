@@ -33,9 +33,19 @@ class Span(NamedTuple):
 START = Span(1, 1, 1, 1)
 
 
+class Fix(NamedTuple):
+    """What was probably meant: a text in the place of a part of the file."""
+
+    span: Span
+    text: str
+
+
 @dataclass(frozen=True, slots=True)
 class Diagnostic:
-    """Something to tell the author of a file. Its place is `START` where it concerns the whole file."""
+    """Something to tell the author of a file. Its place is `START` where it concerns the whole file.
+
+    `fixes` are the texts after "did you mean", each of which an editor can put in place.
+    """
 
     code: str
     severity: Severity
@@ -43,6 +53,7 @@ class Diagnostic:
     span: Span = START
     notes: tuple[str, ...] = ()
     help: str | None = None
+    fixes: tuple[Fix, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.severity}[{self.code}]: {self.message}"
@@ -58,8 +69,24 @@ class Sink:
         self.found: list[Diagnostic] = []
         self._suggested = 0
 
-    def error(self, code: str, message: str, span: Span, help: str | None = None, *notes: str) -> None:
-        self.found.append(Diagnostic(code, "error", message, span, notes, help))
+    def error(
+        self,
+        code: str,
+        message: str,
+        span: Span,
+        help: str | None = None,
+        *notes: str,
+        meant: str | None = None,
+        fixes: tuple[Fix, ...] = (),
+    ) -> None:
+        """Report an error.
+
+        Args:
+            meant: what was probably meant, which the message then asks. It fits in the place of the span, unless `fixes`
+                say what fits where.
+        """
+        fixes = fixes or ((Fix(span, meant),) if meant else ())
+        self.found.append(Diagnostic(code, "error", message + did_you_mean(meant), span, notes, help, fixes))
 
     def warning(self, code: str, message: str, span: Span, help: str | None = None, *notes: str) -> None:
         self.found.append(Diagnostic(code, "warning", message, span, notes, help))
@@ -70,7 +97,7 @@ class Sink:
         self._suggested += 1
         guess = suggest(name, known) if self._suggested <= self.MAX_SUGGESTIONS else None
         help = None if guess or not known else f"known: {listing(known)}"
-        self.error(code, f"unknown {what} '{shorten(name)}'{reason}{did_you_mean(guess)}", span, help)
+        self.error(code, f"unknown {what} '{shorten(name)}'{reason}", span, help, meant=guess)
 
 
 def suggest(name: str, known: Iterable[str]) -> str | None:

@@ -20,7 +20,7 @@ from lark.lexer import Lexer
 
 from circuitdsl.language import syntax as s
 from circuitdsl.language.builder import Builder
-from circuitdsl.language.diagnostics import START, Diagnostic, Sink, Span, did_you_mean, ordered, suggest
+from circuitdsl.language.diagnostics import START, Diagnostic, Sink, Span, ordered, suggest
 from circuitdsl.language.lexer import BLOCK_HEADERS, KEYWORDS, STATEMENTS, LogicalLine, logical_lines, span_of, text_of
 from circuitdsl.language.syntax_errors import MEANT, explain
 from circuitdsl.language.tables import parser
@@ -164,8 +164,7 @@ def _check_zeros(node: s.Syntax, tokens: list[Token], sink: Sink) -> None:
     for part in s.walk(node):
         if isinstance(part, s.Head | s.Mlp) and part.span in suspects:
             name = f"{part.layer}.{part.head}" if isinstance(part, s.Head) else f"m{part.layer}"
-            message = f"'{suspects[part.span]}' has a leading zero; did you mean '{name}'?"
-            sink.error("E023", message, part.span)
+            sink.error("E023", f"'{suspects[part.span]}' has a leading zero", part.span, meant=name)
 
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -184,8 +183,8 @@ def _check_name(node: s.Syntax, sink: Sink) -> None:
         sink.error("E021", f"'{name.text}' is reserved and cannot name a {what}", name.span, f"try '{name.text}_'")
     elif not _NAME.fullmatch(name.text):
         lower = name.text.lower().strip("_")
-        guess = did_you_mean(lower if _NAME.fullmatch(lower) and lower not in KEYWORDS else None)
-        sink.error("E022", f"a {what}'s name is written in small letters, digits and '_'{guess}", name.span)
+        meant = lower if _NAME.fullmatch(lower) and lower not in KEYWORDS else None
+        sink.error("E022", f"a {what}'s name is written in small letters, digits and '_'", name.span, meant=meant)
 
 
 def is_reserved(name: str) -> bool:
