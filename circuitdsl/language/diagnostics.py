@@ -82,8 +82,8 @@ class Sink:
         """Report an error.
 
         Args:
-            meant: what was probably meant, which the message then asks. It fits in the place of the span, unless `fixes`
-                say what fits where.
+            meant: what was probably meant, which the message then asks.
+            fixes: what fits where; without them, `meant` fits in the place of the span.
         """
         fixes = fixes or ((Fix(span, meant),) if meant else ())
         self.found.append(Diagnostic(code, "error", message + did_you_mean(meant), span, notes, help, fixes))

@@ -44,17 +44,58 @@ def grammar() -> Lark:
     return parser(Tokens, Builder())
 
 
-def parse(text: str, path: str = "") -> tuple[s.File, tuple[Diagnostic, ...]]:
-    """Parse a whole file. The file holds every statement, broken ones included."""
+#: statements as they were read, with what is wrong with each, by the place and the text of their lines
+Read = dict[tuple[int, int, bool, str], tuple[s.Statement, list[Diagnostic]]]
+
+
+def parse(text: str, path: str = "", before: Read | None = None) -> tuple[s.File, tuple[Diagnostic, ...]]:
+    """Parse a whole file. The file holds every statement, broken ones included.
+
+    Args:
+        before: what an earlier call has read of the same file, so that only lines that changed are read. Afterwards it
+            holds what this call has read.
+    """
     sink = Sink()
     text = text.removeprefix("\ufeff")
     lines, comments = logical_lines(text, sink)
-    statements = [(line.indent, _statement(line, sink)) for line in lines]
+    if before is None:
+        statements = [(line.indent, _statement(line, sink)) for line in lines]
+    else:
+        statements = _changed(lines, text, sink, before)
     refused = [node.name for _, node in statements if isinstance(node, s.Group) and is_reserved(node.name.text)]
     if not statements and not sink.found:
         sink.error("E004", "the file holds no statement", START, 'a spec begins with a line such as: circuit ioi "…"')
     file = s.File(path, attach(statements, sink), tuple(comments), text)
     return file, ordered(_without_echoes(sink.found, lines, refused))
+
+
+def _changed(lines: list[LogicalLine], text: str, sink: Sink, before: Read) -> list[tuple[int, s.Statement]]:
+    """The statements of some lines; only those are parsed that were not read before."""
+    now: Read = {}
+    for line in lines:
+        first, last = line.tokens[0], line.tokens[-1]
+        key = (first.line or 0, first.column or 0, line.broken, text[first.start_pos : last.end_pos])
+        if (read := before.get(key)) is None:
+            inner = Sink()
+            read = _statement(line, inner), inner.found
+        now[key] = read
+        sink.found.extend(read[1])
+    before.clear()
+    before.update(now)
+    return [(line.indent, statement) for line, (statement, _) in zip(lines, now.values(), strict=True)]
+
+
+def expected_after(tokens: list[Token]) -> frozenset[str]:
+    """The terminals that may follow the first tokens of a statement, `$END` among them where it may end there.
+
+    It is empty where no statement begins with these tokens.
+    """
+    state = grammar().parse_interactive(tokens)  # type: ignore[arg-type]
+    try:
+        state.exhaust_lexer()
+    except UnexpectedToken:
+        return frozenset()
+    return frozenset(state.accepts())
 
 
 def with_line(file: s.File, text: str, line: int) -> tuple[s.File, s.Statement, tuple[Diagnostic, ...]]:

@@ -1,0 +1,117 @@
+"""The last verdict on each claim of a spec: at the end of its line, and in full where the cursor rests on it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from circuitdsl.circuit.claims import Circuit, Claim
+from circuitdsl.language import syntax as s
+from circuitdsl.lsp.document import Document, end_of
+from circuitdsl.report.report import Reports, counted
+from circuitdsl.verdicts import VERDICTS, WORST_FIRST
+from circuitdsl.verify.last import LastVerdict, asked, of_claim
+
+SIGNS = {"holds": "✓", "fails": "✗", "undecided": "?", "error": "!"}
+#: before a verdict on an earlier text of the spec
+_STALE = "~"
+
+
+class Hint(NamedTuple):
+    """A text behind the end of a row; `more` is all of it."""
+
+    row: int
+    text: str
+    more: str
+
+
+class Lens(NamedTuple):
+    """A row above which an editor offers to verify; `claim` is one claim by its line, without it all are meant."""
+
+    row: int
+    title: str
+    claim: int | None
+
+
+def hints(document: Document, known: Sequence[LastVerdict], now: float | None = None) -> list[Hint]:
+    """At the end of each claim that was verified before, its worst verdict with the figure."""
+    found = []
+    for circuit, claim, verdicts in _claims(document, known):
+        worst = min(verdicts, key=lambda one: WORST_FIRST.index(one.verdict))
+        row = _last_row(document, claim)
+        figure = " ".join(part for part in (worst.figure, worst.interval) if part)
+        where = f" on {worst.task}" if len(verdicts) > 1 and worst.task else ""
+        stale = _STALE if _is_stale(circuit, claim, worst) else ""
+        text = f"{stale}{SIGNS[worst.verdict]} {figure}{where}".rstrip()
+        found.append(Hint(row, text, "\n\n".join(_in_full(circuit, claim, verdicts, now))))
+    return found
+
+
+def lenses(document: Document, known: Sequence[LastVerdict]) -> list[Lens]:
+    """Above each circuit what was found last, and the offer to verify it; above each claim the offer alone."""
+    if not any(circuit.claims for circuit in document.circuits):
+        return []
+    found = [Lens(_header_row(document), _title(document, known), None)]
+    rows = {claim.line for circuit in document.circuits for claim in circuit.claims}
+    return found + [Lens(row, "verify", row) for row in sorted(rows)]
+
+
+def of_row(document: Document, row: int, known: Sequence[LastVerdict], now: float | None = None) -> list[str]:
+    """What was found last of the claim in a row, a paragraph for each task; nothing where there is none."""
+    found = (each for each in _claims(document, known) if each[1].line <= row <= _last_row(document, each[1]))
+    circuit, claim, verdicts = next(found, (None, None, ()))
+    return list(_in_full(circuit, claim, verdicts, now)) if circuit and claim else []
+
+
+def said_of(reports: Reports) -> str:
+    """What a run has found, in a line: `ioi: 24 hold, 1 fails`."""
+    return "; ".join(f"{one.spec.circuit}: {', '.join(words for _, words in one.counts())}" for one in reports)
+
+
+def _claims(
+    document: Document, known: Sequence[LastVerdict]
+) -> Iterator[tuple[Circuit, Claim, tuple[LastVerdict, ...]]]:
+    for circuit in document.circuits:
+        for claim in circuit.claims:
+            if verdicts := of_claim(known, circuit.name, claim):
+                yield circuit, claim, verdicts
+
+
+def _in_full(circuit: Circuit, claim: Claim, verdicts: Iterable[LastVerdict], now: float | None) -> Iterator[str]:
+    for one in verdicts:
+        on = f" on {one.task}" if one.task else ""
+        figure = " ".join(part for part in (one.figure, one.interval, f"n {one.n}" if one.n else "") if part)
+        spoken = f"**{one.verdict}**{on}{f': {figure}' if figure else ''}"
+        stale = "; what is measured has changed since" if _is_stale(circuit, claim, one) else ""
+        yield f"{spoken}\n\n{one.reason}\n\n{age(one.when, now)}, {one.model}{stale}"
+
+
+def _is_stale(circuit: Circuit, claim: Claim, verdict: LastVerdict) -> bool:
+    return asked(circuit, claim) != verdict.asked
+
+
+def age(when: float, now: float | None = None) -> str:
+    """How long ago something was: `3 minutes ago`."""
+    seconds = max((time.time() if now is None else now) - when, 0)
+    for size, name in ((86400, "day"), (3600, "hour"), (60, "minute")):
+        if seconds >= size:
+            count = int(seconds // size)
+            return f"{count} {name}{'s' * (count != 1)} ago"
+    return "just now"
+
+
+def _title(document: Document, known: Sequence[LastVerdict]) -> str:
+    worst = [min((one.verdict for one in verdicts), key=WORST_FIRST.index) for *_, verdicts in _claims(document, known)]
+    counts = [counted(worst.count(verdict), verdict) for verdict in VERDICTS if verdict in worst]
+    return " · ".join(("verify all", *([", ".join(counts)] if counts else [])))
+
+
+def _header_row(document: Document) -> int:
+    rows = (line.statement.span.line for line in document.lines if isinstance(line.statement, s.Circuit))
+    return next(rows, 1)
+
+
+def _last_row(document: Document, claim: Claim) -> int:
+    line = document.line_at(claim.line)
+    return end_of(line.statement) if line else claim.line
