@@ -19,7 +19,7 @@ from circuitdsl.garbage import RARELY
 from circuitdsl.version import __version__
 
 #: the modules beside this one, in the order in which --help lists their verbs
-MODULES = ("verify", "language", "drawings", "circuits", "testing", "tasks")
+MODULES = ("verify", "language", "drawings", "circuits", "testing", "tasks", "editor")
 #: the option that shows tracebacks, wherever it stands
 DEBUG = "--debug"
 

@@ -90,7 +90,7 @@ def expected_after(tokens: list[Token]) -> frozenset[str]:
 
     It is empty where no statement begins with these tokens.
     """
-    state = grammar().parse_interactive(tokens)  # type: ignore[arg-type]
+    state = grammar().parse_interactive(tokens)
     try:
         state.exhaust_lexer()
     except UnexpectedToken:

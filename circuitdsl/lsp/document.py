@@ -20,10 +20,10 @@ from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import Diagnostic, Sink, Span, ordered
 from circuitdsl.language.lexer import logical_lines
 from circuitdsl.language.parse import MAX_BYTES, Read, decode, parse
+from circuitdsl.lsp.legend import MARK
 from circuitdsl.measurements import KINDS
 from circuitdsl.tasks.from_file import positions_in
 
-MARK = "\ufeff"
 _LINE_END = re.compile(r"\r\n|\n|\r")
 
 

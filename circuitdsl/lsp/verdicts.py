@@ -9,7 +9,7 @@ from typing import NamedTuple
 from circuitdsl.circuit.claims import Circuit, Claim
 from circuitdsl.language import syntax as s
 from circuitdsl.lsp.document import Document, end_of
-from circuitdsl.report.report import Reports, counted
+from circuitdsl.report.report import counted
 from circuitdsl.verdicts import VERDICTS, WORST_FIRST
 from circuitdsl.verify.last import LastVerdict, asked, of_claim
 
@@ -62,11 +62,6 @@ def of_row(document: Document, row: int, known: Sequence[LastVerdict], now: floa
     found = (each for each in _claims(document, known) if each[1].line <= row <= _last_row(document, each[1]))
     circuit, claim, verdicts = next(found, (None, None, ()))
     return list(_in_full(circuit, claim, verdicts, now)) if circuit and claim else []
-
-
-def said_of(reports: Reports) -> str:
-    """What a run has found, in a line: `ioi: 24 hold, 1 fails`."""
-    return "; ".join(f"{one.spec.circuit}: {', '.join(words for _, words in one.counts())}" for one in reports)
 
 
 def _claims(

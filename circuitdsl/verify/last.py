@@ -23,7 +23,7 @@ from circuitdsl.report.numbers import figure, interval
 from circuitdsl.report.reading import read
 from circuitdsl.report.report import Report, write_whole
 from circuitdsl.verdicts import Verdict
-from circuitdsl.verify.store import default_path
+from circuitdsl.verify.folder import default_path
 
 #: bytes of a file at the most, and the folder of the files beside the cache
 LARGEST, FOLDER = 20 * 10**6, "verdicts-1"

@@ -6,7 +6,6 @@ whatever is damaged, unreadable or locked is passed over and measured again.
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import time
 import warnings
@@ -18,10 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from circuitdsl.errors import UserError
+from circuitdsl.verify.folder import default_path as default_path
 
-#: the layout of the file; a file of another layout is another file
-LAYOUT = 1
 #: bytes that the numbers may take; beyond it, the least recently used are dropped
 LIMIT = 256 * 2**20
 #: the path of a store in memory, as SQLite names it
@@ -171,21 +168,6 @@ class Store(AbstractContextManager["Store"]):
                     path.unlink(missing_ok=True)
         what = "is damaged, and is begun anew next time" if damaged else f"cannot be used ({error})"
         self.warn(f"the cache of measurements {self.path} {what}; everything is measured")
-
-
-def default_path() -> Path:
-    """The user's cache: `results-1.sqlite` in `CIRCUITDSL_CACHE`, or where the system keeps such things.
-
-    Raises:
-        UserError: that variable names the home of nobody.
-    """
-    import platformdirs
-
-    folder = os.environ.get("CIRCUITDSL_CACHE") or platformdirs.user_cache_dir("circuitdsl", appauthor=False)
-    try:
-        return Path(folder).expanduser() / f"results-{LAYOUT}.sqlite"
-    except RuntimeError:
-        raise UserError(f"CIRCUITDSL_CACHE is {folder}, and there is no such user", "name another folder") from None
 
 
 def digest(*parts: bytes) -> bytes:
