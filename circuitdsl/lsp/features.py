@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from importlib import import_module
@@ -21,6 +22,8 @@ VERIFY = "circuitdsl.verify"
 def main() -> None:
     """Serve a client over standard input and output."""
     server = make()
+    log = logging.getLogger("pygls.protocol.json_rpc")
+    log.addFilter(lambda record: not (record.exc_info and isinstance(record.exc_info[1], _Refused)))
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints is no answer
     try:
@@ -153,7 +156,7 @@ def _finding(server: Server) -> None:
         try:
             return convert.range(renamed(document, *convert.place(params.position)).span)
         except UserError as reason:
-            raise _refused(reason) from None
+            raise _Refused(reason) from None
 
     @server.feature(types.TEXT_DOCUMENT_RENAME)
     def _(ls: Server, params: types.RenameParams) -> types.WorkspaceEdit:
@@ -164,11 +167,14 @@ def _finding(server: Server) -> None:
         try:
             return ls.edit(rename(document, *place, params.new_name, ls.document_of, ls.folders(document)))
         except UserError as reason:
-            raise _refused(reason) from None
+            raise _Refused(reason) from None
 
 
-def _refused(reason: UserError) -> JsonRpcException:
-    return JsonRpcException(reason.message, types.LSPErrorCodes.RequestFailed.value)
+class _Refused(JsonRpcException):
+    """Why a request cannot be met, for the user."""
+
+    def __init__(self, reason: UserError) -> None:
+        super().__init__(reason.message, types.LSPErrorCodes.RequestFailed.value)
 
 
 def _looking(server: Server) -> None:

@@ -62,7 +62,7 @@ def folds(document: Document) -> list[Fold]:
         found.append(Fold(line.statement.span.line, last))
     rows = [each.line for each in document.file.comments if not document.rows[each.line - 1][: each.column - 1].strip()]
     start = None
-    for row, following in zip(rows, [*rows[1:], 0], strict=True):
+    for row, following in zip(rows, [*rows[1:], 0], strict=False):
         start = row if start is None else start
         if following != row + 1:
             found.append(Fold(start, row, comment=True))
