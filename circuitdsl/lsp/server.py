@@ -189,7 +189,7 @@ class Server(LanguageServer):
             shown.report(token, types.WorkDoneProgressReport(message=text, percentage=int(100 * done)))
 
         def end(text: str) -> None:
-            shown.end(token, types.WorkDoneProgressEnd(text))
+            shown.end(token, types.WorkDoneProgressEnd(message=text))
 
         return tell, end
 

@@ -25,6 +25,8 @@ heads mover = 2.4 2.5 at END
 mover -> logits at END : lowers
 expect accuracy >= 90%
 """
+#: what holds of the model
+TRUE = TEXT.replace("2.4 2.5", "0.3 0.5 0.6").replace("prompts = 32", "prompts = 128")
 
 
 def run(folder: Path, scenario: Callable[[Editor], Awaitable[None]]) -> Editor:
@@ -111,7 +113,7 @@ def test_columns_count_in_the_client_s_units(tmp_path: Path) -> None:
 def test_verifying_in_the_background(tmp_path: Path) -> None:
     async def scenario(editor: Editor) -> None:
         client = editor.client
-        small = editor.open(TEXT)
+        small = editor.open(TRUE)
         lenses = await client.text_document_code_lens_async(types.CodeLensParams(small))
         assert [(each.range.start.line, each.command.title) for each in lenses] == [
             (0, "verify all"), (4, "verify"), (5, "verify"),
@@ -120,7 +122,7 @@ def test_verifying_in_the_background(tmp_path: Path) -> None:
         await client.workspace_execute_command_async(types.ExecuteCommandParams(command.command, command.arguments))
         # the server answers while the model runs
         whole = types.Range(types.Position(0, 0), types.Position(99, 0))
-        assert await client.text_document_inlay_hint_async(types.InlayHintParams(small, whole)) == []
+        assert await client.text_document_inlay_hint_async(types.InlayHintParams(small, whole)) == ()
         await until(lambda: bool(client.messages))
         assert client.messages[-1].message == "small.circ: small: 2 hold"
         (reports,) = client.progress_reports.values()
@@ -137,20 +139,20 @@ def test_verifying_in_the_background(tmp_path: Path) -> None:
         assert lenses[0].command.title == "verify all · 2 hold"
 
         # one claim alone, and what was found before stays; what is asked differently is marked
-        editor.change(small, TEXT.replace(">= 90%", ">= 95%").replace("2.4 2.5", "2.4"))
+        editor.change(small, TRUE.replace(">= 90%", ">= 95%").replace("0.3 0.5", "0.3"))
         await editor.verify(small, 6)
         await until(lambda: len(client.messages) == 2)
         hints = await client.text_document_inlay_hint_async(types.InlayHintParams(small, whole))
         assert [hint.label[0] for hint in hints] == ["~", "✓"]
 
         # what cannot be verified is said
-        editor.change(small, TEXT.replace("mover ->", "movr ->"))
+        editor.change(small, TRUE.replace("mover ->", "movr ->"))
         await editor.verify(small)
         await until(lambda: len(client.messages) == 3)
         assert client.messages[-1].type == types.MessageType.Error
 
         # a client that wants no more of it
-        many = TEXT.replace("prompts = 32", "prompts = 20000").replace("accuracy >= 90%", "faithfulness >= 0%")
+        many = TRUE.replace("prompts = 128", "prompts = 3000").replace("accuracy >= 90%", "faithfulness >= 0%")
         editor.change(small, many)
         await editor.verify(small)
         await until(lambda: len(client.progress_reports) == 4)
@@ -170,7 +172,7 @@ def test_verifying_in_the_background(tmp_path: Path) -> None:
         os.kill(worker, signal.SIGKILL)
         await until(lambda: len(client.messages) == 5)
         assert client.messages[-1].message == "small.circ: the process that verifies has ended"
-        editor.change(small, TEXT)
+        editor.change(small, TRUE)
         await editor.verify(small)
         await until(lambda: len(client.messages) == 6)
         assert client.messages[-1].message == "small.circ: small: 2 hold"
