@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -85,12 +86,15 @@ def _changed(lines: list[LogicalLine], text: str, sink: Sink, before: Read) -> l
     return [(line.indent, statement) for line, (statement, _) in zip(lines, now.values(), strict=True)]
 
 
-def expected_after(tokens: list[Token]) -> frozenset[str]:
-    """The terminals that may follow the first tokens of a statement, `$END` among them where it may end there.
+def expected_after(terminals: Sequence[str]) -> frozenset[str]:
+    """The terminals that may follow the first ones of a statement, `$END` among them where it may end there.
 
-    It is empty where no statement begins with these tokens.
+    It is empty where no statement begins with these.
     """
-    state = grammar().parse_interactive(tokens)
+    state = grammar().parse_interactive([Token(terminal, "") for terminal in terminals])
+    inside = state.parser_state
+    inside.parse_conf = copy(inside.parse_conf)
+    inside.parse_conf.callbacks = {}  # nothing is made of them
     try:
         state.exhaust_lexer()
     except UnexpectedToken:

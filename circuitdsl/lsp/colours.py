@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from lark import Token
-
 from circuitdsl.language import syntax as s
-from circuitdsl.language.diagnostics import Sink, Span
-from circuitdsl.language.lexer import KEYWORDS, logical_lines, span_of
-from circuitdsl.lsp.document import Document, pieces_of
+from circuitdsl.language.diagnostics import Span
+from circuitdsl.language.lexer import KEYWORDS
+from circuitdsl.lsp.document import Document, parts_of
 from circuitdsl.lsp.names import names
+from circuitdsl.lsp.pieces import Piece, cut
 
 #: what names are, in the words of the protocol
 _OF_NAMES = {
@@ -51,23 +50,21 @@ def colours(document: Document) -> list[Coloured]:
 
 def _of_tokens(document: Document) -> Iterator[Coloured]:
     heads = {
-        piece.span[:2] for line in document.lines for piece in pieces_of(line.statement) if isinstance(piece, s.Head)
+        piece.span[:2] for line in document.lines for piece in parts_of(line.statement) if isinstance(piece, s.Head)
     }
     measured = {
         line.statement.measurement.name.span
         for line in document.lines
         if isinstance(line.statement, s.Expect | s.SetAttention)
     }
-    lines, _ = logical_lines(document.text, Sink())
-    for line in lines:
-        for token in line.tokens:
-            span = span_of(token)
-            type_ = "function" if span in measured else _type(token, span[:2] in heads)
-            if type_:
-                yield Coloured(span, type_)
+    lines, _ = cut(document.text)
+    for piece in (piece for line in lines for piece in line):
+        type_ = "function" if piece.span in measured else _type(piece, piece.span[:2] in heads)
+        if type_:
+            yield Coloured(piece.span, type_)
 
 
-def _type(token: Token, head: bool) -> str:
-    if token.type == "DECIMAL":
+def _type(piece: Piece, head: bool) -> str:
+    if piece.kind == "DECIMAL":
         return "variable" if head else "number"
-    return "keyword" if token in KEYWORDS else _OF_TOKENS.get(token.type, "")
+    return "keyword" if piece.text in KEYWORDS else _OF_TOKENS.get(piece.kind, "")

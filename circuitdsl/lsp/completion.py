@@ -5,16 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 
-from lark import Token
-
 from circuitdsl.circuit.vocabulary import ABLATIONS, METRICS, PORTS
 from circuitdsl.language import syntax as s
-from circuitdsl.language.diagnostics import Sink
-from circuitdsl.language.lexer import KEYWORDS, STATEMENTS, logical_lines
+from circuitdsl.language.lexer import KEYWORDS, STATEMENTS
 from circuitdsl.language.parse import HOLDS, VERBS, expected_after
 from circuitdsl.lsp import offers
 from circuitdsl.lsp.document import Document
 from circuitdsl.lsp.offers import Offer, Place
+from circuitdsl.lsp.pieces import Piece, cut
 from circuitdsl.lsp.words import KEYWORD_SAYS
 from circuitdsl.measurements import KINDS
 
@@ -38,21 +36,22 @@ def complete(document: Document, row: int, column: int) -> list[Offer]:
     assert prefix is not None
     start = prefix.start()
     before = "\n".join([*document.rows[: row - 1], typed[:start]])
-    lines, comments = logical_lines(before, Sink())
+    lines, comments = cut(before)
     if comments and comments[-1].line == row:
         return []
-    last = lines[-1] if lines else None
-    if last and last.tokens[-1].line == row and last.tokens[-1].startswith('"') and (string := _STRING.search(typed)):
-        return _matching(offers.strings(document, last.tokens[:-1], string.start() + 1), string[1])
+    pieces = lines[-1] if lines else []
+    here = bool(pieces) and pieces[-1].span.line == row
+    if here and pieces[-1].text.startswith('"') and (string := _STRING.search(typed)):
+        return _matching(offers.strings(document, pieces[:-1], string.start() + 1), string[1])
     # a statement goes on in the next row only inside brackets
-    held = last is not None and (last.tokens[-1].line == row or _is_open(last.tokens))
-    tokens = last.tokens if last and held else []
-    place = Place(document, row, tokens, expected_after(tokens), prefix[0], line[:1].isspace())
+    pieces = pieces if here or _is_open(pieces) else []
+    allowed = expected_after([piece.kind for piece in pieces])
+    place = Place(document, row, pieces, allowed, prefix[0], line[:1].isspace())
     return _matching(_unique(_offers(place)), prefix[0], start)
 
 
-def _is_open(tokens: list[Token]) -> bool:
-    depth = sum((token.type in ("LPAR", "LSQB")) - (token.type in ("RPAR", "RSQB")) for token in tokens)
+def _is_open(pieces: list[Piece]) -> bool:
+    depth = sum((piece.kind in ("LPAR", "LSQB")) - (piece.kind in ("RPAR", "RSQB")) for piece in pieces)
     return depth > 0
 
 
@@ -73,7 +72,7 @@ def _offers(place: Place) -> Iterator[Offer]:
     if "." in place.prefix:
         yield from _dotted(place)
         return
-    if not place.tokens:
+    if not place.pieces:
         yield from _beginnings(place)
         return
     for names in _names(place):
@@ -88,6 +87,7 @@ def _keywords(place: Place) -> Iterator[Offer]:
     where = {type(header) for header in place.headers}
     unfit = {"embed", "logits", "self"}
     unfit |= set() if s.Compare in where else {"agree"}
+    unfit |= {"role"} if place.before in ("EXPECT", "SET") else set()  # it is offered as a measurement
     unfit |= set() if where & {s.WhenPatched, s.WhenKnockedOut, s.Intervention} else {"rises", "falls"}
     for word in sorted(KEYWORDS - unfit):
         if word.upper() in place.allowed:

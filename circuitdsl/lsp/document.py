@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from lark import Token
-
 from circuitdsl.api import CATALOGUE, resolver
 from circuitdsl.circuit.claims import Circuit
 from circuitdsl.circuit.lint import lint
@@ -17,10 +15,10 @@ from circuitdsl.circuit.shapes import ModelShape, TaskShape, near, shape_of
 from circuitdsl.errors import UserError
 from circuitdsl.garbage import quickly
 from circuitdsl.language import syntax as s
-from circuitdsl.language.diagnostics import Diagnostic, Sink, Span, ordered
-from circuitdsl.language.lexer import logical_lines
+from circuitdsl.language.diagnostics import Diagnostic, Span, ordered
 from circuitdsl.language.parse import MAX_BYTES, Read, decode, parse
 from circuitdsl.lsp.legend import MARK
+from circuitdsl.lsp.pieces import Piece, cut
 from circuitdsl.measurements import KINDS
 from circuitdsl.tasks.from_file import positions_in
 
@@ -105,11 +103,11 @@ class Document:
         groups = (each.statement for each in self.lines if max(each.part, 0) == part)
         return {group.name.text: group for group in groups if isinstance(group, s.Group)}
 
-    def tokens_of(self, statement: s.Statement) -> list[Token]:
-        """The tokens of a statement, also where it could not be read."""
+    def pieces_of(self, statement: s.Statement) -> list[Piece]:
+        """The words and signs of a statement, also where it could not be read."""
         first, last = statement.span.line, end_of(statement)
-        found, _ = logical_lines("\n" * (first - 1) + "\n".join(self.rows[first - 1 : last]), Sink())
-        return [token for line in found for token in line.tokens]
+        found, _ = cut("\n" * (first - 1) + "\n".join(self.rows[first - 1 : last]))
+        return [piece for line in found for piece in line]
 
 
 def read(path: str, text: str, before: Read | None = None) -> Document:
@@ -125,7 +123,7 @@ def read(path: str, text: str, before: Read | None = None) -> Document:
     with quickly():
         file, found = parse(text, path, before)
         try:
-            circuits, more = resolver(path)(file)
+            circuits, more = resolver(path)(file, known={})
             more += lint(file, circuits, CATALOGUE, KINDS)
         except UserError as error:  # a package that adds to the language cannot be loaded
             circuits, more = (), (Diagnostic("E001", "error", error.message, help=error.hint),)
@@ -139,11 +137,11 @@ def opens_circuit(statement: s.Broken) -> bool:
 
 def end_of(statement: s.Statement) -> int:
     """The last row of a statement, without the block below it."""
-    return max((statement.span.end_line, *(piece.span.end_line for piece in pieces_of(statement))))
+    return max((statement.span.end_line, *(piece.span.end_line for piece in parts_of(statement))))
 
 
-def pieces_of(statement: s.Statement) -> Iterator[s.Syntax]:
-    """The pieces of syntax in a statement, without the block below it."""
+def parts_of(statement: s.Statement) -> Iterator[s.Syntax]:
+    """All syntax in a statement, without the block below it."""
     for name, value in vars(statement).items():
         for piece in value if isinstance(value, tuple) and name != "block" else (value,):
             if isinstance(piece, s.Syntax):

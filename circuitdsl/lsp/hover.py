@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from lark import Token
-
 from circuitdsl.api import CATALOGUE
 from circuitdsl.circuit.claims import Circuit
 from circuitdsl.circuit.roles import built_in
 from circuitdsl.circuit.vocabulary import METRICS
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import Span
-from circuitdsl.language.lexer import span_of
-from circuitdsl.lsp.document import Document, holds, pieces_of
+from circuitdsl.lsp.document import Document, holds, parts_of
 from circuitdsl.lsp.names import Name, name_at
+from circuitdsl.lsp.pieces import Piece
 from circuitdsl.lsp.verdicts import of_row
 from circuitdsl.lsp.words import KEYWORD_SAYS, measurement_says, metric_says
 from circuitdsl.tasks.registry import TASKS
@@ -41,24 +39,23 @@ def hover(
     line = document.line_at(row)
     if line is None:
         return None
-    tokens = [token for token in document.tokens_of(line.statement) if holds(span_of(token), row, column)]
-    if not tokens:
+    touched = [piece for piece in document.pieces_of(line.statement) if holds(piece.span, row, column)]
+    if not touched:
         return None
-    token = tokens[-1]
+    piece = touched[-1]
     name = name_at(document, row, column)
-    said = [*_of_token(document, line.statement, token, row, name), *of_row(document, row, known, now)]
-    return Hover("\n\n---\n\n".join(said), span_of(token)) if said else None
+    said = [*_of_piece(document, line.statement, piece, row, name), *of_row(document, row, known, now)]
+    return Hover("\n\n---\n\n".join(said), piece.span) if said else None
 
 
-def _of_token(document: Document, statement: s.Statement, token: Token, row: int, name: Name | None) -> Iterator[str]:
-    word, circuit = str(token), document.circuit_at(row)
-    before = document.rows[row - 1][: (token.column or 1) - 1].split()[-1:]
-    measurement = isinstance(statement, s.Expect | s.SetAttention) and token.type in ("NAME", "ROLE")
-    if measurement and statement.measurement.name.span == span_of(token):  # type: ignore[union-attr]
+def _of_piece(document: Document, statement: s.Statement, piece: Piece, row: int, name: Name | None) -> Iterator[str]:
+    word, circuit = piece.text, document.circuit_at(row)
+    before = document.rows[row - 1][: piece.span.column - 1].split()[-1:]
+    measurement = isinstance(statement, s.Expect | s.SetAttention) and piece.kind in ("NAME", "ROLE")
+    if measurement and statement.measurement.name.span == piece.span:  # type: ignore[union-attr]
         yield f"**{word}**: {measurement_says(word) or (metric_says(word) if word in METRICS else '')}"
     elif circuit and any(
-        isinstance(piece, s.Head | s.Mlp) and piece.span[:2] == (token.line, token.column)
-        for piece in pieces_of(statement)
+        isinstance(part, s.Head | s.Mlp) and part.span[:2] == piece.span[:2] for part in parts_of(statement)
     ):
         yield from _node(document, circuit, word, row)
     elif isinstance(statement, s.Metric) and word in METRICS:

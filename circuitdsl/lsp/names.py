@@ -7,8 +7,7 @@ from typing import Literal, NamedTuple
 
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import Span
-from circuitdsl.language.lexer import span_of
-from circuitdsl.lsp.document import Document, Line, holds, pieces_of
+from circuitdsl.lsp.document import Document, Line, holds, parts_of
 
 Kind = Literal["circuit", "group", "task", "position", "role", "intervention", "option"]
 
@@ -88,7 +87,7 @@ def _of_statement(line: Line, groups: set[str]) -> Iterator[Name]:
         case s.EdgeClaim(on=s.Word() as word) | s.Expect(on=s.Word() as word):
             yield used("task", word)
     of_role = any(isinstance(each, s.Role) for each in (*line.headers, statement))
-    for piece in pieces_of(statement):
+    for piece in parts_of(statement):
         if isinstance(piece, s.Place) and piece.name.isupper():
             row, column, *_ = piece.span
             yield Name("position", piece.name, Span(row, column, row, column + len(piece.name)), part)
@@ -103,10 +102,10 @@ def _of_broken(document: Document, line: Line, groups: set[str]) -> Iterator[Nam
     """The names of groups and positions in a statement that could not be read."""
     if not isinstance(line.statement, s.Broken):
         return
-    for token in document.tokens_of(line.statement):
-        if token.type == "NAME" and (token in groups or token == line.statement.name):
-            defines = token == line.statement.name and line.statement.keyword in ("heads", "mlps", "nodes")
-            if defines or token in groups:
-                yield Name("group", str(token), span_of(token), line.part, defines)
-        elif token.type == "POSITION":
-            yield Name("position", str(token), span_of(token), line.part)
+    for kind, text, span in document.pieces_of(line.statement):
+        if kind == "NAME" and (text in groups or text == line.statement.name):
+            defines = text == line.statement.name and line.statement.keyword in ("heads", "mlps", "nodes")
+            if defines or text in groups:
+                yield Name("group", text, span, line.part, defines)
+        elif kind == "POSITION":
+            yield Name("position", text, span, line.part)

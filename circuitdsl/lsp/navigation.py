@@ -9,7 +9,7 @@ from typing import NamedTuple
 from circuitdsl.circuit.roles import FILE, built_in
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import START, Span
-from circuitdsl.lsp.document import Document, holds, pieces_of
+from circuitdsl.lsp.document import Document, holds, parts_of
 from circuitdsl.lsp.files import Open, from_disk, prompt_file, used, users
 from circuitdsl.lsp.names import Name, name_at, names, same
 
@@ -95,7 +95,7 @@ def _file_at(document: Document, row: int, column: int) -> Path | None:
     text = next(
         (
             piece
-            for piece in (pieces_of(line.statement) if line else ())
+            for piece in (parts_of(line.statement) if line else ())
             if isinstance(piece, s.Text) and holds(piece.span, row, column)
         ),
         None,

@@ -10,14 +10,13 @@ from itertools import chain
 from pathlib import Path
 from typing import Literal
 
-from lark import Token
-
 from circuitdsl.api import CATALOGUE
 from circuitdsl.circuit.paths import leaves
 from circuitdsl.circuit.shapes import MODELS
 from circuitdsl.circuit.vocabulary import METRICS, ROLES, TASK_OPTIONS, behaviours
 from circuitdsl.language import syntax as s
 from circuitdsl.lsp.document import Document
+from circuitdsl.lsp.pieces import Piece
 from circuitdsl.lsp.words import KEYWORD_SAYS, measurement_says, metric_says
 from circuitdsl.measurements import KINDS
 
@@ -47,26 +46,26 @@ class Offer:
 
 @dataclass(frozen=True)
 class Place:
-    """Where something is to be written: the tokens of its statement so far, and what is allowed next."""
+    """Where something is to be written: the pieces of its statement so far, and what is allowed next."""
 
     document: Document
     row: int
-    tokens: list[Token]
+    pieces: list[Piece]
     allowed: frozenset[str]
     prefix: str
     indented: bool
 
     @cached_property
     def kinds(self) -> list[str]:
-        return [token.type for token in self.tokens]
+        return [piece.kind for piece in self.pieces]
 
     @property
     def first(self) -> str:
-        return self.kinds[0] if self.tokens else ""
+        return self.kinds[0] if self.pieces else ""
 
     @property
     def before(self) -> str:
-        return self.kinds[-1] if self.tokens else ""
+        return self.kinds[-1] if self.pieces else ""
 
     @cached_property
     def open(self) -> int | None:
@@ -91,7 +90,7 @@ class Place:
     @property
     def owner(self) -> str:
         """The word before the open bracket: a measurement, a task or a metric."""
-        return str(self.tokens[self.open - 1]) if self.open else ""
+        return self.pieces[self.open - 1].text if self.open else ""
 
 
 # --- names that the spec has ----------------------------------------------------------------------
@@ -178,7 +177,7 @@ def task_options(place: Place) -> Iterator[Offer]:
         keys = (*TASK_OPTIONS, *own) if shape else TASK_OPTIONS[1:]
         yield from (Offer(f"{key} = ", "option", 0) for key in keys)
         return
-    key = str(place.tokens[-2])
+    key = place.pieces[-2].text
     if key == "corrupt" and shape:
         yield from (Offer(name, "value", 0, says) for name, says in shape.corruptions.items())
     values = ("yes", "no") if key == "bos" else own.get(key, ())
@@ -192,7 +191,7 @@ def metrics(place: Place) -> Iterator[Offer]:
 def metric_options(place: Place) -> Iterator[Offer]:
     options = METRICS[place.owner].options if place.owner in METRICS else {}
     if place.before == "EQUALS":
-        yield from (Offer(value, "value", 0) for value in options.get(str(place.tokens[-2]), ()))
+        yield from (Offer(value, "value", 0) for value in options.get(place.pieces[-2].text, ()))
         return
     yield from (Offer(f"{key} = " if values else key, "option", 0) for key, values in options.items())
 
@@ -211,7 +210,7 @@ def options(place: Place) -> Iterator[Offer]:
 
 
 def option_values(place: Place) -> Iterator[Offer]:
-    kind, key = KINDS.word(place.owner), str(place.tokens[-2])
+    kind, key = KINDS.word(place.owner), place.pieces[-2].text
     own = METRICS[place.owner].options.get(key, ()) if place.owner in METRICS else ()
     values = (kind.options.get(key, ()) if kind else ()) or own
     yield from (Offer(value, "value", 0) for value in values)
@@ -220,14 +219,14 @@ def option_values(place: Place) -> Iterator[Offer]:
 # --- inside strings -------------------------------------------------------------------------------
 
 
-def strings(document: Document, tokens: list[Token], start: int) -> Iterator[Offer]:
+def strings(document: Document, pieces: list[Piece], start: int) -> Iterator[Offer]:
     """What a string may hold: a model, or a file that lies in the spec's folder or below."""
-    kinds = [token.type for token in tokens]
+    kinds = [piece.kind for piece in pieces]
     if kinds == ["MODEL"]:
         yield from (Offer(name, "value", start, says) for name, says in MODELS.items())
     elif kinds == ["USE"]:
         yield from _files(document, start, (".circ",))
-    elif kinds[:1] == ["TASK"] and [str(token) for token in tokens[-2:]] == ["file", "("]:
+    elif kinds[:1] == ["TASK"] and [piece.text for piece in pieces[-2:]] == ["file", "("]:
         yield from _files(document, start, (".jsonl", ".csv"))
 
 

@@ -69,7 +69,8 @@ def key_of(circuit: str, claim: Claim) -> tuple[str, str, str]:
 
 def asked(circuit: Circuit, claim: Claim) -> str:
     """A hash of what is measured for a claim: of its nodes, positions, bounds and prompts, whatever they are called."""
-    whole = circuit.meaning if claim.measurement.of_whole else ""
+    claims = tuple((one.measurement, one.tests) for one in circuit.claims)
+    whole = (circuit.groups, claims) if claim.measurement.of_whole else ()
     tasks = tuple(use for use in circuit.tasks if use.name in claim.tasks)
     under = claim.under.effect if claim.under else None
     model = circuit.model.name if circuit.model else ""
