@@ -34,9 +34,14 @@ class Background:
         self._turn = asyncio.Lock()
 
     async def verify(
-        self, path: str, text: str, claim: int | None, progress: Callable[[str, float], None], cancelled: asyncio.Event
+        self,
+        path: str,
+        text: str,
+        claims: list[int] | None,
+        progress: Callable[[str, float], None],
+        cancelled: asyncio.Event,
     ) -> Outcome:
-        """Verify a text as the spec of that path; a claim is named by its line.
+        """Verify a text as the spec of that path; `claims` are the rows of some.
 
         Args:
             progress: called with what is going on, and the share that is done.
@@ -47,7 +52,7 @@ class Background:
                 return Outcome(STOPPED)
             process = await self._started()
             assert process.stdin and process.stdout
-            request = json.dumps({"path": path, "text": text, "claim": claim})
+            request = json.dumps({"path": path, "text": text, "claims": claims})
             stopping = asyncio.create_task(self._stop_when(cancelled, process))
             try:
                 process.stdin.write(request.encode() + b"\n")

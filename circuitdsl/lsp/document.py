@@ -63,7 +63,7 @@ class Document:
         found: list[Line] = []
         part = -1
         for statement in self.file.statements:
-            part += isinstance(statement, s.Circuit) or (isinstance(statement, s.Broken) and opens_circuit(statement))
+            part += opens_circuit(statement)
             found += _flat(statement, (), part)
         return tuple(found)
 
@@ -130,9 +130,10 @@ def read(path: str, text: str, before: Read | None = None) -> Document:
     return Document(path, text, file, circuits, ordered([*found, *more]))
 
 
-def opens_circuit(statement: s.Broken) -> bool:
-    """Whether a circuit begins with a statement that could not be read."""
-    return statement.keyword == "circuit"
+def opens_circuit(statement: s.Statement) -> bool:
+    """Whether a circuit begins with a statement, whether or not it could be read."""
+    broken = isinstance(statement, s.Broken) and statement.keyword == "circuit"
+    return broken or isinstance(statement, s.Circuit)
 
 
 def end_of(statement: s.Statement) -> int:

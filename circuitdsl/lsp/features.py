@@ -115,10 +115,13 @@ def _writing(server: Server) -> None:
     @server.feature(
         types.TEXT_DOCUMENT_CODE_ACTION, types.CodeActionOptions(code_action_kinds=[types.CodeActionKind.QuickFix])
     )
-    def _(ls: Server, params: types.CodeActionParams) -> list[types.CodeAction]:
-        document, convert = ls.current(params.text_document.uri)
+    def _(ls: Server, params: types.CodeActionParams) -> list[types.CodeAction | types.Command]:
+        from circuitdsl.lsp.verdicts import claim_at
+
+        uri = params.text_document.uri
+        document, convert = ls.current(uri)
         start, end = convert.place(params.range.start), convert.place(params.range.end)
-        return [
+        found: list[types.CodeAction | types.Command] = [
             types.CodeAction(
                 title=f"write {fix.text.strip()}",
                 kind=types.CodeActionKind.QuickFix,
@@ -130,6 +133,9 @@ def _writing(server: Server) -> None:
             for fix in each.fixes
             if each.span[:2] <= end and start <= each.span[2:]
         ]
+        if (row := claim_at(document, start[0])) and not params.context.only:
+            found.append(types.Command("verify this claim", VERIFY, arguments=[uri, [row]]))
+        return found
 
 
 def _finding(server: Server) -> None:
@@ -243,11 +249,11 @@ def _verifying(server: Server) -> None:
         return [
             types.CodeLens(
                 range=types.Range(convert.position(lens.row, 1), convert.position(lens.row, 1)),
-                command=types.Command(lens.title, VERIFY, arguments=[uri, lens.claim]),
+                command=types.Command(lens.title, VERIFY, arguments=[uri, lens.claims]),
             )
             for lens in lenses(document, last_verdicts(document.path))
         ]
 
     @server.command(VERIFY)
-    def _(ls: Server, uri: str, claim: int | None = None) -> None:
-        ls.start(uri, claim)  # the answer comes at once: some clients do not wait as long as a model runs
+    def _(ls: Server, uri: str, claims: list[int] | None) -> None:
+        ls.start(uri, claims)  # the answer comes at once: some clients do not wait as long as a model runs

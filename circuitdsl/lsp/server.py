@@ -147,11 +147,11 @@ class Server(LanguageServer):
 
     # --- verifying
 
-    def start(self, uri: str, claim: int | None) -> None:
-        """Begin to verify a spec that is open; `claim` is the line of one claim."""
+    def start(self, uri: str, claims: list[int] | None) -> None:
+        """Begin to verify a spec that is open, or some claims of it, named by their rows."""
         if one := self.opened.get(uri):
             stopped = asyncio.Event()
-            task = asyncio.get_running_loop().create_task(self._verify(one, claim, stopped))
+            task = asyncio.get_running_loop().create_task(self._verify(one, claims, stopped))
             self.running[task] = stopped
             task.add_done_callback(self._ended)
 
@@ -160,11 +160,11 @@ class Server(LanguageServer):
         if not task.cancelled() and (error := task.exception()):
             logging.getLogger(__name__).error("verifying", exc_info=error)
 
-    async def _verify(self, one: Opened, claim: int | None, stopped: asyncio.Event) -> None:
+    async def _verify(self, one: Opened, claims: list[int] | None, stopped: asyncio.Event) -> None:
         """Verify a text as it is now, and show how far it is."""
         text, name = self.current(one.uri)[0].text, Path(one.path).name
         tell, end = await self._progress(f"verifying {name}", stopped)
-        outcome = await self.background.verify(one.path, text, claim, tell, stopped)
+        outcome = await self.background.verify(one.path, text, claims, tell, stopped)
         kind = types.MessageType.Error if outcome.failed else types.MessageType.Info
         self.window_show_message(types.ShowMessageParams(kind, f"{name}: {outcome.text}"))
         end(outcome.text)

@@ -7,8 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from circuitdsl.circuit.claims import Circuit, Claim
-from circuitdsl.language import syntax as s
-from circuitdsl.lsp.document import Document, end_of
+from circuitdsl.lsp.document import Document, end_of, opens_circuit
 from circuitdsl.report.report import counted
 from circuitdsl.verdicts import VERDICTS, WORST_FIRST
 from circuitdsl.verify.last import LastVerdict, asked, of_claim
@@ -27,11 +26,11 @@ class Hint(NamedTuple):
 
 
 class Lens(NamedTuple):
-    """A row above which an editor offers to verify; `claim` is one claim by its line, without it all are meant."""
+    """A row above which an editor offers to verify some claims, named by their rows; without them all are meant."""
 
     row: int
     title: str
-    claim: int | None
+    claims: list[int] | None
 
 
 def hints(document: Document, known: Sequence[LastVerdict], now: float | None = None) -> list[Hint]:
@@ -49,12 +48,27 @@ def hints(document: Document, known: Sequence[LastVerdict], now: float | None = 
 
 
 def lenses(document: Document, known: Sequence[LastVerdict]) -> list[Lens]:
-    """Above each circuit what was found last, and the offer to verify it; above each claim the offer alone."""
-    if not any(circuit.claims for circuit in document.circuits):
-        return []
-    found = [Lens(_header_row(document), _title(document, known), None)]
-    rows = {claim.line for circuit in document.circuits for claim in circuit.claims}
-    return found + [Lens(row, "verify", row) for row in sorted(rows)]
+    """Above each circuit the offer to verify it, and what was found last."""
+    rows = [line.statement.span.line for line in document.lines if opens_circuit(line.statement)]
+    found = []
+    for row, circuit in zip(rows, document.circuits, strict=False):
+        worst = [
+            min((one.verdict for one in verdicts), key=WORST_FIRST.index)
+            for of, _, verdicts in _claims(document, known)
+            if of is circuit
+        ]
+        counts = ", ".join(counted(worst.count(verdict), verdict) for verdict in VERDICTS if verdict in worst)
+        claims = sorted({claim.line for claim in circuit.claims}) if len(rows) > 1 else None
+        if circuit.claims:
+            found.append(Lens(row, f"verify · {counts}" if counts else "verify", claims))
+    return found
+
+
+def claim_at(document: Document, row: int) -> int | None:
+    """The row in which a claim begins that stands in a row."""
+    line = document.line_at(row)
+    lines = {claim.line for circuit in document.circuits for claim in circuit.claims}
+    return line.statement.span.line if line and line.statement.span.line in lines else None
 
 
 def of_row(document: Document, row: int, known: Sequence[LastVerdict], now: float | None = None) -> list[str]:
@@ -94,17 +108,6 @@ def age(when: float, now: float | None = None) -> str:
             count = int(seconds // size)
             return f"{count} {name}{'s' * (count != 1)} ago"
     return "just now"
-
-
-def _title(document: Document, known: Sequence[LastVerdict]) -> str:
-    worst = [min((one.verdict for one in verdicts), key=WORST_FIRST.index) for *_, verdicts in _claims(document, known)]
-    counts = [counted(worst.count(verdict), verdict) for verdict in VERDICTS if verdict in worst]
-    return " · ".join(("verify all", *([", ".join(counts)] if counts else [])))
-
-
-def _header_row(document: Document) -> int:
-    rows = (line.statement.span.line for line in document.lines if isinstance(line.statement, s.Circuit))
-    return next(rows, 1)
 
 
 def _last_row(document: Document, claim: Claim) -> int:

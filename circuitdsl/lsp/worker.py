@@ -2,7 +2,7 @@
 
     python -m circuitdsl.lsp.worker
 
-Each line of standard input is a request, `{"path": …, "text": …, "claim": …}`. Standard output has a line for each
+Each line of standard input is a request, `{"path": …, "text": …, "claims": …}`. Standard output has a line for each
 piece of news: `{"said": …, "done": …}` while work goes on (`done` from 0 to 1), then `{"found": …}`, or `{"error": …,
 "hint": …}`. An interrupt ends the request; the process goes on.
 """
@@ -47,7 +47,7 @@ def main() -> None:
             try:
                 signal.signal(signal.SIGINT, signal.default_int_handler)
                 spec = loads(request["text"], request["path"])
-                reports = Reports(session.reports([spec], claim=request["claim"]))
+                reports = Reports(session.reports([spec], claim=request["claims"]))
                 tell({"found": said_of(reports)})
             except UserError as error:
                 tell({"error": error.message or "the spec has errors", "hint": error.hint})

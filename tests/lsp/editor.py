@@ -93,8 +93,8 @@ class Editor:
         """The answer to a question about a place."""
         return await ask(kind(text_document=document, position=types.Position(line, character), **more))
 
-    async def verify(self, document: Document, claim: int | None = None) -> None:
-        params = types.ExecuteCommandParams("circuitdsl.verify", [document.uri, claim])
+    async def verify(self, document: Document, claims: list[int] | None = None) -> None:
+        params = types.ExecuteCommandParams("circuitdsl.verify", [document.uri, claims])
         await self.client.workspace_execute_command_async(params)
 
 
