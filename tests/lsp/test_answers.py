@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,10 @@ from circuitdsl.lsp.hover import hover
 from circuitdsl.lsp.navigation import definitions, references
 from circuitdsl.lsp.outline import folds, outline
 from circuitdsl.lsp.rename import CannotRename, rename
+from circuitdsl.lsp.verdicts import claim_at, hints, lenses
 from circuitdsl.lsp.words import KEYWORD_SAYS, measurement_says, metric_says
 from circuitdsl.measurements import KINDS
+from circuitdsl.verify.last import LastVerdict, asked, key_of
 
 BASE = """circuit a "A title"
 model "pocket"
@@ -325,3 +328,28 @@ def test_colours_know_heads_from_numbers() -> None:
     assert words[4, "2.4"] == "variable" and words[5, "1.5"] == "number" and words[5, ".q"] == "function"
     assert words[5, "mover"] == "variable" and words[6, "mover"] == "variable" and words[5, "# why"] == "comment"
     assert words[1, "a"] == "namespace" and words[3, "ioi"] == "class" and words[4, "END"] == "enumMember"
+
+
+def test_lenses_and_actions_name_what_they_verify() -> None:
+    second = BASE.replace("circuit a", "circuit b") + "expect attention(2.4,\n  END -> IO) >= 1%\n"
+    document = read("x.circ", BASE + "mover -> logits\n" + second)
+    assert [tuple(lens) for lens in lenses(document, ())] == [(1, "verify", [5]), (6, "verify", [10])]
+    assert [claim_at(document, row) for row in (4, 5, 10, 11)] == [None, 5, 10, 10]
+    assert lenses(read("x.circ", BASE), ()) == []
+
+
+def test_verdicts_stand_at_their_claims() -> None:
+    document = read("x.circ", BASE + "task flip = ioi(corrupt = flip)\nexpect accuracy >= 5%\n")
+    (circuit,) = document.circuits
+    (claim,) = circuit.claims
+    found, of = ("ioi", "holds", "99 %", "[98, 100]", 256, "because"), ("pocket", asked(circuit, claim), 100.0)
+    good = LastVerdict(*key_of("a", claim), *found, *of)
+    bad = replace(good, task="flip", verdict="fails", figure="3 %", interval="")
+    assert [(hint.row, hint.text) for hint in hints(document, [good])] == [(6, "✓ 99 % [98, 100]")]
+    assert [hint.text for hint in hints(document, [good, bad])] == ["✗ 3 % on flip"]
+    assert [hint.text for hint in hints(document, [replace(good, asked="other")])] == ["~✓ 99 % [98, 100]"]
+    shown = hover(document, 6, 1, [good, replace(bad, asked="other")], now=100.0 + 7200)
+    assert shown is not None
+    assert "**holds** on ioi: 99 % [98, 100] n 256\n\nbecause\n\n2 hours ago, pocket" in shown.text
+    assert "what is measured has changed since" in shown.text
+    assert lenses(document, [good, bad])[0].title == "verify · 1 fails"
