@@ -73,9 +73,9 @@ def claim_at(document: Document, row: int) -> int | None:
 
 def of_row(document: Document, row: int, known: Sequence[LastVerdict], now: float | None = None) -> list[str]:
     """What was found last of the claim in a row, a paragraph for each task; nothing where there is none."""
-    found = (each for each in _claims(document, known) if each[1].line <= row <= _last_row(document, each[1]))
-    circuit, claim, verdicts = next(found, (None, None, ()))
-    return list(_in_full(circuit, claim, verdicts, now)) if circuit and claim else []
+    start = claim_at(document, row)
+    pairs = ((circuit, claim) for circuit in document.circuits for claim in circuit.claims if claim.line == start)
+    return [said for one in pairs for said in _in_full(*one, of_claim(known, *one), now)]
 
 
 def _claims(
@@ -83,7 +83,7 @@ def _claims(
 ) -> Iterator[tuple[Circuit, Claim, tuple[LastVerdict, ...]]]:
     for circuit in document.circuits:
         for claim in circuit.claims:
-            if verdicts := of_claim(known, circuit.name, claim):
+            if verdicts := of_claim(known, circuit, claim):
                 yield circuit, claim, verdicts
 
 

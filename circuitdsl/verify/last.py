@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from hashlib import sha256
@@ -63,7 +63,7 @@ class LastVerdict:
 
 
 def key_of(circuit: str, claim: Claim) -> tuple[str, str, str]:
-    """By what a claim is known again, wherever it stands in its file."""
+    """How a claim reads, wherever it stands in its file."""
     return circuit, claim.text, claim.under.text if claim.under else ""
 
 
@@ -117,9 +117,11 @@ def last_verdicts(spec: str, folder: Path | None = None) -> tuple[LastVerdict, .
         return ()
 
 
-def of_claim(verdicts: Iterable[LastVerdict], circuit: str, claim: Claim) -> tuple[LastVerdict, ...]:
-    """The verdicts on one claim, one for each task."""
-    return tuple(one for one in verdicts if one.claim == key_of(circuit, claim))
+def of_claim(verdicts: Sequence[LastVerdict], circuit: Circuit, claim: Claim) -> tuple[LastVerdict, ...]:
+    """The verdicts on one claim, one for each task: those on what it asks now, else those on how it reads."""
+    wanted, key = asked(circuit, claim), key_of(circuit.name, claim)
+    same = tuple(one for one in verdicts if one.circuit == circuit.name and one.asked == wanted)
+    return same or tuple(one for one in verdicts if one.claim == key)
 
 
 def _file(spec: str, folder: Path) -> Path:

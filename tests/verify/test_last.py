@@ -40,9 +40,14 @@ def test_verdicts_are_kept_and_found_again(spec: Path) -> None:
         assert [(one.verdict, one.reason) for one in found] == [(one.verdict, one.reason) for one in report.claims]
         # the claims stand elsewhere, and one of them is asked differently
         moved = loads("# a comment\n" + TEXT.replace("0.3 0.5", "0.3 0.5 0.6"), spec).circuits[0]
-        assert [len(of_claim(found, "small", claim)) for claim in moved.claims] == [2, 1, 1]
-        asked = [of_claim(found, "small", claim)[0].asked == asked_of(moved, claim) for claim in moved.claims]
+        assert [len(of_claim(found, moved, claim)) for claim in moved.claims] == [2, 1, 1]
+        asked = [of_claim(found, moved, claim)[0].asked == asked_of(moved, claim) for claim in moved.claims]
         assert asked == [True, False, False]
+        # the same is measured under another name, and written in another way
+        renamed = loads(TEXT.replace("mover", "late").replace("-0.1%", "-0.10%"), spec).circuits[0]
+        for claim, old in zip(renamed.claims, found[1:], strict=True):
+            assert of_claim(found, renamed, claim)[-1].reason == old.reason
+            assert of_claim(found, renamed, claim)[-1].asked == asked_of(renamed, claim)
         # one claim alone changes its verdict alone
         times = [one.when for one in found]
         session.verify(spec, claim=6)
