@@ -16,6 +16,9 @@ pytest.importorskip("pytest_lsp")
 from lsprotocol import types
 from pygls.exceptions import JsonRpcException
 
+from circuitdsl.lsp.document import read
+from tests.conftest import ROOT
+from tests.drawing import examples
 from tests.lsp.editor import Editor, until
 
 TEXT = """circuit small "A small spec"
@@ -238,6 +241,27 @@ def test_no_diagnostic_is_older_than_its_version_says(tmp_path: Path) -> None:
         (wrong,) = each.diagnostics
         assert wrong.range.start.line == each.version + 4
     assert [each.version for each in editor.published] == sorted(each.version for each in editor.published)
+
+
+def test_a_spec_is_typed_into_the_server(tmp_path: Path) -> None:
+    """Whatever is published is what is wrong with the text of its version, and the last text is the last to be read."""
+    whole = (ROOT / "specs" / "pocket" / "ioi.circ").read_text(encoding="utf-8")
+    step = examples(41, 1)
+    texts = {version: whole[:length] for version, length in enumerate(range(step, len(whole) + step, step), 2)}
+
+    async def scenario(editor: Editor) -> None:
+        typed = editor.open("", "typed.circ")
+        for text in texts.values():
+            editor.change(typed, text)
+            await asyncio.sleep(0.004)
+        assert await editor.diagnostics(typed, max(texts)) == []
+
+    editor = run(tmp_path, scenario)
+    path = str(tmp_path / "typed.circ")
+    for each in editor.published:
+        wrong = read(path, texts.get(each.version, "")).diagnostics
+        found = [(one.code, one.range.start.line + 1) for one in each.diagnostics]
+        assert found == [(one.code, one.span.line) for one in wrong]
 
 
 def test_the_server_starts_at_once_and_needs_no_torch(tmp_path: Path) -> None:
