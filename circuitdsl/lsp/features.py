@@ -59,11 +59,10 @@ def _texts(server: Server) -> None:
     def _(ls: Server, params: types.DidChangeTextDocumentParams) -> None:
         ls.changed(params.text_document.uri)
 
+    @server.feature(types.WORKSPACE_DID_CHANGE_WATCHED_FILES)
     @server.feature(types.TEXT_DOCUMENT_DID_SAVE)
-    def _(ls: Server, params: types.DidSaveTextDocumentParams) -> None:
-        for uri, one in ls.opened.items():  # a spec may use the file that was saved
-            one.document = None
-            ls.check(uri)
+    def _(ls: Server, params: types.DidSaveTextDocumentParams | types.DidChangeWatchedFilesParams) -> None:
+        ls.files_changed()
 
     @server.feature(types.TEXT_DOCUMENT_DID_CLOSE)
     def _(ls: Server, params: types.DidCloseTextDocumentParams) -> None:

@@ -108,6 +108,12 @@ class Server(LanguageServer):
             one.waiting.cancel()
         one.waiting = asyncio.get_running_loop().call_later(PAUSE, self.check, uri)
 
+    def files_changed(self) -> None:
+        """Check all texts again: they may use a file that was saved."""
+        for uri, one in self.opened.items():
+            one.document = None
+            self.check(uri)
+
     def check(self, uri: str) -> None:
         """Tell what is wrong with a text, with the version that was read."""
         one = self.opened.get(uri)

@@ -102,6 +102,24 @@ def test_writing_a_spec(tmp_path: Path) -> None:
     run(tmp_path, scenario)
 
 
+def test_a_used_file_is_read_again_when_it_is_saved(tmp_path: Path) -> None:
+    async def scenario(editor: Editor) -> None:
+        main = editor.open('use "roles.circ"\n' + TEXT.replace("at END\n", "at END role looker\n"))
+        assert [each.code for each in await editor.diagnostics(main)] == ["E032"]
+        roles = editor.open('role looker "looks"\n  expect attention(self, END -> IO) >= 5%\n', "roles.circ")
+        before = len(editor.published)
+        editor.client.text_document_did_save(types.DidSaveTextDocumentParams(roles))
+        await until(lambda: len(editor.published) >= before + 2)
+        assert await editor.diagnostics(main) == []
+        (tmp_path / "roles.circ").unlink()
+        changes = [types.FileEvent(roles.uri, types.FileChangeType.Deleted)]
+        editor.client.workspace_did_change_watched_files(types.DidChangeWatchedFilesParams(changes))
+        await until(lambda: len(editor.published) >= before + 4)
+        assert [each.code for each in await editor.diagnostics(main)] == ["E032"]
+
+    run(tmp_path, scenario)
+
+
 def test_columns_count_in_the_client_s_units(tmp_path: Path) -> None:
     async def scenario(editor: Editor) -> None:
         head = '\ufeffcircuit small "𝒜 𝓈pec" x\n'
