@@ -13,7 +13,7 @@ _NEEDS = ("pygls", "lsprotocol")
 
 
 def register(verbs: Verbs) -> None:
-    verb = verbs.verb(_lsp, "lsp", "serve an editor: diagnostics, completion, verdicts at the claims (docs/editors.md)")
+    verb = verbs.verb(_lsp, "lsp", "serve an editor while a spec is written (docs/editors.md)")
     verb.add_argument("--stdio", action="store_true", help="over standard input and output, as it always does")
 
 
