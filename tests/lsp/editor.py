@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lsprotocol import types
-from pytest_lsp import LanguageClient
-from pytest_lsp.client import DEFAULT_CLIENT_FEATURES, default_converter, register_lsp_features
+from pygls.lsp.client import LanguageClient
 
 from tests.conftest import ROOT
 
@@ -35,31 +34,69 @@ CAPABILITIES = types.ClientCapabilities(
 Document = types.TextDocumentIdentifier
 
 
+class Client(LanguageClient):
+    """Keeps what the server says: its messages, and how far its work is, by the token of the work."""
+
+    def __init__(self) -> None:
+        super().__init__("tests", "1")
+        self.messages: list[types.ShowMessageParams] = []
+        self.progress_reports: dict[types.ProgressToken, list[Any]] = {}
+        self.hears(types.WINDOW_SHOW_MESSAGE, self.messages.append)
+        self.hears(types.WINDOW_WORK_DONE_PROGRESS_CREATE, lambda new: self.progress_reports.setdefault(new.token, []))
+        self.hears(types.PROGRESS, self._progress)
+
+    def hears(self, name: str, told: Callable[[Any], Any]) -> None:
+        """Call a function with each message of a kind."""
+
+        @self.feature(name)
+        def _(params: Any) -> None:
+            told(params)
+
+    def _progress(self, params: types.ProgressParams) -> None:
+        kinds = {
+            "begin": types.WorkDoneProgressBegin,
+            "report": types.WorkDoneProgressReport,
+            "end": types.WorkDoneProgressEnd,
+        }
+        value = self.protocol._converter.structure(params.value, kinds[params.value["kind"]])
+        self.progress_reports[params.token].append(value)
+
+    async def pass_errors_on(self) -> None:
+        """What the server writes to standard error is shown with a test that fails."""
+        assert self._server and self._server.stderr
+        while line := await self._server.stderr.readline():
+            sys.stderr.write(line.decode())
+
+
 class Editor:
     """A client with one folder. `published` has all diagnostics as they came, with the version that they are of."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.client = LanguageClient(converter_factory=default_converter)
+        self.client = Client()
         self.published: list[types.PublishDiagnosticsParams] = []
         self.refreshed: list[str] = []
         self.versions: dict[str, int] = {}
-        own: dict[str, Callable[..., Any]] = {
-            types.TEXT_DOCUMENT_PUBLISH_DIAGNOSTICS: lambda params: self.published.append(params),
+        for name, told in {
+            types.TEXT_DOCUMENT_PUBLISH_DIAGNOSTICS: self.published.append,
             types.WORKSPACE_INLAY_HINT_REFRESH: lambda params: self.refreshed.append("hints"),
             types.WORKSPACE_CODE_LENS_REFRESH: lambda params: self.refreshed.append("lenses"),
-        }
-        register_lsp_features(self.client, DEFAULT_CLIENT_FEATURES | own)
+        }.items():
+            self.client.hears(name, told)
 
     async def start(self) -> types.InitializeResult:
         env = os.environ | {"CIRCUITDSL_CACHE": str(self.folder / "cache"), "PYTHONPATH": str(ROOT)}
         await self.client.start_io(sys.executable, "-m", "circuitdsl", "lsp", "--stdio", env=env)
         folders = [types.WorkspaceFolder(self.folder.as_uri(), "folder")]
         params = types.InitializeParams(capabilities=CAPABILITIES, workspace_folders=folders)
-        return await self.client.initialize_session(params)
+        asyncio.get_running_loop().create_task(self.client.pass_errors_on())
+        answer = await self.client.initialize_async(params)
+        self.client.initialized(types.InitializedParams())
+        return answer
 
     async def end(self) -> None:
-        await self.client.shutdown_session()
+        await self.client.shutdown_async(None)
+        self.client.exit(None)
         await self.client.stop()
 
     def open(self, text: str, name: str = "small.circ", save: bool = True) -> Document:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("pytest_lsp")
+pytest.importorskip("pygls")
 from lsprotocol import types
 from pygls.exceptions import JsonRpcException
 
