@@ -13,7 +13,7 @@ from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Node, Positions, Site
 from circuitdsl.circuit.scope import Members, Scope, complete
 from circuitdsl.circuit.vocabulary import Unit
 from circuitdsl.language import syntax as s
-from circuitdsl.language.diagnostics import Span, did_you_mean, listing, suggest
+from circuitdsl.language.diagnostics import Span, listing, suggest
 from circuitdsl.language.syntax_errors import as_node
 
 
@@ -96,8 +96,8 @@ def attention_arguments(
             names = scope.position_names()
             upper = [str(end).upper() for end in (edge.sender, edge.receiver)]
             guess = " -> ".join(suggest(end, names) or end for end in upper)
-            message = f"attention goes from position to position, written in capitals{did_you_mean(guess)}"
-            scope.sink.error("E044", message, edge.span)
+            message = "attention goes from position to position, written in capitals"
+            scope.sink.error("E044", message, edge.span, meant=guess)
             return None
     heads = heads_argument(scope, measurement, found, positions=True)
     if found.arrows != 1:

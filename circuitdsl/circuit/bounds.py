@@ -12,6 +12,7 @@ from circuitdsl.circuit.nodes import Direction
 from circuitdsl.circuit.scope import Scope, complete
 from circuitdsl.circuit.vocabulary import METRICS, Unit
 from circuitdsl.language import syntax as s
+from circuitdsl.language.diagnostics import Fix
 
 #: how large a bound or a factor may be: squares and cubes of it must be numbers, too
 LARGEST = 1e9
@@ -87,8 +88,12 @@ def effect_tests(
     bare = next((number for number in numbers if plain and units == {""} and number.value), None)
     if bare and isinstance(expect.relation, s.Compared | s.Between):
         message = f"{bare.text} could be a share of the gap or a change of {scope.metric.name}"
-        guess = f"did you mean ': effect {_as_shares(expect.relation)}' or ': delta {expect.relation}'?"
-        scope.sink.error("E080", f"{message}: {guess}", expect.relation.span)
+        fixes = tuple(
+            Fix(expect.relation.span, f": {claim}")
+            for claim in (f"effect {_as_shares(expect.relation)}", f"delta {expect.relation}")
+        )
+        guess = " or ".join(f"'{fix.text}'" for fix in fixes)
+        scope.sink.error("E080", f"{message}: did you mean {guess}?", expect.relation.span, fixes=fixes)
         return None
     delta = units == {""} if plain else "points" in units
     name: Quantity = "delta" if delta else "effect"
@@ -156,8 +161,11 @@ def read(
     scope: Scope, number: s.Number, unit: Unit, name: str, low: float | None = None, high: float | None = None
 ) -> float | None:
     """A number in the unit it must have, as a plain fraction; None after a diagnostic was emitted."""
-    if problem := _unit_problem(number, unit, name):
-        scope.sink.error("E080", problem, number.span)
+    if wrong := _unit_problem(number, unit, name):
+        problem, meant = wrong
+        besides = f", or an effect of {meant}%" if unit == "plain" and name == "delta" else ""
+        message = f"{problem}: did you mean {meant}{besides}?"
+        scope.sink.error("E080", message, number.span, fixes=(Fix(number.span, meant),))
         return None
     value = number.value / 100 if number.unit else number.value
     if not math.isfinite(value):
@@ -172,8 +180,8 @@ def read(
     return None
 
 
-def _unit_problem(number: s.Number, unit: Unit, name: str) -> str | None:
-    """What is wrong with the unit; zero needs none."""
+def _unit_problem(number: s.Number, unit: Unit, name: str) -> tuple[str, str] | None:
+    """What is wrong with the unit, and the number that was probably meant; zero needs no unit."""
     if number.unit == "" and number.value == 0:
         return None
     bare = number.text.removesuffix(" points").removesuffix("%")
@@ -181,20 +189,19 @@ def _unit_problem(number: s.Number, unit: Unit, name: str) -> str | None:
         case ("effect" | "share" | "share difference", "%") | ("points" | "share difference", "points") | ("plain", ""):
             return None
         case "effect", "":
-            return f"an effect is a share of the gap: did you mean {_percent(number)}?"
+            return "an effect is a share of the gap", _percent(number)
         case "share" | "share difference", "":
-            return f"{name} is a share, written with a percent sign: did you mean {_percent(number)}?"
+            return f"{name} is a share, written with a percent sign", _percent(number)
         case "effect" | "share", _:
-            return f"{name} is a share, and points are differences of shares: did you mean {bare}%?"
+            return f"{name} is a share, and points are differences of shares", f"{bare}%"
         case "points", "%":
-            return f"{name} is a difference of shares, written in points: did you mean {bare} points?"
+            return f"{name} is a difference of shares, written in points", f"{bare} points"
         case "points", _:
-            return f"{name} is a difference of shares, written in points: did you mean {_percent(number)[:-1]} points?"
+            return f"{name} is a difference of shares, written in points", f"{_percent(number)[:-1]} points"
         case _ if name in ("a factor", "composition") and number.unit == "%":
-            return f"{name} is a plain number: did you mean {number.value / 100:g}?"
+            return f"{name} is a plain number", f"{number.value / 100:g}"
         case _:
-            share = f", or an effect of {bare}%" if name == "delta" else ""
-            return f"{name} is a plain number, without '{number.unit}': did you mean {bare}{share}?"
+            return f"{name} is a plain number, without '{number.unit}'", bare
 
 
 def _percent(number: s.Number) -> str:

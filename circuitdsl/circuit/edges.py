@@ -12,7 +12,7 @@ from circuitdsl.circuit.nodes import EMBED, EVERYWHERE, LOGITS, Direction, Edge,
 from circuitdsl.circuit.scope import Members, Scope
 from circuitdsl.circuit.vocabulary import GENERAL_POSITIONS, PORTS
 from circuitdsl.language import syntax as s
-from circuitdsl.language.diagnostics import did_you_mean, listing, suggest
+from circuitdsl.language.diagnostics import Fix, listing, suggest
 
 MAX_PAIRS = 10_000
 END = Position("END")
@@ -122,9 +122,9 @@ def _receiver(scope: Scope, receiver: s.Set) -> tuple[s.Set, Port | None, bool]:
     name = receiver.port.text
     if name not in PORTS:
         known = name.lower() in PORTS or suggest(name, ("query", "key", "value"))
-        guess = did_you_mean(f".{name[0].lower()}" if known else None)
-        message = f"there is no input '.{name}'; heads have .q, .k and .v{guess}"
-        scope.sink.error("E071", message, receiver.port.span)
+        meant = f".{name[0].lower()}" if known else None
+        message = f"there is no input '.{name}'; heads have .q, .k and .v"
+        scope.sink.error("E071", message, receiver.port.span, meant=meant)
         return receiver.inner, None, False
     return receiver.inner, name, True  # type: ignore[return-value]
 
@@ -241,14 +241,15 @@ def _report_mismatch(scope: Scope, ends: Ends, receiver: Node, reads: Positions,
     """An input is read elsewhere than the sender writes."""
     here, there = (", ".join(map(str, places)) for places in (reads, writes))
     edge, query = ends.edge, ends.port == "q"
+    fixes = tuple(Fix(edge.receiver.port.span, port) for port in (".k", ".v")) if query else ()  # type: ignore[union-attr]
     what = "logits are" if receiver == LOGITS else f"the {'query' if query else 'input'} of {ends.receiver_name} is"
-    hint = "; did you mean .k or .v?" if query else ""
+    hint = f"; did you mean {' or '.join(fix.text for fix in fixes)}?" if fixes else ""
     if edge.at is not None:
         span, there = edge.at.span, f"not at {there}"
     else:
         span = (edge.receiver if isinstance(edge.receiver, s.WithPort) else edge).span
         there = f"the sender writes at {there}"
-    scope.sink.error("E073", f"{what} read at {here}, {there}{hint}", span)
+    scope.sink.error("E073", f"{what} read at {here}, {there}{hint}", span, fixes=fixes)
 
 
 def _warn_of_later_keys(scope: Scope, ends: Ends, members: Iterable[Member]) -> None:

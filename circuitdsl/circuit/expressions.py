@@ -9,7 +9,7 @@ from circuitdsl.circuit.nodes import EVERYWHERE, Node, Positions, Site
 from circuitdsl.circuit.scope import Members, Scope, add
 from circuitdsl.circuit.vocabulary import ROLES
 from circuitdsl.language import syntax as s
-from circuitdsl.language.diagnostics import did_you_mean, listing, shorten
+from circuitdsl.language.diagnostics import listing, shorten
 from circuitdsl.language.syntax_errors import as_node
 
 #: groups that are defined through one another, and members of the wrong kind that are named
@@ -45,7 +45,7 @@ def evaluate(scope: Scope, node: s.Set) -> Members | None:
             return evaluate(scope, inner)
     message = f"'.{node.port.text}' stands only at the end of an edge's receiver"
     head = as_node(str(node))
-    scope.sink.error("E071", message + did_you_mean(head), node.span if head else node.port.span)
+    scope.sink.error("E071", message, node.span if head else node.port.span, meant=head)
     return None
 
 

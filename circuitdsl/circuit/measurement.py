@@ -34,6 +34,7 @@ class Measurement:
         statement: the statement that makes a claim of this kind, where it is no `expect` line.
         claim_kind: what reports call a claim that such a statement makes.
         usage: `how it is written | what it is | what it takes`: rows of the table in docs/language.md.
+        options: the options that stand in its brackets, each with its values.
         examples: lines that claim such a thing of the embedded model, for `testing.check_measurement`; `false_examples`
             are false.
         elsewhere: words that look like measurements and are not, with a sentence that says what to write.
@@ -52,6 +53,7 @@ class Measurement:
     statement: ClassVar[type[s.Syntax] | None] = None
     claim_kind: ClassVar[str] = "expect"
     usage: ClassVar[tuple[str, ...]] = ()
+    options: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     examples: ClassVar[tuple[str, ...]] = ()
     false_examples: ClassVar[tuple[str, ...]] = ()
     elsewhere: ClassVar[Mapping[str, str]] = {}

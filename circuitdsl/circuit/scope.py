@@ -15,7 +15,7 @@ from circuitdsl.circuit.nodes import EMBED, EVERYWHERE, LOGITS, Node, Position, 
 from circuitdsl.circuit.shapes import ModelShape, TaskShape
 from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.language import syntax as s
-from circuitdsl.language.diagnostics import Diagnostic, Sink, Span, did_you_mean, listing, shorten, suggest
+from circuitdsl.language.diagnostics import Diagnostic, Fix, Sink, Span, listing, shorten, suggest
 from circuitdsl.language.syntax_errors import as_node
 
 if TYPE_CHECKING:
@@ -131,13 +131,13 @@ class Scope:
 
     def position(self, place: s.Place) -> Position | None:
         """A position; None where it is wrong, after a diagnostic was emitted."""
-        (names, known), code = self._position_names, "E044"
+        (names, known), code, guess = self._position_names, "E044", None
         if place.name == "*":
             return EVERYWHERE
         if not place.name.isupper():
             upper = place.name.upper()
             guess = upper if upper in names or not names else suggest(upper, names)
-            message = f"positions are written in capitals{did_you_mean(guess)}"
+            message = "positions are written in capitals"
         elif place.name == "END" and place.offset > 0:
             code, message = "E045", f"END is the last token of a prompt: END+{place.offset} does not exist"
         elif abs(place.offset) > 10_000:
@@ -148,10 +148,12 @@ class Scope:
             else:
                 what, has = "no task has a", self.positions_of_tasks(task.name for task in self.tasks)
             guess = suggest(place.name, names)
-            message = f"{what} position {shorten(place.name)} ({has}){did_you_mean(guess)}"
+            message = f"{what} position {shorten(place.name)} ({has})"
         else:
             return Position(place.name, place.offset)
-        self.sink.error(code, message, place.span)
+        line, column, *_ = place.span
+        fixes = (Fix(Span(line, column, line, column + len(place.name)), guess),) if guess else ()
+        self.sink.error(code, message, place.span, meant=guess, fixes=fixes)
         return None
 
     def places(self, at: s.At | None) -> Positions | None:
@@ -213,7 +215,7 @@ class Scope:
         if ref.name in self.broken:
             return
         if node := as_node(ref.name):
-            self.sink.error("E040", f"unknown group '{ref.name}'; did you mean '{node}'?", ref.span)
+            self.sink.error("E040", f"unknown group '{ref.name}'", ref.span, meant=node)
         else:
             self.sink.unknown("E040", "group", ref.name, ref.span, chain(self.definitions, ("embed", "logits")))
 

@@ -100,6 +100,10 @@ _SIZES: dict[str, tuple[str, int, int, bool, int, int]] = {
     "gemma-2-9b": ("Gemma 2 9B", 42, 16, False, 256, 14336),
     "gemma-3-1b-pt": ("Gemma 3 1B", 26, 4, False, 256, 6912),
 }
+#: the models whose size is known, by the name that a spec gives them, with their titles
+MODELS: Mapping[str, str] = {"pocket": "the model that comes with circuitdsl"} | {
+    name: title for name, (title, *_) in _SIZES.items()
+}
 _OWNERS = frozenset({"openai-community", "distilbert", "eleutherai", "meta-llama", "mistralai", "qwen", "google"})
 _TUNED = ("-deduped", "-instruct", "-chat-hf", "-it")
 

@@ -22,7 +22,7 @@ from circuitdsl.shown import SHOW
 from circuitdsl.version import __version__
 
 #: the modules beside this one, in the order in which --help lists their verbs
-MODULES = ("verify", "view", "language", "drawings", "circuits", "testing", "tasks")
+MODULES = ("verify", "view", "language", "drawings", "circuits", "testing", "tasks", "editor")
 #: the option that shows tracebacks, wherever it stands
 DEBUG = "--debug"
 

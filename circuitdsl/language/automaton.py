@@ -75,6 +75,12 @@ class Automaton:
                 return Stuck(place, tuple(stack))
         return steps
 
+    def after(self, kinds: Sequence[str]) -> frozenset[str]:
+        """The terminals that may follow the first ones of a statement; none where no statement begins with these."""
+        stack = [self.first]
+        able = all(self.advance(stack, kind, []) for kind in kinds)
+        return self.expected(tuple(stack)) if able else frozenset()
+
     def advance(self, stack: list[int], kind: str, steps: list[Step]) -> bool:
         """Whether a terminal may follow; the stack and the steps are moved on, as far as they go."""
         while True:

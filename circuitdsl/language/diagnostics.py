@@ -36,11 +36,19 @@ class Span(NamedTuple):
 START = Span(1, 1, 1, 1)
 
 
+class Fix(NamedTuple):
+    """What was probably meant: a text in the place of a part of the file."""
+
+    span: Span
+    text: str
+
+
 @dataclass(frozen=True, slots=True)
 class Diagnostic:
     """Something to tell the author of a file. Its place is `START` where it concerns the whole file.
 
     The message is one line, whatever it quotes; what cannot be seen in it is spelled out.
+    `fixes` are the texts after "did you mean", each of which an editor can put in place.
     """
 
     code: str
@@ -49,6 +57,7 @@ class Diagnostic:
     span: Span = START
     notes: tuple[str, ...] = ()
     help: str | None = None
+    fixes: tuple[Fix, ...] = ()
 
     def __post_init__(self) -> None:
         """What is very long in a message is cut, what cannot be seen in it is spelled out."""
@@ -73,8 +82,24 @@ class Sink:
         self.stopped = False
         self._compared = 0
 
-    def error(self, code: str, message: str, span: Span, help: str | None = None, *notes: str) -> None:
-        self.found.append(Diagnostic(code, "error", message, span, notes, help))
+    def error(
+        self,
+        code: str,
+        message: str,
+        span: Span,
+        help: str | None = None,
+        *notes: str,
+        meant: str | None = None,
+        fixes: tuple[Fix, ...] = (),
+    ) -> None:
+        """Report an error.
+
+        Args:
+            meant: what was probably meant, which the message then asks.
+            fixes: what fits where; without them, `meant` fits in the place of the span.
+        """
+        fixes = fixes or ((Fix(span, meant),) if meant else ())
+        self.found.append(Diagnostic(code, "error", message + did_you_mean(meant), span, notes, help, fixes))
 
     def warning(self, code: str, message: str, span: Span, help: str | None = None, *notes: str) -> None:
         self.found.append(Diagnostic(code, "warning", message, span, notes, help))
@@ -91,7 +116,7 @@ class Sink:
         self._compared += len(known)
         guess = suggest(name, known)
         help = None if guess or not known else f"known: {listing(known)}"
-        self.error(code, f"unknown {what} '{shorten(name)}'{reason}{did_you_mean(guess)}", span, help)
+        self.error(code, f"unknown {what} '{shorten(name)}'{reason}", span, help, meant=guess)
 
 
 def suggest(name: str, known: Iterable[str]) -> str | None:

@@ -12,7 +12,7 @@ import unicodedata
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from circuitdsl.language.diagnostics import Sink, Span, shorten
+from circuitdsl.language.diagnostics import Fix, Sink, Span, shorten
 
 BLOCK_HEADERS = frozenset({"when", "role", "property", "compare", "intervention"})
 _STATEMENTS = """
@@ -228,10 +228,12 @@ class _Cutter:
         indent = len(match["indent"].expandtabs(8))
         return match["arrow"] is not None and indent <= self.current.indent
 
-    def complain(self, code: str, message: str, token: Token) -> None:
+    def complain(self, code: str, message: str, token: Token, *meant: str) -> None:
+        """Report an error that breaks the line; `meant` are texts that fit in the token's place."""
         assert self.current is not None
         self.current.broken = True
-        self.sink.error(code, message, token.span)
+        span = token.span
+        self.sink.error(code, message, span, fixes=tuple(Fix(span, text) for text in meant))
 
     def trouble(self, kind: str, value: str, position: int) -> None:
         self.troubles += 1
@@ -253,7 +255,7 @@ class _Cutter:
             self.complain("E020", message, self.add("ODD", value, position))
         elif value == "==" and not self.open and self.claims():
             message = "'==' is no relation; did you mean '>=' or '<=', or an interval: in [38%, 42%]?"
-            self.complain("E010", message, self.add("RELATION", value, position))
+            self.complain("E010", message, self.add("RELATION", value, position), ">=", "<=")
         elif kind == "LOOKALIKE" and value in LOOKALIKES:
             meant = LOOKALIKES[value]
             if value == "=>" and self.current and self.current.tokens[0].type in ("EXPECT", "MARGIN"):
@@ -274,7 +276,8 @@ class _Cutter:
         return any(token.type in ("EXPECT", "COLON") for token in tokens)
 
     def alike(self, written: str, meant: str, token: Token) -> None:
-        self.sink.error("E010", f"'{written}' is not read here; did you mean '{meant}'?", token.span)
+        span = token.span
+        self.sink.error("E010", f"'{written}' is not read here", span, meant=meant, fixes=(Fix(span, str(token)),))
 
 
 _STATEMENT_START = re.compile(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -19,7 +19,7 @@ from circuitdsl.brief import quoted
 from circuitdsl.language import syntax as s
 from circuitdsl.language.automaton import Automaton, Stuck
 from circuitdsl.language.builder import Builder
-from circuitdsl.language.diagnostics import START, Diagnostic, Sink, Span, did_you_mean, lines_of, ordered, suggest
+from circuitdsl.language.diagnostics import START, Diagnostic, Sink, Span, lines_of, ordered, suggest
 from circuitdsl.language.lexer import (
     BLOCK_HEADERS,
     KEYWORDS,
@@ -45,14 +45,24 @@ def automaton() -> Automaton:
     return Automaton(parser(Builder()))
 
 
-def parse(text: str, path: str = "") -> tuple[s.File, tuple[Diagnostic, ...]]:
-    """Parse a whole file. The file holds every statement, broken ones included; none where it has far too many."""
+#: statements as they were read, with what is wrong with each, by the place and the text of their lines
+Read = dict[tuple[int, int, bool, str], tuple[s.Statement, list[Diagnostic]]]
+
+
+def parse(text: str, path: str = "", before: Read | None = None) -> tuple[s.File, tuple[Diagnostic, ...]]:
+    """Parse a whole file. The file holds every statement, broken ones included; none where it has far too many.
+
+    Args:
+        before: what an earlier call has read of the same file, so that only lines that changed are read. Afterwards it
+            holds what this call has read.
+    """
     sink = Sink()
     text = "\n".join(lines_of(text.removeprefix("\ufeff")))
     lines, comments = logical_lines(text, sink)
+    now = Read()
     statements, kinds = [], Counter[type[s.Syntax]]()
     for line in lines if not sink.stopped else ():
-        node = _statement(line, sink)
+        node = _statement(line, sink) if before is None else _known(line, text, sink, before, now)
         statements.append((line.indent, node))
         kinds[type(node)] += 1
         if len(sink.found) > MAX_MISTAKES:
@@ -63,11 +73,31 @@ def parse(text: str, path: str = "") -> tuple[s.File, tuple[Diagnostic, ...]]:
             break
     if sink.stopped:  # what follows from a part of the file alone may be wrong
         return s.File(path, (), (), text), ordered(sink.found)
+    if before is not None:
+        before.clear()
+        before.update(now)
     refused = [node.name for _, node in statements if isinstance(node, s.Group) and is_reserved(node.name.text)]
     if not statements and not sink.found:
         sink.error("E004", "the file holds no statement", START, 'a spec begins with a line such as: circuit ioi "…"')
     file = s.File(path, attach(statements, sink), tuple(comments), text)
     return file, ordered(_without_echoes(sink.found, lines, refused))
+
+
+def _known(line: LogicalLine, text: str, sink: Sink, before: Read, now: Read) -> s.Statement:
+    """The statement of a line; it is parsed if it was not read before."""
+    first, last = line.tokens[0], line.tokens[-1]
+    key = (first.span.line, first.span.column, line.broken, text[first.start_pos : last.end_pos])
+    if (read := before.get(key)) is None:
+        inner = Sink()
+        read = _statement(line, inner), inner.found
+    now[key] = read
+    sink.found.extend(read[1])
+    return read[0]
+
+
+def expected_after(terminals: Sequence[str]) -> frozenset[str]:
+    """The terminals that may follow the first ones of a statement; none where no statement begins with these."""
+    return automaton().after(terminals)
 
 
 def with_line(file: s.File, text: str, line: int) -> tuple[s.File, s.Statement, tuple[Diagnostic, ...]]:
@@ -176,8 +206,7 @@ def _check_zeros(node: s.Syntax, tokens: list[Token], sink: Sink) -> None:
     for part in s.walk(node):
         if isinstance(part, s.Head | s.Mlp) and part.span in suspects:
             name = f"{part.layer}.{part.head}" if isinstance(part, s.Head) else f"m{part.layer}"
-            message = f"'{suspects[part.span]}' has a leading zero; did you mean '{name}'?"
-            sink.error("E023", message, part.span)
+            sink.error("E023", f"'{suspects[part.span]}' has a leading zero", part.span, meant=name)
 
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -196,8 +225,8 @@ def _check_name(node: s.Syntax, sink: Sink) -> None:
         sink.error("E021", f"'{name.text}' is reserved and cannot name a {what}", name.span, f"try '{name.text}_'")
     elif not _NAME.fullmatch(name.text):
         lower = name.text.lower().strip("_")
-        guess = did_you_mean(lower if _NAME.fullmatch(lower) and lower not in KEYWORDS else None)
-        sink.error("E022", f"a {what}'s name is written in small letters, digits and '_'{guess}", name.span)
+        meant = lower if _NAME.fullmatch(lower) and lower not in KEYWORDS else None
+        sink.error("E022", f"a {what}'s name is written in small letters, digits and '_'", name.span, meant=meant)
 
 
 def is_reserved(name: str) -> bool:

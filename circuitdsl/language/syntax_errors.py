@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from circuitdsl.brief import quoted
-from circuitdsl.language.diagnostics import Diagnostic, Span, did_you_mean, listing, shorten, suggest
+from circuitdsl.language.diagnostics import Diagnostic, Fix, Span, did_you_mean, listing, shorten, suggest
 from circuitdsl.language.lexer import BLOCK_HEADERS, KEYWORDS, STATEMENTS, Token
 
 NAMES = {
@@ -84,12 +84,20 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """A message. `where` is the part that is wrong, if that is not the token found."""
+    """A message.
+
+    Attributes:
+        where: the part that is wrong, if that is not the token found.
+        meant: what was probably meant, which the message then asks.
+        fix: the text that fits in the place of the part, where that is not `meant`; empty where none does.
+    """
 
     message: str
     help: str | None = None
     where: Span | None = None
     code: str = "E020"
+    meant: str | None = None
+    fix: str | None = None
 
 
 def explain(tokens: list[Token], place: int, expected: frozenset[str]) -> Diagnostic:
@@ -105,7 +113,9 @@ def explain(tokens: list[Token], place: int, expected: frozenset[str]) -> Diagno
     at = Stop(found, place, tokens, tokens[0], expected, found.type, tokens[place - 1].type if place else "")
     said = next((said for rule in RULES for said in rule(at)), None) or Said(_plainly(at))
     where = said.where or found.span
-    return Diagnostic(said.code, "error", said.message, where, (), said.help)
+    text = said.meant if said.fix is None else said.fix
+    fixes = (Fix(where, text),) if text else ()
+    return Diagnostic(said.code, "error", said.message + did_you_mean(said.meant), where, (), said.help, fixes)
 
 
 def _plainly(at: Stop) -> str:
@@ -135,21 +145,23 @@ def _not_a_statement(at: Stop) -> Iterator[Said]:
     start, here = at.start, at.start.span
     name = shorten(start)
     if start.type == "NAME" and str(start) in MEANT and at.place < 3 and len(at.tokens) > 1:
-        yield Said(f"no statement begins with '{start}'{did_you_mean(MEANT[str(start)])}", None, here, "E029")
+        meant = MEANT[str(start)]
+        fix = "" if "…" in meant else None
+        yield Said(f"no statement begins with '{start}'", None, here, "E029", meant, fix)
     if at.place < 2 and len(at.tokens) > 1 and at.tokens[1].type == "ARROW" and (node := as_node(start)):
-        yield Said(f"'{name}' is no node here; did you mean '{node}'?", None, here)
+        yield Said(f"'{name}' is no node here", None, here, meant=node)
     if at.place == 0 and at.kind != "$END":
         guess = suggest(str(start), STATEMENTS) if start.type in ("NAME", "POSITION") else None
-        yield Said(f"no statement begins with {_quoted(start)}{did_you_mean(guess)}", code="E029")
+        yield Said(f"no statement begins with {_quoted(start)}", code="E029", meant=guess)
     if start.type != "NAME":
         return
     guess = suggest(str(start), STATEMENTS)
-    unknown = f"no statement begins with '{name}'{did_you_mean(guess)}"
+    unknown = f"no statement begins with '{name}'"
     if at.place > 1 and at.tokens[1].type == "LPAR" and at.tokens[1].start_pos == start.end_pos:
-        said = f"no statement begins with '{start}('; did you mean 'expect {start}(…)'?"
-        yield Said(said, None, here, "E029")
+        said, meant = f"no statement begins with '{start}('", f"expect {start}(…)"
+        yield Said(said, None, here, "E029", meant, f"expect {start}")
     if at.place > 1 and at.tokens[1].type in ("NAME", "MLP", "STRING") and (guess or at.kind == "EQUALS"):
-        yield Said(unknown, None, here, "E029")
+        yield Said(unknown, None, here, "E029", guess)
     if at.place != 1:
         return
     if at.kind == "EQUALS":
@@ -163,14 +175,14 @@ def _not_a_statement(at: Stop) -> Iterator[Said]:
     if guess is None and at.kind in ("$END", "ARROW"):
         return
     known = None if guess else "an edge is written: sender -> receiver.q at END"
-    yield Said(unknown, known, here, "E029")
+    yield Said(unknown, known, here, "E029", guess)
 
 
 def _habits(at: Stop) -> Iterator[Said]:
     """Notations of other tools, and common slips."""
     word, expected = at.found, at.expected
     if "DECIMAL" in expected and (node := as_node(word)):
-        yield Said(f"'{shorten(word)}' is no node here; did you mean '{node}'?")
+        yield Said(f"'{shorten(word)}' is no node here", meant=node)
     if "DECIMAL" in expected and word == "[":
         yield Said("a list of nodes stands without brackets, or in ( )", "write: 9.6 9.9, or (9.6 9.9)")
     if word == "=" and "RELATION" in expected:
@@ -217,9 +229,9 @@ def _brackets_or_quotes(at: Stop) -> Iterator[Said]:
     if at.expected == {"STRING"} and at.kind in ("NAME", "POSITION", "DECIMAL"):
         yield Said(f'expected a "string", found {_quoted(at.found)}', f'put it into quotes: "{shorten(word)}"')
     if start in DEFINITIONS and at.place == 2 and at.kind == "MINUS" and len(tokens) > 3:
-        guess = did_you_mean(shorten(f"{tokens[1]}_{tokens[3]}"))
+        name = f"{tokens[1]}_{tokens[3]}"
         where = tokens[1].span.to(tokens[3].span)
-        yield Said(f"a name is written in small letters, digits and '_'{guess}", None, where, "E022")
+        yield Said("a name is written in small letters, digits and '_'", None, where, "E022", shorten(name), name)
     if at.kind == "POSITION" and "NAME" in at.expected and "COMMA" in at.expected:
         yield Said(f"a comma is missing before {word}", "write: attention(mover, END -> IO)")
 
@@ -247,7 +259,7 @@ def _claim(at: Stop) -> Iterator[Said]:
     if at.kind in CLAIM_WORDS and "COLON" in at.expected:
         yield Said(f"a claim stands after a colon: ': {at.found}'")
     if "LOWERS" in at.expected and at.found in CLAIMS:
-        yield Said(f"'{at.found}' is no claim; did you mean '{CLAIMS[at.found]}'?")
+        yield Said(f"'{at.found}' is no claim", meant=CLAIMS[at.found])
     if "LOWERS" in at.expected and at.found == "composition":
         yield Said("a composition is claimed of a channel", "begin the line with 'channel', and leave 'at' out")
     if at.before in ("LOWERS", "RAISES") and at.found == "by":
@@ -256,7 +268,7 @@ def _claim(at: Stop) -> Iterator[Said]:
     # a word that is nearly one of those that may stand here
     near = suggest(at.found, (t.lower() for t in at.expected if t.lower() in KEYWORDS))
     if near and at.kind in ("NAME", "POSITION"):
-        yield Said(f"'{shorten(at.found)}' is not expected here; did you mean '{near}'?")
+        yield Said(f"'{shorten(at.found)}' is not expected here", meant=near)
 
 
 #: each gives messages for one kind of mistake; the first message of all is used

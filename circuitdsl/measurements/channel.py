@@ -17,7 +17,7 @@ from circuitdsl.circuit.measurement import Expected
 from circuitdsl.circuit.nodes import Input, Node
 from circuitdsl.circuit.scope import Scope, complete
 from circuitdsl.language import syntax as s
-from circuitdsl.language.diagnostics import did_you_mean, listing, suggest
+from circuitdsl.language.diagnostics import listing, suggest
 from circuitdsl.measurements.kind import Kind
 
 FIGURES = ("rank", "z")
@@ -82,9 +82,9 @@ def _only_heads(scope: Scope, nodes: Iterable[Node], where: s.Set) -> bool:
 
 def _test(scope: Scope, part: s.Composition) -> ChannelTest | None:
     if part.quantity.text != "composition":
-        guess = did_you_mean(suggest(part.quantity.text, ("composition",)) or f"composition {part.quantity.text}")
-        message = f"a channel has a composition, and no '{part.quantity.text}'{guess}"
-        scope.sink.error("E111", message, part.quantity.span)
+        meant = suggest(part.quantity.text, ("composition",)) or f"composition {part.quantity.text}"
+        message = f"a channel has a composition, and no '{part.quantity.text}'"
+        scope.sink.error("E111", message, part.quantity.span, meant=meant)
         return None
     if part.kind is not None and part.kind.text not in FIGURES:
         scope.sink.unknown("E111", "figure", part.kind.text, part.kind.span, FIGURES, " of a composition")

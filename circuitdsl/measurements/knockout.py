@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import ClassVar, cast
 
 from circuitdsl.circuit.arguments import Arguments, group_argument, refuse_others, sites_of, sort_arguments
 from circuitdsl.circuit.bounds import effect_tests
@@ -34,6 +34,7 @@ class NodeEffect(Kind):
         " | the metric with all that the group writes replaced: `corrupt` (default), `mean`, `zero`"
         " | a claim; or a bound with `%`, on the effect",
     )
+    options: ClassVar = {"ablate": ABLATIONS}
     examples = ("expect knockout(some) : effect <= 30%",)
     false_examples = ("expect knockout(some) : effect >= 50%",)
     under_condition = True

@@ -72,6 +72,7 @@ class WholeCircuit(Kind):
         " | a share of the gap",
         "`sufficiency` | the share of random circuits of the same shape that are further from the model | a share",
     )
+    options: ClassVar = OPTIONS
     examples = ("expect faithfulness >= -100%",)
     false_examples = ("expect faithfulness >= 300%",)
     of_whole = True

@@ -347,6 +347,7 @@ class Session(AbstractContextManager["Session"]):
             UserError: there is no claim to verify, or not the one that is named.
         """
         from circuitdsl.verify.judged import wanted
+        from circuitdsl.verify.last import remember
 
         circuits = [circuit for spec in specs for circuit in self.spec(spec).circuits]
         if not any(circuit.claims for circuit in circuits):
@@ -368,6 +369,8 @@ class Session(AbstractContextManager["Session"]):
                 if simplest and any(failing) and not report.interrupted:
                     with_simplest = import_module("circuitdsl.testing.falsify").with_simplest  # imports Hypothesis
                     report = with_simplest(report, circuit, self.model_of(circuit))
+                if self.store and self.store.folder:
+                    remember(circuit, report, self.store.folder)
                 yield report
                 if report.interrupted:  # a user who stops one run does not want the next to begin
                     return

@@ -8,7 +8,6 @@ no row beyond the size of our own is read, and the index that rows are found by 
 from __future__ import annotations
 
 import errno
-import os
 import sqlite3
 import stat
 import time
@@ -22,10 +21,8 @@ from pathlib import Path
 import numpy as np
 
 from circuitdsl.circuit.vocabulary import MAX_PROMPTS
-from circuitdsl.errors import UserError
+from circuitdsl.verify.folder import default_path as default_path
 
-#: the layout of the file; a file of another layout is another file
-LAYOUT = 2
 #: bytes that the numbers may take; beyond it, the least recently used are dropped
 LIMIT = 256 * 2**20
 #: the path of a store in memory, as SQLite names it
@@ -213,21 +210,6 @@ class Store(AbstractContextManager["Store"]):
         reason = getattr(error, "strerror", None) or error
         what = "is damaged, and is begun anew next time" if damaged else f"cannot be used ({reason})"
         self.warn(f"the cache of measurements {self.path} {what}; everything is measured")
-
-
-def default_path() -> Path:
-    """The user's cache: `results-2.sqlite` in `CIRCUITDSL_CACHE`, or where the system keeps such things.
-
-    Raises:
-        UserError: that variable names the home of nobody.
-    """
-    import platformdirs
-
-    folder = os.environ.get("CIRCUITDSL_CACHE") or platformdirs.user_cache_dir("circuitdsl", appauthor=False)
-    try:
-        return Path(folder).expanduser() / f"results-{LAYOUT}.sqlite"
-    except RuntimeError:
-        raise UserError(f"CIRCUITDSL_CACHE is {folder}, and there is no such user", "name another folder") from None
 
 
 def digest(*parts: bytes) -> bytes:

@@ -1,0 +1,115 @@
+"""The last verdict on each claim of a spec: at the end of its line, and in full where the cursor rests on it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from circuitdsl.circuit.claims import Circuit, Claim
+from circuitdsl.lsp.document import Document, end_of, opens_circuit
+from circuitdsl.report.report import counted
+from circuitdsl.verdicts import VERDICTS, WORST_FIRST
+from circuitdsl.verify.last import LastVerdict, asked, of_claim
+
+SIGNS = {"holds": "✓", "fails": "✗", "undecided": "?", "error": "!"}
+#: before a verdict on an earlier text of the spec
+_STALE = "~"
+
+
+class Hint(NamedTuple):
+    """A text behind the end of a row; `more` is all of it."""
+
+    row: int
+    text: str
+    more: str
+
+
+class Lens(NamedTuple):
+    """A row above which an editor offers to verify some claims, named by their rows; without them all are meant."""
+
+    row: int
+    title: str
+    claims: list[int] | None
+
+
+def hints(document: Document, known: Sequence[LastVerdict], now: float | None = None) -> list[Hint]:
+    """At the end of each claim that was verified before, its worst verdict with the figure."""
+    found = []
+    for circuit, claim, verdicts in _claims(document, known):
+        worst = min(verdicts, key=lambda one: WORST_FIRST.index(one.verdict))
+        row = _last_row(document, claim)
+        figure = " ".join(part for part in (worst.figure, worst.interval) if part)
+        where = f" on {worst.task}" if len(verdicts) > 1 and worst.task else ""
+        stale = _STALE if _is_stale(circuit, claim, worst) else ""
+        text = f"{stale}{SIGNS[worst.verdict]} {figure}{where}".rstrip()
+        found.append(Hint(row, text, "\n\n".join(_in_full(circuit, claim, verdicts, now))))
+    return found
+
+
+def lenses(document: Document, known: Sequence[LastVerdict]) -> list[Lens]:
+    """Above each circuit the offer to verify it, and what was found last."""
+    rows = [line.statement.span.line for line in document.lines if opens_circuit(line.statement)]
+    found = []
+    for row, circuit in zip(rows, document.circuits, strict=False):
+        worst = [
+            min((one.verdict for one in verdicts), key=WORST_FIRST.index)
+            for of, _, verdicts in _claims(document, known)
+            if of is circuit
+        ]
+        counts = ", ".join(counted(worst.count(verdict), verdict) for verdict in VERDICTS if verdict in worst)
+        claims = sorted({claim.line for claim in circuit.claims}) if len(rows) > 1 else None
+        if circuit.claims:
+            found.append(Lens(row, f"verify · {counts}" if counts else "verify", claims))
+    return found
+
+
+def claim_at(document: Document, row: int) -> int | None:
+    """The row in which a claim begins that stands in a row."""
+    line = document.line_at(row)
+    lines = {claim.line for circuit in document.circuits for claim in circuit.claims}
+    return line.statement.span.line if line and line.statement.span.line in lines else None
+
+
+def of_row(document: Document, row: int, known: Sequence[LastVerdict], now: float | None = None) -> list[str]:
+    """What was found last of the claim in a row, a paragraph for each task; nothing where there is none."""
+    start = claim_at(document, row)
+    pairs = ((circuit, claim) for circuit in document.circuits for claim in circuit.claims if claim.line == start)
+    return [said for one in pairs for said in _in_full(*one, of_claim(known, *one), now)]
+
+
+def _claims(
+    document: Document, known: Sequence[LastVerdict]
+) -> Iterator[tuple[Circuit, Claim, tuple[LastVerdict, ...]]]:
+    for circuit in document.circuits:
+        for claim in circuit.claims:
+            if verdicts := of_claim(known, circuit, claim):
+                yield circuit, claim, verdicts
+
+
+def _in_full(circuit: Circuit, claim: Claim, verdicts: Iterable[LastVerdict], now: float | None) -> Iterator[str]:
+    for one in verdicts:
+        on = f" on {one.task}" if one.task else ""
+        figure = " ".join(part for part in (one.figure, one.interval, f"n {one.n}" if one.n else "") if part)
+        spoken = f"**{one.verdict}**{on}{f': {figure}' if figure else ''}"
+        stale = "; what is measured has changed since" if _is_stale(circuit, claim, one) else ""
+        yield f"{spoken}\n\n{one.reason}\n\n{age(one.when, now)}, {one.model}{stale}"
+
+
+def _is_stale(circuit: Circuit, claim: Claim, verdict: LastVerdict) -> bool:
+    return asked(circuit, claim) != verdict.asked
+
+
+def age(when: float, now: float | None = None) -> str:
+    """How long ago something was: `3 minutes ago`."""
+    seconds = max((time.time() if now is None else now) - when, 0)
+    for size, name in ((86400, "day"), (3600, "hour"), (60, "minute")):
+        if seconds >= size:
+            count = int(seconds // size)
+            return f"{count} {name}{'s' * (count != 1)} ago"
+    return "just now"
+
+
+def _last_row(document: Document, claim: Claim) -> int:
+    line = document.line_at(claim.line)
+    return end_of(line.statement) if line else claim.line
