@@ -32,6 +32,7 @@ def register(verbs: Verbs) -> None:
     check = verbs.verb(_check, "check", "find mistakes in specs without loading a model")
     add_spec(check, "+")
     check.add_argument("--model", help="check against this model instead of the spec's own")
+    check.add_argument("--format", choices=("text", "github"), default="text", help="github: with annotations")
     check.add_argument("--all", action="store_true", help="show all mistakes of a file, not the first 50 alone")
 
     explain = verbs.verb(_explain, "explain", "say what the code of a diagnostic means")
@@ -69,7 +70,7 @@ def _check(given: argparse.Namespace) -> int:
     from circuitdsl.api import checked_files
 
     check_model(given.model)
-    specs = load_all(given.spec, given, every=given.all)
+    specs = load_all(given.spec, given, given.format == "github", given.all)
     files = [checked_files(spec, given.model) for spec in specs]
     for spec, read in zip(specs, files, strict=True):
         claims = sum(len(circuit.claims) for circuit in spec.circuits)

@@ -19,11 +19,18 @@ def register(verbs: Verbs) -> None:
         _diff,
         "diff",
         "compare two reports: verdicts that changed, numbers that moved",
-        epilog="exit status: 1 where a claim that held does not any more, or is gone; 2 for a file that is no report",
+        epilog="exit status: 1 where a claim that held does not any more, or is gone (or as --fail-on says);"
+        " 2 for a file that is no report",
     )
     diff.add_argument("old", help="a report made by verify --format json")
     diff.add_argument("new", help="a later one")
     diff.add_argument("--format", choices=[row.name for row in FORMATS.values() if row.of_diff], default="text")
+    diff.add_argument(
+        "--fail-on",
+        choices=("regression", "change", "nothing"),
+        default="regression",
+        help="what makes the exit status 1: a claim that held and does not now (default), any change, or nothing",
+    )
 
     falsify = verbs.verb(
         _falsify,
@@ -60,7 +67,7 @@ def _diff(given: argparse.Namespace) -> int:
 
     found = compare(read_reports(Path(given.old)), read_reports(Path(given.new)))
     sys.stdout.write(FORMATS[given.format].diff(found, View(console)))
-    return found.exit_status()
+    return found.exit_status(given.fail_on)
 
 
 def _falsify(given: argparse.Namespace) -> int:

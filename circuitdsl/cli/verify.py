@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from circuitdsl.cli.arguments import Verbs, add_prompts, add_session, add_spec, level, session
 from circuitdsl.cli.files import load_all, output, write
 from circuitdsl.cli.terminal import as_json, console, say, say_error
-from circuitdsl.cli.view import show
+from circuitdsl.cli.view import add_against, against, show
 from circuitdsl.errors import INTERRUPTED, UsageError, UserError
 from circuitdsl.report.formats import FORMATS, View, format_of
 
@@ -31,6 +31,7 @@ def register(verbs: Verbs) -> None:
     verify.add_argument("--claim", metavar="ID", action="append", help=some)
     verify.add_argument("--format", choices=FORMATS, help="default: text, or what the suffix of -o says")
     verify.add_argument("-o", "--output", help="write the report to this file")
+    add_against(verify)
     verify.add_argument("-v", "--verbose", action="store_true", help="give all reasons, and the pairs of group edges")
     verify.add_argument("--no-early-stop", action="store_true", help="measure all prompts for every claim")
     verify.add_argument("--full", action="store_true", help="measure the whole circuit besides, claimed or not")
@@ -78,6 +79,7 @@ def _verify(given: argparse.Namespace) -> int:
         return _watch(given, wanted)
     if given.per_prompt_pairs and not given.per_prompt:
         raise UsageError("--per-prompt-pairs adds rows to a file", hint="name it with --per-prompt FILE.csv")
+    base = against(given, form)
     specs = load_all(given.spec, given, annotate=given.format == "github")
     target, numbers = output(given.output), output(given.per_prompt)
     table = PerPrompt(given.per_prompt_pairs) if numbers else None
@@ -92,7 +94,7 @@ def _verify(given: argparse.Namespace) -> int:
     if trouble and not reports:
         raise trouble
     plain = partial(console, plain=target is not None)
-    view = View(plain, given.verbose, given.allow_undecided, partial(_picture, specs))
+    view = View(plain, given.verbose, given.allow_undecided, partial(_picture, specs), base)
     text = form.reports(Reports(reports), view)
     if numbers and table is not None:
         write(numbers, table.to_csv())
@@ -120,7 +122,7 @@ def _watch(given: argparse.Namespace, wanted: dict[str, Any]) -> int:
     from circuitdsl.report.report import Reports, exit_status
     from circuitdsl.report.terminal import summary_line
 
-    for name in ("output", "format", "per_prompt"):
+    for name in ("output", "format", "against", "per_prompt"):
         if getattr(given, name):
             raise UsageError(f"--watch writes to the terminal: leave out --{name.replace('_', '-')}")
     view, last = View(console, given.verbose, given.allow_undecided), Reports(())

@@ -1,21 +1,32 @@
-"""`view`: a report as a page in a browser."""
+"""`view`: a report as a page in a browser, or in another format."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from circuitdsl.cli.arguments import Verbs, add_outside
 from circuitdsl.cli.files import output, write
-from circuitdsl.errors import UserError
+from circuitdsl.cli.terminal import console
+from circuitdsl.errors import UsageError, UserError
+from circuitdsl.report.formats import FORMATS, Format, View, format_of
+
+if TYPE_CHECKING:
+    from circuitdsl.report.report import Reports
 
 
 def register(verbs: Verbs) -> None:
-    view = verbs.verb(_view, "view", "show a JSON report as a page in a browser")
+    view = verbs.verb(_view, "view", "show a JSON report as a page in a browser, or in another format")
     view.add_argument("report", help="a report that verify --format json wrote; --with-prompts keeps all numbers in it")
+    what = "write it in this format, to standard output or -o (default: a page, or what the suffix of -o says)"
+    view.add_argument("--format", choices=FORMATS, help=what)
     view.add_argument("-o", "--output", help="write the page to this file (default: a temporary one)")
+    add_against(view)
+    view.add_argument("--allow-undecided", action="store_true", help="show an undecided claim as no error")
     view.add_argument("--spec", help="its spec, for the diagram, where that has moved")
     view.add_argument("--no-browser", action="store_true", help="write the page, and open no browser")
     add_outside(view)
@@ -27,10 +38,37 @@ def _view(given: argparse.Namespace) -> int:
     from circuitdsl.viewing import page_of
 
     path, target = Path(given.report), output(given.output)
-    reports = read_reports(path)
+    form = format_of(given.format, target, "html")
+    base, reports = against(given, form), read_reports(path)
+    if form.name != "html":
+        plain = partial(console, plain=target is not None)
+        write(target, form.reports(reports, View(plain, allow_undecided=given.allow_undecided, against=base)))
+        return 0
     specs = [load(given.spec, allow_outside=given.allow_outside)] if given.spec else None
     show(page_of(reports, specs, path.parent), target, not given.no_browser)
     return 0
+
+
+def add_against(verb: argparse.ArgumentParser) -> None:
+    """Add the report that a summary is compared with."""
+    what = "begin the Markdown with what changed since this JSON report"
+    verb.add_argument("--against", metavar="BASE.json", help=what)
+
+
+def against(given: argparse.Namespace, form: Format) -> Reports | None:
+    """The reports that `--against` names.
+
+    Raises:
+        UsageError: the file is no report, or the format has no comparison.
+    """
+    from circuitdsl.report.report import read_reports
+
+    if not given.against:
+        return None
+    if form.name != "markdown":
+        how = f"give --format markdown, or run: circuitdsl diff {given.against} NEW.json"
+        raise UsageError(f"--against compares in Markdown, and the format is {form.name}", hint=how)
+    return read_reports(Path(given.against))
 
 
 def show(page: str, target: Path | None, browser: bool = True) -> None:

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from rich.console import Console
 from rich.text import Text
@@ -26,6 +26,8 @@ from circuitdsl.report.numbers import interval, value
 from circuitdsl.report.report import ClaimResult, Measured, Report, SpecInfo
 
 Kind = Literal["regression", "mended", "verdict", "moved", "edited", "new", "gone", "same"]
+#: which changes make a comparison fail
+FailOn = Literal["regression", "change", "nothing"]
 #: in the order in which they are shown
 KINDS: tuple[Kind, ...] = ("regression", "mended", "verdict", "moved", "edited", "new", "gone", "same")
 #: exact figures differ when they do so by more than rounding (a share of the larger one)
@@ -101,9 +103,10 @@ class Diff:
         counts: dict[str, int] = {kind: found[kind] for kind in KINDS}
         return counts | {"moved": sum(c.moved for c in self.changes)}
 
-    def exit_status(self) -> int:
-        """1 where something that held does not any more, else 0."""
-        return 1 if self.summary["regression"] else 0
+    def exit_status(self, fail_on: FailOn = "regression") -> int:
+        """1 where something that held does not any more (or, on `change`, where anything is other), else 0."""
+        failing = {"regression": {"regression"}, "change": set(KINDS) - {"same"}, "nothing": set()}[fail_on]
+        return 1 if any(change.kind in failing for change in self.changes) else 0
 
     def to_json(self) -> dict[str, Any]:
         changes = [change.to_json() for change in self.changes if change.kind != "same"]
@@ -210,17 +213,33 @@ def _setting(report: Report) -> dict[str, str]:
     return found
 
 
-#: for each kind of change: its style, its title, its name in the singular and in the plural
-_KINDS: dict[Kind, tuple[str, str, str, str]] = {
-    "regression": ("bold red", "held before, and does not now", "regression", "regressions"),
-    "mended": ("green", "holds now", "mended", "mended"),
-    "verdict": ("yellow", "other verdict", "other verdict", "other verdicts"),
-    "moved": ("yellow", "same verdict, another number", "number moved", "numbers moved"),
-    "edited": ("cyan", "edited, with the same verdict and number", "edited", "edited"),
-    "new": ("cyan", "new", "new", "new"),
-    "gone": ("cyan", "gone", "gone", "gone"),
-    "same": ("dim", "as before", "as before", "as before"),
+class Said(NamedTuple):
+    """How a kind of change is shown; `one` and `several` stand after a number."""
+
+    style: str
+    title: str
+    one: str
+    several: str
+
+
+SAID: dict[Kind, Said] = {
+    "regression": Said("bold red", "held before, and does not now", "regression", "regressions"),
+    "mended": Said("green", "holds now", "mended", "mended"),
+    "verdict": Said("yellow", "other verdict", "other verdict", "other verdicts"),
+    "moved": Said("yellow", "same verdict, another number", "number moved", "numbers moved"),
+    "edited": Said("cyan", "edited, with the same verdict and number", "edited", "edited"),
+    "new": Said("cyan", "new", "new", "new"),
+    "gone": Said("cyan", "gone", "gone", "gone"),
+    "same": Said("dim", "as before", "as before", "as before"),
 }
+
+
+def in_words(diff: Diff) -> Text:
+    """`1 regression, 24 as before`"""
+    counts = diff.summary
+    found = [(counts[kind], SAID[kind]) for kind in KINDS if counts[kind]]
+    parts = [Text(f"{n} {said.several if n > 1 else said.one}", said.style) for n, said in found]
+    return Text(", ").join(parts) if parts else Text("no claims on either side")
 
 
 def diff_text(diff: Diff, view: View) -> str:
@@ -244,10 +263,7 @@ def show_diff(diff: Diff, console: Console) -> None:
             for line in _rows(changes, on_several, console.width):
                 console.print(line)
             console.print()
-    counts = diff.summary
-    found = [(counts[kind], *_KINDS[kind]) for kind in KINDS if counts[kind]]
-    parts = [Text(f"{n} {several if n > 1 else one}", style) for n, style, _, one, several in found]
-    console.print(Text.assemble("  ", Text(", ").join(parts) if parts else "no claims on either side"))
+    console.print(Text.assemble("  ", in_words(diff)))
 
 
 def _rows(changes: Sequence[Change], several: bool, width: int) -> Iterator[Text]:
@@ -262,7 +278,7 @@ def _rows(changes: Sequence[Change], several: bool, width: int) -> Iterator[Text
     for kind in KINDS:
         mine = [i for i, change in enumerate(changes) if change.kind == kind]
         if mine:
-            yield Text(f"      {_KINDS[kind][1]}", _KINDS[kind][0])
+            yield Text(f"      {SAID[kind].title}", SAID[kind].style)
         for i in mine:
             head = Text.assemble((f"{changes[i].claim.line:>4}  ", "dim"), texts[i])
             columns = zip(cells[i], widths, "><<><", strict=True)
@@ -291,5 +307,5 @@ def _number(claim: ClaimResult | None, moved: bool) -> tuple[tuple[str, str], tu
 def _verdicts(change: Change) -> Text:
     old, new = (claim.verdict if claim else None for claim in (change.old, change.new))
     if old is None or new is None:
-        return Text(new or f"{old}, gone", _KINDS[change.kind][0])
-    return Text(new if old == new else f"{old} → {new}", _KINDS[change.kind][0])
+        return Text(new or f"{old}, gone", SAID[change.kind].style)
+    return Text(new if old == new else f"{old} → {new}", SAID[change.kind].style)

@@ -27,12 +27,14 @@ class View:
         verbose: whether all reasons are given.
         allow_undecided: whether an undecided claim counts as no error.
         picture: draws the circuit of a report as SVG; gives an empty text where it is not at hand.
+        against: reports that a summary is compared with.
     """
 
     console: Callable[[], Console]
     verbose: bool = False
     allow_undecided: bool = False
     picture: Callable[[Report], str] | None = None
+    against: Reports | None = None
 
     def text(self, shows: Iterable[Callable[[Console], None]]) -> str:
         """What these functions print, an empty line between; no service that runs tests finds a command in it."""
@@ -87,6 +89,12 @@ FORMATS = {
         ),
         Format("json", _JSON, _JSON, ".json", of_prompts=_JSON),
         Format("github", "circuitdsl.report.github:reports_text", "circuitdsl.report.github:diff_text"),
+        Format("gitlab", "circuitdsl.report.gitlab:reports_text"),
+        Format("junit", "circuitdsl.report.junit:reports_text", suffix=".xml"),
+        Format(
+            "markdown", "circuitdsl.report.markdown:reports_text", "circuitdsl.report.markdown:diff_text", suffix=".md"
+        ),
+        Format("sarif", "circuitdsl.report.sarif:reports_text", suffix=".sarif"),
         Format(
             "html",
             "circuitdsl.report.page.build:page",
@@ -97,7 +105,7 @@ FORMATS = {
 }
 
 
-def format_of(name: str | None, target: Path | None) -> Format:
-    """The format of that name; without one, the format that the suffix of the file says, or else text."""
+def format_of(name: str | None, target: Path | None, otherwise: str = "text") -> Format:
+    """The format of that name; without one, the format that the suffix of the file says, or else another."""
     by_suffix = {row.suffix: row for row in FORMATS.values() if row.suffix}
-    return FORMATS[name] if name else by_suffix.get(target.suffix if target else "", FORMATS["text"])
+    return FORMATS[name] if name else by_suffix.get(target.suffix if target else "", FORMATS[otherwise])

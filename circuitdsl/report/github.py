@@ -7,13 +7,13 @@ signs and line ends escaped, in properties colons and commas too.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Literal
 
 from circuitdsl.language.diagnostics import Diagnostic
 from circuitdsl.report import diff as diffs
 from circuitdsl.report import terminal
 from circuitdsl.report.diff import Diff
+from circuitdsl.report.findings import findings, here, on
 from circuitdsl.report.formats import View
 from circuitdsl.report.numbers import interval, value
 from circuitdsl.report.report import ClaimResult, Report
@@ -26,10 +26,7 @@ _PROPERTY = _DATA | str.maketrans({":": "%3A", ",": "%2C"})
 
 def annotation(level: Level, message: str, title: str, file: str = "", **where: int) -> str:
     """One workflow command; `where` may give line, endLine, col and endColumn."""
-    path = Path(file)
-    if file and path.is_absolute() and path.is_relative_to(Path.cwd()):  # the repository's root
-        file = path.relative_to(Path.cwd()).as_posix()
-    properties = {"file": file, **where, "title": title}
+    properties = {"file": here(file), **where, "title": title}
     inside = ",".join(f"{key}={visible(str(given)).translate(_PROPERTY)}" for key, given in properties.items() if given)
     return f"::{level} {inside}::" + visible(message, "\n").translate(_DATA)
 
@@ -48,19 +45,9 @@ def diff_text(diff: Diff, view: View) -> str:
 
 def of_reports(reports: Iterable[Report], allow_undecided: bool = False) -> Iterator[str]:
     """An annotation for every claim that does not hold; one for all those that an interruption left out."""
-    for report in reports:
-        for task in report.tasks:
-            for note in task.notes:
-                yield annotation("warning", note, f"prompts: {_on(report.spec.circuit, task.name)}", report.spec.path)
-        for claim in report.reached:
-            if claim.verdict != "holds":
-                level: Level = "warning" if allow_undecided and claim.verdict == "undecided" else "error"
-                title = f"{claim.verdict}: {_on(report.spec.circuit, claim.task)}"
-                said = f"{claim.statement}\n{claim.reason}"
-                yield annotation(level, said, title, report.spec.path, line=claim.line)
-        if missing := len(report.claims) - len(report.reached):
-            said = f"{missing} of {len(report.claims)} claims were not measured"
-            yield annotation("error", said, f"interrupted: {report.spec.circuit}", report.spec.path)
+    for found in findings(reports, allow_undecided):
+        where = {"line": found.line} if found.line else {}
+        yield annotation(found.level, found.said, f"{found.rule}: {found.about}", found.path, **where)
 
 
 def of_diagnostics(diagnostics: Iterable[Diagnostic], path: str) -> Iterator[str]:
@@ -79,16 +66,12 @@ def of_diff(diff: Diff) -> Iterator[str]:
     levels: dict[str, Level] = {"regression": "error", "moved": "warning", "verdict": "warning"}
     for change in diff.changes:
         if change.kind != "same":
-            title = f"{change.kind}: {_on(change.spec.circuit, change.claim.task)}"
+            title = f"{change.kind}: {on(change.spec.circuit, change.claim.task)}"
             level = levels.get(change.kind, "notice")
             # the line of a claim that is gone says nothing about the file as it is now
             where = {"line": change.claim.line} if change.new else {}
             said = f"{change.claim.statement}\n{_found(change.old) or 'new'} → {_found(change.new) or 'gone'}"
             yield annotation(level, said, title, change.spec.path, **where)
-
-
-def _on(circuit: str, task: str | None) -> str:
-    return f"{circuit} on {task}" if task else circuit
 
 
 def _found(claim: ClaimResult | None) -> str:

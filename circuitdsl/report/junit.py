@@ -1,0 +1,51 @@
+"""Reports as JUnit's XML, which services that run tests read: a suite for each circuit, a test for each claim on a task.
+
+The elements and attributes are those that Jenkins' schema knows (`junit-10.xsd` of its xUnit plugin). Where a claim
+stands is in the text of its failure, as that schema has no place for a file and a line.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from xml.etree.ElementTree import Element, SubElement, indent, tostring
+
+from circuitdsl.report.findings import here, on
+from circuitdsl.report.formats import View
+from circuitdsl.report.report import ClaimResult, Report, Reports
+from circuitdsl.visible import harmless, line, lines
+
+
+def reports_text(reports: Reports, view: View) -> str:
+    """The XML. An undecided claim is a failure, or a test that was skipped where that is allowed."""
+    root = Element("testsuites")
+    for report in reports:
+        root.append(_suite(report, view.allow_undecided))
+    for what in ("tests", "failures", "errors"):
+        root.set(what, str(sum(int(suite.get(what, "0")) for suite in root)))
+    indent(root, " ")
+    return harmless(f'<?xml version="1.0" encoding="UTF-8"?>\n{tostring(root, encoding="unicode")}\n')
+
+
+def _suite(report: Report, allow_undecided: bool) -> Element:
+    suite = Element("testsuite", {"name": line(report.spec.circuit), "file": line(here(report.spec.path))})
+    seen: Counter[tuple[str, str]] = Counter()
+    for claim in report.claims:
+        of, name = line(on(report.spec.circuit, claim.task)), line(claim.statement)
+        seen[of, name] += 1
+        again = seen[of, name]
+        test = SubElement(suite, "testcase", {"classname": of, "name": f"{name} ({again})" if again > 1 else name})
+        if kind := _kind(claim, allow_undecided):
+            found = SubElement(test, kind, {"type": claim.verdict, "message": line(claim.reason)})
+            found.text = lines(f"{here(report.spec.path)}:{claim.line}: {claim.statement}\n{claim.reason}")
+    counts = {"failures": "failure", "errors": "error", "skipped": "skipped"}
+    suite.set("tests", str(len(report.claims)))
+    for what, kind in counts.items():
+        suite.set(what, str(len(suite.findall(f"testcase/{kind}"))))
+    suite.set("time", f"{report.seconds:.3f}")
+    return suite
+
+
+def _kind(claim: ClaimResult, allow_undecided: bool) -> str:
+    """The element that says that a claim does not hold; empty where it does."""
+    undecided = "skipped" if allow_undecided else "failure"
+    return {"holds": "", "fails": "failure", "undecided": undecided, "error": "error"}[claim.verdict]
