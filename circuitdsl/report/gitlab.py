@@ -11,7 +11,7 @@ _SEVERITY = {"error": "major", "warning": "minor"}
 
 
 def reports_text(reports: Reports, view: View) -> str:
-    """One entry for each finding. One that is about a whole file stands on its first line, as GitLab asks for a line."""
+    """One entry for each finding. GitLab asks for a line: what is about a whole file stands on its first."""
     entries = [
         {
             "description": visible(f"{found.about}: {found.said}".replace("\n", ": ")),

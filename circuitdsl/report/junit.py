@@ -1,4 +1,4 @@
-"""Reports as JUnit's XML, which services that run tests read: a suite for each circuit, a test for each claim on a task.
+"""Reports as JUnit's XML, for services that run tests: a suite for each circuit, a test for each claim on a task.
 
 The elements and attributes are those that Jenkins' schema knows (`junit-10.xsd` of its xUnit plugin). Where a claim
 stands is in the text of its failure, as that schema has no place for a file and a line.

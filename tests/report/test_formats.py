@@ -44,6 +44,9 @@ def test_every_format_writes_what_it_promises(name: str) -> None:
         (None, "report", "text"),
         (None, "r.json", "json"),
         (None, "r.html", "html"),
+        (None, "r.xml", "junit"),
+        (None, "r.md", "markdown"),
+        (None, "r.sarif", "sarif"),
         ("github", "r.json", "github"),
     ],
 )
