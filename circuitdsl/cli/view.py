@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 def register(verbs: Verbs) -> None:
     view = verbs.verb(_view, "view", "show a JSON report as a page in a browser, or in another format")
     view.add_argument("report", help="a report that verify --format json wrote; --with-prompts keeps all numbers in it")
-    what = "write it in this format, to standard output or -o (default: a page, or what the suffix of -o says)"
+    what = "write it in this format (default: a page, or what the suffix of -o says)"
     view.add_argument("--format", choices=FORMATS, help=what)
-    view.add_argument("-o", "--output", help="write the page to this file (default: a temporary one)")
+    files = "write to this file (default: a page, to a temporary one); may be given several times"
+    view.add_argument("-o", "--output", action="append", help=files)
     add_against(view)
     view.add_argument("--allow-undecided", action="store_true", help="show an undecided claim as no error")
     view.add_argument("--spec", help="its spec, for the diagram, where that has moved")
@@ -37,15 +38,16 @@ def _view(given: argparse.Namespace) -> int:
     from circuitdsl.report.report import read_reports
     from circuitdsl.viewing import page_of
 
-    path, target = Path(given.report), output(given.output)
-    form = format_of(given.format, target, "html")
-    base, reports = against(given, form), read_reports(path)
-    if form.name != "html":
-        plain = partial(console, plain=target is not None)
-        write(target, form.reports(reports, View(plain, allow_undecided=given.allow_undecided, against=base)))
-        return 0
-    specs = [load(given.spec, allow_outside=given.allow_outside)] if given.spec else None
-    show(page_of(reports, specs, path.parent), target, not given.no_browser)
+    path, targets = Path(given.report), [output(name) for name in given.output or (None,)]
+    forms = [format_of(given.format, target, "html") for target in targets]
+    base, reports = against(given, *forms), read_reports(path)
+    for form, target in zip(forms, targets, strict=True):
+        if form.name == "html":
+            specs = [load(given.spec, allow_outside=given.allow_outside)] if given.spec else None
+            show(page_of(reports, specs, path.parent), target, not given.no_browser)
+        else:
+            plain = partial(console, plain=target is not None)
+            write(target, form.reports(reports, View(plain, allow_undecided=given.allow_undecided, against=base)))
     return 0
 
 
@@ -55,19 +57,19 @@ def add_against(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--against", metavar="BASE.json", help=what)
 
 
-def against(given: argparse.Namespace, form: Format) -> Reports | None:
+def against(given: argparse.Namespace, *forms: Format) -> Reports | None:
     """The reports that `--against` names.
 
     Raises:
-        UsageError: the file is no report, or the format has no comparison.
+        UsageError: the file is no report, or none of the formats has a comparison.
     """
     from circuitdsl.report.report import read_reports
 
     if not given.against:
         return None
-    if form.name != "markdown":
+    if all(form.name != "markdown" for form in forms):
         how = f"give --format markdown, or run: circuitdsl diff {given.against} NEW.json"
-        raise UsageError(f"--against compares in Markdown, and the format is {form.name}", hint=how)
+        raise UsageError(f"--against compares in Markdown, and the format is {forms[0].name}", hint=how)
     return read_reports(Path(given.against))
 
 

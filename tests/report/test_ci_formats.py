@@ -43,7 +43,9 @@ MARKDOWN = MarkdownIt("commonmark").enable("table")
 
 def claim(line: int, verdict: Verdict, text: str = "", task: str | None = "ioi") -> ClaimResult:
     found = Measured("effect", -0.2, (-0.3, -0.1), 64, "gap")
-    return ClaimResult("c1", line, text or f"a -> b{line} : lowers", "edge", task, verdict, f"because {line}", {}, found)
+    return ClaimResult(
+        "c1", line, text or f"a -> b{line} : lowers", "edge", task, verdict, f"because {line}", {}, found
+    )
 
 
 def report(*claims: ClaimResult, path: str = "circuits/a b.circ", **others: Any) -> Report:
@@ -90,9 +92,7 @@ RESULT["required"].remove("properties")
 RULE = records(id={"type": "string"}, shortDescription=TEXT)
 RUN = records(
     tool=records(
-        driver=records(
-            name={"const": "circuitdsl"}, version={"type": "string"}, rules={"type": "array", "items": RULE}
-        )
+        driver=records(name={"const": "circuitdsl"}, version={"type": "string"}, rules={"type": "array", "items": RULE})
     ),
     invocations={"type": "array", "items": records(executionSuccessful={"type": "boolean"})},
     results={"type": "array", "items": RESULT},
@@ -297,6 +297,14 @@ def run(capsys, tmp_path, monkeypatch):
         return status, out.out, out.err
 
     return call
+
+
+def test_view_writes_several_files(run) -> None:
+    files = ("x.sarif", "x.xml", "x.md", "x.html")
+    named = [word for file in files for word in ("-o", file)]
+    assert run("view", "new.json", "--no-browser", "--against", "base.json", *named)[0] == 0
+    starts = ("{", "<?xml", "### Against the base", "<!doctype html>")
+    assert [Path(file).read_text().startswith(start) for file, start in zip(files, starts, strict=True)] == [True] * 4
 
 
 @pytest.mark.parametrize(("name", "file"), [("sarif", "x.sarif"), ("junit", "x.xml"), ("markdown", "x.md")])
