@@ -85,7 +85,7 @@ def _show(given: argparse.Namespace) -> int:
     from circuitdsl.report.tables import show_task
 
     target = output(given.output)
-    form = format_of(given.format, target)
+    form = format_of(given.format, target, of="of_prompts")
     if given.task.isidentifier():
         task = task_named(given.task)
         if given.model is given.n is given.corrupt is given.format is given.output is None:

@@ -105,8 +105,9 @@ class Diff:
 
     def exit_status(self, fail_on: FailOn = "regression") -> int:
         """1 where something that held does not any more (or, on `change`, where anything is other), else 0."""
-        failing = {"regression": {"regression"}, "change": set(KINDS) - {"same"}, "nothing": set()}[fail_on]
-        return 1 if any(change.kind in failing for change in self.changes) else 0
+        kinds = {change.kind for change in self.changes} - {"same"}
+        failing = {"regression": "regression" in kinds, "change": bool(kinds), "nothing": False}
+        return int(failing[fail_on])
 
     def to_json(self) -> dict[str, Any]:
         changes = [change.to_json() for change in self.changes if change.kind != "same"]

@@ -105,7 +105,10 @@ FORMATS = {
 }
 
 
-def format_of(name: str | None, target: Path | None, otherwise: str = "text") -> Format:
-    """The format of that name; without one, the format that the suffix of the file says, or else another."""
-    by_suffix = {row.suffix: row for row in FORMATS.values() if row.suffix}
+def format_of(name: str | None, target: Path | None, otherwise: str = "text", of: str = "of_reports") -> Format:
+    """The format of that name; without one, the format that the suffix of the file says, or else another.
+
+    `of` is the attribute that says what is written.
+    """
+    by_suffix = {row.suffix: row for row in FORMATS.values() if row.suffix and getattr(row, of)}
     return FORMATS[name] if name else by_suffix.get(target.suffix if target else "", FORMATS[otherwise])

@@ -21,7 +21,7 @@ ROWS = 100
 
 def reports_text(reports: Reports, view: View) -> str:
     """A summary: what changed against another report, where one is given; then what does not hold; then the rest."""
-    changed = list(_diff(compare(view.against, reports), 3)) if view.against else []
+    changed = list(_diff(compare(view.against, reports))) if view.against else []
     if changed:
         changed = ["### Against the base", "", *changed]
     return "\n".join([*changed, *(each for report in reports for each in _report(report))]) + "\n"
@@ -29,13 +29,17 @@ def reports_text(reports: Reports, view: View) -> str:
 
 def diff_text(diff: Diff, view: View) -> str:
     """What changed, the worst first."""
-    return "\n".join(_diff(diff, 3)) + "\n"
+    return "\n".join(_diff(diff)) + "\n"
+
+
+def cell(text: str) -> str:
+    """As `code`, in a cell of a table, which a bar would end."""
+    return re.sub(r"(?<=\\)\|", " |", code(text)).replace("|", "\\|")  # the blank: a backslash would escape the next
 
 
 def code(text: str) -> str:
-    """A text as a code span that shows it as it is, in a cell of a table too; an empty text is nothing."""
+    """A text as a code span that shows it as it is; an empty text is nothing."""
     shown = line(text.replace("\n", " "))
-    shown = re.sub(r"(?<=\\)\|", " |", shown).replace("|", "\\|")  # a backslash would take the one before the bar
     fence = "`" * (1 + max(map(len, re.findall("`+", shown)), default=0))
     space = " " if shown[:1] == "`" or shown[-1:] == "`" else ""
     return f"{fence}{space}{shown}{space}{fence}" if shown else ""
@@ -48,11 +52,10 @@ def _report(report: Report) -> Iterator[str]:
     broken = [claim for claim in report.claims if claim.verdict != "holds"]
     holding = [claim for claim in report.claims if claim.verdict == "holds"]
     if broken:
-        rows = ((*_claim(claim), f"**{claim.verdict}**", code(claim.reason)) for claim in broken)
+        rows = ((*_claim(claim), f"**{claim.verdict}**", cell(claim.reason)) for claim in broken)
         yield from _table(("line", "claim", "task", "found", "verdict", "reason"), rows, len(broken))
-    for task in report.tasks:
-        for note in task.notes:
-            yield f"- {code(task.name)}: {code(note)}"
+    if notes := [f"- {code(task.name)}: {code(note)}" for task in report.tasks for note in task.notes]:
+        yield from ("", *notes)
     if holding:
         rows = (_claim(claim) for claim in holding)
         yield from ("", f"<details><summary>{len(holding)} of {len(report.claims)} hold</summary>", "")
@@ -64,7 +67,7 @@ def _report(report: Report) -> Iterator[str]:
 
 
 def _claim(claim: ClaimResult) -> tuple[str, ...]:
-    return str(claim.line), code(claim.statement), code(claim.task or ""), code(_figure(claim))
+    return str(claim.line), cell(claim.statement), cell(claim.task or ""), cell(_figure(claim))
 
 
 def _figure(claim: ClaimResult | None) -> str:
@@ -72,16 +75,16 @@ def _figure(claim: ClaimResult | None) -> str:
     return f"{figure(found)} {interval(found)}".strip() if found else ""
 
 
-def _diff(diff: Diff, level: int) -> Iterator[str]:
+def _diff(diff: Diff) -> Iterator[str]:
     yield f"**{in_words(diff).plain}**"
     for kind in KINDS:
         changes = [change for change in diff.changes if change.kind == kind]
         if changes and kind != "same":
-            yield from ("", f"{'#' * (level + 1)} {SAID[kind].title.capitalize()}", "")
+            yield from ("", f"#### {SAID[kind].title.capitalize()}", "")
             yield from _table(("line", "claim", "task", "before", "now", "reason"), map(_change, changes), len(changes))
     if diff.settings:
-        yield from ("", f"{'#' * (level + 1)} Run differently", "")
-        rows = ((code(each.circuit), code(each.what), code(each.old), code(each.new)) for each in diff.settings)
+        yield from ("", "#### Run differently", "")
+        rows = ((cell(each.circuit), cell(each.what), cell(each.old), cell(each.new)) for each in diff.settings)
         yield from _table(("circuit", "what", "before", "now"), rows, len(diff.settings))
     yield ""
 
@@ -90,11 +93,11 @@ def _change(change: Change) -> tuple[str, ...]:
     claim = change.claim
     reason = change.new.reason if change.new and change.new.verdict != "holds" else ""
     sides = (_side(change.old) or "–", _side(change.new) or "gone")
-    return str(claim.line), code(claim.statement), code(claim.task or ""), *sides, code(reason)
+    return str(claim.line), cell(claim.statement), cell(claim.task or ""), *sides, cell(reason)
 
 
 def _side(claim: ClaimResult | None) -> str:
-    return f"{claim.verdict} {code(_figure(claim))}".strip() if claim else ""
+    return f"{claim.verdict} {cell(_figure(claim))}".strip() if claim else ""
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]], count: int) -> Iterator[str]:

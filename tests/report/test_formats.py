@@ -54,6 +54,11 @@ def test_a_format_is_chosen_by_name_or_else_by_suffix(name: str | None, target: 
     assert format_of(name, Path(target) if target else None).name == found
 
 
+@pytest.mark.parametrize("suffix", [row.suffix for row in FORMATS.values() if row.suffix])
+def test_a_suffix_names_only_what_has_that_format(suffix: str) -> None:
+    assert format_of(None, Path(f"x{suffix}"), of="of_prompts").of_prompts
+
+
 def test_json_reads_back() -> None:
     assert Reports.from_json(json.loads(FORMATS["json"].reports(REPORTS, VIEW))) == REPORTS
 
