@@ -9,6 +9,7 @@ from pathlib import Path
 
 from circuitdsl.cli.arguments import Verbs, add_outside
 from circuitdsl.cli.files import output, write
+from circuitdsl.cli.terminal import tell
 from circuitdsl.errors import UserError
 
 
@@ -51,7 +52,7 @@ def show(page: str, target: Path | None, browser: bool = True) -> None:
         target.write_text(page, "utf-8")
     else:
         write(target, page)
-    print(target)
+    tell(str(target))
     if browser:
         open_in_browser(target.resolve().as_uri())
 
