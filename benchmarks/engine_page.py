@@ -368,20 +368,12 @@ def _precision(page: Page) -> str:
     what = f"{page.precision[0].edges} edges on {page.precision[0].prompts} IOI prompts" if page.precision else ""
     return f"""## Half precision
 
-<<<<<<< HEAD
-`--dtype bfloat16` and `float16` halve memory. On a processor that has instructions for their products (AVX512-BF16,
-AMX) they are faster than float32; on others products are made in float32, and `plan` says how long they take. At load a
-view is held to the model in single precision on the rounded weights, so that rounding hides no error of ours; what it
-computes in half precision may be off eight times as far as the model's own logits are. What they cost in exactness, on
-the pocket model
-=======
 `--dtype bfloat16` and `float16` halve memory. On a processor with instructions for their products (AVX512-BF16, AMX)
 they are faster than float32; on others products are made in float32, and `plan` says how long they take. At load a
 view is held to the model in single precision on the rounded weights, so that rounding hides no error of ours; what it
 computes in half precision may be off eight times as far as the model's own logits are.
 
 What they cost in exactness, on the pocket model
->>>>>>> w-bf16
 ({what}):
 
 {_table(head, rows)}"""

@@ -136,16 +136,18 @@ def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     asked.add_argument("--only", nargs="+", choices=list(cases()), metavar="CASE", help=" ".join(cases()))
     asked.add_argument("--one", choices=list(cases()), help=argparse.SUPPRESS)
-    asked.add_argument("--profile", action="store_true", help="measure the shares of phases as well")
+    asked.add_argument(
+        "--profile", nargs="*", metavar="CASE", help="measure the shares of phases as well, of all or some"
+    )
     asked.add_argument("-o", "--output", type=Path, help="replace the part of this page that is marked `growth`")
     given = asked.parse_args()
     if given.one:
-        return one(cases()[given.one], given.profile)
-    found = []
+        return one(cases()[given.one], given.profile is not None)
+    found, profiled = [], set(given.profile or cases()) if given.profile is not None else set()
     for name in given.only or cases():
         case = cases()[name]
         figures, _ = measured(case, profile=False)
-        phases = measured(case, profile=True)[1] if given.profile else {}
+        phases = measured(case, profile=True)[1] if name in profiled else {}
         found.append((case, figures, phases))
         print(f"{name}: " + "; ".join(f"{f.what} {f.value:.3g} {f.unit}" for f in figures), file=sys.stderr, flush=True)
     print(table(found))

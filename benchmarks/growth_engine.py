@@ -10,13 +10,16 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from benchmarks import engine_workloads as workloads
 from benchmarks.engine_floor import Rates, needed
 from benchmarks.engine_workloads import END, Workload
 from benchmarks.growth import Case, Figure
+from circuitdsl import api
 from circuitdsl.circuit.nodes import LOGITS, Edge, Input, Node
+from circuitdsl.circuit.shapes import ModelShape
 from circuitdsl.engine.batches import Group
 from circuitdsl.engine.experiment import Experiment, Readout
 from circuitdsl.engine.path_patching import effects, effects_side_by_side
@@ -26,6 +29,9 @@ from circuitdsl.models.parts import Transformer
 from circuitdsl.tasks.dataset import sample
 from circuitdsl.tasks.registry import TASKS
 from circuitdsl.tasks.tokens import Tokens
+from circuitdsl.verify.anew import measure_anew
+from circuitdsl.verify.plan import plan
+from circuitdsl.verify.prompts import prompts_by_task
 
 N, LENGTH = 32, 20
 
@@ -116,13 +122,22 @@ def sweep(folder: Path) -> list[Figure]:
     ]
 
 
+def w5(model: Transformer, n: int = 32) -> Callable[[], object]:
+    """What a shipped spec asks for on its first prompts, of mixed lengths."""
+    (circuit,) = api.load("gpt2-small/ioi").circuits
+    plans = plan(circuit, ModelShape(model.name, model.n_layers, model.n_heads, model.parallel))
+    (prompts,) = prompts_by_task(circuit, model).values()
+    return partial(measure_anew, prompts, [request for one in plans for request in one.requests], np.arange(n))
+
+
 def threads(folder: Path) -> list[Figure]:
-    """The clock with one thread over the clock with two: the runs of prompts, then some edges of each workload."""
+    """The clock with one thread over the clock with two: runs of prompts, some edges of each workload, a whole spec."""
     model = model_in(folder)
     few = w2(model), w3(model), workloads.anywhere(model, 13, N, LENGTH)
     runs = [run(model, load.clean, load.corrupt) for load in few]
     works: dict[str, Callable[[], object]] = {"runs": lambda: run(model, few[0].clean, few[0].corrupt)}
     works |= {load.name: partial(patch, model, own, load) for load, own in zip(few, runs, strict=True)}
+    works["W5, 32 prompts"] = w5(model)
 
     def seconds(count: int, work: Callable[[], object]) -> float:
         torch.set_num_threads(count)

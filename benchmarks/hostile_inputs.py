@@ -19,7 +19,8 @@ from circuitdsl.api import loads
 from circuitdsl.errors import UserError
 from circuitdsl.language.parse import decode
 from circuitdsl.models.load import POCKET, load_model, load_tokenizer, vocabulary_size
-from circuitdsl.tasks.from_file import checked
+from circuitdsl.tasks.from_file import pairs_in
+from circuitdsl.tasks.reading import Reading
 from circuitdsl.tasks.tokens import Tokens
 from circuitdsl.verify.session import Session
 from tests.language.mutations import MUTATIONS, WORDS, mutated, read, seeds
@@ -181,10 +182,12 @@ def prompt_files(folder: Path) -> One:
         content = "\n".join(lines).encode("utf-8", "surrogatepass")
         path.write_bytes(_spoilt(rng, content) if number % 5 == 0 else content)
         try:
-            found = checked(path, tokens, size)
+            found = Reading(path)
+            with pairs_in(path, tokens, size) as lines:
+                assert all(pair for _, pair in found.usable(lines))
         except UserError as error:
             return "not read" if _said(error) else ""
-        assert all("\n" not in reason for _, reason in found.bad)
+        assert all("\n" not in named for named in found.named)
         return "with bad lines" if found.bad else "without bad lines"
 
     return one

@@ -182,6 +182,7 @@ class SpecError(UserError):
     """A spec that cannot be verified; the message lists what is wrong with it."""
 
     status = SPEC_WRONG
+    keep = "\n"
 
 
 def is_spec(name: str) -> bool:

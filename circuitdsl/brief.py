@@ -9,7 +9,7 @@ WORD, LINE = 200, 380
 _LONG = re.compile(rf"\S{{{WORD + 1},}}")
 
 
-def brief(text: str) -> str:
+def brief(text: str, longest: int = LINE) -> str:
     """A message with what is very long in it cut in its middle; its lines stay lines.
 
     >>> brief("there is no file " + "a" * 1000 + ".circ") == "there is no file " + "a" * 100 + "…" + "a" * 85 + ".circ"
@@ -17,7 +17,7 @@ def brief(text: str) -> str:
     """
     if len(text) <= WORD:
         return text
-    return "\n".join(quoted(_LONG.sub(lambda word: quoted(word[0], WORD), line), LINE) for line in text.split("\n"))
+    return "\n".join(quoted(_LONG.sub(lambda word: quoted(word[0], WORD), line), longest) for line in text.split("\n"))
 
 
 def quoted(text: str, most: int = WORD) -> str:

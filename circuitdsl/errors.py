@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 
-from circuitdsl.brief import brief
+from circuitdsl.brief import LINE, brief
 from circuitdsl.visible import visible
 
 #: how libraries say that there is no memory, where they raise something else than `MemoryError`
@@ -26,14 +26,16 @@ class UserError(Exception):
     What is very long in them is cut.
 
     `status` is the exit status of the command line: 3 if it could not be run, 2 if a spec or a task file is wrong.
-    `keep` is what stays of a message that cannot be seen: it is one line, unless line ends are kept.
+    `keep` is what stays of a message that cannot be seen: it is one line, unless line ends are kept. `longest` are the
+    characters that a line of it has at the most.
     """
 
     status = NOT_RUN
     keep = ""
+    longest = LINE
 
     def __init__(self, message: str, hint: str | None = None) -> None:
-        self.message = brief(visible(message, self.keep))
+        self.message = brief(visible(message, self.keep), self.longest)
         self.hint = hint and brief(visible(hint))
         super().__init__(self.message)
 

@@ -65,5 +65,11 @@ def json_text(value: Any, **how: Any) -> str:
     return _UNSEEN.sub(_in_json, text.replace("##", "#\\u0023"))
 
 
+def json_to_show(value: Any, **how: Any) -> str:
+    """JSON for a page that shows its texts: what is not seen is spelled out in them."""
+    text = json.dumps(value, ensure_ascii=False, **how).replace("##", "#\\u0023")
+    return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode().replace("\\", r"\\"), text)
+
+
 def _in_json(found: re.Match[str]) -> str:
     return found[0] if found[0] == "\n" else json.dumps(found[0])[1:-1]

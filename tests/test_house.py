@@ -25,6 +25,15 @@ def test_tree_is_clean(command: tuple[str, ...]) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_no_file_holds_both_sides_of_a_merge() -> None:
+    found = subprocess.run(
+        ["git", "grep", "-lE", "^(<{7}|>{7}) "], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if found.returncode > 1:
+        pytest.skip("this is no git checkout")
+    assert not found.stdout
+
+
 def test_check_needs_no_torch_and_answers_at_once() -> None:
     """`check` and `--help` must not pay for torch (a second and more)."""
     check = "cli.run(['check', 'gpt2-small/ioi'])"

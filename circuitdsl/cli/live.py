@@ -6,6 +6,7 @@ import secrets
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
+from circuitdsl.cli.terminal import tell
 from circuitdsl.cli.view import open_in_browser
 from circuitdsl.report.report import Reports
 from circuitdsl.viewing import page_of
@@ -47,5 +48,5 @@ class Live:
         self.page = page_of(reports, live=True).encode()
         self.number += 1
         if self.number == 1:
-            print(self.address, flush=True)
+            tell(self.address)
             open_in_browser(self.address)

@@ -46,8 +46,8 @@ def say(text: str) -> None:
 
 
 def tell(text: str) -> None:
-    """Print a line on standard output, as `say` does on standard error."""
-    print(line(text))
+    """Print a line on standard output, as `say` does on standard error; it is there at once."""
+    print(line(text), flush=True)
 
 
 def say_error(error: UserError) -> None:

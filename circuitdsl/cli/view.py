@@ -11,12 +11,9 @@ from typing import TYPE_CHECKING
 
 from circuitdsl.cli.arguments import Verbs, add_outside
 from circuitdsl.cli.files import output, write
-from circuitdsl.cli.terminal import console
+from circuitdsl.cli.terminal import console, tell
 from circuitdsl.errors import UsageError, UserError
 from circuitdsl.report.formats import FORMATS, Format, View, format_of
-
-if TYPE_CHECKING:
-    from circuitdsl.report.report import Reports
 
 
 def register(verbs: Verbs) -> None:
@@ -91,7 +88,7 @@ def show(page: str, target: Path | None, browser: bool = True) -> None:
         target.write_text(page, "utf-8")
     else:
         write(target, page)
-    print(target)
+    tell(str(target))
     if browser:
         open_in_browser(target.resolve().as_uri())
 

@@ -33,6 +33,7 @@ class PromptFileError(UserError):
 
     status = 2
     keep = "\n"
+    longest = 2000  # a line may have several reasons, and each shortens what it quotes
 
 
 class BadLine(Exception):

@@ -31,6 +31,7 @@ STATUSES, LINES, CHARACTERS, SECONDS = {0, 1, 2, 3}, 500, 60_000, 20.0
 USUAL: dict[str, str] = {
     "spec": "good.circ", "first": "good.circ", "second": "good.circ", "source": "pocket", "old": "old.json",
     "new": "old.json", "code": "E012", "task": "ioi", "to": "2.4.q", "head": "2.4", "target": "IO",
+    "report": "old.json",
 }  # fmt: skip
 #: where a verb's argument of that name is another thing
 OTHERWISE = {

@@ -184,6 +184,9 @@ def test_all_bad_lines_are_listed_and_both_kinds_are_written(prompt_file: Path, 
 def test_more_than_a_hundred_bad_lines_are_listed(tmp_path: Path, capsys) -> None:
     (tmp_path / "p.csv").write_text("clean,corrupt\n" + "Zork,Zyx\n" * 150)
     assert cli.run(["tasks", "check", str(tmp_path / "p.csv"), "--bad", str(tmp_path / "b.jsonl")]) == 2
+    first = capsys.readouterr().out
+    assert first.count("does not know 'Zork'") == 50 and "and 100 more" in first
+    assert cli.run(["tasks", "check", "--all", str(tmp_path / "p.csv")]) == 2
     assert capsys.readouterr().out.count("does not know 'Zork'") == 150
     assert (tmp_path / "b.jsonl").read_text().count('"clean": "Zork"') == 150
 

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from base64 import b64encode
 from collections.abc import Iterable, Iterator
 from functools import cache
-from html import escape
 from importlib.resources import files
 from typing import Any
 
 from circuitdsl.report.formats import View
 from circuitdsl.report.page.data import of_reports
 from circuitdsl.report.report import Report
+from circuitdsl.visible import escape, json_to_show
 
 #: in this order they are one script
 SCRIPTS = ("marks.js", "strip.js", "detail.js", "claims.js", "diagram.js", "view.js")
-_TO_ESCAPE = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
+_TO_ESCAPE = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}
 
 
 def page(reports: Iterable[Report], view: View | None = None, live: bool = False) -> str:
@@ -40,10 +39,10 @@ def page(reports: Iterable[Report], view: View | None = None, live: bool = False
 
 def as_json(values: Any) -> str:
     """JSON that can stand in a script element, whatever is in it."""
-    text = json.dumps(values, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    text = json_to_show(values, allow_nan=False, separators=(",", ":"))
     for sign, safe in _TO_ESCAPE.items():
         text = text.replace(sign, safe)
-    return text.encode("utf-8", "replace").decode()
+    return text
 
 
 @cache
