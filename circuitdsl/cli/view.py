@@ -15,6 +15,9 @@ from circuitdsl.cli.terminal import console, tell
 from circuitdsl.errors import UsageError, UserError
 from circuitdsl.report.formats import FORMATS, Format, View, format_of
 
+if TYPE_CHECKING:
+    from circuitdsl.report.report import Reports
+
 
 def register(verbs: Verbs) -> None:
     view = verbs.verb(_view, "view", "show a JSON report as a page in a browser, or in another format")
