@@ -23,6 +23,8 @@ ROOT = Path(__file__).parent.parent.parent
 DOCS = ROOT / "docs"
 #: where the site keeps files of the repository that pages link to
 FILES = "files"
+#: a link of a page in docs/ to a file beside docs/
+_OUTSIDE = re.compile(r"\]\(\.\./([^)#]+)\)")
 
 
 # --- what MkDocs calls -------------------------------------------------------------------------------
@@ -38,7 +40,9 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Links that leave docs/ lead to the site's copy of the file."""
+    """Links that leave docs/ lead to the site's copy of the file. A page without neighbours has no list of them."""
+    if page.parent is None:
+        page.meta["hide"] = ["navigation", "toc"] if page.is_homepage else ["navigation"]
     return _inside(markdown, page.file.src_uri)
 
 
@@ -71,14 +75,13 @@ def pictures() -> dict[str, bytes]:
 def linked() -> dict[str, str]:
     """The shipped specs, and what pages link to outside docs/."""
     texts = [page.read_text(encoding="utf-8") for page in DOCS.glob("*.md")]
-    paths = {target for text in texts for target in re.findall(r"\]\(\.\./([^)#]+)\)", text)}
+    paths = {target for text in texts for target in _OUTSIDE.findall(text)}
     paths |= {f"specs/{name}.circ" for name in _specs()} | {"circuitdsl/report/schema.json"}
     return {f"{FILES}/{path}": (ROOT / path).read_text(encoding="utf-8") for path in sorted(paths)}
 
 
 def _inside(markdown: str, page: str) -> str:
-    up = "../" * page.count("/")
-    return re.sub(r"\]\(\.\./([^)#]+)\)", rf"]({up}{FILES}/\1)", markdown) if not up else markdown
+    return markdown if "/" in page else _OUTSIDE.sub(rf"]({FILES}/\1)", markdown)
 
 
 def _specs() -> dict[str, Path]:
@@ -102,17 +105,17 @@ def gallery() -> str:
     """All shipped specs, each with its picture and its text."""
     parts = [
         "# Circuits that ship\n\n"
-        "These specs come with the package. `circuitdsl verify NAME` verifies one. Green arrows hold. "
-        "Where the arrows have no colours, the picture is of what the spec says, and not of what was measured.\n"
+        "These specs come with the package. `circuitdsl verify NAME` verifies one. Green arrows hold. Where arrows "
+        "have no colours, the picture shows what the spec says, and not what was measured. The specs of GPT-2 state "
+        "published claims: of these we have verified only `gpt2-small/channels`.\n"
     ]
     for name, path in _specs().items():
         spec, text = circuitdsl.load(path), path.read_text(encoding="utf-8")
         title = spec.circuits[0].title or spec.circuits[0].name
-        claims = sum(len(circuit.claims) for circuit in spec.circuits)
         indented = "".join(f"    {line}" for line in text.splitlines(keepends=True))
         parts.append(
-            f"## {name}\n\n{title}: {claims} claims. [The spec as a file]({FILES}/specs/{name}.circ)\n\n"
-            f"[![The circuit of {name}](gallery/{name}.svg){{ .circuit }}](gallery/{name}.svg)\n\n"
+            f"## {name}\n\n{title} · [the spec as a file]({FILES}/specs/{name}.circ)\n\n"
+            f"[![The circuit of {name}](gallery/{name}.svg)](gallery/{name}.svg)\n\n"
             f'??? note "The spec"\n\n    ```circ\n{indented}    ```\n'
         )
     return "\n".join(parts)
@@ -120,15 +123,21 @@ def gallery() -> str:
 
 def measurements() -> str:
     """Every kind of measurement in the order of `KINDS`: its words, what it is, how it is written, examples."""
-    parts = ["# Measurements\n\nWhat a line of a spec can be about. [The language](../language.md) puts them together.\n"]
+    parts = [
+        "# Measurements\n\nWhat a line of a spec can be about. [The language](../language.md) puts them together.\n"
+    ]
     for kind in KINDS:
         source = (inspect.getdoc(inspect.getmodule(kind)) or "").split("\n\n")[0].replace("\n", " ")
-        title = ", ".join(f"`{word}`" for word in kind.words) or kind.__name__
+        title = ", ".join(f"`{word}`" for word in kind.words) or _spaced(kind.__name__)
         rows = "".join(f"| {row} |\n" for row in kind.usage)
         table = f"| measurement | of | takes |\n|---|---|---|\n{rows}\n" if rows else ""
         examples = "\n".join(kind.examples)
         parts.append(f"## {title}\n\n{source}\n\n{table}```circ\n{examples}\n```\n")
     return "\n".join(parts)
+
+
+def _spaced(name: str) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).capitalize()
 
 
 def command_line() -> str:
@@ -152,21 +161,18 @@ def _verb(parser: argparse.ArgumentParser, level: int) -> str:
     formatter.add_usage(parser.usage, parser._actions, [], prefix="")
     rows = [_argument(action) for action in parser._actions if action.help is not argparse.SUPPRESS]
     title = parser.prog.partition(" ")[2]
-    ends = f"\n{parser.epilog}\n" if parser.epilog else ""
-    return (
-        f"{'#' * level} {title}\n\n{parser.description or ''}\n{ends}\n```text\n{formatter.format_help().strip()}\n```\n\n"
-        f"| argument | |\n|---|---|\n{''.join(rows)}"
-    )
+    said = "\n\n".join(text for text in (parser.description, parser.epilog) if text)
+    usage = formatter.format_help().strip()
+    table = "| argument | |\n|---|---|\n" + "".join(rows)
+    return f"{'#' * level} {title}\n\n{said}\n\n```text\n{usage}\n```\n\n{table}"
 
 
 def _argument(action: argparse.Action) -> str:
-    name = action.metavar or action.dest
-    values = "{" + ",".join(map(str, action.choices)) + "}" if action.choices else str(action.metavar or action.dest.upper())
+    values = "{" + ",".join(map(str, action.choices)) + "}" if action.choices else action.metavar or action.dest.upper()
     if action.option_strings:
-        taken = "" if action.nargs == 0 else f" {values}"
-        shown = f"{', '.join(action.option_strings)}{taken}"
+        shown = ", ".join(action.option_strings) + ("" if action.nargs == 0 else f" {values}")
     else:
-        shown = str(name)
+        shown = str(action.metavar or action.dest)
     said = (action.help or "").replace("%%", "%")
     return f"| `{_cell(shown)}` | {_cell(said)} |\n"
 
@@ -179,7 +185,7 @@ def python() -> str:
     """The public names of the package; mkdocstrings fills in their docstrings."""
     parts = ["# Python, name by name\n\n[From Python](../api.md) shows them at work.\n"]
     for name, home in sorted(circuitdsl._HOMES.items()):
-        parts.append(f"## {name}\n\n::: {home}.{name}\n")
+        parts.append(f"::: {home}.{name}\n")
     return "\n".join(parts)
 
 
