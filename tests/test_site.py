@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
@@ -114,7 +115,9 @@ def test_the_measurement_page_has_every_kind_with_its_examples() -> None:
 
 
 def test_the_python_page_has_every_public_name() -> None:
-    named = re.findall(r"^::: .*\.(\w+)$", HOOKS.python(), re.MULTILINE)
+    names, verbs = HOOKS.python().split("## More methods")
+    assert re.findall(r"heading: (\w+)", verbs)[:3] == ["prompts", "plan", "compare"]
+    named = re.findall(r"^::: .*\.(\w+)$", names, re.MULTILINE)
     assert sorted(named) == sorted(set(circuitdsl.__all__) - {"__version__"})
 
 
@@ -133,7 +136,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for module in ("material", "mkdocstrings_handlers.python"):
         pytest.importorskip(module, reason="needs Material for MkDocs and mkdocstrings: pip install '.[docs]'")
     folder = tmp_path_factory.mktemp("site")
-    _run("mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder))
+    _run("mkdocs", "build", "--strict", "--site-dir", str(folder))
     return folder
 
 
@@ -142,9 +145,17 @@ def test_the_site_has_the_pages_with_colours_and_pictures(site: Path) -> None:
     assert re.search(r'<span class="k\w*">heads</span>', index), "specs have no colours: is circuitdsl installed?"
     assert (site / "examples" / "ioi-short.svg").exists()
     assert not list(site.rglob("*.py"))
-    assert "Verify a spec" in (site / "reference" / "python.html").read_text(encoding="utf-8")
+    python = (site / "reference" / "python.html").read_text(encoding="utf-8")
+    assert "Check every claim of a spec against the model." in python
     for path in HOOKS.pages():
         assert (site / path).with_suffix(".html").exists()
+
+
+def test_what_pages_link_to_is_there(site: Path) -> None:
+    for page in site.rglob("*.html"):
+        for target in re.findall(r"(?:src|href)=[\"']?([^\"'#?> ]+)", page.read_text(encoding="utf-8")):
+            if not re.match(r"[a-z]+:|/", target):
+                assert (page.parent / unquote(target)).exists(), f"{page.name} links to {target}"
 
 
 def test_no_page_asks_another_server(site: Path) -> None:

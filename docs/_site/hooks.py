@@ -21,6 +21,7 @@ from circuitdsl.measurements import KINDS
 
 ROOT = Path(__file__).parent.parent.parent
 DOCS = ROOT / "docs"
+POCKET = ROOT / "circuitdsl" / "models" / "pocket"
 #: where the site keeps files of the repository that pages link to
 FILES = "files"
 #: a link of a page in docs/ to a file beside docs/
@@ -59,13 +60,16 @@ def pages() -> dict[str, str]:
         "reference/report-schema.md": report_schema(),
         "reference/diagnostics.md": (ROOT / "circuitdsl/language/codes.md").read_text(encoding="utf-8"),
         "reference/changelog.md": (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"),
-        "reference/pocket-model.md": (ROOT / "circuitdsl/models/pocket/README.md").read_text(encoding="utf-8"),
+        "reference/pocket-model.md": (POCKET / "README.md").read_text(encoding="utf-8"),
     }
 
 
 def pictures() -> dict[str, bytes]:
-    """A picture of every shipped spec: the one in docs/, with its verdicts, where there is one, else as it is drawn."""
-    drawn = {}
+    """A picture of every shipped spec: the one in docs/, with its verdicts, where there is one, else as it is drawn.
+
+    And that of the model card.
+    """
+    drawn = {"reference/curves.svg": (POCKET / "curves.svg").read_bytes()}
     for name, path in _specs().items():
         known = DOCS / f"{name.replace('/', '-').replace('_', '-')}.svg"
         drawn[f"gallery/{name}.svg"] = known.read_bytes() if known.exists() else _drawn(path)
@@ -184,8 +188,13 @@ def _cell(text: str) -> str:
 def python() -> str:
     """The public names of the package; mkdocstrings fills in their docstrings."""
     parts = ["# Python, name by name\n\n[From Python](../api.md) shows them at work.\n"]
-    for name, home in sorted(circuitdsl._HOMES.items()):
-        parts.append(f"::: {home}.{name}\n")
+    parts += [f"::: {home}.{name}\n" for name, home in sorted(circuitdsl._HOMES.items())]
+    parts.append("## More methods of a Session\n\nThese are functions. A session gives their first argument.\n")
+    parts += [
+        f"::: {verb.module}.{verb.function}\n    options: {{heading: {name}, toc_label: {name}, heading_level: 3}}\n"
+        for name, verb in vars(circuitdsl.Session).items()
+        if hasattr(verb, "function")
+    ]
     return "\n".join(parts)
 
 
