@@ -28,6 +28,10 @@ WITH_COMMANDS = [page for page in sorted(DOCS.glob("*.md")) if "```console\n" in
 NOTEBOOKS = sorted((DOCS / "examples").glob("*.ipynb"))
 
 
+#: what the page of the command line says of each verb
+VERBS = dict(re.findall(r"^##+ (.*?)\n(.*?)(?=^##|\Z)", HOOKS.command_line(), re.MULTILINE | re.DOTALL))
+
+
 # --- what pages show ---------------------------------------------------------------------------------
 
 
@@ -44,6 +48,18 @@ def test_commands_print_what_the_page_shows(page: Path, tmp_path: Path, monkeypa
     assert CONSOLE.shown_again(shown) == shown
     for picture in tmp_path.glob("*.svg"):
         assert picture.read_bytes() == (DOCS / "examples" / picture.name).read_bytes()
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *sorted(DOCS.glob("*.md"))], ids=lambda page: page.stem)
+def test_commands_that_a_page_names_have_the_options_that_it_names(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    fenced = re.compile(r"^```\w*\n(.*?)^```", re.MULTILINE | re.DOTALL)
+    code = "\n".join([*fenced.findall(text), *re.findall(r"`([^`\n]+)`", fenced.sub("", text))])
+    for verb, rest in re.findall(
+        r"^(?:\$ |.*run: )?circuitdsl ([a-z]+(?: (?:show|check|sample)\b)?)(.*)", code, re.MULTILINE
+    ):
+        said = set(re.findall(r"(?<=[ \[`(|])--[a-z][a-z-]+", VERBS[verb]))
+        assert set(re.findall(r"(?<= )--[a-z][a-z-]+", rest)) <= said, f"{verb}{rest}"
 
 
 def test_the_pages_with_commands_are_those() -> None:
@@ -97,9 +113,8 @@ def test_the_gallery_has_every_spec_that_ships() -> None:
 
 
 def test_the_command_line_page_has_every_option(capsys: pytest.CaptureFixture[str]) -> None:
-    sections = dict(re.findall(r"^##+ (.*?)\n(.*?)(?=^##|\Z)", HOOKS.command_line(), re.MULTILINE | re.DOTALL))
-    assert {"verify", "tasks show", "lsp"} <= set(sections)
-    for verb, section in sections.items():
+    assert {"verify", "tasks show", "lsp"} <= set(VERBS)
+    for verb, section in VERBS.items():
         with pytest.raises(SystemExit):
             cli.run([*verb.split(), "--help"])
         options = set(re.findall(r"^  (?:-\w(?: \w+)?, )?(--[a-z-]+)", capsys.readouterr().out, re.MULTILINE))
@@ -149,6 +164,13 @@ def test_the_site_has_the_pages_with_colours_and_pictures(site: Path) -> None:
     assert "Check every claim of a spec against the model." in python
     for path in HOOKS.pages():
         assert (site / path).with_suffix(".html").exists()
+
+
+def test_lists_and_tables_are_seen_as_such(site: Path) -> None:
+    """Markdown in Python needs an empty line before them where others do not."""
+    for page in site.rglob("*.html"):
+        text = re.sub(r"<(pre|code|script)\b.*?</\1>", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+        assert re.findall(r"\n- .*|<p>\|.*|```.*", text) == [], page.name
 
 
 def test_what_pages_link_to_is_there(site: Path) -> None:
