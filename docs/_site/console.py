@@ -26,7 +26,7 @@ _STEP = re.compile(
     re.DOTALL,
 )
 _VARIES = (
-    (re.compile(r"torch \S+"), "torch"),
+    (re.compile(r"circuitdsl \d\S* · torch \S+"), "versions"),
     (re.compile(r"\d[\d.,]* s\b(, \d+ % of the numbers known from earlier runs)?"), "a time"),
     (re.compile(r"at most [\d.,]+ [kMG]B"), "at most"),
 )
@@ -80,9 +80,6 @@ def _output(command: str, status: int) -> tuple[str, int]:
     words = shlex.split(command)
     if words == ["echo", "$?"]:
         return f"{status}\n", 0
-    if words[0] == "cp":
-        shutil.copy(*words[1:])
-        return "", 0
     return _circuitdsl(words)
 
 
@@ -90,7 +87,7 @@ def _circuitdsl(words: Sequence[str]) -> tuple[str, int]:
     from circuitdsl import cli
 
     if words[0] != "circuitdsl":
-        raise ValueError(f"pages run circuitdsl, cp and echo, not {words[0]}")
+        raise ValueError(f"pages run circuitdsl and echo $?, not {words[0]}")
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
         try:
