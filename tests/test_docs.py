@@ -9,6 +9,7 @@ import pytest
 
 from circuitdsl import cli
 from circuitdsl.api import loads, shipped_specs
+from tests.site_scripts import HOOKS
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "circuitdsl/models/pocket/README.md"]
@@ -20,7 +21,8 @@ def test_a_page_has_no_gaps_and_no_dead_links(page: Path) -> None:
     assert "@@" not in text
     for target in re.findall(r"\]\(([^)#]+)\)", text):
         if not target.startswith("http"):
-            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+            made = page.parent.name == "docs" and target in HOOKS.pages()
+            assert made or (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
 @pytest.mark.parametrize("page", [*PAGES[:-1], ROOT / "CHANGELOG.md"], ids=lambda page: page.name)
