@@ -24,7 +24,8 @@ from tests.report.browser import chromium
 from tests.site_scripts import CONSOLE, HOOKS, ROOT
 
 DOCS = ROOT / "docs"
-WITH_COMMANDS = [page for page in sorted(DOCS.glob("*.md")) if "```console\n" in page.read_text(encoding="utf-8")]
+PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
+WITH_COMMANDS = [page for page in PAGES if "```console\n" in page.read_text(encoding="utf-8")]
 NOTEBOOKS = sorted((DOCS / "examples").glob("*.ipynb"))
 
 
@@ -50,7 +51,7 @@ def test_commands_print_what_the_page_shows(page: Path, tmp_path: Path, monkeypa
         assert picture.read_bytes() == (DOCS / "examples" / picture.name).read_bytes()
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", *sorted(DOCS.glob("*.md"))], ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_commands_that_a_page_names_have_the_options_that_it_names(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     fenced = re.compile(r"^```\w*\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -63,7 +64,7 @@ def test_commands_that_a_page_names_have_the_options_that_it_names(page: Path) -
 
 
 def test_the_pages_with_commands_are_those() -> None:
-    assert [page.stem for page in WITH_COMMANDS] == ["index", "own-model", "tutorial"]
+    assert [page.stem for page in WITH_COMMANDS] == ["README", "index", "own-model", "tutorial"]
 
 
 @pytest.mark.parametrize(
