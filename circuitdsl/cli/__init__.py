@@ -25,8 +25,8 @@ from circuitdsl.version import __version__
 MODULES = ("verify", "view", "language", "drawings", "circuits", "testing", "tasks", "editor", "completion")
 #: the option that shows tracebacks, wherever it stands
 DEBUG = "--debug"
-#: what a bug report needs, in either order
-ABOUT = {"--version", "--verbose"}
+#: how the version is asked for, and with it what a bug report needs
+VERSION, VERBOSE = ("-V", "--version"), "--verbose"
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -79,7 +79,7 @@ def leave(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command line; returns the exit status (0 holds, 1 fails, 2 spec wrong, 3 could not be run)."""
-    if len(arguments) == len(ABOUT) and set(arguments) == ABOUT:
+    if any(sorted(arguments) == sorted((VERBOSE, name)) for name in VERSION):
         from circuitdsl.cli.about import about
 
         for line in about():
@@ -108,7 +108,9 @@ def command_line() -> argparse.ArgumentParser:
     )
     parser.add_argument(DEBUG, action="store_true", help="print the traceback of a mistake of circuitdsl's own")
     parser.add_argument(
-        "--version", action="version", version=f"circuitdsl {__version__}",
+        *VERSION,
+        action="version",
+        version=f"circuitdsl {__version__}",
         help="print the version and exit; with --verbose, what a bug report needs",
     )
     verbs = parser.add_verbs(title="verbs", required=True, metavar="VERB")

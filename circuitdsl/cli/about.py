@@ -1,4 +1,4 @@
-"""What a bug report needs to say of the machine: `circuitdsl --version --verbose`. It imports no library that computes."""
+"""What a bug report says of the machine: `circuitdsl --version --verbose`. No library that computes is imported."""
 
 from __future__ import annotations
 
@@ -12,7 +12,16 @@ from circuitdsl.installed import version
 from circuitdsl.version import __version__
 
 #: packages that decide what is computed
-LIBRARIES = ("torch", "transformers", "transformer-lens", "tokenizers", "safetensors", "huggingface-hub", "numpy", "scipy")
+LIBRARIES = (
+    "torch",
+    "transformers",
+    "transformer-lens",
+    "tokenizers",
+    "safetensors",
+    "huggingface-hub",
+    "numpy",
+    "scipy",
+)
 #: what is said of instruction sets: those by which libraries choose their code
 INSTRUCTIONS = re.compile(r"(sse4_2|avx|avx2|avx512\w*|avx_vnni|amx_\w+|fma|f16c|asimd|sve2?|bf16|i8mm)\b")
 MISSING = "not installed"
