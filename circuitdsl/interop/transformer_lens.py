@@ -21,8 +21,9 @@ from circuitdsl.circuit.changes import EdgePatch, NodePatch, Patch
 from circuitdsl.circuit.claims import Circuit, Claim, TaskUse
 from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Edge, Input, Node, Position
 from circuitdsl.engine.positions import token_indices
+from circuitdsl.engine.prompts import SIDES
 from circuitdsl.errors import UsageError, UserError
-from circuitdsl.interop.names import FINAL, reads_at, writes_at
+from circuitdsl.interop.names import FINAL, Place, reads_at, writes_at
 from circuitdsl.verify.prompts import make_data, means_over
 from circuitdsl.verify.session import HOW_CLAIMS_ARE_NAMED, Session, with_overrides
 
@@ -112,9 +113,6 @@ def hooks(
     made = patch_hooks(model, patch, clean, corrupt, positions, means)
     ends = torch.tensor([len(pair.clean_tokens) - 1 for pair in data.pairs])
     return Patched(made, clean if patch.direction == "noise" else corrupt, ends, data.pairs)
-
-
-SIDES = ("clean", "corrupt")
 
 
 def _claim(circuit: Circuit, name: str) -> Claim:
@@ -227,9 +225,14 @@ def patch_hooks(
 
 def _check(model: Any, patch: Patch) -> None:
     """Refuse a patch that hooks of this model cannot make exactly."""
+    if not hasattr(model, "hook_dict") or not hasattr(model, "run_with_hooks"):
+        raise UsageError(f"{type(model).__name__} is no model of TransformerLens", "pass a TransformerBridge")
     config = model.cfg
     edges = patch.edges if isinstance(patch, EdgePatch) else ()
     nodes = [e.sender for e in edges] + [s.node for s in (patch.sites if isinstance(patch, NodePatch) else ())]
+    for node in (*nodes, *(edge.receiver.node for edge in edges)):
+        if node.layer >= config.n_layers or node.head >= config.n_heads:
+            raise UsageError(f"this model has no {node}: it has {config.n_layers} layers of {config.n_heads} heads")
     part = next((node for node in nodes if node.is_part), None)
     if part:
         raise NotByHooks(f"{part} is a part of what {part.whole} writes: hooks take whole heads and MLPs")
@@ -245,7 +248,7 @@ def _check(model: Any, patch: Patch) -> None:
         raise UserError("this model does not hook what MLPs read", "model.set_use_hook_mlp_in(True)")
 
 
-def _write(node: Node) -> Any:
+def _write(node: Node) -> Place:
     place = writes_at(node)
     assert place, "the logits write nothing"
     return place

@@ -101,6 +101,15 @@ def test_edges_equal_the_engine(gpt2: tuple[Any, Case]) -> None:
     check_edges(*gpt2)
 
 
+def test_mlps_that_are_patched_themselves_stay_as_they_are(gpt2: tuple[Any, Case]) -> None:
+    """Via MLPs, a change flows through no MLP that is a receiver itself, at the tokens of its edges."""
+    bridge, case = gpt2
+    sender, ends = Node("head", 0, 1), (Node("mlp", 1), Node("mlp", 2), Node("logits"))
+    some = frozenset(Edge(sender, Input(node, "in"), Position(at)) for node, at in zip(ends, "AB*", strict=True))
+    patch = edge_patch(some, True, "noise")
+    assert (by_hooks(bridge, case, patch) - by_engine(case, patch)).abs().max() < TOLERANCE
+
+
 def test_knock_outs_equal_the_engine(gpt2: tuple[Any, Case]) -> None:
     bridge, case = gpt2
     whole = sites(case.model).filter(lambda site: not site.node.is_part)
@@ -164,6 +173,17 @@ def test_a_model_that_does_not_hook_inputs_is_told_how(tmp_path: Path) -> None:
         with pytest.raises(UserError) as refused:
             by_hooks(bridge, case, edge_patch(frozenset([Edge(Node("embed"), read, Position("*"))]), False, "noise"))
         assert refused.value.hint == cure
+
+
+def test_another_model_is_refused(gpt2: tuple[Any, Case]) -> None:
+    bridge, case = gpt2
+    for node, says in ((Node("head", 4, 0), "has no 4.0: it has 4 layers of 3 heads"), (Node("head", 0, 3), "no 0.3")):
+        with pytest.raises(UserError) as refused:
+            by_hooks(bridge, case, NodePatch((Site(node, Position("*")),)))
+        assert says in refused.value.message
+    with pytest.raises(UserError) as refused:
+        patch_hooks(torch.nn.Linear(2, 2), NodePatch(()), case.clean, case.corrupt, {})
+    assert "Linear is no model of TransformerLens" in refused.value.message
 
 
 # --- claims of a spec ------------------------------------------------------------------------------
