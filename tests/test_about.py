@@ -78,6 +78,11 @@ def test_a_device_that_cannot_be_asked_is_said_so(monkeypatch: pytest.MonkeyPatc
     assert about._device() == "unknown: ImportError: libtorch.so: cannot open shared object file"
 
 
+def test_a_cache_of_nobody_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CIRCUITDSL_CACHE", "~nobody-of-that-name/numbers")
+    assert about._cache() == "CIRCUITDSL_CACHE is ~nobody-of-that-name/numbers, and there is no such user"
+
+
 def test_it_imports_nothing_heavy() -> None:
     heavy = "{'torch', 'transformers', 'transformer_lens', 'numpy', 'scipy'}"
     asked = "cli.run(['--version', '--verbose'])"

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 
+from circuitdsl.errors import UserError
 from circuitdsl.installed import version
 from circuitdsl.version import __version__
 
@@ -95,5 +96,8 @@ def _device() -> str:
 def _cache() -> str:
     from circuitdsl.verify.folder import default_path
 
-    folder = default_path().parent
+    try:
+        folder = default_path().parent
+    except UserError as error:
+        return error.message
     return str(folder) if folder.is_dir() else f"{folder} (not there yet)"
