@@ -159,7 +159,7 @@ def test_the_list_of_verbs_fits_a_terminal(monkeypatch: pytest.MonkeyPatch, caps
     with pytest.raises(SystemExit):
         cli.run(["--help"])
     listed = dict(re.findall(r"^    ([a-z]+) +(\S.*)$", capsys.readouterr().out, re.MULTILINE))
-    (verbs,) = (action for action in cli._parser()._actions if isinstance(action, Verbs))
+    (verbs,) = (action for action in cli.command_line()._actions if isinstance(action, Verbs))
     assert list(listed) == list(verbs.choices)
     monkeypatch.setenv("COLUMNS", "120")
     for verb, said in listed.items():

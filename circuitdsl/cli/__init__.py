@@ -15,16 +15,18 @@ from typing import NoReturn
 from circuitdsl.cli.arguments import Parser
 from circuitdsl.cli.crash import say_crash
 from circuitdsl.cli.room import look_ahead
-from circuitdsl.cli.terminal import PLAIN, say, say_error, status
+from circuitdsl.cli.terminal import PLAIN, say, say_error, status, tell
 from circuitdsl.errors import INTERRUPTED, NOT_RUN, SPEC_WRONG, UserError, out_of_memory
 from circuitdsl.garbage import RARELY
 from circuitdsl.shown import SHOW
 from circuitdsl.version import __version__
 
 #: the modules beside this one, in the order in which --help lists their verbs
-MODULES = ("verify", "view", "language", "drawings", "circuits", "testing", "tasks", "editor")
+MODULES = ("verify", "view", "language", "drawings", "circuits", "testing", "tasks", "editor", "completion")
 #: the option that shows tracebacks, wherever it stands
 DEBUG = "--debug"
+#: how the version is asked for, and with it what a bug report needs
+VERSION, VERBOSE = ("-V", "--version"), "--verbose"
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -77,7 +79,13 @@ def leave(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command line; returns the exit status (0 holds, 1 fails, 2 spec wrong, 3 could not be run)."""
-    parser = _parser()
+    if any(sorted(arguments) == sorted((VERBOSE, name)) for name in VERSION):
+        from circuitdsl.cli.about import about
+
+        for line in about():
+            tell(line)
+        return 0
+    parser = command_line()
     if not arguments:
         parser.print_help(sys.stderr)
         return SPEC_WRONG
@@ -91,14 +99,20 @@ def run(arguments: Sequence[str]) -> int:
         return error.status
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_line() -> argparse.ArgumentParser:
+    """The parser of all arguments, with every verb."""
     parser = Parser(
         prog="circuitdsl",
         description="Verify circuits of transformers, written as text, claim by claim against the real model.",
         epilog="exit status: 0 every claim holds; 1 some fail or are undecided; 2 a wrong spec; 3 it could not run",
     )
     parser.add_argument(DEBUG, action="store_true", help="print the traceback of a mistake of circuitdsl's own")
-    parser.add_argument("--version", action="version", version=f"circuitdsl {__version__}")
+    parser.add_argument(
+        *VERSION,
+        action="version",
+        version=f"circuitdsl {__version__}",
+        help="print the version and exit; with --verbose, what a bug report needs",
+    )
     verbs = parser.add_verbs(title="verbs", required=True, metavar="VERB")
     for module in MODULES:
         import_module(f"circuitdsl.cli.{module}").register(verbs)

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from circuitdsl.circuit.claims import Circuit
     from circuitdsl.report.report import Report
 
-#: formats of `graph`; all but JSON are drawings as well
-GRAPHS = ("json", "dot", "mermaid")
+#: formats of `graph`; the last two are drawings as well
+GRAPHS = ("json", "transformer_lens", "dot", "mermaid")
 
 
 def register(verbs: Verbs) -> None:
@@ -26,7 +26,7 @@ def register(verbs: Verbs) -> None:
     render.add_argument("-o", "--output", help="file to write: .svg, .png, .html, .dot or .mmd (default: NAME.svg)")
     render.add_argument("--report", help="colour edges by the verdicts of this JSON report")
 
-    graph = verbs.verb(_graph, "graph", "write a circuit as a graph: JSON, dot or mermaid")
+    graph = verbs.verb(_graph, "graph", "write a circuit as a graph: JSON, hook names, dot or mermaid")
     _add_circuit(graph)
     graph.add_argument("--format", choices=GRAPHS, help="default: json, or what the name of -o says")
     graph.add_argument("-o", "--output", help="write to this file")
@@ -73,6 +73,10 @@ def _graph(given: argparse.Namespace) -> int:
 
         data = networkx.node_link_data(circuit.graph, edges="edges")
         text = json_text(data, indent=1) + "\n"
+    elif form == "transformer_lens":
+        from circuitdsl.interop.names import hook_graph
+
+        text = json_text(hook_graph(circuit), indent=1) + "\n"
     else:
         from circuitdsl.diagram import draw
         from circuitdsl.diagram.formats import FORMATS

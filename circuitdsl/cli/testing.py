@@ -18,7 +18,7 @@ def register(verbs: Verbs) -> None:
     diff = verbs.verb(
         _diff,
         "diff",
-        "compare two reports: verdicts that changed, numbers that moved",
+        "compare two reports: changed verdicts, numbers that moved",
         epilog="exit status: 1 where a claim that held does not any more, or is gone (or as --fail-on says);"
         " 2 for a file that is no report",
     )

@@ -63,7 +63,7 @@ def verbs(
         yield " ".join(before), parser
 
 
-PARSER = cli._parser()
+PARSER = cli.command_line()
 VERBS = dict(verbs(PARSER))
 
 
@@ -105,7 +105,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.setenv(variable, str(tmp_path / name))
     (tmp_path / "home").mkdir()
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(cli, "_parser", lambda: PARSER)  # making it takes longer than most answers
+    monkeypatch.setattr(cli, "command_line", lambda: PARSER)  # making it takes longer than most answers
     return folder
 
 

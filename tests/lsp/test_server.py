@@ -287,9 +287,9 @@ def test_the_server_starts_at_once_and_needs_no_torch(tmp_path: Path) -> None:
     heavy = "{'torch', 'transformers', 'numpy', 'scipy', 'rich', 'networkx', 'hypothesis'}"
     code = f"""
 import sys, time
-from circuitdsl.cli import _parser
+from circuitdsl.cli import command_line
 from circuitdsl.lsp.features import make
-_parser(); make()
+command_line(); make()
 print(len(sys.modules), 'circuitdsl.api' in sys.modules, sorted({heavy} & set(sys.modules)), time.process_time())
 from circuitdsl.lsp import colours, completion, document, hover, outline, rename, verdicts
 from circuitdsl.verify.last import last_verdicts
