@@ -259,6 +259,14 @@ def test_positions_are_renamed_with_their_prompts(tmp_path: Path) -> None:
         assert [fix.span.line for fix in edits[document.path]] == [3]
 
 
+def test_a_position_stays_where_its_prompt_file_cannot_be_changed(tmp_path: Path) -> None:
+    (tmp_path / "p.jsonl").write_text('{"positions": {"IO": 1}}\n' * 50_000)
+    text = 'circuit a\ntask file("p.jsonl")\nexpect attention(1.1, END -> IO) >= 5%\n'
+    document = read(str(tmp_path / "x.circ"), text)
+    with pytest.raises(CannotRename, match=r"p\.jsonl cannot be changed: the file is larger than 1 MB"):
+        rename(document, *place(document, "IO"), "NAME", from_disk)
+
+
 @pytest.mark.parametrize(
     ("text", "new", "why"),
     [
