@@ -26,9 +26,7 @@ def pictures(specs: Iterable[Spec]) -> Callable[[Report], str]:
     return picture
 
 
-def page_of(
-    reports: Reports, specs: Iterable[Spec] | None = None, folder: Path | None = None, live: bool = False
-) -> str:
+def page_of(reports: Reports, specs: Iterable[Spec] | None = None, folder: Path | None = None, live: int = 0) -> str:
     """The page of some reports; arguments as for `at_hand` and `report.page.build.page`."""
     return page(reports, _view(reports, specs, folder), live)
 
