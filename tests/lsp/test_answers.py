@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -362,3 +363,16 @@ def test_verdicts_stand_at_their_claims() -> None:
     shown = hover(document, 6, 1, [replace(good, asked="other")])
     assert shown is not None and "what is measured has changed since" in shown.text
     assert lenses(document, [good, bad])[0].title == "verify · 1 fails"
+
+
+def test_a_verdict_on_other_prompts_is_marked(tmp_path: Path) -> None:
+    (tmp_path / "p.jsonl").write_text("{}\n")
+    document = read(
+        str(tmp_path / "x.circ"), 'circuit a\nmodel "pocket"\ntask file("p.jsonl")\nexpect accuracy >= 9%\n'
+    )
+    (circuit,) = document.circuits
+    (claim,) = circuit.claims
+    known = LastVerdict(*key_of("a", claim), "p", "holds", "95 %", "", 9, "", "pocket", asked(circuit, claim), 0.0)
+    assert [hint.text for hint in hints(document, [known])] == ["✓ 95 %"]
+    os.utime(tmp_path / "p.jsonl", ns=(1, 1))
+    assert [hint.text for hint in hints(document, [known])] == ["~✓ 95 %"]
