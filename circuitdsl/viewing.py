@@ -69,12 +69,8 @@ def _same(path: Path, report: Report) -> Spec | None:
         spec = load(path)
     except (OSError, ValueError, UserError):  # it cannot be read, or is no name of a file
         return None
-    hashes = report.spec.meaning or report.spec.sha256
-    return (
-        spec
-        if hashes and any(c.name == report.spec.circuit and report.spec.says_what(c) for c in spec.circuits)
-        else None
-    )
+    own = (c for c in spec.circuits if c.name == report.spec.circuit and report.spec.says_what(c))
+    return spec if (report.spec.meaning or report.spec.sha256) and any(own) else None
 
 
 def _view(reports: Reports, specs: Iterable[Spec] | None, folder: Path | None) -> View:
