@@ -115,7 +115,7 @@ def _file_tasks(document: Document) -> dict[str, Path]:
 def _in_prompts(path: Path, old: str, new: str) -> Iterator[Fix]:
     """Where a prompt file names a position: a key of JSON, or a column of CSV."""
     text, problems = read_source(path)
-    if problems:
+    if problems and path.exists():
         raise CannotRename(f"{path.name} cannot be changed: {problems[0].message}")
     rows = lines_of(text)
     csv = path.suffix.lower() == ".csv"
