@@ -23,7 +23,7 @@ def brief(text: str, longest: int = LINE) -> str:
 def quoted(text: str, most: int = WORD) -> str:
     """A text as a message quotes it: without its middle where it has more characters than `most`.
 
-    >>> quoted("abcdefghij" * 4, 21)
-    'abcdefghij…j'
+    >>> quoted("abcdefghij" * 4, 30)
+    'abcdefghijabcde…fghij'
     """
     return text if len(text) <= most else f"{text[: most // 2]}…{text[10 - most // 2 :]}"

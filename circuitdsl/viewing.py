@@ -26,9 +26,7 @@ def pictures(specs: Iterable[Spec]) -> Callable[[Report], str]:
     return picture
 
 
-def page_of(
-    reports: Reports, specs: Iterable[Spec] | None = None, folder: Path | None = None, live: bool = False
-) -> str:
+def page_of(reports: Reports, specs: Iterable[Spec] | None = None, folder: Path | None = None, live: int = 0) -> str:
     """The page of some reports; arguments as for `at_hand` and `report.page.build.page`."""
     return page(reports, _view(reports, specs, folder), live)
 
@@ -71,12 +69,8 @@ def _same(path: Path, report: Report) -> Spec | None:
         spec = load(path)
     except (OSError, ValueError, UserError):  # it cannot be read, or is no name of a file
         return None
-    hashes = report.spec.meaning or report.spec.sha256
-    return (
-        spec
-        if hashes and any(c.name == report.spec.circuit and report.spec.says_what(c) for c in spec.circuits)
-        else None
-    )
+    own = (c for c in spec.circuits if c.name == report.spec.circuit and report.spec.says_what(c))
+    return spec if (report.spec.meaning or report.spec.sha256) and any(own) else None
 
 
 def _view(reports: Reports, specs: Iterable[Spec] | None, folder: Path | None) -> View:

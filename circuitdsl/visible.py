@@ -19,6 +19,8 @@ _UNSEEN = re.compile(
 )
 #: what a service that runs tests reads as a command: `::error …` at the start of a line, `##[…]` or `##vso[…]` anywhere
 _COMMAND = re.compile(r"##(?=\w*\[)|^[^\S\n]*:(?=:)", re.MULTILINE)
+#: an escape in JSON
+_ESCAPED = re.compile(r"\\(?:u.{4}|.)")
 _MARKUP = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#x27;"})
 
 
@@ -67,8 +69,13 @@ def json_text(value: Any, **how: Any) -> str:
 
 def json_to_show(value: Any, **how: Any) -> str:
     """JSON for a page that shows its texts: what is not seen is spelled out in them."""
-    text = json.dumps(value, ensure_ascii=False, **how).replace("##", "#\\u0023")
+    text = _ESCAPED.sub(_as_it_is, json.dumps(value, ensure_ascii=False, **how)).replace("##", "#\\u0023")
     return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode().replace("\\", r"\\"), text)
+
+
+def _as_it_is(found: re.Match[str]) -> str:
+    """What JSON escapes and nobody sees, as the character that it is; line ends and tabs stay escaped."""
+    return found[0] if found[0][1] in '"\\nt' else str(json.loads(f'"{found[0]}"'))
 
 
 def _in_json(found: re.Match[str]) -> str:

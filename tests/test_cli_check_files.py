@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from circuitdsl import cli
+from circuitdsl.cli.files import json_lines
+from circuitdsl.errors import UserError
 
 SPEC = 'circuit t\nmodel "{}"\ntask mine = file("p.jsonl"{})\nexpect accuracy >= 90%\n'
 PAIR = {
@@ -78,3 +80,17 @@ def test_a_spec_without_a_prompt_file_imports_nothing_heavy() -> None:
     code += "print([name for name in ('torch', 'transformers', 'tokenizers', 'numpy') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_file_of_lines_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
+    target = tmp_path / "good.jsonl"
+    with pytest.raises(BrokenPipeError), json_lines(target) as add:
+        add({"a": 1})
+        raise BrokenPipeError  # nobody reads what is printed meanwhile, which is no fault of this file
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(UserError, match="cannot write /dev/full: No space left"), json_lines(Path("/dev/full")) as add:
+        add({"a": 1})
+    with json_lines(target) as add:
+        add({"a": 1})
+        add({"a": 2})
+    assert target.read_text() == '{"a": 1}\n{"a": 2}\n' and list(tmp_path.iterdir()) == [target]

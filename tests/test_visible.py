@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import circuitdsl
-from circuitdsl.visible import escape, harmless, json_text, lines, visible
+from circuitdsl.visible import escape, harmless, json_text, json_to_show, lines, visible
 from tests.hostile.texts import TEXTS, commands, unseen
 
 
@@ -64,3 +64,7 @@ def test_nothing_is_a_command(text: str) -> None:
         assert not commands(shown) and not unseen(shown, "\n\t")
         assert commands(harmless(before + text)) == []
     assert not set("<>\"'") & set(escape(text))
+
+
+def test_a_page_shows_what_json_would_hide() -> None:
+    assert json.loads(json_to_show(["\x1b[2J\r\n\\u001b\u202e"])) == ["\\x1b[2J\\r\n\\u001b\\u202e"]

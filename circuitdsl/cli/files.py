@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -141,28 +140,11 @@ def write_prompts(target: Path | None, pairs: Iterable[PromptPair]) -> None:
 
 @contextmanager
 def json_lines(target: Path | None) -> Iterator[Callable[[object], object]]:
-    """A function that adds a record to a file as a line; without a file it does nothing.
+    """A function that adds a record to a file (see `whole`) as a line; without a file it does nothing."""
+    from circuitdsl.report.report import whole
 
-    The file is there when all is written: until then it has another name. Pipes and devices are written to directly.
-
-    Raises:
-        UserError: it cannot be written.
-    """
     if target is None:
         yield lambda record: None
         return
-    direct = target.exists() and not target.is_file()
-    target = target if direct else target.resolve()
-    beside = target if direct else target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        with beside.open("wb") as file:
-            yield lambda record: file.write(f"{json_text(record)}\n".encode())
-        if not direct:
-            if target.exists():
-                shutil.copymode(target, beside)
-            beside.replace(target)
-    except OSError as error:
-        raise UserError(f"cannot write {target}: {error.strerror}", hint="is there room on the disk?") from None
-    finally:
-        if not direct:
-            beside.unlink(missing_ok=True)
+    with whole(target) as add:
+        yield lambda record: add(f"{json_text(record)}\n".encode())

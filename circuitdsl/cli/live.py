@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
@@ -25,6 +26,10 @@ class Live:
         live = self
 
         class Handler(BaseHTTPRequestHandler):
+            def handle(self) -> None:
+                with suppress(ConnectionError):  # a tab that is closed, or loaded again
+                    super().handle()
+
             def do_GET(self) -> None:
                 found = {f"/{secret}/": live.page, f"/{secret}/version": b"%d" % live.number}.get(self.path)
                 known = self.headers.get("Host") == live.host
@@ -45,7 +50,7 @@ class Live:
 
     def show(self, reports: Reports) -> None:
         """Have the page of these reports from now on; the first time it is opened, and its address printed."""
-        self.page = page_of(reports, live=True).encode()
+        self.page = page_of(reports, live=self.number + 1).encode()
         self.number += 1
         if self.number == 1:
             tell(self.address)

@@ -71,7 +71,7 @@ def _diff(given: argparse.Namespace) -> int:
 
 
 def _falsify(given: argparse.Namespace) -> int:
-    from circuitdsl.verify.store import default_path
+    from circuitdsl.verify.folder import default_path
 
     spec, target = load_one(given.spec, given), output(given.output)
     # Hypothesis keeps its files beside the cache of numbers, not in the current folder

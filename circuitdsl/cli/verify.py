@@ -18,7 +18,6 @@ from circuitdsl.report.formats import FORMATS, View, format_of
 
 if TYPE_CHECKING:
     from circuitdsl.api import Spec
-    from circuitdsl.cli.live import Live
     from circuitdsl.report.report import Report
 
 
@@ -118,6 +117,7 @@ def _picture(specs: Sequence[Spec], report: Report) -> str:
 
 def _watch(given: argparse.Namespace, wanted: dict[str, Any]) -> int:
     """Print the first reports, and after every change of a file what is other than before."""
+    from circuitdsl.cli.live import Live
     from circuitdsl.report.diff import diff_text
     from circuitdsl.report.report import Reports, exit_status
     from circuitdsl.report.terminal import summary_line
@@ -126,7 +126,7 @@ def _watch(given: argparse.Namespace, wanted: dict[str, Any]) -> int:
         if getattr(given, name):
             raise UsageError(f"--watch writes to the terminal: leave out --{name.replace('_', '-')}")
     view, last = View(console, given.verbose, given.allow_undecided), Reports(())
-    live = _live() if given.view else None
+    live = Live() if given.view else None
     with session(given) as running:
         try:
             for turn in running.watch(given.spec, **wanted):
@@ -146,12 +146,6 @@ def _watch(given: argparse.Namespace, wanted: dict[str, Any]) -> int:
         except KeyboardInterrupt:
             say("")
     return exit_status(last, given.allow_undecided) if last else INTERRUPTED
-
-
-def _live() -> Live:
-    from circuitdsl.cli.live import Live
-
-    return Live()
 
 
 def _plan(given: argparse.Namespace) -> int:

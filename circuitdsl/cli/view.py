@@ -84,11 +84,11 @@ def show(page: str, target: Path | None, browser: bool = True) -> None:
 
         try:
             number, name = tempfile.mkstemp(prefix="circuitdsl-", suffix=".html")
+            with open(number, "w", encoding="utf-8") as file:
+                file.write(page)
         except OSError as error:
             raise UserError(f"no temporary file can be made: {error.strerror}", hint="name one with -o") from None
-        os.close(number)
         target = Path(name)
-        target.write_text(page, "utf-8")
     else:
         write(target, page)
     tell(str(target))

@@ -135,14 +135,9 @@ def document(wide: float, tall: float, title: str, description: str, elements: I
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide:.0f} {tall:.0f}" width="{wide:.0f}"'
         f' height="{tall:.0f}" role="img" font-family="{FONT}" fill="{palette.INK}">'
     )
-    about = f"<title>{plain(title)}</title>", f"<desc>{plain(description)}</desc>"
+    about = f"<title>{escape(title)}</title>", f"<desc>{escape(description)}</desc>"
     ground = f'<rect width="100%" height="100%" fill="{palette.PAPER}"/>'
     return "\n".join((head, *about, ground, *elements, "</svg>\n"))
-
-
-def plain(words: str) -> str:
-    """Words as XML text."""
-    return escape(words)
 
 
 def attribute(words: str) -> str:
@@ -160,7 +155,7 @@ def group(
     """Elements that belong together: their class, what the pointer shows, and (`about`) data attributes."""
     data = "".join(f" data-{key}={attribute(value)}" for key, value in about.items())
     moved = f' transform="translate({at[0]:.1f} {at[1]:.1f})"' if at != (0.0, 0.0) else ""
-    told = (f"<title>{plain(story)}</title>",) if story else ()
+    told = (f"<title>{escape(story)}</title>",) if story else ()
     return "\n".join((f'<g class="{kind}"{data}{moved}>', *told, *elements, "</g>"))
 
 
@@ -245,7 +240,7 @@ def line(x: float, y: float, *spans: Span, centred: bool = False) -> str:
     middle = ' text-anchor="middle"' if centred else ""
     start = f'<text x="{x:.1f}" y="{y + 0.35 * max(span.size for span in spans):.1f}"{middle}'
     if len(spans) == 1:
-        return f"{start}{spans[0]}>{plain(spans[0].words)}</text>"
+        return f"{start}{spans[0]}>{escape(spans[0].words)}</text>"
     apart = (f' dx="{BLANK:g}"' if i else "" for i in range(len(spans)))
-    inner = (f"<tspan{span}{dx}>{plain(span.words)}</tspan>" for span, dx in zip(spans, apart, strict=True))
+    inner = (f"<tspan{span}{dx}>{escape(span.words)}</tspan>" for span, dx in zip(spans, apart, strict=True))
     return f"{start}>{''.join(inner)}</text>"

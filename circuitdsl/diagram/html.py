@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from circuitdsl.circuit.claims import Claim
 from circuitdsl.diagram import palette
 from circuitdsl.diagram.collect import measured_in, pairs
-from circuitdsl.diagram.elements import FONT, plain
+from circuitdsl.diagram.elements import FONT
 from circuitdsl.diagram.model import Drawing
 from circuitdsl.diagram.svg import to_svg
 from circuitdsl.report import numbers
 from circuitdsl.report.report import ClaimResult
+from circuitdsl.visible import escape
 
 _STYLE = f"""
 :root {{ color-scheme: light; }}
@@ -42,7 +43,7 @@ def to_html(drawing: Drawing) -> str:
         (
             '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>{plain(drawing.title)}</title>",
+            f"<title>{escape(drawing.title)}</title>",
             f"<style>{_STYLE}</style>\n</head>\n<body>\n<figure>",
             to_svg(drawing),
             "</figure>",
@@ -73,19 +74,19 @@ def _kind(column: str) -> str:
 
 
 def _cells(claim: Claim | ClaimResult) -> dict[str, str]:
-    found = {"line": str(claim.line or ""), "claim": f"<code>{plain(claim.text)}</code>"}
+    found = {"line": str(claim.line or ""), "claim": f"<code>{escape(claim.text)}</code>"}
     if isinstance(claim, Claim):
         return found | {"verdict": '<b class="verdict unmeasured">not in the report</b>'}
     measured = measured_in(claim)
     return {
         "line": found["line"],
-        "claim": (f"{plain(claim.block)}<br>" if claim.block else "") + found["claim"],
-        "task": plain(claim.task or ""),
-        "figure": plain(numbers.figure(measured)),
-        "interval": plain(numbers.interval(measured)) if measured else "",
+        "claim": (f"{escape(claim.block)}<br>" if claim.block else "") + found["claim"],
+        "task": escape(claim.task or ""),
+        "figure": escape(numbers.figure(measured)),
+        "interval": escape(numbers.interval(measured)) if measured else "",
         "n": str(measured.n or "") if measured else "",
         "verdict": f'<b class="verdict {claim.verdict}">{claim.verdict}</b>',
-        "reason": plain(claim.reason) + _pairs(claim),
+        "reason": escape(claim.reason) + _pairs(claim),
     }
 
 
@@ -94,5 +95,5 @@ def _pairs(claim: ClaimResult) -> str:
     told = list(pairs(claim.members))
     if len(told) < 2:
         return ""
-    items = "".join(f"<li><code>{plain(pair)}</code> {plain(effect)}</li>" for pair, effect in told)
+    items = "".join(f"<li><code>{escape(pair)}</code> {escape(effect)}</li>" for pair, effect in told)
     return f"<details><summary>{len(told)} pairs</summary><ul>{items}</ul></details>"

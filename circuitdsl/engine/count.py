@@ -11,8 +11,7 @@ import torch
 from jaxtyping import Int
 
 from circuitdsl.circuit.nodes import Node
-from circuitdsl.engine.batch_index import Plan, Where, all_names, plan, seen_from
-from circuitdsl.engine.experiment import Experiment
+from circuitdsl.engine.batch_index import Plan, Where, all_names, seen_from
 from circuitdsl.engine.runs import run
 from circuitdsl.models.parts import Transformer, changed
 
@@ -22,9 +21,7 @@ PROMPTS, TOKENS, SECONDS = 32, 20, 0.05
 MORE_CALLS = 2
 
 
-def floor_by_prompt(
-    model: Transformer, experiment: Experiment, where: Where, layers: int | None = None
-) -> Int[np.ndarray, " n"]:
+def floor_of(model: Transformer, what: Plan, where: Where, layers: int | None = None) -> Int[np.ndarray, " n"]:
     """The fewest block-positions that an exact recomputation of an experiment needs, prompt by prompt.
 
     Every MLP downstream at every position from the first patched one on, except that the entry layer's MLP runs only
@@ -33,11 +30,6 @@ def floor_by_prompt(
     Args:
         layers: how many layers have MLPs that affect what is read; by default all.
     """
-    return floor_of(model, plan(experiment, model), where, layers)
-
-
-def floor_of(model: Transformer, what: Plan, where: Where, layers: int | None = None) -> Int[np.ndarray, " n"]:
-    """`floor_by_prompt` of an experiment that is sorted out; what touches the same is as much work."""
     starts, last = where.start(what, model.n_layers), model.n_layers - 1
     upto = model.n_layers if layers is None else layers
     if what.entry >= upto:

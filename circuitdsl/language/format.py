@@ -6,14 +6,13 @@ follows from the syntax, so formatting a second time changes nothing.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from circuitdsl.errors import UserError
 from circuitdsl.garbage import quickly
 from circuitdsl.language import syntax as s
-from circuitdsl.language.diagnostics import START, Diagnostic
+from circuitdsl.language.diagnostics import START, Diagnostic, lines_of
 from circuitdsl.language.layout import Line, Row, lay_out, row_of
 from circuitdsl.language.lexer import Comment
 from circuitdsl.language.parse import parse
@@ -154,7 +153,7 @@ class _Source:
     """The text that was parsed, and its comments not yet placed, in order."""
 
     def __init__(self, file: s.File) -> None:
-        self.lines = re.split(r"\r\n|\n|\r", file.text)
+        self.lines = lines_of(file.text)
         self.comments = list(reversed(file.comments))
 
     def blank_above(self, line: int) -> bool:

@@ -70,7 +70,7 @@ class Background:
                 pass
             finally:
                 stopping.cancel()
-            self._process = None
+            self.close()
             return (
                 Outcome(STOPPED) if cancelled.is_set() else Outcome("the process that verifies has ended", failed=True)
             )

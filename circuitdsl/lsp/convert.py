@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lsprotocol import types
 
-from circuitdsl.language.diagnostics import Diagnostic, Fix, Span
+from circuitdsl.language.diagnostics import Diagnostic, Fix, Span, lines_of
 from circuitdsl.lsp.legend import MARK, TYPES
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ class Converter:
 
     def __init__(self, text: str, encoding: str) -> None:
         self.mark = MARK * text.startswith(MARK)
-        self.rows = re.split(r"\r\n|\n|\r", text)
+        self.rows = lines_of(text)
         self.encoding = encoding
 
     def position(self, row: int, column: int) -> types.Position:
@@ -71,7 +70,7 @@ class Converter:
         return len(self.mark) if row == 1 else 0
 
     def _units(self, text: str) -> int:
-        if self.encoding == "utf-32" or (text.isascii()):
+        if self.encoding == "utf-32" or text.isascii():
             return len(text)
         if self.encoding == "utf-8":
             return len(text.encode("utf-8", "replace"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,14 +14,12 @@ from circuitdsl.circuit.shapes import ModelShape, TaskShape, near, shape_of
 from circuitdsl.errors import UserError
 from circuitdsl.garbage import quickly
 from circuitdsl.language import syntax as s
-from circuitdsl.language.diagnostics import Diagnostic, Span, ordered
+from circuitdsl.language.diagnostics import Diagnostic, Span, lines_of, ordered
 from circuitdsl.language.parse import MAX_BYTES, Read, decode, parse
 from circuitdsl.lsp.legend import MARK
 from circuitdsl.lsp.pieces import Piece, cut
 from circuitdsl.measurements import KINDS
 from circuitdsl.tasks.from_file import positions_in
-
-_LINE_END = re.compile(r"\r\n|\n|\r")
 
 
 @dataclass(frozen=True)
@@ -55,7 +52,7 @@ class Document:
     @cached_property
     def rows(self) -> list[str]:
         """The physical lines without their ends."""
-        return _LINE_END.split(self.text)
+        return lines_of(self.text)
 
     @cached_property
     def lines(self) -> tuple[Line, ...]:

@@ -15,6 +15,7 @@ from circuitdsl.circuit.paths import leaves
 from circuitdsl.circuit.shapes import MODELS
 from circuitdsl.circuit.vocabulary import METRICS, ROLES, TASK_OPTIONS, behaviours
 from circuitdsl.language import syntax as s
+from circuitdsl.language.parse import read_source
 from circuitdsl.lsp.document import Document
 from circuitdsl.lsp.pieces import Piece
 from circuitdsl.lsp.words import KEYWORD_SAYS, measurement_says, metric_says
@@ -155,10 +156,7 @@ def circuits(place: Place) -> Iterator[Offer]:
 
 def _beside(document: Document, name: str) -> str:
     folder = Path(document.path).parent
-    try:
-        return "" if leaves(name, folder, folder) else (folder / name).read_text(encoding="utf-8", errors="replace")
-    except (OSError, ValueError):
-        return ""
+    return "" if leaves(name, folder, folder) else read_source(folder / name)[0]
 
 
 # --- names that the language has ------------------------------------------------------------------

@@ -9,7 +9,7 @@ from pathlib import Path
 from circuitdsl.circuit.vocabulary import ROLES
 from circuitdsl.errors import UserError
 from circuitdsl.language import syntax as s
-from circuitdsl.language.diagnostics import Fix, Span
+from circuitdsl.language.diagnostics import Fix, Span, lines_of
 from circuitdsl.language.parse import is_reserved, read_source
 from circuitdsl.lsp.document import Document
 from circuitdsl.lsp.files import Open, prompt_file
@@ -114,7 +114,10 @@ def _file_tasks(document: Document) -> dict[str, Path]:
 
 def _in_prompts(path: Path, old: str, new: str) -> Iterator[Fix]:
     """Where a prompt file names a position: a key of JSON, or a column of CSV."""
-    rows = re.split(r"\r\n|\n|\r", read_source(path)[0])
+    text, problems = read_source(path)
+    if problems and path.exists():
+        raise CannotRename(f"{path.name} cannot be changed: {problems[0].message}")
+    rows = lines_of(text)
     csv = path.suffix.lower() == ".csv"
     named = re.compile(rf'(?:^|(?<=,))"?({old})(?="?(?:,|$))' if csv else rf'[{{,]\s*"({old})"\s*:')
     for number, row in enumerate(rows[:1] if csv else rows, 1):

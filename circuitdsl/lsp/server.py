@@ -22,6 +22,7 @@ from circuitdsl.circuit.paths import real
 from circuitdsl.language.diagnostics import Fix
 from circuitdsl.lsp.background import Background
 from circuitdsl.lsp.convert import Converter, uri_of
+from circuitdsl.ordinary import Unreadable, read_ordinary
 from circuitdsl.version import __version__
 
 if TYPE_CHECKING:
@@ -85,12 +86,14 @@ class Server(LanguageServer):
 
     def converter_of(self, path: str) -> tuple[str, Converter]:
         """The address of a file, and what converts places in it."""
+        from circuitdsl.language.parse import MAX_BYTES
+
         uri = self.uri_of(path)
         if uri in self.opened:
             return uri, self.current(uri)[1]
         try:
-            text = Path(path).read_bytes().decode("utf-8", "replace")
-        except OSError:
+            text = read_ordinary(Path(path), MAX_BYTES).decode("utf-8", "replace")
+        except Unreadable:
             text = ""
         return uri, Converter(text, str(self.workspace.position_encoding))
 

@@ -43,20 +43,21 @@ def main() -> None:
         session.keep_prompts()
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # between two requests there is nothing to stop
         for line in sys.stdin:
-            request = json.loads(line)
+            request, answer = json.loads(line), dict[str, Any]()
             try:
                 signal.signal(signal.SIGINT, signal.default_int_handler)
                 spec = loads(request["text"], request["path"])
                 reports = Reports(session.reports([spec], claim=request["claims"]))
-                tell({"found": said_of(reports)})
+                answer = {"found": said_of(reports)}
             except UserError as error:
-                tell({"error": error.message or "the spec has errors", "hint": error.hint})
+                answer = {"error": error.message or "the spec has errors", "hint": error.hint}
             except KeyboardInterrupt:
-                tell({"found": "stopped"})
+                answer = {"found": "stopped"}
             except Exception as error:  # the server says it; the next request may go well
-                tell({"error": f"{type(error).__name__}: {error}", "hint": None})
+                answer = {"error": f"{type(error).__name__}: {error}", "hint": None}
             finally:
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
+            tell(answer)  # once, whatever comes now: a second answer would be taken for that to the next request
 
 
 def said_of(reports: Reports) -> str:

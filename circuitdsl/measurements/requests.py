@@ -122,11 +122,6 @@ class Request:
         return positions_of(self)
 
     @property
-    def writers(self) -> set[Node]:
-        """The nodes whose terms it replaces or looks at."""
-        return {node for patch in self.patches for node, _ in patch.writes} | set(self.own_writers)
-
-    @property
     def needs_runs(self) -> bool:
         """Whether runs of the prompts are needed, beyond the scores of the clean and the corrupt one."""
         return self.on_runs

@@ -7,8 +7,8 @@ import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -447,31 +447,53 @@ def with_headers(claims: Iterable[ClaimResult]) -> Iterator[tuple[ClaimResult, s
 
 
 def write_whole(path: Path, text: str | bytes) -> None:
-    """Write a file completely or not at all: a temporary file beside it is written, then renamed.
+    """Write a file as `whole` does."""
+    with whole(path) as write:
+        write(text.encode(errors="backslashreplace") if isinstance(text, str) else text)
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Callable[[bytes], object]]:
+    """A function that writes to a file, completely or not at all: one beside it is written, and renamed in the end.
 
     A file that is there keeps its mode. Links are followed. Pipes and devices are written to directly.
 
     Raises:
         UserError: the folder is missing or cannot be written.
     """
-    data = text.encode(errors="backslashreplace") if isinstance(text, str) else text
-    beside: Path | None = None
+    with _writing(path):
+        direct = path.exists() and not path.is_file()
+        path = path if direct else path.resolve()
+    beside = path if direct else path.with_name(f".{path.name}.{os.getpid()}")
+    with _writing(path):
+        file = beside.open("wb")
+
+    def write(data: bytes) -> None:
+        with _writing(path):
+            file.write(data)
+
     try:
-        if path.exists() and not path.is_file():
-            path.write_bytes(data)
-            return
-        path = path.resolve()
-        beside = path.with_name(f".{path.name}.{os.getpid()}")
-        beside.write_bytes(data)
-        if path.exists():
-            shutil.copymode(path, beside)
-        beside.replace(path)
+        yield write
+        with _writing(path):
+            file.close()
+            if not direct and path.exists():
+                shutil.copymode(path, beside)
+            if not direct:
+                beside.replace(path)
+    finally:  # after an error, or where the run was interrupted
+        with suppress(OSError):
+            file.close()
+        with suppress(OSError):
+            if not direct:
+                beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}", hint="is the folder there, and writable?") from None
-    finally:
-        if beside:  # it is still there after an error, or where the run was interrupted
-            with suppress(OSError):
-                beside.unlink(missing_ok=True)
 
 
 def as_text(found: Reports | Diff | Prompts, view: View | None = None) -> str:

@@ -15,7 +15,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from circuitdsl.circuit.claims import Circuit, Claim
+from circuitdsl.circuit.claims import Circuit, Claim, TaskUse
 from circuitdsl.circuit.paths import real
 from circuitdsl.errors import UserError
 from circuitdsl.ordinary import Unreadable, read_ordinary
@@ -71,11 +71,19 @@ def asked(circuit: Circuit, claim: Claim) -> str:
     """A hash of what is measured for a claim: of its nodes, positions, bounds and prompts, whatever they are called."""
     claims = tuple((one.measurement, one.tests) for one in circuit.claims)
     whole = (circuit.groups, claims) if claim.measurement.of_whole else ()
-    tasks = tuple(use for use in circuit.tasks if use.name in claim.tasks)
+    tasks = tuple((use, _changed(circuit, use)) for use in circuit.tasks if use.name in claim.tasks)
     under = claim.under.effect if claim.under else None
     model = circuit.model.name if circuit.model else ""
     said = (claim.measurement, claim.tests, claim.each, claim.margin, under, tasks, model, circuit.metric, whole)
     return sha256(repr(_plain(said)).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+def _changed(circuit: Circuit, use: TaskUse) -> int:
+    """When a task's prompt file was changed; 0 where there is none."""
+    try:
+        return (Path(circuit.path).parent / use.file).stat().st_mtime_ns if use.file else 0
+    except (OSError, ValueError):
+        return 0
 
 
 def _plain(value: Any) -> Any:

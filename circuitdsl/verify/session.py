@@ -193,7 +193,8 @@ class Session(AbstractContextManager["Session"]):
     @cached_property
     def store(self) -> Store | None:
         """The cache of numbers; None where it is not to be used."""
-        from circuitdsl.verify.store import Store, default_path
+        from circuitdsl.verify.folder import default_path
+        from circuitdsl.verify.store import Store
 
         return Store(default_path(), warn=self.warn) if self.cache else None
 

@@ -21,7 +21,6 @@ from pathlib import Path
 import numpy as np
 
 from circuitdsl.circuit.vocabulary import MAX_PROMPTS
-from circuitdsl.verify.folder import default_path as default_path
 
 #: bytes that the numbers may take; beyond it, the least recently used are dropped
 LIMIT = 256 * 2**20

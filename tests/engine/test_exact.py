@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from circuitdsl.circuit.nodes import Edge, Input, Node, Position
 from circuitdsl.engine import forward, narrow
-from circuitdsl.engine.batch_index import Where
+from circuitdsl.engine.batch_index import Where, plan
 from circuitdsl.engine.batches import Group
-from circuitdsl.engine.count import floor_by_prompt
+from circuitdsl.engine.count import floor_of
 from circuitdsl.engine.experiment import Experiment, Readout
 from circuitdsl.engine.path_patching import effects, effects_side_by_side, patched_attention
 from circuitdsl.engine.runs import first_difference, mean_terms
@@ -59,7 +59,7 @@ def check_exact(case: Case, drawn: list[Experiment]) -> None:
         slow = reference.logits(case.model, case.clean, case.corrupt, experiment, case.positions, means)
         assert (logits - slow).abs().max() < TOLERANCE, str(experiment)
     where = Where.of(case.positions, *case.clean.shape, first_difference(case.clean, case.corrupt))
-    least = [int(floor_by_prompt(case.model, e, where).sum()) for e in set(drawn)]
+    least = [int(floor_of(case.model, plan(e, case.model), where).sum()) for e in set(drawn)]
     assert tally.block_positions == sum(least)
 
 

@@ -15,7 +15,8 @@ from circuitdsl.api import load
 from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Edge, Input, Node, Position, Site
 from circuitdsl.circuit.shapes import ModelShape
 from circuitdsl.engine.batch_index import Where
-from circuitdsl.engine.count import floor_by_prompt
+from circuitdsl.engine.batch_index import plan as sorted_out
+from circuitdsl.engine.count import floor_of
 from circuitdsl.engine.experiment import Experiment, experiment_of
 from circuitdsl.engine.path_patching import effects
 from circuitdsl.engine.positions import token_indices
@@ -128,5 +129,7 @@ def test_shipped_specs_are_measured_at_the_floor(pocket: Transformer, name: str)
             clean, corrupt = (torch.tensor([t]) for t in (pair.clean_tokens, pair.corrupt_tokens))
             positions = {p: token_indices([pair], [p]) for r in asked for p in r.positions}
             where = Where.of(positions, 1, clean.shape[1], first_difference(clean, corrupt))
-            least += sum(int(floor_by_prompt(pocket, one, where).sum()) for one in {experiment_of(r) for r in asked})
+            least += sum(
+                int(floor_of(pocket, sorted_out(one, pocket), where).sum()) for one in set(map(experiment_of, asked))
+            )
         assert bench.tally.block_positions == least > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -259,6 +260,14 @@ def test_positions_are_renamed_with_their_prompts(tmp_path: Path) -> None:
         assert [fix.span.line for fix in edits[document.path]] == [3]
 
 
+def test_a_position_stays_where_its_prompt_file_cannot_be_changed(tmp_path: Path) -> None:
+    (tmp_path / "p.jsonl").write_text('{"positions": {"IO": 1}}\n' * 50_000)
+    text = 'circuit a\ntask file("p.jsonl")\nexpect attention(1.1, END -> IO) >= 5%\n'
+    document = read(str(tmp_path / "x.circ"), text)
+    with pytest.raises(CannotRename, match=r"p\.jsonl cannot be changed: the file is larger than 1 MB"):
+        rename(document, *place(document, "IO"), "NAME", from_disk)
+
+
 @pytest.mark.parametrize(
     ("text", "new", "why"),
     [
@@ -354,3 +363,16 @@ def test_verdicts_stand_at_their_claims() -> None:
     shown = hover(document, 6, 1, [replace(good, asked="other")])
     assert shown is not None and "what is measured has changed since" in shown.text
     assert lenses(document, [good, bad])[0].title == "verify · 1 fails"
+
+
+def test_a_verdict_on_other_prompts_is_marked(tmp_path: Path) -> None:
+    (tmp_path / "p.jsonl").write_text("{}\n")
+    document = read(
+        str(tmp_path / "x.circ"), 'circuit a\nmodel "pocket"\ntask file("p.jsonl")\nexpect accuracy >= 9%\n'
+    )
+    (circuit,) = document.circuits
+    (claim,) = circuit.claims
+    known = LastVerdict(*key_of("a", claim), "p", "holds", "95 %", "", 9, "", "pocket", asked(circuit, claim), 0.0)
+    assert [hint.text for hint in hints(document, [known])] == ["✓ 95 %"]
+    os.utime(tmp_path / "p.jsonl", ns=(1, 1))
+    assert [hint.text for hint in hints(document, [known])] == ["~✓ 95 %"]

@@ -102,6 +102,21 @@ def test_writing_a_spec(tmp_path: Path) -> None:
     run(tmp_path, scenario)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no named pipes")
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.circ")
+
+    async def scenario(editor: Editor) -> None:
+        small, ask = editor.open('use "pipe.circ"\n' + TEXT + "compare "), editor.client.text_document_completion_async
+        found = await asyncio.wait_for(editor.at(ask, types.CompletionParams, small, 7, 8), 60)
+        assert "small" in [item.label for item in found.items]
+        definition = editor.client.text_document_definition_async
+        (place,) = await asyncio.wait_for(editor.at(definition, types.DefinitionParams, small, 0, 6), 60)
+        assert place.uri.endswith("/pipe.circ")
+
+    run(tmp_path, scenario)
+
+
 def test_a_used_file_is_read_again_when_it_is_saved(tmp_path: Path) -> None:
     async def scenario(editor: Editor) -> None:
         main = editor.open('use "roles.circ"\n' + TEXT.replace("at END\n", "at END role looker\n"))

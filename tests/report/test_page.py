@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import math
+import os
 import re
 import urllib.error
 import urllib.request
@@ -23,6 +24,8 @@ from rich.console import Console
 
 import circuitdsl
 from circuitdsl import cli
+from circuitdsl.cli.view import show
+from circuitdsl.errors import UserError
 from circuitdsl.report.formats import View
 from circuitdsl.report.page.build import SCRIPTS, as_json, page
 from circuitdsl.report.page.data import DIGITS, of_report, packed
@@ -278,14 +281,20 @@ def test_a_live_page_is_for_this_machine_and_whoever_knows_its_address(capsys, m
     live, reports = Live(), Reports([large(1, 1, 8)])
     live.show(reports)
     assert capsys.readouterr().out == f"{live.address}\n"
-    assert "connect-src 'self'" in _read(live.address)
+    assert "connect-src 'self'" in _read(live.address) and ' data-live="1"' in _read(live.address)
     assert _read(f"{live.address}version") == "1"
     live.show(reports)
-    assert _read(f"{live.address}version") == "2"
+    assert _read(f"{live.address}version") == "2" and ' data-live="2"' in _read(live.address)
     root = f"http://{live.host}/"
     for address, host in ((root, live.host), (f"{root}version", live.host), (live.address, "example.org")):
         with pytest.raises(urllib.error.HTTPError, match="404"):
             _read(address, host)
+
+
+def test_a_page_that_cannot_be_written_is_an_error(monkeypatch) -> None:
+    monkeypatch.setattr("tempfile.mkstemp", lambda **_: (os.open("/dev/full", os.O_WRONLY), "/dev/full"))
+    with pytest.raises(UserError, match="No space left"):
+        show("a page", None, browser=False)
 
 
 def _read(address: str, host: str | None = None) -> str:

@@ -20,8 +20,9 @@ from circuitdsl.models.original import Original
 from circuitdsl.models.parts import Transformer
 from circuitdsl.tasks.dataset import Dataset, sample
 from circuitdsl.tasks.registry import TASKS
+from circuitdsl.verify.folder import default_path
 from circuitdsl.verify.prompts import prompts_by_task, random_prompts, scored_prompts
-from circuitdsl.verify.store import Store, default_path
+from circuitdsl.verify.store import Store
 from circuitdsl.verify.verify import verify
 
 SPEC = """circuit t

@@ -25,11 +25,12 @@ from circuitdsl.tasks.registry import TASKS
 from circuitdsl.verify import prompts
 from circuitdsl.verify.cache import machine_of
 from circuitdsl.verify.cache import memory as memory_of
+from circuitdsl.verify.folder import default_path
 from circuitdsl.verify.measure import measure
 from circuitdsl.verify.prompts import prompts_by_task
 from circuitdsl.verify.prompts import scored_prompts as make_bench
 from circuitdsl.verify.session import Options
-from circuitdsl.verify.store import Store, default_path, digest
+from circuitdsl.verify.store import Store, digest
 from circuitdsl.verify.verify import verify
 from tests.drawing import examples
 

@@ -19,17 +19,17 @@ SCRIPTS = ("marks.js", "strip.js", "detail.js", "claims.js", "diagram.js", "view
 _TO_ESCAPE = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}
 
 
-def page(reports: Iterable[Report], view: View | None = None, live: bool = False) -> str:
-    """Reports as a page of their own; a `live` one asks the server that it comes from whether there is a newer one."""
+def page(reports: Iterable[Report], view: View | None = None, live: int = 0) -> str:
+    """Reports as a page of their own; with a number, `live`, it asks its server whether there is one of another."""
     found = list(reports)
     title = ", ".join(dict.fromkeys(report.spec.circuit for report in found)) or "no report"
     data = as_json(of_reports(found, view.picture if view else None))
     script = f"(() => {{\n{source()}\nstart();\n}})();\n"
     named = {
-        "policy": "; ".join(_policy(script, style(), live)),
+        "policy": "; ".join(_policy(script, style(), bool(live))),
         "title": escape(title),
         "style": style(),
-        "live": " data-live" * live,
+        "live": f' data-live="{live}"' if live else "",
         "data": data,
         "script": script,
     }

@@ -33,36 +33,34 @@ def of_report(report: Report, picture: Callable[[Report], str] | None = None) ->
     behind, words = report.behind, _Numbered()
     indices: _Numbered = _Numbered()
     numbers = {(each.claim, each.task): each for each in behind.numbers} if behind else {}
-    return _full(
-        {
-            "name": report.spec.circuit,
-            "model": f"{report.model.name} ({report.model.n_layers} layers × {report.model.n_heads} heads)",
-            "device": f"{report.model.device} {report.model.dtype}",
-            "seconds": report.seconds,
-            "counts": [list(pair) for pair in report.counts()],
-            "tasks": [
-                {
-                    "name": task.name,
-                    "line": task_line(task).plain,
-                    "remarks": [text for text, _ in task_remarks(task, verbose=True)],
-                    "prompts": [_prompt(each, words) for each in behind.prompts.get(task.name, ())] if behind else [],
-                }
-                for task in report.tasks
-            ],
-            "claims": [_claim(claim) for claim in claims.values()],
-            "results": [
-                _result(each, order[each.id], tasks.get(each.task or ""), numbers.get((each.id, each.task)), indices)
-                for each in report.reached
-            ],
-            "besides": [_besides(each) for each in report.measurements],
-            "patterns": _patterns(behind, tasks) if behind else [],
-            "words": list(words),
-            "indices": [list(each) for each in indices],
-            "svg": picture(report) if picture else "",
-            "notes": [note.plain.strip() for note in footnotes(report) if note],
-            "foot": _foot(report),
-        }
-    )
+    return {
+        "name": report.spec.circuit,
+        "model": f"{report.model.name} ({report.model.n_layers} layers × {report.model.n_heads} heads)",
+        "device": f"{report.model.device} {report.model.dtype}",
+        "seconds": report.seconds,
+        "counts": [list(pair) for pair in report.counts()],
+        "tasks": [
+            {
+                "name": task.name,
+                "line": task_line(task).plain,
+                "remarks": [text for text, _ in task_remarks(task, verbose=True)],
+                "prompts": [_prompt(each, words) for each in behind.prompts.get(task.name, ())] if behind else [],
+            }
+            for task in report.tasks
+        ],
+        "claims": [_claim(claim) for claim in claims.values()],
+        "results": [
+            _result(each, order[each.id], tasks.get(each.task or ""), numbers.get((each.id, each.task)), indices)
+            for each in report.reached
+        ],
+        "besides": [_besides(each) for each in report.measurements],
+        "patterns": _patterns(behind, tasks) if behind else [],
+        "words": list(words),
+        "indices": [list(each) for each in indices],
+        "svg": picture(report) if picture else "",
+        "notes": [note.plain.strip() for note in footnotes(report) if note],
+        "foot": _foot(report),
+    }
 
 
 class _Numbered(dict[Any, int]):
@@ -96,10 +94,10 @@ def _claim(claim: ClaimResult) -> dict[str, Any]:
 def _result(
     claim: ClaimResult, place: int, task: int | None, numbers: ClaimNumbers | None, indices: _Numbered
 ) -> dict[str, Any]:
-    """A claim on a task."""
+    """A claim on a task, without what is empty."""
     found = claim.measured
     protocol = (whole_protocol(claim), f"figure of {name}" if (name := part(claim)) else "")
-    return {
+    shown = {
         "c": place,
         "t": task,
         "v": claim.verdict,
@@ -118,6 +116,7 @@ def _result(
         "example": claim.counterexample and {str(k): str(v) for k, v in claim.counterexample.items()},
         "behind": _numbers(numbers, indices) if numbers and numbers.values else None,
     }
+    return {key: each for key, each in shown.items() if each not in (None, "", [])}
 
 
 def _measured(found: Measured) -> dict[str, Any]:
@@ -215,14 +214,6 @@ def _ends(ends: tuple[float, float] | None) -> list[float | None] | None:
 def _finite(number: float) -> float | None:
     rounded = float(f"{number:.5g}")
     return rounded if math.isfinite(rounded) else None
-
-
-def _full(found: dict[str, Any]) -> dict[str, Any]:
-    """The results without what is empty."""
-    found["results"] = [
-        {key: each for key, each in row.items() if each not in (None, "", [])} for row in found["results"]
-    ]
-    return found
 
 
 def of_reports(reports: Iterable[Report], picture: Callable[[Report], str] | None = None) -> dict[str, Any]:

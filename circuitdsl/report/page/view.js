@@ -274,7 +274,7 @@ function start() {
   const view = new View(root, JSON.parse(document.getElementById("data").textContent), state);
   document.addEventListener("keydown", (event) => root.contains(event.target) || view.key(event));
   addEventListener("beforeprint", () => view.claims?.fillAll());
-  if (root.hasAttribute("data-live")) follow();
+  if (root.dataset.live) follow(root.dataset.live);
 }
 
 /** Fill an output cell of a notebook, light or dark as the notebook is. */
@@ -291,14 +291,12 @@ function inNotebook({ model, el }) {
   model.on("change:data", draw);
 }
 
-/** Ask the server for the number of the newest page, and show that one when it is another. */
-async function follow() {
-  let first = null;
+/** Ask the server for the number of the newest page, and show that one when it is another than this one's. */
+async function follow(own) {
   for (;;) {
     try {
       const now = await (await fetch("version", { cache: "no-store" })).text();
-      if (first !== null && now !== first) return location.reload();
-      first = now;
+      if (now !== own) return location.reload();
     } catch {
       // the server is busy, or has ended: the page stays as it is
     }
