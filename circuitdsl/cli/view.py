@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def register(verbs: Verbs) -> None:
-    view = verbs.verb(_view, "view", "show a JSON report as a page in a browser, or in another format")
+    view = verbs.verb(_view, "view", "show a JSON report as a page, or in another format")
     view.add_argument("report", help="a report that verify --format json wrote; --with-prompts keeps all numbers in it")
     what = "write it in this format (default: a page, or what the suffix of -o says)"
     view.add_argument("--format", choices=FORMATS, help=what)

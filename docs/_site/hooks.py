@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import circuitdsl
+from circuitdsl import cli
 from circuitdsl.api import shipped_specs
-from circuitdsl.cli import _parser
 from circuitdsl.measurements import KINDS
 
 ROOT = Path(__file__).parent.parent.parent
@@ -146,7 +146,7 @@ def _spaced(name: str) -> str:
 
 def command_line() -> str:
     """Every verb with its usage and its arguments, as the parser has them."""
-    parser = _parser()
+    parser = cli.command_line()
     parts = [f"# Command line\n\n{parser.description}\n\nThe {parser.epilog}.\n"]
     for verb in _verbs(parser):
         parts.append(_verb(verb, 2))
