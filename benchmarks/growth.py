@@ -150,9 +150,9 @@ def main() -> None:
         phases = measured(case, profile=True)[1] if name in profiled else {}
         found.append((case, figures, phases))
         print(f"{name}: " + "; ".join(f"{f.what} {f.value:.3g} {f.unit}" for f in figures), file=sys.stderr, flush=True)
+        if given.output:
+            write_part(given.output, "growth", table(found))
     print(table(found))
-    if given.output:
-        write_part(given.output, "growth", table(found))
     return None
 
 
