@@ -24,6 +24,7 @@ from circuitdsl.engine.tally import Tally
 from circuitdsl.engine.via_mlps import flows
 from circuitdsl.engine.workers import each, in_equal_parts, unit_rows
 from circuitdsl.errors import out_of_memory
+from circuitdsl.models.parts import Transformer
 
 #: units of work that run as one batch at the most: smaller batches of patched runs take up to a quarter longer a row
 UNITS = 2
@@ -98,7 +99,7 @@ def in_batches(
             values = values.expand(len(together), *values.shape).clone()
             passes += _passes(i, base, group.positions, together, values, kept, most, tally)
             found[i] |= zip(together, values, strict=True)
-        units = list(_side_by_side(passes, min(most, UNITS * unit_rows(model))))
+        units = list(_side_by_side(passes, min(most, rows_together(model))))
         rows = [sum(one.run.batch.rows_run for one in unit) for unit in units]
 
         def run(unit: list[Pass]) -> Tally:
@@ -109,6 +110,11 @@ def in_batches(
         for own in each(model, run, units, rows, most):
             tally += own
     return [torch.stack([values[experiment] for experiment in experiments]) for values in found]
+
+
+def rows_together(model: Transformer) -> int:
+    """Residual-stream vectors of batches that run side by side, at the most."""
+    return UNITS * unit_rows(model)
 
 
 def _passes(
@@ -132,7 +138,7 @@ def _passes(
         for part, target in _parts(
             Batch(tuple(plans[i] for i in members), prompts, start, where, model, flow.rows, kept),
             ship(members, model.device),
-            min(most, UNITS * unit_rows(model)),
+            min(most, rows_together(model)),
         )
     ]
 

@@ -20,7 +20,7 @@ from circuitdsl.circuit.nodes import Node, Position
 from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.engine.batch_index import Plan, Where, all_names
 from circuitdsl.engine.batch_index import plan as sorted_out
-from circuitdsl.engine.batches import UNITS, entries
+from circuitdsl.engine.batches import entries, rows_together
 from circuitdsl.engine.circuit_alone import grouped
 from circuitdsl.engine.circuit_alone import work as work_alone
 from circuitdsl.engine.count import Machine, floor_of
@@ -40,7 +40,6 @@ from circuitdsl.engine.memory import (
 from circuitdsl.engine.positions import token_indices
 from circuitdsl.engine.runs import first_difference
 from circuitdsl.engine.via_mlps import passing, wanted
-from circuitdsl.engine.workers import unit_rows
 from circuitdsl.measurements.kept import Kept
 from circuitdsl.measurements.plan import ClaimPlan
 from circuitdsl.measurements.requests import ChangedRequest, Request, Subgraph, kept_for
@@ -333,7 +332,7 @@ def _on_group(
 
 def _units(prompts: _Prompts, length: int) -> int:
     """Bytes of the units of work that run at once, each on a thread."""
-    most, unit = batch_rows(prompts.model, length, prompts.max_memory), max(length, UNITS * unit_rows(prompts.model))
+    most, unit = batch_rows(prompts.model, length, prompts.max_memory), max(length, rows_together(prompts.model))
     threads = max(1, min(torch.get_num_threads(), most // unit))
     return batch_bytes(prompts.model, length, threads * unit, max_memory=prompts.max_memory)
 
