@@ -174,9 +174,9 @@ class Server(LanguageServer):
         text, name = self.current(one.uri)[0].text, Path(one.path).name
         tell, end = await self._progress(f"verifying {name}", stopped)
         outcome = await self.background.verify(one.path, text, claims, tell, stopped)
+        end(outcome.text)
         kind = types.MessageType.Error if outcome.failed else types.MessageType.Info
         self.window_show_message(types.ShowMessageParams(kind, f"{name}: {outcome.text}"))
-        end(outcome.text)
         self._refresh()
 
     async def _progress(

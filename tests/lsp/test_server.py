@@ -301,11 +301,11 @@ def test_the_server_starts_at_once_and_needs_no_torch(tmp_path: Path) -> None:
     """What is imported before the first answer, and before the first verification."""
     heavy = "{'torch', 'transformers', 'numpy', 'scipy', 'rich', 'networkx', 'hypothesis'}"
     code = f"""
-import sys, time
+import sys
 from circuitdsl.cli import command_line
 from circuitdsl.lsp.features import make
 command_line(); make()
-print(len(sys.modules), 'circuitdsl.api' in sys.modules, sorted({heavy} & set(sys.modules)), time.process_time())
+print(len(sys.modules), 'circuitdsl.api' in sys.modules, sorted({heavy} & set(sys.modules)))
 from circuitdsl.lsp import colours, completion, document, hover, outline, rename, verdicts
 from circuitdsl.verify.last import last_verdicts
 found = document.read('x.circ', {TEXT!r})
@@ -316,8 +316,7 @@ print(len(sys.modules), sorted({heavy} & set(sys.modules)))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
     first, second = done.stdout.splitlines()
     modules, knows_specs, *_ = first.split()
-    assert int(modules) < 420 and knows_specs == "False" and " [] " in first
-    assert float(first.split()[-1]) < 1.5  # seconds of the processor; 0.45 where nothing else runs
+    assert int(modules) < 420 and knows_specs == "False" and first.endswith("[]")
     assert int(second.split()[0]) < 520 and second.endswith("[]")
 
 
