@@ -36,6 +36,15 @@ def _registered(group: str, folders: tuple[str, ...], second: int) -> tuple[Entr
     return tuple(entry_points(group=group))
 
 
+def the_entry(group: str, name: str, what: str, error: type[UserError] = UserError) -> EntryPoint | None:
+    """The entry point of a name, None where nobody registers it; raises the `error` where several packages do."""
+    found = [point for point in registered(group) if point.name == name]
+    if len(found) > 1:
+        packages = ", ".join(sorted(map(package_of, found)))
+        raise error(f"several packages register the {what} {name}: {packages}", hint="uninstall all but one of them")
+    return found[0] if found else None
+
+
 def package_of(point: EntryPoint) -> str:
     """The package that registers an entry point, with its version."""
     return f"{point.dist.name} {point.dist.version}" if point.dist else point.value

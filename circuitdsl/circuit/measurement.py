@@ -12,7 +12,7 @@ from circuitdsl.circuit.changes import Intervention, Member, Patch
 from circuitdsl.circuit.criteria import Test
 from circuitdsl.circuit.nodes import Positions
 from circuitdsl.errors import UserError
-from circuitdsl.installed import loaded, package_of, registered
+from circuitdsl.installed import loaded, registered, the_entry
 from circuitdsl.language import syntax as s
 
 if TYPE_CHECKING:
@@ -163,13 +163,7 @@ class Kinds(Sequence[type[Measurement]]):
             UserError: another package registers the word, and its kind cannot be loaded, or several packages do.
         """
         found = self._words.get(name) or next((kind for kind in self._open if name in kind.names()), None)
-        entries = [entry for entry in registered(self._group) if entry.name == name] if found is None else []
-        if len(entries) > 1:
-            packages = ", ".join(sorted(map(package_of, entries)))
-            raise UserError(
-                f"several packages register the measurement {name}: {packages}", hint="uninstall all but one of them"
-            )
-        for entry in entries:
+        if found is None and (entry := the_entry(self._group, name, "measurement")):
             found = loaded(entry, "measurement")
             if not (isinstance(found, type) and issubclass(found, Measurement)):
                 raise UserError(f"{entry.value}, registered as the measurement {name}, is no kind of measurement")

@@ -8,7 +8,7 @@ from math import inf
 from typing import Literal
 
 from circuitdsl.errors import UserError
-from circuitdsl.installed import loaded, registered
+from circuitdsl.installed import loaded, registered, the_entry
 
 Unit = Literal["share", "share difference", "plain", "effect", "points"]
 
@@ -72,8 +72,7 @@ class _Metrics(Mapping[str, MetricShape]):
         self.own = dict(own)
 
     def __getitem__(self, name: str) -> MetricShape:
-        found = [entry for entry in registered(self.group) if entry.name == name] if name not in self.own else []
-        for entry in found:
+        if name not in self.own and (entry := the_entry(self.group, name, "metric")):
             shape = loaded(entry, "metric")
             if not isinstance(shape, MetricShape):
                 raise UserError(f"{entry.value}, registered as the metric {name}, is no MetricShape")

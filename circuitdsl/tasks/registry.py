@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from importlib.metadata import EntryPoint
 
-from circuitdsl.installed import loaded, package_of, registered
+from circuitdsl.installed import loaded, package_of, registered, the_entry
 from circuitdsl.tasks.colored_objects import COLORED_OBJECTS
 from circuitdsl.tasks.greater_than import GREATER_THAN
 from circuitdsl.tasks.induction import INDUCTION
@@ -34,18 +33,22 @@ class _Tasks(Mapping[str, Task]):
     def __getitem__(self, name: str) -> Task:
         if name in SHIPPED:
             return SHIPPED[name]
-        point = _installed()[name]
+        point = the_entry(GROUP, name, "task", TaskError) if name in self else None
+        if point is None:
+            raise KeyError(name)
         task, package = loaded(point, "task", TaskError), package_of(point)
         if not isinstance(task, Task):
             kind = article(type(task).__name__)
-            raise TaskError(f"the task {name} of {package} is no circuitdsl.tasks.task.Task, but {kind}")
+            raise TaskError(
+                f"the task {name} of {package}, {point.value}, is no circuitdsl.tasks.task.Task, but {kind}"
+            )
         if task.name != name:
             raise TaskError(f"the entry point {name} of {package} gives a task that calls itself {task.name}")
         return task
 
     def __iter__(self) -> Iterator[str]:
         yield from SHIPPED
-        yield from (name for name in _installed() if name not in SHIPPED)
+        yield from (name for name in dict.fromkeys(_installed()) if name not in SHIPPED)
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -57,6 +60,6 @@ class _Tasks(Mapping[str, Task]):
 TASKS: Mapping[str, Task] = _Tasks()
 
 
-def _installed() -> dict[str, EntryPoint]:
-    """The entry points of installed packages, which are not loaded."""
-    return {point.name: point for point in registered(GROUP) if _NAME.fullmatch(point.name)}
+def _installed() -> list[str]:
+    """The names that installed packages register, which are not loaded."""
+    return [point.name for point in registered(GROUP) if _NAME.fullmatch(point.name)]

@@ -167,6 +167,7 @@ def test_a_word_that_nobody_registers_is_unknown() -> None:
 BROKEN = {
     "metrics": ("metric", 'circuit c\nmodel "pocket"\ntask ioi(prompts = 64)\nmetric WORD\nexpect accuracy >= 50%\n'),
     "measurements": ("measurement", 'circuit c\nmodel "pocket"\ntask ioi\nexpect WORD(1.0) >= 10%\n'),
+    "tasks": ("task", 'circuit c\nmodel "pocket"\ntask WORD\nexpect accuracy >= 50%\n'),
 }
 
 
@@ -203,18 +204,20 @@ def test_a_broken_package_is_said_in_a_sentence(
     assert word not in METRICS.own and word not in KINDS._words
 
 
+@pytest.mark.parametrize("group", BROKEN)
 def test_a_word_of_two_packages_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], group: str
 ) -> None:
     for package in ("odd", "even"):
         folder = tmp_path / f"{package}-1.0.dist-info"
         folder.mkdir()
         (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
-        (folder / "entry_points.txt").write_text("[circuitdsl.measurements]\nshared = stranger.peak:Peak\n")
+        (folder / "entry_points.txt").write_text(f"[circuitdsl.{group}]\nshared = stranger.peak:Peak\n")
     monkeypatch.syspath_prepend(str(STRANGER))
     monkeypatch.syspath_prepend(str(tmp_path))
-    (tmp_path / "t.circ").write_text(BROKEN["measurements"][1].replace("WORD", "shared"))
+    what, text = BROKEN[group]
+    (tmp_path / "t.circ").write_text(text.replace("WORD", "shared"))
     assert cli.run(["check", str(tmp_path / "t.circ")]) == 3
     err = capsys.readouterr().err
-    assert "several packages register the measurement shared: even 1.0, odd 1.0" in err
+    assert f"several packages register the {what} shared: even 1.0, odd 1.0" in err
     assert "uninstall all but one" in err and "Traceback" not in err
