@@ -38,10 +38,8 @@ class _Tasks(Mapping[str, Task]):
             raise KeyError(name)
         task, package = loaded(point, "task", TaskError), package_of(point)
         if not isinstance(task, Task):
-            kind = article(type(task).__name__)
-            raise TaskError(
-                f"the task {name} of {package}, {point.value}, is no circuitdsl.tasks.task.Task, but {kind}"
-            )
+            kind, place = article(type(task).__name__), point.value
+            raise TaskError(f"the task {name} of {package}, {place}, is no circuitdsl.tasks.task.Task, but {kind}")
         if task.name != name:
             raise TaskError(f"the entry point {name} of {package} gives a task that calls itself {task.name}")
         return task
