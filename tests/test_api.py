@@ -18,6 +18,7 @@ import torch
 import circuitdsl
 from circuitdsl.diagram import draw, to_html
 from circuitdsl.report.github import of_reports
+from circuitdsl.report.numbers import figure, interval
 
 TEXT = """circuit a "A < B & C"
 model "pocket"
@@ -271,7 +272,9 @@ def test_claims_of_a_block_are_shown_with_its_header(pocket):
     text = 'circuit t\nmodel "pocket"\ntask ioi(prompts = 8)\nheads late = 3.5 at END\n'
     text += "intervention half\n  scale late by 0.5\n  expect accuracy >= 1%\n"
     report = circuitdsl.loads(text).verify(pocket)
-    assert "intervention half: expect accuracy >= 1%  holds" in str(report)
+    (claim,) = report.claims
+    said = f"intervention half: expect accuracy >= 1%  {figure(claim.measured)} {interval(claim.measured)}  holds"
+    assert said in str(report) and "%" in figure(claim.measured)
     assert "intervention half" in report._repr_html_()
     drawn = to_html(draw(circuitdsl.loads(text).circuit(), report))
     assert "intervention half" in drawn

@@ -314,10 +314,16 @@ class Report:
         return exit_status([self], allow_undecided)
 
     def __str__(self) -> str:
-        """One line for the whole report and one for each claim; `to_json` has the rest."""
-        several = len(self.tasks) > 1
-        said = (f"{c.line:>4}  {c.statement}{f' ({c.task})' if several else ''}  {c.verdict}" for c in self.claims)
-        return "\n".join((self._headline(), *said))
+        """One line for the whole report, and one for each claim with its figure, interval and verdict."""
+        from circuitdsl.report.numbers import figure, interval
+
+        lines = [self._headline()]
+        for claim in self.claims:
+            found = claim.measured
+            where = f" ({claim.task})" if len(self.tasks) > 1 else ""
+            said = f"{figure(found)} {interval(found)}".rstrip() if found else "not measured"
+            lines.append(f"{claim.line:>4}  {claim.statement}{where}  {said}  {claim.verdict}")
+        return "\n".join(lines)
 
     def __repr__(self) -> str:
         return f"<Report: {self._headline()}>"
