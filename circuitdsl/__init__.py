@@ -1,8 +1,11 @@
 """Transformer circuits as text files, verified claim by claim against the real model.
 
->>> spec = circuitdsl.load("pocket/ioi")
->>> report = spec.verify()
->>> [claim.verdict for claim in report.claims]
+>>> import circuitdsl
+>>> report = circuitdsl.load("pocket/ioi").verify()
+>>> print(report)  # doctest: +ELLIPSIS
+ioi on pocket: 25 hold
+  17  each embed -> suppressor.v at S2 : effect <= -15%  −23 % [−25, −22]  holds
+...
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import doctest
 import resource
 import subprocess
 import sys
@@ -32,6 +33,17 @@ def test_no_file_holds_both_sides_of_a_merge() -> None:
     if found.returncode > 1:
         pytest.skip("this is no git checkout")
     assert not found.stdout
+
+
+EXAMPLES = [path for path in sorted((ROOT / "circuitdsl").rglob("*.py")) if ">>> " in path.read_text(encoding="utf-8")]
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem if path.stem != "__init__" else path.parent.stem)
+def test_the_examples_of_a_docstring_say_what_they_give(path: Path) -> None:
+    names = path.relative_to(ROOT).with_suffix("").parts
+    module = import_module(".".join(names).removesuffix(".__init__"))
+    found = doctest.testmod(module)
+    assert found.attempted and not found.failed
 
 
 def test_check_needs_no_torch_and_answers_at_once() -> None:

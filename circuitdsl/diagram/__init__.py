@@ -1,8 +1,9 @@
 """Pictures of circuits: layers from bottom to top, groups as boxes, claimed edges as arrows.
 
-    >>> drawing = draw(circuit)            # or draw(circuit, report) for verdicts
-    >>> to_svg(drawing), to_html(drawing)
-    >>> render(circuit, "ioi.svg")
+    >>> import circuitdsl
+    >>> drawing = draw(circuitdsl.load("pocket/ioi").circuit())  # a report as second argument adds the verdicts
+    >>> print(to_mermaid(drawing).splitlines()[0])
+    flowchart BT
 
 What is drawn (`model`, `collect`) is kept apart from where (`shapes`, `layout`, `page`) and from how (`svg`, `html`,
 `dot`, `mermaid`; `formats` lists them). Heat maps, traces and comparisons of circuits are pictures of their own.
