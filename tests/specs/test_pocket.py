@@ -20,7 +20,7 @@ from circuitdsl.verify.verify import verify
 from tests.schema import schema
 
 #: what takes longest is verified on fresh prompts in the long profile alone
-LONG = ("repair", "greater_than", "induction")
+LONG = ("repair", "greater_than", "induction", "shared", "laundry_list")
 SPECS = sorted((shipped_specs() / "pocket").glob("*.circ"))
 #: specs are written on seed 5 and carry seed 0; nobody looked at this one
 FRESH_SEED = 11
