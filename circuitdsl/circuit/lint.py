@@ -10,7 +10,7 @@ from itertools import count, islice, product
 
 from circuitdsl.circuit.changes import EdgePatch
 from circuitdsl.circuit.claims import Circuit, Claim
-from circuitdsl.circuit.criteria import Matters, Moves, Negligible, Signed, Test, Within, unworded
+from circuitdsl.circuit.criteria import Matters, Moves, Negligible, Signed, Test, Within
 from circuitdsl.circuit.measurement import Kinds
 from circuitdsl.circuit.shapes import TaskShape
 from circuitdsl.circuit.vocabulary import METRICS
@@ -40,8 +40,9 @@ def lint(
         kinds: what can be measured.
     """
     sink = Sink()
-    spans = {line.span.line: line.span for line in _lines(syntax.statements)}
-    broken = any(isinstance(line, s.Broken | s.Use) for line in _lines(syntax.statements))
+    lines = list(_lines(syntax.statements))
+    spans = {line.span.line: line.span for line in lines}
+    broken = any(isinstance(line, s.Broken | s.Use) for line in lines)
     needs = {each.name.text: _needs(each) for each in syntax.statements if isinstance(each, s.Role)}
     compared = any(isinstance(each, s.Compare) for each in syntax.statements)
     for statements, circuit in zip(_parts(syntax), circuits, strict=False):
@@ -69,7 +70,8 @@ def _parts(syntax: s.File) -> list[list[s.Statement]]:
 def _lines(statements: Iterable[s.Statement]) -> Iterator[s.Statement]:
     for statement in statements:
         yield statement
-        yield from _lines(getattr(statement, "block", ()))
+        if block := getattr(statement, "block", ()):
+            yield from _lines(block)
 
 
 #: what a claim is, apart from what it is about
@@ -100,7 +102,7 @@ def _repeated(subjects: Iterable[Subject], spans: Mapping[int, Span], sink: Sink
     """A claim that an earlier one makes already, on all of its tasks."""
     seen: dict[Hashable, list[Claim]] = {}
     for claim, whole, _ in subjects:
-        same = seen.setdefault((whole, frozenset(map(unworded, claim.tests))), [])
+        same = seen.setdefault((whole, frozenset(claim.tests)), [])
         earlier = next((c for c in same if set(claim.tasks) <= set(c.tasks)), None)
         if earlier is None:
             same.append(claim)
@@ -141,7 +143,7 @@ def _contradicting(circuit: Circuit, subjects: Iterable[Subject], spans: Mapping
 
 def _allowed(claim: Claim, signs: bool) -> Allowed:
     """The values that fit a claim; `signs`: whether effect and delta have the same sign."""
-    return reduce(_both, (_allows(test, claim.margin, signs) for test in claim.tests), Allowed())
+    return reduce(_both, [_allows(test, claim.margin, signs) for test in claim.tests] or [Allowed()])
 
 
 def _agree(one: Allowed, other: Allowed) -> bool:
@@ -151,6 +153,8 @@ def _agree(one: Allowed, other: Allowed) -> bool:
 
 def _both(one: Allowed, other: Allowed) -> Allowed:
     """The values that fit both."""
+    if not one:
+        return other
     found = {**one, **other}
     for quantity in one.keys() & other.keys():
         cut = [(max(a, c), min(b, d)) for a, b in one[quantity] for c, d in other[quantity]]
@@ -188,7 +192,7 @@ def _unused_groups(
     """
     if not circuit.claims:
         return  # a figure without claims: there is nothing to be named by
-    pieces = [piece for statement in statements for piece in s.walk(statement)]
+    pieces = [piece for statement in statements for piece in s.walk_to(statement, s.GroupRef, s.Measurement)]
     names = {piece.name for piece in pieces if isinstance(piece, s.GroupRef)}
     measured = [kinds.word(piece.name.text) for piece in pieces if isinstance(piece, s.Measurement)]
     whole |= any(kind is not None and kind.of_whole for kind in measured)

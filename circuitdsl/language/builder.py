@@ -11,7 +11,7 @@ from typing import Any
 from lark import Transformer
 
 from circuitdsl.language import syntax as s
-from circuitdsl.language.diagnostics import Span
+from circuitdsl.language.diagnostics import Span, as_span
 from circuitdsl.language.lexer import Token
 
 Child = Any
@@ -20,7 +20,10 @@ Child = Any
 def span(children: Sequence[Child]) -> Span:
     """From the first child to the last."""
     first: Span = children[0].span
-    return first.to(children[-1].span) if len(children) > 1 else first
+    if len(children) == 1:
+        return first
+    last = children[-1].span
+    return as_span((first[0], first[1], last[2], last[3]))
 
 
 def first(children: Sequence[Child], kind: Any) -> Any:
@@ -36,7 +39,10 @@ def every(children: Sequence[Child], kind: Any) -> tuple[Any, ...]:
 
 
 def has(children: Sequence[Child], *kinds: str) -> bool:
-    return any(isinstance(c, Token) and c.type in kinds for c in children)
+    for child in children:
+        if isinstance(child, Token) and child.type in kinds:
+            return True
+    return False
 
 
 def whole(digits: str) -> int:
@@ -140,7 +146,7 @@ class Builder(Transformer[Token, Any]):
 
     def _of_word(kind: Any) -> Any:
         """The first field is the first token as it is written; the others are the nodes inside."""
-        return lambda self, c: kind(span(c), str(c[0]), *every(c, s.Syntax))
+        return lambda self, c: kind(span(c), str(c[0]), *(every(c, s.Syntax) if len(c) > 1 else ()))
 
     circuit, use, margin, protocol_line = map(_of_nodes, (s.Circuit, s.Use, s.Margin, s.ProtocolLine))
     when_patched, when_knocked_out, compare = map(_of_nodes, (s.WhenPatched, s.WhenKnockedOut, s.Compare))

@@ -125,6 +125,8 @@ def with_line(file: s.File, text: str, line: int) -> tuple[s.File, s.Statement, 
 
 def _without_echoes(found: list[Diagnostic], lines: list[LogicalLine], refused: list[s.Word]) -> list[Diagnostic]:
     """A group with a reserved name is refused where it is defined, and not again wherever it is used."""
+    if not refused:
+        return found
     names, defined = {name.text for name in refused}, {name.span.line for name in refused}
     using = [line.span for line in lines if names & {str(token) for token in line.tokens}]
     echoes = {n for span in using for n in range(span.line, span.end_line + 1)} - defined
@@ -179,6 +181,7 @@ def _broken(line: LogicalLine) -> s.Broken:
 
 # --- what the grammar lets pass -------------------------------------------------------------------
 
+_SUM = frozenset({"PLUS", "MINUS"})
 _OPERAND_END = frozenset({"NAME", "DECIMAL", "MLP", "RPAR", "RSQB", "EMBED", "LOGITS", "PORT"})
 _PADDED_HEAD = re.compile(r"0[0-9]+\.|[0-9]+\.0[0-9]|m0[0-9]")
 
@@ -187,7 +190,7 @@ def _signs_apart(tokens: list[Token], sink: Sink) -> bool:
     """Whether there are blanks around the signs between sets. `9.6-9.9` is not a range, and is reported."""
     apart = True
     for before, sign, after in zip(tokens, tokens[1:], tokens[2:], strict=False):
-        if sign.type not in ("PLUS", "MINUS") or before.type not in _OPERAND_END:
+        if sign.type not in _SUM or before.type not in _OPERAND_END:
             continue
         if before.end_pos == sign.start_pos or sign.end_pos == after.start_pos:
             span = before.span.to(after.span)
@@ -203,8 +206,8 @@ def _check_zeros(node: s.Syntax, tokens: list[Token], sink: Sink) -> None:
     suspects = {t.span: t for t in tokens if t.type in ("DECIMAL", "MLP") and _PADDED_HEAD.match(t)}
     if not suspects:
         return
-    for part in s.walk(node):
-        if isinstance(part, s.Head | s.Mlp) and part.span in suspects:
+    for part in s.walk_to(node, s.Head, s.Mlp):
+        if part.span in suspects:
             name = f"{part.layer}.{part.head}" if isinstance(part, s.Head) else f"m{part.layer}"
             sink.error("E023", f"'{suspects[part.span]}' has a leading zero", part.span, meant=name)
 

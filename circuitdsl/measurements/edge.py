@@ -53,7 +53,7 @@ class EdgeEffect(Kind):
 
     @property
     def subject(self) -> Hashable:
-        return frozenset(self.patch.edges), self.patch.via_mlps, self.patch.direction
+        return self.patch.edge_set, self.patch.via_mlps, self.patch.direction
 
     def part(self, claim: Claim, nulls: Nulls) -> Part:
         return _part("", edge_request(self.members, self.patch), claim, nulls)
