@@ -45,8 +45,8 @@ def automaton() -> Automaton:
     return Automaton(parser(Builder()))
 
 
-#: statements as they were read, with what is wrong with each, by the place and the text of their lines
-Read = dict[tuple[int, int, bool, str], tuple[s.Statement, list[Diagnostic]]]
+#: statements as they were read, with what is wrong with each, by the column and the text of their lines
+Read = dict[tuple[int, bool, str], tuple[s.Statement, list[Diagnostic]]]
 
 
 def parse(text: str, path: str = "", before: Read | None = None) -> tuple[s.File, tuple[Diagnostic, ...]]:
@@ -84,12 +84,16 @@ def parse(text: str, path: str = "", before: Read | None = None) -> tuple[s.File
 
 
 def _known(line: LogicalLine, text: str, sink: Sink, before: Read, now: Read) -> s.Statement:
-    """The statement of a line; it is parsed if it was not read before."""
+    """The statement of a line; it is parsed if it was not read before, there or further up or down."""
     first, last = line.tokens[0], line.tokens[-1]
-    key = (first.span.line, first.span.column, line.broken, text[first.start_pos : last.end_pos])
-    if (read := before.get(key)) is None:
+    key = (first.span.column, line.broken, text[first.start_pos : last.end_pos])
+    read = before.get(key)
+    rows = first.span.line - read[0].span.line if read else 0
+    if read is None or (rows and read[1]):  # what is wrong may name other lines
         inner = Sink()
         read = _statement(line, inner), inner.found
+    elif rows:
+        read = s.moved(read[0], rows), []
     now[key] = read
     sink.found.extend(read[1])
     return read[0]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields
 from functools import cache, lru_cache
 from typing import Any, ClassVar, TypeVar, dataclass_transform, get_args, get_type_hints
 
-from circuitdsl.language.diagnostics import Span
+from circuitdsl.language.diagnostics import Span, as_span
 from circuitdsl.language.lexer import UNSEEN, Comment
 
 _FIELD = re.compile(r"\{(\w+)\}")
@@ -450,15 +450,15 @@ class File:
     text: str = field(default="", compare=False, repr=False)
 
 
+S = TypeVar("S", bound=Syntax)
+
+
 def walk(node: Syntax) -> Iterator[Syntax]:
     """The node and all syntax inside it, in the order written."""
     return walk_to(node, Syntax)
 
 
-K = TypeVar("K", bound=Syntax)
-
-
-def walk_to(node: Syntax, *kinds: type[K]) -> Iterator[K]:
+def walk_to(node: Syntax, *kinds: type[S]) -> Iterator[S]:
     """All syntax of some kinds that the node is or holds, in the order written."""
     stack = [node]
     while stack:
@@ -471,6 +471,21 @@ def walk_to(node: Syntax, *kinds: type[K]) -> Iterator[K]:
                 stack += reversed(held)
             elif held is not None:
                 stack.append(held)
+
+
+def moved(node: S, rows: int) -> S:
+    """The node as it stands so many lines further down."""
+    line, column, end_line, end_column = node.span
+    made = object.__new__(type(node))
+    values = vars(made)
+    values.update(vars(node), span=as_span((line + rows, column, end_line + rows, end_column)))
+    for name in node.inside:
+        held = values[name]
+        if isinstance(held, tuple):
+            values[name] = tuple([moved(each, rows) for each in held])
+        elif held is not None:
+            values[name] = moved(held, rows)
+    return made
 
 
 @lru_cache(1000)

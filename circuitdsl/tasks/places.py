@@ -26,6 +26,8 @@ def positions_of(record: Mapping[str, Any], text: str, clean: Encoded, bos: bool
     if long := next((name for name in given if len(name) > LONGEST), None):
         raise BadLine(f"the name of a position is too long: {echo(long)}")
     end = (len(clean.ids) - 1,)
+    if not given:
+        return {"END": end}
     why = Reasons()
     found = {
         name: (place,)  # so it is in most lines
