@@ -160,19 +160,25 @@ def check_file(path: Path) -> int:
 def positions_in(path: Path) -> tuple[str, ...] | None:
     """The names of positions in a prompt file, and END; None where it cannot be read, or is large.
 
-    `check_file` and `read_prompts` report what is wrong with the file.
+    `check_file` and `read_prompts` report what is wrong with the file. It is read again when it has changed.
     """
-    found: dict[str, None] = {}
     try:
-        if not path.is_file() or path.stat().st_size > _LARGE:
+        now = path.stat()
+        if not path.is_file() or now.st_size > _LARGE:
             return None
-        with lines_of(path) as lines:
-            for line in lines:
-                given = line.value.get("positions") if isinstance(line.value, dict) else None
-                if isinstance(given, dict) and not given.keys() <= found.keys():
-                    found |= dict.fromkeys(name for name in given if POSITION.fullmatch(name))
+        return _positions_read(path, now.st_dev, now.st_ino, now.st_mtime_ns, now.st_size)
     except (PromptFileError, OSError, ValueError):
         return None
+
+
+@lru_cache(64)
+def _positions_read(path: Path, *_of_this_file: int) -> tuple[str, ...]:
+    found: dict[str, None] = {}
+    with lines_of(path) as lines:
+        for line in lines:
+            given = line.value.get("positions") if isinstance(line.value, dict) else None
+            if isinstance(given, dict) and not given.keys() <= found.keys():
+                found |= dict.fromkeys(name for name in given if POSITION.fullmatch(name))
     return tuple(found | {"END": None})
 
 
