@@ -7,6 +7,7 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import fields, replace
 from functools import reduce
 from itertools import count, islice, product
+from operator import attrgetter
 
 from circuitdsl.circuit.changes import EdgePatch
 from circuitdsl.circuit.claims import Circuit, Claim
@@ -42,7 +43,7 @@ def lint(
     sink = Sink()
     lines = list(_lines(syntax.statements))
     spans = {line.span.line: line.span for line in lines}
-    broken = any(isinstance(line, s.Broken | s.Use) for line in lines)
+    broken = any(isinstance(line, (s.Broken, s.Use)) for line in lines)
     needs = {each.name.text: _needs(each) for each in syntax.statements if isinstance(each, s.Role)}
     compared = any(isinstance(each, s.Compare) for each in syntax.statements)
     for statements, circuit in zip(_parts(syntax), circuits, strict=False):
@@ -77,7 +78,7 @@ def _lines(statements: Iterable[s.Statement]) -> Iterator[s.Statement]:
 #: what a claim is, apart from what it is about
 _WORDING = frozenset({"id", "text", "tests", "margin", "tasks", "citation", "measurement", "each"})
 #: the other fields of a claim: its kind, the condition it stands under, …
-_ABOUT = tuple(each.name for each in fields(Claim) if each.compare and each.name not in _WORDING)
+_ABOUT = attrgetter(*[each.name for each in fields(Claim) if each.compare and each.name not in _WORDING])
 
 
 #: a claim, and what it is about, whatever it says of it: all together; and with `each`, every pair for itself
@@ -89,7 +90,7 @@ def _subjects(claims: Iterable[Claim]) -> Iterator[Subject]:
     numbers: dict[Hashable, int] = {}
     for claim in claims:
         measured, patch = claim.measurement, claim.measurement.patch
-        about = [getattr(claim, name) for name in _ABOUT]
+        about = _ABOUT(claim)
         whole = (numbers.setdefault(measured.subject, len(numbers)), claim.each, *about)
         pairs: list[Hashable] = [whole]
         if claim.each and isinstance(patch, EdgePatch) and len(patch.members) <= MAX_PAIRS:
@@ -164,6 +165,9 @@ def _both(one: Allowed, other: Allowed) -> Allowed:
 
 def _allows(test: Test, margin: float, signs: bool) -> Allowed:
     """The values of each quantity that fit a test; a quantity it says nothing of is left out."""
+    if isinstance(test, Within):
+        low, high = test.low, test.high
+        return {test.quantity: [(-math.inf if low is None else low, math.inf if high is None else high)]}
     below, above = (-math.inf, math.nextafter(-margin, -1)), (math.nextafter(margin, 1), math.inf)
     match test:
         case Negligible():
@@ -174,8 +178,6 @@ def _allows(test: Test, margin: float, signs: bool) -> Allowed:
             return {"effect": [below if signs else above], "delta": [(-math.inf, -math.ulp(0))]}
         case Signed():
             return {"effect": [above if signs else below], "delta": [(math.ulp(0), math.inf)]}
-        case Within(quantity=quantity, low=low, high=high):
-            return {quantity: [(-math.inf if low is None else low, math.inf if high is None else high)]}
         case Moves(direction=direction, by=by):
             least = by or math.ulp(0)
             return {"change": [(least, math.inf) if direction == "rises" else (-math.inf, -least)]}

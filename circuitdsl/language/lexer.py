@@ -94,7 +94,7 @@ class Token(str):
         return made
 
 
-#: without the lookups of the class: a text has hundreds of thousands of tokens
+#: makes the text of a token; a text has hundreds of thousands, and `_Cutter.add` makes them without a call of ours
 _string = str.__new__
 
 
@@ -179,8 +179,9 @@ class _Cutter:
 
     def add(self, kind: str, value: str, position: int, width: int | None = None) -> Token:
         column, row, length = position - self.row_start + 1, self.row, len(value) if width is None else width
-        span = as_span((row, column, row, column + length))
-        token, line = Token(kind, value, position, position + length, span), self.current
+        token, line = _string(Token, value), self.current
+        token.type, token.start_pos, token.end_pos = kind, position, position + length
+        token.span = as_span((row, column, row, column + length))
         if line is None:
             # columns before the first token; a tab goes to the next multiple of eight
             before = self.text[self.row_start : position].replace("\ufeff", "")
@@ -217,16 +218,18 @@ class _Cutter:
                 self.complain("E014", f"'{self.open[-1]}' is never closed", self.open[-1])
             self.lines.append(self.current)
             self.tokens += len(self.current.tokens)
-            counted = (
-                (self.tokens, MAX_TOKENS_OF_ALL, "words and signs"),
-                (len(self.lines), MAX_STATEMENTS, "statements"),
-                (len(self.sink.found), MAX_MISTAKES, "mistakes"),
-            )
-            for count, most, what in counted:
-                if count > most:
-                    self.sink.stop(f"the file has more than {most:,} {what}", self.current.span)
+            if self.tokens > MAX_TOKENS_OF_ALL:
+                self.too_many(MAX_TOKENS_OF_ALL, "words and signs")
+            elif len(self.lines) > MAX_STATEMENTS:
+                self.too_many(MAX_STATEMENTS, "statements")
+            elif len(self.sink.found) > MAX_MISTAKES:
+                self.too_many(MAX_MISTAKES, "mistakes")
         self.current = None
         self.open.clear()
+
+    def too_many(self, most: int, what: str) -> None:
+        assert self.current is not None
+        self.sink.stop(f"the file has more than {most:,} {what}", self.current.span)
 
     def starts_statement(self, position: int) -> bool:
         """Whether the physical line reads like a new statement although a bracket is still open."""

@@ -211,7 +211,7 @@ def _check_zeros(node: s.Syntax, tokens: list[Token], sink: Sink) -> None:
     if not suspects:
         return
     for part in s.walk_to(node, s.Head, s.Mlp):
-        if part.span in suspects:
+        if isinstance(part, s.Head | s.Mlp) and part.span in suspects:
             name = f"{part.layer}.{part.head}" if isinstance(part, s.Head) else f"m{part.layer}"
             sink.error("E023", f"'{suspects[part.span]}' has a leading zero", part.span, meant=name)
 

@@ -489,7 +489,7 @@ def moved(node: S, rows: int) -> S:
 
 
 @lru_cache(1000)
-def _towards(kind: type[Syntax], wanted: tuple[type[Syntax], ...]) -> tuple[str, ...]:
+def _towards(kind: Any, wanted: tuple[Any, ...]) -> tuple[str, ...]:
     """The fields of a kind of node in which wanted ones may stand at some depth, the last field first."""
     held = _held(kind)
     below = {name: {each for one in held[name] for each in (one, *_below(one))} for name in kind.inside}
@@ -497,9 +497,9 @@ def _towards(kind: type[Syntax], wanted: tuple[type[Syntax], ...]) -> tuple[str,
 
 
 @cache
-def _below(kind: type[Syntax]) -> frozenset[type[Syntax]]:
+def _below(kind: Any) -> frozenset[Any]:
     """The kinds of node that may stand at some depth in one of a kind."""
-    found, stack = set[type[Syntax]](), [kind]
+    found, stack = set[Any](), [kind]
     while stack:
         new = {each for held in _held(stack.pop()).values() for each in held} - found
         found |= new
@@ -508,7 +508,7 @@ def _below(kind: type[Syntax]) -> frozenset[type[Syntax]]:
 
 
 @cache
-def _held(kind: type[Syntax]) -> dict[str, frozenset[type[Syntax]]]:
+def _held(kind: Any) -> dict[str, frozenset[Any]]:
     """The kinds of node that may stand in each field, by the types of the fields."""
     types = get_type_hints(kind)
     return {name: frozenset(_nodes(types[name])) for name in kind.inside}

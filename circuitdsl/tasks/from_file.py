@@ -413,4 +413,4 @@ def _listed(given: object) -> list[Any]:
 def _texts(given: object) -> tuple[str, ...]:
     """Answers as texts; empty where some are token ids."""
     listed = given if isinstance(given, list) else [given] if isinstance(given, str) else []
-    return tuple(listed) if all([isinstance(each, str) for each in listed]) else ()
+    return tuple(listed) if all(isinstance(each, str) for each in listed) else ()
