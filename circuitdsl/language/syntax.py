@@ -460,12 +460,13 @@ def walk(node: Syntax) -> Iterator[Syntax]:
 
 def walk_to(node: Syntax, *kinds: type[S]) -> Iterator[S]:
     """All syntax of some kinds that the node is or holds, in the order written."""
-    stack = [node]
+    stack: list[Any] = [node]
     while stack:
         current = stack.pop()
         if isinstance(current, kinds):
             yield current
-        for name in _towards(type(current), kinds):
+        kind: Any = type(current)
+        for name in _towards(kind, kinds):
             held = getattr(current, name)
             if isinstance(held, tuple):
                 stack += reversed(held)

@@ -46,7 +46,7 @@ class EdgeEffect(Kind):
         if patch is None or tests is None:
             return None
         for test in tests:
-            if isinstance(test, Stronger) and set(test.patch.edges) == set(patch.edges):
+            if isinstance(test, Stronger) and test.patch.edge_set == patch.edge_set:
                 span = next(part.span for part in statement.claim if isinstance(part, s.Stronger))
                 scope.sink.error("E086", "no edge is stronger than itself", span)
         return cls(patch), tests

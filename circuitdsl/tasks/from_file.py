@@ -26,17 +26,15 @@ from typing import Any, TypeGuard, TypeVar
 
 from circuitdsl.language.diagnostics import did_you_mean, shorten, suggest
 from circuitdsl.tasks.dataset import Dataset, PromptPair
-from circuitdsl.tasks.places import POSITION, positions_of
+from circuitdsl.tasks.places import positions_of
 from circuitdsl.tasks.reading import Reading, each_line
-from circuitdsl.tasks.records import ANSWERS, BadLine, Line, PromptFileError, Reasons, echo, is_integer, lines_of
+from circuitdsl.tasks.records import ANSWERS, BadLine, Line, PromptFileError, Reasons, echo, is_integer
 from circuitdsl.tasks.tokens import Encoded, Tokens, unequal_words
 
 T = TypeVar("T")
 #: the two prompts of a pair
 SIDES = ("clean", "corrupt")
 _TEXTS = (*SIDES, "stratum")
-#: the positions of a prompt file with more bytes are not looked up before it is used
-_LARGE = 64 * 2**20
 #: pairs that are kept while a file is read, where most of them are not wanted in the end
 KEPT = 2**14
 #: characters of lines whose pairs are kept, in case that the lines are repeated
@@ -155,31 +153,6 @@ def check_file(path: Path) -> int:
             pass
     found.refuse()
     return found.good
-
-
-def positions_in(path: Path) -> tuple[str, ...] | None:
-    """The names of positions in a prompt file, and END; None where it cannot be read, or is large.
-
-    `check_file` and `read_prompts` report what is wrong with the file. It is read again when it has changed.
-    """
-    try:
-        now = path.stat()
-        if not path.is_file() or now.st_size > _LARGE:
-            return None
-        return _positions_read(path, now.st_dev, now.st_ino, now.st_mtime_ns, now.st_size)
-    except (PromptFileError, OSError, ValueError):
-        return None
-
-
-@lru_cache(64)
-def _positions_read(path: Path, *_of_this_file: int) -> tuple[str, ...]:
-    found: dict[str, None] = {}
-    with lines_of(path) as lines:
-        for line in lines:
-            given = line.value.get("positions") if isinstance(line.value, dict) else None
-            if isinstance(given, dict) and not given.keys() <= found.keys():
-                found |= dict.fromkeys(name for name in given if POSITION.fullmatch(name))
-    return tuple(found | {"END": None})
 
 
 def _object_of(record: Any) -> dict[str, Any]:

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from circuitdsl.api import check_prompt_files, loads
 from circuitdsl.report.report import TaskResult
 from circuitdsl.report.terminal import task_line
-from circuitdsl.tasks import from_file
+from circuitdsl.tasks import places
 from circuitdsl.tasks.dataset import Dataset, sample
-from circuitdsl.tasks.from_file import PromptFileError, positions_in, read_prompts
+from circuitdsl.tasks.from_file import PromptFileError, read_prompts
+from circuitdsl.tasks.places import positions_in
 from circuitdsl.tasks.records import lines_of
 from circuitdsl.tasks.registry import TASKS
 from circuitdsl.tasks.tokens import Encoded, Tokens, unequal_words
@@ -262,7 +263,7 @@ def test_the_order_follows_the_seed_and_limits_share_their_first_prompts(tmp_pat
 
 def test_the_positions_of_a_file_are_read_again_when_it_has_changed(tmp_path, monkeypatch) -> None:
     opened, path = [], tmp_path / "p.jsonl"
-    monkeypatch.setattr(from_file, "lines_of", lambda path: opened.append(path) or lines_of(path))
+    monkeypatch.setattr(places, "lines_of", lambda path: opened.append(path) or lines_of(path))
     assert positions_in(path) is None
     path.write_text('{"positions": {"A": 0}}\n')
     assert positions_in(path) == positions_in(path) == ("A", "END") and len(opened) == 1
