@@ -247,7 +247,7 @@ def resolver(path: str, model: str | None = None, allow_outside: bool = False) -
 
 def _file_shape(spec: str) -> Callable[[str], TaskShape | None]:
     """A function that gives what is known of the task in a prompt file; such files lie beside the spec."""
-    from circuitdsl.tasks.from_file import positions_in
+    from circuitdsl.tasks.places import positions_in
 
     def shape(name: str) -> TaskShape | None:
         found = positions_in(Path(spec).parent / name)

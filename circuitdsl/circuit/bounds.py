@@ -46,7 +46,7 @@ def resolve_claim(
                 name = f"{edge.sender} -> {edge.receiver}"
                 tests.append(None if patch is None else Stronger(patch, name))
     words = {part.word for part in parts if isinstance(part, s.PlainClaim)}
-    for one, other in _EXCLUSIVE:
+    for one, other in _EXCLUSIVE if len(words) > 1 else ():
         if one in words and other in words:
             scope.sink.error("E086", f"'{one}' and '{other}' exclude each other", parts[0].span.to(parts[-1].span))
             break
@@ -150,8 +150,7 @@ def within(
         case _:
             scope.sink.error("E083", "'agree' is said of roles only", relation.span)
             return None
-    ends = (-math.inf if low is None else low, math.inf if high is None else high)
-    if all(found.admits(end) for end in ends):
+    if found.admits(-math.inf if low is None else low) and found.admits(math.inf if high is None else high):
         message = f"nothing can fail this: {name} {_limits(unit, low, high)}"
         scope.sink.warning("W073", message, relation.span, "give a bound that a model could miss")
     return found

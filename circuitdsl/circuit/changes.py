@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from circuitdsl.circuit.nodes import Ablation, Direction, Edge, Node, Position, Positions, Site
 
@@ -22,7 +23,7 @@ class Member:
         return f"{self.sender} -> {self.receiver}{port} at {places}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class EdgePatch:
     """Edges that are patched together (semantics: several edges at once).
 
@@ -36,13 +37,18 @@ class EdgePatch:
     sender: str = field(default="", compare=False)
     receiver: str = field(default="", compare=False)
 
-    @property
+    @cached_property
     def edges(self) -> tuple[Edge, ...]:
         return tuple(edge for member in self.members for edge in member.edges)
 
-    @property
+    @cached_property
+    def edge_set(self) -> frozenset[Edge]:
+        return frozenset(self.edges)
+
+    @cached_property
     def positions(self) -> Positions:
-        return tuple(edge.position for edge in self.edges)
+        """The positions of its edges, each once."""
+        return tuple(dict.fromkeys(edge.position for edge in self.edges))
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,7 +119,7 @@ class Claims:
         if under is not None and isinstance(statement, s.Expect) and measurement.is_void_under(under.effect):
             message = "the condition knocks all of it out already: there is nothing left to knock out"
             scope.sink.error("E087", message, statement.measurement.span)
-        named = [*measurement.positions, *(p for t in tests if isinstance(t, Stronger) for p in t.patch.positions)]
+        named = [*measurement.positions, *[p for t in tests if isinstance(t, Stronger) for p in t.patch.positions]]
         positions = tuple(dict.fromkeys((*named, *(under.effect.positions if under else ()))))
         tasks = measurement.tasks(scope, self.tasks, statement, positions) if measurement.needs_task else ()
         each = bool(getattr(statement, "each", False))
@@ -139,7 +139,7 @@ class Claims:
                 about=str(statement.measurement) if isinstance(statement, s.Expect) else "",
                 citation=citation.text if citation else None,
                 under=under,
-                lone_nodes=any(isinstance(part, s.Head | s.Mlp) for part in s.walk(statement)),
+                lone_nodes=next(s.walk_to(statement, s.Head, s.Mlp), None) is not None,
             )
             self.claims.append(claim)
             if measurement.of_whole:

@@ -51,8 +51,8 @@ def resolve_edge(
     """
     itself = tuple((scope.itself or {}).items())  # in the checks of a role, words mean something else for every head
     key, before = (edge, via_mlps, direction, scope.itself is None, itself, negligible), len(scope.sink.found)
-    if key in scope.effects:
-        known, warned = scope.effects[key]
+    if worked_out := scope.effects.get(key):
+        known, warned = worked_out
         scope.sink.found.extend(replace(warning, span=edge.span) for warning in warned)
         return known
     ends, at = ends_of(scope, edge), scope.places(edge.at)

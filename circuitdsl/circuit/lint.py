@@ -7,10 +7,11 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import fields, replace
 from functools import reduce
 from itertools import count, islice, product
+from operator import attrgetter
 
 from circuitdsl.circuit.changes import EdgePatch
 from circuitdsl.circuit.claims import Circuit, Claim
-from circuitdsl.circuit.criteria import Matters, Moves, Negligible, Signed, Test, Within, unworded
+from circuitdsl.circuit.criteria import Matters, Moves, Negligible, Signed, Test, Within
 from circuitdsl.circuit.measurement import Kinds
 from circuitdsl.circuit.shapes import TaskShape
 from circuitdsl.circuit.vocabulary import METRICS
@@ -40,8 +41,9 @@ def lint(
         kinds: what can be measured.
     """
     sink = Sink()
-    spans = {line.span.line: line.span for line in _lines(syntax.statements)}
-    broken = any(isinstance(line, s.Broken | s.Use) for line in _lines(syntax.statements))
+    lines = list(_lines(syntax.statements))
+    spans = {line.span.line: line.span for line in lines}
+    broken = any(isinstance(line, (s.Broken, s.Use)) for line in lines)
     needs = {each.name.text: _needs(each) for each in syntax.statements if isinstance(each, s.Role)}
     compared = any(isinstance(each, s.Compare) for each in syntax.statements)
     for statements, circuit in zip(_parts(syntax), circuits, strict=False):
@@ -69,13 +71,14 @@ def _parts(syntax: s.File) -> list[list[s.Statement]]:
 def _lines(statements: Iterable[s.Statement]) -> Iterator[s.Statement]:
     for statement in statements:
         yield statement
-        yield from _lines(getattr(statement, "block", ()))
+        if block := getattr(statement, "block", ()):
+            yield from _lines(block)
 
 
 #: what a claim is, apart from what it is about
 _WORDING = frozenset({"id", "text", "tests", "margin", "tasks", "citation", "measurement", "each"})
 #: the other fields of a claim: its kind, the condition it stands under, …
-_ABOUT = tuple(each.name for each in fields(Claim) if each.compare and each.name not in _WORDING)
+_ABOUT = attrgetter(*[each.name for each in fields(Claim) if each.compare and each.name not in _WORDING])
 
 
 #: a claim, and what it is about, whatever it says of it: all together; and with `each`, every pair for itself
@@ -87,7 +90,7 @@ def _subjects(claims: Iterable[Claim]) -> Iterator[Subject]:
     numbers: dict[Hashable, int] = {}
     for claim in claims:
         measured, patch = claim.measurement, claim.measurement.patch
-        about = [getattr(claim, name) for name in _ABOUT]
+        about = _ABOUT(claim)
         whole = (numbers.setdefault(measured.subject, len(numbers)), claim.each, *about)
         pairs: list[Hashable] = [whole]
         if claim.each and isinstance(patch, EdgePatch) and len(patch.members) <= MAX_PAIRS:
@@ -100,7 +103,7 @@ def _repeated(subjects: Iterable[Subject], spans: Mapping[int, Span], sink: Sink
     """A claim that an earlier one makes already, on all of its tasks."""
     seen: dict[Hashable, list[Claim]] = {}
     for claim, whole, _ in subjects:
-        same = seen.setdefault((whole, frozenset(map(unworded, claim.tests))), [])
+        same = seen.setdefault((whole, frozenset(claim.tests)), [])
         earlier = next((c for c in same if set(claim.tasks) <= set(c.tasks)), None)
         if earlier is None:
             same.append(claim)
@@ -141,7 +144,7 @@ def _contradicting(circuit: Circuit, subjects: Iterable[Subject], spans: Mapping
 
 def _allowed(claim: Claim, signs: bool) -> Allowed:
     """The values that fit a claim; `signs`: whether effect and delta have the same sign."""
-    return reduce(_both, (_allows(test, claim.margin, signs) for test in claim.tests), Allowed())
+    return reduce(_both, [_allows(test, claim.margin, signs) for test in claim.tests] or [Allowed()])
 
 
 def _agree(one: Allowed, other: Allowed) -> bool:
@@ -151,6 +154,8 @@ def _agree(one: Allowed, other: Allowed) -> bool:
 
 def _both(one: Allowed, other: Allowed) -> Allowed:
     """The values that fit both."""
+    if not one:
+        return other
     found = {**one, **other}
     for quantity in one.keys() & other.keys():
         cut = [(max(a, c), min(b, d)) for a, b in one[quantity] for c, d in other[quantity]]
@@ -160,6 +165,9 @@ def _both(one: Allowed, other: Allowed) -> Allowed:
 
 def _allows(test: Test, margin: float, signs: bool) -> Allowed:
     """The values of each quantity that fit a test; a quantity it says nothing of is left out."""
+    if isinstance(test, Within):
+        low, high = test.low, test.high
+        return {test.quantity: [(-math.inf if low is None else low, math.inf if high is None else high)]}
     below, above = (-math.inf, math.nextafter(-margin, -1)), (math.nextafter(margin, 1), math.inf)
     match test:
         case Negligible():
@@ -170,8 +178,6 @@ def _allows(test: Test, margin: float, signs: bool) -> Allowed:
             return {"effect": [below if signs else above], "delta": [(-math.inf, -math.ulp(0))]}
         case Signed():
             return {"effect": [above if signs else below], "delta": [(math.ulp(0), math.inf)]}
-        case Within(quantity=quantity, low=low, high=high):
-            return {quantity: [(-math.inf if low is None else low, math.inf if high is None else high)]}
         case Moves(direction=direction, by=by):
             least = by or math.ulp(0)
             return {"change": [(least, math.inf) if direction == "rises" else (-math.inf, -least)]}
@@ -188,7 +194,7 @@ def _unused_groups(
     """
     if not circuit.claims:
         return  # a figure without claims: there is nothing to be named by
-    pieces = [piece for statement in statements for piece in s.walk(statement)]
+    pieces = [piece for statement in statements for piece in s.walk_to(statement, s.GroupRef, s.Measurement)]
     names = {piece.name for piece in pieces if isinstance(piece, s.GroupRef)}
     measured = [kinds.word(piece.name.text) for piece in pieces if isinstance(piece, s.Measurement)]
     whole |= any(kind is not None and kind.of_whole for kind in measured)

@@ -16,7 +16,8 @@ from circuitdsl.language.format import format_text
 from circuitdsl.models.errors import ModelUnavailable
 from circuitdsl.models.tokenizers import quiet_and_offline
 from circuitdsl.report.prompts import Prompts, summary
-from circuitdsl.tasks.from_file import PromptFileError, check_file, positions_in
+from circuitdsl.tasks.from_file import PromptFileError, check_file
+from circuitdsl.tasks.places import positions_in
 from circuitdsl.tasks.registry import TASKS
 from circuitdsl.verify.session import Session
 

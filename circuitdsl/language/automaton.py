@@ -63,6 +63,8 @@ class Automaton:
             if make is None:
                 values += tokens[at : at + count]
                 at += count
+            elif count == 1:
+                values[-1] = make(values[-1:])
             else:
                 values[-count:] = [make(values[-count:])]
         return values[0]

@@ -7,10 +7,10 @@ The codes are explained in `codes.md`.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -33,6 +33,8 @@ class Span(NamedTuple):
         return Span(self.line, self.column, other.end_line, other.end_column)
 
 
+#: a span of its four numbers, made in half the time: a text has hundreds of thousands
+as_span: Callable[[tuple[int, int, int, int]], Span] = partial(tuple.__new__, Span)
 START = Span(1, 1, 1, 1)
 
 

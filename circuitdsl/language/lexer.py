@@ -12,7 +12,7 @@ import unicodedata
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from circuitdsl.language.diagnostics import Fix, Sink, Span, shorten
+from circuitdsl.language.diagnostics import Fix, Sink, Span, as_span, shorten
 
 BLOCK_HEADERS = frozenset({"when", "role", "property", "compare", "intervention"})
 _STATEMENTS = """
@@ -75,6 +75,7 @@ LOOKALIKES = {
 #: terminals by the names of their groups
 _AS_WRITTEN = frozenset({"DECIMAL", "INT", "ARROW", "RELATION", "PORT", "SCIENTIFIC"})
 OPENING, CLOSING = frozenset({"LPAR", "LSQB"}), frozenset({"RPAR", "RSQB"})
+_BRACKETS = OPENING | CLOSING
 
 
 class Token(str):
@@ -88,9 +89,13 @@ class Token(str):
     span: Span
 
     def __new__(cls, type: str, value: str, start_pos: int, end_pos: int, span: Span) -> Token:
-        made = str.__new__(cls, value)
+        made = _string(cls, value)
         made.type, made.start_pos, made.end_pos, made.span = type, start_pos, end_pos, span
         return made
+
+
+#: makes the text of a token; a text has hundreds of thousands, and `_Cutter.add` makes them without a call of ours
+_string = str.__new__
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,15 +151,17 @@ class _Cutter:
         self.troubles = 0
 
     def cut(self) -> tuple[list[LogicalLine], list[Comment]]:
+        add, sink = self.add, self.sink
         for match in TOKEN.finditer(self.text):  # the last alternative takes any character
             kind = match.lastgroup or "ODD"
-            value, start = match[kind], match.start(kind)
+            value = match[kind]
+            start = match.end() - len(value)
             if kind == "WORD":
-                self.add(word_kind(value), value, start)
+                add(word_kind(value), value, start)
             elif kind == "SIGN":
-                self.add(SIGNS[value], value, start)
+                add(SIGNS[value], value, start)
             elif kind in _AS_WRITTEN:
-                self.add(kind, value, start)
+                add(kind, value, start)
             elif kind == "STRING":
                 token = self.add("STRING", value, start)
                 if unseen := UNSEEN.search(value):
@@ -165,15 +172,16 @@ class _Cutter:
                 self.comments.append(Comment(self.row, start - self.row_start + 1, value))
             elif kind != "BLANK":
                 self.trouble(kind, value, start)
-            if self.sink.stopped:
+            if sink.stopped:
                 break
         self.finish()
         return self.lines, self.comments
 
     def add(self, kind: str, value: str, position: int, width: int | None = None) -> Token:
-        column, length = position - self.row_start + 1, len(value) if width is None else width
-        span = Span(self.row, column, self.row, column + length)
-        token, line = Token(kind, value, position, position + length, span), self.current
+        column, row, length = position - self.row_start + 1, self.row, len(value) if width is None else width
+        token, line = _string(Token, value), self.current
+        token.type, token.start_pos, token.end_pos = kind, position, position + length
+        token.span = as_span((row, column, row, column + length))
         if line is None:
             # columns before the first token; a tab goes to the next multiple of eight
             before = self.text[self.row_start : position].replace("\ufeff", "")
@@ -182,13 +190,17 @@ class _Cutter:
         if len(line.tokens) > MAX_TOKENS:
             line.broken = True
             self.sink.stop(f"this statement has more than {MAX_TOKENS} words and signs", line.tokens[0].span)
-        if kind in OPENING:
+        if kind in _BRACKETS:
+            self.bracket(token)
+        return token
+
+    def bracket(self, token: Token) -> None:
+        if token.type in OPENING:
             self.open.append(token)
             if len(self.open) == MAX_DEPTH + 1:
                 self.complain("E015", f"brackets are nested deeper than {MAX_DEPTH}", token)
-        elif kind in CLOSING and self.open:
+        elif self.open:
             self.open.pop()
-        return token
 
     def newline(self, end: int) -> None:
         self.row += 1
@@ -206,16 +218,18 @@ class _Cutter:
                 self.complain("E014", f"'{self.open[-1]}' is never closed", self.open[-1])
             self.lines.append(self.current)
             self.tokens += len(self.current.tokens)
-            counted = (
-                (self.tokens, MAX_TOKENS_OF_ALL, "words and signs"),
-                (len(self.lines), MAX_STATEMENTS, "statements"),
-                (len(self.sink.found), MAX_MISTAKES, "mistakes"),
-            )
-            for count, most, what in counted:
-                if count > most:
-                    self.sink.stop(f"the file has more than {most:,} {what}", self.current.span)
+            if self.tokens > MAX_TOKENS_OF_ALL:
+                self.too_many(MAX_TOKENS_OF_ALL, "words and signs")
+            elif len(self.lines) > MAX_STATEMENTS:
+                self.too_many(MAX_STATEMENTS, "statements")
+            elif len(self.sink.found) > MAX_MISTAKES:
+                self.too_many(MAX_MISTAKES, "mistakes")
         self.current = None
         self.open.clear()
+
+    def too_many(self, most: int, what: str) -> None:
+        assert self.current is not None
+        self.sink.stop(f"the file has more than {most:,} {what}", self.current.span)
 
     def starts_statement(self, position: int) -> bool:
         """Whether the physical line reads like a new statement although a bracket is still open."""

@@ -45,8 +45,8 @@ def automaton() -> Automaton:
     return Automaton(parser(Builder()))
 
 
-#: statements as they were read, with what is wrong with each, by the place and the text of their lines
-Read = dict[tuple[int, int, bool, str], tuple[s.Statement, list[Diagnostic]]]
+#: statements as they were read, with what is wrong with each, by the column and the text of their lines
+Read = dict[tuple[int, bool, str], tuple[s.Statement, list[Diagnostic]]]
 
 
 def parse(text: str, path: str = "", before: Read | None = None) -> tuple[s.File, tuple[Diagnostic, ...]]:
@@ -84,12 +84,16 @@ def parse(text: str, path: str = "", before: Read | None = None) -> tuple[s.File
 
 
 def _known(line: LogicalLine, text: str, sink: Sink, before: Read, now: Read) -> s.Statement:
-    """The statement of a line; it is parsed if it was not read before."""
+    """The statement of a line; it is parsed if it was not read before, there or further up or down."""
     first, last = line.tokens[0], line.tokens[-1]
-    key = (first.span.line, first.span.column, line.broken, text[first.start_pos : last.end_pos])
-    if (read := before.get(key)) is None:
+    key = (first.span.column, line.broken, text[first.start_pos : last.end_pos])
+    read = before.get(key)
+    rows = first.span.line - read[0].span.line if read else 0
+    if read is None or (rows and read[1]):  # what is wrong may name other lines
         inner = Sink()
         read = _statement(line, inner), inner.found
+    elif rows:
+        read = s.moved(read[0], rows), []
     now[key] = read
     sink.found.extend(read[1])
     return read[0]
@@ -125,6 +129,8 @@ def with_line(file: s.File, text: str, line: int) -> tuple[s.File, s.Statement, 
 
 def _without_echoes(found: list[Diagnostic], lines: list[LogicalLine], refused: list[s.Word]) -> list[Diagnostic]:
     """A group with a reserved name is refused where it is defined, and not again wherever it is used."""
+    if not refused:
+        return found
     names, defined = {name.text for name in refused}, {name.span.line for name in refused}
     using = [line.span for line in lines if names & {str(token) for token in line.tokens}]
     echoes = {n for span in using for n in range(span.line, span.end_line + 1)} - defined
@@ -179,6 +185,7 @@ def _broken(line: LogicalLine) -> s.Broken:
 
 # --- what the grammar lets pass -------------------------------------------------------------------
 
+_SUM = frozenset({"PLUS", "MINUS"})
 _OPERAND_END = frozenset({"NAME", "DECIMAL", "MLP", "RPAR", "RSQB", "EMBED", "LOGITS", "PORT"})
 _PADDED_HEAD = re.compile(r"0[0-9]+\.|[0-9]+\.0[0-9]|m0[0-9]")
 
@@ -187,7 +194,7 @@ def _signs_apart(tokens: list[Token], sink: Sink) -> bool:
     """Whether there are blanks around the signs between sets. `9.6-9.9` is not a range, and is reported."""
     apart = True
     for before, sign, after in zip(tokens, tokens[1:], tokens[2:], strict=False):
-        if sign.type not in ("PLUS", "MINUS") or before.type not in _OPERAND_END:
+        if sign.type not in _SUM or before.type not in _OPERAND_END:
             continue
         if before.end_pos == sign.start_pos or sign.end_pos == after.start_pos:
             span = before.span.to(after.span)
@@ -203,7 +210,7 @@ def _check_zeros(node: s.Syntax, tokens: list[Token], sink: Sink) -> None:
     suspects = {t.span: t for t in tokens if t.type in ("DECIMAL", "MLP") and _PADDED_HEAD.match(t)}
     if not suspects:
         return
-    for part in s.walk(node):
+    for part in s.walk_to(node, s.Head, s.Mlp):
         if isinstance(part, s.Head | s.Mlp) and part.span in suspects:
             name = f"{part.layer}.{part.head}" if isinstance(part, s.Head) else f"m{part.layer}"
             sink.error("E023", f"'{suspects[part.span]}' has a leading zero", part.span, meant=name)

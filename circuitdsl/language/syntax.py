@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields
-from typing import ClassVar, dataclass_transform
+from functools import cache, lru_cache
+from typing import Any, ClassVar, TypeVar, dataclass_transform, get_args, get_type_hints
 
-from circuitdsl.language.diagnostics import Span
+from circuitdsl.language.diagnostics import Span, as_span
 from circuitdsl.language.lexer import UNSEEN, Comment
 
 _FIELD = re.compile(r"\{(\w+)\}")
@@ -449,15 +450,74 @@ class File:
     text: str = field(default="", compare=False, repr=False)
 
 
+S = TypeVar("S", bound=Syntax)
+
+
 def walk(node: Syntax) -> Iterator[Syntax]:
     """The node and all syntax inside it, in the order written."""
-    stack = [node]
+    return walk_to(node, Syntax)
+
+
+def walk_to(node: Syntax, *kinds: type[S]) -> Iterator[S]:
+    """All syntax of some kinds that the node is or holds, in the order written."""
+    stack: list[Any] = [node]
     while stack:
         current = stack.pop()
-        yield current
-        for name in current.inside:
+        if isinstance(current, kinds):
+            yield current
+        kind: Any = type(current)
+        for name in _towards(kind, kinds):
             held = getattr(current, name)
             if isinstance(held, tuple):
                 stack += reversed(held)
             elif held is not None:
                 stack.append(held)
+
+
+def moved(node: S, rows: int) -> S:
+    """The node as it stands so many lines further down."""
+    line, column, end_line, end_column = node.span
+    made = object.__new__(type(node))
+    values = vars(made)
+    values.update(vars(node), span=as_span((line + rows, column, end_line + rows, end_column)))
+    for name in node.inside:
+        held = values[name]
+        if isinstance(held, tuple):
+            values[name] = tuple([moved(each, rows) for each in held])
+        elif held is not None:
+            values[name] = moved(held, rows)
+    return made
+
+
+@lru_cache(1000)
+def _towards(kind: Any, wanted: tuple[Any, ...]) -> tuple[str, ...]:
+    """The fields of a kind of node in which wanted ones may stand at some depth, the last field first."""
+    held = _held(kind)
+    below = {name: {each for one in held[name] for each in (one, *_below(one))} for name in kind.inside}
+    return tuple(name for name in kind.inside if any(issubclass(each, wanted) for each in below[name]))
+
+
+@cache
+def _below(kind: Any) -> frozenset[Any]:
+    """The kinds of node that may stand at some depth in one of a kind."""
+    found, stack = set[Any](), [kind]
+    while stack:
+        new = {each for held in _held(stack.pop()).values() for each in held} - found
+        found |= new
+        stack += new
+    return frozenset(found)
+
+
+@cache
+def _held(kind: Any) -> dict[str, frozenset[Any]]:
+    """The kinds of node that may stand in each field, by the types of the fields."""
+    types = get_type_hints(kind)
+    return {name: frozenset(_nodes(types[name])) for name in kind.inside}
+
+
+def _nodes(given: Any) -> Iterator[type[Syntax]]:
+    """The kinds of node in a type."""
+    if isinstance(given, type) and issubclass(given, Syntax):
+        yield given
+    for each in get_args(given):
+        yield from _nodes(each)

@@ -19,7 +19,7 @@ from circuitdsl.language.parse import MAX_BYTES, Read, decode, parse
 from circuitdsl.lsp.legend import MARK
 from circuitdsl.lsp.pieces import Piece, cut
 from circuitdsl.measurements import KINDS
-from circuitdsl.tasks.from_file import positions_in
+from circuitdsl.tasks.places import positions_in
 
 
 @dataclass(frozen=True)

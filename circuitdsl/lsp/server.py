@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from circuitdsl.lsp.navigation import Spot
 
 #: seconds without a key stroke after which the text is checked
-PAUSE = 0.05
+PAUSE = 0.02
 
 
 @dataclass

@@ -46,14 +46,14 @@ class EdgeEffect(Kind):
         if patch is None or tests is None:
             return None
         for test in tests:
-            if isinstance(test, Stronger) and set(test.patch.edges) == set(patch.edges):
+            if isinstance(test, Stronger) and test.patch.edge_set == patch.edge_set:
                 span = next(part.span for part in statement.claim if isinstance(part, s.Stronger))
                 scope.sink.error("E086", "no edge is stronger than itself", span)
         return cls(patch), tests
 
     @property
     def subject(self) -> Hashable:
-        return frozenset(self.patch.edges), self.patch.via_mlps, self.patch.direction
+        return self.patch.edge_set, self.patch.via_mlps, self.patch.direction
 
     def part(self, claim: Claim, nulls: Nulls) -> Part:
         return _part("", edge_request(self.members, self.patch), claim, nulls)

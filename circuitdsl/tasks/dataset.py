@@ -110,7 +110,8 @@ def scored_tokens(pairs: Iterable[PromptPair], tokens: Tokens | None) -> tuple[t
     distractors: dict[int, None] = {}
     for pair in pairs:
         for ids, more in ((answers, pair.answers), (distractors, pair.distractors)):
-            ids.update(dict.fromkeys(more if len(ids) < DIFFERENT else ()))
+            if len(ids) < DIFFERENT:
+                ids.update(dict.fromkeys(more))
 
     def first(ids: Iterable[int]) -> tuple[Token, ...]:
         return tuple(Token(tokens.text_of(i) if tokens else "", i) for i in islice(ids, DIFFERENT))

@@ -17,7 +17,7 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from hashlib import blake2b
 from itertools import islice
@@ -26,18 +26,19 @@ from typing import Any, TypeGuard, TypeVar
 
 from circuitdsl.language.diagnostics import did_you_mean, shorten, suggest
 from circuitdsl.tasks.dataset import Dataset, PromptPair
-from circuitdsl.tasks.places import POSITION, positions_of
+from circuitdsl.tasks.places import positions_of
 from circuitdsl.tasks.reading import Reading, each_line
-from circuitdsl.tasks.records import ANSWERS, BadLine, Line, PromptFileError, Reasons, echo, is_integer, lines_of
+from circuitdsl.tasks.records import ANSWERS, BadLine, Line, PromptFileError, Reasons, echo, is_integer
 from circuitdsl.tasks.tokens import Encoded, Tokens, unequal_words
 
 T = TypeVar("T")
 #: the two prompts of a pair
 SIDES = ("clean", "corrupt")
-#: the positions of a prompt file with more bytes are not looked up before it is used
-_LARGE = 64 * 2**20
+_TEXTS = (*SIDES, "stratum")
 #: pairs that are kept while a file is read, where most of them are not wanted in the end
 KEPT = 2**14
+#: characters of lines whose pairs are kept, in case that the lines are repeated
+REPEATED = 2**24
 #: characters that answers and distractors of a line may follow, over all of them
 FOLLOWED = 10**7
 #: tokens of an answer that are named, and keys of a line that are compared with those known
@@ -154,32 +155,13 @@ def check_file(path: Path) -> int:
     return found.good
 
 
-def positions_in(path: Path) -> tuple[str, ...] | None:
-    """The names of positions in a prompt file, and END; None where it cannot be read, or is large.
-
-    `check_file` and `read_prompts` report what is wrong with the file.
-    """
-    found: dict[str, None] = {}
-    try:
-        if not path.is_file() or path.stat().st_size > _LARGE:
-            return None
-        with lines_of(path) as lines:
-            for line in lines:
-                given = line.value.get("positions") if isinstance(line.value, dict) else None
-                if isinstance(given, dict) and not given.keys() <= found.keys():
-                    found |= dict.fromkeys(name for name in given if POSITION.fullmatch(name))
-    except (PromptFileError, OSError, ValueError):
-        return None
-    return tuple(found | {"END": None})
-
-
 def _object_of(record: Any) -> dict[str, Any]:
     """The JSON object of a line; raises `BadLine` where it holds something else, or a misspelt key."""
     if isinstance(record, BadLine):
         raise record
     if not isinstance(record, dict):
         raise BadLine("a prompt pair is a JSON object, {…}")
-    for key in islice(record, COMPARED):
+    for key in () if record.keys() <= KEYS else islice(record, COMPARED):
         meant = None if key in KEYS else _meant(key)
         if meant and not record.get(meant):
             raise BadLine(f"there is no field {shorten(key)!r}{did_you_mean(meant)}")
@@ -191,23 +173,34 @@ def _meant(key: str) -> str | None:
     return suggest(key, (*OPTIONAL, *ANSWERS))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Reader:
-    """Makes prompt pairs of records, for one model."""
+    """Makes prompt pairs of the lines of a file, for one model.
+
+    Attributes:
+        known: the pairs of the first good lines with texts, by the text of the line: many files repeat their lines.
+        room: characters of lines that may still be added to them.
+    """
 
     tokens: Tokens | None
     n_vocab: int | None
+    known: dict[str, PromptPair] = field(default_factory=dict)
+    room: int = REPEATED
 
-    def prepare(self, values: Sequence[Any]) -> None:
+    def prepare(self, lines: Sequence[Line]) -> None:
         """Tokenize the texts of some lines at once."""
         texts, followed = list[str](), list[tuple[str, str]]()
-        for record in values if self.tokens else ():
-            if not isinstance(record, dict):
+        for line in lines if self.tokens else ():
+            record = line.value
+            if not isinstance(record, dict) or line.text in self.known:
                 continue
-            sides = {side: text for side in SIDES if _is_text(text := record.get(side))}
+            sides = {side: text for side in SIDES if side in record and _is_text(text := record[side])}
             texts += sides.values()
             for key, side in ANSWERS.items():
-                given = [each for each in _listed(record.get(key)) if _is_text(each)]
+                given = record.get(key)
+                if not isinstance(given, (str, list)):
+                    continue
+                given = [each for each in _listed(given) if _is_text(each)]
                 texts += given
                 if side in sides and len(given) * len(sides[side]) <= FOLLOWED:
                     followed += [(sides[side], each) for each in given]
@@ -216,12 +209,14 @@ class _Reader:
 
     def pair(self, line: Line) -> PromptPair:
         """The pair of a line; raises `BadLine` with everything that is wrong with it."""
+        if (known := self.known.get(line.text)) is not None:
+            return replace(known, line=line.number)
         record, why = _object_of(line.value), Reasons()
-        text, other, stratum = (why.unless(_text, record, key) for key in (*SIDES, "stratum"))
+        text, other, stratum = [why.unless(_text, record, key) if key in record else "" for key in _TEXTS]
         clean = None if text is None else why.unless(self.prompt, record, "clean", text)
         corrupt = None if other is None else why.unless(self.prompt, record, "corrupt", other)
         answers = distractors = corrupt_answers = None
-        first = bool(why.unless(_by_first_token, record))
+        first = "answer_tokens" in record and bool(why.unless(_by_first_token, record))
         if text or clean:
             answers = why.unless(self.answers, record, "answer", text, clean, first)
             distractors = why.unless(self.answers, record, "distractor", text, clean, first)
@@ -234,11 +229,12 @@ class _Reader:
             why.append(counts + unequal_words(text or "", other or "", clean, corrupt))
         elif clean and corrupt and clean.ids == corrupt.ids:
             why.append("the clean and the corrupt prompt are the same")
-        if answers and distractors and (shared := set(answers) & set(distractors)):
-            why.append(f"an answer and a distractor share their first token, {self.named(min(shared))}")
+        if answers and distractors and not set(answers).isdisjoint(distractors):
+            shared = min(set(answers) & set(distractors))
+            why.append(f"an answer and a distractor share their first token, {self.named(shared)}")
         why.refuse()
         assert clean and corrupt and answers and distractors and positions is not None
-        return PromptPair(
+        pair = PromptPair(
             clean_tokens=clean.ids,
             corrupt_tokens=corrupt.ids,
             answers=answers,
@@ -254,13 +250,17 @@ class _Reader:
             line=line.number,
             first=first,
         )
+        if text and self.room > 0:
+            self.room -= len(line.text)
+            self.known[line.text] = pair
+        return pair
 
     def prompt(self, record: Mapping[str, Any], side: str, text: str) -> Encoded:
         """The token ids of one side, with their spans where there is a text."""
         key = f"{side}_tokens"
         given = record.get(key)
         if given is not None:
-            if not isinstance(given, list) or not given or not all(map(_is_id, given)):
+            if not isinstance(given, list) or not given or not _are_ids(given):
                 raise BadLine(f"{key} is not a list of token ids")
             self.check_ids(given, key)
         if text and self.tokens:
@@ -286,10 +286,12 @@ class _Reader:
         listed = _listed(record.get(key))
         if not listed:
             raise BadLine(f"there is no {key}")
-        before = text if text or all(map(is_integer, listed)) else self.text_of(prompt)
+        by_id = _are_ids(listed)
+        before = text if text or by_id or all(map(is_integer, listed)) else self.text_of(prompt)
         if len(listed) * len(before or "") > FOLLOWED:
             raise BadLine(f"{key} has {len(listed)} values, too many for a prompt of {len(before or '')} characters")
-        ids = tuple(dict.fromkeys(self.token(each, key, before or "", first) for each in listed))
+        scored = listed if by_id else [self.token(each, key, before or "", first) for each in listed]
+        ids = tuple(dict.fromkeys(scored))
         self.check_ids(ids, key)
         return ids
 
@@ -337,7 +339,7 @@ class _Reader:
             raise BadLine(f"the tokenizer of {self.tokens.name} does not know {echo(word)} in {where}")
 
     def check_ids(self, ids: tuple[int, ...] | list[int], what: str) -> None:
-        if self.n_vocab is not None and max(ids, default=0) >= self.n_vocab:
+        if self.n_vocab is not None and ids and max(ids) >= self.n_vocab:
             raise BadLine(f"{what} has token {echo(max(ids))}, beyond the model's vocabulary of {self.n_vocab}")
 
 
@@ -367,6 +369,11 @@ def _is_text(given: object) -> TypeGuard[str]:
     return isinstance(given, str) and bool(given) and (given.isascii() or not _SURROGATE.search(given))
 
 
+def _are_ids(given: list[Any]) -> TypeGuard[list[int]]:
+    """Whether some values, as JSON has them, are all token ids."""
+    return set(map(type, given)) == {int} and min(given) >= 0
+
+
 def _is_id(value: object) -> TypeGuard[int]:
     return is_integer(value) and value >= 0
 
@@ -378,6 +385,5 @@ def _listed(given: object) -> list[Any]:
 
 def _texts(given: object) -> tuple[str, ...]:
     """Answers as texts; empty where some are token ids."""
-    listed = given if isinstance(given, list) else [given]
-    texts = tuple(each for each in listed if isinstance(each, str))
-    return texts if len(texts) == len(listed) else ()
+    listed = given if isinstance(given, list) else [given] if isinstance(given, str) else []
+    return tuple(listed) if all(isinstance(each, str) for each in listed) else ()

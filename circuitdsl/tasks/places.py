@@ -5,15 +5,43 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
-from circuitdsl.tasks.records import BadLine, Reasons, echo, is_integer
+from circuitdsl.tasks.records import BadLine, PromptFileError, Reasons, echo, is_integer, lines_of
 from circuitdsl.tasks.tokens import Encoded
 
 POSITION = re.compile(r"[A-Z][A-Z0-9_]*")
 #: positions of a line, and places of a position, at the most; characters of a name
 MOST, LONGEST = 1000, 100
+#: the positions of a prompt file with more bytes are not looked up before it is used
+_LARGE = 64 * 2**20
 _NTH = re.compile(r"(.+)#([0-9]{1,9})", re.DOTALL)
+
+
+def positions_in(path: Path) -> tuple[str, ...] | None:
+    """The names of positions in a prompt file, and END; None where it cannot be read, or is large.
+
+    `check_file` and `read_prompts` report what is wrong with the file. It is read again when it has changed.
+    """
+    try:
+        now = path.stat()
+        if not path.is_file() or now.st_size > _LARGE:
+            return None
+        return _positions_read(path, now.st_dev, now.st_ino, now.st_mtime_ns, now.st_size)
+    except (PromptFileError, OSError, ValueError):
+        return None
+
+
+@lru_cache(64)
+def _positions_read(path: Path, *_of_this_file: int) -> tuple[str, ...]:
+    found: dict[str, None] = {}
+    with lines_of(path) as lines:
+        for line in lines:
+            given = line.value.get("positions") if isinstance(line.value, dict) else None
+            if isinstance(given, dict) and not given.keys() <= found.keys():
+                found |= dict.fromkeys(name for name in given if POSITION.fullmatch(name))
+    return tuple(found | {"END": None})
 
 
 def positions_of(record: Mapping[str, Any], text: str, clean: Encoded, bos: bool) -> dict[str, tuple[int, ...]]:
@@ -26,6 +54,8 @@ def positions_of(record: Mapping[str, Any], text: str, clean: Encoded, bos: bool
     if long := next((name for name in given if len(name) > LONGEST), None):
         raise BadLine(f"the name of a position is too long: {echo(long)}")
     end = (len(clean.ids) - 1,)
+    if not given:
+        return {"END": end}
     why = Reasons()
     found = {
         name: (place,)  # so it is in most lines

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from circuitdsl.garbage import rarely_collected
 from circuitdsl.tasks.records import BadLine, Line, PromptFileError, lines_of
 from circuitdsl.visible import visible
 
@@ -76,13 +77,13 @@ def as_bad(line: Line, reason: BadLine) -> dict[str, Any]:
 def each_line(
     path: Path,
     read: Callable[[Line], T],
-    prepare: Callable[[list[Any]], None] = lambda values: None,
+    prepare: Callable[[list[Line]], None] = lambda lines: None,
     only: Container[int] | None = None,
 ) -> Iterator[Iterator[tuple[Line, T | BadLine]]]:
     """What a function makes of every line of a file, or why it raises `BadLine`.
 
     Args:
-        prepare: called with the values of the next few lines before they are read.
+        prepare: called with the next few lines before they are read.
         only: the numbers of the lines that are wanted.
 
     Raises:
@@ -91,7 +92,7 @@ def each_line(
 
     def found(lines: Iterator[Line]) -> Iterator[tuple[Line, T | BadLine]]:
         for batch in _batches(lines):
-            prepare([line.value for line in batch])
+            prepare(batch)
             for line in batch:
                 try:
                     made: T | BadLine = line.value if isinstance(line.value, BadLine) else read(line)
@@ -99,7 +100,7 @@ def each_line(
                     made = reason
                 yield line, made
 
-    with lines_of(path, only) as lines:
+    with rarely_collected(), lines_of(path, only) as lines:
         yield found(lines)
 
 

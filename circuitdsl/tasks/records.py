@@ -146,9 +146,22 @@ def _objects(texts: Iterable[str | BadLine], only: Container[int] | None) -> Ite
         elif text.strip():
             line = text.removesuffix("\n")
             try:
-                yield Line(number, line, json.loads(line.removesuffix("\r")))
+                value = _json(line)
             except (ValueError, RecursionError) as error:
-                yield Line(number, line, BadLine(f"not JSON: {error}"))
+                value = BadLine(f"not JSON: {error}")
+            yield Line(number, line, value)
+
+
+_DECODER = json.JSONDecoder()
+
+
+def _json(line: str) -> Any:
+    """The value of a line of JSON; most lines have nothing around it, and need not be searched for it."""
+    try:
+        value, end = _DECODER.raw_decode(line)
+    except ValueError:
+        end = -1
+    return value if end == len(line) else json.loads(line.removesuffix("\r"))
 
 
 def _rows(texts: Iterable[str | BadLine], only: Container[int] | None) -> Iterator[Line]:

@@ -8,6 +8,7 @@ import re
 import time
 import tracemalloc
 from collections.abc import Iterator
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,12 @@ from transformers import PreTrainedTokenizerFast
 
 from circuitdsl import cli
 from circuitdsl.cli import terminal
+from circuitdsl.tasks import from_file
+from circuitdsl.tasks.dataset import sample
 from circuitdsl.tasks.from_file import KEPT, pairs_in, read_prompts
 from circuitdsl.tasks.reading import Reading
 from circuitdsl.tasks.records import BadLine, PromptFileError
+from circuitdsl.tasks.registry import TASKS
 from circuitdsl.tasks.tokens import Tokens
 
 #: lines of a long file; ten times as many with CIRCUITDSL_LONG
@@ -110,6 +114,23 @@ def test_texts_are_tokenized_as_one_by_one(tmp_path: Path, pocket_tokens: Tokens
             patch.setattr(Tokens, "prepare", lambda *given: None)
             assert read(Tokens(pocket_tokens.tokenizer, "pocket", bos)) == found
         assert any(not isinstance(each, str) for each in found) and any(isinstance(each, str) for each in found)
+
+
+@pytest.mark.parametrize("room", [0, 1000, 2**24])
+def test_lines_that_are_repeated_are_worked_out_once(tmp_path: Path, pocket_tokens: Tokens, monkeypatch, room) -> None:
+    worked_out = []
+    read = from_file._object_of
+    monkeypatch.setattr(from_file, "_object_of", lambda record: worked_out.append(record) or read(record))
+    reader = from_file._Reader
+    monkeypatch.setattr(from_file, "_Reader", lambda *given: reader(*given, room=room))
+    data = sample(TASKS["ioi"], pocket_tokens, 20)
+    path = write(tmp_path / "p.jsonl", [pair.record() for pair in data.pairs] * 10)
+    with pairs_in(path, pocket_tokens) as each:
+        found = [pair for _, pair in each]
+    assert found == list(data.pairs) * 10 and [pair.line for pair in found] == list(range(1, 201))
+    sizes = [len(line) for line in path.read_text().splitlines()[:20]]
+    kept = sum(before < room for before in accumulate(sizes[:-1], initial=0))
+    assert len(worked_out) == 20 + 9 * 20 - 9 * kept
 
 
 def test_how_far_a_long_file_is_read_is_shown(many: Path, monkeypatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -139,6 +141,30 @@ def test_the_examples_parse_without_a_word(text: str) -> None:
     file, found = parse(text)
     assert [str(d) for d in found] == []
     assert not [part for statement in file.statements for part in s.walk(statement) if isinstance(part, s.Broken)]
+
+
+def everything(node: s.Syntax) -> Iterator[s.Syntax]:
+    """The node and all syntax in its fields, whatever their types say."""
+    yield node
+    for held in vars(node).values():
+        for each in held if isinstance(held, tuple) else (held,):
+            if isinstance(each, s.Syntax):
+                yield from everything(each)
+
+
+def kinds(kind: type[s.Syntax]) -> Iterator[type[s.Syntax]]:
+    for each in kind.__subclasses__():
+        yield from (each, *kinds(each))
+
+
+@pytest.mark.parametrize("text", [WHOLE, ROLE, CHANNELS, INTERVENTION, PROPERTY, COMPARE, VERBS, LINES])
+def test_all_syntax_of_a_kind_is_found(text: str) -> None:
+    """What no field can hold is not looked into, and nothing else is left out."""
+    for statement in parse(text)[0].statements:
+        whole = Counter(map(id, everything(statement)))
+        assert Counter(map(id, s.walk(statement))) == whole
+        for kind in kinds(s.Syntax):
+            assert [*s.walk_to(statement, kind)] == [part for part in s.walk(statement) if isinstance(part, kind)]
 
 
 @pytest.mark.parametrize("line", LINES.strip().split("\n"))

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from circuitdsl.language import parse
+from circuitdsl.language import syntax as s
 from circuitdsl.language.parse import Read
 from circuitdsl.lsp.colours import colours
 from circuitdsl.lsp.completion import complete
@@ -62,6 +64,21 @@ def test_lines_are_inserted_and_deleted_anywhere() -> None:
         for changed in (lines[:number] + lines[number + 1 :], [*lines[:number], "heads x = (1.1", *lines[number:]]):
             text = "\n".join(changed)
             assert read("x.circ", text, before).diagnostics == read("x.circ", text).diagnostics
+
+
+def test_a_line_that_moves_is_not_parsed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed = []
+    statement = parse._statement
+    monkeypatch.setattr(parse, "_statement", lambda line, sink: parsed.append(line) or statement(line, sink))
+    lines, before = thousand_lines(), Read()
+    lines[700:700] = ["expect attention(mover,", "  END -> IO) >= 3%"]
+    read(str(POCKET), "\n".join(lines), before)
+    for change in (["expect attention(mover, END -> IO) >= 2%", "", *lines[500:]], lines[503:]):
+        parsed.clear()
+        document = read(str(POCKET), text := "\n".join(lines[:500] + change), before)
+        assert len(parsed) <= 1
+        for one, fresh in zip(document.file.statements, read(str(POCKET), text).file.statements, strict=True):
+            assert [each.span for each in s.walk(one)] == [each.span for each in s.walk(fresh)]
 
 
 def thousand_lines() -> list[str]:

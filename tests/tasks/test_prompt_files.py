@@ -14,8 +14,11 @@ from hypothesis import strategies as st
 from circuitdsl.api import check_prompt_files, loads
 from circuitdsl.report.report import TaskResult
 from circuitdsl.report.terminal import task_line
+from circuitdsl.tasks import places
 from circuitdsl.tasks.dataset import Dataset, sample
 from circuitdsl.tasks.from_file import PromptFileError, read_prompts
+from circuitdsl.tasks.places import positions_in
+from circuitdsl.tasks.records import lines_of
 from circuitdsl.tasks.registry import TASKS
 from circuitdsl.tasks.tokens import Encoded, Tokens, unequal_words
 from tests.conftest import ROOT, shared
@@ -256,6 +259,18 @@ def test_the_order_follows_the_seed_and_limits_share_their_first_prompts(tmp_pat
 
 
 # --- CSV and JSON as files -------------------------------------------------------------------------
+
+
+def test_the_positions_of_a_file_are_read_again_when_it_has_changed(tmp_path, monkeypatch) -> None:
+    opened, path = [], tmp_path / "p.jsonl"
+    monkeypatch.setattr(places, "lines_of", lambda path: opened.append(path) or lines_of(path))
+    assert positions_in(path) is None
+    path.write_text('{"positions": {"A": 0}}\n')
+    assert positions_in(path) == positions_in(path) == ("A", "END") and len(opened) == 1
+    path.write_text('{"positions": {"AB": 0}}\n')
+    assert positions_in(path) == ("AB", "END")
+    path.write_bytes(b"\xff\xff\xff")
+    assert positions_in(path) is positions_in(path) is None and len(opened) == 4
 
 
 def test_csv_has_positions_in_capital_columns(tmp_path, gpt2_tokens) -> None:
