@@ -93,7 +93,7 @@ def attention_arguments(
     found = sort_arguments(measurement.arguments)
     for edge in found.others:
         if isinstance(edge, s.Edge):  # `attention(mover, end -> io)`
-            names = scope.position_names()
+            names, _ = scope.position_names
             upper = [str(end).upper() for end in (edge.sender, edge.receiver)]
             guess = " -> ".join(suggest(end, names) or end for end in upper)
             message = "attention goes from position to position, written in capitals"

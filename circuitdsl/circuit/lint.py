@@ -10,7 +10,7 @@ from itertools import count, islice, product
 
 from circuitdsl.circuit.changes import EdgePatch
 from circuitdsl.circuit.claims import Circuit, Claim
-from circuitdsl.circuit.criteria import Matters, Moves, Negligible, Signed, Test, Within, unworded
+from circuitdsl.circuit.criteria import Matters, Moves, Negligible, Signed, Test, Within
 from circuitdsl.circuit.measurement import Kinds
 from circuitdsl.circuit.shapes import TaskShape
 from circuitdsl.circuit.vocabulary import METRICS
@@ -100,7 +100,7 @@ def _repeated(subjects: Iterable[Subject], spans: Mapping[int, Span], sink: Sink
     """A claim that an earlier one makes already, on all of its tasks."""
     seen: dict[Hashable, list[Claim]] = {}
     for claim, whole, _ in subjects:
-        same = seen.setdefault((whole, frozenset(map(unworded, claim.tests))), [])
+        same = seen.setdefault((whole, frozenset(claim.tests)), [])
         earlier = next((c for c in same if set(claim.tasks) <= set(c.tasks)), None)
         if earlier is None:
             same.append(claim)

@@ -378,6 +378,5 @@ def _listed(given: object) -> list[Any]:
 
 def _texts(given: object) -> tuple[str, ...]:
     """Answers as texts; empty where some are token ids."""
-    listed = given if isinstance(given, list) else [given]
-    texts = tuple(each for each in listed if isinstance(each, str))
-    return texts if len(texts) == len(listed) else ()
+    listed = _listed(given)
+    return tuple(listed) if all(isinstance(each, str) for each in listed) else ()
