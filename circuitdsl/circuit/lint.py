@@ -170,8 +170,11 @@ def _allows(test: Test, margin: float, signs: bool) -> Allowed:
             return {"effect": [below if signs else above], "delta": [(-math.inf, -math.ulp(0))]}
         case Signed():
             return {"effect": [above if signs else below], "delta": [(math.ulp(0), math.inf)]}
-        case Within(quantity=quantity, low=low, high=high):
-            return {quantity: [(-math.inf if low is None else low, math.inf if high is None else high)]}
+        case Within(quantity=quantity, low=low, high=high, strict=strict):
+            least, most = -math.inf if low is None else low, math.inf if high is None else high
+            if strict:
+                least, most = math.nextafter(least, math.inf), math.nextafter(most, -math.inf)
+            return {quantity: [(least, most)]}
         case Moves(direction=direction, by=by):
             least = by or math.ulp(0)
             return {"change": [(least, math.inf) if direction == "rises" else (-math.inf, -least)]}
