@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from circuitdsl.circuit.bounds import moves, within
@@ -93,7 +93,7 @@ def attention_arguments(
     found = sort_arguments(measurement.arguments)
     for edge in found.others:
         if isinstance(edge, s.Edge):  # `attention(mover, end -> io)`
-            names = scope.position_names()
+            names, _ = scope.position_names
             upper = [str(end).upper() for end in (edge.sender, edge.receiver)]
             guess = " -> ".join(suggest(end, names) or end for end in upper)
             message = "attention goes from position to position, written in capitals"
@@ -127,6 +127,28 @@ def refuse_others(scope: Scope, measurement: s.Measurement, found: Arguments, po
     for option in unknown:
         scope.sink.error("E046", f"{measurement.name.text} takes no option '{option.key.text}'", option.span)
     return not strange and not unknown
+
+
+def options_of(
+    scope: Scope, measurement: s.Measurement, options: Iterable[s.Option], known: Mapping[str, tuple[str, ...]]
+) -> dict[str, str] | None:
+    """The options of a measurement with their values; None where one is wrong, after a diagnostic was emitted.
+
+    Args:
+        known: the options that it takes, each with its values.
+    """
+    name, errors, given = measurement.name.text, len(scope.sink.found), dict[str, str]()
+    for option in options:
+        key, value = option.key.text, option.value
+        if key not in known:
+            scope.sink.unknown("E046", "option", key, option.key.span, known, f" of {name}")
+        elif key in given:
+            scope.sink.error("E051", f"the option {key} is given twice", option.span)
+        elif not isinstance(value, s.Word) or value.text not in known[key]:
+            *others, last = known[key]
+            scope.sink.error("E047", f"{key} is {listing(others)} or {last}", value.span)
+        given[key] = value.text
+    return given if len(scope.sink.found) == errors else None
 
 
 def value_test(scope: Scope, expect: s.Expect, unit: Unit, low: float | None, high: float | None) -> Test | None:

@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 from typing import Any, Literal
 
+from circuitdsl.circuit.changes import EdgePatch
 from circuitdsl.circuit.criteria import Matters, Moves, Negligible, Quantity, Signed, Stronger, Test, Within
 from circuitdsl.circuit.edges import resolve_edge
 from circuitdsl.circuit.nodes import Direction
@@ -22,15 +23,15 @@ _EXCLUSIVE = (("lowers", "raises"), *(("negligible", word) for word in ("matters
 
 
 def resolve_claim(
-    scope: Scope, parts: tuple[s.ClaimPart, ...], direction: Direction = "noise", via_mlps: bool | None = None
+    scope: Scope, parts: tuple[s.ClaimPart, ...], direction: Direction = "noise", own: EdgePatch | None = None
 ) -> tuple[Test, ...] | None:
     """The tests of a claim on a patch; None where one is wrong, after a diagnostic was emitted.
 
     Args:
         direction: which run is patched. The edges of `stronger than` are patched in the same run, so that both changes
             start from one run.
-        via_mlps: the protocol of the patch, by default the one that holds at this place in the file. The edges of
-            `stronger than` follow it unless they name one: an effect via MLPs is no measure of a direct one.
+        own: the edges that the claim is about. Those of `stronger than` follow their protocol unless they name one: an
+            effect via MLPs is no measure of a direct one. Without them it is the one at this place in the file.
     """
     tests: list[Test | None] = [] if parts else [Matters()]
     for part in parts:
@@ -42,7 +43,9 @@ def resolve_claim(
             case s.Bound(relation=relation):
                 tests.append(within(scope, relation, delta_unit(scope), "delta", "delta"))
             case s.Stronger(edge=edge):
-                patch = resolve_edge(scope, edge, scope.via_mlps if via_mlps is None else via_mlps, direction)
+                patch = resolve_edge(scope, edge, own.via_mlps if own else scope.via_mlps, direction)
+                if patch and own and (patch.edge_set, patch.via_mlps) == (own.edge_set, own.via_mlps):
+                    scope.sink.error("E086", "no edge is stronger than itself", part.span)
                 name = f"{edge.sender} -> {edge.receiver}"
                 tests.append(None if patch is None else Stronger(patch, name))
     words = {part.word for part in parts if isinstance(part, s.PlainClaim)}
@@ -68,7 +71,7 @@ def moves(scope: Scope, change: s.Change, unit: Unit, name: str) -> Moves | None
 
 
 def effect_tests(
-    scope: Scope, expect: s.Expect, direction: Direction = "noise", via_mlps: bool | None = None
+    scope: Scope, expect: s.Expect, direction: Direction = "noise", own: EdgePatch | None = None
 ) -> tuple[Test, ...] | None:
     """`: CLAIM`, or a relation whose unit says of what: `%` of the effect, a share of the gap; `points` of the delta.
 
@@ -76,7 +79,7 @@ def effect_tests(
     bound in logits, which holds much sooner.
     """
     if expect.relation is None:
-        return resolve_claim(scope, expect.claim, direction, via_mlps)
+        return resolve_claim(scope, expect.claim, direction, own)
     if isinstance(expect.relation, s.Change) and scope.under:
         message = (
             f"under a condition, {expect.measurement.name.text} has an effect: the change from the condition alone"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal
 
 from circuitdsl.circuit.changes import EdgePatch
@@ -144,8 +144,3 @@ class RolesAgree(_Worded):
 
 
 Test = Matters | Negligible | Signed | Within | Beyond | Stronger | Moves | ChannelTest | AboveChance | RolesAgree
-
-
-def unworded(test: Test) -> Test:
-    """A test without its wording: `-5%` and `-5.0%` are one bound."""
-    return replace(test, text="") if isinstance(test, Within | Moves) else test

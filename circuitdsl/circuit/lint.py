@@ -166,8 +166,10 @@ def _both(one: Allowed, other: Allowed) -> Allowed:
 def _allows(test: Test, margin: float, signs: bool) -> Allowed:
     """The values of each quantity that fit a test; a quantity it says nothing of is left out."""
     if isinstance(test, Within):
-        low, high = test.low, test.high
-        return {test.quantity: [(-math.inf if low is None else low, math.inf if high is None else high)]}
+        least, most = -math.inf if test.low is None else test.low, math.inf if test.high is None else test.high
+        if test.strict:
+            least, most = math.nextafter(least, math.inf), math.nextafter(most, -math.inf)
+        return {test.quantity: [(least, most)]}
     below, above = (-math.inf, math.nextafter(-margin, -1)), (math.nextafter(margin, 1), math.inf)
     match test:
         case Negligible():

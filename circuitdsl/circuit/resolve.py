@@ -154,8 +154,7 @@ def _split(file: _File) -> None:
         if isinstance(statement, s.Circuit):
             name = statement.name
             if name.text in opened:
-                first = f"it is opened in line {opened[name.text]} already"
-                file.sink.error("E050", f"the circuit {name.text} is defined twice", name.span, None, first)
+                _twice(file.sink, "circuit", name, f"it is opened in line {opened[name.text]} already")
             opened.setdefault(name.text, statement.span.line)
             file.parts.append(_Part(name.text, statement.title.text if statement.title else ""))
         elif isinstance(statement, s.Broken) and statement.keyword == "circuit":
@@ -186,6 +185,10 @@ def _split(file: _File) -> None:
         file.before = []
 
 
+def _twice(sink: Sink, what: str, name: s.Word, first: str) -> None:
+    sink.error("E050", f"the {what} {name.text} is defined twice", name.span, None, first)
+
+
 def _resolve_shared(file: _File) -> None:
     """Language version, roles and imports, which belong to the whole file."""
     sink, defined = file.sink, dict[str, int]()
@@ -195,11 +198,9 @@ def _resolve_shared(file: _File) -> None:
             message = f"this file is written in language {statement.version}; this program reads language {LANGUAGE}"
             sink.error("E031", message, statement.span)
     for role in roles:
-        name = role.name.text
-        if name in defined:
-            first = f"it is defined in line {defined[name]} already"
-            sink.error("E050", f"the role {name} is defined twice", role.name.span, None, first)
-        defined.setdefault(name, role.span.line)
+        if role.name.text in defined:
+            _twice(sink, "role", role.name, f"it is defined in line {defined[role.name.text]} already")
+        defined.setdefault(role.name.text, role.span.line)
     broken = [statement for statement in file.syntax.statements if isinstance(statement, s.Broken)]
     file.used.read(file.shared)
     file.imports = file.used.missing or any(statement.keyword == "use" for statement in broken)
@@ -321,9 +322,7 @@ def _groups(scope: Scope, statements: Iterable[s.Statement]) -> tuple[Group, ...
         elif isinstance(statement, s.Group):
             earlier = scope.definitions.setdefault(statement.name.text, statement)
             if earlier is not statement:
-                first = f"it is defined in line {earlier.span.line} already"
-                message = f"the group {statement.name.text} is defined twice"
-                scope.sink.error("E050", message, statement.name.span, None, first)
+                _twice(scope.sink, "group", statement.name, f"it is defined in line {earlier.span.line} already")
     records = []
     for name, group in scope.definitions.items():
         members = scope.groups[name] if name in scope.groups else resolve_group(scope, group)

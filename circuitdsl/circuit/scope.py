@@ -112,13 +112,9 @@ class Scope:
         shape = self.shapes.get(task)
         return shape is None or position == EVERYWHERE or position.name in shape.positions
 
-    def position_names(self) -> list[str]:
-        """The positions of all tasks, in the tasks' order."""
-        return self._position_names[0]
-
     @cached_property
-    def _position_names(self) -> tuple[list[str], bool]:
-        """They, and whether the tasks have no others. It is asked for once the tasks are known."""
+    def position_names(self) -> tuple[list[str], bool]:
+        """The positions of all tasks in their order, and whether there are no others; for when the tasks are known."""
         shapes = [self.shapes.get(task.name) for task in self.tasks]
         names = dict.fromkeys(name for shape in shapes if shape for name in shape.positions)
         return list(names), bool(self.tasks) and not self.tasks_broken and None not in shapes
@@ -131,7 +127,7 @@ class Scope:
 
     def position(self, place: s.Place) -> Position | None:
         """A position; None where it is wrong, after a diagnostic was emitted."""
-        (names, known), code, guess = self._position_names, "E044", None
+        (names, known), code, guess = self.position_names, "E044", None
         if place.name == "*":
             return EVERYWHERE
         if not place.name.isupper():

@@ -69,8 +69,6 @@ def row_of(statement: s.Statement) -> Row:
     match statement:
         case s.Info(kind=kind, text=text):
             return Row("info", (kind, str(text)))
-        case s.Language(version=version):
-            return Row("", (f"language {version}",))
         case s.Model(name=path, options=options):
             return Row("header", ("model", listed((path, *options))))
         case s.Task(name=name, generator=generator, arguments=arguments):

@@ -299,7 +299,7 @@ class Info(Syntax):  # source, note or license
     text: Text
 
 
-class Language(Syntax):
+class Language(Syntax, form="language {version}"):
     version: int
 
 

@@ -35,12 +35,11 @@ class Denoise(Kind):
             scope.sink.error("E084", message, measurement.span)
             return None
         effect: EdgeEffect | NodeEffect | None = None
-        via_mlps = None
-        if edges:
-            patch = resolve_edge(scope, edges[0], scope.via_mlps, "denoise")
-            effect, via_mlps = (EdgeEffect(patch), patch.via_mlps) if patch else (None, None)
-        elif (members := group_argument(scope, measurement, found)) is not None:
+        patch = resolve_edge(scope, edges[0], scope.via_mlps, "denoise") if edges else None
+        if patch is not None:
+            effect = EdgeEffect(patch)
+        elif not edges and (members := group_argument(scope, measurement, found)) is not None:
             sites = sites_of(scope, members, found.nodes.span)
             effect = NodeEffect(NodePatch(sites, direction="denoise")) if sites else None
-        tests = effect_tests(scope, expect, "denoise", via_mlps)
+        tests = effect_tests(scope, expect, "denoise", patch)
         return (effect, tests) if right and effect is not None and tests is not None else None

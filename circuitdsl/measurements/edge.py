@@ -9,7 +9,6 @@ from typing import ClassVar
 from circuitdsl.circuit.bounds import resolve_claim
 from circuitdsl.circuit.changes import EdgePatch
 from circuitdsl.circuit.claims import Claim
-from circuitdsl.circuit.criteria import Stronger
 from circuitdsl.circuit.edges import resolve_edge
 from circuitdsl.circuit.measurement import Expected
 from circuitdsl.circuit.scope import Scope
@@ -42,14 +41,8 @@ class EdgeEffect(Kind):
     def resolve(cls, scope: Scope, statement: s.EdgeClaim) -> Expected | None:  # type: ignore[override]
         negligible = any(isinstance(part, s.PlainClaim) and part.word == "negligible" for part in statement.claim)
         patch = resolve_edge(scope, statement.edge, scope.via_mlps, negligible=negligible)
-        tests = resolve_claim(scope, statement.claim, via_mlps=None if patch is None else patch.via_mlps)
-        if patch is None or tests is None:
-            return None
-        for test in tests:
-            if isinstance(test, Stronger) and test.patch.edge_set == patch.edge_set:
-                span = next(part.span for part in statement.claim if isinstance(part, s.Stronger))
-                scope.sink.error("E086", "no edge is stronger than itself", span)
-        return cls(patch), tests
+        tests = resolve_claim(scope, statement.claim, own=patch)
+        return None if patch is None or tests is None else (cls(patch), tests)
 
     @property
     def subject(self) -> Hashable:

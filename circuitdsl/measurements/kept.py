@@ -59,13 +59,9 @@ class Kept:
         """How many steps the corrupt run makes."""
         return _steps(self.corrupt)
 
-    def clean_share(self, n_layers: int) -> float:
-        """The share of a whole model that the clean run goes through."""
-        return min(1.0, self.clean_steps / (3 * n_layers))
-
-    def corrupt_share(self, n_layers: int) -> float:
-        """The same of the corrupt run."""
-        return min(1.0, self.corrupt_steps / (3 * n_layers))
+    def share(self, n_layers: int) -> float:
+        """What both runs go through together, in whole models."""
+        return sum(min(1.0, steps / (3 * n_layers)) for steps in (self.clean_steps, self.corrupt_steps))
 
 
 def _steps(nodes: Nodes) -> float:

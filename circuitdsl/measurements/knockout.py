@@ -6,7 +6,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from typing import ClassVar, cast
 
-from circuitdsl.circuit.arguments import Arguments, group_argument, refuse_others, sites_of, sort_arguments
+from circuitdsl.circuit.arguments import group_argument, options_of, refuse_others, sites_of, sort_arguments
 from circuitdsl.circuit.bounds import effect_tests
 from circuitdsl.circuit.changes import Intervention, NodePatch, Patch
 from circuitdsl.circuit.claims import Claim
@@ -15,7 +15,6 @@ from circuitdsl.circuit.nodes import EVERYWHERE, Ablation, Site
 from circuitdsl.circuit.scope import Scope
 from circuitdsl.circuit.vocabulary import ABLATIONS
 from circuitdsl.language import syntax as s
-from circuitdsl.language.diagnostics import listing
 from circuitdsl.measurements.kind import Kind
 from circuitdsl.measurements.nulls import Nulls, null_of
 from circuitdsl.measurements.plan import Part, patched
@@ -49,11 +48,12 @@ class NodeEffect(Kind):
         found = sort_arguments(expect.measurement.arguments)
         right = refuse_others(scope, expect.measurement, found, positions=False, options=True)
         members = group_argument(scope, expect.measurement, found)
-        ablate = _ablation(scope, found)
+        given = options_of(scope, expect.measurement, found.options, cls.options)
         tests = effect_tests(scope, expect)
         sites = None if members is None else sites_of(scope, members, found.nodes.span)
-        if not right or sites is None or ablate is None or tests is None:
+        if not right or sites is None or given is None or tests is None:
             return None
+        ablate = cast(Ablation, given.get("ablate", "corrupt"))
         if scope.under and ablate != "corrupt":
             message = "under a condition, knock-outs put in corrupt terms only, as the condition itself does"
             scope.sink.error("E087", message, found.options[0].span)
@@ -80,16 +80,3 @@ class NodeEffect(Kind):
         request = replace(cast(NodeRequest, patch_request(self.patch)), under=under)
         part = patched("", request, null_of(request, claim, nulls))
         return part if under is None else replace(part, base=under)
-
-
-def _ablation(scope: Scope, found: Arguments) -> Ablation | None:
-    value = "corrupt"
-    for option in found.options:
-        if option.key.text != "ablate":
-            scope.sink.unknown("E046", "option", option.key.text, option.key.span, ("ablate",), " of knockout")
-            return None
-        if not isinstance(option.value, s.Word) or option.value.text not in ABLATIONS:
-            scope.sink.error("E047", f"ablate is {listing(ABLATIONS[:-1])} or {ABLATIONS[-1]}", option.value.span)
-            return None
-        value = option.value.text
-    return cast(Ablation, value)

@@ -83,6 +83,9 @@ def _claim(scope: Scope, line: s.Expect, comparison: Comparison, header: int) ->
         help = "write: expect overlap >= 75%, expect overlap above chance, or expect roles agree"
         scope.sink.error("E131", message, name.span, help)
         return None
+    if line.on is not None:
+        scope.sink.error("E083", f"{name.text} is read off two specs: it has no task", line.on.span)
+        return None
     what = _what(line.measurement, scope.sink)
     test = None if what is None else _test(scope, line, what)
     if what is None or test is None:
@@ -104,10 +107,11 @@ def _claim(scope: Scope, line: s.Expect, comparison: Comparison, header: int) ->
 def _what(measurement: s.Measurement, sink: Sink) -> What | None:
     """`overlap` and `overlap(of = heads)` are about heads, `overlap(of = edges)` about edges."""
     match measurement:
+        case s.Measurement(name=s.Word(text=name), arguments=()):
+            return "heads" if name == "overlap" else "roles"
         case s.Measurement(name=s.Word(text="roles")):
-            return "roles"
-        case s.Measurement(arguments=()):
-            return "heads"
+            sink.error("E084", "roles takes no arguments: expect roles agree", measurement.span)
+            return None
         case s.Measurement(arguments=(s.Option(key=s.Word(text="of"), value=of),)) if of.text in ("heads", "edges"):
             return cast(What, of.text)
     sink.error("E084", "overlap is said of heads, or of edges: overlap(of = edges)", measurement.span)

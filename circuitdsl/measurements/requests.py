@@ -119,7 +119,8 @@ class Request:
     @property
     def positions(self) -> Positions:
         """Every position that it needs, but for `*`."""
-        return positions_of(self)
+        found = (*(place for patch in self.patches for _, place in patch.writes), *self.own_positions)
+        return tuple(dict.fromkeys(position for position in found if position != EVERYWHERE))
 
     @property
     def needs_runs(self) -> bool:
@@ -179,7 +180,7 @@ class _Patched(Request):
 
     @cached_property
     def positions(self) -> Positions:
-        return positions_of(self)
+        return super().positions
 
 
 @dataclass(frozen=True)
@@ -282,21 +283,11 @@ class TermRequest(Request):
     def own_positions(self) -> Positions:
         return (self.position,)
 
-    @property
-    def own_writers(self) -> tuple[Node, ...]:
-        return (self.node,)
-
     def kept(self, n_layers: int) -> Kept:
         return replacing((self.node,), self.ablate)
 
 
 PatchRequest = EdgeRequest | NodeRequest
-
-
-def positions_of(request: Request) -> Positions:
-    """Every position that a request needs, but for `*`."""
-    found = (*(place for patch in request.patches for _, place in patch.writes), *request.own_positions)
-    return tuple(dict.fromkeys(position for position in found if position != EVERYWHERE))
 
 
 def replaced(patch: PatchRequest) -> tuple[TermRequest, ...]:

@@ -20,28 +20,20 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar, Literal
 
+from circuitdsl.circuit.arguments import options_of
 from circuitdsl.circuit.bounds import delta_unit, within
 from circuitdsl.circuit.claims import Claim, Membership, membership
 from circuitdsl.circuit.criteria import NULL_PROMPTS, Quantity, Within
 from circuitdsl.circuit.measurement import Expected
-from circuitdsl.circuit.nodes import EVERYWHERE, Ablation, Edge, Node, Site
+from circuitdsl.circuit.nodes import EVERYWHERE, Ablation, Node, Site
 from circuitdsl.circuit.scope import Scope
 from circuitdsl.circuit.vocabulary import ABLATIONS
 from circuitdsl.language import syntax as s
-from circuitdsl.language.diagnostics import listing
 from circuitdsl.measurements.kind import Kind
 from circuitdsl.measurements.nulls import Nulls
 from circuitdsl.measurements.peers import Peers
 from circuitdsl.measurements.plan import ClaimPlan, Part
 from circuitdsl.measurements.requests import Subgraph
-
-#: the options, each with its values, the default first
-OPTIONS: Mapping[str, tuple[str, ...]] = {
-    "keep": ("nodes", "edges"),
-    "ablate": ABLATIONS,
-    "positions": ("spec", "all"),
-    "form": ("normalised", "wang"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +64,12 @@ class WholeCircuit(Kind):
         " | a share of the gap",
         "`sufficiency` | the share of random circuits of the same shape that are further from the model | a share",
     )
-    options: ClassVar = OPTIONS
+    options: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "keep": ("nodes", "edges"),
+        "ablate": ABLATIONS,
+        "positions": ("spec", "all"),
+        "form": ("normalised", "wang"),
+    }
     examples = ("expect faithfulness >= -100%",)
     false_examples = ("expect faithfulness >= 300%",)
     of_whole = True
@@ -154,27 +151,17 @@ class WholeCircuit(Kind):
 
 
 def _with_options(scope: Scope, written: s.Measurement, found: WholeCircuit) -> WholeCircuit | None:
-    known = [name for name in OPTIONS if name != "form" or found.name == "faithfulness"]
-    given: set[str] = set()
-    errors = len(scope.sink.found)
-    for argument in written.arguments:
-        if not isinstance(argument, s.Option):
-            message = f"{found.name} is said of the whole circuit, and takes options only"
-            scope.sink.error("E084", message, argument.span, f"write: {found.name}(keep = edges)")
-            continue
-        key, value = argument.key.text, argument.value
-        if key not in known:
-            scope.sink.unknown("E046", "option", key, argument.key.span, known, f" of {found.name}")
-        elif key in given:
-            scope.sink.error("E051", f"the option {key} is given twice", argument.span)
-        elif not isinstance(value, s.Word) or value.text not in OPTIONS[key]:
-            *others, last = OPTIONS[key]
-            scope.sink.error("E047", f"{key} is {listing(others)} or {last}", value.span)
-        else:
-            attribute = "positions_kept" if key == "positions" else key
-            found = replace(found, **{attribute: value.text})  # type: ignore[arg-type]
-        given.add(key)
-    return found if len(scope.sink.found) == errors else None
+    options = [argument for argument in written.arguments if isinstance(argument, s.Option)]
+    others = [argument for argument in written.arguments if not isinstance(argument, s.Option)]
+    for argument in others:
+        message = f"{found.name} is said of the whole circuit, and takes options only"
+        scope.sink.error("E084", message, argument.span, f"write: {found.name}(keep = edges)")
+    known = {key: values for key, values in found.options.items() if key != "form" or found.name == "faithfulness"}
+    given = options_of(scope, written, options, known)
+    if others or given is None:
+        return None
+    fields = {"positions_kept" if key == "positions" else key: value for key, value in given.items()}
+    return replace(found, **fields)  # type: ignore[arg-type]
 
 
 def _test(scope: Scope, relation: s.Relation, measurement: WholeCircuit) -> Within | None:
@@ -208,12 +195,9 @@ def alone(whole: Membership, keep: Literal["nodes", "edges"], ablate: Ablation, 
 def without(circuit: Subgraph, nodes: Nodes, of_model: bool = False) -> Subgraph:
     """The circuit less some of its nodes, or the edges at them; or the whole model less the same."""
     sites = frozenset(site for site in circuit.sites if (site.node in nodes) == of_model)
-    edges = frozenset(edge for edge in circuit.edges if _touches(edge, nodes) == of_model)
+    ends = ((edge, (edge.sender, edge.sender.whole, edge.receiver.node)) for edge in circuit.edges)
+    edges = frozenset(edge for edge, touched in ends if nodes.isdisjoint(touched) != of_model)
     return replace(circuit, inverted=of_model, sites=sites, edges=edges)
-
-
-def _touches(edge: Edge, nodes: Nodes) -> bool:
-    return edge.sender in nodes or edge.sender.whole in nodes or edge.receiver.node in nodes
 
 
 def members(circuit: Subgraph) -> tuple[Node, ...]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import random
 from collections import deque
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import count, islice
 from typing import NamedTuple
 
 from circuitdsl.tasks.task import Draft, Options, Task, TaskError
@@ -134,7 +133,7 @@ def sample(
         TaskError: too few usable words in a list, or a pair that does not align.
     """
     corruption, drafts = _drafts(task, tokens, seed, corrupt, options)
-    return Dataset(task.name, corruption, seed, tokens.adds_bos, encode(task, tokens, itertools.islice(drafts, n)))
+    return Dataset(task.name, corruption, seed, tokens.adds_bos, encode(task, tokens, islice(drafts, n)))
 
 
 class Corrupt(NamedTuple):
@@ -148,7 +147,7 @@ def corrupt_prompts(
     task: Task, tokens: Tokens, n: int, seed: int = 0, corrupt: str | None = None, options: Options | None = None
 ) -> tuple[Corrupt, ...]:
     """The corrupt prompts of the pairs that `sample` draws."""
-    drafts = list(itertools.islice(_drafts(task, tokens, seed, corrupt, options)[1], n))
+    drafts = list(islice(_drafts(task, tokens, seed, corrupt, options)[1], n))
     encoded = tokens.encode([draft.corrupt.text for draft in drafts])
     return tuple(Corrupt(each.ids, draft.stratum) for each, draft in zip(encoded, drafts, strict=True))
 
@@ -161,7 +160,7 @@ def _drafts(
     settings = task.settings(options or {})
     words = tokens.words(task)
     rng = random.Random(f"{task.name}/{seed}")
-    drawn = (task.draw(rng, words, corruption, settings) for _ in itertools.count())
+    drawn = (task.draw(rng, words, corruption, settings) for _ in count())
     return corruption, dealt(drawn, task.strata(words, settings), random.Random(f"{task.name}/{seed}/deal"))
 
 

@@ -385,5 +385,5 @@ def _listed(given: object) -> list[Any]:
 
 def _texts(given: object) -> tuple[str, ...]:
     """Answers as texts; empty where some are token ids."""
-    listed = given if isinstance(given, list) else [given] if isinstance(given, str) else []
+    listed = _listed(given)
     return tuple(listed) if all(isinstance(each, str) for each in listed) else ()

@@ -232,7 +232,7 @@ class Tokens:
         return tuple(word for word, ids in zip(words.words, found, strict=True) if self._fits(words, word, ids))
 
     def _fits(self, words: WordList, word: str, ids: tuple[int, ...]) -> bool:
-        if self.tokenizer.unk_token_id in ids:
+        if self._unknown in ids:
             return False
         if words.cut is None:
             return len(ids) == 1

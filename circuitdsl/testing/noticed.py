@@ -20,7 +20,7 @@ from itertools import chain
 
 from circuitdsl.api import Spec, resolver
 from circuitdsl.circuit.claims import Circuit, Claim, membership
-from circuitdsl.circuit.criteria import NULL_PROMPTS, Beyond, Matters, Test, unworded
+from circuitdsl.circuit.criteria import NULL_PROMPTS, Beyond, Matters, Test
 from circuitdsl.circuit.shapes import ModelShape
 from circuitdsl.engine.prompts import Prompts
 from circuitdsl.language import syntax as s
@@ -290,4 +290,4 @@ def _as_claimed(evidence: Evidence) -> Evidence:
 
 def _said(claim: Claim) -> tuple[object, ...]:
     """What a claim asks for, whatever its wording."""
-    return claim.measurement.subject, tuple(map(unworded, claim.tests)), claim.each, claim.margin, claim.under
+    return claim.measurement.subject, claim.tests, claim.each, claim.margin, claim.under

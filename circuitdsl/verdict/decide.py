@@ -149,11 +149,9 @@ def _rule_extreme(evidence: Evidence, extreme: Extreme, levels: Levels) -> Decis
     value, ci, of = largest(extreme, parts, lambda part: part.looks.display(FAMILY))
     leaf = parts[of]
     used = largest(extreme, parts, lambda part: part.looks.nominal(level, len(part.figures) - 1))[1]
-    decision = Decision(
-        verdict, "", extreme.name, "", value, ci, used, leaf.change, n, evidence.p_holds, evidence.p_fails
-    )
     more = verdict == "undecided" and _may_have(leaf.sample, n + 1)
-    decision = replace(decision, level=level, label=leaf.sample.label, more=more)
+    found = extreme.name, "", value, ci, used, leaf.change, n, evidence.p_holds, evidence.p_fails, level
+    decision = Decision(verdict, "", *found, label=leaf.sample.label, more=more)
     return replace(decision, reason=reasons.extreme(extreme, decision, leaf))
 
 

@@ -275,7 +275,7 @@ def _measuring(prompts: _Prompts, requests: Sequence[Request], indices: np.ndarr
     groups = prompts.groups(indices, kept, any(request.runs_twice for request in requests))
     swapped = any(patch.direction == "denoise" for request in requests for patch in request.patches)
     changed = {request.intervention for request in requests if isinstance(request, ChangedRequest)}
-    times = (1 + swapped) * (kept.clean_share(layers) + kept.corrupt_share(layers)) + len(changed)
+    times = (1 + swapped) * kept.share(layers) + len(changed)
     runs = Work(
         run_tokens=round(times * int(prompts.lengths(indices).sum())),
         passes=(2 + 2 * swapped + len(changed)) * sum(map(len, groups)),
