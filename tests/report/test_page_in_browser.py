@@ -161,6 +161,14 @@ def test_what_a_filter_leaves_is_on_the_screen(tab, several: str) -> None:
     assert place and 0 < place["y"] < 300 - place["height"]
 
 
+def test_an_open_claim_fits_on_a_phone(tab, ioi: str) -> None:
+    tab.set_viewport_size({"width": 360, "height": 740})
+    tab.goto(ioi)
+    tab.locator(".head", has_text="each embed").click()
+    assert tab.locator(".forest li").count() == 3
+    assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
 def test_keys_go_through_claims_and_prompts(tab, several: str) -> None:
     tab.goto(several)
     focused = "document.activeElement.querySelector('.number')?.textContent"
