@@ -10,7 +10,7 @@ import {
   WorkDoneProgressCancelNotification,
 } from "vscode-languageclient/node";
 
-type Shown = { progress: vscode.Progress<{ message?: string; increment?: number }>; percent: number; end: () => void };
+type Shown = { progress?: vscode.Progress<{ message?: string; increment?: number }>; percent: number; end: () => void };
 
 let client: LanguageClient | undefined;
 const shown = new Map<ProgressToken, Shown>();
@@ -70,23 +70,27 @@ async function whatToDo(): Promise<void> {
 /** Shows work as a notification with a Cancel button. By itself the client uses the status bar, which has none. */
 const showProgress: Middleware["handleWorkDoneProgress"] = (token, params, next) => {
   if (params.kind === "begin") {
+    const work: Shown = { percent: 0, end: () => undefined };
+    const ended = new Promise<void>((end) => (work.end = end)); // it may end before VS Code shows it
+    shown.set(token, work);
     void vscode.window.withProgress(
       { location: vscode.ProgressLocation.Notification, cancellable: true, title: params.title },
       (progress, cancelled) => {
+        work.progress = progress;
         cancelled.onCancellationRequested(() => {
           void client?.sendNotification(WorkDoneProgressCancelNotification.type, { token });
         });
-        return new Promise<void>((end) => shown.set(token, { progress, percent: 0, end }));
+        return ended;
       },
     );
     return;
   }
   const work = shown.get(token);
-  if (params.kind === "report" && work) {
+  if (params.kind === "report" && work?.progress) {
     const increment = Math.max((params.percentage ?? 0) - work.percent, 0);
     work.percent += increment;
     work.progress.report({ message: params.message, increment });
-  } else {
+  } else if (params.kind === "end") {
     work?.end();
     shown.delete(token);
   }
