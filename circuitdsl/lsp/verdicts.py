@@ -52,12 +52,8 @@ def lenses(document: Document, known: Sequence[LastVerdict]) -> list[Lens]:
     rows = [line.statement.span.line for line in document.lines if opens_circuit(line.statement)]
     found = []
     for row, circuit in zip(rows, document.circuits, strict=False):
-        worst = [
-            min((one.verdict for one in verdicts), key=WORST_FIRST.index)
-            for of, _, verdicts in _claims(document, known)
-            if of is circuit
-        ]
-        counts = ", ".join(counted(worst.count(verdict), verdict) for verdict in VERDICTS if verdict in worst)
+        last = [one.verdict for of, _, verdicts in _claims(document, known) if of is circuit for one in verdicts]
+        counts = ", ".join(counted(last.count(verdict), verdict) for verdict in VERDICTS if verdict in last)
         claims = sorted({claim.line for claim in circuit.claims}) if len(rows) > 1 else None
         if circuit.claims:
             found.append(Lens(row, f"verify · {counts}" if counts else "verify", claims))

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from circuitdsl.api import loads
+from circuitdsl.api import SpecError, loads
 from circuitdsl.errors import UserError
 from circuitdsl.report.report import Reports
 
@@ -49,8 +49,10 @@ def main() -> None:
                 spec = loads(request["text"], request["path"])
                 reports = Reports(session.reports([spec], claim=request["claims"]))
                 answer = {"found": said_of(reports)}
+            except SpecError:  # its message is for a terminal; the editor shows each of them at its place
+                answer = {"error": "the spec has mistakes, as marked in it", "hint": None}
             except UserError as error:
-                answer = {"error": error.message or "the spec has errors", "hint": error.hint}
+                answer = {"error": error.message, "hint": error.hint}
             except KeyboardInterrupt:
                 answer = {"found": "stopped"}
             except Exception as error:  # the server says it; the next request may go well

@@ -108,8 +108,16 @@ def remember(circuit: Circuit, report: Report, folder: Path) -> None:
             *said, one.task, one.verdict, *shown, one.reason, report.model.name, asked(circuit, claims[one.id]), now
         )
     alive = {key_of(circuit.name, claim) for claim in circuit.claims}
-    kept = (old for old in last_verdicts(circuit.path, folder) if old.circuit != circuit.name or old.claim in alive)
-    every = {(old.claim, old.task): old for old in kept} | found
+    asks = {asked(circuit, claim) for claim in circuit.claims}
+    anew = {(one.asked, one.task) for one in found.values()}
+
+    def stays(old: LastVerdict) -> bool:
+        if old.circuit != circuit.name or (old.claim, old.task) in found:
+            return True
+        renamed = old.asked in asks and (old.asked, old.task) not in anew
+        return old.claim in alive or renamed
+
+    every = {(old.claim, old.task): old for old in last_verdicts(circuit.path, folder) if stays(old)} | found
     path = _file(circuit.path, folder)
     with suppress(UserError, OSError):
         path.parent.mkdir(exist_ok=True)

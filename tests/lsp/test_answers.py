@@ -362,7 +362,7 @@ def test_verdicts_stand_at_their_claims() -> None:
     assert "**holds** on ioi: 99 % [98, 100] n 256\n\nbecause\n\n2 hours ago, pocket" in shown.text
     shown = hover(document, 6, 1, [replace(good, asked="other")])
     assert shown is not None and "what is measured has changed since" in shown.text
-    assert lenses(document, [good, bad])[0].title == "verify · 1 fails"
+    assert lenses(document, [good, bad])[0].title == "verify · 1 holds, 1 fails"
 
 
 def test_a_verdict_on_other_prompts_is_marked(tmp_path: Path) -> None:

@@ -189,6 +189,7 @@ def test_verifying_in_the_background(tmp_path: Path) -> None:
         await editor.verify(small)
         await until(lambda: len(client.messages) == 3)
         assert client.messages[-1].type == types.MessageType.Error
+        assert client.messages[-1].message == "small.circ: the spec has mistakes, as marked in it"
 
         # a client that wants no more of it
         many = TRUE.replace("prompts = 128", "prompts = 3000").replace("accuracy >= 90%", "faithfulness >= 0%")

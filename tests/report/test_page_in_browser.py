@@ -152,6 +152,23 @@ def test_filters_search_and_order(tab, several: str) -> None:
     assert shown(tab) == ["62"]
 
 
+def test_what_a_filter_leaves_is_on_the_screen(tab, several: str) -> None:
+    tab.set_viewport_size({"width": 1440, "height": 300})
+    tab.goto(several)
+    tab.evaluate("scrollTo(0, document.body.scrollHeight)")
+    tab.fill("input[type=search]", "62")
+    place = tab.locator(".claim:not([hidden])").bounding_box()
+    assert place and 0 < place["y"] < 300 - place["height"]
+
+
+def test_an_open_claim_fits_on_a_phone(tab, ioi: str) -> None:
+    tab.set_viewport_size({"width": 360, "height": 740})
+    tab.goto(ioi)
+    tab.locator(".head", has_text="each embed").click()
+    assert tab.locator(".forest li").count() == 3
+    assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
 def test_keys_go_through_claims_and_prompts(tab, several: str) -> None:
     tab.goto(several)
     focused = "document.activeElement.querySelector('.number')?.textContent"
@@ -287,6 +304,28 @@ def test_a_widget_draws_itself_in_a_cell(tab) -> None:
     assert tab.locator(".dot").count() == 16
     tab.evaluate("data => model.changed(data)", circuitdsl.view(large(3, 1, 16)).data)
     assert len(shown(tab)) == 3
+
+
+def test_a_widget_draws_its_diagram_when_its_cell_is_shown(tab) -> None:
+    """Notebooks keep cells that are not on the screen out of the page."""
+    pytest.importorskip("anywidget", reason="needs anywidget: pip install 'circuitdsl[notebook]'")
+    found = circuitdsl.view(circuitdsl.load("pocket/ioi").verify(prompts=8))
+    tab.set_content('<div id="cell" hidden></div>')
+    tab.add_style_tag(content=found._css)
+    tab.evaluate(_IN_A_CELL, [found._esm, found.data])
+    tab.eval_on_selector("#cell", "cell => { cell.hidden = false; }")
+    tab.wait_for_function("document.querySelector('.diagram svg').clientWidth > 300")
+
+
+def test_a_widget_follows_its_notebook_into_the_dark(tab) -> None:
+    pytest.importorskip("anywidget", reason="needs anywidget: pip install 'circuitdsl[notebook]'")
+    found = circuitdsl.view(large(2, 1, 8))
+    tab.set_content('<style>.night { background: #111 }</style><div id="cell"></div>')
+    tab.evaluate(_IN_A_CELL, [found._esm, found.data])
+    colours = "getComputedStyle(document.querySelector('.cdsl')).colorScheme"
+    assert tab.evaluate(colours) != "dark"
+    tab.evaluate("document.body.className = 'night'")
+    tab.wait_for_function(f"{colours} === 'dark'")
 
 
 def test_a_live_page_follows(browser, monkeypatch) -> None:

@@ -60,6 +60,17 @@ def test_verdicts_are_kept_and_found_again(spec: Path) -> None:
         assert {one.claim for one in last_verdicts(str(spec))} < known
 
 
+def test_verdicts_stay_when_a_group_is_renamed(spec: Path) -> None:
+    """Also while only some claims are verified under the new name; none is then known twice."""
+    with Session() as session:
+        session.verify(spec)
+        spec.write_text(TEXT.replace("mover", "late"))
+        (renamed,) = load(spec).circuits
+        for line in (6, 7):
+            session.verify(spec, claim=line)
+            assert [len(of_claim(last_verdicts(str(spec)), renamed, claim)) for claim in renamed.claims] == [2, 1, 1]
+
+
 def test_nothing_is_kept_without_the_cache_or_without_a_file(spec: Path) -> None:
     with Session(cache=False) as session:
         session.verify(spec, claim=6)

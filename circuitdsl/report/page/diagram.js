@@ -39,6 +39,7 @@ class Diagram {
       }
     }
     for (const box of this.svg.querySelectorAll(".box.group")) box.addEventListener("click", () => group(box.dataset.box));
+    new ResizeObserver(() => this.fit()).observe(this.node);
   }
 
   /** From as wide as its column to its own size, or back. */
@@ -58,11 +59,11 @@ class Diagram {
     return this.svg ? [...this.svg.querySelectorAll(".box.group")].map((each) => each.dataset.box) : [];
   }
 
-  /** Cut away the room where the heading stood; only what is on the screen knows its size. */
+  /** Cut away the room where the heading stood. What is not on the screen yet, as in a hidden cell, has no size. */
   fit() {
-    if (!this.svg) return;
-    const { x, y, width, height } = this.svg.getBBox();
-    if (width) this.svg.setAttribute("viewBox", `${x - 8} ${y - 8} ${width + 16} ${height + 16}`);
+    const { x, y, width, height } = this.svg?.getBBox() ?? {};
+    if (!width) return;
+    this.svg.setAttribute("viewBox", `${x - 8} ${y - 8} ${width + 16} ${height + 16}`);
     this.svg.style.maxWidth = `${Math.ceil(1.15 * width)}px`;
     this.size = Math.ceil(1.15 * width);
     this.button.hidden = this.size <= this.node.clientWidth;

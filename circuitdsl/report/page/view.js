@@ -108,9 +108,9 @@ class View {
       choice("sort", "order", Object.entries(ORDERS).map(([value, { name }]) => [value, name])),
     ].filter(Boolean);
     this.count = h("span", { class: "count", role: "status" });
-    const bar = h("div", { class: "controls", role: "search" }, h("div", { class: "chips", role: "group", "aria-label": "verdicts" }, this.chips), this.fields, this.scale, this.night, this.count);
-    new ResizeObserver(() => this.root.style.setProperty("--top", `${bar.offsetHeight}px`)).observe(bar);
-    return bar;
+    this.bar = h("div", { class: "controls", role: "search" }, h("div", { class: "chips", role: "group", "aria-label": "verdicts" }, this.chips), this.fields, this.scale, this.night, this.count);
+    new ResizeObserver(() => this.root.style.setProperty("--top", `${this.bar.offsetHeight}px`)).observe(this.bar);
+    return this.bar;
   }
 
   columns() {
@@ -143,8 +143,15 @@ class View {
     Object.assign(this.state, changes);
     this.claims.update();
     if (scale) this.claims.redraw();
+    else this.reveal();
     this.refresh();
     this.state.keep();
+  }
+
+  /** Scroll back to the first claim: a list that got shorter may have ended above the screen. */
+  reveal() {
+    const { top } = this.claims.node.getBoundingClientRect();
+    if (top < Math.max(0, this.bar.getBoundingClientRect().bottom) - 1) this.claims.node.scrollIntoView({ block: "start" });
   }
 
   /** Bring the controls in line with what is shown. */
@@ -280,15 +287,23 @@ function start() {
 /** Fill an output cell of a notebook, light or dark as the notebook is. */
 function inNotebook({ model, el }) {
   const state = new State();
-  const ground = getComputedStyle(document.body).backgroundColor.match(/\d+/g)?.map(Number) ?? [255, 255, 255];
-  if (ground[3] !== 0) state.dark = ground[0] + ground[1] + ground[2] < 384;
+  let view;
+  const theme = () => {
+    const ground = getComputedStyle(document.body).backgroundColor.match(/\d+/g)?.map(Number) ?? [255, 255, 255];
+    if (ground[3] !== 0) state.dark = ground[0] + ground[1] + ground[2] < 384;
+    view?.theme();
+  };
   const draw = () => {
     const root = h("div", { class: "in-notebook", tabindex: "-1", "data-lm-suppress-shortcuts": "true" });
     el.replaceChildren(root);
-    new View(root, JSON.parse(model.get("data")), state);
+    view = new View(root, JSON.parse(model.get("data")), state);
   };
+  theme();
   draw();
   model.on("change:data", draw);
+  const themes = new MutationObserver(theme);
+  themes.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-name", "class"] });
+  return () => themes.disconnect();
 }
 
 /** Ask the server for the number of the newest page, and show that one when it is another than this one's. */

@@ -1,8 +1,19 @@
 // Starts the language server (`circuitdsl lsp`), and passes commands on to it. All that is known of specs is there.
 import * as vscode from "vscode";
-import { LanguageClient, LanguageClientOptions, ServerOptions } from "vscode-languageclient/node";
+import {
+  LanguageClient,
+  LanguageClientOptions,
+  Middleware,
+  ProgressToken,
+  ServerOptions,
+  State,
+  WorkDoneProgressCancelNotification,
+} from "vscode-languageclient/node";
+
+type Shown = { progress?: vscode.Progress<{ message?: string; increment?: number }>; percent: number; end: () => void };
 
 let client: LanguageClient | undefined;
+const shown = new Map<ProgressToken, Shown>();
 
 export async function activate(context: vscode.ExtensionContext): Promise<void> {
   context.subscriptions.push(
@@ -31,16 +42,60 @@ async function start(): Promise<void> {
   const options: LanguageClientOptions = {
     documentSelector: [{ language: "circ" }],
     synchronize: { fileEvents: vscode.workspace.createFileSystemWatcher("**/*.circ") },
+    middleware: { handleWorkDoneProgress: showProgress },
   };
   client = new LanguageClient("circuitdsl", "circuitdsl", server, options);
+  client.onDidChangeState((change) => {
+    if (change.newState !== State.Running) {
+      shown.forEach((work) => work.end()); // nobody tells their end any more
+      shown.clear();
+    }
+  });
   try {
     await client.start();
-  } catch (error) {
-    const said = error instanceof Error ? error.message : String(error);
-    const hint = "install it with: pip install 'circuitdsl[lsp]', or set circuitdsl.command";
-    void vscode.window.showErrorMessage(`The language server of circuitdsl does not start (${said}); ${hint}.`);
+  } catch {
+    void whatToDo(); // the client itself says why
   }
 }
+
+async function whatToDo(): Promise<void> {
+  const settings = "Open Settings";
+  const hint = "Install the language server with: pip install 'circuitdsl[lsp]'. Or say where it is: circuitdsl.command.";
+  if ((await vscode.window.showErrorMessage(hint, settings)) === settings) {
+    const where = vscode.env.remoteName ? "openRemoteSettings" : "openSettings"; // the machine that runs the server
+    await vscode.commands.executeCommand(`workbench.action.${where}`, { query: "circuitdsl.command" });
+  }
+}
+
+/** Shows work as a notification with a Cancel button. By itself the client uses the status bar, which has none. */
+const showProgress: Middleware["handleWorkDoneProgress"] = (token, params, next) => {
+  if (params.kind === "begin") {
+    const work: Shown = { percent: 0, end: () => undefined };
+    const ended = new Promise<void>((end) => (work.end = end)); // it may end before VS Code shows it
+    shown.set(token, work);
+    void vscode.window.withProgress(
+      { location: vscode.ProgressLocation.Notification, cancellable: true, title: params.title },
+      (progress, cancelled) => {
+        work.progress = progress;
+        cancelled.onCancellationRequested(() => {
+          void client?.sendNotification(WorkDoneProgressCancelNotification.type, { token });
+        });
+        return ended;
+      },
+    );
+    return;
+  }
+  const work = shown.get(token);
+  if (params.kind === "report" && work?.progress) {
+    const increment = Math.max((params.percentage ?? 0) - work.percent, 0);
+    work.percent += increment;
+    work.progress.report({ message: params.message, increment });
+  } else if (params.kind === "end") {
+    work?.end();
+    shown.delete(token);
+  }
+  next(token, params);
+};
 
 async function restart(): Promise<void> {
   const old = client;
