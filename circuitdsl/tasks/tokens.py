@@ -13,8 +13,8 @@ from circuitdsl.errors import out_of_memory
 from circuitdsl.language.diagnostics import shorten
 from circuitdsl.tasks.task import Task, TaskError, WordList, Words
 
-#: texts that are kept as tokens while a prompt file is read, before all are forgotten
-KEPT = 2**16
+#: texts that are kept as tokens while a prompt file is read, before all are forgotten; characters of new ones, likewise
+KEPT, LONG = 2**16, 2**20
 #: texts on which transformers is compared with the library `tokenizers`
 PROBES = ("a", "The girl's 12 dogs,  and a boy.\n", " \u00fc\u4e2d")
 
@@ -77,7 +77,7 @@ class Tokens:
         """Encode one text, which may have been prepared."""
         return self._known.get(text) or self.encode([text])[0]
 
-    def prepare(self, texts: Iterable[str], followed: Iterable[tuple[str, str]]) -> None:
+    def prepare(self, texts: Sequence[str], followed: Iterable[tuple[str, str]]) -> None:
         """Encode texts, and what follows some of them, all at once: many calls of a tokenizer take much longer.
 
         Only the texts of the last few calls are kept.
@@ -85,7 +85,7 @@ class Tokens:
         Args:
             followed: (before, text) as `continuation` takes them; `before` is one of the texts.
         """
-        if len(self._known) > KEPT:
+        if len(self._known) > KEPT or sum(map(len, texts)) > LONG:
             self._known.clear()
             self._continuations.clear()
         new = list(dict.fromkeys(text for text in texts if text not in self._known))

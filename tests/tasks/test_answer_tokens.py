@@ -145,3 +145,10 @@ def test_an_answer_of_several_tokens_makes_no_prompt_of_a_task() -> None:
     draft = Draft(text, Marked("he said to", {}), (" girls",), (" he",), "")
     with pytest.raises(TaskError, match=r"the answer ' girls' is not one token after 'to' .* but ' g' \+ 'irls'"):
         encode(TASKS["ioi"], like_llama(), [draft])
+
+
+def test_long_texts_are_not_kept_together() -> None:
+    tokens = like_llama()
+    for word in ("she", "said"):
+        tokens.prepare([f" {word}" * 2**18], [])
+    assert list(tokens._known) == [" said" * 2**18]
