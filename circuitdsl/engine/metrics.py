@@ -83,9 +83,9 @@ def logit_diff(options: Options, pairs: Sequence[PromptPair], clean: Clean) -> S
 
 
 def accuracy(options: Options, pairs: Sequence[PromptPair], clean: Clean) -> Scorer:
-    """Whether the best answer beats every distractor, or (`argmax`) every token."""
+    """Whether the best answer beats every distractor, or (`argmax`) every other token; a tie is no hit."""
     whole = "argmax" in options
-    return on_sides(pairs, None, whole, _argmax_is_answer if whole else _best_answer_wins)
+    return on_sides(pairs, None, whole, _best_answer_beats_all if whole else _best_answer_wins)
 
 
 def chance(options: Options, pairs: Sequence[PromptPair], clean: Clean) -> Scorer:
@@ -118,13 +118,16 @@ def kl(options: Options, pairs: Sequence[PromptPair], clean: Clean) -> Scorer:
 
 
 def _best_answer_wins(a: Side, d: Side, _: Tensor) -> Float[Tensor, " m"]:
-    best, rival = a.best(), d.best()
+    return _beats(a.best(), d.best())
+
+
+def _best_answer_beats_all(a: Side, _: Side, logp: Float[Tensor, "m vocab"]) -> Float[Tensor, " m"]:
+    answers = torch.where(a.mask, a.ids, a.ids[:, :1])  # padding is no token
+    return _beats(a.best(), logp.scatter(-1, answers, -torch.inf).amax(-1))
+
+
+def _beats(best: Float[Tensor, " m"], rival: Float[Tensor, " m"]) -> Float[Tensor, " m"]:
     return torch.where(torch.isnan(best - rival), torch.nan, (best > rival).float())
-
-
-def _argmax_is_answer(a: Side, _: Side, logp: Float[Tensor, "m vocab"]) -> Float[Tensor, " m"]:
-    hit = ((logp.argmax(-1)[..., None] == a.ids) & a.mask).any(-1)
-    return torch.where(torch.isnan(logp).any(-1), torch.nan, hit.float())
 
 
 def on_sides(

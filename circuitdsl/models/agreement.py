@@ -97,12 +97,17 @@ def forward(
 
 
 def logits_digest(model: Transformer) -> bytes:
-    """A hash of what a model computes on a few tokens: of its weights, and of what its configuration makes of them."""
+    """A hash of what a model computes on a few tokens: of its weights, and of what its configuration makes of them.
+
+    Embeddings of tokens and positions that are not among these are in it by their sums.
+    """
     length = min(24, model.n_ctx)
     tokens = (torch.arange(2 * length).view(2, length) % model.n_vocab).to(model.device)
     with torch.inference_mode():
         logits = forward(model, tokens)
     heads = [(b.attn.n_heads, b.attn.n_kv_heads, b.attn.scale, b.attn.window) for b in model.blocks]
     made = hashlib.blake2b(f"{model.sha256} {heads} {model.n_ctx}".encode(), digest_size=16)
-    made.update(logits.double().cpu().numpy().tobytes())
+    sums = [table.float().sum(-1) for table in (model.W_E, model.W_pos) if table is not None]
+    for numbers in (logits, *sums):
+        made.update(numbers.double().cpu().numpy().tobytes())
     return made.digest()

@@ -120,9 +120,20 @@ class Tokens:
                 return False
         return True
 
-    @property
+    @cached_property
     def _first(self) -> tuple[bool, tuple[tuple[int, ...], tuple[tuple[int, int], ...]]]:
-        """Whether the tokenizer adds its special tokens to a prompt; and what is put before it: ids, spans."""
+        """Whether the tokenizer adds its special tokens to a prompt; and what is put before it: ids, spans.
+
+        Raises:
+            TaskError: one of them would stand behind the prompt, so that END would not be its own last token.
+        """
+        plain = self._read(["a"], add_special_tokens=False)["input_ids"][0]
+        if self.bos is None and plain and (last := self._special[-1:]) != plain[-1:]:
+            raise TaskError(
+                f"the tokenizer of {self.name} puts {self.text_of(last[0])!r} behind a prompt, and what a model says "
+                "after that is no answer to it",
+                hint="say bos = yes or bos = no in the task: it is then left out",
+            )
         return self.bos is None, ((self._bos,), ((0, 0),)) if self.bos and self._bos is not None else ((), ())
 
     @cached_property
@@ -163,11 +174,17 @@ class Tokens:
     @property
     def adds_bos(self) -> bool:
         """Whether prompts begin with the beginning-of-sequence token."""
-        return self.begins(self.encode(["a"])[0].ids)
+        return self.begins(self._special) if self.bos is None else self.bos
+
+    @cached_property
+    def _special(self) -> list[int]:
+        """The ids of a text as the tokenizer gives them, special tokens included."""
+        found: list[int] = self._read(["a"], add_special_tokens=True)["input_ids"][0]
+        return found
 
     def begins(self, ids: Sequence[int]) -> bool:
         """Whether these ids begin with the beginning-of-sequence token."""
-        return self._bos is not None and ids[0] == self._bos
+        return self._bos is not None and self._bos in ids[:1]
 
     @cached_property
     def _bos(self) -> int | None:

@@ -252,10 +252,8 @@ class Session(AbstractContextManager["Session"]):
         def opened(name: str, place: str, revision: str | None) -> Model:
             return open_model(place, self.device, self.dtype, revision, folder, name)
 
-        known = self._known.setdefault("own", {})
-        if self.own is not None and not known:
-            known[None] = as_model(self.own)
-        found: Model = known[None] if known else self._named(circuit, opened, "loading")
+        # its program may have changed the weights of its own model since the last run
+        found: Model = as_model(self.own) if self.own else self._named(circuit, opened, "loading")
         use_threads(found.suitable_threads)
         return found
 

@@ -176,9 +176,12 @@ def weigh_nulls(member: Collected, found: Found) -> None:
         earlier = [] if member.wins is None else [member.wins]
         member.wins = np.concatenate([*earlier, _won(ranked, prompts, found, first)])
     gap = float(np.mean((prompts.clean - prompts.corrupt)[first]))
-    member.nulls = [
-        np.asarray([np.mean(found[r].values - base_of(prompts, part.base or "clean", found, first)) for r in part.null])
-        / gap
+
+    def delta(part: Part, request: Request) -> float:
+        return float(np.mean(found[request].values - base_of(prompts, part.base or "clean", found, first)))
+
+    member.nulls = [  # a patch that changes nothing is no effect of 0
+        np.asarray([delta(part, r) for r in part.null if found[r].changed.any()], float) / gap
         for part in member.plan.parts
     ]
 

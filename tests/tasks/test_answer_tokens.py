@@ -114,6 +114,23 @@ def test_saved_prompts_read_back_whatever_was_said_of_bos(tmp_path, adds, writte
         assert f"makes of 'clean' with bos = {'yes' if asked else 'no'} (leave one out)" in caught.value.message
 
 
+@pytest.mark.parametrize("prepared", [True, False])
+def test_a_tokenizer_that_ends_its_prompts_is_refused(tmp_path, prepared) -> None:
+    """END would be the token that ends a text, and what the model says after it is no answer to the prompt."""
+    made = like_llama(adds=True).tokenizer
+    made.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        "<s> $A <unk>", special_tokens=[("<s>", 1), ("<unk>", 0)]
+    )
+    tokens = Tokens(made, "tiny")
+    with pytest.raises(TaskError, match="the tokenizer of tiny puts '<unk>' behind a prompt") as caught:
+        read(tmp_path, tokens) if prepared else tokens.encode(["she said"])
+    assert caught.value.hint == "say bos = yes or bos = no in the task: it is then left out"
+    assert tokens.adds_bos
+    for bos, begins in ((True, ["<s>"]), (False, [])):
+        ids = read(tmp_path, Tokens(made, "tiny", bos)).clean_tokens
+        assert texts(tokens, ids) == [*begins, " she", " said"]
+
+
 def test_indices_count_bos_and_messages_say_so(tmp_path) -> None:
     tokens = like_llama(bos=True)
     assert read(tmp_path, tokens, positions={"WHO": 1, "BOS": 0}).positions == {"END": (2,), "WHO": (1,), "BOS": (0,)}

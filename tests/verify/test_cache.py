@@ -18,6 +18,7 @@ from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.measurements.requests import EdgeRequest, NodeRequest, Subgraph
 from circuitdsl.models import record
 from circuitdsl.models.agreement import logits_digest
+from circuitdsl.models.load import load_model
 from circuitdsl.models.model import Model
 from circuitdsl.models.products import prefers_one_dnn
 from circuitdsl.tasks.dataset import PromptPair, sample
@@ -29,7 +30,7 @@ from circuitdsl.verify.folder import default_path
 from circuitdsl.verify.measure import measure
 from circuitdsl.verify.prompts import prompts_by_task
 from circuitdsl.verify.prompts import scored_prompts as make_bench
-from circuitdsl.verify.session import Options
+from circuitdsl.verify.session import Options, Session
 from circuitdsl.verify.store import Store, digest
 from circuitdsl.verify.verify import verify
 from tests.drawing import examples
@@ -407,3 +408,26 @@ def test_the_command_line_keeps_and_says_so(tmp_path: Path, capsys) -> None:
     assert "100 % of the numbers known from earlier runs" in capsys.readouterr().out
     cli.run(["verify", str(tmp_path / "t.circ"), "--no-cache"])
     assert "earlier runs" not in capsys.readouterr().out
+
+
+def test_a_model_whose_weights_change_in_memory_is_measured_again(tmp_path) -> None:
+    """A notebook verifies its own model, changes it and verifies once more, in one session."""
+    spec, model = tmp_path / "t.circ", load_model("pocket", device="cpu")
+    spec.write_text('circuit t\nmodel "pocket"\ntask ioi(prompts = 64)\nm3 -> logits at END : lowers\n')
+    with Session(model=model, device="cpu") as session:
+        (before,) = session.verify(spec).claims
+        for weights in (model.blocks[3].mlp.down.weight, model.blocks[3].mlp.down.bias):
+            weights.zero_()
+        (after,) = session.verify(spec).claims
+    assert before.verdict == "holds"
+    assert after.verdict == "error" and after.reason.startswith("this corruption does not change m3 at END")
+
+
+def test_an_embedding_is_part_of_what_a_model_is(pocket) -> None:
+    """That of a token, or of a position, that no probe has; nothing else reads it where it is not tied."""
+    digests = {logits_digest(pocket)}
+    for name in ("W_E", "W_pos"):
+        table = getattr(pocket, name).clone()
+        table[-1] += 1
+        digests.add(logits_digest(replace(pocket, **{name: table})))
+    assert len(digests) == 3

@@ -5,17 +5,20 @@ Role flip leaves everything before S2 alone, so that it changes nothing at IO an
 
 from __future__ import annotations
 
+import json
+import random
 from dataclasses import asdict
 from pathlib import Path
 
 import jsonschema
 import pytest
 
-from circuitdsl.api import loads
+from circuitdsl.api import load, loads
 from circuitdsl.verify.prompts import prompts_by_task
 from circuitdsl.verify.session import Options
 from circuitdsl.verify.store import Store
 from circuitdsl.verify.verify import verify
+from tests.engine.small_models import save_random
 from tests.schema import schema
 
 HEAD = """circuit t
@@ -117,3 +120,22 @@ def test_a_run_with_a_cache_says_the_same(pocket, tmp_path: Path) -> None:
         again, cached = run(store)
     assert cached == 1
     assert first == again == run(None)[0]
+
+
+def test_a_null_has_no_patches_that_change_nothing(tmp_path) -> None:
+    """A window keeps the first two layers from seeing at END what was corrupted: their heads are no effects of 0."""
+    sizes = {"num_hidden_layers": 4, "num_attention_heads": 8, "num_key_value_heads": 8}
+    window = {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 0}
+    model = save_random("qwen3", tmp_path, **sizes, **window)
+    rng = random.Random(0)
+    prompts = [[rng.randrange(2, 30) for _ in range(12)] for _ in range(64)]
+    lines = [
+        {"clean_tokens": each, "corrupt_tokens": [*each[:3], each[3] - 1, *each[4:]], "answer": 0, "distractor": 1}
+        for each in prompts
+    ]
+    (tmp_path / "far.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    spec = tmp_path / "t.circ"
+    spec.write_text(f'circuit t\nmodel "{model}"\ntask file("far.jsonl")\nmetric kl\n3.1 -> logits at END : matters\n')
+    (claim,) = load(spec).verify(device="cpu").claims
+    assert claim.verdict != "holds"
+    assert claim.null.size == 2 * 8 - 1
