@@ -15,10 +15,11 @@ from circuitdsl.engine.count import Machine, floor_of
 from circuitdsl.models.load import POCKET
 from circuitdsl.models.outline import outline, parameters, products
 from circuitdsl.verify import work
+from circuitdsl.verify.plan import plan, shape_of
 from circuitdsl.verify.prompts import make_data, prompts_by_task, tasks_in_use
 from circuitdsl.verify.session import Options
 from circuitdsl.verify.verify import verify
-from circuitdsl.verify.work import memory, workload
+from circuitdsl.verify.work import memory, work_of
 
 MEASURED = Path(__file__).parents[1] / "fixtures" / "measured.circ"
 HEAD = 'circuit t\nmodel "pocket"\n'
@@ -32,7 +33,7 @@ def shape():
 def planned(spec, shape, early_stop: bool = True):
     (circuit,) = spec.circuits
     data = {use.name: make_data(circuit, use, shape) for use in tasks_in_use(circuit)}
-    return circuit, workload(circuit, shape, data, early_stop)
+    return circuit, work_of(plan(circuit, shape_of(shape)), shape, data, circuit.metric, early_stop)
 
 
 def measured(circuit, pocket):
@@ -230,7 +231,7 @@ def test_memory_is_that_of_the_batches_that_there_are(shape) -> None:
     def planned_memory(prompts: int, patches: int) -> int:
         lines = "".join(f"0.{i} -> 1.0.k at S2 : lowers\n" for i in range(patches))
         _, tasks = planned(loads(HEAD + f"task ioi(prompts = {prompts})\n" + lines), shape)
-        return memory(shape, tasks, torch.device("cpu"))
+        return memory(tasks, torch.device("cpu"))
 
     assert planned_memory(8, 1) < planned_memory(8, 8) < planned_memory(64, 8) < 200e6
 
