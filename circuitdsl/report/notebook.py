@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from circuitdsl.errors import UserError
 from circuitdsl.report.numbers import figure, interval, value
 from circuitdsl.report.report import Measured, MeasurementResult, Report
 from circuitdsl.report.terminal import (
@@ -72,6 +73,15 @@ def rows(report: Report) -> list[dict[str, Any]]:
         }
         for claim in report.claims
     ]
+
+
+def frame(rows: Sequence[Any], columns: Sequence[str] | None = None) -> Any:
+    """Rows as a pandas data frame; raises `UserError` where pandas is not installed."""
+    try:
+        import pandas
+    except ImportError:
+        raise UserError("to_frame needs pandas, which is not installed", hint="pip install pandas") from None
+    return pandas.DataFrame(rows, columns=columns)
 
 
 def _head(report: Report) -> Iterator[str]:

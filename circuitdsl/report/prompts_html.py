@@ -72,25 +72,20 @@ def _strata(found: Prompts) -> Iterator[str]:
 def _pair(pair: Pair, number: int, metric: str) -> Iterator[str]:
     yield '<div style="border-top:1px solid rgba(128,128,128,.3);margin-top:1em;padding-top:.6em">'
     yield f"<div>{_faded(escape(heading(pair, number)))}</div>"
-    names: dict[int, list[str]] = {}
-    for name, indices in pair.positions.items():
-        for i in indices:
-            names.setdefault(i, []).append(name)
     yield f'<div style="display:flex;flex-wrap:wrap;gap:.5em 2px;margin:.4em 0;{_MONO}">'
     yield f'<div style="{_FADED};padding-right:.6em"><div style="font-size:11px">&nbsp;</div>clean<br>corrupt</div>'
-    for i, (a, b) in enumerate(zip(pair.clean.tokens, pair.corrupt.tokens, strict=True)):
+    for i, (a, b, names) in enumerate(pair.rows):
         changed = f' style="{_CHANGED}"' if i in pair.differs else ""
-        places = "<br>".join(map(escape, names.get(i, ()))) or "&nbsp;"
+        places = "<br>".join(map(escape, names)) or "&nbsp;"
         yield (
             '<div style="text-align:center;padding:0 3px">'
             f'<div style="{_FADED};font-size:11px">{i}</div>'
-            f"<div{changed}>{escape(visible(a))}</div><div{changed}>{escape(visible(b))}</div>"
+            f"<div{changed}>{escape(a)}</div><div{changed}>{escape(b)}</div>"
             f'<div style="color:{_PLACE};font-size:11px;font-weight:600">{places}</div></div>'
         )
     yield "</div>"
-    right, wrong = (
-        _coloured(escape(named(side)), c) for side, c in ((pair.answers, _RIGHT), (pair.distractors, _WRONG))
-    )
+    sides = ((pair.answers, _RIGHT), (pair.distractors, _WRONG))
+    right, wrong = (f'<b style="color:{colour}">{escape(named(tokens))}</b>' for tokens, colour in sides)
     after = f"; after the corrupt prompt {escape(named(pair.corrupt_answers))}" if pair.corrupt_answers else ""
     yield f"<div>answer {right}, not {wrong}{after}</div>"
     if pair.clean.top:
@@ -115,7 +110,3 @@ def _predicted(pair: Pair, side: Side, name: str, metric: str) -> str:
         f'<td style="padding:.15em 1.2em .15em 0;text-align:left">{c}</td>' for c in (_faded(name), *cells)
     )
     return f'<tr style="background:transparent">{inside}<td style="{_FADED}">{escape(score)}</td></tr>'
-
-
-def _coloured(text: str, colour: str) -> str:
-    return f'<b style="color:{colour}">{text}</b>'

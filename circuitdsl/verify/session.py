@@ -29,10 +29,8 @@ if TYPE_CHECKING:
     from circuitdsl.engine.prompts import Prompts
     from circuitdsl.models.parts import Transformer
     from circuitdsl.models.weights import AttentionWeights
-    from circuitdsl.verdict.decide import Decision
     from circuitdsl.verify.per_prompt import PerPrompt
     from circuitdsl.verify.prompts import Keep
-    from circuitdsl.verify.samples import Collected
     from circuitdsl.verify.store import Store
     from circuitdsl.verify.verify import Progress, Record
 
@@ -252,12 +250,14 @@ class Session(AbstractContextManager["Session"]):
         def opened(name: str, place: str, revision: str | None) -> Model:
             return open_model(place, self.device, self.dtype, revision, folder, name)
 
-        known = self._known.setdefault("own", {})
-        if self.own is not None and not known:
-            known[None] = as_model(self.own)
-        found: Model = known[None] if known else self._named(circuit, opened, "loading")
+        found = self._own if self.own else self._named(circuit, opened, "loading")
         use_threads(found.suitable_threads)
         return found
+
+    @cached_property
+    def _own(self) -> Model:
+        assert self.own is not None
+        return as_model(self.own)
 
     def weights_of(self, circuit: Circuit | None) -> AttentionWeights:
         """The attention weights of a circuit's model, or of the session's: of a loaded one, or read from its files.
@@ -398,13 +398,9 @@ class Session(AbstractContextManager["Session"]):
             gathered = import_module("circuitdsl.verify.behind").Gathered(behind if isinstance(behind, str) else "")
             records.append(gathered.record)
 
-        def record(own: Collected, decision: Decision) -> None:
-            for one in records:
-                one(own, decision)
-
         with rarely_collected(), self.meter() as progress:
             by_task = self.prompts_by_task(circuit, wanted(circuit, how.claims))
-            report = verify(circuit, model, by_task, how, progress, record if records else None, self.store)
+            report = verify(circuit, model, by_task, how, progress, records, self.store)
             if other_corruptions and not report.interrupted:
                 report = under_other_corruptions(self, circuit, by_task, report, how)
             if behind:

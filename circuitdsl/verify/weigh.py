@@ -157,7 +157,7 @@ def instead(terms: Sequence[TermRequest], prompts: Prompts) -> str:
 
 def _could_change(term: TermRequest, prompts: Prompts, corruption: str) -> bool:
     """Whether another corruption changes some token at or before a term."""
-    for pair in prompts.others[corruption]:
+    for pair in prompts.others[corruption]():
         at, first = indices_of(pair, term.position), first_difference(pair)
         if any(pair.clean_tokens[i] != pair.corrupt_tokens[i] for i in at):
             return True
