@@ -67,7 +67,9 @@ def changes(intervention: Intervention) -> tuple[Change, ...]:
     return tuple(found)
 
 
-def save_edited(model: str | Path, weights: AttentionWeights, intervention: Intervention, target: Path) -> None:
+def save_edited(
+    model: str | Path, weights: AttentionWeights, intervention: Intervention, target: Path, revision: str | None = None
+) -> None:
     """Write a model directory that differs from another by an intervention; all other files of it are copied.
 
     Raises:
@@ -84,7 +86,7 @@ def save_edited(model: str | Path, weights: AttentionWeights, intervention: Inte
         )
     if target.exists():
         raise UserError(f"{target} is there already", hint="choose another name, or remove it")
-    source = locate(model)
+    source = locate(model, revision)
     files = weight_files(source)
     found: set[Node] = set()
     with tempfile.TemporaryDirectory(dir=target.resolve().parent, prefix=".circuitdsl-") as name:

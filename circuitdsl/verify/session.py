@@ -426,7 +426,7 @@ class Session(AbstractContextManager["Session"]):
             raise UsageError(what, hint=f"--intervention is one of {', '.join(known)}")
         change = known[intervention or next(iter(known))]
         changes(change)  # refused before anything is read
-        place = place_of(wanted, self.name)[1]
+        _, place, revision = place_of(wanted, self.name)
         with self.busy(f"editing {place}"):
-            save_edited(place, self.weights_of(wanted), change, Path(target))
+            save_edited(place, self.weights_of(wanted), change, Path(target), revision)
         return change.name
