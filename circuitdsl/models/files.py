@@ -254,28 +254,24 @@ def _own(file: Path) -> Path:
             f"{file} is a link to a file in {lies}, which is not the model's directory",
             "copy the file itself into the model's directory",
         )
-    try:
-        with opened(file):
-            return file
-    except Unreadable as reason:
-        raise _cannot(file, reason) from None
+    with _reading(file), opened(file):
+        return file
 
 
 def _content(file: Path, limit: int) -> bytes:
-    try:
+    with _reading(file):
         return read_ordinary(_own(file), limit)
-    except Unreadable as reason:
-        raise _cannot(file, reason) from None
-
-
-def _cannot(file: Path, reason: Unreadable) -> ModelUnavailable:
-    return ModelUnavailable(f"{file} cannot be read: {reason}", MODEL_HINT)
 
 
 def _file_sha256(file: Path) -> str:
+    with _reading(file), opened(file) as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@contextmanager
+def _reading(file: Path) -> Iterator[None]:
     try:
-        with opened(file) as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        yield
     except (Unreadable, OSError) as error:
         raise ModelUnavailable(f"{file} cannot be read: {first_line(error)}", MODEL_HINT) from None
 

@@ -148,6 +148,7 @@ class Session(AbstractContextManager["Session"]):
     mutate = _Verb("circuitdsl.testing.mutate", "mutate")
     falsify = _Verb("circuitdsl.testing.falsify", "searches")
     watch = _Verb("circuitdsl.verify.watch", "watch")
+    edit = _Verb("circuitdsl.verify.edited", "edit")
 
     def __init__(
         self,
@@ -230,15 +231,13 @@ class Session(AbstractContextManager["Session"]):
         return self.spec(given).first(name)
 
     def model_of(self, circuit: Circuit) -> Transformer:
-        """The model to verify a circuit on; sets the number of threads that suits it.
-
-        Raises:
-            UserError: the circuit names none, or it cannot be loaded.
-        """
+        """The model to verify a circuit on, read now; raises what `source_of` raises."""
         return self.source_of(circuit).parts
 
     def source_of(self, circuit: Circuit) -> Model:
         """What is known of the model to verify a circuit on; its parts are read when they are needed.
+
+        Sets the number of threads that suits it.
 
         Raises:
             UserError: the circuit names none, or it cannot be loaded.
@@ -250,14 +249,13 @@ class Session(AbstractContextManager["Session"]):
         def opened(name: str, place: str, revision: str | None) -> Model:
             return open_model(place, self.device, self.dtype, revision, folder, name)
 
-        found = self._own if self.own else self._named(circuit, opened, "loading")
+        found = self._own or self._named(circuit, opened, "loading")
         use_threads(found.suitable_threads)
         return found
 
     @cached_property
-    def _own(self) -> Model:
-        assert self.own is not None
-        return as_model(self.own)
+    def _own(self) -> Model | None:
+        return as_model(self.own) if self.own else None
 
     def weights_of(self, circuit: Circuit | None) -> AttentionWeights:
         """The attention weights of a circuit's model, or of the session's: of a loaded one, or read from its files.
@@ -330,7 +328,6 @@ class Session(AbstractContextManager["Session"]):
         per_prompt: PerPrompt | None = None,
         behind: bool | str = False,
         simplest: bool = False,
-        claim: str | int | Sequence[str | int] | None = None,
         **how: Any,
     ) -> Iterator[Report]:
         """Reports on the circuits of some specs, one by one as they are made, up to one that was interrupted.
@@ -341,8 +338,7 @@ class Session(AbstractContextManager["Session"]):
             per_prompt: is given the numbers of every prompt.
             behind: keep in the reports what a page shows beside them; a text is the command that asked for it.
             simplest: show with each property that fails the simplest counterexample that a short search finds.
-            claim: the id or the line of a claim, or several (`"27,28"`, `["27", "28"]`).
-            how: the other fields of `Options`.
+            how: the fields of `Options`.
 
         Raises:
             UserError: there is no claim to verify, or not the one that is named.
@@ -353,7 +349,7 @@ class Session(AbstractContextManager["Session"]):
         circuits = [circuit for spec in specs for circuit in self.spec(spec).circuits]
         if not any(circuit.claims for circuit in circuits):
             raise UserError("nothing to verify: the spec makes no claim that can be measured")
-        settings = Options(claim, memory=self.memory, **how)
+        settings = Options(memory=self.memory, **how)
         for name in settings.claims or ():
             if not any(each.answers_to(name) for one in circuits for each in one.claims):
                 lines = sorted({each.line for one in circuits for each in one.claims})
@@ -379,12 +375,7 @@ class Session(AbstractContextManager["Session"]):
         return made()
 
     def _report(
-        self,
-        circuit: Circuit,
-        how: Options,
-        other_corruptions: bool,
-        per_prompt: PerPrompt | None,
-        behind: bool | str,
+        self, circuit: Circuit, how: Options, other_corruptions: bool, per_prompt: PerPrompt | None, behind: bool | str
     ) -> Report:
         from circuitdsl.verify.judged import verify_without_model, wanted
         from circuitdsl.verify.verify import under_other_corruptions, verify
@@ -406,27 +397,3 @@ class Session(AbstractContextManager["Session"]):
             if behind:
                 report = replace(report, behind=gathered.behind(circuit, by_task, not report.interrupted))
         return replace(report, seconds=time.perf_counter() - start)
-
-    def edit(
-        self, spec: Spec | str | Path, target: str | Path, intervention: str | None = None, circuit: str | None = None
-    ) -> str:
-        """Write an intervention of a circuit into the weights of a new model directory; returns its name.
-
-        Raises:
-            UserError: there is no such intervention, it is no change of weights, or the directory exists.
-        """
-        from circuitdsl.models.edit import changes, save_edited
-
-        wanted = self.circuit(spec, circuit)
-        known = {each.name: each for each in wanted.interventions}
-        if not known:
-            raise UsageError(f"{wanted.name} has no intervention", hint="see docs/repair.md for how to write one")
-        if (intervention is None and len(known) > 1) or intervention not in (None, *known):
-            what = f"there is no intervention {intervention}" if intervention else "which intervention?"
-            raise UsageError(what, hint=f"--intervention is one of {', '.join(known)}")
-        change = known[intervention or next(iter(known))]
-        changes(change)  # refused before anything is read
-        _, place, revision = place_of(wanted, self.name)
-        with self.busy(f"editing {place}"):
-            save_edited(place, self.weights_of(wanted), change, Path(target), revision)
-        return change.name
