@@ -205,12 +205,11 @@ def locate(name_or_dir: str | Path, revision: str | None = None, weights: bool =
         there = path.exists()
     except (OSError, ValueError, RuntimeError):
         raise ModelUnavailable(f"{shorten(str(name_or_dir), 60)!r} is no usable path", MODEL_HINT) from None
-    if there or str(name_or_dir).startswith((".", "/", "~")):
-        if not path.is_dir():
-            found = f"{path} is a file; a model is a directory"
-            raise ModelUnavailable(found if there else f"there is no model directory {quoted(str(path))}", MODEL_HINT)
-    else:
-        path = _from_hub(str(name_or_dir), revision, weights)
+    if not there and not str(name_or_dir).startswith((".", "/", "~")):
+        return _from_hub(str(name_or_dir), revision, weights)
+    if not path.is_dir():
+        found = f"{path} is a file; a model is a directory"
+        raise ModelUnavailable(found if there else f"there is no model directory {quoted(str(path))}", MODEL_HINT)
     return path
 
 

@@ -181,11 +181,10 @@ def prompts_by_task(
     return found
 
 
-def reads_of(circuit: Circuit, model: Model | Transformer, task: str, claims: Sequence[Claim] | None = None) -> Kept:
+def reads_of(circuit: Circuit, model: Model | Transformer, task: str, claims: Sequence[Claim] | None) -> Kept:
     """What the claims on a task, all of them or these, read of the runs of its prompts."""
-    wanted = None if claims is None else {claim.id for claim in claims}
-    every = plan(circuit, shape_of(model))
-    plans = [each for each in every if each.task == task and (wanted is None or each.claim.id in wanted)]
+    wanted = {claim.id for claim in (circuit.claims if claims is None else claims)}
+    plans = [p for p in plan(circuit, shape_of(model)) if p.task == task and p.claim.id in wanted]
     return kept_for((request for each in plans for request in (*each.asked, *each.null_requests)), model.n_layers)
 
 
