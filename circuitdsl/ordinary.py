@@ -92,20 +92,20 @@ def whole(path: Path) -> Iterator[Callable[[bytes], object]]:
     Raises:
         UserError: the folder is missing or cannot be written.
     """
-    with _writing(path):
+    with writing(path):
         direct = path.exists() and not path.is_file()
         path = path if direct else path.resolve()
     beside = path if direct else path.with_name(f".{path.name}.{os.getpid()}")
-    with _writing(path):
+    with writing(path):
         file = beside.open("wb")
 
     def write(data: bytes) -> None:
-        with _writing(path):
+        with writing(path):
             file.write(data)
 
     try:
         yield write
-        with _writing(path):
+        with writing(path):
             file.close()
             if not direct and path.exists():
                 shutil.copymode(path, beside)
@@ -120,7 +120,8 @@ def whole(path: Path) -> Iterator[Callable[[bytes], object]]:
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def writing(path: Path) -> Iterator[None]:
+    """Raise what keeps a file from being written as `UserError`."""
     try:
         yield
     except OSError as error:

@@ -17,6 +17,7 @@ from circuitdsl.api import loads
 from circuitdsl.circuit.changes import Intervention, Replace, Scale, SetAttention, Verb
 from circuitdsl.circuit.nodes import EVERYWHERE, Node, Position, Site
 from circuitdsl.engine.intervene import intervene
+from circuitdsl.errors import UserError
 from circuitdsl.models.edit import NotWeights, save_edited
 from circuitdsl.models.load import POCKET, load_model
 from circuitdsl.models.weights import read_weights
@@ -114,6 +115,12 @@ def test_an_edited_model_can_be_read_by_whom_other_files_can(tmp_path) -> None:
     assert stat.S_IMODE(target.stat().st_mode) == 0o755
     modes = {file.name: oct(stat.S_IMODE(file.stat().st_mode)) for file in target.iterdir() if file.is_file()}
     assert "model.safetensors" in modes and set(modes.values()) == {"0o644"}
+
+
+def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
+    weights, change = read_weights(POCKET), Intervention("x", "", VERBS["heads"])
+    with pytest.raises(UserError, match=r"cannot write .*edited: No such file or directory"):
+        save_edited(POCKET, weights, change, tmp_path / "nowhere" / "edited")
 
 
 def test_the_revision_that_a_spec_names_is_edited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
