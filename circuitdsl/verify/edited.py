@@ -24,7 +24,8 @@ def edit(
     """Write an intervention of a circuit into the weights of a new model directory; returns its name.
 
     Raises:
-        UserError: there is no such intervention, it is no change of weights, or the directory exists.
+        UserError: there is no such intervention, it is no change of weights, the directory exists, or its folder
+            does not.
     """
     wanted = session.circuit(spec, circuit)
     known = {each.name: each for each in wanted.interventions}

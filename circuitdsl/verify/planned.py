@@ -112,5 +112,7 @@ def _remembered(session: Session, circuit: Circuit, store: Store) -> Model | Non
     """The session's own model, or one that was loaded earlier; nothing is loaded now."""
     if session.own is not None:
         return session.source_of(circuit)
+    if store.folder is None:
+        return None
     name, place, revision = place_of(circuit, session.name)
-    return remembered(place, session.device, session.dtype, revision, store.path.parent, name)
+    return remembered(place, session.device, session.dtype, revision, store.folder, name)

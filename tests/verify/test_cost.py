@@ -17,7 +17,7 @@ from circuitdsl.models.outline import outline, parameters, products
 from circuitdsl.verify import work
 from circuitdsl.verify.plan import plan, shape_of
 from circuitdsl.verify.prompts import make_data, prompts_by_task, tasks_in_use
-from circuitdsl.verify.session import Options
+from circuitdsl.verify.session import Options, Session
 from circuitdsl.verify.verify import verify
 from circuitdsl.verify.work import memory, work_of
 
@@ -251,3 +251,13 @@ def test_patches_at_the_same_places_are_counted_once(shape, monkeypatch) -> None
     assert len(set(counted)) == 1, "the receiver and its layer are the same for all"
     assert len(counted) <= 2 * lengths, "once for the null and once for the look, for prompts of each length"
     assert task.least.block_positions > 0
+
+
+def test_a_plan_of_a_session_that_keeps_nothing_on_disk_reads_no_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The numbers of a watch without a cache are in memory: there is no folder beside them."""
+    monkeypatch.setattr("circuitdsl.verify.planned.remembered", lambda *_: pytest.fail("a record is looked for"))
+    spec = loads(HEAD + "task ioi(prompts = 32)\n0.6 -> logits at END\n")
+    with Session(device="cpu", cache=False) as session:
+        session.keep_prompts()
+        (forecast,) = session.plan(spec)
+    assert forecast.all_new == "the model was not loaded before"
