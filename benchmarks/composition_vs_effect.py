@@ -28,7 +28,7 @@ from circuitdsl.measurements.requests import EdgeRequest
 from circuitdsl.models.load import load_model
 from circuitdsl.models.parts import Transformer
 from circuitdsl.models.weights import weights_of
-from circuitdsl.report.report import write_whole
+from circuitdsl.ordinary import write_whole
 from circuitdsl.tasks.registry import TASKS
 from circuitdsl.verify.measure import measure
 from circuitdsl.verify.prompts import prompts_by_task

@@ -26,7 +26,7 @@ from tempfile import TemporaryDirectory
 
 from benchmarks.hostile_inputs import PARTS
 from benchmarks.marked import write_part
-from circuitdsl.report.report import write_whole
+from circuitdsl.ordinary import write_whole
 from circuitdsl.version import __version__
 
 #: how many of each part are tried unless another size is given

@@ -23,7 +23,7 @@ from itertools import islice
 from pathlib import Path
 
 from benchmarks.engine_page import Machine
-from circuitdsl.report.report import write_whole
+from circuitdsl.ordinary import write_whole
 from circuitdsl.verify.session import Session
 
 SPEC = Path(__file__).parent.parent / "specs" / "pocket" / "ioi.circ"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from circuitdsl.report.report import write_whole
+from circuitdsl.ordinary import write_whole
 
 
 def write_part(page: Path, name: str, text: str) -> None:

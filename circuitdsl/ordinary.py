@@ -1,13 +1,16 @@
-"""Files from strangers: only ordinary ones are opened, and none beyond a size."""
+"""Files: of those from strangers only ordinary ones are read, and none beyond a size; others are written whole."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
+
+from circuitdsl.errors import UserError
 
 
 class Unreadable(Exception):
@@ -69,3 +72,57 @@ def _check(seen: os.stat_result, limit: int | None) -> None:
 
 def _too_large(size: int, limit: int) -> str:
     return f"it has {size / 1e6:,.1f} MB, and {limit / 1e6:,.0f} MB are read at the most"
+
+
+# --- writing -------------------------------------------------------------------------------------
+
+
+def write_whole(path: Path, text: str | bytes) -> None:
+    """Write a file as `whole` does."""
+    with whole(path) as write:
+        write(text.encode(errors="backslashreplace") if isinstance(text, str) else text)
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Callable[[bytes], object]]:
+    """A function that writes to a file, completely or not at all: one beside it is written, and renamed in the end.
+
+    A file that is there keeps its mode. Links are followed. Pipes and devices are written to directly.
+
+    Raises:
+        UserError: the folder is missing or cannot be written.
+    """
+    with writing(path):
+        direct = path.exists() and not path.is_file()
+        path = path if direct else path.resolve()
+    beside = path if direct else path.with_name(f".{path.name}.{os.getpid()}")
+    with writing(path):
+        file = beside.open("wb")
+
+    def write(data: bytes) -> None:
+        with writing(path):
+            file.write(data)
+
+    try:
+        yield write
+        with writing(path):
+            file.close()
+            if not direct and path.exists():
+                shutil.copymode(path, beside)
+            if not direct:
+                beside.replace(path)
+    finally:  # after an error, or where the run was interrupted
+        with suppress(OSError):
+            file.close()
+        with suppress(OSError):
+            if not direct:
+                beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Raise what keeps a file from being written as `UserError`."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}", hint="is the folder there, and writable?") from None

@@ -119,7 +119,7 @@ def picture(name: str | None) -> Path | None:
 
 def write(target: Path | None, text: str) -> None:
     """Write a file whole, and name it on standard error; without a file write to standard output."""
-    from circuitdsl.report.report import write_whole
+    from circuitdsl.ordinary import write_whole
 
     if target is None:
         sys.stdout.write(text)
@@ -141,7 +141,7 @@ def write_prompts(target: Path | None, pairs: Iterable[PromptPair]) -> None:
 @contextmanager
 def json_lines(target: Path | None) -> Iterator[Callable[[object], object]]:
     """A function that adds a record to a file (see `whole`) as a line; without a file it does nothing."""
-    from circuitdsl.report.report import whole
+    from circuitdsl.ordinary import whole
 
     if target is None:
         yield lambda record: None

@@ -48,7 +48,7 @@ def register(verbs: Verbs) -> None:
 
 def _init(given: argparse.Namespace) -> int:
     from circuitdsl.api import circuit_of_task, load
-    from circuitdsl.report.report import write_whole
+    from circuitdsl.ordinary import write_whole
 
     if given.task.isidentifier():
         task_named(given.task)
@@ -124,7 +124,7 @@ def _explain(given: argparse.Namespace) -> int:
 
 
 def _fmt(given: argparse.Namespace) -> int:
-    from circuitdsl.report.report import write_whole
+    from circuitdsl.ordinary import write_whole
 
     if given.file.count("-") > 1:
         raise UsageError("standard input is given twice")

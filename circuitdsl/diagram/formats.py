@@ -17,7 +17,8 @@ from circuitdsl.diagram.mermaid import to_mermaid
 from circuitdsl.diagram.model import Drawing
 from circuitdsl.diagram.svg import to_svg
 from circuitdsl.errors import UsageError
-from circuitdsl.report.report import Report, write_whole
+from circuitdsl.ordinary import write_whole
+from circuitdsl.report.report import Report
 
 #: pixels of a PNG for each unit of a drawing; fewer, but at least one, where there would be more than `_MOST`
 _SCALE, _MOST = 2.0, 2.0**24

@@ -15,6 +15,7 @@ import numpy as np
 
 from circuitdsl.circuit.nodes import EMBED, LOGITS, Edge, Input, Node, NodeKind, Port, Position
 from circuitdsl.circuit.vocabulary import GENERAL_POSITIONS, METRICS
+from circuitdsl.engine.positions import indices_of
 from circuitdsl.engine.prompts import Prompts
 from circuitdsl.measurements.requests import EdgeRequest
 from circuitdsl.tasks.dataset import PromptPair
@@ -161,12 +162,8 @@ def places(prompts: Prompts) -> tuple[Position, ...]:
 
 def _tokens(pair: PromptPair, place: Position) -> frozenset[int]:
     """The tokens that a position stands for; the token after it only where it stands for one."""
-    length = len(pair.clean_tokens)
-    if place == END:
-        return frozenset({length - 1})
-    index = [i + place.offset for i in pair.positions.get(place.name, ())]
-    right = all(0 <= i < length for i in index) and not (place.offset and len(index) > 1)
-    return frozenset(index) if right else frozenset()
+    index = indices_of(pair, place)
+    return frozenset() if place.offset and len(index) > 1 else frozenset(index)
 
 
 def _candidates(prompts: Prompts, receivers: Group, where: Sequence[Position]) -> Iterator[EdgeRequest]:

@@ -53,7 +53,7 @@ class Prompts:
         clean: the metric on each clean prompt [n].
         corrupt: the metric on each corrupt prompt, scored with the clean one's answers [n].
         ends: gives the residual streams at END of all clean and of all corrupt prompts, before the final norm.
-        others: a few prompts under each other corruption of the task, for advice.
+        others: makes a few prompts under each other corruption of the task, for advice.
         more: makes the prompts over which mean ablation takes its means (these among them); by default these alone.
         max_memory: bytes that measuring may take beside the model; by default what `engine.memory` finds right.
         cache: numbers that are known from earlier.
@@ -66,7 +66,7 @@ class Prompts:
     clean: Array
     corrupt: Array
     ends: Callable[[], Ends]
-    others: Mapping[str, tuple[PromptPair, ...]] = field(default_factory=dict)
+    others: Mapping[str, Callable[[], tuple[PromptPair, ...]]] = field(default_factory=dict)
     more: Callable[[], Means] | None = None
     max_memory: int | None = None
     tally: Tally = field(default_factory=Tally)

@@ -22,6 +22,7 @@ from circuitdsl.models.families import FAMILIES
 from circuitdsl.models.files import is_own, weight_files
 from circuitdsl.models.load import locate
 from circuitdsl.models.weights import AttentionWeights, component_factors, fold
+from circuitdsl.ordinary import writing
 
 
 class NotWeights(UserError):
@@ -67,12 +68,14 @@ def changes(intervention: Intervention) -> tuple[Change, ...]:
     return tuple(found)
 
 
-def save_edited(model: str | Path, weights: AttentionWeights, intervention: Intervention, target: Path) -> None:
+def save_edited(
+    model: str | Path, weights: AttentionWeights, intervention: Intervention, target: Path, revision: str | None = None
+) -> None:
     """Write a model directory that differs from another by an intervention; all other files of it are copied.
 
     Raises:
         NotWeights: the intervention is no change of weights.
-        UserError: the target exists, or the model has no directory of safetensors.
+        UserError: the target exists or its folder does not, or the model has no directory of safetensors.
     """
     from safetensors.torch import load_file, save_file
 
@@ -84,10 +87,12 @@ def save_edited(model: str | Path, weights: AttentionWeights, intervention: Inte
         )
     if target.exists():
         raise UserError(f"{target} is there already", hint="choose another name, or remove it")
-    source = locate(model)
+    source = locate(model, revision)
     files = weight_files(source)
     found: set[Node] = set()
-    with tempfile.TemporaryDirectory(dir=target.resolve().parent, prefix=".circuitdsl-") as name:
+    with writing(target):
+        folder = tempfile.TemporaryDirectory(dir=target.resolve().parent, prefix=".circuitdsl-")
+    with folder as name:
         made, useless = Path(name) / "model", shutil.ignore_patterns(*USELESS, *(file.name for file in files))
 
         def left_out(folder: str, names: list[str]) -> set[str]:

@@ -124,16 +124,14 @@ class ModelFiles:
         """A folder with copies of the configuration and of the tokenizer's files, for transformers to read."""
         with TemporaryDirectory(prefix="circuitdsl-") as name:
             folder = Path(name)
-            for file in set(TOKENIZER) & set(self.contents):
-                (folder / file).write_bytes(self.contents[file])
-            for file, content in ((CONFIG, lambda: self.config), ("tokenizer_config.json", self._tokenizer_config)):
-                if file in self.contents:
-                    (folder / file).write_text(json.dumps(content()), encoding="utf-8")
+            for file in {CONFIG, *TOKENIZER} & set(self.contents):
+                content = self.contents[file]
+                if file == CONFIG:
+                    content = json.dumps(self.config).encode()
+                elif file == "tokenizer_config.json":
+                    content = json.dumps(_clean(_object(self.directory / file, content))).encode()
+                (folder / file).write_bytes(content)
             yield folder
-
-    def _tokenizer_config(self) -> dict[str, Any]:
-        file = "tokenizer_config.json"
-        return _clean(_object(self.directory / file, self.contents[file]))
 
 
 def files_of(directory: Path, weights: bool = True) -> ModelFiles:
@@ -256,28 +254,24 @@ def _own(file: Path) -> Path:
             f"{file} is a link to a file in {lies}, which is not the model's directory",
             "copy the file itself into the model's directory",
         )
-    try:
-        with opened(file):
-            return file
-    except Unreadable as reason:
-        raise _cannot(file, reason) from None
+    with _reading(file), opened(file):
+        return file
 
 
 def _content(file: Path, limit: int) -> bytes:
-    try:
+    with _reading(file):
         return read_ordinary(_own(file), limit)
-    except Unreadable as reason:
-        raise _cannot(file, reason) from None
-
-
-def _cannot(file: Path, reason: Unreadable) -> ModelUnavailable:
-    return ModelUnavailable(f"{file} cannot be read: {reason}", f"point --model at {MODEL_FILES}")
 
 
 def _file_sha256(file: Path) -> str:
+    with _reading(file), opened(file) as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@contextmanager
+def _reading(file: Path) -> Iterator[None]:
     try:
-        with opened(file) as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        yield
     except (Unreadable, OSError) as error:
         raise ModelUnavailable(f"{file} cannot be read: {first_line(error)}", MODEL_HINT) from None
 

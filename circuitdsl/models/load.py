@@ -52,14 +52,12 @@ class Notes:
     """What reading a model has found out, so that it can be read again without transformers.
 
     Attributes:
-        config: what the family asked of the configuration.
-        lacks: what it asked and the configuration does not have.
+        config: what the family asked of the configuration, as far as that has it.
         rotary: the rotary frequencies by kind of layer, with their scaling.
         weights: the parameters by their published names.
     """
 
     config: dict[str, Any]
-    lacks: set[str]
     rotary: dict[str, Rotary]
     weights: dict[str, torch.Tensor]
 
@@ -67,16 +65,12 @@ class Notes:
 class Noted:
     """A configuration that notes what is asked of it."""
 
-    def __init__(self, config: Any, notes: Notes) -> None:
+    def __init__(self, config: Any, notes: dict[str, Any]) -> None:
         self._config, self._notes = config, notes
 
     def __getattr__(self, name: str) -> Any:
-        try:
-            self._notes.config[name] = getattr(self._config, name)
-        except AttributeError:
-            self._notes.lacks.add(name)
-            raise
-        return self._notes.config[name]
+        found = self._notes[name] = getattr(self._config, name)
+        return found
 
 
 def load_model(
@@ -123,8 +117,9 @@ def _read_whole(name: str, files: ModelFiles, device: str, dtype: str) -> tuple[
     tokenizer = read_tokenizer(files)
     with readable(name, module.config.model_type):
         original = Original.of(name, module)
-        notes = Notes({}, set(), _rotary(module), weights)
-        view = read_parts(name, Noted(module.config, notes), weights, notes.rotary, tokenizer, original, files.hashes)
+        notes = Notes({}, _rotary(module), weights)
+        config = Noted(module.config, notes.config)
+        view = read_parts(name, config, weights, notes.rotary, tokenizer, original, files.hashes)
         check_sum(view, original)
     return view, notes
 
@@ -210,12 +205,11 @@ def locate(name_or_dir: str | Path, revision: str | None = None, weights: bool =
         there = path.exists()
     except (OSError, ValueError, RuntimeError):
         raise ModelUnavailable(f"{shorten(str(name_or_dir), 60)!r} is no usable path", MODEL_HINT) from None
-    if there or str(name_or_dir).startswith((".", "/", "~")):
-        if not path.is_dir():
-            found = f"{path} is a file; a model is a directory"
-            raise ModelUnavailable(found if there else f"there is no model directory {quoted(str(path))}", MODEL_HINT)
-    else:
-        path = _from_hub(str(name_or_dir), revision, weights)
+    if not there and not str(name_or_dir).startswith((".", "/", "~")):
+        return _from_hub(str(name_or_dir), revision, weights)
+    if not path.is_dir():
+        found = f"{path} is a file; a model is a directory"
+        raise ModelUnavailable(found if there else f"there is no model directory {quoted(str(path))}", MODEL_HINT)
     return path
 
 

@@ -186,13 +186,17 @@ def restore_threads() -> None:
         _THREADS.clear()
 
 
+def processor() -> str:
+    """What Linux says of the processor; nothing elsewhere."""
+    try:
+        return Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return ""
+
+
 def machine() -> str:
     """What decides how torch computes on this machine, as far as that is known without torch."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    cpu = next((line for line in lines if line.startswith("model name")), "")
+    cpu = next((line for line in processor().splitlines() if line.startswith("model name")), "")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     settings = {name: value for name, value in os.environ.items() if name.startswith(_SETTINGS)}
     return f"{sys.platform} {cpu} {cores} {sorted(settings.items())}"

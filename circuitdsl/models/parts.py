@@ -205,9 +205,7 @@ class Attention:
         windowed = self.window is not None and length > self.window
         if width == 1 and not windowed:
             return None
-        every = torch.ones(width, length, dtype=torch.bool, device=device)
-        later = every.triu(1 + length - width)
-        return later | every.tril(length - width - self.window) if windowed else later  # type: ignore[operator]
+        return self.hidden_from(torch.arange(length - width, length, device=device), length)
 
     def hidden_from(self, at: Int[Tensor, "*runs W"], length: int) -> Bool[Tensor, "*runs W T"]:
         """What some positions do not see, of `length`."""

@@ -14,13 +14,14 @@ as in float32, and there weights are converted for each product, which costs 3 %
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
+
+from circuitdsl.models.model import processor
 
 #: multiplications below which oneDNN's preparations for a new shape cost more than it saves
 FEWEST = 2**24
@@ -68,7 +69,7 @@ def _is_slow(x: Tensor) -> bool:
 @cache
 def has_instructions(dtype: torch.dtype) -> bool:
     """Whether this machine's processor multiplies in half precision, as far as that is known."""
-    words = set(_processor().split())
+    words = set(processor().split())
     return not words or bool(words & _INSTRUCTIONS[dtype])
 
 
@@ -120,15 +121,7 @@ def products_by(dtype: torch.dtype = torch.float32, device: str = "cpu") -> str:
 
 
 def _is_amd() -> bool:
-    return "AuthenticAMD" in _processor()
-
-
-def _processor() -> str:
-    """What Linux says of the processor; nothing elsewhere."""
-    try:
-        return Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return ""
+    return "AuthenticAMD" in processor()
 
 
 @torch.inference_mode()

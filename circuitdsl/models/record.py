@@ -19,11 +19,11 @@ from functools import cache, partial
 from hashlib import blake2b, sha256
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 from circuitdsl.errors import UserError
 from circuitdsl.installed import version
-from circuitdsl.models.errors import UnsupportedModel
 from circuitdsl.models.files import TOKENIZER_BYTES, ModelFiles, files_of, one_sha256, weight_files
 from circuitdsl.models.load import (
     POCKET,
@@ -37,8 +37,7 @@ from circuitdsl.models.load import (
 from circuitdsl.models.model import SIZES, Model, device_name, machine, torch_threads
 from circuitdsl.models.pretrained import stored_tensors
 from circuitdsl.models.tokenizers import KnownTokenizer, TokenizerNotes, notes_of
-from circuitdsl.ordinary import Unreadable, read_ordinary
-from circuitdsl.report.report import write_whole
+from circuitdsl.ordinary import Unreadable, read_ordinary, write_whole
 from circuitdsl.version import __version__
 
 if TYPE_CHECKING:
@@ -59,7 +58,7 @@ class Record:
 
     Attributes:
         sizes: what `Model` says of its size.
-        config, lacks: what the family asks of the configuration, and what that does not have.
+        config: what the family asks of the configuration, as far as that has it.
         rotary: rotary frequencies by kind of layer, with their scaling.
         tensors: the name that each parameter has in the files of the weights.
         tokenizer: None for a model without one.
@@ -71,7 +70,6 @@ class Record:
 
     sizes: dict[str, Any]
     config: dict[str, Any]
-    lacks: list[str]
     rotary: dict[str, tuple[list[float], float]]
     tensors: dict[str, str]
     tokenizer: TokenizerNotes | None
@@ -155,7 +153,6 @@ def record_of(model: Model, notes: Notes, files: ModelFiles) -> Record | None:
     return Record(
         sizes={name: getattr(model, name) for name in SIZES},
         config=notes.config,
-        lacks=sorted(notes.lacks),
         rotary={kind: (each.inv_freq.tolist(), each.scaling) for kind, each in notes.rotary.items()},
         tensors=tensors,
         tokenizer=tokenizer,
@@ -168,19 +165,6 @@ def record_of(model: Model, notes: Notes, files: ModelFiles) -> Record | None:
 
 
 # --- reading without transformers ------------------------------------------------------------------
-
-
-class _Remembered:
-    """A configuration, as far as its family has asked."""
-
-    def __init__(self, record: Record) -> None:
-        self.__dict__.update(record.config)
-        self._lacks = record.lacks
-
-    def __getattr__(self, name: str) -> Any:
-        if name in self.__dict__["_lacks"]:
-            raise AttributeError(name)
-        raise UnsupportedModel(f"the record of this model does not say its {name}", "remove the cache and try again")
 
 
 def _recalled(name: str, files: ModelFiles, device: str, dtype: str, record: Record) -> Model:
@@ -234,7 +218,7 @@ def _view(name: str, files: ModelFiles, device: str, dtype: str, record: Record)
     original = Original(name, whole, bytes.fromhex(record.library), kind, record.window, known)
     with readable(name, record.config["model_type"]):
         tokenizer = _tokenizer(files, record)
-        return read_parts(name, _Remembered(record), named, rotary, tokenizer, original, files.hashes)
+        return read_parts(name, SimpleNamespace(**record.config), named, rotary, tokenizer, original, files.hashes)
 
 
 def _tokenizer(files: ModelFiles, record: Record) -> Any:

@@ -41,15 +41,14 @@ def read_tokenizer(files: ModelFiles) -> Any:
 def _read(folder: Path, names: set[str]) -> Any:
     from transformers import AutoTokenizer, GPT2TokenizerFast, PreTrainedTokenizerFast
 
-    if "tokenizer_config.json" in names:
-        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-    if "tokenizer.json" in names:
-        return PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))
-    if {"vocab.json", "merges.txt"} <= names:
-        return GPT2TokenizerFast.from_pretrained(str(folder), local_files_only=True)
-    if "tokenizer.model" in names:
-        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-    return None
+    if "tokenizer_config.json" not in names:
+        if "tokenizer.json" in names:
+            return PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))
+        if {"vocab.json", "merges.txt"} <= names:
+            return GPT2TokenizerFast.from_pretrained(str(folder), local_files_only=True)
+        if "tokenizer.model" not in names:
+            return None
+    return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
 
 
 @dataclass(frozen=True)

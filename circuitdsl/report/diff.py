@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from rich.console import Console
 from rich.text import Text
@@ -29,7 +29,7 @@ Kind = Literal["regression", "mended", "verdict", "moved", "edited", "new", "gon
 #: which changes make a comparison fail
 FailOn = Literal["regression", "change", "nothing"]
 #: in the order in which they are shown
-KINDS: tuple[Kind, ...] = ("regression", "mended", "verdict", "moved", "edited", "new", "gone", "same")
+KINDS: tuple[Kind, ...] = get_args(Kind)
 #: exact figures differ when they do so by more than rounding (a share of the larger one)
 ROUNDING = 1e-9
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from circuitdsl.errors import UserError
 from circuitdsl.report.numbers import figure, interval, value
 from circuitdsl.report.report import Measured, MeasurementResult, Report
 from circuitdsl.report.terminal import (
@@ -25,7 +26,7 @@ _COLOURS = {
 _CELL = "vertical-align:top;padding:.3em 1.2em .3em 0"
 _RIGHT = "text-align:right;font-variant-numeric:tabular-nums"
 _LEFT = "text-align:left"
-_FADED = "opacity:.65"
+FADED = "opacity:.65"
 _WARNING = "color:#b06f00"
 _RULE = "border-top:1px solid rgba(128,128,128,.3)"
 
@@ -37,7 +38,7 @@ def to_html(report: Report, verbose: bool = False) -> str:
         (
             '<div style="font-size:14px;line-height:1.45">',
             *_head(report),
-            f'<div style="margin-top:.7em">{counts or "no claims"} {_faded(f"· {report.seconds:.1f} s")}</div>',
+            f'<div style="margin-top:.7em">{counts or "no claims"} {faded(f"· {report.seconds:.1f} s")}</div>',
             '<table style="font-size:inherit;border-collapse:collapse;margin:.7em 0">',
             *_claims(report, verbose),
             *(row for found in report.measurements for row in _measurement(found, len(report.tasks) > 1)),
@@ -74,14 +75,23 @@ def rows(report: Report) -> list[dict[str, Any]]:
     ]
 
 
+def frame(rows: Sequence[Any], columns: Sequence[str] | None = None) -> Any:
+    """Rows as a pandas data frame; raises `UserError` where pandas is not installed."""
+    try:
+        import pandas
+    except ImportError:
+        raise UserError("to_frame needs pandas, which is not installed", hint="pip install pandas") from None
+    return pandas.DataFrame(rows, columns=columns)
+
+
 def _head(report: Report) -> Iterator[str]:
     model = report.model
     shape = f"{model.name} ({model.n_layers} layers × {model.n_heads} heads) · {model.device} {model.dtype}"
     yield f'<div><b style="font-size:larger">{escape(report.spec.circuit)}</b> · {escape(shape)}</div>'
     for task in report.tasks:
-        yield f'<div style="{_FADED}">{escape(task_line(task).plain)}</div>'
+        yield f'<div style="{FADED}">{escape(task_line(task).plain)}</div>'
         for text, style in task_remarks(task, len(report.tasks) > 1):
-            yield f'<div style="{_WARNING if style == "yellow" else _FADED}">{escape(text)}</div>'
+            yield f'<div style="{_WARNING if style == "yellow" else FADED}">{escape(text)}</div>'
 
 
 def _row(cells: Iterable[tuple[str, str]], rule: bool = True) -> str:
@@ -96,14 +106,14 @@ def _claims(report: Report, verbose: bool) -> Iterator[str]:
     names = [("line", _RIGHT), ("claim", _LEFT), *[("task", _LEFT)] * several, ("measured", _RIGHT)]
     names += [("95 % interval", _LEFT), ("n", _RIGHT), ("", _LEFT), ("verdict", _LEFT)]
     cells = "".join(
-        f'<th style="{_CELL};{align};font-weight:600;white-space:nowrap;{_FADED}">{name}</th>' for name, align in names
+        f'<th style="{_CELL};{align};font-weight:600;white-space:nowrap;{FADED}">{name}</th>' for name, align in names
     )
     yield f"<tr>{cells}</tr>"
     for claim, header, found in by_task(report):
         if header:
-            yield _row([(_faded(str(claim.block_line)), _RIGHT), (_faded(_code(header)), _LEFT)])
+            yield _row([(faded(str(claim.block_line)), _RIGHT), (faded(_code(header)), _LEFT)])
         for i, each in enumerate(found.values()):
-            about = ("", "") if i else (_faded(str(claim.line)), _code(claim.text))
+            about = ("", "") if i else (faded(str(claim.line)), _code(claim.text))
             task = [(escape(each.task or "weights"), _LEFT)] * several
             verdict = _coloured(each.verdict, each.verdict)
             numbers = _numbers(figure(each.measured), each.measured, extra(each))
@@ -114,13 +124,13 @@ def _claims(report: Report, verbose: bool) -> Iterator[str]:
 def _numbers(shown: str, found: Measured | None, besides: str = "") -> list[tuple[str, str]]:
     cells = (shown, interval(found), str(found.n or "")) if found else ("", "", "")
     aligned = zip(map(_plain, cells), (_RIGHT, _LEFT, _RIGHT), strict=True)
-    return [*aligned, (_faded(_plain(besides)) if besides else "", _LEFT)]
+    return [*aligned, (faded(_plain(besides)) if besides else "", _LEFT)]
 
 
 def _remarks(remarks: Iterable[tuple[int, str]], tasks: bool) -> Iterator[str]:
     """Rows below a figure, for what else is said of it: each with its indent, as on a terminal."""
     for by, text in remarks:
-        inside = f"padding-top:0;padding-left:{(by - 8) / 2}em;{_LEFT};{_FADED}"
+        inside = f"padding-top:0;padding-left:{(by - 8) / 2}em;{_LEFT};{FADED}"
         cell = f'<td></td><td colspan="{6 + tasks}" style="{_CELL};{inside}">{escape(text)}</td>'
         yield f'<tr style="background:transparent">{cell}</tr>'
 
@@ -128,13 +138,13 @@ def _remarks(remarks: Iterable[tuple[int, str]], tasks: bool) -> Iterator[str]:
 def _measurement(found: MeasurementResult, tasks: bool) -> Iterator[str]:
     task, measured = [(escape(found.task), _LEFT)] * tasks, found.measured
     numbers = _numbers(value(measured) if measured else "", measured)
-    reason = "" if measured else _faded(escape(found.reason))
+    reason = "" if measured else faded(escape(found.reason))
     yield _row([("", _RIGHT), (escape(found.name), _LEFT), *task, *numbers, (reason, _LEFT)])
     yield from _remarks(((8, text) for text in (whole_protocol(found), *found.notes) if text), tasks)
 
 
 def _small(text: str) -> str:
-    return f'<div style="{_FADED};font-size:smaller">{escape(text)}</div>'
+    return f'<div style="{FADED};font-size:smaller">{escape(text)}</div>'
 
 
 def _coloured(text: str, verdict: str) -> str:
@@ -149,5 +159,5 @@ def _plain(text: str) -> str:
     return f'<span style="white-space:nowrap">{escape(text)}</span>'
 
 
-def _faded(text: str) -> str:
-    return f'<span style="{_FADED}">{text}</span>'
+def faded(text: str) -> str:
+    return f'<span style="{FADED}">{text}</span>'

@@ -12,6 +12,7 @@ from rich.text import Text
 from circuitdsl.report.formats import View
 from circuitdsl.report.numbers import percent, plain
 from circuitdsl.report.shown import Shown
+from circuitdsl.report.tables import table_of
 from circuitdsl.report.terminal import listed
 from circuitdsl.tasks.tokens import Token
 
@@ -62,6 +63,16 @@ class Pair:
         """The indices at which the two prompts have different tokens."""
         both = zip(self.clean.tokens, self.corrupt.tokens, strict=True)
         return frozenset(i for i, (a, b) in enumerate(both) if a.id != b.id)
+
+    @property
+    def rows(self) -> list[tuple[str, str, list[str]]]:
+        """For each index both tokens as they are shown, and the names of the positions that stand there."""
+        both = zip(self.clean.tokens, self.corrupt.tokens, strict=True)
+        named = [(visible(a), visible(b), list[str]()) for a, b in both]
+        for name, indices in self.positions.items():
+            for i in indices:
+                named[i][2].append(name)
+        return named
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,14 +224,7 @@ def _guesses(pair: Pair, side: Side) -> Iterator[tuple[str, str]]:
 
 def _grid(pair: Pair, width: int) -> Iterator[Text]:
     """Index, clean token, corrupt token and positions, one column for each token, as many columns as fit in a line."""
-    names: dict[int, list[str]] = {}
-    for name, indices in pair.positions.items():
-        for i in indices:
-            names.setdefault(i, []).append(name)
-    rows = [
-        (str(i), visible(a), visible(b), *names.get(i, ()))
-        for i, (a, b) in enumerate(zip(pair.clean.tokens, pair.corrupt.tokens, strict=True))
-    ]
+    rows = [(str(i), a, b, *names) for i, (a, b, names) in enumerate(pair.rows)]
     start = 0
     while start < len(rows):
         end, used = start, 11
@@ -245,9 +249,7 @@ def _grid_lines(rows: list[tuple[str, ...]], shown: range, differs: frozenset[in
 
 
 def _strata(found: Prompts) -> Table:
-    table = Table(box=None, padding=(0, 2), header_style="bold")
-    for heading, side in (("stratum", "left"), *((name, "right") for name in strata_columns(found))):
-        table.add_column(heading, justify=side)  # type: ignore[arg-type]
+    table = table_of("stratum", *strata_columns(found), left=("stratum",))
     for name, row in strata_rows(found):
         table.add_row(name, *row)
     if len(found.strata) > _STRATA:

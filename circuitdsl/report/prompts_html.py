@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from circuitdsl.report.formats import View
+from circuitdsl.report.notebook import FADED, faded
 from circuitdsl.report.numbers import percent, plain
 from circuitdsl.report.prompts import (
     Pair,
@@ -22,7 +23,6 @@ from circuitdsl.report.prompts import summary as summary_of
 from circuitdsl.report.terminal import listed
 from circuitdsl.visible import escape
 
-_FADED = "opacity:.65"
 _RIGHT, _WRONG, _PLACE, _WARNING = "#00875f", "#d93025", "#0067a8", "#b06f00"
 _MONO = "font-family:ui-monospace,Menlo,Consolas,'DejaVu Sans Mono',monospace;font-size:13px"
 _CHANGED = "background:rgba(163,80,138,.22);border-radius:3px"
@@ -33,11 +33,11 @@ def to_html(found: Prompts) -> str:
     return "\n".join(
         (
             '<div style="font-size:14px;line-height:1.45">',
-            f"<div><b>{escape(found.task)}</b> {_faded(escape(how(found)))}</div>",
+            f"<div><b>{escape(found.task)}</b> {faded(escape(how(found)))}</div>",
             f'<div style="margin:.3em 0"><b>{escape(summary_of(found))}</b></div>',
             f"<div>answer tokens {escape(listed(found.answers))} against {escape(listed(found.distractors))}</div>",
             *(f'<div style="color:{_WARNING}">warning: {escape(note)}</div>' for note in found.notes),
-            f"<div>{_faded(escape(legend(found)))}</div>",
+            f"<div>{faded(escape(legend(found)))}</div>",
             *(line for number, pair in enumerate(found.pairs, start=1) for line in _pair(pair, number, found.metric)),
             *_strata(found),
             "</div>",
@@ -50,10 +50,6 @@ def page(found: Prompts, view: View | None = None) -> str:
     body = 'style="max-width:1160px;margin:2rem auto;padding:0 1rem;font-family:system-ui,sans-serif"'
     title = f"<title>{escape(found.task)}, {escape(found.model)}</title>"
     return f'<!doctype html>\n<meta charset="utf-8">\n{title}\n<body {body}>\n{to_html(found)}\n</body>\n'
-
-
-def _faded(text: str) -> str:
-    return f'<span style="{_FADED}">{text}</span>'
 
 
 def _strata(found: Prompts) -> Iterator[str]:
@@ -71,26 +67,21 @@ def _strata(found: Prompts) -> Iterator[str]:
 
 def _pair(pair: Pair, number: int, metric: str) -> Iterator[str]:
     yield '<div style="border-top:1px solid rgba(128,128,128,.3);margin-top:1em;padding-top:.6em">'
-    yield f"<div>{_faded(escape(heading(pair, number)))}</div>"
-    names: dict[int, list[str]] = {}
-    for name, indices in pair.positions.items():
-        for i in indices:
-            names.setdefault(i, []).append(name)
+    yield f"<div>{faded(escape(heading(pair, number)))}</div>"
     yield f'<div style="display:flex;flex-wrap:wrap;gap:.5em 2px;margin:.4em 0;{_MONO}">'
-    yield f'<div style="{_FADED};padding-right:.6em"><div style="font-size:11px">&nbsp;</div>clean<br>corrupt</div>'
-    for i, (a, b) in enumerate(zip(pair.clean.tokens, pair.corrupt.tokens, strict=True)):
+    yield f'<div style="{FADED};padding-right:.6em"><div style="font-size:11px">&nbsp;</div>clean<br>corrupt</div>'
+    for i, (a, b, names) in enumerate(pair.rows):
         changed = f' style="{_CHANGED}"' if i in pair.differs else ""
-        places = "<br>".join(map(escape, names.get(i, ()))) or "&nbsp;"
+        places = "<br>".join(map(escape, names)) or "&nbsp;"
         yield (
             '<div style="text-align:center;padding:0 3px">'
-            f'<div style="{_FADED};font-size:11px">{i}</div>'
-            f"<div{changed}>{escape(visible(a))}</div><div{changed}>{escape(visible(b))}</div>"
+            f'<div style="{FADED};font-size:11px">{i}</div>'
+            f"<div{changed}>{escape(a)}</div><div{changed}>{escape(b)}</div>"
             f'<div style="color:{_PLACE};font-size:11px;font-weight:600">{places}</div></div>'
         )
     yield "</div>"
-    right, wrong = (
-        _coloured(escape(named(side)), c) for side, c in ((pair.answers, _RIGHT), (pair.distractors, _WRONG))
-    )
+    sides = ((pair.answers, _RIGHT), (pair.distractors, _WRONG))
+    right, wrong = (f'<b style="color:{colour}">{escape(named(tokens))}</b>' for tokens, colour in sides)
     after = f"; after the corrupt prompt {escape(named(pair.corrupt_answers))}" if pair.corrupt_answers else ""
     yield f"<div>answer {right}, not {wrong}{after}</div>"
     if pair.clean.top:
@@ -109,13 +100,7 @@ def _predicted(pair: Pair, side: Side, name: str, metric: str) -> str:
         colour = _RIGHT if guess.token in pair.answers else _WRONG if guess.token in pair.distractors else "inherit"
         bar = f"height:3px;width:{max(2, round(90 * guess.probability))}px;background:rgba(82,96,109,.6)"
         shown = f'<span style="{_MONO};color:{colour}">{escape(visible(guess.token))}</span>'
-        cells.append(f"{shown} {_faded(percent(guess.probability))}<div style='{bar}'></div>")
+        cells.append(f"{shown} {faded(percent(guess.probability))}<div style='{bar}'></div>")
     score = "" if side.score is None else f"{metric} {plain(side.score)}"
-    inside = "".join(
-        f'<td style="padding:.15em 1.2em .15em 0;text-align:left">{c}</td>' for c in (_faded(name), *cells)
-    )
-    return f'<tr style="background:transparent">{inside}<td style="{_FADED}">{escape(score)}</td></tr>'
-
-
-def _coloured(text: str, colour: str) -> str:
-    return f'<b style="color:{colour}">{text}</b>'
+    inside = "".join(f'<td style="padding:.15em 1.2em .15em 0;text-align:left">{c}</td>' for c in (faded(name), *cells))
+    return f'<tr style="background:transparent">{inside}<td style="{FADED}">{escape(score)}</td></tr>'

@@ -1,4 +1,4 @@
-"""Frozen records read back from their JSON, by the types of their fields."""
+"""Frozen records as the values of JSON, and read back from them by the types of their fields."""
 
 from __future__ import annotations
 
@@ -8,6 +8,25 @@ from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+
+@cache
+def _fields(kind: type) -> tuple[str, ...]:
+    """The names of a record's fields; none where it is no record."""
+    return tuple(each.name for each in fields(kind)) if is_dataclass(kind) else ()
+
+
+def plain(value: Any) -> Any:
+    """JSON values only: records become objects, tuples lists; a number that is not finite becomes null."""
+    if names := _fields(value.__class__):
+        return {name: plain(getattr(value, name)) for name in names}
+    if isinstance(value, dict):
+        return {key: plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(each) for each in value]
+    if isinstance(value, float) and not -float("inf") < value < float("inf"):
+        return None
+    return value
 
 
 def read(kind: Any, value: Any, where: str = "") -> Any:

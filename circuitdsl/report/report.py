@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, fields, is_dataclass, replace
-from functools import cache
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from circuitdsl.brief import quoted
-from circuitdsl.errors import UsageError, UserError
+from circuitdsl.errors import UsageError
 from circuitdsl.ordinary import Unreadable, read_named
 from circuitdsl.report.behind import Behind, Interval
-from circuitdsl.report.reading import read
+from circuitdsl.report.reading import plain, read
 from circuitdsl.tasks.tokens import Token
 from circuitdsl.verdicts import VERDICTS, Verdict
 from circuitdsl.version import __version__
@@ -186,7 +182,7 @@ class ClaimResult:
 
     def to_json(self) -> dict[str, Any]:
         """The claim as a report has it: reasons are ASCII, and `reason_shown` has one as people read it."""
-        body: dict[str, Any] = _plain(self)
+        body: dict[str, Any] = plain(self)
         for one in (body, *body["members"]):
             shown, one["reason"] = one["reason"], ascii_reason(one["reason"])
             if shown != one["reason"]:
@@ -347,7 +343,7 @@ class Report:
 
     def to_json(self) -> dict[str, Any]:
         """The report as schema version 1 has it."""
-        body: dict[str, Any] = _plain(replace(self, claims=()))
+        body: dict[str, Any] = plain(replace(self, claims=()))
         body["claims"] = [claim.to_json() for claim in self.claims]
         if self.behind is None:
             del body["behind"]
@@ -376,13 +372,9 @@ class Reports(tuple[Report, ...]):
 
     def to_frame(self) -> Any:
         """As `Report.to_frame`, of all of them together."""
-        from circuitdsl.report.notebook import rows
+        from circuitdsl.report.notebook import frame, rows
 
-        try:
-            import pandas
-        except ImportError:
-            raise UserError("to_frame needs pandas, which is not installed", hint="pip install pandas") from None
-        return pandas.DataFrame([row for report in self for row in rows(report)])
+        return frame([row for report in self for row in rows(report)])
 
     def to_json(self) -> dict[str, Any] | list[dict[str, Any]]:
         """One report as an object, several as a list."""
@@ -444,64 +436,6 @@ def exit_status(reports: Iterable[Report], allow_undecided: bool = False) -> int
     return 1 if found["undecided"] and not allow_undecided else 0
 
 
-def with_headers(claims: Iterable[ClaimResult]) -> Iterator[tuple[ClaimResult, str]]:
-    """Each claim with the header of its block, where it is the first of that block; or else with an empty text."""
-    before: int | None = None
-    for claim in claims:
-        yield claim, (claim.block or "") if claim.block_line != before else ""
-        before = claim.block_line
-
-
-def write_whole(path: Path, text: str | bytes) -> None:
-    """Write a file as `whole` does."""
-    with whole(path) as write:
-        write(text.encode(errors="backslashreplace") if isinstance(text, str) else text)
-
-
-@contextmanager
-def whole(path: Path) -> Iterator[Callable[[bytes], object]]:
-    """A function that writes to a file, completely or not at all: one beside it is written, and renamed in the end.
-
-    A file that is there keeps its mode. Links are followed. Pipes and devices are written to directly.
-
-    Raises:
-        UserError: the folder is missing or cannot be written.
-    """
-    with _writing(path):
-        direct = path.exists() and not path.is_file()
-        path = path if direct else path.resolve()
-    beside = path if direct else path.with_name(f".{path.name}.{os.getpid()}")
-    with _writing(path):
-        file = beside.open("wb")
-
-    def write(data: bytes) -> None:
-        with _writing(path):
-            file.write(data)
-
-    try:
-        yield write
-        with _writing(path):
-            file.close()
-            if not direct and path.exists():
-                shutil.copymode(path, beside)
-            if not direct:
-                beside.replace(path)
-    finally:  # after an error, or where the run was interrupted
-        with suppress(OSError):
-            file.close()
-        with suppress(OSError):
-            if not direct:
-                beside.unlink(missing_ok=True)
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}", hint="is the folder there, and writable?") from None
-
-
 def as_text(found: Reports | Diff | Prompts, view: View | None = None) -> str:
     """Reports, a comparison of them, or a task's prompts, as the text of their JSON; with all numbers on one line."""
     long = isinstance(found, Reports) and any(report.behind for report in found)
@@ -512,22 +446,3 @@ def ascii_reason(reason: str) -> str:
     """The reason in plain ASCII, as the JSON report has it: `effect -43% [-47%, -39%] is below -20%`."""
     spelled = re.sub(r" % \[([^],]+), ([^],]+)\]", r" % [\1 %, \2 %]", reason)
     return spelled.replace("\N{MINUS SIGN}", "-").replace(" %", "%").replace("\N{INFINITY}", "inf")
-
-
-@cache
-def _fields(kind: type) -> tuple[str, ...]:
-    """The names of a record's fields; none where it is no record."""
-    return tuple(each.name for each in fields(kind)) if is_dataclass(kind) else ()
-
-
-def _plain(value: Any) -> Any:
-    """JSON values only: records become objects, tuples lists; a number that is not finite becomes null."""
-    if names := _fields(value.__class__):
-        return {name: _plain(getattr(value, name)) for name in names}
-    if isinstance(value, dict):
-        return {key: _plain(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(each) for each in value]
-    if isinstance(value, float) and not -float("inf") < value < float("inf"):
-        return None
-    return value

@@ -248,10 +248,10 @@ def show_task(task: Task, seed: int, console: Console) -> None:
         _table(console, "options", {n: f"{o.says} ({', '.join(map(str, o.values))})" for n, o in task.options.items()})
 
 
-def marked_lines(text: str, spans: Iterable[Span], width: int = _WIDTH) -> Iterator[Text]:
+def marked_lines(text: str, spans: Iterable[Span]) -> Iterator[Text]:
     """The lines of a text; below each line stand the names of the positions in it."""
     spans = sorted(spans)
-    for start, line in _wrapped(text, width):
+    for start, line in _wrapped(text):
         inside = [(a - start, b - start, name) for a, b, name in spans if start < b <= start + len(line)]
         shown = Text("  " + line)
         for a, b, _ in inside:
@@ -260,11 +260,11 @@ def marked_lines(text: str, spans: Iterable[Span], width: int = _WIDTH) -> Itera
         yield from (Text("  " + row, "cyan") for row in _rows(inside))
 
 
-def _wrapped(text: str, width: int) -> Iterator[tuple[int, str]]:
-    """Lines no wider than `width`, each with where in the text it starts."""
+def _wrapped(text: str) -> Iterator[tuple[int, str]]:
+    """Lines no wider than `_WIDTH`, each with where in the text it starts."""
     at = 0
     for paragraph in text.split("\n"):
-        for line in textwrap.wrap(paragraph, width, drop_whitespace=False) or [""]:
+        for line in textwrap.wrap(paragraph, _WIDTH, drop_whitespace=False) or [""]:
             yield at, line
             at += len(line)
         at += 1

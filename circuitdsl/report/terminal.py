@@ -21,7 +21,6 @@ from circuitdsl.report.report import (
     MemberResult,
     Report,
     TaskResult,
-    with_headers,
 )
 from circuitdsl.tasks.tokens import Token
 
@@ -165,8 +164,11 @@ def by_task(report: Report) -> Iterator[tuple[ClaimResult, str, dict[str | None,
     found: dict[str, dict[str | None, ClaimResult]] = {}
     for claim in report.reached:
         found.setdefault(claim.id, {})[claim.task] = claim
-    for claim, header in with_headers(next(iter(each.values())) for each in found.values()):
-        yield claim, header, found[claim.id]
+    before: int | None = None
+    for each in found.values():
+        first = next(iter(each.values()))
+        yield first, (first.block or "") if first.block_line != before else "", each
+        before = first.block_line
 
 
 def paragraphs(claim: ClaimResult, verbose: bool) -> Iterator[tuple[int, str, str]]:

@@ -55,7 +55,7 @@ def check(kind: type[Measurement]) -> None:
         assert kind.usage, f"{kind.__name__} does not say how it is written (`usage`)"
     assert kind.examples and kind.false_examples, f"{kind.__name__} has no examples, or no false ones"
     for line in (*kind.examples, *kind.false_examples):
-        _reads(kind, line)
+        _reads(line)
     spec = _spec("\n".join(_lines(kind)))
     circuit = spec.circuit("battery")
     claims = [claim for claim in circuit.claims if claim.under is None]
@@ -85,7 +85,7 @@ def _lines(kind: type[Kind]) -> Iterator[str]:
             yield f'property "{number}"\n  {line}'
 
 
-def _reads(kind: type[Kind], line: str) -> None:
+def _reads(line: str) -> None:
     """A line has no errors, means the same in the canonical layout, and brings a warning where it stands twice."""
     spec = _spec(line)
     assert spec.ok, f"{line}: {spec.problems}"

@@ -273,13 +273,13 @@ def _in_file(probe: Probe, budget: int) -> PromptPair | None:
     return min(broken, key=lambda pair: len(pair.clean_tokens), default=None)
 
 
-def with_simplest(report: Report, circuit: Circuit, model: Transformer, budget: int = BRIEF) -> Report:
+def with_simplest(report: Report, circuit: Circuit, model: Transformer) -> Report:
     """A report whose failed properties show the simplest counterexample that a short search finds."""
     claims = {claim.id: claim for claim in circuit.claims}
     results = []
     for result in report.claims:
         if result.kind == "property" and result.verdict == "fails" and result.task:
-            found = falsify(circuit, model, claims[result.id], result.task, budget).found
+            found = falsify(circuit, model, claims[result.id], result.task, BRIEF).found
             if found is not None:
                 notes = *result.notes, f"the simplest found by a search: {found}"
                 result = replace(result, notes=notes, counterexample=found.record())

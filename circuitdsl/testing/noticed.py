@@ -76,29 +76,6 @@ class Judged:
     weakest: tuple[Claim, str, Decision] | None
 
 
-@dataclass
-class Done:
-    """Progress within a round, told as progress in all of them.
-
-    Attributes:
-        work: what is done; at first, before this round.
-        later: what the rounds to come may take.
-    """
-
-    work: int
-    progress: Progress | None
-    later: int = 0
-    says: str = ""
-
-    def __post_init__(self) -> None:
-        self.before = self.work
-
-    def __call__(self, work: int, total: int, _: str) -> None:
-        self.work = self.before + work
-        if self.progress:
-            self.progress(self.work, self.before + total + self.later, self.says)
-
-
 class Cases:
     """The plans of a circuit and of its mutants, each kind of plan once, and the evidence on those measured.
 
@@ -188,27 +165,31 @@ class Cases:
         progress: Progress | None = None,
     ) -> None:
         """Measure the original, then the cases that change what holds there, each as long as nothing refutes it."""
-        family, done = len({_place(*one) for one in self.asked}), Done(0, progress)
+        family, done = len({_place(*one) for one in self.asked}), 0
         concerned, everywhere = [case for case in cases if case.concerned], range(len(self.own))
 
-        def measure(mutants: Sequence[Case], places: Sequence[int]) -> None:
-            if not (numbers := self.missing(mutants, places)):
-                return
-            found = weigh_plans([self.plans[i] for i in numbers], model, by_task, family, done)
-            self.evidence |= zip(numbers, found, strict=True)
+        def measure(mutants: Sequence[Case], places: Sequence[int], later: int, says: str) -> None:
+            """Measure what is missing at some places; `later` is what the rounds to come may take."""
+            before = done
 
-        if progress:
-            done.later, done.says = sum(self._most(i, concerned, by_task) for i in everywhere), "the spec itself"
-        measure((), everywhere)
+            def told(work: int, total: int, _: str) -> None:
+                nonlocal done
+                done = before + work
+                if progress:
+                    progress(done, before + total + later, says)
+
+            if numbers := self.missing(mutants, places):
+                found = weigh_plans([self.plans[i] for i in numbers], model, by_task, family, told)
+                self.evidence |= zip(numbers, found, strict=True)
+
+        measure((), everywhere, sum(self._most(i, concerned, by_task) for i in everywhere), "the spec itself")
         self.held = self._held()
         alive = [case for case in concerned if not self.held.isdisjoint(case.concerned)]
         for number, places in enumerate(self.rounds):
             for case in alive if number else ():
                 self._plan_more(case, places)
-            if progress:
-                later = sum(self._most(i, alive, by_task) for i in chain(*self.rounds[number + 1 :]))
-                done = Done(done.work, progress, later, f"{len(alive)} mutants open")
-            measure(alive, places)
+            later = sum(self._most(i, alive, by_task) for i in chain(*self.rounds[number + 1 :]))
+            measure(alive, places, later, f"{len(alive)} mutants open")
             alive = [case for case in alive if not self._refuted(case)]
 
     def missing(self, cases: Sequence[Case], places: Sequence[int]) -> list[int]:

@@ -74,12 +74,8 @@ class Memory:
             self._names[request] = digest(self.context, what, code, means)
         return self._names[request]
 
-    def prompts(self, request: Request, indices: Array) -> list[bytes]:
-        """Hashes of prompts, as far as a request depends on them."""
-        every = self._every(request)
-        return [every[i] for i in indices]
-
-    def _every(self, request: Request) -> list[bytes]:
+    def prompts(self, request: Request) -> list[bytes]:
+        """Hashes of all prompts, as far as a request depends on them."""
         key = (request.positions, request.uses_means)
         if key not in self._prompts:
             self._prompts[key] = [self._prompt(pair, *key) for pair in self.pairs]
@@ -111,7 +107,7 @@ class Memory:
     def _numbers(self, request: Request, stored: Mapping[bytes, Known]) -> tuple[Array, Array]:
         """A request's numbers on all prompts, and what is known of each."""
         values, state = np.full(len(self.pairs), np.nan), np.zeros(len(self.pairs), np.uint8)
-        for i, prompt in enumerate(self._every(request)) if stored else ():
+        for i, prompt in enumerate(self.prompts(request)) if stored else ():
             if prompt in stored:
                 values[i], changed, earlier = stored[prompt]
                 state[i] = KNOWN | CHANGED * changed | EARLIER * earlier
@@ -122,7 +118,7 @@ class Memory:
         numbers, prompts = dict[bytes, tuple[Array, Array]](), dict[bytes, Sequence[bytes]]()
         chosen: dict[int, list[bytes]] = {}  # requests of the same positions share their list
         for request, (values, changed) in found.items():
-            name, every = self.name(request), self._every(request)
+            name, every = self.name(request), self.prompts(request)
             if id(every) not in chosen:
                 chosen[id(every)] = [every[i] for i in indices]
             numbers[name], prompts[name] = (values, changed), chosen[id(every)]
@@ -152,7 +148,7 @@ class Memory:
 
     def of_prompts(self, request: Request, compute: Callable[[], Array]) -> Array:
         """A request's numbers on all prompts, known or computed."""
-        return self._all(self.name(request), self.prompts(request, np.arange(len(self.pairs))), compute)
+        return self._all(self.name(request), self.prompts(request), compute)
 
     def _all(self, name: bytes, prompts: Sequence[bytes], compute: Callable[[], Array]) -> Array:
         known = self.store.read([name]).get(name, {})

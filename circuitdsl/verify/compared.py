@@ -220,17 +220,17 @@ def profile(prompts: Prompts, task: str, count: int, done: Callable[[int], None]
     return Profile(task, heads, tuple(effects), len(indices))
 
 
-def correlation(first: Profile, second: Profile, seed: int = 0) -> Correlation:
+def correlation(first: Profile, second: Profile) -> Correlation:
     """How alike the sizes of the effects of all heads are on two tasks."""
-    return rank_correlation(first.heads, np.abs(first.effects), np.abs(second.effects), seed)
+    return rank_correlation(first.heads, np.abs(first.effects), np.abs(second.effects))
 
 
-def rank_correlation(heads: Sequence[Node], first: np.ndarray, second: np.ndarray, seed: int = 0) -> Correlation:
+def rank_correlation(heads: Sequence[Node], first: np.ndarray, second: np.ndarray) -> Correlation:
     """How alike two figures rank some heads [heads]."""
     x, y = (ranks - ranks.mean() for ranks in map(_ranks, (first, second)))
     size, product = float(np.sqrt((x @ x) * (y @ y))), float(x @ y)
     layers = np.asarray([head.layer for head in heads])
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     shuffled = np.tile(y, (PERMUTATIONS, 1))
     for layer in np.unique(layers):
         here = np.flatnonzero(layers == layer)

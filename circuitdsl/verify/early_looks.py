@@ -13,19 +13,24 @@ depend on the spec, the model's size and the kind of device alone: not on the ma
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from itertools import chain, combinations, pairwise
-from typing import Protocol
+from functools import cache
+from itertools import combinations, pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from circuitdsl.circuit.nodes import EVERYWHERE, Position
-from circuitdsl.engine.positions import indices_of
+from circuitdsl.engine.positions import places_of
 from circuitdsl.measurements.plan import ClaimPlan
 from circuitdsl.measurements.requests import Request
+from circuitdsl.models.model import Model
 from circuitdsl.tasks.dataset import PromptPair
 from circuitdsl.verdict.sampling import plan_looks
+
+if TYPE_CHECKING:
+    from circuitdsl.models.parts import Transformer
 
 Array = np.ndarray
 #: the shares by which looks may make a verification longer where no claim is settled early, and which of them are long
@@ -51,28 +56,18 @@ class _Device:
 _DEVICES = {"cpu": _Device(80, 3.5, 64), "cuda": _Device(8_000, 500, 1024)}
 
 
-class Size(Protocol):
-    """What is asked of a model: its size."""
-
-    @property
-    def n_layers(self) -> int: ...
-    @property
-    def n_heads(self) -> int: ...
-    @property
-    def d_model(self) -> int: ...
-    @property
-    def d_head(self) -> int: ...
-    @property
-    def d_mlp(self) -> int: ...
-
-
 def early_looks(
-    plans: Sequence[ClaimPlan], pairs: Sequence[PromptPair], model: Size, device: str, early_stop: bool = True
+    plans: Sequence[ClaimPlan],
+    pairs: Sequence[PromptPair],
+    model: Model | Transformer,
+    device: str,
+    early_stop: bool = True,
 ) -> tuple[int, ...]:
     """The numbers of prompts at which the claims of a task are weighed.
 
     Args:
         plans: of all claims of the spec on the task.
+        model: only its size is looked at.
         device: `cpu` or `cuda`, or one of those.
     """
     *early, last = plan_looks(len(pairs), early_stop).sizes
@@ -95,7 +90,9 @@ def free(plan: ClaimPlan) -> bool:
 class _Load:
     """The work of measuring and weighing claims, in nominal nanoseconds, look by look."""
 
-    def __init__(self, plans: Sequence[ClaimPlan], pairs: Sequence[PromptPair], model: Size, device: _Device) -> None:
+    def __init__(
+        self, plans: Sequence[ClaimPlan], pairs: Sequence[PromptPair], model: Model | Transformer, device: _Device
+    ) -> None:
         products = model.d_model * (4 * model.n_heads * model.d_head + 2 * model.d_mlp)
         self.together, self.lengths = device.together, np.asarray([len(pair.clean_tokens) for pair in pairs])
         self.layer = LAYER + products / device.weights
@@ -103,20 +100,20 @@ class _Load:
         requests = dict.fromkeys(request for one in plans for request in one.asked if request.needs_runs)
         tests = sum(len(one.tests(part)) for one in plans for part in one.parts)
         self.each_look, self.each_part = tests * WEIGHING, len(requests) * MEASUREMENT + 2 * model.n_layers * self.layer
-        self.starts: list[tuple[Array, int, int]] = []  # where batches begin, how many there are, and their layers
         blocks = np.asarray(2 * model.n_layers * self.lengths, float)  # of the clean and the corrupt run
-        begin = _Beginnings(pairs, self.lengths)
+        begin = _beginnings(pairs, self.lengths)
         batches: Counter[tuple[bytes, int]] = Counter()
         for (_, first, places), count in _alike(requests).items():
-            start, layers = begin.of(places), max(0, model.n_layers - first)
+            start, layers = begin(places), max(0, model.n_layers - first)
             below = max(0, layers - 1) * (self.lengths - start) + (layers > 0)
             blocks += count * np.where(start < self.lengths, below, 0)
             batches[start.tobytes(), layers] += 1
+        # where batches begin, how many there are, and their layers
         self.starts = [(np.frombuffer(key, start.dtype), count, layers) for (key, layers), count in batches.items()]
         self.blocks = np.concatenate(([0.0], np.cumsum(blocks * position)))
         # the scores of all prompts, and what comes once for each claim
         self.once = float(2 * model.n_layers * self.lengths.sum() * position) + tests * JUDGING
-        self._known: dict[tuple[int, int], float] = {}
+        self._between = cache(self._of_look)
 
     def longest(self, looks: Sequence[int]) -> float:
         """Where every claim needs all prompts."""
@@ -129,17 +126,15 @@ class _Load:
             share * self._between(a, b) for share, (a, b) in zip(still, pairwise((0, *looks)), strict=False)
         )
 
-    def _between(self, a: int, b: int) -> float:
+    def _of_look(self, a: int, b: int) -> float:
         """Measuring all claims on the prompts from `a` on and below `b`, and weighing them."""
-        if (a, b) not in self._known:
-            part = _parts(self.lengths[a:b], self.together)
-            taken = self.each_look + (part.max() + 1) * self.each_part + self.blocks[b] - self.blocks[a]
-            for start, count, layers in self.starts:
-                begun = start[a:b] < self.lengths[a:b]
-                batches = len(np.unique(np.stack((part, start[a:b]))[:, begun], axis=1).T)
-                taken += count * batches * (BATCH + layers * self.layer)
-            self._known[a, b] = float(taken)
-        return self._known[a, b]
+        part = _parts(self.lengths[a:b], self.together)
+        taken = self.each_look + (part.max() + 1) * self.each_part + self.blocks[b] - self.blocks[a]
+        for start, count, layers in self.starts:
+            begun = start[a:b] < self.lengths[a:b]
+            batches = len(np.unique(np.stack((part, start[a:b]))[:, begun], axis=1).T)
+            taken += count * batches * (BATCH + layers * self.layer)
+        return float(taken)
 
 
 def _parts(lengths: Array, together: int) -> Array:
@@ -163,32 +158,24 @@ def _alike(requests: Sequence[Request] | dict[Request, None]) -> Counter[tuple[H
     return found
 
 
-class _Beginnings:
-    """Where changed runs begin in each prompt: at the first of some positions at which the two prompts can differ."""
+def _beginnings(pairs: Sequence[PromptPair], lengths: Array) -> Callable[[frozenset[Position]], Array]:
+    """Where changed runs begin in each prompt: at the first of some positions at which the two prompts can differ.
 
-    def __init__(self, pairs: Sequence[PromptPair], lengths: Array) -> None:
-        self.pairs, self.lengths = pairs, lengths
-        self.differ = np.asarray([_first_difference(pair) for pair in pairs])
-        self._known: dict[frozenset[Position], Array] = {}
+    They are token indices; the prompt's length where nothing changes.
+    """
+    differ = np.asarray([first_difference(pair) for pair in pairs])
 
-    def of(self, places: frozenset[Position]) -> Array:
-        """Token indices; the prompt's length where nothing changes."""
-        if places not in self._known:
-            if EVERYWHERE in places:
-                self._known[places] = self.differ
-            else:
-                self._known[places] = np.asarray(
-                    [
-                        min(
-                            (i for i in chain.from_iterable(indices_of(pair, p) for p in places) if i >= first),
-                            default=length,
-                        )
-                        for pair, first, length in zip(self.pairs, self.differ, self.lengths, strict=True)
-                    ]
-                )
-        return self._known[places]
+    @cache
+    def begin(places: frozenset[Position]) -> Array:
+        if EVERYWHERE in places:
+            return differ
+        rows = zip(places_of(pairs, places), differ, lengths, strict=True)
+        return np.asarray([min((i for i in row if i >= first), default=length) for row, first, length in rows])
+
+    return begin
 
 
-def _first_difference(pair: PromptPair) -> int:
+def first_difference(pair: PromptPair) -> int:
+    """The first token at which a prompt differs from its partner; the prompt's length where none does."""
     both = enumerate(zip(pair.clean_tokens, pair.corrupt_tokens, strict=True))
     return next((i for i, (a, b) in both if a != b), len(pair.clean_tokens))

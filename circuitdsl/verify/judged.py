@@ -55,11 +55,8 @@ def verify_without_model(
         shape = shape_of(near(name, circuit.path))[0] if name else None
         layers, heads = (shape.n_layers, shape.n_heads) if shape else (0, 0)
         model = ModelInfo(name, "", layers, heads, "none", "none", bos=False)
-    spec, found = (
-        SpecInfo(circuit.path, circuit.name, circuit.sha256, circuit.meaning),
-        in_order(circuit, judged(claims, weights)),
-    )
-    return Report(spec, model, (), found, time.perf_counter() - start)
+    spec = SpecInfo(circuit.path, circuit.name, circuit.sha256, circuit.meaning)
+    return Report(spec, model, (), in_order(circuit, judged(claims, weights)), time.perf_counter() - start)
 
 
 def in_order(circuit: Circuit, claims: Sequence[ClaimResult]) -> tuple[ClaimResult, ...]:

@@ -18,10 +18,10 @@ from typing import Any
 from circuitdsl.circuit.claims import Circuit, Claim, TaskUse
 from circuitdsl.circuit.paths import real
 from circuitdsl.errors import UserError
-from circuitdsl.ordinary import Unreadable, read_ordinary
+from circuitdsl.ordinary import Unreadable, read_ordinary, write_whole
 from circuitdsl.report.numbers import figure, interval
 from circuitdsl.report.reading import read
-from circuitdsl.report.report import Report, write_whole
+from circuitdsl.report.report import Report
 from circuitdsl.verdicts import Verdict
 from circuitdsl.verify.folder import default_path
 

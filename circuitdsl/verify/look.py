@@ -28,7 +28,7 @@ from circuitdsl.tasks.tokens import Token, Tokens
 from circuitdsl.verdict.families import FAMILY
 from circuitdsl.verdict.means import mean
 from circuitdsl.verify.answers import notes_on
-from circuitdsl.verify.prompts import data_for, scored_prompts
+from circuitdsl.verify.prompts import data_for, make_data, scored_prompts
 from circuitdsl.verify.session import Session
 
 #: prompts that are shown; that are made of a generated task; and of a file that are run at most
@@ -71,7 +71,7 @@ def prompts(
         return replace(found, notes=(f"the model was not run: {missing.message}",))
     tokens = None if model.tokenizer is None else Tokens(model.tokenizer, model.name, use.bos)
     try:
-        whole = data_for(circuit, use, tokens, model.name, model.n_vocab)
+        whole = make_data(circuit, use, model)
     except PromptFileError as error:
         if session.name is not None:
             raise

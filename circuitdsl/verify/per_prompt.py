@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from circuitdsl.errors import UserError
 from circuitdsl.measurements.plan import Part, patched
 from circuitdsl.verdict.decide import Decision
 from circuitdsl.verify.figures import figures_of, part_of
@@ -83,11 +82,9 @@ class PerPrompt(list[tuple[object, ...]]):
 
     def to_frame(self) -> Any:
         """The rows as a pandas data frame; raises `UserError` where pandas is not installed."""
-        try:
-            import pandas
-        except ImportError:
-            raise UserError("to_frame needs pandas, which is not installed", hint="pip install pandas") from None
-        return pandas.DataFrame(list(self), columns=list(COLUMNS))
+        from circuitdsl.report.notebook import frame
+
+        return frame(list(self), list(COLUMNS))
 
 
 def _inert(cell: object) -> object:

@@ -82,7 +82,7 @@ def _forecast(session: Session, circuit: Circuit, early_stop: bool) -> Forecast:
         tasks=work,
         seconds=time_of(work),
         weights=size * torch.finfo(model.dtype).bits // 8,
-        memory=memory(model, work, device, session.memory),
+        memory=memory(work, device, session.memory),
         edited=time_of(work_of_whole),
         threads=torch.get_num_threads(),
         slower=machine.position / single.position,
@@ -112,5 +112,7 @@ def _remembered(session: Session, circuit: Circuit, store: Store) -> Model | Non
     """The session's own model, or one that was loaded earlier; nothing is loaded now."""
     if session.own is not None:
         return session.source_of(circuit)
+    if store.folder is None:
+        return None
     name, place, revision = place_of(circuit, session.name)
-    return remembered(place, session.device, session.dtype, revision, store.path.parent, name)
+    return remembered(place, session.device, session.dtype, revision, store.folder, name)

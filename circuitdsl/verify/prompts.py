@@ -11,7 +11,7 @@ import hashlib
 import inspect
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from importlib import import_module
@@ -82,22 +82,6 @@ def data_for(
     return sample(TASKS[use.generator or use.name], tokens, use.prompts, use.seed, use.corrupt, dict(use.options))
 
 
-class Later(Mapping[str, tuple[PromptPair, ...]]):
-    """Prompts by name, which are made when they are first looked at."""
-
-    def __init__(self, names: Sequence[str], make: Callable[[str], tuple[PromptPair, ...]]) -> None:
-        self.names, self.made = names, cache(make)
-
-    def __getitem__(self, name: str) -> tuple[PromptPair, ...]:
-        return self.made(name)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.names)
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-
 def make_prompts(
     circuit: Circuit,
     use: TaskUse,
@@ -118,10 +102,12 @@ def make_prompts(
     data = make_data(circuit, use, model)
     more, more_are = means_over(circuit, use, model, data)
     corruptions = () if use.file else TASKS[use.generator or use.name].corruptions
-    others = Later(
-        [name for name in corruptions if name != data.corrupt],
-        lambda name: make_data(circuit, replace(use, prompts=ADVICE, corrupt=name), model).pairs,
-    )
+
+    @cache
+    def few(corrupt: str) -> tuple[PromptPair, ...]:
+        return make_data(circuit, replace(use, prompts=ADVICE, corrupt=corrupt), model).pairs
+
+    others = {name: partial(few, name) for name in corruptions if name != data.corrupt}
     return scored_prompts(model, data, circuit.metric, others, more, store, max_memory, more_are, reads)
 
 
@@ -195,11 +181,10 @@ def prompts_by_task(
     return found
 
 
-def reads_of(circuit: Circuit, model: Model | Transformer, task: str, claims: Sequence[Claim] | None = None) -> Kept:
+def reads_of(circuit: Circuit, model: Model | Transformer, task: str, claims: Sequence[Claim] | None) -> Kept:
     """What the claims on a task, all of them or these, read of the runs of its prompts."""
-    wanted = None if claims is None else {claim.id for claim in claims}
-    every = plan(circuit, shape_of(model))
-    plans = [each for each in every if each.task == task and (wanted is None or each.claim.id in wanted)]
+    wanted = {claim.id for claim in (circuit.claims if claims is None else claims)}
+    plans = [p for p in plan(circuit, shape_of(model)) if p.task == task and p.claim.id in wanted]
     return kept_for((request for each in plans for request in (*each.asked, *each.null_requests)), model.n_layers)
 
 
@@ -231,7 +216,7 @@ def scored_prompts(
     model: Model | Transformer,
     data: Dataset,
     metric: Metric,
-    others: Mapping[str, tuple[PromptPair, ...]] | None = None,
+    others: Mapping[str, Callable[[], tuple[PromptPair, ...]]] | None = None,
     more: Callable[[], Means] | None = None,
     store: Store | None = None,
     max_memory: int | None = None,

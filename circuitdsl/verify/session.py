@@ -29,10 +29,8 @@ if TYPE_CHECKING:
     from circuitdsl.engine.prompts import Prompts
     from circuitdsl.models.parts import Transformer
     from circuitdsl.models.weights import AttentionWeights
-    from circuitdsl.verdict.decide import Decision
     from circuitdsl.verify.per_prompt import PerPrompt
     from circuitdsl.verify.prompts import Keep
-    from circuitdsl.verify.samples import Collected
     from circuitdsl.verify.store import Store
     from circuitdsl.verify.verify import Progress, Record
 
@@ -150,6 +148,7 @@ class Session(AbstractContextManager["Session"]):
     mutate = _Verb("circuitdsl.testing.mutate", "mutate")
     falsify = _Verb("circuitdsl.testing.falsify", "searches")
     watch = _Verb("circuitdsl.verify.watch", "watch")
+    edit = _Verb("circuitdsl.verify.edited", "edit")
 
     def __init__(
         self,
@@ -232,15 +231,13 @@ class Session(AbstractContextManager["Session"]):
         return self.spec(given).first(name)
 
     def model_of(self, circuit: Circuit) -> Transformer:
-        """The model to verify a circuit on; sets the number of threads that suits it.
-
-        Raises:
-            UserError: the circuit names none, or it cannot be loaded.
-        """
+        """The model to verify a circuit on, read now; raises what `source_of` raises."""
         return self.source_of(circuit).parts
 
     def source_of(self, circuit: Circuit) -> Model:
         """What is known of the model to verify a circuit on; its parts are read when they are needed.
+
+        Sets the number of threads that suits it.
 
         Raises:
             UserError: the circuit names none, or it cannot be loaded.
@@ -328,7 +325,6 @@ class Session(AbstractContextManager["Session"]):
         per_prompt: PerPrompt | None = None,
         behind: bool | str = False,
         simplest: bool = False,
-        claim: str | int | Sequence[str | int] | None = None,
         **how: Any,
     ) -> Iterator[Report]:
         """Reports on the circuits of some specs, one by one as they are made, up to one that was interrupted.
@@ -339,8 +335,7 @@ class Session(AbstractContextManager["Session"]):
             per_prompt: is given the numbers of every prompt.
             behind: keep in the reports what a page shows beside them; a text is the command that asked for it.
             simplest: show with each property that fails the simplest counterexample that a short search finds.
-            claim: the id or the line of a claim, or several (`"27,28"`, `["27", "28"]`).
-            how: the other fields of `Options`.
+            how: the fields of `Options`.
 
         Raises:
             UserError: there is no claim to verify, or not the one that is named.
@@ -351,7 +346,7 @@ class Session(AbstractContextManager["Session"]):
         circuits = [circuit for spec in specs for circuit in self.spec(spec).circuits]
         if not any(circuit.claims for circuit in circuits):
             raise UserError("nothing to verify: the spec makes no claim that can be measured")
-        settings = Options(claim, memory=self.memory, **how)
+        settings = Options(memory=self.memory, **how)
         for name in settings.claims or ():
             if not any(each.answers_to(name) for one in circuits for each in one.claims):
                 lines = sorted({each.line for one in circuits for each in one.claims})
@@ -377,12 +372,7 @@ class Session(AbstractContextManager["Session"]):
         return made()
 
     def _report(
-        self,
-        circuit: Circuit,
-        how: Options,
-        other_corruptions: bool,
-        per_prompt: PerPrompt | None,
-        behind: bool | str,
+        self, circuit: Circuit, how: Options, other_corruptions: bool, per_prompt: PerPrompt | None, behind: bool | str
     ) -> Report:
         from circuitdsl.verify.judged import verify_without_model, wanted
         from circuitdsl.verify.verify import under_other_corruptions, verify
@@ -396,39 +386,11 @@ class Session(AbstractContextManager["Session"]):
             gathered = import_module("circuitdsl.verify.behind").Gathered(behind if isinstance(behind, str) else "")
             records.append(gathered.record)
 
-        def record(own: Collected, decision: Decision) -> None:
-            for one in records:
-                one(own, decision)
-
         with rarely_collected(), self.meter() as progress:
             by_task = self.prompts_by_task(circuit, wanted(circuit, how.claims))
-            report = verify(circuit, model, by_task, how, progress, record if records else None, self.store)
+            report = verify(circuit, model, by_task, how, progress, records, self.store)
             if other_corruptions and not report.interrupted:
                 report = under_other_corruptions(self, circuit, by_task, report, how)
             if behind:
                 report = replace(report, behind=gathered.behind(circuit, by_task, not report.interrupted))
         return replace(report, seconds=time.perf_counter() - start)
-
-    def edit(
-        self, spec: Spec | str | Path, target: str | Path, intervention: str | None = None, circuit: str | None = None
-    ) -> str:
-        """Write an intervention of a circuit into the weights of a new model directory; returns its name.
-
-        Raises:
-            UserError: there is no such intervention, it is no change of weights, or the directory exists.
-        """
-        from circuitdsl.models.edit import changes, save_edited
-
-        wanted = self.circuit(spec, circuit)
-        known = {each.name: each for each in wanted.interventions}
-        if not known:
-            raise UsageError(f"{wanted.name} has no intervention", hint="see docs/repair.md for how to write one")
-        if (intervention is None and len(known) > 1) or intervention not in (None, *known):
-            what = f"there is no intervention {intervention}" if intervention else "which intervention?"
-            raise UsageError(what, hint=f"--intervention is one of {', '.join(known)}")
-        change = known[intervention or next(iter(known))]
-        changes(change)  # refused before anything is read
-        place = place_of(wanted, self.name)[1]
-        with self.busy(f"editing {place}"):
-            save_edited(place, self.weights_of(wanted), change, Path(target))
-        return change.name

@@ -7,8 +7,8 @@ asks for no more of them (semantics: sampling). Holm's procedure then runs over 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields, replace
 from functools import cache
 from importlib import import_module
 from itertools import pairwise
@@ -54,6 +54,8 @@ Progress = Callable[[int, int, str], None]
 Record = Callable[[Collected, Decision], None]
 #: the numbers of prompts at which the claims of each task are weighed
 Looks = Mapping[str, tuple[int, ...]]
+#: what a report says of its model as the model itself does
+_OF_MODEL = [each.name for each in fields(ModelInfo) if each.name != "bos"]
 #: the words of each verdict before the corruptions that have it, in the order of a note
 _WORDS: dict[Verdict, str] = {
     "holds": "holds under",
@@ -69,7 +71,7 @@ def verify(
     by_task: Mapping[str, Prompts],
     options: Options | None = None,
     progress: Progress | None = None,
-    record: Record | None = None,
+    records: Iterable[Record] = (),
     store: Store | None = None,
 ) -> Report:
     """Verify every claim of a circuit.
@@ -79,7 +81,7 @@ def verify(
         by_task: the prompts of each task that some claim is checked on, by the task's name in the spec.
         options: early stopping, multiplicity, single claims (judged at the level they have among all of them).
         progress: called as work is done.
-        record: called with what was measured of each claim on each task, and its decision.
+        records: each is called with what was measured of each claim on each task, and its decision.
         store: has the numbers of claims without a task that are known from earlier.
 
     Returns:
@@ -128,7 +130,7 @@ def verify(
     decisions, count = ruled(evidence, levels), len(members)
     decided = on_more_prompts(members, decisions[:count], levels[:count])
     ours = [(member, unless_untested(member, decision)) for member, decision in decided]
-    if record:
+    for record in records:
         for member, decision in ours:
             record(member, decision)
     found = claim_results(ours)
@@ -140,17 +142,7 @@ def verify(
     memories = [prompts.cache for prompts in by_task.values() if isinstance(prompts.cache, Memory)]
     return Report(
         spec=SpecInfo(circuit.path, circuit.name, circuit.sha256, circuit.meaning),
-        model=ModelInfo(
-            model.name,
-            model.sha256,
-            model.n_layers,
-            model.n_heads,
-            model.device,
-            model.dtype,
-            bos,
-            model.config_sha256,
-            model.tokenizer_sha256,
-        ),
+        model=ModelInfo(**{name: getattr(model, name) for name in _OF_MODEL}, bos=bos),
         tasks=tuple(_task_result(by_task[use.name], use) for use in circuit.tasks if use.name in by_task),
         claims=in_order(circuit, found),
         seconds=time.perf_counter() - start,

@@ -9,6 +9,7 @@ from itertools import islice, zip_longest
 import numpy as np
 
 from circuitdsl.circuit.criteria import NULL_PROMPTS, Negligible, Test, Within
+from circuitdsl.engine.positions import indices_of
 from circuitdsl.engine.prompts import Prompts
 from circuitdsl.measurements.peers import ROUNDS
 from circuitdsl.measurements.plan import Part
@@ -21,6 +22,7 @@ from circuitdsl.verdict.sampling import Looks
 from circuitdsl.verdict.weighing import Evidence, unmeasured, weigh, weigh_extreme
 from circuitdsl.verdict.weighing import Part as Weighed
 from circuitdsl.verdicts import WORST_FIRST
+from circuitdsl.verify.early_looks import first_difference
 from circuitdsl.verify.measure import measure
 from circuitdsl.verify.samples import Collected, Found, base_of
 
@@ -155,11 +157,9 @@ def instead(terms: Sequence[TermRequest], prompts: Prompts) -> str:
 
 def _could_change(term: TermRequest, prompts: Prompts, corruption: str) -> bool:
     """Whether another corruption changes some token at or before a term."""
-    for pair in prompts.others[corruption]:
-        differ = (i for i, (a, b) in enumerate(zip(pair.clean_tokens, pair.corrupt_tokens, strict=True)) if a != b)
-        first = next(differ, len(pair.clean_tokens))
-        at = [i + term.position.offset for i in pair.positions.get(term.position.name, (len(pair.clean_tokens) - 1,))]
-        if any(pair.clean_tokens[i] != pair.corrupt_tokens[i] for i in at if i < len(pair.clean_tokens)):
+    for pair in prompts.others[corruption]():
+        at, first = indices_of(pair, term.position), first_difference(pair)
+        if any(pair.clean_tokens[i] != pair.corrupt_tokens[i] for i in at):
             return True
         if term.node.kind != "embed" and any(first <= i for i in at):
             return True

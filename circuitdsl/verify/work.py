@@ -14,7 +14,6 @@ from functools import partial
 import numpy as np
 import torch
 
-from circuitdsl.circuit.claims import Circuit
 from circuitdsl.circuit.criteria import NULL_PROMPTS
 from circuitdsl.circuit.nodes import Node, Position
 from circuitdsl.circuit.vocabulary import Metric
@@ -49,8 +48,6 @@ from circuitdsl.tasks.dataset import Dataset
 from circuitdsl.verify.cache import Memory
 from circuitdsl.verify.early_looks import early_looks
 from circuitdsl.verify.measure import by_prompts, having
-from circuitdsl.verify.plan import plan as plans_of
-from circuitdsl.verify.plan import shape_of
 from circuitdsl.verify.prompts import MEAN_PROMPTS
 
 #: bytes of libraries that measuring imports, and of records
@@ -125,26 +122,6 @@ class TaskWork:
     all_runs: int = 0
 
 
-def workload(
-    circuit: Circuit,
-    model: Transformer,
-    datasets: Mapping[str, Dataset],
-    early_stop: bool = True,
-    max_memory: int | None = None,
-) -> tuple[TaskWork, ...]:
-    """What `verify` would run for each task.
-
-    Args:
-        model: only its shape is looked at.
-        datasets: the prompts of each task, by its name in the spec.
-        max_memory: bytes that measuring may take beside the model.
-
-    Raises:
-        UserError: that is too little for a single prompt.
-    """
-    return work_of(plans_of(circuit, shape_of(model)), model, datasets, circuit.metric, early_stop, max_memory)
-
-
 def work_of(
     plans: Sequence[ClaimPlan],
     model: Transformer,
@@ -155,11 +132,17 @@ def work_of(
     known: Mapping[str, Memory] | None = None,
     device: str = "cpu",
 ) -> tuple[TaskWork, ...]:
-    """What measuring some plans runs for each task; other arguments and errors are those of `workload`.
+    """What measuring some plans runs for each task.
 
     Args:
+        model: only its shape is looked at.
+        datasets: the prompts of each task, by its name in the spec.
+        max_memory: bytes that measuring may take beside the model.
         known: what earlier runs have measured, by task; where it is given, what is new is counted beside the rest.
         device: where it would run, `cpu` or `cuda`: the looks depend on it.
+
+    Raises:
+        UserError: the memory is too little for a single prompt.
     """
     tasks = {name: _Prompts(model, data, max_memory, device) for name, data in datasets.items()}
     return tuple(
@@ -206,9 +189,8 @@ def _task_work(
     first = [_measuring(prompts, own, indices) for indices, own in nulls]
     start = sum(first, _scoring(prompts))
     if any(request.uses_means for request in patches):
-        length = float(np.mean([len(pair.corrupt_tokens) for pair in data.pairs]))
         count = max(MEAN_PROMPTS, len(data.pairs))
-        start += Work(run_tokens=round(count * length), passes=-(-count // CHUNK))
+        start += Work(run_tokens=round(count * float(np.mean(lengths))), passes=-(-count // CHUNK))
     steps = [_measuring(prompts, requests, everything[a:b]) for a, b in zip((0, *looks), looks, strict=False)]
     found = TaskWork(
         task=name,
@@ -250,11 +232,8 @@ def _as_run(requests: Sequence[Request], metric: Metric) -> list[Request]:
 def _unknown(requests: Sequence[Request], indices: np.ndarray, known: Memory | None) -> Iterator[Request]:
     """The requests of which some of these prompts is not known."""
     if known is None:
-        yield from requests
-        return
-    for request, _, _, there in known.read(requests, indices):
-        if not there.all():
-            yield request
+        return iter(requests)
+    return (request for request, _, _, there in known.read(requests, indices) if not there.all())
 
 
 def _scoring(prompts: _Prompts) -> Work:
@@ -378,7 +357,7 @@ def seconds(model: Transformer, task: TaskWork, work: Work, machine: Machine, we
     return machine.seconds(positions + mlps, work.passes, model.n_layers) + task.claims * weighing * machine.layer
 
 
-def memory(model: Transformer, work: Sequence[TaskWork], device: torch.device, max_memory: int | None = None) -> int:
+def memory(work: Sequence[TaskWork], device: torch.device, max_memory: int | None = None) -> int:
     """Bytes that measuring takes at the most, weights aside: runs of prompts, and one batch of patched runs.
 
     Counts activations only; a Python process with torch and transformers takes about half a gigabyte besides.

@@ -10,15 +10,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from circuitdsl import cli
 from circuitdsl.api import loads
 from circuitdsl.circuit.changes import Intervention, Replace, Scale, SetAttention, Verb
 from circuitdsl.circuit.nodes import EVERYWHERE, Node, Position, Site
 from circuitdsl.engine.intervene import intervene
+from circuitdsl.errors import UserError
 from circuitdsl.models.edit import NotWeights, save_edited
 from circuitdsl.models.load import POCKET, load_model
 from circuitdsl.models.weights import read_weights
+from circuitdsl.verify.session import Session
 from tests.engine.small_models import make_case, save_random
 
 VERBS: dict[str, tuple[Verb, ...]] = {
@@ -112,3 +115,30 @@ def test_an_edited_model_can_be_read_by_whom_other_files_can(tmp_path) -> None:
     assert stat.S_IMODE(target.stat().st_mode) == 0o755
     modes = {file.name: oct(stat.S_IMODE(file.stat().st_mode)) for file in target.iterdir() if file.is_file()}
     assert "model.safetensors" in modes and set(modes.values()) == {"0o644"}
+
+
+def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
+    weights, change = read_weights(POCKET), Intervention("x", "", VERBS["heads"])
+    with pytest.raises(UserError, match=r"cannot write .*edited: No such file or directory"):
+        save_edited(POCKET, weights, change, tmp_path / "nowhere" / "edited")
+
+
+def test_the_revision_that_a_spec_names_is_edited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    cached = tmp_path / "hub" / "models--me--small"
+    (cached / "refs").mkdir(parents=True)
+    for revision in ("main", "tuned"):
+        file = save_random("gpt2", cached / "snapshots" / revision) / "model.safetensors"
+        (cached / "refs" / revision).write_text(revision)
+    save_file({name: 2 * tensor for name, tensor in load_file(file).items()}, file, metadata={"format": "pt"})
+    spec = 'circuit c\nmodel "me/small", revision = "tuned"\nintervention off\n  scale 0.1 by 0\n'
+    with Session(device="cpu", cache=False) as session:
+        assert session.edit(loads(spec), tmp_path / "edited") == "off"
+    own, edited = (
+        load_file(path / "model.safetensors") for path in (cached / "snapshots" / "tuned", tmp_path / "edited")
+    )
+    changed = {name for name, tensor in own.items() if not torch.equal(tensor, edited[name])}
+    assert changed == {"transformer.h.0.attn.c_proj.weight"}

@@ -130,7 +130,7 @@ def test_half_precision_is_multiplied_in_float32_where_that_is_faster(
     monkeypatch.setattr(products.F, "linear", counted)
     monkeypatch.setattr(products, "prefers_one_dnn", lambda: False)
     for instructions, by in (("flags : avx2", torch.float32), ("flags : avx512_bf16 avx512_fp16", dtype), ("", dtype)):
-        monkeypatch.setattr(products, "_processor", lambda instructions=instructions: instructions)
+        monkeypatch.setattr(products, "processor", lambda instructions=instructions: instructions)
         products.has_instructions.cache_clear()
         found = linear(x, weight, bias)
         assert (found.dtype, seen.pop()) == (dtype, by)

@@ -203,7 +203,7 @@ def key(pocket, path: Path, pair: PromptPair):
     def call(request, prompt: PromptPair = pair, means: tuple[PromptPair, ...] = (pair,)) -> tuple[bytes, bytes]:
         with Store(path) as store:
             known = memory_of(store, Model.of(pocket), (prompt,), Metric(), lambda: means)
-            return known.name(request), known.prompts(request, np.arange(1))[0]
+            return known.name(request), known.prompts(request)[0]
 
     return call
 
@@ -229,7 +229,7 @@ def test_a_mean_depends_on_its_stratum_and_on_the_prompts_it_is_a_mean_of(key, p
 def test_prompts_of_means_have_hashes_of_their_own(pocket, path: Path, pair: PromptPair) -> None:
     with Store(path) as store:
         known = memory_of(store, Model.of(pocket), (pair,), Metric(), lambda: (pair,))
-        assert known.prompts(EDGE, np.arange(1)) != known.prompts(MEAN, np.arange(1))
+        assert known.prompts(EDGE) != known.prompts(MEAN)
 
 
 def test_a_number_depends_on_the_model_the_machine_and_the_code(pocket, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,10 +15,11 @@ from circuitdsl.engine.count import Machine, floor_of
 from circuitdsl.models.load import POCKET
 from circuitdsl.models.outline import outline, parameters, products
 from circuitdsl.verify import work
+from circuitdsl.verify.plan import plan, shape_of
 from circuitdsl.verify.prompts import make_data, prompts_by_task, tasks_in_use
-from circuitdsl.verify.session import Options
+from circuitdsl.verify.session import Options, Session
 from circuitdsl.verify.verify import verify
-from circuitdsl.verify.work import memory, workload
+from circuitdsl.verify.work import memory, work_of
 
 MEASURED = Path(__file__).parents[1] / "fixtures" / "measured.circ"
 HEAD = 'circuit t\nmodel "pocket"\n'
@@ -32,7 +33,7 @@ def shape():
 def planned(spec, shape, early_stop: bool = True):
     (circuit,) = spec.circuits
     data = {use.name: make_data(circuit, use, shape) for use in tasks_in_use(circuit)}
-    return circuit, workload(circuit, shape, data, early_stop)
+    return circuit, work_of(plan(circuit, shape_of(shape)), shape, data, circuit.metric, early_stop)
 
 
 def measured(circuit, pocket):
@@ -230,7 +231,7 @@ def test_memory_is_that_of_the_batches_that_there_are(shape) -> None:
     def planned_memory(prompts: int, patches: int) -> int:
         lines = "".join(f"0.{i} -> 1.0.k at S2 : lowers\n" for i in range(patches))
         _, tasks = planned(loads(HEAD + f"task ioi(prompts = {prompts})\n" + lines), shape)
-        return memory(shape, tasks, torch.device("cpu"))
+        return memory(tasks, torch.device("cpu"))
 
     assert planned_memory(8, 1) < planned_memory(8, 8) < planned_memory(64, 8) < 200e6
 
@@ -250,3 +251,13 @@ def test_patches_at_the_same_places_are_counted_once(shape, monkeypatch) -> None
     assert len(set(counted)) == 1, "the receiver and its layer are the same for all"
     assert len(counted) <= 2 * lengths, "once for the null and once for the look, for prompts of each length"
     assert task.least.block_positions > 0
+
+
+def test_a_plan_of_a_session_that_keeps_nothing_on_disk_reads_no_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The numbers of a watch without a cache are in memory: there is no folder beside them."""
+    monkeypatch.setattr("circuitdsl.verify.planned.remembered", lambda *_: pytest.fail("a record is looked for"))
+    spec = loads(HEAD + "task ioi(prompts = 32)\n0.6 -> logits at END\n")
+    with Session(device="cpu", cache=False) as session:
+        session.keep_prompts()
+        (forecast,) = session.plan(spec)
+    assert forecast.all_new == "the model was not loaded before"

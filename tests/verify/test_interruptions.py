@@ -69,7 +69,7 @@ def test_claims_of_every_kind_may_be_missing(ready, pocket, monkeypatch, capsys,
     assert {"RoleChecks", "Tracing", "Property", "Composition", "Overlapping", "WholeCircuit"} <= kinds
     table = PerPrompt()
     stopped(monkeypatch, after)
-    report = verify(circuit, pocket, benches, Options(), record=partial(table.record, circuit.name))
+    report = verify(circuit, pocket, benches, Options(), records=[partial(table.record, circuit.name)])
     assert report.interrupted
     assert [claim.id for claim in report.claims] == [claim.id for claim in circuit.claims]
     missing = [claim for claim in report.claims if claim.missed]
