@@ -1,0 +1,82 @@
+"""Where results are kept: named texts in a directory, or in memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from circuitdsl.errors import UserError
+from circuitdsl.ordinary import Unreadable, read_ordinary
+from circuitdsl.report.report import BYTES, write_whole
+
+
+class Storage(Protocol):
+    """Texts under names such as `cells/1f.json`. Each is written whole, so that it is read whole or not at all."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+
+    def names(self, folder: str) -> list[str]:
+        """The names in a folder of it, sorted."""
+
+    def read(self, name: str) -> str | None:
+        """A text; None where there is none. Raises `UserError` where it cannot be read."""
+
+    def write(self, name: str, text: str) -> None:
+        """Keep a text. Raises `UserError` where it cannot be written."""
+
+
+class Directory:
+    """A directory, made when something is kept in it."""
+
+    def __init__(self, path: Path) -> None:
+        if path.exists() and not path.is_dir():
+            raise UserError(f"cannot keep results in {path}: it is a file", hint="name a directory")
+        self.path = path
+
+    @property
+    def name(self) -> str:
+        return str(self.path)
+
+    def names(self, folder: str) -> list[str]:
+        if not (self.path / folder).is_dir():
+            return []
+        return sorted(f"{folder}/{each.name}" for each in (self.path / folder).iterdir() if each.name[0] != ".")
+
+    def read(self, name: str) -> str | None:
+        path = self.path / name
+        if not path.exists():
+            return None
+        try:
+            return read_ordinary(path, BYTES).decode("utf-8")
+        except (Unreadable, UnicodeDecodeError) as reason:
+            raise UserError(f"cannot read {path}: {reason}", hint="remove it, and run again with --resume") from None
+
+    def write(self, name: str, text: str) -> None:
+        path = self.path / name
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot make the folder {path.parent}: {error.strerror}", "name another") from None
+        write_whole(path, text)
+
+
+class InMemory(dict[str, str]):
+    """Texts that end with the process."""
+
+    name = "memory"
+
+    def names(self, folder: str) -> list[str]:
+        return sorted(name for name in self if name.startswith(f"{folder}/"))
+
+    def read(self, name: str) -> str | None:
+        return self.get(name)
+
+    def write(self, name: str, text: str) -> None:
+        self[name] = text
+
+
+def storage(name: str | None) -> Storage:
+    """The storage that a user names; one in memory without a name."""
+    return Directory(Path(name)) if name else InMemory()
