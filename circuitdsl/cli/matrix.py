@@ -58,7 +58,7 @@ def add_tasks(verb: argparse.ArgumentParser) -> None:
 
 def add_results(verb: argparse.ArgumentParser) -> None:
     """Add the directory in which the results of a matrix are kept."""
-    verb.add_argument("--results", metavar="DIR", help="keep a report for each cell in this directory")
+    verb.add_argument("--results", metavar="DIR", help="keep a report for each cell in this directory, or at s3://…")
     verb.add_argument("--resume", action="store_true", help="go on with what the directory holds already")
 
 
@@ -182,7 +182,9 @@ def _stability(given: argparse.Namespace) -> int:
 
 
 def _holds_results(name: str) -> bool:
-    return bool(_opened(name).keys()) if Path(name).is_dir() else False
+    from circuitdsl.matrix.storage import is_address
+
+    return (is_address(name) or Path(name).is_dir()) and bool(_opened(name).keys())
 
 
 def _is_wanted(record: Record, wanted: dict[str, Any]) -> bool:

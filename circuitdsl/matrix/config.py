@@ -16,6 +16,7 @@ from circuitdsl.brief import quoted
 from circuitdsl.errors import SPEC_WRONG, UserError
 from circuitdsl.language.diagnostics import did_you_mean, listing, suggest
 from circuitdsl.matrix.runs import Problem, Run, problems
+from circuitdsl.matrix.storage import is_address
 from circuitdsl.ordinary import Unreadable, read_named
 
 #: the file that is read where none is named, and the directory of results where none is
@@ -86,7 +87,8 @@ def read(path: Path, allow_outside: bool = False) -> Config:
             runs.append(run)
     if mistakes:
         raise ConfigError(_listed(path, mistakes))
-    return Config(tuple(runs), str(path.parent / given.get("results", RESULTS)))
+    results = given.get("results", RESULTS)
+    return Config(tuple(runs), results if is_address(results) else str(path.parent / results))
 
 
 def _of_file(given: dict[str, Any], places: _Places) -> Iterator[Mistake]:

@@ -64,9 +64,9 @@ class Verified:
 
 
 class Executor(Protocol):
-    """Verifies cells, and gives back each as soon as it is done, in any order."""
+    """Verifies cells, and gives back each as soon as it is done, in any order. A cell is taken when it is begun."""
 
-    def __call__(self, cells: Sequence[Cell], told: Callable[[Cell], Told]) -> Iterator[Verified]: ...
+    def __call__(self, cells: Iterator[Cell], told: Callable[[Cell], Told]) -> Iterator[Verified]: ...
 
 
 @dataclass
@@ -152,7 +152,7 @@ class InProcess:
     settings: Settings = Settings()
     busy: Callable[[str], AbstractContextManager[Any]] = lambda _: nullcontext()
 
-    def __call__(self, cells: Sequence[Cell], told: Callable[[Cell], Told]) -> Iterator[Verified]:
+    def __call__(self, cells: Iterator[Cell], told: Callable[[Cell], Told]) -> Iterator[Verified]:
         worker = Worker(self.settings, self.busy)
         try:
             for cell in cells:
@@ -189,8 +189,17 @@ def run(
 
         return inside
 
+    def begun() -> Iterator[Cell]:
+        """The cells that no other process has done meanwhile."""
+        nonlocal finished
+        for cell in left:
+            if _is_done(results, cell):
+                finished += 1
+            else:
+                yield cell
+
     try:
-        for one in executor(left, tell):
+        for one in executor(begun(), tell):
             if one.interrupted:
                 return True
             results.keep(record_of(one), one.reports)
