@@ -11,6 +11,7 @@ from circuitdsl.cli.arguments import Verbs, add_outside, add_prompts, add_sessio
 from circuitdsl.cli.files import output, write
 from circuitdsl.cli.terminal import as_json, console, progress, say, status
 from circuitdsl.errors import INTERRUPTED, UsageError, UserError
+from circuitdsl.limits import positive
 from circuitdsl.report.formats import View, format_of
 
 if TYPE_CHECKING:
@@ -18,13 +19,17 @@ if TYPE_CHECKING:
 
     from circuitdsl.matrix.cell import Record
     from circuitdsl.matrix.results import Results
-    from circuitdsl.matrix.running import Settings
+    from circuitdsl.matrix.running import Executor
     from circuitdsl.matrix.runs import Run
+    from circuitdsl.matrix.worker import Settings
 
 #: seeds over which `stability` looks where none is given
 SEEDS = (0, 1, 2, 3, 4)
 #: options of `verify` that say something of one report
-OF_A_REPORT = ("claim", "format", "output", "against", "verbose", "watch", "view", "with_prompts", "per_prompt")
+OF_A_REPORT = (
+    *("claim", "format", "output", "against", "verbose", "watch", "view"),
+    *("with_prompts", "per_prompt", "per_prompt_pairs"),
+)
 
 
 def register(verbs: Verbs) -> None:
@@ -60,12 +65,15 @@ def add_results(verb: argparse.ArgumentParser) -> None:
     """Add the directory in which the results of a matrix are kept."""
     verb.add_argument("--results", metavar="DIR", help="keep a report for each cell in this directory, or at s3://…")
     verb.add_argument("--resume", action="store_true", help="go on with what the directory holds already")
+    ray = "verify cells on a Ray cluster: at this address, or on workers that are started here"
+    verb.add_argument("--ray", nargs="?", const="here", metavar="ADDRESS", help=ray)
+    verb.add_argument("--workers", type=positive, metavar="N", help="with --ray: on so many workers at the most")
 
 
 def is_matrix(given: argparse.Namespace) -> bool:
     """Whether `verify` was asked for a matrix, and not for one report on each spec."""
     several = any(len(getattr(given, name) or ()) > 1 for name in ("model", "seed"))
-    return several or bool(given.task or given.results or given.resume)
+    return several or bool(given.task or given.results or given.resume or given.ray or given.workers)
 
 
 def verify_matrix(given: argparse.Namespace) -> int:
@@ -115,9 +123,21 @@ def _dry_run(runs: Iterable[Run], given: argparse.Namespace, place: str) -> int:
 
 
 def _settings(given: argparse.Namespace) -> Settings:
-    from circuitdsl.matrix.running import Settings
+    from circuitdsl.matrix.worker import Settings
 
     return Settings(given.cache, given.memory, given.allow_outside)
+
+
+def _executor(given: argparse.Namespace) -> Executor:
+    from circuitdsl.matrix.running import InProcess
+
+    if given.workers and not given.ray:
+        raise UsageError("--workers is for --ray", hint="give --ray as well")
+    if not given.ray:
+        return InProcess(_settings(given), status)
+    from circuitdsl.matrix.on_ray import OnRay
+
+    return OnRay(_settings(given), given.ray, given.workers)
 
 
 def _opened(place: str | None) -> Results:
@@ -131,7 +151,7 @@ def _results(runs: Iterable[Run], given: argparse.Namespace, place: str | None) 
     """What is known of the cells of some runs once they have been verified, and whether Ctrl-C ended it early."""
     from circuitdsl.matrix.planning import plan
     from circuitdsl.matrix.results import PAGE, refuse_strangers
-    from circuitdsl.matrix.running import InProcess, run, waiting
+    from circuitdsl.matrix.running import run, waiting
 
     if given.resume and not place:
         raise UsageError("--resume goes on with a directory", hint="name it with --results")
@@ -141,7 +161,7 @@ def _results(runs: Iterable[Run], given: argparse.Namespace, place: str | None) 
         refuse_strangers(results, cells, given.resume)
         known = len(cells) - len(waiting(cells, results))
     with progress() as told:
-        interrupted = run(cells, results, InProcess(_settings(given), status), told)
+        interrupted = run(cells, results, _executor(given), told)
     records = results.records(cell.key for cell in cells)
     if place:
         earlier = f", {known} of them from earlier" if known else ""

@@ -13,8 +13,8 @@ from rich.text import Text
 from circuitdsl.errors import UserError
 from circuitdsl.matrix.asking import as_written, asked
 from circuitdsl.matrix.cell import Cell
-from circuitdsl.matrix.running import Settings
 from circuitdsl.matrix.runs import OF_SESSION
+from circuitdsl.matrix.worker import Settings
 from circuitdsl.report.numbers import plain
 from circuitdsl.report.shown import Shown
 from circuitdsl.verify.forecast import duration

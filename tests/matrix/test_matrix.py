@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator
 
 import circuitdsl.matrix
 from circuitdsl.errors import UsageError, UserError
-from circuitdsl.matrix import running
+from circuitdsl.matrix import worker
 from circuitdsl.matrix.results import Results
 from circuitdsl.matrix.storage import Directory
 from circuitdsl.report.report import Reports, read_reports
@@ -105,9 +105,9 @@ def test_a_mistake_of_ours_in_one_cell_is_kept_with_its_traceback(lab: Path, mon
 
 def test_resume_verifies_only_what_is_missing(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     verified = []
-    real = running.Worker.verify
+    real = worker.Worker.verify
     monkeypatch.setattr(
-        running.Worker, "verify", lambda self, cell, told: verified.append(cell.seed) or real(self, cell, told)
+        worker.Worker, "verify", lambda self, cell, told: verified.append(cell.seed) or real(self, cell, told)
     )
     run("verify ioi.circ --seed 0 --seed 1 --results r")
     run("verify ioi.circ --seed 0 --seed 1 --seed 2 --results r --resume")
@@ -129,30 +129,30 @@ def test_results_are_not_mixed_unasked(lab: Path, capsys: pytest.CaptureFixture[
 
 def test_ctrl_c_loses_nothing(lab: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """What was verified is kept; the cell that was interrupted is none of it, and is verified again."""
-    real = running.Worker.verify
+    real = worker.Worker.verify
 
     def stopped(self, cell, told):
         if cell.seed == 1:
             raise KeyboardInterrupt
         return real(self, cell, told)
 
-    monkeypatch.setattr(running.Worker, "verify", stopped)
+    monkeypatch.setattr(worker.Worker, "verify", stopped)
     assert run("verify ioi.circ --seed 0 --seed 1 --seed 2 --results r") == 130
     assert "1 of 3 cells are in r; --resume goes on" in capsys.readouterr().err
     assert [cell["cell"]["seed"] for cell in json.loads((lab / "r/index.json").read_text())["cells"]] == [0]
-    monkeypatch.setattr(running.Worker, "verify", real)
+    monkeypatch.setattr(worker.Worker, "verify", real)
     assert run("verify ioi.circ --seed 0 --seed 1 --seed 2 --results r --resume") in (0, 1)
     assert len(rows(lab)) == 15
 
 
 def test_an_interrupted_report_is_not_kept(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = running.Worker.verify
+    real = worker.Worker.verify
 
     def cut(self, cell, told):
         made = real(self, cell, told)
         return replace(made, reports=Reports(replace(each, interrupted=True) for each in made.reports))
 
-    monkeypatch.setattr(running.Worker, "verify", cut)
+    monkeypatch.setattr(worker.Worker, "verify", cut)
     assert run("verify ioi.circ --seed 0 --seed 1 --results r") == 130
     assert Results(Directory(lab / "r")).records() == []
 
@@ -204,13 +204,13 @@ def test_without_a_directory_the_table_is_shown_and_nothing_is_kept(
 
 def test_a_spec_that_changed_meanwhile_fails_its_cell(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The report is of what was planned, or there is none."""
-    real = running.Worker.verify
+    real = worker.Worker.verify
 
     def edited(self, cell, told):
         (lab / "ioi.circ").write_text(IOI.replace(">= 12", ">= 11"))
         return real(self, cell, told)
 
-    monkeypatch.setattr(running.Worker, "verify", edited)
+    monkeypatch.setattr(worker.Worker, "verify", edited)
     assert run("verify ioi.circ --seed 0 --results r") == 3
     (record,) = Results(Directory(lab / "r")).records()
     assert "has changed since the run was planned" in record.error

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from circuitdsl.errors import UserError
+from circuitdsl.matrix import worker
 from circuitdsl.matrix.results import Results
 from circuitdsl.matrix.storage import Directory, InMemory, Remote, storage
 from tests.conftest import ROOT
@@ -52,9 +53,7 @@ def test_two_processes_on_one_directory_destroy_nothing(lab: Path) -> None:
 def test_a_cell_that_another_process_has_done_meanwhile_is_not_done_again(
     lab: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from circuitdsl.matrix import running
-
-    verified, real = [], running.Worker.verify
+    verified, real = [], worker.Worker.verify
 
     def other_first(self, cell, told):
         """While the first cell is verified, another process does the last one."""
@@ -63,10 +62,26 @@ def test_a_cell_that_another_process_has_done_meanwhile_is_not_done_again(
             run("verify ioi.circ --seed 2 --results r --resume")
         return real(self, cell, told)
 
-    monkeypatch.setattr(running.Worker, "verify", other_first)
+    monkeypatch.setattr(worker.Worker, "verify", other_first)
     run("verify ioi.circ --seed 0 --seed 1 --seed 2 --results r")
     assert verified == [0, 2, 1]
     assert len(Results(Directory(lab / "r")).records()) == 3
+
+
+def test_a_failure_takes_no_cell_from_a_process_that_did_it(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, calls = worker.Worker.verify, []
+
+    def failing(self, cell, told):
+        calls.append(cell)
+        if len(calls) == 1:
+            run("verify ioi.circ --seed 0 --results r --resume")
+            return worker.Verified(cell, error="bad luck")
+        return real(self, cell, told)
+
+    monkeypatch.setattr(worker.Worker, "verify", failing)
+    assert run("verify ioi.circ --seed 0 --results r") == 0
+    (record,) = Results(Directory(lab / "r")).records()
+    assert record.state == "done" and len(calls) == 2
 
 
 @pytest.fixture
