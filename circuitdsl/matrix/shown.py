@@ -88,8 +88,9 @@ def _grid(spec: SpecTable, groups: Sequence[Group], width: int) -> Grid:
     for group in groups:
         grid.add_column(_heading(spec, group), no_wrap=True, width=_width(spec, group))
     for number, line in enumerate(spec.lines):
-        signs = (_signs(spec, number, group) for group in groups)
-        grid.add_row(Text(str(line.line or ""), "dim"), Text(spec.named(line)), *signs)
+        signs = [_signs(spec, number, group) for group in groups]
+        if any(signs):
+            grid.add_row(Text(str(line.line or ""), "dim"), Text(spec.named(line)), *signs)
     return grid
 
 

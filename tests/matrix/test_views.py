@@ -78,6 +78,13 @@ def test_what_does_not_fit_stands_below(width: int = 70) -> None:
     assert sum(line.count("✓") for line in lines[:-3]) == 15
 
 
+def test_a_piece_has_no_rows_of_claims_that_were_not_asked_in_it() -> None:
+    records = [record("a model of some length", 0, "h"), record("another, of more length", 0, "", state="failed")]
+    lines = text_of(records, 70).splitlines()
+    assert sum("claim, and seeds" in line for line in lines) == 2
+    assert sum("all claims" in line for line in lines) == sum("  claim 1" in line for line in lines) == 1
+
+
 def test_cells_of_other_options_are_other_columns() -> None:
     shown = text_of([record("one", 0, "h"), record("one", 0, "f", options={"prompts": 5, "full": True})])
     assert "prompts = 5, full = true" in shown
