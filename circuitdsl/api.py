@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from circuitdsl.brief import quoted
 from circuitdsl.circuit.claims import Circuit, TaskUse
 from circuitdsl.circuit.lint import lint
-from circuitdsl.circuit.resolve import resolve
+from circuitdsl.circuit.resolve import OtherTask, resolve
 from circuitdsl.circuit.shapes import TaskShape
 from circuitdsl.errors import SPEC_WRONG, UsageError, UserError
 from circuitdsl.garbage import quickly
@@ -239,10 +239,12 @@ def _resolved(
     return Spec(path, text, circuits, ordered([*problems, *more]), model, allow_outside)
 
 
-def resolver(path: str, model: str | None = None, allow_outside: bool = False) -> Callable[..., Resolved]:
-    """`resolve` for what the file at a path may say; for a model, instead of the one that it names."""
+def resolver(
+    path: str, model: str | None = None, allow_outside: bool = False, task: OtherTask | None = None
+) -> Callable[..., Resolved]:
+    """`resolve` for what the file at a path may say; for a model and a task, instead of those that it names."""
     bound = partial(resolve, tasks=CATALOGUE, kinds=KINDS, files=_file_shape(path))
-    return partial(bound, model_override=model, allow_outside=allow_outside)
+    return partial(bound, model_override=model, allow_outside=allow_outside, task=task)
 
 
 def _file_shape(spec: str) -> Callable[[str], TaskShape | None]:

@@ -33,6 +33,14 @@ HEADER = (s.Model, s.Task, s.Metric, s.Margin, s.ProtocolLine, s.Info)
 T = TypeVar("T", bound=s.Syntax)
 
 
+@dataclass(frozen=True, slots=True)
+class OtherTask:
+    """A task that takes the place of a circuit's own: the one of these that is so named or, where none is, `use`."""
+
+    written: str
+    use: TaskUse | None
+
+
 def resolve(
     syntax: s.File,
     *,
@@ -42,6 +50,7 @@ def resolve(
     files: Callable[[str], TaskShape | None] = lambda _: None,
     known: Mapping[int, Claim] | None = None,
     allow_outside: bool = False,
+    task: OtherTask | None = None,
 ) -> tuple[tuple[Circuit, ...], tuple[Diagnostic, ...]]:
     """The circuits of a file, and what is wrong with it.
 
@@ -54,10 +63,11 @@ def resolve(
         known: claims by their line, where they are the same as before; their lines are not resolved again.
             Such a circuit is no spec that is reported: it has no `meaning`.
         allow_outside: prompt files may lie outside the folder of the file.
+        task: resolve for this task instead of those that the file names.
     """
     sink = Sink()
     used = Imports(syntax.path, kinds, sink)
-    file = _File(syntax, tasks, kinds, model_override, files, sink, used, known, allow_outside)
+    file = _File(syntax, tasks, kinds, model_override, files, sink, used, known, allow_outside, task)
     _split(file)
     _resolve_shared(file)
     circuits = tuple(_circuit(part, file) for part in file.parts)
@@ -99,6 +109,7 @@ def _used_circuits(file: _File, wanted: set[str]) -> dict[str, Circuit]:
             kinds=file.kinds,
             model_override=file.model_override,
             allow_outside=file.allow_outside,
+            task=file.task,
         )
         new = [each for each in wrong if each.code != "E032"]  # what it uses was read already
         file.used.refuse(new, syntax.path, line)
@@ -136,6 +147,7 @@ class _File:
     used: Imports
     known: Mapping[int, Claim] | None
     allow_outside: bool
+    task: OtherTask | None
     before: list[s.Statement] = field(default_factory=list)
     shared: list[s.Statement] = field(default_factory=list)
     parts: list[_Part] = field(default_factory=list)
@@ -296,6 +308,9 @@ def _tasks(scope: Scope, file: _File, part: _Part) -> None:
                 scope.sink.error("E050", f"the task {use.name} is defined twice", name.span, help, first)
             else:
                 own[use.name], found[use.name] = use.line, use
+    if file.task:
+        wanted = found.get(file.task.written, file.task.use)
+        found = {wanted.name: wanted} if wanted else {}
     scope.tasks = list(found.values())
     scope.shapes = {
         use.name: file.tasks.get(use.generator) if use.generator else file.files(use.file or "") for use in scope.tasks

@@ -123,17 +123,28 @@ def add_circuit(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--circuit", help="which circuit, where the spec has several")
 
 
-def add_prompts(verb: argparse.ArgumentParser) -> None:
-    """Add the number of prompts and their seed."""
+def add_prompts(verb: argparse.ArgumentParser, several: bool = False) -> None:
+    """Add the number of prompts and their seed, or several seeds."""
     verb.add_argument("--prompts", type=positive, help="prompts per task at most, instead of the spec's number")
-    verb.add_argument("--seed", type=seed, help="seed of the prompts, instead of the spec's")
+    again = _AGAIN if several else {}
+    what = f"seed of the prompts, instead of the spec's{_MAY * several}"
+    verb.add_argument("--seed", type=seed, help=what, **again)
+
+
+#: of an option that may be given several times
+_AGAIN: dict[str, Any]
+_AGAIN, _MAY = {"action": "append"}, "; may be given again"
 
 
 def add_session(
-    verb: argparse.ArgumentParser, otherwise: str = "instead of the spec's own", cache: bool = True
+    verb: argparse.ArgumentParser,
+    otherwise: str = "instead of the spec's own",
+    cache: bool = True,
+    several: bool = False,
 ) -> None:
-    """Add the options of a session: the model, its device and number format, the memory, the cache of numbers."""
-    verb.add_argument("--model", help=f"a model's name or directory, {otherwise}")
+    """Add the options of a session: the model (or several), device and number format, memory, the cache of numbers."""
+    again = _AGAIN if several else {}
+    verb.add_argument("--model", help=f"a model's name or directory, {otherwise}{_MAY * several}", **again)
     verb.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: a GPU, if any")
     verb.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"), help="number format")
     verb.add_argument("--memory", type=size, metavar="SIZE", help="measure in no more than this beside the model (2GB)")

@@ -16,7 +16,7 @@ from circuitdsl.errors import UserError
 
 SHELLS = ("bash", "zsh", "fish")
 #: which arguments are what, by the names under which the parser keeps them
-A_FILE = ("file", "output", "report", "old", "new", "per_prompt", "good", "bad")
+A_FILE = ("file", "output", "report", "old", "new", "per_prompt", "good", "bad", "results")
 A_SPEC = ("spec", "first", "second", "control")
 A_MODEL = ("model", "source")
 A_TASK = ("task",)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 #: what replaces the signs of a report where only ASCII can be written; without a minus sign a figure would be wrong
 _ASCII = {
     "\N{MINUS SIGN}": "-", "×": "x", "·": "|", "–": "-", "…": "...", "→": "->", "≤": "<=", "≥": ">=",
-    "\N{INFINITY}": "inf", "≠": "!=",
+    "\N{INFINITY}": "inf", "≠": "!=", "✓": "+", "✗": "x",
 }  # fmt: skip
 #: the name of our handler of characters that an encoding lacks; `reconfigure` of a stream takes it
 PLAIN = "circuitdsl.plain"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from circuitdsl.cli.arguments import Verbs, add_prompts, add_session, add_spec, level, session
 from circuitdsl.cli.files import load_all, output, write
+from circuitdsl.cli.matrix import add_results, add_tasks, is_matrix, verify_matrix
 from circuitdsl.cli.terminal import as_json, console, say, say_error
 from circuitdsl.cli.view import add_against, against, show
 from circuitdsl.errors import INTERRUPTED, UsageError, UserError
@@ -24,8 +25,10 @@ if TYPE_CHECKING:
 def register(verbs: Verbs) -> None:
     verify = verbs.verb(_verify, "verify", "check every claim of a spec against the model")
     add_spec(verify, "+")
-    add_session(verify)
-    add_prompts(verify)
+    add_session(verify, several=True)
+    add_prompts(verify, several=True)
+    add_tasks(verify)
+    add_results(verify)
     some = "verify some claims alone, by their lines or as c07: 27, or 27,28"
     verify.add_argument("--claim", metavar="ID", action="append", help=some)
     verify.add_argument("--format", choices=FORMATS, help="default: text, or what the suffix of -o says")
@@ -63,6 +66,9 @@ def register(verbs: Verbs) -> None:
 
 
 def _verify(given: argparse.Namespace) -> int:
+    if is_matrix(given):
+        return verify_matrix(given)
+    given.model, given.seed = ((each or [None])[0] for each in (given.model, given.seed))
     from circuitdsl.report.report import Reports, exit_status
     from circuitdsl.report.terminal import summary_line
     from circuitdsl.verify.per_prompt import PerPrompt

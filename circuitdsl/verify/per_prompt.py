@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from circuitdsl.measurements.plan import Part, patched
+from circuitdsl.report.comma import comma_separated
 from circuitdsl.verdict.decide import Decision
 from circuitdsl.verify.figures import figures_of, part_of
 from circuitdsl.verify.samples import Collected
@@ -75,17 +74,10 @@ class PerPrompt(list[tuple[object, ...]]):
 
         A text that a spreadsheet would run as a formula has an apostrophe before it.
         """
-        lines: list[str] = []
-        out = SimpleNamespace(write=lines.append)
-        csv.writer(out, lineterminator="\r\n").writerows([COLUMNS, *(map(_inert, row) for row in self)])
-        return "".join(f"{line[:-2]}\n" for line in lines)  # only with that end is a cell with "\r" in it quoted
+        return comma_separated([COLUMNS, *self])
 
     def to_frame(self) -> Any:
         """The rows as a pandas data frame; raises `UserError` where pandas is not installed."""
         from circuitdsl.report.notebook import frame
 
         return frame(list(self), list(COLUMNS))
-
-
-def _inert(cell: object) -> object:
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell

@@ -1,0 +1,146 @@
+"""Cells are verified, and what becomes of each is kept at once.
+
+An executor verifies cells; it neither plans nor writes. The one here does so in this process, with the models of
+neighbouring cells kept in memory.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Protocol
+
+from circuitdsl.errors import NOT_RUN
+from circuitdsl.matrix.cell import NOT_APPLICABLE, Cell, ClaimRow, Record
+from circuitdsl.matrix.results import Results, report_name
+from circuitdsl.matrix.worker import Settings, Told, Verified, Worker
+from circuitdsl.verify.forecast import duration
+
+if TYPE_CHECKING:
+    from circuitdsl.verify.verify import Progress
+
+#: parts that a cell counts for where it is said how far the work is
+PARTS = 1000
+#: called when a cell is begun; gives None where another process has done it meanwhile
+Begins = Callable[[Cell], Told | None]
+
+
+class Executor(Protocol):
+    """Verifies cells, and gives back each as soon as it is done, in any order."""
+
+    def __call__(self, cells: Sequence[Cell], begins: Begins) -> Iterator[Verified]: ...
+
+
+@dataclass(frozen=True)
+class InProcess:
+    """The executor that verifies cells in this process."""
+
+    settings: Settings
+    busy: Callable[[str], AbstractContextManager[Any]] = lambda _: nullcontext()
+
+    def __call__(self, cells: Sequence[Cell], begins: Begins) -> Iterator[Verified]:
+        worker = Worker(self.settings, self.busy)
+        try:
+            for cell in cells:
+                if told := begins(cell):
+                    yield worker.verify(cell, told)
+        finally:
+            worker.close()
+
+
+def run(cells: Sequence[Cell], results: Results, executor: Executor, told: Progress | None = None) -> bool:
+    """Verify the cells that are not done yet, and keep what becomes of each; whether Ctrl-C ended it early.
+
+    A cell that failed earlier is tried again. The index, the table and the page are written in the end, however it
+    ends.
+
+    Args:
+        told: called with (work done, all work, what is going on).
+    """
+    left = waiting(cells, results)
+    known = finished = len(cells) - len(left)
+    start = time.perf_counter()
+
+    def begins(cell: Cell) -> Told | None:
+        nonlocal finished
+        if _is_done(results, cell):
+            finished += 1
+            return None
+
+        def inside(share: float, text: str) -> None:
+            if told:
+                done, many = finished + share, len(cells)
+                each = (time.perf_counter() - start) / (done - known) if done > known else 0
+                rest = f", about {duration(each * (many - done))} left" if each else ""
+                told(round(PARTS * done), PARTS * many, f"{finished} of {many} cells done{rest}, at {cell}")
+
+        inside(0, "")
+        return inside
+
+    try:
+        for one in executor(left, begins):
+            if one.interrupted:
+                return True
+            if not (one.error and _is_done(results, one.cell)):  # another process may have had more luck
+                results.keep(record_of(one), one.reports)
+            finished += 1
+    except KeyboardInterrupt:
+        return True
+    finally:
+        if results.keys():
+            results.summarize()
+    return False
+
+
+def waiting(cells: Sequence[Cell], results: Results) -> list[Cell]:
+    """The cells that are not done yet: those of which nothing is kept, and those that failed."""
+    known = results.keys()
+    return [cell for cell in cells if cell.key not in known or not _is_done(results, cell)]
+
+
+def _is_done(results: Results, cell: Cell) -> bool:
+    found = results.record(cell.key)
+    return found is not None and found.state == "done"
+
+
+def record_of(one: Verified) -> Record:
+    """What is kept of a verified cell."""
+    rows = [
+        ClaimRow(
+            report.spec.circuit,
+            claim.line,
+            claim.statement,
+            claim.task,
+            claim.verdict,
+            claim.reason,
+            *((found.name, found.value, found.ci, found.unit) if (found := claim.measured) else ()),
+        )
+        for report in one.reports
+        for claim in report.claims
+    ]
+    return Record(
+        one.cell,
+        "failed" if one.error else "done",
+        tuple(sorted((*rows, *one.unasked), key=lambda row: (row.circuit, row.line))),
+        report_name(one.cell) if one.reports else "",
+        one.error,
+        one.hint,
+        one.log,
+        one.seconds,
+        datetime.now(UTC).isoformat(timespec="milliseconds"),
+    )
+
+
+def status_of(records: Sequence[Record], allow_undecided: bool = False) -> int:
+    """The exit status of some cells: 3 where one could not be run or nothing could be asked, else as for reports."""
+    outcomes = {row.outcome for record in records for row in record.claims} - {NOT_APPLICABLE}
+    if any(record.state == "failed" for record in records) or not outcomes:
+        return NOT_RUN
+    if "fails" in outcomes:
+        return 1
+    if "error" in outcomes:
+        return NOT_RUN
+    return 1 if "undecided" in outcomes and not allow_undecided else 0

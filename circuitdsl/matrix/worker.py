@@ -1,0 +1,141 @@
+"""What verifies cells, in this process or in another: it neither plans nor writes."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from circuitdsl.brief import brief
+from circuitdsl.errors import UserError, out_of_memory
+from circuitdsl.matrix.asking import as_written, asked, statement
+from circuitdsl.matrix.cell import NOT_APPLICABLE, Cell, ClaimRow
+from circuitdsl.matrix.planning import combined, hash_of, session_of
+from circuitdsl.matrix.runs import OF_SESSION
+from circuitdsl.models.errors import ModelUnavailable
+from circuitdsl.report.report import Report, Reports
+from circuitdsl.verify.session import Session
+
+if TYPE_CHECKING:
+    from circuitdsl.verify.verify import Progress
+
+#: called with the share of a cell that is done, and what is going on
+Told = Callable[[float, str], None]
+#: the reports of a cell that has none
+NONE = Reports(())
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How cells are run, where that changes no number."""
+
+    cache: bool = True
+    memory: int | None = None
+    allow_outside: bool = False
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What became of a cell.
+
+    Attributes:
+        unasked: its claims that are not applicable.
+        error, hint: why it could not be run, and what to do; empty where it could.
+        lacking: whether that is because the worker lacks files of the model which the plan has seen.
+    """
+
+    cell: Cell
+    reports: Reports = NONE
+    unasked: tuple[ClaimRow, ...] = ()
+    error: str = ""
+    hint: str = ""
+    log: tuple[str, ...] = ()
+    seconds: float = 0.0
+    lacking: bool = False
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C ended it early."""
+        return any(report.interrupted for report in self.reports)
+
+
+@dataclass
+class Worker:
+    """Verifies cells one after the other. The session of the last one is kept: the next may be about its model."""
+
+    settings: Settings
+    busy: Callable[[str], AbstractContextManager[Any]] = lambda _: nullcontext()
+    _session: Session | None = None
+    _kind: tuple[object, ...] | None = None
+    _log: list[str] = field(default_factory=list)
+
+    def verify(self, cell: Cell, told: Told = lambda *_: None) -> Verified:
+        """Verify a cell. Whatever goes wrong in it is said of this cell alone."""
+        start = time.perf_counter()
+        self._log = []
+        try:
+            made = self._verified(cell, told)
+        except UserError as error:
+            lacking = isinstance(error, ModelUnavailable) and bool(cell.model_sha256)
+            made = Verified(cell, error=error.message, hint=error.hint or "", lacking=lacking)
+        except Exception as error:  # a mistake of ours in one cell is no reason to lose the others
+            self._log += traceback.format_exc().splitlines()
+            why = "the memory does not suffice" if out_of_memory(error) else brief(f"{type(error).__name__}: {error}")
+            made = Verified(cell, error=why)
+        return replace(made, log=tuple(self._log), seconds=time.perf_counter() - start)
+
+    def _verified(self, cell: Cell, told: Told) -> Verified:
+        written = as_written(cell.spec, self.settings.allow_outside)
+        if hash_of(written, cell.task) != cell.spec_sha256:
+            raise UserError(f"{cell.spec} has changed since the run was planned", hint="run again, with --resume")
+        spec, unasked = asked(written, cell.instead, cell.task)
+        rows = tuple(
+            ClaimRow(each.circuit, each.claim.line, statement(each.claim), None, NOT_APPLICABLE, each.reason)
+            for each in unasked
+        )
+        if not any(circuit.claims for circuit in spec.circuits):
+            return Verified(cell, unasked=rows)
+        session = self._session_of(cell)
+        how = {name: value for name, value in cell.options.items() if name not in OF_SESSION}
+        session.meter = lambda: _meter(told)
+        reports = Reports(session.reports([spec], seed=cell.seed, **how))
+        if not all(_is_of(cell, report) for report in reports):
+            raise ModelUnavailable(f"the files of {cell.model} have changed since the run was planned", "run it again")
+        return Verified(cell, reports, rows)
+
+    def _session_of(self, cell: Cell) -> Session:
+        if self._session is None or self._kind != session_of(cell):
+            self.close()
+            own = {name: cell.options[name] for name in OF_SESSION if name in cell.options}
+            self._kind = session_of(cell)
+            self._session = Session(
+                cell.instead,
+                **own,
+                cache=self.settings.cache,
+                memory=self.settings.memory,
+                allow_outside=self.settings.allow_outside,
+                busy=self.busy,
+                warn=lambda said: self._log.append(said),
+            )
+        return self._session
+
+    def close(self) -> None:
+        """Give back what is held."""
+        if self._session:
+            self._session.close()
+        self._session = None
+
+
+def _is_of(cell: Cell, report: Report) -> bool:
+    """Whether a report is of the model that was planned, as far as that can be told."""
+    hashes = report.model.hashes.values()
+    unknown = cell.own or not cell.model_sha256 or not all(hashes)
+    return unknown or combined(hashes) == cell.model_sha256
+
+
+@contextmanager
+def _meter(told: Told) -> Iterator[Progress]:
+    yield lambda done, total, text: told(done / max(total, 1), text)

@@ -1,0 +1,214 @@
+"""Cells on a Ray cluster of two machines, in processes on this one: the same numbers, whatever is lost meanwhile."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from circuitdsl.matrix.results import Results
+from circuitdsl.matrix.storage import Directory
+from tests.conftest import ROOT
+from tests.matrix.conftest import IOI, run
+from tests.matrix.test_storage import without_times
+
+ray = pytest.importorskip("ray", reason="needs Ray: pip install 'circuitdsl[ray]'")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="Ray's clusters are for Unix")]
+#: bytes of the store of objects of a machine, and how soon one that is gone is noticed
+STORE = 80 * 2**20
+HEALTH = {"health_check_period_ms": 1000, "health_check_failure_threshold": 5, "health_check_timeout_ms": 2000}
+LINE = "verify ioi.circ weights.circ --model pocket --model small --seed 0 --seed 1 --seed 2"
+
+
+@pytest.fixture(scope="module")
+def home(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The home of the user on the machines of the cluster, with a model in it."""
+    folder = tmp_path_factory.mktemp("home")
+    shutil.copytree(models / "small", folder / "small")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cluster(home: Path) -> Iterator[Any]:
+    """Two machines with a core each."""
+    from ray.cluster_utils import Cluster
+
+    before = dict(os.environ)
+    os.environ |= {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]), "HOME": str(home)}
+    head = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": STORE, "_system_config": HEALTH}
+    made = Cluster(initialize_head=True, head_node_args=head)
+    made.add_node(num_cpus=1, object_store_memory=STORE)
+    yield made
+    made.shutdown()
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture
+def another(cluster) -> Iterator[Callable[..., Any]]:
+    """Adds a machine to the cluster, with variables of its own, until the test ends."""
+    added = []
+
+    def add(**variables: str) -> Any:
+        added.append(cluster.add_node(num_cpus=1, object_store_memory=STORE, env_vars=variables))
+        return added[-1]
+
+    yield add
+    for node in added:
+        if node in cluster.worker_nodes:
+            cluster.remove_node(node)
+
+
+@pytest.fixture
+def undisturbed(lab: Path) -> dict[str, object]:
+    """What one process finds."""
+    assert run(f"{LINE} --results alone") in (0, 1)
+    return without_times(Results(Directory(lab / "alone")))
+
+
+def difference(one: object, other: object, where: str = "") -> Iterator[str]:
+    """Where two values differ."""
+    if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
+        for key in one:
+            yield from difference(one[key], other[key], f"{where}.{key}")
+    elif isinstance(one, list | tuple) and isinstance(other, list | tuple) and len(one) == len(other):
+        for number, pair in enumerate(zip(one, other, strict=True)):
+            yield from difference(*pair, f"{where}[{number}]")
+    elif one != other:
+        yield f"{where}: {one!r}, not {other!r}"
+
+
+def kept(lab: Path, name: str = "r") -> dict[str, object]:
+    return without_times(Results(Directory(lab / name)))
+
+
+def at_work() -> list[int]:
+    """The processes that verify a cell now; Ray names a process after what it does."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if path.read_bytes().startswith(b"ray::Remote.verify"):
+                found.append(int(path.parent.name))
+        except OSError:
+            continue
+    return found
+
+
+def killing(times: int) -> threading.Thread:
+    """A thread that ends a worker in the middle of a cell, so many times, each another process."""
+
+    def kill() -> None:
+        ended: set[int] = set()
+        until = time.monotonic() + 60
+        while len(ended) < times and time.monotonic() < until:
+            for pid in set(at_work()) - ended:
+                os.kill(pid, signal.SIGKILL)
+                ended.add(pid)
+                break
+            time.sleep(0.01)
+        assert len(ended) == times
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    return thread
+
+
+def test_numbers_are_those_of_one_process_bit_for_bit(lab: Path, cluster, undisturbed) -> None:
+    assert run(f"{LINE} --results r --ray {cluster.address} --no-cache") in (0, 1)
+    assert list(difference(kept(lab), undisturbed)) == [] and len(undisturbed) == 12
+
+
+def test_a_worker_that_is_killed_loses_nothing(lab: Path, cluster, undisturbed) -> None:
+    thread = killing(2)
+    assert run(f"{LINE} --results r --ray {cluster.address} --no-cache") in (0, 1)
+    thread.join()
+    assert list(difference(kept(lab), undisturbed)) == []
+
+
+@pytest.mark.long
+def test_a_cell_that_ends_its_workers_fails_and_the_rest_goes_on(lab: Path, cluster, capsys) -> None:
+    """One worker has one cell at a time: the cell that three of them are lost on is given up."""
+    thread = killing(3)
+    assert run(f"verify ioi.circ --seed 0 --seed 1 --results r --ray {cluster.address} --workers 1 --no-cache") == 3
+    thread.join()
+    states = {record.cell.seed: record for record in Results(Directory(lab / "r")).records()}
+    assert [states[seed].state for seed in (0, 1)] == ["failed", "done"]
+    assert "3 workers ended while they verified it" in states[0].error
+
+
+@pytest.mark.long
+def test_a_machine_that_leaves_loses_nothing(lab: Path, cluster, another, undisturbed) -> None:
+    node = another()
+    leaving = threading.Thread(target=lambda: (_until(at_work), cluster.remove_node(node, allow_graceful=False)))
+    leaving.start()
+    assert run(f"{LINE} --results r --ray {cluster.address} --no-cache") in (0, 1)
+    leaving.join()
+    assert list(difference(kept(lab), undisturbed)) == []
+
+
+def _until(true: Callable[[], object]) -> None:
+    until = time.monotonic() + 60
+    while not true() and time.monotonic() < until:
+        time.sleep(0.01)
+
+
+@pytest.mark.long
+def test_a_driver_that_is_killed_goes_on(lab: Path, cluster, undisturbed) -> None:
+    command = [sys.executable, "-m", "circuitdsl", *LINE.split(), "--results", "r", "--ray", cluster.address]
+    first = subprocess.Popen([*command, "--no-cache"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _until(lambda: (lab / "r" / "cells").is_dir() and len(list((lab / "r" / "cells").glob("*.json"))) > 1)
+    first.kill()
+    first.wait()
+    before = {path: path.read_bytes() for path in (lab / "r" / "cells").glob("*.json")}
+    assert 0 < len(before) < 12
+    assert run(f"{LINE} --results r --ray {cluster.address} --resume --no-cache") in (0, 1)
+    assert list(difference(kept(lab), undisturbed)) == []
+    assert {path: path.read_bytes() for path in before} == before  # nothing twice
+
+
+@pytest.mark.long
+def test_a_model_that_one_machine_lacks_is_verified_on_another(lab: Path, cluster, another, tmp_path_factory) -> None:
+    another(HOME=str(tmp_path_factory.mktemp("empty")))
+    line = "verify ioi.circ --model pocket --model ~/small --seed 0 --seed 1 --seed 2"
+    assert run(f"{line} --results r --ray {cluster.address} --no-cache") in (0, 1)
+    assert run(f"{line} --results alone") in (0, 1)
+    assert list(difference(kept(lab), kept(lab, "alone"))) == []
+
+
+@pytest.mark.long
+def test_a_model_that_no_machine_can_read_fails_its_cells_alone(lab: Path, cluster, capsys) -> None:
+    line = f"verify ioi.circ --model broken --model small --results r --ray {cluster.address}"
+    assert run(line) == 3
+    assert {r.cell.model: r.state for r in Results(Directory(lab / "r")).records()} == {
+        "broken": "failed",
+        "small": "done",
+    }
+    assert "cannot be read" in capsys.readouterr().out
+
+
+def test_other_versions_are_refused_before_anything_runs(lab: Path, cluster, another, tmp_path, capsys) -> None:
+    other = tmp_path / "other" / "circuitdsl"
+    other.mkdir(parents=True)
+    (other / "__init__.py").write_text("")
+    (other / "version.py").write_text('__version__ = "99.1"\n')
+    another(PYTHONPATH=os.pathsep.join([str(other.parent), *sys.path]))
+    assert run(f"{LINE} --results r --ray {cluster.address}") == 3
+    said = capsys.readouterr().err
+    assert "has 99.1 circuitdsl, and this process" in said and "install the same versions" in said
+    assert not (lab / "r").exists()
+
+
+def test_workers_are_started_here_where_no_address_is_given(lab: Path, capsys) -> None:
+    (lab / "ioi.circ").write_text(IOI)
+    assert run("verify ioi.circ --model small --seed 0 --seed 1 --results r --ray --workers 1") in (0, 1)
+    assert len(kept(lab)) == 2
+    assert not ray.is_initialized()
