@@ -22,12 +22,9 @@ from circuitdsl.engine.memory import batch_rows, ran_out
 from circuitdsl.engine.runs import Runs, first_difference
 from circuitdsl.engine.tally import Tally
 from circuitdsl.engine.via_mlps import flows
-from circuitdsl.engine.workers import each, in_equal_parts, unit_rows
+from circuitdsl.engine.workers import each, each_group, in_equal_parts, rows_together
 from circuitdsl.errors import out_of_memory
 from circuitdsl.models.parts import Transformer
-
-#: units of work that run as one batch at the most: smaller batches of patched runs take up to a quarter longer a row
-UNITS = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +41,14 @@ class Pass(NamedTuple):
     run: PatchedRun
     target: Tensor
     values: Tensor
+
+
+class _Prepared(NamedTuple):
+    """The passes over a group, its values as they are where nothing is patched, and the work that was done for it."""
+
+    values: Tensor
+    passes: list[Pass]
+    tally: Tally
 
 
 class Limits(TypedDict, total=False):
@@ -92,13 +97,18 @@ def in_batches(
     found: list[dict[Experiment, Tensor]] = [{} for _ in groups]
     for direction in dict.fromkeys(experiment.direction for experiment in distinct):
         together = [experiment for experiment in distinct if experiment.direction == direction]
-        passes = []
-        for i, (group, clean) in enumerate(zip(groups, unpatched, strict=True)):
-            base = group.runs if direction == "noise" else group.runs.swapped()
-            values = clean(base)
+
+        def prepared(i: int, direction: str = direction, together: list[Experiment] = together) -> _Prepared:
+            base, own = groups[i].runs if direction == "noise" else groups[i].runs.swapped(), Tally()
+            values = unpatched[i](base)
             values = values.expand(len(together), *values.shape).clone()
-            passes += _passes(i, base, group.positions, together, values, kept, most, tally)
-            found[i] |= zip(together, values, strict=True)
+            return _Prepared(values, _passes(i, base, groups[i].positions, together, values, kept, most, own), own)
+
+        passes, sizes = [], [group.runs.n * group.runs.length for group in groups]
+        for i, each_prepared in enumerate(each_group(model, prepared, range(len(groups)), sizes, most)):
+            passes += each_prepared.passes
+            tally += each_prepared.tally
+            found[i] |= zip(together, each_prepared.values, strict=True)
         units = list(_side_by_side(passes, min(most, rows_together(model))))
         rows = [sum(one.run.batch.rows_run for one in unit) for unit in units]
 
@@ -110,11 +120,6 @@ def in_batches(
         for own in each(model, run, units, rows, most):
             tally += own
     return [torch.stack([values[experiment] for experiment in experiments]) for values in found]
-
-
-def rows_together(model: Transformer) -> int:
-    """Residual-stream vectors of batches that run side by side, at the most."""
-    return UNITS * unit_rows(model)
 
 
 def _passes(

@@ -125,11 +125,13 @@ class Batch:
 
     Attributes:
         part: which of the prompts these are.
+        tally: counts the work done on them; batches may be read on several threads.
     """
 
     prompts: Prompts
     runs: Runs
     part: Array
+    tally: Tally = field(default_factory=Tally)
 
     @property
     def model(self) -> Transformer:
@@ -147,7 +149,7 @@ class Batch:
     @property
     def limits(self) -> Mapping[str, Any]:
         """Memory and tally, as the engine takes them."""
-        return {"max_memory": self.prompts.max_memory, "tally": self.prompts.tally}
+        return {"max_memory": self.prompts.max_memory, "tally": self.tally}
 
 
 def reads_several(read: R) -> R:

@@ -25,8 +25,12 @@ U = TypeVar("U")
 R = TypeVar("R")
 #: multiplications of one layer that hide what Python does beside them, and rows that are worth reading its weights for
 WORK, ROWS = 2**31, 256
+#: units of work that run as one batch at the most: smaller batches of patched runs take up to a quarter longer a row
+UNITS = 2
 #: units that are smaller than this share of a full one, on the average, are not worth a second thread
 SMALLEST = 0.25
+#: the same of groups of prompts, for which Python does less beside products
+FEWEST = 0.05
 #: threads that units may take; 0 outside of `measuring`
 _FREE = ContextVar("_FREE", default=0)
 
@@ -52,6 +56,11 @@ def unit_rows(model: Transformer) -> int:
     return max(ROWS, WORK // products(model.blocks[0])) if model.device.type == "cpu" else sys.maxsize
 
 
+def rows_together(model: Transformer) -> int:
+    """Residual-stream vectors of batches that run side by side, at the most."""
+    return UNITS * unit_rows(model)
+
+
 def each(model: Transformer, work: Callable[[U], R], units: Sequence[U], rows: Sequence[int], most: int) -> list[R]:
     """The results of some work on each unit, in order.
 
@@ -65,8 +74,29 @@ def each(model: Transformer, work: Callable[[U], R], units: Sequence[U], rows: S
     threads = min(_FREE.get(), len(units), most // max([1, *rows]))
     if threads < 2 or sum(rows) < SMALLEST * unit_rows(model) * len(units):
         return [work(unit) for unit in units]
+    return _shared(threads, work, units, rows)
+
+
+def each_group(
+    model: Transformer, work: Callable[[U], R], groups: Sequence[U], rows: Sequence[int], most: int
+) -> list[R]:
+    """`each` for groups of prompts, whose work may be cut into units as well: a thread takes a whole group.
+
+    Where one group is more than half of the work, or memory does not hold a unit of every thread, groups go one after
+    the other, and the units of each share the threads.
+    """
+    threads = min(_FREE.get(), len(groups), most // max([rows_together(model), *rows]))
+    if threads < 2 or max(rows) > sum(rows) / 2 or sum(rows) < FEWEST * unit_rows(model) * len(groups):
+        return [work(group) for group in groups]
+    return _shared(threads, work, groups, rows)
+
+
+def _shared(threads: int, work: Callable[[U], R], units: Sequence[U], rows: Sequence[int]) -> list[R]:
+    """The results in order. The dearest units come first, so that threads end at about the same time."""
+    order = sorted(range(len(units)), key=lambda i: -rows[i])
     with ThreadPoolExecutor(threads, initializer=_alone) as pool:
-        return list(pool.map(partial(_inferring, work), units))
+        found = dict(zip(order, pool.map(partial(_inferring, work), [units[i] for i in order]), strict=True))
+    return [found[i] for i in range(len(units))]
 
 
 def _alone() -> None:

@@ -12,13 +12,13 @@ import torch
 from circuitdsl.circuit.nodes import Node
 from circuitdsl.engine import runs as engine
 from circuitdsl.engine.ends import tokens_of
-from circuitdsl.engine.memory import in_groups, in_halves, run_at_once
+from circuitdsl.engine.memory import batch_rows, in_groups, in_halves, run_at_once
 from circuitdsl.engine.named import function_of
 from circuitdsl.engine.prompts import Array, Batch, Numbers, Prompts
 from circuitdsl.engine.readers.terms import changed_by
 from circuitdsl.engine.runs import Runs
 from circuitdsl.engine.terms import Terms
-from circuitdsl.engine.workers import measuring
+from circuitdsl.engine.workers import each_group, measuring
 from circuitdsl.garbage import give_back
 from circuitdsl.measurements.kept import Kept
 from circuitdsl.measurements.requests import Request, kept_for
@@ -51,9 +51,13 @@ def measure_anew(
     def measure_part(places: Array, part: Array, start: int, end: int) -> None:
         places, part = places[start:end], part[start:end]
         alike = _alike(prompts, part)
-        batches = [Batch(prompts, _runs(prompts, part[some], kept, means), part[some]) for some in alike]
+        lengths = [len(prompts.pairs[part[some[0]]].clean_tokens) for some in alike]
+        rows = [len(some) * length for some, length in zip(alike, lengths, strict=True)]
+        most = batch_rows(prompts.model, max(lengths), prompts.max_memory)
+        on_each = partial(each_group, prompts.model, rows=rows, most=most)
+        batches = on_each(lambda some: Batch(prompts, _runs(prompts, part[some], kept, means), part[some]), alike)
         for reader, mine in by_reader.items():
-            for some, numbers in zip(alike, _read(function_of(reader), batches, mine), strict=True):
+            for some, numbers in zip(alike, _read(function_of(reader), on_each, batches, mine), strict=True):
                 for request, own in numbers.items():
                     values[request][places[some]] = own.values
                     if own.changed is not None:
@@ -61,6 +65,8 @@ def measure_anew(
         for some, batch in zip(alike, batches, strict=True):
             for request, differs in changed_by(batch, read_off).items():
                 changed[request][places[some]] = differs
+            tally = prompts.tally
+            tally += batch.tally
         if done:
             done(len(wanted) * len(part))
 
@@ -98,13 +104,14 @@ def _alike(prompts: Prompts, part: Array) -> list[Array]:
 
 
 def _read(
-    read: Callable[..., Any], batches: Sequence[Batch], requests: Sequence[Request]
+    read: Callable[..., Any], on_each: Callable[..., Any], batches: Sequence[Batch], requests: Sequence[Request]
 ) -> Sequence[Mapping[Request, Numbers]]:
     """What a reader finds in each batch."""
     if getattr(read, "reads_several", False):
         found: Sequence[Mapping[Request, Numbers]] = read(batches, requests)
-        return found
-    return [read(batch, requests) for batch in batches]
+    else:
+        found = on_each(lambda batch: read(batch, requests), batches)
+    return found
 
 
 def _runs(prompts: Prompts, part: Array, kept: Kept, means: bool) -> Runs:

@@ -50,7 +50,8 @@ if TYPE_CHECKING:
 MEAN_PROMPTS = 2000
 #: prompts of each other corruption that are looked at for advice
 ADVICE = 4
-#: prompts of each length whose logits are compared with the library's, and tokens that it runs at once
+#: prompts of each length whose logits are compared with the library's, and tokens of them and of their partners: of
+#: longer prompts it is one
 FEW, TOKENS = 2, 512
 
 
@@ -315,10 +316,9 @@ def check_agreement(prompts: Prompts) -> None:
     if source.library is None:
         return
     lengths = np.asarray([len(pair.clean_tokens) for pair in pairs])
-    for length in np.unique(lengths):  # the first prompts of each length, no more together than run at once
-        few = np.flatnonzero(lengths == length)[:FEW].tolist()
-        size = max(1, TOKENS // (len(SIDES) * max(1, int(length))))
-        groups += [few[start : start + size] for start in range(0, len(few), size)]
+    for length in np.unique(lengths):  # the first prompts of each length
+        few = min(FEW, max(1, TOKENS // (len(SIDES) * max(1, int(length)))))
+        groups.append(np.flatnonzero(lengths == length)[:few].tolist())
     places = [i for group in groups for i in group]
 
     def compute() -> np.ndarray:

@@ -19,7 +19,7 @@ from circuitdsl.circuit.nodes import Node, Position
 from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.engine.batch_index import Plan, Where, all_names
 from circuitdsl.engine.batch_index import plan as sorted_out
-from circuitdsl.engine.batches import entries, rows_together
+from circuitdsl.engine.batches import entries
 from circuitdsl.engine.circuit_alone import grouped
 from circuitdsl.engine.circuit_alone import work as work_alone
 from circuitdsl.engine.count import Machine, floor_of
@@ -39,6 +39,7 @@ from circuitdsl.engine.memory import (
 from circuitdsl.engine.positions import token_indices
 from circuitdsl.engine.runs import first_difference
 from circuitdsl.engine.via_mlps import passing, wanted
+from circuitdsl.engine.workers import rows_together
 from circuitdsl.measurements.kept import Kept
 from circuitdsl.measurements.plan import ClaimPlan
 from circuitdsl.measurements.requests import ChangedRequest, Request, Subgraph, kept_for

@@ -20,7 +20,7 @@ from circuitdsl.engine.experiment import Experiment, Readout
 from circuitdsl.engine.path_patching import effects
 from circuitdsl.engine.runs import Runs, Terms, mean_terms, run
 from circuitdsl.engine.tally import Tally
-from circuitdsl.engine.workers import each, in_equal_parts, measuring
+from circuitdsl.engine.workers import each, each_group, in_equal_parts, measuring
 from circuitdsl.measurements.requests import Subgraph
 from circuitdsl.models.load import load_model
 from circuitdsl.models.parts import Transformer
@@ -129,6 +129,25 @@ def test_small_units_and_units_that_memory_holds_one_by_one_stay_on_one_thread(
     assert here(model, full, 2 * full - 1)
     assert here(model, full // 8, 2 * full)
     assert here(pocket, 64 * 20, ALL)  # the runs of as many prompts as are run at once
+
+
+def test_groups_share_the_threads_unless_one_of_them_is_most_of_the_work(model: Transformer, two_threads: None) -> None:
+    meet = threading.Barrier(2, timeout=20)
+
+    def alone(group: int) -> tuple[int, bool]:
+        return group, threading.current_thread() is threading.main_thread()
+
+    def met(group: int) -> tuple[int, bool]:
+        meet.wait()
+        return alone(group)
+
+    full, here = workers.unit_rows(model), [(group, True) for group in range(4)]
+    rows = [6 * full, 10 * full, 9 * full, 11 * full]
+    with measuring():
+        assert each_group(model, met, range(4), rows, 22 * full) == [(group, False) for group in range(4)]
+        assert each_group(model, alone, range(4), rows, 22 * full - 1) == here
+        assert each_group(model, alone, range(4), [*rows[:3], 30 * full], 60 * full) == here
+        assert each_group(model, alone, range(4), [full // 30] * 4, 60 * full) == here
 
 
 def test_outside_of_measuring_there_is_one_thread(model: Transformer, two_threads: None) -> None:

@@ -5,14 +5,26 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from circuitdsl import api
+from circuitdsl.engine import workers
+from circuitdsl.engine.readers import metric
+from circuitdsl.engine.tally import Tally
+from circuitdsl.measurements.requests import Request
 from circuitdsl.models.load import load_model
+from circuitdsl.models.parts import Transformer
 from circuitdsl.report.report import Report
+from circuitdsl.verify.anew import measure_anew
+from circuitdsl.verify.measure import Series
+from circuitdsl.verify.plan import plan, shape_of
+from circuitdsl.verify.prompts import prompts_by_task
 from tests.far_device import far_device, sent
 
 MEASURED = Path(__file__).parents[1] / "fixtures" / "measured.circ"
@@ -37,6 +49,34 @@ def here() -> Report:
     found = api.load(MEASURED).verify(device="cpu", cache=False, prompts=PROMPTS)
     assert isinstance(found, Report) and "error" not in {claim.verdict for claim in found.claims}
     return found
+
+
+def test_numbers_and_counts_do_not_depend_on_the_threads_that_lengths_share(
+    pocket: Transformer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "WORK", 1)  # units as they are of a large model
+    circuit, readers = api.load(MEASURED).first(), set[int]()
+    asked = [request for one in plan(circuit, shape_of(pocket)) for request in one.requests if one.task == "ioi"]
+    true = metric.subgraph_effects
+
+    def noted(*given: Any, **more: Any) -> Any:
+        readers.add(threading.get_ident())
+        return true(*given, **more)
+
+    monkeypatch.setattr(metric, "subgraph_effects", noted)
+    before, found, tallies = torch.get_num_threads(), list[dict[Request, Series]](), list[Tally]()
+    for threads in (1, 3):
+        torch.set_num_threads(threads)
+        prompts = prompts_by_task(circuit, pocket)["ioi"]
+        assert len({len(pair.clean_tokens) for pair in prompts.pairs[:PROMPTS]}) > 2
+        found.append(measure_anew(prompts, asked, np.arange(PROMPTS)))
+        tallies.append(prompts.tally)
+    torch.set_num_threads(before)
+    one, three = found
+    assert len(readers) > 1 and tallies[0] == tallies[1] and tallies[0].block_positions > 1000
+    for request, series in one.items():
+        assert np.array_equal(series.values, three[request].values, equal_nan=True)
+        assert np.array_equal(series.changed, three[request].changed)
 
 
 @pytest.mark.slow
