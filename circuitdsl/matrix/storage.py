@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from circuitdsl.errors import UserError
-from circuitdsl.ordinary import Unreadable, read_ordinary
-from circuitdsl.report.report import BYTES, write_whole
+from circuitdsl.ordinary import Unreadable, read_ordinary, write_whole
+from circuitdsl.report.report import BYTES
 
 
 class Storage(Protocol):
