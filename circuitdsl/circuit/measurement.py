@@ -5,7 +5,7 @@ Resolution is given the list of kinds (`Kinds`) and asks them; no phase knows wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from circuitdsl.circuit.changes import Intervention, Member, Patch
@@ -131,7 +131,7 @@ class Measurement:
         return find(getattr(statement, "on", None), positions, statement)
 
 
-class Kinds:
+class Kinds(Sequence[type[Measurement]]):
     """The list of all kinds: those given, and those that other packages register as entry points.
 
     An entry point's name is the word; it is loaded when a spec uses that word.
@@ -144,8 +144,11 @@ class Kinds:
         self._open = [kind for kind in self._kinds if "names" in vars(kind)]
         self._statements = {kind.statement: kind for kind in self._kinds if kind.statement}
 
-    def __iter__(self) -> Iterator[type[Measurement]]:
-        return iter(self._kinds)
+    def __getitem__(self, index):  # type: ignore[no-untyped-def]
+        return self._kinds[index]
+
+    def __len__(self) -> int:
+        return len(self._kinds)
 
     @property
     def words(self) -> tuple[str, ...]:

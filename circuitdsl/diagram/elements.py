@@ -196,6 +196,10 @@ def block(rect: Rect, radius: float, pen: Pen, node: str = "") -> str:
     )
 
 
+def dot(x: float, y: float, radius: float, colour: str) -> str:
+    return block(Rect(x - radius, y - radius, 2 * radius, 2 * radius), radius, Pen(colour))
+
+
 def path(curves: Iterable[Curve], pen: Pen) -> str:
     """Curves one after another, or the area in them."""
     parts, at = [], None

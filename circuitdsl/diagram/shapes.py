@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from circuitdsl.circuit.nodes import Node
 from circuitdsl.diagram import palette
-from circuitdsl.diagram.elements import BLANK, Pen, Point, Rect, Span, block, bounds, line, path, polyline, wrap
+from circuitdsl.diagram.elements import BLANK, Pen, Point, Rect, Span, block, bounds, dot, line, path, polyline, wrap
 from circuitdsl.diagram.model import Arrow, Box
 from circuitdsl.verdicts import Verdict
 
@@ -231,6 +231,6 @@ _SIGNS: dict[Verdict, tuple[tuple[Point, ...], ...]] = {
 def sign(verdict: Verdict, at: Point) -> Iterator[str]:
     """A small sign for a verdict, so that colour is not the only one: tick, cross, question mark, exclamation mark."""
     x, y = at
-    yield block(Rect(x - 5.6, y - 5.6, 11.2, 11.2), 5.6, Pen(palette.TONES[verdict]))
+    yield dot(x, y, 5.6, palette.TONES[verdict])
     for points in _SIGNS[verdict]:
         yield path(polyline(*((x + dx, y + dy) for dx, dy in points)), Pen(stroke="#ffffff", width=1.4))
