@@ -24,7 +24,6 @@ from circuitdsl.engine.tally import Tally
 from circuitdsl.engine.via_mlps import flows
 from circuitdsl.engine.workers import each, each_group, in_equal_parts, rows_together
 from circuitdsl.errors import out_of_memory
-from circuitdsl.models.parts import Transformer
 
 
 @dataclass(frozen=True, eq=False)
