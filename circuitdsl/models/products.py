@@ -13,6 +13,9 @@ as in float32, and there weights are converted for each product, which costs 3 %
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, Literal
 
@@ -31,6 +34,8 @@ PIECE = 256
 GELU_PIECE = 1024
 #: rows for which copying a cut weight is worth while: where it lies in pieces, oneDNN is slower by far than MKL
 COPY_ROWS = 128
+#: the variable by which oneDNN is told how many shapes to remember, and how many: those of a layer, on several threads
+SHAPES = "ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32"
 #: how far oneDNN may be from MKL in the product that is tried, as a share of the largest number
 AGREE = 1e-5
 #: instructions for products in half precision, as Linux names them
@@ -109,9 +114,25 @@ def prefers_one_dnn() -> bool:
     if not (_is_amd() and torch.backends.cpu.get_cpu_capability().startswith("AVX512")):
         return False
     try:
-        return torch.backends.mkldnn.is_available() and _agrees()
+        with _few_shapes():
+            return torch.backends.mkldnn.is_available() and _agrees()
     except (AttributeError, RuntimeError):  # PyTorch does not promise to keep this operation
         return False
+
+
+@contextmanager
+def _few_shapes() -> Iterator[None]:
+    """Let oneDNN remember what it has made ready for few shapes, unless the user has said for how many.
+
+    It reads that when it is first used. Batches have ever new shapes, and each would stay in memory.
+    """
+    given = os.environ.get(SHAPES[0])
+    os.environ.setdefault(*SHAPES)
+    try:
+        yield
+    finally:
+        if given is None:
+            del os.environ[SHAPES[0]]
 
 
 def products_by(dtype: torch.dtype = torch.float32, device: str = "cpu") -> str:

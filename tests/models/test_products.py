@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -87,6 +89,27 @@ def test_gradients_and_other_numbers_are_left_to_torch(one_dnn: list[tuple[int, 
     linear(x.bfloat16(), weight.detach().bfloat16())
     linear(x.double(), weight.detach().double())
     assert not one_dnn
+
+
+@pytest.mark.parametrize("given", [None, "7"])
+def test_one_dnn_is_told_at_its_first_use_how_many_shapes_to_remember(
+    monkeypatch: pytest.MonkeyPatch, given: str | None
+) -> None:
+    name, own = products.SHAPES
+    monkeypatch.delenv(name, raising=False)
+    if given:
+        monkeypatch.setenv(name, given)
+    told: list[str | None] = []
+    monkeypatch.setattr(products, "_is_amd", lambda: True)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+    monkeypatch.setattr(products, "_agrees", lambda: bool(told.append(os.environ.get(name))))
+    prefers_one_dnn.cache_clear()
+    try:
+        prefers_one_dnn()
+    finally:
+        prefers_one_dnn.cache_clear()
+    assert told == [given or own] and os.environ.get(name) == given
 
 
 def test_one_dnn_is_not_used_where_it_disagrees(monkeypatch: pytest.MonkeyPatch) -> None:
