@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import sys
 from pathlib import Path
@@ -12,6 +13,9 @@ import pytest
 from tests.drawing import examples
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the models here are too small to share: waiting costs more
+
+#: a library that was first imported in a test writes its warnings to that test's standard error, which is closed later
+logging.raiseExceptions = False
 
 collect_ignore = ["fixtures"]  # specs that are wrong on purpose
 
