@@ -97,9 +97,11 @@ class Model:
     @property
     def is_changed(self) -> bool:
         """Whether a program has written to its tensors since they were read."""
+        if not self.is_read:
+            return False
         from circuitdsl.models.outline import writes
 
-        return self.is_read and writes(self.parts) != self.__dict__["writes"]
+        return writes(self.parts) != self.__dict__["writes"]
 
     @property
     def suitable_threads(self) -> int:
