@@ -85,7 +85,23 @@ class Model:
     def _on_threads(self, read: Callable[[], Transformer]) -> Transformer:
         import_module("torch")
         use_threads(self.suitable_threads)
-        return read()
+        return self._noted(read())
+
+    def _noted(self, parts: Transformer) -> Transformer:
+        """The parts, after a note of how often they were written to."""
+        from circuitdsl.models.outline import writes
+
+        self.__dict__["writes"] = writes(parts)
+        return parts
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether a program has written to its tensors since they were read."""
+        if not self.is_read:
+            return False
+        from circuitdsl.models.outline import writes
+
+        return writes(self.parts) != self.__dict__["writes"]
 
     @property
     def suitable_threads(self) -> int:
@@ -125,7 +141,7 @@ class Model:
             tokenizer=parts.tokenizer,
             read=lambda: parts,
         )
-        made.__dict__["parts"] = parts
+        made.__dict__["parts"] = made._noted(parts)
         return made
 
 

@@ -42,6 +42,12 @@ def parameters(model: Transformer) -> int:
     return sum({id(each) if each.is_meta else each.data_ptr(): each.numel() for each in tensors}.values())
 
 
+def writes(model: Transformer) -> int:
+    """How often the tensors of a model's parts were written to, as torch counts it; not so in inference mode."""
+    tensors = (part for part in _parts(model) if isinstance(part, torch.Tensor))
+    return sum(each._version for each in tensors if not each.is_inference())
+
+
 def products(part: Any) -> int:
     """Multiplications that all linear maps of a part take at one position."""
     return sum(each.weight.numel() for each in _parts(part) if isinstance(each, Linear))

@@ -249,8 +249,9 @@ class Session(AbstractContextManager["Session"]):
         def opened(name: str, place: str, revision: str | None) -> Model:
             return open_model(place, self.device, self.dtype, revision, folder, name)
 
-        # its program may have changed the weights of its own model since the last run
+        # the program may have changed weights since the last run: its own, or those that `model_of` has given it
         found: Model = as_model(self.own) if self.own else self._named(circuit, opened, "loading")
+        found = Model.of(found.parts) if found.is_changed else found
         use_threads(found.suitable_threads)
         return found
 

@@ -18,6 +18,7 @@ from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.measurements.requests import EdgeRequest, NodeRequest, Subgraph
 from circuitdsl.models import record
 from circuitdsl.models.agreement import logits_digest
+from circuitdsl.models.errors import UnsupportedModel
 from circuitdsl.models.load import load_model
 from circuitdsl.models.model import Model
 from circuitdsl.models.products import prefers_one_dnn
@@ -421,6 +422,24 @@ def test_a_model_whose_weights_change_in_memory_is_measured_again(tmp_path) -> N
         (after,) = session.verify(spec).claims
     assert before.verdict == "holds"
     assert after.verdict == "error" and after.reason.startswith("this corruption does not change m3 at END")
+
+
+def test_weights_that_change_in_memory_are_not_taken_for_those_of_the_files(tmp_path) -> None:
+    """They are refused, and no later session is given their numbers."""
+    spec = tmp_path / "t.circ"
+    lines = 'circuit t\nmodel "pocket"\ntask ioi(prompts = 64)\nm3 -> logits at END : lowers\n'
+    spec.write_text(lines)
+    with Session(device="cpu") as session:
+        session.verify(spec)
+        source = session.source_of(session.circuit(spec))
+        assert source.is_read and not source.is_changed, "measuring writes to no weights"
+        source.parts.blocks[2].mlp.down.weight.mul_(3)
+        spec.write_text(lines + "m2 -> logits at END : lowers\n")
+        with pytest.raises(UnsupportedModel):
+            session.verify(spec)
+    with Session(device="cpu") as later, Session(device="cpu", cache=False) as anew:
+        found, true = ([claim.measured.value for claim in one.verify(spec).claims] for one in (later, anew))
+    assert found == pytest.approx(true)
 
 
 def test_an_embedding_is_part_of_what_a_model_is(pocket) -> None:
