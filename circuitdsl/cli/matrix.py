@@ -33,7 +33,7 @@ OF_A_REPORT = (
 
 
 def register(verbs: Verbs) -> None:
-    run = verbs.verb(_run, "run", "verify the matrix that circuitdsl.toml describes: specs, models, tasks and seeds")
+    run = verbs.verb(_run, "run", "verify the matrix of a circuitdsl.toml")
     run.add_argument("file", nargs="?", default="circuitdsl.toml", help="the matrix (default: circuitdsl.toml)")
     add_results(run)
     run.add_argument("--dry-run", action="store_true", help="say how many cells there are, and what they take")
