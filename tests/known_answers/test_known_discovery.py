@@ -33,7 +33,8 @@ def check(whole: Population, text: str, n: int = 256) -> Report:
     return verified(text, sample_bench(whole, int(seed), n=n))
 
 
-@pytest.mark.parametrize("kind", [pytest.param("decoy", marks=pytest.mark.long), "negative"])
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["decoy", "negative"])
 def test_the_heads_that_were_built_are_found_in_their_roles(kind: str, tmp_path: Path) -> None:
     whole = known(kind, tmp_path, 512)
     made = discover(

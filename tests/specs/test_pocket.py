@@ -19,8 +19,6 @@ from circuitdsl.verify.session import Session, with_overrides
 from circuitdsl.verify.verify import verify
 from tests.schema import schema
 
-#: what takes longest is verified on fresh prompts in the long profile alone
-LONG = ("repair", "greater_than", "induction", "shared", "laundry_list")
 SPECS = sorted((shipped_specs() / "pocket").glob("*.circ"))
 #: specs are written on seed 5 and carry seed 0; nobody looked at this one
 FRESH_SEED = 11
@@ -34,7 +32,7 @@ def means_over_few_prompts() -> None:
 
 @pytest.mark.parametrize(
     "path",
-    [pytest.param(path, marks=[pytest.mark.long] * (path.stem in LONG), id=path.stem) for path in SPECS],
+    [pytest.param(path, marks=[pytest.mark.long] * (path.stem != "ioi"), id=path.stem) for path in SPECS],
 )
 def test_every_claim_holds_on_fresh_prompts(path: Path, pocket) -> None:
     spec = load(path)
