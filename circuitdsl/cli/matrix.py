@@ -159,9 +159,10 @@ def _results(runs: Iterable[Run], given: argparse.Namespace, place: str | None) 
     with status("planning"):
         cells = plan(runs, given.allow_outside)
         refuse_strangers(results, cells, given.resume)
-        known = len(cells) - len(waiting(cells, results))
+        left = waiting(cells, results)
+        known = len(cells) - len(left)
     with progress() as told:
-        interrupted = run(cells, results, _executor(given), told)
+        interrupted = run(left, known, results, _executor(given), told)
     records = results.records(cell.key for cell in cells)
     if place:
         earlier = f", {known} of them from earlier" if known else ""

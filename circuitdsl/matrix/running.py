@@ -51,17 +51,17 @@ class InProcess:
             worker.close()
 
 
-def run(cells: Sequence[Cell], results: Results, executor: Executor, told: Progress | None = None) -> bool:
-    """Verify the cells that are not done yet, and keep what becomes of each; whether Ctrl-C ended it early.
+def run(left: Sequence[Cell], known: int, results: Results, executor: Executor, told: Progress | None = None) -> bool:
+    """Verify cells, and keep what becomes of each; whether Ctrl-C ended it early.
 
-    A cell that failed earlier is tried again. The index, the table and the page are written in the end, however it
-    ends.
+    The index, the table and the page are written in the end, however it ends.
 
     Args:
+        left: those that are not done yet, as `waiting` gives them.
+        known: how many others are done.
         told: called with (work done, all work, what is going on).
     """
-    left = waiting(cells, results)
-    known = finished = len(cells) - len(left)
+    finished, many = known, known + len(left)
     start = time.perf_counter()
 
     def begins(cell: Cell) -> Told | None:
@@ -72,7 +72,7 @@ def run(cells: Sequence[Cell], results: Results, executor: Executor, told: Progr
 
         def inside(share: float, text: str) -> None:
             if told:
-                done, many = finished + share, len(cells)
+                done = finished + share
                 each = (time.perf_counter() - start) / (done - known) if done > known else 0
                 rest = f", about {duration(each * (many - done))} left" if each else ""
                 told(round(PARTS * done), PARTS * many, f"{finished} of {many} cells done{rest}, at {cell}")
