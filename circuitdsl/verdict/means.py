@@ -49,7 +49,7 @@ _STEPS, _NEAR = 60, 1e-8
 _NEAR_HALF = 0.2
 #: the approximation may be too small by up to 3 %; with this factor it is not
 _SAFE = 1.03
-#: smaller strata are not tested alone
+#: strata of fewer prompts are pooled, and not tested alone
 SMALL = 8
 
 Range = tuple[float, float]
@@ -228,15 +228,16 @@ def _strata_of(strata: bytes, kind: np.dtype[Any]) -> tuple[NDArray[np.generic],
 def _divided(codes: bytes) -> tuple[NDArray[np.intp], Array, Array]:
     """The stratum of each prompt, weights [n, strata] that make their means, and the factor of deviations [n].
 
-    A stratum of one prompt says nothing about the spread within it. All such strata are joined into one; if there is
-    only one of them, it joins the smallest other stratum.
+    Small strata say too little about the spread within them. All of them are pooled; if they are few even together,
+    they join the smallest of the others.
     """
     stratum = np.frombuffer(codes, np.intp)
     sizes = np.bincount(stratum)
-    single = np.flatnonzero(sizes == 1)
-    if len(single) and len(sizes) > 1:
-        home = single[0] if len(single) > 1 else int(np.argmin(np.where(sizes == 1, len(codes), sizes)))
-        stratum = np.unique(np.where(np.isin(stratum, single), home, stratum), return_inverse=True)[1].ravel()
+    pooled = sizes < SMALL
+    if sizes[pooled].sum() < SMALL and not pooled.all():
+        pooled[np.argmin(np.where(pooled, len(stratum), sizes))] |= pooled.any()
+    if pooled.any():
+        stratum = np.unique(np.where(pooled[stratum], pooled.argmax(), stratum), return_inverse=True)[1].ravel()
         sizes = np.bincount(stratum)
     means = np.eye(len(sizes))[stratum] / sizes
     return stratum, means, np.sqrt(sizes / np.maximum(sizes - 1, 1))[stratum]

@@ -51,7 +51,7 @@ def test_false_claims_hold_no_more_often_than_the_level() -> None:
     """On the bound, with strata that differ more than prompts do: 2.5 % is meant, and 5 % three standard errors off."""
 
     def held_by(templates: bool) -> float:
-        weighed = (weigh_claim([BELOW], [drawn(15, 60, -0.2, 0.2, s)], templates=templates) for s in range(500))
+        weighed = (weigh_claim([BELOW], [drawn(15, 120, -0.2, 0.2, s)], templates=templates) for s in range(500))
         return float(np.mean([verdict_of(evidence) == "holds" for evidence in weighed]))
 
     held = {t: held_by(t) for t in (True, False)}

@@ -334,7 +334,7 @@ def test_a_used_up_prompt_file_is_not_asked_for_more(check, from_file) -> None:
 
     would = "would decide"
     assert said(64, "-9%") == (f"about 320 prompts like these {would}, but the prompt file has 120", False)
-    assert said(120, "-9.3%") == (f"about 3600 prompts like these {would}, but the prompt file has no more", False)
+    assert said(120, "-9.3%") == (f"about 4100 prompts like these {would}, but the prompt file has no more", False)
     assert said(48, "-8%") == (f"about 96 prompts like these {would}", True)
 
 
