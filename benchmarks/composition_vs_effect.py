@@ -74,14 +74,9 @@ def edges_of(model: Transformer, task: str) -> Edges:
     gap = float((bench.clean - bench.corrupt).mean())
     effect = [abs(float((series[request].values - bench.clean).mean()) / gap) for request in requests]
     edges = [request.edges[0].receiver for request in requests]
-    return Edges(
-        task,
-        np.array([to.port for to in edges]),
-        np.array([str(to.node) for to in edges]),
-        *np.array(rows).T,
-        np.array(effect),
-        time.perf_counter() - start,
-    )
+    whole, best, size = np.array(rows).T
+    ports, receivers = np.array([to.port for to in edges]), np.array([str(to.node) for to in edges])
+    return Edges(task, ports, receivers, whole, best, size, np.array(effect), time.perf_counter() - start)
 
 
 def correlation(score: np.ndarray, edges: Edges, among: np.ndarray) -> tuple[float, float, float]:
@@ -170,7 +165,7 @@ def _panel(edges: Edges, box: Rect, most: float) -> list[str]:
     marks.append(line(box.x + box.width / 2, box.bottom + 26, Span("composition", 10.5, palette.SOFT), centred=True))
     for score, effect, port in zip(edges.whole, edges.effect, edges.port, strict=True):
         x = box.x + box.width * score / most
-        marks.append(dot(x, _height(effect, box), 1.7, palette.TONES[port] + "90"))  # type: ignore[index]
+        marks.append(dot(x, _height(effect, box), 1.7, palette.TONES[port] + "90"))
     return marks
 
 

@@ -148,7 +148,9 @@ def main() -> None:
     parser.add_argument("--model", help="instead of the spec's own")
     parser.add_argument("--prompts", type=int, default=512)
     given = parser.parse_args()
-    model = load_model(given.model or load(given.spec).circuits[0].model.name, device="cpu")
+    if not (name := given.model) and (used := load(given.spec).first().model):
+        name = used.name
+    model = load_model(name, device="cpu")
     change = intervention_of(given.spec, given.intervention)
     senders = changed_heads(change)
     later = range(senders[0].layer + 1, model.n_layers)

@@ -18,6 +18,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,7 @@ from circuitdsl.engine.tally import Tally
 from circuitdsl.measurements.plan import ClaimPlan
 from circuitdsl.measurements.requests import Request
 from circuitdsl.models.load import load_model
-from circuitdsl.models.parts import Transformer
+from circuitdsl.models.parts import PORTS, Transformer
 from circuitdsl.verdict.weighing import NULL_PROMPTS
 from circuitdsl.verify.anew import measure_anew
 from circuitdsl.verify.measure import measure
@@ -252,7 +253,7 @@ def _grown(at: Setting, what: str, steps: Sequence[int], make: Callable[[int], W
     for step in steps:
         load = make(step)
         runs = run(at.model, load.clean, load.corrupt)
-        seconds, _ = median_seconds(at.clock, lambda load=load, runs=runs: _patch(at.model, runs, load), 1)
+        seconds, _ = median_seconds(at.clock, partial(_patch, at.model, runs, load), 1)
         cells.append((step, seconds / len(load.edges) / load.n, seconds / at.floor(load)))
     return Growth(what, tuple(cells))
 
@@ -346,7 +347,7 @@ def _precision(device: str) -> Iterator[Precision]:
         for a in range(3)
         for i in range(exact.n_heads)
         for j in range(exact.n_heads)
-        for port in "qv"
+        for port in PORTS[::2]
     ]
     edges += [
         Edge(Node("head", a, i), Input(LOGITS, "in"), workloads.END)

@@ -46,7 +46,9 @@ class TransformerLens:
     name = "TransformerLens"
 
     def __init__(self, path: Path, device: torch.device, dtype: str) -> None:
-        self.clock, self.times = clock_of(device), []
+        self.clock = clock_of(device)
+        self.times: list[float] = []
+        self.start = 0.0
         self.bridge = bridge_of(path, device, getattr(torch, dtype))
         self.clean: Any = None
         self.corrupt: Any = None
@@ -84,12 +86,12 @@ class TransformerLens:
             get_act_patch_direct_path(
                 self.bridge,
                 load.clean,
-                {name: then},  # type: ignore[arg-type]
-                {name: self.clean[name]},  # type: ignore[arg-type]
+                {name: then},
+                {name: self.clean[name]},
                 metric,
                 sender.layer,
                 sender.head,
-                edge.receiver.port,  # type: ignore[arg-type]
+                edge.receiver.port,
                 verbose=False,
             )
         return found[-1]
@@ -103,7 +105,8 @@ class Hooks:
     def __init__(self, path: Path, device: torch.device, dtype: torch.dtype) -> None:
         from transformers import GPT2LMHeadModel
 
-        self.clock, self.times = clock_of(device), []
+        self.clock = clock_of(device)
+        self.times: list[float] = []
         self.model = GPT2LMHeadModel.from_pretrained(path, dtype=dtype).to(device).eval()
         self.d_head = self.model.config.n_embd // self.model.config.n_head
         self.z: list[Tensor] = []

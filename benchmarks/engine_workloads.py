@@ -14,7 +14,7 @@ from torch import Tensor
 
 from circuitdsl.circuit.nodes import Edge, Input, Node, Position
 from circuitdsl.engine.experiment import Experiment, Positions
-from circuitdsl.models.parts import Transformer
+from circuitdsl.models.parts import PORTS, Transformer
 from circuitdsl.tasks.dataset import sample
 from circuitdsl.tasks.registry import TASKS
 from circuitdsl.tasks.tokens import Tokens
@@ -131,7 +131,7 @@ def all_heads(model: Transformer, n: int, length: int) -> Workload:
         for a in range(b)
         for i in range(model.n_heads)
         for j in range(model.n_heads)
-        for port in "qkv"
+        for port in PORTS
     ]
     return _workload("W1", "every head → every later head, q, k and v, all positions", edges, model, n, length)
 
@@ -155,7 +155,10 @@ def keys_and_values_at_s2(model: Transformer, n: int, length: int) -> Workload:
     senders = [(0, 1), (0, 10), (3, 0), (5, 5), (5, 8), (5, 9), (6, 9)]
     receivers = [(7, 3), (7, 9), (8, 6), (8, 10)]
     edges = [
-        Edge(_head(model, a), Input(_head(model, b), port), S2) for b in receivers for port in "kv" for a in senders
+        Edge(_head(model, a), Input(_head(model, b), port), S2)
+        for b in receivers
+        for port in PORTS[1:]
+        for a in senders
     ]
     return _workload(
         "W3", f"{len(edges)} duplicate/induction → S-inhibition k and v edges at S2", edges, model, n, length
@@ -164,12 +167,13 @@ def keys_and_values_at_s2(model: Transformer, n: int, length: int) -> Workload:
 
 def anywhere(model: Transformer, count: int, n: int, length: int) -> Workload:
     """W4: head to head edges drawn from all of the model, at all positions."""
-    draw, edges = random.Random(0), []
+    draw = random.Random(0)
+    edges: list[Edge] = []
     while len(edges) < count:
         a, b = sorted(draw.randrange(model.n_layers) for _ in range(2))
         if a < b:
             i, j = (draw.randrange(model.n_heads) for _ in range(2))
-            edges.append(Edge(Node("head", a, i), Input(Node("head", b, j), draw.choice("qkv")), EVERY))
+            edges.append(Edge(Node("head", a, i), Input(Node("head", b, j), draw.choice(PORTS)), EVERY))
     return _workload(
         "W4", f"{count} head → head edges drawn from the whole model, all positions", edges, model, n, length
     )

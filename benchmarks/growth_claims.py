@@ -61,7 +61,9 @@ def group_spec(claims: int, prompts: int) -> str:
 def verified(text: str, **how: Any) -> Report:
     """The report on a spec, from nothing known; the model is loaded before the clock starts."""
     with Session(cache=False) as session:
-        return session.verify(api.loads(text), **how)
+        report = session.verify(api.loads(text), **how)
+        assert isinstance(report, Report)
+        return report
 
 
 def seconds(text: str, cache: bool = False, **how: Any) -> tuple[float, Report]:
@@ -70,6 +72,7 @@ def seconds(text: str, cache: bool = False, **how: Any) -> tuple[float, Report]:
         session.prompts_by_task(api.loads(text).first())  # torch, the model and the tokenizer are there
         start = time.process_time()
         report = session.verify(api.loads(text), **how)
+        assert isinstance(report, Report)
         json.dumps(report.to_json())
         FORMATS["text"].reports(Reports([report]), View(lambda: Console(width=120)))
     return time.process_time() - start, report

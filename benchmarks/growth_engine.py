@@ -25,7 +25,7 @@ from circuitdsl.engine.experiment import Experiment, Readout
 from circuitdsl.engine.path_patching import effects, effects_side_by_side
 from circuitdsl.engine.runs import Runs, run
 from circuitdsl.models.load import load_model
-from circuitdsl.models.parts import Transformer
+from circuitdsl.models.parts import PORTS, Transformer
 from circuitdsl.tasks.dataset import sample
 from circuitdsl.tasks.registry import TASKS
 from circuitdsl.tasks.tokens import Tokens
@@ -103,7 +103,7 @@ def end_edges(model: Transformer) -> list[Edge]:
     """Every edge between heads at END, and every edge from a head to the logits."""
     heads = [Node("head", layer, head) for layer in range(model.n_layers) for head in range(model.n_heads)]
     pairs = ((a, b) for a in heads for b in heads if a.layer < b.layer)
-    return [Edge(a, Input(b, port), END) for a, b in pairs for port in "qkv"] + [
+    return [Edge(a, Input(b, port), END) for a, b in pairs for port in PORTS] + [
         Edge(a, Input(LOGITS, "in"), END) for a in heads
     ]
 
@@ -155,7 +155,7 @@ def bfloat16(folder: Path) -> list[Figure]:
         model = model_in(folder / dtype, dtype)
         for load in (w2(model), w3(model), w4(model)):
             runs = run(model, load.clean, load.corrupt)
-            taken[dtype, load.name] = best(lambda runs=runs, load=load: patch(model, runs, load), 2)  # noqa: B023
+            taken[dtype, load.name] = best(partial(patch, model, runs, load), 2)
     return [
         Figure(f"{w}, bfloat16 / float32", taken["bfloat16", w] / taken["float32", w], "×") for w in ("W2", "W3", "W4")
     ]

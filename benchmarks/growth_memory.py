@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def long_prompts(folder: Path) -> str:
 
 def measured(name: str, folder: Path) -> list[Figure]:
     """The forecast, the peak, and how far they are apart."""
-    specs = {
+    specs: dict[str, Callable[[Path], str | Path]] = {
         "pocket_ioi": lambda _: "pocket/ioi",
         "pocket_repair": lambda _: "pocket/repair",
         "gpt2_64": partial(gpt2, lines=IOI.format(n=64) + EDGES),

@@ -19,6 +19,7 @@ from circuitdsl.api import loads
 from circuitdsl.errors import UserError
 from circuitdsl.language.parse import decode
 from circuitdsl.models.load import POCKET, load_model, load_tokenizer, vocabulary_size
+from circuitdsl.report.report import Report
 from circuitdsl.tasks.from_file import pairs_in
 from circuitdsl.tasks.reading import Reading
 from circuitdsl.tasks.tokens import Tokens
@@ -183,8 +184,8 @@ def prompt_files(folder: Path) -> One:
         path.write_bytes(_spoilt(rng, content) if number % 5 == 0 else content)
         try:
             found = Reading(path)
-            with pairs_in(path, tokens, size) as lines:
-                assert all(pair for _, pair in found.usable(lines))
+            with pairs_in(path, tokens, size) as read:
+                assert all(pair for _, pair in found.usable(read))
         except UserError as error:
             return "not read" if _said(error) else ""
         assert all("\n" not in named for named in found.named)
@@ -218,6 +219,7 @@ def verifications(folder: Path) -> One:
             report = session.verify(loads(text), prompts=rng.choice((2, 3, 8, 24)))
         except UserError as error:
             return "refused when run" if _said(error) else ""
+        assert isinstance(report, Report)
         json.dumps(report.to_json(), allow_nan=False)
         assert str(report) and report._repr_html_()
         return {0: "all claims hold", 1: "some do not hold", 3: "some cannot be measured"}[report.exit_status()]

@@ -18,6 +18,7 @@ from pathlib import Path
 from scipy import stats
 
 from circuitdsl.circuit.vocabulary import Metric
+from circuitdsl.report.report import ClaimResult
 from circuitdsl.verify.prompts import scored_prompts
 from tests.known_answers.hand_set import MODELS
 from tests.known_answers.hand_set_claims import DESIGNS, PROMPTS, Population, claims, on_the_bound, spec
@@ -79,7 +80,8 @@ def table_family(populations: dict[str, Population], samples: int) -> None:
 
 def table_random(path: Path, number: int) -> None:
     """`matters` claims on random edges, groups and knock-outs of models with random weights."""
-    size, found = 20, []
+    size = 20
+    found: list[ClaimResult] = []
     for i in range(number // size):
         if i % max(1, number // size // RANDOM_MODELS) == 0:
             model = random_model(path, i)

@@ -32,9 +32,11 @@ def recording() -> Iterator[dict[str, torch.Tensor]]:
     found: dict[str, torch.Tensor] = {}
     computed = Original.logits
 
-    def noted(self: Original, tokens: torch.Tensor, start: int, last: int, rounded: bool = False) -> torch.Tensor:
-        logits = computed(self, tokens, start, last, rounded)
-        if not rounded:
+    def noted(
+        self: Original, tokens: torch.Tensor, start: int, last: int, rounded: bool = False, exactly: bool = False
+    ) -> torch.Tensor:
+        logits = computed(self, tokens, start, last, rounded, exactly)
+        if not rounded and not exactly:
             found.update({row_name(row, start, last): logits[i].clone() for i, row in enumerate(tokens.tolist())})
         return logits
 

@@ -43,13 +43,13 @@ from circuitdsl.engine.positions import indices_of
 from circuitdsl.engine.prompts import Batch, Prompts
 from circuitdsl.engine.readers import attention
 from circuitdsl.measurements.attention import Attention
-from circuitdsl.measurements.requests import EdgeRequest, NodeRequest, Request
+from circuitdsl.measurements.requests import EdgeRequest, NodeRequest, Request, kept_for
 from circuitdsl.models.load import load_model
 from circuitdsl.models.parts import Transformer
 from circuitdsl.tasks.dataset import sample
 from circuitdsl.tasks.registry import SHIPPED
 from circuitdsl.tasks.tokens import Tokens
-from circuitdsl.verify.anew import _runs, parts_of
+from circuitdsl.verify.anew import _alike, _runs, parts_of
 from circuitdsl.verify.measure import measure
 from circuitdsl.verify.prompts import scored_prompts
 
@@ -66,8 +66,9 @@ FEW = 64
 #: patches that change the metric by less of the gap than this on all of them are of no interest
 LEAST = 0.005
 PORTS: tuple[Port, ...] = ("q", "k", "v")
+Patch = EdgeRequest | NodeRequest
 #: effects that the documentation tells of
-NAMED: dict[str, tuple[Request, ...]] = {
+NAMED: dict[str, tuple[Patch, ...]] = {
     "ioi": (
         EdgeRequest((Edge(EMBED, Input(Node("head", 0, 6), "v"), Position("S2")),)),
         NodeRequest((Site(Node("head", 0, 3), EVERYWHERE),)),
@@ -120,7 +121,8 @@ def _moving(few: Prompts, requests: Sequence[Request]) -> list[Request]:
     """The patches that change the metric by more than half a per cent of the gap on some prompt."""
     series = measure(few, requests, np.arange(len(few.pairs)))
     base, gap = {"noise": few.clean, "denoise": few.corrupt}, float(np.mean(few.clean - few.corrupt))
-    return [r for r in requests if np.abs(series[r].values - base[r.direction]).max() > LEAST * abs(gap)]
+    patches = [r for r in requests if isinstance(r, Patch)]
+    return [r for r in patches if np.abs(series[r].values - base[r.direction]).max() > LEAST * abs(gap)]
 
 
 def every_metric(scorers: Sequence[Scorer], places: Tensor, at_once: int) -> Readout:
@@ -143,21 +145,23 @@ def population(model: Transformer, task: str, prompts: int) -> dict[str, np.ndar
     first = next(iter(benches.values()))
     few = scored_prompts(model, replace(data, pairs=data.pairs[:FEW]), Metric())
     forms = chosen(model, task, few)
-    patched = [request for form in COUNTS if form != "attention" for request in forms[form]]
-    watched = forms["attention"]
+    patched = [r for requests in forms.values() for r in requests if isinstance(r, Patch)]
+    watched = [request for request in forms["attention"] if isinstance(request, Attention)]
     scorers = [each.scorer_of(each.metric) for each in benches.values()]
     values = np.zeros((len(METRICS), len(patched), prompts), np.float32)
     looked = np.zeros((len(watched), prompts), np.float32)
     experiments = [experiment_of(request) for request in patched]
     start, done = time.perf_counter(), 0
-    for _, part in parts_of(first, np.arange(prompts), twice=True):
-        runs = _runs(first, part, False, (), 2 * model.n_layers)
-        readout = every_metric(scorers, torch.as_tensor(part), vocabulary_rows(model, None))
-        found = effects(runs, experiments, Batch(first, runs, part).places(patched), readout)
-        values[:, :, part] = found.permute(2, 0, 1).cpu().numpy()
-        seen = attention.read(Batch(first, runs, part), watched)
-        for i, request in enumerate(watched):
-            looked[i, part] = seen[request].values
+    kept = kept_for([*patched, *watched], model.n_layers)
+    for _, part in parts_of(first, np.arange(prompts), patched):
+        for some in (part[alike] for alike in _alike(first, part)):
+            batch = Batch(first, _runs(first, some, kept, False), some)
+            readout = every_metric(scorers, torch.as_tensor(some), vocabulary_rows(model, None))
+            found = effects(batch.runs, experiments, batch.places(patched), readout)
+            values[:, :, some] = found.permute(2, 0, 1).cpu().numpy()
+            seen = attention.read(batch, watched)
+            for i, request in enumerate(watched):
+                looked[i, some] = seen[request].values
         done += len(part)
         seconds = time.perf_counter() - start
         print(
@@ -210,14 +214,14 @@ def main() -> None:
     parser.add_argument("--fixture", type=Path, help="make this file of the one of ioi, and no other")
     given = parser.parse_args()
     if given.fixture:
-        np.savez_compressed(given.fixture, **compact(np.load(given.out / "ioi.npz"), FIXTURE))
+        np.savez_compressed(given.fixture, **compact(np.load(given.out / "ioi.npz"), FIXTURE))  # type: ignore[arg-type]
         return
     model = load_model("pocket")
     given.out.mkdir(parents=True, exist_ok=True)
     for task in given.tasks:
         content = population(model, task, given.prompts)
         part = given.out / f"{task}.part.npz"
-        np.savez_compressed(part, **content)
+        np.savez_compressed(part, **content)  # type: ignore[arg-type]
         part.rename(given.out / f"{task}.npz")
         print(f"{task}: {len(content['names'])} effects, {(given.out / f'{task}.npz').stat().st_size / 1e6:.0f} MB")
 
