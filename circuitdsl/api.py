@@ -343,8 +343,10 @@ def _scored(path: Path, tokens: Tokens | None, n_vocab: int | None) -> tuple[int
 
 
 def _file_tasks(spec: Spec) -> list[tuple[Circuit, TaskUse, Path]]:
-    """The tasks of a spec that are prompt files, each file once for every model and setting of BOS."""
-    uses = {(c.path, use.file, use.bos, c.model): (c, use) for c in spec.circuits for use in c.tasks if use.file}
+    """The tasks of a spec that are prompt files, each file once for every model and way to read it."""
+    uses = {
+        (c.path, use.file, use.bos, use.chat, c.model): (c, use) for c in spec.circuits for use in c.tasks if use.file
+    }
     return [(circuit, use, Path(circuit.path).parent / str(use.file)) for circuit, use in uses.values()]
 
 
@@ -364,7 +366,7 @@ def _tokens_at_hand(circuit: Circuit, use: TaskUse, model: str | None) -> tuple[
         with quiet_and_offline():
             files = files_of(locate(place, revision, weights=False), weights=False)
             tokenizer, size = read_tokenizer(files), files.n_vocab
-        return None if tokenizer is None else Tokens(tokenizer, name, use.bos), size
+        return None if tokenizer is None else Tokens(tokenizer, name, use.bos, use.chat), size
     except UserError:
         return None
 

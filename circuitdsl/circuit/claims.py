@@ -47,7 +47,10 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class TaskUse:
-    """A task as the spec asks for it. `generator` names a registered task; `file` a prompt file."""
+    """A task as the spec asks for it. `generator` names a registered task; `file` a prompt file.
+
+    `chat`: the prompts of a file are turns, which the chat template of the model writes down.
+    """
 
     name: str
     generator: str | None
@@ -56,6 +59,7 @@ class TaskUse:
     prompts: int = 256
     seed: int = 0
     bos: bool | None = None
+    chat: bool = False
     options: tuple[tuple[str, str | int], ...] = ()
     line: int = field(default=0, compare=False)
 

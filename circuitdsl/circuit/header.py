@@ -10,7 +10,7 @@ from circuitdsl.circuit.bounds import read
 from circuitdsl.circuit.claims import ModelUse, TaskUse
 from circuitdsl.circuit.scope import Scope
 from circuitdsl.circuit.shapes import TaskShape
-from circuitdsl.circuit.vocabulary import MAX_PROMPTS, METRICS, TASK_OPTIONS, Metric
+from circuitdsl.circuit.vocabulary import FILE_OPTIONS, MAX_PROMPTS, METRICS, TASK_OPTIONS, Metric
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import Sink, listing, shorten
 
@@ -47,7 +47,7 @@ def _file_task(sink: Sink, task: s.Task) -> TaskUse | None:
     """`task mine = file("prompts.jsonl")`"""
     path = next((entry for entry in task.arguments if isinstance(entry, s.Text)), None)
     others = [entry for entry in task.arguments if entry is not path]
-    options = _options(sink, others, TASK_OPTIONS[1:], "a file task", "is not expected: a file task has one path")
+    options = _options(sink, others, FILE_OPTIONS, "a file task", "is not expected: a file task has one path")
     if path is None or not path.text.strip():
         sink.error("E084", 'a file task names its file: file("prompts.jsonl")', task.generator.span)
         return None
@@ -87,8 +87,10 @@ def _with_options(sink: Sink, use: TaskUse, options: Mapping[str, s.Value], shap
                 use = replace(use, seed=_whole(sink, key, value, 0, 2**32 - 1, use.seed))
             case "bos", s.Word(text="yes" | "no"):
                 use = replace(use, bos=value.text == "yes")
-            case "bos", _:
-                sink.error("E047", "bos is yes or no", value.span)
+            case "chat", s.Word(text="yes" | "no"):
+                use = replace(use, chat=value.text == "yes")
+            case "bos" | "chat", _:
+                sink.error("E047", f"{key} is yes or no", value.span)
             case "corrupt", s.Number() if shape:
                 sink.error("E043", f"a corruption is named by a word: {listing(shape.corruptions)}", value.span)
             case "corrupt", _ if shape:

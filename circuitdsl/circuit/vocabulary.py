@@ -115,4 +115,5 @@ ROLES = (
 #: positions that every task defines where they make sense; they may coincide with a position of another name
 GENERAL_POSITIONS = frozenset({"ANSWER", "DISTRACTOR"})
 TASK_OPTIONS = ("corrupt", "prompts", "seed", "bos")
+FILE_OPTIONS = ("prompts", "seed", "bos", "chat")
 MAX_PROMPTS = 1_000_000

@@ -46,6 +46,7 @@ def register(verbs: Verbs) -> None:
     check.add_argument("file", help="a prompt file, .jsonl or .csv")
     check.add_argument("--model", help="whose tokenizer to use (default: pocket)")
     check.add_argument("--bos", choices=("yes", "no"), help="as in the spec; default: what the tokenizer does")
+    check.add_argument("--chat", action="store_true", help="prompts are turns, as with chat = yes in the spec")
     check.add_argument("--all", action="store_true", help="list all bad lines, not the first 50 alone")
     check.add_argument("--good", metavar="FILE.jsonl", help="write the lines that can be used to this file")
     check.add_argument("--bad", metavar="FILE.jsonl", help="write the others to this file, each with its `reason`")
@@ -112,7 +113,7 @@ def _check(given: argparse.Namespace) -> int:
         raise UsageError("two of the files that are named are the same", hint="the prompt file is never written over")
     bos = None if given.bos is None else given.bos == "yes"
     model = given.model or "pocket"
-    tokens, found = Tokens(load_tokenizer(model), model, bos), Reading(path)
+    tokens, found = Tokens(load_tokenizer(model), model, bos, given.chat), Reading(path)
 
     def usable(lines: Iterable[tuple[Line, PromptPair | BadLine]]) -> Iterator[PromptPair]:
         for line, pair in lines:

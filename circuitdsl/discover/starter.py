@@ -128,6 +128,8 @@ def starter_text(
         options = [f"corrupt = {corrupt}", *(f"{key} = {value}" for key, value in use.options)]
     if use.bos is not None:
         options.append(f"bos = {'yes' if use.bos else 'no'}")
+    if use.chat:
+        options.append("chat = yes")
     options += [f"prompts = {use.prompts}", f"seed = {use.seed}"]
     places = [name for name in names if name != "END"]
     slug = re.sub(r"\W+", "_", use.name.lower(), flags=re.ASCII).strip("_")

@@ -91,7 +91,7 @@ def attention(
         if prompt >= len(pairs):
             raise UsageError(f"there is no prompt {prompt}: {use.name} has {len(pairs)}, counted from 0")
         ids = pairs[prompt].corrupt_tokens if corrupt else pairs[prompt].clean_tokens
-        texts = Tokens(model.tokenizer, model.name, use.bos).text_of if model.tokenizer else str
+        texts = Tokens(model.tokenizer, model.name, use.bos, use.chat).text_of if model.tokenizer else str
         return AttentionView(heads, tuple(map(texts, ids)), np.asarray(patterns_on(model, ids, heads)))
 
 

@@ -13,7 +13,7 @@ from typing import Literal
 from circuitdsl.api import CATALOGUE
 from circuitdsl.circuit.paths import leaves
 from circuitdsl.circuit.shapes import MODELS
-from circuitdsl.circuit.vocabulary import METRICS, ROLES, TASK_OPTIONS, behaviours
+from circuitdsl.circuit.vocabulary import FILE_OPTIONS, METRICS, ROLES, TASK_OPTIONS, behaviours
 from circuitdsl.language import syntax as s
 from circuitdsl.language.parse import read_source
 from circuitdsl.lsp.document import Document
@@ -172,13 +172,13 @@ def task_options(place: Place) -> Iterator[Offer]:
     shape = CATALOGUE.get(place.owner)
     own = dict(shape.options) if shape else {}
     if place.before != "EQUALS":
-        keys = (*TASK_OPTIONS, *own) if shape else TASK_OPTIONS[1:]
+        keys = (*TASK_OPTIONS, *own) if shape else FILE_OPTIONS
         yield from (Offer(f"{key} = ", "option", 0) for key in keys)
         return
     key = place.pieces[-2].text
     if key == "corrupt" and shape:
         yield from (Offer(name, "value", 0, says) for name, says in shape.corruptions.items())
-    values = ("yes", "no") if key == "bos" else own.get(key, ())
+    values = ("yes", "no") if key in ("bos", "chat") else own.get(key, ())
     yield from (Offer(str(value), "value", 0) for value in values)
 
 

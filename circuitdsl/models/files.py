@@ -32,7 +32,7 @@ WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 #: files that a tokenizer is read from
 TOKENIZER = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
-    "vocab.json", "merges.txt", "vocab.txt", "tokenizer.model", "spiece.model",
+    "vocab.json", "merges.txt", "vocab.txt", "tokenizer.model", "spiece.model", "chat_template.jinja",
 )  # fmt: skip
 #: bytes that are read of an index of shards, and of one of a tokenizer's files, at the most
 INDEX_BYTES, TOKENIZER_BYTES = 16 * 2**20, 64 * 2**20

@@ -196,6 +196,7 @@ class TaskResult:
 
     Attributes:
         answers, distractors: the first few different tokens that are scored.
+        chat_sha256: of the chat template that wrote the prompts; "" where none did.
         notes: warnings about the task's prompts.
     """
 
@@ -212,6 +213,7 @@ class TaskResult:
     repeats: int = 0
     answers: tuple[Token, ...] = ()
     distractors: tuple[Token, ...] = ()
+    chat_sha256: str = ""
     notes: tuple[str, ...] = ()
 
 

@@ -341,6 +341,7 @@ def provenance(report: Report, verbose: bool = False) -> Iterator[str]:
     several = len(report.tasks) > 1
     hashes = {"spec": report.spec.sha256}
     hashes |= {f"prompts{f' of {task.name}' * several}": task.sha256 for task in report.tasks}
+    hashes |= {f"chat template{f' of {task.name}' * several}": task.chat_sha256 for task in report.tasks}
     yield " · ".join((*versions, *_named(hashes)))
     if model := " · ".join(_named(report.model.hashes)):
         yield model

@@ -79,6 +79,7 @@ class Dataset:
     Attributes:
         repeats: the number of pairs of a prompt file that are left out, because other pairs have their clean prompts.
         available: how many pairs there are to take these from; None where any number can be drawn.
+        chat: the SHA-256 of the chat template that wrote the prompts; empty where none did.
     """
 
     task: str
@@ -88,6 +89,7 @@ class Dataset:
     pairs: tuple[PromptPair, ...]
     repeats: int = 0
     available: int | None = None
+    chat: str = ""
 
     @property
     def from_file(self) -> bool:

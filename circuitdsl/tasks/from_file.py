@@ -11,7 +11,6 @@ says `"answer_tokens": "first"`: answers and distractors then count by their fir
 from __future__ import annotations
 
 import random
-import re
 import sys
 from array import array
 from collections import Counter
@@ -25,16 +24,16 @@ from pathlib import Path
 from typing import Any, TypeGuard, TypeVar
 
 from circuitdsl.language.diagnostics import did_you_mean, shorten, suggest
+from circuitdsl.tasks.chat import Template
 from circuitdsl.tasks.dataset import Dataset, PromptPair
 from circuitdsl.tasks.places import positions_of
 from circuitdsl.tasks.reading import Reading, each_line
-from circuitdsl.tasks.records import ANSWERS, BadLine, Line, PromptFileError, Reasons, echo, is_integer
+from circuitdsl.tasks.records import ANSWERS, BadLine, Line, PromptFileError, Reasons, echo, is_integer, is_text
 from circuitdsl.tasks.tokens import Encoded, Tokens, unequal_words
 
 T = TypeVar("T")
 #: the two prompts of a pair
 SIDES = ("clean", "corrupt")
-_TEXTS = (*SIDES, "stratum")
 #: pairs that are kept while a file is read, where most of them are not wanted in the end
 KEPT = 2**14
 #: characters of lines whose pairs are kept, in case that the lines are repeated
@@ -43,7 +42,6 @@ REPEATED = 2**24
 FOLLOWED = 10**7
 #: tokens of an answer that are named, and keys of a line that are compared with those known
 TOKENS, COMPARED = 8, 100
-_SURROGATE = re.compile("[\ud800-\udfff]")
 #: optional keys; an unknown key that resembles one, or an answer that is missing, is refused as probably misspelt
 OPTIONAL = ("positions", "stratum", "corrupt_answer", "answer_tokens")
 #: the only value of `answer_tokens`
@@ -71,9 +69,10 @@ def read_prompts(
     Raises:
         PromptFileError: the file cannot be read, or some of its lines cannot be used; all are named.
     """
+    template = Template(tokens) if tokens and tokens.chat else None
     found, lines, keys, strata = Reading(path), array("q"), list[bytes](), list[str]()
     kept, most, bos = dict[int, PromptPair](), limit or sys.maxsize, tokens is not None
-    with pairs_in(path, tokens, n_vocab) as each:
+    with _pairs(path, tokens, n_vocab, template) as each:
         for line, pair in found.usable(each):
             lines.append(line.number)
             keys.append(_key(pair, every))
@@ -86,13 +85,15 @@ def read_prompts(
     chosen = spread(once, strata.__getitem__)[:limit]
     missing = {lines[i]: keys[i] for i in chosen if lines[i] not in kept}
     if missing:
-        with pairs_in(path, tokens, n_vocab, missing) as each:
+        with _pairs(path, tokens, n_vocab, template, missing) as each:
             again = Reading(path).usable(each)
             kept |= {line.number: pair for line, pair in again if _key(pair, every) == missing[line.number]}
     if any(lines[i] not in kept for i in chosen):
         raise PromptFileError(f"the prompt file {path} has changed while it was read")
     pairs = tuple(kept[lines[i]] for i in chosen)
-    return Dataset(task, "file", seed, bos, pairs, len(keys) - len(once), len(once))
+    return Dataset(
+        task, "file", seed, bos, pairs, len(keys) - len(once), len(once), template.sha256 if template else ""
+    )
 
 
 def _key(pair: PromptPair, every: bool) -> bytes:
@@ -124,14 +125,25 @@ def spread(some: Sequence[T], stratum: Callable[[T], str]) -> list[T]:
 
 
 def pairs_in(
-    path: Path, tokens: Tokens | None, n_vocab: int | None = None, only: Container[int] | None = None
+    path: Path, tokens: Tokens | None, n_vocab: int | None = None
 ) -> AbstractContextManager[Iterator[tuple[Line, PromptPair | BadLine]]]:
-    """What a model's tokenizer makes of every line of a prompt file, or of some.
+    """What a model's tokenizer makes of every line of a prompt file.
 
     Raises:
         PromptFileError: the file cannot be read.
+        TaskError: a chat template is asked for, and the tokenizer has none.
     """
-    reader = _Reader(tokens, n_vocab)
+    return _pairs(path, tokens, n_vocab, Template(tokens) if tokens and tokens.chat else None)
+
+
+def _pairs(
+    path: Path,
+    tokens: Tokens | None,
+    n_vocab: int | None,
+    template: Template | None,
+    only: Container[int] | None = None,
+) -> AbstractContextManager[Iterator[tuple[Line, PromptPair | BadLine]]]:
+    reader = _Reader(tokens, n_vocab, template)
     return each_line(path, reader.pair, reader.prepare, only)
 
 
@@ -184,6 +196,7 @@ class _Reader:
 
     tokens: Tokens | None
     n_vocab: int | None
+    template: Template | None = None
     known: dict[str, PromptPair] = field(default_factory=dict)
     room: int = REPEATED
 
@@ -194,13 +207,14 @@ class _Reader:
             record = line.value
             if not isinstance(record, dict) or line.text in self.known:
                 continue
-            sides = {side: text for side in SIDES if side in record and _is_text(text := record[side])}
+            read = {side: Reasons().unless(self.text, record, side) for side in SIDES if side in record}
+            sides = {side: text for side, text in read.items() if text}
             texts += sides.values()
             for key, side in ANSWERS.items():
                 given = record.get(key)
                 if not isinstance(given, (str, list)):
                     continue
-                given = [each for each in _listed(given) if _is_text(each)]
+                given = [each for each in _listed(given) if is_text(each)]
                 texts += given
                 if side in sides and len(given) * len(sides[side]) <= FOLLOWED:
                     followed += [(sides[side], each) for each in given]
@@ -212,7 +226,8 @@ class _Reader:
         if (known := self.known.get(line.text)) is not None:
             return replace(known, line=line.number)
         record, why = _object_of(line.value), Reasons()
-        text, other, stratum = [why.unless(_text, record, key) if key in record else "" for key in _TEXTS]
+        text, other = [why.unless(self.text, record, side) if side in record else "" for side in SIDES]
+        stratum = why.unless(_text, record, "stratum") if "stratum" in record else ""
         clean = None if text is None else why.unless(self.prompt, record, "clean", text)
         corrupt = None if other is None else why.unless(self.prompt, record, "corrupt", other)
         answers = distractors = corrupt_answers = None
@@ -223,7 +238,9 @@ class _Reader:
         if (other or corrupt) and record.get("corrupt_answer") is not None:
             corrupt_answers = why.unless(self.answers, record, "corrupt_answer", other, corrupt, first)
         bos = self.tokens is not None and clean is not None and self.tokens.begins(clean.ids)
-        positions = None if clean is None else why.unless(positions_of, record, text or "", clean, bos)
+        talk = self.template.read(record["clean"]) if self.template and text else None
+        said, seen = (talk.said, talk.within(clean)) if talk and clean else (text or "", clean)
+        positions = None if seen is None else why.unless(positions_of, record, said, seen, bos)
         if clean and corrupt and len(clean.ids) != len(corrupt.ids):
             counts = f"the clean prompt has {len(clean.ids)} tokens and the corrupt one {len(corrupt.ids)}"
             why.append(counts + unequal_words(text or "", other or "", clean, corrupt))
@@ -254,6 +271,11 @@ class _Reader:
             self.room -= len(line.text)
             self.known[line.text] = pair
         return pair
+
+    def text(self, record: Mapping[str, Any], side: str) -> str:
+        """The text of a prompt; empty where there is none."""
+        given = record[side]
+        return _text(record, side) if self.template is None or not given else self.template.read(given).text
 
     def prompt(self, record: Mapping[str, Any], side: str, text: str) -> Encoded:
         """The token ids of one side, with their spans where there is a text."""
@@ -298,7 +320,7 @@ class _Reader:
     def token(self, given: object, key: str, prompt: str, first: bool) -> int:
         if _is_id(given):
             return given
-        if not _is_text(given):
+        if not is_text(given):
             raise BadLine(f"{key} {echo(given)} is neither a text nor a token id")
         if self.tokens is None:
             raise BadLine(f"the model has no tokenizer; give {key} as a token id")
@@ -350,7 +372,7 @@ def _text(record: Mapping[str, Any], key: str) -> str:
         return ""
     if key == "stratum" and is_integer(given):
         return str(given)
-    if given != "" and not _is_text(given):
+    if given != "" and not is_text(given):
         raise BadLine(f"'{key}' is not a text: {echo(given)}")
     return given
 
@@ -362,11 +384,6 @@ def _by_first_token(record: Mapping[str, Any]) -> bool:
         said = f"'answer_tokens' is \"{FIRST}\" or left out, not {echo(given)}"
         raise BadLine(f"{said} (token ids stand in 'answer' itself)")
     return bool(given)
-
-
-def _is_text(given: object) -> TypeGuard[str]:
-    r"""Whether it is a text that is not empty, without lone surrogates, which JSON can write (`"\ud800"`)."""
-    return isinstance(given, str) and bool(given) and (given.isascii() or not _SURROGATE.search(given))
 
 
 def _are_ids(given: list[Any]) -> TypeGuard[list[int]]:

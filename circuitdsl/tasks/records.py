@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import os
+import re
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ LONG = 2**22
 ANSWERS = {"answer": "clean", "distractor": "clean", "corrupt_answer": "corrupt"}
 #: characters of a value that a message repeats, at the most
 ECHOED = 200
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class PromptFileError(UserError):
@@ -65,6 +67,11 @@ def echo(value: object) -> str:
         return f"{type(value).__name__} …"
     whole = len(said) <= ECHOED and not (isinstance(value, str | list) and len(value) > ECHOED)
     return said if whole else f"{said[: ECHOED - 1]}…"
+
+
+def is_text(given: object) -> TypeGuard[str]:
+    r"""Whether it is a text that is not empty, without lone surrogates, which JSON can write (`"\ud800"`)."""
+    return isinstance(given, str) and bool(given) and (given.isascii() or not _SURROGATE.search(given))
 
 
 def is_integer(value: object) -> TypeGuard[int]:

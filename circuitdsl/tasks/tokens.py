@@ -50,11 +50,13 @@ class Tokens:
     """A Hugging Face fast tokenizer as the tasks see it.
 
     `bos`: `None` leaves the beginning-of-sequence token to `tokenizer(text)`; `True` and `False` force it.
+    `chat`: texts are what a chat template wrote, so that nothing is put before them.
     """
 
     tokenizer: Any
     name: str = "this model"
     bos: bool | None = None
+    chat: bool = False
     _continuations: dict[tuple[str, str], tuple[int, ...]] = field(default_factory=dict, repr=False, compare=False)
     _known: dict[str, Encoded] = field(default_factory=dict, init=False, repr=False, compare=False)
 
@@ -127,6 +129,8 @@ class Tokens:
         Raises:
             TaskError: one of them would stand behind the prompt, so that END would not be its own last token.
         """
+        if self.chat:
+            return False, ((), ())
         plain = self._read(["a"], add_special_tokens=False)["input_ids"][0]
         if self.bos is None and plain and (last := self._special[-1:]) != plain[-1:]:
             raise TaskError(
@@ -139,8 +143,8 @@ class Tokens:
     @cached_property
     def _before(self) -> int | None:
         """How many tokens are put before every text, and none after it; None where that is not known."""
-        if self.bos is not None:
-            return int(self.bos)
+        if self.bos is not None or self.chat:
+            return int(bool(self.bos and not self.chat))
         count = getattr(self.tokenizer, "num_special_tokens_to_add", lambda: None)()
         return count if count == 0 or (count == 1 and self.adds_bos) else None
 
@@ -160,7 +164,7 @@ class Tokens:
     def encode_as(self, text: str, ids: Sequence[int] | None) -> Encoded:
         """Encode one text; if that does not give these ids, then with or without BOS, where nothing forces either."""
         own = self.encode_one(text)
-        if ids is None or own.ids == tuple(ids) or self.bos is not None:
+        if ids is None or own.ids == tuple(ids) or self.bos is not None or self.chat:
             return own
         forced = (False,) if self.tokenizer.bos_token_id is None else (False, True)
         others = (replace(self, bos=bos).encode([text])[0] for bos in forced)

@@ -69,7 +69,7 @@ def prompts(
         alone, name, n_vocab = _tokenizer(session, circuit, use, missing)
         found = _blank(circuit, use, data_for(circuit, use, alone, name, n_vocab), alone, name, n)
         return replace(found, notes=(f"the model was not run: {missing.message}",))
-    tokens = None if model.tokenizer is None else Tokens(model.tokenizer, model.name, use.bos)
+    tokens = None if model.tokenizer is None else Tokens(model.tokenizer, model.name, use.bos, use.chat)
     try:
         whole = make_data(circuit, use, model)
     except PromptFileError as error:
@@ -89,7 +89,7 @@ def _tokenizer(
     """The tokenizer of a model whose weights are missing; raises that they are where it is missing too."""
     name, place, revision = place_of(circuit, session.name)
     try:
-        return Tokens(load_tokenizer(place, revision), name, use.bos), name, vocabulary_size(place, revision)
+        return Tokens(load_tokenizer(place, revision), name, use.bos, use.chat), name, vocabulary_size(place, revision)
     except ModelUnavailable:
         raise missing from None
 

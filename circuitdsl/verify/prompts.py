@@ -64,7 +64,7 @@ def make_data(circuit: Circuit, use: TaskUse, model: Model | Transformer, every:
     Raises:
         UserError: the model has no tokenizer, or the task cannot be made with it.
     """
-    tokens = None if model.tokenizer is None else Tokens(model.tokenizer, model.name, use.bos)
+    tokens = None if model.tokenizer is None else Tokens(model.tokenizer, model.name, use.bos, use.chat)
     return data_for(circuit, use, tokens, model.name, model.n_vocab, every)
 
 
@@ -123,7 +123,7 @@ def means_over(
         every = replace(use, prompts=sys.maxsize)
         return lambda: make_data(circuit, every, model).pairs, ""
     task, count = TASKS[use.generator or use.name], max(MEAN_PROMPTS, use.prompts)
-    tokens = Tokens(model.tokenizer, model.name, use.bos)
+    tokens = Tokens(model.tokenizer, model.name, use.bos, use.chat)
 
     def more() -> tuple[Corrupt, ...]:
         return corrupt_prompts(task, tokens, count, use.seed, use.corrupt, dict(use.options))

@@ -296,6 +296,7 @@ def _task_result(prompts: Prompts, use: TaskUse) -> TaskResult:
         accuracy=float(behaviour(prompts, Metric("accuracy")).mean()),
         bos=prompts.data.bos,
         repeats=prompts.data.repeats,
+        chat_sha256=prompts.data.chat,
         answers=answers,
         distractors=distractors,
         notes=notes_on(prompts, use),
