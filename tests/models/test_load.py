@@ -281,7 +281,7 @@ def test_what_a_gemma_could_have_and_is_not_known(
 
 def test_a_stream_that_is_not_the_sum_is_refused(gpt2_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     true = families.FAMILIES["gpt2"]
-    monkeypatch.setitem(families.FAMILIES, "gpt2", true._replace(about=lambda name, config: {"parallel": True}))
+    monkeypatch.setitem(families.FAMILIES, "gpt2", true._replace(about=lambda *_: {"parallel": True}))
     with pytest.raises(UnsupportedModel, match="is not the sum of the terms"):
         load_model(gpt2_dir, device="cpu")
 
