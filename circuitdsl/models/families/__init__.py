@@ -78,6 +78,7 @@ def read_parts(
         "parallel": False,
         "n_ctx": getattr(config, "max_position_embeddings", 0),
         "W_pos": weights[f"{positions}.weight"] if positions else None,
+        "b_U": weights.get(f"{unembed}.bias"),
         **family.about(config, weights),
     }
     return Transformer(

@@ -76,5 +76,10 @@ def layer_norm(weights: Weights, name: str, eps: float) -> Norm:
     return Norm("layer", weights[f"{name}.weight"], weights[f"{name}.bias"], eps)
 
 
+def plain_norm(reader: Tensor, eps: float) -> Norm:
+    """LayerNorm without gains and biases, as wide as the inputs of a matrix `[out, in]` that reads it."""
+    return Norm("layer", reader.new_ones(reader.shape[1]), None, eps)
+
+
 def rms_norm(weights: Weights, name: str, eps: float) -> Norm:
     return Norm("rms", weights[f"{name}.weight"], None, eps)

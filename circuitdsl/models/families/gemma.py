@@ -18,7 +18,7 @@ def _norm(weights: Weights, name: str, eps: float) -> Norm:
 
 def _mlp(config: Any, w: Weights, layer: int) -> tuple[Norm, Mlp]:
     norm = _norm(w, f"model.layers.{layer}.post_attention_layernorm", config.rms_norm_eps)
-    return norm, gated(config, w, layer, config.hidden_act)
+    return norm, gated(w, layer, config.hidden_act)
 
 
 def _post_norm_heads(config: Any, w: Weights, layer: int) -> tuple[Norm, Attention]:
@@ -32,7 +32,7 @@ def _post_norm_mlp(config: Any, w: Weights, layer: int) -> tuple[Norm, Mlp]:
     pre, post = (
         _norm(w, f"model.layers.{layer}.{x}_feedforward_layernorm", config.rms_norm_eps) for x in ("pre", "post")
     )
-    return pre, replace(gated(config, w, layer, config.hidden_activation), post=post)
+    return pre, replace(gated(w, layer, config.hidden_activation), post=post)
 
 
 BIAS_IN_POST_NORM = Refusal(

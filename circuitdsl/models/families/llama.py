@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from circuitdsl.models.families._family import Family, NormReader, Weights, activation, linear, rms_norm
@@ -25,30 +26,34 @@ def everywhere(config: Any, layer: int) -> int | None:
     return config.sliding_window
 
 
-def heads(
-    config: Any, w: Weights, layer: int, norm: NormReader = rms_norm, window: Window = everything
-) -> tuple[Norm, Attention]:
+def attention(config: Any, w: Weights, layer: int, window: Window = everything) -> Attention:
+    """The heads, whatever goes before them."""
     n_heads = config.num_attention_heads
     n_kv_heads = config.num_key_value_heads or n_heads
     d_head = getattr(config, "head_dim", None) or config.hidden_size // n_heads
-    eps = config.rms_norm_eps
-    at = f"model.layers.{layer}"
-    q, k, v, o = (linear(w, f"{at}.self_attn.{x}_proj") for x in "qkvo")
+    q, k, v, o = (linear(w, f"model.layers.{layer}.self_attn.{x}_proj") for x in "qkvo")
+    return Attention(q, k, v, o, n_heads, n_kv_heads, d_head, d_head**-0.5, window=window(config, layer))
+
+
+def heads(
+    config: Any, w: Weights, layer: int, norm: NormReader = rms_norm, window: Window = everything
+) -> tuple[Norm, Attention]:
+    at, eps = f"model.layers.{layer}", config.rms_norm_eps
     q_norm, k_norm = (
         norm(w, f"{at}.self_attn.{x}_norm", eps) if f"{at}.self_attn.{x}_norm.weight" in w else None for x in "qk"
     )
-    attn = Attention(q, k, v, o, n_heads, n_kv_heads, d_head, d_head**-0.5, q_norm, k_norm, window(config, layer))
+    attn = replace(attention(config, w, layer, window), q_norm=q_norm, k_norm=k_norm)
     return norm(w, f"{at}.input_layernorm", eps), attn
 
 
-def gated(config: Any, w: Weights, layer: int, act: str) -> Mlp:
+def gated(w: Weights, layer: int, act: str) -> Mlp:
     gate, up, down = (linear(w, f"model.layers.{layer}.mlp.{x}_proj") for x in ("gate", "up", "down"))
     return Mlp(up, down, activation(act), gate)
 
 
 def mlp(config: Any, w: Weights, layer: int) -> tuple[Norm, Mlp]:
     norm = rms_norm(w, f"model.layers.{layer}.post_attention_layernorm", config.rms_norm_eps)
-    return norm, gated(config, w, layer, config.hidden_act)
+    return norm, gated(w, layer, config.hidden_act)
 
 
 LLAMA = Family(
