@@ -64,7 +64,7 @@ def calibrate(model: Transformer, device: torch.device) -> Machine:
     """Measure the machine on one layer of a model's shape and number format; the model's weights are not needed."""
     few = torch.zeros(8, model.d_model, dtype=model.dtype, device=device)
     places = None if model.W_pos is None else few.new_zeros(model.n_ctx, model.d_model)
-    one = replace(model, blocks=model.blocks[:1], W_E=few, W_U=few, W_pos=places)
+    one = replace(model, blocks=model.blocks[:1], W_E=few, W_U=few, W_pos=places, b_U=None)
     one = changed(one, lambda tensor: torch.full_like(tensor, 0.01, device=device))
     length = min(TOKENS, model.n_ctx)
     many = torch.zeros(PROMPTS, length, dtype=torch.long)

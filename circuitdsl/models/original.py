@@ -56,7 +56,8 @@ class Original:
 
         config = module.config.to_json_string(use_diff=False)
         digest = hashlib.sha256(f"{__version__}\n{config}".encode()).digest()
-        return cls(name, lambda: module, digest, module.dtype, getattr(module.config, "sliding_window", None) or 0)
+        windows = [getattr(module.config, each, None) for each in ("sliding_window", "window_size")]
+        return cls(name, lambda: module, digest, module.dtype, max(window or 0 for window in windows))
 
     @cached_property
     def module(self) -> Any:

@@ -137,6 +137,7 @@ class Attention:
         q_norm, k_norm: through which each head's queries and keys go.
         window: how many tokens back a head sees, its own included; `None` for all.
         softcap: what no score exceeds: scores `s` become `softcap * tanh(s / softcap)`.
+        clip: the most that a number of a query, key or value is, either way, before positions turn it.
         rotary: how positions turn queries and keys.
         post: the RMSNorm through which the sum of the heads goes into the residual stream (post-norm models).
     """
@@ -155,6 +156,7 @@ class Attention:
     softcap: float | None = None
     rotary: Rotary | None = None
     post: Norm | None = None
+    clip: float | None = None
 
     @property
     def group(self) -> int:
@@ -182,9 +184,11 @@ class Attention:
         whole = joined(self.q, self.k, self.v) if of_queries is None else None
         if whole is None:
             inputs = zip(PORTS, (x if of_queries is None else of_queries, x, x), strict=True)
-            return tuple(getattr(self, port)(each).unflatten(-1, (-1, self.d_head)) for port, each in inputs)
-        found = whole(x).unflatten(-1, (-1, self.d_head))
-        return found.split((self.n_heads, self.n_kv_heads, self.n_kv_heads), -2)
+            q, k, v = (getattr(self, port)(each).unflatten(-1, (-1, self.d_head)) for port, each in inputs)
+        else:
+            found = whole(x).unflatten(-1, (-1, self.d_head))
+            q, k, v = found.split((self.n_heads, self.n_kv_heads, self.n_kv_heads), -2)
+        return q, k, self._clipped(v)
 
     def project_head(
         self, port: Port, head: int, x: Float[Tensor, "*rows d"], turns: Turns
@@ -195,10 +199,12 @@ class Attention:
         return self._positioned(port, own(x), turns)
 
     def _positioned(self, port: Port, x: Tensor, turns: Turns) -> Tensor:
-        if port == "v":
-            return x
-        norm = self.q_norm if port == "q" else self.k_norm
-        return turns(x if norm is None else norm(x))
+        norm = {"q": self.q_norm, "k": self.k_norm}.get(port)
+        found = self._clipped(x if norm is None else norm(x))
+        return found if port == "v" else turns(found)
+
+    def _clipped(self, x: Tensor) -> Tensor:
+        return x if self.clip is None else x.clamp(-self.clip, self.clip)
 
     def hidden(self, width: int, length: int, device: torch.device) -> Bool[Tensor, "W T"] | None:
         """What the last `width` of `length` positions do not see; `None` where they see everything."""
@@ -357,6 +363,7 @@ class Transformer:
         n_ctx: the longest prompt, in tokens.
         embed_scale: what token embeddings are multiplied by.
         softcap: what no logit exceeds, as for attention scores.
+        b_U: added to the logits.
         sha256, config_sha256, tokenizer_sha256: of the files that it was read from.
         tokenizer: a Hugging Face tokenizer, or `None` for a model that has none.
         original: the model as its library runs it, on the same weights. What is measured is compared with it first;
@@ -374,6 +381,7 @@ class Transformer:
     W_U: Float[Tensor, "vocab d"]
     embed_scale: float = 1.0
     softcap: float | None = None
+    b_U: Float[Tensor, " vocab"] | None = None
     sha256: str = ""
     config_sha256: str = ""
     tokenizer_sha256: str = ""
@@ -434,7 +442,12 @@ class Transformer:
 
     def logits(self, resid: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows vocab"]:
         """Through the final norm and the unembedding."""
-        return self.capped(linear(self.final_norm(resid), self.W_U))
+        return self.capped(linear(self.final_norm(resid), self.W_U, self.b_U))
+
+    def logits_of(self, resid: Float[Tensor, "n m d"], tokens: Int[Tensor, "n k"]) -> Float[Tensor, "n m k"]:
+        """The logits of some tokens, each prompt's own, in `m` runs of it."""
+        found = self.final_norm(resid) @ self.W_U[tokens].mT
+        return self.capped(found if self.b_U is None else found + self.b_U[tokens].unsqueeze(1))
 
     def capped(self, logits: Float[Tensor, "*rows"]) -> Float[Tensor, "*rows"]:
         """Logits as the model gives them out."""

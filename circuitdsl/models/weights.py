@@ -192,7 +192,7 @@ def _read(name: str, files: ModelFiles) -> AttentionWeights:
     layers = tuple(_layer(directory, family, config, tensors, layer) for layer in range(config.num_hidden_layers))
     if not layers:
         raise UnsupportedModel(f"{name} has no layers (see its config.json)")
-    rotary = config.model_type != "gpt2"
+    rotary = family.rotary(config)
     dtype = str(tensors.dtype).removeprefix("torch.")
     known = files.hashes
     return AttentionWeights(name, config.model_type, layers, rotary, known["sha256"], known["config_sha256"], dtype)

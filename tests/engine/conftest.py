@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from circuitdsl.models.parts import Transformer
-from tests.engine.small_models import SIZES, Case, make_case, save_random
+from tests.drawing import examples
+from tests.engine.small_models import FAMILIES, FEW, Case, make_case, save_random
 
 
 @pytest.fixture(scope="session")
@@ -25,9 +26,9 @@ def random_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Tr
     return get
 
 
-@pytest.fixture(params=list(SIZES))
+@pytest.fixture(params=examples(FEW, FAMILIES))
 def case(request: pytest.FixtureRequest, random_model: Callable[[str], Transformer]) -> Case:
-    """Prompts on a model of every family."""
+    """Prompts on models that differ, or on a model of every family."""
     return make_case(random_model(request.param))
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from circuitdsl.circuit.nodes import EMBED, EVERYWHERE, LOGITS, Edge, Node, Position
 from circuitdsl.engine.experiment import Experiment, Positions
-from circuitdsl.models.parts import Linear, Norm, Rotary, Transformer
+from circuitdsl.models.parts import Attention, Linear, Norm, Port, Rotary, Transformer
 
 #: the terms of one run of one prompt
 RunTerms = dict[Node, Float[Tensor, "T d"]]
@@ -209,7 +209,7 @@ def _gathered(model: Transformer, node: Node, read: Read) -> Float[Tensor, "T d"
     """What a head writes, before any post-norm."""
     block, head = model.blocks[node.layer], node.head
     attn = block.attn
-    v = _own(attn.v, head // attn.group, attn.d_head, block.attn_norm(read(node, "v")))
+    v = _own(attn, "v", head // attn.group, block.attn_norm(read(node, "v")))
     return _pattern(model, node, read) @ v @ attn.o.weight[:, head * attn.d_head : (head + 1) * attn.d_head].T
 
 
@@ -222,10 +222,8 @@ def _pattern(model: Transformer, node: Node, read: Read) -> Float[Tensor, "T T"]
     """Where a head attends, given what its inputs read."""
     block, head = model.blocks[node.layer], node.head
     attn = block.attn
-    q = _own(attn.q, head, attn.d_head, block.attn_norm(read(node, "q")))
-    k = _own(attn.k, head // attn.group, attn.d_head, block.attn_norm(read(node, "k")))
-    if attn.q_norm is not None and attn.k_norm is not None:
-        q, k = attn.q_norm(q), attn.k_norm(k)
+    q = _own(attn, "q", head, block.attn_norm(read(node, "q")))
+    k = _own(attn, "k", head // attn.group, block.attn_norm(read(node, "k")))
     if attn.rotary is not None:
         q, k = _turn(attn.rotary, q), _turn(attn.rotary, k)
     scores = q @ k.T * attn.scale
@@ -237,10 +235,18 @@ def _pattern(model: Transformer, node: Node, read: Read) -> Float[Tensor, "T T"]
     return scores.masked_fill(~sees, float("-inf")).softmax(dim=1)
 
 
-def _own(linear: Linear, head: int, d_head: int, x: Tensor) -> Tensor:
-    columns = slice(head * d_head, (head + 1) * d_head)
-    out = x @ linear.weight[columns].T
-    return out if linear.bias is None else out + linear.bias[columns]
+def _own(attn: Attention, port: Port, head: int, x: Tensor) -> Float[Tensor, "T d_head"]:
+    """A head's queries, keys or values before positions turn them; a norm may be of all heads together."""
+    linear: Linear = getattr(attn, port)
+    columns = slice(head * attn.d_head, (head + 1) * attn.d_head)
+    norm = {"q": attn.q_norm, "k": attn.k_norm}.get(port)
+    out = x @ linear.weight.T
+    out = out if linear.bias is None else out + linear.bias
+    if norm is not None and len(norm.gain) == out.shape[1]:
+        out = norm(out)[:, columns]
+    else:
+        out = out[:, columns] if norm is None else norm(out[:, columns])
+    return out if attn.clip is None else out.clamp(-attn.clip, attn.clip)
 
 
 def _turn(rotary: Rotary, x: Float[Tensor, "T d_head"]) -> Float[Tensor, "T d_head"]:

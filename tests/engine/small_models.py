@@ -12,6 +12,7 @@ from circuitdsl.circuit.nodes import Node, Position
 from circuitdsl.engine.experiment import Positions, Readout
 from circuitdsl.engine.runs import Runs, run
 from circuitdsl.models.parts import Transformer
+from tests.families import ROWS
 
 #: heads that are wider than their share, a window that every prompt outgrows, and caps that bite
 GEMMA = {
@@ -42,7 +43,14 @@ SIZES = {
     "gemma2": POST_NORM | {"attn_logit_softcapping": 1.5},
     "gemma3_text": POST_NORM,
 }
+#: families with a row of their own
+MORE = {"num_hidden_layers": 3, "num_attention_heads": 3, "hidden_size": 24}
+SIZES |= {kind: MORE | row.sized(3) for kind, row in ROWS.items()}
 FAMILIES = tuple(SIZES)
+#: those that differ in more than where they keep their parts
+FEW = tuple(kind for kind in FAMILIES if kind not in ROWS)
+#: those whose MLPs are never computed through few directions (`engine.narrow`)
+NEVER_NARROW = ("gpt_neox", "gemma2", "gemma3_text", *(kind for kind, row in ROWS.items() if row.parallel or row.post))
 PROMPTS, LENGTH, VOCAB = 3, 6, 30
 #: the neurons of each MLP whose activations are kept
 NEURONS = (0, 7)

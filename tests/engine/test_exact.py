@@ -27,7 +27,7 @@ from tests.drawing import examples
 from tests.engine import reference
 from tests.engine.bridge import bridge_of
 from tests.engine.random_experiments import experiments
-from tests.engine.small_models import FAMILIES, LENGTH, Case, make_case, neurons, save_random
+from tests.engine.small_models import FAMILIES, FEW, LENGTH, NEVER_NARROW, Case, make_case, neurons, save_random
 
 TOLERANCE = 1e-4
 drawn = settings(
@@ -124,9 +124,7 @@ def test_exact_with_one_dnn_too(
     check()
 
 
-@pytest.mark.parametrize(
-    "family", [family for family in FAMILIES if family not in ("gpt_neox", "gemma2", "gemma3_text")]
-)
+@pytest.mark.parametrize("family", [family for family in examples(FEW, FAMILIES) if family not in NEVER_NARROW])
 def test_an_mlp_behind_one_head_is_exact_through_few_directions(
     family: str, random_model: Callable[[str], Transformer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -151,7 +149,7 @@ def test_any_experiment_equals_brute_force(family: str, random_model: Callable[[
     check_drawn(random_model(family))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", examples(FEW, FAMILIES))
 def test_long_prompts_equal_brute_force(
     family: str, random_model: Callable[[str], Transformer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -239,7 +237,7 @@ def test_single_edges_equal_transformer_lens(family: str, ports: str, tmp_path: 
             assert abs(float(values.mean()) - float(theirs[reader])) < TOLERANCE
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", examples(FEW, FAMILIES))
 def test_attention_under_any_experiment_equals_brute_force(
     family: str, random_model: Callable[[str], Transformer]
 ) -> None:

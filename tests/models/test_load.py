@@ -18,6 +18,7 @@ from circuitdsl.models.errors import BrokenWeights, ModelUnavailable, Unsupporte
 from circuitdsl.models.load import available_models, load_model, load_tokenizer
 from circuitdsl.models.parts import Attention, Mlp, Transformer
 from circuitdsl.models.weights import read_weights
+from tests.families import ROWS
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 SMALL = {
@@ -41,7 +42,12 @@ KINDS: dict[str, dict[str, Any]] = {
     "gemma": {"num_key_value_heads": 1, "head_dim": 4},
     "gemma2": {"num_key_value_heads": 1, "head_dim": 4, "sliding_window": 4, "query_pre_attn_scalar": 6},
     "gemma3_text": {"num_key_value_heads": 2, "head_dim": 4, "sliding_window": 4, "query_pre_attn_scalar": 6},
+    **{kind: row.sized(2) for kind, row in ROWS.items()},
 }
+
+
+#: how many matrices of a layer are stored in another order than heads are read in
+COPIED = {"gpt_neox": 3, "gptj": 2}
 
 
 def save(kind: str, path: Path, **options: Any) -> Path:
@@ -73,7 +79,7 @@ def test_every_family_is_the_sum_of_its_terms(kind: str, tmp_path: Path) -> None
     path = save(kind, tmp_path)
     model = load_model(path, device="cpu")
     assert (model.family, model.n_layers, model.n_heads, model.tokenizer) == (kind, 2, 2, None)
-    assert model.parallel == (kind == "gpt_neox")
+    assert model.parallel == (kind == "gpt_neox" or (kind in ROWS and ROWS[kind].parallel))
     from transformers import AutoModelForCausalLM
 
     tokens = torch.arange(6)[None]
@@ -248,9 +254,9 @@ def test_code_that_comes_with_a_model_is_not_run(copy: Path) -> None:
 
 def test_an_unknown_family(tmp_path: Path) -> None:
     with pytest.raises(
-        UnsupportedModel, match="is a gptj model; the families known are gemma, gemma2, gemma3_text, gpt2"
+        UnsupportedModel, match=r"is a codegen model; the families known are .*gemma, gemma2, gemma3_text, gpt2"
     ):
-        load_model(save("gptj", tmp_path, n_embd=16, n_head=2, n_layer=1, n_positions=16, rotary_dim=4), device="cpu")
+        load_model(save("codegen", tmp_path, n_embd=16, n_head=4, n_layer=1, n_positions=16, rotary_dim=4), "cpu")
 
 
 def test_rotary_that_depends_on_length(tmp_path: Path) -> None:
@@ -281,7 +287,7 @@ def test_what_a_gemma_could_have_and_is_not_known(
 
 def test_a_stream_that_is_not_the_sum_is_refused(gpt2_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     true = families.FAMILIES["gpt2"]
-    monkeypatch.setitem(families.FAMILIES, "gpt2", true._replace(about=lambda name, config: {"parallel": True}))
+    monkeypatch.setitem(families.FAMILIES, "gpt2", true._replace(about=lambda *_: {"parallel": True}))
     with pytest.raises(UnsupportedModel, match="is not the sum of the terms"):
         load_model(gpt2_dir, device="cpu")
 
@@ -633,13 +639,13 @@ def test_a_model_that_half_precision_makes_useless_is_refused(tmp_path: Path, mo
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_model_and_our_view_share_their_weights(kind: str, tmp_path: Path) -> None:
-    """Two models in memory would be one too many. GPT-NeoX stores queries, keys and values interleaved."""
+    """Two models in memory would be one too many. Some store queries, keys and values in another order."""
     model = load_model(save(kind, tmp_path), device="cpu")
     assert model.original is not None
     theirs = {tensor.untyped_storage().data_ptr() for tensor in model.original.module.parameters()}
     ours = [model.W_E, model.W_U, *(w for block in model.blocks for w in weights_in(block.attn, block.mlp))]
     copied = [tensor for tensor in ours if tensor.untyped_storage().data_ptr() not in theirs]
-    assert len(copied) == (3 * model.n_layers if kind == "gpt_neox" else 0)
+    assert len(copied) == COPIED.get(kind, 0) * model.n_layers
 
 
 def weights_in(attn: Attention, mlp: Mlp) -> list[torch.Tensor]:

@@ -1,0 +1,95 @@
+"""The families that are known, one file each: where a family keeps its parts, under Hugging Face's names for them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Any
+
+from circuitdsl.models.errors import UnsupportedModel
+from circuitdsl.models.families._family import Family, Weights
+from circuitdsl.models.original import Original
+from circuitdsl.models.parts import Block, Rotary, Transformer
+
+#: by Hugging Face's `model_type`: what each file of this package gives as its `FAMILIES`
+FAMILIES: dict[str, Family] = {
+    kind: family
+    for file in iter_modules(__path__, f"{__name__}.")
+    if not file.name.startswith(f"{__name__}._")
+    for kind, family in import_module(file.name).FAMILIES.items()
+}
+
+
+def family_of(name: str, config: Any) -> Family:
+    """The family that a model's configuration names.
+
+    Raises:
+        UnsupportedModel: it is not known.
+    """
+    if config.model_type not in FAMILIES:
+        known = ", ".join(sorted(FAMILIES))
+        raise UnsupportedModel(f"{name} is a {config.model_type} model; the families known are {known}")
+    return FAMILIES[config.model_type]
+
+
+def read_parts(
+    name: str,
+    config: Any,
+    weights: Weights,
+    rotary: Mapping[str, Rotary],
+    tokenizer: Any = None,
+    original: Original | None = None,
+    hashes: Mapping[str, Any] | None = None,
+) -> Transformer:
+    """The view of a Hugging Face model.
+
+    Args:
+        config: its configuration.
+        weights: its parameters under their published names.
+        rotary: its rotary frequencies by kind of layer (see `config.layer_types`), or under "" those of all layers.
+        original: the model itself.
+        hashes: of the files that it is read from, as `ModelFiles.hashes` has them.
+
+    Raises:
+        UnsupportedModel: the family is not known, or the model uses something that the view cannot express.
+    """
+    family = family_of(name, config)
+    for refusal in family.refused:
+        if refusal.has(config):
+            raise UnsupportedModel(f"{name} {refusal.why}")
+    embed, positions, unembed = family.names
+    given = (getattr(config, "rope_parameters", None) if rotary else None) or {}
+    kinds = [each.get("rope_type", "default") for each in (given, *given.values()) if isinstance(each, dict)]
+    if changing := [kind for kind in kinds if kind in ("dynamic", "longrope")]:  # they would make cached keys wrong
+        raise UnsupportedModel(
+            f"{name} scales its rotary positions with the prompt's length ({changing[0]}), which is not known"
+        )
+    blocks = []
+    for layer in range(config.num_hidden_layers):
+        norm, attn = family.heads(config, weights, layer)
+        if rotary:
+            attn = replace(attn, rotary=rotary["" if "" in rotary else config.layer_types[layer]])
+        blocks.append(Block(norm, attn, *family.mlp(config, weights, layer)))
+    if not blocks:
+        raise UnsupportedModel(f"{name} has no layers (see its config.json)")
+    about = {
+        "parallel": False,
+        "n_ctx": getattr(config, "max_position_embeddings", 0),
+        "W_pos": weights[f"{positions}.weight"] if positions else None,
+        "b_U": weights.get(f"{unembed}.bias"),
+        **family.about(config, weights),
+    }
+    return Transformer(
+        name=name,
+        family=config.model_type,
+        blocks=tuple(blocks),
+        final_norm=family.final_norm(config, weights),
+        W_E=weights[f"{embed}.weight"],
+        W_U=weights[f"{unembed}.weight" if f"{unembed}.weight" in weights else "lm_head.weight"],
+        tokenizer=tokenizer,
+        original=original,
+        **(hashes or {}),
+        **about,
+    )

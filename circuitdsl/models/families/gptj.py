@@ -1,0 +1,58 @@
+"""GPT-J: heads and MLP beside each other behind one norm; rotary positions that turn neighbouring numbers."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import torch
+
+from circuitdsl.models.families._family import Family, Weights, activation, layer_norm, linear
+from circuitdsl.models.parts import Attention, Linear, Mlp, Norm, Rotary
+
+
+def _apart(each: Linear, d_head: int, turned: int) -> Linear:
+    """Queries or keys with the even ones of the numbers that are turned first, then the odd ones, then the rest.
+
+    Products of queries and keys are the same in any order. In this one a number is turned with the one that stands
+    half of them further on, as in the other families.
+    """
+    order = torch.cat((torch.arange(0, turned, 2), torch.arange(1, turned, 2), torch.arange(turned, d_head)))
+    weight = each.weight.unflatten(0, (-1, d_head))
+    return Linear(weight[:, order.to(weight.device)].flatten(0, 1))
+
+
+@cache
+def _rotary(turned: int, device: torch.device) -> Rotary:
+    """The frequencies, which no configuration changes; made once for all layers."""
+    return Rotary(1.0 / 10000 ** (torch.arange(0, turned, 2, device=device) / turned))
+
+
+def _heads(config: Any, w: Weights, layer: int) -> tuple[Norm, Attention]:
+    at = f"transformer.h.{layer}"
+    n_heads, turned = config.num_attention_heads, config.rotary_dim
+    d_head = config.hidden_size // n_heads
+    q, k, v, o = (linear(w, f"{at}.attn.{x}_proj") for x in ("q", "k", "v", "out"))
+    q, k = _apart(q, d_head, turned), _apart(k, d_head, turned)
+    rotary = _rotary(turned, q.weight.device)
+    attn = Attention(q, k, v, o, n_heads, n_heads, d_head, d_head**-0.5, rotary=rotary)
+    return layer_norm(w, f"{at}.ln_1", config.layer_norm_epsilon), attn
+
+
+def _mlp(config: Any, w: Weights, layer: int) -> tuple[Norm, Mlp]:
+    at = f"transformer.h.{layer}"
+    mlp = Mlp(linear(w, f"{at}.mlp.fc_in"), linear(w, f"{at}.mlp.fc_out"), activation(config.activation_function))
+    return layer_norm(w, f"{at}.ln_1", config.layer_norm_epsilon), mlp
+
+
+FAMILIES = {
+    "gptj": Family(
+        "GPT-J",
+        _heads,
+        _mlp,
+        lambda config, w: layer_norm(w, "transformer.ln_f", config.layer_norm_epsilon),
+        ("transformer.wte", "", "lm_head"),
+        ("h.{}.attn.out_proj.weight", "h.{}.mlp.fc_out"),
+        about=lambda config, w: {"parallel": True},
+    )
+}

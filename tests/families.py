@@ -1,0 +1,98 @@
+"""Families that are read one file each: a small model of each, and where transformers keeps its parts.
+
+A family whose file is new needs one row here. The options are beside the sizes that a test gives: layers, heads, width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Row:
+    """A family.
+
+    Attributes:
+        options: of a small model: windows that prompts outgrow, heads that are wider than their share.
+        layered: options that say something of each layer, by turns.
+        layers: the module that holds the layers; the next ones stand in a layer.
+        norm, mlp_norm: what heads and MLP read through; "" for nothing.
+        q: the module that gives the queries, those of each head `stride` widths behind those of the one before it.
+        q_norm: the norm of the queries of all heads together.
+        out, post: the module that adds the heads up, and the norm that comes after it.
+        mlp, mlp_out: the module that reads the MLP's input, and the one that gives its term.
+        final: the norm before the logits.
+    """
+
+    options: dict[str, Any] = field(default_factory=dict)
+    layered: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    layers: str = "model.layers"
+    norm: str = "input_layernorm"
+    q: str = "self_attn.q_proj"
+    stride: int = 1
+    q_norm: str = ""
+    out: str = "self_attn.o_proj"
+    post: str = ""
+    mlp_norm: str = "post_attention_layernorm"
+    mlp: str = "mlp"
+    mlp_out: str = "mlp"
+    final: str = "model.norm"
+
+    @property
+    def parallel(self) -> bool:
+        """Whether heads and MLP read the same."""
+        return bool(self.norm) and self.norm == self.mlp_norm
+
+    def sized(self, layers: int) -> dict[str, Any]:
+        """The options of a model of so many layers."""
+        by_layer = {name: [each[i % len(each)] for i in range(layers)] for name, each in self.layered.items()}
+        if "attention_types" in by_layer:  # GPT-Neo says how often a list is repeated
+            by_layer["attention_types"] = [[by_layer["attention_types"], 1]]
+        return self.options | by_layer
+
+
+ROWS: dict[str, Row] = {
+    "gpt_neo": Row(
+        {"window_size": 4, "intermediate_size": 40},
+        {"attention_types": ("global", "local")},
+        layers="transformer.h",
+        norm="ln_1",
+        q="attn.attention.q_proj",
+        out="attn.attention.out_proj",
+        mlp_norm="ln_2",
+        final="transformer.ln_f",
+    ),
+    "gptj": Row(
+        {"rotary_dim": 4, "n_inner": 40},
+        layers="transformer.h",
+        norm="ln_1",
+        q="attn.q_proj",
+        out="attn.out_proj",
+        mlp_norm="ln_1",
+        final="transformer.ln_f",
+    ),
+    "phi": Row(
+        {
+            "num_key_value_heads": 1,
+            "qk_layernorm": True,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e4},
+        },
+        out="self_attn.dense",
+        mlp_norm="input_layernorm",
+        final="model.final_layernorm",
+    ),
+    "phi3": Row({"num_key_value_heads": 1, "sliding_window": 5}, q="self_attn.qkv_proj"),
+    "starcoder2": Row({"num_key_value_heads": 1, "sliding_window": 5}),
+    "opt": Row(
+        {"ffn_dim": 40, "word_embed_proj_dim": None},
+        layers="model.decoder.layers",
+        norm="self_attn_layer_norm",
+        out="self_attn.out_proj",
+        mlp_norm="final_layer_norm",
+        mlp="fc1",
+        mlp_out="fc2",
+        final="model.decoder.final_layer_norm",
+    ),
+    "olmo": Row({"num_key_value_heads": 1, "clip_qkv": 2.0}),
+}

@@ -1,0 +1,85 @@
+"""Each family's reader, wrong in one place: the model is refused. What a family may say and is not known is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch.nn.functional as F
+
+from circuitdsl.models import families
+from circuitdsl.models.errors import UnsupportedModel
+from circuitdsl.models.families import FAMILIES
+from circuitdsl.models.load import load_model
+from circuitdsl.models.parts import Attention, Linear, Mlp
+from tests.families import ROWS
+from tests.models.test_load import save
+
+#: what is particular to a family, read otherwise
+HEADS: dict[str, Callable[[Attention], Attention]] = {
+    "gpt_neo": lambda attn: replace(attn, scale=attn.d_head**-0.5),
+    "gptj": lambda attn: replace(attn, q=as_stored(attn.q, attn.d_head)),
+    "phi": lambda attn: replace(attn, k_norm=attn.q_norm),
+    "phi3": lambda attn: replace(attn, window=None),
+    "starcoder2": lambda attn: replace(attn, window=attn.window + 1),  # type: ignore[operator]
+    "opt": lambda attn: replace(attn, q=Linear(attn.q.weight)),
+    "olmo": lambda attn: replace(attn, clip=None),
+}
+MLPS: dict[str, Callable[[Mlp], Mlp]] = {
+    "phi3": lambda mlp: replace(mlp, up=mlp.gate, gate=mlp.up),
+    "opt": lambda mlp: replace(mlp, act=F.gelu),
+}
+ABOUT: dict[str, dict[str, Any]] = {"gptj": {"parallel": False}, "phi": {"b_U": None}, "opt": {"W_pos": None}}
+CASES = [
+    (kind, field, change)
+    for field, changes in (("heads", HEADS), ("mlp", MLPS), ("about", ABOUT))
+    for kind, change in changes.items()
+]
+
+
+def as_stored(each: Linear, d_head: int) -> Linear:
+    """Rows that were exchanged within a head, two of them back."""
+    weight = each.weight.clone()
+    weight[[1, 2]] = weight[[2, 1]]
+    return Linear(weight)
+
+
+def test_every_file_has_a_row_and_a_wrong_reader() -> None:
+    files = {path.name.removesuffix(".py") for path in resources.files(families).iterdir() if path.name[0] != "_"}
+    assert set(ROWS) <= set(FAMILIES) and set(ROWS) == set(HEADS)
+    assert len(files) <= len(FAMILIES)
+
+
+@pytest.mark.parametrize(("kind", "field", "change"), CASES, ids=[f"{kind}-{field}" for kind, field, _ in CASES])
+def test_a_reader_that_is_wrong_in_one_place_is_refused(
+    kind: str, field: str, change: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, true = save(kind, tmp_path), FAMILIES[kind]
+
+    def wrong(*args: Any) -> Any:
+        found = getattr(true, field)(*args)
+        return found | change if field == "about" else (found[0], change(found[1]))
+
+    load_model(path, device="cpu")
+    monkeypatch.setitem(FAMILIES, kind, true._replace(**{field: wrong}))
+    with pytest.raises(UnsupportedModel, match="is not the sum of the terms"):
+        load_model(path, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        ("opt", {"do_layer_norm_before": False}, "which then is no sum of terms"),
+        ("opt", {"word_embed_proj_dim": 8}, "maps its embeddings to another width"),
+        ("opt", {"_remove_final_layer_norm": True}, "has no norm before its logits"),
+    ],
+)
+def test_what_a_family_may_say_and_is_not_known(
+    kind: str, options: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UnsupportedModel, match=message):
+        load_model(save(kind, tmp_path, **options), device="cpu")
